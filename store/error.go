@@ -1,0 +1,35 @@
+package store
+
+import "github.com/agentevents/agentevents/gen"
+
+// Kind is what sort of thing went wrong.
+type Kind int
+
+// The kinds of errors.
+const (
+	NotFound    Kind = iota + 1 // what was asked for does not exist
+	Conflict                    // it exists already
+	Invalid                     // the request cannot be carried out as it is
+	Unavailable                 // the database does not answer; nothing was done
+)
+
+// Error is an error that may be shown to whoever made the request. Every other error that leaves this package is
+// internal.
+type Error struct {
+	Kind    Kind
+	Message string           // for people
+	Status  string           // for programs, such as "agent_not_found"; may be empty
+	Fields  []gen.FieldError // what is wrong with the request; may be empty
+	cause   error
+}
+
+// Error returns the message alone: the cause is for the log, by Unwrap.
+func (e *Error) Error() string { return e.Message }
+
+// Unwrap returns what the database said, if it said anything.
+func (e *Error) Unwrap() error { return e.cause }
+
+// Body is the error as the API says it.
+func (e *Error) Body() gen.Error {
+	return gen.Error{Message: e.Message, Status: e.Status, Errors: e.Fields}
+}

@@ -1,0 +1,82 @@
+package webhook
+
+import (
+	"context"
+	"time"
+
+	"github.com/agentevents/agentevents/gen"
+)
+
+// Delivery is one event on its way to one registered URL, as an outbox hands it out for one attempt.
+type Delivery struct {
+	ID        int64
+	WebhookID string // unique for ever; the same on every attempt
+	Lane      int64
+	Claim     int64     // fences what is recorded: a later claim of the lane makes this one void
+	Lease     time.Time // until when the lane is held, by this process's monotonic clock
+	Receiver  int64     // the receiver's row: client, scheme, host and port
+	URL       string
+	Method    gen.Method
+	EventType gen.EventType
+	Sequence  int64     // of the status change, 1 and up
+	ChangedAt time.Time // of the status change
+	Attempt   int       // number of this attempt, 1 and up
+	Data      gen.AgentEventData
+}
+
+// Attempt is what one try at a delivery came to. What goes wrong at a receiver is a result, not a Go error.
+type Attempt struct {
+	StartedAt  time.Time
+	Duration   time.Duration
+	Status     int    // HTTP status of the answer, 0 when there was none
+	Error      string // in plain words, without the URL's user info or query; empty when there was an answer
+	Excerpt    string // beginning of the answer's body, valid UTF-8, the receiver's words
+	Verdict    Verdict
+	RetryAfter time.Duration // what the receiver asked for, 0 when it did not
+}
+
+// Verdict says what becomes of a delivery after an attempt.
+type Verdict string
+
+// The verdicts.
+const (
+	Delivered Verdict = "delivered" // confirmed by a 2xx
+	Retry     Verdict = "retry"     // may succeed later
+	Failed    Verdict = "failed"    // hopeless
+	Gone      Verdict = "gone"      // 410: failed, and the registration has ended
+)
+
+// Outcome is an attempt with what the dispatcher made of it.
+type Outcome struct {
+	Attempt
+	Delay time.Duration // until the next attempt, for the verdict Retry
+}
+
+// Room is how much a claim may take.
+type Room struct {
+	Lanes       int                      // at most so many lanes in all
+	PerReceiver int                      // at most so many of any receiver
+	Free        func(receiver int64) int // at most so many of this one, with what was claimed before taken off
+	Full        []int64                  // receivers that are not worth looking at
+}
+
+// Outbox is what the dispatcher needs of a store. Its methods are safe for concurrent use; their errors mean that
+// the store is in trouble, and the same call may be made again.
+type Outbox interface {
+	// Due signals that something may have become due. It never blocks the sender and may signal too often.
+	Due() <-chan struct{}
+
+	// Claim leases due lanes and returns the first delivery of each, and how long it is until the next lane
+	// is due (0 when more are due than there was room for, negative when none is).
+	Claim(ctx context.Context, room Room) (claimed []Delivery, next time.Duration, err error)
+
+	// Record stores an attempt and what follows from it, unless the claim is void. With goOn it keeps the lane
+	// and returns its next delivery if one is due; otherwise, and when it returns nil, the lane is let go.
+	Record(ctx context.Context, d Delivery, o Outcome, goOn bool) (next *Delivery, err error)
+
+	// Release lets a lane go without an attempt: it is due at once.
+	Release(ctx context.Context, d Delivery) error
+
+	// Mend finds pending deliveries whose lane is not due, puts that right, and returns how many lanes it mended.
+	Mend(ctx context.Context) (lanes int, err error)
+}

@@ -1,0 +1,13 @@
+// Package webhook is HTTP out: it carries AgentEventData to the registered URLs.
+//
+// A delivery passes through the files in this order:
+//
+//	dispatch.go  claims due lanes of an Outbox and works each in order; slots.go bounds how many at once
+//	encode.go    turns AgentEventData into a request, by GET or by POST
+//	guard.go     refuses addresses that receivers may not live at, when they are dialled
+//	send.go      makes one attempt, within one timeout and a bounded answer
+//	judge.go     says what becomes of the delivery
+//	schedule.go  says when it is tried again
+//
+// The package knows neither a database nor a web framework. The store implements Outbox.
+package webhook
