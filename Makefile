@@ -1,0 +1,117 @@
+# Needs Go, a C compiler (SQLite is C) and make. `make` alone lists what there is.
+
+SHELL := /bin/sh
+.SHELLFLAGS := -euc
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+# The steps of `check` read what its first one writes.
+.NOTPARALLEL:
+MAKEFLAGS += --no-builtin-rules --warn-undefined-variables
+
+# Without cgo there is no SQLite: better no program than one that fails at its start.
+export CGO_ENABLED := 1
+
+VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+FUZZTIME = 60s
+REDOCLY = @redocly/cli@2.77.0
+
+lint := .ci/bin/golangci-lint
+
+# openapi.yaml is linted wherever npx (of Node.js) is, and in CI in any case: there, without npx, the check fails.
+CI ?=
+check_spec := $(if $(CI)$(shell command -v npx 2>/dev/null || true),lint-spec,no-spec-lint)
+
+.PHONY: help
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: demo
+demo: build ## build, then show the example of the README happen for real
+	@bin/agentevents demo
+
+.PHONY: test
+test: ## run all tests
+	go test -timeout 10m ./...
+
+.PHONY: run
+run: build ## build and serve with settings for trying it out (receivers on loopback allowed, store in bin/)
+	@AGENTEVENTS_ALLOW_NETWORKS="$${AGENTEVENTS_ALLOW_NETWORKS-127.0.0.0/8,::1/128}" \
+	AGENTEVENTS_DATABASE_URL="$${AGENTEVENTS_DATABASE_URL-sqlite:bin/agentevents.db}" \
+	exec bin/agentevents serve
+
+.PHONY: build
+build: ## build bin/agentevents
+	go build -trimpath -buildvcs=false -ldflags '-X main.version=$(VERSION)' -o bin/agentevents ./server
+
+.PHONY: generate
+generate: ## generate gen/ from openapi.yaml
+	go generate ./gen/...
+
+.PHONY: check
+check: check-gen check-fmt check-vet check-lint check-tidy $(check_spec) ## check everything that is not a test: generated code, format, vet, lint, go.mod, openapi.yaml
+
+# Compared with a copy and not with git, so that it tells the truth in a dirty tree too.
+.PHONY: check-gen
+check-gen:
+	@echo "check: gen/ is what openapi.yaml generates"
+	@old=$$(mktemp -d); trap 'rm -rf "$$old"' EXIT; \
+	cp -R gen "$$old/gen"; \
+	go generate ./gen/...; \
+	diff -r "$$old/gen" gen || { echo "gen/ was out of date; it is regenerated now" >&2; exit 1; }
+
+.PHONY: check-fmt
+check-fmt: $(lint)
+	@echo "check: Go code is formatted by gofumpt (make fmt does it)"
+	@$(lint) fmt --diff
+
+.PHONY: check-vet
+check-vet:
+	@echo "check: go vet finds nothing"
+	@go vet ./...
+
+.PHONY: check-lint
+check-lint: $(lint)
+	@echo "check: golangci-lint finds nothing, the order of imports included"
+	@$(lint) run
+
+.PHONY: check-tidy
+check-tidy:
+	@echo "check: go.mod and go.sum are tidy"
+	@go mod tidy -diff
+
+.PHONY: lint-spec
+lint-spec: ## lint openapi.yaml (needs npx, of Node.js)
+	@echo "check: openapi.yaml obeys the rules of .redocly.yaml"
+	@out=$$(REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true \
+		npx --yes $(REDOCLY) lint --config .redocly.yaml openapi.yaml 2>&1) || { echo "$$out"; exit 1; }
+
+.PHONY: no-spec-lint
+no-spec-lint:
+	@echo "check: openapi.yaml is NOT linted, since there is no npx (of Node.js)"
+
+.PHONY: fmt
+fmt: $(lint) ## format the Go code
+	@$(lint) fmt
+
+.PHONY: race
+race: ## run all tests under the race detector
+	go test -race -timeout 20m ./...
+
+# One at a time: go test fuzzes only one target per run.
+.PHONY: fuzz
+fuzz: ## run each fuzz test of webhook/ for a minute (FUZZTIME=10s for less)
+	@names=$$(go test -list '^Fuzz' ./webhook); \
+	for name in $$names; do \
+		case $$name in Fuzz*) go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) ./webhook ;; esac; \
+	done
+
+.PHONY: clean
+clean: ## remove what was built, and the store of make run
+	rm -rf bin .ci/bin
+	find . -name rapid -path '*/testdata/rapid' -prune -exec rm -rf {} +
+
+# Takes some minutes the first time.
+$(lint): .ci/tools/go.mod .ci/tools/go.sum
+	@echo "building golangci-lint as pinned in .ci/tools/go.mod"
+	@cd .ci/tools && go build -buildvcs=false -o ../bin/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	@touch $@
