@@ -234,8 +234,8 @@ type AgentStatusValue string
 // Example: local
 type AgentType string
 
-// ChangedAt The PBX's own time of the change. When it is older than the last one that this agent was given, the request
-// was overtaken or repeated: nothing is done, and the answer says `stale`. May be at most 5 minutes ahead of
+// ChangedAt The PBX's own time of the change. When it is older than the agent's last change, or than the latest time that
+// was given for this agent, the request was overtaken or repeated: nothing is done, and the answer says `stale`. May be at most 5 minutes ahead of
 // the server's clock. Without it, the server's clock counts and the request is never stale.
 //
 // Example: 2017-05-30T15:07:50.000Z

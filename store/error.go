@@ -1,6 +1,10 @@
 package store
 
-import "github.com/agentevents/agentevents/gen"
+import (
+	"errors"
+
+	"github.com/agentevents/agentevents/gen"
+)
 
 // Kind is what sort of thing went wrong.
 type Kind int
@@ -32,4 +36,9 @@ func (e *Error) Unwrap() error { return e.cause }
 // Body is the error as the API says it.
 func (e *Error) Body() gen.Error {
 	return gen.Error{Message: e.Message, Status: e.Status, Errors: e.Fields}
+}
+
+func isNotFound(err error) bool {
+	var e *Error
+	return errors.As(err, &e) && e.Kind == NotFound
 }

@@ -54,10 +54,10 @@ type Outcome struct {
 
 // Room is how much a claim may take.
 type Room struct {
-	Lanes       int                      // at most so many lanes in all
-	PerReceiver int                      // at most so many of any receiver
-	Free        func(receiver int64) int // at most so many of this one, with what was claimed before taken off
-	Full        []int64                  // receivers that are not worth looking at
+	Lanes       int                       // at most so many lanes in all
+	PerReceiver int                       // at most so many of any receiver
+	Take        func(receiver int64) bool // asked before each lane that is taken; false leaves it
+	Full        []int64                   // receivers that are not worth looking at
 }
 
 // Outbox is what the dispatcher needs of a store. Its methods are safe for concurrent use; their errors mean that

@@ -1,0 +1,226 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/oapi-codegen/nullable"
+	"gorm.io/gorm"
+
+	"github.com/agentevents/agentevents/gen"
+)
+
+// AgentKey names an agent.
+type AgentKey struct {
+	Client string
+	Type   gen.AgentType
+	ID     int64
+}
+
+func (k AgentKey) String() string {
+	return fmt.Sprintf("%s agent %d of client %s", k.Type, k.ID, k.Client)
+}
+
+// Agent is an agent of either kind. Its name is the extension_name of a local and the agent_number of a remote one.
+type Agent struct {
+	ID          int64
+	Name        string
+	ExtensionID int64 // 0 means none
+	Status      gen.AgentStatusValue
+	Since       time.Time
+}
+
+// AgentUpdate is what may be set of an agent; what is not given stays as it is.
+type AgentUpdate struct {
+	Name        *string
+	ExtensionID nullable.Nullable[int64]
+}
+
+// AgentFilter says which agents of a list are wanted. The zero value wants all.
+type AgentFilter struct {
+	Extensions []int64 // only those on one of these
+	After      int64   // only those with a greater id
+	Limit      int     // 0 means all
+}
+
+type agentRow struct {
+	ID          int64 `gorm:"primaryKey"`
+	ClientID    string
+	Kind        gen.AgentType
+	AgentID     int64
+	Name        string
+	ExtensionID *int64
+	Status      gen.AgentStatusValue
+	EventSource gen.EventSource
+	Sequence    int64
+	ChangedAt   int64
+	ReportedAt  int64
+}
+
+func (agentRow) TableName() string { return "agents" }
+
+func (r agentRow) key() AgentKey { return AgentKey{Client: r.ClientID, Type: r.Kind, ID: r.AgentID} }
+
+func (r agentRow) model() Agent {
+	a := Agent{ID: r.AgentID, Name: r.Name, Status: r.Status, Since: millis(r.ChangedAt)}
+	if r.ExtensionID != nil {
+		a.ExtensionID = *r.ExtensionID
+	}
+	return a
+}
+
+// apply sets what is given.
+func (r *agentRow) apply(u AgentUpdate) {
+	if u.Name != nil {
+		r.Name = *u.Name
+	}
+	if u.ExtensionID.IsNull() {
+		r.ExtensionID = nil
+	} else if id, err := u.ExtensionID.Get(); err == nil {
+		r.ExtensionID = &id
+	}
+}
+
+// findAgent returns the row of an agent, or says whether it or its client is missing. In a transaction that changes
+// anything of an agent it comes first, and holds the agent until the commit.
+func findAgent(tx *gorm.DB, k AgentKey) (agentRow, error) {
+	r, err := gorm.G[agentRow](tx).
+		Where("client_id = ? AND kind = ? AND agent_id = ?", k.Client, k.Type, k.ID).
+		Take(tx.Statement.Context)
+	if !errors.Is(err, gorm.ErrRecordNotFound) {
+		return r, failure(err)
+	}
+	if _, err := findClient(tx, k.Client); err != nil {
+		return r, err
+	}
+	return r, &Error{Kind: NotFound, Message: fmt.Sprintf("there is no %v", k), Status: "agent_not_found"}
+}
+
+// Agents lists a client's agents of a kind in the order of their ids.
+func (s *Store) Agents(ctx context.Context, client string, kind gen.AgentType, f AgentFilter) ([]Agent, error) {
+	tx := s.read(ctx)
+	if _, err := findClient(tx, client); err != nil {
+		return nil, err
+	}
+	q := gorm.G[agentRow](tx).Where("client_id = ? AND kind = ? AND agent_id > ?", client, kind, f.After)
+	if len(f.Extensions) > 0 {
+		q = q.Where("extension_id IN ?", f.Extensions)
+	}
+	rows, err := q.Order("agent_id").Limit(all(f.Limit)).Find(ctx)
+	return each(rows, agentRow.model), failure(err)
+}
+
+// Agent returns an agent.
+func (s *Store) Agent(ctx context.Context, k AgentKey) (Agent, error) {
+	r, err := findAgent(s.read(ctx), k)
+	return r.model(), err
+}
+
+// CreateAgent creates an agent under its id or, where that is 0, under a free one. It is logged out.
+func (s *Store) CreateAgent(ctx context.Context, k AgentKey, u AgentUpdate) (a Agent, err error) {
+	err = s.write(ctx, func(tx *gorm.DB) error {
+		if _, err := findClient(tx, k.Client); err != nil {
+			return err
+		}
+		if k.ID == 0 {
+			if k.ID, err = freeID(tx, k); err != nil {
+				return err
+			}
+		}
+		a, err = s.insertAgent(tx, k, u)
+		if errors.Is(err, gorm.ErrDuplicatedKey) {
+			return &Error{
+				Kind: Conflict, Message: fmt.Sprintf("%v exists already", k), Status: "conflict",
+				Fields: []gen.FieldError{{Field: "id", Message: "is taken"}},
+			}
+		}
+		return err
+	})
+	return a, err
+}
+
+// PutAgent creates an agent under its id, which needs a name, or updates it.
+func (s *Store) PutAgent(ctx context.Context, k AgentKey, u AgentUpdate) (a Agent, created bool, err error) {
+	err = s.write(ctx, func(tx *gorm.DB) error {
+		if _, err := findClient(tx, k.Client); err != nil {
+			return err
+		}
+		r, err := findAgent(tx, k)
+		if created = isNotFound(err); created {
+			a, err = s.insertAgent(tx, k, u)
+			return err
+		}
+		if err != nil {
+			return err
+		}
+		r.apply(u)
+		a = r.model()
+		return tx.Exec("UPDATE agents SET name = ?, extension_id = ? WHERE id = ?", r.Name, r.ExtensionID, r.ID).Error
+	})
+	return a, created, err
+}
+
+func (s *Store) insertAgent(tx *gorm.DB, k AgentKey, u AgentUpdate) (Agent, error) {
+	if u.Name == nil {
+		return Agent{}, nameRequired(k.Type)
+	}
+	r := agentRow{
+		ClientID: k.Client, Kind: k.Type, AgentID: k.ID, Status: gen.AgentStatusValueLoggedOut,
+		EventSource: gen.EventSourceAPI, ChangedAt: s.now(),
+	}
+	r.apply(u)
+	err := gorm.G[agentRow](tx).Create(tx.Statement.Context, &r)
+	return r.model(), err
+}
+
+func nameRequired(kind gen.AgentType) error {
+	field := "extension_name"
+	if kind == gen.AgentTypeRemote {
+		field = "agent_number"
+	}
+	return &Error{
+		Kind: Invalid, Message: fmt.Sprintf("a new %s agent needs %s", kind, field),
+		Fields: []gen.FieldError{{Field: field, Message: "is required to create the agent"}},
+	}
+}
+
+// freeID is the id after the greatest one or, when that is the last possible, the first that is free.
+func freeID(tx *gorm.DB, k AgentKey) (id int64, err error) {
+	const taken = "FROM agents WHERE client_id = ? AND kind = ?"
+	err = tx.Raw("SELECT coalesce(max(agent_id), 0) + 1 "+taken, k.Client, k.Type).Scan(&id).Error
+	if err != nil || id <= math.MaxUint32 {
+		return id, err
+	}
+	err = tx.Raw("SELECT min(id) FROM (SELECT 1 AS id UNION ALL SELECT agent_id + 1 "+taken+
+		") AS free WHERE id NOT IN (SELECT agent_id "+taken+")", k.Client, k.Type, k.Client, k.Type).Scan(&id).Error
+	return id, err
+}
+
+// DeleteAgent deletes an agent and its events. One that is available is logged out first, which makes its deliveries.
+// What is owed stays owed.
+func (s *Store) DeleteAgent(ctx context.Context, k AgentKey) error {
+	defer s.wake()
+	return s.write(ctx, func(tx *gorm.DB) error {
+		r, err := findAgent(tx, k)
+		if err != nil {
+			return err
+		}
+		return s.deleteAgent(tx, r)
+	})
+}
+
+func (s *Store) deleteAgent(tx *gorm.DB, r agentRow) error {
+	if r.Status == gen.AgentStatusValueAvailable {
+		logout := change{status: gen.AgentStatusValueLoggedOut, source: gen.EventSourceAPI, at: s.now()}
+		if _, err := s.change(tx, &r, logout); err != nil {
+			return err
+		}
+	}
+	if err := tx.Exec("DELETE FROM agent_events WHERE agent = ?", r.ID).Error; err != nil {
+		return err
+	}
+	return tx.Exec("DELETE FROM agents WHERE id = ?", r.ID).Error
+}

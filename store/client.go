@@ -1,0 +1,118 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"gorm.io/gorm"
+
+	"github.com/agentevents/agentevents/gen"
+)
+
+type clientRow struct {
+	ID        string `gorm:"primaryKey"`
+	Name      string
+	CreatedAt int64 `gorm:"autoCreateTime:false"`
+}
+
+func (clientRow) TableName() string { return "clients" }
+
+func (r clientRow) model() gen.Client { return gen.Client{ID: r.ID, Name: r.Name} }
+
+func clientNotFound(id string) error {
+	return &Error{Kind: NotFound, Message: fmt.Sprintf("there is no client %s", id), Status: "client_not_found"}
+}
+
+// findClient returns the row of a client, or that there is none.
+func findClient(tx *gorm.DB, id string) (clientRow, error) {
+	r, err := gorm.G[clientRow](tx).Where("id = ?", id).Take(tx.Statement.Context)
+	if errors.Is(err, gorm.ErrRecordNotFound) {
+		return r, clientNotFound(id)
+	}
+	return r, failure(err)
+}
+
+// Clients lists clients in the order of their ids, those after an id, at most limit of them; 0 means all.
+func (s *Store) Clients(ctx context.Context, after string, limit int) ([]gen.Client, error) {
+	rows, err := gorm.G[clientRow](s.read(ctx)).Where("id > ?", after).Order("id").Limit(all(limit)).Find(ctx)
+	return each(rows, clientRow.model), failure(err)
+}
+
+// Client returns a client.
+func (s *Store) Client(ctx context.Context, id string) (gen.Client, error) {
+	r, err := findClient(s.read(ctx), id)
+	return r.model(), err
+}
+
+// SoleClient returns the id of the only client that there is.
+func (s *Store) SoleClient(ctx context.Context) (string, error) {
+	rows, err := gorm.G[clientRow](s.read(ctx)).Limit(2).Find(ctx)
+	if err == nil && len(rows) != 1 {
+		return "", &Error{
+			Kind: NotFound, Status: "client_not_found",
+			Message: "@me stands for the only client there is, and there is none or more than one",
+		}
+	}
+	if err != nil {
+		return "", failure(err)
+	}
+	return rows[0].ID, nil
+}
+
+// PutClient creates a client or updates it; a field that is nil stays as it is.
+func (s *Store) PutClient(ctx context.Context, id string, u gen.ClientUpdate) (c gen.Client, created bool, err error) {
+	err = s.write(ctx, func(tx *gorm.DB) error {
+		r, err := findClient(tx, id)
+		if created = isNotFound(err); created {
+			r, err = clientRow{ID: id, CreatedAt: s.now()}, nil
+		}
+		if err != nil {
+			return err
+		}
+		if u.Name != nil {
+			r.Name = *u.Name
+		}
+		c = r.model()
+		return tx.Exec("INSERT INTO clients (id, name, created_at) VALUES (?, ?, ?) "+
+			"ON CONFLICT (id) DO UPDATE SET name = excluded.name", r.ID, r.Name, r.CreatedAt).Error
+	})
+	return c, created, err
+}
+
+// DeleteClient deletes a client with its agents and their events; see DeleteAgent.
+func (s *Store) DeleteClient(ctx context.Context, id string) error {
+	defer s.wake()
+	return s.write(ctx, func(tx *gorm.DB) error {
+		if _, err := findClient(tx, id); err != nil {
+			return err
+		}
+		agents, err := gorm.G[agentRow](tx).Where("client_id = ?", id).Order("id").Find(tx.Statement.Context)
+		if err != nil {
+			return err
+		}
+		for _, a := range agents {
+			if err := s.deleteAgent(tx, a); err != nil {
+				return err
+			}
+		}
+		return tx.Exec("DELETE FROM clients WHERE id = ?", id).Error
+	})
+}
+
+// all turns "no limit" into GORM's words.
+func all(limit int) int {
+	if limit == 0 {
+		return -1
+	}
+	return limit
+}
+
+// each maps rows to models. The result is never nil.
+func each[R, M any](rows []R, model func(R) M) []M {
+	models := make([]M, len(rows))
+	for i, r := range rows {
+		models[i] = model(r)
+	}
+	return models
+}

@@ -1,0 +1,172 @@
+package store
+
+import (
+	"strconv"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/webhook"
+)
+
+// The states of a delivery.
+const (
+	pending   = "pending"
+	delivered = "delivered"
+	failed    = "failed"
+	cancelled = "cancelled"
+)
+
+type changeRow struct {
+	ID          int64 `gorm:"primaryKey"`
+	ClientID    string
+	Kind        gen.AgentType
+	AgentID     int64
+	Name        string
+	OldStatus   gen.AgentStatusValue
+	NewStatus   gen.AgentStatusValue
+	EventSource gen.EventSource
+	ChangedAt   int64
+	CreatedAt   int64 `gorm:"autoCreateTime:false"`
+}
+
+func (changeRow) TableName() string { return "status_changes" }
+
+type deliveryRow struct {
+	ID         int64 `gorm:"primaryKey"`
+	WebhookID  string
+	ChangeID   int64
+	EventID    int64
+	LaneID     int64
+	MovedTo    *int64
+	URL        string
+	Method     gen.Method
+	State      string
+	Attempts   int
+	DueAt      int64
+	ExpiresAt  int64
+	CreatedAt  int64 `gorm:"autoCreateTime:false"`
+	FinishedAt *int64
+}
+
+func (deliveryRow) TableName() string { return "deliveries" }
+
+// headRow is the first delivery of a lane with all that sending it takes.
+type headRow struct {
+	ID, LaneID, Claim, ReceiverID int64
+	MovedTo                       *int64
+	WebhookID, URL                string
+	Method                        gen.Method
+	Attempts                      int
+	DueAt, ExpiresAt              int64
+	ChangeID, ChangedAt, AgentID  int64
+	Kind                          gen.AgentType
+	Name                          string
+	NewStatus                     gen.AgentStatusValue
+	EventSource                   gen.EventSource
+}
+
+// headSQL selects heads; a condition on lanes l and deliveries d follows.
+const headSQL = "SELECT d.id, d.lane_id, l.claim, l.receiver_id, d.moved_to, d.webhook_id, d.url, d.method, " +
+	"d.attempts, d.due_at, d.expires_at, d.change_id, c.changed_at, c.agent_id, c.kind, c.name, c.new_status, " +
+	"c.event_source FROM lanes l JOIN deliveries d ON d.id = l.delivery_id JOIN status_changes c ON c.id = d.change_id "
+
+func (r headRow) delivery(lease time.Time) webhook.Delivery {
+	return webhook.Delivery{
+		ID: r.ID, WebhookID: r.WebhookID, Lane: r.LaneID, Claim: r.Claim, Lease: lease, Receiver: r.ReceiverID,
+		URL: r.URL, Method: r.Method, EventType: eventType(r.NewStatus), Sequence: r.ChangeID,
+		ChangedAt: millis(r.ChangedAt), Attempt: r.Attempts + 1, Data: r.data(),
+	}
+}
+
+func (r headRow) data() gen.AgentEventData {
+	d := gen.AgentEventData{
+		AgentStatus: r.NewStatus, AgentType: r.Kind, EventSource: r.EventSource, AgentID: strconv.FormatInt(r.AgentID, 10),
+	}
+	if r.Kind == gen.AgentTypeLocal {
+		d.ExtensionName = r.Name
+	} else {
+		d.AgentNumber = r.Name
+	}
+	return d
+}
+
+// end takes pending deliveries out of a lane, those that a condition names, and tells the lane.
+func (s *Store) end(tx *gorm.DB, lane int64, state, where string, args ...any) error {
+	now := s.now()
+	done := tx.Exec("UPDATE deliveries SET state = ?, finished_at = ?, moved_to = NULL "+
+		"WHERE lane_id = ? AND state = 'pending' AND "+where, append([]any{state, now, lane}, args...)...)
+	if done.Error != nil || done.RowsAffected == 0 {
+		return done.Error
+	}
+	return shift(tx, lane, -int(done.RowsAffected), now)
+}
+
+// cancel ends all that is pending of an event.
+func (s *Store) cancel(tx *gorm.DB, event int64) error {
+	lanes, err := lanesOf(tx, event)
+	for i := 0; err == nil && i < len(lanes); i++ {
+		err = s.end(tx, lanes[i], cancelled, "event_id = ?", event)
+	}
+	return err
+}
+
+// lanesOf lists the lanes that an event has pending deliveries in: its own and, for what is in flight, earlier ones.
+func lanesOf(tx *gorm.DB, event int64) (lanes []int64, err error) {
+	err = tx.Raw("SELECT DISTINCT lane_id FROM deliveries WHERE event_id = ? AND state = 'pending' ORDER BY lane_id",
+		event).Scan(&lanes).Error
+	return lanes, err
+}
+
+// redirect gives an event's pending deliveries its new URL, method and lane, and makes them due.
+func (s *Store) redirect(tx *gorm.DB, e eventRow) error {
+	now := s.now()
+	err := tx.Exec("UPDATE deliveries SET url = ?, method = ?, due_at = ? WHERE event_id = ? AND state = 'pending'",
+		e.URL, e.Method, now, e.ID).Error
+	if err != nil {
+		return err
+	}
+	lanes, err := lanesOf(tx, e.ID)
+	for i := 0; err == nil && i < len(lanes); i++ {
+		err = s.move(tx, e, lanes[i], now)
+	}
+	return err
+}
+
+// move takes an event's pending deliveries from a lane to the event's own. One in flight stays until its result; the
+// other lane is not claimed until then, and if it comes back unsent it follows.
+func (s *Store) move(tx *gorm.DB, e eventRow, from, now int64) error {
+	lane, err := findLane(tx, from)
+	if err != nil {
+		return err
+	}
+	if from == e.LaneID {
+		err := tx.Exec("UPDATE deliveries SET moved_to = NULL WHERE lane_id = ? AND event_id = ? AND state = 'pending'",
+			from, e.ID).Error
+		if err != nil {
+			return err
+		}
+		return shift(tx, from, 0, now)
+	}
+	flying := lane.inFlight(now)
+	err = tx.Exec("UPDATE deliveries SET moved_to = ? WHERE id = ? AND event_id = ? AND lane_id = ? AND state = 'pending'",
+		e.LaneID, flying, e.ID, from).Error
+	if err != nil {
+		return err
+	}
+	return carry(tx, from, e.LaneID, now, "event_id = ? AND id <> ?", e.ID, flying)
+}
+
+// carry puts pending deliveries of a lane, those that a condition names, into another lane.
+func carry(tx *gorm.DB, from, to, now int64, where string, args ...any) error {
+	done := tx.Exec("UPDATE deliveries SET lane_id = ?, moved_to = NULL WHERE lane_id = ? AND state = 'pending' AND "+where,
+		append([]any{to, from}, args...)...)
+	if done.Error != nil || done.RowsAffected == 0 {
+		return done.Error
+	}
+	if err := shift(tx, from, -int(done.RowsAffected), now); err != nil {
+		return err
+	}
+	return shift(tx, to, int(done.RowsAffected), now)
+}

@@ -1,0 +1,128 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"gorm.io/gorm"
+
+	"github.com/agentevents/agentevents/gen"
+)
+
+type eventRow struct {
+	ID        int64 `gorm:"primaryKey"`
+	Agent     int64 // the agent's row
+	URL       string
+	Method    gen.Method
+	EventType gen.EventType
+	LaneID    int64
+}
+
+func (eventRow) TableName() string { return "agent_events" }
+
+func (r eventRow) model() gen.AgentEvent {
+	return gen.AgentEvent{URL: r.URL, ID: r.ID, Method: r.Method, EventType: r.EventType}
+}
+
+// apply sets what is given.
+func (r *eventRow) apply(u gen.AgentEventUpdate) {
+	if u.URL != nil {
+		r.URL = *u.URL
+	}
+	if u.Method != nil {
+		r.Method = *u.Method
+	}
+	if u.EventType != nil {
+		r.EventType = *u.EventType
+	}
+}
+
+// findEvent returns the row of an agent's event, or says what is missing.
+func findEvent(tx *gorm.DB, k AgentKey, id int64) (a agentRow, e eventRow, err error) {
+	if a, err = findAgent(tx, k); err != nil {
+		return a, e, err
+	}
+	e, err = gorm.G[eventRow](tx).Where("id = ? AND agent = ?", id, a.ID).Take(tx.Statement.Context)
+	if errors.Is(err, gorm.ErrRecordNotFound) {
+		err = &Error{Kind: NotFound, Message: fmt.Sprintf("there is no event %d of %v", id, k), Status: "event_not_found"}
+	}
+	return a, e, failure(err)
+}
+
+// Events lists an agent's events in the order of their ids, those after an id, at most limit of them; 0 means all.
+func (s *Store) Events(ctx context.Context, k AgentKey, after int64, limit int) ([]gen.AgentEvent, error) {
+	tx := s.read(ctx)
+	a, err := findAgent(tx, k)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := gorm.G[eventRow](tx).Where("agent = ? AND id > ?", a.ID, after).Order("id").Limit(all(limit)).Find(ctx)
+	return each(rows, eventRow.model), failure(err)
+}
+
+// Event returns an agent's event.
+func (s *Store) Event(ctx context.Context, k AgentKey, id int64) (gen.AgentEvent, error) {
+	_, e, err := findEvent(s.read(ctx), k, id)
+	return e.model(), err
+}
+
+// CreateEvent registers a URL. That it can be sent to was checked before.
+func (s *Store) CreateEvent(ctx context.Context, k AgentKey, c gen.AgentEventCreate) (m gen.AgentEvent, err error) {
+	err = s.write(ctx, func(tx *gorm.DB) error {
+		a, err := findAgent(tx, k)
+		if err != nil {
+			return err
+		}
+		e := eventRow{Agent: a.ID, URL: c.URL, Method: c.Method, EventType: c.EventType}
+		if e.LaneID, err = ensureLane(tx, k, e.URL); err != nil {
+			return err
+		}
+		err = gorm.G[eventRow](tx).Create(tx.Statement.Context, &e)
+		m = e.model()
+		return err
+	})
+	return m, err
+}
+
+// UpdateEvent changes an event; a field that is nil stays as it is. What is not sent yet takes the new URL and method,
+// and is due at once.
+func (s *Store) UpdateEvent(
+	ctx context.Context, k AgentKey, id int64, u gen.AgentEventUpdate,
+) (m gen.AgentEvent, err error) {
+	defer s.wake()
+	err = s.write(ctx, func(tx *gorm.DB) error {
+		_, old, err := findEvent(tx, k, id)
+		if err != nil {
+			return err
+		}
+		e := old
+		e.apply(u)
+		if e.LaneID, err = ensureLane(tx, k, e.URL); err != nil {
+			return err
+		}
+		m = e.model()
+		err = tx.Exec("UPDATE agent_events SET url = ?, method = ?, event_type = ?, lane_id = ? WHERE id = ?",
+			e.URL, e.Method, e.EventType, e.LaneID, e.ID).Error
+		if err != nil || (e.URL == old.URL && e.Method == old.Method) {
+			return err
+		}
+		return s.redirect(tx, e)
+	})
+	return m, err
+}
+
+// DeleteEvent deletes an event and cancels its pending deliveries.
+func (s *Store) DeleteEvent(ctx context.Context, k AgentKey, id int64) error {
+	defer s.wake()
+	return s.write(ctx, func(tx *gorm.DB) error {
+		_, e, err := findEvent(tx, k, id)
+		if err != nil {
+			return err
+		}
+		if err := s.cancel(tx, e.ID); err != nil {
+			return err
+		}
+		return tx.Exec("DELETE FROM agent_events WHERE id = ?", e.ID).Error
+	})
+}

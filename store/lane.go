@@ -1,0 +1,99 @@
+package store
+
+import (
+	"gorm.io/gorm"
+)
+
+// A lane is one agent and one receiver. At most one of its deliveries is in flight, and they go in the order of the
+// changes. Its row is what everybody who touches it meets at:
+//
+//   - A status change adds to `pending` and makes an empty lane due.
+//   - A claim leases it, raises `claim` and notes which delivery it gave out. While the lane is held, `due_at` is the
+//     end of the lease, so that a holder who died is noticed by the same look at `due_at`.
+//   - What takes deliveries out of it lowers `pending` by the rows that it really changed, and makes the lane due if
+//     nobody holds it and anything is left. Without that, a deletion while its delivery is in flight would strand the
+//     next one for ever.
+type laneRow struct {
+	ID         int64 `gorm:"primaryKey"`
+	ReceiverID int64
+	Pending    int
+	DueAt      *int64
+	LeaseUntil *int64
+	Claim      int64
+	DeliveryID *int64
+}
+
+func (laneRow) TableName() string { return "lanes" }
+
+// held says whether a worker has the lane at a time.
+func (r laneRow) held(now int64) bool { return r.LeaseUntil != nil && *r.LeaseUntil > now }
+
+// inFlight is the delivery that a worker has at a time, or 0.
+func (r laneRow) inFlight(now int64) int64 {
+	if !r.held(now) || r.DeliveryID == nil {
+		return 0
+	}
+	return *r.DeliveryID
+}
+
+// ensureLane returns the id of the lane of an agent and a URL's receiver, which it makes if there is none.
+func ensureLane(tx *gorm.DB, k AgentKey, rawURL string) (id int64, err error) {
+	receiver, err := ensureReceiver(tx, k.Client, rawURL)
+	if err != nil {
+		return 0, err
+	}
+	err = tx.Raw("INSERT INTO lanes (receiver_id, kind, agent_id) VALUES (?, ?, ?) "+
+		"ON CONFLICT (receiver_id, kind, agent_id) DO UPDATE SET agent_id = excluded.agent_id RETURNING id",
+		receiver, k.Type, k.ID).Scan(&id).Error
+	return id, err
+}
+
+// findLane returns the row of a lane and, where transactions run side by side, holds it until the commit.
+func findLane(tx *gorm.DB, id int64) (laneRow, error) {
+	return gorm.G[laneRow](tx).Where("id = ?", id).Take(tx.Statement.Context)
+}
+
+// addToLanes tells lanes of new deliveries, which are in the order of their lanes. The head of a lane that has one
+// stays what it is, and so does when it is due.
+func addToLanes(tx *gorm.DB, rows []deliveryRow) error {
+	for len(rows) > 0 {
+		n := 1
+		for n < len(rows) && rows[n].LaneID == rows[0].LaneID {
+			n++
+		}
+		err := tx.Exec("UPDATE lanes SET pending = pending + ?, due_at = coalesce(due_at, ?) WHERE id = ?",
+			n, rows[0].DueAt, rows[0].LaneID).Error
+		if err != nil {
+			return err
+		}
+		rows = rows[n:]
+	}
+	return nil
+}
+
+// shift adds to what is pending in a lane (or takes from it) and makes it due now if nobody holds it and anything is
+// left. A claim then finds out when its head, which may be another now, is really due.
+func shift(tx *gorm.DB, lane int64, by int, now int64) error {
+	return tx.Exec("UPDATE lanes SET pending = pending + ?, due_at = CASE "+
+		"WHEN lease_until > ? THEN due_at WHEN pending + ? > 0 THEN ? END WHERE id = ?",
+		by, now, by, now, lane).Error
+}
+
+const (
+	// head is the rest of a subselect on deliveries d: the first that is pending in a lane.
+	head = "FROM deliveries d WHERE d.lane_id = lanes.id AND d.state = 'pending' ORDER BY d.change_id, d.id LIMIT 1"
+	// released is what a lane is set to that nobody holds: due when its head is.
+	released = "lease_until = NULL, delivery_id = NULL, due_at = (SELECT d.due_at " + head + ")"
+	// leased is what a lane is set to that somebody holds; the time that the lease ends goes in twice.
+	leased = "lease_until = ?, due_at = ?, delivery_id = (SELECT d.id " + head + ")"
+)
+
+// letGo ends a claim: the lane is due when its head is.
+func letGo(tx *gorm.DB, lane int64) error {
+	return tx.Exec("UPDATE lanes SET "+released+" WHERE id = ?", lane).Error
+}
+
+// dropLeases lets every lane go, at start: whoever held one is gone, since one process owns the file.
+func dropLeases(tx *gorm.DB) error {
+	return tx.Exec("UPDATE lanes SET " + released + " WHERE lease_until IS NOT NULL").Error
+}

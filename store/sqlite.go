@@ -1,0 +1,106 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/gofrs/flock"
+	"github.com/mattn/go-sqlite3"
+	"gorm.io/driver/sqlite"
+	"gorm.io/gorm"
+	"gorm.io/gorm/logger"
+)
+
+const (
+	busyTimeout = 5 * time.Second
+	readers     = 4
+)
+
+// path returns the file that a database URL names.
+func path(databaseURL string) (string, error) {
+	file, ok := strings.CutPrefix(databaseURL, "sqlite:")
+	if !ok || file == "" || strings.HasPrefix(file, ":memory:") {
+		return "", errors.New("the database URL must be sqlite:PATH, with the path of a file")
+	}
+	return file, nil
+}
+
+// own takes the file for this process alone. Two processes would each drop the other's leases.
+func own(file string) (*flock.Flock, error) {
+	lock := flock.New(file + ".lock")
+	ok, err := lock.TryLock()
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", file, err)
+	}
+	if !ok {
+		return nil, fmt.Errorf("open %s: another process serves this database", file)
+	}
+	return lock, nil
+}
+
+// dsn is the driver's name of a file, with what every connection has in common and the given pragmas.
+func dsn(file string, pragmas ...string) string {
+	common := fmt.Sprintf("_busy_timeout=%d&_foreign_keys=on&_synchronous=FULL", busyTimeout.Milliseconds())
+	return "file:" + (&url.URL{Path: file}).EscapedPath() + "?" + common + "&" + strings.Join(pragmas, "&")
+}
+
+// openWriter returns the one connection that writes.
+func openWriter(file string) (*sql.DB, error) {
+	db, err := sql.Open("sqlite3", dsn(file, "_auto_vacuum=incremental", "_journal_mode=WAL"))
+	if err != nil {
+		return nil, err
+	}
+	db.SetMaxOpenConns(1)
+	db.SetMaxIdleConns(1)
+	return db, nil
+}
+
+// openReaders returns the connections that read. They need the writer to have opened the file before.
+func openReaders(file string) (*sql.DB, error) {
+	db, err := sql.Open("sqlite3", dsn(file, "mode=ro", "_query_only=on"))
+	if err != nil {
+		return nil, err
+	}
+	db.SetMaxOpenConns(readers)
+	db.SetMaxIdleConns(readers)
+	return db, nil
+}
+
+// orm puts GORM on top of a connection. It begins no transactions by itself.
+func orm(pool gorm.ConnPool, log *slog.Logger) (*gorm.DB, error) {
+	return gorm.Open(sqlite.New(sqlite.Config{Conn: pool}), &gorm.Config{
+		DisableAutomaticPing:   true,
+		SkipDefaultTransaction: true,
+		PrepareStmt:            true,
+		TranslateError:         true,
+		Logger: logger.NewSlogLogger(log, logger.Config{
+			LogLevel:                  logger.Error,
+			IgnoreRecordNotFoundError: true,
+			ParameterizedQueries:      true,
+		}),
+	})
+}
+
+// unavailable says whether a database error is about the database and not about the statement, so that the same
+// request may succeed later.
+func unavailable(err error) bool {
+	if errors.Is(err, sql.ErrConnDone) || errors.Is(err, errClosed) || errors.Is(err, context.DeadlineExceeded) {
+		return true
+	}
+	var lite sqlite3.Error
+	if !errors.As(err, &lite) {
+		return false
+	}
+	switch lite.Code {
+	case sqlite3.ErrBusy, sqlite3.ErrLocked, sqlite3.ErrFull, sqlite3.ErrIoErr, sqlite3.ErrReadonly,
+		sqlite3.ErrCantOpen, sqlite3.ErrNomem, sqlite3.ErrInterrupt, sqlite3.ErrCorrupt, sqlite3.ErrNotADB:
+		return true
+	}
+	return false
+}

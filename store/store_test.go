@@ -1,0 +1,148 @@
+package store_test
+
+import (
+	"context"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/store"
+	"github.com/agentevents/agentevents/webhook"
+)
+
+// clock is a clock that a test moves.
+type clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func newClock() *clock { return &clock{now: time.Date(2017, 5, 30, 15, 7, 50, 0, time.UTC)} }
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *clock) add(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+// fixture is a store on a file of its own, with a clock that a test moves and few words for what tests do.
+type fixture struct {
+	*store.Store
+	t     testing.TB
+	ctx   context.Context
+	clock *clock
+	url   string
+}
+
+func open(t testing.TB) *fixture {
+	t.Helper()
+	f := &fixture{t: t, ctx: context.Background(), clock: newClock()}
+	f.url = "sqlite:" + filepath.Join(t.TempDir(), "agentevents.db")
+	f.open()
+	t.Cleanup(func() { f.check(f.Close()) })
+	return f
+}
+
+func (f *fixture) open() {
+	f.t.Helper()
+	s, err := store.Open(f.ctx, store.Options{URL: f.url, Now: f.clock.Now})
+	f.check(err)
+	f.Store = s
+}
+
+// restart closes the store and opens it again, as after a kill: nothing is let go before.
+func (f *fixture) restart() {
+	f.t.Helper()
+	f.check(f.Close())
+	f.open()
+}
+
+func (f *fixture) check(err error) {
+	f.t.Helper()
+	if err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// agent makes client 12 with local agent 136 and returns its key.
+func (f *fixture) agent() store.AgentKey {
+	f.t.Helper()
+	k := store.AgentKey{Client: "12", Type: gen.AgentTypeLocal, ID: 136}
+	_, _, err := f.PutClient(f.ctx, k.Client, gen.ClientUpdate{})
+	f.check(err)
+	name := "000*094@ringme.ru"
+	_, _, err = f.PutAgent(f.ctx, k, store.AgentUpdate{Name: &name})
+	f.check(err)
+	return k
+}
+
+func (f *fixture) register(k store.AgentKey, url string, types ...gen.EventType) (ids []int64) {
+	f.t.Helper()
+	for _, typ := range types {
+		e, err := f.CreateEvent(f.ctx, k, gen.AgentEventCreate{URL: url, Method: gen.MethodPOST, EventType: typ})
+		f.check(err)
+		ids = append(ids, e.ID)
+	}
+	return ids
+}
+
+func (f *fixture) set(k store.AgentKey, status gen.AgentStatusValue) gen.AgentStatus {
+	f.t.Helper()
+	st, err := f.SetStatus(f.ctx, k, gen.AgentStatusUpdate{AgentStatus: status})
+	f.check(err)
+	return st
+}
+
+func (f *fixture) login(k store.AgentKey) gen.AgentStatus {
+	f.t.Helper()
+	return f.set(k, gen.AgentStatusValueAvailable)
+}
+
+func (f *fixture) logout(k store.AgentKey) gen.AgentStatus {
+	f.t.Helper()
+	return f.set(k, gen.AgentStatusValueLoggedOut)
+}
+
+// claim takes everything that is due.
+func (f *fixture) claim() []webhook.Delivery {
+	f.t.Helper()
+	claimed, _, err := f.Claim(f.ctx, webhook.Room{Lanes: 1000, PerReceiver: 100, Take: func(int64) bool { return true }})
+	f.check(err)
+	return claimed
+}
+
+// claimOne takes the one delivery that is due.
+func (f *fixture) claimOne() webhook.Delivery {
+	f.t.Helper()
+	claimed := f.claim()
+	if len(claimed) != 1 {
+		f.t.Fatalf("claimed %d deliveries, want 1: %+v", len(claimed), claimed)
+	}
+	return claimed[0]
+}
+
+func (f *fixture) claimNone() {
+	f.t.Helper()
+	if claimed := f.claim(); len(claimed) != 0 {
+		f.t.Fatalf("claimed %+v, want none", claimed)
+	}
+}
+
+// record stores a verdict and returns the delivery that the lane goes on with.
+func (f *fixture) record(d webhook.Delivery, v webhook.Verdict, goOn bool) *webhook.Delivery {
+	f.t.Helper()
+	o := webhook.Outcome{Attempt: webhook.Attempt{StartedAt: f.clock.Now(), Verdict: v}}
+	if v == webhook.Retry {
+		o.Delay = 5 * time.Second
+	}
+	next, err := f.Record(f.ctx, d, o, goOn)
+	f.check(err)
+	return next
+}

@@ -1,0 +1,150 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"gorm.io/gorm"
+)
+
+// most is how many writes one commit takes.
+const most = 256
+
+var errClosed = errors.New("the store is closed")
+
+// writer is the one goroutine that writes. It takes all writes that wait into one transaction: simultaneous requests
+// share one fsync, which is what bounds a durable SQLite.
+type writer struct {
+	db     *gorm.DB // on one connection, which only run uses
+	conn   *sql.Conn
+	queue  chan *write
+	quit   chan struct{}
+	closed chan struct{}
+}
+
+// write is a function that waits for its transaction.
+type write struct {
+	ctx  context.Context
+	fn   func(tx *gorm.DB) error
+	done chan error
+}
+
+func newWriter(db *gorm.DB, conn *sql.Conn) *writer {
+	w := &writer{
+		db: db, conn: conn,
+		queue: make(chan *write, most), quit: make(chan struct{}), closed: make(chan struct{}),
+	}
+	go w.run()
+	return w
+}
+
+// do runs fn in a transaction and returns when that is committed. Once fn has begun, the end of ctx changes nothing:
+// others share the transaction.
+func (w *writer) do(ctx context.Context, fn func(tx *gorm.DB) error) error {
+	j := &write{ctx: ctx, fn: fn, done: make(chan error, 1)}
+	select {
+	case w.queue <- j:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-w.closed:
+		return errClosed
+	}
+	select {
+	case err := <-j.done:
+		return err
+	case <-w.closed:
+		return j.outcome()
+	}
+}
+
+// outcome is what became of a write when the writer has ended.
+func (j *write) outcome() error {
+	select {
+	case err := <-j.done:
+		return err
+	default:
+		return errClosed
+	}
+}
+
+func (w *writer) close() error {
+	close(w.quit)
+	<-w.closed
+	return w.conn.Close()
+}
+
+func (w *writer) run() {
+	defer close(w.closed)
+	for {
+		select {
+		case <-w.quit:
+			return
+		case j := <-w.queue:
+			w.commit(w.waiting(j))
+		}
+	}
+}
+
+// waiting is the first write and those behind it.
+func (w *writer) waiting(first *write) []*write {
+	batch := []*write{first}
+	for len(batch) < most {
+		select {
+		case j := <-w.queue:
+			batch = append(batch, j)
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+// commit works a batch in one transaction. A write that fails takes nothing with it; if the transaction fails, all do.
+func (w *writer) commit(batch []*write) {
+	results := make([]error, len(batch))
+	err := w.db.Exec("BEGIN IMMEDIATE").Error
+	for i := 0; err == nil && i < len(batch); i++ {
+		results[i], err = w.step(batch[i])
+	}
+	if err == nil {
+		err = w.db.Exec("COMMIT").Error
+	}
+	if err != nil {
+		w.db.Exec("ROLLBACK") // an error here means that the database has done so itself
+	}
+	for i, j := range batch {
+		if err != nil {
+			results[i] = &Error{Kind: Unavailable, Message: "the store is not available, try again", cause: err}
+		}
+		j.done <- results[i]
+	}
+}
+
+// step runs one write between savepoints. The first error is the write's own; the second ends the transaction.
+func (w *writer) step(j *write) (own, fatal error) {
+	if err := j.ctx.Err(); err != nil {
+		return err, nil
+	}
+	if err := w.db.Exec("SAVEPOINT step").Error; err != nil {
+		return nil, err
+	}
+	own = w.protect(j)
+	if own != nil {
+		if err := w.db.Exec("ROLLBACK TO step").Error; err != nil {
+			return nil, errors.Join(own, err)
+		}
+	}
+	return own, w.db.Exec("RELEASE step").Error
+}
+
+// protect turns a panic of one write into its error, for the sake of the others.
+func (w *writer) protect(j *write) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic in a transaction: %v", p)
+		}
+	}()
+	return j.fn(w.db)
+}

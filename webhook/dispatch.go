@@ -1,0 +1,241 @@
+package webhook
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	poll    = time.Second      // the safety net under waking
+	mend    = time.Minute      // how often stray lanes are looked for
+	grace   = 12 * time.Second // for attempts in flight when the dispatcher is stopped
+	run     = 32               // how many deliveries of a lane go in a row before others have their turn
+	retries = 200 * time.Millisecond
+)
+
+// DispatcherOptions are what a dispatcher is made of.
+type DispatcherOptions struct {
+	Outbox      Outbox
+	Sender      *Sender
+	Schedule    Schedule
+	Slots       int          // attempts in flight in all; 0 means 1,024
+	PerReceiver int          // attempts in flight at one receiver; 0 means 32
+	Log         *slog.Logger // nil means slog.Default
+}
+
+// Dispatcher carries deliveries from an outbox to their receivers. In each lane one is in flight at a time.
+type Dispatcher struct {
+	DispatcherOptions
+	slots  *slots
+	freed  chan struct{}
+	turned atomic.Int64
+}
+
+// NewDispatcher returns a dispatcher; Run sets it going.
+func NewDispatcher(o DispatcherOptions) *Dispatcher {
+	if o.Slots == 0 {
+		o.Slots = 1024
+	}
+	if o.PerReceiver == 0 {
+		o.PerReceiver = 32
+	}
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	return &Dispatcher{DispatcherOptions: o, slots: newSlots(o.Slots, o.PerReceiver), freed: make(chan struct{}, 1)}
+}
+
+// Turned says when the loop last went round, for readiness. It goes round at least once a second, however many
+// deliveries wait, as long as the outbox answers.
+func (d *Dispatcher) Turned() time.Time { return time.UnixMilli(d.turned.Load()) }
+
+// Run carries deliveries until ctx ends. Then it takes no new ones, and returns when those in flight are recorded;
+// after 12 s it cuts them off, which is not a failure of theirs.
+func (d *Dispatcher) Run(ctx context.Context) error {
+	work, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(grace, cut) })()
+	var workers sync.WaitGroup
+	workers.Go(func() { d.mend(ctx) })
+	for ctx.Err() == nil {
+		claimed, next := d.claim(ctx)
+		for _, x := range claimed {
+			workers.Go(func() { d.lane(ctx, work, x) })
+		}
+		d.turned.Store(time.Now().UnixMilli())
+		d.wait(ctx, next)
+	}
+	workers.Wait()
+	return nil
+}
+
+// claim takes what there is room for, and says how long to wait for more.
+func (d *Dispatcher) claim(ctx context.Context) ([]Delivery, time.Duration) {
+	free, full := d.slots.room()
+	if free == 0 {
+		return nil, poll
+	}
+	var taken []int64
+	claimed, next, err := d.Outbox.Claim(ctx, Room{
+		Lanes: free, PerReceiver: d.PerReceiver, Full: full,
+		Take: func(receiver int64) bool {
+			ok := d.slots.take(receiver)
+			if ok {
+				taken = append(taken, receiver)
+			}
+			return ok
+		},
+	})
+	d.giveBack(taken, claimed)
+	if err != nil {
+		if ctx.Err() == nil {
+			d.Log.Warn("claim deliveries", "error", err)
+		}
+		return nil, poll
+	}
+	if next < 0 || (next == 0 && len(taken) == 0) {
+		next = poll
+	}
+	return claimed, min(next, poll)
+}
+
+// giveBack releases the slots that were taken for lanes of which nothing was claimed after all.
+func (d *Dispatcher) giveBack(taken []int64, claimed []Delivery) {
+	unused := map[int64]int{}
+	for _, r := range taken {
+		unused[r]++
+	}
+	for _, x := range claimed {
+		unused[x.Receiver]--
+	}
+	for r, n := range unused {
+		for range n {
+			d.slots.release(r)
+		}
+	}
+}
+
+func (d *Dispatcher) wait(ctx context.Context, next time.Duration) {
+	timer := time.NewTimer(next)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-d.Outbox.Due():
+	case <-d.freed:
+	case <-timer.C:
+	}
+}
+
+// lane works a lane from the delivery that was claimed on, for as long as it may. Soft ends when no new attempt is to
+// be begun, hard when one in flight is to be cut off.
+func (d *Dispatcher) lane(soft, hard context.Context, x Delivery) {
+	defer d.free(x.Receiver)
+	for n := 1; ; n++ {
+		next := d.deliver(soft, hard, x, n < run)
+		if next == nil {
+			return
+		}
+		x = *next
+	}
+}
+
+func (d *Dispatcher) free(receiver int64) {
+	d.slots.release(receiver)
+	select {
+	case d.freed <- struct{}{}:
+	default:
+	}
+}
+
+// deliver makes one attempt and records it. It does not begin one with less of the lease left than it may take: a
+// process that was frozen must not send what another has overtaken.
+func (d *Dispatcher) deliver(soft, hard context.Context, x Delivery, goOn bool) *Delivery {
+	if soft.Err() != nil || time.Until(x.Lease) < d.Sender.Timeout() {
+		d.giveUp(hard, x)
+		return nil
+	}
+	a := d.attempt(hard, x)
+	if hard.Err() != nil && a.Verdict == Retry {
+		d.giveUp(hard, x)
+		return nil
+	}
+	o := Outcome{Attempt: a}
+	if a.Verdict == Retry {
+		o.Delay = d.Schedule.Delay(x.Attempt, a.RetryAfter)
+	}
+	d.log(x, o)
+	return d.record(hard, x, o, goOn && soft.Err() == nil)
+}
+
+// attempt sends, and lets the slots learn from it, at once when it takes long.
+func (d *Dispatcher) attempt(ctx context.Context, x Delivery) Attempt {
+	timer := time.AfterFunc(slow, func() { d.slots.learn(x.Receiver, false) })
+	a := d.Sender.Send(ctx, x)
+	if timer.Stop() {
+		d.slots.learn(x.Receiver, a.Verdict != Retry)
+	}
+	return a
+}
+
+// record stores the outcome. While the store is in trouble it tries again, until the lease is over and another may
+// have the lane.
+func (d *Dispatcher) record(ctx context.Context, x Delivery, o Outcome, goOn bool) *Delivery {
+	for {
+		try, cancel := context.WithDeadline(context.WithoutCancel(ctx), x.Lease)
+		next, err := d.Outbox.Record(try, x, o, goOn)
+		cancel()
+		if err == nil {
+			return next
+		}
+		d.Log.Warn("record an attempt", "delivery", x.ID, "error", err)
+		if time.Until(x.Lease) < retries || !sleep(ctx, retries) {
+			return nil
+		}
+	}
+}
+
+// giveUp lets a lane go that was not worked. If that fails, its lease will end.
+func (d *Dispatcher) giveUp(ctx context.Context, x Delivery) {
+	try, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	if err := d.Outbox.Release(try, x); err != nil {
+		d.Log.Warn("release a lane", "lane", x.Lane, "error", err)
+	}
+}
+
+// log says how an attempt went. The URL may hold secrets and is left to the store.
+func (d *Dispatcher) log(x Delivery, o Outcome) {
+	level := slog.LevelDebug
+	if o.Verdict != Delivered {
+		level = slog.LevelInfo
+	}
+	d.Log.Log(context.Background(), level, "attempt", "delivery", x.ID, "sequence", x.Sequence, "attempt", x.Attempt,
+		"verdict", o.Verdict, "status", o.Status, "error", o.Error, "duration", o.Duration, "delay", o.Delay)
+}
+
+// mend looks for stray lanes, at once and then every minute.
+func (d *Dispatcher) mend(ctx context.Context) {
+	for {
+		if _, err := d.Outbox.Mend(ctx); err != nil && ctx.Err() == nil {
+			d.Log.Warn("mend lanes", "error", err)
+		}
+		if !sleep(ctx, mend) {
+			return
+		}
+	}
+}
+
+// sleep says whether it was left to finish.
+func sleep(ctx context.Context, t time.Duration) bool {
+	timer := time.NewTimer(t)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}

@@ -1,0 +1,105 @@
+package webhook
+
+import (
+	"sync"
+	"time"
+)
+
+// slow is how long an attempt may take before its receiver counts as slow.
+const slow = time.Second
+
+// slots bounds how many attempts are in flight: in all, for each receiver, and at receivers that have not proven to be
+// quick, which share one half, so that the other half is always there for the quick ones.
+//
+// A receiver starts with one slot and doubles with every quick success up to a bound; what is slow or fails takes it
+// back to one.
+type slots struct {
+	total, most int
+
+	mu        sync.Mutex
+	used      int
+	unproven  int // of these, at receivers that are not quick
+	receivers map[int64]*slot
+}
+
+type slot struct {
+	used, allowed int
+	quick         bool
+}
+
+func newSlots(total, most int) *slots {
+	return &slots{total: total, most: most, receivers: map[int64]*slot{}}
+}
+
+// take takes a slot for a receiver if one is free.
+func (s *slots) take(receiver int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.of(receiver)
+	if !s.free(r) {
+		return false
+	}
+	r.used++
+	s.count(r, 1)
+	return true
+}
+
+// release gives a slot back.
+func (s *slots) release(receiver int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.of(receiver)
+	r.used--
+	s.count(r, -1)
+	if r.used == 0 && r.allowed == 1 {
+		delete(s.receivers, receiver) // as good as new
+	}
+}
+
+// learn takes note of how an attempt went.
+func (s *slots) learn(receiver int64, quick bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.of(receiver)
+	s.count(r, -r.used)
+	r.quick = quick
+	s.count(r, r.used)
+	if quick {
+		r.allowed = min(2*r.allowed, s.most)
+	} else {
+		r.allowed = 1
+	}
+}
+
+// room is how many slots are free in all, and which receivers have none.
+func (s *slots) room() (free int, full []int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, r := range s.receivers {
+		if !s.free(r) {
+			full = append(full, id)
+		}
+	}
+	return s.total - s.used, full
+}
+
+func (s *slots) free(r *slot) bool {
+	return s.used < s.total && r.used < r.allowed && (r.quick || s.unproven < (s.total+1)/2)
+}
+
+// count keeps the sums.
+func (s *slots) count(r *slot, by int) {
+	s.used += by
+	if !r.quick {
+		s.unproven += by
+	}
+}
+
+func (s *slots) of(receiver int64) *slot {
+	r := s.receivers[receiver]
+	if r == nil {
+		r = &slot{allowed: 1}
+		s.receivers[receiver] = r
+	}
+	return r
+}
