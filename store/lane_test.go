@@ -2,15 +2,23 @@ package store_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/webhook"
 )
 
+const (
+	crm   = "http://crm.example/hook"
+	board = "http://wallboard.example/hook"
+)
+
+var both = []gen.EventType{gen.EventTypeAgentLogin, gen.EventTypeAgentLogout}
+
 func TestLaneKeepsOrder(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	f.register(k, "http://crm.example/hook", gen.EventTypeAgentLogin, gen.EventTypeAgentLogout)
+	f.register(k, crm, both...)
 	f.login(k)
 	f.logout(k)
 	f.login(k)
@@ -25,7 +33,7 @@ func TestLaneKeepsOrder(t *testing.T) {
 		t.Fatal("went on past a delivery that is to be tried again")
 	}
 	f.claimNone() // the head waits, and so does what is behind it
-	f.clock.add(5e9)
+	f.clock.add(5 * time.Second)
 	again := f.claimOne()
 	if again.ID != second.ID || again.Attempt != 2 || again.WebhookID != second.WebhookID {
 		t.Fatalf("again: %+v, want %+v", again, second)
@@ -36,4 +44,365 @@ func TestLaneKeepsOrder(t *testing.T) {
 	}
 	f.record(*third, webhook.Delivered, true)
 	f.claimNone()
+	f.drained()
+}
+
+// Two registrations for one change at one receiver share the lane, others do not.
+func TestLaneIsAgentAndReceiver(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	f.register(k, "http://CRM.example:80/a", gen.EventTypeAgentLogin)
+	f.register(k, "http://crm.example/b", gen.EventTypeAgentLogin)
+	f.register(k, "https://crm.example/b", gen.EventTypeAgentLogin)
+	if st := f.login(k); st.Deliveries != 3 {
+		t.Fatalf("deliveries: %d, want 3", st.Deliveries)
+	}
+	claimed := f.claim()
+	if len(claimed) != 2 || claimed[0].Lane == claimed[1].Lane {
+		t.Fatalf("claimed %+v, want one of each of two lanes", claimed)
+	}
+	for _, d := range claimed {
+		if next := f.record(d, webhook.Delivered, true); next != nil {
+			f.record(*next, webhook.Delivered, true)
+		}
+	}
+	f.drained()
+}
+
+// Rule 1: what takes a delivery out of a lane that nobody holds makes the next one due.
+func TestDeletionWhileInFlightStrandsNothing(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	gone := f.register(k, crm, gen.EventTypeAgentLogin)[0]
+	f.register(k, crm, gen.EventTypeAgentLogin)
+	f.login(k)
+	d := f.claimOne()
+	f.check(f.DeleteEvent(f.ctx, k, gone))
+	f.claimNone() // the lane is still held
+	next := f.record(d, webhook.Delivered, true)
+	if next == nil || next.ID == d.ID {
+		t.Fatalf("next: %+v", next)
+	}
+	f.record(*next, webhook.Delivered, true)
+	f.drained()
+	if states := f.states(); states["cancelled"] != 1 || states["delivered"] != 1 {
+		t.Errorf("states: %v", states)
+	}
+}
+
+// Rule 1: a head that waits for its retry and is cancelled lets the next one go at once.
+func TestDeletionOfWaitingHeadFreesTheNext(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	gone := f.register(k, crm, gen.EventTypeAgentLogin)[0]
+	f.register(k, crm, gen.EventTypeAgentLogin)
+	f.login(k)
+	f.record(f.claimOne(), webhook.Retry, true)
+	f.claimNone()
+	f.check(f.DeleteEvent(f.ctx, k, gone))
+	f.record(f.claimOne(), webhook.Delivered, true)
+	f.drained()
+}
+
+// Rule 2: going on keeps the claim and renews the lease; only letting go ends it.
+func TestGoingOnRenewsTheLease(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	f.register(k, crm, both...)
+	f.login(k)
+	f.logout(k)
+	first := f.claimOne()
+	f.clock.add(14 * time.Second)
+	second := f.record(first, webhook.Delivered, true)
+	if second.Claim != first.Claim {
+		t.Errorf("claim: %d, want %d", second.Claim, first.Claim)
+	}
+	f.clock.add(14 * time.Second)
+	f.claimNone() // 28 s after the claim, but the lease was renewed
+	f.record(*second, webhook.Delivered, true)
+	f.drained()
+}
+
+func TestLettingGoMakesTheRestDueNow(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	f.register(k, crm, both...)
+	f.login(k)
+	f.logout(k)
+	if f.record(f.claimOne(), webhook.Delivered, false) != nil {
+		t.Fatal("went on although it was to let go")
+	}
+	f.record(f.claimOne(), webhook.Delivered, false)
+	f.drained()
+}
+
+// Fencing: who lost the lease records no verdict.
+func TestLateResultIsVoid(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	f.register(k, crm, gen.EventTypeAgentLogin)
+	f.login(k)
+	late := f.claimOne()
+	f.clock.add(15 * time.Second)
+	again := f.claimOne()
+	if again.ID != late.ID || again.Claim == late.Claim || again.WebhookID != late.WebhookID {
+		t.Fatalf("again: %+v, want %+v under a new claim", again, late)
+	}
+	if f.record(late, webhook.Failed, true) != nil {
+		t.Error("a void claim went on")
+	}
+	f.check(f.Release(f.ctx, late))
+	f.claimNone() // neither took the lane from its holder
+	if states := f.states(); states["pending"] != 1 {
+		t.Errorf("states: %v", states)
+	}
+	f.record(again, webhook.Delivered, true)
+	f.drained()
+}
+
+// Rule 4: pending deliveries follow a URL that moves to another receiver, in sequence order, and one in flight keeps
+// its lane until its result.
+func TestMoveWaitsForWhatIsInFlight(t *testing.T) {
+	for _, verdict := range []webhook.Verdict{webhook.Delivered, webhook.Retry, webhook.Failed} {
+		t.Run(string(verdict), func(t *testing.T) {
+			f := open(t)
+			k := f.agent()
+			ids := f.register(k, crm, both...)
+			f.login(k)
+			f.logout(k)
+			flying := f.claimOne()
+			for _, id := range ids {
+				f.redirect(k, id, board)
+			}
+			f.claimNone() // the new lane waits
+			if f.record(flying, verdict, true) != nil {
+				t.Fatal("the old lane went on with what has moved")
+			}
+			if verdict == webhook.Retry {
+				followed := f.claimOne()
+				if followed.ID != flying.ID || followed.URL != board || followed.Attempt != 2 {
+					t.Fatalf("followed: %+v", followed)
+				}
+				f.finish(followed)
+				f.drained()
+				return
+			}
+			next := f.claimOne()
+			if next.ID == flying.ID || next.URL != board {
+				t.Fatalf("next: %+v", next)
+			}
+			f.finish(next)
+			f.drained()
+		})
+	}
+}
+
+// Rule 4, with a crash: the one in flight goes to the new receiver, before what is behind it.
+func TestMoveSurvivesTheLossOfTheLease(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	ids := f.register(k, crm, both...)
+	f.login(k)
+	f.logout(k)
+	flying := f.claimOne()
+	for _, id := range ids {
+		f.redirect(k, id, board)
+	}
+	f.restart()
+	f.claimNone() // the old lane gives its delivery to the new one
+	d := f.claimOne()
+	if d.ID != flying.ID || d.URL != board {
+		t.Fatalf("claimed %+v, want what was in flight", d)
+	}
+	f.finish(d)
+	f.drained()
+}
+
+func TestMoveThereAndBack(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	id := f.register(k, crm, gen.EventTypeAgentLogin)[0]
+	f.register(k, board, gen.EventTypeAgentLogin)
+	f.login(k)
+	claimed := f.claim()
+	f.redirect(k, id, board)
+	f.redirect(k, id, crm)
+	for _, d := range claimed {
+		f.record(d, webhook.Delivered, true)
+	}
+	f.drained()
+}
+
+func TestDeletionOfWhatMovesFreesTheOtherLane(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	gone := f.register(k, crm, gen.EventTypeAgentLogin)[0]
+	f.register(k, board, gen.EventTypeAgentLogout)
+	f.login(k)
+	f.claimOne()
+	f.redirect(k, gone, board)
+	f.logout(k)
+	f.claimNone()
+	f.check(f.DeleteEvent(f.ctx, k, gone))
+	f.finish(f.claimOne())
+	f.clock.add(15 * time.Second) // the holder of the old lane never comes back
+	f.claimNone()
+	f.drained()
+}
+
+// Rule 5: lane ids are never used twice, and an agent that was made again keeps its lane.
+func TestAgentMadeAgainStaysInOrder(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	f.register(k, crm, both...)
+	f.login(k)
+	f.check(f.DeleteAgent(f.ctx, k)) // makes the logout
+	f.agent()
+	f.register(k, crm, both...)
+	f.login(k)
+	for _, want := range []gen.AgentStatusValue{"available", "logged_out", "available"} {
+		d := f.claimOne()
+		if d.Data.AgentStatus != want {
+			t.Errorf("status: %s, want %s", d.Data.AgentStatus, want)
+		}
+		f.record(d, webhook.Delivered, false)
+	}
+	f.drained()
+}
+
+// Rule 6: a due time further away than the longest delay means now.
+func TestClockThatWasWrongStrandsNothing(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	f.register(k, crm, gen.EventTypeAgentLogin)
+	f.clock.add(365 * 24 * time.Hour)
+	f.login(k)
+	f.record(f.claimOne(), webhook.Retry, true)
+	f.clock.add(-365 * 24 * time.Hour)
+	f.claimNone()
+	if n, err := f.Mend(f.ctx); err != nil || n != 1 {
+		t.Fatalf("mended %d, %v; want 1", n, err)
+	}
+	f.record(f.claimOne(), webhook.Delivered, true)
+	f.drained()
+}
+
+// Rule 7: what was in flight when the process died is due at once after the next start.
+func TestStartDropsLeases(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	f.register(k, crm, gen.EventTypeAgentLogin)
+	f.login(k)
+	before := f.claimOne()
+	f.restart()
+	after := f.claimOne()
+	if after.ID != before.ID || after.WebhookID != before.WebhookID || after.Attempt != 1 {
+		t.Fatalf("after the restart: %+v, want %+v", after, before)
+	}
+	if f.record(before, webhook.Failed, true) != nil {
+		t.Error("the claim of the dead went on")
+	}
+	f.record(after, webhook.Delivered, true)
+	f.drained()
+}
+
+// Rule 8: the safety net mends a lane that is not due and one that counts wrong, and says how many.
+func TestMend(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	f.register(k, crm, gen.EventTypeAgentLogin)
+	f.register(k, board, gen.EventTypeAgentLogin)
+	f.login(k)
+	if n, err := f.Mend(f.ctx); err != nil || n != 0 {
+		t.Fatalf("mended %d sound lanes, %v", n, err)
+	}
+	f.sql("UPDATE lanes SET due_at = NULL WHERE id = 1")
+	f.sql("UPDATE lanes SET pending = 7 WHERE id = 2")
+	if n, err := f.Mend(f.ctx); err != nil || n != 2 {
+		t.Fatalf("mended %d, %v; want 2", n, err)
+	}
+	for _, d := range f.claim() {
+		f.record(d, webhook.Delivered, true)
+	}
+	f.drained()
+}
+
+func TestRetryWindow(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	f.register(k, crm, both...)
+	f.login(k)
+	d := f.claimOne()
+	f.clock.add(24*time.Hour - 6*time.Second)
+	f.logout(k)
+	f.clock.add(time.Second)
+	again := f.claimOne() // the lease was lost meanwhile
+	f.record(again, webhook.Retry, true)
+	if states := f.states(); states["failed"] != 1 || states["pending"] != 1 {
+		t.Fatalf("states: %v, want the login failed, as the next attempt would come too late", states)
+	}
+	_ = d
+	f.clock.add(24 * time.Hour)
+	f.claimNone() // the logout was never sent, and its window is over too
+	f.claimNone()
+	if states := f.states(); states["failed"] != 2 {
+		t.Fatalf("states: %v", states)
+	}
+	f.drained()
+}
+
+// A claim is fair over receivers and takes no more of one than it may.
+func TestClaimIsFair(t *testing.T) {
+	f := open(t)
+	for id := range int64(20) {
+		k := f.agentN(id + 1)
+		f.register(k, crm, gen.EventTypeAgentLogin)
+		f.login(k)
+	}
+	last := f.agentN(21)
+	f.register(last, board, gen.EventTypeAgentLogin)
+	f.login(last)
+
+	asked := 0
+	claimed, next, err := f.Claim(f.ctx, webhook.Room{Lanes: 4, PerReceiver: 3, Take: func(int64) bool {
+		asked++
+		return asked != 1
+	}})
+	f.check(err)
+	if len(claimed) != 3 || asked != 4 || next != 0 {
+		t.Fatalf("claimed %d of %d asked, next %v", len(claimed), asked, next)
+	}
+	boards := 0
+	for _, d := range claimed {
+		if d.URL == board {
+			boards++
+		}
+	}
+	if boards != 1 {
+		t.Errorf("%d claimed for the receiver with one lane, want 1", boards)
+	}
+	claimed, _, err = f.Claim(f.ctx, webhook.Room{
+		Lanes: 100, PerReceiver: 100, Full: []int64{claimed[0].Receiver}, Take: func(int64) bool { return true },
+	})
+	f.check(err)
+	for _, d := range claimed {
+		if d.URL == board {
+			t.Errorf("claimed for a full receiver: %+v", d)
+		}
+	}
+}
+
+func TestNextDue(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	room := webhook.Room{Lanes: 10, PerReceiver: 10, Take: func(int64) bool { return true }}
+	if _, next, err := f.Claim(f.ctx, room); err != nil || next >= 0 {
+		t.Errorf("next %v, %v; want none", next, err)
+	}
+	f.register(k, crm, gen.EventTypeAgentLogin)
+	f.login(k)
+	f.record(f.claimOne(), webhook.Retry, true)
+	if _, next, err := f.Claim(f.ctx, room); err != nil || next != 5*time.Second {
+		t.Errorf("next %v, %v; want 5s", next, err)
+	}
 }

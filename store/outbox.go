@@ -103,6 +103,12 @@ func (s *Store) take(tx *gorm.DB, lanes []int64) (heads []headRow, err error) {
 	if err := tx.Raw(headSQL+"WHERE l.id IN ? ORDER BY d.change_id, d.id", lanes).Scan(&found).Error; err != nil {
 		return nil, err
 	}
+	if len(found) < len(lanes) { // what the holder of a lost lease had was cancelled
+		err := tx.Exec("UPDATE lanes SET "+released+" WHERE id IN ? AND delivery_id IS NULL", lanes).Error
+		if err != nil {
+			return nil, err
+		}
+	}
 	for _, h := range found {
 		if h.DueAt <= now && h.ExpiresAt > now && h.MovedTo == nil {
 			heads = append(heads, h)

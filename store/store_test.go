@@ -2,7 +2,9 @@ package store_test
 
 import (
 	"context"
+	"database/sql"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -145,4 +147,85 @@ func (f *fixture) record(d webhook.Delivery, v webhook.Verdict, goOn bool) *webh
 	next, err := f.Record(f.ctx, d, o, goOn)
 	f.check(err)
 	return next
+}
+
+// agentN makes client 12 with a local agent of that id.
+func (f *fixture) agentN(id int64) store.AgentKey {
+	f.t.Helper()
+	k := f.agent()
+	name := "x"
+	k.ID = id
+	_, _, err := f.PutAgent(f.ctx, k, store.AgentUpdate{Name: &name})
+	f.check(err)
+	return k
+}
+
+func (f *fixture) redirect(k store.AgentKey, event int64, url string) {
+	f.t.Helper()
+	_, err := f.UpdateEvent(f.ctx, k, event, gen.AgentEventUpdate{URL: &url})
+	f.check(err)
+}
+
+// finish records a delivery and all that follows in its lane as delivered, and checks that the order is right.
+func (f *fixture) finish(d webhook.Delivery) {
+	f.t.Helper()
+	for next := &d; next != nil; {
+		sequence := next.Sequence
+		next = f.record(*next, webhook.Delivered, true)
+		if next != nil && next.Sequence < sequence {
+			f.t.Errorf("sequence %d after %d", next.Sequence, sequence)
+		}
+	}
+}
+
+// db opens the file beside the store.
+func (f *fixture) db() *sql.DB {
+	f.t.Helper()
+	db, err := sql.Open("sqlite3", strings.TrimPrefix(f.url, "sqlite:")+"?_busy_timeout=5000")
+	f.check(err)
+	return db
+}
+
+// sql breaks something on purpose.
+func (f *fixture) sql(statement string) {
+	f.t.Helper()
+	db := f.db()
+	defer db.Close()
+	_, err := db.Exec(statement)
+	f.check(err)
+}
+
+// states counts the deliveries in each state.
+func (f *fixture) states() map[string]int {
+	f.t.Helper()
+	db := f.db()
+	defer db.Close()
+	rows, err := db.Query("SELECT state, count(*) FROM deliveries GROUP BY state")
+	f.check(err)
+	defer rows.Close()
+	states := map[string]int{}
+	for rows.Next() {
+		var state string
+		var n int
+		f.check(rows.Scan(&state, &n))
+		states[state] = n
+	}
+	f.check(rows.Err())
+	return states
+}
+
+// drained checks that nothing is pending, that every lane knows it, and that no lane had to be mended.
+func (f *fixture) drained() {
+	f.t.Helper()
+	db := f.db()
+	defer db.Close()
+	var pending, lanes int
+	f.check(db.QueryRow("SELECT count(*) FROM deliveries WHERE state = 'pending'").Scan(&pending))
+	f.check(db.QueryRow("SELECT count(*) FROM lanes WHERE pending <> 0 OR due_at IS NOT NULL").Scan(&lanes))
+	if pending != 0 || lanes != 0 {
+		f.t.Errorf("%d deliveries are pending, %d lanes are not empty", pending, lanes)
+	}
+	if n, err := f.Mend(f.ctx); err != nil || n != 0 {
+		f.t.Errorf("mended %d lanes, %v", n, err)
+	}
 }

@@ -1,0 +1,59 @@
+package store
+
+import (
+	"context"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestSQLiteSettings(t *testing.T) {
+	s, err := Open(context.Background(), Options{URL: "sqlite:" + filepath.Join(t.TempDir(), "a b%c?d#.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for pragma, want := range map[string]string{
+		"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1", "busy_timeout": "5000", "auto_vacuum": "2",
+	} {
+		var got string
+		if err := s.writes.db.Raw("PRAGMA " + pragma).Scan(&got).Error; err != nil || got != want {
+			t.Errorf("PRAGMA %s is %q, want %q (%v)", pragma, got, want, err)
+		}
+	}
+	if err := s.reader.Exec("DELETE FROM clients").Error; err == nil {
+		t.Error("a reader may write")
+	}
+}
+
+func TestSecondOwnerIsRefused(t *testing.T) {
+	url := "sqlite:" + filepath.Join(t.TempDir(), "agentevents.db")
+	s, err := Open(context.Background(), Options{URL: url})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	_, err = Open(context.Background(), Options{URL: url})
+	if err == nil || !strings.Contains(err.Error(), "another process serves this database") {
+		t.Errorf("second open: %v", err)
+	}
+}
+
+func TestNewerDatabaseIsRefused(t *testing.T) {
+	url := "sqlite:" + filepath.Join(t.TempDir(), "agentevents.db")
+	s, err := Open(context.Background(), Options{URL: url})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = s.writes.db.Exec("INSERT INTO goose_db_version (version_id, is_applied) VALUES (99999, 1)").Error
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, err = Open(context.Background(), Options{URL: url})
+	if err == nil || !strings.Contains(err.Error(), "schema version 99999") {
+		t.Errorf("open of a newer database: %v", err)
+	}
+}

@@ -1,0 +1,94 @@
+package store_test
+
+import (
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/store"
+)
+
+// N simultaneous identical logins are one change with one delivery per registration.
+func TestSimultaneousLogins(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	f.register(k, crm, gen.EventTypeAgentLogin, gen.EventTypeAgentLogin, gen.EventTypeAgentLogout)
+	answers := make(chan gen.AgentStatus, 50)
+	var all sync.WaitGroup
+	for range cap(answers) {
+		all.Go(func() {
+			st, err := f.SetStatus(f.ctx, k, gen.AgentStatusUpdate{AgentStatus: gen.AgentStatusValueAvailable})
+			if err != nil {
+				t.Error(err)
+			}
+			answers <- st
+		})
+	}
+	all.Wait()
+	close(answers)
+	changed, deliveries := 0, 0
+	for st := range answers {
+		if st.Changed {
+			changed++
+		}
+		deliveries += st.Deliveries
+	}
+	if states := f.states(); changed != 1 || deliveries != 2 || states["pending"] != 2 {
+		t.Errorf("%d changes, %d deliveries, %v; want 1, 2 and 2 pending", changed, deliveries, states)
+	}
+}
+
+func TestStale(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	at := func(d time.Duration) *time.Time { t := f.clock.Now().Add(d); return &t }
+	for _, step := range []struct {
+		name           string
+		status         gen.AgentStatusValue
+		at             *time.Time
+		changed, stale bool
+	}{
+		{"before the first change any time will do", "available", at(-time.Hour), true, false},
+		{"repeated", "available", at(-time.Hour), false, false},
+		{"later", "logged_out", at(-time.Minute), true, false},
+		{"overtaken", "available", at(-time.Hour), false, true},
+		{"overtaken, but the same", "logged_out", at(-time.Hour), false, true},
+		{"the same, later: its time counts", "logged_out", at(-time.Second), false, false},
+		{"overtaken by what changed nothing", "available", at(-30 * time.Second), false, true},
+		{"without a time", "available", nil, true, false},
+		{"older than that", "logged_out", at(-time.Millisecond), false, true},
+		{"of the same time", "logged_out", at(0), true, false},
+		{"a little ahead", "available", at(5 * time.Minute), true, false},
+		{"without a time, though the last was ahead", "logged_out", nil, true, false},
+	} {
+		st, err := f.SetStatus(f.ctx, k, gen.AgentStatusUpdate{AgentStatus: step.status, ChangedAt: step.at})
+		if err != nil || st.Changed != step.changed || st.Stale != step.stale {
+			t.Errorf("%s: changed %t, stale %t, %v", step.name, st.Changed, st.Stale, err)
+		}
+	}
+	_, err := f.SetStatus(f.ctx, k, gen.AgentStatusUpdate{AgentStatus: "available", ChangedAt: at(5*time.Minute + time.Second)})
+	if refused, ok := err.(*store.Error); !ok || refused.Kind != store.Invalid || refused.Fields[0].Field != "changed_at" {
+		t.Errorf("far ahead: %v", err)
+	}
+}
+
+func TestDeletingAClientStillOwes(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	f.register(k, crm, both...)
+	f.login(k)
+	f.check(f.DeleteClient(f.ctx, k.Client))
+	if _, err := f.Client(f.ctx, k.Client); err == nil {
+		t.Error("the client is still there")
+	}
+	d := f.claimOne()
+	if d.URL != crm || d.Data.AgentStatus != "available" {
+		t.Errorf("first: %+v", d)
+	}
+	f.finish(d)
+	if states := f.states(); states["delivered"] != 2 {
+		t.Errorf("states: %v, want the login and the logout delivered", states)
+	}
+	f.drained()
+}
