@@ -27,7 +27,7 @@ help: ## list these targets
 
 .PHONY: demo
 demo: build ## build, then show the example of the README happen for real
-	@bin/agentevents demo
+	@go run ./server/demo -binary bin/agentevents
 
 .PHONY: test
 test: ## run all tests

@@ -173,7 +173,7 @@ type AgentStatus struct {
 	// ChangedAt When the status became what it is; before the first change, when the agent was created.
 	//
 	// Example: 2017-05-30T15:07:50.000Z
-	ChangedAt time.Time `json:"changed_at"`
+	ChangedAt Time `json:"changed_at"`
 
 	// Changed Whether this request changed the status.
 	//
@@ -325,7 +325,7 @@ type LocalAgent struct {
 	// Since Since when the agent has this status.
 	//
 	// Example: 2017-05-30T09:00:00.000Z
-	Since time.Time `json:"since"`
+	Since Time `json:"since"`
 }
 
 // LocalAgentCreate What a new local agent needs.
@@ -382,7 +382,7 @@ type RemoteAgent struct {
 	// Since Since when the agent has this status.
 	//
 	// Example: 2017-05-30T09:00:00.000Z
-	Since time.Time `json:"since"`
+	Since Time `json:"since"`
 }
 
 // RemoteAgentCreate What a new remote agent needs.

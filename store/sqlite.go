@@ -93,6 +93,9 @@ func unavailable(err error) bool {
 	if errors.Is(err, sql.ErrConnDone) || errors.Is(err, errClosed) || errors.Is(err, context.DeadlineExceeded) {
 		return true
 	}
+	if strings.HasSuffix(err.Error(), "sql: database is closed") { // database/sql does not export it
+		return true
+	}
 	var lite sqlite3.Error
 	if !errors.As(err, &lite) {
 		return false

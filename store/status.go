@@ -32,7 +32,7 @@ func eventType(to gen.AgentStatusValue) gen.EventType {
 
 func (r agentRow) status() gen.AgentStatus {
 	return gen.AgentStatus{
-		AgentStatus: r.Status, EventSource: r.EventSource, Sequence: r.Sequence, ChangedAt: millis(r.ChangedAt),
+		AgentStatus: r.Status, EventSource: r.EventSource, Sequence: r.Sequence, ChangedAt: gen.Time{Time: millis(r.ChangedAt)},
 	}
 }
 

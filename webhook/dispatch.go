@@ -3,6 +3,7 @@ package webhook
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,6 +13,7 @@ const (
 	poll    = time.Second      // the safety net under waking
 	mend    = time.Minute      // how often stray lanes are looked for
 	grace   = 12 * time.Second // for attempts in flight when the dispatcher is stopped
+	last    = time.Second      // for the store after that
 	run     = 32               // how many deliveries of a lane go in a row before others have their turn
 	retries = 200 * time.Millisecond
 )
@@ -79,6 +81,7 @@ func (d *Dispatcher) claim(ctx context.Context) ([]Delivery, time.Duration) {
 		return nil, poll
 	}
 	var taken []int64
+	refused := false
 	claimed, next, err := d.Outbox.Claim(ctx, Room{
 		Lanes: free, PerReceiver: d.PerReceiver, Full: full,
 		Take: func(receiver int64) bool {
@@ -86,6 +89,7 @@ func (d *Dispatcher) claim(ctx context.Context) ([]Delivery, time.Duration) {
 			if ok {
 				taken = append(taken, receiver)
 			}
+			refused = refused || !ok && !slices.Contains(full, receiver)
 			return ok
 		},
 	})
@@ -96,7 +100,8 @@ func (d *Dispatcher) claim(ctx context.Context) ([]Delivery, time.Duration) {
 		}
 		return nil, poll
 	}
-	if next < 0 || (next == 0 && len(taken) == 0) {
+	// Those who were refused are full from now on, and do not count again: going on at once comes to an end.
+	if next < 0 || (next == 0 && len(taken) == 0 && !refused) {
 		next = poll
 	}
 	return claimed, min(next, poll)
@@ -158,7 +163,7 @@ func (d *Dispatcher) deliver(soft, hard context.Context, x Delivery, goOn bool) 
 		return nil
 	}
 	a := d.attempt(hard, x)
-	if hard.Err() != nil && a.Verdict == Retry {
+	if hard.Err() != nil && a.Verdict == Retry && a.Error != "" {
 		d.giveUp(hard, x)
 		return nil
 	}
@@ -172,34 +177,49 @@ func (d *Dispatcher) deliver(soft, hard context.Context, x Delivery, goOn bool) 
 
 // attempt sends, and lets the slots learn from it, at once when it takes long.
 func (d *Dispatcher) attempt(ctx context.Context, x Delivery) Attempt {
-	timer := time.AfterFunc(slow, func() { d.slots.learn(x.Receiver, false) })
+	late := make(chan struct{})
+	timer := time.AfterFunc(slow, func() {
+		defer close(late)
+		d.slots.late(x.Receiver, 1)
+	})
 	a := d.Sender.Send(ctx, x)
 	if timer.Stop() {
 		d.slots.learn(x.Receiver, a.Verdict != Retry)
+		return a
 	}
+	<-late
+	d.slots.late(x.Receiver, -1)
 	return a
 }
 
 // record stores the outcome. While the store is in trouble it tries again, until the lease is over and another may
-// have the lane.
+// have the lane, or ctx has ended and a last try has failed.
 func (d *Dispatcher) record(ctx context.Context, x Delivery, o Outcome, goOn bool) *Delivery {
 	for {
-		try, cancel := context.WithDeadline(context.WithoutCancel(ctx), x.Lease)
+		try, cancel := outlast(ctx, x.Lease)
 		next, err := d.Outbox.Record(try, x, o, goOn)
 		cancel()
 		if err == nil {
 			return next
 		}
 		d.Log.Warn("record an attempt", "delivery", x.ID, "error", err)
-		if time.Until(x.Lease) < retries || !sleep(ctx, retries) {
+		if time.Until(x.Lease) <= retries || !sleep(ctx, retries) {
 			return nil
 		}
 	}
 }
 
+// outlast returns a context that ends at a deadline, or a little after ctx: what is done by then is worth keeping, but
+// a store that hangs must not hold up the end.
+func outlast(ctx context.Context, deadline time.Time) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(last, cancel) })
+	return longer, func() { stop(); cancel() }
+}
+
 // giveUp lets a lane go that was not worked. If that fails, its lease will end.
 func (d *Dispatcher) giveUp(ctx context.Context, x Delivery) {
-	try, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	try, cancel := context.WithTimeout(context.WithoutCancel(ctx), last)
 	defer cancel()
 	if err := d.Outbox.Release(try, x); err != nil {
 		d.Log.Warn("release a lane", "lane", x.Lane, "error", err)

@@ -12,7 +12,7 @@ const slow = time.Second
 // quick, which share one half, so that the other half is always there for the quick ones.
 //
 // A receiver starts with one slot and doubles with every quick success up to a bound; what is slow or fails takes it
-// back to one.
+// back to one. As long as an attempt in flight is late it counts as unproven, whatever else succeeds there.
 type slots struct {
 	total, most int
 
@@ -24,8 +24,11 @@ type slots struct {
 
 type slot struct {
 	used, allowed int
-	quick         bool
+	late          int  // attempts in flight that have become slow
+	quick         bool // by the last attempt that said so
 }
+
+func (r *slot) proven() bool { return r.quick && r.late == 0 }
 
 func newSlots(total, most int) *slots {
 	return &slots{total: total, most: most, receivers: map[int64]*slot{}}
@@ -51,24 +54,41 @@ func (s *slots) release(receiver int64) {
 	r := s.of(receiver)
 	r.used--
 	s.count(r, -1)
-	if r.used == 0 && r.allowed == 1 {
+	if r.used == 0 && !r.quick {
 		delete(s.receivers, receiver) // as good as new
 	}
 }
 
-// learn takes note of how an attempt went.
+// learn takes note of how an attempt went that was not late.
 func (s *slots) learn(receiver int64, quick bool) {
+	s.change(receiver, func(r *slot) {
+		r.quick = quick
+		if quick {
+			r.allowed = min(2*r.allowed, s.most)
+		} else {
+			r.allowed = 1
+		}
+	})
+}
+
+// late takes note that an attempt in flight has become late (1), or that a late one has ended (-1).
+func (s *slots) late(receiver int64, by int) {
+	s.change(receiver, func(r *slot) {
+		r.late += by
+		if by > 0 {
+			r.quick, r.allowed = false, 1
+		}
+	})
+}
+
+// change changes what is known of a receiver, and with it what its slots count as.
+func (s *slots) change(receiver int64, how func(*slot)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := s.of(receiver)
 	s.count(r, -r.used)
-	r.quick = quick
+	how(r)
 	s.count(r, r.used)
-	if quick {
-		r.allowed = min(2*r.allowed, s.most)
-	} else {
-		r.allowed = 1
-	}
 }
 
 // room is how many slots are free in all, and which receivers have none.
@@ -84,13 +104,13 @@ func (s *slots) room() (free int, full []int64) {
 }
 
 func (s *slots) free(r *slot) bool {
-	return s.used < s.total && r.used < r.allowed && (r.quick || s.unproven < (s.total+1)/2)
+	return s.used < s.total && r.used < r.allowed && (r.proven() || s.unproven < (s.total+1)/2)
 }
 
 // count keeps the sums.
 func (s *slots) count(r *slot, by int) {
 	s.used += by
-	if !r.quick {
+	if !r.proven() {
 		s.unproven += by
 	}
 }

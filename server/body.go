@@ -1,0 +1,94 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"unicode/utf8"
+
+	"github.com/labstack/echo/v4"
+)
+
+const maxBody = 1 << 20
+
+// takeBody reads the body of a request and refuses it unless it is one JSON value.
+func takeBody(c echo.Context) error {
+	r := c.Request()
+	body, err := io.ReadAll(http.MaxBytesReader(c.Response().Writer, r.Body, maxBody))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return refuse(http.StatusRequestEntityTooLarge, fmt.Sprintf("the body may have at most %d bytes", maxBody))
+	case err != nil:
+		return refuse(http.StatusBadRequest, "the body could not be read")
+	case len(body) == 0:
+		return refuse(http.StatusBadRequest, "a JSON body is required")
+	case !isJSON(r.Header.Get(echo.HeaderContentType)):
+		return refuse(http.StatusUnsupportedMediaType, "the Content-Type must be application/json")
+	}
+	r.Header.Set(echo.HeaderContentType, echo.MIMEApplicationJSON)
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	return checkJSON(body)
+}
+
+// isJSON leaves the parameters of a media type aside, such as a charset, and whether they are well-formed.
+func isJSON(contentType string) bool {
+	media, _, err := mime.ParseMediaType(contentType)
+	return media == echo.MIMEApplicationJSON && (err == nil || errors.Is(err, mime.ErrInvalidMediaParameter))
+}
+
+// checkJSON refuses what is not one JSON value in UTF-8, and objects that name a member twice, of which Go would
+// silently take the last.
+func checkJSON(body []byte) error {
+	if !utf8.Valid(body) {
+		return refuse(http.StatusBadRequest, "the body is not valid UTF-8")
+	}
+	var value json.RawMessage
+	if err := json.Unmarshal(body, &value); err != nil {
+		return refuse(http.StatusBadRequest, "the body is not valid JSON, "+where(body, err))
+	}
+	tokens := json.NewDecoder(bytes.NewReader(body))
+	tokens.UseNumber()
+	if name := repeated(tokens); name != "" {
+		return invalid(fieldError(name, "is given twice"))
+	}
+	return nil
+}
+
+// where says where a JSON text goes wrong.
+func where(body []byte, err error) string {
+	var syntax *json.SyntaxError
+	if !errors.As(err, &syntax) || syntax.Error() == "unexpected end of JSON input" {
+		return "it ends too early"
+	}
+	read := body[:max(syntax.Offset-1, 0)]
+	line := bytes.Count(read, []byte("\n")) + 1
+	column := utf8.RuneCount(read[bytes.LastIndexByte(read, '\n')+1:]) + 1
+	return fmt.Sprintf("from line %d, column %d on", line, column)
+}
+
+// repeated returns the name of a member that an object in a JSON text has twice, or nothing. It is only called with
+// what is known to be JSON, so that no token can be wrong.
+func repeated(d *json.Decoder) (name string) {
+	token, _ := d.Token()
+	if token != json.Delim('[') && token != json.Delim('{') {
+		return ""
+	}
+	names := map[json.Token]bool{}
+	for name == "" && d.More() {
+		if token == json.Delim('{') {
+			key, _ := d.Token()
+			if names[key] {
+				return fmt.Sprint(key)
+			}
+			names[key] = true
+		}
+		name = repeated(d)
+	}
+	_, _ = d.Token() // the closing one
+	return name
+}

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// settings are the settings as they are written, with their defaults.
+type settings struct {
+	Addr          string `default:"127.0.0.1:8080" help:"Where to listen. Without HOST at all addresses; port 0 takes a free one."`
+	DatabaseURL   string `default:"sqlite:agentevents.db" help:"The store, sqlite:PATH. The file is made if there is none; one process owns it."`
+	AllowNetworks string `placeholder:"CIDR,..." help:"Networks that receivers may live in although they are not public, such as 10.0.0.0/8. None unless given."`
+	Timeout       string `default:"10s" help:"How long one attempt at a delivery may take, from 100ms to 1m."`
+	RetryWindow   string `default:"24h" help:"How long a delivery is tried, from the change on, from 1m to 720h."`
+	LogLevel      string `default:"info" help:"The least that is logged: debug, info, warn or error."`
+	LogFormat     string `default:"text" help:"How it is logged, on standard error: text or json."`
+}
+
+// config is the settings as the program uses them.
+type config struct {
+	addr        string
+	databaseURL string
+	networks    []netip.Prefix
+	timeout     time.Duration
+	retryWindow time.Duration
+	logLevel    slog.Level
+	logJSON     bool
+}
+
+// validate returns the settings for use. Its error lists everything that is wrong with them.
+func (s settings) validate() (c config, err error) {
+	var wrong problems
+	c.addr = s.Addr
+	wrong.add("addr", checkAddr(s.Addr))
+	c.databaseURL = s.DatabaseURL
+	wrong.add("database-url", checkDatabaseURL(s.DatabaseURL))
+	c.networks, err = parseNetworks(s.AllowNetworks)
+	wrong.add("allow-networks", err)
+	c.timeout, err = parseDuration(s.Timeout, 100*time.Millisecond, time.Minute, "from 100ms to 1m")
+	wrong.add("timeout", err)
+	c.retryWindow, err = parseDuration(s.RetryWindow, time.Minute, 720*time.Hour, "from 1m to 720h")
+	wrong.add("retry-window", err)
+	c.logLevel, err = parseLevel(s.LogLevel)
+	wrong.add("log-level", err)
+	c.logJSON, err = parseFormat(s.LogFormat)
+	wrong.add("log-format", err)
+	return c, wrong.err()
+}
+
+// problems are what is wrong with the settings, each with the setting's name.
+type problems []string
+
+func (p *problems) add(flag string, err error) {
+	if err != nil {
+		*p = append(*p, fmt.Sprintf("\n  %s (--%s) %v", variable(flag), flag, err))
+	}
+}
+
+func (p *problems) err() error {
+	if len(*p) == 0 {
+		return nil
+	}
+	return errors.New("the configuration is wrong:" + strings.Join(*p, ""))
+}
+
+func checkAddr(s string) error {
+	_, port, err := net.SplitHostPort(s)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		return errors.New("must be HOST:PORT with a port from 0 to 65535, such as 127.0.0.1:8080")
+	}
+	return nil
+}
+
+func checkDatabaseURL(s string) error {
+	scheme, path, found := strings.Cut(s, ":")
+	switch {
+	case !found || scheme == "":
+		return errors.New("must be sqlite:PATH, such as sqlite:agentevents.db")
+	case scheme != "sqlite":
+		return fmt.Errorf("has the unknown scheme %q; it must be sqlite:PATH", scheme)
+	case path == "" || strings.HasPrefix(path, ":memory:"):
+		return errors.New("must be sqlite:PATH, with the path of a file")
+	}
+	return nil
+}
+
+func parseNetworks(s string) ([]netip.Prefix, error) {
+	var networks []netip.Prefix
+	var wrong []string
+	for field := range strings.SplitSeq(s, ",") {
+		field = strings.TrimSpace(field)
+		network, err := netip.ParsePrefix(field)
+		switch {
+		case err == nil:
+			networks = append(networks, network.Masked())
+		case field != "":
+			wrong = append(wrong, field)
+		}
+	}
+	if wrong != nil {
+		return nil, fmt.Errorf("must be networks such as 10.0.0.0/8,fd00::/8; these are none: %q", wrong)
+	}
+	return networks, nil
+}
+
+func parseDuration(s string, least, most time.Duration, bounds string) (time.Duration, error) {
+	d, err := time.ParseDuration(s)
+	if err != nil || d < least || d > most {
+		return 0, fmt.Errorf("must be a time %s, such as 500ms, 30s, 5m or 24h", bounds)
+	}
+	return d, nil
+}
+
+func parseLevel(s string) (level slog.Level, err error) {
+	if !slices.Contains([]string{"debug", "info", "warn", "error"}, s) {
+		return level, errors.New("must be one of: debug, info, warn, error")
+	}
+	err = level.UnmarshalText([]byte(s))
+	return level, err
+}
+
+func parseFormat(s string) (json bool, err error) {
+	if s != "text" && s != "json" {
+		return false, errors.New("must be one of: text, json")
+	}
+	return s == "json", nil
+}

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"bytes"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestConfig(t *testing.T) {
+	for name, c := range map[string]struct {
+		args, env []string
+		want      config
+	}{
+		"defaults": {nil, nil, config{}},
+		"variables": {
+			nil,
+			[]string{
+				"AGENTEVENTS_ADDR=:0", "AGENTEVENTS_DATABASE_URL=sqlite:/var/lib/a.db", "AGENTEVENTS_TIMEOUT=100ms",
+				"AGENTEVENTS_RETRY_WINDOW=720h", "AGENTEVENTS_LOG_LEVEL=debug", "AGENTEVENTS_LOG_FORMAT=json",
+				"AGENTEVENTS_ALLOW_NETWORKS=10.1.2.3/8, fd00::/8", "ADDR=ignored",
+			},
+			config{
+				addr: ":0", databaseURL: "sqlite:/var/lib/a.db", timeout: 100 * time.Millisecond,
+				retryWindow: 720 * time.Hour, logLevel: slog.LevelDebug, logJSON: true,
+				networks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")},
+			},
+		},
+		"flags": {
+			[]string{"--timeout=1m", "--retry-window", "1m", "--log-level=error"},
+			nil,
+			config{timeout: time.Minute, retryWindow: time.Minute, logLevel: slog.LevelError},
+		},
+		"a flag wins":               {[]string{"--timeout=2s"}, []string{"AGENTEVENTS_TIMEOUT=nonsense"}, config{timeout: 2 * time.Second}},
+		"an empty variable is none": {nil, []string{"AGENTEVENTS_TIMEOUT=", "AGENTEVENTS_ALLOW_NETWORKS="}, config{}},
+		"an empty network is none":  {[]string{"--allow-networks=,"}, nil, config{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := configOf(t, c.args, c.env)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(withDefaults(c.want), got, cmp.AllowUnexported(config{}, netip.Prefix{}), cmp.Comparer(sameNetwork)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func sameNetwork(a, b netip.Prefix) bool { return a == b }
+
+func withDefaults(c config) config {
+	d := config{"127.0.0.1:8080", "sqlite:agentevents.db", c.networks, 10 * time.Second, 24 * time.Hour, c.logLevel, c.logJSON}
+	if c.addr != "" {
+		d.addr, d.databaseURL = c.addr, c.databaseURL
+	}
+	if c.timeout != 0 {
+		d.timeout = c.timeout
+	}
+	if c.retryWindow != 0 {
+		d.retryWindow = c.retryWindow
+	}
+	return d
+}
+
+// configOf is what a command line and an environment mean.
+func configOf(t *testing.T, args, env []string) (config, error) {
+	t.Helper()
+	var line commands
+	var out bytes.Buffer
+	command, err := parse(&line, append([]string{"serve"}, args...), variables(env), &out, &out)
+	if err != nil || command != "serve" || out.Len() > 0 {
+		t.Fatalf("command %q, error %v, output %s", command, err, out.String())
+	}
+	return line.validate()
+}
+
+func TestConfigRefusesWrongValues(t *testing.T) {
+	for flag, values := range map[string][]string{
+		"addr":           {"nowhere", "127.0.0.1", "127.0.0.1:http", "127.0.0.1:65536", "127.0.0.1:-1", "::1:80", ":"},
+		"database-url":   {"agentevents.db", "sqlite:", "sqlite::memory:", ":x", "postgres://scott:tiger@db/x", "SQLITE:x"},
+		"allow-networks": {"10.0.0.0", "10.0.0.0/33", "banana", "10.0.0.0/8;192.168.0.0/16", "10.0.0.0/8 192.168.0.0/16"},
+		"timeout":        {"10", "99ms", "61s", "-1s", "soon"},
+		"retry-window":   {"59s", "721h", "1d", "0"},
+		"log-level":      {"loud", "INFO", "info+2"},
+		"log-format":     {"xml", "JSON"},
+	} {
+		for _, value := range values {
+			_, err := configOf(t, []string{"--" + flag + "=" + value}, nil)
+			if err == nil || strings.Count(err.Error(), "--") != 1 || !strings.Contains(err.Error(), variable(flag)+" (--"+flag+") ") {
+				t.Errorf("--%s=%s: %v", flag, value, err)
+			}
+			if err != nil && strings.Contains(err.Error(), "tiger") {
+				t.Errorf("the message tells a password: %v", err)
+			}
+			_, byVariable := configOf(t, nil, []string{variable(flag) + "=" + value})
+			if byVariable == nil || byVariable.Error() != err.Error() {
+				t.Errorf("%s=%s: %v, but as a flag: %v", variable(flag), value, byVariable, err)
+			}
+		}
+	}
+}
+
+func TestConfigTellsAllProblemsAtOnce(t *testing.T) {
+	_, err := configOf(t, []string{"--timeout=soon", "--addr=nowhere"},
+		[]string{"AGENTEVENTS_DATABASE_URL=oracle:x", "AGENTEVENTS_ALLOW_NETWORKS=banana,10.0.0.0/8,kiwi"})
+	const want = `the configuration is wrong:
+  AGENTEVENTS_ADDR (--addr) must be HOST:PORT with a port from 0 to 65535, such as 127.0.0.1:8080
+  AGENTEVENTS_DATABASE_URL (--database-url) has the unknown scheme "oracle"; it must be sqlite:PATH
+  AGENTEVENTS_ALLOW_NETWORKS (--allow-networks) must be networks such as 10.0.0.0/8,fd00::/8; these are none: ["banana" "kiwi"]
+  AGENTEVENTS_TIMEOUT (--timeout) must be a time from 100ms to 1m, such as 500ms, 30s, 5m or 24h`
+	if err == nil || err.Error() != want {
+		t.Errorf("got %v\nwant %s", err, want)
+	}
+}

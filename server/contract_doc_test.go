@@ -1,0 +1,243 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/getkin/kin-openapi/openapi3filter"
+	"github.com/getkin/kin-openapi/routers"
+)
+
+// contract is openapi.yaml, as the tests hold the server to it.
+type contract struct {
+	base      string // path of the API
+	spec      *openapi3.T
+	closed    *openapi3.T // the same, but no object may have a property that the document does not name
+	endpoints []*endpoint
+}
+
+// endpoint is an operation of the contract.
+type endpoint struct {
+	id, method, path string
+	operation        *openapi3.Operation
+	written, closed  *routers.Route
+}
+
+// readContract reads the document once. It is the file and not what is embedded in the server: that both are the same
+// is what `make check` sees to.
+var readContract = sync.OnceValues(func() (*contract, error) {
+	spec, err := openapi3.NewLoader().LoadFromFile("../openapi.yaml")
+	if err != nil {
+		return nil, err
+	}
+	closed, err := openapi3.NewLoader().LoadFromFile("../openapi.yaml")
+	if err != nil {
+		return nil, err
+	}
+	for _, schema := range closed.Components.Schemas {
+		closeSchema(schema.Value)
+	}
+	c := &contract{base: spec.Servers[0].URL, spec: spec, closed: closed}
+	for path, item := range spec.Paths.Map() {
+		for method, operation := range item.Operations() {
+			twin := closed.Paths.Value(path)
+			c.endpoints = append(c.endpoints, &endpoint{
+				id: operation.OperationID, method: method, path: path, operation: operation,
+				written: &routers.Route{Spec: spec, Path: path, PathItem: item, Method: method, Operation: operation},
+				closed: &routers.Route{
+					Spec: closed, Path: path, PathItem: twin, Method: method, Operation: twin.GetOperation(method),
+				},
+			})
+		}
+	}
+	slices.SortFunc(c.endpoints, func(a, b *endpoint) int { return strings.Compare(a.id, b.id) })
+	return c, nil
+})
+
+func theContract(t testing.TB) *contract {
+	t.Helper()
+	c, err := readContract()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func closeSchema(s *openapi3.Schema) {
+	if no := false; s.Type.Is(openapi3.TypeObject) {
+		s.AdditionalProperties = openapi3.AdditionalProperties{Has: &no}
+	}
+}
+
+// at finds the endpoint of a request, nil if there is none.
+func (c *contract) at(method string, u *url.URL) *endpoint {
+	for _, e := range c.endpoints {
+		if _, ok := e.params(c, u); ok && e.method == method {
+			return e
+		}
+	}
+	return nil
+}
+
+// params reads the parameters out of a path, which may lack the trailing slash or have one too many.
+func (e *endpoint) params(c *contract, u *url.URL) (map[string]string, bool) {
+	path, ok := strings.CutPrefix(u.EscapedPath(), c.base)
+	template := strings.Split(strings.Trim(e.path, "/"), "/")
+	segments := strings.Split(strings.TrimSuffix(strings.TrimPrefix(path, "/"), "/"), "/")
+	if !ok || len(segments) != len(template) {
+		return nil, false
+	}
+	params := map[string]string{}
+	for i, name := range template {
+		if !strings.HasPrefix(name, "{") {
+			ok = ok && name == segments[i]
+			continue
+		}
+		value, err := url.PathUnescape(segments[i])
+		ok = ok && err == nil
+		params[strings.Trim(name, "{}")] = value
+	}
+	return params, ok
+}
+
+// media is the request body that the operation takes, nil if it takes none.
+func (e *endpoint) media() *openapi3.MediaType {
+	if e.operation.RequestBody == nil {
+		return nil
+	}
+	return e.operation.RequestBody.Value.Content["application/json"]
+}
+
+// reply is what came back for a request.
+type reply struct {
+	endpoint *endpoint // nil if the document has no such operation
+	request  *http.Request
+	sent     string // the request's body
+	status   int
+	header   http.Header
+	body     []byte
+}
+
+func (a *reply) input(c *contract, route *routers.Route) *openapi3filter.RequestValidationInput {
+	r := a.request.Clone(context.Background())
+	r.Body, r.GetBody = http.NoBody, nil
+	if a.sent != "" {
+		r.Body = io.NopCloser(strings.NewReader(a.sent))
+	}
+	params, _ := a.endpoint.params(c, r.URL)
+	return &openapi3filter.RequestValidationInput{
+		Request: r, PathParams: params, Route: route, Options: &openapi3filter.Options{MultiError: true},
+	}
+}
+
+// checkRequest says what of a request the document forbids.
+func (c *contract) checkRequest(a *reply) error {
+	return openapi3filter.ValidateRequest(context.Background(), a.input(c, a.endpoint.written))
+}
+
+// check says what of an answer the document forbids.
+func (c *contract) check(a *reply) error {
+	errs := []error{c.checkAnswer(a), checkType(a), checkTimes(a)}
+	if id := a.header.Get("X-Request-Id"); id == "" || len(id) > 64 {
+		errs = append(errs, fmt.Errorf("X-Request-Id is %q", id))
+	}
+	if a.status >= 400 {
+		errs = append(errs, checkLeaks(a))
+	}
+	return errors.Join(errs...)
+}
+
+func (c *contract) checkAnswer(a *reply) error {
+	options := []openapi3.SchemaValidationOption{openapi3.EnableFormatValidation(), openapi3.MultiErrors()}
+	if a.endpoint == nil { // what no operation answers is an error
+		var value any
+		if err := json.Unmarshal(a.body, &value); err != nil {
+			return fmt.Errorf("the body is not JSON: %w", err)
+		}
+		return c.closed.Components.Schemas["Error"].Value.VisitJSON(value, options...)
+	}
+	return openapi3filter.ValidateResponse(context.Background(), &openapi3filter.ResponseValidationInput{
+		RequestValidationInput: a.input(c, a.endpoint.closed),
+		Status:                 a.status,
+		Header:                 a.header,
+		Body:                   io.NopCloser(bytes.NewReader(a.body)),
+		Options: &openapi3filter.Options{
+			IncludeResponseStatus: true, MultiError: true, SchemaValidationOptions: options,
+		},
+	})
+}
+
+// checkType is stricter than the validator, which takes whatever begins like JSON.
+func checkType(a *reply) error {
+	typ := a.header.Get("Content-Type")
+	if a.status == http.StatusNoContent {
+		if len(a.body) != 0 || typ != "" {
+			return fmt.Errorf("204 has a body of %d bytes and Content-Type %q", len(a.body), typ)
+		}
+		return nil
+	}
+	media, params, err := mime.ParseMediaType(typ)
+	charset, ok := params["charset"]
+	if err != nil || media != "application/json" || ok && !strings.EqualFold(charset, "utf-8") {
+		return fmt.Errorf("Content-Type is %q", typ)
+	}
+	if !json.Valid(a.body) {
+		return fmt.Errorf("the body is not one JSON value: %.200q", a.body)
+	}
+	return nil
+}
+
+var (
+	likeTime = regexp.MustCompile(`"\d{4}-\d\d-\d\dT[^"]*"`)
+	ourTime  = regexp.MustCompile(`^"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"$`)
+)
+
+// checkTimes wants UTC and milliseconds, which the document has in words only.
+func checkTimes(a *reply) error {
+	for _, t := range likeTime.FindAll(a.body, -1) {
+		if !ourTime.Match(t) {
+			return fmt.Errorf("the time %s is not in UTC with milliseconds", t)
+		}
+	}
+	return nil
+}
+
+// leaks are words that only the inside of the program uses.
+var leaks = regexp.MustCompile(
+	`(?i)sql|gorm|strconv|panic|(?-i)json: |(?i)echo|schema|openapi|goroutine|\.go\b|unmarshal|reflect|runtime|code=`)
+
+func checkLeaks(a *reply) error {
+	if word := leaks.Find(a.body); word != nil {
+		return fmt.Errorf("the body leaks %q: %.300q", word, a.body)
+	}
+	return nil
+}
+
+// tokens is a JSON text for comparison: the order of fields counts, spaces and escapes do not.
+func tokens(text []byte) (all []json.Token, err error) {
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.UseNumber()
+	for {
+		token, err := decoder.Token()
+		if errors.Is(err, io.EOF) {
+			return all, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, token)
+	}
+}

@@ -1,0 +1,347 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/oapi-codegen/nullable"
+
+	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/store"
+	"github.com/agentevents/agentevents/webhook"
+)
+
+// seedTime is when the seed's example happens, and what a world's clock says at first.
+const seedTime = "2017-05-30T15:07:50.000Z"
+
+// world is the real server on a real store of its own. No dispatcher runs: what is owed stays pending.
+type world struct {
+	testing.TB
+	*contract
+	kind   kind // of the scenario
+	clock  atomic.Int64
+	store  *store.Store
+	closed bool // the store is
+	file   string
+	db     *sql.DB // another connection to the store's file
+	server *httptest.Server
+	given  string   // what is arranged, by the scenario's family
+	before []string // dump of what was arranged
+}
+
+func newWorld(t testing.TB) *world {
+	t.Helper()
+	w := &world{TB: t, contract: theContract(t), kind: ofLocal, file: filepath.Join(t.TempDir(), "agentevents.db")}
+	w.set(seedTime)
+	silent := slog.New(slog.DiscardHandler)
+	var err error
+	w.store, err = store.Open(t.Context(), store.Options{URL: "sqlite:" + w.file, Now: w.now, Log: silent})
+	w.must(err)
+	t.Cleanup(w.close)
+	const pragmas = "?_busy_timeout=5000&_txlock=immediate&_synchronous=OFF"
+	w.db, err = sql.Open("sqlite3", "file:"+url.PathEscape(w.file)+pragmas)
+	w.must(err)
+	t.Cleanup(func() { w.must(w.db.Close()) })
+	router, err := newRouter(handlers{w.store, webhook.NewGuard(nil)}, time.Now, silent)
+	w.must(err)
+	w.server = httptest.NewUnstartedServer(router)
+	w.server.Config = newServer(router, silent)
+	w.server.Start()
+	w.server.Client().CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	t.Cleanup(w.server.Close)
+	return w
+}
+
+// in lends the world to a subtest.
+func (w *world) in(t *testing.T, test func()) {
+	t.Helper()
+	mine := w.TB
+	w.TB = t
+	defer func() { w.TB = mine }()
+	test()
+}
+
+// arrange makes the store what a scenario begins with. For one of the same family as the one before, that is no work
+// unless that one has changed something.
+func (w *world) arrange(s scenario) {
+	w.Helper()
+	if w.given != "" && w.given == s.family && slices.Equal(w.before, w.dump()) {
+		return
+	}
+	w.clear()
+	w.kind = s.kind
+	w.set(seedTime)
+	if s.given != nil {
+		s.given(w)
+	}
+	w.given, w.before = s.family, w.dump()
+}
+
+// clear empties the store. Ids begin at 1 again.
+func (w *world) clear() {
+	w.Helper()
+	tx, err := w.db.BeginTx(w.Context(), nil)
+	w.must(err)
+	defer func() { w.must(tx.Commit()) }()
+	for _, table := range append(w.contents(tx), "sqlite_sequence") {
+		_, err := tx.ExecContext(w.Context(), "DELETE FROM "+table)
+		w.must(err)
+	}
+}
+
+func (w *world) must(err error) {
+	w.Helper()
+	if err != nil {
+		w.Fatal(err)
+	}
+}
+
+func (w *world) close() {
+	if !w.closed {
+		w.closed = true
+		w.must(w.store.Close())
+	}
+}
+
+func (w *world) now() time.Time { return time.UnixMilli(w.clock.Load()) }
+
+// set moves the clock.
+func (w *world) set(rfc3339 string) {
+	w.Helper()
+	at, err := time.Parse(time.RFC3339, rfc3339)
+	w.must(err)
+	w.clock.Store(at.UnixMilli())
+}
+
+// A clientFixture is a client in the store, to which agents can be added.
+type clientFixture struct {
+	*world
+	id string
+}
+
+func (w *world) client(id string) clientFixture {
+	w.Helper()
+	if _, err := w.store.Client(w.Context(), id); err != nil {
+		_, _, err = w.store.PutClient(w.Context(), id, gen.ClientUpdate{})
+		w.must(err)
+	}
+	return clientFixture{w, id}
+}
+
+func (c clientFixture) named(name string) clientFixture {
+	c.Helper()
+	_, _, err := c.store.PutClient(c.Context(), c.id, gen.ClientUpdate{Name: &name})
+	c.must(err)
+	return c
+}
+
+// An agentFixture is an agent in the store. It goes on where its client left off.
+type agentFixture struct {
+	clientFixture
+	key store.AgentKey
+}
+
+// agent is an agent of the scenario's kind.
+func (c clientFixture) agent(id int64) agentFixture { return c.agentOf(c.kind, id) }
+func (c clientFixture) local(id int64) agentFixture { return c.agentOf(ofLocal, id) }
+
+func (c clientFixture) remote(id int64) agentFixture { return c.agentOf(ofRemote, id) }
+
+func (c clientFixture) agentOf(k kind, id int64) agentFixture {
+	a := agentFixture{c, store.AgentKey{Client: c.id, Type: k.word, ID: id}}
+	return a.put(store.AgentUpdate{Name: &k.name})
+}
+
+func (a agentFixture) put(u store.AgentUpdate) agentFixture {
+	a.Helper()
+	_, _, err := a.store.PutAgent(a.Context(), a.key, u)
+	a.must(err)
+	return a
+}
+
+// on puts the agent on an extension.
+func (a agentFixture) on(extension int64) agentFixture {
+	return a.put(store.AgentUpdate{ExtensionID: nullable.NewNullableWithValue(extension)})
+}
+
+func (a agentFixture) login() agentFixture { return a.is(gen.AgentStatusValueAvailable) }
+
+func (a agentFixture) logout() agentFixture { return a.is(gen.AgentStatusValueLoggedOut) }
+
+func (a agentFixture) is(status gen.AgentStatusValue) agentFixture {
+	a.Helper()
+	_, err := a.store.SetStatus(a.Context(), a.key, gen.AgentStatusUpdate{AgentStatus: status})
+	a.must(err)
+	return a
+}
+
+// event registers the seed's URL.
+func (a agentFixture) event(method gen.Method, typ gen.EventType) agentFixture {
+	a.Helper()
+	_, err := a.store.CreateEvent(a.Context(), a.key, gen.AgentEventCreate{URL: seedURL, Method: method, EventType: typ})
+	a.must(err)
+	return a
+}
+
+const seedURL = "https://somehost.com/fordel/show.php"
+
+// What scenarios begin with: nothing, client 12, its agents local 136 and remote 7, their events 1 and 2.
+func (w *world) withClient() { w.client("12").named("Ringme") }
+
+func (w *world) withAgents() {
+	w.withClient()
+	w.client("12").local(136).remote(7)
+}
+
+func (w *world) withEvents() {
+	w.withAgents()
+	w.client("12").local(136).event(gen.MethodGET, gen.EventTypeAgentLogin).
+		remote(7).event(gen.MethodGET, gen.EventTypeAgentLogin)
+}
+
+func (w *world) withLogin() {
+	w.withEvents()
+	w.client("12").agent(w.kind.id).login()
+}
+
+// send makes a request and checks what comes back against the contract.
+func (w *world) send(s scenario) *reply {
+	w.Helper()
+	a, err := w.try(s)
+	w.must(err)
+	if err := w.check(a); err != nil {
+		w.Errorf("%s: %v\n%d %s", s.request, err, a.status, a.body)
+	}
+	return a
+}
+
+// try makes a request. Any goroutine may call it.
+func (w *world) try(s scenario) (*reply, error) {
+	method, target, _ := strings.Cut(s.request, " ")
+	r, err := http.NewRequestWithContext(w.Context(), method, w.server.URL+w.base+target, s.reader())
+	if err != nil {
+		return nil, err
+	}
+	if s.body != "" {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	for name, value := range s.header {
+		if r.Header.Set(name, value); value == "" {
+			r.Header.Del(name)
+		}
+	}
+	a := &reply{endpoint: w.at(method, r.URL), request: r, sent: s.body}
+	response, err := w.server.Client().Do(r)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	a.status, a.header = response.StatusCode, response.Header
+	a.body, err = io.ReadAll(response.Body)
+	return a, err
+}
+
+// reader is the body; one whose length nobody knows is sent chunked.
+func (s scenario) reader() io.Reader {
+	switch {
+	case s.chunked:
+		return struct{ io.Reader }{strings.NewReader(s.body)}
+	case s.body == "":
+		return nil
+	}
+	return strings.NewReader(s.body)
+}
+
+// get makes a further request of a scenario and compares the answer.
+func (w *world) get(target, want string) {
+	w.Helper()
+	a := w.send(scenario{request: "GET " + target})
+	if a.status != http.StatusOK {
+		w.Errorf("GET %s: %d %s", target, a.status, a.body)
+	}
+	w.same("GET "+target, want, a.body)
+}
+
+// same compares JSON texts; the order of fields counts.
+func (w *world) same(what, want string, got []byte) {
+	w.Helper()
+	wanted, err := tokens([]byte(want))
+	w.must(err)
+	have, err := tokens(got)
+	if err != nil || !cmp.Equal(wanted, have) {
+		w.Errorf("%s:\n got %s\nwant %s", what, got, want)
+	}
+}
+
+// dump is all that is in the store, row by row, the last ids that were given included.
+func (w *world) dump() (all []string) {
+	w.Helper()
+	for _, table := range append(w.contents(w.db), "sqlite_sequence") {
+		for _, row := range w.rows(w.db, "SELECT * FROM "+table) {
+			all = append(all, table+": "+row)
+		}
+	}
+	return all
+}
+
+// querier is a connection or a transaction.
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
+// contents are the tables, but for what migrations and readiness write.
+func (w *world) contents(db querier) []string {
+	w.Helper()
+	return w.rows(db, "SELECT name FROM sqlite_master WHERE type = 'table' "+
+		"AND name NOT IN ('goose_db_version', 'probes', 'sqlite_sequence') ORDER BY name")
+}
+
+// rows is what a query finds, the values of a row joined.
+func (w *world) rows(db querier, query string) []string {
+	w.Helper()
+	found, err := db.QueryContext(w.Context(), query)
+	w.must(err)
+	defer found.Close()
+	columns, err := found.Columns()
+	w.must(err)
+	values := make([]sql.NullString, len(columns))
+	into := make([]any, len(columns))
+	for i := range values {
+		into[i] = &values[i]
+	}
+	all := []string{}
+	for found.Next() {
+		w.must(found.Scan(into...))
+		row := make([]string, len(values))
+		for i, v := range values {
+			if row[i] = v.String; !v.Valid {
+				row[i] = "NULL"
+			}
+		}
+		all = append(all, strings.Join(row, "|"))
+	}
+	w.must(found.Err())
+	return all
+}
+
+// owes compares what the store owes: method, event type by the change's new status, and whose change it was.
+func (w *world) owes(want ...string) {
+	w.Helper()
+	got := w.rows(w.db, "SELECT d.method || ' ' || d.url || ' ' || d.state, c.client_id, c.kind, c.agent_id, "+
+		"c.new_status, c.event_source FROM deliveries d JOIN status_changes c ON c.id = d.change_id ORDER BY d.id")
+	if diff := cmp.Diff(append([]string{}, want...), got); diff != "" {
+		w.Errorf("deliveries (-want +got):\n%s", diff)
+	}
+}

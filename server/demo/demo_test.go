@@ -1,0 +1,108 @@
+package main
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestCurlMakesTheRequestThatItStandsFor(t *testing.T) {
+	const api = "http://127.0.0.1:1/api/ver1.0"
+	body := `{"agent_number":"it's $1 \\ \"+7\""}`
+	req, err := http.NewRequest(http.MethodPut, api+"/client/12/agent/remote/7", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	command, err := curl(req, api)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A shell says which words the command has.
+	shell := exec.Command("sh", "-c", `curl() { for word; do printf '%s\n' "$word"; done; }; `+command)
+	shell.Env = append(os.Environ(), "API="+api)
+	words, err := shell.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := strings.Join([]string{
+		"-X", "PUT", api + "/client/12/agent/remote/7", "-H", "Content-Type: application/json", "-d", body, "",
+	}, "\n")
+	if string(words) != want {
+		t.Errorf("the words of\n%s\nare\n%s\nwant\n%s", command, words, want)
+	}
+}
+
+func TestReceiverKeepsTheOrder(t *testing.T) {
+	pairs, err := parse("z=1&extension_name=000%2A094%40ringme.ru&a=%2B7+%28812%29&empty=")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := arrival{pairs: pairs}
+	want := "[Mon Jan  1 00:00:00 0001] ------\n" +
+		"[Mon Jan  1 00:00:00 0001] z => 1\n" +
+		"[Mon Jan  1 00:00:00 0001] extension_name => 000*094@ringme.ru\n" +
+		"[Mon Jan  1 00:00:00 0001] a => +7 (812)\n" +
+		"[Mon Jan  1 00:00:00 0001] empty => \n"
+	if a.String() != want {
+		t.Errorf("log\n%s\nwant\n%s", a, want)
+	}
+}
+
+// What goes wrong at the start is said, and nothing stays behind.
+func TestFailure(t *testing.T) {
+	script := func(text string) string {
+		path := filepath.Join(t.TempDir(), "program")
+		if err := os.WriteFile(path, []byte("#!/bin/sh\n"+text+"\n"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	for name, c := range map[string]struct {
+		args []string
+		want []string
+	}{
+		"no such program":  {[]string{"-binary", "/nonexistent/agentevents"}, []string{"start the server", "/nonexistent/agentevents"}},
+		"it ends at once":  {[]string{"-binary", script("echo the file is broken >&2; exit 3")}, []string{"ended before it was ready", "exit status 3", "the file is broken"}},
+		"unknown argument": {[]string{"-colour"}, []string{"-colour"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv("TMPDIR", t.TempDir())
+			var out bytes.Buffer
+			err := run(t.Context(), c.args, &out, io.Discard, false)
+			if err == nil {
+				t.Fatalf("no error; it printed\n%s", out.String())
+			}
+			for _, want := range c.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("the error %q does not say %q", err, want)
+				}
+			}
+			if left, err := os.ReadDir(os.Getenv("TMPDIR")); err != nil || len(left) > 0 {
+				t.Errorf("left behind: %v (%v)", left, err)
+			}
+		})
+	}
+}
+
+func TestColour(t *testing.T) {
+	var plain, coloured bytes.Buffer
+	(&printer{w: &plain}).step("The agent logs in.")
+	(&printer{w: &coloured, colour: true}).step("The agent logs in.")
+	if strings.Contains(plain.String(), "\x1b") || !strings.Contains(coloured.String(), "\x1b[1m") {
+		t.Errorf("without colour %q, with it %q", plain.String(), coloured.String())
+	}
+	file, err := os.Create(filepath.Join(t.TempDir(), "out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if colourful(file) {
+		t.Error("a file is no terminal")
+	}
+}

@@ -1,0 +1,77 @@
+// Demo makes the example of the API manual happen for real. It starts the program with a store in a temporary
+// directory and a receiver of its own, tells the story step by step through the generated client, and looks at each
+// step whether what should be seen is seen; if not, it says what differs and exits with 1.
+//
+//	go run ./server/demo -binary bin/agentevents
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr, colourful(os.Stdout))
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "\ndemo:", err)
+		os.Exit(1) //nolint:gocritic // the process ends, and with it what stop would undo
+	}
+}
+
+// run shows the story and leaves nothing behind, however it ends.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer, colour bool) (err error) {
+	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	binary := flags.String("binary", "bin/agentevents", "the `program` that is shown")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "agentevents-demo-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	return show(ctx, *binary, dir, &printer{w: stdout, colour: colour})
+}
+
+// show runs receiver and server around the story.
+func show(ctx context.Context, binary, dir string, out *printer) error {
+	began := time.Now()
+	r, err := newReceiver()
+	if err != nil {
+		return err
+	}
+	defer r.close()
+	s, err := startServer(ctx, binary, dir)
+	if err != nil {
+		return err
+	}
+	err = s.ready(ctx)
+	if err == nil {
+		err = tell(ctx, s.url, r, out)
+	}
+	if stopped := s.stop(); err == nil {
+		err = stopped
+	}
+	if err == nil {
+		err = r.quiet()
+	}
+	if ctx.Err() != nil {
+		return errors.New("interrupted")
+	}
+	if err != nil {
+		return fmt.Errorf("%w\n\nthe server's last lines:\n%s", err, s.log.tail(20))
+	}
+	out.end("The server was stopped by SIGTERM and ended with exit code 0; the receiver got nothing else.\n"+
+		"All this took %.1f s. The temporary files are removed.", time.Since(began).Seconds())
+	return nil
+}

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"embed"
+	"io/fs"
+	"net/http"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/labstack/echo/v4"
+	"github.com/swaggest/swgui/v5/static"
+)
+
+// docs has a copy of the contract, since nothing above this directory can be embedded. It is the file itself: what
+// the generator embeds in gen/api has lost its order, and its operationIds are changed.
+//
+//go:generate cp ../openapi.yaml docs/openapi.yaml
+//go:embed docs
+var docs embed.FS
+
+// loadContract returns openapi.yaml.
+func loadContract() (*openapi3.T, error) {
+	data, err := docs.ReadFile("docs/openapi.yaml")
+	if err != nil {
+		return nil, err
+	}
+	return openapi3.NewLoader().LoadFromData(data)
+}
+
+// page is something that never changes while the program runs.
+type page struct {
+	path, mediaType string
+	files           fs.FS
+	file            string
+	gzipped         bool
+}
+
+// pages are the contract and Swagger UI to read it and try it out, which asks no other host for anything.
+func pages() []page {
+	const html, js, css = "text/html; charset=utf-8", "text/javascript; charset=utf-8", "text/css; charset=utf-8"
+	return []page{
+		{"/docs", html, docs, "docs/index.html", false},
+		{"/docs/", html, docs, "docs/index.html", false},
+		{"/openapi.yaml", "application/yaml", docs, "docs/openapi.yaml", false},
+		{"/docs/start.js", js, docs, "docs/start.js", false},
+		{"/docs/swagger-ui.css", css, static.FS, "swagger-ui.css.gz", true},
+		{"/docs/swagger-ui-bundle.js", js, static.FS, "swagger-ui-bundle.js.gz", true},
+		{"/docs/favicon-32x32.png", "image/png", static.FS, "favicon-32x32.png", false},
+	}
+}
+
+// addDocs serves the documentation.
+func addDocs(e *echo.Echo, contract *openapi3.T) error {
+	asJSON, err := contract.MarshalJSON()
+	if err != nil {
+		return err
+	}
+	e.GET("/openapi.json", blob(echo.MIMEApplicationJSON, asJSON))
+	e.GET("/", func(c echo.Context) error { return c.Redirect(http.StatusFound, "/docs/") })
+	for _, p := range pages() {
+		data, err := fs.ReadFile(p.files, p.file)
+		if err != nil {
+			return err
+		}
+		e.GET(p.path, blob(p.mediaType, data), encoded(p.gzipped))
+	}
+	return nil
+}
+
+func blob(mediaType string, data []byte) echo.HandlerFunc {
+	return func(c echo.Context) error { return c.Blob(http.StatusOK, mediaType, data) }
+}
+
+// encoded says of an answer that it is compressed. Whoever shows Swagger UI understands gzip.
+func encoded(gzipped bool) echo.MiddlewareFunc {
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error {
+			if gzipped {
+				c.Response().Header().Set(echo.HeaderContentEncoding, "gzip")
+			}
+			return next(c)
+		}
+	}
+}

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/alecthomas/kong"
+)
+
+const prefix = "AGENTEVENTS_"
+
+// variable is the environment variable of a flag.
+func variable(flag string) string {
+	return prefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// vars are the variables of the environment that look like ours.
+type vars map[string]string
+
+func variables(env []string) vars {
+	v := vars{}
+	for _, pair := range env {
+		if name, value, _ := strings.Cut(pair, "="); strings.HasPrefix(name, prefix) {
+			v[name] = value
+		}
+	}
+	return v
+}
+
+// unknown returns those that are no settings, but for the ones of tests.
+func (v vars) unknown(known []string) []string {
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(v)), func(name string) bool {
+		return slices.Contains(known, name) || strings.HasPrefix(name, prefix+"TEST_")
+	})
+}
+
+// resolver gives the flags that are not on the command line the values of their variables.
+func (v vars) resolver() kong.Resolver {
+	return kong.ResolverFunc(func(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
+		if value := v[variable(flag.Name)]; value != "" {
+			return value, nil
+		}
+		return nil, nil
+	})
+}
+
+// withVariable is the help of a flag, with its variable.
+func withVariable(value *kong.Value) string {
+	if value.Name == "help" {
+		return value.Help
+	}
+	return value.Help + " (" + variable(value.Name) + ")"
+}

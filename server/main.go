@@ -1,0 +1,84 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // the first signal stops gracefully, the second kills
+	os.Exit(run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
+}
+
+const description = `Tells other systems, at once and without a gap, when a call centre's queue agent logs in or out.
+
+Every setting is a flag, or the environment variable that is named with it; the flag wins, and an empty variable
+counts as none. Setting AGENTEVENTS_ADDR=:8080 is the same as --addr=:8080.`
+
+// commands is what the command line may say.
+type commands struct {
+	settings
+	known   []string // variables
+	Serve   struct{} `cmd:"" help:"Serve the API and carry out deliveries, until SIGINT or SIGTERM; a second one kills."`
+	Version struct{} `cmd:"" help:"Print what was built: version, commit, Go and platform."`
+}
+
+const (
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// run is the whole program but for its process, and returns the exit code.
+func run(ctx context.Context, args, env []string, stdout, stderr io.Writer) int {
+	var line commands
+	vars := variables(env)
+	command, err := parse(&line, args, vars, stdout, stderr)
+	if err != nil {
+		fmt.Fprintf(stderr, "agentevents: %v (agentevents --help explains)\n", err)
+		return exitUsage
+	}
+	switch command {
+	case "serve":
+		err = serve(ctx, line.settings, vars.unknown(line.known), stderr)
+	case "version":
+		_, err = fmt.Fprint(stdout, build())
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "agentevents: %v\n", err)
+		return exitFailed
+	}
+	return 0
+}
+
+// parse reads the command line, and variables for what it does not say. It returns the command that was asked for, or
+// none when it was help, which is given.
+func parse(line *commands, args []string, vars vars, stdout, stderr io.Writer) (command string, err error) {
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	helped := false
+	parser, err := kong.New(line, kong.Name("agentevents"), kong.Description(description),
+		kong.Writers(stdout, stderr), kong.Exit(func(int) { helped = true }), kong.Resolvers(vars.resolver()),
+		kong.ValueFormatter(withVariable), kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
+	if err != nil {
+		return "", err
+	}
+	for _, flag := range parser.Model.Flags {
+		line.known = append(line.known, variable(flag.Name))
+	}
+	parsed, err := parser.Parse(args)
+	if helped {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	return parsed.Command(), nil
+}

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"bytes"
+	"runtime"
+	"strings"
+	"testing"
+)
+
+// call runs the program to its end.
+func call(t *testing.T, env []string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	code = run(t.Context(), args, env, &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+func TestHelpExplainsEverything(t *testing.T) {
+	for _, args := range [][]string{nil, {"--help"}, {"-h"}, {"serve", "--help"}} {
+		code, help, stderr := call(t, nil, args...)
+		if code != 0 || stderr != "" {
+			t.Errorf("%q: exit code %d, standard error %q", args, code, stderr)
+		}
+		for _, part := range []string{
+			"AGENTEVENTS_ADDR", "127.0.0.1:8080", "AGENTEVENTS_DATABASE_URL", "sqlite:agentevents.db", "sqlite:PATH",
+			"AGENTEVENTS_ALLOW_NETWORKS", "AGENTEVENTS_TIMEOUT", "10s", "AGENTEVENTS_RETRY_WINDOW", "24h",
+			"AGENTEVENTS_LOG_LEVEL", "info", "AGENTEVENTS_LOG_FORMAT", "text",
+		} {
+			if !strings.Contains(help, part) {
+				t.Errorf("%q does not explain %q:\n%s", args, part, help)
+			}
+		}
+	}
+}
+
+func TestVersion(t *testing.T) {
+	code, out, stderr := call(t, []string{"AGENTEVENTS_ADDR=nonsense"}, "version")
+	if code != 0 || stderr != "" {
+		t.Errorf("exit code %d, standard error %q", code, stderr)
+	}
+	for _, part := range []string{"agentevents ", "commit ", runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH} {
+		if !strings.Contains(out, part) {
+			t.Errorf("%q is missing:\n%s", part, out)
+		}
+	}
+}
+
+func TestWrongCalls(t *testing.T) {
+	for name, args := range map[string][]string{
+		"swerve": {"swerve"}, "--listen": {"serve", "--listen=:1"}, "--addr": {"serve", "--addr"}, "extra": {"serve", "extra"},
+	} {
+		code, out, stderr := call(t, nil, args...)
+		if code != exitUsage || out != "" || !strings.Contains(stderr, name) || strings.Count(stderr, "\n") != 1 {
+			t.Errorf("%q: exit code %d, output %q, standard error %q", args, code, out, stderr)
+		}
+	}
+}
+
+func TestUnknownVariables(t *testing.T) {
+	known := []string{"AGENTEVENTS_ADDR"}
+	got := variables([]string{
+		"AGENTEVENTS_LISTEN=1", "AGENTEVENTS_ADDR=:1", "AGENTEVENTS_TEST_SEED=1", "AGENT=1", "AGENTEVENTS_=", "PATH=/bin",
+	}).unknown(known)
+	if strings.Join(got, " ") != "AGENTEVENTS_ AGENTEVENTS_LISTEN" {
+		t.Errorf("unknown: %q", got)
+	}
+}

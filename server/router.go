@@ -1,0 +1,101 @@
+package main
+
+import (
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/getkin/kin-openapi/routers"
+	"github.com/labstack/echo/v4"
+
+	"github.com/agentevents/agentevents/gen/api"
+	"github.com/agentevents/agentevents/store"
+	"github.com/agentevents/agentevents/webhook"
+)
+
+// basePath is where the API is, as openapi.yaml's servers have it.
+const basePath = "/api/ver1.0"
+
+// handlers are the operations of openapi.yaml.
+type handlers struct {
+	store *store.Store
+	guard *webhook.Guard
+}
+
+var _ api.StrictServerInterface = handlers{}
+
+// newRouter returns all that is served. turned tells when the dispatcher's loop last turned.
+func newRouter(h handlers, turned func() time.Time, log *slog.Logger) (http.Handler, error) {
+	contract, err := loadContract()
+	if err != nil {
+		return nil, err
+	}
+	e := echo.New()
+	e.HTTPErrorHandler = answerErrors(log)
+	e.Use(identify(), logRequests(log), catchPanics)
+	api.RegisterHandlersWithOptions(bothForms{e}, api.NewStrictHandler(h, nil),
+		api.RegisterHandlersOptions{BaseURL: basePath, OperationMiddlewares: middlewares(contract, h.store)})
+	addHealth(e, h.store, turned)
+	return e, addDocs(e, contract)
+}
+
+// middlewares are what a request passes through after it was routed, by operationId.
+func middlewares(contract *openapi3.T, s *store.Store) map[string][]echo.MiddlewareFunc {
+	all := map[string][]echo.MiddlewareFunc{}
+	for path, item := range contract.Paths.Map() {
+		for method, operation := range item.Operations() {
+			id := operation.OperationID
+			route := &routers.Route{Spec: contract, Path: path, PathItem: item, Method: method, Operation: operation}
+			all[id] = []echo.MiddlewareFunc{named(id), unescape, me(s), unbracket, validate(route)}
+		}
+	}
+	return all
+}
+
+// named notes which operation a request is for.
+func named(id string) echo.MiddlewareFunc {
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error {
+			c.Set("operation", id)
+			return next(c)
+		}
+	}
+}
+
+func operation(c echo.Context) string {
+	id, _ := c.Get("operation").(string)
+	return id
+}
+
+// bothForms serves every path with and without its trailing slash, and neither by a redirect, which would make a GET
+// of a POST.
+type bothForms struct{ *echo.Echo }
+
+var _ api.EchoRouter = bothForms{}
+
+func (b bothForms) GET(path string, h echo.HandlerFunc, m ...echo.MiddlewareFunc) *echo.Route {
+	return b.both(http.MethodGet, path, h, m)
+}
+
+func (b bothForms) POST(path string, h echo.HandlerFunc, m ...echo.MiddlewareFunc) *echo.Route {
+	return b.both(http.MethodPost, path, h, m)
+}
+
+func (b bothForms) PUT(path string, h echo.HandlerFunc, m ...echo.MiddlewareFunc) *echo.Route {
+	return b.both(http.MethodPut, path, h, m)
+}
+
+func (b bothForms) DELETE(path string, h echo.HandlerFunc, m ...echo.MiddlewareFunc) *echo.Route {
+	return b.both(http.MethodDelete, path, h, m)
+}
+
+func (b bothForms) both(method, path string, h echo.HandlerFunc, m []echo.MiddlewareFunc) *echo.Route {
+	if len(m) == 0 {
+		panic(method + " " + path + " would not be validated: openapi.yaml does not have it")
+	}
+	bare := strings.TrimSuffix(path, "/")
+	b.Add(method, bare+"/", h, m...)
+	return b.Add(method, bare, h, m...)
+}

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/agentevents/agentevents/store"
+	"github.com/agentevents/agentevents/webhook"
+)
+
+const (
+	// leaseMargin is what a lane is held for beyond an attempt, to record it.
+	leaseMargin = 5 * time.Second
+	// shutdownTimeout is how long requests may take to end after a signal. With it and the dispatcher's own bound of
+	// 12 s the process is gone after 15 s.
+	shutdownTimeout = 10 * time.Second
+)
+
+// serve runs the server until ctx ends.
+func serve(ctx context.Context, s settings, unknown []string, stderr io.Writer) error {
+	c, err := s.validate()
+	if err != nil {
+		return err
+	}
+	log := newLog(stderr, c)
+	for _, name := range unknown {
+		log.Warn("unknown variable", "name", name)
+	}
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", c.addr)
+	if err != nil {
+		return err
+	}
+	st, err := store.Open(ctx, store.Options{
+		URL: c.databaseURL, Lease: c.timeout + leaseMargin, Window: c.retryWindow, Log: log,
+	})
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	announce(log, c, listener.Addr())
+	err = work(ctx, c, st, listener, log)
+	log.Info("stopped")
+	return errors.Join(err, st.Close())
+}
+
+// work serves requests and carries out deliveries. When ctx ends both stop taking new work and finish what they have.
+func work(ctx context.Context, c config, st *store.Store, listener net.Listener, log *slog.Logger) error {
+	guard := webhook.NewGuard(c.networks)
+	sender := webhook.NewSender(webhook.SenderOptions{
+		Guard: guard, Timeout: c.timeout, UserAgent: "agentevents/" + build().version,
+	})
+	defer sender.Close()
+	dispatcher := webhook.NewDispatcher(webhook.DispatcherOptions{
+		Outbox: st, Sender: sender, Schedule: webhook.DefaultSchedule(), Log: log,
+	})
+	router, err := newRouter(handlers{st, guard}, dispatcher.Turned, log)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	server := newServer(router, log)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return dispatcher.Run(ctx) })
+	group.Go(func() error { return shutDown(ctx, server, log) })
+	group.Go(func() error {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	})
+	return group.Wait()
+}
+
+func newServer(h http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		WriteTimeout:      time.Minute,
+		IdleTimeout:       2 * time.Minute,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+}
+
+// shutDown waits for the end of ctx, then for that of the requests. Those that take too long are cut off, which is no
+// failure of ours.
+func shutDown(ctx context.Context, server *http.Server, log *slog.Logger) error {
+	<-ctx.Done()
+	log.Info("stopping")
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+	defer cancel()
+	if server.Shutdown(ctx) != nil {
+		log.Warn("requests cut off")
+		return server.Close()
+	}
+	return nil
+}
+
+// announce says what runs where.
+func announce(log *slog.Logger, c config, addr net.Addr) {
+	url := "http://" + strings.NewReplacer("[::]", "localhost", "0.0.0.0", "localhost").Replace(addr.String())
+	b := build()
+	log.Info("agentevents", "version", b.version, "commit", b.commit, "addr", addr.String(), "store", c.databaseURL)
+	log.Info("serving", "api", url+basePath, "docs", url+"/docs/")
+	if len(c.networks) > 0 {
+		log.Warn("receivers may live in networks that are not public", "networks", c.networks)
+	}
+}

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/getkin/kin-openapi/openapi3"
+)
+
+// describe says what a value must be that breaks the rule of a schema.
+func describe(e *openapi3.SchemaError) string {
+	s := e.Schema
+	switch e.SchemaField {
+	case "required":
+		return "is required"
+	case "properties":
+		return "is not a field of this request"
+	case "nullable":
+		return "must not be null"
+	case "enum":
+		return "must be one of: " + strings.Trim(strings.ReplaceAll(fmt.Sprint(s.Enum), " ", ", "), "[]")
+	case "pattern":
+		return patternInWords(s.Pattern)
+	case "minLength", "maxLength":
+		return lengthInWords(s)
+	case "maxItems":
+		return fmt.Sprintf("must have at most %d items", *s.MaxItems)
+	}
+	return typeInWords(s)
+}
+
+// unreadable says what a parameter must be whose text is not of its type.
+func unreadable(s *openapi3.Schema) string {
+	if s.Type.Is(openapi3.TypeArray) {
+		return "each " + typeInWords(s.Items.Value)
+	}
+	return typeInWords(s)
+}
+
+// typeInWords takes the type together with its bounds and its format.
+func typeInWords(s *openapi3.Schema) string {
+	switch {
+	case s.Type.Is(openapi3.TypeInteger) && s.Min != nil && s.Max != nil:
+		return "must be an integer from " + span(*s.Min, *s.Max)
+	case s.Type.Is(openapi3.TypeString):
+		return formatInWords(s.Format)
+	case s.Type.Is(openapi3.TypeInteger), s.Type.Is(openapi3.TypeArray), s.Type.Is(openapi3.TypeObject):
+		return "must be an " + s.Type.Slice()[0]
+	}
+	return "is not valid"
+}
+
+func lengthInWords(s *openapi3.Schema) string {
+	if s.MinLength == 0 {
+		return fmt.Sprintf("must be at most %d characters long", *s.MaxLength)
+	}
+	return fmt.Sprintf("must be %d to %d characters long", s.MinLength, *s.MaxLength)
+}
+
+func span(from, to float64) string { return fmt.Sprintf("%.0f to %.0f", from, to) }
+
+func formatInWords(format string) string {
+	switch format {
+	case "uri":
+		return "must be an absolute URL, such as https://example.com/path"
+	case "date-time":
+		return "must be a time as in RFC 3339, such as 2017-05-30T15:07:50.000Z"
+	}
+	return "must be a string"
+}
+
+// patternInWords knows the patterns of openapi.yaml; a test holds it to that.
+func patternInWords(pattern string) string {
+	switch pattern {
+	case `^([A-Za-z0-9._-]{1,64}|@me)$`:
+		return "must be 1 to 64 characters of A-Z a-z 0-9 . _ -"
+	case `^[^\x00-\x1f\x7f]*$`:
+		return "must not contain control characters"
+	}
+	return "must match " + pattern
+}

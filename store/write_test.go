@@ -1,0 +1,315 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/mattn/go-sqlite3"
+	"gorm.io/gorm"
+)
+
+// watched is a store whose commits are counted and can be made to fail.
+type watched struct {
+	*Store
+	t       testing.TB
+	commits atomic.Int64
+	refuse  atomic.Bool // the next commit
+}
+
+func openWatched(t testing.TB) *watched {
+	t.Helper()
+	s, err := Open(context.Background(), Options{
+		URL: "sqlite:" + filepath.Join(t.TempDir(), "agentevents.db"), Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &watched{Store: s, t: t}
+	err = s.writes.conn.Raw(func(conn any) error {
+		conn.(*sqlite3.SQLiteConn).RegisterCommitHook(func() int {
+			if w.refuse.Swap(false) {
+				return 1
+			}
+			w.commits.Add(1)
+			return 0
+		})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// put is a write that stores a row.
+func put(id string) func(*gorm.DB) error {
+	return func(tx *gorm.DB) error {
+		return tx.Exec("INSERT INTO clients (id, created_at) VALUES (?, 0)", id).Error
+	}
+}
+
+// together makes writes share a transaction: they wait in the queue, in this order, until all are there. It returns
+// what each came to.
+func (w *watched) together(writes ...func(*gorm.DB) error) []error {
+	w.t.Helper()
+	contexts := make([]context.Context, len(writes))
+	for i := range contexts {
+		contexts[i] = context.Background()
+	}
+	return w.togetherWith(contexts, writes)
+}
+
+func (w *watched) togetherWith(contexts []context.Context, writes []func(*gorm.DB) error) []error {
+	w.t.Helper()
+	hold, held := make(chan struct{}), make(chan struct{})
+	results := make([]error, len(writes))
+	var all sync.WaitGroup
+	all.Go(func() {
+		err := w.write(context.Background(), func(*gorm.DB) error { close(held); <-hold; return nil })
+		if err != nil {
+			w.t.Errorf("the write before: %v", err)
+		}
+	})
+	<-held
+	for i, fn := range writes {
+		all.Go(func() { results[i] = w.write(contexts[i], fn) })
+		for len(w.writes.queue) <= i {
+			runtime.Gosched()
+		}
+	}
+	close(hold)
+	all.Wait()
+	w.commits.Add(-1) // the one before
+	return results
+}
+
+// want checks which rows there are, on another connection.
+func (w *watched) want(ids ...string) {
+	w.t.Helper()
+	var got []string
+	if err := w.reader.Raw("SELECT id FROM clients ORDER BY id").Scan(&got).Error; err != nil {
+		w.t.Fatal(err)
+	}
+	if !slices.Equal(got, ids) {
+		w.t.Errorf("stored are %v, want %v", got, ids)
+	}
+}
+
+func (w *watched) wantUnavailable(err error) {
+	w.t.Helper()
+	var known *Error
+	if !errors.As(err, &known) || known.Kind != Unavailable {
+		w.t.Errorf("error is %v, want one of kind Unavailable", err)
+	}
+}
+
+// works checks that the writer goes on: with a write of its own, in a transaction of its own.
+func (w *watched) works() {
+	w.t.Helper()
+	before := w.commits.Load()
+	id := fmt.Sprint("later", before)
+	if err := w.write(context.Background(), put(id)); err != nil {
+		w.t.Errorf("a later write: %v", err)
+	}
+	if n := w.commits.Load() - before; n != 1 {
+		w.t.Errorf("a later write took %d commits", n)
+	}
+	if err := w.write(context.Background(), func(tx *gorm.DB) error {
+		return tx.Exec("DELETE FROM clients WHERE id = ?", id).Error
+	}); err != nil {
+		w.t.Errorf("a later write: %v", err)
+	}
+}
+
+func (w *watched) done() {
+	if err := w.Close(); err != nil {
+		w.t.Error(err)
+	}
+}
+
+func TestWritesShareACommit(t *testing.T) {
+	w := openWatched(t)
+	defer w.done()
+	var writes []func(*gorm.DB) error
+	var ids []string
+	for i := range most {
+		ids = append(ids, fmt.Sprintf("%03d", i))
+		writes = append(writes, put(ids[i]))
+	}
+	if err := errors.Join(w.together(writes...)...); err != nil {
+		t.Fatal(err)
+	}
+	if n := w.commits.Load(); n != 1 {
+		t.Errorf("%d writes took %d commits, want 1", most, n)
+	}
+	w.want(ids...)
+}
+
+func TestWriteReturnsAfterItsCommit(t *testing.T) {
+	w := openWatched(t)
+	defer w.done()
+	var all sync.WaitGroup
+	for i := range 1000 {
+		all.Go(func() {
+			if err := w.write(context.Background(), put(fmt.Sprint(i))); err != nil {
+				t.Error(err)
+			}
+			var n int
+			if err := w.reader.Raw("SELECT count(*) FROM clients WHERE id = ?", fmt.Sprint(i)).Scan(&n).Error; err != nil || n != 1 {
+				t.Errorf("another connection sees %d rows of write %d (%v)", n, i, err)
+			}
+		})
+	}
+	all.Wait()
+}
+
+func TestWriteThatFailsTakesNothingWithIt(t *testing.T) {
+	bad := errors.New("no")
+	for name, fn := range map[string]func(*gorm.DB) error{
+		"error":     func(*gorm.DB) error { return bad },
+		"panic":     func(*gorm.DB) error { panic("no") },
+		"statement": func(tx *gorm.DB) error { return tx.Exec("INSERT INTO nowhere VALUES ('no')").Error },
+		"panic among rows": func(tx *gorm.DB) error {
+			rows, err := tx.Raw("SELECT id FROM clients").Rows()
+			if err != nil {
+				return err
+			}
+			defer rows.Close()
+			panic(fmt.Sprint("no, among rows: ", rows.Next(), rows.Err()))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := openWatched(t)
+			defer w.done()
+			results := w.together(put("a"), func(tx *gorm.DB) error {
+				return errors.Join(put("b")(tx), fn(tx))
+			}, put("c"), func(tx *gorm.DB) error { return errors.Join(put("d")(tx), fn(tx)) })
+			if results[0] != nil || results[2] != nil || results[1] == nil || !strings.Contains(results[3].Error(), "no") {
+				t.Errorf("results are %v, want the second's and the fourth's own errors", results)
+			}
+			if n := w.commits.Load(); n != 1 {
+				t.Errorf("%d commits, want 1", n)
+			}
+			w.want("a", "c")
+			w.works()
+		})
+	}
+}
+
+func TestWriteSeesWhatWentBefore(t *testing.T) {
+	w := openWatched(t)
+	defer w.done()
+	first, again := put("a"), put("a")
+	results := w.together(first, again, put("b"))
+	if results[0] != nil || !errors.Is(results[1], gorm.ErrDuplicatedKey) || results[2] != nil {
+		t.Errorf("results are %v, want the second to find the first", results)
+	}
+	w.want("a", "b")
+}
+
+func TestWriteCancelledBeforeItsTurnDoesNothing(t *testing.T) {
+	w := openWatched(t)
+	defer w.done()
+	ctx, cancel := context.WithCancel(context.Background())
+	background := context.Background()
+	results := w.togetherWith([]context.Context{background, ctx, background}, []func(*gorm.DB) error{
+		func(tx *gorm.DB) error { cancel(); return put("a")(tx) }, put("b"), put("c"),
+	})
+	if results[0] != nil || !errors.Is(results[1], context.Canceled) || results[2] != nil {
+		t.Errorf("results are %v, want the second cancelled", results)
+	}
+	w.want("a", "c")
+	w.works()
+}
+
+func TestWriteCancelledInItsTurnIsDone(t *testing.T) {
+	w := openWatched(t)
+	defer w.done()
+	ctx, cancel := context.WithCancel(context.Background())
+	err := w.write(ctx, func(tx *gorm.DB) error { cancel(); return put("a")(tx) })
+	if err != nil {
+		t.Errorf("write: %v", err)
+	}
+	w.want("a")
+}
+
+func TestCommitThatFailsTakesAll(t *testing.T) {
+	orphan := func(tx *gorm.DB) error {
+		if err := tx.Exec("PRAGMA defer_foreign_keys = 1").Error; err != nil {
+			return err
+		}
+		return tx.Exec("INSERT INTO agent_events (agent, url, method, event_type, lane_id) " +
+			"VALUES (7, 'http://a.example', 'GET', 'agent-login', 7)").Error
+	}
+	for name, bad := range map[string]func(*watched) func(*gorm.DB) error{
+		"foreign key": func(*watched) func(*gorm.DB) error { return orphan },
+		"disk": func(w *watched) func(*gorm.DB) error {
+			return func(*gorm.DB) error { w.refuse.Store(true); return nil }
+		},
+		"rolled back": func(*watched) func(*gorm.DB) error {
+			return func(tx *gorm.DB) error { return tx.Exec("ROLLBACK").Error }
+		},
+		"and an error": func(*watched) func(*gorm.DB) error {
+			return func(tx *gorm.DB) error { tx.Exec("ROLLBACK"); return errClosed }
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := openWatched(t)
+			defer w.done()
+			for _, err := range w.together(put("a"), bad(w), put("b")) {
+				w.wantUnavailable(err)
+			}
+			w.want()
+			w.works()
+			if err := errors.Join(w.together(put("a"), put("b"))...); err != nil {
+				t.Error(err)
+			}
+			w.want("a", "b")
+		})
+	}
+}
+
+func TestWriteAfterClose(t *testing.T) {
+	w := openWatched(t)
+	w.done()
+	for range 2 * most { // a queue that is full as well
+		w.wantUnavailable(w.write(context.Background(), put("a")))
+	}
+}
+
+// What waits when the store is closed is either done or told so.
+func TestWritesDuringClose(t *testing.T) {
+	w := openWatched(t)
+	hold, held := make(chan struct{}), make(chan struct{})
+	var all sync.WaitGroup
+	all.Go(func() {
+		err := w.write(context.Background(), func(tx *gorm.DB) error { close(held); <-hold; return put("first")(tx) })
+		if err != nil {
+			t.Errorf("what was begun before Close: %v", err)
+		}
+	})
+	<-held
+	for i := range 2 * most {
+		all.Go(func() {
+			if err := w.write(context.Background(), put(fmt.Sprint(i))); err != nil {
+				w.wantUnavailable(err)
+			}
+		})
+	}
+	for len(w.writes.queue) < most {
+		runtime.Gosched()
+	}
+	all.Go(w.done)
+	<-w.writes.quit
+	close(hold)
+	all.Wait()
+}

@@ -1,0 +1,79 @@
+package webhook
+
+import (
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// What a receiver may ask for by Retry-After: less is taken for the least, more for the most.
+const (
+	leastRetryAfter = time.Second
+	mostRetryAfter  = time.Hour
+)
+
+// Schedule says how long to wait before an attempt. The first is made at once.
+type Schedule struct {
+	Delays []time.Duration // before the second attempt, the third, …; the last one repeats for ever; none at all: hourly
+	Jitter float64         // how far a delay is varied at random, as a part of it, 0 to 1: 0.2 is ±20 %
+	Random func() float64  // in [0, 1); nil is math/rand/v2
+}
+
+// DefaultSchedule tries again after 5 s, 30 s, 2 min, 10 min, 30 min and then hourly, each ±20 %.
+func DefaultSchedule() Schedule {
+	return Schedule{
+		Delays: []time.Duration{
+			5 * time.Second, 30 * time.Second, 2 * time.Minute, 10 * time.Minute, 30 * time.Minute, time.Hour,
+		},
+		Jitter: 0.2,
+	}
+}
+
+// Delay returns the time between an attempt, counted from 1, and the next. retryAfter, when the receiver asked for
+// one, replaces the schedule's delay, also where it is shorter, within 1 s and 1 h and without jitter.
+func (s Schedule) Delay(attempt int, retryAfter time.Duration) time.Duration {
+	if retryAfter > 0 {
+		return clampRetryAfter(retryAfter)
+	}
+	if len(s.Delays) == 0 {
+		return mostRetryAfter
+	}
+	delay := s.Delays[min(max(attempt, 1), len(s.Delays))-1]
+	return time.Duration(float64(delay) * (1 + s.Jitter*(2*s.random()-1)))
+}
+
+func (s Schedule) random() float64 {
+	if s.Random == nil {
+		return rand.Float64()
+	}
+	return s.Random()
+}
+
+// Longest returns a time that no Delay exceeds.
+func (s Schedule) Longest() time.Duration {
+	longest := slices.Max(append([]time.Duration{0}, s.Delays...))
+	return max(mostRetryAfter, time.Duration(float64(longest)*(1+s.Jitter)))
+}
+
+// parseRetryAfter reads the header of that name, seconds or a date (RFC 9110, section 10.2.3), as a time from now
+// within 1 s and 1 h. It returns 0 when value is neither.
+func parseRetryAfter(value string, now time.Time) time.Duration {
+	if value != "" && strings.Trim(value, "0123456789") == "" {
+		seconds, err := strconv.ParseUint(value, 10, 64)
+		if err != nil {
+			return mostRetryAfter
+		}
+		return clampRetryAfter(time.Duration(min(seconds, 3600)) * time.Second)
+	}
+	if date, err := http.ParseTime(value); err == nil {
+		return clampRetryAfter(date.Sub(now))
+	}
+	return 0
+}
+
+func clampRetryAfter(d time.Duration) time.Duration {
+	return min(max(d, leastRetryAfter), mostRetryAfter)
+}

@@ -1,0 +1,171 @@
+package webhook
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// The bounds of what a receiver can make us read and keep, in bytes.
+const (
+	maxHeader  = 64 << 10
+	maxBody    = 64 << 10 // after decompression
+	maxExcerpt = 1 << 10
+)
+
+// SenderOptions are what a Sender may be given; the zero value is one that reaches public addresses only.
+type SenderOptions struct {
+	Guard     *Guard            // nil: public addresses only
+	Timeout   time.Duration     // of a whole exchange, from resolving the name to the end of the body; 0: 10 s
+	UserAgent string            // "agentevents/VERSION"; empty: "agentevents"
+	Transport http.RoundTripper // instead of the guarded one, for tests; nil: the guarded one
+}
+
+// Sender makes attempts. It is safe for concurrent use and keeps connections open for later attempts.
+type Sender struct {
+	timeout   time.Duration
+	userAgent string
+	transport http.RoundTripper
+}
+
+// NewSender returns a sender. Close it when it is no longer needed.
+func NewSender(o SenderOptions) *Sender {
+	s := &Sender{
+		timeout:   cmp.Or(o.Timeout, 10*time.Second),
+		userAgent: cmp.Or(o.UserAgent, "agentevents"),
+		transport: o.Transport,
+	}
+	if s.transport == nil {
+		guard := cmp.Or(o.Guard, NewGuard(nil))
+		s.transport = newTransport(&net.Dialer{Timeout: s.timeout + time.Second, Control: guard.Control})
+	}
+	return s
+}
+
+// newTransport speaks HTTP/1.1 alone, where one exchange cannot hold up another on the same connection, and knows
+// no proxy. A dial outlives the exchange that asked for it, to serve the next one, hence a limit of its own: the
+// dialer's, longer than an exchange, for connecting and for the TLS handshake.
+func newTransport(dialer *net.Dialer) *http.Transport {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	return &http.Transport{
+		Protocols:              protocols,
+		DialContext:            dialer.DialContext,
+		TLSHandshakeTimeout:    dialer.Timeout,
+		MaxIdleConns:           1024,
+		MaxIdleConnsPerHost:    16,
+		MaxConnsPerHost:        256, // a hard stop: the dispatcher's slots are meant to be the tighter bound
+		IdleConnTimeout:        30 * time.Second,
+		MaxResponseHeaderBytes: maxHeader,
+	}
+}
+
+// Timeout returns the longest that Send takes.
+func (s *Sender) Timeout() time.Duration { return s.timeout }
+
+// Close closes the connections that are kept open for later attempts. Those in use are not touched.
+func (s *Sender) Close() {
+	if t, ok := s.transport.(interface{ CloseIdleConnections() }); ok {
+		t.CloseIdleConnections()
+	}
+}
+
+// Send makes one attempt. Without a complete answer within the timeout, body included, Error says why, whatever the
+// status was; of a body longer than 64 KiB the rest is not waited for. A redirect is an answer like any other.
+//
+// When ctx ends first, the attempt is cut off and says nothing of the receiver. Callers tell that by
+//
+//	ctx.Err() != nil && attempt.Error != ""
+//
+// A connection that was kept open and turns out to be closed is no failure: the request goes out anew, within the
+// same attempt and under the same webhook-id.
+func (s *Sender) Send(ctx context.Context, d Delivery) Attempt {
+	attempt := Attempt{StartedAt: time.Now()}
+	exchange, cancel := context.WithTimeoutCause(ctx, s.timeout, timeoutError(s.timeout))
+	defer cancel()
+	err := s.exchange(exchange, d, &attempt)
+	if err != nil {
+		err = ended(ctx, exchange, err)
+		attempt.Error = describe(err)
+	}
+	attempt.Verdict = Judge(attempt.Status, err)
+	attempt.Duration = time.Since(attempt.StartedAt)
+	return attempt
+}
+
+// ended returns the reason for err when it lies with one of the contexts, and else err.
+func ended(caller, exchange context.Context, err error) error {
+	switch {
+	case caller.Err() != nil:
+		return errCutOff
+	case exchange.Err() != nil:
+		return context.Cause(exchange)
+	}
+	return err
+}
+
+// exchange notes in attempt what it learns from the answer.
+func (s *Sender) exchange(ctx context.Context, d Delivery, attempt *Attempt) error {
+	req, err := NewRequest(ctx, d, s.userAgent)
+	if err != nil {
+		return err
+	}
+	req.Header["Idempotency-Key"] = nil // not sent: tells net/http that a POST too may go out anew, see Send
+	resp, err := s.transport.RoundTrip(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	attempt.Status = resp.StatusCode
+	attempt.RetryAfter = retryAfter(resp)
+	attempt.Excerpt, err = readBody(resp)
+	return err
+}
+
+// retryAfter returns what the receiver asked for, 0 unless there will be a retry.
+func retryAfter(resp *http.Response) time.Duration {
+	if Judge(resp.StatusCode, nil) != Retry {
+		return 0
+	}
+	return parseRetryAfter(resp.Header.Get("Retry-After"), time.Now())
+}
+
+// readBody returns the beginning of the body and reads on, up to the bound, so that the connection can be used
+// again. After a 1xx there is no body but the bare connection.
+func readBody(resp *http.Response) (string, error) {
+	if resp.StatusCode < 200 {
+		return "", nil
+	}
+	head, err := io.ReadAll(io.LimitReader(resp.Body, maxExcerpt+utf8.UTFMax))
+	if err == nil {
+		_, err = io.CopyN(io.Discard, resp.Body, maxBody-int64(len(head)))
+	}
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return excerpt(head), err
+}
+
+// excerpt returns at most maxExcerpt bytes of valid UTF-8 without control characters but tabs and line ends.
+func excerpt(head []byte) string {
+	text := strings.Map(printable, strings.ToValidUTF8(string(head), string(utf8.RuneError)))
+	end := min(len(text), maxExcerpt)
+	for end < len(text) && !utf8.RuneStart(text[end]) {
+		end--
+	}
+	return text[:end]
+}
+
+func printable(r rune) rune {
+	if unicode.IsControl(r) && !strings.ContainsRune("\t\r\n", r) {
+		return utf8.RuneError
+	}
+	return r
+}
