@@ -12,6 +12,7 @@ MAKEFLAGS += --no-builtin-rules --warn-undefined-variables
 export CGO_ENABLED := 1
 
 VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+COMMIT = $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 FUZZTIME = 60s
 REDOCLY = @redocly/cli@2.77.0
 
@@ -41,7 +42,7 @@ run: build ## build and serve with settings for trying it out (receivers on loop
 
 .PHONY: build
 build: ## build bin/agentevents
-	go build -trimpath -buildvcs=false -ldflags '-X main.version=$(VERSION)' -o bin/agentevents ./server
+	go build -trimpath -buildvcs=false -ldflags '-X main.version=$(VERSION) -X main.commit=$(COMMIT)' -o bin/agentevents ./server
 
 .PHONY: generate
 generate: ## generate gen/ from openapi.yaml

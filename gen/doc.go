@@ -1,13 +1,14 @@
 // Package gen holds the words of the API: the models that openapi.yaml describes.
 //
-// Everything named *.gen.go in here and below is generated and never edited: change openapi.yaml, then run
+// Everything named *.gen.go in here and below, and api/openapi.yaml, is generated and never edited: change openapi.yaml, then run
 // `make generate`. The models carry no framework, so that every other package can use them:
 //
 //	gen         models
-//	gen/api     Echo routes, the strict server interface, the embedded document
+//	gen/api     Echo routes, the strict server interface, the document
 //	gen/client  the Go client
 package gen
 
 //go:generate go tool oapi-codegen -config models.yaml ../openapi.yaml
 //go:generate go tool oapi-codegen -config api/config.yaml ../openapi.yaml
+//go:generate cp ../openapi.yaml api/openapi.yaml
 //go:generate go tool oapi-codegen -config client/config.yaml ../openapi.yaml

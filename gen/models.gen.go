@@ -433,9 +433,6 @@ type ExtensionIDs = []int64
 // Limit defines model for Limit.
 type Limit = int
 
-// AgentEvents Events in the order of their ids.
-type AgentEvents = []AgentEvent
-
 // AgentNotFound Why a request was refused.
 type AgentNotFound = Error
 

@@ -8,18 +8,16 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/labstack/echo/v4"
 	"github.com/swaggest/swgui/v5/static"
+
+	"github.com/agentevents/agentevents/gen/api"
 )
 
-// docs has a copy of the contract, since nothing above this directory can be embedded. It is the file itself: what
-// the generator embeds in gen/api has lost its order, and its operationIds are changed.
-//
-//go:generate cp ../openapi.yaml docs/openapi.yaml
 //go:embed docs
 var docs embed.FS
 
 // loadContract returns openapi.yaml.
 func loadContract() (*openapi3.T, error) {
-	data, err := docs.ReadFile("docs/openapi.yaml")
+	data, err := api.Document.ReadFile("openapi.yaml")
 	if err != nil {
 		return nil, err
 	}
@@ -40,7 +38,7 @@ func pages() []page {
 	return []page{
 		{"/docs", html, docs, "docs/index.html", false},
 		{"/docs/", html, docs, "docs/index.html", false},
-		{"/openapi.yaml", "application/yaml", docs, "docs/openapi.yaml", false},
+		{"/openapi.yaml", "application/yaml", api.Document, "openapi.yaml", false},
 		{"/docs/start.js", js, docs, "docs/start.js", false},
 		{"/docs/swagger-ui.css", css, static.FS, "swagger-ui.css.gz", true},
 		{"/docs/swagger-ui-bundle.js", js, static.FS, "swagger-ui-bundle.js.gz", true},

@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"net/http"
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/gen/api"
@@ -41,18 +39,6 @@ func (h handlers) updateEvent(
 	return api.AgentEventJSONResponse(event), err
 }
 
-// events answers with a bare array. The type generated for it makes an object of it.
-type events []gen.AgentEvent
-
-func (es events) VisitListLocalAgentEventsResponse(w http.ResponseWriter) error { return es.write(w) }
-
-func (es events) VisitListRemoteAgentEventsResponse(w http.ResponseWriter) error { return es.write(w) }
-
-func (es events) write(w http.ResponseWriter) error {
-	w.Header().Set("Content-Type", "application/json")
-	return json.NewEncoder(w).Encode(es)
-}
-
 func (h handlers) ListLocalAgentEvents(
 	ctx context.Context, r api.ListLocalAgentEventsRequestObject,
 ) (api.ListLocalAgentEventsResponseObject, error) {
@@ -60,7 +46,7 @@ func (h handlers) ListLocalAgentEvents(
 	if err != nil {
 		return nil, err
 	}
-	return events(es), nil
+	return api.ListLocalAgentEvents200JSONResponse(es), nil
 }
 
 func (h handlers) ListRemoteAgentEvents(
@@ -70,7 +56,7 @@ func (h handlers) ListRemoteAgentEvents(
 	if err != nil {
 		return nil, err
 	}
-	return events(es), nil
+	return api.ListRemoteAgentEvents200JSONResponse(es), nil
 }
 
 func (h handlers) CreateLocalAgentEvent(

@@ -62,8 +62,6 @@ type agentRow struct {
 
 func (agentRow) TableName() string { return "agents" }
 
-func (r agentRow) key() AgentKey { return AgentKey{Client: r.ClientID, Type: r.Kind, ID: r.AgentID} }
-
 func (r agentRow) model() Agent {
 	a := Agent{ID: r.AgentID, Name: r.Name, Status: r.Status, Since: millis(r.ChangedAt)}
 	if r.ExtensionID != nil {

@@ -39,15 +39,16 @@ func (r *eventRow) apply(u gen.AgentEventUpdate) {
 }
 
 // findEvent returns the row of an agent's event, or says what is missing.
-func findEvent(tx *gorm.DB, k AgentKey, id int64) (a agentRow, e eventRow, err error) {
-	if a, err = findAgent(tx, k); err != nil {
-		return a, e, err
+func findEvent(tx *gorm.DB, k AgentKey, id int64) (e eventRow, err error) {
+	a, err := findAgent(tx, k)
+	if err != nil {
+		return e, err
 	}
 	e, err = gorm.G[eventRow](tx).Where("id = ? AND agent = ?", id, a.ID).Take(tx.Statement.Context)
 	if errors.Is(err, gorm.ErrRecordNotFound) {
 		err = &Error{Kind: NotFound, Message: fmt.Sprintf("there is no event %d of %v", id, k), Status: "event_not_found"}
 	}
-	return a, e, failure(err)
+	return e, failure(err)
 }
 
 // Events lists an agent's events in the order of their ids, those after an id, at most limit of them; 0 means all.
@@ -63,7 +64,7 @@ func (s *Store) Events(ctx context.Context, k AgentKey, after int64, limit int) 
 
 // Event returns an agent's event.
 func (s *Store) Event(ctx context.Context, k AgentKey, id int64) (gen.AgentEvent, error) {
-	_, e, err := findEvent(s.read(ctx), k, id)
+	e, err := findEvent(s.read(ctx), k, id)
 	return e.model(), err
 }
 
@@ -92,7 +93,7 @@ func (s *Store) UpdateEvent(
 ) (m gen.AgentEvent, err error) {
 	defer s.wake()
 	err = s.write(ctx, func(tx *gorm.DB) error {
-		_, old, err := findEvent(tx, k, id)
+		old, err := findEvent(tx, k, id)
 		if err != nil {
 			return err
 		}
@@ -116,7 +117,7 @@ func (s *Store) UpdateEvent(
 func (s *Store) DeleteEvent(ctx context.Context, k AgentKey, id int64) error {
 	defer s.wake()
 	return s.write(ctx, func(tx *gorm.DB) error {
-		_, e, err := findEvent(tx, k, id)
+		e, err := findEvent(tx, k, id)
 		if err != nil {
 			return err
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -28,7 +29,19 @@ func path(databaseURL string) (string, error) {
 	if !ok || file == "" || strings.HasPrefix(file, ":memory:") {
 		return "", errors.New("the database URL must be sqlite:PATH, with the path of a file")
 	}
-	return file, nil
+	return resolve(file)
+}
+
+// resolve follows links, so that a file has one name, and one lock. It need not exist yet, but its directory must.
+func resolve(file string) (string, error) {
+	if real, err := filepath.EvalSymlinks(file); err == nil {
+		return real, nil
+	}
+	dir, err := filepath.EvalSymlinks(filepath.Dir(file))
+	if err != nil {
+		return "", fmt.Errorf("the directory of the database: %w", err)
+	}
+	return filepath.Join(dir, filepath.Base(file)), nil
 }
 
 // own takes the file for this process alone. Two processes would each drop the other's leases.

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -33,9 +34,15 @@ func TestSecondOwnerIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	_, err = Open(context.Background(), Options{URL: url})
-	if err == nil || !strings.Contains(err.Error(), "another process serves this database") {
-		t.Errorf("second open: %v", err)
+	link := filepath.Join(t.TempDir(), "link.db")
+	if err := os.Symlink(strings.TrimPrefix(url, "sqlite:"), link); err != nil {
+		t.Fatal(err)
+	}
+	for _, second := range []string{url, "sqlite:" + link} {
+		_, err = Open(context.Background(), Options{URL: second})
+		if err == nil || !strings.Contains(err.Error(), "another process serves this database") {
+			t.Errorf("second open of %s: %v", second, err)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"errors"
 	"sync"
 	"testing"
 	"time"
@@ -68,7 +69,8 @@ func TestStale(t *testing.T) {
 		}
 	}
 	_, err := f.SetStatus(f.ctx, k, gen.AgentStatusUpdate{AgentStatus: "available", ChangedAt: at(5*time.Minute + time.Second)})
-	if refused, ok := err.(*store.Error); !ok || refused.Kind != store.Invalid || refused.Fields[0].Field != "changed_at" {
+	var refused *store.Error
+	if !errors.As(err, &refused) || refused.Kind != store.Invalid || refused.Fields[0].Field != "changed_at" {
 		t.Errorf("far ahead: %v", err)
 	}
 }

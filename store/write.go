@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"sync"
 
 	"gorm.io/gorm"
 )
@@ -22,6 +23,7 @@ type writer struct {
 	queue  chan *write
 	quit   chan struct{}
 	closed chan struct{}
+	once   sync.Once
 }
 
 // write is a function that waits for its transaction.
@@ -70,7 +72,7 @@ func (j *write) outcome() error {
 }
 
 func (w *writer) close() error {
-	close(w.quit)
+	w.once.Do(func() { close(w.quit) })
 	<-w.closed
 	return w.conn.Close()
 }

@@ -29,7 +29,7 @@ type Attempt struct {
 	StartedAt  time.Time
 	Duration   time.Duration
 	Status     int    // HTTP status of the answer, 0 when there was none
-	Error      string // in plain words, without the URL's user info or query; empty when there was an answer
+	Error      string // in plain words, without the URL's user info or query; empty when there was a complete answer
 	Excerpt    string // beginning of the answer's body, valid UTF-8, the receiver's words
 	Verdict    Verdict
 	RetryAfter time.Duration // what the receiver asked for, 0 when it did not

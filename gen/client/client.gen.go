@@ -4184,7 +4184,7 @@ type ListLocalAgentEventsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *AgentEvents
+	JSON200 *[]AgentEvent
 	// JSON400 the response for an HTTP 400 `application/json` response
 	JSON400 *BadRequest
 	// JSON404 the response for an HTTP 404 `application/json` response
@@ -4204,7 +4204,7 @@ type ListLocalAgentEventsResponse struct {
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r ListLocalAgentEventsResponse) GetJSON200() *AgentEvents {
+func (r ListLocalAgentEventsResponse) GetJSON200() *[]AgentEvent {
 	return r.JSON200
 }
 
@@ -5507,7 +5507,7 @@ type ListRemoteAgentEventsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *AgentEvents
+	JSON200 *[]AgentEvent
 	// JSON400 the response for an HTTP 400 `application/json` response
 	JSON400 *BadRequest
 	// JSON404 the response for an HTTP 404 `application/json` response
@@ -5527,7 +5527,7 @@ type ListRemoteAgentEventsResponse struct {
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r ListRemoteAgentEventsResponse) GetJSON200() *AgentEvents {
+func (r ListRemoteAgentEventsResponse) GetJSON200() *[]AgentEvent {
 	return r.JSON200
 }
 
@@ -8082,7 +8082,7 @@ func ParseListLocalAgentEventsResponse(rsp *http.Response) (*ListLocalAgentEvent
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest AgentEvents
+		var dest []AgentEvent
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -9516,7 +9516,7 @@ func ParseListRemoteAgentEventsResponse(rsp *http.Response) (*ListRemoteAgentEve
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest AgentEvents
+		var dest []AgentEvent
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
