@@ -39,7 +39,7 @@ func resolve(file string) (string, error) {
 	}
 	dir, err := filepath.EvalSymlinks(filepath.Dir(file))
 	if err != nil {
-		return "", fmt.Errorf("the directory of the database: %w", err)
+		return "", fmt.Errorf("open %s: %w", file, err)
 	}
 	return filepath.Join(dir, filepath.Base(file)), nil
 }
