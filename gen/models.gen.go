@@ -9,6 +9,24 @@ import (
 	"github.com/oapi-codegen/nullable"
 )
 
+// Defines values for AgentEventStateValue.
+const (
+	AgentEventStateValueDisabled AgentEventStateValue = "disabled"
+	AgentEventStateValueEnabled  AgentEventStateValue = "enabled"
+)
+
+// Valid indicates whether the value is a known member of the AgentEventStateValue enum.
+func (e AgentEventStateValue) Valid() bool {
+	switch e {
+	case AgentEventStateValueDisabled:
+		return true
+	case AgentEventStateValueEnabled:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for AgentStatusValue.
 const (
 	AgentStatusValueAvailable AgentStatusValue = "available"
@@ -147,6 +165,34 @@ type AgentEventData struct {
 	// Example: +7 (812) 336-42-42
 	AgentNumber string `json:"agent_number,omitempty"`
 }
+
+// AgentEventState Whether an event is enabled.
+type AgentEventState struct {
+	State AgentEventStateValue `json:"state"`
+
+	// Reason Why it is disabled; absent when it is enabled.
+	//
+	// Example: the receiver answered 410 Gone
+	Reason string `json:"reason,omitempty"`
+
+	// Since Since when it has this state.
+	//
+	// Example: 2017-05-30T15:07:50.000Z
+	Since Time `json:"since"`
+}
+
+// AgentEventStateUpdate The state to set.
+type AgentEventStateUpdate struct {
+	// State `enabled`, deliveries are sent; `disabled`, they are parked.
+	//
+	// Example: enabled
+	State AgentEventStateValue `json:"state"`
+}
+
+// AgentEventStateValue `enabled`, deliveries are sent; `disabled`, they are parked.
+//
+// Example: enabled
+type AgentEventStateValue string
 
 // AgentEventUpdate What may be changed of an event.
 type AgentEventUpdate struct {
@@ -412,6 +458,24 @@ type RemoteAgentUpdate struct {
 	ExtensionID nullable.Nullable[int64] `json:"extension_id,omitempty"`
 }
 
+// Secret What a client's deliveries are signed with.
+type Secret struct {
+	// Secret The secret, `whsec_` and the key in base64.
+	//
+	// Example: whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo=
+	Secret string `json:"secret"`
+
+	// Previous The secret before, while it signs too; absent otherwise.
+	//
+	// Example: whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oDC2FVsBQIhrs=
+	Previous string `json:"previous,omitempty"`
+
+	// PreviousUntil Until when the previous secret signs too; absent when there is none.
+	//
+	// Example: 2017-05-31T15:07:50.000Z
+	PreviousUntil *Time `json:"previous_until,omitempty"`
+}
+
 // After defines model for After.
 type After = int64
 
@@ -567,6 +631,9 @@ type CreateLocalAgentEventJSONRequestBody = AgentEventCreate
 // UpdateLocalAgentEventJSONRequestBody defines body for UpdateLocalAgentEvent for application/json ContentType.
 type UpdateLocalAgentEventJSONRequestBody = AgentEventUpdate
 
+// PutLocalAgentEventStateJSONRequestBody defines body for PutLocalAgentEventState for application/json ContentType.
+type PutLocalAgentEventStateJSONRequestBody = AgentEventStateUpdate
+
 // PutLocalAgentStatusJSONRequestBody defines body for PutLocalAgentStatus for application/json ContentType.
 type PutLocalAgentStatusJSONRequestBody = AgentStatusUpdate
 
@@ -581,6 +648,9 @@ type CreateRemoteAgentEventJSONRequestBody = AgentEventCreate
 
 // UpdateRemoteAgentEventJSONRequestBody defines body for UpdateRemoteAgentEvent for application/json ContentType.
 type UpdateRemoteAgentEventJSONRequestBody = AgentEventUpdate
+
+// PutRemoteAgentEventStateJSONRequestBody defines body for PutRemoteAgentEventState for application/json ContentType.
+type PutRemoteAgentEventStateJSONRequestBody = AgentEventStateUpdate
 
 // PutRemoteAgentStatusJSONRequestBody defines body for PutRemoteAgentStatus for application/json ContentType.
 type PutRemoteAgentStatusJSONRequestBody = AgentStatusUpdate

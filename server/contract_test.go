@@ -90,6 +90,8 @@ func contractScenarios(c *contract) map[string][]scenario {
 		"client":   clientScenarios(),
 		"agent":    forKinds(agentScenarios()),
 		"event":    forKinds(eventScenarios()),
+		"state":    forKinds(stateScenarios()),
+		"secret":   secretScenarios(),
 		"status":   forKinds(statusScenarios()),
 		"statuses": statusesScenarios(),
 	}
@@ -247,7 +249,7 @@ func (w *world) fails(status int, want string) {
 // goodRequests are the first scenario of each operation that succeeds.
 func goodRequests(tables map[string][]scenario) (good []scenario) {
 	seen := map[string]bool{}
-	for _, about := range []string{"client", "agent", "event", "status", "statuses"} {
+	for _, about := range []string{"client", "agent", "event", "state", "secret", "status", "statuses"} {
 		for _, s := range tables[about] {
 			if s.status < 300 && !seen[s.op] {
 				seen[s.op] = true

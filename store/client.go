@@ -74,6 +74,11 @@ func (s *Store) PutClient(ctx context.Context, id string, u gen.ClientUpdate) (c
 			r.Name = *u.Name
 		}
 		c = r.model()
+		if created {
+			if err := newSecret(tx, id); err != nil {
+				return err
+			}
+		}
 		return tx.Exec("INSERT INTO clients (id, name, created_at) VALUES (?, ?, ?) "+
 			"ON CONFLICT (id) DO UPDATE SET name = excluded.name", r.ID, r.Name, r.CreatedAt).Error
 	})

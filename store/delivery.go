@@ -12,7 +12,8 @@ import (
 
 // The states of a delivery.
 const (
-	pending   = "pending"
+	pending   = "pending" // in its lane
+	parked    = "parked"  // out of its lane while its registration is disabled
 	delivered = "delivered"
 	failed    = "failed"
 	cancelled = "cancelled"
@@ -55,7 +56,9 @@ func (deliveryRow) TableName() string { return "deliveries" }
 // headRow is the first delivery of a lane with all that sending it takes.
 type headRow struct {
 	ID, LaneID, Claim, ReceiverID int64
-	MovedTo                       *int64
+	EventID                       int64
+	Secret, Previous              string
+	PreviousUntil                 int64
 	WebhookID, URL                string
 	Method                        gen.Method
 	Attempts                      int
@@ -68,16 +71,26 @@ type headRow struct {
 }
 
 // headSQL selects heads; a condition on lanes l and deliveries d follows.
-const headSQL = "SELECT d.id, d.lane_id, l.claim, l.receiver_id, d.moved_to, d.webhook_id, d.url, d.method, " +
-	"d.attempts, d.due_at, d.expires_at, d.change_id, c.changed_at, c.agent_id, c.kind, c.name, c.new_status, " +
-	"c.event_source FROM lanes l JOIN deliveries d ON d.id = l.delivery_id JOIN status_changes c ON c.id = d.change_id "
+const headSQL = "SELECT d.id, d.lane_id, l.claim, l.receiver_id, d.event_id, d.webhook_id, d.url, " +
+	"d.method, d.attempts, d.due_at, d.expires_at, d.change_id, c.changed_at, c.agent_id, c.kind, c.name, " +
+	"c.new_status, c.event_source, s.secret, s.previous, s.previous_until FROM lanes l " +
+	"JOIN deliveries d ON d.id = l.delivery_id JOIN status_changes c ON c.id = d.change_id " +
+	"JOIN secrets s ON s.client_id = c.client_id "
 
-func (r headRow) delivery(lease time.Time) webhook.Delivery {
+func (r headRow) delivery(lease time.Time, now int64) webhook.Delivery {
 	return webhook.Delivery{
 		ID: r.ID, WebhookID: r.WebhookID, Lane: r.LaneID, Claim: r.Claim, Lease: lease, Receiver: r.ReceiverID,
 		URL: r.URL, Method: r.Method, EventType: eventType(r.NewStatus), Sequence: r.ChangeID,
 		ChangedAt: millis(r.ChangedAt), Attempt: r.Attempts + 1, Data: r.data(),
+		Secrets: r.secrets(now),
 	}
+}
+
+func (r headRow) secrets(now int64) []string {
+	if r.PreviousUntil > now {
+		return []string{r.Secret, r.Previous}
+	}
+	return []string{r.Secret}
 }
 
 func (r headRow) data() gen.AgentEventData {
@@ -92,22 +105,31 @@ func (r headRow) data() gen.AgentEventData {
 	return d
 }
 
-// end takes pending deliveries out of a lane, those that a condition names, and tells the lane.
-func (s *Store) end(tx *gorm.DB, lane int64, state, where string, args ...any) error {
+// takeOut takes pending deliveries out of a lane, those that a condition names, and tells the lane.
+func (s *Store) takeOut(tx *gorm.DB, lane int64, state, where string, args ...any) error {
 	now := s.now()
+	finished := &now
+	if state == parked {
+		finished = nil
+	}
 	done := tx.Exec("UPDATE deliveries SET state = ?, finished_at = ?, moved_to = NULL "+
-		"WHERE lane_id = ? AND state = 'pending' AND "+where, append([]any{state, now, lane}, args...)...)
+		"WHERE lane_id = ? AND state = 'pending' AND "+where, append([]any{state, finished, lane}, args...)...)
 	if done.Error != nil || done.RowsAffected == 0 {
 		return done.Error
 	}
 	return shift(tx, lane, -int(done.RowsAffected), now)
 }
 
-// cancel ends all that is pending of an event.
+// cancel ends all that is pending or parked of an event.
 func (s *Store) cancel(tx *gorm.DB, event int64) error {
+	err := tx.Exec("UPDATE deliveries SET state = 'cancelled', finished_at = ? WHERE event_id = ? AND state = 'parked'",
+		s.now(), event).Error
+	if err != nil {
+		return err
+	}
 	lanes, err := lanesOf(tx, event)
 	for i := 0; err == nil && i < len(lanes); i++ {
-		err = s.end(tx, lanes[i], cancelled, "event_id = ?", event)
+		err = s.takeOut(tx, lanes[i], cancelled, "event_id = ?", event)
 	}
 	return err
 }
@@ -119,10 +141,11 @@ func lanesOf(tx *gorm.DB, event int64) (lanes []int64, err error) {
 	return lanes, err
 }
 
-// redirect gives an event's pending deliveries its new URL, method and lane, and makes them due.
+// redirect gives an event's pending deliveries its new URL, method and lane, and makes them due. Parked ones get
+// their lane when the event is enabled.
 func (s *Store) redirect(tx *gorm.DB, e eventRow) error {
 	now := s.now()
-	err := tx.Exec("UPDATE deliveries SET url = ?, method = ?, due_at = ? WHERE event_id = ? AND state = 'pending'",
+	err := tx.Exec("UPDATE deliveries SET url = ?, method = ?, due_at = ? WHERE event_id = ? AND state IN ('pending', 'parked')",
 		e.URL, e.Method, now, e.ID).Error
 	if err != nil {
 		return err

@@ -17,6 +17,9 @@ type eventRow struct {
 	Method    gen.Method
 	EventType gen.EventType
 	LaneID    int64
+	State     gen.AgentEventStateValue
+	Reason    string
+	Since     int64
 }
 
 func (eventRow) TableName() string { return "agent_events" }
@@ -75,7 +78,10 @@ func (s *Store) CreateEvent(ctx context.Context, k AgentKey, c gen.AgentEventCre
 		if err != nil {
 			return err
 		}
-		e := eventRow{Agent: a.ID, URL: c.URL, Method: c.Method, EventType: c.EventType}
+		e := eventRow{
+			Agent: a.ID, URL: c.URL, Method: c.Method, EventType: c.EventType,
+			State: gen.AgentEventStateValueEnabled, Since: s.now(),
+		}
 		if e.LaneID, err = ensureLane(tx, k, e.URL); err != nil {
 			return err
 		}

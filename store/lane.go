@@ -1,6 +1,8 @@
 package store
 
 import (
+	"slices"
+
 	"gorm.io/gorm"
 )
 
@@ -54,8 +56,9 @@ func findLane(tx *gorm.DB, id int64) (laneRow, error) {
 }
 
 // addToLanes tells lanes of new deliveries, which are in the order of their lanes. The head of a lane that has one
-// stays what it is, and so does when it is due.
+// stays what it is, and so does when it is due. Parked deliveries are in no lane.
 func addToLanes(tx *gorm.DB, rows []deliveryRow) error {
+	rows = slices.DeleteFunc(slices.Clone(rows), func(r deliveryRow) bool { return r.State == parked })
 	for len(rows) > 0 {
 		n := 1
 		for n < len(rows) && rows[n].LaneID == rows[0].LaneID {
@@ -94,6 +97,12 @@ func letGo(tx *gorm.DB, lane int64) error {
 }
 
 // dropLeases lets every lane go, at start: whoever held one is gone, since one process owns the file.
-func dropLeases(tx *gorm.DB) error {
+// A probe that it had begun is begun again.
+func (s *Store) dropLeases(tx *gorm.DB) error {
+	err := tx.Exec("UPDATE receivers SET waits = ?, probe = NULL "+
+		"WHERE waits = (SELECT l.lease_until FROM lanes l WHERE l.id = probe)", s.now()).Error
+	if err != nil {
+		return err
+	}
 	return tx.Exec("UPDATE lanes SET " + released + " WHERE lease_until IS NOT NULL").Error
 }

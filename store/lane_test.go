@@ -104,6 +104,26 @@ func TestDeletionOfWaitingHeadFreesTheNext(t *testing.T) {
 	f.drained()
 }
 
+// Rule 1: a lane loses as many as were taken out of it, also when there are others of the event elsewhere.
+func TestDeletionOfManyInTwoLanes(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	id := f.register(k, crm, gen.EventTypeAgentLogin)[0]
+	for range 3 {
+		f.login(k)
+		f.logout(k)
+	}
+	d := f.claimOne()
+	f.redirect(k, id, board)
+	f.check(f.DeleteEvent(f.ctx, k, id))
+	if n, err := f.Mend(f.ctx); err != nil || n != 0 {
+		t.Errorf("mended %d, %v", n, err)
+	}
+	f.record(d, webhook.Delivered, true)
+	f.want(map[string]int{"cancelled": 3})
+	f.drained()
+}
+
 // Rule 2: going on keeps the claim and renews the lease; only letting go ends it.
 func TestGoingOnRenewsTheLease(t *testing.T) {
 	f := open(t)
@@ -133,6 +153,44 @@ func TestLettingGoMakesTheRestDueNow(t *testing.T) {
 		t.Fatal("went on although it was to let go")
 	}
 	f.record(f.claimOne(), webhook.Delivered, false)
+	f.drained()
+}
+
+// Rule 2: who goes on stops before what waits for its retry.
+func TestGoingOnStopsBeforeWhatIsNotDue(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	off := f.register(k, crm, gen.EventTypeAgentLogin)[0]
+	f.register(k, crm, gen.EventTypeAgentLogin)
+	f.state(k, off, disabled)
+	f.login(k)
+	waits := f.claimOne()
+	f.record(waits, webhook.Retry, true)
+	f.state(k, off, enabled)
+	first := f.claimOne()
+	if next := f.record(first, webhook.Delivered, true); first.ID >= waits.ID || next != nil {
+		t.Fatalf("went on from %+v to %+v", first, next)
+	}
+	f.claimNone()
+	f.clock.add(5 * time.Second)
+	f.finish(f.claimOne())
+	f.drained()
+}
+
+// Who goes on stops before what is over, and that has failed.
+func TestGoingOnStopsBeforeWhatIsOver(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	f.register(k, crm, both...)
+	f.login(k)
+	f.logout(k)
+	f.clock.add(24*time.Hour - time.Second)
+	d := f.claimOne()
+	f.clock.add(time.Second)
+	if next := f.record(d, webhook.Delivered, true); next != nil {
+		t.Fatalf("went on with %+v", next)
+	}
+	f.want(map[string]int{"delivered": 1, "failed": 1})
 	f.drained()
 }
 
@@ -209,13 +267,92 @@ func TestMoveSurvivesTheLossOfTheLease(t *testing.T) {
 		f.redirect(k, id, board)
 	}
 	f.restart()
-	f.claimNone() // the old lane gives its delivery to the new one
 	d := f.claimOne()
 	if d.ID != flying.ID || d.URL != board {
 		t.Fatalf("claimed %+v, want what was in flight", d)
 	}
 	f.finish(d)
 	f.drained()
+}
+
+// Rule 4 for a holder of the new lane, who does not go on before what is to follow is back.
+func TestGoingOnWaitsForWhatMoves(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	id := f.register(k, crm, gen.EventTypeAgentLogin)[0]
+	f.register(k, board, both...)
+	f.login(k)
+	claimed := f.claim() // one in each lane
+	f.logout(k)
+	f.redirect(k, id, board)
+	if next := f.record(claimed[1], webhook.Delivered, true); claimed[1].URL != board || next != nil {
+		t.Fatalf("went on from %+v to %+v", claimed[1], next)
+	}
+	f.claimNone()
+	f.record(claimed[0], webhook.Retry, true)
+	f.finish(f.claimOne())
+	f.want(map[string]int{"delivered": 3})
+	f.drained()
+}
+
+// Rule 4: two that are in flight and change places do not wait for each other when both leases are lost.
+func TestMovesAcrossEachOther(t *testing.T) {
+	for name, lose := range map[string]func(*fixture, []webhook.Delivery){
+		"crash": func(f *fixture, _ []webhook.Delivery) { f.restart() },
+		"lapse": func(f *fixture, _ []webhook.Delivery) { f.clock.add(15 * time.Second) },
+		"release": func(f *fixture, claimed []webhook.Delivery) {
+			for _, d := range claimed {
+				f.check(f.Release(f.ctx, d))
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := open(t)
+			k := f.agent()
+			one := f.register(k, crm, gen.EventTypeAgentLogin)[0]
+			two := f.register(k, board, gen.EventTypeAgentLogin)[0]
+			f.login(k)
+			claimed := f.claim()
+			f.redirect(k, one, board)
+			f.redirect(k, two, crm)
+			f.claimNone()
+			lose(f, claimed)
+			again := f.claim()
+			if len(again) != 2 || again[0].URL == again[1].URL {
+				t.Fatalf("claimed %+v, want both", again)
+			}
+			for _, d := range again {
+				f.finish(d)
+			}
+			f.drained()
+		})
+	}
+}
+
+// What moved after the loss of its lease is another's by now: whoever lost it changes nothing of it.
+func TestLateResultOfWhatHasMoved(t *testing.T) {
+	for _, verdict := range []webhook.Verdict{webhook.Delivered, webhook.Retry, webhook.Failed, webhook.Gone} {
+		t.Run(string(verdict), func(t *testing.T) {
+			f := open(t)
+			k := f.agent()
+			id := f.register(k, crm, gen.EventTypeAgentLogin)[0]
+			f.login(k)
+			late := f.claimOne()
+			f.clock.add(15 * time.Second)
+			f.redirect(k, id, board)
+			again := f.claimOne()
+			if again.ID != late.ID || again.Lane == late.Lane {
+				t.Fatalf("again: %+v", again)
+			}
+			f.record(late, verdict, true)
+			f.check(f.Release(f.ctx, again))
+			again = f.claimOne() // at once: no delay of the other's
+			f.record(late, verdict, true)
+			f.record(again, webhook.Delivered, true)
+			f.want(map[string]int{"delivered": 1})
+			f.drained()
+		})
+	}
 }
 
 func TestMoveThereAndBack(t *testing.T) {
@@ -287,6 +424,30 @@ func TestClockThatWasWrongStrandsNothing(t *testing.T) {
 	f.drained()
 }
 
+// Rule 6 holds for leases and for receivers that wait, too.
+func TestClockThatWasWrongHoldsNothing(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	f.register(k, crm, gen.EventTypeAgentLogin)
+	f.register(k, board, gen.EventTypeAgentLogin)
+	f.login(k)
+	f.clock.add(time.Hour)
+	f.sql("UPDATE receivers SET waits = 9999999999999 WHERE host = 'wallboard.example'")
+	lost := f.claimOne()
+	f.sql("UPDATE lanes SET lease_until = 9999999999999, due_at = 9999999999999 WHERE id = 1")
+	if n, err := f.Mend(f.ctx); err != nil || n != 1 {
+		t.Fatalf("mended %d, %v; want 1", n, err)
+	}
+	f.finish(f.claimOne()) // the lease is not dropped: somebody may really have it
+	f.clock.add(15 * time.Second)
+	again := f.claimOne()
+	if again.ID != lost.ID {
+		t.Errorf("again: %+v", again)
+	}
+	f.finish(again)
+	f.drained()
+}
+
 // Rule 7: what was in flight when the process died is due at once after the next start.
 func TestStartDropsLeases(t *testing.T) {
 	f := open(t)
@@ -324,6 +485,28 @@ func TestMend(t *testing.T) {
 	for _, d := range f.claim() {
 		f.record(d, webhook.Delivered, true)
 	}
+	f.drained()
+	f.sql("UPDATE lanes SET pending = 3 WHERE id = 1") // of which there is none
+	if n, err := f.Mend(f.ctx); err != nil || n != 1 {
+		t.Fatalf("mended %d, %v; want 1", n, err)
+	}
+	f.claimNone()
+	f.drained()
+}
+
+// Rule 8: what is due and empty, since its holder died after it was cancelled, is no reason for an alarm.
+func TestCancelledAndLostIsNotAstray(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	id := f.register(k, crm, gen.EventTypeAgentLogin)[0]
+	f.login(k)
+	f.claimOne()
+	f.check(f.DeleteEvent(f.ctx, k, id))
+	f.clock.add(15 * time.Second)
+	if n, err := f.Mend(f.ctx); err != nil || n != 0 {
+		t.Errorf("mended %d, %v", n, err)
+	}
+	f.claimNone()
 	f.drained()
 }
 

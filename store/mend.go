@@ -2,15 +2,22 @@ package store
 
 import (
 	"context"
+	"errors"
 
 	"gorm.io/gorm"
 
 	"github.com/agentevents/agentevents/webhook"
 )
 
+// sweep is how many deliveries one commit fails whose window is over.
+const sweep = 100
+
 // Mend implements webhook.Outbox: it finds lanes whose row does not say what their deliveries are, which no rule
-// should ever allow, and puts them right.
+// should ever allow, and puts them right. Beside that it fails what no claim will come to before its window is over.
 func (s *Store) Mend(ctx context.Context) (int, error) {
+	if err := errors.Join(s.expire(ctx), s.mendWaits(ctx)); err != nil {
+		return 0, err
+	}
 	strays, err := s.strayLanes(s.read(ctx))
 	if err != nil || len(strays) == 0 {
 		return 0, failure(err)
@@ -32,13 +39,13 @@ func (s *Store) Mend(ctx context.Context) (int, error) {
 }
 
 // strayLanes lists lanes with pending deliveries that are not due or are due further away than any delay is long (by a
-// clock that was wrong), and those that count wrong.
+// clock that was wrong), and those that count wrong. One that is due and empty is not astray: what its holder had was
+// cancelled before the lease ended, and the next claim empties it.
 func (s *Store) strayLanes(tx *gorm.DB) (lanes []int64, err error) {
 	err = tx.Raw("SELECT p.lane_id FROM (SELECT lane_id, count(*) AS n FROM deliveries WHERE state = 'pending' "+
 		"GROUP BY lane_id) p JOIN lanes l ON l.id = p.lane_id WHERE l.due_at IS NULL OR l.due_at > ? OR l.pending <> p.n "+
-		"UNION SELECT l.id FROM lanes l WHERE l.due_at IS NOT NULL AND NOT EXISTS ("+
-		"SELECT 1 FROM deliveries d WHERE d.lane_id = l.id AND d.state = 'pending') "+
-		"AND coalesce(l.lease_until, 0) <= ?", s.farOff(), s.now()).Scan(&lanes).Error
+		"UNION SELECT l.id FROM lanes l WHERE l.pending <> 0 AND NOT EXISTS ("+
+		"SELECT 1 FROM deliveries d WHERE d.lane_id = l.id AND d.state = 'pending')", s.farOff()).Scan(&lanes).Error
 	return lanes, err
 }
 
@@ -54,10 +61,62 @@ func (s *Store) mend(tx *gorm.DB, lanes []int64) error {
 	if err != nil {
 		return err
 	}
+	until := now + s.Lease.Milliseconds()
+	err = tx.Exec("UPDATE lanes SET lease_until = ?, due_at = ? WHERE id IN ? AND lease_until > ?",
+		until, until, lanes, s.farOff()).Error
+	if err != nil {
+		return err
+	}
 	err = tx.Exec("UPDATE lanes SET pending = (SELECT count(*) FROM deliveries d "+
 		"WHERE d.lane_id = lanes.id AND d.state = 'pending') WHERE id IN ?", lanes).Error
 	for i := 0; err == nil && i < len(lanes); i++ {
 		err = shift(tx, lanes[i], 0, now)
+	}
+	return err
+}
+
+// mendWaits ends waits of receivers that are further away than any delay is long, by a clock that was wrong.
+func (s *Store) mendWaits(ctx context.Context) error {
+	var n int
+	err := s.read(ctx).Raw("SELECT count(*) FROM receivers WHERE waits > ?", s.farOff()).Scan(&n).Error
+	if err != nil || n == 0 {
+		return failure(err)
+	}
+	defer s.wake()
+	return s.write(ctx, func(tx *gorm.DB) error {
+		return tx.Exec("UPDATE receivers SET waits = ? WHERE waits > ?", s.now(), s.farOff()).Error
+	})
+}
+
+// expire fails deliveries whose window is over while they were parked, or waited behind a breaker or in a lane. What
+// is in flight has its chance. Few at a time, so that nobody waits long for the writer.
+func (s *Store) expire(ctx context.Context) error {
+	for {
+		over, err := s.overdue(s.read(ctx))
+		if err != nil || len(over) == 0 {
+			return failure(err)
+		}
+		if err := s.write(ctx, s.failOverdue); err != nil {
+			return err
+		}
+		s.wake()
+	}
+}
+
+// overdue lists deliveries whose window is over and that nobody has in flight. The index of what is pending or parked
+// is all that it reads.
+func (s *Store) overdue(tx *gorm.DB) (rows []deliveryRow, err error) {
+	now := s.now()
+	err = tx.Raw("SELECT d.id, d.lane_id, d.state FROM deliveries d WHERE d.state IN ('pending', 'parked') "+
+		"AND d.expires_at <= ? AND NOT EXISTS (SELECT 1 FROM lanes l WHERE l.id = d.lane_id "+
+		"AND l.delivery_id = d.id AND l.lease_until > ?) LIMIT ?", now, now, sweep).Scan(&rows).Error
+	return rows, err
+}
+
+func (s *Store) failOverdue(tx *gorm.DB) error {
+	rows, err := s.overdue(tx)
+	for i := 0; err == nil && i < len(rows); i++ {
+		err = s.end(tx, rows[i].ID, rows[i].LaneID, failed)
 	}
 	return err
 }

@@ -2,10 +2,12 @@ package store
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"gorm.io/gorm"
 
+	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -19,21 +21,24 @@ const receiversSQL = `WITH RECURSIVE r (id) AS (
 	SELECT (SELECT min(receiver_id) FROM lanes WHERE due_at IS NOT NULL AND receiver_id > r.id) FROM r WHERE r.id IS NOT NULL
 )`
 
-// nextSQL finds when the next lane is due.
+// nextSQL finds when the next lane is due, or its receiver no longer waits.
 const nextSQL = receiversSQL + `
-SELECT min((SELECT min(due_at) FROM lanes WHERE receiver_id = r.id AND due_at > ?)) FROM r`
+SELECT min(CASE WHEN v.waits > ? THEN v.waits ELSE (
+	SELECT min(x.due_at) FROM lanes x WHERE x.receiver_id = r.id AND x.due_at > ?) END)
+FROM r JOIN receivers v ON v.id = r.id`
 
 // claimSQL finds due lanes, fairly: of each receiver the longest due first, and no receiver's second before every
-// receiver's first. A lane that a delivery still in flight elsewhere will follow to is not
-// claimed before that is back.
+// receiver's first; of one whose breaker is open, one. A lane that a delivery still in flight elsewhere will follow to
+// is not claimed before that is back.
 const claimSQL = receiversSQL + `
-SELECT l.id, l.receiver_id, row_number() OVER (PARTITION BY l.receiver_id ORDER BY l.due_at, l.id) AS turn
-FROM r JOIN lanes l ON l.id IN (
+SELECT l.id, l.receiver_id, v.failures,
+	row_number() OVER (PARTITION BY l.receiver_id ORDER BY l.due_at, l.id) AS turn
+FROM r JOIN receivers v ON v.id = r.id JOIN lanes l ON l.id IN (
 	SELECT x.id FROM lanes x
 	WHERE x.receiver_id = r.id AND x.due_at <= ?
 		AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = x.id)
 	ORDER BY x.due_at, x.id LIMIT ?)
-WHERE r.id IS NOT NULL AND r.id NOT IN ?
+WHERE (v.waits IS NULL OR v.waits <= ?) AND r.id NOT IN ?
 ORDER BY turn, l.due_at, l.id LIMIT ?`
 
 // Due implements webhook.Outbox.
@@ -51,6 +56,9 @@ func (s *Store) wake() {
 func (s *Store) Claim(ctx context.Context, room webhook.Room) (claimed []webhook.Delivery, next time.Duration, err error) {
 	lease := time.Now().Add(s.Lease) // before the commit: the holder's view ends first
 	err = s.write(ctx, func(tx *gorm.DB) error {
+		if err := s.follow(tx); err != nil {
+			return err
+		}
 		lanes, more, err := s.dueLanes(tx, room)
 		if err != nil {
 			return err
@@ -60,7 +68,7 @@ func (s *Store) Claim(ctx context.Context, room webhook.Room) (claimed []webhook
 			return err
 		}
 		for _, h := range heads {
-			claimed = append(claimed, h.delivery(lease))
+			claimed = append(claimed, h.delivery(lease, s.now()))
 		}
 		next, err = s.untilNext(tx, more || len(heads) < len(lanes))
 		return err
@@ -71,28 +79,52 @@ func (s *Store) Claim(ctx context.Context, room webhook.Room) (claimed []webhook
 	return claimed, next, nil
 }
 
+// follow lets deliveries go where their registration has moved to while they were in flight, if nobody has them any
+// more. That must not wait for a claim of their lane: it may itself be waiting for one that is to come from there.
+func (s *Store) follow(tx *gorm.DB) error {
+	var rows []deliveryRow
+	now := s.now()
+	err := tx.Raw("SELECT d.id, d.lane_id, d.moved_to FROM deliveries d JOIN lanes l ON l.id = d.lane_id "+
+		"WHERE d.moved_to IS NOT NULL AND (l.delivery_id IS NOT d.id OR l.lease_until IS NULL OR l.lease_until <= ?)",
+		now).Scan(&rows).Error
+	for i := 0; err == nil && i < len(rows); i++ {
+		err = carry(tx, rows[i].LaneID, *rows[i].MovedTo, now, "id = ?", rows[i].ID)
+	}
+	return err
+}
+
+// dueLane is a lane that may be claimed.
+type dueLane struct {
+	ID, ReceiverID int64
+	Failures, Turn int
+}
+
+func (l dueLane) open() bool { return l.Failures >= webhook.Failures }
+
 // dueLanes picks the lanes that a claim takes, and says whether it found more than there was room for.
-func (s *Store) dueLanes(tx *gorm.DB, room webhook.Room) (lanes []int64, more bool, err error) {
-	var found []struct{ ID, ReceiverID int64 }
+func (s *Store) dueLanes(tx *gorm.DB, room webhook.Room) (lanes []dueLane, more bool, err error) {
+	var found []dueLane
+	now := s.now()
 	full := append([]int64{0}, room.Full...)
-	err = tx.Raw(claimSQL, s.now(), room.PerReceiver, full, room.Lanes).Scan(&found).Error
+	err = tx.Raw(claimSQL, now, room.PerReceiver, now, full, room.Lanes).Scan(&found).Error
 	if err != nil {
 		return nil, false, err
 	}
 	for _, l := range found {
-		if room.Take(l.ReceiverID) {
-			lanes = append(lanes, l.ID)
+		if (!l.open() || l.Turn == 1) && room.Take(l.ReceiverID) {
+			lanes = append(lanes, l)
 		}
 	}
 	return lanes, len(found) == room.Lanes, nil
 }
 
 // take leases lanes and returns their heads. What is not to be sent after all is put where it belongs: a head that is
-// not due yet waits, one whose window is over has failed, one whose registration has moved follows it.
-func (s *Store) take(tx *gorm.DB, lanes []int64) (heads []headRow, err error) {
-	if len(lanes) == 0 {
+// not due yet waits, one whose window is over has failed. Only what is sent can be a probe.
+func (s *Store) take(tx *gorm.DB, due []dueLane) (heads []headRow, err error) {
+	if len(due) == 0 {
 		return nil, nil
 	}
+	lanes := each(due, func(l dueLane) int64 { return l.ID })
 	now := s.now()
 	until := now + s.Lease.Milliseconds()
 	err = tx.Exec("UPDATE lanes SET claim = claim + 1, "+leased+" WHERE id IN ?", until, until, lanes).Error
@@ -110,25 +142,20 @@ func (s *Store) take(tx *gorm.DB, lanes []int64) (heads []headRow, err error) {
 		}
 	}
 	for _, h := range found {
-		if h.DueAt <= now && h.ExpiresAt > now && h.MovedTo == nil {
+		if h.DueAt <= now && h.ExpiresAt > now {
 			heads = append(heads, h)
 		} else if err := s.putAside(tx, h, now); err != nil {
 			return nil, err
 		}
 	}
-	return heads, nil
+	return heads, beginProbes(tx, due, heads)
 }
 
 func (s *Store) putAside(tx *gorm.DB, h headRow, now int64) error {
-	var err error
-	switch {
-	case h.ExpiresAt <= now:
-		err = s.end(tx, h.LaneID, failed, "id = ?", h.ID)
-	case h.MovedTo != nil:
-		err = carry(tx, h.LaneID, *h.MovedTo, now, "id = ?", h.ID)
-	}
-	if err != nil {
-		return err
+	if h.ExpiresAt <= now {
+		if err := s.takeOut(tx, h.LaneID, failed, "id = ?", h.ID); err != nil {
+			return err
+		}
 	}
 	return letGo(tx, h.LaneID)
 }
@@ -140,7 +167,7 @@ func (s *Store) untilNext(tx *gorm.DB, more bool) (time.Duration, error) {
 	}
 	var due *int64
 	now := s.now()
-	err := tx.Raw(nextSQL, now).Scan(&due).Error
+	err := tx.Raw(nextSQL, now, now).Scan(&due).Error
 	if err != nil || due == nil {
 		return -1, err
 	}
@@ -160,10 +187,14 @@ func (s *Store) Record(
 		if err != nil || lane.Claim != d.Claim {
 			return err // somebody else has the lane by now: what we did comes too late to count
 		}
+		free, err := s.judge(tx, lane, o)
+		if err != nil {
+			return err
+		}
 		if err := s.settle(tx, d, o); err != nil {
 			return err
 		}
-		next, err = s.goOn(tx, d, goOn && o.Verdict != webhook.Retry, lease)
+		next, err = s.goOn(tx, d, goOn && free && o.Verdict != webhook.Retry, lease)
 		return err
 	})
 	if err != nil {
@@ -184,30 +215,61 @@ func recordAttempt(tx *gorm.DB, d webhook.Delivery, o webhook.Outcome) error {
 // settle gives the delivery its new state. That the statements name lane and state makes them do nothing to one that
 // was cancelled or moved meanwhile.
 func (s *Store) settle(tx *gorm.DB, d webhook.Delivery, o webhook.Outcome) error {
+	row, err := gorm.G[deliveryRow](tx).Where("id = ?", d.ID).Take(tx.Statement.Context)
+	if err != nil || row.LaneID != d.Lane {
+		return err // the lease was over, and it went where somebody else may have it by now
+	}
 	due := s.now() + o.Delay.Milliseconds()
-	err := tx.Exec("UPDATE deliveries SET attempts = ?, due_at = CASE WHEN moved_to IS NULL THEN ? ELSE due_at END "+
-		"WHERE id = ? AND lane_id = ? AND state = 'pending'", d.Attempt, due, d.ID, d.Lane).Error
+	if row.MovedTo != nil {
+		due = row.DueAt // at the other receiver it is due at once
+	}
+	err = tx.Exec("UPDATE deliveries SET attempts = ?, due_at = ? WHERE id = ?", d.Attempt, due, d.ID).Error
 	switch {
 	case err != nil:
 		return err
-	case o.Verdict == webhook.Delivered:
-		return s.end(tx, d.Lane, delivered, "id = ?", d.ID)
-	case o.Verdict != webhook.Retry:
-		return s.end(tx, d.Lane, failed, "id = ?", d.ID)
+	case o.Verdict == webhook.Gone:
+		err = s.gone(tx, row, d.URL)
+	case o.Verdict == webhook.Retry && due < row.ExpiresAt:
+		return nil // if it has moved, the next claim has it follow
 	}
-	if err := s.end(tx, d.Lane, failed, "id = ? AND due_at >= expires_at", d.ID); err != nil {
+	if err != nil {
 		return err
 	}
-	return s.follow(tx, d)
+	return s.end(tx, d.ID, d.Lane, ended(o.Verdict))
 }
 
-// follow takes a delivery that came back unsent to where its registration has gone meanwhile, if it has.
-func (s *Store) follow(tx *gorm.DB, d webhook.Delivery) error {
-	row, err := gorm.G[deliveryRow](tx).Where("id = ?", d.ID).Take(tx.Statement.Context)
-	if err != nil || row.MovedTo == nil {
+// ended is the state that a delivery has after a last attempt.
+func ended(v webhook.Verdict) string {
+	if v == webhook.Delivered {
+		return delivered
+	}
+	return failed
+}
+
+// end ends a delivery of a lane, also one that is parked: it must not go out again.
+func (s *Store) end(tx *gorm.DB, delivery, lane int64, state string) error {
+	err := tx.Exec("UPDATE deliveries SET state = ?, finished_at = ? WHERE id = ? AND lane_id = ? AND state = 'parked'",
+		state, s.now(), delivery, lane).Error
+	if err != nil {
 		return err
 	}
-	return carry(tx, d.Lane, *row.MovedTo, s.now(), "id = ?", d.ID)
+	return s.takeOut(tx, lane, state, "id = ?", delivery)
+}
+
+// gone disables the registration of a delivery that was answered by 410, but for the delivery itself, which has failed.
+// A URL that it no longer has does not count.
+func (s *Store) gone(tx *gorm.DB, row deliveryRow, sentTo string) error {
+	if err := s.takeOut(tx, row.LaneID, failed, "id = ?", row.ID); err != nil {
+		return err
+	}
+	e, err := gorm.G[eventRow](tx).Where("id = ?", row.EventID).Take(tx.Statement.Context)
+	switch {
+	case errors.Is(err, gorm.ErrRecordNotFound):
+		return nil
+	case err != nil || e.State == gen.AgentEventStateValueDisabled || e.URL != sentTo:
+		return err
+	}
+	return s.disable(tx, &e, reasonGone)
 }
 
 // goOn keeps the lane under the same claim and returns its next delivery, or lets it go.
@@ -226,10 +288,10 @@ func (s *Store) goOn(tx *gorm.DB, d webhook.Delivery, wanted bool, lease time.Ti
 	if err := tx.Raw(headSQL+"WHERE l.id = ?", d.Lane).Scan(&h).Error; err != nil {
 		return nil, err
 	}
-	if h.ExpiresAt <= now || h.MovedTo != nil {
+	if h.ExpiresAt <= now {
 		return nil, s.putAside(tx, h, now)
 	}
-	next := h.delivery(lease)
+	next := h.delivery(lease, s.now())
 	return &next, nil
 }
 
@@ -239,6 +301,9 @@ func (s *Store) Release(ctx context.Context, d webhook.Delivery) error {
 	return s.write(ctx, func(tx *gorm.DB) error {
 		lane, err := findLane(tx, d.Lane)
 		if err != nil || lane.Claim != d.Claim {
+			return err
+		}
+		if err := s.giveUpProbe(tx, lane); err != nil {
 			return err
 		}
 		return letGo(tx, d.Lane)

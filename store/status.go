@@ -173,7 +173,7 @@ func (s *Store) owe(tx *gorm.DB, r agentRow, c changeRow) (int, error) {
 	for i, e := range events {
 		rows[i] = deliveryRow{
 			WebhookID: "msg_" + rand.Text(), ChangeID: c.ID, EventID: e.ID, LaneID: e.LaneID, URL: e.URL,
-			Method: e.Method, State: pending, DueAt: c.CreatedAt, ExpiresAt: c.CreatedAt + s.Window.Milliseconds(),
+			Method: e.Method, State: e.deliveryState(), DueAt: c.CreatedAt, ExpiresAt: c.CreatedAt + s.Window.Milliseconds(),
 			CreatedAt: c.CreatedAt,
 		}
 	}

@@ -77,7 +77,7 @@ func (s *Store) open(ctx context.Context, file string) error {
 	if s.reader, err = orm(pool, s.Log); err != nil {
 		return err
 	}
-	return s.write(ctx, dropLeases)
+	return s.write(ctx, s.dropLeases)
 }
 
 func (s *Store) openWriter(ctx context.Context, file string) error {

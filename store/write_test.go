@@ -247,8 +247,8 @@ func TestCommitThatFailsTakesAll(t *testing.T) {
 		if err := tx.Exec("PRAGMA defer_foreign_keys = 1").Error; err != nil {
 			return err
 		}
-		return tx.Exec("INSERT INTO agent_events (agent, url, method, event_type, lane_id) " +
-			"VALUES (7, 'http://a.example', 'GET', 'agent-login', 7)").Error
+		return tx.Exec("INSERT INTO agent_events (agent, url, method, event_type, lane_id, since) " +
+			"VALUES (7, 'http://a.example', 'GET', 'agent-login', 7, 0)").Error
 	}
 	for name, bad := range map[string]func(*watched) func(*gorm.DB) error{
 		"foreign key": func(*watched) func(*gorm.DB) error { return orphan },

@@ -22,6 +22,7 @@ type Delivery struct {
 	ChangedAt time.Time // of the status change
 	Attempt   int       // number of this attempt, 1 and up
 	Data      gen.AgentEventData
+	Secrets   []string // what it is signed with; the newest first
 }
 
 // Attempt is what one try at a delivery came to. What goes wrong at a receiver is a result, not a Go error.

@@ -4,9 +4,10 @@
 //
 //	dispatch.go  claims due lanes of an Outbox and works each in order; slots.go bounds how many at once
 //	encode.go    turns AgentEventData into a request, by GET or by POST
+//	sign.go      signs it, and verifies for receivers
 //	guard.go     refuses addresses that receivers may not live at, when they are dialled
 //	send.go      makes one attempt, within one timeout and a bounded answer
-//	judge.go     says what becomes of the delivery
+//	judge.go     says what becomes of the delivery; breaker.go what that says about its receiver
 //	schedule.go  says when it is tried again
 //
 // The package knows neither a database nor a web framework. The store implements Outbox.

@@ -48,8 +48,9 @@ func NewRequest(ctx context.Context, d Delivery, userAgent string) (*http.Reques
 		return nil, &RefusedError{Reason: "no request can be made of the URL"}
 	}
 	setAuthorization(req)
-	setHeaders(req.Header, d, userAgent, time.Now())
-	return req, nil
+	now := time.Now()
+	setHeaders(req.Header, d, userAgent, now)
+	return req, setSignature(req, d, now)
 }
 
 func newRequest(ctx context.Context, u *url.URL, d Delivery) (*http.Request, error) {
@@ -82,6 +83,19 @@ func setAuthorization(req *http.Request) {
 		req.SetBasicAuth(user.Username(), password)
 		req.URL.User = nil
 	}
+}
+
+// setSignature signs what the receiver has in hand: the body of a POST, the whole query string of a GET.
+func setSignature(req *http.Request, d Delivery, now time.Time) error {
+	content := req.URL.RawQuery
+	if d.Method == gen.MethodPOST {
+		content = Encode(d.Data)
+	}
+	signature, err := Sign(d.WebhookID, now, content, d.Secrets...)
+	if signature != "" {
+		req.Header.Set("webhook-signature", signature)
+	}
+	return err
 }
 
 func setHeaders(h http.Header, d Delivery, userAgent string, now time.Time) {

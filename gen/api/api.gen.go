@@ -65,6 +65,12 @@ type ServerInterface interface {
 	// UpdateLocalAgentEvent Update an http event of the queue agent
 	// (PUT /client/{client_id}/agent/local/{agent_id}/event/{event_id})
 	UpdateLocalAgentEvent(ctx echo.Context, clientID ClientID, agentID AgentID, eventID EventID) error
+	// GetLocalAgentEventState Get whether an event is enabled
+	// (GET /client/{client_id}/agent/local/{agent_id}/event/{event_id}/state)
+	GetLocalAgentEventState(ctx echo.Context, clientID ClientID, agentID AgentID, eventID EventID) error
+	// PutLocalAgentEventState Enable or disable an event
+	// (PUT /client/{client_id}/agent/local/{agent_id}/event/{event_id}/state)
+	PutLocalAgentEventState(ctx echo.Context, clientID ClientID, agentID AgentID, eventID EventID) error
 	// GetLocalAgentStatus Get the status of a local agent
 	// (GET /client/{client_id}/agent/local/{agent_id}/status)
 	GetLocalAgentStatus(ctx echo.Context, clientID ClientID, agentID AgentID) error
@@ -101,12 +107,24 @@ type ServerInterface interface {
 	// UpdateRemoteAgentEvent Update an http event of the queue agent
 	// (PUT /client/{client_id}/agent/remote/{agent_id}/event/{event_id})
 	UpdateRemoteAgentEvent(ctx echo.Context, clientID ClientID, agentID AgentID, eventID EventID) error
+	// GetRemoteAgentEventState Get whether an event is enabled
+	// (GET /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/state)
+	GetRemoteAgentEventState(ctx echo.Context, clientID ClientID, agentID AgentID, eventID EventID) error
+	// PutRemoteAgentEventState Enable or disable an event
+	// (PUT /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/state)
+	PutRemoteAgentEventState(ctx echo.Context, clientID ClientID, agentID AgentID, eventID EventID) error
 	// GetRemoteAgentStatus Get the status of a remote agent
 	// (GET /client/{client_id}/agent/remote/{agent_id}/status)
 	GetRemoteAgentStatus(ctx echo.Context, clientID ClientID, agentID AgentID) error
 	// PutRemoteAgentStatus Set the status of a remote agent
 	// (PUT /client/{client_id}/agent/remote/{agent_id}/status)
 	PutRemoteAgentStatus(ctx echo.Context, clientID ClientID, agentID AgentID) error
+	// GetSecret Get the client's signing secret
+	// (GET /client/{client_id}/secret/)
+	GetSecret(ctx echo.Context, clientID ClientID) error
+	// RotateSecret Rotate the client's signing secret
+	// (POST /client/{client_id}/secret/rotate)
+	RotateSecret(ctx echo.Context, clientID ClientID) error
 	// PutStatuses Set the status of many agents
 	// (PUT /client/{client_id}/status/)
 	PutStatuses(ctx echo.Context, clientID ClientID) error
@@ -477,6 +495,70 @@ func (w *ServerInterfaceWrapper) UpdateLocalAgentEvent(ctx echo.Context) error {
 	return err
 }
 
+// GetLocalAgentEventState converts echo context to params.
+func (w *ServerInterfaceWrapper) GetLocalAgentEventState(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "client_id" -------------
+	var clientID ClientID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "client_id", ctx.Param("client_id"), &clientID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter client_id: %s", err))
+	}
+
+	// ------------- Path parameter "agent_id" -------------
+	var agentID AgentID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "agent_id", ctx.Param("agent_id"), &agentID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agent_id: %s", err))
+	}
+
+	// ------------- Path parameter "event_id" -------------
+	var eventID EventID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "event_id", ctx.Param("event_id"), &eventID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter event_id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetLocalAgentEventState(ctx, clientID, agentID, eventID)
+	return err
+}
+
+// PutLocalAgentEventState converts echo context to params.
+func (w *ServerInterfaceWrapper) PutLocalAgentEventState(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "client_id" -------------
+	var clientID ClientID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "client_id", ctx.Param("client_id"), &clientID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter client_id: %s", err))
+	}
+
+	// ------------- Path parameter "agent_id" -------------
+	var agentID AgentID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "agent_id", ctx.Param("agent_id"), &agentID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agent_id: %s", err))
+	}
+
+	// ------------- Path parameter "event_id" -------------
+	var eventID EventID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "event_id", ctx.Param("event_id"), &eventID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter event_id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.PutLocalAgentEventState(ctx, clientID, agentID, eventID)
+	return err
+}
+
 // GetLocalAgentStatus converts echo context to params.
 func (w *ServerInterfaceWrapper) GetLocalAgentStatus(ctx echo.Context) error {
 	var err error
@@ -812,6 +894,70 @@ func (w *ServerInterfaceWrapper) UpdateRemoteAgentEvent(ctx echo.Context) error 
 	return err
 }
 
+// GetRemoteAgentEventState converts echo context to params.
+func (w *ServerInterfaceWrapper) GetRemoteAgentEventState(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "client_id" -------------
+	var clientID ClientID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "client_id", ctx.Param("client_id"), &clientID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter client_id: %s", err))
+	}
+
+	// ------------- Path parameter "agent_id" -------------
+	var agentID AgentID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "agent_id", ctx.Param("agent_id"), &agentID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agent_id: %s", err))
+	}
+
+	// ------------- Path parameter "event_id" -------------
+	var eventID EventID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "event_id", ctx.Param("event_id"), &eventID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter event_id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetRemoteAgentEventState(ctx, clientID, agentID, eventID)
+	return err
+}
+
+// PutRemoteAgentEventState converts echo context to params.
+func (w *ServerInterfaceWrapper) PutRemoteAgentEventState(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "client_id" -------------
+	var clientID ClientID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "client_id", ctx.Param("client_id"), &clientID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter client_id: %s", err))
+	}
+
+	// ------------- Path parameter "agent_id" -------------
+	var agentID AgentID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "agent_id", ctx.Param("agent_id"), &agentID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agent_id: %s", err))
+	}
+
+	// ------------- Path parameter "event_id" -------------
+	var eventID EventID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "event_id", ctx.Param("event_id"), &eventID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter event_id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.PutRemoteAgentEventState(ctx, clientID, agentID, eventID)
+	return err
+}
+
 // GetRemoteAgentStatus converts echo context to params.
 func (w *ServerInterfaceWrapper) GetRemoteAgentStatus(ctx echo.Context) error {
 	var err error
@@ -857,6 +1003,38 @@ func (w *ServerInterfaceWrapper) PutRemoteAgentStatus(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.PutRemoteAgentStatus(ctx, clientID, agentID)
+	return err
+}
+
+// GetSecret converts echo context to params.
+func (w *ServerInterfaceWrapper) GetSecret(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "client_id" -------------
+	var clientID ClientID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "client_id", ctx.Param("client_id"), &clientID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter client_id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetSecret(ctx, clientID)
+	return err
+}
+
+// RotateSecret converts echo context to params.
+func (w *ServerInterfaceWrapper) RotateSecret(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "client_id" -------------
+	var clientID ClientID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "client_id", ctx.Param("client_id"), &clientID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter client_id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.RotateSecret(ctx, clientID)
 	return err
 }
 
@@ -927,6 +1105,8 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.DELETE(options.BaseURL+"/client/:client_id", wrapper.DeleteClient, options.OperationMiddlewares["deleteClient"]...)
 	router.GET(options.BaseURL+"/client/:client_id", wrapper.GetClient, options.OperationMiddlewares["getClient"]...)
 	router.PUT(options.BaseURL+"/client/:client_id", wrapper.PutClient, options.OperationMiddlewares["putClient"]...)
+	router.GET(options.BaseURL+"/client/:client_id/secret/", wrapper.GetSecret, options.OperationMiddlewares["getSecret"]...)
+	router.POST(options.BaseURL+"/client/:client_id/secret/rotate", wrapper.RotateSecret, options.OperationMiddlewares["rotateSecret"]...)
 	router.PUT(options.BaseURL+"/client/:client_id/status/", wrapper.PutStatuses, options.OperationMiddlewares["putStatuses"]...)
 	router.GET(options.BaseURL+"/client/:client_id/agent/local/", wrapper.ListLocalAgents, options.OperationMiddlewares["listLocalAgents"]...)
 	router.POST(options.BaseURL+"/client/:client_id/agent/local/", wrapper.CreateLocalAgent, options.OperationMiddlewares["createLocalAgent"]...)
@@ -940,6 +1120,8 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.DELETE(options.BaseURL+"/client/:client_id/agent/local/:agent_id/event/:event_id", wrapper.DeleteLocalAgentEvent, options.OperationMiddlewares["deleteLocalAgentEvent"]...)
 	router.GET(options.BaseURL+"/client/:client_id/agent/local/:agent_id/event/:event_id", wrapper.GetLocalAgentEvent, options.OperationMiddlewares["getLocalAgentEvent"]...)
 	router.PUT(options.BaseURL+"/client/:client_id/agent/local/:agent_id/event/:event_id", wrapper.UpdateLocalAgentEvent, options.OperationMiddlewares["updateLocalAgentEvent"]...)
+	router.GET(options.BaseURL+"/client/:client_id/agent/local/:agent_id/event/:event_id/state", wrapper.GetLocalAgentEventState, options.OperationMiddlewares["getLocalAgentEventState"]...)
+	router.PUT(options.BaseURL+"/client/:client_id/agent/local/:agent_id/event/:event_id/state", wrapper.PutLocalAgentEventState, options.OperationMiddlewares["putLocalAgentEventState"]...)
 	router.GET(options.BaseURL+"/client/:client_id/agent/remote/", wrapper.ListRemoteAgents, options.OperationMiddlewares["listRemoteAgents"]...)
 	router.POST(options.BaseURL+"/client/:client_id/agent/remote/", wrapper.CreateRemoteAgent, options.OperationMiddlewares["createRemoteAgent"]...)
 	router.DELETE(options.BaseURL+"/client/:client_id/agent/remote/:agent_id", wrapper.DeleteRemoteAgent, options.OperationMiddlewares["deleteRemoteAgent"]...)
@@ -952,6 +1134,8 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.DELETE(options.BaseURL+"/client/:client_id/agent/remote/:agent_id/event/:event_id", wrapper.DeleteRemoteAgentEvent, options.OperationMiddlewares["deleteRemoteAgentEvent"]...)
 	router.GET(options.BaseURL+"/client/:client_id/agent/remote/:agent_id/event/:event_id", wrapper.GetRemoteAgentEvent, options.OperationMiddlewares["getRemoteAgentEvent"]...)
 	router.PUT(options.BaseURL+"/client/:client_id/agent/remote/:agent_id/event/:event_id", wrapper.UpdateRemoteAgentEvent, options.OperationMiddlewares["updateRemoteAgentEvent"]...)
+	router.GET(options.BaseURL+"/client/:client_id/agent/remote/:agent_id/event/:event_id/state", wrapper.GetRemoteAgentEventState, options.OperationMiddlewares["getRemoteAgentEventState"]...)
+	router.PUT(options.BaseURL+"/client/:client_id/agent/remote/:agent_id/event/:event_id/state", wrapper.PutRemoteAgentEventState, options.OperationMiddlewares["putRemoteAgentEventState"]...)
 
 }
 
@@ -1119,6 +1303,8 @@ func SendRemoteAgentEventByPostCallbackHandler(si CallbackReceiverInterface, mid
 
 type AgentEventJSONResponse AgentEvent
 
+type AgentEventStateJSONResponse AgentEventState
+
 type AgentNotFoundResponseHeaders struct {
 	XRequestID string
 }
@@ -1180,6 +1366,8 @@ type InternalErrorJSONResponse struct {
 type LocalAgentJSONResponse LocalAgent
 
 type RemoteAgentJSONResponse RemoteAgent
+
+type SecretJSONResponse Secret
 
 type TooLargeResponseHeaders struct {
 	XRequestID string
@@ -2559,6 +2747,209 @@ func (response UpdateLocalAgentEvent503JSONResponse) VisitUpdateLocalAgentEventR
 	return err
 }
 
+type GetLocalAgentEventStateRequestObject struct {
+	ClientID ClientID `json:"client_id"`
+	AgentID  AgentID  `json:"agent_id"`
+	EventID  EventID  `json:"event_id"`
+}
+
+type GetLocalAgentEventStateResponseObject interface {
+	VisitGetLocalAgentEventStateResponse(w http.ResponseWriter) error
+}
+
+type GetLocalAgentEventState200JSONResponse struct{ AgentEventStateJSONResponse }
+
+func (response GetLocalAgentEventState200JSONResponse) VisitGetLocalAgentEventStateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLocalAgentEventState400JSONResponse struct{ BadRequestJSONResponse }
+
+func (response GetLocalAgentEventState400JSONResponse) VisitGetLocalAgentEventStateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLocalAgentEventState404JSONResponse struct{ EventNotFoundJSONResponse }
+
+func (response GetLocalAgentEventState404JSONResponse) VisitGetLocalAgentEventStateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLocalAgentEventState500JSONResponse struct{ InternalErrorJSONResponse }
+
+func (response GetLocalAgentEventState500JSONResponse) VisitGetLocalAgentEventStateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLocalAgentEventState503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response GetLocalAgentEventState503JSONResponse) VisitGetLocalAgentEventStateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutLocalAgentEventStateRequestObject struct {
+	ClientID ClientID `json:"client_id"`
+	AgentID  AgentID  `json:"agent_id"`
+	EventID  EventID  `json:"event_id"`
+	Body     *PutLocalAgentEventStateJSONRequestBody
+}
+
+type PutLocalAgentEventStateResponseObject interface {
+	VisitPutLocalAgentEventStateResponse(w http.ResponseWriter) error
+}
+
+type PutLocalAgentEventState200JSONResponse struct{ AgentEventStateJSONResponse }
+
+func (response PutLocalAgentEventState200JSONResponse) VisitPutLocalAgentEventStateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutLocalAgentEventState400JSONResponse struct{ BadRequestJSONResponse }
+
+func (response PutLocalAgentEventState400JSONResponse) VisitPutLocalAgentEventStateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutLocalAgentEventState404JSONResponse struct{ EventNotFoundJSONResponse }
+
+func (response PutLocalAgentEventState404JSONResponse) VisitPutLocalAgentEventStateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutLocalAgentEventState413JSONResponse struct{ TooLargeJSONResponse }
+
+func (response PutLocalAgentEventState413JSONResponse) VisitPutLocalAgentEventStateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutLocalAgentEventState415JSONResponse struct {
+	UnsupportedMediaTypeJSONResponse
+}
+
+func (response PutLocalAgentEventState415JSONResponse) VisitPutLocalAgentEventStateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutLocalAgentEventState500JSONResponse struct{ InternalErrorJSONResponse }
+
+func (response PutLocalAgentEventState500JSONResponse) VisitPutLocalAgentEventStateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutLocalAgentEventState503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response PutLocalAgentEventState503JSONResponse) VisitPutLocalAgentEventStateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetLocalAgentStatusRequestObject struct {
 	ClientID ClientID `json:"client_id"`
 	AgentID  AgentID  `json:"agent_id"`
@@ -3752,6 +4143,209 @@ func (response UpdateRemoteAgentEvent503JSONResponse) VisitUpdateRemoteAgentEven
 	return err
 }
 
+type GetRemoteAgentEventStateRequestObject struct {
+	ClientID ClientID `json:"client_id"`
+	AgentID  AgentID  `json:"agent_id"`
+	EventID  EventID  `json:"event_id"`
+}
+
+type GetRemoteAgentEventStateResponseObject interface {
+	VisitGetRemoteAgentEventStateResponse(w http.ResponseWriter) error
+}
+
+type GetRemoteAgentEventState200JSONResponse struct{ AgentEventStateJSONResponse }
+
+func (response GetRemoteAgentEventState200JSONResponse) VisitGetRemoteAgentEventStateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetRemoteAgentEventState400JSONResponse struct{ BadRequestJSONResponse }
+
+func (response GetRemoteAgentEventState400JSONResponse) VisitGetRemoteAgentEventStateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetRemoteAgentEventState404JSONResponse struct{ EventNotFoundJSONResponse }
+
+func (response GetRemoteAgentEventState404JSONResponse) VisitGetRemoteAgentEventStateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetRemoteAgentEventState500JSONResponse struct{ InternalErrorJSONResponse }
+
+func (response GetRemoteAgentEventState500JSONResponse) VisitGetRemoteAgentEventStateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetRemoteAgentEventState503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response GetRemoteAgentEventState503JSONResponse) VisitGetRemoteAgentEventStateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutRemoteAgentEventStateRequestObject struct {
+	ClientID ClientID `json:"client_id"`
+	AgentID  AgentID  `json:"agent_id"`
+	EventID  EventID  `json:"event_id"`
+	Body     *PutRemoteAgentEventStateJSONRequestBody
+}
+
+type PutRemoteAgentEventStateResponseObject interface {
+	VisitPutRemoteAgentEventStateResponse(w http.ResponseWriter) error
+}
+
+type PutRemoteAgentEventState200JSONResponse struct{ AgentEventStateJSONResponse }
+
+func (response PutRemoteAgentEventState200JSONResponse) VisitPutRemoteAgentEventStateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutRemoteAgentEventState400JSONResponse struct{ BadRequestJSONResponse }
+
+func (response PutRemoteAgentEventState400JSONResponse) VisitPutRemoteAgentEventStateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutRemoteAgentEventState404JSONResponse struct{ EventNotFoundJSONResponse }
+
+func (response PutRemoteAgentEventState404JSONResponse) VisitPutRemoteAgentEventStateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutRemoteAgentEventState413JSONResponse struct{ TooLargeJSONResponse }
+
+func (response PutRemoteAgentEventState413JSONResponse) VisitPutRemoteAgentEventStateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutRemoteAgentEventState415JSONResponse struct {
+	UnsupportedMediaTypeJSONResponse
+}
+
+func (response PutRemoteAgentEventState415JSONResponse) VisitPutRemoteAgentEventStateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutRemoteAgentEventState500JSONResponse struct{ InternalErrorJSONResponse }
+
+func (response PutRemoteAgentEventState500JSONResponse) VisitPutRemoteAgentEventStateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutRemoteAgentEventState503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response PutRemoteAgentEventState503JSONResponse) VisitPutRemoteAgentEventStateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetRemoteAgentStatusRequestObject struct {
 	ClientID ClientID `json:"client_id"`
 	AgentID  AgentID  `json:"agent_id"`
@@ -3953,6 +4547,172 @@ func (response PutRemoteAgentStatus503JSONResponse) VisitPutRemoteAgentStatusRes
 	return err
 }
 
+type GetSecretRequestObject struct {
+	ClientID ClientID `json:"client_id"`
+}
+
+type GetSecretResponseObject interface {
+	VisitGetSecretResponse(w http.ResponseWriter) error
+}
+
+type GetSecret200JSONResponse struct{ SecretJSONResponse }
+
+func (response GetSecret200JSONResponse) VisitGetSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSecret400JSONResponse struct{ BadRequestJSONResponse }
+
+func (response GetSecret400JSONResponse) VisitGetSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSecret404JSONResponse struct{ ClientNotFoundJSONResponse }
+
+func (response GetSecret404JSONResponse) VisitGetSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSecret500JSONResponse struct{ InternalErrorJSONResponse }
+
+func (response GetSecret500JSONResponse) VisitGetSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSecret503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response GetSecret503JSONResponse) VisitGetSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RotateSecretRequestObject struct {
+	ClientID ClientID `json:"client_id"`
+}
+
+type RotateSecretResponseObject interface {
+	VisitRotateSecretResponse(w http.ResponseWriter) error
+}
+
+type RotateSecret200JSONResponse struct{ SecretJSONResponse }
+
+func (response RotateSecret200JSONResponse) VisitRotateSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RotateSecret400JSONResponse struct{ BadRequestJSONResponse }
+
+func (response RotateSecret400JSONResponse) VisitRotateSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RotateSecret404JSONResponse struct{ ClientNotFoundJSONResponse }
+
+func (response RotateSecret404JSONResponse) VisitRotateSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RotateSecret500JSONResponse struct{ InternalErrorJSONResponse }
+
+func (response RotateSecret500JSONResponse) VisitRotateSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RotateSecret503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response RotateSecret503JSONResponse) VisitRotateSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type PutStatusesRequestObject struct {
 	ClientID ClientID `json:"client_id"`
 	Body     *PutStatusesJSONRequestBody
@@ -4113,6 +4873,12 @@ type StrictServerInterface interface {
 	// UpdateLocalAgentEvent Update an http event of the queue agent
 	// (PUT /client/{client_id}/agent/local/{agent_id}/event/{event_id})
 	UpdateLocalAgentEvent(ctx context.Context, request UpdateLocalAgentEventRequestObject) (UpdateLocalAgentEventResponseObject, error)
+	// GetLocalAgentEventState Get whether an event is enabled
+	// (GET /client/{client_id}/agent/local/{agent_id}/event/{event_id}/state)
+	GetLocalAgentEventState(ctx context.Context, request GetLocalAgentEventStateRequestObject) (GetLocalAgentEventStateResponseObject, error)
+	// PutLocalAgentEventState Enable or disable an event
+	// (PUT /client/{client_id}/agent/local/{agent_id}/event/{event_id}/state)
+	PutLocalAgentEventState(ctx context.Context, request PutLocalAgentEventStateRequestObject) (PutLocalAgentEventStateResponseObject, error)
 	// GetLocalAgentStatus Get the status of a local agent
 	// (GET /client/{client_id}/agent/local/{agent_id}/status)
 	GetLocalAgentStatus(ctx context.Context, request GetLocalAgentStatusRequestObject) (GetLocalAgentStatusResponseObject, error)
@@ -4149,12 +4915,24 @@ type StrictServerInterface interface {
 	// UpdateRemoteAgentEvent Update an http event of the queue agent
 	// (PUT /client/{client_id}/agent/remote/{agent_id}/event/{event_id})
 	UpdateRemoteAgentEvent(ctx context.Context, request UpdateRemoteAgentEventRequestObject) (UpdateRemoteAgentEventResponseObject, error)
+	// GetRemoteAgentEventState Get whether an event is enabled
+	// (GET /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/state)
+	GetRemoteAgentEventState(ctx context.Context, request GetRemoteAgentEventStateRequestObject) (GetRemoteAgentEventStateResponseObject, error)
+	// PutRemoteAgentEventState Enable or disable an event
+	// (PUT /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/state)
+	PutRemoteAgentEventState(ctx context.Context, request PutRemoteAgentEventStateRequestObject) (PutRemoteAgentEventStateResponseObject, error)
 	// GetRemoteAgentStatus Get the status of a remote agent
 	// (GET /client/{client_id}/agent/remote/{agent_id}/status)
 	GetRemoteAgentStatus(ctx context.Context, request GetRemoteAgentStatusRequestObject) (GetRemoteAgentStatusResponseObject, error)
 	// PutRemoteAgentStatus Set the status of a remote agent
 	// (PUT /client/{client_id}/agent/remote/{agent_id}/status)
 	PutRemoteAgentStatus(ctx context.Context, request PutRemoteAgentStatusRequestObject) (PutRemoteAgentStatusResponseObject, error)
+	// GetSecret Get the client's signing secret
+	// (GET /client/{client_id}/secret/)
+	GetSecret(ctx context.Context, request GetSecretRequestObject) (GetSecretResponseObject, error)
+	// RotateSecret Rotate the client's signing secret
+	// (POST /client/{client_id}/secret/rotate)
+	RotateSecret(ctx context.Context, request RotateSecretRequestObject) (RotateSecretResponseObject, error)
 	// PutStatuses Set the status of many agents
 	// (PUT /client/{client_id}/status/)
 	PutStatuses(ctx context.Context, request PutStatusesRequestObject) (PutStatusesResponseObject, error)
@@ -4650,6 +5428,83 @@ func (sh *strictHandler) UpdateLocalAgentEvent(ctx echo.Context, clientID Client
 	return nil
 }
 
+// GetLocalAgentEventState operation middleware
+func (sh *strictHandler) GetLocalAgentEventState(ctx echo.Context, clientID ClientID, agentID AgentID, eventID EventID) error {
+	var request GetLocalAgentEventStateRequestObject
+
+	request.ClientID = clientID
+	request.AgentID = agentID
+	request.EventID = eventID
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetLocalAgentEventState(ctx.Request().Context(), request.(GetLocalAgentEventStateRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetLocalAgentEventState")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetLocalAgentEventStateResponseObject); ok {
+		return validResponse.VisitGetLocalAgentEventStateResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// PutLocalAgentEventState operation middleware
+func (sh *strictHandler) PutLocalAgentEventState(ctx echo.Context, clientID ClientID, agentID AgentID, eventID EventID) error {
+	var request PutLocalAgentEventStateRequestObject
+
+	request.ClientID = clientID
+	request.AgentID = agentID
+	request.EventID = eventID
+
+	var body PutLocalAgentEventStateJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PutLocalAgentEventState(ctx.Request().Context(), request.(PutLocalAgentEventStateRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PutLocalAgentEventState")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(PutLocalAgentEventStateResponseObject); ok {
+		return validResponse.VisitPutLocalAgentEventStateResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // GetLocalAgentStatus operation middleware
 func (sh *strictHandler) GetLocalAgentStatus(ctx echo.Context, clientID ClientID, agentID AgentID) error {
 	var request GetLocalAgentStatusRequestObject
@@ -5080,6 +5935,83 @@ func (sh *strictHandler) UpdateRemoteAgentEvent(ctx echo.Context, clientID Clien
 	return nil
 }
 
+// GetRemoteAgentEventState operation middleware
+func (sh *strictHandler) GetRemoteAgentEventState(ctx echo.Context, clientID ClientID, agentID AgentID, eventID EventID) error {
+	var request GetRemoteAgentEventStateRequestObject
+
+	request.ClientID = clientID
+	request.AgentID = agentID
+	request.EventID = eventID
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetRemoteAgentEventState(ctx.Request().Context(), request.(GetRemoteAgentEventStateRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetRemoteAgentEventState")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetRemoteAgentEventStateResponseObject); ok {
+		return validResponse.VisitGetRemoteAgentEventStateResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// PutRemoteAgentEventState operation middleware
+func (sh *strictHandler) PutRemoteAgentEventState(ctx echo.Context, clientID ClientID, agentID AgentID, eventID EventID) error {
+	var request PutRemoteAgentEventStateRequestObject
+
+	request.ClientID = clientID
+	request.AgentID = agentID
+	request.EventID = eventID
+
+	var body PutRemoteAgentEventStateJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PutRemoteAgentEventState(ctx.Request().Context(), request.(PutRemoteAgentEventStateRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PutRemoteAgentEventState")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(PutRemoteAgentEventStateResponseObject); ok {
+		return validResponse.VisitPutRemoteAgentEventStateResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // GetRemoteAgentStatus operation middleware
 func (sh *strictHandler) GetRemoteAgentStatus(ctx echo.Context, clientID ClientID, agentID AgentID) error {
 	var request GetRemoteAgentStatusRequestObject
@@ -5155,6 +6087,56 @@ func (sh *strictHandler) PutRemoteAgentStatus(ctx echo.Context, clientID ClientI
 	return nil
 }
 
+// GetSecret operation middleware
+func (sh *strictHandler) GetSecret(ctx echo.Context, clientID ClientID) error {
+	var request GetSecretRequestObject
+
+	request.ClientID = clientID
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetSecret(ctx.Request().Context(), request.(GetSecretRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetSecret")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetSecretResponseObject); ok {
+		return validResponse.VisitGetSecretResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// RotateSecret operation middleware
+func (sh *strictHandler) RotateSecret(ctx echo.Context, clientID ClientID) error {
+	var request RotateSecretRequestObject
+
+	request.ClientID = clientID
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.RotateSecret(ctx.Request().Context(), request.(RotateSecretRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RotateSecret")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(RotateSecretResponseObject); ok {
+		return validResponse.VisitRotateSecretResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // PutStatuses operation middleware
 func (sh *strictHandler) PutStatuses(ctx echo.Context, clientID ClientID) error {
 	var request PutStatusesRequestObject
@@ -5208,124 +6190,140 @@ func (sh *strictHandler) PutStatuses(ctx echo.Context, clientID ClientID) error 
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7F17c9s4kv8qKO5W5XG0TPk5sWtr18lk5lKXmck5yU1qI28Ei5CEDQloAMiOzqfvfoUGSAIUST1MO85E",
-	"+SuWRBBAv7t/aNwEA55OOCNMyeDkJhjgJLnEg8/wx2s+wMnZiDD18oowpT+6+asgf0yJVJ1LHs/+sjsV",
-	"yVx/PiLwdUzkQNCJopwFJ8FbwhQacoEwEmREpRJYf4P4EKVEjXmMfn75roPejQmaYCqk/qJ43Y9YYYQF",
-	"QXgyISwmMVIcqTFBf0yJmCE1xgr+fH/+usdwIgiOZ2iM5SmiSqKhwKNUv59KFAs+mZD4VP9cEP0J40jP",
-	"v4PO2AztffmCBpwNqUgljEj06zvoDAkSU0EGyjyiemzIk4Rfk7jTY0EY8AkxK3oVByeBJCwu7djz2c9E",
-	"BWEwwQKnRBEhg5OP5V3Sy8f6kUcSMXKNpMJqKjtBGJAvOJ0kJDgJ8BWmCb5MSBAGVD8EexCEAcMpfK+f",
-	"/2SeDMJA04gKEgcnSkxJGMjBmKRYE+ivggyDk+AvuwXZd823chfm/RbG+B+cTEkwn4dVk/1MWaxJpbKJ",
-	"+3NN9B40zlPNJuR2s3ynR6iY3u8ZUwzGmI0IGuCUoKHgaWk7J7RmgkD6T5JPxWDzKQLt35oxKib5ntE/",
-	"pgTRfBP/mJJp5VZ2948aN5LGjXOcYKWI0E//62O08+zipht2o/lfgzAACpwEUgnKRlVz/GmaJEi/K5sj",
-	"ZXoonFRNM4qip9Gzg3/owVLSEdO6zf2iCJOUs0/wQdPUU/zlNWEjNQ5O9g4PwyClLPu7uzj9Cz2UnHAm",
-	"CSiuvQ8fFrXRu0yytTRbeSexUT9aGVghRwnnn0mMsOoE8zA4WDqUIMOp1A+wGJ6X+nM8wpSF6HJqFOBB",
-	"9EOIDvYO4UcHe89CdD2mgzGoNyWoflo/AG88XPrG4g0owYqIjqZgIKdpisXM/XFofno504pWkx2PtAYy",
-	"XB5czMNgwuVGivvNb2/fhQhLhPXvUtjA00wdP5KIXzOrp6lECRkqhBPOyKLC7bEmjYvWVrhv9IIMZxGp",
-	"nvN4BmaNM2UtGJ5MEjqAUXa/7FxfX+/oBexMRULYgMeaGW8K3r4pJC0TR0/XanU3GpH4E5+q/DvLnpki",
-	"9HTKSTAZc0ZAfjxpqBKj+VpKMbeawVzzgy9c862ILBERzdIVMqKfOycpV2TrCa3hCZW37Lt0hQRswtYX",
-	"asMXOv5KntCv0/SSiGx6WmnXuUH/cYwe/9Dde4L29492DvZ2DvYap8xg4K0XtPWCbu0FLSrbu3SDjnNH",
-	"x7JwDeuv7CjlarLSU9o6QQ/BCZqHwZjgGOz2TXBu+OrVj4szeJWrcst8+RoSybVFZ7FElMEvJBFXRDyS",
-	"KOGjkra/jEh3cHj5bHgUH+B9zU6VavHooEKFB+dEidnZUGneXJTqAddTUBxdY6rQJRlyvbvFhPXWpTgm",
-	"2V478+p606CMptPU1cU6Sh4RYXjPdXVugprp/MaSGbrWpnrAUyIR1j9DakwlonG2dYwQwzPkC5W+1Ylq",
-	"TAy8zZ2tFm+szByPDoJQ76KZ/sHes4NnR8d7z4yFMR9GC2sKgy87I76jP92Rn+lkh8MacLIz4ZAdsDI2",
-	"D81aXyTU6pp2Vxx0a+3qwqIbOWWdBWnVUsXtTf4LwilnI+OCwV48kuYLaX5MJfiPPoPtH9m1TbAar+nl",
-	"rEniKrYNA0O2ldZqVhUiLlD/HynpgwqDL3CSgFzza1ZHO399ZqhlCyyR0/HqHn882/kn3vnfaOdZ59OO",
-	"9u+ODub/94+UPKl08gIwEyst0hhlj0aHUeUajPW6Dxq9zFIHr36UNQKWMRpDnGVJPGn8V3hSdtAveIYu",
-	"tdabEKxsUIguBR58JmCNUuBTydOM0jLssX6RtqDxx+jib4e9aRTtHXkfdy/+dtQHG+b//OJvh/0QpQRb",
-	"9Y9TEqIJEQPC1I71OzQ3Ma6Mq5Pv+cfD8OhC/z1JeEyybW1OMgIlip2niqSyHRLAI6/MeN0oKnQlFgLP",
-	"VlYsYSDVDMRCT0kP+5qmtEJlnimUcqmMzkgxm52ia6rGfKoQ1T5l4vNnVGMUEhi9JFB2kRH8a1z2yvqy",
-	"7Gb5iZMaJ/TfUi/V8zmNQGVbqwfZSfiIasbQjijIofHEg5PA+PZTkQQnwVipiTzZ3dW8O+ZSdQY83R1y",
-	"EZNkV475dWcynmziVxq7XuNxgVMGv/2Vq5/4lMXrrTYlUuKRXqqbnIEkorUn3f1jLZFGGBGo0ty7tg45",
-	"V5+G8OqVV/dSCC5qFpbPQk61AweTcE1XaITVfG2mpTnRcRQ/7FhXcedVXDcT+/Pdwqmc5zb3rV3fOhtZ",
-	"ijvchJFJheRq2f75CbTBXtQ93okOd/ajd93Dk+j45DDqRFH0z0BvTEKviKCanbsLYYrJoEg9ezawTqLC",
-	"ei5DnEgy3yDpVMdoWXIsS4zNw+A5ju3GrSlcmu4mCTekJNEiZGUpdFgxnUrtIlsjcqIj6NAECfOL0GdZ",
-	"133WntsVTmhLfFge+tqktqhEMR9MIbkp8UyeIoIHYwTLgZ9iHbi1xpCFQ7v6Lpu6wV6hg88hub/6ttiX",
-	"1uxLJnP57NpUPZme2Xf1jHXU7lTRtK1JXnA2TOjg9gJCfeGgEin8mbCSLPgq+8hT2Saekchm6b2dzWbZ",
-	"jshQEAGYX3s7CVawTR4zuYruYVfvUtPGuTtl9G+7LEhtbIbGuGBEmxwxUU2lMRStM+srW2g3c91wi/Nq",
-	"PTErvvUGveXaOFA2Qtd63ddCR7ZeFscUmxI+gh3Un8dEYZpINGUxEW6C5ZGO9NvbsaIGfCs/wctPrlCc",
-	"tU6oDtglBcPvuhDRs5MoOomsC7EyAZy1NLkAoPGdrO8mC988eavXfdzmqt2VLF32O85fYzEit1A/Jo+b",
-	"4hka4yuCsA2vutHBD4fHR+hypohsSQ1nGWPFOUr0tNvj+/escG1vsRdS8Uy1KZSPGCIlZiYD2tJOmPfE",
-	"nNg3MXlNBLI1ypSnUPv4lVstg7Vvx8ipl5hNTcbCT856aWklZjt5prV5L/MU8Ty8HRXkdDLhQpH4FxJT",
-	"DOXYW5DjhXluR4+DMvd7YYR2mVPTgw8RRqleAdIRt0EVUKu9peK8NY2dz70iOVDKeywU3jB6f/7aFuVs",
-	"XVt/yhYiozCYCD4hQlGTg3BzCTcBTpLfhuDaLa1dm/L6RRh82eEi1ox1MDcqcNPU4a3zT85c9uZFCmTV",
-	"Zf1ifu+taX9ucydVBSW95YrbzHwp0oPC0fWYsGLFiA8GU1GCbayUkgm9ind08ENVyt7OuOuX9z7C9MPM",
-	"RbeBrEP1i3wsfvlvYtzsgvdeCIIVWVw+gCgwgFHM2hgh8d2y135LJN0rSLraIOdkQOgVEe/PX/sj1Wz1",
-	"+rsMddm6PRb29WhElLRVdVM8N8TXzrZfaoearCBQHWUcDadCu+noM5lVUKgoYN8Wj+vwaDcKV8aWlDSI",
-	"74SthTpBbwSRGTihX5TS+8hU0leApayDLHEmfjQve4arMtciosrnMB8SsNaoiyKkWd9P0q0lkxlcqSyV",
-	"5aBgXdB0Pd0g8l0Oqt6Qaodl+S1h5DwkWgn1lYtNs2S/n8T1+tO6bTbbag12bhzbV6RLihSQlW1T4a75",
-	"vhYU85pvBAVeTb1fqzlZEIIU+QJuYVcb/73DQ01AgQeKCJmXn7SXK3jifHVbLnbV6b96vS9RtNPrfekO",
-	"e70vx8OLpxXl3IVSQVXsob9zXcUQypPXmekx/kxMAVpLVZ35aF/r5RWJRckhYM0gzZ1NMBMhla/J225T",
-	"1bDbc8l5QjDzFYFf86h4J3PGRpcEQKOwS1S7e6cuXGZIRT6lsPABTWZMB3ADcKp8gENTmSV3jLUu2VEU",
-	"zojUYjY0ac1PPLvq1mrK6/tPfg3lU1T8yN9fHVmWAT9LIDH21cftmxytJ4qqUrOHYGMhCNqSDCBOs3Ao",
-	"RCMghQDLA1gw+4SVCYsXOEVRHYHLu7IYxKy0TfvzvDi2EsNrNlKcI57AmgZ8WvLJrKqr5/mjJcavZO/y",
-	"DfckpZDTbPoeo9XaRiP650ROE1WtmWwaRHEosRGmxOwE9c3s+gZaAzncvhNk6R/BzlhIocFKtOHubgxZ",
-	"ajumbdEZ1FqWZMn0FUXSJE02MbUH86JQsYGV2NSDqeRx69Etd+HMuwsfDscxNe984zCVfWs5RWNtheJI",
-	"kvs3nNaOrTbqC/PMmdrcUWxHx8dkiEElWPCAw/tN2molAr5SJL0dETPfiEvS+XMqlnbZcb99hfUVuPvw",
-	"7rn7YDU9Fa7F9YYgizjvBZf/BPXz8kY/ROaYnOJZ4glQqxJOSBXce4r6RemrH6JrqkN8rvyHesx/yoIX",
-	"mebIjx4AyamjXdSdaqsOb7K6gr/K/7IH0Jw1Qi6hr2W4yD9AJaVvskPmqzylxJnx7exks0Or9kzGRdXJ",
-	"/oUJFpxX6eO8ef7BHobRPr3vsnYQBB0QXWgvDxxA7EQSjyRKsBNncOcH2pOVyoyqXd8e017RiF4RZrHI",
-	"WVk/9PLW+lf8ighAR+gRMwzsiaYtFKCoqT8ZVagKR03imQT/LCH9HEKbFRAPUUrZVBGJ8JhgTRhzsCc/",
-	"5zBI+OBzB/2egzdDtPi98XJl/mYX/ESu9Bz020sA2VvGVR68qWwcLAjD0u3N8w+LVmEle5DhxQ2BLmfu",
-	"cCWIeD3Suwro3Zhs1eo0y9ctR1pBPqSspmp8J+eJxfDMSQNm69YsOSF8khCjdnB8ivBlUUGhGfqElVK4",
-	"FjS2mDpZO1lSsoZmBRs5fm5mTxJbPyzAMD57sFvsUdiQbDLlYZJO1AziJ621roi0GZy72sBVDGtlxi3H",
-	"9JS3cuYkodzAbjE9akFpVWoWUGrS5ACwIAako4fIke9N7P+TfvplBhfy8O0V8HYvdWrL15W5XyrNPKoo",
-	"69OoFkLqUe0gena0RNhlTSKwaj6CjwROZfWMypjqcPl5ojo3PtukKjXiuk91xbHyGW7ty0xo35iPszev",
-	"zHLs1BFG1+TSWP8hHmjTD0cpteVHA56m2rLEFCcJiRH3bG2PwS9LDgx4ceY05sXi2fEFS1Lk4xvOJyo/",
-	"9ZqVkodcnNjaiAH72zX69X10SczhMcejO3UeA2etx+B4n/2h48aVVucdLHCHKC3W+93iooszOU2HIvMa",
-	"UtG2wQRI2v1hq9mDw7CVMyyOxFcYfYOiVq7MLKojC4xtUuxmHC1r2XHIU0QZOKxam4ByB+jgJMEDAnVf",
-	"ylA/6mThQN8XygKk7qryZTphNSWVTaaoDWj/0Z699mdRi4tfR1stqAmzn2GjuvDhjmWyORja+8nFHHiF",
-	"UbpGDc2VmLZrrSEa5iWsu6tVNfpWzS5xRT7EIZ2820QIWElaWVZ4qz8uF3MMopfKyoYstfDPFgo6hxWe",
-	"eLjYR6yU0jdLa5adAvCzrs9r0EAuVr0OE3QfUrGGCJvQ5iL8OpLUnmz4hx/N9LQepjb0v2vZKbFkiSbN",
-	"bNdeqNWo6Must6k3wjRv1ARVG3khekADWPZq1TXJ2ofL7ujccgBUJUGX1DWBqhaGVhAcv+SoFX+N51k5",
-	"G77vaO9Ee9exPZeBFc7ObrgAO+PAlDF2jqdsjtiCl+N5xratTtkjdmEri54K064uT6aKoLFSE+0hAkb0",
-	"PtGmOf9OBa0Cnzb2W1o4gLGIXdZfN/tim+D/NtHIbYIA76qMckee5Nq2xqWbv43HWzfMccNKbcxWdsIc",
-	"sbmtF+aSqs4NKwva7U3IvQhnjSF8IGKxlg92fMcemEfhJRzXngO2nnp/EFy3htdSw5Nruy3hn8MXXfS+",
-	"9EeUDXlFjpMkiUQcwGxyJhVJZYiwQlyrdMgsWQphNMITi5zEUElGA8KUII+kh51I+AiSYlwgPlWdHusx",
-	"tyiH0SDh0xi9ef7BnpciQiLM0NOnBUD76VP0uD8VST9EfeMW6v8VaOv+E8RZHlbYpoeawXvMgtd/HxNT",
-	"fjSZWz8fKwhOklkGKsyqrWYuJAafbkSU9Kb0I1b46VP3pEeP2aMej39++e7J4oEP9Fg7n09gB56il1fa",
-	"d51gNTauobgiZm+9TaZKIiUwTfS4MsFyHCLTXTGZhbagemnqL+bjjh77PfvMiu6NRSc3KKzQEeMCYHdP",
-	"0StAsosZevP+nZ6qlzVNqZTwWoVnEjKb+mN4zjTMsu3wqvpmZbU09J4pmtivJMJTNSZM0QFWJMxfpB/m",
-	"TBPAcEV2XP20x5DZEgaZSoGkni1ObMHdNJecMrMWbfbNCs9/eoH29/efhZrt3r97YWpwKKVJQqVpoNcp",
-	"SGBL4wMsAFHbd08G9ldt/6eHO2PmwLqeWv+ml6VBe0GIeras0wv+rv8wdbBe8Pd5/zSv2Vu1bNosulGD",
-	"AnKhs6xvp+FgvTfAPfmZVDgNTKVdEInRQXRoVt4/SxJ+bSsHCR0QJklR2Ax+ebXYfIhPCDNImg4Xo137",
-	"0G5KwSQpqoqqAoihdpquiJBGiXQ7USfSP9TD4AkNToL9TtTZhxbKagw2ZtdQe7e27fSZ1iimdVe256DR",
-	"rMqlAtHYmnLUh+5Q/RzLoIzNY7Mw79AHnkEf/oKkvN+I9DWVytST5WKf5yqjV/xk1/S9modLf+h2Flxs",
-	"eBtF65y8/djQnuXCPV/rb+qLZRu6csk1W0epvtrY60WeAnoHKt62gGKDhPwgHCOmI6nZjaoJ5Lu263QP",
-	"mofB4SqP+A0q4Kn95U+5h9X9LqSabxxPUzrtR80nwYV+IGP2m7xV4NzQJiFVB49+hM+lM3BRabLAQ4uv",
-	"ocIkEmRH6x9jcTO96pQXoYUv1BC1ETbY+LDHjHIzyRXbAEPbaPSje8IAK3QN9LG92fk1iYFYUlEtoqA4",
-	"Y2vcFwTLLMUyywLLH9StPd6UCw7MmM2PlNoNfS3mMUvNkSdVvBNW68bfWM4YlzMgnelJ4u/9z0TVbXy0",
-	"6iZ9B2T4maglNFjPHuRNSLUinkwryGcyB558F31mCsAhjdHjvaj7BHCDU4j9wAt7vBdFTzqofzMHwSaM",
-	"T0fjRfK/mbrkX6WXdkV/h1t1/rLx6irNrNfjyL2o+zAZ+KC7AivmTWDggcNVeLeiTcfXEhfDvAVLNspO",
-	"te3bBUO1C+FaswPols58tF3bPuFpj5nH3JC/bwITNeaSNLWjrTB82jMoSmfre5Vem9wVnMv1vNA2/M/7",
-	"bEHV4NKa/W3Bo3XbV63m1WbpxLtzar8lO5r7wq7QOkoBPri1Pa287SIzqF5lObRGtQ9yLAooLkDjzXc2",
-	"+0vjDnplnGYHandq0oyAqFfGTe4xG69XibyZhcNGt7C76wjQBg3abO1iJcu8gqn1RecezW30bIXHnN6U",
-	"34999kShQgpXsMw3GYpx5WDVHpdjMcQkWWT6amgzdl5EqiqDUlQTk/ZY60FpSVAfQmDqd+D+6nFpMwc1",
-	"xKYuwCwPUMMiiWET75pRZFEstpBhUx5ZCGWbyBU9FBX1MAhoItpl1NvUCq/gYo7WCIANlzTEv6euT66t",
-	"Yd9WDRjKTFddiPwrodoP6zGjTzCbgfE2B+OY+RIpPh2MiXQYs0pnvJmqe7PsGxj0lkNtX1oetg/wXYbc",
-	"LRr3XbDTzXG4MeVuVdQ9enM/9ZnSdbl3XahpI0S+40tAGqJis0UtRMXuBSKrRcWGV756VPwwTHEeFFsJ",
-	"KsOfq690vB/LbEPpAU6SSzz4XEB/8o62VaPlP98tCWSwyA7nBaKjsvdtcca96H6L3toqv9s+V4amBm9T",
-	"gBKn0NlVf5royIF0euzMoG/N5WzTJM7wEcQgbxVHjzGzyBbN3MScxfcAvNBeAMexIFKihCqYCAyZdfiU",
-	"KMUzSAMgHY8grJ44FySukhYwm3UbD6Jeq9zrjUItJxF8TXNvauE78B/O4hhlnG5x5wtNbqouztzAi7jJ",
-	"LpJbOWdgJqQd8gFmA5IYR3xCWEzZyGl211kaxheC9RBief+6ka8dy69P/Ybw3hmFSmRgVKPlxeillIoe",
-	"ipJ4GLSDMH4Twt2D/7D8p9ktlfVJANvEEbNZtjA1FiTrBXGKcI5B5IyUcYjoDA24EGSgLESTiwwhRyUC",
-	"FN3lLDsHbew1uAEzosJcuwiiIKFI2SCZxtXm20TWLZrvuzXKLScCvpK8fQdG+b0N5e/aLhfnnCr1+eLN",
-	"fHnvpoq+rFR1UN/2d4M0HIDmzW2phanuowiQ0aV+VEuMwtvs9M2GXJo1ofwesrvK7wtdE1FmPei+brL3",
-	"LVGyog0K1IVsaOXi76GxmFb4lp9m+ZXm0CUGPnG6sFA3K9VjkJbK70Mz2HScNWA7zVgaesgU9SQsAN0R",
-	"U/nZbSFskNTa0mQdJr2zHT2WVZ/GWOazz3geahuQdW6oGHtJZYf/N7AsICwmDDy5Kd2T753ECMLgKus6",
-	"WHvbKFwBDz1zagbLOvCYev/InNmJSYiyyy3dbnlvnn9oeKsHHKm91fQH/1hg6RpTM1fnep417iu9C4v5",
-	"FXTRd2Ay366v+RptpTkk1Jz59k4OfnsQNOf04J8Xg3YPtwHeBwDNu0lwi0C7RbLdE9r7hqC5L/9KGDSX",
-	"k24Rqa4iXSBBm1yW2XL2uCQ8Wwzag8CgubKwbp3aWuc/OQqtLKpbGNoCDG0JEzUkqr0WG20B0RopFj0Y",
-	"TfWQoGhLKfgNYdFco/i1kGj3Zt83Mewtx9MlcXngzsB3CUZr1cp/K3A0h8e2eLQtHu1bxqPVyO83B0gr",
-	"i+QWkdaESFvYrS0kbQtJ+5YhaXWuxP1j0ipFawtKe4igtOWk2qLStqi0B4pKa9OEb2FpW1ja3cHSFm3z",
-	"A8elOaK1BaZtDkyrCS23yLSHj0yrloAtNG0LTdvGsytB05bpvhqDab6HBHjbjQdB4U0n2mJ2wyiK7HSJ",
-	"6dDN8utKTrK1CNukW47pUIVZa205YwObKccM8anCI9JB72zfZj1Qj9m+yqAZ8WAcVqV+s9d10Eumipo6",
-	"XHCTJ9VsNV8QdM3FZxLDQFPBoOMpYUrMeqzQt6Z/ssKfHYVnq72npn+qmZdWjH1oxNzXA8L9fXpWfbMj",
-	"/Rqd+Nbu1+aO9kf3Fnroflar6fyL2fMbrKv1S+iOe7z6qPau7Kbc/bucr0lxy75DDK1TgazrJfEX7v0v",
-	"X90aVeX3V1KDtyVGacedq2Lqd9Wah6whf621KN1vXRh76OtfSdwwkJrZAKPYhenoyWdX9VYS3qduaHqO",
-	"6xXkl0kGWZ91xLgPlDjWgmAhrtBfulhv6VLZ+TK2MdImm6V/A645J3KarFQB+o3l159nusgy85JJbevG",
-	"d20hU8xmixjNwjzqx6HLvrF+FUoJvs2cX4jmBtNUs21+13BecdjFE7p7RUS3E4Gys6+ra5Du3BevDRvc",
-	"T8GvmfQrlraDzyDrNFse7b+LgNneK2GuaeBiZmZtq3BaVyDOnCHxqHpEp97sXlRha1J62u/PX7tzI1fV",
-	"A73znRVzXxR6S1SGNaXS5KlMqGBRdMW4lkzzi/n/BwAA//8=",
+	"7H15cxs3tu9XQfVNlZe0qKZWW6rUHXmJn2rsxJHsie+YuibEBkmMmgADgKL5/PjdXwEH6EZv3EQtjpm/",
+	"YrEbjeXs53cOvgUdPhhyRpiSwdG3oIOT5BJ3rsw/3vIOTk56hKnX14Qp/advPwny14hI1bjk8eS/tkci",
+	"meq/94j5OSayI+hQUc6Co+CcMIW6XCCMBOlRqQTWvyDeRQOi+jxGb15/aKAPfYKGmAqpf8g+9worjLAg",
+	"CA+HhMUkRooj1SforxERE6T6WJl/fjx722I4EQTHE9TH8hhRJVFX4N5Af59KFAs+HJL4WD8uiP4L40jP",
+	"v4FO2ATtfP2KOpx1qRhIMyLRn2+gEyRITAXpKHhFtViXJwkfk7jRYkEY8CGBFZ3GwVEgCYsLO/Zi8oao",
+	"IAyGWOABUUTI4OhzcZf08rF+5ZFEjIyRVFiNZCMIA/IVD4YJCY4CfI1pgi8TEoQB1S+ZPQjCgOGB+V2/",
+	"/wXeDMJAnxEVJA6OlBiRMJCdPhlgfUA/CdINjoL/2s6OfRt+ldtm3udmjH/hZESC6TSsmuwVZbE+KuUm",
+	"np9rovdg5jzVZEhuNssPeoSK6f3piKLTx6xHUAcPCOoKPihs55DWTNAc/RfJR6Kz+hTN2Z/DGBWT/Mjo",
+	"XyOCaLqJf43IqHIrm7sHMzeSxjPnOMRKEaHf/t/P0dbzi2/NsBlNfwrCwJzAUSCVoKxXNcdfR0mC9Lfc",
+	"HCnTQ+GkappRFD2Nnu/9Qw82IA0xqtvcr4owSTn7Yv4wa+oD/PUtYT3VD4529vfDYECZ+3ezPP0LPZQc",
+	"ciaJEVw7nz6VpdEHx9mamy2/kxjEjxYGlslRwvkViRFWjWAaBntzhxKkO5L6BRab96X+O+5hykJ0OQIB",
+	"uBc9C9Hezr55aG/neYjGfdrpG/GmBNVv6xfMF/fnfjH7AkqwIqKhTzCQo8EAi4n/cAiPXk60oNXHjnta",
+	"AgGVBxfTMBhyuZLgfv/7+YcQYYmwfm5gNvDYieNHEvExs3KaSpSQrkI44YyUBW6LzZK4aGmB+14vCCiL",
+	"SPWCxxOj1jhTVoPh4TChHTPK9tet8Xi8pRewNRIJYR0ea2L8ltH2t4zTHDvmZK0Wd70eib/wkUp/s+Tp",
+	"BGFOphwFwz5nxPBPjhuq2Gi6lFBMtWYw1fSQZ67phkXmsIgm6Qoe0e+dkQFXZGMJLWEJFbfshzSFhNmE",
+	"jS20Dlvo8J4sod9Gg0si3PS00K4zg34+RI+fNXeeoN3dg629na29nZlTZmbgjRW0sYJubAWVhe1tmkGH",
+	"qaFjSbiG9Bc2lFIxWWkpbYygh2AETcOgT3Bs9Pa34Azo6vRVeQanqSi3xJeuIZFca3QWS0SZeUIScU3E",
+	"I4kS3itI+8uINDv7l8+7B/Ee3tXkVCkWD/YqRHhwRpSYnHSVps0yV3e4noLiaIypQpeky/XuZhPWWzfA",
+	"MXF77c2rmZsGZXQwGviyWHvJPSKA9nxT51tQM53fWTJBY62qO3xAJML6MaT6VCIau61jhADNkK9U5rVO",
+	"VKNizNf82Wr2xgrmeLAXhHoXYfp7O8/3nh8c7jwHDQN/jEprCoOvWz2+pf+6Ja/ocIubNeBka8hNdMDy",
+	"2DSEtb5MqJU1611x0KzVq6VFz6SUZRakRUsVtc+yXxAecNYDE8zsxSMJP0h4mEpjP+YJbPfArm2IVX9J",
+	"K2fJI64i2zCAY1torbCqEHGB2v8YkLYRYeYHnCSGr/mY1Z1dfn0w1LwFFo7Ts+oefz7Z+jfe+r/R1vPG",
+	"ly1t3x3sTf/fPwbkSaWRFxg1sdAiQSnnzmg/qlwDaK+7OKPXLnRw+krWMJgjNIY4c0E8CfareVM20Ds8",
+	"QZda6g0JVtYpRJcCd66I0UYDQ6eSD9xJy7DF2lnYgsafo4tf9lujKNo5yP25efHLQdvosPzjF7/st0M0",
+	"INiKfzwgIRoS0SFMbVm7Q1MT4wpMnXTPP++HBxf638OEx8Rt6+wgozmJbOepIgO5niMwr5zCeM0oymQl",
+	"FgJPFhYsYSDVxLCFnpIe9i0d0AqReaLQgEsFMmOA2eQYjanq85FCVNuUSZ4+oxqlkJjRCwxlFxmZ/2Yu",
+	"e2F5WTSz8oGTGiP0P1IvNWdzAkO5rdWDbCW8RzVhaEPU8CFY4sFRALb9SCTBUdBXaiiPtrc17fa5VI0O",
+	"H2x3uYhJsi37fNwY9oer2JWg12ssLmOUZc+eK6zIcusVBJs/BmCMdAi9JgJhJsdEkBjtNSP0BmKHkjJj",
+	"Ie9EzcOtaH9rN/rQ3D+KDo/2o0YURf/Wj8D3g5hKfJmQeJX1whpqFm0+UJCSbgd+4+pXPmLxcusfEClx",
+	"j8AGpOEpE0a1GrW5e6i/COIIGWWS+hfWJeHqS9d8euH1vhaCi5pVprOQI23Cmkn4yjsEcQU/w7Q0L3qm",
+	"8qctayxvncZ1M7GPb2dm9TS1Os7t+pbZyILn5YfMIBiUKib7zy9GHs6gppgkmhipZuhmyVGDGJLUszd0",
+	"2TTHoufSxYkk0xXCbnVU58KDLjQ4DYMXOLYbt6R40ecOYcguJYkWIlaahB4pDkZSOwlWjR6hN68/hOAm",
+	"TS/CPMn6DoS2Xa9xQtdEh8WhxxDcoxLFvDMy4V2JJ/IYEdzpI7Mc8yjWruvaCDIz6RffZcic7GRa6Myk",
+	"NxbfFvvRmn1xPJfObp2ix8mZXV/OWFP1VgXNuiXJS866Ce3cnEFonjmoRApfEVbghbzIPsiJbPDoJLJ5",
+	"itzOulmuh2WoYQEzv/XtpNGL66QxiNY095t6l2ZtnL9TIH/XS4LUeqeojzNCtOEh8OsqlaFYO7GeWqgB",
+	"zHXFLU7xCgRWfOMNOudaOVDWQ2O97rHQvn0ujgXptoT3zA7qv8dEYZpINGIxEX6I6ZFEdI1yOcuC38hO",
+	"yEVoF0hPWzN896DSII2eH0XRUWRNiIUPwFvLLBPASHwv7r3KwlcPX+t1H65z1f5K5i77nHQEWXLFQ0Gu",
+	"KTcrGfcl6Xx5ufPrv+SLP077QnZe9pM/Tt/96+fLfXn+P3LILw/5K+/3X4Iwff/LiCma+Gtull0POz/7",
+	"pXfdf/7xXDx788//+Ut8GP/n4/tXz07fvv/3Kd95i9/i83H2O/9l8R2zm1DnnNAe07wKUzG79oHzt1j0",
+	"yA2ENsT/B3iC+viaIGzd8ma092z/8ABdThSRa1JeLtOgOEeJnvb6pMVHljkEN9gLqbhTCAqlI4ZIiQlE",
+	"zte0E/CdmBP7JeMOI5vbHvCByZn9xq1sxtoiZuQ4F9AfQKQrH9TPpTOUmGylEfrZe5mmFqbhzU5BjoZD",
+	"LhSJ35GYYpPGv8FxvIT3tvQ4yDktpRHWS5z6PHgXYTTQK0BKf9qgUajVeVJxvjY9l869IqhUiJeVErYY",
+	"fTx7a5O5Fg+h/8pK/qSWdHxIhKIQu/JjUN8CnCS/d41BPBfzALCMizD4usVFrAlrbwqKY9WQ843jlt5c",
+	"dqZZ6GzRZb2D53Nr2p3amFtVIlJvueI2o1Pwj03CcdwnLFsx4p3OSBTgPguF8sIcUiLae1aV6rEzbubT",
+	"wp/N9EPn2Fj33zv1i3QsfvkfAs5JRnsvBbFhvgrwDTYgJlgbIyS+XfLaXdOR7mRHutggZzZS+fHsbX6k",
+	"mq1efpdNPr9uj9NAaY8oadEYALqAw9cuSh6iYXL5gpisOuOoOxLauUFXZFJxQhnw4aY4bo9Gm1G4MCap",
+	"IEHyputSaCX0XhDpQC3tDILRRoDAWADOtAwiyZv4wbRoTy9KXGUkXp7C8lCSpUYts5Am/XxocymedDC3",
+	"IlcWXallwfb152biBfPB+Cue2n6RfwvYyhyCsYAWTNlmNmenWZIiaxPDkphlaBbCTB6jzKEubVIeZIIo",
+	"wF5tDuQY4ctM8dDisNkmzk3AFHe0dg81SVk3sYRE0X9OpwIxAwqWSIEVZwTmU6MgxopsKWrqKmpxDlox",
+	"wyM5ApXuFJbgnuz4KvmyQDnwBbcVC9DEx2Hs5hTHFPKM771jN4mF+rSU4kgSVaaVdKXLr69yRQusBF4v",
+	"nX7bEl47RFlyxagkTaHHqO2Ith1qmTAxPw2xuLK0yrSN9zmwowRhlui78Ekn+70AgvDnmW12hYa1zpPN",
+	"FFmzOTVR12/OzEkx24Nfn9mz5PfWYB4t+UXDTNVU9lu1PhGEIEW+GuesqXlhZ39fH6DAHUWETMED2tcU",
+	"PPF+uqku8Y2a/221vkbRVqv1tdlttb4edi+e/lRLh1mas5qlR9J32EIDLhk7AxC8ipiawgiq6oy49dse",
+	"aTa1ToEZie4m6FhIpWvKbTdkZO32XHKeEMzy6jifr634JvPGRpfEQP7NLhldd+yDHbtUpFMKM08Movpj",
+	"LFHHuDbx3WmivWk+z1xc3//hYwN+8eVlbn8HOCZFuOYcQKP99OH6DT+j+NOM+Gw73UYkTOgkceU91AUl",
+	"QtQzRyGM/WeQvPYNyxMW7XWMoroDLu5KOZSw0DZZWyEhCxK8JiPFOeKJWVOHjwqekRV19TR/MMcELVid",
+	"6YbnOCXjUzf9HKHV6nBg/TMiR4mqlkw2GKm4gQcQpsTkCLVhdm0ARpr8U9sLdeiHzM5YQDgg3dbhdK4M",
+	"OF13ZGmNLpmWssQlAhdkSQhdrqJq96ZZknUFLbGqBVNJ49avmu9IwbdXMphPnK6os5dvWXFaPbbYqC/h",
+	"nRO1uqG4Hhkfky42IsECnzzanyWtFjrAU0UGNztEZxtxSRp/T8GyXnLcXb/Augfq3r996t5bTE6FS1F9",
+	"jXd8XjL5j1A7TTK2QwRFzoq7MI2pOZCmvjWj3mPUztL27RCNaZKYpFXupRbLv2Wh59bB9sGTHgbgoq4m",
+	"udq9cdm9/Cr/acuHvTWaiF5b83AWBTT5zDbEaOGnNLDLGfGjAa7lgK2ou6jqy1KaYEZ5lTbO+xefbCmj",
+	"tunzJmsD/ZlF0ngCKBfseRKPJEqw52dw7wFtyUoFo2rTt8W0VdSj14TZShIHSQpz2SP9FL8mwiC79Iiu",
+	"guFIn61JA1PIAoMoVJmhJvFEGvssIe20AMKl8ffRgLKRIhLhPsH6YKAsM61S6yS8c9VAf6bQ+xCVfwcr",
+	"V6Zf9oGb5FrPQX+9UN5wQ78qB80sKgcLILPn9v7Fp7JWWEgfuGofOKDLiT9cocCnvk6nqkxnZspDi1MX",
+	"NZ+PEjXxkKKYqrGdvDfK7pkXjHfr1iQ5JHyYEBA7uBxOBuQcK0RvLeC1HDpZOlhS0IawgpUMPz+yJ4nN",
+	"4mdAvjx5sBvsUTgj2AQgDTIYqonxn7TUuibSRnBuawMXUayVEbcUj1hOM+CccHKOXTk8agG1VWLWIGwl",
+	"xACwIAAw1EOkdUuzyP9X/fZrB3XMVSdVFCflQqcWRFIZ+6US5lF1slUZkwr4e+7U9qLnB3OYXdYEAqvm",
+	"I3hP4IGsnlGxHiScXw1aZ8a7TaoSI775VJeiLnbg0LbMkEJgH528P4Xl2KkjjMbkErR/F3e06jeF8Frz",
+	"ow4fDLRmiSlOEhIjntO1LWaeLBgwxoqDWvqLcuePkibJ4vEzqstVPvTqAB1dLo5shhJKtewa8ygbdEmg",
+	"9Nez6I6914yx1mKmONs+6JlxhdXlysL8IQqLzT1XXnRWUTmrpD3N5GZNd8BB0uYPW0wf7IdrqUD0OL5C",
+	"6UMFiPJ5piyOLKh/lmCHcTSvuWL2Y0SZMVi1NDHC3cCehwnuEIO+oAy1o4ZzB9p5pswKbHxRPk8mLCak",
+	"3GSy3IC2H23njPwsamt6lpFWJTEB+xnOFBd5qHbx2Dz8/93EYvZy8AS6RA7N55h1Ix5C1E1TWLeXq5pp",
+	"W802iSviId7RydsNhDQXghRksimHLCi206qFrq8hobNfYYmH5S6QhZB+PUQg450MdreszQuYPL/Opg6Z",
+	"dxdcsQQLg2tzEd4PJ62PN/Kl6zA9LYepdf1vm3cKJFk4k9lktz5Xa6agL5LeqtYI07RR41StZIXoAaFs",
+	"IJerrgnWPlxyR2eWAkxW0siSuhZ+1cywFgTHuxS1kl/jmUtnm98b2jrR1nVsa8qwwq7uzIe5ggFTRLp6",
+	"ljI0SDBWTs4ytk3RihaxD1spWypMm7o8GSmC+koNtYVokNp3iflO6XckaBUEfGa3vFLxWLmCQP882xZb",
+	"BYW7ikReJxT3ttIot2RJLq1r/HPLb+PhxgzzzLBCE8qFjTCPbW5qhflHVWeGFRnt5irkTpizRhE+ELZY",
+	"ygY7vGULLHfCcyhufQbYcuL9QVDdElZLDU0ubbaEfw9btMr6yoqoq0O2jnGK4GzaYyQ2x1Qmm6zIuhLG",
+	"ar5oIXqm0WFCNAPqIQ1OLo0fctUnYkxlIZG0UuG2X3W08yyXM4HxspTcz9sXP/8yP+1ULAUvyyFFk0z7",
+	"ucfd+svLdY+6cmJWV/7QXCPodAX0kKwhmexwQ9SGTW2n+d8rMtHm+iWW5GCv6jyXKo9f93mWCzVgjWU5",
+	"rB+krMsrlk+SRALNIjmRigxkiLBCXBtBJhZrZRpGPTy0WGNssBeoQ5gS5JHMoY0S3jNhZC4QH6lGi7WY",
+	"n8bWzMlHMXr/4pOt8yVCIszQ06dZScPTp+hxeySSdoja4Ejp/8vqE9pPEGepI26bPGuV0GK26OrPPoGE",
+	"PeQ68hkMQXCSTBwM1+ETYC4kNl5QjyiZm9IrrPDTp36FYovZEsXHb15/eFIuVESPtbv2xOzAU/T6Wnt7",
+	"Q6z64EyJayuIcptMlURKYJqY9gcJlv0QQTfpZBJaCMIlZCzhzw099kd2xbJu1VnnWiPzaI9xYYCqT9Gp",
+	"qf0QE/T+4wc91VyeYUClNJ9VeCJNLkD/2bwHDUJt+9+qPqEu+4xAfMBPEuGR6hOmaAcrEqYf0i9zpg8A",
+	"qMIJj+MWQ7AlzMT2BZJ6tjixEBVopj1isBYtC2CFZ7++RLu7u89DTXYfP7yErDUa0CShEhoGN7IjsGCS",
+	"DhZGLbT9ivb2ou2O9XAnDNrT6Km1v7Vc4qAVhKhlE6Gt4L/1PyBz3Ar+e9o+TlEu1pCBttK+n63McaET",
+	"16ccKFjvjaGetJeC6WJBpVfhFu3DytsnScLHNteW0A5hkmRQgODdabnZIh8SBtizBhe9bfvS9oAadauo",
+	"yvJwhg21m3FNhAQh0mxEjUg/qIfBQxocBbuNqLFrroxQfaNSt+G0t2uv2TjREgValbo9N3LOGilUIBpb",
+	"4xe1TTfMdor+UWAlskmYdiQ2tnTb/MuksfKN199SqQCBIcv3WlSZidkj29DncxrOfdDvpFxu8B9Fy3SM",
+	"+DyjGduF3xciv6kv523owiAFt44CImFmZzd5bPBuBiNiU46ZtQAF3NpcmIbBHuxG1QTSXdv2egVOw2B/",
+	"kVfy7ajMW7vz3/KbrOS7rmu68Xwz6bVbh78EF/oFR+zf0tbIUzibhFSV6r0yf5fewFlu1kJ1rUVCBYTe",
+	"ZEPLH9C4Tq56CXlzZYHJumslDNUkYYuBcINwpG13pXU0euXX5GCFxuZ87F00fExisJ4V1SxqBGdslXuJ",
+	"sWApllhKJL9Xt/Z4VSrYgzFnv1JoLnhfxANLTf2TKtoJq2Xj7ywljMuJOTroQJbf+zdE1W18tOgm/QDH",
+	"8IaoOWewnD5Im65rQTwcVRwfxNpy/J11lcsgujRGj3ei5hODtB2ZaImxwh7vRNGTBmp/m7ah6J2Pev3y",
+	"8b8f+ce/yN0hFX2JbtTn00Z4Frm8YzmK3ImaD5OA95oLkGLavMy8sL8I7Va0l7ovdgHizUhyJu9U675t",
+	"o6i2jbs22wD0k815fOq6bcLjFoPX/CBZGxwT1eeSzGq/X6H4tGWQJZuXtypz1wIsYFwuZ4Wuw/68y4aT",
+	"M0xa2N81WLR+s8rFrFoXgL89o/Z70qOpLewzrScUzB9urE8rb/dyCjWHxQitUm0bPhYZeN0Uk8BvNl9C",
+	"4wY6BaPZA6ceQ2De1KAoMJNbzPrrVSwPs/DI6AZ6dxkGWqEdq832LaSZF1C1eda5Q3UbPV/gNa8T9Y+j",
+	"n3OsUMGFC2jmbw73u7CzagtMWWx8EueZnnZtxC7nkapKpxTV+KQttnantMCoD8Exzd+3ce9+6WwKmuGb",
+	"+pDM1EENsyCGDbxrQpGlxlmQUCy5srOOK3ooIuphHCB4tPNOb1UtvICJ2VvCAQYqmeH/Hvs2udaGbZs1",
+	"YMiprjoX+TdCtR3WYiBPMJsY5Q2lpAx+RIqPOn0iPcKskhnvR+rONPsKCn3NrnaeWx62DfBDutxrVO7b",
+	"Rk/P9sNBlftZUb9Y7W7yMxmBvb6+g0TNOlzkW770bIZXDFu0Bq/YvzBtMa8YaOXeveKHoYpTp9hyULFg",
+	"oPoK67vRzNaV7uAkucSdqwwsl3ZirxotfXy7wJBBmRzOMkRHZc/2rCtE1rUdndssv9/2XYaQg7chQIkH",
+	"piO5/muiPQfSaLETwKvDZbSjJHb4CGjCiRRHjzGzyBZN3AS6V+Qg76YhB45jQaRECVVmImZI10FWogGe",
+	"mDAA0v4IwuqJdyH0ImEB2KybWBD1UuVOb1BccxAhL2nuTCz8APbDSRwjR+m2UqPUFqrqovAVrIhv7uLc",
+	"hWMGMCFtkHcw65AEDPEhYTFlPQ+x2ZjrxmeM9RB8+fzlYvftyy9/+jPce28UKhHAqHrzk9FzTyp6KELi",
+	"YZydceNXObg7sB/mP+pu5a4PAti2p5hN3MJUXxDXPeUY4RSDyBkp4hDRCepwIUhHWYgmFw4hRyUyKLrL",
+	"iescAPramAETosJUugiiTECRsk4yiqvVN3jWa1Tft6uU1xwIuCd++wGU8kfryt+1Xt5O2+b3qksmXO9f",
+	"UrquIfSitRBDo93CrQwhGvcni0j/c3uJwE1I0l5p/SPogXH9JRrfsQrwcjrGMXZU5IzC9JaEI7g2oc+T",
+	"GI2GiPFLHk+ABF337B5HnKEBvqJQLjfw+xm2WErCAOYwLVWN/J+gMWUxH6d3oJnrhzjiIxXa+AkV0BJH",
+	"axTXldrW5bnWNJB3snrFOKPplSMA2DaobJleO+KW6tvAYD2RpDs3/lzgoBUVkbtV3tHRqpfK35rKuXv+",
+	"/gH0zmtz2tpcsiSYypQbq5qsCL1XV1pVKL1xhVUVTfOpaqC2bb5rMj6misu80c68wjaKTBFOoVnoHA10",
+	"7kqjV6RO1yH8R0gkqvylHTXBS9cg+H7ziudEyYoedQaCYKN4fqmX6fpqhDHQk7kH01wsalr4mb94LfKo",
+	"nwBpMZMBSS/ahjIo7LrjHjuSNg3+8mWnnGnWu/LvdwD1oJ0a1/47V3jbYg7o0Mcynb2jeZNGNwnOGeCk",
+	"nP7w6H8F3WGYBSKOWouk1JLytyv6C8Lg2rWELqAF8xQHDQ1rBnPtEQFa1oOC6piEcG0slblWxu9ffJrx",
+	"1RxG0W/snevZ+yzfsyHfidvO1bvBdCFtmevrv1ZNeQ+y6AfQkufLS76ZuhLqUWcnWXNtHb4/tLPX2uHv",
+	"C3e+g2vm7wLrnLuifgN2vkFeN8e0d4129j9+T3Bnn5Ju4Isuwl2GgxZWu+XeRutKVBaYZwN3fhBwZ58X",
+	"loVEWe38Nwc8F1l1g3guIZ7nENGMnGiu/9m6MM8zTyx6MJLqIaGe557gdwR79pXifYGe70y/r6LY1+xP",
+	"F9jlgRsDPyTuea1a/ntBPns0toE+b6DP3zP0uYZ/vzvsc5ElN+DnWeDn0m5t0M8b9PP3jH6uMyXuHv5c",
+	"yVob/PNDxD/PP6oNAHoDgH6gAOh1qvANAnqDRLs9BPR83XxfEOgiD20w0BsM9AYDvRQGup6FNiDojeq5",
+	"BxB0Wds8cBS0x0EbGPTqMOiaQOYGB/3wcdDVHLABQm+A0Jvo6UJA6Hmyr0ZhwnVE2zP8LqzyF93V39cV",
+	"aktRP3uuMIuxiNGf5LLP+ZVEckg6tGtZtoFejYS1hlGMJzbriltMcGWemH2vVZUIeUOUvXBsFVq1r/4Y",
+	"ffVzp6k31dwo5DYvJRx7T9VNwLKzac4cthGEa0fjvsNXBovLyNiurIF+5QLt7KE+Hwlp9WeqWt1NQ2rM",
+	"zY5gNRLu1qlsjEeZVehoU2ta8kiGSPJiVq6DWZpY1O6WcbYmoA8oQ5dEjQlhDfShD3dDeho3o3xD8oyj",
+	"hLMeEVWEf2Z2cUP782kfdmpZ8q+jYSNXt29KvbWG4mioPY1mGEWRFfMErmxj6Y3PR04HCHtrm+zTrgrd",
+	"XWtywjpOsjLERwr3iKE2uAWQM9Ji9qItY1HiTj+sAmi4zzXQa6Yy5Ku5IzxNfVvMrSBozMUVic1AI8HM",
+	"FTiEKTFpscxOhQu1lGFSZyhaTOYxXKgD89IGZdvczNXWA0Ksg3dRG3akXWNLntv9Wj0EkZaWpO3way1E",
+	"95NNfpt6pFq7LPTHPVx8VFDuMxE2H1J7QJ8QR5Ko0D8MbYuaY10OauObhqeKDDQfDvDXUxigGUVRFQpn",
+	"IfPxpodR2HHvtu36XbVmtbvTtNbKLtyCmdk85mrUysMNAxeCM89IhfXkTWhgWnPw+dMN4RI6vQJ7T11w",
+	"FHi3dubhzIeaEWwhmrlwLFsvwDq5+tIFeTuPbGwMcDb3r0A1Z0SOkoVwWr8zN4tUFllinjOpDbrztj2L",
+	"gTZaSpVUmVthrm0V1077VV3cKtJos5FCMe+MBppsO1pzdAUfpLigbTyk29dENBuREXb2c3U35mVuNZhR",
+	"7198QnzMZB5XaFs6d9zVQ8XR/sjSWtbkg3s7uZjArC1WTssKxJk3JO5Vj+ihQv2bSy1yTE/749lbf27k",
+	"unqgD3knD67cR+dEuYowKiHSDyEWW+uSjSud+13p1s2+edkNYc3Di+n/DwAA//8=",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

@@ -257,6 +257,35 @@ type ClientInterface interface {
 	// Corresponds with PUT /client/{client_id}/agent/local/{agent_id}/event/{event_id} (the `UpdateLocalAgentEvent` operationId).
 	UpdateLocalAgentEvent(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, body UpdateLocalAgentEventJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// GetLocalAgentEventState Get whether an event is enabled
+	//
+	// Whether the event is enabled, since when, and if it is disabled, why.
+	//
+	// Corresponds with GET /client/{client_id}/agent/local/{agent_id}/event/{event_id}/state (the `GetLocalAgentEventState` operationId).
+	GetLocalAgentEventState(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PutLocalAgentEventStateWithBody Enable or disable an event
+	//
+	// Deliveries of a disabled event are parked: they hold up nobody, and changes go on making them. When it is
+	// enabled, those whose retry window is not over go out, in their place by sequence among what is still pending.
+	// A receiver that answers 410 Gone disables the event by itself.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /client/{client_id}/agent/local/{agent_id}/event/{event_id}/state (the `PutLocalAgentEventState` operationId).
+	PutLocalAgentEventStateWithBody(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PutLocalAgentEventState Enable or disable an event
+	//
+	// Deliveries of a disabled event are parked: they hold up nobody, and changes go on making them. When it is
+	// enabled, those whose retry window is not over go out, in their place by sequence among what is still pending.
+	// A receiver that answers 410 Gone disables the event by itself.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /client/{client_id}/agent/local/{agent_id}/event/{event_id}/state (the `PutLocalAgentEventState` operationId).
+	PutLocalAgentEventState(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, body PutLocalAgentEventStateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetLocalAgentStatus Get the status of a local agent
 	//
 	// The agent's status and the change that led to it. `changed` is false and `deliveries` 0, as nothing is done.
@@ -412,6 +441,35 @@ type ClientInterface interface {
 	// Corresponds with PUT /client/{client_id}/agent/remote/{agent_id}/event/{event_id} (the `UpdateRemoteAgentEvent` operationId).
 	UpdateRemoteAgentEvent(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, body UpdateRemoteAgentEventJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// GetRemoteAgentEventState Get whether an event is enabled
+	//
+	// Whether the event is enabled, since when, and if it is disabled, why.
+	//
+	// Corresponds with GET /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/state (the `GetRemoteAgentEventState` operationId).
+	GetRemoteAgentEventState(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PutRemoteAgentEventStateWithBody Enable or disable an event
+	//
+	// Deliveries of a disabled event are parked: they hold up nobody, and changes go on making them. When it is
+	// enabled, those whose retry window is not over go out, in their place by sequence among what is still pending.
+	// A receiver that answers 410 Gone disables the event by itself.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/state (the `PutRemoteAgentEventState` operationId).
+	PutRemoteAgentEventStateWithBody(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PutRemoteAgentEventState Enable or disable an event
+	//
+	// Deliveries of a disabled event are parked: they hold up nobody, and changes go on making them. When it is
+	// enabled, those whose retry window is not over go out, in their place by sequence among what is still pending.
+	// A receiver that answers 410 Gone disables the event by itself.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/state (the `PutRemoteAgentEventState` operationId).
+	PutRemoteAgentEventState(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, body PutRemoteAgentEventStateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetRemoteAgentStatus Get the status of a remote agent
 	//
 	// The agent's status and the change that led to it. `changed` is false and `deliveries` 0, as nothing is done.
@@ -440,6 +498,22 @@ type ClientInterface interface {
 	//
 	// Corresponds with PUT /client/{client_id}/agent/remote/{agent_id}/status (the `PutRemoteAgentStatus` operationId).
 	PutRemoteAgentStatus(ctx context.Context, clientID ClientID, agentID AgentID, body PutRemoteAgentStatusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetSecret Get the client's signing secret
+	//
+	// What the client's deliveries are signed with, by the Standard Webhooks specification. During the day after a
+	// rotation the previous secret signs too.
+	//
+	// Corresponds with GET /client/{client_id}/secret/ (the `GetSecret` operationId).
+	GetSecret(ctx context.Context, clientID ClientID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RotateSecret Rotate the client's signing secret
+	//
+	// Makes a new secret. For 24 hours every delivery carries two signatures, the new secret's and the previous
+	// one's, so that receivers can change over at any time in between. The one before the previous signs no longer.
+	//
+	// Corresponds with POST /client/{client_id}/secret/rotate (the `RotateSecret` operationId).
+	RotateSecret(ctx context.Context, clientID ClientID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// PutStatusesWithBody Set the status of many agents
 	//
@@ -820,6 +894,65 @@ func (c *HTTPClient) UpdateLocalAgentEvent(ctx context.Context, clientID ClientI
 	return c.Client.Do(req)
 }
 
+// GetLocalAgentEventState Get whether an event is enabled
+//
+// Whether the event is enabled, since when, and if it is disabled, why.
+//
+// Corresponds with GET /client/{client_id}/agent/local/{agent_id}/event/{event_id}/state (the `GetLocalAgentEventState` operationId).
+func (c *HTTPClient) GetLocalAgentEventState(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetLocalAgentEventStateRequest(c.Server, clientID, agentID, eventID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PutLocalAgentEventStateWithBody Enable or disable an event
+//
+// Deliveries of a disabled event are parked: they hold up nobody, and changes go on making them. When it is
+// enabled, those whose retry window is not over go out, in their place by sequence among what is still pending.
+// A receiver that answers 410 Gone disables the event by itself.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /client/{client_id}/agent/local/{agent_id}/event/{event_id}/state (the `PutLocalAgentEventState` operationId).
+func (c *HTTPClient) PutLocalAgentEventStateWithBody(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPutLocalAgentEventStateRequestWithBody(c.Server, clientID, agentID, eventID, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PutLocalAgentEventState Enable or disable an event
+//
+// Deliveries of a disabled event are parked: they hold up nobody, and changes go on making them. When it is
+// enabled, those whose retry window is not over go out, in their place by sequence among what is still pending.
+// A receiver that answers 410 Gone disables the event by itself.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /client/{client_id}/agent/local/{agent_id}/event/{event_id}/state (the `PutLocalAgentEventState` operationId).
+func (c *HTTPClient) PutLocalAgentEventState(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, body PutLocalAgentEventStateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPutLocalAgentEventStateRequest(c.Server, clientID, agentID, eventID, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetLocalAgentStatus Get the status of a local agent
 //
 // The agent's status and the change that led to it. `changed` is false and `deliveries` 0, as nothing is done.
@@ -1145,6 +1278,65 @@ func (c *HTTPClient) UpdateRemoteAgentEvent(ctx context.Context, clientID Client
 	return c.Client.Do(req)
 }
 
+// GetRemoteAgentEventState Get whether an event is enabled
+//
+// Whether the event is enabled, since when, and if it is disabled, why.
+//
+// Corresponds with GET /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/state (the `GetRemoteAgentEventState` operationId).
+func (c *HTTPClient) GetRemoteAgentEventState(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetRemoteAgentEventStateRequest(c.Server, clientID, agentID, eventID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PutRemoteAgentEventStateWithBody Enable or disable an event
+//
+// Deliveries of a disabled event are parked: they hold up nobody, and changes go on making them. When it is
+// enabled, those whose retry window is not over go out, in their place by sequence among what is still pending.
+// A receiver that answers 410 Gone disables the event by itself.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/state (the `PutRemoteAgentEventState` operationId).
+func (c *HTTPClient) PutRemoteAgentEventStateWithBody(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPutRemoteAgentEventStateRequestWithBody(c.Server, clientID, agentID, eventID, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PutRemoteAgentEventState Enable or disable an event
+//
+// Deliveries of a disabled event are parked: they hold up nobody, and changes go on making them. When it is
+// enabled, those whose retry window is not over go out, in their place by sequence among what is still pending.
+// A receiver that answers 410 Gone disables the event by itself.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/state (the `PutRemoteAgentEventState` operationId).
+func (c *HTTPClient) PutRemoteAgentEventState(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, body PutRemoteAgentEventStateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPutRemoteAgentEventStateRequest(c.Server, clientID, agentID, eventID, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetRemoteAgentStatus Get the status of a remote agent
 //
 // The agent's status and the change that led to it. `changed` is false and `deliveries` 0, as nothing is done.
@@ -1194,6 +1386,42 @@ func (c *HTTPClient) PutRemoteAgentStatusWithBody(ctx context.Context, clientID 
 // Corresponds with PUT /client/{client_id}/agent/remote/{agent_id}/status (the `PutRemoteAgentStatus` operationId).
 func (c *HTTPClient) PutRemoteAgentStatus(ctx context.Context, clientID ClientID, agentID AgentID, body PutRemoteAgentStatusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewPutRemoteAgentStatusRequest(c.Server, clientID, agentID, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetSecret Get the client's signing secret
+//
+// What the client's deliveries are signed with, by the Standard Webhooks specification. During the day after a
+// rotation the previous secret signs too.
+//
+// Corresponds with GET /client/{client_id}/secret/ (the `GetSecret` operationId).
+func (c *HTTPClient) GetSecret(ctx context.Context, clientID ClientID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetSecretRequest(c.Server, clientID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RotateSecret Rotate the client's signing secret
+//
+// Makes a new secret. For 24 hours every delivery carries two signatures, the new secret's and the previous
+// one's, so that receivers can change over at any time in between. The one before the previous signs no longer.
+//
+// Corresponds with POST /client/{client_id}/secret/rotate (the `RotateSecret` operationId).
+func (c *HTTPClient) RotateSecret(ctx context.Context, clientID ClientID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRotateSecretRequest(c.Server, clientID)
 	if err != nil {
 		return nil, err
 	}
@@ -1962,6 +2190,115 @@ func NewUpdateLocalAgentEventRequestWithBody(server string, clientID ClientID, a
 	return req, nil
 }
 
+// NewGetLocalAgentEventStateRequest constructs an http.Request for the GetLocalAgentEventState method
+func NewGetLocalAgentEventStateRequest(server string, clientID ClientID, agentID AgentID, eventID EventID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "client_id", clientID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "agent_id", agentID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "integer", Format: "int64"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam2 string
+
+	pathParam2, err = runtime.StyleParamWithOptions("simple", false, "event_id", eventID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "integer", Format: "int64"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/client/%s/agent/local/%s/event/%s/state", pathParam0, pathParam1, pathParam2)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewPutLocalAgentEventStateRequest calls the generic PutLocalAgentEventState builder with application/json body
+func NewPutLocalAgentEventStateRequest(server string, clientID ClientID, agentID AgentID, eventID EventID, body PutLocalAgentEventStateJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewPutLocalAgentEventStateRequestWithBody(server, clientID, agentID, eventID, "application/json", bodyReader)
+}
+
+// NewPutLocalAgentEventStateRequestWithBody constructs an http.Request for the PutLocalAgentEventState method, with any body, and a specified content type
+func NewPutLocalAgentEventStateRequestWithBody(server string, clientID ClientID, agentID AgentID, eventID EventID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "client_id", clientID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "agent_id", agentID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "integer", Format: "int64"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam2 string
+
+	pathParam2, err = runtime.StyleParamWithOptions("simple", false, "event_id", eventID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "integer", Format: "int64"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/client/%s/agent/local/%s/event/%s/state", pathParam0, pathParam1, pathParam2)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewGetLocalAgentStatusRequest constructs an http.Request for the GetLocalAgentStatus method
 func NewGetLocalAgentStatusRequest(server string, clientID ClientID, agentID AgentID) (*http.Request, error) {
 	var err error
@@ -2600,6 +2937,115 @@ func NewUpdateRemoteAgentEventRequestWithBody(server string, clientID ClientID, 
 	return req, nil
 }
 
+// NewGetRemoteAgentEventStateRequest constructs an http.Request for the GetRemoteAgentEventState method
+func NewGetRemoteAgentEventStateRequest(server string, clientID ClientID, agentID AgentID, eventID EventID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "client_id", clientID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "agent_id", agentID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "integer", Format: "int64"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam2 string
+
+	pathParam2, err = runtime.StyleParamWithOptions("simple", false, "event_id", eventID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "integer", Format: "int64"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/client/%s/agent/remote/%s/event/%s/state", pathParam0, pathParam1, pathParam2)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewPutRemoteAgentEventStateRequest calls the generic PutRemoteAgentEventState builder with application/json body
+func NewPutRemoteAgentEventStateRequest(server string, clientID ClientID, agentID AgentID, eventID EventID, body PutRemoteAgentEventStateJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewPutRemoteAgentEventStateRequestWithBody(server, clientID, agentID, eventID, "application/json", bodyReader)
+}
+
+// NewPutRemoteAgentEventStateRequestWithBody constructs an http.Request for the PutRemoteAgentEventState method, with any body, and a specified content type
+func NewPutRemoteAgentEventStateRequestWithBody(server string, clientID ClientID, agentID AgentID, eventID EventID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "client_id", clientID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "agent_id", agentID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "integer", Format: "int64"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam2 string
+
+	pathParam2, err = runtime.StyleParamWithOptions("simple", false, "event_id", eventID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "integer", Format: "int64"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/client/%s/agent/remote/%s/event/%s/state", pathParam0, pathParam1, pathParam2)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewGetRemoteAgentStatusRequest constructs an http.Request for the GetRemoteAgentStatus method
 func NewGetRemoteAgentStatusRequest(server string, clientID ClientID, agentID AgentID) (*http.Request, error) {
 	var err error
@@ -2691,6 +3137,74 @@ func NewPutRemoteAgentStatusRequestWithBody(server string, clientID ClientID, ag
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewGetSecretRequest constructs an http.Request for the GetSecret method
+func NewGetSecretRequest(server string, clientID ClientID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "client_id", clientID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/client/%s/secret/", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewRotateSecretRequest constructs an http.Request for the RotateSecret method
+func NewRotateSecretRequest(server string, clientID ClientID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "client_id", clientID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/client/%s/secret/rotate", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
 
 	return req, nil
 }
@@ -2970,6 +3484,37 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with PUT /client/{client_id}/agent/local/{agent_id}/event/{event_id} (the `UpdateLocalAgentEvent` operationId).
 	UpdateLocalAgentEventWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, body UpdateLocalAgentEventJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateLocalAgentEventResponse, error)
 
+	// GetLocalAgentEventStateWithResponse Get whether an event is enabled
+	//
+	// Whether the event is enabled, since when, and if it is disabled, why.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /client/{client_id}/agent/local/{agent_id}/event/{event_id}/state (the `GetLocalAgentEventState` operationId).
+	GetLocalAgentEventStateWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, reqEditors ...RequestEditorFn) (*GetLocalAgentEventStateResponse, error)
+
+	// PutLocalAgentEventStateWithBodyWithResponse Enable or disable an event
+	//
+	// Deliveries of a disabled event are parked: they hold up nobody, and changes go on making them. When it is
+	// enabled, those whose retry window is not over go out, in their place by sequence among what is still pending.
+	// A receiver that answers 410 Gone disables the event by itself.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /client/{client_id}/agent/local/{agent_id}/event/{event_id}/state (the `PutLocalAgentEventState` operationId).
+	PutLocalAgentEventStateWithBodyWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutLocalAgentEventStateResponse, error)
+
+	// PutLocalAgentEventStateWithResponse Enable or disable an event
+	//
+	// Deliveries of a disabled event are parked: they hold up nobody, and changes go on making them. When it is
+	// enabled, those whose retry window is not over go out, in their place by sequence among what is still pending.
+	// A receiver that answers 410 Gone disables the event by itself.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /client/{client_id}/agent/local/{agent_id}/event/{event_id}/state (the `PutLocalAgentEventState` operationId).
+	PutLocalAgentEventStateWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, body PutLocalAgentEventStateJSONRequestBody, reqEditors ...RequestEditorFn) (*PutLocalAgentEventStateResponse, error)
+
 	// GetLocalAgentStatusWithResponse Get the status of a local agent
 	//
 	// The agent's status and the change that led to it. `changed` is false and `deliveries` 0, as nothing is done.
@@ -3139,6 +3684,37 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with PUT /client/{client_id}/agent/remote/{agent_id}/event/{event_id} (the `UpdateRemoteAgentEvent` operationId).
 	UpdateRemoteAgentEventWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, body UpdateRemoteAgentEventJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateRemoteAgentEventResponse, error)
 
+	// GetRemoteAgentEventStateWithResponse Get whether an event is enabled
+	//
+	// Whether the event is enabled, since when, and if it is disabled, why.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/state (the `GetRemoteAgentEventState` operationId).
+	GetRemoteAgentEventStateWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, reqEditors ...RequestEditorFn) (*GetRemoteAgentEventStateResponse, error)
+
+	// PutRemoteAgentEventStateWithBodyWithResponse Enable or disable an event
+	//
+	// Deliveries of a disabled event are parked: they hold up nobody, and changes go on making them. When it is
+	// enabled, those whose retry window is not over go out, in their place by sequence among what is still pending.
+	// A receiver that answers 410 Gone disables the event by itself.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/state (the `PutRemoteAgentEventState` operationId).
+	PutRemoteAgentEventStateWithBodyWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutRemoteAgentEventStateResponse, error)
+
+	// PutRemoteAgentEventStateWithResponse Enable or disable an event
+	//
+	// Deliveries of a disabled event are parked: they hold up nobody, and changes go on making them. When it is
+	// enabled, those whose retry window is not over go out, in their place by sequence among what is still pending.
+	// A receiver that answers 410 Gone disables the event by itself.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/state (the `PutRemoteAgentEventState` operationId).
+	PutRemoteAgentEventStateWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, body PutRemoteAgentEventStateJSONRequestBody, reqEditors ...RequestEditorFn) (*PutRemoteAgentEventStateResponse, error)
+
 	// GetRemoteAgentStatusWithResponse Get the status of a remote agent
 	//
 	// The agent's status and the change that led to it. `changed` is false and `deliveries` 0, as nothing is done.
@@ -3169,6 +3745,26 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with PUT /client/{client_id}/agent/remote/{agent_id}/status (the `PutRemoteAgentStatus` operationId).
 	PutRemoteAgentStatusWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, body PutRemoteAgentStatusJSONRequestBody, reqEditors ...RequestEditorFn) (*PutRemoteAgentStatusResponse, error)
+
+	// GetSecretWithResponse Get the client's signing secret
+	//
+	// What the client's deliveries are signed with, by the Standard Webhooks specification. During the day after a
+	// rotation the previous secret signs too.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /client/{client_id}/secret/ (the `GetSecret` operationId).
+	GetSecretWithResponse(ctx context.Context, clientID ClientID, reqEditors ...RequestEditorFn) (*GetSecretResponse, error)
+
+	// RotateSecretWithResponse Rotate the client's signing secret
+	//
+	// Makes a new secret. For 24 hours every delivery carries two signatures, the new secret's and the previous
+	// one's, so that receivers can change over at any time in between. The one before the previous signs no longer.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /client/{client_id}/secret/rotate (the `RotateSecret` operationId).
+	RotateSecretWithResponse(ctx context.Context, clientID ClientID, reqEditors ...RequestEditorFn) (*RotateSecretResponse, error)
 
 	// PutStatusesWithBodyWithResponse Set the status of many agents
 	//
@@ -4698,6 +5294,230 @@ func (r UpdateLocalAgentEventResponse) ContentType() string {
 	return ""
 }
 
+// GetLocalAgentEventStateResponse400Headers the declared response headers of an HTTP 400 response for GetLocalAgentEventState
+type GetLocalAgentEventStateResponse400Headers struct {
+	XRequestID string
+}
+
+// GetLocalAgentEventStateResponse404Headers the declared response headers of an HTTP 404 response for GetLocalAgentEventState
+type GetLocalAgentEventStateResponse404Headers struct {
+	XRequestID string
+}
+
+// GetLocalAgentEventStateResponse500Headers the declared response headers of an HTTP 500 response for GetLocalAgentEventState
+type GetLocalAgentEventStateResponse500Headers struct {
+	XRequestID string
+}
+
+// GetLocalAgentEventStateResponse503Headers the declared response headers of an HTTP 503 response for GetLocalAgentEventState
+type GetLocalAgentEventStateResponse503Headers struct {
+	RetryAfter int
+	XRequestID string
+}
+
+type GetLocalAgentEventStateResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *AgentEventState
+	// JSON400 the response for an HTTP 400 `application/json` response
+	JSON400 *BadRequest
+	// JSON404 the response for an HTTP 404 `application/json` response
+	JSON404 *EventNotFound
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *InternalError
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *GetLocalAgentEventStateResponse400Headers
+	// Headers404 the parsed response headers for an HTTP 404 response
+	Headers404 *GetLocalAgentEventStateResponse404Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *GetLocalAgentEventStateResponse500Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *GetLocalAgentEventStateResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetLocalAgentEventStateResponse) GetJSON200() *AgentEventState {
+	return r.JSON200
+}
+
+// GetJSON400 returns the response for an HTTP 400 `application/json` response
+func (r GetLocalAgentEventStateResponse) GetJSON400() *BadRequest {
+	return r.JSON400
+}
+
+// GetJSON404 returns the response for an HTTP 404 `application/json` response
+func (r GetLocalAgentEventStateResponse) GetJSON404() *EventNotFound {
+	return r.JSON404
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r GetLocalAgentEventStateResponse) GetJSON500() *InternalError {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r GetLocalAgentEventStateResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r GetLocalAgentEventStateResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetLocalAgentEventStateResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetLocalAgentEventStateResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetLocalAgentEventStateResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// PutLocalAgentEventStateResponse400Headers the declared response headers of an HTTP 400 response for PutLocalAgentEventState
+type PutLocalAgentEventStateResponse400Headers struct {
+	XRequestID string
+}
+
+// PutLocalAgentEventStateResponse404Headers the declared response headers of an HTTP 404 response for PutLocalAgentEventState
+type PutLocalAgentEventStateResponse404Headers struct {
+	XRequestID string
+}
+
+// PutLocalAgentEventStateResponse413Headers the declared response headers of an HTTP 413 response for PutLocalAgentEventState
+type PutLocalAgentEventStateResponse413Headers struct {
+	XRequestID string
+}
+
+// PutLocalAgentEventStateResponse415Headers the declared response headers of an HTTP 415 response for PutLocalAgentEventState
+type PutLocalAgentEventStateResponse415Headers struct {
+	XRequestID string
+}
+
+// PutLocalAgentEventStateResponse500Headers the declared response headers of an HTTP 500 response for PutLocalAgentEventState
+type PutLocalAgentEventStateResponse500Headers struct {
+	XRequestID string
+}
+
+// PutLocalAgentEventStateResponse503Headers the declared response headers of an HTTP 503 response for PutLocalAgentEventState
+type PutLocalAgentEventStateResponse503Headers struct {
+	RetryAfter int
+	XRequestID string
+}
+
+type PutLocalAgentEventStateResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *AgentEventState
+	// JSON400 the response for an HTTP 400 `application/json` response
+	JSON400 *BadRequest
+	// JSON404 the response for an HTTP 404 `application/json` response
+	JSON404 *EventNotFound
+	// JSON413 the response for an HTTP 413 `application/json` response
+	JSON413 *TooLarge
+	// JSON415 the response for an HTTP 415 `application/json` response
+	JSON415 *UnsupportedMediaType
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *InternalError
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *PutLocalAgentEventStateResponse400Headers
+	// Headers404 the parsed response headers for an HTTP 404 response
+	Headers404 *PutLocalAgentEventStateResponse404Headers
+	// Headers413 the parsed response headers for an HTTP 413 response
+	Headers413 *PutLocalAgentEventStateResponse413Headers
+	// Headers415 the parsed response headers for an HTTP 415 response
+	Headers415 *PutLocalAgentEventStateResponse415Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *PutLocalAgentEventStateResponse500Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *PutLocalAgentEventStateResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PutLocalAgentEventStateResponse) GetJSON200() *AgentEventState {
+	return r.JSON200
+}
+
+// GetJSON400 returns the response for an HTTP 400 `application/json` response
+func (r PutLocalAgentEventStateResponse) GetJSON400() *BadRequest {
+	return r.JSON400
+}
+
+// GetJSON404 returns the response for an HTTP 404 `application/json` response
+func (r PutLocalAgentEventStateResponse) GetJSON404() *EventNotFound {
+	return r.JSON404
+}
+
+// GetJSON413 returns the response for an HTTP 413 `application/json` response
+func (r PutLocalAgentEventStateResponse) GetJSON413() *TooLarge {
+	return r.JSON413
+}
+
+// GetJSON415 returns the response for an HTTP 415 `application/json` response
+func (r PutLocalAgentEventStateResponse) GetJSON415() *UnsupportedMediaType {
+	return r.JSON415
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r PutLocalAgentEventStateResponse) GetJSON500() *InternalError {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r PutLocalAgentEventStateResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r PutLocalAgentEventStateResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PutLocalAgentEventStateResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PutLocalAgentEventStateResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PutLocalAgentEventStateResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // GetLocalAgentStatusResponse400Headers the declared response headers of an HTTP 400 response for GetLocalAgentStatus
 type GetLocalAgentStatusResponse400Headers struct {
 	XRequestID string
@@ -6021,6 +6841,230 @@ func (r UpdateRemoteAgentEventResponse) ContentType() string {
 	return ""
 }
 
+// GetRemoteAgentEventStateResponse400Headers the declared response headers of an HTTP 400 response for GetRemoteAgentEventState
+type GetRemoteAgentEventStateResponse400Headers struct {
+	XRequestID string
+}
+
+// GetRemoteAgentEventStateResponse404Headers the declared response headers of an HTTP 404 response for GetRemoteAgentEventState
+type GetRemoteAgentEventStateResponse404Headers struct {
+	XRequestID string
+}
+
+// GetRemoteAgentEventStateResponse500Headers the declared response headers of an HTTP 500 response for GetRemoteAgentEventState
+type GetRemoteAgentEventStateResponse500Headers struct {
+	XRequestID string
+}
+
+// GetRemoteAgentEventStateResponse503Headers the declared response headers of an HTTP 503 response for GetRemoteAgentEventState
+type GetRemoteAgentEventStateResponse503Headers struct {
+	RetryAfter int
+	XRequestID string
+}
+
+type GetRemoteAgentEventStateResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *AgentEventState
+	// JSON400 the response for an HTTP 400 `application/json` response
+	JSON400 *BadRequest
+	// JSON404 the response for an HTTP 404 `application/json` response
+	JSON404 *EventNotFound
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *InternalError
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *GetRemoteAgentEventStateResponse400Headers
+	// Headers404 the parsed response headers for an HTTP 404 response
+	Headers404 *GetRemoteAgentEventStateResponse404Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *GetRemoteAgentEventStateResponse500Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *GetRemoteAgentEventStateResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetRemoteAgentEventStateResponse) GetJSON200() *AgentEventState {
+	return r.JSON200
+}
+
+// GetJSON400 returns the response for an HTTP 400 `application/json` response
+func (r GetRemoteAgentEventStateResponse) GetJSON400() *BadRequest {
+	return r.JSON400
+}
+
+// GetJSON404 returns the response for an HTTP 404 `application/json` response
+func (r GetRemoteAgentEventStateResponse) GetJSON404() *EventNotFound {
+	return r.JSON404
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r GetRemoteAgentEventStateResponse) GetJSON500() *InternalError {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r GetRemoteAgentEventStateResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r GetRemoteAgentEventStateResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetRemoteAgentEventStateResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetRemoteAgentEventStateResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetRemoteAgentEventStateResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// PutRemoteAgentEventStateResponse400Headers the declared response headers of an HTTP 400 response for PutRemoteAgentEventState
+type PutRemoteAgentEventStateResponse400Headers struct {
+	XRequestID string
+}
+
+// PutRemoteAgentEventStateResponse404Headers the declared response headers of an HTTP 404 response for PutRemoteAgentEventState
+type PutRemoteAgentEventStateResponse404Headers struct {
+	XRequestID string
+}
+
+// PutRemoteAgentEventStateResponse413Headers the declared response headers of an HTTP 413 response for PutRemoteAgentEventState
+type PutRemoteAgentEventStateResponse413Headers struct {
+	XRequestID string
+}
+
+// PutRemoteAgentEventStateResponse415Headers the declared response headers of an HTTP 415 response for PutRemoteAgentEventState
+type PutRemoteAgentEventStateResponse415Headers struct {
+	XRequestID string
+}
+
+// PutRemoteAgentEventStateResponse500Headers the declared response headers of an HTTP 500 response for PutRemoteAgentEventState
+type PutRemoteAgentEventStateResponse500Headers struct {
+	XRequestID string
+}
+
+// PutRemoteAgentEventStateResponse503Headers the declared response headers of an HTTP 503 response for PutRemoteAgentEventState
+type PutRemoteAgentEventStateResponse503Headers struct {
+	RetryAfter int
+	XRequestID string
+}
+
+type PutRemoteAgentEventStateResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *AgentEventState
+	// JSON400 the response for an HTTP 400 `application/json` response
+	JSON400 *BadRequest
+	// JSON404 the response for an HTTP 404 `application/json` response
+	JSON404 *EventNotFound
+	// JSON413 the response for an HTTP 413 `application/json` response
+	JSON413 *TooLarge
+	// JSON415 the response for an HTTP 415 `application/json` response
+	JSON415 *UnsupportedMediaType
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *InternalError
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *PutRemoteAgentEventStateResponse400Headers
+	// Headers404 the parsed response headers for an HTTP 404 response
+	Headers404 *PutRemoteAgentEventStateResponse404Headers
+	// Headers413 the parsed response headers for an HTTP 413 response
+	Headers413 *PutRemoteAgentEventStateResponse413Headers
+	// Headers415 the parsed response headers for an HTTP 415 response
+	Headers415 *PutRemoteAgentEventStateResponse415Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *PutRemoteAgentEventStateResponse500Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *PutRemoteAgentEventStateResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PutRemoteAgentEventStateResponse) GetJSON200() *AgentEventState {
+	return r.JSON200
+}
+
+// GetJSON400 returns the response for an HTTP 400 `application/json` response
+func (r PutRemoteAgentEventStateResponse) GetJSON400() *BadRequest {
+	return r.JSON400
+}
+
+// GetJSON404 returns the response for an HTTP 404 `application/json` response
+func (r PutRemoteAgentEventStateResponse) GetJSON404() *EventNotFound {
+	return r.JSON404
+}
+
+// GetJSON413 returns the response for an HTTP 413 `application/json` response
+func (r PutRemoteAgentEventStateResponse) GetJSON413() *TooLarge {
+	return r.JSON413
+}
+
+// GetJSON415 returns the response for an HTTP 415 `application/json` response
+func (r PutRemoteAgentEventStateResponse) GetJSON415() *UnsupportedMediaType {
+	return r.JSON415
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r PutRemoteAgentEventStateResponse) GetJSON500() *InternalError {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r PutRemoteAgentEventStateResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r PutRemoteAgentEventStateResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PutRemoteAgentEventStateResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PutRemoteAgentEventStateResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PutRemoteAgentEventStateResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // GetRemoteAgentStatusResponse400Headers the declared response headers of an HTTP 400 response for GetRemoteAgentStatus
 type GetRemoteAgentStatusResponse400Headers struct {
 	XRequestID string
@@ -6239,6 +7283,202 @@ func (r PutRemoteAgentStatusResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r PutRemoteAgentStatusResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetSecretResponse400Headers the declared response headers of an HTTP 400 response for GetSecret
+type GetSecretResponse400Headers struct {
+	XRequestID string
+}
+
+// GetSecretResponse404Headers the declared response headers of an HTTP 404 response for GetSecret
+type GetSecretResponse404Headers struct {
+	XRequestID string
+}
+
+// GetSecretResponse500Headers the declared response headers of an HTTP 500 response for GetSecret
+type GetSecretResponse500Headers struct {
+	XRequestID string
+}
+
+// GetSecretResponse503Headers the declared response headers of an HTTP 503 response for GetSecret
+type GetSecretResponse503Headers struct {
+	RetryAfter int
+	XRequestID string
+}
+
+type GetSecretResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Secret
+	// JSON400 the response for an HTTP 400 `application/json` response
+	JSON400 *BadRequest
+	// JSON404 the response for an HTTP 404 `application/json` response
+	JSON404 *ClientNotFound
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *InternalError
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *GetSecretResponse400Headers
+	// Headers404 the parsed response headers for an HTTP 404 response
+	Headers404 *GetSecretResponse404Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *GetSecretResponse500Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *GetSecretResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetSecretResponse) GetJSON200() *Secret {
+	return r.JSON200
+}
+
+// GetJSON400 returns the response for an HTTP 400 `application/json` response
+func (r GetSecretResponse) GetJSON400() *BadRequest {
+	return r.JSON400
+}
+
+// GetJSON404 returns the response for an HTTP 404 `application/json` response
+func (r GetSecretResponse) GetJSON404() *ClientNotFound {
+	return r.JSON404
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r GetSecretResponse) GetJSON500() *InternalError {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r GetSecretResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r GetSecretResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetSecretResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetSecretResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetSecretResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// RotateSecretResponse400Headers the declared response headers of an HTTP 400 response for RotateSecret
+type RotateSecretResponse400Headers struct {
+	XRequestID string
+}
+
+// RotateSecretResponse404Headers the declared response headers of an HTTP 404 response for RotateSecret
+type RotateSecretResponse404Headers struct {
+	XRequestID string
+}
+
+// RotateSecretResponse500Headers the declared response headers of an HTTP 500 response for RotateSecret
+type RotateSecretResponse500Headers struct {
+	XRequestID string
+}
+
+// RotateSecretResponse503Headers the declared response headers of an HTTP 503 response for RotateSecret
+type RotateSecretResponse503Headers struct {
+	RetryAfter int
+	XRequestID string
+}
+
+type RotateSecretResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Secret
+	// JSON400 the response for an HTTP 400 `application/json` response
+	JSON400 *BadRequest
+	// JSON404 the response for an HTTP 404 `application/json` response
+	JSON404 *ClientNotFound
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *InternalError
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *RotateSecretResponse400Headers
+	// Headers404 the parsed response headers for an HTTP 404 response
+	Headers404 *RotateSecretResponse404Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *RotateSecretResponse500Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *RotateSecretResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r RotateSecretResponse) GetJSON200() *Secret {
+	return r.JSON200
+}
+
+// GetJSON400 returns the response for an HTTP 400 `application/json` response
+func (r RotateSecretResponse) GetJSON400() *BadRequest {
+	return r.JSON400
+}
+
+// GetJSON404 returns the response for an HTTP 404 `application/json` response
+func (r RotateSecretResponse) GetJSON404() *ClientNotFound {
+	return r.JSON404
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r RotateSecretResponse) GetJSON500() *InternalError {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r RotateSecretResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r RotateSecretResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RotateSecretResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RotateSecretResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RotateSecretResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -6669,6 +7909,55 @@ func (c *ClientWithResponses) UpdateLocalAgentEventWithResponse(ctx context.Cont
 	return ParseUpdateLocalAgentEventResponse(rsp)
 }
 
+// GetLocalAgentEventStateWithResponse Get whether an event is enabled
+//
+// Whether the event is enabled, since when, and if it is disabled, why.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /client/{client_id}/agent/local/{agent_id}/event/{event_id}/state (the `GetLocalAgentEventState` operationId).
+func (c *ClientWithResponses) GetLocalAgentEventStateWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, reqEditors ...RequestEditorFn) (*GetLocalAgentEventStateResponse, error) {
+	rsp, err := c.GetLocalAgentEventState(ctx, clientID, agentID, eventID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetLocalAgentEventStateResponse(rsp)
+}
+
+// PutLocalAgentEventStateWithBodyWithResponse Enable or disable an event
+//
+// Deliveries of a disabled event are parked: they hold up nobody, and changes go on making them. When it is
+// enabled, those whose retry window is not over go out, in their place by sequence among what is still pending.
+// A receiver that answers 410 Gone disables the event by itself.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /client/{client_id}/agent/local/{agent_id}/event/{event_id}/state (the `PutLocalAgentEventState` operationId).
+func (c *ClientWithResponses) PutLocalAgentEventStateWithBodyWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutLocalAgentEventStateResponse, error) {
+	rsp, err := c.PutLocalAgentEventStateWithBody(ctx, clientID, agentID, eventID, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePutLocalAgentEventStateResponse(rsp)
+}
+
+// PutLocalAgentEventStateWithResponse Enable or disable an event
+//
+// Deliveries of a disabled event are parked: they hold up nobody, and changes go on making them. When it is
+// enabled, those whose retry window is not over go out, in their place by sequence among what is still pending.
+// A receiver that answers 410 Gone disables the event by itself.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /client/{client_id}/agent/local/{agent_id}/event/{event_id}/state (the `PutLocalAgentEventState` operationId).
+func (c *ClientWithResponses) PutLocalAgentEventStateWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, body PutLocalAgentEventStateJSONRequestBody, reqEditors ...RequestEditorFn) (*PutLocalAgentEventStateResponse, error) {
+	rsp, err := c.PutLocalAgentEventState(ctx, clientID, agentID, eventID, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePutLocalAgentEventStateResponse(rsp)
+}
+
 // GetLocalAgentStatusWithResponse Get the status of a local agent
 //
 // The agent's status and the change that led to it. `changed` is false and `deliveries` 0, as nothing is done.
@@ -6940,6 +8229,55 @@ func (c *ClientWithResponses) UpdateRemoteAgentEventWithResponse(ctx context.Con
 	return ParseUpdateRemoteAgentEventResponse(rsp)
 }
 
+// GetRemoteAgentEventStateWithResponse Get whether an event is enabled
+//
+// Whether the event is enabled, since when, and if it is disabled, why.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/state (the `GetRemoteAgentEventState` operationId).
+func (c *ClientWithResponses) GetRemoteAgentEventStateWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, reqEditors ...RequestEditorFn) (*GetRemoteAgentEventStateResponse, error) {
+	rsp, err := c.GetRemoteAgentEventState(ctx, clientID, agentID, eventID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetRemoteAgentEventStateResponse(rsp)
+}
+
+// PutRemoteAgentEventStateWithBodyWithResponse Enable or disable an event
+//
+// Deliveries of a disabled event are parked: they hold up nobody, and changes go on making them. When it is
+// enabled, those whose retry window is not over go out, in their place by sequence among what is still pending.
+// A receiver that answers 410 Gone disables the event by itself.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/state (the `PutRemoteAgentEventState` operationId).
+func (c *ClientWithResponses) PutRemoteAgentEventStateWithBodyWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutRemoteAgentEventStateResponse, error) {
+	rsp, err := c.PutRemoteAgentEventStateWithBody(ctx, clientID, agentID, eventID, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePutRemoteAgentEventStateResponse(rsp)
+}
+
+// PutRemoteAgentEventStateWithResponse Enable or disable an event
+//
+// Deliveries of a disabled event are parked: they hold up nobody, and changes go on making them. When it is
+// enabled, those whose retry window is not over go out, in their place by sequence among what is still pending.
+// A receiver that answers 410 Gone disables the event by itself.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/state (the `PutRemoteAgentEventState` operationId).
+func (c *ClientWithResponses) PutRemoteAgentEventStateWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, body PutRemoteAgentEventStateJSONRequestBody, reqEditors ...RequestEditorFn) (*PutRemoteAgentEventStateResponse, error) {
+	rsp, err := c.PutRemoteAgentEventState(ctx, clientID, agentID, eventID, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePutRemoteAgentEventStateResponse(rsp)
+}
+
 // GetRemoteAgentStatusWithResponse Get the status of a remote agent
 //
 // The agent's status and the change that led to it. `changed` is false and `deliveries` 0, as nothing is done.
@@ -6987,6 +8325,38 @@ func (c *ClientWithResponses) PutRemoteAgentStatusWithResponse(ctx context.Conte
 		return nil, err
 	}
 	return ParsePutRemoteAgentStatusResponse(rsp)
+}
+
+// GetSecretWithResponse Get the client's signing secret
+//
+// What the client's deliveries are signed with, by the Standard Webhooks specification. During the day after a
+// rotation the previous secret signs too.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /client/{client_id}/secret/ (the `GetSecret` operationId).
+func (c *ClientWithResponses) GetSecretWithResponse(ctx context.Context, clientID ClientID, reqEditors ...RequestEditorFn) (*GetSecretResponse, error) {
+	rsp, err := c.GetSecret(ctx, clientID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetSecretResponse(rsp)
+}
+
+// RotateSecretWithResponse Rotate the client's signing secret
+//
+// Makes a new secret. For 24 hours every delivery carries two signatures, the new secret's and the previous
+// one's, so that receivers can change over at any time in between. The one before the previous signs no longer.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /client/{client_id}/secret/rotate (the `RotateSecret` operationId).
+func (c *ClientWithResponses) RotateSecretWithResponse(ctx context.Context, clientID ClientID, reqEditors ...RequestEditorFn) (*RotateSecretResponse, error) {
+	rsp, err := c.RotateSecret(ctx, clientID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRotateSecretResponse(rsp)
 }
 
 // PutStatusesWithBodyWithResponse Set the status of many agents
@@ -8651,6 +10021,248 @@ func ParseUpdateLocalAgentEventResponse(rsp *http.Response) (*UpdateLocalAgentEv
 	return response, nil
 }
 
+// ParseGetLocalAgentEventStateResponse parses an HTTP response from a GetLocalAgentEventStateWithResponse call
+func ParseGetLocalAgentEventStateResponse(rsp *http.Response) (*GetLocalAgentEventStateResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetLocalAgentEventStateResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest AgentEventState
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest EventNotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalError
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 400:
+		var headers GetLocalAgentEventStateResponse400Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers400 = &headers
+	case rsp.StatusCode == 404:
+		var headers GetLocalAgentEventStateResponse404Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers404 = &headers
+	case rsp.StatusCode == 500:
+		var headers GetLocalAgentEventStateResponse500Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers500 = &headers
+	case rsp.StatusCode == 503:
+		var headers GetLocalAgentEventStateResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParsePutLocalAgentEventStateResponse parses an HTTP response from a PutLocalAgentEventStateWithResponse call
+func ParsePutLocalAgentEventStateResponse(rsp *http.Response) (*PutLocalAgentEventStateResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PutLocalAgentEventStateResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest AgentEventState
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest EventNotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest TooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedMediaType
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalError
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 400:
+		var headers PutLocalAgentEventStateResponse400Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers400 = &headers
+	case rsp.StatusCode == 404:
+		var headers PutLocalAgentEventStateResponse404Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers404 = &headers
+	case rsp.StatusCode == 413:
+		var headers PutLocalAgentEventStateResponse413Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers413 = &headers
+	case rsp.StatusCode == 415:
+		var headers PutLocalAgentEventStateResponse415Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers415 = &headers
+	case rsp.StatusCode == 500:
+		var headers PutLocalAgentEventStateResponse500Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers500 = &headers
+	case rsp.StatusCode == 503:
+		var headers PutLocalAgentEventStateResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseGetLocalAgentStatusResponse parses an HTTP response from a GetLocalAgentStatusWithResponse call
 func ParseGetLocalAgentStatusResponse(rsp *http.Response) (*GetLocalAgentStatusResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -10085,6 +11697,248 @@ func ParseUpdateRemoteAgentEventResponse(rsp *http.Response) (*UpdateRemoteAgent
 	return response, nil
 }
 
+// ParseGetRemoteAgentEventStateResponse parses an HTTP response from a GetRemoteAgentEventStateWithResponse call
+func ParseGetRemoteAgentEventStateResponse(rsp *http.Response) (*GetRemoteAgentEventStateResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetRemoteAgentEventStateResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest AgentEventState
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest EventNotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalError
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 400:
+		var headers GetRemoteAgentEventStateResponse400Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers400 = &headers
+	case rsp.StatusCode == 404:
+		var headers GetRemoteAgentEventStateResponse404Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers404 = &headers
+	case rsp.StatusCode == 500:
+		var headers GetRemoteAgentEventStateResponse500Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers500 = &headers
+	case rsp.StatusCode == 503:
+		var headers GetRemoteAgentEventStateResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParsePutRemoteAgentEventStateResponse parses an HTTP response from a PutRemoteAgentEventStateWithResponse call
+func ParsePutRemoteAgentEventStateResponse(rsp *http.Response) (*PutRemoteAgentEventStateResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PutRemoteAgentEventStateResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest AgentEventState
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest EventNotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest TooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedMediaType
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalError
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 400:
+		var headers PutRemoteAgentEventStateResponse400Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers400 = &headers
+	case rsp.StatusCode == 404:
+		var headers PutRemoteAgentEventStateResponse404Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers404 = &headers
+	case rsp.StatusCode == 413:
+		var headers PutRemoteAgentEventStateResponse413Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers413 = &headers
+	case rsp.StatusCode == 415:
+		var headers PutRemoteAgentEventStateResponse415Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers415 = &headers
+	case rsp.StatusCode == 500:
+		var headers PutRemoteAgentEventStateResponse500Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers500 = &headers
+	case rsp.StatusCode == 503:
+		var headers PutRemoteAgentEventStateResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseGetRemoteAgentStatusResponse parses an HTTP response from a GetRemoteAgentStatusWithResponse call
 func ParseGetRemoteAgentStatusResponse(rsp *http.Response) (*GetRemoteAgentStatusResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -10307,6 +12161,214 @@ func ParsePutRemoteAgentStatusResponse(rsp *http.Response) (*PutRemoteAgentStatu
 		response.Headers500 = &headers
 	case rsp.StatusCode == 503:
 		var headers PutRemoteAgentStatusResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetSecretResponse parses an HTTP response from a GetSecretWithResponse call
+func ParseGetSecretResponse(rsp *http.Response) (*GetSecretResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetSecretResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Secret
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest ClientNotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalError
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 400:
+		var headers GetSecretResponse400Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers400 = &headers
+	case rsp.StatusCode == 404:
+		var headers GetSecretResponse404Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers404 = &headers
+	case rsp.StatusCode == 500:
+		var headers GetSecretResponse500Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers500 = &headers
+	case rsp.StatusCode == 503:
+		var headers GetSecretResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseRotateSecretResponse parses an HTTP response from a RotateSecretWithResponse call
+func ParseRotateSecretResponse(rsp *http.Response) (*RotateSecretResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RotateSecretResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Secret
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest ClientNotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalError
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 400:
+		var headers RotateSecretResponse400Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers400 = &headers
+	case rsp.StatusCode == 404:
+		var headers RotateSecretResponse404Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers404 = &headers
+	case rsp.StatusCode == 500:
+		var headers RotateSecretResponse500Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers500 = &headers
+	case rsp.StatusCode == 503:
+		var headers RotateSecretResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {

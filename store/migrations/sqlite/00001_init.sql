@@ -30,8 +30,20 @@ CREATE TABLE receivers (
     scheme    TEXT    NOT NULL,
     host      TEXT    NOT NULL,
     port      INTEGER NOT NULL,
+    failures  INTEGER NOT NULL DEFAULT 0, -- in a row; from 5 on the breaker is open
+    probes    INTEGER NOT NULL DEFAULT 0, -- that failed since it opened
+    waits     INTEGER,                    -- until when no lane of it is claimed: the breaker's wait, or a 429's
+    probe     INTEGER,                    -- the lane that tries whether it is back
     UNIQUE (client_id, scheme, host, port)
 ) STRICT;
+
+-- What a client's deliveries are signed with. It outlives the client, since deliveries do.
+CREATE TABLE secrets (
+    client_id      TEXT NOT NULL PRIMARY KEY,
+    secret         TEXT NOT NULL,
+    previous       TEXT NOT NULL DEFAULT '', -- signs too, until
+    previous_until INTEGER NOT NULL DEFAULT 0
+) STRICT, WITHOUT ROWID;
 
 -- One agent and one receiver: what keeps the order. The agent is named by its own id, so that one that was deleted
 -- and made again stays in order.
@@ -55,7 +67,10 @@ CREATE TABLE agent_events (
     url        TEXT    NOT NULL,
     method     TEXT    NOT NULL CHECK (method IN ('GET', 'POST')),
     event_type TEXT    NOT NULL CHECK (event_type IN ('agent-login', 'agent-logout')),
-    lane_id    INTEGER NOT NULL REFERENCES lanes (id)
+    lane_id    INTEGER NOT NULL REFERENCES lanes (id),
+    state      TEXT    NOT NULL DEFAULT 'enabled' CHECK (state IN ('enabled', 'disabled')),
+    reason     TEXT    NOT NULL DEFAULT '', -- why it is disabled
+    since      INTEGER NOT NULL             -- when it got this state
 ) STRICT;
 CREATE INDEX agent_events_agent ON agent_events (agent);
 CREATE INDEX agent_events_lane ON agent_events (lane_id);
@@ -86,7 +101,7 @@ CREATE TABLE deliveries (
     moved_to    INTEGER REFERENCES lanes (id), -- where it follows its registration to, when it comes back unsent
     url         TEXT    NOT NULL,
     method      TEXT    NOT NULL,
-    state       TEXT    NOT NULL CHECK (state IN ('pending', 'delivered', 'failed', 'cancelled')),
+    state       TEXT    NOT NULL CHECK (state IN ('pending', 'parked', 'delivered', 'failed', 'cancelled')),
     attempts    INTEGER NOT NULL DEFAULT 0,
     due_at      INTEGER NOT NULL,
     expires_at  INTEGER NOT NULL, -- the retry window's end
@@ -94,7 +109,7 @@ CREATE TABLE deliveries (
     finished_at INTEGER
 ) STRICT;
 CREATE INDEX deliveries_lane ON deliveries (lane_id, change_id, id) WHERE state = 'pending';
-CREATE INDEX deliveries_event ON deliveries (event_id) WHERE state = 'pending';
+CREATE INDEX deliveries_event ON deliveries (event_id) WHERE state IN ('pending', 'parked');
 CREATE INDEX deliveries_moved ON deliveries (moved_to) WHERE moved_to IS NOT NULL;
 CREATE INDEX deliveries_change ON deliveries (change_id);
 
@@ -125,6 +140,7 @@ DROP TABLE deliveries;
 DROP TABLE status_changes;
 DROP TABLE agent_events;
 DROP TABLE lanes;
+DROP TABLE secrets;
 DROP TABLE receivers;
 DROP TABLE agents;
 DROP TABLE clients;

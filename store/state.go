@@ -1,0 +1,118 @@
+package store
+
+import (
+	"context"
+
+	"gorm.io/gorm"
+
+	"github.com/agentevents/agentevents/gen"
+)
+
+// What an event is disabled for.
+const (
+	reasonRequest = "disabled by a request"
+	reasonGone    = "the receiver answered 410 Gone"
+)
+
+func (r eventRow) state() gen.AgentEventState {
+	return gen.AgentEventState{State: r.State, Reason: r.Reason, Since: gen.Time{Time: millis(r.Since)}}
+}
+
+// deliveryState is the state that a new delivery of an event has.
+func (r eventRow) deliveryState() string {
+	if r.State == gen.AgentEventStateValueDisabled {
+		return parked
+	}
+	return pending
+}
+
+// EventState returns whether an event is enabled.
+func (s *Store) EventState(ctx context.Context, k AgentKey, id int64) (gen.AgentEventState, error) {
+	e, err := findEvent(s.read(ctx), k, id)
+	return e.state(), err
+}
+
+// SetEventState enables or disables an event. The deliveries of a disabled one are parked: they leave their lane and
+// hold up nobody. When it is enabled they take their place by sequence among what is still pending.
+func (s *Store) SetEventState(
+	ctx context.Context, k AgentKey, id int64, state gen.AgentEventStateValue,
+) (m gen.AgentEventState, err error) {
+	defer s.wake()
+	err = s.write(ctx, func(tx *gorm.DB) error {
+		e, err := findEvent(tx, k, id)
+		if err != nil {
+			return err
+		}
+		switch {
+		case e.State == state:
+		case state == gen.AgentEventStateValueDisabled:
+			err = s.disable(tx, &e, reasonRequest)
+		default:
+			err = s.enable(tx, &e)
+		}
+		m = e.state()
+		return err
+	})
+	return m, err
+}
+
+func (s *Store) disable(tx *gorm.DB, e *eventRow, reason string) error {
+	if err := s.setState(tx, e, gen.AgentEventStateValueDisabled, reason); err != nil {
+		return err
+	}
+	lanes, err := lanesOf(tx, e.ID)
+	for i := 0; err == nil && i < len(lanes); i++ {
+		err = s.takeOut(tx, lanes[i], parked, "event_id = ?", e.ID)
+	}
+	return err
+}
+
+func (s *Store) enable(tx *gorm.DB, e *eventRow) error {
+	if err := s.setState(tx, e, gen.AgentEventStateValueEnabled, ""); err != nil {
+		return err
+	}
+	now := s.now()
+	lanes, err := parkedLanes(tx, e.ID)
+	for i := 0; err == nil && i < len(lanes); i++ {
+		err = unpark(tx, *e, lanes[i], now)
+	}
+	return err
+}
+
+func (s *Store) setState(tx *gorm.DB, e *eventRow, state gen.AgentEventStateValue, reason string) error {
+	e.State, e.Reason, e.Since = state, reason, s.now()
+	return tx.Exec("UPDATE agent_events SET state = ?, reason = ?, since = ? WHERE id = ?",
+		e.State, e.Reason, e.Since, e.ID).Error
+}
+
+// parkedLanes lists the lanes that an event's parked deliveries were in.
+func parkedLanes(tx *gorm.DB, event int64) (lanes []int64, err error) {
+	err = tx.Raw("SELECT DISTINCT lane_id FROM deliveries WHERE event_id = ? AND state = 'parked' ORDER BY lane_id",
+		event).Scan(&lanes).Error
+	return lanes, err
+}
+
+// unpark puts the parked deliveries that were in a lane into the event's own. One that is still in flight in the
+// other lane goes on there, as one that is in flight when its registration moves.
+func unpark(tx *gorm.DB, e eventRow, from, now int64) error {
+	lane, err := findLane(tx, from)
+	if err != nil {
+		return err
+	}
+	if flying := lane.inFlight(now); flying != 0 && from != e.LaneID {
+		back := tx.Exec("UPDATE deliveries SET state = 'pending', due_at = ?, moved_to = ? "+
+			"WHERE id = ? AND event_id = ? AND state = 'parked'", now, e.LaneID, flying, e.ID)
+		if back.Error != nil {
+			return back.Error
+		}
+		if err := shift(tx, from, int(back.RowsAffected), now); err != nil {
+			return err
+		}
+	}
+	back := tx.Exec("UPDATE deliveries SET state = 'pending', due_at = ?, lane_id = ? "+
+		"WHERE lane_id = ? AND event_id = ? AND state = 'parked'", now, e.LaneID, from, e.ID)
+	if back.Error != nil {
+		return back.Error
+	}
+	return shift(tx, e.LaneID, int(back.RowsAffected), now)
+}
