@@ -137,7 +137,7 @@ type AgentEvent struct {
 	EventType EventType `json:"event_type"`
 }
 
-// AgentEventCreate What a new event needs.
+// AgentEventCreate What a new event needs. Other fields are ignored, since existing clients send some.
 type AgentEventCreate struct {
 	URL       ReceiverURL `json:"url"`
 	Method    Method      `json:"method"`
@@ -194,7 +194,7 @@ type AgentEventStateUpdate struct {
 // Example: enabled
 type AgentEventStateValue string
 
-// AgentEventUpdate What may be changed of an event.
+// AgentEventUpdate What may be changed of an event. Other fields are ignored, since existing clients send some.
 type AgentEventUpdate struct {
 	URL       *ReceiverURL `json:"url,omitempty"`
 	Method    *Method      `json:"method,omitempty"`

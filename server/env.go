@@ -28,10 +28,10 @@ func variables(env []string) vars {
 	return v
 }
 
-// unknown returns those that are no settings, but for the ones of tests.
+// unknown returns those that are no settings.
 func (v vars) unknown(known []string) []string {
 	return slices.DeleteFunc(slices.Sorted(maps.Keys(v)), func(name string) bool {
-		return slices.Contains(known, name) || strings.HasPrefix(name, prefix+"TEST_")
+		return slices.Contains(known, name)
 	})
 }
 

@@ -24,8 +24,9 @@ type health struct {
 // addHealth serves /healthz, which says that the process is alive, and /readyz, which says that it can do its work.
 // Neither looks at receivers: they are no reason to keep the PBX away.
 func addHealth(e *echo.Echo, s *store.Store, turned func() time.Time) {
-	e.GET("/healthz", func(c echo.Context) error { return c.JSON(http.StatusOK, health{Status: "ok"}) })
-	e.GET("/readyz", func(c echo.Context) error {
+	both := []string{http.MethodGet, http.MethodHead}
+	e.Match(both, "/healthz", func(c echo.Context) error { return c.JSON(http.StatusOK, health{Status: "ok"}) })
+	e.Match(both, "/readyz", func(c echo.Context) error {
 		wrong := whatIsWrong(c.Request().Context(), s, turned)
 		if len(wrong) > 0 {
 			return c.JSON(http.StatusServiceUnavailable, health{"unavailable", wrong})

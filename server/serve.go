@@ -102,13 +102,20 @@ func shutDown(ctx context.Context, server *http.Server, log *slog.Logger) error 
 	return nil
 }
 
-// announce says what runs where.
+// announce says what runs where, whatever the log's level is.
 func announce(log *slog.Logger, c config, addr net.Addr) {
 	url := "http://" + strings.NewReplacer("[::]", "localhost", "0.0.0.0", "localhost").Replace(addr.String())
 	b := build()
-	log.Info("agentevents", "version", b.version, "commit", b.commit, "addr", addr.String(), "store", c.databaseURL)
-	log.Info("serving", "api", url+basePath, "docs", url+"/docs/")
+	say(log, slog.LevelInfo, "agentevents", "version", b.version, "commit", b.commit, "addr", addr.String(), "store", c.databaseURL)
+	say(log, slog.LevelInfo, "serving", "api", url+basePath, "docs", url+"/docs/")
 	if len(c.networks) > 0 {
-		log.Warn("receivers may live in networks that are not public", "networks", c.networks)
+		say(log, slog.LevelWarn, "receivers may live in networks that are not public", "networks", c.networks)
 	}
+}
+
+// say logs what is not left out at any level.
+func say(log *slog.Logger, level slog.Level, message string, args ...any) {
+	r := slog.NewRecord(time.Now(), level, message, 0)
+	r.Add(args...)
+	_ = log.Handler().Handle(context.Background(), r) // as Logger does: there is nobody to tell
 }

@@ -236,7 +236,7 @@ func TestMoveWaitsForWhatIsInFlight(t *testing.T) {
 			if f.record(flying, verdict, true) != nil {
 				t.Fatal("the old lane went on with what has moved")
 			}
-			if verdict == webhook.Retry {
+			if verdict != webhook.Delivered { // the correction came in time
 				followed := f.claimOne()
 				if followed.ID != flying.ID || followed.URL != board || followed.Attempt != 2 {
 					t.Fatalf("followed: %+v", followed)
@@ -510,28 +510,43 @@ func TestCancelledAndLostIsNotAstray(t *testing.T) {
 	f.drained()
 }
 
+// A delivery is tried until its window is over, not only as long as the next delay fits in.
 func TestRetryWindow(t *testing.T) {
 	f := open(t)
 	k := f.agent()
 	f.register(k, crm, both...)
 	f.login(k)
-	d := f.claimOne()
-	f.clock.add(24*time.Hour - 6*time.Second)
+	f.clock.add(24*time.Hour - 2*time.Second)
 	f.logout(k)
-	f.clock.add(time.Second)
-	again := f.claimOne() // the lease was lost meanwhile
-	f.record(again, webhook.Retry, true)
-	if states := f.states(); states["failed"] != 1 || states["pending"] != 1 {
-		t.Fatalf("states: %v, want the login failed, as the next attempt would come too late", states)
-	}
-	_ = d
-	f.clock.add(24 * time.Hour)
-	f.claimNone() // the logout was never sent, and its window is over too
-	f.claimNone()
-	if states := f.states(); states["failed"] != 2 {
-		t.Fatalf("states: %v", states)
-	}
+	f.record(f.claimOne(), webhook.Retry, true) // in 5 s, but the window is over in 2
+	f.want(map[string]int{"pending": 2})
+	f.clock.add(2 * time.Second)
+	f.claimNone() // the login is over, and the logout free
+	f.finish(f.claimOne())
+	f.want(map[string]int{"failed": 1, "delivered": 1})
 	f.drained()
+}
+
+// A URL that is corrected while the old one is asked counts at once, whatever the old one answers.
+func TestCorrectionInFlight(t *testing.T) {
+	for _, verdict := range []webhook.Verdict{webhook.Retry, webhook.Failed, webhook.Gone} {
+		t.Run(string(verdict), func(t *testing.T) {
+			f := open(t)
+			k := f.agent()
+			id := f.register(k, crm, gen.EventTypeAgentLogin)[0]
+			f.login(k)
+			d := f.claimOne()
+			f.redirect(k, id, crm+"/right")
+			f.record(d, verdict, true)
+			again := f.claimOne()
+			if again.ID != d.ID || again.URL != crm+"/right" {
+				t.Fatalf("again: %+v", again)
+			}
+			f.finish(again)
+			f.want(map[string]int{"delivered": 1})
+			f.drained()
+		})
+	}
 }
 
 // A claim is fair over receivers and takes no more of one than it may.

@@ -287,20 +287,20 @@ func (m *model) judge(w *worker) {
 // settle is what becomes of a delivery by an answer that counts.
 func (m *model) settle(w *worker) {
 	i, o := w.item, w.answer
+	corrected := o.Verdict != webhook.Delivered && i.owed() && (i.reg.url != w.d.URL || i.reg.method != w.d.Method)
 	switch {
-	case o.Verdict == webhook.Retry && i.state == "pending" && i.home() != w.at:
-		// it follows its registration, and is due there since that moved
+	case corrected:
+		// it was not sent to where it belongs by now, and is due there since the correction
 	case o.Verdict == webhook.Retry && i.owed():
-		i.due = m.now().Add(o.Delay)
-		if !i.due.Before(i.expires) {
-			i.state = "failed"
+		if i.due = m.now().Add(o.Delay); i.due.After(i.expires) {
+			i.due = i.expires
 		}
 	case o.Verdict == webhook.Delivered && i.owed():
 		i.state = "delivered"
 	case i.owed():
 		i.state = "failed"
 	}
-	if o.Verdict == webhook.Gone && m.registered(i.reg.id) && i.reg.url == w.d.URL {
+	if o.Verdict == webhook.Gone && !corrected && m.registered(i.reg.id) && i.reg.url == w.d.URL {
 		m.disable(i.reg)
 	}
 }

@@ -93,6 +93,18 @@ func (s *Store) follow(tx *gorm.DB) error {
 	return err
 }
 
+// mostFull is how many full receivers a claim leaves out by name. The others are refused when their turn comes.
+const mostFull = 1000
+
+// padded repeats the first of some ids until there are 1, 2, 4, 8 … of them, so that a statement about any number of
+// them is one of few statements.
+func padded(ids []int64) []int64 {
+	for len(ids)&(len(ids)-1) != 0 {
+		ids = append(ids, ids[0])
+	}
+	return ids
+}
+
 // dueLane is a lane that may be claimed.
 type dueLane struct {
 	ID, ReceiverID int64
@@ -105,7 +117,7 @@ func (l dueLane) open() bool { return l.Failures >= webhook.Failures }
 func (s *Store) dueLanes(tx *gorm.DB, room webhook.Room) (lanes []dueLane, more bool, err error) {
 	var found []dueLane
 	now := s.now()
-	full := append([]int64{0}, room.Full...)
+	full := padded(append([]int64{0}, room.Full[:min(len(room.Full), mostFull)]...))
 	err = tx.Raw(claimSQL, now, room.PerReceiver, now, full, room.Lanes).Scan(&found).Error
 	if err != nil {
 		return nil, false, err
@@ -124,7 +136,7 @@ func (s *Store) take(tx *gorm.DB, due []dueLane) (heads []headRow, err error) {
 	if len(due) == 0 {
 		return nil, nil
 	}
-	lanes := each(due, func(l dueLane) int64 { return l.ID })
+	lanes := padded(each(due, func(l dueLane) int64 { return l.ID }))
 	now := s.now()
 	until := now + s.Lease.Milliseconds()
 	err = tx.Exec("UPDATE lanes SET claim = claim + 1, "+leased+" WHERE id IN ?", until, until, lanes).Error
@@ -135,7 +147,7 @@ func (s *Store) take(tx *gorm.DB, due []dueLane) (heads []headRow, err error) {
 	if err := tx.Raw(headSQL+"WHERE l.id IN ? ORDER BY d.change_id, d.id", lanes).Scan(&found).Error; err != nil {
 		return nil, err
 	}
-	if len(found) < len(lanes) { // what the holder of a lost lease had was cancelled
+	if len(found) < len(due) { // what the holder of a lost lease had was cancelled
 		err := tx.Exec("UPDATE lanes SET "+released+" WHERE id IN ? AND delivery_id IS NULL", lanes).Error
 		if err != nil {
 			return nil, err
@@ -191,10 +203,11 @@ func (s *Store) Record(
 		if err != nil {
 			return err
 		}
-		if err := s.settle(tx, d, o); err != nil {
+		again, err := s.settle(tx, d, o)
+		if err != nil {
 			return err
 		}
-		next, err = s.goOn(tx, d, goOn && free && o.Verdict != webhook.Retry, lease)
+		next, err = s.goOn(tx, d, goOn && free && !again, lease)
 		return err
 	})
 	if err != nil {
@@ -212,30 +225,31 @@ func recordAttempt(tx *gorm.DB, d webhook.Delivery, o webhook.Outcome) error {
 		d.ID, d.Attempt, o.StartedAt.UnixMilli(), o.Duration.Microseconds(), o.Status, o.Error, o.Excerpt, o.Verdict).Error
 }
 
-// settle gives the delivery its new state. That the statements name lane and state makes them do nothing to one that
-// was cancelled or moved meanwhile.
-func (s *Store) settle(tx *gorm.DB, d webhook.Delivery, o webhook.Outcome) error {
+// settle gives the delivery its new state, and says whether it is to be sent again. That the statements name lane and
+// state makes them do nothing to one that was cancelled or moved meanwhile. A refusal by where it was sent to before its
+// registration was corrected counts for nothing.
+func (s *Store) settle(tx *gorm.DB, d webhook.Delivery, o webhook.Outcome) (again bool, err error) {
 	row, err := gorm.G[deliveryRow](tx).Where("id = ?", d.ID).Take(tx.Statement.Context)
 	if err != nil || row.LaneID != d.Lane {
-		return err // the lease was over, and it went where somebody else may have it by now
+		return true, err // the lease was over, and it went where somebody else may have it by now
 	}
-	due := s.now() + o.Delay.Milliseconds()
-	if row.MovedTo != nil {
-		due = row.DueAt // at the other receiver it is due at once
+	due := min(s.now()+o.Delay.Milliseconds(), row.ExpiresAt)
+	if o.Verdict != webhook.Delivered && (row.URL != d.URL || row.Method != d.Method) {
+		o.Verdict, due = webhook.Retry, row.DueAt // it was corrected meanwhile, and is due at once
 	}
 	err = tx.Exec("UPDATE deliveries SET attempts = ?, due_at = ? WHERE id = ?", d.Attempt, due, d.ID).Error
 	switch {
 	case err != nil:
-		return err
+		return false, err
+	case o.Verdict == webhook.Retry:
+		return true, nil // if it has moved, the next claim has it follow
 	case o.Verdict == webhook.Gone:
 		err = s.gone(tx, row, d.URL)
-	case o.Verdict == webhook.Retry && due < row.ExpiresAt:
-		return nil // if it has moved, the next claim has it follow
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
-	return s.end(tx, d.ID, d.Lane, ended(o.Verdict))
+	return false, s.end(tx, d.ID, d.Lane, ended(o.Verdict))
 }
 
 // ended is the state that a delivery has after a last attempt.

@@ -21,6 +21,7 @@ import (
 const (
 	busyTimeout = 5 * time.Second
 	readers     = 4
+	statements  = 256 // that a connection keeps prepared
 )
 
 // path returns the file that a database URL names.
@@ -91,6 +92,7 @@ func orm(pool gorm.ConnPool, log *slog.Logger) (*gorm.DB, error) {
 		DisableAutomaticPing:   true,
 		SkipDefaultTransaction: true,
 		PrepareStmt:            true,
+		PrepareStmtMaxSize:     statements,
 		TranslateError:         true,
 		Logger: logger.NewSlogLogger(log, logger.Config{
 			LogLevel:                  logger.Error,

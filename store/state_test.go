@@ -191,7 +191,7 @@ func TestDisabledAndMovedWhileInFlight(t *testing.T) {
 				t.Fatalf("went on with %+v", next)
 			}
 			next := f.claimOne()
-			if next.URL != board || (next.ID == d.ID) != (verdict == webhook.Retry || verdict == "crash") {
+			if next.URL != board || (next.ID == d.ID) != (verdict != webhook.Delivered) {
 				t.Errorf("next: %+v", next)
 			}
 			f.finish(next)
@@ -258,8 +258,13 @@ func TestGoneFromWhereItWas(t *testing.T) {
 		if st, err := f.EventState(f.ctx, k, id); err != nil || st.State != enabled {
 			t.Errorf("moved to %s: %+v, %v", url, st, err)
 		}
+		again := f.claimOne()
+		if again.ID != d.ID || again.URL != url {
+			t.Errorf("again: %+v", again)
+		}
+		f.finish(again)
 	}
-	f.want(map[string]int{"failed": 2})
+	f.want(map[string]int{"delivered": 2})
 	f.drained()
 }
 

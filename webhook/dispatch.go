@@ -177,18 +177,17 @@ func (d *Dispatcher) deliver(soft, hard context.Context, x Delivery, goOn bool) 
 
 // attempt sends, and lets the slots learn from it, at once when it takes long.
 func (d *Dispatcher) attempt(ctx context.Context, x Delivery) Attempt {
-	late := make(chan struct{})
+	noted := make(chan struct{})
 	timer := time.AfterFunc(slow, func() {
-		defer close(late)
-		d.slots.late(x.Receiver, 1)
+		defer close(noted)
+		d.slots.late(x.Receiver)
 	})
 	a := d.Sender.Send(ctx, x)
-	if timer.Stop() {
-		d.slots.learn(x.Receiver, a.Verdict != Retry)
-		return a
+	late := !timer.Stop()
+	if late {
+		<-noted
 	}
-	<-late
-	d.slots.late(x.Receiver, -1)
+	d.slots.learn(x.Receiver, a.Verdict != Retry, late)
 	return a
 }
 

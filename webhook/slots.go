@@ -11,8 +11,8 @@ const slow = time.Second
 // slots bounds how many attempts are in flight: in all, for each receiver, and at receivers that have not proven to be
 // quick, which share one half, so that the other half is always there for the quick ones.
 //
-// A receiver starts with one slot and doubles with every quick success up to a bound; what is slow or fails takes it
-// back to one. As long as an attempt in flight is late it counts as unproven, whatever else succeeds there.
+// A receiver starts with one slot. Up to a bound it doubles with every quick success and earns one with every slow one;
+// a failure takes half away. As long as an attempt in flight is late it counts as unproven, whatever else succeeds there.
 type slots struct {
 	total, most int
 
@@ -54,30 +54,34 @@ func (s *slots) release(receiver int64) {
 	r := s.of(receiver)
 	r.used--
 	s.count(r, -1)
-	if r.used == 0 && !r.quick {
+	if r.used == 0 && !r.quick && r.allowed == 1 {
 		delete(s.receivers, receiver) // as good as new
 	}
 }
 
-// learn takes note of how an attempt went that was not late.
-func (s *slots) learn(receiver int64, quick bool) {
+// learn takes note of how an attempt has ended, and whether it had become late before.
+func (s *slots) learn(receiver int64, ok, late bool) {
 	s.change(receiver, func(r *slot) {
-		r.quick = quick
-		if quick {
+		r.quick = ok && !late
+		if late {
+			r.late--
+		}
+		switch {
+		case !ok:
+			r.allowed = max(r.allowed/2, 1)
+		case late:
+			r.allowed = min(r.allowed+1, s.most)
+		default:
 			r.allowed = min(2*r.allowed, s.most)
-		} else {
-			r.allowed = 1
 		}
 	})
 }
 
-// late takes note that an attempt in flight has become late (1), or that a late one has ended (-1).
-func (s *slots) late(receiver int64, by int) {
+// late takes note that an attempt in flight has become late.
+func (s *slots) late(receiver int64) {
 	s.change(receiver, func(r *slot) {
-		r.late += by
-		if by > 0 {
-			r.quick, r.allowed = false, 1
-		}
+		r.late++
+		r.quick = false
 	})
 }
 

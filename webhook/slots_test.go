@@ -28,19 +28,34 @@ func TestSlotsStartWithOneAndDouble(t *testing.T) {
 		for range want {
 			s.release(7)
 		}
-		s.learn(7, true)
+		s.learn(7, true, false)
 	}
-	s.learn(7, false)
-	if got := takeAll(s, 7); got != 1 {
-		t.Errorf("%d slots after a failure, want 1", got)
+	s.learn(7, false, false)
+	if got := takeAll(s, 7); got != 2 {
+		t.Errorf("%d slots after a failure, want half", got)
+	}
+}
+
+// The usual client has thousands of agents and one receiver: a slow one is not to be served one by one.
+func TestSlotsOfASlowReceiverGrow(t *testing.T) {
+	s := newSlots(100, 5)
+	for want := 1; want <= 4; want++ {
+		if got := takeAll(s, 7); got != want {
+			t.Fatalf("%d slots, want %d", got, want)
+		}
+		s.late(7)
+		s.learn(7, true, true)
+		for range want {
+			s.release(7)
+		}
 	}
 }
 
 func TestSlotsOfUnprovenReceiversAreHalf(t *testing.T) {
 	s := newSlots(10, 5)
-	s.learn(1, true)
-	s.learn(1, true)
-	s.learn(1, true)
+	s.learn(1, true, false)
+	s.learn(1, true, false)
+	s.learn(1, true, false)
 	for r := int64(100); r < 105; r++ {
 		if !s.take(r) {
 			t.Fatalf("receiver %d was refused", r)
@@ -64,7 +79,7 @@ func TestSlotsOfUnprovenReceiversAreHalf(t *testing.T) {
 func TestSlotsForgetOnlyWhoIsAsGoodAsNew(t *testing.T) {
 	s := newSlots(2, 1)
 	s.take(1)
-	s.learn(1, true)
+	s.learn(1, true, false)
 	s.release(1)
 	s.take(2)
 	if !s.take(1) {
@@ -132,26 +147,33 @@ func TestSlotsAgainstModel(t *testing.T) {
 				m.of(id).used--
 			},
 			"learn": func(t *rapid.T) {
-				id, quick := receiver.Draw(t, "receiver"), rapid.Bool().Draw(t, "quick")
-				s.learn(id, quick)
+				id, ok := receiver.Draw(t, "receiver"), rapid.Bool().Draw(t, "ok")
+				s.learn(id, ok, false)
 				r := m.of(id)
-				r.quick, r.allowed = quick, min(2*r.allowed, m.most)
-				if !quick {
-					r.allowed = 1
+				if r.quick = ok; ok {
+					r.allowed = min(2*r.allowed, m.most)
+				} else {
+					r.allowed = max(r.allowed/2, 1)
 				}
 			},
 			"late": func(t *rapid.T) {
 				id := receiver.Draw(t, "receiver")
 				if r := m.of(id); r.late < r.used {
-					s.late(id, 1)
-					r.late, r.quick, r.allowed = r.late+1, false, 1
+					s.late(id)
+					r.late, r.quick = r.late+1, false
 				}
 			},
 			"late no more": func(t *rapid.T) {
-				id := receiver.Draw(t, "receiver")
-				if r := m.of(id); r.late > 0 {
-					s.late(id, -1)
-					r.late--
+				id, ok := receiver.Draw(t, "receiver"), rapid.Bool().Draw(t, "ok")
+				r := m.of(id)
+				if r.late == 0 {
+					t.Skip("nothing is late")
+				}
+				s.learn(id, ok, true)
+				if r.late, r.quick = r.late-1, false; ok {
+					r.allowed = min(r.allowed+1, m.most)
+				} else {
+					r.allowed = max(r.allowed/2, 1)
 				}
 			},
 			"": func(t *rapid.T) { m.compare(t, s) },

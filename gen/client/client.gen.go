@@ -141,7 +141,7 @@ type ClientInterface interface {
 
 	// CreateLocalAgentWithBody Create a local agent
 	//
-	// Creates a local agent, under `id` or, without one, under a free id. It is `logged_out`; creating it sends
+	// Creates a local agent, under `id` or, without one, under the id after the greatest there is. It is `logged_out`; creating it sends
 	// nothing.
 	//
 	// Takes any type of body and a specified content type.
@@ -151,7 +151,7 @@ type ClientInterface interface {
 
 	// CreateLocalAgent Create a local agent
 	//
-	// Creates a local agent, under `id` or, without one, under a free id. It is `logged_out`; creating it sends
+	// Creates a local agent, under `id` or, without one, under the id after the greatest there is. It is `logged_out`; creating it sends
 	// nothing.
 	//
 	// Takes a body of the `application/json` content type.
@@ -325,7 +325,7 @@ type ClientInterface interface {
 
 	// CreateRemoteAgentWithBody Create a remote agent
 	//
-	// Creates a remote agent, under `id` or, without one, under a free id. It is `logged_out`; creating it sends
+	// Creates a remote agent, under `id` or, without one, under the id after the greatest there is. It is `logged_out`; creating it sends
 	// nothing.
 	//
 	// Takes any type of body and a specified content type.
@@ -335,7 +335,7 @@ type ClientInterface interface {
 
 	// CreateRemoteAgent Create a remote agent
 	//
-	// Creates a remote agent, under `id` or, without one, under a free id. It is `logged_out`; creating it sends
+	// Creates a remote agent, under `id` or, without one, under the id after the greatest there is. It is `logged_out`; creating it sends
 	// nothing.
 	//
 	// Takes a body of the `application/json` content type.
@@ -648,7 +648,7 @@ func (c *HTTPClient) ListLocalAgents(ctx context.Context, clientID ClientID, par
 
 // CreateLocalAgentWithBody Create a local agent
 //
-// Creates a local agent, under `id` or, without one, under a free id. It is `logged_out`; creating it sends
+// Creates a local agent, under `id` or, without one, under the id after the greatest there is. It is `logged_out`; creating it sends
 // nothing.
 //
 // Takes any type of body and a specified content type.
@@ -668,7 +668,7 @@ func (c *HTTPClient) CreateLocalAgentWithBody(ctx context.Context, clientID Clie
 
 // CreateLocalAgent Create a local agent
 //
-// Creates a local agent, under `id` or, without one, under a free id. It is `logged_out`; creating it sends
+// Creates a local agent, under `id` or, without one, under the id after the greatest there is. It is `logged_out`; creating it sends
 // nothing.
 //
 // Takes a body of the `application/json` content type.
@@ -1032,7 +1032,7 @@ func (c *HTTPClient) ListRemoteAgents(ctx context.Context, clientID ClientID, pa
 
 // CreateRemoteAgentWithBody Create a remote agent
 //
-// Creates a remote agent, under `id` or, without one, under a free id. It is `logged_out`; creating it sends
+// Creates a remote agent, under `id` or, without one, under the id after the greatest there is. It is `logged_out`; creating it sends
 // nothing.
 //
 // Takes any type of body and a specified content type.
@@ -1052,7 +1052,7 @@ func (c *HTTPClient) CreateRemoteAgentWithBody(ctx context.Context, clientID Cli
 
 // CreateRemoteAgent Create a remote agent
 //
-// Creates a remote agent, under `id` or, without one, under a free id. It is `logged_out`; creating it sends
+// Creates a remote agent, under `id` or, without one, under the id after the greatest there is. It is `logged_out`; creating it sends
 // nothing.
 //
 // Takes a body of the `application/json` content type.
@@ -3358,7 +3358,7 @@ type ClientWithResponsesInterface interface {
 
 	// CreateLocalAgentWithBodyWithResponse Create a local agent
 	//
-	// Creates a local agent, under `id` or, without one, under a free id. It is `logged_out`; creating it sends
+	// Creates a local agent, under `id` or, without one, under the id after the greatest there is. It is `logged_out`; creating it sends
 	// nothing.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -3368,7 +3368,7 @@ type ClientWithResponsesInterface interface {
 
 	// CreateLocalAgentWithResponse Create a local agent
 	//
-	// Creates a local agent, under `id` or, without one, under a free id. It is `logged_out`; creating it sends
+	// Creates a local agent, under `id` or, without one, under the id after the greatest there is. It is `logged_out`; creating it sends
 	// nothing.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
@@ -3558,7 +3558,7 @@ type ClientWithResponsesInterface interface {
 
 	// CreateRemoteAgentWithBodyWithResponse Create a remote agent
 	//
-	// Creates a remote agent, under `id` or, without one, under a free id. It is `logged_out`; creating it sends
+	// Creates a remote agent, under `id` or, without one, under the id after the greatest there is. It is `logged_out`; creating it sends
 	// nothing.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -3568,7 +3568,7 @@ type ClientWithResponsesInterface interface {
 
 	// CreateRemoteAgentWithResponse Create a remote agent
 	//
-	// Creates a remote agent, under `id` or, without one, under a free id. It is `logged_out`; creating it sends
+	// Creates a remote agent, under `id` or, without one, under the id after the greatest there is. It is `logged_out`; creating it sends
 	// nothing.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
@@ -7705,7 +7705,7 @@ func (c *ClientWithResponses) ListLocalAgentsWithResponse(ctx context.Context, c
 
 // CreateLocalAgentWithBodyWithResponse Create a local agent
 //
-// Creates a local agent, under `id` or, without one, under a free id. It is `logged_out`; creating it sends
+// Creates a local agent, under `id` or, without one, under the id after the greatest there is. It is `logged_out`; creating it sends
 // nothing.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -7721,7 +7721,7 @@ func (c *ClientWithResponses) CreateLocalAgentWithBodyWithResponse(ctx context.C
 
 // CreateLocalAgentWithResponse Create a local agent
 //
-// Creates a local agent, under `id` or, without one, under a free id. It is `logged_out`; creating it sends
+// Creates a local agent, under `id` or, without one, under the id after the greatest there is. It is `logged_out`; creating it sends
 // nothing.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
@@ -8025,7 +8025,7 @@ func (c *ClientWithResponses) ListRemoteAgentsWithResponse(ctx context.Context, 
 
 // CreateRemoteAgentWithBodyWithResponse Create a remote agent
 //
-// Creates a remote agent, under `id` or, without one, under a free id. It is `logged_out`; creating it sends
+// Creates a remote agent, under `id` or, without one, under the id after the greatest there is. It is `logged_out`; creating it sends
 // nothing.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -8041,7 +8041,7 @@ func (c *ClientWithResponses) CreateRemoteAgentWithBodyWithResponse(ctx context.
 
 // CreateRemoteAgentWithResponse Create a remote agent
 //
-// Creates a remote agent, under `id` or, without one, under a free id. It is `logged_out`; creating it sends
+// Creates a remote agent, under `id` or, without one, under the id after the greatest there is. It is `logged_out`; creating it sends
 // nothing.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
