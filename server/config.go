@@ -43,9 +43,9 @@ func (s settings) validate() (c config, err error) {
 	wrong.add("database-url", checkDatabaseURL(s.DatabaseURL))
 	c.networks, err = parseNetworks(s.AllowNetworks)
 	wrong.add("allow-networks", err)
-	c.timeout, err = parseDuration(s.Timeout, 100*time.Millisecond, time.Minute, "from 100ms to 1m")
+	c.timeout, err = parseDuration(s.Timeout, 100*time.Millisecond, time.Minute, "from 100ms to 1m, such as 500ms or 30s")
 	wrong.add("timeout", err)
-	c.retryWindow, err = parseDuration(s.RetryWindow, time.Minute, 720*time.Hour, "from 1m to 720h")
+	c.retryWindow, err = parseDuration(s.RetryWindow, time.Minute, 720*time.Hour, "from 1m to 720h, such as 30m or 48h")
 	wrong.add("retry-window", err)
 	c.logLevel, err = parseLevel(s.LogLevel)
 	wrong.add("log-level", err)
@@ -116,7 +116,7 @@ func parseNetworks(s string) ([]netip.Prefix, error) {
 func parseDuration(s string, least, most time.Duration, bounds string) (time.Duration, error) {
 	d, err := time.ParseDuration(s)
 	if err != nil || d < least || d > most {
-		return 0, fmt.Errorf("must be a time %s, such as 500ms, 30s, 5m or 24h", bounds)
+		return 0, fmt.Errorf("must be a time %s", bounds)
 	}
 	return d, nil
 }

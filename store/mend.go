@@ -91,7 +91,7 @@ func (s *Store) mendWaits(ctx context.Context) error {
 // expire fails deliveries whose window is over while they were parked, or waited behind a breaker or in a lane. What
 // is in flight has its chance. Few at a time, so that nobody waits long for the writer.
 func (s *Store) expire(ctx context.Context) error {
-	for {
+	for more := true; more; {
 		over, err := s.overdue(s.read(ctx))
 		if err != nil || len(over) == 0 {
 			return failure(err)
@@ -100,7 +100,9 @@ func (s *Store) expire(ctx context.Context) error {
 			return err
 		}
 		s.wake()
+		more = len(over) == sweep
 	}
+	return nil
 }
 
 // overdue lists deliveries whose window is over and that nobody has in flight. The index of what is pending or parked

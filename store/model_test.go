@@ -32,6 +32,7 @@ type model struct {
 	workers []*worker
 	sites   map[site]*breaker
 	newest  int64 // sequence
+	down    bool  // receivers answer by failures
 }
 
 // beside is a connection beside the store, to see the rows.

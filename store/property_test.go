@@ -44,7 +44,9 @@ func TestAnySchedule(t *testing.T) {
 			{1, "release", m.release},
 			{3, "wait", m.wait},
 			{1, "lapse", m.lapse},
+			{1, "minutes", m.minutes},
 			{1, "hours", m.hours},
+			{1, "down", func(*rapid.T) { m.down = !m.down }},
 			{1, "crash", m.crash},
 			{1, "mend", m.mend},
 			{0, "", func(*rapid.T) { m.compare() }},
@@ -127,9 +129,10 @@ func newModel(f *fixture, b beside, rt *rapid.T) *model {
 		f.check(err)
 	}
 	f.clock.now = newClock().now
-	m := &model{fixture: f, rt: rt, beside: b, sites: map[site]*breaker{}}
+	m := &model{fixture: f, rt: rt, beside: b, sites: map[site]*breaker{}, down: rapid.Bool().Draw(rt, "down")}
 	for _, k := range []store.AgentKey{
 		{Client: "1", Type: gen.AgentTypeLocal, ID: 1},
+		{Client: "1", Type: gen.AgentTypeLocal, ID: 2},
 		{Client: "1", Type: gen.AgentTypeRemote, ID: 1},
 		{Client: "2", Type: gen.AgentTypeLocal, ID: 1},
 	} {
@@ -349,7 +352,7 @@ func (m *model) send(rt *rapid.T) {
 	w := pick(rt, "worker", only(m.workers, func(w *worker) bool {
 		return w.answer == nil && !m.now().Add(attemptTime).After(w.until)
 	}))
-	m.sent(w, drawAnswer(rt))
+	m.sent(w, drawAnswer(rt, m.down))
 }
 
 func (m *model) sent(w *worker, a webhook.Outcome) {
@@ -364,9 +367,13 @@ func (m *model) sent(w *worker, a webhook.Outcome) {
 	m.rt.Logf("  %d is answered %d, %s", w.item.id, a.Status, a.Verdict)
 }
 
-// drawAnswer is often a failure, or no breaker would open.
-func drawAnswer(rt *rapid.T) webhook.Outcome {
-	status := pick(rt, "status", []int{200, 500, 0, 200, 503, 404, 408, 429, 410, 500, -1, 0})
+// drawAnswer is mostly a failure while a receiver is down, or no breaker would open.
+func drawAnswer(rt *rapid.T, down bool) webhook.Outcome {
+	answers := []int{200, 500, 0, 200, 503, 404, 408, 429, 410, 200, -1}
+	if down {
+		answers = []int{500, 0, 502, 500, 0, 429, 503, 408, 200, 500, 0, -1}
+	}
+	status := pick(rt, "status", answers)
 	o := webhook.Outcome{Attempt: webhook.Attempt{Status: max(status, 0), Verdict: webhook.Judge(status, nil)}}
 	switch status {
 	case 0, -1: // no answer, and a forbidden address
@@ -378,7 +385,7 @@ func drawAnswer(rt *rapid.T) webhook.Outcome {
 		o.Delay = o.RetryAfter
 	}
 	if o.Verdict == webhook.Retry && o.Delay == 0 {
-		o.Delay = pick(rt, "delay", []time.Duration{5 * time.Second, 30 * time.Second, 10 * time.Minute, time.Hour})
+		o.Delay = pick(rt, "delay", []time.Duration{5 * time.Second, 5 * time.Second, 30 * time.Second, 10 * time.Minute, time.Hour})
 	}
 	return o
 }
@@ -463,9 +470,13 @@ func (m *model) advance(d time.Duration) {
 }
 
 func (m *model) wait(rt *rapid.T) {
-	m.advance(time.Duration(rapid.IntRange(1, 60_000).Draw(rt, "ms")) * time.Millisecond)
+	m.advance(time.Duration(rapid.IntRange(1, 6_000).Draw(rt, "ms")) * time.Millisecond)
 }
 func (m *model) lapse(*rapid.T) { m.advance(16 * time.Second) }
+func (m *model) minutes(rt *rapid.T) {
+	m.advance(time.Duration(rapid.IntRange(1, 15).Draw(rt, "minutes")) * time.Minute)
+}
+
 func (m *model) hours(rt *rapid.T) {
 	m.advance(time.Duration(rapid.IntRange(1, 9).Draw(rt, "hours")) * time.Hour)
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -64,8 +65,11 @@ func dsn(file string, pragmas ...string) string {
 	return "file:" + (&url.URL{Path: file}).EscapedPath() + "?" + common + "&" + strings.Join(pragmas, "&")
 }
 
-// openWriter returns the one connection that writes.
+// openWriter returns the one connection that writes. A file that is new is its owner's alone, since it holds secrets.
 func openWriter(file string) (*sql.DB, error) {
+	if err := create(file); err != nil {
+		return nil, err
+	}
 	db, err := sql.Open("sqlite3", dsn(file, "_auto_vacuum=incremental", "_journal_mode=WAL"))
 	if err != nil {
 		return nil, err
@@ -73,6 +77,14 @@ func openWriter(file string) (*sql.DB, error) {
 	db.SetMaxOpenConns(1)
 	db.SetMaxIdleConns(1)
 	return db, nil
+}
+
+func create(file string) error {
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 // openReaders returns the connections that read. They need the writer to have opened the file before.

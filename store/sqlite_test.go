@@ -46,6 +46,27 @@ func TestSecondOwnerIsRefused(t *testing.T) {
 	}
 }
 
+// After a close all is in the one file, which nobody else may read.
+func TestCloseLeavesOneFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "agentevents.db")
+	s, err := Open(context.Background(), Options{URL: "sqlite:" + file})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Clients(context.Background(), "", 0); err != nil {
+		t.Error(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if info, err := os.Stat(file + "-wal"); err == nil && info.Size() > 0 {
+		t.Errorf("%d bytes are left in the write-ahead log", info.Size())
+	}
+	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+}
+
 func TestNewerDatabaseIsRefused(t *testing.T) {
 	url := "sqlite:" + filepath.Join(t.TempDir(), "agentevents.db")
 	s, err := Open(context.Background(), Options{URL: url})
