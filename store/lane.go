@@ -18,8 +18,6 @@ import (
 type laneRow struct {
 	ID         int64 `gorm:"primaryKey"`
 	ReceiverID int64
-	Pending    int
-	DueAt      *int64
 	LeaseUntil *int64
 	Claim      int64
 	DeliveryID *int64

@@ -364,8 +364,15 @@ func TestMoveThereAndBack(t *testing.T) {
 	claimed := f.claim()
 	f.redirect(k, id, board)
 	f.redirect(k, id, crm)
-	for _, d := range claimed {
-		f.record(d, webhook.Delivered, true)
+	f.logout(k)
+	f.record(claimed[1], webhook.Delivered, true)
+	f.record(claimed[0], webhook.Retry, true)
+	f.claimNone()
+	f.clock.add(5 * time.Second)
+	if again := f.claimOne(); again.URL != crm || again.Lane != claimed[0].Lane {
+		t.Errorf("again: %+v, want what stayed where it was", again)
+	} else {
+		f.finish(again)
 	}
 	f.drained()
 }
