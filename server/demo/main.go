@@ -13,9 +13,15 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/agentevents/agentevents/server/lab"
 )
+
+// patience is how long anything may take that normally takes milliseconds.
+const patience = 10 * time.Second
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
@@ -51,15 +57,15 @@ func show(ctx context.Context, binary, dir string, out *printer) error {
 		return err
 	}
 	defer r.close()
-	s, err := startServer(ctx, binary, dir)
+	s, err := lab.Start(ctx, binary, filepath.Join(dir, "agentevents.db"))
 	if err != nil {
 		return err
 	}
-	err = s.ready(ctx)
+	err = s.Ready(ctx)
 	if err == nil {
-		err = tell(ctx, s.url, r, out)
+		err = tell(ctx, s.URL, r, out)
 	}
-	if stopped := s.stop(); err == nil {
+	if stopped := s.Stop(); err == nil {
 		err = stopped
 	}
 	if err == nil {
@@ -69,7 +75,7 @@ func show(ctx context.Context, binary, dir string, out *printer) error {
 		return errors.New("interrupted")
 	}
 	if err != nil {
-		return fmt.Errorf("%w\n\nthe server's last lines:\n%s", err, s.log.tail(20))
+		return fmt.Errorf("%w\n\nthe server's last lines:\n%s", err, s.Log.Tail(20))
 	}
 	out.end("The server was stopped by SIGTERM and ended with exit code 0; the receiver got nothing else.\n"+
 		"All this took %.1f s. The temporary files are removed.", time.Since(began).Seconds())

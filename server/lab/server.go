@@ -1,0 +1,171 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+const (
+	// startPatience is how long a start may take that normally takes milliseconds.
+	startPatience = 20 * time.Second
+	// stopPatience is longer than the program says it needs to stop at most.
+	stopPatience = 20 * time.Second
+)
+
+// Server is the program, running.
+type Server struct {
+	URL string // http://127.0.0.1:PORT, known when it is ready
+	Log *Log
+
+	cmd    *exec.Cmd
+	end    context.CancelFunc
+	exited chan struct{}
+}
+
+// Start starts a binary on a free port of loopback with a SQLite file and further variables (NAME=VALUE), receivers on
+// loopback allowed. When ctx ends it is stopped; Stop or Kill is still to be called.
+func Start(ctx context.Context, binary, file string, env ...string) (*Server, error) {
+	ctx, end := context.WithCancel(ctx)
+	s := &Server{Log: &Log{}, end: end, exited: make(chan struct{})}
+	s.cmd = exec.CommandContext(ctx, binary, "serve") //nolint:gosec // what the user said is to be tried
+	s.cmd.Cancel = func() error { return s.cmd.Process.Signal(syscall.SIGTERM) }
+	s.cmd.WaitDelay = stopPatience
+	s.cmd.Env = environment(file, env)
+	s.cmd.Stdout, s.cmd.Stderr = s.Log, s.Log
+	// Ctrl-C is for whoever started this alone, which stops the server then: the second signal would kill it.
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := s.cmd.Start(); err != nil {
+		end()
+		return nil, fmt.Errorf("start the server: %w", err)
+	}
+	go func() {
+		defer close(s.exited)
+		_ = s.cmd.Wait() // Stop looks at the exit code
+	}()
+	return s, nil
+}
+
+// environment is that of this process without settings for other servers.
+func environment(file string, further []string) []string {
+	env := []string{}
+	for _, e := range os.Environ() {
+		if !strings.HasPrefix(e, "AGENTEVENTS_") {
+			env = append(env, e)
+		}
+	}
+	return append(append(env,
+		"AGENTEVENTS_ADDR=127.0.0.1:0",
+		"AGENTEVENTS_DATABASE_URL=sqlite:"+file,
+		"AGENTEVENTS_ALLOW_NETWORKS=127.0.0.0/8",
+	), further...)
+}
+
+// Ready waits until the server says that it is.
+func (s *Server) Ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startPatience)
+	defer cancel()
+	look := time.NewTicker(5 * time.Millisecond)
+	defer look.Stop()
+	for {
+		select {
+		case <-s.exited:
+			return fmt.Errorf("the server ended before it was ready: %s", s.cmd.ProcessState)
+		case <-ctx.Done():
+			return fmt.Errorf("the server is not ready: %w", ctx.Err())
+		case <-look.C:
+			if s.URL = s.Log.url(); s.URL != "" && answersOK(ctx, s.URL+"/readyz") {
+				return nil
+			}
+		}
+	}
+}
+
+func answersOK(ctx context.Context, url string) bool {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return false
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return false
+	}
+	_ = resp.Body.Close()
+	return resp.StatusCode == http.StatusOK
+}
+
+// PID is the number of the process.
+func (s *Server) PID() int { return s.cmd.Process.Pid }
+
+// Stop sends SIGTERM and waits. Anything but an end in order is an error.
+func (s *Server) Stop() error {
+	select {
+	case <-s.exited:
+		return fmt.Errorf("the server ended by itself: %s", s.cmd.ProcessState)
+	default:
+	}
+	s.end()
+	<-s.exited
+	if !s.cmd.ProcessState.Success() {
+		return fmt.Errorf("the server did not stop in order: %s", s.cmd.ProcessState)
+	}
+	return nil
+}
+
+// Kill is kill -9. That the server had ended by itself is an error.
+func (s *Server) Kill() error {
+	err := s.cmd.Process.Kill()
+	<-s.exited
+	s.end()
+	if err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("kill the server: %w", err)
+	}
+	if status, ok := s.cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || !status.Signaled() {
+		return fmt.Errorf("the server ended by itself: %s", s.cmd.ProcessState)
+	}
+	return nil
+}
+
+// Log is what a server prints.
+type Log struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *Log) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *Log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// The character behind the port tells that the port is complete.
+var listening = regexp.MustCompile(`(127\.0\.0\.1:[1-9][0-9]*)[^0-9]`)
+
+// url is where the server says it listens, empty while it has not said so.
+func (l *Log) url() string {
+	found := listening.FindStringSubmatch(l.String())
+	if found == nil {
+		return ""
+	}
+	return "http://" + found[1]
+}
+
+// Tail is the last lines.
+func (l *Log) Tail(lines int) string {
+	all := strings.Split(strings.TrimSpace(l.String()), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}
