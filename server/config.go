@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/agentevents/agentevents/webhook"
 )
 
 // settings are the settings as they are written, with their defaults.
@@ -19,6 +21,8 @@ type settings struct {
 	AllowNetworks string `placeholder:"CIDR,..." help:"Networks that receivers may live in although they are not public, such as 10.0.0.0/8. None unless given."`
 	Timeout       string `default:"10s" help:"How long one attempt at a delivery may take, from 100ms to 1m."`
 	RetryWindow   string `default:"24h" help:"How long a delivery is tried, from the change on, from 1m to 720h."`
+	RetrySchedule string `default:"5s,30s,2m,10m,30m,1h" help:"Delays between attempts, from 100ms to 24h each; the last one repeats."`
+	RetryJitter   string `default:"20%" help:"How far each of these delays is varied at random, from 0% to 100%."`
 	LogLevel      string `default:"info" help:"The least that is logged: debug, info, warn or error."`
 	LogFormat     string `default:"text" help:"How it is logged, on standard error: text or json."`
 }
@@ -30,6 +34,7 @@ type config struct {
 	networks    []netip.Prefix
 	timeout     time.Duration
 	retryWindow time.Duration
+	schedule    webhook.Schedule
 	logLevel    slog.Level
 	logJSON     bool
 }
@@ -47,6 +52,10 @@ func (s settings) validate() (c config, err error) {
 	wrong.add("timeout", err)
 	c.retryWindow, err = parseDuration(s.RetryWindow, time.Minute, 720*time.Hour, "from 1m to 720h, such as 30m or 48h")
 	wrong.add("retry-window", err)
+	c.schedule.Delays, err = parseDelays(s.RetrySchedule)
+	wrong.add("retry-schedule", err)
+	c.schedule.Jitter, err = parsePercent(s.RetryJitter)
+	wrong.add("retry-jitter", err)
 	c.logLevel, err = parseLevel(s.LogLevel)
 	wrong.add("log-level", err)
 	c.logJSON, err = parseFormat(s.LogFormat)
@@ -119,6 +128,25 @@ func parseDuration(s string, least, most time.Duration, bounds string) (time.Dur
 		return 0, fmt.Errorf("must be a time %s", bounds)
 	}
 	return d, nil
+}
+
+func parseDelays(s string) (delays []time.Duration, err error) {
+	for field := range strings.SplitSeq(s, ",") {
+		d, err := time.ParseDuration(strings.TrimSpace(field))
+		if err != nil || d < 100*time.Millisecond || d > 24*time.Hour {
+			return nil, errors.New("must be times from 100ms to 24h, separated by commas, such as 5s,30s,2m")
+		}
+		delays = append(delays, d)
+	}
+	return delays, nil
+}
+
+func parsePercent(s string) (part float64, err error) {
+	n, err := strconv.ParseUint(strings.TrimSuffix(s, "%"), 10, 8)
+	if err != nil || n > 100 {
+		return 0, errors.New("must be from 0% to 100%, without a fraction, such as 20%")
+	}
+	return float64(n) / 100, nil
 }
 
 func parseLevel(s string) (level slog.Level, err error) {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/agentevents/agentevents/webhook"
 )
 
 func TestConfig(t *testing.T) {
@@ -23,10 +25,12 @@ func TestConfig(t *testing.T) {
 				"AGENTEVENTS_ADDR=:0", "AGENTEVENTS_DATABASE_URL=sqlite:/var/lib/a.db", "AGENTEVENTS_TIMEOUT=100ms",
 				"AGENTEVENTS_RETRY_WINDOW=720h", "AGENTEVENTS_LOG_LEVEL=debug", "AGENTEVENTS_LOG_FORMAT=json",
 				"AGENTEVENTS_ALLOW_NETWORKS=10.1.2.3/8, fd00::/8", "ADDR=ignored",
+				"AGENTEVENTS_RETRY_SCHEDULE=100ms, 24h", "AGENTEVENTS_RETRY_JITTER=0%",
 			},
 			config{
 				addr: ":0", databaseURL: "sqlite:/var/lib/a.db", timeout: 100 * time.Millisecond,
 				retryWindow: 720 * time.Hour, logLevel: slog.LevelDebug, logJSON: true,
+				schedule: webhook.Schedule{Delays: []time.Duration{100 * time.Millisecond, 24 * time.Hour}},
 				networks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")},
 			},
 		},
@@ -35,7 +39,12 @@ func TestConfig(t *testing.T) {
 			nil,
 			config{timeout: time.Minute, retryWindow: time.Minute, logLevel: slog.LevelError},
 		},
-		"a flag wins":               {[]string{"--timeout=2s"}, []string{"AGENTEVENTS_TIMEOUT=nonsense"}, config{timeout: 2 * time.Second}},
+		"a flag wins": {[]string{"--timeout=2s"}, []string{"AGENTEVENTS_TIMEOUT=nonsense"}, config{timeout: 2 * time.Second}},
+		"a percentage without its sign": {
+			[]string{"--retry-schedule=1s", "--retry-jitter=100"},
+			nil,
+			config{schedule: webhook.Schedule{Delays: []time.Duration{time.Second}, Jitter: 1}},
+		},
 		"an empty variable is none": {nil, []string{"AGENTEVENTS_TIMEOUT=", "AGENTEVENTS_ALLOW_NETWORKS="}, config{}},
 		"an empty network is none":  {[]string{"--allow-networks=,"}, nil, config{}},
 	} {
@@ -54,7 +63,10 @@ func TestConfig(t *testing.T) {
 func sameNetwork(a, b netip.Prefix) bool { return a == b }
 
 func withDefaults(c config) config {
-	d := config{"127.0.0.1:8080", "sqlite:agentevents.db", c.networks, 10 * time.Second, 24 * time.Hour, c.logLevel, c.logJSON}
+	d := config{
+		"127.0.0.1:8080", "sqlite:agentevents.db", c.networks, 10 * time.Second, 24 * time.Hour, webhook.DefaultSchedule(),
+		c.logLevel, c.logJSON,
+	}
 	if c.addr != "" {
 		d.addr, d.databaseURL = c.addr, c.databaseURL
 	}
@@ -63,6 +75,9 @@ func withDefaults(c config) config {
 	}
 	if c.retryWindow != 0 {
 		d.retryWindow = c.retryWindow
+	}
+	if c.schedule.Delays != nil {
+		d.schedule = c.schedule
 	}
 	return d
 }
@@ -86,6 +101,8 @@ func TestConfigRefusesWrongValues(t *testing.T) {
 		"allow-networks": {"10.0.0.0", "10.0.0.0/33", "banana", "10.0.0.0/8;192.168.0.0/16", "10.0.0.0/8 192.168.0.0/16"},
 		"timeout":        {"10", "99ms", "61s", "-1s", "soon"},
 		"retry-window":   {"59s", "721h", "1d", "0"},
+		"retry-schedule": {"5", "5s,,30s", "99ms", "5s,25h", "5s;30s", "-5s", ",", "hourly"},
+		"retry-jitter":   {"101%", "-1%", "0.2", "20 %", "%", "wild", "20%%"},
 		"log-level":      {"loud", "INFO", "info+2"},
 		"log-format":     {"xml", "JSON"},
 	} {

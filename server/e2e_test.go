@@ -27,6 +27,7 @@ func TestEndToEnd(t *testing.T) {
 		{"query of the URL", testQueryOfTheURL},
 		{"several registrations", testSeveralRegistrations},
 		{"kill", testKill},
+		{"retry schedule", testRetrySchedule},
 		{"answer during shutdown", testAnswerDuringShutdown},
 		{"second signal", testSecondSignal},
 		{"refused start", testRefusedStart},

@@ -39,7 +39,8 @@ func serve(ctx context.Context, s settings, unknown []string, stderr io.Writer) 
 		return err
 	}
 	st, err := store.Open(ctx, store.Options{
-		URL: c.databaseURL, Lease: c.timeout + leaseMargin, Window: c.retryWindow, Log: log,
+		URL: c.databaseURL, Lease: c.timeout + leaseMargin, Window: c.retryWindow, Longest: c.schedule.Longest(),
+		Log: log,
 	})
 	if err != nil {
 		return errors.Join(err, listener.Close())
@@ -58,7 +59,7 @@ func work(ctx context.Context, c config, st *store.Store, listener net.Listener,
 	})
 	defer sender.Close()
 	dispatcher := webhook.NewDispatcher(webhook.DispatcherOptions{
-		Outbox: st, Sender: sender, Schedule: webhook.DefaultSchedule(), Log: log,
+		Outbox: st, Sender: sender, Schedule: c.schedule, Log: log,
 	})
 	router, err := newRouter(handlers{st, guard}, dispatcher.Turned, log)
 	if err != nil {

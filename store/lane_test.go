@@ -431,6 +431,26 @@ func TestClockThatWasWrongStrandsNothing(t *testing.T) {
 	f.drained()
 }
 
+// How long the longest delay is depends on the schedule.
+func TestLongDelayIsNotAWrongClock(t *testing.T) {
+	f := open(t)
+	f.longest = 24 * time.Hour
+	f.restart()
+	k := f.agent()
+	f.register(k, crm, gen.EventTypeAgentLogin)
+	f.login(k)
+	o := webhook.Outcome{Attempt: webhook.Attempt{Verdict: webhook.Retry}, Delay: 23 * time.Hour}
+	_, err := f.Record(f.ctx, f.claimOne(), o, false)
+	f.check(err)
+	if n, err := f.Mend(f.ctx); err != nil || n != 0 {
+		t.Fatalf("mended %d, %v; want 0", n, err)
+	}
+	f.claimNone()
+	f.clock.add(23 * time.Hour)
+	f.finish(f.claimOne())
+	f.drained()
+}
+
 // Rule 6 holds for leases and for receivers that wait, too.
 func TestClockThatWasWrongHoldsNothing(t *testing.T) {
 	f := open(t)

@@ -5,8 +5,6 @@ import (
 	"errors"
 
 	"gorm.io/gorm"
-
-	"github.com/agentevents/agentevents/webhook"
 )
 
 // sweep is how many deliveries one commit fails whose window is over.
@@ -51,7 +49,7 @@ func (s *Store) strayLanes(tx *gorm.DB) (lanes []int64, err error) {
 
 // farOff is the first time that is further away than any delay is long.
 func (s *Store) farOff() int64 {
-	return s.now() + max(webhook.DefaultSchedule().Longest(), s.Lease).Milliseconds() + 1
+	return s.now() + max(s.Longest, s.Lease).Milliseconds() + 1
 }
 
 func (s *Store) mend(tx *gorm.DB, lanes []int64) error {

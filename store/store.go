@@ -10,15 +10,18 @@ import (
 
 	"github.com/gofrs/flock"
 	"gorm.io/gorm"
+
+	"github.com/agentevents/agentevents/webhook"
 )
 
 // Options are what a store is opened with.
 type Options struct {
-	URL    string           // sqlite:PATH
-	Now    func() time.Time // the one clock of all due times; nil means time.Now
-	Lease  time.Duration    // how long a claim holds a lane; 0 means 15 s; must be longer than an attempt takes
-	Window time.Duration    // how long a delivery is tried, from its change on; 0 means 24 h
-	Log    *slog.Logger     // nil means slog.Default
+	URL     string           // sqlite:PATH
+	Now     func() time.Time // the one clock of all due times; nil means time.Now
+	Lease   time.Duration    // how long a claim holds a lane; 0 means 15 s; must be longer than an attempt takes
+	Window  time.Duration    // how long a delivery is tried, from its change on; 0 means 24 h
+	Longest time.Duration    // the longest that anything waits until it is due again; 0 means what webhook.DefaultSchedule has
+	Log     *slog.Logger     // nil means slog.Default
 }
 
 func (o *Options) setDefaults() {
@@ -30,6 +33,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.Window == 0 {
 		o.Window = 24 * time.Hour
+	}
+	if o.Longest == 0 {
+		o.Longest = webhook.DefaultSchedule().Longest()
 	}
 	if o.Log == nil {
 		o.Log = slog.Default()

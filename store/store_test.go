@@ -41,6 +41,8 @@ type fixture struct {
 	ctx   context.Context
 	clock *clock
 	url   string
+
+	longest time.Duration // of all delays
 }
 
 func open(t testing.TB) *fixture {
@@ -54,7 +56,7 @@ func open(t testing.TB) *fixture {
 
 func (f *fixture) open() {
 	f.t.Helper()
-	s, err := store.Open(f.ctx, store.Options{URL: f.url, Now: f.clock.Now})
+	s, err := store.Open(f.ctx, store.Options{URL: f.url, Now: f.clock.Now, Longest: f.longest})
 	f.check(err)
 	f.Store = s
 }
