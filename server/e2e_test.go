@@ -36,6 +36,7 @@ func TestEndToEnd(t *testing.T) {
 		{"help and version", testHelpAndVersion},
 		{"demo", testDemo},
 		{"show.php", testShowPHP},
+		{"signature", testSignature},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
