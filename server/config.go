@@ -63,6 +63,9 @@ func (s settings) validate() (c config, err error) {
 	return c, wrong.err()
 }
 
+// lease is how long a worker holds a lane for an attempt, and to record it.
+func (c config) lease() time.Duration { return c.timeout + leaseMargin }
+
 // problems are what is wrong with the settings, each with the setting's name.
 type problems []string
 

@@ -27,6 +27,7 @@ type commands struct {
 	settings
 	known   []string // variables
 	Serve   struct{} `cmd:"" help:"Serve the API and carry out deliveries, until SIGINT or SIGTERM; a second one kills."`
+	Verify  struct{} `cmd:"" help:"Check the store, also while it is served, and say what is wrong with it; nothing is changed."`
 	Version struct{} `cmd:"" help:"Print what was built: version, commit, Go and platform."`
 }
 
@@ -47,6 +48,8 @@ func run(ctx context.Context, args, env []string, stdout, stderr io.Writer) int 
 	switch command {
 	case "serve":
 		err = serve(ctx, line.settings, vars.unknown(line.known), stderr)
+	case "verify":
+		err = verify(ctx, line.settings, stdout)
 	case "version":
 		_, err = fmt.Fprint(stdout, build())
 	}

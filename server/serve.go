@@ -39,7 +39,7 @@ func serve(ctx context.Context, s settings, unknown []string, stderr io.Writer) 
 		return err
 	}
 	st, err := store.Open(ctx, store.Options{
-		URL: c.databaseURL, Lease: c.timeout + leaseMargin, Window: c.retryWindow, Longest: c.schedule.Longest(),
+		URL: c.databaseURL, Lease: c.lease(), Window: c.retryWindow, Longest: c.schedule.Longest(),
 		Log: log,
 	})
 	if err != nil {

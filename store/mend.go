@@ -36,14 +36,21 @@ func (s *Store) Mend(ctx context.Context) (int, error) {
 	return mended, err
 }
 
-// strayLanes lists lanes with pending deliveries that are not due or are due further away than any delay is long (by a
-// clock that was wrong), and those that count wrong. One that is due and empty is not astray: what its holder had was
-// cancelled before the lease ended, and the next claim empties it.
+// straySQL lists lanes that count wrong, and those with pending deliveries that are never due, not due though nobody
+// holds them and their first delivery is, or due further away than anything may wait (by a clock that was wrong). One
+// that is due and empty is not astray: what its holder had was cancelled before the lease ended, and the next claim
+// empties it.
+const straySQL = `SELECT * FROM (
+	SELECT lanes.id, lanes.pending, lanes.due_at, lanes.lease_until, coalesce(p.n, 0) AS actual,
+		(SELECT d.due_at ` + head + `) AS first_due
+	FROM lanes LEFT JOIN (SELECT lane_id, count(*) AS n FROM deliveries WHERE state = 'pending' GROUP BY lane_id) p
+		ON p.lane_id = lanes.id
+	WHERE lanes.pending <> 0 OR p.n > 0)
+WHERE pending <> actual OR (actual > 0 AND (due_at IS NULL OR due_at > @far OR
+	(lease_until IS NULL AND due_at > @now AND due_at > first_due)))`
+
 func (s *Store) strayLanes(tx *gorm.DB) (lanes []int64, err error) {
-	err = tx.Raw("SELECT p.lane_id FROM (SELECT lane_id, count(*) AS n FROM deliveries WHERE state = 'pending' "+
-		"GROUP BY lane_id) p JOIN lanes l ON l.id = p.lane_id WHERE l.due_at IS NULL OR l.due_at > ? OR l.pending <> p.n "+
-		"UNION SELECT l.id FROM lanes l WHERE l.pending <> 0 AND NOT EXISTS ("+
-		"SELECT 1 FROM deliveries d WHERE d.lane_id = l.id AND d.state = 'pending')", s.farOff()).Scan(&lanes).Error
+	err = tx.Raw("SELECT id FROM ("+straySQL+")", s.bounds()).Scan(&lanes).Error
 	return lanes, err
 }
 

@@ -493,6 +493,7 @@ func (m *model) crash(*rapid.T) {
 }
 
 func (m *model) mend(*rapid.T) {
+	m.verify()
 	if n, err := m.Mend(m.ctx); err != nil || n != 0 {
 		m.fail("mended %d lanes, %v", n, err)
 	}

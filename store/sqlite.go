@@ -87,9 +87,9 @@ func create(file string) error {
 	return f.Close()
 }
 
-// openReaders returns the connections that read. They need the writer to have opened the file before.
+// openReaders returns the connections that read. They do not make the file, but tidy up beside it if they are the last.
 func openReaders(file string) (*sql.DB, error) {
-	db, err := sql.Open("sqlite3", dsn(file, "mode=ro", "_query_only=on"))
+	db, err := sql.Open("sqlite3", dsn(file, "mode=rw", "_query_only=on"))
 	if err != nil {
 		return nil, err
 	}
@@ -105,6 +105,7 @@ func orm(pool gorm.ConnPool, log *slog.Logger) (*gorm.DB, error) {
 		SkipDefaultTransaction: true,
 		PrepareStmt:            true,
 		PrepareStmtMaxSize:     statements,
+		PrepareStmtTTL:         10 * 365 * 24 * time.Hour, // it is not meant to close one that may be in use
 		TranslateError:         true,
 		Logger: logger.NewSlogLogger(log, logger.Config{
 			LogLevel:                  logger.Error,

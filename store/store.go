@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -113,7 +114,7 @@ func (s *Store) Close() error {
 	if s.writes != nil {
 		errs = append(errs, s.writes.close())
 	}
-	for _, pool := range s.pools {
+	for _, pool := range slices.Backward(s.pools) { // the last to close tidies up, which readers cannot
 		errs = append(errs, pool.Close())
 	}
 	return errors.Join(append(errs, s.lock.Unlock())...)

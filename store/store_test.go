@@ -216,6 +216,17 @@ func (f *fixture) states() map[string]int {
 	return states
 }
 
+// verify checks that all invariants of the rows hold.
+func (f *fixture) verify() {
+	f.t.Helper()
+	err := store.Verify(f.ctx, store.Options{URL: f.url, Now: f.clock.Now, Longest: f.longest}, func(c store.Check) {
+		if c.Count > 0 {
+			f.t.Errorf("%s: %d faults: %q", c.Name, c.Count, c.Faults)
+		}
+	})
+	f.check(err)
+}
+
 // drained checks that nothing is pending, that every lane knows it, and that no lane had to be mended.
 func (f *fixture) drained() {
 	f.t.Helper()
@@ -227,6 +238,7 @@ func (f *fixture) drained() {
 	if pending != 0 || lanes != 0 {
 		f.t.Errorf("%d deliveries are pending, %d lanes are not empty", pending, lanes)
 	}
+	f.verify()
 	if n, err := f.Mend(f.ctx); err != nil || n != 0 {
 		f.t.Errorf("mended %d lanes, %v", n, err)
 	}

@@ -75,7 +75,19 @@ func (w *writer) close() error {
 	w.once.Do(func() { close(w.quit) })
 	<-w.closed
 	// What is committed is in the file itself then, for whoever copies that alone.
-	return errors.Join(w.db.Exec("PRAGMA wal_checkpoint(TRUNCATE)").Error, w.conn.Close())
+	return errors.Join(w.db.Exec("PRAGMA wal_checkpoint(TRUNCATE)").Error, closeStatements(w.db), w.conn.Close())
+}
+
+// closeStatements closes the statements that were prepared on one connection, which would keep it open.
+func closeStatements(db *gorm.DB) (err error) {
+	if p, ok := db.ConnPool.(*gorm.PreparedStmtDB); ok {
+		for _, key := range p.Stmts.Keys() {
+			if statement, ok := p.Stmts.Get(key); ok {
+				err = errors.Join(err, statement.Close())
+			}
+		}
+	}
+	return err
 }
 
 func (w *writer) run() {

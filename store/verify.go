@@ -1,0 +1,206 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"gorm.io/gorm"
+
+	"github.com/agentevents/agentevents/webhook"
+)
+
+// Check is one thing that Verify has looked at.
+type Check struct {
+	Name   string   // what must be so
+	Faults []string // where it is not so, at most 20 of them
+	Count  int      // of all faults
+}
+
+// mostFaults is how many faults of one kind are told.
+const mostFaults = 20
+
+// rule is an invariant of the rows that holds whenever no transaction is open. Its query lists where it is broken, one
+// text each; @now is the time, @far the first time that is further away than anything may wait.
+type rule struct{ name, query string }
+
+// rules are what lanes, deliveries, status changes and receivers must be like, beside what the schema enforces.
+var rules = []rule{
+	{"every page and every row is sound", "SELECT integrity_check FROM pragma_integrity_check WHERE integrity_check <> 'ok'"},
+	{"no row names one that is not there", `SELECT "table" || ' ' || rowid || ' names a missing row of ' || parent
+		FROM pragma_foreign_key_check`},
+	{"a lane counts what is pending in it, and is due when its first delivery is", `SELECT 'lane ' || id || ': ' ||
+		actual || ' pending, its row says ' || pending || '; it is due at ' || coalesce(due_at, 'no time') ||
+		coalesce(', its first delivery at ' || first_due, '') FROM (` + straySQL + ")"},
+	{"who holds a lane has a delivery of it, and the lane is looked at when the lease ends", `SELECT 'lane ' || l.id ||
+		': leased until ' || coalesce(l.lease_until, 'no time') || ', due at ' || coalesce(l.due_at, 'no time') ||
+		', delivery ' || coalesce(l.delivery_id || coalesce(' (' || d.state || ' in lane ' || d.lane_id || ')', ' (missing)'), 'none')
+		FROM lanes l LEFT JOIN deliveries d ON d.id = l.delivery_id
+		WHERE (l.lease_until IS NULL AND l.delivery_id IS NOT NULL) OR l.lease_until > @far OR (l.lease_until > @now
+			AND (l.due_at IS NOT l.lease_until OR d.id IS NULL OR (d.state = 'pending' AND d.lane_id <> l.id)))`},
+	{"a delivery is finished when it has ended, and waits for nothing then", `SELECT 'delivery ' || id || ': ' || state ||
+		', finished at ' || coalesce(finished_at, 'no time') || coalesce(', moving to lane ' || moved_to, '') FROM deliveries
+		WHERE (state IN ('pending', 'parked')) <> (finished_at IS NULL) OR (moved_to IS NOT NULL AND state <> 'pending')`},
+	{"no delivery waits longer than any delay is", `SELECT 'delivery ' || id || ': due at ' || due_at FROM deliveries
+		WHERE state = 'pending' AND due_at > @far`},
+	{"what was delivered has an attempt that says so, and no attempt is missing", `SELECT 'delivery ' || d.id || ': ' ||
+		d.state || ' after ' || d.attempts || ' attempts, of which ' || count(a.id) || ' are there'
+		FROM deliveries d LEFT JOIN attempts a ON a.delivery_id = d.id GROUP BY d.id
+		HAVING d.attempts > coalesce(max(a.number), 0)
+			OR (d.state = 'delivered' AND coalesce(max(a.verdict = 'delivered'), 0) = 0)`},
+	{"a change makes one delivery for an event", `SELECT 'change ' || change_id || ': ' || count(*) || ' deliveries for event ' ||
+		event_id FROM deliveries GROUP BY change_id, event_id HAVING count(*) > 1`},
+	{"no two deliveries have one webhook-id", `SELECT webhook_id || ': deliveries ' || group_concat(id, ', ')
+		FROM deliveries GROUP BY webhook_id HAVING count(*) > 1`},
+	{"a delivery is in a lane of its agent", `SELECT 'delivery ' || d.id || ': lane ' || l.id || ' is of ' || l.kind || ' agent ' ||
+		l.agent_id || ' of client ' || r.client_id || ', the change of ' || c.kind || ' agent ' || c.agent_id || ' of client ' || c.client_id
+		FROM deliveries d JOIN status_changes c ON c.id = d.change_id JOIN lanes l ON l.id = coalesce(d.moved_to, d.lane_id)
+		JOIN receivers r ON r.id = l.receiver_id
+		WHERE c.kind <> l.kind OR c.agent_id <> l.agent_id OR c.client_id <> r.client_id`},
+	{"what is owed goes where its event says", `SELECT 'delivery ' || d.id || ': ' || d.state || ', ' || d.method || ' in lane ' ||
+		coalesce(d.moved_to, d.lane_id) || '; event ' || e.id || ' is ' || e.state || ', ' || e.method || ' in lane ' || e.lane_id ||
+		iif(d.url = e.url, '', '; the URLs differ')
+		FROM deliveries d JOIN agent_events e ON e.id = d.event_id WHERE d.state IN ('pending', 'parked') AND (
+			d.url <> e.url OR d.method <> e.method OR (d.state = 'parked') <> (e.state = 'disabled')
+			OR (d.state = 'pending' AND coalesce(d.moved_to, d.lane_id) <> e.lane_id))`},
+	{"an event has a lane of its agent", `SELECT 'event ' || e.id || ': lane ' || l.id || ' is of ' || l.kind || ' agent ' ||
+		l.agent_id || ' of client ' || r.client_id FROM agent_events e JOIN agents a ON a.id = e.agent
+		JOIN lanes l ON l.id = e.lane_id JOIN receivers r ON r.id = l.receiver_id
+		WHERE a.kind <> l.kind OR a.agent_id <> l.agent_id OR a.client_id <> r.client_id`},
+	{"there is a secret to sign with", `SELECT DISTINCT 'client ' || c.client_id || ': no secret' FROM deliveries d
+		JOIN status_changes c ON c.id = d.change_id LEFT JOIN secrets s ON s.client_id = c.client_id
+		WHERE d.state IN ('pending', 'parked') AND s.client_id IS NULL`},
+	{"each change of an agent begins where the one before ended", `SELECT 'change ' || id || ': from ' || old_status || ' to ' ||
+		new_status || coalesce(', after one to ' || before, '') FROM (SELECT *, lag(new_status) OVER (
+			PARTITION BY client_id, kind, agent_id ORDER BY id) AS before FROM status_changes)
+		WHERE old_status = new_status OR old_status <> before`},
+	{"an agent has the status of its last change", `SELECT a.kind || ' agent ' || a.agent_id || ' of client ' || a.client_id || ': ' ||
+		a.status || ' since change ' || a.sequence || '; the last one is ' || coalesce(c.id || ' to ' || c.new_status, 'missing')
+		FROM agents a LEFT JOIN status_changes c ON c.id = (SELECT max(x.id) FROM status_changes x
+			WHERE x.client_id = a.client_id AND x.kind = a.kind AND x.agent_id = a.agent_id)
+		WHERE iif(a.sequence = 0, a.status <> 'logged_out' OR c.new_status <> 'logged_out',
+			c.id IS NOT a.sequence OR c.new_status <> a.status)`},
+	{"a receiver is probed only while its breaker is open, and waits no longer than any delay is", `SELECT 'receiver ' || r.id ||
+		': ' || r.failures || ' failures, ' || r.probes || ' probes' || coalesce(', one by lane ' || r.probe, '') ||
+		coalesce(', waits until ' || r.waits, '') FROM receivers r LEFT JOIN lanes l ON l.id = r.probe
+		WHERE r.failures < 0 OR r.waits > @far OR (r.failures < @failures AND (r.probes <> 0 OR r.probe IS NOT NULL))
+			OR (r.failures >= @failures AND r.waits IS NULL) OR (r.probe IS NOT NULL AND l.receiver_id IS NOT r.id)`},
+}
+
+// Verify looks for what should never be in a database, whether a process serves it or not, and changes nothing. It
+// tells of each check as soon as that is done; all look at one moment.
+func Verify(ctx context.Context, o Options, done func(Check)) error {
+	o.setDefaults()
+	file, err := path(o.URL)
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(file); err != nil {
+		return fmt.Errorf("open the database: %w", err)
+	}
+	pool, err := openReaders(file)
+	if err != nil {
+		return err
+	}
+	s := &Store{Options: o}
+	if err := errors.Join(s.verify(ctx, pool, done), pool.Close()); err != nil {
+		return fmt.Errorf("verify %s: %w", file, err)
+	}
+	return nil
+}
+
+func (s *Store) verify(ctx context.Context, pool *sql.DB, done func(Check)) error {
+	if err := checkSchema(ctx, pool); err != nil {
+		return err
+	}
+	moment, err := pool.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	db, err := orm(moment, s.Log)
+	if err == nil {
+		err = s.checks(db.WithContext(ctx), done)
+	}
+	return errors.Join(err, moment.Rollback())
+}
+
+func (s *Store) checks(db *gorm.DB, done func(Check)) error {
+	for _, r := range rules {
+		c, err := s.check(db, r)
+		if err != nil {
+			return err
+		}
+		done(c)
+	}
+	c, err := checkReceivers(db)
+	if err == nil {
+		done(c)
+	}
+	return err
+}
+
+func (s *Store) check(db *gorm.DB, r rule) (Check, error) {
+	c := Check{Name: r.name}
+	query := db.Raw(r.query)
+	if strings.Contains(r.query, "@") {
+		query = db.Raw(r.query, s.bounds())
+	}
+	err := forEach(query, func(rows *sql.Rows) error {
+		var fault string
+		err := rows.Scan(&fault)
+		c.add(fault)
+		return err
+	})
+	return c, err
+}
+
+// checkReceivers is the one check that takes a parser of URLs.
+func checkReceivers(db *gorm.DB) (Check, error) {
+	c := Check{Name: "a lane leads to the receiver of its URL"}
+	err := forEach(db.Raw(waysSQL), func(rows *sql.Rows) error {
+		var raw string
+		var lane int64
+		var to receiver
+		err := rows.Scan(&raw, &lane, &to.scheme, &to.host, &to.port)
+		if of, wrong := receiverOf(raw); wrong != nil || of != to {
+			c.add(fmt.Sprintf("lane %d: leads to %s://%s, port %d, and has a URL of another receiver", lane, to.scheme, to.host, to.port))
+		}
+		return err
+	})
+	return c, err
+}
+
+// waysSQL lists which URLs use which lanes.
+const waysSQL = `SELECT DISTINCT x.url, x.lane_id, r.scheme, r.host, r.port FROM (
+	SELECT url, lane_id FROM agent_events
+	UNION ALL SELECT url, coalesce(moved_to, lane_id) FROM deliveries WHERE state = 'pending'
+) x JOIN lanes l ON l.id = x.lane_id JOIN receivers r ON r.id = l.receiver_id`
+
+// forEach calls a function with each row of a query, and keeps none.
+func forEach(query *gorm.DB, fn func(*sql.Rows) error) error {
+	rows, err := query.Rows()
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := fn(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+func (c *Check) add(fault string) {
+	if c.Count++; c.Count <= mostFaults {
+		c.Faults = append(c.Faults, fault)
+	}
+}
+
+// bounds are the values that the queries of rules have names for.
+func (s *Store) bounds() map[string]any {
+	return map[string]any{"now": s.now(), "far": s.farOff(), "failures": webhook.Failures}
+}

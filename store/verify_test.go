@@ -1,0 +1,217 @@
+package store_test
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/store"
+	"github.com/agentevents/agentevents/webhook"
+)
+
+// faults are what a test plants in a sound database of everything, and a piece of what Verify must say of it.
+var faults = map[string]struct{ plant, want string }{
+	"a reference to nothing":        {"DELETE FROM clients", "names a missing row of clients"},
+	"pending counted too low":       {"UPDATE lanes SET pending = pending - 1 WHERE id = 1", "lane 1: 2 pending, its row says 1"},
+	"pending counted too high":      {"UPDATE lanes SET pending = 1 WHERE id = 4", "lane 4: 0 pending, its row says 1"},
+	"a lane that is never due":      {"UPDATE lanes SET due_at = NULL WHERE id = 1", "lane 1: 2 pending, its row says 2; it is due at no time"},
+	"a lane due too late":           {"UPDATE lanes SET due_at = due_at + 1000 WHERE id = 1", "lane 1: 2 pending"},
+	"a lane due in a year":          {"UPDATE lanes SET due_at = due_at + 31536000000 WHERE id = 3", "lane 3: 1 pending"},
+	"a lease that nobody looks at":  {"UPDATE lanes SET due_at = due_at + 1 WHERE id = 3", "lane 3: leased until"},
+	"a lease for a year":            {"UPDATE lanes SET due_at = 1e12 * 9, lease_until = 1e12 * 9 WHERE id = 3", "lane 3: leased until 9000000000000"},
+	"a lease of nothing":            {"UPDATE lanes SET delivery_id = NULL WHERE id = 3", "delivery none"},
+	"a lease of what is not there":  {"UPDATE lanes SET delivery_id = 4711 WHERE id = 3", "delivery 4711 (missing)"},
+	"a lease of another lane's":     {"UPDATE lanes SET delivery_id = 2 WHERE id = 3", "delivery 2 (pending in lane 1)"},
+	"a delivery without a lease":    {"UPDATE lanes SET delivery_id = 2 WHERE id = 1", "lane 1: leased until no time"},
+	"ended without a time":          {"UPDATE deliveries SET finished_at = NULL WHERE state = 'failed'", "failed, finished at no time"},
+	"pending and finished":          {"UPDATE deliveries SET finished_at = 1 WHERE id = 2", "delivery 2: pending, finished at 1"},
+	"moving though it has ended":    {"UPDATE deliveries SET moved_to = lane_id WHERE id = 1", "delivery 1: delivered, finished at"},
+	"due in a year":                 {"UPDATE deliveries SET due_at = due_at + 31536000000 WHERE id = 2", "delivery 2: due at"},
+	"delivered without an attempt":  {"DELETE FROM attempts WHERE delivery_id = 1", "delivery 1: delivered after 1 attempts, of which 0 are there"},
+	"delivered by a failure":        {"UPDATE attempts SET verdict = 'retry' WHERE delivery_id = 1", "delivery 1: delivered after 1 attempts"},
+	"an attempt is missing":         {"DELETE FROM attempts WHERE delivery_id = 2", "delivery 2: pending after 1 attempts"},
+	"two for one change and event":  {"UPDATE deliveries SET event_id = 1, change_id = 1 WHERE id = 3", "change 1: 2 deliveries for event 1"},
+	"two of one id":                 {"UPDATE deliveries SET webhook_id = 'msg_x' WHERE id IN (2, 3)", "msg_x: deliveries 2, 3"},
+	"a change of another agent":     {"UPDATE status_changes SET agent_id = 137 WHERE id = 3", "the change of local agent 137 of client 12"},
+	"a lane of another client":      {"UPDATE receivers SET client_id = '13' WHERE id = 1", "of client 13, the change of local agent 136 of client 12"},
+	"an old URL":                    {"UPDATE deliveries SET url = url || '/old' WHERE id = 2", "delivery 2: pending, POST in lane 1; event 2 is enabled, POST in lane 1; the URLs differ"},
+	"an old method":                 {"UPDATE deliveries SET method = 'GET' WHERE id = 2", "delivery 2: pending, GET in lane 1; event 2 is enabled, POST"},
+	"pending though it is disabled": {"UPDATE agent_events SET state = 'disabled' WHERE id = 1", "delivery 3: pending, POST in lane 1; event 1 is disabled"},
+	"parked though it is enabled":   {"UPDATE agent_events SET state = 'enabled'", ": parked, POST"},
+	"left behind":                   {"UPDATE agent_events SET lane_id = 4 WHERE id = 1", "in lane 1; event 1 is enabled, POST in lane 4"},
+	"an event in a foreign lane":    {"UPDATE lanes SET agent_id = 137 WHERE id = 4", "lane 4 is of local agent 137 of client 12"},
+	"no secret":                     {"DELETE FROM secrets", "client 12: no secret"},
+	"a change of nothing":           {"UPDATE status_changes SET old_status = new_status WHERE id = 1", "change 1: from available to available"},
+	"a change is missing":           {"UPDATE status_changes SET old_status = new_status, new_status = old_status WHERE id = 2", "change 2: from logged_out to available, after one to available"},
+	"a status without a change":     {"UPDATE agents SET status = 'logged_out'", "logged_out since change 3; the last one is 3 to available"},
+	"an old status":                 {"UPDATE agents SET sequence = 1", "since change 1; the last one is 3 to available"},
+	"a status of an agent unheard":  {"UPDATE agents SET sequence = 0", "since change 0; the last one is 3 to available"},
+	"a probe without a breaker":     {"UPDATE receivers SET probe = 1 WHERE id = 1", "receiver 1: 1 failures, 0 probes, one by lane 1"},
+	"probes without a breaker":      {"UPDATE receivers SET probes = 2 WHERE id = 1", "receiver 1: 1 failures, 2 probes"},
+	"a wait for a year":             {"UPDATE receivers SET waits = 1e12 * 9 WHERE id = 1", "waits until 9000000000000"},
+	"open and waiting for nothing":  {"UPDATE receivers SET failures = 5 WHERE id = 1", "receiver 1: 5 failures, 0 probes"},
+	"a probe of another receiver":   {"UPDATE receivers SET failures = 5, waits = 1, probe = 3 WHERE id = 1", "one by lane 3"},
+	"a lane to somewhere else":      {"UPDATE receivers SET host = 'elsewhere' WHERE id = 1", "lane 1: leads to http://elsewhere, port 80"},
+}
+
+// TestVerifyFindsEachFault plants one fault at a time. No check is without one, but that of pages, which has a test of
+// its own.
+func TestVerifyFindsEachFault(t *testing.T) {
+	f := openWithEverything(t)
+	f.verify()
+	idle := f.checks()
+	for _, name := range slices.Sorted(maps.Keys(faults)) {
+		t.Run(name, func(t *testing.T) {
+			c := &fixture{t: t, ctx: t.Context(), clock: f.clock, url: "sqlite:" + f.copy(t)}
+			c.sql("PRAGMA foreign_keys = OFF; " + strings.ReplaceAll(faults[name].plant, "1e12 * 9", "9000000000000"))
+			var found []string
+			for check, faults := range c.checks() {
+				found = append(found, faults...)
+				if len(faults) > 0 {
+					delete(idle, check)
+				}
+			}
+			if !slices.ContainsFunc(found, func(s string) bool { return strings.Contains(s, faults[name].want) }) {
+				t.Errorf("found %q, want %q", found, faults[name].want)
+			}
+		})
+	}
+	if len(idle) != 1 {
+		t.Errorf("these checks have found nothing: %q", slices.Sorted(maps.Keys(idle)))
+	}
+}
+
+// openWithEverything opens a store in which lane 1 has delivered 1, waits for the second attempt at 2 and has 3 behind
+// it; 4 is in flight in lane 3, 5 has failed in lane 4, and 6 is parked.
+func openWithEverything(t *testing.T) *fixture {
+	t.Helper()
+	f := open(t)
+	k := f.agent()
+	f.register(k, crm, gen.EventTypeAgentLogin, gen.EventTypeAgentLogout)
+	f.login(k)
+	f.record(f.claimOne(), webhook.Delivered, false)
+	f.logout(k)
+	f.record(f.claimOne(), webhook.Retry, false)
+	f.register(k, board, gen.EventTypeAgentLogin)
+	f.register(k, "http://payroll.example/hook", gen.EventTypeAgentLogin)
+	f.state(k, f.register(k, "http://wages.example/hook", gen.EventTypeAgentLogin)[0], gen.AgentEventStateValueDisabled)
+	f.login(k)
+	claimed := f.claim()
+	if len(claimed) != 2 || claimed[1].Lane != 4 {
+		t.Fatalf("claimed %+v, want lanes 3 and 4", claimed)
+	}
+	f.record(claimed[1], webhook.Failed, false)
+	return f
+}
+
+// checks are what Verify looks at, and the faults that it finds.
+func (f *fixture) checks() map[string][]string {
+	f.t.Helper()
+	found := map[string][]string{}
+	err := store.Verify(f.ctx, store.Options{URL: f.url, Now: f.clock.Now}, func(c store.Check) {
+		found[c.Name] = c.Faults
+	})
+	f.check(err)
+	return found
+}
+
+// copy copies the database as it is at this moment.
+func (f *fixture) copy(t *testing.T) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "agentevents.db")
+	db := f.db()
+	defer db.Close()
+	if _, err := db.Exec("VACUUM INTO ?", file); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// A damaged page is found, whatever cannot be read then.
+func TestVerifyFindsADamagedPage(t *testing.T) {
+	f := openWithEverything(t)
+	file := f.copy(t)
+	content, err := os.ReadFile(file)
+	f.check(err)
+	var page int
+	db := f.db()
+	defer db.Close()
+	f.check(db.QueryRow("SELECT rootpage FROM sqlite_schema WHERE name = 'deliveries_change'").Scan(&page))
+	copy(content[(page-1)*4096:page*4096], "damaged")
+	f.check(os.WriteFile(file, content, 0o600))
+	var found []string
+	err = store.Verify(t.Context(), store.Options{URL: "sqlite:" + file, Now: f.clock.Now}, func(c store.Check) {
+		found = append(found, c.Faults...)
+	})
+	if len(found) == 0 && !strings.Contains(fmt.Sprint(err), "malformed") {
+		t.Errorf("nothing was found; %v", err)
+	}
+}
+
+// Verify reads what a process has open, what it has left in order, and what it has left by a kill. What lies there is as
+// before then, but for what a kill has left beside the file.
+func TestVerifyChangesNothing(t *testing.T) {
+	f := openWithEverything(t)
+	f.verify()
+	killed := &fixture{t: t, ctx: t.Context(), clock: f.clock, url: "sqlite:" + filepath.Join(t.TempDir(), "agentevents.db")}
+	for name, content := range files(t, f.url) {
+		f.check(os.WriteFile(filepath.Join(filepath.Dir(strings.TrimPrefix(killed.url, "sqlite:")), name), []byte(content), 0o600))
+	}
+	f.check(f.Close())
+	before := files(t, f.url)
+	f.verify()
+	if after := files(t, f.url); !maps.Equal(before, after) || len(before) != 2 { // the database and its lock
+		t.Errorf("the files were %q and are %q", slices.Sorted(maps.Keys(before)), slices.Sorted(maps.Keys(after)))
+	}
+	f.open()
+	killed.verify()
+	killed.open()
+	defer killed.Close()
+	if a, b := killed.states(), f.states(); !maps.Equal(a, b) {
+		t.Errorf("after a kill and a check there are %v, want %v", a, b)
+	}
+}
+
+// files is what lies beside a database, with its contents.
+func files(t *testing.T, url string) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	paths, err := filepath.Glob(strings.TrimPrefix(url, "sqlite:") + "*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range paths {
+		content, err := os.ReadFile(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[filepath.Base(p)] = string(content)
+	}
+	return all
+}
+
+// What is no database of ours is refused, and not made into one.
+func TestVerifyRefuses(t *testing.T) {
+	dir := t.TempDir()
+	for name, c := range map[string]struct{ plant, want string }{
+		"missing.db": {"", "no such file"},
+		"text.db":    {"what is this", "file is not a database"},
+		"empty.db":   {" ", "no database of this program"},
+	} {
+		file := filepath.Join(dir, name)
+		if c.plant != "" {
+			if err := os.WriteFile(file, []byte(strings.TrimSpace(c.plant)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		err := store.Verify(t.Context(), store.Options{URL: "sqlite:" + file}, func(store.Check) {})
+		if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), file) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
