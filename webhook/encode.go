@@ -2,11 +2,13 @@ package webhook
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/agentevents/agentevents/gen"
 )
@@ -36,8 +38,8 @@ func pair(key, value string) string { return key + "=" + url.QueryEscape(value) 
 
 // NewRequest returns the request that carries d, stamped with the time of the call. userAgent is sent as it is,
 // "agentevents/VERSION". For GET the data is appended to the query that the URL has, which stays as it was to the
-// byte; for POST it is the body, and the URL's query is left alone. The fragment is dropped, user info becomes
-// basic authorization. A URL that cannot be sent to is a *RefusedError.
+// byte, but that what is not ASCII is percent-encoded; for POST it is the body, and the URL's query is left alone. The
+// fragment is dropped, user info becomes basic authorization. A URL that cannot be sent to is a *RefusedError.
 func NewRequest(ctx context.Context, d Delivery, userAgent string) (*http.Request, error) {
 	u, err := parseURL(d.URL)
 	if err != nil {
@@ -56,6 +58,7 @@ func NewRequest(ctx context.Context, d Delivery, userAgent string) (*http.Reques
 func newRequest(ctx context.Context, u *url.URL, d Delivery) (*http.Request, error) {
 	form := Encode(d.Data)
 	u.Fragment, u.RawFragment = "", ""
+	u.RawQuery = ascii(u.RawQuery)
 	if d.Method == gen.MethodGET {
 		u.RawQuery = appendQuery(u.RawQuery, form)
 		return http.NewRequestWithContext(ctx, http.MethodGet, u.String(), http.NoBody)
@@ -65,6 +68,19 @@ func newRequest(ctx context.Context, u *url.URL, d Delivery) (*http.Request, err
 		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
 	return req, err
+}
+
+// ascii percent-encodes the bytes that a request line cannot hold (RFC 3986, section 2).
+func ascii(query string) string {
+	var b strings.Builder
+	for _, c := range []byte(query) {
+		if c < utf8.RuneSelf {
+			b.WriteByte(c)
+		} else {
+			fmt.Fprintf(&b, "%%%02X", c)
+		}
+	}
+	return b.String()
 }
 
 // appendQuery does not re-encode query: its owner may compare or sign it.

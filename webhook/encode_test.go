@@ -166,7 +166,8 @@ func TestNewRequestTarget(t *testing.T) {
 		{"http://h/p?#f", "/p?", "/p?"},
 		{"http://h/p?b=2&a=1&b=1", "/p?b=2&a=1&b=1&", "/p?b=2&a=1&b=1"},
 		{"http://h/p?a=%2f%2F+%20&%zz;x=*@'(!)~[]{}|^`<>\"\\", "/p?a=%2f%2F+%20&%zz;x=*@'(!)~[]{}|^`<>\"\\&", "/p?a=%2f%2F+%20&%zz;x=*@'(!)~[]{}|^`<>\"\\"},
-		{"http://h/p?имя=Ж?a", "/p?имя=Ж?a&", "/p?имя=Ж?a"},
+		{"http://h/p?имя=Ж?a", "/p?%D0%B8%D0%BC%D1%8F=%D0%96?a&", "/p?%D0%B8%D0%BC%D1%8F=%D0%96?a"},
+		{"http://h/p?\xff", "/p?%FF&", "/p?%FF"},
 		{"http://h/p?agent_id=5", "/p?agent_id=5&", "/p?agent_id=5"},
 		{"http://h//a/../b%2Fc;d", "//a/../b%2Fc;d?", "//a/../b%2Fc;d"},
 		{"http://h/имя", "/%D0%B8%D0%BC%D1%8F?", "/%D0%B8%D0%BC%D1%8F"},
@@ -299,6 +300,7 @@ func FuzzEncode(f *testing.F) {
 		d.Method = gen.MethodGET
 		if req, err := NewRequest(t.Context(), d, "agentevents/1"); err == nil {
 			own, _, _ := strings.Cut(query, "#")
+			own = notASCII.ReplaceAllStringFunc(own, url.QueryEscape)
 			sent, ok := strings.CutPrefix(req.URL.RequestURI(), "/?"+own)
 			if !ok {
 				t.Fatalf("the query %q became %q", own, req.URL.RequestURI())
@@ -309,6 +311,8 @@ func FuzzEncode(f *testing.F) {
 		}
 	})
 }
+
+var notASCII = regexp.MustCompile(`[^\x00-\x7f]+`)
 
 func wantForm(t *testing.T, d gen.AgentEventData, last, form string) {
 	t.Helper()

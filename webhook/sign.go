@@ -16,6 +16,10 @@ const (
 	secretBytes  = 32
 )
 
+// ErrSecret is what a secret is refused with that nothing may be signed with. For a receiver it means that its own
+// configuration is wrong, and nothing about the request.
+var ErrSecret = errors.New("a secret must be whsec_ and 24 to 64 bytes in base64")
+
 // NewSecret returns a new secret: 256 random bits, as whsec_ and base64.
 func NewSecret() string {
 	key := make([]byte, secretBytes)
@@ -29,9 +33,9 @@ func NewSecret() string {
 func Sign(id string, timestamp time.Time, content string, secrets ...string) (string, error) {
 	signatures := make([]string, len(secrets))
 	for i, secret := range secrets {
-		signer, err := standardwebhooks.NewWebhook(secret)
+		signer, err := signerOf(secret)
 		if err != nil {
-			return "", errors.New("a secret is not base64 after whsec_")
+			return "", err
 		}
 		if signatures[i], err = signer.Sign(id, timestamp, []byte(content)); err != nil {
 			return "", err
@@ -42,17 +46,26 @@ func Sign(id string, timestamp time.Time, content string, secrets ...string) (st
 
 // Verify is for receivers. It returns nil when one of the secrets has signed the request and its webhook-timestamp is
 // within 5 minutes of now. The content is the body of a POST and the raw query of a GET, as it came in; secrets are
-// as the API gives them out. Who drops a webhook-id that it knows is also safe from requests that are played back.
+// as the API gives them out; one that is none, or that there is none at all, is ErrSecret. Who drops a webhook-id that it knows is also safe from requests that are played back.
 func Verify(header http.Header, content string, secrets ...string) error {
-	err := errors.New("there is no secret to verify with")
+	err := ErrSecret
 	for _, secret := range secrets {
-		verifier, bad := standardwebhooks.NewWebhook(secret)
+		verifier, bad := signerOf(secret)
 		if bad != nil {
-			return errors.New("a secret is not base64 after whsec_")
+			return bad
 		}
 		if err = verifier.Verify([]byte(content), header); err == nil {
 			return nil
 		}
 	}
 	return err
+}
+
+// signerOf refuses what the library takes: an empty secret, with which anybody could sign.
+func signerOf(secret string) (*standardwebhooks.Webhook, error) {
+	key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(secret, secretPrefix))
+	if err != nil || len(key) < 24 || len(key) > 64 { // the specification's bounds
+		return nil, ErrSecret
+	}
+	return standardwebhooks.NewWebhookRaw(key)
 }

@@ -2,6 +2,7 @@ package webhook
 
 import (
 	"encoding/base64"
+	"errors"
 	"net/http"
 	"strings"
 	"testing"
@@ -68,8 +69,23 @@ func TestRequestsAreSigned(t *testing.T) {
 	}
 }
 
+// Nothing is signed or verified with what anybody could know.
 func TestBadSecret(t *testing.T) {
-	if _, err := Sign("msg_1", time.Now(), "", "whsec_!"); err == nil || strings.Contains(err.Error(), "whsec_!") {
-		t.Errorf("error %v", err)
+	short := "whsec_" + base64.StdEncoding.EncodeToString(make([]byte, 23))
+	long := "whsec_" + base64.StdEncoding.EncodeToString(make([]byte, 65))
+	for _, secret := range []string{"", "whsec_", "whsec_!", short, long, strings.TrimSuffix(vectorSecret, "w")} {
+		_, err := Sign(vectorID, time.Now(), "", secret)
+		if !errors.Is(err, ErrSecret) || strings.Contains(err.Error(), "!") {
+			t.Errorf("sign with %q: %v", secret, err)
+		}
+		if err := Verify(http.Header{}, "", secret); !errors.Is(err, ErrSecret) {
+			t.Errorf("verify with %q: %v", secret, err)
+		}
+	}
+	if err := Verify(http.Header{}, ""); !errors.Is(err, ErrSecret) {
+		t.Errorf("verify without a secret: %v", err)
+	}
+	if err := Verify(http.Header{}, "", vectorSecret); err == nil || errors.Is(err, ErrSecret) {
+		t.Errorf("a forged request is refused with %v", err)
 	}
 }
