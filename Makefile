@@ -14,6 +14,7 @@ export CGO_ENABLED := 1
 VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 COMMIT = $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 FUZZTIME = 60s
+CYCLES = 300
 REDOCLY = @redocly/cli@2.77.0
 
 lint := .ci/bin/golangci-lint
@@ -97,6 +98,10 @@ fmt: $(lint) ## format the Go code
 .PHONY: race
 race: ## run all tests under the race detector
 	go test -race -timeout 20m ./...
+
+.PHONY: crash
+crash: build ## kill the program (-9) 300 times at random moments, and count what is lost (CYCLES=50 for fewer)
+	@go run ./server/crash -binary bin/agentevents -cycles $(CYCLES)
 
 # One at a time: go test fuzzes only one target per run.
 .PHONY: fuzz

@@ -1,0 +1,151 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// build builds the program, with the race detector when the test has it.
+func build(t *testing.T) (binary string) {
+	t.Helper()
+	binary = filepath.Join(t.TempDir(), "agentevents")
+	args := []string{"build", "-buildvcs=false", "-o", binary}
+	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+		args = append(args, "-race")
+	}
+	if out, err := exec.Command("go", append(args, "..")...).CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	return binary
+}
+
+// TestCrash is make crash, in short.
+func TestCrash(t *testing.T) {
+	binary := build(t)
+	t.Run("each moment of a kill", func(t *testing.T) { testEachMoment(t, binary) })
+	t.Run("interrupted", func(t *testing.T) { testInterrupted(t, binary) })
+}
+
+func testEachMoment(t *testing.T, binary string) {
+	tmp := temporary(t)
+	var out bytes.Buffer
+	err := run(t.Context(), []string{"-binary", binary, "-cycles", "10"}, &out, io.Discard, false)
+	t.Logf("\n%s", out.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []string{
+		`cycles +10\n`, `killed after some requests +2\n`, `killed while it makes its store +1\n`,
+		`changes answered 200 +[1-9]`, `requests arrived +[1-9]`, `duplicates, each over a kill +[1-9]`, `lost +0\n`,
+		`out of order +0\n`, `needless duplicates +0\n`, `mismatched +0\n`, `late after a start +0\n`, `complaints +0\n`,
+	} {
+		if !regexp.MustCompile(row).MatchString(out.String()) {
+			t.Errorf("there is no %q", row)
+		}
+	}
+	isEmpty(t, tmp)
+}
+
+func testInterrupted(t *testing.T, binary string) {
+	tmp := temporary(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	out := writerFunc(func(text []byte) {
+		if bytes.Contains(text, []byte("cycle 1 of")) {
+			cancel()
+		}
+	})
+	err := run(ctx, []string{"-binary", binary, "-cycles", "9"}, out, io.Discard, false)
+	if err == nil || err.Error() != "interrupted" {
+		t.Errorf("the error is %v", err)
+	}
+	isEmpty(t, tmp)
+}
+
+// temporary is where a run puts its temporary directory.
+func temporary(t *testing.T) string {
+	t.Helper()
+	tmp := t.TempDir()
+	t.Setenv("TMPDIR", tmp)
+	return tmp
+}
+
+func isEmpty(t *testing.T, dir string) {
+	t.Helper()
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v (%v)", left, err)
+	}
+}
+
+// What goes wrong is said, and the store is left.
+func TestFailure(t *testing.T) {
+	script := filepath.Join(t.TempDir(), "program")
+	if err := os.WriteFile(script, []byte("#!/bin/sh\necho the file is broken >&2; exit 3\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		args []string
+		want []string
+	}{
+		"no such program":  {[]string{"-binary", "/nonexistent/agentevents"}, []string{"/nonexistent/agentevents", "the store is left in "}},
+		"it ends at once":  {[]string{"-binary", script, "-seed", "5"}, []string{"ended before it was ready", "the file is broken", "the seed was 5"}},
+		"unknown argument": {[]string{"-colour"}, []string{"-colour"}},
+		"no cycles":        {[]string{"-cycles", "0"}, []string{"cycles"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			temporary(t)
+			err := run(t.Context(), c.args, io.Discard, io.Discard, false)
+			if err == nil {
+				t.Fatal("no error")
+			}
+			for _, want := range c.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("the error %q does not say %q", err, want)
+				}
+			}
+		})
+	}
+}
+
+type writerFunc func([]byte)
+
+func (f writerFunc) Write(p []byte) (int, error) {
+	f(p)
+	return len(p), nil
+}
+
+func TestPrinter(t *testing.T) {
+	var plain, live bytes.Buffer
+	for cycle := 1; cycle <= 20; cycle++ {
+		(&printer{w: &plain, cycles: 20}).progress(cycle, afterTime, 1, 2)
+		(&printer{w: &live, cycles: 20, terminal: true}).progress(cycle, afterTime, 1, 2)
+	}
+	if n := strings.Count(plain.String(), "\n"); n != 10 || strings.Contains(plain.String(), "\x1b") {
+		t.Errorf("to a file, %d lines:\n%s", n, plain.String())
+	}
+	if strings.Contains(live.String(), "\n") || strings.Count(live.String(), "\r") != 20 {
+		t.Errorf("to a terminal: %q", live.String())
+	}
+	var table bytes.Buffer
+	faults := slices.Repeat([]fault{{lost, "change 1"}}, mostFaults+2)
+	(&printer{w: &table}).end(total{verdict: verdict{faults: faults}})
+	if !regexp.MustCompile(`lost +32\n`).MatchString(table.String()) || !strings.HasSuffix(table.String(), "lost: change 1\nand 2 more\n") {
+		t.Errorf("the table is\n%s", table.String())
+	}
+	file, err := os.Create(filepath.Join(t.TempDir(), "out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if isTerminal(file) {
+		t.Error("a file is no terminal")
+	}
+}

@@ -1,0 +1,187 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+)
+
+// kind is what sort of promise was broken.
+type kind int
+
+const (
+	lost       kind = iota // something that was stored is gone, or never arrived
+	disorder               // a later one arrived before an earlier one was confirmed
+	needless               // a duplicate that no kill explains
+	mismatched             // two contents under one webhook-id, two ids for one delivery, or a delivery that nobody owes
+	late                   // what was in flight at a kill did not go out at once after the next start
+	complaint              // the server says itself that something is wrong
+	kinds                  // how many there are
+)
+
+func (k kind) String() string {
+	return [kinds]string{"lost", "out of order", "needless duplicates", "mismatched", "late after a start", "complaints"}[k]
+}
+
+// fault is one promise that was broken.
+type fault struct {
+	kind kind
+	text string
+}
+
+// verdict is what comes of holding what has arrived against what was owed.
+type verdict struct {
+	faults     []fault
+	retries    int // requests that came again because the receiver had refused them
+	duplicates int // requests that came again because a kill was between the request and its record
+}
+
+func (v *verdict) fault(k kind, format string, args ...any) {
+	v.faults = append(v.faults, fault{k, fmt.Sprintf(format, args...)})
+}
+
+// count is how many faults are of a kind.
+func (v *verdict) count(k kind) (n int) {
+	for _, f := range v.faults {
+		if f.kind == k {
+			n++
+		}
+	}
+	return n
+}
+
+// judge holds what has arrived, in that order, against what was owed.
+func judge(debts []debt, arrivals []*arrival) (v verdict) {
+	v.debts(debts, arrivals)
+	for _, of := range grouped(arrivals, func(a *arrival) string { return a.id }) {
+		v.repetitions(of)
+	}
+	plain := slices.DeleteFunc(slices.Clone(arrivals), func(a *arrival) bool { return a.agent >= firstBusy })
+	for _, of := range grouped(plain, (*arrival).lane) {
+		v.lane(of)
+	}
+	busy := slices.DeleteFunc(slices.Clone(arrivals), func(a *arrival) bool { return a.agent < firstBusy })
+	for _, of := range grouped(busy, func(a *arrival) string { return a.registration }) {
+		v.registration(of)
+	}
+	return v
+}
+
+// grouped is what belongs together, each group in the order of arrival, the groups in that of their first.
+func grouped[K comparable](arrivals []*arrival, key func(*arrival) K) (groups [][]*arrival) {
+	place := map[K]int{}
+	for _, a := range arrivals {
+		k := key(a)
+		i, ok := place[k]
+		if !ok {
+			i = len(groups)
+			place[k] = i
+			groups = append(groups, nil)
+		}
+		groups[i] = append(groups[i], a)
+	}
+	return groups
+}
+
+// debts: everything that is owed was confirmed once, under one id, and nothing has come that nobody owes. So a status
+// that has not changed is sent to nobody: no change has its sequence.
+func (v *verdict) debts(debts []debt, arrivals []*arrival) {
+	owed, ids, confirmed := map[delivery]debt{}, map[delivery]string{}, map[delivery]bool{}
+	for _, d := range debts {
+		owed[d.delivery] = d
+	}
+	for _, a := range arrivals {
+		if id, ok := ids[a.delivery]; ok && id != a.id {
+			v.fault(mismatched, "%v came as %s too", a, id)
+		}
+		ids[a.delivery] = a.id
+		confirmed[a.delivery] = confirmed[a.delivery] || a.confirmed()
+		v.owed(owed, a)
+	}
+	slices.SortFunc(debts, func(a, b debt) int { return cmp.Compare(a.sequence, b.sequence) })
+	for _, d := range debts {
+		if !d.cancelled && !confirmed[d.delivery] {
+			v.fault(lost, "%v", d)
+		}
+	}
+}
+
+// owed: a request is one that was owed, with that status, to that receiver.
+func (v *verdict) owed(owed map[delivery]debt, a *arrival) {
+	d, ok := owed[a.delivery]
+	switch {
+	case !ok:
+		v.fault(mismatched, "%v: nobody owed it", a)
+	case a.agent != d.agent || a.status != string(d.status):
+		v.fault(mismatched, "%v: owed was %v", a, d)
+	case a.agent < firstBusy && a.receiver != d.receiver:
+		v.fault(mismatched, "%v: its receiver is %d", a, d.receiver)
+	}
+}
+
+// repetitions: what comes under one id is the same each time. It comes again in the same life only when the receiver
+// had refused it, and else in a later one: whatever was between the request and its record, it was the kill.
+func (v *verdict) repetitions(of []*arrival) {
+	for i, a := range of[1:] {
+		p := of[i]
+		if a.delivery != p.delivery || a.request != p.request {
+			v.fault(mismatched, "%v: before, this id was %v", a, p)
+			continue
+		}
+		refused, again := p.answer >= 300, a.life > p.life
+		switch {
+		case refused:
+			v.retries++
+		case again:
+			v.duplicates++
+		default:
+			v.fault(needless, "%v, though it was there before: %v", a, p)
+		}
+		counted, uncounted := refused && a.attempt == p.attempt+1, again && a.attempt == p.attempt
+		if !counted && !uncounted {
+			v.fault(mismatched, "%v: before, this was attempt %d", a, p.attempt)
+		}
+	}
+}
+
+// lane: nothing is sent before what is before it is confirmed. So whatever comes again is the last one before a kill.
+func (v *verdict) lane(of []*arrival) {
+	seen := map[string]bool{of[0].id: true}
+	for i, a := range of[1:] {
+		p := of[i]
+		switch {
+		case a.id == p.id:
+		case seen[a.id]:
+			v.fault(needless, "%v came again after %v", a, p)
+		case a.sequence < p.sequence:
+			v.fault(disorder, "%v came after %v", a, p)
+		case !p.confirmed():
+			v.fault(disorder, "%v came before this was confirmed: %v", a, p)
+		}
+		seen[a.id] = true
+	}
+}
+
+// registration: the first arrivals of one registration are in order, whatever is done to it meanwhile.
+func (v *verdict) registration(of []*arrival) {
+	seen := map[string]bool{}
+	newest := of[0]
+	for _, a := range of {
+		if !seen[a.id] && a.sequence < newest.sequence {
+			v.fault(disorder, "%v came first after %v", a, newest)
+		}
+		if seen[a.id] = true; a.sequence > newest.sequence {
+			newest = a
+		}
+	}
+}
+
+func (a *arrival) String() string {
+	return fmt.Sprintf("change %d of agent %d, %s, for %s at receiver %d as %s, attempt %d, answered %d in life %d",
+		a.sequence, a.agent, a.status, a.registration, a.receiver, a.id, a.attempt, a.answer, a.life)
+}
+
+func (d debt) String() string {
+	return fmt.Sprintf("change %d of agent %d, %s, for %s at receiver %d, promised in life %d",
+		d.sequence, d.agent, d.status, d.registration, d.receiver, d.life)
+}

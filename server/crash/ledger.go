@@ -1,0 +1,253 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/agentevents/agentevents/gen"
+)
+
+// delivery is one change for one registration.
+type delivery struct {
+	registration string // its name
+	sequence     int64
+}
+
+// debt is a delivery that the server has promised: its change is stored, and the registration was there.
+type debt struct {
+	delivery
+	agent     int64
+	status    gen.AgentStatusValue
+	receiver  int  // where the registration pointed to when the change was made
+	life      int  // of the server, in which that became known
+	cancelled bool // the registration was deleted; what had been sent by then may still arrive
+}
+
+// arrival is one request as a receiver got it.
+type arrival struct {
+	delivery
+	id       string // webhook-id
+	agent    int64
+	status   string
+	request  string // method, URL and body
+	attempt  int
+	receiver int
+	life     int // of the server that has sent it
+	answer   int // status that it was answered with; 0 when the server was gone before
+}
+
+func (a *arrival) lane() lane { return lane{a.agent, a.receiver} }
+
+func (a *arrival) confirmed() bool { return a.answer/100 == 2 }
+
+// lane is one agent and one receiver.
+type lane struct {
+	agent    int64
+	receiver int
+}
+
+// countdown tells when something has happened so often. It may happen more often.
+type countdown struct {
+	left atomic.Int64
+	over chan struct{}
+}
+
+func newCountdown(n int) *countdown {
+	c := &countdown{over: make(chan struct{})}
+	c.left.Store(int64(n))
+	return c
+}
+
+func (c *countdown) strike() {
+	if c.left.Add(-1) == 0 {
+		close(c.over)
+	}
+}
+
+// ledger keeps what was promised and what has arrived.
+type ledger struct {
+	mu        sync.Mutex
+	life      int // how often the server was started on the store
+	changes   *countdown
+	requests  *countdown
+	debts     map[string][]*debt // by the registration
+	arrivals  []*arrival
+	confirmed map[delivery]bool
+	last      map[lane]*arrival
+	faults    []fault // those that are known before the judgement
+
+	amended  int // changes of registrations that were answered
+	answered int // changes of statuses that were answered 200
+	doubtful int // those whose request was cut off
+	stored   int // of these, how many were found stored
+}
+
+func newLedger() *ledger {
+	l := &ledger{debts: map[string][]*debt{}, confirmed: map[delivery]bool{}, last: map[lane]*arrival{}}
+	l.begin(0)
+	l.life = 0
+	return l
+}
+
+// begin begins another life of the server, in which so many changes and requests are counted down.
+func (l *ledger) begin(count int) (changes, requests <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.life++
+	l.changes, l.requests = newCountdown(count), newCountdown(count)
+	return l.changes.over, l.requests.over
+}
+
+// owe notes that a change of an agent is stored.
+func (l *ledger) owe(a *agent, s gen.AgentStatus) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, r := range a.firing(s.AgentStatus) {
+		l.debts[r.name] = append(l.debts[r.name], &debt{
+			delivery: delivery{r.name, s.Sequence}, agent: a.id, status: s.AgentStatus, receiver: r.receiver, life: l.life,
+		})
+	}
+}
+
+// cancel notes that a registration was deleted.
+func (l *ledger) cancel(registration string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, d := range l.debts[registration] {
+		d.cancelled = true
+	}
+}
+
+// amend counts a change of a registration, or the deletion of an agent.
+func (l *ledger) amend() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.amended++
+}
+
+// accept counts a change that was answered 200.
+func (l *ledger) accept() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.answered++
+	l.changes.strike()
+}
+
+// doubt counts changes whose requests were cut off.
+func (l *ledger) doubt(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.doubtful += n
+}
+
+// settle counts a change that was in doubt and is found stored.
+func (l *ledger) settle() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stored++
+}
+
+// arrive notes a request.
+func (l *ledger) arrive(a *arrival) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a.life = l.life
+	l.arrivals = append(l.arrivals, a)
+	l.last[a.lane()] = a
+}
+
+// answer notes how a request is about to be answered.
+func (l *ledger) answer(a *arrival, status int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a.answer = status
+	if a.confirmed() {
+		l.confirmed[a.delivery] = true
+	}
+	l.requests.strike()
+}
+
+// cutOff lists the plain agents' lanes of the quick receiver whose last request a kill has left without an answer, and
+// that have not got another since. At a moody receiver the server may have reason to wait.
+func (l *ledger) cutOff() (lanes []lane) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for where, a := range l.last {
+		if where.receiver == quick && where.agent < firstBusy && a.answer == 0 && a.life < l.life {
+			lanes = append(lanes, where)
+		}
+	}
+	return lanes
+}
+
+// outstanding is how many deliveries are owed that nobody has confirmed, and how many requests have arrived.
+func (l *ledger) outstanding() (owed, requests int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, debts := range l.debts {
+		for _, d := range debts {
+			if !d.cancelled && !l.confirmed[d.delivery] {
+				owed++
+			}
+		}
+	}
+	return owed, len(l.arrivals)
+}
+
+// sofar is how many changes were answered, and how many requests have arrived.
+func (l *ledger) sofar() (changes, requests int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.answered, len(l.arrivals)
+}
+
+// wrong notes a fault.
+func (l *ledger) wrong(k kind, format string, args ...any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	text := fmt.Sprintf(format, args...)
+	l.faults = append(l.faults, fault{k, fmt.Sprintf("%s (life %d)", text, l.life)})
+}
+
+// complaints notes what a server printed that it should never have to. Reads that SIGTERM cuts off are nothing to worry
+// about.
+func (l *ledger) complaints(log string) {
+	for line := range strings.SplitSeq(log, "\n") {
+		failed := strings.Contains(line, "level=ERROR") && !strings.Contains(line, "context canceled")
+		if failed || strings.Contains(line, "panic") || strings.Contains(line, "DATA RACE") {
+			l.wrong(complaint, "the server printed: %s", line)
+		}
+	}
+}
+
+// total is the end of it all.
+type total struct {
+	verdict
+	amended, answered, doubtful, stored int
+	requests                            int
+	cycles                              int
+	kills                               map[moment]int
+	longest                             time.Duration // until what was in flight at a kill came again, from ready on
+	took                                time.Duration
+}
+
+// total judges. Nothing may arrive any more.
+func (l *ledger) total() total {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var debts []debt
+	for _, of := range l.debts {
+		for _, d := range of {
+			debts = append(debts, *d)
+		}
+	}
+	t := total{
+		verdict: judge(debts, l.arrivals), amended: l.amended, answered: l.answered, doubtful: l.doubtful,
+		stored: l.stored, requests: len(l.arrivals),
+	}
+	t.faults = append(l.faults, t.faults...)
+	return t
+}

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/agentevents/agentevents/server/lab"
+)
+
+// life is the server from a start to its end.
+type life struct {
+	server            *lab.Server
+	since             time.Time       // when it was ready
+	changes, requests <-chan struct{} // when there were as many as was planned
+	writers           sync.WaitGroup
+	dying             atomic.Bool // what fails from now on fails for that reason
+	broken            chan error  // what went wrong before
+}
+
+func start(ctx context.Context, binary, file string) (*life, error) {
+	server, err := lab.Start(ctx, binary, file,
+		"AGENTEVENTS_RETRY_SCHEDULE=200ms", // what a receiver refuses comes again in the same life or the next
+		"GORACE=atexit_sleep_ms=0",         // else the race detector makes every exit a second longer
+	)
+	return &life{server: server, broken: make(chan error, 1)}, err
+}
+
+func (l *life) ready(ctx context.Context) error {
+	err := l.server.Ready(ctx)
+	l.since = time.Now()
+	return err
+}
+
+// begin begins some work that ends when the server does.
+func (l *life) begin(work func() error) {
+	l.writers.Go(func() {
+		err := work()
+		if err == nil || l.dying.Load() {
+			return
+		}
+		select {
+		case l.broken <- err:
+		default: // one is enough
+		}
+	})
+}
+
+// until waits for something in the life of a server.
+func until[T any](ctx context.Context, l *life, what <-chan T) error {
+	limit := time.NewTimer(patience)
+	defer limit.Stop()
+	select {
+	case <-what:
+		return nil
+	case err := <-l.broken:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-limit.C:
+		return fmt.Errorf("not within %v", patience)
+	}
+}
+
+// kill is kill -9, after SIGTERM if that is planned. A server that stops in order before is none the worse for it.
+func (l *life) kill(p plan) error {
+	defer l.writers.Wait()
+	l.dying.Store(true)
+	if p.moment != whileStopping {
+		return l.server.Kill()
+	}
+	stopped := make(chan error, 1)
+	go func() { stopped <- l.server.Stop() }()
+	select {
+	case err := <-stopped:
+		return err
+	case <-time.After(p.grace):
+	}
+	killed := l.server.Kill()
+	if err := <-stopped; killed != nil && err != nil {
+		return errors.Join(killed, err)
+	}
+	return nil
+}
+
+// stop stops the server in order.
+func (l *life) stop() error {
+	defer l.writers.Wait()
+	l.dying.Store(true)
+	return l.server.Stop()
+}
+
+// explain adds to an error what the server printed last.
+func (l *life) explain(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w\n\nthe server's last lines:\n%s", err, l.server.Log.Tail(20))
+}

@@ -1,0 +1,214 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// receiver is the other side: a web server that notes what it is sent.
+type receiver struct {
+	url    string
+	number int
+	book   *ledger
+	mood   *mood
+	http   *http.Server
+	open   atomic.Int64 // connections
+}
+
+func newReceiver(number int, book *ledger, m *mood) (*receiver, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // does not wait
+	if err != nil {
+		return nil, fmt.Errorf("start a receiver: %w", err)
+	}
+	r := &receiver{url: "http://" + l.Addr().String(), number: number, book: book, mood: m}
+	r.http = &http.Server{Handler: r, ReadHeaderTimeout: patience, ConnState: r.count}
+	go func() { _ = r.http.Serve(l) }() // until close
+	return r, nil
+}
+
+func (r *receiver) close() { _ = r.http.Close() }
+
+func (r *receiver) count(_ net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateNew:
+		r.open.Add(1)
+	case http.StateClosed, http.StateHijacked:
+		r.open.Add(-1)
+	}
+}
+
+// settle waits until all is noted that a server has sent that is gone: its connections are read to their ends.
+func (r *receiver) settle(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if err := r.knock(ctx); err != nil {
+		return err
+	}
+	look := time.NewTicker(time.Millisecond)
+	defer look.Stop()
+	for r.open.Load() > 0 {
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return fmt.Errorf("a connection of a server that is gone stays open: %w", ctx.Err())
+		}
+	}
+	return nil
+}
+
+// knock makes a connection of its own. Those that were made before are accepted when it is answered.
+func (r *receiver) knock(ctx context.Context) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.url+"/", http.NoBody)
+	if err != nil {
+		return err
+	}
+	alone := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := alone.Do(req)
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
+}
+
+func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	if req.URL.Path == "/" { // a knock
+		return
+	}
+	a, err := r.read(req)
+	if err != nil {
+		r.refuse(w, req, err)
+		return
+	}
+	r.book.arrive(a)
+	reply := r.mood.next()
+	if !reply.wait(req.Context()) {
+		return // the server is gone
+	}
+	if reply.after > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(reply.after))
+	}
+	r.book.answer(a, reply.status)
+	w.WriteHeader(reply.status)
+}
+
+// refuse answers what is no delivery, unless the server was killed in the middle of it.
+func (r *receiver) refuse(w http.ResponseWriter, req *http.Request, err error) {
+	if errors.Is(err, errCut) {
+		return
+	}
+	r.book.wrong(mismatched, "receiver %d got %s %s: %v", r.number, req.Method, req.URL, err)
+	http.Error(w, err.Error(), http.StatusBadRequest)
+}
+
+var errCut = errors.New("the request is not complete")
+
+func (r *receiver) read(req *http.Request) (*arrival, error) {
+	body, err := io.ReadAll(io.LimitReader(req.Body, 1<<16))
+	if err != nil {
+		return nil, errCut
+	}
+	values, errForm := url.ParseQuery(req.URL.RawQuery + string(body)) // one of them is empty
+	agent, errAgent := strconv.ParseInt(values.Get("agent_id"), 10, 64)
+	sequence, errSequence := strconv.ParseInt(req.Header.Get("agentevents-sequence"), 10, 64)
+	attempt, errAttempt := strconv.Atoi(req.Header.Get("agentevents-attempt"))
+	return &arrival{
+		delivery: delivery{strings.Trim(req.URL.Path, "/"), sequence}, id: req.Header.Get("webhook-id"), agent: agent,
+		status: values.Get("agent_status"), attempt: attempt, receiver: r.number,
+		request: fmt.Sprintf("%s %s %s", req.Method, req.URL, body),
+	}, errors.Join(errForm, errAgent, errSequence, errAttempt)
+}
+
+// mood decides how a receiver answers.
+type mood struct {
+	mu     sync.Mutex
+	random *rand.Rand
+	moody  bool // slow and failing now and then; else it confirms everything, and at once
+	holds  bool // leaves some requests without an answer
+	outage int  // how many requests more fail
+}
+
+// reply is how a request is answered.
+type reply struct {
+	status int
+	after  int           // seconds that Retry-After says, 0 for none
+	delay  time.Duration // before the answer
+	never  bool          // no answer
+}
+
+// set makes a receiver leave some requests without an answer, or not.
+func (m *mood) set(holds bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.holds = holds
+}
+
+// calm makes a receiver confirm everything from now on.
+func (m *mood) calm() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.holds, m.moody = false, false
+}
+
+func (m *mood) next() reply {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r := reply{status: http.StatusOK, never: m.holds && m.random.IntN(20) == 0}
+	if !m.moody {
+		return r
+	}
+	if m.random.IntN(5) == 0 {
+		r.delay = time.Duration(m.random.Int64N(int64(50 * time.Millisecond)))
+	}
+	m.fail(&r)
+	return r
+}
+
+// fail makes some requests fail: alone, so that they are tried again, or several in a row, so that the server takes
+// the receiver for dead for some seconds.
+func (m *mood) fail(r *reply) {
+	n := m.random.IntN(5000)
+	if n == 0 {
+		m.outage = 6
+	}
+	switch {
+	case m.outage > 0:
+		m.outage--
+		r.status = http.StatusInternalServerError
+	case n < 100:
+		r.status = http.StatusInternalServerError
+	case n < 120:
+		r.status, r.after = http.StatusServiceUnavailable, 1
+	case n < 123:
+		r.status, r.after = http.StatusTooManyRequests, 1
+	}
+}
+
+// wait waits until the answer is due. It says false when there is nobody any more to answer.
+func (r reply) wait(ctx context.Context) bool {
+	if r.delay == 0 && !r.never {
+		return ctx.Err() == nil
+	}
+	var due <-chan time.Time
+	if !r.never {
+		timer := time.NewTimer(r.delay)
+		defer timer.Stop()
+		due = timer.C
+	}
+	select {
+	case <-due:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
