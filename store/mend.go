@@ -29,11 +29,14 @@ func (s *Store) Mend(ctx context.Context) (int, error) {
 		mended = len(lanes)
 		return s.mend(tx, lanes)
 	})
+	if err != nil {
+		return 0, err
+	}
 	if mended > 0 {
 		s.Log.Error("lanes mended", "lanes", mended)
 		s.wake()
 	}
-	return mended, err
+	return mended, nil
 }
 
 // straySQL lists lanes that count wrong, and those with pending deliveries that are never due, not due though nobody

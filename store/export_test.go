@@ -1,0 +1,25 @@
+package store
+
+import "gorm.io/gorm"
+
+// BeforeStatements has a function called before each statement of the store, which it makes fail by its error.
+func (s *Store) BeforeStatements(fn func() error) error {
+	for _, db := range []*gorm.DB{s.writes.db, s.reader} {
+		before := func(tx *gorm.DB) {
+			if tx.Error == nil {
+				_ = tx.AddError(fn())
+			}
+		}
+		c := db.Callback()
+		for _, register := range []func(string, func(*gorm.DB)) error{
+			c.Create().Before("gorm:create").Register, c.Query().Before("gorm:query").Register,
+			c.Row().Before("gorm:row").Register, c.Raw().Before("gorm:raw").Register,
+			c.Update().Before("gorm:update").Register, c.Delete().Before("gorm:delete").Register,
+		} {
+			if err := register("before", before); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

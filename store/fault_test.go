@@ -1,0 +1,291 @@
+package store_test
+
+import (
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mattn/go-sqlite3"
+
+	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/store"
+	"github.com/agentevents/agentevents/webhook"
+)
+
+// TestAnyStatementMayFail tells a story of everything that is ever written. Each of its steps is tried with its first
+// statement failing, then with its second, and so on until it gets through: whenever it fails, the error says so, not
+// one row has changed, and all invariants hold.
+func TestAnyStatementMayFail(t *testing.T) {
+	sound := &saboteur{fixture: openInMemory(t), idle: true}
+	story(sound)
+	for name, broken := range map[string]bool{"one statement": false, "and all after it": true} {
+		t.Run(name, func(t *testing.T) {
+			s := &saboteur{fixture: openInMemory(t), broken: broken}
+			s.check(s.BeforeStatements(s.before))
+			story(s)
+			s.drained()
+			if got, want := s.states(), sound.states(); !maps.Equal(got, want) || s.failed < 100 {
+				t.Errorf("in the end there are %v deliveries, want %v; %d statements failed", got, want, s.failed)
+			}
+			t.Logf("%d statements failed", s.failed)
+		})
+	}
+}
+
+// saboteur makes the n-th statement of a store fail.
+type saboteur struct {
+	*fixture
+	idle    bool // nothing fails
+	broken  bool // all statements after it fail as well, those that undo a transaction included
+	unsound bool // there is a fault in the store on purpose
+	n, seen int  // 0 means none
+	failed  int
+}
+
+func (s *saboteur) before() error {
+	s.seen++
+	if s.n > 0 && (s.seen == s.n || s.broken && s.seen > s.n) {
+		return fmt.Errorf("statement %d: %w", s.seen, sqlite3.Error{Code: sqlite3.ErrIoErr})
+	}
+	return nil
+}
+
+// try makes each statement of a step fail in turn, until none is left.
+func (s *saboteur) try(what string, step func() error) {
+	s.t.Helper()
+	s.attempt(what, step, s.rows)
+}
+
+// attempt compares what rows tells before and after a failure.
+func (s *saboteur) attempt(what string, step func() error, rows func() string) {
+	s.t.Helper()
+	for n := 1; ; n++ {
+		before := rows()
+		s.n, s.seen = n, 0
+		err := step()
+		s.n = 0
+		if s.idle || s.seen < n {
+			s.check(err)
+			return
+		}
+		s.failed++
+		var refused *store.Error
+		if !errors.As(err, &refused) || refused.Kind != store.Unavailable {
+			s.t.Fatalf("%s, statement %d fails: the error is %v", what, n, err)
+		}
+		if s.broken {
+			_ = s.Ready(s.ctx) // takes note that the database is back
+		}
+		if after := rows(); after != before {
+			s.t.Fatalf("%s, statement %d fails: the rows were\n%s\nand are\n%s", what, n, before, after)
+		}
+		if !s.unsound {
+			s.verify()
+		}
+	}
+}
+
+// rows is all that is in the store.
+func (s *saboteur) rows() string {
+	db := s.db()
+	defer db.Close()
+	var all strings.Builder
+	for _, table := range []string{
+		"clients", "agents", "receivers", "secrets", "lanes", "agent_events", "status_changes", "deliveries", "attempts",
+	} {
+		fmt.Fprintln(&all, table)
+		s.rowsOf(db, table, &all)
+	}
+	return all.String()
+}
+
+func (s *saboteur) rowsOf(db *sql.DB, table string, w io.Writer) {
+	rows, err := db.Query("SELECT * FROM " + table)
+	s.check(err)
+	defer rows.Close()
+	columns, err := rows.Columns()
+	s.check(err)
+	values := make([]any, len(columns))
+	for i := range values {
+		values[i] = new(any)
+	}
+	for rows.Next() {
+		s.check(rows.Scan(values...))
+		for _, v := range values {
+			fmt.Fprint(w, " ", *v.(*any))
+		}
+		fmt.Fprintln(w)
+	}
+	s.check(rows.Err())
+}
+
+// claim takes what is due.
+func (s *saboteur) claim(what string, want int) (claimed []webhook.Delivery) {
+	s.t.Helper()
+	s.try(what, func() (err error) {
+		claimed, _, err = s.Claim(s.ctx, webhook.Room{Lanes: 100, PerReceiver: 10, Take: func(int64) bool { return true }})
+		if err != nil && claimed != nil {
+			s.t.Errorf("a claim that failed returned %+v", claimed)
+		}
+		return err
+	})
+	if len(claimed) != want {
+		s.t.Fatalf("%s: %d are claimed, want %d", what, len(claimed), want)
+	}
+	return claimed
+}
+
+func (s *saboteur) recordAs(what string, d webhook.Delivery, o webhook.Outcome, goOn bool) (next *webhook.Delivery) {
+	s.t.Helper()
+	s.try(what, func() (err error) {
+		next, err = s.Record(s.ctx, d, o, goOn)
+		return err
+	})
+	return next
+}
+
+func (s *saboteur) status(what string, k store.AgentKey, to gen.AgentStatusValue) {
+	s.t.Helper()
+	s.try(what, func() error {
+		_, err := s.SetStatus(s.ctx, k, gen.AgentStatusUpdate{AgentStatus: to})
+		return err
+	})
+}
+
+func (s *saboteur) create(what string, k store.AgentKey, url string, typ gen.EventType) (id int64) {
+	s.t.Helper()
+	s.try(what, func() error {
+		e, err := s.CreateEvent(s.ctx, k, gen.AgentEventCreate{URL: url, Method: gen.MethodPOST, EventType: typ})
+		id = e.ID
+		return err
+	})
+	return id
+}
+
+func (s *saboteur) setState(what string, k store.AgentKey, event int64, to gen.AgentEventStateValue) {
+	s.t.Helper()
+	s.try(what, func() error {
+		_, err := s.SetEventState(s.ctx, k, event, to)
+		return err
+	})
+}
+
+func (s *saboteur) moveTo(what string, k store.AgentKey, event int64, url string) {
+	s.t.Helper()
+	s.try(what, func() error {
+		_, err := s.UpdateEvent(s.ctx, k, event, gen.AgentEventUpdate{URL: &url})
+		return err
+	})
+}
+
+// story does everything once at least.
+func story(s *saboteur) {
+	k := store.AgentKey{Client: "12", Type: gen.AgentTypeLocal, ID: 136}
+	name := "000*094@ringme.ru"
+	s.try("client", func() error { _, _, err := s.PutClient(s.ctx, "12", gen.ClientUpdate{Name: &name}); return err })
+	s.try("client again", func() error { _, _, err := s.PutClient(s.ctx, "12", gen.ClientUpdate{Name: &name}); return err })
+	s.try("agent", func() error { _, _, err := s.PutAgent(s.ctx, k, store.AgentUpdate{Name: &name}); return err })
+	s.try("agent again", func() error { _, _, err := s.PutAgent(s.ctx, k, store.AgentUpdate{Name: &name}); return err })
+	s.try("agent under a free id", func() error {
+		_, err := s.CreateAgent(s.ctx, store.AgentKey{Client: "12", Type: gen.AgentTypeRemote}, store.AgentUpdate{Name: &name})
+		return err
+	})
+	s.try("secret", func() error { _, err := s.RotateSecret(s.ctx, "12"); return err })
+	login := s.create("login at the CRM", k, crm, gen.EventTypeAgentLogin)
+	logout := s.create("logout at the CRM", k, crm, gen.EventTypeAgentLogout)
+	board := s.create("login at the board", k, board, gen.EventTypeAgentLogin)
+	deliver(s, k)
+	move(s, k, login)
+	pause(s, k, login, logout)
+	probe(s, k)
+	end(s, k, board)
+}
+
+// deliver has deliveries succeed, wait, be released and fail.
+func deliver(s *saboteur, k store.AgentKey) {
+	s.status("login", k, gen.AgentStatusValueAvailable)
+	s.status("login again", k, gen.AgentStatusValueAvailable)
+	s.try("bulk", func() error {
+		_, err := s.SetStatuses(s.ctx, "12", []gen.AgentStatusUpdateItem{
+			{AgentType: k.Type, AgentID: k.ID, AgentStatus: gen.AgentStatusValueLoggedOut},
+			{AgentType: k.Type, AgentID: 4711, AgentStatus: gen.AgentStatusValueLoggedOut},
+			{AgentType: k.Type, AgentID: k.ID, AgentStatus: gen.AgentStatusValueAvailable},
+		})
+		return err
+	})
+	claimed := s.claim("claim both lanes", 2)
+	next := s.recordAs("200, and go on", claimed[0], answer(200), true)
+	next = s.recordAs("404, and go on", *next, answer(404), true)
+	s.recordAs("503, and let go", *next, busy(503, time.Second), false)
+	s.try("release", func() error { return s.Release(s.ctx, claimed[1]) })
+}
+
+// move corrects what is in flight and what waits, and comes back.
+func move(s *saboteur, k store.AgentKey, event int64) {
+	s.clock.add(2 * time.Second)
+	claimed := s.claim("claim again", 2)
+	s.moveTo("to another receiver, in flight", k, event, board)
+	s.recordAs("500 from the old one", to(crm, claimed), answer(500), true)
+	s.recordAs("200", to(board, claimed), answer(200), true)
+	lost := s.recordAs("200 of what has followed", s.claim("what has followed", 1)[0], answer(200), true)
+	s.clock.add(16 * time.Second)
+	s.claim("after a lost lease", 1)
+	s.recordAs("too late", *lost, answer(200), true)
+	s.moveTo("back", k, event, crm)
+	s.clock.add(16 * time.Second)
+	s.recordAs("200 after a lost lease", s.claim("what is back", 1)[0], answer(200), true)
+}
+
+// to is the delivery that goes to a URL.
+func to(url string, of []webhook.Delivery) webhook.Delivery {
+	return of[slices.IndexFunc(of, func(d webhook.Delivery) bool { return d.URL == url })]
+}
+
+// pause parks and brings back, by request and by a 410.
+func pause(s *saboteur, k store.AgentKey, login, logout int64) {
+	s.status("logout", k, gen.AgentStatusValueLoggedOut)
+	s.setState("disable", k, logout, gen.AgentEventStateValueDisabled)
+	s.status("login to what is left", k, gen.AgentStatusValueAvailable)
+	s.setState("enable", k, logout, gen.AgentEventStateValueEnabled)
+	claimed := s.claim("what was parked", 2)
+	next := s.recordAs("200", claimed[0], answer(200), true)
+	s.recordAs("410", *next, answer(410), true)
+	s.recordAs("200 of the board", claimed[1], answer(200), true)
+	s.setState("enable after a 410", k, login, gen.AgentEventStateValueEnabled)
+}
+
+// probe opens a breaker and closes it.
+func probe(s *saboteur, k store.AgentKey) {
+	s.status("logout to a dead receiver", k, gen.AgentStatusValueLoggedOut)
+	for range webhook.Failures {
+		s.recordAs("nothing answers", s.claim("attempt", 1)[0], answer(0), true)
+		s.clock.add(time.Hour)
+	}
+	s.recordAs("a probe is in vain", s.claim("probe", 1)[0], answer(0), true)
+	s.clock.add(time.Hour)
+	d := s.claim("probe again", 1)[0]
+	s.try("release a probe", func() error { return s.Release(s.ctx, d) })
+	s.recordAs("the receiver is back", s.claim("probe", 1)[0], answer(200), true)
+}
+
+// end deletes, lets a window end, and mends.
+func end(s *saboteur, k store.AgentKey, board int64) {
+	s.status("last login", k, gen.AgentStatusValueAvailable)
+	s.try("delete an event", func() error { return s.DeleteEvent(s.ctx, k, board) })
+	s.clock.add(25 * time.Hour)
+	none := func() string { return "" } // it does its work in several transactions
+	s.attempt("sweep", func() error { _, err := s.Mend(s.ctx); return err }, none)
+	s.sql("UPDATE lanes SET pending = 7 WHERE id = 1")
+	s.unsound = true
+	s.try("mend", func() error { _, err := s.Mend(s.ctx); return err })
+	s.unsound = false
+	s.try("delete an agent", func() error { return s.DeleteAgent(s.ctx, k) })
+	s.recordAs("its logout", s.claim("what is owed", 1)[0], answer(200), true)
+	s.try("delete a client", func() error { return s.DeleteClient(s.ctx, "12") })
+}
