@@ -17,7 +17,7 @@ const (
 	quick = 0 // the receiver that confirms everything at once
 	moody = 1 // the one that does not
 	// prompt is how soon after a start all has arrived again that was in flight at a kill. The server promises a second;
-	// what is to be told apart from that is the end of a lease, 15 s.
+	// what is to be told apart from that is the end of a lease, more than a minute.
 	prompt = 5 * time.Second
 	// silence is how long nothing may arrive before what is still owed counts as lost: longer than a breaker waits.
 	silence = 65 * time.Second
@@ -34,7 +34,8 @@ type crash struct {
 	receivers []*receiver
 	groups    [][]*agent // those of each writer
 	kills     map[moment]int
-	longest   time.Duration // until what was in flight at a kill had arrived again, from ready on
+	cutOff    int           // requests that were held at a kill and waited for
+	longest   time.Duration // until they came again, from ready on
 	startTook time.Duration // the first start
 }
 
@@ -144,7 +145,7 @@ func (c *crash) cycle(ctx context.Context, n int, p plan) error {
 // begin starts the server on the store.
 func (c *crash) begin(ctx context.Context, p plan) (*life, error) {
 	for _, r := range c.receivers {
-		r.mood.set(p.holds)
+		r.mood.set(p.holds, p.outage)
 	}
 	changes, requests := c.book.begin(p.count)
 	l, err := start(ctx, c.binary, c.file())
@@ -170,6 +171,8 @@ func (c *crash) await(ctx context.Context, l *life, p plan) error {
 		return until(ctx, l, l.changes)
 	case afterRequests:
 		return until(ctx, l, l.requests)
+	case whileHeld:
+		return c.held(ctx, l, p.held)
 	case afterAgain:
 		return c.again(ctx, l)
 	}
@@ -207,25 +210,37 @@ func (c *crash) session(l *life) (session, error) {
 	return s, err
 }
 
-// again waits until what was in flight at earlier kills has arrived again.
-func (c *crash) again(ctx context.Context, l *life) error {
+// held waits until the quick receiver holds some requests.
+func (c *crash) held(ctx context.Context, l *life, want int) error {
 	look := time.NewTicker(time.Millisecond)
 	defer look.Stop()
 	for {
-		rest := c.book.cutOff()
-		took := time.Since(l.since)
-		c.longest = max(c.longest, took)
-		if len(rest) == 0 {
-			return nil
-		}
-		if took > prompt {
-			c.book.wrong(late, "what was in flight at a kill did not come again within %v: %v", prompt, rest)
+		if now, _ := c.book.unanswered(); len(now) >= want {
 			return nil
 		}
 		if err := until(ctx, l, look.C); err != nil {
 			return err
 		}
 	}
+}
+
+// again waits until what was held at earlier kills has arrived again.
+func (c *crash) again(ctx context.Context, l *life) error {
+	look := time.NewTicker(time.Millisecond)
+	defer look.Stop()
+	_, rest := c.book.unanswered()
+	for c.cutOff += len(rest); len(rest) > 0; _, rest = c.book.unanswered() {
+		if err := until(ctx, l, look.C); err != nil {
+			return err
+		}
+		took := time.Since(l.since)
+		c.longest = max(c.longest, took)
+		if took > prompt {
+			c.book.wrong(late, "what was in flight at a kill did not come again within %v: %v", prompt, rest)
+			return nil
+		}
+	}
+	return nil
 }
 
 // settle waits until the receivers have noted all that a server that is gone has sent.

@@ -38,14 +38,14 @@ func TestCrash(t *testing.T) {
 func testEachMoment(t *testing.T, binary string) {
 	tmp := temporary(t)
 	var out bytes.Buffer
-	err := run(t.Context(), []string{"-binary", binary, "-cycles", "10"}, &out, io.Discard, false)
+	err := run(t.Context(), []string{"-binary", binary, "-cycles", "10", "-agents", "8"}, &out, io.Discard, false)
 	t.Logf("\n%s", out.String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, row := range []string{
 		`cycles +10\n`, `killed after some requests +2\n`, `killed while it makes its store +1\n`,
-		`changes answered 200 +[1-9]`, `requests arrived +[1-9]`, `duplicates, each over a kill +[1-9]`, `lost +0\n`,
+		`changes answered 200 +[1-9]`, `requests arrived +[1-9]`, `duplicates, each over a kill +[1-9]`, `held at a kill and waited for +[1-9]`, `lost +0\n`,
 		`out of order +0\n`, `needless duplicates +0\n`, `mismatched +0\n`, `late after a start +0\n`, `complaints +0\n`,
 	} {
 		if !regexp.MustCompile(row).MatchString(out.String()) {

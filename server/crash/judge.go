@@ -56,15 +56,19 @@ func judge(debts []debt, arrivals []*arrival) (v verdict) {
 	for _, of := range grouped(arrivals, func(a *arrival) string { return a.id }) {
 		v.repetitions(of)
 	}
-	plain := slices.DeleteFunc(slices.Clone(arrivals), func(a *arrival) bool { return a.agent >= firstBusy })
-	for _, of := range grouped(plain, (*arrival).lane) {
-		v.lane(of)
-	}
-	busy := slices.DeleteFunc(slices.Clone(arrivals), func(a *arrival) bool { return a.agent < firstBusy })
-	for _, of := range grouped(busy, func(a *arrival) string { return a.registration }) {
-		v.registration(of)
+	for _, of := range grouped(arrivals, line) {
+		v.inTurn(of)
 	}
 	return v
+}
+
+// line is what keeps its order: a lane and, of busy agents, a registration, which has one delivery in flight at a time
+// wherever it moves.
+func line(a *arrival) string {
+	if a.agent >= firstBusy {
+		return a.registration
+	}
+	return fmt.Sprint(a.lane())
 }
 
 // grouped is what belongs together, each group in the order of arrival, the groups in that of their first.
@@ -144,8 +148,8 @@ func (v *verdict) repetitions(of []*arrival) {
 	}
 }
 
-// lane: nothing is sent before what is before it is confirmed. So whatever comes again is the last one before a kill.
-func (v *verdict) lane(of []*arrival) {
+// inTurn: nothing is sent before what is before it is confirmed. So whatever comes again is the last one before a kill.
+func (v *verdict) inTurn(of []*arrival) {
 	seen := map[string]bool{of[0].id: true}
 	for i, a := range of[1:] {
 		p := of[i]
@@ -155,24 +159,10 @@ func (v *verdict) lane(of []*arrival) {
 			v.fault(needless, "%v came again after %v", a, p)
 		case a.sequence < p.sequence:
 			v.fault(disorder, "%v came after %v", a, p)
-		case !p.confirmed():
+		case !p.confirmed() || a.place < p.until:
 			v.fault(disorder, "%v came before this was confirmed: %v", a, p)
 		}
 		seen[a.id] = true
-	}
-}
-
-// registration: the first arrivals of one registration are in order, whatever is done to it meanwhile.
-func (v *verdict) registration(of []*arrival) {
-	seen := map[string]bool{}
-	newest := of[0]
-	for _, a := range of {
-		if !seen[a.id] && a.sequence < newest.sequence {
-			v.fault(disorder, "%v came first after %v", a, newest)
-		}
-		if seen[a.id] = true; a.sequence > newest.sequence {
-			newest = a
-		}
 	}
 }
 

@@ -82,6 +82,7 @@ func TestJudgePlantedFaults(t *testing.T) {
 		"two change places":              {swapped(1, 1, 2), disorder, "change 1 of agent 1,"},
 		"a busy agent's change places":   {swapped(firstBusy, 5, 6), disorder, "change 5 of agent 1001,"},
 		"the next one does not wait":     {with(1, 2, func(a *arrival) { a.answer = 0 }), disorder, "before this was confirmed: change 2"},
+		"nor while it is in flight":      {with(1, 5, func(a *arrival) { a.until = math.MaxInt }), disorder, "before this was confirmed: change 5"},
 		"one comes twice":                {and(got(1, 6, 6, 1, 200)), needless, "change 6 of agent 1,"},
 		"a busy agent's comes twice":     {and(got(firstBusy, 6, 6, 2, 200)), needless, "change 6 of agent 1001,"},
 		"over a kill, but not the last":  {and(got(1, 5, 7, 1, 200)), needless, "came again after change 6 of agent 1,"},
@@ -140,25 +141,26 @@ func swapped(agent, one, another int64) func([]*arrival) []*arrival {
 	}
 }
 
-// What a receiver has left without an answer is to come again, and not what another one has, or a busy agent.
-func TestLedgerCutOff(t *testing.T) {
+// What the quick receiver has left without an answer is to come again, and not what another has, or a busy agent.
+func TestLedgerUnanswered(t *testing.T) {
 	book := newLedger()
+	expect := func(when string, wantNow, wantCutOff []lane) {
+		t.Helper()
+		now, cutOff := book.unanswered()
+		if !slices.Equal(now, wantNow) || !slices.Equal(cutOff, wantCutOff) {
+			t.Errorf("%s: %v are held and %v cut off, want %v and %v", when, now, cutOff, wantNow, wantCutOff)
+		}
+	}
 	book.begin(math.MaxInt)
 	for _, a := range []*arrival{got(1, 1, 0, 1, 0), got(2, 2, 0, 1, 0), got(firstBusy, 3, 0, 1, 0), moved(got(3, 4, 0, 1, 0))} {
 		book.arrive(a)
 	}
-	book.answer(book.last[lane{2, 0}], 200)
-	if now := book.cutOff(); len(now) > 0 {
-		t.Errorf("while the server lives, %v are cut off", now)
-	}
+	book.answer(book.last[lane{2, quick}], 200)
+	expect("while the server lives", []lane{{1, quick}}, nil)
 	book.begin(math.MaxInt)
-	if want := []lane{{1, 0}}; !slices.Equal(book.cutOff(), want) {
-		t.Errorf("cut off is %v, want %v", book.cutOff(), want)
-	}
+	expect("after a kill", nil, []lane{{1, quick}})
 	book.arrive(got(1, 1, 0, 1, 0))
-	if rest := book.cutOff(); len(rest) > 0 {
-		t.Errorf("after all came again, %v are cut off", rest)
-	}
+	expect("after it came again", []lane{{1, quick}}, nil)
 }
 
 // The seed alone decides about the cycles, and in ten of them every moment comes up.

@@ -36,7 +36,9 @@ type arrival struct {
 	attempt  int
 	receiver int
 	life     int // of the server that has sent it
+	place    int // how many requests had arrived before it
 	answer   int // status that it was answered with; 0 when the server was gone before
+	until    int // how many requests had arrived when it was answered
 }
 
 func (a *arrival) lane() lane { return lane{a.agent, a.receiver} }
@@ -154,7 +156,7 @@ func (l *ledger) settle() {
 func (l *ledger) arrive(a *arrival) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	a.life = l.life
+	a.life, a.place = l.life, len(l.arrivals)
 	l.arrivals = append(l.arrivals, a)
 	l.last[a.lane()] = a
 }
@@ -163,24 +165,28 @@ func (l *ledger) arrive(a *arrival) {
 func (l *ledger) answer(a *arrival, status int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	a.answer = status
+	a.answer, a.until = status, len(l.arrivals)
 	if a.confirmed() {
 		l.confirmed[a.delivery] = true
 	}
 	l.requests.strike()
 }
 
-// cutOff lists the plain agents' lanes of the quick receiver whose last request a kill has left without an answer, and
-// that have not got another since. At a moody receiver the server may have reason to wait.
-func (l *ledger) cutOff() (lanes []lane) {
+// unanswered lists the plain agents' lanes of the quick receiver whose last request has no answer: one of the server
+// that lives now, or one that a kill has cut off. At a moody receiver the server may have reason not to send it again.
+func (l *ledger) unanswered() (now, cutOff []lane) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for where, a := range l.last {
-		if where.receiver == quick && where.agent < firstBusy && a.answer == 0 && a.life < l.life {
-			lanes = append(lanes, where)
+		switch {
+		case where.receiver != quick || where.agent >= firstBusy || a.answer != 0:
+		case a.life == l.life:
+			now = append(now, where)
+		default:
+			cutOff = append(cutOff, where)
 		}
 	}
-	return lanes
+	return now, cutOff
 }
 
 // outstanding is how many deliveries are owed that nobody has confirmed, and how many requests have arrived.
@@ -230,7 +236,8 @@ type total struct {
 	requests                            int
 	cycles                              int
 	kills                               map[moment]int
-	longest                             time.Duration // until what was in flight at a kill came again, from ready on
+	cutOff                              int           // requests that were held at a kill and waited for
+	longest                             time.Duration // until they came again, from ready on
 	took                                time.Duration
 }
 

@@ -58,7 +58,8 @@ func (p *printer) end(t total) {
 	row("requests arrived", t.requests)
 	row("retries that a receiver had asked for", t.retries)
 	row("duplicates, each over a kill", t.duplicates)
-	row("in flight at a kill, again after at most", t.longest.Round(time.Millisecond))
+	row("held at a kill and waited for", t.cutOff)
+	row("these came again after at most", t.longest.Round(time.Millisecond))
 	for k := range kinds {
 		row(k.String(), t.count(k))
 	}

@@ -135,7 +135,9 @@ type mood struct {
 	random *rand.Rand
 	moody  bool // slow and failing now and then; else it confirms everything, and at once
 	holds  bool // leaves some requests without an answer
-	outage int  // how many requests more fail
+	asked  int  // requests in this life of the server
+	held   int  // how many of these have no answer
+	outage int  // how many requests more fail in a row
 }
 
 // reply is how a request is answered.
@@ -146,11 +148,14 @@ type reply struct {
 	never  bool          // no answer
 }
 
-// set makes a receiver leave some requests without an answer, or not.
-func (m *mood) set(holds bool) {
+// set makes a receiver leave some requests without an answer, or not. An outage is of a moody one.
+func (m *mood) set(holds, outage bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.holds = holds
+	m.holds, m.asked, m.held = holds, 0, 0
+	if outage {
+		m.outage = 6
+	}
 }
 
 // calm makes a receiver confirm everything from now on.
@@ -163,7 +168,7 @@ func (m *mood) calm() {
 func (m *mood) next() reply {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	r := reply{status: http.StatusOK, never: m.holds && m.random.IntN(20) == 0}
+	r := reply{status: http.StatusOK, never: m.hold()}
 	if !m.moody {
 		return r
 	}
@@ -174,13 +179,20 @@ func (m *mood) next() reply {
 	return r
 }
 
-// fail makes some requests fail: alone, so that they are tried again, or several in a row, so that the server takes
-// the receiver for dead for some seconds.
+// hold says whether a request is left without an answer. None of the first is: a server that knows nothing yet of a
+// receiver sends it few at a time, and without answers no more.
+func (m *mood) hold() bool {
+	m.asked++
+	if !m.holds || m.asked < 20 || m.held == 8 || m.random.IntN(20) > 0 {
+		return false
+	}
+	m.held++
+	return true
+}
+
+// fail makes some requests fail.
 func (m *mood) fail(r *reply) {
 	n := m.random.IntN(5000)
-	if n == 0 {
-		m.outage = 6
-	}
 	switch {
 	case m.outage > 0:
 		m.outage--
