@@ -14,6 +14,7 @@ export CGO_ENABLED := 1
 VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 COMMIT = $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 FUZZTIME = 60s
+BENCH =
 CYCLES = 300
 REDOCLY = @redocly/cli@2.77.0
 
@@ -110,6 +111,10 @@ fuzz: ## run each fuzz test of webhook/ for a minute (FUZZTIME=10s for less)
 	for name in $$names; do \
 		case $$name in Fuzz*) go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) ./webhook ;; esac; \
 	done
+
+.PHONY: bench
+bench: build ## measure for some 6 minutes what the program promises (BENCH="-json bench.json isolation" for one workload)
+	@go run ./server/bench -binary bin/agentevents $(BENCH)
 
 .PHONY: clean
 clean: ## remove what was built, and the store of make run

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// workload is one thing to measure.
+type workload interface {
+	name() string
+	flags(f *flag.FlagSet)
+	run(ctx context.Context, h *house) (*report, error)
+}
+
+func workloads() []workload { return []workload{&isolation{}, &backlog{}} }
+
+func main() {
+	if len(os.Args) == 2 && os.Args[1] == receiversArgument {
+		serveReceivers(os.Stdin, os.Stdout)
+		return
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "\nbench:", err)
+		os.Exit(1) //nolint:gocritic // the process ends, and with it what stop would undo
+	}
+}
+
+// run measures what the arguments ask for and leaves nothing behind but the results.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err error) {
+	all := workloads()
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	binary := flags.String("binary", "bin/agentevents", "the `program` that is measured")
+	file := flags.String("json", "", "the `file` that the results are written to as JSON")
+	for _, w := range all {
+		w.flags(flags)
+	}
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	wanted, err := pick(all, flags.Args())
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "agentevents-bench-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	receivers, err := startReceivers(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, receivers.stop()) }()
+	h := &house{binary: *binary, dir: dir, out: stdout, began: time.Now(), receivers: receivers}
+	return measure(ctx, h, wanted, *file)
+}
+
+// pick returns the workloads of some names, or all if there are none.
+func pick(all []workload, names []string) (wanted []workload, err error) {
+	if len(names) == 0 {
+		return all, nil
+	}
+	for _, name := range names {
+		i := slices.IndexFunc(all, func(w workload) bool { return w.name() == name })
+		if i < 0 {
+			return nil, fmt.Errorf("there is no workload %q", name)
+		}
+		wanted = append(wanted, all[i])
+	}
+	return wanted, nil
+}
+
+// measure runs the workloads one after the other, and says at the end what each has found.
+func measure(ctx context.Context, h *house, wanted []workload, file string) error {
+	all := results{At: time.Now().UTC(), System: system()}
+	for _, w := range wanted {
+		r, err := w.run(ctx, h)
+		if ctx.Err() != nil {
+			return errors.New("interrupted")
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", w.name(), err)
+		}
+		all.Reports = append(all.Reports, r)
+	}
+	fmt.Fprintf(h.out, "\n%s\n", all.System)
+	for _, r := range all.Reports {
+		r.print(h.out)
+	}
+	return errors.Join(all.write(file), all.wrong())
+}
+
+// results are what is written as JSON.
+type results struct {
+	At      time.Time `json:"at"`
+	System  string    `json:"system"`
+	Reports []*report `json:"reports"`
+}
+
+func system() string {
+	return fmt.Sprintf("%s/%s, %d CPUs for all processes, %s", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version())
+}
+
+func (r results) write(file string) error {
+	if file == "" {
+		return nil
+	}
+	text, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Clean(file), append(text, '\n'), 0o600)
+}
+
+// wrong is an error if anything happened that must never happen.
+func (r results) wrong() error {
+	var all []string
+	for _, report := range r.Reports {
+		for _, w := range report.Wrong {
+			all = append(all, report.Workload+": "+w)
+		}
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	return errors.New("this must never happen:\n" + strings.Join(all, "\n"))
+}

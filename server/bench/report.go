@@ -1,0 +1,154 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// report is what a workload has found, round by round.
+type report struct {
+	Workload  string    `json:"workload"`
+	What      string    `json:"what"`      // in a sentence
+	Latencies []latency `json:"latencies"` // from change to arrival
+	Figures   []figure  `json:"figures"`
+	Wrong     []string  `json:"wrong"` // what must never happen and did
+}
+
+// latency is how long changes of one kind took in one round, in milliseconds.
+type latency struct {
+	Round int     `json:"round"` // from 1
+	Of    string  `json:"of"`
+	Base  string  `json:"base,omitempty"` // what Ratio compares with, by its Of, in the same round
+	N     int     `json:"n"`
+	P50   float64 `json:"p50"`
+	P99   float64 `json:"p99"`
+	Max   float64 `json:"max"`
+	Ratio float64 `json:"ratio,omitempty"` // of this P99 to the base's
+}
+
+// figure is any other number of one round.
+type figure struct {
+	Round int     `json:"round"`
+	Name  string  `json:"name"`
+	Value float64 `json:"value"`
+}
+
+// latency adds how long changes took, and compares it with what the same round has under the name of base.
+func (r *report) latency(round int, of, base string, times []time.Duration) {
+	l := latency{
+		Round: round, Of: of, Base: base, N: len(times),
+		P50: ms(percentile(times, 50)), P99: ms(percentile(times, 99)), Max: ms(percentile(times, 100)),
+	}
+	for _, b := range r.Latencies {
+		if b.Round == round && b.Of == base && b.P99 > 0 {
+			l.Ratio = l.P99 / b.P99
+		}
+	}
+	r.Latencies = append(r.Latencies, l)
+}
+
+func (r *report) figure(round int, name string, value float64) {
+	r.Figures = append(r.Figures, figure{round, name, value})
+}
+
+// never notes a count of what must never happen, and to whose deliveries.
+func (r *report) never(round int, name, whose string, count int) {
+	r.figure(round, name, float64(count))
+	if count != 0 {
+		r.Wrong = append(r.Wrong, fmt.Sprintf("round %d: %s, of %s: %d", round, name, whose, count))
+	}
+}
+
+// atMost notes a number that has a bound.
+func (r *report) atMost(round int, name string, value, bound int) {
+	r.figure(round, name, float64(value))
+	if value > bound {
+		r.Wrong = append(r.Wrong, fmt.Sprintf("round %d: %s: %d, and at most %d are allowed", round, name, value, bound))
+	}
+}
+
+// percentile returns the smallest of some times that p percent of them do not exceed, 0 if there are none.
+func percentile(times []time.Duration, p float64) time.Duration {
+	if len(times) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(times))
+	return sorted[max(int(math.Ceil(p/100*float64(len(sorted)))), 1)-1]
+}
+
+func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// print prints one line for each name, over all rounds.
+func (r *report) print(w io.Writer) {
+	fmt.Fprintf(w, "\n%s: %s\nOf several rounds the median (least-most).\n\n", strings.ToUpper(r.Workload), r.What)
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "from change to arrival, ms\tn\tp50\tp99\tmax\tratio of p99")
+	for _, of := range names(r.Latencies, func(l latency) string { return l.Of }) {
+		r.printLatency(t, of)
+	}
+	fmt.Fprintln(t, "\t\t\t\t\t")
+	for _, name := range names(r.Figures, func(f figure) string { return f.Name }) {
+		fmt.Fprintf(t, "%s\t%s\t\t\t\t\n", name, spread(r.Figures,
+			func(f figure) (float64, bool) { return f.Value, f.Name == name }))
+	}
+	_ = t.Flush()
+}
+
+func (r *report) printLatency(t io.Writer, of string) {
+	column := func(value func(l latency) float64) string {
+		return spread(r.Latencies, func(l latency) (float64, bool) { return value(l), l.Of == of })
+	}
+	ratio := ""
+	if i := slices.IndexFunc(r.Latencies, func(l latency) bool { return l.Of == of }); r.Latencies[i].Base != "" {
+		ratio = column(func(l latency) float64 { return l.Ratio }) + " to " + r.Latencies[i].Base
+	}
+	fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", of,
+		column(func(l latency) float64 { return float64(l.N) }), column(func(l latency) float64 { return l.P50 }),
+		column(func(l latency) float64 { return l.P99 }), column(func(l latency) float64 { return l.Max }), ratio)
+}
+
+// names lists names once each, in their first order.
+func names[T any](all []T, name func(T) string) (once []string) {
+	for _, x := range all {
+		if !slices.Contains(once, name(x)) {
+			once = append(once, name(x))
+		}
+	}
+	return once
+}
+
+// spread is the median of what value picks, with the least and the most if there are several.
+func spread[T any](all []T, value func(T) (float64, bool)) string {
+	var values []float64
+	for _, x := range all {
+		if v, ok := value(x); ok {
+			values = append(values, v)
+		}
+	}
+	slices.SortFunc(values, cmp.Compare)
+	least, most := values[0], values[len(values)-1]
+	if least == most {
+		return short(least)
+	}
+	return fmt.Sprintf("%s (%s-%s)", short(median(values)), short(least), short(most))
+}
+
+// median is the middle of sorted values.
+func median(sorted []float64) float64 {
+	n := len(sorted)
+	return (sorted[(n-1)/2] + sorted[n/2]) / 2
+}
+
+// short is a number with as many digits as are of interest.
+func short(v float64) string {
+	if v == math.Trunc(v) || v >= 100 {
+		return fmt.Sprintf("%.0f", v)
+	}
+	return fmt.Sprintf("%.*f", map[bool]int{true: 1, false: 2}[v >= 10], v)
+}
