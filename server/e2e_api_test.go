@@ -81,14 +81,6 @@ func (a api) set(kind gen.AgentType, id int64, change gen.AgentStatusUpdate) gen
 	return *resp.JSON200
 }
 
-// status is that of a local agent.
-func (a api) status(id int64) gen.AgentStatus {
-	a.t.Helper()
-	resp, err := a.GetLocalAgentStatusWithResponse(a.t.Context(), pbxClient, id)
-	must(a.t, http.StatusOK, resp, err)
-	return *resp.JSON200
-}
-
 // login makes local agents with a login by GET and a logout by POST at a receiver, and logs them in.
 func (a api) login(r *receiver, ids ...int64) {
 	a.t.Helper()

@@ -67,7 +67,6 @@ type process struct {
 	exited chan struct{}
 	until  time.Time // when it exited
 	url    string
-	since  time.Time // when it said that it listens
 }
 
 // serve starts the server on a free port of loopback, with receivers on loopback allowed, and waits until it is ready.
@@ -78,7 +77,6 @@ func (bin programs) serve(t *testing.T, file string, env ...string) *process {
 		p.url = p.out.url()
 		return p.url != "" || p.ended()
 	})
-	p.since = time.Now()
 	eventually(t, "the server is ready", func() bool { return p.ended() || p.ready() })
 	if p.ended() {
 		t.Fatalf("the server ended: %s\n%s", p.cmd.ProcessState, p.out)
@@ -140,15 +138,6 @@ func (p *process) ready() bool {
 	}
 	_ = resp.Body.Close()
 	return resp.StatusCode == http.StatusOK
-}
-
-// kill is kill -9.
-func (p *process) kill(t *testing.T) {
-	t.Helper()
-	if err := p.cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	<-p.exited
 }
 
 func (p *process) signal(t *testing.T, s syscall.Signal) {

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 )
 
 type pair struct{ key, value string }
@@ -19,7 +18,6 @@ func (p pair) String() string { return p.key + " => " + p.value }
 
 // arrival is one request as a receiver got it.
 type arrival struct {
-	at                        time.Time
 	method, path, query, body string
 	header                    http.Header
 	pairs                     []pair // in the order in which they were sent, of the query for GET, of the body for POST
@@ -46,11 +44,6 @@ func (a arrival) value(key string) string {
 	return a.pairs[i].value
 }
 
-func (a arrival) agent() int64 {
-	n, _ := strconv.ParseInt(a.value("agent_id"), 10, 64)
-	return n
-}
-
 // receiver is the other side. It notes what it gets, and answers 200 at once, unless it is told to hold.
 type receiver struct {
 	url string
@@ -58,7 +51,6 @@ type receiver struct {
 	mu       sync.Mutex
 	arrivals []arrival
 	holds    func(arrival) bool
-	held     []arrival
 	released chan struct{}
 }
 
@@ -79,7 +71,7 @@ func newReceiver(t *testing.T) *receiver {
 func (r *receiver) hold(which func(arrival) bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.holds, r.held, r.released = which, nil, make(chan struct{})
+	r.holds, r.released = which, make(chan struct{})
 }
 
 // release answers what is held, and holds nothing more.
@@ -102,7 +94,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		form = req.URL.RawQuery
 	}
 	released := r.note(arrival{
-		at: time.Now(), method: req.Method, path: req.URL.EscapedPath(), query: req.URL.RawQuery, body: string(body),
+		method: req.Method, path: req.URL.EscapedPath(), query: req.URL.RawQuery, body: string(body),
 		header: req.Header, pairs: parse(form),
 	})
 	select {
@@ -117,7 +109,6 @@ func (r *receiver) note(a arrival) <-chan struct{} {
 	defer r.mu.Unlock()
 	r.arrivals = append(r.arrivals, a)
 	if r.holds != nil && r.holds(a) {
-		r.held = append(r.held, a)
 		return r.released
 	}
 	at := make(chan struct{})
@@ -129,12 +120,6 @@ func (r *receiver) all() []arrival {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.arrivals)
-}
-
-func (r *receiver) allHeld() []arrival {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.Clone(r.held)
 }
 
 // wait returns all requests when there are so many at least.

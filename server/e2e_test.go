@@ -26,7 +26,6 @@ func TestEndToEnd(t *testing.T) {
 		{"odd characters", testOddCharacters},
 		{"query of the URL", testQueryOfTheURL},
 		{"several registrations", testSeveralRegistrations},
-		{"kill", testKill},
 		{"retry schedule", testRetrySchedule},
 		{"answer during shutdown", testAnswerDuringShutdown},
 		{"second signal", testSecondSignal},
