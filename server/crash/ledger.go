@@ -80,7 +80,11 @@ type ledger struct {
 	confirmed map[delivery]bool
 	last      map[lane]*arrival
 	faults    []fault // those that are known before the judgement
+	counts
+}
 
+// counts are how often something has happened.
+type counts struct {
 	amended  int // changes of registrations that were answered
 	answered int // changes of statuses that were answered 200
 	doubtful int // those whose request was cut off
@@ -88,10 +92,7 @@ type ledger struct {
 }
 
 func newLedger() *ledger {
-	l := &ledger{debts: map[string][]*debt{}, confirmed: map[delivery]bool{}, last: map[lane]*arrival{}}
-	l.begin(0)
-	l.life = 0
-	return l
+	return &ledger{debts: map[string][]*debt{}, confirmed: map[delivery]bool{}, last: map[lane]*arrival{}}
 }
 
 // begin begins another life of the server, in which so many changes and requests are counted down.
@@ -145,8 +146,8 @@ func (l *ledger) doubt(n int) {
 	l.doubtful += n
 }
 
-// settle counts a change that was in doubt and is found stored.
-func (l *ledger) settle() {
+// resolve counts a change that was in doubt and is found stored.
+func (l *ledger) resolve() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.stored++
@@ -232,13 +233,13 @@ func (l *ledger) complaints(log string) {
 // total is the end of it all.
 type total struct {
 	verdict
-	amended, answered, doubtful, stored int
-	requests                            int
-	cycles                              int
-	kills                               map[moment]int
-	cutOff                              int           // requests that were held at a kill and waited for
-	longest                             time.Duration // until they came again, from ready on
-	took                                time.Duration
+	counts
+	requests int
+	cycles   int
+	kills    map[moment]int
+	cutOff   int           // requests that were held at a kill and waited for
+	longest  time.Duration // until they came again, from ready on
+	took     time.Duration
 }
 
 // total judges. Nothing may arrive any more.
@@ -251,10 +252,7 @@ func (l *ledger) total() total {
 			debts = append(debts, *d)
 		}
 	}
-	t := total{
-		verdict: judge(debts, l.arrivals), amended: l.amended, answered: l.answered, doubtful: l.doubtful,
-		stored: l.stored, requests: len(l.arrivals),
-	}
+	t := total{verdict: judge(debts, l.arrivals), counts: l.counts, requests: len(l.arrivals)}
 	t.faults = append(l.faults, t.faults...)
 	return t
 }

@@ -56,13 +56,23 @@ func until[T any](ctx context.Context, l *life, what <-chan T) error {
 	defer limit.Stop()
 	select {
 	case <-what:
-		return nil
+		return l.trouble()
 	case err := <-l.broken:
 		return err
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-limit.C:
 		return fmt.Errorf("not within %v", patience)
+	}
+}
+
+// trouble is what has gone wrong so far, if anything has.
+func (l *life) trouble() error {
+	select {
+	case err := <-l.broken:
+		return err
+	default:
+		return nil
 	}
 }
 

@@ -60,8 +60,8 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	if o.seed == 0 {
 		o.seed = rand.Uint64N(1_000_000-1) + 1
 	}
-	if o.cycles < 1 || o.agents < 1 || o.agents >= firstBusy || o.registrations < 1 {
-		return o, fmt.Errorf("cycles and registrations must be at least 1, agents from 1 to %d", firstBusy-1)
+	if o.cycles < 1 || o.registrations < 1 || o.agents < 4 || o.agents >= firstBusy {
+		return o, fmt.Errorf("cycles and registrations must be at least 1, agents from 4 to %d", firstBusy-1)
 	}
 	return o, nil
 }

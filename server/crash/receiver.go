@@ -134,7 +134,8 @@ type mood struct {
 	mu     sync.Mutex
 	random *rand.Rand
 	moody  bool // slow and failing now and then; else it confirms everything, and at once
-	holds  bool // leaves some requests without an answer
+	most   int  // how many requests it leaves without an answer in one life of the server, when it does
+	holds  bool // whether it does
 	asked  int  // requests in this life of the server
 	held   int  // how many of these have no answer
 	outage int  // how many requests more fail in a row
@@ -183,7 +184,7 @@ func (m *mood) next() reply {
 // receiver sends it few at a time, and without answers no more.
 func (m *mood) hold() bool {
 	m.asked++
-	if !m.holds || m.asked < 20 || m.held == 8 || m.random.IntN(20) > 0 {
+	if !m.holds || m.asked < 20 || m.held == m.most || m.random.IntN(20) > 0 {
 		return false
 	}
 	m.held++
