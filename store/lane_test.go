@@ -1,6 +1,9 @@
 package store_test
 
 import (
+	"bytes"
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -497,6 +500,9 @@ func TestStartDropsLeases(t *testing.T) {
 // Rule 8: the safety net mends a lane that is not due and one that counts wrong, and says how many.
 func TestMend(t *testing.T) {
 	f := open(t)
+	var log bytes.Buffer
+	f.log = slog.New(slog.NewTextHandler(&log, nil))
+	f.restart()
 	k := f.agent()
 	f.register(k, crm, gen.EventTypeAgentLogin)
 	f.register(k, board, gen.EventTypeAgentLogin)
@@ -506,8 +512,14 @@ func TestMend(t *testing.T) {
 	}
 	f.sql("UPDATE lanes SET due_at = NULL WHERE id = 1")
 	f.sql("UPDATE lanes SET pending = 7 WHERE id = 2")
+	if log.Len() > 0 {
+		t.Errorf("before there is anything to mend, the log says %s", log.String())
+	}
 	if n, err := f.Mend(f.ctx); err != nil || n != 2 {
 		t.Fatalf("mended %d, %v; want 2", n, err)
+	}
+	if !strings.Contains(log.String(), "level=ERROR") || !strings.Contains(log.String(), "lanes=2") {
+		t.Errorf("the log says %q", log.String())
 	}
 	for _, d := range f.claim() {
 		f.record(d, webhook.Delivered, true)

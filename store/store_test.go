@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"database/sql"
+	"log/slog"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -43,6 +44,7 @@ type fixture struct {
 	url   string
 
 	longest time.Duration // of all delays
+	log     *slog.Logger
 }
 
 func open(t testing.TB) *fixture {
@@ -56,7 +58,7 @@ func open(t testing.TB) *fixture {
 
 func (f *fixture) open() {
 	f.t.Helper()
-	s, err := store.Open(f.ctx, store.Options{URL: f.url, Now: f.clock.Now, Longest: f.longest})
+	s, err := store.Open(f.ctx, store.Options{URL: f.url, Now: f.clock.Now, Longest: f.longest, Log: f.log})
 	f.check(err)
 	f.Store = s
 }
