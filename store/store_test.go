@@ -174,8 +174,11 @@ func (f *fixture) redirect(k store.AgentKey, event int64, url string) {
 func (f *fixture) finish(d webhook.Delivery) {
 	f.t.Helper()
 	for next := &d; next != nil; {
-		sequence := next.Sequence
+		id, sequence := next.ID, next.Sequence
 		next = f.record(*next, webhook.Delivered, true)
+		if next != nil && next.ID == id {
+			f.t.Fatalf("delivery %d comes again after its result", id)
+		}
 		if next != nil && next.Sequence < sequence {
 			f.t.Errorf("sequence %d after %d", next.Sequence, sequence)
 		}
