@@ -63,6 +63,51 @@ func (e AgentType) Valid() bool {
 	}
 }
 
+// Defines values for DeliveryState.
+const (
+	DeliveryStateCancelled DeliveryState = "cancelled"
+	DeliveryStateDelivered DeliveryState = "delivered"
+	DeliveryStateFailed    DeliveryState = "failed"
+	DeliveryStateParked    DeliveryState = "parked"
+	DeliveryStatePending   DeliveryState = "pending"
+)
+
+// Valid indicates whether the value is a known member of the DeliveryState enum.
+func (e DeliveryState) Valid() bool {
+	switch e {
+	case DeliveryStateCancelled:
+		return true
+	case DeliveryStateDelivered:
+		return true
+	case DeliveryStateFailed:
+		return true
+	case DeliveryStateParked:
+		return true
+	case DeliveryStatePending:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for EventOutcomeOutcome.
+const (
+	EventOutcomeOutcomeFired    EventOutcomeOutcome = "fired"
+	EventOutcomeOutcomeNotFired EventOutcomeOutcome = "not_fired"
+)
+
+// Valid indicates whether the value is a known member of the EventOutcomeOutcome enum.
+func (e EventOutcomeOutcome) Valid() bool {
+	switch e {
+	case EventOutcomeOutcomeFired:
+		return true
+	case EventOutcomeOutcomeNotFired:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for EventSource.
 const (
 	EventSourceAPI   EventSource = "api"
@@ -111,6 +156,69 @@ func (e Method) Valid() bool {
 	case MethodGET:
 		return true
 	case MethodPOST:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ReplayState.
+const (
+	ReplayStateFinished ReplayState = "finished"
+	ReplayStateWorking  ReplayState = "working"
+)
+
+// Valid indicates whether the value is a known member of the ReplayState enum.
+func (e ReplayState) Valid() bool {
+	switch e {
+	case ReplayStateFinished:
+		return true
+	case ReplayStateWorking:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ReplayFilterState.
+const (
+	ReplayFilterStateCancelled ReplayFilterState = "cancelled"
+	ReplayFilterStateDelivered ReplayFilterState = "delivered"
+	ReplayFilterStateFailed    ReplayFilterState = "failed"
+)
+
+// Valid indicates whether the value is a known member of the ReplayFilterState enum.
+func (e ReplayFilterState) Valid() bool {
+	switch e {
+	case ReplayFilterStateCancelled:
+		return true
+	case ReplayFilterStateDelivered:
+		return true
+	case ReplayFilterStateFailed:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for Verdict.
+const (
+	VerdictDelivered Verdict = "delivered"
+	VerdictFailed    Verdict = "failed"
+	VerdictGone      Verdict = "gone"
+	VerdictRetry     Verdict = "retry"
+)
+
+// Valid indicates whether the value is a known member of the Verdict enum.
+func (e Verdict) Valid() bool {
+	switch e {
+	case VerdictDelivered:
+		return true
+	case VerdictFailed:
+		return true
+	case VerdictGone:
+		return true
+	case VerdictRetry:
 		return true
 	default:
 		return false
@@ -237,6 +345,15 @@ type AgentStatus struct {
 	Deliveries int `json:"deliveries"`
 }
 
+// AgentStatusChange A change and what came of it.
+type AgentStatusChange struct {
+	Change StatusChange `json:"change"`
+
+	// Events The events that the agent had at that moment; an empty array when it had none, and so nothing was sent.
+	Events   []EventOutcome `json:"events"`
+	Repeated *Repeated      `json:"repeated,omitempty"`
+}
+
 // AgentStatusResult The answer to one entry: `status`, or `error` when the entry was refused.
 type AgentStatusResult struct {
 	AgentType AgentType `json:"agent_type"`
@@ -280,6 +397,48 @@ type AgentStatusValue string
 // Example: local
 type AgentType string
 
+// Attempt One try at a delivery.
+type Attempt struct {
+	// Number Its number, from 1.
+	//
+	// Example: 1
+	Number int `json:"number"`
+
+	// StartedAt When it began.
+	//
+	// Example: 2017-05-30T15:07:50.002Z
+	StartedAt Time `json:"started_at"`
+
+	// DurationMs How long it took, in milliseconds.
+	//
+	// Example: 12.5
+	DurationMs float64 `json:"duration_ms"`
+
+	// Status HTTP status of the answer; absent without one.
+	//
+	// Example: 503
+	Status  int     `json:"status,omitempty"`
+	Verdict Verdict `json:"verdict"`
+
+	// Error What went wrong, in plain words; absent when there was a complete answer.
+	//
+	// Example: the receiver did not answer within 10s
+	Error string `json:"error,omitempty"`
+
+	// Answer The beginning of the answer's body: the receiver's words, not ours.
+	//
+	// Example: we are having lunch
+	Answer string `json:"answer,omitempty"`
+
+	// Method How it was sent, where that differs from the delivery's method, which was corrected since.
+	Method Method `json:"method,omitempty"`
+
+	// URL Where it was sent to, where that differs from the delivery's URL, which was corrected since.
+	//
+	// Example: https://somehost.com/old.php
+	URL string `json:"url,omitempty"`
+}
+
 // ChangedAt The PBX's own time of the change. When it is older than the agent's last change, or than the latest time that
 // was given for this agent, the request was overtaken or repeated: nothing is done, and the answer says `stale`. May be at most 5 minutes ahead of
 // the server's clock. Without it, the server's clock counts and the request is never stale.
@@ -308,6 +467,96 @@ type ClientUpdate struct {
 	Name *string `json:"name,omitempty"`
 }
 
+// Delivery One event on its way to one URL.
+type Delivery struct {
+	// ID Unique id of the delivery.
+	//
+	// Example: 4711
+	ID        int64         `json:"id"`
+	State     DeliveryState `json:"state"`
+	AgentType AgentType     `json:"agent_type"`
+
+	// AgentID The agent's id.
+	//
+	// Example: 136
+	AgentID int64 `json:"agent_id"`
+
+	// EventID Id of the event, which need not exist any more.
+	//
+	// Example: 150
+	EventID   int64     `json:"event_id"`
+	EventType EventType `json:"event_type"`
+
+	// Sequence Number of the status change.
+	//
+	// Example: 9001
+	Sequence int64 `json:"sequence"`
+
+	// WebhookID What the receiver knows it by, the same on every attempt.
+	//
+	// Example: msg_2HLOI5HRYLVL5Z2RIPBCHS2OUT
+	WebhookID string `json:"webhook_id"`
+	Method    Method `json:"method"`
+
+	// URL Where it is sent to.
+	//
+	// Example: https://somehost.com/fordel/show.php
+	URL string `json:"url"`
+
+	// Attempts How many attempts were made, since it was last sent again if it was.
+	//
+	// Example: 1
+	Attempts int `json:"attempts"`
+
+	// Replays How often it was sent again after it had ended.
+	//
+	// Example: 0
+	Replays int `json:"replays"`
+
+	// CreatedAt When the change was made.
+	//
+	// Example: 2017-05-30T15:07:50.000Z
+	CreatedAt Time `json:"created_at"`
+
+	// ChangedAt When the change happened by the PBX's clock, if that gave a time.
+	//
+	// Example: 2017-05-30T15:07:50.000Z
+	ChangedAt Time `json:"changed_at"`
+
+	// ExpiresAt When it will have failed, if it is not delivered by then.
+	//
+	// Example: 2017-05-31T15:07:50.000Z
+	ExpiresAt Time `json:"expires_at"`
+
+	// FinishedAt When it ended; absent before.
+	//
+	// Example: 2017-05-30T15:07:50.000Z
+	FinishedAt *Time `json:"finished_at,omitempty"`
+
+	// NextAttemptAt When the next attempt is due, if nothing else is in its way; of a pending one.
+	//
+	// Example: 2017-05-30T15:07:55.120Z
+	NextAttemptAt *Time    `json:"next_attempt_at,omitempty"`
+	LastAttempt   *Attempt `json:"last_attempt,omitempty"`
+}
+
+// DeliveryDetail Everything about a delivery.
+type DeliveryDetail struct {
+	Delivery Delivery `json:"delivery"`
+
+	// Attempts All attempts, in the order in which they were made.
+	Attempts []Attempt   `json:"attempts"`
+	Waiting  *Waiting    `json:"waiting,omitempty"`
+	Request  SentRequest `json:"request"`
+}
+
+// DeliveryState What has become of a delivery: `pending`, it waits or is under way; `parked`, it waits until its event is enabled;
+// `delivered`, a receiver has confirmed it; `failed`, it was refused for good or its time was over; `cancelled`, its
+// event was deleted before.
+//
+// Example: failed
+type DeliveryState string
+
 // Error Why a request was refused.
 type Error struct {
 	// Message What is wrong, for people to read.
@@ -322,13 +571,62 @@ type Error struct {
 
 	// Errors The fields that are wrong.
 	Errors []FieldError `json:"errors,omitempty"`
+
+	// OldestSequence The oldest status change that is kept, with `feed_truncated`.
+	//
+	// Example: 4203
+	OldestSequence int64 `json:"oldest_sequence,omitempty"`
 }
+
+// EventOutcome What a change meant to an event.
+type EventOutcome struct {
+	// EventID Id of the event, which need not exist any more.
+	//
+	// Example: 150
+	EventID int64 `json:"event_id"`
+
+	// Outcome Whether the change made a delivery for it.
+	//
+	// Example: fired
+	Outcome EventOutcomeOutcome `json:"outcome"`
+
+	// Reason Why, in plain words.
+	//
+	// Example: the event is for this type
+	Reason string `json:"reason"`
+
+	// DeliveryID The delivery; absent when there is none or it is no longer kept.
+	//
+	// Example: 4711
+	DeliveryID    int64         `json:"delivery_id,omitempty"`
+	DeliveryState DeliveryState `json:"delivery_state,omitempty"`
+}
+
+// EventOutcomeOutcome Whether the change made a delivery for it.
+//
+// Example: fired
+type EventOutcomeOutcome string
 
 // EventSource What a change came from: `api`, the API, for example a web interface; `phone`, a command dialled on the agent's
 // phone.
 //
 // Example: api
 type EventSource string
+
+// EventTest A sample that was sent to the URL of an event.
+type EventTest struct {
+	// ID Unique id of the test.
+	//
+	// Example: 5
+	ID int64 `json:"id"`
+
+	// At When it was sent.
+	//
+	// Example: 2017-05-30T15:07:50.000Z
+	At      Time        `json:"at"`
+	Request SentRequest `json:"request"`
+	Attempt Attempt     `json:"attempt"`
+}
 
 // EventType The event that a request is sent for: `agent-login`, the agent's status becomes `available`; `agent-logout`,
 // it becomes `logged_out`.
@@ -458,6 +756,102 @@ type RemoteAgentUpdate struct {
 	ExtensionID nullable.Nullable[int64] `json:"extension_id,omitempty"`
 }
 
+// Repeated That the same status was set again, which changes and sends nothing.
+type Repeated struct {
+	// Times How often.
+	//
+	// Example: 2
+	Times int `json:"times"`
+
+	// LastAt When it was last so.
+	//
+	// Example: 2017-05-30T15:09:12.000Z
+	LastAt Time `json:"last_at"`
+}
+
+// Replay Deliveries that are sent again.
+type Replay struct {
+	// ID Unique id of the replay.
+	//
+	// Example: 3
+	ID int64 `json:"id"`
+
+	// State Whether it is at work or has done all.
+	//
+	// Example: working
+	State  ReplayState  `json:"state"`
+	Filter ReplayFilter `json:"filter"`
+
+	// Total How many deliveries it found.
+	//
+	// Example: 420
+	Total int `json:"total"`
+
+	// Done How many of these it has been at.
+	//
+	// Example: 200
+	Done int `json:"done"`
+
+	// Redelivered How many of these are sent again.
+	//
+	// Example: 198
+	Redelivered int `json:"redelivered"`
+
+	// Skipped How many of these are not, since they were no longer in that state or are no longer kept.
+	//
+	// Example: 2
+	Skipped int `json:"skipped"`
+
+	// CreatedAt When it was asked for.
+	//
+	// Example: 2017-05-30T18:00:00.000Z
+	CreatedAt Time `json:"created_at"`
+
+	// FinishedAt When it was done; absent before.
+	//
+	// Example: 2017-05-30T18:00:01.000Z
+	FinishedAt *Time `json:"finished_at,omitempty"`
+}
+
+// ReplayState Whether it is at work or has done all.
+//
+// Example: working
+type ReplayState string
+
+// ReplayFilter Which deliveries. All that is given counts together.
+type ReplayFilter struct {
+	// State Only deliveries in this state; without it those that have failed.
+	//
+	// Example: failed
+	State     ReplayFilterState `json:"state,omitempty"`
+	AgentType AgentType         `json:"agent_type,omitempty"`
+
+	// AgentID Only those of the agent with this id; needs agent_type.
+	//
+	// Example: 136
+	AgentID int64 `json:"agent_id,omitempty"`
+
+	// EventID Only those of this event.
+	//
+	// Example: 150
+	EventID int64 `json:"event_id,omitempty"`
+
+	// Since Only those whose change was made at this time or later.
+	//
+	// Example: 2017-05-30T15:00:00.000Z
+	Since *Time `json:"since,omitempty"`
+
+	// Until Only those whose change was made before this time.
+	//
+	// Example: 2017-05-30T17:00:00.000Z
+	Until *Time `json:"until,omitempty"`
+}
+
+// ReplayFilterState Only deliveries in this state; without it those that have failed.
+//
+// Example: failed
+type ReplayFilterState string
+
 // Secret What a client's deliveries are signed with.
 type Secret struct {
 	// Secret The secret, `whsec_` and the key in base64.
@@ -476,20 +870,121 @@ type Secret struct {
 	PreviousUntil *Time `json:"previous_until,omitempty"`
 }
 
+// SentRequest A request to a receiver, as it was or would be sent.
+type SentRequest struct {
+	Method Method `json:"method"`
+
+	// URL The URL, with the pairs of AgentEventData for GET.
+	//
+	// Example: https://somehost.com/fordel/show.php?agent_status=available
+	URL string `json:"url"`
+
+	// Headers The headers that matter to the receiver.
+	//
+	// Example: {"webhook-id":"msg_2HLOI5HRYLVL5Z2RIPBCHS2OUT"}
+	Headers map[string]string `json:"headers"`
+
+	// Body The form, for POST.
+	//
+	// Example: agent_status=available&agent_type=local
+	Body string `json:"body,omitempty"`
+
+	// Curl The same as a command line for a POSIX shell.
+	//
+	// Example: curl 'https://somehost.com/fordel/show.php?agent_status=available'
+	Curl string `json:"curl"`
+}
+
+// StatusChange A change of an agent's status.
+type StatusChange struct {
+	// Sequence Number of the change, greater for later changes of any agent.
+	//
+	// Example: 9001
+	Sequence  int64     `json:"sequence"`
+	AgentType AgentType `json:"agent_type"`
+
+	// AgentID The agent's id.
+	//
+	// Example: 136
+	AgentID int64 `json:"agent_id"`
+
+	// Name The agent's extension_name or agent_number, as it was then.
+	//
+	// Example: 000*094@ringme.ru
+	Name        string           `json:"name"`
+	OldStatus   AgentStatusValue `json:"old_status"`
+	AgentStatus AgentStatusValue `json:"agent_status"`
+	EventSource EventSource      `json:"event_source"`
+
+	// ChangedAt When it happened, by the PBX's clock if that gave a time.
+	//
+	// Example: 2017-05-30T15:07:50.000Z
+	ChangedAt Time `json:"changed_at"`
+
+	// CreatedAt When it was made here.
+	//
+	// Example: 2017-05-30T15:07:50.000Z
+	CreatedAt Time `json:"created_at"`
+}
+
+// Verdict What an attempt came to: `delivered`; `retry`, it may succeed later; `failed`, it is hopeless; `gone`, the receiver
+// has answered 410.
+//
+// Example: retry
+type Verdict string
+
+// Waiting Why a delivery that has not ended is not under way, or that it is.
+type Waiting struct {
+	// Reason Why, in plain words.
+	//
+	// Example: the attempt before has failed, and the next one is due then
+	Reason string `json:"reason"`
+
+	// Until Until when, where that is known.
+	//
+	// Example: 2017-05-30T15:07:55.120Z
+	Until *Time `json:"until,omitempty"`
+
+	// DeliveryID The delivery that has to go first.
+	//
+	// Example: 4710
+	DeliveryID int64 `json:"delivery_id,omitempty"`
+}
+
 // After defines model for After.
 type After = int64
 
 // AfterClient defines model for AfterClient.
 type AfterClient = string
 
+// AfterSequence defines model for AfterSequence.
+type AfterSequence = int64
+
 // AgentID defines model for AgentID.
 type AgentID = int64
+
+// AgentIDFilter defines model for AgentIDFilter.
+type AgentIDFilter = int64
+
+// AgentTypeFilter Kind of an agent: `local`, an internal one; `remote`, an external one.
+//
+// Example: local
+type AgentTypeFilter = AgentType
+
+// Before defines model for Before.
+type Before = int64
 
 // ClientID defines model for ClientID.
 type ClientID = string
 
+// DeliveryID defines model for DeliveryID.
+type DeliveryID = int64
+
 // EventID defines model for EventID.
 type EventID = int64
+
+// EventIDFilter defines model for EventIDFilter.
+type EventIDFilter = int64
 
 // ExtensionIDs defines model for ExtensionIDs.
 type ExtensionIDs = []int64
@@ -497,8 +992,33 @@ type ExtensionIDs = []int64
 // Limit defines model for Limit.
 type Limit = int
 
+// PageLimit defines model for PageLimit.
+type PageLimit = int
+
+// ReplayID defines model for ReplayID.
+type ReplayID = int64
+
+// Since defines model for Since.
+type Since = time.Time
+
+// StateFilter What has become of a delivery: `pending`, it waits or is under way; `parked`, it waits until its event is enabled;
+// `delivered`, a receiver has confirmed it; `failed`, it was refused for good or its time was over; `cancelled`, its
+// event was deleted before.
+//
+// Example: failed
+type StateFilter = DeliveryState
+
+// Until defines model for Until.
+type Until = time.Time
+
+// Wait defines model for Wait.
+type Wait = int
+
 // AgentNotFound Why a request was refused.
 type AgentNotFound = Error
+
+// AgentStatusChanges Changes, the newest first.
+type AgentStatusChanges = []AgentStatusChange
 
 // BadRequest Why a request was refused.
 type BadRequest = Error
@@ -509,11 +1029,41 @@ type ClientNotFound = Error
 // Conflict Why a request was refused.
 type Conflict = Error
 
+// Deliveries Deliveries, the newest first.
+type Deliveries = []Delivery
+
+// DeliveryAccepted One event on its way to one URL.
+type DeliveryAccepted = Delivery
+
+// DeliveryNotFound Why a request was refused.
+type DeliveryNotFound = Error
+
 // EventNotFound Why a request was refused.
 type EventNotFound = Error
 
+// EventTests Tests, the newest first.
+type EventTests = []EventTest
+
+// FeedTruncated Why a request was refused.
+type FeedTruncated = Error
+
 // InternalError Why a request was refused.
 type InternalError = Error
+
+// NotEnded Why a request was refused.
+type NotEnded = Error
+
+// ReplayAccepted Deliveries that are sent again.
+type ReplayAccepted = Replay
+
+// ReplayNotFound Why a request was refused.
+type ReplayNotFound = Error
+
+// Replays Replays, the newest first.
+type Replays = []Replay
+
+// StatusChanges Changes in the order of their sequence numbers.
+type StatusChanges = []StatusChange
 
 // TooLarge Why a request was refused.
 type TooLarge = Error
@@ -555,6 +1105,15 @@ type ListLocalAgentEventsParams struct {
 	After After `form:"after,omitempty" json:"after,omitempty"`
 }
 
+// ListLocalAgentStatusChangesParams defines parameters for ListLocalAgentStatusChanges.
+type ListLocalAgentStatusChangesParams struct {
+	// Limit At most this many.
+	Limit PageLimit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Before Only what is older than the one of this id, which need not exist.
+	Before Before `form:"before,omitempty" json:"before,omitempty"`
+}
+
 // ListRemoteAgentsParams defines parameters for ListRemoteAgents.
 type ListRemoteAgentsParams struct {
 	// ExtensionID Only agents on one of these extensions. May be repeated; the bracket forms of some clients,
@@ -577,8 +1136,65 @@ type ListRemoteAgentEventsParams struct {
 	After After `form:"after,omitempty" json:"after,omitempty"`
 }
 
+// ListRemoteAgentStatusChangesParams defines parameters for ListRemoteAgentStatusChanges.
+type ListRemoteAgentStatusChangesParams struct {
+	// Limit At most this many.
+	Limit PageLimit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Before Only what is older than the one of this id, which need not exist.
+	Before Before `form:"before,omitempty" json:"before,omitempty"`
+}
+
+// ListDeliveriesParams defines parameters for ListDeliveries.
+type ListDeliveriesParams struct {
+	// State Only deliveries in this state.
+	State StateFilter `form:"state,omitempty" json:"state,omitempty"`
+
+	// AgentType Only those of agents of this kind.
+	AgentType AgentTypeFilter `form:"agent_type,omitempty" json:"agent_type,omitempty"`
+
+	// AgentID Only those of the agent with this id; needs `agent_type`.
+	AgentID AgentIDFilter `form:"agent_id,omitempty" json:"agent_id,omitempty"`
+
+	// EventID Only those of this event, which need not exist any more.
+	EventID EventIDFilter `form:"event_id,omitempty" json:"event_id,omitempty"`
+
+	// Since Only those whose change was made at this time or later.
+	Since Since `form:"since,omitempty" json:"since,omitempty"`
+
+	// Until Only those whose change was made before this time.
+	Until Until `form:"until,omitempty" json:"until,omitempty"`
+
+	// Limit At most this many.
+	Limit PageLimit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Before Only what is older than the one of this id, which need not exist.
+	Before Before `form:"before,omitempty" json:"before,omitempty"`
+}
+
+// ListReplaysParams defines parameters for ListReplays.
+type ListReplaysParams struct {
+	// Limit At most this many.
+	Limit PageLimit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Before Only what is older than the one of this id, which need not exist.
+	Before Before `form:"before,omitempty" json:"before,omitempty"`
+}
+
 // PutStatusesJSONBody defines parameters for PutStatuses.
 type PutStatusesJSONBody = []AgentStatusUpdateItem
+
+// ListStatusChangesParams defines parameters for ListStatusChanges.
+type ListStatusChangesParams struct {
+	// After Only changes with a greater sequence number. Without it they begin with the oldest that is kept.
+	After *AfterSequence `form:"after,omitempty" json:"after,omitempty"`
+
+	// Limit At most this many.
+	Limit PageLimit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Wait How many seconds to wait for a change if there is none yet.
+	Wait Wait `form:"wait,omitempty" json:"wait,omitempty"`
+}
 
 // SendLocalAgentEventByGetParams defines parameters for SendLocalAgentEventByGet.
 type SendLocalAgentEventByGetParams struct {
@@ -654,6 +1270,9 @@ type PutRemoteAgentEventStateJSONRequestBody = AgentEventStateUpdate
 
 // PutRemoteAgentStatusJSONRequestBody defines body for PutRemoteAgentStatus for application/json ContentType.
 type PutRemoteAgentStatusJSONRequestBody = AgentStatusUpdate
+
+// RedeliverManyJSONRequestBody defines body for RedeliverMany for application/json ContentType.
+type RedeliverManyJSONRequestBody = ReplayFilter
 
 // PutStatusesJSONRequestBody defines body for PutStatuses for application/json ContentType.
 type PutStatusesJSONRequestBody = PutStatusesJSONBody

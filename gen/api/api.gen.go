@@ -71,12 +71,21 @@ type ServerInterface interface {
 	// PutLocalAgentEventState Enable or disable an event
 	// (PUT /client/{client_id}/agent/local/{agent_id}/event/{event_id}/state)
 	PutLocalAgentEventState(ctx echo.Context, clientID ClientID, agentID AgentID, eventID EventID) error
+	// ListLocalAgentEventTests List an event's tests
+	// (GET /client/{client_id}/agent/local/{agent_id}/event/{event_id}/test)
+	ListLocalAgentEventTests(ctx echo.Context, clientID ClientID, agentID AgentID, eventID EventID) error
+	// TestLocalAgentEvent Test an event
+	// (POST /client/{client_id}/agent/local/{agent_id}/event/{event_id}/test)
+	TestLocalAgentEvent(ctx echo.Context, clientID ClientID, agentID AgentID, eventID EventID) error
 	// GetLocalAgentStatus Get the status of a local agent
 	// (GET /client/{client_id}/agent/local/{agent_id}/status)
 	GetLocalAgentStatus(ctx echo.Context, clientID ClientID, agentID AgentID) error
 	// PutLocalAgentStatus Set the status of a local agent
 	// (PUT /client/{client_id}/agent/local/{agent_id}/status)
 	PutLocalAgentStatus(ctx echo.Context, clientID ClientID, agentID AgentID) error
+	// ListLocalAgentStatusChanges Explain an agent's status changes
+	// (GET /client/{client_id}/agent/local/{agent_id}/status_change/)
+	ListLocalAgentStatusChanges(ctx echo.Context, clientID ClientID, agentID AgentID, params ListLocalAgentStatusChangesParams) error
 	// ListRemoteAgents List the remote agents
 	// (GET /client/{client_id}/agent/remote/)
 	ListRemoteAgents(ctx echo.Context, clientID ClientID, params ListRemoteAgentsParams) error
@@ -113,12 +122,39 @@ type ServerInterface interface {
 	// PutRemoteAgentEventState Enable or disable an event
 	// (PUT /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/state)
 	PutRemoteAgentEventState(ctx echo.Context, clientID ClientID, agentID AgentID, eventID EventID) error
+	// ListRemoteAgentEventTests List an event's tests
+	// (GET /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/test)
+	ListRemoteAgentEventTests(ctx echo.Context, clientID ClientID, agentID AgentID, eventID EventID) error
+	// TestRemoteAgentEvent Test an event
+	// (POST /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/test)
+	TestRemoteAgentEvent(ctx echo.Context, clientID ClientID, agentID AgentID, eventID EventID) error
 	// GetRemoteAgentStatus Get the status of a remote agent
 	// (GET /client/{client_id}/agent/remote/{agent_id}/status)
 	GetRemoteAgentStatus(ctx echo.Context, clientID ClientID, agentID AgentID) error
 	// PutRemoteAgentStatus Set the status of a remote agent
 	// (PUT /client/{client_id}/agent/remote/{agent_id}/status)
 	PutRemoteAgentStatus(ctx echo.Context, clientID ClientID, agentID AgentID) error
+	// ListRemoteAgentStatusChanges Explain an agent's status changes
+	// (GET /client/{client_id}/agent/remote/{agent_id}/status_change/)
+	ListRemoteAgentStatusChanges(ctx echo.Context, clientID ClientID, agentID AgentID, params ListRemoteAgentStatusChangesParams) error
+	// ListDeliveries List deliveries
+	// (GET /client/{client_id}/delivery/)
+	ListDeliveries(ctx echo.Context, clientID ClientID, params ListDeliveriesParams) error
+	// RedeliverMany Send many deliveries again
+	// (POST /client/{client_id}/delivery/redeliver)
+	RedeliverMany(ctx echo.Context, clientID ClientID) error
+	// GetDelivery Get a delivery
+	// (GET /client/{client_id}/delivery/{delivery_id})
+	GetDelivery(ctx echo.Context, clientID ClientID, deliveryID DeliveryID) error
+	// Redeliver Send a delivery again
+	// (POST /client/{client_id}/delivery/{delivery_id}/redeliver)
+	Redeliver(ctx echo.Context, clientID ClientID, deliveryID DeliveryID) error
+	// ListReplays List replays
+	// (GET /client/{client_id}/replay/)
+	ListReplays(ctx echo.Context, clientID ClientID, params ListReplaysParams) error
+	// GetReplay Get a replay
+	// (GET /client/{client_id}/replay/{replay_id})
+	GetReplay(ctx echo.Context, clientID ClientID, replayID ReplayID) error
 	// GetSecret Get the client's signing secret
 	// (GET /client/{client_id}/secret/)
 	GetSecret(ctx echo.Context, clientID ClientID) error
@@ -128,6 +164,9 @@ type ServerInterface interface {
 	// PutStatuses Set the status of many agents
 	// (PUT /client/{client_id}/status/)
 	PutStatuses(ctx echo.Context, clientID ClientID) error
+	// ListStatusChanges Follow the status changes
+	// (GET /client/{client_id}/status_change/)
+	ListStatusChanges(ctx echo.Context, clientID ClientID, params ListStatusChangesParams) error
 }
 
 // ServerInterfaceWrapper converts echo contexts to parameters.
@@ -559,6 +598,70 @@ func (w *ServerInterfaceWrapper) PutLocalAgentEventState(ctx echo.Context) error
 	return err
 }
 
+// ListLocalAgentEventTests converts echo context to params.
+func (w *ServerInterfaceWrapper) ListLocalAgentEventTests(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "client_id" -------------
+	var clientID ClientID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "client_id", ctx.Param("client_id"), &clientID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter client_id: %s", err))
+	}
+
+	// ------------- Path parameter "agent_id" -------------
+	var agentID AgentID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "agent_id", ctx.Param("agent_id"), &agentID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agent_id: %s", err))
+	}
+
+	// ------------- Path parameter "event_id" -------------
+	var eventID EventID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "event_id", ctx.Param("event_id"), &eventID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter event_id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListLocalAgentEventTests(ctx, clientID, agentID, eventID)
+	return err
+}
+
+// TestLocalAgentEvent converts echo context to params.
+func (w *ServerInterfaceWrapper) TestLocalAgentEvent(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "client_id" -------------
+	var clientID ClientID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "client_id", ctx.Param("client_id"), &clientID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter client_id: %s", err))
+	}
+
+	// ------------- Path parameter "agent_id" -------------
+	var agentID AgentID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "agent_id", ctx.Param("agent_id"), &agentID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agent_id: %s", err))
+	}
+
+	// ------------- Path parameter "event_id" -------------
+	var eventID EventID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "event_id", ctx.Param("event_id"), &eventID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter event_id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.TestLocalAgentEvent(ctx, clientID, agentID, eventID)
+	return err
+}
+
 // GetLocalAgentStatus converts echo context to params.
 func (w *ServerInterfaceWrapper) GetLocalAgentStatus(ctx echo.Context) error {
 	var err error
@@ -604,6 +707,46 @@ func (w *ServerInterfaceWrapper) PutLocalAgentStatus(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.PutLocalAgentStatus(ctx, clientID, agentID)
+	return err
+}
+
+// ListLocalAgentStatusChanges converts echo context to params.
+func (w *ServerInterfaceWrapper) ListLocalAgentStatusChanges(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "client_id" -------------
+	var clientID ClientID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "client_id", ctx.Param("client_id"), &clientID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter client_id: %s", err))
+	}
+
+	// ------------- Path parameter "agent_id" -------------
+	var agentID AgentID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "agent_id", ctx.Param("agent_id"), &agentID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agent_id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListLocalAgentStatusChangesParams
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", ctx.QueryParams(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter limit: %s", err))
+	}
+
+	// ------------- Optional query parameter "before" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "before", ctx.QueryParams(), &params.Before, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter before: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListLocalAgentStatusChanges(ctx, clientID, agentID, params)
 	return err
 }
 
@@ -958,6 +1101,70 @@ func (w *ServerInterfaceWrapper) PutRemoteAgentEventState(ctx echo.Context) erro
 	return err
 }
 
+// ListRemoteAgentEventTests converts echo context to params.
+func (w *ServerInterfaceWrapper) ListRemoteAgentEventTests(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "client_id" -------------
+	var clientID ClientID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "client_id", ctx.Param("client_id"), &clientID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter client_id: %s", err))
+	}
+
+	// ------------- Path parameter "agent_id" -------------
+	var agentID AgentID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "agent_id", ctx.Param("agent_id"), &agentID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agent_id: %s", err))
+	}
+
+	// ------------- Path parameter "event_id" -------------
+	var eventID EventID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "event_id", ctx.Param("event_id"), &eventID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter event_id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListRemoteAgentEventTests(ctx, clientID, agentID, eventID)
+	return err
+}
+
+// TestRemoteAgentEvent converts echo context to params.
+func (w *ServerInterfaceWrapper) TestRemoteAgentEvent(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "client_id" -------------
+	var clientID ClientID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "client_id", ctx.Param("client_id"), &clientID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter client_id: %s", err))
+	}
+
+	// ------------- Path parameter "agent_id" -------------
+	var agentID AgentID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "agent_id", ctx.Param("agent_id"), &agentID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agent_id: %s", err))
+	}
+
+	// ------------- Path parameter "event_id" -------------
+	var eventID EventID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "event_id", ctx.Param("event_id"), &eventID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter event_id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.TestRemoteAgentEvent(ctx, clientID, agentID, eventID)
+	return err
+}
+
 // GetRemoteAgentStatus converts echo context to params.
 func (w *ServerInterfaceWrapper) GetRemoteAgentStatus(ctx echo.Context) error {
 	var err error
@@ -1006,6 +1213,240 @@ func (w *ServerInterfaceWrapper) PutRemoteAgentStatus(ctx echo.Context) error {
 	return err
 }
 
+// ListRemoteAgentStatusChanges converts echo context to params.
+func (w *ServerInterfaceWrapper) ListRemoteAgentStatusChanges(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "client_id" -------------
+	var clientID ClientID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "client_id", ctx.Param("client_id"), &clientID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter client_id: %s", err))
+	}
+
+	// ------------- Path parameter "agent_id" -------------
+	var agentID AgentID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "agent_id", ctx.Param("agent_id"), &agentID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agent_id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListRemoteAgentStatusChangesParams
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", ctx.QueryParams(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter limit: %s", err))
+	}
+
+	// ------------- Optional query parameter "before" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "before", ctx.QueryParams(), &params.Before, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter before: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListRemoteAgentStatusChanges(ctx, clientID, agentID, params)
+	return err
+}
+
+// ListDeliveries converts echo context to params.
+func (w *ServerInterfaceWrapper) ListDeliveries(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "client_id" -------------
+	var clientID ClientID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "client_id", ctx.Param("client_id"), &clientID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter client_id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListDeliveriesParams
+	// ------------- Optional query parameter "state" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "state", ctx.QueryParams(), &params.State, runtime.BindQueryParameterOptions{Type: "", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter state: %s", err))
+	}
+
+	// ------------- Optional query parameter "agent_type" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "agent_type", ctx.QueryParams(), &params.AgentType, runtime.BindQueryParameterOptions{Type: "", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agent_type: %s", err))
+	}
+
+	// ------------- Optional query parameter "agent_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "agent_id", ctx.QueryParams(), &params.AgentID, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agent_id: %s", err))
+	}
+
+	// ------------- Optional query parameter "event_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "event_id", ctx.QueryParams(), &params.EventID, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter event_id: %s", err))
+	}
+
+	// ------------- Optional query parameter "since" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "since", ctx.QueryParams(), &params.Since, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter since: %s", err))
+	}
+
+	// ------------- Optional query parameter "until" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "until", ctx.QueryParams(), &params.Until, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter until: %s", err))
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", ctx.QueryParams(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter limit: %s", err))
+	}
+
+	// ------------- Optional query parameter "before" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "before", ctx.QueryParams(), &params.Before, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter before: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListDeliveries(ctx, clientID, params)
+	return err
+}
+
+// RedeliverMany converts echo context to params.
+func (w *ServerInterfaceWrapper) RedeliverMany(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "client_id" -------------
+	var clientID ClientID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "client_id", ctx.Param("client_id"), &clientID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter client_id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.RedeliverMany(ctx, clientID)
+	return err
+}
+
+// GetDelivery converts echo context to params.
+func (w *ServerInterfaceWrapper) GetDelivery(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "client_id" -------------
+	var clientID ClientID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "client_id", ctx.Param("client_id"), &clientID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter client_id: %s", err))
+	}
+
+	// ------------- Path parameter "delivery_id" -------------
+	var deliveryID DeliveryID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "delivery_id", ctx.Param("delivery_id"), &deliveryID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter delivery_id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetDelivery(ctx, clientID, deliveryID)
+	return err
+}
+
+// Redeliver converts echo context to params.
+func (w *ServerInterfaceWrapper) Redeliver(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "client_id" -------------
+	var clientID ClientID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "client_id", ctx.Param("client_id"), &clientID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter client_id: %s", err))
+	}
+
+	// ------------- Path parameter "delivery_id" -------------
+	var deliveryID DeliveryID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "delivery_id", ctx.Param("delivery_id"), &deliveryID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter delivery_id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.Redeliver(ctx, clientID, deliveryID)
+	return err
+}
+
+// ListReplays converts echo context to params.
+func (w *ServerInterfaceWrapper) ListReplays(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "client_id" -------------
+	var clientID ClientID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "client_id", ctx.Param("client_id"), &clientID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter client_id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListReplaysParams
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", ctx.QueryParams(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter limit: %s", err))
+	}
+
+	// ------------- Optional query parameter "before" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "before", ctx.QueryParams(), &params.Before, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter before: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListReplays(ctx, clientID, params)
+	return err
+}
+
+// GetReplay converts echo context to params.
+func (w *ServerInterfaceWrapper) GetReplay(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "client_id" -------------
+	var clientID ClientID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "client_id", ctx.Param("client_id"), &clientID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter client_id: %s", err))
+	}
+
+	// ------------- Path parameter "replay_id" -------------
+	var replayID ReplayID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "replay_id", ctx.Param("replay_id"), &replayID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter replay_id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetReplay(ctx, clientID, replayID)
+	return err
+}
+
 // GetSecret converts echo context to params.
 func (w *ServerInterfaceWrapper) GetSecret(ctx echo.Context) error {
 	var err error
@@ -1051,6 +1492,45 @@ func (w *ServerInterfaceWrapper) PutStatuses(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.PutStatuses(ctx, clientID)
+	return err
+}
+
+// ListStatusChanges converts echo context to params.
+func (w *ServerInterfaceWrapper) ListStatusChanges(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "client_id" -------------
+	var clientID ClientID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "client_id", ctx.Param("client_id"), &clientID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter client_id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListStatusChangesParams
+	// ------------- Optional query parameter "after" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "after", ctx.QueryParams(), &params.After, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter after: %s", err))
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", ctx.QueryParams(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter limit: %s", err))
+	}
+
+	// ------------- Optional query parameter "wait" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "wait", ctx.QueryParams(), &params.Wait, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter wait: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListStatusChanges(ctx, clientID, params)
 	return err
 }
 
@@ -1108,6 +1588,13 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.GET(options.BaseURL+"/client/:client_id/secret/", wrapper.GetSecret, options.OperationMiddlewares["getSecret"]...)
 	router.POST(options.BaseURL+"/client/:client_id/secret/rotate", wrapper.RotateSecret, options.OperationMiddlewares["rotateSecret"]...)
 	router.PUT(options.BaseURL+"/client/:client_id/status/", wrapper.PutStatuses, options.OperationMiddlewares["putStatuses"]...)
+	router.GET(options.BaseURL+"/client/:client_id/delivery/", wrapper.ListDeliveries, options.OperationMiddlewares["listDeliveries"]...)
+	router.POST(options.BaseURL+"/client/:client_id/delivery/redeliver", wrapper.RedeliverMany, options.OperationMiddlewares["redeliverMany"]...)
+	router.GET(options.BaseURL+"/client/:client_id/delivery/:delivery_id", wrapper.GetDelivery, options.OperationMiddlewares["getDelivery"]...)
+	router.POST(options.BaseURL+"/client/:client_id/delivery/:delivery_id/redeliver", wrapper.Redeliver, options.OperationMiddlewares["redeliver"]...)
+	router.GET(options.BaseURL+"/client/:client_id/replay/", wrapper.ListReplays, options.OperationMiddlewares["listReplays"]...)
+	router.GET(options.BaseURL+"/client/:client_id/replay/:replay_id", wrapper.GetReplay, options.OperationMiddlewares["getReplay"]...)
+	router.GET(options.BaseURL+"/client/:client_id/status_change/", wrapper.ListStatusChanges, options.OperationMiddlewares["listStatusChanges"]...)
 	router.GET(options.BaseURL+"/client/:client_id/agent/local/", wrapper.ListLocalAgents, options.OperationMiddlewares["listLocalAgents"]...)
 	router.POST(options.BaseURL+"/client/:client_id/agent/local/", wrapper.CreateLocalAgent, options.OperationMiddlewares["createLocalAgent"]...)
 	router.DELETE(options.BaseURL+"/client/:client_id/agent/local/:agent_id", wrapper.DeleteLocalAgent, options.OperationMiddlewares["deleteLocalAgent"]...)
@@ -1115,6 +1602,7 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.PUT(options.BaseURL+"/client/:client_id/agent/local/:agent_id", wrapper.PutLocalAgent, options.OperationMiddlewares["putLocalAgent"]...)
 	router.GET(options.BaseURL+"/client/:client_id/agent/local/:agent_id/status", wrapper.GetLocalAgentStatus, options.OperationMiddlewares["getLocalAgentStatus"]...)
 	router.PUT(options.BaseURL+"/client/:client_id/agent/local/:agent_id/status", wrapper.PutLocalAgentStatus, options.OperationMiddlewares["putLocalAgentStatus"]...)
+	router.GET(options.BaseURL+"/client/:client_id/agent/local/:agent_id/status_change/", wrapper.ListLocalAgentStatusChanges, options.OperationMiddlewares["listLocalAgentStatusChanges"]...)
 	router.GET(options.BaseURL+"/client/:client_id/agent/local/:agent_id/event/", wrapper.ListLocalAgentEvents, options.OperationMiddlewares["listLocalAgentEvents"]...)
 	router.POST(options.BaseURL+"/client/:client_id/agent/local/:agent_id/event/", wrapper.CreateLocalAgentEvent, options.OperationMiddlewares["createLocalAgentEvent"]...)
 	router.DELETE(options.BaseURL+"/client/:client_id/agent/local/:agent_id/event/:event_id", wrapper.DeleteLocalAgentEvent, options.OperationMiddlewares["deleteLocalAgentEvent"]...)
@@ -1122,6 +1610,8 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.PUT(options.BaseURL+"/client/:client_id/agent/local/:agent_id/event/:event_id", wrapper.UpdateLocalAgentEvent, options.OperationMiddlewares["updateLocalAgentEvent"]...)
 	router.GET(options.BaseURL+"/client/:client_id/agent/local/:agent_id/event/:event_id/state", wrapper.GetLocalAgentEventState, options.OperationMiddlewares["getLocalAgentEventState"]...)
 	router.PUT(options.BaseURL+"/client/:client_id/agent/local/:agent_id/event/:event_id/state", wrapper.PutLocalAgentEventState, options.OperationMiddlewares["putLocalAgentEventState"]...)
+	router.GET(options.BaseURL+"/client/:client_id/agent/local/:agent_id/event/:event_id/test", wrapper.ListLocalAgentEventTests, options.OperationMiddlewares["listLocalAgentEventTests"]...)
+	router.POST(options.BaseURL+"/client/:client_id/agent/local/:agent_id/event/:event_id/test", wrapper.TestLocalAgentEvent, options.OperationMiddlewares["testLocalAgentEvent"]...)
 	router.GET(options.BaseURL+"/client/:client_id/agent/remote/", wrapper.ListRemoteAgents, options.OperationMiddlewares["listRemoteAgents"]...)
 	router.POST(options.BaseURL+"/client/:client_id/agent/remote/", wrapper.CreateRemoteAgent, options.OperationMiddlewares["createRemoteAgent"]...)
 	router.DELETE(options.BaseURL+"/client/:client_id/agent/remote/:agent_id", wrapper.DeleteRemoteAgent, options.OperationMiddlewares["deleteRemoteAgent"]...)
@@ -1129,6 +1619,7 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.PUT(options.BaseURL+"/client/:client_id/agent/remote/:agent_id", wrapper.PutRemoteAgent, options.OperationMiddlewares["putRemoteAgent"]...)
 	router.GET(options.BaseURL+"/client/:client_id/agent/remote/:agent_id/status", wrapper.GetRemoteAgentStatus, options.OperationMiddlewares["getRemoteAgentStatus"]...)
 	router.PUT(options.BaseURL+"/client/:client_id/agent/remote/:agent_id/status", wrapper.PutRemoteAgentStatus, options.OperationMiddlewares["putRemoteAgentStatus"]...)
+	router.GET(options.BaseURL+"/client/:client_id/agent/remote/:agent_id/status_change/", wrapper.ListRemoteAgentStatusChanges, options.OperationMiddlewares["listRemoteAgentStatusChanges"]...)
 	router.GET(options.BaseURL+"/client/:client_id/agent/remote/:agent_id/event/", wrapper.ListRemoteAgentEvents, options.OperationMiddlewares["listRemoteAgentEvents"]...)
 	router.POST(options.BaseURL+"/client/:client_id/agent/remote/:agent_id/event/", wrapper.CreateRemoteAgentEvent, options.OperationMiddlewares["createRemoteAgentEvent"]...)
 	router.DELETE(options.BaseURL+"/client/:client_id/agent/remote/:agent_id/event/:event_id", wrapper.DeleteRemoteAgentEvent, options.OperationMiddlewares["deleteRemoteAgentEvent"]...)
@@ -1136,6 +1627,8 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.PUT(options.BaseURL+"/client/:client_id/agent/remote/:agent_id/event/:event_id", wrapper.UpdateRemoteAgentEvent, options.OperationMiddlewares["updateRemoteAgentEvent"]...)
 	router.GET(options.BaseURL+"/client/:client_id/agent/remote/:agent_id/event/:event_id/state", wrapper.GetRemoteAgentEventState, options.OperationMiddlewares["getRemoteAgentEventState"]...)
 	router.PUT(options.BaseURL+"/client/:client_id/agent/remote/:agent_id/event/:event_id/state", wrapper.PutRemoteAgentEventState, options.OperationMiddlewares["putRemoteAgentEventState"]...)
+	router.GET(options.BaseURL+"/client/:client_id/agent/remote/:agent_id/event/:event_id/test", wrapper.ListRemoteAgentEventTests, options.OperationMiddlewares["listRemoteAgentEventTests"]...)
+	router.POST(options.BaseURL+"/client/:client_id/agent/remote/:agent_id/event/:event_id/test", wrapper.TestRemoteAgentEvent, options.OperationMiddlewares["testRemoteAgentEvent"]...)
 
 }
 
@@ -1316,6 +1809,15 @@ type AgentNotFoundJSONResponse struct {
 
 type AgentStatusJSONResponse AgentStatus
 
+type AgentStatusChangesResponseHeaders struct {
+	Link string
+}
+type AgentStatusChangesJSONResponse struct {
+	Body []AgentStatusChange
+
+	Headers AgentStatusChangesResponseHeaders
+}
+
 type BadRequestResponseHeaders struct {
 	XRequestID string
 }
@@ -1345,6 +1847,28 @@ type ConflictJSONResponse struct {
 	Headers ConflictResponseHeaders
 }
 
+type DeliveriesResponseHeaders struct {
+	Link string
+}
+type DeliveriesJSONResponse struct {
+	Body []Delivery
+
+	Headers DeliveriesResponseHeaders
+}
+
+type DeliveryAcceptedJSONResponse Delivery
+
+type DeliveryDetailJSONResponse DeliveryDetail
+
+type DeliveryNotFoundResponseHeaders struct {
+	XRequestID string
+}
+type DeliveryNotFoundJSONResponse struct {
+	Body Error
+
+	Headers DeliveryNotFoundResponseHeaders
+}
+
 type EventNotFoundResponseHeaders struct {
 	XRequestID string
 }
@@ -1352,6 +1876,19 @@ type EventNotFoundJSONResponse struct {
 	Body Error
 
 	Headers EventNotFoundResponseHeaders
+}
+
+type EventTestJSONResponse EventTest
+
+type EventTestsJSONResponse []EventTest
+
+type FeedTruncatedResponseHeaders struct {
+	XRequestID string
+}
+type FeedTruncatedJSONResponse struct {
+	Body Error
+
+	Headers FeedTruncatedResponseHeaders
 }
 
 type InternalErrorResponseHeaders struct {
@@ -1365,9 +1902,56 @@ type InternalErrorJSONResponse struct {
 
 type LocalAgentJSONResponse LocalAgent
 
+type NotEndedResponseHeaders struct {
+	XRequestID string
+}
+type NotEndedJSONResponse struct {
+	Body Error
+
+	Headers NotEndedResponseHeaders
+}
+
 type RemoteAgentJSONResponse RemoteAgent
 
+type ReplayJSONResponse Replay
+
+type ReplayAcceptedResponseHeaders struct {
+	Location string
+}
+type ReplayAcceptedJSONResponse struct {
+	Body Replay
+
+	Headers ReplayAcceptedResponseHeaders
+}
+
+type ReplayNotFoundResponseHeaders struct {
+	XRequestID string
+}
+type ReplayNotFoundJSONResponse struct {
+	Body Error
+
+	Headers ReplayNotFoundResponseHeaders
+}
+
+type ReplaysResponseHeaders struct {
+	Link string
+}
+type ReplaysJSONResponse struct {
+	Body []Replay
+
+	Headers ReplaysResponseHeaders
+}
+
 type SecretJSONResponse Secret
+
+type StatusChangesResponseHeaders struct {
+	Link string
+}
+type StatusChangesJSONResponse struct {
+	Body []StatusChange
+
+	Headers StatusChangesResponseHeaders
+}
 
 type TooLargeResponseHeaders struct {
 	XRequestID string
@@ -2950,6 +3534,176 @@ func (response PutLocalAgentEventState503JSONResponse) VisitPutLocalAgentEventSt
 	return err
 }
 
+type ListLocalAgentEventTestsRequestObject struct {
+	ClientID ClientID `json:"client_id"`
+	AgentID  AgentID  `json:"agent_id"`
+	EventID  EventID  `json:"event_id"`
+}
+
+type ListLocalAgentEventTestsResponseObject interface {
+	VisitListLocalAgentEventTestsResponse(w http.ResponseWriter) error
+}
+
+type ListLocalAgentEventTests200JSONResponse struct{ EventTestsJSONResponse }
+
+func (response ListLocalAgentEventTests200JSONResponse) VisitListLocalAgentEventTestsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListLocalAgentEventTests400JSONResponse struct{ BadRequestJSONResponse }
+
+func (response ListLocalAgentEventTests400JSONResponse) VisitListLocalAgentEventTestsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListLocalAgentEventTests404JSONResponse struct{ EventNotFoundJSONResponse }
+
+func (response ListLocalAgentEventTests404JSONResponse) VisitListLocalAgentEventTestsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListLocalAgentEventTests500JSONResponse struct{ InternalErrorJSONResponse }
+
+func (response ListLocalAgentEventTests500JSONResponse) VisitListLocalAgentEventTestsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListLocalAgentEventTests503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response ListLocalAgentEventTests503JSONResponse) VisitListLocalAgentEventTestsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type TestLocalAgentEventRequestObject struct {
+	ClientID ClientID `json:"client_id"`
+	AgentID  AgentID  `json:"agent_id"`
+	EventID  EventID  `json:"event_id"`
+}
+
+type TestLocalAgentEventResponseObject interface {
+	VisitTestLocalAgentEventResponse(w http.ResponseWriter) error
+}
+
+type TestLocalAgentEvent200JSONResponse struct{ EventTestJSONResponse }
+
+func (response TestLocalAgentEvent200JSONResponse) VisitTestLocalAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type TestLocalAgentEvent400JSONResponse struct{ BadRequestJSONResponse }
+
+func (response TestLocalAgentEvent400JSONResponse) VisitTestLocalAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type TestLocalAgentEvent404JSONResponse struct{ EventNotFoundJSONResponse }
+
+func (response TestLocalAgentEvent404JSONResponse) VisitTestLocalAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type TestLocalAgentEvent500JSONResponse struct{ InternalErrorJSONResponse }
+
+func (response TestLocalAgentEvent500JSONResponse) VisitTestLocalAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type TestLocalAgentEvent503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response TestLocalAgentEvent503JSONResponse) VisitTestLocalAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetLocalAgentStatusRequestObject struct {
 	ClientID ClientID `json:"client_id"`
 	AgentID  AgentID  `json:"agent_id"`
@@ -3138,6 +3892,92 @@ func (response PutLocalAgentStatus500JSONResponse) VisitPutLocalAgentStatusRespo
 type PutLocalAgentStatus503JSONResponse struct{ UnavailableJSONResponse }
 
 func (response PutLocalAgentStatus503JSONResponse) VisitPutLocalAgentStatusResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListLocalAgentStatusChangesRequestObject struct {
+	ClientID ClientID `json:"client_id"`
+	AgentID  AgentID  `json:"agent_id"`
+	Params   ListLocalAgentStatusChangesParams
+}
+
+type ListLocalAgentStatusChangesResponseObject interface {
+	VisitListLocalAgentStatusChangesResponse(w http.ResponseWriter) error
+}
+
+type ListLocalAgentStatusChanges200JSONResponse struct{ AgentStatusChangesJSONResponse }
+
+func (response ListLocalAgentStatusChanges200JSONResponse) VisitListLocalAgentStatusChangesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Link", fmt.Sprint(response.Headers.Link))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListLocalAgentStatusChanges400JSONResponse struct{ BadRequestJSONResponse }
+
+func (response ListLocalAgentStatusChanges400JSONResponse) VisitListLocalAgentStatusChangesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListLocalAgentStatusChanges404JSONResponse struct{ AgentNotFoundJSONResponse }
+
+func (response ListLocalAgentStatusChanges404JSONResponse) VisitListLocalAgentStatusChangesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListLocalAgentStatusChanges500JSONResponse struct{ InternalErrorJSONResponse }
+
+func (response ListLocalAgentStatusChanges500JSONResponse) VisitListLocalAgentStatusChangesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListLocalAgentStatusChanges503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response ListLocalAgentStatusChanges503JSONResponse) VisitListLocalAgentStatusChangesResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -4346,6 +5186,176 @@ func (response PutRemoteAgentEventState503JSONResponse) VisitPutRemoteAgentEvent
 	return err
 }
 
+type ListRemoteAgentEventTestsRequestObject struct {
+	ClientID ClientID `json:"client_id"`
+	AgentID  AgentID  `json:"agent_id"`
+	EventID  EventID  `json:"event_id"`
+}
+
+type ListRemoteAgentEventTestsResponseObject interface {
+	VisitListRemoteAgentEventTestsResponse(w http.ResponseWriter) error
+}
+
+type ListRemoteAgentEventTests200JSONResponse struct{ EventTestsJSONResponse }
+
+func (response ListRemoteAgentEventTests200JSONResponse) VisitListRemoteAgentEventTestsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListRemoteAgentEventTests400JSONResponse struct{ BadRequestJSONResponse }
+
+func (response ListRemoteAgentEventTests400JSONResponse) VisitListRemoteAgentEventTestsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListRemoteAgentEventTests404JSONResponse struct{ EventNotFoundJSONResponse }
+
+func (response ListRemoteAgentEventTests404JSONResponse) VisitListRemoteAgentEventTestsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListRemoteAgentEventTests500JSONResponse struct{ InternalErrorJSONResponse }
+
+func (response ListRemoteAgentEventTests500JSONResponse) VisitListRemoteAgentEventTestsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListRemoteAgentEventTests503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response ListRemoteAgentEventTests503JSONResponse) VisitListRemoteAgentEventTestsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type TestRemoteAgentEventRequestObject struct {
+	ClientID ClientID `json:"client_id"`
+	AgentID  AgentID  `json:"agent_id"`
+	EventID  EventID  `json:"event_id"`
+}
+
+type TestRemoteAgentEventResponseObject interface {
+	VisitTestRemoteAgentEventResponse(w http.ResponseWriter) error
+}
+
+type TestRemoteAgentEvent200JSONResponse struct{ EventTestJSONResponse }
+
+func (response TestRemoteAgentEvent200JSONResponse) VisitTestRemoteAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type TestRemoteAgentEvent400JSONResponse struct{ BadRequestJSONResponse }
+
+func (response TestRemoteAgentEvent400JSONResponse) VisitTestRemoteAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type TestRemoteAgentEvent404JSONResponse struct{ EventNotFoundJSONResponse }
+
+func (response TestRemoteAgentEvent404JSONResponse) VisitTestRemoteAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type TestRemoteAgentEvent500JSONResponse struct{ InternalErrorJSONResponse }
+
+func (response TestRemoteAgentEvent500JSONResponse) VisitTestRemoteAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type TestRemoteAgentEvent503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response TestRemoteAgentEvent503JSONResponse) VisitTestRemoteAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetRemoteAgentStatusRequestObject struct {
 	ClientID ClientID `json:"client_id"`
 	AgentID  AgentID  `json:"agent_id"`
@@ -4534,6 +5544,646 @@ func (response PutRemoteAgentStatus500JSONResponse) VisitPutRemoteAgentStatusRes
 type PutRemoteAgentStatus503JSONResponse struct{ UnavailableJSONResponse }
 
 func (response PutRemoteAgentStatus503JSONResponse) VisitPutRemoteAgentStatusResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListRemoteAgentStatusChangesRequestObject struct {
+	ClientID ClientID `json:"client_id"`
+	AgentID  AgentID  `json:"agent_id"`
+	Params   ListRemoteAgentStatusChangesParams
+}
+
+type ListRemoteAgentStatusChangesResponseObject interface {
+	VisitListRemoteAgentStatusChangesResponse(w http.ResponseWriter) error
+}
+
+type ListRemoteAgentStatusChanges200JSONResponse struct{ AgentStatusChangesJSONResponse }
+
+func (response ListRemoteAgentStatusChanges200JSONResponse) VisitListRemoteAgentStatusChangesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Link", fmt.Sprint(response.Headers.Link))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListRemoteAgentStatusChanges400JSONResponse struct{ BadRequestJSONResponse }
+
+func (response ListRemoteAgentStatusChanges400JSONResponse) VisitListRemoteAgentStatusChangesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListRemoteAgentStatusChanges404JSONResponse struct{ AgentNotFoundJSONResponse }
+
+func (response ListRemoteAgentStatusChanges404JSONResponse) VisitListRemoteAgentStatusChangesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListRemoteAgentStatusChanges500JSONResponse struct{ InternalErrorJSONResponse }
+
+func (response ListRemoteAgentStatusChanges500JSONResponse) VisitListRemoteAgentStatusChangesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListRemoteAgentStatusChanges503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response ListRemoteAgentStatusChanges503JSONResponse) VisitListRemoteAgentStatusChangesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListDeliveriesRequestObject struct {
+	ClientID ClientID `json:"client_id"`
+	Params   ListDeliveriesParams
+}
+
+type ListDeliveriesResponseObject interface {
+	VisitListDeliveriesResponse(w http.ResponseWriter) error
+}
+
+type ListDeliveries200JSONResponse struct{ DeliveriesJSONResponse }
+
+func (response ListDeliveries200JSONResponse) VisitListDeliveriesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Link", fmt.Sprint(response.Headers.Link))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListDeliveries400JSONResponse struct{ BadRequestJSONResponse }
+
+func (response ListDeliveries400JSONResponse) VisitListDeliveriesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListDeliveries404JSONResponse struct{ ClientNotFoundJSONResponse }
+
+func (response ListDeliveries404JSONResponse) VisitListDeliveriesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListDeliveries500JSONResponse struct{ InternalErrorJSONResponse }
+
+func (response ListDeliveries500JSONResponse) VisitListDeliveriesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListDeliveries503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response ListDeliveries503JSONResponse) VisitListDeliveriesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RedeliverManyRequestObject struct {
+	ClientID ClientID `json:"client_id"`
+	Body     *RedeliverManyJSONRequestBody
+}
+
+type RedeliverManyResponseObject interface {
+	VisitRedeliverManyResponse(w http.ResponseWriter) error
+}
+
+type RedeliverMany202JSONResponse struct{ ReplayAcceptedJSONResponse }
+
+func (response RedeliverMany202JSONResponse) VisitRedeliverManyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RedeliverMany400JSONResponse struct{ BadRequestJSONResponse }
+
+func (response RedeliverMany400JSONResponse) VisitRedeliverManyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RedeliverMany404JSONResponse struct{ ClientNotFoundJSONResponse }
+
+func (response RedeliverMany404JSONResponse) VisitRedeliverManyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RedeliverMany413JSONResponse struct{ TooLargeJSONResponse }
+
+func (response RedeliverMany413JSONResponse) VisitRedeliverManyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RedeliverMany415JSONResponse struct {
+	UnsupportedMediaTypeJSONResponse
+}
+
+func (response RedeliverMany415JSONResponse) VisitRedeliverManyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RedeliverMany500JSONResponse struct{ InternalErrorJSONResponse }
+
+func (response RedeliverMany500JSONResponse) VisitRedeliverManyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RedeliverMany503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response RedeliverMany503JSONResponse) VisitRedeliverManyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetDeliveryRequestObject struct {
+	ClientID   ClientID   `json:"client_id"`
+	DeliveryID DeliveryID `json:"delivery_id"`
+}
+
+type GetDeliveryResponseObject interface {
+	VisitGetDeliveryResponse(w http.ResponseWriter) error
+}
+
+type GetDelivery200JSONResponse struct{ DeliveryDetailJSONResponse }
+
+func (response GetDelivery200JSONResponse) VisitGetDeliveryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetDelivery400JSONResponse struct{ BadRequestJSONResponse }
+
+func (response GetDelivery400JSONResponse) VisitGetDeliveryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetDelivery404JSONResponse struct{ DeliveryNotFoundJSONResponse }
+
+func (response GetDelivery404JSONResponse) VisitGetDeliveryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetDelivery500JSONResponse struct{ InternalErrorJSONResponse }
+
+func (response GetDelivery500JSONResponse) VisitGetDeliveryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetDelivery503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response GetDelivery503JSONResponse) VisitGetDeliveryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RedeliverRequestObject struct {
+	ClientID   ClientID   `json:"client_id"`
+	DeliveryID DeliveryID `json:"delivery_id"`
+}
+
+type RedeliverResponseObject interface {
+	VisitRedeliverResponse(w http.ResponseWriter) error
+}
+
+type Redeliver202JSONResponse struct{ DeliveryAcceptedJSONResponse }
+
+func (response Redeliver202JSONResponse) VisitRedeliverResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type Redeliver400JSONResponse struct{ BadRequestJSONResponse }
+
+func (response Redeliver400JSONResponse) VisitRedeliverResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type Redeliver404JSONResponse struct{ DeliveryNotFoundJSONResponse }
+
+func (response Redeliver404JSONResponse) VisitRedeliverResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type Redeliver409JSONResponse struct{ NotEndedJSONResponse }
+
+func (response Redeliver409JSONResponse) VisitRedeliverResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type Redeliver500JSONResponse struct{ InternalErrorJSONResponse }
+
+func (response Redeliver500JSONResponse) VisitRedeliverResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type Redeliver503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response Redeliver503JSONResponse) VisitRedeliverResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListReplaysRequestObject struct {
+	ClientID ClientID `json:"client_id"`
+	Params   ListReplaysParams
+}
+
+type ListReplaysResponseObject interface {
+	VisitListReplaysResponse(w http.ResponseWriter) error
+}
+
+type ListReplays200JSONResponse struct{ ReplaysJSONResponse }
+
+func (response ListReplays200JSONResponse) VisitListReplaysResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Link", fmt.Sprint(response.Headers.Link))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListReplays400JSONResponse struct{ BadRequestJSONResponse }
+
+func (response ListReplays400JSONResponse) VisitListReplaysResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListReplays404JSONResponse struct{ ClientNotFoundJSONResponse }
+
+func (response ListReplays404JSONResponse) VisitListReplaysResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListReplays500JSONResponse struct{ InternalErrorJSONResponse }
+
+func (response ListReplays500JSONResponse) VisitListReplaysResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListReplays503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response ListReplays503JSONResponse) VisitListReplaysResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetReplayRequestObject struct {
+	ClientID ClientID `json:"client_id"`
+	ReplayID ReplayID `json:"replay_id"`
+}
+
+type GetReplayResponseObject interface {
+	VisitGetReplayResponse(w http.ResponseWriter) error
+}
+
+type GetReplay200JSONResponse struct{ ReplayJSONResponse }
+
+func (response GetReplay200JSONResponse) VisitGetReplayResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetReplay400JSONResponse struct{ BadRequestJSONResponse }
+
+func (response GetReplay400JSONResponse) VisitGetReplayResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetReplay404JSONResponse struct{ ReplayNotFoundJSONResponse }
+
+func (response GetReplay404JSONResponse) VisitGetReplayResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetReplay500JSONResponse struct{ InternalErrorJSONResponse }
+
+func (response GetReplay500JSONResponse) VisitGetReplayResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetReplay503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response GetReplay503JSONResponse) VisitGetReplayResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -4829,6 +6479,106 @@ func (response PutStatuses503JSONResponse) VisitPutStatusesResponse(w http.Respo
 	return err
 }
 
+type ListStatusChangesRequestObject struct {
+	ClientID ClientID `json:"client_id"`
+	Params   ListStatusChangesParams
+}
+
+type ListStatusChangesResponseObject interface {
+	VisitListStatusChangesResponse(w http.ResponseWriter) error
+}
+
+type ListStatusChanges200JSONResponse struct{ StatusChangesJSONResponse }
+
+func (response ListStatusChanges200JSONResponse) VisitListStatusChangesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Link", fmt.Sprint(response.Headers.Link))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListStatusChanges400JSONResponse struct{ BadRequestJSONResponse }
+
+func (response ListStatusChanges400JSONResponse) VisitListStatusChangesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListStatusChanges404JSONResponse struct{ ClientNotFoundJSONResponse }
+
+func (response ListStatusChanges404JSONResponse) VisitListStatusChangesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListStatusChanges410JSONResponse struct{ FeedTruncatedJSONResponse }
+
+func (response ListStatusChanges410JSONResponse) VisitListStatusChangesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(410)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListStatusChanges500JSONResponse struct{ InternalErrorJSONResponse }
+
+func (response ListStatusChanges500JSONResponse) VisitListStatusChangesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListStatusChanges503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response ListStatusChanges503JSONResponse) VisitListStatusChangesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 // StrictServerInterface represents all server handlers.
 type StrictServerInterface interface {
 	// ListClients List the clients
@@ -4879,12 +6629,21 @@ type StrictServerInterface interface {
 	// PutLocalAgentEventState Enable or disable an event
 	// (PUT /client/{client_id}/agent/local/{agent_id}/event/{event_id}/state)
 	PutLocalAgentEventState(ctx context.Context, request PutLocalAgentEventStateRequestObject) (PutLocalAgentEventStateResponseObject, error)
+	// ListLocalAgentEventTests List an event's tests
+	// (GET /client/{client_id}/agent/local/{agent_id}/event/{event_id}/test)
+	ListLocalAgentEventTests(ctx context.Context, request ListLocalAgentEventTestsRequestObject) (ListLocalAgentEventTestsResponseObject, error)
+	// TestLocalAgentEvent Test an event
+	// (POST /client/{client_id}/agent/local/{agent_id}/event/{event_id}/test)
+	TestLocalAgentEvent(ctx context.Context, request TestLocalAgentEventRequestObject) (TestLocalAgentEventResponseObject, error)
 	// GetLocalAgentStatus Get the status of a local agent
 	// (GET /client/{client_id}/agent/local/{agent_id}/status)
 	GetLocalAgentStatus(ctx context.Context, request GetLocalAgentStatusRequestObject) (GetLocalAgentStatusResponseObject, error)
 	// PutLocalAgentStatus Set the status of a local agent
 	// (PUT /client/{client_id}/agent/local/{agent_id}/status)
 	PutLocalAgentStatus(ctx context.Context, request PutLocalAgentStatusRequestObject) (PutLocalAgentStatusResponseObject, error)
+	// ListLocalAgentStatusChanges Explain an agent's status changes
+	// (GET /client/{client_id}/agent/local/{agent_id}/status_change/)
+	ListLocalAgentStatusChanges(ctx context.Context, request ListLocalAgentStatusChangesRequestObject) (ListLocalAgentStatusChangesResponseObject, error)
 	// ListRemoteAgents List the remote agents
 	// (GET /client/{client_id}/agent/remote/)
 	ListRemoteAgents(ctx context.Context, request ListRemoteAgentsRequestObject) (ListRemoteAgentsResponseObject, error)
@@ -4921,12 +6680,39 @@ type StrictServerInterface interface {
 	// PutRemoteAgentEventState Enable or disable an event
 	// (PUT /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/state)
 	PutRemoteAgentEventState(ctx context.Context, request PutRemoteAgentEventStateRequestObject) (PutRemoteAgentEventStateResponseObject, error)
+	// ListRemoteAgentEventTests List an event's tests
+	// (GET /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/test)
+	ListRemoteAgentEventTests(ctx context.Context, request ListRemoteAgentEventTestsRequestObject) (ListRemoteAgentEventTestsResponseObject, error)
+	// TestRemoteAgentEvent Test an event
+	// (POST /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/test)
+	TestRemoteAgentEvent(ctx context.Context, request TestRemoteAgentEventRequestObject) (TestRemoteAgentEventResponseObject, error)
 	// GetRemoteAgentStatus Get the status of a remote agent
 	// (GET /client/{client_id}/agent/remote/{agent_id}/status)
 	GetRemoteAgentStatus(ctx context.Context, request GetRemoteAgentStatusRequestObject) (GetRemoteAgentStatusResponseObject, error)
 	// PutRemoteAgentStatus Set the status of a remote agent
 	// (PUT /client/{client_id}/agent/remote/{agent_id}/status)
 	PutRemoteAgentStatus(ctx context.Context, request PutRemoteAgentStatusRequestObject) (PutRemoteAgentStatusResponseObject, error)
+	// ListRemoteAgentStatusChanges Explain an agent's status changes
+	// (GET /client/{client_id}/agent/remote/{agent_id}/status_change/)
+	ListRemoteAgentStatusChanges(ctx context.Context, request ListRemoteAgentStatusChangesRequestObject) (ListRemoteAgentStatusChangesResponseObject, error)
+	// ListDeliveries List deliveries
+	// (GET /client/{client_id}/delivery/)
+	ListDeliveries(ctx context.Context, request ListDeliveriesRequestObject) (ListDeliveriesResponseObject, error)
+	// RedeliverMany Send many deliveries again
+	// (POST /client/{client_id}/delivery/redeliver)
+	RedeliverMany(ctx context.Context, request RedeliverManyRequestObject) (RedeliverManyResponseObject, error)
+	// GetDelivery Get a delivery
+	// (GET /client/{client_id}/delivery/{delivery_id})
+	GetDelivery(ctx context.Context, request GetDeliveryRequestObject) (GetDeliveryResponseObject, error)
+	// Redeliver Send a delivery again
+	// (POST /client/{client_id}/delivery/{delivery_id}/redeliver)
+	Redeliver(ctx context.Context, request RedeliverRequestObject) (RedeliverResponseObject, error)
+	// ListReplays List replays
+	// (GET /client/{client_id}/replay/)
+	ListReplays(ctx context.Context, request ListReplaysRequestObject) (ListReplaysResponseObject, error)
+	// GetReplay Get a replay
+	// (GET /client/{client_id}/replay/{replay_id})
+	GetReplay(ctx context.Context, request GetReplayRequestObject) (GetReplayResponseObject, error)
 	// GetSecret Get the client's signing secret
 	// (GET /client/{client_id}/secret/)
 	GetSecret(ctx context.Context, request GetSecretRequestObject) (GetSecretResponseObject, error)
@@ -4936,6 +6722,9 @@ type StrictServerInterface interface {
 	// PutStatuses Set the status of many agents
 	// (PUT /client/{client_id}/status/)
 	PutStatuses(ctx context.Context, request PutStatusesRequestObject) (PutStatusesResponseObject, error)
+	// ListStatusChanges Follow the status changes
+	// (GET /client/{client_id}/status_change/)
+	ListStatusChanges(ctx context.Context, request ListStatusChangesRequestObject) (ListStatusChangesResponseObject, error)
 }
 
 type StrictHandlerFunc func(ctx echo.Context, request any) (any, error)
@@ -5505,6 +7294,60 @@ func (sh *strictHandler) PutLocalAgentEventState(ctx echo.Context, clientID Clie
 	return nil
 }
 
+// ListLocalAgentEventTests operation middleware
+func (sh *strictHandler) ListLocalAgentEventTests(ctx echo.Context, clientID ClientID, agentID AgentID, eventID EventID) error {
+	var request ListLocalAgentEventTestsRequestObject
+
+	request.ClientID = clientID
+	request.AgentID = agentID
+	request.EventID = eventID
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListLocalAgentEventTests(ctx.Request().Context(), request.(ListLocalAgentEventTestsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListLocalAgentEventTests")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListLocalAgentEventTestsResponseObject); ok {
+		return validResponse.VisitListLocalAgentEventTestsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// TestLocalAgentEvent operation middleware
+func (sh *strictHandler) TestLocalAgentEvent(ctx echo.Context, clientID ClientID, agentID AgentID, eventID EventID) error {
+	var request TestLocalAgentEventRequestObject
+
+	request.ClientID = clientID
+	request.AgentID = agentID
+	request.EventID = eventID
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.TestLocalAgentEvent(ctx.Request().Context(), request.(TestLocalAgentEventRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "TestLocalAgentEvent")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(TestLocalAgentEventResponseObject); ok {
+		return validResponse.VisitTestLocalAgentEventResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // GetLocalAgentStatus operation middleware
 func (sh *strictHandler) GetLocalAgentStatus(ctx echo.Context, clientID ClientID, agentID AgentID) error {
 	var request GetLocalAgentStatusRequestObject
@@ -5574,6 +7417,33 @@ func (sh *strictHandler) PutLocalAgentStatus(ctx echo.Context, clientID ClientID
 		return err
 	} else if validResponse, ok := response.(PutLocalAgentStatusResponseObject); ok {
 		return validResponse.VisitPutLocalAgentStatusResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ListLocalAgentStatusChanges operation middleware
+func (sh *strictHandler) ListLocalAgentStatusChanges(ctx echo.Context, clientID ClientID, agentID AgentID, params ListLocalAgentStatusChangesParams) error {
+	var request ListLocalAgentStatusChangesRequestObject
+
+	request.ClientID = clientID
+	request.AgentID = agentID
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListLocalAgentStatusChanges(ctx.Request().Context(), request.(ListLocalAgentStatusChangesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListLocalAgentStatusChanges")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListLocalAgentStatusChangesResponseObject); ok {
+		return validResponse.VisitListLocalAgentStatusChangesResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}
@@ -6012,6 +7882,60 @@ func (sh *strictHandler) PutRemoteAgentEventState(ctx echo.Context, clientID Cli
 	return nil
 }
 
+// ListRemoteAgentEventTests operation middleware
+func (sh *strictHandler) ListRemoteAgentEventTests(ctx echo.Context, clientID ClientID, agentID AgentID, eventID EventID) error {
+	var request ListRemoteAgentEventTestsRequestObject
+
+	request.ClientID = clientID
+	request.AgentID = agentID
+	request.EventID = eventID
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListRemoteAgentEventTests(ctx.Request().Context(), request.(ListRemoteAgentEventTestsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListRemoteAgentEventTests")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListRemoteAgentEventTestsResponseObject); ok {
+		return validResponse.VisitListRemoteAgentEventTestsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// TestRemoteAgentEvent operation middleware
+func (sh *strictHandler) TestRemoteAgentEvent(ctx echo.Context, clientID ClientID, agentID AgentID, eventID EventID) error {
+	var request TestRemoteAgentEventRequestObject
+
+	request.ClientID = clientID
+	request.AgentID = agentID
+	request.EventID = eventID
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.TestRemoteAgentEvent(ctx.Request().Context(), request.(TestRemoteAgentEventRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "TestRemoteAgentEvent")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(TestRemoteAgentEventResponseObject); ok {
+		return validResponse.VisitTestRemoteAgentEventResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // GetRemoteAgentStatus operation middleware
 func (sh *strictHandler) GetRemoteAgentStatus(ctx echo.Context, clientID ClientID, agentID AgentID) error {
 	var request GetRemoteAgentStatusRequestObject
@@ -6081,6 +8005,211 @@ func (sh *strictHandler) PutRemoteAgentStatus(ctx echo.Context, clientID ClientI
 		return err
 	} else if validResponse, ok := response.(PutRemoteAgentStatusResponseObject); ok {
 		return validResponse.VisitPutRemoteAgentStatusResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ListRemoteAgentStatusChanges operation middleware
+func (sh *strictHandler) ListRemoteAgentStatusChanges(ctx echo.Context, clientID ClientID, agentID AgentID, params ListRemoteAgentStatusChangesParams) error {
+	var request ListRemoteAgentStatusChangesRequestObject
+
+	request.ClientID = clientID
+	request.AgentID = agentID
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListRemoteAgentStatusChanges(ctx.Request().Context(), request.(ListRemoteAgentStatusChangesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListRemoteAgentStatusChanges")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListRemoteAgentStatusChangesResponseObject); ok {
+		return validResponse.VisitListRemoteAgentStatusChangesResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ListDeliveries operation middleware
+func (sh *strictHandler) ListDeliveries(ctx echo.Context, clientID ClientID, params ListDeliveriesParams) error {
+	var request ListDeliveriesRequestObject
+
+	request.ClientID = clientID
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListDeliveries(ctx.Request().Context(), request.(ListDeliveriesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListDeliveries")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListDeliveriesResponseObject); ok {
+		return validResponse.VisitListDeliveriesResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// RedeliverMany operation middleware
+func (sh *strictHandler) RedeliverMany(ctx echo.Context, clientID ClientID) error {
+	var request RedeliverManyRequestObject
+
+	request.ClientID = clientID
+
+	var body RedeliverManyJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.RedeliverMany(ctx.Request().Context(), request.(RedeliverManyRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RedeliverMany")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(RedeliverManyResponseObject); ok {
+		return validResponse.VisitRedeliverManyResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// GetDelivery operation middleware
+func (sh *strictHandler) GetDelivery(ctx echo.Context, clientID ClientID, deliveryID DeliveryID) error {
+	var request GetDeliveryRequestObject
+
+	request.ClientID = clientID
+	request.DeliveryID = deliveryID
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetDelivery(ctx.Request().Context(), request.(GetDeliveryRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetDelivery")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetDeliveryResponseObject); ok {
+		return validResponse.VisitGetDeliveryResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// Redeliver operation middleware
+func (sh *strictHandler) Redeliver(ctx echo.Context, clientID ClientID, deliveryID DeliveryID) error {
+	var request RedeliverRequestObject
+
+	request.ClientID = clientID
+	request.DeliveryID = deliveryID
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.Redeliver(ctx.Request().Context(), request.(RedeliverRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "Redeliver")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(RedeliverResponseObject); ok {
+		return validResponse.VisitRedeliverResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ListReplays operation middleware
+func (sh *strictHandler) ListReplays(ctx echo.Context, clientID ClientID, params ListReplaysParams) error {
+	var request ListReplaysRequestObject
+
+	request.ClientID = clientID
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListReplays(ctx.Request().Context(), request.(ListReplaysRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListReplays")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListReplaysResponseObject); ok {
+		return validResponse.VisitListReplaysResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// GetReplay operation middleware
+func (sh *strictHandler) GetReplay(ctx echo.Context, clientID ClientID, replayID ReplayID) error {
+	var request GetReplayRequestObject
+
+	request.ClientID = clientID
+	request.ReplayID = replayID
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetReplay(ctx.Request().Context(), request.(GetReplayRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetReplay")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetReplayResponseObject); ok {
+		return validResponse.VisitGetReplayResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}
@@ -6185,146 +8314,259 @@ func (sh *strictHandler) PutStatuses(ctx echo.Context, clientID ClientID) error 
 	return nil
 }
 
+// ListStatusChanges operation middleware
+func (sh *strictHandler) ListStatusChanges(ctx echo.Context, clientID ClientID, params ListStatusChangesParams) error {
+	var request ListStatusChangesRequestObject
+
+	request.ClientID = clientID
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListStatusChanges(ctx.Request().Context(), request.(ListStatusChangesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListStatusChanges")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListStatusChangesResponseObject); ok {
+		return validResponse.VisitListStatusChangesResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // Base64 encoded, compressed with deflate, json marshaled OpenAPI spec.
 // Stored as a slice of fixed-width chunks rather than one concatenated
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7H15cxs3tu9XQfVNlZe0qKZWW6rUHXmJn2rsxJHkie+YuibEBkmMmgADgKL5/PjdX+EA6EZv3ETJcsz8",
-	"FYvdaCxnP79z8DXo8MGQM8KUDI6+Bh2cJFe4cw3/eMs7ODnpEaZe3xCm9J++/iTIXyMiVeOKx5P/2h6J",
-	"ZKr/3iPwc0xkR9ChopwFR8E5YQp1uUAYCdKjUgmsf0G8iwZE9XmM3ry+aKCLPkFDTIXUP2Sfe4UVRlgQ",
-	"hIdDwmISI8WR6hP014iICVJ9rOCfH87ethhOBMHxBPWxPEZUSdQVuDfQ36cSxYIPhyQ+1o8Lov/CONLz",
-	"b6ATNkE7X76gDmddKgYSRiT68w10ggSJqSAdZV5RLdblScLHJG60WBAGfEjMik7j4CiQhMWFHXsxeUNU",
-	"EAZDLPCAKCJkcPSpuEt6+Vi/8kgiRsZIKqxGshGEAfmCB8OEBEcBvsE0wVcJCcKA6pdgD4IwYHgAv+v3",
-	"P5s3gzDQZ0QFiYMjJUYkDGSnTwZYH9BPgnSDo+C/trNj3za/ym2Y9zmM8S+cjEgwnYZVk72mLNZHpdzE",
-	"83NN9B7MnKeaDMntZnmhR6iY3p+OKDp9zHoEdfCAoK7gg8J2DmnNBOHoP0s+Ep3Vpwhnf27GqJjkB0b/",
-	"GhFE0038a0RGlVvZ3D2YuZE0njnHIVaKCP32/36Ktp5ffm2GzWj6UxAGcAJHgVSCsl7VHH8dJQnS33Jz",
-	"pEwPhZOqaUZR9DR6vvcPPdiANMSobnO/KMIk5ewz/GHW1Af4y1vCeqofHO3s74fBgDL372Z5+pd6KDnk",
-	"TBIQXDsfP5al0YXjbM3Nlt9JbMSPFgaWyVHC+TWJEVaNYBoGe3OHEqQ7kvoFFsP7Uv8d9zBlIboaGQG4",
-	"Fz0L0d7OPjy0t/M8ROM+7fRBvClB9dv6Bfji/twvZl9ACVZENPQJBnI0GGAx8R8OzaNXEy1o9bHjnpZA",
-	"hsqDy2kYDLlcSXC///38IkRYIqyfG8AGHjtx/EgiPmZWTlOJEtJVCCeckbLAbbFZEhctLXDf6wUZyiJS",
-	"veDxBNQaZ8pqMDwcJrQDo2x/2RqPx1t6AVsjkRDW4bEmxq8ZbX/NOM2xY07WanHX65H4Mx+p9DdLnk4Q",
-	"5mTKUTDsc0aAf3LcUMVG06WEYqo1g6mmhzxzTTcsModFNElX8Ih+74wMuCIbS2gJS6i4ZT+kKSRgEza2",
-	"0DpsocNvZAn9NhpcEeGmp4V2nRn08yF6/Ky58wTt7h5s7e1s7e3MnDKDgTdW0MYKurUVVBa2d2kGHaaG",
-	"jiXhGtJf2FBKxWSlpbQxgh6CETQNgz7BMejtr8GZoavTV+UZnKai3BJfuoZEcq3RWSwRZfCEJOKGiEcS",
-	"JbxXkPZXEWl29q+edw/iPbyryalSLB7sVYjw4IwoMTnpKk2bZa7ucD0FxdEYU4WuSJfr3c0mrLdugGPi",
-	"9tqbVzM3DcroYDTwZbH2kntEGNrzTZ2vQc10fmfJBI21qu7wAZEI68eQ6lOJaOy2jhFiaIZ8oTKvdaIa",
-	"FQNf82er2RsrM8eDvSDUu2imv7fzfO/5weHOc6NhzB+j0prC4MtWj2/pv27Jazrc4rAGnGwNOUQHLI9N",
-	"Q7PWlwm1sma9Kw6atXq1tOiZlLLMgrRoqaL2WfYLwgPOesYEg714JM0P0jxMJdiPeQLbPbBrG2LVX9LK",
-	"WfKIq8g2DMyxLbRWs6oQcYHa/xiQNogw+AEnCfA1H7O6s8uvzww1b4GF4/SsusefTrb+jbf+b7T1vPF5",
-	"S9t3B3vT//ePAXlSaeQFoCYWWqRRyrkz2o8q12C0132c0WsXOjh9JWsYzBEaQ5y5IJ409iu8KRvoHZ6g",
-	"Ky31hgQr6xSiK4E71wS00QDoVPKBO2kZtlg7C1vQ+FN0+ct+axRFOwe5Pzcvfzlogw7LP375y347RAOC",
-	"rfjHAxKiIREdwtSWtTs0NTGujKmT7vmn/fDgUv97mPCYuG2dHWSEk8h2nioykOs5Anjl1IzXjKJMVmIh",
-	"8GRhwRIGUk2ALfSU9LBv6YBWiMwThQZcKiMzBphNjtGYqj4fKUS1TZnk6TOqUQoJjF5gKLvICP6bueyF",
-	"5WXRzMoHTmqM0P9IvdSczWkYym2tHmQr4T2qCUMbosCHxhIPjgJj249EEhwFfaWG8mh7W9Nun0vV6PDB",
-	"dpeLmCTbss/HjWF/uIpdafR6jcUFRln27LnCiiy3XkEw/DEwxkiH0BsiEGZyTASJ0V4zQm9M7FBSBhby",
-	"TtQ83Ir2t3aji+b+UXR4tB81oij6t37EfD+IqcRXCYlXWa9ZQ82i4QMFKel24DeufuUjFi+3/gGREveI",
-	"2YA0PAVhVKtRm7uH+otGHCFQJql/YV0Srj534dMLr/e1EFzUrDKdhRxpExYm4Svv0Igr87OZluZFz1T+",
-	"uGWN5a3TuG4m9vHtzKyeplbHuV3fMhtZ8Lz8kJkJBqWKyf7zM8jDGdQUk0QTI9UM3Sw5aiaGJPXsgS6b",
-	"cCx6Ll2cSDJdIexWR3UuPOhCg9MweIFju3FLihd97iYM2aUk0ULESpPQI8XBSGonwarRI/Tm9UVo3KTp",
-	"ZZgnWd+B0LbrDU7omuiwOPTYBPeoRDHvjCC8K/FEHiOCO30Ey4FHsXZd10aQmUm/+C6bzMlOpoXOIL2x",
-	"+LbYj9bsi+O5dHbrFD1Ozuz6csaaqncqaNYtSV5y1k1o5/YMQvPMQSVS+JqwAi/kRfZBTmQbj04im6fI",
-	"7ayb5XpYhgILwPzWt5OgF9dJYyZa09xv6l2atXH+Thn5u14SpNY7RX2cEaINDxm/rlIZirUT66mFGpi5",
-	"rrjFKV6BmBXfeoPOuVYOlPXQWK97LLRvn4tjmXRbwnuwg/rvMVGYJhKNWEyEH2J6JBFdo1zOsuC3shNy",
-	"EdoF0tPWDN89qDRIo+dHUXQUWRNi4QPw1jLLBACJ78W9V1n46uFrve7Dda7aX8ncZZ+TjiBLrngoyA3l",
-	"sJJxX5LO55c7v/5LvvjjtC9k52U/+eP03b9+vtqX5/8jh/zqkL/yfv8lCNP3P4+Yoom/5mbZ9bDzs196",
-	"1/3nH8/Fszf//J+/xMX4Px/ev3p2+vb9v0/5zlv8Fp+Ps9/5L4vvmN2EOueE9pjmVTMV2LULzt9i0SO3",
-	"ENom/j/AE9THNwRh65Y3o71n+4cH6GqiiFyT8nKZBsU5SvS01yctPrDMIbjFXkjFnUJQKB0xREpMTOR8",
-	"TTthvhNzYr8E7jCyue0BH0DO7DduZTPWFjEjx7mA/sBEuvJB/Vw6Q4nJVhqhn72XaWphGt7uFORoOORC",
-	"kfgdiSmGNP4tjuOleW9Lj4Oc01IaYb3Eqc+DdxFGA70CpPSnAY1Crc6TivO16bl07hVBpUK8rJSwxejD",
-	"2VubzLV4CP1XVvIntaTjQyIUNbErPwb1NcBJ8nsXDOK5mAcDy7gMgy9bXMSasPamRnGsGnK+ddzSm8vO",
-	"NAudLbqsd+b53Jp2pzbmVpWI1FuuuM3oFPxjSDiO+4RlK0a80xmJAtxnoVBemENKRHvPqlI9dsbNfFr4",
-	"E0w/dI6Ndf+9U79Mx+JX/yHGOclo76UgNsxXAb7BAGIya2OExLKBftdmtPHPJWR1aY9xQeIQgS1hnCMt",
-	"yGzEXe9TDDH4OyXN3TWRw05GDosNcmajnB/O3uZHqjmm5U8IsAB155MGWXtESYvkMIANQzjavcnDOwAH",
-	"IAicHeOoOxJwotdkUiE8MtDEbTHgHn03o3BhPFNB+uTN3qWQTui9INIBYtoZfKONDHpjASjUMmgmb+IH",
-	"06ItvihxlVF8eQrLw1CWGrXMQpr082HRpXjSQeSKXFl0w5YF6tefG8Qa5gP5Vzy1/SL/FnCZOfRjAWmY",
-	"ss1szk4zLEXWJsCSmGVIGMIgB1LmUJdyKQ8yQdRAZm3+5Bjhq0xp0eKw2SbOTd4Ud7R2DzVJWRezhGIB",
-	"beGmYuIN1FgxBVacEdRPDYoYK7KlKNRk1GIktFI3j+QIVLpTWIJ7suOr5MsC5ZgvuK1YgCY+DGM3pzim",
-	"Jkf53jt2SErUp7QUR5KoMq2kK11+fZUrWmAl5vXS6bct4bVDlCVmQCVpCj1GbUe07VDLhAn8NMTi2tIq",
-	"0/bhp8COEoRZkvDSJ53s9wKAwp9nttkVGtY6XjbLZE1uC3N8aKbQnNS2JZr1mUxLfm8NptWSXwRGrKbQ",
-	"36p1kSAEKfIFnMKm5qOd/X19+AJ3FBEyBS1oH1fwxPvptnrIN4j+t9X6EkVbrdaXZrfV+nLY1f/7vHv5",
-	"9KdaSs6SrNVCYSR9dzEEaMvYmZDGp4kplGVQVWcGrt96SXO5dSoQdIKboGNCla4pt+kmH2y354rzhGCW",
-	"V+j5bHHFN5k3NroiUHAAuwTa8tiHWnapSKcUZn6gySmMsUQdcKzi+9Nle9N8lru4vv/DxwC98SVubn8H",
-	"OCZFsOgcOKX99OH6TUcwHdJ8/GxL38ZDIHCTuOIi6kIiIerBUQiwIAFHbN+wPGGxZscoqjvg4q6UAxkL",
-	"bZO1NhKyIMFrMlKcI57Amjp8VPCtrMCrp/mDOUZswW5NNzzHKRmfuunnCK3WCjCsf0bkKFHVksmGQhUH",
-	"cAJhSkyOUNvMrm1gmZD9anuBFv0Q7IyFoxuc3Trc1pXhruuOa63RqdNSlrg05IIsaQKnqyjcvWmW4l1B",
-	"S6xqx1TSuPXM5rti5tsrmdwnTlfUWdx3rDitHlts1JfmnRO1urm4Hhkfky4GkWBhVx7tz5JWCx3gqSKD",
-	"2x2is424JI2/p2BZLznurl9gfQPq3r976t5bTE6FS1F9jX99XjL5j1A7TXG2Q2RKrBV3gR6oeJBQXZtR",
-	"7zFqZ6CBdojGNEkgZZZ7qcXyb1ngu3XRfeimh0C4rKuIrnZvXG4xv8p/2uJlb40QE2xrHs7iiJBNbZso",
-	"r/kpDQ1zRvx4gmt4YOv5Lqu6wpQmmFFepY3z/sVHW0ipbfq8ydpAf2axOJ4YjA32PIlHEiXY8zO494C2",
-	"ZKUyo2rTt8W0VdSjN4TZOhYHiApzuSv9FL8hAnBlekRXP3GkzxaS0NTkoI0oVJmhJvFEgn2WkHZafuFA",
-	"BPtoQNlIEYlwn2B9MKYoNK2R6yS8c91Af6bA/xCVfzdWrky/7MNGyY2eg/56objiln5VDhhaVA4WvmbP",
-	"7f2Lj2WtsJA+cLVG5oCuJv5whfKi+iqhqiKhmUkTLU5d3H0+RhWiIkUxVWM7eW+U3TMvnO/WrUlySPgw",
-	"IUbs4HJA2uD2WCH+a+G25QDKiiGTgk4061jJ/PMjhJJYJEEGJswTCbvFToUzAk8GKEIGQzUBL0rLrhsi",
-	"bRznbrdxESVbGYNLkZHlpAXOCSrn5JUDphbaWyVybUgW4gFYEAN11EOkFVSzWOFX/fZrB7rM1UlVlEnl",
-	"gqkWzlIZSabSzKPqfKvyLxVA/NzZ7UXPD+YwvqwJClbNR/CewANZPaNiZUo4vy61zqR3m1QlUnxTqi7h",
-	"XewFou2aITVpAnTy/tQsx04dYTQmV8YS6OKONgOgJF9bAajDBwOtZWKKk4TEiOf0bovBkwVjBiw6U9V/",
-	"We5BUtIqWYR+Rp27yodhHbSky8WRzXeaojG7xjzeB10RU4TsWXfH3mtguLUYlInbBz2TrrC6XIGaP0Rh",
-	"sbnnyovOajtnFdeneeGs/Y9xlrQpxBbTDfvhWmohPY6vMABMLYryeaYsjmx5wSzxbsbRvObK6o8RZWC8",
-	"amkCIh4A2MMEdwhgOShD7ajhXIN2nimzUh9foM+TCYsJKTeZLE+gbUnbwyM/i9rqomWkVUlMmP0MZ4qL",
-	"PGi8eGxeJcL9xGX2cmAHukRWzeeYdeMnQtRNk1p3l72aaWHNNo8rYiPe0cm7DYo0FwIoZLIph1MoNvaq",
-	"BdGvIbmzX2GVh+V+lIXwfj3gIOOdDAC4rOVr0IF+xY/BCJZttfvgiiVY2Lg5l+G34aT18Ua+iN5MT8th",
-	"asMAd807BZIsnMlsslufwzVT0BdJb1VrhGnaqHGtVrJC9ICmgCGXt64J3D5cckdnlgIgQwmypK6ZYDUz",
-	"rAXT8S7FseTXeOZS2/B7Q1sngMKx1W1YYVcB54NmjQFTxM16lrJp1QBWTs4ytu3ZihaxD2QpWypMm7o8",
-	"GSmC+koNtYUImPH7RJ+n9DsStAqMPrNvX6mMrVzLoH+ebYutguldRSKvE9h7VymVO7Ikl9Y1/rnlt/Fw",
-	"Y4Z5ZlihHebCRpjHNre1wvyjqjPDiox2exVyL8xZowgfCFssZYMd3rEFljvhORS3PgNsOfH+IKhuCaul",
-	"hiaXNlvCv4ctWmV9ZeXc1SFbxzhFqDftMRLDMZXJJiv3roS0whctXA9aLiZEM6AeEjBzafyQqz4RYyoL",
-	"SaWVSsj9GqadZ7nMiRkvS8/9vH358y/zk0/FovSyHFI0ybSfe9ytv7xc96grbGZ1xRTNNQJQV0ASyRqS",
-	"yQ43RG2zqe00F3xNJtpcv8KSHOxVnedShfrrPs9y2YdZY1kO6wcp6/KK5ZMkkYZmkZxIRQYyRFghro0g",
-	"iMVamYZRDw8t7hgDDgN1CFOCPJI55FHCexBG5gLxkWq0WIv5KW3NnHwUo/cvPtqKYyIkwgw9fZoVSDx9",
-	"ih63RyJph6htHCn9f1nFQvsJ4ix1xG27aa0SWsyWcP3ZJyZ5b3Id+QyGIDhJJg6S67AKZi4kBi+oR5TM",
-	"TekVVvjpU7/escVswePjN68vnpTLHtFj7a49gR14il7faG9viFXfOFPixgqi3CZTJZESmCbQiCHBsh8i",
-	"09c6mYQWjnBlMpbmzw099gd2zbK+2VkPXb9EBB48hUoSMUHvP1zoqebyDAMqJXxW4YmEXID+M7xnWpXa",
-	"RsRVHUtdDhoZ8WF+kgiPVJ8wRTtYkTD9kH6ZM30Ahiqc8DhuMWS2hEFsXyCpZ4sTC1cxbb1HzKxFywKz",
-	"wrNfX6Ld3d3noSa7DxcvTe4aDWiSUGlaFzeyI7DAkg4WoBbafm19e9HGy3q4E2Ya5eiptb+2XOKgFYSo",
-	"ZROhreC/9T9M5rgV/Pe0fZwiXqwhYxpc+362guNCJ65juqFgvTdAPWlXB+inQaVXLxftm5W3T5KEj22u",
-	"LaEdwiTJAAHBu9Ny20c+JMzg0Bpc9LbtS9sDCupWUZXl4YANtZtxQ4Q0QqTZiBqRflAPg4c0OAp2G1Fj",
-	"Fy6vUH1QqdvmtLdrL/w40RLF1i3ZPQc5Z40UKhCNrfGL2tCXs50igZSxEtkkTHsjgy3dhn9BGivfAv4t",
-	"lcrgMGT5ho0qMzF7ZNt0HJ2Gcx/0ezqXrxqIomV6V3ya0Rbu0u9Qkd/Ul/M2dGGQgltHAZEws8ecPAbs",
-	"GyBFbMoxsxZMObg2F6ZhsGd2o2oC6a5te10Lp2Gwv8gr+cZY8Nbu/Lf8di/5/u+abjzfTHqN381fgkv9",
-	"giP2r2mT5qk5m4RUFf69gr9Lb+AsN2thu9YiocKE3mRDyx+jcZ1c9RLycHkCZN21EjaVJWGLGeFmwpG2",
-	"8ZbW0eiVX5+DFRrD+dhbcfiYxMZ6VlSzKAjO2Cr3EmOZpVhiKZH8Xt3a41WpYM+MOfuVQpvDb0U8Zqmp",
-	"f1JFO2G1bPydpYRxNYGjM73Q8nv/hqi6jY8W3aQf4BjeEDXnDJbTB2n7dy2Ih6OK4zOxthx/Z/3tMrgu",
-	"jdHjnaj5BFC3I4iWgBX2eCeKnjRQ++u0bUro+ajXLx//+5F//IvcYlLRIelWHUdthGeRa0SWo8idqPkw",
-	"CXivuQAppm3U4IX9RWi3otHVt2IXQ7wZSc7knWrdtw2KahvctdkGoJ9szqNU120THreYec0PkrWNY6L6",
-	"XJJZFwFUKD5tGWTJ5uWtytwFBQsYl8tZoeuwP++z9eUMk9bs7xosWr9t5mJWrQvA351R+z3p0dQW9pnW",
-	"Ewrwh1vr08p7xpxCzWExQqtU28DHIoOwQ2FJpnBp7AkEU6ktsyhEA50aa9pDrR6biD0UqihjP7eYdeSr",
-	"ZIGZnkdft1DIy3DWCh1jbRpwIZW9gA7O89Q96uHo+QKvec2yfxzFneORCvZcQGV/dYDghb1YW4XKYnBW",
-	"nMt62rWhvJyrqiq9VVTjrLbY2r3VAqM+BI81fyXIN3dYZ1PQDKfVx2qmnmuYRTdsRF4Tiiz15zKZxpKP",
-	"O+u4oocioh7GARpXd97praqeF7A9e0t4xoZKZjjGx76xrrVh26YTGHKqq853/o1QreBbzMgTzCagvE29",
-	"KTM/IsVHnT6RHmFWyYz3I3Vvmn0Fhb5mHzzPLQ/bBvghffE1Kvdt0NOzHXSjyv10qV/Fdj+Jm4zAXt/c",
-	"QwZnHb7zHd/LNsNdNlu0BnfZv9NtMXfZ0Mo3d5cfhipOvWXLQcVKgupbtu9HM1sfu4OT5Ap3rjMUXdos",
-	"vmq09PHtAkMGZXI4y6AelW3ls9YRWWN5dG7T/35nehma5LyNDUo8gKbp+q+J9hxIo8VODJDd3Jc7SmIH",
-	"nDC9PpHi6DFmFvKiiZuYFhc5LDx07cBxLIiUKKEKJgJDuka1Eg3wBMIASPsjCKsn3p3Vi4QFzGbdxoKo",
-	"lyr3esnjmoMIeUlzb2LhB7AfTuIYOUq3JRyl3lFVd5mvYEV8dXf7LhwzMBPSBnkHsw5JjCE+JCymrOdB",
-	"ORtz3fiMsR6CL5+//+xb+/LLn/4M994bhUpk8FW9+VnquScVPRQh8TDODtz4VQ7uHuyH+Y+6i8PrgwC2",
-	"NypmE7cw1RfEtVU5RjgFJ3JGigBFdII6XAjSURa7yYWDzlGJAF53NXEtBYy+BjNgQlSYShdBFAQUKesk",
-	"o7hafRvPeo3q+26V8poDAd+I334ApfzBuvL3rZe30+78vepaCtcgmJRuhQi9aK2JodFu4fKHEI37k0Wk",
-	"/7m9q+A2JGlv3f4R9MC4/q6O71gFeDkdcIwdFTmjML2M4cjcztDnSYxGQ8T4FY8nhgRdi+0eR5yhAb6m",
-	"po5u4Dc9bLGUhA3KA/qugvyfoDFlMR+n17TBLUcc8ZEKbfyECtMrR2sU17raFuy5njUm72T1Cjij6c0m",
-	"BskNcG2Z3m7ilurbwMZ6Ikl3bvy5wEErKiJ38b2jo1Xvvb8zlXP//P0D6J3XcNraXLIkmMqUW6uarDq9",
-	"V1dzVajJcRVXFZ31qWqgtu3QCxkfKO+CN9qZV9hGEVTnFDqKztFA565mekXqdG3Ef4REosrf7FETvHRd",
-	"hL9tXvGcKFnRvA4gCDaK59eAQWtYEMaGnuCqTrj7FHr7wV+83nnUT4C0GGRA0rvATX0Udi10jx1JQ+e/",
-	"fD0qZ5r1rv1LIIx60E6N6xGeq8htMQd06GOZzt7RPKTRIcE5A5yU0x8e/a+gO4BZTMRRa5GUWlL+dtWA",
-	"QRjcuL7RBRhhnuJMp8OawVzfRIM565lK65iE5mZbKnP9jt+/+Djjqznwot/9O9fY91m+mUO+Xbedq3fJ",
-	"6kLaMtf8f62a8hvIoh9AS54vL/lm6kpTqDo7yZrr9/D9waC9ng9/Xxz0PdyEfx8g6Nwt+hsU9C3yujmm",
-	"vW8YtP/xh4aD9knsFk7qImwHrLWwPi53Q1pXBrPAVRsc9IPAQftMsixWyqrtvzkSusiqGyh0CQo9h4hm",
-	"JEtzHdPWBYaeeWLRg5FUDwkOPfcEvyM8tK8UvxUa+t70+yqKfc2OdoFdHrgx8EMCoteq5b8XSLRHYxtM",
-	"9AYT/T1jomv497sDRRdZcoOKnoWKLu3WBha9gUV/z7DoOlPi/nHRlay1AUY/RGD0/KPaIKM3yOgHioxe",
-	"pwrfQKM3ELW7g0bP183fChtd5KENOHoDjt6Ao5cCR9ez0AYdvVE93wAdXdY2Dxwe7XHQBh+9Oj66JpC5",
-	"AUg/fIB0NQdsENIbhPQmeroQQnqe7KtRmOYCo+0ZfhdW+avx6m/4CrWlqJ89V5jFWMToT3LV5/xaIjkk",
-	"Hdq1LNtAr0bCWsMoxhObdcUtJriCJ2bfhFUlQt4QZa8oW4VW7as/Rif+3GnqTYU7iNzmpYRjb7a6DYp2",
-	"Ns3BYYMgXDtM9x2+BpAuI2O7sgb6lQu0s4f6fCSk1Z+panV3E6kxhx3BaiTcPVXZGI8yq9DRpta05JEM",
-	"keTFrFwHszSxqN0tcLYmRh9Qhq6IGhPCGuiib26T9DRuRvlA8oyjhLMeEVWEfwa7uKH9+bRvdmpZ8q+j",
-	"YZCr27el3lpDcTTUnkYzjKLIinliLnlj6R3RR04HCHvPm+zTrgrd7WxywjpOsjLERwr3CFCbuTeQM9Ji",
-	"9mousChxpx9WATTc5xroNVMZ8hVuFU9T3xZzKwgac3FNYhhoJBhcmkOYEpMWy+xUcwWXAiZ1hqLFZB6b",
-	"K3jMvLRB2Ya7vNp6QBPr4F3UNjvSrrElz+1+rR6CSGtO0gb6tRai+8kmv6FQqdYuC/1xDxcf1Sj3mQib",
-	"i9Qe0CfEkSQq9A9D26JwrMtBbXzT8FSRgebDAf5yagZoRlFUhcJZyHy87WEUdty7n7t+V61Z7W5BrbWy",
-	"C/dmZjYPXKZaebhh4EJw8IxUWE8eQgPTmoPPn25orq3TK7A32wVHgXfPZx7OfKgZwVaowRVl2XoNrJOr",
-	"z10jb+eRjY0Bzub+FajmjMhRshBO63fmZpHKIkvMcya1QXfetWcx0EZLqcQqcyvgoldx47Rf1VWvIo02",
-	"gxSKeWc00GTb0ZqjK/ggxQVt4yHdviGi2YhA2NnP1d2xl7nVxox6/+Ij4mMm87hC2+u54y4rKo72R5bW",
-	"siafuemTi4mZtcXKaVmBOPOGxL3qET1UqH/XqUWO6Wl/OHvrz43cVA90kXfyzCX96JwoVxFGpYn0mxCL",
-	"rXXJxpXO/a5062bf1eyGsObh5fT/BwAA//8=",
+	"7L1rdxs3kj/8VXC4s8dJpkWRutrS8ZlxYjvjs0rsseQkO6HXhNggiVET4DRA03z86Lv/D6qAbvSVTaol",
+	"K7H2xU4sdqNxqTt+VfW5M5KzuRRMaNU5+dwZ0Si6pKMr+MeZHNHo2YQJ/eIjE9r86fNfYvafBVO6eynD",
+	"1X/tLuLo2vx9wuDnkKlRzOeaS9E56ZwzoclYxoSSmE240jE1vxA5JjOmpzIkP7646JKLKSNzymNlfkg/",
+	"95xqSmjMCJ3PmQhZSLQkesrIfxYsXhE9pRr++e7t2UDQKGY0XJEpVaeEa0XGMZ3MzPe5ImEs53MWnprH",
+	"Y2b+IiQx8++SZ2JF9j59IiMpxjyeKRiRmc93yTMSs5DHbKTxFT0QYxlFcsnC7kB0go6cM1zRq7Bz0lFM",
+	"hLkd+371I9OdoDOnMZ0xzWLVOfk9v0tm+dS88kgRwZZEaaoXqtsJOuwTnc0j1jnp0I+UR/QyYp2gw81L",
+	"sAedoCPoDH4373/ANztBx5wRj1nYOdHxggUdNZqyGTUH9JeYjTsnnf/aTY99F39VuzDvcxjjFxotWOf6",
+	"Oiib7BUXoTkq7SaenWtk9qB2nno1Zzeb5YUZoWR6vzqiGE2pmDAyojNGxrGc5bZzzismCEf/QclFPNp+",
+	"inD25zhGySTfCf6fBSM82cT/LNiidCv7+0e1G8nD2jnOqdYsNm//3++9nSfvP/eDfu/6L52gAydw0lE6",
+	"5mJSNseXiygi5ltujlyYoWhUNs1er/dd78nB381gM9aNF1Wb+0kzobgUH+APdVOf0U9nTEz0tHOyd3gY",
+	"dGZcuH/3i9N/b4ZScykUA8G199tvRWl04TjbcLPldxai+DHCwDI5iaS8YiGhutu5DjoHa4eK2XihzAsi",
+	"hPeV+TudUC4CcrlAAXjQexyQg71DeOhg70lAllM+moJ40zE3b5sX4IuHa7+YfoFEVLO4a06woxazGY1X",
+	"/sMBPnq5MoLWHDudGAmEVN55fx105lJtJbjfvD6/CAhVhJrnZrCBp04cP1JELoWV01yRiI01oZEUrChw",
+	"B6JO4pKNBe4bsyCkLKb09zJcgVqTQlsNRufziI9glN1PO8vlcscsYGcRR0yMZGiI8XNK259TTnPsmJG1",
+	"RtxNJiz8IBc6+c2SpxOEGZly0plPpWDAPxluKGOj642EYqI1O9eGHrLMdf3AImtYxJB0CY+Y996ymdTs",
+	"wRLawBLKb9lXaQrFsAkPtlAbttDxF7KEfl7MLlnspmeEdpUZ9Ndj8s3j/t63ZH//aOdgb+dgr3bKAgZ+",
+	"sIIerKAbW0FFYXubZtBxYuhYEq4g/caGUiImSy2lByPoPhhB10FnymgIevtz54yLq+LHf0WjQpOJZIpI",
+	"AawxHCx6vf2RsU3Mf7BTErPo6aAj2Cc96AzJN29f/kAe7z1+/O0poZcwj+WUCaKnXJlF0ChKrBWk/1Ti",
+	"4tC7dM53P7K43+3tjiLOhN7t7+2GLOIfWbza/dslG8uYPT046u+VTaHj01dBHUAQDNdXvlwtiTG4yFQu",
+	"yZjGZvk8Z7KUTzBm84iudvfXfP8tsvCr58UJvEq0puXzhFwiJY3xJEJFuIAnFIs/sviRIpGc5BTrZY/1",
+	"R4eXT8ZH4QHd3+tUaKCjg6B0ejpePRtrIwaKAnQkzRS0JEvKNcGD8CdsDnhGQ+bI2ptXPzMNLvhsMfPV",
+	"HheaTViMbO5blZ87FdN5LaIVWRqraCRnTBFqHrN0FrqtE4whe7JPXGUVfK9Cm8PX/NkaSUo1zvHooBOY",
+	"XcTpH+w9OXhydLz3BJU5/rFXWFPQ+bQzkTvmrzvqis93JKyBRjtzCYEYK86uA1zrD0BU7a+40680YQqL",
+	"rqWUTRd0bshDjFjFktCiVWTJ9ZRQMomZEW9E2bcI6qUu+ZXrqVxow5N6ylbkkk24wLcMEcooNDQI/hNX",
+	"5IrNWzvwG53tmEYK98JotDLOrzObCZ1JMUHLH+jikcIfFD5sVspFmGW2/SO71jnV0w2N6w3JvYyFk6W+",
+	"5FE17+qpVCzjbrmzBII+BVJWZJgaF8OKVVb7EC0uaxOid45cs/WvO87mMfh0uTSKXo/BJ2/ocb7fYH3f",
+	"g+SvE1BcATsa6URRY0nBkhU2klYHx/1++ZJR8TRk2RsdJEriRiyLzBkQGZPh32dsCAYg/ECjCFS1XIoq",
+	"cZxlUxxqHZ/mJLTnE3/z+7Odf9Gd/6+386T7Ycd4x0cH1///32fs21IXufPc2laN1ukMsaqzyi7FPb25",
+	"0KmXL+AXNJovemEZuXHYK50ruit3IR3t7JtKR66cXV/GNISKFZnJmFUssjQM9AWF4wsXKH/1XFWs3QlE",
+	"kUoNpjBaA2+qLvmJGv1PYjY3xgKGQMllTEdXDHyvGchTJWeOM1UwEMM0SM/D33vvnx4aD2LvKPPn/vun",
+	"R0Pw2LKPv396OAzIjFl5puiMBWTO4hETesd62Yb7hdQ5x+b3w+Dovfn3PJIhczRVf6WWOyCu2Uy1Q3/w",
+	"yiscr9/rpSYNjWO6anySQUfpFYgxMyUz7Bmf8RKr9ZkmMwl2GXgHYnUKat4acjSKsnTbq6DbCEbPCUC7",
+	"yB78X1sE+oZOWNO1bDv3kI3pItL2ncxK2lrGW3BIG8lI9F0za9kvFZH4YNvC/JxX+wYoBpfw/23ke0md",
+	"l2kPQvMZM5xnoyK+it3r9Y93eoc7+72L/uFJr3fS6/2rwpBSMIvSdYRUsx3zlVL1ea6prrf0rBbkzPrv",
+	"XMFdSFZid8aURyysmp15fgsLz+l2mORmVt47oXm0xbEkcQF7NNUnclx/IguYwBYn8istY95/yCXwLFG5",
+	"QAYGhe0y+Ni/TROMrFjWfNivYHIzVDmP+xy+32snVJCPfWZvMysiw/9WGPjyAsFoDjgNYAbZieSEG/3F",
+	"Q2tGYHi8c9LBgPsijjonnanWc3Wyu2tU7FQq3R3J2e5YxiGLdtVULrvz6XybYC9GgCrCoBApTZ9Fot5o",
+	"vTGj8McOyr0RM9xBqFBLFrOQHPR75Ee80Ed5UBAhxyeHvW4PiRaZ8qQTckUvDe9usV7LmOWLhg/kLFm3",
+	"Az9L/VIuRLjZ+mdMKTphuAHJnTE4mNYH7+8fmy+i1UTAR0mC/vaeQOoPY/h04/W+iGMZV6wymYVajKZ2",
+	"Er4vHKBVhT/jtAxDevHr33ZsWHXnVVg1E/v4bhqAvU5c9XO7vk02Mncd4t9joyRJFKP95wcQXDXUlGoJ",
+	"UJS52xO82FVJJK0Px2LmgvGlLe7Cq6jO3dm7+/rsNv2A0bpNduv3z3YTsldPEMCp2cdS+E3T3RxBFHH9",
+	"cxVwnkoQT9CRUVhxDZaezpNer39tB3fQiNQTtv5y8qdEjuAfwAhI/DSUwXKhRxKmNOb4QEaSJZdEGHUw",
+	"mheiOsHnzEB9fyBg4waDMSKNrIARA5LoCLPk6/fGovBVnk9LllICGEOwJVOajHmMcZ7Eo2lIrDiYocWM",
+	"u1JBwjakfEqoIGw21ysCj7u7KCNzaMxAwedkibsLq5Mh8Ax8+XsaWoGyodo18hAJY8xZZJSr1bKBJ6Jn",
+	"C6WNl4te8An58cVFgHd6Ztszoty/ghFSk4804i3J5/zQy6kzvEM5WgAWSdGVOiWMjqYElgOP0hkL2xPU",
+	"6aVI811GmN9eys5vgY2bb4v9aBWRWV2UzK5Nlez0776vf21k8FYVcNsa9gcpxhEf3ZxBeJY5jIyjV0zk",
+	"eCFryhxlTBkMmCliQXWZnXWzbIdlOLAAzK+9nXzuGQgbKd9SlZvTq1RrIyjR9rgdJZsosxqng32a85ip",
+	"3Ij9woipFo2o0h/s7GEzwJY3DhnK+Cn9yMWERAsxmhora4Fomw8Q/9rrHgYdh3tBkypes6C9f3l0c9jb",
+	"DzofWRwCgXdipuMVhNiyLpNgn5I5Vo192O3vwdIwyKLAPcxaFKnHMWcixJvYDbyxoLNkl1MprxD4M1OT",
+	"D3v/OHv96vAfb//37Jezw3/tvX315vsf/nG+9/odqpgqzZ5S4g2UuwtNNNXpqX1862rdTe3ZaMTmmoXb",
+	"uAYP7PbAbpuwW1O9k7JNLZsAsM3OGzzoOY2vWEj4GGDkiY3vYhdgxrixnzNNMfa3AdUnFP37vaCK96mD",
+	"9cCUD0y5LVPGnnuH3zH/Q3b+QR7ZkXZ4eELqB3pEHjWZ3d/8YMjTJBTyKKvK0s82WsDW0duK2eCVaco/",
+	"T4F77EWqF0x5Sufcf5aHT/v7R/kLV+OYPe31ev+996z35OC/D3qZdKkl5doccT5wa8nIXTVMqSJ4exLA",
+	"xS2aJJ80OM5Gxi0Apmh4C+8UamjvemNBbIXlGnGcka9tOoqJvD847u9VRm6TWFPLvqP7mjkC50G6b4Ha",
+	"0bftX0IUvc0NRdXYP+ybzaxzJ/39Rcpvd3O5RfplNtciQcp21obO49vZ4ouNg1zrNGKZwpJXreunvV7P",
+	"109pkPUaVehhpZBvUWjDQxgO3tHwqY6OFyzVR39Acd4rFeawuuZSNKWtCgFjxgOpPpVLwjVZuphb8ubG",
+	"4ZAHuvx66bImqgG0dIOAhkfKzSIaZkoNgxnXQeclY+FFvBAjunFEIlV0DmuPuQP9Y/sJEkkxYTGA5gMf",
+	"TW8tqIO93j5efTGlP6QWufm7pwXHjIUfdDLHmyvBHzLTBWg/clzJvE/z83aZAEZ9wqHim8PcKobtKcpX",
+	"tqwGrmfLI0pqczDclRtv4rk0zGkcwCWA7GMpJtlEIkwtj+Qk2asQjFpFFgJR3Mkt0CNFeIvXOmnFhxtd",
+	"v2euYRuUYrDolv2jUpxH7wkCk1AhND4Aby11N+vAzD9L/UKE2/Oxb/X3vVAPaEpM2FtACiDXikVj31Q1",
+	"RirUHWjJA0imgmaqJjB4UDGT9kjHS5Pdhna2z3Y1pHPcJuH4K1lLOYjr3GzFlTGqx/58g04oBbOGyTgB",
+	"NFYAofz3XEgmgTCWudnHub0x27hvbJzU8jnpP3kcdNQVn8/Nv/bSkZcyvsJgj5aaRqB5Nthf2LLK621E",
+	"vyZ7u13U/2GP1+5xcidqxAQjMi8M/OTc2osa99x1CnRuMwJgZ3tQ6e1bHPQdxFLwS3cTSXnrgq6bIbv+",
+	"nHRf4yfYfbqBp+CYpZmbYIPht37rec5GMdtQl85j9pFLYIrlVLHRhx/2Xv6ivv/nq2msRj9Mo3+++umX",
+	"v14eqvP/VXN5eSyfe78/7QTJ+x8Kp1q871B2fvZLP43/559P4sc//s///ie+WP773Zvnj1+dvfnXK7l3",
+	"Rs/o+TL9XT5tzqB2E6oAuXwijJWFUwGdcRNU5NeDhVwPE3QeiYzDpEAPL2SBq8Y8dp9hgxdSntF4wm6g",
+	"rLB4yYwas/sj5MJAZlK/d/D48PiIXK40Uy2pJVcmRUtJIjPt9lTOO5ES+Q32QmnpVKMmyYgB0fEKa1G0",
+	"tBP4ndA4NfAliA4SW5hrJmdQ8OdnaZ1tqohReqeZEhkzTFzMlsnwNhMqcOwkNS/q9zIp1nEd3OwU1GI+",
+	"l7Fm4U8s5BQywm9wHD/geztmHOJArIUR2iVOcx5yTCiZmRUAWDkJAEEQQ2kpWwtcJHMvSb7JpQwWqk1R",
+	"8u7tWTbpyPxVFHD3RjvKOYu1Rfz5kIGm+V8Yk0wz/EG6dk4OrI20bfp0KwnDdi57XvS46bJ+wucza9q/",
+	"tmHnsipKZsu1tAnUOby0X6XIod/laLSIc4V/GgIM/DJvvYPHZcVT7Iz72ZpWv8P0Awd0tXBw79TfJ2PJ",
+	"y38zBKumtPcDaPmywkZUEwoVGHFtUFejS14Dqh/QtQrUGp8IGbMwIGCVI1jWCDKbQG32KYSU6lslzf2W",
+	"yGEvJYdmg7y12WDv3p5lR6o4ps1PCAqZVZ1Pkow2YVrZMnRYbQ4Jx7iA2dp0UMQsMUnIeBHDiV6xVYnw",
+	"SE3Nmxaw9ui73wsaF2PMSZ9sEG6jMo3kTcyUq+bnl4chWHquQR3HTUoxehM/us4b6RtVWsmUIM1SWNbC",
+	"37Z+i0f6WVt+I5509T3zXJmPq29aZbz63MChWV+FfMtTO8zzb66obKaETq5MasI29ZydZKIWasoBSxp3",
+	"wgEumbB4yzyHOoRTcZAVlqFLsJrZ0no8P2y6iWuTXPM7WrmHhqRUeZ4+pO8nU8ELpPIM9xrXs0Fmt5cb",
+	"bZQ6PpIhUOVOYQPuSY+vlC9zlJOk4cNWNKCJd/PQzSkMOeZyv/GOHZI3q1N/tSQK88+ztJKsdPP1la6o",
+	"wUrw9cLpDy3hDQO/zIFRSYZCT8nQEe0wwKpt5ifEIgNxCGMf/t6xo3SCNJn6vU866e+5dH9/nulml2hY",
+	"63jZmIk1uW2N1vtmCjWpKNemybTh91owrTb8IjBiOYX+XK6LYsaIBgzomPQNH+0dHprDj+lIs1glNWiM",
+	"jxvLyPvppnrIN4j+bzD41OvtDAaf+uPB4NPx2Pznk/H77/5SSclpMnq5UFgo313Ea9alMyHRpwk51JTn",
+	"usoMbN96SXLeq1Qg6AQ3QceEOllTZtMxb95uz6WUEaMiq9Czsc+SbwpvbHLJoFo6VqYz2vLUL14KoXs7",
+	"pSD1A21FQqqIDZ/enS47uM5WA6isZOJJ3Mz+zmjI8uVX11QdsZ8+bt90BNOhsgJo1tK38RAI3ESuMwJ3",
+	"IZEgqQ06duV+kuKhwBO2dNgp6VUdcH5XNq31mbU2ItaQ4A0ZaSmJjGBNI7nI+VZW4FXT/NEaIzZntyYb",
+	"nuGUlE/d9DOEVmkFZGLpJSEue2yJKBpZJ6BMAnmVIBrRVTaOn5c7rsJCZeVslTbUcGDqECO2EDKfAbmU",
+	"hfs5PiqkYChklSTCC+0q6x43hwa+tqUXrktKrnm84mrabaJe7RtbWg85yrInlGzuGrJ4yxSUOSpt/4ER",
+	"ci0BkMeEjlcnZIhEO8RimYByG3rxN/MQ7LAtsY7V9NqIZmxdS7ftcGeLvj4wgYMbNpTUGE/fhlYOrlMU",
+	"xBbGQ0sEmnHY13vo+O2tPLFnzoSocsRu2Z6y5k2zUVFGhs/09l5EO6o/qXxmqxZ5tF+nxBod4CvNZjc7",
+	"RGcyS8W6f07B0i457rcvsL4AdR/ePnUfNJNTwUZUXxF2OS94gidkmNx8DwOCbcOgnQX43lCHWkHHqJR6",
+	"T8kwBW0MA7LkUQQ3qZmXBiL7li1vayM3PkrFQ4C8r+ryVe71uivn7Cr/xzbk8tYIoeKh4eE0vAyX7EMM",
+	"/uNPyY2BRWq4yTrkjO1R876synpxgmk+UL4UJkOIgXG+/cLYOZlik4jKDCToYQCQIlcIHx5+pOCG54T4",
+	"EdxHiixlHKoAL7sL95Plyd5esOKg9+SoJsZrfL9MilOZ3xlB8oA23sxVQLggMx5F3JbUzAo4SJBKnWG5",
+	"QAIo8bCS5llZZeTMmpJoXprJAJOYR5QL3J183xkWY21SSgxvR0y7Pa4JlYc89AEeS27MftLvqY328+hm",
+	"Ybni3nOdeB4QqIitpxzy8ZjFHnM7WnykbG8rVzocwhkyjtlIsxCDm11/yo+v05S2Qn8arSwIK8Av9bcL",
+	"MfSvs7lypdEb6C8zoaJJ0GWvlaDLXsa0zW3+xcUbL/iW8mlKbDac6OSNmzIUR2i2LwdV+IWkEZM7fKJl",
+	"4/N/9/ZszeGvATjIKNwY2PDk2stsbEr6v9gXMtZC4e4uERUeCWXFVvrpMtWamhGl8vjN97/ZTm9YVdoP",
+	"S3XJr+l9W669hcPuRNSLJUrvgYhCIiuMag5tIMxxTPhHJtKijTak6+NTzFPyI4sRNy/jpOT9SRKN4Igz",
+	"S2sfWLGl6EqBsx2xYVIx3wEFD8mMi4VmitApo0bLYte6pLPUKJKjK7/pTkCKv2MkSyVf9ksFMiNJ4ev5",
+	"Rl83i51migEWIlEIobfn9ub734rquJFx79p54AFdrvzhch08qhtxlPXhqAVGGNHo7tbX1yWEm488f1Q4",
+	"wt4bxRCsd2Xv1m1Ics7kPEpaohUunTFNISfvXInF4iXJltciOQmN69jKl/dvARWzaME0hyJLJOIGOxXU",
+	"XC4hGBSDjVIwQKx8ZMpGSm93G5v2qSoQz3OvjlLRAraAOQE5pEu6ctG+d2/PNvGv/crD/JZd5YN2XVrw",
+	"kJPaUZW3Ne4RsjSae0ZD5u6XrW4H5eG1eYRaXeaXLQ2tftN7Mhu/n0JHahZ68s4J+gAL41NNJgA3X1PZ",
+	"v+0bsb45MT+NYd1SXDeCO5xiGj8rI+9XWUjtxr182iT/NBbSCmLz6Dpbs6zKoIfoAmQruGJNSOAWvZ2k",
+	"alnyq7L9+7dwdmZHxlxwNV3jlEBuc6IK8ZLxDmhsU7jEUVN8d007r017qnk2TKEeXTPpal/YDiHyuCXc",
+	"sPFdCrXqKsUNlBlz5ciw1BiQtbPNWaQgMYUn6vEUDQ+Xr18woGqq4t0d/RxfezX4yhSaHGvL1DTTmRgL",
+	"ddi7U2CWfA/OhrprE9SA9cxLbvixYuCWlHy8OaSwrN1OETRV4d7zxLu/7byD3nW2DmJpiC0TEbsScqkg",
+	"KrMKkv5nxuhjUPrBckB23muKBgXrm8wmUamikxMkWMyqKLvX6c5TdhlohLcHHp4f4f2JQZdyQsYEyQEr",
+	"PAX4vsaETiurZnf8hfkRRQa9NK5DbUC50tZ8FkWJmRlkMyq5SLNfVqkJ2rwXg5PO9eiFTM3VjXimeE3k",
+	"lb9qiBVhQrt+DIV8J6+YZLPRfrUvtHNpnWxMjrRwtnU0Uwkup+iEX7KRRL80JZoTMrQaZhigmDbqR8ZJ",
+	"OhyqoiEicf1nIBE7WyPYgm9PB2KYGGnDwM9ZmVKvuT7h+pQM0cZzI6cN842/PJESeiWar0BEzEW5Tslw",
+	"RMWIRe5VNRA4DcimZBHTxj5EsytzDZVWg8Ulpcgm+O+kekAyfPbyJ/m9EGt6UXULsfIQlz5cpYgItr0M",
+	"yjxeizkGz4rGDK80GvPkS/P2C1cmKtPXsZpLES1s8zVLiYord7VSDG6U3ZqUdB7Z5J7EsHqhsljZZtna",
+	"Xhl1n+n3jZEXMszWIcu2jcaSZVuaBAc1lwRlWxfLSUxnqnzz8t20mivEAo7CnWeZGMlgz6qyz+xmzhgF",
+	"AyTFxheoOdPI6HNNPaiyizjXVA94P2k+lpRwa88L8SC0SX+lFoy4wz+Mjw9MVX3oDqOaBEwwIT0t5jWG",
+	"I/Lvzl2vqLRvVFaC2p9rw7c1OU75e9yioKlocrVBFlNBKXs2otusZJKVvHSeAEjqWAkwsONYzk7IkM45",
+	"pr+QZ29eoWiwSyOULNklQhnGdMSMSp5KATAGMpKzGRUhCTk1GsuY295d00DAkzk0BkBSsHJHFoIBPxS1",
+	"m1/atwCbwimChPXuHmES796eZXJoSozUmkiQh5+9m+jc3nW2rusWAYlNU+c1y3W0P7xRTKU9Y3i/1J0C",
+	"L8Z9JN2sSi4oR+wkuGtr0hTy7McyPrHJn9jwwDJGtviBtWmVj2k69V4DuNJAAErAPugBmXIskWmukOlf",
+	"976gjpPnipyS9i2vlfzusTzunCsiRbNLtMOglT7fnnVYwtzYqE37RkuRiW3vrbp7MBwHG4zQGdNQTVQA",
+	"ZAvB9MYiM4b+PKIjBontXJBhr+tc9WEuapD0wfOl+jr7sZlB6yaTZipwRWgUyWU+vae69d4mlm3BTsP9",
+	"DGrttWxJ1PyxeQXp7waNfJDJ/OYbRFd9jmk7mTwg4yTD7/ZS+WptmXolUIII9o5O3e79Zr9RtrafE6P8",
+	"PKtKtZytb9qCWj4sVUU52gjyuU7V2dcp76TVUDaFCGCpFL/xAxZMKfr1d8EVG7Aw4kEKyME74qT2eOM0",
+	"mYeR1Dg9W4cc4Di3zTt5HyF7JvVk1x4ypVbQ50lvW2tEGNqowKBsZYWYAbGaWyaJtyJd4f6SO3lrKQDS",
+	"NUGWpLvXhBlaSXD/KbnPzFcgtXm+8HvXWCdQksDWbqeauti/X0EIDZh8ESHPUsbWDWDlZCxj/HvBIvaz",
+	"+ouWijCmrowWmpGp1nNjIcJF1l2W4krodxHzshuyOm1frDBeLOxmfq63xbYpcLSNRG6zytFtJRLdkiW5",
+	"sa7xzy27jccPZpgfEfApeAMjzGObm1ph/lFVmWF5Rru5CrkT5qxQhPeELTaywY5v2QLLnPAaimvPANtM",
+	"vN8LqtvAaqmgyY3NluDPYYtel1JVWoghH+W0CwAUjA1ZYlDbAqHc3U/Sb0mE1kKzyLAiRVnQXH3UHCHC",
+	"sjZw/uSkv9dq4Ny8VocDy8xmr3keWI7N8TMJerCC0133k6qO5OldegpLK6lCsg5LbPebqivELFTv+OOW",
+	"lfHja9csoRJJjhylmIsgXzImCM2yDHRaaHYSiH51PRka1xyJ6OolvlVQPo2wtGmB7IZwWtzp/p3DaZ80",
+	"vfJxrWS8Bezf8NLHa2CxnhyKVJ/GSZ48bkoOR9den4xmHxVSu1yGFF6W3u1zK/OxqKEs6962nQzJQDTL",
+	"77gRZ0A1Wcr4CrxQS3aERpHv/aZtQBz1Zr1gr01Inedke4g0qdnFNQHkRx6f0jxjtA4XaTnazcgKlSxN",
+	"pQedwTZWS96XqZjYxLziaVtgzlSXPIui5OoJU+xsIqGWEzi2TTKHXotoRfRUqiTkY2u3cT1Ff4qHp+g9",
+	"kBQsertRxP3bqujbZAO4uou67QfV3q03Iaizks/KwQJc3IL/XC23WqOmHRW7RdGQCvECS/R5WXhlbzPe",
+	"E+6DRrRmkvziS54WgIo5vWG76Wx8LknVPHs21Udy/IWO5KjUVE9bF5VDcpyPmy9RyyeChXBYRYGTtjYq",
+	"LcUJX7QbBtZ+BOaYGRJq/SVWjTTybMlVbjO3apfk117fe5zJBsXx0pTjv+6+/+vT9Qm1+QZMRRtH8ygN",
+	"VLnH3fqLyy2i/e4gj2uLUleqgmTSww3IEDd1mOS3X7GV4fRLqtjRQdl5btSUqu3zLJarxjW+L+WYFB1U",
+	"GtvGmLyWHswbwRu2JkFMlnIRhRgyKYuQXMpwVQF6lvEMUXBvXp9flIFim3WDzm3g0f7jgzVdB0aVDULA",
+	"k3dlYgB1F3HBbJuWN6/PX/1G1JRFuSr1rbTj9lG/h4f7R7Wl7LPdu0ttsM/Fm4zieu0otg4mkJ2D9rnj",
+	"ziz186YNwbMUdwsNPvpr+r0EzgBkZE55DJVbsr044HR/fHGx+d1SxWluRpAlKO5MBpI7aEu2pVzcrDBr",
+	"s/5C9yM3f/+Wbp+O2rfI1+bWQ3gGc+qDkqT6L5tT/7hJSr2V9mAcGp1+d9N70n4l6mOvvEo1gWdBCRCt",
+	"8GL9vg4sJqk3gZjVKii/oWI7dH+4cfntpmW228u0LTFckhzNqvROCw3zNixYUxM7Wwi7PtrxS1q9qsyj",
+	"EEnON8D8tTwhXmocFCPU8QqT32Z0RdRiNGIsxM3MJcdxRaZyziKm1CkZThD87+vhgZgaw8Rr35IFOPvu",
+	"I3zXdyMnhUwA90jBSPg1TZAsy3VLUkO0SzxMmr273K8ks9DVvrL19m+QRZR+TUsykWmjXT9PqLc15e3f",
+	"NCnF0YH1nM1EXXUL5zRAjQB7eRouIEIqNpELNQ596p1lCsJxBQnb4v5VFijYPJXJNuZBLsayhDxYFCl0",
+	"q4laKc1mKiDUbPHI1qC3wRdKJnRuWzpQqGVKRkzomD1Smeq9kZxAAEfGRC50dyAGwq8kRo22XoRGc9tm",
+	"jsZwpoJ8911qT373HflmuIijYUCGaMeZ/0oTz4ffEikSWB94FXjBPBC2O5bRt1AzDS+wsvkQMaNRtHJi",
+	"2MkHnAsLAVM1YVplpmRM3O++81vJDYTtJffNjy8uvi12lCPfGIfsW9iB7wjkpJM51VOEZsUfbawks8mQ",
+	"wxtTHkFf5IiqaUBCHrORjlaBrQJ3ibmy+OeuGfudAAK1+LQkdSDTfQcefOVKDLx5d2GmmslamHGl4LOa",
+	"rpRVzFzBe8O/z9jQ/CBClzCG5WyheJ35tC39RZCH8CdF6MKwp+YjqlmQfAjS6IU5AKQKF984HQiCW+LS",
+	"GpWZLY28ujYY4jdzMkyDK3z78geyv7//BOTLu4sfrK+SqaWaHoGt5zeiMUSuhn7b0qG7aaaRkm69FvyX",
+	"1OqL5ASGeyYIJCObqQ0/D1wawqATkIHNax10/mb+gTnLg87froenSTETC4vAPG4ftafhuMgzC0i0FGz2",
+	"BqgnaZgL8U/u67LeoU3ZfRZFcmkzdyI+YkKxtA5b56dXF9YtSv0zOWcCdXtXxpNd+9LujGONAq7TeIJt",
+	"ZACVIRUKkX631+2ZB80wdM47J539bq+7DwnkegpKahdPe9f896QsVvTMSBTbEqq8fTUPLZSGDCM+43qY",
+	"FGC0jrdYBbZoCmBVQzKEf0FSjFGYUNbylXG5z7jSWP5OYZa7ZZlK+zB9ZPeM47asfRDaCdvyisaMjJma",
+	"S6FQae/1ehs2OIdYAVRJtAdp69rV9gNft6GN0+PdOho2/8bvNmv+fR10DnA3yiaQ7Nru9zRMcvCCzmGT",
+	"V15ZvHKS13/Y21//lt9JG9oTL2YzGq8s3XhIL0M8mk4UdPrADXpvXnDE/hn/9wMPr62hxsruP57D35U3",
+	"cJrpZUvfW/uHx7YTS9fIH9S4Tq566X3mn5jDZ5Qw2nnBQKBwQ+iMGRsz97okD/iAG2caYdlzuWQhBvg1",
+	"NywKgjO0yr3AWLgUSywFkj+oWnu4LRUc4Jj1r9iCnVK/hNoAX4p4cKnJFUoZ7QTlsvG1SAjjcgVHh5Gj",
+	"7N7/yHTVxveabtJXcAw/Mr3mDDbTB7gsCxudL0qOD5G7Gf5G705nqiTzkHyz1+t/Cw7fArCXYIV9s9fr",
+	"fdslw8/XQ6wgIxeTafH43yz844ej+d5eGzRvPp9TLU3bymdKyV5n/RIdL9j1zShyr9e/nwR80G9AihdS",
+	"ntF4wvCFwya0qxbzuYw1C39iIacYMf1C7ILEm5JkLe+U675dUFS74K7VG4B+6lq2OHDbNuHpQOBrPuR2",
+	"iI6JhX8Im7FssVnJg6pM8RnLIE1d29yq9PDnqolxuZkV2ob9mb1I8PuTFJPPSoO3xoCFKw6LdKlOw6gz",
+	"aXF/W7Bovdzwhlatg/PfnlH7R9KjiS3sM60nFOAPN9anUtUo1ExmZ2CV6hD4OA78PhKBp3B56AkEjM6r",
+	"NArRJa/QmvZqYJwi/p9jtxawnwfCYc9LZAFOz6OvGyjkTTirsboupHY3UtkNdHCWp+5QD/eeNHhNinHE",
+	"8U7i61HcGR4pYc8GKvuzuypq7MXaTm4iTIsfGs5yJaozrqou9VZJhbM6EK17qzlGvQ8eK+Y23RuHtZ6C",
+	"apxWv/JD4rkGaXTDRuQhoyfN4rSZGJi3VPBx646rd19E1P04QHR1153etuq5ge052cAzRiqpcYxPfWPd",
+	"aMOhvU4QxKmuKt/5Z8aNgh8IlCdUYH1gvFcU+CPRcjGaMuURZpnMeLPQd6bZt1DoLfvgWW653zbAV+mL",
+	"t6jcd0FP1zvotg+4d13qF1K8m4ublMBefLyDG5w2fGe/Q0iuOB7Y7oe9FMdpS4RkL+hqi3PUucu4RS24",
+	"y+mGN3WXkVa+uLt8P1Rx4i1bDsrXJfKYF564S81sfewRjaJLOrpKAax43BWrTh7fzTFkp0gOb1OoB+Ar",
+	"EAqeImrTjn0pppac2+t/FDYoBFSAl/OuWwWdWXwyjSLjObDuQDzDsjhGtIwAVm+BEywpuvoNFRbyYoib",
+	"YWfBTGUd6HxLwzBmSpGIa5gIDOmQZIrM6ArCAMT4I4Tqb405kmm0Xx8WwM26iQVRLVVuIEya2hzpGloO",
+	"ImQlzZ2Jha/AfngWhsRRui0IVei/XiKItrEiPrsUy8YxA5yQMcgxXQ8Ncdfbx8t4XevGp4x1H3x5mM29",
+	"8eU3P/0a994bhSuC+KrJ+lvqtSfVuy9C4n6cHbjx2xzcHdgP6x+FPawNAiR1XVZJve9pzFxDj1NCE3Ci",
+	"FCwPUCTPvEbMUEk9dtA5rgjA6y5XrkAx6mswA1ZMB4l0iZm2mcejaBGWq2/0rFtU37erlFsOBHwhfvsK",
+	"lPI768rftV7eTbLxJ+Xp3mlfi3z3osCL1mIMLek+GXJlH1lOV02k/7ktsXETkrTdRb4GPbC0x+KaRXin",
+	"8gdWAd6dDrbeslTkjMKYEWxFdYI1caYyCsliToS8lOEKSdClVU0kkYLM6BXHqnwzv9f8QCQk7NdugDwe",
+	"suQilEuHNZfGaTSDLbRr/8ZjrLxvNIpLq7Ll/1wFfLx3snoFnNGksRciuQGurchBv0d+NOrMLtW3gdF6",
+	"YtF4bfw5x0FbKiIrCDqOjrbQNjCHW1M5d8/fX4HeeQGnbcwlS4KJTGlf1WhbGmFSVSUisigMplLgl238",
+	"hGlfS/OzvRp20eN+r7ceipV05VFbKRnv9T+9fjnDllq48Y8UnsYfRKuU4oTO8bYvab4kU7p6hMWzbapb",
+	"kOhV7mtUwxxQjs3oFye5l4kywcRAMpVLh0QQ+mQgho4RnvZs9ikkPw/Ndto/YDkC24QHI8I78LODH2G1",
+	"G5iZ02tC2shoAOpP5fTfQFDhspvkGPRLolpqsEqGtNvwx9PmV396NjGrbE9WphnqlcIxl7/ocmH9po0R",
+	"1qnlukuGNjcbbschZxTeGKYRtCHpQSajy0XjWMRvjbV+7lLBt9Tk9v2vAnThddKuueixR/+FMRjnTKuS",
+	"tmEA17I3Hn6+LOE6gDhMklXObU0LaMUHf/G6lnH/snggpPDuemwuKdV27FNH0tCoL1teTAojzq7SqmrM",
+	"Crsueea2OlsLeSAcKAw66iZS1HaGLhQRXmdre/S/hZ2NZYnhdsZY3KkwmeYypztB5yNUnij0oOpkKQ4b",
+	"E1YM5tocIj53gjWuQxbkqgWOHdKm5qsZoLdfpqWucm+22oidKzgGG3gWuOO34VV8AVn0FXgU55tLvm10",
+	"5Qckwt1NdGYm2T/rTTA6miI6BXz4kW13w/WJxaDaG3toyupwqSHHNrTY/G4VGOsrBEsQqng3K2i+Vv5k",
+	"PRm/QNXmoJc3dMIaA1++BylbiXxpzGFusn96pf/iE1Y2KZQGc5T35dR+LYth3Yx6zFemmcUfLyvLa2jx",
+	"503Lcs0zyntR1Gl0HkLTkfuRk+V3iXpIyroJzCzDtHedleV//L6lZfkkdoOYeRO2A9ZqbPIWWz21BajK",
+	"cdVDWta9SMvymWRT6LZV23/yxKw8qz5kZhUys9YQUQ12K9MOrq3crNoT690bSXWfsrPWnuAfKD3LV4pf",
+	"KjnrzvT7Noq95VhWjl3uuTHwVeZntarl/ygZWh6NPaRoPaRo/ZFTtCr49w+Xo5VnyYckrbokrcJuPWRp",
+	"PWRp/ZGztKpMibtP0yplrYc8rfuYp7X+qB4StR4Ste5polabKvwhU+sBMX97mVrrdfOXStXK89BDrtZD",
+	"rtZDrtZGuVrVLPSQrPWger5AslYDbXPn2Vp5JnlI13pI13pI16pK12rFLX/I19pWXN7zhC2POh4ytrbP",
+	"2Kq493lI2br/KVvlHPCQs/WQs/Vw2dQoZ2ud7NtKYX5dWVsFGfSQtvWQttVG2pZT4fV8hC88Up5KLjLR",
+	"CbIOEjliLjggxyx2InC/c9uAcunah2NX7i55ySMz64EQNI6dWxXKpTgFqAeqqhkZyQUMPwGfrUsuPJfq",
+	"jIurIfYkd+2953TCAsLHSfKHsV2qGC2NRm7MWhCowiU0Phojqzd85dXz5i9YH7n5C+eQttXgQejM3OTB",
+	"uxM43tF9JYlZoU+sTq44jr5ZUtY6cREz+59mEa2nfl3QKzTUmbMg5hGFS2IjB8JcYojh9DGKDjLmOrFv",
+	"Z3KWxBBlFPoxRCN9ZHyFd8mgqAfiko6uJrE5VYc3+8iwF7zSNDaO9Y8vLkjZruD0dj/j/5o/Ja2/h2cS",
+	"nYEhhIGM2IQW+cZIGNN4IOxl9q/WU3IX0zK2tx7uSgJEqjUc8AqOazKRTEEuTe21wVt3Vj9RsbrRXUEx",
+	"qbN/mDX63XUCivRO0FmAoMi+c5xJBG2Oeze762RZE1dgrwl83Qz6bDRic83CBwR76+6ACAHunXHmDRWX",
+	"S6x1Yuez+y8HMSs1WaA1v3XyLw170CRUcYKWPtWazeaQfcaEs99Tk0EKRkYS2NUF21xPfZ2xcWRMlgA3",
+	"vWSQb6KJkMsyHvyROdNi1bmBcls9Z5qC4r01OnVfuif5TGG6a61quPXGiNuIRvowQ5jtaMcNZ7juFiQJ",
+	"1gH7IR0bO5mJ0Hi0aSYWeKzDJbucSnm1w8Mh8ofxjasuL1DxDQNj8y+NlW30ms0HJYqujApbQra2b4YL",
+	"SdTCudaAApvJmKWDGA3nOA1uRjSYBYAPLb+KH4hlTo9ifNEuymar6vQvzjmxUBZFNKSRUkUiaaSH2TjB",
+	"luAxYFqrSrEXCVKB64Ew30SFDRovCX3au6QueS1Y8seili9q8hNy0HtSq8472yg8RzN3ofLKREmjHO6f",
+	"pX5hyPLL6q08z2yksqxN2MytxodLA1PAd9ZaRAAMjVl1mAjGucdRITfDr8RDi5MDuRP3rOiIVNLfPyxJ",
+	"Jc4VVxV2Cx5ZZ/vTvs3Dxi/cm9xru1N3bKngJtQRhmKjmNVkev7q/OiSSB+WWeATwdAKCIyOMs+eaypC",
+	"GofkV7QVFFFzNuJj60F2yfNFbIF4JKQrm/BJByKWGp6AX+Yx+8jlwqh5M0f4kiJaygpyPIfHtiJH++qf",
+	"X/a4G+jkNM2mmqNQbvOSKDT+4TaEkaU5OGx2K2Gin8AeRAsNv9YlL2VM9g7IVC5iZe+iEy2OVUIU0UsJ",
+	"O0L1IvYi2XaMRynCwtHmQEjBHqmAKJlPCBxRkeQ0QrwILVm4W+WCXDK9ZExgkNq4ld7tdUr5QPJCgtHJ",
+	"4lKjD3bxgfbX0z7u1KbkX0XDcEmze1PqrQRdLObG2+kHvV7P3hRBMgpQio04nLj71FhjMFRN+VhD7QuI",
+	"Ta7EyElWYTwIOmFAbclVx0BYXBigM+hoGpTlhrvPdckLodPYKmDX8g5UzCB6ajwfQfQiFl3yTBAmdLwa",
+	"iBTzAUmx1mlzoAtbDuaU4CUQzMt4oUNmjn9oBkTfTo7JEHdkWIHLOLf7tX1EMyl3Bxn5+0dBNdrC/WTz",
+	"bqGUaCXGIfDHPW4+Kt511yb3XyR36+aEJFHM+AjpYUzNmZtj3SzL34dZvNJsZvhwRj+9wgH6vV6vrABA",
+	"IyjGTQ8jt+MpXK5mVy1EBedVg1g5POkdnxwmwWvvPuWkX3G4QceFHOAZpamZPMDsrisOPnu6QQdI3axg",
+	"xpSiE/ObHxPJVFI6Noxgi2P297z1u4oyUn8Yo7xdRzYWwVrP/VtQzVumFlGjEhGvhZtFIosSUGvtpB7C",
+	"8reN0oEYfaG64zqIzgZQnCwOwl3lbVAENon0YREl5W7YoJjrJJbLLnmmrmx006iZgbBFZQBzY9HfEVXa",
+	"jmBxh3TGAAyrCyiCULoLAGP+QTDPWHjqis/nLHQFbpaU66GHRhwIuDkwQyophR0auduVvzAKmivzl6lc",
+	"mr/iwkdUQ1EqYxW4awa6pCtQ9mMZRXKpknqXlMwXlxEfkXdvz7oD4ZJpZYRxXGrhRyw2c75ibK4QPWG0",
+	"90QKdgIgcQjOjmM5s7tptwZ9M4g14eyrIk43QyNBtZ1zJ0/bRhP8Ss1zW4Wp7gy3VCZ+GnzpJWPhRbwQ",
+	"I6q/YJT0JZCkL0luBeYE4gcJGd8skS5I5hYOAHj20WKGPDVjQOBJQZRdOue7H1nc7/aAOuxMC9np8H3l",
+	"AWTRiXvz/W9ELoXKFlQydnLnpIOMDMSZHe2faT6vdThDHrORlvEKZ23xhWb/iBTekHRSPqJXDiuw2tIr",
+	"mWOm/e7tmT839rF8oIssXHOCNTzPmXalcLlCqBYiFW2Rz3Rc5YC0pUEld4Hjo7+CPPQrSMDY9pMgxb1v",
+	"JIG0iq9UR6v8iVoX+P31/wsAAP//",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,
