@@ -201,6 +201,7 @@ func freeID(tx *gorm.DB, k AgentKey) (id int64, err error) {
 // What is owed stays owed.
 func (s *Store) DeleteAgent(ctx context.Context, k AgentKey) error {
 	defer s.wake()
+	defer s.feeds.announce(k.Client)
 	return s.write(ctx, func(tx *gorm.DB) error {
 		r, err := findAgent(tx, k)
 		if err != nil {

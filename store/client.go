@@ -88,6 +88,7 @@ func (s *Store) PutClient(ctx context.Context, id string, u gen.ClientUpdate) (c
 // DeleteClient deletes a client with its agents and their events; see DeleteAgent.
 func (s *Store) DeleteClient(ctx context.Context, id string) error {
 	defer s.wake()
+	defer s.feeds.announce(id)
 	return s.write(ctx, func(tx *gorm.DB) error {
 		if _, err := findClient(tx, id); err != nil {
 			return err

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"fmt"
 	"strconv"
 	"time"
 
@@ -29,7 +30,10 @@ type changeRow struct {
 	NewStatus   gen.AgentStatusValue
 	EventSource gen.EventSource
 	ChangedAt   int64
-	CreatedAt   int64 `gorm:"autoCreateTime:false"`
+	CreatedAt   int64  `gorm:"autoCreateTime:false"`
+	Skipped     string // ids of the agent's events of the other type then, separated by commas
+	Repeated    int    // how often the same status was set again
+	RepeatedAt  *int64 // and when last
 }
 
 func (changeRow) TableName() string { return "status_changes" }
@@ -49,6 +53,8 @@ type deliveryRow struct {
 	ExpiresAt  int64
 	CreatedAt  int64 `gorm:"autoCreateTime:false"`
 	FinishedAt *int64
+	ClientID   string
+	Replays    int
 }
 
 func (deliveryRow) TableName() string { return "deliveries" }
@@ -68,12 +74,14 @@ type headRow struct {
 	Name                          string
 	NewStatus                     gen.AgentStatusValue
 	EventSource                   gen.EventSource
+	CreatedAt                     int64 `gorm:"autoCreateTime:false"`
+	Replays                       int
 }
 
 // headSQL selects heads; a condition on lanes l and deliveries d follows.
 const headSQL = "SELECT d.id, d.lane_id, l.claim, l.receiver_id, d.event_id, d.webhook_id, d.url, " +
 	"d.method, d.attempts, d.due_at, d.expires_at, d.change_id, c.changed_at, c.agent_id, c.kind, c.name, " +
-	"c.new_status, c.event_source, s.secret, s.previous, s.previous_until FROM lanes l " +
+	"c.new_status, c.event_source, c.created_at, d.replays, s.secret, s.previous, s.previous_until FROM lanes l " +
 	"JOIN deliveries d ON d.id = l.delivery_id JOIN status_changes c ON c.id = d.change_id " +
 	"JOIN secrets s ON s.client_id = c.client_id "
 
@@ -82,7 +90,7 @@ func (r headRow) delivery(lease time.Time, now int64) webhook.Delivery {
 		ID: r.ID, WebhookID: r.WebhookID, Lane: r.LaneID, Claim: r.Claim, Lease: lease, Receiver: r.ReceiverID,
 		URL: r.URL, Method: r.Method, EventType: eventType(r.NewStatus), Sequence: r.ChangeID,
 		ChangedAt: millis(r.ChangedAt), Attempt: r.Attempts + 1, Data: r.data(),
-		Secrets: r.secrets(now),
+		Secrets: r.secrets(now), CreatedAt: millis(r.CreatedAt), Replay: r.Replays > 0,
 	}
 }
 
@@ -145,6 +153,9 @@ func lanesOf(tx *gorm.DB, event int64) (lanes []int64, err error) {
 // their lane when the event is enabled.
 func (s *Store) redirect(tx *gorm.DB, e eventRow) error {
 	now := s.now()
+	if err := rememberURL(tx, "event_id = ? AND state IN ('pending', 'parked')", e.ID); err != nil {
+		return err
+	}
 	err := tx.Exec("UPDATE deliveries SET url = ?, method = ?, due_at = ? WHERE event_id = ? AND state IN ('pending', 'parked')",
 		e.URL, e.Method, now, e.ID).Error
 	if err != nil {
@@ -155,6 +166,14 @@ func (s *Store) redirect(tx *gorm.DB, e eventRow) error {
 		err = s.move(tx, e, lanes[i], now)
 	}
 	return err
+}
+
+// rememberURL notes with the attempts at deliveries, those that a condition names, how they were sent, before that is
+// corrected.
+func rememberURL(tx *gorm.DB, where string, args ...any) error {
+	const of = "(SELECT d.%s FROM deliveries d WHERE d.id = attempts.delivery_id)"
+	return tx.Exec("UPDATE attempts SET url = "+fmt.Sprintf(of, "url")+", method = "+fmt.Sprintf(of, "method")+
+		" WHERE url = '' AND delivery_id IN (SELECT id FROM deliveries WHERE "+where+")", args...).Error
 }
 
 // move takes an event's pending deliveries from a lane to the event's own. One in flight stays until its result; the

@@ -45,12 +45,7 @@ ORDER BY turn, l.due_at, l.id LIMIT ?`
 func (s *Store) Due() <-chan struct{} { return s.dueSoon }
 
 // wake tells the dispatcher that something may have become due.
-func (s *Store) wake() {
-	select {
-	case s.dueSoon <- struct{}{}:
-	default:
-	}
-}
+func (s *Store) wake() { signal(s.dueSoon) }
 
 // Claim implements webhook.Outbox.
 func (s *Store) Claim(ctx context.Context, room webhook.Room) (claimed []webhook.Delivery, next time.Duration, err error) {
@@ -219,10 +214,13 @@ func (s *Store) Record(
 	return next, nil
 }
 
+// recordAttempt notes how it was sent only where that is not what its delivery says by now.
 func recordAttempt(tx *gorm.DB, d webhook.Delivery, o webhook.Outcome) error {
-	return tx.Exec("INSERT INTO attempts "+
-		"(delivery_id, number, started_at, duration, status, error, excerpt, verdict) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-		d.ID, d.Attempt, o.StartedAt.UnixMilli(), o.Duration.Microseconds(), o.Status, o.Error, o.Excerpt, o.Verdict).Error
+	return tx.Exec("INSERT INTO attempts (delivery_id, number, started_at, duration, status, error, excerpt, verdict, "+
+		"signature, url, method) SELECT id, ?, ?, ?, ?, ?, ?, ?, ?, CASE WHEN url = ? AND method = ? THEN '' ELSE ? END, "+
+		"CASE WHEN url = ? AND method = ? THEN '' ELSE ? END FROM deliveries WHERE id = ?",
+		d.Attempt, o.StartedAt.UnixMilli(), o.Duration.Microseconds(), o.Status, o.Error, o.Excerpt, o.Verdict,
+		o.Signature, d.URL, d.Method, d.URL, d.URL, d.Method, d.Method, d.ID).Error
 }
 
 // settle gives the delivery its new state, and says whether it is to be sent again. That the statements name lane and

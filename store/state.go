@@ -74,7 +74,7 @@ func (s *Store) enable(tx *gorm.DB, e *eventRow) error {
 	now := s.now()
 	lanes, err := parkedLanes(tx, e.ID)
 	for i := 0; err == nil && i < len(lanes); i++ {
-		err = unpark(tx, *e, lanes[i], now)
+		err = unpark(tx, e.LaneID, lanes[i], now, "event_id = ?", e.ID)
 	}
 	return err
 }
@@ -92,16 +92,16 @@ func parkedLanes(tx *gorm.DB, event int64) (lanes []int64, err error) {
 	return lanes, err
 }
 
-// unpark puts the parked deliveries that were in a lane into the event's own. One that is still in flight in the
-// other lane goes on there, as one that is in flight when its registration moves.
-func unpark(tx *gorm.DB, e eventRow, from, now int64) error {
+// unpark puts parked deliveries that were in a lane, those that a condition names, into another one or the same. One
+// that is still in flight in the other lane goes on there, as one that is in flight when its registration moves.
+func unpark(tx *gorm.DB, to, from, now int64, where string, args ...any) error {
 	lane, err := findLane(tx, from)
 	if err != nil {
 		return err
 	}
-	if flying := lane.inFlight(now); flying != 0 && from != e.LaneID {
+	if flying := lane.inFlight(now); flying != 0 && from != to {
 		back := tx.Exec("UPDATE deliveries SET state = 'pending', due_at = ?, moved_to = ? "+
-			"WHERE id = ? AND event_id = ? AND state = 'parked'", now, e.LaneID, flying, e.ID)
+			"WHERE id = ? AND state = 'parked' AND "+where, append([]any{now, to, flying}, args...)...)
 		if back.Error != nil {
 			return back.Error
 		}
@@ -110,9 +110,9 @@ func unpark(tx *gorm.DB, e eventRow, from, now int64) error {
 		}
 	}
 	back := tx.Exec("UPDATE deliveries SET state = 'pending', due_at = ?, lane_id = ? "+
-		"WHERE lane_id = ? AND event_id = ? AND state = 'parked'", now, e.LaneID, from, e.ID)
+		"WHERE lane_id = ? AND state = 'parked' AND "+where, append([]any{now, to, from}, args...)...)
 	if back.Error != nil {
 		return back.Error
 	}
-	return shift(tx, e.LaneID, int(back.RowsAffected), now)
+	return shift(tx, to, int(back.RowsAffected), now)
 }

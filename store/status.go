@@ -5,6 +5,8 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"gorm.io/gorm"
@@ -49,6 +51,9 @@ func (s *Store) SetStatus(ctx context.Context, k AgentKey, u gen.AgentStatusUpda
 		st, err = s.setStatus(tx, k, u)
 		return err
 	})
+	if st.Changed {
+		s.feeds.announce(k.Client)
+	}
 	if st.Deliveries > 0 {
 		s.wake()
 	}
@@ -60,6 +65,7 @@ func (s *Store) SetStatuses(
 	ctx context.Context, client string, items []gen.AgentStatusUpdateItem,
 ) (results []gen.AgentStatusResult, err error) {
 	defer s.wake()
+	defer s.feeds.announce(client)
 	err = s.write(ctx, func(tx *gorm.DB) error {
 		if _, err := findClient(tx, client); err != nil {
 			return err
@@ -120,8 +126,10 @@ func (s *Store) apply(tx *gorm.DB, r agentRow, c change, reported bool) (gen.Age
 		st.Stale = true
 		return st, nil
 	case r.Status == c.status && reported && c.at > r.ReportedAt:
+		s.repeats.note(r.Sequence, s.now())
 		return st, tx.Exec("UPDATE agents SET reported_at = ? WHERE id = ?", c.at, r.ID).Error
 	case r.Status == c.status:
+		s.repeats.note(r.Sequence, s.now())
 		return st, nil
 	}
 	deliveries, err := s.change(tx, &r, c)
@@ -144,10 +152,14 @@ func (s *Store) checkAhead(at time.Time) error {
 
 // change makes a status change with its deliveries, and returns how many these are.
 func (s *Store) change(tx *gorm.DB, r *agentRow, c change) (deliveries int, err error) {
-	now := s.now()
+	events, err := gorm.G[eventRow](tx).Where("agent = ?", r.ID).Order("lane_id, id").Find(tx.Statement.Context)
+	if err != nil {
+		return 0, err
+	}
+	fired, skipped := split(events, eventType(c.status))
 	row := changeRow{
-		ClientID: r.ClientID, Kind: r.Kind, AgentID: r.AgentID, Name: r.Name, OldStatus: r.Status,
-		NewStatus: c.status, EventSource: c.source, ChangedAt: c.at, CreatedAt: now,
+		ClientID: r.ClientID, Kind: r.Kind, AgentID: r.AgentID, Name: r.Name, OldStatus: r.Status, NewStatus: c.status,
+		EventSource: c.source, ChangedAt: c.at, CreatedAt: s.now(), Skipped: skipped,
 	}
 	if err := gorm.G[changeRow](tx).Create(tx.Statement.Context, &row); err != nil {
 		return 0, err
@@ -156,29 +168,37 @@ func (s *Store) change(tx *gorm.DB, r *agentRow, c change) (deliveries int, err 
 	r.ReportedAt = max(r.ReportedAt, c.at)
 	err = tx.Exec("UPDATE agents SET status = ?, event_source = ?, sequence = ?, changed_at = ?, reported_at = ? "+
 		"WHERE id = ?", r.Status, r.EventSource, r.Sequence, r.ChangedAt, r.ReportedAt, r.ID).Error
-	if err != nil {
+	if err != nil || len(fired) == 0 {
 		return 0, err
 	}
-	return s.owe(tx, *r, row)
+	return len(fired), s.owe(tx, row, fired)
 }
 
-// owe makes one delivery for each event of an agent that a change fires, and tells their lanes.
-func (s *Store) owe(tx *gorm.DB, r agentRow, c changeRow) (int, error) {
-	events, err := gorm.G[eventRow](tx).Where("agent = ? AND event_type = ?", r.ID, eventType(c.NewStatus)).
-		Order("lane_id, id").Find(tx.Statement.Context)
-	if err != nil || len(events) == 0 {
-		return 0, err
+// split parts an agent's events into those that a change fires and the ids of the others.
+func split(events []eventRow, typ gen.EventType) (fired []eventRow, others string) {
+	var ids []string
+	for _, e := range events {
+		if e.EventType == typ {
+			fired = append(fired, e)
+		} else {
+			ids = append(ids, strconv.FormatInt(e.ID, 10))
+		}
 	}
+	return fired, strings.Join(ids, ",")
+}
+
+// owe makes one delivery for each event that a change fires, and tells their lanes.
+func (s *Store) owe(tx *gorm.DB, c changeRow, events []eventRow) error {
 	rows := make([]deliveryRow, len(events))
 	for i, e := range events {
 		rows[i] = deliveryRow{
 			WebhookID: "msg_" + rand.Text(), ChangeID: c.ID, EventID: e.ID, LaneID: e.LaneID, URL: e.URL,
 			Method: e.Method, State: e.deliveryState(), DueAt: c.CreatedAt, ExpiresAt: c.CreatedAt + s.Window.Milliseconds(),
-			CreatedAt: c.CreatedAt,
+			CreatedAt: c.CreatedAt, ClientID: c.ClientID,
 		}
 	}
 	if err := gorm.G[deliveryRow](tx).CreateInBatches(tx.Statement.Context, &rows, 100); err != nil {
-		return 0, err
+		return err
 	}
-	return len(rows), addToLanes(tx, rows)
+	return addToLanes(tx, rows)
 }

@@ -17,12 +17,14 @@ import (
 
 // Options are what a store is opened with.
 type Options struct {
-	URL     string           // sqlite:PATH
-	Now     func() time.Time // the one clock of all due times; nil means time.Now
-	Lease   time.Duration    // how long a claim holds a lane; 0 means 15 s; must be longer than an attempt takes
-	Window  time.Duration    // how long a delivery is tried, from its change on; 0 means 24 h
-	Longest time.Duration    // the longest that anything waits until it is due again; 0 means what webhook.DefaultSchedule has
-	Log     *slog.Logger     // nil means slog.Default
+	URL      string           // sqlite:PATH
+	Now      func() time.Time // the one clock of all due times; nil means time.Now
+	Lease    time.Duration    // how long a claim holds a lane; 0 means 15 s; must be longer than an attempt takes
+	Window   time.Duration    // how long a delivery is tried, from its change on; 0 means 24 h
+	Longest  time.Duration    // the longest that anything waits until it is due again; 0 means what webhook.DefaultSchedule has
+	Keep     time.Duration    // how long what has ended is kept, from its change on; 0 means 30 days
+	KeepRows int              // how many deliveries, and how many changes, are kept at most; 0 means 1,000,000
+	Log      *slog.Logger     // nil means slog.Default
 }
 
 func (o *Options) setDefaults() {
@@ -38,6 +40,12 @@ func (o *Options) setDefaults() {
 	if o.Longest == 0 {
 		o.Longest = webhook.DefaultSchedule().Longest()
 	}
+	if o.Keep == 0 {
+		o.Keep = 30 * 24 * time.Hour
+	}
+	if o.KeepRows == 0 {
+		o.KeepRows = 1_000_000
+	}
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
@@ -51,6 +59,10 @@ type Store struct {
 	reader  *gorm.DB
 	writes  *writer
 	dueSoon chan struct{}
+	repeats repeats
+	feeds   feeds
+	replays chan struct{}
+	pruner  pruner // of Work alone
 }
 
 // Open opens the database, makes it if there is none, and brings its schema up to date. One process owns the file:
@@ -65,7 +77,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{Options: o, lock: lock, dueSoon: make(chan struct{}, 1)}
+	s := &Store{Options: o, lock: lock, dueSoon: make(chan struct{}, 1), replays: make(chan struct{}, 1)}
 	if err := s.open(ctx, file); err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", file, err), s.Close())
 	}

@@ -74,9 +74,11 @@ var rules = []rule{
 		JOIN status_changes c ON c.id = d.change_id LEFT JOIN secrets s ON s.client_id = c.client_id
 		WHERE d.state IN ('pending', 'parked') AND s.client_id IS NULL`},
 	{"each change of an agent begins where the one before ended", `SELECT 'change ' || id || ': from ' || old_status || ' to ' ||
-		new_status || coalesce(', after one to ' || before, '') FROM (SELECT *, lag(new_status) OVER (
-			PARTITION BY client_id, kind, agent_id ORDER BY id) AS before FROM status_changes)
-		WHERE old_status = new_status OR old_status <> before`},
+		new_status || coalesce(', after one to ' || before, '') FROM (SELECT c.*, coalesce(t.sequence, 0) AS truncated,
+			lag(c.new_status) OVER w AS before, lag(c.id) OVER w AS before_id
+			FROM status_changes c LEFT JOIN truncated t ON t.client_id = c.client_id
+			WINDOW w AS (PARTITION BY c.client_id, c.kind, c.agent_id ORDER BY c.id))
+		WHERE old_status = new_status OR (old_status <> before AND before_id > truncated)`},
 	{"an agent has the status of its last change", `SELECT a.kind || ' agent ' || a.agent_id || ' of client ' || a.client_id || ': ' ||
 		a.status || ' since change ' || a.sequence || '; the last one is ' || coalesce(c.id || ' to ' || c.new_status, 'missing')
 		FROM agents a LEFT JOIN status_changes c ON c.id = (SELECT max(x.id) FROM status_changes x

@@ -20,7 +20,10 @@ type Delivery struct {
 	EventType gen.EventType
 	Sequence  int64     // of the status change, 1 and up
 	ChangedAt time.Time // of the status change
+	CreatedAt time.Time // when the status change was stored
 	Attempt   int       // number of this attempt, 1 and up
+	Replay    bool      // it had ended and is sent again
+	Test      bool      // a sample, and nothing that has happened
 	Data      gen.AgentEventData
 	Secrets   []string // what it is signed with; the newest first
 }
@@ -28,6 +31,7 @@ type Delivery struct {
 // Attempt is what one try at a delivery came to. What goes wrong at a receiver is a result, not a Go error.
 type Attempt struct {
 	StartedAt  time.Time
+	Signature  string // as it was sent; empty when no request could be made
 	Duration   time.Duration
 	Status     int    // HTTP status of the answer, 0 when there was none
 	Error      string // in plain words, without the URL's user info or query; empty when there was a complete answer

@@ -36,11 +36,11 @@ func Encode(d gen.AgentEventData) string {
 
 func pair(key, value string) string { return key + "=" + url.QueryEscape(value) }
 
-// NewRequest returns the request that carries d, stamped with the time of the call. userAgent is sent as it is,
+// NewRequest returns the request that carries d, stamped and signed as of a time. userAgent is sent as it is,
 // "agentevents/VERSION". For GET the data is appended to the query that the URL has, which stays as it was to the
 // byte, but that what is not ASCII is percent-encoded; for POST it is the body, and the URL's query is left alone. The
 // fragment is dropped, user info becomes basic authorization. A URL that cannot be sent to is a *RefusedError.
-func NewRequest(ctx context.Context, d Delivery, userAgent string) (*http.Request, error) {
+func NewRequest(ctx context.Context, d Delivery, userAgent string, at time.Time) (*http.Request, error) {
 	u, err := parseURL(d.URL)
 	if err != nil {
 		return nil, &RefusedError{Reason: "the URL " + err.Error()}
@@ -50,9 +50,8 @@ func NewRequest(ctx context.Context, d Delivery, userAgent string) (*http.Reques
 		return nil, &RefusedError{Reason: "no request can be made of the URL"}
 	}
 	setAuthorization(req)
-	now := time.Now()
-	setHeaders(req.Header, d, userAgent, now)
-	return req, setSignature(req, d, now)
+	setHeaders(req.Header, d, userAgent, at)
+	return req, setSignature(req, d, at)
 }
 
 func newRequest(ctx context.Context, u *url.URL, d Delivery) (*http.Request, error) {
@@ -102,24 +101,30 @@ func setAuthorization(req *http.Request) {
 }
 
 // setSignature signs what the receiver has in hand: the body of a POST, the whole query string of a GET.
-func setSignature(req *http.Request, d Delivery, now time.Time) error {
+func setSignature(req *http.Request, d Delivery, at time.Time) error {
 	content := req.URL.RawQuery
 	if d.Method == gen.MethodPOST {
 		content = Encode(d.Data)
 	}
-	signature, err := Sign(d.WebhookID, now, content, d.Secrets...)
+	signature, err := Sign(d.WebhookID, at, content, d.Secrets...)
 	if signature != "" {
 		req.Header.Set("webhook-signature", signature)
 	}
 	return err
 }
 
-func setHeaders(h http.Header, d Delivery, userAgent string, now time.Time) {
+func setHeaders(h http.Header, d Delivery, userAgent string, at time.Time) {
 	h.Set("webhook-id", d.WebhookID)
-	h.Set("webhook-timestamp", strconv.FormatInt(now.Unix(), 10))
+	h.Set("webhook-timestamp", strconv.FormatInt(at.Unix(), 10))
 	h.Set("agentevents-sequence", strconv.FormatInt(d.Sequence, 10))
 	h.Set("agentevents-changed-at", d.ChangedAt.UTC().Format(timeFormat))
 	h.Set("agentevents-attempt", strconv.Itoa(d.Attempt))
 	h.Set("agentevents-event-type", string(d.EventType))
 	h.Set("User-Agent", userAgent)
+	if d.Replay {
+		h.Set("agentevents-replay", "true")
+	}
+	if d.Test {
+		h.Set("agentevents-test", "true")
+	}
 }

@@ -61,7 +61,7 @@ func TestNewRequestVectors(t *testing.T) {
 	for _, v := range vectors(t) {
 		t.Run(v.title, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				req, err := NewRequest(t.Context(), v.delivery, "agentevents/1.2.3")
+				req, err := NewRequest(t.Context(), v.delivery, "agentevents/1.2.3", time.Now())
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -176,7 +176,7 @@ func TestNewRequestTarget(t *testing.T) {
 		for method, want := range map[gen.Method]string{gen.MethodGET: c.get + seedForm, gen.MethodPOST: c.post} {
 			d := seedDelivery()
 			d.URL, d.Method = c.url, method
-			req, err := NewRequest(t.Context(), d, "agentevents/1")
+			req, err := NewRequest(t.Context(), d, "agentevents/1", time.Now())
 			if err != nil {
 				t.Errorf("%s %s: %v", method, c.url, err)
 				continue
@@ -199,7 +199,7 @@ func TestNewRequestUserInfo(t *testing.T) {
 	for _, c := range cases {
 		d := seedDelivery()
 		d.URL = c.url
-		req, err := NewRequest(t.Context(), d, "agentevents/1")
+		req, err := NewRequest(t.Context(), d, "agentevents/1", time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -219,7 +219,7 @@ func TestNewRequestChangedAtHasMilliseconds(t *testing.T) {
 	} {
 		d := seedDelivery()
 		d.ChangedAt = at
-		req, err := NewRequest(t.Context(), d, "agentevents/1")
+		req, err := NewRequest(t.Context(), d, "agentevents/1", time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -233,7 +233,7 @@ func TestNewRequestRefusesBadURLs(t *testing.T) {
 	for _, raw := range []string{"", "ftp://h/", "http://", "http://us3r:s3cret@h:0/", "http://h/?s3cret=a b", "http://us3r:s3cret%zz@h/", "http://h:s3cret/"} {
 		d := seedDelivery()
 		d.URL = raw
-		_, err := NewRequest(t.Context(), d, "agentevents/1")
+		_, err := NewRequest(t.Context(), d, "agentevents/1", time.Now())
 		wantRefused(t, err)
 		if err != nil && (strings.Contains(err.Error(), "s3cret") || !strings.HasPrefix(err.Error(), "the URL must ")) {
 			t.Errorf("%q: %v", raw, err)
@@ -294,11 +294,11 @@ func FuzzEncode(f *testing.F) {
 		d.URL = "http://h/?" + query
 
 		d.Method = gen.MethodPOST
-		if req, err := NewRequest(t.Context(), d, "agentevents/1"); err == nil {
+		if req, err := NewRequest(t.Context(), d, "agentevents/1", time.Now()); err == nil {
 			wantForm(t, d.Data, last, formOf(onTheWire(t, req)))
 		}
 		d.Method = gen.MethodGET
-		if req, err := NewRequest(t.Context(), d, "agentevents/1"); err == nil {
+		if req, err := NewRequest(t.Context(), d, "agentevents/1", time.Now()); err == nil {
 			own, _, _ := strings.Cut(query, "#")
 			own = notASCII.ReplaceAllStringFunc(own, url.QueryEscape)
 			sent, ok := strings.CutPrefix(req.URL.RequestURI(), "/?"+own)

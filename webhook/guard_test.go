@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 )
@@ -258,7 +259,7 @@ func FuzzCheckURL(f *testing.F) {
 	f.Fuzz(func(t *testing.T, raw string) {
 		err := g.CheckURL(raw)
 		if err == nil {
-			if _, err := NewRequest(t.Context(), Delivery{URL: raw}, ""); err != nil {
+			if _, err := NewRequest(t.Context(), Delivery{URL: raw}, "", time.Now()); err != nil {
 				t.Errorf("CheckURL(%q) passed what no request can be made of: %v", raw, err)
 			}
 			return

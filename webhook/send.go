@@ -11,6 +11,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/agentevents/agentevents/gen"
 )
 
 // The bounds of what a receiver can make us read and keep, in bytes.
@@ -67,6 +69,11 @@ func newTransport(dialer *net.Dialer) *http.Transport {
 	}
 }
 
+// Render returns what a receiver is sent for a delivery as of a time.
+func (s *Sender) Render(d Delivery, at time.Time) (gen.SentRequest, error) {
+	return render(d, s.userAgent, at)
+}
+
 // Timeout returns the longest that Send takes.
 func (s *Sender) Timeout() time.Duration { return s.timeout }
 
@@ -113,10 +120,11 @@ func ended(caller, exchange context.Context, err error) error {
 
 // exchange notes in attempt what it learns from the answer.
 func (s *Sender) exchange(ctx context.Context, d Delivery, attempt *Attempt) error {
-	req, err := NewRequest(ctx, d, s.userAgent)
+	req, err := NewRequest(ctx, d, s.userAgent, attempt.StartedAt)
 	if err != nil {
 		return err
 	}
+	attempt.Signature = req.Header.Get("webhook-signature")
 	req.Header["Idempotency-Key"] = nil // not sent: tells net/http that a POST too may go out anew, see Send
 	resp, err := s.transport.RoundTrip(req)
 	if err != nil {

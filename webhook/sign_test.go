@@ -42,7 +42,7 @@ func TestRequestsAreSigned(t *testing.T) {
 			WebhookID: "msg_1", URL: "http://crm.example/hook?a=%20b", Method: method, Secrets: []string{current, previous},
 			Data: gen.AgentEventData{AgentID: "136", AgentType: gen.AgentTypeLocal, ExtensionName: "000*094@ringme.ru"},
 		}
-		req, err := NewRequest(t.Context(), d, "agentevents/test")
+		req, err := NewRequest(t.Context(), d, "agentevents/test", time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}

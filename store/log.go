@@ -1,0 +1,324 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/webhook"
+)
+
+// DeliveryFilter says which deliveries are wanted. The zero value wants all.
+type DeliveryFilter struct {
+	State        gen.DeliveryState
+	AgentType    gen.AgentType
+	AgentID      int64
+	EventID      int64
+	Since, Until time.Time // of the change's making: from, and before
+}
+
+// logRow is a delivery as the log shows it, with its last attempt.
+type logRow struct {
+	deliveryRow
+	AgentID   int64
+	Kind      gen.AgentType
+	NewStatus gen.AgentStatusValue
+	ChangedAt int64
+	Last      *int64 // the id of its last attempt
+}
+
+const logSQL = "SELECT d.*, c.agent_id, c.kind, c.new_status, c.changed_at, " +
+	"(SELECT max(a.id) FROM attempts a WHERE a.delivery_id = d.id) AS last " +
+	"FROM deliveries d JOIN status_changes c ON c.id = d.change_id WHERE "
+
+func (r logRow) model(last *attemptRow) gen.Delivery {
+	d := gen.Delivery{
+		ID: r.ID, State: gen.DeliveryState(r.State), AgentType: r.Kind, AgentID: r.AgentID, EventID: r.EventID,
+		EventType: eventType(r.NewStatus), Sequence: r.ChangeID, WebhookID: r.WebhookID, Method: r.Method, URL: r.URL,
+		Attempts: r.Attempts, Replays: r.Replays, CreatedAt: wire(r.CreatedAt), ChangedAt: wire(r.ChangedAt),
+		ExpiresAt: wire(r.ExpiresAt), FinishedAt: wireOf(r.FinishedAt),
+	}
+	if r.State == pending {
+		d.NextAttemptAt = wireOf(&r.DueAt)
+	}
+	if last != nil {
+		a := last.model()
+		d.LastAttempt = &a
+	}
+	return d
+}
+
+type attemptRow struct {
+	ID         int64 `gorm:"primaryKey"`
+	DeliveryID int64
+	Number     int
+	StartedAt  int64
+	Duration   int64
+	Status     int
+	Error      string
+	Excerpt    string
+	Verdict    string
+	URL        string
+	Method     gen.Method
+	Signature  string
+}
+
+func (attemptRow) TableName() string { return "attempts" }
+
+func (r attemptRow) model() gen.Attempt {
+	return gen.Attempt{
+		Number: r.Number, StartedAt: wire(r.StartedAt), DurationMs: float64(r.Duration) / 1000, Status: r.Status,
+		Verdict: gen.Verdict(r.Verdict), Error: r.Error, Answer: r.Excerpt, Method: r.Method, URL: r.URL,
+	}
+}
+
+// wire is a row's time as the API says it.
+func wire(ms int64) gen.Time { return gen.Time{Time: millis(ms)} }
+
+func wireOf(ms *int64) *gen.Time {
+	if ms == nil {
+		return nil
+	}
+	t := wire(*ms)
+	return &t
+}
+
+// Deliveries lists a client's deliveries, the newest first, those older than the one of an id (0 means all), at most
+// limit of them.
+func (s *Store) Deliveries(
+	ctx context.Context, client string, f DeliveryFilter, before int64, limit int,
+) ([]gen.Delivery, error) {
+	tx := s.read(ctx)
+	if _, err := findClient(tx, client); err != nil {
+		return nil, err
+	}
+	where, args, err := f.where(tx, client)
+	if err != nil {
+		return nil, failure(err)
+	}
+	if before > 0 {
+		where, args = where+" AND d.id < ?", append(args, before)
+	}
+	rows, err := logged(tx, where+" ORDER BY d.id DESC LIMIT ?", append(args, limit)...)
+	return rows, failure(err)
+}
+
+// logged reads deliveries with their last attempts.
+func logged(tx *gorm.DB, where string, args ...any) ([]gen.Delivery, error) {
+	var rows []logRow
+	if err := tx.Raw(logSQL+where, args...).Scan(&rows).Error; err != nil {
+		return nil, err
+	}
+	ids := []int64{0}
+	for _, r := range rows {
+		if r.Last != nil {
+			ids = append(ids, *r.Last)
+		}
+	}
+	last, err := gorm.G[attemptRow](tx).Where("id IN ?", padded(ids)).Find(tx.Statement.Context)
+	of := map[int64]*attemptRow{}
+	for i := range last {
+		of[last[i].DeliveryID] = &last[i]
+	}
+	return each(rows, func(r logRow) gen.Delivery { return r.model(of[r.ID]) }), err
+}
+
+// where is a filter as a condition on deliveries d.
+func (f DeliveryFilter) where(tx *gorm.DB, client string) (where string, args []any, err error) {
+	var terms []string
+	add := func(term string, values ...any) {
+		terms, args = append(terms, term), append(args, values...)
+	}
+	add("d.client_id = ?", client)
+	switch f.State {
+	case "":
+	case gen.DeliveryStateFailed, gen.DeliveryStateCancelled:
+		add("d.state = ? AND d.state IN ('failed', 'cancelled')", f.State) // as an index has it
+	case gen.DeliveryStatePending, gen.DeliveryStateParked:
+		add("d.state = ? AND d.state IN ('pending', 'parked')", f.State) // as an index has it
+	default:
+		add("d.state = ?", f.State)
+	}
+	if f.EventID > 0 {
+		add("d.event_id = ?", f.EventID)
+	}
+	if f.AgentID > 0 {
+		add("d.change_id IN (SELECT x.id FROM status_changes x WHERE x.client_id = ? AND x.kind = ? AND x.agent_id = ?)",
+			client, f.AgentType, f.AgentID)
+	} else if f.AgentType != "" {
+		add("c.kind = ?", f.AgentType)
+	}
+	if !f.Since.IsZero() {
+		from, err := firstAt(tx, f.Since.Add(-clockStep))
+		if err != nil {
+			return "", nil, err
+		}
+		add("d.created_at >= ? AND d.id >= ?", f.Since.UnixMilli(), from)
+	}
+	if !f.Until.IsZero() {
+		to, err := firstAt(tx, f.Until.Add(clockStep))
+		if err != nil {
+			return "", nil, err
+		}
+		add("d.created_at < ? AND d.id < ?", f.Until.UnixMilli(), to)
+	}
+	return strings.Join(terms, " AND "), args, nil
+}
+
+// clockStep is how far the clock may have been put back or forward without a filter by time missing anything.
+const clockStep = 5 * time.Minute
+
+// firstAt returns the id of the first delivery that was made at a time or later, or the next one when there is none.
+// Ids grow with time, so that halving finds it.
+func firstAt(tx *gorm.DB, at time.Time) (int64, error) {
+	var ends struct{ Low, High int64 }
+	err := tx.Raw("SELECT coalesce((SELECT min(id) FROM deliveries), 1) AS low, " +
+		"coalesce((SELECT max(id) FROM deliveries), 0) + 1 AS high").Scan(&ends).Error
+	for err == nil && ends.Low < ends.High {
+		middle := ends.Low + (ends.High-ends.Low)/2
+		var d deliveryRow
+		err = tx.Raw("SELECT id, created_at FROM deliveries WHERE id >= ? ORDER BY id LIMIT 1", middle).Scan(&d).Error
+		if d.CreatedAt < at.UnixMilli() {
+			ends.Low = d.ID + 1
+		} else {
+			ends.High = middle
+		}
+	}
+	return ends.Low, err
+}
+
+// DeliveryLog is all that is known of a delivery.
+type DeliveryLog struct {
+	gen.Delivery
+	Attempts []gen.Attempt    // all, in the order in which they were made
+	Waiting  *gen.Waiting     // nil when it has ended
+	Sent     webhook.Delivery // what was sent last or, when it has not ended, would be sent now
+	SentAt   time.Time        // zero when it has not ended
+	Signed   string           // how it was signed then; empty when it has not ended
+}
+
+// Delivery returns a client's delivery with all that is known of it.
+func (s *Store) Delivery(ctx context.Context, client string, id int64) (l DeliveryLog, err error) {
+	err = s.snapshot(ctx, func(tx *gorm.DB) error {
+		l, err = s.deliveryLog(tx, client, id)
+		return err
+	})
+	return l, err
+}
+
+func (s *Store) deliveryLog(tx *gorm.DB, client string, id int64) (l DeliveryLog, err error) {
+	if l.Delivery, err = findLogged(tx, client, id); err != nil {
+		return l, err
+	}
+	attempts, err := gorm.G[attemptRow](tx).Where("delivery_id = ?", id).Order("id").Find(tx.Statement.Context)
+	if err != nil {
+		return l, err
+	}
+	l.Attempts = each(attempts, attemptRow.model)
+	var h headRow
+	if err := tx.Raw(sentSQL, id).Scan(&h).Error; err != nil {
+		return l, err
+	}
+	l.Sent = h.delivery(time.Time{}, s.now())
+	if n := len(attempts); l.FinishedAt != nil && n > 0 {
+		l.Sent.Attempt, l.SentAt, l.Signed = attempts[n-1].Number, millis(attempts[n-1].StartedAt), attempts[n-1].Signature
+		return l, nil
+	}
+	if l.FinishedAt == nil {
+		l.Waiting, err = s.waiting(tx, id)
+	}
+	return l, err
+}
+
+// sentSQL is headSQL for any delivery.
+const sentSQL = "SELECT d.id, d.lane_id, d.event_id, d.webhook_id, d.url, d.method, d.attempts, d.due_at, d.expires_at, " +
+	"d.change_id, d.replays, c.changed_at, c.agent_id, c.kind, c.name, c.new_status, c.event_source, c.created_at, s.secret, " +
+	"s.previous, s.previous_until FROM deliveries d JOIN status_changes c ON c.id = d.change_id " +
+	"JOIN secrets s ON s.client_id = c.client_id WHERE d.id = ?"
+
+// findLogged returns a client's delivery, or says what is missing.
+func findLogged(tx *gorm.DB, client string, id int64) (gen.Delivery, error) {
+	found, err := logged(tx, "d.id = ? AND d.client_id = ?", id, client)
+	switch {
+	case err != nil:
+		return gen.Delivery{}, err
+	case len(found) == 1:
+		return found[0], nil
+	}
+	if _, err := findClient(tx, client); err != nil {
+		return gen.Delivery{}, err
+	}
+	return gen.Delivery{}, &Error{
+		Kind: NotFound, Message: fmt.Sprintf("there is no delivery %d of client %s", id, client), Status: "delivery_not_found",
+	}
+}
+
+// waitRow is all that a delivery can wait for.
+type waitRow struct {
+	ID, DueAt, ExpiresAt int64
+	Attempts, Failures   int
+	State                string
+	MovedTo              *int64
+	LeaseUntil, InFlight *int64 // of its lane
+	Head, Straggler      *int64 // the first of its lane; one that is under way elsewhere and belongs here
+	Waits                *int64 // of its receiver
+	Reason               *string
+}
+
+const waitSQL = "SELECT d.id, d.state, d.due_at, d.expires_at, d.attempts, d.moved_to, l.lease_until, " +
+	"l.delivery_id AS in_flight, r.waits, r.failures, e.reason, " +
+	"(SELECT h.id FROM deliveries h WHERE h.lane_id = d.lane_id AND h.state = 'pending' ORDER BY h.change_id, h.id LIMIT 1) AS head, " +
+	"(SELECT m.id FROM deliveries m WHERE m.moved_to = d.lane_id LIMIT 1) AS straggler " +
+	"FROM deliveries d JOIN lanes l ON l.id = d.lane_id JOIN receivers r ON r.id = l.receiver_id " +
+	"LEFT JOIN agent_events e ON e.id = d.event_id WHERE d.id = ?"
+
+// waiting says why a delivery that has not ended is not under way, or that it is.
+func (s *Store) waiting(tx *gorm.DB, id int64) (*gen.Waiting, error) {
+	var r waitRow
+	if err := tx.Raw(waitSQL, id).Scan(&r).Error; err != nil {
+		return nil, err
+	}
+	w := r.waiting(s.now())
+	return &w, nil
+}
+
+func (r waitRow) waiting(now int64) gen.Waiting {
+	held := r.LeaseUntil != nil && *r.LeaseUntil > now
+	switch {
+	case r.State == parked && r.Reason == nil:
+		return gen.Waiting{Reason: "its event was disabled and is gone; it will fail", Until: wireOf(&r.ExpiresAt)}
+	case r.State == parked:
+		return gen.Waiting{Reason: "its event is disabled: " + *r.Reason, Until: wireOf(&r.ExpiresAt)}
+	case held && r.InFlight != nil && *r.InFlight == r.ID:
+		return gen.Waiting{Reason: "it is under way"}
+	case r.Straggler != nil && *r.Straggler != r.ID:
+		return gen.Waiting{Reason: "one that was moved here is under way to where it was sent before", DeliveryID: *r.Straggler}
+	case r.Head != nil && *r.Head != r.ID:
+		return gen.Waiting{Reason: "an earlier one for the same agent and receiver goes first", DeliveryID: *r.Head}
+	case held && r.InFlight != nil:
+		return gen.Waiting{Reason: "another one for the same agent and receiver is under way", DeliveryID: *r.InFlight}
+	}
+	return r.waitingFirst(now)
+}
+
+// waitingFirst is for one that is the first of its lane.
+func (r waitRow) waitingFirst(now int64) gen.Waiting {
+	switch {
+	case r.Waits != nil && *r.Waits > now && *r.Waits >= r.DueAt && r.Failures >= webhook.Failures:
+		return gen.Waiting{Reason: "the receiver has failed too often in a row and is tried again then", Until: wireOf(r.Waits)}
+	case r.Waits != nil && *r.Waits > now && *r.Waits >= r.DueAt:
+		return gen.Waiting{Reason: "the receiver has asked for a pause (429)", Until: wireOf(r.Waits)}
+	case r.DueAt > now:
+		return gen.Waiting{Reason: "the attempt before has failed, and the next one is due then", Until: wireOf(&r.DueAt)}
+	}
+	return gen.Waiting{Reason: "it is due, and is sent as soon as there is room"}
+}
+
+// snapshot runs a function that reads more than once in one moment of the database.
+func (s *Store) snapshot(ctx context.Context, fn func(tx *gorm.DB) error) error {
+	return failure(s.read(ctx).Transaction(fn))
+}

@@ -1,0 +1,105 @@
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/webhook"
+)
+
+// mostSamples is how many tests of an event are kept.
+const mostSamples = 100
+
+// Sample is a test of an event: a delivery that is in no lane, and its one attempt.
+type Sample struct {
+	ID      int64
+	Sent    webhook.Delivery
+	Attempt webhook.Attempt
+}
+
+type sampleRow struct {
+	ID        int64 `gorm:"primaryKey"`
+	EventID   int64
+	WebhookID string
+	URL       string
+	Method    gen.Method
+	EventType gen.EventType
+	Kind      gen.AgentType
+	StartedAt int64
+	Duration  int64
+	Status    int
+	Error     string
+	Excerpt   string
+	Verdict   string
+	Signature string
+}
+
+func (sampleRow) TableName() string { return "samples" }
+
+// NewSample returns what a test of an event sends.
+func (s *Store) NewSample(ctx context.Context, k AgentKey, event int64) (d webhook.Delivery, err error) {
+	err = s.snapshot(ctx, func(tx *gorm.DB) error {
+		e, err := findEvent(tx, k, event)
+		if err != nil {
+			return err
+		}
+		secret, err := gorm.G[secretRow](tx).Where("client_id = ?", k.Client).Take(ctx)
+		d = sampleOf(sampleRow{WebhookID: "msg_" + rand.Text(), URL: e.URL, Method: e.Method, EventType: e.EventType, Kind: k.Type, StartedAt: s.now()})
+		d.Secrets = headRow{Secret: secret.Secret, Previous: secret.Previous, PreviousUntil: secret.PreviousUntil}.secrets(s.now())
+		return err
+	})
+	return d, err
+}
+
+// sampleOf is what is sent, but for its id and secrets.
+func sampleOf(r sampleRow) webhook.Delivery {
+	h := headRow{Kind: r.Kind, Name: "test", EventSource: gen.EventSourceAPI, NewStatus: gen.AgentStatusValueAvailable}
+	if r.EventType == gen.EventTypeAgentLogout {
+		h.NewStatus = gen.AgentStatusValueLoggedOut
+	}
+	return webhook.Delivery{
+		WebhookID: r.WebhookID, URL: r.URL, Method: r.Method, EventType: r.EventType, ChangedAt: millis(r.StartedAt),
+		CreatedAt: millis(r.StartedAt), Attempt: 1, Test: true, Data: h.data(),
+	}
+}
+
+// SaveSample stores a test of an event, and forgets the oldest.
+func (s *Store) SaveSample(ctx context.Context, event int64, kind gen.AgentType, d webhook.Delivery, a webhook.Attempt) (Sample, error) {
+	r := sampleRow{
+		EventID: event, WebhookID: d.WebhookID, URL: d.URL, Method: d.Method, EventType: d.EventType, Kind: kind,
+		StartedAt: a.StartedAt.UnixMilli(), Duration: a.Duration.Microseconds(), Status: a.Status, Error: a.Error,
+		Excerpt: a.Excerpt, Verdict: string(a.Verdict), Signature: a.Signature,
+	}
+	err := s.write(ctx, func(tx *gorm.DB) error {
+		if err := gorm.G[sampleRow](tx).Create(tx.Statement.Context, &r); err != nil {
+			return err
+		}
+		return tx.Exec("DELETE FROM samples WHERE event_id = ? AND id <= (SELECT id FROM samples WHERE event_id = ? "+
+			"ORDER BY id DESC LIMIT 1 OFFSET ?)", event, event, mostSamples).Error
+	})
+	return Sample{ID: r.ID, Sent: d, Attempt: a}, err
+}
+
+// Samples lists an event's tests that are kept, the newest first.
+func (s *Store) Samples(ctx context.Context, k AgentKey, event int64) (m []Sample, err error) {
+	err = s.snapshot(ctx, func(tx *gorm.DB) error {
+		if _, err := findEvent(tx, k, event); err != nil {
+			return err
+		}
+		rows, err := gorm.G[sampleRow](tx).Where("event_id = ?", event).Order("id DESC").Limit(mostSamples).Find(ctx)
+		m = each(rows, sampleRow.model)
+		return err
+	})
+	return m, err
+}
+
+func (r sampleRow) model() Sample {
+	return Sample{ID: r.ID, Sent: sampleOf(r), Attempt: webhook.Attempt{
+		StartedAt: millis(r.StartedAt), Duration: time.Duration(r.Duration) * time.Microsecond, Status: r.Status,
+		Error: r.Error, Excerpt: r.Excerpt, Verdict: webhook.Verdict(r.Verdict), Signature: r.Signature,
+	}}
+}

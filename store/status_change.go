@@ -1,0 +1,226 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"strconv"
+	"strings"
+	"sync"
+
+	"gorm.io/gorm"
+
+	"github.com/agentevents/agentevents/gen"
+)
+
+func (r changeRow) model() gen.StatusChange {
+	return gen.StatusChange{
+		Sequence: r.ID, AgentType: r.Kind, AgentID: r.AgentID, Name: r.Name, OldStatus: r.OldStatus,
+		AgentStatus: r.NewStatus, EventSource: r.EventSource, ChangedAt: wire(r.ChangedAt), CreatedAt: wire(r.CreatedAt),
+	}
+}
+
+// StatusChanges lists a client's status changes in the order of their sequence numbers, those after a number, at most
+// limit of them. When changes after that number are no longer kept, it is an *Error of kind Truncated; after nil
+// they begin with the oldest that is kept.
+func (s *Store) StatusChanges(ctx context.Context, client string, after *int64, limit int) (m []gen.StatusChange, err error) {
+	err = s.snapshot(ctx, func(tx *gorm.DB) error {
+		if _, err := findClient(tx, client); err != nil {
+			return err
+		}
+		from, err := begin(tx, client, after)
+		if err != nil {
+			return err
+		}
+		rows, err := gorm.G[changeRow](tx).Where("client_id = ? AND id > ?", client, from).Order("id").Limit(limit).Find(ctx)
+		m = each(rows, changeRow.model)
+		return err
+	})
+	return m, err
+}
+
+// begin is the sequence number that a page comes after.
+func begin(tx *gorm.DB, client string, after *int64) (int64, error) {
+	var truncated int64
+	err := tx.Raw("SELECT coalesce((SELECT sequence FROM truncated WHERE client_id = ?), 0)", client).Scan(&truncated).Error
+	switch {
+	case err != nil || after == nil:
+		return truncated, err
+	case *after >= truncated:
+		return *after, nil
+	}
+	var oldest int64
+	err = tx.Raw("SELECT coalesce(min(id), ?) FROM status_changes WHERE client_id = ? AND id > ?",
+		truncated+1, client, truncated).Scan(&oldest).Error
+	if err != nil {
+		return 0, err
+	}
+	return 0, &Error{
+		Kind: Truncated, Status: "feed_truncated", Oldest: oldest,
+		Message: fmt.Sprintf("changes after %d are no longer kept, the oldest one is %d", *after, oldest),
+	}
+}
+
+// feeds tells those who wait for changes of a client that there are some.
+type feeds struct {
+	mu      sync.Mutex
+	waiting map[string]chan struct{}
+}
+
+// NextChange returns a channel that is closed when a client's agents have changed. Whoever waits asks for it first, and
+// then whether there is something already.
+func (s *Store) NextChange(client string) <-chan struct{} {
+	s.feeds.mu.Lock()
+	defer s.feeds.mu.Unlock()
+	if s.feeds.waiting == nil {
+		s.feeds.waiting = map[string]chan struct{}{}
+	}
+	c := s.feeds.waiting[client]
+	if c == nil {
+		c = make(chan struct{})
+		s.feeds.waiting[client] = c
+	}
+	return c
+}
+
+func (f *feeds) announce(client string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if c := f.waiting[client]; c != nil {
+		close(c)
+		delete(f.waiting, client)
+	}
+}
+
+// AgentStatusChanges lists an agent's status changes, the newest first, with what came of each: those older than a
+// sequence number (0 means all), at most limit of them.
+func (s *Store) AgentStatusChanges(
+	ctx context.Context, k AgentKey, before int64, limit int,
+) (m []gen.AgentStatusChange, err error) {
+	err = s.snapshot(ctx, func(tx *gorm.DB) error {
+		if _, err := findAgent(tx, k); err != nil {
+			return err
+		}
+		q := gorm.G[changeRow](tx).Where("client_id = ? AND kind = ? AND agent_id = ?", k.Client, k.Type, k.ID)
+		if before > 0 {
+			q = q.Where("id < ?", before)
+		}
+		rows, err := q.Order("id DESC").Limit(limit).Find(ctx)
+		if err != nil {
+			return err
+		}
+		fired, err := firedBy(tx, rows)
+		m = each(rows, func(r changeRow) gen.AgentStatusChange { return s.explain(r, fired[r.ID]) })
+		return err
+	})
+	return m, err
+}
+
+// firedBy returns the deliveries that changes have made.
+func firedBy(tx *gorm.DB, changes []changeRow) (map[int64][]deliveryRow, error) {
+	ids := append([]int64{0}, each(changes, func(r changeRow) int64 { return r.ID })...)
+	var rows []deliveryRow
+	err := tx.Raw("SELECT id, change_id, event_id, state FROM deliveries WHERE change_id IN ? ORDER BY event_id",
+		padded(ids)).Scan(&rows).Error
+	of := map[int64][]deliveryRow{}
+	for _, r := range rows {
+		of[r.ChangeID] = append(of[r.ChangeID], r)
+	}
+	return of, err
+}
+
+func (s *Store) explain(c changeRow, fired []deliveryRow) gen.AgentStatusChange {
+	m := gen.AgentStatusChange{Change: c.model(), Events: []gen.EventOutcome{}, Repeated: s.repeats.of(c)}
+	for _, d := range fired {
+		m.Events = append(m.Events, gen.EventOutcome{
+			EventID: d.EventID, Outcome: gen.EventOutcomeOutcomeFired, Reason: fmt.Sprintf("the event is for this type, %s", eventType(c.NewStatus)),
+			DeliveryID: d.ID, DeliveryState: gen.DeliveryState(d.State),
+		})
+	}
+	for id := range strings.SplitSeq(c.Skipped, ",") {
+		if event, err := strconv.ParseInt(id, 10, 64); err == nil {
+			m.Events = append(m.Events, gen.EventOutcome{
+				EventID: event, Outcome: gen.EventOutcomeOutcomeNotFired, Reason: fmt.Sprintf("the event is for the other type, %s", eventType(c.OldStatus)),
+			})
+		}
+	}
+	return m
+}
+
+// repeats counts how often a status was set that an agent had already, by the sequence number of the change that led to
+// it. That is for people who wonder why nothing was sent, and not worth a commit: it is written every second.
+type repeats struct {
+	mu   sync.Mutex
+	seen map[int64]repeat
+}
+
+type repeat struct {
+	times int
+	last  int64
+}
+
+func (r *repeats) note(sequence, at int64) {
+	if sequence == 0 {
+		return // the agent is as it was made
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.seen == nil {
+		r.seen = map[int64]repeat{}
+	}
+	r.seen[sequence] = repeat{r.seen[sequence].times + 1, at}
+}
+
+// of adds what is not written yet to what is.
+func (r *repeats) of(c changeRow) *gen.Repeated {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	fresh := r.seen[c.ID]
+	if fresh.times > 0 {
+		c.RepeatedAt = &fresh.last
+	}
+	if c.RepeatedAt == nil {
+		return nil
+	}
+	return &gen.Repeated{Times: c.Repeated + fresh.times, LastAt: wire(*c.RepeatedAt)}
+}
+
+func (r *repeats) snapshot() map[int64]repeat {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.seen)
+}
+
+// forget takes off what is written by now.
+func (r *repeats) forget(written map[int64]repeat) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for sequence, w := range written {
+		if left := r.seen[sequence].times - w.times; left > 0 {
+			r.seen[sequence] = repeat{left, r.seen[sequence].last}
+		} else {
+			delete(r.seen, sequence)
+		}
+	}
+}
+
+func (s *Store) writeRepeats(ctx context.Context) error {
+	seen := s.repeats.snapshot()
+	if len(seen) == 0 {
+		return nil
+	}
+	err := s.write(ctx, func(tx *gorm.DB) error {
+		for sequence, r := range seen {
+			err := tx.Exec("UPDATE status_changes SET repeated = repeated + ?, repeated_at = ? WHERE id = ?",
+				r.times, r.last, sequence).Error
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err == nil {
+		s.repeats.forget(seen)
+	}
+	return err
+}

@@ -1,0 +1,33 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Work does what is to be done beside deliveries, until ctx ends: replays at once, and every second what can wait.
+func (s *Store) Work(ctx context.Context) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		err := errors.Join(s.replay(ctx), s.writeRepeats(ctx), s.prune(ctx))
+		if err != nil && ctx.Err() == nil {
+			s.Log.Warn("work of the store", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return s.writeRepeats(context.WithoutCancel(ctx))
+		case <-s.replays:
+		case <-tick.C:
+		}
+	}
+}
+
+// signal tells whoever waits on a channel with one place that there is something.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

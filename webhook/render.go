@@ -1,0 +1,52 @@
+package webhook
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/agentevents/agentevents/gen"
+)
+
+// render returns what a receiver is sent, for people to read and to try.
+func render(d Delivery, userAgent string, at time.Time) (gen.SentRequest, error) {
+	req, err := NewRequest(context.Background(), d, userAgent, at)
+	if err != nil {
+		return gen.SentRequest{}, err
+	}
+	r := gen.SentRequest{Method: d.Method, URL: req.URL.String(), Headers: map[string]string{}}
+	for name := range req.Header {
+		r.Headers[spelled(name)] = req.Header.Get(name)
+	}
+	if d.Method == gen.MethodPOST {
+		r.Body = Encode(d.Data)
+	}
+	r.Curl = curl(r)
+	return r, nil
+}
+
+// spelled is the name of a header as the documentation has it: ours in lower case.
+func spelled(name string) string {
+	if lower := strings.ToLower(name); strings.HasPrefix(lower, "webhook-") || strings.HasPrefix(lower, "agentevents-") {
+		return lower
+	}
+	return name
+}
+
+// curl returns the command line, for a POSIX shell, that sends a request.
+func curl(r gen.SentRequest) string {
+	words := []string{"curl", "-X", string(r.Method)}
+	for _, name := range slices.Sorted(maps.Keys(r.Headers)) {
+		words = append(words, "-H", quote(fmt.Sprintf("%s: %s", name, r.Headers[name])))
+	}
+	if r.Body != "" {
+		words = append(words, "--data-raw", quote(r.Body))
+	}
+	return strings.Join(append(words, "-g", "--path-as-is", quote(r.URL)), " ")
+}
+
+// quote makes one word of a shell out of text.
+func quote(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }
