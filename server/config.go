@@ -23,6 +23,8 @@ type settings struct {
 	RetryWindow   string `default:"24h" help:"How long a delivery is tried, from the change on, from 1m to 720h."`
 	RetrySchedule string `default:"5s,30s,2m,10m,30m,1h" help:"Delays between attempts, from 100ms to 24h each; the last one repeats."`
 	RetryJitter   string `default:"20%" help:"How far each of these delays is varied at random, from 0% to 100%."`
+	Keep          string `default:"720h" help:"How long the log keeps what has ended, from the change on, from 1h to 87600h."`
+	KeepRows      string `default:"1000000" help:"How many deliveries, and how many status changes, the log keeps at most, from 1000 to 1000000000."`
 	LogLevel      string `default:"info" help:"The least that is logged: debug, info, warn or error."`
 	LogFormat     string `default:"text" help:"How it is logged, on standard error: text or json."`
 }
@@ -35,6 +37,8 @@ type config struct {
 	timeout     time.Duration
 	retryWindow time.Duration
 	schedule    webhook.Schedule
+	keep        time.Duration
+	keepRows    int
 	logLevel    slog.Level
 	logJSON     bool
 }
@@ -56,6 +60,10 @@ func (s settings) validate() (c config, err error) {
 	wrong.add("retry-schedule", err)
 	c.schedule.Jitter, err = parsePercent(s.RetryJitter)
 	wrong.add("retry-jitter", err)
+	c.keep, err = parseDuration(s.Keep, time.Hour, 87600*time.Hour, "from 1h to 87600h, such as 168h")
+	wrong.add("keep", err)
+	c.keepRows, err = parseRows(s.KeepRows)
+	wrong.add("keep-rows", err)
 	c.logLevel, err = parseLevel(s.LogLevel)
 	wrong.add("log-level", err)
 	c.logJSON, err = parseFormat(s.LogFormat)
@@ -142,6 +150,14 @@ func parseDelays(s string) (delays []time.Duration, err error) {
 		delays = append(delays, d)
 	}
 	return delays, nil
+}
+
+func parseRows(s string) (int, error) {
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1000 || n > 1_000_000_000 {
+		return 0, errors.New("must be a number from 1000 to 1000000000")
+	}
+	return n, nil
 }
 
 func parsePercent(s string) (part float64, err error) {

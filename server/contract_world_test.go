@@ -54,7 +54,7 @@ func newWorld(t testing.TB) *world {
 	w.db, err = sql.Open("sqlite3", "file:"+url.PathEscape(w.file)+pragmas)
 	w.must(err)
 	t.Cleanup(func() { w.must(w.db.Close()) })
-	router, err := newRouter(handlers{w.store, webhook.NewGuard(nil)}, time.Now, silent)
+	router, err := newRouter(newHandlers(w.store, webhook.NewGuard(nil), webhook.NewSender(webhook.SenderOptions{}), nil), time.Now, silent)
 	w.must(err)
 	w.server = httptest.NewUnstartedServer(router)
 	w.server.Config = newServer(router, silent)

@@ -62,6 +62,8 @@ func storeStatus(kind store.Kind) int {
 		return http.StatusConflict
 	case store.Invalid:
 		return http.StatusBadRequest
+	case store.Truncated:
+		return http.StatusGone
 	case store.Unavailable:
 		return http.StatusServiceUnavailable
 	}

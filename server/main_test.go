@@ -25,6 +25,7 @@ func TestHelpExplainsEverything(t *testing.T) {
 			"AGENTEVENTS_ADDR", "127.0.0.1:8080", "AGENTEVENTS_DATABASE_URL", "sqlite:agentevents.db", "sqlite:PATH",
 			"AGENTEVENTS_ALLOW_NETWORKS", "AGENTEVENTS_TIMEOUT", "10s", "AGENTEVENTS_RETRY_WINDOW", "24h",
 			"AGENTEVENTS_RETRY_SCHEDULE", "5s,30s,2m,10m,30m,1h", "AGENTEVENTS_RETRY_JITTER", "20%",
+			"AGENTEVENTS_KEEP", "720h", "AGENTEVENTS_KEEP_ROWS", "1000000",
 			"AGENTEVENTS_LOG_LEVEL", "info", "AGENTEVENTS_LOG_FORMAT", "text",
 		} {
 			if !strings.Contains(help, part) {

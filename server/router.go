@@ -20,8 +20,18 @@ const basePath = "/api/ver1.0"
 
 // handlers are the operations of openapi.yaml.
 type handlers struct {
-	store *store.Store
-	guard *webhook.Guard
+	store    *store.Store
+	guard    *webhook.Guard
+	sender   *webhook.Sender
+	stopping <-chan struct{} // closed when no request is to wait any longer
+	tests    chan struct{}   // has an element for each test of an event that is under way
+}
+
+// mostTests is how many tests of events are under way at a time.
+const mostTests = 16
+
+func newHandlers(st *store.Store, guard *webhook.Guard, sender *webhook.Sender, stopping <-chan struct{}) handlers {
+	return handlers{st, guard, sender, stopping, make(chan struct{}, mostTests)}
 }
 
 var _ api.StrictServerInterface = handlers{}
@@ -48,7 +58,7 @@ func middlewares(contract *openapi3.T, s *store.Store) map[string][]echo.Middlew
 		for method, operation := range item.Operations() {
 			id := operation.OperationID
 			route := &routers.Route{Spec: contract, Path: path, PathItem: item, Method: method, Operation: operation}
-			all[id] = []echo.MiddlewareFunc{named(id), unescape, me(s), unbracket, validate(route)}
+			all[id] = []echo.MiddlewareFunc{named(id), rememberURL, unescape, me(s), unbracket, validate(route)}
 		}
 	}
 	return all

@@ -40,7 +40,7 @@ func serve(ctx context.Context, s settings, unknown []string, stderr io.Writer) 
 	}
 	st, err := store.Open(ctx, store.Options{
 		URL: c.databaseURL, Lease: c.lease(), Window: c.retryWindow, Longest: c.schedule.Longest(),
-		Log: log,
+		Keep: c.keep, KeepRows: c.keepRows, Log: log,
 	})
 	if err != nil {
 		return errors.Join(err, listener.Close())
@@ -61,13 +61,14 @@ func work(ctx context.Context, c config, st *store.Store, listener net.Listener,
 	dispatcher := webhook.NewDispatcher(webhook.DispatcherOptions{
 		Outbox: st, Sender: sender, Schedule: c.schedule, Log: log,
 	})
-	router, err := newRouter(handlers{st, guard}, dispatcher.Turned, log)
+	router, err := newRouter(newHandlers(st, guard, sender, ctx.Done()), dispatcher.Turned, log)
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
 	server := newServer(router, log)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return dispatcher.Run(ctx) })
+	group.Go(func() error { return st.Work(ctx) })
 	group.Go(func() error { return shutDown(ctx, server, log) })
 	group.Go(func() error {
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
@@ -83,7 +84,7 @@ func newServer(h http.Handler, log *slog.Logger) *http.Server {
 		Handler:           h,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       30 * time.Second,
-		WriteTimeout:      time.Minute,
+		WriteTimeout:      2 * time.Minute, // a test of an event takes up to a minute
 		IdleTimeout:       2 * time.Minute,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}

@@ -2,6 +2,7 @@ package webhook
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -12,10 +13,16 @@ import (
 )
 
 // render returns what a receiver is sent, for people to read and to try.
-func render(d Delivery, userAgent string, at time.Time) (gen.SentRequest, error) {
+func render(d Delivery, userAgent string, at time.Time, signature string) (gen.SentRequest, error) {
 	req, err := NewRequest(context.Background(), d, userAgent, at)
-	if err != nil {
+	if refused, ok := errors.AsType[*RefusedError](err); ok {
+		return gen.SentRequest{Method: d.Method, URL: d.URL, Headers: map[string]string{}, Curl: "# " + refused.Error()}, nil
+	}
+	if err != nil && signature == "" {
 		return gen.SentRequest{}, err
+	}
+	if signature != "" {
+		req.Header.Set("webhook-signature", signature)
 	}
 	r := gen.SentRequest{Method: d.Method, URL: req.URL.String(), Headers: map[string]string{}}
 	for name := range req.Header {

@@ -69,9 +69,10 @@ func newTransport(dialer *net.Dialer) *http.Transport {
 	}
 }
 
-// Render returns what a receiver is sent for a delivery as of a time.
-func (s *Sender) Render(d Delivery, at time.Time) (gen.SentRequest, error) {
-	return render(d, s.userAgent, at)
+// Render returns what a receiver was sent for a delivery at a time, signed as it was, or with an empty signature what it
+// would be sent. A URL that cannot be sent to is shown as it is.
+func (s *Sender) Render(d Delivery, at time.Time, signature string) (gen.SentRequest, error) {
+	return render(d, s.userAgent, at, signature)
 }
 
 // Timeout returns the longest that Send takes.

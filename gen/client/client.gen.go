@@ -7225,7 +7225,7 @@ func (r PutLocalAgentStatusResponse) ContentType() string {
 
 // ListLocalAgentStatusChangesResponse200Headers the declared response headers of an HTTP 200 response for ListLocalAgentStatusChanges
 type ListLocalAgentStatusChangesResponse200Headers struct {
-	Link string
+	Link *string
 }
 
 // ListLocalAgentStatusChangesResponse400Headers the declared response headers of an HTTP 400 response for ListLocalAgentStatusChanges
@@ -9073,7 +9073,7 @@ func (r PutRemoteAgentStatusResponse) ContentType() string {
 
 // ListRemoteAgentStatusChangesResponse200Headers the declared response headers of an HTTP 200 response for ListRemoteAgentStatusChanges
 type ListRemoteAgentStatusChangesResponse200Headers struct {
-	Link string
+	Link *string
 }
 
 // ListRemoteAgentStatusChangesResponse400Headers the declared response headers of an HTTP 400 response for ListRemoteAgentStatusChanges
@@ -9178,7 +9178,7 @@ func (r ListRemoteAgentStatusChangesResponse) ContentType() string {
 
 // ListDeliveriesResponse200Headers the declared response headers of an HTTP 200 response for ListDeliveries
 type ListDeliveriesResponse200Headers struct {
-	Link string
+	Link *string
 }
 
 // ListDeliveriesResponse400Headers the declared response headers of an HTTP 400 response for ListDeliveries
@@ -9626,7 +9626,7 @@ func (r RedeliverResponse) ContentType() string {
 
 // ListReplaysResponse200Headers the declared response headers of an HTTP 200 response for ListReplays
 type ListReplaysResponse200Headers struct {
-	Link string
+	Link *string
 }
 
 // ListReplaysResponse400Headers the declared response headers of an HTTP 400 response for ListReplays
@@ -10151,7 +10151,7 @@ func (r PutStatusesResponse) ContentType() string {
 
 // ListStatusChangesResponse200Headers the declared response headers of an HTTP 200 response for ListStatusChanges
 type ListStatusChangesResponse200Headers struct {
-	Link string
+	Link *string
 }
 
 // ListStatusChangesResponse400Headers the declared response headers of an HTTP 400 response for ListStatusChanges
@@ -13657,7 +13657,7 @@ func ParseListLocalAgentStatusChangesResponse(rsp *http.Response) (*ListLocalAge
 			if err := runtime.BindStyledParameterWithOptions("simple", "Link", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			}
-			headers.Link = value
+			headers.Link = &value
 		}
 		response.Headers200 = &headers
 	case rsp.StatusCode == 400:
@@ -15655,7 +15655,7 @@ func ParseListRemoteAgentStatusChangesResponse(rsp *http.Response) (*ListRemoteA
 			if err := runtime.BindStyledParameterWithOptions("simple", "Link", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			}
-			headers.Link = value
+			headers.Link = &value
 		}
 		response.Headers200 = &headers
 	case rsp.StatusCode == 400:
@@ -15769,7 +15769,7 @@ func ParseListDeliveriesResponse(rsp *http.Response) (*ListDeliveriesResponse, e
 			if err := runtime.BindStyledParameterWithOptions("simple", "Link", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			}
-			headers.Link = value
+			headers.Link = &value
 		}
 		response.Headers200 = &headers
 	case rsp.StatusCode == 400:
@@ -16256,7 +16256,7 @@ func ParseListReplaysResponse(rsp *http.Response) (*ListReplaysResponse, error) 
 			if err := runtime.BindStyledParameterWithOptions("simple", "Link", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			}
-			headers.Link = value
+			headers.Link = &value
 		}
 		response.Headers200 = &headers
 	case rsp.StatusCode == 400:
@@ -16827,7 +16827,7 @@ func ParseListStatusChangesResponse(rsp *http.Response) (*ListStatusChangesRespo
 			if err := runtime.BindStyledParameterWithOptions("simple", "Link", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			}
-			headers.Link = value
+			headers.Link = &value
 		}
 		response.Headers200 = &headers
 	case rsp.StatusCode == 400:

@@ -1,0 +1,42 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"strconv"
+
+	"github.com/labstack/echo/v4"
+)
+
+// urlKey is where a request's URL is in its context.
+type urlKey struct{}
+
+// rememberURL lets handlers know the URL that they were asked for.
+func rememberURL(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		r := c.Request()
+		c.SetRequest(r.WithContext(context.WithValue(r.Context(), urlKey{}, r.URL)))
+		return next(c)
+	}
+}
+
+// nextPage is the header Link to the same URL with a parameter set anew.
+func nextPage(ctx context.Context, parameter string, value int64) *string {
+	u, _ := ctx.Value(urlKey{}).(*url.URL)
+	if u == nil {
+		return nil
+	}
+	query := u.Query()
+	query.Set(parameter, strconv.FormatInt(value, 10))
+	return new(fmt.Sprintf(`<%s?%s>; rel="next"`, u.EscapedPath(), query.Encode()))
+}
+
+// paged cuts what is one too many off a list, which says that there is a next page, and links to that.
+func paged[T any](ctx context.Context, list []T, limit int, id func(T) int64) ([]T, *string) {
+	if len(list) <= limit {
+		return list, nil
+	}
+	list = list[:limit]
+	return list, nextPage(ctx, "before", id(list[limit-1]))
+}

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/gen/api"
+	"github.com/agentevents/agentevents/store"
+)
+
+// test sends a sample to an event's URL. What is stored of it does not depend on whether the caller still waits.
+func (h handlers) test(ctx context.Context, k store.AgentKey, event int64) (m gen.EventTest, err error) {
+	d, err := h.store.NewSample(ctx, k, event)
+	if err != nil {
+		return m, err
+	}
+	select {
+	case h.tests <- struct{}{}:
+		defer func() { <-h.tests }()
+	default:
+		return m, refuse(http.StatusServiceUnavailable, "too many tests are under way, try again")
+	}
+	ctx = context.WithoutCancel(ctx)
+	s, err := h.store.SaveSample(ctx, event, k.Type, d, h.sender.Send(ctx, d))
+	if err != nil {
+		return m, err
+	}
+	return h.sample(s)
+}
+
+// sample is a test as the API says it.
+func (h handlers) sample(s store.Sample) (gen.EventTest, error) {
+	at := gen.Time{Time: s.Attempt.StartedAt}
+	request, err := h.sender.Render(s.Sent, s.Attempt.StartedAt, s.Attempt.Signature)
+	return gen.EventTest{ID: s.ID, At: at, Request: request, Attempt: gen.Attempt{
+		Number: 1, StartedAt: at, DurationMs: float64(s.Attempt.Duration.Microseconds()) / 1000, Status: s.Attempt.Status,
+		Verdict: gen.Verdict(s.Attempt.Verdict), Error: s.Attempt.Error, Answer: s.Attempt.Excerpt,
+	}}, err
+}
+
+func (h handlers) samples(ctx context.Context, k store.AgentKey, event int64) ([]gen.EventTest, error) {
+	found, err := h.store.Samples(ctx, k, event)
+	tests := make([]gen.EventTest, len(found))
+	for i := 0; err == nil && i < len(found); i++ {
+		tests[i], err = h.sample(found[i])
+	}
+	return tests, err
+}
+
+func (h handlers) TestLocalAgentEvent(
+	ctx context.Context, r api.TestLocalAgentEventRequestObject,
+) (api.TestLocalAgentEventResponseObject, error) {
+	m, err := h.test(ctx, local(r.ClientID, r.AgentID), r.EventID)
+	if err != nil {
+		return nil, err
+	}
+	return api.TestLocalAgentEvent200JSONResponse{EventTestJSONResponse: api.EventTestJSONResponse(m)}, nil
+}
+
+func (h handlers) TestRemoteAgentEvent(
+	ctx context.Context, r api.TestRemoteAgentEventRequestObject,
+) (api.TestRemoteAgentEventResponseObject, error) {
+	m, err := h.test(ctx, remote(r.ClientID, r.AgentID), r.EventID)
+	if err != nil {
+		return nil, err
+	}
+	return api.TestRemoteAgentEvent200JSONResponse{EventTestJSONResponse: api.EventTestJSONResponse(m)}, nil
+}
+
+func (h handlers) ListLocalAgentEventTests(
+	ctx context.Context, r api.ListLocalAgentEventTestsRequestObject,
+) (api.ListLocalAgentEventTestsResponseObject, error) {
+	tests, err := h.samples(ctx, local(r.ClientID, r.AgentID), r.EventID)
+	if err != nil {
+		return nil, err
+	}
+	return api.ListLocalAgentEventTests200JSONResponse{EventTestsJSONResponse: tests}, nil
+}
+
+func (h handlers) ListRemoteAgentEventTests(
+	ctx context.Context, r api.ListRemoteAgentEventTestsRequestObject,
+) (api.ListRemoteAgentEventTestsResponseObject, error) {
+	tests, err := h.samples(ctx, remote(r.ClientID, r.AgentID), r.EventID)
+	if err != nil {
+		return nil, err
+	}
+	return api.ListRemoteAgentEventTests200JSONResponse{EventTestsJSONResponse: tests}, nil
+}

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/gen/api"
+	"github.com/agentevents/agentevents/store"
+)
+
+func (h handlers) ListStatusChanges(
+	ctx context.Context, r api.ListStatusChangesRequestObject,
+) (api.ListStatusChangesResponseObject, error) {
+	found, err := h.follow(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	var page api.ListStatusChanges200JSONResponse
+	page.Body = found
+	if n := len(found); n > 0 {
+		page.Headers.Link = nextPage(ctx, "after", found[n-1].Sequence)
+	} else if r.Params.After != nil {
+		page.Headers.Link = nextPage(ctx, "after", *r.Params.After)
+	}
+	return page, nil
+}
+
+// follow waits for changes, if it is asked to and there are none, until the time is over or the server stops.
+func (h handlers) follow(ctx context.Context, r api.ListStatusChangesRequestObject) ([]gen.StatusChange, error) {
+	timeout := time.After(time.Duration(r.Params.Wait) * time.Second)
+	for {
+		next := h.store.NextChange(r.ClientID)
+		found, err := h.store.StatusChanges(ctx, r.ClientID, r.Params.After, r.Params.Limit)
+		if err != nil || len(found) > 0 || r.Params.Wait == 0 {
+			return found, err
+		}
+		select {
+		case <-next:
+		case <-timeout:
+			return found, nil
+		case <-h.stopping:
+			return found, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func (h handlers) explain(
+	ctx context.Context, k store.AgentKey, before int64, limit int,
+) (page api.AgentStatusChangesJSONResponse, err error) {
+	found, err := h.store.AgentStatusChanges(ctx, k, before, limit+1)
+	page.Body, page.Headers.Link = paged(ctx, found, limit, func(m gen.AgentStatusChange) int64 { return m.Change.Sequence })
+	return page, err
+}
+
+func (h handlers) ListLocalAgentStatusChanges(
+	ctx context.Context, r api.ListLocalAgentStatusChangesRequestObject,
+) (api.ListLocalAgentStatusChangesResponseObject, error) {
+	page, err := h.explain(ctx, local(r.ClientID, r.AgentID), r.Params.Before, r.Params.Limit)
+	if err != nil {
+		return nil, err
+	}
+	return api.ListLocalAgentStatusChanges200JSONResponse{AgentStatusChangesJSONResponse: page}, nil
+}
+
+func (h handlers) ListRemoteAgentStatusChanges(
+	ctx context.Context, r api.ListRemoteAgentStatusChangesRequestObject,
+) (api.ListRemoteAgentStatusChangesResponseObject, error) {
+	page, err := h.explain(ctx, remote(r.ClientID, r.AgentID), r.Params.Before, r.Params.Limit)
+	if err != nil {
+		return nil, err
+	}
+	return api.ListRemoteAgentStatusChanges200JSONResponse{AgentStatusChangesJSONResponse: page}, nil
+}
