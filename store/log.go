@@ -23,7 +23,7 @@ type DeliveryFilter struct {
 
 // logRow is a delivery as the log shows it, with its last attempt.
 type logRow struct {
-	deliveryRow
+	Row       deliveryRow `gorm:"embedded"`
 	AgentID   int64
 	Kind      gen.AgentType
 	NewStatus gen.AgentStatusValue
@@ -36,14 +36,15 @@ const logSQL = "SELECT d.*, c.agent_id, c.kind, c.new_status, c.changed_at, " +
 	"FROM deliveries d JOIN status_changes c ON c.id = d.change_id WHERE "
 
 func (r logRow) model(last *attemptRow) gen.Delivery {
+	row := r.Row
 	d := gen.Delivery{
-		ID: r.ID, State: gen.DeliveryState(r.State), AgentType: r.Kind, AgentID: r.AgentID, EventID: r.EventID,
-		EventType: eventType(r.NewStatus), Sequence: r.ChangeID, WebhookID: r.WebhookID, Method: r.Method, URL: r.URL,
-		Attempts: r.Attempts, Replays: r.Replays, CreatedAt: wire(r.CreatedAt), ChangedAt: wire(r.ChangedAt),
-		ExpiresAt: wire(r.ExpiresAt), FinishedAt: wireOf(r.FinishedAt),
+		ID: row.ID, State: gen.DeliveryState(row.State), AgentType: r.Kind, AgentID: r.AgentID, EventID: row.EventID,
+		EventType: eventType(r.NewStatus), Sequence: row.ChangeID, WebhookID: row.WebhookID, Method: row.Method, URL: row.URL,
+		Attempts: row.Attempts, Replays: row.Replays, CreatedAt: wire(row.CreatedAt), ChangedAt: wire(r.ChangedAt),
+		ExpiresAt: wire(row.ExpiresAt), FinishedAt: wireOf(row.FinishedAt),
 	}
-	if r.State == pending {
-		d.NextAttemptAt = wireOf(&r.DueAt)
+	if row.State == pending {
+		d.NextAttemptAt = wireOf(&row.DueAt)
 	}
 	if last != nil {
 		a := last.model()
@@ -124,7 +125,7 @@ func logged(tx *gorm.DB, where string, args ...any) ([]gen.Delivery, error) {
 	for i := range last {
 		of[last[i].DeliveryID] = &last[i]
 	}
-	return each(rows, func(r logRow) gen.Delivery { return r.model(of[r.ID]) }), err
+	return each(rows, func(r logRow) gen.Delivery { return r.model(of[r.Row.ID]) }), err
 }
 
 // where is a filter as a condition on deliveries d.

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"database/sql"
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -36,6 +37,7 @@ func TestAnySchedule(t *testing.T) {
 			{3, "move", m.move},
 			{1, "update", m.update},
 			{3, "toggle", m.toggle},
+			{2, "redeliver", m.redeliver},
 			{1, "agent", m.deleteOrCreate},
 			{4, "claim", m.claimSome},
 			{3, "claim all", m.claimAll},
@@ -289,6 +291,28 @@ func (m *model) setEnabled(r *registration, enabled bool) {
 		m.disable(r)
 	}
 	m.rt.Logf("  event %d is enabled: %t", r.id, enabled)
+}
+
+// redeliver sends again what has ended: to where its registration is, or else to where it went.
+func (m *model) redeliver(rt *rapid.T) {
+	i := pick(rt, "delivery", m.items)
+	d, err := m.Redeliver(m.ctx, i.agent.Client, i.id)
+	if i.owed() {
+		var refused *store.Error
+		if !errors.As(err, &refused) || refused.Kind != store.Conflict {
+			m.fail("delivery %d is %s and was sent again: %v", i.id, i.state, err)
+		}
+		return
+	}
+	m.check(err)
+	if !m.registered(i.reg.id) {
+		i.reg = &registration{id: i.reg.id, agent: i.reg.agent, url: d.URL, method: d.Method}
+	}
+	i.state, i.due, i.expires, i.confirmed = "pending", m.now(), m.now().Add(window), false
+	if i.reg.disabled {
+		i.state = "parked"
+	}
+	m.rt.Logf("  %d (sequence %d) is %s again", i.id, i.sequence, i.state)
 }
 
 func (m *model) deleteOrCreate(rt *rapid.T) {
