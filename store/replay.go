@@ -168,19 +168,21 @@ func (s *Store) Replay(ctx context.Context, client string, id int64) (gen.Replay
 
 // replay works all replays, a batch of each in turn, until none is left.
 func (s *Store) replay(ctx context.Context) error {
-	for {
+	work := context.WithoutCancel(ctx) // what has begun is worth finishing
+	for ctx.Err() == nil {
 		var open []int64
-		err := s.read(ctx).Raw("SELECT id FROM replays WHERE finished_at IS NULL ORDER BY id").Scan(&open).Error
+		err := s.read(work).Raw("SELECT id FROM replays WHERE finished_at IS NULL ORDER BY id").Scan(&open).Error
 		if err != nil || len(open) == 0 {
 			return failure(err)
 		}
 		for _, id := range open {
-			if err := s.write(ctx, func(tx *gorm.DB) error { return s.replayBatch(tx, id) }); err != nil {
+			if err := s.write(work, func(tx *gorm.DB) error { return s.replayBatch(tx, id) }); err != nil {
 				return err
 			}
 			s.wake()
 		}
 	}
+	return nil
 }
 
 func (s *Store) replayBatch(tx *gorm.DB, id int64) error {

@@ -32,9 +32,9 @@ func (s *Store) prune(ctx context.Context) error {
 	}
 	steps := []func(context.Context) (bool, error){s.pruneDeliveries, s.pruneChanges, s.pruneRest, s.shrink}
 	for _, step := range steps {
-		for more := true; more; {
+		for more := true; more && ctx.Err() == nil; {
 			var err error
-			if more, err = step(ctx); err != nil {
+			if more, err = step(context.WithoutCancel(ctx)); err != nil {
 				return err
 			}
 		}
@@ -155,7 +155,8 @@ func (s *Store) shrink(ctx context.Context) (more bool, err error) {
 		if more = free > freePages && free > all/freePart; !more {
 			return nil
 		}
-		return tx.Exec("PRAGMA incremental_vacuum(500)").Error
+		var none []int // each page that goes is a row without a column
+		return tx.Raw("PRAGMA incremental_vacuum(500)").Scan(&none).Error
 	})
 	return more, err
 }

@@ -43,8 +43,9 @@ type fixture struct {
 	clock *clock
 	url   string
 
-	longest time.Duration // of all delays
-	log     *slog.Logger
+	longest  time.Duration // of all delays
+	keepRows int
+	log      *slog.Logger
 }
 
 func open(t testing.TB) *fixture {
@@ -58,7 +59,7 @@ func open(t testing.TB) *fixture {
 
 func (f *fixture) open() {
 	f.t.Helper()
-	s, err := store.Open(f.ctx, store.Options{URL: f.url, Now: f.clock.Now, Longest: f.longest, Log: f.log})
+	s, err := store.Open(f.ctx, store.Options{URL: f.url, Now: f.clock.Now, Longest: f.longest, KeepRows: f.keepRows, Log: f.log})
 	f.check(err)
 	f.Store = s
 }

@@ -1,0 +1,151 @@
+package store_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/store"
+	"github.com/agentevents/agentevents/webhook"
+)
+
+// logged lists a client's deliveries as "id state" of those that a filter fits.
+func (f *fixture) logged(filter store.DeliveryFilter, before int64, limit int) (found []string) {
+	f.t.Helper()
+	list, err := f.Deliveries(f.ctx, "12", filter, before, limit)
+	f.check(err)
+	for _, d := range list {
+		found = append(found, fmt.Sprint(d.ID, " ", d.State))
+	}
+	return found
+}
+
+func TestDeliveriesAreFiltered(t *testing.T) {
+	f := openWithEverything(t) // 1 delivered, 2 and 3 pending, 4 in flight, 5 failed, 6 parked
+	other := f.agentN(7)
+	f.clock.add(time.Hour)
+	f.register(other, crm, gen.EventTypeAgentLogin)
+	f.login(other) // 7
+	morning, noon := newClock().now, newClock().now.Add(time.Hour)
+	for name, c := range map[string]struct {
+		filter store.DeliveryFilter
+		before int64
+		limit  int
+		want   string
+	}{
+		"all":                {store.DeliveryFilter{}, 0, 100, "7 pending,6 parked,5 failed,4 pending,3 pending,2 pending,1 delivered"},
+		"a page":             {store.DeliveryFilter{}, 6, 2, "5 failed,4 pending"},
+		"pending":            {store.DeliveryFilter{State: gen.DeliveryStatePending}, 0, 3, "7 pending,4 pending,3 pending"},
+		"parked":             {store.DeliveryFilter{State: gen.DeliveryStateParked}, 0, 9, "6 parked"},
+		"failed":             {store.DeliveryFilter{State: gen.DeliveryStateFailed}, 0, 9, "5 failed"},
+		"cancelled":          {store.DeliveryFilter{State: gen.DeliveryStateCancelled}, 0, 9, ""},
+		"delivered":          {store.DeliveryFilter{State: gen.DeliveryStateDelivered}, 0, 9, "1 delivered"},
+		"of an event":        {store.DeliveryFilter{EventID: 1}, 0, 9, "3 pending,1 delivered"},
+		"of an agent":        {store.DeliveryFilter{AgentType: gen.AgentTypeLocal, AgentID: 7}, 0, 9, "7 pending"},
+		"of another kind":    {store.DeliveryFilter{AgentType: gen.AgentTypeRemote}, 0, 9, ""},
+		"since":              {store.DeliveryFilter{Since: noon}, 0, 9, "7 pending"},
+		"since just after":   {store.DeliveryFilter{Since: noon.Add(time.Millisecond)}, 0, 9, ""},
+		"until":              {store.DeliveryFilter{Until: noon}, 0, 2, "6 parked,5 failed"},
+		"between":            {store.DeliveryFilter{Since: morning, Until: morning.Add(time.Millisecond)}, 3, 9, "2 pending,1 delivered"},
+		"before it all":      {store.DeliveryFilter{Until: morning}, 0, 9, ""},
+		"everything at once": {store.DeliveryFilter{State: gen.DeliveryStateFailed, AgentType: gen.AgentTypeLocal, AgentID: 136, EventID: 4, Since: morning, Until: noon}, 6, 9, "5 failed"},
+	} {
+		if c.filter.EventID == 4 {
+			c.filter.EventID = f.eventOf(5)
+		}
+		if got := strings.Join(f.logged(c.filter, c.before, c.limit), ","); got != c.want {
+			t.Errorf("%s: %s, want %s", name, got, c.want)
+		}
+	}
+}
+
+func (f *fixture) eventOf(delivery int64) int64 {
+	f.t.Helper()
+	l, err := f.Delivery(f.ctx, "12", delivery)
+	f.check(err)
+	return l.EventID
+}
+
+// A clock that was put back a little makes no filter by time miss anything.
+func TestFilterByTimeAfterTheClockWasPutBack(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	f.register(k, crm, both...)
+	start := f.clock.Now()
+	for i, step := range []time.Duration{0, time.Minute, -4 * time.Minute, time.Minute, time.Minute, time.Minute} {
+		f.clock.add(step)
+		f.set(k, []gen.AgentStatusValue{gen.AgentStatusValueAvailable, gen.AgentStatusValueLoggedOut}[i%2])
+	}
+	got := f.logged(store.DeliveryFilter{Since: start}, 0, 9)
+	if want := []string{"6 pending", "2 pending", "1 pending"}; !slices.Equal(got, want) {
+		t.Errorf("since the start: %q, want %q", got, want)
+	}
+	got = f.logged(store.DeliveryFilter{Until: start}, 0, 9)
+	if want := []string{"5 pending", "4 pending", "3 pending"}; !slices.Equal(got, want) {
+		t.Errorf("until the start: %q, want %q", got, want)
+	}
+}
+
+// What a delivery waits for is said.
+func TestWaiting(t *testing.T) {
+	f := openWithEverything(t)
+	for id, want := range map[int64]string{
+		1: "", 2: "the next one is due then", 3: "an earlier one", 4: "under way", 5: "", 6: "disabled by a request",
+	} {
+		l, err := f.Delivery(f.ctx, "12", id)
+		f.check(err)
+		switch {
+		case (l.Waiting == nil) != (want == ""), want != "" && !strings.Contains(l.Waiting.Reason, want):
+			t.Errorf("delivery %d waits: %+v, want %s", id, l.Waiting, want)
+		case id == 3 && l.Waiting.DeliveryID != 2:
+			t.Errorf("delivery 3 waits for %d", l.Waiting.DeliveryID)
+		case id == 2 && !l.Waiting.Until.Equal(f.clock.Now().Add(5*time.Second)):
+			t.Errorf("delivery 2 waits until %v", l.Waiting.Until)
+		}
+	}
+	f.clock.add(5 * time.Second)
+	f.waitsFor(2, "as soon as there is room")
+	f.sql("UPDATE receivers SET waits = 1e15 WHERE id = 1")
+	f.waitsFor(2, "429")
+	f.sql("UPDATE receivers SET failures = 5 WHERE id = 1")
+	f.waitsFor(2, "failed too often")
+	f.sql("UPDATE receivers SET failures = 0, waits = NULL WHERE id = 1")
+	f.record(f.claimOne(), webhook.Delivered, true)
+}
+
+func (f *fixture) waitsFor(id int64, reason string) {
+	f.t.Helper()
+	l, err := f.Delivery(f.ctx, "12", id)
+	f.check(err)
+	if l.Waiting == nil || !strings.Contains(l.Waiting.Reason, reason) {
+		f.t.Errorf("delivery %d waits: %+v, want %s", id, l.Waiting, reason)
+	}
+}
+
+// What was sent before a correction is shown as it was sent.
+func TestAttemptsKeepTheirURL(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	event := f.register(k, crm, gen.EventTypeAgentLogin)[0]
+	f.login(k)
+	f.record(f.claimOne(), webhook.Retry, false)
+	f.redirect(k, event, board)
+	flying := f.claimOne()
+	f.redirect(k, event, crm)
+	f.record(flying, webhook.Retry, false)
+	last := f.claimOne()
+	f.record(last, webhook.Delivered, false)
+	f.redirect(k, event, board) // of what has ended nothing changes
+	l, err := f.Delivery(f.ctx, "12", 1)
+	f.check(err)
+	var urls []string
+	for _, a := range l.Attempts {
+		urls = append(urls, a.URL)
+	}
+	if want := []string{crm, board, ""}; !slices.Equal(urls, want) || l.URL != crm {
+		t.Errorf("sent to %q, and the delivery is for %s; want %q", urls, l.URL, want)
+	}
+}

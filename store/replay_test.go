@@ -1,0 +1,191 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/store"
+	"github.com/agentevents/agentevents/webhook"
+)
+
+func (f *fixture) redeliver(id int64) gen.Delivery {
+	f.t.Helper()
+	d, err := f.Redeliver(f.ctx, "12", id)
+	f.check(err)
+	return d
+}
+
+// What is sent again keeps its id, says so, is tried as long as a new one, and takes its place by sequence.
+func TestRedeliver(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	f.register(k, crm, both...)
+	f.login(k)
+	first := f.claimOne()
+	f.record(first, webhook.Failed, false)
+	f.clock.add(25 * time.Hour)
+	f.logout(k)
+	f.login(k)
+	if d := f.redeliver(first.ID); d.State != gen.DeliveryStatePending || d.Attempts != 0 || d.Replays != 1 || d.FinishedAt != nil ||
+		!d.ExpiresAt.Equal(f.clock.Now().Add(24*time.Hour)) {
+		t.Errorf("delivery: %+v", d)
+	}
+	again := f.claimOne()
+	if again.ID != first.ID || again.WebhookID != first.WebhookID || !again.Replay || first.Replay || again.Attempt != 1 {
+		t.Errorf("sent again: %+v", again)
+	}
+	next := f.record(again, webhook.Delivered, true)
+	if next == nil || next.Sequence != 2 || next.Replay {
+		t.Fatalf("after it: %+v", next)
+	}
+	f.finish(*next)
+	f.drained()
+	f.redeliver(first.ID) // once more
+	if d := f.claimOne(); d.ID != first.ID {
+		t.Errorf("sent: %+v", d)
+	}
+}
+
+func TestRedeliverGoesWhereTheEventIs(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(f *fixture, k store.AgentKey, event int64)
+		state  gen.DeliveryState
+		url    string
+	}{
+		"as it was": {func(*fixture, store.AgentKey, int64) {}, gen.DeliveryStatePending, crm},
+		"moved":     {func(f *fixture, k store.AgentKey, event int64) { f.redirect(k, event, board) }, gen.DeliveryStatePending, board},
+		"deleted": {func(f *fixture, k store.AgentKey, event int64) {
+			f.check(f.DeleteEvent(f.ctx, k, event))
+		}, gen.DeliveryStatePending, crm},
+		"disabled": {func(f *fixture, k store.AgentKey, event int64) {
+			f.state(k, event, gen.AgentEventStateValueDisabled)
+		}, gen.DeliveryStateParked, crm},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := open(t)
+			k := f.agent()
+			event := f.register(k, crm, gen.EventTypeAgentLogin)[0]
+			f.login(k)
+			f.record(f.claimOne(), webhook.Delivered, false)
+			c.change(f, k, event)
+			if d := f.redeliver(1); d.State != c.state || d.URL != c.url {
+				t.Fatalf("delivery: %+v", d)
+			}
+			f.verify()
+			if c.state == gen.DeliveryStateParked {
+				f.claimNone()
+				f.state(k, event, gen.AgentEventStateValueEnabled)
+			}
+			if d := f.claimOne(); d.URL != c.url {
+				t.Errorf("sent to %s", d.URL)
+			} else {
+				f.finish(d)
+			}
+			f.drained()
+		})
+	}
+}
+
+func TestRedeliverRefuses(t *testing.T) {
+	f := openWithEverything(t)
+	for id, want := range map[int64]string{
+		2: "delivery 2 is pending and goes out by itself", 4: "delivery 4 is pending and goes out by itself",
+		6: "delivery 6 is parked and goes out by itself", 4711: "there is no delivery 4711 of client 12",
+	} {
+		if _, err := f.Redeliver(f.ctx, "12", id); err == nil || err.Error() != want {
+			t.Errorf("delivery %d: %v, want %s", id, err, want)
+		}
+	}
+	if _, err := f.Redeliver(f.ctx, "13", 1); err == nil || err.Error() != "there is no client 13" {
+		t.Errorf("of no client: %v", err)
+	}
+}
+
+// work lets the store do what it does beside deliveries, until something is so.
+func (f *fixture) work(done func() bool) {
+	f.t.Helper()
+	ctx, stop := context.WithCancel(f.ctx)
+	defer stop()
+	ended := make(chan error, 1)
+	go func() { ended <- f.Work(ctx) }()
+	look, limit := time.NewTicker(time.Millisecond), time.After(20*time.Second)
+	defer look.Stop()
+	for !done() {
+		select {
+		case <-look.C:
+		case <-limit:
+			f.t.Fatal("the store's work comes to no end")
+		}
+	}
+	stop()
+	f.check(<-ended)
+}
+
+func (f *fixture) replay(id int64) gen.Replay {
+	f.t.Helper()
+	r, err := f.Replay(f.ctx, "12", id)
+	f.check(err)
+	return r
+}
+
+// A replay sends all again that its filter fits and that had ended by then, over a restart too.
+func TestReplay(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	f.register(k, crm, both...)
+	const n = 250
+	for i := range n {
+		f.set(k, []gen.AgentStatusValue{gen.AgentStatusValueAvailable, gen.AgentStatusValueLoggedOut}[i%2])
+		f.record(f.claimOne(), []webhook.Verdict{webhook.Failed, webhook.Delivered}[i%5/4], false)
+	}
+	r, err := f.CreateReplay(f.ctx, "12", store.DeliveryFilter{State: gen.DeliveryStateFailed})
+	f.check(err)
+	if r.Total != 200 || r.State != gen.ReplayStateWorking || r.Done != 0 {
+		t.Errorf("replay: %+v", r)
+	}
+	f.redeliver(1) // by hand, before the replay comes to it
+	f.clock.add(time.Minute)
+	f.restart()
+	f.work(func() bool { return f.replay(1).State == gen.ReplayStateFinished })
+	if r := f.replay(1); r.Redelivered != 199 || r.Skipped != 1 || r.Done != 200 || r.FinishedAt == nil {
+		t.Errorf("replay: %+v", r)
+	}
+	f.finish(f.claimOne())
+	f.drained()
+	if states := f.states(); states["delivered"] != n {
+		t.Errorf("in the end: %v", states)
+	}
+	list, err := f.Replays(f.ctx, "12", 0, 10)
+	f.check(err)
+	if len(list) != 1 || list[0].ID != 1 {
+		t.Errorf("replays: %+v", list)
+	}
+	var missing *store.Error
+	if _, err := f.Replay(f.ctx, "12", 2); !errors.As(err, &missing) || missing.Kind != store.NotFound {
+		t.Errorf("a replay that is not there: %v", err)
+	}
+}
+
+// A replay leaves alone what fails while it is at work.
+func TestReplayEnds(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	f.register(k, crm, gen.EventTypeAgentLogin)
+	f.login(k)
+	f.record(f.claimOne(), webhook.Failed, false)
+	_, err := f.CreateReplay(f.ctx, "12", store.DeliveryFilter{State: gen.DeliveryStateFailed})
+	f.check(err)
+	f.clock.add(time.Second)
+	f.work(func() bool {
+		for _, d := range f.claim() {
+			f.record(d, webhook.Failed, false)
+		}
+		return f.replay(1).State == gen.ReplayStateFinished
+	})
+	if r := f.replay(1); r.Redelivered != 1 {
+		t.Errorf("replay: %+v", r)
+	}
+}

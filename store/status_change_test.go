@@ -1,0 +1,139 @@
+package store_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/store"
+)
+
+func (f *fixture) feed(client string, after int64, limit int) (sequences []int64) {
+	f.t.Helper()
+	list, err := f.StatusChanges(f.ctx, client, &after, limit)
+	f.check(err)
+	for _, c := range list {
+		sequences = append(sequences, c.Sequence)
+	}
+	return sequences
+}
+
+func TestFeed(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	f.lanes("13", 1, 1, crm) // change 1 is another client's
+	f.login(k)
+	f.logout(k)
+	f.login(k)
+	for after, want := range map[int64]string{0: "[2 3]", 2: "[3 4]", 3: "[4]", 4: "[]", 99: "[]"} {
+		if got := fmt.Sprint(f.feed("12", after, 2)); got != want {
+			t.Errorf("after %d: %s, want %s", after, got, want)
+		}
+	}
+	list, err := f.StatusChanges(f.ctx, "12", nil, 1)
+	f.check(err)
+	c := list[0]
+	if c.Sequence != 2 || c.OldStatus != "logged_out" || c.AgentStatus != "available" || c.AgentID != 136 || c.Name != "000*094@ringme.ru" {
+		t.Errorf("change: %+v", c)
+	}
+}
+
+func TestFeedIsTruncated(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	for range 3 {
+		f.login(k)
+		f.logout(k)
+	}
+	f.sql("DELETE FROM status_changes WHERE id <= 4")
+	f.sql("INSERT INTO truncated VALUES ('12', 4)")
+	var gone *store.Error
+	if _, err := f.StatusChanges(f.ctx, "12", new(int64(3)), 9); !errors.As(err, &gone) || gone.Kind != store.Truncated ||
+		gone.Oldest != 5 || !strings.Contains(gone.Message, "the oldest one is 5") {
+		t.Errorf("after 3: %+v", err)
+	}
+	if got := fmt.Sprint(f.feed("12", 4, 9)); got != "[5 6]" {
+		t.Errorf("after 4: %s", got)
+	}
+	list, err := f.StatusChanges(f.ctx, "12", nil, 9)
+	if err != nil || len(list) != 2 {
+		t.Errorf("from the beginning: %+v, %v", list, err)
+	}
+}
+
+// Who asks for the channel first and for the changes then misses none.
+func TestNextChange(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	closed := func(c <-chan struct{}) bool {
+		select {
+		case <-c:
+			return true
+		default:
+			return false
+		}
+	}
+	next, other := f.NextChange("12"), f.NextChange("13")
+	f.logout(k)
+	if closed(next) {
+		t.Error("nothing has changed")
+	}
+	f.login(k)
+	if !closed(next) || closed(other) {
+		t.Errorf("after a change: %t, and of another client: %t", closed(next), closed(other))
+	}
+	next = f.NextChange("12")
+	f.check(f.DeleteAgent(f.ctx, k))
+	if !closed(next) {
+		t.Error("the deletion of an agent that was available is a change")
+	}
+}
+
+func TestExplanation(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	f.login(k)
+	ids := f.register(k, crm, both...)
+	f.state(k, f.register(k, board, gen.EventTypeAgentLogout)[0], gen.AgentEventStateValueDisabled)
+	f.logout(k)
+	f.logout(k)
+	f.logout(k)
+	f.check(f.DeleteEvent(f.ctx, k, ids[0]))
+	explained := func() (lines []string) {
+		list, err := f.AgentStatusChanges(f.ctx, k, 0, 10)
+		f.check(err)
+		for _, c := range list {
+			line := fmt.Sprint(c.Change.Sequence, " ", c.Change.AgentStatus)
+			for _, e := range c.Events {
+				line += fmt.Sprintf("; %d %s %d %s", e.EventID, e.Outcome, e.DeliveryID, e.DeliveryState)
+			}
+			if c.Repeated != nil {
+				line += fmt.Sprint("; repeated ", c.Repeated.Times)
+			}
+			lines = append(lines, line)
+		}
+		return lines
+	}
+	want := []string{"2 logged_out; 2 fired 1 pending; 3 fired 2 parked; 1 not_fired 0 ; repeated 2", "1 available"}
+	if got := explained(); fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	f.work(func() bool { return f.count("SELECT sum(repeated) FROM status_changes") == 2 })
+	f.restart()
+	f.logout(k)
+	want[0] = strings.Replace(want[0], "repeated 2", "repeated 3", 1)
+	if got := explained(); fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("after a restart: %q, want %q", got, want)
+	}
+}
+
+// count is one number out of the database.
+func (f *fixture) count(query string) (n int) {
+	f.t.Helper()
+	db := f.db()
+	defer db.Close()
+	f.check(db.QueryRow(query).Scan(&n))
+	return n
+}
