@@ -1,6 +1,10 @@
 package store
 
-import "gorm.io/gorm"
+import (
+	"context"
+
+	"gorm.io/gorm"
+)
 
 // BeforeStatements has a function called before each statement of the store, which it makes fail by its error.
 func (s *Store) BeforeStatements(fn func() error) error {
@@ -23,3 +27,7 @@ func (s *Store) BeforeStatements(fn func() error) error {
 	}
 	return nil
 }
+
+// ReplayAll and PruneAll are the parts of Work, once.
+func (s *Store) ReplayAll(ctx context.Context) error { return s.replay(ctx) }
+func (s *Store) PruneAll(ctx context.Context) error  { return s.prune(ctx) }

@@ -33,6 +33,11 @@ func TestAnyStatementMayFail(t *testing.T) {
 			if got, want := s.states(), sound.states(); !maps.Equal(got, want) || s.failed < 100 {
 				t.Errorf("in the end there are %v deliveries, want %v; %d statements failed", got, want, s.failed)
 			}
+			forget(s)
+			if got := s.states(); len(got) != 0 {
+				t.Errorf("what has ended is kept for ever: %v", got)
+			}
+			s.verify()
 			t.Logf("%d statements failed", s.failed)
 		})
 	}
@@ -98,6 +103,7 @@ func (s *saboteur) rows() string {
 	var all strings.Builder
 	for _, table := range []string{
 		"clients", "agents", "receivers", "secrets", "lanes", "agent_events", "status_changes", "deliveries", "attempts",
+		"replays", "samples", "truncated",
 	} {
 		fmt.Fprintln(&all, table)
 		s.rowsOf(db, table, &all)
@@ -125,8 +131,17 @@ func (s *saboteur) rowsOf(db *sql.DB, table string, w io.Writer) {
 	s.check(rows.Err())
 }
 
-// claim takes what is due.
-func (s *saboteur) claim(what string, want int) (claimed []webhook.Delivery) {
+// claim takes what is due, which is so many.
+func (s *saboteur) claim(what string, want int) []webhook.Delivery {
+	s.t.Helper()
+	claimed := s.claims(what)
+	if len(claimed) != want {
+		s.t.Fatalf("%s: %d are claimed, want %d", what, len(claimed), want)
+	}
+	return claimed
+}
+
+func (s *saboteur) claims(what string) (claimed []webhook.Delivery) {
 	s.t.Helper()
 	s.try(what, func() (err error) {
 		claimed, _, err = s.Claim(s.ctx, webhook.Room{Lanes: 100, PerReceiver: 10, Take: func(int64) bool { return true }})
@@ -135,9 +150,6 @@ func (s *saboteur) claim(what string, want int) (claimed []webhook.Delivery) {
 		}
 		return err
 	})
-	if len(claimed) != want {
-		s.t.Fatalf("%s: %d are claimed, want %d", what, len(claimed), want)
-	}
 	return claimed
 }
 
@@ -204,6 +216,7 @@ func story(s *saboteur) {
 	move(s, k, login)
 	pause(s, k, login, logout)
 	probe(s, k)
+	again(s, k, login)
 	end(s, k, board)
 }
 
@@ -272,6 +285,35 @@ func probe(s *saboteur, k store.AgentKey) {
 	d := s.claim("probe again", 1)[0]
 	s.try("release a probe", func() error { return s.Release(s.ctx, d) })
 	s.recordAs("the receiver is back", s.claim("probe", 1)[0], answer(200), true)
+}
+
+// again sends what has ended once more, one and many, and tests an event.
+func again(s *saboteur, k store.AgentKey, event int64) {
+	s.try("redeliver", func() error { _, err := s.Redeliver(s.ctx, k.Client, 1); return err })
+	s.recordAs("200 once more", s.claim("redelivered", 1)[0], answer(200), true)
+	s.moveTo("away from what has ended", k, event, board)
+	s.try("replay", func() error {
+		_, err := s.CreateReplay(s.ctx, k.Client, store.DeliveryFilter{State: gen.DeliveryStateDelivered})
+		return err
+	})
+	s.clock.add(time.Second)
+	s.attempt("work at a replay", func() error { return s.ReplayAll(s.ctx) }, func() string { return "" })
+	for claimed := s.claims("replayed"); len(claimed) > 0; claimed = s.claims("replayed") {
+		s.recordAs("200 of a replay", claimed[0], answer(200), false)
+	}
+	s.try("test", func() error {
+		_, err := s.SaveSample(s.ctx, event, k.Type, webhook.Delivery{URL: crm}, webhook.Attempt{Verdict: webhook.Failed})
+		return err
+	})
+}
+
+// forget prunes all that may go.
+func forget(s *saboteur) {
+	s.clock.add(31 * 24 * time.Hour)
+	s.attempt("prune", func() error {
+		s.clock.add(time.Minute)
+		return s.PruneAll(s.ctx)
+	}, func() string { return "" })
 }
 
 // end deletes, lets a window end, and mends.

@@ -74,22 +74,27 @@ func (s *Store) pruneDeliveries(ctx context.Context) (more bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	last := s.pruner.deliveries
 	err = s.write(ctx, func(tx *gorm.DB) error {
 		var rows []old
 		err := tx.Raw("SELECT id, state IN ('pending', 'parked') AS stays FROM deliveries "+
 			"WHERE id > ? AND (id <= ? OR created_at < ?) ORDER BY id LIMIT ?",
-			s.pruner.deliveries, bound, s.oldest(), pruneRows).Scan(&rows).Error
+			last, bound, s.oldest(), pruneRows).Scan(&rows).Error
 		if err != nil {
 			return err
 		}
-		gone, last := parts(rows, s.pruner.deliveries)
-		more, s.pruner.deliveries = len(rows) == pruneRows, last
+		var gone []old
+		gone, last = parts(rows, last)
+		more = len(rows) == pruneRows
 		ids := padded(append([]int64{0}, each(gone, func(r old) int64 { return r.ID })...))
 		if err := tx.Exec("DELETE FROM attempts WHERE delivery_id IN ?", ids).Error; err != nil {
 			return err
 		}
 		return tx.Exec("DELETE FROM deliveries WHERE id IN ?", ids).Error
 	})
+	if err == nil {
+		s.pruner.deliveries = last
+	}
 	return more, err
 }
 
@@ -98,20 +103,25 @@ func (s *Store) pruneChanges(ctx context.Context) (more bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	last := s.pruner.changes
 	err = s.write(ctx, func(tx *gorm.DB) error {
 		var rows []old
 		err := tx.Raw("SELECT c.id, c.client_id, EXISTS (SELECT 1 FROM deliveries d WHERE d.change_id = c.id) OR EXISTS ("+
 			"SELECT 1 FROM agents a WHERE a.client_id = c.client_id AND a.kind = c.kind AND a.agent_id = c.agent_id "+
 			"AND a.sequence = c.id) AS stays FROM status_changes c "+
 			"WHERE c.id > ? AND (c.id <= ? OR c.created_at < ?) ORDER BY c.id LIMIT ?",
-			s.pruner.changes, bound, s.oldest(), pruneRows).Scan(&rows).Error
+			last, bound, s.oldest(), pruneRows).Scan(&rows).Error
 		if err != nil {
 			return err
 		}
-		gone, last := parts(rows, s.pruner.changes)
-		more, s.pruner.changes = len(rows) == pruneRows, last
+		var gone []old
+		gone, last = parts(rows, last)
+		more = len(rows) == pruneRows
 		return truncate(tx, gone)
 	})
+	if err == nil {
+		s.pruner.changes = last
+	}
 	return more, err
 }
 
