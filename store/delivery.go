@@ -125,16 +125,18 @@ func (s *Store) takeOut(tx *gorm.DB, lane int64, state, where string, args ...an
 	if done.Error != nil || done.RowsAffected == 0 {
 		return done.Error
 	}
+	counts(tx).ended(state, done.RowsAffected)
 	return shift(tx, lane, -int(done.RowsAffected), now)
 }
 
 // cancel ends all that is pending or parked of an event.
 func (s *Store) cancel(tx *gorm.DB, event int64) error {
-	err := tx.Exec("UPDATE deliveries SET state = 'cancelled', finished_at = ? WHERE event_id = ? AND state = 'parked'",
-		s.now(), event).Error
-	if err != nil {
-		return err
+	away := tx.Exec("UPDATE deliveries SET state = 'cancelled', finished_at = ? WHERE event_id = ? AND state = 'parked'",
+		s.now(), event)
+	if away.Error != nil {
+		return away.Error
 	}
+	counts(tx).ended(cancelled, away.RowsAffected)
 	lanes, err := lanesOf(tx, event)
 	for i := 0; err == nil && i < len(lanes); i++ {
 		err = s.takeOut(tx, lanes[i], cancelled, "event_id = ?", event)

@@ -27,6 +27,7 @@ func (s *Store) Mend(ctx context.Context) (int, error) {
 			return err
 		}
 		mended = len(lanes)
+		counts(tx).Mended += int64(mended)
 		return s.mend(tx, lanes)
 	})
 	if err != nil {

@@ -260,11 +260,12 @@ func ended(v webhook.Verdict) string {
 
 // end ends a delivery of a lane, also one that is parked: it must not go out again.
 func (s *Store) end(tx *gorm.DB, delivery, lane int64, state string) error {
-	err := tx.Exec("UPDATE deliveries SET state = ?, finished_at = ? WHERE id = ? AND lane_id = ? AND state = 'parked'",
-		state, s.now(), delivery, lane).Error
-	if err != nil {
-		return err
+	away := tx.Exec("UPDATE deliveries SET state = ?, finished_at = ? WHERE id = ? AND lane_id = ? AND state = 'parked'",
+		state, s.now(), delivery, lane)
+	if away.Error != nil {
+		return away.Error
 	}
+	counts(tx).ended(state, away.RowsAffected)
 	return s.takeOut(tx, lane, state, "id = ?", delivery)
 }
 

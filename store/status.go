@@ -164,6 +164,7 @@ func (s *Store) change(tx *gorm.DB, r *agentRow, c change) (deliveries int, err 
 	if err := gorm.G[changeRow](tx).Create(tx.Statement.Context, &row); err != nil {
 		return 0, err
 	}
+	counts(tx).changed(c.status)
 	r.Status, r.EventSource, r.Sequence, r.ChangedAt = c.status, c.source, row.ID, c.at
 	r.ReportedAt = max(r.ReportedAt, c.at)
 	err = tx.Exec("UPDATE agents SET status = ?, event_source = ?, sequence = ?, changed_at = ?, reported_at = ? "+

@@ -24,13 +24,15 @@ type writer struct {
 	quit   chan struct{}
 	closed chan struct{}
 	once   sync.Once
+	total  total
 }
 
 // write is a function that waits for its transaction.
 type write struct {
-	ctx  context.Context
-	fn   func(tx *gorm.DB) error
-	done chan error
+	ctx    context.Context
+	fn     func(tx *gorm.DB) error
+	done   chan error
+	counts Counts
 }
 
 func newWriter(db *gorm.DB, conn *sql.Conn) *writer {
@@ -133,6 +135,9 @@ func (w *writer) commit(batch []*write) {
 		if err != nil {
 			results[i] = &Error{Kind: Unavailable, Message: "the store is not available, try again", cause: err}
 		}
+		if results[i] == nil {
+			w.total.add(j.counts)
+		}
 		j.done <- results[i]
 	}
 }
@@ -154,12 +159,13 @@ func (w *writer) step(j *write) (own, fatal error) {
 	return own, w.db.Exec("RELEASE step").Error
 }
 
-// protect turns a panic of one write into its error, for the sake of the others.
+// protect turns a panic of one write into its error, for the sake of the others. What the write's context holds is
+// there in the transaction, but not its end.
 func (w *writer) protect(j *write) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic in a transaction: %v", p)
 		}
 	}()
-	return j.fn(w.db)
+	return j.fn(w.db.WithContext(counting(context.WithoutCancel(j.ctx), &j.counts)))
 }

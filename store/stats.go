@@ -1,0 +1,135 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/webhook"
+)
+
+// Stats is what waits in the store at a moment.
+type Stats struct {
+	Ready    Backlog // of receivers that take what they are sent
+	Waiting  Backlog // of receivers that are left alone: their breaker is open, or they asked for a pause
+	Pending  int     // deliveries, whether due or not
+	Breakers int     // that are open
+	Disabled int     // registrations
+}
+
+// Backlog is the lanes that are due and held by nobody.
+type Backlog struct {
+	Lanes  int
+	Oldest time.Duration // since when the longest of them is due; 0 without any
+}
+
+// backlogSQL reads the index of due lanes, and no lane.
+const backlogSQL = receiversSQL + `
+SELECT v.failures >= @open OR coalesce(v.waits, 0) > @now AS waiting,
+	sum((SELECT count(*) FROM lanes x WHERE x.receiver_id = r.id AND x.due_at <= @now)) AS lanes,
+	min((SELECT min(x.due_at) FROM lanes x WHERE x.receiver_id = r.id AND x.due_at <= @now)) AS since
+FROM r JOIN receivers v ON v.id = r.id GROUP BY 1`
+
+// countsSQL counts the entries of three indexes that hold nothing else.
+var countsSQL = fmt.Sprintf("SELECT (SELECT count(*) FROM deliveries WHERE state = 'pending') AS pending, "+
+	"(SELECT count(*) FROM receivers WHERE failures >= %d) AS breakers, "+
+	"(SELECT count(*) FROM agent_events WHERE state = 'disabled') AS disabled", webhook.Failures)
+
+// Stats counts what waits. It takes a reader's connection for some milliseconds, and nothing from who writes.
+func (s *Store) Stats(ctx context.Context) (m Stats, err error) {
+	err = s.snapshot(ctx, func(tx *gorm.DB) error {
+		if err := s.backlogs(tx, &m); err != nil {
+			return err
+		}
+		return tx.Raw(countsSQL).Row().Scan(&m.Pending, &m.Breakers, &m.Disabled)
+	})
+	return m, err
+}
+
+func (s *Store) backlogs(tx *gorm.DB, m *Stats) error {
+	var rows []struct {
+		Waiting bool
+		Lanes   int
+		Since   *int64 // nil without any lane that is due
+	}
+	now := s.now()
+	err := tx.Raw(backlogSQL, map[string]any{"open": webhook.Failures, "now": now}).Scan(&rows).Error
+	for _, r := range rows {
+		of := &m.Ready
+		if r.Waiting {
+			of = &m.Waiting
+		}
+		if r.Since != nil {
+			*of = Backlog{r.Lanes, time.Duration(now-*r.Since) * time.Millisecond}
+		}
+	}
+	return err
+}
+
+// Counts is what has happened since the store was opened.
+type Counts struct {
+	Logins, Logouts              int64 // status changes
+	Delivered, Failed, Cancelled int64 // deliveries that ended so
+	Mended                       int64 // lanes
+}
+
+// changed counts a status change.
+func (c *Counts) changed(to gen.AgentStatusValue) {
+	if to == gen.AgentStatusValueAvailable {
+		c.Logins++
+	} else {
+		c.Logouts++
+	}
+}
+
+// ended counts deliveries that got a state, if it is one to end in.
+func (c *Counts) ended(state string, n int64) {
+	switch state {
+	case delivered:
+		c.Delivered += n
+	case failed:
+		c.Failed += n
+	case cancelled:
+		c.Cancelled += n
+	}
+}
+
+// Counts returns what was committed so far. It asks the database nothing.
+func (s *Store) Counts() Counts { return s.writes.total.get() }
+
+type countsKey struct{}
+
+// counting is the context of a transaction that counts in c.
+func counting(ctx context.Context, c *Counts) context.Context { return context.WithValue(ctx, countsKey{}, c) }
+
+// counts is where a transaction notes what it did. It counts when, and only if, it is committed.
+func counts(tx *gorm.DB) *Counts {
+	return tx.Statement.Context.Value(countsKey{}).(*Counts)
+}
+
+// total adds up what was committed.
+type total struct {
+	mu sync.Mutex
+	Counts
+}
+
+func (t *total) get() Counts {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.Counts
+}
+
+func (t *total) add(c Counts) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.Logins += c.Logins
+	t.Logouts += c.Logouts
+	t.Delivered += c.Delivered
+	t.Failed += c.Failed
+	t.Cancelled += c.Cancelled
+	t.Mended += c.Mended
+}

@@ -1,0 +1,191 @@
+package store_test
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/mattn/go-sqlite3"
+
+	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/store"
+	"github.com/agentevents/agentevents/webhook"
+)
+
+func (f *fixture) wantStats(want store.Stats) {
+	f.t.Helper()
+	got, err := f.Stats(f.ctx)
+	f.check(err)
+	if got != want {
+		f.t.Errorf("stats are %+v, want %+v", got, want)
+	}
+}
+
+func (f *fixture) wantCounts(want store.Counts) {
+	f.t.Helper()
+	if got := f.Counts(); got != want {
+		f.t.Errorf("counts are %+v, want %+v", got, want)
+	}
+}
+
+func TestStatsOfWhatIsDue(t *testing.T) {
+	f := open(t)
+	f.wantStats(store.Stats{})
+	f.lanes("12", 1, 3, "http://a.example/")
+	f.clock.add(time.Minute)
+	f.lanes("13", 1, 2, "http://b.example/")
+	f.wantStats(store.Stats{Ready: store.Backlog{Lanes: 5, Oldest: time.Minute}, Pending: 5})
+
+	d := f.oneLane() // what is in flight is not due
+	f.wantStats(store.Stats{Ready: store.Backlog{Lanes: 4, Oldest: time.Minute}, Pending: 5})
+	f.get(d, answer(503)) // nor is what waits for its next attempt
+	f.wantStats(store.Stats{Ready: store.Backlog{Lanes: 4, Oldest: time.Minute}, Pending: 5})
+	f.clock.add(time.Hour)
+	f.wantStats(store.Stats{Ready: store.Backlog{Lanes: 5, Oldest: 61 * time.Minute}, Pending: 5})
+}
+
+// Lanes of a receiver that is left alone are due, but that is not the program's fault.
+func TestStatsOfReceiversLeftAlone(t *testing.T) {
+	f := open(t)
+	f.lanes("12", 1, 7, "http://down.example/")
+	for range webhook.Failures {
+		f.get(f.oneLane(), answer(503))
+	}
+	f.clock.add(time.Second)
+	f.wantStats(store.Stats{Waiting: store.Backlog{Lanes: 2, Oldest: time.Second}, Pending: 7, Breakers: 1})
+	f.clock.add(time.Minute) // the time for a probe has come, which is one lane only
+	f.wantStats(store.Stats{Waiting: store.Backlog{Lanes: 2, Oldest: 61 * time.Second}, Pending: 7, Breakers: 1})
+
+	f.lanes("13", 1, 2, "http://busy.example/")
+	f.clock.add(time.Second)
+	for _, d := range f.claim() {
+		if d.URL == "http://busy.example/" {
+			f.get(d, busy(429, time.Hour))
+			break
+		}
+	}
+	f.restart() // lets go of what was claimed
+	got, err := f.Stats(f.ctx)
+	f.check(err)
+	if want := (store.Backlog{Lanes: 3, Oldest: 62 * time.Second}); got.Ready.Lanes != 0 || got.Waiting != want {
+		t.Errorf("stats are %+v, want none ready and waiting %+v", got, want)
+	}
+}
+
+func TestStatsOfRegistrations(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	ids := f.register(k, "http://a.example/", both...)
+	f.login(k)
+	for _, id := range ids {
+		_, err := f.SetEventState(f.ctx, k, id, gen.AgentEventStateValueDisabled)
+		f.check(err)
+	}
+	f.wantStats(store.Stats{Disabled: 2}) // what is parked is not pending
+	_, err := f.SetEventState(f.ctx, k, ids[0], gen.AgentEventStateValueEnabled)
+	f.check(err)
+	f.wantStats(store.Stats{Ready: store.Backlog{Lanes: 1}, Pending: 1, Disabled: 1})
+}
+
+func TestStatsOfAStoreInTrouble(t *testing.T) {
+	f := open(t)
+	trouble := error(sqlite3.Error{Code: sqlite3.ErrIoErr})
+	f.check(f.BeforeStatements(func() error { return trouble }))
+	_, err := f.Stats(f.ctx)
+	trouble = nil
+	var known *store.Error
+	if !errors.As(err, &known) || known.Kind != store.Unavailable {
+		t.Errorf("the error is %v", err)
+	}
+}
+
+// Counts say what the rows say, by whatever way these came about.
+func TestCounts(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	ids := f.register(k, "http://a.example/", both...)
+	f.login(k)
+	f.login(k) // is no change
+	f.wantCounts(store.Counts{Logins: 1})
+	f.record(f.claimOne(), webhook.Delivered, false)
+	f.wantCounts(store.Counts{Logins: 1, Delivered: 1})
+	f.logout(k)
+	f.record(f.claimOne(), webhook.Failed, false)
+	f.wantCounts(store.Counts{Logins: 1, Logouts: 1, Delivered: 1, Failed: 1})
+
+	f.login(k)
+	f.clock.add(25 * time.Hour) // its window is over
+	f.claimNone()
+	f.wantCounts(store.Counts{Logins: 2, Logouts: 1, Delivered: 1, Failed: 2})
+
+	_, err := f.SetStatuses(f.ctx, k.Client, []gen.AgentStatusUpdateItem{
+		{AgentType: k.Type, AgentID: k.ID, AgentStatus: gen.AgentStatusValueLoggedOut},
+		{AgentType: k.Type, AgentID: 9, AgentStatus: gen.AgentStatusValueLoggedOut}, // is refused
+		{AgentType: k.Type, AgentID: k.ID, AgentStatus: gen.AgentStatusValueAvailable},
+	})
+	f.check(err)
+	_, err = f.SetEventState(f.ctx, k, ids[1], gen.AgentEventStateValueDisabled)
+	f.check(err)
+	f.check(f.DeleteEvent(f.ctx, k, ids[0])) // cancels what is pending
+	f.check(f.DeleteEvent(f.ctx, k, ids[1])) // and what is parked
+	f.check(f.DeleteAgent(f.ctx, k))         // logs out
+	f.wantCounts(store.Counts{Logins: 3, Logouts: 3, Delivered: 1, Failed: 2, Cancelled: 2})
+	if got := fmt.Sprint(f.states()); got != "map[cancelled:2 delivered:1 failed:2]" {
+		t.Errorf("the rows say %s", got)
+	}
+}
+
+func TestCountsOfWhatIsMended(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	f.register(k, "http://a.example/", both...)
+	f.login(k)
+	f.sql("UPDATE lanes SET due_at = NULL")
+	if n, err := f.Mend(f.ctx); n != 1 || err != nil {
+		t.Errorf("mended %d lanes, %v", n, err)
+	}
+	f.wantCounts(store.Counts{Logins: 1, Mended: 1})
+}
+
+// What fails at any statement, the commit included, was not committed and does not count.
+func TestCountsOnlyWhatIsCommitted(t *testing.T) {
+	s := &saboteur{fixture: openInMemory(t)}
+	k := s.agent()
+	s.register(k, "http://a.example/", both...)
+	s.check(s.BeforeStatements(s.before))
+	counts := func() string { return fmt.Sprint(s.Counts()) }
+	s.attempt("login", func() error {
+		_, err := s.SetStatus(s.ctx, k, gen.AgentStatusUpdate{AgentStatus: gen.AgentStatusValueAvailable})
+		return err
+	}, counts)
+	d := s.claimOne()
+	s.attempt("record", func() error {
+		_, err := s.Record(s.ctx, d, webhook.Outcome{Attempt: webhook.Attempt{Verdict: webhook.Delivered}}, false)
+		return err
+	}, counts)
+	if s.failed < 10 {
+		t.Errorf("only %d statements failed", s.failed)
+	}
+	s.wantCounts(store.Counts{Logins: 1, Delivered: 1})
+}
+
+// BenchmarkStats is a scrape with 200,000 deliveries pending, each in a lane of its own.
+func BenchmarkStats(b *testing.B) {
+	const n = 200_000
+	f := open(b)
+	k := f.agent()
+	f.register(k, "http://a.example/", both...)
+	f.login(k)
+	f.sql(fmt.Sprintf(`WITH RECURSIVE n (i) AS (SELECT 1000 UNION ALL SELECT i + 1 FROM n WHERE i < %d)
+		INSERT INTO lanes (receiver_id, kind, agent_id, pending, due_at)
+		SELECT receiver_id, kind, n.i, 1, due_at FROM lanes, n WHERE lanes.id = 1`, n+998))
+	f.sql(`INSERT INTO deliveries (webhook_id, change_id, event_id, lane_id, url, method, state, due_at, expires_at, created_at)
+		SELECT 'msg', 1, 1, l.id, 'http://a.example/', 'POST', 'pending', l.due_at, l.due_at, l.due_at FROM lanes l WHERE l.id > 1`)
+	for b.Loop() {
+		m, err := f.Stats(f.ctx)
+		if err != nil || m.Pending != n || m.Ready.Lanes != n {
+			b.Fatal(m, err)
+		}
+	}
+}
