@@ -1041,9 +1041,6 @@ type DeliveryNotFound = Error
 // EventNotFound Why a request was refused.
 type EventNotFound = Error
 
-// EventTests Tests, the newest first.
-type EventTests = []EventTest
-
 // FeedTruncated Why a request was refused.
 type FeedTruncated = Error
 

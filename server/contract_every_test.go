@@ -15,7 +15,7 @@ import (
 // everyOperation makes scenarios of what holds for all operations out of a good request of one.
 func everyOperation(c *contract, s scenario) (all []scenario) {
 	e := c.operation(s.op)
-	s.name, s.then, s.family = s.op, nil, s.op
+	s.name, s.then, s.answer, s.family = s.op, nil, nil, s.op
 	all = append(strangers(c, e, s), wrongIDs(c, e, s)...)
 	if e.media() != nil {
 		all = append(append(all, wrongBodies(s)...), bodyForms(s)...)
@@ -84,6 +84,12 @@ func strangers(c *contract, e *endpoint, s scenario) (all []scenario) {
 		unknown("event_id", "4294967295",
 			`{"message":"there is no event 4294967295 of {kind} agent {id} of client 12","status":"event_not_found"}`)
 	}
+	for _, noun := range []string{"delivery", "replay"} {
+		if has(noun + "_id") {
+			unknown(noun+"_id", "9223372036854775807", `{"message":"there is no `+noun+
+				` 9223372036854775807 of client 12","status":"`+noun+`_not_found"}`)
+		}
+	}
 	return all
 }
 
@@ -93,6 +99,9 @@ func wrongIDs(c *contract, e *endpoint, s scenario) (all []scenario) {
 		"client_id": {"a b", "ы", "1/2", "@you", "%", strings.Repeat("x", 65)},
 		"agent_id":  {"0", "-1", "4294967296", "99999999999999999999", "1.5", "x", "136x", " 136", "1e2"},
 		"event_id":  {"0", "-1", "4294967296", "99999999999999999999", "1.5", "x", "1x", " 1", "0x1"},
+
+		"delivery_id": {"0", "-1", "9223372036854775808", "99999999999999999999", "1.5", "x", "1x", " 1", "0x1"},
+		"replay_id":   {"0", "-1", "9223372036854775808", "99999999999999999999", "1.5", "x", "1x", " 1", "0x1"},
 	} {
 		for _, id := range ids {
 			if strings.Contains(e.path, "{"+param+"}") {
@@ -192,10 +201,11 @@ func TestContractMethods(t *testing.T) {
 	w.withEvents()
 	before := w.dump()
 	for path, item := range w.spec.Paths.Map() {
-		path = strings.NewReplacer("{client_id}", "12", "{agent_id}", "136", "{event_id}", "1").Replace(path)
+		path = strings.NewReplacer("{client_id}", "12", "{agent_id}", "136", "{event_id}", "1", "{delivery_id}", "1",
+			"{replay_id}", "1").Replace(path)
 		for _, form := range []string{strings.TrimSuffix(path, "/"), strings.TrimSuffix(path, "/") + "/"} {
 			for _, method := range []string{"GET", "POST", "PUT", "DELETE", "PATCH", "PURGE"} {
-				if item.Operations()[method] == nil {
+				if item.Operations()[method] == nil && w.at(method, &url.URL{Path: w.base + form}) == nil {
 					w.notAllowed(method, form, item.Operations())
 				}
 			}

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -25,11 +26,12 @@ type scenario struct {
 	body    string            // JSON, unless a header says otherwise
 	chunked bool              // the body is sent without telling its length
 	status  int
-	want    string       // the answer's body, its order of fields included; empty: the document says enough
-	wrong   []string     // the fields that errors[] must name, these and no others
-	then    func(*world) // what must be so after
-	kind    kind         // of agents; local unless set
-	family  string       // those of a family begin with the same; empty: alone
+	want    string            // the answer's body, its order of fields included; empty: the document says enough
+	answer  map[string]string // headers of the answer; an empty value is for one that must not be there
+	wrong   []string          // the fields that errors[] must name, these and no others
+	then    func(*world)      // what must be so after
+	kind    kind              // of agents; local unless set
+	family  string            // those of a family begin with the same; empty: alone
 }
 
 // kind is what differs between the kinds of agents.
@@ -70,12 +72,16 @@ func forKinds(scenarios []scenario) (all []scenario) {
 		for _, s := range scenarios {
 			s.kind = k
 			s.wrong = slices.Clone(s.wrong)
-			texts := []*string{&s.name, &s.op, &s.request, &s.body, &s.want}
+			texts := []*string{&s.name, &s.op, &s.request, &s.body, &s.want, &s.family}
 			for i := range s.wrong {
 				texts = append(texts, &s.wrong[i])
 			}
 			for _, text := range texts {
 				*text = k.fill(*text)
+			}
+			s.answer = maps.Clone(s.answer)
+			for name, value := range s.answer {
+				s.answer[name] = k.fill(value)
 			}
 			s.name = string(k.word) + ": " + s.name
 			all = append(all, s)
@@ -94,6 +100,11 @@ func contractScenarios(c *contract) map[string][]scenario {
 		"secret":   secretScenarios(),
 		"status":   forKinds(statusScenarios()),
 		"statuses": statusesScenarios(),
+		"delivery": deliveryScenarios(),
+		"replay":   replayScenarios(),
+		"feed":     feedScenarios(),
+		"change":   forKinds(changeScenarios()),
+		"sample":   forKinds(sampleScenarios()),
 	}
 	for _, scenarios := range tables {
 		for i, s := range scenarios {
@@ -126,6 +137,7 @@ func (w *world) play(s scenario) {
 	w.Helper()
 	w.arrange(s)
 	a := w.send(s)
+	w.reply = a
 	if a.endpoint == nil || a.endpoint.id != s.op {
 		w.Errorf("%s is not operation %s", s.request, s.op)
 	}
@@ -134,6 +146,11 @@ func (w *world) play(s scenario) {
 	}
 	if s.want != "" {
 		w.same(s.request, s.want, a.body)
+	}
+	for name, want := range s.answer {
+		if got := a.header.Get(name); got != want {
+			w.Errorf("%s: the header %s is %q, want %q", s.request, name, got, want)
+		}
 	}
 	w.names(s, a)
 	if !mayBeForbidden(s.status) {
@@ -249,7 +266,9 @@ func (w *world) fails(status int, want string) {
 // goodRequests are the first scenario of each operation that succeeds.
 func goodRequests(tables map[string][]scenario) (good []scenario) {
 	seen := map[string]bool{}
-	for _, about := range []string{"client", "agent", "event", "state", "secret", "status", "statuses"} {
+	for _, about := range []string{
+		"client", "agent", "event", "state", "secret", "status", "statuses", "delivery", "replay", "feed", "change", "sample",
+	} {
 		for _, s := range tables[about] {
 			if s.status < 300 && !seen[s.op] {
 				seen[s.op] = true

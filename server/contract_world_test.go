@@ -39,11 +39,16 @@ type world struct {
 	server *httptest.Server
 	given  string   // what is arranged, by the scenario's family
 	before []string // dump of what was arranged
+	reply  *reply   // what the scenario's request was answered with
+
+	receivers *receivers
+	stopping  chan struct{} // closed: nobody waits for what may come
 }
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{TB: t, contract: theContract(t), kind: ofLocal, file: filepath.Join(t.TempDir(), "agentevents.db")}
+	w.receivers, w.stopping = &receivers{}, make(chan struct{})
 	w.set(seedTime)
 	silent := slog.New(slog.DiscardHandler)
 	var err error
@@ -54,7 +59,8 @@ func newWorld(t testing.TB) *world {
 	w.db, err = sql.Open("sqlite3", "file:"+url.PathEscape(w.file)+pragmas)
 	w.must(err)
 	t.Cleanup(func() { w.must(w.db.Close()) })
-	router, err := newRouter(newHandlers(w.store, webhook.NewGuard(nil), webhook.NewSender(webhook.SenderOptions{}), nil), time.Now, silent)
+	sender := webhook.NewSender(webhook.SenderOptions{Transport: w.receivers})
+	router, err := newRouter(newHandlers(w.store, webhook.NewGuard(nil), sender, w.stopping), time.Now, silent)
 	w.must(err)
 	w.server = httptest.NewUnstartedServer(router)
 	w.server.Config = newServer(router, silent)
@@ -92,6 +98,9 @@ func (w *world) arrange(s scenario) {
 // clear empties the store. Ids begin at 1 again.
 func (w *world) clear() {
 	w.Helper()
+	ended, end := context.WithCancel(w.Context())
+	end()
+	w.must(w.store.Work(ended)) // writes what it has in mind
 	tx, err := w.db.BeginTx(w.Context(), nil)
 	w.must(err)
 	defer func() { w.must(tx.Commit()) }()

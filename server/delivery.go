@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"time"
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/gen/api"
@@ -34,12 +33,13 @@ func (h handlers) ListDeliveries(
 	if err := checkFilter(f); err != nil {
 		return nil, err
 	}
-	found, err := h.store.Deliveries(ctx, r.ClientID, f, p.Before, p.Limit+1)
+	limit := pageSize(p.Limit)
+	found, err := h.store.Deliveries(ctx, r.ClientID, f, p.Before, limit+1)
 	if err != nil {
 		return nil, err
 	}
 	var page api.ListDeliveries200JSONResponse
-	page.Body, page.Headers.Link = paged(ctx, found, p.Limit, func(d gen.Delivery) int64 { return d.ID })
+	page.Body, page.Headers.Link = paged(ctx, found, limit, func(d gen.Delivery) int64 { return d.ID })
 	return page, nil
 }
 
@@ -50,7 +50,7 @@ func (h handlers) GetDelivery(ctx context.Context, r api.GetDeliveryRequestObjec
 	}
 	at := l.SentAt
 	if at.IsZero() {
-		at = time.Now()
+		at = h.store.Now()
 	}
 	request, err := h.sender.Render(l.Sent, at, l.Signed)
 	return api.GetDelivery200JSONResponse{DeliveryDetailJSONResponse: api.DeliveryDetailJSONResponse{

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/url"
@@ -20,6 +21,9 @@ func rememberURL(next echo.HandlerFunc) echo.HandlerFunc {
 		return next(c)
 	}
 }
+
+// pageSize is how many a page has, also when nobody says how many that may be.
+func pageSize(limit int) int { return cmp.Or(limit, 100) }
 
 // nextPage is the header Link to the same URL with a parameter set anew.
 func nextPage(ctx context.Context, parameter string, value int64) *string {

@@ -45,12 +45,13 @@ func (h handlers) RedeliverMany(
 }
 
 func (h handlers) ListReplays(ctx context.Context, r api.ListReplaysRequestObject) (api.ListReplaysResponseObject, error) {
-	found, err := h.store.Replays(ctx, r.ClientID, r.Params.Before, r.Params.Limit+1)
+	limit := pageSize(r.Params.Limit)
+	found, err := h.store.Replays(ctx, r.ClientID, r.Params.Before, limit+1)
 	if err != nil {
 		return nil, err
 	}
 	var page api.ListReplays200JSONResponse
-	page.Body, page.Headers.Link = paged(ctx, found, r.Params.Limit, func(m gen.Replay) int64 { return m.ID })
+	page.Body, page.Headers.Link = paged(ctx, found, limit, func(m gen.Replay) int64 { return m.ID })
 	return page, nil
 }
 

@@ -75,7 +75,7 @@ func (h handlers) ListLocalAgentEventTests(
 	if err != nil {
 		return nil, err
 	}
-	return api.ListLocalAgentEventTests200JSONResponse{EventTestsJSONResponse: tests}, nil
+	return api.ListLocalAgentEventTests200JSONResponse(tests), nil
 }
 
 func (h handlers) ListRemoteAgentEventTests(
@@ -85,5 +85,5 @@ func (h handlers) ListRemoteAgentEventTests(
 	if err != nil {
 		return nil, err
 	}
-	return api.ListRemoteAgentEventTests200JSONResponse{EventTestsJSONResponse: tests}, nil
+	return api.ListRemoteAgentEventTests200JSONResponse(tests), nil
 }

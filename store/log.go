@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -226,13 +227,21 @@ func (s *Store) deliveryLog(tx *gorm.DB, client string, id int64) (l DeliveryLog
 	}
 	l.Sent = h.delivery(time.Time{}, s.now())
 	if n := len(attempts); l.FinishedAt != nil && n > 0 {
-		l.Sent.Attempt, l.SentAt, l.Signed = attempts[n-1].Number, millis(attempts[n-1].StartedAt), attempts[n-1].Signature
+		l.sent(attempts[n-1], h)
 		return l, nil
 	}
 	if l.FinishedAt == nil {
 		l.Waiting, err = s.waiting(tx, id)
 	}
 	return l, err
+}
+
+// sent makes of what would be sent what was sent last: to where the event said then, and as a replay only if it has been
+// tried since it was to be sent again.
+func (l *DeliveryLog) sent(last attemptRow, h headRow) {
+	l.Sent.URL, l.Sent.Method = cmp.Or(last.URL, h.URL), cmp.Or(last.Method, h.Method)
+	l.Sent.Attempt, l.SentAt, l.Signed = last.Number, millis(last.StartedAt), last.Signature
+	l.Sent.Replay = h.Replays > 1 || h.Replays == 1 && h.Attempts > 0
 }
 
 // sentSQL is headSQL for any delivery.

@@ -6828,7 +6828,7 @@ type ListLocalAgentEventTestsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *EventTests
+	JSON200 *[]EventTest
 	// JSON400 the response for an HTTP 400 `application/json` response
 	JSON400 *BadRequest
 	// JSON404 the response for an HTTP 404 `application/json` response
@@ -6848,7 +6848,7 @@ type ListLocalAgentEventTestsResponse struct {
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r ListLocalAgentEventTestsResponse) GetJSON200() *EventTests {
+func (r ListLocalAgentEventTestsResponse) GetJSON200() *[]EventTest {
 	return r.JSON200
 }
 
@@ -8676,7 +8676,7 @@ type ListRemoteAgentEventTestsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *EventTests
+	JSON200 *[]EventTest
 	// JSON400 the response for an HTTP 400 `application/json` response
 	JSON400 *BadRequest
 	// JSON404 the response for an HTTP 404 `application/json` response
@@ -8696,7 +8696,7 @@ type ListRemoteAgentEventTestsResponse struct {
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r ListRemoteAgentEventTestsResponse) GetJSON200() *EventTests {
+func (r ListRemoteAgentEventTestsResponse) GetJSON200() *[]EventTest {
 	return r.JSON200
 }
 
@@ -13163,7 +13163,7 @@ func ParseListLocalAgentEventTestsResponse(rsp *http.Response) (*ListLocalAgentE
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest EventTests
+		var dest []EventTest
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -15161,7 +15161,7 @@ func ParseListRemoteAgentEventTestsResponse(rsp *http.Response) (*ListRemoteAgen
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest EventTests
+		var dest []EventTest
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
