@@ -141,7 +141,8 @@ func (f DeliveryFilter) where(tx *gorm.DB, client string) (where string, args []
 	case gen.DeliveryStateFailed, gen.DeliveryStateCancelled:
 		add("d.state = ? AND d.state IN ('failed', 'cancelled')", f.State) // as an index has it
 	case gen.DeliveryStatePending, gen.DeliveryStateParked:
-		add("d.state = ? AND d.state IN ('pending', 'parked')", f.State) // as an index has it
+		add("d.id IN (SELECT x.id FROM deliveries x WHERE x.state IN ('pending', 'parked') AND x.state = ? "+
+			"AND x.client_id || '' = ?)", f.State, client) // so that the index of what is owed is used, and no other
 	default:
 		add("d.state = ?", f.State)
 	}
@@ -149,8 +150,8 @@ func (f DeliveryFilter) where(tx *gorm.DB, client string) (where string, args []
 		add("d.event_id = ?", f.EventID)
 	}
 	if f.AgentID > 0 {
-		add("d.change_id IN (SELECT x.id FROM status_changes x WHERE x.client_id = ? AND x.kind = ? AND x.agent_id = ?)",
-			client, f.AgentType, f.AgentID)
+		add("d.id IN (SELECT x.id FROM status_changes y JOIN deliveries x ON x.change_id = y.id "+
+			"WHERE y.client_id = ? AND y.kind = ? AND y.agent_id = ?)", client, f.AgentType, f.AgentID)
 	} else if f.AgentType != "" {
 		add("c.kind = ?", f.AgentType)
 	}

@@ -45,7 +45,7 @@ func TestDeliveriesAreFiltered(t *testing.T) {
 		"delivered":          {store.DeliveryFilter{State: gen.DeliveryStateDelivered}, 0, 9, "1 delivered"},
 		"of an event":        {store.DeliveryFilter{EventID: 1}, 0, 9, "3 pending,1 delivered"},
 		"of an agent":        {store.DeliveryFilter{AgentType: gen.AgentTypeLocal, AgentID: 7}, 0, 9, "7 pending"},
-		"of another kind":    {store.DeliveryFilter{AgentType: gen.AgentTypeRemote}, 0, 9, ""},
+		"of another kind":    {store.DeliveryFilter{AgentType: gen.AgentTypeRemote, AgentID: 136}, 0, 9, ""},
 		"since":              {store.DeliveryFilter{Since: noon}, 0, 9, "7 pending"},
 		"since just after":   {store.DeliveryFilter{Since: noon.Add(time.Millisecond)}, 0, 9, ""},
 		"until":              {store.DeliveryFilter{Until: noon}, 0, 2, "6 parked,5 failed"},
