@@ -105,7 +105,7 @@ func (s *Store) Deliveries(
 	if before > 0 {
 		where, args = where+" AND d.id < ?", append(args, before)
 	}
-	rows, err := logged(tx, where+" ORDER BY d.id DESC LIMIT ?", append(args, limit)...)
+	rows, err := logged(tx, where+" ORDER BY "+f.newestFirst()+" LIMIT ?", append(args, limit)...)
 	return rows, failure(err)
 }
 
@@ -129,13 +129,28 @@ func logged(tx *gorm.DB, where string, args ...any) ([]gen.Delivery, error) {
 	return each(rows, func(r logRow) gen.Delivery { return r.model(of[r.Row.ID]) }), err
 }
 
-// where is a filter as a condition on deliveries d.
+// newestFirst is the order of ids, in the words of the index that the filter is for: later changes have later deliveries.
+func (f DeliveryFilter) newestFirst() string {
+	if f.AgentID > 0 {
+		return "c.id DESC, d.id DESC"
+	}
+	return "d.id DESC"
+}
+
+// where is a filter as a condition on deliveries d and their changes c.
 func (f DeliveryFilter) where(tx *gorm.DB, client string) (where string, args []any, err error) {
 	var terms []string
 	add := func(term string, values ...any) {
 		terms, args = append(terms, term), append(args, values...)
 	}
-	add("d.client_id = ?", client)
+	if f.AgentID > 0 {
+		add("c.client_id = ? AND c.kind = ? AND c.agent_id = ?", client, f.AgentType, f.AgentID)
+	} else {
+		add("d.client_id = ?", client)
+	}
+	if f.EventID > 0 {
+		add("d.event_id = ?", f.EventID)
+	}
 	switch f.State {
 	case "":
 	case gen.DeliveryStateFailed, gen.DeliveryStateCancelled:
@@ -145,15 +160,6 @@ func (f DeliveryFilter) where(tx *gorm.DB, client string) (where string, args []
 			"AND x.client_id || '' = ?)", f.State, client) // so that the index of what is owed is used, and no other
 	default:
 		add("d.state = ?", f.State)
-	}
-	if f.EventID > 0 {
-		add("d.event_id = ?", f.EventID)
-	}
-	if f.AgentID > 0 {
-		add("d.id IN (SELECT x.id FROM status_changes y JOIN deliveries x ON x.change_id = y.id "+
-			"WHERE y.client_id = ? AND y.kind = ? AND y.agent_id = ?)", client, f.AgentType, f.AgentID)
-	} else if f.AgentType != "" {
-		add("c.kind = ?", f.AgentType)
 	}
 	if !f.Since.IsZero() {
 		from, err := firstAt(tx, f.Since.Add(-clockStep))
