@@ -17,6 +17,7 @@ import (
 // settings are the settings as they are written, with their defaults.
 type settings struct {
 	Addr          string `default:"127.0.0.1:8080" help:"Where to listen. Without HOST at all addresses; port 0 takes a free one."`
+	MetricsAddr   string `placeholder:"HOST:PORT" help:"Where to listen for who collects metrics (/metrics) and profiles (/debug/pprof/). Nowhere unless given."`
 	DatabaseURL   string `default:"sqlite:agentevents.db" help:"The store, sqlite:PATH. The file is made if there is none; one process owns it."`
 	AllowNetworks string `placeholder:"CIDR,..." help:"Networks that receivers may live in although they are not public, such as 10.0.0.0/8. None unless given."`
 	Timeout       string `default:"10s" help:"How long one attempt at a delivery may take, from 100ms to 1m."`
@@ -32,6 +33,7 @@ type settings struct {
 // config is the settings as the program uses them.
 type config struct {
 	addr        string
+	metricsAddr string // empty for none
 	databaseURL string
 	networks    []netip.Prefix
 	timeout     time.Duration
@@ -48,6 +50,10 @@ func (s settings) validate() (c config, err error) {
 	var wrong problems
 	c.addr = s.Addr
 	wrong.add("addr", checkAddr(s.Addr))
+	c.metricsAddr = s.MetricsAddr
+	if s.MetricsAddr != "" {
+		wrong.add("metrics-addr", checkAddr(s.MetricsAddr))
+	}
 	c.databaseURL = s.DatabaseURL
 	wrong.add("database-url", checkDatabaseURL(s.DatabaseURL))
 	c.networks, err = parseNetworks(s.AllowNetworks)

@@ -26,10 +26,10 @@ func TestConfig(t *testing.T) {
 				"AGENTEVENTS_RETRY_WINDOW=720h", "AGENTEVENTS_LOG_LEVEL=debug", "AGENTEVENTS_LOG_FORMAT=json",
 				"AGENTEVENTS_ALLOW_NETWORKS=10.1.2.3/8, fd00::/8", "ADDR=ignored",
 				"AGENTEVENTS_RETRY_SCHEDULE=100ms, 24h", "AGENTEVENTS_RETRY_JITTER=0%",
-				"AGENTEVENTS_KEEP=1h", "AGENTEVENTS_KEEP_ROWS=1000",
+				"AGENTEVENTS_KEEP=1h", "AGENTEVENTS_KEEP_ROWS=1000", "AGENTEVENTS_METRICS_ADDR=:9090",
 			},
 			config{
-				addr: ":0", databaseURL: "sqlite:/var/lib/a.db", timeout: 100 * time.Millisecond,
+				addr: ":0", metricsAddr: ":9090", databaseURL: "sqlite:/var/lib/a.db", timeout: 100 * time.Millisecond,
 				retryWindow: 720 * time.Hour, logLevel: slog.LevelDebug, logJSON: true,
 				keep: time.Hour, keepRows: 1000,
 				schedule: webhook.Schedule{Delays: []time.Duration{100 * time.Millisecond, 24 * time.Hour}},
@@ -66,7 +66,7 @@ func sameNetwork(a, b netip.Prefix) bool { return a == b }
 
 func withDefaults(c config) config {
 	d := config{
-		"127.0.0.1:8080", "sqlite:agentevents.db", c.networks, 10 * time.Second, 24 * time.Hour, webhook.DefaultSchedule(),
+		"127.0.0.1:8080", c.metricsAddr, "sqlite:agentevents.db", c.networks, 10 * time.Second, 24 * time.Hour, webhook.DefaultSchedule(),
 		720 * time.Hour, 1_000_000, c.logLevel, c.logJSON,
 	}
 	if c.addr != "" {
@@ -102,6 +102,7 @@ func configOf(t *testing.T, args, env []string) (config, error) {
 func TestConfigRefusesWrongValues(t *testing.T) {
 	for flag, values := range map[string][]string{
 		"addr":           {"nowhere", "127.0.0.1", "127.0.0.1:http", "127.0.0.1:65536", "127.0.0.1:-1", "::1:80", ":"},
+		"metrics-addr":   {"9090", "127.0.0.1", "127.0.0.1:65536", ":"},
 		"database-url":   {"agentevents.db", "sqlite:", "sqlite::memory:", ":x", "postgres://scott:tiger@db/x", "SQLITE:x"},
 		"allow-networks": {"10.0.0.0", "10.0.0.0/33", "banana", "10.0.0.0/8;192.168.0.0/16", "10.0.0.0/8 192.168.0.0/16"},
 		"timeout":        {"10", "99ms", "61s", "-1s", "soon"},

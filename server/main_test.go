@@ -22,7 +22,7 @@ func TestHelpExplainsEverything(t *testing.T) {
 			t.Errorf("%q: exit code %d, standard error %q", args, code, stderr)
 		}
 		for _, part := range []string{
-			"AGENTEVENTS_ADDR", "127.0.0.1:8080", "AGENTEVENTS_DATABASE_URL", "sqlite:agentevents.db", "sqlite:PATH",
+			"AGENTEVENTS_ADDR", "127.0.0.1:8080", "AGENTEVENTS_METRICS_ADDR", "/metrics", "AGENTEVENTS_DATABASE_URL", "sqlite:agentevents.db", "sqlite:PATH",
 			"AGENTEVENTS_ALLOW_NETWORKS", "AGENTEVENTS_TIMEOUT", "10s", "AGENTEVENTS_RETRY_WINDOW", "24h",
 			"AGENTEVENTS_RETRY_SCHEDULE", "5s,30s,2m,10m,30m,1h", "AGENTEVENTS_RETRY_JITTER", "20%",
 			"AGENTEVENTS_KEEP", "720h", "AGENTEVENTS_KEEP_ROWS", "1000000",

@@ -36,15 +36,20 @@ func newHandlers(st *store.Store, guard *webhook.Guard, sender *webhook.Sender, 
 
 var _ api.StrictServerInterface = handlers{}
 
-// newRouter returns all that is served. turned tells when the dispatcher's loop last turned.
-func newRouter(h handlers, turned func() time.Time, log *slog.Logger) (http.Handler, error) {
+// newRouter returns all that is served. turned tells when the dispatcher's loop last turned; around are the first and
+// the last to see each request.
+func newRouter(
+	h handlers, turned func() time.Time, log *slog.Logger, around ...echo.MiddlewareFunc,
+) (http.Handler, error) {
 	contract, err := loadContract()
 	if err != nil {
 		return nil, err
 	}
 	e := echo.New()
 	e.HTTPErrorHandler = answerErrors(log)
-	e.Use(identify(), logRequests(log), catchPanics)
+	e.Use(identify())
+	e.Use(around...)
+	e.Use(logRequests(log), catchPanics)
 	api.RegisterHandlersWithOptions(bothForms{e}, api.NewStrictHandler(h, nil),
 		api.RegisterHandlersOptions{BaseURL: basePath, OperationMiddlewares: middlewares(contract, h.store)})
 	addHealth(e, h.store, turned)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -34,7 +35,7 @@ func serve(ctx context.Context, s settings, unknown []string, stderr io.Writer) 
 	for _, name := range unknown {
 		log.Warn("unknown variable", "name", name)
 	}
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", c.addr)
+	on, err := listen(ctx, c)
 	if err != nil {
 		return err
 	}
@@ -43,35 +44,70 @@ func serve(ctx context.Context, s settings, unknown []string, stderr io.Writer) 
 		Keep: c.keep, KeepRows: c.keepRows, Log: log,
 	})
 	if err != nil {
-		return errors.Join(err, listener.Close())
+		return errors.Join(err, on.close())
 	}
-	announce(log, c, listener.Addr())
-	err = work(ctx, c, st, listener, log)
+	announce(log, c, on)
+	err = work(ctx, c, st, on, log)
 	log.Info("stopped")
 	return errors.Join(err, st.Close())
 }
 
+// listeners are where the program listens.
+type listeners struct {
+	api, metrics net.Listener // metrics is nil for none
+}
+
+func listen(ctx context.Context, c config) (on listeners, err error) {
+	if on.api, err = new(net.ListenConfig).Listen(ctx, "tcp", c.addr); err != nil || c.metricsAddr == "" {
+		return on, err
+	}
+	if on.metrics, err = new(net.ListenConfig).Listen(ctx, "tcp", c.metricsAddr); err != nil {
+		return on, errors.Join(fmt.Errorf("listen for metrics: %w", err), on.api.Close())
+	}
+	return on, nil
+}
+
+func (on listeners) close() error {
+	if on.metrics == nil {
+		return on.api.Close()
+	}
+	return errors.Join(on.api.Close(), on.metrics.Close())
+}
+
 // work serves requests and carries out deliveries. When ctx ends both stop taking new work and finish what they have.
-func work(ctx context.Context, c config, st *store.Store, listener net.Listener, log *slog.Logger) error {
+func work(ctx context.Context, c config, st *store.Store, on listeners, log *slog.Logger) error {
 	guard := webhook.NewGuard(c.networks)
 	sender := webhook.NewSender(webhook.SenderOptions{
 		Guard: guard, Timeout: c.timeout, UserAgent: "agentevents/" + build().version,
 	})
 	defer sender.Close()
+	m := newMetrics(st)
 	dispatcher := webhook.NewDispatcher(webhook.DispatcherOptions{
-		Outbox: st, Sender: sender, Schedule: c.schedule, Log: log,
+		Outbox: st, Sender: sender, Schedule: c.schedule, Log: log, Observe: m.attempt,
 	})
-	router, err := newRouter(newHandlers(st, guard, sender, ctx.Done()), dispatcher.Turned, log)
+	router, err := newRouter(newHandlers(st, guard, sender, ctx.Done()), dispatcher.Turned, log, m.request)
 	if err != nil {
-		return errors.Join(err, listener.Close())
+		return errors.Join(err, on.close())
 	}
-	server := newServer(router, log)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return dispatcher.Run(ctx) })
 	group.Go(func() error { return st.Work(ctx) })
+	group.Go(func() error { return answerRequests(ctx, router, on.api, log) })
+	if on.metrics != nil {
+		group.Go(func() error { return answerRequests(ctx, m.handler(log), on.metrics, log) })
+	}
+	<-ctx.Done()
+	log.Info("stopping")
+	return group.Wait()
+}
+
+// answerRequests serves a listener until ctx ends.
+func answerRequests(ctx context.Context, h http.Handler, on net.Listener, log *slog.Logger) error {
+	server := newServer(h, log)
+	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return shutDown(ctx, server, log) })
 	group.Go(func() error {
-		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		if err := server.Serve(on); !errors.Is(err, http.ErrServerClosed) {
 			return err
 		}
 		return nil
@@ -94,7 +130,6 @@ func newServer(h http.Handler, log *slog.Logger) *http.Server {
 // failure of ours.
 func shutDown(ctx context.Context, server *http.Server, log *slog.Logger) error {
 	<-ctx.Done()
-	log.Info("stopping")
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 	defer cancel()
 	if server.Shutdown(ctx) != nil {
@@ -105,14 +140,24 @@ func shutDown(ctx context.Context, server *http.Server, log *slog.Logger) error 
 }
 
 // announce says what runs where, whatever the log's level is.
-func announce(log *slog.Logger, c config, addr net.Addr) {
-	url := "http://" + strings.NewReplacer("[::]", "localhost", "0.0.0.0", "localhost").Replace(addr.String())
+func announce(log *slog.Logger, c config, on listeners) {
 	b := build()
-	say(log, slog.LevelInfo, "agentevents", "version", b.version, "commit", b.commit, "addr", addr.String(), "store", c.databaseURL)
+	say(log, slog.LevelInfo, "agentevents", "version", b.version, "commit", b.commit, "addr", on.api.Addr().String(),
+		"store", c.databaseURL)
+	if on.metrics != nil {
+		url := urlOf(on.metrics)
+		say(log, slog.LevelInfo, "measuring", "metrics", url+"/metrics", "profiles", url+"/debug/pprof/")
+	}
+	url := urlOf(on.api)
 	say(log, slog.LevelInfo, "serving", "api", url+basePath, "docs", url+"/docs/")
 	if len(c.networks) > 0 {
 		say(log, slog.LevelWarn, "receivers may live in networks that are not public", "networks", c.networks)
 	}
+}
+
+// urlOf is where a listener is reached from this machine.
+func urlOf(on net.Listener) string {
+	return "http://" + strings.NewReplacer("[::]", "localhost", "0.0.0.0", "localhost").Replace(on.Addr().String())
 }
 
 // say logs what is not left out at any level.

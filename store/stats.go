@@ -104,7 +104,9 @@ func (s *Store) Counts() Counts { return s.writes.total.get() }
 type countsKey struct{}
 
 // counting is the context of a transaction that counts in c.
-func counting(ctx context.Context, c *Counts) context.Context { return context.WithValue(ctx, countsKey{}, c) }
+func counting(ctx context.Context, c *Counts) context.Context {
+	return context.WithValue(ctx, countsKey{}, c)
+}
 
 // counts is where a transaction notes what it did. It counts when, and only if, it is committed.
 func counts(tx *gorm.DB) *Counts {

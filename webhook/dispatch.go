@@ -26,6 +26,10 @@ type DispatcherOptions struct {
 	Slots       int          // attempts in flight in all; 0 means 1,024
 	PerReceiver int          // attempts in flight at one receiver; 0 means 32
 	Log         *slog.Logger // nil means slog.Default
+
+	// Observe is called before each attempt, and what it returns after it. The outcome of an attempt that was cut off
+	// has no verdict. Nil means nobody looks.
+	Observe func(*Delivery) func(Outcome)
 }
 
 // Dispatcher carries deliveries from an outbox to their receivers. In each lane one is in flight at a time.
@@ -46,6 +50,9 @@ func NewDispatcher(o DispatcherOptions) *Dispatcher {
 	}
 	if o.Log == nil {
 		o.Log = slog.Default()
+	}
+	if o.Observe == nil {
+		o.Observe = func(*Delivery) func(Outcome) { return func(Outcome) {} }
 	}
 	return &Dispatcher{DispatcherOptions: o, slots: newSlots(o.Slots, o.PerReceiver), freed: make(chan struct{}, 1)}
 }
@@ -162,8 +169,10 @@ func (d *Dispatcher) deliver(soft, hard context.Context, x Delivery, goOn bool) 
 		d.giveUp(hard, x)
 		return nil
 	}
+	observed := d.Observe(&x)
 	a := d.attempt(hard, x)
 	if hard.Err() != nil && a.Verdict == Retry && a.Error != "" {
+		observed(Outcome{})
 		d.giveUp(hard, x)
 		return nil
 	}
@@ -171,6 +180,7 @@ func (d *Dispatcher) deliver(soft, hard context.Context, x Delivery, goOn bool) 
 	if a.Verdict == Retry {
 		o.Delay = d.Schedule.Delay(x.Attempt, a.RetryAfter)
 	}
+	observed(o)
 	d.log(x, o)
 	return d.record(hard, x, o, goOn && soft.Err() == nil)
 }

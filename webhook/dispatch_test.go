@@ -503,6 +503,35 @@ func TestDispatchMendsEveryMinute(t *testing.T) {
 	})
 }
 
+// Who looks is told of every attempt before it and after it, and of one that is cut off that it came to nothing.
+func TestDispatchIsObserved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var seen []string
+		see := func(what string) {
+			mu.Lock()
+			defer mu.Unlock()
+			seen = append(seen, what)
+		}
+		r := setUp(t, DispatcherOptions{Observe: func(d *Delivery) func(Outcome) {
+			see(fmt.Sprintf("%s, attempt %d", d.WebhookID, d.Attempt))
+			return func(o Outcome) { see(fmt.Sprintf("%q %d, again after %s", o.Verdict, o.Status, o.Delay)) }
+		}}, says(503)).patient(time.Minute, 65*time.Second)
+		r.add(1, 1, 1)
+		r.run().pass(0)
+		r.setAnswer(says(200))
+		r.pass(5 * time.Second)
+		r.setAnswer(hangs)
+		r.add(2, 2, 1)
+		r.pass(0)
+		r.stop()
+		equal(t, "seen", seen, []string{
+			"msg_1, attempt 1", `"retry" 503, again after 5s`, "msg_1, attempt 2", `"delivered" 200, again after 0s`,
+			"msg_2, attempt 1", `"" 0, again after 0s`,
+		})
+	})
+}
+
 // Whatever happens, every delivery arrives, in order, and nothing is held in the end.
 func TestDispatchSurvivesAnything(t *testing.T) {
 	for seed := range uint64(10) {

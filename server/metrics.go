@@ -1,0 +1,204 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"net/http"
+	"net/http/pprof"
+	"runtime"
+	"strconv"
+	"time"
+
+	"github.com/labstack/echo/v4"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/store"
+	"github.com/agentevents/agentevents/webhook"
+)
+
+// mostScrapes is how many collect at a time. Each takes one of the store's readers for some milliseconds.
+const mostScrapes = 2
+
+// metrics is what an operator sees of the program. No label names a client, an agent or a URL: these are the clients'
+// business, and as many as they like.
+type metrics struct {
+	registry *prometheus.Registry
+	attempts *prometheus.CounterVec
+	inFlight prometheus.Gauge
+	arrival  *prometheus.HistogramVec
+	requests *prometheus.CounterVec
+	duration *prometheus.HistogramVec
+}
+
+func newMetrics(st *store.Store) *metrics {
+	m := &metrics{
+		registry: prometheus.NewRegistry(),
+		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "agentevents_attempts_total", Help: "Attempts at deliveries, by what became of them.",
+		}, []string{"verdict"}),
+		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "agentevents_attempts_in_flight", Help: "Attempts that are under way.",
+		}),
+		arrival: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "agentevents_arrival_seconds", Help: "Time from a status change to the answer that confirmed its delivery, replays excepted.",
+			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 28800, 86400},
+		}, []string{"attempt"}),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "agentevents_http_requests_total", Help: "Requests, by operationId and status.",
+		}, []string{"operation", "code"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "agentevents_http_request_seconds", Help: "Time from a request to its answer.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
+		}, []string{"operation"}),
+	}
+	for _, v := range []webhook.Verdict{webhook.Delivered, webhook.Retry, webhook.Failed, webhook.Gone} {
+		m.attempts.WithLabelValues(string(v))
+	}
+	m.arrival.WithLabelValues("first")
+	m.arrival.WithLabelValues("later")
+	m.registry.MustRegister(m.attempts, m.inFlight, m.arrival, m.requests, m.duration, builtInfo(), collected{st},
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// builtInfo says what was built.
+func builtInfo() prometheus.Collector {
+	b := build()
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "agentevents_build_info", Help: "What was built; always 1.",
+		ConstLabels: prometheus.Labels{"version": b.version, "commit": b.commit, "go": runtime.Version()},
+	}, func() float64 { return 1 })
+}
+
+// attempt is webhook.DispatcherOptions.Observe.
+func (m *metrics) attempt(d *webhook.Delivery) func(webhook.Outcome) {
+	m.inFlight.Inc()
+	return func(o webhook.Outcome) {
+		m.inFlight.Dec()
+		if o.Verdict != "" {
+			m.attempts.WithLabelValues(string(o.Verdict)).Inc()
+		}
+		if o.Verdict == webhook.Delivered && !d.Replay {
+			m.arrival.WithLabelValues(firstOrLater(d.Attempt)).Observe(o.StartedAt.Add(o.Duration).Sub(d.CreatedAt).Seconds())
+		}
+	}
+}
+
+func firstOrLater(attempt int) string {
+	if attempt == 1 {
+		return "first"
+	}
+	return "later"
+}
+
+// request counts requests when they are answered. What is no operation of the API is "none".
+func (m *metrics) request(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		start := time.Now()
+		err := next(c)
+		name := cmp.Or(operation(c), "none")
+		m.requests.WithLabelValues(name, strconv.Itoa(c.Response().Status)).Inc()
+		m.duration.WithLabelValues(name).Observe(time.Since(start).Seconds())
+		return err
+	}
+}
+
+// handler serves the metrics and, for who looks deeper, profiles.
+func (m *metrics) handler(log *slog.Logger) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn), MaxRequestsInFlight: mostScrapes,
+	}))
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	return mux
+}
+
+// collected is what is asked of the store when somebody collects.
+type collected struct{ *store.Store }
+
+var (
+	storeUp     = described("agentevents_store_up", "1 when the store can be read and takes a write, else 0.")
+	changes     = described("agentevents_status_changes_total", "Status changes, by the type of event that they fire.", "event_type")
+	deliveries  = described("agentevents_deliveries_total", "Deliveries that have ended, by how.", "state")
+	mendedLanes = described("agentevents_lanes_mended_total", "Lanes that were astray and were put right, which should never happen.")
+	pending     = described("agentevents_deliveries_pending", "Deliveries that have not ended, but for parked ones.")
+	dueLanes    = described("agentevents_lanes_due", "Lanes that wait to be worked, by whether their receiver is left alone (breaker open, or 429).", "receiver")
+	oldestDue   = described("agentevents_oldest_due_seconds", "For how long the oldest delivery is due that is not under way; 0 for none.", "receiver")
+	breakers    = described("agentevents_breakers_open", "Receivers that are probed and not sent to, since they fail.")
+	disabled    = described("agentevents_registrations_disabled", "Registrations that are disabled, by a request or by 410.")
+)
+
+func described(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc(name, help, labels, nil)
+}
+
+// Describe implements prometheus.Collector.
+func (s collected) Describe(to chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		storeUp, changes, deliveries, mendedLanes, pending, dueLanes, oldestDue, breakers, disabled,
+	} {
+		to <- d
+	}
+}
+
+// Collect implements prometheus.Collector. What cannot be read in time is left out.
+func (s collected) Collect(to chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), probeTimeout)
+	defer cancel()
+	s.counts(to)
+	up := 0.0
+	stats, err := s.Stats(ctx)
+	if err == nil {
+		gauges(stats, to)
+		if s.takesWrite(ctx) {
+			up = 1
+		}
+	}
+	to <- prometheus.MustNewConstMetric(storeUp, prometheus.GaugeValue, up)
+}
+
+// takesWrite does not wait for longer than ctx lasts for a write that hangs.
+func (s collected) takesWrite(ctx context.Context) bool {
+	ready := make(chan bool, 1)
+	go func() { ready <- s.Ready(ctx) == nil }()
+	select {
+	case is := <-ready:
+		return is
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (s collected) counts(to chan<- prometheus.Metric) {
+	counter := func(d *prometheus.Desc, n int64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
+	}
+	c := s.Counts()
+	counter(changes, c.Logins, string(gen.EventTypeAgentLogin))
+	counter(changes, c.Logouts, string(gen.EventTypeAgentLogout))
+	counter(deliveries, c.Delivered, string(gen.DeliveryStateDelivered))
+	counter(deliveries, c.Failed, string(gen.DeliveryStateFailed))
+	counter(deliveries, c.Cancelled, string(gen.DeliveryStateCancelled))
+	counter(mendedLanes, c.Mended)
+}
+
+func gauges(s store.Stats, to chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+	}
+	gauge(pending, float64(s.Pending))
+	gauge(dueLanes, float64(s.Ready.Lanes), "ready")
+	gauge(dueLanes, float64(s.Waiting.Lanes), "waiting")
+	gauge(oldestDue, s.Ready.Oldest.Seconds(), "ready")
+	gauge(oldestDue, s.Waiting.Oldest.Seconds(), "waiting")
+	gauge(breakers, float64(s.Breakers))
+	gauge(disabled, float64(s.Disabled))
+}
