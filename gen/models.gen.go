@@ -1105,10 +1105,10 @@ type ListLocalAgentEventsParams struct {
 // ListLocalAgentStatusChangesParams defines parameters for ListLocalAgentStatusChanges.
 type ListLocalAgentStatusChangesParams struct {
 	// Limit At most this many.
-	Limit PageLimit `form:"limit,omitempty" json:"limit,omitempty"`
+	Limit *PageLimit `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// Before Only what is older than the one of this id, which need not exist.
-	Before Before `form:"before,omitempty" json:"before,omitempty"`
+	Before *Before `form:"before,omitempty" json:"before,omitempty"`
 }
 
 // ListRemoteAgentsParams defines parameters for ListRemoteAgents.
@@ -1136,46 +1136,46 @@ type ListRemoteAgentEventsParams struct {
 // ListRemoteAgentStatusChangesParams defines parameters for ListRemoteAgentStatusChanges.
 type ListRemoteAgentStatusChangesParams struct {
 	// Limit At most this many.
-	Limit PageLimit `form:"limit,omitempty" json:"limit,omitempty"`
+	Limit *PageLimit `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// Before Only what is older than the one of this id, which need not exist.
-	Before Before `form:"before,omitempty" json:"before,omitempty"`
+	Before *Before `form:"before,omitempty" json:"before,omitempty"`
 }
 
 // ListDeliveriesParams defines parameters for ListDeliveries.
 type ListDeliveriesParams struct {
 	// State Only deliveries in this state.
-	State StateFilter `form:"state,omitempty" json:"state,omitempty"`
+	State *StateFilter `form:"state,omitempty" json:"state,omitempty"`
 
 	// AgentType Only those of agents of this kind.
-	AgentType AgentTypeFilter `form:"agent_type,omitempty" json:"agent_type,omitempty"`
+	AgentType *AgentTypeFilter `form:"agent_type,omitempty" json:"agent_type,omitempty"`
 
 	// AgentID Only those of the agent with this id; needs `agent_type`.
-	AgentID AgentIDFilter `form:"agent_id,omitempty" json:"agent_id,omitempty"`
+	AgentID *AgentIDFilter `form:"agent_id,omitempty" json:"agent_id,omitempty"`
 
 	// EventID Only those of this event, which need not exist any more.
-	EventID EventIDFilter `form:"event_id,omitempty" json:"event_id,omitempty"`
+	EventID *EventIDFilter `form:"event_id,omitempty" json:"event_id,omitempty"`
 
 	// Since Only those whose change was made at this time or later.
-	Since Since `form:"since,omitempty" json:"since,omitempty"`
+	Since *Since `form:"since,omitempty" json:"since,omitempty"`
 
 	// Until Only those whose change was made before this time.
-	Until Until `form:"until,omitempty" json:"until,omitempty"`
+	Until *Until `form:"until,omitempty" json:"until,omitempty"`
 
 	// Limit At most this many.
-	Limit PageLimit `form:"limit,omitempty" json:"limit,omitempty"`
+	Limit *PageLimit `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// Before Only what is older than the one of this id, which need not exist.
-	Before Before `form:"before,omitempty" json:"before,omitempty"`
+	Before *Before `form:"before,omitempty" json:"before,omitempty"`
 }
 
 // ListReplaysParams defines parameters for ListReplays.
 type ListReplaysParams struct {
 	// Limit At most this many.
-	Limit PageLimit `form:"limit,omitempty" json:"limit,omitempty"`
+	Limit *PageLimit `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// Before Only what is older than the one of this id, which need not exist.
-	Before Before `form:"before,omitempty" json:"before,omitempty"`
+	Before *Before `form:"before,omitempty" json:"before,omitempty"`
 }
 
 // PutStatusesJSONBody defines parameters for PutStatuses.
@@ -1187,10 +1187,10 @@ type ListStatusChangesParams struct {
 	After *AfterSequence `form:"after,omitempty" json:"after,omitempty"`
 
 	// Limit At most this many.
-	Limit PageLimit `form:"limit,omitempty" json:"limit,omitempty"`
+	Limit *PageLimit `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// Wait How many seconds to wait for a change if there is none yet.
-	Wait Wait `form:"wait,omitempty" json:"wait,omitempty"`
+	Wait *Wait `form:"wait,omitempty" json:"wait,omitempty"`
 }
 
 // SendLocalAgentEventByGetParams defines parameters for SendLocalAgentEventByGet.

@@ -28,13 +28,14 @@ func (h handlers) ListDeliveries(
 ) (api.ListDeliveriesResponseObject, error) {
 	p := r.Params
 	f := store.DeliveryFilter{
-		State: p.State, AgentType: p.AgentType, AgentID: p.AgentID, EventID: p.EventID, Since: p.Since, Until: p.Until,
+		State: given(p.State), AgentType: given(p.AgentType), AgentID: given(p.AgentID), EventID: given(p.EventID),
+		Since: given(p.Since), Until: given(p.Until),
 	}
 	if err := checkFilter(f); err != nil {
 		return nil, err
 	}
 	limit := pageSize(p.Limit)
-	found, err := h.store.Deliveries(ctx, r.ClientID, f, p.Before, limit+1)
+	found, err := h.store.Deliveries(ctx, r.ClientID, f, given(p.Before), limit+1)
 	if err != nil {
 		return nil, err
 	}

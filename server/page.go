@@ -22,8 +22,16 @@ func rememberURL(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
+// given is the value of a parameter, zero when it is not given.
+func given[T any](parameter *T) (value T) {
+	if parameter != nil {
+		value = *parameter
+	}
+	return value
+}
+
 // pageSize is how many a page has, also when nobody says how many that may be.
-func pageSize(limit int) int { return cmp.Or(limit, 100) }
+func pageSize(limit *int) int { return cmp.Or(given(limit), 100) }
 
 // nextPage is the header Link to the same URL with a parameter set anew.
 func nextPage(ctx context.Context, parameter string, value int64) *string {

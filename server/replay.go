@@ -46,7 +46,7 @@ func (h handlers) RedeliverMany(
 
 func (h handlers) ListReplays(ctx context.Context, r api.ListReplaysRequestObject) (api.ListReplaysResponseObject, error) {
 	limit := pageSize(r.Params.Limit)
-	found, err := h.store.Replays(ctx, r.ClientID, r.Params.Before, limit+1)
+	found, err := h.store.Replays(ctx, r.ClientID, given(r.Params.Before), limit+1)
 	if err != nil {
 		return nil, err
 	}

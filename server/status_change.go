@@ -28,10 +28,10 @@ func (h handlers) ListStatusChanges(
 
 // follow waits for changes, if it is asked to and there are none, until the time is over or the server stops.
 func (h handlers) follow(ctx context.Context, r api.ListStatusChangesRequestObject) ([]gen.StatusChange, error) {
-	p := r.Params
-	timeout := time.After(time.Duration(p.Wait) * time.Second)
+	p, wait := r.Params, time.Duration(given(r.Params.Wait))*time.Second
+	timeout := time.After(wait)
 	found, err := h.store.StatusChanges(ctx, r.ClientID, p.After, pageSize(p.Limit))
-	for p.Wait > 0 && err == nil && len(found) == 0 {
+	for wait > 0 && err == nil && len(found) == 0 {
 		next := h.store.NextChange(r.ClientID) // and then look once more, for what came before it is not announced
 		found, err = h.store.StatusChanges(ctx, r.ClientID, p.After, pageSize(p.Limit))
 		if err != nil || len(found) > 0 {
@@ -51,10 +51,10 @@ func (h handlers) follow(ctx context.Context, r api.ListStatusChangesRequestObje
 }
 
 func (h handlers) explain(
-	ctx context.Context, k store.AgentKey, before int64, limit int,
+	ctx context.Context, k store.AgentKey, before *int64, size *int,
 ) (page api.AgentStatusChangesJSONResponse, err error) {
-	limit = pageSize(limit)
-	found, err := h.store.AgentStatusChanges(ctx, k, before, limit+1)
+	limit := pageSize(size)
+	found, err := h.store.AgentStatusChanges(ctx, k, given(before), limit+1)
 	page.Body, page.Headers.Link = paged(ctx, found, limit, func(m gen.AgentStatusChange) int64 { return m.Change.Sequence })
 	return page, err
 }
