@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -153,8 +155,19 @@ func (w *world) pollOfDeletedClient() {
 
 // pollIsGivenUp leaves nothing behind.
 func (w *world) pollIsGivenUp() {
-	_ = w.poll("?after=8&wait=30")
-	w.server.CloseClientConnections()
+	ctx, giveUp := context.WithCancel(w.Context())
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, w.server.URL+w.base+"/client/12/status_change/?after=8&wait=30", nil)
+	w.must(err)
+	ended := make(chan error)
+	go func() {
+		_, err := w.server.Client().Do(r)
+		ended <- err
+	}()
+	w.await(1)
+	giveUp()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		w.Errorf("it ended with %v", err)
+	}
 	w.await(0)
 }
 

@@ -36,6 +36,11 @@ func TestEndToEnd(t *testing.T) {
 		{"demo", testDemo},
 		{"show.php", testShowPHP},
 		{"signature", testSignature},
+		{"log", testLog},
+		{"log of what was corrected", testLogOfCorrected},
+		{"test of an event", testSample},
+		{"replay", testReplay},
+		{"replay killed", testReplayKilled},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

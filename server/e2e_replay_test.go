@@ -1,0 +1,167 @@
+package main_test
+
+import (
+	"database/sql"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/agentevents/agentevents/gen"
+)
+
+func (a api) redeliver(id int64, want int) {
+	a.t.Helper()
+	resp, err := a.RedeliverWithResponse(a.t.Context(), pbxClient, id)
+	must(a.t, want, resp, err)
+}
+
+func (a api) redeliverAll(f gen.ReplayFilter) gen.Replay {
+	a.t.Helper()
+	resp, err := a.RedeliverManyWithResponse(a.t.Context(), pbxClient, f)
+	must(a.t, http.StatusAccepted, resp, err)
+	if at := resp.HTTPResponse.Header.Get("Location"); !strings.HasSuffix(at, "/client/12/replay/1") {
+		a.t.Errorf("Location is %q", at)
+	}
+	return *resp.JSON202
+}
+
+func (a api) replay(id int64) gen.Replay {
+	a.t.Helper()
+	resp, err := a.GetReplayWithResponse(a.t.Context(), pbxClient, id)
+	must(a.t, http.StatusOK, resp, err)
+	return *resp.JSON200
+}
+
+// finished returns a replay when all of it is sent again.
+func (a api) finished(id int64) (m gen.Replay) {
+	a.t.Helper()
+	eventually(a.t, "the replay is finished", func() bool {
+		m = a.replay(id)
+		return m.State == gen.ReplayStateFinished
+	})
+	return m
+}
+
+// What a receiver has missed comes again when it is asked for: under the same ids, marked, in order.
+func testReplay(t *testing.T, bin programs) {
+	r, status := newReceiver(t), atomic.Int64{}
+	status.Store(http.StatusNotFound)
+	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		r.ServeHTTP(w, req)
+		w.WriteHeader(int(status.Load()))
+	}))
+	defer site.Close()
+	r.url = site.URL
+	a := newAPI(t, bin.serve(t, newStore(t)))
+	a.putClient()
+	a.login(r, 1, 2, 3)
+	for id := range int64(3) {
+		a.logout(id + 1)
+	}
+	missed := r.wait(t, 6)
+	for id := range int64(6) {
+		equal(t, "state", a.ended(id+1).Delivery.State, gen.DeliveryStateFailed)
+	}
+
+	status.Store(http.StatusOK)
+	equal(t, "found", a.redeliverAll(gen.ReplayFilter{}).Total, 6)
+	m := a.finished(1)
+	equal(t, "sent again", m.Redelivered, 6)
+	came := r.wait(t, 12)[6:]
+	for _, agent := range []string{"1", "2", "3"} {
+		sameAgain(t, of(missed, agent), of(came, agent))
+	}
+	equal(t, "state", a.ended(6).Delivery.State, gen.DeliveryStateDelivered)
+	a.redeliver(6, http.StatusAccepted)
+	last := r.wait(t, 13)[12]
+	equal(t, "webhook-id", last.id(), a.ended(6).Delivery.WebhookID)
+	isShown(t, r, a.ended(6).Request, last)
+}
+
+// of are the arrivals about an agent.
+func of(arrivals []arrival, agent string) []arrival {
+	return slices.DeleteFunc(slices.Clone(arrivals), func(a arrival) bool { return a.value("agent_id") != agent })
+}
+
+func sameAgain(t *testing.T, before, after []arrival) {
+	t.Helper()
+	if len(before) != len(after) {
+		t.Fatalf("%d came again of %d", len(after), len(before))
+	}
+	for i, got := range after {
+		equal(t, "request", got.request(), before[i].request())
+		equal(t, "webhook-id", got.id(), before[i].id())
+		equal(t, "agentevents-sequence", got.sequence(), before[i].sequence())
+		equal(t, "agentevents-replay before", before[i].header.Get("agentevents-replay"), "")
+		equal(t, "agentevents-replay", got.header.Get("agentevents-replay"), "true")
+		equal(t, "agentevents-attempt", got.header.Get("agentevents-attempt"), "1")
+	}
+}
+
+// A replay that was cut off by a kill goes on after it, and sends nothing again twice.
+func testReplayKilled(t *testing.T, bin programs) {
+	const many = 3000
+	file, r := newStore(t), newReceiver(t)
+	p := bin.serve(t, file)
+	a := newAPI(t, p)
+	a.putClient()
+	a.login(r, 1)
+	a.ended(1)
+	equal(t, "exit code", p.stop(t), 0)
+	query(t, file, `WITH RECURSIVE n (n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM n WHERE n < 3000)
+		INSERT INTO deliveries (webhook_id, change_id, event_id, lane_id, url, method, state, attempts, due_at, expires_at,
+			created_at, finished_at, client_id) SELECT 'msg_' || n, change_id, event_id, lane_id, url, method, state, attempts,
+			due_at, expires_at, created_at, finished_at, client_id FROM deliveries, n RETURNING 1`)
+
+	r.hold(func(arrival) bool { return true })
+	p = bin.serve(t, file)
+	a = newAPI(t, p)
+	equal(t, "found", a.redeliverAll(gen.ReplayFilter{State: gen.ReplayFilterStateDelivered}).Total, many)
+	eventually(t, "the replay is in the middle", func() bool { return a.replay(1).Done > 0 })
+	p.signal(t, syscall.SIGKILL)
+	p.wait(t)
+	if done := query(t, file, "SELECT redelivered FROM replays"); done < 1 || done >= many {
+		t.Fatalf("%d of %d were sent again before the kill", done, many)
+	}
+
+	p = bin.serve(t, file)
+	m := newAPI(t, p).finished(1)
+	equal(t, "found", m.Total, many)
+	equal(t, "sent again", m.Redelivered, many)
+	equal(t, "skipped", m.Skipped, 0)
+	p.signal(t, syscall.SIGTERM)
+	eventually(t, "the server listens no more", func() bool { return !dials(p.url) })
+	r.release()
+	equal(t, "exit code", p.wait(t), 0)
+	equal(t, "deliveries that were sent again once", query(t, file, "SELECT count(*) FROM deliveries WHERE replays = 1"), many)
+	_, stderr, code := bin.run(t, []string{"AGENTEVENTS_DATABASE_URL=sqlite:" + file}, "verify")
+	equal(t, "exit code of verify, which says "+stderr, code, 0)
+}
+
+// query runs a statement on a store that nobody serves and returns the first number of its result.
+func query(t *testing.T, file, statement string) (n int) {
+	t.Helper()
+	db, err := sql.Open("sqlite3", file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	rows, err := db.Query(statement)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := rows.Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
