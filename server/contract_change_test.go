@@ -27,12 +27,15 @@ var logChanges = []string{
 
 func feedScenarios() []scenario {
 	const op, feed = "listStatusChanges", "GET /client/12/status_change/"
-	var scenarios []scenario
+	scenarios := []scenario{{
+		name: "feed", op: op, given: (*world).withLog, family: "log", request: feed, status: 200,
+		want:   "[" + strings.Join(logChanges[1:], ",") + "]",
+		answer: map[string]string{"Link": `</api/ver1.0/client/12/status_change/?after=6>; rel="next"`},
+	}}
 	for query, c := range map[string]struct {
 		from, to int
 		link     string
 	}{
-		"":                                      {1, 6, "?after=6"},
 		"?after=0":                              {1, 6, "?after=6"},
 		"?after=2":                              {3, 6, "?after=6"},
 		"?after=5&limit=2":                      {6, 6, "?after=6&limit=2"},

@@ -148,6 +148,9 @@ func (f DeliveryFilter) where(tx *gorm.DB, client string) (where string, args []
 	} else {
 		add("d.client_id = ?", client)
 	}
+	if f.AgentID == 0 && f.AgentType != "" {
+		add("c.kind = ?", f.AgentType)
+	}
 	if f.EventID > 0 {
 		add("d.event_id = ?", f.EventID)
 	}
