@@ -94,6 +94,7 @@ func (e DeliveryState) Valid() bool {
 const (
 	EventOutcomeOutcomeFired    EventOutcomeOutcome = "fired"
 	EventOutcomeOutcomeNotFired EventOutcomeOutcome = "not_fired"
+	EventOutcomeOutcomeParked   EventOutcomeOutcome = "parked"
 )
 
 // Valid indicates whether the value is a known member of the EventOutcomeOutcome enum.
@@ -102,6 +103,8 @@ func (e EventOutcomeOutcome) Valid() bool {
 	case EventOutcomeOutcomeFired:
 		return true
 	case EventOutcomeOutcomeNotFired:
+		return true
+	case EventOutcomeOutcomeParked:
 		return true
 	default:
 		return false
@@ -585,7 +588,9 @@ type EventOutcome struct {
 	// Example: 150
 	EventID int64 `json:"event_id"`
 
-	// Outcome Whether the change made a delivery for it.
+	// Outcome Whether the change made a delivery for it: `fired`; `parked`, it did, but the event is disabled, and nothing is
+	// sent until it is enabled; `not_fired`.
+	//
 	//
 	// Example: fired
 	Outcome EventOutcomeOutcome `json:"outcome"`
@@ -602,7 +607,8 @@ type EventOutcome struct {
 	DeliveryState DeliveryState `json:"delivery_state,omitempty"`
 }
 
-// EventOutcomeOutcome Whether the change made a delivery for it.
+// EventOutcomeOutcome Whether the change made a delivery for it: `fired`; `parked`, it did, but the event is disabled, and nothing is
+// sent until it is enabled; `not_fired`.
 //
 // Example: fired
 type EventOutcomeOutcome string

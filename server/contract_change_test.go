@@ -117,8 +117,12 @@ func feedEnds() []scenario {
 
 // fired and notFired are what a change meant to an event.
 func fired(event, delivery int, typ, state string) string {
-	return fmt.Sprintf(`{"event_id":%d,"outcome":"fired","reason":"the event is for this type, %s","delivery_id":%d,`+
-		`"delivery_state":%q}`, event, typ, delivery, state)
+	outcome, more := "fired", ""
+	if state == "parked" {
+		outcome, more = "parked", ", but disabled: the delivery waits until it is enabled"
+	}
+	return fmt.Sprintf(`{"event_id":%d,"outcome":%q,"reason":"the event is for this type, %s%s","delivery_id":%d,`+
+		`"delivery_state":%q}`, event, outcome, typ, more, delivery, state)
 }
 
 func notFired(event int, typ string) string {

@@ -132,17 +132,28 @@ func firedBy(tx *gorm.DB, changes []changeRow) (map[int64][]deliveryRow, error) 
 func (s *Store) explain(c changeRow, fired []deliveryRow) gen.AgentStatusChange {
 	m := gen.AgentStatusChange{Change: c.model(), Events: []gen.EventOutcome{}, Repeated: s.repeats.of(c)}
 	for _, d := range fired {
-		m.Events = append(m.Events, gen.EventOutcome{
-			EventID: d.EventID, Outcome: gen.EventOutcomeOutcomeFired, Reason: fmt.Sprintf("the event is for this type, %s", eventType(c.NewStatus)),
-			DeliveryID: d.ID, DeliveryState: gen.DeliveryState(d.State),
-		})
+		m.Events = append(m.Events, outcome(d, eventType(c.NewStatus)))
 	}
 	for id := range strings.SplitSeq(c.Skipped, ",") {
 		if event, err := strconv.ParseInt(id, 10, 64); err == nil {
 			m.Events = append(m.Events, gen.EventOutcome{
-				EventID: event, Outcome: gen.EventOutcomeOutcomeNotFired, Reason: fmt.Sprintf("the event is for the other type, %s", eventType(c.OldStatus)),
+				EventID: event, Outcome: gen.EventOutcomeOutcomeNotFired,
+				Reason: fmt.Sprintf("the event is for the other type, %s", eventType(c.OldStatus)),
 			})
 		}
+	}
+	return m
+}
+
+// outcome is what a change meant to an event of its type.
+func outcome(d deliveryRow, typ gen.EventType) gen.EventOutcome {
+	m := gen.EventOutcome{
+		EventID: d.EventID, Outcome: gen.EventOutcomeOutcomeFired, Reason: fmt.Sprintf("the event is for this type, %s", typ),
+		DeliveryID: d.ID, DeliveryState: gen.DeliveryState(d.State),
+	}
+	if d.State == parked {
+		m.Outcome = gen.EventOutcomeOutcomeParked
+		m.Reason += ", but disabled: the delivery waits until it is enabled"
 	}
 	return m
 }

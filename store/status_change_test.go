@@ -116,7 +116,7 @@ func TestExplanation(t *testing.T) {
 		}
 		return lines
 	}
-	want := []string{"2 logged_out; 2 fired 1 pending; 3 fired 2 parked; 1 not_fired 0 ; repeated 2", "1 available"}
+	want := []string{"2 logged_out; 2 fired 1 pending; 3 parked 2 parked; 1 not_fired 0 ; repeated 2", "1 available"}
 	if got := explained(); fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("%q, want %q", got, want)
 	}
