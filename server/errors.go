@@ -112,7 +112,7 @@ func logError(log *slog.Logger, c echo.Context, status int, err error) {
 	if errors.As(err, &known) {
 		err = errors.Join(err, known.Unwrap())
 	}
-	log.Error("request failed", "request_id", requestID(c), "operation", operation(c), "status", status, "error", err)
+	log.ErrorContext(c.Request().Context(), "request failed", "request_id", requestID(c), "operation", operation(c), "status", status, "error", err)
 }
 
 // catchPanics makes an error of a panic.

@@ -35,19 +35,25 @@ func serve(ctx context.Context, s settings, unknown []string, stderr io.Writer) 
 	for _, name := range unknown {
 		log.Warn("unknown variable", "name", name)
 	}
+	tr, err := newTraces(ctx, log)
+	if err != nil {
+		return err
+	}
+	defer tr.close(log)
+	log = tr.log(log)
 	on, err := listen(ctx, c)
 	if err != nil {
 		return err
 	}
 	st, err := store.Open(ctx, store.Options{
 		URL: c.databaseURL, Lease: c.lease(), Window: c.retryWindow, Longest: c.schedule.Longest(),
-		Keep: c.keep, KeepRows: c.keepRows, Log: log,
+		Keep: c.keep, KeepRows: c.keepRows, Log: log, Trace: tr.change,
 	})
 	if err != nil {
 		return errors.Join(err, on.close())
 	}
 	announce(log, c, on)
-	err = work(ctx, c, st, on, log)
+	err = work(ctx, c, st, on, tr, log)
 	log.Info("stopped")
 	return errors.Join(err, st.Close())
 }
@@ -75,7 +81,7 @@ func (on listeners) close() error {
 }
 
 // work serves requests and carries out deliveries. When ctx ends both stop taking new work and finish what they have.
-func work(ctx context.Context, c config, st *store.Store, on listeners, log *slog.Logger) error {
+func work(ctx context.Context, c config, st *store.Store, on listeners, tr *traces, log *slog.Logger) error {
 	guard := webhook.NewGuard(c.networks)
 	sender := webhook.NewSender(webhook.SenderOptions{
 		Guard: guard, Timeout: c.timeout, UserAgent: "agentevents/" + build().version,
@@ -83,9 +89,9 @@ func work(ctx context.Context, c config, st *store.Store, on listeners, log *slo
 	defer sender.Close()
 	m := newMetrics(st)
 	dispatcher := webhook.NewDispatcher(webhook.DispatcherOptions{
-		Outbox: st, Sender: sender, Schedule: c.schedule, Log: log, Observe: m.attempt,
+		Outbox: st, Sender: sender, Schedule: c.schedule, Log: log, Observe: observe(m, tr),
 	})
-	router, err := newRouter(newHandlers(st, guard, sender, ctx.Done()), dispatcher.Turned, log, m.request)
+	router, err := newRouter(newHandlers(st, guard, sender, ctx.Done()), dispatcher.Turned, log, m.request, tr.request)
 	if err != nil {
 		return errors.Join(err, on.close())
 	}
@@ -99,6 +105,17 @@ func work(ctx context.Context, c config, st *store.Store, on listeners, log *slo
 	<-ctx.Done()
 	log.Info("stopping")
 	return group.Wait()
+}
+
+// observe measures attempts, and traces them.
+func observe(m *metrics, tr *traces) func(*webhook.Delivery) func(webhook.Outcome) {
+	return func(d *webhook.Delivery) func(webhook.Outcome) {
+		measured, traced := m.attempt(d), tr.attempt(d)
+		return func(o webhook.Outcome) {
+			traced(o)
+			measured(o)
+		}
+	}
 }
 
 // answerRequests serves a listener until ctx ends.

@@ -26,15 +26,21 @@ type program struct {
 	exited chan int
 }
 
-// start starts it on a free port and waits until it says where.
+// start starts it on a free port, with a store of its own, and waits until it says where.
 func start(t testing.TB, env ...string) *program {
+	t.Helper()
+	return startOn(t, filepath.Join(t.TempDir(), "test.db"), env...)
+}
+
+// startOn is start with a store that may have been another's before.
+func startOn(t testing.TB, file string, env ...string) *program {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	t.Cleanup(stop)
 	p := &program{TB: t, stop: stop, log: &transcript{}, exited: make(chan int, 1)}
 	lines, stderr := io.Pipe()
 	env = append(env, "AGENTEVENTS_ADDR=127.0.0.1:0", "AGENTEVENTS_ALLOW_NETWORKS=127.0.0.0/8",
-		"AGENTEVENTS_DATABASE_URL=sqlite:"+filepath.Join(t.TempDir(), "test.db"))
+		"AGENTEVENTS_DATABASE_URL=sqlite:"+file)
 	go func() {
 		p.exited <- run(ctx, []string{"serve"}, env, io.Discard, stderr)
 		_ = stderr.Close()

@@ -25,6 +25,7 @@ type Options struct {
 	Keep     time.Duration    // how long what has ended is kept, from its change on; 0 means 30 days
 	KeepRows int              // how many deliveries, and how many changes, are kept at most; 0 means 1,000,000
 	Log      *slog.Logger     // nil means slog.Default
+	Trace    Tracer           // of each status change; nil means none
 }
 
 func (o *Options) setDefaults() {
@@ -48,6 +49,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.Log == nil {
 		o.Log = slog.Default()
+	}
+	if o.Trace == nil {
+		o.Trace = untraced
 	}
 }
 

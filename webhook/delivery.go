@@ -26,6 +26,10 @@ type Delivery struct {
 	Test      bool      // a sample, and nothing that has happened
 	Data      gen.AgentEventData
 	Secrets   []string // what it is signed with; the newest first
+
+	// Traceparent is of which trace it is, as W3C's Trace Context has it: what the change is known by, or the attempt if
+	// DispatcherOptions.Observe says so. It is sent along. Empty for none.
+	Traceparent string
 }
 
 // Attempt is what one try at a delivery came to. What goes wrong at a receiver is a result, not a Go error.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,8 +28,8 @@ type DispatcherOptions struct {
 	PerReceiver int          // attempts in flight at one receiver; 0 means 32
 	Log         *slog.Logger // nil means slog.Default
 
-	// Observe is called before each attempt, and what it returns after it. The outcome of an attempt that was cut off
-	// has no verdict. Nil means nobody looks.
+	// Observe is called before each attempt, which it may give another Traceparent, and what it returns after it. The
+	// outcome of an attempt that was cut off has no verdict. Nil means nobody looks.
 	Observe func(*Delivery) func(Outcome)
 }
 
@@ -241,8 +242,19 @@ func (d *Dispatcher) log(x Delivery, o Outcome) {
 	if o.Verdict != Delivered {
 		level = slog.LevelInfo
 	}
-	d.Log.Log(context.Background(), level, "attempt", "delivery", x.ID, "sequence", x.Sequence, "attempt", x.Attempt,
+	log := d.Log
+	if id := traceID(x.Traceparent); id != "" {
+		log = log.With("trace_id", id)
+	}
+	log.Log(context.Background(), level, "attempt", "delivery", x.ID, "sequence", x.Sequence, "attempt", x.Attempt,
 		"verdict", o.Verdict, "status", o.Status, "error", o.Error, "duration", o.Duration, "delay", o.Delay)
+}
+
+// traceID is the second of a traceparent's four parts.
+func traceID(traceparent string) string {
+	_, rest, _ := strings.Cut(traceparent, "-")
+	id, _, _ := strings.Cut(rest, "-")
+	return id
 }
 
 // mend looks for stray lanes, at once and then every minute.

@@ -515,8 +515,12 @@ func TestDispatchIsObserved(t *testing.T) {
 		}
 		r := setUp(t, DispatcherOptions{Observe: func(d *Delivery) func(Outcome) {
 			see(fmt.Sprintf("%s, attempt %d", d.WebhookID, d.Attempt))
+			d.Traceparent = "00-trace-attempt-01"
 			return func(o Outcome) { see(fmt.Sprintf("%q %d, again after %s", o.Verdict, o.Status, o.Delay)) }
-		}}, says(503)).patient(time.Minute, 65*time.Second)
+		}}, func(req *http.Request) (*http.Response, error) {
+			see(req.Header.Get("traceparent"))
+			return says(503)(req)
+		}).patient(time.Minute, 65*time.Second)
 		r.add(1, 1, 1)
 		r.run().pass(0)
 		r.setAnswer(says(200))
@@ -526,7 +530,7 @@ func TestDispatchIsObserved(t *testing.T) {
 		r.pass(0)
 		r.stop()
 		equal(t, "seen", seen, []string{
-			"msg_1, attempt 1", `"retry" 503, again after 5s`, "msg_1, attempt 2", `"delivered" 200, again after 0s`,
+			"msg_1, attempt 1", "00-trace-attempt-01", `"retry" 503, again after 5s`, "msg_1, attempt 2", `"delivered" 200, again after 0s`,
 			"msg_2, attempt 1", `"" 0, again after 0s`,
 		})
 	})

@@ -127,4 +127,7 @@ func setHeaders(h http.Header, d Delivery, userAgent string, at time.Time) {
 	if d.Test {
 		h.Set("agentevents-test", "true")
 	}
+	if d.Traceparent != "" {
+		h.Set("traceparent", d.Traceparent)
+	}
 }

@@ -229,6 +229,20 @@ func TestNewRequestChangedAtHasMilliseconds(t *testing.T) {
 	}
 }
 
+func TestNewRequestSaysOfWhichTraceItIs(t *testing.T) {
+	for _, traceparent := range []string{"", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"} {
+		d := seedDelivery()
+		d.Traceparent = traceparent
+		req, err := NewRequest(t.Context(), d, "agentevents", time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, sent := req.Header["Traceparent"]; sent != (traceparent != "") || sent && got[0] != traceparent {
+			t.Errorf("sent %q, want %q", got, traceparent)
+		}
+	}
+}
+
 func TestNewRequestRefusesBadURLs(t *testing.T) {
 	for _, raw := range []string{"", "ftp://h/", "http://", "http://us3r:s3cret@h:0/", "http://h/?s3cret=a b", "http://us3r:s3cret%zz@h/", "http://h:s3cret/"} {
 		d := seedDelivery()
