@@ -49,8 +49,8 @@ func TestBothFormsOfEveryPath(t *testing.T) {
 			a, b := answers[0], answers[1]
 			created := method == http.MethodPut && a.status == 201 && b.status == 200
 			deleted := method == http.MethodDelete && a.status == 204 && b.status == 404
-			rotated := operation.OperationID == "rotateSecret" && a.status == b.status
-			if (a.status != b.status || a.body != b.body) && !created && !deleted && !rotated {
+			another := slices.Contains([]string{"rotateSecret", "redeliverMany"}, operation.OperationID) && a.status == b.status
+			if (a.status != b.status || a.body != b.body) && !created && !deleted && !another {
 				t.Errorf("%s %s: %d %s, but with a slash %d %s", method, path, a.status, a.body, b.status, b.body)
 			}
 		}

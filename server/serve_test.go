@@ -169,7 +169,8 @@ func TestRefusedStart(t *testing.T) {
 func TestGracefulStop(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent(),
 		goleak.IgnoreAnyFunction("gorm.io/gorm/internal/lru.NewLRU[...].func1")) // which nothing can end
-	p := start(t)
+	p := start(t, "AGENTEVENTS_METRICS_ADDR=127.0.0.1:0")
+	p.scrape()
 	conn := p.upload()
 	p.stop()
 	refused := false
