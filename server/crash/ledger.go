@@ -225,8 +225,7 @@ func (l *ledger) wrong(k kind, format string, args ...any) {
 // about.
 func (l *ledger) complaints(log string) {
 	for line := range strings.SplitSeq(log, "\n") {
-		failed := strings.Contains(line, "level=ERROR") && !strings.Contains(line, "context canceled")
-		if failed || strings.Contains(line, "panic") || strings.Contains(line, "DATA RACE") {
+		if strings.Contains(line, "level=ERROR") || strings.Contains(line, "panic") || strings.Contains(line, "DATA RACE") {
 			l.wrong(complaint, "the server printed: %s", line)
 		}
 	}
