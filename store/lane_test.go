@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/store"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -642,4 +643,43 @@ func TestNextDue(t *testing.T) {
 	if _, next, err := f.Claim(f.ctx, room); err != nil || next != 5*time.Second {
 		t.Errorf("next %v, %v; want 5s", next, err)
 	}
+}
+
+// A look at what changes have made due does not find what was left before, and the next look at all lanes does.
+func TestClaimOfFreshLanes(t *testing.T) {
+	f := open(t)
+	k, other := f.agent(), store.AgentKey{Client: "12", Type: gen.AgentTypeLocal, ID: 137}
+	name := "000*095@ringme.ru"
+	_, _, err := f.PutAgent(f.ctx, other, store.AgentUpdate{Name: &name})
+	f.check(err)
+	f.register(k, crm, both...)
+	f.register(other, board, both...)
+	f.login(k)
+	refuse := func(int64) bool { return false }
+	accept := func(int64) bool { return true }
+	refused := f.claimFresh(refuse)
+	f.login(other)
+	fresh := f.claimFresh(accept)
+	if len(refused) != 0 || len(fresh) != 1 || fresh[0].URL != board {
+		t.Fatalf("claimed %+v, then %+v; want nothing, then what has changed since", refused, fresh)
+	}
+	if again := f.claimFresh(accept); len(again) != 0 {
+		t.Fatalf("claimed %+v, which nobody has changed", again)
+	}
+	if d := f.claimOne(); d.URL != crm {
+		t.Errorf("claimed %+v, want what was left", d)
+	}
+	f.record(fresh[0], webhook.Retry, true) // that it is due again is nothing that a change has made
+	f.clock.add(5 * time.Second)
+	if d := f.claimFresh(accept); len(d) != 1 || d[0].ID != fresh[0].ID {
+		t.Errorf("claimed %+v, want the one that is due again: its result has asked for a look at all", d)
+	}
+}
+
+// claimFresh looks only at what changes have made due, if nothing else has asked for more.
+func (f *fixture) claimFresh(take func(int64) bool) []webhook.Delivery {
+	f.t.Helper()
+	claimed, _, err := f.Claim(f.ctx, webhook.Room{Fresh: true, Lanes: 1000, PerReceiver: 100, Take: take})
+	f.check(err)
+	return claimed
 }

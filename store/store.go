@@ -51,6 +51,7 @@ type Store struct {
 	reader  *gorm.DB
 	writes  *writer
 	dueSoon chan struct{}
+	fresh   fresh
 }
 
 // Open opens the database, makes it if there is none, and brings its schema up to date. One process owns the file:

@@ -273,5 +273,8 @@ func TestGivenUpIsNotLogged(t *testing.T) {
 	if _, err := f.Clients(t.Context(), "", 0); err == nil || !strings.Contains(log.String(), "level=ERROR") {
 		t.Errorf("error %v, and the log says %q", err, log.String())
 	}
+	if _, err := f.Client(t.Context(), "s3cret"); err == nil || strings.Contains(log.String(), "s3cret") {
+		t.Errorf("error %v, and the log holds a value: %s", err, log.String())
+	}
 	f.sql("ALTER TABLE gone RENAME TO clients")
 }

@@ -519,7 +519,9 @@ type ClientInterface interface {
 	//
 	// Sets up to 1,000 statuses in one request: the start of a shift, or a resync after an outage. There is one
 	// answer for each, in the order of the request. Entries that name the same agent are worked in turn. An entry
-	// that is refused takes nothing with it; its answer has `error` in place of `status`.
+	// that is refused takes nothing with it; its answer has `error` in place of `status`. Entries are stored a few at
+	// a time, so that other requests need not wait for all of them: after a 503 the first ones may be set, and the same
+	// request may be made again.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -530,7 +532,9 @@ type ClientInterface interface {
 	//
 	// Sets up to 1,000 statuses in one request: the start of a shift, or a resync after an outage. There is one
 	// answer for each, in the order of the request. Entries that name the same agent are worked in turn. An entry
-	// that is refused takes nothing with it; its answer has `error` in place of `status`.
+	// that is refused takes nothing with it; its answer has `error` in place of `status`. Entries are stored a few at
+	// a time, so that other requests need not wait for all of them: after a 503 the first ones may be set, and the same
+	// request may be made again.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -1436,7 +1440,9 @@ func (c *HTTPClient) RotateSecret(ctx context.Context, clientID ClientID, reqEdi
 //
 // Sets up to 1,000 statuses in one request: the start of a shift, or a resync after an outage. There is one
 // answer for each, in the order of the request. Entries that name the same agent are worked in turn. An entry
-// that is refused takes nothing with it; its answer has `error` in place of `status`.
+// that is refused takes nothing with it; its answer has `error` in place of `status`. Entries are stored a few at
+// a time, so that other requests need not wait for all of them: after a 503 the first ones may be set, and the same
+// request may be made again.
 //
 // Takes any type of body and a specified content type.
 //
@@ -1457,7 +1463,9 @@ func (c *HTTPClient) PutStatusesWithBody(ctx context.Context, clientID ClientID,
 //
 // Sets up to 1,000 statuses in one request: the start of a shift, or a resync after an outage. There is one
 // answer for each, in the order of the request. Entries that name the same agent are worked in turn. An entry
-// that is refused takes nothing with it; its answer has `error` in place of `status`.
+// that is refused takes nothing with it; its answer has `error` in place of `status`. Entries are stored a few at
+// a time, so that other requests need not wait for all of them: after a 503 the first ones may be set, and the same
+// request may be made again.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -3770,7 +3778,9 @@ type ClientWithResponsesInterface interface {
 	//
 	// Sets up to 1,000 statuses in one request: the start of a shift, or a resync after an outage. There is one
 	// answer for each, in the order of the request. Entries that name the same agent are worked in turn. An entry
-	// that is refused takes nothing with it; its answer has `error` in place of `status`.
+	// that is refused takes nothing with it; its answer has `error` in place of `status`. Entries are stored a few at
+	// a time, so that other requests need not wait for all of them: after a 503 the first ones may be set, and the same
+	// request may be made again.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -3781,7 +3791,9 @@ type ClientWithResponsesInterface interface {
 	//
 	// Sets up to 1,000 statuses in one request: the start of a shift, or a resync after an outage. There is one
 	// answer for each, in the order of the request. Entries that name the same agent are worked in turn. An entry
-	// that is refused takes nothing with it; its answer has `error` in place of `status`.
+	// that is refused takes nothing with it; its answer has `error` in place of `status`. Entries are stored a few at
+	// a time, so that other requests need not wait for all of them: after a 503 the first ones may be set, and the same
+	// request may be made again.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -8363,7 +8375,9 @@ func (c *ClientWithResponses) RotateSecretWithResponse(ctx context.Context, clie
 //
 // Sets up to 1,000 statuses in one request: the start of a shift, or a resync after an outage. There is one
 // answer for each, in the order of the request. Entries that name the same agent are worked in turn. An entry
-// that is refused takes nothing with it; its answer has `error` in place of `status`.
+// that is refused takes nothing with it; its answer has `error` in place of `status`. Entries are stored a few at
+// a time, so that other requests need not wait for all of them: after a 503 the first ones may be set, and the same
+// request may be made again.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -8380,7 +8394,9 @@ func (c *ClientWithResponses) PutStatusesWithBodyWithResponse(ctx context.Contex
 //
 // Sets up to 1,000 statuses in one request: the start of a shift, or a resync after an outage. There is one
 // answer for each, in the order of the request. Entries that name the same agent are worked in turn. An entry
-// that is refused takes nothing with it; its answer has `error` in place of `status`.
+// that is refused takes nothing with it; its answer has `error` in place of `status`. Entries are stored a few at
+// a time, so that other requests need not wait for all of them: after a 503 the first ones may be set, and the same
+// request may be made again.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
