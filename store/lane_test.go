@@ -3,6 +3,7 @@ package store_test
 import (
 	"bytes"
 	"log/slog"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -682,4 +683,58 @@ func (f *fixture) claimFresh(take func(int64) bool) []webhook.Delivery {
 	claimed, _, err := f.Claim(f.ctx, webhook.Room{Fresh: true, Lanes: 1000, PerReceiver: 100, Take: take})
 	f.check(err)
 	return claimed
+}
+
+// A look at what changes have made due passes over receivers that have no slot, and is not full of them.
+func TestClaimOfFreshLanesLeavesOutFullReceivers(t *testing.T) {
+	f := open(t)
+	f.lanes("1", 1, 2, crm)
+	f.lanes("2", 1, 2, crm)
+	f.lanes("3", 1, 1, crm)
+	claimed, _, err := f.Claim(f.ctx, webhook.Room{
+		Fresh: true, Lanes: 2, PerReceiver: 100, Full: []int64{f.receiverOf("1"), f.receiverOf("2")},
+		Take: func(r int64) bool { return r == f.receiverOf("3") },
+	})
+	f.check(err)
+	if len(claimed) != 1 || claimed[0].Receiver != f.receiverOf("3") {
+		t.Errorf("claimed %+v, want the one of the receiver that has room", claimed)
+	}
+}
+
+func (f *fixture) receiverOf(client string) (id int64) {
+	f.t.Helper()
+	db := f.db()
+	defer db.Close()
+	f.check(db.QueryRow("SELECT id FROM receivers WHERE client_id = ?", client).Scan(&id))
+	return id
+}
+
+// Who goes on in its lane and has closed a breaker by that lets all other lanes of the receiver come up at once.
+func TestGoingOnWakesTheOtherLanesOfTheReceiver(t *testing.T) {
+	f := open(t)
+	f.lanes("1", 1, 2, crm)
+	for range webhook.Failures {
+		f.get(f.oneLane(), answer(0))
+		f.clock.add(time.Hour)
+	}
+	probe := f.oneLane()
+	for len(f.Due()) > 0 {
+		<-f.Due()
+	}
+	f.logout(store.AgentKey{Client: "1", Type: gen.AgentTypeLocal, ID: agentOf(f, probe)})
+	for len(f.Due()) > 0 {
+		<-f.Due()
+	}
+	if next := f.get(probe, answer(200)); next == nil {
+		t.Fatal("the lane does not go on")
+	}
+	if len(f.Due()) == 0 {
+		t.Error("nobody was told that the receiver is back")
+	}
+}
+
+func agentOf(f *fixture, d webhook.Delivery) int64 {
+	id, err := strconv.ParseInt(d.Data.AgentID, 10, 64)
+	f.check(err)
+	return id
 }

@@ -49,7 +49,7 @@ SELECT l.id, l.receiver_id, v.failures,
 FROM lanes l JOIN receivers v ON v.id = l.receiver_id
 WHERE l.id IN (SELECT d.lane_id FROM deliveries d WHERE d.change_id IN ? AND d.state = 'pending')
 	AND l.due_at <= ? AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = l.id)
-	AND (v.waits IS NULL OR v.waits <= ?)
+	AND (v.waits IS NULL OR v.waits <= ?) AND l.receiver_id NOT IN ?
 ORDER BY turn, l.due_at, l.id LIMIT ?`
 
 // fresh is what a claim is to look at.
@@ -132,7 +132,7 @@ func (s *Store) look(tx *gorm.DB, room webhook.Room, changes []int64) ([]dueLane
 		return nil, false, nil
 	case room.Fresh:
 		now := s.now()
-		return pick(tx.Raw(freshSQL, padded(changes), now, now, room.Lanes), room)
+		return pick(tx.Raw(freshSQL, padded(changes), now, now, full(room), room.Lanes), room)
 	}
 	if err := s.follow(tx); err != nil {
 		return nil, false, err
@@ -177,8 +177,12 @@ func (l dueLane) open() bool { return l.Failures >= webhook.Failures }
 // dueLanes picks among all lanes.
 func (s *Store) dueLanes(tx *gorm.DB, room webhook.Room) (lanes []dueLane, more bool, err error) {
 	now := s.now()
-	full := padded(append([]int64{0}, room.Full[:min(len(room.Full), mostFull)]...))
-	return pick(tx.Raw(claimSQL, now, room.PerReceiver, now, full, room.Lanes), room)
+	return pick(tx.Raw(claimSQL, now, room.PerReceiver, now, full(room), room.Lanes), room)
+}
+
+// full are the receivers that a claim leaves out by name.
+func full(room webhook.Room) []int64 {
+	return padded(append([]int64{0}, room.Full[:min(len(room.Full), mostFull)]...))
 }
 
 // pick picks among the lanes that a query finds those that there is room for.
@@ -260,7 +264,7 @@ func (s *Store) Record(
 	ctx context.Context, d webhook.Delivery, o webhook.Outcome, goOn bool,
 ) (next *webhook.Delivery, err error) {
 	lease := time.Now().Add(s.Lease)
-	more := true // that may be claimed now
+	more, elsewhere := true, false // that may be claimed now: in this lane, in others
 	err = s.write(ctx, func(tx *gorm.DB) error {
 		if err := recordAttempt(tx, d, o); err != nil {
 			return err
@@ -279,13 +283,13 @@ func (s *Store) Record(
 		}
 		var empty bool
 		next, empty, err = s.goOn(tx, d, goOn && free && !again, lease)
-		more = again || moved || news || !empty
+		more, elsewhere = again || !empty, moved || news
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	if next == nil && more {
+	if elsewhere || next == nil && more {
 		s.wake()
 	}
 	return next, nil
@@ -297,9 +301,9 @@ func recordAttempt(tx *gorm.DB, d webhook.Delivery, o webhook.Outcome) error {
 		d.ID, d.Attempt, o.StartedAt.UnixMilli(), o.Duration.Microseconds(), o.Status, o.Error, o.Excerpt, o.Verdict).Error
 }
 
-// settle gives the delivery its new state, and says whether it is to be sent again, and whether it had moved. That the statements name lane and
-// state makes them do nothing to one that was cancelled or moved meanwhile. A refusal by where it was sent to before its
-// registration was corrected counts for nothing.
+// settle gives the delivery its new state, and says whether it is to be sent again, and whether it had moved. That the
+// statements name lane and state makes them do nothing to one that was cancelled or moved meanwhile. A refusal by where
+// it was sent to before its registration was corrected counts for nothing.
 func (s *Store) settle(tx *gorm.DB, d webhook.Delivery, o webhook.Outcome) (again, moved bool, err error) {
 	row, err := gorm.G[deliveryRow](tx).Where("id = ?", d.ID).Take(tx.Statement.Context)
 	if err != nil || row.LaneID != d.Lane {

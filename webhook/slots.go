@@ -9,9 +9,10 @@ import (
 const slow = time.Second
 
 // slots bounds how many attempts are in flight: in all, for each receiver, and by what is known of receivers. Those that
-// are slow or fail share one half, those of which nothing is known yet a quarter, so that there are always some for the
-// quick ones. Of these, too, any may begin to hang: when they hold half of all, each gets but one, so that a few with
-// much to do cannot take everything in the second in which nobody can know.
+// are slow or fail share one half, those of which nothing is known yet a quarter, and both together never have more than
+// three quarters, however many new ones turn out to hang: so there are always some for the quick ones. Of these, too, any
+// may begin to hang: when they hold half of all, each gets but one, so that a few with much to do cannot take everything
+// in the second in which nobody can know.
 //
 // A receiver starts with one slot. Up to a bound it doubles with every quick success and earns one with every slow one;
 // a failure takes half away. As long as an attempt in flight is late it counts as slow, whatever else succeeds there.
@@ -133,9 +134,9 @@ func (s *slots) free(r *slot) bool {
 
 // under says of each kind whether it has less than its part.
 func (s *slots) under() [kinds + 1]bool {
-	half, quarter := (s.total+1)/2, (s.total+3)/4
+	half, quarter, most := (s.total+1)/2, (s.total+3)/4, (3*s.total+3)/4
 	return [...]bool{
-		unknown: s.used[unknown] < quarter, quick: s.used[quick] < half, slowly: s.used[slowly] < half, kinds: s.all() < s.total,
+		unknown: s.used[unknown] < quarter && s.used[unknown]+s.used[slowly] < most, quick: s.used[quick] < half, slowly: s.used[slowly] < half, kinds: s.all() < s.total,
 	}
 }
 

@@ -83,11 +83,33 @@ func TestSlotsOfNewReceiversAreAQuarter(t *testing.T) {
 	if !s.take(1) || !s.take(2) || s.take(3) {
 		t.Error("not two of eight slots went to new receivers")
 	}
-	if s.late(1); !s.take(3) {
+	if s.late(1); s.take(3) {
+		t.Error("those that hang and those that are new have more than three quarters")
+	}
+	if s.release(100); !s.take(3) {
 		t.Error("one that is late still counts as new")
 	}
 	if len(s.receivers) != 7 {
 		t.Errorf("%d receivers are kept, want all", len(s.receivers))
+	}
+}
+
+// However many new receivers come and hang, those that are quick get theirs.
+func TestSlotsAreNotFloodedByNewReceivers(t *testing.T) {
+	s := newSlots(1024, 32)
+	s.learn(1, true, false)
+	next := int64(100)
+	for range 10 { // seconds
+		first := next
+		for s.take(next) {
+			next++
+		}
+		for id := first; id < next; id++ {
+			s.late(id)
+		}
+	}
+	if free, _ := s.room(); free != 256 || !s.take(1) {
+		t.Errorf("%d slots are free, want a quarter", free)
 	}
 }
 
@@ -156,7 +178,7 @@ func (m *slotsModel) free(receiver int64) bool {
 	}
 	switch r.kind() {
 	case unknown:
-		return 4*m.used(unknown) < m.total
+		return 4*m.used(unknown) < m.total && 4*m.used(unknown, slowly) < 3*m.total
 	case quick:
 		return r.used == 0 || 2*m.used(quick) < m.total
 	}
