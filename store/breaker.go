@@ -50,14 +50,18 @@ func (s *Store) giveUpProbe(tx *gorm.DB, lane laneRow) error {
 		s.now(), lane.ReceiverID, lane.ID, lane.LeaseUntil).Error
 }
 
-// judge draws from an attempt what it says about the receiver, and says whether its lanes may go on.
-func (s *Store) judge(tx *gorm.DB, lane laneRow, o webhook.Outcome) (free bool, err error) {
+// judge draws from an attempt what it says about the receiver, and says whether its lanes may go on, and whether that
+// is news.
+func (s *Store) judge(tx *gorm.DB, lane laneRow, o webhook.Outcome) (free, news bool, err error) {
 	r, err := gorm.G[receiverRow](tx).Where("id = ?", lane.ReceiverID).Take(tx.Statement.Context)
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
 	after := s.after(r, lane, o)
-	return after.free(s.now()), after.save(tx, r)
+	if after.same(r) {
+		return after.free(s.now()), false, nil // next to always
+	}
+	return after.free(s.now()), true, after.save(tx)
 }
 
 // after is a receiver after an attempt.
@@ -95,12 +99,12 @@ func (s *Store) later(before *int64, d time.Duration) *int64 {
 	return &at
 }
 
-// save writes what differs from before: next to nothing does, next to always.
-func (r receiverRow) save(tx *gorm.DB, before receiverRow) error {
-	if r.Failures == before.Failures && r.Probes == before.Probes && same(r.Waits, before.Waits) &&
-		same(r.Probe, before.Probe) {
-		return nil
-	}
+func (r receiverRow) same(before receiverRow) bool {
+	return r.Failures == before.Failures && r.Probes == before.Probes && same(r.Waits, before.Waits) &&
+		same(r.Probe, before.Probe)
+}
+
+func (r receiverRow) save(tx *gorm.DB) error {
 	return tx.Exec("UPDATE receivers SET failures = ?, probes = ?, waits = ?, probe = ? WHERE id = ?",
 		r.Failures, r.Probes, r.Waits, r.Probe, r.ID).Error
 }

@@ -48,6 +48,7 @@ type saboteur struct {
 	*fixture
 	idle    bool // nothing fails
 	broken  bool // all statements after it fail as well, those that undo a transaction included
+	fresh   bool // claims look only at what has changed
 	unsound bool // there is a fault in the store on purpose
 	n, seen int  // 0 means none
 	failed  int
@@ -144,7 +145,9 @@ func (s *saboteur) claim(what string, want int) []webhook.Delivery {
 func (s *saboteur) claims(what string) (claimed []webhook.Delivery) {
 	s.t.Helper()
 	s.try(what, func() (err error) {
-		claimed, _, err = s.Claim(s.ctx, webhook.Room{Lanes: 100, PerReceiver: 10, Take: func(int64) bool { return true }})
+		claimed, _, err = s.Claim(s.ctx, webhook.Room{
+			Fresh: s.fresh, Lanes: 100, PerReceiver: 10, Take: func(int64) bool { return true },
+		})
 		if err != nil && claimed != nil {
 			s.t.Errorf("a claim that failed returned %+v", claimed)
 		}
@@ -232,7 +235,9 @@ func deliver(s *saboteur, k store.AgentKey) {
 		})
 		return err
 	})
+	s.fresh = true
 	claimed := s.claim("claim both lanes", 2)
+	s.fresh = false
 	next := s.recordAs("200, and go on", claimed[0], answer(200), true)
 	next = s.recordAs("404, and go on", *next, answer(404), true)
 	s.recordAs("503, and let go", *next, busy(503, time.Second), false)

@@ -89,9 +89,10 @@ const (
 	leased = "lease_until = ?, due_at = ?, delivery_id = (SELECT d.id " + head + ")"
 )
 
-// letGo ends a claim: the lane is due when its head is.
-func letGo(tx *gorm.DB, lane int64) error {
-	return tx.Exec("UPDATE lanes SET "+released+" WHERE id = ?", lane).Error
+// letGo ends a claim: the lane is due when its head is, which it returns, nil when the lane is empty.
+func letGo(tx *gorm.DB, lane int64) (due *int64, err error) {
+	err = tx.Raw("UPDATE lanes SET "+released+" WHERE id = ? RETURNING due_at", lane).Scan(&due).Error
+	return due, err
 }
 
 // dropLeases lets every lane go, at start: whoever held one is gone, since one process owns the file.

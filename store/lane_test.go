@@ -3,11 +3,13 @@ package store_test
 import (
 	"bytes"
 	"log/slog"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/store"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -642,4 +644,97 @@ func TestNextDue(t *testing.T) {
 	if _, next, err := f.Claim(f.ctx, room); err != nil || next != 5*time.Second {
 		t.Errorf("next %v, %v; want 5s", next, err)
 	}
+}
+
+// A look at what changes have made due does not find what was left before, and the next look at all lanes does.
+func TestClaimOfFreshLanes(t *testing.T) {
+	f := open(t)
+	k, other := f.agent(), store.AgentKey{Client: "12", Type: gen.AgentTypeLocal, ID: 137}
+	name := "000*095@ringme.ru"
+	_, _, err := f.PutAgent(f.ctx, other, store.AgentUpdate{Name: &name})
+	f.check(err)
+	f.register(k, crm, both...)
+	f.register(other, board, both...)
+	f.login(k)
+	refuse := func(int64) bool { return false }
+	accept := func(int64) bool { return true }
+	refused := f.claimFresh(refuse)
+	f.login(other)
+	fresh := f.claimFresh(accept)
+	if len(refused) != 0 || len(fresh) != 1 || fresh[0].URL != board {
+		t.Fatalf("claimed %+v, then %+v; want nothing, then what has changed since", refused, fresh)
+	}
+	if again := f.claimFresh(accept); len(again) != 0 {
+		t.Fatalf("claimed %+v, which nobody has changed", again)
+	}
+	if d := f.claimOne(); d.URL != crm {
+		t.Errorf("claimed %+v, want what was left", d)
+	}
+	f.record(fresh[0], webhook.Retry, true) // that it is due again is nothing that a change has made
+	f.clock.add(5 * time.Second)
+	if d := f.claimFresh(accept); len(d) != 1 || d[0].ID != fresh[0].ID {
+		t.Errorf("claimed %+v, want the one that is due again: its result has asked for a look at all", d)
+	}
+}
+
+// claimFresh looks only at what changes have made due, if nothing else has asked for more.
+func (f *fixture) claimFresh(take func(int64) bool) []webhook.Delivery {
+	f.t.Helper()
+	claimed, _, err := f.Claim(f.ctx, webhook.Room{Fresh: true, Lanes: 1000, PerReceiver: 100, Take: take})
+	f.check(err)
+	return claimed
+}
+
+// A look at what changes have made due passes over receivers that have no slot, and is not full of them.
+func TestClaimOfFreshLanesLeavesOutFullReceivers(t *testing.T) {
+	f := open(t)
+	f.lanes("1", 1, 2, crm)
+	f.lanes("2", 1, 2, crm)
+	f.lanes("3", 1, 1, crm)
+	claimed, _, err := f.Claim(f.ctx, webhook.Room{
+		Fresh: true, Lanes: 2, PerReceiver: 100, Full: []int64{f.receiverOf("1"), f.receiverOf("2")},
+		Take: func(r int64) bool { return r == f.receiverOf("3") },
+	})
+	f.check(err)
+	if len(claimed) != 1 || claimed[0].Receiver != f.receiverOf("3") {
+		t.Errorf("claimed %+v, want the one of the receiver that has room", claimed)
+	}
+}
+
+func (f *fixture) receiverOf(client string) (id int64) {
+	f.t.Helper()
+	db := f.db()
+	defer db.Close()
+	f.check(db.QueryRow("SELECT id FROM receivers WHERE client_id = ?", client).Scan(&id))
+	return id
+}
+
+// Who goes on in its lane and has closed a breaker by that lets all other lanes of the receiver come up at once.
+func TestGoingOnWakesTheOtherLanesOfTheReceiver(t *testing.T) {
+	f := open(t)
+	f.lanes("1", 1, 2, crm)
+	for range webhook.Failures {
+		f.get(f.oneLane(), answer(0))
+		f.clock.add(time.Hour)
+	}
+	probe := f.oneLane()
+	for len(f.Due()) > 0 {
+		<-f.Due()
+	}
+	f.logout(store.AgentKey{Client: "1", Type: gen.AgentTypeLocal, ID: agentOf(f, probe)})
+	for len(f.Due()) > 0 {
+		<-f.Due()
+	}
+	if next := f.get(probe, answer(200)); next == nil {
+		t.Fatal("the lane does not go on")
+	}
+	if len(f.Due()) == 0 {
+		t.Error("nobody was told that the receiver is back")
+	}
+}
+
+func agentOf(f *fixture, d webhook.Delivery) int64 {
+	id, err := strconv.ParseInt(d.Data.AgentID, 10, 64)
+	f.check(err)
+	return id
 }

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"time"
 
 	"gorm.io/gorm"
 )
@@ -41,17 +42,18 @@ func (s *Store) Mend(ctx context.Context) (int, error) {
 }
 
 // straySQL lists lanes that count wrong, and those with pending deliveries that are never due, not due though nobody
-// holds them and their first delivery is, or due further away than anything may wait (by a clock that was wrong). One
-// that is due and empty is not astray: what its holder had was cancelled before the lease ended, and the next claim
-// empties it.
+// holds them and their first delivery is, or due further away than anything may wait (by a clock that was wrong), and
+// those without any that are due though nobody has held them. One that is due and empty since its lease has ended is not
+// astray: what its holder had was cancelled before, and the next claim empties it.
 const straySQL = `SELECT * FROM (
 	SELECT lanes.id, lanes.pending, lanes.due_at, lanes.lease_until, coalesce(p.n, 0) AS actual,
 		(SELECT d.due_at ` + head + `) AS first_due
 	FROM lanes LEFT JOIN (SELECT lane_id, count(*) AS n FROM deliveries WHERE state = 'pending' GROUP BY lane_id) p
 		ON p.lane_id = lanes.id
-	WHERE lanes.pending <> 0 OR p.n > 0)
-WHERE pending <> actual OR (actual > 0 AND (due_at IS NULL OR due_at > @far OR
-	(lease_until IS NULL AND due_at > @now AND due_at > first_due)))`
+	WHERE lanes.pending <> 0 OR p.n > 0 OR lanes.due_at IS NOT NULL)
+WHERE pending <> actual OR (actual = 0 AND lease_until IS NULL AND due_at IS NOT NULL) OR (actual > 0 AND (
+	due_at IS NULL OR due_at > @far OR lease_until > @lease OR
+	((lease_until IS NULL OR lease_until <= @now) AND due_at > @now AND due_at > first_due)))`
 
 func (s *Store) strayLanes(tx *gorm.DB) (lanes []int64, err error) {
 	err = tx.Raw("SELECT id FROM ("+straySQL+")", s.bounds()).Scan(&lanes).Error
@@ -63,6 +65,12 @@ func (s *Store) farOff() int64 {
 	return s.now() + max(s.Longest, s.Lease).Milliseconds() + 1
 }
 
+// longestLease is longer than any lease that the configuration allows.
+const longestLease = 2 * time.Minute
+
+// leaseOff is the first time that no lease lasts until.
+func (s *Store) leaseOff() int64 { return s.now() + max(s.Lease, longestLease).Milliseconds() + 1 }
+
 func (s *Store) mend(tx *gorm.DB, lanes []int64) error {
 	now := s.now()
 	err := tx.Exec("UPDATE deliveries SET due_at = ? WHERE lane_id IN ? AND state = 'pending' AND due_at > ?",
@@ -72,7 +80,7 @@ func (s *Store) mend(tx *gorm.DB, lanes []int64) error {
 	}
 	until := now + s.Lease.Milliseconds()
 	err = tx.Exec("UPDATE lanes SET lease_until = ?, due_at = ? WHERE id IN ? AND lease_until > ?",
-		until, until, lanes, s.farOff()).Error
+		until, until, lanes, s.leaseOff()).Error
 	if err != nil {
 		return err
 	}

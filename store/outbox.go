@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"gorm.io/gorm"
@@ -41,20 +42,63 @@ FROM r JOIN receivers v ON v.id = r.id JOIN lanes l ON l.id IN (
 WHERE (v.waits IS NULL OR v.waits <= ?) AND r.id NOT IN ?
 ORDER BY turn, l.due_at, l.id LIMIT ?`
 
+// freshSQL finds the due lanes of some changes, in the same order.
+const freshSQL = `
+SELECT l.id, l.receiver_id, v.failures,
+	row_number() OVER (PARTITION BY l.receiver_id ORDER BY l.due_at, l.id) AS turn
+FROM lanes l JOIN receivers v ON v.id = l.receiver_id
+WHERE l.id IN (SELECT d.lane_id FROM deliveries d WHERE d.change_id IN ? AND d.state = 'pending')
+	AND l.due_at <= ? AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = l.id)
+	AND (v.waits IS NULL OR v.waits <= ?) AND l.receiver_id NOT IN ?
+ORDER BY turn, l.due_at, l.id LIMIT ?`
+
+// fresh is what a claim is to look at.
+type fresh struct {
+	mu      sync.Mutex
+	changes []int64
+	all     bool
+}
+
+// mostFresh is how many changes a claim looks at one by one. With more, it looks at all lanes.
+const mostFresh = 256
+
+// add adds a change, or all lanes if that is 0.
+func (f *fresh) add(change int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.all = f.all || change == 0 || len(f.changes) == mostFresh; !f.all {
+		f.changes = append(f.changes, change)
+	}
+}
+
+// take returns what was added since the last time; if it says all, the changes do not matter.
+func (f *fresh) take() (changes []int64, all bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	changes, all = f.changes, f.all
+	f.changes, f.all = nil, false
+	return changes, all
+}
+
 // Due implements webhook.Outbox.
 func (s *Store) Due() <-chan struct{} { return s.dueSoon }
 
-// wake tells the dispatcher that something may have become due.
-func (s *Store) wake() { signal(s.dueSoon) }
+// wake tells the dispatcher that any lane may have become due.
+func (s *Store) wake() { s.wakeFor(0) }
 
-// Claim implements webhook.Outbox.
+// wakeFor tells the dispatcher that the lanes of a change may have become due.
+func (s *Store) wakeFor(change int64) {
+	s.fresh.add(change)
+	signal(s.dueSoon)
+}
+
+// Claim implements webhook.Outbox. What it leaves is for one that looks at all lanes.
 func (s *Store) Claim(ctx context.Context, room webhook.Room) (claimed []webhook.Delivery, next time.Duration, err error) {
+	changes, all := s.fresh.take()
+	room.Fresh = room.Fresh && !all
 	lease := time.Now().Add(s.Lease) // before the commit: the holder's view ends first
 	err = s.write(ctx, func(tx *gorm.DB) error {
-		if err := s.follow(tx); err != nil {
-			return err
-		}
-		lanes, more, err := s.dueLanes(tx, room)
+		lanes, more, err := s.look(tx, room, changes)
 		if err != nil {
 			return err
 		}
@@ -65,13 +109,32 @@ func (s *Store) Claim(ctx context.Context, room webhook.Room) (claimed []webhook
 		for _, h := range heads {
 			claimed = append(claimed, h.delivery(lease, s.now()))
 		}
-		next, err = s.untilNext(tx, more || len(heads) < len(lanes))
+		next, err = s.untilNext(tx, room.Fresh, more || len(heads) < len(lanes))
 		return err
 	})
+	if err != nil || next == 0 {
+		s.fresh.add(0)
+	}
 	if err != nil {
 		return nil, 0, err
 	}
 	return claimed, next, nil
+}
+
+// look picks the lanes that a claim takes, of all or of those of some changes, and says whether it found more than
+// there was room for.
+func (s *Store) look(tx *gorm.DB, room webhook.Room, changes []int64) ([]dueLane, bool, error) {
+	switch {
+	case room.Fresh && len(changes) == 0:
+		return nil, false, nil
+	case room.Fresh:
+		now := s.now()
+		return pick(tx.Raw(freshSQL, padded(changes), now, now, full(room), room.Lanes), room)
+	}
+	if err := s.follow(tx); err != nil {
+		return nil, false, err
+	}
+	return s.dueLanes(tx, room)
 }
 
 // follow lets deliveries go where their registration has moved to while they were in flight, if nobody has them any
@@ -108,13 +171,21 @@ type dueLane struct {
 
 func (l dueLane) open() bool { return l.Failures >= webhook.Failures }
 
-// dueLanes picks the lanes that a claim takes, and says whether it found more than there was room for.
+// dueLanes picks among all lanes.
 func (s *Store) dueLanes(tx *gorm.DB, room webhook.Room) (lanes []dueLane, more bool, err error) {
-	var found []dueLane
 	now := s.now()
-	full := padded(append([]int64{0}, room.Full[:min(len(room.Full), mostFull)]...))
-	err = tx.Raw(claimSQL, now, room.PerReceiver, now, full, room.Lanes).Scan(&found).Error
-	if err != nil {
+	return pick(tx.Raw(claimSQL, now, room.PerReceiver, now, full(room), room.Lanes), room)
+}
+
+// full are the receivers that a claim leaves out by name.
+func full(room webhook.Room) []int64 {
+	return padded(append([]int64{0}, room.Full[:min(len(room.Full), mostFull)]...))
+}
+
+// pick picks among the lanes that a query finds those that there is room for.
+func pick(query *gorm.DB, room webhook.Room) (lanes []dueLane, more bool, err error) {
+	var found []dueLane
+	if err := query.Scan(&found).Error; err != nil {
 		return nil, false, err
 	}
 	for _, l := range found {
@@ -164,13 +235,17 @@ func (s *Store) putAside(tx *gorm.DB, h headRow, now int64) error {
 			return err
 		}
 	}
-	return letGo(tx, h.LaneID)
+	_, err := letGo(tx, h.LaneID)
+	return err
 }
 
-// untilNext is how long it is until the next lane is due.
-func (s *Store) untilNext(tx *gorm.DB, more bool) (time.Duration, error) {
-	if more {
+// untilNext is how long it is until the next lane is due, or negative if nobody has looked at all lanes.
+func (s *Store) untilNext(tx *gorm.DB, fresh, more bool) (time.Duration, error) {
+	switch {
+	case more:
 		return 0, nil
+	case fresh:
+		return -1, nil
 	}
 	var due *int64
 	now := s.now()
@@ -186,6 +261,7 @@ func (s *Store) Record(
 	ctx context.Context, d webhook.Delivery, o webhook.Outcome, goOn bool,
 ) (next *webhook.Delivery, err error) {
 	lease := time.Now().Add(s.Lease)
+	more, elsewhere := true, false // that may be claimed now: in this lane, in others
 	err = s.write(ctx, func(tx *gorm.DB) error {
 		if err := recordAttempt(tx, d, o); err != nil {
 			return err
@@ -194,21 +270,23 @@ func (s *Store) Record(
 		if err != nil || lane.Claim != d.Claim {
 			return err // somebody else has the lane by now: what we did comes too late to count
 		}
-		free, err := s.judge(tx, lane, o)
+		free, news, err := s.judge(tx, lane, o)
 		if err != nil {
 			return err
 		}
-		again, err := s.settle(tx, d, o)
+		again, moved, err := s.settle(tx, d, o)
 		if err != nil {
 			return err
 		}
-		next, err = s.goOn(tx, d, goOn && free && !again, lease)
+		var empty bool
+		next, empty, err = s.goOn(tx, d, goOn && free && !again, lease)
+		more, elsewhere = again || !empty, moved || news
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	if next == nil {
+	if elsewhere || next == nil && more {
 		s.wake()
 	}
 	return next, nil
@@ -223,13 +301,13 @@ func recordAttempt(tx *gorm.DB, d webhook.Delivery, o webhook.Outcome) error {
 		o.Signature, d.URL, d.Method, d.URL, d.URL, d.Method, d.Method, d.ID).Error
 }
 
-// settle gives the delivery its new state, and says whether it is to be sent again. That the statements name lane and
-// state makes them do nothing to one that was cancelled or moved meanwhile. A refusal by where it was sent to before its
-// registration was corrected counts for nothing.
-func (s *Store) settle(tx *gorm.DB, d webhook.Delivery, o webhook.Outcome) (again bool, err error) {
+// settle gives the delivery its new state, and says whether it is to be sent again, and whether it had moved. That the
+// statements name lane and state makes them do nothing to one that was cancelled or moved meanwhile. A refusal by where
+// it was sent to before its registration was corrected counts for nothing.
+func (s *Store) settle(tx *gorm.DB, d webhook.Delivery, o webhook.Outcome) (again, moved bool, err error) {
 	row, err := gorm.G[deliveryRow](tx).Where("id = ?", d.ID).Take(tx.Statement.Context)
 	if err != nil || row.LaneID != d.Lane {
-		return true, err // the lease was over, and it went where somebody else may have it by now
+		return true, true, err // the lease was over, and it went where somebody else may have it by now
 	}
 	due := min(s.now()+o.Delay.Milliseconds(), row.ExpiresAt)
 	if o.Verdict != webhook.Delivered && (row.URL != d.URL || row.Method != d.Method) {
@@ -238,16 +316,16 @@ func (s *Store) settle(tx *gorm.DB, d webhook.Delivery, o webhook.Outcome) (agai
 	err = tx.Exec("UPDATE deliveries SET attempts = ?, due_at = ? WHERE id = ?", d.Attempt, due, d.ID).Error
 	switch {
 	case err != nil:
-		return false, err
+		return false, false, err
 	case o.Verdict == webhook.Retry:
-		return true, nil // if it has moved, the next claim has it follow
+		return true, row.MovedTo != nil, nil // if it has moved, the next claim has it follow
 	case o.Verdict == webhook.Gone:
 		err = s.gone(tx, row, d.URL)
 	}
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
-	return false, s.end(tx, d.ID, d.Lane, ended(o.Verdict))
+	return false, row.MovedTo != nil, s.end(tx, d.ID, d.Lane, ended(o.Verdict))
 }
 
 // ended is the state that a delivery has after a last attempt.
@@ -285,27 +363,30 @@ func (s *Store) gone(tx *gorm.DB, row deliveryRow, sentTo string) error {
 	return s.disable(tx, &e, reasonGone)
 }
 
-// goOn keeps the lane under the same claim and returns its next delivery, or lets it go.
-func (s *Store) goOn(tx *gorm.DB, d webhook.Delivery, wanted bool, lease time.Time) (*webhook.Delivery, error) {
-	if err := letGo(tx, d.Lane); err != nil || !wanted {
-		return nil, err
+// goOn keeps the lane under the same claim and returns its next delivery, or lets it go, and says whether it is empty.
+func (s *Store) goOn(
+	tx *gorm.DB, d webhook.Delivery, wanted bool, lease time.Time,
+) (next *webhook.Delivery, empty bool, err error) {
+	due, err := letGo(tx, d.Lane)
+	if err != nil || due == nil || !wanted {
+		return nil, due == nil, err
 	}
 	now := s.now()
 	until := now + s.Lease.Milliseconds()
 	renewed := tx.Exec("UPDATE lanes SET "+leased+" WHERE id = ? AND due_at <= ? "+
 		"AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = lanes.id)", until, until, d.Lane, now)
 	if renewed.Error != nil || renewed.RowsAffected == 0 {
-		return nil, renewed.Error
+		return nil, false, renewed.Error
 	}
 	var h headRow
 	if err := tx.Raw(headSQL+"WHERE l.id = ?", d.Lane).Scan(&h).Error; err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if h.ExpiresAt <= now {
-		return nil, s.putAside(tx, h, now)
+		return nil, false, s.putAside(tx, h, now)
 	}
-	next := h.delivery(lease, s.now())
-	return &next, nil
+	x := h.delivery(lease, s.now())
+	return &x, false, nil
 }
 
 // Release implements webhook.Outbox.
@@ -319,6 +400,7 @@ func (s *Store) Release(ctx context.Context, d webhook.Delivery) error {
 		if err := s.giveUpProbe(tx, lane); err != nil {
 			return err
 		}
-		return letGo(tx, d.Lane)
+		_, err = letGo(tx, d.Lane)
+		return err
 	})
 }

@@ -334,7 +334,7 @@ func (m *model) deleteOrCreate(rt *rapid.T) {
 
 func (m *model) claimSome(rt *rapid.T) {
 	room := webhook.Room{
-		Lanes: rapid.IntRange(1, 4).Draw(rt, "lanes"), PerReceiver: rapid.IntRange(1, 3).Draw(rt, "per receiver"),
+		Fresh: rapid.Bool().Draw(rt, "fresh"), Lanes: rapid.IntRange(1, 4).Draw(rt, "lanes"), PerReceiver: rapid.IntRange(1, 3).Draw(rt, "per receiver"),
 		Take: func(int64) bool { return rapid.IntRange(0, 3).Draw(rt, "take") > 0 },
 	}
 	claimed, _, err := m.Claim(m.ctx, room)

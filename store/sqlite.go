@@ -107,12 +107,32 @@ func orm(pool gorm.ConnPool, log *slog.Logger) (*gorm.DB, error) {
 		PrepareStmtMaxSize:     statements,
 		PrepareStmtTTL:         10 * 365 * 24 * time.Hour, // it is not meant to close one that may be in use
 		TranslateError:         true,
-		Logger: logger.NewSlogLogger(log, logger.Config{
+		Logger: &troubleLog{logger.NewSlogLogger(log, logger.Config{
 			LogLevel:                  logger.Error,
 			IgnoreRecordNotFoundError: true,
-			ParameterizedQueries:      true,
-		}),
+		})},
 	})
+}
+
+// troubleLog logs statements that failed, but not those that nobody waits for any longer.
+type troubleLog struct{ logger.Interface }
+
+// LogMode implements logger.Interface.
+func (l *troubleLog) LogMode(level logger.LogLevel) logger.Interface {
+	return &troubleLog{l.Interface.LogMode(level)}
+}
+
+// Trace implements logger.Interface. The logger beneath would format each statement, also those that it does not log.
+func (l *troubleLog) Trace(ctx context.Context, begin time.Time, fc func() (string, int64), err error) {
+	if err != nil && !errors.Is(err, context.Canceled) {
+		l.Interface.Trace(ctx, begin, fc, err)
+	}
+}
+
+// ParamsFilter implements gorm.ParamsFilter, which the logger beneath cannot through its interface: values, among which
+// are secrets, are not logged.
+func (*troubleLog) ParamsFilter(_ context.Context, sql string, _ ...any) (string, []any) {
+	return sql, nil
 }
 
 // unavailable says whether a database error is about the database and not about the statement, so that the same

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -55,21 +56,40 @@ func (s *Store) SetStatus(ctx context.Context, k AgentKey, u gen.AgentStatusUpda
 		s.feeds.announce(k.Client)
 	}
 	if st.Deliveries > 0 {
-		s.wake()
+		s.wakeFor(st.Sequence)
 	}
 	return st, err
 }
 
-// SetStatuses sets the statuses of a client's agents in turn. An entry that is refused takes nothing with it.
+// together is how many statuses of a request share a transaction: few, so that nobody waits long for the writer.
+const together = 25
+
+// SetStatuses sets the statuses of a client's agents in turn. An entry that is refused takes nothing with it; after an
+// error those before it may be set.
 func (s *Store) SetStatuses(
 	ctx context.Context, client string, items []gen.AgentStatusUpdateItem,
 ) (results []gen.AgentStatusResult, err error) {
-	defer s.wake()
-	defer s.feeds.announce(client)
 	err = s.write(ctx, func(tx *gorm.DB) error {
-		if _, err := findClient(tx, client); err != nil {
-			return err
+		_, err := findClient(tx, client)
+		return err
+	})
+	results = make([]gen.AgentStatusResult, 0, len(items))
+	for part := range slices.Chunk(items, together) {
+		if err != nil {
+			return nil, err
 		}
+		var done []gen.AgentStatusResult
+		done, err = s.setItems(ctx, client, part)
+		results = append(results, done...)
+	}
+	return results, err
+}
+
+// setItems sets statuses in one transaction.
+func (s *Store) setItems(
+	ctx context.Context, client string, items []gen.AgentStatusUpdateItem,
+) (results []gen.AgentStatusResult, err error) {
+	err = s.write(ctx, func(tx *gorm.DB) error {
 		results = make([]gen.AgentStatusResult, len(items))
 		for i, item := range items {
 			if results[i], err = s.setItem(tx, client, item); err != nil {
@@ -78,6 +98,12 @@ func (s *Store) SetStatuses(
 		}
 		return nil
 	})
+	s.feeds.announce(client)
+	for _, r := range results {
+		if err == nil && r.Status != nil && r.Status.Deliveries > 0 {
+			s.wakeFor(r.Status.Sequence)
+		}
+	}
 	return results, err
 }
 

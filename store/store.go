@@ -67,6 +67,7 @@ type Store struct {
 	feeds   feeds
 	replays chan struct{}
 	pruner  pruner // of Work alone
+	fresh   fresh
 }
 
 // Open opens the database, makes it if there is none, and brings its schema up to date. One process owns the file:

@@ -1,8 +1,10 @@
 package store_test
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
+	"errors"
 	"log/slog"
 	"path/filepath"
 	"strings"
@@ -248,4 +250,32 @@ func (f *fixture) drained() {
 	if n, err := f.Mend(f.ctx); err != nil || n != 0 {
 		f.t.Errorf("mended %d lanes, %v", n, err)
 	}
+}
+
+// What is given up, by a client that hangs up or by a stop, is no error; what goes wrong is.
+func TestGivenUpIsNotLogged(t *testing.T) {
+	f := open(t)
+	var log bytes.Buffer
+	f.log = slog.New(slog.NewTextHandler(&log, nil))
+	f.restart()
+	f.agent()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := f.Clients(ctx, "", 0); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+	if _, err := f.Mend(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+	if log.Len() > 0 {
+		t.Errorf("the log says %s", log.String())
+	}
+	f.sql("ALTER TABLE clients RENAME TO gone")
+	if _, err := f.Clients(t.Context(), "", 0); err == nil || !strings.Contains(log.String(), "level=ERROR") {
+		t.Errorf("error %v, and the log says %q", err, log.String())
+	}
+	if _, err := f.Client(t.Context(), "s3cret"); err == nil || strings.Contains(log.String(), "s3cret") {
+		t.Errorf("error %v, and the log holds a value: %s", err, log.String())
+	}
+	f.sql("ALTER TABLE gone RENAME TO clients")
 }

@@ -39,7 +39,7 @@ var rules = []rule{
 		': leased until ' || coalesce(l.lease_until, 'no time') || ', due at ' || coalesce(l.due_at, 'no time') ||
 		', delivery ' || coalesce(l.delivery_id || coalesce(' (' || d.state || ' in lane ' || d.lane_id || ')', ' (missing)'), 'none')
 		FROM lanes l LEFT JOIN deliveries d ON d.id = l.delivery_id
-		WHERE (l.lease_until IS NULL AND l.delivery_id IS NOT NULL) OR l.lease_until > @far OR (l.lease_until > @now
+		WHERE (l.lease_until IS NULL AND l.delivery_id IS NOT NULL) OR l.lease_until > @lease OR (l.lease_until > @now
 			AND (l.due_at IS NOT l.lease_until OR d.id IS NULL OR (d.state = 'pending' AND d.lane_id <> l.id)))`},
 	{"a delivery is finished when it has ended, and waits for nothing then", `SELECT 'delivery ' || id || ': ' || state ||
 		', finished at ' || coalesce(finished_at, 'no time') || coalesce(', moving to lane ' || moved_to, '') FROM deliveries
@@ -49,7 +49,7 @@ var rules = []rule{
 	{"what was delivered has an attempt that says so, and no attempt is missing", `SELECT 'delivery ' || d.id || ': ' ||
 		d.state || ' after ' || d.attempts || ' attempts, of which ' || count(a.id) || ' are there'
 		FROM deliveries d LEFT JOIN attempts a ON a.delivery_id = d.id GROUP BY d.id
-		HAVING d.attempts > coalesce(max(a.number), 0)
+		HAVING d.attempts > count(a.id)
 			OR (d.state = 'delivered' AND coalesce(max(a.verdict = 'delivered'), 0) = 0)`},
 	{"a change makes one delivery for an event", `SELECT 'change ' || change_id || ': ' || count(*) || ' deliveries for event ' ||
 		event_id FROM deliveries GROUP BY change_id, event_id HAVING count(*) > 1`},
@@ -72,7 +72,8 @@ var rules = []rule{
 		WHERE a.kind <> l.kind OR a.agent_id <> l.agent_id OR a.client_id <> r.client_id`},
 	{"there is a secret to sign with", `SELECT DISTINCT 'client ' || c.client_id || ': no secret' FROM deliveries d
 		JOIN status_changes c ON c.id = d.change_id LEFT JOIN secrets s ON s.client_id = c.client_id
-		WHERE d.state IN ('pending', 'parked') AND s.client_id IS NULL`},
+		WHERE d.state IN ('pending', 'parked') AND (s.client_id IS NULL OR s.secret NOT LIKE 'whsec\_%' ESCAPE '\'
+			OR length(s.secret) NOT BETWEEN 38 AND 94)`},
 	{"each change of an agent begins where the one before ended", `SELECT 'change ' || id || ': from ' || old_status || ' to ' ||
 		new_status || coalesce(', after one to ' || before, '') FROM (SELECT c.*, coalesce(t.sequence, 0) AS truncated,
 			lag(c.new_status) OVER w AS before, lag(c.id) OVER w AS before_id
@@ -204,5 +205,8 @@ func (c *Check) add(fault string) {
 
 // bounds are the values that the queries of rules have names for.
 func (s *Store) bounds() map[string]any {
-	return map[string]any{"now": s.now(), "far": s.farOff(), "failures": webhook.Failures}
+	return map[string]any{
+		"now": s.now(), "far": s.farOff(),
+		"lease": s.leaseOff(), "failures": webhook.Failures,
+	}
 }

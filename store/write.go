@@ -76,8 +76,8 @@ func (j *write) outcome() error {
 func (w *writer) close() error {
 	w.once.Do(func() { close(w.quit) })
 	<-w.closed
-	// What is committed is in the file itself then, for whoever copies that alone.
-	return errors.Join(w.db.Exec("PRAGMA wal_checkpoint(TRUNCATE)").Error, closeStatements(w.db), w.conn.Close())
+	// What is committed is in the file itself then, for whoever copies that alone; but nobody who reads is waited for.
+	return errors.Join(w.db.Exec("PRAGMA busy_timeout = 500").Error, w.db.Exec("PRAGMA wal_checkpoint(TRUNCATE)").Error, closeStatements(w.db), w.conn.Close())
 }
 
 // closeStatements closes the statements that were prepared on one connection, which would keep it open.

@@ -63,6 +63,7 @@ type Outcome struct {
 
 // Room is how much a claim may take.
 type Room struct {
+	Fresh       bool                      // it suffices to look at the lanes that changes have made due since the last claim
 	Lanes       int                       // at most so many lanes in all
 	PerReceiver int                       // at most so many of any receiver
 	Take        func(receiver int64) bool // asked before each lane that is taken; false leaves it
@@ -76,7 +77,7 @@ type Outbox interface {
 	Due() <-chan struct{}
 
 	// Claim leases due lanes and returns the first delivery of each, and how long it is until the next lane
-	// is due (0 when more are due than there was room for, negative when none is).
+	// is due (0 when more are due than there was room for, negative when none is, or Fresh was all that it looked at).
 	Claim(ctx context.Context, room Room) (claimed []Delivery, next time.Duration, err error)
 
 	// Record stores an attempt and what follows from it, unless the claim is void. With goOn it keeps the lane

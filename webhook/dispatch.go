@@ -70,20 +70,24 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(grace, cut) })()
 	var workers sync.WaitGroup
 	workers.Go(func() { d.mend(ctx) })
+	fresh, until := false, time.Now()
 	for ctx.Err() == nil {
-		claimed, next := d.claim(ctx)
+		claimed, next := d.claim(ctx, fresh)
 		for _, x := range claimed {
 			workers.Go(func() { d.lane(ctx, work, x) })
 		}
 		d.turned.Store(time.Now().UnixMilli())
-		d.wait(ctx, next)
+		if at := time.Now().Add(next); !fresh || at.Before(until) {
+			until = at
+		}
+		fresh = d.wait(ctx, until)
 	}
 	workers.Wait()
 	return nil
 }
 
 // claim takes what there is room for, and says how long to wait for more.
-func (d *Dispatcher) claim(ctx context.Context) ([]Delivery, time.Duration) {
+func (d *Dispatcher) claim(ctx context.Context, fresh bool) ([]Delivery, time.Duration) {
 	free, full := d.slots.room()
 	if free == 0 {
 		return nil, poll
@@ -91,7 +95,7 @@ func (d *Dispatcher) claim(ctx context.Context) ([]Delivery, time.Duration) {
 	var taken []int64
 	refused := false
 	claimed, next, err := d.Outbox.Claim(ctx, Room{
-		Lanes: free, PerReceiver: d.PerReceiver, Full: full,
+		Fresh: fresh, Lanes: free, PerReceiver: d.PerReceiver, Full: full,
 		Take: func(receiver int64) bool {
 			ok := d.slots.take(receiver)
 			if ok {
@@ -131,15 +135,23 @@ func (d *Dispatcher) giveBack(taken []int64, claimed []Delivery) {
 	}
 }
 
-func (d *Dispatcher) wait(ctx context.Context, next time.Duration) {
-	timer := time.NewTimer(next)
+// wait waits until there may be something to claim, and says whether that can only be what changes have made due: a
+// look at all lanes costs the more the more receivers have a backlog.
+func (d *Dispatcher) wait(ctx context.Context, until time.Time) (fresh bool) {
+	timer := time.NewTimer(time.Until(until))
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
-	case <-d.Outbox.Due():
 	case <-d.freed:
 	case <-timer.C:
+	case <-d.Outbox.Due():
+		select {
+		case <-d.freed:
+		default:
+			return true
+		}
 	}
+	return false
 }
 
 // lane works a lane from the delivery that was claimed on, for as long as it may. Soft ends when no new attempt is to
@@ -156,7 +168,14 @@ func (d *Dispatcher) lane(soft, hard context.Context, x Delivery) {
 }
 
 func (d *Dispatcher) free(receiver int64) {
-	d.slots.release(receiver)
+	d.signal(d.slots.release(receiver))
+}
+
+// signal lets the loop claim more, if there is room for what there was none for before.
+func (d *Dispatcher) signal(room bool) {
+	if !room {
+		return
+	}
 	select {
 	case d.freed <- struct{}{}:
 	default:
@@ -191,14 +210,14 @@ func (d *Dispatcher) attempt(ctx context.Context, x Delivery) Attempt {
 	noted := make(chan struct{})
 	timer := time.AfterFunc(slow, func() {
 		defer close(noted)
-		d.slots.late(x.Receiver)
+		d.signal(d.slots.late(x.Receiver))
 	})
 	a := d.Sender.Send(ctx, x)
 	late := !timer.Stop()
 	if late {
 		<-noted
 	}
-	d.slots.learn(x.Receiver, a.Verdict != Retry, late)
+	d.signal(d.slots.learn(x.Receiver, a.Verdict != Retry, late))
 	return a
 }
 

@@ -51,18 +51,16 @@ func TestSlotsOfASlowReceiverGrow(t *testing.T) {
 	}
 }
 
-func TestSlotsOfUnprovenReceiversAreHalf(t *testing.T) {
+func TestSlotsOfSlowReceiversAreHalf(t *testing.T) {
 	s := newSlots(10, 5)
-	s.learn(1, true, false)
-	s.learn(1, true, false)
-	s.learn(1, true, false)
-	for r := int64(100); r < 105; r++ {
-		if !s.take(r) {
-			t.Fatalf("receiver %d was refused", r)
-		}
+	for range 3 {
+		s.learn(1, true, false)
 	}
-	if s.take(105) {
-		t.Error("the unproven have more than half")
+	for r := int64(100); r <= 105; r++ {
+		s.learn(r, false, false)
+		if s.take(r) != (r < 105) {
+			t.Fatalf("receiver %d was refused, or given more than half", r)
+		}
 	}
 	if free, full := s.room(); free != 5 || !slices.Contains(full, 105) || slices.Contains(full, 1) {
 		t.Errorf("room: %d, full: %v; what was refused must be named, or a claim finds it again and again", free, full)
@@ -70,24 +68,84 @@ func TestSlotsOfUnprovenReceiversAreHalf(t *testing.T) {
 	if got := takeAll(s, 1); got != 5 {
 		t.Errorf("the quick one has %d slots, want its half", got)
 	}
-	s.release(100)
-	if s.take(1) || !s.take(105) {
-		t.Error("a slot of the unproven did not go to the next of them")
+	if !s.release(100) || s.take(1) || !s.take(105) {
+		t.Error("a slot of the slow did not go to the next of them")
 	}
 }
 
-func TestSlotsForgetOnlyWhoIsAsGoodAsNew(t *testing.T) {
-	s := newSlots(2, 1)
-	s.take(1)
-	s.learn(1, true, false)
-	s.release(1)
-	s.take(2)
-	if !s.take(1) {
-		t.Error("a quick receiver is not known as such, at one slot for each")
+// Those who hang do not stand before those who have not been asked yet, and the other way round.
+func TestSlotsOfNewReceiversAreAQuarter(t *testing.T) {
+	s := newSlots(8, 4)
+	for r := int64(100); r < 104; r++ {
+		s.take(r)
+		s.late(r)
 	}
-	s.release(2)
-	if len(s.receivers) != 1 {
-		t.Errorf("%d receivers are kept, want the quick one", len(s.receivers))
+	if !s.take(1) || !s.take(2) || s.take(3) {
+		t.Error("not two of eight slots went to new receivers")
+	}
+	if s.late(1); s.take(3) {
+		t.Error("those that hang and those that are new have more than three quarters")
+	}
+	if s.release(100); !s.take(3) {
+		t.Error("one that is late still counts as new")
+	}
+	if len(s.receivers) != 7 {
+		t.Errorf("%d receivers are kept, want all", len(s.receivers))
+	}
+}
+
+// However many new receivers come and hang, those that are quick get theirs.
+func TestSlotsAreNotFloodedByNewReceivers(t *testing.T) {
+	s := newSlots(1024, 32)
+	s.learn(1, true, false)
+	next := int64(100)
+	for range 10 { // seconds
+		first := next
+		for s.take(next) {
+			next++
+		}
+		for id := first; id < next; id++ {
+			s.late(id)
+		}
+	}
+	if free, _ := s.room(); free != 256 || !s.take(1) {
+		t.Errorf("%d slots are free, want a quarter", free)
+	}
+}
+
+// A few receivers that were quick and have much to do leave something for the others, should they hang.
+func TestSlotsOfQuickReceiversBeyondHalfAreOneEach(t *testing.T) {
+	s := newSlots(8, 8)
+	for _, r := range []int64{1, 2, 3} {
+		for range 3 {
+			s.learn(r, true, false)
+		}
+	}
+	if a, b, c := takeAll(s, 1), takeAll(s, 2), takeAll(s, 3); a != 4 || b != 1 || c != 1 {
+		t.Errorf("they have %d, %d and %d slots, want 4, 1 and 1", a, b, c)
+	}
+	for range 2 {
+		s.release(1)
+	}
+	if s.release(1); !s.take(3) {
+		t.Error("below half, there is no second slot")
+	}
+}
+
+func TestSlotsForgetOnlyWhoIsNew(t *testing.T) {
+	s := newSlots(4, 1)
+	for _, r := range []int64{1, 2, 3} {
+		s.take(r)
+	}
+	s.learn(1, true, false)
+	s.learn(2, false, false)
+	for _, r := range []int64{1, 2} {
+		s.release(r)
+	}
+	s.take(3)
+	s.release(3)
+	if len(s.receivers) != 2 {
+		t.Errorf("%d receivers are kept, want the quick and the failing one", len(s.receivers))
 	}
 }
 
@@ -97,9 +155,9 @@ type slotsModel struct {
 	receivers   map[int64]*slot
 }
 
-func (m *slotsModel) used(all bool) (n int) {
+func (m *slotsModel) used(kinds ...int) (n int) {
 	for _, r := range m.receivers {
-		if all || !r.quick || r.late > 0 {
+		if len(kinds) == 0 || slices.Contains(kinds, r.kind()) {
 			n += r.used
 		}
 	}
@@ -115,8 +173,16 @@ func (m *slotsModel) of(receiver int64) *slot {
 
 func (m *slotsModel) free(receiver int64) bool {
 	r := m.of(receiver)
-	return m.used(true) < m.total && r.used < r.allowed &&
-		(r.quick && r.late == 0 || m.used(false) < (m.total+1)/2)
+	if m.used() >= m.total || r.used >= r.allowed {
+		return false
+	}
+	switch r.kind() {
+	case unknown:
+		return 4*m.used(unknown) < m.total && 4*m.used(unknown, slowly) < 3*m.total
+	case quick:
+		return r.used == 0 || 2*m.used(quick) < m.total
+	}
+	return 2*m.used(slowly) < m.total
 }
 
 func TestSlotsAgainstModel(t *testing.T) {
@@ -143,24 +209,30 @@ func TestSlotsAgainstModel(t *testing.T) {
 				if m.of(id).used == m.of(id).late {
 					t.Skip("nothing is taken but what is late")
 				}
-				s.release(id)
+				before := m.refused()
+				made := s.release(id)
 				m.of(id).used--
+				m.compareMade(t, before, made)
 			},
 			"learn": func(t *rapid.T) {
 				id, ok := receiver.Draw(t, "receiver"), rapid.Bool().Draw(t, "ok")
-				s.learn(id, ok, false)
+				before := m.refused()
+				made := s.learn(id, ok, false)
 				r := m.of(id)
-				if r.quick = ok; ok {
-					r.allowed = min(2*r.allowed, m.most)
+				if r.last = slowly; ok {
+					r.last, r.allowed = quick, min(2*r.allowed, m.most)
 				} else {
 					r.allowed = max(r.allowed/2, 1)
 				}
+				m.compareMade(t, before, made)
 			},
 			"late": func(t *rapid.T) {
 				id := receiver.Draw(t, "receiver")
 				if r := m.of(id); r.late < r.used {
-					s.late(id)
-					r.late, r.quick = r.late+1, false
+					before := m.refused()
+					made := s.late(id)
+					r.late, r.last = r.late+1, slowly
+					m.compareMade(t, before, made)
 				}
 			},
 			"late no more": func(t *rapid.T) {
@@ -169,25 +241,47 @@ func TestSlotsAgainstModel(t *testing.T) {
 				if r.late == 0 {
 					t.Skip("nothing is late")
 				}
-				s.learn(id, ok, true)
-				if r.late, r.quick = r.late-1, false; ok {
+				before := m.refused()
+				made := s.learn(id, ok, true)
+				if r.late, r.last = r.late-1, slowly; ok {
 					r.allowed = min(r.allowed+1, m.most)
 				} else {
 					r.allowed = max(r.allowed/2, 1)
 				}
+				m.compareMade(t, before, made)
 			},
 			"": func(t *rapid.T) { m.compare(t, s) },
 		})
 	})
 }
 
+// refused are the receivers that have no free slot.
+func (m *slotsModel) refused() (all []int64) {
+	for id := range m.receivers {
+		if !m.free(id) {
+			all = append(all, id)
+		}
+	}
+	return all
+}
+
+// compareMade holds against the slots that nobody has got room of whom they do not say so: he would wait for nothing.
+func (m *slotsModel) compareMade(t *rapid.T, refused []int64, made bool) {
+	for _, id := range refused {
+		if m.free(id) && !made {
+			t.Fatalf("there is room for receiver %d, and nobody is told", id)
+		}
+	}
+}
+
 func (m *slotsModel) compare(t *rapid.T, s *slots) {
-	if s.used != m.used(true) || s.unproven != m.used(false) || s.used > m.total {
-		t.Fatalf("used %d, unproven %d; want %d, %d of %d", s.used, s.unproven, m.used(true), m.used(false), m.total)
+	want := [kinds]int{m.used(unknown), m.used(quick), m.used(slowly)}
+	if s.used != want || m.used() > m.total {
+		t.Fatalf("used %v, want %v of %d", s.used, want, m.total)
 	}
 	free, full := s.room()
-	if free != m.total-m.used(true) {
-		t.Fatalf("room for %d, want %d", free, m.total-m.used(true))
+	if free != m.total-m.used() {
+		t.Fatalf("room for %d, want %d", free, m.total-m.used())
 	}
 	for id, r := range m.receivers {
 		listed := slices.Contains(full, id)
@@ -206,7 +300,8 @@ func TestDispatchBoundsEachReceiver(t *testing.T) {
 		r.run().pass(time.Minute)
 		r.wantLeft(0, 0)
 		for i, a := range r.arrivals() {
-			if want := min(8, 1<<min(a.at/(100*time.Millisecond), 10)); a.inAll > want {
+			// One has succeeded after 100 ms, and two more after 200.
+			if want := 1 << min(1<<min(a.at/(100*time.Millisecond), 2)-1, 3); a.inAll > want {
 				t.Fatalf("request %d, at %s, was one of %d, want at most %d", i, a.at, a.inAll, want)
 			}
 		}
@@ -253,6 +348,8 @@ func TestDispatchCountsWhoHangsAtOnce(t *testing.T) {
 			return says(200)(req)
 		})
 		r.run().prove(1, 2)
+		r.d.slots.learn(3, false, false)
+		r.d.slots.learn(4, false, false)
 		hanging = true
 		for lane := range int64(4) {
 			r.add(1, lane, 1)
@@ -263,7 +360,7 @@ func TestDispatchCountsWhoHangsAtOnce(t *testing.T) {
 		r.wantLeft(4, 4)
 		r.pass(1)
 		r.add(2, 20, 1) // proven
-		r.add(4, 40, 1) // not, and the hanging one has that half
+		r.add(4, 40, 1) // it has failed, and the hanging one has that half
 		r.pass(0)
 		r.wantLeft(5, 4)
 		r.pass(9 * time.Second)
@@ -324,6 +421,32 @@ func TestDispatchServesTheHealthyAtOnce(t *testing.T) {
 	}
 }
 
+// Receivers that were quick and begin to hang with much to do at once take little from the others, even before anybody
+// can know, and little from those that were never asked.
+func TestDispatchLeavesRoomWhenManyBeginToHang(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hanging := false
+		r := setUp(t, DispatcherOptions{}, func(req *http.Request) (*http.Response, error) {
+			if n := receiver(req); hanging && n >= 100 && n < 400 {
+				return hangs(req)
+			}
+			return after(20*time.Millisecond, says(200))(req)
+		})
+		healthy, others := ids(0, 100), ids(100, 300)
+		r.run().prove(append(healthy, others...)...)
+		hanging = true
+		for lane := range int64(5) {
+			for _, id := range others {
+				r.add(id, 10*id+lane, 1)
+			}
+		}
+		r.pass(time.Millisecond) // they have waited longer
+		if worst := r.serve(append(healthy, ids(1000, 20)...), 12*time.Second); worst > 50*time.Millisecond {
+			t.Errorf("a healthy receiver waited %s", worst)
+		}
+	})
+}
+
 // A receiver where some requests hang and others do not counts as slow as long as one hangs.
 func TestDispatchCountsWhoHangsAmongSuccesses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -339,6 +462,8 @@ func TestDispatchCountsWhoHangsAmongSuccesses(t *testing.T) {
 			r.add(5, lane, 1)
 		}
 		r.pass(slow + time.Second)
+		r.d.slots.learn(6, false, false)
+		r.d.slots.learn(7, false, false)
 		r.add(6, 30, 1)
 		r.add(7, 31, 1)
 		r.pass(0)
@@ -350,7 +475,7 @@ func TestDispatchCountsWhoHangsAmongSuccesses(t *testing.T) {
 		r.pass(9 * time.Second)
 		r.d.slots.mu.Lock()
 		defer r.d.slots.mu.Unlock()
-		if five := r.d.slots.of(5); !five.proven() {
+		if five := r.d.slots.of(5); five.kind() != quick {
 			t.Errorf("the receiver is %+v: it has proven itself anew", five)
 		}
 	})
@@ -373,7 +498,7 @@ func TestDispatchLooksPastWhoIsRefused(t *testing.T) {
 		r.add(1, 1, 1)
 		before := len(r.calls("Claim"))
 		r.pass(0)
-		r.wantLeft(60, 4)
+		r.wantLeft(60, 2)
 		if n := len(r.calls("Claim")) - before; n > 60 {
 			t.Errorf("%d claims", n)
 		}

@@ -629,7 +629,9 @@ type ClientInterface interface {
 	//
 	// Sets up to 1,000 statuses in one request: the start of a shift, or a resync after an outage. There is one
 	// answer for each, in the order of the request. Entries that name the same agent are worked in turn. An entry
-	// that is refused takes nothing with it; its answer has `error` in place of `status`.
+	// that is refused takes nothing with it; its answer has `error` in place of `status`. Entries are stored a few at
+	// a time, so that other requests need not wait for all of them: after a 503 the first ones may be set, and the same
+	// request may be made again.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -640,7 +642,9 @@ type ClientInterface interface {
 	//
 	// Sets up to 1,000 statuses in one request: the start of a shift, or a resync after an outage. There is one
 	// answer for each, in the order of the request. Entries that name the same agent are worked in turn. An entry
-	// that is refused takes nothing with it; its answer has `error` in place of `status`.
+	// that is refused takes nothing with it; its answer has `error` in place of `status`. Entries are stored a few at
+	// a time, so that other requests need not wait for all of them: after a 503 the first ones may be set, and the same
+	// request may be made again.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -1796,7 +1800,9 @@ func (c *HTTPClient) RotateSecret(ctx context.Context, clientID ClientID, reqEdi
 //
 // Sets up to 1,000 statuses in one request: the start of a shift, or a resync after an outage. There is one
 // answer for each, in the order of the request. Entries that name the same agent are worked in turn. An entry
-// that is refused takes nothing with it; its answer has `error` in place of `status`.
+// that is refused takes nothing with it; its answer has `error` in place of `status`. Entries are stored a few at
+// a time, so that other requests need not wait for all of them: after a 503 the first ones may be set, and the same
+// request may be made again.
 //
 // Takes any type of body and a specified content type.
 //
@@ -1817,7 +1823,9 @@ func (c *HTTPClient) PutStatusesWithBody(ctx context.Context, clientID ClientID,
 //
 // Sets up to 1,000 statuses in one request: the start of a shift, or a resync after an outage. There is one
 // answer for each, in the order of the request. Entries that name the same agent are worked in turn. An entry
-// that is refused takes nothing with it; its answer has `error` in place of `status`.
+// that is refused takes nothing with it; its answer has `error` in place of `status`. Entries are stored a few at
+// a time, so that other requests need not wait for all of them: after a 503 the first ones may be set, and the same
+// request may be made again.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -5107,7 +5115,9 @@ type ClientWithResponsesInterface interface {
 	//
 	// Sets up to 1,000 statuses in one request: the start of a shift, or a resync after an outage. There is one
 	// answer for each, in the order of the request. Entries that name the same agent are worked in turn. An entry
-	// that is refused takes nothing with it; its answer has `error` in place of `status`.
+	// that is refused takes nothing with it; its answer has `error` in place of `status`. Entries are stored a few at
+	// a time, so that other requests need not wait for all of them: after a 503 the first ones may be set, and the same
+	// request may be made again.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -5118,7 +5128,9 @@ type ClientWithResponsesInterface interface {
 	//
 	// Sets up to 1,000 statuses in one request: the start of a shift, or a resync after an outage. There is one
 	// answer for each, in the order of the request. Entries that name the same agent are worked in turn. An entry
-	// that is refused takes nothing with it; its answer has `error` in place of `status`.
+	// that is refused takes nothing with it; its answer has `error` in place of `status`. Entries are stored a few at
+	// a time, so that other requests need not wait for all of them: after a 503 the first ones may be set, and the same
+	// request may be made again.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -11294,7 +11306,9 @@ func (c *ClientWithResponses) RotateSecretWithResponse(ctx context.Context, clie
 //
 // Sets up to 1,000 statuses in one request: the start of a shift, or a resync after an outage. There is one
 // answer for each, in the order of the request. Entries that name the same agent are worked in turn. An entry
-// that is refused takes nothing with it; its answer has `error` in place of `status`.
+// that is refused takes nothing with it; its answer has `error` in place of `status`. Entries are stored a few at
+// a time, so that other requests need not wait for all of them: after a 503 the first ones may be set, and the same
+// request may be made again.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -11311,7 +11325,9 @@ func (c *ClientWithResponses) PutStatusesWithBodyWithResponse(ctx context.Contex
 //
 // Sets up to 1,000 statuses in one request: the start of a shift, or a resync after an outage. There is one
 // answer for each, in the order of the request. Entries that name the same agent are worked in turn. An entry
-// that is refused takes nothing with it; its answer has `error` in place of `status`.
+// that is refused takes nothing with it; its answer has `error` in place of `status`. Entries are stored a few at
+// a time, so that other requests need not wait for all of them: after a 503 the first ones may be set, and the same
+// request may be made again.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //

@@ -50,8 +50,8 @@ func (w *backlog) flags(f *flag.FlagSet) {
 
 func (w *backlog) run(ctx context.Context, h *house) (*report, error) {
 	out := &report{Workload: w.name(), What: fmt.Sprintf(
-		"the receiver of client A with %d agents is dead while each changes %d times, and comes back; B is at the same host "+
-			"and port, C elsewhere, with %.0f changes per second each.", w.agents, w.each, w.rate)}
+		"the receiver of client A with %d agents is dead while each changes %d times, and comes back. Clients B, at the same "+
+			"host and port, and C, elsewhere, have %.0f changes per second each.", w.agents, w.each, w.rate)}
 	urls, err := h.receivers.open(2)
 	if err != nil {
 		return nil, err

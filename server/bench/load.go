@@ -120,6 +120,7 @@ func (c *caller) toggle(ctx context.Context, a *agent) (change, error) {
 // toggleAll does so to up to 1,000 agents of one client in one request.
 func (c *caller) toggleAll(ctx context.Context, all []*agent) ([]change, error) {
 	items := make([]gen.AgentStatusUpdateItem, len(all))
+	defer hold(all)()
 	for i, a := range all {
 		items[i] = gen.AgentStatusUpdateItem{AgentType: gen.AgentTypeLocal, AgentID: a.id, AgentStatus: a.other()}
 	}
@@ -139,6 +140,18 @@ func (c *caller) toggleAll(ctx context.Context, all []*agent) ([]change, error) 
 		}
 	}
 	return changes, nil
+}
+
+// hold keeps others from changing agents until what it returns is called.
+func hold(all []*agent) (letGo func()) {
+	for _, a := range all {
+		a.mu.Lock()
+	}
+	return func() {
+		for _, a := range all {
+			a.mu.Unlock()
+		}
+	}
 }
 
 // other is the status that an agent does not have.
@@ -175,7 +188,7 @@ func (c *caller) bulk(ctx context.Context, all []*agent, size int) (changes []ch
 func (c *caller) steady(ctx, until context.Context, all []*agent, rate float64) (changes []change, err error) {
 	var mu sync.Mutex
 	group, ctx := errgroup.WithContext(ctx)
-	for i, began := 0, time.Now(); ctx.Err() == nil; i++ {
+	for i, began := 0, time.Now(); ctx.Err() == nil && len(all) > 0; i++ {
 		if !sleep(until, time.Until(began.Add(time.Duration(float64(i)/rate*float64(time.Second))))) {
 			break
 		}

@@ -17,9 +17,9 @@ func (w writer) fuss(ctx context.Context, a *agent) error {
 	switch n := w.random.IntN(24); {
 	case n < 12:
 		return w.flip(ctx, a)
-	case n < 16:
+	case n < 18:
 		return w.move(ctx, a, r)
-	case n < 20:
+	case n < 21:
 		return w.toggle(ctx, a, r)
 	case n < 23:
 		return w.unregister(ctx, a, r)

@@ -132,27 +132,19 @@ func (c *crash) finish(ctx context.Context) error {
 	return errors.Join(err, c.settle(ctx), c.verify(ctx, c.file()))
 }
 
-// drain waits until all that is owed has arrived, or nothing arrives any more.
+// drain waits until all that is owed has arrived. If nothing of it arrives any more, it is for the judgement to tell.
 func (c *crash) drain(ctx context.Context, l *life) error {
 	l.writers.Wait()
-	if err := l.trouble(); err != nil {
-		return err
-	}
-	look := time.NewTicker(50 * time.Millisecond)
-	defer look.Stop()
-	since, before := time.Now(), 0
-	for {
-		owed, requests := c.book.outstanding()
-		if requests > before {
-			since, before = time.Now(), requests
+	for owed := c.book.outstanding(); owed > 0; owed = c.book.outstanding() {
+		err := eventually(ctx, l, silence, func() bool { return c.book.outstanding() < owed })
+		if errors.Is(err, errLate) {
+			return nil
 		}
-		if owed == 0 || time.Since(since) > silence {
-			return nil // what is lost is for the judgement to say
-		}
-		if err := until(ctx, l, look.C); err != nil {
+		if err != nil {
 			return err
 		}
 	}
+	return l.trouble()
 }
 
 // settle waits until the receivers have noted all that a server that is gone has sent.

@@ -61,6 +61,7 @@ func (c *crash) await(ctx context.Context, l *life, p plan) error {
 	if p.moment == whileStarting {
 		return until(ctx, l, time.After(c.partOfStart(p)))
 	}
+	_, cutOff := c.book.unanswered()
 	if err := l.ready(ctx); err != nil {
 		return err
 	}
@@ -75,6 +76,7 @@ func (c *crash) await(ctx context.Context, l *life, p plan) error {
 	case whileHeld:
 		return c.held(ctx, l, min(p.held, c.agents/4))
 	case afterAgain:
+		c.cutOff += len(cutOff)
 		return c.again(ctx, l)
 	}
 	return until(ctx, l, time.After(p.wait))
@@ -113,35 +115,25 @@ func (c *crash) session(l *life) (session, error) {
 
 // held waits until the quick receiver holds some requests.
 func (c *crash) held(ctx context.Context, l *life, want int) error {
-	look := time.NewTicker(time.Millisecond)
-	defer look.Stop()
-	for {
-		if now, _ := c.book.unanswered(); len(now) >= want {
-			return nil
-		}
-		if err := until(ctx, l, look.C); err != nil {
-			return err
-		}
-	}
+	return eventually(ctx, l, patience, func() bool {
+		now, _ := c.book.unanswered()
+		return len(now) >= want
+	})
 }
 
 // again waits until what was held at earlier kills has arrived again.
 func (c *crash) again(ctx context.Context, l *life) error {
-	look := time.NewTicker(time.Millisecond)
-	defer look.Stop()
-	_, rest := c.book.unanswered()
-	for c.cutOff += len(rest); len(rest) > 0; _, rest = c.book.unanswered() {
-		if err := until(ctx, l, look.C); err != nil {
-			return err
-		}
-		took := time.Since(l.since)
-		c.longest = max(c.longest, took)
-		if took > prompt {
-			c.book.wrong(late, "what was in flight at a kill did not come again within %v: %v", prompt, rest)
-			return nil
-		}
+	var rest []lane
+	err := eventually(ctx, l, prompt, func() bool {
+		_, rest = c.book.unanswered()
+		return len(rest) == 0
+	})
+	c.longest = max(c.longest, time.Since(l.since))
+	if errors.Is(err, errLate) {
+		c.book.wrong(late, "what was in flight at a kill did not come again within %v: %v", prompt, rest)
+		return nil
 	}
-	return nil
+	return err
 }
 
 // newborn kills the server while it makes a store. Whatever is there then, the next start is one like any other.

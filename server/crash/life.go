@@ -50,6 +50,9 @@ func (l *life) begin(work func() error) {
 	})
 }
 
+// errLate says that something has not happened in time.
+var errLate = errors.New("what was waited for did not happen in time")
+
 // until waits for something in the life of a server.
 func until[T any](ctx context.Context, l *life, what <-chan T) error {
 	limit := time.NewTimer(patience)
@@ -62,8 +65,23 @@ func until[T any](ctx context.Context, l *life, what <-chan T) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-limit.C:
-		return fmt.Errorf("not within %v", patience)
+		return errLate
 	}
+}
+
+// eventually looks again and again whether something is so in the life of a server.
+func eventually(ctx context.Context, l *life, limit time.Duration, so func() bool) error {
+	look := time.NewTicker(time.Millisecond)
+	defer look.Stop()
+	for began := time.Now(); !so(); {
+		if time.Since(began) > limit {
+			return errLate
+		}
+		if err := until(ctx, l, look.C); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // trouble is what has gone wrong so far, if anything has.

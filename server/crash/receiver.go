@@ -173,7 +173,7 @@ func (m *mood) next() reply {
 	if !m.moody {
 		return r
 	}
-	if m.random.IntN(5) == 0 {
+	if m.random.IntN(2) == 0 {
 		r.delay = time.Duration(m.random.Int64N(int64(50 * time.Millisecond)))
 	}
 	m.fail(&r)
