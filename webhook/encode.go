@@ -126,6 +126,7 @@ func setHeaders(h http.Header, d Delivery, userAgent string, at time.Time) {
 	}
 	if d.Test {
 		h.Set("agentevents-test", "true")
+		h.Set("agentevents-changed-at", at.UTC().Format(timeFormat)) // nothing has changed but now
 	}
 	if d.Traceparent != "" {
 		h.Set("traceparent", d.Traceparent)
