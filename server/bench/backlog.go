@@ -61,7 +61,11 @@ func (w *backlog) run(ctx context.Context, h *house) (*report, error) {
 	for round := 1; err == nil && round <= w.rounds; round++ {
 		fleet := w.fleet(urls)
 		x := story{backlog: *w, house: h, round: round, a: fleet[0], others: fleet[1:]}
-		if err = h.round(ctx, prepared, func(c *caller) error { return x.run(ctx, c) }); err == nil {
+		err = h.round(ctx, prepared, func(c *caller) error {
+			defer c.reportHeldUp(out, round)
+			return x.run(ctx, c)
+		})
+		if err == nil {
 			err = x.report(out)
 		}
 	}

@@ -86,7 +86,11 @@ func (w *isolation) round(ctx context.Context, h *house, prepared string, urls [
 		fleet := w.fleet(urls)
 		x := half{isolation: *w, remote: h.receivers, toHang: fleet[0], others: fleet[1], once: fleet[2], status: status}
 		h.say("isolation %d/%d: %v in which %s", round, w.rounds, w.lasts, x.name())
-		if err := h.round(ctx, prepared, func(c *caller) error { return x.run(ctx, c) }); err != nil {
+		err := h.round(ctx, prepared, func(c *caller) error {
+			defer c.reportHeldUp(out, round)
+			return x.run(ctx, c)
+		})
+		if err != nil {
 			return err
 		}
 		got, err := h.receivers.take()

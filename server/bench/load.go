@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -55,12 +56,15 @@ type change struct {
 }
 
 // caller is the PBX.
-type caller struct{ api *client.ClientWithResponses }
+type caller struct {
+	api    *client.ClientWithResponses
+	heldUp atomic.Int64 // nanoseconds, see hiccup
+}
 
 func newCaller(server string) (*caller, error) {
 	t := &http.Transport{MaxIdleConns: 1024, MaxIdleConnsPerHost: 1024, IdleConnTimeout: time.Minute}
 	api, err := client.NewClientWithResponses(server+"/api/ver1.0", client.WithHTTPClient(&http.Client{Transport: t}))
-	return &caller{api}, err
+	return &caller{api: api}, err
 }
 
 // register makes agents known, with their events, and their clients before.
@@ -102,6 +106,11 @@ func (c *caller) add(ctx context.Context, a *agent) error {
 		}
 	}
 	return nil
+}
+
+// reportHeldUp says how long the load stood still, so that nobody trusts what was measured on a machine that was busy.
+func (c *caller) reportHeldUp(out *report, round int) {
+	out.figure(round, "seconds in which the load was held up", time.Duration(c.heldUp.Load()).Seconds())
 }
 
 // toggle logs an agent in or out. The time that counts is that of the call.
@@ -183,15 +192,25 @@ func (c *caller) bulk(ctx context.Context, all []*agent, size int) (changes []ch
 	return changes, nil
 }
 
+// hiccup is how long this process may be late with a change. When it is later, the machine has been busy with other
+// things, or stood still, which is no load that anybody asked for: what it has missed then is left out.
+const hiccup = 50 * time.Millisecond
+
 // steady toggles agents in turn, so many a second, until a context ends. It does not wait for answers, but for the last
 // ones in the end.
 func (c *caller) steady(ctx, until context.Context, all []*agent, rate float64) (changes []change, err error) {
 	var mu sync.Mutex
 	group, ctx := errgroup.WithContext(ctx)
-	for i, began := 0, time.Now(); ctx.Err() == nil && len(all) > 0; i++ {
-		if !sleep(until, time.Until(began.Add(time.Duration(float64(i)/rate*float64(time.Second))))) {
+	at := time.Now()
+	for i := 0; ctx.Err() == nil && len(all) > 0; i++ {
+		if !sleep(until, time.Until(at)) {
 			break
 		}
+		if late := time.Since(at); late > hiccup {
+			at = at.Add(late)
+			c.heldUp.Add(int64(late))
+		}
+		at = at.Add(time.Duration(float64(time.Second) / rate))
 		group.Go(func() error {
 			ch, err := c.toggle(ctx, all[i%len(all)])
 			mu.Lock()
