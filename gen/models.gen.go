@@ -9,6 +9,27 @@ import (
 	"github.com/oapi-codegen/nullable"
 )
 
+// Defines values for AccessLevel.
+const (
+	AccessLevelAll      AccessLevel = "all"
+	AccessLevelCallAPI  AccessLevel = "call_api"
+	AccessLevelReadOnly AccessLevel = "read_only"
+)
+
+// Valid indicates whether the value is a known member of the AccessLevel enum.
+func (e AccessLevel) Valid() bool {
+	switch e {
+	case AccessLevelAll:
+		return true
+	case AccessLevelCallAPI:
+		return true
+	case AccessLevelReadOnly:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for AgentEventStateValue.
 const (
 	AgentEventStateValueDisabled AgentEventStateValue = "disabled"
@@ -204,6 +225,93 @@ func (e ReplayFilterState) Valid() bool {
 	}
 }
 
+// Defines values for TokenTokenType.
+const (
+	TokenTokenTypeBearer TokenTokenType = "Bearer"
+)
+
+// Valid indicates whether the value is a known member of the TokenTokenType enum.
+func (e TokenTokenType) Valid() bool {
+	switch e {
+	case TokenTokenTypeBearer:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for TokenScope.
+const (
+	TokenScopeAll TokenScope = "all"
+)
+
+// Valid indicates whether the value is a known member of the TokenScope enum.
+func (e TokenScope) Valid() bool {
+	switch e {
+	case TokenScopeAll:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for TokenErrorError.
+const (
+	TokenErrorErrorInvalidClient        TokenErrorError = "invalid_client"
+	TokenErrorErrorInvalidRequest       TokenErrorError = "invalid_request"
+	TokenErrorErrorRateLimitExceeded    TokenErrorError = "rate_limit_exceeded"
+	TokenErrorErrorUnsupportedGrantType TokenErrorError = "unsupported_grant_type"
+)
+
+// Valid indicates whether the value is a known member of the TokenErrorError enum.
+func (e TokenErrorError) Valid() bool {
+	switch e {
+	case TokenErrorErrorInvalidClient:
+		return true
+	case TokenErrorErrorInvalidRequest:
+		return true
+	case TokenErrorErrorRateLimitExceeded:
+		return true
+	case TokenErrorErrorUnsupportedGrantType:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for UserAccess.
+const (
+	UserAccessFull     UserAccess = "full"
+	UserAccessReadOnly UserAccess = "read_only"
+)
+
+// Valid indicates whether the value is a known member of the UserAccess enum.
+func (e UserAccess) Valid() bool {
+	switch e {
+	case UserAccessFull:
+		return true
+	case UserAccessReadOnly:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for UserTimezone.
+const (
+	UserTimezoneUTC UserTimezone = "UTC"
+)
+
+// Valid indicates whether the value is a known member of the UserTimezone enum.
+func (e UserTimezone) Valid() bool {
+	switch e {
+	case UserTimezoneUTC:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for Verdict.
 const (
 	VerdictDelivered Verdict = "delivered"
@@ -232,6 +340,11 @@ func (e Verdict) Valid() bool {
 //
 // Example: Ringme
 type ClientName = string
+
+// AccessLevel What an application may do, see above.
+//
+// Example: call_api
+type AccessLevel string
 
 // AgentEvent A registration of a URL for a change of an agent's status.
 type AgentEvent struct {
@@ -400,6 +513,59 @@ type AgentStatusValue string
 // Example: local
 type AgentType string
 
+// Application Something that may ask for tokens.
+type Application struct {
+	// ID Unique id of the application.
+	//
+	// Example: 4f1c0c7f8f6a4d6e9f3b2a1d0c9e8f7a
+	ID     string          `json:"id"`
+	Name   ApplicationName `json:"name"`
+	Access AccessLevel     `json:"access"`
+
+	// CreatedAt When it was made.
+	//
+	// Example: 2017-05-30T09:00:00.000Z
+	CreatedAt Time `json:"created_at"`
+}
+
+// ApplicationCreate What a new application is to be.
+type ApplicationCreate struct {
+	// Access What an application may do, see above.
+	//
+	// Example: call_api
+	Access AccessLevel `json:"access"`
+
+	// Name Name of the application, for people to read, without control characters.
+	//
+	// Example: CRM
+	Name ApplicationName `json:"name"`
+}
+
+// ApplicationName Name of the application, for people to read, without control characters.
+//
+// Example: CRM
+type ApplicationName = string
+
+// ApplicationSecret An application with its secret, which is shown this once.
+type ApplicationSecret struct {
+	// ID Unique id of the application.
+	//
+	// Example: 4f1c0c7f8f6a4d6e9f3b2a1d0c9e8f7a
+	ID string `json:"id"`
+
+	// Secret The secret, 128 random bits.
+	//
+	// Example: 0a1b2c3d4e5f60718293a4b5c6d7e8f9
+	Secret string          `json:"secret"`
+	Name   ApplicationName `json:"name"`
+	Access AccessLevel     `json:"access"`
+
+	// CreatedAt When it was made.
+	//
+	// Example: 2017-05-30T09:00:00.000Z
+	CreatedAt Time `json:"created_at"`
+}
+
 // Attempt One try at a delivery.
 type Attempt struct {
 	// Number Its number, from 1.
@@ -460,10 +626,20 @@ type Client struct {
 	//
 	// Example: Ringme
 	Name ClientName `json:"name,omitempty"`
+
+	// Blocked Whether the client's applications are refused. Events go on being delivered.
+	//
+	// Example: false
+	Blocked bool `json:"blocked"`
 }
 
 // ClientUpdate What may be set of a client.
 type ClientUpdate struct {
+	// Blocked Whether the client's applications are refused. Within a second they are.
+	//
+	// Example: false
+	Blocked *bool `json:"blocked,omitempty"`
+
 	// Name Name of the client, for people to read, without control characters; the empty one removes it.
 	//
 	// Example: Ringme
@@ -933,6 +1109,134 @@ type StatusChange struct {
 	CreatedAt Time `json:"created_at"`
 }
 
+// Token A token.
+type Token struct {
+	// AccessToken The token, to be sent as `Authorization` with the word `Bearer` before it.
+	//
+	// Example: 0Lk2Wm7sXyZ9AbCdEfGhIjKlMnOpQr
+	AccessToken string `json:"access_token"`
+
+	// TokenType Always `Bearer`.
+	//
+	// Example: Bearer
+	TokenType TokenTokenType `json:"token_type"`
+
+	// ExpiresIn For how many seconds it is good.
+	//
+	// Example: 3600
+	ExpiresIn int `json:"expires_in"`
+
+	// Scope Always `all`; what the application may do, its access level says.
+	//
+	// Example: all
+	Scope TokenScope `json:"scope"`
+}
+
+// TokenTokenType Always `Bearer`.
+//
+// Example: Bearer
+type TokenTokenType string
+
+// TokenScope Always `all`; what the application may do, its access level says.
+//
+// Example: all
+type TokenScope string
+
+// TokenError Why there is no token (RFC 6749, 5.2).
+type TokenError struct {
+	// Error What is wrong, for programs to read.
+	//
+	// Example: invalid_client
+	Error TokenErrorError `json:"error"`
+
+	// ErrorDescription What is wrong, for people to read.
+	//
+	// Example: there is no application with this id and this secret
+	ErrorDescription string `json:"error_description"`
+
+	// Message The same, as all errors of the API have it.
+	//
+	// Example: there is no application with this id and this secret
+	Message string `json:"message"`
+}
+
+// TokenErrorError What is wrong, for programs to read.
+//
+// Example: invalid_client
+type TokenErrorError string
+
+// TokenRequest What a token is asked for with.
+type TokenRequest struct {
+	// ClientID Id of the application.
+	//
+	// Example: 4f1c0c7f8f6a4d6e9f3b2a1d0c9e8f7a
+	ClientID string `json:"client_id,omitempty"`
+
+	// ClientSecret Secret of the application.
+	//
+	// Example: 0a1b2c3d4e5f60718293a4b5c6d7e8f9
+	ClientSecret string `json:"client_secret,omitempty"`
+
+	// GrantType Always `client_credentials`.
+	//
+	// Example: client_credentials
+	GrantType string `json:"grant_type,omitempty"`
+
+	// Scope Not looked at.
+	//
+	// Example: all
+	Scope string `json:"scope,omitempty"`
+}
+
+// User An application, as clients of the PBX know a user.
+type User struct {
+	// ID Number of the application.
+	//
+	// Example: 4
+	ID int64 `json:"id"`
+
+	// Login Name of the application.
+	//
+	// Example: CRM
+	Login string `json:"login"`
+
+	// ClientID The client that it belongs to; null for an operator's, and where the client's id is no number.
+	//
+	// Example: 12
+	ClientID nullable.Nullable[int64] `json:"client_id"`
+
+	// DealerID Always null.
+	DealerID nullable.Nullable[int64] `json:"dealer_id"`
+
+	// Admin Whether it is an operator's.
+	//
+	// Example: false
+	Admin bool `json:"admin"`
+
+	// Access Whether it may change anything.
+	//
+	// Example: full
+	Access UserAccess `json:"access"`
+
+	// ExtensionID Always null.
+	ExtensionID nullable.Nullable[int64] `json:"extension_id"`
+
+	// Timezone Always `UTC`, as all times are.
+	//
+	// Example: UTC
+	Timezone UserTimezone `json:"timezone"`
+}
+
+// UserAccess Whether it may change anything.
+//
+// Example: full
+type UserAccess string
+
+// UserTimezone Always `UTC`, as all times are.
+//
+// Example: UTC
+type UserTimezone string
+
 // Verdict What an attempt came to: `delivered`; `retry`, it may succeed later; `failed`, it is hopeless; `gone`, the receiver
 // has answered 410.
 //
@@ -976,6 +1280,9 @@ type AgentIDFilter = int64
 //
 // Example: local
 type AgentTypeFilter = AgentType
+
+// ApplicationID defines model for ApplicationID.
+type ApplicationID = string
 
 // Before defines model for Before.
 type Before = int64
@@ -1026,6 +1333,9 @@ type AgentNotFound = Error
 // AgentStatusChanges Changes, the newest first.
 type AgentStatusChanges = []AgentStatusChange
 
+// ApplicationNotFound Why a request was refused.
+type ApplicationNotFound = Error
+
 // BadRequest Why a request was refused.
 type BadRequest = Error
 
@@ -1050,11 +1360,17 @@ type EventNotFound = Error
 // FeedTruncated Why a request was refused.
 type FeedTruncated = Error
 
+// Forbidden Why a request was refused.
+type Forbidden = Error
+
 // InternalError Why a request was refused.
 type InternalError = Error
 
 // NotEnded Why a request was refused.
 type NotEnded = Error
+
+// RateLimited Why a request was refused.
+type RateLimited = Error
 
 // ReplayAccepted Deliveries that are sent again.
 type ReplayAccepted = Replay
@@ -1068,8 +1384,17 @@ type Replays = []Replay
 // StatusChanges Changes in the order of their sequence numbers.
 type StatusChanges = []StatusChange
 
+// TokenRefused Why there is no token (RFC 6749, 5.2).
+type TokenRefused = TokenError
+
+// TokenThrottled Why there is no token (RFC 6749, 5.2).
+type TokenThrottled = TokenError
+
 // TooLarge Why a request was refused.
 type TooLarge = Error
+
+// Unauthorized Why a request was refused.
+type Unauthorized = Error
 
 // Unavailable Why a request was refused.
 type Unavailable = Error
@@ -1199,6 +1524,21 @@ type ListStatusChangesParams struct {
 	Wait *Wait `form:"wait,omitempty" json:"wait,omitempty"`
 }
 
+// RequestTokenParams defines parameters for RequestToken.
+type RequestTokenParams struct {
+	// GrantType As in the body, for who sends none.
+	GrantType *string `form:"grant_type,omitempty" json:"grant_type,omitempty"`
+
+	// ClientID As in the body, for who sends none.
+	ClientID *string `form:"client_id,omitempty" json:"client_id,omitempty"`
+
+	// ClientSecret As in the body, for who sends none.
+	ClientSecret *string `form:"client_secret,omitempty" json:"client_secret,omitempty"`
+
+	// Scope As in the body, for who sends none.
+	Scope *string `form:"scope,omitempty" json:"scope,omitempty"`
+}
+
 // SendLocalAgentEventByGetParams defines parameters for SendLocalAgentEventByGet.
 type SendLocalAgentEventByGetParams struct {
 	// AgentStatus The agent's new status.
@@ -1274,11 +1614,20 @@ type PutRemoteAgentEventStateJSONRequestBody = AgentEventStateUpdate
 // PutRemoteAgentStatusJSONRequestBody defines body for PutRemoteAgentStatus for application/json ContentType.
 type PutRemoteAgentStatusJSONRequestBody = AgentStatusUpdate
 
+// CreateApplicationJSONRequestBody defines body for CreateApplication for application/json ContentType.
+type CreateApplicationJSONRequestBody = ApplicationCreate
+
 // RedeliverManyJSONRequestBody defines body for RedeliverMany for application/json ContentType.
 type RedeliverManyJSONRequestBody = ReplayFilter
 
 // PutStatusesJSONRequestBody defines body for PutStatuses for application/json ContentType.
 type PutStatusesJSONRequestBody = PutStatusesJSONBody
+
+// RequestTokenFormdataRequestBody defines body for RequestToken for application/x-www-form-urlencoded ContentType.
+type RequestTokenFormdataRequestBody = TokenRequest
+
+// RequestTokenMultipartRequestBody defines body for RequestToken for multipart/form-data ContentType.
+type RequestTokenMultipartRequestBody = TokenRequest
 
 // SendLocalAgentEventByPostFormdataRequestBody defines body for SendLocalAgentEventByPost for application/x-www-form-urlencoded ContentType.
 type SendLocalAgentEventByPostFormdataRequestBody = AgentEventData

@@ -18,13 +18,10 @@ const maxBody = 1 << 20
 // takeBody reads the body of a request and refuses it unless it is one JSON value.
 func takeBody(c echo.Context) error {
 	r := c.Request()
-	body, err := io.ReadAll(http.MaxBytesReader(c.Response().Writer, r.Body, maxBody))
-	var tooLarge *http.MaxBytesError
+	body, err := readBody(c, maxBody)
 	switch {
-	case errors.As(err, &tooLarge):
-		return refuse(http.StatusRequestEntityTooLarge, fmt.Sprintf("the body may have at most %d bytes", maxBody))
 	case err != nil:
-		return refuse(http.StatusBadRequest, "the body could not be read")
+		return err
 	case len(body) == 0:
 		return refuse(http.StatusBadRequest, "a JSON body is required")
 	case !isJSON(r.Header.Get(echo.HeaderContentType)):
@@ -33,6 +30,19 @@ func takeBody(c echo.Context) error {
 	r.Header.Set(echo.HeaderContentType, echo.MIMEApplicationJSON)
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	return checkJSON(body)
+}
+
+// readBody refuses a body of more bytes than most.
+func readBody(c echo.Context, most int64) ([]byte, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(c.Response().Writer, c.Request().Body, most))
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		return nil, refuse(http.StatusRequestEntityTooLarge, fmt.Sprintf("the body may have at most %d bytes", most))
+	}
+	if err != nil {
+		return nil, refuse(http.StatusBadRequest, "the body could not be read")
+	}
+	return body, nil
 }
 
 // isJSON leaves the parameters of a media type aside, such as a charset, and whether they are well-formed.

@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,33 +18,42 @@ import (
 
 // settings are the settings as they are written, with their defaults.
 type settings struct {
-	Addr          string `default:"127.0.0.1:8080" help:"Where to listen. Without HOST at all addresses; port 0 takes a free one."`
-	MetricsAddr   string `placeholder:"HOST:PORT" help:"Where to listen for who collects metrics (/metrics) and profiles (/debug/pprof/). Nowhere unless given."`
-	DatabaseURL   string `default:"sqlite:agentevents.db" help:"The store, sqlite:PATH. The file is made if there is none; one process owns it."`
-	AllowNetworks string `placeholder:"CIDR,..." help:"Networks that receivers may live in although they are not public, such as 10.0.0.0/8. None unless given."`
-	Timeout       string `default:"10s" help:"How long one attempt at a delivery may take, from 100ms to 1m."`
-	RetryWindow   string `default:"24h" help:"How long a delivery is tried, from the change on, from 1m to 720h."`
-	RetrySchedule string `default:"5s,30s,2m,10m,30m,1h" help:"Delays between attempts, from 100ms to 24h each; the last one repeats."`
-	RetryJitter   string `default:"20%" help:"How far each of these delays is varied at random, from 0% to 100%."`
-	Keep          string `default:"720h" help:"How long the log keeps what has ended, from the change on, from 1h to 87600h."`
-	KeepRows      string `default:"1000000" help:"How many deliveries, and how many status changes, the log keeps at most, from 1000 to 1000000000."`
-	LogLevel      string `default:"info" help:"The least that is logged: debug, info, warn or error."`
-	LogFormat     string `default:"text" help:"How it is logged, on standard error: text or json."`
+	Addr               string `default:"127.0.0.1:8080" help:"Where to listen. Without HOST at all addresses; port 0 takes a free one."`
+	MetricsAddr        string `placeholder:"HOST:PORT" help:"Where to listen for who collects metrics (/metrics) and profiles (/debug/pprof/). Nowhere unless given."`
+	DatabaseURL        string `default:"sqlite:agentevents.db" help:"The store, sqlite:PATH. The file is made if there is none; one process owns it."`
+	AllowNetworks      string `placeholder:"CIDR,..." help:"Networks that receivers may live in although they are not public, such as 10.0.0.0/8. None unless given."`
+	Timeout            string `default:"10s" help:"How long one attempt at a delivery may take, from 100ms to 1m."`
+	RetryWindow        string `default:"24h" help:"How long a delivery is tried, from the change on, from 1m to 720h."`
+	RetrySchedule      string `default:"5s,30s,2m,10m,30m,1h" help:"Delays between attempts, from 100ms to 24h each; the last one repeats."`
+	RetryJitter        string `default:"20%" help:"How far each of these delays is varied at random, from 0% to 100%."`
+	Keep               string `default:"720h" help:"How long the log keeps what has ended, from the change on, from 1h to 87600h."`
+	KeepRows           string `default:"1000000" help:"How many deliveries, and how many status changes, the log keeps at most, from 1000 to 1000000000."`
+	OperatorID         string `placeholder:"ID" help:"Application that may do everything for every client; it is made at the start, with the secret below. Without it the first start makes one and prints it."`
+	OperatorSecretFile string `placeholder:"PATH" help:"File that holds the secret of this application. AGENTEVENTS_OPERATOR_SECRET may hold the secret itself, which no flag does."`
+	LogLevel           string `default:"info" help:"The least that is logged: debug, info, warn or error."`
+	LogFormat          string `default:"text" help:"How it is logged, on standard error: text or json."`
+
+	env vars // what has no flag
 }
+
+// operatorSecret is the setting that has no flag.
+const operatorSecret = "operator-secret"
 
 // config is the settings as the program uses them.
 type config struct {
-	addr        string
-	metricsAddr string // empty for none
-	databaseURL string
-	networks    []netip.Prefix
-	timeout     time.Duration
-	retryWindow time.Duration
-	schedule    webhook.Schedule
-	keep        time.Duration
-	keepRows    int
-	logLevel    slog.Level
-	logJSON     bool
+	addr           string
+	metricsAddr    string // empty for none
+	databaseURL    string
+	networks       []netip.Prefix
+	timeout        time.Duration
+	retryWindow    time.Duration
+	schedule       webhook.Schedule
+	keep           time.Duration
+	keepRows       int
+	operatorID     string // empty for none
+	operatorSecret string
+	logLevel       slog.Level
+	logJSON        bool
 }
 
 // validate returns the settings for use. Its error lists everything that is wrong with them.
@@ -70,6 +81,8 @@ func (s settings) validate() (c config, err error) {
 	wrong.add("keep", err)
 	c.keepRows, err = parseRows(s.KeepRows)
 	wrong.add("keep-rows", err)
+	c.operatorID, c.operatorSecret = s.OperatorID, s.secret(&wrong, operatorSecret, s.OperatorSecretFile)
+	wrong.add("operator-id", checkOperator(c.operatorID, c.operatorSecret))
 	c.logLevel, err = parseLevel(s.LogLevel)
 	wrong.add("log-level", err)
 	c.logJSON, err = parseFormat(s.LogFormat)
@@ -116,6 +129,43 @@ func checkDatabaseURL(s string) error {
 		return fmt.Errorf("has the unknown scheme %q; it must be sqlite:PATH", scheme)
 	case path == "" || strings.HasPrefix(path, ":memory:"):
 		return errors.New("must be sqlite:PATH, with the path of a file")
+	}
+	return nil
+}
+
+// secret is the value of a variable that has no flag, since others see the flags of a process, or what is in its file.
+func (s settings) secret(wrong *problems, name, file string) string {
+	secret := s.env[variable(name)]
+	if file == "" {
+		return secret
+	}
+	text, err := os.ReadFile(file) //nolint:gosec // the operator says which
+	switch {
+	case secret != "":
+		err = fmt.Errorf("is given beside %s", variable(name))
+	case err != nil:
+		err = fmt.Errorf("cannot be read: %w", err)
+	}
+	wrong.add(name+"-file", err)
+	return strings.TrimSpace(string(text))
+}
+
+var (
+	goodID     = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+	goodSecret = regexp.MustCompile(`^[A-Za-z0-9._~-]{16,128}$`)
+)
+
+// checkOperator does not repeat the secret.
+func checkOperator(id, secret string) error {
+	switch {
+	case id == "" && secret == "":
+		return nil
+	case id == "" || secret == "":
+		return fmt.Errorf("and %s are given together or not at all", variable(operatorSecret))
+	case !goodID.MatchString(id):
+		return errors.New("must be 1 to 64 characters of A-Z a-z 0-9 . _ -")
+	case !goodSecret.MatchString(secret):
+		return fmt.Errorf("has a secret in %s that is not 16 to 128 characters of A-Z a-z 0-9 . _ ~ -", variable(operatorSecret))
 	}
 	return nil
 }

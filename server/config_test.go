@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"log/slog"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -67,7 +69,7 @@ func sameNetwork(a, b netip.Prefix) bool { return a == b }
 func withDefaults(c config) config {
 	d := config{
 		"127.0.0.1:8080", c.metricsAddr, "sqlite:agentevents.db", c.networks, 10 * time.Second, 24 * time.Hour, webhook.DefaultSchedule(),
-		720 * time.Hour, 1_000_000, c.logLevel, c.logJSON,
+		720 * time.Hour, 1_000_000, c.operatorID, c.operatorSecret, c.logLevel, c.logJSON,
 	}
 	if c.addr != "" {
 		d.addr, d.databaseURL = c.addr, c.databaseURL
@@ -126,6 +128,35 @@ func TestConfigRefusesWrongValues(t *testing.T) {
 			if byVariable == nil || byVariable.Error() != err.Error() {
 				t.Errorf("%s=%s: %v, but as a flag: %v", variable(flag), value, byVariable, err)
 			}
+		}
+	}
+}
+
+// A secret comes by a variable or by a file, and no message has it.
+func TestConfigOfTheOperator(t *testing.T) {
+	const secret = "correct-horse-battery"
+	file := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(file, []byte(secret+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	byFile, byVariable := "AGENTEVENTS_OPERATOR_SECRET_FILE="+file, "AGENTEVENTS_OPERATOR_SECRET="+secret
+	for _, env := range [][]string{{byFile}, {byVariable}} {
+		got, err := configOf(t, []string{"--operator-id=pbx"}, env)
+		if err != nil || got.operatorID != "pbx" || got.operatorSecret != secret {
+			t.Errorf("%q: id %q, secret %q, %v", env, got.operatorID, got.operatorSecret, err)
+		}
+	}
+	for want, env := range map[string][]string{
+		"AGENTEVENTS_OPERATOR_ID (--operator-id) and AGENTEVENTS_OPERATOR_SECRET are given together": {byVariable},
+		"given together or not at all":                                              {"AGENTEVENTS_OPERATOR_ID=pbx"},
+		"AGENTEVENTS_OPERATOR_SECRET_FILE (--operator-secret-file) is given beside": {"AGENTEVENTS_OPERATOR_ID=pbx", byFile, byVariable},
+		"AGENTEVENTS_OPERATOR_SECRET_FILE (--operator-secret-file) cannot be read":  {"AGENTEVENTS_OPERATOR_ID=pbx", byFile + "x"},
+		"must be 1 to 64 characters":                                                {"AGENTEVENTS_OPERATOR_ID=p b x", byVariable},
+		"AGENTEVENTS_OPERATOR_SECRET that is not 16 to 128 characters of":           {"AGENTEVENTS_OPERATOR_ID=pbx", "AGENTEVENTS_OPERATOR_SECRET=correct horse"},
+	} {
+		_, err := configOf(t, nil, env)
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "horse") {
+			t.Errorf("%q: %v", env, err)
 		}
 	}
 }

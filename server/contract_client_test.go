@@ -21,23 +21,23 @@ func clientReads() []scenario {
 			name: "the list of none is an empty array", op: "listClients", request: "GET /client/", status: 200, want: `[]`,
 		}, {
 			name: "list in the order of ids, without the names that there are not", op: "listClients", given: three,
-			request: "GET /client/", status: 200, want: `[{"id":"12","name":"Ringme"},{"id":"9"},{"id":"a.b-C_d"}]`,
+			request: "GET /client/", status: 200, want: `[{"id":"12","name":"Ringme","blocked":false},{"id":"9","blocked":false},{"id":"a.b-C_d","blocked":false}]`,
 		}, {
 			name: "list at most so many", op: "listClients", given: three,
-			request: "GET /client/?limit=2", status: 200, want: `[{"id":"12","name":"Ringme"},{"id":"9"}]`,
+			request: "GET /client/?limit=2", status: 200, want: `[{"id":"12","name":"Ringme","blocked":false},{"id":"9","blocked":false}]`,
 		}, {
 			name: "list after an id", op: "listClients", given: three,
-			request: "GET /client/?after=12", status: 200, want: `[{"id":"9"},{"id":"a.b-C_d"}]`,
+			request: "GET /client/?after=12", status: 200, want: `[{"id":"9","blocked":false},{"id":"a.b-C_d","blocked":false}]`,
 		}, {
 			name: "list after an id that does not exist", op: "listClients", given: three,
-			request: "GET /client/?after=8&limit=1", status: 200, want: `[{"id":"9"}]`,
+			request: "GET /client/?after=8&limit=1", status: 200, want: `[{"id":"9","blocked":false}]`,
 		}, {
 			name: "list after the last", op: "listClients", given: three,
 			request: "GET /client/?after=z", status: 200, want: `[]`,
 		}, {
 			name: "unknown query parameters pass", op: "listClients", given: three,
 			request: "GET /client/?limit=1&foo=bar&foo%5B0%5D=1&sort&=&page=2", status: 200,
-			want: `[{"id":"12","name":"Ringme"}]`,
+			want: `[{"id":"12","name":"Ringme","blocked":false}]`,
 		}, {
 			name: "no limit of 0", op: "listClients", request: "GET /client/?limit=0", status: 400, wrong: []string{"limit"},
 		}, {
@@ -51,10 +51,10 @@ func clientReads() []scenario {
 			request: "GET /client/?limit=-1&after=" + strings.Repeat("x", 65), status: 400, wrong: []string{"limit", "after"},
 		}, {
 			name: "get", op: "getClient", given: (*world).withClient,
-			request: "GET /client/12", status: 200, want: `{"id":"12","name":"Ringme"}`,
+			request: "GET /client/12", status: 200, want: `{"id":"12","name":"Ringme","blocked":false}`,
 		}, {
 			name: "get one without a name", op: "getClient", given: func(w *world) { w.client("x.y-z_1") },
-			request: "GET /client/x.y-z_1", status: 200, want: `{"id":"x.y-z_1"}`,
+			request: "GET /client/x.y-z_1", status: 200, want: `{"id":"x.y-z_1","blocked":false}`,
 		}, {
 			name: "get one that differs in case", op: "getClient", given: func(w *world) { w.client("abc") },
 			request: "GET /client/ABC", status: 404, want: `{"message":"there is no client ABC","status":"client_not_found"}`,
@@ -75,24 +75,24 @@ func clientWrites() []scenario {
 	return []scenario{
 		{
 			name: "create", op: "putClient", request: "PUT /client/12", body: `{"name":"Ringme"}`,
-			status: 201, want: `{"id":"12","name":"Ringme"}`,
-			then: func(w *world) { w.get("/client/12", `{"id":"12","name":"Ringme"}`) },
+			status: 201, want: `{"id":"12","name":"Ringme","blocked":false}`,
+			then: func(w *world) { w.get("/client/12", `{"id":"12","name":"Ringme","blocked":false}`) },
 		}, {
 			name: "{} is enough to create", op: "putClient", request: "PUT /client/12", body: `{}`,
-			status: 201, want: `{"id":"12"}`,
+			status: 201, want: `{"id":"12","blocked":false}`,
 		}, {
 			name: "create under an id of 64 characters", op: "putClient",
 			request: "PUT /client/" + strings.Repeat("x", 64), body: `{}`, status: 201,
 		}, {
 			name: "update", op: "putClient", given: (*world).withClient,
-			request: "PUT /client/12", body: `{"name":"Ringme 2"}`, status: 200, want: `{"id":"12","name":"Ringme 2"}`,
-			then: func(w *world) { w.get("/client/12", `{"id":"12","name":"Ringme 2"}`) },
+			request: "PUT /client/12", body: `{"name":"Ringme 2"}`, status: 200, want: `{"id":"12","name":"Ringme 2","blocked":false}`,
+			then: func(w *world) { w.get("/client/12", `{"id":"12","name":"Ringme 2","blocked":false}`) },
 		}, {
 			name: "a missing field stays as it is", op: "putClient", given: (*world).withClient,
-			request: "PUT /client/12", body: `{}`, status: 200, want: `{"id":"12","name":"Ringme"}`,
+			request: "PUT /client/12", body: `{}`, status: 200, want: `{"id":"12","name":"Ringme","blocked":false}`,
 		}, {
 			name: "the empty name removes it", op: "putClient", given: (*world).withClient,
-			request: "PUT /client/12", body: `{"name":""}`, status: 200, want: `{"id":"12"}`,
+			request: "PUT /client/12", body: `{"name":""}`, status: 200, want: `{"id":"12","blocked":false}`,
 		}, {
 			name: "agents and events outlive an update", op: "putClient", given: (*world).withEvents,
 			request: "PUT /client/12", body: `{"name":"x"}`, status: 200,
@@ -106,7 +106,7 @@ func clientWrites() []scenario {
 		}, {
 			name: "a name with what HTML and JSON escape", op: "putClient",
 			request: "PUT /client/12", body: `{"name":"<b>\"A\" & B\\C\u2028😀\/"}`, status: 201,
-			want: `{"id":"12","name":"<b>\"A\" & B\\C\u2028😀/"}`,
+			want: `{"id":"12","name":"<b>\"A\" & B\\C\u2028😀/","blocked":false}`,
 		}, {
 			name: "no name of 256", op: "putClient",
 			request: "PUT /client/12", body: `{"name":"` + strings.Repeat("ы", 256) + `"}`,
@@ -150,7 +150,7 @@ func clientDeletes() []scenario {
 			},
 			request: "DELETE /client/12", status: 204,
 			then: func(w *world) {
-				w.get("/client/", `[{"id":"13"}]`)
+				w.get("/client/", `[{"id":"13","blocked":false}]`)
 				w.get("/client/13/agent/local/136/event/",
 					`[{"url":"`+seedURL+`","id":3,"method":"GET","event_type":"agent-login"}]`)
 				w.client("12")
@@ -173,29 +173,22 @@ func clientDeletes() []scenario {
 	}
 }
 
-// ownClient is about @me, which is the only client there is.
+// ownClient is about @me, which is the token's client.
 func ownClient() []scenario {
-	notFound := `{"message":"@me stands for the only client there is, and there is none or more than one",` +
-		`"status":"client_not_found"}`
+	notFound := `{"message":"@me stands for the client of the token, and an operator's has none","status":"client_not_found"}`
 	two := func(w *world) {
-		w.client("12").local(136)
+		w.withClient()
 		w.client("13").local(136)
 	}
 	return []scenario{
 		{
-			name: "@me, percent-encoded, is the only client", op: "getClient", given: (*world).withClient,
-			request: "GET /client/%40me", status: 200, want: `{"id":"12","name":"Ringme"}`,
+			name: "@me, percent-encoded, is the token's client", op: "getClient", given: two, header: asAll.header(),
+			request: "GET /client/%40me", status: 200, want: `{"id":"12","name":"Ringme","blocked":false}`,
 		}, {
-			name: "@me is the only client", op: "getClient", given: (*world).withClient,
-			request: "GET /client/@me", status: 200, want: `{"id":"12","name":"Ringme"}`,
+			name: "@me is the token's client", op: "getClient", given: two, header: asStranger.header(),
+			request: "GET /client/@me", status: 200, want: `{"id":"13","blocked":false}`,
 		}, {
-			name: "@me updates the only client", op: "putClient", given: (*world).withClient,
-			request: "PUT /client/%40me", body: `{"name":"x"}`, status: 200, want: `{"id":"12","name":"x"}`,
-		}, {
-			name: "@me is nobody where there is no client", op: "getClient",
-			request: "GET /client/%40me", status: 404, want: notFound,
-		}, {
-			name: "@me is nobody where there are two", op: "getClient", given: two,
+			name: "@me is nobody for an operator", op: "getClient", given: (*world).withClient,
 			request: "GET /client/%40me", status: 404, want: notFound,
 		}, {
 			name: "@me creates nobody", op: "putClient", request: "PUT /client/%40me", body: `{}`, status: 404, want: notFound,
@@ -203,10 +196,10 @@ func ownClient() []scenario {
 			name: "@me deletes nobody", op: "deleteClient", given: two,
 			request: "DELETE /client/@me", status: 404, want: notFound,
 		}, {
-			name: "@me has no agents where there are two clients", op: "getLocalAgent", given: two,
+			name: "@me has no agents for an operator", op: "getLocalAgent", given: two,
 			request: "GET /client/@me/agent/local/136", status: 404, want: notFound,
 		}, {
-			name: "messages name the client that @me is", op: "getLocalAgent", given: (*world).withClient,
+			name: "messages name the client that @me is", op: "getLocalAgent", given: two, header: asAll.header(),
 			request: "GET /client/@me/agent/local/136", status: 404,
 			want: `{"message":"there is no local agent 136 of client 12","status":"agent_not_found"}`,
 		},

@@ -32,6 +32,7 @@ type contract struct {
 // endpoint is an operation of the contract.
 type endpoint struct {
 	id, method, path string
+	base             string // path of what it is below
 	operation        *openapi3.Operation
 	written, closed  *routers.Route
 }
@@ -55,12 +56,17 @@ var readContract = sync.OnceValues(func() (*contract, error) {
 		for method, operation := range item.Operations() {
 			twin := closed.Paths.Value(path)
 			c.endpoints = append(c.endpoints, &endpoint{
-				id: operation.OperationID, method: method, path: path, operation: operation,
+				id: operation.OperationID, method: method, path: path, operation: operation, base: c.base,
 				written: &routers.Route{Spec: spec, Path: path, PathItem: item, Method: method, Operation: operation},
 				closed: &routers.Route{
 					Spec: closed, Path: path, PathItem: twin, Method: method, Operation: twin.GetOperation(method),
 				},
 			})
+		}
+	}
+	for _, e := range c.endpoints {
+		if len(e.written.PathItem.Servers) > 0 {
+			e.base = strings.TrimSuffix(e.written.PathItem.Servers[0].URL, "/")
 		}
 	}
 	slices.SortFunc(c.endpoints, func(a, b *endpoint) int { return strings.Compare(a.id, b.id) })
@@ -85,7 +91,7 @@ func closeSchema(s *openapi3.Schema) {
 // at finds the endpoint of a request, nil if there is none.
 func (c *contract) at(method string, u *url.URL) *endpoint {
 	for _, e := range c.endpoints {
-		if _, ok := e.params(c, u); ok && e.method == method {
+		if _, ok := e.params(u); ok && e.method == method {
 			return e
 		}
 	}
@@ -93,8 +99,8 @@ func (c *contract) at(method string, u *url.URL) *endpoint {
 }
 
 // params reads the parameters out of a path, which may lack the trailing slash or have one too many.
-func (e *endpoint) params(c *contract, u *url.URL) (map[string]string, bool) {
-	path, ok := strings.CutPrefix(u.EscapedPath(), c.base)
+func (e *endpoint) params(u *url.URL) (map[string]string, bool) {
+	path, ok := strings.CutPrefix(u.EscapedPath(), e.base)
 	template := strings.Split(strings.Trim(e.path, "/"), "/")
 	segments := strings.Split(strings.TrimSuffix(strings.TrimPrefix(path, "/"), "/"), "/")
 	if !ok || len(segments) != len(template) {
@@ -137,9 +143,11 @@ func (a *reply) input(c *contract, route *routers.Route) *openapi3filter.Request
 	if a.sent != "" {
 		r.Body = io.NopCloser(strings.NewReader(a.sent))
 	}
-	params, _ := a.endpoint.params(c, r.URL)
+	params, _ := a.endpoint.params(r.URL)
 	return &openapi3filter.RequestValidationInput{
-		Request: r, PathParams: params, Route: route, Options: &openapi3filter.Options{MultiError: true},
+		Request: r, PathParams: params, Route: route, Options: &openapi3filter.Options{
+			MultiError: true, AuthenticationFunc: openapi3filter.NoopAuthenticationFunc,
+		},
 	}
 }
 

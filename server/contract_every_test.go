@@ -15,8 +15,11 @@ import (
 // everyOperation makes scenarios of what holds for all operations out of a good request of one.
 func everyOperation(c *contract, s scenario) (all []scenario) {
 	e := c.operation(s.op)
-	s.name, s.then, s.answer, s.family = s.op, nil, nil, s.op
-	all = append(strangers(c, e, s), wrongIDs(c, e, s)...)
+	if s.op == "requestToken" {
+		return nil // OAuth's, and unlike all others
+	}
+	s.name, s.then, s.answer, s.family, s.header = s.op, nil, nil, s.op, nil
+	all = append(append(strangers(c, e, s), wrongIDs(c, e, s)...), accessScenarios(e, s)...)
 	if e.media() != nil {
 		all = append(append(all, wrongBodies(s)...), bodyForms(s)...)
 	} else {
@@ -56,8 +59,9 @@ func pathForms(s scenario) []scenario {
 		s.but("the other form of the path", func(s *scenario) { s.request = other }),
 		s.but("a query parameter that nobody knows", func(s *scenario) { s.request = path + "?a[b]=%5B&c" + query }),
 	}
-	if s.op != "listClients" && s.op != "putClient" {
+	if strings.Contains(path, "/client/12") && s.op != "putClient" && s.op != "deleteClient" {
 		all = append(all, s.but("of @me", func(s *scenario) {
+			s.header = asAll.header()
 			s.request = strings.Replace(s.request, "/client/12", "/client/%40me", 1)
 		}))
 	}
@@ -100,8 +104,10 @@ func wrongIDs(c *contract, e *endpoint, s scenario) (all []scenario) {
 		"agent_id":  {"0", "-1", "4294967296", "99999999999999999999", "1.5", "x", "136x", " 136", "1e2"},
 		"event_id":  {"0", "-1", "4294967296", "99999999999999999999", "1.5", "x", "1x", " 1", "0x1"},
 
-		"delivery_id": {"0", "-1", "9223372036854775808", "99999999999999999999", "1.5", "x", "1x", " 1", "0x1"},
-		"replay_id":   {"0", "-1", "9223372036854775808", "99999999999999999999", "1.5", "x", "1x", " 1", "0x1"},
+		"delivery_id":    {"0", "-1", "9223372036854775808", "99999999999999999999", "1.5", "x", "1x", " 1", "0x1"},
+		"application_id": {"0", strings.Repeat("0", 31), strings.Repeat("A", 32), strings.Repeat("x", 32), strings.Repeat("0", 33), "@me"},
+
+		"replay_id": {"0", "-1", "9223372036854775808", "99999999999999999999", "1.5", "x", "1x", " 1", "0x1"},
 	} {
 		for _, id := range ids {
 			if strings.Contains(e.path, "{"+param+"}") {

@@ -118,6 +118,7 @@ func anyPath(t *rapid.T, e *endpoint) string {
 var known = map[string][]string{
 	"client_id": {"12", "12", "12", "@me"}, "agent_id": {"136", "7"}, "event_id": {"1", "2", "3"},
 	"delivery_id": {"1", "2", "3", "4", "5", "6"}, "replay_id": {"1", "2", "3"},
+	"application_id": {asAll.id(), asStranger.id(), asOperator.id()},
 }
 
 // anyText is the text of a parameter, seldom of its schema.

@@ -61,12 +61,6 @@ func (a agentFixture) enabled(event int64, state gen.AgentEventStateValue) agent
 	return a
 }
 
-func (w *world) exec(statement string, args ...any) {
-	w.Helper()
-	_, err := w.db.ExecContext(w.Context(), statement, args...)
-	w.must(err)
-}
-
 // fix makes plain what is random: webhook-ids and secrets.
 func (w *world) fix() {
 	w.Helper()

@@ -158,6 +158,7 @@ func (w *world) pollIsGivenUp() {
 	ctx, giveUp := context.WithCancel(w.Context())
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, w.server.URL+w.base+"/client/12/status_change/?after=8&wait=30", nil)
 	w.must(err)
+	r.Header.Set("Authorization", "Bearer "+asOperator.token)
 	ended := make(chan error)
 	go func() {
 		_, err := w.server.Client().Do(r)
@@ -186,7 +187,7 @@ func TestStopEndsPolls(t *testing.T) {
 	answers := make(chan string)
 	for range 20 {
 		go func() {
-			resp, err := http.Get(p.url + basePath + "/client/12/status_change/?wait=30")
+			resp, err := p.api.Get(p.url + basePath + "/client/12/status_change/?wait=30")
 			if err != nil {
 				answers <- err.Error()
 				return

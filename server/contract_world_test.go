@@ -59,8 +59,11 @@ func newWorld(t testing.TB) *world {
 	w.db, err = sql.Open("sqlite3", "file:"+url.PathEscape(w.file)+pragmas)
 	w.must(err)
 	t.Cleanup(func() { w.must(w.db.Close()) })
+	w.admit(w.db)
 	sender := webhook.NewSender(webhook.SenderOptions{Transport: w.receivers})
-	router, err := newRouter(newHandlers(w.store, webhook.NewGuard(nil), sender, w.stopping), time.Now, silent)
+	h := newHandlers(w.store, webhook.NewGuard(nil), sender, w.stopping)
+	h.sessions.life = 0
+	router, err := newRouter(h, time.Now, silent)
 	w.must(err)
 	w.server = httptest.NewUnstartedServer(router)
 	w.server.Config = newServer(router, silent)
@@ -105,9 +108,20 @@ func (w *world) clear() {
 	w.must(err)
 	defer func() { w.must(tx.Commit()) }()
 	for _, table := range append(w.contents(tx), "sqlite_sequence") {
-		_, err := tx.ExecContext(w.Context(), "DELETE FROM "+table)
-		w.must(err)
+		w.execOn(tx, "DELETE FROM "+table)
 	}
+	w.admit(tx)
+}
+
+func (w *world) exec(statement string, args ...any) {
+	w.Helper()
+	w.execOn(w.db, statement, args...)
+}
+
+func (w *world) execOn(db querier, statement string, args ...any) {
+	w.Helper()
+	_, err := db.ExecContext(w.Context(), statement, args...)
+	w.must(err)
 }
 
 func (w *world) must(err error) {
@@ -239,10 +253,15 @@ func (w *world) send(s scenario) *reply {
 // try makes a request. Any goroutine may call it.
 func (w *world) try(s scenario) (*reply, error) {
 	method, target, _ := strings.Cut(s.request, " ")
-	r, err := http.NewRequestWithContext(w.Context(), method, w.server.URL+w.base+target, s.reader())
+	base := w.base
+	if strings.HasPrefix(target, "/oauth/") {
+		base = ""
+	}
+	r, err := http.NewRequestWithContext(w.Context(), method, w.server.URL+base+target, s.reader())
 	if err != nil {
 		return nil, err
 	}
+	r.Header.Set("Authorization", "Bearer "+asOperator.token)
 	if s.body != "" {
 		r.Header.Set("Content-Type", "application/json")
 	}
@@ -308,6 +327,7 @@ func (w *world) dump() (all []string) {
 // querier is a connection or a transaction.
 type querier interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	ExecContext(ctx context.Context, statement string, args ...any) (sql.Result, error)
 }
 
 // contents are the tables, but for what migrations and readiness write.

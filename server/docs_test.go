@@ -16,6 +16,8 @@ import (
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
+
+	"github.com/agentevents/agentevents/server/lab"
 )
 
 func TestDocuments(t *testing.T) {
@@ -101,7 +103,10 @@ func TestDocumentationInABrowser(t *testing.T) {
 	if err := chromedp.Do(ctx, chromedp.Navigate(s.URL+"/docs/")); err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range []struct{ operation, client, status string }{{"putClient", "12", "201"}, {"getClient", "@me", "200"}} {
+	if err := logIn(ctx, lab.OperatorID, lab.OperatorSecret); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ operation, client, status string }{{"putClient", "12", "201"}, {"getClient", "12", "200"}} {
 		shown, err := tryOut(ctx, "#operations-client-"+c.operation, c.client)
 		if err != nil {
 			t.Fatalf("%s: %v", c.operation, err)
@@ -110,10 +115,22 @@ func TestDocumentationInABrowser(t *testing.T) {
 			t.Errorf("%s shows %q", c.operation, shown)
 		}
 	}
-	s.expect(s.ask("GET", "/client/12", ""), http.StatusOK, `{"id":"12","name":"Ringme"}`)
+	s.expect(s.ask("GET", "/client/12", ""), http.StatusOK, `{"id":"12","name":"Ringme","blocked":false}`)
 	if all := asked(); len(all) != 1 || "http://"+all[0] != s.URL {
 		t.Errorf("the page asks %q, and is at %s", all, s.URL)
 	}
+}
+
+// logIn fills in Swagger UI's Authorize, which gets a token by HTTP Basic.
+func logIn(ctx context.Context, id, secret string) error {
+	return chromedp.Do(ctx,
+		chromedp.Click(chromedp.CSS(".scheme-container .authorize")),
+		chromedp.SendKeys(chromedp.CSS(".modal-ux input[id^=client_id_]"), id),
+		chromedp.SendKeys(chromedp.CSS(".modal-ux input[id^=client_secret_]"), secret),
+		chromedp.Click(chromedp.CSS(`.modal-ux button[aria-label="Apply given OAuth2 credentials"]`)),
+		chromedp.WaitVisible(chromedp.CSS(`.modal-ux button[aria-label="Remove authorization"]`)),
+		chromedp.Click(chromedp.CSS(".modal-ux .close-modal")),
+	)
 }
 
 // tryOut opens an operation, puts the client's id in place of the example's 12, executes it and returns the answer that

@@ -6,6 +6,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/gen/client"
+	"github.com/agentevents/agentevents/server/lab"
 )
 
 // api is the generated client, for client 12. What fails ends the test.
@@ -18,7 +19,8 @@ const pbxClient = "12"
 
 func newAPI(t *testing.T, p *process) api {
 	t.Helper()
-	c, err := client.NewClientWithResponses(p.url + "/api/ver1.0")
+	operator := &http.Client{Transport: &lab.Operator{URL: p.url}}
+	c, err := client.NewClientWithResponses(p.url+"/api/ver1.0", client.WithHTTPClient(operator))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/agentevents/agentevents/server/lab"
 )
 
 // patience is how long anything may take before a test gives up. No promise is measured by it.
@@ -94,6 +96,8 @@ func (bin programs) start(t *testing.T, file string, env ...string) *process {
 		"AGENTEVENTS_ADDR=127.0.0.1:0",
 		"AGENTEVENTS_DATABASE_URL=sqlite:" + file,
 		"AGENTEVENTS_ALLOW_NETWORKS=127.0.0.0/8",
+		"AGENTEVENTS_OPERATOR_ID=" + lab.OperatorID,
+		"AGENTEVENTS_OPERATOR_SECRET=" + lab.OperatorSecret,
 	}, env...)...)
 	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
 	if err := p.cmd.Start(); err != nil {

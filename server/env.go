@@ -38,7 +38,7 @@ func (v vars) unknown(known []string) []string {
 // resolver gives the flags that are not on the command line the values of their variables.
 func (v vars) resolver() kong.Resolver {
 	return kong.ResolverFunc(func(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
-		if value := v[variable(flag.Name)]; value != "" {
+		if value := v[variable(flag.Name)]; value != "" && !flag.Tag.Has("command") {
 			return value, nil
 		}
 		return nil, nil
@@ -47,7 +47,7 @@ func (v vars) resolver() kong.Resolver {
 
 // withVariable is the help of a flag, with its variable.
 func withVariable(value *kong.Value) string {
-	if value.Name == "help" {
+	if value.Name == "help" || value.Tag.Has("command") {
 		return value.Help
 	}
 	return value.Help + " (" + variable(value.Name) + ")"

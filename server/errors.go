@@ -36,13 +36,16 @@ func invalid(fields ...gen.FieldError) *refusal {
 const statusGone = 499
 
 // answer says what to tell the client about an error. What is not known is nobody's business.
-func answer(err error) (status int, body gen.Error) {
+func answer(err error) (status int, body any) {
 	var refused *refusal
+	var noToken *tokenRefusal
 	var known *store.Error
 	var routed *echo.HTTPError
 	switch {
 	case errors.As(err, &refused):
 		return refused.status, refused.body
+	case errors.As(err, &noToken):
+		return noToken.status, noToken.body()
 	case errors.As(err, &known) && storeStatus(known.Kind) != 0:
 		return storeStatus(known.Kind), known.Body()
 	case errors.As(err, &routed):

@@ -25,10 +25,11 @@ counts as none. Setting AGENTEVENTS_ADDR=:8080 is the same as --addr=:8080.`
 // commands is what the command line may say.
 type commands struct {
 	settings
-	known   []string // variables
-	Serve   struct{} `cmd:"" help:"Serve the API and carry out deliveries, until SIGINT or SIGTERM; a second one kills."`
-	Verify  struct{} `cmd:"" help:"Check the store, also while it is served, and say what is wrong with it; nothing is changed."`
-	Version struct{} `cmd:"" help:"Print what was built: version, commit, Go and platform."`
+	known       []string            // variables
+	Serve       struct{}            `cmd:"" help:"Serve the API and carry out deliveries, until SIGINT or SIGTERM; a second one kills."`
+	Verify      struct{}            `cmd:"" help:"Check the store, also while it is served, and say what is wrong with it; nothing is changed."`
+	Application applicationCommands `cmd:"" help:"Make, list and revoke the applications that get tokens, also while the store is served."`
+	Version     struct{}            `cmd:"" help:"Print what was built: version, commit, Go and platform."`
 }
 
 const (
@@ -47,7 +48,13 @@ func run(ctx context.Context, args, env []string, stdout, stderr io.Writer) int 
 	}
 	switch command {
 	case "serve":
-		err = serve(ctx, line.settings, vars.unknown(line.known), stderr)
+		err = serve(ctx, line.settings, vars.unknown(line.known), stdout, stderr)
+	case "application create":
+		err = line.Application.Create.run(ctx, line.settings, stdout)
+	case "application list":
+		err = line.Application.List.run(ctx, line.settings, stdout)
+	case "application revoke <id>":
+		err = line.Application.Revoke.run(ctx, line.settings, stdout)
 	case "verify":
 		err = verify(ctx, line.settings, stdout)
 	case "version":
@@ -66,6 +73,7 @@ func parse(line *commands, args []string, vars vars, stdout, stderr io.Writer) (
 	if len(args) == 0 {
 		args = []string{"--help"}
 	}
+	line.env = vars
 	helped := false
 	parser, err := kong.New(line, kong.Name("agentevents"), kong.Description(description),
 		kong.Writers(stdout, stderr), kong.Exit(func(int) { helped = true }), kong.Resolvers(vars.resolver()),
@@ -73,6 +81,7 @@ func parse(line *commands, args []string, vars vars, stdout, stderr io.Writer) (
 	if err != nil {
 		return "", err
 	}
+	line.known = []string{variable(operatorSecret)}
 	for _, flag := range parser.Model.Flags {
 		line.known = append(line.known, variable(flag.Name))
 	}

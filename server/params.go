@@ -7,8 +7,6 @@ import (
 	"strings"
 
 	"github.com/labstack/echo/v4"
-
-	"github.com/agentevents/agentevents/store"
 )
 
 // unescape makes plain text of path parameters. Echo routes on the path as it was sent, so that %2F is no slash.
@@ -27,25 +25,6 @@ func unescape(next echo.HandlerFunc) echo.HandlerFunc {
 		c.SetParamValues(values...)
 		u.RawPath = "" // tells the generated binding that this is done
 		return next(c)
-	}
-}
-
-// me puts the caller's own client in place of @me. Until callers authenticate that is the only client there is.
-func me(s *store.Store) echo.MiddlewareFunc {
-	return func(next echo.HandlerFunc) echo.HandlerFunc {
-		return func(c echo.Context) error {
-			if c.Param("client_id") != "@me" {
-				return next(c)
-			}
-			id, err := s.SoleClient(c.Request().Context())
-			if err != nil {
-				return err
-			}
-			values := slices.Clone(c.ParamValues())
-			values[slices.Index(c.ParamNames(), "client_id")] = id
-			c.SetParamValues(values...)
-			return next(c)
-		}
 	}
 }
 

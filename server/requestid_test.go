@@ -32,13 +32,14 @@ func TestRequestsAreLoggedWithoutSecrets(t *testing.T) {
 	s := newSite(t)
 	r := s.request("PUT", basePath+"/client/12?token=secret1&limit=secret2", strings.NewReader(`{"name":"secret3"}`))
 	r.Header.Set("Content-Type", "application/json")
-	r.Header.Set("Authorization", "Bearer secret4")
 	r.Header.Set("X-Request-Id", "id-1")
 	s.expect(s.send(r), http.StatusCreated, "")
+	s.askAs("Bearer secret4", "GET", "/client/12", "")
 	s.ask("POST", "/client/secret/?x=secret5", `{"name":`)
-	line, rest, _ := strings.Cut(s.log.String(), "\n")
+	_, log, _ := strings.Cut(s.log.String(), "\n") // the first line is about the token
+	line, rest, _ := strings.Cut(log, "\n")
 	want := regexp.MustCompile(`^time=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z level=INFO msg=request method=PUT ` +
-		`path=/api/ver1.0/client/12 operation=putClient status=201 bytes=29 ms=[0-9.]+ request_id=id-1$`)
+		`path=/api/ver1.0/client/12 operation=putClient status=201 bytes=45 ms=[0-9.]+ request_id=id-1$`)
 	if !want.MatchString(line) {
 		t.Errorf("logged %s", line)
 	}

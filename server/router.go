@@ -23,6 +23,7 @@ type handlers struct {
 	store    *store.Store
 	guard    *webhook.Guard
 	sender   *webhook.Sender
+	sessions *sessions
 	stopping <-chan struct{} // closed when no request is to wait any longer
 	tests    chan struct{}   // has an element for each test of an event that is under way
 }
@@ -31,7 +32,7 @@ type handlers struct {
 const mostTests = 16
 
 func newHandlers(st *store.Store, guard *webhook.Guard, sender *webhook.Sender, stopping <-chan struct{}) handlers {
-	return handlers{st, guard, sender, stopping, make(chan struct{}, mostTests)}
+	return handlers{st, guard, sender, newSessions(st, sessionLife), stopping, make(chan struct{}, mostTests)}
 }
 
 var _ api.StrictServerInterface = handlers{}
@@ -45,28 +46,42 @@ func newRouter(
 	if err != nil {
 		return nil, err
 	}
+	each, err := middlewares(contract, h.sessions)
+	if err != nil {
+		return nil, err
+	}
 	e := echo.New()
 	e.HTTPErrorHandler = answerErrors(log)
 	e.Use(identify())
 	e.Use(around...)
 	e.Use(logRequests(log), catchPanics)
 	api.RegisterHandlersWithOptions(bothForms{e}, api.NewStrictHandler(h, nil),
-		api.RegisterHandlersOptions{BaseURL: basePath, OperationMiddlewares: middlewares(contract, h.store)})
+		api.RegisterHandlersOptions{BaseURL: basePath, OperationMiddlewares: each})
 	addHealth(e, h.store, turned)
 	return e, addDocs(e, contract)
 }
 
 // middlewares are what a request passes through after it was routed, by operationId.
-func middlewares(contract *openapi3.T, s *store.Store) map[string][]echo.MiddlewareFunc {
+func middlewares(contract *openapi3.T, s *sessions) (map[string][]echo.MiddlewareFunc, error) {
 	all := map[string][]echo.MiddlewareFunc{}
 	for path, item := range contract.Paths.Map() {
 		for method, operation := range item.Operations() {
+			level, err := accessOf(operation)
+			if err != nil {
+				return nil, err
+			}
 			id := operation.OperationID
+			if level == anybody {
+				all[id] = []echo.MiddlewareFunc{named(id), tokenForm}
+				continue
+			}
 			route := &routers.Route{Spec: contract, Path: path, PathItem: item, Method: method, Operation: operation}
-			all[id] = []echo.MiddlewareFunc{named(id), rememberURL, unescape, me(s), unbracket, validate(route)}
+			all[id] = []echo.MiddlewareFunc{
+				named(id), rememberURL, unescape, authenticate(s), authorize(level), me, unbracket, validate(route),
+			}
 		}
 	}
-	return all
+	return all, nil
 }
 
 // named notes which operation a request is for.
@@ -111,6 +126,9 @@ func (b bothForms) both(method, path string, h echo.HandlerFunc, m []echo.Middle
 		panic(method + " " + path + " would not be validated: openapi.yaml does not have it")
 	}
 	bare := strings.TrimSuffix(path, "/")
+	if atRoot := strings.TrimPrefix(bare, basePath); strings.HasPrefix(atRoot, "/oauth/") {
+		bare = atRoot // as its `servers` in openapi.yaml say
+	}
 	b.Add(method, bare+"/", h, m...)
 	return b.Add(method, bare, h, m...)
 }

@@ -26,7 +26,7 @@ const (
 )
 
 // serve runs the server until ctx ends.
-func serve(ctx context.Context, s settings, unknown []string, stderr io.Writer) error {
+func serve(ctx context.Context, s settings, unknown []string, stdout, stderr io.Writer) error {
 	c, err := s.validate()
 	if err != nil {
 		return err
@@ -52,10 +52,27 @@ func serve(ctx context.Context, s settings, unknown []string, stderr io.Writer) 
 	if err != nil {
 		return errors.Join(err, on.close())
 	}
+	if err = bootstrap(ctx, c, st, stdout); err != nil {
+		return errors.Join(err, on.close(), st.Close())
+	}
 	announce(log, c, on)
 	err = work(ctx, c, st, on, tr, log)
 	log.Info("stopped")
 	return errors.Join(err, st.Close())
+}
+
+// bootstrap sees to it that there is an operator, without whom nobody could do anything.
+func bootstrap(ctx context.Context, c config, st *store.Store, stdout io.Writer) error {
+	if c.operatorID != "" {
+		return st.EnsureOperator(ctx, c.operatorID, c.operatorSecret)
+	}
+	operator, made, err := st.FirstOperator(ctx)
+	if !made {
+		return err
+	}
+	_, err = fmt.Fprintf(stdout, "The first operator's application, which may do everything. The secret is shown this once.\n"+
+		"  id     %s\n  secret %s\n", operator.ID, operator.Secret)
+	return err
 }
 
 // listeners are where the program listens.

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/agentevents/agentevents/server/lab"
 )
 
 // program is the whole program in this process, but for its signals.
@@ -24,6 +26,7 @@ type program struct {
 	stop   context.CancelFunc
 	log    *transcript
 	exited chan int
+	api    http.Client // of the operator
 }
 
 // start starts it on a free port, with a store of its own, and waits until it says where.
@@ -40,12 +43,14 @@ func startOn(t testing.TB, file string, env ...string) *program {
 	p := &program{TB: t, stop: stop, log: &transcript{}, exited: make(chan int, 1)}
 	lines, stderr := io.Pipe()
 	env = append(env, "AGENTEVENTS_ADDR=127.0.0.1:0", "AGENTEVENTS_ALLOW_NETWORKS=127.0.0.0/8",
-		"AGENTEVENTS_DATABASE_URL=sqlite:"+file)
+		"AGENTEVENTS_DATABASE_URL=sqlite:"+file, "AGENTEVENTS_OPERATOR_ID="+lab.OperatorID,
+		"AGENTEVENTS_OPERATOR_SECRET="+lab.OperatorSecret)
 	go func() {
 		p.exited <- run(ctx, []string{"serve"}, env, io.Discard, stderr)
 		_ = stderr.Close()
 	}()
 	p.url = p.read(lines)
+	p.api.Transport = &lab.Operator{URL: p.url}
 	return p
 }
 
@@ -92,7 +97,7 @@ func (p *program) post(path, body string) {
 func (p *program) send(r *http.Request) {
 	p.Helper()
 	r.Header.Set("Content-Type", "application/json")
-	resp, err := http.DefaultClient.Do(r)
+	resp, err := p.api.Do(r)
 	if err != nil {
 		p.Fatal(err)
 	}
@@ -110,8 +115,12 @@ func (p *program) upload() net.Conn {
 		p.Fatal(err)
 	}
 	p.Cleanup(func() { _ = conn.Close() })
-	fmt.Fprintf(conn, "PUT %s/client/12 HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2\r\n"+
-		"Expect: 100-continue\r\n\r\n", basePath)
+	token, err := lab.Token(http.DefaultClient, p.url, lab.OperatorID, lab.OperatorSecret)
+	if err != nil {
+		p.Fatal(err)
+	}
+	fmt.Fprintf(conn, "PUT %s/client/12 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: 2\r\n"+
+		"Expect: 100-continue\r\n\r\n", basePath, token)
 	line, err := bufio.NewReader(conn).ReadString('\n')
 	if err != nil || !strings.Contains(line, "100") {
 		p.Fatalf("%q, %v", line, err)

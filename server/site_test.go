@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/server/lab"
 	"github.com/agentevents/agentevents/store"
 	"github.com/agentevents/agentevents/webhook"
 )
@@ -43,7 +44,34 @@ func newSite(t testing.TB) *site {
 	s.Server = httptest.NewServer(router)
 	s.Client().CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	t.Cleanup(s.Close)
+	if err := s.store.EnsureOperator(t.Context(), lab.OperatorID, lab.OperatorSecret); err != nil {
+		t.Fatal(err)
+	}
+	s.Client().Transport = &lab.Operator{URL: s.URL, Base: s.Client().Transport}
 	return s
+}
+
+// tenant returns the header Authorization of a new application of a client.
+func (s *site) tenant(client string, access gen.AccessLevel) string {
+	s.Helper()
+	made, err := s.store.CreateApplication(s.Context(), client, gen.ApplicationCreate{Name: "tenant", Access: access})
+	if err != nil {
+		s.Fatal(err)
+	}
+	token, err := lab.Token(http.DefaultClient, s.URL, made.ID, made.Secret)
+	if err != nil {
+		s.Fatal(err)
+	}
+	return "Bearer " + token
+}
+
+// askAs is ask with a header Authorization of its own.
+func (s *site) askAs(authorization, method, path, body string) got {
+	s.Helper()
+	r := s.request(method, basePath+path, strings.NewReader(body))
+	r.Header.Set("Authorization", authorization)
+	r.Header.Set("Content-Type", "application/json")
+	return s.send(r)
 }
 
 func (s *site) openStore(log *slog.Logger) {
@@ -73,7 +101,10 @@ type got struct {
 // ask makes a request of the API, with a JSON body unless that is empty.
 func (s *site) ask(method, path, body string) got {
 	s.Helper()
-	r := s.request(method, basePath+path, strings.NewReader(body))
+	if !strings.HasPrefix(path, "/oauth/") {
+		path = basePath + path
+	}
+	r := s.request(method, path, strings.NewReader(body))
 	if body != "" {
 		r.Header.Set("Content-Type", "application/json")
 	}

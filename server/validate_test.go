@@ -127,7 +127,7 @@ func TestEveryRuleHasWords(t *testing.T) {
 			for _, p := range append(item.Parameters, operation.Parameters...) {
 				hasWords(t, operation.OperationID, p.Value.Schema.Value)
 			}
-			if operation.RequestBody != nil {
+			if operation.RequestBody != nil && operation.OperationID != "requestToken" {
 				hasWords(t, operation.OperationID, operation.RequestBody.Value.Content.Get("application/json").Schema.Value)
 			}
 		}

@@ -13,12 +13,13 @@ import (
 type clientRow struct {
 	ID        string `gorm:"primaryKey"`
 	Name      string
+	Blocked   bool
 	CreatedAt int64 `gorm:"autoCreateTime:false"`
 }
 
 func (clientRow) TableName() string { return "clients" }
 
-func (r clientRow) model() gen.Client { return gen.Client{ID: r.ID, Name: r.Name} }
+func (r clientRow) model() gen.Client { return gen.Client{ID: r.ID, Name: r.Name, Blocked: r.Blocked} }
 
 func clientNotFound(id string) error {
 	return &Error{Kind: NotFound, Message: fmt.Sprintf("there is no client %s", id), Status: "client_not_found"}
@@ -45,21 +46,6 @@ func (s *Store) Client(ctx context.Context, id string) (gen.Client, error) {
 	return r.model(), err
 }
 
-// SoleClient returns the id of the only client that there is.
-func (s *Store) SoleClient(ctx context.Context) (string, error) {
-	rows, err := gorm.G[clientRow](s.read(ctx)).Limit(2).Find(ctx)
-	if err == nil && len(rows) != 1 {
-		return "", &Error{
-			Kind: NotFound, Status: "client_not_found",
-			Message: "@me stands for the only client there is, and there is none or more than one",
-		}
-	}
-	if err != nil {
-		return "", failure(err)
-	}
-	return rows[0].ID, nil
-}
-
 // PutClient creates a client or updates it; a field that is nil stays as it is.
 func (s *Store) PutClient(ctx context.Context, id string, u gen.ClientUpdate) (c gen.Client, created bool, err error) {
 	err = s.write(ctx, func(tx *gorm.DB) error {
@@ -73,19 +59,23 @@ func (s *Store) PutClient(ctx context.Context, id string, u gen.ClientUpdate) (c
 		if u.Name != nil {
 			r.Name = *u.Name
 		}
+		if u.Blocked != nil {
+			r.Blocked = *u.Blocked
+		}
 		c = r.model()
 		if created {
 			if err := newSecret(tx, id); err != nil {
 				return err
 			}
 		}
-		return tx.Exec("INSERT INTO clients (id, name, created_at) VALUES (?, ?, ?) "+
-			"ON CONFLICT (id) DO UPDATE SET name = excluded.name", r.ID, r.Name, r.CreatedAt).Error
+		return tx.Exec("INSERT INTO clients (id, name, blocked, created_at) VALUES (?, ?, ?, ?) "+
+			"ON CONFLICT (id) DO UPDATE SET name = excluded.name, blocked = excluded.blocked",
+			r.ID, r.Name, r.Blocked, r.CreatedAt).Error
 	})
 	return c, created, err
 }
 
-// DeleteClient deletes a client with its agents and their events; see DeleteAgent.
+// DeleteClient deletes a client with its applications, its agents and their events; see DeleteAgent.
 func (s *Store) DeleteClient(ctx context.Context, id string) error {
 	defer s.wake()
 	defer s.feeds.announce(id)
@@ -101,6 +91,9 @@ func (s *Store) DeleteClient(ctx context.Context, id string) error {
 			if err := s.deleteAgent(tx, a); err != nil {
 				return err
 			}
+		}
+		if err := revoke(tx, "client_id = ?", id); err != nil {
+			return err
 		}
 		return tx.Exec("DELETE FROM clients WHERE id = ?", id).Error
 	})

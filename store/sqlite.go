@@ -46,6 +46,9 @@ func resolve(file string) (string, error) {
 	return filepath.Join(dir, filepath.Base(file)), nil
 }
 
+// errServed is returned for a file that another process has taken.
+var errServed = errors.New("another process serves this database")
+
 // own takes the file for this process alone. Two processes would each drop the other's leases.
 func own(file string) (*flock.Flock, error) {
 	lock := flock.New(file + ".lock")
@@ -54,7 +57,7 @@ func own(file string) (*flock.Flock, error) {
 		return nil, fmt.Errorf("open %s: %w", file, err)
 	}
 	if !ok {
-		return nil, fmt.Errorf("open %s: another process serves this database", file)
+		return nil, fmt.Errorf("open %s: %w", file, errServed)
 	}
 	return lock, nil
 }

@@ -73,6 +73,29 @@ type Store struct {
 // Open opens the database, makes it if there is none, and brings its schema up to date. One process owns the file:
 // a second one is refused. Leases of the process before are dropped, so that what was in flight goes out at once.
 func Open(ctx context.Context, o Options) (*Store, error) {
+	s, err := open(ctx, o, own)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.write(ctx, s.dropLeases); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// OpenBeside opens the database like Open, also while another process serves it, whose leases it leaves alone. It is
+// for short work of an operator.
+func OpenBeside(ctx context.Context, o Options) (*Store, error) {
+	return open(ctx, o, func(file string) (*flock.Flock, error) {
+		lock, err := own(file)
+		if errors.Is(err, errServed) {
+			return flock.New(file + ".lock"), nil
+		}
+		return lock, err
+	})
+}
+
+func open(ctx context.Context, o Options, own func(file string) (*flock.Flock, error)) (*Store, error) {
 	o.setDefaults()
 	file, err := path(o.URL)
 	if err != nil {
@@ -98,10 +121,8 @@ func (s *Store) open(ctx context.Context, file string) error {
 		return err
 	}
 	s.pools = append(s.pools, pool)
-	if s.reader, err = orm(pool, s.Log); err != nil {
-		return err
-	}
-	return s.write(ctx, s.dropLeases)
+	s.reader, err = orm(pool, s.Log)
+	return err
 }
 
 func (s *Store) openWriter(ctx context.Context, file string) error {
@@ -110,7 +131,7 @@ func (s *Store) openWriter(ctx context.Context, file string) error {
 		return err
 	}
 	s.pools = append(s.pools, pool)
-	if err := migrate(ctx, pool); err != nil {
+	if err := s.migrate(ctx, pool); err != nil {
 		return err
 	}
 	conn, err := pool.Conn(ctx)
@@ -123,6 +144,14 @@ func (s *Store) openWriter(ctx context.Context, file string) error {
 	}
 	s.writes = newWriter(db, conn)
 	return nil
+}
+
+// migrate leaves the schema alone when another process has the file.
+func (s *Store) migrate(ctx context.Context, pool *sql.DB) error {
+	if s.lock.Locked() {
+		return migrate(ctx, pool)
+	}
+	return checkSchema(ctx, pool)
 }
 
 // Close ends the writer after what it is at, and closes the database.

@@ -11,7 +11,7 @@ func (s *Store) Work(ctx context.Context) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
-		err := errors.Join(s.replay(ctx), s.writeRepeats(context.WithoutCancel(ctx)), s.prune(ctx))
+		err := errors.Join(s.replay(ctx), s.writeRepeats(context.WithoutCancel(ctx)), s.prune(ctx), s.pruneTokens(ctx))
 		if err != nil && ctx.Err() == nil {
 			s.Log.Warn("work of the store", "error", err)
 		}

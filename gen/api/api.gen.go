@@ -10,6 +10,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"mime/multipart"
 	"net/http"
 	"net/url"
 	"path"
@@ -137,6 +138,18 @@ type ServerInterface interface {
 	// ListRemoteAgentStatusChanges Explain an agent's status changes
 	// (GET /client/{client_id}/agent/remote/{agent_id}/status_change/)
 	ListRemoteAgentStatusChanges(ctx echo.Context, clientID ClientID, agentID AgentID, params ListRemoteAgentStatusChangesParams) error
+	// ListApplications List the client's applications
+	// (GET /client/{client_id}/application/)
+	ListApplications(ctx echo.Context, clientID ClientID) error
+	// CreateApplication Make an application
+	// (POST /client/{client_id}/application/)
+	CreateApplication(ctx echo.Context, clientID ClientID) error
+	// DeleteApplication Revoke an application
+	// (DELETE /client/{client_id}/application/{application_id})
+	DeleteApplication(ctx echo.Context, clientID ClientID, applicationID ApplicationID) error
+	// GetApplication Get an application
+	// (GET /client/{client_id}/application/{application_id})
+	GetApplication(ctx echo.Context, clientID ClientID, applicationID ApplicationID) error
 	// ListDeliveries List deliveries
 	// (GET /client/{client_id}/delivery/)
 	ListDeliveries(ctx echo.Context, clientID ClientID, params ListDeliveriesParams) error
@@ -167,6 +180,12 @@ type ServerInterface interface {
 	// ListStatusChanges Follow the status changes
 	// (GET /client/{client_id}/status_change/)
 	ListStatusChanges(ctx echo.Context, clientID ClientID, params ListStatusChangesParams) error
+	// RequestToken Get a token
+	// (POST /oauth/token)
+	RequestToken(ctx echo.Context, params RequestTokenParams) error
+	// GetUser Who am I?
+	// (GET /user/)
+	GetUser(ctx echo.Context) error
 }
 
 // ServerInterfaceWrapper converts echo contexts to parameters.
@@ -1253,6 +1272,86 @@ func (w *ServerInterfaceWrapper) ListRemoteAgentStatusChanges(ctx echo.Context) 
 	return err
 }
 
+// ListApplications converts echo context to params.
+func (w *ServerInterfaceWrapper) ListApplications(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "client_id" -------------
+	var clientID ClientID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "client_id", ctx.Param("client_id"), &clientID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter client_id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListApplications(ctx, clientID)
+	return err
+}
+
+// CreateApplication converts echo context to params.
+func (w *ServerInterfaceWrapper) CreateApplication(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "client_id" -------------
+	var clientID ClientID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "client_id", ctx.Param("client_id"), &clientID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter client_id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.CreateApplication(ctx, clientID)
+	return err
+}
+
+// DeleteApplication converts echo context to params.
+func (w *ServerInterfaceWrapper) DeleteApplication(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "client_id" -------------
+	var clientID ClientID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "client_id", ctx.Param("client_id"), &clientID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter client_id: %s", err))
+	}
+
+	// ------------- Path parameter "application_id" -------------
+	var applicationID ApplicationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "application_id", ctx.Param("application_id"), &applicationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter application_id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.DeleteApplication(ctx, clientID, applicationID)
+	return err
+}
+
+// GetApplication converts echo context to params.
+func (w *ServerInterfaceWrapper) GetApplication(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "client_id" -------------
+	var clientID ClientID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "client_id", ctx.Param("client_id"), &clientID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter client_id: %s", err))
+	}
+
+	// ------------- Path parameter "application_id" -------------
+	var applicationID ApplicationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "application_id", ctx.Param("application_id"), &applicationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter application_id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetApplication(ctx, clientID, applicationID)
+	return err
+}
+
 // ListDeliveries converts echo context to params.
 func (w *ServerInterfaceWrapper) ListDeliveries(ctx echo.Context) error {
 	var err error
@@ -1534,6 +1633,54 @@ func (w *ServerInterfaceWrapper) ListStatusChanges(ctx echo.Context) error {
 	return err
 }
 
+// RequestToken converts echo context to params.
+func (w *ServerInterfaceWrapper) RequestToken(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RequestTokenParams
+	// ------------- Optional query parameter "grant_type" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "grant_type", ctx.QueryParams(), &params.GrantType, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter grant_type: %s", err))
+	}
+
+	// ------------- Optional query parameter "client_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "client_id", ctx.QueryParams(), &params.ClientID, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter client_id: %s", err))
+	}
+
+	// ------------- Optional query parameter "client_secret" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "client_secret", ctx.QueryParams(), &params.ClientSecret, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter client_secret: %s", err))
+	}
+
+	// ------------- Optional query parameter "scope" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "scope", ctx.QueryParams(), &params.Scope, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter scope: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.RequestToken(ctx, params)
+	return err
+}
+
+// GetUser converts echo context to params.
+func (w *ServerInterfaceWrapper) GetUser(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetUser(ctx)
+	return err
+}
+
 // This is a simple interface which specifies echo.Route addition functions which
 // are present on both echo.Echo and echo.Group, since we want to allow using
 // either of them for path registration
@@ -1581,10 +1728,16 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 		Handler: si,
 	}
 
+	router.POST(options.BaseURL+"/oauth/token", wrapper.RequestToken, options.OperationMiddlewares["requestToken"]...)
+	router.GET(options.BaseURL+"/user/", wrapper.GetUser, options.OperationMiddlewares["getUser"]...)
 	router.GET(options.BaseURL+"/client/", wrapper.ListClients, options.OperationMiddlewares["listClients"]...)
 	router.DELETE(options.BaseURL+"/client/:client_id", wrapper.DeleteClient, options.OperationMiddlewares["deleteClient"]...)
 	router.GET(options.BaseURL+"/client/:client_id", wrapper.GetClient, options.OperationMiddlewares["getClient"]...)
 	router.PUT(options.BaseURL+"/client/:client_id", wrapper.PutClient, options.OperationMiddlewares["putClient"]...)
+	router.GET(options.BaseURL+"/client/:client_id/application/", wrapper.ListApplications, options.OperationMiddlewares["listApplications"]...)
+	router.POST(options.BaseURL+"/client/:client_id/application/", wrapper.CreateApplication, options.OperationMiddlewares["createApplication"]...)
+	router.DELETE(options.BaseURL+"/client/:client_id/application/:application_id", wrapper.DeleteApplication, options.OperationMiddlewares["deleteApplication"]...)
+	router.GET(options.BaseURL+"/client/:client_id/application/:application_id", wrapper.GetApplication, options.OperationMiddlewares["getApplication"]...)
 	router.GET(options.BaseURL+"/client/:client_id/secret/", wrapper.GetSecret, options.OperationMiddlewares["getSecret"]...)
 	router.POST(options.BaseURL+"/client/:client_id/secret/rotate", wrapper.RotateSecret, options.OperationMiddlewares["rotateSecret"]...)
 	router.PUT(options.BaseURL+"/client/:client_id/status/", wrapper.PutStatuses, options.OperationMiddlewares["putStatuses"]...)
@@ -1818,6 +1971,15 @@ type AgentStatusChangesJSONResponse struct {
 	Headers AgentStatusChangesResponseHeaders
 }
 
+type ApplicationNotFoundResponseHeaders struct {
+	XRequestID string
+}
+type ApplicationNotFoundJSONResponse struct {
+	Body Error
+
+	Headers ApplicationNotFoundResponseHeaders
+}
+
 type BadRequestResponseHeaders struct {
 	XRequestID string
 }
@@ -1889,6 +2051,15 @@ type FeedTruncatedJSONResponse struct {
 	Headers FeedTruncatedResponseHeaders
 }
 
+type ForbiddenResponseHeaders struct {
+	XRequestID string
+}
+type ForbiddenJSONResponse struct {
+	Body Error
+
+	Headers ForbiddenResponseHeaders
+}
+
 type InternalErrorResponseHeaders struct {
 	XRequestID string
 }
@@ -1907,6 +2078,16 @@ type NotEndedJSONResponse struct {
 	Body Error
 
 	Headers NotEndedResponseHeaders
+}
+
+type RateLimitedResponseHeaders struct {
+	RetryAfter int
+	XRequestID string
+}
+type RateLimitedJSONResponse struct {
+	Body Error
+
+	Headers RateLimitedResponseHeaders
 }
 
 type RemoteAgentJSONResponse RemoteAgent
@@ -1951,6 +2132,34 @@ type StatusChangesJSONResponse struct {
 	Headers StatusChangesResponseHeaders
 }
 
+type TokenResponseHeaders struct {
+	CacheControl string
+}
+type TokenJSONResponse struct {
+	Body Token
+
+	Headers TokenResponseHeaders
+}
+
+type TokenRefusedResponseHeaders struct {
+	XRequestID string
+}
+type TokenRefusedJSONResponse struct {
+	Body TokenError
+
+	Headers TokenRefusedResponseHeaders
+}
+
+type TokenThrottledResponseHeaders struct {
+	RetryAfter int
+	XRequestID string
+}
+type TokenThrottledJSONResponse struct {
+	Body TokenError
+
+	Headers TokenThrottledResponseHeaders
+}
+
 type TooLargeResponseHeaders struct {
 	XRequestID string
 }
@@ -1958,6 +2167,16 @@ type TooLargeJSONResponse struct {
 	Body Error
 
 	Headers TooLargeResponseHeaders
+}
+
+type UnauthorizedResponseHeaders struct {
+	WWWAuthenticate string
+	XRequestID      string
+}
+type UnauthorizedJSONResponse struct {
+	Body Error
+
+	Headers UnauthorizedResponseHeaders
 }
 
 type UnavailableResponseHeaders struct {
@@ -2012,6 +2231,37 @@ func (response ListClients400JSONResponse) VisitListClientsResponse(w http.Respo
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListClients401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response ListClients401JSONResponse) VisitListClientsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListClients403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response ListClients403JSONResponse) VisitListClientsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -2074,6 +2324,37 @@ func (response DeleteClient400JSONResponse) VisitDeleteClientResponse(w http.Res
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteClient401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response DeleteClient401JSONResponse) VisitDeleteClientResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteClient403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response DeleteClient403JSONResponse) VisitDeleteClientResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -2161,6 +2442,37 @@ func (response GetClient400JSONResponse) VisitGetClientResponse(w http.ResponseW
 	return err
 }
 
+type GetClient401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response GetClient401JSONResponse) VisitGetClientResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetClient403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response GetClient403JSONResponse) VisitGetClientResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetClient404JSONResponse struct{ ClientNotFoundJSONResponse }
 
 func (response GetClient404JSONResponse) VisitGetClientResponse(w http.ResponseWriter) error {
@@ -2172,6 +2484,22 @@ func (response GetClient404JSONResponse) VisitGetClientResponse(w http.ResponseW
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetClient429JSONResponse struct{ RateLimitedJSONResponse }
+
+func (response GetClient429JSONResponse) VisitGetClientResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -2255,6 +2583,37 @@ func (response PutClient400JSONResponse) VisitPutClientResponse(w http.ResponseW
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutClient401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response PutClient401JSONResponse) VisitPutClientResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutClient403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response PutClient403JSONResponse) VisitPutClientResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -2375,6 +2734,37 @@ func (response ListLocalAgents400JSONResponse) VisitListLocalAgentsResponse(w ht
 	return err
 }
 
+type ListLocalAgents401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response ListLocalAgents401JSONResponse) VisitListLocalAgentsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListLocalAgents403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response ListLocalAgents403JSONResponse) VisitListLocalAgentsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListLocalAgents404JSONResponse struct{ ClientNotFoundJSONResponse }
 
 func (response ListLocalAgents404JSONResponse) VisitListLocalAgentsResponse(w http.ResponseWriter) error {
@@ -2386,6 +2776,22 @@ func (response ListLocalAgents404JSONResponse) VisitListLocalAgentsResponse(w ht
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListLocalAgents429JSONResponse struct{ RateLimitedJSONResponse }
+
+func (response ListLocalAgents429JSONResponse) VisitListLocalAgentsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -2459,6 +2865,37 @@ func (response CreateLocalAgent400JSONResponse) VisitCreateLocalAgentResponse(w 
 	return err
 }
 
+type CreateLocalAgent401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response CreateLocalAgent401JSONResponse) VisitCreateLocalAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateLocalAgent403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response CreateLocalAgent403JSONResponse) VisitCreateLocalAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type CreateLocalAgent404JSONResponse struct{ ClientNotFoundJSONResponse }
 
 func (response CreateLocalAgent404JSONResponse) VisitCreateLocalAgentResponse(w http.ResponseWriter) error {
@@ -2517,6 +2954,22 @@ func (response CreateLocalAgent415JSONResponse) VisitCreateLocalAgentResponse(w 
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateLocalAgent429JSONResponse struct{ RateLimitedJSONResponse }
+
+func (response CreateLocalAgent429JSONResponse) VisitCreateLocalAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -2584,6 +3037,37 @@ func (response DeleteLocalAgent400JSONResponse) VisitDeleteLocalAgentResponse(w 
 	return err
 }
 
+type DeleteLocalAgent401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response DeleteLocalAgent401JSONResponse) VisitDeleteLocalAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteLocalAgent403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response DeleteLocalAgent403JSONResponse) VisitDeleteLocalAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type DeleteLocalAgent404JSONResponse struct{ AgentNotFoundJSONResponse }
 
 func (response DeleteLocalAgent404JSONResponse) VisitDeleteLocalAgentResponse(w http.ResponseWriter) error {
@@ -2595,6 +3079,22 @@ func (response DeleteLocalAgent404JSONResponse) VisitDeleteLocalAgentResponse(w 
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteLocalAgent429JSONResponse struct{ RateLimitedJSONResponse }
+
+func (response DeleteLocalAgent429JSONResponse) VisitDeleteLocalAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -2668,6 +3168,37 @@ func (response GetLocalAgent400JSONResponse) VisitGetLocalAgentResponse(w http.R
 	return err
 }
 
+type GetLocalAgent401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response GetLocalAgent401JSONResponse) VisitGetLocalAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLocalAgent403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response GetLocalAgent403JSONResponse) VisitGetLocalAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetLocalAgent404JSONResponse struct{ AgentNotFoundJSONResponse }
 
 func (response GetLocalAgent404JSONResponse) VisitGetLocalAgentResponse(w http.ResponseWriter) error {
@@ -2679,6 +3210,22 @@ func (response GetLocalAgent404JSONResponse) VisitGetLocalAgentResponse(w http.R
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLocalAgent429JSONResponse struct{ RateLimitedJSONResponse }
+
+func (response GetLocalAgent429JSONResponse) VisitGetLocalAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -2767,6 +3314,37 @@ func (response PutLocalAgent400JSONResponse) VisitPutLocalAgentResponse(w http.R
 	return err
 }
 
+type PutLocalAgent401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response PutLocalAgent401JSONResponse) VisitPutLocalAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutLocalAgent403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response PutLocalAgent403JSONResponse) VisitPutLocalAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type PutLocalAgent404JSONResponse struct{ ClientNotFoundJSONResponse }
 
 func (response PutLocalAgent404JSONResponse) VisitPutLocalAgentResponse(w http.ResponseWriter) error {
@@ -2810,6 +3388,22 @@ func (response PutLocalAgent415JSONResponse) VisitPutLocalAgentResponse(w http.R
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutLocalAgent429JSONResponse struct{ RateLimitedJSONResponse }
+
+func (response PutLocalAgent429JSONResponse) VisitPutLocalAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -2884,6 +3478,37 @@ func (response ListLocalAgentEvents400JSONResponse) VisitListLocalAgentEventsRes
 	return err
 }
 
+type ListLocalAgentEvents401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response ListLocalAgentEvents401JSONResponse) VisitListLocalAgentEventsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListLocalAgentEvents403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response ListLocalAgentEvents403JSONResponse) VisitListLocalAgentEventsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListLocalAgentEvents404JSONResponse struct{ AgentNotFoundJSONResponse }
 
 func (response ListLocalAgentEvents404JSONResponse) VisitListLocalAgentEventsResponse(w http.ResponseWriter) error {
@@ -2895,6 +3520,22 @@ func (response ListLocalAgentEvents404JSONResponse) VisitListLocalAgentEventsRes
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListLocalAgentEvents429JSONResponse struct{ RateLimitedJSONResponse }
+
+func (response ListLocalAgentEvents429JSONResponse) VisitListLocalAgentEventsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -2969,6 +3610,37 @@ func (response CreateLocalAgentEvent400JSONResponse) VisitCreateLocalAgentEventR
 	return err
 }
 
+type CreateLocalAgentEvent401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response CreateLocalAgentEvent401JSONResponse) VisitCreateLocalAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateLocalAgentEvent403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response CreateLocalAgentEvent403JSONResponse) VisitCreateLocalAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type CreateLocalAgentEvent404JSONResponse struct{ AgentNotFoundJSONResponse }
 
 func (response CreateLocalAgentEvent404JSONResponse) VisitCreateLocalAgentEventResponse(w http.ResponseWriter) error {
@@ -3012,6 +3684,22 @@ func (response CreateLocalAgentEvent415JSONResponse) VisitCreateLocalAgentEventR
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateLocalAgentEvent429JSONResponse struct{ RateLimitedJSONResponse }
+
+func (response CreateLocalAgentEvent429JSONResponse) VisitCreateLocalAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -3080,6 +3768,37 @@ func (response DeleteLocalAgentEvent400JSONResponse) VisitDeleteLocalAgentEventR
 	return err
 }
 
+type DeleteLocalAgentEvent401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response DeleteLocalAgentEvent401JSONResponse) VisitDeleteLocalAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteLocalAgentEvent403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response DeleteLocalAgentEvent403JSONResponse) VisitDeleteLocalAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type DeleteLocalAgentEvent404JSONResponse struct{ EventNotFoundJSONResponse }
 
 func (response DeleteLocalAgentEvent404JSONResponse) VisitDeleteLocalAgentEventResponse(w http.ResponseWriter) error {
@@ -3091,6 +3810,22 @@ func (response DeleteLocalAgentEvent404JSONResponse) VisitDeleteLocalAgentEventR
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteLocalAgentEvent429JSONResponse struct{ RateLimitedJSONResponse }
+
+func (response DeleteLocalAgentEvent429JSONResponse) VisitDeleteLocalAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -3165,6 +3900,37 @@ func (response GetLocalAgentEvent400JSONResponse) VisitGetLocalAgentEventRespons
 	return err
 }
 
+type GetLocalAgentEvent401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response GetLocalAgentEvent401JSONResponse) VisitGetLocalAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLocalAgentEvent403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response GetLocalAgentEvent403JSONResponse) VisitGetLocalAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetLocalAgentEvent404JSONResponse struct{ EventNotFoundJSONResponse }
 
 func (response GetLocalAgentEvent404JSONResponse) VisitGetLocalAgentEventResponse(w http.ResponseWriter) error {
@@ -3176,6 +3942,22 @@ func (response GetLocalAgentEvent404JSONResponse) VisitGetLocalAgentEventRespons
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLocalAgentEvent429JSONResponse struct{ RateLimitedJSONResponse }
+
+func (response GetLocalAgentEvent429JSONResponse) VisitGetLocalAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -3251,6 +4033,37 @@ func (response UpdateLocalAgentEvent400JSONResponse) VisitUpdateLocalAgentEventR
 	return err
 }
 
+type UpdateLocalAgentEvent401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response UpdateLocalAgentEvent401JSONResponse) VisitUpdateLocalAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateLocalAgentEvent403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response UpdateLocalAgentEvent403JSONResponse) VisitUpdateLocalAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type UpdateLocalAgentEvent404JSONResponse struct{ EventNotFoundJSONResponse }
 
 func (response UpdateLocalAgentEvent404JSONResponse) VisitUpdateLocalAgentEventResponse(w http.ResponseWriter) error {
@@ -3294,6 +4107,22 @@ func (response UpdateLocalAgentEvent415JSONResponse) VisitUpdateLocalAgentEventR
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateLocalAgentEvent429JSONResponse struct{ RateLimitedJSONResponse }
+
+func (response UpdateLocalAgentEvent429JSONResponse) VisitUpdateLocalAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -3368,6 +4197,37 @@ func (response GetLocalAgentEventState400JSONResponse) VisitGetLocalAgentEventSt
 	return err
 }
 
+type GetLocalAgentEventState401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response GetLocalAgentEventState401JSONResponse) VisitGetLocalAgentEventStateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLocalAgentEventState403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response GetLocalAgentEventState403JSONResponse) VisitGetLocalAgentEventStateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetLocalAgentEventState404JSONResponse struct{ EventNotFoundJSONResponse }
 
 func (response GetLocalAgentEventState404JSONResponse) VisitGetLocalAgentEventStateResponse(w http.ResponseWriter) error {
@@ -3379,6 +4239,22 @@ func (response GetLocalAgentEventState404JSONResponse) VisitGetLocalAgentEventSt
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLocalAgentEventState429JSONResponse struct{ RateLimitedJSONResponse }
+
+func (response GetLocalAgentEventState429JSONResponse) VisitGetLocalAgentEventStateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -3454,6 +4330,37 @@ func (response PutLocalAgentEventState400JSONResponse) VisitPutLocalAgentEventSt
 	return err
 }
 
+type PutLocalAgentEventState401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response PutLocalAgentEventState401JSONResponse) VisitPutLocalAgentEventStateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutLocalAgentEventState403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response PutLocalAgentEventState403JSONResponse) VisitPutLocalAgentEventStateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type PutLocalAgentEventState404JSONResponse struct{ EventNotFoundJSONResponse }
 
 func (response PutLocalAgentEventState404JSONResponse) VisitPutLocalAgentEventStateResponse(w http.ResponseWriter) error {
@@ -3497,6 +4404,22 @@ func (response PutLocalAgentEventState415JSONResponse) VisitPutLocalAgentEventSt
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutLocalAgentEventState429JSONResponse struct{ RateLimitedJSONResponse }
+
+func (response PutLocalAgentEventState429JSONResponse) VisitPutLocalAgentEventStateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -3571,6 +4494,37 @@ func (response ListLocalAgentEventTests400JSONResponse) VisitListLocalAgentEvent
 	return err
 }
 
+type ListLocalAgentEventTests401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response ListLocalAgentEventTests401JSONResponse) VisitListLocalAgentEventTestsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListLocalAgentEventTests403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response ListLocalAgentEventTests403JSONResponse) VisitListLocalAgentEventTestsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListLocalAgentEventTests404JSONResponse struct{ EventNotFoundJSONResponse }
 
 func (response ListLocalAgentEventTests404JSONResponse) VisitListLocalAgentEventTestsResponse(w http.ResponseWriter) error {
@@ -3582,6 +4536,22 @@ func (response ListLocalAgentEventTests404JSONResponse) VisitListLocalAgentEvent
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListLocalAgentEventTests429JSONResponse struct{ RateLimitedJSONResponse }
+
+func (response ListLocalAgentEventTests429JSONResponse) VisitListLocalAgentEventTestsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -3656,6 +4626,37 @@ func (response TestLocalAgentEvent400JSONResponse) VisitTestLocalAgentEventRespo
 	return err
 }
 
+type TestLocalAgentEvent401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response TestLocalAgentEvent401JSONResponse) VisitTestLocalAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type TestLocalAgentEvent403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response TestLocalAgentEvent403JSONResponse) VisitTestLocalAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type TestLocalAgentEvent404JSONResponse struct{ EventNotFoundJSONResponse }
 
 func (response TestLocalAgentEvent404JSONResponse) VisitTestLocalAgentEventResponse(w http.ResponseWriter) error {
@@ -3667,6 +4668,22 @@ func (response TestLocalAgentEvent404JSONResponse) VisitTestLocalAgentEventRespo
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type TestLocalAgentEvent429JSONResponse struct{ RateLimitedJSONResponse }
+
+func (response TestLocalAgentEvent429JSONResponse) VisitTestLocalAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -3740,6 +4757,37 @@ func (response GetLocalAgentStatus400JSONResponse) VisitGetLocalAgentStatusRespo
 	return err
 }
 
+type GetLocalAgentStatus401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response GetLocalAgentStatus401JSONResponse) VisitGetLocalAgentStatusResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLocalAgentStatus403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response GetLocalAgentStatus403JSONResponse) VisitGetLocalAgentStatusResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetLocalAgentStatus404JSONResponse struct{ AgentNotFoundJSONResponse }
 
 func (response GetLocalAgentStatus404JSONResponse) VisitGetLocalAgentStatusResponse(w http.ResponseWriter) error {
@@ -3751,6 +4799,22 @@ func (response GetLocalAgentStatus404JSONResponse) VisitGetLocalAgentStatusRespo
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLocalAgentStatus429JSONResponse struct{ RateLimitedJSONResponse }
+
+func (response GetLocalAgentStatus429JSONResponse) VisitGetLocalAgentStatusResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -3825,6 +4889,37 @@ func (response PutLocalAgentStatus400JSONResponse) VisitPutLocalAgentStatusRespo
 	return err
 }
 
+type PutLocalAgentStatus401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response PutLocalAgentStatus401JSONResponse) VisitPutLocalAgentStatusResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutLocalAgentStatus403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response PutLocalAgentStatus403JSONResponse) VisitPutLocalAgentStatusResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type PutLocalAgentStatus404JSONResponse struct{ AgentNotFoundJSONResponse }
 
 func (response PutLocalAgentStatus404JSONResponse) VisitPutLocalAgentStatusResponse(w http.ResponseWriter) error {
@@ -3868,6 +4963,22 @@ func (response PutLocalAgentStatus415JSONResponse) VisitPutLocalAgentStatusRespo
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutLocalAgentStatus429JSONResponse struct{ RateLimitedJSONResponse }
+
+func (response PutLocalAgentStatus429JSONResponse) VisitPutLocalAgentStatusResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -3945,6 +5056,37 @@ func (response ListLocalAgentStatusChanges400JSONResponse) VisitListLocalAgentSt
 	return err
 }
 
+type ListLocalAgentStatusChanges401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response ListLocalAgentStatusChanges401JSONResponse) VisitListLocalAgentStatusChangesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListLocalAgentStatusChanges403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response ListLocalAgentStatusChanges403JSONResponse) VisitListLocalAgentStatusChangesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListLocalAgentStatusChanges404JSONResponse struct{ AgentNotFoundJSONResponse }
 
 func (response ListLocalAgentStatusChanges404JSONResponse) VisitListLocalAgentStatusChangesResponse(w http.ResponseWriter) error {
@@ -3956,6 +5098,22 @@ func (response ListLocalAgentStatusChanges404JSONResponse) VisitListLocalAgentSt
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListLocalAgentStatusChanges429JSONResponse struct{ RateLimitedJSONResponse }
+
+func (response ListLocalAgentStatusChanges429JSONResponse) VisitListLocalAgentStatusChangesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -4029,6 +5187,37 @@ func (response ListRemoteAgents400JSONResponse) VisitListRemoteAgentsResponse(w 
 	return err
 }
 
+type ListRemoteAgents401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response ListRemoteAgents401JSONResponse) VisitListRemoteAgentsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListRemoteAgents403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response ListRemoteAgents403JSONResponse) VisitListRemoteAgentsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListRemoteAgents404JSONResponse struct{ ClientNotFoundJSONResponse }
 
 func (response ListRemoteAgents404JSONResponse) VisitListRemoteAgentsResponse(w http.ResponseWriter) error {
@@ -4040,6 +5229,22 @@ func (response ListRemoteAgents404JSONResponse) VisitListRemoteAgentsResponse(w 
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListRemoteAgents429JSONResponse struct{ RateLimitedJSONResponse }
+
+func (response ListRemoteAgents429JSONResponse) VisitListRemoteAgentsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -4113,6 +5318,37 @@ func (response CreateRemoteAgent400JSONResponse) VisitCreateRemoteAgentResponse(
 	return err
 }
 
+type CreateRemoteAgent401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response CreateRemoteAgent401JSONResponse) VisitCreateRemoteAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateRemoteAgent403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response CreateRemoteAgent403JSONResponse) VisitCreateRemoteAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type CreateRemoteAgent404JSONResponse struct{ ClientNotFoundJSONResponse }
 
 func (response CreateRemoteAgent404JSONResponse) VisitCreateRemoteAgentResponse(w http.ResponseWriter) error {
@@ -4171,6 +5407,22 @@ func (response CreateRemoteAgent415JSONResponse) VisitCreateRemoteAgentResponse(
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateRemoteAgent429JSONResponse struct{ RateLimitedJSONResponse }
+
+func (response CreateRemoteAgent429JSONResponse) VisitCreateRemoteAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -4238,6 +5490,37 @@ func (response DeleteRemoteAgent400JSONResponse) VisitDeleteRemoteAgentResponse(
 	return err
 }
 
+type DeleteRemoteAgent401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response DeleteRemoteAgent401JSONResponse) VisitDeleteRemoteAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteRemoteAgent403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response DeleteRemoteAgent403JSONResponse) VisitDeleteRemoteAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type DeleteRemoteAgent404JSONResponse struct{ AgentNotFoundJSONResponse }
 
 func (response DeleteRemoteAgent404JSONResponse) VisitDeleteRemoteAgentResponse(w http.ResponseWriter) error {
@@ -4249,6 +5532,22 @@ func (response DeleteRemoteAgent404JSONResponse) VisitDeleteRemoteAgentResponse(
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteRemoteAgent429JSONResponse struct{ RateLimitedJSONResponse }
+
+func (response DeleteRemoteAgent429JSONResponse) VisitDeleteRemoteAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -4322,6 +5621,37 @@ func (response GetRemoteAgent400JSONResponse) VisitGetRemoteAgentResponse(w http
 	return err
 }
 
+type GetRemoteAgent401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response GetRemoteAgent401JSONResponse) VisitGetRemoteAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetRemoteAgent403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response GetRemoteAgent403JSONResponse) VisitGetRemoteAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetRemoteAgent404JSONResponse struct{ AgentNotFoundJSONResponse }
 
 func (response GetRemoteAgent404JSONResponse) VisitGetRemoteAgentResponse(w http.ResponseWriter) error {
@@ -4333,6 +5663,22 @@ func (response GetRemoteAgent404JSONResponse) VisitGetRemoteAgentResponse(w http
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetRemoteAgent429JSONResponse struct{ RateLimitedJSONResponse }
+
+func (response GetRemoteAgent429JSONResponse) VisitGetRemoteAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -4421,6 +5767,37 @@ func (response PutRemoteAgent400JSONResponse) VisitPutRemoteAgentResponse(w http
 	return err
 }
 
+type PutRemoteAgent401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response PutRemoteAgent401JSONResponse) VisitPutRemoteAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutRemoteAgent403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response PutRemoteAgent403JSONResponse) VisitPutRemoteAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type PutRemoteAgent404JSONResponse struct{ ClientNotFoundJSONResponse }
 
 func (response PutRemoteAgent404JSONResponse) VisitPutRemoteAgentResponse(w http.ResponseWriter) error {
@@ -4464,6 +5841,22 @@ func (response PutRemoteAgent415JSONResponse) VisitPutRemoteAgentResponse(w http
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutRemoteAgent429JSONResponse struct{ RateLimitedJSONResponse }
+
+func (response PutRemoteAgent429JSONResponse) VisitPutRemoteAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -4538,6 +5931,37 @@ func (response ListRemoteAgentEvents400JSONResponse) VisitListRemoteAgentEventsR
 	return err
 }
 
+type ListRemoteAgentEvents401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response ListRemoteAgentEvents401JSONResponse) VisitListRemoteAgentEventsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListRemoteAgentEvents403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response ListRemoteAgentEvents403JSONResponse) VisitListRemoteAgentEventsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListRemoteAgentEvents404JSONResponse struct{ AgentNotFoundJSONResponse }
 
 func (response ListRemoteAgentEvents404JSONResponse) VisitListRemoteAgentEventsResponse(w http.ResponseWriter) error {
@@ -4549,6 +5973,22 @@ func (response ListRemoteAgentEvents404JSONResponse) VisitListRemoteAgentEventsR
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListRemoteAgentEvents429JSONResponse struct{ RateLimitedJSONResponse }
+
+func (response ListRemoteAgentEvents429JSONResponse) VisitListRemoteAgentEventsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -4623,6 +6063,37 @@ func (response CreateRemoteAgentEvent400JSONResponse) VisitCreateRemoteAgentEven
 	return err
 }
 
+type CreateRemoteAgentEvent401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response CreateRemoteAgentEvent401JSONResponse) VisitCreateRemoteAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateRemoteAgentEvent403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response CreateRemoteAgentEvent403JSONResponse) VisitCreateRemoteAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type CreateRemoteAgentEvent404JSONResponse struct{ AgentNotFoundJSONResponse }
 
 func (response CreateRemoteAgentEvent404JSONResponse) VisitCreateRemoteAgentEventResponse(w http.ResponseWriter) error {
@@ -4666,6 +6137,22 @@ func (response CreateRemoteAgentEvent415JSONResponse) VisitCreateRemoteAgentEven
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateRemoteAgentEvent429JSONResponse struct{ RateLimitedJSONResponse }
+
+func (response CreateRemoteAgentEvent429JSONResponse) VisitCreateRemoteAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -4734,6 +6221,37 @@ func (response DeleteRemoteAgentEvent400JSONResponse) VisitDeleteRemoteAgentEven
 	return err
 }
 
+type DeleteRemoteAgentEvent401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response DeleteRemoteAgentEvent401JSONResponse) VisitDeleteRemoteAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteRemoteAgentEvent403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response DeleteRemoteAgentEvent403JSONResponse) VisitDeleteRemoteAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type DeleteRemoteAgentEvent404JSONResponse struct{ EventNotFoundJSONResponse }
 
 func (response DeleteRemoteAgentEvent404JSONResponse) VisitDeleteRemoteAgentEventResponse(w http.ResponseWriter) error {
@@ -4745,6 +6263,22 @@ func (response DeleteRemoteAgentEvent404JSONResponse) VisitDeleteRemoteAgentEven
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteRemoteAgentEvent429JSONResponse struct{ RateLimitedJSONResponse }
+
+func (response DeleteRemoteAgentEvent429JSONResponse) VisitDeleteRemoteAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -4819,6 +6353,37 @@ func (response GetRemoteAgentEvent400JSONResponse) VisitGetRemoteAgentEventRespo
 	return err
 }
 
+type GetRemoteAgentEvent401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response GetRemoteAgentEvent401JSONResponse) VisitGetRemoteAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetRemoteAgentEvent403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response GetRemoteAgentEvent403JSONResponse) VisitGetRemoteAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetRemoteAgentEvent404JSONResponse struct{ EventNotFoundJSONResponse }
 
 func (response GetRemoteAgentEvent404JSONResponse) VisitGetRemoteAgentEventResponse(w http.ResponseWriter) error {
@@ -4830,6 +6395,22 @@ func (response GetRemoteAgentEvent404JSONResponse) VisitGetRemoteAgentEventRespo
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetRemoteAgentEvent429JSONResponse struct{ RateLimitedJSONResponse }
+
+func (response GetRemoteAgentEvent429JSONResponse) VisitGetRemoteAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -4905,6 +6486,37 @@ func (response UpdateRemoteAgentEvent400JSONResponse) VisitUpdateRemoteAgentEven
 	return err
 }
 
+type UpdateRemoteAgentEvent401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response UpdateRemoteAgentEvent401JSONResponse) VisitUpdateRemoteAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateRemoteAgentEvent403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response UpdateRemoteAgentEvent403JSONResponse) VisitUpdateRemoteAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type UpdateRemoteAgentEvent404JSONResponse struct{ EventNotFoundJSONResponse }
 
 func (response UpdateRemoteAgentEvent404JSONResponse) VisitUpdateRemoteAgentEventResponse(w http.ResponseWriter) error {
@@ -4948,6 +6560,22 @@ func (response UpdateRemoteAgentEvent415JSONResponse) VisitUpdateRemoteAgentEven
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateRemoteAgentEvent429JSONResponse struct{ RateLimitedJSONResponse }
+
+func (response UpdateRemoteAgentEvent429JSONResponse) VisitUpdateRemoteAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -5022,6 +6650,37 @@ func (response GetRemoteAgentEventState400JSONResponse) VisitGetRemoteAgentEvent
 	return err
 }
 
+type GetRemoteAgentEventState401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response GetRemoteAgentEventState401JSONResponse) VisitGetRemoteAgentEventStateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetRemoteAgentEventState403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response GetRemoteAgentEventState403JSONResponse) VisitGetRemoteAgentEventStateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetRemoteAgentEventState404JSONResponse struct{ EventNotFoundJSONResponse }
 
 func (response GetRemoteAgentEventState404JSONResponse) VisitGetRemoteAgentEventStateResponse(w http.ResponseWriter) error {
@@ -5033,6 +6692,22 @@ func (response GetRemoteAgentEventState404JSONResponse) VisitGetRemoteAgentEvent
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetRemoteAgentEventState429JSONResponse struct{ RateLimitedJSONResponse }
+
+func (response GetRemoteAgentEventState429JSONResponse) VisitGetRemoteAgentEventStateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -5108,6 +6783,37 @@ func (response PutRemoteAgentEventState400JSONResponse) VisitPutRemoteAgentEvent
 	return err
 }
 
+type PutRemoteAgentEventState401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response PutRemoteAgentEventState401JSONResponse) VisitPutRemoteAgentEventStateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutRemoteAgentEventState403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response PutRemoteAgentEventState403JSONResponse) VisitPutRemoteAgentEventStateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type PutRemoteAgentEventState404JSONResponse struct{ EventNotFoundJSONResponse }
 
 func (response PutRemoteAgentEventState404JSONResponse) VisitPutRemoteAgentEventStateResponse(w http.ResponseWriter) error {
@@ -5151,6 +6857,22 @@ func (response PutRemoteAgentEventState415JSONResponse) VisitPutRemoteAgentEvent
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutRemoteAgentEventState429JSONResponse struct{ RateLimitedJSONResponse }
+
+func (response PutRemoteAgentEventState429JSONResponse) VisitPutRemoteAgentEventStateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -5225,6 +6947,37 @@ func (response ListRemoteAgentEventTests400JSONResponse) VisitListRemoteAgentEve
 	return err
 }
 
+type ListRemoteAgentEventTests401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response ListRemoteAgentEventTests401JSONResponse) VisitListRemoteAgentEventTestsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListRemoteAgentEventTests403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response ListRemoteAgentEventTests403JSONResponse) VisitListRemoteAgentEventTestsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListRemoteAgentEventTests404JSONResponse struct{ EventNotFoundJSONResponse }
 
 func (response ListRemoteAgentEventTests404JSONResponse) VisitListRemoteAgentEventTestsResponse(w http.ResponseWriter) error {
@@ -5236,6 +6989,22 @@ func (response ListRemoteAgentEventTests404JSONResponse) VisitListRemoteAgentEve
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListRemoteAgentEventTests429JSONResponse struct{ RateLimitedJSONResponse }
+
+func (response ListRemoteAgentEventTests429JSONResponse) VisitListRemoteAgentEventTestsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -5310,6 +7079,37 @@ func (response TestRemoteAgentEvent400JSONResponse) VisitTestRemoteAgentEventRes
 	return err
 }
 
+type TestRemoteAgentEvent401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response TestRemoteAgentEvent401JSONResponse) VisitTestRemoteAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type TestRemoteAgentEvent403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response TestRemoteAgentEvent403JSONResponse) VisitTestRemoteAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type TestRemoteAgentEvent404JSONResponse struct{ EventNotFoundJSONResponse }
 
 func (response TestRemoteAgentEvent404JSONResponse) VisitTestRemoteAgentEventResponse(w http.ResponseWriter) error {
@@ -5321,6 +7121,22 @@ func (response TestRemoteAgentEvent404JSONResponse) VisitTestRemoteAgentEventRes
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type TestRemoteAgentEvent429JSONResponse struct{ RateLimitedJSONResponse }
+
+func (response TestRemoteAgentEvent429JSONResponse) VisitTestRemoteAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -5394,6 +7210,37 @@ func (response GetRemoteAgentStatus400JSONResponse) VisitGetRemoteAgentStatusRes
 	return err
 }
 
+type GetRemoteAgentStatus401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response GetRemoteAgentStatus401JSONResponse) VisitGetRemoteAgentStatusResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetRemoteAgentStatus403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response GetRemoteAgentStatus403JSONResponse) VisitGetRemoteAgentStatusResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetRemoteAgentStatus404JSONResponse struct{ AgentNotFoundJSONResponse }
 
 func (response GetRemoteAgentStatus404JSONResponse) VisitGetRemoteAgentStatusResponse(w http.ResponseWriter) error {
@@ -5405,6 +7252,22 @@ func (response GetRemoteAgentStatus404JSONResponse) VisitGetRemoteAgentStatusRes
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetRemoteAgentStatus429JSONResponse struct{ RateLimitedJSONResponse }
+
+func (response GetRemoteAgentStatus429JSONResponse) VisitGetRemoteAgentStatusResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -5479,6 +7342,37 @@ func (response PutRemoteAgentStatus400JSONResponse) VisitPutRemoteAgentStatusRes
 	return err
 }
 
+type PutRemoteAgentStatus401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response PutRemoteAgentStatus401JSONResponse) VisitPutRemoteAgentStatusResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutRemoteAgentStatus403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response PutRemoteAgentStatus403JSONResponse) VisitPutRemoteAgentStatusResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type PutRemoteAgentStatus404JSONResponse struct{ AgentNotFoundJSONResponse }
 
 func (response PutRemoteAgentStatus404JSONResponse) VisitPutRemoteAgentStatusResponse(w http.ResponseWriter) error {
@@ -5522,6 +7416,22 @@ func (response PutRemoteAgentStatus415JSONResponse) VisitPutRemoteAgentStatusRes
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutRemoteAgentStatus429JSONResponse struct{ RateLimitedJSONResponse }
+
+func (response PutRemoteAgentStatus429JSONResponse) VisitPutRemoteAgentStatusResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -5599,6 +7509,37 @@ func (response ListRemoteAgentStatusChanges400JSONResponse) VisitListRemoteAgent
 	return err
 }
 
+type ListRemoteAgentStatusChanges401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response ListRemoteAgentStatusChanges401JSONResponse) VisitListRemoteAgentStatusChangesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListRemoteAgentStatusChanges403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response ListRemoteAgentStatusChanges403JSONResponse) VisitListRemoteAgentStatusChangesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListRemoteAgentStatusChanges404JSONResponse struct{ AgentNotFoundJSONResponse }
 
 func (response ListRemoteAgentStatusChanges404JSONResponse) VisitListRemoteAgentStatusChangesResponse(w http.ResponseWriter) error {
@@ -5610,6 +7551,22 @@ func (response ListRemoteAgentStatusChanges404JSONResponse) VisitListRemoteAgent
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListRemoteAgentStatusChanges429JSONResponse struct{ RateLimitedJSONResponse }
+
+func (response ListRemoteAgentStatusChanges429JSONResponse) VisitListRemoteAgentStatusChangesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -5632,6 +7589,559 @@ func (response ListRemoteAgentStatusChanges500JSONResponse) VisitListRemoteAgent
 type ListRemoteAgentStatusChanges503JSONResponse struct{ UnavailableJSONResponse }
 
 func (response ListRemoteAgentStatusChanges503JSONResponse) VisitListRemoteAgentStatusChangesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListApplicationsRequestObject struct {
+	ClientID ClientID `json:"client_id"`
+}
+
+type ListApplicationsResponseObject interface {
+	VisitListApplicationsResponse(w http.ResponseWriter) error
+}
+
+type ListApplications200JSONResponse []Application
+
+func (response ListApplications200JSONResponse) VisitListApplicationsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListApplications400JSONResponse struct{ BadRequestJSONResponse }
+
+func (response ListApplications400JSONResponse) VisitListApplicationsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListApplications401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response ListApplications401JSONResponse) VisitListApplicationsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListApplications403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response ListApplications403JSONResponse) VisitListApplicationsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListApplications404JSONResponse struct{ ClientNotFoundJSONResponse }
+
+func (response ListApplications404JSONResponse) VisitListApplicationsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListApplications429JSONResponse struct{ RateLimitedJSONResponse }
+
+func (response ListApplications429JSONResponse) VisitListApplicationsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListApplications500JSONResponse struct{ InternalErrorJSONResponse }
+
+func (response ListApplications500JSONResponse) VisitListApplicationsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListApplications503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response ListApplications503JSONResponse) VisitListApplicationsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateApplicationRequestObject struct {
+	ClientID ClientID `json:"client_id"`
+	Body     *CreateApplicationJSONRequestBody
+}
+
+type CreateApplicationResponseObject interface {
+	VisitCreateApplicationResponse(w http.ResponseWriter) error
+}
+
+type CreateApplication201JSONResponse ApplicationSecret
+
+func (response CreateApplication201JSONResponse) VisitCreateApplicationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateApplication400JSONResponse struct{ BadRequestJSONResponse }
+
+func (response CreateApplication400JSONResponse) VisitCreateApplicationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateApplication401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response CreateApplication401JSONResponse) VisitCreateApplicationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateApplication403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response CreateApplication403JSONResponse) VisitCreateApplicationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateApplication404JSONResponse struct{ ClientNotFoundJSONResponse }
+
+func (response CreateApplication404JSONResponse) VisitCreateApplicationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateApplication413JSONResponse struct{ TooLargeJSONResponse }
+
+func (response CreateApplication413JSONResponse) VisitCreateApplicationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateApplication415JSONResponse struct {
+	UnsupportedMediaTypeJSONResponse
+}
+
+func (response CreateApplication415JSONResponse) VisitCreateApplicationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateApplication429JSONResponse struct{ RateLimitedJSONResponse }
+
+func (response CreateApplication429JSONResponse) VisitCreateApplicationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateApplication500JSONResponse struct{ InternalErrorJSONResponse }
+
+func (response CreateApplication500JSONResponse) VisitCreateApplicationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateApplication503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response CreateApplication503JSONResponse) VisitCreateApplicationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteApplicationRequestObject struct {
+	ClientID      ClientID      `json:"client_id"`
+	ApplicationID ApplicationID `json:"application_id"`
+}
+
+type DeleteApplicationResponseObject interface {
+	VisitDeleteApplicationResponse(w http.ResponseWriter) error
+}
+
+type DeleteApplication204Response struct {
+}
+
+func (response DeleteApplication204Response) VisitDeleteApplicationResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type DeleteApplication400JSONResponse struct{ BadRequestJSONResponse }
+
+func (response DeleteApplication400JSONResponse) VisitDeleteApplicationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteApplication401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response DeleteApplication401JSONResponse) VisitDeleteApplicationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteApplication403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response DeleteApplication403JSONResponse) VisitDeleteApplicationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteApplication404JSONResponse struct {
+	ApplicationNotFoundJSONResponse
+}
+
+func (response DeleteApplication404JSONResponse) VisitDeleteApplicationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteApplication429JSONResponse struct{ RateLimitedJSONResponse }
+
+func (response DeleteApplication429JSONResponse) VisitDeleteApplicationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteApplication500JSONResponse struct{ InternalErrorJSONResponse }
+
+func (response DeleteApplication500JSONResponse) VisitDeleteApplicationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteApplication503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response DeleteApplication503JSONResponse) VisitDeleteApplicationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetApplicationRequestObject struct {
+	ClientID      ClientID      `json:"client_id"`
+	ApplicationID ApplicationID `json:"application_id"`
+}
+
+type GetApplicationResponseObject interface {
+	VisitGetApplicationResponse(w http.ResponseWriter) error
+}
+
+type GetApplication200JSONResponse Application
+
+func (response GetApplication200JSONResponse) VisitGetApplicationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetApplication400JSONResponse struct{ BadRequestJSONResponse }
+
+func (response GetApplication400JSONResponse) VisitGetApplicationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetApplication401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response GetApplication401JSONResponse) VisitGetApplicationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetApplication403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response GetApplication403JSONResponse) VisitGetApplicationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetApplication404JSONResponse struct {
+	ApplicationNotFoundJSONResponse
+}
+
+func (response GetApplication404JSONResponse) VisitGetApplicationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetApplication429JSONResponse struct{ RateLimitedJSONResponse }
+
+func (response GetApplication429JSONResponse) VisitGetApplicationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetApplication500JSONResponse struct{ InternalErrorJSONResponse }
+
+func (response GetApplication500JSONResponse) VisitGetApplicationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetApplication503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response GetApplication503JSONResponse) VisitGetApplicationResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -5686,6 +8196,37 @@ func (response ListDeliveries400JSONResponse) VisitListDeliveriesResponse(w http
 	return err
 }
 
+type ListDeliveries401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response ListDeliveries401JSONResponse) VisitListDeliveriesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListDeliveries403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response ListDeliveries403JSONResponse) VisitListDeliveriesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListDeliveries404JSONResponse struct{ ClientNotFoundJSONResponse }
 
 func (response ListDeliveries404JSONResponse) VisitListDeliveriesResponse(w http.ResponseWriter) error {
@@ -5697,6 +8238,22 @@ func (response ListDeliveries404JSONResponse) VisitListDeliveriesResponse(w http
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListDeliveries429JSONResponse struct{ RateLimitedJSONResponse }
+
+func (response ListDeliveries429JSONResponse) VisitListDeliveriesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -5771,6 +8328,37 @@ func (response RedeliverMany400JSONResponse) VisitRedeliverManyResponse(w http.R
 	return err
 }
 
+type RedeliverMany401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response RedeliverMany401JSONResponse) VisitRedeliverManyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RedeliverMany403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response RedeliverMany403JSONResponse) VisitRedeliverManyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type RedeliverMany404JSONResponse struct{ ClientNotFoundJSONResponse }
 
 func (response RedeliverMany404JSONResponse) VisitRedeliverManyResponse(w http.ResponseWriter) error {
@@ -5814,6 +8402,22 @@ func (response RedeliverMany415JSONResponse) VisitRedeliverManyResponse(w http.R
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RedeliverMany429JSONResponse struct{ RateLimitedJSONResponse }
+
+func (response RedeliverMany429JSONResponse) VisitRedeliverManyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -5887,6 +8491,37 @@ func (response GetDelivery400JSONResponse) VisitGetDeliveryResponse(w http.Respo
 	return err
 }
 
+type GetDelivery401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response GetDelivery401JSONResponse) VisitGetDeliveryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetDelivery403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response GetDelivery403JSONResponse) VisitGetDeliveryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetDelivery404JSONResponse struct{ DeliveryNotFoundJSONResponse }
 
 func (response GetDelivery404JSONResponse) VisitGetDeliveryResponse(w http.ResponseWriter) error {
@@ -5898,6 +8533,22 @@ func (response GetDelivery404JSONResponse) VisitGetDeliveryResponse(w http.Respo
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetDelivery429JSONResponse struct{ RateLimitedJSONResponse }
+
+func (response GetDelivery429JSONResponse) VisitGetDeliveryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -5971,6 +8622,37 @@ func (response Redeliver400JSONResponse) VisitRedeliverResponse(w http.ResponseW
 	return err
 }
 
+type Redeliver401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response Redeliver401JSONResponse) VisitRedeliverResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type Redeliver403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response Redeliver403JSONResponse) VisitRedeliverResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type Redeliver404JSONResponse struct{ DeliveryNotFoundJSONResponse }
 
 func (response Redeliver404JSONResponse) VisitRedeliverResponse(w http.ResponseWriter) error {
@@ -5997,6 +8679,22 @@ func (response Redeliver409JSONResponse) VisitRedeliverResponse(w http.ResponseW
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type Redeliver429JSONResponse struct{ RateLimitedJSONResponse }
+
+func (response Redeliver429JSONResponse) VisitRedeliverResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -6073,6 +8771,37 @@ func (response ListReplays400JSONResponse) VisitListReplaysResponse(w http.Respo
 	return err
 }
 
+type ListReplays401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response ListReplays401JSONResponse) VisitListReplaysResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListReplays403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response ListReplays403JSONResponse) VisitListReplaysResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListReplays404JSONResponse struct{ ClientNotFoundJSONResponse }
 
 func (response ListReplays404JSONResponse) VisitListReplaysResponse(w http.ResponseWriter) error {
@@ -6084,6 +8813,22 @@ func (response ListReplays404JSONResponse) VisitListReplaysResponse(w http.Respo
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListReplays429JSONResponse struct{ RateLimitedJSONResponse }
+
+func (response ListReplays429JSONResponse) VisitListReplaysResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -6157,6 +8902,37 @@ func (response GetReplay400JSONResponse) VisitGetReplayResponse(w http.ResponseW
 	return err
 }
 
+type GetReplay401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response GetReplay401JSONResponse) VisitGetReplayResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetReplay403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response GetReplay403JSONResponse) VisitGetReplayResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetReplay404JSONResponse struct{ ReplayNotFoundJSONResponse }
 
 func (response GetReplay404JSONResponse) VisitGetReplayResponse(w http.ResponseWriter) error {
@@ -6168,6 +8944,22 @@ func (response GetReplay404JSONResponse) VisitGetReplayResponse(w http.ResponseW
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetReplay429JSONResponse struct{ RateLimitedJSONResponse }
+
+func (response GetReplay429JSONResponse) VisitGetReplayResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -6240,6 +9032,37 @@ func (response GetSecret400JSONResponse) VisitGetSecretResponse(w http.ResponseW
 	return err
 }
 
+type GetSecret401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response GetSecret401JSONResponse) VisitGetSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSecret403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response GetSecret403JSONResponse) VisitGetSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetSecret404JSONResponse struct{ ClientNotFoundJSONResponse }
 
 func (response GetSecret404JSONResponse) VisitGetSecretResponse(w http.ResponseWriter) error {
@@ -6251,6 +9074,22 @@ func (response GetSecret404JSONResponse) VisitGetSecretResponse(w http.ResponseW
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSecret429JSONResponse struct{ RateLimitedJSONResponse }
+
+func (response GetSecret429JSONResponse) VisitGetSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -6323,6 +9162,37 @@ func (response RotateSecret400JSONResponse) VisitRotateSecretResponse(w http.Res
 	return err
 }
 
+type RotateSecret401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response RotateSecret401JSONResponse) VisitRotateSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RotateSecret403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response RotateSecret403JSONResponse) VisitRotateSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type RotateSecret404JSONResponse struct{ ClientNotFoundJSONResponse }
 
 func (response RotateSecret404JSONResponse) VisitRotateSecretResponse(w http.ResponseWriter) error {
@@ -6334,6 +9204,22 @@ func (response RotateSecret404JSONResponse) VisitRotateSecretResponse(w http.Res
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RotateSecret429JSONResponse struct{ RateLimitedJSONResponse }
+
+func (response RotateSecret429JSONResponse) VisitRotateSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -6407,6 +9293,37 @@ func (response PutStatuses400JSONResponse) VisitPutStatusesResponse(w http.Respo
 	return err
 }
 
+type PutStatuses401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response PutStatuses401JSONResponse) VisitPutStatusesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutStatuses403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response PutStatuses403JSONResponse) VisitPutStatusesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type PutStatuses404JSONResponse struct{ ClientNotFoundJSONResponse }
 
 func (response PutStatuses404JSONResponse) VisitPutStatusesResponse(w http.ResponseWriter) error {
@@ -6450,6 +9367,22 @@ func (response PutStatuses415JSONResponse) VisitPutStatusesResponse(w http.Respo
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutStatuses429JSONResponse struct{ RateLimitedJSONResponse }
+
+func (response PutStatuses429JSONResponse) VisitPutStatusesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -6526,6 +9459,37 @@ func (response ListStatusChanges400JSONResponse) VisitListStatusChangesResponse(
 	return err
 }
 
+type ListStatusChanges401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response ListStatusChanges401JSONResponse) VisitListStatusChangesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListStatusChanges403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response ListStatusChanges403JSONResponse) VisitListStatusChangesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListStatusChanges404JSONResponse struct{ ClientNotFoundJSONResponse }
 
 func (response ListStatusChanges404JSONResponse) VisitListStatusChangesResponse(w http.ResponseWriter) error {
@@ -6556,6 +9520,22 @@ func (response ListStatusChanges410JSONResponse) VisitListStatusChangesResponse(
 	return err
 }
 
+type ListStatusChanges429JSONResponse struct{ RateLimitedJSONResponse }
+
+func (response ListStatusChanges429JSONResponse) VisitListStatusChangesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListStatusChanges500JSONResponse struct{ InternalErrorJSONResponse }
 
 func (response ListStatusChanges500JSONResponse) VisitListStatusChangesResponse(w http.ResponseWriter) error {
@@ -6574,6 +9554,207 @@ func (response ListStatusChanges500JSONResponse) VisitListStatusChangesResponse(
 type ListStatusChanges503JSONResponse struct{ UnavailableJSONResponse }
 
 func (response ListStatusChanges503JSONResponse) VisitListStatusChangesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RequestTokenRequestObject struct {
+	Params        RequestTokenParams
+	FormdataBody  *RequestTokenFormdataRequestBody
+	MultipartBody *multipart.Reader
+}
+
+type RequestTokenResponseObject interface {
+	VisitRequestTokenResponse(w http.ResponseWriter) error
+}
+
+type RequestToken200JSONResponse struct{ TokenJSONResponse }
+
+func (response RequestToken200JSONResponse) VisitRequestTokenResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", fmt.Sprint(response.Headers.CacheControl))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RequestToken400JSONResponse struct{ TokenRefusedJSONResponse }
+
+func (response RequestToken400JSONResponse) VisitRequestTokenResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RequestToken413JSONResponse struct{ TooLargeJSONResponse }
+
+func (response RequestToken413JSONResponse) VisitRequestTokenResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RequestToken429JSONResponse struct{ TokenThrottledJSONResponse }
+
+func (response RequestToken429JSONResponse) VisitRequestTokenResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RequestToken500JSONResponse struct{ InternalErrorJSONResponse }
+
+func (response RequestToken500JSONResponse) VisitRequestTokenResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RequestToken503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response RequestToken503JSONResponse) VisitRequestTokenResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetUserRequestObject struct {
+}
+
+type GetUserResponseObject interface {
+	VisitGetUserResponse(w http.ResponseWriter) error
+}
+
+type GetUser200JSONResponse User
+
+func (response GetUser200JSONResponse) VisitGetUserResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetUser401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response GetUser401JSONResponse) VisitGetUserResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetUser403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response GetUser403JSONResponse) VisitGetUserResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetUser429JSONResponse struct{ RateLimitedJSONResponse }
+
+func (response GetUser429JSONResponse) VisitGetUserResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetUser500JSONResponse struct{ InternalErrorJSONResponse }
+
+func (response GetUser500JSONResponse) VisitGetUserResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetUser503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response GetUser503JSONResponse) VisitGetUserResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -6703,6 +9884,18 @@ type StrictServerInterface interface {
 	// ListRemoteAgentStatusChanges Explain an agent's status changes
 	// (GET /client/{client_id}/agent/remote/{agent_id}/status_change/)
 	ListRemoteAgentStatusChanges(ctx context.Context, request ListRemoteAgentStatusChangesRequestObject) (ListRemoteAgentStatusChangesResponseObject, error)
+	// ListApplications List the client's applications
+	// (GET /client/{client_id}/application/)
+	ListApplications(ctx context.Context, request ListApplicationsRequestObject) (ListApplicationsResponseObject, error)
+	// CreateApplication Make an application
+	// (POST /client/{client_id}/application/)
+	CreateApplication(ctx context.Context, request CreateApplicationRequestObject) (CreateApplicationResponseObject, error)
+	// DeleteApplication Revoke an application
+	// (DELETE /client/{client_id}/application/{application_id})
+	DeleteApplication(ctx context.Context, request DeleteApplicationRequestObject) (DeleteApplicationResponseObject, error)
+	// GetApplication Get an application
+	// (GET /client/{client_id}/application/{application_id})
+	GetApplication(ctx context.Context, request GetApplicationRequestObject) (GetApplicationResponseObject, error)
 	// ListDeliveries List deliveries
 	// (GET /client/{client_id}/delivery/)
 	ListDeliveries(ctx context.Context, request ListDeliveriesRequestObject) (ListDeliveriesResponseObject, error)
@@ -6733,6 +9926,12 @@ type StrictServerInterface interface {
 	// ListStatusChanges Follow the status changes
 	// (GET /client/{client_id}/status_change/)
 	ListStatusChanges(ctx context.Context, request ListStatusChangesRequestObject) (ListStatusChangesResponseObject, error)
+	// RequestToken Get a token
+	// (POST /oauth/token)
+	RequestToken(ctx context.Context, request RequestTokenRequestObject) (RequestTokenResponseObject, error)
+	// GetUser Who am I?
+	// (GET /user/)
+	GetUser(ctx context.Context, request GetUserRequestObject) (GetUserResponseObject, error)
 }
 
 type StrictHandlerFunc func(ctx echo.Context, request any) (any, error)
@@ -8046,6 +11245,131 @@ func (sh *strictHandler) ListRemoteAgentStatusChanges(ctx echo.Context, clientID
 	return nil
 }
 
+// ListApplications operation middleware
+func (sh *strictHandler) ListApplications(ctx echo.Context, clientID ClientID) error {
+	var request ListApplicationsRequestObject
+
+	request.ClientID = clientID
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListApplications(ctx.Request().Context(), request.(ListApplicationsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListApplications")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListApplicationsResponseObject); ok {
+		return validResponse.VisitListApplicationsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// CreateApplication operation middleware
+func (sh *strictHandler) CreateApplication(ctx echo.Context, clientID ClientID) error {
+	var request CreateApplicationRequestObject
+
+	request.ClientID = clientID
+
+	var body CreateApplicationJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateApplication(ctx.Request().Context(), request.(CreateApplicationRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateApplication")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(CreateApplicationResponseObject); ok {
+		return validResponse.VisitCreateApplicationResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// DeleteApplication operation middleware
+func (sh *strictHandler) DeleteApplication(ctx echo.Context, clientID ClientID, applicationID ApplicationID) error {
+	var request DeleteApplicationRequestObject
+
+	request.ClientID = clientID
+	request.ApplicationID = applicationID
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.DeleteApplication(ctx.Request().Context(), request.(DeleteApplicationRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeleteApplication")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(DeleteApplicationResponseObject); ok {
+		return validResponse.VisitDeleteApplicationResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// GetApplication operation middleware
+func (sh *strictHandler) GetApplication(ctx echo.Context, clientID ClientID, applicationID ApplicationID) error {
+	var request GetApplicationRequestObject
+
+	request.ClientID = clientID
+	request.ApplicationID = applicationID
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetApplication(ctx.Request().Context(), request.(GetApplicationRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetApplication")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetApplicationResponseObject); ok {
+		return validResponse.VisitGetApplicationResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // ListDeliveries operation middleware
 func (sh *strictHandler) ListDeliveries(ctx echo.Context, clientID ClientID, params ListDeliveriesParams) error {
 	var request ListDeliveriesRequestObject
@@ -8348,236 +11672,359 @@ func (sh *strictHandler) ListStatusChanges(ctx echo.Context, clientID ClientID, 
 	return nil
 }
 
+// RequestToken operation middleware
+func (sh *strictHandler) RequestToken(ctx echo.Context, params RequestTokenParams) error {
+	var request RequestTokenRequestObject
+
+	request.Params = params
+	if strings.HasPrefix(ctx.Request().Header.Get("Content-Type"), "application/x-www-form-urlencoded") {
+		if form, err := ctx.FormParams(); err == nil {
+			var body RequestTokenFormdataRequestBody
+			if err := runtime.BindForm(&body, form, nil, nil); err != nil {
+				return err
+			}
+			request.FormdataBody = &body
+		} else {
+			return err
+		}
+	}
+	if strings.HasPrefix(ctx.Request().Header.Get("Content-Type"), "multipart/form-data") {
+		if reader, err := ctx.Request().MultipartReader(); err != nil {
+			return err
+		} else {
+			request.MultipartBody = reader
+		}
+	}
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.RequestToken(ctx.Request().Context(), request.(RequestTokenRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RequestToken")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(RequestTokenResponseObject); ok {
+		return validResponse.VisitRequestTokenResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// GetUser operation middleware
+func (sh *strictHandler) GetUser(ctx echo.Context) error {
+	var request GetUserRequestObject
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetUser(ctx.Request().Context(), request.(GetUserRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetUser")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetUserResponseObject); ok {
+		return validResponse.VisitGetUserResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // Base64 encoded, compressed with deflate, json marshaled OpenAPI spec.
 // Stored as a slice of fixed-width chunks rather than one concatenated
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7L19d9s2lj/+VnC4sydth5Yl+SmxT86M2yQdn3WbTOxMu62yESxCEscUoCGgKPrl5/f+PbgXIMFHUTLt",
-	"uI33j53GIkE83Gfc+7mfvZGYzQVnXEnv+LM3olF0RUfX8I9zMaLR6YRx9fIj40r/6fNfYvafBZOqcyWC",
-	"1X/tLuLoRv99wuDngMlRHM5VKLh37F0wrshYxISSmE1CqWKqfyFiTGZMTUVAfnx52SGXU0bmNIyl/iH9",
-	"3AuqKKExI3Q+ZzxgAVGCqCkj/1mweEXUlCr457u35wNOo5jRYEWmVJ6QUEkyjulkpr8fShLEYj5nwYl+",
-	"PGb6L1wQPf8OOeUr0v/0iYwEH4fxTMKITH++Q05JzIIwZiOFr6gBH4soEksWdAbc8z0xZ7iis8A79iTj",
-	"QW7Hvl/9yJTne3Ma0xlTLJbe8e/5XdLLp/qVJ5JwtiRSUbWQHc/32Cc6m0fMO/boRxpG9Cpinu+F+iXY",
-	"A8/3OJ3B7/r9D/im53v6jMKYBd6xihfM9+RoymZUH9BfYjb2jr3/2k2PfRd/lbsw7wsY4180WjDv5sYv",
-	"m+x1yAN9VMpOPDvXSO9B7TzVas5uN8tLPULJ9H6xRDGaUj5hZERnjIxjMctt5zysmCAc/QcpFvFo+ynC",
-	"2V/gGCWTfMfD/ywYCZNN/M+CLUq3srd3WLuRYVA7xzlVisX67f/7vbvz7P3nnt/r3vzF8z04gWNPqjjk",
-	"k7I5vlpEEdHfsnMMuR6KRmXT7Ha733Wf7f9dDzZjnXhRtbmfFOMyFPwD/KFu6jP66ZzxiZp6x/2DA9+b",
-	"hdz+u1ec/ns9lJwLLhkIrv6vvxal0aXlbM3Nht9ZgOJHCwPD5CQS4poFhKqOd+N7+2uHitl4IfULPID3",
-	"pf47ndCQ++RqgQJwv/vUJ/v9A3hov//MJ8tpOJqCeFNxqN/WL8AXD9Z+Mf0CiahicUefoCcXsxmNV+7D",
-	"Pj56tdKCVh87nWgJhFTuvb/xvbmQWwnuN68vLn1CJaH6uRls4IkVx08kEUtu5HQoScTGitBIcFYUuANe",
-	"J3HJxgL3jV4QUhaT6nsRrECtCa6MBqPzeRSOYJTdTzvL5XJHL2BnEUeMj0SgifFzStufU06z7JiRtVrc",
-	"TSYs+CAWKvnNkKcVhBmZcuzNp4Iz4J8MN5Sx0c1GQjHRmt6Npocsc908ssgaFtEkXcIj+r23bCYUe7SE",
-	"NrCE8lv2VZpCMWzCoy3Uhi109IUsoZ8XsysW2+lpoV1lBv31iHzztNf/luztHe7s93f2+7VT5jDwoxX0",
-	"aAXd2goqCtu7NIOOEkPHkHAF6Tc2lBIxWWopPRpBD8EIuvG9KaMB6O3P3nnIr4sf/wWNCkUmgkkiOLDG",
-	"cLDodvdG2jbR/8FOSMyi5wOPs09q4A3JN29f/UCe9p8+/faE0CuYx3LKOFHTUOpF0ChKrBWk/1Ti4tC7",
-	"dB7ufmRxr9PdHUUh42q3198NWBR+ZPFq929XbCxi9nz/sNcvm4Ln0ldWpvrep52J2NF/3JHX4XxHwFJp",
-	"tDMX4BB7x2MaSaZ3R3siuA/l26IE0YYZmYolGdNYb1OYM23KFxKzeURXu3s180QbFVj97EVxAmeJdjXy",
-	"ICGrSAptZPFAkpDDE5LFH1n8RJJITHIK+KrLeqODq2fjw2Cf7vW9Ck11uO+XTk/Fq9Mx7FlR0I6EnoIS",
-	"ZElDRfDA3AlrQpjRgFnyd+bVy0wj5OFsMXPVoz6nCYtRHLjW52evYjqvebQiS209jcSMSUL1Y4YeA7t1",
-	"nDFkY/YplFlDoFuh9eFr7my1xKUK53i47/l6F3H6+/1n+88Oj/rPUOnjH7uFNTWgTxB7Nz6u9QcgqvZX",
-	"7PUqTZ3ComspZdMFXWjy4CNWsSS0fCVZhmpKKJnETItBIs1bBPVXh/wSqqlYKM2TaspW5IpNQo5vaSIU",
-	"UaBpEPysUJJrNm/twG91tonsAc1Xxvl15jWhM8En6CEAXTyR+IPEh/VKQx5kmW3v0Kx1TtV0QyN8Q3Iv",
-	"Y+Fkqa/CqJp31VRIlnHL7FkCQZ8AKUsyTI2QYcUqq32NFpe18Ulrj6/ZBqw7z+bB+nS9NIpej8F5b+ia",
-	"vt9kgd+D7K8TUaEEhtTyiaLOEpwlS2wkr/aPer3yNaPqaci0tztKFMaNuBb50yciJsO/z9gQbEX4gUYR",
-	"aGux5FUSOcupONQ6Vs0Jacd9/ub3053f6M7/19151vmwox3pw/2b///vM/ZtqTftvTBmWKN1Wput6rCy",
-	"S7FPby536kUMuBCN5osOW0Z0HHRL54qezX0ISDP7pgIylNYFKOMaQvmKzETMKhZZGjH6kvLxpQ2qn72Q",
-	"FYu3MpGncoNJjOzAm7JDfqLaBiAxm2uDAcOl5Cqmo2sGftoMRKoUM8ua0h/wYRrQD4Pfu++fH2hvo3+Y",
-	"+XPv/fPDIXh32cffPz8Y+mTGjESTdMZ8MmfxiHG1Yzxyzf5cqJwT9PuBf/he/3seiYBZoqq/fsudUKjY",
-	"TLZDgPDKGY7X63ZTs4bGMV01tu98T6oVyDE9JT3seTgLSyzXU0VmAmwz8BD46gRUvTHmaBRlCbdbQbgR",
-	"jJ6TgGaRXfi/21KoNVvf0AlrupZt5x6wMV1EyryTWUlrjPYWvNJGUhId2Mxi9kqFJD7Ytji/CKsdBBSE",
-	"S/j/Jky+pNbVNCehwhnTrGdCKK6S7Xd7Rzvdg5297mXv4LjbPe52f6swpiTMonQdAVVsR3/F828Rf7hQ",
-	"VNVbhUZfhsw4+6GEC5asbPfGNIxYULUK/fwW1qC1AmCSG1qE77gKoy3OL4kimDOsPrqj+qNbwATu8Oh+",
-	"oWXi4B9iCVKAyFx4BEPSZrnh2L3L44ysWNYi2asQG3qocqnhyoy9bktOaj70mr1MrQhM/1tiPM2JQ6OJ",
-	"YZWKHmQnEpNQq8QwMKYJRue9Yw/j/Ys48o69qVJzeby7q7X2VEjVGYnZ7ljEAYt25VQsO/PpfJtYMwaW",
-	"KqKwEKhNn0Xy32i9MaPwRw8l6YhpPiKUyyWLWUD2e13yI+YToIQpCKWj44Nup4vUjex77AWhpFeay7dY",
-	"r2Hh8kXDB3LWsd2Bn4V6JRY82Gz9MyYlnTDcgOTKGtxW49r39o70F9EQI+D3JHcO5ppCqA9j+HTj9b6M",
-	"YxFXrDKZhVyMpmYSrofto6GGP+O0NEc64fNfd0y0ducsqJqJeXw3jeveJAGAC7O+TTYydxvjXqOjKElU",
-	"rfnnB5BwNdSU6hNQvbnLG7xXlkmArgfHoueCEmGLq/gqqrMpAzZdILtNP2AQcJPd+v2z2YTszRfEhWr2",
-	"sTT7p+lujiA4uf65imyiyhwi3xNRUHELl57Os263d2MGt5kZqXdtfPDkT4kcwT+AuZD4fiiDxUKNBExp",
-	"HOIDGUmW3FFhJEOraIgV+Z8zA/XcgYCNGwzGiNCyAkb0SaIj9JJv3mvbw9V5Li0ZSvFhDM6WTCoyDmMM",
-	"HiVOUkNixcE0LWY8oAoSNpHqE0I5YbO5WhF43F6FaZlDYwYaPidL7FVcnQyBZ+DL39PACJQN1a6Wh0gY",
-	"45BFWrkaLes7Inq2kEo7zuhYH5MfX176eKWotz0jyt2bHS4U+UijsCX5nB96ObWmfCBGC0iFknQlTwij",
-	"oymB5cCjdMaC9gR1etfSfJcxy7CfsvNbYOPm22I+WkVkRhcls2tTJVv9u+fqXxNtvFMF3LaG/UHwcRSO",
-	"bs8gYZY5tIyj14zneCFryhxmTBkMwklicvoyO2tn2Q7LhMACML/2dvKFYyBspHxLVW5Or1KltKBE2+Nu",
-	"lGyizGqcDvZpHsZM5kbsFUZMtWhEpfpgZg+bAba89shQxk/px5BPSLTgo6m2shaY7PMBQmr9zoHv2bQb",
-	"NKniNQvq/+bQzUF3z/c+sjgAAvdipuIVRO2yLhNnn5I5Vo190On1YWkYtpHgH2YtitTjmDMeoFu8gTfm",
-	"e0t2NRXiGvOOZnLyof+P89dnB/94+7/n/zo/+K3/9uzN9z/846L/+h2qmCrNnlLiLZS7DWI01empfXzn",
-	"at1O7XQ0YnPFgm1cg0d2e2S3Tditqd5J2aaWTSCvzswbPOg5ja9ZQMIxZLEnNr6NXYAZY8d+wRTFIOEG",
-	"VJ9Q9O8Pgirepw7WI1M+MuW2TBk77h1+R/8P2fkHeWJG2gmDY1I/0BPypMns/uYGQ54noZAnWVWWfrbR",
-	"AraO3lbMBm9hU/55Dtxj7madYMpzOg/dZ8PgeW/vMH+Hqx2z591u97/7p91n+/+9381Uay1pqPQR5wO3",
-	"hozsncSUSoL3LD7cBaNJ8kmB46xl3AKyHzVv4eVDDe3dbCyIjbBcI44z8rVNRzGR9/tHvX5l5DaJNbXs",
-	"O9qv6SOwHqT9Fqgdddf+JUTR29xQVI29g57ezDp30t1fpPx2Nzc0CYSZzTXZJWU7a0Ln8d1s8eXGQa51",
-	"GrFMYYnr1vVTv9t19VMaZL1BFXpQKeRbFNrwEIaDdxR8ylPxgqX66A8ozrulwhxW11yKprRVIWD0eCDV",
-	"p2JJQkWWNub2irHgMl7wEd3YQ0sZ36Y0Y4p278j4jyQSfMJiyE323aRlo1H2+909vApgUn1ILRT9d0cq",
-	"jBkLPqhkjrcXCj9kpgsZ1MgZJfM+yc/bJlxrcQIqEt8c5lYxbE9wnBmUA1zPlkeUQCUw3JVbb+KF0Eyk",
-	"DeIl5DLHgk+y9RpY6RuJSbJXASh5SRYcU2WTqPgTScIWw9xpAf6triMz11INKuPNbb/2jEruvbvPMKMD",
-	"BXfjA3DWUnfTCMz8s1AvebA9H7tWUM9xfUFyYP3UAiqyQiVZNHZVt1baUAbekkWUTAXVtiIwuF8xk/ZI",
-	"x6la3IZ2ti8+1KRz1CbhuCtZSzmYObfZiit99qfufH0vEJwZA2KcpIJVJIa471kXNUn+KnM7jnJ7o7dx",
-	"T9siqYVy3Hv21PfkdTif63/105GXIr5G51cJRSPQPBvsL2xZ5XUf5hcme7tdFPRxj9fucXJHpMUEIyIv",
-	"DNwayNrAtX3uJk0lbdMjMrPdr/R+TKbpPfiW+KX78Szf2iDUZpkuf066r7kNMvt0i6sgyyzNLoJMcPDO",
-	"b4Eu2ChmG+rSecw+hgKYYjmVbPThh/6rf8nv/3k2jeXoh2n0z7Of/vXXqwN58b9yLq6OxAvn9+een7z/",
-	"oXCqxfivNPMzX/pp/D//fBY//fF//vc/8eXy3+/evHh6dv7mtzPRP6fn9GKZ/i6eN2dQswlVCYrhhGsr",
-	"C6cCOuM2WWJfT27Y+rQp65FoL97ipYSFYlvZmMcechrVpRDnNJ6wWygrxJKYUW12f4RqAyj+6HX3nx4c",
-	"HZKrlWKyJbVkUSuUECTS025P5bzjKZHfYi+kElY1KpKM6BMVr7Dkv6WdwO8E2qmBL0EUjxicpJmYAf7K",
-	"z8I421QSrfROMkgEM6wNy6IROJsJQAc7CbRA/V4mmAg3/u1OQS7mcxErFvzEgpBC3e0tjuMHfG9Hj0Ns",
-	"Ul9hhHaJU5+HGBNKZnoFkLyZBIAgiCGVEK0FLpK5lxQj5KqyCuA/lLx7e56twtB/5YU8ZK0dxZzFymRA",
-	"uVeoTStnMNyY1lGDdPWO942NtG2JaitFmWYufSfK23RZP+HzmTXt3ZjwcBmojd5yJUyRai5/1AWNsdnA",
-	"YjRaxDl8lYYXri7qVnf/aVllj5lxLwsx9DtM37eJfyY91jn198lY4urfDJP3Utr7AbR8GX4MVYQCIB6u",
-	"DeALOuQ1ZDlDtqEEtRZOuIhZ4BOwyjF5UAsyU6Oq9ymAqtU7Jc29lsihn5JDs0HemuqYd2/PsyNVHNPm",
-	"JwS4UlXnkxTnTJiSBhUMwb+QcLQLmIUKA0ypxCQh40UMJ3rNViXCIzU1b4sn7NB3r+s3xsbLSZ9sEG4j",
-	"1DzyJmbSgqu5KBwEkcAawOptgoznTPzwJm+kb4RnkUGEzFJY1sLfFiXDIf2sLb8RT1q4xTxX5uPqm4I+",
-	"V58bODTrQaG3PLWDPP/mMD4zQCU51MqEbeo5O6nMK0B3AUtqd8ImoDFu8s/yHGozPoqDrBDtK8ldyyKd",
-	"hflh001cW/SX39HKPdQkJcsroaFAOpkKXiCV1wbXuJ6blcRqpY6PZAhU2lPYgHvS4yvlyxzlJAXMsBUN",
-	"aOLdPLBzCoIQi1vfOMcOxWzVpZBKEIkFuVlaSVa6+fpKV9RgJfh64fSHhvCGvlsgrlWSptATMrREO/QR",
-	"HEv/hLmZQBxc24e/e2YUz0+LS9+7pJP+nsOIceeZbnaJhjWOl4mZGJPbQGY+NFOoSU10mybTht9rwbTa",
-	"8IvAiOUU+nO5LooZIwpy4sakp/mof3CgDz+mI8VimcB8aB83FpHz0231kGsQ/d9g8Knb3RkMPvXGg8Gn",
-	"o7H+z2fj99/9pZKS0+LccqGwkK67iNesS2tCok8ThADxHaoqM7B96yWpAa5SgaAT7AQtE6pkTZlNxzpi",
-	"sz1XQkSM8qxCz8Y+S77JnbHJFQPwaoT/0tryxMWIhNC9mZKf+oEG+I1KYsKn96fL9m+y1dGV0A6OxM3s",
-	"74wGLI9yuQaGwXz6qH3TEUyHSqDFrKVv4iEQuIksUH1oQyJ+AsE4toAqCUYj8IRBZzoh3aoDzu/KppCK",
-	"WWsjYg0JXpOREoKICNY0Eoucb2UEXjXNH64xYnN2a7LhGU5J+dROP0NolVZAJpZeEuIyx5aIopFxAsok",
-	"kFMZ34iusnH8vNyxFeeVQMYy7W9gk0sDjNhCyHwG5FIW7g/xUS44QyErBeFOaFca97jRZQQwx2tTin5T",
-	"gmrl8IqFDdtEvZo3trQecpRlTijZ3DVk8ZZJwH0p7caAEXIlICGPcRWvjskQiXaIgISQ5TZ04m/6Idhh",
-	"g3iNgGVtRDO2hixtO9zZoq8PTGDTDRtKaoynb0Mr+zdpFsQWxkNLBJpx2Nd76PjtrTyxU2tCVDlid2xP",
-	"GfOm2agoI4NTtb0X0Y7qT6CgDIqLQ/t1SqzRAZ4pNrvdIVqTWUjW+XMKlnbJca99gfUFqPvg7ql7v5mc",
-	"8jei+oqwy0XBEzwmw+Tme+gT7OIEXQPA9wasXwkNfFLqPSHDNGlj6JNlGEVwk5p5acCzbxkEURO5cbNU",
-	"nAyQ91VNl8q9XnvlnF3l/5j+SM4aIVQ81Dychpfhkn2IwX/8KbkxMJkadrI2c8a0DHlfhmVdnGBat5PH",
-	"EGSYYqCdbxd8OCdTTLFPmYEEUPGQUmTxxuHhJxJueI6JG8F9IslSxIH08bK7cD9ZXvzqBCv2u88Oa2K8",
-	"2vfLlCKV+Z0RFA8o7c1c+yTkZBZGUWgwBrMCDgqZUmdYLJAASjyspJdRVhlZs6YkmpdWMsAk5hENOe5O",
-	"vg0IixHUkRLN2xFTdo9rQuVBGLgJHstQm/2k15Ub7efh7cJyxb0PVeJ5QKAiNp5yEI7HLHaY29LiE2la",
-	"DVl4ZghniDhmI8UCDG523Ck/vUlLzwptQJQ0SVg+fqm3XYihd5OtaSuN3kAbjwnlTYIu/VaCLv2MaZvb",
-	"/MvLN07wLeXTlNhMONHKGztlKBZvti/7VfkLSV8ce/hEicbn/+7t+ZrDX5PgIKJg48SGZzdOBWJT0v+X",
-	"eSFjLRTu7hJR4ZBQVmylny5TrakZUSqP33z/q2m8hbi9bliqQ35J79tyPQRs7k5EnViicB6IKBT2waj6",
-	"0AZcH8ck/Mh4CmJnQrpufop+SnxkMebNizhBFT9OohEh5pmlteBGbEm6kuBsR2yYgJLbRMEDMgv5QjFJ",
-	"6JRRrWWxiVjSwGcUidG129vEJ8XfMZIlky+70GlMS1L4er7v0u1ipxlwtEIkClPozbm9+f7XojpuZNzb",
-	"lgl4QFcrd7hcl4TqZgdlvQ5qEyO0aLR36+tx2uDmI88fFY6w80YxBOtc2dt1a5KcMzGPks5ThUtnLFPI",
-	"yTsLOVe8JNnyWiQnoXEdW/ny7i2gZCZbMK2hyBIJv8VO+TWXS5gMisFGwRlkrHxk0kRK73Ybm+JJF4jn",
-	"hYMrU7SATcIchxrSJV3ZaN+7t+eb+NcuEmt4x67yfrsuLXjICZZO5W2NfYQsteae0YDZ+2Wj20F5OF33",
-	"ALtI/7KlodVrek9m4vdTaBDMAkfeWUHvI1I4VWQC6eZrINHbvhHr6RNzyxjWLcXCuN/jFNP4WRl5n2VT",
-	"ajful9Im+aexkFYyNg9vshhOVQY9RBegWsGC1yCBm+ztpFTLkF+V7d+7g7PTOzIOeSina5wSqG1OVCFe",
-	"Mt4DjW2aLnHYNL+7pmXSpo2rHBumgM/VTLqaF7bLEHnaUt6w9l0K2F2V4gZglyw8E0IvAVlb25xFEgpT",
-	"wkQ9nqDhYev1CwZUDUrY/dHP0Y2DSVam0MRYGaammUaxCNRh7k6BWfKtDhvqrk2yBoxnXnLDjwhqW1Ly",
-	"0eYphWWNSopJUxXufZh493ddd9C9yeLCVfZ+TyJi11wsJURlVn7SYkobfQygHwwHZOe9BtzHX9/LM4lK",
-	"FZ0cP8nFrIqyO93EHGWXSY1w9sDJ58f0/sSgSzkhY4LkEiscBfi+xoROkSazO/5S/4gig15p16E2oFxp",
-	"a55GUWJm+tmKypCn1S+r1ARtjk1vpXN99kIGg3IjnileEzkwVQ1zRRhXFp++UO/kgOs1G+0X80I7l9bJ",
-	"xuRIC2dbRzOVyeUUnfArNhLol6ZEc0yGRsMMfRTTWv2IOCmHQ1U0xExc9xkoxM5ipprk25MBHyZG2tB3",
-	"a1am1Ol1TkJ1QoZo49mR0/7l2l+eCAHt6PRXICJmo1wnZDiifMQi+6occJwGVFOyiCltH6LZlbmGStEx",
-	"cUlpZhP8d4IekAyfvfxJfi/Eml5W3UKsnIxLN12lmBFssN3LPF6TcwyeFY0ZXmk05slX+u2XFiYq0zqv",
-	"mksxW9jUa5YSVSjt1UoxuFF2a1LSiWGTexLN6gVksbLNMtheGXWfaauMkRcyzOKQZbvzImTZlibBfs0l",
-	"QdnWxWIS05ks37x8d6HmCrGQR2HPs0yMZHLPqqrPzGbOGAUDJM2NL1BzprHL5xo8qLKLONtlTMSJ4+dC",
-	"uLXnhTgptEm/mRaMuIM/jI8PTFV96DZHNQmYYEF6CuY1hiM6JkNomTPMqYogDHxytVAk0z/Hlm7gTUR6",
-	"PTHgQAdWs7gqhQyTtjzDrEC3rXoScZ7278lKbvNcbdi4prYqf39cFHAVzYY2qJ4qGAOObWoPKZlkJQ9f",
-	"JIkrdSwMubfjWMyOyZDOQyy7IadvzlAkmaURSpbsClMoxnTE9PlOBYf0CTISs5k+wSCkWlNqM9+54xpw",
-	"eDKXBQKpMIgYkk39gB+KWtWFWC2ka+EUQbI7d54wiXdvzzO1OyXGcU0EysnbvZ+oYP8mi/u6RSBk05J9",
-	"xXLtyg9uFctpzwjfK3XjwHuyH0k3q5ILyjOFknxvY0oV6vvHIj42RacIPG8YIwu6YGxp6eZSnTivQZrU",
-	"gEN2gnnQSaDKsUQG5D7TR+x9wQxInityStqSulbj2Mfy+e6hJII3u7w78Ftp4exYpSXMjQ2zlGssFZnY",
-	"9ECqu3/DcbDRA50xBSimHFLFMIlfW4LawZhHdMSgoD7kZNjt2BDBMBetSPqRuVJ9nd3azJC2k0krJEJJ",
-	"aBSJZb6sqLoF2iYWdcE+xP30a+3ELBRr/tgcYPD7yYLez1SchxtEdV2OabuI3SfjpLLw7koIa22ZeiVQ",
-	"konsHJ2823vVXqMqcbcWR7r1XZVqOYur2oJaPihVRTna8PM1VtVV3ynvpCgsm6YmIESLC8CPQC3FeMJ9",
-	"cMUGLIx5KIWMxXvipPZ4I9v7H6dn8M8hDeiueSfvI2TPpJ7s2suIqRX0edLb1hrhmjYqcl+2skL0gIgi",
-	"lykeriiTeLjkTt4aCoAyUZAl6e41YYZWCut/Su5R88inpr4Yfu9o6wSgEAxmPFXU3jm4yEVowOTBixxL",
-	"GVs7gJWTsYzx7wWL2EUTKFoqXJu6IlooRqZKzbWFCBdo9wkBltDvIg7LbubqtH0R2bwIKKd/rrfFtgFW",
-	"2kYit4mudFcFTHdkSW6sa9xzy27j0aMZ5kYEXArewAhz2Oa2Vph7VFVmWJ7Rbq9C7oU5KxThA2GLjWyw",
-	"ozu2wDInvIbi2jPANhPvD4LqNrBaKmhyY7PF/3PYojelVJUCQOSjnGYBkH1jQpYY1DYJWPbOKenzxANj",
-	"oZnrmCJFmWS9+qg5piaL2sD5s+Nev9XAuX6tLv8sM5t+8/qzHJvjZ5KsxQpOt11XqjpDp3f4aTpcCfrJ",
-	"uhxms99UXmOuRPWOP21ZGT+9sU0aKjPYkaMksxHkK8Y4oVmWgQ4PzU4Cs25tL4jGWCcRXb3CtwrKp1EO",
-	"bwrM3TCNF3e6d+9pvM+aXvnYFjbOAvZueenjNM5YTw5Fqk/jJM+eNiWHwxunP0ezj3KhbA1FmtaW5hSE",
-	"RuYjmKIo6xq3nQzJpIaW363jPTdVZCnia/BCDdkRGkWu95u2H7HUm/WCnfYkdZ6T6V3SBCssVAQyTvJ5",
-	"Mc0rVevyMQ1H2xkZoZKlqfSgMzmV1ZL3VSomNjGvwrQ9a8hkh5xGUXL1hKV9poBRiQkc2yYVS695tCJq",
-	"KmQS8jGYcaGaoj8VBifoPZA0SfVuo4h7d4Uk3GQDQnkfePH71d6tMyHAd8lXAyHwV2iSDi2GXK1R046K",
-	"3QKspEK8wBJdXuYO3G7Ge8J9UJglmhTduJKnhQTJnN4wXXw2PpcErc+cTfWRHH2hIzksNdXTlknlKTnW",
-	"x81D44YTzgI4rKLASVsqlUKAwhfNhoG1H4E5pocEjMHEqhFani1DmdvMrdo0uZjv/aeZKlQcLy11/uvu",
-	"+78+X1/Im2/8VLRxVBilgSr7uF1/cbnFLMN7qB/bAmJLVpBMerg+GeKmDpO6+mu20px+RSU73C87z42a",
-	"YbV9nkWYbFzj+1KOSbODSmPbGJNXwkkvx+QNg4UQk6VYRAGGTMoiJFciWFUkW4t4hllwb15fXJYl4zbr",
-	"Fp3bwMO9p/truh2MKhuTgCdv4Wkg6y4KOTPtYd68vjj7lcgpi3Lo+K2063azjQ8O9g5rIfSz3b1LbbDP",
-	"xZuM4nrNKAZ/E8jOpvbZ484s9fOmDcOzFHcHjUV6a/rM+NYAZGROwxgQY7I9QOB0f3x5ufndUsVpbkaQ",
-	"Jdnjmcone9CGbEu5uBkgbLO+Rg8DE2Dvjm6fDtu3yNfW9EN4Bmv5/ZJi/i9by/+0SSm/kfZgHGqdfn/T",
-	"e9Y+AvaRA+tSTeDZpASIVjixflcHFovjm6SY1Soot5FjO3R/sDHsd1N47/YqfEsMl6Q2tKqs1KSGORvm",
-	"r8HizgJw10c7/pWiZpV5FDypNYc0fyWOiVOSByCIKl5hjcaMrohcjEaMBbiZuaK8UJKpmLOISXlChhNM",
-	"/nf18IBPtWHitI3JJji77iN813UjJ4VKAPtIwUj4JS3MLKuxS0pSlC14TJrM25qzpKLRYm4ZnP9bVC+l",
-	"X1OCTETa4NetT+puTXl7ty1KsXRgPGc9UYuqYZ0GwCYwl6fBAiKkfBO5UOPQp95ZBogulFAozh8eokHB",
-	"5qksttEPhnwsSsiDRZFEt5rIlVRsJn1C9RaPDPa9Cb5QMqFz00qCAoYqGTGuYvZEZlCDIzGBAI6IiVio",
-	"zoAPuItgRrW2XgRac5smktpwppx8911qT373HflmuIijoU+GaMfp/0oL3offEsGTtD7wKvCCecBNVy6t",
-	"bwGrDS+wsvUQMaNRtLJi2MoHnAsLIKdqwpTMTEmbuN9957awG3DTw+6bH19eflvsZEe+0Q7Zt7AD3xGo",
-	"hSdzqqaYmhV/NLGSzCZD7XBMwwj6MUdUTn0ShDEbqWjlG/S5K6zRxT939NjvOBCoyU9LSgcyXX/gwTML",
-	"bfDm3aWeaqZqYRZKCZ9VdCWNYg4lvDf8+4wN9Q88sAVjCKMLoHn60wZyjCAP4U+S0IVmTxWOqGJ+8iEo",
-	"3+f6AJAqbHzjZMAJboktp5R6tjRy8HQwxK/npJkGV/j21Q9kb2/vGciXd5c/GF8lg+GaHoHBERzRGCJX",
-	"Q7dd6tDeNNNICrtek/yXYARGYgLDnXICRdB6asPPA1uGMPB8MjD1tAPvb/ofWCs98P52MzxJKghNWgTW",
-	"j7tZewqOi5yahERDwXpvgHqSRr0Q/wxdXdY9MKXCp1EklqZyJwpHjEuW4r95P51dGrco9c/EnHHU7R0R",
-	"T3bNS7uzELERQpXGE0wDBUCklChEep1up6sf1MPQeegde3udbmcPKh3VFJTULp72rv7vSVms6FRLFNOK",
-	"qrxtdhiYVBoyjMJZqIYJ8KNxvPnKN2AtkKsakCH8C4pitMIEOM0z7XKfh1Ih7J7EckzDMpX2YfrI7nmI",
-	"27L2QWhjbGAdtRkZMzkXXKLS7ne7GzZWh1gBoDOagzR4erV9yNdtaOOyfLuOhk3H8bvNmo7f+N4+7kbZ",
-	"BJJd2/2eBkkNnu8dNHnlzOQrJ3gCB9299W+5HbyhLfJiNqPxytCNk+mliUfRiYQOI7hB7/ULltg/4/9+",
-	"CIMbY6ixsvuPF/B36QycVnoZyH1j/4Sx6QDT0fIHNa6Vq055n/4n1vBpJYx2nj/gKNwwdUaPjZV7HZJP",
-	"+IAbZxoh3LpYsgAD/CrULAqCMzDKvcBYuBRDLAWS369ae7AtFezjmPWvGKBQoV4BJsGXIh5canKFUkY7",
-	"frlsfM0TwrhawdFh5Ci79z8yVbXx3aab9BUcw49MrTmDzfQBLsukjc4XJceHmbsZ/kbvTmXQmcOAfNPv",
-	"9r4Fh28BuZdghX3T73a/7ZDh55shwgyIxWRaPP43C/f44Wi+N9cGzZve51RL03b2GQjbm6xfouIFu7kd",
-	"Rfa7vYdJwPu9BqR4KcQ5jScMXzhoQrtyMZ+LWLHgJxaEFCOmX4hdkHhTkqzlnXLdtwuKahfctXoD0C1d",
-	"y4ISt20Tngw4vuam3A7RMTHpH9xULJvcrORBWab4tGWQlq5tblU6+eeyiXG5mRXahv2ZvUhw+6IUi89K",
-	"g7fagIUrDpPpUl2GUWfS4v62YNE6teENrVqbzn93Ru0fSY8mtrDLtI5QgD/cWp8KWaNQM5WdvlGqQ+Dj",
-	"2Hf7V/iOwg0DRyBgdF6mUYgOOUNr2sHAOMH8/xC7xID9POA297xEFuD0HPq6hULehLMaq+tCaXcjld1A",
-	"B2d56h71cPdZg9cEH0ch3kl8PYo7wyMl7NlAZX+2V0WNvVjTQY4HKeii5iwLjZ1xVVWpt0oqnNUBb91b",
-	"zTHqQ/BYsbbpwTis9RRU47S6yA+J5+qn0Q0TkYeKnrSK01RiYN1SwcetO67uQxFRD+MA0dVdd3rbqucG",
-	"tudkA88YqaTGMT5xjXWtDYfmOoETq7qqfOefWagVPID2BZreEJfYgPrhj0SJxWjKpEOYZTLjzULdm2bf",
-	"QqG37INnueVh2wBfpS/eonLfBT1d76Cb/uPOdakLpHg/Fzcpgb38eA83OG34zm5nkhw4HtjuB900j9NA",
-	"hGQv6GrBOercZdyiFtzldMObustIK1/cXX4Yqjjxlg0H5XGJHOaFJ+5TMxsfe0Sj6IqOrtMEVjzuilUn",
-	"j+/mGNIrksPbNNUD8iswFTzNqE07BaY5teTCXP+jsEEhIH28nLddMujM5CfTKNKeA+sM+CnC4mjRMoK0",
-	"epM4wRLQ1W8oNykvmrgZdjTMIOtAx10aBDGTkkShgonAkDaTTJIZXUEYgGh/hFD1rTZHMg3+68MCuFm3",
-	"sSCqpcothElTmyNdQ8tBhKykuTex8BXYD6dBQCylG0CoQt/3EkG0jRXx2ZZYNo4Z4IS0QY7lemiI255C",
-	"TsXrWjc+ZayH4MvDbB6ML7/56de4984ooSSYXzVZf0u99qS6D0VIPIyzAzd+m4O7B/th/aOwh7VBgATX",
-	"ZZXgfU9jZhuJnBCaJCcKzvIJiuTUaQANSOqxTZ0LJYH0uquVBShGfQ1mwIopP5EuMVOm8ngULYJy9Y2e",
-	"dYvq+26VcsuBgC/Eb1+BUn5nXPn71su7STX+pLzcO+2nke+a5DvRWoyhJV0v034Zy+mqifS/MBAbtyFJ",
-	"09Xka9ADS3MstlmEcyp/YBXg3Olgyy9DRdYojBnBninHiIkzFVFAFnPCxZUIVkiCtqxqIojgZEavQ0Tl",
-	"m7k97gc8IWEXuwHqeMgy5IFY2lxzoZ1GPdhC2bZzYYzI+1qj2LIqA/9nEfDx3snoFXBGk4ZimMkN6dqS",
-	"7Pe65EetzsxSXRsYrScWjdfGn3MctKUiMoLAs3S0hbaBOdyZyrl//v4K9M5LOG1tLhkSTGRK+6pGGWiE",
-	"SRVKRGSyMJhME79Mwyks+1rqn83VsI0e97rd9alYSVce6d0+BUrVF+q6XXGAz71jT1x7vhcscH4foJNd",
-	"v3PgexbusgewOLGtHK4Yvv+bl3ZpAzi6j7aq0qlZNNhqB5kON4jT0A68gouXkBaD7ODxeprT0w6kTcEN",
-	"tg5V/W0TfAv8q1vF+pzOQ/fZMHjeNU9lbuaew+pu6oLsQF5FSm0cW087RzUMrQOffPHI+sOwis6xAR2K",
-	"iycS9+YPYguVZrdd4B110jJMpNLwCUK+mwJNP7EGMw3otEgHEEFtFVl7Y5mYQFjOSqZiafNnuDoe8GHK",
-	"BaZmGkr2h3o7zR+Q+03rKIf1hzZpDjGaYGbWGuPCxPN9MNpkzmobcMptTZ4Yg1WUGEQ1GXaaV9qIImUY",
-	"78/NJnqV7Wn4FFehUqXnqm5tBbfb4jRCdOVQdcjQIApATgdUOsMbwzTuOyRdqL9NezAC9OQaH/PCAhhs",
-	"aX+a97+KVCGn73zN9aQ5+i+cOXTBlCxpdgdJhuaezq3yJqHyIXqYYCGEBokFGkjCX5xee6Gb4jDggjs3",
-	"lKYCmioz9oklaWgvmQXFE1yLs+sUC5AZYdchp3arswjeA25TGaH/dCJFTR/1AvT1Og/Rof8tvEME04Y7",
-	"Re0npsJkmqv393zvI+ClFDqneVmKw3aaFYPZ5pyYVT5BZPaA+TmMy7HND6v5aqY8wQUXqsObzmLkmLmC",
-	"CbaBP4w7fhe+8BeQRV+BH3yxueTbRld+QCLc3URnZiAqsj4wo6Mp5lRB5GlkmjSF6thkTps8E2glbLOp",
-	"gxCbNmPLxpWvra8ALEHAnm8Gw79W/mT9bxdWbfNUrTd0whqna30PUrYyX6sxh9nJ/umV/stPiMdTALSz",
-	"lPfl1H4tiyHaS32mYqYFyx+vltBpw/LnLSa0MbDyDip1Gj0MoFXOw6gkdHubPZYS3iY5MsO0911L6H78",
-	"oRUTuiR2i5ueJmwHrNXY5C02KGsrDTDHVY/FhA+imNBlkk0LDoza/pOXE+ZZ9bGesFBPuIaIajIOM00M",
-	"26oorD2x7oORVA+ppnDtCf6BigpdpfilSgrvTb9vo9hbjmXl2OWBGwNfZVVhq1r+j1JX6NDYY2HhY2Hh",
-	"H7mwsIJ//3CVhXmWfCwtrCstLOzWY23hY23hH7m2sMqUuP/iwlLWeqwufIjVheuP6rG88LG88IGWF7ap",
-	"wh/rCx/rPO6uvnC9bv5SBYZ5HnqsMHysMHysMNyowrCahR5LDB9VzxcoMWygbe69xjDPJI9Fho9Fho9F",
-	"ho9Fho9Fhn+eIsNWgkmPVYbbKvkHXmboUMdjneH2dYYVt5WPhYYPv9CwnAMeKw0fKw0fr0gbVRquk31b",
-	"Kcyvq9awIIMeiw0fiw3bKDa0Kryej/CFJ9JRyUUmOkbWQSLHTKEQ8h1Nxo9vfw9Ns1/4p9bMYxpGLOiQ",
-	"V2GkZz3gnMaxdasCseQnkKCEqmpGRmIBw0/AZ+uQS8elOg/59RAGxel9UmROJ8wn4TgpWdK2SxWjpTH0",
-	"jVkLwqu4hMZHo2X1hq+cvWj+gvGRm79wAcWGDR6ELvhNHrw/geMc3VdSThi4xGrliuXo25USrhMXMTP/",
-	"qRfResHiJb1GQ51ZC2IeUUht0HIgyJUzaU4fo+gg41Al9u1MzJLIt4gCN/KtpY+IrzEDAhT1gF/R0fUk",
-	"1qdqsyQ/shg+DnHlDhn++PKSlO0KTm/3M/6v/tPQavfhuUBnYAhhIC02WRRJMBLGNB5wk4Lxi/GUbDqF",
-	"iM1dnb1IA5FqDAe8OA4VmQgmoQKs9rLrrT2rnyhf3eqGq1iK3DvIGv32EgxFuud7CxAU2XeOMuXLzas1",
-	"9O5aWdbEFeg3KbrQg56ORmyuWPBYd9G6O8ADKFLIOPOaissl1jqx89n+l02MLDVZXuonjJN/pdmDJqGK",
-	"Y7T0zQWTj+FcY7+nJoPgjIwEsKsNthmmMaFea+OImCwhSfqKQZWUIlwsy3jwR2ZNi5V3C+W2esEUBcV7",
-	"Z3Rqv/RAqvCCdNda1XDrjRG7EY30YYYw29GOG85w3S1IEqwD9kM61nYy44H2aNP6QfBYh+nl4xD5Q/vG",
-	"VZcXqPiGvrb5l9rK1nrNVDETSVdahS0BY8A1w7kgcmFda8hdnImYpYNoDWc5DW5GFJgFkNVcnkAy4Muc",
-	"HsX4olmUqbFW6V+sc2ISsCRRUPxMJYmElh564zhbgseAxdgyzRhK8mtCNeD6m6iwQeMloU9zl9QhrzlL",
-	"/ljU8kVNfkz2u89q1bm3jcKzNHMfKq9MlDRCHvhZqJeaLL+s3srzzEYqy9iEzdxqfLg0MAV8Z6xFTNui",
-	"MasOE8E4DzgqZGf4lXhocXIg9+KeFR2RSvr7hyGpxLkKZYXdgkfmbX/ad3nY+IUHgxhgduqeLRXchDrC",
-	"kGwUs5r65F+sH10S6UNwkHDCGVoBvtZR+tkLRXlA44D8graCJHLORuHYeJAd8mIRm/RREtCVKVOmAx4L",
-	"BU/AL/OYfQzFQqt5PUf4kiRKiApyvIDHtiJH8+qfX/bYG+jkNPWm6qOQdvOSKDT+4S6EkaE5OGx2J2Gi",
-	"n8AeRAsNv9Yhr0RM+vtkKhaxNHfRiRZHbBtJ1FLAjlC1iJ1IthnjSZphYWlzwAVnT6RPpMiXsY4oTypx",
-	"IV6ElizcrYacXDG1ZIxjkFq7lc7tdUr5QPJcgNHJ4lKjD3bxkfbX0z7u1KbkX0XDcEmze1vqrUy6WMy1",
-	"t9Pzu92uuSmCEiqgFBNxOLb3qbHCYKichmMFiC0Qm1zxkZWsXHsQdMKA2pKrjgE3eWGQnUFHU78M0cB+",
-	"rkNecpXGViF3Le9AxQyip9rz4UQtYt4hp5wwruLVgKc5H1DKbZw2m3RhQIxOCF4Cwby0Fzpk+viHekD0",
-	"7cSYDHFHhumUEKZKxNpFI2O2JFQNOAVmS3kTa9PNciThjOEt7ZKGmG/i3CUd260jB909E0iOJQSAoEId",
-	"y95VGgbS2zDgNhhknoDcF3ARKlJILszRbh98TfAkAfJi79CvTgyxP5n8V8jarUzH8N1xj5qPitfytegZ",
-	"l0kagCYmgfvo0M1Uk6emwM1gNNyMkDPFZpD6TD+d4QC9brdblvrbKGvktoeR2/E0s69mV002Dc6rJrkm",
-	"lyHvXP0c9yoO1/dsdMRmx+vJQ0bgTcXBZ0/X94Ar9QpmTEo60b+54ZsMVNmRZiqDPtvrO+u3kE1CfRij",
-	"alhHNibZtl5QbUE1b5lcRI2Sw19zO4tEbCb5t7WTerxBuOuEIrhOKMCnrssm2iBrKJuyYW8dN0BZToKS",
-	"WJsi7WUgoCVPYrHskFN5bQKxWiMOuEFtgvQgk6geUanMCCZFkmo1Z1IbsgkPgbB3FdpShbijNkbldTif",
-	"s8AiSGkNOHQSJwccLjn0kFIIboZG7rb4MtqWCKX+y1Qs9V9x4SOqAPVNGzD2RoQu6QrskrGIIrGUCaAs",
-	"JfPFVRSOyLu3550Bt9XqIsKQMzWZUizWc75mbC4x0UOr+4ng7Bjy2SGOPI7FzOym2Rp0IyEshrOvCo7d",
-	"LnEK4KwurDxtO/HhF6qf2yqidm8pVmXip8GXXjEWXMYLPqLqCwZ0XwFJupLkTjKyQPwgIeObJdIFydxk",
-	"LkDq/WgxQ56aMSDwpHprl87D3Y8s7nW6QB1mpgX4B/i+dHJ50d988/2vRCy5zCKWaZPeO/aQkYE4s6P9",
-	"My2YN75xEMZspES8wlmbVEi9f0RwZ0g6KR/RwZvzjbZ0MKn0tN+9PXfnxj6WD3SZzSydIEjuBVMWazqU",
-	"mFWGSZUGRTcdV9qc39L4l71rchPV/HyWmp/kjZtPot2ffiOJ+VV8pTqw5k7UeOvvb/5fAAAA//8=",
+	"7L1rd9s4kj/8VXC4+z9JemhZkmU7tk/OrDuXHp9JdzK2M+ntVtaCRUjimAI0BBRFk8ff/TmoAkiQIilK",
+	"lp2b9sVORyZBXKoKdf3VZ68vxhPBGVfSO/7s9WkUXdP+DfzjtejT6HTIuHr5kXGlf/r83zH795RJ1bgW",
+	"wfy/dqdxdKt/HzL4c8BkPw4nKhTcO/YuGFdkIGJCScyGoVQx1X8hYkDGTI1EQH55edkglyNGJjSMpf5D",
+	"+rkXVFFCY0boZMJ4wAKiBFEjRv49ZfGcqBFV8M9356+7nEYxo8GcjKg8IaGSZBDT4Vh/P5QkiMVkwoIT",
+	"/XjM9C9cED3/Bjnlc9L+9In0BR+E8VjCiEx/vkFOScyCMGZ9ha+oLh+IKBIzFjS63PM9MWG4orPAO/Yk",
+	"40Fux36e/8KU53sTGtMxUyyW3vGf+V3Sy6f6lUeScDYjUlE1lQ3P99gnOp5EzDv26EcaRvQ6Yp7vhfol",
+	"2APP9zgdw9/1+1f4pud7+ozCmAXesYqnzPdkf8TGVB/Qf8ds4B17/7WbHvsu/lXuwrwvYIx/0mjKvNtb",
+	"v2iyNyEP9FEpO/HsXCO9B5XzVPMJu9ssL/UIBdN7b4miP6J8yEifjhkZxGKc285JWDJBOPorKaZxf/0p",
+	"wtlf4BgFk3zHw39PGQmTTfz3lE0Lt7K1d1C5kWFQOccJVYrF+u3/+7O5c/Thc8tvNW//2/M9OIFjT6o4",
+	"5MOiOb6aRhHR37JzDLkeikZF02w2mz81jzr/owcbs0Y8LdvcT4pxGQp+BT9UTX1MP71mfKhG3nF7f9/3",
+	"xiG3/24tTv+DHkpOBJcMBFf7998XpdGl5WzNzYbfWYDiRwsDw+QkEuKGBYSqhnfre52lQ8VsMJX6BR7A",
+	"+1L/Toc05D65nqIA7DSf+qTT3oeHOu0jn8xGYX8E4k3FoX5bvwBf3F/6xfQLJKKKxQ19gp6cjsc0nrsP",
+	"+/jo9VwLWn3sdKglEFK59+HW9yZCriW43765uPQJlYTq58awgSdWHD+SRMy4kdOhJBEbKEIjwdmiwO3y",
+	"KolLVha4b/WCkLKYVD+LYA7XmuDK3GB0MonCPoyy+2lnNpvt6AXsTOOI8b4INDF+Tmn7c8pplh0zslaL",
+	"u+GQBVdiqpK/GfK0gjAjU469yUhwBvyT4YYiNrpdSSgmt6Z3q+khy1y3WxZZwiKapAt4RL93zsZCsa0m",
+	"tIImlN+yH1IVimETtrrQJnShwy+kCf02HV+z2E5PC+0yNegvh+Tx01b7CdnbO9jptHc67copcxh4qwVt",
+	"taA7a0GLwvY+1aDDRNExJFxC+rUVpURMFmpKWyXoa1CCbn1vxGgA9/Zn7zntj9hzwVUsosVJ/CZgn/Si",
+	"ZiNBqNT7NKZzcsPYhIQ5scnFjlQi1uefnvOCWPZeh/xm8VPvUY9RZCiYJIIDN/a602Zzr6/VIf0f7ITE",
+	"LHrW9Tj7pLpejzw+f/WcPG0/ffrkhNBrWPpsxDhRo1DqfaNRlChIyHLpbHHoXToJdz+yuNVo7vajkHG1",
+	"22rvBiwKP7J4vvvXazYQMXvWOWi1i6ZQsVTf+7QzFDv6xx15E052BCyVRjsTATa4dzygkWSwJQIZuGxb",
+	"lCBaFyQjMSMDGuttCnPaVPFCYjaJ6Hx3b8mRnKN0OXuxOIGz5EI3Iiih5EgKrdfxQJKQwxOSxR9Z/EiS",
+	"SAxzd/51k7X6+9dHg4OgQ/faXsnleNDxC6en4vnpAPZsUbb3hZ6CEmRGQ0XwwNwJa0IY04BZjnPm1cpM",
+	"I+TheDp2b2R9TkMWwyTev39/OlUjxpWWtqzoqCh8C7lECwEgz4PD/eaT7G78zGgMCkP5mdxmFezPXsny",
+	"3/BoTmb6y30xZpJQ/Zih/8AeFWcMJRX7FMos0zZLFBv4mjtBfalQhXty0PF8fWq4XZ32Uefo4LB9hHoN",
+	"/thc2MMa/ACS/dbHtT4HIt78ir1WqTa3sOhKylx1QReaHHmflSwJlXtJZqEaEUqGMdOSnkjzFsErukHe",
+	"h2okpkrLADVic3LNhiHHtzTRiyjQNK8MMd6wycYO/E5nm8g6uNyLJE2VBUHoWPAhGkFAF48k/kHiw3ql",
+	"IQ+yzL13YNY6oWq0op2xIrkXiwyz1FdhVM67aiQky1ie9iyBoE+AlCXppXpWr2SV5ebUBpe18klro7be",
+	"Biw7z/rxiHS9NIreDMA/UdP6/rDSAlPVuxZBO6p6dmWdQavf7B8Ong4OaCc4YEeDves2bQXN/hF7Ojik",
+	"XjEhp8MtI2dHkO21/bwVTXcGHz7vtYvNaO9nuFGrBHEoQexoKUxRExCcJQdZSyp3Dlut4pPFC72maLob",
+	"weKVU+soUQr5RMSk9z9j1oP7Hv5Aowh0IDHjZfdO9hhxqBVOUF9Fzgk+/vN05w+685/mzlHjaufD55Z/",
+	"0Ln9//5nzJ4Un+cLo9zWWqfVhMsOK7sU+/Tq0rVakIItWGu+aHlnBOR+s3CuaKI+xDVgZl/3GgilteWK",
+	"uIZQPidjEbOSRRa6/r7kLfDSRkfOXsiSxVvJz1O5wSS66OBN2SC/Uq3pkJhNtFqEfm9yHdP+DQODewwX",
+	"hxRjy5rS7/JeGpkJgz+bH57taxuufZD5ufXh2UEPzPTs4x+e7fd8MmZGokk6Zj6ZsLjPuNoxrhXN/lyo",
+	"nGn5575/8EH/exKJgFmiqo6j5k4oVGwsN0OA8MoZjtdqNlPljcYxndfWYn1PqjnIMT0lD+z4cVign58q",
+	"MhaggYLdxecnoNAYlZVGUZZwmyWEG8HoOQloFtmE/7srhVrl/C0dsrprWXfuARvQaaTMO5mVbIzRzsHW",
+	"ryUl0S2QWcxeoZDEBzctzi/CcjMIBeEM/r+Jd8yoNeDNSahwzDTrGV+Ye8m2m63Dneb+zl7zsrV/3Gwe",
+	"N5t/lKiMEmZRuI6AKrajv+L5d/DqXCiqqnVfc1+GzLhQQgmRsqxs9wY0jFhQtgr9/Bo6r9UCYJIr6r3v",
+	"uAqjNc4v8c2YMyw/usPqo5vCBO7x6N7TInHwNzEDKUBkzumEsQWz3HDgBmU5I3OW1Uj2SsSGHqpYargy",
+	"Y6+5IVM870PPRsVLIgz/kuildAIKqGLYS0UPshOJYaivxDAwqgmGWbxjDwM30zjyjr2RUhN5vLurb+2R",
+	"kKrRF+PdgYgDFu3KkZg1JqPJOkEDdJ+VuNPB454+i+S/0npjRuFHDyVpn2k+IpTLGYtZQDqtJvkFE0NQ",
+	"wiwIpcPj/WajidSN7HvsBaGk15rL11ivYeHiRcMHctqx3YHfhHolpjxYbf1jJiUdMtyAJPcAjHPjwGjt",
+	"HeovoiJGwO5Jgkcm3iTU1QA+XXu9L+NYxCWrTGYhp/2RmYTrR/BRUcM/47Q0RzpxkN93jA985ywom4l5",
+	"fDf1lt8mbo4Ls75VNjIXVnPzIVCUJFet+ecVSLgKakrvE7h6c1E4TBCQiRuyBcei54ISYY2cijKqs7kf",
+	"Nu8ju03P0dW5ym79+dlsQjaECd6vin0sTOOqu5t9cMEuf64kLaw0Gcz3RBSUhFPT0zlqNlu3ZnCbYpNa",
+	"18YGT35K5Aj+AOpCYvuhDBZT1RcwpUGID2QkWRJsRE+GvqLBI+Z/zgzUcgcCNq4xGCNCywoY0SfJHaGX",
+	"fPtB6x7unefSkqEUH8bgbMakIoMwRudRYiTVJFYcTNNixgIqIWHjjz8hlBM2nqg5gcdtgFHLHBozuOFz",
+	"ssQGOKtkCDxzm3MiblIeOy+RJe7F63Jh7XgY71dkO7Nd9LDdl+T+mQbmlxU1Hr0u5MlByCKt1xgFx3dO",
+	"YzyVilxbX+gx+eXlpY9heU3xmVNzQ5VcKPKRRuGG9jk/9GxkrahA9KeQTijpXJ4QRvsjAsuBR+mYBZvb",
+	"6TSYV3+XryPRv9F3INxOqEyiE9VI1nOQqPW3yUyijN8NcSWz3SQ3Wu7ac7nLOH7vlbE2zTLPBR9EYf/u",
+	"DBNmmUVfN/SG8RxvZLXKg4ygQn+oJCZPNrOzdpabYaEQWALmt7mdfOHoaivpQYXaT07FoUrpOwvVwPvR",
+	"dxK9osL+Y58mYcxkbsTWwoipQhNRqa7M7GEzwKzSxjFetyP6MeRDEk15f6QV3ikm0F2Bd7Pd2Pc9m8qG",
+	"2m28ZEHtPxy62W/u+d5HFgdA4F7MVDwHB2rWeuXsUzLHsrH3G602LA09aBJM9axylxp/E8YD9FCsYBj7",
+	"3oxdj4S4wVy+sRxetf/2+s3Z/t/O//f1P1/v/9E+P3v78/O/XbTfvMMrp0zJSinxDnqW9SfVVa9SU+Xe",
+	"NSw7tdN+n00UC9ax0rbstmW3Vdit7r2Tsk0lm0Cuqpk3qMQTGt+wgIQDqAxJzC3rRgI1xo79gimK/toV",
+	"qD6h6D+/Cqr4kNq6W6bcMuW6TBk75h5+R/8P2fkbeWRG2gmDY1I90CPyqM7s/ur6pZ4lXqlH2ass/Wyt",
+	"BaztSC+ZDQbEU/55BtxjwuSOX+sZnYTus2HwrLV3kA+na8PsWbPZ/H/t0+ZR5/91mpkKyBkNlT7ivA/d",
+	"kJEND42oJBjy8iEsjyrJJwWGtJZxU0jv1byFcaAK2rtdWRAbYblEHGfk6yYNxUTedw5b7VK/TOL227Dt",
+	"aL+mj8BakPZbcO2o+7YvIaCxyQ3Fq7G139KbWWVOuvuLlL/ZzQ1Nxmpmc02iT9HOmihGfD9bfLmy02vZ",
+	"jVh0YYmbjd9P7WbTvZ9Sf/ctXqH7pUJ+g0IbHkLP/I6CT3kqnrL0PvoGxXmzUJjD6upL0ZS2SgSMHg+k",
+	"+kjMSKjIzPrcXjEWXMZT3qcrW2gp49sceqwJaB0a+5FEgg9ZDMnwvpslb26UTru5h1EZJtVVqqHo3x2p",
+	"MGAsuFLJHO8uFJ5npgsp+8gZBfM+yc/bZvhrcQJXJL7Zy62itznB8UrE12EQML7u8dB+n0lJAsZDCBml",
+	"cQb4w5X5w4auMkjEhWo1LhQJBHi9G6SHX+2B25vMRvNj0st8v0ceU47xKltrYCU0wYpNET+ST/wu700l",
+	"i6+Mn7pHHqdhC30w5vcnPsHnzEc0W+ovzc0LbuhDT1bwaA7VXvAFOpnUeVETgdndnl74FZ2EPas+Gd+l",
+	"JD0aRb0nmK24GZI4M2AyeBJrkkWCSMPwPO98/BdCy1VtI82gniIWfJitUUNAhUgME/YJQO+TZMoxkT0J",
+	"nDySJNxgJCTFOblTskAmaFwDgMTk4mhjuSArpXmE+VZ4l9c+AGctVXkAIN9/E+olD9YX7a5i3HK8IUDj",
+	"WDM6hcLXUEkWDVzpovU4QNvYkGRJpoKanCIwuF8yk82RzjlVmKjK7qIZWwmlZc2Y3jCC6bSW3CWhnIzE",
+	"NMb1jGzunhqxsbupMVXsChJdr9inPmOb217HBsEvC4FZd8kMba6knmZue6FUdCcplqze3aSq9Na/07mk",
+	"Rfvr8PT6tfeapQ83ydDuSpZyNOYbr7biUvfaU3e+vhcIzoyuP0gSaEvS6dz3rDcpSZkt8hAc5vZGb+Oe",
+	"NhtSY+K4dfTU9+RNOJnof7XTkWcivkE/lRKKRqAkrrC/sGWlkXrMyk72dr2AxXaPl+5xEs7V4psRkRfS",
+	"bj1+ZYzJPnebJuBv0nlhZtspdVSY/PwHcAPhlx7GCXRu/cWr5Qd+n3RfEbg1+3SHqK1llnoxW+PHv/eA",
+	"7QXrx2zFu3QSs4+hAKaYjSTrXz1vv/qn/PkfZ6NY9p+Pon+c/frPv1zvy4v/lRNxfSheOH9/5vnJ+1cL",
+	"p7oYqpFmfuZLvw7+/o+j+Okvf//ff8eXs3+9e/vi6dnrt3+cifZr+ppezNK/i2f1GdRsQlladzjkWvvF",
+	"qcCdcZfc2h8no3Z5sqm1FEUcJHBh4QIQg6zNY19z8umluFnVnWO9Efim13x9034/PpS/z/84Or1+Hrwc",
+	"/DI6+9ffo1/5m8k/Yif+GXLveO9AS13ZF7gDUQSi7oZxS1AGGaU2k+D8y3yNYjFhC/COdhzAo6p9yoAj",
+	"pft1jvhPa6TAgbMDkjuv8M7U+6P/cJWdfVkir4sMkTp3jDjya2QCVw6w2q7XykGEI0gyyjenIcAMLkex",
+	"UCpa9ySKLNiS47AWKF79NmApfaz+oiQK9TyyJ1DznY1u+gzBooq/nCb2uxQxiMXY/BoEMZPyKzCoL4V4",
+	"TeMhu4uXA4DLxnRORvQjVI5CIW+r2Xm6f3hArueKyQ0pyxZKTu97pKe9OTJ/x+lUjUQc/md9l09mjM2s",
+	"GLk6lGQcSgkZSVN+w8WM+wSlPRTGx+yjuFlIIn///v1OHkerakfysFt3o6x3PNVl7kBcAHNnM+qTEX2i",
+	"4jmijG1oo/E7gWDmSxBXJQYNdizGgDL5mzC+biqJtm1OMuBnYwROyAKgfWH+fsfldDIRsWLBrywIKUDv",
+	"3OE4nuN7O3ocYssuFkbYLLfr8xADQslYrwAqm5KQHMQQpBJiY3GDZO5YqQsq2Gv2kUUlMHSUL8SVAuET",
+	"yRih1+IjVl7z6dg7/tOoYTZqhJVcwZXg0dz74NZnO0/kQGX8XO1wDkRhAXSVknfnr7NF0/pXvlA2qM0y",
+	"MWGxMlnybppd3UJ3DEmn4E6g1nvHHWOcr4sosxEMFTOXtpMJUHdZv+LzmTXt3ZoUgiIwUb3lShhMmVzN",
+	"kYucaYv3RL8/jXMgkzWT8ly042bnaVEhvplxKwvt+idM37fFIaakyjn1D8lY4vpfDAs8Utp7DuZlGUsA",
+	"EDmuDTDVGuQNBHmhIkWCPRUOuYhZ4BNwB2GBiRatBlJG71MAIDP3Spp7GyKHdkoO9QY5N8Xs785fZ0cq",
+	"OabVTwjwfMvOJ6mlHzKtJwMaM4IuI+FopSIL0QxYvoktTAbTGE70hs0LhEfq47hrHxeHvltNvzYmeU76",
+	"ZKM/K6GVk7cxkxbU2oUGJIjAXAPOfBVEcmfiB7d579BKIHsZJP4shWVdS+tC9zmkn3UircSTFuY+z5X5",
+	"QPuqzXbKzw08acub8ax5avt5/s31VsigJ+a6BSRsU83ZCZDGAn4xsCTlaZEC46ZGIc+hNit4cZA5Qh4n",
+	"9Q1ZuOcwP2y6iUsxOvI7WrqHmqRkMXAR4BklU8GMkmIonwqf52oINvpSx0cyBCrtKazAPenxFfJljnIS",
+	"vCHYiho08W4S2DkFQYhYNG+dYzfVvWXIJUoQifg5WVpJVrr6+gpXVGMl+PrC6fcM4fV8F89JX0maQk9I",
+	"zxJtz0fEXv0nrN9x1XAziuenWDAZ9Tv9e4X2nW52wQ1rTEHjrDcqt2lV8LWpQnUgjDapMq34vQ2oVit+",
+	"ERixmEJ/K76LYsaIgrqJAWlpPmrv7+vDj2lfsVgmqHx9dHA7f7rrPeQqRP/X7X5qNne63U+tQbf76XCg",
+	"//No8OGn/y6l5BRLp1goTKVrLmKe0syqkGjTBCG0VgpVmRq4ee0lgewpuwLhTrATtEyokjVlNh1hf8z2",
+	"XAsRMcqzF3o26FbwTe6MTa4ZNA1CtF59W564QPkQMzZT8lM70KBRU0lM3O7h7rLObRbMqBSJzZG4mf0d",
+	"04Dlof6XoKaZTx9uXnUE1aEU/T2r6Rt/CLiSItsgLLQuET/BhR9Y/MMEOB54woCpnpBm2QHnd2VVnPes",
+	"thGxmgSvyUgJQUQEa+qLac62MgKvnOYPliixOb012fAMp6R8aqefIbRSLSATxC1wcZljS0RR3xgBRRLI",
+	"AbKqRVfZAHJe7liAqNIGMjLtK2cLkAL0IUNUZAzkUhRnDvFRLjhDISsF4Y6zWRrzuFYUHJjjjUGOui0A",
+	"oXV4xaL8rnK9mjfW1B5ylGVOKNncJWRxziTANBZ2wUOfvRJQtMG4iufHSQ0C4odDyLHn+N/0Q7DDptMQ",
+	"Zuxvwpuxdh+FTbs7N2jrAxPY+oOakho9/OvQSuc2Tb9bQ3nYEIFmDPblFjp+ey1L7NSqEGWG2D3rU0a9",
+	"qTcqysjgVK1vRWzm6k+QWw3ookP7VZdYrQM8U2x8t0O0KrOQrPF9CpbNkuPe5gXWF6Du/fun7k49OeWv",
+	"RPUlbpeLBUvwmPSSWHzPJ9g9F1qnge0NFYHSJrwY6j0hvTRbsOeTWRhFENvNvNTl2bcM4L8NoDrpkU7q",
+	"4YeyZrfFVq8NgmdX+XfTl9ZZI7iKobgvdS9D2L+Hzn/8UxIxMCmCdrI2ZdO0avxQ1GBncYJpLLngIJJq",
+	"O2W9TFTeYLaRuGG8KBQDAewVGMkJeC9wpptUWmgHhyqBIC+1YLMFMxuyYGsJ0bs0BVq3rU9OGNlgRs3D",
+	"cABL9Ys5UzcnAYDd4QO+PfbMkRUyf/qFNKS7wnXnxHvdLAjI0SLXrIoea1Nhumsr7VVud7Ibs2Qviv18",
+	"vznhJme1PjDghIlJlPSP9Gv7/J6f/3qfXr50mmmqf05j4Yt5q6Gyqaq2NU4oiRyJmSkHFLzP7lHWdL5a",
+	"WbP/Y8oacEGV0A/4ig2ttNpPSUx5IMbkOlR57zZtXbf7e0GH7Q8Omoetp+2jPdq53u8fBIfs6eBoMysv",
+	"FotJ4vaq8jGFWsl34GCYg6jFn9u6K8cSBp+laNOgnSSUlliagYcfSUi4OCZuQPWRJDMRB9LHbLiFdKFi",
+	"vDJnOzvNo4OKXTu8zaHHFLmBIyjuV0QJceOTkJNxGEWh6dCRtTcAeyblNjFFfazA4Zm0dM/ahtbLUHDd",
+	"pEgDMIlJREOOu5NvTQyJ2pDHogk+YsrucUXkOggDNwNUi8OQk1ZTrrSfB3eLki3uvZF20nQrg+xzvRlB",
+	"OBiw2NG1LS0+kqbjupXgEF0Qccz6igUYa2y4U356m6IFLbQmVtIU4/j4pdZ6Hv/WbRaGqEywX7Mh5XVi",
+	"IO2NSPV2xtOU2/zLy7dOLCzl05TYzE1v1X87ZcD3q7cvnbJ0wqRXtz18okTt8393/nrJ4S/JNxRRsHKe",
+	"4dGtAxpVl/T/aV7IXDoLqTSJqHBIKCu20k8XCfPUqi+Ux29//h2bSZquV26UqEHep+kvuQ6cNpU2ok5o",
+	"TzgPRBSwmGBUfWhdro9jGH50CnZshNVNF9VPiY8sxvppyPNH3/txEhwIMRE9he8zYgsQd3oQduklLf1s",
+	"acY+GYd8qpgkdMSoVlm6PNNUvB+J/o3b/9gni3/HwJJMvuyi3zMtSeHr+V7wdwtlZvDtFwJDWEptzu3t",
+	"z78vXscJ0H15IM31qqUqEWZq2CABeYnRnqEggpNrpk8iqTpeLdS2V1ehtE0akGyu5+4ic51PyxuYFvUv",
+	"ra1HLgf8LzS8QP+yG1/Ilum7lSaX3YFFa2shRw3L6XPy2HYxWLS21rSvcjcIrmMt17+bNCSZKXdIa/3v",
+	"h4jfo2pDTY+1JGOqJgHXan2WUs8651plRWPtDUZSBWeQjvuRSRMGvt9Dr9vbboHUXzjAyov2hKkG4GB+",
+	"z+jchjLfnb9eJXjgdoUK7zkO0Nmsvx7c/wmYdGkqSlJnCVWYYxowmzxnNCW4ikEiQCEWgnfrv6yptrbq",
+	"JgGZ5IQRnUwYZ4Ejp+216WPXQqrIEMoll7Rn3HS6T6uWb8VZylIfy+anmAYHi8j7LFsvtHLv5k2Sfxro",
+	"2Ug5ysFtFsS81O8VRhFW21r0ZiRwUyyXqCKG/MosqdY9nJ3ekUHIQzlaYuIBkltycWMG1QPQ2Kq5oAd1",
+	"9bOK9u2rNtF3dK8FgPp60tW8sF7669MNFUVpS3ABvL5U3ADuuMUnR+xxIGtr6bBIQh1wmFyPJ6gmWXTC",
+	"BXWvAib/4ejn8NYB5S+60MRApc5s58pCpFqTGAbMkllds/bdtUpKpPFzFKQvYguBNSn5cPV6iaKmyYsZ",
+	"4SXOkjDxldx3UWXzNtsYodBhmfEv3nAxk+DjmvtJu3ut9DEAujQckJ33EnTrBYuvdL5Pi53jptCkLIUg",
+	"uYszl10m79PZA6dYEWsXE4Uu5YSMCpLLGnUuwA8VKnTaaiW74y/1H1Fk0GttOlS650t1zdMocoBEMjhF",
+	"IU9Le+epClq/T6aVztWpmZkmLCvxzGIOjIPTXjMRlnFlGzYuhOac7hL1RntvXthMRl6yMTnSwtlW0Uxp",
+	"5RxFl8E16wu0S1OiOSY9c8P0fBTT+voRcYI+gFdRD8uM3GcA3izbNMhUFp10eS9R0nq+W5A7AkctH4Tx",
+	"mAUkVCekhzqeHTlJVQV7eSgEIIDor4B/0foMT0ivT3mfRfZV2eU4DQCvYBFTWj9EtSuTY5O2h8ElpWnb",
+	"8N8JJl8yfDazJfn7gufuZVlMZ+6Uk7i5uIvlTqa5YZHFawqqwLKiMcMAUW2efKXffmlBscf00xm+1Wo2",
+	"y7kUS6EMPEYhUYXSBqoWnRtFMaiC1qSrRJ00qy9A6xdtlgG3z1z3CaYGYvdDHkAvC8Tfyyq3gNm/pkrQ",
+	"qQi5FG1dLIYxHcvizct3Oq9/IS5Ei+15FomRTGJ9WWm92cwxo6CApIV/C9ScaTL9uQL9uiisGaKDE3k/",
+	"aQyf9DDYnBXi1Aclva83oMTtfzM2PjBV+aE7Lldz8oD/k0KXD+CIjkkP2nf3cldFEAY+uZ4qkunlbetS",
+	"Ma6TBnu6HOjA3izulUJ6SYvwXlag27bhiThPe4lnJbd5rtLJXVE4no/GLwq4ksbnK5SGLygDjm5qDymZ",
+	"ZCkPXyRZuVUsDIVFg1iMj0kPmzzoNZy+PUORZJZGKJmxa8wPHdA+0+c7EhxyQ0lfjMf6BIOQ6ptSq/lO",
+	"xLDL4clciivk+SIOZzavtRgPKNNjaCEXHacIkt2JIMMk3p2/zhQmFyjH1ZlXcgGz4z69gu3bbOOjNRwh",
+	"q+aLKiazC9y/ky9nc0r4XqEZB9aT/Ui6WaVcUJwGnRSzGVVqAbxoIOJjg6iBnRcNY2QRpYwuLd1E8RPn",
+	"NcgB73LI9TAPOtnhOZbIdHl0h8hxSOa5RU6xkCJnLypvHPtYvpgP8h7rhRr3N3AF3fqeo5UWMDd2kFeu",
+	"srTIxKYJeFX8DcfBTqd0zBT0bOGQB48VijYjdBLRPgO0oJCTXrNhXQS9nLciadDvSvVlems9RdpOJi3/",
+	"DCWhUSRm+ZppC04HStLgmPzy8tInb99cXK6kUS/oh7iffqWemG08kz82pzPew5R4dTJwOuEKXl2XYzaN",
+	"0OOTQQKbcH/4CJW6TPUlUFBm5RydvN+4aqsWBI5baCzd4vWHTIguuopytOHnC8jLIW1S3rlrPYLbgRJR",
+	"6Bb9CQ/BFSuwcJJ4/UU4aXO8cZLMA/CXYXqmASCkL9037+RthOyZVJPd5vJ3KgV9nvTW1Ua4po2S3Je1",
+	"tBA9IIL2ZpBRSmpAv15yJ+eGAgADA2RJunt1mGEjqEG/JnHUfD8RA54Cf29o7QRwnkyHPKqojTm4sIyo",
+	"wOSRGR1NGXubgpaT0Yzx9wWN2IVKKqwLupYimipGRkpNtIYIAbSHxDdN6Hcah0WRuarbfrFf2CJarv5z",
+	"tS62DmrkOhJ5k9CR91WdfU+a5Mp3jXtu2W083KphrkfApeAVlDCHbe6qhblHVaaG5Rnt7lfIgzBnyUX4",
+	"lbDFSjrY4T1rYJkTXkJxm1PAVhPvXwXVraC1lNDkymqL/33ooreFVJWiW+W9nGYBkH1jXJbo1DYJWDbm",
+	"lDQ654HR0Ew4ZpGiTLJetdccU5NFpeP86LjV3qjjXL9WlX+WmU27fjVfjs3xM0nWYgmn216m2bm8cOEF",
+	"TQw/TYcrgHarWR9O5Q3mSpTv+NMNX8ZPb23rw9IMduQoyawH+ZoxTmiWZaBvYr2TwKxb22GxNpBbROev",
+	"8K2Fy6dWDm/aB6VmGi/udOvB03iP6oZ8bGNYZwF7dwz6OO0ol5PDItWnfpKjp3XJ4eDW6XpZ76NcKFtD",
+	"kaa1pTkFoZH5iBQtYtsHoCzloL0KBqisBjTHODdVZCbiG7BCDdkRGkWu9Zs29bTUm7WCnaafVZaT6Qha",
+	"Bwg1VAQyTvJ5MfXrfqvyMQ1H2xkZoZKlqfSgl2IZZBh+VfVKX4XpwhvkNIqS0BOWJJpyUCWGcGyrVCy9",
+	"4dGcqJGQKbzK0FZW2x56J2g9kDRJ9X69iHv31SahzgaE8iGa4XTKrVtnQgBel68GQlTT0CQdWoDcSqVm",
+	"M1fsGkhsJeIFlujyMnd6CWSsJ9wHhVmiSdGNK3k2kCCZuzdMb9yVzyWBIjZnU34kh1/oSA4KVfUydCKb",
+	"kmNt3DzufzjkLIDDWhQ4aaPicswas2Gg7UegjukhAUA50WqElmezUOY2c63mx25Dm/bTTBUqjpeWaP9l",
+	"98Nfni0vO863U17UcVQYpY4q+7hd/+JyF7MMH6B+bA380DqARD3c1F6CUnDD5prTr6lkB52i81ypxfSm",
+	"z3OxBwiu8UMhx6TZQYW+bfTJK+Gkl2PyhkGWiMlMTKMAXSaFheYimJckW4t4jFlwb99cXBYl46JJ/SxJ",
+	"/ulOm832QXqhPrMIiO4GHuw97Sxp5dQv7boGlrwF+4GsuyjkzPS+e/vm4ux3IkcsyrX+0eORR3WiEX8t",
+	"XtijXLbx/v7eQWV/oEybwmId7PNiJGNxvWYUCwWpyc6m9tnjziz1sy3S2dEayLKaogUZfQ9d01pLmuj5",
+	"VgFkZELDGPB3sg3O4HR/eXm5emyp5DRXI8iC7PFM5ZM9aEO2hVxcD+2+XtPGrwMTYO+eok8Hm9fIl9b0",
+	"g3sGa/n9gmL+L1vL/3RFmESi7/SHm97R5tt7HJYCirgEnk1KAG+F4+t378DF4vg6KWaVF5SIgg3T/f7K",
+	"PU3q9i7ZXIVvgeKS1IaWlZWa1DBnw/wljUay3UWqvR3QxL1IogJSchl46ZUqfi3pxe0jsK1x0knSOzUt",
+	"vwFhp5feWDMRB6T3M6Mxi3vWLMuD0zRf37Tfjw/l7/M/jk6vnwcvB7+Mzv719+hX/mbyjzgHiNksgXL6",
+	"8HmvuRzFyZbVhgWreyViMrLuLYPnaNxuQ9NaOXWHHoBb2l4P5p/1G9n0RVHW+Wk0A8QyGkW9E0zszaGo",
+	"Jp2VQyUJHhaJ2EcWAdZZvstyNi88ipZ1CIWzTe6V4rmZs3Q/hT9lv2Z+W0VtyNBeZjKZc7O7V0ruFRWW",
+	"jj1nmso/Pn/1nBwcdo58st9oPymptly/Os9sUcihjvEKLXjPT35IKxWmaZPyq2FMU2ERU8WuonAcqiv2",
+	"qc9YkPelLAxezQJ6QVeZ1dy9ajPZ1QUQZeO4NKZnaC3uFfPPKzLjrdWDDXyjiGB9rL0LTt+eob8qL3Xu",
+	"fdaLVVpASkUnUJ1JD1RdauQa3xCSc+iE+kr8QUglS4LcdwFuXrDazBfLPBXo9Fr65RrAyQtfdvioVKCZ",
+	"2fVjFjCuQhrJXCXH4gNFnyoR6b8JRSIh9JHkApuFArnQK/hOFqXeZRHLgfptr8wU/BGANgglU1kYi0ig",
+	"yktjTvq+SXqNzZOQf1JVOY2i8g7+5q/VzZ2DcciXhr040fOmSsSP5GrQkvspAZaZhAYyU5lmhdcsEnyo",
+	"xbhJ5gDniTsD28+GmXZ3iV82DIxAQSU7hwZdoFfWz+3YA/cHjVhcuA5DzXq8hnenD3WW5sJs7luHJRHp",
+	"rDpfJhI6dwOVggq5uu0N6rQrqI6nhmP2n8J0CCuI3l0+7yWXGCSRJDiUhtveXT7PMpj+YWWgG1samHKF",
+	"S1mWIx10+Aw1OCspuqv+mYIeF11TPAG3grpiJY6JgwECLWVUPMeicC165LSvNR603nIoIKEkIzFhEZPy",
+	"hPSGWG3sOv66fKR302nCna2odONV8F03bjVcKD22jyyI/vcpEkwRqEdSA68swgoU7/OABRbkIoFQsZDJ",
+	"pmvqHeAS0q8pQYYCW3LmARGaa3PQ3l2r4C0dGJtQT9TC+NkoBYChmWzNYAqilq/CdhURxDQclMERDyVc",
+	"mPzrg1BbsJZKq/sxJjSNQzW/6I+YSXm7pjLsF2p8mNJnVTCa0yo08bBEv2yA9aUH1ZctDJl8f6TURHOD",
+	"oFN9NNXqyiNpHQnFLoRjggYkuXzz95e/gUI2iMTMUWCfO+rY8WdUv6yzyYUcWzSeyfV8wXz2rPX7LtZv",
+	"78IidtEUdXUy/XPbu9U/hXwgCliQRZHEWCmRc6nYWGsLCnrFoNZgIuqUDOnEND+m0PWL9BlXMXskM33u",
+	"IjGEqLyIiZiqRpd3uQvyTUk/EtMAdL2YDUMJrbYpJz/9lAYJfvqJPO5N46jnkx465/V/pShmvSdE8KRW",
+	"C0JFmDXc5eghA9x3gDPHrMRskXvMaBRZNVFaGYxzYQEUygyZkpkpvaCK/vQTXndY3dPlyDDk8S8vL5/A",
+	"LDIVPuTx2zcXl09gB34iAHBGJlRhUx4WfzQB8MwmAyBUTMNIjysjKkc+CcKY9VU09w1A+zUCL+HPDT32",
+	"Ow5CwBQdJfXgmT718OCZxat7++5STzVTij4OpYTPKn27U+NKgvd6/zNmPf0HHlgUkKwWCv+mUQQ482jZ",
+	"pVppg5ymymhaea8HvrRaAzl/9Zzs7e0dgSB+d/ncRJEyvUrSfTR4+X0aQ05B7/cdY27unGlSwRxgGklh",
+	"J23KshIs/EgMYbhTjua33oDe5641a7ueT7oG6ajr/VX/A630rvfX295Jgu1iEtYR2cutp1Kw5+TUlIoZ",
+	"MuxygiQQCIYXKVr67qXf3DcgTqdRJGY9IJ//+i/yfiSsOJhBM4IuP9VM44iLn34i7JN1GGtKMv6AtC2U",
+	"CaviAVFFelCY5gqPnu+kTCMAiZ4MUE2XmxUeLxF+7nlnscz9xM7TM4EWCGZRLAUABJgW/KABUyenfG5k",
+	"lL5eU9JKcky0XGbSPRd43Fg+qFZlBOgJ6X3awR96eI90Oc7ZdkIbMRIxKlM7S9EbJo+RnXt2fT3s+JOQ",
+	"N40sbYNX9NhdWA45HWQ6VH3AtoSxlU/20DIg8CHvR9PAMHJPM9sVnYT4ARjCzbHhASjl2swN+fCEcBYm",
+	"gEcoOEQMqaSmBSkHujCfDy22mPlWYiz3AI/BLJFkizeAvACX3ml+BNFgANWTLE6WBWLKT3uT6cv0k/6/",
+	"nrktHEZyUfPSRu1JDiyyld4mJjPtNSjKUmC2x51mx9eM9cQnXIBoRnk51gdKQtXljzvN1hMtN0TyIyxN",
+	"s+jjTnPPSCOaNKZ+4kOzdnC9J1iS5HGnffTE6vqIfIHAtywa6HGaPum09vT/23+Cqn0U9hmXYGRhhMz7",
+	"9ezSRKLTkLiYMI7hlIaIh7vmpd1xiHCUoUpTOExDbmipIvGKbzWajSZoOhPG6ST0jr29RrOxB+BSagRK",
+	"yC4S5a7+72Fhvzl93xt3TQZXE88ijEkYmOol0gPnby/pXGJyHfjcN/i4UB4ckB78C5SlhPXOAu/Yex1K",
+	"hX0ZJCJgmQutNCSXPrL7OsRtWfrgqf646Uty+0Erq3IiuESlrN1sguomuDJVqA4z7v7LmBGJyv2n09/B",
+	"aMKQrgGNPczBmpYG+lMYQVzc5OfLNrg2MqJdVw4GERTBMoeSLO5yj35nzBznrKHH7ODuFE0g2cXdn2mQ",
+	"wCDpV1rLX3nHqblXWIAv7S1/6ZWIr8Mg0Iqv7+3XmdmZqUxPkCP363znHU/zTcBomY7HNJ4bcnUkO7hb",
+	"6VBCo3w8BwgMW++lZy8LGMZy3ufEvXFr7GZWlP/6An6XrgaWIP0YYW7M0TA2VwPcx6icW13PgXfS/0QM",
+	"J62vo4D1uxxVKNQD9NiI3NQg+YIfEH40wl7CYsYCTPBUoZYXoJ4Fxg5Y4HJcynMbBMrxX6ds7cFXToId",
+	"nHr1G6Z7jlCvAPryS1Eu7miiRdUnXL/4lnjDE6o0RiumLWUP/hemyk69WXfrvksa6LSPlr92ThWDS459",
+	"Obr5hanaRJPGWm5Xvctxh0yV9WRaQHBY6J4Rh+ibVJnWcGFAHrdBxRMxmUKpMuh4j9vN5pMG6X2+7SEq",
+	"p5gOR4sE+3bqEiwQ088my7auhvA5rwa4WsDym9yUV99mvWoqnrLbu/FQuw5DfM8s16rxoUshXtN4yPCF",
+	"/TrLSXIjfmVBSDGP8QsxK/JISvlriPtiPWUXlIpd8MJVWw4uzFTWDN60MXHS5fiaGwTqEeGUanGDLmhs",
+	"yORBWaSkaN0uhZla3RxxsCJkHatkNfNlE4ZLNunXS/E8FxHhihMttaUD6cimKq0cMqXK9sH93YDp4+A4",
+	"1jR/LPTGN2/9fO9qR2JoufLEkWLww32pH0JW6B8Z3Djf6CA9kDyx7/Ya9h39JAwcEYa5v7g+yPNqkDO0",
+	"1RyE3RNEFwmxozdYZ11ukS0KpBdOz+GIO+gvq8iC2trNAnBkLQ2nBjNlpcD3x7LNGiz7XPBBFGKew8Pq",
+	"Od+MRDG6UYZ9lwgUGkW1FKLPNmm+tj8HfTTWTW6dN2e2SWDGaaMK/TakxG3T5Rv32+SEyg/ku0EwqW/x",
+	"/kzcPStSe4W3x8XrTVw+fuqTdEJaMsXeM/g5mOK84ByqIq3mDyb6v11iQx9RfUrbiKJWw24aruBSQrqu",
+	"8CiduIam1ot6JnbMiVViypxOv2FMFprDBDLJVjbNY2zAVkz7IxPON/WjBRL57VQ9mI63hmq3YedVlr+3",
+	"2uBWuavv+LpPNW8XNLZqRxgqdW62mdtc6GEi6ykzvPz4ACH2Tfio3G7duYYxYHHuN1NsAwObnc2gqASs",
+	"rnJL4RZtwC2VbnhdtxTSyo/ilvp2FZ3EK2WYO99GwBE08MRXoPcYX1afRtE17d+kMBRIoCWbkTy+mxMh",
+	"3iIBn6e5vZBQi5mHKS4GFCnmkDHIBfvIYhoZ8YhiS/qYyGl7XdOxQRmhUaStXtbo8lMEt9fCsA/gOCZT",
+	"liWt0x5TbnKcIRtcP8uz+Pg+ZAgGQQwpgqGCicCQNqFNkjGdg7uNaFuaUPXESVGr437DzbqLflYuB+8g",
+	"/upqdOkaNuysy8rG706QbbWzIrF5GgTEMqHpODGwvTNsNcES0WmzYNdT1D5bZMfaDjqcprbPECUQ7TLT",
+	"etkF2lzqM0slwQ/kOINFf9OOs02Ra4VDzRk7lASrHYbLE6qWklbzBxPD3y6xgePsbpT20Drl8kfhOCrd",
+	"bgli/zzp5DqKmW0Rf0JoUqEkOMtXKZFT0hdxzPrKFHCJ2JbehFB+EGj+Ma0nUYcD1XDOlJ8I8Jgpgymb",
+	"lFossBr6sjao0t2vorZh19t3LiG2ilqRPHpnnGdfh662mwBDD4uRh9PW7knjctNt3XdCUOhmD21sNW3d",
+	"PhvN61ywFwbt/S48ZBrsb6/aL3rVzgzF2JbqDsF8f7eskwYAbipL99a0iRmZ0PiGBcfYUGIkooBMJ6Zu",
+	"DpnGlpgOBYEa9ZsQW1qNsewaOarLE6Zzgc8Bk4LMQh6ImQWTEB9ZDINNlW8crWGMbav1pW0xCU3vLNs+",
+	"GlMVzNXdwLJB9NOYqkCoqJWk02qSX7TGYJbqWnKoUrNosDSoluP5Ne96I7o8S15rXOgwh3u71b9fibS9",
+	"2ovk30sgRK0sG+5IpOBD3ebKYMQNyzDhI5MVyWSaOg6v+wZzZab/bNKfbFys1WwuT+YGIrnU43p3T6JW",
+	"1bC8Bj0GhgLB5B174sbzvWCK87saS++41W7s+55tbteCJhixxQkuGb79h+k9M5Wm+dRHC2nkAAYZ3Kr9",
+	"RHjB+tD22AiYuouOntYh7+Dxelo0ef6qUOZru7T/ugqaPf7qYtY+o5PQfTYMnjXNU5n8iGewutuq8CGQ",
+	"1yKl1o4aJjRaN2gIfPKjxAy/XcUTYoZW1j6SeGzftrpZmB9/gblNRIKotJ0O7Krfnb+2WEN+ooeHrgau",
+	"ryZocgaQFkalmyVapgFyGImZzWrl6rjLeynfGog1gBTv6V02P6C8Ir28sOrZtHvsIQMzswovFyZS6YNe",
+	"LHOKcZdTbpFpxAAUz0TnrMjR19y9Ce9tRlRsGfsLMbY+gPtWolKg+lKtKYd4ZRHqTPwdeCXCdrWhapCe",
+	"wXuB5EXAr4A3emlEq0eagH3lQKwEpsVQhafkwiLCr2mTmPe3yS1f1kMCeRdISBW5LYYqv86k3gumnIxe",
+	"J+XkbGCTPFxMOBIqH8IMCTplaJpxJOBUxoVgETXSjL4uF9xJbzHQRVSZsU9SeOIg3xdNcH1j3KTt4Ji5",
+	"Txrk1J5Atolzl9sajhGVzkWFXLrY/XiZn8Ph2DV8HNhP2eLUOkJxlEMH9HzvI7TMOF6oP80S4mRkIGiL",
+	"BgtCGoEUg4rAITbnDpifa3OYgEtXfDVT9er2l6lqOZxtk2LmCnr5Cl4d3PH78Oh8x9Jz680pktUXd5PV",
+	"a2Q84zhXyDC7q2gkGfDNrBOH0f4I053B19s3ANehOjblbSbPcqCZxJa8BWEAzmQEOp/7WhkPwDCAVun1",
+	"usYvlZVZB5LbBWz1LOq3dMhqZ1L/DDdCaSp1bWlgJ7tVqb6g0/UTAk0vtIazTPHVKVWVQgGRd6vLHvCZ",
+	"bxYA5Bym/50jgFi3s/eXQ/L4aav9hOztHex02juddr7FV05fCgPv+PBrgf9wzmqL//G94n9k5MlXAgDi",
+	"zulrQwBxmeIO8es6ggKEQW0TyJnYhmsKcnJgiwCyNZqqEUBc/r1zbahRir5zDJC8WNmCgHxLICCrEnxF",
+	"0YI71MZgQCqpq/mj3QDfOhDICtT2rSKBuOrRl8IBeTBNbx0Vb8Ne7hyDb9XCrZa3AhTI/ep73woYiMMP",
+	"WzSQLRrIVtu5FzSQElnzvcCB5IXIFg+kCg9kYbe2gCBbQJCtjvaAgCBl2trDI4IUyoItJMgWEmQDkCDL",
+	"aWtb8b/FBNligmwIE2STat0WFGRbObwFBVlBX/tSqCB5pt/CgmxhQbawIN85LEg5029xQba3+xYXZCMX",
+	"+oMDg+S5eosMskUG2SKDbHXPLTLIFhnkyyGDbMSJu4UG+U6hQRb1qK8cG8Qh5y04yHcJDlKS6rJFB/lm",
+	"0UGKeXYLD7KFB9nm13zr8CCrSOt1sqB/RICQBXm5RQjZ6lU/KEKIowxUM3/6YCU+SMgNJ0IYCgpYteLV",
+	"IBesH2stDpxYkO0rR2LGkX2LSx9OnW9uwM+7YLr5HpTqF2gKWVgMdMB6nUGr3+wfDp4ODmgnOGBHg73r",
+	"Nm0Fzf4Rezo4pJ7vmabMz89/rcbScBaG8lNEweoeRmeY2kgazpe3eBrfTq0CstojmTlAtygKifshgTV+",
+	"pTeQ+eVOKSsZGuQyMYFMtSXC/GCMeIYoGkpf41o2gO8wEQzHTsRYxAxSwmiX37A5C7S1NEKNojyL3+WO",
+	"uxRaFogNl81rGwvpZ1bOxb/bbO9RyPkeHp137DVp67rd3ws6bH9w0DxsPW0f7dHO9X7/IDhkTwdHa+0U",
+	"Xho1hJlbyQ7vNLbFoz+O4aRFUU4SLZONlbaSw2OfnX+sBBOSvtYg70NtjxCqaVPwACqhNKkqccM4qkS2",
+	"KKmkDCEvzH4kII906d/kHX7OPor1yLOi4qD0zk2RrFxZWODor6So5ld966xzk9S4Q7bM8tWUUazAKQ9l",
+	"SaczqrKnbcCh2phOtPk0gLDoRjMKMLq5sCg2BDACU9zq27/rX9FpRhGuZ0DDiAUN8iqM9Ny7nNM4tnH2",
+	"QMz4CdxAKDfGpC+mMPwQgviotNsY++uQ3/RgUJzeJ0UmdMh8Eg4SFDyi7cQSV1uat7qycw1SGnEJtV0d",
+	"WnNZ8ZWzF/VfMEkT9V+4AMTNGg++4yqM6jz4cC5H5+i2PoAv7QMIXD6y8tAKm3sx+5cJuJiZ/9Rr27hz",
+	"4RKcC1woZsMgk4hCjZmWXEEOJ0/LpgEKOzIIVRI/HItxkm7qetgwJ2km4hssRQOvV5df0/7NMNYEYiEM",
+	"PrIYPg7JnA3S++XlJSnaFZze7mf8X/1Tz0Ykeq8FXhs9yGTSgp5FkYTAxoDGXW5q4d4bb4etaxOxyei3",
+	"6fZwCZhgBxbEhIoMBZMALViZEn9uz+pXyud3yoNfRBBu7Wf1OZsqj5eQ53tTEG3Zdw4zqMP1gar07lrp",
+	"W8d70q6DN6UHPe332URZEbT1GvwY4VYeABxTJo9DM9hyGbs0/SuRk5/tf1nvQaFW+FI/YbI+rjU/0yR3",
+	"5RjDqSYN3UcvvQmSplqZ4Iz0BcgXmy9muNykV1o1UsRkBpAr1wwQ7RThYlYkNH5hVnube3fQH+YvmKKg",
+	"23zrjGUX9A1jPAbpgT6EErFcQ7V7WkvlyLDSZhSQFWe4LFc6yTcDMYKcp40nxgMWuLjikMjQS4sqesjR",
+	"oRqVpjijbtHztSEIoROtOhgEYiLpXGsJM8Ayd20zLoic2owLqNMfi5ilg2glwsoGyJ9WoHkBSEpxJV+X",
+	"z3KqCqbImUUZfGSV/mItVlO7K4kC4GIqSSS0vNMbx9kMzEgEUpZpRWdS6BiqLtffRJ0IlIoke89knDfI",
+	"G86SHxcVqUVl6Zh0mkeVGpO3jk5haeY70ioKhV8dhPPfhHqpqf/bUw3y7LwBrcDYCfWcQ/hwYYIVCApj",
+	"QWCmBY1ZeboTjPMVZzfZGW79DF/azxAntPIlnQyL5nQpx/zNMEHiIghliTKLROatT5/fAXniQr5pkHJz",
+	"iF+H+or7WUXKGIHbrQA+obkMn1xRgQyHnKFq6GvFRT97oSgPaByQ96hASiInrB8OkoDzi2lswB1IQOcG",
+	"bZh2eSwUxgz1XyYx+xiKaZJ+o78kiRKihIFMMsY6DGTzOLby/cvXAiWEps9bU4m055pkrOIP5UB4m5b3",
+	"hkmAOtm9+JNNshrYGSYoTl6JmLQ7ZCSmsTRFQYnCh91VJFEzAftE1TR2gnRmjEdpcZ5lpi4XnD2SPpEi",
+	"D0bbpzzB0wXHMtpjUOQScnLN1IwxjvE3wZlbRpSyKvAoF2A6sbjQdIFd3DLrN82seIh34deqBCdMSd+9",
+	"K6eVVupNJ0QJ0vKbzabJiweAPqBq45U8tpUuscIIjxyFAwUdOCDgMud9e21xbbPTIQPOSCLOXW4SS6Gk",
+	"j/ZHfhHqu/1cg7zkKg0YQU153mURMwgJsQAGmsa8QU45YVzF8y5PCwUhT8u4SWylnkk+PCEYi4d5jagk",
+	"PabpoacHRG+KGJAe7kgvnRI2dYIkV0oGbEao6nIKgiGVI4iGbZYjCWcMy2VmNMQiRSekf2y3juw390x0",
+	"LJbgJAZMbATaVqmrWG9Dl1uHsXkCCiYxPb+47vDCHO36EaWktyW0Bdg78MurCe2fTJY74H+U1vD57riH",
+	"9UfF+qjK3P3LpEBLE5PAfXToZqTJU1Pgaq0G3DLCM8XGAKJCP53hAK1ms1mU4F+r1PCuh5Hb8bSAvWJX",
+	"TQkmzquiIjOHteOEuY9bJYfre9YfaXF29OSh8P225OCzp+t7wJV6BWMmJR3qv7kO00yzrEPNVKbSpdV2",
+	"1m9b8Ah1NcD7ZRnZGBCMakG1BtWcMzmNasHMQOpgVmwmuBiVk9qGRX/gKlSIkS60cl25BHWFUtNsMZ1N",
+	"+1ihO3USskBELmmzMaD8ZBiLWYOcyhsTptG3d5ebLjxQU2rAbiIqlRnBYABQfSWbbLhsjlwgbOxVWwBp",
+	"LctNOJmwwHYE0rd1z0EG6HII2uohpRDcDI2SyHbf0HpPKPUvIzHTv+LC+1RBxzGtbNkIL53ROehQAxFF",
+	"YiaTZGBKJtPrKOyTd+evG11ucZtFhAEpasprWaznfMPYRGJuoFZNhoKzY8DEgSjTIBZjs5tma9CfAD5o",
+	"nH2ZJ/pu1bbQnujCyv5N58q9p/q5tdzX31tdbpGorLGgV4wFl/GU96n6xsI9r4BbXKn3kGW84BUR+mR3",
+	"oSAEzLJCL8bLT1Yi2t7UVn9HD56Wk9l6POziA8OSx29Op2pE2o2mn8iQmAWMq5BG0ifnr56Tg8PO0RMw",
+	"tObYPEeLJwK1K9cigAQ82/BwPmGJ0vDvKYvnRCrwOpqEPbQlUgGEYFsiJtdz8rfLy7fkZyrDfoOcmumF",
+	"kgyFCLoc5szBL3OSX482qhyoyExqnxgYsTQMPzJJZnSu5bgTW+7Jvpiwnk2oi4TQSjtVjS7v8vcj4SRP",
+	"m5sBoMvgv0DqpRajaTsEidECbbDHnfbRkxMyG0HEvc9YIE2hMz5VHGaGXbqEY1+goFzRcNLWDHdSbxN8",
+	"zEAeIKBTos175uZ1jlirlnokOK20pGIYU6sju/qr0SXxUD1N9kOxo3/c0XfajoB50WhnIkLNjq4KfreJ",
+	"1ygGKVpGoml8HatYWg9ZuYrEx/MVrETrdMWTBX7ayCQ/1HUhfNqZzWY7AxGPd6ZxxHhfBNrMzGSpppRQ",
+	"i5iyW17r5ByWKWS02imtwPmJGqBt/mmkwgmN1S6sMaCKfjeru10LCwmFY12tynwSnHTrGXl1lBb4yuUo",
+	"FkpFD6+3sP40DtUc7ohrfYl6x39+uPU/g/8BVPjC+wPNulgI5ZMpj8IbBlYV2vlSJTC9u+j/ykVelbmj",
+	"KouxOHrfNjULrRhNJYurjUWYWRYaAWw0pFzpAIgB5iihRI9ZWBT5ThZlfK1bDTmYguSkwVgLT5B0vsu+",
+	"rbbvBYxGLIZ/8mkUablrcYrT3/R/dXyLzGYq71U4Zv8BdDXv3eXz+kwJayzwDb0HoH+ji0FNwkPaJd+K",
+	"qaDVRDomZ39doS5xgWlB2Yc3o8j7UM22l6ldbmpdAL6zPx2jE2DMQDdN+YZOwt2PLG41msDHZpILw0Lp",
+	"eRoByOD7wIeG6AcaN9L73ixuUaV4vsBqGMbUPCdmMKLTgDej6hSM9o+0PY0JuQZhzPpKxHOcmoEP07YQ",
+	"Edyd4LB4RKd9sm9EjdOwVE/73flrd27sY/FAl1l4Nphig1wwpQBYFUJEkB6LyhRO1BlXWky/wjwQm4jr",
+	"lnb6+bpOP8GFNJ9MEJTMN5KUmJKvlCeYuBM1QeAPt/9/AAAA//8=",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

@@ -15,6 +15,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/gen/client"
+	"github.com/agentevents/agentevents/server/lab"
 )
 
 // together is how many requests are made side by side where the rate does not matter.
@@ -63,7 +64,9 @@ type caller struct {
 
 func newCaller(server string) (*caller, error) {
 	t := &http.Transport{MaxIdleConns: 1024, MaxIdleConnsPerHost: 1024, IdleConnTimeout: time.Minute}
-	api, err := client.NewClientWithResponses(server+"/api/ver1.0", client.WithHTTPClient(&http.Client{Transport: t}))
+	api, err := client.NewClientWithResponses(server+"/api/ver1.0", client.WithHTTPClient(&http.Client{
+		Transport: &lab.Operator{URL: server, Base: t},
+	}))
 	return &caller{api: api}, err
 }
 

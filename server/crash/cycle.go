@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/agentevents/agentevents/gen/client"
+	"github.com/agentevents/agentevents/server/lab"
 )
 
 const (
@@ -102,8 +103,11 @@ func (c *crash) load(ctx context.Context, l *life, work func(writer, context.Con
 
 func (c *crash) session(l *life) (session, error) {
 	one := &http.Client{
-		Timeout:   patience,
-		Transport: &http.Transport{MaxIdleConnsPerHost: 64}, // of its own: the server it speaks to is another each time
+		Timeout: patience,
+		Transport: &lab.Operator{
+			URL:  l.server.URL,
+			Base: &http.Transport{MaxIdleConnsPerHost: 64}, // of its own: the server it speaks to is another each time
+		},
 	}
 	api, err := client.NewClientWithResponses(l.server.URL+"/api/ver1.0", client.WithHTTPClient(one))
 	s := session{api: api, book: c.book}

@@ -66,6 +66,8 @@ func environment(file string, further []string) []string {
 		"AGENTEVENTS_ADDR=127.0.0.1:0",
 		"AGENTEVENTS_DATABASE_URL=sqlite:"+file,
 		"AGENTEVENTS_ALLOW_NETWORKS=127.0.0.0/8",
+		"AGENTEVENTS_OPERATOR_ID="+OperatorID,
+		"AGENTEVENTS_OPERATOR_SECRET="+OperatorSecret,
 	), further...)
 }
 

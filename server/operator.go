@@ -1,0 +1,92 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"text/tabwriter"
+
+	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/store"
+)
+
+// applicationCommands are what an operator does about applications beside the API. Their flags have no variables.
+type applicationCommands struct {
+	Create createCommand `cmd:"" help:"Make an application and print its id and its secret, which is shown this once."`
+	List   listCommand   `cmd:"" help:"List the applications of the operator and of all clients."`
+	Revoke revokeCommand `cmd:"" help:"Delete an application; within a second its tokens are refused."`
+}
+
+type createCommand struct {
+	Client   string          `command:"" placeholder:"ID" xor:"whose" required:"" help:"Client that it belongs to."`
+	Operator bool            `command:"" xor:"whose" required:"" help:"It is the operator's, and may do everything for every client."`
+	Name     string          `command:"" required:"" help:"Its name, for people to read."`
+	Access   gen.AccessLevel `command:"" enum:"all,call_api,read_only" default:"all" help:"What it may do for its client: all, call_api (no agents and no status) or read_only."`
+}
+
+type listCommand struct{}
+
+type revokeCommand struct {
+	ID string `arg:"" help:"Id of the application."`
+}
+
+// beside runs a function on the store, which may be served at the same time.
+func (s settings) beside(ctx context.Context, fn func(*store.Store) error) error {
+	c, err := s.validate()
+	if err != nil {
+		return err
+	}
+	st, err := store.OpenBeside(ctx, store.Options{URL: c.databaseURL, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return err
+	}
+	return errors.Join(fn(st), st.Close())
+}
+
+func (c createCommand) run(ctx context.Context, s settings, stdout io.Writer) error {
+	return s.beside(ctx, func(st *store.Store) error {
+		made, err := c.create(ctx, st)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(stdout, "id     %s\nsecret %s\n", made.ID, made.Secret)
+		return err
+	})
+}
+
+func (c createCommand) create(ctx context.Context, st *store.Store) (gen.ApplicationSecret, error) {
+	if n := len([]rune(c.Name)); n < 1 || n > 255 {
+		return gen.ApplicationSecret{}, errors.New("--name must be 1 to 255 characters long")
+	}
+	if c.Operator {
+		return st.CreateOperator(ctx, c.Name)
+	}
+	return st.CreateApplication(ctx, c.Client, gen.ApplicationCreate{Name: c.Name, Access: c.Access})
+}
+
+func (listCommand) run(ctx context.Context, s settings, stdout io.Writer) error {
+	return s.beside(ctx, func(st *store.Store) error {
+		all, err := st.AllApplications(ctx)
+		if err != nil {
+			return err
+		}
+		w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(w, "ID\tCLIENT\tACCESS\tCREATED\tNAME")
+		for _, a := range all {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", a.ID, a.Client, a.Access, a.CreatedAt.Format("2006-01-02T15:04:05.000Z"), a.Name)
+		}
+		return w.Flush()
+	})
+}
+
+func (c revokeCommand) run(ctx context.Context, s settings, stdout io.Writer) error {
+	return s.beside(ctx, func(st *store.Store) error {
+		if err := st.RevokeApplication(ctx, c.ID); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintf(stdout, "revoked %s\n", c.ID)
+		return err
+	})
+}

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"errors"
+	"io"
+	"mime"
+	"mime/multipart"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/gen/api"
+	"github.com/agentevents/agentevents/store"
+)
+
+// maxTokenBody is more than the form of any client has.
+const maxTokenBody = 16 << 10
+
+// tokenRefusal is why there is no token. OAuth has a form of its own for that.
+type tokenRefusal struct {
+	status int
+	code   gen.TokenErrorError
+	words  string
+}
+
+func (r *tokenRefusal) Error() string { return r.words }
+
+func (r *tokenRefusal) body() gen.TokenError {
+	return gen.TokenError{Error: r.code, ErrorDescription: r.words, Message: r.words}
+}
+
+func refuseToken(code gen.TokenErrorError, words string) *tokenRefusal {
+	return &tokenRefusal{http.StatusBadRequest, code, words}
+}
+
+// tokenForm makes one form of all that a token may be asked for with: a body of either type, else HTTP Basic, else the
+// query string.
+func tokenForm(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		r := c.Request()
+		form, err := bodyForm(c)
+		if err != nil {
+			return err
+		}
+		given := []url.Values{form, basicForm(r.Header), r.URL.Query()}
+		form = url.Values{}
+		for _, name := range []string{"grant_type", "client_id", "client_secret", "scope"} {
+			form.Set(name, first(given, name))
+		}
+		r.URL.RawQuery, r.Form, r.PostForm, r.MultipartForm = "", nil, nil, nil
+		r.Header.Set(echo.HeaderContentType, echo.MIMEApplicationForm)
+		r.Body = io.NopCloser(strings.NewReader(form.Encode()))
+		return next(c)
+	}
+}
+
+func first(given []url.Values, name string) string {
+	for _, values := range given {
+		if values.Get(name) != "" {
+			return values.Get(name)
+		}
+	}
+	return ""
+}
+
+// bodyForm reads the body, whatever of the two its type says it is; any other one is as good as none.
+func bodyForm(c echo.Context) (url.Values, error) {
+	r := c.Request()
+	body, err := readBody(c, maxTokenBody)
+	if err != nil {
+		return nil, err
+	}
+	media, params, _ := mime.ParseMediaType(r.Header.Get(echo.HeaderContentType))
+	switch media {
+	case echo.MIMEApplicationForm:
+		form, _ := url.ParseQuery(string(body)) // what is no form holds no credentials
+		return form, nil
+	case echo.MIMEMultipartForm:
+		return multipartForm(body, params["boundary"])
+	}
+	return nil, nil
+}
+
+func multipartForm(body []byte, boundary string) (url.Values, error) {
+	if len(body) == 0 {
+		return nil, nil
+	}
+	form, err := multipart.NewReader(bytes.NewReader(body), boundary).ReadForm(maxTokenBody)
+	if err != nil {
+		return nil, refuseToken(gen.TokenErrorErrorInvalidRequest, "the body is no multipart/form-data")
+	}
+	return form.Value, nil
+}
+
+// basicForm is what HTTP Basic says. Ids and secrets are of characters that no encoding changes.
+func basicForm(h http.Header) url.Values {
+	scheme, text, _ := strings.Cut(h.Get(echo.HeaderAuthorization), " ")
+	plain, err := base64.StdEncoding.DecodeString(strings.TrimSpace(text))
+	if !strings.EqualFold(scheme, "Basic") || err != nil {
+		return nil
+	}
+	id, secret, _ := strings.Cut(string(plain), ":")
+	return url.Values{"client_id": {id}, "client_secret": {secret}}
+}
+
+func (h handlers) RequestToken(
+	ctx context.Context, r api.RequestTokenRequestObject,
+) (api.RequestTokenResponseObject, error) {
+	switch form := r.FormdataBody; {
+	case form.GrantType == "":
+		return nil, refuseToken(gen.TokenErrorErrorInvalidRequest, "grant_type is missing, it must be client_credentials")
+	case form.GrantType != "client_credentials":
+		return nil, refuseToken(gen.TokenErrorErrorUnsupportedGrantType, "grant_type must be client_credentials")
+	}
+	token, err := h.store.IssueToken(ctx, r.FormdataBody.ClientID, r.FormdataBody.ClientSecret)
+	if errors.Is(err, store.ErrCredentials) {
+		return nil, refuseToken(gen.TokenErrorErrorInvalidClient, err.Error())
+	}
+	if err != nil {
+		return nil, err
+	}
+	var answer api.RequestToken200JSONResponse
+	answer.Headers.CacheControl = "no-store"
+	answer.Body = gen.Token{
+		AccessToken: token, TokenType: gen.TokenTokenTypeBearer, ExpiresIn: int(store.TokenLife.Seconds()), Scope: gen.TokenScopeAll,
+	}
+	return answer, nil
+}

@@ -1,0 +1,136 @@
+package store
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+
+	"gorm.io/gorm"
+
+	"github.com/agentevents/agentevents/gen"
+)
+
+// Operator is the access of an application that may do everything for every client. It belongs to none.
+const Operator gen.AccessLevel = "operator"
+
+type applicationRow struct {
+	Number    int64 `gorm:"primaryKey"`
+	ID        string
+	ClientID  string
+	Name      string
+	Access    gen.AccessLevel
+	HashKey   []byte
+	Hash      []byte
+	CreatedAt int64 `gorm:"autoCreateTime:false"`
+}
+
+func (applicationRow) TableName() string { return "applications" }
+
+func (r applicationRow) model() gen.Application {
+	return gen.Application{ID: r.ID, Name: r.Name, Access: r.Access, CreatedAt: wire(r.CreatedAt)}
+}
+
+// hide keeps what is needed to know a secret again, and forgets the secret.
+func (r *applicationRow) hide(secret string) {
+	r.HashKey = randomBytes(32)
+	r.Hash = keyed(r.HashKey, secret)
+}
+
+// knows says whether a secret is the application's.
+func (r applicationRow) knows(secret string) bool {
+	return len(r.Hash) > 0 && hmac.Equal(r.Hash, keyed(r.HashKey, secret))
+}
+
+func keyed(key []byte, secret string) []byte {
+	hash := hmac.New(sha256.New, key)
+	hash.Write([]byte(secret))
+	return hash.Sum(nil)
+}
+
+// randomBytes never fails: crypto/rand would rather end the program.
+func randomBytes(n int) []byte {
+	b := make([]byte, n)
+	_, _ = rand.Read(b)
+	return b
+}
+
+// randomHex is 128 random bits.
+func randomHex() string { return hex.EncodeToString(randomBytes(16)) }
+
+// Applications lists a client's applications, the oldest first.
+func (s *Store) Applications(ctx context.Context, client string) ([]gen.Application, error) {
+	tx := s.read(ctx)
+	if _, err := findClient(tx, client); err != nil {
+		return nil, err
+	}
+	rows, err := gorm.G[applicationRow](tx).Where("client_id = ?", client).Order("number").Find(ctx)
+	return each(rows, applicationRow.model), failure(err)
+}
+
+// Application returns a client's application.
+func (s *Store) Application(ctx context.Context, client, id string) (gen.Application, error) {
+	r, err := findApplication(s.read(ctx), client, id)
+	return r.model(), err
+}
+
+func findApplication(tx *gorm.DB, client, id string) (applicationRow, error) {
+	if _, err := findClient(tx, client); err != nil {
+		return applicationRow{}, err
+	}
+	r, err := gorm.G[applicationRow](tx).Where("id = ? AND client_id = ?", id, client).Take(tx.Statement.Context)
+	if errors.Is(err, gorm.ErrRecordNotFound) {
+		return r, &Error{
+			Kind: NotFound, Status: "application_not_found",
+			Message: fmt.Sprintf("there is no application %s of client %s", id, client),
+		}
+	}
+	return r, failure(err)
+}
+
+// CreateApplication makes an application of a client. Its secret is in the result and nowhere else.
+func (s *Store) CreateApplication(
+	ctx context.Context, client string, c gen.ApplicationCreate,
+) (m gen.ApplicationSecret, err error) {
+	r, secret := s.newApplication(c.Name, c.Access), randomHex()
+	r.ClientID = client
+	r.hide(secret)
+	err = s.write(ctx, func(tx *gorm.DB) error {
+		if _, err := findClient(tx, client); err != nil {
+			return err
+		}
+		return gorm.G[applicationRow](tx).Create(tx.Statement.Context, &r)
+	})
+	return r.withSecret(secret), err
+}
+
+func (s *Store) newApplication(name string, access gen.AccessLevel) applicationRow {
+	return applicationRow{ID: randomHex(), Name: name, Access: access, CreatedAt: s.now()}
+}
+
+func (r applicationRow) withSecret(secret string) gen.ApplicationSecret {
+	return gen.ApplicationSecret{ID: r.ID, Secret: secret, Name: r.Name, Access: r.Access, CreatedAt: wire(r.CreatedAt)}
+}
+
+// DeleteApplication deletes a client's application and its tokens.
+func (s *Store) DeleteApplication(ctx context.Context, client, id string) error {
+	return s.write(ctx, func(tx *gorm.DB) error {
+		r, err := findApplication(tx, client, id)
+		if err != nil {
+			return err
+		}
+		return revoke(tx, "number = ?", r.Number)
+	})
+}
+
+// revoke deletes applications and their tokens.
+func revoke(tx *gorm.DB, where string, value any) error {
+	err := tx.Exec("DELETE FROM tokens WHERE application IN (SELECT number FROM applications WHERE "+where+")", value).Error
+	if err != nil {
+		return err
+	}
+	return tx.Exec("DELETE FROM applications WHERE "+where, value).Error
+}

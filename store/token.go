@@ -1,0 +1,108 @@
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/agentevents/agentevents/gen"
+)
+
+const (
+	// TokenLife is how long a token is good.
+	TokenLife = time.Hour
+	// mostTokens is how many an application has at a time. Some clients ask for one before every request.
+	mostTokens = 100
+	// tokenLength is what the API that is re-implemented has.
+	tokenLength = 30
+)
+
+// ErrCredentials is returned for an id and a secret that no application has, or one of a client that is blocked.
+var ErrCredentials = errors.New("there is no application with this id and this secret")
+
+// ErrToken is returned for a token that nobody was given, that has expired or was revoked.
+var ErrToken = errors.New("the token is not good")
+
+// Caller is the application that makes a request.
+type Caller struct {
+	Number      int64
+	Application string // its id
+	Name        string
+	Client      string // empty for an operator
+	Access      gen.AccessLevel
+	Blocked     bool // the client is
+}
+
+// Caller returns whose token it is, or ErrToken.
+func (s *Store) Caller(ctx context.Context, token string) (c Caller, err error) {
+	hash := sha256.Sum256([]byte(token))
+	found := s.read(ctx).Raw("SELECT a.number, a.id AS application, a.name, a.client_id AS client, a.access, "+
+		"coalesce(c.blocked, 0) AS blocked FROM tokens t JOIN applications a ON a.number = t.application "+
+		"LEFT JOIN clients c ON c.id = a.client_id WHERE t.hash = ? AND t.expires_at > ?", hash[:], s.now()).Scan(&c)
+	if found.Error == nil && found.RowsAffected == 0 {
+		return c, ErrToken
+	}
+	return c, failure(found.Error)
+}
+
+// IssueToken gives an application a token for TokenLife, or returns ErrCredentials. Of more than 100 the oldest goes.
+func (s *Store) IssueToken(ctx context.Context, id, secret string) (token string, err error) {
+	if err := s.checkCredentials(s.read(ctx), id, secret); err != nil {
+		return "", err // without keeping those busy who write
+	}
+	token = newToken()
+	err = s.write(ctx, func(tx *gorm.DB) error {
+		if err := s.checkCredentials(tx, id, secret); err != nil {
+			return err
+		}
+		return s.keepToken(tx, id, token)
+	})
+	return token, err
+}
+
+func (s *Store) checkCredentials(tx *gorm.DB, id, secret string) error {
+	r, err := gorm.G[applicationRow](tx).Where("id = ?", id).Take(tx.Statement.Context)
+	if err != nil && !errors.Is(err, gorm.ErrRecordNotFound) {
+		return failure(err)
+	}
+	if !r.knows(secret) {
+		return ErrCredentials
+	}
+	var blocked bool
+	err = tx.Raw("SELECT coalesce((SELECT blocked FROM clients WHERE id = ?), 0)", r.ClientID).Scan(&blocked).Error
+	if err == nil && blocked {
+		return ErrCredentials
+	}
+	return failure(err)
+}
+
+// newToken is 150 random bits.
+func newToken() string { return (rand.Text() + rand.Text())[:tokenLength] }
+
+func (s *Store) keepToken(tx *gorm.DB, id, token string) error {
+	const mine = "application = (SELECT number FROM applications WHERE id = ?)"
+	err := tx.Exec("DELETE FROM tokens WHERE "+mine+" AND hash NOT IN (SELECT hash FROM tokens WHERE "+mine+
+		" AND expires_at > ? ORDER BY expires_at DESC LIMIT ?)", id, id, s.now(), mostTokens-1).Error
+	if err != nil {
+		return err
+	}
+	hash := sha256.Sum256([]byte(token))
+	return tx.Exec("INSERT INTO tokens (hash, application, expires_at) SELECT ?, number, ? FROM applications WHERE id = ?",
+		hash[:], s.now()+TokenLife.Milliseconds(), id).Error
+}
+
+// pruneTokens removes those that have expired.
+func (s *Store) pruneTokens(ctx context.Context) error {
+	var expired int64
+	err := s.read(ctx).Raw("SELECT count(*) FROM (SELECT 1 FROM tokens WHERE expires_at <= ? LIMIT 1)", s.now()).Scan(&expired).Error
+	if err != nil || expired == 0 {
+		return failure(err)
+	}
+	return s.write(ctx, func(tx *gorm.DB) error {
+		return tx.Exec("DELETE FROM tokens WHERE hash IN (SELECT hash FROM tokens WHERE expires_at <= ? LIMIT 1000)", s.now()).Error
+	})
+}
