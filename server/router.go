@@ -63,10 +63,21 @@ func middlewares(contract *openapi3.T, s *store.Store) map[string][]echo.Middlew
 		for method, operation := range item.Operations() {
 			id := operation.OperationID
 			route := &routers.Route{Spec: contract, Path: path, PathItem: item, Method: method, Operation: operation}
-			all[id] = []echo.MiddlewareFunc{named(id), rememberURL, unescape, me(s), unbracket, validate(route)}
+			all[id] = []echo.MiddlewareFunc{ownPath, named(id), rememberURL, unescape, me(s), unbracket, validate(route)}
 		}
 	}
 	return all
+}
+
+// ownPath refuses a GET of the path that sends many deliveries again, which is not that of a delivery with a strange id.
+func ownPath(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		if c.Request().Method == http.MethodGet && c.Param("delivery_id") == "redeliver" {
+			c.Set(echo.ContextKeyHeaderAllow, "OPTIONS, POST")
+			return echo.MethodNotAllowedHandler(c)
+		}
+		return next(c)
+	}
 }
 
 // named notes which operation a request is for.
