@@ -44,20 +44,43 @@ func newWriter(db *gorm.DB, conn *sql.Conn) *writer {
 	return w
 }
 
-// do runs fn in a transaction and returns when that is committed. Once fn has begun, the end of ctx changes nothing:
-// others share the transaction.
+// do runs fn in a transaction and returns when that is committed. Once fn is queued, the end of ctx keeps it from being
+// begun, and once it has begun changes nothing: others share the transaction.
 func (w *writer) do(ctx context.Context, fn func(tx *gorm.DB) error) error {
+	j, err := w.enqueue(ctx, fn)
+	if err != nil {
+		return err
+	}
+	return w.wait(context.WithoutCancel(ctx), j)
+}
+
+// try is do for who does not want to know any more when ctx ends. What fn does may come later, and is nobody's then.
+func (w *writer) try(ctx context.Context, fn func(tx *gorm.DB) error) error {
+	j, err := w.enqueue(ctx, fn)
+	if err != nil {
+		return err
+	}
+	return w.wait(ctx, j)
+}
+
+func (w *writer) enqueue(ctx context.Context, fn func(tx *gorm.DB) error) (*write, error) {
 	j := &write{ctx: ctx, fn: fn, done: make(chan error, 1)}
 	select {
 	case w.queue <- j:
+		return j, nil
 	case <-ctx.Done():
-		return ctx.Err()
+		return nil, ctx.Err()
 	case <-w.closed:
-		return errClosed
+		return nil, errClosed
 	}
+}
+
+func (w *writer) wait(ctx context.Context, j *write) error {
 	select {
 	case err := <-j.done:
 		return err
+	case <-ctx.Done():
+		return ctx.Err()
 	case <-w.closed:
 		return j.outcome()
 	}
