@@ -1080,10 +1080,10 @@ type UnsupportedMediaType = Error
 // ListClientsParams defines parameters for ListClients.
 type ListClientsParams struct {
 	// Limit At most this many; without it all.
-	Limit Limit `form:"limit,omitempty" json:"limit,omitempty"`
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// After Only what comes after this id, which need not exist.
-	After AfterClient `form:"after,omitempty" json:"after,omitempty"`
+	After *AfterClient `form:"after,omitempty" json:"after,omitempty"`
 }
 
 // ListLocalAgentsParams defines parameters for ListLocalAgents.
@@ -1093,19 +1093,19 @@ type ListLocalAgentsParams struct {
 	ExtensionID ExtensionIDs `form:"extension_id,omitempty" json:"extension_id,omitempty"`
 
 	// Limit At most this many; without it all.
-	Limit Limit `form:"limit,omitempty" json:"limit,omitempty"`
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// After Only what comes after this id, which need not exist.
-	After After `form:"after,omitempty" json:"after,omitempty"`
+	After *After `form:"after,omitempty" json:"after,omitempty"`
 }
 
 // ListLocalAgentEventsParams defines parameters for ListLocalAgentEvents.
 type ListLocalAgentEventsParams struct {
 	// Limit At most this many; without it all.
-	Limit Limit `form:"limit,omitempty" json:"limit,omitempty"`
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// After Only what comes after this id, which need not exist.
-	After After `form:"after,omitempty" json:"after,omitempty"`
+	After *After `form:"after,omitempty" json:"after,omitempty"`
 }
 
 // ListLocalAgentStatusChangesParams defines parameters for ListLocalAgentStatusChanges.
@@ -1124,19 +1124,19 @@ type ListRemoteAgentsParams struct {
 	ExtensionID ExtensionIDs `form:"extension_id,omitempty" json:"extension_id,omitempty"`
 
 	// Limit At most this many; without it all.
-	Limit Limit `form:"limit,omitempty" json:"limit,omitempty"`
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// After Only what comes after this id, which need not exist.
-	After After `form:"after,omitempty" json:"after,omitempty"`
+	After *After `form:"after,omitempty" json:"after,omitempty"`
 }
 
 // ListRemoteAgentEventsParams defines parameters for ListRemoteAgentEvents.
 type ListRemoteAgentEventsParams struct {
 	// Limit At most this many; without it all.
-	Limit Limit `form:"limit,omitempty" json:"limit,omitempty"`
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// After Only what comes after this id, which need not exist.
-	After After `form:"after,omitempty" json:"after,omitempty"`
+	After *After `form:"after,omitempty" json:"after,omitempty"`
 }
 
 // ListRemoteAgentStatusChangesParams defines parameters for ListRemoteAgentStatusChanges.
