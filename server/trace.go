@@ -119,13 +119,17 @@ func tellAnswer(span trace.Span, c echo.Context) {
 }
 
 // change is a store.Tracer.
-func (t *traces) change(ctx context.Context) (traceparent string, written func(int64)) {
+func (t *traces) change(ctx context.Context) (traceparent string, ended func(int64, error)) {
 	if t == nil {
-		return "", func(int64) {}
+		return "", func(int64, error) {}
 	}
 	ctx, span := t.tracer.Start(ctx, "status change")
-	return t.traceparent(ctx), func(sequence int64) {
-		span.SetAttributes(attribute.Int64("agentevents.sequence", sequence))
+	return t.traceparent(ctx), func(sequence int64, err error) {
+		if err != nil {
+			span.SetStatus(codes.Error, err.Error())
+		} else {
+			span.SetAttributes(attribute.Int64("agentevents.sequence", sequence))
+		}
 		span.End()
 	}
 }

@@ -2,7 +2,9 @@ package main
 
 import (
 	"encoding/hex"
+	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -332,5 +334,23 @@ func TestTraceToNonsense(t *testing.T) {
 		if code != exitFailed || !strings.Contains(stderr, endpointVariable+" and") || strings.Contains(stderr, "secret") {
 			t.Errorf("%s: exit code %d, standard error %q", endpoint, code, stderr)
 		}
+	}
+}
+
+// A change that is not committed ends in its trace as what has failed.
+func TestTraceOfAChangeThatIsNotCommitted(t *testing.T) {
+	s := collect(t)
+	log := slog.New(slog.DiscardHandler)
+	tr, err := newTraces(t.Context(), log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, err := range []error{errors.New("disk full"), nil} {
+		_, ended := tr.change(t.Context())
+		ended(7, err)
+	}
+	tr.close(log)
+	if len(s.got) != 2 || !s.got[0].failed || s.got[1].failed || s.got[0].attributes["agentevents.sequence"] != "" {
+		t.Errorf("the collector has got %+v", s.got)
 	}
 }

@@ -183,16 +183,16 @@ func (s *Store) change(tx *gorm.DB, r *agentRow, c change) (deliveries int, err 
 		return 0, err
 	}
 	fired, skipped := split(events, eventType(c.status))
-	traceparent, written := s.Trace(tx.Statement.Context)
+	traceparent, ended := s.Trace(tx.Statement.Context)
 	row := changeRow{
 		ClientID: r.ClientID, Kind: r.Kind, AgentID: r.AgentID, Name: r.Name, OldStatus: r.Status, NewStatus: c.status,
 		EventSource: c.source, ChangedAt: c.at, CreatedAt: s.now(), Skipped: skipped,
 		Traceparent: traceparent,
 	}
+	afterwards(tx, func(err error) { ended(row.ID, err) })
 	if err := gorm.G[changeRow](tx).Create(tx.Statement.Context, &row); err != nil {
 		return 0, err
 	}
-	written(row.ID)
 	counts(tx).changed(c.status)
 	r.Status, r.EventSource, r.Sequence, r.ChangedAt = c.status, c.source, row.ID, c.at
 	r.ReportedAt = max(r.ReportedAt, c.at)

@@ -33,6 +33,18 @@ type write struct {
 	fn     func(tx *gorm.DB) error
 	done   chan error
 	counts Counts
+	after  []func(error) // are told what became of it
+}
+
+type writeKey struct{}
+
+// ownWrite is the write that a transaction is for.
+func ownWrite(tx *gorm.DB) *write { return tx.Statement.Context.Value(writeKey{}).(*write) }
+
+// afterwards has a function told whether a write is committed. It must not block.
+func afterwards(tx *gorm.DB, fn func(error)) {
+	w := ownWrite(tx)
+	w.after = append(w.after, fn)
 }
 
 func newWriter(db *gorm.DB, conn *sql.Conn) *writer {
@@ -161,8 +173,15 @@ func (w *writer) commit(batch []*write) {
 		if results[i] == nil {
 			w.total.add(j.counts)
 		}
-		j.done <- results[i]
+		j.tell(results[i])
 	}
+}
+
+func (j *write) tell(result error) {
+	for _, fn := range j.after {
+		fn(result)
+	}
+	j.done <- result
 }
 
 // step runs one write between savepoints. The first error is the write's own; the second ends the transaction.
@@ -190,5 +209,5 @@ func (w *writer) protect(j *write) (err error) {
 			err = fmt.Errorf("panic in a transaction: %v", p)
 		}
 	}()
-	return j.fn(w.db.WithContext(counting(context.WithoutCancel(j.ctx), &j.counts)))
+	return j.fn(w.db.WithContext(context.WithValue(context.WithoutCancel(j.ctx), writeKey{}, j)))
 }

@@ -318,11 +318,7 @@ func TestWritesDuringClose(t *testing.T) {
 // in vain holds up nothing later.
 func TestReadyWhileATransactionHangs(t *testing.T) {
 	w := openWatched(t)
-	defer func() {
-		if err := w.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
+	defer w.done()
 	hold, held, done := make(chan struct{}), make(chan struct{}), make(chan error)
 	go func() {
 		done <- w.write(t.Context(), func(*gorm.DB) error { close(held); <-hold; return nil })
