@@ -588,8 +588,8 @@ type EventOutcome struct {
 	// Example: 150
 	EventID int64 `json:"event_id"`
 
-	// Outcome Whether the change made a delivery for it: `fired`; `parked`, it did, but the event is disabled, and nothing is
-	// sent until it is enabled; `not_fired`.
+	// Outcome Whether the change made a delivery for it: `fired`, also when that is no longer kept; `parked`, it did, but the
+	// event is disabled, and nothing is sent until it is enabled; `not_fired`.
 	//
 	//
 	// Example: fired
@@ -607,8 +607,8 @@ type EventOutcome struct {
 	DeliveryState DeliveryState `json:"delivery_state,omitempty"`
 }
 
-// EventOutcomeOutcome Whether the change made a delivery for it: `fired`; `parked`, it did, but the event is disabled, and nothing is
-// sent until it is enabled; `not_fired`.
+// EventOutcomeOutcome Whether the change made a delivery for it: `fired`, also when that is no longer kept; `parked`, it did, but the
+// event is disabled, and nothing is sent until it is enabled; `not_fired`.
 //
 // Example: fired
 type EventOutcomeOutcome string
