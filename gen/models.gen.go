@@ -440,6 +440,13 @@ type Attempt struct {
 	//
 	// Example: https://somehost.com/old.php
 	URL string `json:"url,omitempty"`
+
+	// Traceparent Of which trace it is: the header `traceparent` (W3C Trace Context) that the receiver was sent; absent when nothing
+	// was traced.
+	//
+	//
+	// Example: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01
+	Traceparent string `json:"traceparent,omitempty"`
 }
 
 // ChangedAt The PBX's own time of the change. When it is older than the agent's last change, or than the latest time that

@@ -60,7 +60,7 @@ func newWorld(t testing.TB) *world {
 	w.must(err)
 	t.Cleanup(func() { w.must(w.db.Close()) })
 	sender := webhook.NewSender(webhook.SenderOptions{Transport: w.receivers})
-	router, err := newRouter(newHandlers(w.store, webhook.NewGuard(nil), sender, w.stopping), time.Now, silent)
+	router, err := newRouter(newHandlers(w.store, webhook.NewGuard(nil), sender, nil, w.stopping), time.Now, silent)
 	w.must(err)
 	w.server = httptest.NewUnstartedServer(router)
 	w.server.Config = newServer(router, silent)

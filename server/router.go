@@ -23,6 +23,7 @@ type handlers struct {
 	store    *store.Store
 	guard    *webhook.Guard
 	sender   *webhook.Sender
+	traces   *traces
 	stopping <-chan struct{} // closed when no request is to wait any longer
 	tests    chan struct{}   // has an element for each test of an event that is under way
 }
@@ -30,8 +31,10 @@ type handlers struct {
 // mostTests is how many tests of events are under way at a time.
 const mostTests = 16
 
-func newHandlers(st *store.Store, guard *webhook.Guard, sender *webhook.Sender, stopping <-chan struct{}) handlers {
-	return handlers{st, guard, sender, stopping, make(chan struct{}, mostTests)}
+func newHandlers(
+	st *store.Store, guard *webhook.Guard, sender *webhook.Sender, tr *traces, stopping <-chan struct{},
+) handlers {
+	return handlers{st, guard, sender, tr, stopping, make(chan struct{}, mostTests)}
 }
 
 var _ api.StrictServerInterface = handlers{}

@@ -144,7 +144,7 @@ func (t *traces) attempt(d *webhook.Delivery) func(webhook.Outcome) {
 	ctx, span := t.tracer.Start(ctx, "attempt", trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(
 		attribute.String("webhook.id", d.WebhookID), attribute.Int64("agentevents.delivery", d.ID),
 		attribute.Int64("agentevents.sequence", d.Sequence), attribute.Int("agentevents.attempt", d.Attempt),
-		attribute.String("http.request.method", string(d.Method))))
+		attribute.String("http.request.method", string(d.Method)), attribute.Bool("agentevents.test", d.Test)))
 	d.Traceparent = t.traceparent(ctx)
 	return func(o webhook.Outcome) {
 		span.SetAttributes(attribute.String("agentevents.verdict", cmp.Or(string(o.Verdict), "cut off")),
@@ -154,6 +154,14 @@ func (t *traces) attempt(d *webhook.Delivery) func(webhook.Outcome) {
 		}
 		span.End()
 	}
+}
+
+// sample is attempt for a test, which is of the trace of the request that asks for it.
+func (t *traces) sample(ctx context.Context, d *webhook.Delivery) func(webhook.Outcome) {
+	if t != nil {
+		d.Traceparent = t.traceparent(ctx)
+	}
+	return t.attempt(d)
 }
 
 func (t *traces) traceparent(ctx context.Context) string {

@@ -67,6 +67,8 @@ type attemptRow struct {
 	URL        string
 	Method     gen.Method
 	Signature  string
+
+	Traceparent string // as it was sent
 }
 
 func (attemptRow) TableName() string { return "attempts" }
@@ -75,6 +77,7 @@ func (r attemptRow) model() gen.Attempt {
 	return gen.Attempt{
 		Number: r.Number, StartedAt: wire(r.StartedAt), DurationMs: float64(r.Duration) / 1000, Status: r.Status,
 		Verdict: gen.Verdict(r.Verdict), Error: r.Error, Answer: r.Excerpt, Method: r.Method, URL: r.URL,
+		Traceparent: r.Traceparent,
 	}
 }
 
@@ -251,10 +254,11 @@ func (s *Store) deliveryLog(tx *gorm.DB, client string, id int64) (l DeliveryLog
 func (l *DeliveryLog) sent(last attemptRow, h headRow) {
 	l.Sent.URL, l.Sent.Method = cmp.Or(last.URL, h.URL), cmp.Or(last.Method, h.Method)
 	l.Sent.Attempt, l.SentAt, l.Signed = last.Number, millis(last.StartedAt), last.Signature
+	l.Sent.Traceparent = last.Traceparent
 	l.Sent.Replay = h.Replays > 1 || h.Replays == 1 && h.Attempts > 0
 }
 
-// sentSQL is headSQL for any delivery.
+// sentSQL is headSQL for any delivery, but for the traceparent, which each attempt has its own of.
 const sentSQL = "SELECT d.id, d.lane_id, d.event_id, d.webhook_id, d.url, d.method, d.attempts, d.due_at, d.expires_at, " +
 	"d.change_id, d.replays, c.changed_at, c.agent_id, c.kind, c.name, c.new_status, c.event_source, c.created_at, s.secret, " +
 	"s.previous, s.previous_until FROM deliveries d JOIN status_changes c ON c.id = d.change_id " +
