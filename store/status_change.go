@@ -38,6 +38,9 @@ func (s *Store) StatusChanges(ctx context.Context, client string, after *int64, 
 		m = each(rows, changeRow.model)
 		return err
 	})
+	if isNotFound(err) {
+		s.feeds.announce(client) // or who has asked for its next change since it is gone would be waited for for ever
+	}
 	return m, err
 }
 

@@ -41,6 +41,22 @@ func TestFeed(t *testing.T) {
 	}
 }
 
+// Who asks for the next change of a client just when that is deleted is the last to ask.
+func TestFeedOfADeletedClient(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	f.check(f.DeleteClient(f.ctx, k.Client))
+	next := f.NextChange(k.Client)
+	if _, err := f.StatusChanges(f.ctx, k.Client, nil, 9); err == nil {
+		t.Error("a client that is gone has changes")
+	}
+	select {
+	case <-next:
+	default:
+		t.Error("a client that is gone is remembered")
+	}
+}
+
 func TestFeedIsTruncated(t *testing.T) {
 	f := open(t)
 	k := f.agent()

@@ -15,6 +15,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/gen/client"
+	"github.com/agentevents/agentevents/server/lab"
 )
 
 // together is how many requests are made side by side where the rate does not matter.
@@ -58,6 +59,7 @@ type change struct {
 // caller is the PBX.
 type caller struct {
 	api    *client.ClientWithResponses
+	log    *lab.Log     // what the server prints
 	heldUp atomic.Int64 // nanoseconds, see hiccup
 }
 
