@@ -543,6 +543,11 @@ type Delivery struct {
 	// Example: 2017-05-30T15:07:50.000Z
 	FinishedAt *Time `json:"finished_at,omitempty"`
 
+	// Reason Why it ended, unless its last attempt says so.
+	//
+	// Example: its event was deleted
+	Reason string `json:"reason,omitempty"`
+
 	// NextAttemptAt When the next attempt is due, if nothing else is in its way; of a pending one.
 	//
 	// Example: 2017-05-30T15:07:55.120Z

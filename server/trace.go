@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-logr/logr"
 	"github.com/labstack/echo/v4"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
@@ -51,6 +52,10 @@ func newTraces(ctx context.Context, log *slog.Logger) (*traces, error) {
 	if err := checkEndpoint(endpoint); err != nil {
 		return nil, err
 	}
+	if err := checkHeaders(); err != nil {
+		return nil, err
+	}
+	otel.SetLogger(logr.Discard()) // it repeats what it cannot read, secrets too
 	exporter, err := otlptracehttp.New(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("traces: %w", err)
@@ -72,6 +77,23 @@ func checkEndpoint(endpoint string) error {
 	u, err := url.Parse(endpoint)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 		return fmt.Errorf("%s and %s must be URLs such as http://127.0.0.1:4318", endpointVariable, tracesEndpointVariable)
+	}
+	return nil
+}
+
+// headerVariables are what the collector is sent as headers, a token for one.
+var headerVariables = []string{"OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS"}
+
+// checkHeaders refuses what the exporter would leave out. It does not repeat it.
+func checkHeaders() error {
+	for _, name := range headerVariables {
+		for pair := range strings.SplitSeq(os.Getenv(name), ",") {
+			key, value, found := strings.Cut(pair, "=")
+			_, err := url.PathUnescape(value)
+			if strings.TrimSpace(pair) != "" && (!found || strings.TrimSpace(key) == "" || err != nil) {
+				return fmt.Errorf("%s must be NAME=VALUE,NAME=VALUE with percent-encoded values", name)
+			}
+		}
 	}
 	return nil
 }

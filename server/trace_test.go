@@ -433,3 +433,18 @@ func TestTraceOfATest(t *testing.T) {
 		t.Errorf("the receiver was told %q, the tests are %+v", header, tests)
 	}
 }
+
+// Headers that the exporter cannot read are refused, and nobody repeats what may be a token.
+func TestWrongTraceHeaders(t *testing.T) {
+	t.Setenv(endpointVariable, "http://127.0.0.1:1")
+	for _, wrong := range []string{"Bearer secret", "=secret", "authorization=secret%zz", "a=b,secret"} {
+		for _, name := range headerVariables {
+			t.Setenv(name, wrong)
+			code, _, stderr := call(t, []string{"AGENTEVENTS_DATABASE_URL=sqlite:" + filepath.Join(t.TempDir(), "test.db")}, "serve")
+			if code != exitFailed || !strings.Contains(stderr, name+" must be NAME=VALUE") || strings.Contains(stderr, "secret") {
+				t.Errorf("%s=%s: exit code %d, %s", name, wrong, code, stderr)
+			}
+			t.Setenv(name, "")
+		}
+	}
+}

@@ -51,7 +51,28 @@ func (r logRow) model(last *attemptRow) gen.Delivery {
 		a := last.model()
 		d.LastAttempt = &a
 	}
+	d.Reason = row.reason(last)
 	return d
+}
+
+// Why deliveries end of which the last attempt does not say why.
+const (
+	eventDeleted = "its event was deleted"
+	neverSent    = "its time was over before it could be sent"
+	neverTaken   = "its time was over before an attempt was confirmed"
+)
+
+// reason is why a delivery ended, empty when its last attempt says so or it has not.
+func (r deliveryRow) reason(last *attemptRow) string {
+	switch {
+	case r.State == cancelled:
+		return eventDeleted
+	case r.State == failed && r.Attempts == 0:
+		return neverSent
+	case r.State == failed && last != nil && webhook.Verdict(last.Verdict) == webhook.Retry:
+		return neverTaken
+	}
+	return ""
 }
 
 type attemptRow struct {

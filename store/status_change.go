@@ -125,7 +125,7 @@ func (s *Store) AgentStatusChanges(
 func firedBy(tx *gorm.DB, changes []changeRow) (map[int64][]deliveryRow, error) {
 	ids := append([]int64{0}, each(changes, func(r changeRow) int64 { return r.ID })...)
 	var rows []deliveryRow
-	err := tx.Raw("SELECT id, change_id, event_id, state FROM deliveries WHERE change_id IN ?",
+	err := tx.Raw("SELECT id, change_id, event_id, state, attempts FROM deliveries WHERE change_id IN ?",
 		padded(ids)).Scan(&rows).Error
 	of := map[int64][]deliveryRow{}
 	for _, r := range rows {
@@ -137,7 +137,7 @@ func firedBy(tx *gorm.DB, changes []changeRow) (map[int64][]deliveryRow, error) 
 // explain says what became of a change, by what it noted itself and by those of its deliveries that are still kept.
 func (s *Store) explain(c changeRow, kept []deliveryRow) gen.AgentStatusChange {
 	typ := eventType(c.NewStatus)
-	events := each(kept, func(d deliveryRow) gen.EventOutcome { return outcome(d, typ) })
+	events := each(kept, func(d deliveryRow) gen.EventOutcome { return c.outcome(d, typ) })
 	for _, id := range lost(c.Fired, kept) {
 		events = append(events, forgotten(id, typ, ""))
 	}
@@ -166,14 +166,20 @@ func lost(list string, kept []deliveryRow) (ids []int64) {
 }
 
 // outcome is what a change meant to an event of its type.
-func outcome(d deliveryRow, typ gen.EventType) gen.EventOutcome {
+func (r changeRow) outcome(d deliveryRow, typ gen.EventType) gen.EventOutcome {
 	m := gen.EventOutcome{
 		EventID: d.EventID, Outcome: gen.EventOutcomeOutcomeFired, Reason: fmt.Sprintf("the event is for this type, %s", typ),
 		DeliveryID: d.ID, DeliveryState: gen.DeliveryState(d.State),
 	}
-	if d.State == parked {
+	switch wasParked := slices.Contains(strings.Split(r.Parked, ","), strconv.FormatInt(d.EventID, 10)); {
+	case d.State == parked:
 		m.Outcome = gen.EventOutcomeOutcomeParked
 		m.Reason += ", but disabled: the delivery waits until it is enabled"
+	case wasParked:
+		m.Reason += ", but was disabled then"
+	}
+	if ended := d.reason(nil); ended != "" {
+		m.Reason += "; " + ended
 	}
 	return m
 }
