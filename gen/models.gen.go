@@ -841,10 +841,12 @@ type ReplayFilter struct {
 	// State Only deliveries in this state; without it those that have failed.
 	//
 	// Example: failed
-	State     ReplayFilterState `json:"state,omitempty"`
-	AgentType AgentType         `json:"agent_type,omitempty"`
+	State ReplayFilterState `json:"state,omitempty"`
 
-	// AgentID Only those of the agent with this id; needs agent_type.
+	// AgentType Only those of the agent of this kind with the id agent_id, without which it is refused.
+	AgentType AgentType `json:"agent_type,omitempty"`
+
+	// AgentID Only those of the agent with this id; needs agent_type, since ids are unique among agents of a kind.
 	//
 	// Example: 136
 	AgentID int64 `json:"agent_id,omitempty"`
@@ -1165,10 +1167,10 @@ type ListDeliveriesParams struct {
 	// State Only deliveries in this state.
 	State *StateFilter `form:"state,omitempty" json:"state,omitempty"`
 
-	// AgentType Only those of agents of this kind.
+	// AgentType Only those of the agent of this kind with the id `agent_id`, without which it is refused.
 	AgentType *AgentTypeFilter `form:"agent_type,omitempty" json:"agent_type,omitempty"`
 
-	// AgentID Only those of the agent with this id; needs `agent_type`.
+	// AgentID Only those of the agent with this id; needs `agent_type`, since ids are unique among agents of a kind.
 	AgentID *AgentIDFilter `form:"agent_id,omitempty" json:"agent_id,omitempty"`
 
 	// EventID Only those of this event, which need not exist any more.

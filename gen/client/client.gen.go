@@ -550,7 +550,8 @@ type ClientInterface interface {
 	// ListDeliveries List deliveries
 	//
 	// The client's deliveries, the newest first: what was sent to its receivers, what waits and what has failed. Filters
-	// narrow that down; all of them count together. The header `Link` has the next page, if there is one.
+	// narrow that down; all of them count together. An agent is named by `agent_type` and `agent_id`, and by neither alone.
+	// The header `Link` has the next page, if there is one.
 	//
 	// Corresponds with GET /client/{client_id}/delivery/ (the `ListDeliveries` operationId).
 	ListDeliveries(ctx context.Context, clientID ClientID, params *ListDeliveriesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -1631,7 +1632,8 @@ func (c *HTTPClient) ListRemoteAgentStatusChanges(ctx context.Context, clientID 
 // ListDeliveries List deliveries
 //
 // The client's deliveries, the newest first: what was sent to its receivers, what waits and what has failed. Filters
-// narrow that down; all of them count together. The header `Link` has the next page, if there is one.
+// narrow that down; all of them count together. An agent is named by `agent_type` and `agent_id`, and by neither alone.
+// The header `Link` has the next page, if there is one.
 //
 // Corresponds with GET /client/{client_id}/delivery/ (the `ListDeliveries` operationId).
 func (c *HTTPClient) ListDeliveries(ctx context.Context, clientID ClientID, params *ListDeliveriesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -5062,7 +5064,8 @@ type ClientWithResponsesInterface interface {
 	// ListDeliveriesWithResponse List deliveries
 	//
 	// The client's deliveries, the newest first: what was sent to its receivers, what waits and what has failed. Filters
-	// narrow that down; all of them count together. The header `Link` has the next page, if there is one.
+	// narrow that down; all of them count together. An agent is named by `agent_type` and `agent_id`, and by neither alone.
+	// The header `Link` has the next page, if there is one.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -11199,7 +11202,8 @@ func (c *ClientWithResponses) ListRemoteAgentStatusChangesWithResponse(ctx conte
 // ListDeliveriesWithResponse List deliveries
 //
 // The client's deliveries, the newest first: what was sent to its receivers, what waits and what has failed. Filters
-// narrow that down; all of them count together. The header `Link` has the next page, if there is one.
+// narrow that down; all of them count together. An agent is named by `agent_type` and `agent_id`, and by neither alone.
+// The header `Link` has the next page, if there is one.
 //
 // Returns a wrapper object for the known response body format(s).
 //
