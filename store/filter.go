@@ -21,19 +21,24 @@ type DeliveryFilter struct {
 	Since, Until time.Time // of the change's making: from, and before
 }
 
-// missed is whether those are wanted that did not arrive, which have indexes of their own: they are few.
-func (f DeliveryFilter) missed() bool {
-	return f.State == gen.DeliveryStateFailed || f.State == gen.DeliveryStateCancelled
+// undelivered is whether those are wanted that were not, or not yet, delivered, which have indexes of their own.
+func (f DeliveryFilter) undelivered() bool {
+	return f.State != "" && f.State != gen.DeliveryStateDelivered
 }
 
-// owed is whether those are wanted that have not ended. They are few, too, and all looked at.
+// owed is whether those are wanted that have not ended.
 func (f DeliveryFilter) owed() bool {
 	return f.State == gen.DeliveryStatePending || f.State == gen.DeliveryStateParked
 }
 
 // byChange is whether an agent's changes lead to its deliveries.
 func (f DeliveryFilter) byChange() bool {
-	return f.AgentID > 0 && f.EventID == 0 && !f.missed() && !f.owed()
+	return f.AgentID > 0 && f.EventID == 0 && !f.undelivered()
+}
+
+// sorted is whether all that an index leads to are looked at, and sorted: what an agent or an event is owed.
+func (f DeliveryFilter) sorted() bool {
+	return f.EventID > 0 && f.owed() || f.AgentID > 0 && f.State == gen.DeliveryStatePending
 }
 
 // condition is one on deliveries d and their changes c.
@@ -53,7 +58,7 @@ func (c *condition) where() (where string, args []any) {
 	bounds := " AND d.id > ? AND d.id < ?"
 	args = append(slices.Clone(c.args), c.after, c.before)
 	switch {
-	case c.filter.owed():
+	case c.filter.sorted():
 		bounds = " AND d.id + 0 > ? AND d.id + 0 < ?"
 	case c.filter.byChange():
 		bounds += " AND c.id >= (SELECT x.change_id FROM deliveries x WHERE x.id > ? ORDER BY x.id LIMIT 1)" +
@@ -77,7 +82,7 @@ func (f DeliveryFilter) condition(tx *gorm.DB, client string) (*condition, error
 	if err := c.of(tx, client); err != nil {
 		return nil, err
 	}
-	c.in(client)
+	c.in()
 	return c, c.within(tx)
 }
 
@@ -89,14 +94,12 @@ func (c *condition) of(tx *gorm.DB, client string) error {
 		return nil
 	}
 	switch {
-	case f.EventID > 0 && (f.missed() || f.owed()):
+	case f.EventID > 0 && f.undelivered():
 		c.add("d.event_id + 0 = ? AND d.client_id || '' = ?", f.EventID, client)
 	case f.EventID > 0:
 		c.add("d.event_id = ? AND d.client_id || '' = ?", f.EventID, client)
-	case f.AgentID > 0 && f.missed():
+	case f.AgentID > 0 && f.undelivered():
 		return c.inLanes(tx, client)
-	case f.owed():
-		c.add("d.client_id || '' = ?", client)
 	default:
 		c.add("d.client_id = ?", client)
 	}
@@ -116,16 +119,22 @@ func (c *condition) inLanes(tx *gorm.DB, client string) error {
 }
 
 // in says in which state.
-func (c *condition) in(client string) {
-	switch state := c.filter.State; {
-	case state == "":
-	case c.filter.missed():
-		c.add("d.state = ? AND d.state IN ('failed', 'cancelled')", state) // as the indexes have it
-	case c.filter.owed():
-		c.add("d.id IN (SELECT x.id FROM deliveries x WHERE x.state IN ('pending', 'parked') AND x.state = ? "+
-			"AND x.client_id || '' = ?)", state, client) // so that the index of what is owed is used, and no other
+func (c *condition) in() {
+	switch f := c.filter; { // in the words of the indexes
+	case f.State == "":
+	case f.EventID > 0 && f.owed():
+		c.add("d.id IN (SELECT x.id FROM deliveries x WHERE x.event_id = ? AND x.state IN ('pending', 'parked') "+
+			"AND x.state || '' = ?)", f.EventID, f.State)
+	case f.EventID > 0 && f.undelivered():
+		c.add("d.state = ? AND d.state IN ('failed', 'cancelled')", f.State)
+	case f.sorted():
+		c.add("d.state = 'pending'")
+	case f.AgentID > 0 && f.undelivered():
+		c.add("d.state = ? AND d.state IN ('failed', 'cancelled', 'parked')", f.State)
+	case f.undelivered():
+		c.add("d.state = ? AND d.state <> 'delivered'", f.State)
 	default:
-		c.add("d.state = ?", state)
+		c.add("d.state = ?", f.State)
 	}
 }
 
