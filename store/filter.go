@@ -83,7 +83,8 @@ func (f DeliveryFilter) condition(tx *gorm.DB, client string) (*condition, error
 		return nil, err
 	}
 	c.in()
-	return c, c.within(tx)
+	err := c.within(tx)
+	return c, err
 }
 
 // of says whose deliveries, and by that which index leads to them: an operator keeps others from being used.
