@@ -26,8 +26,9 @@ type sample struct {
 	Goroutines float64 `json:"goroutines"`
 	Files      float64 `json:"files"` // that are open, with sockets
 	Rows       float64 `json:"rows"`  // deliveries that are kept
-	N          int     `json:"n"`     // changes that were to be sent until the next sample, and
-	P50        float64 `json:"p50"`   // how long these took to arrive, milliseconds
+	Changes    float64 `json:"changes"`
+	N          int     `json:"n"`   // changes that were to be sent until the next sample, and
+	P50        float64 `json:"p50"` // how long these took to arrive, milliseconds
 	P99        float64 `json:"p99"`
 }
 
@@ -67,7 +68,8 @@ func (g *gauge) look(ctx context.Context, began time.Time) (s sample, err error)
 	s.Resident, s.Heap = values["process_resident_memory_bytes"]/mb, values["go_memstats_heap_alloc_bytes"]/mb
 	s.Goroutines, s.Files = values["go_goroutines"], values["process_open_fds"]
 	s.File, s.WAL = size(g.file), size(g.file+"-wal")
-	return s, g.db.QueryRowContext(ctx, "SELECT count(*) FROM deliveries").Scan(&s.Rows)
+	counts := g.db.QueryRowContext(ctx, "SELECT (SELECT count(*) FROM deliveries), (SELECT count(*) FROM status_changes)")
+	return s, counts.Scan(&s.Rows, &s.Changes)
 }
 
 // size is that of a file in MB, 0 if there is none.

@@ -80,6 +80,7 @@ func (r *report) trends(first, last []sample) {
 		{"goroutines", func(s sample) float64 { return s.Goroutines }},
 		{"open files and sockets", func(s sample) float64 { return s.Files }},
 		{"deliveries kept", func(s sample) float64 { return s.Rows }},
+		{"changes kept", func(s sample) float64 { return s.Changes }},
 	} {
 		before, after := middle(first, t.value), middle(last, t.value)
 		r.Trends = append(r.Trends, trend{t.of, before, after, after / max(before, 1e-9)})

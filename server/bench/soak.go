@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"net/http"
-	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -15,16 +14,16 @@ import (
 const (
 	soaked = "soaked" // the client
 
-	// pruning is how often the server prunes what is too much, beginning with its start.
-	pruning = time.Minute
+	// room is how long changes come before there are more than are kept.
+	room = time.Minute
 	// fewest is the least that a server can be told to keep.
 	fewest = 1000
 )
 
 // soak has changes come at a steady rate to a server that may keep few of them, and looks whether what it takes stays
-// the same: file, memory, and time from change to arrival. The store is as full as it may be at the beginning, so that
-// in the first minute the server has nothing to prune: the rest is held against that. Then it prunes a minute's changes
-// in a few seconds of each minute. The rest is parted in thirds. At the end the server is told to keep fewer.
+// the same: file, memory, and time from change to arrival. At the beginning the store has room for those of a minute, in
+// which the server has nothing to prune: the rest, in which it prunes all the time, is held against that, and parted in
+// thirds. At the end the server is told to keep fewer.
 type soak struct {
 	agents, hosts, rows int
 	rate                float64
@@ -38,13 +37,16 @@ func (w *soak) flags(f *flag.FlagSet) {
 	f.IntVar(&w.hosts, "soak-receivers", 50, "`receivers` of these")
 	f.IntVar(&w.rows, "soak-rows", 20000, "how many `deliveries` and changes are kept")
 	f.Float64Var(&w.rate, "soak-rate", 300, "`changes` per second")
-	f.DurationVar(&w.lasts, "soak-lasts", 4*time.Minute, "how long they come; a minute and three times any number of minutes is best")
+	f.DurationVar(&w.lasts, "soak-lasts", 4*time.Minute, "how long they come; the first minute is before anything is pruned")
 	f.DurationVar(&w.every, "soak-every", 5*time.Second, "how long it is from one look to the next")
 }
 
+// before is how many changes there are at the beginning.
+func (w *soak) before() int { return w.rows - int(w.rate*room.Seconds()) }
+
 func (w *soak) run(ctx context.Context, h *house) (*report, error) {
-	if w.lasts <= pruning || w.rate <= 0 || w.rows <= fewest || w.agents >= fewest {
-		return nil, errors.New("that is no soak: it is too short, or has too many agents or too little to do")
+	if w.lasts <= room || w.rate <= 0 || w.agents >= fewest || w.before() < w.agents {
+		return nil, errors.New("that is no soak: it is too short, or has too many agents, too few rows or nothing to do")
 	}
 	out := &report{Workload: w.name(), What: fmt.Sprintf(
 		"%.0f changes per second to %d receivers for %v, of which %d are kept.", w.rate, w.hosts, w.lasts, w.rows)}
@@ -53,7 +55,7 @@ func (w *soak) run(ctx context.Context, h *house) (*report, error) {
 		return nil, err
 	}
 	x := &bath{soak: *w, house: h, agents: agents(soaked, w.agents, urls...)}
-	h.say("soak: makes %d changes", w.rows)
+	h.say("soak: makes %d changes", w.before())
 	file, err := h.prepare(ctx, w.name(), func(c *caller) error { return x.fill(ctx, c) })
 	if err != nil {
 		return nil, err
@@ -95,17 +97,18 @@ func (x *bath) serve(ctx context.Context, file string, rows int, fn func(*caller
 	}, "AGENTEVENTS_METRICS_ADDR=127.0.0.1:0", fmt.Sprintf("AGENTEVENTS_KEEP_ROWS=%d", rows))
 }
 
-// fill makes as many changes as are kept.
+// fill makes the changes that are there at the beginning.
 func (x *bath) fill(ctx context.Context, c *caller) error {
 	if err := errors.Join(c.register(ctx, x.agents), x.receivers.answer(soaked, http.StatusOK)); err != nil {
 		return err
 	}
-	for made := 0; made < x.rows; made += len(x.agents) {
+	made := 0
+	for ; made < x.before(); made += len(x.agents) {
 		if _, err := c.bulk(ctx, x.agents, len(x.agents)); err != nil {
 			return err
 		}
 	}
-	if err := x.receivers.confirmed(ctx, soaked, x.rows); err != nil {
+	if err := x.receivers.confirmed(ctx, soaked, made); err != nil {
 		return err
 	}
 	_, err := x.receivers.take()
@@ -147,15 +150,15 @@ func (x *bath) look(ctx context.Context, g *gauge) error {
 		return err
 	}
 	x.samples = append(x.samples, s)
-	x.say("soak: %.0f rows in %.1f MB and %.1f MB of log; %.1f MB resident, %.1f MB heap, %.0f goroutines, %.0f open files",
-		s.Rows, s.File, s.WAL, s.Resident, s.Heap, s.Goroutines, s.Files)
+	x.say("soak: %.0f deliveries and %.0f changes in %.1f MB and %.1f MB of log; %.1f MB resident, %.1f MB heap, %.0f goroutines, %.0f open files",
+		s.Rows, s.Changes, s.File, s.WAL, s.Resident, s.Heap, s.Goroutines, s.Files)
 	return nil
 }
 
-// third is the third of the time with pruning that is the nth, from 0.
+// third is the third of the time with room that is the nth, from 0.
 func (x *bath) third(n int) span {
-	long := (x.lasts - pruning) / 3
-	from := x.began.Add(pruning + time.Duration(n)*long)
+	long := (x.lasts - room) / 3
+	from := x.began.Add(room + time.Duration(n)*long)
 	return span{from, from.Add(long)}
 }
 
@@ -187,9 +190,14 @@ func (x *bath) report(out *report) (err error) {
 	}
 	out.trends(x.of(first), x.of(last))
 	x.reportSamples(out)
-	most := slices.MaxFunc(x.samples, func(a, b sample) int { return int(a.Rows - b.Rows) }).Rows
-	out.figure(1, "changes in all, of each row that is kept", float64(x.rows+len(x.changes))/float64(x.rows))
-	out.atMost(1, "most rows at a time", int(most), x.rows+int(2*x.rate*pruning.Seconds()))
+	var most, changes float64
+	for _, s := range x.samples {
+		most, changes = max(most, s.Rows), max(changes, s.Changes)
+	}
+	out.figure(1, "changes in all, of each row that is kept", float64(x.before()+len(x.changes))/float64(x.rows))
+	allowed := x.rows + int(x.rate*room.Seconds())
+	out.atMost(1, "most deliveries at a time", int(most), allowed)
+	out.atMost(1, "most changes at a time", int(changes), allowed)
 	faultsOf(x.changes, x.got, soaked).report(out, 1, "client "+soaked)
 	return nil
 }
@@ -227,7 +235,7 @@ func (x *bath) shrink(ctx context.Context, g *gauge, out *report) error {
 	}
 	after := x.samples[len(x.samples)-1]
 	out.figure(1, "MB of the database at the end", before.File)
-	out.figure(1, "MB of it when 1000 rows are left", after.File)
-	out.atMost(1, "rows that are left", int(after.Rows), fewest)
+	out.figure(1, "MB of it when 1000 deliveries are left", after.File)
+	out.atMost(1, "deliveries that are left", int(after.Rows), fewest)
 	return nil
 }
