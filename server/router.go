@@ -24,6 +24,7 @@ type handlers struct {
 	guard    *webhook.Guard
 	sender   *webhook.Sender
 	sessions *sessions
+	traces   *traces
 	stopping <-chan struct{} // closed when no request is to wait any longer
 	tests    chan struct{}   // has an element for each test of an event that is under way
 }
@@ -31,8 +32,10 @@ type handlers struct {
 // mostTests is how many tests of events are under way at a time.
 const mostTests = 16
 
-func newHandlers(st *store.Store, guard *webhook.Guard, sender *webhook.Sender, stopping <-chan struct{}) handlers {
-	return handlers{st, guard, sender, newSessions(st, sessionLife), stopping, make(chan struct{}, mostTests)}
+func newHandlers(
+	st *store.Store, guard *webhook.Guard, sender *webhook.Sender, tr *traces, stopping <-chan struct{},
+) handlers {
+	return handlers{st, guard, sender, newSessions(st, sessionLife), tr, stopping, make(chan struct{}, mostTests)}
 }
 
 var _ api.StrictServerInterface = handlers{}
@@ -77,11 +80,22 @@ func middlewares(contract *openapi3.T, s *sessions) (map[string][]echo.Middlewar
 			}
 			route := &routers.Route{Spec: contract, Path: path, PathItem: item, Method: method, Operation: operation}
 			all[id] = []echo.MiddlewareFunc{
-				named(id), rememberURL, unescape, authenticate(s), authorize(level), me, unbracket, validate(route),
+				ownPath, named(id), rememberURL, unescape, authenticate(s), authorize(level), me, unbracket, validate(route),
 			}
 		}
 	}
 	return all, nil
+}
+
+// ownPath refuses a GET of the path that sends many deliveries again, which is not that of a delivery with a strange id.
+func ownPath(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		if c.Request().Method == http.MethodGet && c.Param("delivery_id") == "redeliver" {
+			c.Set(echo.ContextKeyHeaderAllow, "OPTIONS, POST")
+			return echo.MethodNotAllowedHandler(c)
+		}
+		return next(c)
+	}
 }
 
 // named notes which operation a request is for.

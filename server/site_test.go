@@ -37,7 +37,7 @@ func newSite(t testing.TB) *site {
 	log := newLog(s.log, config{logLevel: slog.LevelDebug})
 	s.openStore(log)
 	guard := webhook.NewGuard([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")})
-	router, err := newRouter(newHandlers(s.store, guard, webhook.NewSender(webhook.SenderOptions{Guard: guard}), nil), s.lastTurn, log)
+	router, err := newRouter(newHandlers(s.store, guard, webhook.NewSender(webhook.SenderOptions{Guard: guard}), nil, nil), s.lastTurn, log)
 	if err != nil {
 		t.Fatal(err)
 	}
