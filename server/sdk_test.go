@@ -14,7 +14,7 @@ func TestGoClientLeavesOutWhatIsNotGiven(t *testing.T) {
 	s.ask("PUT", "/client/12", `{}`)
 	s.ask("PUT", "/client/12/agent/local/1", `{"extension_name":"x"}`)
 	s.ask("PUT", "/client/12/agent/remote/1", `{"agent_number":"x"}`)
-	c, err := client.NewClient(s.URL + basePath)
+	c, err := client.NewClient(s.URL+basePath, client.WithHTTPClient(s.Client()))
 	if err != nil {
 		t.Fatal(err)
 	}
