@@ -303,11 +303,14 @@ func recordAttempt(tx *gorm.DB, d webhook.Delivery, o webhook.Outcome) error {
 
 // settle gives the delivery its new state, and says whether it is to be sent again, and whether it had moved. That the
 // statements name lane and state makes them do nothing to one that was cancelled or moved meanwhile. A refusal by where
-// it was sent to before its registration was corrected counts for nothing.
+// it was sent to before its registration was corrected counts for nothing, nor does any answer from before it was sent again.
 func (s *Store) settle(tx *gorm.DB, d webhook.Delivery, o webhook.Outcome) (again, moved bool, err error) {
 	row, err := gorm.G[deliveryRow](tx).Where("id = ?", d.ID).Take(tx.Statement.Context)
 	if err != nil || row.LaneID != d.Lane {
 		return true, true, err // the lease was over, and it went where somebody else may have it by now
+	}
+	if row.Replays != d.Replays {
+		return true, row.MovedTo != nil, nil
 	}
 	due := min(s.now()+o.Delay.Milliseconds(), row.ExpiresAt)
 	if o.Verdict != webhook.Delivered && (row.URL != d.URL || row.Method != d.Method) {

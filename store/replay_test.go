@@ -49,6 +49,35 @@ func TestRedeliver(t *testing.T) {
 	}
 }
 
+// The result of an attempt from before it was sent again says nothing about what is still to be sent.
+func TestRedeliverInFlight(t *testing.T) {
+	for _, verdict := range []webhook.Verdict{webhook.Delivered, webhook.Failed, webhook.Gone, webhook.Retry} {
+		t.Run(string(verdict), func(t *testing.T) {
+			f := open(t)
+			k := f.agent()
+			event := f.register(k, crm, gen.EventTypeAgentLogin)[0]
+			f.login(k)
+			before := f.claimOne()
+			f.check(f.DeleteEvent(f.ctx, k, event)) // which cancels what is under way
+			f.redeliver(before.ID)
+			if next := f.record(before, verdict, true); next != nil {
+				t.Errorf("the lane goes on with %+v", next)
+			}
+			l, err := f.Delivery(f.ctx, "12", before.ID)
+			f.check(err)
+			if l.State != gen.DeliveryStatePending || l.Delivery.Attempts != 0 || len(l.Attempts) != 1 {
+				t.Errorf("delivery: %+v with the attempts %+v", l.Delivery, l.Attempts)
+			}
+			again := f.claimOne()
+			if again.ID != before.ID || !again.Replay || again.Attempt != 1 {
+				t.Errorf("sent again: %+v", again)
+			}
+			f.finish(again)
+			f.drained()
+		})
+	}
+}
+
 func TestRedeliverGoesWhereTheEventIs(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(f *fixture, k store.AgentKey, event int64)
