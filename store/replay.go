@@ -89,11 +89,8 @@ func (s *Store) redeliver(tx *gorm.DB, id int64) error {
 	if err != nil {
 		return err
 	}
-	e, err := gorm.G[eventRow](tx).Where("id = ?", d.EventID).Take(tx.Statement.Context)
-	switch {
-	case errors.Is(err, gorm.ErrRecordNotFound):
-		e = eventRow{LaneID: d.LaneID, URL: d.URL, Method: d.Method}
-	case err != nil:
+	e, err := destination(tx, d)
+	if err != nil {
 		return err
 	}
 	if err := rememberURL(tx, "id = ? AND (url <> ? OR method <> ?)", id, e.URL, e.Method); err != nil {
@@ -106,6 +103,22 @@ func (s *Store) redeliver(tx *gorm.DB, id int64) error {
 		return err
 	}
 	return unpark(tx, e.LaneID, d.LaneID, now, "id = ?", id)
+}
+
+// destination is a delivery's event or, if that is gone, one that is as it was. The lane that the delivery was in last
+// may be another: it may have been cancelled under way to where its event was before.
+func destination(tx *gorm.DB, d deliveryRow) (eventRow, error) {
+	e, err := gorm.G[eventRow](tx).Where("id = ?", d.EventID).Take(tx.Statement.Context)
+	if !errors.Is(err, gorm.ErrRecordNotFound) {
+		return e, err
+	}
+	c, err := gorm.G[changeRow](tx).Where("id = ?", d.ChangeID).Take(tx.Statement.Context)
+	if err != nil {
+		return e, err
+	}
+	e = eventRow{URL: d.URL, Method: d.Method}
+	e.LaneID, err = ensureLane(tx, AgentKey{Client: c.ClientID, Type: c.Kind, ID: c.AgentID}, d.URL)
+	return e, err
 }
 
 // CreateReplay takes note of what is to be sent again. Work does it.

@@ -78,6 +78,27 @@ func TestRedeliverInFlight(t *testing.T) {
 	}
 }
 
+// What was cancelled on its way to another receiver is sent again in the lane of where it goes.
+func TestRedeliverGoesByTheLaneOfItsURL(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	event := f.register(k, crm, gen.EventTypeAgentLogin)[0]
+	f.login(k)
+	before := f.claimOne()
+	f.redirect(k, event, board)
+	f.check(f.DeleteEvent(f.ctx, k, event))
+	f.redeliver(before.ID)
+	f.verify()
+	f.claimNone() // the one before is under way yet
+	f.record(before, webhook.Failed, false)
+	again := f.claimOne()
+	if again.URL != board || again.Lane == before.Lane {
+		t.Errorf("sent again to %s in lane %d, before in lane %d", again.URL, again.Lane, before.Lane)
+	}
+	f.finish(again)
+	f.drained()
+}
+
 func TestRedeliverGoesWhereTheEventIs(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(f *fixture, k store.AgentKey, event int64)
