@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"math"
 	"time"
 
 	"gorm.io/gorm"
@@ -10,7 +11,7 @@ import (
 const (
 	pruneEvery = time.Minute
 	pruneAgain = time.Hour // then rows are looked at that had to stay before
-	pruneRows  = 200       // that one commit looks at, so that nobody waits long for the writer
+	pruneRows  = 200       // that one commit removes, so that nobody waits long for the writer
 	freePages  = 1000      // that are left to be used again; and
 	freePart   = 10        // a tenth of all
 )
@@ -19,114 +20,151 @@ const (
 type pruner struct {
 	next, again         time.Time
 	deliveries, changes int64 // the last that was looked at
+	warned              bool  // that the file cannot become smaller
 }
 
 // prune removes what has ended and is older than Keep or more than KeepRows, little by little: deliveries with their
 // attempts, and then the changes that nothing refers to. What is pending or parked stays, and of each agent the last
-// change.
+// change. What is to go is found by readers; the writer only removes it.
 func (s *Store) prune(ctx context.Context) error {
 	if now := s.Now(); now.Before(s.pruner.next) {
 		return nil
 	} else if s.pruner.next = now.Add(pruneEvery); !now.Before(s.pruner.again) {
-		s.pruner = pruner{next: s.pruner.next, again: now.Add(pruneAgain)}
+		s.pruner.again, s.pruner.deliveries, s.pruner.changes = now.Add(pruneAgain), 0, 0
 	}
-	steps := []func(context.Context) (bool, error){s.pruneDeliveries, s.pruneChanges, s.pruneRest, s.shrink}
+	steps := []func(context.Context) error{
+		s.pruneDeliveries, s.pruneChanges, s.pruneReplays, s.pruneSamples, s.shrink,
+	}
 	for _, step := range steps {
-		for more := true; more && ctx.Err() == nil; {
-			var err error
-			if more, err = step(context.WithoutCancel(ctx)); err != nil {
-				return err
-			}
+		if err := step(ctx); err != nil || ctx.Err() != nil {
+			return failure(err)
 		}
 	}
 	return nil
 }
 
-// bound is the newest row of a table that is one too many.
-func (s *Store) bound(ctx context.Context, table string) (id int64, err error) {
-	err = s.read(ctx).Raw("SELECT coalesce((SELECT id FROM "+table+" ORDER BY id DESC LIMIT 1 OFFSET ?), 0)", s.KeepRows).
-		Scan(&id).Error
-	return id, failure(err)
-}
-
 func (s *Store) oldest() int64 { return s.now() - s.Keep.Milliseconds() }
 
-// old is a row that is old enough to go, and whether it may.
+// span is the rows of a table that may have to go, by their ids.
+type span struct {
+	surplus int64 // up to this there are too many
+	end     int64 // up to this there are too many, or they are old
+	oldest  int64 // what is older than this time may go
+}
+
+// deliverySpan counts as too many also those of changes that are.
+func (s *Store) deliverySpan(tx *gorm.DB) (p span, err error) {
+	changes, err := s.surplus(tx, "status_changes")
+	if err != nil {
+		return p, err
+	}
+	var kept int64
+	err = tx.Raw("SELECT coalesce((SELECT id FROM deliveries WHERE change_id > ? ORDER BY change_id, id LIMIT 1), "+
+		"(SELECT max(id) + 1 FROM deliveries), 1)", changes).Scan(&kept).Error
+	if err != nil {
+		return p, err
+	}
+	return s.span(tx, "deliveries", kept-1)
+}
+
+func (s *Store) changeSpan(tx *gorm.DB) (span, error) { return s.span(tx, "status_changes", 0) }
+
+func (s *Store) span(tx *gorm.DB, table string, surplus int64) (p span, err error) {
+	p = span{surplus: surplus, oldest: s.oldest()}
+	most, err := s.surplus(tx, table)
+	if err != nil {
+		return p, err
+	}
+	kept, err := firstIn(tx, table, millis(p.oldest))
+	p.surplus = max(p.surplus, most)
+	p.end = max(p.surplus, kept-1)
+	return p, err
+}
+
+// surplus is the newest row of a table that is one too many, as ids have no gaps but where rows were removed.
+func (s *Store) surplus(tx *gorm.DB, table string) (id int64, err error) {
+	err = tx.Raw("SELECT coalesce(max(id), 0) - ? FROM "+table, s.KeepRows).Scan(&id).Error
+	return id, err
+}
+
+// old is a row that is to go.
 type old struct {
 	ID       int64
 	ClientID string
-	Stays    bool
 }
 
-// parts are the rows that go and the last that was looked at.
-func parts(rows []old, at int64) (gone []old, last int64) {
-	last = at
-	for _, r := range rows {
-		if last = r.ID; !r.Stays {
-			gone = append(gone, r)
-		}
-	}
-	return gone, last
+// table is how the rows of a table are found that are to go, and removed.
+type table struct {
+	span   func(tx *gorm.DB) (span, error)
+	find   string // lists them
+	remove func(tx *gorm.DB, gone []old) error
 }
 
-func (s *Store) pruneDeliveries(ctx context.Context) (more bool, err error) {
-	bound, err := s.bound(ctx, "deliveries")
-	if err != nil {
-		return false, err
-	}
-	last := s.pruner.deliveries
-	err = s.write(ctx, func(tx *gorm.DB) error {
-		var rows []old
-		err := tx.Raw("SELECT id, state IN ('pending', 'parked') AS stays FROM deliveries "+
-			"WHERE id > ? AND (id <= ? OR created_at < ?) ORDER BY id LIMIT ?",
-			last, bound, s.oldest(), pruneRows).Scan(&rows).Error
-		if err != nil {
-			return err
-		}
-		var gone []old
-		gone, last = parts(rows, last)
-		more = len(rows) == pruneRows
-		ids := padded(append([]int64{0}, each(gone, func(r old) int64 { return r.ID })...))
-		if err := tx.Exec("DELETE FROM attempts WHERE delivery_id IN ?", ids).Error; err != nil {
-			return err
-		}
-		return tx.Exec("DELETE FROM deliveries WHERE id IN ?", ids).Error
+// prune removes rows of a table after the last that was looked at, and moves that on.
+func (t table) prune(ctx context.Context, s *Store, last *int64) error {
+	var p span
+	err := s.snapshot(ctx, func(tx *gorm.DB) (err error) {
+		p, err = t.span(tx)
+		return err
 	})
-	if err == nil {
-		s.pruner.deliveries = last
-	}
-	return more, err
-}
-
-func (s *Store) pruneChanges(ctx context.Context) (more bool, err error) {
-	bound, err := s.bound(ctx, "status_changes")
-	if err != nil {
-		return false, err
-	}
-	last := s.pruner.changes
-	err = s.write(ctx, func(tx *gorm.DB) error {
-		var rows []old
-		err := tx.Raw("SELECT c.id, c.client_id, EXISTS (SELECT 1 FROM deliveries d WHERE d.change_id = c.id) OR EXISTS ("+
-			"SELECT 1 FROM agents a WHERE a.client_id = c.client_id AND a.kind = c.kind AND a.agent_id = c.agent_id "+
-			"AND a.sequence = c.id) AS stays FROM status_changes c "+
-			"WHERE c.id > ? AND (c.id <= ? OR c.created_at < ?) ORDER BY c.id LIMIT ?",
-			last, bound, s.oldest(), pruneRows).Scan(&rows).Error
-		if err != nil {
-			return err
-		}
+	for err == nil && *last < p.end && ctx.Err() == nil {
 		var gone []old
-		gone, last = parts(rows, last)
-		more = len(rows) == pruneRows
-		return truncate(tx, gone)
-	})
-	if err == nil {
-		s.pruner.changes = last
+		err = s.read(ctx).Raw(t.find, map[string]any{
+			"last": *last, "end": p.end, "surplus": p.surplus, "oldest": p.oldest, "rows": pruneRows,
+		}).Scan(&gone).Error
+		if err == nil && len(gone) > 0 {
+			err = s.write(context.WithoutCancel(ctx), func(tx *gorm.DB) error { return t.remove(tx, gone) })
+		}
+		if err == nil {
+			*last = lookedAt(gone, p)
+		}
 	}
-	return more, err
+	return err
 }
 
-// truncate deletes changes and notes for each client up to where they are gone.
-func truncate(tx *gorm.DB, gone []old) error {
+// lookedAt is the last row that was looked at to find some.
+func lookedAt(found []old, p span) int64 {
+	if len(found) == pruneRows {
+		return found[pruneRows-1].ID
+	}
+	return p.end
+}
+
+func idsOf(rows []old) []int64 { return each(rows, func(r old) int64 { return r.ID }) }
+
+func (s *Store) pruneDeliveries(ctx context.Context) error {
+	return table{
+		s.deliverySpan, "SELECT d.id FROM deliveries d WHERE d.id > @last AND d.id <= @end AND " +
+			"d.state NOT IN ('pending', 'parked') AND (d.id <= @surplus OR (d.created_at < @oldest AND d.finished_at < @oldest)) " +
+			"ORDER BY d.id LIMIT @rows", removeDeliveries,
+	}.prune(ctx, s, &s.pruner.deliveries)
+}
+
+// removeDeliveries leaves those that are sent again by now.
+func removeDeliveries(tx *gorm.DB, gone []old) error {
+	var ids []int64
+	err := tx.Raw("SELECT id FROM deliveries WHERE id IN ? AND state NOT IN ('pending', 'parked')", padded(idsOf(gone))).
+		Scan(&ids).Error
+	if err != nil || len(ids) == 0 {
+		return err
+	}
+	if err := tx.Exec("DELETE FROM attempts WHERE delivery_id IN ?", padded(ids)).Error; err != nil {
+		return err
+	}
+	return tx.Exec("DELETE FROM deliveries WHERE id IN ?", padded(ids)).Error
+}
+
+func (s *Store) pruneChanges(ctx context.Context) error {
+	return table{
+		s.changeSpan, "SELECT c.id, c.client_id FROM status_changes c WHERE c.id > @last AND c.id <= @end AND " +
+			"(c.id <= @surplus OR c.created_at < @oldest) AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.change_id = c.id) " +
+			"AND NOT EXISTS (SELECT 1 FROM agents a WHERE a.client_id = c.client_id AND a.kind = c.kind " +
+			"AND a.agent_id = c.agent_id AND a.sequence = c.id) ORDER BY c.id LIMIT @rows", removeChanges,
+	}.prune(ctx, s, &s.pruner.changes)
+}
+
+// removeChanges notes for each client up to where its changes are gone.
+func removeChanges(tx *gorm.DB, gone []old) error {
 	upTo := map[string]int64{}
 	for _, r := range gone {
 		upTo[r.ClientID] = max(upTo[r.ClientID], r.ID)
@@ -138,35 +176,70 @@ func truncate(tx *gorm.DB, gone []old) error {
 			return err
 		}
 	}
-	ids := padded(append([]int64{0}, each(gone, func(r old) int64 { return r.ID })...))
-	return tx.Exec("DELETE FROM status_changes WHERE id IN ?", ids).Error
+	return tx.Exec("DELETE FROM status_changes WHERE id IN ?", padded(idsOf(gone))).Error
 }
 
-// pruneRest removes replays and tests that are too old; there are few.
-func (s *Store) pruneRest(ctx context.Context) (more bool, err error) {
-	return false, s.write(ctx, func(tx *gorm.DB) error {
-		if err := tx.Exec("DELETE FROM replays WHERE finished_at < ?", s.oldest()).Error; err != nil {
+func (s *Store) pruneReplays(ctx context.Context) error {
+	return s.pruneOld(ctx, "replays", "finished_at")
+}
+
+func (s *Store) pruneSamples(ctx context.Context) error {
+	return s.pruneOld(ctx, "samples", "started_at")
+}
+
+// pruneOld removes rows of a table that are old by a column that has an index.
+func (s *Store) pruneOld(ctx context.Context, table, column string) error {
+	for more := true; more && ctx.Err() == nil; {
+		var ids []int64
+		err := s.read(ctx).Raw("SELECT id FROM "+table+" WHERE "+column+" < ? ORDER BY "+column+" LIMIT ?",
+			s.oldest(), pruneRows).Scan(&ids).Error
+		if err != nil || len(ids) == 0 {
 			return err
 		}
-		return tx.Exec("DELETE FROM samples WHERE started_at < ?", s.oldest()).Error
-	})
+		err = s.write(context.WithoutCancel(ctx), func(tx *gorm.DB) error {
+			return tx.Exec("DELETE FROM "+table+" WHERE id IN ?", padded(ids)).Error
+		})
+		if err != nil {
+			return err
+		}
+		more = len(ids) == pruneRows
+	}
+	return nil
 }
 
 // shrink gives pages back to the file system when many are free.
-func (s *Store) shrink(ctx context.Context) (more bool, err error) {
-	err = s.write(ctx, func(tx *gorm.DB) error {
+func (s *Store) shrink(ctx context.Context) error {
+	for before := int64(math.MaxInt64); ctx.Err() == nil; {
 		var free, all int64
-		if err := tx.Raw("PRAGMA freelist_count").Scan(&free).Error; err != nil {
+		if err := s.read(ctx).Raw("SELECT freelist_count, page_count FROM pragma_freelist_count, pragma_page_count").
+			Row().Scan(&free, &all); err != nil {
 			return err
 		}
-		if err := tx.Raw("PRAGMA page_count").Scan(&all).Error; err != nil {
-			return err
-		}
-		if more = free > freePages && free > all/freePart; !more {
+		if free <= freePages || free <= all/freePart || free >= before || s.rigid(ctx) {
 			return nil
 		}
-		var none []int // each page that goes is a row without a column
-		return tx.Raw("PRAGMA incremental_vacuum(500)").Scan(&none).Error
-	})
-	return more, err
+		before = free
+		err := s.write(context.WithoutCancel(ctx), func(tx *gorm.DB) error {
+			var none []int // each page that goes is a row without a column
+			return tx.Raw("PRAGMA incremental_vacuum(500)").Scan(&none).Error
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rigid says whether the file cannot become smaller, and the first time to the log too: one that was made from a dump,
+// or without vacuum by somebody else.
+func (s *Store) rigid(ctx context.Context) bool {
+	const incremental = 2
+	var mode int
+	err := s.read(ctx).Raw("PRAGMA auto_vacuum").Scan(&mode).Error
+	if err == nil && mode != incremental && !s.pruner.warned {
+		s.pruner.warned = true
+		s.Log.Warn("the file of the database does not become smaller, as it was not made by this program; " +
+			"`PRAGMA auto_vacuum = 2; VACUUM` mends that while nobody serves it")
+	}
+	return err != nil || mode != incremental
 }
