@@ -292,13 +292,22 @@ func (s *Store) Record(
 	return next, nil
 }
 
-// recordAttempt notes how it was sent only where that is not what its delivery says by now.
+// mostAttempts is how many attempts at a delivery are kept: a receiver may ask for one each second.
+const mostAttempts = 100
+
+// recordAttempt notes how it was sent only where that is not what its delivery says by now. What is kept no longer is
+// removed, as far as there can be any.
 func recordAttempt(tx *gorm.DB, d webhook.Delivery, o webhook.Outcome) error {
-	return tx.Exec("INSERT INTO attempts (delivery_id, number, started_at, duration, status, error, excerpt, verdict, "+
+	err := tx.Exec("INSERT INTO attempts (delivery_id, number, started_at, duration, status, error, excerpt, verdict, "+
 		"signature, url, method) SELECT id, ?, ?, ?, ?, ?, ?, ?, ?, CASE WHEN url = ? AND method = ? THEN '' ELSE ? END, "+
 		"CASE WHEN url = ? AND method = ? THEN '' ELSE ? END FROM deliveries WHERE id = ?",
 		d.Attempt, o.StartedAt.UnixMilli(), o.Duration.Microseconds(), o.Status, o.Error, o.Excerpt, o.Verdict,
 		o.Signature, d.URL, d.Method, d.URL, d.URL, d.Method, d.Method, d.ID).Error
+	if err != nil || d.Attempt <= mostAttempts && !d.Replay {
+		return err
+	}
+	return tx.Exec("DELETE FROM attempts WHERE id IN (SELECT id FROM attempts WHERE delivery_id = ? ORDER BY id DESC "+
+		"LIMIT ? OFFSET ?)", d.ID, mostAttempts, mostAttempts).Error
 }
 
 // settle gives the delivery its new state, and says whether it is to be sent again, and whether it had moved. That the

@@ -11,7 +11,8 @@ import (
 const (
 	pruneEvery = time.Minute
 	pruneAgain = time.Hour // then rows are looked at that had to stay before
-	pruneRows  = 200       // that one commit removes, so that nobody waits long for the writer
+	pruneRows  = 200       // that one commit removes, so that nobody waits long for the writer; and
+	pruneTries = 2000      // about as many attempts at them
 	freePages  = 1000      // that are left to be used again; and
 	freePart   = 10        // a tenth of all
 )
@@ -33,7 +34,7 @@ func (s *Store) prune(ctx context.Context) error {
 		s.pruner.again, s.pruner.deliveries, s.pruner.changes = now.Add(pruneAgain), 0, 0
 	}
 	steps := []func(context.Context) error{
-		s.pruneDeliveries, s.pruneChanges, s.pruneReplays, s.pruneSamples, s.shrink,
+		s.pruneDeliveries, s.pruneChanges, s.pruneReplays, s.pruneSamples, s.pruneClients, s.shrink,
 	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil || ctx.Err() != nil {
@@ -91,6 +92,7 @@ func (s *Store) surplus(tx *gorm.DB, table string) (id int64, err error) {
 type old struct {
 	ID       int64
 	ClientID string
+	Attempts int // of a delivery
 }
 
 // table is how the rows of a table are found that are to go, and removed.
@@ -112,29 +114,36 @@ func (t table) prune(ctx context.Context, s *Store, last *int64) error {
 		err = s.read(ctx).Raw(t.find, map[string]any{
 			"last": *last, "end": p.end, "surplus": p.surplus, "oldest": p.oldest, "rows": pruneRows,
 		}).Scan(&gone).Error
+		gone, all := few(gone)
 		if err == nil && len(gone) > 0 {
 			err = s.write(context.WithoutCancel(ctx), func(tx *gorm.DB) error { return t.remove(tx, gone) })
 		}
-		if err == nil {
-			*last = lookedAt(gone, p)
+		if all && err == nil {
+			*last = p.end
+		} else if err == nil {
+			*last = gone[len(gone)-1].ID
 		}
 	}
 	return err
 }
 
-// lookedAt is the last row that was looked at to find some.
-func lookedAt(found []old, p span) int64 {
-	if len(found) == pruneRows {
-		return found[pruneRows-1].ID
+// few are the first of the rows that were found, as many as one commit removes, and whether these are all that there are.
+func few(found []old) (gone []old, all bool) {
+	attempts := 0
+	for i, r := range found {
+		if attempts += r.Attempts; i > 0 && attempts > pruneTries {
+			return found[:i], false
+		}
 	}
-	return p.end
+	return found, len(found) < pruneRows
 }
 
 func idsOf(rows []old) []int64 { return each(rows, func(r old) int64 { return r.ID }) }
 
 func (s *Store) pruneDeliveries(ctx context.Context) error {
 	return table{
-		s.deliverySpan, "SELECT d.id FROM deliveries d WHERE d.id > @last AND d.id <= @end AND " +
+		s.deliverySpan, "SELECT d.id, (SELECT count(*) FROM attempts a WHERE a.delivery_id = d.id) AS attempts " +
+			"FROM deliveries d WHERE d.id > @last AND d.id <= @end AND " +
 			"d.state NOT IN ('pending', 'parked') AND (d.id <= @surplus OR (d.created_at < @oldest AND d.finished_at < @oldest)) " +
 			"ORDER BY d.id LIMIT @rows", removeDeliveries,
 	}.prune(ctx, s, &s.pruner.deliveries)
@@ -203,6 +212,27 @@ func (s *Store) pruneOld(ctx context.Context, table, column string) error {
 			return err
 		}
 		more = len(ids) == pruneRows
+	}
+	return nil
+}
+
+// pruneClients forgets of clients that are deleted what is left when nothing refers to it any more: the secret that
+// their deliveries were signed with, and up to where their changes are gone. Their lanes and receivers stay: whether
+// anything refers to a lane no index tells.
+func (s *Store) pruneClients(ctx context.Context) error {
+	for table, of := range map[string]string{"secrets": "deliveries", "truncated": "status_changes"} {
+		gone := " FROM " + table + " AS t WHERE NOT EXISTS (SELECT 1 FROM clients c WHERE c.id = t.client_id) " +
+			"AND NOT EXISTS (SELECT 1 FROM " + of + " x WHERE x.client_id = t.client_id)"
+		var clients []string
+		err := s.read(ctx).Raw("SELECT client_id"+gone+" LIMIT ?", pruneRows).Scan(&clients).Error
+		if err == nil && len(clients) > 0 {
+			err = s.write(context.WithoutCancel(ctx), func(tx *gorm.DB) error {
+				return tx.Exec("DELETE"+gone+" AND t.client_id IN ?", clients).Error
+			})
+		}
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }
