@@ -95,12 +95,16 @@ func (s *Store) Deliveries(
 	ctx context.Context, client string, f DeliveryFilter, before int64, limit int,
 ) ([]gen.Delivery, error) {
 	tx := s.read(ctx)
-	if _, err := findClient(tx, client); err != nil {
+	c, err := findClient(tx, client)
+	if err != nil {
 		return nil, err
 	}
 	where, args, err := f.where(tx, client)
 	if err != nil {
 		return nil, failure(err)
+	}
+	if own, after := c.own(f); after > 0 {
+		where, args = where+own, append(args, after)
 	}
 	if before > 0 {
 		where, args = where+" AND d.id < ?", append(args, before)
@@ -197,9 +201,9 @@ func firstIn(tx *gorm.DB, table string, at time.Time) (int64, error) {
 		middle := ends.Low + (ends.High-ends.Low)/2
 		var d deliveryRow
 		err = tx.Raw("SELECT id, created_at FROM "+table+" WHERE id >= ? ORDER BY id LIMIT 1", middle).Scan(&d).Error
-		if d.CreatedAt < at.UnixMilli() {
+		if d.ID > 0 && d.CreatedAt < at.UnixMilli() {
 			ends.Low = d.ID + 1
-		} else {
+		} else { // or they are gone
 			ends.High = middle
 		}
 	}
@@ -265,15 +269,16 @@ const sentSQL = "SELECT d.id, d.lane_id, d.event_id, d.webhook_id, d.url, d.meth
 
 // findLogged returns a client's delivery, or says what is missing.
 func findLogged(tx *gorm.DB, client string, id int64) (gen.Delivery, error) {
-	found, err := logged(tx, "d.id = ? AND d.client_id = ?", id, client)
+	c, err := findClient(tx, client)
+	if err != nil {
+		return gen.Delivery{}, err
+	}
+	found, err := logged(tx, "d.id = ? AND d.client_id = ? AND d.id > ?", id, client, c.DeliveriesBefore)
 	switch {
 	case err != nil:
 		return gen.Delivery{}, err
 	case len(found) == 1:
 		return found[0], nil
-	}
-	if _, err := findClient(tx, client); err != nil {
-		return gen.Delivery{}, err
 	}
 	return gen.Delivery{}, &Error{
 		Kind: NotFound, Message: fmt.Sprintf("there is no delivery %d of client %s", id, client), Status: "delivery_not_found",
