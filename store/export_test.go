@@ -43,3 +43,6 @@ func (s *Store) before(name string, fn func(writes bool, statement string) error
 // ReplayAll and PruneAll are the parts of Work, once.
 func (s *Store) ReplayAll(ctx context.Context) error { return s.replay(ctx) }
 func (s *Store) PruneAll(ctx context.Context) error  { return s.prune(ctx) }
+
+// WriteRepeats is another.
+func (s *Store) WriteRepeats(ctx context.Context) error { return s.writeRepeats(ctx) }
