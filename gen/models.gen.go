@@ -559,7 +559,7 @@ type Delivery struct {
 type DeliveryDetail struct {
 	Delivery Delivery `json:"delivery"`
 
-	// Attempts All attempts, in the order in which they were made.
+	// Attempts The last 100 attempts, which are all that are kept, in the order in which they were made.
 	Attempts []Attempt   `json:"attempts"`
 	Waiting  *Waiting    `json:"waiting,omitempty"`
 	Request  SentRequest `json:"request"`
@@ -800,7 +800,7 @@ type Replay struct {
 	State  ReplayState  `json:"state"`
 	Filter ReplayFilter `json:"filter"`
 
-	// Total How many deliveries it found.
+	// Total How many deliveries it found. One that ends in the millisecond in which it is asked for may be counted later.
 	//
 	// Example: 420
 	Total int `json:"total"`
@@ -1084,6 +1084,9 @@ type StatusChanges = []StatusChange
 
 // TooLarge Why a request was refused.
 type TooLarge = Error
+
+// TooManyReplays Why a request was refused.
+type TooManyReplays = Error
 
 // Unavailable Why a request was refused.
 type Unavailable = Error

@@ -24,8 +24,8 @@ type settings struct {
 	RetryWindow   string `default:"24h" help:"How long a delivery is tried, from the change on, from 1m to 720h."`
 	RetrySchedule string `default:"5s,30s,2m,10m,30m,1h" help:"Delays between attempts, from 100ms to 24h each; the last one repeats."`
 	RetryJitter   string `default:"20%" help:"How far each of these delays is varied at random, from 0% to 100%."`
-	Keep          string `default:"720h" help:"How long the log keeps what has ended, from the change on, from 1h to 87600h."`
-	KeepRows      string `default:"1000000" help:"How many deliveries, and how many status changes, the log keeps at most, from 1000 to 1000000000."`
+	Keep          string `default:"720h" help:"How long the log keeps what has ended, from its end on, from 1h to 87600h."`
+	KeepRows      string `default:"1000000" help:"How many deliveries, and how many status changes, the log keeps at most, of all clients together, from 1000 to 1000000000."`
 	LogLevel      string `default:"info" help:"The least that is logged: debug, info, warn or error."`
 	LogFormat     string `default:"text" help:"How it is logged, on standard error: text or json."`
 }
