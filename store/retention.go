@@ -10,11 +10,11 @@ import (
 
 const (
 	pruneEvery = time.Second // so that there is never much to do at once
-	pruneAgain = time.Hour // then rows are looked at that had to stay before
-	pruneRows  = 200       // that one commit removes, so that nobody waits long for the writer; and
-	pruneTries = 2000      // about as many attempts at them
-	freePages  = 1000      // that are left to be used again; and
-	freePart   = 10        // a tenth of all
+	pruneAgain = time.Hour   // then rows are looked at that had to stay before
+	pruneRows  = 200         // that one commit removes, so that nobody waits long for the writer; and
+	pruneTries = 2000        // about as many attempts at them
+	freePages  = 1000        // that are left to be used again; and
+	freePart   = 10          // a tenth of all
 )
 
 // pruner remembers how far it has looked.
