@@ -735,7 +735,7 @@ type Delivery struct {
 type DeliveryDetail struct {
 	Delivery Delivery `json:"delivery"`
 
-	// Attempts All attempts, in the order in which they were made.
+	// Attempts The last 100 attempts, which are all that are kept, in the order in which they were made.
 	Attempts []Attempt   `json:"attempts"`
 	Waiting  *Waiting    `json:"waiting,omitempty"`
 	Request  SentRequest `json:"request"`
@@ -976,7 +976,7 @@ type Replay struct {
 	State  ReplayState  `json:"state"`
 	Filter ReplayFilter `json:"filter"`
 
-	// Total How many deliveries it found.
+	// Total How many deliveries it found. One that ends in the millisecond in which it is asked for may be counted later.
 	//
 	// Example: 420
 	Total int `json:"total"`
@@ -1406,6 +1406,9 @@ type TokenThrottled = TokenError
 
 // TooLarge Why a request was refused.
 type TooLarge = Error
+
+// TooManyReplays Why a request was refused.
+type TooManyReplays = Error
 
 // Unauthorized Why a request was refused.
 type Unauthorized = Error

@@ -28,8 +28,8 @@ type settings struct {
 	RetryWindow        string `default:"24h" help:"How long a delivery is tried, from the change on, from 1m to 720h."`
 	RetrySchedule      string `default:"5s,30s,2m,10m,30m,1h" help:"Delays between attempts, from 100ms to 24h each; the last one repeats."`
 	RetryJitter        string `default:"20%" help:"How far each of these delays is varied at random, from 0% to 100%."`
-	Keep               string `default:"720h" help:"How long the log keeps what has ended, from the change on, from 1h to 87600h."`
-	KeepRows           string `default:"1000000" help:"How many deliveries, and how many status changes, the log keeps at most, from 1000 to 1000000000."`
+	Keep               string `default:"720h" help:"How long the log keeps what has ended, from its end on, from 1h to 87600h."`
+	KeepRows           string `default:"1000000" help:"How many deliveries, and how many status changes, the log keeps at most, of all clients together, from 1000 to 1000000000."`
 	OperatorID         string `placeholder:"ID" help:"Application that may do everything for every client; it is made at the start, with the secret below. Without it the first start makes one and prints it."`
 	OperatorSecretFile string `placeholder:"PATH" help:"File that holds the secret of this application. AGENTEVENTS_OPERATOR_SECRET may hold the secret itself, which no flag does."`
 	EncryptionKeyFile  string `placeholder:"PATH" help:"File that holds the key that signing secrets are encrypted with in the store, 64 hexadecimal digits. AGENTEVENTS_ENCRYPTION_KEY may hold the key itself, which no flag does."`

@@ -59,9 +59,11 @@ func TestContractDefaultLimit(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.withEvents()
-	for range 101 {
+	for n := range 101 {
 		w.client("12").local(136).login().logout()
-		w.send(scenario{request: replayAll, body: `{}`})
+		if w.ask("failed"); n%10 == 9 {
+			w.work() // no more are at work at the same time
+		}
 	}
 	for _, list := range []string{"delivery/", "replay/", "status_change/", "agent/local/136/status_change/"} {
 		a := w.send(scenario{request: "GET /client/12/" + list})

@@ -18,10 +18,11 @@ func redeliveries() []scenario {
 	moved := again(logDelivered, "pending")
 	moved.url, moved.method = "https://new.example/", "POST"
 	moved.lastAttempt = logCorrected.lastAttempt
-	refused := func(e entry) scenario {
+	const byItself, byEvent = "goes out by itself", "waits until its event is enabled, or fails when its time is over"
+	refused := func(e entry, until string) scenario {
 		return scenario{
 			name: "not what is " + e.state, op: op, given: (*world).withLog, request: redeliver(e), status: 409, family: "log",
-			want: fmt.Sprintf(`{"message":"delivery %d is %s and goes out by itself","status":"not_ended"}`, e.id, e.state),
+			want: fmt.Sprintf(`{"message":"delivery %d is %s and %s","status":"not_ended"}`, e.id, e.state, until),
 		}
 	}
 	return []scenario{
@@ -79,7 +80,7 @@ func redeliveries() []scenario {
 				return e
 			}(), logFailed.lastAttempt, "", shown{of: logFailed, attempt: 1, at: logFailed.at}),
 		},
-		refused(logPending), refused(logParked), refused(logNew),
+		refused(logPending, byItself), refused(logParked, byEvent), refused(logNew, byItself),
 	}
 }
 

@@ -113,6 +113,16 @@ func (w *world) work() {
 }
 
 func wrongReplays() (scenarios []scenario) {
+	scenarios = append(scenarios, scenario{
+		name: "no more than ten at work", op: "redeliverMany", given: func(w *world) {
+			w.withLog()
+			for range 10 {
+				w.ask("failed")
+			}
+		},
+		request: replayAll, body: `{}`, status: 409,
+		want: `{"message":"10 replays of client 12 are at work; ask again when one of them has finished","status":"too_many_replays"}`,
+	})
 	for body, wrong := range map[string]string{
 		`{"state":"pending"}`:                      "state",
 		`{"state":"parked"}`:                       "state",

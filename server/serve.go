@@ -105,6 +105,9 @@ func work(ctx context.Context, c config, st *store.Store, on listeners, tr *trac
 	})
 	defer sender.Close()
 	m := newMetrics(st)
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	group, ctx := errgroup.WithContext(ctx)
 	dispatcher := webhook.NewDispatcher(webhook.DispatcherOptions{
 		Outbox: st, Sender: sender, Schedule: c.schedule, Log: log, Observe: observe(m, tr),
 	})
@@ -112,12 +115,11 @@ func work(ctx context.Context, c config, st *store.Store, on listeners, tr *trac
 	if err != nil {
 		return errors.Join(err, on.close())
 	}
-	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return dispatcher.Run(ctx) })
 	group.Go(func() error { return st.Work(ctx) })
-	group.Go(func() error { return answerRequests(ctx, router, on.api, log) })
+	group.Go(func() error { return answerRequests(ctx, stop, router, on.api, log) })
 	if on.metrics != nil {
-		group.Go(func() error { return answerRequests(ctx, m.handler(log), on.metrics, log) })
+		group.Go(func() error { return answerRequests(ctx, stop, m.handler(log), on.metrics, log) })
 	}
 	<-ctx.Done()
 	log.Info("stopping")
@@ -135,9 +137,11 @@ func observe(m *metrics, tr *traces) func(*webhook.Delivery) func(webhook.Outcom
 	}
 }
 
-// answerRequests serves a listener until ctx ends.
-func answerRequests(ctx context.Context, h http.Handler, on net.Listener, log *slog.Logger) error {
+// answerRequests serves a listener until ctx ends. If that fails by itself, it has everything stop: what waits for
+// something to happen would hold up the end.
+func answerRequests(ctx context.Context, stop func(), h http.Handler, on net.Listener, log *slog.Logger) error {
 	server := newServer(h, log)
+	server.RegisterOnShutdown(stop)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return shutDown(ctx, server, log) })
 	group.Go(func() error {

@@ -10,13 +10,16 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 
+	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/server/lab"
+	"github.com/agentevents/agentevents/store"
 )
 
 // program is the whole program in this process, but for its signals.
@@ -197,6 +200,69 @@ func TestGracefulStop(t *testing.T) {
 	}
 	p.ends(5 * time.Second)
 	http.DefaultClient.CloseIdleConnections()
+}
+
+// A listener that fails ends the program, and what waits for changes is answered before.
+func TestListenerFails(t *testing.T) {
+	for name, fail := range map[string]func(on listeners) error{
+		"of requests": func(on listeners) error { return on.api.Close() },
+		"of metrics":  func(on listeners) error { return on.metrics.Close() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := "AGENTEVENTS_DATABASE_URL=sqlite:" + filepath.Join(t.TempDir(), "test.db")
+			env := variables([]string{file, "AGENTEVENTS_ADDR=127.0.0.1:0", "AGENTEVENTS_METRICS_ADDR=127.0.0.1:0"})
+			var line commands
+			_, err := parse(&line, []string{"serve"}, env, io.Discard, io.Discard)
+			must(t, err)
+			c, err := line.validate()
+			must(t, err)
+			log := newLog(io.Discard, c)
+			on, err := listen(t.Context(), c)
+			must(t, err)
+			st, err := store.Open(t.Context(), store.Options{URL: c.databaseURL, Log: log})
+			must(t, err)
+			defer st.Close()
+			_, _, err = st.PutClient(t.Context(), "12", gen.ClientUpdate{})
+			must(t, err)
+			ended := make(chan error, 1)
+			go func() { ended <- work(t.Context(), c, st, on, nil, log) }()
+			before, answered := waiting(), make(chan string, 1)
+			go func() {
+				answered <- answerOf("http://" + on.api.Addr().String() + basePath + "/client/12/status_change/?wait=30")
+			}()
+			for waiting() == before {
+				runtime.Gosched()
+			}
+			must(t, fail(on))
+			if got := <-answered; got != "200 []" {
+				t.Errorf("who waited was answered %s", got)
+			}
+			if err := <-ended; err == nil {
+				t.Error("it ended without an error")
+			}
+		})
+	}
+}
+
+// answerOf is the answer to a request in short.
+func answerOf(url string) string {
+	resp, err := http.Get(url)
+	if err != nil {
+		return err.Error()
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err.Error()
+	}
+	return fmt.Sprint(resp.StatusCode, " ", strings.TrimSpace(string(body)))
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // Neither a receiver that hangs nor a client that does holds up the end for long.

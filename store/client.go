@@ -15,6 +15,9 @@ type clientRow struct {
 	Name      string
 	Blocked   bool
 	CreatedAt int64 `gorm:"autoCreateTime:false"`
+
+	// What is not its own, but of one that had the id before: changes up to this number, deliveries up to this id.
+	ChangesBefore, DeliveriesBefore int64
 }
 
 func (clientRow) TableName() string { return "clients" }
@@ -64,18 +67,25 @@ func (s *Store) PutClient(ctx context.Context, id string, u gen.ClientUpdate) (c
 		}
 		c = r.model()
 		if created {
-			if err := s.newSecret(tx, id); err != nil {
+			if err := errors.Join(s.newSecret(tx, id), newFeed(tx, id)); err != nil {
 				return err
 			}
 		}
-		return tx.Exec("INSERT INTO clients (id, name, blocked, created_at) VALUES (?, ?, ?, ?) "+
+		return tx.Exec("INSERT INTO clients (id, name, blocked, created_at, changes_before, deliveries_before) VALUES (?, ?, ?, ?, "+
+			"(SELECT coalesce(max(id), 0) FROM status_changes), (SELECT coalesce(max(id), 0) FROM deliveries)) "+
 			"ON CONFLICT (id) DO UPDATE SET name = excluded.name, blocked = excluded.blocked",
 			r.ID, r.Name, r.Blocked, r.CreatedAt).Error
 	})
 	return c, created, err
 }
 
-// DeleteClient deletes a client with its applications, its agents and their events; see DeleteAgent.
+// newFeed has a client's feed begin after the changes of one that had the id before.
+func newFeed(tx *gorm.DB, client string) error {
+	return tx.Exec("INSERT INTO truncated (client_id, sequence) SELECT client_id, id FROM status_changes WHERE client_id = ? "+
+		"ORDER BY id DESC LIMIT 1 ON CONFLICT (client_id) DO UPDATE SET sequence = excluded.sequence", client).Error
+}
+
+// DeleteClient deletes a client with its applications, its agents and their events; see DeleteAgent. Its replays end.
 func (s *Store) DeleteClient(ctx context.Context, id string) error {
 	defer s.wake()
 	defer s.feeds.announce(id)
@@ -91,6 +101,9 @@ func (s *Store) DeleteClient(ctx context.Context, id string) error {
 			if err := s.deleteAgent(tx, a); err != nil {
 				return err
 			}
+		}
+		if err := tx.Exec("DELETE FROM replays WHERE client_id = ?", id).Error; err != nil {
+			return err
 		}
 		if err := revoke(tx, "client_id = ?", id); err != nil {
 			return err

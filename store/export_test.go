@@ -8,10 +8,22 @@ import (
 
 // BeforeStatements has a function called before each statement of the store, which it makes fail by its error.
 func (s *Store) BeforeStatements(fn func() error) error {
+	return s.before("before", func(bool, string) error { return fn() })
+}
+
+// WatchStatements has a function called with each statement that is written out, and whether it is the writer's.
+func (s *Store) WatchStatements(fn func(writes bool, statement string)) error {
+	return s.before("watch", func(writes bool, statement string) error {
+		fn(writes, statement)
+		return nil
+	})
+}
+
+func (s *Store) before(name string, fn func(writes bool, statement string) error) error {
 	for _, db := range []*gorm.DB{s.writes.db, s.reader} {
 		before := func(tx *gorm.DB) {
 			if tx.Error == nil {
-				_ = tx.AddError(fn())
+				_ = tx.AddError(fn(db == s.writes.db, tx.Statement.SQL.String()))
 			}
 		}
 		c := db.Callback()
@@ -20,7 +32,7 @@ func (s *Store) BeforeStatements(fn func() error) error {
 			c.Row().Before("gorm:row").Register, c.Raw().Before("gorm:raw").Register,
 			c.Update().Before("gorm:update").Register, c.Delete().Before("gorm:delete").Register,
 		} {
-			if err := register("before", before); err != nil {
+			if err := register(name, before); err != nil {
 				return err
 			}
 		}
@@ -31,3 +43,6 @@ func (s *Store) BeforeStatements(fn func() error) error {
 // ReplayAll and PruneAll are the parts of Work, once.
 func (s *Store) ReplayAll(ctx context.Context) error { return s.replay(ctx) }
 func (s *Store) PruneAll(ctx context.Context) error  { return s.prune(ctx) }
+
+// WriteRepeats is another.
+func (s *Store) WriteRepeats(ctx context.Context) error { return s.writeRepeats(ctx) }

@@ -164,17 +164,20 @@ const clockStep = 5 * time.Minute
 
 // firstAt returns the id of the first delivery that was made at a time or later, or the next one when there is none.
 // Ids grow with time, so that halving finds it.
-func firstAt(tx *gorm.DB, at time.Time) (int64, error) {
+func firstAt(tx *gorm.DB, at time.Time) (int64, error) { return firstIn(tx, "deliveries", at) }
+
+// firstIn is firstAt for any table that has ids and times of making.
+func firstIn(tx *gorm.DB, table string, at time.Time) (int64, error) {
 	var ends struct{ Low, High int64 }
-	err := tx.Raw("SELECT coalesce((SELECT min(id) FROM deliveries), 1) AS low, " +
-		"coalesce((SELECT max(id) FROM deliveries), 0) + 1 AS high").Scan(&ends).Error
+	err := tx.Raw("SELECT coalesce((SELECT min(id) FROM " + table + "), 1) AS low, " +
+		"coalesce((SELECT max(id) FROM " + table + "), 0) + 1 AS high").Scan(&ends).Error
 	for err == nil && ends.Low < ends.High {
 		middle := ends.Low + (ends.High-ends.Low)/2
 		var d deliveryRow
-		err = tx.Raw("SELECT id, created_at FROM deliveries WHERE id >= ? ORDER BY id LIMIT 1", middle).Scan(&d).Error
-		if d.CreatedAt < at.UnixMilli() {
+		err = tx.Raw("SELECT id, created_at FROM "+table+" WHERE id >= ? ORDER BY id LIMIT 1", middle).Scan(&d).Error
+		if d.ID > 0 && d.CreatedAt < at.UnixMilli() {
 			ends.Low = d.ID + 1
-		} else {
+		} else { // or they are gone
 			ends.High = middle
 		}
 	}

@@ -73,11 +73,12 @@ func addToLanes(tx *gorm.DB, rows []deliveryRow) error {
 }
 
 // shift adds to what is pending in a lane (or takes from it) and makes it due now if nobody holds it and anything is
-// left. A claim then finds out when its head, which may be another now, is really due.
+// left; one that is due already keeps its place among the others. A claim then finds out when its head, which may be
+// another now, is really due.
 func shift(tx *gorm.DB, lane int64, by int, now int64) error {
 	return tx.Exec("UPDATE lanes SET pending = pending + ?, due_at = CASE "+
-		"WHEN lease_until > ? THEN due_at WHEN pending + ? > 0 THEN ? END WHERE id = ?",
-		by, now, by, now, lane).Error
+		"WHEN lease_until > ? THEN due_at WHEN pending + ? > 0 THEN min(coalesce(due_at, ?), ?) END WHERE id = ?",
+		by, now, by, now, now, lane).Error
 }
 
 const (

@@ -109,13 +109,15 @@ func (s *Store) Deliveries(
 	ctx context.Context, client string, f DeliveryFilter, before int64, limit int,
 ) ([]gen.Delivery, error) {
 	tx := s.read(ctx)
-	if _, err := findClient(tx, client); err != nil {
+	owner, err := findClient(tx, client)
+	if err != nil {
 		return nil, err
 	}
 	c, err := f.condition(tx, client)
 	if err != nil {
 		return nil, failure(err)
 	}
+	c.after = max(c.after, owner.DeliveriesBefore)
 	if before > 0 {
 		c.before = min(c.before, before)
 	}
@@ -204,15 +206,16 @@ const sentSQL = "SELECT d.id, d.lane_id, d.event_id, d.webhook_id, d.url, d.meth
 
 // findLogged returns a client's delivery, or says what is missing.
 func findLogged(tx *gorm.DB, client string, id int64) (gen.Delivery, error) {
-	found, err := logged(tx, "d.id = ? AND d.client_id = ?", id, client)
+	c, err := findClient(tx, client)
+	if err != nil {
+		return gen.Delivery{}, err
+	}
+	found, err := logged(tx, "d.id = ? AND d.client_id = ? AND d.id > ?", id, client, c.DeliveriesBefore)
 	switch {
 	case err != nil:
 		return gen.Delivery{}, err
 	case len(found) == 1:
 		return found[0], nil
-	}
-	if _, err := findClient(tx, client); err != nil {
-		return gen.Delivery{}, err
 	}
 	return gen.Delivery{}, &Error{
 		Kind: NotFound, Message: fmt.Sprintf("there is no delivery %d of client %s", id, client), Status: "delivery_not_found",

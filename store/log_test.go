@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -193,4 +194,26 @@ func TestReasonOfTheEnd(t *testing.T) {
 	if e := changes[0].Events; len(e) != 1 || e[0].Reason != why {
 		t.Errorf("explained as %+v, want %s", e, why)
 	}
+}
+
+// That the newest are removed while a list by time is looked for makes no endless search.
+func TestFilterByTimeWhileRowsGo(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	f.register(k, crm, both...)
+	f.flip(k, 20)
+	n := 0
+	f.check(f.BeforeStatements(func() error {
+		if n++; n == 3 {
+			f.sql("DELETE FROM attempts; DELETE FROM deliveries WHERE id > 5")
+		}
+		if n > 200 {
+			return errors.New("there is no end to it")
+		}
+		return nil
+	}))
+	if _, err := f.Deliveries(f.ctx, "12", store.DeliveryFilter{Since: f.clock.Now().Add(time.Hour)}, 0, 10); err != nil {
+		t.Error(err)
+	}
+	n = -1000
 }

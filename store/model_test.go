@@ -66,7 +66,8 @@ type item struct {
 	reg          *registration
 	state        string
 	due, expires time.Time
-	confirmed    bool // a receiver has answered 2xx
+	replays      int
+	confirmed    bool // a receiver has answered 2xx since it was last sent again
 	excused      bool // a crash or the loss of a lease came before a record
 }
 
@@ -225,7 +226,7 @@ func (m *model) handOut(d webhook.Delivery) *worker {
 		m.fail("delivery %d was handed out %v too early", i.id, i.due.Sub(m.now()))
 	case d.URL != i.reg.url || d.Method != i.reg.method:
 		m.fail("delivery %d goes to %s %s, want %s %s", i.id, d.Method, d.URL, i.reg.method, i.reg.url)
-	case d.WebhookID != i.webhookID || d.Sequence != i.sequence || d.Data.AgentStatus != i.status:
+	case d.WebhookID != i.webhookID || d.Sequence != i.sequence || d.Data.AgentStatus != i.status || d.Replays != i.replays || d.Replay != (i.replays > 0):
 		m.fail("delivery %d is not what it was: %+v", i.id, d)
 	case m.held(w.at) != nil:
 		m.fail("deliveries %d and %d are both in flight", m.held(w.at).item.id, i.id)
@@ -288,6 +289,9 @@ func (m *model) judge(w *worker) {
 // settle is what becomes of a delivery by an answer that counts.
 func (m *model) settle(w *worker) {
 	i, o := w.item, w.answer
+	if w.d.Replays != i.replays {
+		return // it was sent again meanwhile, and that is what counts
+	}
 	corrected := o.Verdict != webhook.Delivered && i.owed() && (i.reg.url != w.d.URL || i.reg.method != w.d.Method)
 	switch {
 	case corrected:

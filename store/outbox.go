@@ -292,22 +292,34 @@ func (s *Store) Record(
 	return next, nil
 }
 
-// recordAttempt notes how it was sent only where that is not what its delivery says by now.
+// mostAttempts is how many attempts at a delivery are kept: a receiver may ask for one each second.
+const mostAttempts = 100
+
+// recordAttempt notes how it was sent only where that is not what its delivery says by now. What is kept no longer is
+// removed, as far as there can be any.
 func recordAttempt(tx *gorm.DB, d webhook.Delivery, o webhook.Outcome) error {
-	return tx.Exec("INSERT INTO attempts (delivery_id, number, started_at, duration, status, error, excerpt, verdict, "+
+	err := tx.Exec("INSERT INTO attempts (delivery_id, number, started_at, duration, status, error, excerpt, verdict, "+
 		"signature, traceparent, url, method) SELECT id, ?, ?, ?, ?, ?, ?, ?, ?, ?, CASE WHEN url = ? AND method = ? THEN '' ELSE ? END, "+
 		"CASE WHEN url = ? AND method = ? THEN '' ELSE ? END FROM deliveries WHERE id = ?",
 		d.Attempt, o.StartedAt.UnixMilli(), o.Duration.Microseconds(), o.Status, o.Error, o.Excerpt, o.Verdict,
 		o.Signature, d.Traceparent, d.URL, d.Method, d.URL, d.URL, d.Method, d.Method, d.ID).Error
+	if err != nil || d.Attempt <= mostAttempts && !d.Replay {
+		return err
+	}
+	return tx.Exec("DELETE FROM attempts WHERE id IN (SELECT id FROM attempts WHERE delivery_id = ? ORDER BY id DESC "+
+		"LIMIT ? OFFSET ?)", d.ID, mostAttempts, mostAttempts).Error
 }
 
 // settle gives the delivery its new state, and says whether it is to be sent again, and whether it had moved. That the
 // statements name lane and state makes them do nothing to one that was cancelled or moved meanwhile. A refusal by where
-// it was sent to before its registration was corrected counts for nothing.
+// it was sent to before its registration was corrected counts for nothing, nor does any answer from before it was sent again.
 func (s *Store) settle(tx *gorm.DB, d webhook.Delivery, o webhook.Outcome) (again, moved bool, err error) {
 	row, err := gorm.G[deliveryRow](tx).Where("id = ?", d.ID).Take(tx.Statement.Context)
 	if err != nil || row.LaneID != d.Lane {
 		return true, true, err // the lease was over, and it went where somebody else may have it by now
+	}
+	if row.Replays != d.Replays {
+		return true, row.MovedTo != nil, nil
 	}
 	due := min(s.now()+o.Delay.Milliseconds(), row.ExpiresAt)
 	if o.Verdict != webhook.Delivered && (row.URL != d.URL || row.Method != d.Method) {

@@ -309,6 +309,7 @@ func (m *model) redeliver(rt *rapid.T) {
 		i.reg = &registration{id: i.reg.id, agent: i.reg.agent, url: d.URL, method: d.Method}
 	}
 	i.state, i.due, i.expires, i.confirmed = "pending", m.now(), m.now().Add(window), false
+	i.replays++
 	if i.reg.disabled {
 		i.state = "parked"
 	}
@@ -385,7 +386,7 @@ func (m *model) sent(w *worker, a webhook.Outcome) {
 	}
 	a.StartedAt = m.now()
 	w.answer = &a
-	if a.Verdict == webhook.Delivered {
+	if a.Verdict == webhook.Delivered && w.d.Replays == w.item.replays {
 		w.item.confirmed = true
 	}
 	m.rt.Logf("  %d is answered %d, %s", w.item.id, a.Status, a.Verdict)

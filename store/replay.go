@@ -4,14 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"gorm.io/gorm"
 
 	"github.com/agentevents/agentevents/gen"
 )
 
-// batch is how many deliveries of a replay one commit sends again.
-const batch = 100
+const (
+	batch       = 100  // how many deliveries of a replay one commit sends again
+	lookAhead   = 1000 // how many are looked for at once
+	mostReplays = 10   // of a client at the same time
+)
 
 type replayRow struct {
 	ID           int64 `gorm:"primaryKey"`
@@ -75,9 +79,7 @@ func (s *Store) Redeliver(ctx context.Context, client string, id int64) (d gen.D
 			return err
 		}
 		if d.FinishedAt == nil {
-			return &Error{
-				Kind: Conflict, Message: fmt.Sprintf("delivery %d is %s and goes out by itself", id, d.State), Status: "not_ended",
-			}
+			return notEnded(d)
 		}
 		if err := s.redeliver(tx, id); err != nil {
 			return err
@@ -88,17 +90,22 @@ func (s *Store) Redeliver(ctx context.Context, client string, id int64) (d gen.D
 	return d, err
 }
 
+func notEnded(d gen.Delivery) error {
+	until := "goes out by itself"
+	if d.State == parked {
+		until = "waits until its event is enabled, or fails when its time is over"
+	}
+	return &Error{Kind: Conflict, Message: fmt.Sprintf("delivery %d is %s and %s", d.ID, d.State, until), Status: "not_ended"}
+}
+
 // redeliver brings a delivery back that has ended: to its event's place or, if that is gone, to where it was sent.
 func (s *Store) redeliver(tx *gorm.DB, id int64) error {
 	d, err := gorm.G[deliveryRow](tx).Where("id = ?", id).Take(tx.Statement.Context)
 	if err != nil {
 		return err
 	}
-	e, err := gorm.G[eventRow](tx).Where("id = ?", d.EventID).Take(tx.Statement.Context)
-	switch {
-	case errors.Is(err, gorm.ErrRecordNotFound):
-		e = eventRow{LaneID: d.LaneID, URL: d.URL, Method: d.Method}
-	case err != nil:
+	e, err := destination(tx, d)
+	if err != nil {
 		return err
 	}
 	if err := rememberURL(tx, "id = ? AND (url <> ? OR method <> ?)", id, e.URL, e.Method); err != nil {
@@ -113,44 +120,72 @@ func (s *Store) redeliver(tx *gorm.DB, id int64) error {
 	return unpark(tx, e.LaneID, d.LaneID, now, "id = ?", id)
 }
 
-// CreateReplay takes note of what is to be sent again. Work does it.
+// destination is a delivery's event or, if that is gone, one that is as it was. The lane that the delivery was in last
+// may be another: it may have been cancelled under way to where its event was before.
+func destination(tx *gorm.DB, d deliveryRow) (eventRow, error) {
+	e, err := gorm.G[eventRow](tx).Where("id = ?", d.EventID).Take(tx.Statement.Context)
+	if !errors.Is(err, gorm.ErrRecordNotFound) {
+		return e, err
+	}
+	c, err := gorm.G[changeRow](tx).Where("id = ?", d.ChangeID).Take(tx.Statement.Context)
+	if err != nil {
+		return e, err
+	}
+	e = eventRow{URL: d.URL, Method: d.Method}
+	e.LaneID, err = ensureLane(tx, AgentKey{Client: c.ClientID, Type: c.Kind, ID: c.AgentID}, d.URL)
+	return e, err
+}
+
+// CreateReplay takes note of what is to be sent again. Work does it. That is counted before, by a reader: it may read much.
 func (s *Store) CreateReplay(ctx context.Context, client string, f DeliveryFilter) (m gen.Replay, err error) {
-	r := replayRow{ClientID: client, State: f.State, Kind: f.AgentType, AgentID: f.AgentID, EventID: f.EventID}
+	r := replayRow{ClientID: client, State: f.State, Kind: f.AgentType, AgentID: f.AgentID, EventID: f.EventID, CreatedAt: s.now()}
 	if !f.Since.IsZero() {
 		r.Since = new(f.Since.UnixMilli())
 	}
 	if !f.Until.IsZero() {
 		r.Until = new(f.Until.UnixMilli())
 	}
+	if err := s.snapshot(ctx, r.count); err != nil {
+		return m, err
+	}
 	err = s.write(ctx, func(tx *gorm.DB) error {
-		_, err := findClient(tx, client)
-		r.CreatedAt = s.now()
-		return err
+		if err := r.admit(tx); err != nil {
+			return err
+		}
+		return gorm.G[replayRow](tx).Create(tx.Statement.Context, &r)
 	})
-	if err != nil {
-		return m, err
-	}
-	if r.Total, err = s.count(ctx, r); err != nil {
-		return m, err
-	}
-	err = s.write(ctx, func(tx *gorm.DB) error { return gorm.G[replayRow](tx).Create(tx.Statement.Context, &r) })
 	signal(s.replays)
 	return r.model(), err
 }
 
-// count is how many deliveries a replay is of. They may be very many, and are not counted at the writer's cost; the
-// write before it lets nothing come later that had ended when it was asked for.
-func (s *Store) count(ctx context.Context, r replayRow) (total int, err error) {
-	err = s.snapshot(ctx, func(tx *gorm.DB) error {
-		c, err := r.condition(tx)
-		if err != nil {
-			return err
-		}
-		where, args := c.where()
-		return tx.Raw("SELECT count(*) FROM deliveries d JOIN status_changes c ON c.id = d.change_id WHERE "+where, args...).
-			Scan(&total).Error
-	})
-	return total, err
+// count counts what is to be sent again, if there may be a replay of it.
+func (r *replayRow) count(tx *gorm.DB) error {
+	if err := r.admit(tx); err != nil {
+		return err
+	}
+	c, err := r.condition(tx)
+	if err != nil {
+		return err
+	}
+	where, args := c.where()
+	return tx.Raw("SELECT count(*) FROM deliveries d JOIN status_changes c ON c.id = d.change_id WHERE "+where, args...).
+		Scan(&r.Total).Error
+}
+
+// admit refuses a replay of a client that has too many open, or is none, and has it begin with the client's own.
+func (r *replayRow) admit(tx *gorm.DB) error {
+	c, err := findClient(tx, r.ClientID)
+	if err != nil {
+		return err
+	}
+	r.Position = c.DeliveriesBefore
+	var n int
+	err = tx.Raw("SELECT count(*) FROM replays WHERE finished_at IS NULL AND +client_id = ?", c.ID).Scan(&n).Error
+	if err != nil || n < mostReplays {
+		return err
+	}
+	return &Error{Kind: Conflict, Status: "too_many_replays", Message: fmt.Sprintf(
+		"%d replays of client %s are at work; ask again when one of them has finished", n, c.ID)}
 }
 
 // Replays lists a client's replays, the newest first, those older than the one of an id (0 means all).
@@ -182,48 +217,71 @@ func (s *Store) Replay(ctx context.Context, client string, id int64) (gen.Replay
 	return r.model(), failure(err)
 }
 
-// replay works all replays, a batch of each in turn, until none is left.
+// replay works all replays, a part of each in turn, until none is left. One that fails holds up no other.
 func (s *Store) replay(ctx context.Context) error {
-	work := context.WithoutCancel(ctx) // what has begun is worth finishing
 	for ctx.Err() == nil {
-		var open []int64
-		err := s.read(work).Raw("SELECT id FROM replays WHERE finished_at IS NULL ORDER BY id").Scan(&open).Error
+		open, err := gorm.G[replayRow](s.read(ctx)).Where("finished_at IS NULL").Order("id").Find(ctx)
 		if err != nil || len(open) == 0 {
 			return failure(err)
 		}
-		for _, id := range open {
-			if err := s.write(work, func(tx *gorm.DB) error { return s.replayBatch(tx, id) }); err != nil {
-				return err
-			}
-			s.wake()
+		for _, r := range open {
+			err = errors.Join(err, s.replayPart(ctx, r))
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-func (s *Store) replayBatch(tx *gorm.DB, id int64) error {
-	r, err := gorm.G[replayRow](tx).Where("id = ?", id).Take(tx.Statement.Context)
-	if err != nil {
+// replayPart finds what comes next in a replay and sends it again. A reader finds it, since it may read much.
+func (s *Store) replayPart(ctx context.Context, r replayRow) error {
+	var found []int64
+	err := s.snapshot(ctx, func(tx *gorm.DB) (err error) {
+		found, err = r.next(tx)
+		return err
+	})
+	work := context.WithoutCancel(ctx) // what has begun is worth finishing
+	for part := range slices.Chunk(found, batch) {
+		if err != nil || ctx.Err() != nil {
+			return err
+		}
+		err = s.write(work, func(tx *gorm.DB) error { return s.redeliverPart(tx, r, part) })
+		s.wake()
+	}
+	if err != nil || len(found) == lookAhead {
 		return err
 	}
+	return s.write(work, func(tx *gorm.DB) error {
+		return tx.Exec("UPDATE replays SET finished_at = ? WHERE id = ?", s.now(), r.ID).Error
+	})
+}
+
+// next lists what is still to be sent again, no more than a part of it.
+func (r replayRow) next(tx *gorm.DB) (found []int64, err error) {
 	c, err := r.condition(tx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	where, args := c.where()
-	var found []int64
-	err = tx.Raw("SELECT d.id FROM deliveries d JOIN status_changes c ON c.id = d.change_id WHERE "+where+c.order("")+
-		" LIMIT ?", append(args, batch)...).Scan(&found).Error
-	for i := 0; err == nil && i < len(found); i++ {
-		err = s.redeliver(tx, found[i])
-		r.Position = found[i]
+	err = tx.Raw("SELECT d.id FROM deliveries d JOIN status_changes c ON c.id = d.change_id WHERE "+where+c.order("")+" LIMIT ?", append(args, lookAhead)...).Scan(&found).Error
+	return found, err
+}
+
+// redeliverPart sends again those of some deliveries that are still as they were found. It does nothing when the replay
+// has ended meanwhile, with its client.
+func (s *Store) redeliverPart(tx *gorm.DB, r replayRow, part []int64) error {
+	var still []int64
+	err := tx.Raw("SELECT id FROM deliveries WHERE id IN ? AND state = ? AND finished_at <= ? "+
+		"AND EXISTS (SELECT 1 FROM replays WHERE id = ?) ORDER BY id", padded(slices.Clone(part)), r.State, r.CreatedAt, r.ID).
+		Scan(&still).Error
+	for i := 0; err == nil && i < len(still); i++ {
+		err = s.redeliver(tx, still[i])
 	}
 	if err != nil {
 		return err
 	}
-	if r.Redelivered += len(found); len(found) < batch {
-		r.FinishedAt = new(s.now())
-	}
-	return tx.Exec("UPDATE replays SET position = ?, redelivered = ?, finished_at = ? WHERE id = ?",
-		r.Position, r.Redelivered, r.FinishedAt, r.ID).Error
+	// What ended in the same millisecond in which the replay was asked for may not have been counted then.
+	return tx.Exec("UPDATE replays SET position = ?, redelivered = redelivered + ?, total = max(total, redelivered + ?) "+
+		"WHERE id = ?", part[len(part)-1], len(still), len(still), r.ID).Error
 }

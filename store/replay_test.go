@@ -3,6 +3,8 @@ package store_test
 import (
 	"context"
 	"errors"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -49,6 +51,56 @@ func TestRedeliver(t *testing.T) {
 	}
 }
 
+// The result of an attempt from before it was sent again says nothing about what is still to be sent.
+func TestRedeliverInFlight(t *testing.T) {
+	for _, verdict := range []webhook.Verdict{webhook.Delivered, webhook.Failed, webhook.Gone, webhook.Retry} {
+		t.Run(string(verdict), func(t *testing.T) {
+			f := open(t)
+			k := f.agent()
+			event := f.register(k, crm, gen.EventTypeAgentLogin)[0]
+			f.login(k)
+			before := f.claimOne()
+			f.check(f.DeleteEvent(f.ctx, k, event)) // which cancels what is under way
+			f.redeliver(before.ID)
+			if next := f.record(before, verdict, true); next != nil {
+				t.Errorf("the lane goes on with %+v", next)
+			}
+			l, err := f.Delivery(f.ctx, "12", before.ID)
+			f.check(err)
+			if l.State != gen.DeliveryStatePending || l.Delivery.Attempts != 0 || len(l.Attempts) != 1 {
+				t.Errorf("delivery: %+v with the attempts %+v", l.Delivery, l.Attempts)
+			}
+			again := f.claimOne()
+			if again.ID != before.ID || !again.Replay || again.Attempt != 1 {
+				t.Errorf("sent again: %+v", again)
+			}
+			f.finish(again)
+			f.drained()
+		})
+	}
+}
+
+// What was cancelled on its way to another receiver is sent again in the lane of where it goes.
+func TestRedeliverGoesByTheLaneOfItsURL(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	event := f.register(k, crm, gen.EventTypeAgentLogin)[0]
+	f.login(k)
+	before := f.claimOne()
+	f.redirect(k, event, board)
+	f.check(f.DeleteEvent(f.ctx, k, event))
+	f.redeliver(before.ID)
+	f.verify()
+	f.claimNone() // the one before is under way yet
+	f.record(before, webhook.Failed, false)
+	again := f.claimOne()
+	if again.URL != board || again.Lane == before.Lane {
+		t.Errorf("sent again to %s in lane %d, before in lane %d", again.URL, again.Lane, before.Lane)
+	}
+	f.finish(again)
+	f.drained()
+}
+
 func TestRedeliverGoesWhereTheEventIs(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(f *fixture, k store.AgentKey, event int64)
@@ -93,7 +145,7 @@ func TestRedeliverRefuses(t *testing.T) {
 	f := openWithEverything(t)
 	for id, want := range map[int64]string{
 		2: "delivery 2 is pending and goes out by itself", 4: "delivery 4 is pending and goes out by itself",
-		6: "delivery 6 is parked and goes out by itself", 4711: "there is no delivery 4711 of client 12",
+		6: "delivery 6 is parked and waits until its event is enabled, or fails when its time is over", 4711: "there is no delivery 4711 of client 12",
 	} {
 		if _, err := f.Redeliver(f.ctx, "12", id); err == nil || err.Error() != want {
 			t.Errorf("delivery %d: %v, want %s", id, err, want)
@@ -188,4 +240,142 @@ func TestReplayEnds(t *testing.T) {
 	if r := f.replay(1); r.Redelivered != 1 {
 		t.Errorf("replay: %+v", r)
 	}
+}
+
+// failedOnes makes n deliveries that have failed.
+func (f *fixture) failedOnes(n int) {
+	f.t.Helper()
+	k := f.agent()
+	f.register(k, crm, both...)
+	for i := range n {
+		f.set(k, []gen.AgentStatusValue{gen.AgentStatusValueAvailable, gen.AgentStatusValueLoggedOut}[i%2])
+		f.record(f.claimOne(), webhook.Failed, false)
+	}
+}
+
+// A stop does not wait for the replays that are open.
+func TestReplaysStop(t *testing.T) {
+	f := openInMemory(t)
+	f.failedOnes(500)
+	for range 5 {
+		_, err := f.CreateReplay(f.ctx, "12", store.DeliveryFilter{State: gen.DeliveryStateFailed})
+		f.check(err)
+	}
+	ctx, stop := context.WithCancel(f.ctx)
+	commits := 0
+	f.check(f.WatchStatements(func(_ bool, statement string) {
+		if statement == "COMMIT" {
+			commits++
+			stop()
+		}
+	}))
+	if err := f.ReplayAll(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if commits != 1 {
+		t.Errorf("%d commits, want the one that was under way", commits)
+	}
+	if n := f.count("SELECT sum(redelivered) FROM replays"); n != 100 {
+		t.Errorf("%d are sent again", n)
+	}
+}
+
+// Who writes does not wait until a replay has found what it is for.
+func TestReplaysLookOutsideTheWriter(t *testing.T) {
+	f := open(t)
+	f.failedOnes(4)
+	f.check(f.WatchStatements(func(writes bool, statement string) {
+		if writes && strings.Contains(statement, "JOIN status_changes") {
+			t.Errorf("the writer is asked for %s", statement)
+		}
+	}))
+	for _, state := range []gen.DeliveryState{gen.DeliveryStateDelivered, gen.DeliveryStateFailed} {
+		_, err := f.CreateReplay(f.ctx, "12", store.DeliveryFilter{State: state, AgentType: gen.AgentTypeLocal})
+		f.check(err)
+	}
+	f.check(f.ReplayAll(f.ctx))
+	if r := f.replay(2); r.Redelivered != 4 {
+		t.Errorf("replay: %+v", r)
+	}
+}
+
+// A client has no more than ten replays at work.
+func TestReplaysAreBounded(t *testing.T) {
+	f := open(t)
+	f.failedOnes(2)
+	failed := store.DeliveryFilter{State: gen.DeliveryStateFailed}
+	for range 10 {
+		_, err := f.CreateReplay(f.ctx, "12", failed)
+		f.check(err)
+	}
+	var refused *store.Error
+	if _, err := f.CreateReplay(f.ctx, "12", failed); !errors.As(err, &refused) || refused.Kind != store.Conflict ||
+		refused.Status != "too_many_replays" {
+		t.Errorf("the eleventh: %v", err)
+	}
+	_, _, err := f.PutClient(f.ctx, "13", gen.ClientUpdate{})
+	f.check(err)
+	_, err = f.CreateReplay(f.ctx, "13", failed)
+	f.check(err)
+	f.check(f.ReplayAll(f.ctx))
+	_, err = f.CreateReplay(f.ctx, "12", failed)
+	f.check(err)
+}
+
+// What ends in the same millisecond in which a replay is asked for makes no nonsense of its numbers.
+func TestReplayInTheSameMillisecond(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	f.register(k, crm, gen.EventTypeAgentLogin)
+	f.login(k)
+	d := f.claimOne()
+	r, err := f.CreateReplay(f.ctx, "12", store.DeliveryFilter{State: gen.DeliveryStateFailed})
+	f.check(err)
+	f.record(d, webhook.Failed, false)
+	f.check(f.ReplayAll(f.ctx))
+	if r := f.replay(r.ID); r.Skipped < 0 || r.Total != r.Redelivered+r.Skipped {
+		t.Errorf("replay: %+v", r)
+	}
+}
+
+// A replay that fails holds up neither the others nor retention, and retention none of them.
+func TestWorkGoesOnBesideTrouble(t *testing.T) {
+	f := open(t)
+	f.failedOnes(2)
+	for _, event := range []int64{1, 2} {
+		_, err := f.CreateReplay(f.ctx, "12", store.DeliveryFilter{State: gen.DeliveryStateFailed, EventID: event})
+		f.check(err)
+	}
+	f.sql("CREATE TRIGGER broken BEFORE UPDATE ON deliveries WHEN old.event_id = 1 BEGIN SELECT raise(ABORT, 'broken'); END")
+	f.work(func() bool { return f.replay(2).State == gen.ReplayStateFinished })
+	if r := f.replay(1); r.State != gen.ReplayStateWorking {
+		t.Errorf("replay: %+v", r)
+	}
+}
+
+// Replays do not wait for retention, however long that takes.
+func TestReplaysDoNotWaitForRetention(t *testing.T) {
+	f := open(t)
+	f.failedOnes(2)
+	var once sync.Once
+	pruning, release := make(chan struct{}), make(chan struct{})
+	f.check(f.WatchStatements(func(writes bool, statement string) {
+		if !writes && (strings.Contains(statement, "max(id)") || strings.Contains(statement, "OFFSET")) {
+			once.Do(func() { close(pruning) })
+			<-release
+		}
+	}))
+	f.work(func() bool {
+		<-pruning
+		r, err := f.CreateReplay(f.ctx, "12", store.DeliveryFilter{State: gen.DeliveryStateFailed})
+		f.check(err)
+		defer close(release)
+		for end := time.Now().Add(10 * time.Second); f.replay(r.ID).State != gen.ReplayStateFinished; {
+			if time.Now().After(end) {
+				t.Error("the replay waits for retention")
+				break
+			}
+		}
+		return true
+	})
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"math"
 	"time"
 
 	"gorm.io/gorm"
@@ -10,7 +11,8 @@ import (
 const (
 	pruneEvery = time.Second // so that there is never much to do at once
 	pruneAgain = time.Hour   // then rows are looked at that had to stay before
-	pruneRows  = 200         // that one commit looks at, so that nobody waits long for the writer
+	pruneRows  = 200         // that one commit removes, so that nobody waits long for the writer; and
+	pruneTries = 2000        // about as many attempts at them
 	freePages  = 1000        // that are left to be used again; and
 	freePart   = 10          // a tenth of all
 )
@@ -19,153 +21,160 @@ const (
 type pruner struct {
 	next, again         time.Time
 	deliveries, changes int64 // the last that was looked at
-	shrunk              bool  // and the file does not show it yet
+	warned              bool  // that the file cannot become smaller
+	shrunk              bool  // it is to become smaller, and does not show it yet
 }
 
 // prune removes what has ended and is older than Keep or more than KeepRows, little by little: deliveries with their
 // attempts, and then the changes that nothing refers to. What is pending or parked stays, and of each agent the last
-// change.
+// change. What is to go is found by readers; the writer only removes it.
 func (s *Store) prune(ctx context.Context) error {
-	now := s.Now()
-	if now.Before(s.pruner.next) {
+	if now := s.Now(); now.Before(s.pruner.next) {
 		return nil
+	} else if s.pruner.next = now.Add(pruneEvery); !now.Before(s.pruner.again) {
+		s.pruner.again, s.pruner.deliveries, s.pruner.changes = now.Add(pruneAgain), 0, 0
 	}
-	s.pruner.next = now.Add(pruneEvery)
-	steps := []func(context.Context) (bool, error){s.pruneDeliveries, s.pruneChanges, s.shrink}
-	if !now.Before(s.pruner.again) {
-		s.pruner = pruner{next: s.pruner.next, again: now.Add(pruneAgain), shrunk: s.pruner.shrunk}
-		steps = append(steps, s.pruneRest)
+	steps := []func(context.Context) error{
+		s.pruneDeliveries, s.pruneChanges, s.pruneReplays, s.pruneSamples, s.pruneClients, s.shrink,
 	}
 	for _, step := range steps {
-		for more := true; more && ctx.Err() == nil; {
-			var err error
-			if more, err = step(context.WithoutCancel(ctx)); err != nil {
-				return err
-			}
+		if err := step(ctx); err != nil || ctx.Err() != nil {
+			return failure(err)
 		}
 	}
 	return nil
 }
 
-// prunable says of a table what may go: what is older than Keep, up to the row aged, and what is too much, up to the row
-// many. Ids have no gaps but those that pruning leaves, and grow with time, so that nothing is to be counted.
-func (s *Store) prunable(ctx context.Context, table string) (aged, many int64, err error) {
-	err = s.snapshot(ctx, func(tx *gorm.DB) error {
-		var ends struct{ Low, High int64 }
-		err := tx.Raw("SELECT coalesce((SELECT min(id) FROM " + table + "), 1) AS low, " +
-			"coalesce((SELECT max(id) FROM " + table + "), 0) AS high").Scan(&ends).Error
-		many = ends.High - int64(s.KeepRows)
-		for err == nil && ends.Low <= ends.High {
-			middle := ends.Low + (ends.High-ends.Low)/2
-			var at struct{ ID, CreatedAt int64 }
-			err = tx.Raw("SELECT id, created_at FROM "+table+" WHERE id >= ? ORDER BY id LIMIT 1", middle).Scan(&at).Error
-			if at.CreatedAt < s.oldest() {
-				ends.Low, aged = at.ID+1, at.ID
-			} else {
-				ends.High = middle - 1
-			}
-		}
-		return err
-	})
-	return aged, many, err
-}
-
 func (s *Store) oldest() int64 { return s.now() - s.Keep.Milliseconds() }
 
-// old is a row that is old enough to go, and whether it may.
+// span is the rows of a table that may have to go, by their ids.
+type span struct {
+	surplus int64 // up to this there are too many
+	end     int64 // up to this there are too many, or they are old
+	oldest  int64 // what is older than this time may go
+}
+
+// deliverySpan counts as too many also those of changes that are.
+func (s *Store) deliverySpan(tx *gorm.DB) (p span, err error) {
+	changes, err := s.surplus(tx, "status_changes")
+	if err != nil {
+		return p, err
+	}
+	var kept int64
+	err = tx.Raw("SELECT coalesce((SELECT id FROM deliveries WHERE change_id > ? ORDER BY change_id, id LIMIT 1), "+
+		"(SELECT max(id) + 1 FROM deliveries), 1)", changes).Scan(&kept).Error
+	if err != nil {
+		return p, err
+	}
+	return s.span(tx, "deliveries", kept-1)
+}
+
+func (s *Store) changeSpan(tx *gorm.DB) (span, error) { return s.span(tx, "status_changes", 0) }
+
+func (s *Store) span(tx *gorm.DB, table string, surplus int64) (p span, err error) {
+	p = span{surplus: surplus, oldest: s.oldest()}
+	most, err := s.surplus(tx, table)
+	if err != nil {
+		return p, err
+	}
+	kept, err := firstIn(tx, table, millis(p.oldest))
+	p.surplus = max(p.surplus, most)
+	p.end = max(p.surplus, kept-1)
+	return p, err
+}
+
+// surplus is the newest row of a table that is one too many, as ids have no gaps but where rows were removed.
+func (s *Store) surplus(tx *gorm.DB, table string) (id int64, err error) {
+	err = tx.Raw("SELECT coalesce(max(id), 0) - ? FROM "+table, s.KeepRows).Scan(&id).Error
+	return id, err
+}
+
+// old is a row that is to go.
 type old struct {
 	ID       int64
 	ClientID string
-	ChangeID int64
-	Stays    bool
+	Attempts int // of a delivery
 }
 
-// parts are the rows that go and the last that was looked at.
-func parts(rows []old, at int64) (gone []old, last int64) {
-	last = at
-	for _, r := range rows {
-		if last = r.ID; !r.Stays {
-			gone = append(gone, r)
-		}
-	}
-	return gone, last
+// table is how the rows of a table are found that are to go, and removed.
+type table struct {
+	span   func(tx *gorm.DB) (span, error)
+	find   string // lists them
+	remove func(tx *gorm.DB, gone []old) error
 }
 
-func (s *Store) pruneDeliveries(ctx context.Context) (more bool, err error) {
-	aged, many, err := s.prunable(ctx, "deliveries")
-	if err != nil || s.pruner.deliveries >= max(aged, many) {
-		return false, err
-	}
-	last := s.pruner.deliveries
-	err = s.write(ctx, func(tx *gorm.DB) error {
-		var rows []old
-		err := tx.Raw("SELECT id, change_id, state IN ('pending', 'parked') AS stays FROM deliveries "+
-			"WHERE id > ? AND id <= ? AND (id <= ? OR created_at < ?) ORDER BY id LIMIT ?",
-			last, max(aged, many), many, s.oldest(), pruneRows).Scan(&rows).Error
-		if err != nil {
-			return err
-		}
-		var gone []old
-		gone, last = parts(rows, last)
-		more = len(rows) == pruneRows
-		ids := padded(append([]int64{0}, each(gone, func(r old) int64 { return r.ID })...))
-		if err := tx.Exec("DELETE FROM attempts WHERE delivery_id IN ?", ids).Error; err != nil {
-			return err
-		}
-		if err := tx.Exec("DELETE FROM deliveries WHERE id IN ?", ids).Error; err != nil {
-			return err
-		}
-		return s.pruneChangesOf(tx, gone)
+// prune removes rows of a table after the last that was looked at, and moves that on.
+func (t table) prune(ctx context.Context, s *Store, last *int64) error {
+	var p span
+	err := s.snapshot(ctx, func(tx *gorm.DB) (err error) {
+		p, err = t.span(tx)
+		return err
 	})
-	if err == nil {
-		s.pruner.deliveries = last
+	for err == nil && *last < p.end && ctx.Err() == nil {
+		var gone []old
+		err = s.read(ctx).Raw(t.find, map[string]any{
+			"last": *last, "end": p.end, "surplus": p.surplus, "oldest": p.oldest, "rows": pruneRows,
+		}).Scan(&gone).Error
+		gone, all := few(gone)
+		if err == nil && len(gone) > 0 {
+			err = s.write(context.WithoutCancel(ctx), func(tx *gorm.DB) error { return t.remove(tx, gone) })
+		}
+		if all && err == nil {
+			*last = p.end
+		} else if err == nil {
+			*last = gone[len(gone)-1].ID
+		}
 	}
-	return more, err
+	return err
 }
 
-// needed says of a change c that something refers to it.
-const needed = "(EXISTS (SELECT 1 FROM deliveries d WHERE d.change_id = c.id) OR EXISTS (SELECT 1 FROM agents a " +
-	"WHERE a.client_id = c.client_id AND a.kind = c.kind AND a.agent_id = c.agent_id AND a.sequence = c.id))"
+// few are the first of the rows that were found, as many as one commit removes, and whether these are all that there are.
+func few(found []old) (gone []old, all bool) {
+	attempts := 0
+	for i, r := range found {
+		if attempts += r.Attempts; i > 0 && attempts > pruneTries {
+			return found[:i], false
+		}
+	}
+	return found, len(found) < pruneRows
+}
 
-// pruneChangesOf removes changes that were looked at before and had to stay for deliveries that are gone now.
-func (s *Store) pruneChangesOf(tx *gorm.DB, gone []old) error {
-	ids := padded(append([]int64{0}, each(gone, func(r old) int64 { return r.ChangeID })...))
-	var rows []old
-	err := tx.Raw("SELECT c.id, c.client_id FROM status_changes c WHERE c.id IN ? AND c.id <= ? AND NOT "+needed,
-		ids, s.pruner.changes).Scan(&rows).Error
-	if err != nil || len(rows) == 0 {
+func oldIDs(rows []old) []int64 { return each(rows, func(r old) int64 { return r.ID }) }
+
+func (s *Store) pruneDeliveries(ctx context.Context) error {
+	return table{
+		s.deliverySpan, "SELECT d.id, (SELECT count(*) FROM attempts a WHERE a.delivery_id = d.id) AS attempts " +
+			"FROM deliveries d WHERE d.id > @last AND d.id <= @end AND " +
+			"d.state NOT IN ('pending', 'parked') AND (d.id <= @surplus OR (d.created_at < @oldest AND d.finished_at < @oldest)) " +
+			"ORDER BY d.id LIMIT @rows", removeDeliveries,
+	}.prune(ctx, s, &s.pruner.deliveries)
+}
+
+// removeDeliveries leaves those that are sent again by now.
+func removeDeliveries(tx *gorm.DB, gone []old) error {
+	var ids []int64
+	err := tx.Raw("SELECT id FROM deliveries WHERE id IN ? AND state NOT IN ('pending', 'parked')", padded(oldIDs(gone))).
+		Scan(&ids).Error
+	if err != nil || len(ids) == 0 {
 		return err
 	}
-	return truncate(tx, rows)
+	if err := tx.Exec("DELETE FROM attempts WHERE delivery_id IN ?", padded(ids)).Error; err != nil {
+		return err
+	}
+	return tx.Exec("DELETE FROM deliveries WHERE id IN ?", padded(ids)).Error
 }
 
-func (s *Store) pruneChanges(ctx context.Context) (more bool, err error) {
-	aged, many, err := s.prunable(ctx, "status_changes")
-	if err != nil || s.pruner.changes >= max(aged, many) {
-		return false, err
-	}
-	last := s.pruner.changes
-	err = s.write(ctx, func(tx *gorm.DB) error {
-		var rows []old
-		err := tx.Raw("SELECT c.id, c.client_id, "+needed+" AS stays FROM status_changes c "+
-			"WHERE c.id > ? AND c.id <= ? AND (c.id <= ? OR c.created_at < ?) ORDER BY c.id LIMIT ?",
-			last, max(aged, many), many, s.oldest(), pruneRows).Scan(&rows).Error
-		if err != nil {
-			return err
-		}
-		var gone []old
-		gone, last = parts(rows, last)
-		more = len(rows) == pruneRows
-		return truncate(tx, gone)
-	})
-	if err == nil {
-		s.pruner.changes = last
-	}
-	return more, err
+func (s *Store) pruneChanges(ctx context.Context) error {
+	return table{
+		s.changeSpan, "SELECT c.id, c.client_id FROM status_changes c WHERE c.id > @last AND c.id <= @end AND " +
+			"(c.id <= @surplus OR c.created_at < @oldest) AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.change_id = c.id) " +
+			"AND NOT EXISTS (SELECT 1 FROM agents a WHERE a.client_id = c.client_id AND a.kind = c.kind " +
+			"AND a.agent_id = c.agent_id AND a.sequence = c.id) ORDER BY c.id LIMIT @rows", removeChanges,
+	}.prune(ctx, s, &s.pruner.changes)
 }
 
-// truncate deletes changes and notes for each client up to where they are gone.
-func truncate(tx *gorm.DB, gone []old) error {
+// removeChanges notes for each client up to where its changes are gone.
+func removeChanges(tx *gorm.DB, gone []old) error {
 	upTo := map[string]int64{}
 	for _, r := range gone {
 		upTo[r.ClientID] = max(upTo[r.ClientID], r.ID)
@@ -177,41 +186,104 @@ func truncate(tx *gorm.DB, gone []old) error {
 			return err
 		}
 	}
-	ids := padded(append([]int64{0}, each(gone, func(r old) int64 { return r.ID })...))
-	return tx.Exec("DELETE FROM status_changes WHERE id IN ?", ids).Error
+	return tx.Exec("DELETE FROM status_changes WHERE id IN ?", padded(oldIDs(gone))).Error
 }
 
-// pruneRest removes replays and tests that are too old; there are few.
-func (s *Store) pruneRest(ctx context.Context) (more bool, err error) {
-	return false, s.write(ctx, func(tx *gorm.DB) error {
-		if err := tx.Exec("DELETE FROM replays WHERE finished_at < ?", s.oldest()).Error; err != nil {
+func (s *Store) pruneReplays(ctx context.Context) error {
+	return s.pruneOld(ctx, "replays", "finished_at")
+}
+
+func (s *Store) pruneSamples(ctx context.Context) error {
+	return s.pruneOld(ctx, "samples", "started_at")
+}
+
+// pruneOld removes rows of a table that are old by a column that has an index.
+func (s *Store) pruneOld(ctx context.Context, table, column string) error {
+	for more := true; more && ctx.Err() == nil; {
+		var ids []int64
+		err := s.read(ctx).Raw("SELECT id FROM "+table+" WHERE "+column+" < ? ORDER BY "+column+" LIMIT ?",
+			s.oldest(), pruneRows).Scan(&ids).Error
+		if err != nil || len(ids) == 0 {
 			return err
 		}
-		return tx.Exec("DELETE FROM samples WHERE started_at < ?", s.oldest()).Error
-	})
+		err = s.write(context.WithoutCancel(ctx), func(tx *gorm.DB) error {
+			return tx.Exec("DELETE FROM "+table+" WHERE id IN ?", padded(ids)).Error
+		})
+		if err != nil {
+			return err
+		}
+		more = len(ids) == pruneRows
+	}
+	return nil
 }
 
-// shrink gives pages back to the file system when many are free. The file is smaller only when the write-ahead log is
-// carried over to it, which nobody else would do as long as nothing is written.
-func (s *Store) shrink(ctx context.Context) (more bool, err error) {
-	var pages struct{ Unused, Total int64 }
-	err = s.read(ctx).Raw("SELECT freelist_count AS unused, page_count AS total FROM pragma_freelist_count, pragma_page_count").
-		Scan(&pages).Error
-	if err != nil {
-		return false, failure(err)
+// pruneClients forgets of clients that are deleted what is left when nothing refers to it any more: the secret that
+// their deliveries were signed with, and up to where their changes are gone. Their lanes and receivers stay: whether
+// anything refers to a lane no index tells.
+func (s *Store) pruneClients(ctx context.Context) error {
+	for table, of := range map[string]string{"secrets": "deliveries", "truncated": "status_changes"} {
+		gone := " FROM " + table + " AS t WHERE NOT EXISTS (SELECT 1 FROM clients c WHERE c.id = t.client_id) " +
+			"AND NOT EXISTS (SELECT 1 FROM " + of + " x WHERE x.client_id = t.client_id)"
+		var clients []string
+		err := s.read(ctx).Raw("SELECT client_id"+gone+" LIMIT ?", pruneRows).Scan(&clients).Error
+		if err == nil && len(clients) > 0 {
+			err = s.write(context.WithoutCancel(ctx), func(tx *gorm.DB) error {
+				return tx.Exec("DELETE"+gone+" AND t.client_id IN ?", clients).Error
+			})
+		}
+		if err != nil {
+			return err
+		}
 	}
-	if more = pages.Unused > freePages && pages.Unused > pages.Total/freePart; more {
-		s.pruner.shrunk = true
-		return true, s.write(ctx, func(tx *gorm.DB) error {
+	return nil
+}
+
+// shrink gives pages back to the file system when many are free.
+func (s *Store) shrink(ctx context.Context) error {
+	for before := int64(math.MaxInt64); ctx.Err() == nil; {
+		var pages struct{ Unused, Total int64 }
+		err := s.read(ctx).Raw("SELECT freelist_count AS unused, page_count AS total FROM pragma_freelist_count, pragma_page_count").
+			Scan(&pages).Error
+		if err != nil {
+			return err
+		}
+		if pages.Unused <= freePages || pages.Unused <= pages.Total/freePart || pages.Unused >= before || s.rigid(ctx) {
+			return s.checkpoint(ctx)
+		}
+		before, s.pruner.shrunk = pages.Unused, true
+		err = s.write(context.WithoutCancel(ctx), func(tx *gorm.DB) error {
 			var none []int // each page that goes is a row without a column
 			return tx.Raw("PRAGMA incremental_vacuum(100)").Scan(&none).Error
 		})
+		if err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+// checkpoint carries the write-ahead log over to the file, which is smaller only then: as long as nothing is written nobody
+// else would.
+func (s *Store) checkpoint(ctx context.Context) error {
 	if !s.pruner.shrunk {
-		return false, nil
+		return nil
 	}
 	var wal struct{ Log, Checkpointed int64 }
-	err = s.read(ctx).Raw("PRAGMA wal_checkpoint(PASSIVE)").Scan(&wal).Error
+	err := s.read(ctx).Raw("PRAGMA wal_checkpoint(PASSIVE)").Scan(&wal).Error
 	s.pruner.shrunk = err != nil || wal.Checkpointed < wal.Log // while somebody reads what was before
-	return false, failure(err)
+	return err
+}
+
+// rigid says whether the file cannot become smaller, and the first time to the log too: one that was made from a dump,
+// or without vacuum by somebody else.
+func (s *Store) rigid(ctx context.Context) bool {
+	const incremental = 2
+	var mode int
+	err := s.read(ctx).Raw("PRAGMA auto_vacuum").Scan(&mode).Error
+	if err == nil && mode != incremental && !s.pruner.warned {
+		s.pruner.warned = true
+		s.Log.Warn("the file of the database does not become smaller, as it was not made by this program; " +
+			"`PRAGMA auto_vacuum = 2; VACUUM` mends that while nobody serves it")
+	}
+	return err != nil || mode != incremental
 }

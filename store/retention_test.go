@@ -1,7 +1,12 @@
 package store_test
 
 import (
+	"bytes"
+	"errors"
+	"log/slog"
+	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -58,6 +63,43 @@ func TestRetentionByAge(t *testing.T) {
 	}
 }
 
+// Of the attempts at a delivery the last hundred are kept, and few are removed at once.
+func TestAttemptsAreBounded(t *testing.T) {
+	f := openInMemory(t)
+	k := f.agent()
+	f.register(k, crm, gen.EventTypeAgentLogin)
+	f.login(k)
+	for range 250 {
+		busy := webhook.Attempt{StartedAt: f.clock.Now(), Status: http.StatusTooEarly, Verdict: webhook.Retry}
+		_, err := f.Record(f.ctx, f.claimOne(), webhook.Outcome{Attempt: busy, Delay: time.Second}, false)
+		f.check(err)
+		f.clock.add(time.Second)
+	}
+	f.finish(f.claimOne())
+	l, err := f.Delivery(f.ctx, "12", 1)
+	f.check(err)
+	if n := len(l.Attempts); n != 100 || l.Attempts[0].Number != 152 || l.Attempts[n-1].Number != 251 || l.Delivery.Attempts != 251 {
+		t.Errorf("%d attempts are kept of %d", n, l.Delivery.Attempts)
+	}
+	for range 3 {
+		f.redeliver(1)
+		f.finish(f.claimOne())
+	}
+	if n := f.count("SELECT count(*) FROM attempts"); n != 100 {
+		t.Errorf("%d attempts are kept after it was sent again", n)
+	}
+	f.verify()
+	f.flip(k, 50)
+	f.flip(k, 50)
+	f.sql("WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 99) INSERT INTO attempts (delivery_id, " +
+		"number, started_at, duration, status, error, excerpt, verdict) SELECT d.id, i, 0, 0, 503, '', '', 'retry' FROM deliveries d, n")
+	f.clock.add(31 * 24 * time.Hour)
+	removals := slices.DeleteFunc(f.watched(true), func(s string) bool { return !strings.HasPrefix(s, "DELETE FROM attempts") })
+	if len(removals) < 2 || f.count("SELECT count(*) FROM attempts") != 0 {
+		t.Errorf("all attempts went by %q", removals)
+	}
+}
+
 // Retention by rows.
 func TestRetentionByRows(t *testing.T) {
 	f := open(t)
@@ -79,29 +121,149 @@ func TestRetentionByRows(t *testing.T) {
 	f.drained()
 }
 
-// A change that had to stay for its deliveries goes with the last of them, and not an hour later.
-func TestRetentionOfAChangeThatStayed(t *testing.T) {
+// watched are the statements that pruning takes, of the writer or of readers.
+func (f *fixture) watched(writes bool) (statements []string) {
+	f.t.Helper()
+	watching := true
+	f.check(f.WatchStatements(func(w bool, statement string) {
+		if watching && w == writes && statement != "" {
+			statements = append(statements, statement)
+		}
+	}))
+	f.check(f.PruneAll(f.ctx))
+	watching = false
+	return statements
+}
+
+// Where nothing is to go, nobody who writes is held up.
+func TestRetentionLeavesTheWriterAlone(t *testing.T) {
 	f := open(t)
+	k := f.agent()
+	f.register(k, crm, both...)
+	f.flip(k, 20)
+	f.login(k)
+	f.clock.add(20 * 24 * time.Hour)
+	f.flip(k, 2)
+	if statements := f.watched(true); len(statements) > 0 {
+		t.Errorf("the writer was asked for %q", statements)
+	}
+}
+
+// However many rows stay, those that go are found by an index.
+func TestRetentionReadsNoTableWhole(t *testing.T) {
+	for _, writes := range []bool{false, true} {
+		f := open(t)
+		k := f.agent()
+		f.register(k, crm, both...)
+		f.flip(k, 300)
+		_, err := f.CreateReplay(f.ctx, "12", store.DeliveryFilter{State: gen.DeliveryStateFailed})
+		f.check(err)
+		f.check(f.ReplayAll(f.ctx))
+		f.sql("INSERT INTO samples (event_id, webhook_id, url, method, event_type, kind, started_at, duration, status, error, " +
+			"excerpt, verdict, signature) VALUES (1, 'x', '', 'GET', 'agent-login', 'local', 0, 0, 0, '', '', 'retry', '')")
+		f.clock.add(31 * 24 * time.Hour)
+		statements := f.watched(writes)
+		if len(statements) < 8 || f.count("SELECT count(*) FROM deliveries") != 0 || f.count("SELECT count(*) FROM replays") != 0 ||
+			f.count("SELECT count(*) FROM samples") != 0 {
+			t.Fatalf("only this was asked for: %q", statements)
+		}
+		for _, statement := range statements {
+			for _, step := range f.plan(statement) {
+				if strings.HasPrefix(step, "SCAN") && step != "SCAN t" &&
+					!strings.Contains(step, "CONSTANT") && !strings.Contains(step, " pragma_") {
+					t.Errorf("%s: %s", statement, step)
+				}
+			}
+		}
+	}
+}
+
+// plan is how SQLite carries a statement out.
+func (f *fixture) plan(statement string) (steps []string) {
+	f.t.Helper()
+	if words := strings.Fields(statement); len(words) == 0 || !slices.Contains([]string{"SELECT", "DELETE", "UPDATE"}, words[0]) {
+		return nil
+	}
+	db := f.db()
+	defer db.Close()
+	values := make([]any, strings.Count(statement, "?"))
+	rows, err := db.Query("EXPLAIN QUERY PLAN "+statement, values...)
+	f.check(err)
+	defer rows.Close()
+	for rows.Next() {
+		var id, parent, none int
+		var step string
+		f.check(rows.Scan(&id, &parent, &none, &step))
+		steps = append(steps, step)
+	}
+	f.check(rows.Err())
+	return steps
+}
+
+// Where a file cannot become smaller, pruning ends all the same, and says so once.
+func TestRetentionEndsThoughTheFileCannotShrink(t *testing.T) {
+	f := open(t)
+	var log bytes.Buffer
+	f.log = slog.New(slog.NewTextHandler(&log, nil))
+	f.check(f.Close())
+	f.sql("PRAGMA journal_mode = DELETE; PRAGMA auto_vacuum = 0; VACUUM")
+	f.sql("CREATE TABLE waste (x); INSERT INTO waste VALUES (zeroblob(8000000)); DROP TABLE waste")
+	f.open()
+	left := 1000
+	f.check(f.BeforeStatements(func() error {
+		if left--; left < 0 {
+			return errors.New("there is no end to it")
+		}
+		return nil
+	}))
+	for range 3 {
+		f.check(f.PruneAll(f.ctx))
+		f.clock.add(2 * time.Hour)
+	}
+	if n := f.count("PRAGMA freelist_count"); n < 1000 {
+		t.Fatalf("only %d pages are free", n)
+	}
+	if n := strings.Count(log.String(), "auto_vacuum"); n != 1 {
+		t.Errorf("it says so %d times:\n%s", n, log.String())
+	}
+}
+
+// No more changes are kept than deliveries may be, also where not all of them make one.
+func TestRetentionByRowsOfChanges(t *testing.T) {
+	f := openInMemory(t)
 	f.keepRows = 100
 	f.restart()
 	k := f.agent()
 	f.register(k, crm, gen.EventTypeAgentLogin)
-	prune := func() {
-		f.clock.add(time.Minute)
+	f.flip(k, 1000)
+	f.check(f.PruneAll(f.ctx))
+	if changes, deliveries := f.count("SELECT count(*) FROM status_changes"), f.count("SELECT count(*) FROM deliveries"); changes != 100 || deliveries != 50 {
+		t.Errorf("%d changes with %d deliveries are left", changes, deliveries)
+	}
+	f.verify()
+}
+
+// What was sent again is kept from when that ended.
+func TestRetentionAfterARedelivery(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	f.register(k, crm, both...)
+	f.login(k)
+	d := f.claimOne()
+	f.record(d, webhook.Failed, false)
+	f.clock.add(30*24*time.Hour - time.Minute)
+	f.redeliver(d.ID)
+	f.finish(f.claimOne())
+	ended := f.clock.Now()
+	for _, c := range []struct {
+		after time.Duration
+		want  int
+	}{{2 * time.Hour, 1}, {29 * 24 * time.Hour, 1}, {30*24*time.Hour + time.Minute, 0}} {
+		f.clock.add(ended.Add(c.after).Sub(f.clock.Now()))
 		f.check(f.PruneAll(f.ctx))
-	}
-	f.flip(k, 200)
-	prune()
-	if n := f.count("SELECT count(*) FROM status_changes WHERE id <= 100"); n != 50 {
-		t.Errorf("%d changes stay for their deliveries, want 50", n)
-	}
-	f.flip(k, 200)
-	prune()
-	if n := f.count("SELECT count(*) FROM status_changes WHERE id <= 200"); n != 0 {
-		t.Errorf("%d changes are left of which no delivery is", n)
-	}
-	if n := f.count("SELECT sequence FROM truncated WHERE client_id = '12'"); n != 299 && n != 300 {
-		t.Errorf("the feed is truncated up to %d", n)
+		if n := f.count("SELECT count(*) FROM deliveries"); n != c.want {
+			t.Errorf("%v after it ended %d deliveries are kept, want %d", c.after, n, c.want)
+		}
 	}
 	f.verify()
 }

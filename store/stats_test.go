@@ -189,3 +189,21 @@ func BenchmarkStats(b *testing.B) {
 		}
 	}
 }
+
+// A lane that is due stays due since then, whatever else joins or leaves it.
+func TestOldestDueIsNotForgotten(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	events := f.register(k, crm, gen.EventTypeAgentLogin, gen.EventTypeAgentLogin)
+	f.login(k)
+	f.clock.add(10 * time.Minute)
+	f.check(f.DeleteEvent(f.ctx, k, events[1]))
+	f.clock.add(time.Second)
+	stats, err := f.Stats(f.ctx)
+	f.check(err)
+	if want := 10*time.Minute + time.Second; stats.Ready.Oldest != want {
+		t.Errorf("the oldest is due for %v, want %v", stats.Ready.Oldest, want)
+	}
+	f.finish(f.claimOne())
+	f.drained()
+}

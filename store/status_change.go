@@ -106,7 +106,12 @@ func (s *Store) AgentStatusChanges(
 		if _, err := findAgent(tx, k); err != nil {
 			return err
 		}
-		q := gorm.G[changeRow](tx).Where("client_id = ? AND kind = ? AND agent_id = ?", k.Client, k.Type, k.ID)
+		c, err := findClient(tx, k.Client)
+		if err != nil {
+			return err
+		}
+		q := gorm.G[changeRow](tx).Where("client_id = ? AND kind = ? AND agent_id = ? AND id > ?",
+			k.Client, k.Type, k.ID, c.ChangesBefore)
 		if before > 0 {
 			q = q.Where("id < ?", before)
 		}
@@ -237,11 +242,11 @@ func (r *repeats) snapshot() map[int64]repeat {
 }
 
 // forget takes off what is written by now.
-func (r *repeats) forget(written map[int64]repeat) {
+func (r *repeats) forget(sequences []int64, written map[int64]repeat) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for sequence, w := range written {
-		if left := r.seen[sequence].times - w.times; left > 0 {
+	for _, sequence := range sequences {
+		if left := r.seen[sequence].times - written[sequence].times; left > 0 {
 			r.seen[sequence] = repeat{left, r.seen[sequence].last}
 		} else {
 			delete(r.seen, sequence)
@@ -251,21 +256,26 @@ func (r *repeats) forget(written map[int64]repeat) {
 
 func (s *Store) writeRepeats(ctx context.Context) error {
 	seen := s.repeats.snapshot()
-	if len(seen) == 0 {
-		return nil
-	}
-	err := s.write(ctx, func(tx *gorm.DB) error {
-		for sequence, r := range seen {
-			err := tx.Exec("UPDATE status_changes SET repeated = repeated + ?, repeated_at = ? WHERE id = ?",
-				r.times, r.last, sequence).Error
-			if err != nil {
-				return err
-			}
+	for part := range slices.Chunk(slices.Sorted(maps.Keys(seen)), repeatsTogether) {
+		err := s.write(context.WithoutCancel(ctx), func(tx *gorm.DB) error { return writeRepeatsOf(tx, part, seen) })
+		if err != nil {
+			return err
 		}
-		return nil
-	})
-	if err == nil {
-		s.repeats.forget(seen)
+		s.repeats.forget(part, seen)
 	}
-	return err
+	return nil
+}
+
+// repeatsTogether is how many of them one commit writes, so that nobody waits long for the writer.
+const repeatsTogether = 100
+
+func writeRepeatsOf(tx *gorm.DB, sequences []int64, seen map[int64]repeat) error {
+	for _, sequence := range sequences {
+		err := tx.Exec("UPDATE status_changes SET repeated = repeated + ?, repeated_at = ? WHERE id = ?",
+			seen[sequence].times, seen[sequence].last, sequence).Error
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }

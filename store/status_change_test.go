@@ -179,6 +179,40 @@ func TestExplanationOutlivesDeliveries(t *testing.T) {
 	f.verify()
 }
 
+// Many repeats do not hold up the writer: they are written a part at a time.
+func TestRepeatsAreWrittenInParts(t *testing.T) {
+	f := open(t)
+	f.agent()
+	const n = 350
+	var login, again []gen.AgentStatusUpdateItem
+	for id := int64(1); id <= n; id++ {
+		f.agentN(id)
+		login = append(login, gen.AgentStatusUpdateItem{AgentType: gen.AgentTypeLocal, AgentID: id, AgentStatus: gen.AgentStatusValueAvailable})
+		again = append(again, login[id-1])
+	}
+	for _, items := range [][]gen.AgentStatusUpdateItem{login, again} {
+		_, err := f.SetStatuses(f.ctx, "12", items)
+		f.check(err)
+	}
+	left := 200
+	f.check(f.BeforeStatements(func() error {
+		if left--; left == 0 {
+			return errors.New("disk I/O error")
+		}
+		return nil
+	}))
+	if err := f.WriteRepeats(f.ctx); err == nil {
+		t.Fatal("no error")
+	}
+	if written := f.count("SELECT sum(repeated) FROM status_changes"); written == 0 || written > 200 {
+		t.Errorf("%d of %d repeats were written before the trouble", written, n)
+	}
+	f.check(f.WriteRepeats(f.ctx))
+	if written := f.count("SELECT sum(repeated) FROM status_changes"); written != n || f.count("SELECT max(repeated) FROM status_changes") != 1 {
+		t.Errorf("%d of %d repeats are written in the end", written, n)
+	}
+}
+
 // count is one number out of the database.
 func (f *fixture) count(query string) (n int) {
 	f.t.Helper()

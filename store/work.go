@@ -2,23 +2,33 @@ package store
 
 import (
 	"context"
-	"errors"
+	"sync"
 	"time"
 )
 
-// Work does what is to be done beside deliveries, until ctx ends: replays at once, and every second what can wait.
+// Work does what is to be done beside deliveries, until ctx ends: replays at once, and every second what can wait. None
+// of it waits for another.
 func (s *Store) Work(ctx context.Context) error {
+	var jobs sync.WaitGroup
+	jobs.Go(func() { s.repeat(ctx, s.replays, s.replay) })
+	jobs.Go(func() { s.repeat(ctx, nil, s.prune) })
+	jobs.Go(func() { s.repeat(ctx, nil, s.writeRepeats) })
+	jobs.Wait()
+	return s.writeRepeats(context.WithoutCancel(ctx))
+}
+
+// repeat does a job at once, every second and when it is asked to, until ctx ends.
+func (s *Store) repeat(ctx context.Context, asked <-chan struct{}, job func(context.Context) error) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
-		err := errors.Join(s.replay(ctx), s.writeRepeats(context.WithoutCancel(ctx)), s.prune(ctx), s.pruneTokens(ctx))
-		if err != nil && ctx.Err() == nil {
+		if err := job(ctx); err != nil && ctx.Err() == nil {
 			s.Log.Warn("work of the store", "error", err)
 		}
 		select {
 		case <-ctx.Done():
-			return s.writeRepeats(context.WithoutCancel(ctx))
-		case <-s.replays:
+			return
+		case <-asked:
 		case <-tick.C:
 		}
 	}

@@ -23,6 +23,7 @@ type Delivery struct {
 	CreatedAt time.Time // when the status change was stored
 	Attempt   int       // number of this attempt, 1 and up
 	Replay    bool      // it had ended and is sent again
+	Replays   int       // how often, by then: fences what is recorded, as an attempt from before may be under way yet
 	Test      bool      // a sample, and nothing that has happened
 	Data      gen.AgentEventData
 	Secrets   []string // what it is signed with; the newest first

@@ -101,7 +101,9 @@ type ClientInterface interface {
 	// DeleteClient Delete a client
 	//
 	// Deletes the client with its agents and their events. An agent that is `available` is logged out first,
-	// which sends its logout. Deliveries that were already owed are still carried out.
+	// which sends its logout. Deliveries that were already owed are still carried out; its replays end. A client that is
+	// created under the same id later sees nothing of it: its feed begins after the changes of the one before, and whoever
+	// asks for older ones is answered 410.
 	//
 	// Corresponds with DELETE /client/{client_id} (the `DeleteClient` operationId).
 	DeleteClient(ctx context.Context, clientID ClientID, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -601,7 +603,8 @@ type ClientInterface interface {
 	//
 	// Takes note of a replay of all deliveries that the filters fit at this moment, the oldest first, and works it in the
 	// background, also over a restart. `GET /client/{client_id}/replay/{replay_id}`, which `Location` names, tells how far
-	// it is. What is pending or parked is not sent again, since it goes out by itself.
+	// it is. What is pending or parked has not ended, and is not sent again. A client has at most 10 replays at work at the
+	// same time: 409.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -612,7 +615,8 @@ type ClientInterface interface {
 	//
 	// Takes note of a replay of all deliveries that the filters fit at this moment, the oldest first, and works it in the
 	// background, also over a restart. `GET /client/{client_id}/replay/{replay_id}`, which `Location` names, tells how far
-	// it is. What is pending or parked is not sent again, since it goes out by itself.
+	// it is. What is pending or parked has not ended, and is not sent again. A client has at most 10 replays at work at the
+	// same time: 409.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -632,7 +636,7 @@ type ClientInterface interface {
 	// Sends a delivery again that has ended, under the same `webhook-id` and with the header `agentevents-replay`, to where
 	// its event says now or, if there is no such event any more, to where it was sent. It takes its place by sequence among
 	// what is pending for the same agent at the same receiver, and is tried as long as a new one. If its event is disabled it
-	// is parked until that is enabled. One that is pending or parked goes out by itself: 409.
+	// is parked until that is enabled. One that is pending or parked has not ended: 409.
 	//
 	// Corresponds with POST /client/{client_id}/delivery/{delivery_id}/redeliver (the `Redeliver` operationId).
 	Redeliver(ctx context.Context, clientID ClientID, deliveryID DeliveryID, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -757,7 +761,9 @@ func (c *HTTPClient) ListClients(ctx context.Context, params *ListClientsParams,
 // DeleteClient Delete a client
 //
 // Deletes the client with its agents and their events. An agent that is `available` is logged out first,
-// which sends its logout. Deliveries that were already owed are still carried out.
+// which sends its logout. Deliveries that were already owed are still carried out; its replays end. A client that is
+// created under the same id later sees nothing of it: its feed begins after the changes of the one before, and whoever
+// asks for older ones is answered 410.
 //
 // Corresponds with DELETE /client/{client_id} (the `DeleteClient` operationId).
 func (c *HTTPClient) DeleteClient(ctx context.Context, clientID ClientID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -1817,7 +1823,8 @@ func (c *HTTPClient) ListDeliveries(ctx context.Context, clientID ClientID, para
 //
 // Takes note of a replay of all deliveries that the filters fit at this moment, the oldest first, and works it in the
 // background, also over a restart. `GET /client/{client_id}/replay/{replay_id}`, which `Location` names, tells how far
-// it is. What is pending or parked is not sent again, since it goes out by itself.
+// it is. What is pending or parked has not ended, and is not sent again. A client has at most 10 replays at work at the
+// same time: 409.
 //
 // Takes any type of body and a specified content type.
 //
@@ -1838,7 +1845,8 @@ func (c *HTTPClient) RedeliverManyWithBody(ctx context.Context, clientID ClientI
 //
 // Takes note of a replay of all deliveries that the filters fit at this moment, the oldest first, and works it in the
 // background, also over a restart. `GET /client/{client_id}/replay/{replay_id}`, which `Location` names, tells how far
-// it is. What is pending or parked is not sent again, since it goes out by itself.
+// it is. What is pending or parked has not ended, and is not sent again. A client has at most 10 replays at work at the
+// same time: 409.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -1878,7 +1886,7 @@ func (c *HTTPClient) GetDelivery(ctx context.Context, clientID ClientID, deliver
 // Sends a delivery again that has ended, under the same `webhook-id` and with the header `agentevents-replay`, to where
 // its event says now or, if there is no such event any more, to where it was sent. It takes its place by sequence among
 // what is pending for the same agent at the same receiver, and is tried as long as a new one. If its event is disabled it
-// is parked until that is enabled. One that is pending or parked goes out by itself: 409.
+// is parked until that is enabled. One that is pending or parked has not ended: 409.
 //
 // Corresponds with POST /client/{client_id}/delivery/{delivery_id}/redeliver (the `Redeliver` operationId).
 func (c *HTTPClient) Redeliver(ctx context.Context, clientID ClientID, deliveryID DeliveryID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -5088,7 +5096,9 @@ type ClientWithResponsesInterface interface {
 	// DeleteClientWithResponse Delete a client
 	//
 	// Deletes the client with its agents and their events. An agent that is `available` is logged out first,
-	// which sends its logout. Deliveries that were already owed are still carried out.
+	// which sends its logout. Deliveries that were already owed are still carried out; its replays end. A client that is
+	// created under the same id later sees nothing of it: its feed begins after the changes of the one before, and whoever
+	// asks for older ones is answered 410.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -5644,7 +5654,8 @@ type ClientWithResponsesInterface interface {
 	//
 	// Takes note of a replay of all deliveries that the filters fit at this moment, the oldest first, and works it in the
 	// background, also over a restart. `GET /client/{client_id}/replay/{replay_id}`, which `Location` names, tells how far
-	// it is. What is pending or parked is not sent again, since it goes out by itself.
+	// it is. What is pending or parked has not ended, and is not sent again. A client has at most 10 replays at work at the
+	// same time: 409.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -5655,7 +5666,8 @@ type ClientWithResponsesInterface interface {
 	//
 	// Takes note of a replay of all deliveries that the filters fit at this moment, the oldest first, and works it in the
 	// background, also over a restart. `GET /client/{client_id}/replay/{replay_id}`, which `Location` names, tells how far
-	// it is. What is pending or parked is not sent again, since it goes out by itself.
+	// it is. What is pending or parked has not ended, and is not sent again. A client has at most 10 replays at work at the
+	// same time: 409.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -5677,7 +5689,7 @@ type ClientWithResponsesInterface interface {
 	// Sends a delivery again that has ended, under the same `webhook-id` and with the header `agentevents-replay`, to where
 	// its event says now or, if there is no such event any more, to where it was sent. It takes its place by sequence among
 	// what is pending for the same agent at the same receiver, and is tried as long as a new one. If its event is disabled it
-	// is parked until that is enabled. One that is pending or parked goes out by itself: 409.
+	// is parked until that is enabled. One that is pending or parked has not ended: 409.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -12289,6 +12301,11 @@ type RedeliverManyResponse404Headers struct {
 	XRequestID string
 }
 
+// RedeliverManyResponse409Headers the declared response headers of an HTTP 409 response for RedeliverMany
+type RedeliverManyResponse409Headers struct {
+	XRequestID string
+}
+
 // RedeliverManyResponse413Headers the declared response headers of an HTTP 413 response for RedeliverMany
 type RedeliverManyResponse413Headers struct {
 	XRequestID string
@@ -12329,6 +12346,8 @@ type RedeliverManyResponse struct {
 	JSON403 *Forbidden
 	// JSON404 the response for an HTTP 404 `application/json` response
 	JSON404 *ClientNotFound
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *TooManyReplays
 	// JSON413 the response for an HTTP 413 `application/json` response
 	JSON413 *TooLarge
 	// JSON415 the response for an HTTP 415 `application/json` response
@@ -12349,6 +12368,8 @@ type RedeliverManyResponse struct {
 	Headers403 *RedeliverManyResponse403Headers
 	// Headers404 the parsed response headers for an HTTP 404 response
 	Headers404 *RedeliverManyResponse404Headers
+	// Headers409 the parsed response headers for an HTTP 409 response
+	Headers409 *RedeliverManyResponse409Headers
 	// Headers413 the parsed response headers for an HTTP 413 response
 	Headers413 *RedeliverManyResponse413Headers
 	// Headers415 the parsed response headers for an HTTP 415 response
@@ -12384,6 +12405,11 @@ func (r RedeliverManyResponse) GetJSON403() *Forbidden {
 // GetJSON404 returns the response for an HTTP 404 `application/json` response
 func (r RedeliverManyResponse) GetJSON404() *ClientNotFound {
 	return r.JSON404
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r RedeliverManyResponse) GetJSON409() *TooManyReplays {
+	return r.JSON409
 }
 
 // GetJSON413 returns the response for an HTTP 413 `application/json` response
@@ -13898,7 +13924,9 @@ func (c *ClientWithResponses) ListClientsWithResponse(ctx context.Context, param
 // DeleteClientWithResponse Delete a client
 //
 // Deletes the client with its agents and their events. An agent that is `available` is logged out first,
-// which sends its logout. Deliveries that were already owed are still carried out.
+// which sends its logout. Deliveries that were already owed are still carried out; its replays end. A client that is
+// created under the same id later sees nothing of it: its feed begins after the changes of the one before, and whoever
+// asks for older ones is answered 410.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -14790,7 +14818,8 @@ func (c *ClientWithResponses) ListDeliveriesWithResponse(ctx context.Context, cl
 //
 // Takes note of a replay of all deliveries that the filters fit at this moment, the oldest first, and works it in the
 // background, also over a restart. `GET /client/{client_id}/replay/{replay_id}`, which `Location` names, tells how far
-// it is. What is pending or parked is not sent again, since it goes out by itself.
+// it is. What is pending or parked has not ended, and is not sent again. A client has at most 10 replays at work at the
+// same time: 409.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -14807,7 +14836,8 @@ func (c *ClientWithResponses) RedeliverManyWithBodyWithResponse(ctx context.Cont
 //
 // Takes note of a replay of all deliveries that the filters fit at this moment, the oldest first, and works it in the
 // background, also over a restart. `GET /client/{client_id}/replay/{replay_id}`, which `Location` names, tells how far
-// it is. What is pending or parked is not sent again, since it goes out by itself.
+// it is. What is pending or parked has not ended, and is not sent again. A client has at most 10 replays at work at the
+// same time: 409.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -14841,7 +14871,7 @@ func (c *ClientWithResponses) GetDeliveryWithResponse(ctx context.Context, clien
 // Sends a delivery again that has ended, under the same `webhook-id` and with the header `agentevents-replay`, to where
 // its event says now or, if there is no such event any more, to where it was sent. It takes its place by sequence among
 // what is pending for the same agent at the same receiver, and is tried as long as a new one. If its event is disabled it
-// is parked until that is enabled. One that is pending or parked goes out by itself: 409.
+// is parked until that is enabled. One that is pending or parked has not ended: 409.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -22789,6 +22819,13 @@ func ParseRedeliverManyResponse(rsp *http.Response) (*RedeliverManyResponse, err
 		}
 		response.JSON404 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest TooManyReplays
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
 		var dest TooLarge
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -22884,6 +22921,16 @@ func ParseRedeliverManyResponse(rsp *http.Response) (*RedeliverManyResponse, err
 			headers.XRequestID = value
 		}
 		response.Headers404 = &headers
+	case rsp.StatusCode == 409:
+		var headers RedeliverManyResponse409Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers409 = &headers
 	case rsp.StatusCode == 413:
 		var headers RedeliverManyResponse413Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
