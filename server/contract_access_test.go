@@ -83,6 +83,9 @@ func accessScenarios(e *endpoint, s scenario) (all []scenario) {
 	for _, a := range []admission{asAll, asCallAPI, asReadOnly, asStranger} {
 		all = append(all, accessScenario(e, s, a))
 	}
+	if e.operation.Responses.Value("429") != nil {
+		all = append(all, limitScenario(e, s))
+	}
 	return all
 }
 

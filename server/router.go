@@ -46,7 +46,7 @@ func newRouter(
 	if err != nil {
 		return nil, err
 	}
-	each, err := middlewares(contract, h.sessions)
+	each, err := middlewares(contract, h)
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +54,7 @@ func newRouter(
 	e.HTTPErrorHandler = answerErrors(log)
 	e.Use(identify())
 	e.Use(around...)
-	e.Use(logRequests(log), catchPanics)
+	e.Use(logRequests(log), tellNoLimit(h.store), catchPanics)
 	api.RegisterHandlersWithOptions(bothForms{e}, api.NewStrictHandler(h, nil),
 		api.RegisterHandlersOptions{BaseURL: basePath, OperationMiddlewares: each})
 	addHealth(e, h.store, turned)
@@ -62,7 +62,7 @@ func newRouter(
 }
 
 // middlewares are what a request passes through after it was routed, by operationId.
-func middlewares(contract *openapi3.T, s *sessions) (map[string][]echo.MiddlewareFunc, error) {
+func middlewares(contract *openapi3.T, h handlers) (map[string][]echo.MiddlewareFunc, error) {
 	all := map[string][]echo.MiddlewareFunc{}
 	for path, item := range contract.Paths.Map() {
 		for method, operation := range item.Operations() {
@@ -77,7 +77,8 @@ func middlewares(contract *openapi3.T, s *sessions) (map[string][]echo.Middlewar
 			}
 			route := &routers.Route{Spec: contract, Path: path, PathItem: item, Method: method, Operation: operation}
 			all[id] = []echo.MiddlewareFunc{
-				named(id), rememberURL, unescape, authenticate(s), authorize(level), me, unbracket, validate(route),
+				named(id), rememberURL, unescape, authenticate(h.sessions), tellOwnLimit(h.store), authorize(level),
+				limitRequests(h.store), me, unbracket, validate(route),
 			}
 		}
 	}

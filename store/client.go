@@ -15,6 +15,8 @@ type clientRow struct {
 	Name      string
 	Blocked   bool
 	CreatedAt int64 `gorm:"autoCreateTime:false"`
+
+	Events, EventLimit, Agents, AgentLimit, RequestLimit int64
 }
 
 func (clientRow) TableName() string { return "clients" }

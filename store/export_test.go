@@ -31,3 +31,6 @@ func (s *Store) BeforeStatements(fn func() error) error {
 // ReplayAll and PruneAll are the parts of Work, once.
 func (s *Store) ReplayAll(ctx context.Context) error { return s.replay(ctx) }
 func (s *Store) PruneAll(ctx context.Context) error  { return s.prune(ctx) }
+
+// ShareRequests is a part of Work too.
+func (s *Store) ShareRequests(ctx context.Context) error { return s.shareRequests(ctx) }

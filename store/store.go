@@ -68,6 +68,8 @@ type Store struct {
 	replays chan struct{}
 	pruner  pruner // of Work alone
 	fresh   fresh
+
+	requests requests
 }
 
 // Open opens the database, makes it if there is none, and brings its schema up to date. One process owns the file:
@@ -77,7 +79,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.write(ctx, s.dropLeases); err != nil {
+	if err := errors.Join(s.write(ctx, s.dropLeases), s.shareRequests(ctx)); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil

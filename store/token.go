@@ -35,14 +35,16 @@ type Caller struct {
 	Client      string // empty for an operator
 	Access      gen.AccessLevel
 	Blocked     bool // the client is
+
+	RequestLimit int64 // of the client, in an hour
 }
 
 // Caller returns whose token it is, or ErrToken.
 func (s *Store) Caller(ctx context.Context, token string) (c Caller, err error) {
 	hash := sha256.Sum256([]byte(token))
 	found := s.read(ctx).Raw("SELECT a.number, a.id AS application, a.name, a.client_id AS client, a.access, "+
-		"coalesce(c.blocked, 0) AS blocked FROM tokens t JOIN applications a ON a.number = t.application "+
-		"LEFT JOIN clients c ON c.id = a.client_id WHERE t.hash = ? AND t.expires_at > ?", hash[:], s.now()).Scan(&c)
+		"coalesce(c.blocked, 0) AS blocked, coalesce(c.request_limit, ?) AS request_limit FROM tokens t JOIN applications a ON a.number = t.application "+
+		"LEFT JOIN clients c ON c.id = a.client_id WHERE t.hash = ? AND t.expires_at > ?", NoLimit, hash[:], s.now()).Scan(&c)
 	if found.Error == nil && found.RowsAffected == 0 {
 		return c, ErrToken
 	}

@@ -11,13 +11,15 @@ func (s *Store) Work(ctx context.Context) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
-		err := errors.Join(s.replay(ctx), s.writeRepeats(context.WithoutCancel(ctx)), s.prune(ctx), s.pruneTokens(ctx))
+		err := errors.Join(s.replay(ctx), s.writeRepeats(context.WithoutCancel(ctx)),
+			s.shareRequests(context.WithoutCancel(ctx)), s.prune(ctx), s.pruneTokens(ctx))
 		if err != nil && ctx.Err() == nil {
 			s.Log.Warn("work of the store", "error", err)
 		}
 		select {
 		case <-ctx.Done():
-			return s.writeRepeats(context.WithoutCancel(ctx))
+			ctx = context.WithoutCancel(ctx)
+			return errors.Join(s.writeRepeats(ctx), s.shareRequests(ctx))
 		case <-s.replays:
 		case <-tick.C:
 		}

@@ -162,6 +162,12 @@ type ServerInterface interface {
 	// Redeliver Send a delivery again
 	// (POST /client/{client_id}/delivery/{delivery_id}/redeliver)
 	Redeliver(ctx echo.Context, clientID ClientID, deliveryID DeliveryID) error
+	// GetLimits Get the client's limits
+	// (GET /client/{client_id}/limit/)
+	GetLimits(ctx echo.Context, clientID ClientID) error
+	// PutLimits Change the client's limits
+	// (PUT /client/{client_id}/limit/)
+	PutLimits(ctx echo.Context, clientID ClientID) error
 	// ListReplays List replays
 	// (GET /client/{client_id}/replay/)
 	ListReplays(ctx echo.Context, clientID ClientID, params ListReplaysParams) error
@@ -1490,6 +1496,38 @@ func (w *ServerInterfaceWrapper) Redeliver(ctx echo.Context) error {
 	return err
 }
 
+// GetLimits converts echo context to params.
+func (w *ServerInterfaceWrapper) GetLimits(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "client_id" -------------
+	var clientID ClientID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "client_id", ctx.Param("client_id"), &clientID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter client_id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetLimits(ctx, clientID)
+	return err
+}
+
+// PutLimits converts echo context to params.
+func (w *ServerInterfaceWrapper) PutLimits(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "client_id" -------------
+	var clientID ClientID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "client_id", ctx.Param("client_id"), &clientID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter client_id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.PutLimits(ctx, clientID)
+	return err
+}
+
 // ListReplays converts echo context to params.
 func (w *ServerInterfaceWrapper) ListReplays(ctx echo.Context) error {
 	var err error
@@ -1738,6 +1776,8 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.POST(options.BaseURL+"/client/:client_id/application/", wrapper.CreateApplication, options.OperationMiddlewares["createApplication"]...)
 	router.DELETE(options.BaseURL+"/client/:client_id/application/:application_id", wrapper.DeleteApplication, options.OperationMiddlewares["deleteApplication"]...)
 	router.GET(options.BaseURL+"/client/:client_id/application/:application_id", wrapper.GetApplication, options.OperationMiddlewares["getApplication"]...)
+	router.GET(options.BaseURL+"/client/:client_id/limit/", wrapper.GetLimits, options.OperationMiddlewares["getLimits"]...)
+	router.PUT(options.BaseURL+"/client/:client_id/limit/", wrapper.PutLimits, options.OperationMiddlewares["putLimits"]...)
 	router.GET(options.BaseURL+"/client/:client_id/secret/", wrapper.GetSecret, options.OperationMiddlewares["getSecret"]...)
 	router.POST(options.BaseURL+"/client/:client_id/secret/rotate", wrapper.RotateSecret, options.OperationMiddlewares["rotateSecret"]...)
 	router.PUT(options.BaseURL+"/client/:client_id/status/", wrapper.PutStatuses, options.OperationMiddlewares["putStatuses"]...)
@@ -1951,6 +1991,15 @@ type AgentEventJSONResponse AgentEvent
 
 type AgentEventStateJSONResponse AgentEventState
 
+type AgentLimitExceededResponseHeaders struct {
+	XRequestID string
+}
+type AgentLimitExceededJSONResponse struct {
+	Body Error
+
+	Headers AgentLimitExceededResponseHeaders
+}
+
 type AgentNotFoundResponseHeaders struct {
 	XRequestID string
 }
@@ -1991,6 +2040,8 @@ type BadRequestJSONResponse struct {
 
 type ClientJSONResponse Client
 
+type ClientLimitsJSONResponse ClientLimits
+
 type ClientNotFoundResponseHeaders struct {
 	XRequestID string
 }
@@ -2029,6 +2080,15 @@ type DeliveryNotFoundJSONResponse struct {
 	Body Error
 
 	Headers DeliveryNotFoundResponseHeaders
+}
+
+type EventLimitExceededResponseHeaders struct {
+	XRequestID string
+}
+type EventLimitExceededJSONResponse struct {
+	Body Error
+
+	Headers EventLimitExceededResponseHeaders
 }
 
 type EventNotFoundResponseHeaders struct {
@@ -2081,8 +2141,11 @@ type NotEndedJSONResponse struct {
 }
 
 type RateLimitedResponseHeaders struct {
-	RetryAfter int
-	XRequestID string
+	RetryAfter          int
+	XRateLimitLimit     int
+	XRateLimitRemaining int
+	XRateLimitReset     int
+	XRequestID          string
 }
 type RateLimitedJSONResponse struct {
 	Body Error
@@ -2498,6 +2561,9 @@ func (response GetClient429JSONResponse) VisitGetClientResponse(w http.ResponseW
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -2790,6 +2856,9 @@ func (response ListLocalAgents429JSONResponse) VisitListLocalAgentsResponse(w ht
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -2968,6 +3037,9 @@ func (response CreateLocalAgent429JSONResponse) VisitCreateLocalAgentResponse(w 
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -3093,6 +3165,9 @@ func (response DeleteLocalAgent429JSONResponse) VisitDeleteLocalAgentResponse(w 
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -3224,6 +3299,9 @@ func (response GetLocalAgent429JSONResponse) VisitGetLocalAgentResponse(w http.R
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -3360,6 +3438,21 @@ func (response PutLocalAgent404JSONResponse) VisitPutLocalAgentResponse(w http.R
 	return err
 }
 
+type PutLocalAgent409JSONResponse struct{ AgentLimitExceededJSONResponse }
+
+func (response PutLocalAgent409JSONResponse) VisitPutLocalAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type PutLocalAgent413JSONResponse struct{ TooLargeJSONResponse }
 
 func (response PutLocalAgent413JSONResponse) VisitPutLocalAgentResponse(w http.ResponseWriter) error {
@@ -3402,6 +3495,9 @@ func (response PutLocalAgent429JSONResponse) VisitPutLocalAgentResponse(w http.R
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -3534,6 +3630,9 @@ func (response ListLocalAgentEvents429JSONResponse) VisitListLocalAgentEventsRes
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -3656,6 +3755,21 @@ func (response CreateLocalAgentEvent404JSONResponse) VisitCreateLocalAgentEventR
 	return err
 }
 
+type CreateLocalAgentEvent409JSONResponse struct{ EventLimitExceededJSONResponse }
+
+func (response CreateLocalAgentEvent409JSONResponse) VisitCreateLocalAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type CreateLocalAgentEvent413JSONResponse struct{ TooLargeJSONResponse }
 
 func (response CreateLocalAgentEvent413JSONResponse) VisitCreateLocalAgentEventResponse(w http.ResponseWriter) error {
@@ -3698,6 +3812,9 @@ func (response CreateLocalAgentEvent429JSONResponse) VisitCreateLocalAgentEventR
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -3824,6 +3941,9 @@ func (response DeleteLocalAgentEvent429JSONResponse) VisitDeleteLocalAgentEventR
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -3956,6 +4076,9 @@ func (response GetLocalAgentEvent429JSONResponse) VisitGetLocalAgentEventRespons
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -4121,6 +4244,9 @@ func (response UpdateLocalAgentEvent429JSONResponse) VisitUpdateLocalAgentEventR
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -4253,6 +4379,9 @@ func (response GetLocalAgentEventState429JSONResponse) VisitGetLocalAgentEventSt
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -4418,6 +4547,9 @@ func (response PutLocalAgentEventState429JSONResponse) VisitPutLocalAgentEventSt
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -4550,6 +4682,9 @@ func (response ListLocalAgentEventTests429JSONResponse) VisitListLocalAgentEvent
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -4682,6 +4817,9 @@ func (response TestLocalAgentEvent429JSONResponse) VisitTestLocalAgentEventRespo
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -4813,6 +4951,9 @@ func (response GetLocalAgentStatus429JSONResponse) VisitGetLocalAgentStatusRespo
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -4977,6 +5118,9 @@ func (response PutLocalAgentStatus429JSONResponse) VisitPutLocalAgentStatusRespo
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -5112,6 +5256,9 @@ func (response ListLocalAgentStatusChanges429JSONResponse) VisitListLocalAgentSt
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -5243,6 +5390,9 @@ func (response ListRemoteAgents429JSONResponse) VisitListRemoteAgentsResponse(w 
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -5421,6 +5571,9 @@ func (response CreateRemoteAgent429JSONResponse) VisitCreateRemoteAgentResponse(
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -5546,6 +5699,9 @@ func (response DeleteRemoteAgent429JSONResponse) VisitDeleteRemoteAgentResponse(
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -5677,6 +5833,9 @@ func (response GetRemoteAgent429JSONResponse) VisitGetRemoteAgentResponse(w http
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -5813,6 +5972,21 @@ func (response PutRemoteAgent404JSONResponse) VisitPutRemoteAgentResponse(w http
 	return err
 }
 
+type PutRemoteAgent409JSONResponse struct{ AgentLimitExceededJSONResponse }
+
+func (response PutRemoteAgent409JSONResponse) VisitPutRemoteAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type PutRemoteAgent413JSONResponse struct{ TooLargeJSONResponse }
 
 func (response PutRemoteAgent413JSONResponse) VisitPutRemoteAgentResponse(w http.ResponseWriter) error {
@@ -5855,6 +6029,9 @@ func (response PutRemoteAgent429JSONResponse) VisitPutRemoteAgentResponse(w http
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -5987,6 +6164,9 @@ func (response ListRemoteAgentEvents429JSONResponse) VisitListRemoteAgentEventsR
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -6109,6 +6289,21 @@ func (response CreateRemoteAgentEvent404JSONResponse) VisitCreateRemoteAgentEven
 	return err
 }
 
+type CreateRemoteAgentEvent409JSONResponse struct{ EventLimitExceededJSONResponse }
+
+func (response CreateRemoteAgentEvent409JSONResponse) VisitCreateRemoteAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type CreateRemoteAgentEvent413JSONResponse struct{ TooLargeJSONResponse }
 
 func (response CreateRemoteAgentEvent413JSONResponse) VisitCreateRemoteAgentEventResponse(w http.ResponseWriter) error {
@@ -6151,6 +6346,9 @@ func (response CreateRemoteAgentEvent429JSONResponse) VisitCreateRemoteAgentEven
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -6277,6 +6475,9 @@ func (response DeleteRemoteAgentEvent429JSONResponse) VisitDeleteRemoteAgentEven
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -6409,6 +6610,9 @@ func (response GetRemoteAgentEvent429JSONResponse) VisitGetRemoteAgentEventRespo
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -6574,6 +6778,9 @@ func (response UpdateRemoteAgentEvent429JSONResponse) VisitUpdateRemoteAgentEven
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -6706,6 +6913,9 @@ func (response GetRemoteAgentEventState429JSONResponse) VisitGetRemoteAgentEvent
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -6871,6 +7081,9 @@ func (response PutRemoteAgentEventState429JSONResponse) VisitPutRemoteAgentEvent
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -7003,6 +7216,9 @@ func (response ListRemoteAgentEventTests429JSONResponse) VisitListRemoteAgentEve
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -7135,6 +7351,9 @@ func (response TestRemoteAgentEvent429JSONResponse) VisitTestRemoteAgentEventRes
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -7266,6 +7485,9 @@ func (response GetRemoteAgentStatus429JSONResponse) VisitGetRemoteAgentStatusRes
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -7430,6 +7652,9 @@ func (response PutRemoteAgentStatus429JSONResponse) VisitPutRemoteAgentStatusRes
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -7565,6 +7790,9 @@ func (response ListRemoteAgentStatusChanges429JSONResponse) VisitListRemoteAgent
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -7695,6 +7923,9 @@ func (response ListApplications429JSONResponse) VisitListApplicationsResponse(w 
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -7858,6 +8089,9 @@ func (response CreateApplication429JSONResponse) VisitCreateApplicationResponse(
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -7985,6 +8219,9 @@ func (response DeleteApplication429JSONResponse) VisitDeleteApplicationResponse(
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -8118,6 +8355,9 @@ func (response GetApplication429JSONResponse) VisitGetApplicationResponse(w http
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -8252,6 +8492,9 @@ func (response ListDeliveries429JSONResponse) VisitListDeliveriesResponse(w http
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -8416,6 +8659,9 @@ func (response RedeliverMany429JSONResponse) VisitRedeliverManyResponse(w http.R
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -8547,6 +8793,9 @@ func (response GetDelivery429JSONResponse) VisitGetDeliveryResponse(w http.Respo
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -8693,6 +8942,9 @@ func (response Redeliver429JSONResponse) VisitRedeliverResponse(w http.ResponseW
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -8717,6 +8969,286 @@ func (response Redeliver500JSONResponse) VisitRedeliverResponse(w http.ResponseW
 type Redeliver503JSONResponse struct{ UnavailableJSONResponse }
 
 func (response Redeliver503JSONResponse) VisitRedeliverResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLimitsRequestObject struct {
+	ClientID ClientID `json:"client_id"`
+}
+
+type GetLimitsResponseObject interface {
+	VisitGetLimitsResponse(w http.ResponseWriter) error
+}
+
+type GetLimits200JSONResponse struct{ ClientLimitsJSONResponse }
+
+func (response GetLimits200JSONResponse) VisitGetLimitsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLimits400JSONResponse struct{ BadRequestJSONResponse }
+
+func (response GetLimits400JSONResponse) VisitGetLimitsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLimits401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response GetLimits401JSONResponse) VisitGetLimitsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLimits403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response GetLimits403JSONResponse) VisitGetLimitsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLimits404JSONResponse struct{ ClientNotFoundJSONResponse }
+
+func (response GetLimits404JSONResponse) VisitGetLimitsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLimits429JSONResponse struct{ RateLimitedJSONResponse }
+
+func (response GetLimits429JSONResponse) VisitGetLimitsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLimits500JSONResponse struct{ InternalErrorJSONResponse }
+
+func (response GetLimits500JSONResponse) VisitGetLimitsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLimits503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response GetLimits503JSONResponse) VisitGetLimitsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutLimitsRequestObject struct {
+	ClientID ClientID `json:"client_id"`
+	Body     *PutLimitsJSONRequestBody
+}
+
+type PutLimitsResponseObject interface {
+	VisitPutLimitsResponse(w http.ResponseWriter) error
+}
+
+type PutLimits200JSONResponse struct{ ClientLimitsJSONResponse }
+
+func (response PutLimits200JSONResponse) VisitPutLimitsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutLimits400JSONResponse struct{ BadRequestJSONResponse }
+
+func (response PutLimits400JSONResponse) VisitPutLimitsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutLimits401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response PutLimits401JSONResponse) VisitPutLimitsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutLimits403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response PutLimits403JSONResponse) VisitPutLimitsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutLimits404JSONResponse struct{ ClientNotFoundJSONResponse }
+
+func (response PutLimits404JSONResponse) VisitPutLimitsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutLimits413JSONResponse struct{ TooLargeJSONResponse }
+
+func (response PutLimits413JSONResponse) VisitPutLimitsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutLimits415JSONResponse struct {
+	UnsupportedMediaTypeJSONResponse
+}
+
+func (response PutLimits415JSONResponse) VisitPutLimitsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutLimits500JSONResponse struct{ InternalErrorJSONResponse }
+
+func (response PutLimits500JSONResponse) VisitPutLimitsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutLimits503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response PutLimits503JSONResponse) VisitPutLimitsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -8827,6 +9359,9 @@ func (response ListReplays429JSONResponse) VisitListReplaysResponse(w http.Respo
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -8958,6 +9493,9 @@ func (response GetReplay429JSONResponse) VisitGetReplayResponse(w http.ResponseW
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -9088,6 +9626,9 @@ func (response GetSecret429JSONResponse) VisitGetSecretResponse(w http.ResponseW
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -9218,6 +9759,9 @@ func (response RotateSecret429JSONResponse) VisitRotateSecretResponse(w http.Res
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -9381,6 +9925,9 @@ func (response PutStatuses429JSONResponse) VisitPutStatusesResponse(w http.Respo
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -9530,6 +10077,9 @@ func (response ListStatusChanges429JSONResponse) VisitListStatusChangesResponse(
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -9731,6 +10281,9 @@ func (response GetUser429JSONResponse) VisitGetUserResponse(w http.ResponseWrite
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -9908,6 +10461,12 @@ type StrictServerInterface interface {
 	// Redeliver Send a delivery again
 	// (POST /client/{client_id}/delivery/{delivery_id}/redeliver)
 	Redeliver(ctx context.Context, request RedeliverRequestObject) (RedeliverResponseObject, error)
+	// GetLimits Get the client's limits
+	// (GET /client/{client_id}/limit/)
+	GetLimits(ctx context.Context, request GetLimitsRequestObject) (GetLimitsResponseObject, error)
+	// PutLimits Change the client's limits
+	// (PUT /client/{client_id}/limit/)
+	PutLimits(ctx context.Context, request PutLimitsRequestObject) (PutLimitsResponseObject, error)
 	// ListReplays List replays
 	// (GET /client/{client_id}/replay/)
 	ListReplays(ctx context.Context, request ListReplaysRequestObject) (ListReplaysResponseObject, error)
@@ -11496,6 +12055,79 @@ func (sh *strictHandler) Redeliver(ctx echo.Context, clientID ClientID, delivery
 	return nil
 }
 
+// GetLimits operation middleware
+func (sh *strictHandler) GetLimits(ctx echo.Context, clientID ClientID) error {
+	var request GetLimitsRequestObject
+
+	request.ClientID = clientID
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetLimits(ctx.Request().Context(), request.(GetLimitsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetLimits")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetLimitsResponseObject); ok {
+		return validResponse.VisitGetLimitsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// PutLimits operation middleware
+func (sh *strictHandler) PutLimits(ctx echo.Context, clientID ClientID) error {
+	var request PutLimitsRequestObject
+
+	request.ClientID = clientID
+
+	var body PutLimitsJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PutLimits(ctx.Request().Context(), request.(PutLimitsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PutLimits")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(PutLimitsResponseObject); ok {
+		return validResponse.VisitPutLimitsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // ListReplays operation middleware
 func (sh *strictHandler) ListReplays(ctx echo.Context, clientID ClientID, params ListReplaysParams) error {
 	var request ListReplaysRequestObject
@@ -11743,288 +12375,308 @@ func (sh *strictHandler) GetUser(ctx echo.Context) error {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7L1rd9s4kj/8VXC4+z9JemhZkmU7tk/OrDuXHp9JdzK2M+ntVtaCRUjimAI0BBRFk8ff/TmoAkiQIilK",
-	"lp2b9sVORyZBXKoKdf3VZ68vxhPBGVfSO/7s9WkUXdP+DfzjtejT6HTIuHr5kXGlf/r83zH795RJ1bgW",
-	"wfy/dqdxdKt/HzL4c8BkPw4nKhTcO/YuGFdkIGJCScyGoVQx1X8hYkDGTI1EQH55edkglyNGJjSMpf5D",
-	"+rkXVFFCY0boZMJ4wAKiBFEjRv49ZfGcqBFV8M9356+7nEYxo8GcjKg8IaGSZBDT4Vh/P5QkiMVkwoIT",
-	"/XjM9C9cED3/Bjnlc9L+9In0BR+E8VjCiEx/vkFOScyCMGZ9ha+oLh+IKBIzFjS63PM9MWG4orPAO/Yk",
-	"40Fux36e/8KU53sTGtMxUyyW3vGf+V3Sy6f6lUeScDYjUlE1lQ3P99gnOp5EzDv26EcaRvQ6Yp7vhfol",
-	"2APP9zgdw9/1+1f4pud7+ozCmAXesYqnzPdkf8TGVB/Qf8ds4B17/7WbHvsu/lXuwrwvYIx/0mjKvNtb",
-	"v2iyNyEP9FEpO/HsXCO9B5XzVPMJu9ssL/UIBdN7b4miP6J8yEifjhkZxGKc285JWDJBOPorKaZxf/0p",
-	"wtlf4BgFk3zHw39PGQmTTfz3lE0Lt7K1d1C5kWFQOccJVYrF+u3/+7O5c/Thc8tvNW//2/M9OIFjT6o4",
-	"5MOiOb6aRhHR37JzDLkeikZF02w2mz81jzr/owcbs0Y8LdvcT4pxGQp+BT9UTX1MP71mfKhG3nF7f9/3",
-	"xiG3/24tTv+DHkpOBJcMBFf7998XpdGl5WzNzYbfWYDiRwsDw+QkEuKGBYSqhnfre52lQ8VsMJX6BR7A",
-	"+1L/Toc05D65nqIA7DSf+qTT3oeHOu0jn8xGYX8E4k3FoX5bvwBf3F/6xfQLJKKKxQ19gp6cjsc0nrsP",
-	"+/jo9VwLWn3sdKglEFK59+HW9yZCriW43765uPQJlYTq58awgSdWHD+SRMy4kdOhJBEbKEIjwdmiwO3y",
-	"KolLVha4b/WCkLKYVD+LYA7XmuDK3GB0MonCPoyy+2lnNpvt6AXsTOOI8b4INDF+Tmn7c8pplh0zslaL",
-	"u+GQBVdiqpK/GfK0gjAjU469yUhwBvyT4YYiNrpdSSgmt6Z3q+khy1y3WxZZwiKapAt4RL93zsZCsa0m",
-	"tIImlN+yH1IVimETtrrQJnShwy+kCf02HV+z2E5PC+0yNegvh+Tx01b7CdnbO9jptHc67copcxh4qwVt",
-	"taA7a0GLwvY+1aDDRNExJFxC+rUVpURMFmpKWyXoa1CCbn1vxGgA9/Zn7zntj9hzwVUsosVJ/CZgn/Si",
-	"ZiNBqNT7NKZzcsPYhIQ5scnFjlQi1uefnvOCWPZeh/xm8VPvUY9RZCiYJIIDN/a602Zzr6/VIf0f7ITE",
-	"LHrW9Tj7pLpejzw+f/WcPG0/ffrkhNBrWPpsxDhRo1DqfaNRlChIyHLpbHHoXToJdz+yuNVo7vajkHG1",
-	"22rvBiwKP7J4vvvXazYQMXvWOWi1i6ZQsVTf+7QzFDv6xx15E052BCyVRjsTATa4dzygkWSwJQIZuGxb",
-	"lCBaFyQjMSMDGuttCnPaVPFCYjaJ6Hx3b8mRnKN0OXuxOIGz5EI3Iiih5EgKrdfxQJKQwxOSxR9Z/EiS",
-	"SAxzd/51k7X6+9dHg4OgQ/faXsnleNDxC6en4vnpAPZsUbb3hZ6CEmRGQ0XwwNwJa0IY04BZjnPm1cpM",
-	"I+TheDp2b2R9TkMWwyTev39/OlUjxpWWtqzoqCh8C7lECwEgz4PD/eaT7G78zGgMCkP5mdxmFezPXsny",
-	"3/BoTmb6y30xZpJQ/Zih/8AeFWcMJRX7FMos0zZLFBv4mjtBfalQhXty0PF8fWq4XZ32Uefo4LB9hHoN",
-	"/thc2MMa/ACS/dbHtT4HIt78ir1WqTa3sOhKylx1QReaHHmflSwJlXtJZqEaEUqGMdOSnkjzFsErukHe",
-	"h2okpkrLADVic3LNhiHHtzTRiyjQNK8MMd6wycYO/E5nm8g6uNyLJE2VBUHoWPAhGkFAF48k/kHiw3ql",
-	"IQ+yzL13YNY6oWq0op2xIrkXiwyz1FdhVM67aiQky1ie9iyBoE+AlCXppXpWr2SV5ebUBpe18klro7be",
-	"Biw7z/rxiHS9NIreDMA/UdP6/rDSAlPVuxZBO6p6dmWdQavf7B8Ong4OaCc4YEeDves2bQXN/hF7Ojik",
-	"XjEhp8MtI2dHkO21/bwVTXcGHz7vtYvNaO9nuFGrBHEoQexoKUxRExCcJQdZSyp3Dlut4pPFC72maLob",
-	"weKVU+soUQr5RMSk9z9j1oP7Hv5Aowh0IDHjZfdO9hhxqBVOUF9Fzgk+/vN05w+685/mzlHjaufD55Z/",
-	"0Ln9//5nzJ4Un+cLo9zWWqfVhMsOK7sU+/Tq0rVakIItWGu+aHlnBOR+s3CuaKI+xDVgZl/3GgilteWK",
-	"uIZQPidjEbOSRRa6/r7kLfDSRkfOXsiSxVvJz1O5wSS66OBN2SC/Uq3pkJhNtFqEfm9yHdP+DQODewwX",
-	"hxRjy5rS7/JeGpkJgz+bH57taxuufZD5ufXh2UEPzPTs4x+e7fd8MmZGokk6Zj6ZsLjPuNoxrhXN/lyo",
-	"nGn5575/8EH/exKJgFmiqo6j5k4oVGwsN0OA8MoZjtdqNlPljcYxndfWYn1PqjnIMT0lD+z4cVign58q",
-	"MhaggYLdxecnoNAYlZVGUZZwmyWEG8HoOQloFtmE/7srhVrl/C0dsrprWXfuARvQaaTMO5mVbIzRzsHW",
-	"ryUl0S2QWcxeoZDEBzctzi/CcjMIBeEM/r+Jd8yoNeDNSahwzDTrGV+Ye8m2m63Dneb+zl7zsrV/3Gwe",
-	"N5t/lKiMEmZRuI6AKrajv+L5d/DqXCiqqnVfc1+GzLhQQgmRsqxs9wY0jFhQtgr9/Bo6r9UCYJIr6r3v",
-	"uAqjNc4v8c2YMyw/usPqo5vCBO7x6N7TInHwNzEDKUBkzumEsQWz3HDgBmU5I3OW1Uj2SsSGHqpYargy",
-	"Y6+5IVM870PPRsVLIgz/kuildAIKqGLYS0UPshOJYaivxDAwqgmGWbxjDwM30zjyjr2RUhN5vLurb+2R",
-	"kKrRF+PdgYgDFu3KkZg1JqPJOkEDdJ+VuNPB454+i+S/0npjRuFHDyVpn2k+IpTLGYtZQDqtJvkFE0NQ",
-	"wiwIpcPj/WajidSN7HvsBaGk15rL11ivYeHiRcMHctqx3YHfhHolpjxYbf1jJiUdMtyAJPcAjHPjwGjt",
-	"HeovoiJGwO5Jgkcm3iTU1QA+XXu9L+NYxCWrTGYhp/2RmYTrR/BRUcM/47Q0RzpxkN93jA985ywom4l5",
-	"fDf1lt8mbo4Ls75VNjIXVnPzIVCUJFet+ecVSLgKakrvE7h6c1E4TBCQiRuyBcei54ISYY2cijKqs7kf",
-	"Nu8ju03P0dW5ym79+dlsQjaECd6vin0sTOOqu5t9cMEuf64kLaw0Gcz3RBSUhFPT0zlqNlu3ZnCbYpNa",
-	"18YGT35K5Aj+AOpCYvuhDBZT1RcwpUGID2QkWRJsRE+GvqLBI+Z/zgzUcgcCNq4xGCNCywoY0SfJHaGX",
-	"fPtB6x7unefSkqEUH8bgbMakIoMwRudRYiTVJFYcTNNixgIqIWHjjz8hlBM2nqg5gcdtgFHLHBozuOFz",
-	"ssQGOKtkCDxzm3MiblIeOy+RJe7F63Jh7XgY71dkO7Nd9LDdl+T+mQbmlxU1Hr0u5MlByCKt1xgFx3dO",
-	"YzyVilxbX+gx+eXlpY9heU3xmVNzQ5VcKPKRRuGG9jk/9GxkrahA9KeQTijpXJ4QRvsjAsuBR+mYBZvb",
-	"6TSYV3+XryPRv9F3INxOqEyiE9VI1nOQqPW3yUyijN8NcSWz3SQ3Wu7ac7nLOH7vlbE2zTLPBR9EYf/u",
-	"DBNmmUVfN/SG8RxvZLXKg4ygQn+oJCZPNrOzdpabYaEQWALmt7mdfOHoaivpQYXaT07FoUrpOwvVwPvR",
-	"dxK9osL+Y58mYcxkbsTWwoipQhNRqa7M7GEzwKzSxjFetyP6MeRDEk15f6QV3ikm0F2Bd7Pd2Pc9m8qG",
-	"2m28ZEHtPxy62W/u+d5HFgdA4F7MVDwHB2rWeuXsUzLHsrH3G602LA09aBJM9axylxp/E8YD9FCsYBj7",
-	"3oxdj4S4wVy+sRxetf/2+s3Z/t/O//f1P1/v/9E+P3v78/O/XbTfvMMrp0zJSinxDnqW9SfVVa9SU+Xe",
-	"NSw7tdN+n00UC9ax0rbstmW3Vdit7r2Tsk0lm0Cuqpk3qMQTGt+wgIQDqAxJzC3rRgI1xo79gimK/toV",
-	"qD6h6D+/Cqr4kNq6W6bcMuW6TBk75h5+R/8P2fkbeWRG2gmDY1I90CPyqM7s/ur6pZ4lXqlH2ass/Wyt",
-	"BaztSC+ZDQbEU/55BtxjwuSOX+sZnYTus2HwrLV3kA+na8PsWbPZ/H/t0+ZR5/91mpkKyBkNlT7ivA/d",
-	"kJEND42oJBjy8iEsjyrJJwWGtJZxU0jv1byFcaAK2rtdWRAbYblEHGfk6yYNxUTedw5b7VK/TOL227Dt",
-	"aL+mj8BakPZbcO2o+7YvIaCxyQ3Fq7G139KbWWVOuvuLlL/ZzQ1Nxmpmc02iT9HOmihGfD9bfLmy02vZ",
-	"jVh0YYmbjd9P7WbTvZ9Sf/ctXqH7pUJ+g0IbHkLP/I6CT3kqnrL0PvoGxXmzUJjD6upL0ZS2SgSMHg+k",
-	"+kjMSKjIzPrcXjEWXMZT3qcrW2gp49sceqwJaB0a+5FEgg9ZDMnwvpslb26UTru5h1EZJtVVqqHo3x2p",
-	"MGAsuFLJHO8uFJ5npgsp+8gZBfM+yc/bZvhrcQJXJL7Zy62itznB8UrE12EQML7u8dB+n0lJAsZDCBml",
-	"cQb4w5X5w4auMkjEhWo1LhQJBHi9G6SHX+2B25vMRvNj0st8v0ceU47xKltrYCU0wYpNET+ST/wu700l",
-	"i6+Mn7pHHqdhC30w5vcnPsHnzEc0W+ovzc0LbuhDT1bwaA7VXvAFOpnUeVETgdndnl74FZ2EPas+Gd+l",
-	"JD0aRb0nmK24GZI4M2AyeBJrkkWCSMPwPO98/BdCy1VtI82gniIWfJitUUNAhUgME/YJQO+TZMoxkT0J",
-	"nDySJNxgJCTFOblTskAmaFwDgMTk4mhjuSArpXmE+VZ4l9c+AGctVXkAIN9/E+olD9YX7a5i3HK8IUDj",
-	"WDM6hcLXUEkWDVzpovU4QNvYkGRJpoKanCIwuF8yk82RzjlVmKjK7qIZWwmlZc2Y3jCC6bSW3CWhnIzE",
-	"NMb1jGzunhqxsbupMVXsChJdr9inPmOb217HBsEvC4FZd8kMba6knmZue6FUdCcplqze3aSq9Na/07mk",
-	"Rfvr8PT6tfeapQ83ydDuSpZyNOYbr7biUvfaU3e+vhcIzoyuP0gSaEvS6dz3rDcpSZkt8hAc5vZGb+Oe",
-	"NhtSY+K4dfTU9+RNOJnof7XTkWcivkE/lRKKRqAkrrC/sGWlkXrMyk72dr2AxXaPl+5xEs7V4psRkRfS",
-	"bj1+ZYzJPnebJuBv0nlhZtspdVSY/PwHcAPhlx7GCXRu/cWr5Qd+n3RfEbg1+3SHqK1llnoxW+PHv/eA",
-	"7QXrx2zFu3QSs4+hAKaYjSTrXz1vv/qn/PkfZ6NY9p+Pon+c/frPv1zvy4v/lRNxfSheOH9/5vnJ+1cL",
-	"p7oYqpFmfuZLvw7+/o+j+Okvf//ff8eXs3+9e/vi6dnrt3+cifZr+ppezNK/i2f1GdRsQlladzjkWvvF",
-	"qcCdcZfc2h8no3Z5sqm1FEUcJHBh4QIQg6zNY19z8umluFnVnWO9Efim13x9034/PpS/z/84Or1+Hrwc",
-	"/DI6+9ffo1/5m8k/Yif+GXLveO9AS13ZF7gDUQSi7oZxS1AGGaU2k+D8y3yNYjFhC/COdhzAo6p9yoAj",
-	"pft1jvhPa6TAgbMDkjuv8M7U+6P/cJWdfVkir4sMkTp3jDjya2QCVw6w2q7XykGEI0gyyjenIcAMLkex",
-	"UCpa9ySKLNiS47AWKF79NmApfaz+oiQK9TyyJ1DznY1u+gzBooq/nCb2uxQxiMXY/BoEMZPyKzCoL4V4",
-	"TeMhu4uXA4DLxnRORvQjVI5CIW+r2Xm6f3hArueKyQ0pyxZKTu97pKe9OTJ/x+lUjUQc/md9l09mjM2s",
-	"GLk6lGQcSgkZSVN+w8WM+wSlPRTGx+yjuFlIIn///v1OHkerakfysFt3o6x3PNVl7kBcAHNnM+qTEX2i",
-	"4jmijG1oo/E7gWDmSxBXJQYNdizGgDL5mzC+biqJtm1OMuBnYwROyAKgfWH+fsfldDIRsWLBrywIKUDv",
-	"3OE4nuN7O3ocYssuFkbYLLfr8xADQslYrwAqm5KQHMQQpBJiY3GDZO5YqQsq2Gv2kUUlMHSUL8SVAuET",
-	"yRih1+IjVl7z6dg7/tOoYTZqhJVcwZXg0dz74NZnO0/kQGX8XO1wDkRhAXSVknfnr7NF0/pXvlA2qM0y",
-	"MWGxMlnybppd3UJ3DEmn4E6g1nvHHWOcr4sosxEMFTOXtpMJUHdZv+LzmTXt3ZoUgiIwUb3lShhMmVzN",
-	"kYucaYv3RL8/jXMgkzWT8ly042bnaVEhvplxKwvt+idM37fFIaakyjn1D8lY4vpfDAs8Utp7DuZlGUsA",
-	"EDmuDTDVGuQNBHmhIkWCPRUOuYhZ4BNwB2GBiRatBlJG71MAIDP3Spp7GyKHdkoO9QY5N8Xs785fZ0cq",
-	"OabVTwjwfMvOJ6mlHzKtJwMaM4IuI+FopSIL0QxYvoktTAbTGE70hs0LhEfq47hrHxeHvltNvzYmeU76",
-	"ZKM/K6GVk7cxkxbU2oUGJIjAXAPOfBVEcmfiB7d579BKIHsZJP4shWVdS+tC9zmkn3UircSTFuY+z5X5",
-	"QPuqzXbKzw08acub8ax5avt5/s31VsigJ+a6BSRsU83ZCZDGAn4xsCTlaZEC46ZGIc+hNit4cZA5Qh4n",
-	"9Q1ZuOcwP2y6iUsxOvI7WrqHmqRkMXAR4BklU8GMkmIonwqf52oINvpSx0cyBCrtKazAPenxFfJljnIS",
-	"vCHYiho08W4S2DkFQYhYNG+dYzfVvWXIJUoQifg5WVpJVrr6+gpXVGMl+PrC6fcM4fV8F89JX0maQk9I",
-	"zxJtz0fEXv0nrN9x1XAziuenWDAZ9Tv9e4X2nW52wQ1rTEHjrDcqt2lV8LWpQnUgjDapMq34vQ2oVit+",
-	"ERixmEJ/K76LYsaIgrqJAWlpPmrv7+vDj2lfsVgmqHx9dHA7f7rrPeQqRP/X7X5qNne63U+tQbf76XCg",
-	"//No8OGn/y6l5BRLp1goTKVrLmKe0syqkGjTBCG0VgpVmRq4ee0lgewpuwLhTrATtEyokjVlNh1hf8z2",
-	"XAsRMcqzF3o26FbwTe6MTa4ZNA1CtF59W564QPkQMzZT8lM70KBRU0lM3O7h7rLObRbMqBSJzZG4mf0d",
-	"04Dlof6XoKaZTx9uXnUE1aEU/T2r6Rt/CLiSItsgLLQuET/BhR9Y/MMEOB54woCpnpBm2QHnd2VVnPes",
-	"thGxmgSvyUgJQUQEa+qLac62MgKvnOYPliixOb012fAMp6R8aqefIbRSLSATxC1wcZljS0RR3xgBRRLI",
-	"AbKqRVfZAHJe7liAqNIGMjLtK2cLkAL0IUNUZAzkUhRnDvFRLjhDISsF4Y6zWRrzuFYUHJjjjUGOui0A",
-	"oXV4xaL8rnK9mjfW1B5ylGVOKNncJWRxziTANBZ2wUOfvRJQtMG4iufHSQ0C4odDyLHn+N/0Q7DDptMQ",
-	"Zuxvwpuxdh+FTbs7N2jrAxPY+oOakho9/OvQSuc2Tb9bQ3nYEIFmDPblFjp+ey1L7NSqEGWG2D3rU0a9",
-	"qTcqysjgVK1vRWzm6k+QWw3ookP7VZdYrQM8U2x8t0O0KrOQrPF9CpbNkuPe5gXWF6Du/fun7k49OeWv",
-	"RPUlbpeLBUvwmPSSWHzPJ9g9F1qnge0NFYHSJrwY6j0hvTRbsOeTWRhFENvNvNTl2bcM4L8NoDrpkU7q",
-	"4YeyZrfFVq8NgmdX+XfTl9ZZI7iKobgvdS9D2L+Hzn/8UxIxMCmCdrI2ZdO0avxQ1GBncYJpLLngIJJq",
-	"O2W9TFTeYLaRuGG8KBQDAewVGMkJeC9wpptUWmgHhyqBIC+1YLMFMxuyYGsJ0bs0BVq3rU9OGNlgRs3D",
-	"cABL9Ys5UzcnAYDd4QO+PfbMkRUyf/qFNKS7wnXnxHvdLAjI0SLXrIoea1Nhumsr7VVud7Ibs2Qviv18",
-	"vznhJme1PjDghIlJlPSP9Gv7/J6f/3qfXr50mmmqf05j4Yt5q6Gyqaq2NU4oiRyJmSkHFLzP7lHWdL5a",
-	"WbP/Y8oacEGV0A/4ig2ttNpPSUx5IMbkOlR57zZtXbf7e0GH7Q8Omoetp+2jPdq53u8fBIfs6eBoMysv",
-	"FotJ4vaq8jGFWsl34GCYg6jFn9u6K8cSBp+laNOgnSSUlliagYcfSUi4OCZuQPWRJDMRB9LHbLiFdKFi",
-	"vDJnOzvNo4OKXTu8zaHHFLmBIyjuV0QJceOTkJNxGEWh6dCRtTcAeyblNjFFfazA4Zm0dM/ahtbLUHDd",
-	"pEgDMIlJREOOu5NvTQyJ2pDHogk+YsrucUXkOggDNwNUi8OQk1ZTrrSfB3eLki3uvZF20nQrg+xzvRlB",
-	"OBiw2NG1LS0+kqbjupXgEF0Qccz6igUYa2y4U356m6IFLbQmVtIU4/j4pdZ6Hv/WbRaGqEywX7Mh5XVi",
-	"IO2NSPV2xtOU2/zLy7dOLCzl05TYzE1v1X87ZcD3q7cvnbJ0wqRXtz18okTt8393/nrJ4S/JNxRRsHKe",
-	"4dGtAxpVl/T/aV7IXDoLqTSJqHBIKCu20k8XCfPUqi+Ux29//h2bSZquV26UqEHep+kvuQ6cNpU2ok5o",
-	"TzgPRBSwmGBUfWhdro9jGH50CnZshNVNF9VPiY8sxvppyPNH3/txEhwIMRE9he8zYgsQd3oQduklLf1s",
-	"acY+GYd8qpgkdMSoVlm6PNNUvB+J/o3b/9gni3/HwJJMvuyi3zMtSeHr+V7wdwtlZvDtFwJDWEptzu3t",
-	"z78vXscJ0H15IM31qqUqEWZq2CABeYnRnqEggpNrpk8iqTpeLdS2V1ehtE0akGyu5+4ic51PyxuYFvUv",
-	"ra1HLgf8LzS8QP+yG1/Ilum7lSaX3YFFa2shRw3L6XPy2HYxWLS21rSvcjcIrmMt17+bNCSZKXdIa/3v",
-	"h4jfo2pDTY+1JGOqJgHXan2WUs8651plRWPtDUZSBWeQjvuRSRMGvt9Dr9vbboHUXzjAyov2hKkG4GB+",
-	"z+jchjLfnb9eJXjgdoUK7zkO0Nmsvx7c/wmYdGkqSlJnCVWYYxowmzxnNCW4ikEiQCEWgnfrv6yptrbq",
-	"JgGZ5IQRnUwYZ4Ejp+216WPXQqrIEMoll7Rn3HS6T6uWb8VZylIfy+anmAYHi8j7LFsvtHLv5k2Sfxro",
-	"2Ug5ysFtFsS81O8VRhFW21r0ZiRwUyyXqCKG/MosqdY9nJ3ekUHIQzlaYuIBkltycWMG1QPQ2Kq5oAd1",
-	"9bOK9u2rNtF3dK8FgPp60tW8sF7669MNFUVpS3ABvL5U3ADuuMUnR+xxIGtr6bBIQh1wmFyPJ6gmWXTC",
-	"BXWvAib/4ejn8NYB5S+60MRApc5s58pCpFqTGAbMkllds/bdtUpKpPFzFKQvYguBNSn5cPV6iaKmyYsZ",
-	"4SXOkjDxldx3UWXzNtsYodBhmfEv3nAxk+DjmvtJu3ut9DEAujQckJ33EnTrBYuvdL5Pi53jptCkLIUg",
-	"uYszl10m79PZA6dYEWsXE4Uu5YSMCpLLGnUuwA8VKnTaaiW74y/1H1Fk0GttOlS650t1zdMocoBEMjhF",
-	"IU9Le+epClq/T6aVztWpmZkmLCvxzGIOjIPTXjMRlnFlGzYuhOac7hL1RntvXthMRl6yMTnSwtlW0Uxp",
-	"5RxFl8E16wu0S1OiOSY9c8P0fBTT+voRcYI+gFdRD8uM3GcA3izbNMhUFp10eS9R0nq+W5A7AkctH4Tx",
-	"mAUkVCekhzqeHTlJVQV7eSgEIIDor4B/0foMT0ivT3mfRfZV2eU4DQCvYBFTWj9EtSuTY5O2h8ElpWnb",
-	"8N8JJl8yfDazJfn7gufuZVlMZ+6Uk7i5uIvlTqa5YZHFawqqwLKiMcMAUW2efKXffmlBscf00xm+1Wo2",
-	"y7kUS6EMPEYhUYXSBqoWnRtFMaiC1qSrRJ00qy9A6xdtlgG3z1z3CaYGYvdDHkAvC8Tfyyq3gNm/pkrQ",
-	"qQi5FG1dLIYxHcvizct3Oq9/IS5Ei+15FomRTGJ9WWm92cwxo6CApIV/C9ScaTL9uQL9uiisGaKDE3k/",
-	"aQyf9DDYnBXi1Aclva83oMTtfzM2PjBV+aE7Lldz8oD/k0KXD+CIjkkP2nf3cldFEAY+uZ4qkunlbetS",
-	"Ma6TBnu6HOjA3izulUJ6SYvwXlag27bhiThPe4lnJbd5rtLJXVE4no/GLwq4ksbnK5SGLygDjm5qDymZ",
-	"ZCkPXyRZuVUsDIVFg1iMj0kPmzzoNZy+PUORZJZGKJmxa8wPHdA+0+c7EhxyQ0lfjMf6BIOQ6ptSq/lO",
-	"xLDL4clciivk+SIOZzavtRgPKNNjaCEXHacIkt2JIMMk3p2/zhQmFyjH1ZlXcgGz4z69gu3bbOOjNRwh",
-	"q+aLKiazC9y/ky9nc0r4XqEZB9aT/Ui6WaVcUJwGnRSzGVVqAbxoIOJjg6iBnRcNY2QRpYwuLd1E8RPn",
-	"NcgB73LI9TAPOtnhOZbIdHl0h8hxSOa5RU6xkCJnLypvHPtYvpgP8h7rhRr3N3AF3fqeo5UWMDd2kFeu",
-	"srTIxKYJeFX8DcfBTqd0zBT0bOGQB48VijYjdBLRPgO0oJCTXrNhXQS9nLciadDvSvVlems9RdpOJi3/",
-	"DCWhUSRm+ZppC04HStLgmPzy8tInb99cXK6kUS/oh7iffqWemG08kz82pzPew5R4dTJwOuEKXl2XYzaN",
-	"0OOTQQKbcH/4CJW6TPUlUFBm5RydvN+4aqsWBI5baCzd4vWHTIguuopytOHnC8jLIW1S3rlrPYLbgRJR",
-	"6Bb9CQ/BFSuwcJJ4/UU4aXO8cZLMA/CXYXqmASCkL9037+RthOyZVJPd5vJ3KgV9nvTW1Ua4po2S3Je1",
-	"tBA9IIL2ZpBRSmpAv15yJ+eGAgADA2RJunt1mGEjqEG/JnHUfD8RA54Cf29o7QRwnkyHPKqojTm4sIyo",
-	"wOSRGR1NGXubgpaT0Yzx9wWN2IVKKqwLupYimipGRkpNtIYIAbSHxDdN6Hcah0WRuarbfrFf2CJarv5z",
-	"tS62DmrkOhJ5k9CR91WdfU+a5Mp3jXtu2W083KphrkfApeAVlDCHbe6qhblHVaaG5Rnt7lfIgzBnyUX4",
-	"lbDFSjrY4T1rYJkTXkJxm1PAVhPvXwXVraC1lNDkymqL/33ooreFVJWiW+W9nGYBkH1jXJbo1DYJWDbm",
-	"lDQ654HR0Ew4ZpGiTLJetdccU5NFpeP86LjV3qjjXL9WlX+WmU27fjVfjs3xM0nWYgmn216m2bm8cOEF",
-	"TQw/TYcrgHarWR9O5Q3mSpTv+NMNX8ZPb23rw9IMduQoyawH+ZoxTmiWZaBvYr2TwKxb22GxNpBbROev",
-	"8K2Fy6dWDm/aB6VmGi/udOvB03iP6oZ8bGNYZwF7dwz6OO0ol5PDItWnfpKjp3XJ4eDW6XpZ76NcKFtD",
-	"kaa1pTkFoZH5iBQtYtsHoCzloL0KBqisBjTHODdVZCbiG7BCDdkRGkWu9Zs29bTUm7WCnaafVZaT6Qha",
-	"Bwg1VAQyTvJ5MfXrfqvyMQ1H2xkZoZKlqfSgl2IZZBh+VfVKX4XpwhvkNIqS0BOWJJpyUCWGcGyrVCy9",
-	"4dGcqJGQKbzK0FZW2x56J2g9kDRJ9X69iHv31SahzgaE8iGa4XTKrVtnQgBel68GQlTT0CQdWoDcSqVm",
-	"M1fsGkhsJeIFlujyMnd6CWSsJ9wHhVmiSdGNK3k2kCCZuzdMb9yVzyWBIjZnU34kh1/oSA4KVfUydCKb",
-	"kmNt3DzufzjkLIDDWhQ4aaPicswas2Gg7UegjukhAUA50WqElmezUOY2c63mx25Dm/bTTBUqjpeWaP9l",
-	"98Nfni0vO863U17UcVQYpY4q+7hd/+JyF7MMH6B+bA380DqARD3c1F6CUnDD5prTr6lkB52i81ypxfSm",
-	"z3OxBwiu8UMhx6TZQYW+bfTJK+Gkl2PyhkGWiMlMTKMAXSaFheYimJckW4t4jFlwb99cXBYl46JJ/SxJ",
-	"/ulOm832QXqhPrMIiO4GHuw97Sxp5dQv7boGlrwF+4GsuyjkzPS+e/vm4ux3IkcsyrX+0eORR3WiEX8t",
-	"XtijXLbx/v7eQWV/oEybwmId7PNiJGNxvWYUCwWpyc6m9tnjziz1sy3S2dEayLKaogUZfQ9d01pLmuj5",
-	"VgFkZELDGPB3sg3O4HR/eXm5emyp5DRXI8iC7PFM5ZM9aEO2hVxcD+2+XtPGrwMTYO+eok8Hm9fIl9b0",
-	"g3sGa/n9gmL+L1vL/3RFmESi7/SHm97R5tt7HJYCirgEnk1KAG+F4+t378DF4vg6KWaVF5SIgg3T/f7K",
-	"PU3q9i7ZXIVvgeKS1IaWlZWa1DBnw/wljUay3UWqvR3QxL1IogJSchl46ZUqfi3pxe0jsK1x0knSOzUt",
-	"vwFhp5feWDMRB6T3M6Mxi3vWLMuD0zRf37Tfjw/l7/M/jk6vnwcvB7+Mzv719+hX/mbyjzgHiNksgXL6",
-	"8HmvuRzFyZbVhgWreyViMrLuLYPnaNxuQ9NaOXWHHoBb2l4P5p/1G9n0RVHW+Wk0A8QyGkW9E0zszaGo",
-	"Jp2VQyUJHhaJ2EcWAdZZvstyNi88ipZ1CIWzTe6V4rmZs3Q/hT9lv2Z+W0VtyNBeZjKZc7O7V0ruFRWW",
-	"jj1nmso/Pn/1nBwcdo58st9oPymptly/Os9sUcihjvEKLXjPT35IKxWmaZPyq2FMU2ERU8WuonAcqiv2",
-	"qc9YkPelLAxezQJ6QVeZ1dy9ajPZ1QUQZeO4NKZnaC3uFfPPKzLjrdWDDXyjiGB9rL0LTt+eob8qL3Xu",
-	"fdaLVVpASkUnUJ1JD1RdauQa3xCSc+iE+kr8QUglS4LcdwFuXrDazBfLPBXo9Fr65RrAyQtfdvioVKCZ",
-	"2fVjFjCuQhrJXCXH4gNFnyoR6b8JRSIh9JHkApuFArnQK/hOFqXeZRHLgfptr8wU/BGANgglU1kYi0ig",
-	"yktjTvq+SXqNzZOQf1JVOY2i8g7+5q/VzZ2DcciXhr040fOmSsSP5GrQkvspAZaZhAYyU5lmhdcsEnyo",
-	"xbhJ5gDniTsD28+GmXZ3iV82DIxAQSU7hwZdoFfWz+3YA/cHjVhcuA5DzXq8hnenD3WW5sJs7luHJRHp",
-	"rDpfJhI6dwOVggq5uu0N6rQrqI6nhmP2n8J0CCuI3l0+7yWXGCSRJDiUhtveXT7PMpj+YWWgG1samHKF",
-	"S1mWIx10+Aw1OCspuqv+mYIeF11TPAG3grpiJY6JgwECLWVUPMeicC165LSvNR603nIoIKEkIzFhEZPy",
-	"hPSGWG3sOv66fKR302nCna2odONV8F03bjVcKD22jyyI/vcpEkwRqEdSA68swgoU7/OABRbkIoFQsZDJ",
-	"pmvqHeAS0q8pQYYCW3LmARGaa3PQ3l2r4C0dGJtQT9TC+NkoBYChmWzNYAqilq/CdhURxDQclMERDyVc",
-	"mPzrg1BbsJZKq/sxJjSNQzW/6I+YSXm7pjLsF2p8mNJnVTCa0yo08bBEv2yA9aUH1ZctDJl8f6TURHOD",
-	"oFN9NNXqyiNpHQnFLoRjggYkuXzz95e/gUI2iMTMUWCfO+rY8WdUv6yzyYUcWzSeyfV8wXz2rPX7LtZv",
-	"78IidtEUdXUy/XPbu9U/hXwgCliQRZHEWCmRc6nYWGsLCnrFoNZgIuqUDOnEND+m0PWL9BlXMXskM33u",
-	"IjGEqLyIiZiqRpd3uQvyTUk/EtMAdL2YDUMJrbYpJz/9lAYJfvqJPO5N46jnkx465/V/pShmvSdE8KRW",
-	"C0JFmDXc5eghA9x3gDPHrMRskXvMaBRZNVFaGYxzYQEUygyZkpkpvaCK/vQTXndY3dPlyDDk8S8vL5/A",
-	"LDIVPuTx2zcXl09gB34iAHBGJlRhUx4WfzQB8MwmAyBUTMNIjysjKkc+CcKY9VU09w1A+zUCL+HPDT32",
-	"Ow5CwBQdJfXgmT718OCZxat7++5STzVTij4OpYTPKn27U+NKgvd6/zNmPf0HHlgUkKwWCv+mUQQ482jZ",
-	"pVppg5ymymhaea8HvrRaAzl/9Zzs7e0dgSB+d/ncRJEyvUrSfTR4+X0aQ05B7/cdY27unGlSwRxgGklh",
-	"J23KshIs/EgMYbhTjua33oDe5641a7ueT7oG6ajr/VX/A630rvfX295Jgu1iEtYR2cutp1Kw5+TUlIoZ",
-	"MuxygiQQCIYXKVr67qXf3DcgTqdRJGY9IJ//+i/yfiSsOJhBM4IuP9VM44iLn34i7JN1GGtKMv6AtC2U",
-	"CaviAVFFelCY5gqPnu+kTCMAiZ4MUE2XmxUeLxF+7nlnscz9xM7TM4EWCGZRLAUABJgW/KABUyenfG5k",
-	"lL5eU9JKcky0XGbSPRd43Fg+qFZlBOgJ6X3awR96eI90Oc7ZdkIbMRIxKlM7S9EbJo+RnXt2fT3s+JOQ",
-	"N40sbYNX9NhdWA45HWQ6VH3AtoSxlU/20DIg8CHvR9PAMHJPM9sVnYT4ARjCzbHhASjl2swN+fCEcBYm",
-	"gEcoOEQMqaSmBSkHujCfDy22mPlWYiz3AI/BLJFkizeAvACX3ml+BNFgANWTLE6WBWLKT3uT6cv0k/6/",
-	"nrktHEZyUfPSRu1JDiyyld4mJjPtNSjKUmC2x51mx9eM9cQnXIBoRnk51gdKQtXljzvN1hMtN0TyIyxN",
-	"s+jjTnPPSCOaNKZ+4kOzdnC9J1iS5HGnffTE6vqIfIHAtywa6HGaPum09vT/23+Cqn0U9hmXYGRhhMz7",
-	"9ezSRKLTkLiYMI7hlIaIh7vmpd1xiHCUoUpTOExDbmipIvGKbzWajSZoOhPG6ST0jr29RrOxB+BSagRK",
-	"yC4S5a7+72Fhvzl93xt3TQZXE88ijEkYmOol0gPnby/pXGJyHfjcN/i4UB4ckB78C5SlhPXOAu/Yex1K",
-	"hX0ZJCJgmQutNCSXPrL7OsRtWfrgqf646Uty+0Erq3IiuESlrN1sguomuDJVqA4z7v7LmBGJyv2n09/B",
-	"aMKQrgGNPczBmpYG+lMYQVzc5OfLNrg2MqJdVw4GERTBMoeSLO5yj35nzBznrKHH7ODuFE0g2cXdn2mQ",
-	"wCDpV1rLX3nHqblXWIAv7S1/6ZWIr8Mg0Iqv7+3XmdmZqUxPkCP363znHU/zTcBomY7HNJ4bcnUkO7hb",
-	"6VBCo3w8BwgMW++lZy8LGMZy3ufEvXFr7GZWlP/6An6XrgaWIP0YYW7M0TA2VwPcx6icW13PgXfS/0QM",
-	"J62vo4D1uxxVKNQD9NiI3NQg+YIfEH40wl7CYsYCTPBUoZYXoJ4Fxg5Y4HJcynMbBMrxX6ds7cFXToId",
-	"nHr1G6Z7jlCvAPryS1Eu7miiRdUnXL/4lnjDE6o0RiumLWUP/hemyk69WXfrvksa6LSPlr92ThWDS459",
-	"Obr5hanaRJPGWm5Xvctxh0yV9WRaQHBY6J4Rh+ibVJnWcGFAHrdBxRMxmUKpMuh4j9vN5pMG6X2+7SEq",
-	"p5gOR4sE+3bqEiwQ088my7auhvA5rwa4WsDym9yUV99mvWoqnrLbu/FQuw5DfM8s16rxoUshXtN4yPCF",
-	"/TrLSXIjfmVBSDGP8QsxK/JISvlriPtiPWUXlIpd8MJVWw4uzFTWDN60MXHS5fiaGwTqEeGUanGDLmhs",
-	"yORBWaSkaN0uhZla3RxxsCJkHatkNfNlE4ZLNunXS/E8FxHhihMttaUD6cimKq0cMqXK9sH93YDp4+A4",
-	"1jR/LPTGN2/9fO9qR2JoufLEkWLww32pH0JW6B8Z3Djf6CA9kDyx7/Ya9h39JAwcEYa5v7g+yPNqkDO0",
-	"1RyE3RNEFwmxozdYZ11ukS0KpBdOz+GIO+gvq8iC2trNAnBkLQ2nBjNlpcD3x7LNGiz7XPBBFGKew8Pq",
-	"Od+MRDG6UYZ9lwgUGkW1FKLPNmm+tj8HfTTWTW6dN2e2SWDGaaMK/TakxG3T5Rv32+SEyg/ku0EwqW/x",
-	"/kzcPStSe4W3x8XrTVw+fuqTdEJaMsXeM/g5mOK84ByqIq3mDyb6v11iQx9RfUrbiKJWw24aruBSQrqu",
-	"8CiduIam1ot6JnbMiVViypxOv2FMFprDBDLJVjbNY2zAVkz7IxPON/WjBRL57VQ9mI63hmq3YedVlr+3",
-	"2uBWuavv+LpPNW8XNLZqRxgqdW62mdtc6GEi6ykzvPz4ACH2Tfio3G7duYYxYHHuN1NsAwObnc2gqASs",
-	"rnJL4RZtwC2VbnhdtxTSyo/ilvp2FZ3EK2WYO99GwBE08MRXoPcYX1afRtE17d+kMBRIoCWbkTy+mxMh",
-	"3iIBn6e5vZBQi5mHKS4GFCnmkDHIBfvIYhoZ8YhiS/qYyGl7XdOxQRmhUaStXtbo8lMEt9fCsA/gOCZT",
-	"liWt0x5TbnKcIRtcP8uz+Pg+ZAgGQQwpgqGCicCQNqFNkjGdg7uNaFuaUPXESVGr437DzbqLflYuB+8g",
-	"/upqdOkaNuysy8rG706QbbWzIrF5GgTEMqHpODGwvTNsNcES0WmzYNdT1D5bZMfaDjqcprbPECUQ7TLT",
-	"etkF2lzqM0slwQ/kOINFf9OOs02Ra4VDzRk7lASrHYbLE6qWklbzBxPD3y6xgePsbpT20Drl8kfhOCrd",
-	"bgli/zzp5DqKmW0Rf0JoUqEkOMtXKZFT0hdxzPrKFHCJ2JbehFB+EGj+Ma0nUYcD1XDOlJ8I8Jgpgymb",
-	"lFossBr6sjao0t2vorZh19t3LiG2ilqRPHpnnGdfh662mwBDD4uRh9PW7knjctNt3XdCUOhmD21sNW3d",
-	"PhvN61ywFwbt/S48ZBrsb6/aL3rVzgzF2JbqDsF8f7eskwYAbipL99a0iRmZ0PiGBcfYUGIkooBMJ6Zu",
-	"DpnGlpgOBYEa9ZsQW1qNsewaOarLE6Zzgc8Bk4LMQh6ImQWTEB9ZDINNlW8crWGMbav1pW0xCU3vLNs+",
-	"GlMVzNXdwLJB9NOYqkCoqJWk02qSX7TGYJbqWnKoUrNosDSoluP5Ne96I7o8S15rXOgwh3u71b9fibS9",
-	"2ovk30sgRK0sG+5IpOBD3ebKYMQNyzDhI5MVyWSaOg6v+wZzZab/bNKfbFys1WwuT+YGIrnU43p3T6JW",
-	"1bC8Bj0GhgLB5B174sbzvWCK87saS++41W7s+55tbteCJhixxQkuGb79h+k9M5Wm+dRHC2nkAAYZ3Kr9",
-	"RHjB+tD22AiYuouOntYh7+Dxelo0ef6qUOZru7T/ugqaPf7qYtY+o5PQfTYMnjXNU5n8iGewutuq8CGQ",
-	"1yKl1o4aJjRaN2gIfPKjxAy/XcUTYoZW1j6SeGzftrpZmB9/gblNRIKotJ0O7Krfnb+2WEN+ooeHrgau",
-	"ryZocgaQFkalmyVapgFyGImZzWrl6rjLeynfGog1gBTv6V02P6C8Ir28sOrZtHvsIQMzswovFyZS6YNe",
-	"LHOKcZdTbpFpxAAUz0TnrMjR19y9Ce9tRlRsGfsLMbY+gPtWolKg+lKtKYd4ZRHqTPwdeCXCdrWhapCe",
-	"wXuB5EXAr4A3emlEq0eagH3lQKwEpsVQhafkwiLCr2mTmPe3yS1f1kMCeRdISBW5LYYqv86k3gumnIxe",
-	"J+XkbGCTPFxMOBIqH8IMCTplaJpxJOBUxoVgETXSjL4uF9xJbzHQRVSZsU9SeOIg3xdNcH1j3KTt4Ji5",
-	"Txrk1J5Atolzl9sajhGVzkWFXLrY/XiZn8Ph2DV8HNhP2eLUOkJxlEMH9HzvI7TMOF6oP80S4mRkIGiL",
-	"BgtCGoEUg4rAITbnDpifa3OYgEtXfDVT9er2l6lqOZxtk2LmCnr5Cl4d3PH78Oh8x9Jz680pktUXd5PV",
-	"a2Q84zhXyDC7q2gkGfDNrBOH0f4I053B19s3ANehOjblbSbPcqCZxJa8BWEAzmQEOp/7WhkPwDCAVun1",
-	"usYvlZVZB5LbBWz1LOq3dMhqZ1L/DDdCaSp1bWlgJ7tVqb6g0/UTAk0vtIazTPHVKVWVQgGRd6vLHvCZ",
-	"bxYA5Bym/50jgFi3s/eXQ/L4aav9hOztHex02juddr7FV05fCgPv+PBrgf9wzmqL//G94n9k5MlXAgDi",
-	"zulrQwBxmeIO8es6ggKEQW0TyJnYhmsKcnJgiwCyNZqqEUBc/r1zbahRir5zDJC8WNmCgHxLICCrEnxF",
-	"0YI71MZgQCqpq/mj3QDfOhDICtT2rSKBuOrRl8IBeTBNbx0Vb8Ne7hyDb9XCrZa3AhTI/ep73woYiMMP",
-	"WzSQLRrIVtu5FzSQElnzvcCB5IXIFg+kCg9kYbe2gCBbQJCtjvaAgCBl2trDI4IUyoItJMgWEmQDkCDL",
-	"aWtb8b/FBNligmwIE2STat0WFGRbObwFBVlBX/tSqCB5pt/CgmxhQbawIN85LEg5029xQba3+xYXZCMX",
-	"+oMDg+S5eosMskUG2SKDbHXPLTLIFhnkyyGDbMSJu4UG+U6hQRb1qK8cG8Qh5y04yHcJDlKS6rJFB/lm",
-	"0UGKeXYLD7KFB9nm13zr8CCrSOt1sqB/RICQBXm5RQjZ6lU/KEKIowxUM3/6YCU+SMgNJ0IYCgpYteLV",
-	"IBesH2stDpxYkO0rR2LGkX2LSx9OnW9uwM+7YLr5HpTqF2gKWVgMdMB6nUGr3+wfDp4ODmgnOGBHg73r",
-	"Nm0Fzf4Rezo4pJ7vmabMz89/rcbScBaG8lNEweoeRmeY2kgazpe3eBrfTq0CstojmTlAtygKifshgTV+",
-	"pTeQ+eVOKSsZGuQyMYFMtSXC/GCMeIYoGkpf41o2gO8wEQzHTsRYxAxSwmiX37A5C7S1NEKNojyL3+WO",
-	"uxRaFogNl81rGwvpZ1bOxb/bbO9RyPkeHp137DVp67rd3ws6bH9w0DxsPW0f7dHO9X7/IDhkTwdHa+0U",
-	"Xho1hJlbyQ7vNLbFoz+O4aRFUU4SLZONlbaSw2OfnX+sBBOSvtYg70NtjxCqaVPwACqhNKkqccM4qkS2",
-	"KKmkDCEvzH4kII906d/kHX7OPor1yLOi4qD0zk2RrFxZWODor6So5ld966xzk9S4Q7bM8tWUUazAKQ9l",
-	"SaczqrKnbcCh2phOtPk0gLDoRjMKMLq5sCg2BDACU9zq27/rX9FpRhGuZ0DDiAUN8iqM9Ny7nNM4tnH2",
-	"QMz4CdxAKDfGpC+mMPwQgviotNsY++uQ3/RgUJzeJ0UmdMh8Eg4SFDyi7cQSV1uat7qycw1SGnEJtV0d",
-	"WnNZ8ZWzF/VfMEkT9V+4AMTNGg++4yqM6jz4cC5H5+i2PoAv7QMIXD6y8tAKm3sx+5cJuJiZ/9Rr27hz",
-	"4RKcC1woZsMgk4hCjZmWXEEOJ0/LpgEKOzIIVRI/HItxkm7qetgwJ2km4hssRQOvV5df0/7NMNYEYiEM",
-	"PrIYPg7JnA3S++XlJSnaFZze7mf8X/1Tz0Ykeq8FXhs9yGTSgp5FkYTAxoDGXW5q4d4bb4etaxOxyei3",
-	"6fZwCZhgBxbEhIoMBZMALViZEn9uz+pXyud3yoNfRBBu7Wf1OZsqj5eQ53tTEG3Zdw4zqMP1gar07lrp",
-	"W8d70q6DN6UHPe332URZEbT1GvwY4VYeABxTJo9DM9hyGbs0/SuRk5/tf1nvQaFW+FI/YbI+rjU/0yR3",
-	"5RjDqSYN3UcvvQmSplqZ4Iz0BcgXmy9muNykV1o1UsRkBpAr1wwQ7RThYlYkNH5hVnube3fQH+YvmKKg",
-	"23zrjGUX9A1jPAbpgT6EErFcQ7V7WkvlyLDSZhSQFWe4LFc6yTcDMYKcp40nxgMWuLjikMjQS4sqesjR",
-	"oRqVpjijbtHztSEIoROtOhgEYiLpXGsJM8Ayd20zLoic2owLqNMfi5ilg2glwsoGyJ9WoHkBSEpxJV+X",
-	"z3KqCqbImUUZfGSV/mItVlO7K4kC4GIqSSS0vNMbx9kMzEgEUpZpRWdS6BiqLtffRJ0IlIoke89knDfI",
-	"G86SHxcVqUVl6Zh0mkeVGpO3jk5haeY70ioKhV8dhPPfhHqpqf/bUw3y7LwBrcDYCfWcQ/hwYYIVCApj",
-	"QWCmBY1ZeboTjPMVZzfZGW79DF/azxAntPIlnQyL5nQpx/zNMEHiIghliTKLROatT5/fAXniQr5pkHJz",
-	"iF+H+or7WUXKGIHbrQA+obkMn1xRgQyHnKFq6GvFRT97oSgPaByQ96hASiInrB8OkoDzi2lswB1IQOcG",
-	"bZh2eSwUxgz1XyYx+xiKaZJ+o78kiRKihIFMMsY6DGTzOLby/cvXAiWEps9bU4m055pkrOIP5UB4m5b3",
-	"hkmAOtm9+JNNshrYGSYoTl6JmLQ7ZCSmsTRFQYnCh91VJFEzAftE1TR2gnRmjEdpcZ5lpi4XnD2SPpEi",
-	"D0bbpzzB0wXHMtpjUOQScnLN1IwxjvE3wZlbRpSyKvAoF2A6sbjQdIFd3DLrN82seIh34deqBCdMSd+9",
-	"K6eVVupNJ0QJ0vKbzabJiweAPqBq45U8tpUuscIIjxyFAwUdOCDgMud9e21xbbPTIQPOSCLOXW4SS6Gk",
-	"j/ZHfhHqu/1cg7zkKg0YQU153mURMwgJsQAGmsa8QU45YVzF8y5PCwUhT8u4SWylnkk+PCEYi4d5jagk",
-	"PabpoacHRG+KGJAe7kgvnRI2dYIkV0oGbEao6nIKgiGVI4iGbZYjCWcMy2VmNMQiRSekf2y3juw390x0",
-	"LJbgJAZMbATaVqmrWG9Dl1uHsXkCCiYxPb+47vDCHO36EaWktyW0Bdg78MurCe2fTJY74H+U1vD57riH",
-	"9UfF+qjK3P3LpEBLE5PAfXToZqTJU1Pgaq0G3DLCM8XGAKJCP53hAK1ms1mU4F+r1PCuh5Hb8bSAvWJX",
-	"TQkmzquiIjOHteOEuY9bJYfre9YfaXF29OSh8P225OCzp+t7wJV6BWMmJR3qv7kO00yzrEPNVKbSpdV2",
-	"1m9b8Ah1NcD7ZRnZGBCMakG1BtWcMzmNasHMQOpgVmwmuBiVk9qGRX/gKlSIkS60cl25BHWFUtNsMZ1N",
-	"+1ihO3USskBELmmzMaD8ZBiLWYOcyhsTptG3d5ebLjxQU2rAbiIqlRnBYABQfSWbbLhsjlwgbOxVWwBp",
-	"LctNOJmwwHYE0rd1z0EG6HII2uohpRDcDI2SyHbf0HpPKPUvIzHTv+LC+1RBxzGtbNkIL53ROehQAxFF",
-	"YiaTZGBKJtPrKOyTd+evG11ucZtFhAEpasprWaznfMPYRGJuoFZNhoKzY8DEgSjTIBZjs5tma9CfAD5o",
-	"nH2ZJ/pu1bbQnujCyv5N58q9p/q5tdzX31tdbpGorLGgV4wFl/GU96n6xsI9r4BbXKn3kGW84BUR+mR3",
-	"oSAEzLJCL8bLT1Yi2t7UVn9HD56Wk9l6POziA8OSx29Op2pE2o2mn8iQmAWMq5BG0ifnr56Tg8PO0RMw",
-	"tObYPEeLJwK1K9cigAQ82/BwPmGJ0vDvKYvnRCrwOpqEPbQlUgGEYFsiJtdz8rfLy7fkZyrDfoOcmumF",
-	"kgyFCLoc5szBL3OSX482qhyoyExqnxgYsTQMPzJJZnSu5bgTW+7Jvpiwnk2oi4TQSjtVjS7v8vcj4SRP",
-	"m5sBoMvgv0DqpRajaTsEidECbbDHnfbRkxMyG0HEvc9YIE2hMz5VHGaGXbqEY1+goFzRcNLWDHdSbxN8",
-	"zEAeIKBTos175uZ1jlirlnokOK20pGIYU6sju/qr0SXxUD1N9kOxo3/c0XfajoB50WhnIkLNjq4KfreJ",
-	"1ygGKVpGoml8HatYWg9ZuYrEx/MVrETrdMWTBX7ayCQ/1HUhfNqZzWY7AxGPd6ZxxHhfBNrMzGSpppRQ",
-	"i5iyW17r5ByWKWS02imtwPmJGqBt/mmkwgmN1S6sMaCKfjeru10LCwmFY12tynwSnHTrGXl1lBb4yuUo",
-	"FkpFD6+3sP40DtUc7ohrfYl6x39+uPU/g/8BVPjC+wPNulgI5ZMpj8IbBlYV2vlSJTC9u+j/ykVelbmj",
-	"KouxOHrfNjULrRhNJYurjUWYWRYaAWw0pFzpAIgB5iihRI9ZWBT5ThZlfK1bDTmYguSkwVgLT5B0vsu+",
-	"rbbvBYxGLIZ/8mkUablrcYrT3/R/dXyLzGYq71U4Zv8BdDXv3eXz+kwJayzwDb0HoH+ji0FNwkPaJd+K",
-	"qaDVRDomZ39doS5xgWlB2Yc3o8j7UM22l6ldbmpdAL6zPx2jE2DMQDdN+YZOwt2PLG41msDHZpILw0Lp",
-	"eRoByOD7wIeG6AcaN9L73ixuUaV4vsBqGMbUPCdmMKLTgDej6hSM9o+0PY0JuQZhzPpKxHOcmoEP07YQ",
-	"Edyd4LB4RKd9sm9EjdOwVE/73flrd27sY/FAl1l4Nphig1wwpQBYFUJEkB6LyhRO1BlXWky/wjwQm4jr",
-	"lnb6+bpOP8GFNJ9MEJTMN5KUmJKvlCeYuBM1QeAPt/9/AAAA//8=",
+	"7L17d9u40T/+VnD4PN+TZEvbkizfT07rzWXrs9lNajvNdld5LFiEJNYUoBKQFTU/v/ffwQxAghRJUbLs",
+	"XFb9YxtLFIjLzGCun/ns9cRoLDjjSnrHn70ejaJr2ruBP96IHo1OB4yrV7eMK/3R5/+N2X8mTKrtaxHM",
+	"/mdnEkd3+vMBg68DJntxOFah4N6xd8G4In0RE0piNgiliqn+hog+GTE1FAH56dXlNrkcMjKmYSz1F+nr",
+	"XlJFCY0ZoeMx4wELiBJEDRn5z4TFM6KGVMGf78/fdDiNYkaDGRlSeUJCJUk/poORfn8oSRCL8ZgFJ/rx",
+	"mOlPuCB6/tvklM9I69Mn0hO8H8YjCSMy/fptckpiFoQx6yn8ierwvogiMWXBdod7vifGDFd0FnjHnmQ8",
+	"yO3Yj7OfmPJ8b0xjOmKKxdI7/iO/S3r5VP/kiSScTYlUVE3ktud77BMdjSPmHXv0loYRvY6Y53uh/hHs",
+	"ged7nI7ge/37K/yl53v6jMKYBd6xiifM92RvyEZUH9D/xqzvHXv/s5Me+w5+K3dg3hcwxj9pNGHe3Z1f",
+	"NNmbkAf6qJSdeHaukd6Dynmq2Zjdb5aXeoSC6X2wRNEbUj5gpEdHjPRjMcpt5zgsmSAc/ZUUk7i3+hTh",
+	"7C9wjIJJvufhfyaMhMkm/mfCJoVb2dzdr9zIMKic45gqxWL96//7o7F19PFz02827v7X8z04gWNPqjjk",
+	"g6I5vp5EEdHvsnMMuR6KRkXTbDQaPzSO2n/Tg43Ydjwp29xPinEZCn4FH1RNfUQ/vWF8oIbecWtvz/dG",
+	"Ibd/N+en/1EPJceCSwaCq/Xbb/PS6NJytuZmw+8sQPGjhYFhchIJccMCQtW2d+d77YVDxaw/kfoHPIDf",
+	"S/05HdCQ++R6ggKw3Tj0Sbu1Bw+1W0c+mQ7D3hDEm4pD/Wv9A3jj3sI3pm8gEVUs3tYn6MnJaETjmfuw",
+	"j49ez7Sg1cdOB1oCIZV7H+98byzkSoL73duLS59QSah+bgQbeGLF8RNJxJQbOR1KErG+IjQSnM0L3A6v",
+	"krhkaYH7Ti8IKYtJ9aMIZnCtCa7MDUbH4yjswSg7n7am0+mWXsDWJI4Y74lAE+PnlLY/p5xm2TEja7W4",
+	"GwxYcCUmKvnOkKcVhBmZcuyNh4Iz4J8MNxSx0d1SQjG5Nb07TQ9Z5rrbsMgCFtEkXcAj+nfnbCQU22hC",
+	"S2hC+S37U6pCMWzCRhdahy508IU0oV8no2sW2+lpoV2mBv3lgDw9bLaekd3d/a12a6vdqpwyh4E3WtBG",
+	"C7q3FjQvbB9SDTpIFB1DwiWkX1tRSsRkoaa0UYK+BiXozveGjAZwb3/2XtDekL0QXMUimp/ErwL2SS9q",
+	"OhSESr1PIzojN4yNSZgTm1xsSSViff7pOc+JZe9NyG/mX/UB9RhFBoJJIjhwY7czaTR2e1od0v9gJyRm",
+	"0fOOx9kn1fG65On56xfksHV4+OyE0GtY+nTIOFHDUOp9o1GUKEjIculscegdOg53blnc3G7s9KKQcbXT",
+	"bO0ELApvWTzb+es164uYPW/vN1tFU6hYqu992hqILf3hlrwJx1sClkqjrbEAG9w77tNIMtgSgQxcti1K",
+	"EK0LkqGYkj6N9TaFOW2qeCExG0d0trO74EjOqWJvwlGo4D/zs/i7mJIR5TNixBDqlPgaoIcRvWEk5IRy",
+	"MhSTODO1ZkP/L3cbhqPJyDtuNdsH7cPd/fYBXIn4YSO5EPU2DVicneI5G9GQ65mXTxPv+BFwG0jr0NDE",
+	"3OTWOS/JqrZOsp7ggUznBJMsmlPzsGS7dvf1F8mEmsUTwiM6ezk/l7NEOTPnmEilSAqto+v5wVYxIll8",
+	"y+InkkRikNPfrhus2du7PurvB2262/JKFJ39tl9EakzFs9M+0P/8PY1bpASZ0lARZD53wpqpRzRgVnq6",
+	"u5aZRvUeffjw4XSihowrfXOyIraj8C6UeFqgg6jZP9hrPMvuxo+MxqD8lfPXXdZY+uyVLP8tj2Zkqt/c",
+	"EyMmCdWPGVkW2KPijOGtwz6FUuVpuVBJhbe5E9QKAlW4J/ttz08prN06ah/tH7SO9ioJv4Zsg1v6zse1",
+	"vgBJsf4Ve81SzXxu0ZWUueyCLjQ58h4rWRIaapJMQzUklAxipm9tIs2vCKpb2+RDqIZiorQ8V0M2I9ds",
+	"EHL8lSZ6EQWa5pUhxhs2XtuB3+tsk3sLFLUiSVNlDRI6Enzg3CBPJH4hE5GorfEsc+/um7WOqRouaTMu",
+	"Se7FIsMs9XUYlfOuGgrJMl4Ee5ZA0CdAypJ0U525W7LKctN4jcta+qQvZ2NWbwMWnWf92FK6XhpFb/vg",
+	"a6rpSfm41AJTM6oWQTtmV3Zl7X6z1+gd9A/7+7Qd7LOj/u51izaDRu+IHfYPqFdMyOlwi8jZEWS7LT/v",
+	"EaFb/Y+fd1vFLhHvR7hRqwRxKEHsaClMURMQnCUHWUsqtw+azeKTxQu9pmi6H8HilVPrKFEK+UTEpPu3",
+	"EevCfQ9f0CgCHUhMedm9kz1GHGqJE9RXkXOCT/843fqdbv23sXW0fbX18XPT32/f/X9/G7Fnxef50hgq",
+	"tdZprZqyw8ouxT69vHStFqRg19eaL3pRMgJyr1E4V3Q3PMY1YGZf9xoIpbXLi7iGaLtgJGJWsshCN+6X",
+	"vAVe2UjX2UtZsngr+XkqN5hEdyv8Um6TX6jWdEjMxlotwhgGuY5p74aB82QEF4cUI8ua0u/wbhplC4M/",
+	"Gh+f72l7vLWf+bj58fl+F1wu2cc/Pt/r+mTEjESTdMR8MmZxj3G1Zdxkmv25UDk3wR97/v5H/fc4EgGz",
+	"RFUdE8+dUKjYSK6HAOEnZzheE4xq8wSNYzqrrcX6nlQzkGN6Sh74ZArt/lNFRgI0ULC7+OwEFBqjstIo",
+	"yhv6xVsTweiFJi06Bxr3pVCrnL+jA1Z3LavOPWB9OomU+U1mJWtjtHPw29SSkujiySxmt1BI4oPrFucX",
+	"YbkZhIJwCv81sasptQa8OQkVjphmPePXdC/ZVqN5sNXY29ptXDb3jhuN40bj9xKVUcIsCtcRUMW29Fs8",
+	"/x4eugtFVbXua+7LkMnE2yT1j7Jr6tMwYkHZKvTzK+i8VguASS6p977nKoxWOL/EN2POsPzoDqqPbgIT",
+	"eMCj+0DDOn4563TCOJFZbth3A+yckRnLaiS7JWJDD1UsNVyZsdtYkymej4dkMxxKokX/luhxdoJDqGLY",
+	"S0UPshWJQaivxDAwqgmGzLxjD4Nwkzjyjr2hUmN5vLOjb+2hkGq7J0Y7fREHLNqRQzHdHg/HqwSA0H1W",
+	"EhqB6En6LJL/UuuNGYUPPZSkPab5iFAupyxmAWk3G+QnTPJBCTMnlA6O9xrbDaRuZN9jLwglvdZcvsJ6",
+	"DQsXLxpekNOO7Q7ArffqU48xE/KrvwkjJiUdpOYLabbAqT+kt4zABW21Oq1ZDanED0/IT68uSXHcAW7N",
+	"HaJPXkLuCnwgzSZBFBGtfPj8itl5196xV3Es4rJ9Mq4XMYkCrWhyNvVh6k7QQq+Coh6QLE7PVC9cM7gT",
+	"Ivtty7jUt86CsmmZx3dS5/td4jX5VajXYsJXPhQ3wwfcJmZ9zd0DTQvJmc1vLhfqqg+vXsu+JrOQk97Q",
+	"TML18PioQuPXOK01b+WFWd8yG5kLXrtZRyjkEyXI/HkFd08Fn6c3PShFuVg3puHIxEHchGPRc0FZvULm",
+	"UiWdP5FJdlV2m16gE3qZ3frjs9mEbKIA+CUr9rEwWbLubvbAOb74uZLky9KUS98TUVCStJCezlGj0bwz",
+	"g9tEttTvYbwjyUeJhMcPQJFLrHK8HcVE9QRMqR/iA5k7Jgnpo49JK0/gq/Q/ZwZqugMBG9cYjBGhZQWM",
+	"6JPk9tZLvvuotUJXG3FpyVCKD2NwNmVSkX4Yo1svMV9rEisOpmkxY5uWkLCJlJwQygkbjdWMwOM2jK9l",
+	"Do0Z6F45WWLTCKpkCDxzl3PvrlMeOz8iCxy/1+XC2vH9PqzIdmY77/t8KMn9Iw3MJ0vqonpdyJP9kEVa",
+	"4zSqp++cxmgilb7k0dt0rHUSH5NfNMVnTs0NInOhyC2NwnWpHLmhp0Nr3waiN4GkXUln8oQw2hsSWA48",
+	"SkcsWN9Op2HW+rt8HYnejb4D4XZCNR/d20aynoNErb9NZhJl/G6IK5ntG1QMl7/S9T/QOYNOJN+bSL2O",
+	"1l7jzl5J7Hb+Qftcu9W4S/Lq5NWYxVdDMYnzwybPNw92d++W3AWzuJK9QJ3YxxihDb5AZpnJX3G2aZ1C",
+	"ywqhXVcImcjFg8qfdUuWF4L3o7B3f7kSZmWKvpXpDeM5EZJVvvcz8hwd+pKYpP3MztpZrkfShCA5YH4g",
+	"tmsaNeRpF2fU1T/vFllf3Wfo/F7P4bx0tOSlNNBCvTOnXFKltLaACvjDaJqJRlfhE2GfxmHMZG7E5tyI",
+	"qSoZUamuzOxhM8DV4B17U1R0hvQ25AMSTXhvqE2NCSYIX4HHv7W953s2VRftinjBglq/O6S419j1vVsW",
+	"B8AzXsxUPIOgQtajw9mnZI5lY+9tN1uwNPQqS8yky6jVqUNkzHiAXrslnEW+N2XXQyFuMFd5JAdXrb+/",
+	"eXu29/fzf73555u931vnZ+9+fPH3i9bb93jZl6m3KSXeQ8O1Pta6im1qJD64bmundtrrsbFa1vuzYbcN",
+	"uy3PbnWvspRtKtkEcvHNvOFWG9P4hgUk7IP3MDF0rWsVNCM79kumKMYwlqD6hKL/+Cqo4mPqZdgw5YYp",
+	"V2XK2DG08T36/8jW38kTM9JWGByT6oGekCd1ZvdX1yP4PPEHPsleZelray1g5eBSyWwwSSTln+fAPSZ1",
+	"xPEoPqfj0H02DJ43d/fzKSbaJH7eaDT+X+u0cdT+f+1GpsJ7SkNl6hIybjpDRjZkqrV0DAOnUQlNbuDC",
+	"0DJuAinvmrcwNlpBe3dLC2IjLBeI44x8Xaftmcj79kGzVeoRSxyuazZHXUPJGqX2XdaYeliTFYJ8Dxmr",
+	"w7syG6pbS6QOueVB4nUF5qtdxfpjcnAC6yRpVE6ae01NzlU+AndPcTfXS96hyaPPkLdJPyyibRPBix+G",
+	"yC+Xdvgu0kmKVAZxs3YNodVouBpCGuu5QyVmr/SaXeO1CQ8hE2wpeJWn4glLNYJv8EJtFF6nsLr691hK",
+	"WyXCRI+H0k9MtfCYWn/za8aCy3jCe1TdQ+qayh6sVGoeGAueRIIPWAwlOr5bu2Pu9HarsYsRSSbVVaoj",
+	"6s8dqdBnLLhSyRzvLxReZKYLhUTIGQXzPsnP29YdaXECSgr+sptbRXd9guO1iK/DIGB81eOhvR6TkgSM",
+	"hxAuTe8w+OLKfLGmawvKA+D65UKRQEDEZ5skjlZJZ5JMh7Nj0s28v0ueUo6xWlsBlbhyERNAxE/kM7/D",
+	"uxPJ4isTo+mSp46zN5TEfP7MJ/iceYlmS/2mmfmBG/bTkxU8mkE9MbyBjsd1fgiXM+5uVy/8io7DrlVg",
+	"jUNaki6NovW6kc8MXBmexIpkkWCeMTzPex//hdByVVupU0g1igUfZCtnEbInEoOEfQLQvCWZcCyvSYKG",
+	"TyQJ1xgFTJG07pUok0mYqAFxZTIEd/cLc+UaR5gFind57QNw1lKVAwPy/VehXvF7KNSuadJ0/FFA44hK",
+	"MAFohVBJFvVd6aL1OMBzWpNkSaaCmpwiMLhfMpP1kU5SzM7uoxnPAQNgIDUFDzAoAX5ipEBGsRqykbup",
+	"MVXswe0NzEWXOXQDFy6g1AaBSvatpJa7epuTovc7Xx+Q3eetpFih8udZeIbcEBlAhFrDpL+YG8pgGNQc",
+	"Rj+NQ6xMcSngzSrSanXcGi2sDtYpqtyVLJRVWN+x3IpLXbeH7nx9LxCcGSumnxQslKQvu7+znsqkRKHI",
+	"+3SQ2xu9jbvaIErNpOPm0aHvyZtwPIZ8jHTkqYhv0AeqhKKRzcGou7+wZaX5N1gFk+ztasGwzR4v3OMk",
+	"+0BfTIyI/PXjYtlUxi/tc3dpwdM63TJmtu1SF4yph3oEFyO+6XEcjOc2FrFc1u/3SfcVSQFmn+6REWCZ",
+	"pV4+gIkRPXgywAXrxWzJu3Qcs9tQAFNMh5L1rl60Xv9T/viPs2Esey+G0T/OfvnnX6735MW/5FhcH4iX",
+	"zvfPPT/5/dXcqc6HAaWZn3nTL/2f/3EUH/7087/+E19O//3+3cvDszfvfj8TrTf0Db2Ypt+L5/UZ1GxC",
+	"WRlNONDKD8GpwJ1xn4z5P0+e/OIUcmsDizhIoDbDOeAbWZvHvuaU8ktxs6yjyvpZ8Jde481N68PoQP42",
+	"+/3o9PpF8Kr/0/Ds3z9Hv/C343/ETmw95Bb8S/YE7kAUgai7YdwSlEGiqs0kOP8yL6r+Mrc9gBW45YAF",
+	"Vu1TBlgw3a9zxE5cIWMT3DiQsn2Fd6beH/3FVXb2Zen5LhJP6rYy4sivkd9fOcByu14rZRaOIKkTWZ+G",
+	"ADO4HMZCqWjVkyiyzUuOQwg0rvHqt8Fw6WO1LSVRqOeRPYGav1nrpk8RaLH4zWm5jksR/ViMzKdBEDMp",
+	"1+ghWP10xRsaD9h9/DcA+plElakBTmg22od7B/vkeqaYXJOybGFY9b5HetrrI/P3nE7UUMThf1d3ZmXG",
+	"WM+KkatDSUahlJDtNuE3XEy5T1DaAxBJzG7FzVxpyIcPH7byuIVVO5KHObwfZb3nqS5zD+ICiFhbJ5OM",
+	"6BMVzxDVcU0bje8JBDNvgogxMUjqIzEChOZfhfHiU0m0bXOSAZscIVBNFnDyC/P3ey4n47GIFQt+YUFI",
+	"AersHsfxAn+3pcchtphqboT1crs+D9EnlIz0CqBeMQk2QnREKiHWFhFJ5o7ICKCCvWG3LCqB/aR8LmIW",
+	"CJ9Ixgi9FreIdMEnI+/4D6OG2XgY1mcGV4JHM++ji4fhPJED8fJzWA050Jo5wHJK3p+/yYJU6E/5XDGw",
+	"NsvEmMXKVGC4KZx1gUUw2J6C6YFa7x23jXG+KoLXWjCrzFxaTo5D3WX9gs9n1rR7Z5IjioC49ZYrYTC8",
+	"cpWELuq0LckVvd4kzgE010z4dDsFNNqHRcAnZsbNLCz6HzB939YymUJJ59Q/JmOJ638zrEdKae8FmJdl",
+	"LAFNPHBtgGG5Td5C+BoKqBDTOBxwEbPAJ+AOwnooLVoNhJfepwBAvR6UNHfXRA6tlBzqDXJuwEPen7/J",
+	"jlRyTMufEGDhl51Pgl0yYFpPhk4G2LAACUcrFdn2BoCDn9jCpD+J4URv2KxAeKQ+jvv2QHPou9nwa/fz",
+	"yEmfbPRnqU4f5F3MpG0I4UKxEuxeUKMVyDLdPJyJ79/lvUNLgZpmuthkKSzrWloVKtUh/awTaSmetC1i",
+	"8lyZTyFYtlFd+bmBJ21xI7sVT20vz7+5vkQZtNpcp52Ebao5OwEumsP+B5akPC2AYdzUv+Q51Gaczw8y",
+	"w3YBSe1MtlVCmB823cSFmEj5HS3dQ01SshgoDvDjkqlgrkwxdFqFz3M5xDB9qeMjGQKV9hSW4J70+Ar5",
+	"Mkc5Cb4bbEUNmng/DuycgiBE7K93zrGbmv0ypCgliES8siytJCtdfn2FK6qxEvz53Ol3DeF1fRc/T19J",
+	"mkJPSNcSbddHhHT9FdaGuWq4GcXzU+ytjPqdfl+hfaebXXDDGlPQOOuNym3a/HxtqlAdyLh1qkxLvm8N",
+	"qtWSbwRGLKbQX4vvopgxoqAmp0+amo9ae3v68GPaUyyWCQpqDx3czlf3vYdchej/Op1PjcZWp/Op2e90",
+	"Ph309T+P+h9/+N9SSk4RsoqFwkS65iJmYE2tCok2TRBCW8JQlamB69deEiCusisQ7gQ7QcuEKllTZtMR",
+	"zMtsz7UQEaM8e6Fng24F7+TO2OSaQcM9BOjQt+WJ25gEYsZmSn5qBxoIOiqJids93l3WvstClJUiXzoS",
+	"N7O/IxqwfGuVBSiV5tUH61cdQXUo7baR1fSNPwRcSZFtrhlal4if9OHoW7zZpFEH8IQBzTghjbIDzu/K",
+	"sn01stpGxGoSvCYjJQQREaypJyY528oIvHKa31+gxOb01mTDM5yS8qmdfobQSrWATBC3wMVlji0RRT1j",
+	"BBRJIAeerhZdZQPIebljYd9Km6/JtCerLa0K0IcMUZERkEtRnDnER7ngDIWsFIQ7zmZpzONaUXBgjrcG",
+	"D+6uAPTb4RWLqr7M9Wp+saL2kKMsc0LJ5i4gi3MmARa3sIMs+uyVgHIUxlU8O06qK7BfA4Qcu47/TT8E",
+	"O2y69GEtwjq8GSv3rVm3u3ONtj4wga2sqCmp0cO/Cq2079L0uxWUhzURaMZgX2yh47tXssROrQpRZog9",
+	"sD5l1Jt6o6KMDE7V6lbEeq7+BCnbQKk6tF91idU6wDPFRvc7RKsyC8m2v0/Bsl5y3F2/wPoC1L338NTd",
+	"rien/KWovsTtcjFnCR6TbhKL7/oEO89D21GwvaHWUdqEF0O9J6SbZgt2fTINowhiu5kfdXj2V6bBig2g",
+	"OumRTurhx7JG8cVWrw2CZ1f5s+np7qwRXMVQtpi6lyHs30XnP36VRAxMiqCdrE3ZNG2OPxY1NJufYBpL",
+	"LjiIpI5QWS8TlTeYbSRuGC8KxUAAewlGcgLec5zpJpUW2sGhSlo+lFqw2YKZNVmwtYTofZqwrdpGLSeM",
+	"bDCj5mE4MMT6hzlTNycBgN3hBb499syRFTJ/+oY0pLvEdefEe90sCMjRItesih5rU2G6a0vtVW53shuz",
+	"YC+K/Xy/OuEmZ7U+MOCYiXGU9F72a/v8Xpz/8pBevnSaaap/TmPh83mrobKpqrYVWSgB9MVUOgreYw8o",
+	"a9pfrazZ+3PKGnBBldAP+IoNrTRbhySmPBAjch2qvHebNq9bvd2gzfb6+42D5mHraJe2r/d6+8EBO+wf",
+	"rWflxWIxSdxeVj6mIDL5jkcMcxC1+HNbJeZYwiDPFG0atO+F0hJLM/DwEwkJF8fEDag+kWQq4kD6mA03",
+	"ly5UjIXnbGe7cbRfsWsHdzlcnCI3cASwBYooIW58EnIyCqMoNB2RsvYGoOqk3CYmqI8VODxNVkbeNrRe",
+	"hoLrJsVQgEmMIxpy3J18W39I1IY8Fk3wEVN2jysi10EYuBmgWhyGnDQbcqn93L9flGx+7420k6Y7JGSf",
+	"680Iwn6fxY6ubWnxiSQ4ASvBIbog4pj1FAsw1rjtTvnwLsVBmmsFr6QpxvHxTc3VPP7NuyzAUplgv2YD",
+	"yuvEQFprkeqtjKcpt/mXl++cWFjKpymxmZveqv92yoAdWW9f2mXphB+wwiM9fKJE7fN/f/5mweEvyDcU",
+	"UbB0nuHRnQOHVZf0/2l+kLl05lJpElHhkFBWbKWvLhLmqVVfKI/f/fgbNu81XQbdKNE2+ZCmv+Q6HttU",
+	"2og6oT3hPBBRQJmCUfWhdbg+jkF46xTs2Airmy6qnxK3LMb6acjzR9/7cRIcCDERPYWGNGILsIS6EHbp",
+	"Ji1UbWnGHhmFfKKYJHTIqFZZOjyFonkiSS8SvRu337xP5r/HwJJM3uz2tGBaksLbcw1S7xnKzHStmAsM",
+	"YSm1Obd3P/42fx0n7SvKA2muVy1ViTBTwwYJyCuM9gwEEZxcM30SSdXxcqG23boKpW29gmRzPXMXmes0",
+	"Xd4wuqhfdG09cnEDi0LDC/Qvu/GFbJk2vyg6Vqgbc1IPnK4XRSG/qHicJIxtmCDfzrUyz7zVbB+0D3f3",
+	"2wfLXHS2crFkIklt6Tb5BaPHVlzoFWAvSYpCIBKYTDcvt9utxspx5TlN2TavhYkvOKkVIxy4NvANFMc4",
+	"Vjm+vfUdX90uoVVbI0vTrh2kI6yV4wEUi1hgI/v/gVElCsIFS/iwHbaa1ynf9k3QwLcgpDwwKc1akZFE",
+	"iQGIxO1it3/SK2dNk8Hwrw8O2CgCB4QJahROpFnWjGdN00mwnbDQSOUuA8CpCrmFpkpltOihZWS8JIxI",
+	"Qfo0O/eSECPuqNlfr2h5C1hytaijm68omam0Sq5AhPetoMWau2ymNk8+S/++8NSXHKWcgRc7/uw9PO/z",
+	"m8uURlCXnFVgO2TN+/xW9PLl2BPXsW5SeDhV6gMa2NR0Vk7ydmuqUbUEdqrDrHKuVb5crADFfB7N7lqC",
+	"3jJpNJOHPfSV76qXTuuIea+WqUnjIPWmdGYTat6fv1kmhO12HA0fOBrdXm/UGILQSbuMClXEVPsDFsCI",
+	"BsymcBt7HQxCkAhQDoztSfQ3KzpPmnVTUU2K3JCOx4yzwLEWrPHmJ/rlABSRBU3Z15102qzl4XeWstDT",
+	"v/4ppikqReR9lq1atX4Wzhi6DyGLH7JERyInzNZe1JqmG6ylKHL/LtumpTT6EkYR6rG2PwUSuCnZTgxi",
+	"Q35l/rzmA5yd3pF+yEM5XOBoBKTU5OLGPN5HoLFlKxL263oJ3EhEaiRCH51yK7G5yJKda8FTT7qaH6xW",
+	"hHG4ptLco7uC9jyl4gY6q9gOLNhdBcja+ttYJAGNIkyuxxNUkyz675y6V9EI6PHo5+DOaTtUdKGJvkpD",
+	"qs6VhUjwJj0ZmCWzukbtu2uZxHzjbS9IoscmSStS8sHyVXtWU8KSy7KS7xKXfZh47B+6tL9xl239VOh+",
+	"yES5bjg2cCHXM+PbBVUYitTiRLXJzntB94g5v2PpfA+LQ7Sm3LEskS25izOXXab6wNkDp2QeK+gThS7l",
+	"hIwKkqtdcC7AjxUqdNpMLrvjr/SXKDLotTYdKoPEpbrmaRQ5cFYZtLyQpwATs1QFrd+D3Urn6gKBTJu5",
+	"pXhmPhPT6YNSsxyDcWWbgc8liDj9s+qN9sH8YD154cnG5EgLZ1tFM6X12xRdBtesJ9AuTYnmmHTNDdP1",
+	"UUzr60fECQYOXkVdLHZ1nwGQzWxbRFPfetLh3URJ6/ouLMQQwoW8H8YjFpBQnZAu6nh25KRgAuzlgRCA",
+	"Q6XfAlEuG7k6Id0e5T0W2Z/KDsdpAIQSi5jS+iGqXZlMz7QBHi4pLR6CfyfIsMnw2fzK5Pu5+NGrssyC",
+	"mVPU6FaEzBfdmo7QRRavKesFy4rGDNMUavPka/3rV7bpxIh+OsNfNRuNci7FglwD0lRIVKG06RLzzo2i",
+	"TIiCtvfL5D5oVp9rXVO0WaZ5TOa6T5CdsDcOZKN1s41uuvkIyO7KKkG7IvBftHWxGMR0JIs3z6CMJADR",
+	"9S/EuUiMPc8iMZIp7yqNNOBmjhgFBSQtP5+j5qR5XpkTxz5QlFwTooMTed8AUTo9gtZnhThVqrOr9Slx",
+	"e9+MjQ9MVX7ojsvVnDyg0KWtQfpwRMek29c01s1dFUEY+OR6ohxQKgcCBANUacpBhwMd2JvFvVJIF+gf",
+	"3pEV6PCZK86TB3OS2zxX6eSugC/J54TNC7hkfUnuhdEkawOUzCkDjm5qDymZZCkPXyS1IVUsDOWt/ViM",
+	"jkkXmyjpNZy+O0ORZJZGKJmya6xS6NMe0+c7FBwqFEhPjEYQagypvim1mu/krXQ4PJkrtIBqE0SDzlZX",
+	"FKPSZXr4zVVE4RSTcLaximAS78/fZOAxCpTj6vxfOYcc9ZBewdZdtrHgCo6QZasWFMuHu+/ly1mfEr5b",
+	"aMZRJ3bpdGEs5YLiYpykpNqoUnMQen0RHxtcJ+wtbRgji2todGnpliudOD+DSqQOh4xD86BTo5RjiUwf",
+	"a3eIHIdknpvnFAtsdfay8saxj+VLyiGuXC/UuLeGK+jO9xyttIC5QeNNtLZE380yMTxUHX/DcbCXOx0x",
+	"BT3RIMJu6uRtXcI4oj0GmHUhJ93GtnURdHPeCmv+Z6T6Ir21niJtJ5NJSqJRJKZ55A4LkQpKUv+Y/PTq",
+	"0ifv3l5cLqVRz+mHuJ9+pZ6Ybew2l4iTdp59nELjdgbULVzCq+tyzLpx4nzST8B7Hg6lp1KXqb4ECop9",
+	"naOTDxtXbdYCYnPhLqQLofKYZTlFV1GONvw8jEk5sFrKO/etinM7PCMW6rw/4TG4YgkWTsp/vggnrY83",
+	"TpJ5QBcAmJ5psAtJtA/NO3kbIXsm1WS3vvydSkGfJ71VtRGuaaMk92UlLUQPiNDxGXyuEiSCr5fcybmh",
+	"AEBiAlmS7l4dZlgLdt0vSRw139XKQHjB99vQ918yHpgOtFRRG3NwwYFRgcnjAzuaMvYOBy0noxnj53Ma",
+	"sQvYV1idei1FNFGMDJUaaw0RAmiPibKd0O8kDosic1W3/XzXynnMdsi6rdTFVsEuXkUirxPA+KEwQh5I",
+	"k1z6rnHPLbuNBxs1zPUIuBS8hBLmsM19tTD3qMrUsDyj3f8KeRTmLLkIvxK2WEoHO3hgDSxzwgsobn0K",
+	"2HLi/auguiW0lhKaXFpt8b8PXfSukKpSjMW8l9MsALJvjMsSndomAcvGnCzyKGBDgoZmwjEFFVSYrFft",
+	"NcfUZFHpOD86brbW6jjXP6vKP8vMplW/1C7H5viaJGuxhNNtR+3sXF66ILcmhp+mwxUAjNZEKaHyBnMl",
+	"ynf8cM2X8eGdbcBbmsGOHCWZ9SBfM8YJzbIMdO+tdxKYdWv7/NaGE43o7DX+au7yqZXDm3bjqpnGizvd",
+	"fPQ03qO6IR/bntxZwO49gz5OU+TF5DBP9amf5OiwLjns3zm9l+u9lAtlayjStLY0pyA0Mh/7FYjYdqMp",
+	"SzloLYNELavbamCcmyoyFfENWKGG7AiNItf6TVtLW+rNWsFO6+kqy8n0pa4Dxx0qAhkn85XBddEnqvIx",
+	"DUfbGRmhkqWp9KAXIupkGH5Z9UpfhenCt8lpFCWhJyyMN6AEbtFo3YqltzyaETUUMgX5Glh8D9vJ9QSt",
+	"B5ImqT6sF3H3oZr11NmAUD5GS7Z2uXXrTAggVPPVQIitHZqkQwvTXqnUrOeKXQEPtES8wBJdXuZOR5uM",
+	"9YT7oDBLNCm6cSXPGhIk8xAG2KF96XNJAPHN2ZQfycEXOpL9QlW9DCMvU7//RM51nwkHnAVwWPMCJ22X",
+	"X46cZjYMtP0I1DE9JMD4J1qN0PJsGsrcZq7Ugt9tq9Y6zFSh4ngpUMhfdj7+5fnisuN8U/95HUeFUeqo",
+	"so/b9c8vdz7L8BHqx1ZAsa4Di9fFTe0mWDk3bKY5/ZpKtt8uOs9f+j//4yg+/Onnf/0nvpz++/27l4dn",
+	"b979fiZab+gbejFNvxfrP8/5TlS4xo+FHJNmBxX6ttEnr4STXo7JGwbfKCZTMYkCdJkUFpqLYFaSbC3i",
+	"EWbBvXt7cVmUjIsm9fMk+aczaTRa++mF+tzi8LobuL972F7QULBX2vsTLHkLOQdZd1HImenA+u7txdlv",
+	"RA5ZlGtAp8cjT+pEI/5avLAnuWzjvb3d/coudZlmucU62Of5SMb8es0oFpBYk51N7bPHnVnqZ1uks6U1",
+	"kEU1RXMy+gF6dzYXtHL1rQLIyJiGMaDAZdtswun+9Opy+dhSyWkuR5AF2eOZyid70IZsC7m4Xs+Veq2D",
+	"vw5MgN0Hij7tr18jX1jTD+4ZrOX3C4r5v2wt/+GSYL1E3+mPN72j9TeZOigFFHEJPJuUAN4Kx9fv3oHz",
+	"xfF1UswqLygRBWum+72lO2vV7aC1vgrfAsUlqQ0tKys1qWHOhvkL2l1le1xVezsuxQ3jRRIV8PrLILSv",
+	"VPHPNHnBV34CocaVJqTu6UQNRRz+FxB2uumNNRVxQLo/MhqzuGvNsjw4TePNTevD6ED+Nvv96PT6RfCq",
+	"/9Pw7N8/R7/wt+N/xDlY5kYJoODHz7uNxViCtqw2LFjdaxGToXVvGVRh43YbmAb/qTt0H9zS9nowf9Zv",
+	"p9YTRVnnp9EUcDNpFHVPMLE3h+Wd9PcHSDA4LBKxWxYB4ma+1382LzyKFvWphrNN7pXiuZmzdF+FH2Xf",
+	"Zj5bRm3I0F5mMplzs7tXSu4VFZaOPYeETJ6ev35B9g/aRz7Z2249K6m2XL06z2xRyKGO8QoteM9PPkgr",
+	"FSZcTsZjAcCyg5imwiKmil0BENoV+9RjLMj7UuYGr2YBvaCrzGruX7WZ7OoclL9xXBrTM7QW95L55xWZ",
+	"8dbqwTbyUUSwPtbeBafvztBflZc6Dz7r+SotIKWiE6jOpAeqLjVyjW8IyTl0Qn0l/iCkkgVB7vu0D5iz",
+	"2swbyzwV6PRa+OYa8P1zb3b4qFSgmdn1YhYwrkIayVwlx/wDRa8qEem/CkUiIfSR5AKbhQK50Cv4Xhal",
+	"3mX7ZgD1247NKQQxAG0QSiayMBaRNMwojTnp+ybpeDlLQv5JVeUkwhZDNLgSPJrlnLyT6jsHbJlgFPKF",
+	"YS9O9LypEvETuRzA8V5KgGUmoYFFNVCb5JpFgg+0GDfJHOA8cWdg0YCZabqa+GXDwAgUVLJzPQkK9Mr6",
+	"uR274P6gEYsL12GoWY+37d3rRe2FuTDre9dBSUQ6q86XiYT2/UCloEKubpOdOk1zquOp4Yj9tzAdwgqi",
+	"95cvusklBkkkCQ6l4bb3ly+yDKY/WBroxpYGplzhUpblSKdHSYYanJUU3VX/TKH3i64pnoBbQV2xEsfE",
+	"wQCBxmYqnmFRuBY9ctLTGg9abzkUkFCSoRiziEl5QroDrDZ2HX8djqDGEtGr281GtqLSjVfBe9241WCu",
+	"9Ng+Mif6P6RIMEWgHkkNvLIIK1C8zwMWWJCLBELFAveb3t33gEtI36YEGQhsDJ0HRGiszEG7962Ct3Rg",
+	"bEI9UQvjZ6MUAIZmsjWDCYhavgzbVUQQ03BQpptFKOHC5F8fhNqctVRa3Y8xoUkcqtlFb8hMyts1lWGv",
+	"UOPDlD6rgtGcVqGJhyX65TZYX3pQfdnCkMn7h0qNNTcIOtFHU62uPJHWkVDsQjgmaECSy7c/v/oVFLJ+",
+	"JKaOAvvCUceOP6P6ZZ1NLuTYvPFMrmdz5rNnrd/3sf71DixiB01RVyfTH7e8O/1RyPuigAVZFEmMlRI5",
+	"k4qNtLagoGMZag0mok7JgI5NC34KvSdJj3EVsycy0201EgOIyouYiIna7vAOd1tNUNKLxCQAXS9mg1Aq",
+	"FoO+9MMPaZDghx/I0+4kjro+6aJzXv8rRTHrPiOCJ7VaECrCrOEORw8ZdB+BphqYlZgtco8ZjSKrJkor",
+	"g3EuLIBCmQFTMjOll1TRH37A6w6rezocGYY8/enV5TOYRabChzx99/bi8hnswA8EAM7ImCpsDcfiWxMA",
+	"z2wyAELFNIz0uDKicuiTIIxZT0Uz37QJuUbgJfx4W4/9noMQMEVHST04xtrDARcxNOr+gZxZvLp37y/1",
+	"VDOl6KNQSnit0rc7Na4k+F33byPW1V/wwKKAZLVQ+JtGEXQ7Qcsu1Uq3yWmqjKaV93rgS6s1kPPXL8ju",
+	"7u4RCOL3ly9MFCnTMSvdR9O1pUdjyCno/rZlzM2tM00qmANMIynspE1ZVtKRJRIDGO6Uo/mtN6D7uWPN",
+	"2o7nk45BOup4f9V/oJXe8f561z1JsF1Mwjoie7n1VAr2nJyaUjFDhh1OkAQCwfAiRUvfvfQbewbE6TSK",
+	"xLQL5PM//0M+DIUVB1NoidPhp5ppHHHxww+EfbIOY01Jxh+QNic0YVU8IKpIFwrTXOHR9Z2UaQQg0ZMB",
+	"qulws8LjBcLPPe8slrmf2Hl6JtCIxyyKpQCAANOCLzRg6uSUz4yM0tdrSlpJjomWy0y65wKPS7dXREaA",
+	"npDupy38oIv3SIfjnG0/ziEjEaMytbMUvWHyGNm5a9fXxb5zCXnTyNI2eEWP3YXlkNPTng2wLWFs5ZM9",
+	"tAwIfMh70SQwjNzVzHZFxyG+AIZwc2x4AEq5NnNDPjghnIUJ4BEKDhFDKqnpGcGBLszrQ4stZt6VGMtd",
+	"wGMwSyTZ4g0gL8Cld1rwQTQYQPUki5NlgZjy0w6Z+jL9pP/XNbeFw0guah6iXsRSpTmwyFZ6m5jMNHky",
+	"TSiA2Z62G21fM9Yzn3ABohnl5UgfKAlVhz9tN5rPtNwQyYewNM2iT9uNXSONKLSIUhPZfaY1DYGu9wRL",
+	"kjxtt46eWV0fkS8Q+JZFfT1Owyft5q7+z94zy9jYiiJzTSb9TqR5gzklvYH2tAtpRP8QWm3YHyZtOUJO",
+	"GO0N57tvHHd4Vx/qDr5753NiZd3tgA93pwvHBAwxwm3ItxXS3+CMHK9DErrS34JIQP0AmZurDk820Dln",
+	"GL/dOMrLEH1cyWIgi9lQNMwR8MVizGXVCjk3qc5pCmCHO00U7Fuamip29YzarSM4j8ztosXMlHR36Djc",
+	"uWVxc7vRzdw4VDE4vC34r9ZQ3A/P2YiGPOQDzGLKfSeZQuOvw23kJqmfiFg/8S7q89KspteRXb9Qdr3Y",
+	"PTgKSNq3JwWJ0eyipgJW9yOaLtQkAftwkEZLYlY38bPgQcmWwRS0aqSF6ShpwHToN49a5HqmmCRP2802",
+	"cpHERBf9bIenD++2yM/hj3rDm42GxX582t7VvCdi80Ng0OSC1Pt9y9K2kkmg62m7cfgM7eMo7DEuwVOB",
+	"YWbvl7NLk86R5pWIMeMYk9wW8WDH/GgHWtr4ngpVmgeFTIbd8STqyc3txnYDzIUx43Qcesfe7nZjexcQ",
+	"2tQQNHnLQ/rfg8LWwVppNj7PDDgtHlcYkzAwJYCkC5TdTZrQmYQhPvMNyDTU2AekC3+BxZHcX2eBd+y9",
+	"CaXC5iYSYeSMVlga104f2TGdfvyFD57ql5sWc3cftcUnx4JLtGxajQbYP4Ir2/wolVY7/za2eGK3/uE0",
+	"STHmJOQ8QY82c7CmL4h+FYbh5zf5xaINrg0vateVwxIFa6rMKytPAJsNGpwYIKY0MRMZl7NtPWYbd6do",
+	"Asku7vxIgwRLTP+kufgn7zk1yhkL8Ee7i3/0WsTXYRBo69H39urM7MzAOyTwq3t13vOep0lbYPlPRiMa",
+	"zwy5OuoRxCzoQFOrMaA9yK6wIQDPXg4wTMHtZZxPrCiJ/CV8Ll0zJoHLcu5apBgUBs4NZg0mByNN/4lA",
+	"aNroRbHrdzjaIahM67ER/myb5KvmQIOgkVa0ZkRMWYBZ0irU8gJunMAY03Ncjkt5YSOpOf5rl609+MpJ",
+	"sI1Tr/6FaUEl1GvAj/1SlIs7mpgi9QnXL74l3vKEKo3nB3P/sgf/E1Nlp96ou3XfJQ20W0eLf5boYuzL",
+	"0c1PTNUmmjRgebfsXY47ZKAKxpMCgkO0iIw4RAe/ynT5DQPytNUwutoE6v3BUHraajSebZPu57suQtuK",
+	"yWA4T7DvJi7BAjH9aFLV62oIn/NqgKsFLL7Jk3Z2Gde0iifs7n481KrDEN8zyzVrvOhSiDc0HjD8wV6d",
+	"5SQJRr+wIKSYDPyFmBV5JKX8FcR9sZ6yA0rFDriyqy0HF6st60tatzFx0uH4MzeS2iXCqXfkBqLTOGKS",
+	"B2WRkqJ1uxSrbXlzxAFckXWskuXMl3UYLtnMeS8FxZ2HVSzOVtaWDuT0m9LOctyhKtsH93cNpo8DhlrT",
+	"/LH4Nd+89fO9qx2JoeXKE0eKYavaB1I/hKzQPzLgi77RQbogeeK0qShEDVL9JAwcEYYJ9Lg+SJbcJmdo",
+	"qzkw1ScI0QOeYoXWWYdbeJgC6YXTczjiHvrLMrKgtnYzh75aS8OpwUxZKfD9sWyjBsu+ELwfhZgs9Lh6",
+	"zjcjUYxulGHfBQKFRlEtheizrTyp7c9BH40Nj1jnzZnttJlx2qhCvw0pcdt0+Nr9Njmh8ify3SAi27d4",
+	"fybuniWpvcLb44JeJy4fP/VJOnFhmQJYGhAqrBOYcw5VkVbjTyb6v11iQx9RfUpbi6JWw24aLOFSQrqu",
+	"8CiduIam1ou6JgEDY75aiSlzOv2KYWDosBTIJOXfdGCyWQ9i0huanBhThF0gkd9N1KPpeCuodmt2XmX5",
+	"e6MN1tQGYfkgFF7Z0raNXriEz+whNcQdUPaqfWioD7rZnm5zr8cJyqd89Or2EaLz63Bvud3ycw2bwFjd",
+	"a6TYIga2Ppt8UQkYX+XRwi1ag0cr3fC6Hi2klT+LR+vb1ZESh5Zh7nwbD0fQwBNfgcpk3GA9GkXXtHeT",
+	"wsAggZZsRvL4Tk6EePMEfJ7m1kPWFmb+prg0UCScQ6YhF+yWxTQy4hHFlvQxkdr2mqcjg/JDo0gbzGy7",
+	"w0+xuYQWhj0ApzKZ6ixpXfiUclNjANUYmA6W6U/hQ4ZuEMSQohsqmAgMaRNKIb8RPHVEm+GEqmdOhlod",
+	"zx1u1n1Uu3I5eA/xV1cZTNewZj9fVjZ+d4KsjmIHq98odvUk7mkAqb7Av6ZZTN+2vbGFQAukrk1gX03H",
+	"+2xBWWu7BXGa2ipEgE+0Bk3XdBcjd6GnLhUifyJ3HSz6m3bXrYtcK9x4ztihJJhKPlicxrWQtBp/Mgn+",
+	"7RIbuOvuR2mPrY4ufhSOo9LZlzTbmCVNmIcxMz1qtQWVFBcKzvIFhuSU9EQcs54ytZcitlVztsbkemZr",
+	"TlD9A61yxpSfCPCYKQMHnVRJzbEaetDWqA0+rI63Zoffdy4hNopakTx6b/xuX4eutpNgug+KQcNZUqSI",
+	"M4VsUr2swHcCX6b4zUZ0g1CaR6bDWZ0L9sI0argPD+EYm6v2y161U0MxlM8RzPd3yzrJB+DhsnRvTZuY",
+	"kTGNb1hwjL1ghiIKyGRsSl6RaWxN5kAQgJe4CbEb3QgRE5CjOjxhOrdnAcDJkGnIAzG1ODDilsUw2ET5",
+	"xkcbxthxXl/aFk7UtL2zdaOYIGGu7m2s+EUXjymChPpLSdrNBvlJawxmqa4lhyo1i/oLQ3k5nl/xrjei",
+	"y7PktcKFDnN4sFv9+5VIm6u9SP69AkLUyrLhjkQKPtZtrgy846CsnUNkcjGhaNl2I7yF3E6ES5rqr03S",
+	"lQ2pNRuNxSnkQCSXelzv/qnbqhpR2wA/wVAgmLxjT9x4vhdMcH5XI+kdN1vbe75n+1I2oX9NbCG+S4Zv",
+	"/W7aRk2k6Rt3a9HIHKwvAzm3lwgvWB/aHmvpg+A2Nkirn7fweD0tmjx/2S4EK3vD/7pMIwr81IWbfk7H",
+	"oftsGDxvmKcyWRnPYXV3VZFHIK95Sq0dcExotG68EfjkzxJu/HYVTwg3Wln7ROKxfdvqZmFW/gVmVBEJ",
+	"otI2KbGrfn/+xsKE+YkeHroauL6aoD8hAoOgSjdNtEyDwTIUU5tLy9Vxh3dTvjXoiNANoKt32XyA8op0",
+	"88Kqa5P9sf0TzMwqvFyYIKcPerHMKcYdTrmF/RB9UDwTnbOiMkBz9zq8txlRsWHsL8TY+gAeWolKe0yU",
+	"ak05sDoLLmlC98ArEXaaDtU26RqoJkiZBNQMhJtJI1pd0gDYOgcdKTDdwSo8JRe2mcOKNon5/SYv5st6",
+	"SCBlAwmpIi3GUOXXmUp8wZSTR+xkq5z1bX6IC+dIQuVDmCEBlg1NH50EV864ECyOR5oM2OGCO5kxBnWM",
+	"KjP2SYosHuRbGgqub4ybtJMjM/fJNjm1J5Dtv97htnJkSKVzUSGXzjcuX+TncDh2BR8HtkK3ENOOUBzm",
+	"gD0937uFbjfHc1WvWUIcDw16dNFgQUgjkGJQhzjAvvoB83MdShNc+Iq3Zmpt3dZQVd3Csx2OzFxBL1/C",
+	"q4M7/hAene9Yem68OUWy+uJ+snqFZGkc5woZZmcZjSSDm5t14gDGYIoR2DPY9KE6NkV1JkWzr5nEFtoF",
+	"YYBQb9CjYOZrZTwAw0D0lel/CmmH5v1TqlV802w9W61XISuzDiS3gd/yCdjv6IDVTsJG1L3SLOza0sBO",
+	"dqNSfUGn6yfEiJ/r6miZ4qtTqiqFAoJmV1dM4DPfLOzIOUz/O8cdsW5n7y8H5Olhs/WM7O7ub7VbW+1W",
+	"vjtfTl8KA+/44GsBHXHOaoM68r2ijmTkyVcCO+LO6WvDHXGZ4h7x6zqCAoRBbRPImdiayxFycmCDO7Ix",
+	"mqpxR1z+vXdZqVGKvnPkkbxY2UCPfEvQI8sSfEXRgjvU2sBHKqmr8We7Ab51+JElqO1bxR9x1aMvhT7y",
+	"aJreKiremr3cOQbfqIUbAJLHASB5WFXxW4EgcVhpg0GywSDZKEoPgkFSImu+FxCSvBDZoJBUoZDM7dYG",
+	"hmQDQ7KBIfk2YEjKFL3HxyEpFCMbIJINEMkagEgW09YGZ2CDRLJBIlkTEsk6NcINFMmmXnkDRbKEvval",
+	"sEjyTL8BI9mAkWzASL5zMJJypt+gkWxu9w0ayVou9EeHI8lz9QaPZINHssEj2eieGzySDR7Jl8MjWYsT",
+	"dwNI8p0CkszrUV85IolDzhtIku8SkqQkS2aDSfLNYpIU8+wGlGQDSrIBJfnWQUmWkdarJFD/GWFJ5uTl",
+	"Bpdko1f9SXFJHGWgmvnTBytRSUJuOBHCUFA2qxWvbXLBerHW4sCJBYnCciimHNm3uGri1HnnGvy8c6ab",
+	"7wFAQIGmkAXjQAes1+43e43eQf+wv0/bwT476u9et2gzaPSO2GH/gHq+ZxpQvzj/pRrBw1kYyk8RBct7",
+	"GJ1hauN3OG/eoHh8O2UOyGpPZOYA3XoqJO7HhPP4hd5A5pc7paxk2CaXiQlkajwRXAhjxFPE7lD6Gtey",
+	"AXyHiWA4diLGImaQEkY7/IbNWKCtpSFqFOUFAC533Ke8s0BsuGxe21hIX7N0Gv/9ZvuAQs738Oi8Y69B",
+	"m9et3m7QZnv9/cZB87B1tEvb13u9/eCAHfaPVtopvDRqCDO3fh5+850Kro3hVCQmtSjKSaJFsrHSVnJ4",
+	"7LPzx1LgJOnPtsmHUNsjhGraFDyAIipNqkrcMI4qka1nKilDyAuzPxN8SLr0b/IOP2e3YjXyrKg4KL1z",
+	"U/wsVxYWOPorKarxVd86q9wkNe6QDbN8NWUUS3DKY1nS6Yyq7GkbcKg2phNtPg0gzLvRjAKMbi6spw0B",
+	"x8DUxfr2e/0pOs0oggT1aRixYJu8DiM99w7nNI5tnD0QU34CNxDKjRHpiQkMP4AgPirtNsb+JuQ3XRgU",
+	"p/dJkTEdMJ+E/QR7j2g7scTVluatLu1cg5RGXEJtV4fWXJb8ydnL+j8wSRP1f3ABOJ81HnzPVRjVefDx",
+	"XI7O0W18AF/aBxC4fGTloRU2D2L2LxJwMTP/1Gtbu3PhEpwLXChmwyDjiEKNmZZcQQ6dT8umPgo70g9V",
+	"Ej8ciVGSbup62DAnaSriGyxFA69Xh1/T3s0g1gRi0Q9uWQwvh2TObdL96dUlKdoVnN7OZ/x//VHXRiS6",
+	"bwReG13IZNKCnkWRhMBGn8YdbmrhPhhvh61rE7HJ6Lfp9nAJmGAHFsSEigwEkwBoWJkSf27P6hfKZ/fK",
+	"g5/HLW7uZfU5myqPl5DnexMQbdnfHGSwjuvDY+ndtdK3jvekVQflSg962uuxsbIiaOM1+HOEW3kASE6Z",
+	"PA7NYItl7ML0r0ROfrb/st6DQq3wlX7CZH1ca36mSe7KMYZTTRq6j156EyRNtTLBGekJkC82X8xwuUmv",
+	"tGqkiMkU0FquGeDoKcLFtEho/MSs9jbz7qE/zF4yRUG3+dYZyy7oG0aWDNIDfQwlYrGGave0lsqRYaX1",
+	"KCBLznBRrnSSbwZiBDlPG0+MByxw0cwhkaGbFlV0kaNDNSxNcUbdoutrQxBCJ1p1MLjHRNKZ1hKmgKDu",
+	"2mZcEDmxGRdQpz8SMUsH0UqElQ2QP61A8wKQlOJKvg6f5lQVTJEzizKozCr9xFqspnZXEgVwyVSSSGh5",
+	"pzeOsymYkQjfLNOKzqTQMVQdrt+JOhEoFUn2nsk43yZvOUs+nFek5pWlY9JuHFVqTN4qOoWlme9IqygU",
+	"fnUQln4V6hW3uErflGqQZ+c1aAWAJblTUQVP3XAvGdEZGdJbk2wq/NTNI0zeq4GFhkwpatK6yeUQMlrx",
+	"9g8lOnggYVwUd6HUs1ot0RslqRlg4yb4ClK9E99iZE/VEi1+81A5ApVp2zgXU+AdMzIIbxnPiuuISYkA",
+	"gfZ6AQAYZR0BqBtPqSlmx3iZTB7mbKoJn6oOF31L/Ib0JVysTgCurLdjygf3woJmFs8Rlu0d7zUajfpZ",
+	"xS5LrTmt+Pvn1ke1dL8MxrKtAlqa1ZHe9SRKbifjxaoXusCHC9N/QY01/i3MA6QxK0/GhXG+4txbO8PN",
+	"9falveBxQitf0gU+7+wt5Zi/GyZIHNihLHG1IJF5q9Pnd0CeuJBvunGHOcSvw7mC+1lFypgfUtsgyUSs",
+	"sQNSOOAMHRe+Nqv1sxeK8oDGAfmA7g1J5Jj1wn6SDvVyEhvoIRLQmYHRpx0eC4UZLfqbccxuQzFJkkP1",
+	"mySYMMUMZFIFV2Egm2W4ke9fkfmiz1tTibTnmtRT4AflMK3rlveGSYA62YNEO00qNXjBTMoWeS1i0mqT",
+	"oZjE0pSsJu4I7DgmiZoK2CeqJrGTQmLGeJKWjltm6nDB2RPpEynyKOs9yhOgeAh7orcQSjBDTq6ZmjJt",
+	"s11CEjdzi1xTVgUe5QIceywudKzBLm6Y9ZtmVjzE+/BrVfotFkzt3JfTSh0SkzFRgjT9RqNhqrYAPhao",
+	"2lj+x7YOM1aYfyCHYV9BVypIB5jxnr22OBETRQfgdkvzoTrclD1AwTntDf2idib2ddvkFVdpOgMgnuQd",
+	"6jGDhAUWwECTmG+TU04YV/Gsw9My9n6B18Skxp8QzBSDeQ2pJF2m6aGrB0Rfv+iTLu5IN50SNjqEEgxK",
+	"+mxKqOpwCoIhlSPY5iFxu3DGsJhzSkMsoXcSzo7t1pG9xq7J3YglhDCh2QN2kFBpIFNvQ4dbh6Z5Asr5",
+	"sXis2JtzYY52dX9O0u8Z+t3s7vvlte72K1ODBehUpRXmvjvuQf1RsXq3srLsMikf1sQkcB8duhlq8tQU",
+	"uFwPHbfI/UyxEUB80U9nOECz0WgUlZ/V8ljd9zByO57Cq1TsqgEIwHlV4AXkkOCcJKzjZsnh+p6NllkU",
+	"OD15gGW5Kzn47On6HnClXsGISUkH+js3nJdpIHmgmcpEC5otZ/22LZ1QV328XxaRjYFoqhZUK1DNOZOT",
+	"qBYIGiS2Z8VmgtpUOamNK/NPjJEAGTxz7c2XBkhYAgghW+ptkxJxClW10UkPsySgjniR0uYKQnHkIBbT",
+	"bXIqb0wSgb69O9y0lwPEAwPFFlGpzAgGoYbqK9nkamczuANhM4O0BZBWWt6E4zELbKs7fVt3HdyaDoeU",
+	"Ij2kFIKboVES2bZSJtwYYkYjtQvvUQVdOLWyZfOPMHojNHdHkZjKpFSFkvHkOgp75P35m+0Ot10FRITp",
+	"EtSAP7BYz/mGsbHEzHUIJQnOjgGxDXIg+rEYmd00W4P+BPBB4+zLPNH3w4KAvnsXVvavO5P7A9XPreS+",
+	"/t5QI4pEZY0FvWYsuIwnvEfVN5aM8Bq4xZV6jwkyAV4RoU92B8oVwSwr9GK8+mQlommJmejv6MHTcjJb",
+	"LY7t6WBY8vTt6UQNSWu74ScyJGYB4yqkkfTJ+esXZP+gffQMDK0ZdoXT4olAYPdaBJAebpsAz8YsURr+",
+	"M2HxjEgFXkeTTo62RCqAEApSxOR6Rv5+efmO/Ehl2Nsmp2Z6oSQDIYIOhzlz8Muc5NcDqRgpkHEm8Vz0",
+	"jVgahLdMkimdaTnuZD51ZU+MWdeme0dCaKWdqu0O7/APQ+GU9pibAYA14V8g9VKL0fTTg7IdgTbY03br",
+	"6NkJmQ4hH6zHWCANDAc+VZwEBbt0Ccc+R0E5SIukXyfupN4meJkB5EG4wUSbNxHKK+eItWqpR4LTSgv+",
+	"BjG1OrKrvxpdEg/V02Q/EFv6wy19p20JmBeNtsYi1OzoquD3m3iNUsWiZSSaxtexioXV+pWrSHw8X8FK",
+	"tE5XPFngp7VM8mNdF8Knrel0utUX8WhrEkeM90SgzcxMjkhKCbWIKbvltU7OYZlCRqudigKcn6gB2uaf",
+	"RCoc01jtwBoDquh3s7q7lVJqUDjW1arMK8FJt5qRV0dpgbdcDmOhVPT4egvrTeJQzeCOuNaXqHf8x8c7",
+	"/zP4H0CFL7w/0KyLhVA+mfAovGFgVaGdL1UCIr+D/q9c5FWZO6qyVJij921ds9CK0USyuNpYhJllgXvA",
+	"RkPKlQ68JSBiE0r0mIV5mu9lUT7yqrX6/QlIThqMtPAESee77Nts+V7AaMRi+JNPokjLXYuin36m/9X2",
+	"LW6owYVR4Yj9F7A/vfeXL+ozJayxwDf0AdrQGF0MKuYe0y75VkwFrSbSETn76xJV83NMC8o+/DKKvI/V",
+	"bHuZ2uWmEhPApXuTEToBRgx005Rv6DjcuWVxc7sBfGwmOTcsAKOkEYAM+hy8aIB+oNF2et+bxc2rFC/m",
+	"WA3DmJrnxBRGdDrLZ1SdgtH+kTZPMyHXIIxZT4l4hlMz4JbaFiKCuxMcFI+YgsebATOduPW035+/cefG",
+	"bosHusyCh8IUt8kFUwpgvyFEBAmzqEzhRJ1xpUWcLcwDsWUiLvCAn0cd8BPUYvPKBN/PvCNJiSl5S3mC",
+	"iTtREwT+ePf/BwAA//8=",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,
