@@ -37,10 +37,9 @@ test: ## run all tests
 	go test -timeout 10m ./...
 
 .PHONY: run
-run: build ## build and serve with settings for trying it out (receivers on loopback allowed, store in bin/)
-	@AGENTEVENTS_ALLOW_NETWORKS="$${AGENTEVENTS_ALLOW_NETWORKS-127.0.0.0/8,::1/128}" \
-	AGENTEVENTS_DATABASE_URL="$${AGENTEVENTS_DATABASE_URL-sqlite:bin/agentevents.db}" \
-	exec bin/agentevents serve
+run: build ## build and serve for trying it out: receivers on loopback allowed, store in bin/, a client and tokens made
+	@go build -buildvcs=false -o bin/demo ./server/demo
+	@exec bin/demo -binary bin/agentevents -serve
 
 .PHONY: build
 build: ## build bin/agentevents

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/agentevents/agentevents/store"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -30,14 +32,18 @@ type settings struct {
 	KeepRows           string `default:"1000000" help:"How many deliveries, and how many status changes, the log keeps at most, from 1000 to 1000000000."`
 	OperatorID         string `placeholder:"ID" help:"Application that may do everything for every client; it is made at the start, with the secret below. Without it the first start makes one and prints it."`
 	OperatorSecretFile string `placeholder:"PATH" help:"File that holds the secret of this application. AGENTEVENTS_OPERATOR_SECRET may hold the secret itself, which no flag does."`
+	EncryptionKeyFile  string `placeholder:"PATH" help:"File that holds the key that signing secrets are encrypted with in the store, 64 hexadecimal digits. AGENTEVENTS_ENCRYPTION_KEY may hold the key itself, which no flag does."`
 	LogLevel           string `default:"info" help:"The least that is logged: debug, info, warn or error."`
 	LogFormat          string `default:"text" help:"How it is logged, on standard error: text or json."`
 
 	env vars // what has no flag
 }
 
-// operatorSecret is the setting that has no flag.
-const operatorSecret = "operator-secret"
+// The settings that have no flag.
+const (
+	operatorSecret = "operator-secret"
+	encryptionKey  = "encryption-key"
+)
 
 // config is the settings as the program uses them.
 type config struct {
@@ -52,6 +58,7 @@ type config struct {
 	keepRows       int
 	operatorID     string // empty for none
 	operatorSecret string
+	encryptionKey  []byte // nil for none
 	logLevel       slog.Level
 	logJSON        bool
 }
@@ -82,6 +89,8 @@ func (s settings) validate() (c config, err error) {
 	c.keepRows, err = parseRows(s.KeepRows)
 	wrong.add("keep-rows", err)
 	c.operatorID, c.operatorSecret = s.OperatorID, s.secret(&wrong, operatorSecret, s.OperatorSecretFile)
+	c.encryptionKey, err = parseKey(s.secret(&wrong, encryptionKey, s.EncryptionKeyFile))
+	wrong.add(encryptionKey+"-file", err)
 	wrong.add("operator-id", checkOperator(c.operatorID, c.operatorSecret))
 	c.logLevel, err = parseLevel(s.LogLevel)
 	wrong.add("log-level", err)
@@ -168,6 +177,18 @@ func checkOperator(id, secret string) error {
 		return fmt.Errorf("has a secret in %s that is not 16 to 128 characters of A-Z a-z 0-9 . _ ~ -", variable(operatorSecret))
 	}
 	return nil
+}
+
+// parseKey does not repeat the key.
+func parseKey(s string) ([]byte, error) {
+	if s == "" {
+		return nil, nil
+	}
+	key, err := hex.DecodeString(s)
+	if err != nil || len(key) != store.KeySize {
+		return nil, fmt.Errorf("or %s must be 64 hexadecimal digits, such as `openssl rand -hex 32` prints", variable(encryptionKey))
+	}
+	return key, nil
 }
 
 func parseNetworks(s string) ([]netip.Prefix, error) {

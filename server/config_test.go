@@ -69,7 +69,7 @@ func sameNetwork(a, b netip.Prefix) bool { return a == b }
 func withDefaults(c config) config {
 	d := config{
 		"127.0.0.1:8080", c.metricsAddr, "sqlite:agentevents.db", c.networks, 10 * time.Second, 24 * time.Hour, webhook.DefaultSchedule(),
-		720 * time.Hour, 1_000_000, c.operatorID, c.operatorSecret, c.logLevel, c.logJSON,
+		720 * time.Hour, 1_000_000, c.operatorID, c.operatorSecret, c.encryptionKey, c.logLevel, c.logJSON,
 	}
 	if c.addr != "" {
 		d.addr, d.databaseURL = c.addr, c.databaseURL
@@ -157,6 +157,20 @@ func TestConfigOfTheOperator(t *testing.T) {
 		_, err := configOf(t, nil, env)
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "horse") {
 			t.Errorf("%q: %v", env, err)
+		}
+	}
+}
+
+func TestConfigOfTheEncryptionKey(t *testing.T) {
+	key := strings.Repeat("0f", 32)
+	got, err := configOf(t, nil, []string{"AGENTEVENTS_ENCRYPTION_KEY=" + key})
+	if err != nil || len(got.encryptionKey) != 32 || got.encryptionKey[31] != 15 {
+		t.Errorf("%x, %v", got.encryptionKey, err)
+	}
+	for _, wrong := range []string{key + "0f", key[2:], key[:63] + "g", "swordfish"} {
+		_, err := configOf(t, nil, []string{"AGENTEVENTS_ENCRYPTION_KEY=" + wrong})
+		if err == nil || !strings.Contains(err.Error(), "AGENTEVENTS_ENCRYPTION_KEY must be 64 hexadecimal digits") || strings.Contains(err.Error(), wrong) {
+			t.Errorf("%s: %v", wrong, err)
 		}
 	}
 }

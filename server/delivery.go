@@ -39,6 +39,9 @@ func (h handlers) ListDeliveries(
 	if err != nil {
 		return nil, err
 	}
+	for i := range found {
+		found[i] = shownDelivery(ctx, found[i])
+	}
 	var page api.ListDeliveries200JSONResponse
 	page.Body, page.Headers.Link = paged(ctx, found, limit, func(d gen.Delivery) int64 { return d.ID })
 	return page, nil
@@ -53,9 +56,10 @@ func (h handlers) GetDelivery(ctx context.Context, r api.GetDeliveryRequestObjec
 	if at.IsZero() {
 		at = h.store.Now()
 	}
+	l.Sent.URL = shownURL(ctx, l.Sent.URL)
 	request, err := h.sender.Render(l.Sent, at, l.Signed)
 	return api.GetDelivery200JSONResponse{DeliveryDetailJSONResponse: api.DeliveryDetailJSONResponse{
-		Delivery: l.Delivery, Attempts: l.Attempts, Waiting: l.Waiting, Request: request,
+		Delivery: shownDelivery(ctx, l.Delivery), Attempts: l.Attempts, Waiting: l.Waiting, Request: request,
 	}}, err
 }
 

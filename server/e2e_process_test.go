@@ -116,6 +116,9 @@ func (bin programs) start(t *testing.T, file string, env ...string) *process {
 func (p *process) clean(t *testing.T) {
 	_ = p.cmd.Process.Kill()
 	<-p.exited
+	if secret := lab.Secret(p.out.String()); secret != "" {
+		t.Errorf("the server printed the secret %q", secret)
+	}
 	for line := range strings.SplitSeq(p.out.String(), "\n") {
 		if strings.Contains(line, "DATA RACE") || strings.Contains(line, "panic") || strings.Contains(line, "level=ERROR") {
 			t.Errorf("the server printed: %s", line)

@@ -36,6 +36,7 @@ func TestEndToEnd(t *testing.T) {
 		{"demo", testDemo},
 		{"show.php", testShowPHP},
 		{"signature", testSignature},
+		{"audit", testAudit},
 		{"log", testLog},
 		{"log of what was corrected", testLogOfCorrected},
 		{"test of an event", testSample},

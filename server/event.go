@@ -46,7 +46,7 @@ func (h handlers) ListLocalAgentEvents(
 	if err != nil {
 		return nil, err
 	}
-	return api.ListLocalAgentEvents200JSONResponse(es), nil
+	return api.ListLocalAgentEvents200JSONResponse(shownEvents(ctx, es)), nil
 }
 
 func (h handlers) ListRemoteAgentEvents(
@@ -56,7 +56,7 @@ func (h handlers) ListRemoteAgentEvents(
 	if err != nil {
 		return nil, err
 	}
-	return api.ListRemoteAgentEvents200JSONResponse(es), nil
+	return api.ListRemoteAgentEvents200JSONResponse(shownEvents(ctx, es)), nil
 }
 
 func (h handlers) CreateLocalAgentEvent(
@@ -86,7 +86,7 @@ func (h handlers) GetLocalAgentEvent(
 	if err != nil {
 		return nil, err
 	}
-	return api.GetLocalAgentEvent200JSONResponse{AgentEventJSONResponse: api.AgentEventJSONResponse(e)}, nil
+	return api.GetLocalAgentEvent200JSONResponse{AgentEventJSONResponse: api.AgentEventJSONResponse(shownEvent(ctx, e))}, nil
 }
 
 func (h handlers) GetRemoteAgentEvent(
@@ -96,7 +96,7 @@ func (h handlers) GetRemoteAgentEvent(
 	if err != nil {
 		return nil, err
 	}
-	return api.GetRemoteAgentEvent200JSONResponse{AgentEventJSONResponse: api.AgentEventJSONResponse(e)}, nil
+	return api.GetRemoteAgentEvent200JSONResponse{AgentEventJSONResponse: api.AgentEventJSONResponse(shownEvent(ctx, e))}, nil
 }
 
 func (h handlers) UpdateLocalAgentEvent(

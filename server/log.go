@@ -37,10 +37,19 @@ func logRequests(log *slog.Logger) echo.MiddlewareFunc {
 			log.LogAttrs(r.Context(), slog.LevelInfo, "request", slog.String("method", r.Method),
 				slog.String("path", r.URL.Path), slog.String("operation", operation(c)), slog.Int("status", w.Status),
 				slog.Int64("bytes", w.Size), slog.Float64("ms", milliseconds(time.Since(start))),
-				slog.String("request_id", requestID(c)))
+				slog.String("application", application(c)), slog.String("request_id", requestID(c)))
 			return nil
 		}
 	}
+}
+
+// application is the id of who makes a request, also of one who asks for a token.
+func application(c echo.Context) string {
+	if id := callerOf(c.Request().Context()).Application; id != "" {
+		return id
+	}
+	id, _ := c.Get("application").(string)
+	return id
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

@@ -81,7 +81,7 @@ func parse(line *commands, args []string, vars vars, stdout, stderr io.Writer) (
 	if err != nil {
 		return "", err
 	}
-	line.known = []string{variable(operatorSecret)}
+	line.known = []string{variable(operatorSecret), variable(encryptionKey)}
 	for _, flag := range parser.Model.Flags {
 		line.known = append(line.known, variable(flag.Name))
 	}

@@ -38,7 +38,7 @@ func (s settings) beside(ctx context.Context, fn func(*store.Store) error) error
 	if err != nil {
 		return err
 	}
-	st, err := store.OpenBeside(ctx, store.Options{URL: c.databaseURL, Log: slog.New(slog.DiscardHandler)})
+	st, err := store.OpenBeside(ctx, store.Options{URL: c.databaseURL, Key: c.encryptionKey, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return err
 	}

@@ -26,12 +26,13 @@ func (h handlers) test(ctx context.Context, k store.AgentKey, event int64) (m ge
 	if err != nil {
 		return m, err
 	}
-	return h.sample(s)
+	return h.sample(ctx, s)
 }
 
 // sample is a test as the API says it.
-func (h handlers) sample(s store.Sample) (gen.EventTest, error) {
+func (h handlers) sample(ctx context.Context, s store.Sample) (gen.EventTest, error) {
 	at := gen.Time{Time: s.Attempt.StartedAt}
+	s.Sent.URL = shownURL(ctx, s.Sent.URL)
 	request, err := h.sender.Render(s.Sent, s.Attempt.StartedAt, s.Attempt.Signature)
 	return gen.EventTest{ID: s.ID, At: at, Request: request, Attempt: gen.Attempt{
 		Number: 1, StartedAt: at, DurationMs: float64(s.Attempt.Duration.Microseconds()) / 1000, Status: s.Attempt.Status,
@@ -43,7 +44,7 @@ func (h handlers) samples(ctx context.Context, k store.AgentKey, event int64) ([
 	found, err := h.store.Samples(ctx, k, event)
 	tests := make([]gen.EventTest, len(found))
 	for i := 0; err == nil && i < len(found); i++ {
-		tests[i], err = h.sample(found[i])
+		tests[i], err = h.sample(ctx, found[i])
 	}
 	return tests, err
 }

@@ -47,7 +47,7 @@ func serve(ctx context.Context, s settings, unknown []string, stdout, stderr io.
 	}
 	st, err := store.Open(ctx, store.Options{
 		URL: c.databaseURL, Lease: c.lease(), Window: c.retryWindow, Longest: c.schedule.Longest(),
-		Keep: c.keep, KeepRows: c.keepRows, Log: log, Trace: tr.change,
+		Keep: c.keep, KeepRows: c.keepRows, Key: c.encryptionKey, Log: log, Trace: tr.change,
 	})
 	if err != nil {
 		return errors.Join(err, on.close())

@@ -51,6 +51,7 @@ func startOn(t testing.TB, file string, env ...string) *program {
 	}()
 	p.url = p.read(lines)
 	p.api.Transport = &lab.Operator{URL: p.url}
+	t.Cleanup(func() { keepsSecrets(t, p.log.String()) })
 	return p
 }
 

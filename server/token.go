@@ -53,6 +53,9 @@ func tokenForm(next echo.HandlerFunc) echo.HandlerFunc {
 		for _, name := range []string{"grant_type", "client_id", "client_secret", "scope"} {
 			form.Set(name, first(given, name))
 		}
+		if id := form.Get("client_id"); goodID.MatchString(id) {
+			c.Set("application", id)
+		}
 		r.URL.RawQuery, r.Form, r.PostForm, r.MultipartForm = "", nil, nil, nil
 		r.Header.Set(echo.HeaderContentType, echo.MIMEApplicationForm)
 		r.Body = io.NopCloser(strings.NewReader(form.Encode()))

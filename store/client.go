@@ -66,7 +66,7 @@ func (s *Store) PutClient(ctx context.Context, id string, u gen.ClientUpdate) (c
 		}
 		c = r.model()
 		if created {
-			if err := newSecret(tx, id); err != nil {
+			if err := s.newSecret(tx, id); err != nil {
 				return err
 			}
 		}

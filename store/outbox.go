@@ -107,7 +107,7 @@ func (s *Store) Claim(ctx context.Context, room webhook.Room) (claimed []webhook
 			return err
 		}
 		for _, h := range heads {
-			claimed = append(claimed, h.delivery(lease, s.now()))
+			claimed = append(claimed, h.opened(s).delivery(lease, s.now()))
 		}
 		next, err = s.untilNext(tx, room.Fresh, more || len(heads) < len(lanes))
 		return err
@@ -385,7 +385,7 @@ func (s *Store) goOn(
 	if h.ExpiresAt <= now {
 		return nil, false, s.putAside(tx, h, now)
 	}
-	x := h.delivery(lease, s.now())
+	x := h.opened(s).delivery(lease, s.now())
 	return &x, false, nil
 }
 

@@ -49,7 +49,7 @@ func (s *Store) NewSample(ctx context.Context, k AgentKey, event int64) (d webho
 		}
 		secret, err := gorm.G[secretRow](tx).Where("client_id = ?", k.Client).Take(ctx)
 		d = sampleOf(sampleRow{WebhookID: "msg_" + rand.Text(), URL: e.URL, Method: e.Method, EventType: e.EventType, Kind: k.Type, StartedAt: s.now()})
-		d.Secrets = headRow{Secret: secret.Secret, Previous: secret.Previous, PreviousUntil: secret.PreviousUntil}.secrets(s.now())
+		d.Secrets = headRow{Secret: secret.Secret, Previous: secret.Previous, PreviousUntil: secret.PreviousUntil}.opened(s).secrets(s.now())
 		return err
 	})
 	return d, err

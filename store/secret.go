@@ -22,6 +22,12 @@ type secretRow struct {
 
 func (secretRow) TableName() string { return "secrets" }
 
+// opened is the row with its secrets for use.
+func (r secretRow) opened(s *Store) secretRow {
+	r.Secret, r.Previous = s.opened(r.Secret), s.opened(r.Previous)
+	return r
+}
+
 func (r secretRow) model(now int64) gen.Secret {
 	m := gen.Secret{Secret: r.Secret}
 	if r.PreviousUntil > now {
@@ -38,7 +44,7 @@ func (s *Store) Secret(ctx context.Context, client string) (gen.Secret, error) {
 		return gen.Secret{}, err
 	}
 	r, err := gorm.G[secretRow](tx).Where("client_id = ?", client).Take(ctx)
-	return r.model(s.now()), failure(err)
+	return r.opened(s).model(s.now()), failure(err)
 }
 
 // RotateSecret gives a client a new secret. For a day the one before signs too.
@@ -51,17 +57,18 @@ func (s *Store) RotateSecret(ctx context.Context, client string) (m gen.Secret, 
 		if err != nil {
 			return err
 		}
+		r = r.opened(s)
 		r.Previous, r.PreviousUntil = r.Secret, s.now()+overlap.Milliseconds()
 		r.Secret = webhook.NewSecret()
 		m = r.model(s.now())
 		return tx.Exec("UPDATE secrets SET secret = ?, previous = ?, previous_until = ? WHERE client_id = ?",
-			r.Secret, r.Previous, r.PreviousUntil, r.ClientID).Error
+			s.seal.close(r.Secret), s.seal.close(r.Previous), r.PreviousUntil, r.ClientID).Error
 	})
 	return m, err
 }
 
 // newSecret gives a client that is new its first secret. One that had the id before is none of its business.
-func newSecret(tx *gorm.DB, client string) error {
+func (s *Store) newSecret(tx *gorm.DB, client string) error {
 	return tx.Exec("INSERT INTO secrets (client_id, secret) VALUES (?, ?) ON CONFLICT (client_id) "+
-		"DO UPDATE SET secret = excluded.secret, previous = '', previous_until = 0", client, webhook.NewSecret()).Error
+		"DO UPDATE SET secret = excluded.secret, previous = '', previous_until = 0", client, s.seal.close(webhook.NewSecret())).Error
 }

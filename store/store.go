@@ -24,6 +24,7 @@ type Options struct {
 	Longest  time.Duration    // the longest that anything waits until it is due again; 0 means what webhook.DefaultSchedule has
 	Keep     time.Duration    // how long what has ended is kept, from its change on; 0 means 30 days
 	KeepRows int              // how many deliveries, and how many changes, are kept at most; 0 means 1,000,000
+	Key      []byte           // KeySize bytes that signing secrets are encrypted with; nil leaves them as they are
 	Log      *slog.Logger     // nil means slog.Default
 	Trace    Tracer           // of each status change; nil means none
 }
@@ -59,6 +60,7 @@ func (o *Options) setDefaults() {
 type Store struct {
 	Options
 	lock    *flock.Flock
+	seal    *seal
 	pools   []*sql.DB
 	reader  *gorm.DB
 	writes  *writer
@@ -79,7 +81,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(s.write(ctx, s.dropLeases), s.shareRequests(ctx)); err != nil {
+	if err := errors.Join(s.write(ctx, s.dropLeases), s.sealSecrets(ctx), s.shareRequests(ctx)); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
@@ -103,11 +105,15 @@ func open(ctx context.Context, o Options, own func(file string) (*flock.Flock, e
 	if err != nil {
 		return nil, err
 	}
+	seal, err := newSeal(o.Key)
+	if err != nil {
+		return nil, err
+	}
 	lock, err := own(file)
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{Options: o, lock: lock, dueSoon: make(chan struct{}, 1), replays: make(chan struct{}, 1)}
+	s := &Store{Options: o, lock: lock, seal: seal, dueSoon: make(chan struct{}, 1), replays: make(chan struct{}, 1)}
 	if err := s.open(ctx, file); err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", file, err), s.Close())
 	}

@@ -47,6 +47,7 @@ type fixture struct {
 
 	longest  time.Duration // of all delays
 	keepRows int
+	key      []byte
 	log      *slog.Logger
 }
 
@@ -61,7 +62,7 @@ func open(t testing.TB) *fixture {
 
 func (f *fixture) open() {
 	f.t.Helper()
-	s, err := store.Open(f.ctx, store.Options{URL: f.url, Now: f.clock.Now, Longest: f.longest, KeepRows: f.keepRows, Log: f.log})
+	s, err := store.Open(f.ctx, store.Options{URL: f.url, Now: f.clock.Now, Longest: f.longest, KeepRows: f.keepRows, Key: f.key, Log: f.log})
 	f.check(err)
 	f.Store = s
 }

@@ -12,14 +12,15 @@ import (
 )
 
 func TestCurlMakesTheRequestThatItStandsFor(t *testing.T) {
-	const api = "http://127.0.0.1:1/api/ver1.0"
+	const server, api = "http://127.0.0.1:1", "http://127.0.0.1:1/api/ver1.0"
 	body := `{"agent_number":"it's $1 \\ \"+7\""}`
 	req, err := http.NewRequest(http.MethodPut, api+"/client/12/agent/remote/7", strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
 	req.Header.Set("Content-Type", "application/json")
-	command, err := curl(req, api)
+	req.Header.Set("Authorization", "Bearer abc")
+	command, err := curl(req, server)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,7 +32,7 @@ func TestCurlMakesTheRequestThatItStandsFor(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := strings.Join([]string{
-		"-X", "PUT", api + "/client/12/agent/remote/7", "-H", "Content-Type: application/json", "-d", body, "",
+		"-X", "PUT", api + "/client/12/agent/remote/7", "-H", "Authorization: Bearer abc", "-H", "Content-Type: application/json", "-d", body, "",
 	}, "\n")
 	if string(words) != want {
 		t.Errorf("the words of\n%s\nare\n%s\nwant\n%s", command, words, want)

@@ -3,6 +3,8 @@
 // step whether what should be seen is seen; if not, it says what differs and exits with 1.
 //
 //	go run ./server/demo -binary bin/agentevents
+//
+// With -serve it starts the program for whoever wants to try it out, with a client and tokens, until it is interrupted.
 package main
 
 import (
@@ -24,7 +26,7 @@ import (
 const patience = 10 * time.Second
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	defer stop()
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr, colourful(os.Stdout))
 	if err != nil && !errors.Is(err, flag.ErrHelp) {
@@ -38,8 +40,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, colour bo
 	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	binary := flags.String("binary", "bin/agentevents", "the `program` that is shown")
+	try := flags.Bool("serve", false, "serve, with what is needed to try it out, in place of the story")
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	if *try {
+		return serve(ctx, *binary, stdout, stderr)
 	}
 	dir, err := os.MkdirTemp("", "agentevents-demo-")
 	if err != nil {

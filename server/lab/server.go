@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -34,13 +35,23 @@ type Server struct {
 // Start starts a binary on a free port of loopback with a SQLite file and further variables (NAME=VALUE), receivers on
 // loopback allowed. When ctx ends it is stopped; Stop or Kill is still to be called.
 func Start(ctx context.Context, binary, file string, env ...string) (*Server, error) {
+	return start(ctx, binary, environment(file, env), io.Discard, io.Discard)
+}
+
+// Serve starts a binary with the environment of this process and further variables, and shows what it prints. When ctx
+// ends it is stopped; Wait is still to be called.
+func Serve(ctx context.Context, binary string, stdout, stderr io.Writer, env ...string) (*Server, error) {
+	return start(ctx, binary, append(os.Environ(), env...), stdout, stderr)
+}
+
+func start(ctx context.Context, binary string, env []string, stdout, stderr io.Writer) (*Server, error) {
 	ctx, end := context.WithCancel(ctx)
 	s := &Server{Log: &Log{}, end: end, exited: make(chan struct{})}
 	s.cmd = exec.CommandContext(ctx, binary, "serve") //nolint:gosec // what the user said is to be tried
 	s.cmd.Cancel = func() error { return s.cmd.Process.Signal(syscall.SIGTERM) }
 	s.cmd.WaitDelay = stopPatience
-	s.cmd.Env = environment(file, env)
-	s.cmd.Stdout, s.cmd.Stderr = s.Log, s.Log
+	s.cmd.Env = env
+	s.cmd.Stdout, s.cmd.Stderr = io.MultiWriter(s.Log, stdout), io.MultiWriter(s.Log, stderr)
 	// Ctrl-C is for whoever started this alone, which stops the server then: the second signal would kill it.
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := s.cmd.Start(); err != nil {
@@ -107,7 +118,7 @@ func answersOK(ctx context.Context, url string) bool {
 // PID is the number of the process.
 func (s *Server) PID() int { return s.cmd.Process.Pid }
 
-// Stop sends SIGTERM and waits. Anything but an end in order is an error.
+// Stop sends SIGTERM and waits. Anything but an end in order is an error, and so is a secret in the log.
 func (s *Server) Stop() error {
 	select {
 	case <-s.exited:
@@ -115,9 +126,19 @@ func (s *Server) Stop() error {
 	default:
 	}
 	s.end()
+	err := s.Wait()
+	if secret := Secret(s.Log.String()); secret != "" {
+		err = errors.Join(err, fmt.Errorf("the server has logged the secret %q", secret))
+	}
+	return err
+}
+
+// Wait waits until the server has ended. Anything but an end in order is an error.
+func (s *Server) Wait() error {
 	<-s.exited
+	s.end()
 	if !s.cmd.ProcessState.Success() {
-		return fmt.Errorf("the server did not stop in order: %s", s.cmd.ProcessState)
+		return fmt.Errorf("the server did not end in order: %s", s.cmd.ProcessState)
 	}
 	return nil
 }
@@ -154,8 +175,8 @@ func (l *Log) String() string {
 	return l.text.String()
 }
 
-// The character behind the port tells that the port is complete.
-var listening = regexp.MustCompile(`(127\.0\.0\.1:[1-9][0-9]*)[^0-9]`)
+// What is behind the port tells that the port is complete.
+var listening = regexp.MustCompile(`(http://[^/\s"]+:[1-9][0-9]*)/api/`)
 
 // url is where the server says it listens, empty while it has not said so.
 func (l *Log) url() string {
@@ -163,7 +184,7 @@ func (l *Log) url() string {
 	if found == nil {
 		return ""
 	}
-	return "http://" + found[1]
+	return found[1]
 }
 
 // Tail is the last lines.

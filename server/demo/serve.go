@@ -1,0 +1,120 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+
+	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/gen/client"
+	"github.com/agentevents/agentevents/server/lab"
+)
+
+// ours is the name of what trying it out makes in the store, anew each time.
+const ours = "make run"
+
+// access is what to try the server out with.
+type access struct {
+	operatorID, operatorSecret, operator string // the last is a token
+	gen.ApplicationSecret                       // the client's
+	tenant                               string // a token
+}
+
+// serve runs the server for whoever wants to try it out, until ctx ends.
+func serve(ctx context.Context, binary string, stdout, stderr io.Writer) error {
+	a := access{operatorID: "operator", operatorSecret: rand.Text()}
+	s, err := lab.Serve(ctx, binary, stdout, stderr, append(environment(),
+		"AGENTEVENTS_OPERATOR_ID="+a.operatorID, "AGENTEVENTS_OPERATOR_SECRET="+a.operatorSecret)...)
+	if err != nil {
+		return err
+	}
+	if err = s.Ready(ctx); err == nil {
+		err = a.prepare(ctx, s.URL)
+	}
+	if err != nil {
+		return errors.Join(err, s.Stop())
+	}
+	a.print(stdout, s.URL)
+	return s.Wait()
+}
+
+// prepare makes client 12 and an application of it, and gets tokens.
+func (a *access) prepare(ctx context.Context, server string) (err error) {
+	if a.operator, err = lab.Token(http.DefaultClient, server, a.operatorID, a.operatorSecret); err != nil {
+		return err
+	}
+	api, err := client.NewClientWithResponses(server+apiPath, client.WithRequestEditorFn(func(_ context.Context, req *http.Request) error {
+		req.Header.Set("Authorization", "Bearer "+a.operator)
+		return nil
+	}))
+	if err != nil {
+		return err
+	}
+	if resp, err := api.PutClientWithResponse(ctx, pbxClient, gen.ClientUpdate{}); err != nil || resp.StatusCode() >= 300 {
+		return errors.Join(err, answered(http.StatusOK, resp, err))
+	}
+	if err := tidy(ctx, api); err != nil {
+		return err
+	}
+	made, err := api.CreateApplicationWithResponse(ctx, pbxClient, gen.ApplicationCreate{Name: ours, Access: gen.AccessLevelAll})
+	if err := answered(http.StatusCreated, made, err); err != nil {
+		return err
+	}
+	a.ApplicationSecret = *made.JSON201
+	a.tenant, err = lab.Token(http.DefaultClient, server, a.ID, a.Secret)
+	return err
+}
+
+// tidy revokes what was made before.
+func tidy(ctx context.Context, api *client.ClientWithResponses) error {
+	all, err := api.ListApplicationsWithResponse(ctx, pbxClient)
+	if err := answered(http.StatusOK, all, err); err != nil {
+		return err
+	}
+	for _, old := range *all.JSON200 {
+		if old.Name != ours {
+			continue
+		}
+		resp, err := api.DeleteApplicationWithResponse(ctx, pbxClient, old.ID)
+		if err := answered(http.StatusNoContent, resp, err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *access) print(w io.Writer, server string) {
+	fmt.Fprintf(w, `
+To try it out, in another terminal (the tokens are good for an hour):
+
+    server=%s
+    api=$server%s
+    operator=%s  # may do everything
+    tenant=%s  # an application of client 12
+    curl -H "Authorization: Bearer $operator" $api/client/
+    curl -H "Authorization: Bearer $tenant" $api/client/@me
+
+A new token for the tenant, and for the operator, whose credentials also do for Authorize in %s/docs/:
+
+    curl $server/oauth/token -d grant_type=client_credentials -d client_id=%s -d client_secret=%s
+    curl $server/oauth/token -d grant_type=client_credentials -d client_id=%s -d client_secret=%s
+
+`, server, apiPath, a.operator, a.tenant, server, a.ID, a.Secret, a.operatorID, a.operatorSecret)
+}
+
+// environment are the settings to try the server out with, unless there are others.
+func environment() []string {
+	env := []string{}
+	for name, value := range map[string]string{
+		"AGENTEVENTS_ALLOW_NETWORKS": "127.0.0.0/8,::1/128", "AGENTEVENTS_DATABASE_URL": "sqlite:bin/agentevents.db",
+	} {
+		if _, set := os.LookupEnv(name); !set {
+			env = append(env, name+"="+value)
+		}
+	}
+	return env
+}

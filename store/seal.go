@@ -1,0 +1,111 @@
+package store
+
+import (
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strings"
+
+	"gorm.io/gorm"
+)
+
+// KeySize is how many bytes an encryption key has.
+const KeySize = 32
+
+// sealed is what an encrypted secret in the database begins with. Behind it, in base64, are nonce and ciphertext of
+// AES-256 in Galois counter mode.
+const sealed = "sealed:"
+
+// seal encrypts secrets at rest. Nil leaves them as they are.
+type seal struct{ cipher.AEAD }
+
+// newSeal returns nil for no key.
+func newSeal(key []byte) (*seal, error) {
+	if key == nil {
+		return nil, nil
+	}
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, fmt.Errorf("encryption key: %w", err)
+	}
+	aead, err := cipher.NewGCMWithRandomNonce(block)
+	return &seal{aead}, err
+}
+
+func (s *seal) close(secret string) string {
+	if s == nil || secret == "" {
+		return secret
+	}
+	return sealed + base64.StdEncoding.EncodeToString(s.Seal(nil, nil, []byte(secret), nil))
+}
+
+var errSealed = errors.New("the signing secrets in the database are encrypted, and the encryption key is not the one")
+
+// open returns a secret that was not encrypted as it is.
+func (s *seal) open(stored string) (string, error) {
+	text, is := strings.CutPrefix(stored, sealed)
+	if !is {
+		return stored, nil
+	}
+	if s == nil {
+		return "", errSealed
+	}
+	data, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		return "", fmt.Errorf("read a secret: %w", err)
+	}
+	plain, err := s.Open(nil, nil, data, nil)
+	if err != nil {
+		return "", errSealed
+	}
+	return string(plain), nil
+}
+
+// opened is a secret for use. One that cannot be opened is none, which nothing is signed with: it is tried again.
+func (s *Store) opened(stored string) string {
+	secret, err := s.seal.open(stored)
+	if err != nil {
+		s.Log.Error("read a secret", "error", err)
+	}
+	return secret
+}
+
+// opened is the row with its secrets for use.
+func (r headRow) opened(s *Store) headRow {
+	r.Secret, r.Previous = s.opened(r.Secret), s.opened(r.Previous)
+	return r
+}
+
+// sealSecrets looks whether the key is the right one, and encrypts what is not yet.
+func (s *Store) sealSecrets(ctx context.Context) error {
+	var stored string
+	err := s.read(ctx).Raw("SELECT coalesce((SELECT secret FROM secrets WHERE secret LIKE ? LIMIT 1), '')", sealed+"%").Scan(&stored).Error
+	if err != nil {
+		return err
+	}
+	if _, err := s.seal.open(stored); err != nil || s.seal == nil {
+		return err
+	}
+	return s.write(ctx, s.sealOpen)
+}
+
+func (s *Store) sealOpen(tx *gorm.DB) error {
+	rows, err := gorm.G[secretRow](tx).Where("secret NOT LIKE ? OR previous NOT LIKE ? AND previous <> ''", sealed+"%", sealed+"%").
+		Find(tx.Statement.Context)
+	for i := 0; err == nil && i < len(rows); i++ {
+		r := rows[i]
+		err = tx.Exec("UPDATE secrets SET secret = ?, previous = ? WHERE client_id = ?",
+			s.sealOnce(r.Secret), s.sealOnce(r.Previous), r.ClientID).Error
+	}
+	return err
+}
+
+func (s *Store) sealOnce(stored string) string {
+	if strings.HasPrefix(stored, sealed) {
+		return stored
+	}
+	return s.seal.close(stored)
+}

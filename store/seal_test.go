@@ -1,0 +1,129 @@
+package store_test
+
+import (
+	"bytes"
+	"database/sql"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/store"
+)
+
+// secretsIn is what the database has of all secrets.
+func secretsIn(t *testing.T, file string) (all []string) {
+	t.Helper()
+	db, err := sql.Open("sqlite3", file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	rows, err := db.Query("SELECT secret || ' ' || previous FROM secrets ORDER BY client_id")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var row string
+		if err := rows.Scan(&row); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, strings.Fields(row)...)
+	}
+	return all
+}
+
+// What was stored as it is gets encrypted when there is a key, stays the same for everybody else, and cannot be read
+// with another key or with none.
+func TestSecretsAreEncrypted(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "test.db")
+	opened := func(key []byte) *store.Store {
+		t.Helper()
+		s, err := store.Open(t.Context(), store.Options{URL: "sqlite:" + file, Key: key})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	secretOf := func(s *store.Store, client string) gen.Secret {
+		t.Helper()
+		secret, err := s.Secret(t.Context(), client)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return secret
+	}
+	s := opened(nil)
+	for _, client := range []string{"12", "13"} {
+		if _, _, err := s.PutClient(t.Context(), client, gen.ClientUpdate{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.RotateSecret(t.Context(), "13"); err != nil {
+		t.Fatal(err)
+	}
+	plain, rotated := secretOf(s, "12"), secretOf(s, "13")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if stored := secretsIn(t, file); len(stored) != 3 || stored[0] != plain.Secret {
+		t.Fatalf("without a key %q is stored", stored)
+	}
+
+	key := bytes.Repeat([]byte{7}, store.KeySize)
+	s = opened(key)
+	if _, _, err := s.PutClient(t.Context(), "14", gen.ClientUpdate{}); err != nil {
+		t.Fatal(err)
+	}
+	again, err := s.RotateSecret(t.Context(), "13")
+	if err != nil || again.Previous != rotated.Secret {
+		t.Errorf("rotated to %+v from %+v, %v", again, rotated, err)
+	}
+	if secretOf(s, "12") != plain || secretOf(s, "13").Secret != again.Secret || !strings.HasPrefix(secretOf(s, "14").Secret, "whsec_") {
+		t.Error("the secrets are others when they are encrypted")
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	stored := secretsIn(t, file)
+	for _, secret := range stored {
+		if !strings.HasPrefix(secret, "sealed:") {
+			t.Errorf("%s is stored", secret)
+		}
+	}
+	if len(stored) != 4 {
+		t.Errorf("%d secrets are stored", len(stored))
+	}
+	for name, wrong := range map[string][]byte{"no key": nil, "another key": bytes.Repeat([]byte{8}, store.KeySize), "a short key": {1}} {
+		if s, err := store.Open(t.Context(), store.Options{URL: "sqlite:" + file, Key: wrong}); err == nil {
+			t.Errorf("%s opens it", name)
+			_ = s.Close()
+		} else if !strings.Contains(err.Error(), "key") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	s = opened(key)
+	defer s.Close()
+	if secretOf(s, "12") != plain {
+		t.Error("the secret is another one at the second start")
+	}
+}
+
+// What is sent and shown is signed with the secret, not with what is stored of it.
+func TestEncryptedSecretsSign(t *testing.T) {
+	f := open(t)
+	f.key = bytes.Repeat([]byte{7}, store.KeySize)
+	f.restart()
+	k := f.agent()
+	f.register(k, crm, both...)
+	f.login(k)
+	f.signedWith(f.secret(k.Client).Secret)
+	log, err := f.Delivery(f.ctx, k.Client, 1)
+	f.check(err)
+	sample, err := f.NewSample(f.ctx, k, 1)
+	f.check(err)
+	if want := f.secret(k.Client).Secret; log.Sent.Secrets[0] != want || sample.Secrets[0] != want {
+		t.Errorf("shown with %q, sampled with %q, want %q", log.Sent.Secrets, sample.Secrets, want)
+	}
+}
