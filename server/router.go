@@ -3,6 +3,7 @@ package main
 import (
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -26,13 +27,17 @@ type handlers struct {
 	sessions *sessions
 	stopping <-chan struct{} // closed when no request is to wait any longer
 	tests    chan struct{}   // has an element for each test of an event that is under way
+	proxies  []netip.Prefix  // whose X-Forwarded-For counts
 }
 
 // mostTests is how many tests of events are under way at a time.
 const mostTests = 16
 
 func newHandlers(st *store.Store, guard *webhook.Guard, sender *webhook.Sender, stopping <-chan struct{}) handlers {
-	return handlers{st, guard, sender, newSessions(st, sessionLife), stopping, make(chan struct{}, mostTests)}
+	return handlers{
+		store: st, guard: guard, sender: sender, sessions: newSessions(st, sessionLife), stopping: stopping,
+		tests: make(chan struct{}, mostTests),
+	}
 }
 
 var _ api.StrictServerInterface = handlers{}
@@ -52,6 +57,7 @@ func newRouter(
 	}
 	e := echo.New()
 	e.HTTPErrorHandler = answerErrors(log)
+	e.IPExtractor = addressOf(h.proxies)
 	e.Use(identify())
 	e.Use(around...)
 	e.Use(logRequests(log), tellNoLimit(h.store), catchPanics)
