@@ -27,6 +27,7 @@ type handlers struct {
 	sessions *sessions
 	stopping <-chan struct{} // closed when no request is to wait any longer
 	tests    chan struct{}   // has an element for each test of an event that is under way
+	throttle *throttle       // of who fails to get a token
 	proxies  []netip.Prefix  // whose X-Forwarded-For counts
 }
 
@@ -36,7 +37,7 @@ const mostTests = 16
 func newHandlers(st *store.Store, guard *webhook.Guard, sender *webhook.Sender, stopping <-chan struct{}) handlers {
 	return handlers{
 		store: st, guard: guard, sender: sender, sessions: newSessions(st, sessionLife), stopping: stopping,
-		tests: make(chan struct{}, mostTests),
+		tests: make(chan struct{}, mostTests), throttle: newThrottle(st.Now),
 	}
 }
 
@@ -78,7 +79,7 @@ func middlewares(contract *openapi3.T, h handlers) (map[string][]echo.Middleware
 			}
 			id := operation.OperationID
 			if level == anybody {
-				all[id] = []echo.MiddlewareFunc{named(id), tokenForm}
+				all[id] = []echo.MiddlewareFunc{named(id), h.throttle.tokens, tokenForm}
 				continue
 			}
 			route := &routers.Route{Spec: contract, Path: path, PathItem: item, Method: method, Operation: operation}

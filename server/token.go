@@ -24,9 +24,10 @@ const maxTokenBody = 16 << 10
 
 // tokenRefusal is why there is no token. OAuth has a form of its own for that.
 type tokenRefusal struct {
-	status int
-	code   gen.TokenErrorError
-	words  string
+	status      int
+	code        gen.TokenErrorError
+	words       string
+	application string // whose secret was wrong, empty for none
 }
 
 func (r *tokenRefusal) Error() string { return r.words }
@@ -36,7 +37,7 @@ func (r *tokenRefusal) body() gen.TokenError {
 }
 
 func refuseToken(code gen.TokenErrorError, words string) *tokenRefusal {
-	return &tokenRefusal{http.StatusBadRequest, code, words}
+	return &tokenRefusal{status: http.StatusBadRequest, code: code, words: words}
 }
 
 // tokenForm makes one form of all that a token may be asked for with: a body of either type, else HTTP Basic, else the
@@ -123,7 +124,7 @@ func (h handlers) RequestToken(
 	}
 	token, err := h.store.IssueToken(ctx, r.FormdataBody.ClientID, r.FormdataBody.ClientSecret)
 	if errors.Is(err, store.ErrCredentials) {
-		return nil, refuseToken(gen.TokenErrorErrorInvalidClient, err.Error())
+		return nil, wrongCredentials(err, r.FormdataBody.ClientID)
 	}
 	if err != nil {
 		return nil, err
@@ -134,4 +135,12 @@ func (h handlers) RequestToken(
 		AccessToken: token, TokenType: gen.TokenTokenTypeBearer, ExpiresIn: int(store.TokenLife.Seconds()), Scope: gen.TokenScopeAll,
 	}
 	return answer, nil
+}
+
+func wrongCredentials(err error, id string) *tokenRefusal {
+	refused := refuseToken(gen.TokenErrorErrorInvalidClient, err.Error())
+	if !errors.Is(err, store.ErrApplication) {
+		refused.application = id
+	}
+	return refused
 }

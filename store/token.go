@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"time"
 
 	"gorm.io/gorm"
@@ -23,6 +24,9 @@ const (
 
 // ErrCredentials is returned for an id and a secret that no application has, or one of a client that is blocked.
 var ErrCredentials = errors.New("there is no application with this id and this secret")
+
+// ErrApplication is the ErrCredentials that is returned for an id that no application has.
+var ErrApplication = fmt.Errorf("%w", ErrCredentials)
 
 // ErrToken is returned for a token that nobody was given, that has expired or was revoked.
 var ErrToken = errors.New("the token is not good")
@@ -68,10 +72,12 @@ func (s *Store) IssueToken(ctx context.Context, id, secret string) (token string
 
 func (s *Store) checkCredentials(tx *gorm.DB, id, secret string) error {
 	r, err := gorm.G[applicationRow](tx).Where("id = ?", id).Take(tx.Statement.Context)
-	if err != nil && !errors.Is(err, gorm.ErrRecordNotFound) {
+	switch {
+	case errors.Is(err, gorm.ErrRecordNotFound):
+		return ErrApplication
+	case err != nil:
 		return failure(err)
-	}
-	if !r.knows(secret) {
+	case !r.knows(secret):
 		return ErrCredentials
 	}
 	var blocked bool
