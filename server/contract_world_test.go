@@ -66,7 +66,7 @@ func newWorld(t testing.TB) *world {
 	router, err := newRouter(h, time.Now, silent)
 	w.must(err)
 	w.server = httptest.NewUnstartedServer(router)
-	w.server.Config = newServer(router, silent)
+	w.server.Config = newServer(router, silent, usualBounds())
 	w.server.Start()
 	w.server.Client().CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	t.Cleanup(w.server.Close)

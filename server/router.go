@@ -61,7 +61,7 @@ func newRouter(
 	e.IPExtractor = addressOf(h.proxies)
 	e.Use(identify())
 	e.Use(around...)
-	e.Use(logRequests(log), tellNoLimit(h.store), catchPanics)
+	e.Use(logRequests(log), tellNoLimit(h.store), catchPanics, boundHead)
 	api.RegisterHandlersWithOptions(bothForms{e}, api.NewStrictHandler(h, nil),
 		api.RegisterHandlersOptions{BaseURL: basePath, OperationMiddlewares: each})
 	addHealth(e, h.store, turned)

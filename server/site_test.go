@@ -62,6 +62,16 @@ func keepsSecrets(t testing.TB, log string) {
 	}
 }
 
+// operator returns the header Authorization of the operator.
+func (s *site) operator() string {
+	s.Helper()
+	token, err := lab.Token(http.DefaultClient, s.URL, lab.OperatorID, lab.OperatorSecret)
+	if err != nil {
+		s.Fatal(err)
+	}
+	return "Bearer " + token
+}
+
 // tenant returns the header Authorization of a new application of a client.
 func (s *site) tenant(client string, access gen.AccessLevel) string {
 	s.Helper()

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"mime"
 	"mime/multipart"
@@ -19,8 +20,12 @@ import (
 	"github.com/agentevents/agentevents/store"
 )
 
-// maxTokenBody is more than the form of any client has.
-const maxTokenBody = 16 << 10
+const (
+	// maxTokenBody is more than the form of any client has.
+	maxTokenBody = 16 << 10
+	// maxTokenFields is, too.
+	maxTokenFields = 20
+)
 
 // tokenRefusal is why there is no token. OAuth has a form of its own for that.
 type tokenRefusal struct {
@@ -83,6 +88,9 @@ func bodyForm(c echo.Context) (url.Values, error) {
 	media, params, _ := mime.ParseMediaType(r.Header.Get(echo.HeaderContentType))
 	switch media {
 	case echo.MIMEApplicationForm:
+		if bytes.Count(body, []byte("&")) >= maxTokenFields {
+			return nil, tooManyFields()
+		}
 		form, _ := url.ParseQuery(string(body)) // what is no form holds no credentials
 		return form, nil
 	case echo.MIMEMultipartForm:
@@ -99,7 +107,21 @@ func multipartForm(body []byte, boundary string) (url.Values, error) {
 	if err != nil {
 		return nil, refuseToken(gen.TokenErrorErrorInvalidRequest, "the body is no multipart/form-data")
 	}
+	parts := 0
+	for _, values := range form.Value {
+		parts += len(values)
+	}
+	for _, files := range form.File {
+		parts += len(files)
+	}
+	if parts > maxTokenFields {
+		return nil, tooManyFields()
+	}
 	return form.Value, nil
+}
+
+func tooManyFields() error {
+	return refuseToken(gen.TokenErrorErrorInvalidRequest, fmt.Sprintf("the body may have at most %d fields", maxTokenFields))
 }
 
 // basicForm is what HTTP Basic says. Ids and secrets are of characters that no encoding changes.
