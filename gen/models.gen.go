@@ -606,6 +606,13 @@ type Attempt struct {
 	//
 	// Example: https://somehost.com/old.php
 	URL string `json:"url,omitempty"`
+
+	// Traceparent Of which trace it is: the header `traceparent` (W3C Trace Context) that the receiver was sent; absent when nothing
+	// was traced.
+	//
+	//
+	// Example: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01
+	Traceparent string `json:"traceparent,omitempty"`
 }
 
 // ChangedAt The PBX's own time of the change. When it is older than the agent's last change, or than the latest time that
@@ -757,6 +764,11 @@ type Delivery struct {
 	// Example: 2017-05-30T15:07:50.000Z
 	FinishedAt *Time `json:"finished_at,omitempty"`
 
+	// Reason Why it ended, unless its last attempt says so.
+	//
+	// Example: its event was deleted
+	Reason string `json:"reason,omitempty"`
+
 	// NextAttemptAt When the next attempt is due, if nothing else is in its way; of a pending one.
 	//
 	// Example: 2017-05-30T15:07:55.120Z
@@ -809,8 +821,8 @@ type EventOutcome struct {
 	// Example: 150
 	EventID int64 `json:"event_id"`
 
-	// Outcome Whether the change made a delivery for it: `fired`; `parked`, it did, but the event is disabled, and nothing is
-	// sent until it is enabled; `not_fired`.
+	// Outcome Whether the change made a delivery for it: `fired`, also when that is no longer kept; `parked`, it did, but the
+	// event is disabled, and nothing is sent until it is enabled; `not_fired`.
 	//
 	//
 	// Example: fired
@@ -828,8 +840,8 @@ type EventOutcome struct {
 	DeliveryState DeliveryState `json:"delivery_state,omitempty"`
 }
 
-// EventOutcomeOutcome Whether the change made a delivery for it: `fired`; `parked`, it did, but the event is disabled, and nothing is
-// sent until it is enabled; `not_fired`.
+// EventOutcomeOutcome Whether the change made a delivery for it: `fired`, also when that is no longer kept; `parked`, it did, but the
+// event is disabled, and nothing is sent until it is enabled; `not_fired`.
 //
 // Example: fired
 type EventOutcomeOutcome string
@@ -1050,10 +1062,12 @@ type ReplayFilter struct {
 	// State Only deliveries in this state; without it those that have failed.
 	//
 	// Example: failed
-	State     ReplayFilterState `json:"state,omitempty"`
-	AgentType AgentType         `json:"agent_type,omitempty"`
+	State ReplayFilterState `json:"state,omitempty"`
 
-	// AgentID Only those of the agent with this id; needs agent_type.
+	// AgentType Only those of the agent of this kind with the id agent_id, without which it is refused.
+	AgentType AgentType `json:"agent_type,omitempty"`
+
+	// AgentID Only those of the agent with this id; needs agent_type, since ids are unique among agents of a kind.
 	//
 	// Example: 136
 	AgentID int64 `json:"agent_id,omitempty"`
@@ -1456,10 +1470,10 @@ type UnsupportedMediaType = Error
 // ListClientsParams defines parameters for ListClients.
 type ListClientsParams struct {
 	// Limit At most this many; without it all.
-	Limit Limit `form:"limit,omitempty" json:"limit,omitempty"`
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// After Only what comes after this id, which need not exist.
-	After AfterClient `form:"after,omitempty" json:"after,omitempty"`
+	After *AfterClient `form:"after,omitempty" json:"after,omitempty"`
 }
 
 // ListLocalAgentsParams defines parameters for ListLocalAgents.
@@ -1469,19 +1483,19 @@ type ListLocalAgentsParams struct {
 	ExtensionID ExtensionIDs `form:"extension_id,omitempty" json:"extension_id,omitempty"`
 
 	// Limit At most this many; without it all.
-	Limit Limit `form:"limit,omitempty" json:"limit,omitempty"`
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// After Only what comes after this id, which need not exist.
-	After After `form:"after,omitempty" json:"after,omitempty"`
+	After *After `form:"after,omitempty" json:"after,omitempty"`
 }
 
 // ListLocalAgentEventsParams defines parameters for ListLocalAgentEvents.
 type ListLocalAgentEventsParams struct {
 	// Limit At most this many; without it all.
-	Limit Limit `form:"limit,omitempty" json:"limit,omitempty"`
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// After Only what comes after this id, which need not exist.
-	After After `form:"after,omitempty" json:"after,omitempty"`
+	After *After `form:"after,omitempty" json:"after,omitempty"`
 }
 
 // ListLocalAgentStatusChangesParams defines parameters for ListLocalAgentStatusChanges.
@@ -1500,19 +1514,19 @@ type ListRemoteAgentsParams struct {
 	ExtensionID ExtensionIDs `form:"extension_id,omitempty" json:"extension_id,omitempty"`
 
 	// Limit At most this many; without it all.
-	Limit Limit `form:"limit,omitempty" json:"limit,omitempty"`
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// After Only what comes after this id, which need not exist.
-	After After `form:"after,omitempty" json:"after,omitempty"`
+	After *After `form:"after,omitempty" json:"after,omitempty"`
 }
 
 // ListRemoteAgentEventsParams defines parameters for ListRemoteAgentEvents.
 type ListRemoteAgentEventsParams struct {
 	// Limit At most this many; without it all.
-	Limit Limit `form:"limit,omitempty" json:"limit,omitempty"`
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// After Only what comes after this id, which need not exist.
-	After After `form:"after,omitempty" json:"after,omitempty"`
+	After *After `form:"after,omitempty" json:"after,omitempty"`
 }
 
 // ListRemoteAgentStatusChangesParams defines parameters for ListRemoteAgentStatusChanges.
@@ -1529,10 +1543,10 @@ type ListDeliveriesParams struct {
 	// State Only deliveries in this state.
 	State *StateFilter `form:"state,omitempty" json:"state,omitempty"`
 
-	// AgentType Only those of agents of this kind.
+	// AgentType Only those of the agent of this kind with the id `agent_id`, without which it is refused.
 	AgentType *AgentTypeFilter `form:"agent_type,omitempty" json:"agent_type,omitempty"`
 
-	// AgentID Only those of the agent with this id; needs `agent_type`.
+	// AgentID Only those of the agent with this id; needs `agent_type`, since ids are unique among agents of a kind.
 	AgentID *AgentIDFilter `form:"agent_id,omitempty" json:"agent_id,omitempty"`
 
 	// EventID Only those of this event, which need not exist any more.

@@ -53,7 +53,7 @@ func newAgent(name string, extensionID int64) store.AgentUpdate {
 func (h handlers) ListLocalAgents(
 	ctx context.Context, r api.ListLocalAgentsRequestObject,
 ) (api.ListLocalAgentsResponseObject, error) {
-	f := store.AgentFilter{Extensions: r.Params.ExtensionID, After: r.Params.After, Limit: r.Params.Limit}
+	f := store.AgentFilter{Extensions: r.Params.ExtensionID, After: given(r.Params.After), Limit: given(r.Params.Limit)}
 	agents, err := h.store.Agents(ctx, r.ClientID, gen.AgentTypeLocal, f)
 	if err != nil {
 		return nil, err
@@ -64,7 +64,7 @@ func (h handlers) ListLocalAgents(
 func (h handlers) ListRemoteAgents(
 	ctx context.Context, r api.ListRemoteAgentsRequestObject,
 ) (api.ListRemoteAgentsResponseObject, error) {
-	f := store.AgentFilter{Extensions: r.Params.ExtensionID, After: r.Params.After, Limit: r.Params.Limit}
+	f := store.AgentFilter{Extensions: r.Params.ExtensionID, After: given(r.Params.After), Limit: given(r.Params.Limit)}
 	agents, err := h.store.Agents(ctx, r.ClientID, gen.AgentTypeRemote, f)
 	if err != nil {
 		return nil, err

@@ -9,7 +9,7 @@ import (
 func (h handlers) ListClients(
 	ctx context.Context, r api.ListClientsRequestObject,
 ) (api.ListClientsResponseObject, error) {
-	clients, err := h.store.Clients(ctx, r.Params.After, r.Params.Limit)
+	clients, err := h.store.Clients(ctx, given(r.Params.After), given(r.Params.Limit))
 	if err != nil {
 		return nil, err
 	}

@@ -118,8 +118,11 @@ func feedEnds() []scenario {
 // fired and notFired are what a change meant to an event.
 func fired(event, delivery int, typ, state string) string {
 	outcome, more := "fired", ""
-	if state == "parked" {
+	switch state {
+	case "parked":
 		outcome, more = "parked", ", but disabled: the delivery waits until it is enabled"
+	case "cancelled":
+		more = "; its event was deleted"
 	}
 	return fmt.Sprintf(`{"event_id":%d,"outcome":%q,"reason":"the event is for this type, %s%s","delivery_id":%d,`+
 		`"delivery_state":%q}`, event, outcome, typ, more, delivery, state)

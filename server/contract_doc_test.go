@@ -88,10 +88,16 @@ func closeSchema(s *openapi3.Schema) {
 	}
 }
 
-// at finds the endpoint of a request, nil if there is none.
+// at finds the endpoint of a request, nil if there is none. A path with fewer parameters goes before one with more.
 func (c *contract) at(method string, u *url.URL) *endpoint {
+	path := ""
 	for _, e := range c.endpoints {
-		if _, ok := e.params(u); ok && e.method == method {
+		if _, ok := e.params(u); ok && (path == "" || strings.Count(e.path, "{") < strings.Count(path, "{")) {
+			path = e.path
+		}
+	}
+	for _, e := range c.endpoints {
+		if e.path == path && e.method == method {
 			return e
 		}
 	}

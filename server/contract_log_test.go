@@ -113,7 +113,8 @@ func (e entry) String() string {
 		`"webhook_id":"msg_%d","method":%q,"url":%q,"attempts":%d,"replays":%d,"created_at":%q,"changed_at":%q,"expires_at":%q`,
 		e.id, e.state, e.kind, e.agent, e.event, e.typ, e.sequence, e.id, e.method, e.url, e.attempts, e.replays, e.at, e.at,
 		dayAfter(e.at, e.from))
-	for _, field := range [][2]string{{"finished_at", e.finished}, {"next_attempt_at", e.next}} {
+	reason := map[string]string{"cancelled": "its event was deleted"}[e.state]
+	for _, field := range [][2]string{{"finished_at", e.finished}, {"reason", reason}, {"next_attempt_at", e.next}} {
 		if field[1] != "" {
 			text += fmt.Sprintf(`,%q:%q`, field[0], field[1])
 		}

@@ -26,16 +26,20 @@ func TestContractPaging(t *testing.T) {
 		w.answered(404, "")
 	}
 	for query, where := range map[string]string{
-		"":                           "TRUE",
-		"?limit=1000":                "TRUE",
-		"?limit=50":                  "TRUE",
-		"?limit=7&agent_type=remote": "c.kind = 'remote'",
-		"?agent_type=local&agent_id=136&limit=125":        "c.kind = 'local' AND c.agent_id = 136",
-		"?agent_type=local&agent_id=136&limit=124":        "c.kind = 'local' AND c.agent_id = 136",
-		"?state=failed&limit=1":                           "d.state = 'failed'",
-		"?state=pending&event_id=2&limit=13":              "d.state = 'pending' AND d.event_id = 2",
-		"?limit=13&event_id=2&since=" + sinceSeed:         "d.event_id = 2",
-		"?limit=60&before=100&until=9999-12-31T00:00:00Z": "d.id < 100",
+		"":                                      "TRUE",
+		"?limit=1000":                           "TRUE",
+		"?limit=50":                             "TRUE",
+		"?limit=7&agent_type=remote&agent_id=7": "c.kind = 'remote' AND c.agent_id = 7",
+		"?limit=1&agent_type=local&agent_id=136&state=failed":                         "d.state = 'failed' AND c.kind = 'local' AND c.agent_id = 136",
+		"?limit=5&agent_type=local&agent_id=136&event_id=1":                           "d.event_id = 1",
+		"?limit=1&event_id=1&state=failed":                                            "d.state = 'failed' AND d.event_id = 1",
+		"?limit=9&agent_type=local&agent_id=136&before=90&until=9999-12-31T00:00:00Z": "d.id < 90 AND c.kind = 'local' AND c.agent_id = 136",
+		"?agent_type=local&agent_id=136&limit=125":                                    "c.kind = 'local' AND c.agent_id = 136",
+		"?agent_type=local&agent_id=136&limit=124":                                    "c.kind = 'local' AND c.agent_id = 136",
+		"?state=failed&limit=1":                                                       "d.state = 'failed'",
+		"?state=pending&event_id=2&limit=13":                                          "d.state = 'pending' AND d.event_id = 2",
+		"?limit=13&event_id=2&since=" + sinceSeed:                                     "d.event_id = 2",
+		"?limit=60&before=100&until=9999-12-31T00:00:00Z":                             "d.id < 100",
 	} {
 		want := w.rows(w.db, "SELECT d.id FROM deliveries d JOIN status_changes c ON c.id = d.change_id WHERE "+where+
 			" ORDER BY d.id DESC")

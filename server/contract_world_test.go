@@ -61,7 +61,7 @@ func newWorld(t testing.TB) *world {
 	t.Cleanup(func() { w.must(w.db.Close()) })
 	w.admit(w.db)
 	sender := webhook.NewSender(webhook.SenderOptions{Transport: w.receivers})
-	h := newHandlers(w.store, webhook.NewGuard(nil), sender, w.stopping)
+	h := newHandlers(w.store, webhook.NewGuard(nil), sender, nil, w.stopping)
 	h.sessions.life = 0
 	router, err := newRouter(h, time.Now, silent)
 	w.must(err)

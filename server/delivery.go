@@ -14,6 +14,9 @@ func checkFilter(f store.DeliveryFilter) error {
 	if f.AgentID > 0 && f.AgentType == "" {
 		wrong = append(wrong, gen.FieldError{Field: "agent_type", Message: "is required with agent_id"})
 	}
+	if f.AgentType != "" && f.AgentID == 0 {
+		wrong = append(wrong, gen.FieldError{Field: "agent_id", Message: "is required with agent_type"})
+	}
 	if !f.Since.IsZero() && !f.Until.IsZero() && !f.Since.Before(f.Until) {
 		wrong = append(wrong, gen.FieldError{Field: "until", Message: "must be later than since"})
 	}

@@ -117,6 +117,7 @@ func testReplayKilled(t *testing.T, bin programs) {
 		INSERT INTO deliveries (webhook_id, change_id, event_id, lane_id, url, method, state, attempts, due_at, expires_at,
 			created_at, finished_at, client_id) SELECT 'msg_' || n, change_id, 1000 + n, lane_id, url, method, state, attempts,
 			due_at, expires_at, created_at, finished_at, client_id FROM deliveries, n RETURNING 1`)
+	query(t, file, "UPDATE status_changes SET fired = (SELECT group_concat(event_id) FROM deliveries) RETURNING 1")
 
 	r.hold(func(arrival) bool { return true })
 	p = bin.serve(t, file)

@@ -42,7 +42,7 @@ func (h handlers) updateEvent(
 func (h handlers) ListLocalAgentEvents(
 	ctx context.Context, r api.ListLocalAgentEventsRequestObject,
 ) (api.ListLocalAgentEventsResponseObject, error) {
-	es, err := h.store.Events(ctx, local(r.ClientID, r.AgentID), r.Params.After, r.Params.Limit)
+	es, err := h.store.Events(ctx, local(r.ClientID, r.AgentID), given(r.Params.After), given(r.Params.Limit))
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +52,7 @@ func (h handlers) ListLocalAgentEvents(
 func (h handlers) ListRemoteAgentEvents(
 	ctx context.Context, r api.ListRemoteAgentEventsRequestObject,
 ) (api.ListRemoteAgentEventsResponseObject, error) {
-	es, err := h.store.Events(ctx, remote(r.ClientID, r.AgentID), r.Params.After, r.Params.Limit)
+	es, err := h.store.Events(ctx, remote(r.ClientID, r.AgentID), given(r.Params.After), given(r.Params.Limit))
 	if err != nil {
 		return nil, err
 	}

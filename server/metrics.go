@@ -158,23 +158,11 @@ func (s collected) Collect(to chan<- prometheus.Metric) {
 	stats, err := s.Stats(ctx)
 	if err == nil {
 		gauges(stats, to)
-		if s.takesWrite(ctx) {
+		if s.Ready(ctx) == nil {
 			up = 1
 		}
 	}
 	to <- prometheus.MustNewConstMetric(storeUp, prometheus.GaugeValue, up)
-}
-
-// takesWrite does not wait for longer than ctx lasts for a write that hangs.
-func (s collected) takesWrite(ctx context.Context) bool {
-	ready := make(chan bool, 1)
-	go func() { ready <- s.Ready(ctx) == nil }()
-	select {
-	case is := <-ready:
-		return is
-	case <-ctx.Done():
-		return false
-	}
 }
 
 func (s collected) counts(to chan<- prometheus.Metric) {

@@ -33,7 +33,7 @@ func (p *program) metricsURL() string {
 
 func (p *program) get(url string) string {
 	p.Helper()
-	resp, err := http.Get(url)
+	resp, err := p.api.Get(url)
 	if err != nil {
 		p.Fatal(err)
 	}

@@ -25,6 +25,7 @@ type handlers struct {
 	guard    *webhook.Guard
 	sender   *webhook.Sender
 	sessions *sessions
+	traces   *traces
 	stopping <-chan struct{} // closed when no request is to wait any longer
 	tests    chan struct{}   // has an element for each test of an event that is under way
 	throttle *throttle       // of who fails to get a token
@@ -34,9 +35,11 @@ type handlers struct {
 // mostTests is how many tests of events are under way at a time.
 const mostTests = 16
 
-func newHandlers(st *store.Store, guard *webhook.Guard, sender *webhook.Sender, stopping <-chan struct{}) handlers {
+func newHandlers(
+	st *store.Store, guard *webhook.Guard, sender *webhook.Sender, tr *traces, stopping <-chan struct{},
+) handlers {
 	return handlers{
-		store: st, guard: guard, sender: sender, sessions: newSessions(st, sessionLife), stopping: stopping,
+		store: st, guard: guard, sender: sender, sessions: newSessions(st, sessionLife), traces: tr, stopping: stopping,
 		tests: make(chan struct{}, mostTests), throttle: newThrottle(st.Now),
 	}
 }
@@ -84,12 +87,23 @@ func middlewares(contract *openapi3.T, h handlers) (map[string][]echo.Middleware
 			}
 			route := &routers.Route{Spec: contract, Path: path, PathItem: item, Method: method, Operation: operation}
 			all[id] = []echo.MiddlewareFunc{
-				named(id), rememberURL, unescape, authenticate(h.sessions), tellOwnLimit(h.store), authorize(level),
+				ownPath, named(id), rememberURL, unescape, authenticate(h.sessions), tellOwnLimit(h.store), authorize(level),
 				limitRequests(h.store), me, unbracket, validate(route),
 			}
 		}
 	}
 	return all, nil
+}
+
+// ownPath refuses a GET of the path that sends many deliveries again, which is not that of a delivery with a strange id.
+func ownPath(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		if c.Request().Method == http.MethodGet && c.Param("delivery_id") == "redeliver" {
+			c.Set(echo.ContextKeyHeaderAllow, "OPTIONS, POST")
+			return echo.MethodNotAllowedHandler(c)
+		}
+		return next(c)
+	}
 }
 
 // named notes which operation a request is for.

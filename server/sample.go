@@ -7,6 +7,7 @@ import (
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/gen/api"
 	"github.com/agentevents/agentevents/store"
+	"github.com/agentevents/agentevents/webhook"
 )
 
 // test sends a sample to an event's URL. What is stored of it does not depend on whether the caller still waits.
@@ -22,7 +23,10 @@ func (h handlers) test(ctx context.Context, k store.AgentKey, event int64) (m ge
 		return m, refuse(http.StatusServiceUnavailable, "too many tests are under way, try again")
 	}
 	ctx = context.WithoutCancel(ctx)
-	s, err := h.store.SaveSample(ctx, event, k.Type, d, h.sender.Send(ctx, d))
+	ended := h.traces.sample(ctx, &d)
+	a := h.sender.Send(ctx, d)
+	ended(webhook.Outcome{Attempt: a})
+	s, err := h.store.SaveSample(ctx, event, k.Type, d, a)
 	if err != nil {
 		return m, err
 	}
@@ -37,6 +41,7 @@ func (h handlers) sample(ctx context.Context, s store.Sample) (gen.EventTest, er
 	return gen.EventTest{ID: s.ID, At: at, Request: request, Attempt: gen.Attempt{
 		Number: 1, StartedAt: at, DurationMs: float64(s.Attempt.Duration.Microseconds()) / 1000, Status: s.Attempt.Status,
 		Verdict: gen.Verdict(s.Attempt.Verdict), Error: s.Attempt.Error, Answer: s.Attempt.Excerpt,
+		Traceparent: s.Sent.Traceparent,
 	}}, err
 }
 

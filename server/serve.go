@@ -109,7 +109,7 @@ func work(ctx context.Context, c config, st *store.Store, on listeners, tr *trac
 	dispatcher := webhook.NewDispatcher(webhook.DispatcherOptions{
 		Outbox: st, Sender: sender, Schedule: c.schedule, Log: log, Observe: observe(m, tr),
 	})
-	h := newHandlers(st, guard, sender, ctx.Done())
+	h := newHandlers(st, guard, sender, tr, ctx.Done())
 	h.proxies = c.trustedProxies
 	router, err := newRouter(h, dispatcher.Turned, log, m.request, tr.request)
 	if err != nil {

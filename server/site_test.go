@@ -37,7 +37,7 @@ func newSite(t testing.TB, proxies ...netip.Prefix) *site {
 	log := newLog(s.log, config{logLevel: slog.LevelDebug})
 	s.openStore(log)
 	guard := webhook.NewGuard([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")})
-	h := newHandlers(s.store, guard, webhook.NewSender(webhook.SenderOptions{Guard: guard}), nil)
+	h := newHandlers(s.store, guard, webhook.NewSender(webhook.SenderOptions{Guard: guard}), nil, nil)
 	h.proxies = proxies
 	router, err := newRouter(h, s.lastTurn, log)
 	if err != nil {

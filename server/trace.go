@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-logr/logr"
 	"github.com/labstack/echo/v4"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
@@ -51,6 +52,10 @@ func newTraces(ctx context.Context, log *slog.Logger) (*traces, error) {
 	if err := checkEndpoint(endpoint); err != nil {
 		return nil, err
 	}
+	if err := checkHeaders(); err != nil {
+		return nil, err
+	}
+	otel.SetLogger(logr.Discard()) // it repeats what it cannot read, secrets too
 	exporter, err := otlptracehttp.New(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("traces: %w", err)
@@ -72,6 +77,23 @@ func checkEndpoint(endpoint string) error {
 	u, err := url.Parse(endpoint)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 		return fmt.Errorf("%s and %s must be URLs such as http://127.0.0.1:4318", endpointVariable, tracesEndpointVariable)
+	}
+	return nil
+}
+
+// headerVariables are what the collector is sent as headers, a token for one.
+var headerVariables = []string{"OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS"}
+
+// checkHeaders refuses what the exporter would leave out. It does not repeat it.
+func checkHeaders() error {
+	for _, name := range headerVariables {
+		for pair := range strings.SplitSeq(os.Getenv(name), ",") {
+			key, value, found := strings.Cut(pair, "=")
+			_, err := url.PathUnescape(value)
+			if strings.TrimSpace(pair) != "" && (!found || strings.TrimSpace(key) == "" || err != nil) {
+				return fmt.Errorf("%s must be NAME=VALUE,NAME=VALUE with percent-encoded values", name)
+			}
+		}
 	}
 	return nil
 }
@@ -119,13 +141,17 @@ func tellAnswer(span trace.Span, c echo.Context) {
 }
 
 // change is a store.Tracer.
-func (t *traces) change(ctx context.Context) (traceparent string, written func(int64)) {
+func (t *traces) change(ctx context.Context) (traceparent string, ended func(int64, error)) {
 	if t == nil {
-		return "", func(int64) {}
+		return "", func(int64, error) {}
 	}
 	ctx, span := t.tracer.Start(ctx, "status change")
-	return t.traceparent(ctx), func(sequence int64) {
-		span.SetAttributes(attribute.Int64("agentevents.sequence", sequence))
+	return t.traceparent(ctx), func(sequence int64, err error) {
+		if err != nil {
+			span.SetStatus(codes.Error, err.Error())
+		} else {
+			span.SetAttributes(attribute.Int64("agentevents.sequence", sequence))
+		}
 		span.End()
 	}
 }
@@ -140,7 +166,7 @@ func (t *traces) attempt(d *webhook.Delivery) func(webhook.Outcome) {
 	ctx, span := t.tracer.Start(ctx, "attempt", trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(
 		attribute.String("webhook.id", d.WebhookID), attribute.Int64("agentevents.delivery", d.ID),
 		attribute.Int64("agentevents.sequence", d.Sequence), attribute.Int("agentevents.attempt", d.Attempt),
-		attribute.String("http.request.method", string(d.Method))))
+		attribute.String("http.request.method", string(d.Method)), attribute.Bool("agentevents.test", d.Test)))
 	d.Traceparent = t.traceparent(ctx)
 	return func(o webhook.Outcome) {
 		span.SetAttributes(attribute.String("agentevents.verdict", cmp.Or(string(o.Verdict), "cut off")),
@@ -150,6 +176,14 @@ func (t *traces) attempt(d *webhook.Delivery) func(webhook.Outcome) {
 		}
 		span.End()
 	}
+}
+
+// sample is attempt for a test, which is of the trace of the request that asks for it.
+func (t *traces) sample(ctx context.Context, d *webhook.Delivery) func(webhook.Outcome) {
+	if t != nil {
+		d.Traceparent = t.traceparent(ctx)
+	}
+	return t.attempt(d)
 }
 
 func (t *traces) traceparent(ctx context.Context) string {

@@ -2,11 +2,15 @@ package main
 
 import (
 	"encoding/hex"
+	"encoding/json"
+	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -15,6 +19,8 @@ import (
 	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	otlp "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/agentevents/agentevents/gen"
 )
 
 // tracedSpan is one as a collector gets it.
@@ -331,6 +337,114 @@ func TestTraceToNonsense(t *testing.T) {
 		}, "serve")
 		if code != exitFailed || !strings.Contains(stderr, endpointVariable+" and") || strings.Contains(stderr, "secret") {
 			t.Errorf("%s: exit code %d, standard error %q", endpoint, code, stderr)
+		}
+	}
+}
+
+// A change that is not committed ends in its trace as what has failed.
+func TestTraceOfAChangeThatIsNotCommitted(t *testing.T) {
+	s := collect(t)
+	log := slog.New(slog.DiscardHandler)
+	tr, err := newTraces(t.Context(), log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, err := range []error{errors.New("disk full"), nil} {
+		_, ended := tr.change(t.Context())
+		ended(7, err)
+	}
+	tr.close(log)
+	if len(s.got) != 2 || !s.got[0].failed || s.got[1].failed || s.got[0].attributes["agentevents.sequence"] != "" {
+		t.Errorf("the collector has got %+v", s.got)
+	}
+}
+
+// ended returns a delivery of client 12 when it has ended.
+func (p *program) ended(id int) (d gen.DeliveryDetail) {
+	p.Helper()
+	look := time.NewTicker(10 * time.Millisecond)
+	defer look.Stop()
+	for d.Delivery.FinishedAt == nil {
+		<-look.C
+		p.read200("/client/12/delivery/"+strconv.Itoa(id), &d)
+	}
+	return d
+}
+
+func (p *program) read200(path string, into any) {
+	p.Helper()
+	if err := json.Unmarshal([]byte(p.get(p.url+basePath+path)), into); err != nil {
+		p.Fatal(err)
+	}
+}
+
+// The log shows of which trace each attempt was, and in the request that was sent last what its receiver was told.
+func TestTraceInTheLog(t *testing.T) {
+	collect(t)
+	r := tell(t, http.StatusServiceUnavailable)
+	p := traced(t, filepath.Join(t.TempDir(), "test.db"), r)
+	p.changes("/client/12/agent/local/1/status", available)
+	told := []string{<-r.headers}
+	r.answer(http.StatusOK)
+	d := p.ended(1)
+	for len(r.headers) > 0 {
+		told = append(told, <-r.headers)
+	}
+	var shown []string
+	for _, a := range d.Attempts {
+		shown = append(shown, a.Traceparent)
+	}
+	last := told[len(told)-1]
+	if !slices.Equal(shown, told) || len(told) < 2 || d.Delivery.LastAttempt.Traceparent != last {
+		t.Errorf("the receiver was told %q, the attempts are %q, the last one %q", told, shown, d.Delivery.LastAttempt.Traceparent)
+	}
+	if d.Request.Headers["traceparent"] != last || !strings.Contains(d.Request.Curl, "traceparent: "+last) {
+		t.Errorf("the receiver was told %q, shown is %+v", last, d.Request)
+	}
+	p.post("/client/12/delivery/1/redeliver", "")
+	again := p.ended(1)
+	if header := <-r.headers; again.Request.Headers["traceparent"] != header || again.Request.Headers["agentevents-replay"] != "true" {
+		t.Errorf("the replay said %q, shown is %+v", header, again.Request)
+	}
+	p.stop()
+	p.ends(5 * time.Second)
+}
+
+// A test of an event is an attempt under the request that asks for it.
+func TestTraceOfATest(t *testing.T) {
+	s, r := collect(t), tell(t, http.StatusOK)
+	p := traced(t, filepath.Join(t.TempDir(), "test.db"), r)
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.url+basePath+"/client/12/agent/local/1/event/1/test", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("traceparent", caller.traceparent())
+	p.send(request)
+	header := <-r.headers
+	var tests []gen.EventTest
+	p.read200("/client/12/agent/local/1/event/1/test", &tests)
+	p.stop()
+	p.ends(5 * time.Second)
+	attempt := s.one(s.one(caller, "testLocalAgentEvent"), "attempt")
+	if header != attempt.traceparent() || attempt.attributes["agentevents.test"] != "true" {
+		t.Errorf("the receiver was told %q, the attempt is %+v", header, attempt)
+	}
+	if len(tests) != 1 || tests[0].Request.Headers["traceparent"] != header || tests[0].Attempt.Traceparent != header {
+		t.Errorf("the receiver was told %q, the tests are %+v", header, tests)
+	}
+}
+
+// Headers that the exporter cannot read are refused, and nobody repeats what may be a token.
+func TestWrongTraceHeaders(t *testing.T) {
+	t.Setenv(endpointVariable, "http://127.0.0.1:1")
+	for _, wrong := range []string{"Bearer secret", "=secret", "authorization=secret%zz", "a=b,secret"} {
+		for _, name := range headerVariables {
+			t.Setenv(name, wrong)
+			code, _, stderr := call(t, []string{"AGENTEVENTS_DATABASE_URL=sqlite:" + filepath.Join(t.TempDir(), "test.db")}, "serve")
+			if code != exitFailed || !strings.Contains(stderr, name+" must be NAME=VALUE") || strings.Contains(stderr, "secret") {
+				t.Errorf("%s=%s: exit code %d, %s", name, wrong, code, stderr)
+			}
+			t.Setenv(name, "")
 		}
 	}
 }

@@ -30,6 +30,8 @@ func TestWrongFields(t *testing.T) {
 		{"GET /client/12/agent/local/1.0", "", "agent_id " + id},
 		{"GET /client/a+b/agent/local/x/event/y", "", "client_id must be 1 to 64 characters of A-Z a-z 0-9 . _ -; agent_id " + id + "; event_id " + id},
 		{"GET /client/12/agent/local/?limit=0&after=-1&extension_id=0", "", "extension_id.0 " + id + "; limit must be an integer from 1 to 1000000; after must be an integer from 0 to 4294967295"},
+		{"GET /client/12/delivery/?before=0", "", "before must be an integer of at least 1"},
+		{"GET /client/12/status_change/?after=-1", "", "after must be an integer of at least 0"},
 		{"GET /client/12/agent/local/?limit=ten&extension_id=5,6", "", "extension_id each " + id + "; limit must be an integer from 1 to 1000000"},
 		{"GET /client/12/agent/local/?limit=&extension_id=", "", "extension_id must not be empty; limit must not be empty"},
 		{"GET /client/12/agent/local/?limit=1&limit=2", "", "limit is given twice"},

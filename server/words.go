@@ -42,6 +42,8 @@ func typeInWords(s *openapi3.Schema) string {
 	switch {
 	case s.Type.Is(openapi3.TypeInteger) && s.Min != nil && s.Max != nil:
 		return "must be an integer from " + span(*s.Min, *s.Max)
+	case s.Type.Is(openapi3.TypeInteger) && s.Min != nil:
+		return fmt.Sprintf("must be an integer of at least %.0f", *s.Min)
 	case s.Type.Is(openapi3.TypeString):
 		return formatInWords(s.Format)
 	case s.Type.Is(openapi3.TypeInteger), s.Type.Is(openapi3.TypeArray), s.Type.Is(openapi3.TypeObject):

@@ -31,7 +31,9 @@ type changeRow struct {
 	EventSource gen.EventSource
 	ChangedAt   int64
 	CreatedAt   int64  `gorm:"autoCreateTime:false"`
-	Skipped     string // ids of the agent's events of the other type then, separated by commas
+	Fired       string // ids of the agent's events of its type then, but for disabled ones, separated by commas
+	Parked      string // those of the disabled ones
+	Skipped     string // those of the events of the other type
 	Repeated    int    // how often the same status was set again
 	RepeatedAt  *int64 // and when last
 	Traceparent string // what it is known by in a trace

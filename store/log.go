@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"gorm.io/gorm"
@@ -12,15 +11,6 @@ import (
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/webhook"
 )
-
-// DeliveryFilter says which deliveries are wanted. The zero value wants all.
-type DeliveryFilter struct {
-	State        gen.DeliveryState
-	AgentType    gen.AgentType
-	AgentID      int64
-	EventID      int64
-	Since, Until time.Time // of the change's making: from, and before
-}
 
 // logRow is a delivery as the log shows it, with its last attempt.
 type logRow struct {
@@ -51,7 +41,28 @@ func (r logRow) model(last *attemptRow) gen.Delivery {
 		a := last.model()
 		d.LastAttempt = &a
 	}
+	d.Reason = row.reason(last)
 	return d
+}
+
+// Why deliveries end of which the last attempt does not say why.
+const (
+	eventDeleted = "its event was deleted"
+	neverSent    = "its time was over before it could be sent"
+	neverTaken   = "its time was over before an attempt was confirmed"
+)
+
+// reason is why a delivery ended, empty when its last attempt says so or it has not.
+func (r deliveryRow) reason(last *attemptRow) string {
+	switch {
+	case r.State == cancelled:
+		return eventDeleted
+	case r.State == failed && r.Attempts == 0:
+		return neverSent
+	case r.State == failed && last != nil && webhook.Verdict(last.Verdict) == webhook.Retry:
+		return neverTaken
+	}
+	return ""
 }
 
 type attemptRow struct {
@@ -67,6 +78,8 @@ type attemptRow struct {
 	URL        string
 	Method     gen.Method
 	Signature  string
+
+	Traceparent string // as it was sent
 }
 
 func (attemptRow) TableName() string { return "attempts" }
@@ -75,6 +88,7 @@ func (r attemptRow) model() gen.Attempt {
 	return gen.Attempt{
 		Number: r.Number, StartedAt: wire(r.StartedAt), DurationMs: float64(r.Duration) / 1000, Status: r.Status,
 		Verdict: gen.Verdict(r.Verdict), Error: r.Error, Answer: r.Excerpt, Method: r.Method, URL: r.URL,
+		Traceparent: r.Traceparent,
 	}
 }
 
@@ -98,14 +112,15 @@ func (s *Store) Deliveries(
 	if _, err := findClient(tx, client); err != nil {
 		return nil, err
 	}
-	where, args, err := f.where(tx, client)
+	c, err := f.condition(tx, client)
 	if err != nil {
 		return nil, failure(err)
 	}
 	if before > 0 {
-		where, args = where+" AND d.id < ?", append(args, before)
+		c.before = min(c.before, before)
 	}
-	rows, err := logged(tx, where+" ORDER BY "+f.newestFirst()+" LIMIT ?", append(args, limit)...)
+	where, args := c.where()
+	rows, err := logged(tx, where+c.order(" DESC")+" LIMIT ?", append(args, limit)...)
 	return rows, failure(err)
 }
 
@@ -127,80 +142,6 @@ func logged(tx *gorm.DB, where string, args ...any) ([]gen.Delivery, error) {
 		of[last[i].DeliveryID] = &last[i]
 	}
 	return each(rows, func(r logRow) gen.Delivery { return r.model(of[r.Row.ID]) }), err
-}
-
-// newestFirst is the order of ids, in the words of the index that the filter is for: later changes have later deliveries.
-func (f DeliveryFilter) newestFirst() string {
-	if f.AgentID > 0 {
-		return "c.id DESC, d.id DESC"
-	}
-	return "d.id DESC"
-}
-
-// where is a filter as a condition on deliveries d and their changes c.
-func (f DeliveryFilter) where(tx *gorm.DB, client string) (where string, args []any, err error) {
-	var terms []string
-	add := func(term string, values ...any) {
-		terms, args = append(terms, term), append(args, values...)
-	}
-	if f.AgentID > 0 {
-		add("c.client_id = ? AND c.kind = ? AND c.agent_id = ?", client, f.AgentType, f.AgentID)
-	} else {
-		add("d.client_id = ?", client)
-	}
-	if f.AgentID == 0 && f.AgentType != "" {
-		add("c.kind = ?", f.AgentType)
-	}
-	if f.EventID > 0 {
-		add("d.event_id = ?", f.EventID)
-	}
-	switch f.State {
-	case "":
-	case gen.DeliveryStateFailed, gen.DeliveryStateCancelled:
-		add("d.state = ? AND d.state IN ('failed', 'cancelled')", f.State) // as an index has it
-	case gen.DeliveryStatePending, gen.DeliveryStateParked:
-		add("d.id IN (SELECT x.id FROM deliveries x WHERE x.state IN ('pending', 'parked') AND x.state = ? "+
-			"AND x.client_id || '' = ?)", f.State, client) // so that the index of what is owed is used, and no other
-	default:
-		add("d.state = ?", f.State)
-	}
-	if !f.Since.IsZero() {
-		from, err := firstAt(tx, f.Since.Add(-clockStep))
-		if err != nil {
-			return "", nil, err
-		}
-		add("d.created_at >= ? AND d.id >= ?", f.Since.UnixMilli(), from)
-	}
-	if !f.Until.IsZero() {
-		to, err := firstAt(tx, f.Until.Add(clockStep))
-		if err != nil {
-			return "", nil, err
-		}
-		add("d.created_at < ? AND d.id < ?", f.Until.UnixMilli(), to)
-	}
-	return strings.Join(terms, " AND "), args, nil
-}
-
-// clockStep is how far the clock may have been put back or forward without a filter by time missing anything.
-const clockStep = 5 * time.Minute
-
-// firstAt returns the id of the first delivery that was made at a time or later, or the next one when there is none.
-// Ids grow with time, so that halving finds it.
-func firstAt(tx *gorm.DB, at time.Time) (int64, error) {
-	var ends struct{ Low, High int64 }
-	err := tx.Raw("SELECT coalesce((SELECT min(id) FROM deliveries), 1) AS low, " +
-		"coalesce((SELECT max(id) FROM deliveries), 0) + 1 AS high").Scan(&ends).Error
-	for err == nil && ends.Low < ends.High {
-		middle := ends.Low + (ends.High-ends.Low)/2
-		var d deliveryRow
-		err = tx.Raw("SELECT id, created_at FROM deliveries WHERE id >= ? ORDER BY id LIMIT 1", middle).Scan(&d).Error
-		if d.CreatedAt < at.UnixMilli() {
-			ends.Low = d.ID + 1
-		} else {
-			ends.High = middle
-		}
-	}
-	return ends.Low, err
 }
 
 // DeliveryLog is all that is known of a delivery.
@@ -251,10 +192,11 @@ func (s *Store) deliveryLog(tx *gorm.DB, client string, id int64) (l DeliveryLog
 func (l *DeliveryLog) sent(last attemptRow, h headRow) {
 	l.Sent.URL, l.Sent.Method = cmp.Or(last.URL, h.URL), cmp.Or(last.Method, h.Method)
 	l.Sent.Attempt, l.SentAt, l.Signed = last.Number, millis(last.StartedAt), last.Signature
+	l.Sent.Traceparent = last.Traceparent
 	l.Sent.Replay = h.Replays > 1 || h.Replays == 1 && h.Attempts > 0
 }
 
-// sentSQL is headSQL for any delivery.
+// sentSQL is headSQL for any delivery, but for the traceparent, which each attempt has its own of.
 const sentSQL = "SELECT d.id, d.lane_id, d.event_id, d.webhook_id, d.url, d.method, d.attempts, d.due_at, d.expires_at, " +
 	"d.change_id, d.replays, c.changed_at, c.agent_id, c.kind, c.name, c.new_status, c.event_source, c.created_at, s.secret, " +
 	"s.previous, s.previous_until FROM deliveries d JOIN status_changes c ON c.id = d.change_id " +

@@ -149,3 +149,48 @@ func TestAttemptsKeepTheirURL(t *testing.T) {
 		t.Errorf("sent to %q, and the delivery is for %s; want %q", urls, l.URL, want)
 	}
 }
+
+// Whoever asks why nothing came is told, also of what was never sent.
+func TestReasonOfTheEnd(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	event := f.register(k, crm, gen.EventTypeAgentLogin)[0]
+	f.state(k, event, gen.AgentEventStateValueDisabled)
+	f.login(k) // is parked, and stays so until its time is over
+	f.logout(k)
+	f.clock.add(25 * time.Hour)
+	_, err := f.Mend(f.ctx)
+	f.check(err)
+	f.state(k, event, gen.AgentEventStateValueEnabled)
+	f.login(k) // is tried until its time is over
+	d := f.claimOne()
+	f.record(d, webhook.Retry, false)
+	f.clock.add(25 * time.Hour)
+	_, err = f.Mend(f.ctx)
+	f.check(err)
+	f.logout(k)
+	f.login(k) // is refused
+	f.record(f.claimOne(), webhook.Failed, false)
+	f.logout(k)
+	f.login(k) // its event goes before it is sent
+	f.check(f.DeleteEvent(f.ctx, k, event))
+	all, err := f.Deliveries(f.ctx, k.Client, store.DeliveryFilter{}, 0, 10)
+	f.check(err)
+	var got []string
+	for _, d := range all {
+		got = append(got, fmt.Sprintf("%s: %s", d.State, d.Reason))
+	}
+	want := []string{
+		"cancelled: its event was deleted", "failed: ", "failed: its time was over before an attempt was confirmed",
+		"failed: its time was over before it could be sent",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q\nwant %q", got, want)
+	}
+	changes, err := f.AgentStatusChanges(f.ctx, k, 2, 1)
+	f.check(err)
+	const why = "the event is for this type, agent-login, but was disabled then; its time was over before it could be sent"
+	if e := changes[0].Events; len(e) != 1 || e[0].Reason != why {
+		t.Errorf("explained as %+v, want %s", e, why)
+	}
+}

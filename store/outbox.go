@@ -295,10 +295,10 @@ func (s *Store) Record(
 // recordAttempt notes how it was sent only where that is not what its delivery says by now.
 func recordAttempt(tx *gorm.DB, d webhook.Delivery, o webhook.Outcome) error {
 	return tx.Exec("INSERT INTO attempts (delivery_id, number, started_at, duration, status, error, excerpt, verdict, "+
-		"signature, url, method) SELECT id, ?, ?, ?, ?, ?, ?, ?, ?, CASE WHEN url = ? AND method = ? THEN '' ELSE ? END, "+
+		"signature, traceparent, url, method) SELECT id, ?, ?, ?, ?, ?, ?, ?, ?, ?, CASE WHEN url = ? AND method = ? THEN '' ELSE ? END, "+
 		"CASE WHEN url = ? AND method = ? THEN '' ELSE ? END FROM deliveries WHERE id = ?",
 		d.Attempt, o.StartedAt.UnixMilli(), o.Duration.Microseconds(), o.Status, o.Error, o.Excerpt, o.Verdict,
-		o.Signature, d.URL, d.Method, d.URL, d.URL, d.Method, d.Method, d.ID).Error
+		o.Signature, d.Traceparent, d.URL, d.Method, d.URL, d.URL, d.Method, d.Method, d.ID).Error
 }
 
 // settle gives the delivery its new state, and says whether it is to be sent again, and whether it had moved. That the

@@ -56,10 +56,15 @@ func (r replayRow) model() gen.Replay {
 	return m
 }
 
-// where is the condition on deliveries d that are still to be sent again: those that had ended when it was asked for.
-func (r replayRow) where(tx *gorm.DB) (string, []any, error) {
-	where, args, err := r.filter().where(tx, r.ClientID)
-	return where + " AND d.finished_at <= ? AND d.id > ?", append(args, r.CreatedAt, r.Position), err
+// condition is one on deliveries that are still to be sent again: those that had ended when it was asked for.
+func (r replayRow) condition(tx *gorm.DB) (*condition, error) {
+	c, err := r.filter().condition(tx, r.ClientID)
+	if err != nil {
+		return nil, err
+	}
+	c.add("d.finished_at <= ?", r.CreatedAt)
+	c.after = max(c.after, r.Position)
+	return c, nil
 }
 
 // Redeliver sends a delivery again that has ended.
@@ -118,23 +123,34 @@ func (s *Store) CreateReplay(ctx context.Context, client string, f DeliveryFilte
 		r.Until = new(f.Until.UnixMilli())
 	}
 	err = s.write(ctx, func(tx *gorm.DB) error {
-		if _, err := findClient(tx, client); err != nil {
-			return err
-		}
+		_, err := findClient(tx, client)
 		r.CreatedAt = s.now()
-		where, args, err := r.where(tx)
-		if err != nil {
-			return err
-		}
-		err = tx.Raw("SELECT count(*) FROM deliveries d JOIN status_changes c ON c.id = d.change_id WHERE "+where, args...).
-			Scan(&r.Total).Error
-		if err != nil {
-			return err
-		}
-		return gorm.G[replayRow](tx).Create(tx.Statement.Context, &r)
+		return err
 	})
+	if err != nil {
+		return m, err
+	}
+	if r.Total, err = s.count(ctx, r); err != nil {
+		return m, err
+	}
+	err = s.write(ctx, func(tx *gorm.DB) error { return gorm.G[replayRow](tx).Create(tx.Statement.Context, &r) })
 	signal(s.replays)
 	return r.model(), err
+}
+
+// count is how many deliveries a replay is of. They may be very many, and are not counted at the writer's cost; the
+// write before it lets nothing come later that had ended when it was asked for.
+func (s *Store) count(ctx context.Context, r replayRow) (total int, err error) {
+	err = s.snapshot(ctx, func(tx *gorm.DB) error {
+		c, err := r.condition(tx)
+		if err != nil {
+			return err
+		}
+		where, args := c.where()
+		return tx.Raw("SELECT count(*) FROM deliveries d JOIN status_changes c ON c.id = d.change_id WHERE "+where, args...).
+			Scan(&total).Error
+	})
+	return total, err
 }
 
 // Replays lists a client's replays, the newest first, those older than the one of an id (0 means all).
@@ -190,13 +206,14 @@ func (s *Store) replayBatch(tx *gorm.DB, id int64) error {
 	if err != nil {
 		return err
 	}
-	where, args, err := r.where(tx)
+	c, err := r.condition(tx)
 	if err != nil {
 		return err
 	}
+	where, args := c.where()
 	var found []int64
-	err = tx.Raw("SELECT d.id FROM deliveries d JOIN status_changes c ON c.id = d.change_id WHERE "+where+
-		" ORDER BY d.id LIMIT ?", append(args, batch)...).Scan(&found).Error
+	err = tx.Raw("SELECT d.id FROM deliveries d JOIN status_changes c ON c.id = d.change_id WHERE "+where+c.order("")+
+		" LIMIT ?", append(args, batch)...).Scan(&found).Error
 	for i := 0; err == nil && i < len(found); i++ {
 		err = s.redeliver(tx, found[i])
 		r.Position = found[i]

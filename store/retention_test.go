@@ -79,6 +79,33 @@ func TestRetentionByRows(t *testing.T) {
 	f.drained()
 }
 
+// A change that had to stay for its deliveries goes with the last of them, and not an hour later.
+func TestRetentionOfAChangeThatStayed(t *testing.T) {
+	f := open(t)
+	f.keepRows = 100
+	f.restart()
+	k := f.agent()
+	f.register(k, crm, gen.EventTypeAgentLogin)
+	prune := func() {
+		f.clock.add(time.Minute)
+		f.check(f.PruneAll(f.ctx))
+	}
+	f.flip(k, 200)
+	prune()
+	if n := f.count("SELECT count(*) FROM status_changes WHERE id <= 100"); n != 50 {
+		t.Errorf("%d changes stay for their deliveries, want 50", n)
+	}
+	f.flip(k, 200)
+	prune()
+	if n := f.count("SELECT count(*) FROM status_changes WHERE id <= 200"); n != 0 {
+		t.Errorf("%d changes are left of which no delivery is", n)
+	}
+	if n := f.count("SELECT sequence FROM truncated WHERE client_id = '12'"); n != 299 && n != 300 {
+		t.Errorf("the feed is truncated up to %d", n)
+	}
+	f.verify()
+}
+
 // A file that was large becomes small again.
 func TestRetentionShrinksTheFile(t *testing.T) {
 	f := openInMemory(t)
@@ -96,6 +123,7 @@ func TestRetentionShrinksTheFile(t *testing.T) {
 	f.work(func() bool {
 		return f.count("SELECT count(*) FROM status_changes") == 1 && f.count("PRAGMA freelist_count") <= 1000
 	})
+	f.work(func() bool { return size() <= before*3/4 }) // without anybody who writes, or a restart
 	f.restart()
 	if after := size(); after > before*3/4 {
 		t.Errorf("the file had %d bytes and has %d", before, after)

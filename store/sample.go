@@ -36,6 +36,8 @@ type sampleRow struct {
 	Excerpt   string
 	Verdict   string
 	Signature string
+
+	Traceparent string // as it was sent
 }
 
 func (sampleRow) TableName() string { return "samples" }
@@ -64,6 +66,7 @@ func sampleOf(r sampleRow) webhook.Delivery {
 	return webhook.Delivery{
 		WebhookID: r.WebhookID, URL: r.URL, Method: r.Method, EventType: r.EventType, ChangedAt: millis(r.StartedAt),
 		CreatedAt: millis(r.StartedAt), Attempt: 1, Test: true, Data: h.data(),
+		Traceparent: r.Traceparent,
 	}
 }
 
@@ -73,6 +76,7 @@ func (s *Store) SaveSample(ctx context.Context, event int64, kind gen.AgentType,
 		EventID: event, WebhookID: d.WebhookID, URL: d.URL, Method: d.Method, EventType: d.EventType, Kind: kind,
 		StartedAt: a.StartedAt.UnixMilli(), Duration: a.Duration.Microseconds(), Status: a.Status, Error: a.Error,
 		Excerpt: a.Excerpt, Verdict: string(a.Verdict), Signature: a.Signature,
+		Traceparent: d.Traceparent,
 	}
 	err := s.write(ctx, func(tx *gorm.DB) error {
 		if err := gorm.G[sampleRow](tx).Create(tx.Statement.Context, &r); err != nil {

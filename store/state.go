@@ -18,9 +18,11 @@ func (r eventRow) state() gen.AgentEventState {
 	return gen.AgentEventState{State: r.State, Reason: r.Reason, Since: gen.Time{Time: millis(r.Since)}}
 }
 
+func (r eventRow) disabled() bool { return r.State == gen.AgentEventStateValueDisabled }
+
 // deliveryState is the state that a new delivery of an event has.
 func (r eventRow) deliveryState() string {
-	if r.State == gen.AgentEventStateValueDisabled {
+	if r.disabled() {
 		return parked
 	}
 	return pending

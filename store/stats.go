@@ -101,17 +101,8 @@ func (c *Counts) ended(state string, n int64) {
 // Counts returns what was committed so far. It asks the database nothing.
 func (s *Store) Counts() Counts { return s.writes.total.get() }
 
-type countsKey struct{}
-
-// counting is the context of a transaction that counts in c.
-func counting(ctx context.Context, c *Counts) context.Context {
-	return context.WithValue(ctx, countsKey{}, c)
-}
-
 // counts is where a transaction notes what it did. It counts when, and only if, it is committed.
-func counts(tx *gorm.DB) *Counts {
-	return tx.Statement.Context.Value(countsKey{}).(*Counts)
-}
+func counts(tx *gorm.DB) *Counts { return &ownWrite(tx).counts }
 
 // total adds up what was committed.
 type total struct {

@@ -182,39 +182,44 @@ func (s *Store) change(tx *gorm.DB, r *agentRow, c change) (deliveries int, err 
 	if err != nil {
 		return 0, err
 	}
-	fired, skipped := split(events, eventType(c.status))
-	traceparent, written := s.Trace(tx.Statement.Context)
+	owed, skipped := split(events, func(e eventRow) bool { return e.EventType == eventType(c.status) })
+	disabled, fired := split(owed, eventRow.disabled)
+	traceparent, ended := s.Trace(tx.Statement.Context)
 	row := changeRow{
 		ClientID: r.ClientID, Kind: r.Kind, AgentID: r.AgentID, Name: r.Name, OldStatus: r.Status, NewStatus: c.status,
-		EventSource: c.source, ChangedAt: c.at, CreatedAt: s.now(), Skipped: skipped,
-		Traceparent: traceparent,
+		EventSource: c.source, ChangedAt: c.at, CreatedAt: s.now(),
+		Fired: idsOf(fired), Parked: idsOf(disabled), Skipped: idsOf(skipped), Traceparent: traceparent,
 	}
+	afterwards(tx, func(err error) { ended(row.ID, err) })
 	if err := gorm.G[changeRow](tx).Create(tx.Statement.Context, &row); err != nil {
 		return 0, err
 	}
-	written(row.ID)
 	counts(tx).changed(c.status)
 	r.Status, r.EventSource, r.Sequence, r.ChangedAt = c.status, c.source, row.ID, c.at
 	r.ReportedAt = max(r.ReportedAt, c.at)
 	err = tx.Exec("UPDATE agents SET status = ?, event_source = ?, sequence = ?, changed_at = ?, reported_at = ? "+
 		"WHERE id = ?", r.Status, r.EventSource, r.Sequence, r.ChangedAt, r.ReportedAt, r.ID).Error
-	if err != nil || len(fired) == 0 {
+	if err != nil || len(owed) == 0 {
 		return 0, err
 	}
-	return len(fired), s.owe(tx, row, fired)
+	return len(owed), s.owe(tx, row, owed)
 }
 
-// split parts an agent's events into those that a change fires and the ids of the others.
-func split(events []eventRow, typ gen.EventType) (fired []eventRow, others string) {
-	var ids []string
+// split parts events into those that something is so of and the others, in their order.
+func split(events []eventRow, is func(eventRow) bool) (those, others []eventRow) {
 	for _, e := range events {
-		if e.EventType == typ {
-			fired = append(fired, e)
+		if is(e) {
+			those = append(those, e)
 		} else {
-			ids = append(ids, strconv.FormatInt(e.ID, 10))
+			others = append(others, e)
 		}
 	}
-	return fired, strings.Join(ids, ",")
+	return those, others
+}
+
+// idsOf are the ids of events, separated by commas.
+func idsOf(events []eventRow) string {
+	return strings.Join(each(events, func(e eventRow) string { return strconv.FormatInt(e.ID, 10) }), ",")
 }
 
 // owe makes one delivery for each event that a change fires, and tells their lanes.

@@ -1,9 +1,11 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -36,6 +38,9 @@ func (s *Store) StatusChanges(ctx context.Context, client string, after *int64, 
 		m = each(rows, changeRow.model)
 		return err
 	})
+	if isNotFound(err) {
+		s.feeds.announce(client) // or who has asked for its next change since it is gone would be waited for for ever
+	}
 	return m, err
 }
 
@@ -116,11 +121,11 @@ func (s *Store) AgentStatusChanges(
 	return m, err
 }
 
-// firedBy returns the deliveries that changes have made.
+// firedBy returns the deliveries that changes have made and that are still kept.
 func firedBy(tx *gorm.DB, changes []changeRow) (map[int64][]deliveryRow, error) {
 	ids := append([]int64{0}, each(changes, func(r changeRow) int64 { return r.ID })...)
 	var rows []deliveryRow
-	err := tx.Raw("SELECT id, change_id, event_id, state FROM deliveries WHERE change_id IN ? ORDER BY event_id",
+	err := tx.Raw("SELECT id, change_id, event_id, state, attempts FROM deliveries WHERE change_id IN ?",
 		padded(ids)).Scan(&rows).Error
 	of := map[int64][]deliveryRow{}
 	for _, r := range rows {
@@ -129,33 +134,62 @@ func firedBy(tx *gorm.DB, changes []changeRow) (map[int64][]deliveryRow, error) 
 	return of, err
 }
 
-func (s *Store) explain(c changeRow, fired []deliveryRow) gen.AgentStatusChange {
-	m := gen.AgentStatusChange{Change: c.model(), Events: []gen.EventOutcome{}, Repeated: s.repeats.of(c)}
-	for _, d := range fired {
-		m.Events = append(m.Events, outcome(d, eventType(c.NewStatus)))
+// explain says what became of a change, by what it noted itself and by those of its deliveries that are still kept.
+func (s *Store) explain(c changeRow, kept []deliveryRow) gen.AgentStatusChange {
+	typ := eventType(c.NewStatus)
+	events := each(kept, func(d deliveryRow) gen.EventOutcome { return c.outcome(d, typ) })
+	for _, id := range lost(c.Fired, kept) {
+		events = append(events, forgotten(id, typ, ""))
 	}
-	for id := range strings.SplitSeq(c.Skipped, ",") {
-		if event, err := strconv.ParseInt(id, 10, 64); err == nil {
-			m.Events = append(m.Events, gen.EventOutcome{
-				EventID: event, Outcome: gen.EventOutcomeOutcomeNotFired,
-				Reason: fmt.Sprintf("the event is for the other type, %s", eventType(c.OldStatus)),
-			})
+	for _, id := range lost(c.Parked, kept) {
+		events = append(events, forgotten(id, typ, ", but was disabled then"))
+	}
+	slices.SortFunc(events, func(a, b gen.EventOutcome) int { return cmp.Compare(a.EventID, b.EventID) })
+	for _, id := range lost(c.Skipped, nil) {
+		events = append(events, gen.EventOutcome{
+			EventID: id, Outcome: gen.EventOutcomeOutcomeNotFired,
+			Reason: fmt.Sprintf("the event is for the other type, %s", eventType(c.OldStatus)),
+		})
+	}
+	return gen.AgentStatusChange{Change: c.model(), Events: events, Repeated: s.repeats.of(c)}
+}
+
+// lost are the ids of a list, as rows have it, that no delivery is kept of.
+func lost(list string, kept []deliveryRow) (ids []int64) {
+	for text := range strings.SplitSeq(list, ",") {
+		id, err := strconv.ParseInt(text, 10, 64)
+		if err == nil && !slices.ContainsFunc(kept, func(d deliveryRow) bool { return d.EventID == id }) {
+			ids = append(ids, id)
 		}
 	}
-	return m
+	return ids
 }
 
 // outcome is what a change meant to an event of its type.
-func outcome(d deliveryRow, typ gen.EventType) gen.EventOutcome {
+func (r changeRow) outcome(d deliveryRow, typ gen.EventType) gen.EventOutcome {
 	m := gen.EventOutcome{
 		EventID: d.EventID, Outcome: gen.EventOutcomeOutcomeFired, Reason: fmt.Sprintf("the event is for this type, %s", typ),
 		DeliveryID: d.ID, DeliveryState: gen.DeliveryState(d.State),
 	}
-	if d.State == parked {
+	switch wasParked := slices.Contains(strings.Split(r.Parked, ","), strconv.FormatInt(d.EventID, 10)); {
+	case d.State == parked:
 		m.Outcome = gen.EventOutcomeOutcomeParked
 		m.Reason += ", but disabled: the delivery waits until it is enabled"
+	case wasParked:
+		m.Reason += ", but was disabled then"
+	}
+	if ended := d.reason(nil); ended != "" {
+		m.Reason += "; " + ended
 	}
 	return m
+}
+
+// forgotten is the outcome of a delivery that has ended and is no longer kept.
+func forgotten(event int64, typ gen.EventType, more string) gen.EventOutcome {
+	return gen.EventOutcome{
+		EventID: event, Outcome: gen.EventOutcomeOutcomeFired,
+		Reason: fmt.Sprintf("the event is for this type, %s%s; its delivery is no longer kept", typ, more),
+	}
 }
 
 // repeats counts how often a status was set that an agent had already, by the sequence number of the change that led to

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
@@ -37,6 +38,22 @@ func TestFeed(t *testing.T) {
 	c := list[0]
 	if c.Sequence != 2 || c.OldStatus != "logged_out" || c.AgentStatus != "available" || c.AgentID != 136 || c.Name != "000*094@ringme.ru" {
 		t.Errorf("change: %+v", c)
+	}
+}
+
+// Who asks for the next change of a client just when that is deleted is the last to ask.
+func TestFeedOfADeletedClient(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	f.check(f.DeleteClient(f.ctx, k.Client))
+	next := f.NextChange(k.Client)
+	if _, err := f.StatusChanges(f.ctx, k.Client, nil, 9); err == nil {
+		t.Error("a client that is gone has changes")
+	}
+	select {
+	case <-next:
+	default:
+		t.Error("a client that is gone is remembered")
 	}
 }
 
@@ -127,6 +144,39 @@ func TestExplanation(t *testing.T) {
 	if got := explained(); fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("after a restart: %q, want %q", got, want)
 	}
+}
+
+// What a change has fired is known for as long as the change is, also when the deliveries are no longer kept.
+func TestExplanationOutlivesDeliveries(t *testing.T) {
+	f := open(t)
+	f.keepRows = 1
+	f.restart()
+	k := f.agent()
+	f.register(k, crm, gen.EventTypeAgentLogin)
+	disabled := f.register(k, board, gen.EventTypeAgentLogin)[0]
+	f.state(k, disabled, gen.AgentEventStateValueDisabled)
+	f.register(k, "http://wages.example/hook", both...)
+	f.login(k)
+	f.state(k, disabled, gen.AgentEventStateValueEnabled)
+	for _, d := range f.claim() {
+		f.finish(d)
+	}
+	f.clock.add(time.Minute)
+	f.work(func() bool { return f.count("SELECT count(*) FROM deliveries") == 1 })
+	list, err := f.AgentStatusChanges(f.ctx, k, 0, 10)
+	f.check(err)
+	const fired, lost = "fired: the event is for this type, agent-login", "; its delivery is no longer kept"
+	want := map[int64]string{1: fired + lost, 2: fired + ", but was disabled then" + lost, 3: fired, 4: "not_fired: the event is for the other type, agent-logout"}
+	for i, e := range list[0].Events {
+		if got := fmt.Sprintf("%s: %s", e.Outcome, e.Reason); e.EventID != int64(i+1) || got != want[e.EventID] ||
+			(e.DeliveryID == 0) != (e.EventID != 3) {
+			t.Errorf("event %d: %s, delivery %d; want %s", e.EventID, got, e.DeliveryID, want[e.EventID])
+		}
+	}
+	if len(list[0].Events) != len(want) {
+		t.Errorf("%d events are told of, want %d", len(list[0].Events), len(want))
+	}
+	f.verify()
 }
 
 // count is one number out of the database.

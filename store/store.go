@@ -174,11 +174,11 @@ func (s *Store) Close() error {
 	return errors.Join(append(errs, s.lock.Unlock())...)
 }
 
-// Ready returns nil when the database takes a write.
+// Ready returns nil when the database takes a write, and an error when it has not done so before ctx ends.
 func (s *Store) Ready(ctx context.Context) error {
-	return s.write(ctx, func(tx *gorm.DB) error {
+	return failure(s.writes.try(ctx, func(tx *gorm.DB) error {
 		return tx.Exec("UPDATE probes SET at = ? WHERE id = 1", s.now()).Error
-	})
+	}))
 }
 
 // now is the time as rows have it: milliseconds since 1970.

@@ -53,6 +53,10 @@ var rules = []rule{
 			OR (d.state = 'delivered' AND coalesce(max(a.verdict = 'delivered'), 0) = 0)`},
 	{"a change makes one delivery for an event", `SELECT 'change ' || change_id || ': ' || count(*) || ' deliveries for event ' ||
 		event_id FROM deliveries GROUP BY change_id, event_id HAVING count(*) > 1`},
+	{"a change names the events that it made deliveries for", `SELECT 'change ' || c.id || ': delivery ' || d.id || ' for event ' ||
+		d.event_id || ', and the change names ' || c.fired || iif(c.parked = '', '', ' and ' || c.parked)
+		FROM deliveries d JOIN status_changes c ON c.id = d.change_id
+		WHERE instr(',' || c.fired || ',' || c.parked || ',', ',' || d.event_id || ',') = 0`},
 	{"no two deliveries have one webhook-id", `SELECT webhook_id || ': deliveries ' || group_concat(id, ', ')
 		FROM deliveries GROUP BY webhook_id HAVING count(*) > 1`},
 	{"a delivery is in a lane of its agent", `SELECT 'delivery ' || d.id || ': lane ' || l.id || ' is of ' || l.kind || ' agent ' ||

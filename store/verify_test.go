@@ -36,6 +36,7 @@ var faults = map[string]struct{ plant, want string }{
 	"delivered by a failure":        {"UPDATE attempts SET verdict = 'retry' WHERE delivery_id = 1", "delivery 1: delivered after 1 attempts"},
 	"an attempt is missing":         {"DELETE FROM attempts WHERE delivery_id = 2", "delivery 2: pending after 1 attempts"},
 	"two for one change and event":  {"UPDATE deliveries SET event_id = 1, change_id = 1 WHERE id = 3", "change 1: 2 deliveries for event 1"},
+	"an event that is not named":    {"UPDATE status_changes SET parked = '' WHERE id = 3", "change 3: delivery 6 for event 5, and the change names 1,3,4"},
 	"two of one id":                 {"UPDATE deliveries SET webhook_id = 'msg_x' WHERE id IN (2, 3)", "msg_x: deliveries 2, 3"},
 	"a change of another agent":     {"UPDATE status_changes SET agent_id = 137 WHERE id = 3", "the change of local agent 137 of client 12"},
 	"a lane of another client":      {"UPDATE receivers SET client_id = '13' WHERE id = 1", "of client 13, the change of local agent 136 of client 12"},

@@ -33,6 +33,18 @@ type write struct {
 	fn     func(tx *gorm.DB) error
 	done   chan error
 	counts Counts
+	after  []func(error) // are told what became of it
+}
+
+type writeKey struct{}
+
+// ownWrite is the write that a transaction is for.
+func ownWrite(tx *gorm.DB) *write { return tx.Statement.Context.Value(writeKey{}).(*write) }
+
+// afterwards has a function told whether a write is committed. It must not block.
+func afterwards(tx *gorm.DB, fn func(error)) {
+	w := ownWrite(tx)
+	w.after = append(w.after, fn)
 }
 
 func newWriter(db *gorm.DB, conn *sql.Conn) *writer {
@@ -44,20 +56,43 @@ func newWriter(db *gorm.DB, conn *sql.Conn) *writer {
 	return w
 }
 
-// do runs fn in a transaction and returns when that is committed. Once fn has begun, the end of ctx changes nothing:
-// others share the transaction.
+// do runs fn in a transaction and returns when that is committed. Once fn is queued, the end of ctx keeps it from being
+// begun, and once it has begun changes nothing: others share the transaction.
 func (w *writer) do(ctx context.Context, fn func(tx *gorm.DB) error) error {
+	j, err := w.enqueue(ctx, fn)
+	if err != nil {
+		return err
+	}
+	return w.wait(context.WithoutCancel(ctx), j)
+}
+
+// try is do for who does not want to know any more when ctx ends. What fn does may come later, and is nobody's then.
+func (w *writer) try(ctx context.Context, fn func(tx *gorm.DB) error) error {
+	j, err := w.enqueue(ctx, fn)
+	if err != nil {
+		return err
+	}
+	return w.wait(ctx, j)
+}
+
+func (w *writer) enqueue(ctx context.Context, fn func(tx *gorm.DB) error) (*write, error) {
 	j := &write{ctx: ctx, fn: fn, done: make(chan error, 1)}
 	select {
 	case w.queue <- j:
+		return j, nil
 	case <-ctx.Done():
-		return ctx.Err()
+		return nil, ctx.Err()
 	case <-w.closed:
-		return errClosed
+		return nil, errClosed
 	}
+}
+
+func (w *writer) wait(ctx context.Context, j *write) error {
 	select {
 	case err := <-j.done:
 		return err
+	case <-ctx.Done():
+		return ctx.Err()
 	case <-w.closed:
 		return j.outcome()
 	}
@@ -138,8 +173,15 @@ func (w *writer) commit(batch []*write) {
 		if results[i] == nil {
 			w.total.add(j.counts)
 		}
-		j.done <- results[i]
+		j.tell(results[i])
 	}
+}
+
+func (j *write) tell(result error) {
+	for _, fn := range j.after {
+		fn(result)
+	}
+	j.done <- result
 }
 
 // step runs one write between savepoints. The first error is the write's own; the second ends the transaction.
@@ -167,5 +209,5 @@ func (w *writer) protect(j *write) (err error) {
 			err = fmt.Errorf("panic in a transaction: %v", p)
 		}
 	}()
-	return j.fn(w.db.WithContext(counting(context.WithoutCancel(j.ctx), &j.counts)))
+	return j.fn(w.db.WithContext(context.WithValue(context.WithoutCancel(j.ctx), writeKey{}, j)))
 }

@@ -313,3 +313,36 @@ func TestWritesDuringClose(t *testing.T) {
 	close(hold)
 	all.Wait()
 }
+
+// Whether the store is ready is said as long as somebody wants to know, also while a transaction hangs. What was asked
+// in vain holds up nothing later.
+func TestReadyWhileATransactionHangs(t *testing.T) {
+	w := openWatched(t)
+	defer w.done()
+	hold, held, done := make(chan struct{}), make(chan struct{}), make(chan error)
+	go func() {
+		done <- w.write(t.Context(), func(*gorm.DB) error { close(held); <-hold; return nil })
+	}()
+	<-held
+	asked := make(chan error)
+	ctx, end := context.WithCancel(t.Context())
+	go func() { asked <- w.Ready(ctx) }()
+	for len(w.writes.queue) == 0 {
+		select {
+		case err := <-asked:
+			t.Fatalf("it is not known yet: %v", err)
+		default:
+		}
+	}
+	end()
+	if err := <-asked; !errors.Is(err, context.Canceled) {
+		t.Errorf("the store is said to be ready: %v", err)
+	}
+	close(hold)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if err := w.Ready(t.Context()); err != nil {
+		t.Errorf("when the transaction is over: %v", err)
+	}
+}

@@ -35,9 +35,10 @@ func render(d Delivery, userAgent string, at time.Time, signature string) (gen.S
 	return r, nil
 }
 
-// spelled is the name of a header as the documentation has it: ours in lower case.
+// spelled is the name of a header as the documentation has it: ours, and that of traces, in lower case.
 func spelled(name string) string {
-	if lower := strings.ToLower(name); strings.HasPrefix(lower, "webhook-") || strings.HasPrefix(lower, "agentevents-") {
+	lower := strings.ToLower(name)
+	if lower == "traceparent" || strings.HasPrefix(lower, "webhook-") || strings.HasPrefix(lower, "agentevents-") {
 		return lower
 	}
 	return name

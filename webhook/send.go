@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -46,7 +47,7 @@ func NewSender(o SenderOptions) *Sender {
 	}
 	if s.transport == nil {
 		guard := cmp.Or(o.Guard, NewGuard(nil))
-		s.transport = newTransport(&net.Dialer{Timeout: s.timeout + time.Second, Control: guard.Control})
+		s.transport = newRenewing(&net.Dialer{Timeout: s.timeout + time.Second, Control: guard.Control})
 	}
 	return s
 }
@@ -54,19 +55,61 @@ func NewSender(o SenderOptions) *Sender {
 // newTransport speaks HTTP/1.1 alone, where one exchange cannot hold up another on the same connection, and knows
 // no proxy. A dial outlives the exchange that asked for it, to serve the next one, hence a limit of its own: the
 // dialer's, longer than an exchange, for connecting and for the TLS handshake.
-func newTransport(dialer *net.Dialer) *http.Transport {
+func newTransport(r *renewing) *http.Transport {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	return &http.Transport{
 		Protocols:              protocols,
-		DialContext:            dialer.DialContext,
-		TLSHandshakeTimeout:    dialer.Timeout,
+		DialContext:            r.dial,
+		TLSHandshakeTimeout:    r.dialer.Timeout,
 		MaxIdleConns:           1024,
 		MaxIdleConnsPerHost:    16,
 		MaxConnsPerHost:        256, // a hard stop: the dispatcher's slots are meant to be the tighter bound
 		IdleConnTimeout:        30 * time.Second,
 		MaxResponseHeaderBytes: maxHeader,
 	}
+}
+
+// mostDials is how many connections one transport opens, or tries to.
+const mostDials = 1 << 12
+
+// renewing is a transport that gives way to a new one after some dials: net/http's keeps a request of each address where
+// no connection was ever left over for another, which is each that is dead, for as long as it is in use itself.
+type renewing struct {
+	dialer *net.Dialer
+
+	mu    sync.Mutex
+	now   *http.Transport
+	dials int
+}
+
+func newRenewing(dialer *net.Dialer) *renewing {
+	r := &renewing{dialer: dialer}
+	r.now = newTransport(r)
+	return r
+}
+
+func (r *renewing) RoundTrip(req *http.Request) (*http.Response, error) {
+	return r.current().RoundTrip(req)
+}
+
+func (r *renewing) CloseIdleConnections() { r.current().CloseIdleConnections() }
+
+func (r *renewing) current() *http.Transport {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.dials >= mostDials {
+		r.now.CloseIdleConnections() // those in use end with their exchange
+		r.now, r.dials = newTransport(r), 0
+	}
+	return r.now
+}
+
+func (r *renewing) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	r.mu.Lock()
+	r.dials++
+	r.mu.Unlock()
+	return r.dialer.DialContext(ctx, network, address)
 }
 
 // Render returns what a receiver was sent for a delivery at a time, signed as it was, or with an empty signature what it

@@ -15,6 +15,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"os"
+	"reflect"
 	"strconv"
 	"strings"
 	"sync"
@@ -578,7 +579,7 @@ func TestSendTrustedTLS(t *testing.T) {
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.Proto) }))
 	defer server.Close()
 	s := loopbackSender(t, ample)
-	s.transport.(*http.Transport).TLSClientConfig = server.Client().Transport.(*http.Transport).TLSClientConfig
+	s.transport.(*renewing).current().TLSClientConfig = server.Client().Transport.(*http.Transport).TLSClientConfig
 	got := s.Send(t.Context(), to(server.URL, gen.MethodPOST))
 	wantAttempt(t, got, 200, Delivered, "")
 	if got.Excerpt != "HTTP/1.1" {
@@ -589,8 +590,23 @@ func TestSendTrustedTLS(t *testing.T) {
 func TestSendUsesNoProxy(t *testing.T) {
 	t.Setenv("HTTP_PROXY", "http://127.0.0.1:1")
 	t.Setenv("HTTPS_PROXY", "http://127.0.0.1:1")
-	if NewSender(SenderOptions{}).transport.(*http.Transport).Proxy != nil {
+	if NewSender(SenderOptions{}).transport.(*renewing).current().Proxy != nil {
 		t.Error("there is a proxy")
+	}
+}
+
+// Of receivers that are dead net/http keeps something each, which nothing but a look inside shows.
+func TestSendForgetsDeadReceivers(t *testing.T) {
+	s := loopbackSender(t, ample)
+	for i := range mostDials + 100 {
+		s.Send(t.Context(), to(fmt.Sprintf("http://127.%d.%d.%d:9", 1+i>>16, i>>8&255, i&255), gen.MethodGET))
+	}
+	kept := reflect.ValueOf(s.transport.(*renewing).current()).Elem().FieldByName("idleConnWait")
+	if !kept.IsValid() {
+		t.Fatal("net/http is made otherwise than it was: is renewing still of use?")
+	}
+	if kept.Len() == 0 || kept.Len() > 100 {
+		t.Errorf("%d dead receivers are remembered, want those since the transport is new", kept.Len())
 	}
 }
 
@@ -686,7 +702,7 @@ func answerDNS(packet []byte, answers []netip.Addr, given *atomic.Int32) []byte 
 // resolvingSender is a sender as NewSender makes it, but for the resolver.
 func resolvingSender(t *testing.T, g *Guard, resolver *net.Resolver) *Sender {
 	t.Helper()
-	transport := newTransport(&net.Dialer{Timeout: ample, Control: g.Control, Resolver: resolver})
+	transport := newRenewing(&net.Dialer{Timeout: ample, Control: g.Control, Resolver: resolver})
 	s := NewSender(SenderOptions{Transport: transport, Timeout: ample})
 	t.Cleanup(s.Close)
 	return s

@@ -1,6 +1,8 @@
 package webhook
 
 import (
+	"container/list"
+	"math"
 	"sync"
 	"time"
 )
@@ -16,13 +18,23 @@ const slow = time.Second
 //
 // A receiver starts with one slot. Up to a bound it doubles with every quick success and earns one with every slow one;
 // a failure takes half away. As long as an attempt in flight is late it counts as slow, whatever else succeeds there.
+//
+// Receivers without an attempt in flight are remembered, but not for ever: of those that are slow or fail, and of those
+// that are quick, the ones that were idle for longest are forgotten when there are too many, and count as new again. Of
+// those of which nothing is known there is nothing to forget; that they were refused is remembered until there is room.
 type slots struct {
 	total, most int
 
 	mu        sync.Mutex
 	used      [kinds]int
 	receivers map[int64]*slot
+	busy      map[int64]*slot  // those of them that have attempts in flight
+	idle      [kinds]list.List // ids of the others, the last ones to have become so at the back
 }
+
+// mostIdle is how many receivers without attempts in flight are remembered. Each takes some 150 bytes. What fails cannot
+// push out what is quick.
+var mostIdle = [kinds]int{unknown: math.MaxInt, quick: 1 << 16, slowly: 1 << 13}
 
 // What is known of a receiver.
 const (
@@ -36,6 +48,8 @@ type slot struct {
 	used, allowed int
 	late          int // attempts in flight that have become slow
 	last          int // kind by the last attempt that has ended
+	idle          *list.Element
+	in            *list.List // which idle is of
 }
 
 func (r *slot) kind() int {
@@ -46,7 +60,7 @@ func (r *slot) kind() int {
 }
 
 func newSlots(total, most int) *slots {
-	return &slots{total: total, most: most, receivers: map[int64]*slot{}}
+	return &slots{total: total, most: most, receivers: map[int64]*slot{}, busy: map[int64]*slot{}}
 }
 
 // take takes a slot for a receiver if one is free.
@@ -54,6 +68,7 @@ func (s *slots) take(receiver int64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := s.of(receiver)
+	defer s.place(receiver, r)
 	if !s.free(r) {
 		return false
 	}
@@ -64,12 +79,7 @@ func (s *slots) take(receiver int64) bool {
 
 // release gives a slot back, and says whether that made room.
 func (s *slots) release(receiver int64) (made bool) {
-	return s.change(receiver, func(r *slot) {
-		r.used--
-		if r.used == 0 && r.last == unknown {
-			delete(s.receivers, receiver)
-		}
-	})
+	return s.change(receiver, func(r *slot) { r.used-- })
 }
 
 // learn takes note of how an attempt has ended, and whether it had become late before. It says whether that made room.
@@ -109,19 +119,57 @@ func (s *slots) change(receiver int64, how func(*slot)) (made bool) {
 	s.used[r.kind()] -= r.used
 	how(r)
 	s.used[r.kind()] += r.used
+	s.place(receiver, r)
 	for i, under := range s.under() {
 		made = made || under && !before[i]
 	}
 	return made || !free && s.free(r)
 }
 
-// room is how many slots are free in all, and which receivers have none.
+// place puts a receiver among those in use or those that are idle.
+func (s *slots) place(receiver int64, r *slot) {
+	if r.idle != nil {
+		r.in.Remove(r.idle)
+		r.idle = nil
+	}
+	if r.used > 0 {
+		s.busy[receiver] = r
+		return
+	}
+	delete(s.busy, receiver)
+	if r.kind() == unknown && s.free(r) {
+		delete(s.receivers, receiver)
+		return
+	}
+	r.in = &s.idle[r.kind()]
+	r.idle = r.in.PushBack(receiver)
+	s.forget(r.in, mostIdle[r.kind()])
+}
+
+// forget leaves so many of idle receivers.
+func (s *slots) forget(idle *list.List, left int) {
+	for idle.Len() > left {
+		delete(s.receivers, idle.Remove(idle.Front()).(int64))
+	}
+}
+
+// room is how many slots are free in all, and which receivers have none. Of those that are idle these are all that are
+// of a kind that has its part, or nobody: there may be very many, and a claim is not to look at each for nothing.
 func (s *slots) room() (free int, full []int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for id, r := range s.receivers {
+	for id, r := range s.busy {
 		if !s.free(r) {
 			full = append(full, id)
+		}
+	}
+	under := s.under()
+	if under[unknown] {
+		s.forget(&s.idle[unknown], 0)
+	}
+	for _, kind := range []int{unknown, slowly} {
+		for e := s.idle[kind].Front(); e != nil && !under[kind]; e = e.Next() {
+			full = append(full, e.Value.(int64))
 		}
 	}
 	return s.total - s.all(), full

@@ -149,6 +149,63 @@ func TestSlotsForgetOnlyWhoIsNew(t *testing.T) {
 	}
 }
 
+// meet has a receiver been asked once.
+func meet(s *slots, receiver int64, ok bool) {
+	s.take(receiver)
+	s.learn(receiver, ok, false)
+	s.release(receiver)
+}
+
+// Receivers come and go for as long as the program runs. Those that are of no account any more are forgotten, whatever
+// they were, and those that fail do not push out those that are quick.
+func TestSlotsForgetWhoIsIdleForLongest(t *testing.T) {
+	s := newSlots(1024, 32)
+	meet(s, 1, true)
+	for _, id := range ids(1000, 100_000) {
+		meet(s, id, false)
+	}
+	if n := len(s.receivers); n != mostIdle[slowly]+1 {
+		t.Errorf("%d receivers are kept, want %d that failed and a quick one", n, mostIdle[slowly])
+	}
+	if s.of(1).last != quick || s.of(100_999).last != slowly || s.of(1000).last != unknown {
+		t.Error("not those were forgotten that are idle for longest")
+	}
+	s.take(2)
+	for _, id := range ids(200_000, 100_000) {
+		meet(s, id, true)
+	}
+	if n := len(s.receivers); n > 2+mostIdle[slowly]+mostIdle[quick] || s.of(2).used != 1 {
+		t.Errorf("%d receivers are kept, and %d attempts at the one that was in use for long", n, s.of(2).used)
+	}
+}
+
+// Those who were refused are remembered only as long as they would be refused again.
+func TestSlotsForgetWhoWasRefused(t *testing.T) {
+	s := newSlots(4, 1)
+	s.take(1)
+	for _, id := range ids(100, 50_000) {
+		s.take(id)
+	}
+	if _, full := s.room(); len(full) != 50_001 || len(s.receivers) != 50_001 {
+		t.Errorf("%d are full and %d kept, want all: a claim would find them again and again", len(full), len(s.receivers))
+	}
+	s.release(1)
+	if _, full := s.room(); len(full) != 0 || len(s.receivers) != 0 {
+		t.Errorf("%d are full and %d kept, and there is room", len(full), len(s.receivers))
+	}
+}
+
+// A claim does not pay for all who were ever asked.
+func BenchmarkSlotsRoom(b *testing.B) {
+	s := newSlots(1024, 32)
+	for _, id := range ids(1000, 100_000) {
+		meet(s, id, id%2 == 0)
+	}
+	for b.Loop() {
+		s.room()
+	}
+}
+
 // slotsModel forgets nobody and sums anew each time.
 type slotsModel struct {
 	total, most int

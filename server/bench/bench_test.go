@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"slices"
 	"strings"
@@ -137,6 +138,59 @@ func TestReport(t *testing.T) {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("there is no %q in\n%s", want, out.String())
 		}
+	}
+}
+
+// A trend is of medians, and an outlier makes none.
+func TestTrends(t *testing.T) {
+	at := func(files, rows float64) sample { return sample{File: files, Rows: rows} }
+	r := &report{Workload: "trial"}
+	r.trends([]sample{at(10, 5), at(10, 6), at(90, 7)}, []sample{at(12, 3), at(15, 3)})
+	want := map[string]trend{
+		"database, MB": {"database, MB", 10, 13.5, 1.35}, "deliveries kept": {"deliveries kept", 6, 3, 0.5},
+		"goroutines": {"goroutines", 0, 0, 0},
+	}
+	for _, got := range r.Trends {
+		if w, ok := want[got.Of]; ok && got != w {
+			t.Errorf("%+v, want %+v", got, w)
+		}
+	}
+	var out bytes.Buffer
+	r.print(&out)
+	if !strings.Contains(out.String(), "1.35") {
+		t.Errorf("there is no ratio in\n%s", out.String())
+	}
+}
+
+// What comes after the first minute is parted in thirds, and a sample is of the one that it was taken in.
+func TestSoakThirds(t *testing.T) {
+	x := bath{soak: soak{lasts: 4 * time.Minute}, began: time.Unix(1000, 0)}
+	for _, at := range []float64{0, 59, 60, 119, 120, 239.9, 240} {
+		x.samples = append(x.samples, sample{At: at})
+	}
+	for n, want := range [][]sample{{{At: 60}, {At: 119}}, {{At: 120}}, {{At: 239.9}}} {
+		if diff := cmp.Diff(want, x.of(x.third(n))); diff != "" {
+			t.Errorf("third %d: (-want +got)\n%s", n, diff)
+		}
+	}
+}
+
+// Of what a server tells of itself only what is a name and a number counts.
+func TestGaugeReadsNumbers(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/metrics" {
+			http.NotFound(w, r)
+		}
+		fmt.Fprint(w, "# HELP a b\na 1.5e+06\nb{c=\"d\"} 7\n\ne\n")
+	}))
+	defer server.Close()
+	g := gauge{url: server.URL}
+	got, err := g.get(t.Context(), "/metrics")
+	if diff := cmp.Diff(map[string]float64{"a": 1.5e6, `b{c="d"}`: 7}, got); diff != "" || err != nil {
+		t.Errorf("%v (-want +got)\n%s", err, diff)
+	}
+	if _, err := g.get(t.Context(), "/nothing"); err == nil {
+		t.Error("404 is no error")
 	}
 }
 

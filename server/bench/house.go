@@ -26,15 +26,16 @@ func (h *house) say(format string, args ...any) {
 	fmt.Fprintf(h.out, "%5.0f s  %s\n", time.Since(h.began).Seconds(), fmt.Sprintf(format, args...))
 }
 
-// serve runs a function beside the server on a store.
-func (h *house) serve(ctx context.Context, file string, fn func(*caller) error) error {
-	s, err := lab.Start(ctx, h.binary, file, "AGENTEVENTS_LOG_LEVEL=warn")
+// serve runs a function beside the server on a store, which may be told more by variables (NAME=VALUE).
+func (h *house) serve(ctx context.Context, file string, fn func(*caller) error, env ...string) error {
+	s, err := lab.Start(ctx, h.binary, file, append(env, "AGENTEVENTS_LOG_LEVEL=warn")...)
 	if err != nil {
 		return err
 	}
 	if err = s.Ready(ctx); err == nil {
 		var c *caller
 		if c, err = newCaller(s.URL); err == nil {
+			c.log = s.Log
 			err = fn(c)
 		}
 	}

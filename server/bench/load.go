@@ -59,6 +59,7 @@ type change struct {
 // caller is the PBX.
 type caller struct {
 	api    *client.ClientWithResponses
+	log    *lab.Log     // what the server prints
 	heldUp atomic.Int64 // nanoseconds, see hiccup
 }
 

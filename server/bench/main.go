@@ -24,7 +24,7 @@ type workload interface {
 	run(ctx context.Context, h *house) (*report, error)
 }
 
-func workloads() []workload { return []workload{&isolation{}, &backlog{}} }
+func workloads() []workload { return []workload{&isolation{}, &backlog{}, &soak{}} }
 
 func main() {
 	if len(os.Args) == 2 && os.Args[1] == receiversArgument {

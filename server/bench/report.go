@@ -17,6 +17,8 @@ type report struct {
 	What      string    `json:"what"`      // in a sentence
 	Latencies []latency `json:"latencies"` // from change to arrival
 	Figures   []figure  `json:"figures"`
+	Trends    []trend   `json:"trends,omitempty"`
+	Samples   []sample  `json:"samples,omitempty"`
 	Wrong     []string  `json:"wrong"` // what must never happen and did
 }
 
@@ -39,6 +41,14 @@ type figure struct {
 	Value float64 `json:"value"`
 }
 
+// trend is what something was in the first third of the time and in the last, as the median of what was seen.
+type trend struct {
+	Of    string  `json:"of"`
+	First float64 `json:"first"`
+	Last  float64 `json:"last"`
+	Ratio float64 `json:"ratio"` // of Last to First
+}
+
 // latency adds how long changes took, and compares it with what the same round has under the name of base.
 func (r *report) latency(round int, of, base string, times []time.Duration) {
 	l := latency{
@@ -55,6 +65,38 @@ func (r *report) latency(round int, of, base string, times []time.Duration) {
 
 func (r *report) figure(round int, name string, value float64) {
 	r.Figures = append(r.Figures, figure{round, name, value})
+}
+
+// trends compares what was seen first with what was seen last.
+func (r *report) trends(first, last []sample) {
+	for _, t := range []struct {
+		of    string
+		value func(s sample) float64
+	}{
+		{"database, MB", func(s sample) float64 { return s.File }},
+		{"its write-ahead log, MB", func(s sample) float64 { return s.WAL }},
+		{"resident memory, MB", func(s sample) float64 { return s.Resident }},
+		{"heap after a collection, MB", func(s sample) float64 { return s.Heap }},
+		{"goroutines", func(s sample) float64 { return s.Goroutines }},
+		{"open files and sockets", func(s sample) float64 { return s.Files }},
+		{"deliveries kept", func(s sample) float64 { return s.Rows }},
+		{"changes kept", func(s sample) float64 { return s.Changes }},
+	} {
+		before, after := middle(first, t.value), middle(last, t.value)
+		r.Trends = append(r.Trends, trend{t.of, before, after, after / max(before, 1e-9)})
+	}
+}
+
+// middle is the median of a value, 0 if there is none.
+func middle(all []sample, value func(s sample) float64) float64 {
+	if len(all) == 0 {
+		return 0
+	}
+	values := make([]float64, len(all))
+	for i, s := range all {
+		values[i] = value(s)
+	}
+	return median(slices.Sorted(slices.Values(values)))
 }
 
 // never notes a count of what must never happen, and to whose deliveries.
@@ -96,6 +138,12 @@ func (r *report) print(w io.Writer) {
 	for _, name := range names(r.Figures, func(f figure) string { return f.Name }) {
 		fmt.Fprintf(t, "%s\t%s\t\t\t\t\n", name, spread(r.Figures,
 			func(f figure) (float64, bool) { return f.Value, f.Name == name }))
+	}
+	if len(r.Trends) > 0 {
+		fmt.Fprintln(t, "\t\t\t\t\t\nmedian of the\tfirst third\tlast third\t\t\tratio")
+	}
+	for _, d := range r.Trends {
+		fmt.Fprintf(t, "%s\t%s\t%s\t\t\t%s\n", d.Of, short(d.First), short(d.Last), short(d.Ratio))
 	}
 	_ = t.Flush()
 }
