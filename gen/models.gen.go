@@ -640,6 +640,51 @@ type Client struct {
 	Blocked bool `json:"blocked"`
 }
 
+// ClientLimit A limit, and what is used of it.
+type ClientLimit struct {
+	// Limit How many at most.
+	//
+	// Example: 1000
+	Limit int64 `json:"limit"`
+
+	// Used How many there are. More than the limit if that was lowered since.
+	//
+	// Example: 420
+	Used int64 `json:"used"`
+}
+
+// ClientLimitUpdate A limit to be set.
+type ClientLimitUpdate struct {
+	// Limit How many at most.
+	//
+	// Example: 5000
+	Limit *int64 `json:"limit,omitempty"`
+}
+
+// ClientLimits What a client may have and do, and has and has done.
+type ClientLimits struct {
+	// AgentEvent Of events, of all its agents together.
+	AgentEvent ClientLimit `json:"agent_event"`
+
+	// Agent Of agents, local and remote ones together.
+	Agent ClientLimit `json:"agent"`
+
+	// RequestsPerHour Of requests that its applications make in an hour of the clock, in this one so far.
+	RequestsPerHour ClientLimit `json:"requests_per_hour"`
+}
+
+// ClientLimitsUpdate What may be set of a client's limits.
+type ClientLimitsUpdate struct {
+	// Agent A limit to be set.
+	Agent ClientLimitUpdate `json:"agent,omitempty"`
+
+	// AgentEvent A limit to be set.
+	AgentEvent ClientLimitUpdate `json:"agent_event,omitempty"`
+
+	// RequestsPerHour A limit to be set.
+	RequestsPerHour ClientLimitUpdate `json:"requests_per_hour,omitempty"`
+}
+
 // ClientUpdate What may be set of a client.
 type ClientUpdate struct {
 	// Blocked Whether the client's applications are refused. Within a second they are.
@@ -1341,6 +1386,9 @@ type Until = time.Time
 // Wait defines model for Wait.
 type Wait = int
 
+// AgentLimitExceeded Why a request was refused.
+type AgentLimitExceeded = Error
+
 // AgentNotFound Why a request was refused.
 type AgentNotFound = Error
 
@@ -1367,6 +1415,9 @@ type DeliveryAccepted = Delivery
 
 // DeliveryNotFound Why a request was refused.
 type DeliveryNotFound = Error
+
+// EventLimitExceeded Why a request was refused.
+type EventLimitExceeded = Error
 
 // EventNotFound Why a request was refused.
 type EventNotFound = Error
@@ -1636,6 +1687,9 @@ type CreateApplicationJSONRequestBody = ApplicationCreate
 
 // RedeliverManyJSONRequestBody defines body for RedeliverMany for application/json ContentType.
 type RedeliverManyJSONRequestBody = ReplayFilter
+
+// PutLimitsJSONRequestBody defines body for PutLimits for application/json ContentType.
+type PutLimitsJSONRequestBody = ClientLimitsUpdate
 
 // PutStatusesJSONRequestBody defines body for PutStatuses for application/json ContentType.
 type PutStatusesJSONRequestBody = PutStatusesJSONBody

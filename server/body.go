@@ -8,6 +8,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"os"
 	"unicode/utf8"
 
 	"github.com/labstack/echo/v4"
@@ -38,6 +39,9 @@ func readBody(c echo.Context, most int64) ([]byte, error) {
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {
 		return nil, refuse(http.StatusRequestEntityTooLarge, fmt.Sprintf("the body may have at most %d bytes", most))
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil, refuse(http.StatusRequestTimeout, "the body did not arrive in time")
 	}
 	if err != nil {
 		return nil, refuse(http.StatusBadRequest, "the body could not be read")

@@ -24,6 +24,7 @@ type settings struct {
 	MetricsAddr        string `placeholder:"HOST:PORT" help:"Where to listen for who collects metrics (/metrics) and profiles (/debug/pprof/). Nowhere unless given."`
 	DatabaseURL        string `default:"sqlite:agentevents.db" help:"The store, sqlite:PATH. The file is made if there is none; one process owns it."`
 	AllowNetworks      string `placeholder:"CIDR,..." help:"Networks that receivers may live in although they are not public, such as 10.0.0.0/8. None unless given."`
+	TrustedProxies     string `placeholder:"CIDR,..." help:"Networks of proxies that are believed, by X-Forwarded-For, whose request they pass on, such as 127.0.0.0/8. None unless given."`
 	Timeout            string `default:"10s" help:"How long one attempt at a delivery may take, from 100ms to 1m."`
 	RetryWindow        string `default:"24h" help:"How long a delivery is tried, from the change on, from 1m to 720h."`
 	RetrySchedule      string `default:"5s,30s,2m,10m,30m,1h" help:"Delays between attempts, from 100ms to 24h each; the last one repeats."`
@@ -51,6 +52,7 @@ type config struct {
 	metricsAddr    string // empty for none
 	databaseURL    string
 	networks       []netip.Prefix
+	trustedProxies []netip.Prefix
 	timeout        time.Duration
 	retryWindow    time.Duration
 	schedule       webhook.Schedule
@@ -76,6 +78,8 @@ func (s settings) validate() (c config, err error) {
 	wrong.add("database-url", checkDatabaseURL(s.DatabaseURL))
 	c.networks, err = parseNetworks(s.AllowNetworks)
 	wrong.add("allow-networks", err)
+	c.trustedProxies, err = parseNetworks(s.TrustedProxies)
+	wrong.add("trusted-proxies", err)
 	c.timeout, err = parseDuration(s.Timeout, 100*time.Millisecond, time.Minute, "from 100ms to 1m, such as 500ms or 30s")
 	wrong.add("timeout", err)
 	c.retryWindow, err = parseDuration(s.RetryWindow, time.Minute, 720*time.Hour, "from 1m to 720h, such as 30m or 48h")

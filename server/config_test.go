@@ -29,6 +29,7 @@ func TestConfig(t *testing.T) {
 				"AGENTEVENTS_ALLOW_NETWORKS=10.1.2.3/8, fd00::/8", "ADDR=ignored",
 				"AGENTEVENTS_RETRY_SCHEDULE=100ms, 24h", "AGENTEVENTS_RETRY_JITTER=0%",
 				"AGENTEVENTS_KEEP=1h", "AGENTEVENTS_KEEP_ROWS=1000", "AGENTEVENTS_METRICS_ADDR=:9090",
+				"AGENTEVENTS_TRUSTED_PROXIES=127.0.0.1/8,::1/128",
 			},
 			config{
 				addr: ":0", metricsAddr: ":9090", databaseURL: "sqlite:/var/lib/a.db", timeout: 100 * time.Millisecond,
@@ -36,6 +37,8 @@ func TestConfig(t *testing.T) {
 				keep: time.Hour, keepRows: 1000,
 				schedule: webhook.Schedule{Delays: []time.Duration{100 * time.Millisecond, 24 * time.Hour}},
 				networks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")},
+
+				trustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")},
 			},
 		},
 		"flags": {
@@ -49,7 +52,7 @@ func TestConfig(t *testing.T) {
 			nil,
 			config{schedule: webhook.Schedule{Delays: []time.Duration{time.Second}, Jitter: 1}},
 		},
-		"an empty variable is none": {nil, []string{"AGENTEVENTS_TIMEOUT=", "AGENTEVENTS_ALLOW_NETWORKS="}, config{}},
+		"an empty variable is none": {nil, []string{"AGENTEVENTS_TIMEOUT=", "AGENTEVENTS_ALLOW_NETWORKS=", "AGENTEVENTS_TRUSTED_PROXIES="}, config{}},
 		"an empty network is none":  {[]string{"--allow-networks=,"}, nil, config{}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -68,7 +71,7 @@ func sameNetwork(a, b netip.Prefix) bool { return a == b }
 
 func withDefaults(c config) config {
 	d := config{
-		"127.0.0.1:8080", c.metricsAddr, "sqlite:agentevents.db", c.networks, 10 * time.Second, 24 * time.Hour, webhook.DefaultSchedule(),
+		"127.0.0.1:8080", c.metricsAddr, "sqlite:agentevents.db", c.networks, c.trustedProxies, 10 * time.Second, 24 * time.Hour, webhook.DefaultSchedule(),
 		720 * time.Hour, 1_000_000, c.operatorID, c.operatorSecret, c.encryptionKey, c.logLevel, c.logJSON,
 	}
 	if c.addr != "" {
@@ -103,18 +106,19 @@ func configOf(t *testing.T, args, env []string) (config, error) {
 
 func TestConfigRefusesWrongValues(t *testing.T) {
 	for flag, values := range map[string][]string{
-		"addr":           {"nowhere", "127.0.0.1", "127.0.0.1:http", "127.0.0.1:65536", "127.0.0.1:-1", "::1:80", ":"},
-		"metrics-addr":   {"9090", "127.0.0.1", "127.0.0.1:65536", ":"},
-		"database-url":   {"agentevents.db", "sqlite:", "sqlite::memory:", ":x", "postgres://scott:tiger@db/x", "SQLITE:x"},
-		"allow-networks": {"10.0.0.0", "10.0.0.0/33", "banana", "10.0.0.0/8;192.168.0.0/16", "10.0.0.0/8 192.168.0.0/16"},
-		"timeout":        {"10", "99ms", "61s", "-1s", "soon"},
-		"retry-window":   {"59s", "721h", "1d", "0"},
-		"retry-schedule": {"5", "5s,,30s", "99ms", "5s,25h", "5s;30s", "-5s", ",", "hourly"},
-		"retry-jitter":   {"101%", "-1%", "0.2", "20 %", "%", "wild", "20%%"},
-		"keep":           {"59m", "87601h", "30d", "for ever"},
-		"keep-rows":      {"999", "1000000001", "-1", "1e6", "all"},
-		"log-level":      {"loud", "INFO", "info+2"},
-		"log-format":     {"xml", "JSON"},
+		"addr":            {"nowhere", "127.0.0.1", "127.0.0.1:http", "127.0.0.1:65536", "127.0.0.1:-1", "::1:80", ":"},
+		"metrics-addr":    {"9090", "127.0.0.1", "127.0.0.1:65536", ":"},
+		"database-url":    {"agentevents.db", "sqlite:", "sqlite::memory:", ":x", "postgres://scott:tiger@db/x", "SQLITE:x"},
+		"allow-networks":  {"10.0.0.0", "10.0.0.0/33", "banana", "10.0.0.0/8;192.168.0.0/16", "10.0.0.0/8 192.168.0.0/16"},
+		"trusted-proxies": {"127.0.0.1", "::1", "all", "*"},
+		"timeout":         {"10", "99ms", "61s", "-1s", "soon"},
+		"retry-window":    {"59s", "721h", "1d", "0"},
+		"retry-schedule":  {"5", "5s,,30s", "99ms", "5s,25h", "5s;30s", "-5s", ",", "hourly"},
+		"retry-jitter":    {"101%", "-1%", "0.2", "20 %", "%", "wild", "20%%"},
+		"keep":            {"59m", "87601h", "30d", "for ever"},
+		"keep-rows":       {"999", "1000000001", "-1", "1e6", "all"},
+		"log-level":       {"loud", "INFO", "info+2"},
+		"log-format":      {"xml", "JSON"},
 	} {
 		for _, value := range values {
 			_, err := configOf(t, []string{"--" + flag + "=" + value}, nil)

@@ -83,6 +83,9 @@ func accessScenarios(e *endpoint, s scenario) (all []scenario) {
 	for _, a := range []admission{asAll, asCallAPI, asReadOnly, asStranger} {
 		all = append(all, accessScenario(e, s, a))
 	}
+	if e.operation.Responses.Value("429") != nil {
+		all = append(all, limitScenario(e, s))
+	}
 	return all
 }
 
@@ -115,6 +118,16 @@ func accessTable() []scenario {
 	notFound := `{"message":"there is no application ` + unknown + ` of client 12","status":"application_not_found"}`
 	return []scenario{
 		{
+			name: "no token after too many failures", op: "requestToken", request: "POST /oauth/token",
+			given: func(w *world) { w.failures(asStranger.id()) },
+			body:  strings.Replace(asStranger.form(), "client_secret=", "client_secret=0", 1), header: formType, status: 429,
+			want: `{"error":"rate_limit_exceeded","error_description":"too many failed attempts, wait a little",` +
+				`"message":"too many failed attempts, wait a little"}`,
+			answer: map[string]string{"Retry-After": "6"},
+		}, {
+			name: "but with the right secret", op: "requestToken", request: "POST /oauth/token", body: asStranger.form(),
+			header: formType, status: 200,
+		}, {
 			name: "token", op: "requestToken", request: "POST /oauth/token", body: asAll.form(), header: formType, status: 200,
 		}, {
 			name: "no token for what is no secret", op: "requestToken", request: "POST /oauth/token", body: strings.Replace(asAll.form(), "client_secret=", "client_secret=0", 1),

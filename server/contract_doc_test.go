@@ -168,6 +168,9 @@ func (c *contract) check(a *reply) error {
 	if id := a.header.Get("X-Request-Id"); id == "" || len(id) > 64 {
 		errs = append(errs, fmt.Errorf("X-Request-Id is %q", id))
 	}
+	if strings.HasPrefix(a.request.URL.Path, c.base) {
+		errs = append(errs, checkLimit(a))
+	}
 	if a.status >= 400 {
 		errs = append(errs, checkLeaks(a))
 	}

@@ -106,6 +106,7 @@ func contractScenarios(c *contract) map[string][]scenario {
 		"change":   forKinds(changeScenarios()),
 		"sample":   forKinds(sampleScenarios()),
 		"access":   accessTable(),
+		"limit":    append(limitScenarios(), forKinds(fullScenarios())...),
 	}
 	for _, scenarios := range tables {
 		for i, s := range scenarios {
@@ -170,7 +171,7 @@ func (w *world) play(s scenario) {
 // mayBeForbidden says whether a request that gets a status need not be one that the document allows.
 func mayBeForbidden(status int) bool {
 	switch status {
-	case http.StatusUnauthorized, http.StatusForbidden, http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusRequestEntityTooLarge,
+	case http.StatusTooManyRequests, http.StatusUnauthorized, http.StatusForbidden, http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusRequestEntityTooLarge,
 		http.StatusUnsupportedMediaType:
 		return true
 	}
@@ -268,7 +269,7 @@ func (w *world) fails(status int, want string) {
 func goodRequests(tables map[string][]scenario) (good []scenario) {
 	seen := map[string]bool{}
 	for _, about := range []string{
-		"client", "agent", "event", "state", "secret", "status", "statuses", "delivery", "replay", "feed", "change", "sample", "access",
+		"client", "agent", "event", "state", "secret", "status", "statuses", "delivery", "replay", "feed", "change", "sample", "access", "limit",
 	} {
 		for _, s := range tables[about] {
 			if s.status < 300 && !seen[s.op] {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"mime/multipart"
 	"net/http"
 	"net/url"
@@ -162,5 +163,27 @@ func TestTokenIsAtTheRoot(t *testing.T) {
 	g := s.send(s.request("GET", "/oauth/token", nil))
 	if g.status != http.StatusMethodNotAllowed || !strings.Contains(g.header.Get("Allow"), "POST") {
 		t.Errorf("GET: %d %s, Allow %q", g.status, g.body, g.header.Get("Allow"))
+	}
+}
+
+// A form has few fields. More than that are not worth the work of reading them.
+func TestTokenFieldsAreCounted(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.withClient()
+	made := w.application(gen.AccessLevelAll)
+	for more, want := range map[int]string{17: "access_token", 18: `"the body may have at most 20 fields"`, 100: "invalid_request"} {
+		form := credentials(made)
+		for i := range more {
+			form.Set(fmt.Sprint("x", i), "")
+		}
+		boundary, parts := multipartOf(form)
+		multi := map[string]string{"Content-Type": "multipart/form-data; boundary=" + boundary, "Authorization": ""}
+		for _, s := range []scenario{{body: form.Encode(), header: formType}, {body: parts, header: multi}} {
+			s.request = "POST /oauth/token"
+			if a := w.send(s); !strings.Contains(string(a.body), want) {
+				t.Errorf("%d fields as %s: %d %s", more+3, s.header["Content-Type"], a.status, a.body)
+			}
+		}
 	}
 }

@@ -66,7 +66,7 @@ func newWorld(t testing.TB) *world {
 	router, err := newRouter(h, time.Now, silent)
 	w.must(err)
 	w.server = httptest.NewUnstartedServer(router)
-	w.server.Config = newServer(router, silent)
+	w.server.Config = newServer(router, silent, usualBounds())
 	w.server.Start()
 	w.server.Client().CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	t.Cleanup(w.server.Close)
@@ -101,9 +101,24 @@ func (w *world) arrange(s scenario) {
 // clear empties the store. Ids begin at 1 again.
 func (w *world) clear() {
 	w.Helper()
+	w.settle()
+	counted := w.rows(w.db, "SELECT made FROM requests")
+	w.empty()
+	if len(counted) > 0 {
+		w.settle() // it forgets what is not there
+	}
+}
+
+// settle has the store write what it has in mind.
+func (w *world) settle() {
+	w.Helper()
 	ended, end := context.WithCancel(w.Context())
 	end()
-	w.must(w.store.Work(ended)) // writes what it has in mind
+	w.must(w.store.Work(ended))
+}
+
+func (w *world) empty() {
+	w.Helper()
 	tx, err := w.db.BeginTx(w.Context(), nil)
 	w.must(err)
 	defer func() { w.must(tx.Commit()) }()

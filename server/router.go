@@ -3,6 +3,7 @@ package main
 import (
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -27,6 +28,8 @@ type handlers struct {
 	traces   *traces
 	stopping <-chan struct{} // closed when no request is to wait any longer
 	tests    chan struct{}   // has an element for each test of an event that is under way
+	throttle *throttle       // of who fails to get a token
+	proxies  []netip.Prefix  // whose X-Forwarded-For counts
 }
 
 // mostTests is how many tests of events are under way at a time.
@@ -35,7 +38,10 @@ const mostTests = 16
 func newHandlers(
 	st *store.Store, guard *webhook.Guard, sender *webhook.Sender, tr *traces, stopping <-chan struct{},
 ) handlers {
-	return handlers{st, guard, sender, newSessions(st, sessionLife), tr, stopping, make(chan struct{}, mostTests)}
+	return handlers{
+		store: st, guard: guard, sender: sender, sessions: newSessions(st, sessionLife), traces: tr, stopping: stopping,
+		tests: make(chan struct{}, mostTests), throttle: newThrottle(st.Now),
+	}
 }
 
 var _ api.StrictServerInterface = handlers{}
@@ -49,15 +55,16 @@ func newRouter(
 	if err != nil {
 		return nil, err
 	}
-	each, err := middlewares(contract, h.sessions)
+	each, err := middlewares(contract, h)
 	if err != nil {
 		return nil, err
 	}
 	e := echo.New()
 	e.HTTPErrorHandler = answerErrors(log)
+	e.IPExtractor = addressOf(h.proxies)
 	e.Use(identify())
 	e.Use(around...)
-	e.Use(logRequests(log), catchPanics)
+	e.Use(logRequests(log), tellNoLimit(h.store), catchPanics, boundHead)
 	api.RegisterHandlersWithOptions(bothForms{e}, api.NewStrictHandler(h, nil),
 		api.RegisterHandlersOptions{BaseURL: basePath, OperationMiddlewares: each})
 	addHealth(e, h.store, turned)
@@ -65,7 +72,7 @@ func newRouter(
 }
 
 // middlewares are what a request passes through after it was routed, by operationId.
-func middlewares(contract *openapi3.T, s *sessions) (map[string][]echo.MiddlewareFunc, error) {
+func middlewares(contract *openapi3.T, h handlers) (map[string][]echo.MiddlewareFunc, error) {
 	all := map[string][]echo.MiddlewareFunc{}
 	for path, item := range contract.Paths.Map() {
 		for method, operation := range item.Operations() {
@@ -75,12 +82,13 @@ func middlewares(contract *openapi3.T, s *sessions) (map[string][]echo.Middlewar
 			}
 			id := operation.OperationID
 			if level == anybody {
-				all[id] = []echo.MiddlewareFunc{named(id), tokenForm}
+				all[id] = []echo.MiddlewareFunc{named(id), h.throttle.tokens, tokenForm}
 				continue
 			}
 			route := &routers.Route{Spec: contract, Path: path, PathItem: item, Method: method, Operation: operation}
 			all[id] = []echo.MiddlewareFunc{
-				ownPath, named(id), rememberURL, unescape, authenticate(s), authorize(level), me, unbracket, validate(route),
+				ownPath, named(id), rememberURL, unescape, authenticate(h.sessions), tellOwnLimit(h.store), authorize(level),
+				limitRequests(h.store), me, unbracket, validate(route),
 			}
 		}
 	}

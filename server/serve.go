@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/agentevents/agentevents/store"
@@ -111,15 +112,17 @@ func work(ctx context.Context, c config, st *store.Store, on listeners, tr *trac
 	dispatcher := webhook.NewDispatcher(webhook.DispatcherOptions{
 		Outbox: st, Sender: sender, Schedule: c.schedule, Log: log, Observe: observe(m, tr),
 	})
-	router, err := newRouter(newHandlers(st, guard, sender, tr, ctx.Done()), dispatcher.Turned, log, m.request, tr.request)
+	h := newHandlers(st, guard, sender, tr, ctx.Done())
+	h.proxies = c.trustedProxies
+	router, err := newRouter(h, dispatcher.Turned, log, m.request, tr.request)
 	if err != nil {
 		return errors.Join(err, on.close())
 	}
 	group.Go(func() error { return dispatcher.Run(ctx) })
 	group.Go(func() error { return st.Work(ctx) })
-	group.Go(func() error { return answerRequests(ctx, stop, router, on.api, log) })
+	group.Go(func() error { return answerRequests(ctx, stop, router, on.api, log, usualBounds()) })
 	if on.metrics != nil {
-		group.Go(func() error { return answerRequests(ctx, stop, m.handler(log), on.metrics, log) })
+		group.Go(func() error { return answerRequests(ctx, stop, m.handler(log), on.metrics, log, usualBounds()) })
 	}
 	<-ctx.Done()
 	log.Info("stopping")
@@ -139,13 +142,13 @@ func observe(m *metrics, tr *traces) func(*webhook.Delivery) func(webhook.Outcom
 
 // answerRequests serves a listener until ctx ends. If that fails by itself, it has everything stop: what waits for
 // something to happen would hold up the end.
-func answerRequests(ctx context.Context, stop func(), h http.Handler, on net.Listener, log *slog.Logger) error {
-	server := newServer(h, log)
+func answerRequests(ctx context.Context, stop func(), h http.Handler, on net.Listener, log *slog.Logger, b bounds) error {
+	server := newServer(h, log, b)
 	server.RegisterOnShutdown(stop)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return shutDown(ctx, server, log) })
 	group.Go(func() error {
-		if err := server.Serve(on); !errors.Is(err, http.ErrServerClosed) {
+		if err := server.Serve(netutil.LimitListener(on, b.connections)); !errors.Is(err, http.ErrServerClosed) {
 			return err
 		}
 		return nil
@@ -153,11 +156,12 @@ func answerRequests(ctx context.Context, stop func(), h http.Handler, on net.Lis
 	return group.Wait()
 }
 
-func newServer(h http.Handler, log *slog.Logger) *http.Server {
+func newServer(h http.Handler, log *slog.Logger, b bounds) *http.Server {
 	return &http.Server{
 		Handler:           h,
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       30 * time.Second,
+		ReadHeaderTimeout: b.head,
+		ReadTimeout:       b.all, // net/http stops that clock when all is there
+		MaxHeaderBytes:    maxHead - headSlop,
 		WriteTimeout:      2 * time.Minute, // a test of an event takes up to a minute
 		IdleTimeout:       2 * time.Minute,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),

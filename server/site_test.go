@@ -31,13 +31,15 @@ type site struct {
 	lag        atomic.Int64 // nanoseconds since the dispatcher's loop is said to have turned
 }
 
-func newSite(t testing.TB) *site {
+func newSite(t testing.TB, proxies ...netip.Prefix) *site {
 	t.Helper()
 	s := &site{TB: t, log: &transcript{}}
 	log := newLog(s.log, config{logLevel: slog.LevelDebug})
 	s.openStore(log)
 	guard := webhook.NewGuard([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")})
-	router, err := newRouter(newHandlers(s.store, guard, webhook.NewSender(webhook.SenderOptions{Guard: guard}), nil, nil), s.lastTurn, log)
+	h := newHandlers(s.store, guard, webhook.NewSender(webhook.SenderOptions{Guard: guard}), nil, nil)
+	h.proxies = proxies
+	router, err := newRouter(h, s.lastTurn, log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,6 +60,16 @@ func keepsSecrets(t testing.TB, log string) {
 	if secret := lab.Secret(log); secret != "" {
 		t.Errorf("the log has the secret %q:\n%s", secret, log)
 	}
+}
+
+// operator returns the header Authorization of the operator.
+func (s *site) operator() string {
+	s.Helper()
+	token, err := lab.Token(http.DefaultClient, s.URL, lab.OperatorID, lab.OperatorSecret)
+	if err != nil {
+		s.Fatal(err)
+	}
+	return "Bearer " + token
 }
 
 // tenant returns the header Authorization of a new application of a client.

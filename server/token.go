@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"mime"
 	"mime/multipart"
@@ -19,14 +20,19 @@ import (
 	"github.com/agentevents/agentevents/store"
 )
 
-// maxTokenBody is more than the form of any client has.
-const maxTokenBody = 16 << 10
+const (
+	// maxTokenBody is more than the form of any client has.
+	maxTokenBody = 16 << 10
+	// maxTokenFields is, too.
+	maxTokenFields = 20
+)
 
 // tokenRefusal is why there is no token. OAuth has a form of its own for that.
 type tokenRefusal struct {
-	status int
-	code   gen.TokenErrorError
-	words  string
+	status      int
+	code        gen.TokenErrorError
+	words       string
+	application string // whose secret was wrong, empty for none
 }
 
 func (r *tokenRefusal) Error() string { return r.words }
@@ -36,7 +42,7 @@ func (r *tokenRefusal) body() gen.TokenError {
 }
 
 func refuseToken(code gen.TokenErrorError, words string) *tokenRefusal {
-	return &tokenRefusal{http.StatusBadRequest, code, words}
+	return &tokenRefusal{status: http.StatusBadRequest, code: code, words: words}
 }
 
 // tokenForm makes one form of all that a token may be asked for with: a body of either type, else HTTP Basic, else the
@@ -82,6 +88,9 @@ func bodyForm(c echo.Context) (url.Values, error) {
 	media, params, _ := mime.ParseMediaType(r.Header.Get(echo.HeaderContentType))
 	switch media {
 	case echo.MIMEApplicationForm:
+		if bytes.Count(body, []byte("&")) >= maxTokenFields {
+			return nil, tooManyFields()
+		}
 		form, _ := url.ParseQuery(string(body)) // what is no form holds no credentials
 		return form, nil
 	case echo.MIMEMultipartForm:
@@ -98,7 +107,21 @@ func multipartForm(body []byte, boundary string) (url.Values, error) {
 	if err != nil {
 		return nil, refuseToken(gen.TokenErrorErrorInvalidRequest, "the body is no multipart/form-data")
 	}
+	parts := 0
+	for _, values := range form.Value {
+		parts += len(values)
+	}
+	for _, files := range form.File {
+		parts += len(files)
+	}
+	if parts > maxTokenFields {
+		return nil, tooManyFields()
+	}
 	return form.Value, nil
+}
+
+func tooManyFields() error {
+	return refuseToken(gen.TokenErrorErrorInvalidRequest, fmt.Sprintf("the body may have at most %d fields", maxTokenFields))
 }
 
 // basicForm is what HTTP Basic says. Ids and secrets are of characters that no encoding changes.
@@ -123,7 +146,7 @@ func (h handlers) RequestToken(
 	}
 	token, err := h.store.IssueToken(ctx, r.FormdataBody.ClientID, r.FormdataBody.ClientSecret)
 	if errors.Is(err, store.ErrCredentials) {
-		return nil, refuseToken(gen.TokenErrorErrorInvalidClient, err.Error())
+		return nil, wrongCredentials(err, r.FormdataBody.ClientID)
 	}
 	if err != nil {
 		return nil, err
@@ -134,4 +157,12 @@ func (h handlers) RequestToken(
 		AccessToken: token, TokenType: gen.TokenTokenTypeBearer, ExpiresIn: int(store.TokenLife.Seconds()), Scope: gen.TokenScopeAll,
 	}
 	return answer, nil
+}
+
+func wrongCredentials(err error, id string) *tokenRefusal {
+	refused := refuseToken(gen.TokenErrorErrorInvalidClient, err.Error())
+	if !errors.Is(err, store.ErrApplication) {
+		refused.application = id
+	}
+	return refused
 }

@@ -170,8 +170,10 @@ func (s *Store) insertAgent(tx *gorm.DB, k AgentKey, u AgentUpdate) (Agent, erro
 		EventSource: gen.EventSourceAPI, ChangedAt: s.now(),
 	}
 	r.apply(u)
-	err := gorm.G[agentRow](tx).Create(tx.Statement.Context, &r)
-	return r.model(), err
+	if err := gorm.G[agentRow](tx).Create(tx.Statement.Context, &r); err != nil {
+		return r.model(), err
+	}
+	return r.model(), limitedAgents.add(tx, k.Client)
 }
 
 func nameRequired(kind gen.AgentType) error {
@@ -212,6 +214,9 @@ func (s *Store) DeleteAgent(ctx context.Context, k AgentKey) error {
 }
 
 func (s *Store) deleteAgent(tx *gorm.DB, r agentRow) error {
+	if err := removeAgent(tx, r); err != nil {
+		return err
+	}
 	if r.Status == gen.AgentStatusValueAvailable {
 		logout := change{status: gen.AgentStatusValueLoggedOut, source: gen.EventSourceAPI, at: s.now()}
 		if _, err := s.change(tx, &r, logout); err != nil {

@@ -17,7 +17,8 @@ type clientRow struct {
 	CreatedAt int64 `gorm:"autoCreateTime:false"`
 
 	// What is not its own, but of one that had the id before: changes up to this number, deliveries up to this id.
-	ChangesBefore, DeliveriesBefore int64
+	ChangesBefore, DeliveriesBefore                      int64
+	Events, EventLimit, Agents, AgentLimit, RequestLimit int64
 }
 
 func (clientRow) TableName() string { return "clients" }

@@ -78,6 +78,9 @@ func (s *Store) CreateEvent(ctx context.Context, k AgentKey, c gen.AgentEventCre
 		if err != nil {
 			return err
 		}
+		if err := limitedEvents.add(tx, k.Client); err != nil {
+			return err
+		}
 		e := eventRow{
 			Agent: a.ID, URL: c.URL, Method: c.Method, EventType: c.EventType,
 			State: gen.AgentEventStateValueEnabled, Since: s.now(),
@@ -125,6 +128,9 @@ func (s *Store) DeleteEvent(ctx context.Context, k AgentKey, id int64) error {
 	return s.write(ctx, func(tx *gorm.DB) error {
 		e, err := findEvent(tx, k, id)
 		if err != nil {
+			return err
+		}
+		if err := limitedEvents.remove(tx, k.Client); err != nil {
 			return err
 		}
 		if err := s.cancel(tx, e.ID); err != nil {

@@ -46,3 +46,6 @@ func (s *Store) PruneAll(ctx context.Context) error  { return s.prune(ctx) }
 
 // WriteRepeats is another.
 func (s *Store) WriteRepeats(ctx context.Context) error { return s.writeRepeats(ctx) }
+
+// ShareRequests is a part of Work too.
+func (s *Store) ShareRequests(ctx context.Context) error { return s.shareRequests(ctx) }

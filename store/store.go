@@ -70,6 +70,8 @@ type Store struct {
 	replays chan struct{}
 	pruner  pruner // of Work alone
 	fresh   fresh
+
+	requests requests
 }
 
 // Open opens the database, makes it if there is none, and brings its schema up to date. One process owns the file:
@@ -79,7 +81,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(s.write(ctx, s.dropLeases), s.sealSecrets(ctx)); err != nil {
+	if err := errors.Join(s.write(ctx, s.dropLeases), s.sealSecrets(ctx), s.shareRequests(ctx)); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil

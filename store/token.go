@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"time"
 
 	"gorm.io/gorm"
@@ -24,6 +25,9 @@ const (
 // ErrCredentials is returned for an id and a secret that no application has, or one of a client that is blocked.
 var ErrCredentials = errors.New("there is no application with this id and this secret")
 
+// ErrApplication is the ErrCredentials that is returned for an id that no application has.
+var ErrApplication = fmt.Errorf("%w", ErrCredentials)
+
 // ErrToken is returned for a token that nobody was given, that has expired or was revoked.
 var ErrToken = errors.New("the token is not good")
 
@@ -35,14 +39,16 @@ type Caller struct {
 	Client      string // empty for an operator
 	Access      gen.AccessLevel
 	Blocked     bool // the client is
+
+	RequestLimit int64 // of the client, in an hour
 }
 
 // Caller returns whose token it is, or ErrToken.
 func (s *Store) Caller(ctx context.Context, token string) (c Caller, err error) {
 	hash := sha256.Sum256([]byte(token))
 	found := s.read(ctx).Raw("SELECT a.number, a.id AS application, a.name, a.client_id AS client, a.access, "+
-		"coalesce(c.blocked, 0) AS blocked FROM tokens t JOIN applications a ON a.number = t.application "+
-		"LEFT JOIN clients c ON c.id = a.client_id WHERE t.hash = ? AND t.expires_at > ?", hash[:], s.now()).Scan(&c)
+		"coalesce(c.blocked, 0) AS blocked, coalesce(c.request_limit, ?) AS request_limit FROM tokens t JOIN applications a ON a.number = t.application "+
+		"LEFT JOIN clients c ON c.id = a.client_id WHERE t.hash = ? AND t.expires_at > ?", NoLimit, hash[:], s.now()).Scan(&c)
 	if found.Error == nil && found.RowsAffected == 0 {
 		return c, ErrToken
 	}
@@ -66,10 +72,12 @@ func (s *Store) IssueToken(ctx context.Context, id, secret string) (token string
 
 func (s *Store) checkCredentials(tx *gorm.DB, id, secret string) error {
 	r, err := gorm.G[applicationRow](tx).Where("id = ?", id).Take(tx.Statement.Context)
-	if err != nil && !errors.Is(err, gorm.ErrRecordNotFound) {
+	switch {
+	case errors.Is(err, gorm.ErrRecordNotFound):
+		return ErrApplication
+	case err != nil:
 		return failure(err)
-	}
-	if !r.knows(secret) {
+	case !r.knows(secret):
 		return ErrCredentials
 	}
 	var blocked bool

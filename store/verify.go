@@ -74,6 +74,11 @@ var rules = []rule{
 		l.agent_id || ' of client ' || r.client_id FROM agent_events e JOIN agents a ON a.id = e.agent
 		JOIN lanes l ON l.id = e.lane_id JOIN receivers r ON r.id = l.receiver_id
 		WHERE a.kind <> l.kind OR a.agent_id <> l.agent_id OR a.client_id <> r.client_id`},
+	{"a client counts the agents and events that it has", `SELECT 'client ' || id || ': ' || agents || ' agents and ' || events ||
+		' events by its row, ' || actual_agents || ' and ' || actual_events || ' are there' FROM (SELECT c.*,
+			(SELECT count(*) FROM agents a WHERE a.client_id = c.id) AS actual_agents,
+			(SELECT count(*) FROM agents a JOIN agent_events e ON e.agent = a.id WHERE a.client_id = c.id) AS actual_events
+			FROM clients c) WHERE agents <> actual_agents OR events <> actual_events`},
 	{"there is a secret to sign with", `SELECT DISTINCT 'client ' || c.client_id || ': no secret' FROM deliveries d
 		JOIN status_changes c ON c.id = d.change_id LEFT JOIN secrets s ON s.client_id = c.client_id
 		WHERE d.state IN ('pending', 'parked') AND (s.client_id IS NULL OR (s.secret NOT LIKE 'sealed:%' AND

@@ -49,6 +49,8 @@ var faults = map[string]struct{ plant, want string }{
 	"lost, and due in an hour":      {"UPDATE lanes SET lease_until = lease_until - 3600000, due_at = due_at + 3000000 WHERE id = 3", "lane 3: 1 pending"},
 	"a lease for an hour":           {"UPDATE lanes SET due_at = due_at + 3600000, lease_until = lease_until + 3600000 WHERE id = 3", "lane 3: leased until"},
 	"empty and due":                 {"UPDATE lanes SET due_at = 1 WHERE id = 4", "lane 4: 0 pending, its row says 0; it is due at 1"},
+	"an agent counted too many":     {"UPDATE clients SET agents = 2", "client 12: 2 agents and 5 events by its row, 1 and 5 are there"},
+	"an event counted too few":      {"UPDATE clients SET events = 4", "client 12: 1 agents and 4 events by its row, 1 and 5 are there"},
 	"no good secret":                {"UPDATE secrets SET secret = 'x'", "client 12: no secret"},
 	"no secret":                     {"DELETE FROM secrets", "client 12: no secret"},
 	"a change of nothing":           {"UPDATE status_changes SET old_status = new_status WHERE id = 1", "change 1: from available to available"},

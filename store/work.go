@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 )
@@ -12,9 +13,14 @@ func (s *Store) Work(ctx context.Context) error {
 	var jobs sync.WaitGroup
 	jobs.Go(func() { s.repeat(ctx, s.replays, s.replay) })
 	jobs.Go(func() { s.repeat(ctx, nil, s.prune) })
-	jobs.Go(func() { s.repeat(ctx, nil, s.writeRepeats) })
+	jobs.Go(func() { s.repeat(ctx, nil, s.writeCounts) })
 	jobs.Wait()
-	return s.writeRepeats(context.WithoutCancel(ctx))
+	return s.writeCounts(context.WithoutCancel(ctx))
+}
+
+// writeCounts writes what is counted in memory.
+func (s *Store) writeCounts(ctx context.Context) error {
+	return errors.Join(s.writeRepeats(ctx), s.shareRequests(ctx))
 }
 
 // repeat does a job at once, every second and when it is asked to, until ctx ends.

@@ -162,6 +162,12 @@ type ServerInterface interface {
 	// Redeliver Send a delivery again
 	// (POST /client/{client_id}/delivery/{delivery_id}/redeliver)
 	Redeliver(ctx echo.Context, clientID ClientID, deliveryID DeliveryID) error
+	// GetLimits Get the client's limits
+	// (GET /client/{client_id}/limit/)
+	GetLimits(ctx echo.Context, clientID ClientID) error
+	// PutLimits Change the client's limits
+	// (PUT /client/{client_id}/limit/)
+	PutLimits(ctx echo.Context, clientID ClientID) error
 	// ListReplays List replays
 	// (GET /client/{client_id}/replay/)
 	ListReplays(ctx echo.Context, clientID ClientID, params ListReplaysParams) error
@@ -1490,6 +1496,38 @@ func (w *ServerInterfaceWrapper) Redeliver(ctx echo.Context) error {
 	return err
 }
 
+// GetLimits converts echo context to params.
+func (w *ServerInterfaceWrapper) GetLimits(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "client_id" -------------
+	var clientID ClientID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "client_id", ctx.Param("client_id"), &clientID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter client_id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetLimits(ctx, clientID)
+	return err
+}
+
+// PutLimits converts echo context to params.
+func (w *ServerInterfaceWrapper) PutLimits(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "client_id" -------------
+	var clientID ClientID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "client_id", ctx.Param("client_id"), &clientID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter client_id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.PutLimits(ctx, clientID)
+	return err
+}
+
 // ListReplays converts echo context to params.
 func (w *ServerInterfaceWrapper) ListReplays(ctx echo.Context) error {
 	var err error
@@ -1738,6 +1776,8 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.POST(options.BaseURL+"/client/:client_id/application/", wrapper.CreateApplication, options.OperationMiddlewares["createApplication"]...)
 	router.DELETE(options.BaseURL+"/client/:client_id/application/:application_id", wrapper.DeleteApplication, options.OperationMiddlewares["deleteApplication"]...)
 	router.GET(options.BaseURL+"/client/:client_id/application/:application_id", wrapper.GetApplication, options.OperationMiddlewares["getApplication"]...)
+	router.GET(options.BaseURL+"/client/:client_id/limit/", wrapper.GetLimits, options.OperationMiddlewares["getLimits"]...)
+	router.PUT(options.BaseURL+"/client/:client_id/limit/", wrapper.PutLimits, options.OperationMiddlewares["putLimits"]...)
 	router.GET(options.BaseURL+"/client/:client_id/secret/", wrapper.GetSecret, options.OperationMiddlewares["getSecret"]...)
 	router.POST(options.BaseURL+"/client/:client_id/secret/rotate", wrapper.RotateSecret, options.OperationMiddlewares["rotateSecret"]...)
 	router.PUT(options.BaseURL+"/client/:client_id/status/", wrapper.PutStatuses, options.OperationMiddlewares["putStatuses"]...)
@@ -1951,6 +1991,15 @@ type AgentEventJSONResponse AgentEvent
 
 type AgentEventStateJSONResponse AgentEventState
 
+type AgentLimitExceededResponseHeaders struct {
+	XRequestID string
+}
+type AgentLimitExceededJSONResponse struct {
+	Body Error
+
+	Headers AgentLimitExceededResponseHeaders
+}
+
 type AgentNotFoundResponseHeaders struct {
 	XRequestID string
 }
@@ -1991,6 +2040,8 @@ type BadRequestJSONResponse struct {
 
 type ClientJSONResponse Client
 
+type ClientLimitsJSONResponse ClientLimits
+
 type ClientNotFoundResponseHeaders struct {
 	XRequestID string
 }
@@ -2029,6 +2080,15 @@ type DeliveryNotFoundJSONResponse struct {
 	Body Error
 
 	Headers DeliveryNotFoundResponseHeaders
+}
+
+type EventLimitExceededResponseHeaders struct {
+	XRequestID string
+}
+type EventLimitExceededJSONResponse struct {
+	Body Error
+
+	Headers EventLimitExceededResponseHeaders
 }
 
 type EventNotFoundResponseHeaders struct {
@@ -2081,8 +2141,11 @@ type NotEndedJSONResponse struct {
 }
 
 type RateLimitedResponseHeaders struct {
-	RetryAfter int
-	XRequestID string
+	RetryAfter          int
+	XRateLimitLimit     int
+	XRateLimitRemaining int
+	XRateLimitReset     int
+	XRequestID          string
 }
 type RateLimitedJSONResponse struct {
 	Body Error
@@ -2507,6 +2570,9 @@ func (response GetClient429JSONResponse) VisitGetClientResponse(w http.ResponseW
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -2799,6 +2865,9 @@ func (response ListLocalAgents429JSONResponse) VisitListLocalAgentsResponse(w ht
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -2977,6 +3046,9 @@ func (response CreateLocalAgent429JSONResponse) VisitCreateLocalAgentResponse(w 
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -3102,6 +3174,9 @@ func (response DeleteLocalAgent429JSONResponse) VisitDeleteLocalAgentResponse(w 
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -3233,6 +3308,9 @@ func (response GetLocalAgent429JSONResponse) VisitGetLocalAgentResponse(w http.R
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -3369,6 +3447,21 @@ func (response PutLocalAgent404JSONResponse) VisitPutLocalAgentResponse(w http.R
 	return err
 }
 
+type PutLocalAgent409JSONResponse struct{ AgentLimitExceededJSONResponse }
+
+func (response PutLocalAgent409JSONResponse) VisitPutLocalAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type PutLocalAgent413JSONResponse struct{ TooLargeJSONResponse }
 
 func (response PutLocalAgent413JSONResponse) VisitPutLocalAgentResponse(w http.ResponseWriter) error {
@@ -3411,6 +3504,9 @@ func (response PutLocalAgent429JSONResponse) VisitPutLocalAgentResponse(w http.R
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -3543,6 +3639,9 @@ func (response ListLocalAgentEvents429JSONResponse) VisitListLocalAgentEventsRes
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -3665,6 +3764,21 @@ func (response CreateLocalAgentEvent404JSONResponse) VisitCreateLocalAgentEventR
 	return err
 }
 
+type CreateLocalAgentEvent409JSONResponse struct{ EventLimitExceededJSONResponse }
+
+func (response CreateLocalAgentEvent409JSONResponse) VisitCreateLocalAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type CreateLocalAgentEvent413JSONResponse struct{ TooLargeJSONResponse }
 
 func (response CreateLocalAgentEvent413JSONResponse) VisitCreateLocalAgentEventResponse(w http.ResponseWriter) error {
@@ -3707,6 +3821,9 @@ func (response CreateLocalAgentEvent429JSONResponse) VisitCreateLocalAgentEventR
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -3833,6 +3950,9 @@ func (response DeleteLocalAgentEvent429JSONResponse) VisitDeleteLocalAgentEventR
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -3965,6 +4085,9 @@ func (response GetLocalAgentEvent429JSONResponse) VisitGetLocalAgentEventRespons
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -4130,6 +4253,9 @@ func (response UpdateLocalAgentEvent429JSONResponse) VisitUpdateLocalAgentEventR
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -4262,6 +4388,9 @@ func (response GetLocalAgentEventState429JSONResponse) VisitGetLocalAgentEventSt
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -4427,6 +4556,9 @@ func (response PutLocalAgentEventState429JSONResponse) VisitPutLocalAgentEventSt
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -4559,6 +4691,9 @@ func (response ListLocalAgentEventTests429JSONResponse) VisitListLocalAgentEvent
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -4691,6 +4826,9 @@ func (response TestLocalAgentEvent429JSONResponse) VisitTestLocalAgentEventRespo
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -4822,6 +4960,9 @@ func (response GetLocalAgentStatus429JSONResponse) VisitGetLocalAgentStatusRespo
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -4986,6 +5127,9 @@ func (response PutLocalAgentStatus429JSONResponse) VisitPutLocalAgentStatusRespo
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -5121,6 +5265,9 @@ func (response ListLocalAgentStatusChanges429JSONResponse) VisitListLocalAgentSt
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -5252,6 +5399,9 @@ func (response ListRemoteAgents429JSONResponse) VisitListRemoteAgentsResponse(w 
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -5430,6 +5580,9 @@ func (response CreateRemoteAgent429JSONResponse) VisitCreateRemoteAgentResponse(
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -5555,6 +5708,9 @@ func (response DeleteRemoteAgent429JSONResponse) VisitDeleteRemoteAgentResponse(
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -5686,6 +5842,9 @@ func (response GetRemoteAgent429JSONResponse) VisitGetRemoteAgentResponse(w http
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -5822,6 +5981,21 @@ func (response PutRemoteAgent404JSONResponse) VisitPutRemoteAgentResponse(w http
 	return err
 }
 
+type PutRemoteAgent409JSONResponse struct{ AgentLimitExceededJSONResponse }
+
+func (response PutRemoteAgent409JSONResponse) VisitPutRemoteAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type PutRemoteAgent413JSONResponse struct{ TooLargeJSONResponse }
 
 func (response PutRemoteAgent413JSONResponse) VisitPutRemoteAgentResponse(w http.ResponseWriter) error {
@@ -5864,6 +6038,9 @@ func (response PutRemoteAgent429JSONResponse) VisitPutRemoteAgentResponse(w http
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -5996,6 +6173,9 @@ func (response ListRemoteAgentEvents429JSONResponse) VisitListRemoteAgentEventsR
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -6118,6 +6298,21 @@ func (response CreateRemoteAgentEvent404JSONResponse) VisitCreateRemoteAgentEven
 	return err
 }
 
+type CreateRemoteAgentEvent409JSONResponse struct{ EventLimitExceededJSONResponse }
+
+func (response CreateRemoteAgentEvent409JSONResponse) VisitCreateRemoteAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type CreateRemoteAgentEvent413JSONResponse struct{ TooLargeJSONResponse }
 
 func (response CreateRemoteAgentEvent413JSONResponse) VisitCreateRemoteAgentEventResponse(w http.ResponseWriter) error {
@@ -6160,6 +6355,9 @@ func (response CreateRemoteAgentEvent429JSONResponse) VisitCreateRemoteAgentEven
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -6286,6 +6484,9 @@ func (response DeleteRemoteAgentEvent429JSONResponse) VisitDeleteRemoteAgentEven
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -6418,6 +6619,9 @@ func (response GetRemoteAgentEvent429JSONResponse) VisitGetRemoteAgentEventRespo
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -6583,6 +6787,9 @@ func (response UpdateRemoteAgentEvent429JSONResponse) VisitUpdateRemoteAgentEven
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -6715,6 +6922,9 @@ func (response GetRemoteAgentEventState429JSONResponse) VisitGetRemoteAgentEvent
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -6880,6 +7090,9 @@ func (response PutRemoteAgentEventState429JSONResponse) VisitPutRemoteAgentEvent
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -7012,6 +7225,9 @@ func (response ListRemoteAgentEventTests429JSONResponse) VisitListRemoteAgentEve
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -7144,6 +7360,9 @@ func (response TestRemoteAgentEvent429JSONResponse) VisitTestRemoteAgentEventRes
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -7275,6 +7494,9 @@ func (response GetRemoteAgentStatus429JSONResponse) VisitGetRemoteAgentStatusRes
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -7439,6 +7661,9 @@ func (response PutRemoteAgentStatus429JSONResponse) VisitPutRemoteAgentStatusRes
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -7574,6 +7799,9 @@ func (response ListRemoteAgentStatusChanges429JSONResponse) VisitListRemoteAgent
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -7704,6 +7932,9 @@ func (response ListApplications429JSONResponse) VisitListApplicationsResponse(w 
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -7867,6 +8098,9 @@ func (response CreateApplication429JSONResponse) VisitCreateApplicationResponse(
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -7994,6 +8228,9 @@ func (response DeleteApplication429JSONResponse) VisitDeleteApplicationResponse(
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -8127,6 +8364,9 @@ func (response GetApplication429JSONResponse) VisitGetApplicationResponse(w http
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -8261,6 +8501,9 @@ func (response ListDeliveries429JSONResponse) VisitListDeliveriesResponse(w http
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -8440,6 +8683,9 @@ func (response RedeliverMany429JSONResponse) VisitRedeliverManyResponse(w http.R
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -8571,6 +8817,9 @@ func (response GetDelivery429JSONResponse) VisitGetDeliveryResponse(w http.Respo
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -8717,6 +8966,9 @@ func (response Redeliver429JSONResponse) VisitRedeliverResponse(w http.ResponseW
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -8741,6 +8993,286 @@ func (response Redeliver500JSONResponse) VisitRedeliverResponse(w http.ResponseW
 type Redeliver503JSONResponse struct{ UnavailableJSONResponse }
 
 func (response Redeliver503JSONResponse) VisitRedeliverResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLimitsRequestObject struct {
+	ClientID ClientID `json:"client_id"`
+}
+
+type GetLimitsResponseObject interface {
+	VisitGetLimitsResponse(w http.ResponseWriter) error
+}
+
+type GetLimits200JSONResponse struct{ ClientLimitsJSONResponse }
+
+func (response GetLimits200JSONResponse) VisitGetLimitsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLimits400JSONResponse struct{ BadRequestJSONResponse }
+
+func (response GetLimits400JSONResponse) VisitGetLimitsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLimits401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response GetLimits401JSONResponse) VisitGetLimitsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLimits403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response GetLimits403JSONResponse) VisitGetLimitsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLimits404JSONResponse struct{ ClientNotFoundJSONResponse }
+
+func (response GetLimits404JSONResponse) VisitGetLimitsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLimits429JSONResponse struct{ RateLimitedJSONResponse }
+
+func (response GetLimits429JSONResponse) VisitGetLimitsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLimits500JSONResponse struct{ InternalErrorJSONResponse }
+
+func (response GetLimits500JSONResponse) VisitGetLimitsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLimits503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response GetLimits503JSONResponse) VisitGetLimitsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutLimitsRequestObject struct {
+	ClientID ClientID `json:"client_id"`
+	Body     *PutLimitsJSONRequestBody
+}
+
+type PutLimitsResponseObject interface {
+	VisitPutLimitsResponse(w http.ResponseWriter) error
+}
+
+type PutLimits200JSONResponse struct{ ClientLimitsJSONResponse }
+
+func (response PutLimits200JSONResponse) VisitPutLimitsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutLimits400JSONResponse struct{ BadRequestJSONResponse }
+
+func (response PutLimits400JSONResponse) VisitPutLimitsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutLimits401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response PutLimits401JSONResponse) VisitPutLimitsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutLimits403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response PutLimits403JSONResponse) VisitPutLimitsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutLimits404JSONResponse struct{ ClientNotFoundJSONResponse }
+
+func (response PutLimits404JSONResponse) VisitPutLimitsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutLimits413JSONResponse struct{ TooLargeJSONResponse }
+
+func (response PutLimits413JSONResponse) VisitPutLimitsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutLimits415JSONResponse struct {
+	UnsupportedMediaTypeJSONResponse
+}
+
+func (response PutLimits415JSONResponse) VisitPutLimitsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutLimits500JSONResponse struct{ InternalErrorJSONResponse }
+
+func (response PutLimits500JSONResponse) VisitPutLimitsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutLimits503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response PutLimits503JSONResponse) VisitPutLimitsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -8851,6 +9383,9 @@ func (response ListReplays429JSONResponse) VisitListReplaysResponse(w http.Respo
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -8982,6 +9517,9 @@ func (response GetReplay429JSONResponse) VisitGetReplayResponse(w http.ResponseW
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -9112,6 +9650,9 @@ func (response GetSecret429JSONResponse) VisitGetSecretResponse(w http.ResponseW
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -9242,6 +9783,9 @@ func (response RotateSecret429JSONResponse) VisitRotateSecretResponse(w http.Res
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -9405,6 +9949,9 @@ func (response PutStatuses429JSONResponse) VisitPutStatusesResponse(w http.Respo
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -9554,6 +10101,9 @@ func (response ListStatusChanges429JSONResponse) VisitListStatusChangesResponse(
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -9755,6 +10305,9 @@ func (response GetUser429JSONResponse) VisitGetUserResponse(w http.ResponseWrite
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
@@ -9932,6 +10485,12 @@ type StrictServerInterface interface {
 	// Redeliver Send a delivery again
 	// (POST /client/{client_id}/delivery/{delivery_id}/redeliver)
 	Redeliver(ctx context.Context, request RedeliverRequestObject) (RedeliverResponseObject, error)
+	// GetLimits Get the client's limits
+	// (GET /client/{client_id}/limit/)
+	GetLimits(ctx context.Context, request GetLimitsRequestObject) (GetLimitsResponseObject, error)
+	// PutLimits Change the client's limits
+	// (PUT /client/{client_id}/limit/)
+	PutLimits(ctx context.Context, request PutLimitsRequestObject) (PutLimitsResponseObject, error)
 	// ListReplays List replays
 	// (GET /client/{client_id}/replay/)
 	ListReplays(ctx context.Context, request ListReplaysRequestObject) (ListReplaysResponseObject, error)
@@ -11520,6 +12079,79 @@ func (sh *strictHandler) Redeliver(ctx echo.Context, clientID ClientID, delivery
 	return nil
 }
 
+// GetLimits operation middleware
+func (sh *strictHandler) GetLimits(ctx echo.Context, clientID ClientID) error {
+	var request GetLimitsRequestObject
+
+	request.ClientID = clientID
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetLimits(ctx.Request().Context(), request.(GetLimitsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetLimits")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetLimitsResponseObject); ok {
+		return validResponse.VisitGetLimitsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// PutLimits operation middleware
+func (sh *strictHandler) PutLimits(ctx echo.Context, clientID ClientID) error {
+	var request PutLimitsRequestObject
+
+	request.ClientID = clientID
+
+	var body PutLimitsJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PutLimits(ctx.Request().Context(), request.(PutLimitsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PutLimits")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(PutLimitsResponseObject); ok {
+		return validResponse.VisitPutLimitsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // ListReplays operation middleware
 func (sh *strictHandler) ListReplays(ctx echo.Context, clientID ClientID, params ListReplaysParams) error {
 	var request ListReplaysRequestObject
@@ -11767,297 +12399,317 @@ func (sh *strictHandler) GetUser(ctx echo.Context) error {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7H37d9u4sf+/gsP2niRbWpZk2Y7tk9N689j6NNmkfjR7d5VrQSIksaYAlYCiqPn6f/8ezAAkSJESJcvO",
-	"S/eH241MgnjMDOb5mc9eT4zGgjOupHf82evRKOrS3g3847Xo0eh0wLh6+ZFxpX/6/OeY/WfCpKp1RTD7",
-	"0+4kjm717wMGfw6Y7MXhWIWCe8feBeOK9EVMKInZIJQqpvovRPTJiKmhCMgvLy9r5HLIyJiGsdR/SD/3",
-	"gipKaMwIHY8ZD1hAlCBqyMh/JiyeETWkCv55df66zWkUMxrMyJDKExIqSfoxHYz090NJgliMxyw40Y/H",
-	"TP/CBdHzr5FTPiPNT59IT/B+GI8kjMj052vklMQsCGPWU/iKavO+iCIxZUGtzT3fE2OGKzoLvGNPMh7k",
-	"duzn2S9Meb43pjEdMcVi6R3/kd8lvXyqX3kkCWdTIhVVE1nzfI99oqNxxLxjj36kYUS7EfN8L9QvwR54",
-	"vsfpCP6u37/GNz3f02cUxizwjlU8Yb4ne0M2ovqA/hyzvnfs/Wk3PfZd/KvchXlfwBj/otGEebe3ftFk",
-	"b0Ie6KNSduLZuUZ6DxbOU83G7G6zvNQjFEzvvSWK3pDyASM9OmKkH4tRbjvHYckE4eivpZjEvfWnCGd/",
-	"gWMUTPKKh/+ZMBImm/ifCZsUbmVj72DhRobBwjmOqVIs1m//3x/1naMPnxt+o377Z8/34ASOPanikA+K",
-	"5vhqEkVEf8vOMeR6KBoVTbNer/9UP2r9TQ82YrV4Ura5nxTjMhT8Gn5YNPUR/fSa8YEaesfN/X3fG4Xc",
-	"/rsxP/0Peig5FlwyEFzN336bl0aXlrM1Nxt+ZwGKHy0MDJOTSIgbFhCqat6t77WWDhWz/kTqF3gA70v9",
-	"Ox3QkPukO0EB2Ko/9UmruQ8PtZpHPpkOw94QxJuKQ/22fgG+uL/0i+kXSEQVi2v6BD05GY1oPHMf9vHR",
-	"7kwLWn3sdKAlEFK59+HW98ZCriW43729uPQJlYTq50awgSdWHD+SREy5kdOhJBHrK0Ijwdm8wG3zRRKX",
-	"rCxw3+kFIWUxqX4WwQyuNcGVucHoeByFPRhl99POdDrd0QvYmcQR4z0RaGL8nNL255TTLDtmZK0Wd4MB",
-	"C67FRCV/M+RpBWFGphx746HgDPgnww1FbHS7klBMbk3vVtNDlrlutyyyhEU0SRfwiH7vnI2EYltNaAVN",
-	"KL9lP6QqFMMmbHWhTehCh19IE/p1Muqy2E5PC+0yNegvh+Tx00bzCdnbO9hpNXdazYVT5jDwVgvaakF3",
-	"1oLmhe19qkGHiaJjSLiE9CsrSomYLNSUtkrQ16AE3frekNEA7u3P3nPaG7LngqtYRPOT+FXAPulFTYeC",
-	"UKn3aURn5IaxMQlzYpOLHalErM8/Pec5sey9DvnN/Kfeox6jyEAwSQQHbuy0J/X6Xk+rQ/o/2AmJWfSs",
-	"7XH2SbW9Dnl8/uo5edp8+vTJCaFdWPp0yDhRw1DqfaNRlChIyHLpbHHoXToOdz+yuFGr7/aikHG122ju",
-	"BiwKP7J4tvvXLuuLmD1rHTSaRVNYsFTf+7QzEDv6xx15E453BCyVRjtjATa4d9ynkWSwJQIZuGxblCBa",
-	"FyRDMSV9GuttCnPaVPFCYjaO6Gx3b8mRnKN0OXsxP4Gz5EI3Iiih5EgKrdfxQJKQwxOSxR9Z/EiSSAxy",
-	"d363zhq9/e5R/yBo0b2mV3I5HrT8wumpeHbahz2bl+09oaegBJnSUBE8MHfCmhBGNGCW45x5NTLTCHk4",
-	"mozcG1mf04DFMIn379+fTtSQcaWlLSs6KgrfQi7RQgDI8+Bwv/4kuxs/MxqDwlB+JrdZBfuzV7L8tzya",
-	"kan+ck+MmCRUP2boP7BHxRlDScU+hTLLtPUSxQa+5k5QXypU4Z4ctDxfnxpuV6t51Do6OGweoV6DP9bn",
-	"9nAVfoDFPgcq3vySvUapOje36oWkufKKLjRB8h4rWROq95JMQzUklAxipmU9keYtgpd0jbwP1VBMlJYC",
-	"ashmpMsGIce3NNmLKNBUrww53rDxxo58Q6err/ciWbPIhiB0JPgAzSAgjEcS/yDxYb3SkAdZ9t47MGsd",
-	"UzVc0dJYkeCLhYZZ6qswKudeNRSSZWxPe5ZA0SdAy5J0Uk2r4xMZaooIAwkaxQQ3Drco3RW6aEvKra8N",
-	"7sHKZKFt4FV3yz3/lA3CwG5ZGHR8+F2AHqPFQ+gqcmtGPdJtolH0tg9ekIo2/oeV9iVV8CsxjWMQZFfW",
-	"6jd69d5h/2n/gLaCA3bU3+s2aSOo947Y0/4h9YqZJR1uGcs40nKv6edtdbrT//B5r1lsrHs/w729SNqH",
-	"EkSbFvUU9Q3BWXL4lUR/67DRKD5ZVBsqir+70Tnea5WOEiWdT0RMOn8bsQ5oFfAHGkWgaYkpL7vcsseI",
-	"Q61wgvq+c07w8R+nO7/Tnf/Wd45q1zsfPjf8g9bt//vbiD0pPs8XRoWutE6rb5cdVnYp9unVJfhiYQ0W",
-	"Z6X5on2fkav79cK5oiH8EFeNmX1V4RlKazEWcQ2hfEZGImYliyx0MH7Jy+OljcGcvZAli7f3Ik/lBpPo",
-	"CIQ3ZY28oVqbIjEba9ULveukG9PeDQOzfgTXqhQjy5rSb/NOGv8Jgz/qH57ta0uxeZD5ufHh2UEHnAHZ",
-	"xz882+/4ZMSMRJN0xHwyZnGPcbVjHDia/blQOQP2j33/4IP+9zgSAbNEtThamzuhULGR3AwBwitnOF6j",
-	"Xk8VRBrHdFblKI1bR6oZyDE9JQ+8BaOwwAg4VWQkQMsF647PTpIbPlTa7s8Sbr2EcCMYPScBzSLr8H8b",
-	"o9B3dMCqLmbdyQesTyeRMu9klrKxdZyDS6GSmETvQ2Yxe4VSEh/ctDy/CMttLZSEU/j/JqwypdZPYE5C",
-	"hSOmec+43NxbtllvHO7U93f26peN/eN6/bhe/71EZwRNvVgwBlSxHf0V7y6m5YWiarHObC7MkBlPTSgh",
-	"IJcV7l6fhhELylahn19D6bVqAExyRcX3iqswWuP8EheQOcPyoztcfHQTmMA9Ht17WiQO/i6mIAWIzPm2",
-	"MIRhlhv23dgvZ2TGsirJXonY0EMVSw1XZuzVN2Tv51312eB7SSDj3xKdoU7cAnUMe6voQXYiMQj1nRgG",
-	"RjfBaI537GF8aBJH3rE3VGosj3d39bU9FFLVemK02xdxwKJdORTT2ng4Xic2gV66Eq89OPbTZ5H8V1pv",
-	"zCj86KEk7THNR4RyOWUxC0irUSe/YP4JSpg5oXR4vF+v1ZG6kX2PvSCUtKu5fI31GhYuXjR8IKce2x34",
-	"VahXYsKD1dY/YlLSAcMNSFIcwDo3dn9j71B/ETUxAoZPEqMyYS2hrvvw6crrfRnHIi5ZZTILOekNC5wP",
-	"Pmpq+GecluZIJ9zy245xte+cBWUzMY/vpk7528Q9cmHWt8pG5qJ3btoFipLkqjX/vAYJt4Ca0vsErt5c",
-	"sA/zEGTi62zAsei5oERYI3WjjOpsiolNL8lu03P0p66yW398NpuQjZSC12zBPhZmi1XdzR74eZc/V5J9",
-	"Vppz5nsiCkqitunpHNXrjVszuM3kSc1rY4QnPyVyBH8AdSEx/lAGi4nqCZhSP8QHMpIsiWmiK0Nf0eAS",
-	"8z9nBmq4AwEbVxiMEaFlBYzok+SO0Eu+/aB1D/fOc2nJUIoPY3A2ZVKRfhij9yixkioSKw6maTFjApWQ",
-	"sHH6nxDKCRuN1YzA4zaOqWUOjRnc8DlZYuOoi2QIPHOb8yJuUh47L5El/sVuubB2XIz3K7Kd2c672O5L",
-	"cv9MA/PLihqPXhfyZD9kkdZrjILjO6cxmkhFutYZekx+eXnpY/RfU3zm1NyIKBeKfKRRuKF9zg89HVor",
-	"KhC9CWQtSjqTJ4TR3pDAcuBROkL/+2Z2Og0ZVt/lbiR6N/oOhNsJlUn0ohrJeg4Stfo2mUmU8bshrmS2",
-	"m+RGy117LncZz++9MtamWea54P0o7N2dYcIss+jrht4wnuONrFZ5kBFU6BCVxKTjZnbWznIzLBQCS8D8",
-	"NreTLxxdbSU9qFD7yak4VCl9Z6EaeD/6TqJXLLD/2KdxGDOZG7ExN2Kq0ERUqmsze9gMMKu0cYzX7ZB+",
-	"DPmARBPeG2qFd4J5etfg3mzW9n3PZsyhdhsvWVDzd4du9ut7vveRxQEQuBczFc/Ag5q1Xjn7lMyxbOz9",
-	"WqMJS0MPmgRTPavcpcbfmPEAPRQrGMa+N2XdoRA3mDI4koPr5t9fvz3b//v5/77+1+v935vnZ+9+fv73",
-	"i+bbK7xyypSslBLvoGdZf1JV9So1Ve5dw7JTO+312FixYB0rbctuW3Zbhd2q3jsp2yxkE0iJNfMGlXhM",
-	"4xsWkLAPBSiJuWXdSKDG2LFfMEXRX7sC1ScU/cdXQRUfUlt3y5RbplyXKWPH3MPv6P8hO38nj8xIO2Fw",
-	"TBYP9Ig8qjK7v7p+qWeJV+pR9ipLP1tpAWs70ktmgxHxlH+eAfeYOLnj13pGx6H7bBg8a+wd5OPp2jB7",
-	"Vq/X/6d5Wj9q/U+rnim0nNJQ6SPO+9ANGdnw0JBKgiEvH+LyqJJ8UmBIaxk3gSxizVsYB1pAe7crC2Ij",
-	"LJeI44x83aShmMj71mGjWeqXSdx+G7Yd7df0EVgL0n4Lrh113/YlBDQ2uaF4NTb2G3ozF5mT7v4i5W92",
-	"c0OTFpvZXJPpU7SzJooR388WX67s9Fp2IxZdWOJm4/dTs15376fU332LV+h+qZDfoNCGh9Azv6PgU56K",
-	"Jyy9j75BcV4vFOawuupSNKWtEgGjxwOpPhRTEioytT63V4wFl/GE9+jKFlrK+DZRHysPGofGfiSR4AMW",
-	"Q8a976bimxul1azvYVSGSXWdaij6d0cq9BkLrlUyx7sLheeZ6UJdAHJGwbxP8vO2ZQRanMAViW92cqvo",
-	"bE5wvBJxNwwCxtc9HtrrMSlJwHgIIaM0zgB/uDZ/2NBVBpm4UBTHhSKBAK93jXTwqx1we5PpcHZMOpnv",
-	"d8hjyjFeZQsarIQmWBgq4kfyid/mnYlk8bXxU3fI4zRsoQ/G/P7EJ/ic+YhmS/2lmXnBDX3oyQoezaCo",
-	"DL5Ax+MqL2oiMLvb0Qu/puOwY9Un47uUpEOjqPME0xU3QxJnBrMGT2JNskiAbxie552P/0JouaptpCkU",
-	"bcSCD7KlcIjbEIlBwj4B6H2STDhmsieBk0eShBuMhKRwKndKFsgEjSvgnJhcHG0sF2Sl1I8w3wrv8soH",
-	"4KxlUR4AyPdfhXrJg/VFu6sYNxxvCNA4lqZOoL42VJJFfVe6aD0OQD02JFmSqaAmpwgMfpLWyLoTISL2",
-	"0U0Dkwa3jY8uzoznhnHjuNkUoZ1ThWmt7C56tJVnWjKN6A0jmH1rmUMSyslQTGKUNUOb6aeGbOQeQUwV",
-	"u4a02Gv2qcfY5g7DsVjwy0Jgjl4yQ5tZqaeZ216oX91JKjgX725S6nrr3+lcUiSBdSTA+oAAWgAcbpL9",
-	"3ZUs5X/MTl5txaXOuKfufH0vEJwZy6CfpNuWJN+571nfU5JgW+RPOMztjd7GPW1kpKbHcePoqe/Jm3A8",
-	"1v9qpiNPRXyDXi0lFI1ApVxhf2HLSuP6mMOd7O164Y3tHi/d4yT4q4U9I6Kfj0Y5IAELI1L2uds0XX+T",
-	"rg4z21apW8Nk8z+A0wi/9DAuo3PrXV4tm/D7pPsFYV6zT3eI8VpmqRbhNV7/ew/vXrBezFa8S8cx+xgK",
-	"YIrpULLe9fPmq3/Jn/95Noxl7/kw+ufZm3/9pbsvL/5XjkX3ULxw/v7M85P3r+dOdT6wI838zJfe9P/x",
-	"z6P46S//+N//xJfTf1+9e/H07PW7389E8zV9TS+m6d/Fs+oMajahLAk8HHCtK+NU4M64Sybuj5N/uzw1",
-	"1dqVIg4SDLNwDhtCVuaxrzlV9VLcrOr8sb4LfNOrv75pvh8dyt9mvx+ddp8HL/u/DM/+/Y/oDX87/mfs",
-	"REtD7h3vHWipK3sCdyCKQNTdMG4JysC1VGYSnH+ZZ1LMp3cBCNOOg8K0aJ8yiE3pfp0jlsEaCXPgGoFU",
-	"0Gu8M/X+6D9cZ2dflvbrglWkriAjjvwKecMLB1ht1ytlLMIRJPnnm9MQYAaXw1goFa17EkUWbMlxWAsU",
-	"r34b3pQ+1opREoV6HtkTqPjORjd9ighWxV9OywBciujHYmR+DYKYSfkVGNSXQrym8YDdxcsBaGojOiND",
-	"+hHqTKHst1FvPd0/PCDdmWJyQ8qyxbfT+x7paW+SzMUbymdr6MPudjTqVnPLZtsCOq4iWus8IVTeGNg7",
-	"uGPSuv0Rhu9DHsph1sevhLjWhHZts0E2bnxQaT0/OH0zW/17qDKnayv6kyrUzRzAFacTNRRx+N/1fW6Z",
-	"MTazRShWQ0lGoZSQQDbhN1xMuU/wugUgg5h9FDdzDsj379/v5NHVFu1IHoztbqx9xVNl8g7cDeCHtgAi",
-	"GdEnKp4hFW9oo/E7gWDmSxAGt/Q2EiPAHv1VmNAElUQblycZSLwRAl1kYfG+sIC94nIyHotYseANC0IK",
-	"UEl3OI7n+N6OHofYKpm5ETYrbvV5APDWSK8ACtGSCCqEfKQSYmPe92TuWFgNOvBr9pFFJeCElM+FAQPh",
-	"E8kYoV3xEQvl+WTkHf9h9GAb5MPCu+Ba8GjmfXDL6Z0nciBAfq7UO4d5MQfFS8nV+etsjbv+lc9VeWq7",
-	"WIxZrExRg5sVWRWXADMIUjAusKu845bxjqyLALQRzBszl6aTuFF1WW/w+cya9m5NxkcRxKzeciUMBlCu",
-	"RMzFU7W1lqLXm8Q56NGKOZQuBna99bQIN8HMuJEF/P0Dpu/bWh5TAeec+odkLNH9N8N6nJT2noN9X8YS",
-	"AE+PawOcvRp5CzF5KCBCdL1wwEXMAgu6B/VAWrQaCCC9TwGAAt0rae5tiByaKTlUG+TcYA9cnb/OjlRy",
-	"TKufEKA8l51PAn0wYNpQAYxuhOJGwtFKRRa4GxCeE2cE6U9iONEbNisQHqmT6a7dfRz6btT9ykj1OemT",
-	"Db+thGFP3sVMWqhzFy6SIC53BZD7VXDqnYkf3ObdcyuBImb6M2QpLOvbWxdq0SH9rBdvJZ60zQ/yXJnP",
-	"i1i1BVP5uYErc3mLpjVPbT/Pv7mOGxm0y1wPiYRtFnN2gnsyh2oNLEl5YWZClkNtEvf8IDOT7mDLUbIg",
-	"4GF+2HQTl0Kq5He0dA81SclinCmAn0qmgglAxchLC5zOqwEO6UsdH8kQqLSnsAL3pMdXyJc5ykngoWAr",
-	"KtDE1TiwcwqCEKGD3jnHboqxy4BmlCAS4Y6ytJKsdPX1Fa6owkrw9bnT7xjC6/gu/Ja+kjSFnpCOJdqO",
-	"jyjO+k+Yt+Oq4WYUz0+hezLqd/r3Bdp3utkFN6wxBU20xKjcpoHF16YKVUGc2qTKtOL3NqBarfhFYMRi",
-	"Cv21+C6KGSMKylz6pKH5qLm/rw8/pj3FYpmgKPYwwuD86a73kKsQ/V+7/ale32m3PzX67fanw77+z6P+",
-	"h5/+XErJKfRRsVCYSNdcxESxqVUh0aYJQmi4FaoyNXDz2kuCsFR2BcKdYCdomVAla8psOqI0me3pChEx",
-	"yrMXejbqWfBN7oxNugxaSSG6sr4tT9z2CRC0N1PyUzvQIJRTSUzg9OHustZtFnuqFDjPkbiZ/R3RgOUb",
-	"QCwBuTOfPty86giqQ2lHgKymb/wh4EqKbNu40LpE/KRXQN/CVSbNBIAnDPjtCamXHXB+V1bF/s9qGxGr",
-	"SPCajJQQRESwpp6Y5GwrI/DKaf5giRKb01uTDc9wSsqndvoZQivVAjJR9AIXlzm2RBT1jBFQJIEc3LFK",
-	"dJWN4OfljsXzKm0rJNNug7ZeLEAfMoSlRkAuRYH+EB/lgjMUslIQ7jibpTGPK6UhAHO8NUBftwWgwQ6v",
-	"WFTmVa5X88aa2kOOsswJJZu7hCzOmQRUzcLeiOizVwJiWoyreHaclIwg3jvEfDuO/00/BDts2xZAgcUm",
-	"vBlr99bYtLtzg7Y+MIEtF6koqdHDvw6ttG7TEOQaysOGCDRjsC+30PHba1lip1aFKDPE7lmfMupNtVFR",
-	"Rganan0rYjNXfwK0azAyHdpfdIlVOsAzxUZ3O0SrMgvJat+nYNksOe5tXmB9Aerev3/qblWTU/5KVF/i",
-	"drmYswSPSSeJxXd8gj2VoaEe2N5QwCltxpGh3hPSSdM1oXlQFEFsN/NSm2ffMg0abADVyU91cj8/lLVA",
-	"LrZ6bRA8u8p/mG7FzhrBVQy1mKl7GcL+HXT+45+SiIHJ0bSTtTmzpoHnh6KGSPMTTGPJBQeRFEcq62Wi",
-	"8gbTvcQN40WhGAhgr8BITsB7jjPdrN5COzhUCWJ8qQWbrVjakAVbSYjepYnTum2YcsLIBjMqHoaDL6tf",
-	"zJm6OQkA7A4f8O2xZ46skPnTL6Qh3RWuOyfe62ZBQJIc6bJF9FiZCtNdW2mvcruT3Zgle1Hs5/vVCTc5",
-	"q/WBAcdMjKOkq6hf2ef3/PzNfXr50mmmtRY5jYXPJw6HyuYK21ZGoSRyKKamHlPwHrtHWdP6amXN/o8p",
-	"a8AFVUI/4Cs2tNJoPiUx5YEYkW6o8t5t2ug2e3tBi+33D+qHjafNoz3a6u73DoJD9rR/tJmVF4vFJHN+",
-	"VfmYIuPkG6YwzEHU4s9ttZZjCQOnU7Rp0GIUansszcDDjyQkXBwTN6D6SJKpiAPpYzbcXLpQMbycs52t",
-	"+tHBgl07vM2B/RS5gSPAYlBECXHjk5CTURhFoWmokrU3ACoo5TYxQX2swOGZNPrP2obWy1Bw3aTAEDCJ",
-	"cQS5zHp38g2rIVMe8lg0wUdM2T1eELkOwsDNANXiMOSkUZcr7efB3aJk83tvpJ003eUg/V9vRhD2+yx2",
-	"dG1Li4+k6cNvJThEF0Qcs55iAcYaa+6Un96m4E5zDauVNNVQPn6psZ7Hv3GbRY0qE+xdNqC8SgykuRGp",
-	"3sx4mnKbf3n5zomFpXyaEpu56a36b6cMcIzV9kVfeCqmPTamcXF/5r5NJ9RPYWAJJQQmsZKO83qHPH6/",
-	"95xcwqOQsftJPUld0wmpW4LKso3xO7c5xBH0GEG+zXu9vtPq9o+a/b39w8PuXiugB3Svx46aR0Gd1Vnr",
-	"cO9gp17v1w8OKa136VG92T3cqTeyHLQwBaRRL0uwTHra29kTJSpzxNX56yXssCQDU0TBypmXR7cO6llV",
-	"YfAv80LmGp5LLkqEp8NUWUGefrroekv9HIU31Luff8N2qKZtmxs3q5H3aUJQroesTS6OqBPsFM4DEQUw",
-	"MRhVHxoS2yD86NSQ2Zizm0CrnxIfWYwl/VD5gNGI4yRcEmJqfoo/aQQ5QEZ1IBDVSZpS2mqhfTIK+UQx",
-	"SajmJyL6bZ5pvt+LRO/G7RLuk/m/Y6hNJl922zcwzXDw9Twz3S24m2nQMBcqwwIbc27vfv5tXkFJOjWU",
-	"hxZdP2OqJGLuig2bkJcY/xoIIjjpMn0SSSH8asHHvaoqtu0ygmTTnbmLzPXuLW/BW9SBt7JmvbxjRaEp",
-	"Chqp3fhCtkzfXWiE2h2Ytz/nsvYQ4SF3Q9k2HPP255oWZ+5OxXWsFQxx06gkMwUgKfzE/RDxe1T2qGkS",
-	"mOSQVSTgSr37UupZ51wX+RWwGgljy4IzSFD+yKQJjN/voVdtzjhH6i8cZPB5C8vURyDe1pTObHD36vz1",
-	"KuEUt61ZeM+RkdZmIxgQEEnQ0EuTc5LSXygMHtGA2XRCoynBVQwSAWs/EdZsSuWainyjalqUSdcY0vGY",
-	"cRY4ctpemz623aSKDKDGc0l/0U0nQDUqeZucpSz1Om1+imm4tIi8z7IVVCt3H98k+aehr40U6BzcZlH4",
-	"Sz2BYRRhibCFH09w+wBB1KoihvzKbMvGPZyd3hFbVL1wDQaK0FzcmFP2ADS2anbsQVX9zPWKJWvANgmr",
-	"dJ3O6V5zHRaqSVfzwnoJwUcbKhPT48x1XygVNwCcbwH2ETwfyNpaOiySUBkdJtfjCapJFl5zTt1b0Ofh",
-	"4ejn6a2/rPwEOMEnEx4xKRHuVV9fdi/AlJMiu7YUkROqs1nEFKQeVq46aRzeOu0uim5a0Vdp3MG5SxED",
-	"2uTwwdwzU6tXvlRXyV41LqmCTFNszrEmix2uXtpS1I58Pnm/xIsTJk6c+65/rd9mW44U+pYz/rEbLqaA",
-	"P9Gd+SnuhIBKjjjRubLzXoIbP2eKls73aXEcw9QElWV7JEpC5hbOpOg6e+DUlWKZaaJpppyQ0Y1yCb7O",
-	"zfxhgW6fNjHK7vhL/UeUZbSrbZqFkZRSJfgSHEqA+VJ30XdACQLokyhC/VL/A4HkM8hfAIViarVnqQZd",
-	"vU+tvVwW59pmmiCtxFnzSU1On4SKmc2MK9swdS7W6nR3qTbae/PCZlIsk43JESDOdhFllZZCUvR4dFlP",
-	"oFmdktYx6ZgLsuOjMNdXh4gTOAm8STtYN+Y+A4CBhdDPJ23eSXTMju9WWA/Bz8z7YTxiAQnVCemgimpH",
-	"TnKPwdwfCAGQLvor4B61Ls8T0ulR3mORfVW2+dx9Z7XGTNJU2p4Jl5Tm4cN/JyiXyfDZVKXk73OOx5dl",
-	"QbqZUx/kJlfP16+Z5qJFLG0q5BLGhYhfZZ58pd9+aUHpR/TTGb7VqNfLuRRr2wzeSSFRhdJGHud9M0VB",
-	"xYLWwKuEETWrz7W2KNos01wioxQkICko8iCxo5NthNHJ6ubQM2NNxaG1IIZWtHWxGMR0JIs3zxTsJ2C3",
-	"1a/NufC/Pc8iMZKplCjDSjCbOWIU1JS0knOOmjNN3j8vQJ8vilOH6J9F3jegek4Pkc0ZUU7BV9J7fgOq",
-	"3v4346IApio/dMdjbE4eAJ3S1gF9OKJj0oH2+VraR1LYo6QFZ5e7TIIw8El3AsqmleFOwT1GrpxwFlCK",
-	"vXvcS4d0kib+nazIt439E4GfdvvPynbz3EIv/gJjLZ+AMS8Ck+UlYT2jkVa2y+bUBUfHtceYTLKUyy+S",
-	"ROxFTA61ZP1YjI5JB9uw6DWcvjtDoWWWRiiZsi6mBPdpj+nzHQoO6cCkJ0YjfYBBSPVdqs0FJyTa5vBk",
-	"LqsZUrsR+zabylwMAZXpAjZXfoBTBEp0QuQwiavz15la9AIle3GynZyDablPt2fzNtuabA1Pz6opworJ",
-	"7AL37+Ss2pyavldoDoIVZj+SblYpFxRnvif1i0bZmsOr6ov42ICoYG9UwxhZEDGjbUu3NuDEeQ3S/tsc",
-	"0nvMg05BQI4lMn1Y3SFyHJJ5bp5TLIrM2YuFd5J9LF+/Camu1WKp+xu4pG59z9FbC5gbdOLklkk04iwT",
-	"mzb9iwKMOA72IqYjpqCrEofSByxKtUnA44j2GABEhZx06jXraujkvB7WjZCR6ss022qqtp1MWvEbSm3S",
-	"i2m+TN7iESKk6TH55eWlT969vbhcSeee0yBxP/2FmmS2NVT+2JzelQ9T1dfKICiFK7itXY7ZNCiTT/oJ",
-	"Usb9QWIs1GUWXwIFlXXO0cn7DRw3KqEeubXl0sUreMgc+KKrKEcbfh4zoBzFKOWdu5aguD1iEXhw3uPw",
-	"EFyxAgsnufZfhJM2xxsnyTwA8xymZ1p0Qn7WffNO3kbInslisttcgtJCQZ8nvXW1Ea5poyS5Zy0tRA+I",
-	"OM0ZMJySst+vl9zJuaEAgD0BWZLuXhVm2AhQ1JskUJzv4WPwcuDvNa2dALSX6WFJFbVRCReJExWYPBin",
-	"oylj92HQcjKaMf4+pxG76FiFpWBdKaKJYmSo1FhriBCIe0hI24R+J3FYFOFbdNvP9+ibB0jWf16si60D",
-	"FLqORN4kWuh9FeTfkya58l3jnlt2Gw+3apjrEXApeAUlzGGbu2ph7lGVqWF5Rrv7FfIgzFlyEX4lbLGS",
-	"DnZ4zxpY5oSXUNzmFLDVxPtXQXUraC0lNLmy2uJ/H7robSFVpYBmeS+n2z3GuCzRqW0SuWxUysL8ARAb",
-	"aGgmGjNPUSYbcbHXHHOvxULH+dFxo7lRx7l+bVEeW2Y2zeoFnDk2x88kaZklnG77B2fn8sJFlDRR/jSt",
-	"rgDNryIkAJU3mE1RvuNPN3wZP7217UZLU/SRoySzHuQuY5zQLMtAr9JqJ4FpxbaraWXsvojOXuFbc5dP",
-	"pSTltPVNxTxl3OnGg+cpH1UN+dhmzM4C9u4Y9HFawC4nh3mqT/0kR0+rksPBrdNpttpHuVC2SCRNfEsj",
-	"16GR+QgOLmLb+qEsKaG5CuyrXIxhj3Fu2wRMYBaVJjtCo8i1ftNGuknfsowV7DTaXWQ5mS68VbBvQ0Ug",
-	"J6VGAAJC7xBcEcZ2dyAR0rxCsxwrlhJ4cDHhigUILpvPxKleOr4oT9RICLtCI6SyNJoSzlI4jIwAWVVd",
-	"0zuRbmSNnNq0TKuf2vpZJQZABquUeL3l0YyooZApQs/AFufbPpgnaI2QNHk2KZIyUOwTFA6oaKegevQB",
-	"EPU2g3xXbVNcnEC7Q2hhmP1NywxdAnbS+Araf1Q5lVA+RJOnVrkJ70wIQBnzNV2I1hua3EsL/LxQc9uM",
-	"HrEGwmCJDIUlugKLOz0yMiYi7oPCZNmkdMoVrxvIE81djqbp9srnkkBsm7MpP5LDL3QkB4X2SBnqls07",
-	"soZ8vp9FOOAMeXNeCqYd0MuxmMyGgUkTgc6phwRg8ER1E1rITkOZ28y1uqq7jZqaTzO1xDheWmj/l90P",
-	"f3m2vHg836d9XpFTYZR64+zjdv3zy51PtnyAKsA1cHGrAG11cFM7CdbEDZtpTu9SyQ5aRee5Uu/6TZ/n",
-	"fG8bXOOHQo5JU6AKHfgYeFDCybL3TaNYSJaPyVRMogD9QoVwASKYleSci3iEqX7v3l5cFuUko9/gWZLh",
-	"1J7U682D9OJ+ZpE93Q082HvaWtKirFfaTRDcFRbEClILo5Az09Px3duLs9+IHLIo19JKj0ceVQm5/LV4",
-	"YY9ySdf7+3sHC/teZdpvFiuGn+fDNfPrNaNYiFNNdjZ/0R53ZqmfbUXTjtZAlhVgzcnoe+gG2FjSHNJP",
-	"da4xDWNQMbON++B0f3l5uXoAreQ0VyPIgiT6TJmYPWhDtoVcXK2LQ7VmpF8HssPePYXYDjbfkG8pMgP4",
-	"oBCRwS+AZPiyiAxPV4T/JPpOf7jpHW2+bc1hKSyMS+DZzAtwyTgBDfcOnIc4qJJHt/CCElGwYbrfX7lX",
-	"T9WePJsrhy5QXJJC2rIaXJP/5myYv6SBTrZrzmIXzKW4YbxIogICeBko77Uqfi3pMe8jYLPxRErSOTWt",
-	"7AEnqZPeWFMRB6TzM6MxizvWLMtDDNVf3zTfjw7lb7Pfj067z4OX/V+GZ//+R/SGvx3/M84BvdZLALk+",
-	"fN6rL8fisjXIYcHqXomYDK0Pz+CUGl/GwLQMT32+B+B7t9eD+Wf1Bk09UZRafxpNAXeORlHnBLOXc+jA",
-	"ScfwUEmCh0Ui9pFFAHOQ7x6eTX6PomWdb+Fsk3uleG7mLN1P4U/Zr5nfVlEbMrSXmUzm3OzulZL7gkJT",
-	"x55DQiaPz189JweHrSOf7NeaT0qKTtcvUjRbFHIo57xGC97zkx/ScoxJ2nz/ehDTVFjEVLHrKByF6pp9",
-	"6jEW5H0pc4MvZgG9oOvMau5evJrs6hw4uPGmGtMztBb3ikn2C9L/rdWDjamjiGCZsL0LTt+dob8qL3Xu",
-	"fdbzpWhASkUnsLhcAKi61Mg1viEk50zgoNgfhFSyJJJ/F0DyOavNfLHMU4FOr6VfrgAIPvdlh49KBZqZ",
-	"XS9mAeMqpJHMlavMP1D0qRKR/qtQJBJCH0kuelsokAu9gleyKL8wi8QP1G97wKYQnoBKQiiZyMIASQLB",
-	"XxpY0/dN0kNvluQ1JKWjkwibltDgWvBolnPyThbfOWDLBKOQL43tcaLnTZWIH8nVAEL3UwIsMwkN8Kky",
-	"TTi7LBJ8oMW4yVgB54k7A9uniZk2jolfNgyMQEElO4dyXqBXVk9g2QP3B41YXLgOQ816vJp3pw+1lib8",
-	"bO5bhyVh96w6XyYSWneDBoMywKptO6q04VgcNA5H7L+FOR9WEF1dPu8klxhkyiRooobbri6fZxlM/7Ay",
-	"KpCtf0y5wqUsy5FO14MMNTgrKbqr/pVCVxddUzyB5YLiaSWOiQOFAq2SVDzDyncteuSkpzUetN5yYCih",
-	"JEMxZhGT8oR0BlhS7Tr+2nyod9NpLp8tG3XjVfBdN241mKuvto/Mif73KSBOEbZJAgWgLNAMYBjwgAUW",
-	"6yNBkrHA16Yb8B1QI9KvKUEGAlvN5nEh6mtz0N5dS/0tHRibUE/UgjHaKAVA2pmU1GACopavhNFWHkFM",
-	"w0EZNPhQwoXJvz4gvDlrqRTCAGNCkzhUs4vekJm8vi6VYa9Q48O8RauC0ZxWoYmHJfplDawvPai+bGHI",
-	"5PtDpcaaGwSd6KNZrK48ktaRUOxCOCZoQJLLt/94+SsoZP1ITB0F9rmjjh1/RvXLOptcfLZ545l0Z3Pm",
-	"s2et36tYv70Li9hFU9TVyfTPTe9W/xTyvihgQRZFEmOlRM6kYiOtLSjogYRag4moUzKgY9PUm0I3O9Jj",
-	"XMXskcz0b4zEAKLyIiZiompt3uYuVDslvUhMAtD1YjYIJbSQp5z89FMaJPjpJ/K4M4mjjk866JzX/5VC",
-	"vnWeEMGTgjQIFWFqdJujhwzQ+wGUHlMvs5X8MaNRZNVEaWUwzoUFUA00YEpmpvSCKvrTT3jdYQlTmyPD",
-	"kMe/vLx8ArPIlDGRx+/eXlw+gR34iQAaHBlThc2mWPzRBMAzmwy4WDENIz2ujKgc+iQIY9ZT0cw3MPtd",
-	"xJ/Cn2t67CsOQsBUViVF7xhrDwdcxNDk4idyZsH93l1d6qlm6u1HoZTwWaVvd2pcSfBe528j1tF/4IGF",
-	"OslqofBvGkXQLQAtu1QrrZHTVBlN4QX0wJdWayDnr56Tvb29IxDEV5fPTRQp04Mn3UfT9aBHY8gp6Py2",
-	"Y8zNnTNNKgYcL5LCTtrkryUdDSIxgOFOOZrfegM6n9vWrG17PmkbwKe291f9D7TS295fbzsnCX6NycpH",
-	"gDO3aEzBnpNTUw9nyLDNCZJAIBhepGjpu5d+fd9gWZ1GkZh2gHz+9CfyfiisOJhCS4k2P9VM44iLn34i",
-	"7JN1GGtKMv6AtN2ZCaviAVFFOlB95wqPju/khSPKip4MUE2bmxUeLxF+7nlnEen9xM7TM4FGFmZRLEVL",
-	"BCwa/KCBxCenfGZklL5eU9JKcky0XGbSPRd43Fg+qFZlBOgJ6XzawR86eI+0Oc7ZdvgbMhIxKlM7S9Eb",
-	"Jo+RnTt2fR3sU5OQN40sbYNX9NhdWA7/HmQ6ZOHBtoSxlU/20DJQ/iHvRZPAMHJHM9s1HYf4ARjCzbHh",
-	"ASjl2swN+eCEcBYmuE8oOEQM+bImC5ADXZjPhxZizXwrMZY7ADphlkiyFSpAXtBdwGnqBdFgwBaULE6W",
-	"BWLKT3vu6cv0k/6/jrktHEZywQMR2iOWKk30RbbS28RkpkkKRVkKzPa4VW/5mrGe+IQLEM0oL0f6QEmo",
-	"2vxxq954ouWGSH6EpWkWfdyq7xlpRJOG60+0piHQ9Z5AapLHrebRE6vrI7wHwhezqK/Hqfuk1djT/2//",
-	"Car2UdhjXIKRhREy783ZpYlEpyFxMWYcwyk1EQ92zUu7oxBROUOVpnCYRvPQGEfiFd+o1Wt10HTGjNNx",
-	"6B17e7V6bQ8QtNQQlJBdJMpd/d+Dwj6K+r437poMvCieRRiTMDAlWqQDzt9O0n/G5DrwmW/AhE0+Zgf+",
-	"BcpSwnpngXfsvQ6lwu4aEmG+zIVWGpJLH9l9HeK2LH3wVH/cdJe5/aCVVTkWXKJS1qzXQXUTXJlSW4cZ",
-	"d/9tzIhE5f7D6dJhNGFI14D2LOZgTWMK/SmMIM5v8vNlG1wZINKuK4cGCYpgmUNJngB2FnTYMEA5aU4Z",
-	"psdzVtNjtnB3iiaQ7OLuzzRIsJ70K43lr1xxau4VFuBLe8tfeiXibhgEWvH1vf0qMzsz5fcJgOZ+le9c",
-	"8TTfBIyWyWhE45khV0eyg7uVDjS1Gt3fg8Cw9V569rKAYSznfU7cG7fGbmZF+a8v4HfpamAJnJER5sYc",
-	"DWNzNcB9jMq51fUcDCv9TwSq0vo6Cli/zVGFQj0AIMoBnqpG8lVNIPxohD2yxZQFmOCpQi0vQD2DcU9g",
-	"EIO6TBgH3Sjjx5RtbmLDxruQFLOFxp0yd8WH6hiG7TPAhh2EXDoCxgmdAzNxlmSNmq71DHwuVN6gUott",
-	"vgRnMquRWTdMVkbhQTy3Iayc9GiVnVzwlTNQC6e++A3TwUmoV4Bf+qX4Dnc00QGrs51ffMe95QlPGZMb",
-	"k66yB/8LU2WnXq+6dd8lDbSaR8tfO6eKwRXNvhzd/MJUZaJJI0W3q2oiuEOmEH48KSA4xCLICPNU9qXt",
-	"CcOAPG6CgipiMoFqctBQHzfr9Sc10vl820HgVDEZDOcJ9t3EJVggpp9NjnBV/eZzXolxdZjleoipgL/N",
-	"+gRVPGG3d+OhZhWG+J5ZrlHhQ5dCvKbxgOEL+1WWk2R2vGFBSDEL8wsxK/JISvlriPtiLWsXVKJd8CEu",
-	"tntcJLCsEb9pU+ikzfE1N4TVIcIpNOMGANJYwMmDskhJ0ZppigS2ujHlwHnIKjbVasbXJsyubMqyl0Ku",
-	"zoP2FaeJajsNkqlNTV05qs0iyw33dwOGmwO1WdF4s+go37zt9r2rHYmZ6MoTR4rBD/elfgi5QP/IQPv5",
-	"RgfpgOSJfbcDuO/oJ2HgiDDMXMb1QZZajZyhpemAIJ8gAEyIffbBtmxzCz5SIL1weg5H3EF/WUUWVNZu",
-	"5rA9K2k4FZgpKwW+P5atV2DZ54L3oxCzNB5Wz/lmJIrRjTLsu0Sg0CiqpBB9tin/lb1R6GGyTn7rejqz",
-	"jSozLidV6HUiJU6nNl/T61Tut8kJlR/Id4N4X9/i/Zm4e1ak9gXeHhdSOXH5+KlH1QnIyRQe0UAcYYL2",
-	"nHNoEWnVfzDR/+0SG/qIqlPaRhS1CnbTYAWXEtL1Ao/SiWtoar2oYyLfnFglpszp9CtGlNscpbXNtTbt",
-	"fWy4WUx6Q5OMYKpfCyTyu4l6MB1vDdVuw86rLH9vtcGtclfd8XWfat4uaGyLHWGo1Lm5cm7/p4fJC0iZ",
-	"4eXHB0gQ2ISPyu0Yn+vpAxbnfj1FZjDI5tn8j4WY4ovcUrhFG3BLpRte1S2FtPKjuKW+XUUn8UoZ5s53",
-	"enAEDTzxFeg9xpfVo1HUpb2bFEQDCbRkM5LHd3MixJsn4PM0MxnSgTFvMkX1gBLLHK4HuWAfWUwjIx5R",
-	"bEnTP9G2Nacjg5FCo0hbvazW5qfYf0ALwx5A+5g8X5Z0t3tMucnQhlx2/SzPtjDwIb8xCGJIcAwVTASG",
-	"tOl4kozoDNxtRNvShKonLupdBfcbbtZd9LNyOXgH8VdVo0vXsGFnXVY2fneCbKudFYnN0yAglglNU5C+",
-	"bW9iayGWiE6bw7ueovbZ4lJWdtDhNLV9hhiHaJeZ/tkudulSn1kqCX4gxxks+pt2nG2KXBc41JyxQ0mw",
-	"VmOwPKFqKWnVfzAx/O0SGzjO7kZpD61TLn8UjmOh2y1pqjBLmu0OY2b7/J8QmtRXCc7yNVbklPREHLOe",
-	"MuVnIraFQyEUTwSaf6Y2T1brcKAazpjyEwEeM2UQcZNCkTlWQ1/WBlW6+1XUNux6+84lxFZRK5JHV8Z5",
-	"9nXoarsJrPWgGDc57c+f9JY3DfF9JwSFbvbQxlbT5vrT4azKBXthAPTvwkM4xvaq/bJX7dRQjO167xDM",
-	"93fLOmkA4KaydG9Nm5iRMY1vWHCMPT+GIgrIZGyq/pBpbFnIQBCosL8JsevYCIvGkaPaPGE6F7YdEDXI",
-	"NOSBmFooDPGRxTDYRPnG0RrG2FlcX9oWUdF0XbAdvjFVwVzdNSx6RD+NqWmE6hNJWo06+UVrDGapriWH",
-	"KjWL+kuDajmeX/OuN6LLs+S1xoUOc7i3W/37lUjbq71I/r0EQtTKsuGORAo+1G2uDMLdoAzRPjJZkUym",
-	"qePwum8QY6b6zyb9ycbFGvX68mRuIJJLPa539yRqtRhU2GDfwFAgmLxjT9x4vhdMcH7XI+kdN5q1fd+z",
-	"/Qcb0MIjtijHJcM3fzftfCbS9Af7aAGZHLgjg7q1nwgvWB/aHhuBgnex3dMq6h08Xk+LJs9fFYh9bZf2",
-	"X1fB4sdfXcTdZ3Qcus+GwbO6eSqTH/EMVne7KHwI5DVPqZWjhgmNVg0aAp/8KDHDb1fxhJihlbWPJB7b",
-	"t61uFubHX2BuE5EgKm2fBrvqq/PXFinJT/Tw0NXA9dUEfegAkMOodNNEyzQwFEMxtVmtXB23eSflWwMQ",
-	"B4DoHb3L5geUV6STF1Ydm3aPHXBgZlbh5cJEKn3Qi2VOMW5zyi2ujuiD4pnonAty9DV3b8J7mxEVW8b+",
-	"QoytD+C+lagUZr9Ua8rhdVl8PRN/B16JsKNwqGqkY9BqIHkR0DfgjU4a0eqQOiB3OQAxgWmQtMBTcmHx",
-	"7Ne0Scz72+SWL+shgbwLJKQFuS2GKr/OpN4LppyMXifl5KxvkzxcRDsSKh/CDAm2ZmhaiSTQWsaFYPFA",
-	"0oy+NhfcSW8xwEtUmbFPUnDlIN/VTXB9Y9ykzeyYuU9q5NSeQLbPdpvbGo4hlc5FhVw636B6mZ/D4dg1",
-	"fBzY8tqi7DpCcZjDNvR87yM0/Dieqz/NEuJ4aAB0iwYLQhqBFIOKwAH2Tw+Yn2vSmEBjL/hqpurV7Y6z",
-	"qCt0tsmLmSvo5St4dXDH78Oj8x1Lz603p0hWX9xNVq+R8YzjXCPD7K6ikWSgQ7NOHEZ7Q0x3Bl9vz8Bz",
-	"h+rYlLeZPMu+ZhJb8haEATiTEZho5mtlPADDALrZV2vsv1RWZh1Ibg+z1bOo39EBq5xJ/TPcCKWp1JWl",
-	"gZ3sVqX6gk7XTwiTPdfYzjLFV6dULRQKiBu8uOwBn/lmAUDOYfrfOQKIdTt7fzkkj582mk/I3t7BTqu5",
-	"02rmG5Tl9KUw8I4Pvxb4D+estvgf3yv+R0aefCUAIO6cvjYEEJcp7hC/riIoQBhUNoGciW24piAnB7YI",
-	"IFujaTECiMu/d64NNUrRd44BkhcrWxCQbwkEZFWCX1C04A61MRiQhdRV/9FugG8dCGQFavtWkUBc9ehL",
-	"4YA8mKa3joq3YS93jsG3auFWy1sBCuR+9b1vBQzE4YctGsgWDWSr7dwLGkiJrPle4EDyQmSLB7IID2Ru",
-	"t7aAIFtAkK2O9oCAIGXa2sMjghTKgi0kyBYSZAOQIMtpa1vxv8UE2WKCbAgTZJNq3RYUZFs5vAUFWUFf",
-	"+1KoIHmm38KCbGFBtrAg3zksSDnTb3FBtrf7FhdkIxf6gwOD5Ll6iwyyRQbZIoNsdc8tMsgWGeTLIYNs",
-	"xIm7hQb5TqFB5vWorxwbxCHnLTjIdwkOUpLqskUH+WbRQYp5dgsPsoUH2ebXfOvwIKtI63WyoH9EgJA5",
-	"eblFCNnqVT8oQoijDCxm/vTBhfggITecCGEoKGDVileNXLBerLU4cGJBtq8ciilH9i0ufTh1vrkBP++c",
-	"6eZ7UKpfoClkYTHQAeu1+o1evXfYf9o/oK3ggB3197pN2gjqvSP2tH9IPd8zTZmfn79ZjKXhLAzlp4iC",
-	"1T2MzjCVkTScL2/xNL6dWgVktUcyc4BuURQS90MCa7yhN5D55U4pKxlq5DIxgUy1JcL8YIx4iigaSl/j",
-	"WjaA7zARDMdOxFjEDFLCaJvfsBkLtLU0RI2iPIvf5Y67FFoWiA2XzSsbC+lnVs7Fv9ts71HI+R4enXfs",
-	"1Wmj2+ztBS223z+oHzaeNo/2aKu73zsIDtnT/tFaO4WXRgVh5laywzu1bfHoj2M4aVGUk0TLZONCW8nh",
-	"sc/OP1aCCUlfq5H3obZHCNW0KXgAlVCaVJW4YRxVIluUVFKGkBdmPxKQR7r0b/IOP2cfxXrkuaDioPTO",
-	"TZGsXFlY4OhfSFH1r/rWWecmqXCHbJnlqymjWIFTHsqSTme0yJ62AYfFxnSizacBhHk3mlGA0c2FRbEh",
-	"gBGY4lbf/l3/ik4zinA9fRpGLKiRV2Gk597mnMaxjbMHYspP4AZCuTEiPTGB4QcQxK+RU27xDSQE36EK",
-	"o5Pm3nQwvmh9iB2M8HdnCRYKjbTl2OaXTrD+dchvOjA7XOcnRcZ0wHwS9hM4PYKvFfoC0gTYlb10kBuJ",
-	"e1HZZ6JVoBVfOXtR/QWTfVH9hQuA7qzw4BVXYVTlwYfzXTpHt3UmfGlnQuDykRWsVmrdi/9gmaSMmflP",
-	"vbaNeykuwUvBhWI2njKOKBSraREY5AD3tGzqo9Qk/VAlgciRGCV5q66rDkXfVMQ3WNMG7rM279LezSDW",
-	"BGKxED5qsUhiBlmhNdL55eUlKdoVnN7uZ/xf/VPHhjY6rwXePx2QyvrGYFEkIULSp3Gbm6K698ZtYgvk",
-	"RGxKA0D6cqEI4wELTCUN/gIXDHpiyan16+rH07Rcs3Pwk14w7g1rc4jJqHDEjkmrflQkv8/tCb+hfHan",
-	"NPx5AOPGfladtJn6eAd6vjcBgZh95zADelwdJ0tvgJXZVZw3zSpwV3rQ016PjZUVXD8iEOqlEJo6cDvk",
-	"1texIEjMAwCRymSfaNZdLtCXJq0lQvmz/S/r8yjUZV/qJ0yuSlfbnDTJuDnGILBJnvcxtmBCu6kKKDgj",
-	"PQHCzGa5GeFgkkKt8itiMgWgmC4DHD5FuJgWyZpfmFUVZ94dlJXZC6YoKFLfOj/aBX3DyJRBeqAPobEs",
-	"V4ftnlbSbzKstBltZ8UZLsvwTrLkQIwg5+nL3+gJKaYmXPWdtBQELUHwvJclZqPW0PG1+QoBH62nGNxk",
-	"IrU+wcUUENhdQ5ALIic2TwTQBUYiZukgWtmysgGyvhWoeQDtUlx/2ObTnF6EiX1mUQbVWaW/WDs70ZMU",
-	"wC1TSSKh5Z3eOM6mYLMi/LNM61CT8sxQtbn+JipgoIskOYcmT75G3nKW/LhEa1uuY3nraCGWXL4jPaRQ",
-	"7lXRRH4V6qXe6m9PK8hz8gYUAmOPVPNmGQuhKCMMZISxVDA1hMasPD8LlcCvNx3LVVO3/owv6c+IE1r5",
-	"ks6MebO9lGP+bpggcUWEskSPRSLz1qfP74A8cSHfNKq6OcSvQ3PF/VxEyhgy3F2A1EJzKUm5KggZDjhD",
-	"rdDXeph+9kJRHtA4IO9Rd5REjlkv7CcR8heT2KBRkIDODDwybfNYKAxy6r+MY/YxFJMkX0h/SRIlRAkD",
-	"meyRdRjIJp5s5fuXL15KCE2ft6YSac81SbHFH8qR+zYt7w2TAHWye/Fbm+w6MDFMFJ+8EjFptshQTGJp",
-	"qpgShQ/bwUiipgL2iapJ7EQVzRiP0mpCy0xtLjh7JH0iRR49t0d5AgAMDmw0xaAqJ+Sky9SUMY5ZfoIz",
-	"t+4pZVXgUS7AamJxoekCu7hl1m+aWfEQ78KvizKyMId+966cVlpaOBkTJUjDr9frJpEfEAWBqo1D8tiW",
-	"5sQKI0lyGPYVtAyBwM6M9+y1xYmYKDpgwBlJZLvNTSYs1CDS3tAvgqm3n6uRl1ylgSkogs97K2IGkRgW",
-	"wECTmEPsnnEVz9o8rWyExDLjIbGlhSZb8oRg8gDMa0gl6TBNDx09IDpSRJ90cEc66ZSwCxVk5VLSZ1NC",
-	"VZtTEAypHEH4brMcSThjWN8zpSFWVTo5CMd268h+fc9E4WIJ/mEA8UZkcJV6ifU2tLn1FZsnoMITo1jF",
-	"hZIX5mjXj0ElzTihj8HegV9e/mj/ZNLyAbCktOjQd8c9rD4qFnQtLDa4TCrKNDEJ3EeHboaaPDUFrtYb",
-	"wa17PFNsBKgv9NMZDtCo1+tFFQmVaiPvehi5HU8r7hfsqqkZxXktKCHNgQM54fTjRsnh+p51RVpgID15",
-	"qNS/LTn47On6HnClXsGISUkH+m+urzTT3etQM5UJ4TaazvptzyChrvt4vywjG4PasVhQrUE150xOokq4",
-	"OJDrmBWbCZDHwklts79/4LJZCI/O9Z5duWZ2hdrYbPWfTS9ZoZ12Eq1ACDFpsz6gXmYQi2mNnMobE6HR",
-	"t3ebm7ZBUARr0HkiKpUZwYAWUH0lm6y7bC5eIGzYVVsAafHNTTges8C2MNK3dceBMmhziNfqIaUQ3AyN",
-	"ksi2C9F6Tyj1L0Mx1b/iwntUQYs0rWzZ4C6d0hnoUH0RRWIqk+xlSsaTbhT2yNX561qbW6BpEWEsipp6",
-	"YBbrOd8wNpaYzKhVk4Hg7BhAfCDA1I/FyOym2Rr0J4APGmdf5om+W3kw9FO6sLJ/0zl576l+bi339fdW",
-	"SFwkKiss6BVjwWU84T2qvrFwzyvgFlfqPWTdMXhFhD7ZXahgAbOs0Ivx8pOViLaZttXf0YOn5WS2gBDb",
-	"DsGw5PHb04kakmat7icyJGYB4yqkkfTJ+avn5OCwdfQEDK0ZdvvR4olAsU1XBJDoZzs0zsYsURr+M2Hx",
-	"jEgFXkeTGIi2RCqAEB1MxKQ7I3+/vHxHfqYy7NXIqZleKMlAiKDNYc4c/DIn+fVkk+jqmRRC0TdiaRB+",
-	"ZJJM6UzLcSes3JE9MWYdm6UXCaGVdqpqbd7m74fCyfY2NwNgrcF/gdRLLUbTJwkSsAXaYI9bzaMnJ2Q6",
-	"hGB7j7FAmspsfKo4zAy7dAnHPkdBuSrnpA8b7qTeJviYwWhABKpEm/fMzescsVYt9UhwWmkNyCCmVkd2",
-	"9VejS+KheprsB2JH/7ij77QdAfOi0c5YhJodXRX8bhOvUL1StIxE0/g6VrG0gHPhKhIfz1ewEq3TFU8W",
-	"+Gkjk/xQ1YXwaWc6ne70RTzamcQR4z0RaDMzk9eaUkIlYspueaWTc1imkNEqJ8EC5ydqgLb5J5EKxzRW",
-	"u7DGgCr63azudi3wJhSOVbUq80lw0q1n5DWPKn7lchgLpaKH11tYbxKHagZ3RFdfot7xHx9u/c/gfwAV",
-	"vvD+QLMuFkL5ZMKj8IaBVYV2vlQJrvAu+r9ykVdl7qiF1WMcvW+bmoVWjCaSxYuNRZhZFssBbDSkXOkg",
-	"ngFIKqFEj1lYxXklizK+1i3f7E9ActJgpIUnSDrfZd9G0/cCRiMWwz/5JIq03LXAyulv+r9avoWSM1AB",
-	"Khyx/wIcnHd1+bw6U8IaC3xD76EzgdHFoPbhIe2Sb8VU0GoiHZGzv65QSDnHtKDsw5tR5H1YzLaXqV1u",
-	"amoAb7Q3GaETYMRAN035ho7D3Y8sbtTqwMdmknPDQq18GgHIABLBhwboBxrV0vveLG5epXg+x2oYxtQ8",
-	"J6YwotMxOKPqFIz2z7Sfjgm5BmHMekrEM5yawTvTthAR3J3goHhEp9+zb0SN02FVT/vq/LU7N/axeKDL",
-	"LJ4cTLFGLphSgAQLISLIjEVlCifqjCstCGFhHojNwXVrUf18IaqfAFmaTyaQT+YbSUpMyVfKE0zciZog",
-	"8Ifb/x8AAP//",
+	"7L17d9pI0j/+VvrwPN+TZFbGgPH95Ox6cpn1mWSSiZ3J7Ax5TIMa0Fp0s+rGhM3P7/13uqpbaglJCIyd",
+	"y7B/zMYgWn2pqq7rpz7X+mI8EZxxJWsnn2t9GoY92r+GP16JPg3PhoyrFzeMK/3R5/+N2H+mTKp6T/jz",
+	"/9mdRuGt/nzI4GufyX4UTFQgeO2kdsG4IgMREUoiNgykiqj+hogBGTM1Ej756cVlnVyOGJnQIJL6i+R1",
+	"z6mihEaM0MmEcZ/5RAmiRoz8Z8qiOVEjquDP9+9edTgNI0b9ORlReUoCJckgosOxfn8giR+JyYT5p/rx",
+	"iOlPuCB6/nVyxuek9ekT6Qs+CKKxhBGZfn2dnJGI+UHE+gp/ojp8IMJQzJhf7/CaVxMThis692snNcm4",
+	"n9mxH+c/MVXzahMa0TFTLJK1kz+zu6SXT/VPHknC2YxIRdVU1mtejX2i40nIaic1ekODkPZCVvNqgf4R",
+	"7EHNq3E6hu/176/wlzWvps8oiJhfO1HRlHk12R+xMdUH9L8RG9ROav+zmxz7Ln4rd2HeFzDGbzScstrt",
+	"rZc32euA+/qolJ14eq6h3oPSear5hN1tlpd6hJzpfbBE0R9RPmSkT8eMDCIxzmznJCiYIBz9lRTTqL/+",
+	"FOHsL3CMnEm+58F/powE8Sb+Z8qmuVvZ3Dso3cjAL53jhCrFIv3r//uzsXP88XPTazZu/7fm1eAETmpS",
+	"RQEf5s3x5TQMiX6XnWPA9VA0zJtmo9H4oXHc/ocebMzq0bRocz8pxmUg+BV8UDb1Mf30ivGhGtVOWvv7",
+	"Xm0ccPt3c3H6H/VQciK4ZCC4Wr//viiNLi1na242/M58FD9aGBgmJ6EQ18wnVNVrt16tvXSoiA2mUv+A",
+	"+/B7qT+nQxpwj/SmKADbjSOPtFv78FC7deyR2Sjoj0C8qSjQv9Y/gDfuL31j8gYSUsWiuj7BmpyOxzSa",
+	"uw97+GhvrgWtPnY61BIIqbz28darTYRcS3C/fXNx6REqCdXPjWEDT604fiSJmHEjpwNJQjZQhIaCs0WB",
+	"2+FlEpesLHDf6gUhZTGpfhT+HK41wZW5wehkEgZ9GGX3085sNtvRC9iZRiHjfeFrYvyc0PbnhNMsO6Zk",
+	"rRZ3wyHzr8RUxd8Z8rSCMCVTTmqTkeAM+CfFDXlsdLuSUIxvzdqtpoc0c91uWWQJi2iSzuER/bt3bCwU",
+	"22pCK2hC2S37S6pCEWzCVhfahC50+IU0oV+m4x6L7PS00C5Sg/52SB4fNVtPyN7ewU67tdNulU6Zw8Bb",
+	"LWirBd1ZC1oUtvepBh3Gio4h4QLSr6woxWIyV1PaKkFfgxJ069VGjPpwb3+uPaP9EXsmuIpEuDiJXwTs",
+	"k17UbCQIlXqfxnROrhmbkCAjNrnYkUpE+vyTc14Qy7VXAb9efNUH1GMUGQomieDAjd3OtNHY62t1SP+D",
+	"nZKIhU87Nc4+qU6tSx6/e/mMHLWOjp6cEtqDpc9GjBM1CqTeNxqGsYKELJfMFofepZNg94ZFzXpjtx8G",
+	"jKvdZmvXZ2Fww6L57t97bCAi9rR90GzlTaFkqV7t085Q7OgPd+R1MNkRsFQa7kwE2OC1kwENJYMtEcjA",
+	"RduiBNG6IBmJGRnQSG9TkNGm8hcSsUlI57t7S47kHVXsVTAOFPxncRb/FDMypnxOjBhCnRJfA/QwpteM",
+	"BJxQTkZiGqWm1mzo/2Vuw2A8HddOWs32Yfto76B9CFciftiIL0S9TUMWpaf4jo1pwPXMi6eJd/wYuA2k",
+	"dWBoYmFym5yXZGVbJ1lfcF8mc4JJ5s2peVSwXXsH+ot4Qs38CeERnT9fnMt5rJyZc4ylUiiF1tH1/GCr",
+	"GJEsumHRI0lCMczob70Ga/b3e8eDA79N91q1AkXnoO3lkRpT0fxsAPS/eE/jFilBZjRQBJnPnbBm6jH1",
+	"mZWe7q6lplG+Rx8+fDibqhHjSt+cLI/tKLwLJZ4W6CBqDg73G0/Su/EjoxEof8X8dZs2lj7XCpb/hodz",
+	"MtNv7osxk4Tqx4ws8+1Rccbw1mGfAqmytJyrpMLb3AlqBYEq3JODds1LKKzdOm4fHxy2jvdLCX8V2QaL",
+	"fQaiYvNLrjULVfOFVZeS5sorutAEyfusYE1oqkkyC9SIUDKMmL63iTS/Iqhw1cmHQI3EVGmJrkZsTnps",
+	"GHD8lSZ7Efqa6pUhx2s22diRb+h0taqWJ2vK7EFCx4IPnTvkkcQvZCwUtT2eZu+9A7PWCVWjFa3GFQk+",
+	"X2iYpb4MwmLuVSMhWcqPYM8SKPoUaFmSbqI1dz0iA00RgbkbprhxuEXJrtCyLSm2pDe4ByuTxeV8wlbd",
+	"Lff8EzYIfLtlgd/14HMBOqkWD4GrlK8ZwUq2iYbhmwF4tCr6az6utC+JsVaJaRzjLr2y9qDZb/QPB0eD",
+	"A9r2D9jxYK/Xok2/0T9mR4NDWstnlmS4ZSzjSMu9lpf1u9CdwcfPe618x0vtR7i3y6R9IEG0aVFPUd8Q",
+	"nMWHX0n0tw+bzfyTRbWhovi7G53jvVbpKFHSeUREpPuPMeuCVgFf0DAETUvMeNHllj5GHGqFE9T3nXOC",
+	"j/882/mD7vy3sXNcv9r5+LnpHbRv/79/jNmT/PN8bsyhSuu0tlPRYaWXYp9eXYKXC2vwHlSaL/pqUnJ1",
+	"v5E7V3RqPMRVY2ZfVXgG0lr/eVxDtPUxFhErWGSus/hLXh4vbDzt/LksWLy9F3kiN5hEpy78UtbJa6q1",
+	"KRKxiVa9MFJCehHtXzNw0YzhWpVibFlTeh3eTWJ5gf9n4+PTfW31tw5SHzc/Pj3ogmMn/fjHp/tdj4yZ",
+	"kWiSjplHJizqM652jDNOsz8XKuOM+HPfO/io/56EwmeWqMoj75kTChQby80QIPzkHMdrgulunqBRROdV",
+	"jtK46KSagxzTU6qB5yfXu3CmyFiAlgvWHZ+fxjd8oAgNw6w7IX9rQhg913BGF0RjYxT6lg5Z1cWsO3mf",
+	"Deg0VOY3qaVsbB3vwD1USUyiJym1mL1cKYkPblqeXwTFthZKwhn814TIZtT6CcxJqGDMNO8Z96l7y7Ya",
+	"zcOdxv7OXuOyuX/SaJw0Gn8U6IygqecLRp8qtqPfUruLaXmhqCrXmc2FGTAZO7Wk/lF6TQMahMwvWoV+",
+	"fg2l16oBMMkVFd/3XAXhGucXu4DMGRYf3WH50U1hAvd4dB9oUMX9Z31bGI4yyw0GbhyfMzJnaZVkr0Bs",
+	"6KHypYYrM/YaG7L3s2GXdCJFQVDq3xId204MCnUMe6voQXZCMQz0nRj4RjfByFztpIaxvmkU1k5qI6Um",
+	"8mR3V1/bIyFVvS/GuwMR+SzclSMxq09Gk3XiTOilK4jAQJAmeRbJf6X1RozChzWUpH2m+YhQLmcsYj5p",
+	"NxvkJ8wlQgmzIJQOT/Yb9QZSN7LvSc0PJO1pLl9jvYaF8xcNL8iox3YH4NZ78anPmIksVt+EMZOSDhP7",
+	"hTRbEDsY0RtG4Ia2ap1WrUZU4oen5KcXlyQ/vAG35i7RJy8hRQY+kGaTIFiJZj58fsXsvCvv2IsoElHR",
+	"Phn/jpiGvtY0OZt5MHUnNqJXQVEPiBenZ6oXrhncicT9vmM89zvnftG0zOO7iY//Nva2/CLUSzHlax+K",
+	"m0gEfhOzvubeoaaF+MwWN5cLdTWAV29kX+NZyGl/lOMW8lCHxq9xWhveyguzvlU2MhMjd5ObUMjHSpD5",
+	"8wrunhI+T256UIoyIXXM9pGxF7oJx6LngrJ6jQSpUjp/JOMkrvQ2PUNP9yq79ednswnpfATwZ5bsY25O",
+	"ZtXd7IMHfvlzBTmehZmdXk2EfkFuRHI6x41G89YMbvPlEseHcY/EH8USHj8ARS42y/F2FFPVFzClQYAP",
+	"pO6YOHMAnUxaeQJnpfc5NVDTHQjYuMJgjAgtK2BEj8S3t17y7UetFbraiEtLhlI8GIOzGZOKDIII/Xqx",
+	"/VqRWHEwTYsp47SAhE045pRQTth4ouYEHrfZAlrm0IiB7pWRJTZboUyGwDO3Gf/uJuWx8yOyxPPbKxbW",
+	"jvP3fkW2M9tF5+d9Se4fqW8+WVEX1etCnhwELNQap1E9Pec0xlOp9CWP7qYTrZN4mGOjKT51am6smgtF",
+	"bmgYbErlyAw9G1n71hf9KeQGSzqXp4TR/ojAcuBROsbIyGZ2OgnmVt/lXij61/oOhNsJ1Xz0bxvJ+g4k",
+	"avVtMpMo4ndDXPFsX6FiuPqVrv+Bzhn0Inm1qdTraO03bu2VxG4WH7TPtVuN2zh9T15NWHQ1EtMoO2z8",
+	"fPNwb+92xV0wiyvYC9SJMWoWR18ggc2kyTjbtEmhZYXQniuETOjiXuXPpiXLM8EHYdC/u1wJ0jJF38r0",
+	"mvGMCEkr3wcpeY4efUlMbUBqZ+0sNyNpApAcMD8Q2xWNGvK4izPq6p9386yv7hP0fm/mcJ47WvJKGmiu",
+	"3plRLqlSWltABfx+NM1YoyvxibBPkyBiMjNic2HERJUMqVRXZvawGeBqqJ3UZqjojOhNwIcknPL+SJsa",
+	"U8xDvgKXf6u+79VsRjDaFdGSBbX+cEhxv7Hn1W5Y5APP1CKmojlEFdIeHc4+xXMsGnu/3mzB0tCrLDFh",
+	"L6VWJw6RCeM+eu1WcBZ5tRnrjYS4xpTosRxetf756s35/j/f/evVb6/2/2i9O3/747N/XrTevMfLvki9",
+	"TSjxDhqu9bFWVWwTI/HedVs7tbN+n03Uqt6fLbtt2W11dqt6lSVsU8omkPJv5g232oRG18wnwQC8h7Gh",
+	"a12roBnZsZ8zRTGGsQLVxxT951dBFR8TL8OWKbdMuS5TRo6hje/R/0d2/kkemZF2Av+ElA/0iDyqMru/",
+	"ux7Bp7E/8FH6KkteW2kBaweXCmaDWSIJ/zwF7jG5I45H8SmdBO6zgf+0uXeQzTHRJvHTRqPx/1pnjeP2",
+	"/2s3UoXkMxooU/6QctMZMrIhU62lYxg4iUpocgMXhpZxU8is17yFsdES2rtdWRAbYblEHKfk6yZtz1je",
+	"tw+brUKPWOxw3bA56hpK1ii177LG1P2arBDku89YHd6V6VDdRiJ1yC33Eq/LMV/tKjYfk4MT2CRJo3LS",
+	"3G9qci7zEbh7iru5WfIOTLJ+irxN/mEebZsIXnQ/RH65ssN3mU6SpzKI641rCK1Gw9UQkljPLSox+4XX",
+	"7AavTXgImWBHwatqKpqyRCP4Bi/URu51Cqurfo8ltFUgTPR4KP3ETAuPmfU3v2TMv4ymvE/VHaSuKR/C",
+	"eqjmobHgSSj4kEVQB+S5BULmTm+3GnsYkWRSXSU6ov7ckQoDxvwrFc/x7kLhWWq6UK2EnJEz79PsvG1x",
+	"kxYnoKTgL7uZVXQ3JzheiqgX+D7j6x4P7feZlMRnPIBwaXKHwRdX5osNXVtQHwDXLxeK+AIiPnUSO1ol",
+	"nUsyG81PSDf1/i55TDnGam2ZVezKRegBET2ST7wO704li65MjKZLHjvO3kAS8/kTj+Bz5iWaLfWb5uYH",
+	"bthPT1bwcA5ly/AGOplU+SFczri7Xb3wKzoJulaBNQ5pSbo0DDfrRj43qGh4EmuSRQytxvA873z8F0LL",
+	"VW2lziDVKBJ8mC7QRWSgUAxj9vFB85ZkyrG+Jg4aPpIk2GAUMAHsulOiTCphogKSlskQ3DvIzZVrHGMW",
+	"KN7llQ/AWUtZDgzI91+EesHvoFC7pknT8UcBjSP4wRQQHAIlWThwpYvW4wA2akOSJZ4KanKKwOCnCQqD",
+	"OxEiIg8dZTBpcJx56GRO+c4YN66zTRFaXGHP7qJHL6AVYNg1QTQw0AVebNJA/rEasbF7BBFV7N6tE8xc",
+	"lxnIBRfDoNBigfL6nbjAvHyb40r8W08fkN3nnbi0ofTnacyIzBAplIZKwyS/WBjKACtUHEY/jUOsTXEJ",
+	"Cs86sm19MB0t2g43KdjclSyVbFgNstqKCx29R+58vZovODM2zyAubyhIdnZ/Z/2acUFDnq/qMLM3ehv3",
+	"tPmUGFUnzeMjryavg8kEsjeSkWciukaPqRKKhjZjo+r+wpYVZutgzUy8t+uFzrZ7vHSP41wFfY0xIgbZ",
+	"SKcDsFMa7bTP3SblUZt04pjZtgsdNqZ66gEckvimh3FHvrORi9VyhL9Pui9JITD7dIf8Acss1bIHTETp",
+	"3lMHLlg/YivepZOI3QQCmGI2kqx/9az18jf546/no0j2n43CX89f//a33r68+JeciN6heO58/7Tmxb+/",
+	"WjjVxaChNPMzb3o9+PnX4+jop5//9Z/ocvbv92+fH52/evvHuWi9oq/oxSz5XjytzqBmE4qKboKhVn4I",
+	"TgXujLvk1/91suqXJ5xbi1lEfoz/GSxg8cjKPPY1J6BfiutV3VrWK4O/rDVeXbc+jA/l7/M/js96z/wX",
+	"g59G5//+OXzN30x+jZxIfMAtIpnsC9yBMARRd824JSgDj1WZSXD+RT5X/WVmewDAcMdBMCzbpxTaYbJf",
+	"7xA7Zo38TnD6QIL3Fd6Zen/0F1fp2Rcl87vgQImTy4gjr0I1QOkAq+16pQRbOIK4qmRzGgLM4HIUCaXC",
+	"dU8izzYvOA4h0LjGq9+GzqWHtbmUhIGeR/oEKv5mo5s+Q/TH/DcnxT0uRQwiMTaf+n7EpNygh2D90xWv",
+	"aDRkd/HfABJpHIOmBmah2Wgf7R8ekN5cMbkhZdliw+p9D/W0N0nm4jXl8zX0YXc7mg2ruaWTwwFZXhGt",
+	"dZ4SKq8NZCzcMQlOyhhTQwIeyFE6eqGEuNKEdmUzje4t7m6nb2br5I/b07UIKnHV/2YO4D2nUzUSUfDf",
+	"9b2JqTE2s0UoVgNJxoGUkJw45ddczLhH8LoF4JiI3YjrBdfqhw8fdrJolmU7kgW/vBtrv+eJMnkH7gbg",
+	"YFvWFI/oERXNkYo3tNH4Hl8w8yYI8Ft6G4sx4Hb/IkzQhUqijcvTFATpGIGF0jCkX1jAvudyOpmISDH/",
+	"NfMDCtB0dziOZ/i7HT0OsbVvCyNsVtzq8wCgw7FeAZSXxrFhCGZJJcTG4grx3BHIAnTgV+yGhQVgsJQv",
+	"BDh94RHJGKE9cYPAJHw6rp38afRgG77Eclr/SvBwXvvowpc4T2RA17wMtEYGY2gBxp6S9+9epTFF9Kd8",
+	"oXZb28ViwiJlCmbcjNuqODCYG5GAH4JdVTtpG+/IuohrG8EYM3NpOSkpVZf1Gp9PrWnv1uSy5MGz6y1X",
+	"wmCuZQo/XSxyW0Et+v1plIHtrpif6/aPaLSP8nBqzIybabD8P2H6ni09M3Wtzql/jMcSvX8zLB9LaO8Z",
+	"2PdFLAGtXXBtgGtaJ28g2wDq3RDNNBhyETHfgpxC+ZoWrQZyTe+TDyBs90qaexsih1ZCDtUGeWewXt6/",
+	"e5UeqeCYVj8h6JBQdD4x1MyQaUMF+ltgGwskHK1UpJteQHeE2BlBBtMITvSazXOER+JkumtnPIe+mw2v",
+	"cpeXjPRJh99W6v9C3kZM2jYhLjwvwZ4WFRrErNLjxZn4wW3WPbcSCG2qt1GawtK+vXWhbR3ST3vxVuJJ",
+	"2zgoy5XZjI9V2xcWnxu4Mpe3N1zz1Paz/JvpVpVCF870X4rZppyzY5yphY4QwJKU5+ZcpDnUFggsDjI3",
+	"iRy21CndQCPIDpts4lIIq+yOFu6hJimZj+sHcH/xVDC1KR/prsTpvBrAm77U8ZEUgUp7CitwT3J8uXyZ",
+	"oZwYjg+2ogJNvJ/4dk6+HyBU21vn2A3EQhGwlxJEIrxcmlbila6+vtwVVVgJ/nzh9LuG8LqeC3eoryRN",
+	"oaeka4m26yFqvv4KM5JcNdyMUvMSqLSU+p18X6J9J5udc8MaU9BES4zKbZo/fW2qUBWEv02qTCu+bwOq",
+	"1YpvBEbMp9Bf8u+iiDGioIRqQJqaj1r7+/rwI9pXLJIxam0fIwzOV3e9h1yF6P86nU+Nxk6n86k56HQ+",
+	"HQ70P48HH3/430JKTgDN8oXCVLrmIqbAzawKiTaNH0CzykAVqYGb115i3LSiKxDuBDtBy4QqXlNq0xF7",
+	"zWxPT4iQUZ6+0NNRz5x3cmds0mPQhhHxVPRteeq2q4GgvZmSl9iBBjGQSmICpw93l7Vv04hyhUCljsRN",
+	"7e+Y+izbcGcJqKh59eHmVUdQHQo7sKQ1feMPAVdSaFuuBtYl4sW9WQYWHjhu3gI8YTBOTkmj6ICzu7Jq",
+	"r5W0thGyigSvyUgJQUQIa+qLaca2MgKvmOYPliixGb013vAUpyR8aqefIrRCLSAVRc9xcZlji0VR3xgB",
+	"eRLIQROsRFfpCH5W7liUvsKWfDLp1Gsr4Xz0IUNYagzkkhfoD/BRLjhDISsF4Y6zWRrzuFIaAjDHGwPf",
+	"d5sD0u7wikXBX+V6Nb9YU3vIUJY5oXhzl5DFOyYBxTi3rzD67JWAmBbjKpqfxMUw2F8DYr5dx/+mH4Id",
+	"tm1ioHRkE96MtXsZbdrduUFbH5jAFsJUlNTo4V+HVtq3SQhyDeVhQwSaMtiXW+j47rUssTOrQhQZYves",
+	"Txn1ptqoKCP9M7W+FbGZqz8GNjfItw7tl11ilQ7wXLHx3Q7RqsxCsvr3KVg2S457mxdYX4C69++futvV",
+	"5JS3EtUXuF0uFizBE9KNY/FdD4o559iMFmxvKE2VNuPIUO8p6SbpmtCsLQwhtpv6UYenf2Ua4tgAqpOf",
+	"6uR+prw37jP5Vq8NgqdX+bPp9O+sEVzFUGWauJch7N9F5z9+FUcMTI6mnazNmTXNrz/mNaBbnGASS845",
+	"iLjsU1kvE5XXmO4lrhnPC8VAAHsFRnIC3guc6Wb15trBgYo7dBRasOmKpQ1ZsJWE6F2a5q3b9i4jjGww",
+	"o+JhOKjR+ocZUzcjAYDd4QWePfbUkeUyf/KGJKS7wnXnxHvdLAhIkiM9VkaPlakw2bWV9iqzO+mNWbIX",
+	"+X6+X5xwk7NaDxhwwsQkjDtye5V9fs/evb5PL18yzaTWIqOx8MXE4UDZXGHbOi6QgNFjSk0F77N7lDXt",
+	"r1bW7P81ZQ24oAroB3zFhlaarSMSUe6LMekFKuvdps1eq7/nt9n+4KBx2DxqHe/Rdm+/f+AfsqPB8WZW",
+	"ni8W48z5VeVjgvmTbVDFMAdRiz+3tWWGJQxQUN6mQUtnqO2xNAMPP5KQcHFC3IDqI0lmIvKlh9lwC+lC",
+	"+dCFzna2G8cHJbt2eJuBMcpzA4eAMqGIEuLaIwEn4yAMA9PAKm1vAAhSwm1iivpYjsPTZGVkbUPrZci5",
+	"bhLIC5jEJIRcZr076Vg1lkbMII9FE3zIlN3jksi1H/huBqgWhwEnzYZcaT8P7hYlW9x7I+2k6eYJ6f96",
+	"M/xgMGCRo2tbWnwkCU7ASnCILogoYn3FfIw11t0pH90msFXZfT9X0lRDefim5noe/+ZtGg+rSLD32JDy",
+	"KjGQ1kakeivlacps/uXlWycWlvBpQmzmprfqv50yQH1W2xd94amI9tmERvn98Ac2nVA/hYEllBCYxEq6",
+	"zs+75PGHvWfkEh6FjN1P6knimo5J3RJUmm2M37nDIY6gx/AzXUlrjcZOuzc4bg329g8Pe3ttnx7QvT47",
+	"bh37DdZg7cO9g51GY9A4OKS00aPHjVbvcKfRTHNQaQpIs1GUYPkBi44SdiBKVOaI9+9eLWGHJRmYIvRX",
+	"zrw8vnXw3KoKg9/MD1LX8EJyUSw8HaZKC/Lk1XnXW+LnyL2h3v74O7afNm0y3bhZnXxIEoIyPbttcnFI",
+	"nWCncB4IKcCkwaj60JDYhsGNU0NmY85uAq1+StywCEv6ofIBoxEncbgkwNT8BNvUCHIAw+pCIKobNwG2",
+	"1UL7ZBzwqWKSUM1PRAw6PMFSeiRJPxT96zr5ELef9cji9xhqk/Gb3aYsTDMcvD3LTHcL7qbariyEyrDA",
+	"xpzb2x9/X1RQ4v4rxaFF18+YKImYu2LDJuQFxr+GgghOekyfRFwIv1rwca+qim17ByHZ9ObuIjO90otb",
+	"nud1PK+sWS/vwJJrioJGajc+ly2T7i15xwqljE4yhtO2JS8IGuaPEwf2DRNk+xGXZt63mu3D9tHeQftw",
+	"lavfFtMWTCQud66T1xhPt+JCrwCboVIUAqHA9MJFud1uNdaOtC/YDrb7Mkx8yUmtGfPBtYG3JD/qs87x",
+	"7W/u+Kq2uS3bGlmYiO6Ab2GBH/ehfMZibdn/941ylRNAWcGr77DVopb9ZmDCKJ5F0eW+SfLWqp0kSgxB",
+	"JNbzAyFxs6cNTQYD4h64pMMQXDImzJM7kWZRN6kNTSeGG8PSK5W5DAA6LeAWLS2R0aKPtqLxGzEiBRnQ",
+	"9NwLgq64o2Z/a3nLW8KS68Vh3QxOyUztWXwFIj51CS1W3GUztUXyWfn3uae+4ijFDLzcFWrv4UUv6ELu",
+	"OOIMZewk2+Jt0Qu6pt8zw564jk2Twv2pUh/Q5UBNa/A4k7miGlVJYCc6zDrnWubdxppYzHDS7K4l6A2T",
+	"RjO530Nf+6567vQ+WfTzmSo9xLOc0blNMXr/7tUqQX23ZW5wz/H59mbj6BCWj/u9lKgiBoAC4CnG1Gc2",
+	"qd3Y62AQgkRABAKEDZ1RuaY7qVk1OdckDY7oZMI48x1rwRpvXqxfDkERifEFHiYNt1kp5uEsZWnsY/NT",
+	"TJJ28sj7PF3Ha/0snDF0qEJdA+TNjkVGmG28zDdJwNhImejBbbrPUGE8KghD1GNtg5UYFxcQuq1BbMiv",
+	"yMPZvIez0ztioT1K12Cgfs3FjZnND0Bjq9ZoHFT1ErixmcRIhEZQxVZic5klu9BDqpp0NT9YryzleEPF",
+	"ynqchf5SheIGWgPZFkLYHgjI2vrbWCgBnyOIr8dTVJMsfPWCulfSyerh6Ofo1ltWBAmc4JEpD5k0vWn0",
+	"9WX3AhyKUqTXliBeA0YIC5mCBPjKtY/Nw1unoVfeTSsGKol+O3cp9lgwmeQw99TUGpUv1VVqKExgJKfe",
+	"AduPrclih6sXWFoVDqtji6rzC2IJQRxKuG8UhsZtuqlarl8kFaW55tgaifTmXoJ+JKCeMIp1rvS8l/Rl",
+	"WXCIFs73KD+abipTi3IOYyUhdQunCkWcPXDQDRDsINY0E05I6UaZMhPnZv5YotsnbRrTO/5Cf4myjPa0",
+	"TVMazy9UgqGjNgXksYaLAQdKEABwhSHql/oPbNSSwp8EQC6DGDJPNOjKZR/x5VJe8ZFq87gSZy2m1jp9",
+	"iCrW1zCubDP+hYwfp39dtdE+mB9sJtE/3pgMAeJsyyirsCCfosejx/oCzeqEtE5I11yQXQ+Fub46RBSD",
+	"GuFN2sXqZfcZgK3Nba1w2uHdWMfsei7OxwiinXwQRGPmk0Cdki6qqHbkuAIGzP2hEAAspt8CQTobeDsl",
+	"3T7lfRban8oOX7jvrNaYSt1NGlDikpJqMPh3jLUcD59OmI2/Xwh/vShKFZk7Vapuic9iFbXpyJ7H0qZO",
+	"O2ZcyDupzJMv9a9f2KYvY/rpHH/VbDSKuRQrrA3qVi5RBdLmvyz6ZvJSW5IwpFAEUElXSmbRrL7QOipv",
+	"s0zzppRSEEN1ociD9MJuutFUNxvA2VtbcWiXZHLkbV0khhEdy/zNM7AxMeR69WtzIZBkzzNPjKTq9QoD",
+	"JbiZY0ZBTUnwBBaoOW5eWeSDsg/kZUsF6J9F3jfQrk6Prs0ZUU7Z8fxqc6re/jfjogCmKj50x2NsTh5g",
+	"BZPWPAM4ohPSHQRG2odS2KOkOWeXuUz8wPdIbwrKppXhDuwLhuCcpAqgFHv3uJcO6QKHwCzSIh8+cwV+",
+	"/GBGtpvnSr34JcZaNg1wUQTGy4uTS4xGWtkuW1AXHB3XHmM8yUIuv4jLgcqYHCqaB5EYn5AutjnTazh7",
+	"e45CyyyNUDJjPSxMGdA+0+c7EhyKUkhfjMcQSw2ovku1ueAk5nQ4PJmprYECI0RgTxfU5AMRprpsLhTB",
+	"4RTjeL2xrmAS79+9SiGi5CjZ5SnfcgEs7D7dnq3bdOvPNTw9qxaqKJaN59/JWbU5NX0v1xykTnDW6ZNa",
+	"yAX59VdxFb1RthZQEwciOjFQXtj93TBGGsrSaNvSrVA7dX4GxWcdDkmm5kGnLC3DEqlO8+4QGQ5JPbfI",
+	"KRbL7Px56Z1kH8uiCEDgvFosdX8Dl9StV3P01hzmBp04vmVijTjNxPBQeYARx9FqGI3omCnoWggpBAYa",
+	"wZaiTELaZwBTGHDSbdStq6Gb8XpYN0JKqi/TbKup2nYyqawrGoZilgVrsai4CKx9Qn56cemRt28uLlfS",
+	"uRc0SNxPr1STTLdeXMg0SnpDP0xteTuF4xes4LZ2OWbT0IAeGcR4TfcHzFSqy5RfAjn13c7RyfsNHDcr",
+	"Ye+5CCfSRc15yEqsvKsoQxteFrmmGEsv4Z27FkK6PdgR/nbR4/AQXLECC8cVX1+EkzbHG6fxPKDzBkzP",
+	"tMCGLOH75p2sjZA+k3Ky21yCUqmgz5LeutoI17RRkNyzlhaiB8RuASlItgLwia+X3Mk7QwEAvgWyJNm9",
+	"KsywEbjC13GgONtJzqC2wfd1rZ0AwKTpEU0VtVEJFw8aFZgsJLSjKWN3f9ByUpoxfr6gEbsYjbkFyT0p",
+	"wqliZKTURGuIEIh7SGD1mH6nUZAX4Su77Rc7xS7C9ENacakutg5c9ToSeZOY1fcFC3NPmuTKd417bult",
+	"PNyqYa5HwKXgFZQwh23uqoW5R1WkhmUZ7e5XyIMwZ8FF+JWwxUo62OE9a2CpE15CcZtTwFYT718F1a2g",
+	"tRTQ5Mpqi/d96KK3uVSVwGpmvZxuDzPjskSntknkslEpCzYLcKCgoZloTE6JGGYjlnvNMfdalDrOj0+a",
+	"rY06zvXPyvLYUrNpVa8lzLA5viZOyyzgdNvFPj2X5y6usYnyJ2l1OZiyFYFpqLzGbIriHT/a8GV8dGub",
+	"Xhem6CNHSWY9yD3GOKFploGO2dVOAtOKbW/tygiyIZ2/xF8tXD6VkpSTBmwV85Rxp5sPnqd8XDXkg4lu",
+	"qQXs3THo4zQiX04Oi1Sf+EmOj6qSw8Gt0++82ku5ULZIJEl8SyLXgZH52KJCRLYBUVFSQmsV8HFZ3kkF",
+	"49y2FaWI4kpUQsPQtX6Tdu5x98yUFey0ey+znEwv+CoI7IEikJNSJwBEpHcIrghjuzvAPEleoVmOFUtx",
+	"kwox5Yr5CHG+WEpdFcCkLE/USAi7QiOk0jSaEM5SUKaUAFlVXdM7kWxknZzZtEyrn1oUB7fKtmqJ1xse",
+	"zokaCZngxA0tRIztxnyK1ghJkmfjIinTEGSKwgEV7QTalT4Arutm8FerbYqLVmt3CC0Ms79JmaFLwE4a",
+	"X04TqiqnEsiHaDXYLjbhnQkBNHC2pgsx4wOTe2nbD5RqbpvRI9bAuS2QobBEV2Bxp1NTykTEfVCYLBuX",
+	"TrnidQN5olkgCq7yUsGXnkvc6MGcTfGRHH6hIznItUeKsB9TKAyP5EJXpWDIGfLmohScROwmEIXdY+CN",
+	"ZsPApAlB59RDQnuKWHUTWsjOApnZzNlIsv7Vs9bL3+SPv56PItl/Ngp/PX/92996+/LiX3IieofiufP9",
+	"00y7wNZRqpYYx0vgXv62+/FvT5cXj9tVXhWQzHvIiIu9cfZxu/7F5S4mWz5AFeAa6OxV4B67uKndGPHo",
+	"ms01p/eoZAftvPN8Pfj51+Po6Kef//Wf6HL27/dvnx+dv3r7x7lovaKv6MUs+V5s/jwXO6zhGj/mckyS",
+	"ApXrwMfAgxJOlr1n2pVDsnxEZmIa+ugXyoULEP68IOdcRGNM9Xv75uIyLycZ/QZP4wynzrTRaB0kF/dT",
+	"iy/tbuDB3lF7SaPMfmFPW3BXWChFSC0MA85MZ+G3by7OfydyxMJMY0U9HnlUJeTy9/yFPcokXe/v7x2U",
+	"dl9MNYHOVww/L4ZrFtdrRrFA25rsbP6iPe7UUj/biqYdrYEsK8BakNH30JO2uaRFsZfoXBMaRKBiptvH",
+	"wun+9OJy9QBawWmuRpA5SfSpMjF70IZsc7m4Wi+hai2xvw5kh717CrEdbL4t7FJkBvBBISKDlwPJ8GUR",
+	"GY5WBKEm+k5/uOkdb7552mEhLIxL4OnMC3DJOAEN9w5chDiokkdXekGJ0N8w3e+v3DGuame4zZVD5ygu",
+	"cSFtUQ2uyX9zNsxb0sYt3but3AVzKa4Zz5Oo0IeiCBr+SuX/TJMXfOXFQHhcaULqnk3VSETBfwEnqZvc",
+	"WDMR+aT7I6MRi7rWLMtCDDVeXbc+jA/l7/M/js96z/wXg59G5//+OXzN30x+jTJw440CWMiPn/cayxEh",
+	"bQ1ykLO6lyIiI+vDM2jZxpcxFCJ9XewdgO/dXg/mz+ptAvsiL7X+LJwB+ikNw+4pZi9nMOrBGegLD4Hd",
+	"4LBIyG5YCDAHrjFOwzCT/B6Gy/qvw9nG90r+3MxZuq/Cj9JvM5+tojakaC81mdS52d0rJPeSQlPHnkNC",
+	"Jo/fvXxGDg7bxx7Zr7eeFBSdrl+kaLYo4FDOeYUWfM2LP0jKMaZcTicTAfDAw4gmwiKiil0BnN0V+9Rn",
+	"zM/6UhYGL2cBvaCr1GruXrwa7+pCiwrjTTWmZ2At7hWT7EvS/63VAzcaDUOCZcL2Ljh7e47+qqzUufdZ",
+	"L5aiASnlnUB5uQBQdaGRa3xDSM6pwEG+PwipZEkk/y5tMRasNvPGIk8FOr2WvrlCW4qFNzt8VCjQzOz6",
+	"EfMZVwENZaZcZfGBvFcViPRfhCKhEPpIMtHbXIGc6xV8L/PyC9P9YID6bSfyBEgaUEkIJVOZGyCJG8EU",
+	"Btb0fRN3cp3HeQ1x6eg0xNZZ1L8SPJxnnLzT8jsHbBl/HPClsT1O9LypEtEjuRpM9X5CgEUmoQG3NYCp",
+	"pMdCwYdajJuMFXCeuDOwmM7MNBOO/bKBbwQKKtmZXhs5emX1BJY9cH/QkEW56zDUrMer1+70ovbShJ/N",
+	"veuwIOyeVueLREL7btBgUAZYtXlUlWZQ5UHjYMz+m5vzYQXR+8tn3fgSg0yZGE3UcNv7y2dpBtMfrIwK",
+	"ZOsfE65wKctypNN7J0UNzkry7qrfkgYKedcUj2G5oHhaiRPiQKFAwz4VzbHyXYseOe1rjQettwwYSiDJ",
+	"SExYyKQ8Jd0hllS7jr8OR2hqiRjk7WYjXTbqxqvgvW7carhQX20fWRD9HxJAnDxskxgKQFmgGcAw4D7z",
+	"LdZHjCRj2y+YnvR3QI1I3qYEGQpseJ7FhWiszUF7dy31t3RgbEI9UQvGaKMUAGlnUlL9KYhavhJGW3EE",
+	"MQkHpXqSBBIuTP71AeEtWEuFEAYYE5pGgZpf9EfM5PX1qAz6uRof5i1aFYxmtApNPCzWL+tgfelB9WUL",
+	"Q8bvHyk10dwg6FQfTbm68khaR0K+C+GEoAFJLt/8/OIXUMgGoZg5CuwzRx07+Yzql3U2ufhsi8Yz6c0X",
+	"zOeatX7fR/rXu7CIXTRFXZ1Mf9yq3eqPAj4QOSzIwlBirJTIuVRsrLUFBZ34UGswEXVKhnTiYZiRQk9V",
+	"0mdcReyRTHURDsUQovIiImKq6h3e4W7DEEr6oZj6oOtFbBhIxSLQl374IQkS/PADedydRmHXI110zut/",
+	"JZBv3SdE8LggDUJFmBrd4eghgx4y0BoFUy/TlfwRo2Fo1URpZTDOhflQDTRkSqam9Jwq+sMPeN1hCVOH",
+	"I8OQxz+9uHwCs0iVMZHHb99cXD6BHfiBABocmVCFLQ9ZdGMC4KlNBlysiAahHleGVI484gcR66tw7plm",
+	"Lz3En8KP63rs9xyEgKmsioveMdYeDLmIoNXSD+Tcgvu9fX+pp5qqtx8HUsJrlb7dqXElwe+6/xizrv6C",
+	"+xbqJK2Fwt80DKFnDVp2iVZaJ2eJMprAC+iBL63WQN69fEb29vaOQRC/v3xmokipTnDJPpreO30aQU5B",
+	"9/cdY27unGtSMeB4oRR20iZ/Le6rE4ohDHfG0fzWG9D93LFmbafmkY4BfOrU/q7/QCu9U/v7bfc0xq8x",
+	"WfkIcOYWjSnYc3Jm6uEMGXY4QRLwBcOLFC1999Jv7Bssq7MwFLMukM///A/5MBJWHMygsVGHn2mmccTF",
+	"Dz8Q9sk6jDUlGX9A0nTThFXxgKgiXai+c4VH13PywhFlRU8GqKbDzQpPlgg/97zTiPRebOfpmUA7JbMo",
+	"lqAlAhYNvtBA4pMzPjcySl+vCWnFOSZaLjPpngs8Lt2OHykBekq6n3bwgy7eIx2Oc7Z9ZkeMhIzKxM5S",
+	"9JrJE2Tnrl1fF7ulxeRNQ0vb4BU9cReWwb9POm/AtgSRlU/20FJQ/gHvh1PfMHJXM9sVnQT4AhjCzbHh",
+	"Pijl2swN+PCUcBbEuE8oOEQE+bImC5ADXZjXBxZizbwrNpa7ADphlkjSFSpAXtBdwGktCdFgwBaULIqX",
+	"BWLKSzq/6sv0k/5f19wWDiO54IEI7RFJlST6IlvpbWIy1arLtBIBZnvcbrQ9zVhPPMIFiGaUl2N9oCRQ",
+	"Hf643Wg+0XJDxB/C0jSLPm439ow0otDoS01l94nWNAS63mNITfK43Tp+YnV9hPdA+GIWDvQ4DY+0m3v6",
+	"P/tPLGNjQ5HUNRl3rZHmDeaU9Aba086lEf1DaJhifxg3Vwk4YbQ/WuyhctLhXX2ou/ju3c+xlXW7Cz7c",
+	"3S4cEzDEGLch2xxKf4MzcrwOcehKfwsiwWRnRriGDo830DlnGL/dOM7KEH1c8WIgVdtQNMwRYNYim3Hs",
+	"ITmDjmxTADvcaYVh39LUVLGnZ9RuHcN5pG4XLWZmpLtLJ8HuDYua9UY3deNQxeDwduC/WkNxP3zHxjTg",
+	"AR9iFlPmO8kUGn8dbiM3cZFIyAaxd1Gfl2Y1vY70+oWKM6yhK3bok6T7UoKEo9lFzQSs7kc0XSxgrAcH",
+	"abQkZnUTL42QFG8ZTEGrRlqYjuM2Wkde87hFenPFJHncbrafgEWIT0PLuxGVHZ48v9ciPwc/6meajYZF",
+	"wXzc3ms+cVLOrc2pN9vqSdAsNQlzuTNjCBEOnA1fUF9z29ETNJ/DoM+4BEcGRqFrr88vTbZHknYiJoxj",
+	"yLIuouGu+dEu9C3yaipQSZoU8iC2QJSoRjfrjXoDrIkJ43QS1E5qe/VGfQ9Q6tQIFH3LYvrfw9yO2Vqn",
+	"Ni7RFIQvnmYQkcA3ZZCkC4TfjTsNmnwiPvcMYLfJee7CX2CQxNfbuV87qb0KpMIONhKh9IzSWBj2Th7Z",
+	"Ne2cvKUPnumXmz6Ctx+1QSgngks0fFqNBphHgivb4SoRZrv/NqZ6bNb+6XTCMdYmpERBIz5zsKb5i34V",
+	"RukXN/nZsg2uDMJq15VBXAVjq8hpK08Bnw662BgwqiRvE/mas7oes427kzeBeBd3f6R+jKemf9Jc/pP3",
+	"nBrdjfn4o73lP3opol7g+9q49Gr7VWZ2biAuYpDa/Srvec+TnC5wDEzHYxrNDbk62hOENOhQU6uxr2uQ",
+	"fGEjBDV7d8AwOZeb8U2xvBzz5/C5dK2cGDLMuYqRYlAYOBectaccnDj9J4LBaZsYpbLX4WimoK4NbQAA",
+	"Aq5OspWDoGDQUMu1OREz5mMStQq0vIALCcY9hUEMsjlhHOyPVKxAdrjJvzAevLhgNDAuywU1OlAnMOyA",
+	"Af7yMODSETBOegowE2dxZjZGHAQDvyaV12g4YkNXaHsX5Lk60zIKD+KZDRNnpEe76OT8r5yB2jj18l+Y",
+	"LmlCvQSM4C/Fd7ijsZ1Vne28/DtO3/GGJo1bCxMb0wf/E1NFp96ounXfJQ20W8fLfxYrmuzL0c1PTFUm",
+	"miQae7uqJoI7ZMAmJtMcgkO8j5QwT2Rf0og68MnjFhiBIiJTQGwAK/Bxq9F4Uifdz7ddBCcW0+FokWDf",
+	"Tl2CBWL60eThV9VvPmeVGFeHWa6HxB0XU353FU3Z7d14qFWFIb5nlmtWeNGlEK9oNGT4g/0qy4mzp14z",
+	"P6CY6fyFmBV5JKH8NcR9vpa1CyrRLvjpy+0eF20v7SjbtCl02uH4MzdM3CXCKebkBmTVeJniB2WekqI1",
+	"0wRtb3VjyoHMkVVsqtWMr02YXemygFoCa7wIjJmfiq3tNChYMHWrxchRZZYb7u8GDDcHzrai8WYRiL55",
+	"2+17VztiM9GVJ44Uw27K96R+CFmif6TgMz2jg3RB8kRJQTqERBL9JPAdEYbVAbg+yAStk3O0NB2g8VME",
+	"WQI3uELbssMtwE+O9MLpORxxB/1lFVlQWbtZwM+tpOFUYKa0FPj+WLZRgWWfCT4IA8yEelg955uRKEY3",
+	"SrHvEoFCw7CSQvTZltVU9kahh8nGfqzr6dw2g025nFSu14kUOJ06fE2vU7HfJiNU/kK+G8TU+xbvz9jd",
+	"syK1l3h7XNjy2OXjJR5VJ+gtEwhSAyOGRRALzqEy0mr8xUT/t0ts6COqTmkbUdQq2E3DFVxKSNclHqVT",
+	"19DUelHXZJdgQFsrMUVOp18wxt3hKK1tPYNpoWVTOsS0PzIJP6bCPEciv52qB9Px1lDtNuy8SvP3Vhus",
+	"qA3C8kEovLB1e1u9cAWf2X1qiLug7JX70FAfdFNZ3fZsD5NSkPDRi5sHyC3YhHvLaSWdbbkFxup+IwFO",
+	"MY0H0qkjpZD/ZR4t3KINeLSSDa/q0UJa+at4tL5dHSl2aBnmzjZicQQNPPEVqEzGDdanYdij/esE4wYJ",
+	"tGAz4sd3MyKktkjA75LCAUhJw7TmBHQHKqAzsDvkgt2wiIZGPKLYkqa9qQk4QCoEJK3SMNQGM6t3+Bm2",
+	"B9HCsA/IWyYNn8XNJx9TbgoooNQEE91SHUY8SD/2/QjyjwMFE4EhbbYsJG+Cp45oM5xQ9cQFpazgucPN",
+	"uotqVywH7yD+qiqDyRo27OdLy8bvTpBVUexg9VvFrprEPfMhjxn417T7GdjGRbbKaYnUtdn56+l4ny3i",
+	"bGW3IE5TW4WIXorWoOmM76ISL/XUJULkL+Sug0V/0+66TZFriRvPGTuQBPPkh8vTuJaSVuMvJsG/XWID",
+	"d93dKO2h1dHlj8JxlDr74nYp87iN9ihipsuwtqDiyknBWbZ6kpyRvogi1lemsFREtiTQFtD05ragBtU/",
+	"0CrnTHmxAI+YMljXcQnYAquhB22D2uD96ngbdvh95xJiq6jlyaP3xu/2dehquzFg/TAfEZ3FFZg4U8gm",
+	"1cvyPSfwZSr7bETXD6R5ZDaaV7lgL0xrjLvwEI6xvWq/7FU7MxRD+QLBfH+3rJN8AB4uS/fWtIkYmdDo",
+	"mvkn2M1nJEKfTCemnheZxhajDAUB7IzrAPsJjhEOAjmqw2OmcxsyAFYOmQXcFzMLciNuWASDTZVnfLRB",
+	"RCYh7TN9aVusVNNPxRbFYoKEubrrWM6MLh5T4Qk1L5K0mw3yk9YYzFJdSw5VahYOlobyMjy/5l1vRFfN",
+	"ktcaFzrM4d5u9e9XIm2v9jz59wIIUSvLhjtiKfhQt7ky2JXDol4VocnFhIps20/yBnI7EQtqpr82SVc2",
+	"pNZsNJankAORXOpxa3dP3VblcOEG1QqGAsFUO6mJ65pX86c4v6uxrJ00W/V9r2Y7izahOU9k8csLhm/9",
+	"YRp1TaXp/HdjodYcIDODp7cfCy9YH9oeG2ny4HZtSGq3d/B4a1o01bxVWyys7Q3/+ypdNvBTF0v7KZ0E",
+	"7rOB/7RhnkplZTyF1d2WRR6BvBYptXLAMabRqvFG4JO/Srjx21U8IdxoZe0jicf2baubuVn5F5hRRSSI",
+	"StuBxa76/btXFgPNi/XwwNXA9dUEHSYR9QRVulmsZRqAmZGY2Vxark46vJvwrYF+hFYHXb3L5gOUV6Sb",
+	"FVZdm+yPva1gZlbh5cIEOT3Qi2VGMe5wyi2miRiA4hnrnCWVAZq7N+G9TYmKLWN/IcbWB3DfSlTSQKNQ",
+	"a8og8VnkTBO6B14JsVd4oOqka3CoIGUSMD8QSyeJaHVJAzD5HOgn37Q+K/GUXNhOFWvaJOb327yYL+sh",
+	"gZQNJKSStBhDlV9nKvEFU04esZOtcj6w+SEuViUJlAdhhhg1NzBNgmLQPONCsCgkSTJghwvuZMYYSDWq",
+	"zNinCWy6n+3XKLi+Ma6TNpXM3Cd1cmZPIN1Bv8Nt5ciISueiQi5dbD2/zM/hcOwaPg5sZm/xsx2hOMqg",
+	"lta82g208jlZqHpNE+JkZKCx8wbzAxqCFIM6xKGYKtIXPvMy7Vdj0PuSt6Zqbd2+V2X93tPtm8xcQS9f",
+	"wauDO34fHp3vWHpuvTl5svribrJ6jWRpHOcKGWZ3FY0kBQqcduIAgGICgNg3wPuBOjFFdSZFc6CZxBba",
+	"+YGPUHYAhzT3tDLug2EgBso0d4W0Q/P+GdUqvmmXn67WK5GVaQeS251w9QTst3TIKidhI6RgYRZ2ZWlg",
+	"J7tVqb6g0/UTAuAvtKy0TPHVKVWlQgERwcsrJvCZbxZ25B1M/zvHHbFu59rfDsnjo2brCdnbO9hpt3ba",
+	"rWzrwYy+FPi1k8OvBXTEOast6sj3ijqSkidfCeyIO6evDXfEZYo7xK+rCAoQBpVNIGdiGy5HyMiBLe7I",
+	"1mgqxx1x+ffOZaVGKfrOkUeyYmULPfItQY+sSvAlRQvuUBsDHymlrsZf7Qb41uFHVqC2bxV/xFWPvhT6",
+	"yINpeuuoeBv2cmcYfKsWbgFIHgaA5H5VxW8FgsRhpS0GyRaDZKso3QsGSYGs+V5ASLJCZItCUoZCsrBb",
+	"WxiSLQzJFobk24AhKVL0Hh6HJFeMbIFItkAkGwAiWU5bW5yBLRLJFolkQ0gkm9QIt1Ak23rlLRTJCvra",
+	"l8IiyTL9FoxkC0ayBSP5zsFIipl+i0ayvd23aCQbudAfHI4ky9VbPJItHskWj2Sre27xSLZ4JF8Oj2Qj",
+	"TtwtIMl3CkiyqEd95YgkDjlvIUm+S0iSgiyZLSbJN4tJks+zW1CSLSjJFpTkWwclWUVar5NA/VeEJVmQ",
+	"l1tckq1e9RfFJXGUgXLmTx4sRSUJuOFECENB2axWvOrkgvUjrcWBEwsSheVIzDiyb37VxJnzzg34eRdM",
+	"N68GAAE5mkIajAMdsLX2oNlv9A8HR4MD2vYP2PFgr9eiTb/RP2ZHg0Na82qmAfWzd6/LETychaH8FKG/",
+	"uofRGaYyfofz5i2Kx7dT5oCs9kimDtCtp0Lifkg4j9f0GjK/3CmlJUOdXMYmkKnxRHAhjBHPELtD6Wtc",
+	"ywbwHcaC4cSJGIuIQUoY7fBrNme+tpZGqFEUFwC43HGX8s4cseGyeWVjIXnNymn8d5vtPQo5r4ZHVzup",
+	"NWiz1+rv+W22PzhoHDaPWsd7tN3b7x/4h+xocLzWTuGlUUGYufXz8JvvVHBtDac8MalFUUYSLZONpbaS",
+	"w2OfnT9WAidJflYnHwJtjxCqaVNwH4qoNKkqcc04qkS2nqmgDCErzP5K8CHJ0r/JO/wduxHrkWdJxUHh",
+	"nZvgZ7myMMfRX0pRja/61lnnJqlwh2yZ5aspo1iBUx7Kkk5mVGZP24BDuTEda/NJAGHRjWYUYHRzYT1t",
+	"ADgGpi7Ws9/rT9FpRhEkaECDkPl18jII9dw7nNMosnF2X8z4KdxAKDfGpC+mMPwQgvh1csYtNIKE4DtU",
+	"YXST3JsuxhetD7GLEf7ePEZgoaG2HDv80gnWvwr4dRdmh+v8pMiEDplHgkEM4kfwZ7m+gCQBdmUvHeRG",
+	"4l5U9ploFWjFn5w/r/4Dk31R/QcXABha4cH3XAVhlQcfznfpHN3WmfClnQm+y0dWsFqpdS/+g2WSMmLm",
+	"n3ptG/dSXIKXggvFbDxlElIoVtMi0M/A/GnZNECpSQaBigORYzGO81ZdVx2KvpmIrrGmDdxnHd6j/eth",
+	"pAnEwijcaLFIIgZZoXXS/enFJcnbFZze7mf8f/1R14Y2uq8E3j9dkMr6xmBhKCFCMqBRh5uiug/GbWIL",
+	"5ERkSgNA+nKhCOM+800lDX4CFwx6YsmZ9evqx5O0XLNz8JFeMO4N63CIyahgzE5Iu3GcJ7/f2RN+Tfn8",
+	"Tmn4i7DJzf20Omkz9fEOrHm1KQjE9G8OU1DL1dG59AZYmV3FedOqArKlBz3r99lEWcH1V8TZuhRCUwdu",
+	"h9z6OkqCxNwH/KlU9olm3eUCfWnSWiyUP9t/WZ9Hri77Qj9hclV62uakccbNCQaBTfK8h7EFE9pNVEDB",
+	"GekLEGY2y80IB5MUapVfEZEZYMz0GKD/KcLFLE/W/MSsqjiv3UFZmT9nioIi9a3zo13QN4yH6ScH+hAa",
+	"y3J12O5pJf0mxUqb0XZWnOGyDO84Sw7ECHKevvyNnpAgecJV301KQdASBM97UWI2ag1dT5uvEPDReopB",
+	"ayZS6xNczAD33TUEuSByavNEAF1gLCKWDKKVLSsbIOtbgZoH0C759YcdPsvoRZjYZxZlsKRV8om1s2M9",
+	"SQHIM5UkFFre6Y3jbAY2K4JOy6QONS7PDFSH63eiAga6SJxzaPLk6+QNZ/GHS7S25TpWbR0txJLLd6SH",
+	"5Mq9KprIL0K94BYI6pvSCrKcvAGFAMAvd0vK9qkbnyZjOicjemOyY4WX+KWESdQ1ONaQ2kVNHjq5HEEK",
+	"Ll78gUSPFGS4i/y2mXpW62WmoxA1A2zdEV9BbnrsDA3tqVqixW/uK6mhNM8c52Iq0iNGhsEN42lJHTIp",
+	"EdHQ3iyAWKOswwHV4hk11fcY4JPxw5zNNOFT1eFiYInfkL6EO9WJGBY1o0z44E7g1cwCUMKyayf7jUaj",
+	"ehq0y1IbzoP+/rn1QY3cLwMKbcuWVmZ1pHc9iYLbyXjLqsVajP8qL18ZNFjjR8PERRqx4uxhdFF8vcnC",
+	"rhNle719SW97FNPKl3S1LzqVCznmn4YJYkd5IAu8LEhktfXp8zsgT1zIN91pxBzi1+FXwf0sI2VMaKls",
+	"kKRC7NiyKRhyhj4Lj/TQFXmhKPdp5JMP6NmQRE5YPxjE+VvPp5HBSiI+nRvcf9rhkVCYgqO/mUTsJhDT",
+	"OJtVv0mCCZPPQCa3cR0GsmmRW/n+FZkv+rw1lUh7rnEBCH5QjCu7aXlvmASok91LVNXkfoMDzOSYkZci",
+	"Iq02GYlpJE2NbeyOwBZpkqiZgH2iaho5OS9mjEdJrbtlpg4XnD2SHpEiCwvfpzxGtofwKjoKoWY04KTH",
+	"1Ixpm+0Sss6ZW5WbsCrwKBfg02NRrmMNdnHLrN80s+Ih3oVfy/KFscJr966cVuiQmE6IEqTpNRoNU2YG",
+	"eLdA1cbyP7GFo5HCPAc5CgYK2mhB2sGc9+21xYmYKjoEt1uSd9Xhpk4DKuRpf+Tl9V+xr6uTF1wlaRMA",
+	"0ZL1pUcM8gSYDwNNIw6ZZYyraN7hSd39IMdrYnL5TwmmtsG8RlSSLtP00NUDoptfDEgXd6SbTAk7M0LN",
+	"CCUDNiNUdTgFwZDIEexLEbtdOGNYfTqjAdb8OxlyJ3bryH5jz+SIRBKil9CdAlteqCSGqbehw61D0zwB",
+	"+AOYY5HvzbkwR7u+PyduUA0NevYOvOLifPuVKRoDOK3CknjPHfew+qhYblxaCncZ1ztrYhK4jw7djDR5",
+	"agpcremPW5V/rtgYMMnop3McoNloNPLq5Sp5rO56GJkdT/BgSnbVIBrgvEoADjLQdU6y10mz4HC9mg2U",
+	"Wdg6PXnAkbktOPj06Xo14Eq9gjGTkg71d24kL9Xx8lAzlYkWNFvO+m0fPaGuBni/LCMbgylVLqjWoJp3",
+	"TE7DSqhtkImfFpsxzFTppLauzL8wqAMk7yz0Y18Z0WEF5IZ0bbpNfsQplBVzx03X4lg6AlxKm5MI1ZzD",
+	"SMzq5Exem/wBfXt3uOmHBxANBjsupFKZEQykDtVXsskJT2eK+8ImBWkLICkNvQ4mE+bb3nz6tu46QDsd",
+	"DtlEekgpBDdDoySyfbBMuDHAzElqF96nCtqGamXLph5h9EZo7g5DMZNxbQ0lk2kvDPrk/btX9Q63bRBE",
+	"iJkS1KBVsEjP+ZqxicRUewglCc5OAGIO0h8GkRib3TRbg/4E8EHj7Is80XcDr4BGgRdW9m86Y/wD1c+t",
+	"5b7+3mAu8kRlhQW9ZMy/jKa8T9U3lozwErjFlXoPiYoBXhGhT3YX6ivBLMv1Yrz4ZCWi6eEZ6+/owdNy",
+	"Ml3ejv30YFjy+M3ZVI1Iq97wYhkSMZ9xFdBQeuTdy2fk4LB9/AQMrTm2sdPiiUBgtyd8SEO3XYvnExYr",
+	"Df+ZsmhOpAKvo0lbR1siEUCIXSki0puTf15eviU/Uhn06+TMTC+QZCiE3+EwZw5+mdPsetIp3o1UgrsY",
+	"GLE0DG6YJDM613LcSXrqyr6YsK7NIQ+F0Eo7VfUO7/API+HUIpmbAZBA4V8g9RKL0TQAhPIggTbY43br",
+	"+MkpmY0gFazPmC8Nbgg+lZ8EBbt0Cce+QEEZDI64wSjupN4meJlBEEJ8xFibNxHKK+eItWqpR4LTSioU",
+	"hxG1OrKrvxpdEg+1psl+KHb0hzv6TtsRMC8a7kxEoNnRVcHvNvEKtZV5y4g1ja9jFUvhBUpXEft4voKV",
+	"aJ0uf7LATxuZ5MeqLoRPO7PZbGcgovHONAoZ7wtfm5mpHJGEEioRU3rLK52cwzK5jFY5FQU4P1YDtM0/",
+	"DVUwoZHahTX6VNHvZnW3a6XUoHCsqlWZV4KTbj0jr3Vc8S2Xo0goFT683sL60yhQc7gjevoSrZ38+fHW",
+	"+wz+B1Dhc+8PNOsiIZRHpjwMrhlYVWjnSxWj3u+i/ysTeVXmjiqtbebofdvULLRiNJUsKjcWYWZppCGw",
+	"0ZBypYPHCRDehBI9Zm6e5nuZl4+8LrjAYAqSk/pjLTxB0nku+zZbXs1nNGQR/MmnYajlroX9Tz7T/2p7",
+	"FujUANmoYMz+C2CltfeXz6ozJawxxzf0AfrmGF0MKvMe0i75VkwFrSbSMTn/+wpl/gtMC8o+/DIMax/L",
+	"2fYysctNxSegYfenY3QCjBnopgnf0Emwe8OiZr0BfGwmuTAsILkkEYAUXB68aIh+oHE9ue/N4hZVimcL",
+	"rIZhTM1zYgYjOq3wU6pOzmi/Jt3eTMjVDyLWVyKa49QMGqe2hYjg7gSH+SMmaPdmwFTrcD3t9+9euXNj",
+	"N/kDXabRTmGKdXLBlAKccggRQcIsKlM4UWdcaSFyc/NAbIWIi5TgZWESvBhm2bwyBiQ074hTYgreUpxg",
+	"4k7UBIE/3v7/AQAA//8=",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

@@ -83,6 +83,9 @@ func (c *caller) register(ctx context.Context, all []*agent) error {
 		if err := answered(http.StatusCreated, resp, err); err != nil {
 			return err
 		}
+		if err := c.unlimit(ctx, a.client); err != nil {
+			return err
+		}
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(together)
@@ -90,6 +93,13 @@ func (c *caller) register(ctx context.Context, all []*agent) error {
 		group.Go(func() error { return c.add(ctx, a) })
 	}
 	return group.Wait()
+}
+
+// unlimit lets a client have as many agents and events as it likes.
+func (c *caller) unlimit(ctx context.Context, id string) error {
+	many := gen.ClientLimitUpdate{Limit: new(int64(1_000_000))}
+	resp, err := c.api.PutLimitsWithResponse(ctx, id, gen.ClientLimitsUpdate{Agent: many, AgentEvent: many})
+	return answered(http.StatusOK, resp, err)
 }
 
 // add makes an agent: it is told of by GET when it logs in, and by POST when it logs out.

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/gen/api"
+	"github.com/agentevents/agentevents/store"
+)
+
+func (h handlers) GetLimits(ctx context.Context, r api.GetLimitsRequestObject) (api.GetLimitsResponseObject, error) {
+	limits, err := h.store.Limits(ctx, r.ClientID)
+	if err != nil {
+		return nil, err
+	}
+	return api.GetLimits200JSONResponse{ClientLimitsJSONResponse: api.ClientLimitsJSONResponse(limits)}, nil
+}
+
+func (h handlers) PutLimits(ctx context.Context, r api.PutLimitsRequestObject) (api.PutLimitsResponseObject, error) {
+	limits, err := h.store.SetLimits(ctx, r.ClientID, *r.Body)
+	if err != nil {
+		return nil, err
+	}
+	return api.PutLimits200JSONResponse{ClientLimitsJSONResponse: api.ClientLimitsJSONResponse(limits)}, nil
+}
+
+// tellNoLimit tells every answer of the API of the limit that those have who are not known, or not limited.
+func tellNoLimit(st *store.Store) echo.MiddlewareFunc {
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error {
+			if path := c.Request().URL.Path; path == basePath || strings.HasPrefix(path, basePath+"/") {
+				tellLimit(c, st.Requests(store.Caller{}))
+			}
+			return next(c)
+		}
+	}
+}
+
+// tellOwnLimit tells the answers to a caller who is known of the limit of its client.
+func tellOwnLimit(st *store.Store) echo.MiddlewareFunc {
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error {
+			tellLimit(c, st.Requests(callerOf(c.Request().Context())))
+			return next(c)
+		}
+	}
+}
+
+// limitRequests counts a request that is allowed, and refuses it if its client has made as many as it may.
+func limitRequests(st *store.Store) echo.MiddlewareFunc {
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error {
+			made, ok := st.CountRequest(callerOf(c.Request().Context()))
+			tellLimit(c, made)
+			if ok {
+				return next(c)
+			}
+			c.Response().Header().Set(echo.HeaderRetryAfter, seconds(made.Left))
+			return &refusal{http.StatusTooManyRequests, gen.Error{
+				Message: fmt.Sprintf("the client may make %d requests an hour, and has made them", made.Limit),
+				Status:  "rate_limit_exceeded",
+			}}
+		}
+	}
+}
+
+func tellLimit(c echo.Context, made store.Requests) {
+	h := c.Response().Header()
+	h.Set("X-RateLimit-Limit", strconv.FormatInt(made.Limit, 10))
+	h.Set("X-RateLimit-Remaining", strconv.FormatInt(max(0, made.Limit-made.Made), 10))
+	h.Set("X-RateLimit-Reset", seconds(made.Left))
+}
+
+// seconds rounds up, so that whoever waits for so long has waited for long enough.
+func seconds(d time.Duration) string {
+	return strconv.FormatInt(int64((d+time.Second-1)/time.Second), 10)
+}

@@ -1,0 +1,149 @@
+package store
+
+import (
+	"context"
+	"maps"
+	"sync"
+	"time"
+
+	"gorm.io/gorm"
+)
+
+// requests counts those of each client in an hour of the clock, so that none costs a commit: what is counted here is
+// written every second, and what all processes together have counted is read back.
+type requests struct {
+	mu      sync.Mutex
+	hour    int64            // since 1970
+	written map[string]int64 // by all processes, up to the last second
+	fresh   map[string]int64 // by this one, since
+}
+
+// Requests is what a client has made of the requests that it may make in this hour.
+type Requests struct {
+	Limit, Made int64
+	Left        time.Duration // of the hour
+}
+
+// hour is the one that it is now, since 1970.
+func (s *Store) hour() int64 { return s.now() / time.Hour.Milliseconds() }
+
+// Requests returns what a caller's client has made. Nobody counts an operator's.
+func (s *Store) Requests(c Caller) Requests {
+	r := s.thisHour(c)
+	if c.Client != "" {
+		r.Made = s.requests.made(c.Client, s.hour())
+	}
+	return r
+}
+
+// CountRequest counts a request of the caller's client, and says what there is with it; or, if the client has made as
+// many in this hour as it may, that it is not ok.
+func (s *Store) CountRequest(c Caller) (r Requests, ok bool) {
+	r, ok = s.thisHour(c), true
+	if c.Client != "" {
+		r.Made, ok = s.requests.count(c.Client, s.hour(), c.RequestLimit)
+	}
+	return r, ok
+}
+
+func (s *Store) thisHour(c Caller) Requests {
+	r := Requests{Limit: NoLimit, Left: time.Hour - time.Duration(s.now()%time.Hour.Milliseconds())*time.Millisecond}
+	if c.Client != "" {
+		r.Limit = c.RequestLimit
+	}
+	return r
+}
+
+func (r *requests) made(client string, hour int64) int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.turn(hour)
+	return r.written[client] + r.fresh[client]
+}
+
+func (r *requests) count(client string, hour, limit int64) (made int64, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.turn(hour)
+	if made = r.written[client] + r.fresh[client]; made >= limit {
+		return made, false
+	}
+	r.fresh[client]++
+	return made + 1, true
+}
+
+// turn forgets another hour. What of it is not written yet limits nobody any more.
+func (r *requests) turn(hour int64) {
+	if r.hour != hour || r.fresh == nil {
+		r.hour, r.written, r.fresh = hour, map[string]int64{}, map[string]int64{}
+	}
+}
+
+func (r *requests) snapshot(hour int64) map[string]int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.turn(hour)
+	return maps.Clone(r.fresh)
+}
+
+// replace puts what is written by now in the place of what was.
+func (r *requests) replace(hour int64, written, mine map[string]int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.hour != hour {
+		return
+	}
+	r.written = written
+	for client, n := range mine {
+		if r.fresh[client] -= n; r.fresh[client] == 0 {
+			delete(r.fresh, client)
+		}
+	}
+}
+
+// shareRequests writes what was counted here and reads what was counted everywhere.
+func (s *Store) shareRequests(ctx context.Context) (err error) {
+	hour := s.hour()
+	mine := s.requests.snapshot(hour)
+	var written map[string]int64
+	if len(mine) == 0 {
+		written, err = writtenRequests(s.read(ctx), hour)
+	} else {
+		err = s.write(ctx, func(tx *gorm.DB) error {
+			if err := addRequests(tx, hour, mine); err != nil {
+				return err
+			}
+			written, err = writtenRequests(tx, hour)
+			return err
+		})
+	}
+	if err == nil {
+		s.requests.replace(hour, written, mine)
+	}
+	return failure(err)
+}
+
+// addRequests keeps the hour before, in case that another process is in that still.
+func addRequests(tx *gorm.DB, hour int64, mine map[string]int64) error {
+	for client, n := range mine {
+		err := tx.Exec("INSERT INTO requests (hour, client_id, made) VALUES (?, ?, ?) "+
+			"ON CONFLICT (hour, client_id) DO UPDATE SET made = made + excluded.made", hour, client, n).Error
+		if err != nil {
+			return err
+		}
+	}
+	return tx.Exec("DELETE FROM requests WHERE hour < ?", hour-1).Error
+}
+
+func writtenRequests(tx *gorm.DB, hour int64) (map[string]int64, error) {
+	var rows []struct {
+		ClientID string
+		Made     int64
+	}
+	err := tx.Raw("SELECT client_id, made FROM requests WHERE hour = ?", hour).Scan(&rows).Error
+	written := make(map[string]int64, len(rows))
+	for _, r := range rows {
+		written[r.ClientID] = r.Made
+	}
+	return written, err
+}
