@@ -37,6 +37,7 @@ func TestEndToEnd(t *testing.T) {
 		{"show.php", testShowPHP},
 		{"signature", testSignature},
 		{"audit", testAudit},
+		{"compatibility", testCompatibility},
 		{"log", testLog},
 		{"log of what was corrected", testLogOfCorrected},
 		{"test of an event", testSample},
