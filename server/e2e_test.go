@@ -38,6 +38,7 @@ func TestEndToEnd(t *testing.T) {
 		{"signature", testSignature},
 		{"audit", testAudit},
 		{"compatibility", testCompatibility},
+		{"clients of the README", testReadmeClients},
 		{"revocation", testRevocation},
 		{"application commands", testApplicationCommands},
 		{"application commands refused", testApplicationCommandsRefused},
