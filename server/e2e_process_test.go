@@ -65,7 +65,8 @@ func newStore(t *testing.T) string {
 // process is the binary, running.
 type process struct {
 	cmd    *exec.Cmd
-	out    *output
+	out    *output // its log, on standard error
+	stdout *output
 	exited chan struct{}
 	until  time.Time // when it exited
 	url    string
@@ -88,7 +89,7 @@ func (bin programs) serve(t *testing.T, file string, env ...string) *process {
 
 func (bin programs) start(t *testing.T, file string, env ...string) *process {
 	t.Helper()
-	p := &process{out: &output{}, exited: make(chan struct{})}
+	p := &process{out: &output{}, stdout: &output{}, exited: make(chan struct{})}
 	p.cmd = exec.Command(bin.server, "serve")
 	p.cmd.Dir = t.TempDir()
 	p.cmd.Env = append(cleanEnv(), append([]string{
@@ -99,7 +100,7 @@ func (bin programs) start(t *testing.T, file string, env ...string) *process {
 		"AGENTEVENTS_OPERATOR_ID=" + lab.OperatorID,
 		"AGENTEVENTS_OPERATOR_SECRET=" + lab.OperatorSecret,
 	}, env...)...)
-	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
+	p.cmd.Stdout, p.cmd.Stderr = p.stdout, p.out
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -198,7 +198,7 @@ func newSnippet(t *testing.T, language string) snippet {
 	addr := freePort(t)
 	_, port, _ := strings.Cut(addr, ":")
 	dir, name := t.TempDir(), "receiver."+language
-	writeScript(t, dir, name, strings.Replace(fromReadme(t, language), "9000", port, 1))
+	writeScript(t, dir, name, strings.Replace(fromReadme(t, "### Verifying a signature", language), "9000", port, 1))
 	file := filepath.Join(dir, name)
 	s := snippet{url: "http://" + addr}
 	switch language {
@@ -212,18 +212,18 @@ func newSnippet(t *testing.T, language string) snippet {
 	return s
 }
 
-// fromReadme returns the one block of code in a language in the README's section about signatures.
-func fromReadme(t *testing.T, language string) string {
+// fromReadme returns the one block of code in a language in a section of the README.
+func fromReadme(t *testing.T, heading, language string) string {
 	t.Helper()
 	readme, err := os.ReadFile("../README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, section, _ := strings.Cut(string(readme), "\n### Verifying a signature\n")
+	_, section, _ := strings.Cut(string(readme), "\n"+heading+"\n")
 	section, _, _ = strings.Cut(section, "\n## ")
 	blocks := strings.Split(section, "\n```"+language+"\n")
 	if len(blocks) != 2 {
-		t.Fatalf("the README shows %d receivers in %s", len(blocks)-1, language)
+		t.Fatalf("the README shows %d programs in %s below %q", len(blocks)-1, language, heading)
 	}
 	code, _, _ := strings.Cut(blocks[1], "\n```\n")
 	return code + "\n"

@@ -124,7 +124,8 @@ func tooManyFields() error {
 	return refuseToken(gen.TokenErrorErrorInvalidRequest, fmt.Sprintf("the body may have at most %d fields", maxTokenFields))
 }
 
-// basicForm is what HTTP Basic says. Ids and secrets are of characters that no encoding changes.
+// basicForm is what HTTP Basic says. Its two parts are encoded like those of a form (RFC 6749, 2.3.1); whoever does not
+// do that changes nothing, since no id and no secret has a % or a +.
 func basicForm(h http.Header) url.Values {
 	scheme, text, _ := strings.Cut(h.Get(echo.HeaderAuthorization), " ")
 	plain, err := base64.StdEncoding.DecodeString(strings.TrimSpace(text))
@@ -132,7 +133,16 @@ func basicForm(h http.Header) url.Values {
 		return nil
 	}
 	id, secret, _ := strings.Cut(string(plain), ":")
-	return url.Values{"client_id": {id}, "client_secret": {secret}}
+	return url.Values{"client_id": {decoded(id)}, "client_secret": {decoded(secret)}}
+}
+
+// decoded leaves what is not encoded as it is.
+func decoded(text string) string {
+	plain, err := url.QueryUnescape(text)
+	if err != nil {
+		return text
+	}
+	return plain
 }
 
 func (h handlers) RequestToken(

@@ -1,0 +1,254 @@
+package main_test
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/server/lab"
+)
+
+// tokenOf asks for a token and returns it, or none and how that was refused.
+func tokenOf(t *testing.T, p *process, made gen.ApplicationSecret) (token, refusal string) {
+	t.Helper()
+	token, err := lab.Token(http.DefaultClient, p.url, made.ID, made.Secret)
+	if err != nil {
+		return "", err.Error()
+	}
+	return token, ""
+}
+
+// statusOf is what a token is answered at the API, and the status that is named beside.
+func statusOf(t *testing.T, p *process, token string) (code int, status string) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.url+"/api/ver1.0/user/", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+token)
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var e gen.Error
+	body, err := io.ReadAll(resp.Body)
+	if err == nil {
+		err = json.Unmarshal(body, &e)
+	}
+	if err != nil {
+		t.Fatalf("%d %s: %v", resp.StatusCode, body, err)
+	}
+	return resp.StatusCode, e.Status
+}
+
+// becomes waits until a token is answered so.
+func becomes(t *testing.T, p *process, token string, code int, status string) {
+	t.Helper()
+	eventually(t, "a token is answered "+http.StatusText(code)+" "+status, func() bool {
+		gotCode, gotStatus := statusOf(t, p, token)
+		return gotCode == code && gotStatus == status
+	})
+}
+
+// goodFor looks what a token is answered now.
+func goodFor(t *testing.T, p *process, token string) {
+	t.Helper()
+	if code, status := statusOf(t, p, token); code != http.StatusOK {
+		t.Errorf("the token is answered %d %s", code, status)
+	}
+}
+
+// What is revoked, and whose client is blocked, gets no token from then on, and soon after none of its tokens is good.
+func testRevocation(t *testing.T, bin programs) {
+	p := bin.serve(t, newStore(t))
+	a := newAPI(t, p)
+	a.putClient()
+	blocked := func(is bool) {
+		resp, err := a.PutClientWithResponse(t.Context(), pbxClient, gen.ClientUpdate{Blocked: &is})
+		must(t, http.StatusOK, resp, err)
+	}
+	made, err := a.CreateApplicationWithResponse(t.Context(), pbxClient, gen.ApplicationCreate{Name: "CRM", Access: gen.AccessLevelAll})
+	must(t, http.StatusCreated, made, err)
+	token, _ := tokenOf(t, p, *made.JSON201)
+	goodFor(t, p, token)
+
+	blocked(true)
+	refused(t, p, *made.JSON201)
+	becomes(t, p, token, http.StatusForbidden, "user_blocked")
+	blocked(false)
+	another, _ := tokenOf(t, p, *made.JSON201)
+	goodFor(t, p, another)
+	becomes(t, p, token, http.StatusOK, "")
+
+	revoked, err := a.DeleteApplicationWithResponse(t.Context(), pbxClient, made.JSON201.ID)
+	must(t, http.StatusNoContent, revoked, err)
+	refused(t, p, *made.JSON201)
+	becomes(t, p, token, http.StatusUnauthorized, "")
+	becomes(t, p, another, http.StatusUnauthorized, "")
+}
+
+// refused looks whether an application gets no token.
+func refused(t *testing.T, p *process, made gen.ApplicationSecret) {
+	t.Helper()
+	token, refusal := tokenOf(t, p, made)
+	if token != "" || !strings.Contains(refusal, "400 Bad Request there is no application with this id and this secret") {
+		t.Errorf("it gets the token %q, %s", token, refusal)
+	}
+}
+
+// The command line makes, lists and revokes applications, before the first start and while the store is served.
+func testApplicationCommands(t *testing.T, bin programs) {
+	file := newStore(t)
+	command := func(args ...string) string {
+		t.Helper()
+		stdout, stderr, code := bin.run(t, []string{"AGENTEVENTS_DATABASE_URL=sqlite:" + file}, append([]string{"application"}, args...)...)
+		if code != 0 || stderr != "" {
+			t.Fatalf("%q: exit code %d, %s", args, code, stderr)
+		}
+		return stdout
+	}
+	equal(t, "the list of none", command("list"), "ID  CLIENT  ACCESS  CREATED  NAME\n")
+	pbx := printed(t, command("create", "--operator", "--name", "PBX"))
+
+	p := bin.serve(t, file, "AGENTEVENTS_OPERATOR_ID=", "AGENTEVENTS_OPERATOR_SECRET=")
+	token, refusal := tokenOf(t, p, pbx)
+	equal(t, "refusal", refusal, "")
+	goodFor(t, p, token)
+	putClientAs(t, p, token)
+
+	crm := printed(t, command("create", "--client", pbxClient, "--name", "CRM", "--access", "call_api"))
+	list := command("list")
+	for _, line := range []string{pbx.ID + ` +operator +\S+Z +PBX`, crm.ID + ` +12 +call_api +\S+Z +CRM`} {
+		if !regexp.MustCompile(`(?m)^` + line + `$`).MatchString(list) {
+			t.Errorf("%s is missing in\n%s", line, list)
+		}
+	}
+	if strings.Contains(list, crm.Secret) || strings.Contains(list, pbx.Secret) {
+		t.Errorf("the list has a secret:\n%s", list)
+	}
+	token, _ = tokenOf(t, p, crm)
+	goodFor(t, p, token)
+	equal(t, "what is printed", command("revoke", crm.ID), "revoked "+crm.ID+"\n")
+	refused(t, p, crm)
+	becomes(t, p, token, http.StatusUnauthorized, "")
+	if list := command("list"); strings.Contains(list, crm.ID) {
+		t.Errorf("what is revoked is still listed:\n%s", list)
+	}
+	equal(t, "exit code", p.stop(t), 0)
+	equal(t, "what a start prints that has an operator", p.stdout.String(), "")
+}
+
+// Commands that cannot do what they are asked to say why, and do nothing.
+func testApplicationCommandsRefused(t *testing.T, bin programs) {
+	file := newStore(t)
+	for _, c := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{"create", "--name", "x"}, 2, "--client"},
+		{[]string{"create", "--client", "12", "--operator", "--name", "x"}, 2, "--operator"},
+		{[]string{"create", "--client", "12"}, 2, "--name"},
+		{[]string{"create", "--client", "12", "--name", "x", "--access", "operator"}, 2, "--access"},
+		{[]string{"create", "--client", "12", "--name", ""}, 1, "--name must be 1 to 255 characters long"},
+		{[]string{"create", "--client", "12", "--name", "x"}, 1, "there is no client 12"},
+		{[]string{"revoke"}, 2, "<id>"},
+		{[]string{"revoke", "nobody"}, 1, "there is no application nobody"},
+		{[]string{"show"}, 2, "show"},
+	} {
+		stdout, stderr, code := bin.run(t, []string{"AGENTEVENTS_DATABASE_URL=sqlite:" + file}, append([]string{"application"}, c.args...)...)
+		if code != c.code || stdout != "" || !strings.Contains(stderr, c.want) || strings.Count(stderr, "\n") != 1 {
+			t.Errorf("%q: exit code %d, want %d and %q; %s%s", c.args, code, c.code, c.want, stdout, stderr)
+		}
+	}
+}
+
+var idAndSecret = regexp.MustCompile(`(?m)^ *id     ([0-9a-f]{32})\n *secret ([0-9a-f]{32})\n`)
+
+// printed is the application that was printed.
+func printed(t *testing.T, text string) gen.ApplicationSecret {
+	t.Helper()
+	found := idAndSecret.FindStringSubmatch(text)
+	if found == nil {
+		t.Fatalf("there is no id and no secret in\n%s", text)
+	}
+	return gen.ApplicationSecret{ID: found[1], Secret: found[2]}
+}
+
+func putClientAs(t *testing.T, p *process, token string) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPut, p.url+"/api/ver1.0/client/"+pbxClient, strings.NewReader(`{}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+token)
+	r.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	equal(t, "status of PUT", resp.StatusCode, http.StatusCreated)
+}
+
+// The first start of an empty store prints an operator on standard output, once, and never again.
+func testFirstOperator(t *testing.T, bin programs) {
+	file, none := newStore(t), []string{"AGENTEVENTS_OPERATOR_ID=", "AGENTEVENTS_OPERATOR_SECRET="}
+	p := bin.serve(t, file, none...)
+	eventually(t, "an operator is printed", func() bool { return idAndSecret.MatchString(p.stdout.String()) })
+	first := printed(t, p.stdout.String())
+	contains(t, "output", p.stdout.String(), "first operator", "shown this once")
+	token, refusal := tokenOf(t, p, first) // from here on the log is searched for the secret
+	equal(t, "refusal", refusal, "")
+	putClientAs(t, p, token)
+	equal(t, "exit code", p.stop(t), 0)
+
+	p = bin.serve(t, file, none...)
+	goodFor(t, p, token)
+	token, refusal = tokenOf(t, p, first)
+	equal(t, "refusal", refusal, "")
+	goodFor(t, p, token)
+	equal(t, "exit code", p.stop(t), 0)
+	equal(t, "what the second start prints", p.stdout.String(), "")
+}
+
+// Whoever decides the operator's secret decides it anew at each start, and tokens of another one are good no more.
+func testDecidedOperator(t *testing.T, bin programs) {
+	file := newStore(t)
+	pbx := gen.ApplicationSecret{ID: "pbx-1", Secret: "one-secret~of.16_characters"}
+	p := bin.serve(t, file, "AGENTEVENTS_OPERATOR_ID="+pbx.ID, "AGENTEVENTS_OPERATOR_SECRET="+pbx.Secret)
+	token, refusal := tokenOf(t, p, pbx)
+	equal(t, "refusal", refusal, "")
+	putClientAs(t, p, token)
+	equal(t, "exit code", p.stop(t), 0)
+	equal(t, "what a start prints that was told the operator", p.stdout.String(), "")
+
+	secretFile := filepath.Join(t.TempDir(), "secret")
+	inFile := []string{"AGENTEVENTS_OPERATOR_ID=" + pbx.ID, "AGENTEVENTS_OPERATOR_SECRET=", "AGENTEVENTS_OPERATOR_SECRET_FILE=" + secretFile}
+	write := func(secret string) {
+		if err := os.WriteFile(secretFile, []byte(secret+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(pbx.Secret)
+	p = bin.serve(t, file, inFile...)
+	goodFor(t, p, token) // the same secret, from elsewhere
+	equal(t, "exit code", p.stop(t), 0)
+
+	old := pbx
+	pbx.Secret = strings.Repeat("another-", 16)
+	write(pbx.Secret)
+	p = bin.serve(t, file, inFile...)
+	becomes(t, p, token, http.StatusUnauthorized, "")
+	refused(t, p, old)
+	token, refusal = tokenOf(t, p, pbx)
+	equal(t, "refusal", refusal, "")
+	goodFor(t, p, token)
+}
