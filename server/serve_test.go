@@ -224,11 +224,12 @@ func TestListenerFails(t *testing.T) {
 			defer st.Close()
 			_, _, err = st.PutClient(t.Context(), "12", gen.ClientUpdate{})
 			must(t, err)
+			must(t, st.EnsureOperator(t.Context(), lab.OperatorID, lab.OperatorSecret))
 			ended := make(chan error, 1)
 			go func() { ended <- work(t.Context(), c, st, on, nil, log) }()
 			before, answered := waiting(), make(chan string, 1)
 			go func() {
-				answered <- answerOf("http://" + on.api.Addr().String() + basePath + "/client/12/status_change/?wait=30")
+				answered <- answerOf("http://"+on.api.Addr().String(), basePath+"/client/12/status_change/?wait=30")
 			}()
 			for waiting() == before {
 				runtime.Gosched()
@@ -244,9 +245,10 @@ func TestListenerFails(t *testing.T) {
 	}
 }
 
-// answerOf is the answer to a request in short.
-func answerOf(url string) string {
-	resp, err := http.Get(url)
+// answerOf is the answer to a request of the operator in short.
+func answerOf(server, path string) string {
+	operator := http.Client{Transport: &lab.Operator{URL: server}}
+	resp, err := operator.Get(server + path)
 	if err != nil {
 		return err.Error()
 	}

@@ -29,13 +29,17 @@ type pruner struct {
 // attempts, and then the changes that nothing refers to. What is pending or parked stays, and of each agent the last
 // change. What is to go is found by readers; the writer only removes it.
 func (s *Store) prune(ctx context.Context) error {
-	if now := s.Now(); now.Before(s.pruner.next) {
+	now := s.Now()
+	if now.Before(s.pruner.next) {
 		return nil
-	} else if s.pruner.next = now.Add(pruneEvery); !now.Before(s.pruner.again) {
-		s.pruner.again, s.pruner.deliveries, s.pruner.changes = now.Add(pruneAgain), 0, 0
 	}
+	s.pruner.next = now.Add(pruneEvery)
 	steps := []func(context.Context) error{
-		s.pruneDeliveries, s.pruneChanges, s.pruneReplays, s.pruneSamples, s.pruneClients, s.shrink,
+		s.pruneDeliveries, s.pruneChanges, s.pruneReplays, s.pruneSamples, s.pruneTokens, s.shrink,
+	}
+	if !now.Before(s.pruner.again) {
+		s.pruner.again, s.pruner.deliveries, s.pruner.changes = now.Add(pruneAgain), 0, 0
+		steps = append(steps, s.pruneClients)
 	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil || ctx.Err() != nil {

@@ -105,12 +105,13 @@ func (s *Store) keepToken(tx *gorm.DB, id, token string) error {
 
 // pruneTokens removes those that have expired.
 func (s *Store) pruneTokens(ctx context.Context) error {
-	var expired int64
-	err := s.read(ctx).Raw("SELECT count(*) FROM (SELECT 1 FROM tokens WHERE expires_at <= ? LIMIT 1)", s.now()).Scan(&expired).Error
-	if err != nil || expired == 0 {
-		return failure(err)
+	var oldest *int64
+	err := s.read(ctx).Raw("SELECT min(expires_at) FROM tokens").Scan(&oldest).Error
+	if err != nil || oldest == nil || *oldest > s.now() {
+		return err
 	}
 	return s.write(ctx, func(tx *gorm.DB) error {
-		return tx.Exec("DELETE FROM tokens WHERE hash IN (SELECT hash FROM tokens WHERE expires_at <= ? LIMIT 1000)", s.now()).Error
+		return tx.Exec("DELETE FROM tokens WHERE hash IN (SELECT hash FROM tokens WHERE expires_at <= ? LIMIT ?)",
+			s.now(), pruneRows).Error
 	})
 }
