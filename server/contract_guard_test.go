@@ -82,7 +82,7 @@ func TestContractSampleOfNobody(t *testing.T) {
 	}
 }
 
-// Only so many tests are under way at a time: one more is told to come again, and may when one of them is done.
+// Only so many tests of a client are under way at a time: one more is told to come again, and may when one of them is done.
 func TestContractManySamples(t *testing.T) {
 	t.Parallel()
 	reached, release := make(chan struct{}), make(chan struct{})
@@ -93,12 +93,12 @@ func TestContractManySamples(t *testing.T) {
 	defer receiver.Close()
 	s := sampled(t, receiver.URL)
 	var tests sync.WaitGroup
-	for range mostTests {
+	for range clientTests {
 		tests.Go(func() { s.expect(s.ask("POST", sampleEvent, ""), http.StatusOK, "") })
 		<-reached
 	}
 	refused := s.ask("POST", sampleEvent, "")
-	s.expect(refused, http.StatusServiceUnavailable, `{"message":"too many tests are under way, try again"}`)
+	s.expect(refused, http.StatusTooManyRequests, `{"message":"too many tests are under way, try again","status":"too_many_tests"}`)
 	if refused.header.Get("Retry-After") == "" {
 		t.Error("it does not say when")
 	}

@@ -97,8 +97,9 @@ func answerErrors(log *slog.Logger) echo.HTTPErrorHandler {
 		}
 		status, body := answer(err)
 		logError(log, c, status, err)
-		if status == http.StatusServiceUnavailable {
-			c.Response().Header().Set(echo.HeaderRetryAfter, "1")
+		header, soon := c.Response().Header(), status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests
+		if soon && header.Get(echo.HeaderRetryAfter) == "" {
+			header.Set(echo.HeaderRetryAfter, "1")
 		}
 		if err := c.JSON(status, body); err != nil {
 			log.Debug("the answer was cut off", "request_id", requestID(c), "error", err)

@@ -27,20 +27,17 @@ type handlers struct {
 	sessions *sessions
 	traces   *traces
 	stopping <-chan struct{} // closed when no request is to wait any longer
-	tests    chan struct{}   // has an element for each test of an event that is under way
-	throttle *throttle       // of who fails to get a token
-	proxies  []netip.Prefix  // whose X-Forwarded-For counts
+	tests    *gate
+	throttle *throttle      // of who fails to get a token
+	proxies  []netip.Prefix // whose X-Forwarded-For counts
 }
-
-// mostTests is how many tests of events are under way at a time.
-const mostTests = 16
 
 func newHandlers(
 	st *store.Store, guard *webhook.Guard, sender *webhook.Sender, tr *traces, stopping <-chan struct{},
 ) handlers {
 	return handlers{
 		store: st, guard: guard, sender: sender, sessions: newSessions(st, sessionLife), traces: tr, stopping: stopping,
-		tests: make(chan struct{}, mostTests), throttle: newThrottle(st.Now),
+		tests: newGate(), throttle: newThrottle(st.Now),
 	}
 }
 

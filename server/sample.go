@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"net/http"
+	"sync"
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/gen/api"
@@ -10,18 +11,52 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
+const (
+	mostTests   = 64 // that are under way at a time, and
+	clientTests = 4  // of one client
+)
+
+// gate lets only so many tests be under way. Each may take as long as a receiver hangs.
+type gate struct {
+	mu  sync.Mutex
+	all int
+	of  map[string]int // by client
+}
+
+func newGate() *gate { return &gate{of: map[string]int{}} }
+
+func (g *gate) enter(client string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.all == mostTests || g.of[client] == clientTests {
+		return false
+	}
+	g.all++
+	g.of[client]++
+	return true
+}
+
+func (g *gate) leave(client string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.all--
+	if g.of[client]--; g.of[client] == 0 {
+		delete(g.of, client)
+	}
+}
+
 // test sends a sample to an event's URL. What is stored of it does not depend on whether the caller still waits.
 func (h handlers) test(ctx context.Context, k store.AgentKey, event int64) (m gen.EventTest, err error) {
 	d, err := h.store.NewSample(ctx, k, event)
 	if err != nil {
 		return m, err
 	}
-	select {
-	case h.tests <- struct{}{}:
-		defer func() { <-h.tests }()
-	default:
-		return m, refuse(http.StatusServiceUnavailable, "too many tests are under way, try again")
+	if !h.tests.enter(k.Client) {
+		return m, &refusal{http.StatusTooManyRequests, gen.Error{
+			Message: "too many tests are under way, try again", Status: "too_many_tests",
+		}}
 	}
+	defer h.tests.leave(k.Client)
 	ctx = context.WithoutCancel(ctx)
 	ended := h.traces.sample(ctx, &d)
 	a := h.sender.Send(ctx, d)

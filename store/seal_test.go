@@ -31,6 +31,9 @@ func secretsIn(t *testing.T, file string) (all []string) {
 		}
 		all = append(all, strings.Fields(row)...)
 	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
 	return all
 }
 

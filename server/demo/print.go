@@ -91,7 +91,7 @@ func curl(req *http.Request, server string) (string, error) {
 	if path, ok := strings.CutPrefix(url, "$SERVER"+apiPath); ok {
 		url = "$API" + path
 	}
-	text := fmt.Sprintf(`curl -X %s "%s"`, req.Method, url)
+	text := "curl -X " + req.Method + ` "` + url + `"`
 	if authorization := req.Header.Get("Authorization"); authorization != "" {
 		text += fmt.Sprintf(" -H \"Authorization: %s\"", authorization)
 	}
