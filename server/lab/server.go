@@ -126,11 +126,7 @@ func (s *Server) Stop() error {
 	default:
 	}
 	s.end()
-	err := s.Wait()
-	if secret := Secret(s.Log.String()); secret != "" {
-		err = errors.Join(err, fmt.Errorf("the server has logged the secret %q", secret))
-	}
-	return err
+	return errors.Join(s.Wait(), s.keptSecrets())
 }
 
 // Wait waits until the server has ended. Anything but an end in order is an error.
@@ -143,7 +139,7 @@ func (s *Server) Wait() error {
 	return nil
 }
 
-// Kill is kill -9. That the server had ended by itself is an error.
+// Kill is kill -9. That the server had ended by itself is an error, and so is a secret in the log.
 func (s *Server) Kill() error {
 	err := s.cmd.Process.Kill()
 	<-s.exited
@@ -153,6 +149,14 @@ func (s *Server) Kill() error {
 	}
 	if status, ok := s.cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || !status.Signaled() {
 		return fmt.Errorf("the server ended by itself: %s", s.cmd.ProcessState)
+	}
+	return s.keptSecrets()
+}
+
+// keptSecrets is an error when there is a secret in what the server has printed.
+func (s *Server) keptSecrets() error {
+	if secret := Secret(s.Log.String()); secret != "" {
+		return fmt.Errorf("the server has logged the secret %q", secret)
 	}
 	return nil
 }
