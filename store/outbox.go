@@ -337,6 +337,7 @@ func (s *Store) settle(tx *gorm.DB, d webhook.Delivery, o webhook.Outcome) (agai
 	if err != nil {
 		return false, false, err
 	}
+	s.passed.deliveries.note(d.ID)
 	return false, row.MovedTo != nil, s.end(tx, d.ID, d.Lane, ended(o.Verdict))
 }
 

@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"math"
+	"slices"
+	"sync"
 	"time"
 
 	"gorm.io/gorm"
@@ -47,6 +49,31 @@ func (s *Store) prune(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// passed are rows that pruning went past since they had to stay, and that may be different by now: a delivery has ended,
+// the deliveries of a change are gone, or its agent has a later one. Without it they would stay until all is looked at
+// again.
+type passed struct {
+	mu  sync.Mutex
+	to  int64 // the last row that was looked at
+	ids []int64
+}
+
+func (p *passed) note(id int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if id > 0 && id <= p.to {
+		p.ids = append(p.ids, id)
+	}
+}
+
+// take returns what was noted. From now on all up to a row is.
+func (p *passed) take(to int64) (ids []int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	ids, p.ids, p.to = p.ids, nil, to
+	return ids
 }
 
 func (s *Store) oldest() int64 { return s.now() - s.Keep.Milliseconds() }
@@ -97,17 +124,21 @@ func (s *Store) surplus(tx *gorm.DB, table string) (id int64, err error) {
 type old struct {
 	ID       int64
 	ClientID string
-	Attempts int // of a delivery
+	Attempts int   // of a delivery
+	ChangeID int64 // of a delivery
 }
 
 // table is how the rows of a table are found that are to go, and removed.
 type table struct {
 	span   func(tx *gorm.DB) (span, error)
-	find   string // lists them
+	rows   string // selects rows t that may have to go
+	may    string // and says which of them do
 	remove func(tx *gorm.DB, gone []old) error
+	passed *passed
 }
 
-// prune removes rows of a table after the last that was looked at, and moves that on.
+// prune removes rows of a table after the last that was looked at, and moves that on. Then it looks again at those that
+// it went past before, and that have changed since.
 func (t table) prune(ctx context.Context, s *Store, last *int64) error {
 	var p span
 	err := s.snapshot(ctx, func(tx *gorm.DB) (err error) {
@@ -116,12 +147,10 @@ func (t table) prune(ctx context.Context, s *Store, last *int64) error {
 	})
 	for err == nil && *last < p.end && ctx.Err() == nil {
 		var gone []old
-		err = s.read(ctx).Raw(t.find, map[string]any{
-			"last": *last, "end": p.end, "surplus": p.surplus, "oldest": p.oldest, "rows": pruneRows,
-		}).Scan(&gone).Error
+		gone, err = t.find(ctx, s, p, "t.id > @from AND t.id <= @end AND "+t.may+" ORDER BY t.id LIMIT @rows", *last)
 		gone, all := few(gone)
-		if err == nil && len(gone) > 0 {
-			err = s.write(context.WithoutCancel(ctx), func(tx *gorm.DB) error { return t.remove(tx, gone) })
+		if err == nil {
+			err = t.removeIn(ctx, s, gone)
 		}
 		if all && err == nil {
 			*last = p.end
@@ -129,7 +158,31 @@ func (t table) prune(ctx context.Context, s *Store, last *int64) error {
 			*last = gone[len(gone)-1].ID
 		}
 	}
+	for ids := range slices.Chunk(t.passed.take(*last), pruneRows) {
+		var gone []old
+		if err == nil && ctx.Err() == nil {
+			gone, err = t.find(ctx, s, p, "t.id IN @from AND "+t.may, padded(ids))
+		}
+		if err == nil {
+			err = t.removeIn(ctx, s, gone)
+		}
+	}
 	return err
+}
+
+// find lists rows from a last one on, or of some ids.
+func (t table) find(ctx context.Context, s *Store, p span, where string, from any) (found []old, err error) {
+	err = s.read(ctx).Raw(t.rows+" WHERE "+where, map[string]any{
+		"from": from, "end": p.end, "surplus": p.surplus, "oldest": p.oldest, "rows": pruneRows,
+	}).Scan(&found).Error
+	return found, err
+}
+
+func (t table) removeIn(ctx context.Context, s *Store, gone []old) error {
+	if len(gone) == 0 {
+		return nil
+	}
+	return s.write(context.WithoutCancel(ctx), func(tx *gorm.DB) error { return t.remove(tx, gone) })
 }
 
 // few are the first of the rows that were found, as many as one commit removes, and whether these are all that there are.
@@ -147,15 +200,15 @@ func oldIDs(rows []old) []int64 { return each(rows, func(r old) int64 { return r
 
 func (s *Store) pruneDeliveries(ctx context.Context) error {
 	return table{
-		s.deliverySpan, "SELECT d.id, (SELECT count(*) FROM attempts a WHERE a.delivery_id = d.id) AS attempts " +
-			"FROM deliveries d WHERE d.id > @last AND d.id <= @end AND " +
-			"d.state NOT IN ('pending', 'parked') AND (d.id <= @surplus OR (d.created_at < @oldest AND d.finished_at < @oldest)) " +
-			"ORDER BY d.id LIMIT @rows", removeDeliveries,
+		span:   s.deliverySpan,
+		rows:   "SELECT t.id, t.change_id, (SELECT count(*) FROM attempts a WHERE a.delivery_id = t.id) AS attempts FROM deliveries t",
+		may:    "t.state NOT IN ('pending', 'parked') AND (t.id <= @surplus OR (t.created_at < @oldest AND t.finished_at < @oldest))",
+		remove: s.removeDeliveries, passed: &s.passed.deliveries,
 	}.prune(ctx, s, &s.pruner.deliveries)
 }
 
 // removeDeliveries leaves those that are sent again by now.
-func removeDeliveries(tx *gorm.DB, gone []old) error {
+func (s *Store) removeDeliveries(tx *gorm.DB, gone []old) error {
 	var ids []int64
 	err := tx.Raw("SELECT id FROM deliveries WHERE id IN ? AND state NOT IN ('pending', 'parked')", padded(oldIDs(gone))).
 		Scan(&ids).Error
@@ -165,15 +218,20 @@ func removeDeliveries(tx *gorm.DB, gone []old) error {
 	if err := tx.Exec("DELETE FROM attempts WHERE delivery_id IN ?", padded(ids)).Error; err != nil {
 		return err
 	}
+	for _, d := range gone {
+		s.passed.changes.note(d.ChangeID)
+	}
 	return tx.Exec("DELETE FROM deliveries WHERE id IN ?", padded(ids)).Error
 }
 
 func (s *Store) pruneChanges(ctx context.Context) error {
 	return table{
-		s.changeSpan, "SELECT c.id, c.client_id FROM status_changes c WHERE c.id > @last AND c.id <= @end AND " +
-			"(c.id <= @surplus OR c.created_at < @oldest) AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.change_id = c.id) " +
-			"AND NOT EXISTS (SELECT 1 FROM agents a WHERE a.client_id = c.client_id AND a.kind = c.kind " +
-			"AND a.agent_id = c.agent_id AND a.sequence = c.id) ORDER BY c.id LIMIT @rows", removeChanges,
+		span: s.changeSpan,
+		rows: "SELECT t.id, t.client_id FROM status_changes t",
+		may: "(t.id <= @surplus OR t.created_at < @oldest) AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.change_id = t.id) " +
+			"AND NOT EXISTS (SELECT 1 FROM agents a WHERE a.client_id = t.client_id AND a.kind = t.kind " +
+			"AND a.agent_id = t.agent_id AND a.sequence = t.id)",
+		remove: removeChanges, passed: &s.passed.changes,
 	}.prune(ctx, s, &s.pruner.changes)
 }
 

@@ -3,6 +3,7 @@ package store_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"os"
@@ -289,6 +290,47 @@ func TestRetentionShrinksTheFile(t *testing.T) {
 	f.restart()
 	if after := size(); after > before*3/4 {
 		t.Errorf("the file had %d bytes and has %d", before, after)
+	}
+	f.verify()
+}
+
+// A change that had to stay for its deliveries goes with the last of them, and one that was its agent's last when there is
+// a later one, without waiting for the hour.
+func TestRetentionOfAChangeThatStayed(t *testing.T) {
+	f := open(t)
+	f.keepRows = 100
+	f.restart()
+	k, idle := f.agent(), f.agentN(137)
+	f.register(k, crm, gen.EventTypeAgentLogin)
+	prune := func() {
+		f.clock.add(time.Minute)
+		f.check(f.PruneAll(f.ctx))
+	}
+	there := func(change int) int {
+		return f.count(fmt.Sprintf("SELECT count(*) FROM status_changes WHERE id = %d", change))
+	}
+	f.login(k)    // 1, which is not delivered yet
+	f.login(idle) // 2
+	owed := f.claimOne()
+	for range 60 {
+		f.logout(k)
+		f.login(k)
+	}
+	prune()
+	if there(1) != 1 || there(2) != 1 || there(3) != 0 {
+		t.Fatalf("of changes 1, 2 and 3 there are %d, %d and %d", there(1), there(2), there(3))
+	}
+	for next := &owed; next != nil; {
+		next = f.record(*next, webhook.Delivered, true)
+	}
+	f.logout(idle)
+	for range 60 {
+		f.logout(k)
+		f.login(k)
+	}
+	prune()
+	if there(1) != 0 || there(2) != 0 {
+		t.Errorf("of changes 1 and 2 there are %d and %d", there(1), there(2))
 	}
 	f.verify()
 }

@@ -195,6 +195,7 @@ func (s *Store) change(tx *gorm.DB, r *agentRow, c change) (deliveries int, err 
 		return 0, err
 	}
 	counts(tx).changed(c.status)
+	s.passed.changes.note(r.Sequence)
 	r.Status, r.EventSource, r.Sequence, r.ChangedAt = c.status, c.source, row.ID, c.at
 	r.ReportedAt = max(r.ReportedAt, c.at)
 	err = tx.Exec("UPDATE agents SET status = ?, event_source = ?, sequence = ?, changed_at = ?, reported_at = ? "+

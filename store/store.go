@@ -69,6 +69,7 @@ type Store struct {
 	feeds   feeds
 	replays chan struct{}
 	pruner  pruner // of Work alone
+	passed  struct{ deliveries, changes passed }
 	fresh   fresh
 
 	requests requests
