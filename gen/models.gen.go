@@ -1458,6 +1458,9 @@ type TokenThrottled = TokenError
 // TooLarge Why a request was refused.
 type TooLarge = Error
 
+// TooManyApplications Why a request was refused.
+type TooManyApplications = Error
+
 // TooManyReplays Why a request was refused.
 type TooManyReplays = Error
 

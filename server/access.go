@@ -32,26 +32,57 @@ func accessOf(operation *openapi3.Operation) (gen.AccessLevel, error) {
 // callerKey is where who makes a request is in its context.
 type callerKey struct{}
 
-// callerOf is who makes a request.
-func callerOf(ctx context.Context) store.Caller {
-	caller, _ := ctx.Value(callerKey{}).(store.Caller)
-	return caller
+// admitted is who makes a request, and the token that says so.
+type admitted struct {
+	store.Caller
+	token string
 }
+
+func admittedOf(ctx context.Context) admitted {
+	a, _ := ctx.Value(callerKey{}).(admitted)
+	return a
+}
+
+// callerOf is who makes a request.
+func callerOf(ctx context.Context) store.Caller { return admittedOf(ctx).Caller }
 
 // authenticate refuses a request without a good token, and takes note of whose it is.
 func authenticate(s *sessions) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
 			r := c.Request()
-			caller, err := s.caller(r.Context(), bearer(r.Header))
-			if errors.Is(err, store.ErrToken) {
-				c.Response().Header().Set(echo.HeaderWWWAuthenticate, "Bearer")
-				return refuse(http.StatusUnauthorized, "Unauthorized")
-			}
+			c.Response().Header().Set(echo.HeaderCacheControl, "no-store")
+			token := bearer(r.Header)
+			caller, err := s.caller(r.Context(), token)
 			if err != nil {
-				return err
+				return unknown(c, err)
 			}
-			c.SetRequest(r.WithContext(context.WithValue(r.Context(), callerKey{}, caller)))
+			c.SetRequest(r.WithContext(context.WithValue(r.Context(), callerKey{}, admitted{caller, token})))
+			return next(c)
+		}
+	}
+}
+
+// unknown is the answer to whom no token makes known.
+func unknown(c echo.Context, err error) error {
+	if !errors.Is(err, store.ErrToken) {
+		return err
+	}
+	c.Response().Header().Set(echo.HeaderWWWAuthenticate, "Bearer")
+	return refuse(http.StatusUnauthorized, "Unauthorized")
+}
+
+// authorizeAgain looks once more when all of a request is there, which may have taken its time.
+func authorizeAgain(s *sessions, level gen.AccessLevel) echo.MiddlewareFunc {
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error {
+			caller, err := s.caller(c.Request().Context(), admittedOf(c.Request().Context()).token)
+			if err != nil {
+				return unknown(c, err)
+			}
+			if refused := mayNot(caller, level, c); refused != nil {
+				return refused
+			}
 			return next(c)
 		}
 	}
@@ -70,7 +101,7 @@ func bearer(h http.Header) string {
 func authorize(level gen.AccessLevel) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
-			if refused := mayNot(callerOf(c.Request().Context()), level, c.Param("client_id")); refused != nil {
+			if refused := mayNot(callerOf(c.Request().Context()), level, c); refused != nil {
 				return refused
 			}
 			return next(c)
@@ -78,14 +109,16 @@ func authorize(level gen.AccessLevel) echo.MiddlewareFunc {
 	}
 }
 
-// mayNot says why a caller may not do what takes a level, for a client if one is named, or nil if it may.
-func mayNot(caller store.Caller, level gen.AccessLevel, client string) *refusal {
+// mayNot says why a caller may not do what takes a level, for a client if the path names one, or nil if it may.
+func mayNot(caller store.Caller, level gen.AccessLevel, c echo.Context) *refusal {
+	client := c.Param("client_id")
+	own := !slices.Contains(c.ParamNames(), "client_id") || client == "@me" || client == caller.Client
 	switch {
 	case caller.Access == store.Operator:
 		return nil
 	case caller.Blocked:
 		return forbid("user_blocked", "the client is blocked")
-	case level == store.Operator || client != "" && client != "@me" && client != caller.Client:
+	case level == store.Operator || !own:
 		return forbid("access_denied", "access denied")
 	case caller.Access == gen.AccessLevelReadOnly && level != gen.AccessLevelReadOnly:
 		return forbid("user_access_type_deny", "the application may only read")

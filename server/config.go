@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -158,6 +159,8 @@ func (s settings) secret(wrong *problems, name, file string) string {
 		err = fmt.Errorf("is given beside %s", variable(name))
 	case err != nil:
 		err = fmt.Errorf("cannot be read: %w", err)
+	case len(bytes.TrimSpace(text)) == 0:
+		err = errors.New("is empty")
 	}
 	wrong.add(name+"-file", err)
 	return strings.TrimSpace(string(text))

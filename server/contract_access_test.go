@@ -4,8 +4,10 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
+	"testing"
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
@@ -154,6 +156,15 @@ func accessTable() []scenario {
 			name: "create", op: "createApplication", given: (*world).withClient, request: "POST /client/12/application/",
 			body: `{"name":"CRM","access":"call_api"}`, status: 201, then: (*world).newApplicationWorks,
 		}, {
+			name: "no more than a hundred", op: "createApplication", request: "POST /client/12/application/",
+			given: func(w *world) {
+				w.withClient()
+				w.exec("WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 97) INSERT INTO applications " +
+					"(id, client_id, name, access, hash_key, hash, created_at) SELECT printf('%032d', i), '12', 'x', 'all', x'', x'', 0 FROM n")
+			},
+			body: `{"name":"CRM","access":"all"}`, status: 409,
+			want: `{"message":"client 12 has 100 applications, which is the most","status":"application_limit_exceeded"}`,
+		}, {
 			name: "no access that there is not", op: "createApplication", given: (*world).withClient,
 			request: "POST /client/12/application/", body: `{"name":"CRM","access":"operator"}`, status: 400, wrong: []string{"access"},
 		}, {
@@ -215,4 +226,54 @@ func (w *world) withBlocked() {
 	w.withClient()
 	_, _, err := w.store.PutClient(w.Context(), "12", gen.ClientUpdate{Blocked: new(true)})
 	w.must(err)
+}
+
+// Who was revoked or blocked while a request was on its way, or waited, is refused in the end.
+func TestContractRefusesInTheEnd(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.withEvents()
+	body, rest := io.Pipe()
+	answered := make(chan *http.Response, 1)
+	go func() {
+		r, err := http.NewRequestWithContext(t.Context(), "PUT", w.server.URL+w.base+"/client/12/agent/local/136/status", body)
+		if err == nil {
+			r.Header.Set("Authorization", "Bearer "+asAll.token)
+			r.Header.Set("Content-Type", "application/json")
+			var a *http.Response
+			if a, err = w.server.Client().Do(r); err == nil {
+				_ = a.Body.Close()
+				answered <- a
+				return
+			}
+		}
+		t.Error(err)
+		close(answered)
+	}()
+	_, err := io.WriteString(rest, `{"agent_status":`)
+	w.must(err)
+	w.must(w.store.DeleteApplication(t.Context(), "12", asAll.id()))
+	_, err = io.WriteString(rest, `"available"}`)
+	w.must(err)
+	w.must(rest.Close())
+	if a := <-answered; a == nil || a.StatusCode != http.StatusUnauthorized {
+		t.Errorf("a body that came late: %+v", a)
+	}
+	w.owes()
+
+	before, polled := waiting(), make(chan *reply, 1)
+	go func() {
+		a, err := w.try(scenario{request: "GET /client/12/status_change/?wait=30", header: asReadOnly.header()})
+		if err != nil {
+			t.Error(err)
+		}
+		polled <- a
+	}()
+	w.await(before + 1)
+	_, _, err = w.store.PutClient(t.Context(), "12", gen.ClientUpdate{Blocked: new(true)})
+	w.must(err)
+	w.client("12").local(136).login()
+	if a := <-polled; a == nil || a.status != http.StatusForbidden || strings.Contains(string(a.body), "sequence") {
+		t.Errorf("a poll that waited: %+v", a)
+	}
 }

@@ -62,7 +62,7 @@ func (h handlers) GetDelivery(ctx context.Context, r api.GetDeliveryRequestObjec
 	l.Sent.URL = shownURL(ctx, l.Sent.URL)
 	request, err := h.sender.Render(l.Sent, at, l.Signed)
 	return api.GetDelivery200JSONResponse{DeliveryDetailJSONResponse: api.DeliveryDetailJSONResponse{
-		Delivery: shownDelivery(ctx, l.Delivery), Attempts: l.Attempts, Waiting: l.Waiting, Request: request,
+		Delivery: shownDelivery(ctx, l.Delivery), Attempts: l.Attempts, Waiting: l.Waiting, Request: shownRequest(ctx, request),
 	}}, err
 }
 

@@ -103,7 +103,7 @@ func refused(t *testing.T, p *process, made gen.ApplicationSecret) {
 	}
 }
 
-// The command line makes, lists and revokes applications, before the first start and while the store is served.
+// The command line makes, lists and revokes applications while the store is served, and afterwards.
 func testApplicationCommands(t *testing.T, bin programs) {
 	file := newStore(t)
 	command := func(args ...string) string {
@@ -114,10 +114,8 @@ func testApplicationCommands(t *testing.T, bin programs) {
 		}
 		return stdout
 	}
-	equal(t, "the list of none", command("list"), "ID  CLIENT  ACCESS  CREATED  NAME\n")
-	pbx := printed(t, command("create", "--operator", "--name", "PBX"))
-
 	p := bin.serve(t, file, "AGENTEVENTS_OPERATOR_ID=", "AGENTEVENTS_OPERATOR_SECRET=")
+	pbx := printed(t, command("create", "--operator", "--name", "PBX"))
 	token, refusal := tokenOf(t, p, pbx)
 	equal(t, "refusal", refusal, "")
 	goodFor(t, p, token)
@@ -142,17 +140,26 @@ func testApplicationCommands(t *testing.T, bin programs) {
 		t.Errorf("what is revoked is still listed:\n%s", list)
 	}
 	equal(t, "exit code", p.stop(t), 0)
-	equal(t, "what a start prints that has an operator", p.stdout.String(), "")
+	equal(t, "what the first start prints", strings.Count(p.stdout.String(), "\n  secret "), 1)
 }
 
 // Commands that cannot do what they are asked to say why, and do nothing.
 func testApplicationCommandsRefused(t *testing.T, bin programs) {
 	file := newStore(t)
+	for _, args := range [][]string{{"list"}, {"revoke", "x"}, {"create", "--operator", "--name", "x"}} {
+		stdout, stderr, code := bin.run(t, []string{"AGENTEVENTS_DATABASE_URL=sqlite:" + file}, append([]string{"application"}, args...)...)
+		if _, err := os.Stat(file); code != 1 || stdout != "" || !strings.Contains(stderr, "there is no database yet") || err == nil {
+			t.Errorf("%q without a database: exit code %d; %s%s", args, code, stdout, stderr)
+		}
+	}
+	equal(t, "exit code", bin.serve(t, file).stop(t), 0)
 	for _, c := range []struct {
 		args []string
 		code int
 		want string
 	}{
+		{[]string{"create", "--operator", "--access", "all", "--name", "x"}, 1, "--access is for a client's application"},
+		{[]string{"create", "--operator", "--name", "x\x1b[2J"}, 1, "without control characters"},
 		{[]string{"create", "--name", "x"}, 2, "--client"},
 		{[]string{"create", "--client", "12", "--operator", "--name", "x"}, 2, "--operator"},
 		{[]string{"create", "--client", "12"}, 2, "--name"},

@@ -37,7 +37,7 @@ func logRequests(log *slog.Logger) echo.MiddlewareFunc {
 			log.LogAttrs(r.Context(), slog.LevelInfo, "request", slog.String("method", r.Method),
 				slog.String("path", r.URL.Path), slog.String("operation", operation(c)), slog.Int("status", w.Status),
 				slog.Int64("bytes", w.Size), slog.Float64("ms", milliseconds(time.Since(start))),
-				slog.String("application", application(c)), slog.String("address", c.RealIP()),
+				slog.String("application", application(c)), slog.String("client", callerOf(r.Context()).Client), slog.String("address", c.RealIP()),
 				slog.String("request_id", requestID(c)))
 			return nil
 		}

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"text/tabwriter"
+	"unicode"
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
@@ -23,7 +26,7 @@ type createCommand struct {
 	Client   string          `command:"" placeholder:"ID" xor:"whose" required:"" help:"Client that it belongs to."`
 	Operator bool            `command:"" xor:"whose" required:"" help:"It is the operator's, and may do everything for every client."`
 	Name     string          `command:"" required:"" help:"Its name, for people to read."`
-	Access   gen.AccessLevel `command:"" enum:"all,call_api,read_only" default:"all" help:"What it may do for its client: all, call_api (no agents and no status) or read_only."`
+	Access   gen.AccessLevel `command:"" enum:",all,call_api,read_only" default:"" help:"What it may do for its client: all, call_api (no agents and no status) or read_only; all unless given."`
 }
 
 type listCommand struct{}
@@ -38,7 +41,7 @@ func (s settings) beside(ctx context.Context, fn func(*store.Store) error) error
 	if err != nil {
 		return err
 	}
-	st, err := store.OpenBeside(ctx, store.Options{URL: c.databaseURL, Key: c.encryptionKey, Log: slog.New(slog.DiscardHandler)})
+	st, err := store.OpenBeside(ctx, store.Options{URL: c.databaseURL, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return err
 	}
@@ -57,13 +60,16 @@ func (c createCommand) run(ctx context.Context, s settings, stdout io.Writer) er
 }
 
 func (c createCommand) create(ctx context.Context, st *store.Store) (gen.ApplicationSecret, error) {
-	if n := len([]rune(c.Name)); n < 1 || n > 255 {
-		return gen.ApplicationSecret{}, errors.New("--name must be 1 to 255 characters long")
-	}
-	if c.Operator {
+	n := len([]rune(c.Name))
+	switch {
+	case n < 1 || n > 255 || strings.ContainsFunc(c.Name, unicode.IsControl):
+		return gen.ApplicationSecret{}, errors.New("--name must be 1 to 255 characters long, without control characters")
+	case c.Operator && c.Access != "":
+		return gen.ApplicationSecret{}, errors.New("--access is for a client's application: an operator's may do everything")
+	case c.Operator:
 		return st.CreateOperator(ctx, c.Name)
 	}
-	return st.CreateApplication(ctx, c.Client, gen.ApplicationCreate{Name: c.Name, Access: c.Access})
+	return st.CreateApplication(ctx, c.Client, gen.ApplicationCreate{Name: c.Name, Access: cmp.Or(c.Access, gen.AccessLevelAll)})
 }
 
 func (listCommand) run(ctx context.Context, s settings, stdout io.Writer) error {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"net/url"
+	"strings"
 
 	"github.com/agentevents/agentevents/gen"
 )
@@ -31,6 +32,15 @@ func redact(raw string) string {
 		u.RawQuery = redacted
 	}
 	return u.String()
+}
+
+// shownRequest is without what it is signed with for who may only read: it would do as well as the secret.
+func shownRequest(ctx context.Context, r gen.SentRequest) gen.SentRequest {
+	if callerOf(ctx).Access == gen.AccessLevelReadOnly {
+		r.Curl = strings.Replace(r.Curl, " -H 'webhook-signature: "+r.Headers["webhook-signature"]+"'", "", 1)
+		delete(r.Headers, "webhook-signature")
+	}
+	return r
 }
 
 func shownEvent(ctx context.Context, e gen.AgentEvent) gen.AgentEvent {

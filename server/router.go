@@ -85,7 +85,7 @@ func middlewares(contract *openapi3.T, h handlers) (map[string][]echo.Middleware
 			route := &routers.Route{Spec: contract, Path: path, PathItem: item, Method: method, Operation: operation}
 			all[id] = []echo.MiddlewareFunc{
 				ownPath, named(id), rememberURL, unescape, authenticate(h.sessions), tellOwnLimit(h.store), authorize(level),
-				limitRequests(h.store), me, unbracket, validate(route),
+				limitRequests(h.store), me, unbracket, validate(route), authorizeAgain(h.sessions, level),
 			}
 		}
 	}

@@ -73,7 +73,7 @@ func (h handlers) sample(ctx context.Context, s store.Sample) (gen.EventTest, er
 	at := gen.Time{Time: s.Attempt.StartedAt}
 	s.Sent.URL = shownURL(ctx, s.Sent.URL)
 	request, err := h.sender.Render(s.Sent, s.Attempt.StartedAt, s.Attempt.Signature)
-	return gen.EventTest{ID: s.ID, At: at, Request: request, Attempt: gen.Attempt{
+	return gen.EventTest{ID: s.ID, At: at, Request: shownRequest(ctx, request), Attempt: gen.Attempt{
 		Number: 1, StartedAt: at, DurationMs: float64(s.Attempt.Duration.Microseconds()) / 1000, Status: s.Attempt.Status,
 		Verdict: gen.Verdict(s.Attempt.Verdict), Error: s.Attempt.Error, Answer: s.Attempt.Excerpt,
 		Traceparent: s.Sent.Traceparent,

@@ -49,6 +49,7 @@ func (h handlers) PutRemoteAgentStatus(
 func (h handlers) PutStatuses(
 	ctx context.Context, r api.PutStatusesRequestObject,
 ) (api.PutStatusesResponseObject, error) {
+	h.store.ChargeRequests(callerOf(ctx), len(*r.Body)-1)
 	results, err := h.store.SetStatuses(ctx, r.ClientID, *r.Body)
 	if err != nil {
 		return nil, err

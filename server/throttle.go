@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/sha256"
 	"errors"
 	"net/http"
 	"net/netip"
@@ -28,10 +29,11 @@ type throttle struct {
 	failures *lru.Cache[failing, *rate.Limiter]
 }
 
-// failing is who fails: an address, and the application that it knows the id of, if there is such a one.
+// failing is who fails: an address, and the id that it gives, whether there is such an application or not: nobody is to
+// learn that.
 type failing struct {
 	address     netip.Prefix
-	application string
+	application [sha256.Size]byte // the hash of its id
 }
 
 func newThrottle(now func() time.Time) *throttle {
@@ -45,7 +47,7 @@ func (t *throttle) tokens(next echo.HandlerFunc) echo.HandlerFunc {
 		err := next(c)
 		var refused *tokenRefusal
 		if !errors.As(err, &refused) || refused.code != gen.TokenErrorErrorInvalidClient ||
-			t.allow(c.RealIP(), refused.application) {
+			t.allow(c.RealIP(), refused.given) {
 			return err
 		}
 		c.Response().Header().Set(echo.HeaderRetryAfter, seconds(failureEvery))
@@ -58,7 +60,7 @@ func (t *throttle) tokens(next echo.HandlerFunc) echo.HandlerFunc {
 
 // allow counts a failure and says whether it was not one too many.
 func (t *throttle) allow(address, application string) bool {
-	who := failing{placeOf(address), application}
+	who := failing{placeOf(address), sha256.Sum256([]byte(application))}
 	if known, ok := t.failures.Get(who); ok {
 		return known.AllowN(t.now(), 1)
 	}

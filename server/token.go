@@ -33,6 +33,7 @@ type tokenRefusal struct {
 	code        gen.TokenErrorError
 	words       string
 	application string // whose secret was wrong, empty for none
+	given       string // the id that was given, which may be anything
 }
 
 func (r *tokenRefusal) Error() string { return r.words }
@@ -59,13 +60,17 @@ func tokenForm(next echo.HandlerFunc) echo.HandlerFunc {
 		for _, name := range []string{"grant_type", "client_id", "client_secret", "scope"} {
 			form.Set(name, first(given, name))
 		}
-		if id := form.Get("client_id"); goodID.MatchString(id) {
-			c.Set("application", id)
-		}
 		r.URL.RawQuery, r.Form, r.PostForm, r.MultipartForm = "", nil, nil, nil
 		r.Header.Set(echo.HeaderContentType, echo.MIMEApplicationForm)
 		r.Body = io.NopCloser(strings.NewReader(form.Encode()))
-		return next(c)
+		err = next(c)
+		var refused *tokenRefusal
+		if errors.As(err, &refused) { // with the id of an application, if there is such a one: else it may be a secret
+			c.Set("application", refused.application)
+		} else if err == nil {
+			c.Set("application", form.Get("client_id"))
+		}
+		return err
 	}
 }
 
@@ -171,6 +176,7 @@ func (h handlers) RequestToken(
 
 func wrongCredentials(err error, id string) *tokenRefusal {
 	refused := refuseToken(gen.TokenErrorErrorInvalidClient, err.Error())
+	refused.given = id
 	if !errors.Is(err, store.ErrApplication) {
 		refused.application = id
 	}

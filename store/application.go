@@ -17,6 +17,9 @@ import (
 // Operator is the access of an application that may do everything for every client. It belongs to none.
 const Operator gen.AccessLevel = "operator"
 
+// mostApplications is how many a client has.
+const mostApplications = 100
+
 type applicationRow struct {
 	Number    int64 `gorm:"primaryKey"`
 	ID        string
@@ -100,6 +103,16 @@ func (s *Store) CreateApplication(
 	r.hide(secret)
 	err = s.write(ctx, func(tx *gorm.DB) error {
 		if _, err := findClient(tx, client); err != nil {
+			return err
+		}
+		n, err := gorm.G[applicationRow](tx).Where("client_id = ?", client).Count(tx.Statement.Context, "*")
+		if err == nil && n >= mostApplications {
+			err = &Error{
+				Kind: Conflict, Status: "application_limit_exceeded",
+				Message: fmt.Sprintf("client %s has %d applications, which is the most", client, n),
+			}
+		}
+		if err != nil {
 			return err
 		}
 		return gorm.G[applicationRow](tx).Create(tx.Statement.Context, &r)

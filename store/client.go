@@ -106,6 +106,10 @@ func (s *Store) DeleteClient(ctx context.Context, id string) error {
 		if err := tx.Exec("DELETE FROM replays WHERE client_id = ?", id).Error; err != nil {
 			return err
 		}
+		s.requests.forget(id)
+		if err := tx.Exec("DELETE FROM requests WHERE client_id = ?", id).Error; err != nil {
+			return err
+		}
 		if err := revoke(tx, "client_id = ?", id); err != nil {
 			return err
 		}

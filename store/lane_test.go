@@ -685,6 +685,19 @@ func (f *fixture) claimFresh(take func(int64) bool) []webhook.Delivery {
 	return claimed
 }
 
+// The first look after a start is at all lanes: what was under way before, nobody has changed since.
+func TestFirstClaimLooksAtAllLanes(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	f.register(k, crm, both...)
+	f.login(k)
+	before := f.claimOne()
+	f.restart()
+	if d := f.claimFresh(func(int64) bool { return true }); len(d) != 1 || d[0].ID != before.ID {
+		t.Errorf("claimed %+v, want what was in flight", d)
+	}
+}
+
 // A look at what changes have made due passes over receivers that have no slot, and is not full of them.
 func TestClaimOfFreshLanesLeavesOutFullReceivers(t *testing.T) {
 	f := open(t)

@@ -42,13 +42,14 @@ FROM r JOIN receivers v ON v.id = r.id JOIN lanes l ON l.id IN (
 WHERE (v.waits IS NULL OR v.waits <= ?) AND r.id NOT IN ?
 ORDER BY turn, l.due_at, l.id LIMIT ?`
 
-// freshSQL finds the due lanes of some changes, in the same order.
+// freshSQL finds the due lanes of some changes, in the same order. One whose lease has run out is left to who looks at all:
+// what was in flight may have to go elsewhere first.
 const freshSQL = `
 SELECT l.id, l.receiver_id, v.failures,
 	row_number() OVER (PARTITION BY l.receiver_id ORDER BY l.due_at, l.id) AS turn
 FROM lanes l JOIN receivers v ON v.id = l.receiver_id
 WHERE l.id IN (SELECT d.lane_id FROM deliveries d WHERE d.change_id IN ? AND d.state = 'pending')
-	AND l.due_at <= ? AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = l.id)
+	AND l.due_at <= ? AND l.lease_until IS NULL AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = l.id)
 	AND (v.waits IS NULL OR v.waits <= ?) AND l.receiver_id NOT IN ?
 ORDER BY turn, l.due_at, l.id LIMIT ?`
 

@@ -46,6 +46,13 @@ func (s *Store) CountRequest(c Caller) (r Requests, ok bool) {
 	return r, ok
 }
 
+// ChargeRequests counts a request of the caller's client, which is counted already, for so many more.
+func (s *Store) ChargeRequests(c Caller, more int) {
+	if c.Client != "" && more > 0 {
+		s.requests.charge(c.Client, s.hour(), int64(more))
+	}
+}
+
 func (s *Store) thisHour(c Caller) Requests {
 	r := Requests{Limit: NoLimit, Left: time.Hour - time.Duration(s.now()%time.Hour.Milliseconds())*time.Millisecond}
 	if c.Client != "" {
@@ -70,6 +77,22 @@ func (r *requests) count(client string, hour, limit int64) (made int64, ok bool)
 	}
 	r.fresh[client]++
 	return made + 1, true
+}
+
+// charge counts requests that are worth more than one.
+func (r *requests) charge(client string, hour, more int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.turn(hour)
+	r.fresh[client] += more
+}
+
+// forget forgets a client that is deleted.
+func (r *requests) forget(client string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.fresh, client)
+	delete(r.written, client)
 }
 
 // turn forgets another hour. What of it is not written yet limits nobody any more.

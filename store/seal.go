@@ -89,10 +89,19 @@ func (s *Store) sealSecrets(ctx context.Context) error {
 	if _, err := s.seal.open(stored); err != nil || s.seal == nil {
 		return err
 	}
-	return s.write(ctx, s.sealOpen)
+	if err := s.write(ctx, s.sealOpen); err != nil {
+		return err
+	}
+	var wal struct{ Busy int }
+	return s.read(ctx).Raw("PRAGMA wal_checkpoint(TRUNCATE)").Scan(&wal).Error // what was plain is in there, too
 }
 
+// sealOpen overwrites what it encrypts.
 func (s *Store) sealOpen(tx *gorm.DB) error {
+	if err := tx.Exec("PRAGMA secure_delete = ON").Error; err != nil {
+		return err
+	}
+	defer tx.Exec("PRAGMA secure_delete = OFF")
 	rows, err := gorm.G[secretRow](tx).Where("secret NOT LIKE ? OR previous NOT LIKE ? AND previous <> ''", sealed+"%", sealed+"%").
 		Find(tx.Statement.Context)
 	for i := 0; err == nil && i < len(rows); i++ {

@@ -3,6 +3,7 @@ package store_test
 import (
 	"bytes"
 	"database/sql"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -35,6 +36,15 @@ func secretsIn(t *testing.T, file string) (all []string) {
 		t.Fatal(err)
 	}
 	return all
+}
+
+func readFile(t *testing.T, name string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
 }
 
 // What was stored as it is gets encrypted when there is a key, stays the same for everybody else, and cannot be read
@@ -94,6 +104,9 @@ func TestSecretsAreEncrypted(t *testing.T) {
 		if !strings.HasPrefix(secret, "sealed:") {
 			t.Errorf("%s is stored", secret)
 		}
+	}
+	if bytes.Contains(readFile(t, file), []byte("whsec_")) {
+		t.Error("a secret lies in the file as it is")
 	}
 	if len(stored) != 4 {
 		t.Errorf("%d secrets are stored", len(stored))

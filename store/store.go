@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"time"
 
@@ -85,12 +86,20 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err := errors.Join(s.write(ctx, s.dropLeases), s.sealSecrets(ctx), s.shareRequests(ctx)); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
+	s.fresh.add(0) // what was under way before is found by a look at all lanes alone
 	return s, nil
 }
 
-// OpenBeside opens the database like Open, also while another process serves it, whose leases it leaves alone. It is
+// OpenBeside opens a database that is there, also while another process serves it, whose leases it leaves alone. It is
 // for short work of an operator.
 func OpenBeside(ctx context.Context, o Options) (*Store, error) {
+	file, err := path(o.URL)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(file); err != nil {
+		return nil, fmt.Errorf("there is no database yet, `agentevents serve` makes it: %w", err)
+	}
 	return open(ctx, o, func(file string) (*flock.Flock, error) {
 		lock, err := own(file)
 		if errors.Is(err, errServed) {

@@ -558,8 +558,8 @@ type ClientInterface interface {
 
 	// CreateApplicationWithBody Make an application
 	//
-	// Makes an application of the client. The answer is the only place where its secret is ever shown: what is stored is a
-	// keyed hash of it.
+	// Makes an application of the client, which has at most 100. The answer is the only place where its secret is ever
+	// shown: what is stored is a keyed hash of it.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -568,8 +568,8 @@ type ClientInterface interface {
 
 	// CreateApplication Make an application
 	//
-	// Makes an application of the client. The answer is the only place where its secret is ever shown: what is stored is a
-	// keyed hash of it.
+	// Makes an application of the client, which has at most 100. The answer is the only place where its secret is ever
+	// shown: what is stored is a keyed hash of it.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -704,7 +704,7 @@ type ClientInterface interface {
 	// answer for each, in the order of the request. Entries that name the same agent are worked in turn. An entry
 	// that is refused takes nothing with it; its answer has `error` in place of `status`. Entries are stored a few at
 	// a time, so that other requests need not wait for all of them: after a 503 the first ones may be set, and the same
-	// request may be made again.
+	// request may be made again. Each entry counts as a request of the hour.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -717,7 +717,7 @@ type ClientInterface interface {
 	// answer for each, in the order of the request. Entries that name the same agent are worked in turn. An entry
 	// that is refused takes nothing with it; its answer has `error` in place of `status`. Entries are stored a few at
 	// a time, so that other requests need not wait for all of them: after a 503 the first ones may be set, and the same
-	// request may be made again.
+	// request may be made again. Each entry counts as a request of the hour.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -1755,8 +1755,8 @@ func (c *HTTPClient) ListApplications(ctx context.Context, clientID ClientID, re
 
 // CreateApplicationWithBody Make an application
 //
-// Makes an application of the client. The answer is the only place where its secret is ever shown: what is stored is a
-// keyed hash of it.
+// Makes an application of the client, which has at most 100. The answer is the only place where its secret is ever
+// shown: what is stored is a keyed hash of it.
 //
 // Takes any type of body and a specified content type.
 //
@@ -1775,8 +1775,8 @@ func (c *HTTPClient) CreateApplicationWithBody(ctx context.Context, clientID Cli
 
 // CreateApplication Make an application
 //
-// Makes an application of the client. The answer is the only place where its secret is ever shown: what is stored is a
-// keyed hash of it.
+// Makes an application of the client, which has at most 100. The answer is the only place where its secret is ever
+// shown: what is stored is a keyed hash of it.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -2061,7 +2061,7 @@ func (c *HTTPClient) RotateSecret(ctx context.Context, clientID ClientID, reqEdi
 // answer for each, in the order of the request. Entries that name the same agent are worked in turn. An entry
 // that is refused takes nothing with it; its answer has `error` in place of `status`. Entries are stored a few at
 // a time, so that other requests need not wait for all of them: after a 503 the first ones may be set, and the same
-// request may be made again.
+// request may be made again. Each entry counts as a request of the hour.
 //
 // Takes any type of body and a specified content type.
 //
@@ -2084,7 +2084,7 @@ func (c *HTTPClient) PutStatusesWithBody(ctx context.Context, clientID ClientID,
 // answer for each, in the order of the request. Entries that name the same agent are worked in turn. An entry
 // that is refused takes nothing with it; its answer has `error` in place of `status`. Entries are stored a few at
 // a time, so that other requests need not wait for all of them: after a 503 the first ones may be set, and the same
-// request may be made again.
+// request may be made again. Each entry counts as a request of the hour.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -5768,8 +5768,8 @@ type ClientWithResponsesInterface interface {
 
 	// CreateApplicationWithBodyWithResponse Make an application
 	//
-	// Makes an application of the client. The answer is the only place where its secret is ever shown: what is stored is a
-	// keyed hash of it.
+	// Makes an application of the client, which has at most 100. The answer is the only place where its secret is ever
+	// shown: what is stored is a keyed hash of it.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -5778,8 +5778,8 @@ type ClientWithResponsesInterface interface {
 
 	// CreateApplicationWithResponse Make an application
 	//
-	// Makes an application of the client. The answer is the only place where its secret is ever shown: what is stored is a
-	// keyed hash of it.
+	// Makes an application of the client, which has at most 100. The answer is the only place where its secret is ever
+	// shown: what is stored is a keyed hash of it.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -5934,7 +5934,7 @@ type ClientWithResponsesInterface interface {
 	// answer for each, in the order of the request. Entries that name the same agent are worked in turn. An entry
 	// that is refused takes nothing with it; its answer has `error` in place of `status`. Entries are stored a few at
 	// a time, so that other requests need not wait for all of them: after a 503 the first ones may be set, and the same
-	// request may be made again.
+	// request may be made again. Each entry counts as a request of the hour.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -5947,7 +5947,7 @@ type ClientWithResponsesInterface interface {
 	// answer for each, in the order of the request. Entries that name the same agent are worked in turn. An entry
 	// that is refused takes nothing with it; its answer has `error` in place of `status`. Entries are stored a few at
 	// a time, so that other requests need not wait for all of them: after a 503 the first ones may be set, and the same
-	// request may be made again.
+	// request may be made again. Each entry counts as a request of the hour.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -12058,6 +12058,11 @@ type CreateApplicationResponse404Headers struct {
 	XRequestID string
 }
 
+// CreateApplicationResponse409Headers the declared response headers of an HTTP 409 response for CreateApplication
+type CreateApplicationResponse409Headers struct {
+	XRequestID string
+}
+
 // CreateApplicationResponse413Headers the declared response headers of an HTTP 413 response for CreateApplication
 type CreateApplicationResponse413Headers struct {
 	XRequestID string
@@ -12101,6 +12106,8 @@ type CreateApplicationResponse struct {
 	JSON403 *Forbidden
 	// JSON404 the response for an HTTP 404 `application/json` response
 	JSON404 *ClientNotFound
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *TooManyApplications
 	// JSON413 the response for an HTTP 413 `application/json` response
 	JSON413 *TooLarge
 	// JSON415 the response for an HTTP 415 `application/json` response
@@ -12119,6 +12126,8 @@ type CreateApplicationResponse struct {
 	Headers403 *CreateApplicationResponse403Headers
 	// Headers404 the parsed response headers for an HTTP 404 response
 	Headers404 *CreateApplicationResponse404Headers
+	// Headers409 the parsed response headers for an HTTP 409 response
+	Headers409 *CreateApplicationResponse409Headers
 	// Headers413 the parsed response headers for an HTTP 413 response
 	Headers413 *CreateApplicationResponse413Headers
 	// Headers415 the parsed response headers for an HTTP 415 response
@@ -12154,6 +12163,11 @@ func (r CreateApplicationResponse) GetJSON403() *Forbidden {
 // GetJSON404 returns the response for an HTTP 404 `application/json` response
 func (r CreateApplicationResponse) GetJSON404() *ClientNotFound {
 	return r.JSON404
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r CreateApplicationResponse) GetJSON409() *TooManyApplications {
+	return r.JSON409
 }
 
 // GetJSON413 returns the response for an HTTP 413 `application/json` response
@@ -15437,8 +15451,8 @@ func (c *ClientWithResponses) ListApplicationsWithResponse(ctx context.Context, 
 
 // CreateApplicationWithBodyWithResponse Make an application
 //
-// Makes an application of the client. The answer is the only place where its secret is ever shown: what is stored is a
-// keyed hash of it.
+// Makes an application of the client, which has at most 100. The answer is the only place where its secret is ever
+// shown: what is stored is a keyed hash of it.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -15453,8 +15467,8 @@ func (c *ClientWithResponses) CreateApplicationWithBodyWithResponse(ctx context.
 
 // CreateApplicationWithResponse Make an application
 //
-// Makes an application of the client. The answer is the only place where its secret is ever shown: what is stored is a
-// keyed hash of it.
+// Makes an application of the client, which has at most 100. The answer is the only place where its secret is ever
+// shown: what is stored is a keyed hash of it.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -15699,7 +15713,7 @@ func (c *ClientWithResponses) RotateSecretWithResponse(ctx context.Context, clie
 // answer for each, in the order of the request. Entries that name the same agent are worked in turn. An entry
 // that is refused takes nothing with it; its answer has `error` in place of `status`. Entries are stored a few at
 // a time, so that other requests need not wait for all of them: after a 503 the first ones may be set, and the same
-// request may be made again.
+// request may be made again. Each entry counts as a request of the hour.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -15718,7 +15732,7 @@ func (c *ClientWithResponses) PutStatusesWithBodyWithResponse(ctx context.Contex
 // answer for each, in the order of the request. Entries that name the same agent are worked in turn. An entry
 // that is refused takes nothing with it; its answer has `error` in place of `status`. Entries are stored a few at
 // a time, so that other requests need not wait for all of them: after a 503 the first ones may be set, and the same
-// request may be made again.
+// request may be made again. Each entry counts as a request of the hour.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -23674,6 +23688,13 @@ func ParseCreateApplicationResponse(rsp *http.Response) (*CreateApplicationRespo
 		}
 		response.JSON404 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest TooManyApplications
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
 		var dest TooLarge
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -23759,6 +23780,16 @@ func ParseCreateApplicationResponse(rsp *http.Response) (*CreateApplicationRespo
 			headers.XRequestID = value
 		}
 		response.Headers404 = &headers
+	case rsp.StatusCode == 409:
+		var headers CreateApplicationResponse409Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers409 = &headers
 	case rsp.StatusCode == 413:
 		var headers CreateApplicationResponse413Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {

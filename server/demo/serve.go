@@ -89,12 +89,14 @@ func tidy(ctx context.Context, api *client.ClientWithResponses) error {
 
 func (a *access) print(w io.Writer, server string) {
 	fmt.Fprintf(w, `
-To try it out, in another terminal (the tokens are good for an hour):
+To try it out, in another terminal. The tokens are good for an hour, and until the next make run, which makes others; the
+operator may do everything, and the tenant is an application of client 12, of access all:
 
     server=%s
     api=$server%s
-    operator=%s  # may do everything
-    tenant=%s  # an application of client 12
+    operator=%s
+    tenant=%s
+    export AGENTEVENTS_DATABASE_URL=sqlite:bin/agentevents.db
     curl -H "Authorization: Bearer $operator" $api/client/
     curl -H "Authorization: Bearer $tenant" $api/client/@me
 
