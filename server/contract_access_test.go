@@ -236,7 +236,7 @@ func TestContractRefusesInTheEnd(t *testing.T) {
 	body, rest := io.Pipe()
 	answered := make(chan *http.Response, 1)
 	go func() {
-		r, err := http.NewRequestWithContext(t.Context(), "PUT", w.server.URL+w.base+"/client/12/agent/local/136/status", body)
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPut, w.server.URL+w.base+"/client/12/agent/local/136/status", body)
 		if err == nil {
 			r.Header.Set("Authorization", "Bearer "+asAll.token)
 			r.Header.Set("Content-Type", "application/json")
