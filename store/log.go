@@ -65,33 +65,6 @@ func (r deliveryRow) reason(last *attemptRow) string {
 	return ""
 }
 
-type attemptRow struct {
-	ID         int64 `gorm:"primaryKey"`
-	DeliveryID int64
-	Number     int
-	StartedAt  int64
-	Duration   int64
-	Status     int
-	Error      string
-	Excerpt    string
-	Verdict    string
-	URL        string
-	Method     gen.Method
-	Signature  string
-
-	Traceparent string // as it was sent
-}
-
-func (attemptRow) TableName() string { return "attempts" }
-
-func (r attemptRow) model() gen.Attempt {
-	return gen.Attempt{
-		Number: r.Number, StartedAt: wire(r.StartedAt), DurationMs: float64(r.Duration) / 1000, Status: r.Status,
-		Verdict: gen.Verdict(r.Verdict), Error: r.Error, Answer: r.Excerpt, Method: r.Method, URL: r.URL,
-		Traceparent: r.Traceparent,
-	}
-}
-
 // wire is a row's time as the API says it.
 func wire(ms int64) gen.Time { return gen.Time{Time: millis(ms)} }
 

@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
 
 	"gorm.io/gorm"
@@ -13,73 +12,6 @@ import (
 )
 
 var _ webhook.Outbox = (*Store)(nil)
-
-// receiversSQL names r, the receivers with lanes that are due now or later. It skips from receiver to receiver over
-// the index, so that one with very many lanes costs no more than any other.
-const receiversSQL = `WITH RECURSIVE r (id) AS (
-	SELECT min(receiver_id) FROM lanes WHERE due_at IS NOT NULL
-	UNION ALL
-	SELECT (SELECT min(receiver_id) FROM lanes WHERE due_at IS NOT NULL AND receiver_id > r.id) FROM r WHERE r.id IS NOT NULL
-)`
-
-// nextSQL finds when the next lane is due, or its receiver no longer waits.
-const nextSQL = receiversSQL + `
-SELECT min(CASE WHEN v.waits > ? THEN v.waits ELSE (
-	SELECT min(x.due_at) FROM lanes x WHERE x.receiver_id = r.id AND x.due_at > ?) END)
-FROM r JOIN receivers v ON v.id = r.id`
-
-// claimSQL finds due lanes, fairly: of each receiver the longest due first, and no receiver's second before every
-// receiver's first; of one whose breaker is open, one. A lane that a delivery still in flight elsewhere will follow to
-// is not claimed before that is back.
-const claimSQL = receiversSQL + `
-SELECT l.id, l.receiver_id, v.failures,
-	row_number() OVER (PARTITION BY l.receiver_id ORDER BY l.due_at, l.id) AS turn
-FROM r JOIN receivers v ON v.id = r.id JOIN lanes l ON l.id IN (
-	SELECT x.id FROM lanes x
-	WHERE x.receiver_id = r.id AND x.due_at <= ?
-		AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = x.id)
-	ORDER BY x.due_at, x.id LIMIT ?)
-WHERE (v.waits IS NULL OR v.waits <= ?) AND r.id NOT IN ?
-ORDER BY turn, l.due_at, l.id LIMIT ?`
-
-// freshSQL finds the due lanes of some changes, in the same order. One whose lease has run out is left to who looks at all:
-// what was in flight may have to go elsewhere first.
-const freshSQL = `
-SELECT l.id, l.receiver_id, v.failures,
-	row_number() OVER (PARTITION BY l.receiver_id ORDER BY l.due_at, l.id) AS turn
-FROM lanes l JOIN receivers v ON v.id = l.receiver_id
-WHERE l.id IN (SELECT d.lane_id FROM deliveries d WHERE d.change_id IN ? AND d.state = 'pending')
-	AND l.due_at <= ? AND l.lease_until IS NULL AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = l.id)
-	AND (v.waits IS NULL OR v.waits <= ?) AND l.receiver_id NOT IN ?
-ORDER BY turn, l.due_at, l.id LIMIT ?`
-
-// fresh is what a claim is to look at.
-type fresh struct {
-	mu      sync.Mutex
-	changes []int64
-	all     bool
-}
-
-// mostFresh is how many changes a claim looks at one by one. With more, it looks at all lanes.
-const mostFresh = 256
-
-// add adds a change, or all lanes if that is 0.
-func (f *fresh) add(change int64) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.all = f.all || change == 0 || len(f.changes) == mostFresh; !f.all {
-		f.changes = append(f.changes, change)
-	}
-}
-
-// take returns what was added since the last time; if it says all, the changes do not matter.
-func (f *fresh) take() (changes []int64, all bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	changes, all = f.changes, f.all
-	f.changes, f.all = nil, false
-	return changes, all
-}
 
 // Due implements webhook.Outbox.
 func (s *Store) Due() <-chan struct{} { return s.dueSoon }
@@ -91,170 +23,6 @@ func (s *Store) wake() { s.wakeFor(0) }
 func (s *Store) wakeFor(change int64) {
 	s.fresh.add(change)
 	signal(s.dueSoon)
-}
-
-// Claim implements webhook.Outbox. What it leaves is for one that looks at all lanes.
-func (s *Store) Claim(ctx context.Context, room webhook.Room) (claimed []webhook.Delivery, next time.Duration, err error) {
-	changes, all := s.fresh.take()
-	room.Fresh = room.Fresh && !all
-	lease := time.Now().Add(s.Lease) // before the commit: the holder's view ends first
-	err = s.write(ctx, func(tx *gorm.DB) error {
-		lanes, more, err := s.look(tx, room, changes)
-		if err != nil {
-			return err
-		}
-		heads, err := s.take(tx, lanes)
-		if err != nil {
-			return err
-		}
-		for _, h := range heads {
-			claimed = append(claimed, h.opened(s).delivery(lease, s.now()))
-		}
-		next, err = s.untilNext(tx, room.Fresh, more || len(heads) < len(lanes))
-		return err
-	})
-	if err != nil || next == 0 {
-		s.fresh.add(0)
-	}
-	if err != nil {
-		return nil, 0, err
-	}
-	return claimed, next, nil
-}
-
-// look picks the lanes that a claim takes, of all or of those of some changes, and says whether it found more than
-// there was room for.
-func (s *Store) look(tx *gorm.DB, room webhook.Room, changes []int64) ([]dueLane, bool, error) {
-	switch {
-	case room.Fresh && len(changes) == 0:
-		return nil, false, nil
-	case room.Fresh:
-		now := s.now()
-		return pick(tx.Raw(freshSQL, padded(changes), now, now, full(room), room.Lanes), room)
-	}
-	if err := s.follow(tx); err != nil {
-		return nil, false, err
-	}
-	return s.dueLanes(tx, room)
-}
-
-// follow lets deliveries go where their registration has moved to while they were in flight, if nobody has them any
-// more. That must not wait for a claim of their lane: it may itself be waiting for one that is to come from there.
-func (s *Store) follow(tx *gorm.DB) error {
-	var rows []deliveryRow
-	now := s.now()
-	err := tx.Raw("SELECT d.id, d.lane_id, d.moved_to FROM deliveries d JOIN lanes l ON l.id = d.lane_id "+
-		"WHERE d.moved_to IS NOT NULL AND (l.delivery_id IS NOT d.id OR l.lease_until IS NULL OR l.lease_until <= ?)",
-		now).Scan(&rows).Error
-	for i := 0; err == nil && i < len(rows); i++ {
-		err = carry(tx, rows[i].LaneID, *rows[i].MovedTo, now, "id = ?", rows[i].ID)
-	}
-	return err
-}
-
-// mostFull is how many full receivers a claim leaves out by name. The others are refused when their turn comes.
-const mostFull = 1000
-
-// padded repeats the first of some ids until there are 1, 2, 4, 8 … of them, so that a statement about any number of
-// them is one of few statements.
-func padded(ids []int64) []int64 {
-	for len(ids)&(len(ids)-1) != 0 {
-		ids = append(ids, ids[0])
-	}
-	return ids
-}
-
-// dueLane is a lane that may be claimed.
-type dueLane struct {
-	ID, ReceiverID int64
-	Failures, Turn int
-}
-
-func (l dueLane) open() bool { return l.Failures >= webhook.Failures }
-
-// dueLanes picks among all lanes.
-func (s *Store) dueLanes(tx *gorm.DB, room webhook.Room) (lanes []dueLane, more bool, err error) {
-	now := s.now()
-	return pick(tx.Raw(claimSQL, now, room.PerReceiver, now, full(room), room.Lanes), room)
-}
-
-// full are the receivers that a claim leaves out by name.
-func full(room webhook.Room) []int64 {
-	return padded(append([]int64{0}, room.Full[:min(len(room.Full), mostFull)]...))
-}
-
-// pick picks among the lanes that a query finds those that there is room for.
-func pick(query *gorm.DB, room webhook.Room) (lanes []dueLane, more bool, err error) {
-	var found []dueLane
-	if err := query.Scan(&found).Error; err != nil {
-		return nil, false, err
-	}
-	for _, l := range found {
-		if (!l.open() || l.Turn == 1) && room.Take(l.ReceiverID) {
-			lanes = append(lanes, l)
-		}
-	}
-	return lanes, len(found) == room.Lanes, nil
-}
-
-// take leases lanes and returns their heads. What is not to be sent after all is put where it belongs: a head that is
-// not due yet waits, one whose window is over has failed. Only what is sent can be a probe.
-func (s *Store) take(tx *gorm.DB, due []dueLane) (heads []headRow, err error) {
-	if len(due) == 0 {
-		return nil, nil
-	}
-	lanes := padded(each(due, func(l dueLane) int64 { return l.ID }))
-	now := s.now()
-	until := now + s.Lease.Milliseconds()
-	err = tx.Exec("UPDATE lanes SET claim = claim + 1, "+leased+" WHERE id IN ?", until, until, lanes).Error
-	if err != nil {
-		return nil, err
-	}
-	var found []headRow
-	if err := tx.Raw(headSQL+"WHERE l.id IN ? ORDER BY d.change_id, d.id", lanes).Scan(&found).Error; err != nil {
-		return nil, err
-	}
-	if len(found) < len(due) { // what the holder of a lost lease had was cancelled
-		err := tx.Exec("UPDATE lanes SET "+released+" WHERE id IN ? AND delivery_id IS NULL", lanes).Error
-		if err != nil {
-			return nil, err
-		}
-	}
-	for _, h := range found {
-		if h.DueAt <= now && h.ExpiresAt > now {
-			heads = append(heads, h)
-		} else if err := s.putAside(tx, h, now); err != nil {
-			return nil, err
-		}
-	}
-	return heads, beginProbes(tx, due, heads)
-}
-
-func (s *Store) putAside(tx *gorm.DB, h headRow, now int64) error {
-	if h.ExpiresAt <= now {
-		if err := s.takeOut(tx, h.LaneID, failed, "id = ?", h.ID); err != nil {
-			return err
-		}
-	}
-	_, err := letGo(tx, h.LaneID)
-	return err
-}
-
-// untilNext is how long it is until the next lane is due, or negative if nobody has looked at all lanes.
-func (s *Store) untilNext(tx *gorm.DB, fresh, more bool) (time.Duration, error) {
-	switch {
-	case more:
-		return 0, nil
-	case fresh:
-		return -1, nil
-	}
-	var due *int64
-	now := s.now()
-	err := tx.Raw(nextSQL, now, now).Scan(&due).Error
-	if err != nil || due == nil {
-		return -1, err
-	}
-	return time.Duration(*due-now) * time.Millisecond, nil
 }
 
 // Record implements webhook.Outbox.
@@ -291,24 +59,6 @@ func (s *Store) Record(
 		s.wake()
 	}
 	return next, nil
-}
-
-// mostAttempts is how many attempts at a delivery are kept: a receiver may ask for one each second.
-const mostAttempts = 100
-
-// recordAttempt notes how it was sent only where that is not what its delivery says by now. What is kept no longer is
-// removed, as far as there can be any.
-func recordAttempt(tx *gorm.DB, d webhook.Delivery, o webhook.Outcome) error {
-	err := tx.Exec("INSERT INTO attempts (delivery_id, number, started_at, duration, status, error, excerpt, verdict, "+
-		"signature, traceparent, url, method) SELECT id, ?, ?, ?, ?, ?, ?, ?, ?, ?, CASE WHEN url = ? AND method = ? THEN '' ELSE ? END, "+
-		"CASE WHEN url = ? AND method = ? THEN '' ELSE ? END FROM deliveries WHERE id = ?",
-		d.Attempt, o.StartedAt.UnixMilli(), o.Duration.Microseconds(), o.Status, o.Error, o.Excerpt, o.Verdict,
-		o.Signature, d.Traceparent, d.URL, d.Method, d.URL, d.URL, d.Method, d.Method, d.ID).Error
-	if err != nil || d.Attempt <= mostAttempts && !d.Replay {
-		return err
-	}
-	return tx.Exec("DELETE FROM attempts WHERE id IN (SELECT id FROM attempts WHERE delivery_id = ? ORDER BY id DESC "+
-		"LIMIT ? OFFSET ?)", d.ID, mostAttempts, mostAttempts).Error
 }
 
 // settle gives the delivery its new state, and says whether it is to be sent again, and whether it had moved. That the

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"math"
 	"slices"
 	"sync"
 	"time"
@@ -15,8 +14,6 @@ const (
 	pruneAgain = time.Hour   // then rows are looked at that had to stay before
 	pruneRows  = 200         // that one commit removes, so that nobody waits long for the writer; and
 	pruneTries = 2000        // about as many attempts at them
-	freePages  = 1000        // that are left to be used again; and
-	freePart   = 10          // a tenth of all
 )
 
 // pruner remembers how far it has looked.
@@ -298,54 +295,4 @@ func (s *Store) pruneClients(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// shrink gives pages back to the file system when many are free.
-func (s *Store) shrink(ctx context.Context) error {
-	for before := int64(math.MaxInt64); ctx.Err() == nil; {
-		var pages struct{ Unused, Total int64 }
-		err := s.read(ctx).Raw("SELECT freelist_count AS unused, page_count AS total FROM pragma_freelist_count, pragma_page_count").
-			Scan(&pages).Error
-		if err != nil {
-			return err
-		}
-		if pages.Unused <= freePages || pages.Unused <= pages.Total/freePart || pages.Unused >= before || s.rigid(ctx) {
-			return s.checkpoint(ctx)
-		}
-		before, s.pruner.shrunk = pages.Unused, true
-		err = s.write(context.WithoutCancel(ctx), func(tx *gorm.DB) error {
-			var none []int // each page that goes is a row without a column
-			return tx.Raw("PRAGMA incremental_vacuum(100)").Scan(&none).Error
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// checkpoint carries the write-ahead log over to the file, which is smaller only then: as long as nothing is written nobody
-// else would.
-func (s *Store) checkpoint(ctx context.Context) error {
-	if !s.pruner.shrunk {
-		return nil
-	}
-	var wal struct{ Log, Checkpointed int64 }
-	err := s.read(ctx).Raw("PRAGMA wal_checkpoint(PASSIVE)").Scan(&wal).Error
-	s.pruner.shrunk = err != nil || wal.Checkpointed < wal.Log // while somebody reads what was before
-	return err
-}
-
-// rigid says whether the file cannot become smaller, and the first time to the log too: one that was made from a dump,
-// or without vacuum by somebody else.
-func (s *Store) rigid(ctx context.Context) bool {
-	const incremental = 2
-	var mode int
-	err := s.read(ctx).Raw("PRAGMA auto_vacuum").Scan(&mode).Error
-	if err == nil && mode != incremental && !s.pruner.warned {
-		s.pruner.warned = true
-		s.Log.Warn("the file of the database does not become smaller, as it was not made by this program; " +
-			"`PRAGMA auto_vacuum = 2; VACUUM` mends that while nobody serves it")
-	}
-	return err != nil || mode != incremental
 }

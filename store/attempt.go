@@ -1,0 +1,53 @@
+package store
+
+import (
+	"gorm.io/gorm"
+
+	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/webhook"
+)
+
+type attemptRow struct {
+	ID         int64 `gorm:"primaryKey"`
+	DeliveryID int64
+	Number     int
+	StartedAt  int64
+	Duration   int64
+	Status     int
+	Error      string
+	Excerpt    string
+	Verdict    string
+	URL        string
+	Method     gen.Method
+	Signature  string
+
+	Traceparent string // as it was sent
+}
+
+func (attemptRow) TableName() string { return "attempts" }
+
+func (r attemptRow) model() gen.Attempt {
+	return gen.Attempt{
+		Number: r.Number, StartedAt: wire(r.StartedAt), DurationMs: float64(r.Duration) / 1000, Status: r.Status,
+		Verdict: gen.Verdict(r.Verdict), Error: r.Error, Answer: r.Excerpt, Method: r.Method, URL: r.URL,
+		Traceparent: r.Traceparent,
+	}
+}
+
+// mostAttempts is how many attempts at a delivery are kept: a receiver may ask for one each second.
+const mostAttempts = 100
+
+// recordAttempt notes how it was sent only where that is not what its delivery says by now. What is kept no longer is
+// removed, as far as there can be any.
+func recordAttempt(tx *gorm.DB, d webhook.Delivery, o webhook.Outcome) error {
+	err := tx.Exec("INSERT INTO attempts (delivery_id, number, started_at, duration, status, error, excerpt, verdict, "+
+		"signature, traceparent, url, method) SELECT id, ?, ?, ?, ?, ?, ?, ?, ?, ?, CASE WHEN url = ? AND method = ? THEN '' ELSE ? END, "+
+		"CASE WHEN url = ? AND method = ? THEN '' ELSE ? END FROM deliveries WHERE id = ?",
+		d.Attempt, o.StartedAt.UnixMilli(), o.Duration.Microseconds(), o.Status, o.Error, o.Excerpt, o.Verdict,
+		o.Signature, d.Traceparent, d.URL, d.Method, d.URL, d.URL, d.Method, d.Method, d.ID).Error
+	if err != nil || d.Attempt <= mostAttempts && !d.Replay {
+		return err
+	}
+	return tx.Exec("DELETE FROM attempts WHERE id IN (SELECT id FROM attempts WHERE delivery_id = ? ORDER BY id DESC "+
+		"LIMIT ? OFFSET ?)", d.ID, mostAttempts, mostAttempts).Error
+}
