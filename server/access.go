@@ -32,22 +32,26 @@ func accessOf(operation *openapi3.Operation) (gen.AccessLevel, error) {
 // callerKey is where who makes a request is in its context.
 type callerKey struct{}
 
-// admitted is who makes a request, and the token that says so.
+// admitted is who makes a request, and how to look once more whether it still may.
 type admitted struct {
 	store.Caller
-	token string
-}
-
-func admittedOf(ctx context.Context) admitted {
-	a, _ := ctx.Value(callerKey{}).(admitted)
-	return a
+	again func() error
 }
 
 // callerOf is who makes a request.
-func callerOf(ctx context.Context) store.Caller { return admittedOf(ctx).Caller }
+func callerOf(ctx context.Context) store.Caller {
+	a, _ := ctx.Value(callerKey{}).(admitted)
+	return a.Caller
+}
+
+// stillMay refuses a caller who was revoked or blocked since the request began, which may have taken its time.
+func stillMay(ctx context.Context) error {
+	a, _ := ctx.Value(callerKey{}).(admitted)
+	return a.again()
+}
 
 // authenticate refuses a request without a good token, and takes note of whose it is.
-func authenticate(s *sessions) echo.MiddlewareFunc {
+func authenticate(s *sessions, level gen.AccessLevel) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
 			r := c.Request()
@@ -57,7 +61,14 @@ func authenticate(s *sessions) echo.MiddlewareFunc {
 			if err != nil {
 				return unknown(c, err)
 			}
-			c.SetRequest(r.WithContext(context.WithValue(r.Context(), callerKey{}, admitted{caller, token})))
+			again := func() error {
+				caller, err := s.caller(r.Context(), token)
+				if err != nil {
+					return unknown(c, err)
+				}
+				return mayNot(caller, level, c)
+			}
+			c.SetRequest(r.WithContext(context.WithValue(r.Context(), callerKey{}, admitted{caller, again})))
 			return next(c)
 		}
 	}
@@ -72,19 +83,13 @@ func unknown(c echo.Context, err error) error {
 	return refuse(http.StatusUnauthorized, "Unauthorized")
 }
 
-// authorizeAgain looks once more when all of a request is there, which may have taken its time.
-func authorizeAgain(s *sessions, level gen.AccessLevel) echo.MiddlewareFunc {
-	return func(next echo.HandlerFunc) echo.HandlerFunc {
-		return func(c echo.Context) error {
-			caller, err := s.caller(c.Request().Context(), admittedOf(c.Request().Context()).token)
-			if err != nil {
-				return unknown(c, err)
-			}
-			if refused := mayNot(caller, level, c); refused != nil {
-				return refused
-			}
-			return next(c)
+// authorizeAgain looks once more when all of a request is there.
+func authorizeAgain(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		if err := stillMay(c.Request().Context()); err != nil {
+			return err
 		}
+		return next(c)
 	}
 }
 
@@ -110,7 +115,7 @@ func authorize(level gen.AccessLevel) echo.MiddlewareFunc {
 }
 
 // mayNot says why a caller may not do what takes a level, for a client if the path names one, or nil if it may.
-func mayNot(caller store.Caller, level gen.AccessLevel, c echo.Context) *refusal {
+func mayNot(caller store.Caller, level gen.AccessLevel, c echo.Context) error {
 	client := c.Param("client_id")
 	own := !slices.Contains(c.ParamNames(), "client_id") || client == "@me" || client == caller.Client
 	switch {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"crypto/rand"
-	"regexp"
 
 	"github.com/labstack/echo/v4"
 )
@@ -10,11 +9,10 @@ import (
 // identify gives every request an id: its own, if that is a decent one, or a new one. It is in the answer's header
 // and in every line that is logged of the request, and nowhere else.
 func identify() echo.MiddlewareFunc {
-	decent := regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
 			id := c.Request().Header.Get(echo.HeaderXRequestID)
-			if !decent.MatchString(id) {
+			if !goodID.MatchString(id) {
 				id = rand.Text()
 			}
 			c.Response().Header().Set(echo.HeaderXRequestID, id)

@@ -84,8 +84,8 @@ func middlewares(contract *openapi3.T, h handlers) (map[string][]echo.Middleware
 			}
 			route := &routers.Route{Spec: contract, Path: path, PathItem: item, Method: method, Operation: operation}
 			all[id] = []echo.MiddlewareFunc{
-				ownPath, named(id), rememberURL, unescape, authenticate(h.sessions), tellOwnLimit(h.store), authorize(level),
-				limitRequests(h.store), me, unbracket, validate(route), authorizeAgain(h.sessions, level),
+				ownPath, named(id), rememberURL, unescape, authenticate(h.sessions, level), tellOwnLimit(h.store), authorize(level),
+				limitRequests(h.store), me, unbracket, validate(route), authorizeAgain,
 			}
 		}
 	}
