@@ -56,13 +56,13 @@ const straySQL = `SELECT * FROM (
 		(SELECT d.due_at ` + head + `) AS first_due
 	FROM lanes LEFT JOIN (SELECT lane_id, count(*) AS n FROM deliveries WHERE state = 'pending' GROUP BY lane_id) p
 		ON p.lane_id = lanes.id
-	WHERE lanes.pending <> 0 OR p.n > 0 OR lanes.due_at IS NOT NULL)
+	WHERE lanes.pending <> 0 OR p.n > 0 OR lanes.due_at IS NOT NULL) counted
 WHERE pending <> actual OR (actual = 0 AND lease_until IS NULL AND due_at IS NOT NULL) OR (actual > 0 AND (
 	due_at IS NULL OR due_at > @far OR lease_until > @lease OR
 	((lease_until IS NULL OR lease_until <= @now) AND due_at > @now AND due_at > first_due)))`
 
 func (s *Store) strayLanes(tx *gorm.DB) (lanes []int64, err error) {
-	err = tx.Raw("SELECT id FROM ("+straySQL+")", s.bounds()).Scan(&lanes).Error
+	err = tx.Raw("SELECT id FROM ("+straySQL+") astray", s.bounds()).Scan(&lanes).Error
 	return lanes, err
 }
 

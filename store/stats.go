@@ -30,7 +30,7 @@ type Backlog struct {
 // backlogSQL reads the index of due lanes, and no lane.
 const backlogSQL = receiversSQL + `
 SELECT v.failures >= @open OR coalesce(v.waits, 0) > @now AS waiting,
-	sum((SELECT count(*) FROM lanes x WHERE x.receiver_id = r.id AND x.due_at <= @now)) AS lanes,
+	CAST(sum((SELECT count(*) FROM lanes x WHERE x.receiver_id = r.id AND x.due_at <= @now)) AS BIGINT) AS lanes,
 	min((SELECT min(x.due_at) FROM lanes x WHERE x.receiver_id = r.id AND x.due_at <= @now)) AS since
 FROM r JOIN receivers v ON v.id = r.id GROUP BY 1`
 
