@@ -129,7 +129,7 @@ func (l *ledger) troubled(replica int, since time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, t := range l.troubles {
-		if (t.blow.ofDatabase() || t.replica == replica) && (t.ended.IsZero() || t.ended.After(since)) {
+		if !t.blow.harmless() && (t.blow.ofDatabase() || t.replica == replica) && (t.ended.IsZero() || t.ended.After(since)) {
 			return true
 		}
 	}

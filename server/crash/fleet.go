@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -116,9 +115,9 @@ func (f *fleet) launch(ctx context.Context) error {
 		}
 		f.replicas = append(f.replicas, &replica{fleet: f, number: number + 1, proxy: p})
 	}
+	look := newCensus(ctx, f.replicas).look
 	for _, r := range f.receivers {
-		owner := f.owner
-		r.owner.Store(&owner)
+		r.look.Store(&look)
 	}
 	return f.all(func(r *replica) error { return r.start(ctx) })
 }
@@ -132,17 +131,6 @@ func (f *fleet) all(do func(*replica) error) error {
 	}
 	wg.Wait()
 	return errors.Join(errs...)
-}
-
-// owner is the replica that has made a connection.
-func (f *fleet) owner(c net.Conn) int {
-	socket := inode(c)
-	for _, r := range f.replicas {
-		if s := r.running(); socket != "" && s != nil && holds(s.PID(), socket) {
-			return r.number
-		}
-	}
-	return 0
 }
 
 // begin makes the client and the agents, and sets writers and followers to work.

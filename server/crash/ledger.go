@@ -38,9 +38,11 @@ type arrival struct {
 	life     int // of the server that has sent it
 	sender   int // which of several replicas that was, from 1; 0 when it is not known
 	at       time.Time
-	place    int // how many requests had arrived before it
-	answer   int // status that it was answered with; 0 when the server was gone before
-	until    int // how many requests had arrived when it was answered
+
+	connection *connection // nil when there is one server
+	place      int         // how many requests had arrived before it
+	answer     int         // status that it was answered with; 0 when the server was gone before
+	until      int         // how many requests had arrived when it was answered
 }
 
 func (a *arrival) lane() lane { return lane{a.agent, a.receiver} }
@@ -258,6 +260,11 @@ func (l *ledger) total(r rules) total {
 	for _, of := range l.debts {
 		for _, d := range of {
 			debts = append(debts, *d)
+		}
+	}
+	for _, a := range l.arrivals {
+		if a.connection != nil {
+			a.sender = int(a.connection.replica.Load())
 		}
 	}
 	t := total{verdict: judge(debts, l.arrivals, r), counts: l.counts, requests: len(l.arrivals)}

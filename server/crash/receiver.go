@@ -25,7 +25,7 @@ type receiver struct {
 	http   *http.Server
 	open   atomic.Int64 // connections
 
-	owner atomic.Pointer[func(net.Conn) int] // tells which replica has made a connection; nil when there is one server
+	look atomic.Pointer[func(net.Conn) *connection] // finds out which replica has made one; nil when there is one server
 }
 
 func newReceiver(number int, book *ledger, m *mood) (*receiver, error) {
@@ -41,15 +41,15 @@ func newReceiver(number int, book *ledger, m *mood) (*receiver, error) {
 
 func (r *receiver) close() { _ = r.http.Close() }
 
-type senderKey struct{}
+type connectionKey struct{}
 
-// from notes which replica has made a connection, while it lives.
+// from has somebody find out who has made a connection, while nobody waits for it.
 func (r *receiver) from(ctx context.Context, c net.Conn) context.Context {
-	owner := r.owner.Load()
-	if owner == nil {
+	look := r.look.Load()
+	if look == nil {
 		return ctx
 	}
-	return context.WithValue(ctx, senderKey{}, (*owner)(c))
+	return context.WithValue(ctx, connectionKey{}, (*look)(c))
 }
 
 func (r *receiver) count(_ net.Conn, state http.ConnState) {
@@ -103,7 +103,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		r.refuse(w, req, err)
 		return
 	}
-	a.sender, _ = req.Context().Value(senderKey{}).(int)
+	a.connection, _ = req.Context().Value(connectionKey{}).(*connection)
 	r.book.arrive(a)
 	reply := r.mood.next()
 	if !reply.wait(req.Context()) {

@@ -137,14 +137,15 @@ func (r *replica) abandon() error {
 	return nil
 }
 
+// stop stops it in order. Without a database it cannot write what it has counted, and says so by its exit code.
 func (r *replica) stop() error {
-	s := r.running()
+	began, s := time.Now(), r.running()
 	err := s.Stop()
 	r.away()
-	if err != nil {
-		return fmt.Errorf("replica %d: %w\n\nits last lines:\n%s", r.number, err, s.Log.Tail(20))
+	if err == nil || r.fleet.book.troubled(r.number, began) {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("replica %d: %w\n\nits last lines:\n%s", r.number, err, s.Log.Tail(20))
 }
 
 // complain tells what it printed that it should never have to. Errors of the database it may.
