@@ -3,12 +3,14 @@ package webhook
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"net/http/httptrace"
-	"os"
 	"sync/atomic"
 	"time"
 )
+
+var errHeldUp = errors.New("the server was held up, and sent nothing")
 
 // punctual is a connection on which nothing is written from a time on. A process may be frozen at any instruction, also
 // after it has looked at its lease, and must not go on with a request when it wakes and others may have the lane. Between
@@ -21,7 +23,7 @@ type punctual struct {
 // Write implements net.Conn.
 func (c *punctual) Write(b []byte) (int, error) {
 	if until := c.until.Load(); until != nil && !time.Now().Before(*until) {
-		return 0, os.ErrDeadlineExceeded
+		return 0, errHeldUp
 	}
 	return c.Conn.Write(b)
 }

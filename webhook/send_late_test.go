@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/http/httptrace"
-	"os"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -23,22 +22,22 @@ func frozenAt(ctx context.Context, released <-chan struct{}) context.Context {
 // A process that was frozen between its look at the lease and the request writes nothing when it wakes: others may have
 // the lane.
 func TestSendNothingLate(t *testing.T) {
-	for name, lease := range map[string]time.Duration{"after the timeout": ample, "after the lease": -time.Second} {
+	for name, lease := range map[string]time.Duration{"after the timeout": ample, "after the lease": 0} {
 		t.Run(name, func(t *testing.T) {
 			got := make(chan int64, 1)
 			address := wireReceiver(t, func(_ net.Conn, r *bufio.Reader) {
 				n, _ := io.Copy(io.Discard, r)
 				got <- n
 			})
-			timeout := brief
-			if lease < 0 {
-				timeout = short
+			timeout, why := brief, "there was no complete answer within 50ms"
+			if lease == 0 {
+				timeout, why = ample, errHeldUp.Error()
 			}
 			released := make(chan struct{})
 			time.AfterFunc(2*brief, func() { close(released) })
 			s := loopbackSender(t, timeout)
 			a := s.Send(frozenAt(t.Context(), released), Delivery{URL: "http://" + address, Lease: time.Now().Add(lease)})
-			if a.Error == "" || a.Verdict != Retry {
+			if a.Error != why || a.Verdict != Retry {
 				t.Errorf("the attempt is %+v", a)
 			}
 			s.Close()
@@ -64,7 +63,7 @@ func TestPunctualConnection(t *testing.T) {
 		}
 	}
 	write(time.Now().Add(ample), nil)
-	write(time.Now(), os.ErrDeadlineExceeded)
+	write(time.Now(), errHeldUp)
 	write(time.Now().Add(ample), nil)
 }
 
@@ -84,7 +83,7 @@ func TestSendNothingLateWithTLS(t *testing.T) {
 		t.Fatalf("the attempt is %+v", a)
 	}
 	d.Lease = time.Now().Add(-time.Second)
-	if a := s.Send(t.Context(), d); a.Verdict != Retry || got.Load() != 1 {
+	if a := s.Send(t.Context(), d); a.Verdict != Retry || a.Error != errHeldUp.Error() || got.Load() != 1 {
 		t.Errorf("the attempt is %+v, and the receiver got %d requests", a, got.Load())
 	}
 }
