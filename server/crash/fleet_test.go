@@ -97,6 +97,11 @@ func TestJudgeReplicas(t *testing.T) {
 	if v := judge([]debt{owed(1, 1)}, []*arrival{first, again}, r); v.count(needless) != 1 {
 		t.Errorf("faults %v", v.faults)
 	}
+	again.attempt = 2
+	book.timedOut([]attempt{{first.id, 1}})
+	if v := judge([]debt{owed(1, 1)}, []*arrival{first, again}, r); len(v.faults) > 0 || v.duplicates != 1 {
+		t.Errorf("after a timeout: %d duplicates, faults %v", v.duplicates, v.faults)
+	}
 	overtaken := []*arrival{got(1, 1, 1, 1, 200), got(1, 2, 1, 1, 200), got(1, 1, 1, 1, 200)}
 	for i, a := range overtaken {
 		a.at = now.Add(time.Duration(i) * time.Second)
