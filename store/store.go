@@ -76,6 +76,7 @@ type Store struct {
 
 	requests requests
 	settings gatherer[*setting]
+	results  gatherer[*result]
 }
 
 // transactor runs functions in transactions.
@@ -113,6 +114,7 @@ func OpenBeside(ctx context.Context, o Options) (*Store, error) {
 func (s *Store) openAs(ctx context.Context, own func(file string) (*flock.Flock, error)) (err error) {
 	s.setDefaults()
 	s.settings.write, s.settings.work = s.write, s.setTogether
+	s.results.write, s.results.work = s.write, s.recordTogether
 	s.dueSoon, s.replays = make(chan struct{}, 1), make(chan struct{}, 1)
 	if s.seal, err = newSeal(s.Key); err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"reflect"
 	"slices"
 	"strings"
@@ -132,29 +133,34 @@ func tableOf[R any](tx *gorm.DB, rows []R) clause.Expr {
 }
 
 // columnsOf are the columns of a row as PostgreSQL declares them, or as SQLite takes them out of a value.
-func columnsOf[R any](declared bool) []string {
-	of := reflect.TypeFor[R]()
-	columns := make([]string, of.NumField())
-	for i := range columns {
-		name := of.Field(i).Tag.Get("json")
+func columnsOf[R any](declared bool) (columns []string) {
+	for f := range fieldsOf[R]() {
+		name := f.Tag.Get("json")
 		switch {
 		case !declared:
-			columns[i] = fmt.Sprintf("value ->> '%s' AS %s", name, name)
-		case of.Field(i).Type.Kind() == reflect.String:
-			columns[i] = name + " text"
+			columns = append(columns, fmt.Sprintf("value ->> '%s' AS %s", name, name))
+		case f.Type.Kind() == reflect.String:
+			columns = append(columns, name+" text")
 		default:
-			columns[i] = name + " bigint"
+			columns = append(columns, name+" bigint")
 		}
 	}
 	return columns
 }
 
+func fieldsOf[R any]() iter.Seq[reflect.StructField] {
+	return func(yield func(reflect.StructField) bool) {
+		of := reflect.TypeFor[R]()
+		for i := 0; i < of.NumField() && yield(of.Field(i)); i++ {
+		}
+	}
+}
+
 // insertAll inserts rows, which are without ids, and returns the ids that they got, in their order.
 func insertAll[R any](tx *gorm.DB, table string, rows []R) (ids []int64, err error) {
-	of := reflect.TypeFor[R]()
-	names := make([]string, 0, of.NumField())
-	for i := range of.NumField() {
-		if name := of.Field(i).Tag.Get("json"); name != "id" {
+	var names []string
+	for f := range fieldsOf[R]() {
+		if name := f.Tag.Get("json"); name != "id" {
 			names = append(names, name)
 		}
 	}
