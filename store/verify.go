@@ -112,26 +112,35 @@ var rules = []rule{
 // tells of each check as soon as that is done; all look at one moment.
 func Verify(ctx context.Context, o Options, done func(Check)) error {
 	o.setDefaults()
-	file, err := path(o.URL)
-	if err != nil {
-		return err
-	}
-	if _, err := os.Stat(file); err != nil {
-		return fmt.Errorf("open the database: %w", err)
-	}
-	pool, err := openReaders(file)
-	if err != nil {
-		return err
-	}
 	s := &Store{Options: o}
-	if err := errors.Join(s.verify(ctx, pool, done), pool.Close()); err != nil {
-		return fmt.Errorf("verify %s: %w", file, err)
+	open, schema, orm := openFile, sqliteSchema, orm
+	if isPostgres(o.URL) {
+		open, schema, orm = openPgVerifier, postgresSchema, pgORM
+	}
+	pool, err := open(o.URL)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(s.verify(ctx, pool, schema, orm, done), pool.Close()); err != nil {
+		return fmt.Errorf("verify %s: %w", Redacted(o.URL), err)
 	}
 	return nil
 }
 
-func (s *Store) verify(ctx context.Context, pool *sql.DB, done func(Check)) error {
-	if err := checkSchema(ctx, pool, sqliteSchema); err != nil {
+// openFile opens the file of a database URL, which must be there, for reading.
+func openFile(databaseURL string) (*sql.DB, error) {
+	file, err := path(databaseURL)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(file); err != nil {
+		return nil, fmt.Errorf("open the database: %w", err)
+	}
+	return openReaders(file)
+}
+
+func (s *Store) verify(ctx context.Context, pool *sql.DB, schema dialect, orm mapper, done func(Check)) error {
+	if err := checkSchema(ctx, pool, schema); err != nil {
 		return err
 	}
 	moment, err := pool.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
@@ -139,6 +148,9 @@ func (s *Store) verify(ctx context.Context, pool *sql.DB, done func(Check)) erro
 		return err
 	}
 	db, err := orm(moment, s.Log)
+	if err == nil {
+		err = readClock(db, s.databaseClock())
+	}
 	if err == nil {
 		err = s.checks(db.WithContext(ctx), done)
 	}
