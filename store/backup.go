@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 )
 
 // Copy is what Backup has made.
@@ -41,7 +40,7 @@ func Backup(ctx context.Context, o Options, to string) (Copy, error) {
 
 // existing returns the file of a SQLite database that is there.
 func existing(databaseURL string) (string, error) {
-	if scheme, _, _ := strings.Cut(databaseURL, ":"); strings.HasPrefix(scheme, "postgres") {
+	if isPostgres(databaseURL) {
 		return "", errors.New("a backup of PostgreSQL is made by its own means, such as pg_dump; " +
 			"after one was restored, `agentevents new-epoch` is to be run before anything else")
 	}
@@ -93,7 +92,7 @@ func vacuum(ctx context.Context, from, to string) error {
 		return err
 	}
 	return with(from, func(db *sql.DB) error {
-		if err := checkSchema(ctx, db); err != nil {
+		if err := checkSchema(ctx, db, sqliteSchema); err != nil {
 			return err
 		}
 		_, err := db.ExecContext(ctx, "VACUUM INTO ?", to)

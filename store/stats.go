@@ -30,7 +30,7 @@ type Backlog struct {
 // backlogSQL reads the index of due lanes, and no lane.
 const backlogSQL = receiversSQL + `
 SELECT v.failures >= @open OR coalesce(v.waits, 0) > @now AS waiting,
-	sum((SELECT count(*) FROM lanes x WHERE x.receiver_id = r.id AND x.due_at <= @now)) AS lanes,
+	CAST(sum((SELECT count(*) FROM lanes x WHERE x.receiver_id = r.id AND x.due_at <= @now)) AS BIGINT) AS lanes,
 	min((SELECT min(x.due_at) FROM lanes x WHERE x.receiver_id = r.id AND x.due_at <= @now)) AS since
 FROM r JOIN receivers v ON v.id = r.id GROUP BY 1`
 
@@ -99,7 +99,7 @@ func (c *Counts) ended(state string, n int64) {
 }
 
 // Counts returns what was committed so far. It asks the database nothing.
-func (s *Store) Counts() Counts { return s.writes.total.get() }
+func (s *Store) Counts() Counts { return s.writes.counted() }
 
 // counts is where a transaction notes what it did. It counts when, and only if, it is committed.
 func counts(tx *gorm.DB) *Counts { return &ownWrite(tx).counts }

@@ -34,6 +34,10 @@ type Feed struct {
 func (s *Store) StatusChanges(
 	ctx context.Context, client string, after *int64, epoch string, limit int,
 ) (feed Feed, err error) {
+	upTo, err := s.settled(ctx)
+	if err != nil {
+		return Feed{}, failure(err)
+	}
 	err = s.snapshot(ctx, func(tx *gorm.DB) error {
 		if _, err := findClient(tx, client); err != nil {
 			return err
@@ -42,7 +46,7 @@ func (s *Store) StatusChanges(
 		if err != nil {
 			return err
 		}
-		rows, err := gorm.G[changeRow](tx).Where("client_id = ? AND id > ?", client, from).Order("id").Limit(limit).Find(ctx)
+		rows, err := gorm.G[changeRow](tx).Where("client_id = ? AND id > ? AND id <= ?", client, from, upTo).Order("id").Limit(limit).Find(ctx)
 		feed = Feed{now, each(rows, changeRow.model)}
 		return err
 	})
@@ -127,6 +131,15 @@ func (f *feeds) announce(client string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if c := f.waiting[client]; c != nil {
+		close(c)
+		delete(f.waiting, client)
+	}
+}
+
+func (f *feeds) announceAll() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for client, c := range f.waiting {
 		close(c)
 		delete(f.waiting, client)
 	}

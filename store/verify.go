@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"gorm.io/gorm"
@@ -27,37 +28,42 @@ const mostFaults = 20
 // text each; @now is the time, @far the first time that is further away than anything may wait.
 type rule struct{ name, query string }
 
-// rules are what lanes, deliveries, status changes and receivers must be like, beside what the schema enforces.
-var rules = []rule{
+// sqliteRules are what other engines see to themselves.
+var sqliteRules = []rule{
 	{"every page and every row is sound", "SELECT integrity_check FROM pragma_integrity_check WHERE integrity_check <> 'ok'"},
 	{"no row names one that is not there", `SELECT "table" || ' ' || rowid || ' names a missing row of ' || parent
 		FROM pragma_foreign_key_check`},
+}
+
+// rules are what lanes, deliveries, status changes and receivers must be like, beside what the schema enforces. Every
+// engine understands them as they are.
+var rules = []rule{
 	{"a lane counts what is pending in it, and is due when its first delivery is", `SELECT 'lane ' || id || ': ' ||
-		actual || ' pending, its row says ' || pending || '; it is due at ' || coalesce(due_at, 'no time') ||
-		coalesce(', its first delivery at ' || first_due, '') FROM (` + straySQL + ")"},
+		actual || ' pending, its row says ' || pending || '; it is due at ' || coalesce(CAST(due_at AS TEXT), 'no time') ||
+		coalesce(', its first delivery at ' || first_due, '') FROM (` + straySQL + ") astray"},
 	{"who holds a lane has a delivery of it, and the lane is looked at when the lease ends", `SELECT 'lane ' || l.id ||
-		': leased until ' || coalesce(l.lease_until, 'no time') || ', due at ' || coalesce(l.due_at, 'no time') ||
+		': leased until ' || coalesce(CAST(l.lease_until AS TEXT), 'no time') || ', due at ' || coalesce(CAST(l.due_at AS TEXT), 'no time') ||
 		', delivery ' || coalesce(l.delivery_id || coalesce(' (' || d.state || ' in lane ' || d.lane_id || ')', ' (missing)'), 'none')
 		FROM lanes l LEFT JOIN deliveries d ON d.id = l.delivery_id
 		WHERE (l.lease_until IS NULL AND l.delivery_id IS NOT NULL) OR l.lease_until > @lease OR (l.lease_until > @now
-			AND (l.due_at IS NOT l.lease_until OR d.id IS NULL OR (d.state = 'pending' AND d.lane_id <> l.id)))`},
+			AND (l.due_at IS DISTINCT FROM l.lease_until OR d.id IS NULL OR (d.state = 'pending' AND d.lane_id <> l.id)))`},
 	{"a delivery is finished when it has ended, and waits for nothing then", `SELECT 'delivery ' || id || ': ' || state ||
-		', finished at ' || coalesce(finished_at, 'no time') || coalesce(', moving to lane ' || moved_to, '') FROM deliveries
+		', finished at ' || coalesce(CAST(finished_at AS TEXT), 'no time') || coalesce(', moving to lane ' || moved_to, '') FROM deliveries
 		WHERE (state IN ('pending', 'parked')) <> (finished_at IS NULL) OR (moved_to IS NOT NULL AND state <> 'pending')`},
 	{"no delivery waits longer than any delay is", `SELECT 'delivery ' || id || ': due at ' || due_at FROM deliveries
 		WHERE state = 'pending' AND due_at > @far`},
 	{"what was delivered has an attempt that says so, and no attempt is missing", `SELECT 'delivery ' || d.id || ': ' ||
 		d.state || ' after ' || d.attempts || ' attempts, of which ' || count(a.id) || ' are there'
 		FROM deliveries d LEFT JOIN attempts a ON a.delivery_id = d.id GROUP BY d.id
-		HAVING min(d.attempts, @attempts) > count(a.id)
-			OR (d.state = 'delivered' AND coalesce(max(a.verdict = 'delivered'), 0) = 0)`},
+		HAVING (count(a.id) < d.attempts AND count(a.id) < @attempts)
+			OR (d.state = 'delivered' AND count(CASE WHEN a.verdict = 'delivered' THEN 1 END) = 0)`},
 	{"a change makes one delivery for an event", `SELECT 'change ' || change_id || ': ' || count(*) || ' deliveries for event ' ||
 		event_id FROM deliveries GROUP BY change_id, event_id HAVING count(*) > 1`},
 	{"a change names the events that it made deliveries for", `SELECT 'change ' || c.id || ': delivery ' || d.id || ' for event ' ||
-		d.event_id || ', and the change names ' || c.fired || iif(c.parked = '', '', ' and ' || c.parked)
+		d.event_id || ', and the change names ' || c.fired || CASE c.parked WHEN '' THEN '' ELSE ' and ' || c.parked END
 		FROM deliveries d JOIN status_changes c ON c.id = d.change_id
-		WHERE instr(',' || c.fired || ',' || c.parked || ',', ',' || d.event_id || ',') = 0`},
-	{"no two deliveries have one webhook-id", `SELECT webhook_id || ': deliveries ' || group_concat(id, ', ')
+		WHERE ',' || c.fired || ',' || c.parked || ',' NOT LIKE '%,' || d.event_id || ',%'`},
+	{"no two deliveries have one webhook-id", `SELECT webhook_id || ': deliveries ' || string_agg(CAST(id AS TEXT), ', ' ORDER BY id)
 		FROM deliveries GROUP BY webhook_id HAVING count(*) > 1`},
 	{"a delivery is in a lane of its agent", `SELECT 'delivery ' || d.id || ': lane ' || l.id || ' is of ' || l.kind || ' agent ' ||
 		l.agent_id || ' of client ' || r.client_id || ', the change of ' || c.kind || ' agent ' || c.agent_id || ' of client ' || c.client_id
@@ -66,7 +72,7 @@ var rules = []rule{
 		WHERE c.kind <> l.kind OR c.agent_id <> l.agent_id OR c.client_id <> r.client_id`},
 	{"what is owed goes where its event says", `SELECT 'delivery ' || d.id || ': ' || d.state || ', ' || d.method || ' in lane ' ||
 		coalesce(d.moved_to, d.lane_id) || '; event ' || e.id || ' is ' || e.state || ', ' || e.method || ' in lane ' || e.lane_id ||
-		iif(d.url = e.url, '', '; the URLs differ')
+		CASE d.url WHEN e.url THEN '' ELSE '; the URLs differ' END
 		FROM deliveries d JOIN agent_events e ON e.id = d.event_id WHERE d.state IN ('pending', 'parked') AND (
 			d.url <> e.url OR d.method <> e.method OR (d.state = 'parked') <> (e.state = 'disabled')
 			OR (d.state = 'pending' AND coalesce(d.moved_to, d.lane_id) <> e.lane_id))`},
@@ -78,7 +84,7 @@ var rules = []rule{
 		' events by its row, ' || actual_agents || ' and ' || actual_events || ' are there' FROM (SELECT c.*,
 			(SELECT count(*) FROM agents a WHERE a.client_id = c.id) AS actual_agents,
 			(SELECT count(*) FROM agents a JOIN agent_events e ON e.agent = a.id WHERE a.client_id = c.id) AS actual_events
-			FROM clients c) WHERE agents <> actual_agents OR events <> actual_events`},
+			FROM clients c) counted WHERE agents <> actual_agents OR events <> actual_events`},
 	{"there is a secret to sign with", `SELECT DISTINCT 'client ' || c.client_id || ': no secret' FROM deliveries d
 		JOIN status_changes c ON c.id = d.change_id LEFT JOIN secrets s ON s.client_id = c.client_id
 		WHERE d.state IN ('pending', 'parked') AND (s.client_id IS NULL OR (s.secret NOT LIKE 'sealed:%' AND
@@ -87,52 +93,64 @@ var rules = []rule{
 		new_status || coalesce(', after one to ' || before, '') FROM (SELECT c.*, coalesce(t.sequence, 0) AS truncated,
 			lag(c.new_status) OVER w AS before, lag(c.id) OVER w AS before_id
 			FROM status_changes c LEFT JOIN truncated t ON t.client_id = c.client_id
-			WINDOW w AS (PARTITION BY c.client_id, c.kind, c.agent_id ORDER BY c.id))
+			WINDOW w AS (PARTITION BY c.client_id, c.kind, c.agent_id ORDER BY c.id)) ordered
 		WHERE old_status = new_status OR (old_status <> before AND before_id > truncated)`},
 	{"an agent has the status of its last change", `SELECT a.kind || ' agent ' || a.agent_id || ' of client ' || a.client_id || ': ' ||
 		a.status || ' since change ' || a.sequence || '; the last one is ' || coalesce(c.id || ' to ' || c.new_status, 'missing')
 		FROM agents a LEFT JOIN status_changes c ON c.id = (SELECT max(x.id) FROM status_changes x
 			WHERE x.client_id = a.client_id AND x.kind = a.kind AND x.agent_id = a.agent_id)
-		WHERE iif(a.sequence = 0, a.status <> 'logged_out' OR c.new_status <> 'logged_out',
-			c.id IS NOT a.sequence OR c.new_status <> a.status)`},
+		WHERE CASE a.sequence WHEN 0 THEN a.status <> 'logged_out' OR c.new_status <> 'logged_out'
+			ELSE c.id IS DISTINCT FROM a.sequence OR c.new_status <> a.status END`},
 	{"a receiver is probed only while its breaker is open, and waits no longer than any delay is", `SELECT 'receiver ' || r.id ||
 		': ' || r.failures || ' failures, ' || r.probes || ' probes' || coalesce(', one by lane ' || r.probe, '') ||
 		coalesce(', waits until ' || r.waits, '') FROM receivers r LEFT JOIN lanes l ON l.id = r.probe
 		WHERE r.failures < 0 OR r.waits > @far OR (r.failures < @failures AND (r.probes <> 0 OR r.probe IS NOT NULL))
-			OR (r.failures >= @failures AND r.waits IS NULL) OR (r.probe IS NOT NULL AND l.receiver_id IS NOT r.id)`},
+			OR (r.failures >= @failures AND r.waits IS NULL) OR (r.probe IS NOT NULL AND l.receiver_id IS DISTINCT FROM r.id)`},
 }
 
 // Verify looks for what should never be in a database, whether a process serves it or not, and changes nothing. It
 // tells of each check as soon as that is done; all look at one moment.
 func Verify(ctx context.Context, o Options, done func(Check)) error {
 	o.setDefaults()
-	file, err := path(o.URL)
-	if err != nil {
-		return err
-	}
-	if _, err := os.Stat(file); err != nil {
-		return fmt.Errorf("open the database: %w", err)
-	}
-	pool, err := openReaders(file)
-	if err != nil {
-		return err
-	}
 	s := &Store{Options: o}
-	if err := errors.Join(s.verify(ctx, pool, done), pool.Close()); err != nil {
-		return fmt.Errorf("verify %s: %w", file, err)
+	open, schema, orm := openFile, sqliteSchema, orm
+	if isPostgres(o.URL) {
+		open, schema, orm = openPgVerifier, postgresSchema, pgORM
+	}
+	pool, err := open(o.URL)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(s.verify(ctx, pool, schema, orm, done), pool.Close()); err != nil {
+		return fmt.Errorf("verify %s: %w", Redacted(o.URL), err)
 	}
 	return nil
 }
 
-func (s *Store) verify(ctx context.Context, pool *sql.DB, done func(Check)) error {
-	if err := checkSchema(ctx, pool); err != nil {
+// openFile opens the file of a database URL, which must be there, for reading.
+func openFile(databaseURL string) (*sql.DB, error) {
+	file, err := path(databaseURL)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(file); err != nil {
+		return nil, fmt.Errorf("open the database: %w", err)
+	}
+	return openReaders(file)
+}
+
+func (s *Store) verify(ctx context.Context, pool *sql.DB, schema dialect, orm mapper, done func(Check)) error {
+	if err := checkSchema(ctx, pool, schema); err != nil {
 		return err
 	}
-	moment, err := pool.BeginTx(ctx, nil)
+	moment, err := pool.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
 	if err != nil {
 		return err
 	}
 	db, err := orm(moment, s.Log)
+	if err == nil {
+		err = readClock(db, s.databaseClock())
+	}
 	if err == nil {
 		err = s.checks(db.WithContext(ctx), done)
 	}
@@ -140,7 +158,7 @@ func (s *Store) verify(ctx context.Context, pool *sql.DB, done func(Check)) erro
 }
 
 func (s *Store) checks(db *gorm.DB, done func(Check)) error {
-	for _, r := range rules {
+	for _, r := range rulesOf(db) {
 		c, err := s.check(db, r)
 		if err != nil {
 			return err
@@ -152,6 +170,14 @@ func (s *Store) checks(db *gorm.DB, done func(Check)) error {
 		done(c)
 	}
 	return err
+}
+
+// rulesOf are the rules that a database's engine leaves to us.
+func rulesOf(db *gorm.DB) []rule {
+	if db.Name() == "sqlite" {
+		return slices.Concat(sqliteRules, rules)
+	}
+	return rules
 }
 
 func (s *Store) check(db *gorm.DB, r rule) (Check, error) {

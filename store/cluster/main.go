@@ -1,0 +1,161 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// The environment of tests. The first two are for people, the last one is from a process to the one it starts.
+const (
+	// ServerVariable holds the URL of a server to use instead of a private cluster. Each test makes a database in it.
+	ServerVariable = "AGENTEVENTS_TEST_POSTGRES_URL"
+	// EngineVariable is sqlite or postgres for tests on that engine alone, and absent for both.
+	EngineVariable   = "AGENTEVENTS_TEST_ENGINE"
+	templateVariable = "AGENTEVENTS_TEST_POSTGRES_TEMPLATE"
+)
+
+// Suite is how the tests of a package run on PostgreSQL.
+type Suite struct {
+	// Run is the pattern of the tests that run there (see go help testflag), unless the command line has one; empty
+	// means all.
+	Run string
+	// Prepare makes the tables in an empty database, of which Database gives each test a copy; nil leaves it empty.
+	Prepare func(ctx context.Context, url string) error
+}
+
+// Main runs the tests of a package on SQLite, and then again, as another process, on PostgreSQL: on the server of
+// AGENTEVENTS_TEST_POSTGRES_URL or else on a private cluster without durability. Where there is neither, a line on
+// standard error says so, and with CI set in the environment that is a failure. It returns the exit code for TestMain.
+func Main(m *testing.M, s Suite) int {
+	if OnPostgres() {
+		return m.Run()
+	}
+	engine, server, ci := os.Getenv(EngineVariable), os.Getenv(ServerVariable), os.Getenv("CI")
+	code := 0
+	if engine != "postgres" {
+		code = m.Run()
+	}
+	if engine == "sqlite" || !testsAsked() {
+		return code
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	return max(code, verdict(s.onPostgres(ctx, server), ci != "", os.Stderr))
+}
+
+// verdict is the exit code of the tests on PostgreSQL.
+func verdict(err error, ci bool, stderr io.Writer) int {
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, ErrNone) && !ci:
+		fmt.Fprintf(stderr, "SKIPPED the tests on PostgreSQL: %v, and %s is not set\n", err, ServerVariable)
+		return 0
+	default:
+		fmt.Fprintln(stderr, "FAIL: the tests on PostgreSQL:", err)
+		return 1
+	}
+}
+
+// OnPostgres tells whether this process is the one that Main started for the tests on PostgreSQL.
+func OnPostgres() bool { return os.Getenv(templateVariable) != "" }
+
+// Database makes a database for a test on PostgreSQL, as Prepare left the first one, and returns its URL.
+func Database(t testing.TB) string {
+	t.Helper()
+	return forTest(t, func(s *Server) (string, error) { return s.Copy(context.Background(), os.Getenv(templateVariable)) })
+}
+
+// Empty makes a database without tables for a test on PostgreSQL, and returns its URL.
+func Empty(t testing.TB) string {
+	t.Helper()
+	return forTest(t, func(s *Server) (string, error) { return s.Create(context.Background()) })
+}
+
+func forTest(t testing.TB, create func(*Server) (string, error)) string {
+	t.Helper()
+	server := At(os.Getenv(ServerVariable))
+	url, err := create(server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := server.Drop(context.Background(), url); err != nil {
+			t.Error(err)
+		}
+	})
+	return url
+}
+
+// testsAsked tells whether go test was asked to run tests, and not to list or fuzz them.
+func testsAsked() bool {
+	for _, name := range []string{"test.list", "test.fuzz"} {
+		if f := flag.Lookup(name); f != nil && f.Value.String() != "" {
+			return false
+		}
+	}
+	return true
+}
+
+// onPostgres runs the tests on a server, or without one on a private cluster.
+func (s Suite) onPostgres(ctx context.Context, url string) error {
+	if url != "" {
+		return s.at(ctx, At(url))
+	}
+	c, err := Start(ctx, Options{Settings: map[string]string{
+		"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "300",
+	}})
+	if err != nil {
+		return err
+	}
+	return errors.Join(s.at(ctx, c.Server), c.Stop())
+}
+
+// at runs the tests on a server.
+func (s Suite) at(ctx context.Context, server *Server) (err error) {
+	template, err := server.Create(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, server.Drop(context.WithoutCancel(ctx), template)) }()
+	if s.Prepare != nil {
+		if err := s.Prepare(ctx, template); err != nil {
+			return fmt.Errorf("prepare a database: %w", err)
+		}
+	}
+	return s.again(ctx, server.url, template)
+}
+
+// again runs this program again.
+func (s Suite) again(ctx context.Context, server, template string) error {
+	cmd := exec.CommandContext(ctx, os.Args[0], s.arguments()...) //nolint:gosec // the tests themselves
+	cmd.Env = append(os.Environ(), ServerVariable+"="+server, templateVariable+"="+template)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	cmd.SysProcAttr = attributes(nil)
+	p, err := run(cmd)
+	if err != nil {
+		return err
+	}
+	return p.wait()
+}
+
+// arguments are those of this process, but for the files that it has written itself.
+func (s Suite) arguments() []string {
+	args := slices.DeleteFunc(slices.Clone(os.Args[1:]), func(arg string) bool {
+		return strings.HasPrefix(arg, "-test.testlogfile=") || strings.HasPrefix(arg, "-test.coverprofile=")
+	})
+	if s.Run == "" {
+		return args
+	}
+	return append([]string{"-test.run=" + s.Run}, args...) // of two the last one counts
+}
