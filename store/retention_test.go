@@ -60,7 +60,7 @@ func TestRetentionByAge(t *testing.T) {
 		}
 	}
 	f.verify()
-	if _, err := f.StatusChanges(f.ctx, "12", new(int64(1)), 9); err == nil || !strings.Contains(err.Error(), "the oldest one is 502") {
+	if _, err := f.StatusChanges(f.ctx, "12", new(int64(1)), "", 9); err == nil || !strings.Contains(err.Error(), "the oldest one is 502") {
 		t.Errorf("the feed after change 1: %v", err)
 	}
 }
