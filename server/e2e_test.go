@@ -49,6 +49,7 @@ func TestEndToEnd(t *testing.T) {
 		{"test of an event", testSample},
 		{"replay", testReplay},
 		{"replay killed", testReplayKilled},
+		{"backup", testBackup},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
