@@ -85,7 +85,7 @@ func (r *agentRow) apply(u AgentUpdate) {
 // findAgent returns the row of an agent, or says whether it or its client is missing. In a transaction that changes
 // anything of an agent it comes first, and holds the agent until the commit.
 func findAgent(tx *gorm.DB, k AgentKey) (agentRow, error) {
-	r, err := gorm.G[agentRow](tx).
+	r, err := gorm.G[agentRow](tx, holding(tx)...).
 		Where("client_id = ? AND kind = ? AND agent_id = ?", k.Client, k.Type, k.ID).
 		Take(tx.Statement.Context)
 	if !errors.Is(err, gorm.ErrRecordNotFound) {
@@ -120,7 +120,8 @@ func (s *Store) Agent(ctx context.Context, k AgentKey) (Agent, error) {
 // CreateAgent creates an agent under its id or, where that is 0, under a free one. It is logged out.
 func (s *Store) CreateAgent(ctx context.Context, k AgentKey, u AgentUpdate) (a Agent, err error) {
 	err = s.write(ctx, func(tx *gorm.DB) error {
-		if _, err := findClient(tx, k.Client); err != nil {
+		k := k
+		if _, err := holdClient(tx, k.Client); err != nil {
 			return err
 		}
 		if k.ID == 0 {
@@ -147,6 +148,9 @@ func (s *Store) PutAgent(ctx context.Context, k AgentKey, u AgentUpdate) (a Agen
 			return err
 		}
 		r, err := findAgent(tx, k)
+		if isNotFound(err) {
+			r, err = findOrHold(tx, k)
+		}
 		if created = isNotFound(err); created {
 			a, err = s.insertAgent(tx, k, u)
 			return err
@@ -159,6 +163,14 @@ func (s *Store) PutAgent(ctx context.Context, k AgentKey, u AgentUpdate) (a Agen
 		return tx.Exec("UPDATE agents SET name = ?, extension_id = ? WHERE id = ?", r.Name, r.ExtensionID, r.ID).Error
 	})
 	return a, created, err
+}
+
+// findOrHold looks for an agent once more while nobody else can make it.
+func findOrHold(tx *gorm.DB, k AgentKey) (agentRow, error) {
+	if _, err := holdClient(tx, k.Client); err != nil {
+		return agentRow{}, err
+	}
+	return findAgent(tx, k)
 }
 
 func (s *Store) insertAgent(tx *gorm.DB, k AgentKey, u AgentUpdate) (Agent, error) {
@@ -203,7 +215,7 @@ func freeID(tx *gorm.DB, k AgentKey) (id int64, err error) {
 // What is owed stays owed.
 func (s *Store) DeleteAgent(ctx context.Context, k AgentKey) error {
 	defer s.wake()
-	defer s.feeds.announce(k.Client)
+	defer s.announce(k.Client)
 	return s.write(ctx, func(tx *gorm.DB) error {
 		r, err := findAgent(tx, k)
 		if err != nil {

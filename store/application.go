@@ -102,7 +102,7 @@ func (s *Store) CreateApplication(
 	r.ClientID = client
 	r.hide(secret)
 	err = s.write(ctx, func(tx *gorm.DB) error {
-		if _, err := findClient(tx, client); err != nil {
+		if _, err := holdClient(tx, client); err != nil {
 			return err
 		}
 		n, err := gorm.G[applicationRow](tx).Where("client_id = ?", client).Count(tx.Statement.Context, "*")

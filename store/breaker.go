@@ -28,6 +28,23 @@ func (r receiverRow) open() bool { return r.Failures >= webhook.Failures }
 // free says whether a lane may go on without a claim.
 func (r receiverRow) free(now int64) bool { return !r.open() && (r.Waits == nil || *r.Waits <= now) }
 
+// admitProbes leaves out lanes of receivers whose breaker is open and that another process probes by now.
+func (s *Store) admitProbes(tx *gorm.DB, due []dueLane) ([]dueLane, error) {
+	var open []int64
+	for _, l := range due {
+		if l.open() {
+			open = append(open, l.ReceiverID)
+		}
+	}
+	if len(open) == 0 || !onPostgres(tx) {
+		return due, nil
+	}
+	var free []int64
+	err := tx.Raw("SELECT id FROM receivers WHERE id IN ? AND (waits IS NULL OR waits <= ?) ORDER BY id FOR "+forUpdate+" SKIP LOCKED",
+		padded(open), s.now()).Scan(&free).Error
+	return slices.DeleteFunc(due, func(l dueLane) bool { return l.open() && !slices.Contains(free, l.ReceiverID) }), err
+}
+
 // beginProbes makes probes of the heads that were taken from receivers whose breaker is open: all other lanes of these
 // wait for the result, no longer than the probe's lease.
 func beginProbes(tx *gorm.DB, due []dueLane, heads []headRow) error {
@@ -61,6 +78,11 @@ func (s *Store) judge(tx *gorm.DB, lane laneRow, o webhook.Outcome) (free, news 
 	if after.same(r) {
 		return after.free(s.now()), false, nil // next to always
 	}
+	r, err = gorm.G[receiverRow](tx, holding(tx)...).Where("id = ?", lane.ReceiverID).Take(tx.Statement.Context)
+	if err != nil {
+		return false, false, err
+	}
+	after = s.after(r, lane, o)
 	return after.free(s.now()), true, after.save(tx)
 }
 

@@ -2,6 +2,8 @@ package store
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -37,6 +39,10 @@ FROM r JOIN receivers v ON v.id = r.id JOIN lanes l ON l.id IN (
 	ORDER BY x.due_at, x.id LIMIT ?)
 WHERE (v.waits IS NULL OR v.waits <= ?) AND r.id NOT IN ?
 ORDER BY turn, l.due_at, l.id LIMIT ?`
+
+// claimPgSQL is claimSQL in the words by which PostgreSQL looks at the index of due lanes alone.
+var claimPgSQL = strings.NewReplacer("JOIN lanes l ON l.id IN (\n\tSELECT x.id", "CROSS JOIN LATERAL (\n\tSELECT x.id, x.receiver_id, x.due_at",
+	"LIMIT ?)\nWHERE", "LIMIT ?) l\nWHERE").Replace(claimSQL)
 
 // freshSQL finds the due lanes of some changes, in the same order. One whose lease has run out is left to who looks at all:
 // what was in flight may have to go elsewhere first.
@@ -77,28 +83,42 @@ func (f *fresh) take() (changes []int64, all bool) {
 	return changes, all
 }
 
+// afterOthers is how long a claim waits for other processes who had what it found.
+const afterOthers = 50 * time.Millisecond
+
 // Claim implements webhook.Outbox. What it leaves is for one that looks at all lanes.
 func (s *Store) Claim(ctx context.Context, room webhook.Room) (claimed []webhook.Delivery, next time.Duration, err error) {
 	changes, all := s.fresh.take()
 	room.Fresh = room.Fresh && !all
-	lease := time.Now().Add(s.Lease) // before the commit: the holder's view ends first
+	lease, beaten := time.Now().Add(s.Lease), false // before the commit: the holder's view ends first
 	err = s.write(ctx, func(tx *gorm.DB) error {
+		claimed = nil
 		lanes, more, err := s.look(tx, room, changes)
 		if err != nil {
 			return err
 		}
-		heads, err := s.take(tx, lanes)
+		mine, err := s.lease(tx, lanes)
+		if err != nil {
+			return err
+		}
+		heads, err := s.take(tx, mine)
 		if err != nil {
 			return err
 		}
 		for _, h := range heads {
 			claimed = append(claimed, h.opened(s).delivery(lease, s.now()))
 		}
-		next, err = s.untilNext(tx, room.Fresh, more || len(heads) < len(lanes))
+		next, err = s.untilNext(tx, room.Fresh, more || len(heads) < len(mine))
+		if beaten = len(mine) < len(lanes); beaten && (len(mine) == 0 || next != 0) {
+			next = afterOthers
+		}
 		return err
 	})
-	if err != nil || next == 0 {
+	if err != nil || next == 0 || beaten {
 		s.fresh.add(0)
+	}
+	if err == nil && next == 0 {
+		s.others.tell(func(n *news) { n.Due = true })
 	}
 	if err != nil {
 		return nil, 0, err
@@ -125,15 +145,37 @@ func (s *Store) look(tx *gorm.DB, room webhook.Room, changes []int64) ([]dueLane
 // follow lets deliveries go where their registration has moved to while they were in flight, if nobody has them any
 // more. That must not wait for a claim of their lane: it may itself be waiting for one that is to come from there.
 func (s *Store) follow(tx *gorm.DB) error {
-	var rows []deliveryRow
 	now := s.now()
-	err := tx.Raw("SELECT d.id, d.lane_id, d.moved_to FROM deliveries d JOIN lanes l ON l.id = d.lane_id "+
-		"WHERE d.moved_to IS NOT NULL AND (l.delivery_id IS NOT d.id OR l.lease_until IS NULL OR l.lease_until <= ?)",
-		now).Scan(&rows).Error
+	rows, err := stragglers(tx, now)
+	if err != nil || len(rows) == 0 {
+		return err
+	}
+	if err := holdLanes(tx, append(each(rows, laneOf), each(rows, movedTo)...)...); err != nil {
+		return err
+	}
+	held := rows
+	rows, err = stragglers(tx, now)
 	for i := 0; err == nil && i < len(rows); i++ {
-		err = carry(tx, rows[i].LaneID, *rows[i].MovedTo, now, "id = ?", rows[i].ID)
+		if slices.ContainsFunc(held, rows[i].sameWay) {
+			err = carry(tx, rows[i].LaneID, *rows[i].MovedTo, now, "id = ?", rows[i].ID)
+		}
 	}
 	return err
+}
+
+func movedTo(r deliveryRow) int64 { return *r.MovedTo }
+
+// sameWay says whether a straggler still is where another look has seen it.
+func (r deliveryRow) sameWay(before deliveryRow) bool {
+	return r.ID == before.ID && r.LaneID == before.LaneID && *r.MovedTo == *before.MovedTo
+}
+
+// stragglers lists deliveries that nobody has any more and that are to follow elsewhere.
+func stragglers(tx *gorm.DB, now int64) (rows []deliveryRow, err error) {
+	err = tx.Raw("SELECT d.id, d.lane_id, d.moved_to FROM deliveries d JOIN lanes l ON l.id = d.lane_id "+
+		"WHERE d.moved_to IS NOT NULL AND (l.delivery_id IS DISTINCT FROM d.id OR l.lease_until IS NULL OR l.lease_until <= ?)",
+		now).Scan(&rows).Error
+	return rows, err
 }
 
 // mostFull is how many full receivers a claim leaves out by name. The others are refused when their turn comes.
@@ -159,7 +201,11 @@ func (l dueLane) open() bool { return l.Failures >= webhook.Failures }
 // dueLanes picks among all lanes.
 func (s *Store) dueLanes(tx *gorm.DB, room webhook.Room) (lanes []dueLane, more bool, err error) {
 	now := s.now()
-	return pick(tx.Raw(claimSQL, now, room.PerReceiver, now, full(room), room.Lanes), room)
+	query := claimSQL
+	if onPostgres(tx) {
+		query = claimPgSQL
+	}
+	return pick(tx.Raw(query, now, room.PerReceiver, now, full(room), room.Lanes), room)
 }
 
 // full are the receivers that a claim leaves out by name.
@@ -181,19 +227,13 @@ func pick(query *gorm.DB, room webhook.Room) (lanes []dueLane, more bool, err er
 	return lanes, len(found) == room.Lanes, nil
 }
 
-// take leases lanes and returns their heads. What is not to be sent after all is put where it belongs: a head that is
+// take returns the heads of lanes that were leased. What is not to be sent after all is put where it belongs: a head that is
 // not due yet waits, one whose window is over has failed. Only what is sent can be a probe.
 func (s *Store) take(tx *gorm.DB, due []dueLane) (heads []headRow, err error) {
 	if len(due) == 0 {
 		return nil, nil
 	}
-	lanes := padded(each(due, func(l dueLane) int64 { return l.ID }))
-	now := s.now()
-	until := now + s.Lease.Milliseconds()
-	err = tx.Exec("UPDATE lanes SET claim = claim + 1, "+leased+" WHERE id IN ?", until, until, lanes).Error
-	if err != nil {
-		return nil, err
-	}
+	now, lanes := s.now(), padded(each(due, laneID))
 	var found []headRow
 	if err := tx.Raw(headSQL+"WHERE l.id IN ? ORDER BY d.change_id, d.id", lanes).Scan(&found).Error; err != nil {
 		return nil, err
@@ -212,6 +252,27 @@ func (s *Store) take(tx *gorm.DB, due []dueLane) (heads []headRow, err error) {
 		}
 	}
 	return heads, beginProbes(tx, due, heads)
+}
+
+func laneID(l dueLane) int64 { return l.ID }
+
+// lease leases those of some lanes that nobody else has taken since they were found, and returns them.
+func (s *Store) lease(tx *gorm.DB, due []dueLane) ([]dueLane, error) {
+	held, err := holdFree(tx, "lanes", each(due, laneID))
+	if err != nil {
+		return nil, err
+	}
+	due = slices.DeleteFunc(due, func(l dueLane) bool { return !slices.Contains(held, l.ID) })
+	if due, err = s.admitProbes(tx, due); err != nil || len(due) == 0 {
+		return nil, err
+	}
+	now := s.now()
+	until := now + s.Lease.Milliseconds()
+	var taken []int64
+	err = tx.Raw("UPDATE lanes SET claim = claim + 1, "+leased+" WHERE id IN ? AND due_at <= ? "+
+		"AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = lanes.id) RETURNING id",
+		until, until, padded(each(due, laneID)), now).Scan(&taken).Error
+	return slices.DeleteFunc(due, func(l dueLane) bool { return !slices.Contains(taken, l.ID) }), err
 }
 
 func (s *Store) putAside(tx *gorm.DB, h headRow, now int64) error {

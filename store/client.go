@@ -38,6 +38,15 @@ func findClient(tx *gorm.DB, id string) (clientRow, error) {
 	return r, failure(err)
 }
 
+// holdClient is findClient, and nobody else changes the row before this transaction ends. Agents come before.
+func holdClient(tx *gorm.DB, id string) (clientRow, error) {
+	r, err := gorm.G[clientRow](tx, holding(tx)...).Where("id = ?", id).Take(tx.Statement.Context)
+	if errors.Is(err, gorm.ErrRecordNotFound) {
+		return r, clientNotFound(id)
+	}
+	return r, failure(err)
+}
+
 // Clients lists clients in the order of their ids, those after an id, at most limit of them; 0 means all.
 func (s *Store) Clients(ctx context.Context, after string, limit int) ([]gen.Client, error) {
 	rows, err := gorm.G[clientRow](s.read(ctx)).Where("id > ?", after).Order("id").Limit(all(limit)).Find(ctx)
@@ -53,10 +62,10 @@ func (s *Store) Client(ctx context.Context, id string) (gen.Client, error) {
 // PutClient creates a client or updates it; a field that is nil stays as it is.
 func (s *Store) PutClient(ctx context.Context, id string, u gen.ClientUpdate) (c gen.Client, created bool, err error) {
 	err = s.write(ctx, func(tx *gorm.DB) error {
-		r, err := findClient(tx, id)
-		if created = isNotFound(err); created {
-			r, err = clientRow{ID: id, CreatedAt: s.now()}, nil
+		if created, err = s.createClient(tx, id); err != nil {
+			return err
 		}
+		r, err := holdClient(tx, id)
 		if err != nil {
 			return err
 		}
@@ -67,17 +76,20 @@ func (s *Store) PutClient(ctx context.Context, id string, u gen.ClientUpdate) (c
 			r.Blocked = *u.Blocked
 		}
 		c = r.model()
-		if created {
-			if err := errors.Join(s.newSecret(tx, id), newFeed(tx, id)); err != nil {
-				return err
-			}
-		}
-		return tx.Exec("INSERT INTO clients (id, name, blocked, created_at, changes_before, deliveries_before) VALUES (?, ?, ?, ?, "+
-			"(SELECT coalesce(max(id), 0) FROM status_changes), (SELECT coalesce(max(id), 0) FROM deliveries)) "+
-			"ON CONFLICT (id) DO UPDATE SET name = excluded.name, blocked = excluded.blocked",
-			r.ID, r.Name, r.Blocked, r.CreatedAt).Error
+		return tx.Exec("UPDATE clients SET name = ?, blocked = ? WHERE id = ?", r.Name, r.Blocked, id).Error
 	})
 	return c, created, err
+}
+
+// createClient makes a client if there is none of that id, and says whether it has.
+func (s *Store) createClient(tx *gorm.DB, id string) (created bool, err error) {
+	made := tx.Exec("INSERT INTO clients (id, created_at, changes_before, deliveries_before) VALUES (?, ?, "+
+		"(SELECT coalesce(max(id), 0) FROM status_changes), (SELECT coalesce(max(id), 0) FROM deliveries)) ON CONFLICT DO NOTHING",
+		id, s.now())
+	if made.Error != nil || made.RowsAffected == 0 {
+		return false, made.Error
+	}
+	return true, errors.Join(s.newSecret(tx, id), newFeed(tx, id))
 }
 
 // newFeed has a client's feed begin after the changes of one that had the id before.
@@ -89,12 +101,9 @@ func newFeed(tx *gorm.DB, client string) error {
 // DeleteClient deletes a client with its applications, its agents and their events; see DeleteAgent. Its replays end.
 func (s *Store) DeleteClient(ctx context.Context, id string) error {
 	defer s.wake()
-	defer s.feeds.announce(id)
+	defer s.announce(id)
 	return s.write(ctx, func(tx *gorm.DB) error {
-		if _, err := findClient(tx, id); err != nil {
-			return err
-		}
-		agents, err := gorm.G[agentRow](tx).Where("client_id = ?", id).Order("id").Find(tx.Statement.Context)
+		agents, err := holdAll(tx, id)
 		if err != nil {
 			return err
 		}
@@ -115,6 +124,20 @@ func (s *Store) DeleteClient(ctx context.Context, id string) error {
 		}
 		return tx.Exec("DELETE FROM clients WHERE id = ?", id).Error
 	})
+}
+
+// holdAll holds all agents of a client, which it returns, and then the client, so that there will be no more of them.
+func holdAll(tx *gorm.DB, id string) (agents []agentRow, err error) {
+	for range 2 {
+		agents, err = gorm.G[agentRow](tx, holding(tx)...).Where("client_id = ?", id).Order("id").Find(tx.Statement.Context)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := holdClient(tx, id); err != nil {
+			return nil, err
+		}
+	}
+	return agents, nil
 }
 
 // all turns "no limit" into GORM's words.

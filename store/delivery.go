@@ -136,6 +136,9 @@ func (s *Store) takeOut(tx *gorm.DB, lane int64, state, where string, args ...an
 
 // cancel ends all that is pending or parked of an event.
 func (s *Store) cancel(tx *gorm.DB, event int64) error {
+	if err := holdLanesOf(tx, event); err != nil {
+		return err
+	}
 	away := tx.Exec("UPDATE deliveries SET state = 'cancelled', finished_at = ? WHERE event_id = ? AND state = 'parked'",
 		s.now(), event)
 	if away.Error != nil {
@@ -156,10 +159,28 @@ func lanesOf(tx *gorm.DB, event int64) (lanes []int64, err error) {
 	return lanes, err
 }
 
+// holdLanesOf holds all lanes that an event's deliveries which have not ended are in or move to, and some more.
+func holdLanesOf(tx *gorm.DB, event int64, more ...int64) error {
+	if !onPostgres(tx) {
+		return nil
+	}
+	var lanes []int64
+	err := tx.Raw("SELECT lane_id FROM deliveries WHERE event_id = ? AND state IN ('pending', 'parked') UNION "+
+		"SELECT moved_to FROM deliveries WHERE event_id = ? AND moved_to IS NOT NULL AND state IN ('pending', 'parked') UNION "+
+		"SELECT lane_id FROM agent_events WHERE id = ?", event, event, event).Scan(&lanes).Error
+	if err != nil {
+		return err
+	}
+	return holdLanes(tx, append(lanes, more...)...)
+}
+
 // redirect gives an event's pending deliveries its new URL, method and lane, and makes them due. Parked ones get
 // their lane when the event is enabled.
 func (s *Store) redirect(tx *gorm.DB, e eventRow) error {
 	now := s.now()
+	if err := holdLanesOf(tx, e.ID, e.LaneID); err != nil {
+		return err
+	}
 	if err := rememberURL(tx, "event_id = ? AND state IN ('pending', 'parked')", e.ID); err != nil {
 		return err
 	}

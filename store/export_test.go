@@ -20,10 +20,10 @@ func (s *Store) WatchStatements(fn func(writes bool, statement string)) error {
 }
 
 func (s *Store) before(name string, fn func(writes bool, statement string) error) error {
-	for _, db := range []*gorm.DB{s.writes.db, s.reader} {
+	for _, db := range []*gorm.DB{s.writes.handle(), s.reader} {
 		before := func(tx *gorm.DB) {
 			if tx.Error == nil {
-				_ = tx.AddError(fn(db == s.writes.db, tx.Statement.SQL.String()))
+				_ = tx.AddError(fn(db == s.writes.handle(), tx.Statement.SQL.String()))
 			}
 		}
 		c := db.Callback()

@@ -1,7 +1,9 @@
 package store
 
 import (
+	"context"
 	"slices"
+	"strings"
 
 	"gorm.io/gorm"
 )
@@ -42,15 +44,27 @@ func ensureLane(tx *gorm.DB, k AgentKey, rawURL string) (id int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	err = tx.Raw("INSERT INTO lanes (receiver_id, kind, agent_id) VALUES (?, ?, ?) "+
-		"ON CONFLICT (receiver_id, kind, agent_id) DO UPDATE SET agent_id = excluded.agent_id RETURNING id",
-		receiver, k.Type, k.ID).Scan(&id).Error
-	return id, err
+	return ensure(tx, "lanes", "receiver_id, kind, agent_id", receiver, k.Type, k.ID)
+}
+
+// ensure returns the id of the row of a table that has three or four unique values, which it makes if there is none.
+// One that is there is not held.
+func ensure(tx *gorm.DB, table, columns string, values ...any) (id int64, err error) {
+	marks := strings.TrimPrefix(strings.Repeat(", ?", len(values)), ", ")
+	find := "SELECT coalesce((SELECT id FROM " + table + " WHERE (" + columns + ") = (" + marks + ")), 0)"
+	if err := tx.Raw(find, values...).Scan(&id).Error; err != nil || id > 0 {
+		return id, err
+	}
+	err = tx.Exec("INSERT INTO "+table+" ("+columns+") VALUES ("+marks+") ON CONFLICT DO NOTHING", values...).Error
+	if err != nil {
+		return 0, err
+	}
+	return id, tx.Raw(find, values...).Scan(&id).Error
 }
 
 // findLane returns the row of a lane and, where transactions run side by side, holds it until the commit.
 func findLane(tx *gorm.DB, id int64) (laneRow, error) {
-	return gorm.G[laneRow](tx).Where("id = ?", id).Take(tx.Statement.Context)
+	return gorm.G[laneRow](tx, holding(tx)...).Where("id = ?", id).Take(tx.Statement.Context)
 }
 
 // addToLanes tells lanes of new deliveries, which are in the order of their lanes. The head of a lane that has one
@@ -77,7 +91,7 @@ func addToLanes(tx *gorm.DB, rows []deliveryRow) error {
 // another now, is really due.
 func shift(tx *gorm.DB, lane int64, by int, now int64) error {
 	return tx.Exec("UPDATE lanes SET pending = pending + ?, due_at = CASE "+
-		"WHEN lease_until > ? THEN due_at WHEN pending + ? > 0 THEN min(coalesce(due_at, ?), ?) END WHERE id = ?",
+		"WHEN lease_until > ? THEN due_at WHEN pending + ? <= 0 THEN NULL WHEN due_at < ? THEN due_at ELSE ? END WHERE id = ?",
 		by, now, by, now, now, lane).Error
 }
 
@@ -96,9 +110,16 @@ func letGo(tx *gorm.DB, lane int64) (due *int64, err error) {
 	return due, err
 }
 
-// dropLeases lets every lane go, at start: whoever held one is gone, since one process owns the file.
-// A probe that it had begun is begun again.
-func (s *Store) dropLeases(tx *gorm.DB) error {
+// dropLeases lets every lane go, at the start of the one process that owns SQLite's file: whoever held one is gone. A
+// probe that it had begun is begun again. With PostgreSQL somebody else may hold them.
+func (s *Store) dropLeases(ctx context.Context) error {
+	if isPostgres(s.URL) {
+		return nil
+	}
+	return s.write(ctx, s.dropAll)
+}
+
+func (s *Store) dropAll(tx *gorm.DB) error {
 	err := tx.Exec("UPDATE receivers SET waits = ?, probe = NULL "+
 		"WHERE waits = (SELECT l.lease_until FROM lanes l WHERE l.id = probe)", s.now()).Error
 	if err != nil {

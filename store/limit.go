@@ -37,7 +37,7 @@ func (s *Store) limits(r clientRow) gen.ClientLimits {
 // SetLimits changes a client's limits; one that is nil stays as it is.
 func (s *Store) SetLimits(ctx context.Context, client string, u gen.ClientLimitsUpdate) (m gen.ClientLimits, err error) {
 	err = s.write(ctx, func(tx *gorm.DB) error {
-		r, err := findClient(tx, client)
+		r, err := holdClient(tx, client)
 		if err != nil {
 			return err
 		}

@@ -3,6 +3,7 @@ package store
 import (
 	"cmp"
 	"context"
+	"database/sql"
 	"fmt"
 	"time"
 
@@ -22,7 +23,8 @@ type logRow struct {
 	Last      *int64 // the id of its last attempt
 }
 
-const logSQL = "SELECT d.*, c.agent_id, c.kind, c.new_status, c.changed_at, " +
+const logSQL = "SELECT d.id, d.webhook_id, d.change_id, d.event_id, d.lane_id, d.url, d.method, d.state, d.attempts, d.due_at, " +
+	"d.expires_at, d.created_at, d.finished_at, d.replays, c.agent_id, c.kind, c.new_status, c.changed_at, " +
 	"(SELECT max(a.id) FROM attempts a WHERE a.delivery_id = d.id) AS last " +
 	"FROM deliveries d JOIN status_changes c ON c.id = d.change_id WHERE "
 
@@ -258,5 +260,9 @@ func (r waitRow) waitingFirst(now int64) gen.Waiting {
 
 // snapshot runs a function that reads more than once in one moment of the database.
 func (s *Store) snapshot(ctx context.Context, fn func(tx *gorm.DB) error) error {
-	return failure(s.read(ctx).Transaction(fn))
+	var moment []*sql.TxOptions
+	if isPostgres(s.URL) {
+		moment = append(moment, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
+	}
+	return failure(s.read(ctx).Transaction(fn, moment...))
 }

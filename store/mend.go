@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"gorm.io/gorm"
@@ -23,7 +24,12 @@ func (s *Store) Mend(ctx context.Context) (int, error) {
 	}
 	mended := 0
 	err = s.write(ctx, func(tx *gorm.DB) error {
+		mended = 0
+		if err := holdLanes(tx, strays...); err != nil {
+			return err
+		}
 		lanes, err := s.strayLanes(tx) // what was read outside may have been put right by itself
+		lanes = slices.DeleteFunc(lanes, func(id int64) bool { return onPostgres(tx) && !slices.Contains(strays, id) })
 		if err != nil || len(lanes) == 0 {
 			return err
 		}
@@ -113,7 +119,8 @@ func (s *Store) expire(ctx context.Context) error {
 		if err != nil || len(over) == 0 {
 			return failure(err)
 		}
-		if err := s.write(ctx, s.failOverdue); err != nil {
+		err = s.write(ctx, func(tx *gorm.DB) error { return s.failOverdue(tx, each(over, laneOf)) })
+		if err != nil {
 			return err
 		}
 		s.wake()
@@ -132,10 +139,18 @@ func (s *Store) overdue(tx *gorm.DB) (rows []deliveryRow, err error) {
 	return rows, err
 }
 
-func (s *Store) failOverdue(tx *gorm.DB) error {
+func laneOf(r deliveryRow) int64 { return r.LaneID }
+
+// failOverdue fails those that are overdue in some lanes.
+func (s *Store) failOverdue(tx *gorm.DB, lanes []int64) error {
+	if err := holdLanes(tx, lanes...); err != nil {
+		return err
+	}
 	rows, err := s.overdue(tx)
 	for i := 0; err == nil && i < len(rows); i++ {
-		err = s.end(tx, rows[i].ID, rows[i].LaneID, failed)
+		if slices.Contains(lanes, rows[i].LaneID) {
+			err = s.end(tx, rows[i].ID, rows[i].LaneID, failed)
+		}
 	}
 	return err
 }

@@ -38,6 +38,9 @@ func (s *Store) CreateOperator(ctx context.Context, name string) (gen.Applicatio
 // the tokens that were given for that are refused from now on.
 func (s *Store) EnsureOperator(ctx context.Context, id, secret string) error {
 	return s.write(ctx, func(tx *gorm.DB) error {
+		if err := holdTable(tx, "applications"); err != nil {
+			return err
+		}
 		r, err := gorm.G[applicationRow](tx).Where("id = ?", id).Take(tx.Statement.Context)
 		switch {
 		case errors.Is(err, gorm.ErrRecordNotFound):
@@ -68,6 +71,9 @@ func (s *Store) FirstOperator(ctx context.Context) (m gen.ApplicationSecret, mad
 	r, secret := s.newApplication("operator", Operator), randomHex()
 	r.hide(secret)
 	err = s.write(ctx, func(tx *gorm.DB) error {
+		if err := holdTable(tx, "applications"); err != nil {
+			return err
+		}
 		n, err := gorm.G[applicationRow](tx).Where("access = ?", Operator).Count(tx.Statement.Context, "*")
 		if made = err == nil && n == 0; !made {
 			return err

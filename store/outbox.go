@@ -32,11 +32,15 @@ func (s *Store) Record(
 	lease := time.Now().Add(s.Lease)
 	more, elsewhere := true, false // that may be claimed now: in this lane, in others
 	err = s.write(ctx, func(tx *gorm.DB) error {
-		if err := recordAttempt(tx, d, o); err != nil {
+		next, more, elsewhere = nil, true, false
+		if err := holdForGone(tx, d, o); err != nil {
 			return err
 		}
 		lane, err := findLane(tx, d.Lane)
-		if err != nil || lane.Claim != d.Claim {
+		if err != nil {
+			return err
+		}
+		if err := recordAttempt(tx, d, o); err != nil || lane.Claim != d.Claim {
 			return err // somebody else has the lane by now: what we did comes too late to count
 		}
 		free, news, err := s.judge(tx, lane, o)
@@ -109,6 +113,22 @@ func (s *Store) end(tx *gorm.DB, delivery, lane int64, state string) error {
 	}
 	counts(tx).ended(state, away.RowsAffected)
 	return s.takeOut(tx, lane, state, "id = ?", delivery)
+}
+
+// holdForGone holds what an answer of 410 is going to change beside the delivery's own lane.
+func holdForGone(tx *gorm.DB, d webhook.Delivery, o webhook.Outcome) error {
+	if o.Verdict != webhook.Gone {
+		return nil
+	}
+	if err := holdAgentsOf(tx, []int64{d.ID}); err != nil {
+		return err
+	}
+	var event int64
+	err := tx.Raw("SELECT event_id FROM deliveries WHERE id = ?", d.ID).Scan(&event).Error
+	if err != nil {
+		return err
+	}
+	return holdLanesOf(tx, event, d.Lane)
 }
 
 // gone disables the registration of a delivery that was answered by 410, but for the delivery itself, which has failed.

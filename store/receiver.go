@@ -38,8 +38,5 @@ func ensureReceiver(tx *gorm.DB, client, rawURL string) (id int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	err = tx.Raw("INSERT INTO receivers (client_id, scheme, host, port) VALUES (?, ?, ?, ?) "+
-		"ON CONFLICT (client_id, scheme, host, port) DO UPDATE SET port = excluded.port RETURNING id",
-		client, r.scheme, r.host, r.port).Scan(&id).Error
-	return id, err
+	return ensure(tx, "receivers", "client_id, scheme, host, port", client, r.scheme, r.host, r.port)
 }

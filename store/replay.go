@@ -75,6 +75,9 @@ func (r replayRow) condition(tx *gorm.DB) (*condition, error) {
 func (s *Store) Redeliver(ctx context.Context, client string, id int64) (d gen.Delivery, err error) {
 	defer s.wake()
 	err = s.write(ctx, func(tx *gorm.DB) error {
+		if err := holdForReplay(tx, []int64{id}); err != nil {
+			return err
+		}
 		if d, err = findLogged(tx, client, id); err != nil {
 			return err
 		}
@@ -96,6 +99,21 @@ func notEnded(d gen.Delivery) error {
 		until = "waits until its event is enabled, or fails when its time is over"
 	}
 	return &Error{Kind: Conflict, Message: fmt.Sprintf("delivery %d is %s and %s", d.ID, d.State, until), Status: "not_ended"}
+}
+
+// holdForReplay holds what sending deliveries again is going to change.
+func holdForReplay(tx *gorm.DB, ids []int64) error {
+	if err := holdAgentsOf(tx, ids); err != nil || !onPostgres(tx) {
+		return err
+	}
+	var lanes []int64
+	ids = padded(slices.Clone(ids))
+	err := tx.Raw("SELECT lane_id FROM deliveries WHERE id IN ? UNION "+
+		"SELECT e.lane_id FROM deliveries d JOIN agent_events e ON e.id = d.event_id WHERE d.id IN ?", ids, ids).Scan(&lanes).Error
+	if err != nil {
+		return err
+	}
+	return holdLanes(tx, lanes...)
 }
 
 // redeliver brings a delivery back that has ended: to its event's place or, if that is gone, to where it was sent.
@@ -149,6 +167,9 @@ func (s *Store) CreateReplay(ctx context.Context, client string, f DeliveryFilte
 		return m, err
 	}
 	err = s.write(ctx, func(tx *gorm.DB) error {
+		if _, err := holdClient(tx, client); err != nil {
+			return err
+		}
 		if err := r.admit(tx); err != nil {
 			return err
 		}
@@ -180,7 +201,7 @@ func (r *replayRow) admit(tx *gorm.DB) error {
 	}
 	r.Position = c.DeliveriesBefore
 	var n int
-	err = tx.Raw("SELECT count(*) FROM replays WHERE finished_at IS NULL AND +client_id = ?", c.ID).Scan(&n).Error
+	err = tx.Raw("SELECT count(*) FROM replays WHERE finished_at IS NULL AND client_id || '' = ?", c.ID).Scan(&n).Error
 	if err != nil || n < mostReplays {
 		return err
 	}
@@ -253,7 +274,7 @@ func (s *Store) replayPart(ctx context.Context, r replayRow) error {
 		return err
 	}
 	return s.write(work, func(tx *gorm.DB) error {
-		return tx.Exec("UPDATE replays SET finished_at = ? WHERE id = ?", s.now(), r.ID).Error
+		return tx.Exec("UPDATE replays SET finished_at = ? WHERE id = ? AND finished_at IS NULL", s.now(), r.ID).Error
 	})
 }
 
@@ -268,9 +289,24 @@ func (r replayRow) next(tx *gorm.DB) (found []int64, err error) {
 	return found, err
 }
 
+// beyond holds a replay and says whether another process has worked it up to a delivery already.
+func (r replayRow) beyond(tx *gorm.DB, id int64) (bool, error) {
+	now, err := gorm.G[replayRow](tx, holding(tx)...).Where("id = ?", r.ID).Take(tx.Statement.Context)
+	if errors.Is(err, gorm.ErrRecordNotFound) {
+		return true, nil
+	}
+	return now.Position >= id, err
+}
+
 // redeliverPart sends again those of some deliveries that are still as they were found. It does nothing when the replay
 // has ended meanwhile, with its client.
 func (s *Store) redeliverPart(tx *gorm.DB, r replayRow, part []int64) error {
+	if err := holdForReplay(tx, part); err != nil {
+		return err
+	}
+	if done, err := r.beyond(tx, part[0]); err != nil || done {
+		return err
+	}
 	var still []int64
 	err := tx.Raw("SELECT id FROM deliveries WHERE id IN ? AND state = ? AND finished_at <= ? "+
 		"AND EXISTS (SELECT 1 FROM replays WHERE id = ?) ORDER BY id", padded(slices.Clone(part)), r.State, r.CreatedAt, r.ID).
@@ -282,6 +318,7 @@ func (s *Store) redeliverPart(tx *gorm.DB, r replayRow, part []int64) error {
 		return err
 	}
 	// What ended in the same millisecond in which the replay was asked for may not have been counted then.
-	return tx.Exec("UPDATE replays SET position = ?, redelivered = redelivered + ?, total = max(total, redelivered + ?) "+
-		"WHERE id = ?", part[len(part)-1], len(still), len(still), r.ID).Error
+	return tx.Exec("UPDATE replays SET position = ?, redelivered = redelivered + ?, "+
+		"total = CASE WHEN total < redelivered + ? THEN redelivered + ? ELSE total END WHERE id = ?",
+		part[len(part)-1], len(still), len(still), len(still), r.ID).Error
 }

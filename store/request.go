@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -148,9 +149,9 @@ func (s *Store) shareRequests(ctx context.Context) (err error) {
 
 // addRequests keeps the hour before, in case that another process is in that still.
 func addRequests(tx *gorm.DB, hour int64, mine map[string]int64) error {
-	for client, n := range mine {
+	for _, client := range slices.Sorted(maps.Keys(mine)) {
 		err := tx.Exec("INSERT INTO requests (hour, client_id, made) VALUES (?, ?, ?) "+
-			"ON CONFLICT (hour, client_id) DO UPDATE SET made = made + excluded.made", hour, client, n).Error
+			"ON CONFLICT (hour, client_id) DO UPDATE SET made = requests.made + excluded.made", hour, client, mine[client]).Error
 		if err != nil {
 			return err
 		}

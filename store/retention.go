@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -207,7 +208,7 @@ func (s *Store) pruneDeliveries(ctx context.Context) error {
 // removeDeliveries leaves those that are sent again by now.
 func (s *Store) removeDeliveries(tx *gorm.DB, gone []old) error {
 	var ids []int64
-	err := tx.Raw("SELECT id FROM deliveries WHERE id IN ? AND state NOT IN ('pending', 'parked')", padded(oldIDs(gone))).
+	err := tx.Raw("SELECT id FROM deliveries WHERE id IN ? AND state NOT IN ('pending', 'parked')"+skipHeld(tx), padded(oldIDs(gone))).
 		Scan(&ids).Error
 	if err != nil || len(ids) == 0 {
 		return err
@@ -238,9 +239,9 @@ func removeChanges(tx *gorm.DB, gone []old) error {
 	for _, r := range gone {
 		upTo[r.ClientID] = max(upTo[r.ClientID], r.ID)
 	}
-	for client, sequence := range upTo {
+	for _, client := range slices.Sorted(maps.Keys(upTo)) {
 		err := tx.Exec("INSERT INTO truncated (client_id, sequence) VALUES (?, ?) ON CONFLICT (client_id) "+
-			"DO UPDATE SET sequence = max(sequence, excluded.sequence)", client, sequence).Error
+			"DO UPDATE SET sequence = excluded.sequence WHERE truncated.sequence < excluded.sequence", client, upTo[client]).Error
 		if err != nil {
 			return err
 		}

@@ -89,7 +89,7 @@ func (s *Store) sealSecrets(ctx context.Context) error {
 	if _, err := s.seal.open(stored); err != nil || s.seal == nil {
 		return err
 	}
-	if err := s.write(ctx, s.sealOpen); err != nil {
+	if err := s.write(ctx, s.sealOpen); err != nil || isPostgres(s.URL) {
 		return err
 	}
 	var wal struct{ Busy int }
@@ -98,11 +98,13 @@ func (s *Store) sealSecrets(ctx context.Context) error {
 
 // sealOpen overwrites what it encrypts.
 func (s *Store) sealOpen(tx *gorm.DB) error {
-	if err := tx.Exec("PRAGMA secure_delete = ON").Error; err != nil {
-		return err
+	if !onPostgres(tx) {
+		if err := tx.Exec("PRAGMA secure_delete = ON").Error; err != nil {
+			return err
+		}
+		defer tx.Exec("PRAGMA secure_delete = OFF")
 	}
-	defer tx.Exec("PRAGMA secure_delete = OFF")
-	rows, err := gorm.G[secretRow](tx).Where("secret NOT LIKE ? OR previous NOT LIKE ? AND previous <> ''", sealed+"%", sealed+"%").
+	rows, err := gorm.G[secretRow](tx, holding(tx)...).Where("secret NOT LIKE ? OR previous NOT LIKE ? AND previous <> ''", sealed+"%", sealed+"%").
 		Find(tx.Statement.Context)
 	for i := 0; err == nil && i < len(rows); i++ {
 		r := rows[i]

@@ -53,7 +53,7 @@ func (s *Store) RotateSecret(ctx context.Context, client string) (m gen.Secret, 
 		if _, err := findClient(tx, client); err != nil {
 			return err
 		}
-		r, err := gorm.G[secretRow](tx).Where("client_id = ?", client).Take(tx.Statement.Context)
+		r, err := gorm.G[secretRow](tx, holding(tx)...).Where("client_id = ?", client).Take(tx.Statement.Context)
 		if err != nil {
 			return err
 		}

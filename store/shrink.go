@@ -14,6 +14,9 @@ const (
 
 // shrink gives pages back to the file system when many are free.
 func (s *Store) shrink(ctx context.Context) error {
+	if isPostgres(s.URL) {
+		return nil // it does so itself
+	}
 	for before := int64(math.MaxInt64); ctx.Err() == nil; {
 		var pages struct{ Unused, Total int64 }
 		err := s.read(ctx).Raw("SELECT freelist_count AS unused, page_count AS total FROM pragma_freelist_count, pragma_page_count").

@@ -13,10 +13,9 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
-	"github.com/mattn/go-sqlite3"
+	_ "github.com/mattn/go-sqlite3" // the driver
 	"gorm.io/driver/sqlite"
 	"gorm.io/gorm"
-	"gorm.io/gorm/logger"
 )
 
 const (
@@ -60,6 +59,67 @@ func own(file string) (*flock.Flock, error) {
 		return nil, fmt.Errorf("open %s: %w", file, errServed)
 	}
 	return lock, nil
+}
+
+// ownOrNot is own, but lets another process have the file.
+func ownOrNot(file string) (*flock.Flock, error) {
+	if _, err := os.Stat(file); err != nil {
+		return nil, fmt.Errorf("there is no database yet, `agentevents serve` makes it: %w", err)
+	}
+	lock, err := own(file)
+	if errors.Is(err, errServed) {
+		return flock.New(file + ".lock"), nil
+	}
+	return lock, err
+}
+
+func (s *Store) openSQLite(ctx context.Context, own func(file string) (*flock.Flock, error)) error {
+	file, err := path(s.URL)
+	if err != nil {
+		return err
+	}
+	if s.lock, err = own(file); err != nil {
+		return err
+	}
+	if err := s.openWriter(ctx, file); err != nil {
+		return err
+	}
+	pool, err := openReaders(file)
+	if err != nil {
+		return err
+	}
+	s.pools = append(s.pools, pool)
+	s.reader, err = orm(pool, s.Log)
+	return err
+}
+
+func (s *Store) openWriter(ctx context.Context, file string) error {
+	pool, err := openWriter(file)
+	if err != nil {
+		return err
+	}
+	s.pools = append(s.pools, pool)
+	if err := s.migrate(ctx, pool); err != nil {
+		return err
+	}
+	conn, err := pool.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	db, err := orm(conn, s.Log)
+	if err != nil {
+		return errors.Join(err, conn.Close())
+	}
+	s.writes = newWriter(db, conn)
+	return nil
+}
+
+// migrate leaves the schema alone when another process has the file.
+func (s *Store) migrate(ctx context.Context, pool *sql.DB) error {
+	if s.lock.Locked() {
+		return migrate(ctx, pool)
+	}
+	return checkSchema(ctx, pool, sqliteSchema)
 }
 
 // dsn is the driver's name of a file, with what every connection has in common and the given pragmas.
@@ -110,51 +170,6 @@ func orm(pool gorm.ConnPool, log *slog.Logger) (*gorm.DB, error) {
 		PrepareStmtMaxSize:     statements,
 		PrepareStmtTTL:         10 * 365 * 24 * time.Hour, // it is not meant to close one that may be in use
 		TranslateError:         true,
-		Logger: &troubleLog{logger.NewSlogLogger(log, logger.Config{
-			LogLevel:                  logger.Error,
-			IgnoreRecordNotFoundError: true,
-		})},
+		Logger:                 newTroubleLog(log),
 	})
-}
-
-// troubleLog logs statements that failed, but not those that nobody waits for any longer.
-type troubleLog struct{ logger.Interface }
-
-// LogMode implements logger.Interface.
-func (l *troubleLog) LogMode(level logger.LogLevel) logger.Interface {
-	return &troubleLog{l.Interface.LogMode(level)}
-}
-
-// Trace implements logger.Interface. The logger beneath would format each statement, also those that it does not log.
-func (l *troubleLog) Trace(ctx context.Context, begin time.Time, fc func() (string, int64), err error) {
-	if err != nil && !errors.Is(err, context.Canceled) {
-		l.Interface.Trace(ctx, begin, fc, err)
-	}
-}
-
-// ParamsFilter implements gorm.ParamsFilter, which the logger beneath cannot through its interface: values, among which
-// are secrets, are not logged.
-func (*troubleLog) ParamsFilter(_ context.Context, sql string, _ ...any) (string, []any) {
-	return sql, nil
-}
-
-// unavailable says whether a database error is about the database and not about the statement, so that the same
-// request may succeed later.
-func unavailable(err error) bool {
-	if errors.Is(err, sql.ErrConnDone) || errors.Is(err, errClosed) || errors.Is(err, context.DeadlineExceeded) {
-		return true
-	}
-	if strings.HasSuffix(err.Error(), "sql: database is closed") { // database/sql does not export it
-		return true
-	}
-	var lite sqlite3.Error
-	if !errors.As(err, &lite) {
-		return false
-	}
-	switch lite.Code {
-	case sqlite3.ErrBusy, sqlite3.ErrLocked, sqlite3.ErrFull, sqlite3.ErrIoErr, sqlite3.ErrReadonly,
-		sqlite3.ErrCantOpen, sqlite3.ErrNomem, sqlite3.ErrInterrupt, sqlite3.ErrCorrupt, sqlite3.ErrNotADB:
-		return true
-	}
-	return false
 }

@@ -62,6 +62,9 @@ func (s *Store) disable(tx *gorm.DB, e *eventRow, reason string) error {
 	if err := s.setState(tx, e, gen.AgentEventStateValueDisabled, reason); err != nil {
 		return err
 	}
+	if err := holdLanesOf(tx, e.ID); err != nil {
+		return err
+	}
 	lanes, err := lanesOf(tx, e.ID)
 	for i := 0; err == nil && i < len(lanes); i++ {
 		err = s.takeOut(tx, lanes[i], parked, "event_id = ?", e.ID)
@@ -71,6 +74,9 @@ func (s *Store) disable(tx *gorm.DB, e *eventRow, reason string) error {
 
 func (s *Store) enable(tx *gorm.DB, e *eventRow) error {
 	if err := s.setState(tx, e, gen.AgentEventStateValueEnabled, ""); err != nil {
+		return err
+	}
+	if err := holdLanesOf(tx, e.ID); err != nil {
 		return err
 	}
 	now := s.now()

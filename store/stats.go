@@ -99,7 +99,7 @@ func (c *Counts) ended(state string, n int64) {
 }
 
 // Counts returns what was committed so far. It asks the database nothing.
-func (s *Store) Counts() Counts { return s.writes.total.get() }
+func (s *Store) Counts() Counts { return s.writes.counted() }
 
 // counts is where a transaction notes what it did. It counts when, and only if, it is committed.
 func counts(tx *gorm.DB) *Counts { return &ownWrite(tx).counts }

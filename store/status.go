@@ -53,7 +53,7 @@ func (s *Store) SetStatus(ctx context.Context, k AgentKey, u gen.AgentStatusUpda
 		return err
 	})
 	if st.Changed {
-		s.feeds.announce(k.Client)
+		s.announce(k.Client)
 	}
 	if st.Deliveries > 0 {
 		s.wakeFor(st.Sequence)
@@ -98,7 +98,7 @@ func (s *Store) setItems(
 		}
 		return nil
 	})
-	s.feeds.announce(client)
+	s.announce(client)
 	for _, r := range results {
 		if err == nil && r.Status != nil && r.Status.Deliveries > 0 {
 			s.wakeFor(r.Status.Sequence)
@@ -191,6 +191,9 @@ func (s *Store) change(tx *gorm.DB, r *agentRow, c change) (deliveries int, err 
 		Fired: idsOf(fired), Parked: idsOf(disabled), Skipped: idsOf(skipped), Traceparent: traceparent,
 	}
 	afterwards(tx, func(err error) { ended(row.ID, err) })
+	if err := announceNumbers(tx); err != nil {
+		return 0, err
+	}
 	if err := gorm.G[changeRow](tx).Create(tx.Statement.Context, &row); err != nil {
 		return 0, err
 	}

@@ -26,6 +26,10 @@ func (r changeRow) model() gen.StatusChange {
 // limit of them. When changes after that number are no longer kept, it is an *Error of kind Truncated; after nil
 // they begin with the oldest that is kept.
 func (s *Store) StatusChanges(ctx context.Context, client string, after *int64, limit int) (m []gen.StatusChange, err error) {
+	upTo, err := s.settled(ctx)
+	if err != nil {
+		return nil, failure(err)
+	}
 	err = s.snapshot(ctx, func(tx *gorm.DB) error {
 		if _, err := findClient(tx, client); err != nil {
 			return err
@@ -34,7 +38,7 @@ func (s *Store) StatusChanges(ctx context.Context, client string, after *int64, 
 		if err != nil {
 			return err
 		}
-		rows, err := gorm.G[changeRow](tx).Where("client_id = ? AND id > ?", client, from).Order("id").Limit(limit).Find(ctx)
+		rows, err := gorm.G[changeRow](tx).Where("client_id = ? AND id > ? AND id <= ?", client, from, upTo).Order("id").Limit(limit).Find(ctx)
 		m = each(rows, changeRow.model)
 		return err
 	})
@@ -92,6 +96,15 @@ func (f *feeds) announce(client string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if c := f.waiting[client]; c != nil {
+		close(c)
+		delete(f.waiting, client)
+	}
+}
+
+func (f *feeds) announceAll() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for client, c := range f.waiting {
 		close(c)
 		delete(f.waiting, client)
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"slices"
 	"time"
 
@@ -18,8 +17,8 @@ import (
 
 // Options are what a store is opened with.
 type Options struct {
-	URL      string           // sqlite:PATH
-	Now      func() time.Time // the one clock of all due times; nil means time.Now
+	URL      string           // sqlite:PATH, or postgres://… as libpq has it
+	Now      func() time.Time // the one clock of all due times; nil means time.Now with SQLite, else the database's
 	Lease    time.Duration    // how long a claim holds a lane; 0 means 15 s; must be longer than an attempt takes
 	Window   time.Duration    // how long a delivery is tried, from its change on; 0 means 24 h
 	Longest  time.Duration    // the longest that anything waits until it is due again; 0 means what webhook.DefaultSchedule has
@@ -31,7 +30,7 @@ type Options struct {
 }
 
 func (o *Options) setDefaults() {
-	if o.Now == nil {
+	if o.Now == nil && !isPostgres(o.URL) {
 		o.Now = time.Now
 	}
 	if o.Lease == 0 {
@@ -60,11 +59,13 @@ func (o *Options) setDefaults() {
 // Store is an open database. Its methods are safe for concurrent use.
 type Store struct {
 	Options
-	lock    *flock.Flock
+	beside  bool         // another process may serve the database
+	lock    *flock.Flock // of SQLite's file
 	seal    *seal
 	pools   []*sql.DB
 	reader  *gorm.DB
-	writes  *writer
+	writes  transactor
+	others  *others // that share the database; nil with SQLite
 	dueSoon chan struct{}
 	repeats repeats
 	feeds   feeds
@@ -76,14 +77,24 @@ type Store struct {
 	requests requests
 }
 
-// Open opens the database, makes it if there is none, and brings its schema up to date. One process owns the file:
-// a second one is refused. Leases of the process before are dropped, so that what was in flight goes out at once.
+// transactor runs functions in transactions.
+type transactor interface {
+	do(ctx context.Context, fn func(tx *gorm.DB) error) error  // returns when it is durable
+	try(ctx context.Context, fn func(tx *gorm.DB) error) error // is do for who does not want to know any more when ctx ends
+	handle() *gorm.DB
+	counted() Counts
+	close() error
+}
+
+// Open opens the database and brings its schema up to date. An SQLite file is made if there is none, and one process owns
+// it: a second one is refused, and leases of the process before are dropped, so that what was in flight goes out at once.
+// A PostgreSQL database is shared by any number of processes.
 func Open(ctx context.Context, o Options) (*Store, error) {
-	s, err := open(ctx, o, own)
-	if err != nil {
+	s := &Store{Options: o}
+	if err := s.openAs(ctx, own); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(s.write(ctx, s.dropLeases), s.sealSecrets(ctx), s.shareRequests(ctx)); err != nil {
+	if err := errors.Join(s.dropLeases(ctx), s.sealSecrets(ctx), s.shareRequests(ctx)); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	s.fresh.add(0) // what was under way before is found by a look at all lanes alone
@@ -93,95 +104,44 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 // OpenBeside opens a database that is there, also while another process serves it, whose leases it leaves alone. It is
 // for short work of an operator.
 func OpenBeside(ctx context.Context, o Options) (*Store, error) {
-	file, err := path(o.URL)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := os.Stat(file); err != nil {
-		return nil, fmt.Errorf("there is no database yet, `agentevents serve` makes it: %w", err)
-	}
-	return open(ctx, o, func(file string) (*flock.Flock, error) {
-		lock, err := own(file)
-		if errors.Is(err, errServed) {
-			return flock.New(file + ".lock"), nil
-		}
-		return lock, err
-	})
+	s := &Store{Options: o, beside: true}
+	return s, s.openAs(ctx, ownOrNot)
 }
 
-func open(ctx context.Context, o Options, own func(file string) (*flock.Flock, error)) (*Store, error) {
-	o.setDefaults()
-	file, err := path(o.URL)
-	if err != nil {
-		return nil, err
-	}
-	seal, err := newSeal(o.Key)
-	if err != nil {
-		return nil, err
-	}
-	lock, err := own(file)
-	if err != nil {
-		return nil, err
-	}
-	s := &Store{Options: o, lock: lock, seal: seal, dueSoon: make(chan struct{}, 1), replays: make(chan struct{}, 1)}
-	if err := s.open(ctx, file); err != nil {
-		return nil, errors.Join(fmt.Errorf("open %s: %w", file, err), s.Close())
-	}
-	return s, nil
-}
-
-func (s *Store) open(ctx context.Context, file string) error {
-	if err := s.openWriter(ctx, file); err != nil {
+// openAs opens either database; own is how an SQLite file is taken.
+func (s *Store) openAs(ctx context.Context, own func(file string) (*flock.Flock, error)) (err error) {
+	s.setDefaults()
+	s.dueSoon, s.replays = make(chan struct{}, 1), make(chan struct{}, 1)
+	if s.seal, err = newSeal(s.Key); err != nil {
 		return err
 	}
-	pool, err := openReaders(file)
+	if isPostgres(s.URL) {
+		err = s.openPostgres(ctx)
+	} else {
+		err = s.openSQLite(ctx, own)
+	}
 	if err != nil {
-		return err
+		return errors.Join(fmt.Errorf("open %s: %w", Redacted(s.URL), err), s.Close())
 	}
-	s.pools = append(s.pools, pool)
-	s.reader, err = orm(pool, s.Log)
-	return err
-}
-
-func (s *Store) openWriter(ctx context.Context, file string) error {
-	pool, err := openWriter(file)
-	if err != nil {
-		return err
-	}
-	s.pools = append(s.pools, pool)
-	if err := s.migrate(ctx, pool); err != nil {
-		return err
-	}
-	conn, err := pool.Conn(ctx)
-	if err != nil {
-		return err
-	}
-	db, err := orm(conn, s.Log)
-	if err != nil {
-		return errors.Join(err, conn.Close())
-	}
-	s.writes = newWriter(db, conn)
 	return nil
-}
-
-// migrate leaves the schema alone when another process has the file.
-func (s *Store) migrate(ctx context.Context, pool *sql.DB) error {
-	if s.lock.Locked() {
-		return migrate(ctx, pool)
-	}
-	return checkSchema(ctx, pool)
 }
 
 // Close ends the writer after what it is at, and closes the database.
 func (s *Store) Close() error {
 	var errs []error
+	if s.others != nil {
+		s.others.close()
+	}
 	if s.writes != nil {
 		errs = append(errs, s.writes.close())
 	}
 	for _, pool := range slices.Backward(s.pools) { // the last to close tidies up, which readers cannot
 		errs = append(errs, pool.Close())
 	}
-	return errors.Join(append(errs, s.lock.Unlock())...)
+	if s.lock != nil {
+		errs = append(errs, s.lock.Unlock())
+	}
+	return errors.Join(errs...)
 }
 
 // Ready returns nil when the database takes a write, and an error when it has not done so before ctx ends.

@@ -47,7 +47,7 @@ type Caller struct {
 func (s *Store) Caller(ctx context.Context, token string) (c Caller, err error) {
 	hash := sha256.Sum256([]byte(token))
 	found := s.read(ctx).Raw("SELECT a.number, a.id AS application, a.name, a.client_id AS client, a.access, "+
-		"coalesce(c.blocked, 0) AS blocked, coalesce(c.request_limit, ?) AS request_limit FROM tokens t JOIN applications a ON a.number = t.application "+
+		"coalesce(c.blocked, FALSE) AS blocked, coalesce(c.request_limit, ?) AS request_limit FROM tokens t JOIN applications a ON a.number = t.application "+
 		"LEFT JOIN clients c ON c.id = a.client_id WHERE t.hash = ? AND t.expires_at > ?", NoLimit, hash[:], s.now()).Scan(&c)
 	if found.Error == nil && found.RowsAffected == 0 {
 		return c, ErrToken
@@ -71,7 +71,7 @@ func (s *Store) IssueToken(ctx context.Context, id, secret string) (token string
 }
 
 func (s *Store) checkCredentials(tx *gorm.DB, id, secret string) error {
-	r, err := gorm.G[applicationRow](tx).Where("id = ?", id).Take(tx.Statement.Context)
+	r, err := gorm.G[applicationRow](tx, holding(tx)...).Where("id = ?", id).Take(tx.Statement.Context)
 	switch {
 	case errors.Is(err, gorm.ErrRecordNotFound):
 		return ErrApplication
@@ -81,7 +81,7 @@ func (s *Store) checkCredentials(tx *gorm.DB, id, secret string) error {
 		return ErrCredentials
 	}
 	var blocked bool
-	err = tx.Raw("SELECT coalesce((SELECT blocked FROM clients WHERE id = ?), 0)", r.ClientID).Scan(&blocked).Error
+	err = tx.Raw("SELECT coalesce((SELECT blocked FROM clients WHERE id = ?), FALSE)", r.ClientID).Scan(&blocked).Error
 	if err == nil && blocked {
 		return ErrCredentials
 	}

@@ -131,7 +131,7 @@ func Verify(ctx context.Context, o Options, done func(Check)) error {
 }
 
 func (s *Store) verify(ctx context.Context, pool *sql.DB, done func(Check)) error {
-	if err := checkSchema(ctx, pool); err != nil {
+	if err := checkSchema(ctx, pool, sqliteSchema); err != nil {
 		return err
 	}
 	moment, err := pool.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})

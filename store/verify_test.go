@@ -18,15 +18,15 @@ import (
 var faults = map[string]struct{ plant, want string }{
 	"a reference to nothing":        {"DELETE FROM clients", "names a missing row of clients"},
 	"pending counted too low":       {"UPDATE lanes SET pending = pending - 1 WHERE id = 1", "lane 1: 2 pending, its row says 1"},
-	"pending counted too high":      {"UPDATE lanes SET pending = 1 WHERE id = 4", "lane 4: 0 pending, its row says 1"},
+	"pending counted too high":      {"UPDATE lanes SET pending = 1 WHERE id = 3", "lane 3: 0 pending, its row says 1"},
 	"a lane that is never due":      {"UPDATE lanes SET due_at = NULL WHERE id = 1", "lane 1: 2 pending, its row says 2; it is due at no time"},
 	"a lane due too late":           {"UPDATE lanes SET due_at = due_at + 1000 WHERE id = 1", "lane 1: 2 pending"},
-	"a lane due in a year":          {"UPDATE lanes SET due_at = due_at + 31536000000 WHERE id = 3", "lane 3: 1 pending"},
-	"a lease that nobody looks at":  {"UPDATE lanes SET due_at = due_at + 1 WHERE id = 3", "lane 3: leased until"},
-	"a lease for a year":            {"UPDATE lanes SET due_at = 1e12 * 9, lease_until = 1e12 * 9 WHERE id = 3", "lane 3: leased until 9000000000000"},
-	"a lease of nothing":            {"UPDATE lanes SET delivery_id = NULL WHERE id = 3", "delivery none"},
-	"a lease of what is not there":  {"UPDATE lanes SET delivery_id = 4711 WHERE id = 3", "delivery 4711 (missing)"},
-	"a lease of another lane's":     {"UPDATE lanes SET delivery_id = 2 WHERE id = 3", "delivery 2 (pending in lane 1)"},
+	"a lane due in a year":          {"UPDATE lanes SET due_at = due_at + 31536000000 WHERE id = 2", "lane 2: 1 pending"},
+	"a lease that nobody looks at":  {"UPDATE lanes SET due_at = due_at + 1 WHERE id = 2", "lane 2: leased until"},
+	"a lease for a year":            {"UPDATE lanes SET due_at = 1e12 * 9, lease_until = 1e12 * 9 WHERE id = 2", "lane 2: leased until 9000000000000"},
+	"a lease of nothing":            {"UPDATE lanes SET delivery_id = NULL WHERE id = 2", "delivery none"},
+	"a lease of what is not there":  {"UPDATE lanes SET delivery_id = 4711 WHERE id = 2", "delivery 4711 (missing)"},
+	"a lease of another lane's":     {"UPDATE lanes SET delivery_id = 2 WHERE id = 2", "delivery 2 (pending in lane 1)"},
 	"a delivery without a lease":    {"UPDATE lanes SET delivery_id = 2 WHERE id = 1", "lane 1: leased until no time"},
 	"ended without a time":          {"UPDATE deliveries SET finished_at = NULL WHERE state = 'failed'", "failed, finished at no time"},
 	"pending and finished":          {"UPDATE deliveries SET finished_at = 1 WHERE id = 2", "delivery 2: pending, finished at 1"},
@@ -44,11 +44,11 @@ var faults = map[string]struct{ plant, want string }{
 	"an old method":                 {"UPDATE deliveries SET method = 'GET' WHERE id = 2", "delivery 2: pending, GET in lane 1; event 2 is enabled, POST"},
 	"pending though it is disabled": {"UPDATE agent_events SET state = 'disabled' WHERE id = 1", "delivery 3: pending, POST in lane 1; event 1 is disabled"},
 	"parked though it is enabled":   {"UPDATE agent_events SET state = 'enabled'", ": parked, POST"},
-	"left behind":                   {"UPDATE agent_events SET lane_id = 4 WHERE id = 1", "in lane 1; event 1 is enabled, POST in lane 4"},
-	"an event in a foreign lane":    {"UPDATE lanes SET agent_id = 137 WHERE id = 4", "lane 4 is of local agent 137 of client 12"},
-	"lost, and due in an hour":      {"UPDATE lanes SET lease_until = lease_until - 3600000, due_at = due_at + 3000000 WHERE id = 3", "lane 3: 1 pending"},
-	"a lease for an hour":           {"UPDATE lanes SET due_at = due_at + 3600000, lease_until = lease_until + 3600000 WHERE id = 3", "lane 3: leased until"},
-	"empty and due":                 {"UPDATE lanes SET due_at = 1 WHERE id = 4", "lane 4: 0 pending, its row says 0; it is due at 1"},
+	"left behind":                   {"UPDATE agent_events SET lane_id = 3 WHERE id = 1", "in lane 1; event 1 is enabled, POST in lane 3"},
+	"an event in a foreign lane":    {"UPDATE lanes SET agent_id = 137 WHERE id = 3", "lane 3 is of local agent 137 of client 12"},
+	"lost, and due in an hour":      {"UPDATE lanes SET lease_until = lease_until - 3600000, due_at = due_at + 3000000 WHERE id = 2", "lane 2: 1 pending"},
+	"a lease for an hour":           {"UPDATE lanes SET due_at = due_at + 3600000, lease_until = lease_until + 3600000 WHERE id = 2", "lane 2: leased until"},
+	"empty and due":                 {"UPDATE lanes SET due_at = 1 WHERE id = 3", "lane 3: 0 pending, its row says 0; it is due at 1"},
 	"an agent counted too many":     {"UPDATE clients SET agents = 2", "client 12: 2 agents and 5 events by its row, 1 and 5 are there"},
 	"an event counted too few":      {"UPDATE clients SET events = 4", "client 12: 1 agents and 4 events by its row, 1 and 5 are there"},
 	"no good secret":                {"UPDATE secrets SET secret = 'x'", "client 12: no secret"},
@@ -62,7 +62,7 @@ var faults = map[string]struct{ plant, want string }{
 	"probes without a breaker":      {"UPDATE receivers SET probes = 2 WHERE id = 1", "receiver 1: 1 failures, 2 probes"},
 	"a wait for a year":             {"UPDATE receivers SET waits = 1e12 * 9 WHERE id = 1", "waits until 9000000000000"},
 	"open and waiting for nothing":  {"UPDATE receivers SET failures = 5 WHERE id = 1", "receiver 1: 5 failures, 0 probes"},
-	"a probe of another receiver":   {"UPDATE receivers SET failures = 5, waits = 1, probe = 3 WHERE id = 1", "one by lane 3"},
+	"a probe of another receiver":   {"UPDATE receivers SET failures = 5, waits = 1, probe = 2 WHERE id = 1", "one by lane 2"},
 	"a lane to somewhere else":      {"UPDATE receivers SET host = 'elsewhere' WHERE id = 1", "lane 1: leads to http://elsewhere, port 80"},
 }
 
@@ -94,7 +94,7 @@ func TestVerifyFindsEachFault(t *testing.T) {
 }
 
 // openWithEverything opens a store in which lane 1 has delivered 1, waits for the second attempt at 2 and has 3 behind
-// it; 4 is in flight in lane 3, 5 has failed in lane 4, and 6 is parked.
+// it; 4 is in flight in lane 2, 5 has failed in lane 3, and 6 is parked.
 func openWithEverything(t *testing.T) *fixture {
 	t.Helper()
 	f := open(t)
@@ -109,8 +109,8 @@ func openWithEverything(t *testing.T) *fixture {
 	f.state(k, f.register(k, "http://wages.example/hook", gen.EventTypeAgentLogin)[0], gen.AgentEventStateValueDisabled)
 	f.login(k)
 	claimed := f.claim()
-	if len(claimed) != 2 || claimed[1].Lane != 4 {
-		t.Fatalf("claimed %+v, want lanes 3 and 4", claimed)
+	if len(claimed) != 2 || claimed[1].Lane != 3 {
+		t.Fatalf("claimed %+v, want lanes 2 and 3", claimed)
 	}
 	f.record(claimed[1], webhook.Failed, false)
 	return f

@@ -14,6 +14,9 @@ func (s *Store) Work(ctx context.Context) error {
 	jobs.Go(func() { s.repeat(ctx, s.replays, s.replay) })
 	jobs.Go(func() { s.repeat(ctx, nil, s.prune) })
 	jobs.Go(func() { s.repeat(ctx, nil, s.writeCounts) })
+	if s.others != nil {
+		jobs.Go(func() { s.repeat(ctx, nil, s.lookAgain) })
+	}
 	jobs.Wait()
 	return s.writeCounts(context.WithoutCancel(ctx))
 }
@@ -21,6 +24,12 @@ func (s *Store) Work(ctx context.Context) error {
 // writeCounts writes what is counted in memory.
 func (s *Store) writeCounts(ctx context.Context) error {
 	return errors.Join(s.writeRepeats(ctx), s.shareRequests(ctx))
+}
+
+// lookAgain has those look again who wait for changes: what other processes say may be lost.
+func (s *Store) lookAgain(context.Context) error {
+	s.feeds.announceAll()
+	return nil
 }
 
 // repeat does a job at once, every second and when it is asked to, until ctx ends.

@@ -38,8 +38,11 @@ type write struct {
 
 type writeKey struct{}
 
-// ownWrite is the write that a transaction is for.
-func ownWrite(tx *gorm.DB) *write { return tx.Statement.Context.Value(writeKey{}).(*write) }
+// ownWrite is the write that a transaction is for, nil for one that only reads.
+func ownWrite(tx *gorm.DB) *write {
+	w, _ := tx.Statement.Context.Value(writeKey{}).(*write)
+	return w
+}
 
 // afterwards has a function told whether a write is committed. It must not block.
 func afterwards(tx *gorm.DB, fn func(error)) {
@@ -108,6 +111,9 @@ func (j *write) outcome() error {
 	}
 }
 
+func (w *writer) handle() *gorm.DB { return w.db }
+func (w *writer) counted() Counts  { return w.total.get() }
+
 func (w *writer) close() error {
 	w.once.Do(func() { close(w.quit) })
 	<-w.closed
@@ -174,14 +180,15 @@ func (w *writer) commit(batch []*write) {
 			w.total.add(j.counts)
 		}
 		j.tell(results[i])
+		j.done <- results[i]
 	}
 }
 
+// tell tells those who want to know what became of a write.
 func (j *write) tell(result error) {
 	for _, fn := range j.after {
 		fn(result)
 	}
-	j.done <- result
 }
 
 // step runs one write between savepoints. The first error is the write's own; the second ends the transaction.
@@ -201,13 +208,17 @@ func (w *writer) step(j *write) (own, fatal error) {
 	return own, w.db.Exec("RELEASE step").Error
 }
 
-// protect turns a panic of one write into its error, for the sake of the others. What the write's context holds is
-// there in the transaction, but not its end.
-func (w *writer) protect(j *write) (err error) {
+// protect is for the sake of the others. What the write's context holds is there in the transaction, but not its end.
+func (w *writer) protect(j *write) error {
+	return j.protect(w.db.WithContext(context.WithValue(context.WithoutCancel(j.ctx), writeKey{}, j)))
+}
+
+// protect turns a panic of a write into its error.
+func (j *write) protect(tx *gorm.DB) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic in a transaction: %v", p)
 		}
 	}()
-	return j.fn(w.db.WithContext(context.WithValue(context.WithoutCancel(j.ctx), writeKey{}, j)))
+	return j.fn(tx)
 }

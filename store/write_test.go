@@ -34,7 +34,7 @@ func openWatched(t testing.TB) *watched {
 		t.Fatal(err)
 	}
 	w := &watched{Store: s, t: t}
-	err = s.writes.conn.Raw(func(conn any) error {
+	err = s.writes.(*writer).conn.Raw(func(conn any) error {
 		conn.(*sqlite3.SQLiteConn).RegisterCommitHook(func() int {
 			if w.refuse.Swap(false) {
 				return 1
@@ -82,7 +82,7 @@ func (w *watched) togetherWith(contexts []context.Context, writes []func(*gorm.D
 	<-held
 	for i, fn := range writes {
 		all.Go(func() { results[i] = w.write(contexts[i], fn) })
-		for len(w.writes.queue) <= i {
+		for len(w.writes.(*writer).queue) <= i {
 			runtime.Gosched()
 		}
 	}
@@ -305,11 +305,11 @@ func TestWritesDuringClose(t *testing.T) {
 			}
 		})
 	}
-	for len(w.writes.queue) < most {
+	for len(w.writes.(*writer).queue) < most {
 		runtime.Gosched()
 	}
 	all.Go(w.done)
-	<-w.writes.quit
+	<-w.writes.(*writer).quit
 	close(hold)
 	all.Wait()
 }
@@ -327,7 +327,7 @@ func TestReadyWhileATransactionHangs(t *testing.T) {
 	asked := make(chan error)
 	ctx, end := context.WithCancel(t.Context())
 	go func() { asked <- w.Ready(ctx) }()
-	for len(w.writes.queue) == 0 {
+	for len(w.writes.(*writer).queue) == 0 {
 		select {
 		case err := <-asked:
 			t.Fatalf("it is not known yet: %v", err)

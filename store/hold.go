@@ -1,0 +1,83 @@
+package store
+
+import (
+	"slices"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+)
+
+// On PostgreSQL transactions run side by side, and what they hold, they hold until their end. So that none waits for
+// another that waits for it, all take what they need in one order, each before it reads what depends on it:
+//
+//  1. agents by id; whatever changes an agent's events holds the agent
+//  2. the client, whose row counts its agents and events
+//  3. lanes by id; whatever moves deliveries or changes their state holds their lanes
+//  4. receivers by id
+//
+// SQLite has one writer, who holds everything.
+
+func onPostgres(tx *gorm.DB) bool { return tx.Name() == "postgres" }
+
+// holding has a query of a transaction that writes hold the rows that it finds.
+func holding(tx *gorm.DB) []clause.Expression {
+	if ownWrite(tx) == nil || !onPostgres(tx) {
+		return nil
+	}
+	return []clause.Expression{clause.Locking{Strength: forUpdate}}
+}
+
+// forUpdate does not keep others from adding rows that refer to the one that is held.
+const forUpdate = "NO KEY UPDATE"
+
+// hold holds rows of a table, in the order of their ids.
+func hold(tx *gorm.DB, table string, ids []int64) error {
+	if !onPostgres(tx) || len(ids) == 0 {
+		return nil
+	}
+	var held []int64
+	return tx.Raw("SELECT id FROM "+table+" WHERE id IN ? ORDER BY id FOR "+forUpdate, padded(slices.Clone(ids))).Scan(&held).Error
+}
+
+func holdLanes(tx *gorm.DB, lanes ...int64) error { return hold(tx, "lanes", lanes) }
+
+// holdFree is hold for those rows that nobody else holds, which it returns.
+func holdFree(tx *gorm.DB, table string, ids []int64) (held []int64, err error) {
+	if !onPostgres(tx) || len(ids) == 0 {
+		return ids, nil
+	}
+	err = tx.Raw("SELECT id FROM "+table+" WHERE id IN ? ORDER BY id FOR "+forUpdate+" SKIP LOCKED", padded(slices.Clone(ids))).
+		Scan(&held).Error
+	return held, err
+}
+
+// holdAgentsOf holds the agents that deliveries are about, as far as they are there.
+func holdAgentsOf(tx *gorm.DB, deliveries []int64) error {
+	if !onPostgres(tx) {
+		return nil
+	}
+	var agents []int64
+	err := tx.Raw("SELECT DISTINCT a.id FROM deliveries d JOIN status_changes c ON c.id = d.change_id JOIN agents a "+
+		"ON (a.client_id, a.kind, a.agent_id) = (c.client_id, c.kind, c.agent_id) WHERE d.id IN ?", padded(slices.Clone(deliveries))).
+		Scan(&agents).Error
+	if err != nil {
+		return err
+	}
+	return hold(tx, "agents", agents)
+}
+
+// skipHeld is the end of a query that holds the rows that it finds, but for those that somebody else holds.
+func skipHeld(tx *gorm.DB) string {
+	if !onPostgres(tx) {
+		return ""
+	}
+	return " ORDER BY id FOR UPDATE SKIP LOCKED"
+}
+
+// holdTable keeps others from writing to a table.
+func holdTable(tx *gorm.DB, table string) error {
+	if !onPostgres(tx) {
+		return nil
+	}
+	return tx.Exec("LOCK TABLE " + table + " IN SHARE ROW EXCLUSIVE MODE").Error
+}

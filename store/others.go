@@ -1,0 +1,170 @@
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+const (
+	channel     = "agentevents"
+	notifyEvery = 5 * time.Millisecond // at most, since each takes a lock of the whole server
+	reconnect   = time.Second
+	mostNews    = 100 // clients that a message names
+)
+
+// others are the processes that share a PostgreSQL database. They tell each other what somebody may wait for. What
+// nobody hears is found by looking, every second.
+type others struct {
+	store *Store
+	name  string // of this one
+	log   *slog.Logger
+	stop  func()
+	done  sync.WaitGroup
+
+	mu    sync.Mutex
+	news  news
+	ready chan struct{} // there is something to tell
+}
+
+// news are what others may wait for.
+type news struct {
+	Clients []string `json:"clients,omitempty"` // whose agents have changed
+	All     bool     `json:"all,omitempty"`     // or any
+	Due     bool     `json:"due,omitempty"`     // more lanes are due than who says so has room for
+	From    string   `json:"from"`              // who says so
+}
+
+// join connects to the others.
+func (s *Store) join() {
+	ctx, stop := context.WithCancel(context.Background())
+	o := &others{store: s, name: rand.Text(), log: s.Log, stop: stop, ready: make(chan struct{}, 1)}
+	o.done.Go(func() { o.listen(ctx) })
+	o.done.Go(func() { o.talk(ctx) })
+	s.others = o
+}
+
+func (o *others) close() {
+	o.stop()
+	o.done.Wait()
+}
+
+// tell has the others told soon.
+func (o *others) tell(change func(n *news)) {
+	if o == nil {
+		return
+	}
+	o.mu.Lock()
+	change(&o.news)
+	o.mu.Unlock()
+	signal(o.ready)
+}
+
+// changed adds a client whose agents have changed.
+func (n *news) changed(client string) {
+	for _, c := range n.Clients {
+		if c == client {
+			return
+		}
+	}
+	if n.All = n.All || len(n.Clients) == mostNews; n.All {
+		n.Clients = nil
+		return
+	}
+	n.Clients = append(n.Clients, client)
+}
+
+func (o *others) take() (n news) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	n, o.news = o.news, news{}
+	return n
+}
+
+// talk tells the others, outside of any transaction of a change.
+func (o *others) talk(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-o.ready:
+		}
+		said := o.take()
+		said.From = o.name
+		text, _ := json.Marshal(said)
+		err := o.store.writes.handle().WithContext(ctx).Exec("SELECT pg_notify(?, ?)", channel, string(text)).Error
+		if err != nil && ctx.Err() == nil {
+			o.log.Warn("tell the other processes", "error", err)
+		}
+		pause(ctx, notifyEvery)
+	}
+}
+
+// listen hears the others. After each time of deafness all may have happened.
+func (o *others) listen(ctx context.Context) {
+	for ctx.Err() == nil {
+		if err := o.hear(ctx); err != nil && ctx.Err() == nil {
+			o.log.Warn("listen to the other processes", "error", err)
+			pause(ctx, reconnect)
+		}
+	}
+}
+
+func (o *others) hear(ctx context.Context) error {
+	config, err := connect(o.store.URL, map[string]string{})
+	if err != nil {
+		return err
+	}
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	if _, err := conn.Exec(ctx, "LISTEN "+channel); err != nil {
+		return err
+	}
+	o.store.heard(news{All: true, Due: true})
+	for {
+		n, err := conn.WaitForNotification(ctx)
+		if err != nil {
+			return err
+		}
+		var said news
+		if json.Unmarshal([]byte(n.Payload), &said) == nil && said.From != o.name {
+			o.store.heard(said)
+		}
+	}
+}
+
+// heard wakes who waits here.
+func (s *Store) heard(n news) {
+	for _, client := range n.Clients {
+		s.feeds.announce(client)
+	}
+	if n.All {
+		s.feeds.announceAll()
+	}
+	if n.Due {
+		s.wake()
+	}
+}
+
+// announce tells who waits for changes of a client, here and elsewhere.
+func (s *Store) announce(client string) {
+	s.feeds.announce(client)
+	s.others.tell(func(n *news) { n.changed(client) })
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}

@@ -1,0 +1,224 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+	"gorm.io/driver/postgres"
+	"gorm.io/gorm"
+)
+
+const (
+	// Connections is how many each process has to a PostgreSQL server: those that write, those that read, and one that
+	// listens.
+	Connections   = pgWriters + pgReaders + 1
+	pgWriters     = 8
+	pgReaders     = 8
+	pgLock        = 3 * time.Second  // that a statement waits for a lock
+	pgIdle        = 5 * time.Second  // that a transaction may do nothing: its process is frozen or cut off
+	pgPatience    = 10 * time.Second // for one transaction
+	pgStatement   = 8 * time.Second  // for a statement that writes, and
+	pgQuery       = time.Minute      // for one that reads
+	pgDialTimeout = 5 * time.Second
+)
+
+func isPostgres(databaseURL string) bool {
+	return strings.HasPrefix(databaseURL, "postgres://") || strings.HasPrefix(databaseURL, "postgresql://")
+}
+
+// CheckURL says what is wrong with a database URL, without repeating it: it may hold a password.
+func CheckURL(databaseURL string) error {
+	if !isPostgres(databaseURL) {
+		_, err := path(databaseURL)
+		return err
+	}
+	if _, err := pgx.ParseConfig(databaseURL); err != nil {
+		return errors.New("is no URL of a PostgreSQL database, such as postgres://user@host:5432/database")
+	}
+	return nil
+}
+
+// Redacted is a database URL without its password.
+func Redacted(databaseURL string) string {
+	if !isPostgres(databaseURL) {
+		return databaseURL
+	}
+	c, err := pgx.ParseConfig(databaseURL)
+	if err != nil {
+		return "postgres:"
+	}
+	return fmt.Sprintf("postgres://%s@%s/%s", c.User, net.JoinHostPort(c.Host, strconv.Itoa(int(c.Port))), c.Database)
+}
+
+// connect returns what connections to a PostgreSQL server are made with. What the URL says goes before.
+func connect(databaseURL string, settings map[string]string) (*pgx.ConnConfig, error) {
+	c, err := pgx.ParseConfig(databaseURL)
+	if err != nil {
+		return nil, CheckURL(databaseURL)
+	}
+	c.ConnectTimeout = pgDialTimeout
+	settings["application_name"] = "agentevents"
+	settings["lock_timeout"] = milliseconds(pgLock)
+	settings["idle_in_transaction_session_timeout"] = milliseconds(pgIdle)
+	for name, value := range settings {
+		if _, given := c.RuntimeParams[name]; !given {
+			c.RuntimeParams[name] = value
+		}
+	}
+	return c, nil
+}
+
+func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
+
+func openPool(databaseURL string, connections int, settings map[string]string) (*sql.DB, error) {
+	c, err := connect(databaseURL, settings)
+	if err != nil {
+		return nil, err
+	}
+	db := stdlib.OpenDB(*c)
+	db.SetMaxOpenConns(connections)
+	db.SetMaxIdleConns(connections)
+	return db, nil
+}
+
+func openPgWriters(databaseURL string) (*sql.DB, error) {
+	return openPool(databaseURL, pgWriters, map[string]string{"statement_timeout": milliseconds(pgStatement)})
+}
+
+func openPgReaders(databaseURL string) (*sql.DB, error) {
+	return openPool(databaseURL, pgReaders, map[string]string{
+		"statement_timeout": milliseconds(pgQuery), "default_transaction_read_only": "on",
+	})
+}
+
+// pgORM puts GORM on top of a pool. It names the columns that it reads, so that one that a later version of the program
+// adds is no trouble for the statements that are prepared.
+func pgORM(pool gorm.ConnPool, log *slog.Logger) (*gorm.DB, error) {
+	return gorm.Open(postgres.New(postgres.Config{Conn: pool}), &gorm.Config{
+		DisableAutomaticPing:   true,
+		SkipDefaultTransaction: true,
+		QueryFields:            true,
+		TranslateError:         true,
+		Logger:                 newTroubleLog(log),
+	})
+}
+
+// openPostgres opens a database that any number of processes may share.
+func (s *Store) openPostgres(ctx context.Context) error {
+	writers, err := openPgWriters(s.URL)
+	if err != nil {
+		return err
+	}
+	s.pools = append(s.pools, writers)
+	readers, err := openPgReaders(s.URL)
+	if err != nil {
+		return err
+	}
+	s.pools = append(s.pools, readers)
+	if err := s.reach(ctx, writers); err != nil {
+		return err
+	}
+	db, err := pgORM(writers, s.Log)
+	if err != nil {
+		return err
+	}
+	clock := s.databaseClock()
+	s.writes = newPgWriter(db, clock)
+	if s.reader, err = pgORM(readers, s.Log); err != nil {
+		return err
+	}
+	if err := readClock(s.read(ctx), clock); err != nil {
+		return err
+	}
+	if !s.beside {
+		s.join()
+	}
+	return nil
+}
+
+// reach looks whether the database is there, and brings its schema up to date.
+func (s *Store) reach(ctx context.Context, pool *sql.DB) error {
+	if err := pool.PingContext(ctx); err != nil {
+		return unreachable(s.URL, err)
+	}
+	if s.beside {
+		return checkSchema(ctx, pool, postgresSchema)
+	}
+	return migratePostgres(ctx, s.URL)
+}
+
+// unreachable says why a server cannot be reached; what the driver says may hold the password's length, but not it.
+func unreachable(databaseURL string, err error) error {
+	var refused *pgconn.PgError
+	if errors.As(err, &refused) {
+		return fmt.Errorf("%s: %s", Redacted(databaseURL), refused.Message)
+	}
+	return err
+}
+
+// databaseClock has all times come from the database's clock, unless the store was given one.
+func (s *Store) databaseClock() *databaseClock {
+	if s.Now != nil {
+		return nil
+	}
+	c := &databaseClock{}
+	s.Now = c.now
+	return c
+}
+
+// The classes of PostgreSQL's error codes that are about the server and not about the statement.
+var pgTrouble = []string{
+	"08",    // the connection
+	"25P03", // the transaction did nothing for too long
+	"25006", // the server only reads: it is a standby
+	"40",    // a deadlock, or the transactions cannot be put in an order
+	"53",    // no memory, disk or connection is left
+	"55P03", // a lock was not to be had in time
+	"57",    // the server stops, or the statement took too long
+	"58",    // the system
+	"XX",    // broken data
+}
+
+// pgUnavailable is unavailable for PostgreSQL.
+func pgUnavailable(err error) bool {
+	var said *pgconn.PgError
+	if errors.As(err, &said) {
+		for _, class := range pgTrouble {
+			if strings.HasPrefix(said.Code, class) {
+				return true
+			}
+		}
+		return false
+	}
+	var network net.Error
+	var refused *pgconn.ConnectError
+	return errors.As(err, &network) || errors.As(err, &refused) || errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) ||
+		errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, driver.ErrBadConn) || pgconn.SafeToRetry(err)
+}
+
+// again says whether a transaction that was rolled back for an error may succeed when it is begun anew at once.
+func again(err error) bool {
+	var said *pgconn.PgError
+	if !errors.As(err, &said) {
+		return pgconn.SafeToRetry(err) || errors.Is(err, driver.ErrBadConn)
+	}
+	switch said.Code {
+	case "40001", "40P01", // it could not be put in an order with others, or they waited for each other
+		"0A000", // a table has another column since the statement was prepared
+		"23503": // what a row refers to went away meanwhile
+		return true
+	}
+	return false
+}
