@@ -23,7 +23,7 @@ import (
 type settings struct {
 	Addr               string `default:"127.0.0.1:8080" help:"Where to listen. Without HOST at all addresses; port 0 takes a free one."`
 	MetricsAddr        string `placeholder:"HOST:PORT" help:"Where to listen for who collects metrics (/metrics) and profiles (/debug/pprof/). Nowhere unless given."`
-	DatabaseURL        string `default:"sqlite:agentevents.db" help:"The store, sqlite:PATH. The file is made if there is none; one process owns it."`
+	DatabaseURL        string `default:"sqlite:agentevents.db" help:"The store: sqlite:PATH, whose file is made if there is none and owned by one process, or postgres://USER@HOST:PORT/DATABASE, which any number of processes share."`
 	AllowNetworks      string `placeholder:"CIDR,..." help:"Networks that receivers may live in although they are not public, such as 10.0.0.0/8. None unless given."`
 	TrustedProxies     string `placeholder:"CIDR,..." help:"Networks of proxies that are believed, by X-Forwarded-For, whose request they pass on, such as 127.0.0.0/8. None unless given."`
 	Timeout            string `default:"10s" help:"How long one attempt at a delivery may take, from 100ms to 1m."`
@@ -138,9 +138,11 @@ func checkDatabaseURL(s string) error {
 	scheme, path, found := strings.Cut(s, ":")
 	switch {
 	case !found || scheme == "":
-		return errors.New("must be sqlite:PATH, such as sqlite:agentevents.db")
+		return errors.New("must be sqlite:PATH, such as sqlite:agentevents.db, or postgres://USER@HOST:PORT/DATABASE")
+	case scheme == "postgres" || scheme == "postgresql":
+		return store.CheckURL(s)
 	case scheme != "sqlite":
-		return fmt.Errorf("has the unknown scheme %q; it must be sqlite:PATH", scheme)
+		return fmt.Errorf("has the unknown scheme %q; it must be sqlite:PATH or postgres://USER@HOST:PORT/DATABASE", scheme)
 	case path == "" || strings.HasPrefix(path, ":memory:"):
 		return errors.New("must be sqlite:PATH, with the path of a file")
 	}

@@ -185,7 +185,7 @@ func shutDown(ctx context.Context, server *http.Server, log *slog.Logger) error 
 func announce(log *slog.Logger, c config, on listeners) {
 	b := build()
 	say(log, slog.LevelInfo, "agentevents", "version", b.version, "commit", b.commit, "addr", on.api.Addr().String(),
-		"store", c.databaseURL)
+		"store", store.Redacted(c.databaseURL))
 	if on.metrics != nil {
 		url := urlOf(on.metrics)
 		say(log, slog.LevelInfo, "measuring", "metrics", url+"/metrics", "profiles", url+"/debug/pprof/")

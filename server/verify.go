@@ -30,9 +30,9 @@ func verify(ctx context.Context, s settings, stdout io.Writer) error {
 		return err
 	}
 	if faults > 0 {
-		return fmt.Errorf("%s has faults, %d in all", c.databaseURL, faults)
+		return fmt.Errorf("%s has faults, %d in all", store.Redacted(c.databaseURL), faults)
 	}
-	_, err = fmt.Fprintf(stdout, "%s is sound\n", c.databaseURL)
+	_, err = fmt.Fprintf(stdout, "%s is sound\n", store.Redacted(c.databaseURL))
 	return err
 }
 

@@ -38,19 +38,15 @@ func isPostgres(databaseURL string) bool {
 	return strings.HasPrefix(databaseURL, "postgres://") || strings.HasPrefix(databaseURL, "postgresql://")
 }
 
-// CheckURL says what is wrong with a database URL, without repeating it: it may hold a password.
+// CheckURL says what is wrong with the URL of a PostgreSQL database, without repeating it: it may hold a password.
 func CheckURL(databaseURL string) error {
-	if !isPostgres(databaseURL) {
-		_, err := path(databaseURL)
-		return err
-	}
 	if _, err := pgx.ParseConfig(databaseURL); err != nil {
-		return errors.New("is no URL of a PostgreSQL database, such as postgres://user@host:5432/database")
+		return errors.New("must be the URL of a PostgreSQL database, such as postgres://user@host:5432/database")
 	}
 	return nil
 }
 
-// Redacted is a database URL without its password.
+// Redacted is a database URL without its password and its settings.
 func Redacted(databaseURL string) string {
 	if !isPostgres(databaseURL) {
 		return databaseURL
@@ -102,6 +98,14 @@ func openPgReaders(databaseURL string) (*sql.DB, error) {
 		"statement_timeout": milliseconds(pgQuery), "default_transaction_read_only": "on",
 	})
 }
+
+// openPgVerifier opens a database for reading, for as long as that takes.
+func openPgVerifier(databaseURL string) (*sql.DB, error) {
+	return openPool(databaseURL, 2, map[string]string{"default_transaction_read_only": "on", "idle_in_transaction_session_timeout": "0"})
+}
+
+// mapper puts GORM on top of connections.
+type mapper = func(pool gorm.ConnPool, log *slog.Logger) (*gorm.DB, error)
 
 // pgORM puts GORM on top of a pool. It names the columns that it reads, so that one that a later version of the program
 // adds is no trouble for the statements that are prepared.

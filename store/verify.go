@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"slices"
 	"strings"
@@ -114,64 +113,48 @@ var rules = []rule{
 func Verify(ctx context.Context, o Options, done func(Check)) error {
 	o.setDefaults()
 	s := &Store{Options: o}
-	pool, d, err := s.openChecked()
-	if err != nil {
-		return fmt.Errorf("verify %s: %w", Redacted(o.URL), err)
+	open, schema, orm := openFile, sqliteSchema, orm
+	if isPostgres(o.URL) {
+		open, schema, orm = openPgVerifier, postgresSchema, pgORM
 	}
-	if err := errors.Join(s.verify(ctx, pool, d, done), pool.Close()); err != nil {
+	pool, err := open(o.URL)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(s.verify(ctx, pool, schema, orm, done), pool.Close()); err != nil {
 		return fmt.Errorf("verify %s: %w", Redacted(o.URL), err)
 	}
 	return nil
 }
 
-// openChecked opens a database to read it, however long that takes.
-func (s *Store) openChecked() (*sql.DB, dialect, error) {
-	if isPostgres(s.URL) {
-		pool, err := openPool(s.URL, 1, map[string]string{"default_transaction_read_only": "on", "statement_timeout": "0"})
-		return pool, postgresSchema, err
-	}
-	file, err := path(s.URL)
-	if err == nil {
-		_, err = os.Stat(file)
-	}
+// openFile opens the file of a database URL, which must be there, for reading.
+func openFile(databaseURL string) (*sql.DB, error) {
+	file, err := path(databaseURL)
 	if err != nil {
-		return nil, sqliteSchema, err
+		return nil, err
 	}
-	pool, err := openReaders(file)
-	return pool, sqliteSchema, err
+	if _, err := os.Stat(file); err != nil {
+		return nil, fmt.Errorf("open the database: %w", err)
+	}
+	return openReaders(file)
 }
 
-func (s *Store) verify(ctx context.Context, pool *sql.DB, d dialect, done func(Check)) error {
-	if err := checkSchema(ctx, pool, d); err != nil {
+func (s *Store) verify(ctx context.Context, pool *sql.DB, schema dialect, orm mapper, done func(Check)) error {
+	if err := checkSchema(ctx, pool, schema); err != nil {
 		return err
 	}
 	moment, err := pool.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
 	if err != nil {
 		return err
 	}
-	db, err := d.orm(moment, s.Log)
+	db, err := orm(moment, s.Log)
 	if err == nil {
-		err = s.checkAll(db.WithContext(ctx), done)
+		err = readClock(db, s.databaseClock())
+	}
+	if err == nil {
+		err = s.checks(db.WithContext(ctx), done)
 	}
 	return errors.Join(err, moment.Rollback())
-}
-
-// orm puts GORM on top of a connection.
-func (d dialect) orm(pool gorm.ConnPool, log *slog.Logger) (*gorm.DB, error) {
-	if d == postgresSchema {
-		return pgORM(pool, log)
-	}
-	return orm(pool, log)
-}
-
-// checkAll goes by the clock that the database's times come from.
-func (s *Store) checkAll(db *gorm.DB, done func(Check)) error {
-	if isPostgres(s.URL) {
-		if err := readClock(db, s.databaseClock()); err != nil {
-			return err
-		}
-	}
-	return s.checks(db, done)
 }
 
 func (s *Store) checks(db *gorm.DB, done func(Check)) error {
