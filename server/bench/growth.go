@@ -147,10 +147,14 @@ func grow(ctx context.Context, h *house, engine, url string, size growth.Size) (
 	if s, err = store.Open(ctx, store.Options{URL: url}); err != nil {
 		return nil, err
 	}
+	return newGrown(s, url, size), nil
+}
+
+func newGrown(s *store.Store, url string, size growth.Size) *grown {
 	return &grown{
 		Store: s, url: url, size: size, available: map[store.AgentKey]bool{},
-		random: rand.New(rand.NewPCG(1, 2)), //nolint:gosec // nobody is to be surprised
-	}, nil
+		random: rand.New(rand.NewPCG(1, uint64(time.Now().UnixNano()))),
+	}
 }
 
 // round does everything once.
