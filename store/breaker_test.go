@@ -217,7 +217,7 @@ func TestBreakerSurvivesARestart(t *testing.T) {
 	f.probe(5*time.Second, answer(500))
 	f.clock.add(10 * time.Second)
 	cut := f.claimOne()
-	f.restart() // while the probe is in flight
+	f.crash() // while the probe is in flight
 	again := f.claimOne()
 	f.claimNone()
 	if again.ID != cut.ID {

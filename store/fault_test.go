@@ -11,8 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mattn/go-sqlite3"
-
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
 	"github.com/agentevents/agentevents/webhook"
@@ -57,7 +55,7 @@ type saboteur struct {
 func (s *saboteur) before() error {
 	s.seen++
 	if s.n > 0 && (s.seen == s.n || s.broken && s.seen > s.n) {
-		return fmt.Errorf("statement %d: %w", s.seen, sqlite3.Error{Code: sqlite3.ErrIoErr})
+		return fmt.Errorf("statement %d: %w", s.seen, brokenDisk())
 	}
 	return nil
 }
@@ -113,7 +111,7 @@ func (s *saboteur) rows() string {
 }
 
 func (s *saboteur) rowsOf(db *sql.DB, table string, w io.Writer) {
-	rows, err := db.Query("SELECT * FROM " + table)
+	rows, err := db.Query("SELECT * FROM " + table + " ORDER BY 1")
 	s.check(err)
 	defer rows.Close()
 	columns, err := rows.Columns()
@@ -294,7 +292,8 @@ func probe(s *saboteur, k store.AgentKey) {
 
 // again sends what has ended once more, one and many, and tests an event.
 func again(s *saboteur, k store.AgentKey, event int64) {
-	s.try("redeliver", func() error { _, err := s.Redeliver(s.ctx, k.Client, 1); return err })
+	first := int64(s.count("SELECT min(id) FROM deliveries")) // statements that failed have taken ids
+	s.try("redeliver", func() error { _, err := s.Redeliver(s.ctx, k.Client, first); return err })
 	s.recordAs("200 once more", s.claim("redelivered", 1)[0], answer(200), true)
 	s.moveTo("away from what has ended", k, event, board)
 	s.try("replay", func() error {
@@ -328,7 +327,7 @@ func end(s *saboteur, k store.AgentKey, board int64) {
 	s.clock.add(25 * time.Hour)
 	none := func() string { return "" } // it does its work in several transactions
 	s.attempt("sweep", func() error { _, err := s.Mend(s.ctx); return err }, none)
-	s.sql("UPDATE lanes SET pending = 7 WHERE id = 1")
+	s.sql("UPDATE lanes SET pending = 7 WHERE id = (SELECT min(id) FROM lanes)")
 	s.unsound = true
 	s.try("mend", func() error { _, err := s.Mend(s.ctx); return err })
 	s.unsound = false

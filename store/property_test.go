@@ -16,6 +16,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
+	"github.com/agentevents/agentevents/store/cluster"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -78,6 +79,9 @@ func setRapid(t *testing.T) {
 // openInMemory opens a store on a file that costs no disk, where there is such a thing.
 func openInMemory(t *testing.T) *fixture {
 	t.Helper()
+	if cluster.OnPostgres() {
+		return open(t)
+	}
 	dir, err := os.MkdirTemp("/dev/shm", "agentevents")
 	if err != nil {
 		return open(t)
@@ -449,7 +453,7 @@ func (m *model) recorded(w *worker, goOn bool) *worker {
 
 // holds says whether nobody has claimed a worker's lane since.
 func (m *model) holds(w *worker) (holds bool) {
-	m.check(m.conn.QueryRow("SELECT claim = ? FROM lanes WHERE id = ?", w.d.Claim, w.d.Lane).Scan(&holds))
+	m.check(m.conn.QueryRow(numbered("SELECT claim = ? FROM lanes WHERE id = ?"), w.d.Claim, w.d.Lane).Scan(&holds))
 	return holds
 }
 
@@ -460,7 +464,7 @@ func (m *model) counted(w *worker) (counted bool) {
 	}
 	var state string
 	var due int64
-	m.check(m.conn.QueryRow("SELECT state, due_at FROM deliveries WHERE id = ?", w.item.id).Scan(&state, &due))
+	m.check(m.conn.QueryRow(numbered("SELECT state, due_at FROM deliveries WHERE id = ?"), w.item.id).Scan(&state, &due))
 	if w.answer.Verdict == webhook.Retry && state == w.item.state {
 		w.item.due = time.UnixMilli(due).UTC()
 		return false
@@ -511,7 +515,7 @@ func (m *model) crash(*rapid.T) {
 		w.item.excused = true
 	}
 	m.workers = nil
-	m.restart()
+	m.fixture.crash()
 	for _, b := range m.sites {
 		b.giveUp(m.now())
 	}

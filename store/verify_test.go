@@ -11,6 +11,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
+	"github.com/agentevents/agentevents/store/cluster"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -72,10 +73,13 @@ func TestVerifyFindsEachFault(t *testing.T) {
 	f := openWithEverything(t)
 	f.verify()
 	idle := f.checks()
+	if cluster.OnPostgres() {
+		f.check(f.Close())
+	}
 	for _, name := range slices.Sorted(maps.Keys(faults)) {
 		t.Run(name, func(t *testing.T) {
-			c := &fixture{t: t, ctx: t.Context(), clock: f.clock, url: "sqlite:" + f.copy(t)}
-			c.sql("PRAGMA foreign_keys = OFF; " + strings.ReplaceAll(faults[name].plant, "1e12 * 9", "9000000000000"))
+			c := &fixture{t: t, ctx: t.Context(), clock: f.clock, url: f.copy(t)}
+			c.sql(unreferenced() + strings.ReplaceAll(faults[name].plant, "1e12 * 9", "9000000000000"))
 			var found []string
 			for check, faults := range c.checks() {
 				found = append(found, faults...)
@@ -88,7 +92,11 @@ func TestVerifyFindsEachFault(t *testing.T) {
 			}
 		})
 	}
-	if len(idle) != 1 {
+	pages := 1
+	if cluster.OnPostgres() {
+		pages = 0
+	}
+	if len(idle) != pages {
 		t.Errorf("these checks have found nothing: %q", slices.Sorted(maps.Keys(idle)))
 	}
 }
@@ -127,22 +135,34 @@ func (f *fixture) checks() map[string][]string {
 	return found
 }
 
-// copy copies the database as it is at this moment.
+// unreferenced has what follows take no care of references.
+func unreferenced() string {
+	if cluster.OnPostgres() {
+		return "SET session_replication_role = replica; "
+	}
+	return "PRAGMA foreign_keys = OFF; "
+}
+
+// copy copies the database, which on PostgreSQL must be closed, as it is at this moment, and returns the copy's URL.
 func (f *fixture) copy(t *testing.T) string {
 	t.Helper()
+	if cluster.OnPostgres() {
+		return cluster.CopyOf(t, f.url)
+	}
 	file := filepath.Join(t.TempDir(), "agentevents.db")
 	db := f.db()
 	defer db.Close()
 	if _, err := db.Exec("VACUUM INTO ?", file); err != nil {
 		t.Fatal(err)
 	}
-	return file
+	return "sqlite:" + file
 }
 
 // A damaged page is found, whatever cannot be read then.
 func TestVerifyFindsADamagedPage(t *testing.T) {
+	cluster.SQLiteOnly(t, "a server looks after its pages itself")
 	f := openWithEverything(t)
-	file := f.copy(t)
+	file := strings.TrimPrefix(f.copy(t), "sqlite:")
 	content, err := os.ReadFile(file)
 	f.check(err)
 	var page int
@@ -163,6 +183,7 @@ func TestVerifyFindsADamagedPage(t *testing.T) {
 // Verify reads what a process has open, what it has left in order, and what it has left by a kill. What lies there is as
 // before then, but for what a kill has left beside the file.
 func TestVerifyChangesNothing(t *testing.T) {
+	cluster.SQLiteOnly(t, "it is about files")
 	f := openWithEverything(t)
 	f.verify()
 	killed := &fixture{t: t, ctx: t.Context(), clock: f.clock, url: "sqlite:" + filepath.Join(t.TempDir(), "agentevents.db")}
@@ -204,6 +225,7 @@ func files(t *testing.T, url string) map[string]string {
 
 // What is no database of ours is refused, and not made into one.
 func TestVerifyRefuses(t *testing.T) {
+	cluster.SQLiteOnly(t, "it is about files")
 	dir := t.TempDir()
 	for name, c := range map[string]struct{ plant, want string }{
 		"missing.db": {"", "no such file"},
