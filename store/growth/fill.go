@@ -59,26 +59,28 @@ func (s Size) check() error {
 
 // Fill fills a store that is empty and has its schema, by the URL of its database. What it holds then is what 20 days
 // until a time have left, in which all agents with changes took turns: nothing is pending, each tenth delivery has
-// failed at its one attempt. The progress is told in deliveries.
+// failed at its one attempt. The progress is told in deliveries. After an error the store is of no use.
 func Fill(ctx context.Context, url string, size Size, until time.Time, progress func(done, of int)) (err error) {
 	if err := size.check(); err != nil {
 		return err
 	}
-	db, engine, err := connect(url)
+	db, postgres, err := connect(url)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	f := filling{ctx: ctx, db: db, numbers: size.numbers(until), progress: progress}
-	if err := f.all(size); err != nil {
-		return fmt.Errorf("fill: %w", err)
+	var back []string
+	if postgres {
+		back, err = aside(ctx, db)
 	}
-	for _, finish := range engine.finish {
-		if _, err := db.ExecContext(ctx, finish); err != nil {
-			return fmt.Errorf("fill: %w", err)
-		}
+	if err == nil {
+		f := filling{ctx: ctx, db: db, numbers: size.numbers(until), progress: progress}
+		err = f.all(size)
 	}
-	return nil
+	if err == nil {
+		err = run(ctx, db, append(back, settled(postgres)...))
+	}
+	return err
 }
 
 // numbers are what the statements have names for.
@@ -138,7 +140,7 @@ func (f filling) part(from, to int, statements []string) error {
 	}
 	for _, s := range statements {
 		if _, err := tx.ExecContext(f.ctx, fmt.Sprintf(countSQL, from, to-1)+f.numbers.Replace(s)); err != nil {
-			return errors.Join(err, tx.Rollback())
+			return errors.Join(fmt.Errorf("fill: %w", err), tx.Rollback())
 		}
 	}
 	return tx.Commit()
