@@ -8,20 +8,20 @@ import (
 )
 
 type attemptRow struct {
-	ID         int64 `gorm:"primaryKey"`
-	DeliveryID int64
-	Number     int
-	StartedAt  int64
-	Duration   int64
-	Status     int
-	Error      string
-	Excerpt    string
-	Verdict    string
-	URL        string
-	Method     gen.Method
-	Signature  string
+	ID         int64      `gorm:"primaryKey" json:"id"`
+	DeliveryID int64      `json:"delivery_id"`
+	Number     int        `json:"number"`
+	StartedAt  int64      `json:"started_at"`
+	Duration   int64      `json:"duration"`
+	Status     int        `json:"status"`
+	Error      string     `json:"error"`
+	Excerpt    string     `json:"excerpt"`
+	Verdict    string     `json:"verdict"`
+	URL        string     `json:"url"`
+	Method     gen.Method `json:"method"`
+	Signature  string     `json:"signature"`
 
-	Traceparent string // as it was sent
+	Traceparent string `json:"traceparent"` // as it was sent
 }
 
 func (attemptRow) TableName() string { return "attempts" }
@@ -36,6 +36,15 @@ func (r attemptRow) model() gen.Attempt {
 
 // mostAttempts is how many attempts at a delivery are kept: a receiver may ask for one each second.
 const mostAttempts = 100
+
+// attempt is the row of a result. How it was sent is what its delivery says.
+func (r *result) attempt() attemptRow {
+	o := r.outcome
+	return attemptRow{
+		DeliveryID: r.ID, Number: r.Attempt, StartedAt: o.StartedAt.UnixMilli(), Duration: o.Duration.Microseconds(), Status: o.Status,
+		Error: o.Error, Excerpt: o.Excerpt, Verdict: string(o.Verdict), Signature: o.Signature, Traceparent: r.Traceparent,
+	}
+}
 
 // recordAttempt notes how it was sent only where that is not what its delivery says by now. What is kept no longer is
 // removed, as far as there can be any.

@@ -21,43 +21,43 @@ const (
 )
 
 type changeRow struct {
-	ID          int64 `gorm:"primaryKey"`
-	ClientID    string
-	Kind        gen.AgentType
-	AgentID     int64
-	Name        string
-	OldStatus   gen.AgentStatusValue
-	NewStatus   gen.AgentStatusValue
-	EventSource gen.EventSource
-	ChangedAt   int64
-	CreatedAt   int64  `gorm:"autoCreateTime:false"`
-	Fired       string // ids of the agent's events of its type then, but for disabled ones, separated by commas
-	Parked      string // those of the disabled ones
-	Skipped     string // those of the events of the other type
-	Repeated    int    // how often the same status was set again
-	RepeatedAt  *int64 // and when last
-	Traceparent string // what it is known by in a trace
+	ID          int64                `gorm:"primaryKey" json:"id"`
+	ClientID    string               `json:"client_id"`
+	Kind        gen.AgentType        `json:"kind"`
+	AgentID     int64                `json:"agent_id"`
+	Name        string               `json:"name"`
+	OldStatus   gen.AgentStatusValue `json:"old_status"`
+	NewStatus   gen.AgentStatusValue `json:"new_status"`
+	EventSource gen.EventSource      `json:"event_source"`
+	ChangedAt   int64                `json:"changed_at"`
+	CreatedAt   int64                `gorm:"autoCreateTime:false" json:"created_at"`
+	Fired       string               `json:"fired"`       // ids of the agent's events of its type then, but for disabled ones, separated by commas
+	Parked      string               `json:"parked"`      // those of the disabled ones
+	Skipped     string               `json:"skipped"`     // those of the events of the other type
+	Repeated    int                  `json:"repeated"`    // how often the same status was set again
+	RepeatedAt  *int64               `json:"repeated_at"` // and when last
+	Traceparent string               `json:"traceparent"` // what it is known by in a trace
 }
 
 func (changeRow) TableName() string { return "status_changes" }
 
 type deliveryRow struct {
-	ID         int64 `gorm:"primaryKey"`
-	WebhookID  string
-	ChangeID   int64
-	EventID    int64
-	LaneID     int64
-	MovedTo    *int64
-	URL        string
-	Method     gen.Method
-	State      string
-	Attempts   int
-	DueAt      int64
-	ExpiresAt  int64
-	CreatedAt  int64 `gorm:"autoCreateTime:false"`
-	FinishedAt *int64
-	ClientID   string
-	Replays    int
+	ID         int64      `gorm:"primaryKey" json:"id"`
+	WebhookID  string     `json:"webhook_id"`
+	ChangeID   int64      `json:"change_id"`
+	EventID    int64      `json:"event_id"`
+	LaneID     int64      `json:"lane_id"`
+	MovedTo    *int64     `json:"moved_to"`
+	URL        string     `json:"url"`
+	Method     gen.Method `json:"method"`
+	State      string     `json:"state"`
+	Attempts   int        `json:"attempts"`
+	DueAt      int64      `json:"due_at"`
+	ExpiresAt  int64      `json:"expires_at"`
+	CreatedAt  int64      `gorm:"autoCreateTime:false" json:"created_at"`
+	FinishedAt *int64     `json:"finished_at"`
+	ClientID   string     `json:"client_id"`
+	Replays    int        `json:"replays"`
 }
 
 func (deliveryRow) TableName() string { return "deliveries" }
