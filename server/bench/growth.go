@@ -21,13 +21,17 @@ import (
 const (
 	// few is how much a small store has of everything.
 	few = 1000
+	// fewPairs and fewBusy are how many of its agents have events, and how many have changes.
+	fewPairs, fewBusy = few / 2, few / 100
 	// page is how many rows of a log or feed are asked for, which are there in any store.
 	page = 100
 )
 
 // large fills a small store and a large one, and does the same in both in turn: what a status change takes, a claim, or a
-// page of a log is not to grow with the store. It asks the store itself, without server and receivers, whose time would
-// hide what the store's is. SQLite is measured first, then PostgreSQL where there is one.
+// page of a log is not to grow with the store. It does so with as many agents and clients in each, in the large one among
+// all those others, and then with any, of which a large store cannot have all in memory. It asks the store itself, without
+// server and receivers, whose time would hide what the store's is. SQLite is measured first, then PostgreSQL where there is
+// one.
 type large struct {
 	growth.Size
 	rounds   int
@@ -46,6 +50,9 @@ func (w *large) flags(f *flag.FlagSet) {
 }
 
 func (w *large) run(ctx context.Context, h *house) (*report, error) {
+	if w.Pairs() < fewPairs || w.Busy()/w.Clients() < fewBusy {
+		return nil, fmt.Errorf("that is no large store: it has fewer than %d events, or than %d deliveries of a client", few, few)
+	}
 	out := &report{Workload: w.name(), What: fmt.Sprintf(
 		"a store with %d agents, %d events and %d deliveries, and one with %d of each.", w.Agents, w.Events, w.Deliveries, few)}
 	err := w.measure(ctx, h, out, "SQLite", func(name string) (string, error) {
@@ -159,27 +166,37 @@ func newGrown(s *store.Store, url string, size growth.Size) *grown {
 
 // round does everything once.
 func (g *grown) round(ctx context.Context) error {
-	for _, claim := range []struct {
-		of    string
-		fresh bool
-	}{{"a claim of what has changed", true}, {"a claim among all lanes", false}} {
-		if err := g.deliver(ctx, claim.of, claim.fresh); err != nil {
+	pairs := g.size.Pairs()
+	some, any := g.random.IntN(fewPairs)*(pairs/fewPairs), g.random.IntN(pairs)
+	for _, turn := range []struct {
+		agent     int
+		of, claim string
+		fresh     bool
+	}{
+		{some, "a status change with its delivery", "a claim of what has changed", true},
+		{some, "a status change with its delivery", "a claim among all lanes", false},
+		{any, "a status change of any agent", "a claim of any agent's", true},
+	} {
+		if err := g.deliver(ctx, turn.agent, turn.of, turn.claim, turn.fresh); err != nil {
 			return err
 		}
 	}
-	return g.pages(ctx)
+	if err := g.pages(ctx); err != nil {
+		return err
+	}
+	return g.log(ctx, "the newest deliveries of any client", growth.Client(g.random.IntN(g.size.Clients())), store.DeliveryFilter{}, 0)
 }
 
-// deliver changes the status of any agent and claims and records its delivery.
-func (g *grown) deliver(ctx context.Context, claim string, fresh bool) (err error) {
-	k, _ := g.agent(g.size.Pairs())
+// deliver changes the status of an agent and claims and records its delivery.
+func (g *grown) deliver(ctx context.Context, agent int, change, claim string, fresh bool) (err error) {
+	k, _ := g.agent(agent)
 	g.available[k] = !g.available[k]
 	to := gen.AgentStatusValueLoggedOut
 	if g.available[k] {
 		to = gen.AgentStatusValueAvailable
 	}
 	var st gen.AgentStatus
-	g.time("a status change with its delivery", func() {
+	g.time(change, func() {
 		st, err = g.SetStatus(ctx, k, gen.AgentStatusUpdate{AgentStatus: to})
 	})
 	if err != nil || st.Deliveries != 1 {
@@ -200,16 +217,17 @@ func (g *grown) deliver(ctx context.Context, claim string, fresh bool) (err erro
 	return err
 }
 
-// agent is any of the first n agents, with one of its events.
+// agent is an agent by its number, with one of its events.
 func (g *grown) agent(n int) (k store.AgentKey, event int64) {
-	client, id, login, _ := g.size.Agent(g.random.IntN(n))
+	client, id, login, _ := g.size.Agent(n)
 	return store.AgentKey{Client: client, Type: gen.AgentTypeLocal, ID: id}, login
 }
 
 // pages asks for pages of the log and of the feed.
 func (g *grown) pages(ctx context.Context) error {
-	k, event := g.agent(g.size.Busy())
-	middle := int64(g.size.Deliveries/4 + g.random.IntN(g.size.Deliveries/2))
+	clients := g.size.Clients()
+	k, event := g.agent(clients/2 + g.random.IntN(g.size.Busy()/clients)%fewBusy*clients)
+	middle := int64(g.size.Deliveries/4 + g.random.IntN(fewBusy)*g.size.Deliveries/20)
 	for _, p := range []struct {
 		of     string
 		filter store.DeliveryFilter
@@ -225,15 +243,18 @@ func (g *grown) pages(ctx context.Context) error {
 		}},
 		{of: "those until a time", filter: store.DeliveryFilter{Until: time.Now().Add(-10 * 24 * time.Hour)}},
 	} {
-		err := g.page(p.of, func() (int, error) {
-			list, err := g.Deliveries(ctx, k.Client, p.filter, p.before, page)
-			return len(list), err
-		})
-		if err != nil {
+		if err := g.log(ctx, p.of, k.Client, p.filter, p.before); err != nil {
 			return err
 		}
 	}
 	return g.changes(ctx, k, middle)
+}
+
+func (g *grown) log(ctx context.Context, of, client string, f store.DeliveryFilter, before int64) error {
+	return g.page(of, func() (int, error) {
+		list, err := g.Deliveries(ctx, client, f, before, page)
+		return len(list), err
+	})
 }
 
 func (g *grown) changes(ctx context.Context, k store.AgentKey, after int64) error {
