@@ -26,6 +26,9 @@ import (
 // seedTime is when the seed's example happens, and what a world's clock says at first.
 const seedTime = "2017-05-30T15:07:50.000Z"
 
+// seedEpoch is the epoch of a world's store.
+const seedEpoch = "9f86d081884c7d65"
+
 // world is the real server on a real store of its own. No dispatcher runs: what is owed stays pending.
 type world struct {
 	testing.TB
@@ -59,6 +62,7 @@ func newWorld(t testing.TB) *world {
 	w.db, err = sql.Open("sqlite3", "file:"+url.PathEscape(w.file)+pragmas)
 	w.must(err)
 	t.Cleanup(func() { w.must(w.db.Close()) })
+	w.exec("UPDATE epochs SET epoch = ?", seedEpoch)
 	w.admit(w.db)
 	sender := webhook.NewSender(webhook.SenderOptions{Transport: w.receivers})
 	h := newHandlers(w.store, webhook.NewGuard(nil), sender, nil, w.stopping)
@@ -349,7 +353,7 @@ type querier interface {
 func (w *world) contents(db querier) []string {
 	w.Helper()
 	return w.rows(db, "SELECT name FROM sqlite_master WHERE type = 'table' "+
-		"AND name NOT IN ('goose_db_version', 'probes', 'sqlite_sequence') ORDER BY name")
+		"AND name NOT IN ('goose_db_version', 'epochs', 'probes', 'sqlite_sequence') ORDER BY name")
 }
 
 // rows is what a query finds, the values of a row joined.

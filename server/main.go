@@ -28,6 +28,8 @@ type commands struct {
 	known       []string            // variables
 	Serve       struct{}            `cmd:"" help:"Serve the API and carry out deliveries, until SIGINT or SIGTERM; a second one kills."`
 	Verify      struct{}            `cmd:"" help:"Check the store, also while it is served, and say what is wrong with it; nothing is changed."`
+	Backup      backupCommand       `cmd:"" help:"Copy an SQLite store, also while it is served, into a file that goes on in another epoch."`
+	NewEpoch    struct{}            `cmd:"" help:"Give the store another epoch: after it was restored, but for a copy that backup made, before it is served."`
 	Application applicationCommands `cmd:"" help:"Make, list and revoke the applications that get tokens, also while the store is served."`
 	Version     struct{}            `cmd:"" help:"Print what was built: version, commit, Go and platform."`
 }
@@ -49,6 +51,10 @@ func run(ctx context.Context, args, env []string, stdout, stderr io.Writer) int 
 	switch command {
 	case "serve":
 		err = serve(ctx, line.settings, vars.unknown(line.known), stdout, stderr)
+	case "backup":
+		err = line.Backup.run(ctx, line.settings, stdout)
+	case "new-epoch":
+		err = newEpoch(ctx, line.settings, stdout)
 	case "application create":
 		err = line.Application.Create.run(ctx, line.settings, stdout)
 	case "application list":

@@ -78,6 +78,9 @@ func TestVerifyFindsEachFault(t *testing.T) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(faults)) {
 		t.Run(name, func(t *testing.T) {
+			if strings.HasPrefix(faults[name].want, "names a missing row") {
+				cluster.SQLiteOnly(t, "a server looks after its references itself")
+			}
 			c := &fixture{t: t, ctx: t.Context(), clock: f.clock, url: f.copy(t)}
 			c.sql(unreferenced() + strings.ReplaceAll(faults[name].plant, "1e12 * 9", "9000000000000"))
 			var found []string
