@@ -16,6 +16,8 @@ COMMIT = $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 FUZZTIME = 60s
 BENCH =
 CYCLES = 300
+LASTS = 3m
+REPLICAS = 3
 REDOCLY = @redocly/cli@2.77.0
 
 lint := .ci/bin/golangci-lint
@@ -106,8 +108,9 @@ race: ## run all tests under the race detector
 	go test -race -timeout 20m ./...
 
 .PHONY: crash
-crash: build ## kill the program (-9) 300 times at random moments, and count what is lost (CYCLES=50 for fewer)
+crash: build ## kill the program (-9) 300 times, then trouble replicas on PostgreSQL, and count what is lost (CYCLES=50 LASTS=1m REPLICAS=2 for less)
 	@go run ./server/crash -binary bin/agentevents -cycles $(CYCLES)
+	@go run ./server/crash -binary bin/agentevents -replicas $(REPLICAS) -lasts $(LASTS)
 
 # One at a time: go test fuzzes only one target per run.
 .PHONY: fuzz
