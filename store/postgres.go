@@ -21,8 +21,8 @@ import (
 )
 
 const (
-	pgWriters     = 8 // connections that write, and
-	pgReaders     = 8 // that read; one more listens
+	pgWriters     = 8                // connections that write, and
+	pgReaders     = 8                // that read; one more listens
 	pgLock        = time.Second      // that a statement waits for a lock
 	pgIdle        = 2 * time.Second  // that a transaction may do nothing: its process is frozen or cut off
 	pgPatience    = 10 * time.Second // for one transaction
