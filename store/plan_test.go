@@ -143,7 +143,7 @@ func (f *fixture) pages(k store.AgentKey, event int64) {
 		}
 	}
 	for _, after := range []*int64{nil, new(int64(1000)), new(int64(19_000))} {
-		_, err := f.StatusChanges(f.ctx, k.Client, after, 100)
+		_, err := f.StatusChanges(f.ctx, k.Client, after, "", 100)
 		f.check(err)
 		_, err = f.AgentStatusChanges(f.ctx, k, 15_000, 100)
 		f.check(err)
