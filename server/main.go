@@ -28,8 +28,8 @@ type commands struct {
 	known       []string            // variables
 	Serve       struct{}            `cmd:"" help:"Serve the API and carry out deliveries, until SIGINT or SIGTERM; a second one kills."`
 	Verify      struct{}            `cmd:"" help:"Check the store, also while it is served, and say what is wrong with it; nothing is changed."`
-	Backup      backupCommand       `cmd:"" help:"Copy an SQLite store, also while it is served, into a file that goes on in another epoch."`
-	NewEpoch    struct{}            `cmd:"" help:"Give the store another epoch: after it was restored, but for a copy that backup made, before it is served."`
+	Backup      backupCommand       `cmd:"" help:"Copy an SQLite store, also while it is served, into a file that may be put in its place."`
+	NewEpoch    struct{}            `cmd:"" help:"Give the store another epoch, after it was restored from anything but a copy that backup made, before it is served."`
 	Application applicationCommands `cmd:"" help:"Make, list and revoke the applications that get tokens, also while the store is served."`
 	Version     struct{}            `cmd:"" help:"Print what was built: version, commit, Go and platform."`
 }
