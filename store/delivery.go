@@ -120,6 +120,13 @@ func (r headRow) data() gen.AgentEventData {
 	return d
 }
 
+// What conditions on deliveries of a lane name: one of them, or all that an event is owed. Each is found by an index of its
+// own; the states beside them are written so that no other index seems to fit, which may have very many entries.
+const (
+	byID    = "id = ?"
+	byEvent = "event_id = ? AND state IN ('pending', 'parked')"
+)
+
 // takeOut takes pending deliveries out of a lane, those that a condition names, and tells the lane.
 func (s *Store) takeOut(tx *gorm.DB, lane int64, state, where string, args ...any) error {
 	now := s.now()
@@ -128,7 +135,7 @@ func (s *Store) takeOut(tx *gorm.DB, lane int64, state, where string, args ...an
 		finished = nil
 	}
 	done := tx.Exec("UPDATE deliveries SET state = ?, finished_at = ?, moved_to = NULL "+
-		"WHERE lane_id = ? AND state = 'pending' AND "+where, append([]any{state, finished, lane}, args...)...)
+		"WHERE lane_id = ? AND state || '' = 'pending' AND "+where, append([]any{state, finished, lane}, args...)...)
 	if done.Error != nil || done.RowsAffected == 0 {
 		return done.Error
 	}
@@ -141,7 +148,7 @@ func (s *Store) cancel(tx *gorm.DB, event int64) error {
 	if err := holdLanesOf(tx, event); err != nil {
 		return err
 	}
-	away := tx.Exec("UPDATE deliveries SET state = 'cancelled', finished_at = ? WHERE event_id = ? AND state = 'parked'",
+	away := tx.Exec("UPDATE deliveries SET state = 'cancelled', finished_at = ? WHERE "+byEvent+" AND state || '' = 'parked'",
 		s.now(), event)
 	if away.Error != nil {
 		return away.Error
@@ -149,14 +156,14 @@ func (s *Store) cancel(tx *gorm.DB, event int64) error {
 	counts(tx).ended(cancelled, away.RowsAffected)
 	lanes, err := lanesOf(tx, event)
 	for i := 0; err == nil && i < len(lanes); i++ {
-		err = s.takeOut(tx, lanes[i], cancelled, "event_id = ?", event)
+		err = s.takeOut(tx, lanes[i], cancelled, byEvent, event)
 	}
 	return err
 }
 
 // lanesOf lists the lanes that an event has pending deliveries in: its own and, for what is in flight, earlier ones.
 func lanesOf(tx *gorm.DB, event int64) (lanes []int64, err error) {
-	err = tx.Raw("SELECT DISTINCT lane_id FROM deliveries WHERE event_id = ? AND state = 'pending' ORDER BY lane_id",
+	err = tx.Raw("SELECT DISTINCT lane_id FROM deliveries WHERE "+byEvent+" AND state || '' = 'pending' ORDER BY lane_id",
 		event).Scan(&lanes).Error
 	return lanes, err
 }
@@ -214,25 +221,24 @@ func (s *Store) move(tx *gorm.DB, e eventRow, from, now int64) error {
 		return err
 	}
 	if from == e.LaneID {
-		err := tx.Exec("UPDATE deliveries SET moved_to = NULL WHERE lane_id = ? AND event_id = ? AND state = 'pending'",
-			from, e.ID).Error
+		err := tx.Exec("UPDATE deliveries SET moved_to = NULL WHERE lane_id = ? AND state || '' = 'pending' AND "+byEvent, from, e.ID).Error
 		if err != nil {
 			return err
 		}
 		return shift(tx, from, 0, now)
 	}
 	flying := lane.inFlight(now)
-	err = tx.Exec("UPDATE deliveries SET moved_to = ? WHERE id = ? AND event_id = ? AND lane_id = ? AND state = 'pending'",
+	err = tx.Exec("UPDATE deliveries SET moved_to = ? WHERE id = ? AND event_id + 0 = ? AND lane_id = ? AND state || '' = 'pending'",
 		e.LaneID, flying, e.ID, from).Error
 	if err != nil {
 		return err
 	}
-	return carry(tx, from, e.LaneID, now, "event_id = ? AND id <> ?", e.ID, flying)
+	return carry(tx, from, e.LaneID, now, byEvent+" AND id <> ?", e.ID, flying)
 }
 
 // carry puts pending deliveries of a lane, those that a condition names, into another lane.
 func carry(tx *gorm.DB, from, to, now int64, where string, args ...any) error {
-	done := tx.Exec("UPDATE deliveries SET lane_id = ?, moved_to = NULL WHERE lane_id = ? AND state = 'pending' AND "+where,
+	done := tx.Exec("UPDATE deliveries SET lane_id = ?, moved_to = NULL WHERE lane_id = ? AND state || '' = 'pending' AND "+where,
 		append([]any{to, from}, args...)...)
 	if done.Error != nil || done.RowsAffected == 0 {
 		return done.Error

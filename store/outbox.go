@@ -135,13 +135,13 @@ func ended(v webhook.Verdict) string {
 
 // end ends a delivery of a lane, also one that is parked: it must not go out again.
 func (s *Store) end(tx *gorm.DB, delivery, lane int64, state string) error {
-	away := tx.Exec("UPDATE deliveries SET state = ?, finished_at = ? WHERE id = ? AND lane_id = ? AND state = 'parked'",
+	away := tx.Exec("UPDATE deliveries SET state = ?, finished_at = ? WHERE id = ? AND lane_id = ? AND state || '' = 'parked'",
 		state, s.now(), delivery, lane)
 	if away.Error != nil {
 		return away.Error
 	}
 	counts(tx).ended(state, away.RowsAffected)
-	return s.takeOut(tx, lane, state, "id = ?", delivery)
+	return s.takeOut(tx, lane, state, byID, delivery)
 }
 
 // holdForGone holds what an answer of 410 is going to change beside the delivery's own lane.
@@ -160,7 +160,7 @@ func holdForGone(tx *gorm.DB, d webhook.Delivery) error {
 // gone disables the registration of a delivery that was answered by 410, but for the delivery itself, which has failed.
 // A URL that it no longer has does not count.
 func (s *Store) gone(tx *gorm.DB, row deliveryRow, sentTo string) error {
-	if err := s.takeOut(tx, row.LaneID, failed, "id = ?", row.ID); err != nil {
+	if err := s.takeOut(tx, row.LaneID, failed, byID, row.ID); err != nil {
 		return err
 	}
 	e, err := gorm.G[eventRow](tx).Where("id = ?", row.EventID).Take(tx.Statement.Context)
@@ -197,7 +197,7 @@ func (s *Store) renew(tx *gorm.DB, results []*result) error {
 	if err := tx.Raw(headSQL+"WHERE l.id IN ?", padded(lanes)).Scan(&heads).Error; err != nil {
 		return err
 	}
-	next := byID(heads, func(h headRow) int64 { return h.LaneID })
+	next := index(heads, func(h headRow) int64 { return h.LaneID })
 	for _, r := range results {
 		h, ok := next[r.Lane]
 		switch {

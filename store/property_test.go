@@ -61,8 +61,12 @@ func TestAnySchedule(t *testing.T) {
 // setRapid gives rapid what the command line does not: more and longer runs, and a seed that is always known.
 func setRapid(t *testing.T) {
 	t.Helper()
+	checks := "150"
+	if cluster.OnPostgres() {
+		checks = "20" // each takes ten times as long
+	}
 	for name, value := range map[string]string{
-		"rapid.checks": "150", "rapid.steps": "60", "rapid.seed": fmt.Sprint(rand.Uint64() | 1),
+		"rapid.checks": checks, "rapid.steps": "60", "rapid.seed": fmt.Sprint(rand.Uint64() | 1),
 	} {
 		f := flag.Lookup(name)
 		if f.Value.String() != f.DefValue {

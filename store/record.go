@@ -59,19 +59,19 @@ func (s *Store) standing(tx *gorm.DB, results []*result) (at standing, err error
 	if err != nil {
 		return at, err
 	}
-	at.lanes = byID(lanes, func(r laneRow) int64 { return r.ID })
-	at.deliveries = byID(deliveries, func(r deliveryRow) int64 { return r.ID })
+	at.lanes = index(lanes, func(r laneRow) int64 { return r.ID })
+	at.deliveries = index(deliveries, func(r deliveryRow) int64 { return r.ID })
 	ids := each(lanes, func(r laneRow) int64 { return r.ReceiverID })
 	slices.Sort(ids)
 	receivers, err := gorm.G[receiverRow](tx).Where("id IN ?", padded(append(slices.Compact(ids), 0))).Find(tx.Statement.Context)
-	at.receivers = byID(receivers, func(r receiverRow) int64 { return r.ID })
+	at.receivers = index(receivers, func(r receiverRow) int64 { return r.ID })
 	slices.SortFunc(results, func(a, b *result) int {
 		return cmp.Compare(at.lanes[a.Lane].ReceiverID, at.lanes[b.Lane].ReceiverID)
 	})
 	return at, err
 }
 
-func byID[R any](rows []R, id func(R) int64) map[int64]R {
+func index[R any](rows []R, id func(R) int64) map[int64]R {
 	of := make(map[int64]R, len(rows))
 	for _, r := range rows {
 		of[id(r)] = r

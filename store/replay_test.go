@@ -286,7 +286,7 @@ func TestReplaysLookOutsideTheWriter(t *testing.T) {
 	f := open(t)
 	f.failedOnes(4)
 	f.check(f.WatchStatements(func(writes bool, statement string) {
-		if writes && strings.Contains(statement, "JOIN status_changes") {
+		if writes && strings.Contains(statement, "JOIN status_changes") && !strings.Contains(statement, "d.id IN (") {
 			t.Errorf("the writer is asked for %s", statement)
 		}
 	}))

@@ -78,6 +78,9 @@ func TestVerifyFindsEachFault(t *testing.T) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(faults)) {
 		t.Run(name, func(t *testing.T) {
+			if strings.HasPrefix(faults[name].want, "names a missing row") {
+				cluster.SQLiteOnly(t, "a server looks after its references itself")
+			}
 			c := &fixture{t: t, ctx: t.Context(), clock: f.clock, url: f.copy(t)}
 			c.sql(unreferenced() + strings.ReplaceAll(faults[name].plant, "1e12 * 9", "9000000000000"))
 			var found []string
@@ -106,6 +109,12 @@ func TestVerifyFindsEachFault(t *testing.T) {
 func openWithEverything(t *testing.T) *fixture {
 	t.Helper()
 	f := open(t)
+	fillWithEverything(f)
+	return f
+}
+
+func fillWithEverything(f *fixture) {
+	f.t.Helper()
 	k := f.agent()
 	f.register(k, crm, gen.EventTypeAgentLogin, gen.EventTypeAgentLogout)
 	f.login(k)
@@ -118,10 +127,9 @@ func openWithEverything(t *testing.T) *fixture {
 	f.login(k)
 	claimed := f.claim()
 	if len(claimed) != 2 || claimed[1].Lane != 3 {
-		t.Fatalf("claimed %+v, want lanes 2 and 3", claimed)
+		f.t.Fatalf("claimed %+v, want lanes 2 and 3", claimed)
 	}
 	f.record(claimed[1], webhook.Failed, false)
-	return f
 }
 
 // checks are what Verify looks at, and the faults that it finds.
