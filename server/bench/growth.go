@@ -259,8 +259,8 @@ func (g *grown) log(ctx context.Context, of, client string, f store.DeliveryFilt
 
 func (g *grown) changes(ctx context.Context, k store.AgentKey, after int64) error {
 	err := g.page("changes of the feed", func() (int, error) {
-		list, err := g.StatusChanges(ctx, k.Client, &after, page)
-		return len(list), err
+		feed, err := g.StatusChanges(ctx, k.Client, &after, "", page)
+		return len(feed.Changes), err
 	})
 	if err != nil {
 		return err
