@@ -16,6 +16,8 @@ COMMIT = $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 FUZZTIME = 60s
 BENCH =
 CYCLES = 300
+LASTS = 3m
+REPLICAS = 3
 REDOCLY = @redocly/cli@2.77.0
 
 lint := .ci/bin/golangci-lint
@@ -23,6 +25,11 @@ lint := .ci/bin/golangci-lint
 # openapi.yaml is linted wherever npx (of Node.js) is, and in CI in any case: there, without npx, the check fails.
 CI ?=
 check_spec := $(if $(CI)$(shell command -v npx 2>/dev/null || true),lint-spec,no-spec-lint)
+
+# go test shows nothing of a package that passes, so `test` itself says where PostgreSQL was skipped. With CI set, the tests
+# fail then.
+AGENTEVENTS_TEST_POSTGRES_URL ?=
+postgres = $(AGENTEVENTS_TEST_POSTGRES_URL)$(shell command -v initdb || ls /usr/lib/postgresql/*/bin/initdb 2>/dev/null || true)
 
 .PHONY: help
 help: ## list these targets
@@ -33,8 +40,9 @@ demo: build ## build, then show the example of the README happen for real
 	@go run ./server/demo -binary bin/agentevents
 
 .PHONY: test
-test: ## run all tests
+test: ## run all tests, those of the store on SQLite and on PostgreSQL (initdb, or AGENTEVENTS_TEST_POSTGRES_URL)
 	go test -timeout 10m ./...
+	$(if $(postgres),,@echo "make test: NOTHING was tested on PostgreSQL: neither initdb nor AGENTEVENTS_TEST_POSTGRES_URL is there" >&2)
 
 .PHONY: run
 run: build ## build and serve for trying it out: receivers on loopback allowed, store in bin/, a client and tokens made
@@ -100,8 +108,9 @@ race: ## run all tests under the race detector
 	go test -race -timeout 20m ./...
 
 .PHONY: crash
-crash: build ## kill the program (-9) 300 times at random moments, and count what is lost (CYCLES=50 for fewer)
+crash: build ## kill the program (-9) 300 times, then trouble replicas on PostgreSQL, and count what is lost (CYCLES=50 LASTS=1m REPLICAS=2 for less)
 	@go run ./server/crash -binary bin/agentevents -cycles $(CYCLES)
+	@go run ./server/crash -binary bin/agentevents -replicas $(REPLICAS) -lasts $(LASTS)
 
 # One at a time: go test fuzzes only one target per run.
 .PHONY: fuzz

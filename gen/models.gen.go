@@ -1597,7 +1597,7 @@ type ListStatusChangesParams struct {
 	After *AfterSequence `form:"after,omitempty" json:"after,omitempty"`
 
 	// Epoch Which epoch the number in `after` is of, as the header `Agentevents-Epoch` said. Without `after` it says nothing.
-	Epoch Epoch `form:"epoch,omitempty" json:"epoch,omitempty"`
+	Epoch *Epoch `form:"epoch,omitempty" json:"epoch,omitempty"`
 
 	// Limit At most this many.
 	Limit *PageLimit `form:"limit,omitempty" json:"limit,omitempty"`

@@ -22,6 +22,7 @@ func TestEndToEnd(t *testing.T) {
 		run  func(*testing.T, programs)
 	}{
 		{"hanging receiver", testHangingReceiver}, // first, since it takes longest
+		{"PostgreSQL away", testPostgresAway},
 		{"story", testStory},
 		{"odd characters", testOddCharacters},
 		{"query of the URL", testQueryOfTheURL},
@@ -49,6 +50,7 @@ func TestEndToEnd(t *testing.T) {
 		{"test of an event", testSample},
 		{"replay", testReplay},
 		{"replay killed", testReplayKilled},
+		{"backup", testBackup},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

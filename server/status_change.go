@@ -36,10 +36,10 @@ func nextChanges(ctx context.Context, epoch string, after int64) *string {
 func (h handlers) follow(ctx context.Context, r api.ListStatusChangesRequestObject) (store.Feed, error) {
 	p, wait := r.Params, time.Duration(given(r.Params.Wait))*time.Second
 	timeout := time.After(wait)
-	found, err := h.store.StatusChanges(ctx, r.ClientID, p.After, p.Epoch, pageSize(p.Limit))
+	found, err := h.store.StatusChanges(ctx, r.ClientID, p.After, given(p.Epoch), pageSize(p.Limit))
 	for wait > 0 && err == nil && len(found.Changes) == 0 {
 		next := h.store.NextChange(r.ClientID) // and then look once more, for what came before it is not announced
-		found, err = h.store.StatusChanges(ctx, r.ClientID, p.After, p.Epoch, pageSize(p.Limit))
+		found, err = h.store.StatusChanges(ctx, r.ClientID, p.After, given(p.Epoch), pageSize(p.Limit))
 		if err == nil && len(found.Changes) > 0 {
 			err = stillMay(ctx) // it may have waited for long
 		}

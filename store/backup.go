@@ -45,10 +45,13 @@ func existing(databaseURL string) (string, error) {
 			"after one was restored, `agentevents new-epoch` is to be run before anything else")
 	}
 	file, err := path(databaseURL)
-	if err == nil {
-		_, err = os.Stat(file)
+	if err != nil {
+		return "", err
 	}
-	return file, err
+	if _, err := os.Stat(file); err != nil {
+		return "", fmt.Errorf("open the database: %w", err)
+	}
+	return file, nil
 }
 
 // vacant returns nil when there is nothing of a name, nor a log of a database that had it before: SQLite would take that

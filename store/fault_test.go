@@ -51,6 +51,7 @@ type saboteur struct {
 	unsound bool // there is a fault in the store on purpose
 	n, seen int  // 0 means none
 	failed  int
+	conn    *sql.DB // to look at the rows; nil before the first look
 }
 
 func (s *saboteur) before() error {
@@ -99,21 +100,23 @@ func (s *saboteur) attempt(what string, step func() error, rows func() string) {
 
 // rows is all that is in the store.
 func (s *saboteur) rows() string {
-	db := s.db()
-	defer db.Close()
+	if s.conn == nil {
+		s.conn = s.db()
+		s.t.Cleanup(func() { s.check(s.conn.Close()) })
+	}
 	var all strings.Builder
 	for _, table := range []string{
 		"clients", "agents", "receivers", "secrets", "lanes", "agent_events", "status_changes", "deliveries", "attempts",
 		"replays", "samples", "truncated",
 	} {
 		fmt.Fprintln(&all, table)
-		s.rowsOf(db, table, &all)
+		s.rowsOf(table, &all)
 	}
 	return all.String()
 }
 
-func (s *saboteur) rowsOf(db *sql.DB, table string, w io.Writer) {
-	rows, err := db.Query("SELECT * FROM " + table + " ORDER BY 1")
+func (s *saboteur) rowsOf(table string, w io.Writer) {
+	rows, err := s.conn.Query("SELECT * FROM " + table + " ORDER BY 1")
 	s.check(err)
 	defer rows.Close()
 	columns, err := rows.Columns()

@@ -126,7 +126,12 @@ func (s *Store) dropLeases(ctx context.Context) error {
 	if isPostgres(s.URL) {
 		return nil
 	}
-	return s.write(ctx, s.dropAll)
+	return s.write(ctx, func(tx *gorm.DB) error {
+		if err := tx.Exec("DELETE FROM copies").Error; err != nil { // they are out of date from now on
+			return err
+		}
+		return s.dropAll(tx)
+	})
 }
 
 func (s *Store) dropAll(tx *gorm.DB) error {

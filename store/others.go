@@ -11,6 +11,9 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
+// servedLock is held by all processes that serve a database, so that nobody copies into it meanwhile.
+const servedLock = "24934::bigint << 48"
+
 const (
 	channel     = "agentevents"
 	notifyEvery = 5 * time.Millisecond // at most, since each takes a lock of the whole server
@@ -125,7 +128,7 @@ func (o *others) hear(ctx context.Context) error {
 		return err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	if _, err := conn.Exec(ctx, "LISTEN "+channel); err != nil {
+	if _, err := conn.Exec(ctx, "LISTEN "+channel+"; SELECT pg_advisory_lock_shared("+servedLock+")"); err != nil {
 		return err
 	}
 	o.store.heard(news{All: true, Due: true})

@@ -146,10 +146,13 @@ func (s *Store) openPostgres(ctx context.Context) error {
 	if err := readClock(s.read(ctx), clock); err != nil {
 		return err
 	}
-	if !s.beside {
+	if !s.copying {
+		err = complete(s.read(ctx))
+	}
+	if err == nil && !s.beside {
 		s.join()
 	}
-	return nil
+	return err
 }
 
 // reach looks whether the database is there, and brings its schema up to date.

@@ -60,6 +60,7 @@ func (o *Options) setDefaults() {
 type Store struct {
 	Options
 	beside  bool         // another process may serve the database
+	copying bool         // it is a copy that is not complete yet
 	lock    *flock.Flock // of SQLite's file
 	seal    *seal
 	pools   []*sql.DB

@@ -109,6 +109,12 @@ func TestVerifyFindsEachFault(t *testing.T) {
 func openWithEverything(t *testing.T) *fixture {
 	t.Helper()
 	f := open(t)
+	fillWithEverything(f)
+	return f
+}
+
+func fillWithEverything(f *fixture) {
+	f.t.Helper()
 	k := f.agent()
 	f.register(k, crm, gen.EventTypeAgentLogin, gen.EventTypeAgentLogout)
 	f.login(k)
@@ -121,10 +127,9 @@ func openWithEverything(t *testing.T) *fixture {
 	f.login(k)
 	claimed := f.claim()
 	if len(claimed) != 2 || claimed[1].Lane != 3 {
-		t.Fatalf("claimed %+v, want lanes 2 and 3", claimed)
+		f.t.Fatalf("claimed %+v, want lanes 2 and 3", claimed)
 	}
 	f.record(claimed[1], webhook.Failed, false)
-	return f
 }
 
 // checks are what Verify looks at, and the faults that it finds.

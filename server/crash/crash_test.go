@@ -99,6 +99,7 @@ func TestFailure(t *testing.T) {
 		"it ends at once":  {[]string{"-binary", script, "-seed", "5"}, []string{"ended before it was ready", "the file is broken", "the seed was 5"}},
 		"unknown argument": {[]string{"-colour"}, []string{"-colour"}},
 		"no cycles":        {[]string{"-cycles", "0"}, []string{"cycles"}},
+		"one replica":      {[]string{"-replicas", "1"}, []string{"from 2 to 4"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			temporary(t)
@@ -136,7 +137,8 @@ func TestPrinter(t *testing.T) {
 	}
 	var table bytes.Buffer
 	faults := slices.Repeat([]fault{{lost, "change 1"}}, mostFaults+2)
-	(&printer{w: &table}).end(total{verdict: verdict{faults: faults}})
+	sum := total{verdict: verdict{faults: faults}}
+	(&printer{w: &table}).end(sum.last(lost), faults)
 	if !regexp.MustCompile(`lost +32\n`).MatchString(table.String()) || !strings.HasSuffix(table.String(), "lost: change 1\nand 2 more\n") {
 		t.Errorf("the table is\n%s", table.String())
 	}

@@ -39,7 +39,7 @@ func (c *crash) cycle(ctx context.Context, n int, p plan) error {
 		return err
 	}
 	if n%checks == 0 {
-		return c.verify(ctx, c.file())
+		return c.verify(ctx, "sqlite:"+c.file())
 	}
 	return nil
 }
@@ -110,11 +110,7 @@ func (c *crash) session(l *life) (session, error) {
 		},
 	}
 	api, err := client.NewClientWithResponses(l.server.URL+"/api/ver1.0", client.WithHTTPClient(one))
-	s := session{api: api, book: c.book}
-	for _, r := range c.receivers {
-		s.receivers = append(s.receivers, r.url)
-	}
-	return s, err
+	return session{api: api, book: c.book, receivers: c.urls()}, err
 }
 
 // held waits until the quick receiver holds some requests.
@@ -157,5 +153,5 @@ func (c *crash) newborn(ctx context.Context, n int, p plan) error {
 	err = l.ready(ctx)
 	err = l.explain(errors.Join(err, l.stop()))
 	c.book.complaints(l.server.Log.String())
-	return errors.Join(err, c.verify(ctx, file))
+	return errors.Join(err, c.verify(ctx, "sqlite:"+file))
 }

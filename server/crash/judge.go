@@ -12,7 +12,7 @@ type kind int
 const (
 	lost       kind = iota // something that was stored is gone, or never arrived
 	disorder               // a later one arrived before an earlier one was confirmed
-	needless               // a duplicate that no kill explains
+	needless               // a duplicate that no kill or other trouble explains
 	mismatched             // two contents under one webhook-id, two ids for one delivery, or a delivery that nobody owes
 	late                   // what was in flight at a kill did not go out at once after the next start
 	complaint              // the server says itself that something is wrong
@@ -33,8 +33,21 @@ type fault struct {
 type verdict struct {
 	faults     []fault
 	retries    int // requests that came again because the receiver had refused them
-	duplicates int // requests that came again because a kill was between the request and its record
+	duplicates int // requests that came again because a kill or other trouble was between the request and its record
+
+	rules
 }
+
+// rules are what a judgement goes by.
+type rules struct {
+	// excused says whether a request may come again that the receiver had not refused.
+	excused func(before, again *arrival) bool
+	// counted says whether it may then be counted as another attempt: its sender outlived the trouble.
+	counted bool
+}
+
+// oneServer are the rules for one server, which is killed.
+var oneServer = rules{excused: func(before, again *arrival) bool { return again.life > before.life }}
 
 func (v *verdict) fault(k kind, format string, args ...any) {
 	v.faults = append(v.faults, fault{k, fmt.Sprintf(format, args...)})
@@ -51,7 +64,8 @@ func (v *verdict) count(k kind) (n int) {
 }
 
 // judge holds what has arrived, in that order, against what was owed.
-func judge(debts []debt, arrivals []*arrival) (v verdict) {
+func judge(debts []debt, arrivals []*arrival, r rules) (v verdict) {
+	v.rules = r
 	v.debts(debts, arrivals)
 	for _, of := range grouped(arrivals, func(a *arrival) string { return a.id }) {
 		v.repetitions(of)
@@ -123,8 +137,9 @@ func (v *verdict) owed(owed map[delivery]debt, a *arrival) {
 	}
 }
 
-// repetitions: what comes under one id is the same each time. It comes again in the same life only when the receiver
-// had refused it, and else in a later one: whatever was between the request and its record, it was the kill.
+// repetitions: what comes under one id is the same each time. It comes again only when the receiver had refused it, or
+// there was trouble: of one server, in a later life alone, since whatever was between the request and its record, it was
+// the kill.
 func (v *verdict) repetitions(of []*arrival) {
 	for i, a := range of[1:] {
 		p := of[i]
@@ -132,7 +147,7 @@ func (v *verdict) repetitions(of []*arrival) {
 			v.fault(mismatched, "%v: before, this id was %v", a, p)
 			continue
 		}
-		refused, again := p.answer >= 300, a.life > p.life
+		refused, again := p.answer >= 300, v.excused(p, a)
 		switch {
 		case refused:
 			v.retries++
@@ -141,7 +156,7 @@ func (v *verdict) repetitions(of []*arrival) {
 		default:
 			v.fault(needless, "%v, though it was there before: %v", a, p)
 		}
-		counted, uncounted := refused && a.attempt == p.attempt+1, again && a.attempt == p.attempt
+		counted, uncounted := (refused || again && v.counted) && a.attempt == p.attempt+1, again && a.attempt == p.attempt
 		if !counted && !uncounted {
 			v.fault(mismatched, "%v: before, this was attempt %d", a, p.attempt)
 		}
@@ -167,11 +182,19 @@ func (v *verdict) inTurn(of []*arrival) {
 }
 
 func (a *arrival) String() string {
-	return fmt.Sprintf("change %d of agent %d, %s, for %s at receiver %d as %s, attempt %d, answered %d in life %d",
-		a.sequence, a.agent, a.status, a.registration, a.receiver, a.id, a.attempt, a.answer, a.life)
+	return fmt.Sprintf("change %d of agent %d, %s, for %s at receiver %d as %s, attempt %d, answered %d in life %d%s",
+		a.sequence, a.agent, a.status, a.registration, a.receiver, a.id, a.attempt, a.answer, a.life, a.of())
 }
 
 func (d debt) String() string {
 	return fmt.Sprintf("change %d of agent %d, %s, for %s at receiver %d, promised in life %d",
 		d.sequence, d.agent, d.status, d.registration, d.receiver, d.life)
+}
+
+// of says which replica a request was of.
+func (a *arrival) of() string {
+	if a.sender == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" of replica %d at %s", a.sender, a.at.Format(clock))
 }

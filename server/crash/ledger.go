@@ -36,9 +36,13 @@ type arrival struct {
 	attempt  int
 	receiver int
 	life     int // of the server that has sent it
-	place    int // how many requests had arrived before it
-	answer   int // status that it was answered with; 0 when the server was gone before
-	until    int // how many requests had arrived when it was answered
+	sender   int // which of several replicas that was, from 1; 0 when it is not known
+	at       time.Time
+
+	connection *connection // nil when there is one server
+	place      int         // how many requests had arrived before it
+	answer     int         // status that it was answered with; 0 when the server was gone before
+	until      int         // how many requests had arrived when it was answered
 }
 
 func (a *arrival) lane() lane { return lane{a.agent, a.receiver} }
@@ -81,6 +85,7 @@ type ledger struct {
 	owed      map[delivery]bool // what is neither confirmed nor cancelled
 	last      map[lane]*arrival
 	faults    []fault // those that are known before the judgement
+	troubles  []*trouble
 	counts
 }
 
@@ -90,6 +95,7 @@ type counts struct {
 	answered int // changes of statuses that were answered 200
 	doubtful int // those whose request was cut off
 	stored   int // of these, how many were found stored
+	refused  int // requests that were answered 503
 }
 
 func newLedger() *ledger {
@@ -161,11 +167,18 @@ func (l *ledger) resolve() {
 	l.stored++
 }
 
+// refuse counts an answer of 503.
+func (l *ledger) refuse() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.refused++
+}
+
 // arrive notes a request.
 func (l *ledger) arrive(a *arrival) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	a.life, a.place = l.life, len(l.arrivals)
+	a.life, a.place, a.at = l.life, len(l.arrivals), time.Now()
 	l.arrivals = append(l.arrivals, a)
 	l.last[a.lane()] = a
 }
@@ -236,15 +249,11 @@ type total struct {
 	verdict
 	counts
 	requests int
-	cycles   int
-	kills    map[moment]int
-	cutOff   int           // requests that were held at a kill and waited for
-	longest  time.Duration // until they came again, from ready on
 	took     time.Duration
 }
 
 // total judges. Nothing may arrive any more.
-func (l *ledger) total() total {
+func (l *ledger) total(r rules) total {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var debts []debt
@@ -253,7 +262,12 @@ func (l *ledger) total() total {
 			debts = append(debts, *d)
 		}
 	}
-	t := total{verdict: judge(debts, l.arrivals), counts: l.counts, requests: len(l.arrivals)}
+	for _, a := range l.arrivals {
+		if a.connection != nil {
+			a.sender = int(a.connection.replica.Load())
+		}
+	}
+	t := total{verdict: judge(debts, l.arrivals, r), counts: l.counts, requests: len(l.arrivals)}
 	t.faults = append(l.faults, t.faults...)
 	return t
 }

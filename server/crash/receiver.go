@@ -24,6 +24,8 @@ type receiver struct {
 	mood   *mood
 	http   *http.Server
 	open   atomic.Int64 // connections
+
+	look atomic.Pointer[func(net.Conn) *connection] // finds out which replica has made one; nil when there is one server
 }
 
 func newReceiver(number int, book *ledger, m *mood) (*receiver, error) {
@@ -32,12 +34,23 @@ func newReceiver(number int, book *ledger, m *mood) (*receiver, error) {
 		return nil, fmt.Errorf("start a receiver: %w", err)
 	}
 	r := &receiver{url: "http://" + l.Addr().String(), number: number, book: book, mood: m}
-	r.http = &http.Server{Handler: r, ReadHeaderTimeout: patience, ConnState: r.count}
+	r.http = &http.Server{Handler: r, ReadHeaderTimeout: patience, ConnState: r.count, ConnContext: r.from}
 	go func() { _ = r.http.Serve(l) }() // until close
 	return r, nil
 }
 
 func (r *receiver) close() { _ = r.http.Close() }
+
+type connectionKey struct{}
+
+// from has somebody find out who has made a connection, while nobody waits for it.
+func (r *receiver) from(ctx context.Context, c net.Conn) context.Context {
+	look := r.look.Load()
+	if look == nil {
+		return ctx
+	}
+	return context.WithValue(ctx, connectionKey{}, (*look)(c))
+}
 
 func (r *receiver) count(_ net.Conn, state http.ConnState) {
 	switch state {
@@ -90,6 +103,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		r.refuse(w, req, err)
 		return
 	}
+	a.connection, _ = req.Context().Value(connectionKey{}).(*connection)
 	r.book.arrive(a)
 	reply := r.mood.next()
 	if !reply.wait(req.Context()) {

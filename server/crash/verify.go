@@ -7,15 +7,15 @@ import (
 )
 
 // verify lets the program look through a store that nobody serves.
-func (c *crash) verify(ctx context.Context, file string) error {
-	cmd := exec.CommandContext(ctx, c.binary, "verify", "--database-url", "sqlite:"+file) //nolint:gosec // what the user said is to be tried
+func (s *scene) verify(ctx context.Context, databaseURL string) error {
+	cmd := exec.CommandContext(ctx, s.binary, "verify", "--database-url", databaseURL) //nolint:gosec // what the user said is to be tried
 	out, err := cmd.CombinedOutput()
 	if err == nil || ctx.Err() != nil {
 		return ctx.Err()
 	}
 	for line := range strings.Lines(string(out)) {
 		if !strings.HasPrefix(line, "ok ") {
-			c.book.wrong(complaint, "verify, of %s: %s", file, strings.TrimSpace(line))
+			s.book.wrong(complaint, "verify, of %s: %s", databaseURL, strings.TrimSpace(line))
 		}
 	}
 	return nil

@@ -235,7 +235,14 @@ CREATE TABLE epochs (
 );
 INSERT INTO epochs (id, epoch) VALUES (1, left(md5(gen_random_uuid()::text), 16));
 
+-- There is a row while this is a copy that is not complete.
+CREATE TABLE copies (
+    id   BIGINT PRIMARY KEY CHECK (id = 1),
+    mark TEXT   NOT NULL
+);
+
 -- +goose Down
+DROP TABLE copies;
 DROP TABLE epochs;
 DROP TABLE probes;
 DROP TABLE requests;
