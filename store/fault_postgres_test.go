@@ -194,9 +194,9 @@ func (s *shared) unavailable(err error) {
 // changes are the numbers that a store's feed shows.
 func (s *shared) changes(st *store.Store) (sequences []int64) {
 	s.t.Helper()
-	changes, err := st.StatusChanges(s.ctx, "12", nil, 100)
+	feed, err := st.StatusChanges(s.ctx, "12", nil, "", 100)
 	s.check(err)
-	for _, c := range changes {
+	for _, c := range feed.Changes {
 		sequences = append(sequences, c.Sequence)
 	}
 	return sequences

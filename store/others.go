@@ -100,12 +100,17 @@ func (o *others) talk(ctx context.Context) {
 		said := o.take()
 		said.From = o.name
 		text, _ := json.Marshal(said)
-		err := o.store.writes.handle().WithContext(ctx).Exec("SELECT pg_notify(?, ?)", channel, string(text)).Error
+		err := o.tellAll(ctx, string(text))
 		if err != nil && ctx.Err() == nil {
 			o.log.Warn("tell the other processes", "error", err)
 		}
 		pause(ctx, notifyEvery)
 	}
+}
+
+func (o *others) tellAll(ctx context.Context, text string) error {
+	_, err := o.store.pools[0].ExecContext(ctx, "SELECT pg_notify($1, $2)", channel, text)
+	return err
 }
 
 // listen hears the others. After each time of deafness all may have happened.

@@ -108,7 +108,10 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 // for short work of an operator.
 func OpenBeside(ctx context.Context, o Options) (*Store, error) {
 	s := &Store{Options: o, beside: true}
-	return s, s.openAs(ctx, ownOrNot)
+	if err := s.openAs(ctx, ownOrNot); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // openAs opens either database; own is how an SQLite file is taken.
