@@ -129,7 +129,10 @@ func tableOf[R any](tx *gorm.DB, rows []R) clause.Expr {
 	}
 	list := strings.Join(columnsOf[R](onPostgres(tx)), ", ")
 	if onPostgres(tx) {
-		return clause.Expr{SQL: "(SELECT * FROM json_to_recordset(?::json) AS r (" + list + "))", Vars: []any{string(text)}}
+		return clause.Expr{
+			SQL:  "(SELECT * FROM json_to_recordset(?::json) AS r (" + list + ") LIMIT ?)", // or it would expect a hundred
+			Vars: []any{string(text), len(rows)},
+		}
 	}
 	return clause.Expr{SQL: "(SELECT " + list + " FROM json_each(?))", Vars: []any{string(text)}}
 }
