@@ -381,7 +381,7 @@ func testCrowd(s *shared) {
 	s.exec(conn, "BEGIN")
 	s.exec(conn, "SELECT id FROM agents FOR UPDATE")
 	var all []<-chan result
-	for range 3 * store.Connections {
+	for range 50 {
 		all = append(all, s.begin(hasty, s.key(136)))
 	}
 	for _, one := range all {
