@@ -239,8 +239,7 @@ func TestContractInternalError(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	for _, table := range w.contents(w.db) {
-		_, err := w.db.ExecContext(t.Context(), "DROP TABLE "+table)
-		w.must(err)
+		w.exec("DROP TABLE " + table)
 	}
 	w.fails(http.StatusInternalServerError, `{"message":"internal error"}`)
 }
