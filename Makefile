@@ -40,7 +40,7 @@ demo: build ## build, then show the example of the README happen for real
 	@go run ./server/demo -binary bin/agentevents
 
 .PHONY: test
-test: ## run all tests, those of the store on SQLite and on PostgreSQL (initdb, or AGENTEVENTS_TEST_POSTGRES_URL)
+test: ## run all tests, those of the store and of what the API promises on SQLite and on PostgreSQL (initdb, or AGENTEVENTS_TEST_POSTGRES_URL)
 	go test -timeout 10m ./...
 	$(if $(postgres),,@echo "make test: NOTHING was tested on PostgreSQL: neither initdb nor AGENTEVENTS_TEST_POSTGRES_URL is there" >&2)
 

@@ -17,8 +17,8 @@ var madeCopy = regexp.MustCompile(`^path     \S+\nsize     [0-9]+\nsequence ([0-
 // A copy that was made of a store under load is served in its place: what was delivered by then is not told again under
 // another id, and readers of the feed who were further are told where it goes on.
 func testBackup(t *testing.T, bin programs) {
-	r, file := newReceiver(t), newStore(t)
-	p := bin.serve(t, file)
+	r, file := newReceiver(t), newFile(t)
+	p := bin.serve(t, "sqlite:"+file)
 	a := newAPI(t, p)
 	a.putClient()
 	a.login(r, 1, 2, 3, 4)
@@ -35,16 +35,16 @@ func testBackup(t *testing.T, bin programs) {
 	if sequence < before.next() || sequence > after.next() {
 		t.Errorf("the copy has %d changes, and the store had %d and then %d", sequence, before.next(), after.next())
 	}
-	bin.sound(t, to)
+	bin.sound(t, "sqlite:"+to)
 	bin.restored(t, r, to, sequence, after)
-	bin.sound(t, to)
+	bin.sound(t, "sqlite:"+to)
 }
 
 // restored serves a copy.
 func (bin programs) restored(t *testing.T, r *receiver, file string, sequence int64, was page) {
 	t.Helper()
 	sent := len(r.all())
-	p := bin.serve(t, file)
+	p := bin.serve(t, "sqlite:"+file)
 	a := newAPI(t, p)
 	a.putAgent(gen.AgentTypeLocal, 5, "x") // which is not in the copy
 	a.register(gen.AgentTypeLocal, 5, r.url, gen.MethodGET, gen.EventTypeAgentLogin)
@@ -88,11 +88,11 @@ func (bin programs) backup(t *testing.T, file, to string) (sequence int64) {
 	return sequence
 }
 
-func (bin programs) sound(t *testing.T, file string) {
+func (bin programs) sound(t *testing.T, store string) {
 	t.Helper()
-	stdout, stderr, code := bin.run(t, []string{"AGENTEVENTS_DATABASE_URL=sqlite:" + file}, "verify")
+	stdout, stderr, code := bin.run(t, []string{"AGENTEVENTS_DATABASE_URL=" + store}, "verify")
 	if code != 0 {
-		t.Errorf("verify %s: exit code %d\n%s%s", file, code, stdout, stderr)
+		t.Errorf("verify %s: exit code %d\n%s%s", store, code, stdout, stderr)
 	}
 }
 
