@@ -808,10 +808,15 @@ type Error struct {
 	// Errors The fields that are wrong.
 	Errors []FieldError `json:"errors,omitempty"`
 
-	// OldestSequence The oldest status change that is kept, with `feed_truncated`.
+	// OldestSequence The oldest status change that is kept, with `feed_truncated` and `feed_restarted`.
 	//
 	// Example: 4203
 	OldestSequence int64 `json:"oldest_sequence,omitempty"`
+
+	// Epoch Which epoch sequence numbers are of now, with `feed_restarted`.
+	//
+	// Example: 9f86d081884c7d65
+	Epoch string `json:"epoch,omitempty"`
 }
 
 // EventOutcome What a change meant to an event.
@@ -1352,6 +1357,9 @@ type ClientID = string
 // DeliveryID defines model for DeliveryID.
 type DeliveryID = int64
 
+// Epoch defines model for Epoch.
+type Epoch = string
+
 // EventID defines model for EventID.
 type EventID = int64
 
@@ -1422,8 +1430,8 @@ type EventLimitExceeded = Error
 // EventNotFound Why a request was refused.
 type EventNotFound = Error
 
-// FeedTruncated Why a request was refused.
-type FeedTruncated = Error
+// FeedGone Why a request was refused.
+type FeedGone = Error
 
 // Forbidden Why a request was refused.
 type Forbidden = Error
@@ -1587,6 +1595,9 @@ type PutStatusesJSONBody = []AgentStatusUpdateItem
 type ListStatusChangesParams struct {
 	// After Only changes with a greater sequence number. Without it they begin with the oldest that is kept.
 	After *AfterSequence `form:"after,omitempty" json:"after,omitempty"`
+
+	// Epoch Which epoch the number in `after` is of, as the header `Agentevents-Epoch` said. Without `after` it says nothing.
+	Epoch *Epoch `form:"epoch,omitempty" json:"epoch,omitempty"`
 
 	// Limit At most this many.
 	Limit *PageLimit `form:"limit,omitempty" json:"limit,omitempty"`

@@ -2,7 +2,6 @@ package main_test
 
 import (
 	"bufio"
-	"database/sql"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -35,15 +34,15 @@ func testCompatibility(t *testing.T, bin programs) {
 // shop is a server whose clients are customers.
 type shop struct {
 	server   *process
-	file     string // of its store
+	store    string
 	operator *http.Client
 	sold     atomic.Int64
 }
 
 func newShop(t *testing.T, bin programs) *shop {
 	t.Helper()
-	s := &shop{file: newStore(t)}
-	s.server = bin.serve(t, s.file)
+	s := &shop{store: newStore(t)}
+	s.server = bin.serve(t, s.store)
 	s.operator = &http.Client{Transport: &lab.Operator{URL: s.server.url}}
 	return s
 }
@@ -112,11 +111,8 @@ func (c *customer) token(made gen.ApplicationSecret) string {
 // tokens is how many the customer's first application has in the store.
 func (c *customer) tokens() (n int) {
 	c.Helper()
-	db, err := sql.Open("sqlite3", "file:"+c.file+"?mode=ro&_busy_timeout=5000")
-	c.must(err)
-	defer db.Close()
-	row := db.QueryRowContext(c.Context(),
-		"SELECT count(*) FROM tokens WHERE application = (SELECT number FROM applications WHERE id = ?)", c.made.ID)
+	row := open(c, c.store).QueryRowContext(c.Context(), // an id is no more than hexadecimal digits
+		"SELECT count(*) FROM tokens WHERE application = (SELECT number FROM applications WHERE id = '"+c.made.ID+"')")
 	c.must(row.Scan(&n))
 	return n
 }

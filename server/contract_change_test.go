@@ -30,31 +30,38 @@ func feedScenarios() []scenario {
 	scenarios := []scenario{{
 		name: "feed", op: op, given: (*world).withLog, family: "log", request: feed, status: 200,
 		want:   "[" + strings.Join(logChanges[1:], ",") + "]",
-		answer: map[string]string{"Link": `</api/ver1.0/client/12/status_change/?after=6>; rel="next"`},
+		answer: map[string]string{"Link": `</api/ver1.0/client/12/status_change/?after=6&epoch=` + seedEpoch + `>; rel="next"`},
 	}}
 	for query, c := range map[string]struct {
 		from, to int
-		link     string
+		link     string // E is the epoch
 	}{
-		"?after=0":                              {1, 6, "?after=6"},
-		"?after=2":                              {3, 6, "?after=6"},
-		"?after=5&limit=2":                      {6, 6, "?after=6&limit=2"},
-		"?limit=2":                              {1, 2, "?after=2&limit=2"},
-		"?limit=6":                              {1, 6, "?after=6&limit=6"},
-		"?after=2&limit=2&wait=30":              {3, 4, "?after=4&limit=2&wait=30"},
-		"?after=6":                              {7, 6, "?after=6"}, // the same question again
-		"?after=6&wait=0":                       {7, 6, "?after=6&wait=0"},
-		"?after=9223372036854775807&limit=1000": {7, 6, "?after=9223372036854775807&limit=1000"},
-		"?after[]=4&x=1":                        {5, 6, "?after=6&x=1"},
+		"?after=0":                              {1, 6, "?after=6&epoch=E"},
+		"?after=2":                              {3, 6, "?after=6&epoch=E"},
+		"?after=5&limit=2":                      {6, 6, "?after=6&epoch=E&limit=2"},
+		"?limit=2":                              {1, 2, "?after=2&epoch=E&limit=2"},
+		"?limit=6":                              {1, 6, "?after=6&epoch=E&limit=6"},
+		"?after=2&limit=2&wait=30":              {3, 4, "?after=4&epoch=E&limit=2&wait=30"},
+		"?after=6":                              {7, 6, "?after=6&epoch=E"}, // the same question again
+		"?after=6&wait=0":                       {7, 6, "?after=6&epoch=E&wait=0"},
+		"?after=9223372036854775807&limit=1000": {7, 6, "?after=9223372036854775807&epoch=E&limit=1000"},
+		"?after[]=4&x=1":                        {5, 6, "?after=6&epoch=E&x=1"},
+		"?after=4&epoch=" + seedEpoch:           {5, 6, "?after=6&epoch=E"},
+		"?after=7&epoch=" + seedEpoch:           {7, 6, "?after=7&epoch=E"},
+		"?epoch=" + otherEpoch:                  {1, 6, "?after=6&epoch=E"}, // it goes on from nothing
 	} {
 		scenarios = append(scenarios, scenario{
 			name: "feed " + query, op: op, given: (*world).withLog, family: "log", request: feed + query, status: 200,
-			want:   "[" + strings.Join(logChanges[c.from:c.to+1], ",") + "]",
-			answer: map[string]string{"Link": "</api/ver1.0/client/12/status_change/" + c.link + `>; rel="next"`},
+			want: "[" + strings.Join(logChanges[c.from:c.to+1], ",") + "]",
+			answer: map[string]string{
+				"Link":              "</api/ver1.0/client/12/status_change/" + strings.Replace(c.link, "=E", "="+seedEpoch, 1) + `>; rel="next"`,
+				"Agentevents-Epoch": seedEpoch,
+			},
 		})
 	}
 	for query, wrong := range map[string]string{
 		"after=-1": "after", "after=x": "after", "after=9223372036854775808": "after", "after=1&after=2": "after",
+		"epoch=": "epoch", "after=1&epoch=9F86D081884C7D65": "epoch", "epoch=" + seedEpoch + "0": "epoch",
 		"limit=0": "limit", "limit=1001": "limit", "wait=-1": "wait", "wait=31": "wait", "wait=1s": "wait",
 		"wait=99999999999999999999&after=&limit=1e3": "after limit wait",
 	} {
@@ -65,6 +72,9 @@ func feedScenarios() []scenario {
 	}
 	return append(scenarios, feedEnds()...)
 }
+
+// otherEpoch is none of a world's store.
+const otherEpoch = "60303ae22b998861"
 
 // feedEnds are feeds with nothing in them, or without what was asked for.
 func feedEnds() []scenario {
@@ -90,6 +100,14 @@ func feedEnds() []scenario {
 			want: "[" + strings.Join(logChanges[from:], ",") + "]",
 		}
 	}
+	restarted := func(name, query, oldest string, given func(*world)) scenario {
+		return scenario{
+			name: "the server was restored from a backup: " + name, op: op, given: given, request: feed + "?wait=30&after=" + query,
+			status: 410, want: `{"message":"the sequence numbers are not those of epoch ` + otherEpoch + `: the store was restored ` +
+				`from a backup, or is another one; the oldest change that is kept is ` + oldest + `","status":"feed_restarted",` +
+				`"oldest_sequence":` + oldest + `,"epoch":"` + seedEpoch + `"}`,
+		}
+	}
 	empty := gone("0", "7")
 	empty.name, empty.family = "all changes are gone", ""
 	empty.given = func(w *world) {
@@ -99,13 +117,18 @@ func feedEnds() []scenario {
 	}
 	return []scenario{
 		gone("0", "4"), gone("2", "4"), kept("", 4), kept("?after=3", 4), kept("?after=4", 5), empty,
+		restarted("a number of now", "6&epoch="+otherEpoch, "1", (*world).withLog),
+		restarted("a number that is to come", "17&epoch="+otherEpoch, "1", (*world).withLog),
+		restarted("a number that is gone", "2&epoch="+otherEpoch, "4", truncated),
+		restarted("all are gone", "2&epoch="+otherEpoch, "7", empty.given),
+		restarted("there was none", "0&epoch="+otherEpoch, "1", (*world).withEvents),
 		{
 			name: "nothing", op: op, given: (*world).withEvents, request: feed, status: 200, want: `[]`,
-			answer: map[string]string{"Link": ""},
+			answer: map[string]string{"Link": "", "Agentevents-Epoch": seedEpoch},
 		},
 		{
 			name: "nothing after 0", op: op, given: (*world).withEvents, request: feed + "?after=0", status: 200, want: `[]`,
-			answer: map[string]string{"Link": `</api/ver1.0/client/12/status_change/?after=0>; rel="next"`},
+			answer: map[string]string{"Link": `</api/ver1.0/client/12/status_change/?after=0&epoch=` + seedEpoch + `>; rel="next"`},
 		},
 		{
 			name: "another client's are none of this one's", op: op, given: (*world).withNeighbour,

@@ -108,7 +108,7 @@ func (w *world) pollEndsByChange() {
 	poll := w.poll("?wait=30")
 	w.client("12").local(136).login()
 	a := w.ends(poll, 200, 1)
-	if link := a.header.Get("Link"); link != `</api/ver1.0/client/12/status_change/?after=1&wait=30>; rel="next"` {
+	if link := a.header.Get("Link"); link != `</api/ver1.0/client/12/status_change/?after=1&epoch=`+seedEpoch+`&wait=30>; rel="next"` {
 		w.Errorf("Link is %s", link)
 	}
 	poll = w.poll("?after=1&wait=30")
@@ -141,7 +141,8 @@ func (w *world) pollOfAnotherClient() {
 
 func (w *world) pollTimesOut() {
 	a := w.ends(w.poll("?after=7&wait=1"), 200)
-	if link := a.header.Get("Link"); a.took < time.Second || link != `</api/ver1.0/client/12/status_change/?after=7&wait=1>; rel="next"` {
+	want := `</api/ver1.0/client/12/status_change/?after=7&epoch=` + seedEpoch + `&wait=1>; rel="next"`
+	if link := a.header.Get("Link"); a.took < time.Second || link != want {
 		w.Errorf("it took %v, Link is %s", a.took, link)
 	}
 }

@@ -7,8 +7,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -16,15 +14,20 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
 	"github.com/oapi-codegen/nullable"
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
+	"github.com/agentevents/agentevents/store/cluster"
 	"github.com/agentevents/agentevents/webhook"
 )
 
 // seedTime is when the seed's example happens, and what a world's clock says at first.
 const seedTime = "2017-05-30T15:07:50.000Z"
+
+// seedEpoch is the epoch of a world's store.
+const seedEpoch = "9f86d081884c7d65"
 
 // world is the real server on a real store of its own. No dispatcher runs: what is owed stays pending.
 type world struct {
@@ -33,9 +36,10 @@ type world struct {
 	kind   kind // of the scenario
 	clock  atomic.Int64
 	store  *store.Store
-	closed bool // the store is
-	file   string
-	db     *sql.DB // another connection to the store's file
+	closed bool    // the store is
+	db     *sql.DB // another connection to the store's database
+	all    string  // on PostgreSQL, the query of all that is in it
+	none   string  // the statements that empty it
 	server *httptest.Server
 	given  string   // what is arranged, by the scenario's family
 	before []string // dump of what was arranged
@@ -47,18 +51,18 @@ type world struct {
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	w := &world{TB: t, contract: theContract(t), kind: ofLocal, file: filepath.Join(t.TempDir(), "agentevents.db")}
+	w := &world{TB: t, contract: theContract(t), kind: ofLocal}
 	w.receivers, w.stopping = &receivers{}, make(chan struct{})
 	w.set(seedTime)
 	silent := slog.New(slog.DiscardHandler)
+	databaseURL := newURL(t)
 	var err error
-	w.store, err = store.Open(t.Context(), store.Options{URL: "sqlite:" + w.file, Now: w.now, Log: silent})
+	w.store, err = store.Open(t.Context(), store.Options{URL: databaseURL, Now: w.now, Log: silent})
 	w.must(err)
 	t.Cleanup(w.close)
-	const pragmas = "?_busy_timeout=5000&_txlock=immediate&_synchronous=OFF"
-	w.db, err = sql.Open("sqlite3", "file:"+url.PathEscape(w.file)+pragmas)
-	w.must(err)
-	t.Cleanup(func() { w.must(w.db.Close()) })
+	w.db = openBeside(t, databaseURL)
+	w.all, w.none = w.everything(), w.nothing()
+	w.exec("UPDATE epochs SET epoch = ?", seedEpoch)
 	w.admit(w.db)
 	sender := webhook.NewSender(webhook.SenderOptions{Transport: w.receivers})
 	h := newHandlers(w.store, webhook.NewGuard(nil), sender, nil, w.stopping)
@@ -122,9 +126,7 @@ func (w *world) empty() {
 	tx, err := w.db.BeginTx(w.Context(), nil)
 	w.must(err)
 	defer func() { w.must(tx.Commit()) }()
-	for _, table := range append(w.contents(tx), "sqlite_sequence") {
-		w.execOn(tx, "DELETE FROM "+table)
-	}
+	w.execOn(tx, w.none)
 	w.admit(tx)
 }
 
@@ -135,6 +137,11 @@ func (w *world) exec(statement string, args ...any) {
 
 func (w *world) execOn(db querier, statement string, args ...any) {
 	w.Helper()
+	if len(args) > 0 {
+		statement = numbered(statement)
+	} else if cluster.OnPostgres() {
+		args = []any{pgx.QueryExecModeSimpleProtocol} // one statement may hold several
+	}
 	_, err := db.ExecContext(w.Context(), statement, args...)
 	w.must(err)
 }
@@ -331,6 +338,11 @@ func (w *world) same(what, want string, got []byte) {
 // dump is all that is in the store, row by row, the last ids that were given included.
 func (w *world) dump() (all []string) {
 	w.Helper()
+	if cluster.OnPostgres() {
+		all = w.rows(w.db, w.all)
+		slices.Sort(all) // a row that is written goes elsewhere
+		return all
+	}
 	for _, table := range append(w.contents(w.db), "sqlite_sequence") {
 		for _, row := range w.rows(w.db, "SELECT * FROM "+table) {
 			all = append(all, table+": "+row)
@@ -339,17 +351,57 @@ func (w *world) dump() (all []string) {
 	return all
 }
 
+// stored is a dump but for what a refused request may change: PostgreSQL does not take the number of a row back that was
+// not made in the end. Those of agents are shown to nobody.
+func stored(dump []string) []string {
+	if !cluster.OnPostgres() {
+		return dump
+	}
+	return slices.DeleteFunc(slices.Clone(dump), func(row string) bool { return strings.HasPrefix(row, "sqlite_sequence: agents|") })
+}
+
+// everything is the query of a dump on PostgreSQL, where a query for each table would take too long.
+func (w *world) everything() string {
+	w.Helper()
+	if !cluster.OnPostgres() {
+		return ""
+	}
+	query := "SELECT 'sqlite_sequence: ' || replace(sequencename, '_id_seq', '') || '|' || last_value FROM pg_sequences " +
+		"WHERE last_value IS NOT NULL"
+	for _, table := range w.contents(w.db) {
+		query += " UNION ALL SELECT '" + table + ": ' || r::text FROM " + table + " r"
+	}
+	return query
+}
+
+// nothing are the statements that empty the store.
+func (w *world) nothing() (statements string) {
+	w.Helper()
+	for _, table := range w.contents(w.db) {
+		statements += "DELETE FROM " + table + ";"
+	}
+	if cluster.OnPostgres() {
+		return statements + "SELECT setval(format('%I', sequencename)::regclass, 1, FALSE) FROM pg_sequences WHERE last_value IS NOT NULL"
+	}
+	return statements + "DELETE FROM sqlite_sequence"
+}
+
 // querier is a connection or a transaction.
 type querier interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 	ExecContext(ctx context.Context, statement string, args ...any) (sql.Result, error)
 }
 
-// contents are the tables, but for what migrations and readiness write.
+// contents are the tables, but for what migrations and readiness write. On PostgreSQL, which looks at each statement whether
+// something refers to nothing, those that refer to others come first.
 func (w *world) contents(db querier) []string {
 	w.Helper()
-	return w.rows(db, "SELECT name FROM sqlite_master WHERE type = 'table' "+
-		"AND name NOT IN ('goose_db_version', 'probes', 'sqlite_sequence') ORDER BY name")
+	const but = " NOT IN ('goose_db_version', 'epochs', 'probes', 'sqlite_sequence') "
+	if cluster.OnPostgres() {
+		return w.rows(db, "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace "+
+			"AND relname"+but+"ORDER BY oid DESC")
+	}
+	return w.rows(db, "SELECT name FROM sqlite_master WHERE type = 'table' AND name"+but+"ORDER BY name")
 }
 
 // rows is what a query finds, the values of a row joined.

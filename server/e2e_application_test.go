@@ -12,6 +12,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/server/lab"
+	"github.com/agentevents/agentevents/store/cluster"
 )
 
 // tokenOf asks for a token and returns it, or none and how that was refused.
@@ -105,16 +106,16 @@ func refused(t *testing.T, p *process, made gen.ApplicationSecret) {
 
 // The command line makes, lists and revokes applications while the store is served, and afterwards.
 func testApplicationCommands(t *testing.T, bin programs) {
-	file := newStore(t)
+	store := newStore(t)
 	command := func(args ...string) string {
 		t.Helper()
-		stdout, stderr, code := bin.run(t, []string{"AGENTEVENTS_DATABASE_URL=sqlite:" + file}, append([]string{"application"}, args...)...)
+		stdout, stderr, code := bin.run(t, []string{"AGENTEVENTS_DATABASE_URL=" + store}, append([]string{"application"}, args...)...)
 		if code != 0 || stderr != "" {
 			t.Fatalf("%q: exit code %d, %s", args, code, stderr)
 		}
 		return stdout
 	}
-	p := bin.serve(t, file, "AGENTEVENTS_OPERATOR_ID=", "AGENTEVENTS_OPERATOR_SECRET=")
+	p := bin.serve(t, store, "AGENTEVENTS_OPERATOR_ID=", "AGENTEVENTS_OPERATOR_SECRET=")
 	pbx := printed(t, command("create", "--operator", "--name", "PBX"))
 	token, refusal := tokenOf(t, p, pbx)
 	equal(t, "refusal", refusal, "")
@@ -145,14 +146,11 @@ func testApplicationCommands(t *testing.T, bin programs) {
 
 // Commands that cannot do what they are asked to say why, and do nothing.
 func testApplicationCommandsRefused(t *testing.T, bin programs) {
-	file := newStore(t)
 	for _, args := range [][]string{{"list"}, {"revoke", "x"}, {"create", "--operator", "--name", "x"}} {
-		stdout, stderr, code := bin.run(t, []string{"AGENTEVENTS_DATABASE_URL=sqlite:" + file}, append([]string{"application"}, args...)...)
-		if _, err := os.Stat(file); code != 1 || stdout != "" || !strings.Contains(stderr, "there is no database yet") || err == nil {
-			t.Errorf("%q without a database: exit code %d; %s%s", args, code, stdout, stderr)
-		}
+		bin.refusesWithoutStore(t, append([]string{"application"}, args...))
 	}
-	equal(t, "exit code", bin.serve(t, file).stop(t), 0)
+	store := newStore(t)
+	equal(t, "exit code", bin.serve(t, store).stop(t), 0)
 	for _, c := range []struct {
 		args []string
 		code int
@@ -170,10 +168,24 @@ func testApplicationCommandsRefused(t *testing.T, bin programs) {
 		{[]string{"revoke", "nobody"}, 1, "there is no application nobody"},
 		{[]string{"show"}, 2, "show"},
 	} {
-		stdout, stderr, code := bin.run(t, []string{"AGENTEVENTS_DATABASE_URL=sqlite:" + file}, append([]string{"application"}, c.args...)...)
+		stdout, stderr, code := bin.run(t, []string{"AGENTEVENTS_DATABASE_URL=" + store}, append([]string{"application"}, c.args...)...)
 		if code != c.code || stdout != "" || !strings.Contains(stderr, c.want) || strings.Count(stderr, "\n") != 1 {
 			t.Errorf("%q: exit code %d, want %d and %q; %s%s", c.args, code, c.code, c.want, stdout, stderr)
 		}
+	}
+}
+
+// refusesWithoutStore runs a command that is for a store that is there already.
+func (bin programs) refusesWithoutStore(t *testing.T, args []string) {
+	t.Helper()
+	file := newFile(t)
+	store, want := "sqlite:"+file, "there is no database yet"
+	if cluster.OnPostgres() {
+		store, want = cluster.Empty(t), "it is no database of this program"
+	}
+	stdout, stderr, code := bin.run(t, []string{"AGENTEVENTS_DATABASE_URL=" + store}, args...)
+	if _, err := os.Stat(file); code != 1 || stdout != "" || !strings.Contains(stderr, want) || err == nil {
+		t.Errorf("%q without a database: exit code %d; %s%s", args, code, stdout, stderr)
 	}
 }
 
@@ -207,8 +219,8 @@ func putClientAs(t *testing.T, p *process, token string) {
 
 // The first start of an empty store prints an operator on standard output, once, and never again.
 func testFirstOperator(t *testing.T, bin programs) {
-	file, none := newStore(t), []string{"AGENTEVENTS_OPERATOR_ID=", "AGENTEVENTS_OPERATOR_SECRET="}
-	p := bin.serve(t, file, none...)
+	store, none := newStore(t), []string{"AGENTEVENTS_OPERATOR_ID=", "AGENTEVENTS_OPERATOR_SECRET="}
+	p := bin.serve(t, store, none...)
 	eventually(t, "an operator is printed", func() bool { return idAndSecret.MatchString(p.stdout.String()) })
 	first := printed(t, p.stdout.String())
 	contains(t, "output", p.stdout.String(), "first operator", "shown this once")
@@ -217,7 +229,7 @@ func testFirstOperator(t *testing.T, bin programs) {
 	putClientAs(t, p, token)
 	equal(t, "exit code", p.stop(t), 0)
 
-	p = bin.serve(t, file, none...)
+	p = bin.serve(t, store, none...)
 	goodFor(t, p, token)
 	token, refusal = tokenOf(t, p, first)
 	equal(t, "refusal", refusal, "")
@@ -228,9 +240,9 @@ func testFirstOperator(t *testing.T, bin programs) {
 
 // Whoever decides the operator's secret decides it anew at each start, and tokens of another one are good no more.
 func testDecidedOperator(t *testing.T, bin programs) {
-	file := newStore(t)
+	store := newStore(t)
 	pbx := gen.ApplicationSecret{ID: "pbx-1", Secret: "one-secret~of.16_characters"}
-	p := bin.serve(t, file, "AGENTEVENTS_OPERATOR_ID="+pbx.ID, "AGENTEVENTS_OPERATOR_SECRET="+pbx.Secret)
+	p := bin.serve(t, store, "AGENTEVENTS_OPERATOR_ID="+pbx.ID, "AGENTEVENTS_OPERATOR_SECRET="+pbx.Secret)
 	token, refusal := tokenOf(t, p, pbx)
 	equal(t, "refusal", refusal, "")
 	putClientAs(t, p, token)
@@ -245,14 +257,14 @@ func testDecidedOperator(t *testing.T, bin programs) {
 		}
 	}
 	write(pbx.Secret)
-	p = bin.serve(t, file, inFile...)
+	p = bin.serve(t, store, inFile...)
 	goodFor(t, p, token) // the same secret, from elsewhere
 	equal(t, "exit code", p.stop(t), 0)
 
 	old := pbx
 	pbx.Secret = strings.Repeat("another-", 16)
 	write(pbx.Secret)
-	p = bin.serve(t, file, inFile...)
+	p = bin.serve(t, store, inFile...)
 	becomes(t, p, token, http.StatusUnauthorized, "")
 	refused(t, p, old)
 	token, refusal = tokenOf(t, p, pbx)

@@ -27,7 +27,7 @@ func testPostgresAway(t *testing.T, bin programs) {
 		t.Fatal(err)
 	}
 	r := newReceiver(t)
-	p := bin.serve(t, "", "AGENTEVENTS_DATABASE_URL="+url, "AGENTEVENTS_RETRY_SCHEDULE=100ms")
+	p := bin.serve(t, url, "AGENTEVENTS_RETRY_SCHEDULE=100ms")
 	p.troubled = true
 	api := newAPI(t, p)
 	api.putClient()

@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"bytes"
+	"database/sql"
 	"net/http"
 	"os"
 	"os/exec"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"github.com/agentevents/agentevents/server/lab"
+	"github.com/agentevents/agentevents/store/cluster"
 )
 
 // patience is how long anything may take before a test gives up. No promise is measured by it.
@@ -56,10 +58,34 @@ func underRace() bool {
 	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
 }
 
-// newStore is the path of a database that is not there yet.
+// newStore is the URL of a database that nobody has used yet.
 func newStore(t *testing.T) string {
 	t.Helper()
+	if cluster.OnPostgres() {
+		return cluster.Database(t)
+	}
+	return "sqlite:" + newFile(t)
+}
+
+// newFile is the path of a database that is not there yet.
+func newFile(t *testing.T) string {
+	t.Helper()
 	return filepath.Join(t.TempDir(), "agentevents.db")
+}
+
+// open opens a store past the server.
+func open(t testing.TB, url string) *sql.DB {
+	t.Helper()
+	driver, name := "sqlite3", strings.TrimPrefix(url, "sqlite:")+"?_busy_timeout=5000"
+	if cluster.OnPostgres() {
+		driver, name = "pgx", url
+	}
+	db, err := sql.Open(driver, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	return db
 }
 
 // process is the binary, running.
@@ -75,9 +101,9 @@ type process struct {
 }
 
 // serve starts the server on a free port of loopback, with receivers on loopback allowed, and waits until it is ready.
-func (bin programs) serve(t *testing.T, file string, env ...string) *process {
+func (bin programs) serve(t *testing.T, store string, env ...string) *process {
 	t.Helper()
-	p := bin.start(t, file, env...)
+	p := bin.start(t, store, env...)
 	eventually(t, "the server says where it listens", func() bool {
 		p.url = p.out.url()
 		return p.url != "" || p.ended()
@@ -89,7 +115,7 @@ func (bin programs) serve(t *testing.T, file string, env ...string) *process {
 	return p
 }
 
-func (bin programs) start(t *testing.T, file string, env ...string) *process {
+func (bin programs) start(t *testing.T, store string, env ...string) *process {
 	t.Helper()
 	p := &process{out: &output{}, stdout: &output{}, exited: make(chan struct{})}
 	p.cmd = exec.Command(bin.server, "serve")
@@ -97,7 +123,7 @@ func (bin programs) start(t *testing.T, file string, env ...string) *process {
 	p.cmd.Env = append(cleanEnv(), append([]string{
 		"GORACE=atexit_sleep_ms=0", // else the race detector makes every exit a second longer
 		"AGENTEVENTS_ADDR=127.0.0.1:0",
-		"AGENTEVENTS_DATABASE_URL=sqlite:" + file,
+		"AGENTEVENTS_DATABASE_URL=" + store,
 		"AGENTEVENTS_ALLOW_NETWORKS=127.0.0.0/8",
 		"AGENTEVENTS_OPERATOR_ID=" + lab.OperatorID,
 		"AGENTEVENTS_OPERATOR_SECRET=" + lab.OperatorSecret,

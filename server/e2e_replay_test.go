@@ -1,7 +1,6 @@
 package main_test
 
 import (
-	"database/sql"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -105,32 +104,32 @@ func sameAgain(t *testing.T, before, after []arrival) {
 // A replay that was cut off by a kill goes on after it, and sends nothing again twice.
 func testReplayKilled(t *testing.T, bin programs) {
 	const many = 3000
-	file, r := newStore(t), newReceiver(t)
-	p := bin.serve(t, file)
+	store, r := newStore(t), newReceiver(t)
+	p := bin.serve(t, store)
 	a := newAPI(t, p)
 	a.putClient()
 	a.login(r, 1)
 	a.ended(1)
 	equal(t, "exit code", p.stop(t), 0)
 	// More of the same, of events that are gone.
-	query(t, file, `WITH RECURSIVE n (n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM n WHERE n < 3000)
+	query(t, store, `WITH RECURSIVE n (n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM n WHERE n < 3000)
 		INSERT INTO deliveries (webhook_id, change_id, event_id, lane_id, url, method, state, attempts, due_at, expires_at,
 			created_at, finished_at, client_id) SELECT 'msg_' || n, change_id, 1000 + n, lane_id, url, method, state, attempts,
 			due_at, expires_at, created_at, finished_at, client_id FROM deliveries, n RETURNING 1`)
-	query(t, file, "UPDATE status_changes SET fired = (SELECT group_concat(event_id) FROM deliveries) RETURNING 1")
+	query(t, store, "UPDATE status_changes SET fired = (SELECT string_agg(CAST(event_id AS TEXT), ',') FROM deliveries) RETURNING 1")
 
 	r.hold(func(arrival) bool { return true })
-	p = bin.serve(t, file)
+	p = bin.serve(t, store)
 	a = newAPI(t, p)
 	equal(t, "found", a.redeliverAll(gen.ReplayFilter{State: gen.ReplayFilterStateDelivered}).Total, many)
 	eventually(t, "the replay is in the middle", func() bool { return a.replay(1).Done > 0 })
 	p.signal(t, syscall.SIGKILL)
 	p.wait(t)
-	if done := query(t, file, "SELECT redelivered FROM replays"); done < 1 || done >= many {
+	if done := query(t, store, "SELECT redelivered FROM replays"); done < 1 || done >= many {
 		t.Fatalf("%d of %d were sent again before the kill", done, many)
 	}
 
-	p = bin.serve(t, file)
+	p = bin.serve(t, store)
 	m := newAPI(t, p).finished(1)
 	equal(t, "found", m.Total, many)
 	equal(t, "sent again", m.Redelivered, many)
@@ -139,20 +138,15 @@ func testReplayKilled(t *testing.T, bin programs) {
 	eventually(t, "the server listens no more", func() bool { return !dials(p.url) })
 	r.release()
 	equal(t, "exit code", p.wait(t), 0)
-	equal(t, "deliveries that were sent again once", query(t, file, "SELECT count(*) FROM deliveries WHERE replays = 1"), many)
-	faults, _, code := bin.run(t, []string{"AGENTEVENTS_DATABASE_URL=sqlite:" + file}, "verify")
+	equal(t, "deliveries that were sent again once", query(t, store, "SELECT count(*) FROM deliveries WHERE replays = 1"), many)
+	faults, _, code := bin.run(t, []string{"AGENTEVENTS_DATABASE_URL=" + store}, "verify")
 	equal(t, "exit code of verify, which says "+faults, code, 0)
 }
 
 // query runs a statement on a store that nobody serves and returns the first number of its result.
-func query(t *testing.T, file, statement string) (n int) {
+func query(t *testing.T, store, statement string) (n int) {
 	t.Helper()
-	db, err := sql.Open("sqlite3", file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	rows, err := db.Query(statement)
+	rows, err := open(t, store).Query(statement)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,22 +2,19 @@ package main_test
 
 import (
 	"bytes"
-	"database/sql"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-
-	_ "github.com/mattn/go-sqlite3" // to spoil a database
 )
 
 // A start that cannot succeed ends at once, with another exit code than 0 and one clear message.
 func testRefusedStart(t *testing.T, bin programs) {
-	served := newStore(t)
-	owner := bin.serve(t, served)
-	garbage := newStore(t)
+	served := newFile(t)
+	owner := bin.serve(t, "sqlite:"+served)
+	garbage := newFile(t)
 	if err := os.WriteFile(garbage, bytes.Repeat([]byte("not a database\n"), 1000), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -27,18 +24,18 @@ func testRefusedStart(t *testing.T, bin programs) {
 	}
 	defer taken.Close()
 	for _, c := range []struct {
-		name, file string
-		env        []string
-		want       []string
+		name, store string
+		env         []string
+		want        []string
 	}{
-		{"another process serves the file", served, nil, []string{served, "another process serves this database"}},
+		{"another process serves the file", "sqlite:" + served, nil, []string{served, "another process serves this database"}},
 		{"the database is newer", newerStore(t, bin), nil, []string{"schema version 99999", "this program knows"}},
-		{"the file is no database", garbage, nil, []string{garbage}},
-		{"there is no such directory", filepath.Join(t.TempDir(), "none", "x.db"), nil, []string{"none"}},
+		{"the file is no database", "sqlite:" + garbage, nil, []string{garbage}},
+		{"there is no such directory", "sqlite:" + filepath.Join(t.TempDir(), "none", "x.db"), nil, []string{"none"}},
 		{"the address is taken", newStore(t), []string{"AGENTEVENTS_ADDR=" + taken.Addr().String()}, []string{taken.Addr().String()}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p := bin.start(t, c.file, c.env...)
+			p := bin.start(t, c.store, c.env...)
 			code := p.wait(t)
 			if code <= 0 {
 				t.Errorf("exit code %d", code)
@@ -56,17 +53,12 @@ func testRefusedStart(t *testing.T, bin programs) {
 // newerStore is a database that a later version of the program has changed.
 func newerStore(t *testing.T, bin programs) string {
 	t.Helper()
-	file := newStore(t)
-	equal(t, "exit code", bin.serve(t, file).stop(t), 0)
-	db, err := sql.Open("sqlite3", file)
-	if err != nil {
+	store := newStore(t)
+	equal(t, "exit code", bin.serve(t, store).stop(t), 0)
+	if _, err := open(t, store).Exec("INSERT INTO goose_db_version (version_id, is_applied) VALUES (99999, TRUE)"); err != nil {
 		t.Fatal(err)
 	}
-	defer db.Close()
-	if _, err := db.Exec("INSERT INTO goose_db_version (version_id, is_applied) VALUES (99999, 1)"); err != nil {
-		t.Fatal(err)
-	}
-	return file
+	return store
 }
 
 // All that is wrong with the configuration is said at once, and nothing is begun.

@@ -10,8 +10,8 @@ import (
 
 // An attempt that is in flight when the server is stopped is finished and recorded, and no other is begun.
 func testAnswerDuringShutdown(t *testing.T, bin programs) {
-	file, r := newStore(t), newReceiver(t)
-	p := bin.serve(t, file)
+	store, r := newStore(t), newReceiver(t)
+	p := bin.serve(t, store)
 	a := newAPI(t, p)
 	a.putClient()
 	r.hold(func(arrival) bool { return true })
@@ -24,7 +24,7 @@ func testAnswerDuringShutdown(t *testing.T, bin programs) {
 	equal(t, "exit code", p.wait(t), 0)
 	equal(t, "requests before the stop", len(r.all()), 1)
 
-	p = bin.serve(t, file)
+	p = bin.serve(t, store)
 	got := r.wait(t, 2)
 	equal(t, "first request after the new start", got[1].value("agent_status"), "logged_out")
 	equal(t, "exit code", p.stop(t), 0)
@@ -64,16 +64,16 @@ type hanging struct {
 	env     string
 	attempt string // number of the next attempt after the new start; empty when that would be too long to wait for
 
-	file string
-	r    *receiver
-	p    *process
-	at   time.Time
+	store string
+	r     *receiver
+	p     *process
+	at    time.Time
 }
 
 func (c *hanging) start(t *testing.T, bin programs) {
 	t.Helper()
-	c.file, c.r = newStore(t), newReceiver(t)
-	c.p = bin.serve(t, c.file, c.env)
+	c.store, c.r = newStore(t), newReceiver(t)
+	c.p = bin.serve(t, c.store, c.env)
 	a := newAPI(t, c.p)
 	a.putClient()
 	c.r.hold(func(arrival) bool { return true })
@@ -99,7 +99,7 @@ func (c *hanging) startAgain(t *testing.T, bin programs) {
 		return
 	}
 	c.r.release()
-	c.p = bin.serve(t, c.file, c.env)
+	c.p = bin.serve(t, c.store, c.env)
 	got := c.r.wait(t, 2)
 	equal(t, "number of the attempt with "+c.env, got[1].header.Get("agentevents-attempt"), c.attempt)
 	equal(t, "webhook-id", got[1].id(), got[0].id())

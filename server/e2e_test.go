@@ -11,6 +11,17 @@ import (
 	"testing"
 
 	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/store/cluster"
+)
+
+// engines are those that an end-to-end test runs on. What has nothing to do with the store, or with its file alone, runs on
+// SQLite.
+type engines int
+
+const (
+	onSQLite engines = iota
+	onBoth
+	onPostgresAlone
 )
 
 // TestEndToEnd tries the real binary from outside, as its users do: through the generated client on one side, and
@@ -19,42 +30,48 @@ func TestEndToEnd(t *testing.T) {
 	bin := build(t)
 	for _, test := range []struct {
 		name string
+		on   engines
 		run  func(*testing.T, programs)
 	}{
-		{"hanging receiver", testHangingReceiver}, // first, since it takes longest
-		{"PostgreSQL away", testPostgresAway},
-		{"story", testStory},
-		{"odd characters", testOddCharacters},
-		{"query of the URL", testQueryOfTheURL},
-		{"several registrations", testSeveralRegistrations},
-		{"retry schedule", testRetrySchedule},
-		{"answer during shutdown", testAnswerDuringShutdown},
-		{"second signal", testSecondSignal},
-		{"refused start", testRefusedStart},
-		{"configuration", testConfiguration},
-		{"unknown variable", testUnknownVariable},
-		{"help and version", testHelpAndVersion},
-		{"demo", testDemo},
-		{"show.php", testShowPHP},
-		{"signature", testSignature},
-		{"audit", testAudit},
-		{"compatibility", testCompatibility},
-		{"clients of the README", testReadmeClients},
-		{"revocation", testRevocation},
-		{"application commands", testApplicationCommands},
-		{"application commands refused", testApplicationCommandsRefused},
-		{"first operator", testFirstOperator},
-		{"decided operator", testDecidedOperator},
-		{"log", testLog},
-		{"log of what was corrected", testLogOfCorrected},
-		{"test of an event", testSample},
-		{"replay", testReplay},
-		{"replay killed", testReplayKilled},
+		{"hanging receiver", onBoth, testHangingReceiver}, // first, since it takes longest
+		{"two replicas", onPostgresAlone, testTwoReplicas},
+		{"PostgreSQL away", onSQLite, testPostgresAway},
+		{"story", onBoth, testStory},
+		{"odd characters", onSQLite, testOddCharacters},
+		{"query of the URL", onSQLite, testQueryOfTheURL},
+		{"several registrations", onBoth, testSeveralRegistrations},
+		{"retry schedule", onBoth, testRetrySchedule},
+		{"answer during shutdown", onBoth, testAnswerDuringShutdown},
+		{"second signal", onBoth, testSecondSignal},
+		{"refused start", onBoth, testRefusedStart},
+		{"configuration", onSQLite, testConfiguration},
+		{"unknown variable", onSQLite, testUnknownVariable},
+		{"help and version", onSQLite, testHelpAndVersion},
+		{"demo", onSQLite, testDemo},
+		{"show.php", onSQLite, testShowPHP},
+		{"signature", onSQLite, testSignature},
+		{"audit", onBoth, testAudit},
+		{"compatibility", onBoth, testCompatibility},
+		{"clients of the README", onSQLite, testReadmeClients},
+		{"revocation", onBoth, testRevocation},
+		{"application commands", onBoth, testApplicationCommands},
+		{"application commands refused", onBoth, testApplicationCommandsRefused},
+		{"first operator", onBoth, testFirstOperator},
+		{"decided operator", onBoth, testDecidedOperator},
+		{"log", onBoth, testLog},
+		{"log of what was corrected", onBoth, testLogOfCorrected},
+		{"test of an event", onBoth, testSample},
+		{"replay", onBoth, testReplay},
+		{"replay killed", onBoth, testReplayKilled},
+		{"backup", onSQLite, testBackup},
+		{"no backup of PostgreSQL", onPostgresAlone, testNoBackup},
 	} {
-		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
-			test.run(t, bin)
-		})
+		if test.on == onBoth || cluster.OnPostgres() == (test.on == onPostgresAlone) {
+			t.Run(test.name, func(t *testing.T) {
+				t.Parallel()
+				test.run(t, bin)
+			})
+		}
 	}
 }
 

@@ -65,7 +65,7 @@ func storeStatus(kind store.Kind) int {
 		return http.StatusConflict
 	case store.Invalid:
 		return http.StatusBadRequest
-	case store.Truncated:
+	case store.Truncated, store.Restarted:
 		return http.StatusGone
 	case store.Unavailable:
 		return http.StatusServiceUnavailable

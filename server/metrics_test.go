@@ -15,6 +15,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/agentevents/agentevents/store/cluster"
 )
 
 func (p *program) scrape() scraped {
@@ -202,6 +204,7 @@ func TestMetricsOfAStoreThatIsGone(t *testing.T) {
 // Nor does it take long to say that nothing can be written.
 func TestMetricsOfAStoreThatHangs(t *testing.T) {
 	t.Parallel()
+	cluster.SQLiteOnly(t, "there it is one writer whom all wait for")
 	s := newSite(t)
 	db, err := sql.Open("sqlite3", strings.TrimPrefix(s.store.URL, "sqlite:"))
 	if err != nil {

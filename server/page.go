@@ -35,12 +35,18 @@ func pageSize(limit *int) int { return cmp.Or(given(limit), 100) }
 
 // nextPage is the header Link to the same URL with a parameter set anew.
 func nextPage(ctx context.Context, parameter string, value int64) *string {
+	return linkTo(ctx, map[string]string{parameter: strconv.FormatInt(value, 10)})
+}
+
+func linkTo(ctx context.Context, parameters map[string]string) *string {
 	u, _ := ctx.Value(urlKey{}).(*url.URL)
 	if u == nil {
 		return nil
 	}
 	query := u.Query()
-	query.Set(parameter, strconv.FormatInt(value, 10))
+	for name, value := range parameters {
+		query.Set(name, value)
+	}
 	return new(fmt.Sprintf(`<%s?%s>; rel="next"`, u.EscapedPath(), query.Encode()))
 }
 

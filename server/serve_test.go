@@ -26,6 +26,7 @@ import (
 type program struct {
 	testing.TB
 	url    string
+	store  string // its URL
 	stop   context.CancelFunc
 	log    *transcript
 	exited chan int
@@ -35,18 +36,18 @@ type program struct {
 // start starts it on a free port, with a store of its own, and waits until it says where.
 func start(t testing.TB, env ...string) *program {
 	t.Helper()
-	return startOn(t, filepath.Join(t.TempDir(), "test.db"), env...)
+	return startOn(t, newURL(t), env...)
 }
 
 // startOn is start with a store that may have been another's before.
-func startOn(t testing.TB, file string, env ...string) *program {
+func startOn(t testing.TB, databaseURL string, env ...string) *program {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	t.Cleanup(stop)
-	p := &program{TB: t, stop: stop, log: &transcript{}, exited: make(chan int, 1)}
+	p := &program{TB: t, store: databaseURL, stop: stop, log: &transcript{}, exited: make(chan int, 1)}
 	lines, stderr := io.Pipe()
 	env = append(env, "AGENTEVENTS_ADDR=127.0.0.1:0", "AGENTEVENTS_ALLOW_NETWORKS=127.0.0.0/8",
-		"AGENTEVENTS_DATABASE_URL=sqlite:"+file, "AGENTEVENTS_OPERATOR_ID="+lab.OperatorID,
+		"AGENTEVENTS_DATABASE_URL="+databaseURL, "AGENTEVENTS_OPERATOR_ID="+lab.OperatorID,
 		"AGENTEVENTS_OPERATOR_SECRET="+lab.OperatorSecret)
 	go func() {
 		p.exited <- run(ctx, []string{"serve"}, env, io.Discard, stderr)
@@ -150,7 +151,7 @@ func TestStart(t *testing.T) {
 	p.stop()
 	p.ends(5 * time.Second)
 	for _, want := range []string{
-		`level=WARN msg="unknown variable" name=AGENTEVENTS_NONSENSE`, "version=" + build().version, "store=sqlite:/",
+		`level=WARN msg="unknown variable" name=AGENTEVENTS_NONSENSE`, "version=" + build().version, "store=" + store.Redacted(p.store),
 		"api=" + p.url + basePath, `level=WARN msg="receivers may live in networks that are not public" networks=[127.0.0.0/8]`,
 	} {
 		if !strings.Contains(p.log.String(), want) {
@@ -209,8 +210,7 @@ func TestListenerFails(t *testing.T) {
 		"of metrics":  func(on listeners) error { return on.metrics.Close() },
 	} {
 		t.Run(name, func(t *testing.T) {
-			file := "AGENTEVENTS_DATABASE_URL=sqlite:" + filepath.Join(t.TempDir(), "test.db")
-			env := variables([]string{file, "AGENTEVENTS_ADDR=127.0.0.1:0", "AGENTEVENTS_METRICS_ADDR=127.0.0.1:0"})
+			env := variables([]string{"AGENTEVENTS_DATABASE_URL=" + newURL(t), "AGENTEVENTS_ADDR=127.0.0.1:0", "AGENTEVENTS_METRICS_ADDR=127.0.0.1:0"})
 			var line commands
 			_, err := parse(&line, []string{"serve"}, env, io.Discard, io.Discard)
 			must(t, err)

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -98,7 +97,7 @@ func (s *site) askAs(authorization, method, path, body string) got {
 func (s *site) openStore(log *slog.Logger) {
 	s.Helper()
 	var err error
-	s.store, err = store.Open(s.Context(), store.Options{URL: "sqlite:" + filepath.Join(s.TempDir(), "test.db"), Log: log})
+	s.store, err = store.Open(s.Context(), store.Options{URL: newURL(s), Log: log})
 	if err != nil {
 		s.Fatal(err)
 	}

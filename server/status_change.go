@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"strconv"
 	"time"
 
 	"github.com/agentevents/agentevents/gen"
@@ -17,27 +18,32 @@ func (h handlers) ListStatusChanges(
 		return nil, err
 	}
 	var page api.ListStatusChanges200JSONResponse
-	page.Body = found
-	if n := len(found); n > 0 {
-		page.Headers.Link = nextPage(ctx, "after", found[n-1].Sequence)
+	page.Body, page.Headers.AgenteventsEpoch = found.Changes, found.Epoch
+	if n := len(found.Changes); n > 0 {
+		page.Headers.Link = nextChanges(ctx, found.Epoch, found.Changes[n-1].Sequence)
 	} else if r.Params.After != nil {
-		page.Headers.Link = nextPage(ctx, "after", *r.Params.After)
+		page.Headers.Link = nextChanges(ctx, found.Epoch, *r.Params.After)
 	}
 	return page, nil
 }
 
+// nextChanges is nextPage with the epoch, so that who follows it notices when the numbers begin anew.
+func nextChanges(ctx context.Context, epoch string, after int64) *string {
+	return linkTo(ctx, map[string]string{"after": strconv.FormatInt(after, 10), "epoch": epoch})
+}
+
 // follow waits for changes, if it is asked to and there are none, until the time is over or the server stops.
-func (h handlers) follow(ctx context.Context, r api.ListStatusChangesRequestObject) ([]gen.StatusChange, error) {
+func (h handlers) follow(ctx context.Context, r api.ListStatusChangesRequestObject) (store.Feed, error) {
 	p, wait := r.Params, time.Duration(given(r.Params.Wait))*time.Second
 	timeout := time.After(wait)
-	found, err := h.store.StatusChanges(ctx, r.ClientID, p.After, pageSize(p.Limit))
-	for wait > 0 && err == nil && len(found) == 0 {
+	found, err := h.store.StatusChanges(ctx, r.ClientID, p.After, given(p.Epoch), pageSize(p.Limit))
+	for wait > 0 && err == nil && len(found.Changes) == 0 {
 		next := h.store.NextChange(r.ClientID) // and then look once more, for what came before it is not announced
-		found, err = h.store.StatusChanges(ctx, r.ClientID, p.After, pageSize(p.Limit))
-		if err == nil && len(found) > 0 {
+		found, err = h.store.StatusChanges(ctx, r.ClientID, p.After, given(p.Epoch), pageSize(p.Limit))
+		if err == nil && len(found.Changes) > 0 {
 			err = stillMay(ctx) // it may have waited for long
 		}
-		if err != nil || len(found) > 0 {
+		if err != nil || len(found.Changes) > 0 {
 			return found, err
 		}
 		select {
@@ -47,7 +53,7 @@ func (h handlers) follow(ctx context.Context, r api.ListStatusChangesRequestObje
 		case <-h.stopping:
 			return found, nil
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return found, ctx.Err()
 		}
 	}
 	return found, err

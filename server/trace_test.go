@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -130,9 +129,9 @@ func (r *told) answer(status int) {
 var caller = tracedSpan{trace: "4bf92f3577b34da6a3ce929d0e0e4736", id: "00f067aa0ba902b7"}
 
 // traced is the program with agents 1 and 2 of client 12 and a registration of each.
-func traced(t *testing.T, file string, r *told, env ...string) *program {
+func traced(t *testing.T, url string, r *told, env ...string) *program {
 	t.Helper()
-	p := startOn(t, file, append(env, "AGENTEVENTS_LOG_LEVEL=debug", "AGENTEVENTS_RETRY_SCHEDULE=100ms", "AGENTEVENTS_RETRY_JITTER=0%")...)
+	p := startOn(t, url, append(env, "AGENTEVENTS_LOG_LEVEL=debug", "AGENTEVENTS_RETRY_SCHEDULE=100ms", "AGENTEVENTS_RETRY_JITTER=0%")...)
 	p.put("/client/12", `{}`)
 	for _, agent := range []string{"1", "2"} {
 		p.put("/client/12/agent/local/"+agent, `{"extension_name":"x"}`)
@@ -157,7 +156,7 @@ const available = `{"agent_status":"available"}`
 // The spans of a status change are one tree, down to the request that the receiver gets.
 func TestTrace(t *testing.T) {
 	s, r := collect(t), tell(t, http.StatusOK)
-	p := traced(t, filepath.Join(t.TempDir(), "test.db"), r)
+	p := traced(t, newURL(t), r)
 	p.changes("/client/12/agent/local/1/status", available)
 	header := <-r.headers
 	p.stop()
@@ -202,7 +201,7 @@ func (p *program) logs(line, text string) bool {
 // One request may make several changes.
 func TestTraceOfManyStatuses(t *testing.T) {
 	s, r := collect(t), tell(t, http.StatusOK)
-	p := traced(t, filepath.Join(t.TempDir(), "test.db"), r)
+	p := traced(t, newURL(t), r)
 	p.changes("/client/12/status/", `[{"agent_type":"local","agent_id":1,"agent_status":"available"},
 		{"agent_type":"local","agent_id":2,"agent_status":"available"},
 		{"agent_type":"local","agent_id":2,"agent_status":"available"}]`)
@@ -223,8 +222,8 @@ func TestTraceOfManyStatuses(t *testing.T) {
 // What goes out after a restart is of the trace that it was of before.
 func TestTraceSurvivesARestart(t *testing.T) {
 	s, r := collect(t), tell(t, http.StatusServiceUnavailable)
-	file := filepath.Join(t.TempDir(), "test.db")
-	p := traced(t, file, r)
+	url := newURL(t)
+	p := traced(t, url, r)
 	p.changes("/client/12/agent/local/1/status", available)
 	<-r.headers
 	p.stop()
@@ -236,7 +235,7 @@ func TestTraceSurvivesARestart(t *testing.T) {
 		<-r.headers
 	}
 	r.answer(http.StatusOK)
-	p = startOn(t, file)
+	p = startOn(t, url)
 	header := <-r.headers
 	p.stop()
 	p.ends(5 * time.Second)
@@ -252,8 +251,8 @@ func TestTraceSurvivesARestart(t *testing.T) {
 // Without anybody to send traces to nothing is said of any, not even what a caller or the store says.
 func TestNoTrace(t *testing.T) {
 	r := tell(t, http.StatusServiceUnavailable)
-	file := filepath.Join(t.TempDir(), "test.db")
-	p := traced(t, file, r)
+	url := newURL(t)
+	p := traced(t, url, r)
 	p.changes("/client/12/agent/local/1/status", available)
 	if header := <-r.headers; header != "" {
 		t.Errorf("the receiver was told %q", header)
@@ -262,7 +261,7 @@ func TestNoTrace(t *testing.T) {
 	p.ends(5 * time.Second)
 
 	t.Setenv(tracesEndpointVariable, collectorOf(t))
-	p = startOn(t, file, "AGENTEVENTS_RETRY_SCHEDULE=100ms")
+	p = startOn(t, url, "AGENTEVENTS_RETRY_SCHEDULE=100ms")
 	for header := ""; header == ""; {
 		header = <-r.headers // of a change without one
 	}
@@ -274,7 +273,7 @@ func TestNoTrace(t *testing.T) {
 	for len(r.headers) > 0 {
 		<-r.headers
 	}
-	p = startOn(t, file, "AGENTEVENTS_LOG_LEVEL=debug")
+	p = startOn(t, url, "AGENTEVENTS_LOG_LEVEL=debug")
 	if headers := []string{<-r.headers, <-r.headers}; headers[0] != "" || headers[1] != "" {
 		t.Errorf("the receiver was told %q", headers)
 	}
@@ -297,7 +296,7 @@ func collectorOf(t *testing.T) string {
 func TestTraceThatIsNotSampled(t *testing.T) {
 	s, r := collect(t), tell(t, http.StatusOK)
 	t.Setenv("OTEL_TRACES_SAMPLER", "always_off")
-	p := traced(t, filepath.Join(t.TempDir(), "test.db"), r)
+	p := traced(t, newURL(t), r)
 	p.changes("/client/12/agent/local/1/status", available)
 	if header := <-r.headers; !strings.HasPrefix(header, "00-"+caller.trace+"-") || !strings.HasSuffix(header, "-00") {
 		t.Errorf("the receiver was told %q", header)
@@ -318,7 +317,7 @@ func TestTraceToNobody(t *testing.T) {
 	for _, endpoint := range []string{closedPort(t), hanging.URL} {
 		t.Setenv(endpointVariable, endpoint)
 		r := tell(t, http.StatusOK)
-		p := traced(t, filepath.Join(t.TempDir(), "test.db"), r)
+		p := traced(t, newURL(t), r)
 		p.changes("/client/12/agent/local/1/status", available)
 		<-r.headers
 		p.stop()
@@ -333,7 +332,7 @@ func TestTraceToNonsense(t *testing.T) {
 	for _, endpoint := range []string{"nonsense", "127.0.0.1:4318", "tcp://secret@127.0.0.1:4318", "http://", "http://%zz"} {
 		t.Setenv(endpointVariable, endpoint)
 		code, _, stderr := call(t, []string{
-			"AGENTEVENTS_ADDR=127.0.0.1:0", "AGENTEVENTS_DATABASE_URL=sqlite:" + filepath.Join(t.TempDir(), "test.db"),
+			"AGENTEVENTS_ADDR=127.0.0.1:0", "AGENTEVENTS_DATABASE_URL=" + newURL(t),
 		}, "serve")
 		if code != exitFailed || !strings.Contains(stderr, endpointVariable+" and") || strings.Contains(stderr, "secret") {
 			t.Errorf("%s: exit code %d, standard error %q", endpoint, code, stderr)
@@ -382,7 +381,7 @@ func (p *program) read200(path string, into any) {
 func TestTraceInTheLog(t *testing.T) {
 	collect(t)
 	r := tell(t, http.StatusServiceUnavailable)
-	p := traced(t, filepath.Join(t.TempDir(), "test.db"), r)
+	p := traced(t, newURL(t), r)
 	p.changes("/client/12/agent/local/1/status", available)
 	told := []string{<-r.headers}
 	r.answer(http.StatusOK)
@@ -413,7 +412,7 @@ func TestTraceInTheLog(t *testing.T) {
 // A test of an event is an attempt under the request that asks for it.
 func TestTraceOfATest(t *testing.T) {
 	s, r := collect(t), tell(t, http.StatusOK)
-	p := traced(t, filepath.Join(t.TempDir(), "test.db"), r)
+	p := traced(t, newURL(t), r)
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.url+basePath+"/client/12/agent/local/1/event/1/test", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -440,7 +439,7 @@ func TestWrongTraceHeaders(t *testing.T) {
 	for _, wrong := range []string{"Bearer secret", "=secret", "authorization=secret%zz", "a=b,secret"} {
 		for _, name := range headerVariables {
 			t.Setenv(name, wrong)
-			code, _, stderr := call(t, []string{"AGENTEVENTS_DATABASE_URL=sqlite:" + filepath.Join(t.TempDir(), "test.db")}, "serve")
+			code, _, stderr := call(t, []string{"AGENTEVENTS_DATABASE_URL=" + newURL(t)}, "serve")
 			if code != exitFailed || !strings.Contains(stderr, name+" must be NAME=VALUE") || strings.Contains(stderr, "secret") {
 				t.Errorf("%s=%s: exit code %d, %s", name, wrong, code, stderr)
 			}

@@ -78,6 +78,8 @@ func patternInWords(pattern string) string {
 		return "must be 1 to 64 characters of A-Z a-z 0-9 . _ -"
 	case `^[0-9a-f]{32}$`:
 		return "must be 32 characters of 0-9 a-f"
+	case `^[0-9a-f]{16}$`:
+		return "must be 16 characters of 0-9 a-f"
 	case `^[^\x00-\x1f\x7f-\x9f]*$`:
 		return "must not contain control characters"
 	}

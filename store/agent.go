@@ -47,17 +47,17 @@ type AgentFilter struct {
 }
 
 type agentRow struct {
-	ID          int64 `gorm:"primaryKey"`
-	ClientID    string
-	Kind        gen.AgentType
-	AgentID     int64
-	Name        string
-	ExtensionID *int64
-	Status      gen.AgentStatusValue
-	EventSource gen.EventSource
-	Sequence    int64
-	ChangedAt   int64
-	ReportedAt  int64
+	ID          int64                `gorm:"primaryKey" json:"id"`
+	ClientID    string               `json:"client_id"`
+	Kind        gen.AgentType        `json:"kind"`
+	AgentID     int64                `json:"agent_id"`
+	Name        string               `json:"name"`
+	ExtensionID *int64               `json:"extension_id"`
+	Status      gen.AgentStatusValue `json:"status"`
+	EventSource gen.EventSource      `json:"event_source"`
+	Sequence    int64                `json:"sequence"`
+	ChangedAt   int64                `json:"changed_at"`
+	ReportedAt  int64                `json:"reported_at"`
 }
 
 func (agentRow) TableName() string { return "agents" }
@@ -95,6 +95,24 @@ func findAgent(tx *gorm.DB, k AgentKey) (agentRow, error) {
 		return r, err
 	}
 	return r, &Error{Kind: NotFound, Message: fmt.Sprintf("there is no %v", k), Status: "agent_not_found"}
+}
+
+// findAgents returns the rows of those agents that there are, and holds them until the commit of a transaction that writes.
+func findAgents(tx *gorm.DB, keys []AgentKey) (map[AgentKey]agentRow, error) {
+	type key struct {
+		Client string        `json:"client_id"`
+		Kind   gen.AgentType `json:"kind"`
+		ID     int64         `json:"agent_id"`
+	}
+	rows := each(keys, func(k AgentKey) key { return key{k.Client, k.Type, k.ID} })
+	found, err := gorm.G[agentRow](tx, holding(tx)...).
+		Where("(client_id, kind, agent_id) IN (SELECT client_id, kind, agent_id FROM ? AS x)", tableOf(tx, rows)).
+		Order("id").Find(tx.Statement.Context)
+	of := make(map[AgentKey]agentRow, len(found))
+	for _, r := range found {
+		of[AgentKey{Client: r.ClientID, Type: r.Kind, ID: r.AgentID}] = r
+	}
+	return of, err
 }
 
 // Agents lists a client's agents of a kind in the order of their ids.
@@ -230,8 +248,10 @@ func (s *Store) deleteAgent(tx *gorm.DB, r agentRow) error {
 		return err
 	}
 	if r.Status == gen.AgentStatusValueAvailable {
-		logout := change{status: gen.AgentStatusValueLoggedOut, source: gen.EventSourceAPI, at: s.now()}
-		if _, err := s.change(tx, &r, logout); err != nil {
+		logout := &change{
+			ctx: tx.Statement.Context, agent: &r, status: gen.AgentStatusValueLoggedOut, source: gen.EventSourceAPI, at: s.now(),
+		}
+		if err := s.change(tx, []*change{logout}); err != nil {
 			return err
 		}
 	}

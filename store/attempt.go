@@ -8,20 +8,20 @@ import (
 )
 
 type attemptRow struct {
-	ID         int64 `gorm:"primaryKey"`
-	DeliveryID int64
-	Number     int
-	StartedAt  int64
-	Duration   int64
-	Status     int
-	Error      string
-	Excerpt    string
-	Verdict    string
-	URL        string
-	Method     gen.Method
-	Signature  string
+	ID         int64      `gorm:"primaryKey" json:"id"`
+	DeliveryID int64      `json:"delivery_id"`
+	Number     int        `json:"number"`
+	StartedAt  int64      `json:"started_at"`
+	Duration   int64      `json:"duration"`
+	Status     int        `json:"status"`
+	Error      string     `json:"error"`
+	Excerpt    string     `json:"excerpt"`
+	Verdict    string     `json:"verdict"`
+	URL        string     `json:"url"`
+	Method     gen.Method `json:"method"`
+	Signature  string     `json:"signature"`
 
-	Traceparent string // as it was sent
+	Traceparent string `json:"traceparent"` // as it was sent
 }
 
 func (attemptRow) TableName() string { return "attempts" }
@@ -37,17 +37,28 @@ func (r attemptRow) model() gen.Attempt {
 // mostAttempts is how many attempts at a delivery are kept: a receiver may ask for one each second.
 const mostAttempts = 100
 
-// recordAttempt notes how it was sent only where that is not what its delivery says by now. What is kept no longer is
-// removed, as far as there can be any.
-func recordAttempt(tx *gorm.DB, d webhook.Delivery, o webhook.Outcome) error {
-	err := tx.Exec("INSERT INTO attempts (delivery_id, number, started_at, duration, status, error, excerpt, verdict, "+
-		"signature, traceparent, url, method) SELECT id, ?, ?, ?, ?, ?, ?, ?, ?, ?, CASE WHEN url = ? AND method = ? THEN '' ELSE ? END, "+
-		"CASE WHEN url = ? AND method = ? THEN '' ELSE ? END FROM deliveries WHERE id = ?",
-		d.Attempt, o.StartedAt.UnixMilli(), o.Duration.Microseconds(), o.Status, o.Error, o.Excerpt, o.Verdict,
-		o.Signature, d.Traceparent, d.URL, d.Method, d.URL, d.URL, d.Method, d.Method, d.ID).Error
-	if err != nil || d.Attempt <= mostAttempts && !d.Replay {
-		return err
+// attempt is the row of a result. How it was sent is what its delivery says.
+func (r *result) attempt() attemptRow {
+	o := r.outcome
+	return attemptRow{
+		DeliveryID: r.ID, Number: r.Attempt, StartedAt: o.StartedAt.UnixMilli(), Duration: o.Duration.Microseconds(), Status: o.Status,
+		Error: o.Error, Excerpt: o.Excerpt, Verdict: string(o.Verdict), Signature: o.Signature, Traceparent: r.Traceparent,
 	}
-	return tx.Exec("DELETE FROM attempts WHERE id IN (SELECT id FROM attempts WHERE delivery_id = ? ORDER BY id DESC "+
+}
+
+// recordAttempt notes how it was sent only where that is not what its delivery says by now. What is kept no longer is
+// removed, as far as there can be any. One that is there already, by a commit whose answer was lost, is not new.
+func recordAttempt(tx *gorm.DB, d webhook.Delivery, o webhook.Outcome) (isNew bool, err error) {
+	added := tx.Exec("INSERT INTO attempts (delivery_id, number, started_at, duration, status, error, excerpt, verdict, "+
+		"signature, traceparent, url, method) SELECT id, ?, ?, ?, ?, ?, ?, ?, ?, ?, CASE WHEN url = ? AND method = ? THEN '' ELSE ? END, "+
+		"CASE WHEN url = ? AND method = ? THEN '' ELSE ? END FROM deliveries WHERE id = ? AND NOT EXISTS "+
+		"(SELECT 1 FROM attempts a WHERE a.delivery_id = deliveries.id AND a.number = ? AND a.started_at = ?)",
+		d.Attempt, o.StartedAt.UnixMilli(), o.Duration.Microseconds(), o.Status, o.Error, o.Excerpt, o.Verdict,
+		o.Signature, d.Traceparent, d.URL, d.Method, d.URL, d.URL, d.Method, d.Method, d.ID, d.Attempt, o.StartedAt.UnixMilli())
+	isNew = added.RowsAffected > 0
+	if added.Error != nil || d.Attempt <= mostAttempts && !d.Replay {
+		return isNew, added.Error
+	}
+	return isNew, tx.Exec("DELETE FROM attempts WHERE id IN (SELECT id FROM attempts WHERE delivery_id = ? ORDER BY id DESC "+
 		"LIMIT ? OFFSET ?)", d.ID, mostAttempts, mostAttempts).Error
 }

@@ -50,7 +50,7 @@ const freshSQL = `
 SELECT l.id, l.receiver_id, v.failures,
 	row_number() OVER (PARTITION BY l.receiver_id ORDER BY l.due_at, l.id) AS turn
 FROM lanes l JOIN receivers v ON v.id = l.receiver_id
-WHERE l.id IN (SELECT d.lane_id FROM deliveries d WHERE d.change_id IN ? AND d.state = 'pending')
+WHERE l.id IN (SELECT d.lane_id FROM deliveries d WHERE d.change_id IN ? AND d.state || '' = 'pending')
 	AND l.due_at <= ? AND l.lease_until IS NULL AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = l.id)
 	AND (v.waits IS NULL OR v.waits <= ?) AND l.receiver_id NOT IN ?
 ORDER BY turn, l.due_at, l.id LIMIT ?`
@@ -157,7 +157,7 @@ func (s *Store) follow(tx *gorm.DB) error {
 	rows, err = stragglers(tx, now)
 	for i := 0; err == nil && i < len(rows); i++ {
 		if slices.ContainsFunc(held, rows[i].sameWay) {
-			err = carry(tx, rows[i].LaneID, *rows[i].MovedTo, now, "id = ?", rows[i].ID)
+			err = carry(tx, rows[i].LaneID, *rows[i].MovedTo, now, byID, rows[i].ID)
 		}
 	}
 	return err
@@ -268,8 +268,8 @@ func (s *Store) lease(tx *gorm.DB, due []dueLane) ([]dueLane, error) {
 	}
 	now := s.now()
 	until := now + s.Lease.Milliseconds()
-	var taken []int64
-	err = tx.Raw("UPDATE lanes SET claim = claim + 1, "+leased+" WHERE id IN ? AND due_at <= ? "+
+	var taken []int64 // due_at + 0 is no reason to look at all lanes that are due
+	err = tx.Raw("UPDATE lanes SET claim = claim + 1, "+leased+" WHERE id IN ? AND due_at + 0 <= ? "+
 		"AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = lanes.id) RETURNING id",
 		until, until, padded(each(due, laneID)), now).Scan(&taken).Error
 	return slices.DeleteFunc(due, func(l dueLane) bool { return !slices.Contains(taken, l.ID) }), err
@@ -277,7 +277,7 @@ func (s *Store) lease(tx *gorm.DB, due []dueLane) ([]dueLane, error) {
 
 func (s *Store) putAside(tx *gorm.DB, h headRow, now int64) error {
 	if h.ExpiresAt <= now {
-		if err := s.takeOut(tx, h.LaneID, failed, "id = ?", h.ID); err != nil {
+		if err := s.takeOut(tx, h.LaneID, failed, byID, h.ID); err != nil {
 			return err
 		}
 	}

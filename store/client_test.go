@@ -44,7 +44,7 @@ func TestDeletedClient(t *testing.T) {
 	f.missing("the deliveries", err)
 	_, err = f.Replay(f.ctx, "12", 1)
 	f.missing("a replay", err)
-	_, err = f.StatusChanges(f.ctx, "12", nil, 9)
+	_, err = f.StatusChanges(f.ctx, "12", nil, "", 9)
 	f.missing("the feed", err)
 	_, err = f.AgentStatusChanges(f.ctx, k, 0, 9)
 	f.missing("an agent's changes", err)
@@ -83,15 +83,15 @@ func TestNewClientUnderAnOldID(t *testing.T) {
 	f.missing("to send it again", err)
 	replays, err := f.Replays(f.ctx, "12", 0, 9)
 	f.check(err)
-	changes, err := f.StatusChanges(f.ctx, "12", nil, 9)
+	feed, err := f.StatusChanges(f.ctx, "12", nil, "", 9)
 	f.check(err)
 	explained, err := f.AgentStatusChanges(f.ctx, k, 0, 9)
 	f.check(err)
-	if len(replays)+len(changes)+len(explained) > 0 {
-		t.Errorf("of before: %+v, %+v, %+v", replays, changes, explained)
+	if len(replays)+len(feed.Changes)+len(explained) > 0 {
+		t.Errorf("of before: %+v, %+v, %+v", replays, feed, explained)
 	}
 	var truncated *store.Error
-	if _, err := f.StatusChanges(f.ctx, "12", new(int64(1)), 9); !errors.As(err, &truncated) || truncated.Kind != store.Truncated {
+	if _, err := f.StatusChanges(f.ctx, "12", new(int64(1)), "", 9); !errors.As(err, &truncated) || truncated.Kind != store.Truncated {
 		t.Errorf("the feed after a change of before: %v", err)
 	}
 	r, err := f.CreateReplay(f.ctx, "12", store.DeliveryFilter{State: gen.DeliveryStateFailed})

@@ -21,43 +21,43 @@ const (
 )
 
 type changeRow struct {
-	ID          int64 `gorm:"primaryKey"`
-	ClientID    string
-	Kind        gen.AgentType
-	AgentID     int64
-	Name        string
-	OldStatus   gen.AgentStatusValue
-	NewStatus   gen.AgentStatusValue
-	EventSource gen.EventSource
-	ChangedAt   int64
-	CreatedAt   int64  `gorm:"autoCreateTime:false"`
-	Fired       string // ids of the agent's events of its type then, but for disabled ones, separated by commas
-	Parked      string // those of the disabled ones
-	Skipped     string // those of the events of the other type
-	Repeated    int    // how often the same status was set again
-	RepeatedAt  *int64 // and when last
-	Traceparent string // what it is known by in a trace
+	ID          int64                `gorm:"primaryKey" json:"id"`
+	ClientID    string               `json:"client_id"`
+	Kind        gen.AgentType        `json:"kind"`
+	AgentID     int64                `json:"agent_id"`
+	Name        string               `json:"name"`
+	OldStatus   gen.AgentStatusValue `json:"old_status"`
+	NewStatus   gen.AgentStatusValue `json:"new_status"`
+	EventSource gen.EventSource      `json:"event_source"`
+	ChangedAt   int64                `json:"changed_at"`
+	CreatedAt   int64                `gorm:"autoCreateTime:false" json:"created_at"`
+	Fired       string               `json:"fired"`       // ids of the agent's events of its type then, but for disabled ones, separated by commas
+	Parked      string               `json:"parked"`      // those of the disabled ones
+	Skipped     string               `json:"skipped"`     // those of the events of the other type
+	Repeated    int                  `json:"repeated"`    // how often the same status was set again
+	RepeatedAt  *int64               `json:"repeated_at"` // and when last
+	Traceparent string               `json:"traceparent"` // what it is known by in a trace
 }
 
 func (changeRow) TableName() string { return "status_changes" }
 
 type deliveryRow struct {
-	ID         int64 `gorm:"primaryKey"`
-	WebhookID  string
-	ChangeID   int64
-	EventID    int64
-	LaneID     int64
-	MovedTo    *int64
-	URL        string
-	Method     gen.Method
-	State      string
-	Attempts   int
-	DueAt      int64
-	ExpiresAt  int64
-	CreatedAt  int64 `gorm:"autoCreateTime:false"`
-	FinishedAt *int64
-	ClientID   string
-	Replays    int
+	ID         int64      `gorm:"primaryKey" json:"id"`
+	WebhookID  string     `json:"webhook_id"`
+	ChangeID   int64      `json:"change_id"`
+	EventID    int64      `json:"event_id"`
+	LaneID     int64      `json:"lane_id"`
+	MovedTo    *int64     `json:"moved_to"`
+	URL        string     `json:"url"`
+	Method     gen.Method `json:"method"`
+	State      string     `json:"state"`
+	Attempts   int        `json:"attempts"`
+	DueAt      int64      `json:"due_at"`
+	ExpiresAt  int64      `json:"expires_at"`
+	CreatedAt  int64      `gorm:"autoCreateTime:false" json:"created_at"`
+	FinishedAt *int64     `json:"finished_at"`
+	ClientID   string     `json:"client_id"`
+	Replays    int        `json:"replays"`
 }
 
 func (deliveryRow) TableName() string { return "deliveries" }
@@ -80,19 +80,21 @@ type headRow struct {
 	CreatedAt                     int64 `gorm:"autoCreateTime:false"`
 	Replays                       int
 	Traceparent                   string
+	Epoch                         string // of the database
 }
 
 // headSQL selects heads; a condition on lanes l and deliveries d follows.
 const headSQL = "SELECT d.id, d.lane_id, l.claim, l.receiver_id, d.event_id, d.webhook_id, d.url, " +
 	"d.method, d.attempts, d.due_at, d.expires_at, d.change_id, c.changed_at, c.agent_id, c.kind, c.name, " +
-	"c.new_status, c.event_source, c.created_at, d.replays, c.traceparent, s.secret, s.previous, s.previous_until FROM lanes l " +
+	"c.new_status, c.event_source, c.created_at, d.replays, c.traceparent, s.secret, s.previous, s.previous_until, " +
+	"(SELECT epoch FROM epochs) AS epoch FROM lanes l " +
 	"JOIN deliveries d ON d.id = l.delivery_id JOIN status_changes c ON c.id = d.change_id " +
 	"JOIN secrets s ON s.client_id = c.client_id "
 
 func (r headRow) delivery(lease time.Time, now int64) webhook.Delivery {
 	return webhook.Delivery{
 		ID: r.ID, WebhookID: r.WebhookID, Lane: r.LaneID, Claim: r.Claim, Lease: lease, Receiver: r.ReceiverID,
-		URL: r.URL, Method: r.Method, EventType: eventType(r.NewStatus), Sequence: r.ChangeID,
+		URL: r.URL, Method: r.Method, EventType: eventType(r.NewStatus), Sequence: r.ChangeID, Epoch: r.Epoch,
 		ChangedAt: millis(r.ChangedAt), Attempt: r.Attempts + 1, Data: r.data(),
 		Secrets: r.secrets(now), CreatedAt: millis(r.CreatedAt), Replay: r.Replays > 0, Replays: r.Replays,
 		Traceparent: r.Traceparent,
@@ -118,6 +120,13 @@ func (r headRow) data() gen.AgentEventData {
 	return d
 }
 
+// What conditions on deliveries of a lane name: one of them, or all that an event is owed. Each is found by an index of its
+// own; the states beside them are written so that no other index seems to fit, which may have very many entries.
+const (
+	byID    = "id = ?"
+	byEvent = "event_id = ? AND state IN ('pending', 'parked')"
+)
+
 // takeOut takes pending deliveries out of a lane, those that a condition names, and tells the lane.
 func (s *Store) takeOut(tx *gorm.DB, lane int64, state, where string, args ...any) error {
 	now := s.now()
@@ -126,7 +135,7 @@ func (s *Store) takeOut(tx *gorm.DB, lane int64, state, where string, args ...an
 		finished = nil
 	}
 	done := tx.Exec("UPDATE deliveries SET state = ?, finished_at = ?, moved_to = NULL "+
-		"WHERE lane_id = ? AND state = 'pending' AND "+where, append([]any{state, finished, lane}, args...)...)
+		"WHERE lane_id = ? AND state || '' = 'pending' AND "+where, append([]any{state, finished, lane}, args...)...)
 	if done.Error != nil || done.RowsAffected == 0 {
 		return done.Error
 	}
@@ -139,7 +148,7 @@ func (s *Store) cancel(tx *gorm.DB, event int64) error {
 	if err := holdLanesOf(tx, event); err != nil {
 		return err
 	}
-	away := tx.Exec("UPDATE deliveries SET state = 'cancelled', finished_at = ? WHERE event_id = ? AND state = 'parked'",
+	away := tx.Exec("UPDATE deliveries SET state = 'cancelled', finished_at = ? WHERE "+byEvent+" AND state || '' = 'parked'",
 		s.now(), event)
 	if away.Error != nil {
 		return away.Error
@@ -147,14 +156,14 @@ func (s *Store) cancel(tx *gorm.DB, event int64) error {
 	counts(tx).ended(cancelled, away.RowsAffected)
 	lanes, err := lanesOf(tx, event)
 	for i := 0; err == nil && i < len(lanes); i++ {
-		err = s.takeOut(tx, lanes[i], cancelled, "event_id = ?", event)
+		err = s.takeOut(tx, lanes[i], cancelled, byEvent, event)
 	}
 	return err
 }
 
 // lanesOf lists the lanes that an event has pending deliveries in: its own and, for what is in flight, earlier ones.
 func lanesOf(tx *gorm.DB, event int64) (lanes []int64, err error) {
-	err = tx.Raw("SELECT DISTINCT lane_id FROM deliveries WHERE event_id = ? AND state = 'pending' ORDER BY lane_id",
+	err = tx.Raw("SELECT DISTINCT lane_id FROM deliveries WHERE "+byEvent+" AND state || '' = 'pending' ORDER BY lane_id",
 		event).Scan(&lanes).Error
 	return lanes, err
 }
@@ -212,25 +221,24 @@ func (s *Store) move(tx *gorm.DB, e eventRow, from, now int64) error {
 		return err
 	}
 	if from == e.LaneID {
-		err := tx.Exec("UPDATE deliveries SET moved_to = NULL WHERE lane_id = ? AND event_id = ? AND state = 'pending'",
-			from, e.ID).Error
+		err := tx.Exec("UPDATE deliveries SET moved_to = NULL WHERE lane_id = ? AND state || '' = 'pending' AND "+byEvent, from, e.ID).Error
 		if err != nil {
 			return err
 		}
 		return shift(tx, from, 0, now)
 	}
 	flying := lane.inFlight(now)
-	err = tx.Exec("UPDATE deliveries SET moved_to = ? WHERE id = ? AND event_id = ? AND lane_id = ? AND state = 'pending'",
+	err = tx.Exec("UPDATE deliveries SET moved_to = ? WHERE id = ? AND event_id + 0 = ? AND lane_id = ? AND state || '' = 'pending'",
 		e.LaneID, flying, e.ID, from).Error
 	if err != nil {
 		return err
 	}
-	return carry(tx, from, e.LaneID, now, "event_id = ? AND id <> ?", e.ID, flying)
+	return carry(tx, from, e.LaneID, now, byEvent+" AND id <> ?", e.ID, flying)
 }
 
 // carry puts pending deliveries of a lane, those that a condition names, into another lane.
 func carry(tx *gorm.DB, from, to, now int64, where string, args ...any) error {
-	done := tx.Exec("UPDATE deliveries SET lane_id = ?, moved_to = NULL WHERE lane_id = ? AND state = 'pending' AND "+where,
+	done := tx.Exec("UPDATE deliveries SET lane_id = ?, moved_to = NULL WHERE lane_id = ? AND state || '' = 'pending' AND "+where,
 		append([]any{to, from}, args...)...)
 	if done.Error != nil || done.RowsAffected == 0 {
 		return done.Error

@@ -16,6 +16,7 @@ const (
 	Invalid                     // the request cannot be carried out as it is
 	Unavailable                 // the database does not answer; nothing was done
 	Truncated                   // it is no longer kept
+	Restarted                   // what it goes on from is of another epoch
 )
 
 // Error is an error that may be shown to whoever made the request. Every other error that leaves this package is
@@ -25,7 +26,8 @@ type Error struct {
 	Message string           // for people
 	Status  string           // for programs, such as "agent_not_found"; may be empty
 	Fields  []gen.FieldError // what is wrong with the request; may be empty
-	Oldest  int64            // of what is Truncated, the oldest sequence number that is kept
+	Oldest  int64            // of what is Truncated or Restarted, the oldest sequence number that is kept
+	Epoch   string           // of what is Restarted, the epoch of sequence numbers now
 	cause   error
 }
 
@@ -37,7 +39,7 @@ func (e *Error) Unwrap() error { return e.cause }
 
 // Body is the error as the API says it.
 func (e *Error) Body() gen.Error {
-	return gen.Error{Message: e.Message, Status: e.Status, Errors: e.Fields, OldestSequence: e.Oldest}
+	return gen.Error{Message: e.Message, Status: e.Status, Errors: e.Fields, OldestSequence: e.Oldest, Epoch: e.Epoch}
 }
 
 func isNotFound(err error) bool {

@@ -195,9 +195,9 @@ func (s *shared) unavailable(err error) {
 // changes are the numbers that a store's feed shows.
 func (s *shared) changes(st *store.Store) (sequences []int64) {
 	s.t.Helper()
-	changes, err := st.StatusChanges(s.ctx, "12", nil, 100)
+	feed, err := st.StatusChanges(s.ctx, "12", nil, "", 100)
 	s.check(err)
-	for _, c := range changes {
+	for _, c := range feed.Changes {
 		sequences = append(sequences, c.Sequence)
 	}
 	return sequences
@@ -387,7 +387,7 @@ func testCrowd(s *shared) {
 	s.exec(conn, "BEGIN")
 	s.exec(conn, "SELECT id FROM agents FOR UPDATE")
 	var all []<-chan result
-	for range 3 * store.Connections {
+	for range 50 {
 		all = append(all, s.begin(hasty, s.key(136)))
 	}
 	for _, one := range all {

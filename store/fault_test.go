@@ -11,10 +11,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mattn/go-sqlite3"
-
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
+	"github.com/agentevents/agentevents/store/cluster"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -52,12 +51,13 @@ type saboteur struct {
 	unsound bool // there is a fault in the store on purpose
 	n, seen int  // 0 means none
 	failed  int
+	conn    *sql.DB // to look at the rows; nil before the first look
 }
 
 func (s *saboteur) before() error {
 	s.seen++
 	if s.n > 0 && (s.seen == s.n || s.broken && s.seen > s.n) {
-		return fmt.Errorf("statement %d: %w", s.seen, sqlite3.Error{Code: sqlite3.ErrIoErr})
+		return fmt.Errorf("statement %d: %w", s.seen, brokenDisk())
 	}
 	return nil
 }
@@ -71,8 +71,8 @@ func (s *saboteur) try(what string, step func() error) {
 // attempt compares what rows tells before and after a failure.
 func (s *saboteur) attempt(what string, step func() error, rows func() string) {
 	s.t.Helper()
+	before := rows()
 	for n := 1; ; n++ {
-		before := rows()
 		s.n, s.seen = n, 0
 		err := step()
 		s.n = 0
@@ -91,7 +91,8 @@ func (s *saboteur) attempt(what string, step func() error, rows func() string) {
 		if after := rows(); after != before {
 			s.t.Fatalf("%s, statement %d fails: the rows were\n%s\nand are\n%s", what, n, before, after)
 		}
-		if !s.unsound {
+		// What is as it was is as sound as it was; on PostgreSQL the look at that costs minutes.
+		if !s.unsound && (before == "" || !cluster.OnPostgres()) {
 			s.verify()
 		}
 	}
@@ -99,21 +100,23 @@ func (s *saboteur) attempt(what string, step func() error, rows func() string) {
 
 // rows is all that is in the store.
 func (s *saboteur) rows() string {
-	db := s.db()
-	defer db.Close()
+	if s.conn == nil {
+		s.conn = s.db()
+		s.t.Cleanup(func() { s.check(s.conn.Close()) })
+	}
 	var all strings.Builder
 	for _, table := range []string{
 		"clients", "agents", "receivers", "secrets", "lanes", "agent_events", "status_changes", "deliveries", "attempts",
 		"replays", "samples", "truncated",
 	} {
 		fmt.Fprintln(&all, table)
-		s.rowsOf(db, table, &all)
+		s.rowsOf(table, &all)
 	}
 	return all.String()
 }
 
-func (s *saboteur) rowsOf(db *sql.DB, table string, w io.Writer) {
-	rows, err := db.Query("SELECT * FROM " + table)
+func (s *saboteur) rowsOf(table string, w io.Writer) {
+	rows, err := s.conn.Query("SELECT * FROM " + table + " ORDER BY 1")
 	s.check(err)
 	defer rows.Close()
 	columns, err := rows.Columns()
@@ -294,7 +297,8 @@ func probe(s *saboteur, k store.AgentKey) {
 
 // again sends what has ended once more, one and many, and tests an event.
 func again(s *saboteur, k store.AgentKey, event int64) {
-	s.try("redeliver", func() error { _, err := s.Redeliver(s.ctx, k.Client, 1); return err })
+	first := int64(s.count("SELECT min(id) FROM deliveries")) // statements that failed have taken ids
+	s.try("redeliver", func() error { _, err := s.Redeliver(s.ctx, k.Client, first); return err })
 	s.recordAs("200 once more", s.claim("redelivered", 1)[0], answer(200), true)
 	s.moveTo("away from what has ended", k, event, board)
 	s.try("replay", func() error {
@@ -328,7 +332,7 @@ func end(s *saboteur, k store.AgentKey, board int64) {
 	s.clock.add(25 * time.Hour)
 	none := func() string { return "" } // it does its work in several transactions
 	s.attempt("sweep", func() error { _, err := s.Mend(s.ctx); return err }, none)
-	s.sql("UPDATE lanes SET pending = 7 WHERE id = 1")
+	s.sql("UPDATE lanes SET pending = 7 WHERE id = (SELECT min(id) FROM lanes)")
 	s.unsound = true
 	s.try("mend", func() error { _, err := s.Mend(s.ctx); return err })
 	s.unsound = false

@@ -1,7 +1,9 @@
 package store
 
 import (
+	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"strings"
 
@@ -67,23 +69,31 @@ func findLane(tx *gorm.DB, id int64) (laneRow, error) {
 	return gorm.G[laneRow](tx, holding(tx)...).Where("id = ?", id).Take(tx.Statement.Context)
 }
 
-// addToLanes tells lanes of new deliveries, which are in the order of their lanes. The head of a lane that has one
-// stays what it is, and so does when it is due. Parked deliveries are in no lane.
+// debt is how many deliveries a lane gets, and when they are due.
+type debt struct {
+	LaneID int64 `json:"lane_id"`
+	More   int64 `json:"more"`
+	Due    int64 `json:"due"`
+}
+
+// addToLanes tells lanes of new deliveries. The head of a lane that has one stays what it is, and so does when it is due.
+// Parked deliveries are in no lane.
 func addToLanes(tx *gorm.DB, rows []deliveryRow) error {
-	rows = slices.DeleteFunc(slices.Clone(rows), func(r deliveryRow) bool { return r.State == parked })
-	for len(rows) > 0 {
-		n := 1
-		for n < len(rows) && rows[n].LaneID == rows[0].LaneID {
-			n++
+	of := map[int64]debt{}
+	for _, r := range rows {
+		if r.State != parked {
+			of[r.LaneID] = debt{r.LaneID, of[r.LaneID].More + 1, r.DueAt}
 		}
-		err := tx.Exec("UPDATE lanes SET pending = pending + ?, due_at = coalesce(due_at, ?) WHERE id = ?",
-			n, rows[0].DueAt, rows[0].LaneID).Error
-		if err != nil {
-			return err
-		}
-		rows = rows[n:]
 	}
-	return nil
+	if len(of) == 0 {
+		return nil
+	}
+	debts := slices.SortedFunc(maps.Values(of), func(a, b debt) int { return cmp.Compare(a.LaneID, b.LaneID) })
+	if err := holdLanes(tx, slices.Sorted(maps.Keys(of))...); err != nil {
+		return err
+	}
+	return tx.Exec("UPDATE lanes SET pending = pending + x.more, due_at = coalesce(due_at, x.due) FROM ? AS x "+
+		"WHERE lanes.id = x.lane_id", tableOf(tx, debts)).Error
 }
 
 // shift adds to what is pending in a lane (or takes from it) and makes it due now if nobody holds it and anything is
@@ -116,7 +126,12 @@ func (s *Store) dropLeases(ctx context.Context) error {
 	if isPostgres(s.URL) {
 		return nil
 	}
-	return s.write(ctx, s.dropAll)
+	return s.write(ctx, func(tx *gorm.DB) error {
+		if err := tx.Exec("DELETE FROM copies").Error; err != nil { // they are out of date from now on
+			return err
+		}
+		return s.dropAll(tx)
+	})
 }
 
 func (s *Store) dropAll(tx *gorm.DB) error {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
+	"github.com/agentevents/agentevents/store/cluster"
 )
 
 func limitOf(n int64) gen.ClientLimitUpdate { return gen.ClientLimitUpdate{Limit: &n} }
@@ -121,6 +122,7 @@ func TestLimitsUnderConcurrency(t *testing.T) {
 
 // A database of before has its agents and events counted.
 func TestLimitsOfAnOlderDatabase(t *testing.T) {
+	cluster.SQLiteOnly(t, "PostgreSQL never was without")
 	f := open(t)
 	f.register(f.agent(), crm, gen.EventTypeAgentLogin, gen.EventTypeAgentLogout)
 	_, _, err := f.PutClient(f.ctx, "13", gen.ClientUpdate{})

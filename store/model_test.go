@@ -393,7 +393,7 @@ func (m *model) query(each func(*sql.Rows), statement string, args ...any) {
 	prepared := m.statements[statement]
 	if prepared == nil {
 		var err error
-		prepared, err = m.conn.Prepare(statement)
+		prepared, err = m.conn.Prepare(numbered(statement))
 		m.check(err)
 		m.statements[statement] = prepared
 	}

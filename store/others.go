@@ -11,6 +11,9 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
+// servedLock is held by all processes that serve a database, so that nobody copies into it meanwhile.
+const servedLock = "24934::bigint << 48"
+
 const (
 	channel     = "agentevents"
 	notifyEvery = 5 * time.Millisecond // at most, since each takes a lock of the whole server
@@ -97,12 +100,19 @@ func (o *others) talk(ctx context.Context) {
 		said := o.take()
 		said.From = o.name
 		text, _ := json.Marshal(said)
-		err := o.store.writes.handle().WithContext(ctx).Exec("SELECT pg_notify(?, ?)", channel, string(text)).Error
+		err := o.tellAll(ctx, string(text))
 		if err != nil && ctx.Err() == nil {
 			o.log.Warn("tell the other processes", "error", err)
 		}
 		pause(ctx, notifyEvery)
 	}
+}
+
+func (o *others) tellAll(ctx context.Context, text string) error {
+	ctx, cancel := context.WithTimeout(ctx, pgPatience)
+	defer cancel()
+	_, err := o.store.pools[0].ExecContext(ctx, "SELECT pg_notify($1, $2)", channel, text)
+	return err
 }
 
 // listen hears the others. After each time of deafness all may have happened.
@@ -124,8 +134,8 @@ func (o *others) hear(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close(context.WithoutCancel(ctx))
-	if _, err := conn.Exec(ctx, "LISTEN "+channel); err != nil {
+	defer hangUp(conn)
+	if _, err := conn.Exec(ctx, "LISTEN "+channel+"; SELECT pg_advisory_lock_shared("+servedLock+")"); err != nil {
 		return err
 	}
 	o.store.heard(news{All: true, Due: true})
@@ -139,6 +149,13 @@ func (o *others) hear(ctx context.Context) error {
 			o.store.heard(said)
 		}
 	}
+}
+
+// hangUp does not wait for a server that is gone.
+func hangUp(conn *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), reconnect)
+	defer cancel()
+	_ = conn.Close(ctx)
 }
 
 // heard wakes who waits here.

@@ -29,40 +29,74 @@ func (s *Store) wakeFor(change int64) {
 func (s *Store) Record(
 	ctx context.Context, d webhook.Delivery, o webhook.Outcome, goOn bool,
 ) (next *webhook.Delivery, err error) {
-	lease := time.Now().Add(s.Lease)
-	more, elsewhere := true, false // that may be claimed now: in this lane, in others
-	err = s.write(ctx, func(tx *gorm.DB) error {
-		next, more, elsewhere = nil, true, false
-		if err := holdForGone(tx, d, o); err != nil {
-			return err
-		}
-		lane, err := findLane(tx, d.Lane)
-		if err != nil {
-			return err
-		}
-		if err := recordAttempt(tx, d, o); err != nil || lane.Claim != d.Claim {
-			return err // somebody else has the lane by now: what we did comes too late to count
-		}
-		free, news, err := s.judge(tx, lane, o)
-		if err != nil {
-			return err
-		}
-		again, moved, err := s.settle(tx, d, o)
-		if err != nil {
-			return err
-		}
-		var empty bool
-		next, empty, err = s.goOn(tx, d, goOn && free && !again, lease)
-		more, elsewhere = again || !empty, moved || news
-		return err
-	})
-	if err != nil {
-		return nil, err
+	r := &result{ctx: ctx, Delivery: d, outcome: o, goOn: goOn, lease: time.Now().Add(s.Lease)}
+	if o.Verdict == webhook.Gone { // which takes more than its lane
+		r.end(s.write(ctx, func(tx *gorm.DB) error { return s.recordGone(tx, r) }))
+	} else {
+		s.results.do(r)
 	}
-	if elsewhere || next == nil && more {
+	if r.err != nil {
+		return nil, r.err
+	}
+	if r.elsewhere || r.next == nil && r.more {
 		s.wake()
 	}
-	return next, nil
+	return r.next, nil
+}
+
+// result is what came of sending a delivery, and what comes of recording it.
+type result struct {
+	webhook.Delivery
+	ctx     context.Context
+	outcome webhook.Outcome
+	goOn    bool
+	lease   time.Time // of what its lane goes on with
+
+	free      bool // its receiver is, so that the lane may go on
+	next      *webhook.Delivery
+	more      bool // that may be claimed now in this lane
+	elsewhere bool // or in others
+	err       error
+}
+
+func (r *result) asked() context.Context { return r.ctx }
+func (r *result) end(err error)          { r.err = err }
+func (r *result) lane() int64            { return r.Lane }
+
+// recordGone records an answer of 410.
+func (s *Store) recordGone(tx *gorm.DB, r *result) error {
+	if err := holdForGone(tx, r.Delivery); err != nil {
+		return err
+	}
+	lane, err := findLane(tx, r.Lane)
+	if err != nil {
+		return err
+	}
+	return s.record(tx, r, lane)
+}
+
+// record records one result by itself.
+func (s *Store) record(tx *gorm.DB, r *result, lane laneRow) error {
+	r.next, r.more, r.elsewhere = nil, true, false
+	isNew, err := recordAttempt(tx, r.Delivery, r.outcome)
+	if err != nil || lane.Claim != r.Claim {
+		return err // somebody else has the lane by now: what we did comes too late to count
+	}
+	if !isNew { // all was done already, by a commit whose answer was lost
+		_, err := letGo(tx, r.Lane)
+		return err
+	}
+	free, news, err := s.judge(tx, lane, r.outcome)
+	if err != nil {
+		return err
+	}
+	again, moved, err := s.settle(tx, r.Delivery, r.outcome)
+	if err != nil {
+		return err
+	}
+	empty, err := s.goOn(tx, r, r.goOn && free && !again)
+	r.more, r.elsewhere = again || !empty, moved || news
+	return err
 }
 
 // settle gives the delivery its new state, and says whether it is to be sent again, and whether it had moved. That the
@@ -106,20 +140,17 @@ func ended(v webhook.Verdict) string {
 
 // end ends a delivery of a lane, also one that is parked: it must not go out again.
 func (s *Store) end(tx *gorm.DB, delivery, lane int64, state string) error {
-	away := tx.Exec("UPDATE deliveries SET state = ?, finished_at = ? WHERE id = ? AND lane_id = ? AND state = 'parked'",
+	away := tx.Exec("UPDATE deliveries SET state = ?, finished_at = ? WHERE id = ? AND lane_id = ? AND state || '' = 'parked'",
 		state, s.now(), delivery, lane)
 	if away.Error != nil {
 		return away.Error
 	}
 	counts(tx).ended(state, away.RowsAffected)
-	return s.takeOut(tx, lane, state, "id = ?", delivery)
+	return s.takeOut(tx, lane, state, byID, delivery)
 }
 
 // holdForGone holds what an answer of 410 is going to change beside the delivery's own lane.
-func holdForGone(tx *gorm.DB, d webhook.Delivery, o webhook.Outcome) error {
-	if o.Verdict != webhook.Gone {
-		return nil
-	}
+func holdForGone(tx *gorm.DB, d webhook.Delivery) error {
 	if err := holdAgentsOf(tx, []int64{d.ID}); err != nil {
 		return err
 	}
@@ -134,7 +165,7 @@ func holdForGone(tx *gorm.DB, d webhook.Delivery, o webhook.Outcome) error {
 // gone disables the registration of a delivery that was answered by 410, but for the delivery itself, which has failed.
 // A URL that it no longer has does not count.
 func (s *Store) gone(tx *gorm.DB, row deliveryRow, sentTo string) error {
-	if err := s.takeOut(tx, row.LaneID, failed, "id = ?", row.ID); err != nil {
+	if err := s.takeOut(tx, row.LaneID, failed, byID, row.ID); err != nil {
 		return err
 	}
 	e, err := gorm.G[eventRow](tx).Where("id = ?", row.EventID).Take(tx.Statement.Context)
@@ -147,30 +178,42 @@ func (s *Store) gone(tx *gorm.DB, row deliveryRow, sentTo string) error {
 	return s.disable(tx, &e, reasonGone)
 }
 
-// goOn keeps the lane under the same claim and returns its next delivery, or lets it go, and says whether it is empty.
-func (s *Store) goOn(
-	tx *gorm.DB, d webhook.Delivery, wanted bool, lease time.Time,
-) (next *webhook.Delivery, empty bool, err error) {
-	due, err := letGo(tx, d.Lane)
+// goOn keeps the lane under the same claim and takes its next delivery, or lets it go, and says whether it is empty.
+func (s *Store) goOn(tx *gorm.DB, r *result, wanted bool) (empty bool, err error) {
+	due, err := letGo(tx, r.Lane)
 	if err != nil || due == nil || !wanted {
-		return nil, due == nil, err
+		return due == nil, err
 	}
+	return false, s.renew(tx, []*result{r})
+}
+
+// renew keeps those lanes of results, which were let go, that have something due, with their next delivery.
+func (s *Store) renew(tx *gorm.DB, results []*result) error {
 	now := s.now()
 	until := now + s.Lease.Milliseconds()
-	renewed := tx.Exec("UPDATE lanes SET "+leased+" WHERE id = ? AND due_at <= ? "+
-		"AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = lanes.id)", until, until, d.Lane, now)
-	if renewed.Error != nil || renewed.RowsAffected == 0 {
-		return nil, false, renewed.Error
+	var lanes []int64
+	err := tx.Raw("UPDATE lanes SET "+leased+" WHERE id IN ? AND due_at + 0 <= ? "+
+		"AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = lanes.id) RETURNING id",
+		until, until, padded(each(results, (*result).lane)), now).Scan(&lanes).Error
+	if err != nil || len(lanes) == 0 {
+		return err
 	}
-	var h headRow
-	if err := tx.Raw(headSQL+"WHERE l.id = ?", d.Lane).Scan(&h).Error; err != nil {
-		return nil, false, err
+	var heads []headRow
+	if err := tx.Raw(headSQL+"WHERE l.id IN ?", padded(lanes)).Scan(&heads).Error; err != nil {
+		return err
 	}
-	if h.ExpiresAt <= now {
-		return nil, false, s.putAside(tx, h, now)
+	next := index(heads, func(h headRow) int64 { return h.LaneID })
+	for _, r := range results {
+		h, ok := next[r.Lane]
+		switch {
+		case !ok:
+		case h.ExpiresAt <= now:
+			err = errors.Join(err, s.putAside(tx, h, now))
+		default:
+			r.next = new(h.opened(s).delivery(r.lease, s.now()))
+		}
 	}
-	x := h.opened(s).delivery(lease, s.now())
-	return &x, false, nil
+	return err
 }
 
 // Release implements webhook.Outbox.

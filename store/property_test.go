@@ -16,6 +16,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
+	"github.com/agentevents/agentevents/store/cluster"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -60,8 +61,12 @@ func TestAnySchedule(t *testing.T) {
 // setRapid gives rapid what the command line does not: more and longer runs, and a seed that is always known.
 func setRapid(t *testing.T) {
 	t.Helper()
+	checks := "150"
+	if cluster.OnPostgres() {
+		checks = "20" // each takes ten times as long
+	}
 	for name, value := range map[string]string{
-		"rapid.checks": "150", "rapid.steps": "60", "rapid.seed": fmt.Sprint(rand.Uint64() | 1),
+		"rapid.checks": checks, "rapid.steps": "60", "rapid.seed": fmt.Sprint(rand.Uint64() | 1),
 	} {
 		f := flag.Lookup(name)
 		if f.Value.String() != f.DefValue {
@@ -78,6 +83,9 @@ func setRapid(t *testing.T) {
 // openInMemory opens a store on a file that costs no disk, where there is such a thing.
 func openInMemory(t *testing.T) *fixture {
 	t.Helper()
+	if cluster.OnPostgres() {
+		return open(t)
+	}
 	dir, err := os.MkdirTemp("/dev/shm", "agentevents")
 	if err != nil {
 		return open(t)
@@ -449,7 +457,7 @@ func (m *model) recorded(w *worker, goOn bool) *worker {
 
 // holds says whether nobody has claimed a worker's lane since.
 func (m *model) holds(w *worker) (holds bool) {
-	m.check(m.conn.QueryRow("SELECT claim = ? FROM lanes WHERE id = ?", w.d.Claim, w.d.Lane).Scan(&holds))
+	m.check(m.conn.QueryRow(numbered("SELECT claim = ? FROM lanes WHERE id = ?"), w.d.Claim, w.d.Lane).Scan(&holds))
 	return holds
 }
 
@@ -460,7 +468,7 @@ func (m *model) counted(w *worker) (counted bool) {
 	}
 	var state string
 	var due int64
-	m.check(m.conn.QueryRow("SELECT state, due_at FROM deliveries WHERE id = ?", w.item.id).Scan(&state, &due))
+	m.check(m.conn.QueryRow(numbered("SELECT state, due_at FROM deliveries WHERE id = ?"), w.item.id).Scan(&state, &due))
 	if w.answer.Verdict == webhook.Retry && state == w.item.state {
 		w.item.due = time.UnixMilli(due).UTC()
 		return false
@@ -511,7 +519,7 @@ func (m *model) crash(*rapid.T) {
 		w.item.excused = true
 	}
 	m.workers = nil
-	m.restart()
+	m.fixture.crash()
 	for _, b := range m.sites {
 		b.giveUp(m.now())
 	}

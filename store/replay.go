@@ -135,7 +135,7 @@ func (s *Store) redeliver(tx *gorm.DB, id int64) error {
 	if err != nil || e.deliveryState() == parked {
 		return err
 	}
-	return unpark(tx, e.LaneID, d.LaneID, now, "id = ?", id)
+	return unpark(tx, e.LaneID, d.LaneID, now, byID, id)
 }
 
 // destination is a delivery's event or, if that is gone, one that is as it was. The lane that the delivery was in last

@@ -10,6 +10,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
+	"github.com/agentevents/agentevents/store/cluster"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -262,18 +263,18 @@ func TestReplaysStop(t *testing.T) {
 		f.check(err)
 	}
 	ctx, stop := context.WithCancel(f.ctx)
-	commits := 0
-	f.check(f.WatchStatements(func(_ bool, statement string) {
-		if statement == "COMMIT" {
-			commits++
+	transactions := 0
+	f.check(f.WatchStatements(func(writes bool, statement string) {
+		if writes && strings.HasPrefix(statement, "UPDATE replays") {
+			transactions++ // each takes note of how far the replay has come
 			stop()
 		}
 	}))
 	if err := f.ReplayAll(ctx); err != nil && !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
-	if commits != 1 {
-		t.Errorf("%d commits, want the one that was under way", commits)
+	if transactions != 1 {
+		t.Errorf("%d transactions, want the one that was under way", transactions)
 	}
 	if n := f.count("SELECT sum(redelivered) FROM replays"); n != 100 {
 		t.Errorf("%d are sent again", n)
@@ -285,7 +286,7 @@ func TestReplaysLookOutsideTheWriter(t *testing.T) {
 	f := open(t)
 	f.failedOnes(4)
 	f.check(f.WatchStatements(func(writes bool, statement string) {
-		if writes && strings.Contains(statement, "JOIN status_changes") {
+		if writes && strings.Contains(statement, "JOIN status_changes") && !strings.Contains(statement, "d.id IN (") {
 			t.Errorf("the writer is asked for %s", statement)
 		}
 	}))
@@ -346,7 +347,12 @@ func TestWorkGoesOnBesideTrouble(t *testing.T) {
 		_, err := f.CreateReplay(f.ctx, "12", store.DeliveryFilter{State: gen.DeliveryStateFailed, EventID: event})
 		f.check(err)
 	}
-	f.sql("CREATE TRIGGER broken BEFORE UPDATE ON deliveries WHEN old.event_id = 1 BEGIN SELECT raise(ABORT, 'broken'); END")
+	trigger := "CREATE TRIGGER broken BEFORE UPDATE ON deliveries WHEN old.event_id = 1 BEGIN SELECT raise(ABORT, 'broken'); END"
+	if cluster.OnPostgres() {
+		trigger = `CREATE FUNCTION broken() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''broken''; END';
+			CREATE TRIGGER broken BEFORE UPDATE ON deliveries FOR EACH ROW WHEN (old.event_id = 1) EXECUTE FUNCTION broken()`
+	}
+	f.sql(trigger)
 	f.work(func() bool { return f.replay(2).State == gen.ReplayStateFinished })
 	if r := f.replay(1); r.State != gen.ReplayStateWorking {
 		t.Errorf("replay: %+v", r)

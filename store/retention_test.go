@@ -14,6 +14,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
+	"github.com/agentevents/agentevents/store/cluster"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -59,7 +60,7 @@ func TestRetentionByAge(t *testing.T) {
 		}
 	}
 	f.verify()
-	if _, err := f.StatusChanges(f.ctx, "12", new(int64(1)), 9); err == nil || !strings.Contains(err.Error(), "the oldest one is 502") {
+	if _, err := f.StatusChanges(f.ctx, "12", new(int64(1)), "", 9); err == nil || !strings.Contains(err.Error(), "the oldest one is 502") {
 		t.Errorf("the feed after change 1: %v", err)
 	}
 }
@@ -152,6 +153,7 @@ func TestRetentionLeavesTheWriterAlone(t *testing.T) {
 
 // However many rows stay, those that go are found by an index.
 func TestRetentionReadsNoTableWhole(t *testing.T) {
+	cluster.SQLiteOnly(t, "plans are the engine's")
 	for _, writes := range []bool{false, true} {
 		f := open(t)
 		k := f.agent()
@@ -203,6 +205,7 @@ func (f *fixture) plan(statement string) (steps []string) {
 
 // Where a file cannot become smaller, pruning ends all the same, and says so once.
 func TestRetentionEndsThoughTheFileCannotShrink(t *testing.T) {
+	cluster.SQLiteOnly(t, "it is about the file")
 	f := open(t)
 	var log bytes.Buffer
 	f.log = slog.New(slog.NewTextHandler(&log, nil))
@@ -271,6 +274,7 @@ func TestRetentionAfterARedelivery(t *testing.T) {
 
 // A file that was large becomes small again.
 func TestRetentionShrinksTheFile(t *testing.T) {
+	cluster.SQLiteOnly(t, "it is about the file")
 	f := openInMemory(t)
 	k := f.agent()
 	f.register(k, "http://crm.example/"+strings.Repeat("x", 2000), both...)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
+	"github.com/agentevents/agentevents/store/cluster"
 )
 
 // secretsIn is what the database has of all secrets.
@@ -50,6 +51,7 @@ func readFile(t *testing.T, name string) []byte {
 // What was stored as it is gets encrypted when there is a key, stays the same for everybody else, and cannot be read
 // with another key or with none.
 func TestSecretsAreEncrypted(t *testing.T) {
+	cluster.SQLiteOnly(t, "it looks into the file")
 	file := filepath.Join(t.TempDir(), "test.db")
 	opened := func(key []byte) *store.Store {
 		t.Helper()

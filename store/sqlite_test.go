@@ -6,9 +6,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/agentevents/agentevents/store/cluster"
 )
 
 func TestSQLiteSettings(t *testing.T) {
+	cluster.SQLiteOnly(t, "it is about the file")
 	s, err := Open(context.Background(), Options{URL: "sqlite:" + filepath.Join(t.TempDir(), "a b%c?d#.db")})
 	if err != nil {
 		t.Fatal(err)
@@ -28,6 +31,7 @@ func TestSQLiteSettings(t *testing.T) {
 }
 
 func TestSecondOwnerIsRefused(t *testing.T) {
+	cluster.SQLiteOnly(t, "it is about the file")
 	url := "sqlite:" + filepath.Join(t.TempDir(), "agentevents.db")
 	s, err := Open(context.Background(), Options{URL: url})
 	if err != nil {
@@ -48,6 +52,7 @@ func TestSecondOwnerIsRefused(t *testing.T) {
 
 // After a close all is in the one file, which nobody else may read.
 func TestCloseLeavesOneFile(t *testing.T) {
+	cluster.SQLiteOnly(t, "it is about the file")
 	file := filepath.Join(t.TempDir(), "agentevents.db")
 	s, err := Open(context.Background(), Options{URL: "sqlite:" + file})
 	if err != nil {
@@ -68,6 +73,7 @@ func TestCloseLeavesOneFile(t *testing.T) {
 }
 
 func TestNewerDatabaseIsRefused(t *testing.T) {
+	cluster.SQLiteOnly(t, "it is about the file")
 	url := "sqlite:" + filepath.Join(t.TempDir(), "agentevents.db")
 	s, err := Open(context.Background(), Options{URL: url})
 	if err != nil {

@@ -67,7 +67,7 @@ func (s *Store) disable(tx *gorm.DB, e *eventRow, reason string) error {
 	}
 	lanes, err := lanesOf(tx, e.ID)
 	for i := 0; err == nil && i < len(lanes); i++ {
-		err = s.takeOut(tx, lanes[i], parked, "event_id = ?", e.ID)
+		err = s.takeOut(tx, lanes[i], parked, byEvent, e.ID)
 	}
 	return err
 }
@@ -82,7 +82,7 @@ func (s *Store) enable(tx *gorm.DB, e *eventRow) error {
 	now := s.now()
 	lanes, err := parkedLanes(tx, e.ID)
 	for i := 0; err == nil && i < len(lanes); i++ {
-		err = unpark(tx, e.LaneID, lanes[i], now, "event_id = ?", e.ID)
+		err = unpark(tx, e.LaneID, lanes[i], now, byEvent, e.ID)
 	}
 	return err
 }
@@ -95,7 +95,7 @@ func (s *Store) setState(tx *gorm.DB, e *eventRow, state gen.AgentEventStateValu
 
 // parkedLanes lists the lanes that an event's parked deliveries were in.
 func parkedLanes(tx *gorm.DB, event int64) (lanes []int64, err error) {
-	err = tx.Raw("SELECT DISTINCT lane_id FROM deliveries WHERE event_id = ? AND state = 'parked' ORDER BY lane_id",
+	err = tx.Raw("SELECT DISTINCT lane_id FROM deliveries WHERE "+byEvent+" AND state || '' = 'parked' ORDER BY lane_id",
 		event).Scan(&lanes).Error
 	return lanes, err
 }
@@ -109,7 +109,7 @@ func unpark(tx *gorm.DB, to, from, now int64, where string, args ...any) error {
 	}
 	if flying := lane.inFlight(now); flying != 0 && from != to {
 		back := tx.Exec("UPDATE deliveries SET state = 'pending', due_at = ?, moved_to = ? "+
-			"WHERE id = ? AND state = 'parked' AND "+where, append([]any{now, to, flying}, args...)...)
+			"WHERE id = ? AND state || '' = 'parked' AND "+where, append([]any{now, to, flying}, args...)...)
 		if back.Error != nil {
 			return back.Error
 		}
@@ -118,7 +118,7 @@ func unpark(tx *gorm.DB, to, from, now int64, where string, args ...any) error {
 		}
 	}
 	back := tx.Exec("UPDATE deliveries SET state = 'pending', due_at = ?, lane_id = ? "+
-		"WHERE lane_id = ? AND state = 'parked' AND "+where, append([]any{now, to, from}, args...)...)
+		"WHERE lane_id = ? AND state || '' = 'parked' AND "+where, append([]any{now, to, from}, args...)...)
 	if back.Error != nil {
 		return back.Error
 	}

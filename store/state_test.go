@@ -186,7 +186,7 @@ func TestDisabledAndMovedWhileInFlight(t *testing.T) {
 			}
 			f.claimNone()
 			if verdict == "crash" {
-				f.restart()
+				f.crash()
 			} else if next := f.record(d, verdict, true); next != nil {
 				t.Fatalf("went on with %+v", next)
 			}

@@ -6,8 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mattn/go-sqlite3"
-
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
 	"github.com/agentevents/agentevents/webhook"
@@ -65,10 +63,12 @@ func TestStatsOfReceiversLeftAlone(t *testing.T) {
 			break
 		}
 	}
-	f.restart() // lets go of what was claimed
+	before := f.clock.Now()
+	f.crash() // lets go of what was claimed
+	oldest := 62*time.Second + f.clock.Now().Sub(before)
 	got, err := f.Stats(f.ctx)
 	f.check(err)
-	if want := (store.Backlog{Lanes: 3, Oldest: 62 * time.Second}); got.Ready.Lanes != 0 || got.Waiting != want {
+	if want := (store.Backlog{Lanes: 3, Oldest: oldest}); got.Ready.Lanes != 0 || got.Waiting != want {
 		t.Errorf("stats are %+v, want none ready and waiting %+v", got, want)
 	}
 }
@@ -90,7 +90,7 @@ func TestStatsOfRegistrations(t *testing.T) {
 
 func TestStatsOfAStoreInTrouble(t *testing.T) {
 	f := open(t)
-	trouble := error(sqlite3.Error{Code: sqlite3.ErrIoErr})
+	trouble := brokenDisk()
 	f.check(f.BeforeStatements(func() error { return trouble }))
 	_, err := f.Stats(f.ctx)
 	trouble = nil

@@ -18,11 +18,21 @@ import (
 // ahead is how far the PBX's clock may be before ours. A time further off would make all that follows stale.
 const ahead = 5 * time.Minute
 
-// change is what happens to an agent's status.
-type change struct {
-	status gen.AgentStatusValue
-	source gen.EventSource
-	at     int64
+// setting is a status that somebody sets, and what comes of it.
+type setting struct {
+	ctx    context.Context
+	agent  AgentKey
+	update gen.AgentStatusUpdate
+	status gen.AgentStatus
+	err    error
+}
+
+func (t *setting) asked() context.Context { return t.ctx }
+
+func (t *setting) end(err error) {
+	if err != nil {
+		t.status, t.err = gen.AgentStatus{}, err
+	}
 }
 
 // eventType is the type of the events that a change to a status fires.
@@ -47,18 +57,26 @@ func (s *Store) Status(ctx context.Context, k AgentKey) (gen.AgentStatus, error)
 
 // SetStatus sets an agent's status. If that changes it, the change and a delivery for each of the agent's events of
 // that type are durable when it returns.
-func (s *Store) SetStatus(ctx context.Context, k AgentKey, u gen.AgentStatusUpdate) (st gen.AgentStatus, err error) {
-	err = s.write(ctx, func(tx *gorm.DB) error {
-		st, err = s.setStatus(tx, k, u)
-		return err
-	})
-	if st.Changed {
-		s.announce(k.Client)
+func (s *Store) SetStatus(ctx context.Context, k AgentKey, u gen.AgentStatusUpdate) (gen.AgentStatus, error) {
+	t := &setting{ctx: ctx, agent: k, update: u}
+	s.settings.do(t)
+	s.told(t)
+	return t.status, t.err
+}
+
+// told tells who waits for what was set, and notes what was set already.
+func (s *Store) told(t *setting) {
+	switch {
+	case t.err != nil || t.status.Stale:
+		return
+	case !t.status.Changed:
+		s.repeats.note(t.status.Sequence, s.now())
+		return
 	}
-	if st.Deliveries > 0 {
-		s.wakeFor(st.Sequence)
+	s.announce(t.agent.Client)
+	if t.status.Deliveries > 0 {
+		s.wakeFor(t.status.Sequence)
 	}
-	return st, err
 }
 
 // together is how many statuses of a request share a transaction: few, so that nobody waits long for the writer.
@@ -88,80 +106,110 @@ func (s *Store) SetStatuses(
 // setItems sets statuses in one transaction.
 func (s *Store) setItems(
 	ctx context.Context, client string, items []gen.AgentStatusUpdateItem,
-) (results []gen.AgentStatusResult, err error) {
-	err = s.write(ctx, func(tx *gorm.DB) error {
-		results = make([]gen.AgentStatusResult, len(items))
-		for i, item := range items {
-			if results[i], err = s.setItem(tx, client, item); err != nil {
-				return err
-			}
+) ([]gen.AgentStatusResult, error) {
+	tasks := each(items, func(i gen.AgentStatusUpdateItem) *setting {
+		return &setting{
+			ctx: ctx, agent: AgentKey{Client: client, Type: i.AgentType, ID: i.AgentID},
+			update: gen.AgentStatusUpdate{AgentStatus: i.AgentStatus, EventSource: i.EventSource, ChangedAt: i.ChangedAt},
 		}
-		return nil
 	})
-	s.announce(client)
-	for _, r := range results {
-		if err == nil && r.Status != nil && r.Status.Deliveries > 0 {
-			s.wakeFor(r.Status.Sequence)
-		}
-	}
-	return results, err
-}
-
-func (s *Store) setItem(tx *gorm.DB, client string, item gen.AgentStatusUpdateItem) (gen.AgentStatusResult, error) {
-	result := gen.AgentStatusResult{AgentType: item.AgentType, AgentID: item.AgentID}
-	st, err := s.setStatus(tx, AgentKey{Client: client, Type: item.AgentType, ID: item.AgentID}, gen.AgentStatusUpdate{
-		AgentStatus: item.AgentStatus, EventSource: item.EventSource, ChangedAt: item.ChangedAt,
-	})
-	var refused *Error
-	switch {
-	case errors.As(err, &refused) && refused.Kind != Unavailable:
-		body := refused.Body()
-		result.Error = &body
-	case err != nil:
-		return result, err
-	default:
-		result.Status = &st
-	}
-	return result, nil
-}
-
-// setStatus refuses before it writes anything.
-func (s *Store) setStatus(tx *gorm.DB, k AgentKey, u gen.AgentStatusUpdate) (gen.AgentStatus, error) {
-	r, err := findAgent(tx, k)
+	err := s.write(ctx, func(tx *gorm.DB) error { return s.setTogether(tx, tasks) })
 	if err != nil {
-		return gen.AgentStatus{}, err
+		return nil, err
 	}
-	c := change{status: u.AgentStatus, source: u.EventSource, at: s.now()}
+	for _, t := range tasks {
+		s.told(t)
+	}
+	return each(tasks, (*setting).result), nil
+}
+
+func (t *setting) result() gen.AgentStatusResult {
+	r := gen.AgentStatusResult{AgentType: t.agent.Type, AgentID: t.agent.ID}
+	var refused *Error
+	if errors.As(t.err, &refused) {
+		body := refused.Body()
+		r.Error = &body
+	} else {
+		r.Status = &t.status
+	}
+	return r
+}
+
+// setTogether sets statuses: those of one agent in turn, and else all together.
+func (s *Store) setTogether(tx *gorm.DB, tasks []*setting) error {
+	for _, round := range rounds(tasks, func(t *setting) AgentKey { return t.agent }) {
+		if err := s.setRound(tx, round); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// setRound sets statuses of different agents. What is refused is refused before anything is written.
+func (s *Store) setRound(tx *gorm.DB, tasks []*setting) error {
+	found, err := findAgents(tx, each(tasks, func(t *setting) AgentKey { return t.agent }))
+	if err != nil {
+		return err
+	}
+	var changes []*change
+	var reported []agentRow
+	for _, t := range tasks {
+		t.status, t.err = gen.AgentStatus{}, nil
+		r, ok := found[t.agent]
+		if !ok {
+			if _, t.err = findAgent(tx, t.agent); !isNotFound(t.err) { // says what is missing
+				return t.err
+			}
+			continue
+		}
+		c, err := s.decide(t, r)
+		switch {
+		case err != nil:
+			t.err = err
+		case c.status != r.Status:
+			changes = append(changes, c)
+		case c.reported:
+			reported = append(reported, *c.agent)
+		}
+	}
+	if err := writeReported(tx, reported); err != nil {
+		return err
+	}
+	return s.change(tx, changes)
+}
+
+// decide says what a status that somebody sets changes: nothing, if it is stale or the agent has it. A time that the PBX
+// gave is kept even then, as the latest known.
+func (s *Store) decide(t *setting, r agentRow) (*change, error) {
+	c := &change{ctx: t.ctx, agent: &r, status: t.update.AgentStatus, source: t.update.EventSource, at: s.now()}
 	if c.source == "" {
 		c.source = gen.EventSourceAPI
 	}
-	if u.ChangedAt != nil {
-		if err := s.checkAhead(*u.ChangedAt); err != nil {
-			return gen.AgentStatus{}, err
+	if at := t.update.ChangedAt; at != nil {
+		if err := s.checkAhead(*at); err != nil {
+			return nil, err
 		}
-		c.at = u.ChangedAt.UnixMilli()
+		c.at, c.reported = at.UnixMilli(), true
 	}
-	return s.apply(tx, r, c, u.ChangedAt != nil)
+	t.status, c.result = r.status(), &t.status
+	switch {
+	case c.reported && c.at < r.ReportedAt:
+		t.status.Stale = true
+		c.status, c.reported = r.Status, false
+	case c.status == r.Status:
+		c.reported = c.reported && c.at > r.ReportedAt
+		r.ReportedAt = c.at
+	}
+	return c, nil
 }
 
-// apply makes a change unless it is stale or none. A time that the PBX gave is kept even then, as the latest known.
-func (s *Store) apply(tx *gorm.DB, r agentRow, c change, reported bool) (gen.AgentStatus, error) {
-	st := r.status()
-	switch {
-	case reported && c.at < r.ReportedAt:
-		st.Stale = true
-		return st, nil
-	case r.Status == c.status && reported && c.at > r.ReportedAt:
-		s.repeats.note(r.Sequence, s.now())
-		return st, tx.Exec("UPDATE agents SET reported_at = ? WHERE id = ?", c.at, r.ID).Error
-	case r.Status == c.status:
-		s.repeats.note(r.Sequence, s.now())
-		return st, nil
+func writeReported(tx *gorm.DB, rows []agentRow) error {
+	for _, r := range rows {
+		if err := tx.Exec("UPDATE agents SET reported_at = ? WHERE id = ?", r.ReportedAt, r.ID).Error; err != nil {
+			return err
+		}
 	}
-	deliveries, err := s.change(tx, &r, c)
-	st = r.status()
-	st.Changed, st.Deliveries = true, deliveries
-	return st, err
+	return nil
 }
 
 func (s *Store) checkAhead(at time.Time) error {
@@ -176,37 +224,95 @@ func (s *Store) checkAhead(at time.Time) error {
 	}
 }
 
-// change makes a status change with its deliveries, and returns how many these are.
-func (s *Store) change(tx *gorm.DB, r *agentRow, c change) (deliveries int, err error) {
-	events, err := gorm.G[eventRow](tx).Where("agent = ?", r.ID).Order("lane_id, id").Find(tx.Statement.Context)
+// change is what happens to an agent's status.
+type change struct {
+	ctx      context.Context // of whose trace it is
+	agent    *agentRow       // in the end as it is then
+	status   gen.AgentStatusValue
+	source   gen.EventSource
+	at       int64
+	reported bool // at is what the PBX has said
+
+	result *gen.AgentStatus // may be nil
+	owed   []eventRow
+	row    changeRow
+}
+
+// change makes status changes of different agents with their deliveries.
+func (s *Store) change(tx *gorm.DB, changes []*change) error {
+	if len(changes) == 0 {
+		return nil
+	}
+	if err := findOwed(tx, changes); err != nil {
+		return err
+	}
+	for _, c := range changes {
+		s.trace(tx, c)
+	}
+	if err := insertChanges(tx, changes); err != nil {
+		return err
+	}
+	for _, c := range changes {
+		counts(tx).changed(c.status)
+		s.passed.changes.note(c.agent.Sequence)
+		c.made()
+	}
+	rows := each(changes, func(c *change) agentRow { return *c.agent })
+	err := tx.Exec("UPDATE agents SET status = x.status, event_source = x.event_source, sequence = x.sequence, "+
+		"changed_at = x.changed_at, reported_at = x.reported_at FROM ? AS x WHERE agents.id = x.id", tableOf(tx, rows)).Error
 	if err != nil {
-		return 0, err
+		return err
 	}
-	owed, skipped := split(events, func(e eventRow) bool { return e.EventType == eventType(c.status) })
-	disabled, fired := split(owed, eventRow.disabled)
-	traceparent, ended := s.Trace(tx.Statement.Context)
-	row := changeRow{
-		ClientID: r.ClientID, Kind: r.Kind, AgentID: r.AgentID, Name: r.Name, OldStatus: r.Status, NewStatus: c.status,
-		EventSource: c.source, ChangedAt: c.at, CreatedAt: s.now(),
-		Fired: idsOf(fired), Parked: idsOf(disabled), Skipped: idsOf(skipped), Traceparent: traceparent,
+	return s.owe(tx, changes)
+}
+
+// findOwed finds the events of the changes' agents, and notes which of them are for which type.
+func findOwed(tx *gorm.DB, changes []*change) error {
+	agents := each(changes, func(c *change) int64 { return c.agent.ID })
+	events, err := gorm.G[eventRow](tx).Where("agent IN ?", padded(agents)).Order("lane_id, id").Find(tx.Statement.Context)
+	of := map[int64][]eventRow{}
+	for _, e := range events {
+		of[e.Agent] = append(of[e.Agent], e)
 	}
-	afterwards(tx, func(err error) { ended(row.ID, err) })
+	for _, c := range changes {
+		owed, skipped := split(of[c.agent.ID], func(e eventRow) bool { return e.EventType == eventType(c.status) })
+		disabled, fired := split(owed, eventRow.disabled)
+		c.owed = owed
+		c.row = changeRow{Fired: idsOf(fired), Parked: idsOf(disabled), Skipped: idsOf(skipped)}
+	}
+	return err
+}
+
+// trace makes the row of a change, with what it is known by in a trace.
+func (s *Store) trace(tx *gorm.DB, c *change) {
+	traceparent, ended := s.Trace(c.ctx)
+	afterwards(tx, func(err error) { ended(c.row.ID, err) })
+	r := c.agent
+	c.row.ClientID, c.row.Kind, c.row.AgentID, c.row.Name, c.row.OldStatus = r.ClientID, r.Kind, r.AgentID, r.Name, r.Status
+	c.row.NewStatus, c.row.EventSource, c.row.ChangedAt, c.row.CreatedAt = c.status, c.source, c.at, s.now()
+	c.row.Traceparent = traceparent
+}
+
+func insertChanges(tx *gorm.DB, changes []*change) error {
 	if err := announceNumbers(tx); err != nil {
-		return 0, err
+		return err
 	}
-	if err := gorm.G[changeRow](tx).Create(tx.Statement.Context, &row); err != nil {
-		return 0, err
+	ids, err := insertAll(tx, "status_changes", each(changes, func(c *change) changeRow { return c.row }))
+	for i, id := range ids {
+		changes[i].row.ID = id
 	}
-	counts(tx).changed(c.status)
-	s.passed.changes.note(r.Sequence)
-	r.Status, r.EventSource, r.Sequence, r.ChangedAt = c.status, c.source, row.ID, c.at
+	return err
+}
+
+// made has the agent, and who wants to know, say what was changed.
+func (c *change) made() {
+	r := c.agent
+	r.Status, r.EventSource, r.Sequence, r.ChangedAt = c.status, c.source, c.row.ID, c.at
 	r.ReportedAt = max(r.ReportedAt, c.at)
-	err = tx.Exec("UPDATE agents SET status = ?, event_source = ?, sequence = ?, changed_at = ?, reported_at = ? "+
-		"WHERE id = ?", r.Status, r.EventSource, r.Sequence, r.ChangedAt, r.ReportedAt, r.ID).Error
-	if err != nil || len(owed) == 0 {
-		return 0, err
+	if c.result != nil {
+		*c.result = r.status()
+		c.result.Changed, c.result.Deliveries = true, len(c.owed)
 	}
-	return len(owed), s.owe(tx, row, owed)
 }
 
 // split parts events into those that something is so of and the others, in their order.
@@ -226,17 +332,22 @@ func idsOf(events []eventRow) string {
 	return strings.Join(each(events, func(e eventRow) string { return strconv.FormatInt(e.ID, 10) }), ",")
 }
 
-// owe makes one delivery for each event that a change fires, and tells their lanes.
-func (s *Store) owe(tx *gorm.DB, c changeRow, events []eventRow) error {
-	rows := make([]deliveryRow, len(events))
-	for i, e := range events {
-		rows[i] = deliveryRow{
-			WebhookID: "msg_" + rand.Text(), ChangeID: c.ID, EventID: e.ID, LaneID: e.LaneID, URL: e.URL,
-			Method: e.Method, State: e.deliveryState(), DueAt: c.CreatedAt, ExpiresAt: c.CreatedAt + s.Window.Milliseconds(),
-			CreatedAt: c.CreatedAt, ClientID: c.ClientID,
+// owe makes one delivery for each event that changes fire, and tells their lanes.
+func (s *Store) owe(tx *gorm.DB, changes []*change) error {
+	var rows []deliveryRow
+	for _, c := range changes {
+		for _, e := range c.owed {
+			rows = append(rows, deliveryRow{
+				WebhookID: "msg_" + rand.Text(), ChangeID: c.row.ID, EventID: e.ID, LaneID: e.LaneID, URL: e.URL,
+				Method: e.Method, State: e.deliveryState(), DueAt: c.row.CreatedAt,
+				ExpiresAt: c.row.CreatedAt + s.Window.Milliseconds(), CreatedAt: c.row.CreatedAt, ClientID: c.row.ClientID,
+			})
 		}
 	}
-	if err := gorm.G[deliveryRow](tx).CreateInBatches(tx.Statement.Context, &rows, 100); err != nil {
+	if len(rows) == 0 {
+		return nil
+	}
+	if _, err := insertAll(tx, "deliveries", rows); err != nil {
 		return err
 	}
 	return addToLanes(tx, rows)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,52 +23,98 @@ func (r changeRow) model() gen.StatusChange {
 	}
 }
 
-// StatusChanges lists a client's status changes in the order of their sequence numbers, those after a number, at most
-// limit of them. When changes after that number are no longer kept, it is an *Error of kind Truncated; after nil
-// they begin with the oldest that is kept.
-func (s *Store) StatusChanges(ctx context.Context, client string, after *int64, limit int) (m []gen.StatusChange, err error) {
+// Feed is a page of a client's status changes.
+type Feed struct {
+	Epoch   string // that their sequence numbers are of
+	Changes []gen.StatusChange
+}
+
+// StatusChanges lists a client's status changes in the order of their sequence numbers, those after a number of an epoch,
+// at most limit of them. When changes after that number are no longer kept, it is an *Error of kind Truncated, and when
+// the epoch is another one, of kind Restarted; an empty epoch is any. After nil they begin with the oldest that is kept.
+func (s *Store) StatusChanges(
+	ctx context.Context, client string, after *int64, epoch string, limit int,
+) (feed Feed, err error) {
 	upTo, err := s.settled(ctx)
 	if err != nil {
-		return nil, failure(err)
+		return Feed{}, failure(err)
 	}
 	err = s.snapshot(ctx, func(tx *gorm.DB) error {
 		if _, err := findClient(tx, client); err != nil {
 			return err
 		}
-		from, err := begin(tx, client, after)
+		from, now, err := begin(tx, client, after, epoch)
 		if err != nil {
 			return err
 		}
-		rows, err := gorm.G[changeRow](tx).Where("client_id = ? AND id > ? AND id <= ?", client, from, upTo).Order("id").Limit(limit).Find(ctx)
-		m = each(rows, changeRow.model)
+		rows, err := changesBy(tx, walk{columns: []string{"client_id"}, values: []any{client}}, from, upTo, "", limit)
+		feed = Feed{now, each(rows, changeRow.model)}
 		return err
 	})
 	if isNotFound(err) {
 		s.feeds.announce(client) // or who has asked for its next change since it is gone would be waited for for ever
 	}
-	return m, err
+	return feed, err
 }
 
-// begin is the sequence number that a page comes after.
-func begin(tx *gorm.DB, client string, after *int64) (int64, error) {
-	var truncated int64
-	err := tx.Raw("SELECT coalesce((SELECT sequence FROM truncated WHERE client_id = ?), 0)", client).Scan(&truncated).Error
+// changesBy lists changes that a walk leads to, those after a number up to another one, at most limit of them.
+func changesBy(tx *gorm.DB, w walk, after, upTo int64, direction string, limit int) ([]changeRow, error) {
+	var t terms
+	w.whole = onPostgres(tx)
+	w.found(&t)
+	w.bound(&t, "id", ">", "?", after)
+	w.bound(&t, "id", "<=", "?", upTo)
+	return gorm.G[changeRow](tx).Where(strings.Join(t.sql, " AND "), t.args...).
+		Order(w.order(direction, "id")).Limit(limit).Find(tx.Statement.Context)
+}
+
+// begin is the sequence number that a page comes after, and the epoch that it is of.
+func begin(tx *gorm.DB, client string, after *int64, epoch string) (from int64, now string, err error) {
+	var feed struct {
+		Epoch     string
+		Truncated int64
+	}
+	err = tx.Raw("SELECT e.epoch, coalesce(t.sequence, 0) AS truncated FROM epochs e LEFT JOIN truncated t ON t.client_id = ?",
+		client).Scan(&feed).Error
 	switch {
 	case err != nil || after == nil:
-		return truncated, err
-	case *after >= truncated:
-		return *after, nil
+		return feed.Truncated, feed.Epoch, err
+	case epoch != "" && epoch != feed.Epoch:
+		return 0, "", restarted(tx, client, feed.Truncated, epoch, feed.Epoch)
+	case *after < feed.Truncated:
+		return 0, "", truncated(tx, client, feed.Truncated, *after)
 	}
-	var oldest int64
-	err = tx.Raw("SELECT coalesce(min(id), ?) FROM status_changes WHERE client_id = ? AND id > ?",
-		truncated+1, client, truncated).Scan(&oldest).Error
+	return *after, feed.Epoch, nil
+}
+
+func truncated(tx *gorm.DB, client string, gone, after int64) error {
+	oldest, err := oldestChange(tx, client, gone)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	return 0, &Error{
+	return &Error{
 		Kind: Truncated, Status: "feed_truncated", Oldest: oldest,
-		Message: fmt.Sprintf("changes after %d are no longer kept, the oldest one is %d", *after, oldest),
+		Message: fmt.Sprintf("changes after %d are no longer kept, the oldest one is %d", after, oldest),
 	}
+}
+
+func restarted(tx *gorm.DB, client string, gone int64, epoch, now string) error {
+	oldest, err := oldestChange(tx, client, gone)
+	if err != nil {
+		return err
+	}
+	return &Error{
+		Kind: Restarted, Status: "feed_restarted", Oldest: oldest, Epoch: now,
+		Message: fmt.Sprintf("the sequence numbers are not those of epoch %s: the store was restored from a backup, or is "+
+			"another one; the oldest change that is kept is %d", epoch, oldest),
+	}
+}
+
+// oldestChange is the sequence number of a client's oldest change that is kept, or the least that it may have.
+func oldestChange(tx *gorm.DB, client string, gone int64) (oldest int64, err error) {
+	err = tx.Raw("SELECT coalesce(min(id), ?) FROM status_changes WHERE client_id = ? AND id > ?",
+		gone+1, client, gone).Scan(&oldest).Error
+	return oldest, err
 }
 
 // feeds tells those who wait for changes of a client that there are some.
@@ -123,12 +170,11 @@ func (s *Store) AgentStatusChanges(
 		if err != nil {
 			return err
 		}
-		q := gorm.G[changeRow](tx).Where("client_id = ? AND kind = ? AND agent_id = ? AND id > ?",
-			k.Client, k.Type, k.ID, c.ChangesBefore)
-		if before > 0 {
-			q = q.Where("id < ?", before)
+		if before == 0 {
+			before = math.MaxInt64
 		}
-		rows, err := q.Order("id DESC").Limit(limit).Find(ctx)
+		w := walk{columns: []string{"client_id", "kind", "agent_id"}, values: []any{k.Client, k.Type, k.ID}}
+		rows, err := changesBy(tx, w, c.ChangesBefore, before-1, " DESC", limit)
 		if err != nil {
 			return err
 		}

@@ -13,9 +13,9 @@ import (
 
 func (f *fixture) feed(client string, after int64, limit int) (sequences []int64) {
 	f.t.Helper()
-	list, err := f.StatusChanges(f.ctx, client, &after, limit)
+	page, err := f.StatusChanges(f.ctx, client, &after, "", limit)
 	f.check(err)
-	for _, c := range list {
+	for _, c := range page.Changes {
 		sequences = append(sequences, c.Sequence)
 	}
 	return sequences
@@ -33,9 +33,9 @@ func TestFeed(t *testing.T) {
 			t.Errorf("after %d: %s, want %s", after, got, want)
 		}
 	}
-	list, err := f.StatusChanges(f.ctx, "12", nil, 1)
+	page, err := f.StatusChanges(f.ctx, "12", nil, "", 1)
 	f.check(err)
-	c := list[0]
+	c := page.Changes[0]
 	if c.Sequence != 2 || c.OldStatus != "logged_out" || c.AgentStatus != "available" || c.AgentID != 136 || c.Name != "000*094@ringme.ru" {
 		t.Errorf("change: %+v", c)
 	}
@@ -47,7 +47,7 @@ func TestFeedOfADeletedClient(t *testing.T) {
 	k := f.agent()
 	f.check(f.DeleteClient(f.ctx, k.Client))
 	next := f.NextChange(k.Client)
-	if _, err := f.StatusChanges(f.ctx, k.Client, nil, 9); err == nil {
+	if _, err := f.StatusChanges(f.ctx, k.Client, nil, "", 9); err == nil {
 		t.Error("a client that is gone has changes")
 	}
 	select {
@@ -67,16 +67,16 @@ func TestFeedIsTruncated(t *testing.T) {
 	f.sql("DELETE FROM status_changes WHERE id <= 4")
 	f.sql("INSERT INTO truncated VALUES ('12', 4)")
 	var gone *store.Error
-	if _, err := f.StatusChanges(f.ctx, "12", new(int64(3)), 9); !errors.As(err, &gone) || gone.Kind != store.Truncated ||
+	if _, err := f.StatusChanges(f.ctx, "12", new(int64(3)), "", 9); !errors.As(err, &gone) || gone.Kind != store.Truncated ||
 		gone.Oldest != 5 || !strings.Contains(gone.Message, "the oldest one is 5") {
 		t.Errorf("after 3: %+v", err)
 	}
 	if got := fmt.Sprint(f.feed("12", 4, 9)); got != "[5 6]" {
 		t.Errorf("after 4: %s", got)
 	}
-	list, err := f.StatusChanges(f.ctx, "12", nil, 9)
-	if err != nil || len(list) != 2 {
-		t.Errorf("from the beginning: %+v, %v", list, err)
+	page, err := f.StatusChanges(f.ctx, "12", nil, "", 9)
+	if err != nil || len(page.Changes) != 2 {
+		t.Errorf("from the beginning: %+v, %v", page, err)
 	}
 }
 

@@ -60,6 +60,7 @@ func (o *Options) setDefaults() {
 type Store struct {
 	Options
 	beside  bool         // another process may serve the database
+	copying bool         // it is a copy that is not complete yet
 	lock    *flock.Flock // of SQLite's file
 	seal    *seal
 	pools   []*sql.DB
@@ -75,6 +76,8 @@ type Store struct {
 	fresh   fresh
 
 	requests requests
+	settings gatherer[*setting]
+	results  gatherer[*result]
 }
 
 // transactor runs functions in transactions.
@@ -94,7 +97,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err := s.openAs(ctx, own); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(s.dropLeases(ctx), s.sealSecrets(ctx), s.shareRequests(ctx)); err != nil {
+	if err := errors.Join(s.dropLeases(ctx), s.firstEpoch(ctx), s.sealSecrets(ctx), s.shareRequests(ctx)); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	s.fresh.add(0) // what was under way before is found by a look at all lanes alone
@@ -105,12 +108,17 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 // for short work of an operator.
 func OpenBeside(ctx context.Context, o Options) (*Store, error) {
 	s := &Store{Options: o, beside: true}
-	return s, s.openAs(ctx, ownOrNot)
+	if err := s.openAs(ctx, ownOrNot); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // openAs opens either database; own is how an SQLite file is taken.
 func (s *Store) openAs(ctx context.Context, own func(file string) (*flock.Flock, error)) (err error) {
 	s.setDefaults()
+	s.settings.write, s.settings.work = s.write, s.setTogether
+	s.results.write, s.results.work = s.write, s.recordTogether
 	s.dueSoon, s.replays = make(chan struct{}, 1), make(chan struct{}, 1)
 	if s.seal, err = newSeal(s.Key); err != nil {
 		return err

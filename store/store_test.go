@@ -3,10 +3,8 @@ package store_test
 import (
 	"bytes"
 	"context"
-	"database/sql"
 	"errors"
 	"log/slog"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -37,7 +35,7 @@ func (c *clock) add(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// fixture is a store on a file of its own, with a clock that a test moves and few words for what tests do.
+// fixture is a store on a database of its own, with a clock that a test moves and few words for what tests do.
 type fixture struct {
 	*store.Store
 	t     testing.TB
@@ -53,8 +51,7 @@ type fixture struct {
 
 func open(t testing.TB) *fixture {
 	t.Helper()
-	f := &fixture{t: t, ctx: context.Background(), clock: newClock()}
-	f.url = "sqlite:" + filepath.Join(t.TempDir(), "agentevents.db")
+	f := &fixture{t: t, ctx: context.Background(), clock: newClock(), url: newURL(t)}
 	f.open()
 	t.Cleanup(func() { f.check(f.Close()) })
 	return f
@@ -67,7 +64,7 @@ func (f *fixture) open() {
 	f.Store = s
 }
 
-// restart closes the store and opens it again, as after a kill: nothing is let go before.
+// restart closes the store and opens it again: nothing is let go before.
 func (f *fixture) restart() {
 	f.t.Helper()
 	f.check(f.Close())
@@ -148,7 +145,7 @@ func (f *fixture) claimNone() {
 // record stores a verdict and returns the delivery that the lane goes on with.
 func (f *fixture) record(d webhook.Delivery, v webhook.Verdict, goOn bool) *webhook.Delivery {
 	f.t.Helper()
-	o := webhook.Outcome{Attempt: webhook.Attempt{StartedAt: f.clock.Now(), Verdict: v}}
+	o := webhook.Outcome{Attempt: webhook.Attempt{StartedAt: time.Now(), Verdict: v}}
 	if v == webhook.Retry {
 		o.Delay = 5 * time.Second
 	}
@@ -187,14 +184,6 @@ func (f *fixture) finish(d webhook.Delivery) {
 			f.t.Errorf("sequence %d after %d", next.Sequence, sequence)
 		}
 	}
-}
-
-// db opens the file beside the store.
-func (f *fixture) db() *sql.DB {
-	f.t.Helper()
-	db, err := sql.Open("sqlite3", strings.TrimPrefix(f.url, "sqlite:")+"?_busy_timeout=5000")
-	f.check(err)
-	return db
 }
 
 // sql breaks something on purpose.

@@ -15,6 +15,8 @@ import (
 
 	"github.com/mattn/go-sqlite3"
 	"gorm.io/gorm"
+
+	"github.com/agentevents/agentevents/store/cluster"
 )
 
 // watched is a store whose commits are counted and can be made to fail.
@@ -27,6 +29,7 @@ type watched struct {
 
 func openWatched(t testing.TB) *watched {
 	t.Helper()
+	cluster.SQLiteOnly(t, "it is about the one writer, and watches SQLite's commits")
 	s, err := Open(context.Background(), Options{
 		URL: "sqlite:" + filepath.Join(t.TempDir(), "agentevents.db"), Log: slog.New(slog.DiscardHandler),
 	})

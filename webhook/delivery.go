@@ -19,6 +19,7 @@ type Delivery struct {
 	Method    gen.Method
 	EventType gen.EventType
 	Sequence  int64     // of the status change, 1 and up
+	Epoch     string    // that sequence numbers are of now; empty for none
 	ChangedAt time.Time // of the status change
 	CreatedAt time.Time // when the status change was stored
 	Attempt   int       // number of this attempt, 1 and up

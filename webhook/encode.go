@@ -121,6 +121,9 @@ func setHeaders(h http.Header, d Delivery, userAgent string, at time.Time) {
 	h.Set("agentevents-attempt", strconv.Itoa(d.Attempt))
 	h.Set("agentevents-event-type", string(d.EventType))
 	h.Set("User-Agent", userAgent)
+	if d.Epoch != "" {
+		h.Set("agentevents-epoch", d.Epoch)
+	}
 	if d.Replay {
 		h.Set("agentevents-replay", "true")
 	}

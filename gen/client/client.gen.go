@@ -731,6 +731,11 @@ type ClientInterface interface {
 	// comes as soon as there is a change. This is how a client catches up that was away, or follows without a public URL.
 	// Changes older than the server keeps them are gone: 410 says from which number on they are there.
 	//
+	// A server that was restored from a backup knows no changes later than that, and gives their numbers to others. So its
+	// numbers are of another epoch, which the header `Agentevents-Epoch` tells: ask with `epoch` set to that, as `Link` does,
+	// and if the server was restored since, the answer is 410 with the status `feed_restarted`, instead of changes that do
+	// not go on from yours. Forget then what came from it, and begin anew without `after` and `epoch`.
+	//
 	// Corresponds with GET /client/{client_id}/status_change/ (the `ListStatusChanges` operationId).
 	ListStatusChanges(ctx context.Context, clientID ClientID, params *ListStatusChangesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
@@ -2107,6 +2112,11 @@ func (c *HTTPClient) PutStatuses(ctx context.Context, clientID ClientID, body Pu
 // `after` set to the last number that came, as the header `Link` does, and none is ever skipped; with `wait` the answer
 // comes as soon as there is a change. This is how a client catches up that was away, or follows without a public URL.
 // Changes older than the server keeps them are gone: 410 says from which number on they are there.
+//
+// A server that was restored from a backup knows no changes later than that, and gives their numbers to others. So its
+// numbers are of another epoch, which the header `Agentevents-Epoch` tells: ask with `epoch` set to that, as `Link` does,
+// and if the server was restored since, the answer is 410 with the status `feed_restarted`, instead of changes that do
+// not go on from yours. Forget then what came from it, and begin anew without `after` and `epoch`.
 //
 // Corresponds with GET /client/{client_id}/status_change/ (the `ListStatusChanges` operationId).
 func (c *HTTPClient) ListStatusChanges(ctx context.Context, clientID ClientID, params *ListStatusChangesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -5037,6 +5047,18 @@ func NewListStatusChangesRequest(server string, clientID ClientID, params *ListS
 
 		}
 
+		if params.Epoch != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "epoch", *params.Epoch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
 		if params.Limit != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
@@ -5960,6 +5982,11 @@ type ClientWithResponsesInterface interface {
 	// `after` set to the last number that came, as the header `Link` does, and none is ever skipped; with `wait` the answer
 	// comes as soon as there is a change. This is how a client catches up that was away, or follows without a public URL.
 	// Changes older than the server keeps them are gone: 410 says from which number on they are there.
+	//
+	// A server that was restored from a backup knows no changes later than that, and gives their numbers to others. So its
+	// numbers are of another epoch, which the header `Agentevents-Epoch` tells: ask with `epoch` set to that, as `Link` does,
+	// and if the server was restored since, the answer is 410 with the status `feed_restarted`, instead of changes that do
+	// not go on from yours. Forget then what came from it, and begin anew without `after` and `epoch`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -14219,7 +14246,8 @@ func (r PutStatusesResponse) ContentType() string {
 
 // ListStatusChangesResponse200Headers the declared response headers of an HTTP 200 response for ListStatusChanges
 type ListStatusChangesResponse200Headers struct {
-	Link *string
+	AgenteventsEpoch string
+	Link             *string
 }
 
 // ListStatusChangesResponse400Headers the declared response headers of an HTTP 400 response for ListStatusChanges
@@ -14282,7 +14310,7 @@ type ListStatusChangesResponse struct {
 	// JSON404 the response for an HTTP 404 `application/json` response
 	JSON404 *ClientNotFound
 	// JSON410 the response for an HTTP 410 `application/json` response
-	JSON410 *FeedTruncated
+	JSON410 *FeedGone
 	// JSON429 the response for an HTTP 429 `application/json` response
 	JSON429 *RateLimited
 	// JSON500 the response for an HTTP 500 `application/json` response
@@ -14335,7 +14363,7 @@ func (r ListStatusChangesResponse) GetJSON404() *ClientNotFound {
 }
 
 // GetJSON410 returns the response for an HTTP 410 `application/json` response
-func (r ListStatusChangesResponse) GetJSON410() *FeedTruncated {
+func (r ListStatusChangesResponse) GetJSON410() *FeedGone {
 	return r.JSON410
 }
 
@@ -15751,6 +15779,11 @@ func (c *ClientWithResponses) PutStatusesWithResponse(ctx context.Context, clien
 // `after` set to the last number that came, as the header `Link` does, and none is ever skipped; with `wait` the answer
 // comes as soon as there is a change. This is how a client catches up that was away, or follows without a public URL.
 // Changes older than the server keeps them are gone: 410 says from which number on they are there.
+//
+// A server that was restored from a backup knows no changes later than that, and gives their numbers to others. So its
+// numbers are of another epoch, which the header `Agentevents-Epoch` tells: ask with `epoch` set to that, as `Link` does,
+// and if the server was restored since, the answer is 410 with the status `feed_restarted`, instead of changes that do
+// not go on from yours. Forget then what came from it, and begin anew without `after` and `epoch`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -26517,7 +26550,7 @@ func ParseListStatusChangesResponse(rsp *http.Response) (*ListStatusChangesRespo
 		response.JSON404 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 410:
-		var dest FeedTruncated
+		var dest FeedGone
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -26549,6 +26582,13 @@ func ParseListStatusChangesResponse(rsp *http.Response) (*ListStatusChangesRespo
 	switch {
 	case rsp.StatusCode == 200:
 		var headers ListStatusChangesResponse200Headers
+		if values := rsp.Header.Values("Agentevents-Epoch"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Agentevents-Epoch", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.AgenteventsEpoch = value
+		}
 		if values := rsp.Header.Values("Link"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "Link", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {

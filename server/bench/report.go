@@ -18,6 +18,7 @@ type report struct {
 	Latencies []latency `json:"latencies"` // from change to arrival
 	Figures   []figure  `json:"figures"`
 	Trends    []trend   `json:"trends,omitempty"`
+	Sizes     []scale   `json:"sizes,omitempty"`
 	Samples   []sample  `json:"samples,omitempty"`
 	Wrong     []string  `json:"wrong"` // what must never happen and did
 }
@@ -47,6 +48,16 @@ type trend struct {
 	First float64 `json:"first"`
 	Last  float64 `json:"last"`
 	Ratio float64 `json:"ratio"` // of Last to First
+}
+
+// scale is how long something takes in a small store and in a large one, in milliseconds, as medians.
+type scale struct {
+	Engine string  `json:"engine"`
+	Of     string  `json:"of"`
+	N      int     `json:"n"` // times in each
+	Small  float64 `json:"small"`
+	Large  float64 `json:"large"`
+	Ratio  float64 `json:"ratio"` // of Large to Small
 }
 
 // latency adds how long changes took, and compares it with what the same round has under the name of base.
@@ -84,6 +95,15 @@ func (r *report) trends(first, last []sample) {
 	} {
 		before, after := middle(first, t.value), middle(last, t.value)
 		r.Trends = append(r.Trends, trend{t.of, before, after, after / max(before, 1e-9)})
+	}
+}
+
+// growth compares what the same things take in a small store and in a large one.
+func (r *report) growth(engine string, small, large []timed) {
+	for i, t := range small {
+		s := scale{Engine: engine, Of: t.of, N: len(t.times), Small: ms(percentile(t.times, 50)), Large: ms(percentile(large[i].times, 50))}
+		s.Ratio = s.Large / max(s.Small, 1e-9)
+		r.Sizes = append(r.Sizes, s)
 	}
 }
 
@@ -130,7 +150,9 @@ func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 func (r *report) print(w io.Writer) {
 	fmt.Fprintf(w, "\n%s: %s\nOf several rounds the median (least-most).\n\n", strings.ToUpper(r.Workload), r.What)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "from change to arrival, ms\tn\tp50\tp99\tmax\tratio of p99")
+	if len(r.Latencies) > 0 {
+		fmt.Fprintln(t, "from change to arrival, ms\tn\tp50\tp99\tmax\tratio of p99")
+	}
 	for _, of := range names(r.Latencies, func(l latency) string { return l.Of }) {
 		r.printLatency(t, of)
 	}
@@ -145,7 +167,17 @@ func (r *report) print(w io.Writer) {
 	for _, d := range r.Trends {
 		fmt.Fprintf(t, "%s\t%s\t%s\t\t\t%s\n", d.Of, short(d.First), short(d.Last), short(d.Ratio))
 	}
+	r.printSizes(t)
 	_ = t.Flush()
+}
+
+func (r *report) printSizes(t io.Writer) {
+	if len(r.Sizes) > 0 {
+		fmt.Fprintln(t, "median, ms\tn\tsmall\tlarge\t\tratio")
+	}
+	for _, s := range r.Sizes {
+		fmt.Fprintf(t, "%s: %s\t%d\t%s\t%s\t\t%s\n", s.Engine, s.Of, s.N, short(s.Small), short(s.Large), short(s.Ratio))
+	}
 }
 
 func (r *report) printLatency(t io.Writer, of string) {

@@ -1,0 +1,302 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/store"
+	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/growth"
+	"github.com/agentevents/agentevents/webhook"
+)
+
+const (
+	// few is how much a small store has of everything.
+	few = 1000
+	// fewPairs and fewBusy are how many of its agents have events, and how many have changes.
+	fewPairs, fewBusy = few / 2, few / 100
+	// page is how many rows of a log or feed are asked for, which are there in any store.
+	page = 100
+)
+
+// large fills a small store and a large one, and does the same in both in turn: what a status change takes, a claim, or a
+// page of a log is not to grow with the store. It does so with as many agents and clients in each, in the large one among
+// all those others, and then with any, of which a large store cannot have all in memory. It asks the store itself, without
+// server and receivers, whose time would hide what the store's is. SQLite is measured first, then PostgreSQL where there is
+// one.
+type large struct {
+	growth.Size
+	rounds   int
+	postgres string
+}
+
+func (*large) name() string { return "growth" }
+
+func (w *large) flags(f *flag.FlagSet) {
+	f.IntVar(&w.Agents, "growth-agents", 1_000_000, "`agents` of the large store; the small one has 1000 of all")
+	f.IntVar(&w.Events, "growth-events", 1_000_000, "its `events`")
+	f.IntVar(&w.Deliveries, "growth-deliveries", 10_000_000, "its `deliveries`; a million takes 1 GB and, until all is done, some 4 minutes")
+	f.IntVar(&w.rounds, "growth-rounds", 1000, "how `often` everything is done in each store")
+	f.StringVar(&w.postgres, "growth-postgres", os.Getenv(cluster.ServerVariable),
+		"`URL` of a PostgreSQL server to make databases in; without it one is started, where its programs are")
+}
+
+func (w *large) run(ctx context.Context, h *house) (*report, error) {
+	if w.Pairs() < fewPairs || w.Busy()/w.Clients() < fewBusy {
+		return nil, fmt.Errorf("that is no large store: it has fewer than %d events, or than %d deliveries of a client", few, few)
+	}
+	out := &report{Workload: w.name(), What: fmt.Sprintf(
+		"a store with %d agents, %d events and %d deliveries, and one with %d of each.", w.Agents, w.Events, w.Deliveries, few)}
+	err := w.measure(ctx, h, out, "SQLite", func(name string) (string, error) {
+		return "sqlite:" + filepath.Join(h.dir, name+".db"), nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	server, stop, err := w.server(ctx, h)
+	if errors.Is(err, cluster.ErrNone) {
+		h.say("growth: %v", err)
+		return out, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	err = w.measure(ctx, h, out, "PostgreSQL", func(string) (string, error) { return server.Create(ctx) })
+	return out, errors.Join(err, stop())
+}
+
+// server is the PostgreSQL server of the configuration, or one that is started.
+func (w *large) server(ctx context.Context, h *house) (server *cluster.Server, stop func() error, err error) {
+	if w.postgres != "" {
+		return cluster.At(w.postgres), func() error { return nil }, nil
+	}
+	c, err := cluster.Start(ctx, cluster.Options{})
+	if err != nil {
+		return nil, nil, err
+	}
+	return c.Server, c.Stop, nil
+}
+
+// measure does everything in two stores of one engine, and looks at the end whether they are sound.
+func (w *large) measure(
+	ctx context.Context, h *house, out *report, engine string, create func(name string) (url string, err error),
+) (err error) {
+	all := make([]*grown, 2)
+	for i, size := range []growth.Size{{Agents: few, Events: few, Deliveries: few}, w.Size} {
+		url, err := create([]string{"small", "large"}[i])
+		if err != nil {
+			return err
+		}
+		if all[i], err = grow(ctx, h, engine, url, size); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, all[i].Close()) }()
+	}
+	h.say("growth: %s: %d rounds", engine, w.rounds)
+	for range w.rounds {
+		for _, g := range all {
+			if err := g.round(ctx); err != nil {
+				return err
+			}
+		}
+		slices.Reverse(all)
+	}
+	slices.SortFunc(all, func(a, b *grown) int { return a.size.Deliveries - b.size.Deliveries })
+	out.growth(engine, all[0].times, all[1].times)
+	for _, g := range all {
+		h.say("growth: %s: looks whether all is well with %d deliveries", engine, g.size.Deliveries)
+		err = errors.Join(err, g.verify(ctx, out, engine))
+	}
+	return err
+}
+
+// grown is a store that was filled.
+type grown struct {
+	*store.Store
+	url       string
+	size      growth.Size
+	random    *rand.Rand
+	available map[store.AgentKey]bool
+	times     []timed
+}
+
+// timed is how long something took.
+type timed struct {
+	of    string
+	times []time.Duration
+}
+
+// grow makes a store and fills it.
+func grow(ctx context.Context, h *house, engine, url string, size growth.Size) (*grown, error) {
+	s, err := store.Open(ctx, store.Options{URL: url}) // which makes its schema
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Close(); err != nil {
+		return nil, err
+	}
+	err = growth.Fill(ctx, url, size, time.Now(), func(done, of int) {
+		if done%1_000_000 == 0 || done == of {
+			h.say("growth: %s: %d of %d deliveries", engine, done, of)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	if s, err = store.Open(ctx, store.Options{URL: url}); err != nil {
+		return nil, err
+	}
+	return newGrown(s, url, size), nil
+}
+
+func newGrown(s *store.Store, url string, size growth.Size) *grown {
+	return &grown{
+		Store: s, url: url, size: size, available: map[store.AgentKey]bool{},
+		random: rand.New(rand.NewPCG(1, uint64(time.Now().UnixNano()))),
+	}
+}
+
+// round does everything once.
+func (g *grown) round(ctx context.Context) error {
+	pairs := g.size.Pairs()
+	some, any := g.random.IntN(fewPairs)*(pairs/fewPairs), g.random.IntN(pairs)
+	for _, turn := range []struct {
+		agent     int
+		of, claim string
+		fresh     bool
+	}{
+		{some, "a status change with its delivery", "a claim of what has changed", true},
+		{some, "a status change with its delivery", "a claim among all lanes", false},
+		{any, "a status change of any agent", "a claim of any agent's", true},
+	} {
+		if err := g.deliver(ctx, turn.agent, turn.of, turn.claim, turn.fresh); err != nil {
+			return err
+		}
+	}
+	if err := g.pages(ctx); err != nil {
+		return err
+	}
+	return g.log(ctx, "the newest deliveries of any client", growth.Client(g.random.IntN(g.size.Clients())), store.DeliveryFilter{}, 0)
+}
+
+// deliver changes the status of an agent and claims and records its delivery.
+func (g *grown) deliver(ctx context.Context, agent int, change, claim string, fresh bool) (err error) {
+	k, _ := g.agent(agent)
+	g.available[k] = !g.available[k]
+	to := gen.AgentStatusValueLoggedOut
+	if g.available[k] {
+		to = gen.AgentStatusValueAvailable
+	}
+	var st gen.AgentStatus
+	g.time(change, func() {
+		st, err = g.SetStatus(ctx, k, gen.AgentStatusUpdate{AgentStatus: to})
+	})
+	if err != nil || st.Deliveries != 1 {
+		return errors.Join(err, fmt.Errorf("the change of %v has %d deliveries", k, st.Deliveries))
+	}
+	var claimed []webhook.Delivery
+	g.time(claim, func() {
+		room := webhook.Room{Fresh: fresh, Lanes: 64, PerReceiver: 32, Take: func(int64) bool { return true }}
+		claimed, _, err = g.Claim(ctx, room)
+	})
+	if err != nil || len(claimed) != 1 {
+		return errors.Join(err, fmt.Errorf("%s: %d deliveries", claim, len(claimed)))
+	}
+	g.time("a result", func() {
+		a := webhook.Attempt{StartedAt: time.Now(), Duration: time.Millisecond, Status: 200, Verdict: webhook.Delivered}
+		_, err = g.Record(ctx, claimed[0], webhook.Outcome{Attempt: a}, false)
+	})
+	return err
+}
+
+// agent is an agent by its number, with one of its events.
+func (g *grown) agent(n int) (k store.AgentKey, event int64) {
+	client, id, login, _ := g.size.Agent(n)
+	return store.AgentKey{Client: client, Type: gen.AgentTypeLocal, ID: id}, login
+}
+
+// pages asks for pages of the log and of the feed.
+func (g *grown) pages(ctx context.Context) error {
+	clients := g.size.Clients()
+	k, event := g.agent(clients/2 + g.random.IntN(g.size.Busy()/clients)%fewBusy*clients)
+	middle := int64(g.size.Deliveries/4 + g.random.IntN(fewBusy)*g.size.Deliveries/20)
+	for _, p := range []struct {
+		of     string
+		filter store.DeliveryFilter
+		before int64
+	}{
+		{of: "the newest deliveries of a client"},
+		{of: "those before one in the middle", before: middle},
+		{of: "those of an agent", filter: store.DeliveryFilter{AgentType: k.Type, AgentID: k.ID}},
+		{of: "those of an event", filter: store.DeliveryFilter{EventID: event}},
+		{of: "those that failed", filter: store.DeliveryFilter{State: gen.DeliveryStateFailed}},
+		{of: "those of an agent that failed", filter: store.DeliveryFilter{
+			State: gen.DeliveryStateFailed, AgentType: k.Type, AgentID: k.ID,
+		}},
+		{of: "those until a time", filter: store.DeliveryFilter{Until: time.Now().Add(-10 * 24 * time.Hour)}},
+	} {
+		if err := g.log(ctx, p.of, k.Client, p.filter, p.before); err != nil {
+			return err
+		}
+	}
+	return g.changes(ctx, k, middle)
+}
+
+func (g *grown) log(ctx context.Context, of, client string, f store.DeliveryFilter, before int64) error {
+	return g.page(of, func() (int, error) {
+		list, err := g.Deliveries(ctx, client, f, before, page)
+		return len(list), err
+	})
+}
+
+func (g *grown) changes(ctx context.Context, k store.AgentKey, after int64) error {
+	err := g.page("changes of the feed", func() (int, error) {
+		feed, err := g.StatusChanges(ctx, k.Client, &after, "", page)
+		return len(feed.Changes), err
+	})
+	if err != nil {
+		return err
+	}
+	return g.page("changes of an agent", func() (int, error) {
+		list, err := g.AgentStatusChanges(ctx, k, 0, page)
+		return len(list), err
+	})
+}
+
+// page times what lists rows, of which there must be some.
+func (g *grown) page(of string, list func() (rows int, err error)) (err error) {
+	rows := 0
+	g.time(of, func() { rows, err = list() })
+	if err == nil && rows == 0 {
+		err = errors.New(of + ": there is none")
+	}
+	return err
+}
+
+func (g *grown) time(of string, fn func()) {
+	i := slices.IndexFunc(g.times, func(t timed) bool { return t.of == of })
+	if i < 0 {
+		i = len(g.times)
+		g.times = append(g.times, timed{of: of})
+	}
+	began := time.Now()
+	fn()
+	g.times[i].times = append(g.times[i].times, time.Since(began))
+}
+
+// verify notes what should never be in a database.
+func (g *grown) verify(ctx context.Context, out *report, engine string) error {
+	return store.Verify(ctx, store.Options{URL: g.url}, func(c store.Check) {
+		if c.Count > 0 {
+			out.Wrong = append(out.Wrong, fmt.Sprintf("%s, %d deliveries: %s: %q", engine, g.size.Deliveries, c.Name, c.Faults))
+		}
+	})
+}

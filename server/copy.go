@@ -1,0 +1,56 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+
+	"github.com/agentevents/agentevents/store"
+)
+
+type copyCommand struct {
+	From string `command:"" placeholder:"URL" required:"" help:"The store that is copied, sqlite:PATH; nobody may serve it meanwhile."`
+	To   string `command:"" placeholder:"URL" required:"" help:"The database that it is copied into, postgres://USER@HOST:PORT/DATABASE; nothing may be in it yet."`
+}
+
+func (c copyCommand) run(ctx context.Context, stdout, stderr io.Writer) error {
+	p := progress{on: stderr}
+	err := store.CopyTo(ctx, c.From, c.To, p.show)
+	p.end()
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(stdout, "%s has all of %s, verified\n", store.Redacted(c.To), c.From)
+	return err
+}
+
+// progress shows how far the copy of a table is.
+type progress struct {
+	on    io.Writer
+	table string
+	bar   *progressbar.ProgressBar
+}
+
+func (p *progress) show(c store.Copied) {
+	if c.Table != p.table {
+		p.end()
+		p.table = c.Table
+		p.bar = progressbar.NewOptions64(max(c.Total, 1), progressbar.OptionSetWriter(p.on), progressbar.OptionShowCount(),
+			progressbar.OptionSetDescription(fmt.Sprintf("%-14s", c.Table)), progressbar.OptionThrottle(100*time.Millisecond),
+			progressbar.OptionSetPredictTime(true))
+	}
+	if c.Total == 0 {
+		c.Done = 1
+	}
+	_ = p.bar.Set64(c.Done) // a terminal that takes nothing is no reason to stop
+}
+
+// end begins a new line.
+func (p *progress) end() {
+	if p.bar != nil {
+		_, _ = fmt.Fprintln(p.on)
+	}
+}

@@ -1,0 +1,210 @@
+package main_test
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/agentevents/agentevents/gen"
+)
+
+// replicas are two processes that share a database.
+type replicas [2]replica
+
+type replica struct {
+	*process
+	api
+}
+
+// testTwoReplicas has two processes share a database. To those outside they are one: what one has accepted, the other
+// tells and counts, and goes on with when the first is stopped.
+func testTwoReplicas(t *testing.T, bin programs) {
+	store, r := newStore(t), newReceiver(t)
+	var both replicas
+	for i := range both {
+		p := bin.serve(t, store)
+		both[i] = replica{p, newAPI(t, p)}
+	}
+	both[0].putClient()
+	both[0].login(r, 1, 2, 3, 4)
+	r.wait(t, 4)
+	both.tellEachOther(t)
+	both.shareTokens(t)
+	both.countTogether(t)
+	both.outlive(t, r)
+	bin.sound(t, store)
+}
+
+// tellEachOther has who waits for changes at one be told each change that is made at the other, in order.
+func (both replicas) tellEachOther(t *testing.T) {
+	t.Helper()
+	after := both[0].follow(nil, nil).next()
+	for i := range 20 {
+		here, there := both[i%2], both[1-i%2]
+		told := make(chan string, 1)
+		go func() { told <- here.next(after) }()
+		made := there.set(gen.AgentTypeLocal, 1, gen.AgentStatusUpdate{AgentStatus: turns[i%2]})
+		equal(t, "what is told after the change", <-told, fmt.Sprint(http.StatusOK, []int64{made.Sequence}))
+		after = made.Sequence
+	}
+}
+
+// next waits for changes, and says which come.
+func (r replica) next(after int64) string {
+	wait := 30
+	resp, err := r.ListStatusChangesWithResponse(r.t.Context(), pbxClient, &gen.ListStatusChangesParams{After: &after, Wait: &wait})
+	if err != nil || resp.JSON200 == nil {
+		return fmt.Sprint(err, resp)
+	}
+	var sequences []int64
+	for _, c := range *resp.JSON200 {
+		sequences = append(sequences, c.Sequence)
+	}
+	return fmt.Sprint(resp.StatusCode(), sequences)
+}
+
+// turns are the statuses of an agent who is available and goes on.
+var turns = []gen.AgentStatusValue{gen.AgentStatusValueLoggedOut, gen.AgentStatusValueAvailable}
+
+// shareTokens has a token that one has given be good at the other, and revokes there what it is of.
+func (both replicas) shareTokens(t *testing.T) {
+	t.Helper()
+	for i, here := range both {
+		there := both[1-i]
+		made := here.application()
+		token, refusal := tokenOf(t, here.process, made)
+		equal(t, "refusal", refusal, "")
+		goodFor(t, here.process, token)
+		goodFor(t, there.process, token)
+		revoked, err := there.DeleteApplicationWithResponse(t.Context(), pbxClient, made.ID)
+		must(t, http.StatusNoContent, revoked, err)
+		refused(t, here.process, made)
+		becomes(t, here.process, token, http.StatusUnauthorized, "")
+		becomes(t, there.process, token, http.StatusUnauthorized, "")
+	}
+}
+
+// application makes one of the client's.
+func (r replica) application() gen.ApplicationSecret {
+	r.t.Helper()
+	made, err := r.CreateApplicationWithResponse(r.t.Context(), pbxClient, gen.ApplicationCreate{Name: "CRM", Access: gen.AccessLevelAll})
+	must(r.t, http.StatusCreated, made, err)
+	return *made.JSON201
+}
+
+// countTogether has one count the requests that the other was asked, and refuse what is more than the client may.
+func (both replicas) countTogether(t *testing.T) {
+	t.Helper()
+	token, _ := tokenOf(t, both[0].process, both[0].application())
+	for i, here := range both {
+		there := both[1-i]
+		before := there.counted()
+		eventually(t, "one counts what the other was asked", func() bool {
+			goodFor(t, here.process, token)
+			return there.counted() > before
+		})
+	}
+	none := int64(0)
+	limit, err := both[0].PutLimitsWithResponse(t.Context(), pbxClient, gen.ClientLimitsUpdate{RequestsPerHour: gen.ClientLimitUpdate{Limit: &none}})
+	must(t, http.StatusOK, limit, err)
+	for _, r := range both {
+		becomes(t, r.process, token, http.StatusTooManyRequests, "rate_limit_exceeded")
+	}
+}
+
+// counted are the requests of the client in this hour, as far as a replica knows.
+func (r replica) counted() int64 {
+	r.t.Helper()
+	limits, err := r.GetLimitsWithResponse(r.t.Context(), pbxClient)
+	must(r.t, http.StatusOK, limits, err)
+	return limits.JSON200.RequestsPerHour.Used
+}
+
+// outlive stops the first while statuses change at both. What it had accepted arrives in order, and nothing twice.
+func (both replicas) outlive(t *testing.T, r *receiver) {
+	t.Helper()
+	sent := len(r.all())
+	var group sync.WaitGroup
+	var accepted [4][]int64
+	stop := make(chan struct{})
+	end := sync.OnceFunc(func() { close(stop); group.Wait() })
+	defer end()
+	for i := range accepted {
+		group.Go(func() { accepted[i] = both.flip(int64(i+1), i%2, stop) })
+	}
+	r.wait(t, sent+100)
+	equal(t, "exit code of the first", both[0].stop(t), 0)
+	r.wait(t, len(r.all())+100)
+	end()
+	want := slices.Concat(accepted[:]...)
+	slices.Sort(want)
+	var missing []int64
+	eventually(t, "all has arrived", func() bool {
+		missing = notArrived(want, r.all()[sent:])
+		return len(missing) == 0
+	})
+	inOrder(t, r.all())
+	equal(t, "exit code of the second", both[1].stop(t), 0)
+	t.Logf("%d changes, %d requests", len(want), len(r.all())-sent)
+}
+
+// flip changes an agent's status until it is enough, and returns the changes that were accepted. An agent who has nobody
+// to tell goes to the other replica.
+func (both replicas) flip(agent int64, at int, stop <-chan struct{}) (accepted []int64) {
+	for n := 0; ; {
+		select {
+		case <-stop:
+			return accepted
+		default:
+		}
+		resp, err := both[at].PutLocalAgentStatusWithResponse(both[at].t.Context(), pbxClient, agent, gen.AgentStatusUpdate{AgentStatus: turns[n%2]})
+		switch {
+		case err == nil && resp.StatusCode() == http.StatusOK:
+			accepted = append(accepted, resp.JSON200.Sequence)
+			n++
+		case at == 0:
+			at = 1
+		default:
+			both[at].t.Errorf("agent %d at the second: %v, %v", agent, resp, err)
+			return accepted
+		}
+	}
+}
+
+// notArrived are the changes that have not arrived.
+func notArrived(changes []int64, arrivals []arrival) []int64 {
+	arrived := map[int64]bool{}
+	for _, a := range arrivals {
+		arrived[a.sequence()] = true
+	}
+	return slices.DeleteFunc(slices.Clone(changes), func(sequence int64) bool { return arrived[sequence] })
+}
+
+// inOrder looks whether all of an agent came in order, and nothing twice.
+func inOrder(t *testing.T, arrivals []arrival) {
+	t.Helper()
+	last := map[string]int64{}
+	for _, a := range arrivals {
+		agent := a.value("agent_id")
+		if a.sequence() <= last[agent] {
+			t.Errorf("change %d of agent %s came after %d", a.sequence(), agent, last[agent])
+		}
+		last[agent] = a.sequence()
+	}
+}
+
+// A copy of a PostgreSQL database is made by other means, which the refusal names; who serves goes on.
+func testNoBackup(t *testing.T, bin programs) {
+	store, to := newStore(t), newFile(t)
+	p := bin.serve(t, store)
+	stdout, stderr, code := bin.run(t, []string{"AGENTEVENTS_DATABASE_URL=" + store}, "backup", "--to", to)
+	if _, err := os.Stat(to); code != 1 || stdout != "" || !strings.Contains(stderr, "pg_dump") || err == nil {
+		t.Errorf("exit code %d, %s%s", code, stdout, stderr)
+	}
+	newAPI(t, p).putClient()
+	equal(t, "exit code", p.stop(t), 0)
+}

@@ -1,0 +1,82 @@
+package store_test
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	_ "github.com/jackc/pgx/v5/stdlib" // the driver pgx
+	"github.com/mattn/go-sqlite3"
+
+	"github.com/agentevents/agentevents/store"
+	"github.com/agentevents/agentevents/store/cluster"
+)
+
+// All tests run on SQLite, and then again on PostgreSQL.
+func TestMain(m *testing.M) { os.Exit(cluster.Main(m, cluster.Suite{Prepare: prepare})) }
+
+// prepare makes the tables of which each test on PostgreSQL has a copy.
+func prepare(ctx context.Context, url string) error {
+	s, err := store.Open(ctx, store.Options{URL: url})
+	if err != nil {
+		return err
+	}
+	return s.Close()
+}
+
+// newURL is that of a database for a test alone: on PostgreSQL, or a file in a directory that need not be there.
+func newURL(t testing.TB) string {
+	t.Helper()
+	if cluster.OnPostgres() {
+		return cluster.Database(t)
+	}
+	return "sqlite:" + filepath.Join(t.TempDir(), "agentevents.db")
+}
+
+// db is the database beside the store. One statement may hold several, if it has no values.
+func (f *fixture) db() *sql.DB {
+	f.t.Helper()
+	driver, name := "sqlite3", strings.TrimPrefix(f.url, "sqlite:")+"?_busy_timeout=5000"
+	if cluster.OnPostgres() {
+		driver, name = "pgx", f.url+"&default_query_exec_mode=simple_protocol"
+	}
+	db, err := sql.Open(driver, name)
+	f.check(err)
+	return db
+}
+
+// numbered is a statement with the values as the engine wants them: each is a ? on SQLite, and has a number on
+// PostgreSQL.
+func numbered(statement string) string {
+	if !cluster.OnPostgres() {
+		return statement
+	}
+	parts := strings.Split(statement, "?")
+	for i := range parts[1:] {
+		parts[i] += fmt.Sprintf("$%d", i+1)
+	}
+	return strings.Join(parts, "")
+}
+
+// brokenDisk is what the driver says of a disk that fails.
+func brokenDisk() error {
+	if cluster.OnPostgres() {
+		return &pgconn.PgError{Severity: "ERROR", Code: "58030", Message: "could not read block 0"}
+	}
+	return sqlite3.Error{Code: sqlite3.ErrIoErr}
+}
+
+// crash is a restart after a kill. On SQLite what was in flight is due at once; on PostgreSQL, where others may have it in
+// flight, when its lease is over.
+func (f *fixture) crash() {
+	f.t.Helper()
+	f.restart()
+	if cluster.OnPostgres() {
+		f.clock.add(leaseTime)
+	}
+}

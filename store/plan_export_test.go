@@ -1,0 +1,21 @@
+package store
+
+import "gorm.io/gorm"
+
+// AfterStatements has a function called after each statement of the store, with its text and values as they were sent.
+func (s *Store) AfterStatements(fn func(statement string, values []any)) error {
+	for _, db := range []*gorm.DB{s.writes.handle(), s.reader} {
+		after := func(tx *gorm.DB) { fn(tx.Statement.SQL.String(), tx.Statement.Vars) }
+		c := db.Callback()
+		for _, register := range []func(string, func(*gorm.DB)) error{
+			c.Create().After("gorm:create").Register, c.Query().After("gorm:query").Register,
+			c.Row().After("gorm:row").Register, c.Raw().After("gorm:raw").Register,
+			c.Update().After("gorm:update").Register, c.Delete().After("gorm:delete").Register,
+		} {
+			if err := register("after", after); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,283 @@
+package store_test
+
+import (
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/store"
+	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/growth"
+	"github.com/agentevents/agentevents/webhook"
+)
+
+// Of what is there, no statement that is sent often reads more than it needs, however much that is. Which plans PostgreSQL
+// makes depends on what it believes to be there. It believes what was there in a quiet hour: of a large table it notices
+// late that there is a backlog.
+func TestStatementsReadByIndex(t *testing.T) {
+	if !cluster.OnPostgres() {
+		t.Skip("the plans of SQLite do not depend on what is there, and have tests of their own")
+	}
+	f := open(t)
+	size := growth.Size{Agents: 10_000, Events: 10_000, Deliveries: 20_000}
+	f.check(growth.Fill(f.ctx, f.url, size, f.clock.Now(), func(int, int) {}))
+	f.sql(manyClients)
+	f.sql("VACUUM (ANALYZE)")
+	f.sql(backlog)
+	seen := f.watch()
+	f.everyday(size)
+	p := f.planner()
+	for _, statement := range slices.Sorted(maps.Keys(seen.all())) {
+		p.look(statement, seen.all()[statement])
+	}
+}
+
+// manyClients adds clients that have nothing but what each has.
+const manyClients = `INSERT INTO clients (id, created_at) SELECT 'more-' || i, 0 FROM generate_series(1, 5000) i;
+	INSERT INTO secrets (client_id, secret) SELECT id, 'x' FROM clients WHERE id LIKE 'more-%';
+	INSERT INTO truncated (client_id, sequence) SELECT id, 0 FROM clients;
+	INSERT INTO receivers (client_id, scheme, host, port) SELECT id, 'http', 'host', 80 FROM clients WHERE id LIKE 'more-%';
+	INSERT INTO applications (id, client_id, name, access, hash_key, hash, created_at)
+		SELECT id, id, '', 'all', '', '', 0 FROM clients WHERE id LIKE 'more-%';
+	INSERT INTO tokens (hash, application, expires_at) SELECT sha256(id::bytea), number, 9000000000000 FROM applications`
+
+// backlog has deliveries pending and parked in each lane that had none before.
+const backlog = `ALTER TABLE deliveries SET (autovacuum_enabled = false); ALTER TABLE lanes SET (autovacuum_enabled = false);
+	INSERT INTO deliveries (webhook_id, change_id, event_id, lane_id, url, method, state, due_at, expires_at, created_at, client_id)
+		SELECT 'msg_' || l.id || '-' || i, (12 * l.id + i) % 20000 + 1, 2 * l.id - i % 2, l.id, e.url, 'POST',
+			CASE WHEN i > 9 THEN 'parked' ELSE 'pending' END, 1, 9000000000000, 1, r.client_id
+		FROM lanes l JOIN receivers r ON r.id = l.receiver_id JOIN agent_events e ON e.id = 2 * l.id, generate_series(1, 12) i
+		WHERE l.claim = 0;
+	UPDATE lanes SET pending = 9, due_at = 1 WHERE claim = 0`
+
+// statements are those that a store has sent, each once, with the values of the first time.
+type statements struct {
+	mu   sync.Mutex
+	seen map[string][]any
+}
+
+func (f *fixture) watch() *statements {
+	f.t.Helper()
+	s := &statements{seen: map[string][]any{}}
+	f.check(f.AfterStatements(func(statement string, values []any) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if _, is := s.seen[statement]; !is {
+			s.seen[statement] = slices.Clone(values)
+		}
+	}))
+	return s
+}
+
+func (s *statements) all() map[string][]any {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.seen)
+}
+
+// everyday does whatever is done often, and looks for what is looked for often.
+func (f *fixture) everyday(size growth.Size) {
+	f.t.Helper()
+	f.deliverEach(size)
+	client, agent, login, _ := size.Agent(7)
+	k := store.AgentKey{Client: client, Type: gen.AgentTypeLocal, ID: agent}
+	f.pages(k, login)
+	f.lookUp(k, login)
+	f.check(f.WriteRepeats(f.ctx))
+	f.check(f.ShareRequests(f.ctx))
+}
+
+// deliverEach has some deliveries delivered, by each way to claim them, one after the other in a lane, and others not.
+func (f *fixture) deliverEach(size growth.Size) {
+	f.t.Helper()
+	for i, v := range []webhook.Verdict{webhook.Delivered, webhook.Retry, webhook.Failed, webhook.Gone} {
+		client, agent, _, _ := size.Agent(1000 + i)
+		k := store.AgentKey{Client: client, Type: gen.AgentTypeLocal, ID: agent}
+		f.login(k)
+		f.logout(k)
+		f.logout(k) // again
+		room := webhook.Room{Fresh: i%2 == 0, Lanes: 64, PerReceiver: 32, Take: func(int64) bool { return true }}
+		claimed, _, err := f.Claim(f.ctx, room)
+		f.check(err)
+		next := f.record(claimed[0], v, true)
+		if next != nil {
+			f.check(f.Release(f.ctx, *next))
+		}
+	}
+	client, agent, _, _ := size.Agent(4000)
+	_, err := f.SetStatuses(f.ctx, client, []gen.AgentStatusUpdateItem{
+		{AgentType: gen.AgentTypeLocal, AgentID: agent, AgentStatus: gen.AgentStatusValueAvailable},
+	})
+	f.check(err)
+}
+
+// pages asks for a first page and a later one by each filter, and of each feed.
+func (f *fixture) pages(k store.AgentKey, event int64) {
+	f.t.Helper()
+	now := f.clock.Now()
+	for _, filter := range []store.DeliveryFilter{
+		{}, {EventID: event}, {AgentType: k.Type, AgentID: k.ID}, {AgentType: k.Type, AgentID: k.ID, EventID: event},
+	} {
+		for _, state := range []gen.DeliveryState{"", "delivered", "failed", "cancelled", "pending", "parked"} {
+			for _, before := range []int64{0, 15_000} {
+				filter.State = state
+				filter.Since, filter.Until = time.Time{}, time.Time{}
+				_, err := f.Deliveries(f.ctx, k.Client, filter, before, 100)
+				f.check(err)
+				filter.Since, filter.Until = now.Add(-15*24*time.Hour), now.Add(-time.Hour)
+				_, err = f.Deliveries(f.ctx, k.Client, filter, before, 100)
+				f.check(err)
+			}
+		}
+	}
+	for _, after := range []*int64{nil, new(int64(1000)), new(int64(19_000))} {
+		_, err := f.StatusChanges(f.ctx, k.Client, after, "", 100)
+		f.check(err)
+		_, err = f.AgentStatusChanges(f.ctx, k, 15_000, 100)
+		f.check(err)
+	}
+}
+
+// lookUp asks for single things and short lists.
+func (f *fixture) lookUp(k store.AgentKey, event int64) {
+	f.t.Helper()
+	_, err := f.Caller(f.ctx, "more-1")
+	f.check(err)
+	a, err := f.CreateApplication(f.ctx, k.Client, gen.ApplicationCreate{Access: gen.AccessLevelAll})
+	f.check(err)
+	_, err = f.IssueToken(f.ctx, a.ID, a.Secret)
+	f.check(err)
+	_, err = f.Delivery(f.ctx, k.Client, 8)
+	f.check(err)
+	_, err = f.Status(f.ctx, k)
+	f.check(err)
+	_, err = f.Events(f.ctx, k, 0, 100)
+	f.check(err)
+	_, err = f.EventState(f.ctx, k, event)
+	f.check(err)
+	_, err = f.Agents(f.ctx, k.Client, k.Type, store.AgentFilter{Limit: 100})
+	f.check(err)
+	_, err = f.Clients(f.ctx, "more-2", 100)
+	f.check(err)
+	_, err = f.Limits(f.ctx, k.Client)
+	f.check(err)
+}
+
+// planner asks PostgreSQL how it goes about statements.
+type planner struct {
+	*fixture
+	conn *sql.Conn
+}
+
+func (f *fixture) planner() planner {
+	f.t.Helper()
+	db, err := sql.Open("pgx", f.url)
+	f.check(err)
+	f.t.Cleanup(func() { f.check(db.Close()) })
+	conn, err := db.Conn(f.ctx)
+	f.check(err)
+	f.t.Cleanup(func() { f.check(conn.Close()) })
+	return planner{f, conn}
+}
+
+func (p planner) exec(statement string) {
+	p.t.Helper()
+	if _, err := p.conn.ExecContext(p.ctx, statement); err != nil {
+		p.t.Fatalf("%s: %v", statement, err)
+	}
+}
+
+// look sends a statement in a transaction that is rolled back, by the plan for its values, and by the one for any, which
+// PostgreSQL may use when it has seen it five times.
+func (p planner) look(statement string, values []any) {
+	p.t.Helper()
+	p.exec("PREPARE looked AS " + statement)
+	defer p.exec("DEALLOCATE looked")
+	for _, mode := range []string{"force_custom_plan", "force_generic_plan"} {
+		p.exec("BEGIN; SET LOCAL plan_cache_mode = " + mode)
+		for _, much := range p.explain("EXECUTE looked" + written(values)).much() {
+			p.t.Errorf("%s: %s\nin %s", mode, much, statement)
+		}
+		p.exec("ROLLBACK")
+	}
+}
+
+// written are values as a statement has them in its text.
+func written(values []any) string {
+	if len(values) == 0 {
+		return ""
+	}
+	texts := make([]string, len(values))
+	for i, v := range values {
+		texts[i] = "NULL"
+		if at := reflect.ValueOf(v); at.Kind() == reflect.Pointer && !at.IsNil() {
+			v = at.Elem().Interface()
+		}
+		switch v := v.(type) {
+		case []byte:
+			texts[i] = fmt.Sprintf("'\\x%x'", v)
+		default:
+			if at := reflect.ValueOf(v); at.IsValid() && at.Kind() != reflect.Pointer {
+				texts[i] = "'" + strings.ReplaceAll(fmt.Sprint(v), "'", "''") + "'"
+			}
+		}
+	}
+	return "(" + strings.Join(texts, ", ") + ")"
+}
+
+// step is one of a plan, and what became of it.
+type step struct {
+	Type     string  `json:"Node Type"`
+	Relation string  `json:"Relation Name"`
+	Index    string  `json:"Index Name"`
+	Loops    float64 `json:"Actual Loops"`
+	Rows     float64 `json:"Actual Rows"`            // in a loop
+	Left     float64 `json:"Rows Removed by Filter"` // of those that were read in a loop
+	Hit      float64 `json:"Shared Hit Blocks"`      // in all loops
+	Read     float64 `json:"Shared Read Blocks"`
+	Plans    []step
+}
+
+func (p planner) explain(statement string) step {
+	p.t.Helper()
+	var text []byte
+	err := p.conn.QueryRowContext(p.ctx, "EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) "+statement).Scan(&text)
+	var said *pgconn.PgError
+	if errors.As(err, &said) && said.Code == "23505" {
+		return step{} // it puts in what it has put in before
+	}
+	if err != nil {
+		p.t.Fatalf("%s: %v", statement, err)
+	}
+	var plans []struct{ Plan step }
+	p.check(json.Unmarshal(text, &plans))
+	return plans[0].Plan
+}
+
+const (
+	mostRows   = 1000 // that a step may read
+	mostBlocks = 250  // that it may look at in a loop; a page has 100 rows, each of which may be in another block
+)
+
+// much lists the steps of a plan that read much.
+func (s step) much() (all []string) {
+	rows, blocks := (s.Rows+s.Left)*s.Loops, (s.Hit+s.Read)/max(s.Loops, 1)
+	if strings.Contains(s.Type, "Scan") && (rows > mostRows || blocks > mostBlocks && len(s.Plans) == 0) {
+		all = append(all, fmt.Sprintf("%s of %s by %q: %.0f rows, %.0f blocks at a time", s.Type, s.Relation, s.Index, rows, blocks))
+	}
+	for _, below := range s.Plans {
+		all = append(all, below.much()...)
+	}
+	return all
+}

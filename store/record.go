@@ -1,0 +1,164 @@
+package store
+
+import (
+	"cmp"
+	"slices"
+
+	"gorm.io/gorm"
+
+	"github.com/agentevents/agentevents/webhook"
+)
+
+// recordTogether records results: those of one lane in turn, and else all together.
+func (s *Store) recordTogether(tx *gorm.DB, results []*result) error {
+	for _, round := range rounds(results, (*result).lane) {
+		if err := s.recordRound(tx, round); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// recordRound records results of different lanes. Nearly all are plain, and take as many statements together as one
+// takes alone.
+func (s *Store) recordRound(tx *gorm.DB, results []*result) error {
+	at, err := s.standing(tx, results)
+	if err != nil {
+		return err
+	}
+	var plain []*result
+	for _, r := range results {
+		if at.plain(s, r) {
+			plain = append(plain, r)
+		} else if err := s.record(tx, r, at.lanes[r.Lane]); err != nil {
+			return err
+		}
+	}
+	if len(plain) == 0 {
+		return nil
+	}
+	return s.recordPlain(tx, plain)
+}
+
+// standing is how things stand when results are recorded.
+type standing struct {
+	lanes      map[int64]laneRow
+	deliveries map[int64]deliveryRow
+	receivers  map[int64]receiverRow
+}
+
+// standing holds the lanes of results, and reads what they are about. Results are put in the order of their receivers.
+func (s *Store) standing(tx *gorm.DB, results []*result) (at standing, err error) {
+	lanes, err := gorm.G[laneRow](tx, holding(tx)...).Where("id IN ?", padded(each(results, (*result).lane))).
+		Order("id").Find(tx.Statement.Context)
+	if err != nil {
+		return at, err
+	}
+	deliveries, err := gorm.G[deliveryRow](tx).Where("id IN ?", padded(each(results, func(r *result) int64 { return r.ID }))).
+		Find(tx.Statement.Context)
+	if err != nil {
+		return at, err
+	}
+	at.lanes = index(lanes, func(r laneRow) int64 { return r.ID })
+	at.deliveries = index(deliveries, func(r deliveryRow) int64 { return r.ID })
+	ids := each(lanes, func(r laneRow) int64 { return r.ReceiverID })
+	slices.Sort(ids)
+	receivers, err := gorm.G[receiverRow](tx).Where("id IN ?", padded(append(slices.Compact(ids), 0))).Find(tx.Statement.Context)
+	at.receivers = index(receivers, func(r receiverRow) int64 { return r.ID })
+	slices.SortFunc(results, func(a, b *result) int {
+		return cmp.Compare(at.lanes[a.Lane].ReceiverID, at.lanes[b.Lane].ReceiverID)
+	})
+	return at, err
+}
+
+func index[R any](rows []R, id func(R) int64) map[int64]R {
+	of := make(map[int64]R, len(rows))
+	for _, r := range rows {
+		of[id(r)] = r
+	}
+	return of
+}
+
+// plain says whether a result is one of a delivery to which nothing has happened since it was claimed, and says nothing
+// new of its receiver.
+func (at standing) plain(s *Store, r *result) bool {
+	lane, d, receiver := at.lanes[r.Lane], at.deliveries[r.ID], at.receivers[at.lanes[r.Lane].ReceiverID]
+	r.free = receiver.free(s.now())
+	return lane.Claim == r.Claim && d.LaneID == r.Lane && d.State == pending && d.Attempts == r.Attempt-1 && d.MovedTo == nil && d.URL == r.URL &&
+		d.Method == r.Method && d.Replays == 0 && r.Attempt <= mostAttempts && s.after(receiver, lane, r.outcome).same(receiver)
+}
+
+func (s *Store) recordPlain(tx *gorm.DB, results []*result) error {
+	if _, err := insertAll(tx, "attempts", each(results, (*result).attempt)); err != nil {
+		return err
+	}
+	if err := s.settlePlain(tx, results); err != nil {
+		return err
+	}
+	return s.letGoPlain(tx, results)
+}
+
+// settlement is what a delivery is after a plain result.
+type settlement struct {
+	ID       int64  `json:"id"`
+	State    string `json:"state"`
+	Attempts int    `json:"attempts"`
+	Due      int64  `json:"due"`
+	Finished *int64 `json:"finished"`
+}
+
+func (s *Store) settlePlain(tx *gorm.DB, results []*result) error {
+	now := s.now()
+	rows := each(results, func(r *result) settlement {
+		row := settlement{ID: r.ID, State: pending, Attempts: r.Attempt, Due: now + r.outcome.Delay.Milliseconds()}
+		if r.ends() {
+			row.State, row.Finished = ended(r.outcome.Verdict), &now
+			counts(tx).ended(row.State, 1)
+			s.passed.deliveries.note(r.ID)
+		}
+		return row
+	})
+	return tx.Exec("UPDATE deliveries SET state = x.state, attempts = x.attempts, finished_at = x.finished, due_at = "+
+		"CASE WHEN x.due < expires_at THEN x.due ELSE expires_at END FROM ? AS x WHERE deliveries.id = x.id", tableOf(tx, rows)).Error
+}
+
+// ends says whether a result is the last of its delivery.
+func (r *result) ends() bool { return r.outcome.Verdict != webhook.Retry }
+
+// letGoPlain lets lanes go, and goes on in those that are to go on and have something due.
+func (s *Store) letGoPlain(tx *gorm.DB, results []*result) error {
+	type taken struct {
+		ID    int64 `json:"id"`
+		Ended int64 `json:"ended"`
+	}
+	rows := each(results, func(r *result) taken {
+		if r.ends() {
+			return taken{r.Lane, 1}
+		}
+		return taken{r.Lane, 0}
+	})
+	var lanes []struct {
+		ID    int64
+		DueAt *int64
+	}
+	err := tx.Raw("UPDATE lanes SET pending = pending - x.ended, "+released+" FROM ? AS x WHERE lanes.id = x.id "+
+		"RETURNING lanes.id, lanes.due_at", tableOf(tx, rows)).Scan(&lanes).Error
+	if err != nil {
+		return err
+	}
+	due := map[int64]bool{}
+	for _, l := range lanes {
+		due[l.ID] = l.DueAt != nil
+	}
+	var on []*result
+	for _, r := range results {
+		r.next, r.more, r.elsewhere = nil, due[r.Lane], false
+		if due[r.Lane] && r.goOn && r.free && r.ends() {
+			on = append(on, r)
+		}
+	}
+	if len(on) == 0 {
+		return nil
+	}
+	return s.renew(tx, on)
+}
