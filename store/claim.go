@@ -13,17 +13,19 @@ import (
 )
 
 // receiversSQL names r, the receivers with lanes that are due now or later. It skips from receiver to receiver over
-// the index, so that one with very many lanes costs no more than any other.
+// the index, so that one with very many lanes costs no more than any other. It does not ask for a least one: PostgreSQL
+// looks at all for that, if it believes that there are few.
 const receiversSQL = `WITH RECURSIVE r (id) AS (
-	SELECT min(receiver_id) FROM lanes WHERE due_at IS NOT NULL
+	SELECT (SELECT receiver_id FROM lanes WHERE due_at IS NOT NULL ORDER BY receiver_id LIMIT 1)
 	UNION ALL
-	SELECT (SELECT min(receiver_id) FROM lanes WHERE due_at IS NOT NULL AND receiver_id > r.id) FROM r WHERE r.id IS NOT NULL
+	SELECT (SELECT receiver_id FROM lanes WHERE due_at IS NOT NULL AND receiver_id > r.id ORDER BY receiver_id LIMIT 1)
+	FROM r WHERE r.id IS NOT NULL
 )`
 
 // nextSQL finds when the next lane is due, or its receiver no longer waits.
 const nextSQL = receiversSQL + `
 SELECT min(CASE WHEN v.waits > ? THEN v.waits ELSE (
-	SELECT min(x.due_at) FROM lanes x WHERE x.receiver_id = r.id AND x.due_at > ?) END)
+	SELECT x.due_at FROM lanes x WHERE x.receiver_id = r.id AND x.due_at > ? ORDER BY x.due_at LIMIT 1) END)
 FROM r JOIN receivers v ON v.id = r.id`
 
 // claimSQL finds due lanes, fairly: of each receiver the longest due first, and no receiver's second before every
@@ -40,8 +42,11 @@ FROM r JOIN receivers v ON v.id = r.id JOIN lanes l ON l.id IN (
 WHERE (v.waits IS NULL OR v.waits <= ?) AND r.id NOT IN ?
 ORDER BY turn, l.due_at, l.id LIMIT ?`
 
+// pgReceivers has PostgreSQL look for the receivers that are there, however many it believes these to be.
+const pgReceivers = "CROSS JOIN LATERAL (SELECT * FROM receivers w WHERE w.id = r.id LIMIT 1) v"
+
 // claimPgSQL is claimSQL in the words by which PostgreSQL looks at the index of due lanes alone.
-var claimPgSQL = strings.NewReplacer("JOIN lanes l ON l.id IN (\n\tSELECT x.id", "CROSS JOIN LATERAL (\n\tSELECT x.id, x.receiver_id, x.due_at",
+var claimPgSQL = strings.NewReplacer("JOIN receivers v ON v.id = r.id", pgReceivers, "JOIN lanes l ON l.id IN (\n\tSELECT x.id", "CROSS JOIN LATERAL (\n\tSELECT x.id, x.receiver_id, x.due_at",
 	"LIMIT ?)\nWHERE", "LIMIT ?) l\nWHERE").Replace(claimSQL)
 
 // freshSQL finds the due lanes of some changes, in the same order. One whose lease has run out is left to who looks at all:
@@ -268,8 +273,8 @@ func (s *Store) lease(tx *gorm.DB, due []dueLane) ([]dueLane, error) {
 	}
 	now := s.now()
 	until := now + s.Lease.Milliseconds()
-	var taken []int64 // due_at + 0 is no reason to look at all lanes that are due
-	err = tx.Raw("UPDATE lanes SET claim = claim + 1, "+leased+" WHERE id IN ? AND due_at + 0 <= ? "+
+	var taken []int64
+	err = tx.Raw("UPDATE lanes SET claim = claim + 1, "+leased+" WHERE id IN ? AND due_at <= ? "+
 		"AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = lanes.id) RETURNING id",
 		until, until, padded(each(due, laneID)), now).Scan(&taken).Error
 	return slices.DeleteFunc(due, func(l dueLane) bool { return !slices.Contains(taken, l.ID) }), err

@@ -60,9 +60,9 @@ func (t *terms) add(term string, args ...any) {
 	t.sql, t.args = append(t.sql, term), append(t.args, args...)
 }
 
-// walk goes along an index: columns that have values, before the one in whose order it has the rows. By default it is found by
-// that, with whole set it is by all columns together, as rows: PostgreSQL may take any other index that has the order
-// else, that of the ids above all, and read what all others have to find what a client has that was quiet for long.
+// walk goes along an index: columns that have values, before the one in whose order it has the rows. With whole set it is
+// found by all columns together, as rows: else PostgreSQL may take the index of the ids alone, which has the order too, and
+// read what all others have to find what a client has that was quiet for long.
 type walk struct {
 	columns []string
 	values  []any
@@ -135,7 +135,7 @@ func (f DeliveryFilter) condition(tx *gorm.DB, client string) (*condition, error
 		return nil, err
 	}
 	c.in()
-	c.walk.whole = onPostgres(tx) && len(c.walk.columns) > 0 && !f.sorted()
+	c.walk.whole = onPostgres(tx) && f.EventID == 0 && f.AgentID == 0 && !f.undelivered()
 	err := c.within(tx)
 	return c, err
 }

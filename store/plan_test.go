@@ -43,14 +43,16 @@ func TestStatementsReadByIndex(t *testing.T) {
 	}
 }
 
-// manyClients adds clients that have nothing but what each has.
+// manyClients adds clients that have nothing but what each has, and one that was busy first and is quiet since.
 const manyClients = `INSERT INTO clients (id, created_at) SELECT 'more-' || i, 0 FROM generate_series(1, 5000) i;
 	INSERT INTO secrets (client_id, secret) SELECT id, 'x' FROM clients WHERE id LIKE 'more-%';
 	INSERT INTO truncated (client_id, sequence) SELECT id, 0 FROM clients;
 	INSERT INTO receivers (client_id, scheme, host, port) SELECT id, 'http', 'host', 80 FROM clients WHERE id LIKE 'more-%';
 	INSERT INTO applications (id, client_id, name, access, hash_key, hash, created_at)
 		SELECT id, id, '', 'all', '', '', 0 FROM clients WHERE id LIKE 'more-%';
-	INSERT INTO tokens (hash, application, expires_at) SELECT sha256(id::bytea), number, 9000000000000 FROM applications`
+	INSERT INTO tokens (hash, application, expires_at) SELECT sha256(id::bytea), number, 9000000000000 FROM applications;
+	UPDATE deliveries SET client_id = 'more-1' WHERE id <= 1500;
+	UPDATE status_changes SET client_id = 'more-1' WHERE id <= 1500`
 
 // backlog has deliveries pending and parked in each lane that had none before.
 const backlog = `ALTER TABLE deliveries SET (autovacuum_enabled = false); ALTER TABLE lanes SET (autovacuum_enabled = false);
@@ -125,6 +127,8 @@ func (f *fixture) deliverEach(size growth.Size) {
 // pages asks for a first page and a later one by each filter, and of each feed.
 func (f *fixture) pages(k store.AgentKey, event int64) {
 	f.t.Helper()
+	f.pagesOf("more-1")
+	f.pagesOf(k.Client)
 	now := f.clock.Now()
 	for _, filter := range []store.DeliveryFilter{
 		{}, {EventID: event}, {AgentType: k.Type, AgentID: k.ID}, {AgentType: k.Type, AgentID: k.ID, EventID: event},
@@ -141,10 +145,19 @@ func (f *fixture) pages(k store.AgentKey, event int64) {
 			}
 		}
 	}
-	for _, after := range []*int64{nil, new(int64(1000)), new(int64(19_000))} {
-		_, err := f.StatusChanges(f.ctx, k.Client, after, "", 100)
+	_, err := f.AgentStatusChanges(f.ctx, k, 15_000, 100)
+	f.check(err)
+}
+
+// pagesOf asks for pages of all that a client has.
+func (f *fixture) pagesOf(client string) {
+	f.t.Helper()
+	for _, state := range []gen.DeliveryState{"", "delivered", "failed"} {
+		_, err := f.Deliveries(f.ctx, client, store.DeliveryFilter{State: state}, 0, 100)
 		f.check(err)
-		_, err = f.AgentStatusChanges(f.ctx, k, 15_000, 100)
+	}
+	for _, after := range []*int64{nil, new(int64(1490)), new(int64(19_000))} {
+		_, err := f.StatusChanges(f.ctx, client, after, "", 100)
 		f.check(err)
 	}
 }
@@ -158,7 +171,7 @@ func (f *fixture) lookUp(k store.AgentKey, event int64) {
 	f.check(err)
 	_, err = f.IssueToken(f.ctx, a.ID, a.Secret)
 	f.check(err)
-	_, err = f.Delivery(f.ctx, k.Client, 8)
+	_, err = f.Delivery(f.ctx, k.Client, 19_008)
 	f.check(err)
 	_, err = f.Status(f.ctx, k)
 	f.check(err)
@@ -267,7 +280,7 @@ func (p planner) explain(statement string) step {
 
 const (
 	mostRows   = 1000 // that a step may read
-	mostBlocks = 250  // that it may look at in a loop; a page has 100 rows, each of which may be in another block
+	mostBlocks = 500  // that it may look at in a loop: 128 rows by their ids, each in a block of its own below two of the index
 )
 
 // much lists the steps of a plan that read much.

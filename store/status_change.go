@@ -47,7 +47,8 @@ func (s *Store) StatusChanges(
 		if err != nil {
 			return err
 		}
-		rows, err := changesBy(tx, walk{columns: []string{"client_id"}, values: []any{client}}, from, upTo, "", limit)
+		w := walk{columns: []string{"client_id"}, values: []any{client}, whole: onPostgres(tx)}
+		rows, err := changesBy(tx, w, from, upTo, "", limit)
 		feed = Feed{now, each(rows, changeRow.model)}
 		return err
 	})
@@ -60,7 +61,6 @@ func (s *Store) StatusChanges(
 // changesBy lists changes that a walk leads to, those after a number up to another one, at most limit of them.
 func changesBy(tx *gorm.DB, w walk, after, upTo int64, direction string, limit int) ([]changeRow, error) {
 	var t terms
-	w.whole = onPostgres(tx)
 	w.found(&t)
 	w.bound(&t, "id", ">", "?", after)
 	w.bound(&t, "id", "<=", "?", upTo)
