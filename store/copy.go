@@ -193,7 +193,8 @@ func (c copier) part(ctx context.Context, t copiedTable) (n int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	return c.target.CopyFrom(ctx, pgx.Identifier{t.name}, names, pgx.CopyFromFunc(func() ([]any, error) { return nextRow(rows, names) }))
+	n, err = c.target.CopyFrom(ctx, pgx.Identifier{t.name}, names, pgx.CopyFromFunc(func() ([]any, error) { return nextRow(rows, names) }))
+	return n, errors.Join(err, rows.Err())
 }
 
 // last is the key of the last row that is there, none without any.

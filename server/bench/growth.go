@@ -61,7 +61,7 @@ func (w *large) run(ctx context.Context, h *house) (*report, error) {
 	if err != nil {
 		return nil, err
 	}
-	server, stop, err := w.server(ctx, h)
+	server, stop, err := w.server(ctx)
 	if errors.Is(err, cluster.ErrNone) {
 		h.say("growth: %v", err)
 		return out, nil
@@ -74,7 +74,7 @@ func (w *large) run(ctx context.Context, h *house) (*report, error) {
 }
 
 // server is the PostgreSQL server of the configuration, or one that is started.
-func (w *large) server(ctx context.Context, h *house) (server *cluster.Server, stop func() error, err error) {
+func (w *large) server(ctx context.Context) (server *cluster.Server, stop func() error, err error) {
 	if w.postgres != "" {
 		return cluster.At(w.postgres), func() error { return nil }, nil
 	}
@@ -90,6 +90,13 @@ func (w *large) measure(
 	ctx context.Context, h *house, out *report, engine string, create func(name string) (url string, err error),
 ) (err error) {
 	all := make([]*grown, 2)
+	defer func() {
+		for _, g := range all {
+			if g != nil {
+				err = errors.Join(err, g.Close())
+			}
+		}
+	}()
 	for i, size := range []growth.Size{{Agents: few, Events: few, Deliveries: few}, w.Size} {
 		url, err := create([]string{"small", "large"}[i])
 		if err != nil {
@@ -98,7 +105,6 @@ func (w *large) measure(
 		if all[i], err = grow(ctx, h, engine, url, size); err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, all[i].Close()) }()
 	}
 	h.say("growth: %s: %d rounds", engine, w.rounds)
 	for range w.rounds {

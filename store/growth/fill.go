@@ -85,7 +85,7 @@ func Fill(ctx context.Context, url string, size Size, until time.Time, progress 
 
 // numbers are what the statements have names for.
 func (s Size) numbers(until time.Time) *strings.Replacer {
-	n := func(i int) string { return strconv.Itoa(i) }
+	n := strconv.Itoa
 	return strings.NewReplacer(
 		":clients", n(s.Clients()), ":agents", n(s.Agents), ":pairs", n(s.Pairs()), ":busy", n(s.Busy()),
 		":deliveries", n(s.Busy()*turns), ":first", n(firstClient), ":secret", webhook.NewSecret(),
