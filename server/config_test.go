@@ -108,7 +108,7 @@ func TestConfigRefusesWrongValues(t *testing.T) {
 	for flag, values := range map[string][]string{
 		"addr":            {"nowhere", "127.0.0.1", "127.0.0.1:http", "127.0.0.1:65536", "127.0.0.1:-1", "::1:80", ":"},
 		"metrics-addr":    {"9090", "127.0.0.1", "127.0.0.1:65536", ":"},
-		"database-url":    {"agentevents.db", "sqlite:", "sqlite::memory:", ":x", "postgres://scott:tiger@db/x", "SQLITE:x"},
+		"database-url":    {"agentevents.db", "sqlite:", "sqlite::memory:", ":x", "SQLITE:x", "oracle://scott:tiger@db/x", "postgres://scott:tiger@db:y/x"},
 		"allow-networks":  {"10.0.0.0", "10.0.0.0/33", "banana", "10.0.0.0/8;192.168.0.0/16", "10.0.0.0/8 192.168.0.0/16"},
 		"trusted-proxies": {"127.0.0.1", "::1", "all", "*"},
 		"timeout":         {"10", "99ms", "61s", "-1s", "soon"},
@@ -179,12 +179,22 @@ func TestConfigOfTheEncryptionKey(t *testing.T) {
 	}
 }
 
+// A password is where it is looked for, and the URL goes to the driver as it is.
+func TestConfigTakesPostgreSQL(t *testing.T) {
+	for _, url := range []string{"postgres://scott:tiger@db/x", "postgresql://db:5433/x?sslmode=require"} {
+		c, err := configOf(t, nil, []string{"AGENTEVENTS_DATABASE_URL=" + url})
+		if err != nil || c.databaseURL != url {
+			t.Errorf("%s: %q, %v", url, c.databaseURL, err)
+		}
+	}
+}
+
 func TestConfigTellsAllProblemsAtOnce(t *testing.T) {
 	_, err := configOf(t, []string{"--timeout=soon", "--addr=nowhere"},
 		[]string{"AGENTEVENTS_DATABASE_URL=oracle:x", "AGENTEVENTS_ALLOW_NETWORKS=banana,10.0.0.0/8,kiwi"})
 	const want = `the configuration is wrong:
   AGENTEVENTS_ADDR (--addr) must be HOST:PORT with a port from 0 to 65535, such as 127.0.0.1:8080
-  AGENTEVENTS_DATABASE_URL (--database-url) has the unknown scheme "oracle"; it must be sqlite:PATH
+  AGENTEVENTS_DATABASE_URL (--database-url) has the unknown scheme "oracle"; it must be sqlite:PATH or postgres://USER@HOST:PORT/DATABASE
   AGENTEVENTS_ALLOW_NETWORKS (--allow-networks) must be networks such as 10.0.0.0/8,fd00::/8; these are none: ["banana" "kiwi"]
   AGENTEVENTS_TIMEOUT (--timeout) must be a time from 100ms to 1m, such as 500ms or 30s`
 	if err == nil || err.Error() != want {
