@@ -22,7 +22,7 @@ func (b backupCommand) run(ctx context.Context, s settings, stdout io.Writer) er
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(stdout, "path     %s\nsize     %d\nsequence %d\nepoch    %s\n", made.Path, made.Size, made.Sequence, made.Epoch)
+	_, err = fmt.Fprintf(stdout, "path     %s\nsize     %d\nsequence %d\n", made.Path, made.Size, made.Sequence)
 	return err
 }
 

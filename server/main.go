@@ -28,9 +28,9 @@ type commands struct {
 	known       []string            // variables
 	Serve       struct{}            `cmd:"" help:"Serve the API and carry out deliveries, until SIGINT or SIGTERM; a second one kills."`
 	Verify      struct{}            `cmd:"" help:"Check the store, also while it is served, and say what is wrong with it; nothing is changed."`
-	Backup      backupCommand       `cmd:"" help:"Copy an SQLite store, also while it is served, into a file that goes on in another epoch."`
+	Backup      backupCommand       `cmd:"" help:"Copy an SQLite store, also while it is served, into a file that may be put in its place."`
 	Copy        copyCommand         `cmd:"" help:"Copy an SQLite store that nobody serves into a PostgreSQL database; when it was interrupted, run it again."`
-	NewEpoch    struct{}            `cmd:"" help:"Give the store another epoch: after it was restored, but for a copy that backup made, before it is served."`
+	NewEpoch    struct{}            `cmd:"" help:"Give the store another epoch, after it was restored from anything but a copy that backup made, before it is served."`
 	Application applicationCommands `cmd:"" help:"Make, list and revoke the applications that get tokens, also while the store is served."`
 	Version     struct{}            `cmd:"" help:"Print what was built: version, commit, Go and platform."`
 }

@@ -12,14 +12,14 @@ import (
 // Copy is what Backup has made.
 type Copy struct {
 	Path     string
-	Size     int64  // in bytes
-	Sequence int64  // of the last status change that it knows of; 0 for none
-	Epoch    string // of its own
+	Size     int64 // in bytes
+	Sequence int64 // of the last status change that it knows of; 0 for none
 }
 
 // Backup copies a SQLite database, as it is at one moment, into a file that is not there yet. It may be served
-// meanwhile: nobody waits. The copy has an epoch of its own, and has been read to its last page, before it gets its
-// name; when that fails, or ctx ends, nothing of it is left. A start of what was copied drops its leases.
+// meanwhile: nobody waits. The copy has been read to its last page before it gets its name; when that fails, or ctx ends,
+// nothing of it is left. Each time that it is put in a store's place, its first start gives it another epoch, and drops
+// the leases that it has.
 func Backup(ctx context.Context, o Options, to string) (Copy, error) {
 	from, err := existing(o.URL)
 	if err != nil {
@@ -80,7 +80,7 @@ func backup(ctx context.Context, from, to string) (c Copy, err error) {
 	if err := vacuum(ctx, from, file); err != nil {
 		return c, err
 	}
-	if c, err = renew(ctx, file); err != nil {
+	if c.Sequence, err = detach(ctx, file); err != nil {
 		return c, err
 	}
 	c.Path = to
@@ -103,16 +103,15 @@ func vacuum(ctx context.Context, from, to string) error {
 	})
 }
 
-// renew gives a copy an epoch of its own, and reads all of it.
-func renew(ctx context.Context, file string) (c Copy, err error) {
-	c.Epoch = newEpoch()
+// detach takes the epoch off a copy, reads all of it, and returns its last sequence number.
+func detach(ctx context.Context, file string) (sequence int64, err error) {
 	var verdict string
 	err = with(file, func(db *sql.DB) error {
-		if _, err := db.ExecContext(ctx, epochSQL, c.Epoch); err != nil {
+		if _, err := db.ExecContext(ctx, epochSQL, ""); err != nil {
 			return err
 		}
 		const last = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'status_changes'"
-		if err := db.QueryRowContext(ctx, last).Scan(&c.Sequence); err != nil {
+		if err := db.QueryRowContext(ctx, last).Scan(&sequence); err != nil {
 			return err
 		}
 		return db.QueryRowContext(ctx, "PRAGMA integrity_check(1)").Scan(&verdict)
@@ -120,7 +119,7 @@ func renew(ctx context.Context, file string) (c Copy, err error) {
 	if err == nil && verdict != "ok" {
 		err = fmt.Errorf("it is damaged: %s", verdict)
 	}
-	return c, err
+	return sequence, err
 }
 
 // with opens a file that is there for a function, beside who may have it open.

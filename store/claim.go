@@ -268,8 +268,8 @@ func (s *Store) lease(tx *gorm.DB, due []dueLane) ([]dueLane, error) {
 	}
 	now := s.now()
 	until := now + s.Lease.Milliseconds()
-	var taken []int64
-	err = tx.Raw("UPDATE lanes SET claim = claim + 1, "+leased+" WHERE id IN ? AND due_at <= ? "+
+	var taken []int64 // due_at + 0 is no reason to look at all lanes that are due
+	err = tx.Raw("UPDATE lanes SET claim = claim + 1, "+leased+" WHERE id IN ? AND due_at + 0 <= ? "+
 		"AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = lanes.id) RETURNING id",
 		until, until, padded(each(due, laneID)), now).Scan(&taken).Error
 	return slices.DeleteFunc(due, func(l dueLane) bool { return !slices.Contains(taken, l.ID) }), err

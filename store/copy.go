@@ -83,9 +83,22 @@ type copiedTable struct{ name, key string }
 
 // copied are the tables, in an order in which no row comes before one that it refers to.
 var copied = []copiedTable{
-	{"clients", "id"}, {"agents", "id"}, {"receivers", "id"}, {"lanes", "id"}, {"agent_events", "id"}, {"secrets", ""},
-	{"status_changes", "id"}, {"deliveries", "id"}, {"attempts", "id"}, {"replays", "id"}, {"samples", "id"}, {"truncated", ""},
-	{"applications", "number"}, {"tokens", ""}, {"requests", ""}, {"epochs", ""},
+	{"clients", "id"},
+	{"agents", "id"},
+	{"receivers", "id"},
+	{"lanes", "id"},
+	{"agent_events", "id"},
+	{"secrets", ""},
+	{"status_changes", "id"},
+	{"deliveries", "id"},
+	{"attempts", "id"},
+	{"replays", "id"},
+	{"samples", "id"},
+	{"truncated", ""},
+	{"applications", "number"},
+	{"tokens", ""},
+	{"requests", ""},
+	{"epochs", ""},
 }
 
 // claim makes sure that nobody serves the target, and that what is there is of this source as it is.

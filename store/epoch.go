@@ -15,6 +15,11 @@ func (s *Store) NewEpoch(ctx context.Context) (string, error) {
 	return epoch, s.write(ctx, func(tx *gorm.DB) error { return tx.Exec(epochSQL, epoch).Error })
 }
 
+// firstEpoch gives a copy that was never served an epoch: another one each time that the same copy is restored.
+func (s *Store) firstEpoch(ctx context.Context) error {
+	return s.write(ctx, func(tx *gorm.DB) error { return tx.Exec(epochSQL+" WHERE epoch = ''", newEpoch()).Error })
+}
+
 const epochSQL = "UPDATE epochs SET epoch = ?"
 
 // newEpoch is one that no other database has.

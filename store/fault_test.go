@@ -71,8 +71,8 @@ func (s *saboteur) try(what string, step func() error) {
 // attempt compares what rows tells before and after a failure.
 func (s *saboteur) attempt(what string, step func() error, rows func() string) {
 	s.t.Helper()
+	before := rows()
 	for n := 1; ; n++ {
-		before := rows()
 		s.n, s.seen = n, 0
 		err := step()
 		s.n = 0

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -43,29 +44,76 @@ func (f DeliveryFilter) sorted() bool {
 
 // condition is one on deliveries d and their changes c.
 type condition struct {
+	terms
 	filter        DeliveryFilter
-	terms         []string
-	args          []any
+	walk          walk  // that leads to them
 	after, before int64 // their ids are between these two, which need not exist
 }
 
-func (c *condition) add(term string, args ...any) {
-	c.terms, c.args = append(c.terms, term), append(c.args, args...)
+// terms are what must all be so.
+type terms struct {
+	sql  []string
+	args []any
+}
+
+func (t *terms) add(term string, args ...any) {
+	t.sql, t.args = append(t.sql, term), append(t.args, args...)
+}
+
+// walk goes along an index: columns that have values, before the one in whose order it has the rows. By default it is found by
+// that, with whole set it is by all columns together, as rows: PostgreSQL may take any other index that has the order
+// else, that of the ids above all, and read what all others have to find what a client has that was quiet for long.
+type walk struct {
+	columns []string
+	values  []any
+	whole   bool
+}
+
+func (x *walk) by(column string, value any) {
+	x.columns, x.values = append(x.columns, column), append(x.values, value)
+}
+
+// found has the columns be what they must be, unless they are within bounds.
+func (x walk) found(t *terms) {
+	for i := 0; i < len(x.columns) && !x.whole; i++ {
+		t.add(x.columns[i]+" = ?", x.values[i])
+	}
+}
+
+// bound is a bound of the column behind those that have values.
+func (x walk) bound(t *terms, column, operator, bound string, args ...any) {
+	if !x.whole {
+		t.add(column+" "+operator+" "+bound, args...)
+		return
+	}
+	t.add(fmt.Sprintf("(%s, %s) %s (%s%s)", strings.Join(x.columns, ", "), column, operator,
+		strings.Repeat("?, ", len(x.values)), bound), append(slices.Clone(x.values), args...)...)
+}
+
+// order is that of the walk.
+func (x walk) order(direction string, columns ...string) string {
+	if x.whole {
+		columns = slices.Concat(x.columns, columns)
+	}
+	return strings.Join(columns, direction+", ") + direction
 }
 
 // where is the condition in SQL. That later changes have later deliveries bounds those that are looked at.
 func (c *condition) where() (where string, args []any) {
-	bounds := " AND d.id > ? AND d.id < ?"
-	args = append(slices.Clone(c.args), c.after, c.before)
+	t := terms{slices.Clone(c.sql), slices.Clone(c.args)}
+	c.walk.found(&t)
 	switch {
 	case c.filter.sorted():
-		bounds = " AND d.id + 0 > ? AND d.id + 0 < ?"
+		t.add("d.id + 0 > ? AND d.id + 0 < ?", c.after, c.before)
 	case c.filter.byChange():
-		bounds += " AND c.id >= (SELECT x.change_id FROM deliveries x WHERE x.id > ? ORDER BY x.id LIMIT 1)" + " - " + apart +
-			" AND c.id <= (SELECT x.change_id FROM deliveries x WHERE x.id < ? ORDER BY x.id DESC LIMIT 1)" + " + " + apart
-		args = append(args, c.after, c.before)
+		t.add("d.id > ? AND d.id < ?", c.after, c.before)
+		c.walk.bound(&t, "c.id", ">=", "(SELECT x.change_id FROM deliveries x WHERE x.id > ? ORDER BY x.id LIMIT 1) - "+apart, c.after)
+		c.walk.bound(&t, "c.id", "<=", "(SELECT x.change_id FROM deliveries x WHERE x.id < ? ORDER BY x.id DESC LIMIT 1) + "+apart, c.before)
+	default:
+		c.walk.bound(&t, "d.id", ">", "?", c.after)
+		c.walk.bound(&t, "d.id", "<", "?", c.before)
 	}
-	return strings.Join(c.terms, " AND ") + bounds, args
+	return strings.Join(t.sql, " AND "), t.args
 }
 
 // apart is further than the numbers of changes and the ids of their deliveries can be out of step, since transactions of
@@ -75,9 +123,9 @@ const apart = "100000"
 // order is that of ids, in the words of the index.
 func (c *condition) order(direction string) string {
 	if c.filter.byChange() {
-		return " ORDER BY c.id" + direction + ", d.id" + direction
+		return " ORDER BY " + c.walk.order(direction, "c.id", "d.id")
 	}
-	return " ORDER BY d.id" + direction
+	return " ORDER BY " + c.walk.order(direction, "d.id")
 }
 
 // condition is what a filter means for a client's deliveries.
@@ -87,6 +135,7 @@ func (f DeliveryFilter) condition(tx *gorm.DB, client string) (*condition, error
 		return nil, err
 	}
 	c.in()
+	c.walk.whole = onPostgres(tx) && len(c.walk.columns) > 0 && !f.sorted()
 	err := c.within(tx)
 	return c, err
 }
@@ -95,18 +144,22 @@ func (f DeliveryFilter) condition(tx *gorm.DB, client string) (*condition, error
 func (c *condition) of(tx *gorm.DB, client string) error {
 	f := c.filter
 	if f.byChange() {
-		c.add("c.client_id = ? AND c.kind = ? AND c.agent_id = ?", client, f.AgentType, f.AgentID)
+		c.walk.by("c.client_id", client)
+		c.walk.by("c.kind", f.AgentType)
+		c.walk.by("c.agent_id", f.AgentID)
 		return nil
 	}
 	switch {
 	case f.EventID > 0 && f.undelivered():
-		c.add("d.event_id + 0 = ? AND d.client_id || '' = ?", f.EventID, client)
+		c.walk.by("d.event_id + 0", f.EventID)
+		c.add("d.client_id || '' = ?", client)
 	case f.EventID > 0:
-		c.add("d.event_id = ? AND d.client_id || '' = ?", f.EventID, client)
+		c.walk.by("d.event_id", f.EventID)
+		c.add("d.client_id || '' = ?", client)
 	case f.AgentID > 0 && f.undelivered():
 		return c.inLanes(tx, client)
 	default:
-		c.add("d.client_id = ?", client)
+		c.walk.by("d.client_id", client)
 	}
 	if f.AgentID > 0 {
 		c.add("c.kind || '' = ? AND c.agent_id + 0 = ?", f.AgentType, f.AgentID)
@@ -131,13 +184,15 @@ func (c *condition) in() {
 		c.add("d.id IN (SELECT x.id FROM deliveries x WHERE x.event_id = ? AND x.state IN ('pending', 'parked') "+
 			"AND x.state || '' = ?)", f.EventID, f.State)
 	case f.EventID > 0 && f.undelivered():
-		c.add("d.state = ? AND d.state IN ('failed', 'cancelled')", f.State)
+		c.walk.by("d.state", f.State)
+		c.add("d.state IN ('failed', 'cancelled')")
 	case f.sorted():
 		c.add("d.state = 'pending'")
 	case f.AgentID > 0 && f.undelivered():
 		c.add("d.state = ? AND d.state IN ('failed', 'cancelled', 'parked')", f.State)
 	case f.undelivered():
-		c.add("d.state = ? AND d.state <> 'delivered'", f.State)
+		c.walk.by("d.state", f.State)
+		c.add("d.state <> 'delivered'")
 	default:
 		c.add("d.state = ?", f.State)
 	}
@@ -171,19 +226,17 @@ const clockStep = 5 * time.Minute
 func firstAt(tx *gorm.DB, at time.Time) (int64, error) { return firstIn(tx, "deliveries", at) }
 
 // firstIn is firstAt for any table that has ids and times of making.
-func firstIn(tx *gorm.DB, table string, at time.Time) (int64, error) {
-	var ends struct{ Low, High int64 }
-	err := tx.Raw("SELECT coalesce((SELECT min(id) FROM " + table + "), 1) AS low, " +
-		"coalesce((SELECT max(id) FROM " + table + "), 0) + 1 AS high").Scan(&ends).Error
-	for err == nil && ends.Low < ends.High {
-		middle := ends.Low + (ends.High-ends.Low)/2
-		var d deliveryRow
-		err = tx.Raw("SELECT id, created_at FROM "+table+" WHERE id >= ? ORDER BY id LIMIT 1", middle).Scan(&d).Error
-		if d.ID > 0 && d.CreatedAt < at.UnixMilli() {
-			ends.Low = d.ID + 1
-		} else { // or they are gone
-			ends.High = middle
-		}
-	}
-	return ends.Low, err
+func firstIn(tx *gorm.DB, table string, at time.Time) (id int64, err error) {
+	err = tx.Raw(strings.ReplaceAll(halvingSQL, "rows_of", table), at.UnixMilli(), at.UnixMilli()).Scan(&id).Error
+	return id, err
 }
+
+// halvingSQL halves in one statement: the database may be far away.
+const halvingSQL = `WITH RECURSIVE h (low, high) AS (
+	SELECT coalesce((SELECT min(id) FROM rows_of), 1), coalesce((SELECT max(id) FROM rows_of), 0) + 1
+	UNION ALL
+	SELECT CASE WHEN (SELECT created_at FROM rows_of WHERE id >= (low + high) / 2 ORDER BY id LIMIT 1) < ? THEN (low + high) / 2 + 1 ELSE low END,
+		CASE WHEN (SELECT created_at FROM rows_of WHERE id >= (low + high) / 2 ORDER BY id LIMIT 1) < ? THEN high ELSE (low + high) / 2 END
+	FROM h WHERE low < high
+)
+SELECT max(low) FROM h`

@@ -109,6 +109,8 @@ func (o *others) talk(ctx context.Context) {
 }
 
 func (o *others) tellAll(ctx context.Context, text string) error {
+	ctx, cancel := context.WithTimeout(ctx, pgPatience)
+	defer cancel()
 	_, err := o.store.pools[0].ExecContext(ctx, "SELECT pg_notify($1, $2)", channel, text)
 	return err
 }
@@ -132,7 +134,7 @@ func (o *others) hear(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close(context.WithoutCancel(ctx))
+	defer hangUp(conn)
 	if _, err := conn.Exec(ctx, "LISTEN "+channel+"; SELECT pg_advisory_lock_shared("+servedLock+")"); err != nil {
 		return err
 	}
@@ -147,6 +149,13 @@ func (o *others) hear(ctx context.Context) error {
 			o.store.heard(said)
 		}
 	}
+}
+
+// hangUp does not wait for a server that is gone.
+func hangUp(conn *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), reconnect)
+	defer cancel()
+	_ = conn.Close(ctx)
 }
 
 // heard wakes who waits here.

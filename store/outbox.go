@@ -78,8 +78,13 @@ func (s *Store) recordGone(tx *gorm.DB, r *result) error {
 // record records one result by itself.
 func (s *Store) record(tx *gorm.DB, r *result, lane laneRow) error {
 	r.next, r.more, r.elsewhere = nil, true, false
-	if err := recordAttempt(tx, r.Delivery, r.outcome); err != nil || lane.Claim != r.Claim {
+	isNew, err := recordAttempt(tx, r.Delivery, r.outcome)
+	if err != nil || lane.Claim != r.Claim {
 		return err // somebody else has the lane by now: what we did comes too late to count
+	}
+	if !isNew { // all was done already, by a commit whose answer was lost
+		_, err := letGo(tx, r.Lane)
+		return err
 	}
 	free, news, err := s.judge(tx, lane, r.outcome)
 	if err != nil {
@@ -187,7 +192,7 @@ func (s *Store) renew(tx *gorm.DB, results []*result) error {
 	now := s.now()
 	until := now + s.Lease.Milliseconds()
 	var lanes []int64
-	err := tx.Raw("UPDATE lanes SET "+leased+" WHERE id IN ? AND due_at <= ? "+
+	err := tx.Raw("UPDATE lanes SET "+leased+" WHERE id IN ? AND due_at + 0 <= ? "+
 		"AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = lanes.id) RETURNING id",
 		until, until, padded(each(results, (*result).lane)), now).Scan(&lanes).Error
 	if err != nil || len(lanes) == 0 {

@@ -21,13 +21,10 @@ import (
 )
 
 const (
-	// Connections is how many each process has to a PostgreSQL server: those that write, those that read, and one that
-	// listens.
-	Connections   = pgWriters + pgReaders + 1
-	pgWriters     = 8
-	pgReaders     = 8
-	pgLock        = 3 * time.Second  // that a statement waits for a lock
-	pgIdle        = 5 * time.Second  // that a transaction may do nothing: its process is frozen or cut off
+	pgWriters     = 8                // connections that write, and
+	pgReaders     = 8                // that read; one more listens
+	pgLock        = time.Second      // that a statement waits for a lock
+	pgIdle        = 2 * time.Second  // that a transaction may do nothing: its process is frozen or cut off
 	pgPatience    = 10 * time.Second // for one transaction
 	pgStatement   = 8 * time.Second  // for a statement that writes, and
 	pgQuery       = time.Minute      // for one that reads
@@ -213,6 +210,12 @@ func pgUnavailable(err error) bool {
 	var refused *pgconn.ConnectError
 	return errors.As(err, &network) || errors.As(err, &refused) || errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) ||
 		errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, driver.ErrBadConn) || pgconn.SafeToRetry(err)
+}
+
+// inTheWay says whether an error is that somebody held what a statement needed.
+func inTheWay(err error) bool {
+	var said *pgconn.PgError
+	return errors.As(err, &said) && said.Code == "55P03"
 }
 
 // again says whether a transaction that was rolled back for an error may succeed when it is begun anew at once.

@@ -84,7 +84,7 @@ func index[R any](rows []R, id func(R) int64) map[int64]R {
 func (at standing) plain(s *Store, r *result) bool {
 	lane, d, receiver := at.lanes[r.Lane], at.deliveries[r.ID], at.receivers[at.lanes[r.Lane].ReceiverID]
 	r.free = receiver.free(s.now())
-	return lane.Claim == r.Claim && d.LaneID == r.Lane && d.State == pending && d.MovedTo == nil && d.URL == r.URL &&
+	return lane.Claim == r.Claim && d.LaneID == r.Lane && d.State == pending && d.Attempts == r.Attempt-1 && d.MovedTo == nil && d.URL == r.URL &&
 		d.Method == r.Method && d.Replays == 0 && r.Attempt <= mostAttempts && s.after(receiver, lane, r.outcome).same(receiver)
 }
 

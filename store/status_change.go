@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -46,7 +47,7 @@ func (s *Store) StatusChanges(
 		if err != nil {
 			return err
 		}
-		rows, err := gorm.G[changeRow](tx).Where("client_id = ? AND id > ? AND id <= ?", client, from, upTo).Order("id").Limit(limit).Find(ctx)
+		rows, err := changesBy(tx, walk{columns: []string{"client_id"}, values: []any{client}}, from, upTo, "", limit)
 		feed = Feed{now, each(rows, changeRow.model)}
 		return err
 	})
@@ -54,6 +55,17 @@ func (s *Store) StatusChanges(
 		s.feeds.announce(client) // or who has asked for its next change since it is gone would be waited for for ever
 	}
 	return feed, err
+}
+
+// changesBy lists changes that a walk leads to, those after a number up to another one, at most limit of them.
+func changesBy(tx *gorm.DB, w walk, after, upTo int64, direction string, limit int) ([]changeRow, error) {
+	var t terms
+	w.whole = onPostgres(tx)
+	w.found(&t)
+	w.bound(&t, "id", ">", "?", after)
+	w.bound(&t, "id", "<=", "?", upTo)
+	return gorm.G[changeRow](tx).Where(strings.Join(t.sql, " AND "), t.args...).
+		Order(w.order(direction, "id")).Limit(limit).Find(tx.Statement.Context)
 }
 
 // begin is the sequence number that a page comes after, and the epoch that it is of.
@@ -158,12 +170,11 @@ func (s *Store) AgentStatusChanges(
 		if err != nil {
 			return err
 		}
-		q := gorm.G[changeRow](tx).Where("client_id = ? AND kind = ? AND agent_id = ? AND id > ?",
-			k.Client, k.Type, k.ID, c.ChangesBefore)
-		if before > 0 {
-			q = q.Where("id < ?", before)
+		if before == 0 {
+			before = math.MaxInt64
 		}
-		rows, err := q.Order("id DESC").Limit(limit).Find(ctx)
+		w := walk{columns: []string{"client_id", "kind", "agent_id"}, values: []any{k.Client, k.Type, k.ID}}
+		rows, err := changesBy(tx, w, c.ChangesBefore, before-1, " DESC", limit)
 		if err != nil {
 			return err
 		}

@@ -97,7 +97,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err := s.openAs(ctx, own); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(s.dropLeases(ctx), s.sealSecrets(ctx), s.shareRequests(ctx)); err != nil {
+	if err := errors.Join(s.dropLeases(ctx), s.firstEpoch(ctx), s.sealSecrets(ctx), s.shareRequests(ctx)); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	s.fresh.add(0) // what was under way before is found by a look at all lanes alone

@@ -82,7 +82,7 @@ func (g *gatherer[T]) next() []waiter[T] {
 }
 
 // all does tasks in one transaction. When that fails, and not since the database is in trouble, each has one of its own:
-// none takes others with it.
+// none takes others with it, nor does one who holds what one of them needs.
 func (g *gatherer[T]) all(tasks []T) {
 	if len(tasks) == 0 {
 		return
@@ -92,16 +92,18 @@ func (g *gatherer[T]) all(tasks []T) {
 		ctx = tasks[0].asked()
 	}
 	err := g.write(ctx, func(tx *gorm.DB) error { return g.work(tx, tasks) })
-	var known *Error
-	if err == nil || len(tasks) == 1 || errors.As(err, &known) {
+	var trouble *Error
+	if err == nil || len(tasks) == 1 || errors.As(err, &trouble) && !inTheWay(err) {
 		for _, t := range tasks {
 			t.end(err)
 		}
 		return
 	}
+	var alone sync.WaitGroup
 	for i := range tasks {
-		g.all(tasks[i : i+1])
+		alone.Go(func() { g.all(tasks[i : i+1]) })
 	}
+	alone.Wait()
 }
 
 // rounds parts tasks so that in each round no key is twice, and what has one key stays in its order.
@@ -127,7 +129,10 @@ func tableOf[R any](tx *gorm.DB, rows []R) clause.Expr {
 	}
 	list := strings.Join(columnsOf[R](onPostgres(tx)), ", ")
 	if onPostgres(tx) {
-		return clause.Expr{SQL: "(SELECT * FROM json_to_recordset(?::json) AS r (" + list + "))", Vars: []any{string(text)}}
+		return clause.Expr{
+			SQL:  "(SELECT * FROM json_to_recordset(?::json) AS r (" + list + ") LIMIT ?)", // or it would expect a hundred
+			Vars: []any{string(text), len(rows)},
+		}
 	}
 	return clause.Expr{SQL: "(SELECT " + list + " FROM json_each(?))", Vars: []any{string(text)}}
 }

@@ -66,6 +66,8 @@ func describe(err error) string {
 	switch {
 	case errors.Is(err, errCutOff), is[timeoutError](err):
 		return err.Error()
+	case errors.Is(err, errHeldUp):
+		return errHeldUp.Error()
 	case isTLS(err):
 		return describeTLS(err)
 	}

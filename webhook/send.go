@@ -109,7 +109,11 @@ func (r *renewing) dial(ctx context.Context, network, address string) (net.Conn,
 	r.mu.Lock()
 	r.dials++
 	r.mu.Unlock()
-	return r.dialer.DialContext(ctx, network, address)
+	conn, err := r.dialer.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	return &punctual{Conn: conn}, nil
 }
 
 // Render returns what a receiver was sent for a delivery at a time, signed as it was, or with an empty signature what it
@@ -135,8 +139,9 @@ func (s *Sender) Close() {
 //
 //	ctx.Err() != nil && attempt.Error != ""
 //
-// A connection that was kept open and turns out to be closed is no failure: the request goes out anew, within the
-// same attempt and under the same webhook-id.
+// When the delivery's lease is over, nothing is written any more, which is a failure like any other. A connection that was
+// kept open and turns out to be closed is no failure: the request goes out anew, within the same attempt and under the same
+// webhook-id.
 func (s *Sender) Send(ctx context.Context, d Delivery) Attempt {
 	attempt := Attempt{StartedAt: time.Now()}
 	exchange, cancel := context.WithTimeoutCause(ctx, s.timeout, timeoutError(s.timeout))
@@ -164,7 +169,7 @@ func ended(caller, exchange context.Context, err error) error {
 
 // exchange notes in attempt what it learns from the answer.
 func (s *Sender) exchange(ctx context.Context, d Delivery, attempt *Attempt) error {
-	req, err := NewRequest(ctx, d, s.userAgent, attempt.StartedAt)
+	req, err := NewRequest(punctually(ctx, d.Lease), d, s.userAgent, attempt.StartedAt)
 	if err != nil {
 		return err
 	}

@@ -136,8 +136,27 @@ func (l *ledger) troubled(replica int, since time.Time) bool {
 	return false
 }
 
+// attempt is one that a server has counted.
+type attempt struct {
+	ID     string // of the delivery
+	Number int
+}
+
+// timedOut notes attempts that got no answer in time.
+func (l *ledger) timedOut(attempts []attempt) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.timeouts = map[attempt]bool{}
+	for _, a := range attempts {
+		l.timeouts[a] = true
+	}
+}
+
 // excused is for the judgement, which holds the book.
 func (l *ledger) excused(before, again *arrival) bool {
+	if l.timeouts[attempt{before.id, before.attempt}] && again.attempt == before.attempt+1 {
+		return true
+	}
 	for _, t := range l.troubles {
 		if t.excuses(before, again) {
 			return true

@@ -341,7 +341,7 @@ func (f *fleet) finish(ctx context.Context) error {
 	for _, r := range f.replicas {
 		r.complain()
 	}
-	return errors.Join(err, f.settle(ctx), f.verify(ctx, f.url), f.compareFeeds(ctx))
+	return errors.Join(err, f.settle(ctx), f.verify(ctx, f.url), f.compareFeeds(ctx), f.findTimeouts(ctx))
 }
 
 // idle waits until no writer is at work.
@@ -377,6 +377,21 @@ func (f *fleet) compareFeeds(ctx context.Context) error {
 	return err
 }
 
+// findTimeouts notes which attempts have failed since no answer came in time: receivers answer at once, or almost, but
+// everything is on one machine.
+func (f *fleet) findTimeouts(ctx context.Context) error {
+	return f.ask(ctx, func(conn *pgx.Conn) error {
+		rows, err := conn.Query(ctx, "SELECT d.webhook_id, a.number FROM attempts a JOIN deliveries d ON d.id = a.delivery_id "+
+			"WHERE a.status = 0 AND a.error LIKE 'there was no complete answer within %'")
+		if err != nil {
+			return err
+		}
+		attempts, err := pgx.CollectRows(rows, pgx.RowToStructByPos[attempt])
+		f.book.timedOut(attempts)
+		return err
+	})
+}
+
 // leaveLogs writes what has happened to where the store is left.
 func (f *fleet) leaveLogs() error {
 	err := os.WriteFile(filepath.Join(f.dir, "troubles.log"), []byte(f.book.story()), 0o600)
@@ -398,6 +413,7 @@ func (f *fleet) rows(t total) []row {
 	rows = append(append(rows, t.rows()...),
 		row{"requests answered 503", t.refused},
 		row{"changes that each follower of the feed saw", f.followers[0].saw()},
-		row{"duplicates, each over a trouble", t.duplicates})
+		row{"attempts that timed out", len(f.book.timeouts)},
+		row{"duplicates, each over a trouble or a timeout", t.duplicates})
 	return append(rows, t.last(lost, disorder, needless, mismatched, complaint)...)
 }

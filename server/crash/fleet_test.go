@@ -7,9 +7,9 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -20,7 +20,7 @@ import (
 func TestReplicas(t *testing.T) {
 	binary := build(t)
 	tmp := temporary(t)
-	openDirs(t, tmp)
+	openDir(t, tmp)
 	var out bytes.Buffer
 	args := []string{"-binary", binary, "-replicas", "3", "-lasts", "30s"}
 	if url := os.Getenv(cluster.ServerVariable); url != "" {
@@ -45,14 +45,12 @@ func TestReplicas(t *testing.T) {
 	isEmpty(t, tmp)
 }
 
-// openDirs lets any user into a directory, such as the one that runs PostgreSQL when root runs the tests.
-func openDirs(t *testing.T, dir string) {
+// openDir lets any user into a test's directory, such as the one that runs PostgreSQL when root runs the tests.
+func openDir(t *testing.T, dir string) {
 	t.Helper()
-	for ; dir != os.TempDir() && len(dir) > 1; dir = dir[:strings.LastIndex(dir, "/")] {
-		if info, err := os.Stat(dir); err == nil && info.Mode().Perm()&0o001 == 0 {
-			if err := os.Chmod(dir, info.Mode().Perm()|0o055); err != nil {
-				t.Fatal(err)
-			}
+	for _, d := range []string{filepath.Dir(dir), dir} {
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
 		}
 	}
 }
@@ -98,6 +96,11 @@ func TestJudgeReplicas(t *testing.T) {
 	first.sender = 3
 	if v := judge([]debt{owed(1, 1)}, []*arrival{first, again}, r); v.count(needless) != 1 {
 		t.Errorf("faults %v", v.faults)
+	}
+	again.attempt = 2
+	book.timedOut([]attempt{{first.id, 1}})
+	if v := judge([]debt{owed(1, 1)}, []*arrival{first, again}, r); len(v.faults) > 0 || v.duplicates != 1 {
+		t.Errorf("after a timeout: %d duplicates, faults %v", v.duplicates, v.faults)
 	}
 	overtaken := []*arrival{got(1, 1, 1, 1, 200), got(1, 2, 1, 1, 200), got(1, 1, 1, 1, 200)}
 	for i, a := range overtaken {

@@ -86,6 +86,7 @@ type ledger struct {
 	last      map[lane]*arrival
 	faults    []fault // those that are known before the judgement
 	troubles  []*trouble
+	timeouts  map[attempt]bool
 	counts
 }
 
