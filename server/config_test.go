@@ -108,7 +108,7 @@ func TestConfigRefusesWrongValues(t *testing.T) {
 	for flag, values := range map[string][]string{
 		"addr":            {"nowhere", "127.0.0.1", "127.0.0.1:http", "127.0.0.1:65536", "127.0.0.1:-1", "::1:80", ":"},
 		"metrics-addr":    {"9090", "127.0.0.1", "127.0.0.1:65536", ":"},
-		"database-url":    {"agentevents.db", "sqlite:", "sqlite::memory:", ":x", "postgres://scott:tiger@db:port/x", "mysql://db/x", "SQLITE:x"},
+		"database-url":    {"agentevents.db", "sqlite:", "sqlite::memory:", ":x", "SQLITE:x", "oracle://scott:tiger@db/x", "postgres://scott:tiger@db:y/x"},
 		"allow-networks":  {"10.0.0.0", "10.0.0.0/33", "banana", "10.0.0.0/8;192.168.0.0/16", "10.0.0.0/8 192.168.0.0/16"},
 		"trusted-proxies": {"127.0.0.1", "::1", "all", "*"},
 		"timeout":         {"10", "99ms", "61s", "-1s", "soon"},
@@ -175,6 +175,16 @@ func TestConfigOfTheEncryptionKey(t *testing.T) {
 		_, err := configOf(t, nil, []string{"AGENTEVENTS_ENCRYPTION_KEY=" + wrong})
 		if err == nil || !strings.Contains(err.Error(), "AGENTEVENTS_ENCRYPTION_KEY must be 64 hexadecimal digits") || strings.Contains(err.Error(), wrong) {
 			t.Errorf("%s: %v", wrong, err)
+		}
+	}
+}
+
+// A password is where it is looked for, and the URL goes to the driver as it is.
+func TestConfigTakesPostgreSQL(t *testing.T) {
+	for _, url := range []string{"postgres://scott:tiger@db/x", "postgresql://db:5433/x?sslmode=require"} {
+		c, err := configOf(t, nil, []string{"AGENTEVENTS_DATABASE_URL=" + url})
+		if err != nil || c.databaseURL != url {
+			t.Errorf("%s: %q, %v", url, c.databaseURL, err)
 		}
 	}
 }

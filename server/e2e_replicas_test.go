@@ -168,8 +168,11 @@ func (both replicas) flip(agent int64, at int, stop <-chan struct{}) (accepted [
 			n++
 		case at == 0:
 			at = 1
+		case err == nil:
+			both[at].t.Errorf("agent %d at the second: %d %s", agent, resp.StatusCode(), resp.Body)
+			return accepted
 		default:
-			both[at].t.Errorf("agent %d at the second: %v, %v", agent, resp, err)
+			both[at].t.Errorf("agent %d at the second: %v", agent, err)
 			return accepted
 		}
 	}

@@ -23,7 +23,7 @@ import (
 const (
 	pgWriters     = 8                // connections that write, and
 	pgReaders     = 8                // that read; one more listens
-	pgLock        = time.Second      // that a statement waits for a lock
+	pgLock        = 3 * time.Second  // that a statement waits for a lock: longer than who holds it may do nothing
 	pgIdle        = 2 * time.Second  // that a transaction may do nothing: its process is frozen or cut off
 	pgPatience    = 10 * time.Second // for one transaction
 	pgStatement   = 8 * time.Second  // for a statement that writes, and
