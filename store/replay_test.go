@@ -52,6 +52,22 @@ func TestRedeliver(t *testing.T) {
 	}
 }
 
+// An attempt is another one than that before it was sent again, also where both begin in the same millisecond.
+func TestRedeliverInTheSameMillisecond(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	f.register(k, crm, gen.EventTypeAgentLogin)
+	f.login(k)
+	for range 2 {
+		d := f.claimOne()
+		f.get(d, answer(200))
+		f.want(map[string]int{"delivered": 1})
+		f.redeliver(d.ID)
+	}
+	f.finish(f.claimOne())
+	f.drained()
+}
+
 // The result of an attempt from before it was sent again says nothing about what is still to be sent.
 func TestRedeliverInFlight(t *testing.T) {
 	for _, verdict := range []webhook.Verdict{webhook.Delivered, webhook.Failed, webhook.Gone, webhook.Retry} {
