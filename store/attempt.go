@@ -47,18 +47,23 @@ func (r *result) attempt() attemptRow {
 }
 
 // recordAttempt notes how it was sent only where that is not what its delivery says by now. What is kept no longer is
-// removed, as far as there can be any. One that is there already, by a commit whose answer was lost, is not new.
-func recordAttempt(tx *gorm.DB, d webhook.Delivery, o webhook.Outcome) (isNew bool, err error) {
-	added := tx.Exec("INSERT INTO attempts (delivery_id, number, started_at, duration, status, error, excerpt, verdict, "+
+// removed, as far as there can be any.
+func recordAttempt(tx *gorm.DB, d webhook.Delivery, o webhook.Outcome) error {
+	err := tx.Exec("INSERT INTO attempts (delivery_id, number, started_at, duration, status, error, excerpt, verdict, "+
 		"signature, traceparent, url, method) SELECT id, ?, ?, ?, ?, ?, ?, ?, ?, ?, CASE WHEN url = ? AND method = ? THEN '' ELSE ? END, "+
-		"CASE WHEN url = ? AND method = ? THEN '' ELSE ? END FROM deliveries WHERE id = ? AND NOT EXISTS "+
-		"(SELECT 1 FROM attempts a WHERE a.delivery_id = deliveries.id AND a.number = ? AND a.started_at = ?)",
+		"CASE WHEN url = ? AND method = ? THEN '' ELSE ? END FROM deliveries WHERE id = ?",
 		d.Attempt, o.StartedAt.UnixMilli(), o.Duration.Microseconds(), o.Status, o.Error, o.Excerpt, o.Verdict,
-		o.Signature, d.Traceparent, d.URL, d.Method, d.URL, d.URL, d.Method, d.Method, d.ID, d.Attempt, o.StartedAt.UnixMilli())
-	isNew = added.RowsAffected > 0
-	if added.Error != nil || d.Attempt <= mostAttempts && !d.Replay {
-		return isNew, added.Error
+		o.Signature, d.Traceparent, d.URL, d.Method, d.URL, d.URL, d.Method, d.Method, d.ID).Error
+	if err != nil || d.Attempt <= mostAttempts && !d.Replay {
+		return err
 	}
-	return isNew, tx.Exec("DELETE FROM attempts WHERE id IN (SELECT id FROM attempts WHERE delivery_id = ? ORDER BY id DESC "+
+	return tx.Exec("DELETE FROM attempts WHERE id IN (SELECT id FROM attempts WHERE delivery_id = ? ORDER BY id DESC "+
 		"LIMIT ? OFFSET ?)", d.ID, mostAttempts, mostAttempts).Error
+}
+
+// recorded says whether an attempt is recorded already, by a commit whose answer was lost.
+func recorded(tx *gorm.DB, d webhook.Delivery) (bool, error) {
+	var n int
+	err := tx.Raw("SELECT count(*) FROM deliveries WHERE id = ? AND replays = ? AND attempts >= ?", d.ID, d.Replays, d.Attempt).Scan(&n).Error
+	return n > 0, err
 }

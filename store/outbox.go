@@ -78,13 +78,16 @@ func (s *Store) recordGone(tx *gorm.DB, r *result) error {
 // record records one result by itself.
 func (s *Store) record(tx *gorm.DB, r *result, lane laneRow) error {
 	r.next, r.more, r.elsewhere = nil, true, false
-	isNew, err := recordAttempt(tx, r.Delivery, r.outcome)
+	done, err := recorded(tx, r.Delivery)
+	if err == nil && done && lane.Claim == r.Claim {
+		_, err = letGo(tx, r.Lane)
+		return err
+	}
+	if err == nil {
+		err = recordAttempt(tx, r.Delivery, r.outcome)
+	}
 	if err != nil || lane.Claim != r.Claim {
 		return err // somebody else has the lane by now: what we did comes too late to count
-	}
-	if !isNew { // all was done already, by a commit whose answer was lost
-		_, err := letGo(tx, r.Lane)
-		return err
 	}
 	free, news, err := s.judge(tx, lane, r.outcome)
 	if err != nil {
