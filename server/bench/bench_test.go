@@ -14,6 +14,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/growth"
 )
 
 func TestMain(m *testing.M) {
@@ -194,9 +197,47 @@ func TestGaugeReadsNumbers(t *testing.T) {
 	}
 }
 
+// Nobody who asks for nothing in particular waits for a store to grow.
+func TestGrowthIsAskedFor(t *testing.T) {
+	usual, err := pick(workloads(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range usual {
+		if w.name() == "growth" {
+			t.Error("growth is among what is measured anyway")
+		}
+	}
+}
+
+// Each thing is measured as often in a small store and in a larger one, on each engine that is there, and both stores are
+// sound in the end.
+func TestGrowth(t *testing.T) {
+	w := &large{Size: growth.Size{Agents: 2000, Events: 2000, Deliveries: 20_000}, rounds: 3, postgres: os.Getenv(cluster.ServerVariable)}
+	var said bytes.Buffer
+	r, err := w.run(t.Context(), &house{dir: t.TempDir(), out: &said, began: time.Now()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range r.Sizes {
+		if s.N%3 != 0 || s.N == 0 || s.Small <= 0 || s.Large <= 0 || s.Ratio <= 0 {
+			t.Errorf("%+v", s)
+		}
+	}
+	if engines := names(r.Sizes, func(s scale) string { return s.Engine }); len(r.Sizes) != 16*len(engines) || len(r.Wrong) > 0 {
+		t.Errorf("%d figures of %q, wrong is %q; it said:\n%s", len(r.Sizes), engines, r.Wrong, said.String())
+	}
+	var out bytes.Buffer
+	r.print(&out)
+	if !strings.Contains(out.String(), "SQLite: those of an agent that failed") || strings.Contains(out.String(), "arrival") {
+		t.Errorf("printed:\n%s", out.String())
+	}
+}
+
 func TestArguments(t *testing.T) {
 	for name, args := range map[string][]string{
 		"there is no workload \"nap\"": {"nap"},
+		"that is no large store":       {"-growth-deliveries", "999", "growth"},
 		"-colour":                      {"-colour"},
 		"/nonexistent":                 {"-binary", "/nonexistent/agentevents", "backlog"},
 	} {

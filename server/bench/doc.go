@@ -4,7 +4,7 @@
 //
 //	go run ./server/bench                    # all workloads but growth
 //	go run ./server/bench -json out.json isolation
-//	go run ./server/bench growth             # takes an hour, and 20 GB in TMPDIR
+//	go run ./server/bench growth             # takes hours, and 20 GB in TMPDIR
 //
 // What is measured is the time from change to arrival: from when a change of a status was to be sent to when a receiver
 // has the headers of the request that tells of it. Both ends read the clock of the machine, and the sequence number
