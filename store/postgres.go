@@ -104,10 +104,16 @@ func openPgVerifier(databaseURL string) (*sql.DB, error) {
 // mapper puts GORM on top of connections.
 type mapper = func(pool gorm.ConnPool, log *slog.Logger) (*gorm.DB, error)
 
+// discreetPostgres is discreetSQLite for PostgreSQL.
+type discreetPostgres struct{ *postgres.Dialector }
+
+// Explain implements gorm.Dialector.
+func (discreetPostgres) Explain(sql string, _ ...any) string { return sql }
+
 // pgORM puts GORM on top of a pool. It names the columns that it reads, so that one that a later version of the program
 // adds is no trouble for the statements that are prepared.
 func pgORM(pool gorm.ConnPool, log *slog.Logger) (*gorm.DB, error) {
-	return gorm.Open(postgres.New(postgres.Config{Conn: pool}), &gorm.Config{
+	return gorm.Open(discreetPostgres{&postgres.Dialector{Config: &postgres.Config{Conn: pool}}}, &gorm.Config{
 		DisableAutomaticPing:   true,
 		SkipDefaultTransaction: true,
 		QueryFields:            true,

@@ -161,9 +161,15 @@ func openReaders(file string) (*sql.DB, error) {
 	return db, nil
 }
 
+// discreetSQLite does not write values into statements for the log: secrets are among them.
+type discreetSQLite struct{ *sqlite.Dialector }
+
+// Explain implements gorm.Dialector.
+func (discreetSQLite) Explain(sql string, _ ...any) string { return sql }
+
 // orm puts GORM on top of a connection. It begins no transactions by itself.
 func orm(pool gorm.ConnPool, log *slog.Logger) (*gorm.DB, error) {
-	return gorm.Open(sqlite.New(sqlite.Config{Conn: pool}), &gorm.Config{
+	return gorm.Open(discreetSQLite{&sqlite.Dialector{Conn: pool}}, &gorm.Config{
 		DisableAutomaticPing:   true,
 		SkipDefaultTransaction: true,
 		PrepareStmt:            true,

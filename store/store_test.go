@@ -269,3 +269,24 @@ func TestGivenUpIsNotLogged(t *testing.T) {
 	}
 	f.sql("ALTER TABLE gone RENAME TO clients")
 }
+
+// What a statement that fails was to write is in no log: there are signatures and URLs among it.
+func TestValuesAreNotLogged(t *testing.T) {
+	f := open(t)
+	var log bytes.Buffer
+	f.log = slog.New(slog.NewTextHandler(&log, nil))
+	f.restart()
+	k := f.agent()
+	f.register(k, crm, gen.EventTypeAgentLogin)
+	f.login(k)
+	d := f.claimOne()
+	f.sql("ALTER TABLE attempts RENAME TO gone")
+	o := webhook.Outcome{Attempt: webhook.Attempt{StartedAt: f.clock.Now(), Verdict: webhook.Delivered, Signature: "s3cret"}}
+	if _, err := f.Record(f.ctx, d, o, false); err == nil {
+		t.Error("the attempt was recorded in no table")
+	}
+	f.sql("ALTER TABLE gone RENAME TO attempts")
+	if text := log.String(); !strings.Contains(text, "INSERT INTO attempts") || strings.Contains(text, "s3cret") {
+		t.Errorf("the log says %s", text)
+	}
+}

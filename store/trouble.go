@@ -26,15 +26,9 @@ func (l *troubleLog) LogMode(level logger.LogLevel) logger.Interface {
 
 // Trace implements logger.Interface. The logger beneath would format each statement, also those that it does not log.
 func (l *troubleLog) Trace(ctx context.Context, begin time.Time, fc func() (string, int64), err error) {
-	if err != nil && !errors.Is(err, context.Canceled) {
+	if err != nil && !errors.Is(err, context.Canceled) && !errors.Is(ctx.Err(), context.Canceled) {
 		l.Interface.Trace(ctx, begin, fc, err)
 	}
-}
-
-// ParamsFilter implements gorm.ParamsFilter, which the logger beneath cannot through its interface: values, among which
-// are secrets, are not logged.
-func (*troubleLog) ParamsFilter(_ context.Context, sql string, _ ...any) (string, []any) {
-	return sql, nil
 }
 
 // unavailable says whether a database error is about the database and not about the statement, so that the same
