@@ -91,10 +91,15 @@ func findAgent(tx *gorm.DB, k AgentKey) (agentRow, error) {
 	if !errors.Is(err, gorm.ErrRecordNotFound) {
 		return r, failure(err)
 	}
+	return r, missing(tx, k)
+}
+
+// missing says what is missing of an agent that was not found: it, or its client.
+func missing(tx *gorm.DB, k AgentKey) error {
 	if _, err := findClient(tx, k.Client); err != nil {
-		return r, err
+		return err
 	}
-	return r, &Error{Kind: NotFound, Message: fmt.Sprintf("there is no %v", k), Status: "agent_not_found"}
+	return &Error{Kind: NotFound, Message: fmt.Sprintf("there is no %v", k), Status: "agent_not_found"}
 }
 
 // findAgents returns the rows of those agents that there are, and holds them until the commit of a transaction that writes.

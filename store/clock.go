@@ -13,7 +13,7 @@ type databaseClock struct {
 	locally time.Time // when we heard it
 }
 
-// step is how far the database's clock may be put back without us following.
+// clockJitter is how far the database's clock may be put back without us following.
 const clockJitter = time.Second
 
 func (c *databaseClock) now() time.Time {

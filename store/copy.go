@@ -138,11 +138,13 @@ func (c copier) begin(ctx context.Context, name string, again bool) error {
 	for i, t := range copied {
 		names[i] = t.name
 	}
-	_, err = c.target.Exec(ctx, "TRUNCATE "+strings.Join(names, ", ")+", copies")
-	if err == nil {
-		_, err = c.target.Exec(ctx, "INSERT INTO copies (id, mark) VALUES (1, $1)", mark)
-	}
-	return err
+	return pgx.BeginFunc(ctx, c.target, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, "TRUNCATE "+strings.Join(names, ", ")+", copies")
+		if err == nil {
+			_, err = tx.Exec(ctx, "INSERT INTO copies (id, mark) VALUES (1, $1)", mark)
+		}
+		return err
+	})
 }
 
 // table copies what is missing of a table.

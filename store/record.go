@@ -26,9 +26,10 @@ func (s *Store) recordRound(tx *gorm.DB, results []*result) error {
 	if err != nil {
 		return err
 	}
+	news := at.news(s, results)
 	var plain []*result
 	for _, r := range results {
-		if at.plain(s, r) {
+		if !news[at.lanes[r.Lane].ReceiverID] {
 			plain = append(plain, r)
 		} else if err := s.record(tx, r, at.lanes[r.Lane]); err != nil {
 			return err
@@ -65,10 +66,21 @@ func (s *Store) standing(tx *gorm.DB, results []*result) (at standing, err error
 	slices.Sort(ids)
 	receivers, err := gorm.G[receiverRow](tx).Where("id IN ?", padded(append(slices.Compact(ids), 0))).Find(tx.Statement.Context)
 	at.receivers = index(receivers, func(r receiverRow) int64 { return r.ID })
-	slices.SortFunc(results, func(a, b *result) int {
+	slices.SortStableFunc(results, func(a, b *result) int {
 		return cmp.Compare(at.lanes[a.Lane].ReceiverID, at.lanes[b.Lane].ReceiverID)
 	})
 	return at, err
+}
+
+// news are the receivers of results that are not all plain: what one of theirs changes counts for those after it.
+func (at standing) news(s *Store, results []*result) map[int64]bool {
+	news := map[int64]bool{}
+	for _, r := range results {
+		if !at.plain(s, r) {
+			news[at.lanes[r.Lane].ReceiverID] = true
+		}
+	}
+	return news
 }
 
 func index[R any](rows []R, id func(R) int64) map[int64]R {

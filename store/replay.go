@@ -289,13 +289,13 @@ func (r replayRow) next(tx *gorm.DB) (found []int64, err error) {
 	return found, err
 }
 
-// beyond holds a replay and says whether another process has worked it up to a delivery already.
-func (r replayRow) beyond(tx *gorm.DB, id int64) (bool, error) {
+// rest holds a replay and returns what of a part no other process has worked already.
+func (r replayRow) rest(tx *gorm.DB, part []int64) ([]int64, error) {
 	now, err := gorm.G[replayRow](tx, holding(tx)...).Where("id = ?", r.ID).Take(tx.Statement.Context)
 	if errors.Is(err, gorm.ErrRecordNotFound) {
-		return true, nil
+		return nil, nil
 	}
-	return now.Position >= id, err
+	return slices.DeleteFunc(slices.Clone(part), func(id int64) bool { return id <= now.Position }), err
 }
 
 // redeliverPart sends again those of some deliveries that are still as they were found. It does nothing when the replay
@@ -304,11 +304,12 @@ func (s *Store) redeliverPart(tx *gorm.DB, r replayRow, part []int64) error {
 	if err := holdForReplay(tx, part); err != nil {
 		return err
 	}
-	if done, err := r.beyond(tx, part[0]); err != nil || done {
+	part, err := r.rest(tx, part)
+	if err != nil || len(part) == 0 {
 		return err
 	}
 	var still []int64
-	err := tx.Raw("SELECT id FROM deliveries WHERE id IN ? AND state = ? AND finished_at <= ? "+
+	err = tx.Raw("SELECT id FROM deliveries WHERE id IN ? AND state = ? AND finished_at <= ? "+
 		"AND EXISTS (SELECT 1 FROM replays WHERE id = ?) ORDER BY id", padded(slices.Clone(part)), r.State, r.CreatedAt, r.ID).
 		Scan(&still).Error
 	for i := 0; err == nil && i < len(still); i++ {

@@ -157,7 +157,7 @@ func (s *Store) setRound(tx *gorm.DB, tasks []*setting) error {
 		t.status, t.err = gen.AgentStatus{}, nil
 		r, ok := found[t.agent]
 		if !ok {
-			if _, t.err = findAgent(tx, t.agent); !isNotFound(t.err) { // says what is missing
+			if t.err = missing(tx, t.agent); !isNotFound(t.err) {
 				return t.err
 			}
 			continue

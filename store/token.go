@@ -45,6 +45,8 @@ type Caller struct {
 
 // Caller returns whose token it is, or ErrToken.
 func (s *Store) Caller(ctx context.Context, token string) (c Caller, err error) {
+	ctx, cancel := context.WithTimeout(ctx, pgPatience)
+	defer cancel()
 	hash := sha256.Sum256([]byte(token))
 	found := s.read(ctx).Raw("SELECT a.number, a.id AS application, a.name, a.client_id AS client, a.access, "+
 		"coalesce(c.blocked, FALSE) AS blocked, coalesce(c.request_limit, ?) AS request_limit FROM tokens t JOIN applications a ON a.number = t.application "+

@@ -39,6 +39,7 @@ func (w *pgWriter) try(ctx context.Context, fn func(tx *gorm.DB) error) error {
 	j := &write{ctx: ctx, fn: fn}
 	err := w.once(j)
 	for n := 1; n < tries && err != nil && again(err); n++ {
+		j.tell(err)
 		err = w.once(j)
 	}
 	if err == nil {
