@@ -106,7 +106,7 @@ fmt: $(lint) ## format the Go code
 .PHONY: race
 race: ## run all tests under the race detector on SQLite, and those of the store about several processes on PostgreSQL
 	AGENTEVENTS_TEST_ENGINE=sqlite go test -race -timeout 20m ./...
-	AGENTEVENTS_TEST_ENGINE=postgres go test -race -timeout 10m -run 'Postgres|Feed|Copy|Migrates|Redeliver|Record|Replay|Status|Claim' ./store
+	AGENTEVENTS_TEST_ENGINE=postgres go test -race -timeout 10m -run 'Feed|Copy|Migrates|Redeliver|Record|Replay|Status|Claim' ./store
 
 .PHONY: crash
 crash: build ## kill the program (-9) 300 times, then trouble replicas on PostgreSQL, and count what is lost (CYCLES=50 LASTS=1m REPLICAS=2 for less)

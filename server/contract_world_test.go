@@ -55,7 +55,7 @@ func newWorld(t testing.TB) *world {
 	w.receivers, w.stopping = &receivers{}, make(chan struct{})
 	w.set(seedTime)
 	silent := slog.New(slog.DiscardHandler)
-	databaseURL := newURL(t)
+	databaseURL := cluster.URL(t)
 	var err error
 	w.store, err = store.Open(t.Context(), store.Options{URL: databaseURL, Now: w.now, Log: silent})
 	w.must(err)
@@ -138,7 +138,7 @@ func (w *world) exec(statement string, args ...any) {
 func (w *world) execOn(db querier, statement string, args ...any) {
 	w.Helper()
 	if len(args) > 0 {
-		statement = numbered(statement)
+		statement = cluster.Numbered(statement)
 	} else if cluster.OnPostgres() {
 		args = []any{pgx.QueryExecModeSimpleProtocol} // one statement may hold several
 	}

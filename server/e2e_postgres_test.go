@@ -21,7 +21,10 @@ import (
 // testPostgresAway takes the database away from one server in one way after the other, while statuses change. Meanwhile it
 // says 503 and when to come again, and that it is not ready; it recovers by itself, and nothing is lost or out of order.
 func testPostgresAway(t *testing.T, bin programs) {
-	c := startCluster(t)
+	// Its connections are few, and what it has committed outlives its crash.
+	c := cluster.ForTest(t, cluster.Options{Settings: map[string]string{
+		"fsync": "off", "full_page_writes": "off", "max_connections": "40",
+	}})
 	url, err := c.Create(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -50,26 +53,6 @@ func testPostgresAway(t *testing.T, bin programs) {
 	if faults, _, code := bin.run(t, []string{"AGENTEVENTS_DATABASE_URL=" + url}, "verify"); code != 0 {
 		t.Errorf("verify: exit code %d\n%s", code, faults)
 	}
-}
-
-// startCluster starts a server with few connections. What it has committed outlives its crash.
-func startCluster(t *testing.T) *cluster.Cluster {
-	t.Helper()
-	c, err := cluster.Start(t.Context(), cluster.Options{Settings: map[string]string{
-		"fsync": "off", "full_page_writes": "off", "max_connections": "40",
-	}})
-	if errors.Is(err, cluster.ErrNone) && os.Getenv("CI") == "" {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := c.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	return c
 }
 
 func stopAndStart(t *testing.T, l *load, c *cluster.Cluster, how os.Signal) {

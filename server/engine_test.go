@@ -4,10 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"flag"
-	"fmt"
 	"net/url"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -37,15 +35,6 @@ func prepare(ctx context.Context, url string) error {
 	return s.Close()
 }
 
-// newURL is that of a database for a test alone.
-func newURL(t testing.TB) string {
-	t.Helper()
-	if cluster.OnPostgres() {
-		return cluster.Database(t)
-	}
-	return "sqlite:" + filepath.Join(t.TempDir(), "agentevents.db")
-}
-
 // openBeside is another connection to a store's database, in which nothing that is written survives a crash.
 func openBeside(t testing.TB, databaseURL string) *sql.DB {
 	t.Helper()
@@ -63,17 +52,4 @@ func openBeside(t testing.TB, databaseURL string) *sql.DB {
 		}
 	})
 	return db
-}
-
-// numbered is a statement with the values as the engine wants them: each is a ? on SQLite, and has a number on
-// PostgreSQL.
-func numbered(statement string) string {
-	if !cluster.OnPostgres() {
-		return statement
-	}
-	parts := strings.Split(statement, "?")
-	for i := range parts[1:] {
-		parts[i] += fmt.Sprintf("$%d", i+1)
-	}
-	return strings.Join(parts, "")
 }

@@ -9,8 +9,8 @@ import (
 	"path/filepath"
 )
 
-// Copy is what Backup has made.
-type Copy struct {
+// Saved is what Backup has made.
+type Saved struct {
 	Path     string
 	Size     int64 // in bytes
 	Sequence int64 // of the last status change that it knows of; 0 for none
@@ -20,20 +20,20 @@ type Copy struct {
 // meanwhile: nobody waits. The copy has been read to its last page before it gets its name; when that fails, or ctx ends,
 // nothing of it is left. Each time that it is put in a store's place, its first start gives it another epoch, and drops
 // the leases that it has.
-func Backup(ctx context.Context, o Options, to string) (Copy, error) {
+func Backup(ctx context.Context, o Options, to string) (Saved, error) {
 	from, err := existing(o.URL)
 	if err != nil {
-		return Copy{}, err
+		return Saved{}, err
 	}
 	if to, err = filepath.Abs(to); err == nil {
 		err = vacant(to)
 	}
 	if err != nil {
-		return Copy{}, err
+		return Saved{}, err
 	}
 	c, err := backup(ctx, from, to)
 	if err != nil {
-		return Copy{}, fmt.Errorf("copy %s to %s: %w", from, to, err)
+		return Saved{}, fmt.Errorf("copy %s to %s: %w", from, to, err)
 	}
 	return c, nil
 }
@@ -70,7 +70,7 @@ func vacant(file string) error {
 }
 
 // backup works in a directory of its own beside the copy's place, so that whatever comes to be there goes with it.
-func backup(ctx context.Context, from, to string) (c Copy, err error) {
+func backup(ctx context.Context, from, to string) (c Saved, err error) {
 	dir, err := os.MkdirTemp(filepath.Dir(to), ".agentevents-backup-")
 	if err != nil {
 		return c, err

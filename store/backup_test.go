@@ -20,7 +20,7 @@ import (
 )
 
 // backup copies the store, and returns the copy, on a file that is alone in its directory.
-func (f *fixture) backup() store.Copy {
+func (f *fixture) backup() store.Saved {
 	f.t.Helper()
 	to := filepath.Join(f.t.TempDir(), "copy.db")
 	c, err := store.Backup(f.ctx, store.Options{URL: f.url}, to)
@@ -150,7 +150,7 @@ func TestBackupOfABusyStore(t *testing.T) {
 }
 
 // has compares a copy with what is known of it.
-func (f *fixture) has(changes []int64, made store.Copy) {
+func (f *fixture) has(changes []int64, made store.Saved) {
 	f.t.Helper()
 	db := f.db()
 	defer db.Close()
@@ -202,7 +202,7 @@ func TestRestore(t *testing.T) {
 }
 
 // goesOn is what a copy does with one delivery in flight, and returns its epoch.
-func (f *fixture) goesOn(k store.AgentKey, made store.Copy, was string) string {
+func (f *fixture) goesOn(k store.AgentKey, made store.Saved, was string) string {
 	f.t.Helper()
 	f.open()
 	defer func() { f.check(f.Close()) }()
@@ -225,7 +225,7 @@ func (f *fixture) goesOn(k store.AgentKey, made store.Copy, was string) string {
 }
 
 // copyOf puts a copy in a store's place, and returns the URL of that.
-func (f *fixture) copyOf(made store.Copy) string {
+func (f *fixture) copyOf(made store.Saved) string {
 	f.t.Helper()
 	file := filepath.Join(f.t.TempDir(), "agentevents.db")
 	content, err := os.ReadFile(made.Path)

@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -31,23 +30,26 @@ FROM r JOIN receivers v ON v.id = r.id`
 // claimSQL finds due lanes, fairly: of each receiver the longest due first, and no receiver's second before every
 // receiver's first; of one whose breaker is open, one. A lane that a delivery still in flight elsewhere will follow to
 // is not claimed before that is back.
-const claimSQL = receiversSQL + `
+var (
+	claimSQL = claimOf("JOIN receivers v ON v.id = r.id", "JOIN lanes l ON l.id IN (SELECT x.id", ")")
+	// In these words PostgreSQL looks for the receivers that are there, however many it believes these to be, and at the index
+	// of due lanes alone.
+	claimPgSQL = claimOf("CROSS JOIN LATERAL (SELECT * FROM receivers w WHERE w.id = r.id LIMIT 1) v",
+		"CROSS JOIN LATERAL (SELECT x.id, x.receiver_id, x.due_at", ") l")
+)
+
+// claimOf says how receivers v are joined to r, and between which words the lanes l of each are selected.
+func claimOf(receivers, lanes, end string) string {
+	return receiversSQL + `
 SELECT l.id, l.receiver_id, v.failures,
 	row_number() OVER (PARTITION BY l.receiver_id ORDER BY l.due_at, l.id) AS turn
-FROM r JOIN receivers v ON v.id = r.id JOIN lanes l ON l.id IN (
-	SELECT x.id FROM lanes x
-	WHERE x.receiver_id = r.id AND x.due_at <= ?
+FROM r ` + receivers + ` ` + lanes + `
+	FROM lanes x WHERE x.receiver_id = r.id AND x.due_at <= ?
 		AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = x.id)
-	ORDER BY x.due_at, x.id LIMIT ?)
+	ORDER BY x.due_at, x.id LIMIT ?` + end + `
 WHERE (v.waits IS NULL OR v.waits <= ?) AND r.id NOT IN ?
 ORDER BY turn, l.due_at, l.id LIMIT ?`
-
-// pgReceivers has PostgreSQL look for the receivers that are there, however many it believes these to be.
-const pgReceivers = "CROSS JOIN LATERAL (SELECT * FROM receivers w WHERE w.id = r.id LIMIT 1) v"
-
-// claimPgSQL is claimSQL in the words by which PostgreSQL looks at the index of due lanes alone.
-var claimPgSQL = strings.NewReplacer("JOIN receivers v ON v.id = r.id", pgReceivers, "JOIN lanes l ON l.id IN (\n\tSELECT x.id", "CROSS JOIN LATERAL (\n\tSELECT x.id, x.receiver_id, x.due_at",
-	"LIMIT ?)\nWHERE", "LIMIT ?) l\nWHERE").Replace(claimSQL)
+}
 
 // freshSQL finds the due lanes of some changes, in the same order. One whose lease has run out is left to who looks at all:
 // what was in flight may have to go elsewhere first.
@@ -263,7 +265,7 @@ func laneID(l dueLane) int64 { return l.ID }
 
 // lease leases those of some lanes that nobody else has taken since they were found, and returns them.
 func (s *Store) lease(tx *gorm.DB, due []dueLane) ([]dueLane, error) {
-	held, err := holdFree(tx, "lanes", each(due, laneID))
+	held, err := holdFree(tx, each(due, laneID))
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
 
 	"github.com/agentevents/agentevents/gen"
 )
@@ -30,8 +31,8 @@ func clientNotFound(id string) error {
 }
 
 // findClient returns the row of a client, or that there is none.
-func findClient(tx *gorm.DB, id string) (clientRow, error) {
-	r, err := gorm.G[clientRow](tx).Where("id = ?", id).Take(tx.Statement.Context)
+func findClient(tx *gorm.DB, id string, how ...clause.Expression) (clientRow, error) {
+	r, err := gorm.G[clientRow](tx, how...).Where("id = ?", id).Take(tx.Statement.Context)
 	if errors.Is(err, gorm.ErrRecordNotFound) {
 		return r, clientNotFound(id)
 	}
@@ -39,13 +40,7 @@ func findClient(tx *gorm.DB, id string) (clientRow, error) {
 }
 
 // holdClient is findClient, and nobody else changes the row before this transaction ends. Agents come before.
-func holdClient(tx *gorm.DB, id string) (clientRow, error) {
-	r, err := gorm.G[clientRow](tx, holding(tx)...).Where("id = ?", id).Take(tx.Statement.Context)
-	if errors.Is(err, gorm.ErrRecordNotFound) {
-		return r, clientNotFound(id)
-	}
-	return r, failure(err)
-}
+func holdClient(tx *gorm.DB, id string) (clientRow, error) { return findClient(tx, id, holding(tx)...) }
 
 // Clients lists clients in the order of their ids, those after an id, at most limit of them; 0 means all.
 func (s *Store) Clients(ctx context.Context, after string, limit int) ([]gen.Client, error) {

@@ -16,9 +16,7 @@ func noProgress(store.Copied) {}
 // copying is a test of copies into PostgreSQL: a source with some of everything, closed, and an empty target.
 func copying(t *testing.T) (source, target *fixture) {
 	t.Helper()
-	if !cluster.OnPostgres() {
-		t.Skip("on PostgreSQL alone: a copy goes there")
-	}
+	cluster.PostgresOnly(t, "a copy goes there")
 	source = &fixture{t: t, ctx: t.Context(), clock: newClock()}
 	source.url = "sqlite:" + filepath.Join(t.TempDir(), "agentevents.db")
 	source.open()

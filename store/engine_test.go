@@ -3,9 +3,7 @@ package store_test
 import (
 	"context"
 	"database/sql"
-	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -29,15 +27,6 @@ func prepare(ctx context.Context, url string) error {
 	return s.Close()
 }
 
-// newURL is that of a database for a test alone: on PostgreSQL, or a file in a directory that need not be there.
-func newURL(t testing.TB) string {
-	t.Helper()
-	if cluster.OnPostgres() {
-		return cluster.Database(t)
-	}
-	return "sqlite:" + filepath.Join(t.TempDir(), "agentevents.db")
-}
-
 // db is the database beside the store. One statement may hold several, if it has no values.
 func (f *fixture) db() *sql.DB {
 	f.t.Helper()
@@ -48,19 +37,6 @@ func (f *fixture) db() *sql.DB {
 	db, err := sql.Open(driver, name)
 	f.check(err)
 	return db
-}
-
-// numbered is a statement with the values as the engine wants them: each is a ? on SQLite, and has a number on
-// PostgreSQL.
-func numbered(statement string) string {
-	if !cluster.OnPostgres() {
-		return statement
-	}
-	parts := strings.Split(statement, "?")
-	for i := range parts[1:] {
-		parts[i] += fmt.Sprintf("$%d", i+1)
-	}
-	return strings.Join(parts, "")
 }
 
 // brokenDisk is what the driver says of a disk that fails.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -26,20 +25,9 @@ func TestPostgresFaults(t *testing.T) {
 	if cluster.OnPostgres() {
 		t.Skip("it has a server of its own, and ran on it already")
 	}
-	c, err := cluster.Start(t.Context(), cluster.Options{Settings: map[string]string{
+	c := cluster.ForTest(t, cluster.Options{Settings: map[string]string{
 		"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "deadlock_timeout": "50ms",
 	}})
-	if errors.Is(err, cluster.ErrNone) && os.Getenv("CI") == "" {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := c.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
 	for name, test := range map[string]func(*shared){
 		"a change that commits late":      testLateCommit,
 		"a change that never commits":     testNoCommit,

@@ -41,12 +41,12 @@ func hold(tx *gorm.DB, table string, ids []int64) error {
 
 func holdLanes(tx *gorm.DB, lanes ...int64) error { return hold(tx, "lanes", lanes) }
 
-// holdFree is hold for those rows that nobody else holds, which it returns.
-func holdFree(tx *gorm.DB, table string, ids []int64) (held []int64, err error) {
-	if !onPostgres(tx) || len(ids) == 0 {
-		return ids, nil
+// holdFree is holdLanes for those that nobody else holds, which it returns.
+func holdFree(tx *gorm.DB, lanes []int64) (held []int64, err error) {
+	if !onPostgres(tx) || len(lanes) == 0 {
+		return lanes, nil
 	}
-	err = tx.Raw("SELECT id FROM "+table+" WHERE id IN ? ORDER BY id FOR "+forUpdate+" SKIP LOCKED", padded(slices.Clone(ids))).
+	err = tx.Raw("SELECT id FROM lanes WHERE id IN ? ORDER BY id FOR "+forUpdate+" SKIP LOCKED", padded(slices.Clone(lanes))).
 		Scan(&held).Error
 	return held, err
 }

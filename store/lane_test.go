@@ -724,7 +724,7 @@ func (f *fixture) receiverOf(client string) (id int64) {
 	f.t.Helper()
 	db := f.db()
 	defer db.Close()
-	f.check(db.QueryRow(numbered("SELECT id FROM receivers WHERE client_id = ?"), client).Scan(&id))
+	f.check(db.QueryRow(cluster.Numbered("SELECT id FROM receivers WHERE client_id = ?"), client).Scan(&id))
 	return id
 }
 

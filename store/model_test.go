@@ -11,6 +11,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
+	"github.com/agentevents/agentevents/store/cluster"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -393,7 +394,7 @@ func (m *model) query(each func(*sql.Rows), statement string, args ...any) {
 	prepared := m.statements[statement]
 	if prepared == nil {
 		var err error
-		prepared, err = m.conn.Prepare(numbered(statement))
+		prepared, err = m.conn.Prepare(cluster.Numbered(statement))
 		m.check(err)
 		m.statements[statement] = prepared
 	}

@@ -52,7 +52,6 @@ type result struct {
 	goOn    bool
 	lease   time.Time // of what its lane goes on with
 
-	free      bool // its receiver is, so that the lane may go on
 	next      *webhook.Delivery
 	more      bool // that may be claimed now in this lane
 	elsewhere bool // or in others

@@ -26,9 +26,7 @@ import (
 // makes depends on what it believes to be there. It believes what was there in a quiet hour: of a large table it notices
 // late that there is a backlog.
 func TestStatementsReadByIndex(t *testing.T) {
-	if !cluster.OnPostgres() {
-		t.Skip("the plans of SQLite do not depend on what is there, and have tests of their own")
-	}
+	cluster.PostgresOnly(t, "the plans of SQLite do not depend on what is there, and have tests of their own")
 	f := open(t)
 	size := growth.Size{Agents: 10_000, Events: 10_000, Deliveries: 20_000}
 	f.check(growth.Fill(f.ctx, f.url, size, f.clock.Now(), func(int, int) {}))

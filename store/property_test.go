@@ -457,7 +457,7 @@ func (m *model) recorded(w *worker, goOn bool) *worker {
 
 // holds says whether nobody has claimed a worker's lane since.
 func (m *model) holds(w *worker) (holds bool) {
-	m.check(m.conn.QueryRow(numbered("SELECT claim = ? FROM lanes WHERE id = ?"), w.d.Claim, w.d.Lane).Scan(&holds))
+	m.check(m.conn.QueryRow(cluster.Numbered("SELECT claim = ? FROM lanes WHERE id = ?"), w.d.Claim, w.d.Lane).Scan(&holds))
 	return holds
 }
 
@@ -468,7 +468,7 @@ func (m *model) counted(w *worker) (counted bool) {
 	}
 	var state string
 	var due int64
-	m.check(m.conn.QueryRow(numbered("SELECT state, due_at FROM deliveries WHERE id = ?"), w.item.id).Scan(&state, &due))
+	m.check(m.conn.QueryRow(cluster.Numbered("SELECT state, due_at FROM deliveries WHERE id = ?"), w.item.id).Scan(&state, &due))
 	if w.answer.Verdict == webhook.Retry && state == w.item.state {
 		w.item.due = time.UnixMilli(due).UTC()
 		return false

@@ -38,7 +38,7 @@ func (s *Store) recordRound(tx *gorm.DB, results []*result) error {
 	if len(plain) == 0 {
 		return nil
 	}
-	return s.recordPlain(tx, plain)
+	return s.recordPlain(tx, at, plain)
 }
 
 // standing is how things stand when results are recorded.
@@ -91,23 +91,25 @@ func index[R any](rows []R, id func(R) int64) map[int64]R {
 	return of
 }
 
+// receiver is the one of a result.
+func (at standing) receiver(r *result) receiverRow { return at.receivers[at.lanes[r.Lane].ReceiverID] }
+
 // plain says whether a result is one of a delivery to which nothing has happened since it was claimed, and says nothing
 // new of its receiver.
 func (at standing) plain(s *Store, r *result) bool {
-	lane, d, receiver := at.lanes[r.Lane], at.deliveries[r.ID], at.receivers[at.lanes[r.Lane].ReceiverID]
-	r.free = receiver.free(s.now())
+	lane, d, receiver := at.lanes[r.Lane], at.deliveries[r.ID], at.receiver(r)
 	return lane.Claim == r.Claim && d.LaneID == r.Lane && d.State == pending && d.Attempts == r.Attempt-1 && d.MovedTo == nil && d.URL == r.URL &&
 		d.Method == r.Method && d.Replays == 0 && r.Attempt <= mostAttempts && s.after(receiver, lane, r.outcome).same(receiver)
 }
 
-func (s *Store) recordPlain(tx *gorm.DB, results []*result) error {
+func (s *Store) recordPlain(tx *gorm.DB, at standing, results []*result) error {
 	if _, err := insertAll(tx, "attempts", each(results, (*result).attempt)); err != nil {
 		return err
 	}
 	if err := s.settlePlain(tx, results); err != nil {
 		return err
 	}
-	return s.letGoPlain(tx, results)
+	return s.letGoPlain(tx, at, results)
 }
 
 // settlement is what a delivery is after a plain result.
@@ -138,7 +140,7 @@ func (s *Store) settlePlain(tx *gorm.DB, results []*result) error {
 func (r *result) ends() bool { return r.outcome.Verdict != webhook.Retry }
 
 // letGoPlain lets lanes go, and goes on in those that are to go on and have something due.
-func (s *Store) letGoPlain(tx *gorm.DB, results []*result) error {
+func (s *Store) letGoPlain(tx *gorm.DB, at standing, results []*result) error {
 	type taken struct {
 		ID    int64 `json:"id"`
 		Ended int64 `json:"ended"`
@@ -165,7 +167,7 @@ func (s *Store) letGoPlain(tx *gorm.DB, results []*result) error {
 	var on []*result
 	for _, r := range results {
 		r.next, r.more, r.elsewhere = nil, due[r.Lane], false
-		if due[r.Lane] && r.goOn && r.free && r.ends() {
+		if due[r.Lane] && r.goOn && r.ends() && at.receiver(r).free(s.now()) {
 			on = append(on, r)
 		}
 	}

@@ -204,12 +204,10 @@ func (s *Store) decide(t *setting, r agentRow) (*change, error) {
 }
 
 func writeReported(tx *gorm.DB, rows []agentRow) error {
-	for _, r := range rows {
-		if err := tx.Exec("UPDATE agents SET reported_at = ? WHERE id = ?", r.ReportedAt, r.ID).Error; err != nil {
-			return err
-		}
+	if len(rows) == 0 {
+		return nil
 	}
-	return nil
+	return tx.Exec("UPDATE agents SET reported_at = x.reported_at FROM ? AS x WHERE agents.id = x.id", tableOf(tx, rows)).Error
 }
 
 func (s *Store) checkAhead(at time.Time) error {

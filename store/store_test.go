@@ -12,6 +12,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
+	"github.com/agentevents/agentevents/store/cluster"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -51,7 +52,7 @@ type fixture struct {
 
 func open(t testing.TB) *fixture {
 	t.Helper()
-	f := &fixture{t: t, ctx: context.Background(), clock: newClock(), url: newURL(t)}
+	f := &fixture{t: t, ctx: context.Background(), clock: newClock(), url: cluster.URL(t)}
 	f.open()
 	t.Cleanup(func() { f.check(f.Close()) })
 	return f

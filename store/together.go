@@ -120,8 +120,8 @@ func rounds[T any, K comparable](tasks []T, key func(T) K) (parts [][]T) {
 	return parts
 }
 
-// table is rows as a table for a statement, which is the same for any number of them: all are one parameter. The columns are the
-// fields of the rows, by their names in JSON.
+// tableOf is rows as a table for a statement, which is the same for any number of them: all are one parameter. The columns
+// are the fields of the rows, by their names in JSON.
 func tableOf[R any](tx *gorm.DB, rows []R) clause.Expr {
 	text, err := json.Marshal(rows)
 	if err != nil {

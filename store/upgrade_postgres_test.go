@@ -13,9 +13,7 @@ import (
 
 // When many processes start on an empty database, one makes the tables, and the others wait for it.
 func TestOneMigrates(t *testing.T) {
-	if !cluster.OnPostgres() {
-		t.Skip("on PostgreSQL alone: one process owns a file")
-	}
+	cluster.PostgresOnly(t, "one process owns a file")
 	f := &fixture{t: t, ctx: t.Context(), clock: newClock(), url: cluster.Empty(t)}
 	var starts sync.WaitGroup
 	for range 6 {
@@ -42,9 +40,7 @@ func TestOneMigrates(t *testing.T) {
 
 // A later version of the program adds to tables while this one works. This one goes on; only a start of it is refused.
 func TestTablesGrowMeanwhile(t *testing.T) {
-	if !cluster.OnPostgres() {
-		t.Skip("on PostgreSQL alone: one process owns a file")
-	}
+	cluster.PostgresOnly(t, "one process owns a file")
 	f := open(t)
 	k := f.agent()
 	f.register(k, crm, gen.EventTypeAgentLogin, gen.EventTypeAgentLogout)

@@ -142,14 +142,7 @@ type timed struct {
 
 // grow makes a store and fills it.
 func grow(ctx context.Context, h *house, engine, url string, size growth.Size) (*grown, error) {
-	s, err := store.Open(ctx, store.Options{URL: url}) // which makes its schema
-	if err != nil {
-		return nil, err
-	}
-	if err := s.Close(); err != nil {
-		return nil, err
-	}
-	err = growth.Fill(ctx, url, size, time.Now(), func(done, of int) {
+	err := growth.Fill(ctx, url, size, time.Now(), func(done, of int) {
 		if done%1_000_000 == 0 || done == of {
 			h.say("growth: %s: %d of %d deliveries", engine, done, of)
 		}
@@ -157,7 +150,8 @@ func grow(ctx context.Context, h *house, engine, url string, size growth.Size) (
 	if err != nil {
 		return nil, err
 	}
-	if s, err = store.Open(ctx, store.Options{URL: url}); err != nil {
+	s, err := store.Open(ctx, store.Options{URL: url})
+	if err != nil {
 		return nil, err
 	}
 	return &grown{

@@ -3,13 +3,11 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -208,116 +206,6 @@ func (f *fleet) conclude(ctx context.Context, w writer) error {
 	}
 }
 
-// strike deals blows until the time is over and all replicas are up again.
-func (f *fleet) strike(ctx context.Context) error {
-	d := &dealer{random: f.random(0, -1), replicas: len(f.replicas), private: f.cluster != nil}
-	began, printed := time.Now(), time.Time{}
-	for time.Since(began) < f.lasts {
-		s := d.next()
-		if err := f.deal(ctx, s); err != nil {
-			return err
-		}
-		if err := f.pause(ctx, s.pause); err != nil {
-			return err
-		}
-		if f.out.terminal || time.Since(printed) > f.lasts/10 {
-			printed = time.Now()
-			changes, requests := f.book.sofar()
-			f.out.passing(time.Since(began), f.lasts, s.blow, changes, requests)
-		}
-	}
-	f.blows.Wait()
-	return f.life.trouble()
-}
-
-// pause waits, or returns what has gone wrong.
-func (f *fleet) pause(ctx context.Context, d time.Duration) error {
-	select {
-	case <-time.After(d):
-		return f.life.trouble()
-	case err := <-f.life.broken:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// deal begins a blow as soon as there is somebody who is not in trouble.
-func (f *fleet) deal(ctx context.Context, s stroke) error {
-	if s.blow.ofDatabase() {
-		f.blows.Go(func() { f.broke(f.hitDatabase(ctx, s.blow)) })
-		return nil
-	}
-	r, err := f.free(ctx, s.replica)
-	if err != nil {
-		return err
-	}
-	f.blows.Go(func() {
-		defer r.busy.Store(false)
-		f.broke(r.hit(ctx, s))
-	})
-	return nil
-}
-
-// free waits for a replica that is not in trouble, from a certain one on, and takes it.
-func (f *fleet) free(ctx context.Context, from int) (*replica, error) {
-	for {
-		for i := range f.replicas {
-			r := f.replicas[(from-1+i)%len(f.replicas)]
-			if r.busy.CompareAndSwap(false, true) {
-				return r, nil
-			}
-		}
-		if err := f.pause(ctx, 10*time.Millisecond); err != nil {
-			return nil, err
-		}
-	}
-}
-
-func (f *fleet) broke(err error) {
-	if err == nil {
-		return
-	}
-	select {
-	case f.life.broken <- err:
-	default: // one is enough
-	}
-}
-
-// hitDatabase is a blow that all replicas have.
-func (f *fleet) hitDatabase(ctx context.Context, b blow) error {
-	f.atDatabase.Lock()
-	defer f.atDatabase.Unlock()
-	t := f.book.trouble(b, 0)
-	defer f.book.over(t)
-	switch b {
-	case restarted:
-		return f.cluster.Restart(ctx)
-	case crashed:
-		return f.cluster.Crash(ctx)
-	}
-	return f.endConnections(ctx, "")
-}
-
-// endConnections ends a replica's connections, or everybody's.
-func (f *fleet) endConnections(ctx context.Context, application string) error {
-	return f.ask(ctx, func(conn *pgx.Conn) error {
-		_, err := conn.Exec(ctx, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "+
-			"AND pid <> pg_backend_pid() AND ($1 = '' OR application_name = $1)", application)
-		return err
-	})
-}
-
-// ask asks the database, on no replica's way.
-func (f *fleet) ask(ctx context.Context, what func(*pgx.Conn) error) error {
-	conn, err := pgx.Connect(ctx, f.url)
-	if err != nil {
-		return err
-	}
-	defer conn.Close(context.WithoutCancel(ctx))
-	return what(conn)
-}
-
 // finish lets the replicas work in peace until all that is owed has arrived, and stops them in order.
 func (f *fleet) finish(ctx context.Context) error {
 	for _, r := range f.receivers {
@@ -359,61 +247,4 @@ func (f *fleet) idle(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-}
-
-// compareFeeds holds what followers saw against what is stored.
-func (f *fleet) compareFeeds(ctx context.Context) error {
-	var stored []int64
-	err := f.ask(ctx, func(conn *pgx.Conn) error {
-		rows, err := conn.Query(ctx, "SELECT id FROM status_changes WHERE client_id = $1 ORDER BY id", pbxClient)
-		if err == nil {
-			stored, err = pgx.CollectRows(rows, pgx.RowTo[int64])
-		}
-		return err
-	})
-	for _, w := range f.followers {
-		w.compare(stored)
-	}
-	return err
-}
-
-// findTimeouts notes which attempts have failed since no answer came in time: receivers answer at once, or almost, but
-// everything is on one machine.
-func (f *fleet) findTimeouts(ctx context.Context) error {
-	return f.ask(ctx, func(conn *pgx.Conn) error {
-		rows, err := conn.Query(ctx, "SELECT d.webhook_id, a.number FROM attempts a JOIN deliveries d ON d.id = a.delivery_id "+
-			"WHERE a.status = 0 AND a.error LIKE 'there was no complete answer within %'")
-		if err != nil {
-			return err
-		}
-		attempts, err := pgx.CollectRows(rows, pgx.RowToStructByPos[attempt])
-		f.book.timedOut(attempts)
-		return err
-	})
-}
-
-// leaveLogs writes what has happened to where the store is left.
-func (f *fleet) leaveLogs() error {
-	err := os.WriteFile(filepath.Join(f.dir, "troubles.log"), []byte(f.book.story()), 0o600)
-	for _, r := range f.replicas {
-		for i, log := range r.logs {
-			name := filepath.Join(f.dir, fmt.Sprintf("replica-%d-%d.log", r.number, i+1))
-			err = errors.Join(err, os.WriteFile(name, []byte(log.String()), 0o600))
-		}
-	}
-	return err
-}
-
-// rows tell what a run came to.
-func (f *fleet) rows(t total) []row {
-	rows := []row{{"replicas", len(f.replicas)}}
-	for b, n := range f.book.struck() {
-		rows = append(rows, row{blow(b).String(), n})
-	}
-	rows = append(append(rows, t.rows()...),
-		row{"requests answered 503", t.refused},
-		row{"changes that each follower of the feed saw", f.followers[0].saw()},
-		row{"attempts that timed out", len(f.book.timeouts)},
-		row{"duplicates, each over a trouble or a timeout", t.duplicates})
-	return append(rows, t.last(lost, disorder, needless, mismatched, complaint)...)
 }

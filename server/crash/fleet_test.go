@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"errors"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -27,13 +26,8 @@ func TestReplicas(t *testing.T) {
 		args = append(args, "-postgres", url)
 	}
 	err := run(t.Context(), args, &out, io.Discard, false)
-	if errors.Is(err, cluster.ErrNone) && os.Getenv("CI") == "" {
-		t.Skip(err)
-	}
 	t.Logf("\n%s", out.String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	cluster.Need(t, err)
 	for _, row := range []string{
 		`replicas +3\n`, `changes answered 200 +[1-9]`, `requests arrived +[1-9]`, `each follower of the feed saw +[1-9]`, `lost +0\n`,
 		`out of order +0\n`, `needless duplicates +0\n`, `mismatched +0\n`, `complaints +0\n`,

@@ -54,19 +54,6 @@ func fast() map[string]string {
 	return map[string]string{"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 }
 
-func start(t *testing.T, o cluster.Options) *cluster.Cluster {
-	t.Helper()
-	c, err := cluster.Start(t.Context(), o)
-	if errors.Is(err, cluster.ErrNone) && os.Getenv("CI") == "" {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { check(t, c.Stop()) })
-	return c
-}
-
 // openDir is a directory that any user may get into, such as the one that runs the server when root runs the tests.
 func openDir(t *testing.T) string {
 	t.Helper()
@@ -112,7 +99,7 @@ func count(t *testing.T, url, table string) (n int) {
 
 // A cluster is durable unless it is told not to be, and its text is UTF-8 in the order of its bytes.
 func TestSettings(t *testing.T) {
-	c := start(t, cluster.Options{Settings: map[string]string{"max_connections": "17"}})
+	c := cluster.ForTest(t, cluster.Options{Settings: map[string]string{"max_connections": "17"}})
 	for setting, want := range map[string]string{
 		"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on", "max_connections": "17",
 		"server_encoding": "UTF8", "lc_collate": "C", "listen_addresses": "127.0.0.1",
@@ -125,7 +112,7 @@ func TestSettings(t *testing.T) {
 
 // What is committed outlives a stop in good order and one without any, on the same port; connections do not.
 func TestRestart(t *testing.T) {
-	c := start(t, cluster.Options{})
+	c := cluster.ForTest(t, cluster.Options{})
 	url, err := c.Create(t.Context())
 	check(t, err)
 	exec1(t, url, "CREATE TABLE kept (id integer)")
@@ -147,7 +134,7 @@ func TestRestart(t *testing.T) {
 
 func TestHalt(t *testing.T) {
 	var log strings.Builder
-	c := start(t, cluster.Options{Settings: fast(), Log: &log})
+	c := cluster.ForTest(t, cluster.Options{Settings: fast(), Log: &log})
 	check(t, c.Halt(os.Interrupt))
 	check(t, c.Halt(os.Interrupt))
 	if err := c.Ping(t.Context()); err == nil || c.PID() != 0 {
@@ -180,7 +167,7 @@ func TestBadSetting(t *testing.T) {
 func TestStopLeavesNothing(t *testing.T) {
 	tmp := openDir(t)
 	t.Setenv("TMPDIR", tmp)
-	c := start(t, cluster.Options{Settings: fast()})
+	c := cluster.ForTest(t, cluster.Options{Settings: fast()})
 	conn := connect(t, c.URL("postgres"))
 	check(t, c.Stop())
 	if err := conn.Ping(t.Context()); err == nil {
@@ -194,7 +181,7 @@ func TestStopLeavesNothing(t *testing.T) {
 // A directory that was given stays, as it was left.
 func TestDir(t *testing.T) {
 	dir := openDir(t)
-	c := start(t, cluster.Options{Dir: dir, Settings: fast()})
+	c := cluster.ForTest(t, cluster.Options{Dir: dir, Settings: fast()})
 	check(t, c.Stop())
 	if _, err := os.Stat(dir + "/data/PG_VERSION"); err != nil {
 		t.Error(err)
@@ -203,8 +190,8 @@ func TestDir(t *testing.T) {
 
 // Whoever starts a cluster may be killed: the server ends with it.
 func TestKilledParent(t *testing.T) {
-	start(t, cluster.Options{Settings: fast()}) // skips where there is none
-	t.Setenv("TMPDIR", openDir(t))              // nobody removes what the killed one left
+	cluster.ForTest(t, cluster.Options{Settings: fast()}) // skips where there is none
+	t.Setenv("TMPDIR", openDir(t))                        // nobody removes what the killed one left
 	cmd := exec.Command(os.Args[0], parent)
 	out, err := cmd.StdoutPipe()
 	check(t, err)
@@ -227,7 +214,7 @@ func TestKilledParent(t *testing.T) {
 
 // Databases are made at the same time by many, from a template too, and do not know each other.
 func TestCopies(t *testing.T) {
-	c := start(t, cluster.Options{Settings: fast()})
+	c := cluster.ForTest(t, cluster.Options{Settings: fast()})
 	template, err := c.Create(t.Context())
 	check(t, err)
 	check(t, prepare(t.Context(), template))
@@ -259,9 +246,7 @@ func TestCopies(t *testing.T) {
 
 // On PostgreSQL each test has a database of its own, as it was prepared or empty; on SQLite there is none.
 func TestDatabase(t *testing.T) {
-	if !cluster.OnPostgres() {
-		t.Skip("for PostgreSQL")
-	}
+	cluster.PostgresOnly(t, "the databases are there")
 	for range 2 {
 		url := cluster.Database(t)
 		if n := count(t, url, "prepared"); n != 0 {

@@ -67,50 +67,6 @@ func verdict(err error, ci bool, stderr io.Writer) int {
 	}
 }
 
-// OnPostgres tells whether this process is the one that Main started for the tests on PostgreSQL.
-func OnPostgres() bool { return os.Getenv(templateVariable) != "" }
-
-// SQLiteOnly skips a test on PostgreSQL, and says why.
-func SQLiteOnly(t testing.TB, why string) {
-	t.Helper()
-	if OnPostgres() {
-		t.Skip("on SQLite alone: " + why)
-	}
-}
-
-// Database makes a database for a test on PostgreSQL, as Prepare left the first one, and returns its URL.
-func Database(t testing.TB) string {
-	t.Helper()
-	return CopyOf(t, os.Getenv(templateVariable))
-}
-
-// CopyOf makes a copy of a database that nobody is connected to, for a test on PostgreSQL, and returns the copy's URL.
-func CopyOf(t testing.TB, url string) string {
-	t.Helper()
-	return forTest(t, func(s *Server) (string, error) { return s.Copy(context.Background(), url) })
-}
-
-// Empty makes a database without tables for a test on PostgreSQL, and returns its URL.
-func Empty(t testing.TB) string {
-	t.Helper()
-	return forTest(t, func(s *Server) (string, error) { return s.Create(context.Background()) })
-}
-
-func forTest(t testing.TB, create func(*Server) (string, error)) string {
-	t.Helper()
-	server := At(os.Getenv(ServerVariable))
-	url, err := create(server)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := server.Drop(context.Background(), url); err != nil {
-			t.Error(err)
-		}
-	})
-	return url
-}
-
 // testsAsked tells whether go test was asked to run tests, and not to list or fuzz them.
 func testsAsked() bool {
 	for _, name := range []string{"test.list", "test.fuzz"} {

@@ -12,6 +12,7 @@ import (
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver of PostgreSQL
 	_ "github.com/mattn/go-sqlite3"    // and that of SQLite
 
+	"github.com/agentevents/agentevents/store"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -57,11 +58,18 @@ func (s Size) check() error {
 	return nil
 }
 
-// Fill fills a store that is empty and has its schema, by the URL of its database. What it holds then is what 20 days
-// until a time have left, in which all agents with changes took turns: nothing is pending, each tenth delivery has
-// failed at its one attempt. The progress is told in deliveries. After an error the store is of no use.
+// Fill fills a store that is empty, by the URL of its database, which on SQLite need not be there. What it holds then is
+// what 20 days until a time have left, in which all agents with changes took turns: nothing is pending, each tenth
+// delivery has failed at its one attempt. The progress is told in deliveries. After an error the store is of no use.
 func Fill(ctx context.Context, url string, size Size, until time.Time, progress func(done, of int)) (err error) {
 	if err := size.check(); err != nil {
+		return err
+	}
+	s, err := store.Open(ctx, store.Options{URL: url}) // which makes its schema
+	if err == nil {
+		err = s.Close()
+	}
+	if err != nil {
 		return err
 	}
 	db, postgres, err := connect(url)

@@ -1,9 +1,7 @@
 package growth_test
 
 import (
-	"context"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -14,32 +12,11 @@ import (
 	"github.com/agentevents/agentevents/store/growth"
 )
 
-func TestMain(m *testing.M) { os.Exit(cluster.Main(m, cluster.Suite{Prepare: prepare})) }
-
-// prepare makes the schema.
-func prepare(ctx context.Context, url string) error {
-	s, err := store.Open(ctx, store.Options{URL: url})
-	if err != nil {
-		return err
-	}
-	return s.Close()
-}
-
-func empty(t *testing.T) (url string) {
-	t.Helper()
-	if cluster.OnPostgres() {
-		return cluster.Database(t)
-	}
-	url = "sqlite:" + filepath.Join(t.TempDir(), "agentevents.db")
-	if err := prepare(t.Context(), url); err != nil {
-		t.Fatal(err)
-	}
-	return url
-}
+func TestMain(m *testing.M) { os.Exit(cluster.Main(m, cluster.Suite{})) }
 
 // What fills a store is what the store might have written itself, and it goes on from there.
 func TestFill(t *testing.T) {
-	url, size := empty(t), growth.Size{Agents: 3001, Events: 5000, Deliveries: 25_000}
+	url, size := cluster.URL(t), growth.Size{Agents: 3001, Events: 5000, Deliveries: 25_000}
 	var told []int
 	err := growth.Fill(t.Context(), url, size, time.Now(), func(done, of int) { told = append(told, done, of) })
 	if err != nil {
