@@ -9,6 +9,7 @@ import (
 
 	"github.com/oapi-codegen/nullable"
 	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
 
 	"github.com/agentevents/agentevents/gen"
 )
@@ -102,15 +103,15 @@ func missing(tx *gorm.DB, k AgentKey) error {
 	return &Error{Kind: NotFound, Message: fmt.Sprintf("there is no %v", k), Status: "agent_not_found"}
 }
 
-// findAgents returns the rows of those agents that there are, and holds them until the commit of a transaction that writes.
-func findAgents(tx *gorm.DB, keys []AgentKey) (map[AgentKey]agentRow, error) {
+// findAgents returns the rows of those agents that there are.
+func findAgents(tx *gorm.DB, keys []AgentKey, how ...clause.Expression) (map[AgentKey]agentRow, error) {
 	type key struct {
 		Client string        `json:"client_id"`
 		Kind   gen.AgentType `json:"kind"`
 		ID     int64         `json:"agent_id"`
 	}
 	rows := each(keys, func(k AgentKey) key { return key{k.Client, k.Type, k.ID} })
-	found, err := gorm.G[agentRow](tx, holding(tx)...).
+	found, err := gorm.G[agentRow](tx, how...).
 		Where("(client_id, kind, agent_id) IN (SELECT client_id, kind, agent_id FROM ? AS x)", tableOf(tx, rows)).
 		Order("id").Find(tx.Statement.Context)
 	of := make(map[AgentKey]agentRow, len(found))
@@ -244,24 +245,36 @@ func (s *Store) DeleteAgent(ctx context.Context, k AgentKey) error {
 		if err != nil {
 			return err
 		}
-		return s.deleteAgent(tx, r)
+		return s.deleteAgents(tx, k.Client, []agentRow{r})
 	})
 }
 
-func (s *Store) deleteAgent(tx *gorm.DB, r agentRow) error {
-	if err := removeAgent(tx, r); err != nil {
+// deleteAgents deletes agents of a client, which are held.
+func (s *Store) deleteAgents(tx *gorm.DB, client string, rows []agentRow) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	ids := padded(each(rows, func(r agentRow) int64 { return r.ID }))
+	if err := removeAgents(tx, client, ids, len(rows)); err != nil {
 		return err
 	}
-	if r.Status == gen.AgentStatusValueAvailable {
-		logout := &change{
-			ctx: tx.Statement.Context, agent: &r, status: gen.AgentStatusValueLoggedOut, source: gen.EventSourceAPI, at: s.now(),
-		}
-		if err := s.change(tx, []*change{logout}); err != nil {
-			return err
-		}
-	}
-	if err := tx.Exec("DELETE FROM agent_events WHERE agent = ?", r.ID).Error; err != nil {
+	if _, err := s.change(tx, s.logouts(tx, rows), true); err != nil {
 		return err
 	}
-	return tx.Exec("DELETE FROM agents WHERE id = ?", r.ID).Error
+	if err := tx.Exec("DELETE FROM agent_events WHERE agent IN ?", ids).Error; err != nil {
+		return err
+	}
+	return tx.Exec("DELETE FROM agents WHERE id IN ?", ids).Error
+}
+
+// logouts are the changes of those agents that are available.
+func (s *Store) logouts(tx *gorm.DB, rows []agentRow) (changes []*change) {
+	for _, r := range rows {
+		if r.Status == gen.AgentStatusValueAvailable {
+			changes = append(changes, &change{
+				ctx: tx.Statement.Context, agent: &r, status: gen.AgentStatusValueLoggedOut, source: gen.EventSourceAPI, at: s.now(),
+			})
+		}
+	}
+	return changes
 }

@@ -265,7 +265,7 @@ func laneID(l dueLane) int64 { return l.ID }
 
 // lease leases those of some lanes that nobody else has taken since they were found, and returns them.
 func (s *Store) lease(tx *gorm.DB, due []dueLane) ([]dueLane, error) {
-	held, err := holdFree(tx, each(due, laneID))
+	held, err := hold(tx, "lanes", each(due, laneID), false)
 	if err != nil {
 		return nil, err
 	}

@@ -93,38 +93,60 @@ func newFeed(tx *gorm.DB, client string) error {
 		"ORDER BY id DESC LIMIT 1 ON CONFLICT (client_id) DO UPDATE SET sequence = excluded.sequence", client).Error
 }
 
+// agentsTogether is how many agents of a client are deleted in one transaction, so that nobody waits long for it.
+const agentsTogether = 250
+
 // DeleteClient deletes a client with its applications, its agents and their events; see DeleteAgent. Its replays end.
+// Many agents go in several transactions, and the client in the last: after an error, some of its agents may be gone.
 func (s *Store) DeleteClient(ctx context.Context, id string) error {
 	defer s.wake()
 	defer s.announce(id)
-	return s.write(ctx, func(tx *gorm.DB) error {
-		agents, err := holdAll(tx, id)
+	for {
+		last, err := s.deletePart(ctx, id)
+		if err != nil || last {
+			return err
+		}
+	}
+}
+
+// deletePart deletes some agents of a client, and the client if these are the last.
+func (s *Store) deletePart(ctx context.Context, id string) (last bool, err error) {
+	err = s.write(ctx, func(tx *gorm.DB) error {
+		agents, err := holdSome(tx, id)
 		if err != nil {
 			return err
 		}
-		for _, a := range agents {
-			if err := s.deleteAgent(tx, a); err != nil {
-				return err
-			}
-		}
-		if err := tx.Exec("DELETE FROM replays WHERE client_id = ?", id).Error; err != nil {
+		if err := s.deleteAgents(tx, id, agents); err != nil {
 			return err
 		}
-		s.requests.forget(id)
-		if err := tx.Exec("DELETE FROM requests WHERE client_id = ?", id).Error; err != nil {
-			return err
+		if last = len(agents) < agentsTogether; !last {
+			return nil
 		}
-		if err := revoke(tx, "client_id = ?", id); err != nil {
-			return err
-		}
-		return tx.Exec("DELETE FROM clients WHERE id = ?", id).Error
+		return s.deleteEmpty(tx, id)
 	})
+	return last, err
 }
 
-// holdAll holds all agents of a client, which it returns, and then the client, so that there will be no more of them.
-func holdAll(tx *gorm.DB, id string) (agents []agentRow, err error) {
+// deleteEmpty deletes a client that has no agents.
+func (s *Store) deleteEmpty(tx *gorm.DB, id string) error {
+	if err := tx.Exec("DELETE FROM replays WHERE client_id = ?", id).Error; err != nil {
+		return err
+	}
+	s.requests.forget(id)
+	if err := tx.Exec("DELETE FROM requests WHERE client_id = ?", id).Error; err != nil {
+		return err
+	}
+	if err := revoke(tx, "client_id = ?", id); err != nil {
+		return err
+	}
+	return tx.Exec("DELETE FROM clients WHERE id = ?", id).Error
+}
+
+// holdSome holds the first agents of a client, which it returns, and then the client, so that there will be no more of them.
+func holdSome(tx *gorm.DB, id string) (agents []agentRow, err error) {
 	for range 2 {
-		agents, err = gorm.G[agentRow](tx, holding(tx)...).Where("client_id = ?", id).Order("id").Find(tx.Statement.Context)
+		agents, err = gorm.G[agentRow](tx, holding(tx)...).Where("client_id = ?", id).Order("id").Limit(agentsTogether).
+			Find(tx.Statement.Context)
 		if err != nil {
 			return nil, err
 		}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
+	"github.com/agentevents/agentevents/store/growth"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -106,4 +107,27 @@ func TestNewClientUnderAnOldID(t *testing.T) {
 	if seen := f.logged(store.DeliveryFilter{}, 0, 9); len(seen) != 1 || len(f.feed("12", 2, 9)) != 1 {
 		t.Errorf("its own: %q", seen)
 	}
+}
+
+// A client with more agents than one transaction deletes: each that is available is logged out, once, and nothing is left.
+func TestDeletedClientOfManyAgents(t *testing.T) {
+	f := open(t)
+	url := f.url
+	f.check(f.Close())
+	f.check(growth.Fill(f.ctx, url, growth.Size{Agents: 1000, Events: 1000, Deliveries: 1000}, f.clock.Now(), func(int, int) {}))
+	f.open()
+	client := growth.Client(0)
+	for id := range int64(400) {
+		f.login(store.AgentKey{Client: client, Type: gen.AgentTypeLocal, ID: id + 1})
+	}
+	f.check(f.DeleteClient(f.ctx, client))
+	for table, want := range map[string]int{
+		"clients": 0, "agents": 0, "agent_events": 0,
+		"status_changes": 1000 + 400 + 400, "deliveries WHERE state = 'pending'": 400 + 400,
+	} {
+		if n := f.count("SELECT count(*) FROM " + table); n != want {
+			t.Errorf("%d %s, want %d", n, table, want)
+		}
+	}
+	f.missing("the client again", f.DeleteClient(f.ctx, client))
 }

@@ -39,6 +39,8 @@ func TestPostgresFaults(t *testing.T) {
 		"many wait for one agent":         testCrowd,
 		"connections end in every place":  testConnectionsEnd,
 		"a lane that somebody holds":      testHeldLane,
+		"who needs what is held, alone":   testHeldAlone,
+		"results that need what is held":  testHeldResults,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -274,14 +276,30 @@ func testNoCommit(s *shared) {
 	s.sound(2, 1)
 }
 
+// beginBulk is begin for a request that waits for what others hold, whatever else there is to do.
+func (s *shared) beginBulk(st *store.Store, k store.AgentKey) <-chan result {
+	c := make(chan result, 1)
+	go func() {
+		results, err := st.SetStatuses(s.ctx, k.Client, []gen.AgentStatusUpdateItem{
+			{AgentType: k.Type, AgentID: k.ID, AgentStatus: gen.AgentStatusValueAvailable},
+		})
+		if err != nil {
+			c <- result{err: err}
+		} else {
+			c <- result{AgentStatus: *results[0].Status}
+		}
+	}()
+	return c
+}
+
 // tangle has a change hold its agent, and somebody else hold its lane and then wait for the agent.
 func tangle(s *shared, settings string) (change <-chan result, conn *pgx.Conn, got <-chan error, late held) {
 	conn = s.connect()
 	s.exec(conn, settings)
 	s.exec(conn, "BEGIN")
 	s.exec(conn, "SELECT id FROM lanes FOR UPDATE")
-	late = s.hold(s.Store, drawn)
-	change = s.begin(s.Store, s.key(136))
+	late = s.hold(s.Store, "SELECT id FROM lanes")
+	change = s.beginBulk(s.Store, s.key(136))
 	<-late.reached
 	end := make(chan error, 1)
 	go func() {
@@ -500,4 +518,79 @@ func testHeldLane(s *shared) {
 		s.t.Errorf("claimed are %v", claimed)
 	}
 	s.sound(2, 2)
+}
+
+// Who needs an agent or a lane that somebody holds waits for it, and nobody else does, however long that is.
+func testHeldAlone(s *shared) {
+	patient := s.another("lock_timeout=0")
+	s.check(errors.Join(s.put(137), s.put(138), s.put(139)))
+	s.register(s.key(137), "http://other.example/", gen.EventTypeAgentLogin)
+	s.register(s.key(138), "http://receiver.example/", gen.EventTypeAgentLogin)
+	conn := s.connect()
+	s.exec(conn, "BEGIN")
+	s.exec(conn, "SELECT id FROM agents WHERE agent_id = 136 FOR UPDATE")
+	s.exec(conn, "SELECT l.id FROM lanes l WHERE agent_id = 137 FOR UPDATE")
+	waiters := []<-chan result{s.begin(patient, s.key(136)), s.begin(patient, s.key(137)), s.begin(patient, s.key(136))}
+	s.until("two of the three wait, and the third for the first", strings.Replace(waiting, "count(*)", "count(*) / 2", 1))
+	for _, k := range []store.AgentKey{s.key(138), s.key(139)} {
+		_, err := login(s.ctx, patient, k)
+		s.check(err)
+	}
+	if n := s.number(waiting); n != 2 {
+		s.t.Errorf("%d wait for what is held, want 2", n)
+	}
+	s.exec(conn, "ROLLBACK")
+	made := 0
+	for _, w := range waiters {
+		r := <-w
+		s.check(r.err)
+		if r.Changed {
+			made++
+		}
+	}
+	if made != 2 {
+		s.t.Errorf("%d changes were made of agents that were held, want 2", made)
+	}
+	s.sound(4, 3)
+}
+
+// The same for results, of which one needs a lane that is held and one a receiver.
+func testHeldResults(s *shared) {
+	patient := s.another("lock_timeout=0")
+	for id, url := range map[int64]string{137: "http://failing.example/", 138: "http://other.example/"} {
+		s.check(s.put(id))
+		s.register(s.key(id), url, gen.EventTypeAgentLogin)
+	}
+	for id := range int64(3) {
+		s.login(s.key(136 + id))
+	}
+	claimed, _, err := s.Claim(s.ctx, anyRoom)
+	s.check(err)
+	conn := s.connect()
+	s.exec(conn, "BEGIN")
+	s.exec(conn, "SELECT id FROM lanes WHERE agent_id = 136 FOR UPDATE")
+	s.exec(conn, "SELECT id FROM receivers WHERE host = 'failing.example' FOR UPDATE")
+	ends := map[string]chan error{}
+	for _, d := range claimed {
+		end, o := make(chan error, 1), confirmed()
+		if d.URL == "http://failing.example/" {
+			o = webhook.Outcome{Attempt: webhook.Attempt{StartedAt: time.Now(), Status: 500, Verdict: webhook.Retry}, Delay: time.Hour}
+		}
+		ends[d.URL] = end
+		go func() {
+			_, err := patient.Record(s.ctx, d, o, true)
+			end <- err
+		}()
+	}
+	s.check(<-ends["http://other.example/"])
+	s.until("the others wait", strings.Replace(waiting, "count(*)", "count(*) / 2", 1))
+	s.exec(conn, "ROLLBACK")
+	s.check(errors.Join(<-ends["http://receiver.example/"], <-ends["http://failing.example/"]))
+	if n := s.number("SELECT count(*) FROM deliveries WHERE state = 'delivered'"); n != 2 {
+		s.t.Errorf("%d are delivered, want 2", n)
+	}
+	if n := s.number("SELECT failures FROM receivers WHERE host = 'failing.example'"); n != 1 {
+		s.t.Errorf("the receiver has failed %d times, want 1", n)
+	}
+	s.sound(3, 3)
 }

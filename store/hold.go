@@ -20,35 +20,40 @@ import (
 func onPostgres(tx *gorm.DB) bool { return tx.Name() == "postgres" }
 
 // holding has a query of a transaction that writes hold the rows that it finds.
-func holding(tx *gorm.DB) []clause.Expression {
+func holding(tx *gorm.DB) []clause.Expression { return holdingOr(tx, true) }
+
+// holdingOr is holding, but does not find what somebody else holds, unless it is to wait for that.
+func holdingOr(tx *gorm.DB, wait bool) []clause.Expression {
 	if ownWrite(tx) == nil || !onPostgres(tx) {
 		return nil
 	}
-	return []clause.Expression{clause.Locking{Strength: forUpdate}}
+	return []clause.Expression{clause.Locking{Strength: forUpdate, Options: skipLocked(wait)}}
+}
+
+func skipLocked(wait bool) string {
+	if wait {
+		return ""
+	}
+	return "SKIP LOCKED"
 }
 
 // forUpdate does not keep others from adding rows that refer to the one that is held.
 const forUpdate = "NO KEY UPDATE"
 
-// hold holds rows of a table, in the order of their ids.
-func hold(tx *gorm.DB, table string, ids []int64) error {
+// hold holds rows of a table, in the order of their ids, and returns which: without those that somebody else holds, unless
+// it is to wait for them.
+func hold(tx *gorm.DB, table string, ids []int64, wait bool) (held []int64, err error) {
 	if !onPostgres(tx) || len(ids) == 0 {
-		return nil
+		return ids, nil
 	}
-	var held []int64
-	return tx.Raw("SELECT id FROM "+table+" WHERE id IN ? ORDER BY id FOR "+forUpdate, padded(slices.Clone(ids))).Scan(&held).Error
-}
-
-func holdLanes(tx *gorm.DB, lanes ...int64) error { return hold(tx, "lanes", lanes) }
-
-// holdFree is holdLanes for those that nobody else holds, which it returns.
-func holdFree(tx *gorm.DB, lanes []int64) (held []int64, err error) {
-	if !onPostgres(tx) || len(lanes) == 0 {
-		return lanes, nil
-	}
-	err = tx.Raw("SELECT id FROM lanes WHERE id IN ? ORDER BY id FOR "+forUpdate+" SKIP LOCKED", padded(slices.Clone(lanes))).
+	err = tx.Raw("SELECT id FROM "+table+" WHERE id IN ? ORDER BY id FOR "+forUpdate+" "+skipLocked(wait), padded(slices.Clone(ids))).
 		Scan(&held).Error
 	return held, err
+}
+
+func holdLanes(tx *gorm.DB, lanes ...int64) error {
+	_, err := hold(tx, "lanes", lanes, true)
+	return err
 }
 
 // holdAgentsOf holds the agents that deliveries are about, as far as they are there.
@@ -63,7 +68,8 @@ func holdAgentsOf(tx *gorm.DB, deliveries []int64) error {
 	if err != nil {
 		return err
 	}
-	return hold(tx, "agents", agents)
+	_, err = hold(tx, "agents", agents, true)
+	return err
 }
 
 // skipHeld is the end of a query that holds the rows that it finds, but for those that somebody else holds.

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -76,7 +75,7 @@ type debt struct {
 	Due    int64 `json:"due"`
 }
 
-// addToLanes tells lanes of new deliveries. The head of a lane that has one stays what it is, and so does when it is due.
+// addToLanes tells lanes, which are held, of new deliveries. The head of a lane that has one stays what it is, and so does when it is due.
 // Parked deliveries are in no lane.
 func addToLanes(tx *gorm.DB, rows []deliveryRow) error {
 	of := map[int64]debt{}
@@ -88,12 +87,8 @@ func addToLanes(tx *gorm.DB, rows []deliveryRow) error {
 	if len(of) == 0 {
 		return nil
 	}
-	debts := slices.SortedFunc(maps.Values(of), func(a, b debt) int { return cmp.Compare(a.LaneID, b.LaneID) })
-	if err := holdLanes(tx, slices.Sorted(maps.Keys(of))...); err != nil {
-		return err
-	}
 	return tx.Exec("UPDATE lanes SET pending = pending + x.more, due_at = coalesce(due_at, x.due) FROM ? AS x "+
-		"WHERE lanes.id = x.lane_id", tableOf(tx, debts)).Error
+		"WHERE lanes.id = x.lane_id", tableOf(tx, slices.Collect(maps.Values(of)))).Error
 }
 
 // shift adds to what is pending in a lane (or takes from it) and makes it due now if nobody holds it and anything is

@@ -81,8 +81,8 @@ func (l limited) remove(tx *gorm.DB, client string) error {
 	return tx.Exec("UPDATE clients SET "+l.count+" = "+l.count+" - 1 WHERE id = ?", client).Error
 }
 
-// removeAgent counts an agent less, and its events.
-func removeAgent(tx *gorm.DB, r agentRow) error {
-	return tx.Exec("UPDATE clients SET agents = agents - 1, events = events - "+
-		"(SELECT count(*) FROM agent_events WHERE agent = ?) WHERE id = ?", r.ID, r.ClientID).Error
+// removeAgents counts some agents less, and their events. An id may be there twice.
+func removeAgents(tx *gorm.DB, client string, ids []int64, agents int) error {
+	return tx.Exec("UPDATE clients SET agents = agents - ?, events = events - "+
+		"(SELECT count(*) FROM agent_events WHERE agent IN ?) WHERE id = ?", agents, ids, client).Error
 }

@@ -60,6 +60,7 @@ type result struct {
 
 func (r *result) asked() context.Context { return r.ctx }
 func (r *result) end(err error)          { r.err = err }
+func (r *result) about() any             { return r.Lane }
 func (r *result) lane() int64            { return r.Lane }
 
 // recordGone records an answer of 410.

@@ -9,36 +9,36 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// recordTogether records results: those of one lane in turn, and else all together.
-func (s *Store) recordTogether(tx *gorm.DB, results []*result) error {
+// recordTogether records results: those of one lane in turn, and else all together. Unless it is to wait, it returns those
+// whose lanes or receivers somebody else holds.
+func (s *Store) recordTogether(tx *gorm.DB, results []*result, wait bool) (held []*result, err error) {
 	for _, round := range rounds(results, (*result).lane) {
-		if err := s.recordRound(tx, round); err != nil {
-			return err
+		more, err := s.recordRound(tx, round, wait)
+		if err != nil {
+			return nil, err
 		}
+		held = append(held, more...)
 	}
-	return nil
+	return held, nil
 }
 
 // recordRound records results of different lanes. Nearly all are plain, and take as many statements together as one
 // takes alone.
-func (s *Store) recordRound(tx *gorm.DB, results []*result) error {
-	at, err := s.standing(tx, results)
+func (s *Store) recordRound(tx *gorm.DB, results []*result, wait bool) (held []*result, err error) {
+	at, err := s.standing(tx, results, wait)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	news := at.news(s, results)
-	var plain []*result
-	for _, r := range results {
-		if !news[at.lanes[r.Lane].ReceiverID] {
-			plain = append(plain, r)
-		} else if err := s.record(tx, r, at.lanes[r.Lane]); err != nil {
-			return err
-		}
+	held, results = split(results, func(r *result) bool { _, is := at.lanes[r.Lane]; return !is })
+	news, plain := split(results, at.isNews(s, results))
+	more, news, err := at.holdReceivers(tx, news, wait)
+	for i := 0; err == nil && i < len(news); i++ {
+		err = s.record(tx, news[i], at.lanes[news[i].Lane])
 	}
-	if len(plain) == 0 {
-		return nil
+	if err != nil || len(plain) == 0 {
+		return append(held, more...), err
 	}
-	return s.recordPlain(tx, at, plain)
+	return append(held, more...), s.recordPlain(tx, at, plain)
 }
 
 // standing is how things stand when results are recorded.
@@ -49,8 +49,8 @@ type standing struct {
 }
 
 // standing holds the lanes of results, and reads what they are about. Results are put in the order of their receivers.
-func (s *Store) standing(tx *gorm.DB, results []*result) (at standing, err error) {
-	lanes, err := gorm.G[laneRow](tx, holding(tx)...).Where("id IN ?", padded(each(results, (*result).lane))).
+func (s *Store) standing(tx *gorm.DB, results []*result, wait bool) (at standing, err error) {
+	lanes, err := gorm.G[laneRow](tx, holdingOr(tx, wait)...).Where("id IN ?", padded(each(results, (*result).lane))).
 		Order("id").Find(tx.Statement.Context)
 	if err != nil {
 		return at, err
@@ -72,15 +72,26 @@ func (s *Store) standing(tx *gorm.DB, results []*result) (at standing, err error
 	return at, err
 }
 
-// news are the receivers of results that are not all plain: what one of theirs changes counts for those after it.
-func (at standing) news(s *Store, results []*result) map[int64]bool {
+// isNews says which results are of receivers of which not all results are plain: what one changes counts for those after
+// it.
+func (at standing) isNews(s *Store, results []*result) func(*result) bool {
 	news := map[int64]bool{}
 	for _, r := range results {
 		if !at.plain(s, r) {
-			news[at.lanes[r.Lane].ReceiverID] = true
+			news[at.receiver(r).ID] = true
 		}
 	}
-	return news
+	return func(r *result) bool { return news[at.receiver(r).ID] }
+}
+
+// holdReceivers parts results of receivers that somebody else holds from the others, unless it is to wait for them.
+func (at standing) holdReceivers(tx *gorm.DB, results []*result, wait bool) (held, free []*result, err error) {
+	if wait || len(results) == 0 {
+		return nil, results, nil
+	}
+	got, err := hold(tx, "receivers", each(results, func(r *result) int64 { return at.receiver(r).ID }), false)
+	held, free = split(results, func(r *result) bool { return !slices.Contains(got, at.receiver(r).ID) })
+	return held, free, err
 }
 
 func index[R any](rows []R, id func(R) int64) map[int64]R {

@@ -28,6 +28,7 @@ type setting struct {
 }
 
 func (t *setting) asked() context.Context { return t.ctx }
+func (t *setting) about() any             { return t.agent }
 
 func (t *setting) end(err error) {
 	if err != nil {
@@ -113,7 +114,10 @@ func (s *Store) setItems(
 			update: gen.AgentStatusUpdate{AgentStatus: i.AgentStatus, EventSource: i.EventSource, ChangedAt: i.ChangedAt},
 		}
 	})
-	err := s.write(ctx, func(tx *gorm.DB) error { return s.setTogether(tx, tasks) })
+	err := s.write(ctx, func(tx *gorm.DB) error {
+		_, err := s.setTogether(tx, tasks, true)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -135,53 +139,76 @@ func (t *setting) result() gen.AgentStatusResult {
 	return r
 }
 
-// setTogether sets statuses: those of one agent in turn, and else all together.
-func (s *Store) setTogether(tx *gorm.DB, tasks []*setting) error {
+// setTogether sets statuses: those of one agent in turn, and else all together. Unless it is to wait, it returns those
+// whose agents or lanes somebody else holds.
+func (s *Store) setTogether(tx *gorm.DB, tasks []*setting, wait bool) (held []*setting, err error) {
 	for _, round := range rounds(tasks, func(t *setting) AgentKey { return t.agent }) {
-		if err := s.setRound(tx, round); err != nil {
-			return err
+		more, err := s.setRound(tx, round, wait)
+		if err != nil {
+			return nil, err
 		}
+		held = append(held, more...)
 	}
-	return nil
+	return held, nil
 }
 
 // setRound sets statuses of different agents. What is refused is refused before anything is written.
-func (s *Store) setRound(tx *gorm.DB, tasks []*setting) error {
-	found, err := findAgents(tx, each(tasks, func(t *setting) AgentKey { return t.agent }))
+func (s *Store) setRound(tx *gorm.DB, tasks []*setting, wait bool) (held []*setting, err error) {
+	found, err := findAgents(tx, each(tasks, agentOf), holdingOr(tx, wait)...)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var changes []*change
-	var reported []agentRow
-	for _, t := range tasks {
-		t.status, t.err = gen.AgentStatus{}, nil
-		r, ok := found[t.agent]
-		if !ok {
-			if t.err = missing(tx, t.agent); !isNotFound(t.err) {
-				return t.err
-			}
-			continue
+	absent, present := split(tasks, func(t *setting) bool { _, is := found[t.agent]; return !is })
+	if held, err = refuseAbsent(tx, absent); err != nil {
+		return nil, err
+	}
+	changes, reported := s.decideAll(present, found)
+	if err := writeReported(tx, reported); err != nil {
+		return nil, err
+	}
+	more, err := s.change(tx, changes, wait)
+	return append(held, each(more, func(c *change) *setting { return c.task })...), err
+}
+
+func agentOf(t *setting) AgentKey { return t.agent }
+
+// refuseAbsent says of agents that were not found what is missing, and returns those that somebody else holds.
+func refuseAbsent(tx *gorm.DB, tasks []*setting) (held []*setting, err error) {
+	if len(tasks) == 0 {
+		return nil, nil
+	}
+	there, err := findAgents(tx, each(tasks, agentOf))
+	for i := 0; err == nil && i < len(tasks); i++ {
+		t := tasks[i]
+		if _, is := there[t.agent]; is {
+			held = append(held, t)
+		} else if t.err = missing(tx, t.agent); !isNotFound(t.err) {
+			err = t.err
 		}
+	}
+	return held, err
+}
+
+// decideAll returns what changes, and those agents of which a time alone is to be kept.
+func (s *Store) decideAll(tasks []*setting, found map[AgentKey]agentRow) (changes []*change, reported []agentRow) {
+	for _, t := range tasks {
+		r := found[t.agent]
 		c, err := s.decide(t, r)
-		switch {
+		switch t.err = err; {
 		case err != nil:
-			t.err = err
 		case c.status != r.Status:
 			changes = append(changes, c)
 		case c.reported:
 			reported = append(reported, *c.agent)
 		}
 	}
-	if err := writeReported(tx, reported); err != nil {
-		return err
-	}
-	return s.change(tx, changes)
+	return changes, reported
 }
 
 // decide says what a status that somebody sets changes: nothing, if it is stale or the agent has it. A time that the PBX
 // gave is kept even then, as the latest known.
 func (s *Store) decide(t *setting, r agentRow) (*change, error) {
-	c := &change{ctx: t.ctx, agent: &r, status: t.update.AgentStatus, source: t.update.EventSource, at: s.now()}
+	c := &change{ctx: t.ctx, task: t, agent: &r, status: t.update.AgentStatus, source: t.update.EventSource, at: s.now()}
 	if c.source == "" {
 		c.source = gen.EventSourceAPI
 	}
@@ -191,7 +218,7 @@ func (s *Store) decide(t *setting, r agentRow) (*change, error) {
 		}
 		c.at, c.reported = at.UnixMilli(), true
 	}
-	t.status, c.result = r.status(), &t.status
+	t.status = r.status()
 	switch {
 	case c.reported && c.at < r.ReportedAt:
 		t.status.Stale = true
@@ -231,19 +258,26 @@ type change struct {
 	at       int64
 	reported bool // at is what the PBX has said
 
-	result *gen.AgentStatus // may be nil
-	owed   []eventRow
-	row    changeRow
+	task *setting // that is told what came of it; may be nil
+	owed []eventRow
+	row  changeRow
 }
 
-// change makes status changes of different agents with their deliveries.
-func (s *Store) change(tx *gorm.DB, changes []*change) error {
-	if len(changes) == 0 {
-		return nil
-	}
+// change makes status changes of different agents with their deliveries. Unless it is to wait, it returns those for
+// whose lanes it would have to.
+func (s *Store) change(tx *gorm.DB, changes []*change, wait bool) (held []*change, err error) {
 	if err := findOwed(tx, changes); err != nil {
-		return err
+		return nil, err
 	}
+	held, changes, err = holdOwed(tx, changes, wait)
+	if err != nil || len(changes) == 0 {
+		return held, err
+	}
+	return held, s.make(tx, changes)
+}
+
+// make makes changes whose lanes are held.
+func (s *Store) make(tx *gorm.DB, changes []*change) error {
 	for _, c := range changes {
 		s.trace(tx, c)
 	}
@@ -266,6 +300,9 @@ func (s *Store) change(tx *gorm.DB, changes []*change) error {
 
 // findOwed finds the events of the changes' agents, and notes which of them are for which type.
 func findOwed(tx *gorm.DB, changes []*change) error {
+	if len(changes) == 0 {
+		return nil
+	}
 	agents := each(changes, func(c *change) int64 { return c.agent.ID })
 	events, err := gorm.G[eventRow](tx).Where("agent IN ?", padded(agents)).Order("lane_id, id").Find(tx.Statement.Context)
 	of := map[int64][]eventRow{}
@@ -279,6 +316,34 @@ func findOwed(tx *gorm.DB, changes []*change) error {
 		c.row = changeRow{Fired: idsOf(fired), Parked: idsOf(disabled), Skipped: idsOf(skipped)}
 	}
 	return err
+}
+
+// holdOwed holds the lanes of changes, and parts those of which somebody else holds one from the others.
+func holdOwed(tx *gorm.DB, changes []*change, wait bool) (held, free []*change, err error) {
+	var lanes []int64
+	for _, c := range changes {
+		lanes = append(lanes, c.lanes()...)
+	}
+	slices.Sort(lanes)
+	lanes = slices.Compact(lanes)
+	got, err := hold(tx, "lanes", lanes, wait)
+	if len(got) == len(lanes) {
+		return nil, changes, err
+	}
+	held, free = split(changes, func(c *change) bool {
+		return slices.ContainsFunc(c.lanes(), func(lane int64) bool { return !slices.Contains(got, lane) })
+	})
+	return held, free, err
+}
+
+// lanes are those that get a delivery by a change.
+func (c *change) lanes() (lanes []int64) {
+	for _, e := range c.owed {
+		if e.deliveryState() == pending {
+			lanes = append(lanes, e.LaneID)
+		}
+	}
+	return lanes
 }
 
 // trace makes the row of a change, with what it is known by in a trace.
@@ -307,15 +372,15 @@ func (c *change) made() {
 	r := c.agent
 	r.Status, r.EventSource, r.Sequence, r.ChangedAt = c.status, c.source, c.row.ID, c.at
 	r.ReportedAt = max(r.ReportedAt, c.at)
-	if c.result != nil {
-		*c.result = r.status()
-		c.result.Changed, c.result.Deliveries = true, len(c.owed)
+	if c.task != nil {
+		c.task.status = r.status()
+		c.task.status.Changed, c.task.status.Deliveries = true, len(c.owed)
 	}
 }
 
-// split parts events into those that something is so of and the others, in their order.
-func split(events []eventRow, is func(eventRow) bool) (those, others []eventRow) {
-	for _, e := range events {
+// split parts a list into those that something is so of and the others, in their order.
+func split[T any](list []T, is func(T) bool) (those, others []T) {
+	for _, e := range list {
 		if is(e) {
 			those = append(those, e)
 		} else {

@@ -117,8 +117,8 @@ func OpenBeside(ctx context.Context, o Options) (*Store, error) {
 // openAs opens either database; own is how an SQLite file is taken.
 func (s *Store) openAs(ctx context.Context, own func(file string) (*flock.Flock, error)) (err error) {
 	s.setDefaults()
-	s.settings.write, s.settings.work = s.write, s.setTogether
-	s.results.write, s.results.work = s.write, s.recordTogether
+	s.settings.init(s.write, s.setTogether)
+	s.results.init(s.write, s.recordTogether)
 	s.dueSoon, s.replays = make(chan struct{}, 1), make(chan struct{}, 1)
 	if s.seal, err = newSeal(s.Key); err != nil {
 		return err

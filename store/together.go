@@ -17,19 +17,25 @@ import (
 
 // task is what one caller wants done together with what others want, and what comes of it.
 type task interface {
+	comparable
 	asked() context.Context
+	about() any // an agent or a lane
 	end(error)
 }
 
 // gatherer does together what is asked for at the same time: in one transaction, and with as many statements for all as
-// it would take for one. Whoever asks while it is at work waits for its next turn.
+// it would take for one. Whoever asks while it is at work waits for its next turn. What needs a row that somebody else
+// holds is set apart, with what is about the same, so that nobody else waits for it.
 type gatherer[T task] struct {
 	write func(context.Context, func(tx *gorm.DB) error) error
-	work  func(tx *gorm.DB, tasks []T) error // sets what comes of each; an error of it is one of them all
+	// work sets what comes of each, but for those that need what somebody holds: it waits for that, or returns them.
+	work func(tx *gorm.DB, tasks []T, wait bool) (held []T, err error)
 
 	mu      sync.Mutex
 	waiting []waiter[T]
 	busy    bool
+	apart   map[any][]waiter[T] // by what they are about
+	slots   chan struct{}       // of those apart
 }
 
 type waiter[T task] struct {
@@ -37,33 +43,39 @@ type waiter[T task] struct {
 	done chan struct{}
 }
 
+// mostApart is how many transactions wait for what others hold, so that the other connections are there for the rest.
+const mostApart = pgWriters / 2
+
+func (g *gatherer[T]) init(
+	write func(context.Context, func(tx *gorm.DB) error) error, work func(tx *gorm.DB, tasks []T, wait bool) ([]T, error),
+) {
+	g.write, g.work, g.apart, g.slots = write, work, map[any][]waiter[T]{}, make(chan struct{}, mostApart)
+}
+
 // do returns when what comes of a task is durable.
 func (g *gatherer[T]) do(t T) {
 	w := waiter[T]{t, make(chan struct{})}
+	g.add(w)
+	<-w.done
+}
+
+func (g *gatherer[T]) add(w waiter[T]) {
 	g.mu.Lock()
+	defer g.mu.Unlock()
+	if queue, is := g.apart[w.task.about()]; is {
+		g.apart[w.task.about()] = append(queue, w)
+		return
+	}
 	g.waiting = append(g.waiting, w)
 	if !g.busy {
 		g.busy = true
 		go g.run()
 	}
-	g.mu.Unlock()
-	<-w.done
 }
 
 func (g *gatherer[T]) run() {
 	for batch := g.next(); batch != nil; batch = g.next() {
-		tasks := make([]T, 0, len(batch))
-		for _, w := range batch {
-			if err := w.task.asked().Err(); err != nil {
-				w.task.end(err)
-			} else {
-				tasks = append(tasks, w.task)
-			}
-		}
-		g.all(tasks)
-		for _, w := range batch {
-			close(w.done)
-		}
+		g.setApart(g.try(batch, false))
 	}
 }
 
@@ -81,29 +93,84 @@ func (g *gatherer[T]) next() []waiter[T] {
 	return batch
 }
 
-// all does tasks in one transaction. When that fails, and not since the database is in trouble, each has one of its own:
-// none takes others with it, nor does one who holds what one of them needs.
-func (g *gatherer[T]) all(tasks []T) {
-	if len(tasks) == 0 {
-		return
+func (g *gatherer[T]) setApart(left []waiter[T]) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, w := range left {
+		about := w.task.about()
+		if _, begun := g.apart[about]; !begun {
+			go g.runApart(about)
+		}
+		g.apart[about] = append(g.apart[about], w)
+	}
+}
+
+// runApart does what is about the same, and waits for what it needs.
+func (g *gatherer[T]) runApart(about any) {
+	g.slots <- struct{}{}
+	defer func() { <-g.slots }()
+	for batch := g.nextApart(about); batch != nil; batch = g.nextApart(about) {
+		g.try(batch, true)
+	}
+}
+
+func (g *gatherer[T]) nextApart(about any) []waiter[T] {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	batch := g.apart[about]
+	if g.apart[about] = nil; len(batch) == 0 {
+		delete(g.apart, about)
+	}
+	return batch
+}
+
+// try does tasks in one transaction. It returns those that must be set apart: what they need is held, or they have failed
+// together, and not since the database is in trouble, so that none takes others with it.
+func (g *gatherer[T]) try(batch []waiter[T], wait bool) (left []waiter[T]) {
+	batch = slices.DeleteFunc(batch, waiter[T].gone)
+	if len(batch) == 0 {
+		return nil
 	}
 	ctx := context.Background()
-	if len(tasks) == 1 {
-		ctx = tasks[0].asked()
+	if len(batch) == 1 {
+		ctx = batch[0].task.asked()
 	}
-	err := g.write(ctx, func(tx *gorm.DB) error { return g.work(tx, tasks) })
-	var trouble *Error
-	if err == nil || len(tasks) == 1 || errors.As(err, &trouble) && !inTheWay(err) {
-		for _, t := range tasks {
-			t.end(err)
+	var held []T
+	err := g.write(ctx, func(tx *gorm.DB) (err error) {
+		held, err = g.work(tx, each(batch, func(w waiter[T]) T { return w.task }), wait)
+		return err
+	})
+	if err != nil && !wait && len(batch) > 1 && !inTrouble(err) {
+		return batch
+	}
+	for _, w := range batch {
+		if err == nil && slices.Contains(held, w.task) {
+			left = append(left, w)
+		} else {
+			w.end(err)
 		}
-		return
 	}
-	var alone sync.WaitGroup
-	for i := range tasks {
-		alone.Go(func() { g.all(tasks[i : i+1]) })
+	return left
+}
+
+// inTrouble says whether an error is of the database, and not of what a transaction did or of who was in its way.
+func inTrouble(err error) bool {
+	var trouble *Error
+	return errors.As(err, &trouble) && !inTheWay(err)
+}
+
+func (w waiter[T]) end(err error) {
+	w.task.end(err)
+	close(w.done)
+}
+
+// gone ends a task whose caller does not want it any more, and says whether that is so.
+func (w waiter[T]) gone() bool {
+	err := w.task.asked().Err()
+	if err != nil {
+		w.end(err)
 	}
-	alone.Wait()
+	return err != nil
 }
 
 // rounds parts tasks so that in each round no key is twice, and what has one key stays in its order.

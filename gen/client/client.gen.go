@@ -105,6 +105,9 @@ type ClientInterface interface {
 	// created under the same id later sees nothing of it: its feed begins after the changes of the one before, and whoever
 	// asks for older ones is answered 410.
 	//
+	// A client with more than 250 agents is deleted in steps: after a 503, some of its agents may be gone already, and
+	// the same request deletes the rest.
+	//
 	// Corresponds with DELETE /client/{client_id} (the `DeleteClient` operationId).
 	DeleteClient(ctx context.Context, clientID ClientID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
@@ -796,6 +799,9 @@ func (c *HTTPClient) ListClients(ctx context.Context, params *ListClientsParams,
 // which sends its logout. Deliveries that were already owed are still carried out; its replays end. A client that is
 // created under the same id later sees nothing of it: its feed begins after the changes of the one before, and whoever
 // asks for older ones is answered 410.
+//
+// A client with more than 250 agents is deleted in steps: after a 503, some of its agents may be gone already, and
+// the same request deletes the rest.
 //
 // Corresponds with DELETE /client/{client_id} (the `DeleteClient` operationId).
 func (c *HTTPClient) DeleteClient(ctx context.Context, clientID ClientID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -5286,6 +5292,9 @@ type ClientWithResponsesInterface interface {
 	// which sends its logout. Deliveries that were already owed are still carried out; its replays end. A client that is
 	// created under the same id later sees nothing of it: its feed begins after the changes of the one before, and whoever
 	// asks for older ones is answered 410.
+	//
+	// A client with more than 250 agents is deleted in steps: after a 503, some of its agents may be gone already, and
+	// the same request deletes the rest.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -14669,6 +14678,9 @@ func (c *ClientWithResponses) ListClientsWithResponse(ctx context.Context, param
 // which sends its logout. Deliveries that were already owed are still carried out; its replays end. A client that is
 // created under the same id later sees nothing of it: its feed begins after the changes of the one before, and whoever
 // asks for older ones is answered 410.
+//
+// A client with more than 250 agents is deleted in steps: after a 503, some of its agents may be gone already, and
+// the same request deletes the rest.
 //
 // Returns a wrapper object for the known response body format(s).
 //
