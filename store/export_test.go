@@ -49,3 +49,6 @@ func (s *Store) WriteRepeats(ctx context.Context) error { return s.writeRepeats(
 
 // ShareRequests is a part of Work too.
 func (s *Store) ShareRequests(ctx context.Context) error { return s.shareRequests(ctx) }
+
+// LookAgain is one as well, with PostgreSQL.
+func (s *Store) LookAgain(ctx context.Context) error { return s.lookAgain(ctx) }

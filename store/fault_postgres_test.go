@@ -39,6 +39,7 @@ func TestPostgresFaults(t *testing.T) {
 		"many wait for one agent":         testCrowd,
 		"connections end in every place":  testConnectionsEnd,
 		"a lane that somebody holds":      testHeldLane,
+		"what nobody has heard of":        testUnheard,
 		"who needs what is held, alone":   testHeldAlone,
 		"results that need what is held":  testHeldResults,
 	} {
@@ -593,4 +594,34 @@ func testHeldResults(s *shared) {
 		s.t.Errorf("the receiver has failed %d times, want 1", n)
 	}
 	s.sound(3, 3)
+}
+
+// Of a change that nobody was told of, those who wait for it hear by a look that is shared by all; others are left alone.
+func testUnheard(s *shared) {
+	s.check(s.LookAgain(s.ctx))
+	news, unchanged, quiet := s.NextChange("12"), s.NextChange("12"), s.NextChange("13")
+	s.check(s.LookAgain(s.ctx))
+	if closed(news) {
+		s.t.Error("there was a change before there was one")
+	}
+	conn := s.connect()
+	s.exec(conn, `INSERT INTO status_changes (client_id, kind, agent_id, name, old_status, new_status, event_source, changed_at,
+		created_at, fired, parked, skipped, traceparent) SELECT client_id, kind, agent_id, name, status, 'available', 'api', 1, 1, '', '', '', ''
+		FROM agents WHERE agent_id = 136`)
+	if closed(unchanged) {
+		s.t.Error("somebody was told")
+	}
+	s.check(s.LookAgain(s.ctx))
+	if !closed(news) || closed(quiet) {
+		s.t.Errorf("who waits for a change was told: %v; who waits for none: %v", closed(news), closed(quiet))
+	}
+}
+
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }

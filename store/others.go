@@ -26,6 +26,7 @@ const (
 type others struct {
 	store *Store
 	name  string // of this one
+	seen  int64  // sequence number up to which lookAgain has looked
 	log   *slog.Logger
 	stop  func()
 	done  sync.WaitGroup
@@ -169,6 +170,29 @@ func (s *Store) heard(n news) {
 	if n.Due {
 		s.wake()
 	}
+}
+
+// mostAgain is how many changes lookAgain looks at one by one.
+const mostAgain = 10_000
+
+// lookAgain has those look who wait for changes of clients that have some: what other processes say may be lost. One look
+// is for all who wait.
+func (s *Store) lookAgain(ctx context.Context) error {
+	upTo, err := s.settled(ctx)
+	seen := s.others.seen
+	if err != nil || upTo <= seen {
+		return failure(err)
+	}
+	said := news{All: upTo-seen > mostAgain}
+	if !said.All {
+		err = s.read(ctx).Raw("SELECT DISTINCT client_id FROM status_changes WHERE id > ? AND id <= ?", seen, upTo).
+			Scan(&said.Clients).Error
+	}
+	if err == nil {
+		s.others.seen = upTo
+		s.heard(said)
+	}
+	return failure(err)
 }
 
 // announce tells who waits for changes of a client, here and elsewhere.

@@ -96,6 +96,7 @@ func (f *fixture) everyday(size growth.Size) {
 	f.lookUp(k, login)
 	f.check(f.WriteRepeats(f.ctx))
 	f.check(f.ShareRequests(f.ctx))
+	f.check(f.LookAgain(f.ctx))
 }
 
 // deliverEach has some deliveries delivered, by each way to claim them, one after the other in a lane, and others not.

@@ -27,7 +27,7 @@ const (
 	pgIdle        = 2 * time.Second  // that a transaction may do nothing: its process is frozen or cut off
 	pgPatience    = 10 * time.Second // for one transaction
 	pgStatement   = 8 * time.Second  // for a statement that writes, and
-	pgQuery       = time.Minute      // for one that reads
+	pgQuery       = 20 * time.Second // for one that reads
 	pgDialTimeout = 5 * time.Second
 )
 
@@ -80,10 +80,14 @@ func openPool(databaseURL string, connections int, settings map[string]string) (
 	if err != nil {
 		return nil, err
 	}
+	return pool(c, connections), nil
+}
+
+func pool(c *pgx.ConnConfig, connections int) *sql.DB {
 	db := stdlib.OpenDB(*c)
 	db.SetMaxOpenConns(connections)
 	db.SetMaxIdleConns(connections)
-	return db, nil
+	return db
 }
 
 func openPgWriters(databaseURL string) (*sql.DB, error) {
@@ -91,9 +95,14 @@ func openPgWriters(databaseURL string) (*sql.DB, error) {
 }
 
 func openPgReaders(databaseURL string) (*sql.DB, error) {
-	return openPool(databaseURL, pgReaders, map[string]string{
+	c, err := connect(databaseURL, map[string]string{
 		"statement_timeout": milliseconds(pgQuery), "default_transaction_read_only": "on",
 	})
+	if err != nil {
+		return nil, err
+	}
+	c.DialFunc = listening(c.DialFunc)
+	return pool(c, pgReaders), nil
 }
 
 // openPgVerifier opens a database for reading, for as long as that takes.

@@ -12,14 +12,16 @@ import (
 // to where numbers are given out already: its own will be greater. It says so by a lock that keeps nobody from anything, is
 // seen by all, and is gone with the transaction, however that ends.
 
+// lastSQL is the number that was given out last; before the first, a sequence shows the first as well.
+const lastSQL = "SELECT last_value - CASE WHEN is_called THEN 0 ELSE 1 END FROM status_changes_id_seq"
+
 // announceNumbers comes before a transaction draws its first sequence number.
 func announceNumbers(tx *gorm.DB) error {
 	if !onPostgres(tx) {
 		return nil
 	}
 	var none []string
-	return tx.Raw("SELECT pg_advisory_xact_lock_shared((24933::bigint << 48) | last_value)::text FROM status_changes_id_seq").
-		Scan(&none).Error
+	return tx.Raw("SELECT pg_advisory_xact_lock_shared((24933::bigint << 48) | (" + lastSQL + "))::text").Scan(&none).Error
 }
 
 // openSQL finds the least of what open transactions have said. The mark in the first 16 of 64 bits tells it from locks of others.
@@ -33,7 +35,7 @@ func (s *Store) settled(ctx context.Context) (upTo int64, err error) {
 		return math.MaxInt64, nil
 	}
 	tx := s.read(ctx)
-	if err := tx.Raw("SELECT last_value FROM status_changes_id_seq").Scan(&upTo).Error; err != nil {
+	if err := tx.Raw(lastSQL).Scan(&upTo).Error; err != nil {
 		return 0, err
 	}
 	var open *int64

@@ -26,12 +26,6 @@ func (s *Store) writeCounts(ctx context.Context) error {
 	return errors.Join(s.writeRepeats(ctx), s.shareRequests(ctx))
 }
 
-// lookAgain has those look again who wait for changes: what other processes say may be lost.
-func (s *Store) lookAgain(context.Context) error {
-	s.feeds.announceAll()
-	return nil
-}
-
 // repeat does a job at once, every second and when it is asked to, until ctx ends.
 func (s *Store) repeat(ctx context.Context, asked <-chan struct{}, job func(context.Context) error) {
 	tick := time.NewTicker(time.Second)
