@@ -81,10 +81,11 @@ type headRow struct {
 	Replays                       int
 	Traceparent                   string
 	Epoch                         string // of the database
+	Pending                       int64  // in its lane
 }
 
 // headSQL selects heads; a condition on lanes l and deliveries d follows.
-const headSQL = "SELECT d.id, d.lane_id, l.claim, l.receiver_id, d.event_id, d.webhook_id, d.url, " +
+const headSQL = "SELECT d.id, d.lane_id, l.claim, l.receiver_id, l.pending, d.event_id, d.webhook_id, d.url, " +
 	"d.method, d.attempts, d.due_at, d.expires_at, d.change_id, c.changed_at, c.agent_id, c.kind, c.name, " +
 	"c.new_status, c.event_source, c.created_at, d.replays, c.traceparent, s.secret, s.previous, s.previous_until, " +
 	"(SELECT epoch FROM epochs) AS epoch FROM lanes l " +
@@ -97,7 +98,7 @@ func (r headRow) delivery(lease time.Time, now int64) webhook.Delivery {
 		URL: r.URL, Method: r.Method, EventType: eventType(r.NewStatus), Sequence: r.ChangeID, Epoch: r.Epoch,
 		ChangedAt: millis(r.ChangedAt), Attempt: r.Attempts + 1, Data: r.data(),
 		Secrets: r.secrets(now), CreatedAt: millis(r.CreatedAt), Replay: r.Replays > 0, Replays: r.Replays,
-		Traceparent: r.Traceparent,
+		Traceparent: r.Traceparent, More: r.Pending > 1,
 	}
 }
 

@@ -2,8 +2,6 @@ package store
 
 import (
 	"context"
-	"maps"
-	"slices"
 	"strings"
 
 	"gorm.io/gorm"
@@ -68,27 +66,25 @@ func findLane(tx *gorm.DB, id int64) (laneRow, error) {
 	return gorm.G[laneRow](tx, holding(tx)...).Where("id = ?", id).Take(tx.Statement.Context)
 }
 
-// debt is how many deliveries a lane gets, and when they are due.
+// debt is how many deliveries a lane gets, when they are due, and of one that is leased at once the first of them and the
+// end of the lease.
 type debt struct {
-	LaneID int64 `json:"lane_id"`
-	More   int64 `json:"more"`
-	Due    int64 `json:"due"`
+	LaneID int64  `json:"lane_id"`
+	More   int64  `json:"more"`
+	Due    int64  `json:"due"`
+	First  *int64 `json:"first"`
+	Until  *int64 `json:"until"`
 }
 
-// addToLanes tells lanes, which are held, of new deliveries. The head of a lane that has one stays what it is, and so does when it is due.
-// Parked deliveries are in no lane.
-func addToLanes(tx *gorm.DB, rows []deliveryRow) error {
-	of := map[int64]debt{}
-	for _, r := range rows {
-		if r.State != parked {
-			of[r.LaneID] = debt{r.LaneID, of[r.LaneID].More + 1, r.DueAt}
-		}
-	}
-	if len(of) == 0 {
+// addToLanes tells lanes, which are held, of new deliveries. The head of a lane that has one stays what it is, and so does
+// when it is due.
+func addToLanes(tx *gorm.DB, debts []debt) error {
+	if len(debts) == 0 {
 		return nil
 	}
-	return tx.Exec("UPDATE lanes SET pending = pending + x.more, due_at = coalesce(due_at, x.due) FROM ? AS x "+
-		"WHERE lanes.id = x.lane_id", tableOf(tx, slices.Collect(maps.Values(of)))).Error
+	return tx.Exec("UPDATE lanes SET pending = pending + x.more, due_at = coalesce(x.until, due_at, x.due), "+
+		"lease_until = coalesce(x.until, lease_until), delivery_id = coalesce(x.first, delivery_id), "+
+		"claim = claim + CASE WHEN x.first IS NULL THEN 0 ELSE 1 END FROM ? AS x WHERE lanes.id = x.lane_id", tableOf(tx, debts)).Error
 }
 
 // shift adds to what is pending in a lane (or takes from it) and makes it due now if nobody holds it and anything is

@@ -31,6 +31,7 @@ type model struct {
 	regs    []*registration // those that there are
 	items   []*item         // in the order of their ids
 	workers []*worker
+	offered []webhook.Delivery // handed out by changes, and not looked at yet
 	sites   map[site]*breaker
 	newest  int64 // sequence
 	down    bool  // receivers answer by failures

@@ -13,6 +13,9 @@ import (
 
 var _ webhook.Outbox = (*Store)(nil)
 
+// Offer implements webhook.Outbox.
+func (s *Store) Offer(o *webhook.Offer) { s.offer.Store(o) }
+
 // Due implements webhook.Outbox.
 func (s *Store) Due() <-chan struct{} { return s.dueSoon }
 

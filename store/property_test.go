@@ -209,6 +209,7 @@ func (m *model) change(rt *rapid.T) {
 	if to {
 		status = gen.AgentStatusValueAvailable
 	}
+	m.offer(rt)
 	st := m.set(a.key, status)
 	if st.Changed != (a.available != to) {
 		m.fail("changed: %t, from available %t to %t", st.Changed, a.available, to)
@@ -220,6 +221,27 @@ func (m *model) change(rt *rapid.T) {
 	if n := m.owe(a, status, st.Sequence); n != st.Deliveries {
 		m.fail("the answer says %d deliveries, want %d", st.Deliveries, n)
 	}
+	m.takeOffered()
+}
+
+// offer lets the next change hand out what it makes, or not.
+func (m *model) offer(rt *rapid.T) {
+	o := &webhook.Offer{
+		Take:    func(int64) bool { return rapid.IntRange(0, 3).Draw(rt, "take") > 0 },
+		Deliver: func(d webhook.Delivery) { m.offered = append(m.offered, d) },
+		Release: func(int64) { m.fail("a lane was given back") },
+	}
+	if !rapid.Bool().Draw(rt, "offer") {
+		o = nil
+	}
+	m.Offer(o)
+}
+
+func (m *model) takeOffered() {
+	for _, d := range m.offered {
+		m.handOut(d)
+	}
+	m.offered = nil
 }
 
 func (m *model) register(rt *rapid.T) {
@@ -333,10 +355,12 @@ func (m *model) deleteOrCreate(rt *rapid.T) {
 		}
 		return
 	}
+	m.offer(rt)
 	m.check(m.DeleteAgent(m.ctx, a.key))
 	if a.available {
 		m.owe(a, gen.AgentStatusValueLoggedOut, 0)
 	}
+	m.takeOffered()
 	a.exists = false
 	m.regs = only(m.regs, func(r *registration) bool { return r.agent != a })
 }

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"slices"
@@ -24,6 +23,7 @@ type setting struct {
 	agent  AgentKey
 	update gen.AgentStatusUpdate
 	status gen.AgentStatus
+	due    bool // it made deliveries that are to be claimed
 	err    error
 }
 
@@ -75,7 +75,7 @@ func (s *Store) told(t *setting) {
 		return
 	}
 	s.announce(t.agent.Client)
-	if t.status.Deliveries > 0 {
+	if t.due {
 		s.wakeFor(t.status.Sequence)
 	}
 }
@@ -218,7 +218,7 @@ func (s *Store) decide(t *setting, r agentRow) (*change, error) {
 		}
 		c.at, c.reported = at.UnixMilli(), true
 	}
-	t.status = r.status()
+	t.status, t.due = r.status(), false
 	switch {
 	case c.reported && c.at < r.ReportedAt:
 		t.status.Stale = true
@@ -269,15 +269,19 @@ func (s *Store) change(tx *gorm.DB, changes []*change, wait bool) (held []*chang
 	if err := findOwed(tx, changes); err != nil {
 		return nil, err
 	}
-	held, changes, err = holdOwed(tx, changes, wait)
-	if err != nil || len(changes) == 0 {
-		return held, err
+	lanes, err := s.holdOwed(tx, changes, wait)
+	if err != nil {
+		return nil, err
 	}
-	return held, s.make(tx, changes)
+	held, changes = split(changes, func(c *change) bool { return !lanes.all(c) })
+	if len(changes) == 0 {
+		return held, nil
+	}
+	return held, s.make(tx, changes, lanes)
 }
 
 // make makes changes whose lanes are held.
-func (s *Store) make(tx *gorm.DB, changes []*change) error {
+func (s *Store) make(tx *gorm.DB, changes []*change, lanes owedLanes) error {
 	for _, c := range changes {
 		s.trace(tx, c)
 	}
@@ -295,55 +299,7 @@ func (s *Store) make(tx *gorm.DB, changes []*change) error {
 	if err != nil {
 		return err
 	}
-	return s.owe(tx, changes)
-}
-
-// findOwed finds the events of the changes' agents, and notes which of them are for which type.
-func findOwed(tx *gorm.DB, changes []*change) error {
-	if len(changes) == 0 {
-		return nil
-	}
-	agents := each(changes, func(c *change) int64 { return c.agent.ID })
-	events, err := gorm.G[eventRow](tx).Where("agent IN ?", padded(agents)).Order("lane_id, id").Find(tx.Statement.Context)
-	of := map[int64][]eventRow{}
-	for _, e := range events {
-		of[e.Agent] = append(of[e.Agent], e)
-	}
-	for _, c := range changes {
-		owed, skipped := split(of[c.agent.ID], func(e eventRow) bool { return e.EventType == eventType(c.status) })
-		disabled, fired := split(owed, eventRow.disabled)
-		c.owed = owed
-		c.row = changeRow{Fired: idsOf(fired), Parked: idsOf(disabled), Skipped: idsOf(skipped)}
-	}
-	return err
-}
-
-// holdOwed holds the lanes of changes, and parts those of which somebody else holds one from the others.
-func holdOwed(tx *gorm.DB, changes []*change, wait bool) (held, free []*change, err error) {
-	var lanes []int64
-	for _, c := range changes {
-		lanes = append(lanes, c.lanes()...)
-	}
-	slices.Sort(lanes)
-	lanes = slices.Compact(lanes)
-	got, err := hold(tx, "lanes", lanes, wait)
-	if len(got) == len(lanes) {
-		return nil, changes, err
-	}
-	held, free = split(changes, func(c *change) bool {
-		return slices.ContainsFunc(c.lanes(), func(lane int64) bool { return !slices.Contains(got, lane) })
-	})
-	return held, free, err
-}
-
-// lanes are those that get a delivery by a change.
-func (c *change) lanes() (lanes []int64) {
-	for _, e := range c.owed {
-		if e.deliveryState() == pending {
-			lanes = append(lanes, e.LaneID)
-		}
-	}
-	return lanes
+	return s.owe(tx, changes, lanes)
 }
 
 // trace makes the row of a change, with what it is known by in a trace.
@@ -393,25 +349,4 @@ func split[T any](list []T, is func(T) bool) (those, others []T) {
 // idsOf are the ids of events, separated by commas.
 func idsOf(events []eventRow) string {
 	return strings.Join(each(events, func(e eventRow) string { return strconv.FormatInt(e.ID, 10) }), ",")
-}
-
-// owe makes one delivery for each event that changes fire, and tells their lanes.
-func (s *Store) owe(tx *gorm.DB, changes []*change) error {
-	var rows []deliveryRow
-	for _, c := range changes {
-		for _, e := range c.owed {
-			rows = append(rows, deliveryRow{
-				WebhookID: "msg_" + rand.Text(), ChangeID: c.row.ID, EventID: e.ID, LaneID: e.LaneID, URL: e.URL,
-				Method: e.Method, State: e.deliveryState(), DueAt: c.row.CreatedAt,
-				ExpiresAt: c.row.CreatedAt + s.Window.Milliseconds(), CreatedAt: c.row.CreatedAt, ClientID: c.row.ClientID,
-			})
-		}
-	}
-	if len(rows) == 0 {
-		return nil
-	}
-	if _, err := insertAll(tx, "deliveries", rows); err != nil {
-		return err
-	}
-	return addToLanes(tx, rows)
 }

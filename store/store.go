@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -76,6 +77,7 @@ type Store struct {
 	fresh   fresh
 
 	requests requests
+	offer    atomic.Pointer[webhook.Offer]
 	settings gatherer[*setting]
 	results  gatherer[*result]
 }

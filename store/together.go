@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math/bits"
 	"reflect"
 	"slices"
 	"strings"
@@ -187,9 +188,15 @@ func rounds[T any, K comparable](tasks []T, key func(T) K) (parts [][]T) {
 	return parts
 }
 
-// tableOf is rows as a table for a statement, which is the same for any number of them: all are one parameter. The columns
-// are the fields of the rows, by their names in JSON.
+// mostValues is how many rows go as parameters of their own.
+const mostValues = 512
+
+// tableOf is rows as a table for a statement. The columns are the fields of the rows, by their names in JSON. On SQLite, as
+// long as they are not very many, each value is a parameter, which is quickest; else all are one.
 func tableOf[R any](tx *gorm.DB, rows []R) clause.Expr {
+	if !onPostgres(tx) && len(rows) <= mostValues {
+		return valuesOf(rows)
+	}
 	text, err := json.Marshal(rows)
 	if err != nil {
 		_ = tx.AddError(err)
@@ -202,6 +209,27 @@ func tableOf[R any](tx *gorm.DB, rows []R) clause.Expr {
 		}
 	}
 	return clause.Expr{SQL: "(SELECT " + list + " FROM json_each(?))", Vars: []any{string(text)}}
+}
+
+// valuesOf is rows as 1, 2, 4, 8 … rows of parameters, so that a statement about any number of them is one of few
+// statements. Those that are too many are NULL and left out.
+func valuesOf[R any](rows []R) clause.Expr {
+	var columns []string
+	for f := range fieldsOf[R]() {
+		columns = append(columns, fmt.Sprintf("column%d AS %s", len(columns)+1, f.Tag.Get("json")))
+	}
+	n := 1 << bits.Len(uint(len(rows)-1))
+	vars := make([]any, 0, n*len(columns))
+	for _, r := range rows {
+		for i, v := 0, reflect.ValueOf(r); i < v.NumField(); i++ {
+			vars = append(vars, v.Field(i).Interface())
+		}
+	}
+	row := "(?" + strings.Repeat(", ?", len(columns)-1) + ")"
+	return clause.Expr{
+		SQL:  "(SELECT " + strings.Join(columns, ", ") + " FROM (VALUES " + row + strings.Repeat(", "+row, n-1) + ") WHERE column1 IS NOT NULL)",
+		Vars: vars[:cap(vars)],
+	}
 }
 
 // columnsOf are the columns of a row as PostgreSQL declares them, or as SQLite takes them out of a value.

@@ -25,6 +25,7 @@ type Delivery struct {
 	Attempt   int       // number of this attempt, 1 and up
 	Replay    bool      // it had ended and is sent again
 	Replays   int       // how often, by then: fences what is recorded, as an attempt from before may be under way yet
+	More      bool      // there were others behind it in its lane when it was handed out
 	Test      bool      // a sample, and nothing that has happened
 	Data      gen.AgentEventData
 	Secrets   []string // what it is signed with; the newest first
@@ -72,9 +73,20 @@ type Room struct {
 	Full        []int64                   // receivers that are not worth looking at
 }
 
+// Offer is what a dispatcher lets an outbox do by itself: hand out deliveries at once when a change has made them, without
+// another claim.
+type Offer struct {
+	Take    func(receiver int64) bool // asked before each lane that is leased; false leaves it to a claim
+	Deliver func(Delivery)            // called for each lane that was leased, when that is durable. It does not block.
+	Release func(receiver int64)      // called instead when that has failed
+}
+
 // Outbox is what the dispatcher needs of a store. Its methods are safe for concurrent use; their errors mean that
 // the store is in trouble, and the same call may be made again.
 type Outbox interface {
+	// Offer has the outbox hand out by an offer what it may, until that is nil.
+	Offer(o *Offer)
+
 	// Due signals that something may have become due. It never blocks the sender and may signal too often.
 	Due() <-chan struct{}
 

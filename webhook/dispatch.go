@@ -39,6 +39,10 @@ type Dispatcher struct {
 	slots  *slots
 	freed  chan struct{}
 	turned atomic.Int64
+
+	mu      sync.Mutex
+	work    func(Delivery) // begins to work a lane; nil while the dispatcher does not run
+	workers sync.WaitGroup
 }
 
 // NewDispatcher returns a dispatcher; Run sets it going.
@@ -68,13 +72,14 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	work, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(grace, cut) })()
-	var workers sync.WaitGroup
-	workers.Go(func() { d.mend(ctx) })
+	d.begin(func(x Delivery) { d.lane(ctx, work, x) })
+	defer d.end()
+	d.workers.Go(func() { d.mend(ctx) })
 	fresh, until := false, time.Now()
 	for ctx.Err() == nil {
 		claimed, next := d.claim(ctx, fresh)
 		for _, x := range claimed {
-			workers.Go(func() { d.lane(ctx, work, x) })
+			d.start(x)
 		}
 		d.turned.Store(time.Now().UnixMilli())
 		if at := time.Now().Add(next); !fresh || at.Before(until) {
@@ -82,8 +87,35 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 		}
 		fresh = d.wait(ctx, until)
 	}
-	workers.Wait()
 	return nil
+}
+
+// begin takes what is handed out from now on.
+func (d *Dispatcher) begin(work func(Delivery)) {
+	d.mu.Lock()
+	d.work = work
+	d.mu.Unlock()
+	d.Outbox.Offer(&Offer{Take: d.slots.take, Deliver: d.start, Release: d.free})
+}
+
+// end takes nothing any more, and waits for the end of what it has.
+func (d *Dispatcher) end() {
+	d.Outbox.Offer(nil)
+	d.mu.Lock()
+	d.work = nil
+	d.mu.Unlock()
+	d.workers.Wait()
+}
+
+// start has a lane be worked. What comes after the end is let go.
+func (d *Dispatcher) start(x Delivery) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if work := d.work; work != nil {
+		d.workers.Go(func() { work(x) })
+	} else {
+		go d.giveUp(context.Background(), x)
+	}
 }
 
 // claim takes what there is room for, and says how long to wait for more.
@@ -157,10 +189,14 @@ func (d *Dispatcher) wait(ctx context.Context, until time.Time) (fresh bool) {
 // lane works a lane from the delivery that was claimed on, for as long as it may. Soft ends when no new attempt is to
 // be begun, hard when one in flight is to be cut off.
 func (d *Dispatcher) lane(soft, hard context.Context, x Delivery) {
-	defer d.free(x.Receiver)
 	for n := 1; ; n++ {
-		next := d.deliver(soft, hard, x, n < run)
-		if next == nil {
+		next, answered := d.deliver(soft, hard, x, n < run)
+		switch {
+		case answered:
+			d.signal(d.slots.recorded())
+			return
+		case next == nil:
+			d.free(x.Receiver)
 			return
 		}
 		x = *next
@@ -183,18 +219,19 @@ func (d *Dispatcher) signal(room bool) {
 }
 
 // deliver makes one attempt and records it. It does not begin one with less of the lease left than it may take: a
-// process that was frozen must not send what another has overtaken.
-func (d *Dispatcher) deliver(soft, hard context.Context, x Delivery, goOn bool) *Delivery {
+// process that was frozen must not send what another has overtaken. A receiver that has taken it, and that its lane has no
+// more for, gets its slot back before that is recorded, which it has no part in.
+func (d *Dispatcher) deliver(soft, hard context.Context, x Delivery, goOn bool) (next *Delivery, answered bool) {
 	if soft.Err() != nil || time.Until(x.Lease) < d.Sender.Timeout() {
 		d.giveUp(hard, x)
-		return nil
+		return nil, false
 	}
 	observed := d.Observe(&x)
 	a := d.attempt(hard, x)
 	if hard.Err() != nil && a.Verdict == Retry && a.Error != "" {
 		observed(Outcome{})
 		d.giveUp(hard, x)
-		return nil
+		return nil, false
 	}
 	o := Outcome{Attempt: a}
 	if a.Verdict == Retry {
@@ -202,7 +239,10 @@ func (d *Dispatcher) deliver(soft, hard context.Context, x Delivery, goOn bool) 
 	}
 	observed(o)
 	d.log(x, o)
-	return d.record(hard, x, o, goOn && soft.Err() == nil)
+	if answered = a.Verdict == Delivered && !x.More; answered {
+		d.signal(d.slots.answered(x.Receiver))
+	}
+	return d.record(hard, x, o, goOn && !answered && soft.Err() == nil), answered
 }
 
 // attempt sends, and lets the slots learn from it, at once when it takes long.

@@ -57,6 +57,9 @@ type record struct {
 
 var _ Outbox = (*memory)(nil)
 
+// Offer implements Outbox: all is claimed.
+func (m *memory) Offer(*Offer) {}
+
 func newMemory() *memory {
 	return &memory{
 		lease: 15 * time.Second, due: make(chan struct{}, 1), lanes: map[int64]*memoryLane{},
@@ -288,7 +291,7 @@ func (l *memoryLane) head(lease time.Time) *Delivery {
 	}
 	l.held, l.dueAt = true, lease
 	d := x.Delivery
-	d.Claim, d.Lease = l.claim, lease
+	d.Claim, d.Lease, d.More = l.claim, lease, len(l.pending) > 1
 	return &d
 }
 

@@ -27,6 +27,7 @@ type slots struct {
 
 	mu        sync.Mutex
 	used      [kinds]int
+	recording int // attempts that have ended and that a receiver has no slot for any more
 	receivers map[int64]*slot
 	busy      map[int64]*slot  // those of them that have attempts in flight
 	idle      [kinds]list.List // ids of the others, the last ones to have become so at the back
@@ -80,6 +81,24 @@ func (s *slots) take(receiver int64) bool {
 // release gives a slot back, and says whether that made room.
 func (s *slots) release(receiver int64) (made bool) {
 	return s.change(receiver, func(r *slot) { r.used-- })
+}
+
+// answered gives a receiver's slot back before its attempt is recorded, which counts among all until then. It says whether
+// that made room.
+func (s *slots) answered(receiver int64) (made bool) {
+	return s.change(receiver, func(r *slot) {
+		r.used--
+		s.recording++
+	})
+}
+
+// recorded comes after answered, and says whether it made room.
+func (s *slots) recorded() (made bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	full := s.all() == s.total
+	s.recording--
+	return full
 }
 
 // learn takes note of how an attempt has ended, and whether it had become late before. It says whether that made room.
@@ -188,7 +207,7 @@ func (s *slots) under() [kinds + 1]bool {
 	}
 }
 
-func (s *slots) all() int { return s.used[unknown] + s.used[quick] + s.used[slowly] }
+func (s *slots) all() int { return s.used[unknown] + s.used[quick] + s.used[slowly] + s.recording }
 
 func (s *slots) of(receiver int64) *slot {
 	r := s.receivers[receiver]

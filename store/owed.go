@@ -1,0 +1,185 @@
+package store
+
+import (
+	"crypto/rand"
+	"maps"
+	"slices"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/agentevents/agentevents/webhook"
+)
+
+// findOwed finds the events of the changes' agents, and notes which of them are for which type.
+func findOwed(tx *gorm.DB, changes []*change) error {
+	if len(changes) == 0 {
+		return nil
+	}
+	agents := each(changes, func(c *change) int64 { return c.agent.ID })
+	events, err := gorm.G[eventRow](tx).Where("agent IN ?", padded(agents)).Order("lane_id, id").Find(tx.Statement.Context)
+	of := map[int64][]eventRow{}
+	for _, e := range events {
+		of[e.Agent] = append(of[e.Agent], e)
+	}
+	for _, c := range changes {
+		owed, skipped := split(of[c.agent.ID], func(e eventRow) bool { return e.EventType == eventType(c.status) })
+		disabled, fired := split(owed, eventRow.disabled)
+		c.owed = owed
+		c.row = changeRow{Fired: idsOf(fired), Parked: idsOf(disabled), Skipped: idsOf(skipped)}
+	}
+	return err
+}
+
+// owedLane is a lane that a change adds to, as it is before.
+type owedLane struct {
+	ID, ReceiverID, Claim int64
+	Free                  bool // it is empty, and neither is it held nor does its receiver wait or have others that are due
+	Secret, Previous      string
+	PreviousUntil         int64
+	Epoch                 string
+}
+
+type owedLanes map[int64]owedLane
+
+// all says whether all lanes of a change are among some.
+func (l owedLanes) all(c *change) bool {
+	return !slices.ContainsFunc(c.lanes(), func(id int64) bool { _, is := l[id]; return !is })
+}
+
+// lanes are those that get a delivery by a change.
+func (c *change) lanes() (lanes []int64) {
+	for _, e := range c.owed {
+		if e.deliveryState() == pending {
+			lanes = append(lanes, e.LaneID)
+		}
+	}
+	return lanes
+}
+
+// owedSQL reads lanes with what it takes to send what comes first in them. That no other lane of the receiver is due lets
+// those that have waited go before.
+const owedSQL = "SELECT l.id, l.receiver_id, l.claim, s.secret, s.previous, s.previous_until, (SELECT epoch FROM epochs) AS epoch, " +
+	"l.pending = 0 AND l.lease_until IS NULL AND r.failures < ? AND (r.waits IS NULL OR r.waits <= ?) " +
+	"AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = l.id) " +
+	"AND NOT EXISTS (SELECT 1 FROM lanes x WHERE x.receiver_id = l.receiver_id AND x.due_at <= ?) AS free " +
+	"FROM lanes l JOIN receivers r ON r.id = l.receiver_id LEFT JOIN secrets s ON s.client_id = r.client_id " +
+	"WHERE l.id IN ? ORDER BY l.id"
+
+// holdOwed holds the lanes of changes and returns them, unless it is to wait without those that somebody else holds.
+func (s *Store) holdOwed(tx *gorm.DB, changes []*change, wait bool) (owedLanes, error) {
+	ids := map[int64]bool{}
+	for _, c := range changes {
+		for _, lane := range c.lanes() {
+			ids[lane] = true
+		}
+	}
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	rows, err := s.owedLanes(tx, slices.Sorted(maps.Keys(ids)), wait)
+	return index(rows, func(l owedLane) int64 { return l.ID }), err
+}
+
+func (s *Store) owedLanes(tx *gorm.DB, ids []int64, wait bool) (rows []owedLane, err error) {
+	if s.offer.Load() == nil { // it does not matter how they are
+		got, err := hold(tx, "lanes", ids, wait)
+		return each(got, func(id int64) owedLane { return owedLane{ID: id} }), err
+	}
+	query := owedSQL
+	if onPostgres(tx) {
+		query += " FOR " + forUpdate + " OF l " + skipLocked(wait)
+	}
+	now := s.now()
+	err = tx.Raw(query, webhook.Failures, now, now, padded(ids)).Scan(&rows).Error
+	return rows, err
+}
+
+// owed is a delivery that a change makes.
+type owed struct {
+	change *change
+	row    deliveryRow
+}
+
+// owe makes one delivery for each event that changes fire, and tells their lanes.
+func (s *Store) owe(tx *gorm.DB, changes []*change, lanes owedLanes) error {
+	all := s.owed(changes)
+	if len(all) == 0 {
+		return nil
+	}
+	ids, err := insertAll(tx, "deliveries", each(all, func(o owed) deliveryRow { return o.row }))
+	if err != nil {
+		return err
+	}
+	for i, id := range ids {
+		all[i].row.ID = id
+	}
+	return addToLanes(tx, s.debts(tx, all, lanes))
+}
+
+func (s *Store) owed(changes []*change) (all []owed) {
+	for _, c := range changes {
+		for _, e := range c.owed {
+			all = append(all, owed{c, deliveryRow{
+				WebhookID: "msg_" + rand.Text(), ChangeID: c.row.ID, EventID: e.ID, LaneID: e.LaneID, URL: e.URL,
+				Method: e.Method, State: e.deliveryState(), DueAt: c.row.CreatedAt,
+				ExpiresAt: c.row.CreatedAt + s.Window.Milliseconds(), CreatedAt: c.row.CreatedAt, ClientID: c.row.ClientID,
+			}})
+		}
+	}
+	return all
+}
+
+// debts are what lanes get. Parked deliveries are in no lane.
+func (s *Store) debts(tx *gorm.DB, all []owed, lanes owedLanes) (debts []debt) {
+	of := map[int64][]owed{}
+	for _, o := range all {
+		if o.row.State == pending {
+			of[o.row.LaneID] = append(of[o.row.LaneID], o)
+		}
+	}
+	for _, lane := range slices.Sorted(maps.Keys(of)) {
+		its := of[lane]
+		d := debt{LaneID: lane, More: int64(len(its)), Due: its[0].row.DueAt}
+		if until, leased := s.handOut(tx, its[0], lanes[lane], d.More); leased {
+			d.First, d.Until = &its[0].row.ID, &until
+		} else if t := its[0].change.task; t != nil {
+			t.due = true
+		}
+		debts = append(debts, d)
+	}
+	return debts
+}
+
+// handOut gives the first delivery of a lane that was empty to a dispatcher, if there is one that has room for it, when it
+// is durable. It returns the end of the lease.
+func (s *Store) handOut(tx *gorm.DB, first owed, lane owedLane, pending int64) (until int64, leased bool) {
+	offer := s.offer.Load()
+	if offer == nil || !lane.Free || !offer.Take(lane.ReceiverID) {
+		return 0, false
+	}
+	lease, now := time.Now().Add(s.Lease), s.now() // the holder's view ends first
+	head := first.head(lane)
+	head.Pending = pending
+	x := head.opened(s).delivery(lease, now)
+	afterwards(tx, func(err error) {
+		if err == nil {
+			offer.Deliver(x)
+		} else {
+			offer.Release(lane.ReceiverID)
+		}
+	})
+	return now + s.Lease.Milliseconds(), true
+}
+
+// head is a new delivery as headSQL selects it when its lane is leased.
+func (o owed) head(lane owedLane) headRow {
+	d, c := o.row, o.change.row
+	return headRow{
+		ID: d.ID, LaneID: lane.ID, Claim: lane.Claim + 1, ReceiverID: lane.ReceiverID, EventID: d.EventID,
+		Secret: lane.Secret, Previous: lane.Previous, PreviousUntil: lane.PreviousUntil, WebhookID: d.WebhookID, URL: d.URL,
+		Method: d.Method, DueAt: d.DueAt, ExpiresAt: d.ExpiresAt, ChangeID: c.ID, ChangedAt: c.ChangedAt, AgentID: c.AgentID,
+		Kind: c.Kind, Name: c.Name, NewStatus: c.NewStatus, EventSource: c.EventSource, CreatedAt: c.CreatedAt,
+		Traceparent: c.Traceparent, Epoch: lane.Epoch,
+	}
+}
