@@ -198,7 +198,7 @@ func (x *story) report(out *report) (err error) {
 	out.atMost(x.round, "requests of A to the dead receiver", x.failed(), allowed)
 	out.atMost(x.round, "most requests of A together", x.got.AtOne[clientA], perReceiver)
 	for _, client := range []string{clientA, clientB, clientC} {
-		faultsOf(x.changes, x.got, client).report(out, x.round, "client "+client)
+		faultsOf(x.changes, x.got, client, 1).report(out, x.round, "client "+client)
 	}
 	return nil
 }

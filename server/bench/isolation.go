@@ -207,7 +207,7 @@ func (x *half) report(out *report, round int, got Harvest) {
 		x.reportHanging(out, round, got)
 	}
 	for _, client := range []string{healthy, unasked} {
-		faultsOf(x.changes, got, client).report(out, round, client+", while "+x.name())
+		faultsOf(x.changes, got, client, 1).report(out, round, client+", while "+x.name())
 	}
 }
 

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/agentevents/agentevents/gen"
+)
+
+// contest has the same changes of statuses made to floors and to the program, in turn, and measures when the receivers
+// know of them. The agents log in and out in turn, each in the order of its changes.
+type contest struct {
+	*house
+	out      *report
+	workload string // and client
+	part     string // of the workload, where it has several
+	agents   int
+	changes  int
+	each     int // deliveries of a change, each to a receiver of its own
+	together int // changes that are under way at a time
+	rate     float64
+	urls     []string // of the receivers
+}
+
+// rounds has all subjects make the changes once in each round.
+func (x *contest) rounds(ctx context.Context, all []subject) error {
+	for round := 1; round <= x.house.repeats; round++ {
+		for _, s := range all {
+			if err := x.round(ctx, s, round); err != nil {
+				return fmt.Errorf("%s: %w", s.name(), err)
+			}
+		}
+	}
+	return nil
+}
+
+func (x *contest) round(ctx context.Context, s subject, round int) error {
+	m := &measure{Round: round, Part: x.part, Subject: s.name()}
+	var made Made
+	err := s.serve(ctx, func(at *site) (err error) {
+		made, err = x.measured(ctx, at, m)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	got, err := x.receivers.take() // now that nothing can come any more
+	if err != nil {
+		return err
+	}
+	changes := x.made(made)
+	m.arrivals(changes, got, x.workload)
+	faultsOf(changes, got, x.workload, x.each).report(x.out, round, m.whose())
+	x.out.Measures = append(x.out.Measures, m)
+	x.progress(true, "%s %d/%d: %s: %.0f delivered/s, p50 %s ms, p99 %s ms", x.title(), round, x.house.repeats, m.Subject,
+		m.PerSecond, short(m.P50), short(m.P99))
+	return nil
+}
+
+func (x *contest) title() string {
+	if x.part == "" {
+		return x.workload
+	}
+	return x.workload + ", " + x.part
+}
+
+// measured has the changes made at a site, waits until all have arrived, and reads what that took.
+func (x *contest) measured(ctx context.Context, at *site, m *measure) (made Made, err error) {
+	calls, err := x.calls(at)
+	if err != nil {
+		return made, err
+	}
+	atRest(ctx, at.processors)
+	program, database := processor(at.pid), processors(at.database)
+	profiled := x.profile(ctx, at, fmt.Sprintf("%s-%s-%d", x.workload, m.Subject, m.Round))
+	load := Load{Addr: at.addr, Connections: x.together, Rate: x.rate, Calls: calls}
+	sent := x.generator.rpc.Go("Generator.Send", load, &made, nil)
+	err = x.receivers.confirmed(ctx, x.workload, x.changes*x.each, func(n int) {
+		x.progress(false, "%s %d/%d: %s: %d of %d", x.title(), m.Round, x.house.repeats, m.Subject, n, x.changes*x.each)
+	})
+	if err == nil {
+		err = (<-sent.Done).Error
+	}
+	if err == nil {
+		err = <-profiled
+	}
+	atRest(ctx, at.processors)
+	thousands := float64(x.changes*x.each) / 1000
+	m.Processor = (processor(at.pid) - program) / thousands
+	m.Database = (processors(at.database) - database) / thousands
+	_, m.Peak = memory(at.pid)
+	return made, err
+}
+
+// calls are the requests that make the changes at a site, or where that is a receiver, tell it of them.
+func (x *contest) calls(at *site) (all []Call, err error) {
+	for i := range x.changes {
+		t := told{client: x.workload, agent: int64(i%x.agents + 1), status: gen.AgentStatusValueAvailable}
+		if i/x.agents%2 == 1 {
+			t.status = gen.AgentStatusValueLoggedOut
+		}
+		c := Call{Connection: i % x.agents % x.together}
+		if at.receiver == "" {
+			c.Request = at.put(t)
+		} else {
+			c.Sequence, t.sequence = int64(i+1), int64(i+1)
+			if c.Request, err = written(t, at.receiver); err != nil {
+				return nil, err
+			}
+		}
+		all = append(all, c)
+	}
+	return all, nil
+}
+
+// written is what goes over the wire to tell a receiver.
+func written(t told, receiver string) ([]byte, error) {
+	req, err := t.post(receiver)
+	if err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	err = req.Write(&b)
+	return b.Bytes(), err
+}
+
+// made is the changes of a load that was sent.
+func (x *contest) made(m Made) []change {
+	all := make([]change, len(m.Sent))
+	for i, sent := range m.Sent {
+		all[i] = change{client: x.workload, sequence: m.Sequences[i], sent: time.Unix(0, sent)}
+	}
+	return all
+}
