@@ -7,9 +7,7 @@ import (
 )
 
 // burst has very many changes come at once.
-type burst struct {
-	agents, changes, together int
-}
+type burst struct{ agents, changes, together int }
 
 func (*burst) name() string { return "burst" }
 
@@ -22,16 +20,14 @@ func (w *burst) flags(f *flag.FlagSet) {
 func (w *burst) run(ctx context.Context, h *house) (*report, error) {
 	out := &report{Workload: w.name(), What: fmt.Sprintf(
 		"%d changes of %d agents as fast as they are taken, %d together, one delivery each.", w.changes, w.agents, w.together)}
-	urls, err := h.receivers.open(1)
-	if err != nil {
+	x := contest{house: h, out: out, workload: w.name(), agents: w.agents, changes: w.changes, each: 1, together: w.together}
+	if err := x.run(ctx, true); err != nil {
 		return nil, err
 	}
-	x := &contest{
-		house: h, out: out, workload: w.name(), agents: w.agents, changes: w.changes, each: 1, together: w.together, urls: urls,
-	}
-	programs, err := x.programs(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return out, x.rounds(ctx, append([]subject{raw{urls[0]}, relayed{urls}}, programs...))
+	rate := "rate, to the relay's, "
+	out.atLeast(0.8, rate+sqliteName, out.ratios("", sqliteName, relayName, perSecond))
+	out.atLeast(0.4, rate+postgresName, out.ratios("", postgresName, relayName, perSecond))
+	out.notAbove(1.6, "processor time, to the relay's, "+sqliteName, out.ratios("", sqliteName, relayName, processorTime))
+	out.notAbove(64, "peak memory, MiB, "+sqliteName, out.values("", sqliteName, peakMemory))
+	return out, nil
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/agentevents/agentevents/gen"
 )
 
@@ -22,18 +24,40 @@ type contest struct {
 	together int // changes that are under way at a time
 	rate     float64
 	urls     []string // of the receivers
+	subjects []subject
+}
+
+// prepare opens the receivers and gathers the subjects: the relay, the program, and where a change is one delivery, the
+// receiver itself.
+func (x *contest) prepare(ctx context.Context, single bool) (err error) {
+	if x.urls, err = x.receivers.open(x.each); err != nil {
+		return err
+	}
+	if single {
+		x.subjects = append(x.subjects, raw{x.urls[0]})
+	}
+	programs, err := x.programs(ctx)
+	x.subjects = append(append(x.subjects, relayed{x.urls}), programs...)
+	return err
 }
 
 // rounds has all subjects make the changes once in each round.
-func (x *contest) rounds(ctx context.Context, all []subject) error {
-	for round := 1; round <= x.house.repeats; round++ {
-		for _, s := range all {
+func (x *contest) rounds(ctx context.Context) error {
+	for round := 1; round <= x.repeats; round++ {
+		for _, s := range x.subjects {
 			if err := x.round(ctx, s, round); err != nil {
 				return fmt.Errorf("%s: %w", s.name(), err)
 			}
 		}
 	}
 	return nil
+}
+
+func (x *contest) run(ctx context.Context, single bool) error {
+	if err := x.prepare(ctx, single); err != nil {
+		return err
+	}
+	return x.rounds(ctx)
 }
 
 func (x *contest) round(ctx context.Context, s subject, round int) error {
@@ -54,7 +78,7 @@ func (x *contest) round(ctx context.Context, s subject, round int) error {
 	m.arrivals(changes, got, x.workload)
 	faultsOf(changes, got, x.workload, x.each).report(x.out, round, m.whose())
 	x.out.Measures = append(x.out.Measures, m)
-	x.progress(true, "%s %d/%d: %s: %.0f delivered/s, p50 %s ms, p99 %s ms", x.title(), round, x.house.repeats, m.Subject,
+	x.progress(true, "%s %d/%d: %s: %.0f delivered/s, p50 %s ms, p99 %s ms", x.title(), round, x.repeats, m.Subject,
 		m.PerSecond, short(m.P50), short(m.P99))
 	return nil
 }
@@ -66,7 +90,7 @@ func (x *contest) title() string {
 	return x.workload + ", " + x.part
 }
 
-// measured has the changes made at a site, waits until all have arrived, and reads what that took.
+// measured has the changes made at a site, and reads what that took.
 func (x *contest) measured(ctx context.Context, at *site, m *measure) (made Made, err error) {
 	calls, err := x.calls(at)
 	if err != nil {
@@ -74,23 +98,32 @@ func (x *contest) measured(ctx context.Context, at *site, m *measure) (made Made
 	}
 	atRest(ctx, at.processors)
 	program, database := processor(at.pid), processors(at.database)
-	profiled := x.profile(ctx, at, fmt.Sprintf("%s-%s-%d", x.workload, m.Subject, m.Round))
-	load := Load{Addr: at.addr, Connections: x.together, Rate: x.rate, Calls: calls}
-	sent := x.generator.rpc.Go("Generator.Send", load, &made, nil)
-	err = x.receivers.confirmed(ctx, x.workload, x.changes*x.each, func(n int) {
-		x.progress(false, "%s %d/%d: %s: %d of %d", x.title(), m.Round, x.house.repeats, m.Subject, n, x.changes*x.each)
-	})
-	if err == nil {
-		err = (<-sent.Done).Error
-	}
-	if err == nil {
-		err = <-profiled
+	if made, err = x.send(ctx, at, calls, m); err != nil {
+		return made, err
 	}
 	atRest(ctx, at.processors)
 	thousands := float64(x.changes*x.each) / 1000
 	m.Processor = (processor(at.pid) - program) / thousands
 	m.Database = (processors(at.database) - database) / thousands
 	_, m.Peak = memory(at.pid)
+	return made, nil
+}
+
+// send has the generator send calls, and waits until all that they tell has arrived.
+func (x *contest) send(ctx context.Context, at *site, calls []Call, m *measure) (made Made, err error) {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		load := Load{Addr: at.addr, Connections: x.together, Rate: x.rate, Calls: calls}
+		return x.generator.rpc.Call("Generator.Send", load, &made)
+	})
+	group.Go(func() error {
+		all := x.changes * x.each
+		return x.receivers.confirmed(ctx, x.workload, all, func(n int) {
+			x.progress(false, "%s %d/%d: %s: %d of %d", x.title(), m.Round, x.repeats, m.Subject, n, all)
+		})
+	})
+	group.Go(func() error { return x.profile(ctx, at, fmt.Sprintf("%s-%s-%d", x.workload, m.Subject, m.Round)) })
+	err = group.Wait()
 	return made, err
 }
 

@@ -24,7 +24,9 @@ type workload interface {
 	run(ctx context.Context, h *house) (*report, error)
 }
 
-func workloads() []workload { return []workload{&burst{}, &isolation{}, &backlog{}, &soak{}, &large{}} }
+func workloads() []workload {
+	return []workload{&burst{}, &steady{}, &shift{}, &fanout{}, &isolation{}, &backlog{}, &soak{}, &large{}}
+}
 
 func main() {
 	if play(os.Args[1:], os.Stdin, os.Stdout) {
@@ -107,6 +109,7 @@ func measureAll(ctx context.Context, h *house, wanted []workload, file string) e
 	for _, r := range all.Reports {
 		r.print(h.out)
 	}
+	all.printTargets(h.out)
 	return errors.Join(all.write(file), all.wrong())
 }
 

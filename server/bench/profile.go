@@ -13,21 +13,16 @@ import (
 const profileLasts = 10
 
 // profile writes a site's processor profile and then one of what it has allocated into files with a name, if that is
-// asked for and the site can be profiled, and sends its error when they are there.
-func (h *house) profile(ctx context.Context, at *site, name string) <-chan error {
-	done := make(chan error, 1)
+// asked for and the site can be profiled.
+func (h *house) profile(ctx context.Context, at *site, name string) error {
 	if h.profiles == "" || at.profiles == "" {
-		close(done)
-		return done
+		return nil
 	}
-	go func() {
-		err := h.fetch(ctx, fmt.Sprintf("%s/debug/pprof/profile?seconds=%d", at.profiles, profileLasts), name+".cpu")
-		if err == nil {
-			err = h.fetch(ctx, at.profiles+"/debug/pprof/allocs", name+".allocs")
-		}
-		done <- err
-	}()
-	return done
+	err := h.fetch(ctx, fmt.Sprintf("%s/debug/pprof/profile?seconds=%d", at.profiles, profileLasts), name+".cpu")
+	if err != nil {
+		return err
+	}
+	return h.fetch(ctx, at.profiles+"/debug/pprof/allocs", name+".allocs")
 }
 
 func (h *house) fetch(ctx context.Context, url, name string) error {

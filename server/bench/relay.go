@@ -107,4 +107,4 @@ func (t told) post(receiver string) (*http.Request, error) {
 }
 
 // extension is the name that an agent has.
-func extension(agent int64) string { return fmt.Sprintf("%06d@example.com", agent) }
+func extension(agent int64) string { return strconv.FormatInt(agent, 10) + "@example.com" }

@@ -17,6 +17,7 @@ type report struct {
 	Latencies []latency  `json:"latencies"` // from change to arrival
 	Figures   []figure   `json:"figures"`
 	Measures  []*measure `json:"measures,omitempty"`
+	Targets   []target   `json:"targets,omitempty"`
 	Trends    []trend    `json:"trends,omitempty"`
 	Sizes     []scale    `json:"sizes,omitempty"`
 	Samples   []sample   `json:"samples,omitempty"`
