@@ -36,6 +36,7 @@ func (x *contest) prepare(ctx context.Context, single bool) (err error) {
 	if single {
 		x.subjects = append(x.subjects, raw{x.urls[0]})
 	}
+	x.out.Floor = relayName
 	programs, err := x.programs(ctx)
 	x.subjects = append(append(x.subjects, relayed{x.urls}), programs...)
 	return err
@@ -96,17 +97,11 @@ func (x *contest) measured(ctx context.Context, at *site, m *measure) (made Made
 	if err != nil {
 		return made, err
 	}
-	atRest(ctx, at.processors)
-	program, database := processor(at.pid), processors(at.database)
-	if made, err = x.send(ctx, at, calls, m); err != nil {
-		return made, err
-	}
-	atRest(ctx, at.processors)
-	thousands := float64(x.changes*x.each) / 1000
-	m.Processor = (processor(at.pid) - program) / thousands
-	m.Database = (processors(at.database) - database) / thousands
-	_, m.Peak = memory(at.pid)
-	return made, nil
+	err = m.measured(ctx, at, float64(x.changes*x.each), func() error {
+		made, err = x.send(ctx, at, calls, m)
+		return err
+	})
+	return made, err
 }
 
 // send has the generator send calls, and waits until all that they tell has arrived.

@@ -25,7 +25,7 @@ type workload interface {
 }
 
 func workloads() []workload {
-	return []workload{&burst{}, &steady{}, &shift{}, &fanout{}, &isolation{}, &backlog{}, &soak{}, &large{}}
+	return []workload{&burst{}, &steady{}, &shift{}, &fanout{}, &pending{}, &api{}, &isolation{}, &backlog{}, &soak{}, &large{}}
 }
 
 func main() {

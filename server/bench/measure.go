@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"io"
 	"slices"
@@ -23,6 +24,9 @@ type measure struct {
 	Processor float64 `json:"processor"`                          // seconds of its processor time for 1,000 deliveries
 	Database  float64 `json:"processor_of_the_database,omitzero"` // the same of the processes of its database server
 	Peak      float64 `json:"peak_memory,omitzero"`               // MiB
+
+	// Growth is how many MiB more it takes than before when deliveries are pending.
+	Growth float64 `json:"growth,omitzero"`
 
 	took []time.Duration // sorted
 }
@@ -51,6 +55,28 @@ func (m *measure) arrivals(changes []change, h Harvest, client string) {
 		}
 	}
 	m.sum(slices.MinFunc(changes, func(a, b change) int { return a.sent.Compare(b.sent) }).sent, last)
+}
+
+// answers notes when calls were answered.
+func (m *measure) answers(made Made) {
+	for i, sent := range made.Sent {
+		m.took = append(m.took, time.Duration(made.Answered[i]-sent))
+	}
+	m.sum(time.Unix(0, slices.Min(made.Sent)), time.Unix(0, slices.Max(made.Answered)))
+}
+
+// measured reads what a function has a site take, for each thousand of n that it does.
+func (m *measure) measured(ctx context.Context, at *site, n float64, fn func() error) error {
+	atRest(ctx, at.processors)
+	program, database := processor(at.pid), processors(at.database)
+	if err := fn(); err != nil {
+		return err
+	}
+	atRest(ctx, at.processors)
+	m.Processor = (processor(at.pid) - program) / n * 1000
+	m.Database = (processors(at.database) - database) / n * 1000
+	_, m.Peak = memory(at.pid)
+	return nil
 }
 
 // sum does the sums of the times that it has.
@@ -93,13 +119,16 @@ func (r *report) values(part, subject string, value func(m *measure) float64) (a
 	return all
 }
 
-// columns are what the table has of each measure.
-var columns = []struct {
+// column is a value, and what it is called.
+type column struct {
 	title string
 	value func(m *measure) float64
-}{
+}
+
+// columns are what the table has of each measure.
+var columns = []column{
 	{"n", func(m *measure) float64 { return float64(m.N) }},
-	{"delivered/s", perSecond},
+	{"per second", perSecond},
 	{"p50 ms", func(m *measure) float64 { return m.P50 }},
 	{"p90 ms", func(m *measure) float64 { return m.P90 }},
 	{"p99 ms", func(m *measure) float64 { return m.P99 }},
@@ -107,27 +136,36 @@ var columns = []struct {
 	{"CPU s/1000", processorTime},
 	{"database's", func(m *measure) float64 { return m.Database }},
 	{"peak MiB", peakMemory},
+	{"MiB more", func(m *measure) float64 { return m.Growth }},
 }
 
 func perSecond(m *measure) float64     { return m.PerSecond }
 func processorTime(m *measure) float64 { return m.Processor }
 func peakMemory(m *measure) float64    { return m.Peak }
 
-// printMeasures prints a line for each subject, with the ratio of its rate to the relay's.
+// printMeasures prints a line for each subject, with the ratio of its rate to that of the floor. What
+// no subject has, has no column.
 func (r *report) printMeasures(w io.Writer) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for _, c := range columns {
+	shown := slices.Clone(columns)
+	shown = slices.DeleteFunc(shown, func(c column) bool {
+		return !slices.ContainsFunc(r.Measures, func(m *measure) bool { return c.value(m) != 0 })
+	})
+	for _, c := range shown {
 		fmt.Fprintf(t, "\t%s", c.title)
 	}
-	fmt.Fprintln(t, "\tof relay's rate")
+	if r.Floor != "" {
+		fmt.Fprint(t, "\tto the rate of "+r.Floor)
+	}
+	fmt.Fprintln(t)
 	for _, whose := range names(r.Measures, (*measure).whose) {
 		i := slices.IndexFunc(r.Measures, func(m *measure) bool { return m.whose() == whose })
 		part, subject := r.Measures[i].Part, r.Measures[i].Subject
 		fmt.Fprint(t, whose)
-		for _, c := range columns {
+		for _, c := range shown {
 			fmt.Fprintf(t, "\t%s", around(r.values(part, subject, c.value)))
 		}
-		fmt.Fprintf(t, "\t%s\n", around(r.ratios(part, subject, relayName, perSecond)))
+		fmt.Fprintf(t, "\t%s\n", around(r.ratios(part, subject, r.Floor, perSecond)))
 	}
 	_ = t.Flush()
 }

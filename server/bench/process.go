@@ -19,6 +19,7 @@ const (
 	receiversRole = "receivers"
 	generatorRole = "generator"
 	relayRole     = "relay"
+	bareRole      = "bare"
 )
 
 // service is what does the work of a role: its exported methods are called from the other process.
@@ -30,6 +31,8 @@ func service(role string) any {
 		return &Generator{}
 	case relayRole:
 		return &Relay{}
+	case bareRole:
+		return &Bare{}
 	}
 	return nil
 }

@@ -47,7 +47,7 @@ func (r *Relay) Open(receivers []string, addr *string) (err error) {
 		go r.work(waiting)
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("PUT /api/ver1.0/client/{client}/agent/local/{agent}/status", r.put)
+	mux.HandleFunc("PUT "+base+"{client}/agent/local/{agent}/status", r.put)
 	*addr, err = listen(mux)
 	return err
 }

@@ -30,6 +30,11 @@ func (r *remote) answer(client string, status int) error {
 	return r.rpc.Call("Receivers.Behave", Behaviour{Client: client, Status: status, After: answerTime}, nil)
 }
 
+// behave makes them answer with a status and at once.
+func (r *remote) behave(client string, status int) error {
+	return r.rpc.Call("Receivers.Behave", Behaviour{Client: client, Status: status}, nil)
+}
+
 func (r *remote) take() (h Harvest, err error) {
 	err = r.rpc.Call("Receivers.Take", struct{}{}, &h)
 	return h, err

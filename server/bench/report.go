@@ -13,8 +13,9 @@ import (
 // report is what a workload has found, round by round.
 type report struct {
 	Workload  string     `json:"workload"`
-	What      string     `json:"what"`      // in a sentence
-	Latencies []latency  `json:"latencies"` // from change to arrival
+	What      string     `json:"what"`            // in a sentence
+	Floor     string     `json:"floor,omitempty"` // what the subjects of Measures are held against
+	Latencies []latency  `json:"latencies"`       // from change to arrival
 	Figures   []figure   `json:"figures"`
 	Measures  []*measure `json:"measures,omitempty"`
 	Targets   []target   `json:"targets,omitempty"`

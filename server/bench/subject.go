@@ -17,14 +17,18 @@ type subject interface {
 	serve(ctx context.Context, fn func(*site) error) error
 }
 
+// base is where the API is.
+const base = "/api/ver1.0/client/"
+
 // site is a subject that runs.
 type site struct {
 	addr     string // HOST:PORT
 	token    string
-	receiver string // its URL where it is itself the receiver
-	pid      int    // of its process, 0 if it has none of its own
-	database int    // of its database server's first process, likewise
-	profiles string // the URL of where it can be profiled, empty if it cannot
+	receiver string  // its URL where it is itself the receiver
+	pid      int     // of its process, 0 if it has none of its own
+	database int     // of its database server's first process, likewise
+	caller   *caller // of the program
+	profiles string  // the URL of where it can be profiled, empty if it cannot
 }
 
 // processors is the processor time of all its processes, in seconds.
@@ -32,9 +36,17 @@ func (s *site) processors() float64 { return processor(s.pid) + processors(s.dat
 
 // put is the request for a change.
 func (s *site) put(t told) []byte {
-	body := fmt.Sprintf(`{"agent_status":%q}`, t.status)
-	return fmt.Appendf(nil, "PUT /api/ver1.0/client/%s/agent/local/%d/status HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n"+
-		"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", t.client, t.agent, s.addr, s.token, len(body), body)
+	return s.request("PUT", fmt.Sprintf("%s%s/agent/local/%d/status", base, t.client, t.agent), fmt.Sprintf(`{"agent_status":%q}`, t.status))
+}
+
+// request is what goes over the wire for a call.
+func (s *site) request(method, path, body string) []byte {
+	content := ""
+	if body != "" {
+		content = fmt.Sprintf("Content-Type: application/json\r\nContent-Length: %d\r\n", len(body))
+	}
+	return fmt.Appendf(nil, "%s %s HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n%s\r\n%s",
+		method, path, s.addr, s.token, content, body)
 }
 
 // The names of the floors.
@@ -92,7 +104,9 @@ func (p program) serve(ctx context.Context, fn func(*site) error) (err error) {
 		if err != nil {
 			return err
 		}
-		return fn(&site{addr: host(c.url), token: token, pid: c.pid, database: p.pid(), profiles: c.measuring()})
+		return fn(&site{
+			addr: host(c.url), token: token, pid: c.pid, database: p.pid(), caller: c, profiles: c.measuring(),
+		})
 	}, p.variables()...)
 }
 
