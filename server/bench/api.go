@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net/http"
 	"strings"
 )
 
@@ -14,7 +15,7 @@ type api struct{ calls, agents, each int }
 func (*api) name() string { return "api" }
 
 func (w *api) flags(f *flag.FlagSet) {
-	f.IntVar(&w.calls, "api-calls", 10_000, "`calls` of each kind")
+	f.IntVar(&w.calls, "api-calls", 5000, "`calls` of each kind")
 	f.IntVar(&w.agents, "api-agents", 64, "`agents`, which have changed four times")
 	f.IntVar(&w.each, "api-receivers", 5, "`receivers` of each, each with two events")
 }
@@ -26,14 +27,15 @@ type kind struct {
 	path    string // below the client's
 	pattern string // of it, in Echo
 	body    string
+	share   float64 // of the calls that are made of each kind
 	bound   float64 // its target, 0 for none
 }
 
 var kinds = []kind{
-	{"get an event", "GET", "/agent/local/%d/event/1", "/agent/local/:agent/event/:event", "", 0.5},
-	{"list events", "GET", "/agent/local/%d/event/", "/agent/local/:agent/event/", "", 0.5},
-	{"page of the log", "GET", "/delivery/?limit=100", "/delivery/", "", 0},
-	{"PUT without a change", "PUT", "/agent/local/%d/status", "/agent/local/:agent/status", `{"agent_status":"logged_out"}`, 0.5},
+	{"get an event", http.MethodGet, "/agent/local/%d/event/1", "/agent/local/:agent/event/:event", "", 1, 0.5},
+	{"list events", http.MethodGet, "/agent/local/%d/event/", "/agent/local/:agent/event/", "", 1, 0.5},
+	{"page of the log", http.MethodGet, "/delivery/?limit=100", "/delivery/", "", 0.2, 0},
+	{"PUT without a change", http.MethodPut, "/agent/local/%d/status", "/agent/local/:agent/status", `{"agent_status":"logged_out"}`, 1, 0.5},
 }
 
 // request is that of an agent, or of the first one where only that has what is asked for.
@@ -142,20 +144,31 @@ func (x *calling) measureKinds(ctx context.Context, at *site, subject string, ro
 	return nil
 }
 
+// measureKind makes the calls of a kind, and before some that do not count.
 func (x *calling) measureKind(ctx context.Context, at *site, k kind, m *measure) error {
-	load := Load{Addr: at.addr, Connections: x.together}
-	for i := range x.api.calls {
-		agent := 1
-		if k.method == "PUT" {
-			agent = 1 + i%x.contest.agents
-		}
-		load.Calls = append(load.Calls, Call{Connection: i % x.together, Request: k.request(at, x.workload, agent), Sequence: 1})
-	}
+	n := int(float64(x.api.calls) * k.share)
 	var made Made
-	err := m.measured(ctx, at, float64(x.api.calls), func() error { return x.generator.rpc.Call("Generator.Send", load, &made) })
-	if err != nil {
+	if err := x.generator.rpc.Call("Generator.Send", x.load(at, k, max(n/10, 1)), &made); err != nil {
 		return err
 	}
-	m.answers(made)
-	return nil
+	load := x.load(at, k, n)
+	made = Made{}
+	err := m.measured(ctx, at, float64(n), func() error { return x.generator.rpc.Call("Generator.Send", load, &made) })
+	if err == nil {
+		m.answers(made)
+	}
+	return err
+}
+
+// load is so many calls of a kind: of what one agent has, or to set the statuses of all.
+func (x *calling) load(at *site, k kind, n int) Load {
+	l := Load{Addr: at.addr, Connections: x.together}
+	for i := range n {
+		agent := 1
+		if k.method == http.MethodPut {
+			agent = 1 + i%x.contest.agents
+		}
+		l.Calls = append(l.Calls, Call{Connection: i % x.together, Request: k.request(at, x.workload, agent), Sequence: 1})
+	}
+	return l
 }

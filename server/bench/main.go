@@ -48,6 +48,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	flags.SetOutput(stderr)
 	binary := flags.String("binary", "bin/agentevents", "the `program` that is measured")
 	file := flags.String("json", "", "the `file` that the results are written to as JSON")
+	picture := flags.String("picture", "", "the `file` for a picture (SVG) of how long burst and steady took")
 	engines := flags.String("engines", sqliteName+","+postgresName, "the `stores` of what is held against floors")
 	rounds := flags.Int("rounds", 3, "how many `rounds` of that")
 	profiles := flags.String("profile", "", "the `directory` for the program's profiles under these, for which it is a little slower")
@@ -65,7 +66,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	if h.wanted, err = parseEngines(*engines); err != nil {
 		return err
 	}
-	return h.open(ctx, func() error { return measureAll(ctx, h, wanted, *file) })
+	return h.open(ctx, func() error { return measureAll(ctx, h, wanted, *file, *picture) })
 }
 
 func terminal(w io.Writer) bool {
@@ -93,7 +94,7 @@ func pick(all []workload, names []string) (wanted []workload, err error) {
 }
 
 // measureAll runs the workloads one after the other, and says at the end what each has found.
-func measureAll(ctx context.Context, h *house, wanted []workload, file string) error {
+func measureAll(ctx context.Context, h *house, wanted []workload, file, picture string) error {
 	all := results{At: time.Now().UTC(), System: system()}
 	for _, w := range wanted {
 		r, err := w.run(ctx, h)
@@ -110,7 +111,7 @@ func measureAll(ctx context.Context, h *house, wanted []workload, file string) e
 		r.print(h.out)
 	}
 	all.printTargets(h.out)
-	return errors.Join(all.write(file), all.wrong())
+	return errors.Join(all.write(file), all.picture(picture, (*burst)(nil).name(), (*steady)(nil).name()), all.wrong())
 }
 
 // results are what is written as JSON.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -163,19 +162,24 @@ func (r *report) printMeasures(w io.Writer) {
 		part, subject := r.Measures[i].Part, r.Measures[i].Subject
 		fmt.Fprint(t, whose)
 		for _, c := range shown {
-			fmt.Fprintf(t, "\t%s", around(r.values(part, subject, c.value)))
+			fmt.Fprint(t, "\t"+present(r.values(part, subject, c.value)))
 		}
-		fmt.Fprintf(t, "\t%s\n", around(r.ratios(part, subject, r.Floor, perSecond)))
+		fmt.Fprintf(t, "\t%s\n", present(r.ratios(part, subject, r.Floor, perSecond)))
 	}
 	_ = t.Flush()
 }
 
-// around is the median of some values, with the least and the most if there are several, and empty if there is none.
-func around(values []float64) string {
-	if len(values) == 0 {
+// present is the median of some values as a table has it, and empty if there are none but 0.
+func present(values []float64) string {
+	if !slices.ContainsFunc(values, func(v float64) bool { return v != 0 }) {
 		return ""
 	}
-	values = slices.SortedFunc(slices.Values(values), cmp.Compare)
+	return around(values)
+}
+
+// around is the median of some values, with the least and the most if there are several.
+func around(values []float64) string {
+	values = slices.Sorted(slices.Values(values))
 	least, most := values[0], values[len(values)-1]
 	if least == most {
 		return short(least)

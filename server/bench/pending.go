@@ -10,13 +10,14 @@ import (
 
 // pending has very many deliveries wait for a receiver that is down, looks what they take of memory, and lets it come
 // back.
-type pending struct{ agents, changes int }
+type pending struct{ agents, changes, rounds int }
 
 func (*pending) name() string { return "pending" }
 
 func (w *pending) flags(f *flag.FlagSet) {
 	f.IntVar(&w.agents, "pending-agents", 2000, "`agents`, whose statuses are set in requests of up to 1000")
 	f.IntVar(&w.changes, "pending-changes", 100, "`changes` of each while its receiver is down")
+	f.IntVar(&w.rounds, "pending-rounds", 1, "how many `rounds` of this, which is long")
 }
 
 func (w *pending) run(ctx context.Context, h *house) (*report, error) {
@@ -25,12 +26,12 @@ func (w *pending) run(ctx context.Context, h *house) (*report, error) {
 		w.agents, w.changes)}
 	x := &pile{
 		contest: contest{house: h, out: out, workload: w.name(), agents: w.agents, changes: w.agents * w.changes, each: 1},
-		times:   w.changes,
+		rounds:  w.rounds, times: w.changes,
 	}
 	if err := x.prepare(ctx); err != nil {
 		return nil, err
 	}
-	for round := 1; round <= x.repeats; round++ {
+	for round := 1; round <= x.rounds; round++ {
 		for _, s := range x.subjects {
 			if err := x.once(ctx, s, round); err != nil {
 				return nil, fmt.Errorf("%s: %w", s.name(), err)
@@ -46,8 +47,9 @@ func (w *pending) run(ctx context.Context, h *house) (*report, error) {
 // pile is such a workload under way.
 type pile struct {
 	contest
-	times int // that each agent changes
-	made  []change
+	rounds int
+	times  int // that each agent changes
+	made   []change
 }
 
 // prepare gathers the programs. No floor is of use, since a relay forgets what fails.
@@ -70,7 +72,7 @@ func (x *pile) once(ctx context.Context, s subject, round int) error {
 	}
 	faultsOf(x.made, got, x.workload, 1).report(x.out, round, m.whose())
 	x.out.Measures = append(x.out.Measures, m)
-	x.say("pending %d/%d: %s: %.0f delivered/s, %s MiB more with all pending", round, x.repeats, m.Subject, m.PerSecond,
+	x.say("pending %d/%d: %s: %.0f delivered/s, %s MiB more with all pending", round, x.rounds, m.Subject, m.PerSecond,
 		short(m.Growth))
 	return nil
 }
@@ -117,7 +119,7 @@ func (x *pile) grow(ctx context.Context, at *site, all []*agent, m *measure) err
 			return err
 		}
 		x.made = append(x.made, made...)
-		x.progress(false, "pending %d/%d: %s: %d are pending", m.Round, x.repeats, m.Subject, (i+1)*len(all))
+		x.progress(false, "pending %d/%d: %s: %d are pending", m.Round, x.rounds, m.Subject, (i+1)*len(all))
 	}
 	atRest(ctx, at.processors)
 	return nil
@@ -135,7 +137,7 @@ func (x *pile) drain(ctx context.Context, at *site, m *measure) error {
 		}
 		found := time.Now()
 		err := x.receivers.confirmed(ctx, x.workload, n, func(done int) {
-			x.progress(false, "pending %d/%d: %s: %d of %d", m.Round, x.repeats, m.Subject, done, n)
+			x.progress(false, "pending %d/%d: %s: %d of %d", m.Round, x.rounds, m.Subject, done, n)
 		})
 		m.N, m.PerSecond = n, float64(n)/time.Since(found).Seconds()
 		return err

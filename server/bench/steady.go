@@ -35,6 +35,7 @@ func (w *steady) run(ctx context.Context, h *house) (*report, error) {
 			err = x.rounds(ctx)
 		}
 	}
+	out.Floor = "" // whose rate is the same
 	part := fmt.Sprintf("%.0f/s", steadyRates[0])
 	for _, engine := range []string{sqliteName, postgresName} {
 		out.notAbove(3, "p50 at "+part+", ms, "+engine, out.values(part, engine, func(m *measure) float64 { return m.P50 }))

@@ -36,7 +36,7 @@ func (s *site) processors() float64 { return processor(s.pid) + processors(s.dat
 
 // put is the request for a change.
 func (s *site) put(t told) []byte {
-	return s.request("PUT", fmt.Sprintf("%s%s/agent/local/%d/status", base, t.client, t.agent), fmt.Sprintf(`{"agent_status":%q}`, t.status))
+	return s.request(http.MethodPut, fmt.Sprintf("%s%s/agent/local/%d/status", base, t.client, t.agent), fmt.Sprintf(`{"agent_status":%q}`, t.status))
 }
 
 // request is what goes over the wire for a call.

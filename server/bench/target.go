@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -33,7 +32,7 @@ func (r *report) target(of string, values []float64, bound float64, above bool) 
 	if len(values) == 0 {
 		return
 	}
-	values = slices.SortedFunc(slices.Values(values), cmp.Compare)
+	values = slices.Sorted(slices.Values(values))
 	m := median(values)
 	r.Targets = append(r.Targets, target{
 		Of: of, Least: values[0], Median: m, Most: values[len(values)-1], Bound: bound, Above: above,
