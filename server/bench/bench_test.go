@@ -238,6 +238,7 @@ func TestArguments(t *testing.T) {
 		"there is no workload \"nap\"": {"nap"},
 		"that is no large store":       {"-growth-deliveries", "999", "growth"},
 		"-colour":                      {"-colour"},
+		"there is no engine \"paper\"": {"-engines", "paper"},
 		"/nonexistent":                 {"-binary", "/nonexistent/agentevents", "backlog"},
 	} {
 		t.Setenv("TMPDIR", t.TempDir())

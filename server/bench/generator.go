@@ -54,17 +54,14 @@ func (*Generator) Send(l Load, m *Made) error {
 
 // send sends the calls of a connection.
 func (l *Load) send(connection int, began time.Time, m *Made) error {
-	var c *line
+	c, err := dial(l.Addr)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
 	for i, call := range l.Calls {
 		if call.Connection != connection {
 			continue
-		}
-		if c == nil {
-			var err error
-			if c, err = dial(l.Addr); err != nil {
-				return err
-			}
-			defer c.Close()
 		}
 		m.Sent[i] = l.await(i, began).UnixNano()
 		body, err := c.call(call.Request)

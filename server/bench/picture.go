@@ -74,7 +74,6 @@ func (r *report) panel(part string) (*plot.Plot, error) {
 	p.X.Label.Text, p.Y.Label.Text = "from change to arrival, ms", "share that has arrived, %"
 	p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
 	p.Y.Min, p.Y.Max = 0, 100
-	p.Legend.Top, p.Legend.Left = true, true
 	p.Add(plotter.NewGrid())
 	for i, subject := range names(r.Measures, func(m *measure) string { return m.Subject }) {
 		curve, err := plotter.NewLine(r.curve(part, subject))
@@ -85,6 +84,7 @@ func (r *report) panel(part string) (*plot.Plot, error) {
 		p.Add(curve)
 		p.Legend.Add(subject, curve)
 	}
+	p.X.Max *= 5 // room for the legend
 	return p, nil
 }
 

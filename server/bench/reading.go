@@ -56,10 +56,10 @@ func memory(pid int) (now, peak float64) {
 // atRest waits until a reading of processor time grows no more than something that waits does, 5 s at most.
 func atRest(ctx context.Context, read func() float64) {
 	before := read()
-	for range 25 {
-		sleep(ctx, 200*time.Millisecond)
+	for range 50 {
+		sleep(ctx, 100*time.Millisecond)
 		now := read()
-		if now-before <= 0.02 {
+		if now-before <= 1.0/clockTicks {
 			return
 		}
 		before = now
