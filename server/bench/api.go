@@ -153,7 +153,11 @@ func (x *calling) measureKind(ctx context.Context, at *site, k kind, m *measure)
 	}
 	load := x.load(at, k, n)
 	made = Made{}
-	err := m.measured(ctx, at, float64(n), func() error { return x.generator.rpc.Call("Generator.Send", load, &made) })
+	err := m.measured(ctx, at, float64(n), func() error {
+		return x.profiled(ctx, at, x.workload, m, func(context.Context) error {
+			return x.generator.rpc.Call("Generator.Send", load, &made)
+		})
+	})
 	if err == nil {
 		m.answers(made)
 	}

@@ -91,15 +91,28 @@ func (x *contest) title() string {
 	return x.workload + ", " + x.part
 }
 
+// before is how many changes come before so many that count, for every subject: none is to be measured as one that was
+// started a moment ago.
+func before(changes int) int { return min(changes/20, 1000) }
+
 // measured has the changes made at a site, and reads what that took.
 func (x *contest) measured(ctx context.Context, at *site, m *measure) (made Made, err error) {
 	calls, err := x.calls(at)
 	if err != nil {
 		return made, err
 	}
+	first := before(x.changes)
+	if _, err := x.send(ctx, at, calls[:first], m); err != nil {
+		return made, err
+	}
+	if _, err := x.receivers.take(); err != nil {
+		return made, err
+	}
 	err = m.measured(ctx, at, float64(x.changes*x.each), func() error {
-		made, err = x.send(ctx, at, calls, m)
-		return err
+		return x.profiled(ctx, at, x.workload, m, func(ctx context.Context) (err error) {
+			made, err = x.send(ctx, at, calls[first:], m)
+			return err
+		})
 	})
 	return made, err
 }
@@ -112,19 +125,18 @@ func (x *contest) send(ctx context.Context, at *site, calls []Call, m *measure) 
 		return x.generator.rpc.Call("Generator.Send", load, &made)
 	})
 	group.Go(func() error {
-		all := x.changes * x.each
+		all := len(calls) * x.each
 		return x.receivers.confirmed(ctx, x.workload, all, func(n int) {
 			x.progress(false, "%s %d/%d: %s: %d of %d", x.title(), m.Round, x.repeats, m.Subject, n, all)
 		})
 	})
-	group.Go(func() error { return x.profile(ctx, at, fmt.Sprintf("%s-%s-%d", x.workload, m.Subject, m.Round)) })
 	err = group.Wait()
 	return made, err
 }
 
 // calls are the requests that make the changes at a site, or where that is a receiver, tell it of them.
 func (x *contest) calls(at *site) (all []Call, err error) {
-	for i := range x.changes {
+	for i := range before(x.changes) + x.changes {
 		t := told{client: x.workload, agent: int64(i%x.agents + 1), status: gen.AgentStatusValueAvailable}
 		if i/x.agents%2 == 1 {
 			t.status = gen.AgentStatusValueLoggedOut

@@ -125,21 +125,25 @@ func (x *pile) grow(ctx context.Context, at *site, all []*agent, m *measure) err
 	return nil
 }
 
-// drain lets the receiver come back and waits until it has everything.
+// drained waits until the receiver, which has been found, has everything.
+func (x *pile) drained(ctx context.Context, m *measure) error {
+	n, found := len(x.made), time.Now()
+	err := x.receivers.confirmed(ctx, x.workload, n, func(done int) {
+		x.progress(false, "pending %d/%d: %s: %d of %d", m.Round, x.rounds, m.Subject, done, n)
+	})
+	m.N, m.PerSecond = n, float64(n)/time.Since(found).Seconds()
+	return err
+}
+
+// drain lets the receiver come back, to be found by the next probe.
 func (x *pile) drain(ctx context.Context, at *site, m *measure) error {
-	n := len(x.made)
-	return m.measured(ctx, at, float64(n), func() error {
+	return m.measured(ctx, at, float64(len(x.made)), func() error {
 		if err := x.receivers.behave(x.workload, http.StatusOK); err != nil {
 			return err
 		}
 		if err := x.receivers.confirmed(ctx, x.workload, 1); err != nil {
 			return err
 		}
-		found := time.Now()
-		err := x.receivers.confirmed(ctx, x.workload, n, func(done int) {
-			x.progress(false, "pending %d/%d: %s: %d of %d", m.Round, x.rounds, m.Subject, done, n)
-		})
-		m.N, m.PerSecond = n, float64(n)/time.Since(found).Seconds()
-		return err
+		return x.profiled(ctx, at, x.workload, m, func(ctx context.Context) error { return x.drained(ctx, m) })
 	})
 }

@@ -7,23 +7,35 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // profileLasts is for how many seconds a processor profile is taken, from when the load begins.
 const profileLasts = 10
 
-// profile writes a site's processor profile and then one of what it has allocated into files with a name, if that is
-// asked for and the site can be profiled.
-func (h *house) profile(ctx context.Context, at *site, name string) error {
+// profiled runs a function at a site and meanwhile has a profile of its processor time written, and afterwards one of
+// what it has allocated, if that is asked for and the site can be profiled. The files have the names of the workload and of
+// the measure.
+func (h *house) profiled(ctx context.Context, at *site, workload string, m *measure, fn func(context.Context) error) error {
 	if h.profiles == "" || at.profiles == "" {
-		return nil
+		return fn(ctx)
 	}
-	err := h.fetch(ctx, fmt.Sprintf("%s/debug/pprof/profile?seconds=%d", at.profiles, profileLasts), name+".cpu")
-	if err != nil {
+	name := unnamed.ReplaceAllString(fmt.Sprintf("%s %s %d", workload, m.whose(), m.Round), "-")
+	group, during := errgroup.WithContext(ctx)
+	group.Go(func() error { return fn(during) })
+	group.Go(func() error {
+		return h.fetch(during, fmt.Sprintf("%s/debug/pprof/profile?seconds=%d", at.profiles, profileLasts), name+".cpu")
+	})
+	if err := group.Wait(); err != nil {
 		return err
 	}
 	return h.fetch(ctx, at.profiles+"/debug/pprof/allocs", name+".allocs")
 }
+
+// unnamed is what no name of a file has.
+var unnamed = regexp.MustCompile(`[^a-zA-Z0-9]+`)
 
 func (h *house) fetch(ctx context.Context, url, name string) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)

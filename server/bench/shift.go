@@ -18,6 +18,7 @@ func (w *shift) flags(f *flag.FlagSet) {
 func (w *shift) run(ctx context.Context, h *house) (*report, error) {
 	out := &report{Workload: w.name(), What: fmt.Sprintf(
 		"%d agents log in as fast as that is taken, 32 together, one delivery each.", w.agents)}
-	x := contest{house: h, out: out, workload: w.name(), agents: w.agents, changes: w.agents, each: 1, together: 32}
+	all := w.agents + before(w.agents) // so that nobody logs out
+	x := contest{house: h, out: out, workload: w.name(), agents: all, changes: w.agents, each: 1, together: 32}
 	return out, x.run(ctx, true)
 }
