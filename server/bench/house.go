@@ -91,24 +91,23 @@ func (h *house) serve(ctx context.Context, url string, fn func(*caller) error, e
 	return nil
 }
 
-// prepare makes a store in a file by a function. The rounds work on copies of it, so that each begins with the same, and
-// with a server that knows nothing of the one before.
-func (h *house) prepare(ctx context.Context, name string, fn func(*caller) error) (url string, err error) {
-	if url, err = h.sqlite().create(ctx, name); err != nil {
+// prepare makes a store of an engine by a function. The rounds work on copies of it, so that each begins with the same,
+// and with a server that knows nothing of the one before.
+func (h *house) prepare(ctx context.Context, e *engine, name string, fn func(*caller) error) (url string, err error) {
+	if url, err = e.create(ctx, name); err != nil {
 		return "", err
 	}
 	return url, h.serve(ctx, url, fn)
 }
 
 // round runs a function beside a server on a copy of such a store.
-func (h *house) round(ctx context.Context, prepared string, fn func(*caller) error) (err error) {
-	e := h.sqlite()
+func (h *house) round(ctx context.Context, e *engine, prepared string, fn func(*caller) error, env ...string) (err error) {
 	url, err := e.copy(ctx, prepared)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, e.drop(ctx, url)) }()
-	return h.serve(ctx, url, fn)
+	defer func() { err = errors.Join(err, e.drop(context.WithoutCancel(ctx), url)) }()
+	return h.serve(ctx, url, fn, env...)
 }
 
 func copyFile(to, from string) (err error) {

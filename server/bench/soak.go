@@ -56,7 +56,7 @@ func (w *soak) run(ctx context.Context, h *house) (*report, error) {
 	}
 	x := &bath{soak: *w, house: h, agents: agents(soaked, w.agents, urls...)}
 	h.say("soak: makes %d changes", w.before())
-	url, err := h.prepare(ctx, w.name(), func(c *caller) error { return x.fill(ctx, c) })
+	url, err := h.prepare(ctx, h.sqlite(), w.name(), func(c *caller) error { return x.fill(ctx, c) })
 	if err != nil {
 		return nil, err
 	}

@@ -94,12 +94,7 @@ type program struct {
 func (p program) name() string { return p.engine.name }
 
 func (p program) serve(ctx context.Context, fn func(*site) error) (err error) {
-	url, err := p.copy(ctx, p.prepared)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, p.drop(context.WithoutCancel(ctx), url)) }()
-	return p.house.serve(ctx, url, func(c *caller) error {
+	return p.round(ctx, p.engine, p.prepared, func(c *caller) error {
 		token, err := lab.Token(http.DefaultClient, c.url, lab.OperatorID, lab.OperatorSecret)
 		if err != nil {
 			return err

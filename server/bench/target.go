@@ -40,8 +40,11 @@ func (r *report) target(of string, values []float64, bound float64, above bool) 
 	})
 }
 
-// printTargets prints those of all workloads.
+// printTargets prints those of all workloads, if there are any.
 func (r results) printTargets(w io.Writer) {
+	if !slices.ContainsFunc(r.Reports, func(r *report) bool { return len(r.Targets) > 0 }) {
+		return
+	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "\nTARGETS\tmedian\tleast\tmost\ttarget\t")
 	for _, report := range r.Reports {
