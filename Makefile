@@ -122,7 +122,7 @@ fuzz: ## run each fuzz test of webhook/ for a minute (FUZZTIME=10s for less)
 	done
 
 .PHONY: bench
-bench: build ## measure for some 12 minutes what the program promises (BENCH="-json bench.json isolation" for one workload: isolation, backlog, soak; growth only so, and for hours)
+bench: build ## measure for about an hour how fast the program is, held against floors, and whether it keeps what it promises (BENCH="-json bench.json -picture bench.svg burst steady" for some workloads: burst, steady, shift, fanout, pending, api, isolation, backlog, soak; growth only so, and for hours)
 	@go run ./server/bench -binary bin/agentevents $(BENCH)
 
 .PHONY: clean

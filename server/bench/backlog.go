@@ -57,11 +57,11 @@ func (w *backlog) run(ctx context.Context, h *house) (*report, error) {
 		return nil, err
 	}
 	h.say("backlog: registers %d agents", w.agents+2*w.others)
-	prepared, err := h.prepare(ctx, w.name(), func(c *caller) error { return c.register(ctx, slices.Concat(w.fleet(urls)...)) })
+	prepared, err := h.prepare(ctx, h.sqlite(), w.name(), func(c *caller) error { return c.register(ctx, slices.Concat(w.fleet(urls)...)) })
 	for round := 1; err == nil && round <= w.rounds; round++ {
 		fleet := w.fleet(urls)
 		x := story{backlog: *w, house: h, round: round, a: fleet[0], others: fleet[1:]}
-		err = h.round(ctx, prepared, func(c *caller) error {
+		err = h.round(ctx, h.sqlite(), prepared, func(c *caller) error {
 			defer c.reportHeldUp(out, round)
 			return x.run(ctx, c)
 		})
@@ -198,7 +198,7 @@ func (x *story) report(out *report) (err error) {
 	out.atMost(x.round, "requests of A to the dead receiver", x.failed(), allowed)
 	out.atMost(x.round, "most requests of A together", x.got.AtOne[clientA], perReceiver)
 	for _, client := range []string{clientA, clientB, clientC} {
-		faultsOf(x.changes, x.got, client).report(out, x.round, "client "+client)
+		faultsOf(x.changes, x.got, client, 1).report(out, x.round, "client "+client)
 	}
 	return nil
 }

@@ -20,8 +20,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if len(os.Args) == 2 && os.Args[1] == receiversArgument {
-		serveReceivers(os.Stdin, os.Stdout)
+	if play(os.Args[1:], os.Stdin, os.Stdout) {
 		return
 	}
 	os.Exit(m.Run())
@@ -109,7 +108,7 @@ func TestFaults(t *testing.T) {
 			in("a", 1, 2, "y", 200), in("a", 1, 1, "x", 200), in("a", 1, 3, "z", 200),
 		}, faults{outOfOrder: 1}},
 	} {
-		if got := faultsOf(changes, Harvest{Arrivals: c.arrivals}, "a"); got != c.want {
+		if got := faultsOf(changes, Harvest{Arrivals: c.arrivals}, "a", 1); got != c.want {
 			t.Errorf("%s: %+v, want %+v", name, got, c.want)
 		}
 	}
@@ -239,6 +238,7 @@ func TestArguments(t *testing.T) {
 		"there is no workload \"nap\"": {"nap"},
 		"that is no large store":       {"-growth-deliveries", "999", "growth"},
 		"-colour":                      {"-colour"},
+		"there is no engine \"paper\"": {"-engines", "paper"},
 		"/nonexistent":                 {"-binary", "/nonexistent/agentevents", "backlog"},
 	} {
 		t.Setenv("TMPDIR", t.TempDir())
@@ -285,7 +285,7 @@ func TestReceivers(t *testing.T) {
 	want := []Arrival{
 		{Client: "a", Agent: 5, Sequence: 3, ID: "msg_3", Status: http.StatusOK}, {Client: "b", Agent: 7, Sequence: 4, ID: "msg_4"},
 	}
-	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(Arrival{}, "At")); diff != "" {
+	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(Arrival{}, "At", "Host")); diff != "" {
 		t.Errorf("what came: (-want +got)\n%s", diff)
 	}
 }

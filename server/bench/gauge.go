@@ -45,12 +45,21 @@ type gauge struct {
 var measuring = regexp.MustCompile(`metrics=(http://\S+)/metrics`)
 
 func newGauge(c *caller, file string) (*gauge, error) {
-	found := measuring.FindStringSubmatch(c.log.String())
-	if found == nil {
+	url := c.measuring()
+	if url == "" {
 		return nil, errors.New("the server does not say where its metrics are")
 	}
 	db, err := sql.Open("sqlite3", "file:"+file+"?mode=ro&_busy_timeout=5000")
-	return &gauge{found[1], file, db}, err
+	return &gauge{url, file, db}, err
+}
+
+// measuring is the URL that the server has its metrics and profiles below, empty if it has none.
+func (c *caller) measuring() string {
+	found := measuring.FindStringSubmatch(c.log.String())
+	if found == nil {
+		return ""
+	}
+	return found[1]
 }
 
 func (g *gauge) close() error { return g.db.Close() }

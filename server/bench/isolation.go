@@ -62,12 +62,18 @@ func (w *isolation) run(ctx context.Context, h *house) (*report, error) {
 	if err != nil {
 		return nil, err
 	}
-	h.say("isolation: registers %d agents", w.receivers*w.agents+w.unasked)
-	prepared, err := h.prepare(ctx, w.name(), func(c *caller) error {
-		return c.register(ctx, slices.Concat(w.fleet(urls)...))
-	})
-	for round := 1; err == nil && round <= w.rounds; round++ {
-		err = w.round(ctx, h, prepared, urls, round, out)
+	engines, err := h.engines(ctx)
+	for _, e := range engines {
+		h.say("isolation: registers %d agents, %s", w.receivers*w.agents+w.unasked, e.name)
+		prepared, err := h.prepare(ctx, e, w.name(), func(c *caller) error {
+			return c.register(ctx, slices.Concat(w.fleet(urls)...))
+		})
+		for round := 1; err == nil && round <= w.rounds; round++ {
+			err = w.round(ctx, h, e, prepared, urls, round, out)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", e.name, err)
+		}
 	}
 	return out, err
 }
@@ -81,12 +87,16 @@ func (w *isolation) fleet(urls []string) [][]*agent {
 	}
 }
 
-func (w *isolation) round(ctx context.Context, h *house, prepared string, urls []string, round int, out *report) error {
+func (w *isolation) round(
+	ctx context.Context, h *house, e *engine, prepared string, urls []string, round int, out *report,
+) error {
 	for _, status := range []int{http.StatusOK, 0} {
 		fleet := w.fleet(urls)
-		x := half{isolation: *w, remote: h.receivers, toHang: fleet[0], others: fleet[1], once: fleet[2], status: status}
+		x := half{
+			isolation: *w, remote: h.receivers, engine: e.name, toHang: fleet[0], others: fleet[1], once: fleet[2], status: status,
+		}
 		h.say("isolation %d/%d: %v in which %s", round, w.rounds, w.lasts, x.name())
-		err := h.round(ctx, prepared, func(c *caller) error {
+		err := h.round(ctx, e, prepared, func(c *caller) error {
 			defer c.reportHeldUp(out, round)
 			return x.run(ctx, c)
 		})
@@ -106,6 +116,7 @@ func (w *isolation) round(ctx context.Context, h *house, prepared string, urls [
 type half struct {
 	isolation
 	remote               *remote
+	engine               string
 	toHang, others, once []*agent
 	status               int
 
@@ -115,10 +126,13 @@ type half struct {
 
 func (x *half) name() string {
 	if x.status == 0 {
-		return "some hang"
+		return x.engine + ", some hang"
 	}
-	return "all answer"
+	return x.calm()
 }
+
+// calm is the name of the half that the other one is held against.
+func (x *half) calm() string { return x.engine + ", all answer" }
 
 func (x *half) run(ctx context.Context, c *caller) (err error) {
 	if err := x.warm(ctx, c); err != nil {
@@ -199,7 +213,7 @@ func (x *half) report(out *report, round int, got Harvest) {
 	} {
 		base := ""
 		if x.status == 0 {
-			base = "all answer" + part.name
+			base = x.calm() + part.name
 		}
 		out.latency(round, x.name()+part.name, base, times(x.changes, got, part.client, part.span))
 	}
@@ -207,7 +221,7 @@ func (x *half) report(out *report, round int, got Harvest) {
 		x.reportHanging(out, round, got)
 	}
 	for _, client := range []string{healthy, unasked} {
-		faultsOf(x.changes, got, client).report(out, round, client+", while "+x.name())
+		faultsOf(x.changes, got, client, 1).report(out, round, client+", while "+x.name())
 	}
 }
 
@@ -215,7 +229,7 @@ func (x *half) report(out *report, round int, got Harvest) {
 func (x *half) reportHanging(out *report, round int, got Harvest) {
 	all := span{x.began, x.began.Add(x.lasts)}
 	late := span{all.to.Add(-beginning), all.to}
-	out.figure(round, "most requests that hung together", float64(got.Together[hanging]))
-	out.figure(round, "requests that hung", float64(asked(got, hanging, all)))
-	out.figure(round, "of these in the last 12 s", float64(asked(got, hanging, late)))
+	out.figure(round, x.engine+", most requests that hung together", float64(got.Together[hanging]))
+	out.figure(round, x.engine+", requests that hung", float64(asked(got, hanging, all)))
+	out.figure(round, x.engine+", of these in the last 12 s", float64(asked(got, hanging, late)))
 }

@@ -59,7 +59,9 @@ type change struct {
 // caller is the PBX.
 type caller struct {
 	api    *client.ClientWithResponses
-	log    *lab.Log     // what the server prints
+	url    string       // of the server
+	pid    int          // its process
+	log    *lab.Log     // what it prints
 	heldUp atomic.Int64 // nanoseconds, see hiccup
 }
 
@@ -68,7 +70,7 @@ func newCaller(server string) (*caller, error) {
 	api, err := client.NewClientWithResponses(server+"/api/ver1.0", client.WithHTTPClient(&http.Client{
 		Transport: &lab.Operator{URL: server, Base: t},
 	}))
-	return &caller{api: api}, err
+	return &caller{url: server, api: api}, err
 }
 
 // register makes agents known, with their events, and their clients before.

@@ -24,11 +24,12 @@ type workload interface {
 	run(ctx context.Context, h *house) (*report, error)
 }
 
-func workloads() []workload { return []workload{&isolation{}, &backlog{}, &soak{}, &large{}} }
+func workloads() []workload {
+	return []workload{&burst{}, &steady{}, &shift{}, &fanout{}, &pending{}, &api{}, &isolation{}, &backlog{}, &soak{}, &large{}}
+}
 
 func main() {
-	if len(os.Args) == 2 && os.Args[1] == receiversArgument {
-		serveReceivers(os.Stdin, os.Stdout)
+	if play(os.Args[1:], os.Stdin, os.Stdout) {
 		return
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
@@ -47,6 +48,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	flags.SetOutput(stderr)
 	binary := flags.String("binary", "bin/agentevents", "the `program` that is measured")
 	file := flags.String("json", "", "the `file` that the results are written to as JSON")
+	picture := flags.String("picture", "", "the `file` for a picture (SVG) of how long burst and steady took")
+	engines := flags.String("engines", sqliteName+","+postgresName, "the `stores` of what is held against floors")
+	rounds := flags.Int("rounds", 3, "how many `rounds` of that")
+	profiles := flags.String("profile", "", "the `directory` for the program's profiles under these, for which it is a little slower")
 	for _, w := range all {
 		w.flags(flags)
 	}
@@ -57,18 +62,20 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	if err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp("", "agentevents-bench-")
-	if err != nil {
+	h := &house{binary: *binary, out: stdout, began: time.Now(), repeats: *rounds, profiles: *profiles, terminal: terminal(stdout)}
+	if h.wanted, err = parseEngines(*engines); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	receivers, err := startReceivers(ctx)
-	if err != nil {
-		return err
+	return h.open(ctx, func() error { return measureAll(ctx, h, wanted, *file, *picture) })
+}
+
+func terminal(w io.Writer) bool {
+	file, ok := w.(*os.File)
+	if !ok {
+		return false
 	}
-	defer func() { err = errors.Join(err, receivers.stop()) }()
-	h := &house{binary: *binary, dir: dir, out: stdout, began: time.Now(), receivers: receivers}
-	return measure(ctx, h, wanted, *file)
+	info, err := file.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
 // pick returns the workloads of some names, or if there are none all but growth, which takes very much of time and disk.
@@ -86,8 +93,8 @@ func pick(all []workload, names []string) (wanted []workload, err error) {
 	return wanted, nil
 }
 
-// measure runs the workloads one after the other, and says at the end what each has found.
-func measure(ctx context.Context, h *house, wanted []workload, file string) error {
+// measureAll runs the workloads one after the other, and says at the end what each has found.
+func measureAll(ctx context.Context, h *house, wanted []workload, file, picture string) error {
 	all := results{At: time.Now().UTC(), System: system()}
 	for _, w := range wanted {
 		r, err := w.run(ctx, h)
@@ -103,7 +110,8 @@ func measure(ctx context.Context, h *house, wanted []workload, file string) erro
 	for _, r := range all.Reports {
 		r.print(h.out)
 	}
-	return errors.Join(all.write(file), all.wrong())
+	all.printTargets(h.out)
+	return errors.Join(all.write(file), all.picture(picture, (*burst)(nil).name(), (*steady)(nil).name()), all.wrong())
 }
 
 // results are what is written as JSON.

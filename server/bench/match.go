@@ -49,26 +49,35 @@ func asked(h Harvest, client string, within span) (n int) {
 // faults count what must never happen to the events of a client, when all of them had their time.
 type faults struct{ lost, twice, outOfOrder int }
 
-func faultsOf(changes []change, h Harvest, client string) (f faults) {
-	last := map[int64]int64{} // the latest sequence that an agent's receiver has confirmed
+// lane is an agent at a receiver, to which there is an order.
+type lane struct {
+	agent int64
+	host  string
+}
+
+// faultsOf looks for them where each change has so many deliveries.
+func faultsOf(changes []change, h Harvest, client string, each int) (f faults) {
+	last := map[lane]int64{} // the latest sequence that was confirmed
 	known := map[string]bool{}
-	confirmed := map[int64]bool{}
+	confirmed := map[int64]int{}
 	for _, a := range h.Arrivals {
 		switch {
 		case a.Client != client || !a.confirmed():
 		case known[a.ID]:
 			f.twice++
 		default:
-			if a.Sequence < last[a.Agent] {
+			l := lane{a.Agent, a.Host}
+			if a.Sequence < last[l] {
 				f.outOfOrder++
 			}
-			known[a.ID], confirmed[a.Sequence] = true, true
-			last[a.Agent] = max(last[a.Agent], a.Sequence)
+			known[a.ID] = true
+			confirmed[a.Sequence]++
+			last[l] = max(last[l], a.Sequence)
 		}
 	}
 	for _, c := range changes {
-		if c.client == client && !confirmed[c.sequence] {
-			f.lost++
+		if c.client == client {
+			f.lost += max(0, each-confirmed[c.sequence])
 		}
 	}
 	return f

@@ -1,25 +1,20 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"net/rpc"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 )
 
-// receiversArgument makes this program the process of the receivers.
-const receiversArgument = "receivers"
-
 // Arrival is a request as a receiver got it.
 type Arrival struct {
 	Client   string // whose events they are: the first element of the path
 	Agent    int64  // the second one
+	Host     string // of the receiver, with its port
 	Sequence int64
 	ID       string // the webhook-id
 	At       int64  // when the headers were there, nanoseconds since 1970
@@ -46,11 +41,14 @@ type Harvest struct {
 type Receivers struct {
 	mu       sync.Mutex
 	clients  map[string]*treated
-	working  map[string]int // requests at work, by client and, with the host, by receiver too
+	working  map[place]int // requests at work, of a client in all (where host is empty) and at each receiver
 	arrivals []*Arrival
 	together map[string]int
 	atOne    map[string]int
 }
+
+// place is a receiver, as one client asks it.
+type place struct{ client, host string }
 
 // treated is how a client is.
 type treated struct {
@@ -59,34 +57,20 @@ type treated struct {
 	confirmed int
 }
 
-// serveReceivers does what it is told on in until that ends.
-func serveReceivers(in io.ReadCloser, out io.WriteCloser) {
-	r := &Receivers{
-		clients: map[string]*treated{}, working: map[string]int{}, together: map[string]int{}, atOne: map[string]int{},
+func newReceivers() *Receivers {
+	return &Receivers{
+		clients: map[string]*treated{}, working: map[place]int{}, together: map[string]int{}, atOne: map[string]int{},
 	}
-	s := rpc.NewServer()
-	_ = s.Register(r) // fails for a type without methods only
-	s.ServeConn(pipe{in, out})
 }
-
-// pipe is two ends of pipes as one connection.
-type pipe struct {
-	io.ReadCloser
-	io.WriteCloser
-}
-
-func (p pipe) Close() error { return errors.Join(p.ReadCloser.Close(), p.WriteCloser.Close()) }
 
 // Open opens so many receivers, each on a port of its own, and returns their URLs.
 func (r *Receivers) Open(n int, urls *[]string) error {
-	server := &http.Server{Handler: r, ReadHeaderTimeout: time.Minute}
 	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // does not wait
+		addr, err := listen(r)
 		if err != nil {
 			return err
 		}
-		*urls = append(*urls, "http://"+l.Addr().String())
-		go func() { _ = server.Serve(l) }() // until the process ends
+		*urls = append(*urls, "http://"+addr)
 	}
 	return nil
 }
@@ -142,7 +126,7 @@ func (r *Receivers) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	_, _ = io.Copy(io.Discard, req.Body) // only then it is noticed when the caller goes
-	b, changed := r.enter(a, req.Host)
+	b, changed := r.enter(a)
 	for b.Status == 0 && req.Context().Err() == nil {
 		select {
 		case <-req.Context().Done():
@@ -151,19 +135,19 @@ func (r *Receivers) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		}
 	}
 	time.Sleep(b.After)
-	r.leave(a, req.Host, b.Status)
+	r.leave(a, b.Status)
 	w.WriteHeader(max(b.Status, http.StatusOK))
 }
 
 // arrival reads /CLIENT/AGENT and the headers.
 func arrival(req *http.Request) (a *Arrival, err error) {
-	a = &Arrival{At: time.Now().UnixNano(), ID: req.Header.Get("webhook-id")}
-	path := strings.Split(req.URL.Path, "/")
-	if len(path) != 3 {
+	a = &Arrival{At: time.Now().UnixNano(), ID: req.Header.Get("webhook-id"), Host: req.Host}
+	path := strings.TrimPrefix(req.URL.Path, "/")
+	client, agent, found := strings.Cut(path, "/")
+	if a.Client = client; !found {
 		return a, fmt.Errorf("the path %q is not /CLIENT/AGENT", req.URL.Path)
 	}
-	a.Client = path[1]
-	if a.Agent, err = strconv.ParseInt(path[2], 10, 64); err != nil {
+	if a.Agent, err = strconv.ParseInt(agent, 10, 64); err != nil {
 		return a, err
 	}
 	a.Sequence, err = strconv.ParseInt(req.Header.Get("agentevents-sequence"), 10, 64)
@@ -171,14 +155,14 @@ func arrival(req *http.Request) (a *Arrival, err error) {
 }
 
 // enter notes an arrival and returns what it is to get.
-func (r *Receivers) enter(a *Arrival, host string) (b Behaviour, changed <-chan struct{}) {
+func (r *Receivers) enter(a *Arrival) (b Behaviour, changed <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.arrivals = append(r.arrivals, a)
-	one := a.Client + " " + host
-	r.working[a.Client]++
+	all, one := place{client: a.Client}, place{a.Client, a.Host}
+	r.working[all]++
 	r.working[one]++
-	r.together[a.Client] = max(r.together[a.Client], r.working[a.Client])
+	r.together[a.Client] = max(r.together[a.Client], r.working[all])
 	r.atOne[a.Client] = max(r.atOne[a.Client], r.working[one])
 	g := r.of(a.Client)
 	return g.Behaviour, g.changed
@@ -192,11 +176,11 @@ func (r *Receivers) behaviour(client string) (Behaviour, <-chan struct{}) {
 }
 
 // leave notes what a request is answered.
-func (r *Receivers) leave(a *Arrival, host string, status int) {
+func (r *Receivers) leave(a *Arrival, status int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.working[a.Client]--
-	r.working[a.Client+" "+host]--
+	r.working[place{client: a.Client}]--
+	r.working[place{a.Client, a.Host}]--
 	a.Status = status
 	if a.confirmed() {
 		r.of(a.Client).confirmed++

@@ -2,54 +2,22 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"net/rpc"
-	"os"
-	"os/exec"
-	"syscall"
 	"time"
 )
 
-// answerTime is how long the receivers take for an answer.
+// answerTime is how long the receivers take for an answer where somebody says what they answer.
 const answerTime = 5 * time.Millisecond
 
-// patience is how long what is left over may take at the end of a round.
+// patience is how long nothing at all may come of what is left over at the end of a round.
 const patience = 2 * time.Minute
 
 // remote is the process of the receivers, as seen from here.
-type remote struct {
-	cmd *exec.Cmd
-	rpc *rpc.Client
-}
+type remote struct{ *process }
 
 // startReceivers starts a process without receivers.
 func startReceivers(ctx context.Context) (*remote, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	cmd := exec.CommandContext(ctx, self, receiversArgument) //nolint:gosec // this program itself
-	cmd.Stderr = os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for this process, which ends that one
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		return nil, err
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start the receivers: %w", err)
-	}
-	return &remote{cmd: cmd, rpc: rpc.NewClient(pipe{out, in})}, nil
-}
-
-// stop ends the process, which ends when its input does.
-func (r *remote) stop() error {
-	err := r.rpc.Close()
-	return errors.Join(err, r.cmd.Wait())
+	p, err := startProcess(ctx, receiversRole)
+	return &remote{p}, err
 }
 
 func (r *remote) open(n int) (urls []string, err error) {
@@ -62,24 +30,36 @@ func (r *remote) answer(client string, status int) error {
 	return r.rpc.Call("Receivers.Behave", Behaviour{Client: client, Status: status, After: answerTime}, nil)
 }
 
+// behave makes them answer with a status and at once.
+func (r *remote) behave(client string, status int) error {
+	return r.rpc.Call("Receivers.Behave", Behaviour{Client: client, Status: status}, nil)
+}
+
 func (r *remote) take() (h Harvest, err error) {
 	err = r.rpc.Call("Receivers.Take", struct{}{}, &h)
 	return h, err
 }
 
-// confirmed waits until so many requests of a client were answered with a 2xx since the last harvest. That they never
-// are is no error, but found by whoever looks at what arrived.
-func (r *remote) confirmed(ctx context.Context, client string, want int) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	for n := 0; ; {
+// confirmed waits until so many requests of a client were answered with a 2xx since the last harvest, and tells how many
+// there are so far. That they never are is no error, but found by whoever looks at what arrived.
+func (r *remote) confirmed(ctx context.Context, client string, want int, tell ...func(n int)) error {
+	news := time.Now()
+	for before := 0; time.Since(news) < patience; {
+		n := 0
 		if err := r.rpc.Call("Receivers.Count", client, &n); err != nil || n >= want {
 			return err
+		}
+		if n > before {
+			before, news = n, time.Now()
+		}
+		for _, fn := range tell {
+			fn(n)
 		}
 		if !sleep(ctx, 20*time.Millisecond) {
 			return nil
 		}
 	}
+	return nil
 }
 
 // sleep says whether it was left to finish.

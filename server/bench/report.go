@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"io"
 	"math"
@@ -13,14 +12,17 @@ import (
 
 // report is what a workload has found, round by round.
 type report struct {
-	Workload  string    `json:"workload"`
-	What      string    `json:"what"`      // in a sentence
-	Latencies []latency `json:"latencies"` // from change to arrival
-	Figures   []figure  `json:"figures"`
-	Trends    []trend   `json:"trends,omitempty"`
-	Sizes     []scale   `json:"sizes,omitempty"`
-	Samples   []sample  `json:"samples,omitempty"`
-	Wrong     []string  `json:"wrong"` // what must never happen and did
+	Workload  string     `json:"workload"`
+	What      string     `json:"what"`            // in a sentence
+	Floor     string     `json:"floor,omitempty"` // what the subjects of Measures are held against
+	Latencies []latency  `json:"latencies"`       // from change to arrival
+	Figures   []figure   `json:"figures"`
+	Measures  []*measure `json:"measures,omitempty"`
+	Targets   []target   `json:"targets,omitempty"`
+	Trends    []trend    `json:"trends,omitempty"`
+	Sizes     []scale    `json:"sizes,omitempty"`
+	Samples   []sample   `json:"samples,omitempty"`
+	Wrong     []string   `json:"wrong"` // what must never happen and did
 }
 
 // latency is how long changes of one kind took in one round, in milliseconds.
@@ -149,6 +151,9 @@ func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 // print prints one line for each name, over all rounds.
 func (r *report) print(w io.Writer) {
 	fmt.Fprintf(w, "\n%s: %s\nOf several rounds the median (least-most).\n\n", strings.ToUpper(r.Workload), r.What)
+	if len(r.Measures) > 0 {
+		r.printMeasures(w)
+	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	if len(r.Latencies) > 0 {
 		fmt.Fprintln(t, "from change to arrival, ms\tn\tp50\tp99\tmax\tratio of p99")
@@ -211,12 +216,7 @@ func spread[T any](all []T, value func(T) (float64, bool)) string {
 			values = append(values, v)
 		}
 	}
-	slices.SortFunc(values, cmp.Compare)
-	least, most := values[0], values[len(values)-1]
-	if least == most {
-		return short(least)
-	}
-	return fmt.Sprintf("%s (%s-%s)", short(median(values)), short(least), short(most))
+	return around(values)
 }
 
 // median is the middle of sorted values.

@@ -56,10 +56,11 @@ func (w *soak) run(ctx context.Context, h *house) (*report, error) {
 	}
 	x := &bath{soak: *w, house: h, agents: agents(soaked, w.agents, urls...)}
 	h.say("soak: makes %d changes", w.before())
-	file, err := h.prepare(ctx, w.name(), func(c *caller) error { return x.fill(ctx, c) })
+	url, err := h.prepare(ctx, h.sqlite(), w.name(), func(c *caller) error { return x.fill(ctx, c) })
 	if err != nil {
 		return nil, err
 	}
+	file := sqliteFile(url)
 	err = x.serve(ctx, file, w.rows, func(c *caller, g *gauge) error {
 		defer c.reportHeldUp(out, 1)
 		return x.run(ctx, c, g)
@@ -87,7 +88,7 @@ type bath struct {
 
 // serve runs a function beside a server that keeps so many rows.
 func (x *bath) serve(ctx context.Context, file string, rows int, fn func(*caller, *gauge) error) error {
-	return x.house.serve(ctx, file, func(c *caller) (err error) {
+	return x.house.serve(ctx, "sqlite:"+file, func(c *caller) (err error) {
 		g, err := newGauge(c, file)
 		if err != nil {
 			return err
@@ -198,7 +199,7 @@ func (x *bath) report(out *report) (err error) {
 	allowed := x.rows + int(x.rate*room.Seconds())
 	out.atMost(1, "most deliveries at a time", int(most), allowed)
 	out.atMost(1, "most changes at a time", int(changes), allowed)
-	faultsOf(x.changes, x.got, soaked).report(out, 1, "client "+soaked)
+	faultsOf(x.changes, x.got, soaked, 1).report(out, 1, "client "+soaked)
 	return nil
 }
 
