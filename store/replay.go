@@ -188,9 +188,8 @@ func (r *replayRow) count(tx *gorm.DB) error {
 	if err != nil {
 		return err
 	}
-	where, args := c.where()
-	return tx.Raw("SELECT count(*) FROM deliveries d JOIN status_changes c ON c.id = d.change_id WHERE "+where, args...).
-		Scan(&r.Total).Error
+	found, args := c.found()
+	return tx.Raw("SELECT count(*) "+found, args...).Scan(&r.Total).Error
 }
 
 // admit refuses a replay of a client that has too many open, or is none, and has it begin with the client's own.
@@ -284,8 +283,8 @@ func (r replayRow) next(tx *gorm.DB) (found []int64, err error) {
 	if err != nil {
 		return nil, err
 	}
-	where, args := c.where()
-	err = tx.Raw("SELECT d.id FROM deliveries d JOIN status_changes c ON c.id = d.change_id WHERE "+where+c.order("")+" LIMIT ?", append(args, lookAhead)...).Scan(&found).Error
+	where, args := c.found()
+	err = tx.Raw("SELECT d.id "+where+c.order("")+" LIMIT ?", append(args, lookAhead)...).Scan(&found).Error
 	return found, err
 }
 
