@@ -145,12 +145,8 @@ func destination(tx *gorm.DB, d deliveryRow) (eventRow, error) {
 	if !errors.Is(err, gorm.ErrRecordNotFound) {
 		return e, err
 	}
-	c, err := gorm.G[changeRow](tx).Where("id = ?", d.ChangeID).Take(tx.Statement.Context)
-	if err != nil {
-		return e, err
-	}
 	e = eventRow{URL: d.URL, Method: d.Method}
-	e.LaneID, err = ensureLane(tx, AgentKey{Client: c.ClientID, Type: c.Kind, ID: c.AgentID}, d.URL)
+	e.LaneID, err = ensureLane(tx, AgentKey{Client: d.ClientID, Type: d.Kind, ID: d.AgentID}, d.URL)
 	return e, err
 }
 
