@@ -119,8 +119,9 @@ func testReplayKilled(t *testing.T, bin programs) {
 	// More of the same, of events that are gone.
 	query(t, store, fmt.Sprintf(`WITH RECURSIVE n (n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM n WHERE n < %d)
 		INSERT INTO deliveries (webhook_id, change_id, event_id, lane_id, url, method, state, attempts, due_at, expires_at,
-			created_at, finished_at, client_id) SELECT 'msg_' || n, change_id, 1000 + n, lane_id, url, method, state, attempts,
-			due_at, expires_at, created_at, finished_at, client_id FROM deliveries, n RETURNING 1`, many))
+			created_at, finished_at, client_id, kind, agent_id, new_status, changed_at) SELECT 'msg_' || n, change_id, 1000 + n,
+			lane_id, url, method, state, attempts, due_at, expires_at, created_at, finished_at, client_id, kind, agent_id,
+			new_status, changed_at FROM deliveries, n RETURNING 1`, many))
 	query(t, store, "UPDATE status_changes SET fired = (SELECT string_agg(CAST(event_id AS TEXT), ',') FROM deliveries) RETURNING 1")
 
 	r.hold(func(arrival) bool { return true })

@@ -49,11 +49,16 @@ func (r *result) attempt() attemptRow {
 // recordAttempt notes how it was sent only where that is not what its delivery says by now. What is kept no longer is
 // removed, as far as there can be any.
 func recordAttempt(tx *gorm.DB, d webhook.Delivery, o webhook.Outcome) error {
-	err := tx.Exec("INSERT INTO attempts (delivery_id, number, started_at, duration, status, error, excerpt, verdict, "+
+	var id int64
+	err := tx.Raw("INSERT INTO attempts (delivery_id, number, started_at, duration, status, error, excerpt, verdict, "+
 		"signature, traceparent, url, method) SELECT id, ?, ?, ?, ?, ?, ?, ?, ?, ?, CASE WHEN url = ? AND method = ? THEN '' ELSE ? END, "+
-		"CASE WHEN url = ? AND method = ? THEN '' ELSE ? END FROM deliveries WHERE id = ?",
+		"CASE WHEN url = ? AND method = ? THEN '' ELSE ? END FROM deliveries WHERE id = ? RETURNING id",
 		d.Attempt, o.StartedAt.UnixMilli(), o.Duration.Microseconds(), o.Status, o.Error, o.Excerpt, o.Verdict,
-		o.Signature, d.Traceparent, d.URL, d.Method, d.URL, d.URL, d.Method, d.Method, d.ID).Error
+		o.Signature, d.Traceparent, d.URL, d.Method, d.URL, d.URL, d.Method, d.Method, d.ID).Scan(&id).Error
+	if err == nil {
+		// One that comes too late may be recorded beside one of who has the lane by now.
+		err = tx.Exec("UPDATE deliveries SET last_attempt = ? WHERE id = ? AND coalesce(last_attempt, 0) < ?", id, d.ID, id).Error
+	}
 	if err != nil || d.Attempt <= mostAttempts && !d.Replay {
 		return err
 	}

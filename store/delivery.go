@@ -58,6 +58,14 @@ type deliveryRow struct {
 	FinishedAt *int64     `json:"finished_at"`
 	ClientID   string     `json:"client_id"`
 	Replays    int        `json:"replays"`
+
+	// What the log shows of its change, as that is.
+	Kind      gen.AgentType        `json:"kind"`
+	AgentID   int64                `json:"agent_id"`
+	NewStatus gen.AgentStatusValue `json:"new_status"`
+	ChangedAt int64                `json:"changed_at"`
+
+	LastAttempt *int64 `json:"last_attempt"` // nil without any
 }
 
 func (deliveryRow) TableName() string { return "deliveries" }

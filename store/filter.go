@@ -42,7 +42,7 @@ func (f DeliveryFilter) sorted() bool {
 	return f.EventID > 0 && f.owed() || f.AgentID > 0 && f.State == gen.DeliveryStatePending
 }
 
-// condition is one on deliveries d and their changes c.
+// condition is one on deliveries d and, where they lead to these, their changes c.
 type condition struct {
 	terms
 	filter        DeliveryFilter
@@ -96,6 +96,15 @@ func (x walk) order(direction string, columns ...string) string {
 		columns = slices.Concat(x.columns, columns)
 	}
 	return strings.Join(columns, direction+", ") + direction
+}
+
+// found is where the deliveries are that the condition names, in SQL.
+func (c *condition) found() (from string, args []any) {
+	where, args := c.where()
+	if c.filter.byChange() {
+		return "FROM status_changes c JOIN deliveries d ON d.change_id = c.id WHERE " + where, args
+	}
+	return "FROM deliveries d WHERE " + where, args
 }
 
 // where is the condition in SQL. That later changes have later deliveries bounds those that are looked at.
@@ -162,7 +171,7 @@ func (c *condition) of(tx *gorm.DB, client string) error {
 		c.walk.by("d.client_id", client)
 	}
 	if f.AgentID > 0 {
-		c.add("c.kind || '' = ? AND c.agent_id + 0 = ?", f.AgentType, f.AgentID)
+		c.add("d.kind = ? AND d.agent_id = ?", f.AgentType, f.AgentID)
 	}
 	return nil
 }

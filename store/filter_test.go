@@ -16,13 +16,14 @@ func (w *watched) plan(query string, f DeliveryFilter, direction string) (steps 
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	where, args := c.where()
+	found, args := c.found()
 	var rows []struct{ Detail string }
-	err = tx.Raw("EXPLAIN QUERY PLAN "+query+where+c.order(direction)+" LIMIT ?", append(args, 100)...).Scan(&rows).Error
+	err = tx.Raw("EXPLAIN QUERY PLAN "+query+found+c.order(direction)+" LIMIT ?", append(args, 100)...).Scan(&rows).Error
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	details := strings.Join(each(rows, func(r struct{ Detail string }) string { return r.Detail }), "; ")
+	details = strings.ReplaceAll(details, "COVERING INDEX", "INDEX") // where ids are all that is asked for
 	return details, strings.Contains(details, "TEMP B-TREE")
 }
 
@@ -92,8 +93,7 @@ func TestEachFilterHasAnIndex(t *testing.T) {
 				if !strings.Contains(steps, want) || sorts && !f.sorted() {
 					t.Errorf("%s, %s, since %v: %s; want %s", whose, state, since, steps, want)
 				}
-				replay := "SELECT d.id FROM deliveries d JOIN status_changes c ON c.id = d.change_id WHERE "
-				if steps, sorts := w.plan(replay, f, ""); !strings.Contains(steps, want) || sorts && !f.sorted() {
+				if steps, sorts := w.plan("SELECT d.id ", f, ""); !strings.Contains(steps, want) || sorts && !f.sorted() {
 					t.Errorf("a replay %s, %s, since %v: %s; want %s", whose, state, since, steps, want)
 				}
 			}

@@ -62,9 +62,8 @@ func holdAgentsOf(tx *gorm.DB, deliveries []int64) error {
 		return nil
 	}
 	var agents []int64
-	err := tx.Raw("SELECT DISTINCT a.id FROM deliveries d JOIN status_changes c ON c.id = d.change_id JOIN agents a "+
-		"ON (a.client_id, a.kind, a.agent_id) = (c.client_id, c.kind, c.agent_id) WHERE d.id IN ?", padded(slices.Clone(deliveries))).
-		Scan(&agents).Error
+	err := tx.Raw("SELECT DISTINCT a.id FROM deliveries d JOIN agents a ON (a.client_id, a.kind, a.agent_id) = "+
+		"(d.client_id, d.kind, d.agent_id) WHERE d.id IN ?", padded(slices.Clone(deliveries))).Scan(&agents).Error
 	if err != nil {
 		return err
 	}

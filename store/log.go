@@ -13,37 +13,26 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// logRow is a delivery as the log shows it, with its last attempt.
-type logRow struct {
-	Row       deliveryRow `gorm:"embedded"`
-	AgentID   int64
-	Kind      gen.AgentType
-	NewStatus gen.AgentStatusValue
-	ChangedAt int64
-	Last      *int64 // the id of its last attempt
-}
-
+// logSQL selects deliveries as the log shows them; where they are found follows.
 const logSQL = "SELECT d.id, d.webhook_id, d.change_id, d.event_id, d.lane_id, d.url, d.method, d.state, d.attempts, d.due_at, " +
-	"d.expires_at, d.created_at, d.finished_at, d.replays, c.agent_id, c.kind, c.new_status, c.changed_at, " +
-	"(SELECT max(a.id) FROM attempts a WHERE a.delivery_id = d.id) AS last " +
-	"FROM deliveries d JOIN status_changes c ON c.id = d.change_id WHERE "
+	"d.expires_at, d.created_at, d.finished_at, d.replays, d.agent_id, d.kind, d.new_status, d.changed_at, d.last_attempt "
 
-func (r logRow) model(last *attemptRow) gen.Delivery {
-	row := r.Row
+// model is a delivery as the log shows it, with its last attempt.
+func (r deliveryRow) model(last *attemptRow) gen.Delivery {
 	d := gen.Delivery{
-		ID: row.ID, State: gen.DeliveryState(row.State), AgentType: r.Kind, AgentID: r.AgentID, EventID: row.EventID,
-		EventType: eventType(r.NewStatus), Sequence: row.ChangeID, WebhookID: row.WebhookID, Method: row.Method, URL: row.URL,
-		Attempts: row.Attempts, Replays: row.Replays, CreatedAt: wire(row.CreatedAt), ChangedAt: wire(r.ChangedAt),
-		ExpiresAt: wire(row.ExpiresAt), FinishedAt: wireOf(row.FinishedAt),
+		ID: r.ID, State: gen.DeliveryState(r.State), AgentType: r.Kind, AgentID: r.AgentID, EventID: r.EventID,
+		EventType: eventType(r.NewStatus), Sequence: r.ChangeID, WebhookID: r.WebhookID, Method: r.Method, URL: r.URL,
+		Attempts: r.Attempts, Replays: r.Replays, CreatedAt: wire(r.CreatedAt), ChangedAt: wire(r.ChangedAt),
+		ExpiresAt: wire(r.ExpiresAt), FinishedAt: wireOf(r.FinishedAt),
 	}
-	if row.State == pending {
-		d.NextAttemptAt = wireOf(&row.DueAt)
+	if r.State == pending {
+		d.NextAttemptAt = wireOf(&r.DueAt)
 	}
 	if last != nil {
 		a := last.model()
 		d.LastAttempt = &a
 	}
-	d.Reason = row.reason(last)
+	d.Reason = r.reason(last)
 	return d
 }
 
@@ -96,21 +85,21 @@ func (s *Store) Deliveries(
 	if before > 0 {
 		c.before = min(c.before, before)
 	}
-	where, args := c.where()
-	rows, err := logged(tx, where+c.order(" DESC")+" LIMIT ?", append(args, limit)...)
+	found, args := c.found()
+	rows, err := logged(tx, found+c.order(" DESC")+" LIMIT ?", append(args, limit)...)
 	return rows, failure(err)
 }
 
 // logged reads deliveries with their last attempts.
-func logged(tx *gorm.DB, where string, args ...any) ([]gen.Delivery, error) {
-	var rows []logRow
-	if err := tx.Raw(logSQL+where, args...).Scan(&rows).Error; err != nil {
+func logged(tx *gorm.DB, found string, args ...any) ([]gen.Delivery, error) {
+	var rows []deliveryRow
+	if err := tx.Raw(logSQL+found, args...).Scan(&rows).Error; err != nil {
 		return nil, err
 	}
 	ids := []int64{0}
 	for _, r := range rows {
-		if r.Last != nil {
-			ids = append(ids, *r.Last)
+		if r.LastAttempt != nil {
+			ids = append(ids, *r.LastAttempt)
 		}
 	}
 	last, err := gorm.G[attemptRow](tx).Where("id IN ?", padded(ids)).Find(tx.Statement.Context)
@@ -118,7 +107,7 @@ func logged(tx *gorm.DB, where string, args ...any) ([]gen.Delivery, error) {
 	for i := range last {
 		of[last[i].DeliveryID] = &last[i]
 	}
-	return each(rows, func(r logRow) gen.Delivery { return r.model(of[r.Row.ID]) }), err
+	return each(rows, func(r deliveryRow) gen.Delivery { return r.model(of[r.ID]) }), err
 }
 
 // DeliveryLog is all that is known of a delivery.
@@ -185,7 +174,7 @@ func findLogged(tx *gorm.DB, client string, id int64) (gen.Delivery, error) {
 	if err != nil {
 		return gen.Delivery{}, err
 	}
-	found, err := logged(tx, "d.id = ? AND d.client_id = ? AND d.id > ?", id, client, c.DeliveriesBefore)
+	found, err := logged(tx, "FROM deliveries d WHERE d.id = ? AND d.client_id = ? AND d.id > ?", id, client, c.DeliveriesBefore)
 	switch {
 	case err != nil:
 		return gen.Delivery{}, err

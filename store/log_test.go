@@ -3,13 +3,18 @@ package store_test
 import (
 	"errors"
 	"fmt"
+	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/pressly/goose/v3"
+
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
+	"github.com/agentevents/agentevents/store/cluster"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -149,6 +154,56 @@ func TestAttemptsKeepTheirURL(t *testing.T) {
 	if want := []string{crm, board, ""}; !slices.Equal(urls, want) || l.URL != crm {
 		t.Errorf("sent to %q, and the delivery is for %s; want %q", urls, l.URL, want)
 	}
+}
+
+// The last attempt is the one that was recorded last, also one that came too late to count.
+func TestLastAttemptMayBeLate(t *testing.T) {
+	f := open(t)
+	f.register(f.agent(), crm, gen.EventTypeAgentLogin)
+	f.login(store.AgentKey{Client: "12", Type: gen.AgentTypeLocal, ID: 136})
+	late := f.claimOne()
+	f.clock.add(leaseTime)
+	f.finish(f.claimOne())
+	f.lastIs(webhook.Delivered)
+	f.record(late, webhook.Failed, false)
+	f.lastIs(webhook.Failed)
+	f.redeliver(1)
+	f.lastIs(webhook.Failed) // until it is tried again
+	f.finish(f.claimOne())
+	f.lastIs(webhook.Delivered)
+	f.verify()
+}
+
+// lastIs looks at the last attempt at the newest delivery.
+func (f *fixture) lastIs(want webhook.Verdict) {
+	f.t.Helper()
+	list, err := f.Deliveries(f.ctx, "12", store.DeliveryFilter{}, 0, 1)
+	f.check(err)
+	if a := list[0].LastAttempt; a == nil || webhook.Verdict(a.Verdict) != want {
+		f.t.Errorf("the last attempt is %+v, want one that is %s", a, want)
+	}
+}
+
+// The log of a database of before is as it was.
+func TestLogOfAnOlderDatabase(t *testing.T) {
+	cluster.SQLiteOnly(t, "PostgreSQL never was without")
+	f := openWithEverything(t)
+	want, err := f.Deliveries(f.ctx, "12", store.DeliveryFilter{}, 0, 100)
+	f.check(err)
+	f.check(f.Close())
+	db := f.db()
+	older, err := goose.NewProvider(goose.DialectSQLite3, db, os.DirFS("migrations/sqlite"))
+	f.check(err)
+	_, err = older.DownTo(f.ctx, 9) // what came before 00010_shown.sql
+	f.check(err)
+	f.check(db.Close())
+	f.open()
+	got, err := f.Deliveries(f.ctx, "12", store.DeliveryFilter{}, 0, 100)
+	f.check(err)
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("there is %+v, want %+v", got, want)
+	}
+	f.verify()
 }
 
 // Whoever asks why nothing came is told, also of what was never sent.

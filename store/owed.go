@@ -124,6 +124,7 @@ func (s *Store) owed(changes []*change) (all []owed) {
 				WebhookID: "msg_" + rand.Text(), ChangeID: c.row.ID, EventID: e.ID, LaneID: e.LaneID, URL: e.URL,
 				Method: e.Method, State: e.deliveryState(), DueAt: c.row.CreatedAt,
 				ExpiresAt: c.row.CreatedAt + s.Window.Milliseconds(), CreatedAt: c.row.CreatedAt, ClientID: c.row.ClientID,
+				Kind: c.row.Kind, AgentID: c.row.AgentID, NewStatus: c.row.NewStatus, ChangedAt: c.row.ChangedAt,
 			}})
 		}
 	}

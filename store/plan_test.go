@@ -54,9 +54,9 @@ const manyClients = `INSERT INTO clients (id, created_at) SELECT 'more-' || i, 0
 
 // backlog has deliveries pending and parked in each lane that had none before.
 const backlog = `ALTER TABLE deliveries SET (autovacuum_enabled = false); ALTER TABLE lanes SET (autovacuum_enabled = false);
-	INSERT INTO deliveries (webhook_id, change_id, event_id, lane_id, url, method, state, due_at, expires_at, created_at, client_id)
+	INSERT INTO deliveries (webhook_id, change_id, event_id, lane_id, url, method, state, due_at, expires_at, created_at, client_id, kind, agent_id)
 		SELECT 'msg_' || l.id || '-' || i, (12 * l.id + i) % 20000 + 1, 2 * l.id - i % 2, l.id, e.url, 'POST',
-			CASE WHEN i > 9 THEN 'parked' ELSE 'pending' END, 1, 9000000000000, 1, r.client_id
+			CASE WHEN i > 9 THEN 'parked' ELSE 'pending' END, 1, 9000000000000, 1, r.client_id, l.kind, l.agent_id
 		FROM lanes l JOIN receivers r ON r.id = l.receiver_id JOIN agent_events e ON e.id = 2 * l.id, generate_series(1, 12) i
 		WHERE l.claim = 0;
 	UPDATE lanes SET pending = 9, due_at = 1 WHERE claim = 0`

@@ -114,10 +114,11 @@ func (at standing) plain(s *Store, r *result) bool {
 }
 
 func (s *Store) recordPlain(tx *gorm.DB, at standing, results []*result) error {
-	if _, err := insertAll(tx, "attempts", each(results, (*result).attempt)); err != nil {
+	attempts, err := insertAll(tx, "attempts", each(results, (*result).attempt))
+	if err != nil {
 		return err
 	}
-	if err := s.settlePlain(tx, results); err != nil {
+	if err := s.settlePlain(tx, results, attempts); err != nil {
 		return err
 	}
 	return s.letGoPlain(tx, at, results)
@@ -128,22 +129,27 @@ type settlement struct {
 	ID       int64  `json:"id"`
 	State    string `json:"state"`
 	Attempts int    `json:"attempts"`
+	Last     int64  `json:"last"`
 	Due      int64  `json:"due"`
 	Finished *int64 `json:"finished"`
 }
 
-func (s *Store) settlePlain(tx *gorm.DB, results []*result) error {
+// settlePlain notes what deliveries are after attempts with these ids.
+func (s *Store) settlePlain(tx *gorm.DB, results []*result, attempts []int64) error {
 	now := s.now()
-	rows := each(results, func(r *result) settlement {
-		row := settlement{ID: r.ID, State: pending, Attempts: r.Attempt, Due: now + r.outcome.Delay.Milliseconds()}
+	rows := make([]settlement, len(results))
+	for i, r := range results {
+		row := settlement{
+			ID: r.ID, State: pending, Attempts: r.Attempt, Last: attempts[i], Due: now + r.outcome.Delay.Milliseconds(),
+		}
 		if r.ends() {
 			row.State, row.Finished = ended(r.outcome.Verdict), &now
 			counts(tx).ended(row.State, 1)
 			s.passed.deliveries.note(r.ID)
 		}
-		return row
-	})
-	return tx.Exec("UPDATE deliveries SET state = x.state, attempts = x.attempts, finished_at = x.finished, due_at = "+
+		rows[i] = row
+	}
+	return tx.Exec("UPDATE deliveries SET state = x.state, attempts = x.attempts, last_attempt = x.last, finished_at = x.finished, due_at = "+
 		"CASE WHEN x.due < expires_at THEN x.due ELSE expires_at END FROM ? AS x WHERE deliveries.id = x.id", tableOf(tx, rows)).Error
 }
 

@@ -145,12 +145,8 @@ func destination(tx *gorm.DB, d deliveryRow) (eventRow, error) {
 	if !errors.Is(err, gorm.ErrRecordNotFound) {
 		return e, err
 	}
-	c, err := gorm.G[changeRow](tx).Where("id = ?", d.ChangeID).Take(tx.Statement.Context)
-	if err != nil {
-		return e, err
-	}
 	e = eventRow{URL: d.URL, Method: d.Method}
-	e.LaneID, err = ensureLane(tx, AgentKey{Client: c.ClientID, Type: c.Kind, ID: c.AgentID}, d.URL)
+	e.LaneID, err = ensureLane(tx, AgentKey{Client: d.ClientID, Type: d.Kind, ID: d.AgentID}, d.URL)
 	return e, err
 }
 
@@ -188,9 +184,8 @@ func (r *replayRow) count(tx *gorm.DB) error {
 	if err != nil {
 		return err
 	}
-	where, args := c.where()
-	return tx.Raw("SELECT count(*) FROM deliveries d JOIN status_changes c ON c.id = d.change_id WHERE "+where, args...).
-		Scan(&r.Total).Error
+	found, args := c.found()
+	return tx.Raw("SELECT count(*) "+found, args...).Scan(&r.Total).Error
 }
 
 // admit refuses a replay of a client that has too many open, or is none, and has it begin with the client's own.
@@ -284,8 +279,8 @@ func (r replayRow) next(tx *gorm.DB) (found []int64, err error) {
 	if err != nil {
 		return nil, err
 	}
-	where, args := c.where()
-	err = tx.Raw("SELECT d.id FROM deliveries d JOIN status_changes c ON c.id = d.change_id WHERE "+where+c.order("")+" LIMIT ?", append(args, lookAhead)...).Scan(&found).Error
+	where, args := c.found()
+	err = tx.Raw("SELECT d.id "+where+c.order("")+" LIMIT ?", append(args, lookAhead)...).Scan(&found).Error
 	return found, err
 }
 

@@ -57,6 +57,15 @@ var rules = []rule{
 		FROM deliveries d LEFT JOIN attempts a ON a.delivery_id = d.id GROUP BY d.id
 		HAVING (count(a.id) < d.attempts AND count(a.id) < @attempts)
 			OR (d.state = 'delivered' AND count(CASE WHEN a.verdict = 'delivered' THEN 1 END) = 0)`},
+	{"a delivery knows its last attempt", `SELECT 'delivery ' || id || ': its last attempt is ' || coalesce(CAST(last AS TEXT), 'none') ||
+		', its row says ' || coalesce(CAST(last_attempt AS TEXT), 'none') FROM (SELECT d.id, d.last_attempt,
+			(SELECT max(a.id) FROM attempts a WHERE a.delivery_id = d.id) AS last FROM deliveries d) known
+		WHERE last_attempt IS DISTINCT FROM last`},
+	{"a delivery says of its change what that is", `SELECT 'delivery ' || d.id || ': of ' || d.kind || ' agent ' || d.agent_id ||
+		', to ' || d.new_status || ' at ' || d.changed_at || '; change ' || c.id || ' is of ' || c.kind || ' agent ' || c.agent_id ||
+		', to ' || c.new_status || ' at ' || c.changed_at FROM deliveries d JOIN status_changes c ON c.id = d.change_id
+		WHERE d.kind <> c.kind OR d.agent_id <> c.agent_id OR d.new_status <> c.new_status OR d.changed_at <> c.changed_at
+			OR d.client_id <> c.client_id`},
 	{"a change makes one delivery for an event", `SELECT 'change ' || change_id || ': ' || count(*) || ' deliveries for event ' ||
 		event_id FROM deliveries GROUP BY change_id, event_id HAVING count(*) > 1`},
 	{"a change names the events that it made deliveries for", `SELECT 'change ' || c.id || ': delivery ' || d.id || ' for event ' ||

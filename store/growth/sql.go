@@ -39,12 +39,13 @@ SELECT i + 1, CAST(:first + i % :busy % :clients AS TEXT), 'local', i % :busy / 
 FROM n`
 
 const deliveriesSQL = `INSERT INTO deliveries (id, webhook_id, change_id, event_id, lane_id, url, method, state, attempts, due_at,
-	expires_at, created_at, finished_at, client_id)
+	expires_at, created_at, finished_at, client_id, kind, agent_id, new_status, changed_at, last_attempt)
 SELECT i + 1, 'msg_' || CAST(10000000000000 + i AS TEXT) || 'ABCDEFGHIJKL', i + 1, i % :busy * 2 + 1 + i / :busy % 2, i % :busy + 1,
 	'https://crm' || (i % :busy % :clients) || '.example/agents/' || (i % :busy / :clients + 1), 'POST',
 	CASE (i / :busy / 2 + i % :busy) % 10 WHEN 0 THEN 'failed' ELSE 'delivered' END, 1, :begin + i * :span / :deliveries,
 	:begin + i * :span / :deliveries + 86400000, :begin + i * :span / :deliveries,
-	:begin + i * :span / :deliveries + 20, CAST(:first + i % :busy % :clients AS TEXT)
+	:begin + i * :span / :deliveries + 20, CAST(:first + i % :busy % :clients AS TEXT), 'local', i % :busy / :clients + 1,
+	CASE i / :busy % 2 WHEN 0 THEN 'available' ELSE 'logged_out' END, :begin + i * :span / :deliveries, i + 1
 FROM n`
 
 const attemptsSQL = `INSERT INTO attempts (id, delivery_id, number, started_at, duration, status, error, excerpt, verdict, signature)
