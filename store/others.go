@@ -30,6 +30,7 @@ type others struct {
 	log   *slog.Logger
 	stop  func()
 	done  sync.WaitGroup
+	heard chan struct{} // is closed when it has listened, or failed to, for the first time
 
 	mu    sync.Mutex
 	news  news
@@ -44,13 +45,15 @@ type news struct {
 	From    string   `json:"from"`              // who says so
 }
 
-// join connects to the others.
+// join connects to the others. When it returns it is known that the database is served, unless there was trouble, after
+// which it is tried again.
 func (s *Store) join() {
 	ctx, stop := context.WithCancel(context.Background())
-	o := &others{store: s, name: rand.Text(), log: s.Log, stop: stop, ready: make(chan struct{}, 1)}
+	o := &others{store: s, name: rand.Text(), log: s.Log, stop: stop, ready: make(chan struct{}, 1), heard: make(chan struct{})}
 	o.done.Go(func() { o.listen(ctx) })
 	o.done.Go(func() { o.talk(ctx) })
 	s.others = o
+	<-o.heard
 }
 
 func (o *others) close() {
@@ -118,15 +121,18 @@ func (o *others) tellAll(ctx context.Context, text string) error {
 
 // listen hears the others. After each time of deafness all may have happened.
 func (o *others) listen(ctx context.Context) {
+	first := sync.OnceFunc(func() { close(o.heard) })
 	for ctx.Err() == nil {
-		if err := o.hear(ctx); err != nil && ctx.Err() == nil {
+		err := o.hear(ctx, first)
+		first()
+		if err != nil && ctx.Err() == nil {
 			o.log.Warn("listen to the other processes", "error", err)
 			pause(ctx, reconnect)
 		}
 	}
 }
 
-func (o *others) hear(ctx context.Context) error {
+func (o *others) hear(ctx context.Context, listening func()) error {
 	config, err := connect(o.store.URL, map[string]string{})
 	if err != nil {
 		return err
@@ -139,6 +145,7 @@ func (o *others) hear(ctx context.Context) error {
 	if _, err := conn.Exec(ctx, "LISTEN "+channel+"; SELECT pg_advisory_lock_shared("+servedLock+")"); err != nil {
 		return err
 	}
+	listening()
 	o.store.heard(news{All: true, Due: true})
 	for {
 		n, err := conn.WaitForNotification(ctx)
@@ -152,10 +159,14 @@ func (o *others) hear(ctx context.Context) error {
 	}
 }
 
-// hangUp does not wait for a server that is gone.
+// hangUp does not wait for a server that is gone. One that is there notices the end of a connection a little later: what it
+// holds is let go before.
 func hangUp(conn *pgx.Conn) {
 	ctx, cancel := context.WithTimeout(context.Background(), reconnect)
 	defer cancel()
+	if !conn.IsClosed() {
+		_, _ = conn.Exec(ctx, "SELECT pg_advisory_unlock_all()")
+	}
 	_ = conn.Close(ctx)
 }
 

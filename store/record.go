@@ -6,6 +6,7 @@ import (
 
 	"gorm.io/gorm"
 
+	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -25,15 +26,19 @@ func (s *Store) recordTogether(tx *gorm.DB, results []*result, wait bool) (held 
 // recordRound records results of different lanes. Nearly all are plain, and take as many statements together as one
 // takes alone.
 func (s *Store) recordRound(tx *gorm.DB, results []*result, wait bool) (held []*result, err error) {
-	at, err := s.standing(tx, results, wait)
+	lanes, err := hold(tx, "lanes", each(results, (*result).lane), wait)
 	if err != nil {
 		return nil, err
 	}
-	held, results = split(results, func(r *result) bool { _, is := at.lanes[r.Lane]; return !is })
+	held, results = split(results, func(r *result) bool { return !slices.Contains(lanes, r.Lane) })
+	at, err := stand(tx, results)
+	if err != nil {
+		return nil, err
+	}
 	news, plain := split(results, at.isNews(s, results))
 	more, news, err := at.holdReceivers(tx, news, wait)
 	for i := 0; err == nil && i < len(news); i++ {
-		err = s.record(tx, news[i], at.lanes[news[i].Lane])
+		err = s.record(tx, news[i], at.lane(news[i]))
 	}
 	if err != nil || len(plain) == 0 {
 		return append(held, more...), err
@@ -41,33 +46,41 @@ func (s *Store) recordRound(tx *gorm.DB, results []*result, wait bool) (held []*
 	return append(held, more...), s.recordPlain(tx, at, plain)
 }
 
-// standing is how things stand when results are recorded.
-type standing struct {
-	lanes      map[int64]laneRow
-	deliveries map[int64]deliveryRow
-	receivers  map[int64]receiverRow
+// standing is how things stand when results are recorded, by their lanes.
+type standing map[int64]stood
+
+type stood struct {
+	LaneID, ReceiverID, Claim int64
+	LeaseUntil                *int64
+	Failures, Probes          int
+	Waits, Probe              *int64
+	Same                      bool // nothing has happened to the delivery since it was claimed
 }
 
-// standing holds the lanes of results, and reads what they are about. Results are put in the order of their receivers.
-func (s *Store) standing(tx *gorm.DB, results []*result, wait bool) (at standing, err error) {
-	lanes, err := gorm.G[laneRow](tx, holdingOr(tx, wait)...).Where("id IN ?", padded(each(results, (*result).lane))).
-		Order("id").Find(tx.Statement.Context)
-	if err != nil {
-		return at, err
+const standingSQL = "SELECT l.id AS lane_id, l.receiver_id, l.claim, l.lease_until, r.failures, r.probes, r.waits, r.probe, " +
+	"coalesce(d.lane_id = l.id AND d.state = 'pending' AND d.attempts = x.attempts AND d.moved_to IS NULL AND d.url = x.url " +
+	"AND d.method = x.method AND d.replays = 0, FALSE) AS same FROM ? AS x JOIN lanes l ON l.id = x.lane " +
+	"JOIN receivers r ON r.id = l.receiver_id LEFT JOIN deliveries d ON d.id = x.id"
+
+// stand reads what results are about, of which the lanes are held. Results are put in the order of their receivers.
+func stand(tx *gorm.DB, results []*result) (standing, error) {
+	if len(results) == 0 {
+		return nil, nil
 	}
-	deliveries, err := gorm.G[deliveryRow](tx).Where("id IN ?", padded(each(results, func(r *result) int64 { return r.ID }))).
-		Find(tx.Statement.Context)
-	if err != nil {
-		return at, err
+	type sent struct {
+		ID       int64      `json:"id"`
+		Lane     int64      `json:"lane"`
+		Attempts int        `json:"attempts"`
+		URL      string     `json:"url"`
+		Method   gen.Method `json:"method"`
 	}
-	at.lanes = index(lanes, func(r laneRow) int64 { return r.ID })
-	at.deliveries = index(deliveries, func(r deliveryRow) int64 { return r.ID })
-	ids := each(lanes, func(r laneRow) int64 { return r.ReceiverID })
-	slices.Sort(ids)
-	receivers, err := gorm.G[receiverRow](tx).Where("id IN ?", padded(append(slices.Compact(ids), 0))).Find(tx.Statement.Context)
-	at.receivers = index(receivers, func(r receiverRow) int64 { return r.ID })
+	var rows []stood
+	err := tx.Raw(standingSQL, tableOf(tx, each(results, func(r *result) sent {
+		return sent{r.ID, r.Lane, r.Attempt - 1, r.URL, r.Method}
+	}))).Scan(&rows).Error
+	at := standing(index(rows, func(r stood) int64 { return r.LaneID }))
 	slices.SortStableFunc(results, func(a, b *result) int {
-		return cmp.Compare(at.lanes[a.Lane].ReceiverID, at.lanes[b.Lane].ReceiverID)
+		return cmp.Compare(at[a.Lane].ReceiverID, at[b.Lane].ReceiverID)
 	})
 	return at, err
 }
@@ -78,10 +91,10 @@ func (at standing) isNews(s *Store, results []*result) func(*result) bool {
 	news := map[int64]bool{}
 	for _, r := range results {
 		if !at.plain(s, r) {
-			news[at.receiver(r).ID] = true
+			news[at[r.Lane].ReceiverID] = true
 		}
 	}
-	return func(r *result) bool { return news[at.receiver(r).ID] }
+	return func(r *result) bool { return news[at[r.Lane].ReceiverID] }
 }
 
 // holdReceivers parts results of receivers that somebody else holds from the others, unless it is to wait for them.
@@ -89,8 +102,8 @@ func (at standing) holdReceivers(tx *gorm.DB, results []*result, wait bool) (hel
 	if wait || len(results) == 0 {
 		return nil, results, nil
 	}
-	got, err := hold(tx, "receivers", each(results, func(r *result) int64 { return at.receiver(r).ID }), false)
-	held, free = split(results, func(r *result) bool { return !slices.Contains(got, at.receiver(r).ID) })
+	got, err := hold(tx, "receivers", each(results, func(r *result) int64 { return at[r.Lane].ReceiverID }), false)
+	held, free = split(results, func(r *result) bool { return !slices.Contains(got, at[r.Lane].ReceiverID) })
 	return held, free, err
 }
 
@@ -102,15 +115,23 @@ func index[R any](rows []R, id func(R) int64) map[int64]R {
 	return of
 }
 
+// lane is the one of a result.
+func (at standing) lane(r *result) laneRow {
+	of := at[r.Lane]
+	return laneRow{ID: r.Lane, ReceiverID: of.ReceiverID, LeaseUntil: of.LeaseUntil, Claim: of.Claim}
+}
+
 // receiver is the one of a result.
-func (at standing) receiver(r *result) receiverRow { return at.receivers[at.lanes[r.Lane].ReceiverID] }
+func (at standing) receiver(r *result) receiverRow {
+	of := at[r.Lane]
+	return receiverRow{ID: of.ReceiverID, Failures: of.Failures, Probes: of.Probes, Waits: of.Waits, Probe: of.Probe}
+}
 
 // plain says whether a result is one of a delivery to which nothing has happened since it was claimed, and says nothing
 // new of its receiver.
 func (at standing) plain(s *Store, r *result) bool {
-	lane, d, receiver := at.lanes[r.Lane], at.deliveries[r.ID], at.receiver(r)
-	return lane.Claim == r.Claim && d.LaneID == r.Lane && d.State == pending && d.Attempts == r.Attempt-1 && d.MovedTo == nil && d.URL == r.URL &&
-		d.Method == r.Method && d.Replays == 0 && r.Attempt <= mostAttempts && s.after(receiver, lane, r.outcome).same(receiver)
+	lane, receiver := at.lane(r), at.receiver(r)
+	return at[r.Lane].Same && lane.Claim == r.Claim && r.Attempt <= mostAttempts && s.after(receiver, lane, r.outcome).same(receiver)
 }
 
 func (s *Store) recordPlain(tx *gorm.DB, at standing, results []*result) error {

@@ -27,7 +27,8 @@ type slots struct {
 
 	mu        sync.Mutex
 	used      [kinds]int
-	recording int // attempts that have ended and that a receiver has no slot for any more
+	refused   bool // somebody was, since room was made the last time
+	recording int  // attempts that have ended and that a receiver has no slot for any more
 	receivers map[int64]*slot
 	busy      map[int64]*slot  // those of them that have attempts in flight
 	idle      [kinds]list.List // ids of the others, the last ones to have become so at the back
@@ -71,6 +72,7 @@ func (s *slots) take(receiver int64) bool {
 	r := s.of(receiver)
 	defer s.place(receiver, r)
 	if !s.free(r) {
+		s.refused = true
 		return false
 	}
 	r.used++
@@ -96,9 +98,9 @@ func (s *slots) answered(receiver int64) (made bool) {
 func (s *slots) recorded() (made bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	full := s.all() == s.total
+	made = s.all() == s.total && s.refused
 	s.recording--
-	return full
+	return made
 }
 
 // learn takes note of how an attempt has ended, and whether it had become late before. It says whether that made room.
@@ -142,7 +144,9 @@ func (s *slots) change(receiver int64, how func(*slot)) (made bool) {
 	for i, under := range s.under() {
 		made = made || under && !before[i]
 	}
-	return made || !free && s.free(r)
+	made = s.refused && (made || !free && s.free(r))
+	s.refused = s.refused && !made
+	return made
 }
 
 // place puts a receiver among those in use or those that are idle.
@@ -191,7 +195,9 @@ func (s *slots) room() (free int, full []int64) {
 			full = append(full, e.Value.(int64))
 		}
 	}
-	return s.total - s.all(), full
+	free = s.total - s.all()
+	s.refused = s.refused || free == 0 || len(full) > 0
+	return free, full
 }
 
 func (s *slots) free(r *slot) bool {

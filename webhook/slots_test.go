@@ -210,6 +210,7 @@ func BenchmarkSlotsRoom(b *testing.B) {
 type slotsModel struct {
 	total, most int
 	receivers   map[int64]*slot
+	waiting     map[int64]bool // who was refused, and was not told since that there is room
 }
 
 func (m *slotsModel) used(kinds ...int) (n int) {
@@ -246,7 +247,7 @@ func TestSlotsAgainstModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := &slotsModel{
 			total: rapid.IntRange(1, 12).Draw(t, "total"), most: rapid.IntRange(1, 5).Draw(t, "most"),
-			receivers: map[int64]*slot{},
+			receivers: map[int64]*slot{}, waiting: map[int64]bool{},
 		}
 		s := newSlots(m.total, m.most)
 		receiver := rapid.Int64Range(1, 6)
@@ -259,6 +260,8 @@ func TestSlotsAgainstModel(t *testing.T) {
 				}
 				if want {
 					m.of(id).used++
+				} else {
+					m.waiting[id] = true
 				}
 			},
 			"release": func(t *rapid.T) {
@@ -322,12 +325,16 @@ func (m *slotsModel) refused() (all []int64) {
 	return all
 }
 
-// compareMade holds against the slots that nobody has got room of whom they do not say so: he would wait for nothing.
+// compareMade holds against the slots that nobody has got room who was refused and of whom they do not say so: he would wait
+// for nothing.
 func (m *slotsModel) compareMade(t *rapid.T, refused []int64, made bool) {
 	for _, id := range refused {
-		if m.free(id) && !made {
+		if m.waiting[id] && m.free(id) && !made {
 			t.Fatalf("there is room for receiver %d, and nobody is told", id)
 		}
+	}
+	if made {
+		clear(m.waiting)
 	}
 }
 
@@ -342,6 +349,7 @@ func (m *slotsModel) compare(t *rapid.T, s *slots) {
 	}
 	for id, r := range m.receivers {
 		listed := slices.Contains(full, id)
+		m.waiting[id] = m.waiting[id] || listed || free == 0
 		if listed && m.free(id) || !listed && r.used > 0 && !m.free(id) {
 			t.Fatalf("receiver %d has a free slot: %v; full are %v", id, m.free(id), full)
 		}
