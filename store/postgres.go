@@ -90,8 +90,15 @@ func pool(c *pgx.ConnConfig, connections int) *sql.DB {
 	return db
 }
 
+// openPgWriters opens connections whose statements look rows up by indexes and in the order in which they name tables,
+// whatever the server believes of how many there are: of a table that grows it knows by the minute, and of one that is new
+// that it is empty. Plans are made once.
 func openPgWriters(databaseURL string) (*sql.DB, error) {
-	return openPool(databaseURL, pgWriters, map[string]string{"statement_timeout": milliseconds(pgStatement)})
+	return openPool(databaseURL, pgWriters, map[string]string{
+		"statement_timeout": milliseconds(pgStatement), "plan_cache_mode": "force_generic_plan",
+		"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off", "jit": "off",
+		"enable_bitmapscan": "off", "join_collapse_limit": "1",
+	})
 }
 
 func openPgReaders(databaseURL string) (*sql.DB, error) {

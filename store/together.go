@@ -40,9 +40,14 @@ type gatherer[T task] struct {
 }
 
 type waiter[T task] struct {
-	task T
-	done chan struct{}
+	task  T
+	done  chan struct{}
+	tries int // in which what it needs was held
 }
+
+// mostTries is how often a task is tried with others before it is set apart: mostly, what it needs is held for no longer
+// than another transaction takes.
+const mostTries = 3
 
 // mostApart is how many transactions wait for what others hold, so that the other connections are there for the rest.
 const mostApart = pgWriters / 2
@@ -55,7 +60,7 @@ func (g *gatherer[T]) init(
 
 // do returns when what comes of a task is durable.
 func (g *gatherer[T]) do(t T) {
-	w := waiter[T]{t, make(chan struct{})}
+	w := waiter[T]{task: t, done: make(chan struct{})}
 	g.add(w)
 	<-w.done
 }
@@ -76,7 +81,20 @@ func (g *gatherer[T]) add(w waiter[T]) {
 
 func (g *gatherer[T]) run() {
 	for batch := g.next(); batch != nil; batch = g.next() {
-		g.setApart(g.try(batch, false))
+		g.again(g.try(batch, false))
+	}
+}
+
+// again has tasks tried with others once more, or sets them apart.
+func (g *gatherer[T]) again(left []waiter[T]) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, w := range left {
+		if w.tries++; w.tries < mostTries {
+			g.waiting = append(g.waiting, w)
+		} else {
+			g.setApart(w)
+		}
 	}
 }
 
@@ -94,16 +112,12 @@ func (g *gatherer[T]) next() []waiter[T] {
 	return batch
 }
 
-func (g *gatherer[T]) setApart(left []waiter[T]) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for _, w := range left {
-		about := w.task.about()
-		if _, begun := g.apart[about]; !begun {
-			go g.runApart(about)
-		}
-		g.apart[about] = append(g.apart[about], w)
+func (g *gatherer[T]) setApart(w waiter[T]) {
+	about := w.task.about()
+	if _, begun := g.apart[about]; !begun {
+		go g.runApart(about)
 	}
+	g.apart[about] = append(g.apart[about], w)
 }
 
 // runApart does what is about the same, and waits for what it needs.
@@ -142,7 +156,7 @@ func (g *gatherer[T]) try(batch []waiter[T], wait bool) (left []waiter[T]) {
 		return err
 	})
 	if err != nil && !wait && len(batch) > 1 && !inTrouble(err) {
-		return batch
+		return each(batch, waiter[T].alone)
 	}
 	for _, w := range batch {
 		if err == nil && slices.Contains(held, w.task) {
@@ -158,6 +172,12 @@ func (g *gatherer[T]) try(batch []waiter[T], wait bool) (left []waiter[T]) {
 func inTrouble(err error) bool {
 	var trouble *Error
 	return errors.As(err, &trouble) && !inTheWay(err)
+}
+
+// alone is a task that is not to be tried with others again.
+func (w waiter[T]) alone() waiter[T] {
+	w.tries = mostTries
+	return w
 }
 
 func (w waiter[T]) end(err error) {
