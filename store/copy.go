@@ -62,6 +62,9 @@ func copyInto(ctx context.Context, source *sql.DB, to string, progress func(Copi
 	if err := c.claim(ctx, Redacted(to)); err != nil {
 		return err
 	}
+	if _, err := target.Exec(ctx, "TRUNCATE applications, tokens"); err != nil { // which may be revoked while nobody serves
+		return err
+	}
 	for _, t := range copied {
 		if err := c.table(ctx, t); err != nil {
 			return fmt.Errorf("copy %s: %w", t.name, err)

@@ -110,6 +110,40 @@ func TestCopyIsInterrupted(t *testing.T) {
 	}
 }
 
+// What is revoked while nobody serves is not there in a copy that goes on.
+func TestCopyOfWhatIsRevokedMeanwhile(t *testing.T) {
+	source, target := copying(t)
+	source.open()
+	for _, name := range []string{"one", "two"} {
+		_, err := source.CreateOperator(t.Context(), name)
+		source.check(err)
+	}
+	source.check(source.Close())
+	ctx, cancel := context.WithCancel(t.Context())
+	err := store.CopyTo(ctx, source.url, target.url, func(c store.Copied) {
+		if c.Table == "requests" {
+			cancel()
+		}
+	})
+	if err == nil {
+		t.Fatal("it was not interrupted")
+	}
+	s, err := store.OpenBeside(t.Context(), store.Options{URL: source.url})
+	source.check(err)
+	was, err := s.AllApplications(t.Context())
+	source.check(err)
+	source.check(s.RevokeApplication(t.Context(), was[0].ID))
+	source.check(s.Close())
+	source.check(store.CopyTo(t.Context(), source.url, target.url, noProgress))
+	target.open()
+	defer func() { target.check(target.Close()) }()
+	is, err := target.AllApplications(t.Context())
+	target.check(err)
+	if len(is) != len(was)-1 || slices.ContainsFunc(is, func(a store.AnyApplication) bool { return a.ID == was[0].ID }) {
+		t.Errorf("of %v are there %v", was, is)
+	}
+}
+
 func TestCopyRefuses(t *testing.T) {
 	source, target := copying(t)
 	refuse := func(what, want string, from, to string) {

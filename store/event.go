@@ -57,18 +57,24 @@ func findEvent(tx *gorm.DB, k AgentKey, id int64) (e eventRow, err error) {
 // Events lists an agent's events in the order of their ids, those after an id, at most limit of them; 0 means all.
 func (s *Store) Events(ctx context.Context, k AgentKey, after int64, limit int) ([]gen.AgentEvent, error) {
 	tx := s.read(ctx)
-	a, err := findAgent(tx, k)
-	if err != nil {
-		return nil, err
+	rows, err := gorm.G[eventRow](tx).Where(ofAgent+" AND id > ?", k.Client, k.Type, k.ID, after).Order("id").Limit(all(limit)).Find(ctx)
+	if err == nil && len(rows) == 0 {
+		_, err = findAgent(tx, k) // there is none, or it has none
 	}
-	rows, err := gorm.G[eventRow](tx).Where("agent = ? AND id > ?", a.ID, after).Order("id").Limit(all(limit)).Find(ctx)
 	return each(rows, eventRow.model), failure(err)
 }
 
+// ofAgent has events be those of an agent.
+const ofAgent = "agent = (SELECT a.id FROM agents a WHERE a.client_id = ? AND a.kind = ? AND a.agent_id = ?)"
+
 // Event returns an agent's event.
 func (s *Store) Event(ctx context.Context, k AgentKey, id int64) (gen.AgentEvent, error) {
-	e, err := findEvent(s.read(ctx), k, id)
-	return e.model(), err
+	tx := s.read(ctx)
+	e, err := gorm.G[eventRow](tx).Where("id = ? AND "+ofAgent, id, k.Client, k.Type, k.ID).Take(ctx)
+	if errors.Is(err, gorm.ErrRecordNotFound) {
+		e, err = findEvent(tx, k, id) // which says what is missing
+	}
+	return e.model(), failure(err)
 }
 
 // CreateEvent registers a URL. That it can be sent to was checked before.

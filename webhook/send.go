@@ -63,7 +63,7 @@ func newTransport(r *renewing) *http.Transport {
 		DialContext:            r.dial,
 		TLSHandshakeTimeout:    r.dialer.Timeout,
 		MaxIdleConns:           1024,
-		MaxIdleConnsPerHost:    16,
+		MaxIdleConnsPerHost:    32,  // as many as there are attempts at one receiver
 		MaxConnsPerHost:        256, // a hard stop: the dispatcher's slots are meant to be the tighter bound
 		IdleConnTimeout:        30 * time.Second,
 		MaxResponseHeaderBytes: maxHeader,
