@@ -28,8 +28,7 @@ func (s *Store) Mend(ctx context.Context) (int, error) {
 		if err := holdLanes(tx, strays...); err != nil {
 			return err
 		}
-		lanes, err := s.strayLanes(tx) // what was read outside may have been put right by itself
-		lanes = slices.DeleteFunc(lanes, func(id int64) bool { return onPostgres(tx) && !slices.Contains(strays, id) })
+		lanes, err := s.strayAmong(tx, strays) // what was read outside may have been put right by itself
 		if err != nil || len(lanes) == 0 {
 			return err
 		}
@@ -52,17 +51,32 @@ func (s *Store) Mend(ctx context.Context) (int, error) {
 // those without any that are due though nobody has held them. One that is due and empty since its lease has ended is not
 // astray: what its holder had was cancelled before, and the next claim empties it.
 const straySQL = `SELECT * FROM (
-	SELECT lanes.id, lanes.pending, lanes.due_at, lanes.lease_until, coalesce(p.n, 0) AS actual,
-		(SELECT d.due_at ` + head + `) AS first_due
+	SELECT ` + strayColumns + `coalesce(p.n, 0) AS actual
 	FROM lanes LEFT JOIN (SELECT lane_id, count(*) AS n FROM deliveries WHERE state = 'pending' GROUP BY lane_id) p
 		ON p.lane_id = lanes.id
-	WHERE lanes.pending <> 0 OR p.n > 0 OR lanes.due_at IS NOT NULL) counted
+	WHERE lanes.pending <> 0 OR p.n > 0 OR lanes.due_at IS NOT NULL) counted` + astray
+
+// someStraySQL is straySQL for some lanes.
+const someStraySQL = `SELECT * FROM (
+	SELECT ` + strayColumns + `(SELECT count(*) FROM deliveries d WHERE d.lane_id = lanes.id AND d.state = 'pending') AS actual
+	FROM lanes WHERE lanes.id IN @lanes) counted` + astray
+
+const strayColumns = "lanes.id, lanes.pending, lanes.due_at, lanes.lease_until, (SELECT d.due_at " + head + ") AS first_due, "
+
+const astray = `
 WHERE pending <> actual OR (actual = 0 AND lease_until IS NULL AND due_at IS NOT NULL) OR (actual > 0 AND (
 	due_at IS NULL OR due_at > @far OR lease_until > @lease OR
 	((lease_until IS NULL OR lease_until <= @now) AND due_at > @now AND due_at > first_due)))`
 
 func (s *Store) strayLanes(tx *gorm.DB) (lanes []int64, err error) {
 	err = tx.Raw("SELECT id FROM ("+straySQL+") astray", s.bounds()).Scan(&lanes).Error
+	return lanes, err
+}
+
+func (s *Store) strayAmong(tx *gorm.DB, some []int64) (lanes []int64, err error) {
+	values := s.bounds()
+	values["lanes"] = padded(slices.Clone(some))
+	err = tx.Raw("SELECT id FROM ("+someStraySQL+") astray", values).Scan(&lanes).Error
 	return lanes, err
 }
 

@@ -142,7 +142,9 @@ func (o *others) hear(ctx context.Context, listening func()) error {
 		return err
 	}
 	defer hangUp(conn)
-	if _, err := conn.Exec(ctx, "LISTEN "+channel+"; SELECT pg_advisory_lock_shared("+servedLock+")"); err != nil {
+	soon, cancel := context.WithTimeout(ctx, pgPatience)
+	defer cancel()
+	if _, err := conn.Exec(soon, "LISTEN "+channel+"; SELECT pg_advisory_lock_shared("+servedLock+")"); err != nil {
 		return err
 	}
 	listening()

@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"maps"
 	"slices"
-	"time"
 
 	"gorm.io/gorm"
 
@@ -159,7 +158,7 @@ func (s *Store) handOut(tx *gorm.DB, first owed, lane owedLane, pending int64) (
 	if offer == nil || !lane.Free || !offer.Take(lane.ReceiverID) {
 		return 0, false
 	}
-	lease, now := time.Now().Add(s.Lease), s.now() // the holder's view ends first
+	lease, now := ownWrite(tx).began.Add(s.Lease), s.now() // the holder's view ends first
 	head := first.head(lane)
 	head.Pending = pending
 	x := head.opened(s).delivery(lease, now)

@@ -165,13 +165,13 @@ func (s *Store) openPostgres(ctx context.Context) error {
 	if err := readClock(s.read(ctx), clock); err != nil {
 		return err
 	}
-	if !s.copying {
-		err = complete(s.read(ctx))
-	}
-	if err == nil && !s.beside {
+	if !s.beside {
 		s.join()
 	}
-	return err
+	if s.copying {
+		return nil
+	}
+	return complete(s.read(ctx)) // and no copy can begin any more
 }
 
 // reach looks whether the database is there, and brings its schema up to date.

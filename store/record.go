@@ -170,9 +170,12 @@ func (s *Store) settlePlain(tx *gorm.DB, results []*result, attempts []int64) er
 		}
 		rows[i] = row
 	}
-	return tx.Exec("UPDATE deliveries SET state = x.state, attempts = x.attempts, last_attempt = x.last, finished_at = x.finished, due_at = "+
+	return tx.Exec("UPDATE deliveries SET state = x.state, attempts = x.attempts, last_attempt = "+latest+", finished_at = x.finished, due_at = "+
 		"CASE WHEN x.due < expires_at THEN x.due ELSE expires_at END FROM ? AS x WHERE deliveries.id = x.id", tableOf(tx, rows)).Error
 }
+
+// latest is the last attempt when one is recorded: another of the same delivery may have come before it.
+const latest = "CASE WHEN coalesce(last_attempt, 0) < x.last THEN x.last ELSE last_attempt END"
 
 // ends says whether a result is the last of its delivery.
 func (r *result) ends() bool { return r.outcome.Verdict != webhook.Retry }

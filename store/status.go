@@ -159,7 +159,11 @@ func (s *Store) setRound(tx *gorm.DB, tasks []*setting, wait bool) (held []*sett
 		return nil, err
 	}
 	absent, present := split(tasks, func(t *setting) bool { _, is := found[t.agent]; return !is })
-	if held, err = refuseAbsent(tx, absent); err != nil {
+	held, err = refuseAbsent(tx, absent)
+	if err == nil && wait && len(held) > 0 { // they were made in between
+		held, err = s.setRound(tx, held, wait)
+	}
+	if err != nil {
 		return nil, err
 	}
 	changes, reported := s.decideAll(present, found)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
+	"github.com/agentevents/agentevents/store/cluster"
 )
 
 // N simultaneous identical logins are one change with one delivery per registration.
@@ -93,4 +94,35 @@ func TestDeletingAClientStillOwes(t *testing.T) {
 		t.Errorf("states: %v, want the login and the logout delivered", states)
 	}
 	f.drained()
+}
+
+// An agent that is made between the two looks for it has its status set, by whom it was asked for.
+func TestAgentIsMadeWhileItIsLookedFor(t *testing.T) {
+	cluster.PostgresOnly(t, "there is one writer")
+	f := open(t)
+	f.agent()
+	k := store.AgentKey{Client: "12", Type: gen.AgentTypeRemote, ID: 777}
+	other := f.of(f.url)
+	other.open()
+	defer func() { f.check(other.Close()) }()
+	looks := 0
+	f.check(f.WatchStatements(func(writes bool, statement string) {
+		if writes && statement == "" {
+			looks++
+		}
+		if looks == 3 { // after that for the client, and that for agents that nobody holds
+			looks++
+			_, _, err := other.PutAgent(f.ctx, k, store.AgentUpdate{Name: new(string)})
+			f.check(err)
+		}
+	}))
+	results, err := f.SetStatuses(f.ctx, "12", []gen.AgentStatusUpdateItem{
+		{AgentType: k.Type, AgentID: k.ID, AgentStatus: gen.AgentStatusValueAvailable},
+	})
+	f.check(err)
+	is, err := other.Status(f.ctx, k)
+	f.check(err)
+	if results[0].Status == nil || !results[0].Status.Changed || is.AgentStatus != gen.AgentStatusValueAvailable {
+		t.Errorf("the answer is %+v, and the status %+v", results[0], is)
+	}
 }

@@ -49,8 +49,9 @@ type waiter[T task] struct {
 // than another transaction takes.
 const mostTries = 3
 
-// mostApart is how many transactions wait for what others hold, so that the other connections are there for the rest.
-const mostApart = pgWriters / 2
+// mostApart is how many transactions of each gatherer wait for what others hold: those of all take half of the connections,
+// so that the others are there for the rest.
+const mostApart = pgWriters / 4
 
 func (g *gatherer[T]) init(
 	write func(context.Context, func(tx *gorm.DB) error) error, work func(tx *gorm.DB, tasks []T, wait bool) ([]T, error),
@@ -125,7 +126,9 @@ func (g *gatherer[T]) runApart(about any) {
 	g.slots <- struct{}{}
 	defer func() { <-g.slots }()
 	for batch := g.nextApart(about); batch != nil; batch = g.nextApart(about) {
-		g.try(batch, true)
+		for len(batch) > 0 {
+			batch = g.try(batch, true)
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"gorm.io/gorm"
 )
@@ -32,6 +33,7 @@ type write struct {
 	ctx    context.Context
 	fn     func(tx *gorm.DB) error
 	done   chan error
+	began  time.Time
 	counts Counts
 	after  []func(error) // are told what became of it
 }
@@ -196,6 +198,7 @@ func (w *writer) step(j *write) (own, fatal error) {
 	if err := j.ctx.Err(); err != nil {
 		return err, nil
 	}
+	j.began = time.Now()
 	if err := w.db.Exec("SAVEPOINT step").Error; err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"time"
 
 	"gorm.io/gorm"
 )
@@ -50,7 +51,7 @@ func (w *pgWriter) try(ctx context.Context, fn func(tx *gorm.DB) error) error {
 }
 
 func (w *pgWriter) once(j *write) error {
-	j.counts, j.after = Counts{}, nil
+	j.counts, j.after, j.began = Counts{}, nil, time.Now()
 	tx := w.db.WithContext(context.WithValue(j.ctx, writeKey{}, j)).Begin()
 	if tx.Error != nil {
 		return tx.Error

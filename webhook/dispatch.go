@@ -129,7 +129,7 @@ func (d *Dispatcher) claim(ctx context.Context, fresh bool) ([]Delivery, time.Du
 	claimed, next, err := d.Outbox.Claim(ctx, Room{
 		Fresh: fresh, Lanes: free, PerReceiver: d.PerReceiver, Full: full,
 		Take: func(receiver int64) bool {
-			ok := d.slots.take(receiver)
+			ok := d.slots.takeDue(receiver)
 			if ok {
 				taken = append(taken, receiver)
 			}
@@ -162,7 +162,7 @@ func (d *Dispatcher) giveBack(taken []int64, claimed []Delivery) {
 	}
 	for r, n := range unused {
 		for range n {
-			d.slots.release(r)
+			d.slots.giveBack(r)
 		}
 	}
 }

@@ -53,6 +53,25 @@ func TestDispatchKeepsOrderOverRetries(t *testing.T) {
 	})
 }
 
+// A receiver that is known to be quick has more that is due than it may be sent at once: the rest follows without a pause.
+func TestDispatchGoesOnWhereThereWasNoRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := setUp(t, DispatcherOptions{PerReceiver: 8}, after(15*time.Millisecond, says(200)))
+		for lane := range int64(50) {
+			r.add(1, lane, 1)
+		}
+		r.run().pass(time.Minute)
+		for lane := range int64(100) {
+			r.add(1, lane, 1)
+		}
+		r.pass(time.Minute)
+		r.wantLeft(0, 0)
+		if took := r.at()[149] - r.at()[50]; took > poll/2 {
+			t.Errorf("100 deliveries, of which 8 take 15 ms, took %v", took)
+		}
+	})
+}
+
 // One slot, and a lane with more than a run: what came in meanwhile elsewhere is older than the rest of it.
 func TestDispatchLetsOthersHaveTheirTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -80,6 +80,16 @@ func (s *slots) take(receiver int64) bool {
 	return true
 }
 
+// takeDue is take for a lane that was found to be due. There may be more of its receiver that were not looked for, since
+// there is no room for them: who takes the last slot counts as one who was refused.
+func (s *slots) takeDue(receiver int64) bool {
+	ok := s.take(receiver)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refused = s.refused || !s.free(s.of(receiver))
+	return ok
+}
+
 // release gives a slot back, and says whether that made room.
 func (s *slots) release(receiver int64) (made bool) {
 	return s.change(receiver, func(r *slot) { r.used-- })
@@ -101,6 +111,16 @@ func (s *slots) recorded() (made bool) {
 	made = s.all() == s.total && s.refused
 	s.recording--
 	return made
+}
+
+// giveBack is release of a slot that was taken for nothing. Who is to be told of room is told when it is made otherwise: who
+// gives it back has just failed to use it.
+func (s *slots) giveBack(receiver int64) {
+	if s.release(receiver) {
+		s.mu.Lock()
+		s.refused = true
+		s.mu.Unlock()
+	}
 }
 
 // learn takes note of how an attempt has ended, and whether it had become late before. It says whether that made room.
