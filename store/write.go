@@ -164,16 +164,7 @@ func (w *writer) waiting(first *write) []*write {
 // commit works a batch in one transaction. A write that fails takes nothing with it; if the transaction fails, all do.
 func (w *writer) commit(batch []*write) {
 	results := make([]error, len(batch))
-	err := w.db.Exec("BEGIN IMMEDIATE").Error
-	for i := 0; err == nil && i < len(batch); i++ {
-		results[i], err = w.step(batch[i])
-	}
-	if err == nil {
-		err = w.db.Exec("COMMIT").Error
-	}
-	if err != nil {
-		w.db.Exec("ROLLBACK") // an error here means that the database has done so itself
-	}
+	err := w.transaction(batch, results)
 	for i, j := range batch {
 		if err != nil {
 			results[i] = &Error{Kind: Unavailable, Message: "the store is not available, try again", cause: err}
@@ -186,6 +177,21 @@ func (w *writer) commit(batch []*write) {
 	}
 }
 
+// transaction runs writes and commits. Of one that is alone and fails nothing is to be kept, as of all after an error.
+func (w *writer) transaction(batch []*write, results []error) error {
+	err := w.db.Exec("BEGIN IMMEDIATE").Error
+	if err == nil {
+		err = w.steps(batch, results)
+	}
+	if err == nil && (len(batch) > 1 || results[0] == nil) {
+		if err = w.db.Exec("COMMIT").Error; err == nil {
+			return nil
+		}
+	}
+	w.db.Exec("ROLLBACK") // an error here means that the database has done so itself
+	return err
+}
+
 // tell tells those who want to know what became of a write.
 func (j *write) tell(result error) {
 	for _, fn := range j.after {
@@ -193,16 +199,34 @@ func (j *write) tell(result error) {
 	}
 }
 
-// step runs one write between savepoints. The first error is the write's own; the second ends the transaction.
-func (w *writer) step(j *write) (own, fatal error) {
+// steps runs writes one after the other, each between savepoints unless it is alone. The error ends the transaction; those
+// of their own are the results.
+func (w *writer) steps(batch []*write, results []error) (err error) {
+	if len(batch) == 1 {
+		results[0] = w.begin(batch[0])
+		return nil
+	}
+	for i := 0; err == nil && i < len(batch); i++ {
+		results[i], err = w.step(batch[i])
+	}
+	return err
+}
+
+// begin runs a write, unless nobody wants it any more.
+func (w *writer) begin(j *write) error {
 	if err := j.ctx.Err(); err != nil {
-		return err, nil
+		return err
 	}
 	j.began = time.Now()
+	return w.protect(j)
+}
+
+// step runs one write between savepoints. The first error is the write's own; the second ends the transaction.
+func (w *writer) step(j *write) (own, fatal error) {
 	if err := w.db.Exec("SAVEPOINT step").Error; err != nil {
 		return nil, err
 	}
-	own = w.protect(j)
+	own = w.begin(j)
 	if own != nil {
 		if err := w.db.Exec("ROLLBACK TO step").Error; err != nil {
 			return nil, errors.Join(own, err)
