@@ -52,13 +52,14 @@ ORDER BY turn, l.due_at, l.id LIMIT ?`
 }
 
 // freshSQL finds the due lanes of some changes, in the same order. One whose lease has run out is left to who looks at all:
-// what was in flight may have to go elsewhere first.
+// what was in flight may have to go elsewhere first. That a time is written with + 0 keeps lanes that are named, here and
+// elsewhere, from being looked for among all that are due.
 const freshSQL = `
 SELECT l.id, l.receiver_id, v.failures,
 	row_number() OVER (PARTITION BY l.receiver_id ORDER BY l.due_at, l.id) AS turn
-FROM lanes l JOIN receivers v ON v.id = l.receiver_id
-WHERE l.id IN (SELECT d.lane_id FROM deliveries d WHERE d.change_id IN ? AND d.state || '' = 'pending')
-	AND l.due_at <= ? AND l.lease_until IS NULL AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = l.id)
+FROM (SELECT DISTINCT d.lane_id FROM deliveries d WHERE d.change_id IN ? AND d.state || '' = 'pending') f
+JOIN lanes l ON l.id = f.lane_id JOIN receivers v ON v.id = l.receiver_id
+WHERE l.due_at + 0 <= ? AND l.lease_until IS NULL AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = l.id)
 	AND (v.waits IS NULL OR v.waits <= ?) AND l.receiver_id NOT IN ?
 ORDER BY turn, l.due_at, l.id LIMIT ?`
 
@@ -276,7 +277,7 @@ func (s *Store) lease(tx *gorm.DB, due []dueLane) ([]dueLane, error) {
 	now := s.now()
 	until := now + s.Lease.Milliseconds()
 	var taken []int64
-	err = tx.Raw("UPDATE lanes SET claim = claim + 1, "+leased+" WHERE id IN ? AND due_at <= ? "+
+	err = tx.Raw("UPDATE lanes SET claim = claim + 1, "+leased+" WHERE id IN ? AND due_at + 0 <= ? "+
 		"AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = lanes.id) RETURNING id",
 		until, until, padded(each(due, laneID)), now).Scan(&taken).Error
 	return slices.DeleteFunc(due, func(l dueLane) bool { return !slices.Contains(taken, l.ID) }), err

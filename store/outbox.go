@@ -198,7 +198,7 @@ func (s *Store) renew(tx *gorm.DB, results []*result) error {
 	now := s.now()
 	until := now + s.Lease.Milliseconds()
 	var lanes []int64
-	err := tx.Raw("UPDATE lanes SET "+leased+" WHERE id IN ? AND due_at <= ? "+
+	err := tx.Raw("UPDATE lanes SET "+leased+" WHERE id IN ? AND due_at + 0 <= ? "+
 		"AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = lanes.id) RETURNING id",
 		until, until, padded(each(results, (*result).lane)), now).Scan(&lanes).Error
 	if err != nil || len(lanes) == 0 {

@@ -2,10 +2,14 @@ package store
 
 import "gorm.io/gorm"
 
-// AfterStatements has a function called after each statement of the store, with its text and values as they were sent.
-func (s *Store) AfterStatements(fn func(statement string, values []any)) error {
+// ByIndex are the settings of connections that write on PostgreSQL which have to do with plans.
+var ByIndex = byIndex
+
+// AfterStatements has a function called after each statement of the store, with its text and values as they were sent, and
+// whether by a connection that writes.
+func (s *Store) AfterStatements(fn func(statement string, writes bool, values []any)) error {
 	for _, db := range []*gorm.DB{s.writes.handle(), s.reader} {
-		after := func(tx *gorm.DB) { fn(tx.Statement.SQL.String(), tx.Statement.Vars) }
+		after := func(tx *gorm.DB) { fn(tx.Statement.SQL.String(), db == s.writes.handle(), tx.Statement.Vars) }
 		c := db.Callback()
 		for _, register := range []func(string, func(*gorm.DB)) error{
 			c.Create().After("gorm:create").Register, c.Query().After("gorm:query").Register,

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"strconv"
 	"strings"
@@ -90,15 +91,18 @@ func pool(c *pgx.ConnConfig, connections int) *sql.DB {
 	return db
 }
 
-// openPgWriters opens connections whose statements look rows up by indexes and in the order in which they name tables,
-// whatever the server believes of how many there are: of a table that grows it knows by the minute, and of one that is new
-// that it is empty. Plans are made once.
+// byIndex has statements look rows up by indexes and in the order in which they join tables, whatever the server believes
+// of how many there are: of a table that grows it knows by the minute, and of one that is new that it is empty. Plans are
+// made once.
+var byIndex = map[string]string{
+	"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off",
+	"jit": "off", "enable_bitmapscan": "off", "join_collapse_limit": "1",
+}
+
 func openPgWriters(databaseURL string) (*sql.DB, error) {
-	return openPool(databaseURL, pgWriters, map[string]string{
-		"statement_timeout": milliseconds(pgStatement), "plan_cache_mode": "force_generic_plan",
-		"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off", "jit": "off",
-		"enable_bitmapscan": "off", "join_collapse_limit": "1",
-	})
+	settings := maps.Clone(byIndex)
+	settings["statement_timeout"] = milliseconds(pgStatement)
+	return openPool(databaseURL, pgWriters, settings)
 }
 
 func openPgReaders(databaseURL string) (*sql.DB, error) {
