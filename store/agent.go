@@ -47,13 +47,14 @@ type AgentFilter struct {
 	Limit      int     // 0 means all
 }
 
+// agentRow is an agent. What has no name in JSON is not written by who sets statuses.
 type agentRow struct {
 	ID          int64                `gorm:"primaryKey" json:"id"`
-	ClientID    string               `json:"client_id"`
-	Kind        gen.AgentType        `json:"kind"`
-	AgentID     int64                `json:"agent_id"`
-	Name        string               `json:"name"`
-	ExtensionID *int64               `json:"extension_id"`
+	ClientID    string               `json:"-"`
+	Kind        gen.AgentType        `json:"-"`
+	AgentID     int64                `json:"-"`
+	Name        string               `json:"-"`
+	ExtensionID *int64               `json:"-"`
 	Status      gen.AgentStatusValue `json:"status"`
 	EventSource gen.EventSource      `json:"event_source"`
 	Sequence    int64                `json:"sequence"`

@@ -17,8 +17,8 @@ type attemptRow struct {
 	Error      string     `json:"error"`
 	Excerpt    string     `json:"excerpt"`
 	Verdict    string     `json:"verdict"`
-	URL        string     `json:"url"`
-	Method     gen.Method `json:"method"`
+	URL        string     `json:"-"`
+	Method     gen.Method `json:"-"`
 	Signature  string     `json:"signature"`
 
 	Traceparent string `json:"traceparent"` // as it was sent

@@ -34,8 +34,8 @@ type changeRow struct {
 	Fired       string               `json:"fired"`       // ids of the agent's events of its type then, but for disabled ones, separated by commas
 	Parked      string               `json:"parked"`      // those of the disabled ones
 	Skipped     string               `json:"skipped"`     // those of the events of the other type
-	Repeated    int                  `json:"repeated"`    // how often the same status was set again
-	RepeatedAt  *int64               `json:"repeated_at"` // and when last
+	Repeated    int                  `json:"-"`           // how often the same status was set again
+	RepeatedAt  *int64               `json:"-"`           // and when last
 	Traceparent string               `json:"traceparent"` // what it is known by in a trace
 }
 
@@ -47,17 +47,17 @@ type deliveryRow struct {
 	ChangeID   int64      `json:"change_id"`
 	EventID    int64      `json:"event_id"`
 	LaneID     int64      `json:"lane_id"`
-	MovedTo    *int64     `json:"moved_to"`
+	MovedTo    *int64     `json:"-"`
 	URL        string     `json:"url"`
 	Method     gen.Method `json:"method"`
 	State      string     `json:"state"`
-	Attempts   int        `json:"attempts"`
+	Attempts   int        `json:"-"`
 	DueAt      int64      `json:"due_at"`
 	ExpiresAt  int64      `json:"expires_at"`
 	CreatedAt  int64      `gorm:"autoCreateTime:false" json:"created_at"`
-	FinishedAt *int64     `json:"finished_at"`
+	FinishedAt *int64     `json:"-"`
 	ClientID   string     `json:"client_id"`
-	Replays    int        `json:"replays"`
+	Replays    int        `json:"-"`
 
 	// What the log shows of its change, as that is.
 	Kind      gen.AgentType        `json:"kind"`
@@ -65,7 +65,7 @@ type deliveryRow struct {
 	NewStatus gen.AgentStatusValue `json:"new_status"`
 	ChangedAt int64                `json:"changed_at"`
 
-	LastAttempt *int64 `json:"last_attempt"` // nil without any
+	LastAttempt *int64 `json:"-"` // nil without any
 }
 
 func (deliveryRow) TableName() string { return "deliveries" }

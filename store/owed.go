@@ -16,7 +16,8 @@ func findOwed(tx *gorm.DB, changes []*change) error {
 		return nil
 	}
 	agents := each(changes, func(c *change) int64 { return c.agent.ID })
-	events, err := gorm.G[eventRow](tx).Where("agent IN ?", padded(agents)).Order("lane_id, id").Find(tx.Statement.Context)
+	events, err := gorm.G[eventRow](tx).Select("id, agent, url, method, event_type, lane_id, state").
+		Where("agent IN ?", padded(agents)).Order("lane_id, id").Find(tx.Statement.Context)
 	of := map[int64][]eventRow{}
 	for _, e := range events {
 		of[e.Agent] = append(of[e.Agent], e)

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"iter"
 	"math/bits"
 	"reflect"
 	"slices"
@@ -238,14 +237,16 @@ func tableOf[R any](tx *gorm.DB, rows []R) clause.Expr {
 // statements. Those that are too many are NULL and left out.
 func valuesOf[R any](rows []R) clause.Expr {
 	var columns []string
-	for f := range fieldsOf[R]() {
+	fields := fieldsOf[R]()
+	for _, f := range fields {
 		columns = append(columns, fmt.Sprintf("column%d AS %s", len(columns)+1, f.Tag.Get("json")))
 	}
 	n := 1 << bits.Len(uint(len(rows)-1))
 	vars := make([]any, 0, n*len(columns))
 	for _, r := range rows {
-		for i, v := 0, reflect.ValueOf(r); i < v.NumField(); i++ {
-			vars = append(vars, v.Field(i).Interface())
+		v := reflect.ValueOf(r)
+		for _, f := range fields {
+			vars = append(vars, v.FieldByIndex(f.Index).Interface())
 		}
 	}
 	row := "(?" + strings.Repeat(", ?", len(columns)-1) + ")"
@@ -257,7 +258,7 @@ func valuesOf[R any](rows []R) clause.Expr {
 
 // columnsOf are the columns of a row as PostgreSQL declares them, or as SQLite takes them out of a value.
 func columnsOf[R any](declared bool) (columns []string) {
-	for f := range fieldsOf[R]() {
+	for _, f := range fieldsOf[R]() {
 		name := f.Tag.Get("json")
 		switch {
 		case !declared:
@@ -271,18 +272,18 @@ func columnsOf[R any](declared bool) (columns []string) {
 	return columns
 }
 
-func fieldsOf[R any]() iter.Seq[reflect.StructField] {
-	return func(yield func(reflect.StructField) bool) {
-		of := reflect.TypeFor[R]()
-		for i := 0; i < of.NumField() && yield(of.Field(i)); i++ {
-		}
-	}
+// fieldsOf are the fields that have names in JSON.
+func fieldsOf[R any]() []reflect.StructField {
+	return slices.DeleteFunc(reflect.VisibleFields(reflect.TypeFor[R]()), func(f reflect.StructField) bool {
+		return f.Tag.Get("json") == "-"
+	})
 }
 
-// insertAll inserts rows, which are without ids, and returns the ids that they got, in their order.
+// insertAll inserts rows, which are without ids, and returns the ids that they got, in their order. Columns that have no
+// names in JSON get their defaults.
 func insertAll[R any](tx *gorm.DB, table string, rows []R) (ids []int64, err error) {
 	var names []string
-	for f := range fieldsOf[R]() {
+	for _, f := range fieldsOf[R]() {
 		if name := f.Tag.Get("json"); name != "id" {
 			names = append(names, name)
 		}

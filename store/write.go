@@ -16,8 +16,8 @@ const most = 256
 
 var errClosed = errors.New("the store is closed")
 
-// writer is the one goroutine that writes. It takes all writes that wait into one transaction: simultaneous requests
-// share one fsync, which is what bounds a durable SQLite.
+// writer is the one goroutine that writes. It takes all writes that wait into one transaction, and those that come before
+// its end: simultaneous requests share one fsync, which is what bounds a durable SQLite.
 type writer struct {
 	db     *gorm.DB // on one connection, which only run uses
 	conn   *sql.Conn
@@ -142,29 +142,15 @@ func (w *writer) run() {
 		case <-w.quit:
 			return
 		case j := <-w.queue:
-			w.commit(w.waiting(j))
+			w.commit(j)
 		}
 	}
 }
 
-// waiting is the first write and those behind it.
-func (w *writer) waiting(first *write) []*write {
-	batch := []*write{first}
-	for len(batch) < most {
-		select {
-		case j := <-w.queue:
-			batch = append(batch, j)
-		default:
-			return batch
-		}
-	}
-	return batch
-}
-
-// commit works a batch in one transaction. A write that fails takes nothing with it; if the transaction fails, all do.
-func (w *writer) commit(batch []*write) {
-	results := make([]error, len(batch))
-	err := w.transaction(batch, results)
+// commit works a write, and those that are asked for before it is done, in one transaction. A write that fails takes nothing
+// with it; if the transaction fails, all do.
+func (w *writer) commit(first *write) {
+	batch, results, err := w.transaction(first)
 	for i, j := range batch {
 		if err != nil {
 			results[i] = &Error{Kind: Unavailable, Message: "the store is not available, try again", cause: err}
@@ -177,19 +163,40 @@ func (w *writer) commit(batch []*write) {
 	}
 }
 
-// transaction runs writes and commits. Of one that is alone and fails nothing is to be kept, as of all after an error.
-func (w *writer) transaction(batch []*write, results []error) error {
-	err := w.db.Exec("BEGIN IMMEDIATE").Error
-	if err == nil {
-		err = w.steps(batch, results)
+// transaction runs writes and commits. If the first fails, nothing has come of it yet that is to be kept.
+func (w *writer) transaction(first *write) (batch []*write, results []error, err error) {
+	batch, results = []*write{first}, []error{nil}
+	if err = w.db.Exec("BEGIN IMMEDIATE").Error; err == nil {
+		results[0] = w.begin(first)
 	}
-	if err == nil && (len(batch) > 1 || results[0] == nil) {
-		if err = w.db.Exec("COMMIT").Error; err == nil {
-			return nil
+	if err == nil && results[0] == nil {
+		batch, results, err = w.others(batch, results)
+		if err == nil {
+			err = w.db.Exec("COMMIT").Error
+		}
+		if err == nil {
+			return batch, results, nil
 		}
 	}
 	w.db.Exec("ROLLBACK") // an error here means that the database has done so itself
-	return err
+	return batch, results, err
+}
+
+// others runs the writes that wait, also those that come while it does so.
+func (w *writer) others(batch []*write, results []error) ([]*write, []error, error) {
+	for len(batch) < most {
+		select {
+		case j := <-w.queue:
+			own, err := w.step(j)
+			batch, results = append(batch, j), append(results, own)
+			if err != nil {
+				return batch, results, err
+			}
+		default:
+			return batch, results, nil
+		}
+	}
+	return batch, results, nil
 }
 
 // tell tells those who want to know what became of a write.
@@ -197,19 +204,6 @@ func (j *write) tell(result error) {
 	for _, fn := range j.after {
 		fn(result)
 	}
-}
-
-// steps runs writes one after the other, each between savepoints unless it is alone. The error ends the transaction; those
-// of their own are the results.
-func (w *writer) steps(batch []*write, results []error) (err error) {
-	if len(batch) == 1 {
-		results[0] = w.begin(batch[0])
-		return nil
-	}
-	for i := 0; err == nil && i < len(batch); i++ {
-		results[i], err = w.step(batch[i])
-	}
-	return err
 }
 
 // begin runs a write, unless nobody wants it any more.

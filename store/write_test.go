@@ -60,6 +60,9 @@ func put(id string) func(*gorm.DB) error {
 	}
 }
 
+// errBefore is why a write fails that others wait for, which therefore do not join its transaction.
+var errBefore = errors.New("the write before fails")
+
 // together makes writes share a transaction: they wait in the queue, in this order, until all are there. It returns
 // what each came to.
 func (w *watched) together(writes ...func(*gorm.DB) error) []error {
@@ -77,8 +80,8 @@ func (w *watched) togetherWith(contexts []context.Context, writes []func(*gorm.D
 	results := make([]error, len(writes))
 	var all sync.WaitGroup
 	all.Go(func() {
-		err := w.write(context.Background(), func(*gorm.DB) error { close(held); <-hold; return nil })
-		if err != nil {
+		err := w.write(context.Background(), func(*gorm.DB) error { close(held); <-hold; return errBefore })
+		if !errors.Is(err, errBefore) {
 			w.t.Errorf("the write before: %v", err)
 		}
 	})
@@ -91,7 +94,6 @@ func (w *watched) togetherWith(contexts []context.Context, writes []func(*gorm.D
 	}
 	close(hold)
 	all.Wait()
-	w.commits.Add(-1) // the one before
 	return results
 }
 
@@ -155,6 +157,32 @@ func TestWritesShareACommit(t *testing.T) {
 		t.Errorf("%d writes took %d commits, want 1", most, n)
 	}
 	w.want(ids...)
+}
+
+// What is asked for while a transaction is at work is part of it.
+func TestWriteJoinsTheTransactionBefore(t *testing.T) {
+	w := openWatched(t)
+	defer w.done()
+	hold, held := make(chan struct{}), make(chan struct{})
+	var all sync.WaitGroup
+	var first, second error
+	all.Go(func() {
+		first = w.write(t.Context(), func(tx *gorm.DB) error { close(held); <-hold; return put("a")(tx) })
+	})
+	<-held
+	all.Go(func() { second = w.write(t.Context(), put("b")) })
+	for len(w.writes.(*writer).queue) == 0 {
+		runtime.Gosched()
+	}
+	close(hold)
+	all.Wait()
+	if err := errors.Join(first, second); err != nil {
+		t.Error(err)
+	}
+	if n := w.commits.Load(); n != 1 {
+		t.Errorf("two writes took %d commits, want 1", n)
+	}
+	w.want("a", "b")
 }
 
 func TestWriteReturnsAfterItsCommit(t *testing.T) {
@@ -268,7 +296,7 @@ func TestCommitThatFailsTakesAll(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := openWatched(t)
 			defer w.done()
-			for _, err := range w.together(put("a"), bad(w), put("b")) {
+			for _, err := range w.together(put("a"), put("b"), bad(w)) {
 				w.wantUnavailable(err)
 			}
 			w.want()
