@@ -214,7 +214,7 @@ func TestGrowthIsAskedFor(t *testing.T) {
 func TestGrowth(t *testing.T) {
 	w := &large{Size: growth.Size{Agents: 2000, Events: 2000, Deliveries: 20_000}, rounds: 3, postgres: os.Getenv(cluster.ServerVariable)}
 	var said bytes.Buffer
-	r, err := w.run(t.Context(), &house{dir: t.TempDir(), out: &said, began: time.Now()})
+	r, err := w.run(t.Context(), &house{binary: build(t), dir: t.TempDir(), out: &said, began: time.Now()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -223,12 +223,12 @@ func TestGrowth(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 	}
-	if engines := names(r.Sizes, func(s scale) string { return s.Engine }); len(r.Sizes) != 16*len(engines) || len(r.Wrong) > 0 {
+	if engines := names(r.Sizes, func(s scale) string { return s.Engine }); len(r.Sizes) != 26*len(engines) || len(r.Wrong) > 0 {
 		t.Errorf("%d figures of %q, wrong is %q; it said:\n%s", len(r.Sizes), engines, r.Wrong, said.String())
 	}
 	var out bytes.Buffer
 	r.print(&out)
-	if !strings.Contains(out.String(), "SQLite: those of an agent that failed") || strings.Contains(out.String(), "arrival") {
+	if !strings.Contains(out.String(), "SQLite: by the API: those of an agent that failed") || strings.Contains(out.String(), "arrival") {
 		t.Errorf("printed:\n%s", out.String())
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/agentevents/agentevents/gen"
@@ -93,7 +94,7 @@ func (w *large) measure(
 	defer func() {
 		for _, g := range all {
 			if g != nil {
-				err = errors.Join(err, g.Close())
+				err = errors.Join(err, g.close())
 			}
 		}
 	}()
@@ -116,6 +117,10 @@ func (w *large) measure(
 		slices.Reverse(all)
 	}
 	slices.SortFunc(all, func(a, b *grown) int { return a.size.Deliveries - b.size.Deliveries })
+	h.say("growth: %s: %d rounds by the API", engine, w.rounds)
+	if err := h.ask(ctx, all[0], all[1], w.rounds); err != nil {
+		return err
+	}
 	out.growth(engine, all[0].times, all[1].times)
 	for _, g := range all {
 		h.say("growth: %s: looks whether all is well with %d deliveries", engine, g.size.Deliveries)
@@ -127,6 +132,7 @@ func (w *large) measure(
 // grown is a store that was filled.
 type grown struct {
 	*store.Store
+	closed    sync.Once
 	url       string
 	size      growth.Size
 	random    *rand.Rand
@@ -160,6 +166,12 @@ func grow(ctx context.Context, h *house, engine, url string, size growth.Size) (
 	}, nil
 }
 
+// close may be called again.
+func (g *grown) close() (err error) {
+	g.closed.Do(func() { err = g.Close() })
+	return err
+}
+
 // round does everything once.
 func (g *grown) round(ctx context.Context) error {
 	pairs := g.size.Pairs()
@@ -177,10 +189,12 @@ func (g *grown) round(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := g.pages(ctx); err != nil {
-		return err
+	for _, l := range g.lists() {
+		if err := g.page(l.of, func() (int, error) { return l.read(ctx, g.Store) }); err != nil {
+			return err
+		}
 	}
-	return g.log(ctx, "the newest deliveries of any client", growth.Client(g.random.IntN(g.size.Clients())), store.DeliveryFilter{}, 0)
+	return nil
 }
 
 // deliver changes the status of an agent and claims and records its delivery.
@@ -217,64 +231,6 @@ func (g *grown) deliver(ctx context.Context, agent int, change, claim string, fr
 func (g *grown) agent(n int) (k store.AgentKey, event int64) {
 	client, id, login, _ := g.size.Agent(n)
 	return store.AgentKey{Client: client, Type: gen.AgentTypeLocal, ID: id}, login
-}
-
-// pages asks for pages of the log and of the feed.
-func (g *grown) pages(ctx context.Context) error {
-	clients := g.size.Clients()
-	k, event := g.agent(clients/2 + g.random.IntN(g.size.Busy()/clients)%fewBusy*clients)
-	middle := int64(g.size.Deliveries/4 + g.random.IntN(fewBusy)*g.size.Deliveries/20)
-	for _, p := range []struct {
-		of     string
-		filter store.DeliveryFilter
-		before int64
-	}{
-		{of: "the newest deliveries of a client"},
-		{of: "those before one in the middle", before: middle},
-		{of: "those of an agent", filter: store.DeliveryFilter{AgentType: k.Type, AgentID: k.ID}},
-		{of: "those of an event", filter: store.DeliveryFilter{EventID: event}},
-		{of: "those that failed", filter: store.DeliveryFilter{State: gen.DeliveryStateFailed}},
-		{of: "those of an agent that failed", filter: store.DeliveryFilter{
-			State: gen.DeliveryStateFailed, AgentType: k.Type, AgentID: k.ID,
-		}},
-		{of: "those until a time", filter: store.DeliveryFilter{Until: time.Now().Add(-10 * 24 * time.Hour)}},
-	} {
-		if err := g.log(ctx, p.of, k.Client, p.filter, p.before); err != nil {
-			return err
-		}
-	}
-	return g.changes(ctx, k, middle)
-}
-
-func (g *grown) log(ctx context.Context, of, client string, f store.DeliveryFilter, before int64) error {
-	return g.page(of, func() (int, error) {
-		list, err := g.Deliveries(ctx, client, f, before, page)
-		return len(list), err
-	})
-}
-
-func (g *grown) changes(ctx context.Context, k store.AgentKey, after int64) error {
-	err := g.page("changes of the feed", func() (int, error) {
-		feed, err := g.StatusChanges(ctx, k.Client, &after, "", page)
-		return len(feed.Changes), err
-	})
-	if err != nil {
-		return err
-	}
-	return g.page("changes of an agent", func() (int, error) {
-		list, err := g.AgentStatusChanges(ctx, k, 0, page)
-		return len(list), err
-	})
-}
-
-// page times what lists rows, of which there must be some.
-func (g *grown) page(of string, list func() (rows int, err error)) (err error) {
-	rows := 0
-	g.time(of, func() { rows, err = list() })
-	if err == nil && rows == 0 {
-		err = errors.New(of + ": there is none")
-	}
-	return err
 }
 
 func (g *grown) time(of string, fn func()) {

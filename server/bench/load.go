@@ -60,6 +60,7 @@ type change struct {
 type caller struct {
 	api    *client.ClientWithResponses
 	url    string       // of the server
+	asks   *http.Client // as the operator
 	pid    int          // its process
 	log    *lab.Log     // what it prints
 	heldUp atomic.Int64 // nanoseconds, see hiccup
@@ -67,10 +68,9 @@ type caller struct {
 
 func newCaller(server string) (*caller, error) {
 	t := &http.Transport{MaxIdleConns: 1024, MaxIdleConnsPerHost: 1024, IdleConnTimeout: time.Minute}
-	api, err := client.NewClientWithResponses(server+"/api/ver1.0", client.WithHTTPClient(&http.Client{
-		Transport: &lab.Operator{URL: server, Base: t},
-	}))
-	return &caller{url: server, api: api}, err
+	asks := &http.Client{Transport: &lab.Operator{URL: server, Base: t}}
+	api, err := client.NewClientWithResponses(server+"/api/ver1.0", client.WithHTTPClient(asks))
+	return &caller{url: server, api: api, asks: asks}, err
 }
 
 // register makes agents known, with their events, and their clients before.
