@@ -53,7 +53,7 @@ ORDER BY turn, l.due_at, l.id LIMIT ?`
 
 // freshSQL finds the due lanes of some changes, in the same order. One whose lease has run out is left to who looks at all:
 // what was in flight may have to go elsewhere first. That a time is written with + 0 keeps lanes that are named, here and
-// elsewhere, from being looked for among all that are due.
+// elsewhere, from being looked for among all that are due, of which there were none when PostgreSQL made its plan.
 const freshSQL = `
 SELECT l.id, l.receiver_id, v.failures,
 	row_number() OVER (PARTITION BY l.receiver_id ORDER BY l.due_at, l.id) AS turn

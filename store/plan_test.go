@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"cmp"
 	"database/sql"
 	"encoding/json"
 	"errors"
@@ -36,8 +37,9 @@ func TestStatementsReadByIndex(t *testing.T) {
 	seen := f.watch()
 	f.everyday(size)
 	p := f.planner()
-	for statement, values := range seen.all() {
-		p.look(statement, values)
+	all := seen.all()
+	for _, statement := range slices.SortedFunc(maps.Keys(all), func(a, b sent) int { return cmp.Compare(a.text, b.text) }) {
+		p.look(statement, all[statement])
 	}
 }
 
@@ -299,7 +301,7 @@ const (
 // much lists the steps of a plan that read much.
 func (s step) much() (all []string) {
 	rows, blocks := (s.Rows+s.Left)*s.Loops, (s.Hit+s.Read)/max(s.Loops, 1)
-	if s.Loops == 0 { // there was nothing to do so for
+	if s.Loops == 0 { // there was nothing to do so for; it believes that so many are left when it has filtered them
 		rows = s.Believed
 	}
 	if strings.Contains(s.Type, "Scan") && (rows > mostRows || blocks > mostBlocks && len(s.Plans) == 0) {

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
-	_ "github.com/mattn/go-sqlite3" // the driver
+	"github.com/mattn/go-sqlite3"
 	"gorm.io/driver/sqlite"
 	"gorm.io/gorm"
 )
@@ -140,6 +140,16 @@ func openWriter(file string) (*sql.DB, error) {
 	db.SetMaxOpenConns(1)
 	db.SetMaxIdleConns(1)
 	return db, nil
+}
+
+// ended says whether there is no transaction any more: the database ends it by itself when, say, the disk is full. Another
+// write must not begin one by its savepoint.
+func (w *writer) ended() (ended bool) {
+	err := w.conn.Raw(func(conn any) error {
+		ended = conn.(*sqlite3.SQLiteConn).AutoCommit()
+		return nil
+	})
+	return ended || err != nil
 }
 
 func create(file string) error {

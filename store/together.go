@@ -272,11 +272,18 @@ func columnsOf[R any](declared bool) (columns []string) {
 	return columns
 }
 
+// knownFields are those of types that fieldsOf was asked for.
+var knownFields sync.Map
+
 // fieldsOf are the fields that have names in JSON.
 func fieldsOf[R any]() []reflect.StructField {
-	return slices.DeleteFunc(reflect.VisibleFields(reflect.TypeFor[R]()), func(f reflect.StructField) bool {
-		return f.Tag.Get("json") == "-"
-	})
+	of := reflect.TypeFor[R]()
+	if fields, is := knownFields.Load(of); is {
+		return fields.([]reflect.StructField)
+	}
+	fields := slices.DeleteFunc(reflect.VisibleFields(of), func(f reflect.StructField) bool { return f.Tag.Get("json") == "-" })
+	knownFields.Store(of, fields)
+	return fields
 }
 
 // insertAll inserts rows, which are without ids, and returns the ids that they got, in their order. Columns that have no

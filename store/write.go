@@ -14,7 +14,10 @@ import (
 // most is how many writes one commit takes.
 const most = 256
 
-var errClosed = errors.New("the store is closed")
+var (
+	errClosed = errors.New("the store is closed")
+	errEnded  = errors.New("the database has ended the transaction by itself")
+)
 
 // writer is the one goroutine that writes. It takes all writes that wait into one transaction, and those that come before
 // its end: simultaneous requests share one fsync, which is what bounds a durable SQLite.
@@ -165,9 +168,16 @@ func (w *writer) commit(first *write) {
 
 // transaction runs writes and commits. If the first fails, nothing has come of it yet that is to be kept.
 func (w *writer) transaction(first *write) (batch []*write, results []error, err error) {
-	batch, results = []*write{first}, []error{nil}
-	if err = w.db.Exec("BEGIN IMMEDIATE").Error; err == nil {
-		results[0] = w.begin(first)
+	batch, results = []*write{first}, []error{first.ctx.Err()}
+	if results[0] != nil {
+		return batch, results, nil
+	}
+	if err = w.db.Exec("BEGIN IMMEDIATE").Error; err != nil {
+		batch = w.waiting(first) // nor does anybody else get what was waited for
+		return batch, make([]error, len(batch)), err
+	}
+	if results[0] = w.begin(first); results[0] == nil && w.ended() {
+		err = errEnded
 	}
 	if err == nil && results[0] == nil {
 		batch, results, err = w.others(batch, results)
@@ -180,6 +190,20 @@ func (w *writer) transaction(first *write) (batch []*write, results []error, err
 	}
 	w.db.Exec("ROLLBACK") // an error here means that the database has done so itself
 	return batch, results, err
+}
+
+// waiting is the first write and those behind it.
+func (w *writer) waiting(first *write) []*write {
+	batch := []*write{first}
+	for len(batch) < most {
+		select {
+		case j := <-w.queue:
+			batch = append(batch, j)
+		default:
+			return batch
+		}
+	}
+	return batch
 }
 
 // others runs the writes that wait, also those that come while it does so.

@@ -281,31 +281,124 @@ func TestCommitThatFailsTakesAll(t *testing.T) {
 		return tx.Exec("INSERT INTO agent_events (agent, url, method, event_type, lane_id, since) " +
 			"VALUES (7, 'http://a.example', 'GET', 'agent-login', 7, 0)").Error
 	}
-	for name, bad := range map[string]func(*watched) func(*gorm.DB) error{
-		"foreign key": func(*watched) func(*gorm.DB) error { return orphan },
-		"disk": func(w *watched) func(*gorm.DB) error {
+	for name, c := range map[string]struct {
+		bad   func(*watched) func(*gorm.DB) error
+		ended bool // so that what comes behind goes into the next transaction
+	}{
+		"foreign key": {bad: func(*watched) func(*gorm.DB) error { return orphan }},
+		"disk": {bad: func(w *watched) func(*gorm.DB) error {
 			return func(*gorm.DB) error { w.refuse.Store(true); return nil }
-		},
-		"rolled back": func(*watched) func(*gorm.DB) error {
+		}},
+		"rolled back": {ended: true, bad: func(*watched) func(*gorm.DB) error {
 			return func(tx *gorm.DB) error { return tx.Exec("ROLLBACK").Error }
-		},
-		"and an error": func(*watched) func(*gorm.DB) error {
+		}},
+		"and an error": {ended: true, bad: func(*watched) func(*gorm.DB) error {
 			return func(tx *gorm.DB) error { tx.Exec("ROLLBACK"); return errClosed }
-		},
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := openWatched(t)
 			defer w.done()
-			for _, err := range w.together(put("a"), put("b"), bad(w)) {
-				w.wantUnavailable(err)
+			results := w.together(put("a"), c.bad(w), put("b"))
+			w.wantUnavailable(results[0])
+			w.wantUnavailable(results[1])
+			if c.ended {
+				if results[2] != nil {
+					t.Errorf("what came behind: %v", results[2])
+				}
+				w.want("b")
+			} else {
+				w.wantUnavailable(results[2])
+				w.want()
 			}
-			w.want()
 			w.works()
-			if err := errors.Join(w.together(put("a"), put("b"))...); err != nil {
+			if err := errors.Join(w.together(put("c"), put("d"))...); err != nil {
 				t.Error(err)
 			}
-			w.want("a", "b")
 		})
+	}
+}
+
+// A transaction that its first write has lost takes none with it, and nobody else's write becomes one.
+func TestTransactionThatEndsByItself(t *testing.T) {
+	w := openWatched(t)
+	defer w.done()
+	results := w.together(func(tx *gorm.DB) error { return tx.Exec("ROLLBACK").Error }, put("a"), put("b"))
+	w.wantUnavailable(results[0])
+	if err := errors.Join(results[1:]...); err != nil {
+		t.Error(err)
+	}
+	if n := w.commits.Load(); n != 1 {
+		t.Errorf("what was behind took %d commits, want 1", n)
+	}
+	w.want("a", "b")
+	w.works()
+}
+
+// When somebody else has the file, all who wait are told so together. Who has given up is not waited for.
+func TestTransactionThatDoesNotBegin(t *testing.T) {
+	w := openWatched(t)
+	defer w.done()
+	begun := 0
+	err := w.writes.handle().Callback().Raw().Before("gorm:raw").Register("begin", func(tx *gorm.DB) {
+		if tx.Statement.SQL.String() == "BEGIN IMMEDIATE" {
+			if begun++; begun == 2 { // that of the writes that wait, after the one before
+				_ = tx.AddError(errors.New("database is locked"))
+			}
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone, end := context.WithCancel(t.Context())
+	end()
+	ctx := t.Context()
+	results := w.togetherWith([]context.Context{ctx, ctx, ctx}, []func(*gorm.DB) error{put("a"), put("b"), put("c")})
+	for _, err := range results {
+		w.wantUnavailable(err)
+	}
+	if begun != 2 {
+		t.Errorf("%d transactions were begun, want 2", begun)
+	}
+	if batch, results, err := w.writes.(*writer).transaction(&write{ctx: gone, fn: put("d")}); len(batch) != 1 || err != nil ||
+		!errors.Is(results[0], context.Canceled) || begun != 2 {
+		t.Errorf("%d writes of who has given up came to %v, %v; %d transactions were begun", len(batch), results, err, begun)
+	}
+	w.want()
+	w.works()
+}
+
+// However many writes keep coming, a transaction takes no more than its share.
+func TestTransactionEnds(t *testing.T) {
+	w := openWatched(t)
+	defer w.done()
+	var all sync.WaitGroup
+	var next func(left int) func(*gorm.DB) error
+	next = func(left int) func(*gorm.DB) error {
+		return func(tx *gorm.DB) error {
+			if left > 0 {
+				all.Go(func() { w.wantDone(w.write(context.Background(), next(left-1))) })
+				for len(w.writes.(*writer).queue) == 0 {
+					runtime.Gosched()
+				}
+			}
+			return put(fmt.Sprintf("%04d", left))(tx)
+		}
+	}
+	w.wantDone(w.write(context.Background(), next(2*most)))
+	if n := w.commits.Load(); n == 0 {
+		t.Error("no commit")
+	}
+	all.Wait()
+	if n := w.commits.Load(); n != 3 {
+		t.Errorf("%d writes took %d commits, want 3", 2*most+1, n)
+	}
+}
+
+func (w *watched) wantDone(err error) {
+	w.t.Helper()
+	if err != nil {
+		w.t.Errorf("write: %v", err)
 	}
 }
 

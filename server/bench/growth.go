@@ -30,9 +30,9 @@ const (
 
 // large fills a small store and a large one, and does the same in both in turn: what a status change takes, a claim, or a
 // page of a log is not to grow with the store. It does so with as many agents and clients in each, in the large one among
-// all those others, and then with any, of which a large store cannot have all in memory. It asks the store itself, without
-// server and receivers, whose time would hide what the store's is. SQLite is measured first, then PostgreSQL where there is
-// one.
+// all those others, and then with any, of which a large store cannot have all in memory. It first asks the store itself,
+// without server and receivers, whose time would hide what the store's is, and then servers on both for the pages, which is
+// how anybody gets them. SQLite is measured first, then PostgreSQL where there is one.
 type large struct {
 	growth.Size
 	rounds   int
