@@ -176,15 +176,8 @@ func (w *writer) transaction(first *write) (batch []*write, results []error, err
 		batch = w.waiting(first) // nor does anybody else get what was waited for
 		return batch, make([]error, len(batch)), err
 	}
-	if results[0] = w.begin(first); results[0] == nil && w.ended() {
-		err = errEnded
-	}
-	if err == nil && results[0] == nil {
-		batch, results, err = w.others(batch, results)
-		if err == nil {
-			err = w.db.Exec("COMMIT").Error
-		}
-		if err == nil {
+	if results[0] = w.begin(first); results[0] == nil {
+		if batch, results, err = w.others(batch, results); err == nil {
 			return batch, results, nil
 		}
 	}
@@ -192,35 +185,41 @@ func (w *writer) transaction(first *write) (batch []*write, results []error, err
 	return batch, results, err
 }
 
+// next is a write that waits, nil if none does.
+func (w *writer) next() *write {
+	select {
+	case j := <-w.queue:
+		return j
+	default:
+		return nil
+	}
+}
+
 // waiting is the first write and those behind it.
-func (w *writer) waiting(first *write) []*write {
-	batch := []*write{first}
-	for len(batch) < most {
-		select {
-		case j := <-w.queue:
-			batch = append(batch, j)
-		default:
-			return batch
-		}
+func (w *writer) waiting(first *write) (batch []*write) {
+	for j := first; j != nil; j = w.next() {
+		batch = append(batch, j)
 	}
 	return batch
 }
 
-// others runs the writes that wait, also those that come while it does so.
+// others runs the writes that wait, also those that come while it does so, and commits.
 func (w *writer) others(batch []*write, results []error) ([]*write, []error, error) {
+	if w.ended() {
+		return batch, results, errEnded
+	}
 	for len(batch) < most {
-		select {
-		case j := <-w.queue:
-			own, err := w.step(j)
-			batch, results = append(batch, j), append(results, own)
-			if err != nil {
-				return batch, results, err
-			}
-		default:
-			return batch, results, nil
+		j := w.next()
+		if j == nil {
+			break
+		}
+		own, err := w.step(j)
+		batch, results = append(batch, j), append(results, own)
+		if err != nil {
+			return batch, results, err
 		}
 	}
-	return batch, results, nil
+	return batch, results, w.db.Exec("COMMIT").Error
 }
 
 // tell tells those who want to know what became of a write.
