@@ -166,22 +166,22 @@ func (w *writer) commit(first *write) {
 	}
 }
 
-// transaction runs writes and commits. If the first fails, nothing has come of it yet that is to be kept.
+// transaction runs writes and commits. If it does not begin, nor would it for those that wait; if the first write fails,
+// nothing has come of it yet that is to be kept.
 func (w *writer) transaction(first *write) (batch []*write, results []error, err error) {
 	batch, results = []*write{first}, []error{first.ctx.Err()}
 	if results[0] != nil {
 		return batch, results, nil
 	}
 	if err = w.db.Exec("BEGIN IMMEDIATE").Error; err != nil {
-		batch = w.waiting(first) // nor does anybody else get what was waited for
-		return batch, make([]error, len(batch)), err
-	}
-	if results[0] = w.begin(first); results[0] == nil {
+		batch = w.waiting(first)
+		results = make([]error, len(batch))
+	} else if results[0] = w.begin(first); results[0] == nil {
 		if batch, results, err = w.others(batch, results); err == nil {
 			return batch, results, nil
 		}
 	}
-	w.db.Exec("ROLLBACK") // an error here means that the database has done so itself
+	w.db.Exec("ROLLBACK") // an error here means that the database has done so itself, or that the one before was in vain
 	return batch, results, err
 }
 
