@@ -96,6 +96,9 @@ const afterOthers = 50 * time.Millisecond
 
 // Claim implements webhook.Outbox. What it leaves is for one that looks at all lanes.
 func (s *Store) Claim(ctx context.Context, room webhook.Room) (claimed []webhook.Delivery, next time.Duration, err error) {
+	if s.locked.Load() { // who can read the secrets is not to find lanes taken
+		return nil, 0, errLocked
+	}
 	changes, all := s.fresh.take()
 	room.Fresh = room.Fresh && !all
 	lease, beaten := time.Now().Add(s.Lease), false // before the commit: the holder's view ends first
@@ -114,7 +117,10 @@ func (s *Store) Claim(ctx context.Context, room webhook.Room) (claimed []webhook
 			return err
 		}
 		for _, h := range heads {
-			claimed = append(claimed, h.opened(s).delivery(lease, s.now()))
+			if h, err = h.opened(s); err != nil {
+				return err
+			}
+			claimed = append(claimed, h.delivery(lease, s.now()))
 		}
 		next, err = s.untilNext(tx, room.Fresh, more || len(heads) < len(mine))
 		if beaten = len(mine) < len(lanes); beaten && (len(mine) == 0 || next != 0) {

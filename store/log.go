@@ -142,7 +142,10 @@ func (s *Store) deliveryLog(tx *gorm.DB, client string, id int64) (l DeliveryLog
 	if err := tx.Raw(sentSQL, id).Scan(&h).Error; err != nil {
 		return l, err
 	}
-	l.Sent = h.opened(s).delivery(time.Time{}, s.now())
+	if h, err = h.opened(s); err != nil {
+		return l, err
+	}
+	l.Sent = h.delivery(time.Time{}, s.now())
 	if n := len(attempts); l.FinishedAt != nil && n > 0 {
 		l.sent(attempts[n-1], h)
 		return l, nil

@@ -211,12 +211,13 @@ func (s *Store) renew(tx *gorm.DB, results []*result) error {
 	next := index(heads, func(h headRow) int64 { return h.LaneID })
 	for _, r := range results {
 		h, ok := next[r.Lane]
+		h, locked := h.opened(s)
 		switch {
 		case !ok:
-		case h.ExpiresAt <= now:
+		case h.ExpiresAt <= now || locked != nil:
 			err = errors.Join(err, s.putAside(tx, h, now))
 		default:
-			r.next = new(h.opened(s).delivery(r.lease, s.now()))
+			r.next = new(h.delivery(r.lease, s.now()))
 		}
 	}
 	return err

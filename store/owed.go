@@ -156,13 +156,16 @@ func (s *Store) debts(tx *gorm.DB, all []owed, lanes owedLanes) (debts []debt) {
 // is durable. It returns the end of the lease.
 func (s *Store) handOut(tx *gorm.DB, first owed, lane owedLane, pending int64) (until int64, leased bool) {
 	offer := s.offer.Load()
-	if offer == nil || !lane.Free || !offer.Take(lane.ReceiverID) {
+	if offer == nil || !lane.Free {
+		return 0, false
+	}
+	head, err := first.head(lane).opened(s)
+	if err != nil || !offer.Take(lane.ReceiverID) {
 		return 0, false
 	}
 	lease, now := ownWrite(tx).began.Add(s.Lease), s.now() // the holder's view ends first
-	head := first.head(lane)
 	head.Pending = pending
-	x := head.opened(s).delivery(lease, now)
+	x := head.delivery(lease, now)
 	afterwards(tx, func(err error) {
 		if err == nil {
 			offer.Deliver(x)

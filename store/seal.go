@@ -44,6 +44,9 @@ func (s *seal) close(secret string) string {
 
 var errSealed = errors.New("the signing secrets in the database are encrypted, and the encryption key is not the one")
 
+// errLocked is what comes of all that needs a secret in a process without the key.
+var errLocked = &Error{Kind: Unavailable, Message: "the signing secrets cannot be read here, try again", cause: errSealed}
+
 // open returns a secret that was not encrypted as it is.
 func (s *seal) open(stored string) (string, error) {
 	text, is := strings.CutPrefix(stored, sealed)
@@ -64,19 +67,25 @@ func (s *seal) open(stored string) (string, error) {
 	return string(plain), nil
 }
 
-// opened is a secret for use. One that cannot be opened is none, which nothing is signed with: it is tried again.
-func (s *Store) opened(stored string) string {
+// opened is a secret for use. One that cannot be opened was encrypted by another process, with a key that this one lacks:
+// what needs it is left to that one, and this one is not ready.
+func (s *Store) opened(stored string) (string, error) {
 	secret, err := s.seal.open(stored)
 	if err != nil {
-		s.Log.Error("read a secret", "error", err)
+		if !s.locked.Swap(true) {
+			s.Log.Error("nothing is sent from here any more, and this process is not ready", "error", err)
+		}
+		return "", errLocked
 	}
-	return secret
+	return secret, nil
 }
 
 // opened is the row with its secrets for use.
-func (r headRow) opened(s *Store) headRow {
-	r.Secret, r.Previous = s.opened(r.Secret), s.opened(r.Previous)
-	return r
+func (r headRow) opened(s *Store) (headRow, error) {
+	var err, before error
+	r.Secret, err = s.opened(r.Secret)
+	r.Previous, before = s.opened(r.Previous)
+	return r, errors.Join(err, before)
 }
 
 // sealSecrets looks whether the key is the right one, and encrypts what is not yet.

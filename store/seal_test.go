@@ -3,6 +3,7 @@ package store_test
 import (
 	"bytes"
 	"database/sql"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
 	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/webhook"
 )
 
 // secretsIn is what the database has of all secrets.
@@ -143,5 +145,52 @@ func TestEncryptedSecretsSign(t *testing.T) {
 	f.check(err)
 	if want := f.secret(k.Client).Secret; log.Sent.Secrets[0] != want || sample.Secrets[0] != want {
 		t.Errorf("shown with %q, sampled with %q, want %q", log.Sent.Secrets, sample.Secrets, want)
+	}
+}
+
+// A replica that is given a key encrypts what others read without one. Those send nothing any more, change no secret, and
+// say that they are not ready; what they store is delivered by who has the key.
+func TestReplicaWithoutTheKey(t *testing.T) {
+	cluster.PostgresOnly(t, "SQLite has one process")
+	f := open(t)
+	k := f.agent()
+	f.register(k, crm, both...)
+	f.login(k)
+	inFlight := f.claimOne()
+	f.logout(k)
+	before := f.secret(k.Client)
+	other, err := store.Open(f.ctx, store.Options{URL: f.url, Now: f.clock.Now, Key: bytes.Repeat([]byte{7}, store.KeySize)})
+	f.check(err)
+	defer func() { f.check(other.Close()) }()
+	f.check(f.Ready(f.ctx)) // it does not know yet
+	if next := f.record(inFlight, webhook.Delivered, true); next != nil {
+		t.Errorf("it goes on with %+v", next)
+	}
+	o := f.offer(5)
+	later := f.agentN(8)
+	f.register(later, board, both...)
+	f.login(later)
+	for name, fn := range map[string]func() error{
+		"claim":  func() error { _, _, err := f.Claim(f.ctx, anyRoom); return err },
+		"secret": func() error { _, err := f.Secret(f.ctx, k.Client); return err },
+		"rotate": func() error { _, err := f.RotateSecret(f.ctx, k.Client); return err },
+		"test":   func() error { _, err := f.NewSample(f.ctx, k, 1); return err },
+		"log":    func() error { _, err := f.Delivery(f.ctx, k.Client, 1); return err },
+		"ready":  func() error { return f.Ready(f.ctx) },
+	} {
+		var known *store.Error
+		if err := fn(); !errors.As(err, &known) || known.Kind != store.Unavailable {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if o.room != 5 || len(o.delivered) != 0 {
+		t.Errorf("it was given %+v; there is room for %d", o.delivered, o.room)
+	}
+	if after, err := other.Secret(f.ctx, k.Client); err != nil || after != before {
+		t.Errorf("the secret is %+v, %v, want %+v", after, err, before)
+	}
+	claimed, _, err := other.Claim(f.ctx, anyRoom)
+	if err != nil || len(claimed) != 2 {
+		t.Errorf("who has the key claims %+v, %v", claimed, err)
 	}
 }

@@ -23,9 +23,10 @@ type secretRow struct {
 func (secretRow) TableName() string { return "secrets" }
 
 // opened is the row with its secrets for use.
-func (r secretRow) opened(s *Store) secretRow {
-	r.Secret, r.Previous = s.opened(r.Secret), s.opened(r.Previous)
-	return r
+func (r secretRow) opened(s *Store) (secretRow, error) {
+	h, err := headRow{Secret: r.Secret, Previous: r.Previous}.opened(s)
+	r.Secret, r.Previous = h.Secret, h.Previous
+	return r, err
 }
 
 func (r secretRow) model(now int64) gen.Secret {
@@ -44,7 +45,10 @@ func (s *Store) Secret(ctx context.Context, client string) (gen.Secret, error) {
 		return gen.Secret{}, err
 	}
 	r, err := gorm.G[secretRow](tx).Where("client_id = ?", client).Take(ctx)
-	return r.opened(s).model(s.now()), failure(err)
+	if err == nil {
+		r, err = r.opened(s)
+	}
+	return r.model(s.now()), failure(err)
 }
 
 // RotateSecret gives a client a new secret. For a day the one before signs too.
@@ -54,10 +58,12 @@ func (s *Store) RotateSecret(ctx context.Context, client string) (m gen.Secret, 
 			return err
 		}
 		r, err := gorm.G[secretRow](tx, holding(tx)...).Where("client_id = ?", client).Take(tx.Statement.Context)
+		if err == nil {
+			r, err = r.opened(s)
+		}
 		if err != nil {
 			return err
 		}
-		r = r.opened(s)
 		r.Previous, r.PreviousUntil = r.Secret, s.now()+overlap.Milliseconds()
 		r.Secret = webhook.NewSecret()
 		m = r.model(s.now())

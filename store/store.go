@@ -78,6 +78,7 @@ type Store struct {
 
 	requests requests
 	offer    atomic.Pointer[webhook.Offer]
+	locked   atomic.Bool // a secret was encrypted by another process, with a key that this one lacks
 	settings gatherer[*setting]
 	results  gatherer[*result]
 }
@@ -154,8 +155,12 @@ func (s *Store) Close() error {
 	return errors.Join(errs...)
 }
 
-// Ready returns nil when the database takes a write, and an error when it has not done so before ctx ends.
+// Ready returns nil when the database takes a write, and an error when it has not done so before ctx ends, or when secrets
+// cannot be read.
 func (s *Store) Ready(ctx context.Context) error {
+	if s.locked.Load() {
+		return errLocked
+	}
 	return failure(s.writes.try(ctx, func(tx *gorm.DB) error {
 		return tx.Exec("UPDATE probes SET at = ? WHERE id = 1", s.now()).Error
 	}))
