@@ -31,6 +31,9 @@ check_spec := $(if $(CI)$(shell command -v npx 2>/dev/null || true),lint-spec,no
 AGENTEVENTS_TEST_POSTGRES_URL ?=
 postgres = $(AGENTEVENTS_TEST_POSTGRES_URL)$(shell command -v initdb || ls /usr/lib/postgresql/*/bin/initdb 2>/dev/null || true)
 
+# Packages are tested in the order in which they are named: those that take longest first, or they are alone in the end.
+longest := ./store ./server
+
 .PHONY: help
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -41,7 +44,7 @@ demo: build ## build, then show the example of the README happen for real
 
 .PHONY: test
 test: ## run all tests, those of the store and of what the API promises on SQLite and on PostgreSQL (initdb, or AGENTEVENTS_TEST_POSTGRES_URL)
-	go test -timeout 10m ./...
+	go test -timeout 10m $(longest) ./...
 	$(if $(postgres),,@echo "make test: NOTHING was tested on PostgreSQL: neither initdb nor AGENTEVENTS_TEST_POSTGRES_URL is there" >&2)
 
 .PHONY: run
@@ -105,7 +108,7 @@ fmt: $(lint) ## format the Go code
 
 .PHONY: race
 race: ## run the tests under the race detector on SQLite, but for two of the benchmark, whose programs are built without it, and those of the store about several processes on PostgreSQL
-	AGENTEVENTS_TEST_ENGINE=sqlite go test -race -timeout 20m -skip '^(TestWorkloads|TestGrowth)$$' ./...
+	AGENTEVENTS_TEST_ENGINE=sqlite go test -race -timeout 20m -skip '^(TestWorkloads|TestGrowth)$$' $(longest) ./...
 	AGENTEVENTS_TEST_ENGINE=postgres go test -race -timeout 10m -run 'Feed|Copy|Migrates|Redeliver|Record|Replay|Status|Claim' ./store
 
 .PHONY: crash
