@@ -68,6 +68,7 @@ func TestEndToEnd(t *testing.T) {
 		{"replay killed", onBoth, testReplayKilled},
 		{"backup", onSQLite, testBackup},
 		{"no backup of PostgreSQL", onPostgresAlone, testNoBackup},
+		{"copy", onPostgresAlone, testCopy},
 	} {
 		if test.on == onBoth || cluster.OnPostgres() == (test.on == onPostgresAlone) {
 			t.Run(test.name, func(t *testing.T) {

@@ -71,6 +71,14 @@ func TestHelpOfApplicationCreate(t *testing.T) {
 	}
 }
 
+// Other programs may have tables of their own in the database of a copy.
+func TestHelpOfCopy(t *testing.T) {
+	_, help, _ := call(t, nil, "copy", "--help")
+	if help = strings.Join(strings.Fields(help), " "); !strings.Contains(help, "nothing of this program may be in it yet") {
+		t.Error(help)
+	}
+}
+
 func TestVersion(t *testing.T) {
 	code, out, stderr := call(t, []string{"AGENTEVENTS_ADDR=nonsense"}, "version")
 	if code != 0 || stderr != "" {
