@@ -267,7 +267,7 @@ func testMakeRun(t *testing.T, bin programs) {
 	contains(t, "output", p.stdout.String(), "export AGENTEVENTS_DATABASE_URL=sqlite:bin/agentevents.db\n")
 	contains(t, "log", p.out.String(), `networks="[127.0.0.0/8 ::1/128]"`)
 	equal(t, "exit code", p.stop(t), 0)
-	list, _, _ := bin.run(t, []string{"AGENTEVENTS_DATABASE_URL=sqlite:" + filepath.Join(dir, "bin/agentevents.db")}, "application", "list")
+	list, _, _ := bin.run(t, []string{"AGENTEVENTS_DATABASE_URL=sqlite:" + filepath.Join(dir, "bin", "agentevents.db")}, "application", "list")
 	contains(t, "applications", list, "make run")
 	if _, err := os.Stat(filepath.Join(dir, "other.db")); err == nil {
 		t.Error("it served the store that it was not to know of")
