@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
@@ -13,11 +14,11 @@ import (
 
 type copyCommand struct {
 	From string `command:"" placeholder:"URL" required:"" help:"The store that is copied, sqlite:PATH; nobody may serve it meanwhile."`
-	To   string `command:"" placeholder:"URL" required:"" help:"The database that it is copied into, postgres://USER@HOST:PORT/DATABASE; nothing may be in it yet."`
+	To   string `command:"" placeholder:"URL" required:"" help:"The database that it is copied into, postgres://USER@HOST:PORT/DATABASE; nothing of this program may be in it yet, but for a copy that was interrupted."`
 }
 
 func (c copyCommand) run(ctx context.Context, stdout, stderr io.Writer) error {
-	p := progress{on: stderr}
+	p := progress{on: stderr, plain: !terminal(stderr)}
 	err := store.CopyTo(ctx, c.From, c.To, p.show)
 	p.end()
 	if err != nil {
@@ -30,11 +31,16 @@ func (c copyCommand) run(ctx context.Context, stdout, stderr io.Writer) error {
 // progress shows how far the copy of a table is.
 type progress struct {
 	on    io.Writer
+	plain bool // a line for each table that is done, and no bar
 	table string
 	bar   *progressbar.ProgressBar
 }
 
 func (p *progress) show(c store.Copied) {
+	if p.plain {
+		p.line(c)
+		return
+	}
 	if c.Table != p.table {
 		p.end()
 		p.table = c.Table
@@ -46,6 +52,22 @@ func (p *progress) show(c store.Copied) {
 		c.Done = 1
 	}
 	_ = p.bar.Set64(c.Done) // a terminal that takes nothing is no reason to stop
+}
+
+func (p *progress) line(c store.Copied) {
+	if c.Done >= c.Total {
+		fmt.Fprintf(p.on, "%-14s %d of %d rows\n", c.Table, c.Done, c.Total)
+	}
+}
+
+// terminal says whether somebody sees what is written.
+func terminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
 // end begins a new line.

@@ -128,6 +128,13 @@ func (bin programs) start(t *testing.T, store string, env ...string) *process {
 		"AGENTEVENTS_OPERATOR_ID=" + lab.OperatorID,
 		"AGENTEVENTS_OPERATOR_SECRET=" + lab.OperatorSecret,
 	}, env...)...)
+	p.run(t)
+	return p
+}
+
+// run starts the process, which ends with the test at the latest.
+func (p *process) run(t *testing.T) {
+	t.Helper()
 	p.cmd.Stdout, p.cmd.Stderr = p.stdout, p.out
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -138,7 +145,6 @@ func (bin programs) start(t *testing.T, store string, env ...string) *process {
 		p.until = time.Now()
 	}()
 	t.Cleanup(func() { p.clean(t) })
-	return p
 }
 
 // clean ends the process if it still runs. What it logged must not be an error.

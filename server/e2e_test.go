@@ -6,8 +6,10 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/agentevents/agentevents/gen"
@@ -48,6 +50,7 @@ func TestEndToEnd(t *testing.T) {
 		{"unknown variable", onSQLite, testUnknownVariable},
 		{"help and version", onSQLite, testHelpAndVersion},
 		{"demo", onSQLite, testDemo},
+		{"make run", onSQLite, testMakeRun},
 		{"show.php", onSQLite, testShowPHP},
 		{"signature", onSQLite, testSignature},
 		{"audit", onBoth, testAudit},
@@ -65,6 +68,7 @@ func TestEndToEnd(t *testing.T) {
 		{"replay killed", onBoth, testReplayKilled},
 		{"backup", onSQLite, testBackup},
 		{"no backup of PostgreSQL", onPostgresAlone, testNoBackup},
+		{"copy", onPostgresAlone, testCopy},
 	} {
 		if test.on == onBoth || cluster.OnPostgres() == (test.on == onPostgresAlone) {
 			t.Run(test.name, func(t *testing.T) {
@@ -239,6 +243,34 @@ func testDemo(t *testing.T, bin programs) {
 	}
 	if left, err := os.ReadDir(tmp); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v (%v)", left, err)
+	}
+}
+
+// testMakeRun is make run where the environment has settings for another server: it serves the store that it names.
+func testMakeRun(t *testing.T, bin programs) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "bin"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	p := &process{out: &output{}, stdout: &output{}, exited: make(chan struct{})}
+	p.cmd = exec.Command(bin.demo, "-binary", bin.server, "-serve")
+	p.cmd.Dir = dir
+	p.cmd.Env = append(cleanEnv(), "AGENTEVENTS_ADDR=127.0.0.1:0", "AGENTEVENTS_DATABASE_URL=sqlite:other.db",
+		"AGENTEVENTS_ALLOW_NETWORKS=10.0.0.0/8", "AGENTEVENTS_OPERATOR_ID=other", "AGENTEVENTS_OPERATOR_SECRET_FILE=missing",
+		"AGENTEVENTS_ENCRYPTION_KEY_FILE=missing", "AGENTEVENTS_ENCRYPTION_KEY="+strings.Repeat("0f", 32))
+	p.run(t)
+	t.Cleanup(func() { // a kill would leave the server behind
+		_ = p.cmd.Process.Signal(syscall.SIGTERM)
+		<-p.exited
+	})
+	eventually(t, "it says how to try it out", func() bool { return p.ended() || strings.Contains(p.stdout.String(), "A new token") })
+	contains(t, "output", p.stdout.String(), "export AGENTEVENTS_DATABASE_URL=sqlite:bin/agentevents.db\n")
+	contains(t, "log", p.out.String(), `networks="[127.0.0.0/8 ::1/128]"`)
+	equal(t, "exit code", p.stop(t), 0)
+	list, _, _ := bin.run(t, []string{"AGENTEVENTS_DATABASE_URL=sqlite:" + filepath.Join(dir, "bin", "agentevents.db")}, "application", "list")
+	contains(t, "applications", list, "make run")
+	if _, err := os.Stat(filepath.Join(dir, "other.db")); err == nil {
+		t.Error("it served the store that it was not to know of")
 	}
 }
 

@@ -45,9 +45,9 @@ func (v vars) resolver() kong.Resolver {
 	})
 }
 
-// withVariable is the help of a flag, with its variable.
+// withVariable is the help of a flag, with its variable. An argument that is no flag has none.
 func withVariable(value *kong.Value) string {
-	if value.Name == "help" || value.Tag.Has("command") {
+	if value.Flag == nil || value.Name == "help" || value.Tag.Has("command") {
 		return value.Help
 	}
 	return value.Help + " (" + variable(value.Name) + ")"

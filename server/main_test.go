@@ -2,7 +2,10 @@ package main
 
 import (
 	"bytes"
+	"io"
+	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -33,6 +36,46 @@ func TestHelpExplainsEverything(t *testing.T) {
 				t.Errorf("%q does not explain %q:\n%s", args, part, help)
 			}
 		}
+	}
+}
+
+// A variable that a help names is a setting, so that it does something.
+func TestHelpNamesSettingsAlone(t *testing.T) {
+	var line commands
+	if _, err := parse(&line, []string{"version"}, nil, io.Discard, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range []string{
+		"serve", "verify", "backup", "copy", "new-epoch", "application create", "application list", "application revoke", "version",
+	} {
+		_, help, _ := call(t, nil, append(strings.Fields(command), "--help")...)
+		names := regexp.MustCompile(prefix+`\w+`).FindAllString(help, -1)
+		unknown := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return slices.Contains(line.known, name) })
+		if len(names) == 0 || len(unknown) > 0 {
+			t.Errorf("the help of %s names %q", command, unknown)
+		}
+	}
+}
+
+// An application is made for a client or for the operator: neither flag is required by itself.
+func TestHelpOfApplicationCreate(t *testing.T) {
+	_, help, _ := call(t, nil, "application", "create", "--help")
+	help = strings.Join(strings.Fields(help), " ")
+	for _, part := range []string{
+		"Usage: agentevents application create --name=STRING [flags] ", "Either this or --operator is required.",
+		"Either this or --client is required.",
+	} {
+		if !strings.Contains(help, part) {
+			t.Errorf("%q is missing in %s", part, help)
+		}
+	}
+}
+
+// Other programs may have tables of their own in the database of a copy.
+func TestHelpOfCopy(t *testing.T) {
+	_, help, _ := call(t, nil, "copy", "--help")
+	if help = strings.Join(strings.Fields(help), " "); !strings.Contains(help, "nothing of this program may be in it yet") {
+		t.Error(help)
 	}
 }
 

@@ -23,10 +23,18 @@ type applicationCommands struct {
 }
 
 type createCommand struct {
-	Client   string          `command:"" placeholder:"ID" xor:"whose" required:"" help:"Client that it belongs to."`
-	Operator bool            `command:"" xor:"whose" required:"" help:"It is the operator's, and may do everything for every client."`
+	Client   string          `command:"" placeholder:"ID" xor:"whose" help:"Client that it belongs to. Either this or --operator is required."`
+	Operator bool            `command:"" xor:"whose" help:"It is the operator's, and may do everything for every client. Either this or --client is required."`
 	Name     string          `command:"" required:"" help:"Its name, for people to read."`
 	Access   gen.AccessLevel `command:"" enum:",all,call_api,read_only" default:"" help:"What it may do for its client: all, call_api (no agents and no status) or read_only; all unless given."`
+}
+
+// Validate is called by kong, whose own check would make its help ask for both.
+func (c createCommand) Validate() error {
+	if c.Client == "" && !c.Operator {
+		return errors.New("either --client=ID or --operator is required")
+	}
+	return nil
 }
 
 type listCommand struct{}

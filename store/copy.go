@@ -21,9 +21,9 @@ type Copied struct {
 	Done, Total int64 // rows
 }
 
-// CopyTo copies all of an SQLite database, which nobody may serve meanwhile, into a PostgreSQL database that is empty or that
-// an earlier copy into was interrupted. It goes on where that was, unless the source was served since: then it begins
-// anew. Until all is there and was counted, the copy cannot be served. It tells of its progress now and then.
+// CopyTo copies all of an SQLite database, which nobody may serve meanwhile, into a PostgreSQL database that nothing of this
+// program is in, or that an earlier copy into was interrupted. It goes on where that was, unless the source was served since:
+// then it begins anew. Until all is there and was counted, the copy cannot be served. It tells of its progress now and then.
 func CopyTo(ctx context.Context, from, to string, progress func(Copied)) error {
 	if isPostgres(from) || !isPostgres(to) {
 		return errors.New("a copy goes from sqlite:PATH to postgres://USER@HOST:PORT/DATABASE")
@@ -55,7 +55,7 @@ func copyInto(ctx context.Context, source *sql.DB, to string, progress func(Copi
 	}
 	target, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
-		return unreachable(to, err)
+		return fmt.Errorf("open %s: %w", Redacted(to), unreachable(err))
 	}
 	defer target.Close(context.WithoutCancel(ctx))
 	c := copier{source, target, progress}
@@ -130,7 +130,8 @@ func (c copier) begin(ctx context.Context, name string, again bool) error {
 		return err
 	}
 	if !again && !empty {
-		return fmt.Errorf("%s: the database is not empty, and no copy was begun in it", name)
+		return fmt.Errorf("%s: the database is not empty: a client or an application of this program is in it; "+
+			"a copy that was complete is done, and over anything else none is made", name)
 	}
 	mark := rand.Text()
 	_, err = c.source.ExecContext(ctx, "INSERT INTO copies (id, mark) VALUES (1, ?) ON CONFLICT (id) DO UPDATE SET mark = excluded.mark", mark)
@@ -272,7 +273,8 @@ func (c copier) finish(ctx context.Context, to string) error {
 		return err
 	}
 	var faults []string
-	err := Verify(ctx, Options{URL: to}, func(k Check) {
+	s := &Store{Options: Options{URL: to}, copying: true, beside: true}
+	err := s.verify(ctx, func(k Check) {
 		if k.Count > 0 {
 			faults = append(faults, fmt.Sprintf("%s: %d faults, such as: %s", k.Name, k.Count, k.Faults[0]))
 		}

@@ -85,6 +85,11 @@ func TestCopyIsInterrupted(t *testing.T) {
 			} else if !strings.Contains(err.Error(), "agentevents copy") {
 				t.Error(err)
 			}
+			err = store.Verify(t.Context(), store.Options{URL: target.url}, func(c store.Check) { t.Errorf("checked: %v", c) })
+			if err == nil || !strings.Contains(err.Error(), "agentevents copy") {
+				t.Error("what is said of half a copy:", err)
+			}
+			source.verify() // which is whole
 			if served {
 				source.open()
 				source.logout(store.AgentKey{Client: "12", Type: "local", ID: 136})
@@ -163,4 +168,17 @@ func TestCopyRefuses(t *testing.T) {
 	refuse("a target that is served", "another process serves", source.url, target.url)
 	target.check(target.Close())
 	refuse("a target that has something", "not empty", source.url, target.url)
+}
+
+// A copy that is complete is not made again, and not said to be none.
+func TestCopyAgain(t *testing.T) {
+	source, target := copying(t)
+	source.check(store.CopyTo(t.Context(), source.url, target.url, noProgress))
+	err := store.CopyTo(t.Context(), source.url, target.url, noProgress)
+	if err == nil || !strings.Contains(err.Error(), "a copy that was complete is done") {
+		t.Error(err)
+	}
+	target.open()
+	defer func() { target.check(target.Close()) }()
+	target.verify()
 }

@@ -4,9 +4,12 @@ import (
 	"context"
 	"database/sql"
 	"embed"
+	"errors"
 	"fmt"
 	"io/fs"
 
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/mattn/go-sqlite3"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/database"
 	"github.com/pressly/goose/v3/lock"
@@ -86,8 +89,10 @@ func checkSchema(ctx context.Context, db *sql.DB, d dialect) error {
 	newest := sources[len(sources)-1].Version
 	have, err := versions.GetLatestVersion(ctx, db)
 	switch {
-	case err != nil:
+	case foreign(err):
 		return fmt.Errorf("it is no database of this program: %w", err)
+	case err != nil:
+		return fmt.Errorf("read schema version: %w", err)
 	case have > newest:
 		return newer(have, newest)
 	case have < newest:
@@ -95,6 +100,19 @@ func checkSchema(ctx context.Context, db *sql.DB, d dialect) error {
 			have, newest)
 	}
 	return nil
+}
+
+// foreign says whether the schema's version could not be read because there is none.
+func foreign(err error) bool {
+	var said *pgconn.PgError
+	var lite sqlite3.Error
+	switch {
+	case errors.As(err, &said):
+		return said.Code == "42P01" // no such table
+	case errors.As(err, &lite):
+		return lite.Code == sqlite3.ErrNotADB || lite.Code == sqlite3.ErrError // the latter is what it says of a missing table
+	}
+	return errors.Is(err, database.ErrVersionNotFound)
 }
 
 func (d dialect) provider(db *sql.DB, options ...goose.ProviderOption) (*goose.Provider, error) {

@@ -181,7 +181,7 @@ func (s *Store) openPostgres(ctx context.Context) error {
 // reach looks whether the database is there, and brings its schema up to date.
 func (s *Store) reach(ctx context.Context, pool *sql.DB) error {
 	if err := pool.PingContext(ctx); err != nil {
-		return unreachable(s.URL, err)
+		return unreachable(err)
 	}
 	if s.beside {
 		return checkSchema(ctx, pool, postgresSchema)
@@ -190,12 +190,12 @@ func (s *Store) reach(ctx context.Context, pool *sql.DB) error {
 }
 
 // unreachable says why a server cannot be reached; what the driver says may hold the password's length, but not it.
-func unreachable(databaseURL string, err error) error {
+func unreachable(err error) error {
 	var refused *pgconn.PgError
 	if errors.As(err, &refused) {
-		return fmt.Errorf("%s: %s", Redacted(databaseURL), refused.Message)
+		return fmt.Errorf("the database cannot be reached: %s", refused.Message)
 	}
-	return err
+	return fmt.Errorf("the database cannot be reached: %w", err)
 }
 
 // databaseClock has all times come from the database's clock, unless the store was given one.

@@ -118,20 +118,27 @@ var rules = []rule{
 }
 
 // Verify looks for what should never be in a database, whether a process serves it or not, and changes nothing. It
-// tells of each check as soon as that is done; all look at one moment.
+// tells of each check as soon as that is done; all look at one moment. A copy that is not complete is an error.
 func Verify(ctx context.Context, o Options, done func(Check)) error {
-	o.setDefaults()
-	s := &Store{Options: o}
-	open, schema, orm := openFile, sqliteSchema, orm
-	if isPostgres(o.URL) {
-		open, schema, orm = openPgVerifier, postgresSchema, pgORM
+	s := &Store{Options: o, beside: true}
+	return s.verify(ctx, done)
+}
+
+func (s *Store) verify(ctx context.Context, done func(Check)) error {
+	s.setDefaults()
+	open, ready, orm := openFile, readyFile, orm
+	if isPostgres(s.URL) {
+		open, ready, orm = openPgVerifier, s.reach, pgORM
 	}
-	pool, err := open(o.URL)
+	pool, err := open(s.URL)
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(s.verify(ctx, pool, schema, orm, done), pool.Close()); err != nil {
-		return fmt.Errorf("verify %s: %w", Redacted(o.URL), err)
+	if err = ready(ctx, pool); err == nil {
+		err = s.verifyNow(ctx, pool, orm, done)
+	}
+	if err := errors.Join(err, pool.Close()); err != nil {
+		return fmt.Errorf("verify %s: %w", Redacted(s.URL), err)
 	}
 	return nil
 }
@@ -148,15 +155,18 @@ func openFile(databaseURL string) (*sql.DB, error) {
 	return openReaders(file)
 }
 
-func (s *Store) verify(ctx context.Context, pool *sql.DB, schema dialect, orm mapper, done func(Check)) error {
-	if err := checkSchema(ctx, pool, schema); err != nil {
-		return err
-	}
+func readyFile(ctx context.Context, pool *sql.DB) error { return checkSchema(ctx, pool, sqliteSchema) }
+
+// verifyNow looks at all as it is at one moment.
+func (s *Store) verifyNow(ctx context.Context, pool *sql.DB, orm mapper, done func(Check)) error {
 	moment, err := pool.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
 	if err != nil {
 		return err
 	}
 	db, err := orm(moment, s.Log)
+	if err == nil && isPostgres(s.URL) && !s.copying { // what is under way has all kinds of faults; a file is never copied into
+		err = complete(db.WithContext(ctx))
+	}
 	if err == nil {
 		err = readClock(db, s.databaseClock())
 	}

@@ -3,6 +3,8 @@ package store_test
 import (
 	"fmt"
 	"maps"
+	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -259,4 +261,40 @@ func TestVerifyRefuses(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// A database that cannot be reached may be one of this program all the same.
+func TestVerifyOfWhatCannotBeReached(t *testing.T) {
+	cluster.PostgresOnly(t, "it is about a server")
+	there := cluster.Empty(t)
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := free.Close(); err != nil {
+		t.Fatal(err)
+	}
+	const never, unreachable = "no database of this program", "cannot be reached: "
+	for name, c := range map[string]struct{ url, want, never string }{
+		"is down":     {"postgres://agents@" + free.Addr().String() + "/agents", unreachable, never},
+		"unknown":     {changed(t, there, func(u *url.URL) { u.User = url.User("nobody_at_all") }), unreachable, never},
+		"no such":     {changed(t, there, func(u *url.URL) { u.Path = "/nothing_at_all" }), unreachable, never},
+		"without TLS": {changed(t, there, func(u *url.URL) { u.RawQuery = "sslmode=require" }), unreachable, never},
+		"is empty":    {there, never, unreachable},
+	} {
+		err := store.Verify(t.Context(), store.Options{URL: c.url}, func(store.Check) {})
+		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), c.never) {
+			t.Errorf("a server that %s: %v", name, err)
+		}
+	}
+}
+
+func changed(t *testing.T, from string, change func(*url.URL)) string {
+	t.Helper()
+	u, err := url.Parse(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	change(u)
+	return u.String()
 }

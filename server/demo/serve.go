@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/gen/client"
@@ -27,8 +26,7 @@ type access struct {
 // serve runs the server for whoever wants to try it out, until ctx ends.
 func serve(ctx context.Context, binary string, stdout, stderr io.Writer) error {
 	a := access{operatorID: "operator", operatorSecret: rand.Text()}
-	s, err := lab.Serve(ctx, binary, stdout, stderr, append(environment(),
-		"AGENTEVENTS_OPERATOR_ID="+a.operatorID, "AGENTEVENTS_OPERATOR_SECRET="+a.operatorSecret)...)
+	s, err := lab.Serve(ctx, binary, stdout, stderr, a.environment()...)
 	if err != nil {
 		return err
 	}
@@ -96,7 +94,7 @@ operator may do everything, and the tenant is an application of client 12, of ac
     api=$server%s
     operator=%s
     tenant=%s
-    export AGENTEVENTS_DATABASE_URL=sqlite:bin/agentevents.db
+    export AGENTEVENTS_DATABASE_URL=%s
     curl -H "Authorization: Bearer $operator" $api/client/
     curl -H "Authorization: Bearer $tenant" $api/client/@me
 
@@ -105,18 +103,22 @@ A new token for the tenant, and for the operator, whose credentials also do for 
     curl $server/oauth/token -d grant_type=client_credentials -d client_id=%s -d client_secret=%s
     curl $server/oauth/token -d grant_type=client_credentials -d client_id=%s -d client_secret=%s
 
-`, server, apiPath, a.operator, a.tenant, server, a.ID, a.Secret, a.operatorID, a.operatorSecret)
+`, server, apiPath, a.operator, a.tenant, store, server, a.ID, a.Secret, a.operatorID, a.operatorSecret)
 }
 
-// environment are the settings to try the server out with, unless there are others.
-func environment() []string {
-	env := []string{}
-	for name, value := range map[string]string{
-		"AGENTEVENTS_ALLOW_NETWORKS": "127.0.0.0/8,::1/128", "AGENTEVENTS_DATABASE_URL": "sqlite:bin/agentevents.db",
-	} {
-		if _, set := os.LookupEnv(name); !set {
-			env = append(env, name+"="+value)
-		}
+// store is where what is served is kept.
+const store = "sqlite:bin/agentevents.db"
+
+// environment are the settings to try the server out with, whatever others the environment has: those may be for a store
+// that is somebody's, or for a key that the next make run does not have.
+func (a *access) environment() []string {
+	return []string{
+		"AGENTEVENTS_DATABASE_URL=" + store,
+		"AGENTEVENTS_ALLOW_NETWORKS=127.0.0.0/8,::1/128",
+		"AGENTEVENTS_OPERATOR_ID=" + a.operatorID,
+		"AGENTEVENTS_OPERATOR_SECRET=" + a.operatorSecret,
+		"AGENTEVENTS_OPERATOR_SECRET_FILE=",
+		"AGENTEVENTS_ENCRYPTION_KEY=",
+		"AGENTEVENTS_ENCRYPTION_KEY_FILE=",
 	}
-	return env
 }

@@ -1,0 +1,34 @@
+package main_test
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/agentevents/agentevents/store/cluster"
+)
+
+// A copy says of each table that it is done, in plain lines where nobody sees a bar; made again it says that it was made.
+func testCopy(t *testing.T, bin programs) {
+	from, to := "sqlite:"+newFile(t), cluster.Empty(t)
+	p := bin.serve(t, from)
+	a := newAPI(t, p)
+	a.putClient()
+	equal(t, "exit code", p.stop(t), 0)
+	copying := []string{"copy", "--from=" + from, "--to=" + to}
+	stdout, stderr, code := bin.run(t, nil, copying...)
+	if code != 0 || !strings.HasSuffix(stdout, "has all of "+from+", verified\n") {
+		t.Errorf("exit code %d\n%s", code, stdout)
+	}
+	if !regexp.MustCompile(`^(\w+ +\d+ of \d+ rows\n){10,}$`).MatchString(stderr) {
+		t.Errorf("it says %q", stderr)
+	}
+	contains(t, "progress", stderr, "clients        1 of 1 rows\n")
+
+	_, stderr, code = bin.run(t, nil, copying...)
+	equal(t, "exit code of a second copy", code, 1)
+	contains(t, "message", stderr, "a copy that was complete is done")
+	_, stderr, code = bin.run(t, []string{"AGENTEVENTS_DATABASE_URL=" + to}, "verify")
+	equal(t, "exit code of verify", code, 0)
+	equal(t, "what is wrong with the copy", stderr, "")
+}
