@@ -125,7 +125,7 @@ fuzz: ## run each fuzz test of webhook/ for a minute (FUZZTIME=10s for less)
 	done
 
 .PHONY: bench
-bench: build ## measure for about an hour how fast the program is, held against floors, and whether it keeps what it promises (BENCH="-json bench.json -picture bench.svg burst steady" for some workloads: burst, steady, shift, fanout, pending, api, isolation, backlog, soak; growth only so, and for hours)
+bench: build ## measure for more than an hour how fast the program is, held against floors, and whether it keeps what it promises (BENCH="-json bench.json -picture bench.svg burst steady" for some workloads: burst, steady, shift, fanout, pending, api, isolation, backlog, soak; growth only so, and for hours)
 	@go run ./server/bench -binary bin/agentevents $(BENCH)
 
 .PHONY: clean

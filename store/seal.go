@@ -67,25 +67,26 @@ func (s *seal) open(stored string) (string, error) {
 	return string(plain), nil
 }
 
-// opened is a secret for use. One that cannot be opened was encrypted by another process, with a key that this one lacks:
-// what needs it is left to that one, and this one is not ready.
-func (s *Store) opened(stored string) (string, error) {
-	secret, err := s.seal.open(stored)
-	if err != nil {
-		if !s.locked.Swap(true) {
-			s.Log.Error("nothing is sent from here any more, and this process is not ready", "error", err)
+// unseal makes stored secrets fit for use. One that cannot be opened was encrypted by another process, with a key that this
+// one lacks: what needs it is left to that one, and this one is not ready.
+func (s *Store) unseal(secrets ...*string) error {
+	for _, secret := range secrets {
+		plain, err := s.seal.open(*secret)
+		if err != nil {
+			if !s.locked.Swap(true) {
+				s.Log.Error("nothing is sent from here any more, and this process is not ready", "error", err)
+			}
+			return errLocked
 		}
-		return "", errLocked
+		*secret = plain
 	}
-	return secret, nil
+	return nil
 }
 
 // opened is the row with its secrets for use.
 func (r headRow) opened(s *Store) (headRow, error) {
-	var err, before error
-	r.Secret, err = s.opened(r.Secret)
-	r.Previous, before = s.opened(r.Previous)
-	return r, errors.Join(err, before)
+	err := s.unseal(&r.Secret, &r.Previous)
+	return r, err
 }
 
 // sealSecrets looks whether the key is the right one, and encrypts what is not yet.

@@ -24,8 +24,7 @@ func (secretRow) TableName() string { return "secrets" }
 
 // opened is the row with its secrets for use.
 func (r secretRow) opened(s *Store) (secretRow, error) {
-	h, err := headRow{Secret: r.Secret, Previous: r.Previous}.opened(s)
-	r.Secret, r.Previous = h.Secret, h.Previous
+	err := s.unseal(&r.Secret, &r.Previous)
 	return r, err
 }
 

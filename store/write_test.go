@@ -88,13 +88,18 @@ func (w *watched) togetherWith(contexts []context.Context, writes []func(*gorm.D
 	<-held
 	for i, fn := range writes {
 		all.Go(func() { results[i] = w.write(contexts[i], fn) })
-		for len(w.writes.(*writer).queue) <= i {
-			runtime.Gosched()
-		}
+		w.queued(i + 1)
 	}
 	close(hold)
 	all.Wait()
 	return results
+}
+
+// queued returns when so many writes wait.
+func (w *watched) queued(n int) {
+	for len(w.writes.(*writer).queue) < n {
+		runtime.Gosched()
+	}
 }
 
 // want checks which rows there are, on another connection.
@@ -171,9 +176,7 @@ func TestWriteJoinsTheTransactionBefore(t *testing.T) {
 	})
 	<-held
 	all.Go(func() { second = w.write(t.Context(), put("b")) })
-	for len(w.writes.(*writer).queue) == 0 {
-		runtime.Gosched()
-	}
+	w.queued(1)
 	close(hold)
 	all.Wait()
 	if err := errors.Join(first, second); err != nil {
@@ -378,9 +381,7 @@ func TestTransactionEnds(t *testing.T) {
 		return func(tx *gorm.DB) error {
 			if left > 0 {
 				all.Go(func() { w.wantDone(w.write(context.Background(), next(left-1))) })
-				for len(w.writes.(*writer).queue) == 0 {
-					runtime.Gosched()
-				}
+				w.queued(1)
 			}
 			return put(fmt.Sprintf("%04d", left))(tx)
 		}
@@ -429,9 +430,7 @@ func TestWritesDuringClose(t *testing.T) {
 			}
 		})
 	}
-	for len(w.writes.(*writer).queue) < most {
-		runtime.Gosched()
-	}
+	w.queued(most)
 	all.Go(w.done)
 	<-w.writes.(*writer).quit
 	close(hold)

@@ -6,6 +6,8 @@ import (
 	"os"
 	"text/tabwriter"
 	"time"
+
+	"golang.org/x/term"
 )
 
 // mostFaults is how many faults are printed.
@@ -13,8 +15,7 @@ const mostFaults = 30
 
 // isTerminal says whether somebody looks on.
 func isTerminal(f *os.File) bool {
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("TERM") != "dumb"
+	return term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb"
 }
 
 // printer tells how it goes.

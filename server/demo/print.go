@@ -6,13 +6,13 @@ import (
 	"net/http"
 	"os"
 	"strings"
+
+	"golang.org/x/term"
 )
 
 // colourful says whether a file wants colours: it is a terminal, and nobody has set NO_COLOR.
 func colourful(f *os.File) bool {
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0 &&
-		os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+	return term.IsTerminal(int(f.Fd())) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 }
 
 const (
