@@ -13,10 +13,14 @@ import (
 
 	"github.com/agentevents/agentevents/store"
 	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/mapped"
 )
 
-// All tests run on SQLite, and then again on PostgreSQL.
-func TestMain(m *testing.M) { os.Exit(cluster.Main(m, cluster.Suite{Prepare: prepare})) }
+// All tests run on SQLite, where files are read as large ones are, and then again on PostgreSQL.
+func TestMain(m *testing.M) {
+	mapped.From(0)
+	os.Exit(cluster.Main(m, cluster.Suite{Prepare: prepare}))
+}
 
 // prepare makes the tables of which each test on PostgreSQL has a copy.
 func prepare(ctx context.Context, url string) error {

@@ -16,6 +16,8 @@ import (
 	"github.com/mattn/go-sqlite3"
 	"gorm.io/driver/sqlite"
 	"gorm.io/gorm"
+
+	_ "github.com/agentevents/agentevents/store/mapped" // has large files be read through memory
 )
 
 const (

@@ -1,0 +1,281 @@
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "mapped_linux.h"
+
+/* What is used of SQLite's documented interface (https://sqlite.org/vfs.html). It is linked into the program by its driver. */
+
+typedef int64_t sqlite3_int64;
+typedef struct sqlite3_vfs sqlite3_vfs;
+typedef struct sqlite3_file sqlite3_file;
+typedef struct sqlite3_io_methods sqlite3_io_methods;
+
+struct sqlite3_file {
+	const sqlite3_io_methods *pMethods;
+};
+
+struct sqlite3_io_methods {
+	int iVersion;
+	int (*xClose)(sqlite3_file *);
+	int (*xRead)(sqlite3_file *, void *, int, sqlite3_int64);
+	int (*xWrite)(sqlite3_file *, const void *, int, sqlite3_int64);
+	int (*xTruncate)(sqlite3_file *, sqlite3_int64);
+	int (*xSync)(sqlite3_file *, int);
+	int (*xFileSize)(sqlite3_file *, sqlite3_int64 *);
+	int (*xLock)(sqlite3_file *, int);
+	int (*xUnlock)(sqlite3_file *, int);
+	int (*xCheckReservedLock)(sqlite3_file *, int *);
+	int (*xFileControl)(sqlite3_file *, int, void *);
+	int (*xSectorSize)(sqlite3_file *);
+	int (*xDeviceCharacteristics)(sqlite3_file *);
+	int (*xShmMap)(sqlite3_file *, int, int, int, void volatile **);
+	int (*xShmLock)(sqlite3_file *, int, int, int);
+	void (*xShmBarrier)(sqlite3_file *);
+	int (*xShmUnmap)(sqlite3_file *, int);
+	int (*xFetch)(sqlite3_file *, sqlite3_int64, int, void **);
+	int (*xUnfetch)(sqlite3_file *, sqlite3_int64, void *);
+};
+
+struct sqlite3_vfs {
+	int iVersion;
+	int szOsFile;
+	int mxPathname;
+	sqlite3_vfs *pNext;
+	const char *zName;
+	void *pAppData;
+	int (*xOpen)(sqlite3_vfs *, const char *, sqlite3_file *, int, int *);
+	void (*others[15])(void); /* up to version 3, which stay as they are */
+};
+
+enum {
+	SQLITE_OK = 0,
+	SQLITE_NOTFOUND = 12,
+	SQLITE_OPEN_MAIN_DB = 0x100,
+	SQLITE_FCNTL_MMAP_SIZE = 18,
+	SQLITE_CONFIG_MMAP_SIZE = 22,
+	SQLITE_FCNTL_CKPT_DONE = 37,
+};
+
+extern int sqlite3_config(int, ...) __attribute__((weak));
+extern int sqlite3_initialize(void) __attribute__((weak));
+extern sqlite3_vfs *sqlite3_vfs_find(const char *) __attribute__((weak));
+extern int sqlite3_vfs_register(sqlite3_vfs *, int) __attribute__((weak));
+
+/* span is how much of the address space a mapping has. A file may grow into it. */
+#define span ((sqlite3_int64)1 << 38)
+
+/* margin is how many bytes SQLite may read behind a page. */
+#define margin 256
+
+static sqlite3_int64 least;
+
+void mapped_least(int64_t bytes) { __atomic_store_n(&least, bytes, __ATOMIC_RELAXED); }
+
+/*
+ * mapping is the memory that a file is seen in by all connections. Its descriptor stays open as long as any of them: to
+ * close one gives up all locks that the process has on the file.
+ */
+typedef struct mapping mapping;
+struct mapping {
+	mapping *next;
+	dev_t device;
+	ino_t inode;
+	int descriptor;
+	char *start;
+	int users;
+};
+
+static pthread_mutex_t guard = PTHREAD_MUTEX_INITIALIZER;
+static mapping *all;
+
+static mapping *known(const struct stat *s) {
+	for (mapping *m = all; m; m = m->next)
+		if (m->device == s->st_dev && m->inode == s->st_ino)
+			return m;
+	return NULL;
+}
+
+/* start maps a file, or returns NULL where there is no room for it. */
+static char *start(int descriptor) {
+	if (sizeof(void *) < sizeof(sqlite3_int64))
+		return NULL;
+	void *at = mmap(NULL, span, PROT_READ, MAP_SHARED | MAP_NORESERVE, descriptor, 0);
+	if (at == MAP_FAILED)
+		return NULL;
+	madvise(at, span, MADV_RANDOM);
+	return at;
+}
+
+static mapping *make(const char *path, const struct stat *s) {
+	mapping *m = calloc(1, sizeof *m);
+	if (!m)
+		return NULL;
+	m->device = s->st_dev;
+	m->inode = s->st_ino;
+	m->descriptor = open(path, O_RDONLY | O_CLOEXEC);
+	if (m->descriptor < 0) {
+		free(m);
+		return NULL;
+	}
+	m->start = start(m->descriptor);
+	m->next = all;
+	all = m;
+	return m;
+}
+
+/* take returns the mapping of a file that is there, NULL if it cannot be had. */
+static mapping *take(const char *path) {
+	struct stat s;
+	if (stat(path, &s))
+		return NULL;
+	pthread_mutex_lock(&guard);
+	mapping *m = known(&s);
+	if (!m)
+		m = make(path, &s);
+	if (m)
+		m->users++;
+	pthread_mutex_unlock(&guard);
+	return m;
+}
+
+static void release(mapping *m) {
+	if (!m)
+		return;
+	pthread_mutex_lock(&guard);
+	if (--m->users == 0) {
+		mapping **at = &all;
+		while (*at != m)
+			at = &(*at)->next;
+		*at = m->next;
+		if (m->start)
+			munmap(m->start, span);
+		close(m->descriptor);
+		free(m);
+	}
+	pthread_mutex_unlock(&guard);
+}
+
+/* file is a database's, in front of that of the system. */
+typedef struct file file;
+struct file {
+	sqlite3_file base;
+	mapping *map;       /* may be NULL */
+	sqlite3_int64 size; /* as of the last look, at most span */
+	sqlite3_file real;  /* the beginning of it */
+};
+
+static sqlite3_file *real(sqlite3_file *f) { return &((file *)f)->real; }
+
+#define METHOD(f) real(f)->pMethods
+
+/* look sees how large the file is. */
+static void look(sqlite3_file *base) {
+	file *f = (file *)base;
+	struct stat s;
+	f->size = 0;
+	if (f->map && f->map->start && !fstat(f->map->descriptor, &s))
+		f->size = s.st_size < span ? s.st_size : span;
+}
+
+static int fetch(sqlite3_file *base, sqlite3_int64 at, int n, void **page) {
+	file *f = (file *)base;
+	*page = NULL;
+	if (f->size >= __atomic_load_n(&least, __ATOMIC_RELAXED) && at + n + margin <= f->size)
+		*page = f->map->start + at;
+	return SQLITE_OK;
+}
+
+/*
+ * unfetch is told of every page that is needed no longer, and before a transaction that sees what others have written. The
+ * file may have another size then, but the mapping is still that of the file.
+ */
+static int unfetch(sqlite3_file *f, sqlite3_int64 at, void *page) {
+	(void)at;
+	if (!page)
+		look(f);
+	return SQLITE_OK;
+}
+
+static int control(sqlite3_file *f, int what, void *with) {
+	switch (what) {
+	case SQLITE_FCNTL_MMAP_SIZE: /* not of the system's own mapping */
+		return SQLITE_OK;
+	case SQLITE_FCNTL_CKPT_DONE: /* which may have made it larger */
+		look(f);
+	}
+	return METHOD(f)->xFileControl(real(f), what, with);
+}
+
+static int truncated(sqlite3_file *f, sqlite3_int64 to) {
+	int rc = METHOD(f)->xTruncate(real(f), to);
+	look(f);
+	return rc;
+}
+
+static int closed(sqlite3_file *f) {
+	int rc = METHOD(f)->xClose(real(f));
+	release(((file *)f)->map);
+	return rc;
+}
+
+static int readFrom(sqlite3_file *f, void *to, int n, sqlite3_int64 at) { return METHOD(f)->xRead(real(f), to, n, at); }
+static int writeTo(sqlite3_file *f, const void *from, int n, sqlite3_int64 at) { return METHOD(f)->xWrite(real(f), from, n, at); }
+static int synced(sqlite3_file *f, int flags) { return METHOD(f)->xSync(real(f), flags); }
+static int sized(sqlite3_file *f, sqlite3_int64 *size) { return METHOD(f)->xFileSize(real(f), size); }
+static int locked(sqlite3_file *f, int level) { return METHOD(f)->xLock(real(f), level); }
+static int unlocked(sqlite3_file *f, int level) { return METHOD(f)->xUnlock(real(f), level); }
+static int reserved(sqlite3_file *f, int *is) { return METHOD(f)->xCheckReservedLock(real(f), is); }
+static int sector(sqlite3_file *f) { return METHOD(f)->xSectorSize(real(f)); }
+static int device(sqlite3_file *f) { return METHOD(f)->xDeviceCharacteristics(real(f)); }
+static int shmMapped(sqlite3_file *f, int page, int size, int extend, void volatile **at) {
+	return METHOD(f)->xShmMap(real(f), page, size, extend, at);
+}
+static int shmLocked(sqlite3_file *f, int offset, int n, int flags) { return METHOD(f)->xShmLock(real(f), offset, n, flags); }
+static void shmBarrier(sqlite3_file *f) { METHOD(f)->xShmBarrier(real(f)); }
+static int shmUnmapped(sqlite3_file *f, int remove) { return METHOD(f)->xShmUnmap(real(f), remove); }
+
+static const sqlite3_io_methods methods = {
+	3, closed, readFrom, writeTo, truncated, synced, sized, locked, unlocked, reserved, control, sector, device,
+	shmMapped, shmLocked, shmBarrier, shmUnmapped, fetch, unfetch,
+};
+
+static sqlite3_vfs *system_vfs;
+static sqlite3_vfs own_vfs;
+
+static int opened(sqlite3_vfs *vfs, const char *path, sqlite3_file *base, int flags, int *got) {
+	(void)vfs;
+	file *f = (file *)base;
+	if (!path || !(flags & SQLITE_OPEN_MAIN_DB))
+		return system_vfs->xOpen(system_vfs, path, base, flags, got);
+	memset(f, 0, sizeof *f);
+	int rc = system_vfs->xOpen(system_vfs, path, &f->real, flags, got);
+	if (rc != SQLITE_OK)
+		return rc;
+	f->map = take(path);
+	f->base.pMethods = &methods;
+	return SQLITE_OK;
+}
+
+int mapped_begin(void) {
+	if (!sqlite3_config || !sqlite3_initialize || !sqlite3_vfs_find || !sqlite3_vfs_register)
+		return -1;
+	int rc = sqlite3_config(SQLITE_CONFIG_MMAP_SIZE, (sqlite3_int64)1, (sqlite3_int64)1); /* all but none: fetch is asked */
+	if (rc == SQLITE_OK)
+		rc = sqlite3_initialize();
+	if (rc != SQLITE_OK)
+		return rc;
+	system_vfs = sqlite3_vfs_find(NULL);
+	if (!system_vfs || system_vfs->iVersion < 3)
+		return SQLITE_NOTFOUND;
+	own_vfs = *system_vfs;
+	own_vfs.zName = "mapped";
+	own_vfs.szOsFile = (int)sizeof(file) + system_vfs->szOsFile;
+	own_vfs.xOpen = opened;
+	return sqlite3_vfs_register(&own_vfs, 1);
+}

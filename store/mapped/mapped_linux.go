@@ -1,0 +1,20 @@
+package mapped
+
+// #include "mapped_linux.h"
+import "C"
+
+import (
+	"fmt"
+
+	_ "github.com/mattn/go-sqlite3" // SQLite itself
+)
+
+func init() {
+	if rc := C.mapped_begin(); rc != 0 {
+		panic(fmt.Sprintf("SQLite takes no file system: code %d", rc))
+	}
+	From(Least)
+}
+
+// From sets from how many bytes on files are read through their mappings; Least unless told. It is for tests.
+func From(bytes int64) { C.mapped_least(C.int64_t(bytes)) }

@@ -1,0 +1,6 @@
+//go:build !linux
+
+package mapped
+
+// From has no effect here.
+func From(int64) {}
