@@ -38,6 +38,10 @@ type progress struct {
 }
 
 func (p *progress) show(c store.Copied) {
+	if c.Anew {
+		fmt.Fprintln(p.on, "an earlier copy was of another source, or this one was served since: it is taken away, and all is copied anew")
+		return
+	}
 	if p.plain {
 		p.line(c)
 		return

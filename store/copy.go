@@ -17,6 +17,7 @@ const copyRows = 10_000
 
 // Copied is how far the copy of a table is.
 type Copied struct {
+	Anew        bool // what an earlier copy has left is taken away first; said once, before any table
 	Table       string
 	Done, Total int64 // rows
 }
@@ -141,6 +142,9 @@ func (c copier) begin(ctx context.Context, name string, again bool) error {
 	names := make([]string, len(copied))
 	for i, t := range copied {
 		names[i] = t.name
+	}
+	if again {
+		c.progress(Copied{Anew: true})
 	}
 	return pgx.BeginFunc(ctx, c.target, func(tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, "TRUNCATE "+strings.Join(names, ", ")+", copies")

@@ -95,15 +95,16 @@ func TestCopyIsInterrupted(t *testing.T) {
 				source.logout(store.AgentKey{Client: "12", Type: "local", ID: 136})
 				source.check(source.Close())
 			}
-			first := map[string]int64{}
+			first, anew := map[string]int64{}, false
 			err = store.CopyTo(t.Context(), source.url, target.url, func(c store.Copied) {
+				anew = anew || c.Anew
 				if _, seen := first[c.Table]; !seen {
 					first[c.Table] = c.Done
 				}
 			})
 			source.check(err)
-			if again := first["deliveries"] == 0; again != served {
-				t.Errorf("of the deliveries %d were there when it was run again", first["deliveries"])
+			if again := first["deliveries"] == 0; again != served || anew != served {
+				t.Errorf("of the deliveries %d were there when it was run again; anew: %t", first["deliveries"], anew)
 			}
 			target.open()
 			target.verify()
