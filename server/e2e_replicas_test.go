@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"slices"
@@ -37,6 +38,30 @@ func testTwoReplicas(t *testing.T, bin programs) {
 	both.countTogether(t)
 	both.outlive(t, r)
 	bin.sound(t, store)
+}
+
+// testReplicaWithoutTheKey has a replica run on whose secrets another one, which has a key, has encrypted: a load balancer
+// leaves it alone, and who looks at it is told why.
+func testReplicaWithoutTheKey(t *testing.T, bin programs) {
+	url := newStore(t)
+	without := bin.serve(t, url)
+	without.troubled = true
+	newAPI(t, without).putClient()
+	with := bin.serve(t, url, "AGENTEVENTS_ENCRYPTION_KEY="+strings.Repeat("0f", 32))
+	read, err := newAPI(t, without).GetSecretWithResponse(t.Context(), pbxClient)
+	must(t, http.StatusServiceUnavailable, read, err)
+	resp, err := http.Get(without.url + "/readyz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "status of /readyz", resp.StatusCode, http.StatusServiceUnavailable)
+	contains(t, "why", string(body), "the signing secrets are encrypted")
+	equal(t, "who has the key is ready", with.ready(), true)
 }
 
 // tellEachOther has who waits for changes at one be told each change that is made at the other, in order.

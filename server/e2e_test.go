@@ -37,6 +37,7 @@ func TestEndToEnd(t *testing.T) {
 	}{
 		{"hanging receiver", onBoth, testHangingReceiver}, // first, since it takes longest
 		{"two replicas", onPostgresAlone, testTwoReplicas},
+		{"replica without the key", onPostgresAlone, testReplicaWithoutTheKey},
 		{"PostgreSQL away", onSQLite, testPostgresAway},
 		{"story", onBoth, testStory},
 		{"odd characters", onSQLite, testOddCharacters},

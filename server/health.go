@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
@@ -38,7 +39,9 @@ func addHealth(e *echo.Echo, s *store.Store, turned func() time.Time) {
 func whatIsWrong(ctx context.Context, s *store.Store, turned func() time.Time) (wrong []string) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	if s.Ready(ctx) != nil {
+	if err := s.Ready(ctx); errors.Is(err, store.ErrLocked) {
+		wrong = append(wrong, "the signing secrets are encrypted, and this process has not the key")
+	} else if err != nil {
 		wrong = append(wrong, "the store takes no write")
 	}
 	if time.Since(turned()) > longestTurn {

@@ -97,7 +97,7 @@ const afterOthers = 50 * time.Millisecond
 // Claim implements webhook.Outbox. What it leaves is for one that looks at all lanes.
 func (s *Store) Claim(ctx context.Context, room webhook.Room) (claimed []webhook.Delivery, next time.Duration, err error) {
 	if s.locked.Load() { // who can read the secrets is not to find lanes taken
-		return nil, 0, errLocked
+		return nil, 0, ErrLocked
 	}
 	changes, all := s.fresh.take()
 	room.Fresh = room.Fresh && !all

@@ -44,8 +44,8 @@ func (s *seal) close(secret string) string {
 
 var errSealed = errors.New("the signing secrets in the database are encrypted, and the encryption key is not the one")
 
-// errLocked is what comes of all that needs a secret in a process without the key.
-var errLocked = &Error{Kind: Unavailable, Message: "the signing secrets cannot be read here, try again", cause: errSealed}
+// ErrLocked is what comes of all that needs a secret in a process without the key.
+var ErrLocked = &Error{Kind: Unavailable, Message: "the signing secrets cannot be read here, try again", cause: errSealed}
 
 // open returns a secret that was not encrypted as it is.
 func (s *seal) open(stored string) (string, error) {
@@ -76,7 +76,7 @@ func (s *Store) unseal(secrets ...*string) error {
 			if !s.locked.Swap(true) {
 				s.Log.Error("nothing is sent from here any more, and this process is not ready", "error", err)
 			}
-			return errLocked
+			return ErrLocked
 		}
 		*secret = plain
 	}

@@ -159,7 +159,7 @@ func (s *Store) Close() error {
 // cannot be read.
 func (s *Store) Ready(ctx context.Context) error {
 	if s.locked.Load() {
-		return errLocked
+		return ErrLocked
 	}
 	return failure(s.writes.try(ctx, func(tx *gorm.DB) error {
 		return tx.Exec("UPDATE probes SET at = ? WHERE id = 1", s.now()).Error
