@@ -102,7 +102,7 @@ func (w *world) work() {
 	w.Helper()
 	ctx, stop := context.WithCancel(w.Context())
 	var working sync.WaitGroup
-	working.Go(func() { w.must(w.store.Work(ctx)) })
+	working.Go(func() { w.store.Work(ctx) })
 	look := time.NewTicker(time.Millisecond)
 	defer look.Stop()
 	for len(w.rows(w.db, "SELECT id FROM replays WHERE finished_at IS NULL")) > 0 {

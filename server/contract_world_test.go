@@ -118,7 +118,7 @@ func (w *world) settle() {
 	w.Helper()
 	ended, end := context.WithCancel(w.Context())
 	end()
-	w.must(w.store.Work(ended))
+	w.store.Work(ended)
 }
 
 func (w *world) empty() {

@@ -49,7 +49,13 @@ func testPostgresAway(t *testing.T, bin programs) {
 	} {
 		t.Run(away.name, func(t *testing.T) { l.during(t, func() { away.take(t, l, c) }) })
 	}
-	equal(t, "exit code", p.stop(t), 0)
+	if err := c.Halt(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "exit code without a database", p.stop(t), 0)
+	if err := c.Launch(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	if faults, _, code := bin.run(t, []string{"AGENTEVENTS_DATABASE_URL=" + url}, "verify"); code != 0 {
 		t.Errorf("verify: exit code %d\n%s", code, faults)
 	}

@@ -107,14 +107,10 @@ func answerErrors(log *slog.Logger) echo.HTTPErrorHandler {
 	}
 }
 
-// logError logs what is not the client's doing, with its cause, which the client is not told.
+// logError logs what is not the client's doing.
 func logError(log *slog.Logger, c echo.Context, status int, err error) {
 	if status < http.StatusInternalServerError {
 		return
-	}
-	var known *store.Error
-	if errors.As(err, &known) {
-		err = errors.Join(err, known.Unwrap())
 	}
 	log.ErrorContext(c.Request().Context(), "request failed", "request_id", requestID(c), "operation", operation(c), "status", status, "error", err)
 }

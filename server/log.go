@@ -1,27 +1,42 @@
 package main
 
 import (
+	"errors"
 	"io"
 	"log/slog"
 	"time"
 
 	"github.com/labstack/echo/v4"
+
+	"github.com/agentevents/agentevents/store"
 )
 
 func newLog(w io.Writer, c config) *slog.Logger {
-	options := &slog.HandlerOptions{Level: c.logLevel, ReplaceAttr: utc}
+	options := &slog.HandlerOptions{Level: c.logLevel, ReplaceAttr: written}
 	if c.logJSON {
 		return slog.New(slog.NewJSONHandler(w, options))
 	}
 	return slog.New(slog.NewTextHandler(w, options))
 }
 
-// utc writes times as everywhere else: RFC 3339, UTC, milliseconds.
-func utc(_ []string, a slog.Attr) slog.Attr {
-	if a.Value.Kind() == slog.KindTime {
-		a.Value = slog.StringValue(a.Value.Time().UTC().Format("2006-01-02T15:04:05.000Z"))
+// written writes times as everywhere else: RFC 3339, UTC, milliseconds. Of an error it writes the cause too, which nobody else
+// is told.
+func written(_ []string, a slog.Attr) slog.Attr {
+	switch v := a.Value.Any().(type) {
+	case time.Time:
+		a.Value = slog.StringValue(v.UTC().Format("2006-01-02T15:04:05.000Z"))
+	case error:
+		a.Value = slog.AnyValue(withCause(v))
 	}
 	return a
+}
+
+func withCause(err error) error {
+	var known *store.Error
+	if errors.As(err, &known) {
+		return errors.Join(err, known.Unwrap())
+	}
+	return err
 }
 
 // logRequests writes one line for every request, and has errors answered before, to know how. Never in it: bodies,

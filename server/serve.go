@@ -119,7 +119,7 @@ func work(ctx context.Context, c config, st *store.Store, on listeners, tr *trac
 		return errors.Join(err, on.close())
 	}
 	group.Go(func() error { return dispatcher.Run(ctx) })
-	group.Go(func() error { return st.Work(ctx) })
+	group.Go(func() error { st.Work(ctx); return nil })
 	group.Go(func() error { return answerRequests(ctx, stop, router, on.api, log, usualBounds()) })
 	if on.metrics != nil {
 		group.Go(func() error { return answerRequests(ctx, stop, m.handler(log), on.metrics, log, usualBounds()) })

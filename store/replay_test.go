@@ -178,8 +178,8 @@ func (f *fixture) work(done func() bool) {
 	f.t.Helper()
 	ctx, stop := context.WithCancel(f.ctx)
 	defer stop()
-	ended := make(chan error, 1)
-	go func() { ended <- f.Work(ctx) }()
+	var working sync.WaitGroup
+	working.Go(func() { f.Work(ctx) })
 	look, limit := time.NewTicker(time.Millisecond), time.After(20*time.Second)
 	defer look.Stop()
 	for !done() {
@@ -190,7 +190,7 @@ func (f *fixture) work(done func() bool) {
 		}
 	}
 	stop()
-	f.check(<-ended)
+	working.Wait()
 }
 
 func (f *fixture) replay(id int64) gen.Replay {

@@ -12,7 +12,8 @@ import (
 	"gorm.io/gorm/logger"
 )
 
-// troubleLog logs statements that failed, but not those that nobody waits for any longer.
+// troubleLog logs statements that failed, but not those that nobody waits for any longer, nor what fails since the database
+// is in trouble: then all do, and who has asked for them says so.
 type troubleLog struct{ logger.Interface }
 
 func newTroubleLog(log *slog.Logger) *troubleLog {
@@ -26,7 +27,7 @@ func (l *troubleLog) LogMode(level logger.LogLevel) logger.Interface {
 
 // Trace implements logger.Interface. The logger beneath would format each statement, also those that it does not log.
 func (l *troubleLog) Trace(ctx context.Context, begin time.Time, fc func() (string, int64), err error) {
-	if err != nil && !errors.Is(err, context.Canceled) && !errors.Is(ctx.Err(), context.Canceled) {
+	if err != nil && !errors.Is(err, context.Canceled) && !errors.Is(ctx.Err(), context.Canceled) && !unavailable(err) {
 		l.Interface.Trace(ctx, begin, fc, err)
 	}
 }

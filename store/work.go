@@ -9,7 +9,7 @@ import (
 
 // Work does what is to be done beside deliveries, until ctx ends: replays at once, and every second what can wait. None
 // of it waits for another.
-func (s *Store) Work(ctx context.Context) error {
+func (s *Store) Work(ctx context.Context) {
 	var jobs sync.WaitGroup
 	jobs.Go(func() { s.repeat(ctx, s.replays, s.replay) })
 	jobs.Go(func() { s.repeat(ctx, nil, s.prune) })
@@ -18,7 +18,7 @@ func (s *Store) Work(ctx context.Context) error {
 		jobs.Go(func() { s.repeat(ctx, nil, s.lookAgain) })
 	}
 	jobs.Wait()
-	return s.writeCounts(context.WithoutCancel(ctx))
+	s.try(context.WithoutCancel(ctx), s.writeCounts)
 }
 
 // writeCounts writes what is counted in memory.
@@ -31,15 +31,20 @@ func (s *Store) repeat(ctx context.Context, asked <-chan struct{}, job func(cont
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
-		if err := job(ctx); err != nil && ctx.Err() == nil {
-			s.Log.Warn("work of the store", "error", err)
-		}
+		s.try(ctx, job)
 		select {
 		case <-ctx.Done():
 			return
 		case <-asked:
 		case <-tick.C:
 		}
+	}
+}
+
+// try does a job, which nobody waits for.
+func (s *Store) try(ctx context.Context, job func(context.Context) error) {
+	if err := job(ctx); err != nil && ctx.Err() == nil {
+		s.Log.Warn("work of the store", "error", err)
 	}
 }
 

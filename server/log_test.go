@@ -1,0 +1,30 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/agentevents/agentevents/store"
+)
+
+// The log says why the store is not available, also where that is wrapped, and whoever says it.
+func TestCausesAreLogged(t *testing.T) {
+	s := newSite(t)
+	s.closeStore()
+	_, err := s.store.Client(t.Context(), "12")
+	var known *store.Error
+	if !errors.As(err, &known) || known.Unwrap() == nil {
+		t.Fatal(err)
+	}
+	for _, err := range []error{err, fmt.Errorf("count: %w", err)} {
+		var log transcript
+		newLog(&log, config{}).Warn("work", "error", err)
+		for _, want := range []string{err.Error(), known.Unwrap().Error()} {
+			if !strings.Contains(log.String(), want) {
+				t.Errorf("%q is missing in %s", want, &log)
+			}
+		}
+	}
+}

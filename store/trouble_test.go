@@ -1,0 +1,37 @@
+package store_test
+
+import (
+	"bytes"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+)
+
+// Of a statement that is wrong the log says which it is. When the database is away all fail, and who has asked says so.
+func TestStatementsInTheLog(t *testing.T) {
+	var log bytes.Buffer
+	f := open(t)
+	f.log = slog.New(slog.NewTextHandler(&log, nil))
+	f.restart()
+	k := f.agent()
+	log.Reset()
+	f.rename("secrets", "gone")
+	if _, err := f.Secret(f.ctx, k.Client); err == nil || !strings.Contains(log.String(), "SELECT") {
+		t.Errorf("the error is %v, and the log: %s", err, &log)
+	}
+	f.rename("gone", "secrets")
+	f.check(f.Close())
+	log.Reset()
+	if _, err := f.Client(f.ctx, k.Client); err == nil || log.Len() > 0 {
+		t.Errorf("the error is %v, and the log: %s", err, &log)
+	}
+	f.open()
+}
+
+func (f *fixture) rename(table, to string) {
+	f.t.Helper()
+	db := f.db()
+	_, err := db.ExecContext(f.ctx, "ALTER TABLE "+table+" RENAME TO "+to)
+	f.check(errors.Join(err, db.Close()))
+}
