@@ -214,7 +214,8 @@ func TestGrowthIsAskedFor(t *testing.T) {
 func TestGrowth(t *testing.T) {
 	w := &large{Size: growth.Size{Agents: 2000, Events: 2000, Deliveries: 20_000}, rounds: 3, postgres: os.Getenv(cluster.ServerVariable)}
 	var said bytes.Buffer
-	r, err := w.run(t.Context(), &house{binary: build(t), dir: t.TempDir(), out: &said, began: time.Now()})
+	h := &house{binary: build(t), dir: t.TempDir(), out: &said, began: time.Now(), wanted: []string{sqliteName, postgresName}}
+	r, err := w.run(t.Context(), h)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -223,7 +224,7 @@ func TestGrowth(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 	}
-	if engines := names(r.Sizes, func(s scale) string { return s.Engine }); len(r.Sizes) != 26*len(engines) || len(r.Wrong) > 0 {
+	if engines := names(r.Sizes, func(s scale) string { return s.Engine }); len(engines) == 0 || len(r.Sizes) != 26*len(engines) || len(r.Wrong) > 0 {
 		t.Errorf("%d figures of %q, wrong is %q; it said:\n%s", len(r.Sizes), engines, r.Wrong, said.String())
 	}
 	var out bytes.Buffer

@@ -28,7 +28,7 @@ type contest struct {
 }
 
 // prepare opens the receivers and gathers the subjects: the relay, the program, and where a change is one delivery, the
-// receiver itself.
+// receiver itself and relays with ledgers.
 func (x *contest) prepare(ctx context.Context, single bool) (err error) {
 	if x.urls, err = x.receivers.open(x.each); err != nil {
 		return err
@@ -38,7 +38,13 @@ func (x *contest) prepare(ctx context.Context, single bool) (err error) {
 	}
 	x.out.Floor = relayName
 	programs, err := x.programs(ctx)
-	x.subjects = append(append(x.subjects, relayed{x.urls}), programs...)
+	x.subjects = append(x.subjects, relayed{urls: x.urls})
+	for _, e := range x.started {
+		if single {
+			x.subjects = append(x.subjects, relayed{x.urls, e})
+		}
+	}
+	x.subjects = append(x.subjects, programs...)
 	return err
 }
 

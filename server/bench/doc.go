@@ -10,7 +10,8 @@
 // burst, steady, shift, fanout, pending and api hold the program, on SQLite and on PostgreSQL, against floors in the same
 // run, in turn and several times, since what a machine can do drifts: the ratios of one round say more than its figures.
 // "raw" is the receiver, which is sent the forms directly; "relay" takes the same changes, stores nothing, and sends the
-// same forms; "bare" is a handler that knows the answer. What is to be reached stands in the table of targets.
+// same forms; "ledger-sqlite" and "ledger-postgres" are that relay with the least that makes it durable, one row for each
+// form; "bare" is a handler that knows the answer. What is to be reached stands in the table of targets.
 //
 // isolation, backlog, soak and growth hold the program against itself: while a receiver hangs or is dead, after some
 // minutes, with a large store. Their load comes from this process (load.go).

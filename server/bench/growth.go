@@ -32,7 +32,7 @@ const (
 // page of a log is not to grow with the store. It does so with as many agents and clients in each, in the large one among
 // all those others, and then with any, of which a large store cannot have all in memory. It first asks the store itself,
 // without server and receivers, whose time would hide what the store's is, and then servers on both for the pages, which is
-// how anybody gets them. SQLite is measured first, then PostgreSQL where there is one.
+// how anybody gets them. SQLite is measured first, then PostgreSQL where it is there.
 type large struct {
 	growth.Size
 	rounds   int
@@ -56,22 +56,31 @@ func (w *large) run(ctx context.Context, h *house) (*report, error) {
 	}
 	out := &report{Workload: w.name(), What: fmt.Sprintf(
 		"a store with %d agents, %d events and %d deliveries, and one with %d of each.", w.Agents, w.Events, w.Deliveries, few)}
-	err := w.measure(ctx, h, out, "SQLite", func(name string) (string, error) {
-		return "sqlite:" + filepath.Join(h.dir, name+".db"), nil
-	})
-	if err != nil {
-		return nil, err
+	if slices.Contains(h.wanted, sqliteName) {
+		err := w.measure(ctx, h, out, "SQLite", func(name string) (string, error) {
+			return "sqlite:" + filepath.Join(h.dir, name+".db"), nil
+		})
+		if err != nil {
+			return nil, err
+		}
 	}
+	if !slices.Contains(h.wanted, postgresName) {
+		return out, nil
+	}
+	return out, w.onPostgres(ctx, h, out)
+}
+
+func (w *large) onPostgres(ctx context.Context, h *house, out *report) error {
 	server, stop, err := w.server(ctx)
 	if errors.Is(err, cluster.ErrNone) {
 		h.say("growth: %v", err)
-		return out, nil
+		return nil
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
 	err = w.measure(ctx, h, out, "PostgreSQL", func(string) (string, error) { return server.Create(ctx) })
-	return out, errors.Join(err, stop())
+	return errors.Join(err, stop())
 }
 
 // server is the PostgreSQL server of the configuration, or one that is started.

@@ -51,7 +51,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	binary := flags.String("binary", "bin/agentevents", "the `program` that is measured")
 	file := flags.String("json", "", "the `file` that the results are written to as JSON")
 	picture := flags.String("picture", "", "the `file` for a picture (SVG) of how long burst and steady took")
-	engines := flags.String("engines", sqliteName+","+postgresName, "the `stores` of what is held against floors")
+	engines := flags.String("engines", sqliteName+","+postgresName, "the `stores` of what is held against floors, and of growth")
 	rounds := flags.Int("rounds", 3, "how many `rounds` of that")
 	profiles := flags.String("profile", "", "the `directory` for the program's profiles under these, for which it is a little slower")
 	for _, w := range all {

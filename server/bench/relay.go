@@ -20,10 +20,11 @@ const (
 	relayQueue = 8192
 )
 
-// Relay is the least that takes a change of a status by HTTP and tells receivers of it by HTTP: it stores nothing, signs
-// nothing, and forgets what fails. Its exported methods are called from another process.
+// Relay is the least that takes a change of a status by HTTP and tells receivers of it by HTTP: it signs nothing, forgets
+// what fails, and stores nothing, unless it has a ledger. Its exported methods are called from another process.
 type Relay struct {
 	receivers []string
+	ledger    *ledger // may be nil
 	client    *http.Client
 	waiting   []chan told
 	sequence  atomic.Int64
@@ -37,9 +38,20 @@ type told struct {
 	sequence int64
 }
 
-// Open begins to serve for receivers, given by their URLs, and returns the address.
-func (r *Relay) Open(receivers []string, addr *string) (err error) {
-	r.receivers = receivers
+// Relaying is what a relay is for.
+type Relaying struct {
+	Receivers []string // their URLs
+	Ledger    string   // the URL of an empty database for its ledger, empty for none
+}
+
+// Open begins to serve, and returns the address.
+func (r *Relay) Open(x Relaying, addr *string) (err error) {
+	r.receivers = x.Receivers
+	if x.Ledger != "" {
+		if r.ledger, err = openLedger(x.Ledger); err != nil {
+			return err
+		}
+	}
 	r.client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: relayWorkers}}
 	for range relayWorkers {
 		waiting := make(chan told, relayQueue)
@@ -64,6 +76,10 @@ func (r *Relay) put(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	t := told{req.PathValue("client"), agent, u.AgentStatus, r.sequence.Add(1)}
+	if err := r.ledger.take(t); err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
 	r.waiting[agent%relayWorkers] <- t
 	w.Header().Set("Content-Type", "application/json")
 	fmt.Fprintf(w, `{"agent_status":%q,"sequence":%d,"changed":true,"deliveries":%d}`, u.AgentStatus, t.sequence, len(r.receivers))
@@ -76,6 +92,7 @@ func (r *Relay) work(waiting <-chan told) {
 				r.send(req)
 			}
 		}
+		r.ledger.sent(t)
 	}
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/http"
@@ -51,8 +52,9 @@ func (s *site) request(method, path, body string) []byte {
 
 // The names of the floors.
 const (
-	rawName   = "raw"
-	relayName = "relay"
+	rawName    = "raw"
+	relayName  = "relay"
+	ledgerName = "ledger-" // and the engine
 )
 
 // raw is the receiver itself, which the generator sends the forms to.
@@ -66,10 +68,18 @@ func (r raw) serve(_ context.Context, fn func(*site) error) error {
 
 func host(url string) string { return strings.TrimPrefix(url, "http://") }
 
-// relayed is a Relay.
-type relayed struct{ urls []string }
+// relayed is a Relay, with a ledger if it has an engine for that.
+type relayed struct {
+	urls   []string
+	engine *engine
+}
 
-func (relayed) name() string { return relayName }
+func (r relayed) name() string {
+	if r.engine == nil {
+		return relayName
+	}
+	return ledgerName + r.engine.name
+}
 
 func (r relayed) serve(ctx context.Context, fn func(*site) error) (err error) {
 	p, err := startProcess(ctx, relayRole)
@@ -77,8 +87,14 @@ func (r relayed) serve(ctx context.Context, fn func(*site) error) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, p.stop()) }()
-	s := site{pid: p.pid(), token: "none"}
-	if err := p.rpc.Call("Relay.Open", r.urls, &s.addr); err != nil {
+	s, x := site{pid: p.pid(), token: "none"}, Relaying{Receivers: r.urls}
+	if r.engine != nil {
+		if x.Ledger, err = r.engine.create(ctx, "ledger-"+rand.Text()); err != nil {
+			return err
+		}
+		s.database = r.engine.pid()
+	}
+	if err := p.rpc.Call("Relay.Open", x, &s.addr); err != nil {
 		return err
 	}
 	return fn(&s)
