@@ -83,12 +83,18 @@ func (w *large) onPostgres(ctx context.Context, h *house, out *report) error {
 	return errors.Join(err, stop())
 }
 
+// roomy are settings of a PostgreSQL server that is to hold gigabytes, and has a machine for it: memory for what is asked for
+// most, and few and small copies of whole pages in its log.
+var roomy = map[string]string{
+	"shared_buffers": "2GB", "max_wal_size": "8GB", "checkpoint_timeout": "30min", "wal_compression": "on",
+}
+
 // server is the PostgreSQL server of the configuration, or one that is started.
 func (w *large) server(ctx context.Context) (server *cluster.Server, stop func() error, err error) {
 	if w.postgres != "" {
 		return cluster.At(w.postgres), func() error { return nil }, nil
 	}
-	c, err := cluster.Start(ctx, cluster.Options{})
+	c, err := cluster.Start(ctx, cluster.Options{Settings: roomy})
 	if err != nil {
 		return nil, nil, err
 	}
