@@ -9,7 +9,6 @@ import (
 
 	"github.com/oapi-codegen/nullable"
 	"gorm.io/gorm"
-	"gorm.io/gorm/clause"
 
 	"github.com/agentevents/agentevents/gen"
 )
@@ -87,14 +86,17 @@ func (r *agentRow) apply(u AgentUpdate) {
 // findAgent returns the row of an agent, or says whether it or its client is missing. In a transaction that changes
 // anything of an agent it comes first, and holds the agent until the commit.
 func findAgent(tx *gorm.DB, k AgentKey) (agentRow, error) {
-	r, err := gorm.G[agentRow](tx, holding(tx)...).
-		Where("client_id = ? AND kind = ? AND agent_id = ?", k.Client, k.Type, k.ID).
-		Take(tx.Statement.Context)
-	if !errors.Is(err, gorm.ErrRecordNotFound) {
+	r, is, err := first[agentRow](tx, agentSQL+toHold(tx, true), k.Client, string(k.Type), k.ID)
+	if err != nil || is {
 		return r, failure(err)
 	}
 	return r, missing(tx, k)
 }
+
+var (
+	agentsSQL = "SELECT " + columns[agentRow]() + " FROM agents WHERE "
+	agentSQL  = agentsSQL + "client_id = ? AND kind = ? AND agent_id = ?"
+)
 
 // missing says what is missing of an agent that was not found: it, or its client.
 func missing(tx *gorm.DB, k AgentKey) error {
@@ -104,17 +106,16 @@ func missing(tx *gorm.DB, k AgentKey) error {
 	return &Error{Kind: NotFound, Message: fmt.Sprintf("there is no %v", k), Status: "agent_not_found"}
 }
 
-// findAgents returns the rows of those agents that there are.
-func findAgents(tx *gorm.DB, keys []AgentKey, how ...clause.Expression) (map[AgentKey]agentRow, error) {
+// findAgents returns the rows of those agents that there are. How they are to be held follows the query.
+func findAgents(tx *gorm.DB, keys []AgentKey, how string) (map[AgentKey]agentRow, error) {
 	type key struct {
 		Client string        `json:"client_id"`
 		Kind   gen.AgentType `json:"kind"`
 		ID     int64         `json:"agent_id"`
 	}
 	rows := each(keys, func(k AgentKey) key { return key{k.Client, k.Type, k.ID} })
-	found, err := gorm.G[agentRow](tx, how...).
-		Where("(client_id, kind, agent_id) IN (SELECT client_id, kind, agent_id FROM ? AS x)", tableOf(tx, rows)).
-		Order("id").Find(tx.Statement.Context)
+	found, err := query[agentRow](tx, agentsSQL+"(client_id, kind, agent_id) IN (SELECT client_id, kind, agent_id FROM ? AS x) ORDER BY id"+how,
+		tableOf(tx, rows))
 	of := make(map[AgentKey]agentRow, len(found))
 	for _, r := range found {
 		of[AgentKey{Client: r.ClientID, Type: r.Kind, ID: r.AgentID}] = r

@@ -26,6 +26,8 @@ type attemptRow struct {
 
 func (attemptRow) TableName() string { return "attempts" }
 
+var attemptsSQL = "SELECT " + columns[attemptRow]() + " FROM attempts WHERE "
+
 func (r attemptRow) model() gen.Attempt {
 	return gen.Attempt{
 		Number: r.Number, StartedAt: wire(r.StartedAt), DurationMs: float64(r.Duration) / 1000, Status: r.Status,

@@ -148,7 +148,7 @@ func (s *Store) look(tx *gorm.DB, room webhook.Room, changes []int64) ([]dueLane
 		return nil, false, nil
 	case room.Fresh:
 		now := s.now()
-		return pick(tx.Raw(freshSQL, padded(changes), now, now, full(room), room.Lanes), room)
+		return pick(room, tx, freshSQL, padded(changes), now, now, full(room), room.Lanes)
 	}
 	if err := s.follow(tx); err != nil {
 		return nil, false, err
@@ -186,10 +186,9 @@ func (r deliveryRow) sameWay(before deliveryRow) bool {
 
 // stragglers lists deliveries that nobody has any more and that are to follow elsewhere.
 func stragglers(tx *gorm.DB, now int64) (rows []deliveryRow, err error) {
-	err = tx.Raw("SELECT d.id, d.lane_id, d.moved_to FROM deliveries d JOIN lanes l ON l.id = d.lane_id "+
+	return query[deliveryRow](tx, "SELECT d.id, d.lane_id, d.moved_to FROM deliveries d JOIN lanes l ON l.id = d.lane_id "+
 		"WHERE d.moved_to IS NOT NULL AND (l.delivery_id IS DISTINCT FROM d.id OR l.lease_until IS NULL OR l.lease_until <= ?)",
-		now).Scan(&rows).Error
-	return rows, err
+		now)
 }
 
 // mostFull is how many full receivers a claim leaves out by name. The others are refused when their turn comes.
@@ -215,11 +214,11 @@ func (l dueLane) open() bool { return l.Failures >= webhook.Failures }
 // dueLanes picks among all lanes.
 func (s *Store) dueLanes(tx *gorm.DB, room webhook.Room) (lanes []dueLane, more bool, err error) {
 	now := s.now()
-	query := claimSQL
+	among := claimSQL
 	if onPostgres(tx) {
-		query = claimPgSQL
+		among = claimPgSQL
 	}
-	return pick(tx.Raw(query, now, room.PerReceiver, now, full(room), room.Lanes), room)
+	return pick(room, tx, among, now, room.PerReceiver, now, full(room), room.Lanes)
 }
 
 // full are the receivers that a claim leaves out by name.
@@ -228,9 +227,9 @@ func full(room webhook.Room) []int64 {
 }
 
 // pick picks among the lanes that a query finds those that there is room for.
-func pick(query *gorm.DB, room webhook.Room) (lanes []dueLane, more bool, err error) {
-	var found []dueLane
-	if err := query.Scan(&found).Error; err != nil {
+func pick(room webhook.Room, tx *gorm.DB, among string, args ...any) (lanes []dueLane, more bool, err error) {
+	found, err := query[dueLane](tx, among, args...)
+	if err != nil {
 		return nil, false, err
 	}
 	for _, l := range found {
@@ -248,8 +247,8 @@ func (s *Store) take(tx *gorm.DB, due []dueLane) (heads []headRow, err error) {
 		return nil, nil
 	}
 	now, lanes := s.now(), padded(each(due, laneID))
-	var found []headRow
-	if err := tx.Raw(headSQL+"WHERE l.id IN ? ORDER BY d.change_id, d.id", lanes).Scan(&found).Error; err != nil {
+	found, err := query[headRow](tx, headSQL+"WHERE l.id IN ? ORDER BY d.change_id, d.id", lanes)
+	if err != nil {
 		return nil, err
 	}
 	if len(found) < len(due) { // what the holder of a lost lease had was cancelled
@@ -282,10 +281,9 @@ func (s *Store) lease(tx *gorm.DB, due []dueLane) ([]dueLane, error) {
 	}
 	now := s.now()
 	until := now + s.Lease.Milliseconds()
-	var taken []int64
-	err = tx.Raw("UPDATE lanes SET claim = claim + 1, "+leased+" WHERE id IN ? AND due_at + 0 <= ? "+
+	taken, err := query[int64](tx, "UPDATE lanes SET claim = claim + 1, "+leased+" WHERE id IN ? AND due_at + 0 <= ? "+
 		"AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = lanes.id) RETURNING id",
-		until, until, padded(each(due, laneID)), now).Scan(&taken).Error
+		until, until, padded(each(due, laneID)), now)
 	return slices.DeleteFunc(due, func(l dueLane) bool { return !slices.Contains(taken, l.ID) }), err
 }
 
@@ -307,9 +305,8 @@ func (s *Store) untilNext(tx *gorm.DB, fresh, more bool) (time.Duration, error) 
 	case fresh:
 		return -1, nil
 	}
-	var due *int64
 	now := s.now()
-	err := tx.Raw(nextSQL, now, now).Scan(&due).Error
+	due, _, err := first[*int64](tx, nextSQL, now, now)
 	if err != nil || due == nil {
 		return -1, err
 	}

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 
 	"gorm.io/gorm"
-	"gorm.io/gorm/clause"
 
 	"github.com/agentevents/agentevents/gen"
 )
@@ -31,16 +31,23 @@ func clientNotFound(id string) error {
 }
 
 // findClient returns the row of a client, or that there is none.
-func findClient(tx *gorm.DB, id string, how ...clause.Expression) (clientRow, error) {
-	r, err := gorm.G[clientRow](tx, how...).Where("id = ?", id).Take(tx.Statement.Context)
-	if errors.Is(err, gorm.ErrRecordNotFound) {
+func findClient(tx *gorm.DB, id string) (clientRow, error) { return clientHeld(tx, id, "") }
+
+// clientHeld is findClient with an end of the query that says how the row is held.
+func clientHeld(tx *gorm.DB, id, how string) (clientRow, error) {
+	r, is, err := first[clientRow](tx, clientSQL+how, id)
+	if err == nil && !is {
 		return r, clientNotFound(id)
 	}
 	return r, failure(err)
 }
 
+var clientSQL = "SELECT " + columns[clientRow]() + " FROM clients WHERE id = ?"
+
 // holdClient is findClient, and nobody else changes the row before this transaction ends. Agents come before.
-func holdClient(tx *gorm.DB, id string) (clientRow, error) { return findClient(tx, id, holding(tx)...) }
+func holdClient(tx *gorm.DB, id string) (clientRow, error) {
+	return clientHeld(tx, id, toHold(tx, true))
+}
 
 // Clients lists clients in the order of their ids, those after an id, at most limit of them; 0 means all.
 func (s *Store) Clients(ctx context.Context, after string, limit int) ([]gen.Client, error) {
@@ -157,10 +164,10 @@ func holdSome(tx *gorm.DB, id string) (agents []agentRow, err error) {
 	return agents, nil
 }
 
-// all turns "no limit" into GORM's words.
+// all turns "no limit" into a limit.
 func all(limit int) int {
 	if limit == 0 {
-		return -1
+		return math.MaxInt
 	}
 	return limit
 }

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"gorm.io/gorm"
@@ -41,14 +40,16 @@ func (r *eventRow) apply(u gen.AgentEventUpdate) {
 	}
 }
 
+var eventsSQL = "SELECT " + columns[eventRow]() + " FROM agent_events WHERE "
+
 // findEvent returns the row of an agent's event, or says what is missing.
 func findEvent(tx *gorm.DB, k AgentKey, id int64) (e eventRow, err error) {
 	a, err := findAgent(tx, k)
 	if err != nil {
 		return e, err
 	}
-	e, err = gorm.G[eventRow](tx).Where("id = ? AND agent = ?", id, a.ID).Take(tx.Statement.Context)
-	if errors.Is(err, gorm.ErrRecordNotFound) {
+	e, is, err := first[eventRow](tx, eventsSQL+"id = ? AND agent = ?", id, a.ID)
+	if err == nil && !is {
 		err = &Error{Kind: NotFound, Message: fmt.Sprintf("there is no event %d of %v", id, k), Status: "event_not_found"}
 	}
 	return e, failure(err)
@@ -57,7 +58,7 @@ func findEvent(tx *gorm.DB, k AgentKey, id int64) (e eventRow, err error) {
 // Events lists an agent's events in the order of their ids, those after an id, at most limit of them; 0 means all.
 func (s *Store) Events(ctx context.Context, k AgentKey, after int64, limit int) ([]gen.AgentEvent, error) {
 	tx := s.read(ctx)
-	rows, err := gorm.G[eventRow](tx).Where(ofAgent+" AND id > ?", k.Client, k.Type, k.ID, after).Order("id").Limit(all(limit)).Find(ctx)
+	rows, err := query[eventRow](tx, eventsSQL+ofAgent+" AND id > ? ORDER BY id LIMIT ?", k.Client, string(k.Type), k.ID, after, all(limit))
 	if err == nil && len(rows) == 0 {
 		_, err = findAgent(tx, k) // there is none, or it has none
 	}
@@ -70,8 +71,8 @@ const ofAgent = "agent = (SELECT a.id FROM agents a WHERE a.client_id = ? AND a.
 // Event returns an agent's event.
 func (s *Store) Event(ctx context.Context, k AgentKey, id int64) (gen.AgentEvent, error) {
 	tx := s.read(ctx)
-	e, err := gorm.G[eventRow](tx).Where("id = ? AND "+ofAgent, id, k.Client, k.Type, k.ID).Take(ctx)
-	if errors.Is(err, gorm.ErrRecordNotFound) {
+	e, is, err := first[eventRow](tx, eventsSQL+"id = ? AND "+ofAgent, id, k.Client, string(k.Type), k.ID)
+	if err == nil && !is {
 		e, err = findEvent(tx, k, id) // which says what is missing
 	}
 	return e.model(), failure(err)

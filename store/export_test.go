@@ -2,42 +2,96 @@ package store
 
 import (
 	"context"
+	"database/sql"
 
 	"gorm.io/gorm"
 )
 
 // BeforeStatements has a function called before each statement of the store, which it makes fail by its error.
-func (s *Store) BeforeStatements(fn func() error) error {
-	return s.before("before", func(bool, string) error { return fn() })
+func (s *Store) BeforeStatements(fn func() error) {
+	s.before(func(bool, string) error { return fn() })
 }
 
-// WatchStatements has a function called with each statement that is written out, and whether it is the writer's.
-func (s *Store) WatchStatements(fn func(writes bool, statement string)) error {
-	return s.before("watch", func(writes bool, statement string) error {
+// WatchStatements has a function called with each statement, and whether it is the writer's.
+func (s *Store) WatchStatements(fn func(writes bool, statement string)) {
+	s.before(func(writes bool, statement string) error {
 		fn(writes, statement)
 		return nil
 	})
 }
 
-func (s *Store) before(name string, fn func(writes bool, statement string) error) error {
+func (s *Store) before(fn func(writes bool, statement string) error) {
+	s.tap(func(writes bool, statement string, _ []any) error { return fn(writes, statement) }, nil)
+}
+
+// statementFunc gets a statement, with its text and values as they are sent, and whether it is the writer's.
+type statementFunc func(writes bool, statement string, values []any) error
+
+// tap has functions called before each statement, which an error keeps from being sent, and after it; either may be nil.
+func (s *Store) tap(before, after statementFunc) {
 	for _, db := range []*gorm.DB{s.writes.handle(), s.reader} {
-		before := func(tx *gorm.DB) {
-			if tx.Error == nil {
-				_ = tx.AddError(fn(db == s.writes.handle(), tx.Statement.SQL.String()))
-			}
-		}
-		c := db.Callback()
-		for _, register := range []func(string, func(*gorm.DB)) error{
-			c.Create().Before("gorm:create").Register, c.Query().Before("gorm:query").Register,
-			c.Row().Before("gorm:row").Register, c.Raw().Before("gorm:raw").Register,
-			c.Update().Before("gorm:update").Register, c.Delete().Before("gorm:delete").Register,
-		} {
-			if err := register(name, before); err != nil {
-				return err
-			}
+		t := tapped{ConnPool: db.ConnPool, writes: db == s.writes.handle(), before: before, after: after}
+		db.ConnPool, db.Statement.ConnPool = t, t
+	}
+}
+
+// tapped is what statements go through.
+type tapped struct {
+	gorm.ConnPool
+	writes        bool
+	before, after statementFunc
+}
+
+func (t tapped) ExecContext(ctx context.Context, statement string, values ...any) (r sql.Result, err error) {
+	err = t.around(statement, values, func() error {
+		r, err = t.ConnPool.ExecContext(ctx, statement, values...)
+		return err
+	})
+	return r, err
+}
+
+func (t tapped) QueryContext(ctx context.Context, statement string, values ...any) (r *sql.Rows, err error) {
+	err = t.around(statement, values, func() error {
+		r, err = t.ConnPool.QueryContext(ctx, statement, values...) //nolint:sqlclosecheck,rowserrcheck // who asked does so
+		return err
+	})
+	return r, err
+}
+
+func (t tapped) around(statement string, values []any, fn func() error) error {
+	if t.before != nil {
+		if err := t.before(t.writes, statement, values); err != nil {
+			return err
 		}
 	}
-	return nil
+	err := fn()
+	if err == nil && t.after != nil {
+		err = t.after(t.writes, statement, values)
+	}
+	return err
+}
+
+// BeginTx implements gorm.ConnPoolBeginner.
+func (t tapped) BeginTx(ctx context.Context, o *sql.TxOptions) (gorm.ConnPool, error) {
+	tx, err := beginOn(ctx, t.ConnPool, o)
+	if err != nil {
+		return nil, err
+	}
+	inner := t
+	inner.ConnPool = tx
+	return &tappedTx{inner, tx.(gorm.TxCommitter)}, nil
+}
+
+func beginOn(ctx context.Context, pool gorm.ConnPool, o *sql.TxOptions) (gorm.ConnPool, error) {
+	if b, is := pool.(gorm.TxBeginner); is {
+		return b.BeginTx(ctx, o)
+	}
+	return pool.(gorm.ConnPoolBeginner).BeginTx(ctx, o)
+}
+
+type tappedTx struct {
+	tapped
+	gorm.TxCommitter
 }
 
 // ReplayAll and PruneAll are the parts of Work, once.

@@ -137,14 +137,14 @@ func (s *shared) hold(st *store.Store, words string) held {
 	var first, end sync.Once
 	release := func() { end.Do(func() { close(released) }) }
 	s.t.Cleanup(release)
-	s.check(st.WatchStatements(func(_ bool, statement string) {
+	st.WatchStatements(func(_ bool, statement string) {
 		if strings.HasPrefix(statement, words) {
 			first.Do(func() {
 				close(reached)
 				<-released
 			})
 		}
-	}))
+	})
 	return held{reached, release}
 }
 
@@ -344,14 +344,14 @@ func testDeadlockOurs(s *shared) {
 func testSerialization(s *shared) {
 	strict := s.another("default_transaction_isolation=serializable")
 	statements, before := 0, sync.Mutex{}
-	s.check(strict.BeforeStatements(func() error {
+	strict.BeforeStatements(func() error {
 		before.Lock()
 		defer before.Unlock()
 		if statements++; statements == 2 { // the first has seen what there is
 			s.login(s.key(136))
 		}
 		return nil
-	}))
+	})
 	st, err := login(s.ctx, strict, s.key(136))
 	s.check(err)
 	if st.Changed || st.AgentStatus != gen.AgentStatusValueAvailable {
@@ -410,7 +410,7 @@ func testCrowd(s *shared) {
 // that may be tried again, or succeeds, and is done wholly or not at all.
 func testConnectionsEnd(s *shared) {
 	v := &victim{shared: s, conn: s.connect(), Store: s.another("application_name=victim")}
-	s.check(v.WatchStatements(v.before))
+	v.WatchStatements(v.before)
 	v.try("a change", func() error {
 		_, err := login(s.ctx, v.Store, s.key(136))
 		return err

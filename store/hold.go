@@ -20,14 +20,19 @@ import (
 func onPostgres(tx *gorm.DB) bool { return tx.Name() == "postgres" }
 
 // holding has a query of a transaction that writes hold the rows that it finds.
-func holding(tx *gorm.DB) []clause.Expression { return holdingOr(tx, true) }
-
-// holdingOr is holding, but does not find what somebody else holds, unless it is to wait for that.
-func holdingOr(tx *gorm.DB, wait bool) []clause.Expression {
+func holding(tx *gorm.DB) []clause.Expression {
 	if ownWrite(tx) == nil || !onPostgres(tx) {
 		return nil
 	}
-	return []clause.Expression{clause.Locking{Strength: forUpdate, Options: skipLocked(wait)}}
+	return []clause.Expression{clause.Locking{Strength: forUpdate}}
+}
+
+// toHold is holding as the end of a query. It does not find what somebody else holds, unless it is to wait for that.
+func toHold(tx *gorm.DB, wait bool) string {
+	if ownWrite(tx) == nil || !onPostgres(tx) {
+		return ""
+	}
+	return " FOR " + forUpdate + " " + skipLocked(wait)
 }
 
 func skipLocked(wait bool) string {
@@ -46,9 +51,7 @@ func hold(tx *gorm.DB, table string, ids []int64, wait bool) (held []int64, err 
 	if !onPostgres(tx) || len(ids) == 0 {
 		return ids, nil
 	}
-	err = tx.Raw("SELECT id FROM "+table+" WHERE id IN ? ORDER BY id FOR "+forUpdate+" "+skipLocked(wait), padded(slices.Clone(ids))).
-		Scan(&held).Error
-	return held, err
+	return query[int64](tx, "SELECT id FROM "+table+" WHERE id IN ? ORDER BY id FOR "+forUpdate+" "+skipLocked(wait), padded(slices.Clone(ids)))
 }
 
 func holdLanes(tx *gorm.DB, lanes ...int64) error {

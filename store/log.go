@@ -92,8 +92,8 @@ func (s *Store) Deliveries(
 
 // logged reads deliveries with their last attempts.
 func logged(tx *gorm.DB, found string, args ...any) ([]gen.Delivery, error) {
-	var rows []deliveryRow
-	if err := tx.Raw(logSQL+found, args...).Scan(&rows).Error; err != nil {
+	rows, err := query[deliveryRow](tx, logSQL+found, args...)
+	if err != nil {
 		return nil, err
 	}
 	ids := []int64{0}
@@ -102,7 +102,7 @@ func logged(tx *gorm.DB, found string, args ...any) ([]gen.Delivery, error) {
 			ids = append(ids, *r.LastAttempt)
 		}
 	}
-	last, err := gorm.G[attemptRow](tx).Where("id IN ?", padded(ids)).Find(tx.Statement.Context)
+	last, err := query[attemptRow](tx, attemptsSQL+"id IN ?", padded(ids))
 	of := map[int64]*attemptRow{}
 	for i := range last {
 		of[last[i].DeliveryID] = &last[i]
@@ -133,7 +133,7 @@ func (s *Store) deliveryLog(tx *gorm.DB, client string, id int64) (l DeliveryLog
 	if l.Delivery, err = findLogged(tx, client, id); err != nil {
 		return l, err
 	}
-	attempts, err := gorm.G[attemptRow](tx).Where("delivery_id = ?", id).Order("id").Find(tx.Statement.Context)
+	attempts, err := query[attemptRow](tx, attemptsSQL+"delivery_id = ? ORDER BY id", id)
 	if err != nil {
 		return l, err
 	}

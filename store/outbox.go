@@ -197,15 +197,14 @@ func (s *Store) goOn(tx *gorm.DB, r *result, wanted bool) (empty bool, err error
 func (s *Store) renew(tx *gorm.DB, results []*result) error {
 	now := s.now()
 	until := now + s.Lease.Milliseconds()
-	var lanes []int64
-	err := tx.Raw("UPDATE lanes SET "+leased+" WHERE id IN ? AND due_at + 0 <= ? "+
+	lanes, err := query[int64](tx, "UPDATE lanes SET "+leased+" WHERE id IN ? AND due_at + 0 <= ? "+
 		"AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = lanes.id) RETURNING id",
-		until, until, padded(each(results, (*result).lane)), now).Scan(&lanes).Error
+		until, until, padded(each(results, (*result).lane)), now)
 	if err != nil || len(lanes) == 0 {
 		return err
 	}
-	var heads []headRow
-	if err := tx.Raw(headSQL+"WHERE l.id IN ?", padded(lanes)).Scan(&heads).Error; err != nil {
+	heads, err := query[headRow](tx, headSQL+"WHERE l.id IN ?", padded(lanes))
+	if err != nil {
 		return err
 	}
 	next := index(heads, func(h headRow) int64 { return h.LaneID })

@@ -16,8 +16,8 @@ func findOwed(tx *gorm.DB, changes []*change) error {
 		return nil
 	}
 	agents := each(changes, func(c *change) int64 { return c.agent.ID })
-	events, err := gorm.G[eventRow](tx).Select("id, agent, url, method, event_type, lane_id, state").
-		Where("agent IN ?", padded(agents)).Order("lane_id, id").Find(tx.Statement.Context)
+	events, err := query[eventRow](tx, "SELECT id, agent, url, method, event_type, lane_id, state FROM agent_events "+
+		"WHERE agent IN ? ORDER BY lane_id, id", padded(agents))
 	of := map[int64][]eventRow{}
 	for _, e := range events {
 		of[e.Agent] = append(of[e.Agent], e)
@@ -86,13 +86,11 @@ func (s *Store) owedLanes(tx *gorm.DB, ids []int64, wait bool) (rows []owedLane,
 		got, err := hold(tx, "lanes", ids, wait)
 		return each(got, func(id int64) owedLane { return owedLane{ID: id} }), err
 	}
-	query := owedSQL
+	how, now := "", s.now()
 	if onPostgres(tx) {
-		query += " FOR " + forUpdate + " OF l " + skipLocked(wait)
+		how = " FOR " + forUpdate + " OF l " + skipLocked(wait)
 	}
-	now := s.now()
-	err = tx.Raw(query, webhook.Failures, now, now, padded(ids)).Scan(&rows).Error
-	return rows, err
+	return query[owedLane](tx, owedSQL+how, webhook.Failures, now, now, padded(ids))
 }
 
 // owed is a delivery that a change makes.

@@ -119,13 +119,13 @@ func TestNotHandedOutWhenItFails(t *testing.T) {
 	f.register(k, crm, gen.EventTypeAgentLogin)
 	o := f.offer(1)
 	taken := false
-	f.check(f.BeforeStatements(func() error {
+	f.BeforeStatements(func() error {
 		if o.room == 0 && !taken {
 			taken = true
 			return brokenDisk()
 		}
 		return nil
-	}))
+	})
 	_, err := f.SetStatus(f.ctx, k, gen.AgentStatusUpdate{AgentStatus: gen.AgentStatusValueAvailable})
 	var trouble *store.Error
 	if !errors.As(err, &trouble) || trouble.Kind != store.Unavailable {

@@ -77,13 +77,13 @@ type sent struct {
 func (f *fixture) watch() *statements {
 	f.t.Helper()
 	s := &statements{seen: map[sent][]any{}}
-	f.check(f.AfterStatements(func(statement string, writes bool, values []any) {
+	f.AfterStatements(func(statement string, writes bool, values []any) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if _, is := s.seen[sent{statement, writes}]; !is {
 			s.seen[sent{statement, writes}] = slices.Clone(values)
 		}
-	}))
+	})
 	return s
 }
 

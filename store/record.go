@@ -74,10 +74,9 @@ func stand(tx *gorm.DB, results []*result) (standing, error) {
 		URL      string     `json:"url"`
 		Method   gen.Method `json:"method"`
 	}
-	var rows []stood
-	err := tx.Raw(standingSQL, tableOf(tx, each(results, func(r *result) sent {
+	rows, err := query[stood](tx, standingSQL, tableOf(tx, each(results, func(r *result) sent {
 		return sent{r.ID, r.Lane, r.Attempt - 1, r.URL, r.Method}
-	}))).Scan(&rows).Error
+	})))
 	at := standing(index(rows, func(r stood) int64 { return r.LaneID }))
 	slices.SortStableFunc(results, func(a, b *result) int {
 		return cmp.Compare(at[a.Lane].ReceiverID, at[b.Lane].ReceiverID)
@@ -170,8 +169,9 @@ func (s *Store) settlePlain(tx *gorm.DB, results []*result, attempts []int64) er
 		}
 		rows[i] = row
 	}
-	return tx.Exec("UPDATE deliveries SET state = x.state, attempts = x.attempts, last_attempt = "+latest+", finished_at = x.finished, due_at = "+
-		"CASE WHEN x.due < expires_at THEN x.due ELSE expires_at END FROM ? AS x WHERE deliveries.id = x.id", tableOf(tx, rows)).Error
+	_, err := execute(tx, "UPDATE deliveries SET state = x.state, attempts = x.attempts, last_attempt = "+latest+", finished_at = x.finished, due_at = "+
+		"CASE WHEN x.due < expires_at THEN x.due ELSE expires_at END FROM ? AS x WHERE deliveries.id = x.id", tableOf(tx, rows))
+	return err
 }
 
 // latest is the last attempt when one is recorded: another of the same delivery may have come before it.
@@ -179,6 +179,12 @@ const latest = "CASE WHEN coalesce(last_attempt, 0) < x.last THEN x.last ELSE la
 
 // ends says whether a result is the last of its delivery.
 func (r *result) ends() bool { return r.outcome.Verdict != webhook.Retry }
+
+// laneDue is when a lane is due.
+type laneDue struct {
+	ID    int64
+	DueAt *int64
+}
 
 // letGoPlain lets lanes go, and goes on in those that are to go on and have something due.
 func (s *Store) letGoPlain(tx *gorm.DB, at standing, results []*result) error {
@@ -192,12 +198,8 @@ func (s *Store) letGoPlain(tx *gorm.DB, at standing, results []*result) error {
 		}
 		return taken{r.Lane, 0}
 	})
-	var lanes []struct {
-		ID    int64
-		DueAt *int64
-	}
-	err := tx.Raw("UPDATE lanes SET pending = pending - x.ended, "+released+" FROM ? AS x WHERE lanes.id = x.id "+
-		"RETURNING lanes.id, lanes.due_at", tableOf(tx, rows)).Scan(&lanes).Error
+	lanes, err := query[laneDue](tx, "UPDATE lanes SET pending = pending - x.ended, "+released+" FROM ? AS x WHERE lanes.id = x.id "+
+		"RETURNING lanes.id, lanes.due_at", tableOf(tx, rows))
 	if err != nil {
 		return err
 	}

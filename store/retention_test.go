@@ -127,11 +127,11 @@ func TestRetentionByRows(t *testing.T) {
 func (f *fixture) watched(writes bool) (statements []string) {
 	f.t.Helper()
 	watching := true
-	f.check(f.WatchStatements(func(w bool, statement string) {
+	f.WatchStatements(func(w bool, statement string) {
 		if watching && w == writes && statement != "" {
 			statements = append(statements, statement)
 		}
-	}))
+	})
 	f.check(f.PruneAll(f.ctx))
 	watching = false
 	return statements
@@ -214,12 +214,12 @@ func TestRetentionEndsThoughTheFileCannotShrink(t *testing.T) {
 	f.sql("CREATE TABLE waste (x); INSERT INTO waste VALUES (zeroblob(8000000)); DROP TABLE waste")
 	f.open()
 	left := 1000
-	f.check(f.BeforeStatements(func() error {
+	f.BeforeStatements(func() error {
 		if left--; left < 0 {
 			return errors.New("there is no end to it")
 		}
 		return nil
-	}))
+	})
 	for range 3 {
 		f.check(f.PruneAll(f.ctx))
 		f.clock.add(2 * time.Hour)

@@ -45,7 +45,10 @@ func (s *Store) Stats(ctx context.Context) (m Stats, err error) {
 		if err := s.backlogs(tx, &m); err != nil {
 			return err
 		}
-		return tx.Raw(countsSQL).Row().Scan(&m.Pending, &m.Breakers, &m.Disabled)
+		var counts struct{ Pending, Breakers, Disabled int }
+		err := tx.Raw(countsSQL).Scan(&counts).Error
+		m.Pending, m.Breakers, m.Disabled = counts.Pending, counts.Breakers, counts.Disabled
+		return err
 	})
 	return m, err
 }

@@ -154,7 +154,7 @@ func (s *Store) setTogether(tx *gorm.DB, tasks []*setting, wait bool) (held []*s
 
 // setRound sets statuses of different agents. What is refused is refused before anything is written.
 func (s *Store) setRound(tx *gorm.DB, tasks []*setting, wait bool) (held []*setting, err error) {
-	found, err := findAgents(tx, each(tasks, agentOf), holdingOr(tx, wait)...)
+	found, err := findAgents(tx, each(tasks, agentOf), toHold(tx, wait))
 	if err != nil {
 		return nil, err
 	}
@@ -181,7 +181,7 @@ func refuseAbsent(tx *gorm.DB, tasks []*setting) (held []*setting, err error) {
 	if len(tasks) == 0 {
 		return nil, nil
 	}
-	there, err := findAgents(tx, each(tasks, agentOf))
+	there, err := findAgents(tx, each(tasks, agentOf), "")
 	for i := 0; err == nil && i < len(tasks); i++ {
 		t := tasks[i]
 		if _, is := there[t.agent]; is {
@@ -238,7 +238,8 @@ func writeReported(tx *gorm.DB, rows []agentRow) error {
 	if len(rows) == 0 {
 		return nil
 	}
-	return tx.Exec("UPDATE agents SET reported_at = x.reported_at FROM ? AS x WHERE agents.id = x.id", tableOf(tx, rows)).Error
+	_, err := execute(tx, "UPDATE agents SET reported_at = x.reported_at FROM ? AS x WHERE agents.id = x.id", tableOf(tx, rows))
+	return err
 }
 
 func (s *Store) checkAhead(at time.Time) error {
@@ -298,8 +299,8 @@ func (s *Store) make(tx *gorm.DB, changes []*change, lanes owedLanes) error {
 		c.made()
 	}
 	rows := each(changes, func(c *change) agentRow { return *c.agent })
-	err := tx.Exec("UPDATE agents SET status = x.status, event_source = x.event_source, sequence = x.sequence, "+
-		"changed_at = x.changed_at, reported_at = x.reported_at FROM ? AS x WHERE agents.id = x.id", tableOf(tx, rows)).Error
+	_, err := execute(tx, "UPDATE agents SET status = x.status, event_source = x.event_source, sequence = x.sequence, "+
+		"changed_at = x.changed_at, reported_at = x.reported_at FROM ? AS x WHERE agents.id = x.id", tableOf(tx, rows))
 	if err != nil {
 		return err
 	}

@@ -64,9 +64,10 @@ func changesBy(tx *gorm.DB, w walk, after, upTo int64, direction string, limit i
 	w.found(&t)
 	w.bound(&t, "id", ">", "?", after)
 	w.bound(&t, "id", "<=", "?", upTo)
-	return gorm.G[changeRow](tx).Where(strings.Join(t.sql, " AND "), t.args...).
-		Order(w.order(direction, "id")).Limit(limit).Find(tx.Statement.Context)
+	return query[changeRow](tx, changesSQL+strings.Join(t.sql, " AND ")+" ORDER BY "+w.order(direction, "id")+" LIMIT ?", append(t.args, limit)...)
 }
+
+var changesSQL = "SELECT " + columns[changeRow]() + " FROM status_changes WHERE "
 
 // begin is the sequence number that a page comes after, and the epoch that it is of.
 func begin(tx *gorm.DB, client string, after *int64, epoch string) (from int64, now string, err error) {
@@ -188,9 +189,7 @@ func (s *Store) AgentStatusChanges(
 // firedBy returns the deliveries that changes have made and that are still kept.
 func firedBy(tx *gorm.DB, changes []changeRow) (map[int64][]deliveryRow, error) {
 	ids := append([]int64{0}, each(changes, func(r changeRow) int64 { return r.ID })...)
-	var rows []deliveryRow
-	err := tx.Raw("SELECT id, change_id, event_id, state, attempts FROM deliveries WHERE change_id IN ?",
-		padded(ids)).Scan(&rows).Error
+	rows, err := query[deliveryRow](tx, "SELECT id, change_id, event_id, state, attempts FROM deliveries WHERE change_id IN ?", padded(ids))
 	of := map[int64][]deliveryRow{}
 	for _, r := range rows {
 		of[r.ChangeID] = append(of[r.ChangeID], r)

@@ -236,24 +236,53 @@ func tableOf[R any](tx *gorm.DB, rows []R) clause.Expr {
 // valuesOf is rows as 1, 2, 4, 8 … rows of parameters, so that a statement about any number of them is one of few
 // statements. Those that are too many are NULL and left out.
 func valuesOf[R any](rows []R) clause.Expr {
-	var columns []string
-	fields := fieldsOf[R]()
-	for _, f := range fields {
-		columns = append(columns, fmt.Sprintf("column%d AS %s", len(columns)+1, f.Tag.Get("json")))
-	}
-	n := 1 << bits.Len(uint(len(rows)-1))
-	vars := make([]any, 0, n*len(columns))
-	for _, r := range rows {
-		v := reflect.ValueOf(r)
-		for _, f := range fields {
-			vars = append(vars, v.FieldByIndex(f.Index).Interface())
+	fields, n := fieldsOf[R](), 1<<bits.Len(uint(len(rows)-1))
+	vars := make([]any, n*len(fields))
+	for i := range rows {
+		row := reflect.ValueOf(&rows[i]).Elem()
+		for j, f := range fields {
+			vars[i*len(fields)+j] = valueOf(row.FieldByIndex(f.Index))
 		}
 	}
-	row := "(?" + strings.Repeat(", ?", len(columns)-1) + ")"
-	return clause.Expr{
-		SQL:  "(SELECT " + strings.Join(columns, ", ") + " FROM (VALUES " + row + strings.Repeat(", "+row, n-1) + ") WHERE column1 IS NOT NULL)",
-		Vars: vars[:cap(vars)],
+	return clause.Expr{SQL: valuesSQL[R](n), Vars: vars}
+}
+
+// valueOf is what a field has, as the database knows it.
+func valueOf(field reflect.Value) any {
+	switch field.Kind() {
+	case reflect.Pointer:
+		if field.IsNil() {
+			return nil
+		}
+		return valueOf(field.Elem())
+	case reflect.String:
+		return field.String()
 	}
+	return field.Int()
+}
+
+// writtenOut is a table of so many rows.
+type writtenOut struct {
+	row reflect.Type
+	n   int
+}
+
+// tables are those that valuesSQL was asked for.
+var tables sync.Map
+
+func valuesSQL[R any](n int) string {
+	key := writtenOut{reflect.TypeFor[R](), n}
+	if text, is := tables.Load(key); is {
+		return text.(string)
+	}
+	var columns []string
+	for i, f := range fieldsOf[R]() {
+		columns = append(columns, fmt.Sprintf("column%d AS %s", i+1, f.Tag.Get("json")))
+	}
+	row := "(?" + strings.Repeat(", ?", len(columns)-1) + ")"
+	text := "(SELECT " + strings.Join(columns, ", ") + " FROM (VALUES " + row + strings.Repeat(", "+row, n-1) + ") WHERE column1 IS NOT NULL)"
+	tables.Store(key, text)
+	return text
 }
 
 // columnsOf are the columns of a row as PostgreSQL declares them, or as SQLite takes them out of a value.
@@ -296,7 +325,7 @@ func insertAll[R any](tx *gorm.DB, table string, rows []R) (ids []int64, err err
 		}
 	}
 	list := strings.Join(names, ", ")
-	err = tx.Raw("INSERT INTO "+table+" ("+list+") SELECT "+list+" FROM ? AS x RETURNING id", tableOf(tx, rows)).Scan(&ids).Error
+	ids, err = query[int64](tx, "INSERT INTO "+table+" ("+list+") SELECT "+list+" FROM ? AS x RETURNING id", tableOf(tx, rows))
 	slices.Sort(ids)
 	return ids, err
 }

@@ -44,17 +44,17 @@ type Caller struct {
 }
 
 // Caller returns whose token it is, or ErrToken.
-func (s *Store) Caller(ctx context.Context, token string) (c Caller, err error) {
+func (s *Store) Caller(ctx context.Context, token string) (Caller, error) {
 	ctx, cancel := context.WithTimeout(ctx, pgPatience)
 	defer cancel()
 	hash := sha256.Sum256([]byte(token))
-	found := s.read(ctx).Raw("SELECT a.number, a.id AS application, a.name, a.client_id AS client, a.access, "+
+	c, is, err := first[Caller](s.read(ctx), "SELECT a.number, a.id AS application, a.name, a.client_id AS client, a.access, "+
 		"coalesce(c.blocked, FALSE) AS blocked, coalesce(c.request_limit, ?) AS request_limit FROM tokens t JOIN applications a ON a.number = t.application "+
-		"LEFT JOIN clients c ON c.id = a.client_id WHERE t.hash = ? AND t.expires_at > ?", NoLimit, hash[:], s.now()).Scan(&c)
-	if found.Error == nil && found.RowsAffected == 0 {
+		"LEFT JOIN clients c ON c.id = a.client_id WHERE t.hash = ? AND t.expires_at > ?", NoLimit, hash[:], s.now())
+	if err == nil && !is {
 		return c, ErrToken
 	}
-	return c, failure(found.Error)
+	return c, failure(err)
 }
 
 // IssueToken gives an application a token for TokenLife, or returns ErrCredentials. Of more than 100 the oldest goes.

@@ -24,6 +24,7 @@ var (
 type writer struct {
 	db     *gorm.DB // on one connection, which only run uses
 	conn   *sql.Conn
+	pool   gorm.ConnPool // of the statements that are prepared on it
 	queue  chan *write
 	quit   chan struct{}
 	closed chan struct{}
@@ -57,10 +58,10 @@ func afterwards(tx *gorm.DB, fn func(error)) {
 
 func newWriter(db *gorm.DB, conn *sql.Conn) *writer {
 	w := &writer{
-		db: db, conn: conn,
+		db: db, conn: conn, pool: db.ConnPool,
 		queue: make(chan *write, most), quit: make(chan struct{}), closed: make(chan struct{}),
 	}
-	go w.run()
+	go w.work()
 	return w
 }
 
@@ -123,12 +124,12 @@ func (w *writer) close() error {
 	w.once.Do(func() { close(w.quit) })
 	<-w.closed
 	// What is committed is in the file itself then, for whoever copies that alone; but nobody who reads is waited for.
-	return errors.Join(w.db.Exec("PRAGMA busy_timeout = 500").Error, w.db.Exec("PRAGMA wal_checkpoint(TRUNCATE)").Error, closeStatements(w.db), w.conn.Close())
+	return errors.Join(w.db.Exec("PRAGMA busy_timeout = 500").Error, w.db.Exec("PRAGMA wal_checkpoint(TRUNCATE)").Error, closeStatements(w.pool), w.conn.Close())
 }
 
 // closeStatements closes the statements that were prepared on one connection, which would keep it open.
-func closeStatements(db *gorm.DB) (err error) {
-	if p, ok := db.ConnPool.(*gorm.PreparedStmtDB); ok {
+func closeStatements(pool gorm.ConnPool) (err error) {
+	if p, ok := pool.(*gorm.PreparedStmtDB); ok {
 		for _, key := range p.Stmts.Keys() {
 			if statement, ok := p.Stmts.Get(key); ok {
 				err = errors.Join(err, statement.Close())
@@ -138,7 +139,7 @@ func closeStatements(db *gorm.DB) (err error) {
 	return err
 }
 
-func (w *writer) run() {
+func (w *writer) work() {
 	defer close(w.closed)
 	for {
 		select {
@@ -173,7 +174,7 @@ func (w *writer) transaction(first *write) (batch []*write, results []error, err
 	if results[0] != nil {
 		return batch, results, nil
 	}
-	if err = w.db.Exec("BEGIN IMMEDIATE").Error; err != nil {
+	if err = w.run("BEGIN IMMEDIATE"); err != nil {
 		batch = w.waiting(first)
 		results = make([]error, len(batch))
 	} else if results[0] = w.begin(first); results[0] == nil {
@@ -181,8 +182,14 @@ func (w *writer) transaction(first *write) (batch []*write, results []error, err
 			return batch, results, nil
 		}
 	}
-	w.db.Exec("ROLLBACK") // an error here means that the database has done so itself, or that the one before was in vain
+	_ = w.run("ROLLBACK") // an error here means that the database has done so itself, or that the one before was in vain
 	return batch, results, err
+}
+
+// run runs a statement of the transaction itself.
+func (w *writer) run(statement string) error {
+	_, err := execute(w.db, statement)
+	return err
 }
 
 // next is a write that waits, nil if none does.
@@ -219,7 +226,7 @@ func (w *writer) others(batch []*write, results []error) ([]*write, []error, err
 			return batch, results, err
 		}
 	}
-	return batch, results, w.db.Exec("COMMIT").Error
+	return batch, results, w.run("COMMIT")
 }
 
 // tell tells those who want to know what became of a write.
@@ -240,16 +247,16 @@ func (w *writer) begin(j *write) error {
 
 // step runs one write between savepoints. The first error is the write's own; the second ends the transaction.
 func (w *writer) step(j *write) (own, fatal error) {
-	if err := w.db.Exec("SAVEPOINT step").Error; err != nil {
+	if err := w.run("SAVEPOINT step"); err != nil {
 		return nil, err
 	}
 	own = w.begin(j)
 	if own != nil {
-		if err := w.db.Exec("ROLLBACK TO step").Error; err != nil {
+		if err := w.run("ROLLBACK TO step"); err != nil {
 			return nil, errors.Join(own, err)
 		}
 	}
-	return own, w.db.Exec("RELEASE step").Error
+	return own, w.run("RELEASE step")
 }
 
 // protect is for the sake of the others. What the write's context holds is there in the transaction, but not its end.

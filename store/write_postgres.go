@@ -81,8 +81,7 @@ func readClock(tx *gorm.DB, clock *databaseClock) error {
 	if clock == nil {
 		return nil
 	}
-	var now int64
-	err := tx.Raw("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint").Row().Scan(&now)
+	now, _, err := first[int64](tx, "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint")
 	if err == nil {
 		clock.set(now)
 	}

@@ -343,16 +343,14 @@ func TestTransactionThatDoesNotBegin(t *testing.T) {
 	w := openWatched(t)
 	defer w.done()
 	begun := 0
-	err := w.writes.handle().Callback().Raw().Before("gorm:raw").Register("begin", func(tx *gorm.DB) {
-		if tx.Statement.SQL.String() == "BEGIN IMMEDIATE" {
+	w.before(func(_ bool, statement string) error {
+		if statement == "BEGIN IMMEDIATE" {
 			if begun++; begun == 2 { // that of the writes that wait, after the one before
-				_ = tx.AddError(errors.New("database is locked"))
+				return errors.New("database is locked")
 			}
 		}
+		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	gone, end := context.WithCancel(t.Context())
 	end()
 	ctx := t.Context()

@@ -1,0 +1,250 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+	"gorm.io/gorm/schema"
+)
+
+// What happens with every status change, delivery and request is not put together and read by GORM, which takes as long as
+// the database takes for it: these statements are there in full, and go over GORM's connections as they are. The values
+// of a list are ids; a table is one of tableOf.
+
+// execute runs a statement and returns how many rows it changed.
+func execute(tx *gorm.DB, statement string, args ...any) (changed int64, err error) {
+	text, values := spell(tx, statement, args)
+	began, ctx := time.Now(), tx.Statement.Context
+	result, err := tx.Statement.ConnPool.ExecContext(ctx, text, values...)
+	if err == nil {
+		changed, err = result.RowsAffected()
+	}
+	return changed, traced(ctx, tx, began, text, err)
+}
+
+// query returns the rows of a query. A column goes to the field of its name, or is the row.
+func query[R any](tx *gorm.DB, statement string, args ...any) (found []R, err error) {
+	text, values := spell(tx, statement, args)
+	began, ctx := time.Now(), tx.Statement.Context
+	rows, err := tx.Statement.ConnPool.QueryContext(ctx, text, values...)
+	if err == nil {
+		found, err = read[R](rows, text)
+	}
+	return found, traced(ctx, tx, began, text, err)
+}
+
+// first returns the first row of a query, and whether there is one.
+func first[R any](tx *gorm.DB, statement string, args ...any) (row R, is bool, err error) {
+	rows, err := query[R](tx, statement, args...)
+	if err != nil || len(rows) == 0 {
+		return row, false, err
+	}
+	return rows[0], true, nil
+}
+
+// traced logs a statement that has failed, as those of GORM are.
+func traced(ctx context.Context, tx *gorm.DB, began time.Time, text string, err error) error {
+	if err != nil {
+		tx.Logger.Trace(ctx, began, func() (string, int64) { return text, -1 }, err)
+	}
+	return err
+}
+
+// spell writes a statement out: each list as so many marks, each table as what it is.
+func spell(tx *gorm.DB, statement string, args []any) (text string, values []any) {
+	numbered := onPostgres(tx)
+	if !numbered && !isLong(args) {
+		return statement, args
+	}
+	w := spelling{numbered: numbered, values: make([]any, 0, len(args))}
+	w.text.Grow(2 * len(statement))
+	w.write(statement, args)
+	return w.text.String(), w.values
+}
+
+// isLong says whether there is a list or a table among the values.
+func isLong(args []any) bool {
+	return slices.ContainsFunc(args, func(a any) bool {
+		switch a.(type) {
+		case []int64, clause.Expr:
+			return true
+		}
+		return false
+	})
+}
+
+type spelling struct {
+	text     strings.Builder
+	values   []any
+	numbered bool // marks have numbers
+}
+
+func (w *spelling) write(statement string, args []any) {
+	for _, a := range args {
+		before, after, _ := strings.Cut(statement, "?")
+		w.text.WriteString(before)
+		statement = after
+		switch a := a.(type) {
+		case []int64:
+			w.list(a)
+		case clause.Expr:
+			w.write(a.SQL, a.Vars)
+		default:
+			w.mark(a)
+		}
+	}
+	w.text.WriteString(statement)
+}
+
+func (w *spelling) list(ids []int64) {
+	if len(ids) == 0 {
+		w.text.WriteString("(NULL)")
+		return
+	}
+	for i, id := range ids {
+		w.text.WriteByte("(,"[min(i, 1)])
+		w.mark(id)
+	}
+	w.text.WriteByte(')')
+}
+
+func (w *spelling) mark(value any) {
+	w.values = append(w.values, value)
+	if !w.numbered {
+		w.text.WriteByte('?')
+		return
+	}
+	w.text.WriteByte('$')
+	w.text.WriteString(strconv.Itoa(len(w.values)))
+}
+
+// read reads all rows of a statement, and closes them.
+func read[R any](rows *sql.Rows, text string) (found []R, err error) {
+	defer rows.Close()
+	fields, err := fieldsFor[R](rows, text)
+	if err != nil {
+		return nil, err
+	}
+	values := make([]any, len(fields))
+	into := make([]any, len(fields))
+	for i := range values {
+		into[i] = &values[i]
+	}
+	for rows.Next() {
+		if err := rows.Scan(into...); err != nil {
+			return nil, err
+		}
+		found = append(found, *new(R))
+		if err := fill(reflect.ValueOf(&found[len(found)-1]).Elem(), fields, values); err != nil {
+			return nil, err
+		}
+	}
+	return found, rows.Err()
+}
+
+// fill gives fields of a row their values.
+func fill(row reflect.Value, fields [][]int, values []any) error {
+	for i, index := range fields {
+		field := row
+		if index != nil {
+			field = row.FieldByIndex(index)
+		}
+		if err := assign(field, values[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// assign gives a field the value of a column. What is NULL leaves it as it is.
+func assign(field reflect.Value, value any) error {
+	if value != nil && field.Kind() == reflect.Pointer {
+		field.Set(reflect.New(field.Type().Elem()))
+		field = field.Elem()
+	}
+	kind := field.Kind()
+	switch v := value.(type) {
+	case nil:
+		return nil
+	case int64:
+		if field.CanInt() {
+			field.SetInt(v)
+			return nil
+		} else if kind == reflect.Bool {
+			field.SetBool(v != 0)
+			return nil
+		}
+	case string:
+		if kind == reflect.String {
+			field.SetString(v)
+			return nil
+		}
+	case bool:
+		if kind == reflect.Bool {
+			field.SetBool(v)
+			return nil
+		}
+	}
+	return fmt.Errorf("a column of type %T cannot be read into %s", value, field.Type())
+}
+
+// planned is what fieldsFor has found out for a statement and a type.
+type planned struct {
+	text string
+	row  reflect.Type
+}
+
+// plans are those that are known, of as many texts as there are statements.
+var plans sync.Map
+
+// fieldsFor says which field of a row each column of a statement goes to.
+func fieldsFor[R any](rows *sql.Rows, text string) (fields [][]int, err error) {
+	of := reflect.TypeFor[R]()
+	if known, is := plans.Load(planned{text, of}); is {
+		return known.([][]int), nil
+	}
+	columns, err := rows.Columns()
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range columns {
+		index, is := fieldNamed(of, c)
+		if !is {
+			return nil, fmt.Errorf("%s has no field for the column %s", of, c)
+		}
+		fields = append(fields, index)
+	}
+	plans.Store(planned{text, of}, fields)
+	return fields, nil
+}
+
+// fieldNamed is the field that a column goes to, by GORM's rule; nil if that is the row.
+func fieldNamed(of reflect.Type, column string) (index []int, is bool) {
+	if of.Kind() != reflect.Struct {
+		return nil, true
+	}
+	for _, f := range reflect.VisibleFields(of) {
+		if (schema.NamingStrategy{}).ColumnName("", f.Name) == column {
+			return f.Index, true
+		}
+	}
+	return nil, false
+}
+
+// columns are all columns of a row.
+func columns[R any]() string {
+	var names []string
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[R]()) {
+		names = append(names, (schema.NamingStrategy{}).ColumnName("", f.Name))
+	}
+	return strings.Join(names, ", ")
+}
