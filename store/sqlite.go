@@ -126,7 +126,7 @@ func (s *Store) migrate(ctx context.Context, pool *sql.DB) error {
 
 // dsn is the driver's name of a file, with what every connection has in common and the given pragmas.
 func dsn(file string, pragmas ...string) string {
-	common := fmt.Sprintf("_busy_timeout=%d&_foreign_keys=on&_synchronous=FULL", busyTimeout.Milliseconds())
+	common := fmt.Sprintf("_busy_timeout=%d&_foreign_keys=on&_synchronous=FULL&_mutex=no", busyTimeout.Milliseconds())
 	return "file:" + (&url.URL{Path: file}).EscapedPath() + "?" + common + "&" + strings.Join(pragmas, "&")
 }
 

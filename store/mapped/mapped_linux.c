@@ -58,6 +58,8 @@ enum {
 	SQLITE_NOTFOUND = 12,
 	SQLITE_OPEN_MAIN_DB = 0x100,
 	SQLITE_FCNTL_MMAP_SIZE = 18,
+	SQLITE_CONFIG_PAGECACHE = 7,
+	SQLITE_CONFIG_MEMSTATUS = 9,
 	SQLITE_CONFIG_MMAP_SIZE = 22,
 	SQLITE_FCNTL_CKPT_DONE = 37,
 };
@@ -262,10 +264,24 @@ static int opened(sqlite3_vfs *vfs, const char *path, sqlite3_file *base, int fl
 	return SQLITE_OK;
 }
 
+/*
+ * configured has temporary tables, of which most statements have one, take pages one by one and not 20 at once, which cost
+ * more than what is done with them; and has memory not be counted, which nobody asks for. All but no bytes are mapped, so
+ * that fetch is asked.
+ */
+static int configured(void) {
+	int rc = sqlite3_config(SQLITE_CONFIG_PAGECACHE, NULL, 0, 0);
+	if (rc == SQLITE_OK)
+		rc = sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+	if (rc == SQLITE_OK)
+		rc = sqlite3_config(SQLITE_CONFIG_MMAP_SIZE, (sqlite3_int64)1, (sqlite3_int64)1);
+	return rc;
+}
+
 int mapped_begin(void) {
 	if (!sqlite3_config || !sqlite3_initialize || !sqlite3_vfs_find || !sqlite3_vfs_register)
 		return -1;
-	int rc = sqlite3_config(SQLITE_CONFIG_MMAP_SIZE, (sqlite3_int64)1, (sqlite3_int64)1); /* all but none: fetch is asked */
+	int rc = configured();
 	if (rc == SQLITE_OK)
 		rc = sqlite3_initialize();
 	if (rc != SQLITE_OK)
