@@ -46,9 +46,9 @@ SELECT l.id, l.receiver_id, v.failures,
 FROM r ` + receivers + ` ` + lanes + `
 	FROM lanes x WHERE x.receiver_id = r.id AND x.due_at <= ?
 		AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = x.id)
-	ORDER BY x.due_at, x.id LIMIT ?` + end + `
+	ORDER BY x.due_at, x.id` + limitSQL + end + `
 WHERE (v.waits IS NULL OR v.waits <= ?) AND r.id NOT IN ?
-ORDER BY turn, l.due_at, l.id LIMIT ?`
+ORDER BY turn, l.due_at, l.id` + limitSQL
 }
 
 // freshSQL finds the due lanes of some changes, in the same order. One whose lease has run out is left to who looks at all:
@@ -61,7 +61,7 @@ FROM (SELECT DISTINCT d.lane_id FROM deliveries d WHERE d.change_id IN ? AND d.s
 JOIN lanes l ON l.id = f.lane_id JOIN receivers v ON v.id = l.receiver_id
 WHERE l.due_at + 0 <= ? AND l.lease_until IS NULL AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = l.id)
 	AND (v.waits IS NULL OR v.waits <= ?) AND l.receiver_id NOT IN ?
-ORDER BY turn, l.due_at, l.id LIMIT ?`
+ORDER BY turn, l.due_at, l.id` + limitSQL
 
 // fresh is what a claim is to look at.
 type fresh struct {

@@ -58,7 +58,7 @@ func findEvent(tx *gorm.DB, k AgentKey, id int64) (e eventRow, err error) {
 // Events lists an agent's events in the order of their ids, those after an id, at most limit of them; 0 means all.
 func (s *Store) Events(ctx context.Context, k AgentKey, after int64, limit int) ([]gen.AgentEvent, error) {
 	tx := s.read(ctx)
-	rows, err := query[eventRow](tx, eventsSQL+ofAgent+" AND id > ? ORDER BY id LIMIT ?", k.Client, string(k.Type), k.ID, after, all(limit))
+	rows, err := query[eventRow](tx, eventsSQL+ofAgent+" AND id > ? ORDER BY id"+limitSQL, k.Client, string(k.Type), k.ID, after, all(limit))
 	if err == nil && len(rows) == 0 {
 		_, err = findAgent(tx, k) // there is none, or it has none
 	}

@@ -86,7 +86,7 @@ func (s *Store) Deliveries(
 		c.before = min(c.before, before)
 	}
 	found, args := c.found()
-	rows, err := logged(tx, found+c.order(" DESC")+" LIMIT ?", append(args, limit)...)
+	rows, err := logged(tx, found+c.order(" DESC")+limitSQL, append(args, limit)...)
 	return rows, failure(err)
 }
 

@@ -71,6 +71,10 @@ func spell(tx *gorm.DB, statement string, args []any) (text string, values []any
 	return w.text.String(), w.values
 }
 
+// limitSQL is the end of a query for some rows. SQLite compiles a statement anew whenever a parameter that is its whole LIMIT is
+// bound, which takes longer than to carry it out.
+const limitSQL = " LIMIT CAST(? AS BIGINT)"
+
 // isLong says whether there is a list or a table among the values.
 func isLong(args []any) bool {
 	return slices.ContainsFunc(args, func(a any) bool {

@@ -64,7 +64,7 @@ func changesBy(tx *gorm.DB, w walk, after, upTo int64, direction string, limit i
 	w.found(&t)
 	w.bound(&t, "id", ">", "?", after)
 	w.bound(&t, "id", "<=", "?", upTo)
-	return query[changeRow](tx, changesSQL+strings.Join(t.sql, " AND ")+" ORDER BY "+w.order(direction, "id")+" LIMIT ?", append(t.args, limit)...)
+	return query[changeRow](tx, changesSQL+strings.Join(t.sql, " AND ")+" ORDER BY "+w.order(direction, "id")+limitSQL, append(t.args, limit)...)
 }
 
 var changesSQL = "SELECT " + columns[changeRow]() + " FROM status_changes WHERE "
