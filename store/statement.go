@@ -65,7 +65,7 @@ func spell(tx *gorm.DB, statement string, args []any) (text string, values []any
 	if !numbered && !isLong(args) {
 		return statement, args
 	}
-	w := spelling{numbered: numbered, values: make([]any, 0, len(args))}
+	w := spelling{numbered: numbered, values: make([]any, 0, count(args))}
 	w.text.Grow(2 * len(statement))
 	w.write(statement, args)
 	return w.text.String(), w.values
@@ -84,6 +84,21 @@ func isLong(args []any) bool {
 		}
 		return false
 	})
+}
+
+// count is how many marks values take.
+func count(args []any) (n int) {
+	for _, a := range args {
+		switch a := a.(type) {
+		case []int64:
+			n += len(a)
+		case clause.Expr:
+			n += count(a.Vars)
+		default:
+			n++
+		}
+	}
+	return n
 }
 
 type spelling struct {
