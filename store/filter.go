@@ -32,7 +32,7 @@ func (f DeliveryFilter) owed() bool {
 	return f.State == gen.DeliveryStatePending || f.State == gen.DeliveryStateParked
 }
 
-// byChange is whether an agent's changes lead to its deliveries.
+// byChange is whether an agent's deliveries are in the order of its changes.
 func (f DeliveryFilter) byChange() bool {
 	return f.AgentID > 0 && f.EventID == 0 && !f.undelivered()
 }
@@ -42,7 +42,7 @@ func (f DeliveryFilter) sorted() bool {
 	return f.EventID > 0 && f.owed() || f.AgentID > 0 && f.State == gen.DeliveryStatePending
 }
 
-// condition is one on deliveries d and, where they lead to these, their changes c.
+// condition is one on deliveries d.
 type condition struct {
 	terms
 	filter        DeliveryFilter
@@ -101,9 +101,6 @@ func (x walk) order(direction string, columns ...string) string {
 // found is where the deliveries are that the condition names, in SQL.
 func (c *condition) found() (from string, args []any) {
 	where, args := c.where()
-	if c.filter.byChange() {
-		return "FROM status_changes c JOIN deliveries d ON d.change_id = c.id WHERE " + where, args
-	}
 	return "FROM deliveries d WHERE " + where, args
 }
 
@@ -111,16 +108,15 @@ func (c *condition) found() (from string, args []any) {
 func (c *condition) where() (where string, args []any) {
 	t := terms{slices.Clone(c.sql), slices.Clone(c.args)}
 	c.walk.found(&t)
-	switch {
-	case c.filter.sorted():
+	if c.filter.sorted() || c.filter.byChange() { // that is not what leads to them
 		t.add("d.id + 0 > ? AND d.id + 0 < ?", c.after, c.before)
-	case c.filter.byChange():
-		t.add("d.id > ? AND d.id < ?", c.after, c.before)
-		c.walk.bound(&t, "c.id", ">=", "(SELECT x.change_id FROM deliveries x WHERE x.id > ? ORDER BY x.id LIMIT 1) - "+apart, c.after)
-		c.walk.bound(&t, "c.id", "<=", "(SELECT x.change_id FROM deliveries x WHERE x.id < ? ORDER BY x.id DESC LIMIT 1) + "+apart, c.before)
-	default:
+	} else {
 		c.walk.bound(&t, "d.id", ">", "?", c.after)
 		c.walk.bound(&t, "d.id", "<", "?", c.before)
+	}
+	if c.filter.byChange() {
+		c.walk.bound(&t, "d.change_id", ">=", "(SELECT x.change_id FROM deliveries x WHERE x.id > ? ORDER BY x.id LIMIT 1) - "+apart, c.after)
+		c.walk.bound(&t, "d.change_id", "<=", "(SELECT x.change_id FROM deliveries x WHERE x.id < ? ORDER BY x.id DESC LIMIT 1) + "+apart, c.before)
 	}
 	return strings.Join(t.sql, " AND "), t.args
 }
@@ -132,7 +128,7 @@ const apart = "100000"
 // order is that of ids, in the words of the index.
 func (c *condition) order(direction string) string {
 	if c.filter.byChange() {
-		return " ORDER BY " + c.walk.order(direction, "c.id", "d.id")
+		return " ORDER BY " + c.walk.order(direction, "d.change_id", "d.id")
 	}
 	return " ORDER BY " + c.walk.order(direction, "d.id")
 }
@@ -153,9 +149,9 @@ func (f DeliveryFilter) condition(tx *gorm.DB, client string) (*condition, error
 func (c *condition) of(tx *gorm.DB, client string) error {
 	f := c.filter
 	if f.byChange() {
-		c.walk.by("c.client_id", client)
-		c.walk.by("c.kind", f.AgentType)
-		c.walk.by("c.agent_id", f.AgentID)
+		c.walk.by("d.client_id", client)
+		c.walk.by("d.kind", f.AgentType)
+		c.walk.by("d.agent_id", f.AgentID)
 		return nil
 	}
 	switch {

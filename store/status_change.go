@@ -179,17 +179,21 @@ func (s *Store) AgentStatusChanges(
 		if err != nil {
 			return err
 		}
-		fired, err := firedBy(tx, rows)
+		fired, err := firedBy(tx, k, rows)
 		m = each(rows, func(r changeRow) gen.AgentStatusChange { return s.explain(r, fired[r.ID]) })
 		return err
 	})
 	return m, err
 }
 
-// firedBy returns the deliveries that changes have made and that are still kept.
-func firedBy(tx *gorm.DB, changes []changeRow) (map[int64][]deliveryRow, error) {
-	ids := append([]int64{0}, each(changes, func(r changeRow) int64 { return r.ID })...)
-	rows, err := query[deliveryRow](tx, "SELECT id, change_id, event_id, state, attempts FROM deliveries WHERE change_id IN ?", padded(ids))
+// firedBy returns the deliveries that changes of an agent, of which the newest come first, have made and that are still kept.
+func firedBy(tx *gorm.DB, k AgentKey, changes []changeRow) (map[int64][]deliveryRow, error) {
+	if len(changes) == 0 {
+		return nil, nil
+	}
+	rows, err := query[deliveryRow](tx, "SELECT id, change_id, event_id, state, attempts FROM deliveries "+
+		"WHERE client_id = ? AND kind = ? AND agent_id = ? AND change_id BETWEEN ? AND ?",
+		k.Client, string(k.Type), k.ID, changes[len(changes)-1].ID, changes[0].ID)
 	of := map[int64][]deliveryRow{}
 	for _, r := range rows {
 		of[r.ChangeID] = append(of[r.ChangeID], r)
