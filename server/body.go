@@ -11,27 +11,40 @@ import (
 	"os"
 	"unicode/utf8"
 
+	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/labstack/echo/v4"
 )
 
 const maxBody = 1 << 20
 
-// takeBody reads the body of a request and refuses it unless it is one JSON value.
-func takeBody(c echo.Context) error {
+// takeBody reads the body of a request that is to have one, and refuses it unless it is one JSON value.
+func takeBody(c echo.Context, schema *openapi3.Schema) (value any, err error) {
+	if schema == nil {
+		return nil, nil
+	}
 	r := c.Request()
 	body, err := readBody(c, maxBody)
 	switch {
 	case err != nil:
-		return err
+		return nil, err
 	case len(body) == 0:
-		return refuse(http.StatusBadRequest, "a JSON body is required")
+		return nil, refuse(http.StatusBadRequest, "a JSON body is required")
 	case !isJSON(r.Header.Get(echo.HeaderContentType)):
-		return refuse(http.StatusUnsupportedMediaType, "the Content-Type must be application/json")
+		return nil, refuse(http.StatusUnsupportedMediaType, "the Content-Type must be application/json")
 	}
 	r.Header.Set(echo.HeaderContentType, echo.MIMEApplicationJSON)
-	r.Body = io.NopCloser(bytes.NewReader(body))
-	return checkJSON(body)
+	value, err = decode(body)
+	r.Body = validated{io.NopCloser(bytes.NewReader(body)), value}
+	return value, err
 }
+
+// validated is a body of which the generated binding takes the value, and the text only where that does not fit.
+type validated struct {
+	io.ReadCloser
+	value any
+}
+
+func (v validated) ValidatedValue() any { return v.value }
 
 // readBody refuses a body of more bytes than most.
 func readBody(c echo.Context, most int64) ([]byte, error) {
@@ -55,22 +68,19 @@ func isJSON(contentType string) bool {
 	return media == echo.MIMEApplicationJSON && (err == nil || errors.Is(err, mime.ErrInvalidMediaParameter))
 }
 
-// checkJSON refuses what is not one JSON value in UTF-8, and objects that name a member twice, of which Go would
-// silently take the last.
-func checkJSON(body []byte) error {
+// decode refuses what is not one JSON value in UTF-8, and objects that name a member twice, of which Go would silently
+// take the last.
+func decode(body []byte) (any, error) {
 	if !utf8.Valid(body) {
-		return refuse(http.StatusBadRequest, "the body is not valid UTF-8")
+		return nil, refuse(http.StatusBadRequest, "the body is not valid UTF-8")
 	}
-	var value json.RawMessage
-	if err := json.Unmarshal(body, &value); err != nil {
-		return refuse(http.StatusBadRequest, "the body is not valid JSON, "+where(body, err))
+	if !json.Valid(body) {
+		err := json.Unmarshal(body, new(json.RawMessage))
+		return nil, refuse(http.StatusBadRequest, "the body is not valid JSON, "+where(body, err))
 	}
 	tokens := json.NewDecoder(bytes.NewReader(body))
 	tokens.UseNumber()
-	if name := repeated(tokens); name != "" {
-		return invalid(fieldError(name, "is given twice"))
-	}
-	return nil
+	return nextValue(tokens)
 }
 
 // where says where a JSON text goes wrong.
@@ -85,24 +95,44 @@ func where(body []byte, err error) string {
 	return fmt.Sprintf("from line %d, column %d on", line, column)
 }
 
-// repeated returns the name of a member that an object in a JSON text has twice, or nothing. It is only called with
-// what is known to be JSON, so that no token can be wrong.
-func repeated(d *json.Decoder) (name string) {
+// nextValue returns the next value of a JSON text. It is only called with what is known to be JSON, so that no token can be
+// wrong.
+func nextValue(d *json.Decoder) (any, error) {
 	token, _ := d.Token()
-	if token != json.Delim('[') && token != json.Delim('{') {
-		return ""
+	switch token {
+	case json.Delim('{'):
+		return nextObject(d)
+	case json.Delim('['):
+		return nextArray(d)
 	}
-	names := map[json.Token]bool{}
-	for name == "" && d.More() {
-		if token == json.Delim('{') {
-			key, _ := d.Token()
-			if names[key] {
-				return fmt.Sprint(key)
-			}
-			names[key] = true
+	return token, nil
+}
+
+func nextObject(d *json.Decoder) (_ any, err error) {
+	object := map[string]any{}
+	for d.More() {
+		token, _ := d.Token()
+		name, _ := token.(string)
+		if _, known := object[name]; known {
+			return nil, invalid(fieldError(name, "is given twice"))
 		}
-		name = repeated(d)
+		if object[name], err = nextValue(d); err != nil {
+			return nil, err
+		}
 	}
 	_, _ = d.Token() // the closing one
-	return name
+	return object, nil
+}
+
+func nextArray(d *json.Decoder) (any, error) {
+	array := []any{}
+	for d.More() {
+		item, err := nextValue(d)
+		if err != nil {
+			return nil, err
+		}
+		array = append(array, item)
+	}
+	_, _ = d.Token() // the closing one
+	return array, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 
@@ -19,37 +20,43 @@ import (
 // validate lets only requests pass that are what openapi.yaml says of their operation. The handler gets the very
 // value that was validated.
 func validate(route *routers.Route) echo.MiddlewareFunc {
-	options := &openapi3filter.Options{
-		MultiError:          true,
-		KeepValidatedValue:  true,
-		SkipSettingDefaults: true,                                  // the store knows them
-		AuthenticationFunc:  openapi3filter.NoopAuthenticationFunc, // that was before
-		SchemaValidationOptions: []openapi3.SchemaValidationOption{
-			openapi3.WithStringFormatValidator("uri", openapi3.NewCallbackValidator(checkURI)),
-			openapi3.WithStringFormatValidator("date-time", timeChecker()),
-		},
-	}
+	parameters := slices.Concat(route.PathItem.Parameters, route.Operation.Parameters)
+	wrongParameters, schema := checkParameters(route, parameters), bodySchema(route.Operation)
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
-			if route.Operation.RequestBody != nil {
-				if err := takeBody(c); err != nil {
-					return err
-				}
+			body, err := takeBody(c, schema)
+			if err != nil {
+				return err
 			}
-			input := &openapi3filter.RequestValidationInput{
-				Request: c.Request(), PathParams: pathParams(c), Route: route, Options: options,
+			if wrong := append(wrongParameters(c), wrongBody(schema, body)...); len(wrong) > 0 {
+				return invalid(fieldErrors(wrong)...)
 			}
-			if err := openapi3filter.ValidateRequest(c.Request().Context(), input); err != nil {
-				return invalid(fieldErrors(err)...)
-			}
-			if twice := givenTwice(route, c.Request().URL.Query()); twice != nil {
+			if twice := givenTwice(parameters, c.QueryParams()); twice != nil {
 				return invalid(twice...)
 			}
-			if body, ok := c.Request().Body.(interface{ ValidatedValue() any }); ok {
-				plainIntegers(body.ValidatedValue())
-			}
+			plainIntegers(body)
 			return next(c)
 		}
+	}
+}
+
+// checkParameters returns what finds the parameters of a request that are wrong.
+func checkParameters(route *routers.Route, parameters openapi3.Parameters) func(echo.Context) openapi3.MultiError {
+	options := &openapi3filter.Options{
+		MultiError:              true,
+		SkipSettingDefaults:     true, // the store knows them
+		SchemaValidationOptions: []openapi3.SchemaValidationOption{formats},
+	}
+	return func(c echo.Context) (wrong openapi3.MultiError) {
+		input := &openapi3filter.RequestValidationInput{
+			Request: c.Request(), PathParams: pathParams(c), QueryParams: c.QueryParams(), Route: route, Options: options,
+		}
+		for _, p := range parameters {
+			if err := openapi3filter.ValidateParameter(c.Request().Context(), input, p.Value); err != nil {
+				wrong = append(wrong, err)
+			}
+		}
+		return wrong
 	}
 }
 
@@ -60,6 +67,30 @@ func pathParams(c echo.Context) map[string]string {
 	}
 	return params
 }
+
+// bodySchema is what openapi.yaml says of the body of an operation, nil where there is none.
+func bodySchema(operation *openapi3.Operation) *openapi3.Schema {
+	if operation.RequestBody == nil {
+		return nil
+	}
+	return operation.RequestBody.Value.Content.Get(echo.MIMEApplicationJSON).Schema.Value
+}
+
+func wrongBody(schema *openapi3.Schema, body any) openapi3.MultiError {
+	if schema == nil {
+		return nil
+	}
+	if err := schema.VisitJSON(body, openapi3.VisitAsRequest(), openapi3.MultiErrors(), formats); err != nil {
+		return openapi3.MultiError{err}
+	}
+	return nil
+}
+
+// formats are those of which more is known than that they are strings.
+var formats = openapi3.WithStringFormatValidators(map[string]openapi3.StringFormatValidator{
+	"uri":       openapi3.NewCallbackValidator(checkURI),
+	"date-time": timeChecker(),
+})
 
 // checkURI is the least that the format `uri` means. What receivers may be reached by is for webhook.Guard to say.
 func checkURI(s string) error {
@@ -80,8 +111,8 @@ func timeChecker() openapi3.StringFormatValidator {
 }
 
 // givenTwice finds the query parameters that are there more than once although they are no arrays.
-func givenTwice(route *routers.Route, query url.Values) (wrong []gen.FieldError) {
-	for _, p := range route.Operation.Parameters {
+func givenTwice(parameters openapi3.Parameters, query url.Values) (wrong []gen.FieldError) {
+	for _, p := range parameters {
 		name := p.Value.Name
 		if len(query[name]) > 1 && !p.Value.Schema.Value.Type.Is(openapi3.TypeArray) {
 			wrong = append(wrong, fieldError(name, "is given twice"))
