@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -59,14 +60,25 @@ func newRouter(
 	e := echo.New()
 	e.HTTPErrorHandler = answerErrors(log)
 	e.IPExtractor = addressOf(h.proxies)
-	e.Use(identify())
-	e.Use(around...)
-	e.Use(logRequests(log), tellNoLimit(h.store), catchPanics, boundHead)
+	served := within(slices.Concat([]echo.MiddlewareFunc{identify()}, around,
+		[]echo.MiddlewareFunc{logRequests(log), tellNoLimit(h.store), catchPanics, boundHead}), routed)
+	e.Use(func(echo.HandlerFunc) echo.HandlerFunc { return served })
 	api.RegisterHandlersWithOptions(bothForms{e}, api.NewStrictHandler(h, nil),
 		api.RegisterHandlersOptions{BaseURL: basePath, OperationMiddlewares: each})
 	addHealth(e, h.store, turned)
 	return e, addDocs(e, contract)
 }
+
+// within puts a handler into middlewares, the first of them outermost. Echo would do so anew at each request.
+func within(m []echo.MiddlewareFunc, h echo.HandlerFunc) echo.HandlerFunc {
+	for _, around := range slices.Backward(m) {
+		h = around(h)
+	}
+	return h
+}
+
+// routed is the handler that a request was routed to.
+func routed(c echo.Context) error { return c.Handler()(c) }
 
 // middlewares are what a request passes through after it was routed, by operationId.
 func middlewares(contract *openapi3.T, h handlers) (map[string][]echo.MiddlewareFunc, error) {
@@ -148,6 +160,7 @@ func (b bothForms) both(method, path string, h echo.HandlerFunc, m []echo.Middle
 	if atRoot := strings.TrimPrefix(bare, basePath); strings.HasPrefix(atRoot, "/oauth/") {
 		bare = atRoot // as its `servers` in openapi.yaml say
 	}
-	b.Add(method, bare+"/", h, m...)
-	return b.Add(method, bare, h, m...)
+	h = within(m, h)
+	b.Add(method, bare+"/", h)
+	return b.Add(method, bare, h)
 }
