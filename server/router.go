@@ -61,7 +61,7 @@ func newRouter(
 	e.HTTPErrorHandler = answerErrors(log)
 	e.IPExtractor = addressOf(h.proxies)
 	served := within(slices.Concat([]echo.MiddlewareFunc{identify()}, around,
-		[]echo.MiddlewareFunc{logRequests(log), tellNoLimit(h.store), catchPanics, boundHead}), routed)
+		[]echo.MiddlewareFunc{logRequests(log), tellLimits(h.store), catchPanics, boundHead}), routed)
 	e.Use(func(echo.HandlerFunc) echo.HandlerFunc { return served })
 	api.RegisterHandlersWithOptions(bothForms{e}, api.NewStrictHandler(h, nil),
 		api.RegisterHandlersOptions{BaseURL: basePath, OperationMiddlewares: each})
@@ -96,8 +96,8 @@ func middlewares(contract *openapi3.T, h handlers) (map[string][]echo.Middleware
 			}
 			route := &routers.Route{Spec: contract, Path: path, PathItem: item, Method: method, Operation: operation}
 			all[id] = []echo.MiddlewareFunc{
-				ownPath, named(id), rememberURL, unescape, authenticate(h.sessions, level), tellOwnLimit(h.store), authorize(level),
-				limitRequests(h.store), me, unbracket, validate(route), authorizeAgain,
+				ownPath, named(id), rememberURL, unescape, authenticate(h.sessions, level), authorize(level), limitRequests(h.store),
+				me, unbracket, validate(route), authorizeAgain,
 			}
 		}
 	}
