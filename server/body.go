@@ -78,9 +78,53 @@ func decode(body []byte) (any, error) {
 		err := json.Unmarshal(body, new(json.RawMessage))
 		return nil, refuse(http.StatusBadRequest, "the body is not valid JSON, "+where(body, err))
 	}
-	tokens := json.NewDecoder(bytes.NewReader(body))
-	tokens.UseNumber()
-	return nextValue(tokens)
+	var value any
+	_ = decoder(body).Decode(&value) // which it can, as is known by now
+	if members(value) == names(body) {
+		return value, nil
+	}
+	if name := repeated(decoder(body)); name != "" {
+		return nil, invalid(fieldError(name, "is given twice"))
+	}
+	return value, nil
+}
+
+func decoder(body []byte) *json.Decoder {
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.UseNumber()
+	return d
+}
+
+// members is how many members the objects in a value have in all.
+func members(value any) (n int) {
+	switch v := value.(type) {
+	case map[string]any:
+		n = len(v)
+		for _, member := range v {
+			n += members(member)
+		}
+	case []any:
+		for _, item := range v {
+			n += members(item)
+		}
+	}
+	return n
+}
+
+// names is how many names of members there are in a JSON text: a colon comes after each, and nowhere else but in strings.
+func names(text []byte) (n int) {
+	quoted := false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case c == '"':
+			quoted = !quoted
+		case c == '\\':
+			i++ // what is escaped is of the string
+		case c == ':' && !quoted:
+			n++
+		}
+	}
+	return n
 }
 
 // where says where a JSON text goes wrong.
@@ -95,44 +139,24 @@ func where(body []byte, err error) string {
 	return fmt.Sprintf("from line %d, column %d on", line, column)
 }
 
-// nextValue returns the next value of a JSON text. It is only called with what is known to be JSON, so that no token can be
-// wrong.
-func nextValue(d *json.Decoder) (any, error) {
+// repeated returns the name of a member that an object in a JSON text has twice, or nothing. It is only called with
+// what is known to be JSON, so that no token can be wrong.
+func repeated(d *json.Decoder) (name string) {
 	token, _ := d.Token()
-	switch token {
-	case json.Delim('{'):
-		return nextObject(d)
-	case json.Delim('['):
-		return nextArray(d)
+	if token != json.Delim('[') && token != json.Delim('{') {
+		return ""
 	}
-	return token, nil
-}
-
-func nextObject(d *json.Decoder) (_ any, err error) {
-	object := map[string]any{}
-	for d.More() {
-		token, _ := d.Token()
-		name, _ := token.(string)
-		if _, known := object[name]; known {
-			return nil, invalid(fieldError(name, "is given twice"))
+	names := map[json.Token]bool{}
+	for name == "" && d.More() {
+		if token == json.Delim('{') {
+			key, _ := d.Token()
+			if names[key] {
+				return fmt.Sprint(key)
+			}
+			names[key] = true
 		}
-		if object[name], err = nextValue(d); err != nil {
-			return nil, err
-		}
+		name = repeated(d)
 	}
 	_, _ = d.Token() // the closing one
-	return object, nil
-}
-
-func nextArray(d *json.Decoder) (any, error) {
-	array := []any{}
-	for d.More() {
-		item, err := nextValue(d)
-		if err != nil {
-			return nil, err
-		}
-		array = append(array, item)
-	}
-	_, _ = d.Token() // the closing one
-	return array, nil
+	return name
 }
