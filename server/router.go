@@ -1,9 +1,11 @@
 package main
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -96,7 +98,7 @@ func middlewares(contract *openapi3.T, h handlers) (map[string][]echo.Middleware
 			}
 			route := &routers.Route{Spec: contract, Path: path, PathItem: item, Method: method, Operation: operation}
 			all[id] = []echo.MiddlewareFunc{
-				ownPath, named(id), rememberURL, unescape, authenticate(h.sessions, level), authorize(level), limitRequests(h.store),
+				ownPath, named(id), unescape, authenticate(h.sessions, level), authorize(level), limitRequests(h.store),
 				me, unbracket, validate(route), authorizeAgain,
 			}
 		}
@@ -115,20 +117,37 @@ func ownPath(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
+// asked is what is known of a request for an operation.
+type asked struct {
+	operation string   // its id
+	url       *url.URL // that it was asked for by
+	caller    store.Caller
+	again     func() error // looks once more whether the caller still may
+}
+
+// askedKey is where it is in a request's context.
+type askedKey struct{}
+
+// askedOf knows nothing of what is no request for an operation.
+func askedOf(ctx context.Context) *asked {
+	if a, ok := ctx.Value(askedKey{}).(*asked); ok {
+		return a
+	}
+	return &asked{}
+}
+
 // named notes which operation a request is for.
 func named(id string) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
-			c.Set("operation", id)
+			r := c.Request()
+			c.SetRequest(r.WithContext(context.WithValue(r.Context(), askedKey{}, &asked{operation: id, url: r.URL})))
 			return next(c)
 		}
 	}
 }
 
-func operation(c echo.Context) string {
-	id, _ := c.Get("operation").(string)
-	return id
-}
+func operation(c echo.Context) string { return askedOf(c.Request().Context()).operation }
 
 // bothForms serves every path with and without its trailing slash, and neither by a redirect, which would make a GET
 // of a POST.
