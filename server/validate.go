@@ -42,30 +42,58 @@ func validate(route *routers.Route) echo.MiddlewareFunc {
 
 // checkParameters returns what finds the parameters of a request that are wrong.
 func checkParameters(route *routers.Route, parameters openapi3.Parameters) func(echo.Context) openapi3.MultiError {
-	options := &openapi3filter.Options{
-		MultiError:              true,
-		SkipSettingDefaults:     true, // the store knows them
-		SchemaValidationOptions: []openapi3.SchemaValidationOption{formats},
+	var inPath, others openapi3.Parameters
+	for _, p := range parameters {
+		if p.Value.In == openapi3.ParameterInPath {
+			inPath = append(inPath, p)
+		} else {
+			others = append(others, p)
+		}
 	}
 	return func(c echo.Context) (wrong openapi3.MultiError) {
-		input := &openapi3filter.RequestValidationInput{
-			Request: c.Request(), PathParams: pathParams(c), QueryParams: c.QueryParams(), Route: route, Options: options,
-		}
-		for _, p := range parameters {
-			if err := openapi3filter.ValidateParameter(c.Request().Context(), input, p.Value); err != nil {
-				wrong = append(wrong, err)
+		for _, p := range inPath {
+			if err := checkInPath(p.Value.Schema.Value, c.Param(p.Value.Name)); err != nil {
+				wrong = append(wrong, &openapi3filter.RequestError{Parameter: p.Value, Err: err})
 			}
+		}
+		if len(others) > 0 {
+			wrong = append(wrong, checkOthers(c, route, others)...)
 		}
 		return wrong
 	}
 }
 
-func pathParams(c echo.Context) map[string]string {
-	params := map[string]string{}
-	for i, name := range c.ParamNames() {
-		params[name] = c.ParamValues()[i]
+// checkInPath checks an integer or a text, which is all that there is in paths, quicker than what checks any parameter.
+func checkInPath(schema *openapi3.Schema, text string) error {
+	if text == "" {
+		return openapi3filter.ErrInvalidRequired
 	}
-	return params
+	if !schema.Type.Is(openapi3.TypeInteger) {
+		return schema.VisitJSON(text, openapi3.MultiErrors(), formats)
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return &openapi3filter.ParseError{Kind: openapi3filter.KindInvalidFormat, Cause: err}
+	}
+	return schema.VisitJSON(n, openapi3.MultiErrors(), formats)
+}
+
+func checkOthers(c echo.Context, route *routers.Route, parameters openapi3.Parameters) (wrong openapi3.MultiError) {
+	input := &openapi3filter.RequestValidationInput{
+		Request: c.Request(), QueryParams: c.QueryParams(), Route: route, Options: parameterOptions,
+	}
+	for _, p := range parameters {
+		if err := openapi3filter.ValidateParameter(c.Request().Context(), input, p.Value); err != nil {
+			wrong = append(wrong, err)
+		}
+	}
+	return wrong
+}
+
+var parameterOptions = &openapi3filter.Options{
+	MultiError:              true,
+	SkipSettingDefaults:     true, // the store knows them
+	SchemaValidationOptions: []openapi3.SchemaValidationOption{formats},
 }
 
 // bodySchema is what openapi.yaml says of the body of an operation, nil where there is none.
