@@ -42,6 +42,7 @@ func NewRequest(ctx context.Context, d Delivery, userAgent string, at time.Time)
 	if err != nil {
 		return nil, &RefusedError{Reason: "no request can be made of the URL"}
 	}
+	req.Header = make(http.Header, mostHeaders)
 	setAuthorization(req)
 	setHeaders(req.Header, d, userAgent, at)
 	return req, setSignature(req.Header, d, at, signed)
@@ -59,9 +60,6 @@ func newRequest(ctx context.Context, u *url.URL, d Delivery) (req *http.Request,
 		return req, u.RawQuery, err
 	}
 	req, err = http.NewRequestWithContext(ctx, http.MethodPost, u.String(), strings.NewReader(form))
-	if err == nil {
-		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	}
 	return req, form, err
 }
 
@@ -107,6 +105,9 @@ func setSignature(h http.Header, d Delivery, at time.Time, signed string) error 
 // signatureHeader, like the others that are set here, is spelled as net/http writes it: any other name it makes anew each time.
 const signatureHeader = "Webhook-Signature"
 
+// mostHeaders is how many headers a request has, so that their map need not grow.
+const mostHeaders = 14
+
 func setHeaders(h http.Header, d Delivery, userAgent string, at time.Time) {
 	h.Set("Webhook-Id", d.WebhookID)
 	h.Set("Webhook-Timestamp", strconv.FormatInt(at.Unix(), 10))
@@ -115,6 +116,9 @@ func setHeaders(h http.Header, d Delivery, userAgent string, at time.Time) {
 	h.Set("Agentevents-Attempt", strconv.Itoa(d.Attempt))
 	h.Set("Agentevents-Event-Type", string(d.EventType))
 	h.Set("User-Agent", userAgent)
+	if d.Method == gen.MethodPOST {
+		h.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
 	if d.Epoch != "" {
 		h.Set("Agentevents-Epoch", d.Epoch)
 	}
