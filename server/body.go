@@ -34,15 +34,17 @@ func takeBody(c echo.Context, schema *openapi3.Schema) (value any, err error) {
 	}
 	r.Header.Set(echo.HeaderContentType, echo.MIMEApplicationJSON)
 	value, err = decode(body)
-	r.Body = validated{io.NopCloser(bytes.NewReader(body)), value}
+	r.Body = validated{bytes.NewReader(body), value}
 	return value, err
 }
 
 // validated is a body of which the generated binding takes the value, and the text only where that does not fit.
 type validated struct {
-	io.ReadCloser
+	*bytes.Reader
 	value any
 }
+
+func (validated) Close() error { return nil }
 
 func (v validated) ValidatedValue() any { return v.value }
 
@@ -64,6 +66,9 @@ func readBody(c echo.Context, most int64) ([]byte, error) {
 
 // isJSON leaves the parameters of a media type aside, such as a charset, and whether they are well-formed.
 func isJSON(contentType string) bool {
+	if contentType == echo.MIMEApplicationJSON {
+		return true
+	}
 	media, _, err := mime.ParseMediaType(contentType)
 	return media == echo.MIMEApplicationJSON && (err == nil || errors.Is(err, mime.ErrInvalidMediaParameter))
 }
