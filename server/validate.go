@@ -20,18 +20,18 @@ import (
 // validate lets only requests pass that are what openapi.yaml says of their operation. The handler gets the very
 // value that was validated.
 func validate(route *routers.Route) echo.MiddlewareFunc {
-	parameters := slices.Concat(route.PathItem.Parameters, route.Operation.Parameters)
-	wrongParameters, schema := checkParameters(route, parameters), bodySchema(route.Operation)
+	schema := bodySchema(route.Operation)
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
 			body, err := takeBody(c, schema)
 			if err != nil {
 				return err
 			}
-			if wrong := append(wrongParameters(c), wrongBody(schema, body)...); len(wrong) > 0 {
+			wrong := slices.Concat(wrongInPath(c, route), wrongInQuery(c, route), wrongBody(schema, body))
+			if len(wrong) > 0 {
 				return invalid(fieldErrors(wrong)...)
 			}
-			if twice := givenTwice(parameters, c.QueryParams()); twice != nil {
+			if twice := givenTwice(c, route); twice != nil {
 				return invalid(twice...)
 			}
 			plainIntegers(body)
@@ -40,30 +40,17 @@ func validate(route *routers.Route) echo.MiddlewareFunc {
 	}
 }
 
-// checkParameters returns what finds the parameters of a request that are wrong.
-func checkParameters(route *routers.Route, parameters openapi3.Parameters) func(echo.Context) openapi3.MultiError {
-	var inPath, others openapi3.Parameters
-	for _, p := range parameters {
-		if p.Value.In == openapi3.ParameterInPath {
-			inPath = append(inPath, p)
-		} else {
-			others = append(others, p)
+// wrongInPath finds the parameters in the path that are wrong, quicker than what validates any parameter.
+func wrongInPath(c echo.Context, route *routers.Route) (wrong openapi3.MultiError) {
+	for _, p := range route.PathItem.Parameters {
+		if err := checkInPath(p.Value.Schema.Value, c.Param(p.Value.Name)); err != nil {
+			wrong = append(wrong, &openapi3filter.RequestError{Parameter: p.Value, Err: err})
 		}
 	}
-	return func(c echo.Context) (wrong openapi3.MultiError) {
-		for _, p := range inPath {
-			if err := checkInPath(p.Value.Schema.Value, c.Param(p.Value.Name)); err != nil {
-				wrong = append(wrong, &openapi3filter.RequestError{Parameter: p.Value, Err: err})
-			}
-		}
-		if len(others) > 0 {
-			wrong = append(wrong, checkOthers(c, route, others)...)
-		}
-		return wrong
-	}
+	return wrong
 }
 
-// checkInPath checks an integer or a text, which is all that there is in paths, quicker than what checks any parameter.
+// checkInPath checks an integer or a text, which is all that there is in paths.
 func checkInPath(schema *openapi3.Schema, text string) error {
 	if text == "" {
 		return openapi3filter.ErrInvalidRequired
@@ -78,11 +65,15 @@ func checkInPath(schema *openapi3.Schema, text string) error {
 	return schema.VisitJSON(n, openapi3.MultiErrors(), formats)
 }
 
-func checkOthers(c echo.Context, route *routers.Route, parameters openapi3.Parameters) (wrong openapi3.MultiError) {
-	input := &openapi3filter.RequestValidationInput{
-		Request: c.Request(), QueryParams: c.QueryParams(), Route: route, Options: parameterOptions,
+// wrongInQuery finds the parameters in the query that are wrong.
+func wrongInQuery(c echo.Context, route *routers.Route) (wrong openapi3.MultiError) {
+	if len(route.Operation.Parameters) == 0 {
+		return nil
 	}
-	for _, p := range parameters {
+	input := &openapi3filter.RequestValidationInput{
+		Request: c.Request(), QueryParams: c.QueryParams(), Route: route, Options: queryOptions,
+	}
+	for _, p := range route.Operation.Parameters {
 		if err := openapi3filter.ValidateParameter(c.Request().Context(), input, p.Value); err != nil {
 			wrong = append(wrong, err)
 		}
@@ -90,7 +81,7 @@ func checkOthers(c echo.Context, route *routers.Route, parameters openapi3.Param
 	return wrong
 }
 
-var parameterOptions = &openapi3filter.Options{
+var queryOptions = &openapi3filter.Options{
 	MultiError:              true,
 	SkipSettingDefaults:     true, // the store knows them
 	SchemaValidationOptions: []openapi3.SchemaValidationOption{formats},
@@ -139,10 +130,10 @@ func timeChecker() openapi3.StringFormatValidator {
 }
 
 // givenTwice finds the query parameters that are there more than once although they are no arrays.
-func givenTwice(parameters openapi3.Parameters, query url.Values) (wrong []gen.FieldError) {
-	for _, p := range parameters {
+func givenTwice(c echo.Context, route *routers.Route) (wrong []gen.FieldError) {
+	for _, p := range route.Operation.Parameters {
 		name := p.Value.Name
-		if len(query[name]) > 1 && !p.Value.Schema.Value.Type.Is(openapi3.TypeArray) {
+		if len(c.QueryParams()[name]) > 1 && !p.Value.Schema.Value.Type.Is(openapi3.TypeArray) {
 			wrong = append(wrong, fieldError(name, "is given twice"))
 		}
 	}
