@@ -11,7 +11,7 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// What a request costs from its head to its answer, but for net/http and for what looks for errors in the seed's world.
+// What a request costs in all that is served, net/http left aside. GetUser asks nothing of the store.
 func BenchmarkRequest(b *testing.B) {
 	router := benchedRouter(b, slog.New(slog.DiscardHandler))
 	for name, s := range map[string]scenario{
