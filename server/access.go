@@ -29,26 +29,11 @@ func accessOf(operation *openapi3.Operation) (gen.AccessLevel, error) {
 	return "", fmt.Errorf("openapi.yaml: the x-access of %s is %q", operation.OperationID, word)
 }
 
-// callerKey is where who makes a request is in its context.
-type callerKey struct{}
-
-// admitted is who makes a request, and how to look once more whether it still may.
-type admitted struct {
-	store.Caller
-	again func() error
-}
-
 // callerOf is who makes a request.
-func callerOf(ctx context.Context) store.Caller {
-	a, _ := ctx.Value(callerKey{}).(admitted)
-	return a.Caller
-}
+func callerOf(ctx context.Context) store.Caller { return askedOf(ctx).caller }
 
 // stillMay refuses a caller who was revoked or blocked since the request began, which may have taken its time.
-func stillMay(ctx context.Context) error {
-	a, _ := ctx.Value(callerKey{}).(admitted)
-	return a.again()
-}
+func stillMay(ctx context.Context) error { return askedOf(ctx).again() }
 
 // authenticate refuses a request without a good token, and takes note of whose it is.
 func authenticate(s *sessions, level gen.AccessLevel) echo.MiddlewareFunc {
@@ -61,14 +46,14 @@ func authenticate(s *sessions, level gen.AccessLevel) echo.MiddlewareFunc {
 			if err != nil {
 				return unknown(c, err)
 			}
-			again := func() error {
+			a := askedOf(r.Context())
+			a.caller, a.again = caller, func() error {
 				caller, err := s.caller(r.Context(), token)
 				if err != nil {
 					return unknown(c, err)
 				}
 				return mayNot(caller, level, c)
 			}
-			c.SetRequest(r.WithContext(context.WithValue(r.Context(), callerKey{}, admitted{caller, again})))
 			return next(c)
 		}
 	}

@@ -11,27 +11,42 @@ import (
 	"os"
 	"unicode/utf8"
 
+	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/labstack/echo/v4"
 )
 
 const maxBody = 1 << 20
 
-// takeBody reads the body of a request and refuses it unless it is one JSON value.
-func takeBody(c echo.Context) error {
+// takeBody reads the body of a request that is to have one, and refuses it unless it is one JSON value.
+func takeBody(c echo.Context, schema *openapi3.Schema) (value any, err error) {
+	if schema == nil {
+		return nil, nil
+	}
 	r := c.Request()
 	body, err := readBody(c, maxBody)
 	switch {
 	case err != nil:
-		return err
+		return nil, err
 	case len(body) == 0:
-		return refuse(http.StatusBadRequest, "a JSON body is required")
+		return nil, refuse(http.StatusBadRequest, "a JSON body is required")
 	case !isJSON(r.Header.Get(echo.HeaderContentType)):
-		return refuse(http.StatusUnsupportedMediaType, "the Content-Type must be application/json")
+		return nil, refuse(http.StatusUnsupportedMediaType, "the Content-Type must be application/json")
 	}
 	r.Header.Set(echo.HeaderContentType, echo.MIMEApplicationJSON)
-	r.Body = io.NopCloser(bytes.NewReader(body))
-	return checkJSON(body)
+	value, err = decode(body)
+	r.Body = validated{bytes.NewReader(body), value}
+	return value, err
 }
+
+// validated is a body of which the generated binding takes the value, and the text only where that does not fit.
+type validated struct {
+	*bytes.Reader
+	value any
+}
+
+func (validated) Close() error { return nil }
+
+func (v validated) ValidatedValue() any { return v.value }
 
 // readBody refuses a body of more bytes than most.
 func readBody(c echo.Context, most int64) ([]byte, error) {
@@ -51,26 +66,70 @@ func readBody(c echo.Context, most int64) ([]byte, error) {
 
 // isJSON leaves the parameters of a media type aside, such as a charset, and whether they are well-formed.
 func isJSON(contentType string) bool {
+	if contentType == echo.MIMEApplicationJSON {
+		return true
+	}
 	media, _, err := mime.ParseMediaType(contentType)
 	return media == echo.MIMEApplicationJSON && (err == nil || errors.Is(err, mime.ErrInvalidMediaParameter))
 }
 
-// checkJSON refuses what is not one JSON value in UTF-8, and objects that name a member twice, of which Go would
-// silently take the last.
-func checkJSON(body []byte) error {
+// decode refuses what is not one JSON value in UTF-8, and objects that name a member twice, of which Go would silently
+// take the last.
+func decode(body []byte) (any, error) {
 	if !utf8.Valid(body) {
-		return refuse(http.StatusBadRequest, "the body is not valid UTF-8")
+		return nil, refuse(http.StatusBadRequest, "the body is not valid UTF-8")
 	}
-	var value json.RawMessage
-	if err := json.Unmarshal(body, &value); err != nil {
-		return refuse(http.StatusBadRequest, "the body is not valid JSON, "+where(body, err))
+	if !json.Valid(body) {
+		err := json.Unmarshal(body, new(json.RawMessage))
+		return nil, refuse(http.StatusBadRequest, "the body is not valid JSON, "+where(body, err))
 	}
-	tokens := json.NewDecoder(bytes.NewReader(body))
-	tokens.UseNumber()
-	if name := repeated(tokens); name != "" {
-		return invalid(fieldError(name, "is given twice"))
+	var value any
+	_ = decoder(body).Decode(&value) // which it can, as is known by now
+	if members(value) == names(body) {
+		return value, nil
 	}
-	return nil
+	if name := repeated(decoder(body)); name != "" {
+		return nil, invalid(fieldError(name, "is given twice"))
+	}
+	return value, nil
+}
+
+func decoder(body []byte) *json.Decoder {
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.UseNumber()
+	return d
+}
+
+// members is how many members the objects in a value have in all.
+func members(value any) (n int) {
+	switch v := value.(type) {
+	case map[string]any:
+		n = len(v)
+		for _, member := range v {
+			n += members(member)
+		}
+	case []any:
+		for _, item := range v {
+			n += members(item)
+		}
+	}
+	return n
+}
+
+// names is how many names of members there are in a JSON text: a colon comes after each, and nowhere else but in strings.
+func names(text []byte) (n int) {
+	quoted := false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case c == '"':
+			quoted = !quoted
+		case c == '\\':
+			i++ // what is escaped is of the string
+		case c == ':' && !quoted:
+			n++
+		}
+	}
+	return n
 }
 
 // where says where a JSON text goes wrong.

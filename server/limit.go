@@ -31,23 +31,18 @@ func (h handlers) PutLimits(ctx context.Context, r api.PutLimitsRequestObject) (
 	return api.PutLimits200JSONResponse{ClientLimitsJSONResponse: api.ClientLimitsJSONResponse(limits)}, nil
 }
 
-// tellNoLimit tells every answer of the API of the limit that those have who are not known, or not limited.
-func tellNoLimit(st *store.Store) echo.MiddlewareFunc {
+// tellLimits tells every answer of the API of a limit: where limitRequests has not, that of the caller's client or, of who is
+// not known, the one that those have who are not limited.
+func tellLimits(st *store.Store) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
 			if path := c.Request().URL.Path; path == basePath || strings.HasPrefix(path, basePath+"/") {
-				tellLimit(c, st.Requests(store.Caller{}))
+				c.Response().Before(func() {
+					if c.Response().Header().Get(limitHeader) == "" {
+						tellLimit(c, st.Requests(callerOf(c.Request().Context())))
+					}
+				})
 			}
-			return next(c)
-		}
-	}
-}
-
-// tellOwnLimit tells the answers to a caller who is known of the limit of its client.
-func tellOwnLimit(st *store.Store) echo.MiddlewareFunc {
-	return func(next echo.HandlerFunc) echo.HandlerFunc {
-		return func(c echo.Context) error {
-			tellLimit(c, st.Requests(callerOf(c.Request().Context())))
 			return next(c)
 		}
 	}
@@ -71,11 +66,18 @@ func limitRequests(st *store.Store) echo.MiddlewareFunc {
 	}
 }
 
+// The headers' names as net/http writes them: of any others it makes these anew each time.
+const (
+	limitHeader     = "X-Ratelimit-Limit"
+	remainingHeader = "X-Ratelimit-Remaining"
+	resetHeader     = "X-Ratelimit-Reset"
+)
+
 func tellLimit(c echo.Context, made store.Requests) {
 	h := c.Response().Header()
-	h.Set("X-RateLimit-Limit", strconv.FormatInt(made.Limit, 10))
-	h.Set("X-RateLimit-Remaining", strconv.FormatInt(max(0, made.Limit-made.Made), 10))
-	h.Set("X-RateLimit-Reset", seconds(made.Left))
+	h.Set(limitHeader, strconv.FormatInt(made.Limit, 10))
+	h.Set(remainingHeader, strconv.FormatInt(max(0, made.Limit-made.Made), 10))
+	h.Set(resetHeader, seconds(made.Left))
 }
 
 // seconds rounds up, so that whoever waits for so long has waited for long enough.

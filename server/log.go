@@ -22,11 +22,13 @@ func newLog(w io.Writer, c config) *slog.Logger {
 // written writes times as everywhere else: RFC 3339, UTC, milliseconds. Of an error it writes the cause too, which nobody else
 // is told.
 func written(_ []string, a slog.Attr) slog.Attr {
-	switch v := a.Value.Any().(type) {
-	case time.Time:
-		a.Value = slog.StringValue(v.UTC().Format("2006-01-02T15:04:05.000Z"))
-	case error:
-		a.Value = slog.AnyValue(withCause(v))
+	switch a.Value.Kind() {
+	case slog.KindTime:
+		a.Value = slog.StringValue(a.Value.Time().UTC().Format("2006-01-02T15:04:05.000Z"))
+	case slog.KindAny:
+		if err, ok := a.Value.Any().(error); ok {
+			a.Value = slog.AnyValue(withCause(err))
+		}
 	}
 	return a
 }

@@ -4,23 +4,8 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"net/url"
 	"strconv"
-
-	"github.com/labstack/echo/v4"
 )
-
-// urlKey is where a request's URL is in its context.
-type urlKey struct{}
-
-// rememberURL lets handlers know the URL that they were asked for.
-func rememberURL(next echo.HandlerFunc) echo.HandlerFunc {
-	return func(c echo.Context) error {
-		r := c.Request()
-		c.SetRequest(r.WithContext(context.WithValue(r.Context(), urlKey{}, r.URL)))
-		return next(c)
-	}
-}
 
 // given is the value of a parameter, zero when it is not given.
 func given[T any](parameter *T) (value T) {
@@ -39,7 +24,7 @@ func nextPage(ctx context.Context, parameter string, value int64) *string {
 }
 
 func linkTo(ctx context.Context, parameters map[string]string) *string {
-	u, _ := ctx.Value(urlKey{}).(*url.URL)
+	u := askedOf(ctx).url
 	if u == nil {
 		return nil
 	}

@@ -9,7 +9,7 @@ import (
 // The next page is asked for as this one was, but for where it begins.
 func TestNextPage(t *testing.T) {
 	t.Parallel()
-	for asked, want := range map[string]string{
+	for from, want := range map[string]string{
 		"/x/":                            "/x/?before=7",
 		"/x?":                            "/x?before=7",
 		"/x/?before=9&limit=2":           "/x/?before=7&limit=2",
@@ -19,13 +19,13 @@ func TestNextPage(t *testing.T) {
 		"/x/?bad=%zz&limit=2":            "/x/?before=7&limit=2",
 		"/a%2Fb/%3Cscript%3E/":           "/a%2Fb/%3Cscript%3E/?before=7",
 	} {
-		u, err := url.Parse(asked)
+		u, err := url.Parse(from)
 		if err != nil {
 			t.Fatal(err)
 		}
-		link := nextPage(context.WithValue(t.Context(), urlKey{}, u), "before", 7)
+		link := nextPage(context.WithValue(t.Context(), askedKey{}, &asked{url: u}), "before", 7)
 		if link == nil || *link != "<"+want+`>; rel="next"` {
-			t.Errorf("after %s comes %v, want %s", asked, link, want)
+			t.Errorf("after %s comes %v, want %s", from, link, want)
 		}
 	}
 	if link := nextPage(t.Context(), "before", 7); link != nil {
@@ -36,7 +36,7 @@ func TestNextPage(t *testing.T) {
 // What is one too many for a page is cut off, and tells that there is a next one.
 func TestPaged(t *testing.T) {
 	t.Parallel()
-	ctx := context.WithValue(t.Context(), urlKey{}, &url.URL{Path: "/x/"})
+	ctx := context.WithValue(t.Context(), askedKey{}, &asked{url: &url.URL{Path: "/x/"}})
 	list := []int64{9, 8, 7}
 	for limit, want := range map[int]string{1: "9", 2: "8", 3: "", 100: ""} {
 		page, link := paged(ctx, list, limit, func(id int64) int64 { return id })

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -59,14 +62,25 @@ func newRouter(
 	e := echo.New()
 	e.HTTPErrorHandler = answerErrors(log)
 	e.IPExtractor = addressOf(h.proxies)
-	e.Use(identify())
-	e.Use(around...)
-	e.Use(logRequests(log), tellNoLimit(h.store), catchPanics, boundHead)
+	served := within(slices.Concat([]echo.MiddlewareFunc{identify()}, around,
+		[]echo.MiddlewareFunc{logRequests(log), tellLimits(h.store), catchPanics, boundHead}), routed)
+	e.Use(func(echo.HandlerFunc) echo.HandlerFunc { return served })
 	api.RegisterHandlersWithOptions(bothForms{e}, api.NewStrictHandler(h, nil),
 		api.RegisterHandlersOptions{BaseURL: basePath, OperationMiddlewares: each})
 	addHealth(e, h.store, turned)
 	return e, addDocs(e, contract)
 }
+
+// within puts a handler into middlewares, the first of them outermost. Echo would do so anew at each request.
+func within(m []echo.MiddlewareFunc, h echo.HandlerFunc) echo.HandlerFunc {
+	for _, around := range slices.Backward(m) {
+		h = around(h)
+	}
+	return h
+}
+
+// routed is the handler that a request was routed to.
+func routed(c echo.Context) error { return c.Handler()(c) }
 
 // middlewares are what a request passes through after it was routed, by operationId.
 func middlewares(contract *openapi3.T, h handlers) (map[string][]echo.MiddlewareFunc, error) {
@@ -84,8 +98,8 @@ func middlewares(contract *openapi3.T, h handlers) (map[string][]echo.Middleware
 			}
 			route := &routers.Route{Spec: contract, Path: path, PathItem: item, Method: method, Operation: operation}
 			all[id] = []echo.MiddlewareFunc{
-				ownPath, named(id), rememberURL, unescape, authenticate(h.sessions, level), tellOwnLimit(h.store), authorize(level),
-				limitRequests(h.store), me, unbracket, validate(route), authorizeAgain,
+				ownPath, named(id), unescape, authenticate(h.sessions, level), authorize(level), limitRequests(h.store),
+				me, unbracket, validate(route), authorizeAgain,
 			}
 		}
 	}
@@ -103,20 +117,37 @@ func ownPath(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
+// asked is what is known of a request for an operation.
+type asked struct {
+	operation string   // its id
+	url       *url.URL // that it was asked for by
+	caller    store.Caller
+	again     func() error // looks once more whether the caller still may
+}
+
+// askedKey is where it is in a request's context.
+type askedKey struct{}
+
+// askedOf knows nothing of what is no request for an operation.
+func askedOf(ctx context.Context) *asked {
+	if a, ok := ctx.Value(askedKey{}).(*asked); ok {
+		return a
+	}
+	return &asked{}
+}
+
 // named notes which operation a request is for.
 func named(id string) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
-			c.Set("operation", id)
+			r := c.Request()
+			c.SetRequest(r.WithContext(context.WithValue(r.Context(), askedKey{}, &asked{operation: id, url: r.URL})))
 			return next(c)
 		}
 	}
 }
 
-func operation(c echo.Context) string {
-	id, _ := c.Get("operation").(string)
-	return id
-}
+func operation(c echo.Context) string { return askedOf(c.Request().Context()).operation }
 
 // bothForms serves every path with and without its trailing slash, and neither by a redirect, which would make a GET
 // of a POST.
@@ -148,6 +179,7 @@ func (b bothForms) both(method, path string, h echo.HandlerFunc, m []echo.Middle
 	if atRoot := strings.TrimPrefix(bare, basePath); strings.HasPrefix(atRoot, "/oauth/") {
 		bare = atRoot // as its `servers` in openapi.yaml say
 	}
-	b.Add(method, bare+"/", h, m...)
-	return b.Add(method, bare, h, m...)
+	h = within(m, h)
+	b.Add(method, bare+"/", h)
+	return b.Add(method, bare, h)
 }

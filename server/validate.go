@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 
@@ -19,47 +20,96 @@ import (
 // validate lets only requests pass that are what openapi.yaml says of their operation. The handler gets the very
 // value that was validated.
 func validate(route *routers.Route) echo.MiddlewareFunc {
-	options := &openapi3filter.Options{
-		MultiError:          true,
-		KeepValidatedValue:  true,
-		SkipSettingDefaults: true,                                  // the store knows them
-		AuthenticationFunc:  openapi3filter.NoopAuthenticationFunc, // that was before
-		SchemaValidationOptions: []openapi3.SchemaValidationOption{
-			openapi3.WithStringFormatValidator("uri", openapi3.NewCallbackValidator(checkURI)),
-			openapi3.WithStringFormatValidator("date-time", timeChecker()),
-		},
-	}
+	schema := bodySchema(route.Operation)
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
-			if route.Operation.RequestBody != nil {
-				if err := takeBody(c); err != nil {
-					return err
-				}
+			body, err := takeBody(c, schema)
+			if err != nil {
+				return err
 			}
-			input := &openapi3filter.RequestValidationInput{
-				Request: c.Request(), PathParams: pathParams(c), Route: route, Options: options,
+			wrong := slices.Concat(wrongInPath(c, route), wrongInQuery(c, route), wrongBody(schema, body))
+			if len(wrong) > 0 {
+				return invalid(fieldErrors(wrong)...)
 			}
-			if err := openapi3filter.ValidateRequest(c.Request().Context(), input); err != nil {
-				return invalid(fieldErrors(err)...)
-			}
-			if twice := givenTwice(route, c.Request().URL.Query()); twice != nil {
+			if twice := givenTwice(c, route); twice != nil {
 				return invalid(twice...)
 			}
-			if body, ok := c.Request().Body.(interface{ ValidatedValue() any }); ok {
-				plainIntegers(body.ValidatedValue())
-			}
+			plainIntegers(body)
 			return next(c)
 		}
 	}
 }
 
-func pathParams(c echo.Context) map[string]string {
-	params := map[string]string{}
-	for i, name := range c.ParamNames() {
-		params[name] = c.ParamValues()[i]
+// wrongInPath finds the parameters in the path that are wrong, quicker than what validates any parameter.
+func wrongInPath(c echo.Context, route *routers.Route) (wrong openapi3.MultiError) {
+	for _, p := range route.PathItem.Parameters {
+		if err := checkInPath(p.Value.Schema.Value, c.Param(p.Value.Name)); err != nil {
+			wrong = append(wrong, &openapi3filter.RequestError{Parameter: p.Value, Err: err})
+		}
 	}
-	return params
+	return wrong
 }
+
+// checkInPath checks an integer or a text, which is all that there is in paths.
+func checkInPath(schema *openapi3.Schema, text string) error {
+	if text == "" {
+		return openapi3filter.ErrInvalidRequired
+	}
+	if !schema.Type.Is(openapi3.TypeInteger) {
+		return schema.VisitJSON(text, openapi3.MultiErrors(), formats)
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return &openapi3filter.ParseError{Kind: openapi3filter.KindInvalidFormat, Cause: err}
+	}
+	return schema.VisitJSON(n, openapi3.MultiErrors(), formats)
+}
+
+// wrongInQuery finds the parameters in the query that are wrong.
+func wrongInQuery(c echo.Context, route *routers.Route) (wrong openapi3.MultiError) {
+	if len(route.Operation.Parameters) == 0 {
+		return nil
+	}
+	input := &openapi3filter.RequestValidationInput{
+		Request: c.Request(), QueryParams: c.QueryParams(), Route: route, Options: queryOptions,
+	}
+	for _, p := range route.Operation.Parameters {
+		if err := openapi3filter.ValidateParameter(c.Request().Context(), input, p.Value); err != nil {
+			wrong = append(wrong, err)
+		}
+	}
+	return wrong
+}
+
+var queryOptions = &openapi3filter.Options{
+	MultiError:              true,
+	SkipSettingDefaults:     true, // the store knows them
+	SchemaValidationOptions: []openapi3.SchemaValidationOption{formats},
+}
+
+// bodySchema is what openapi.yaml says of the body of an operation, nil where there is none.
+func bodySchema(operation *openapi3.Operation) *openapi3.Schema {
+	if operation.RequestBody == nil {
+		return nil
+	}
+	return operation.RequestBody.Value.Content.Get(echo.MIMEApplicationJSON).Schema.Value
+}
+
+func wrongBody(schema *openapi3.Schema, body any) openapi3.MultiError {
+	if schema == nil {
+		return nil
+	}
+	if err := schema.VisitJSON(body, openapi3.VisitAsRequest(), openapi3.MultiErrors(), formats); err != nil {
+		return openapi3.MultiError{err}
+	}
+	return nil
+}
+
+// formats are those of which more is known than that they are strings.
+var formats = openapi3.WithStringFormatValidators(map[string]openapi3.StringFormatValidator{
+	"uri":       openapi3.NewCallbackValidator(checkURI),
+	"date-time": timeChecker(),
+})
 
 // checkURI is the least that the format `uri` means. What receivers may be reached by is for webhook.Guard to say.
 func checkURI(s string) error {
@@ -80,10 +130,10 @@ func timeChecker() openapi3.StringFormatValidator {
 }
 
 // givenTwice finds the query parameters that are there more than once although they are no arrays.
-func givenTwice(route *routers.Route, query url.Values) (wrong []gen.FieldError) {
+func givenTwice(c echo.Context, route *routers.Route) (wrong []gen.FieldError) {
 	for _, p := range route.Operation.Parameters {
 		name := p.Value.Name
-		if len(query[name]) > 1 && !p.Value.Schema.Value.Type.Is(openapi3.TypeArray) {
+		if len(c.QueryParams()[name]) > 1 && !p.Value.Schema.Value.Type.Is(openapi3.TypeArray) {
 			wrong = append(wrong, fieldError(name, "is given twice"))
 		}
 	}

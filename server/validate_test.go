@@ -84,6 +84,34 @@ func TestURLs(t *testing.T) {
 	}
 }
 
+// What is in a path is given once there, and may be called anything in a query, which is ignored.
+func TestParametersOfOthers(t *testing.T) {
+	s := newSite(t).withAgents()
+	s.expect(s.ask("GET", "/client/12?client_id=1&client_id=2&agent_id=x", ""), http.StatusOK, "")
+}
+
+// Parameters that all operations of a path have are in the path, integers or texts. Those of one operation are in the query.
+func TestWhereParametersAre(t *testing.T) {
+	contract, err := loadContract()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, item := range contract.Paths.Map() {
+		for _, p := range item.Parameters {
+			if s := p.Value.Schema.Value; p.Value.In != "path" || s.Format == "int32" || !s.Type.Is("integer") && !s.Type.Is("string") {
+				t.Errorf("%s: %s is not checked as it is meant", path, p.Value.Name)
+			}
+		}
+		for _, operation := range item.Operations() {
+			for _, p := range operation.Parameters {
+				if p.Value.In != "query" {
+					t.Errorf("%s: %s is not in the query", operation.OperationID, p.Value.Name)
+				}
+			}
+		}
+	}
+}
+
 // Clients in languages without integers may write them as they like.
 func TestIntegers(t *testing.T) {
 	s := newSite(t).withAgents()

@@ -247,17 +247,17 @@ func (d *Dispatcher) deliver(soft, hard context.Context, x Delivery, goOn bool) 
 
 // attempt sends, and lets the slots learn from it, at once when it takes long.
 func (d *Dispatcher) attempt(ctx context.Context, x Delivery) Attempt {
-	noted := make(chan struct{})
+	noted, receiver := make(chan struct{}), x.Receiver
 	timer := time.AfterFunc(slow, func() {
 		defer close(noted)
-		d.signal(d.slots.late(x.Receiver))
+		d.signal(d.slots.late(receiver))
 	})
 	a := d.Sender.Send(ctx, x)
 	late := !timer.Stop()
 	if late {
 		<-noted
 	}
-	d.signal(d.slots.learn(x.Receiver, a.Verdict != Retry, late))
+	d.signal(d.slots.learn(receiver, a.Verdict != Retry, late))
 	return a
 }
 

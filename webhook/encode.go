@@ -24,17 +24,10 @@ func Encode(d gen.AgentEventData) string {
 	if d.AgentType == gen.AgentTypeRemote {
 		name, value = "agent_number", d.AgentNumber
 	}
-	pairs := []string{
-		pair("agent_status", string(d.AgentStatus)),
-		pair("agent_type", string(d.AgentType)),
-		pair("event_source", string(d.EventSource)),
-		pair("agent_id", d.AgentID),
-		pair(name, value),
-	}
-	return strings.Join(pairs, "&")
+	return "agent_status=" + url.QueryEscape(string(d.AgentStatus)) + "&agent_type=" + url.QueryEscape(string(d.AgentType)) +
+		"&event_source=" + url.QueryEscape(string(d.EventSource)) + "&agent_id=" + url.QueryEscape(d.AgentID) +
+		"&" + name + "=" + url.QueryEscape(value)
 }
-
-func pair(key, value string) string { return key + "=" + url.QueryEscape(value) }
 
 // NewRequest returns the request that carries d, stamped and signed as of a time. userAgent is sent as it is,
 // "agentevents/VERSION". For GET the data is appended to the query that the URL has, which stays as it was to the
@@ -45,28 +38,29 @@ func NewRequest(ctx context.Context, d Delivery, userAgent string, at time.Time)
 	if err != nil {
 		return nil, &RefusedError{Reason: "the URL " + err.Error()}
 	}
-	req, err := newRequest(ctx, u, d)
+	req, signed, err := newRequest(ctx, u, d)
 	if err != nil {
 		return nil, &RefusedError{Reason: "no request can be made of the URL"}
 	}
+	req.Header = make(http.Header, mostHeaders)
 	setAuthorization(req)
 	setHeaders(req.Header, d, userAgent, at)
-	return req, setSignature(req, d, at)
+	return req, setSignature(req.Header, d, at, signed)
 }
 
-func newRequest(ctx context.Context, u *url.URL, d Delivery) (*http.Request, error) {
+// newRequest also returns what the receiver has in hand of it, to be signed: the body of a POST, the whole query string of
+// a GET.
+func newRequest(ctx context.Context, u *url.URL, d Delivery) (req *http.Request, signed string, err error) {
 	form := Encode(d.Data)
 	u.Fragment, u.RawFragment = "", ""
 	u.RawQuery = ascii(u.RawQuery)
 	if d.Method == gen.MethodGET {
 		u.RawQuery = appendQuery(u.RawQuery, form)
-		return http.NewRequestWithContext(ctx, http.MethodGet, u.String(), http.NoBody)
+		req, err = http.NewRequestWithContext(ctx, http.MethodGet, u.String(), http.NoBody)
+		return req, u.RawQuery, err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), strings.NewReader(form))
-	if err == nil {
-		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	}
-	return req, err
+	req, err = http.NewRequestWithContext(ctx, http.MethodPost, u.String(), strings.NewReader(form))
+	return req, form, err
 }
 
 // ascii percent-encodes the bytes that a request line cannot hold (RFC 3986, section 2).
@@ -100,38 +94,42 @@ func setAuthorization(req *http.Request) {
 	}
 }
 
-// setSignature signs what the receiver has in hand: the body of a POST, the whole query string of a GET.
-func setSignature(req *http.Request, d Delivery, at time.Time) error {
-	content := req.URL.RawQuery
-	if d.Method == gen.MethodPOST {
-		content = Encode(d.Data)
-	}
-	signature, err := Sign(d.WebhookID, at, content, d.Secrets...)
+func setSignature(h http.Header, d Delivery, at time.Time, signed string) error {
+	signature, err := Sign(d.WebhookID, at, signed, d.Secrets...)
 	if signature != "" {
-		req.Header.Set("webhook-signature", signature)
+		h.Set(signatureHeader, signature)
 	}
 	return err
 }
 
+// signatureHeader, like the others that are set here, is spelled as net/http writes it: any other name it makes anew each time.
+const signatureHeader = "Webhook-Signature"
+
+// mostHeaders is how many headers a request has, so that their map need not grow.
+const mostHeaders = 14
+
 func setHeaders(h http.Header, d Delivery, userAgent string, at time.Time) {
-	h.Set("webhook-id", d.WebhookID)
-	h.Set("webhook-timestamp", strconv.FormatInt(at.Unix(), 10))
-	h.Set("agentevents-sequence", strconv.FormatInt(d.Sequence, 10))
-	h.Set("agentevents-changed-at", d.ChangedAt.UTC().Format(timeFormat))
-	h.Set("agentevents-attempt", strconv.Itoa(d.Attempt))
-	h.Set("agentevents-event-type", string(d.EventType))
+	h.Set("Webhook-Id", d.WebhookID)
+	h.Set("Webhook-Timestamp", strconv.FormatInt(at.Unix(), 10))
+	h.Set("Agentevents-Sequence", strconv.FormatInt(d.Sequence, 10))
+	h.Set("Agentevents-Changed-At", d.ChangedAt.UTC().Format(timeFormat))
+	h.Set("Agentevents-Attempt", strconv.Itoa(d.Attempt))
+	h.Set("Agentevents-Event-Type", string(d.EventType))
 	h.Set("User-Agent", userAgent)
+	if d.Method == gen.MethodPOST {
+		h.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
 	if d.Epoch != "" {
-		h.Set("agentevents-epoch", d.Epoch)
+		h.Set("Agentevents-Epoch", d.Epoch)
 	}
 	if d.Replay {
-		h.Set("agentevents-replay", "true")
+		h.Set("Agentevents-Replay", "true")
 	}
 	if d.Test {
-		h.Set("agentevents-test", "true")
-		h.Set("agentevents-changed-at", at.UTC().Format(timeFormat)) // nothing has changed but now
+		h.Set("Agentevents-Test", "true")
+		h.Set("Agentevents-Changed-At", at.UTC().Format(timeFormat)) // nothing has changed but now
 	}
 	if d.Traceparent != "" {
-		h.Set("traceparent", d.Traceparent)
+		h.Set("Traceparent", d.Traceparent)
 	}
 }

@@ -22,7 +22,7 @@ func render(d Delivery, userAgent string, at time.Time, signature string) (gen.S
 		return gen.SentRequest{}, err
 	}
 	if signature != "" {
-		req.Header.Set("webhook-signature", signature)
+		req.Header.Set(signatureHeader, signature)
 	}
 	r := gen.SentRequest{Method: d.Method, URL: req.URL.String(), Headers: map[string]string{}}
 	for name := range req.Header {

@@ -173,7 +173,7 @@ func (s *Sender) exchange(ctx context.Context, d Delivery, attempt *Attempt) err
 	if err != nil {
 		return err
 	}
-	attempt.Signature = req.Header.Get("webhook-signature")
+	attempt.Signature = req.Header.Get(signatureHeader)
 	req.Header["Idempotency-Key"] = nil // not sent: tells net/http that a POST too may go out anew, see Send
 	resp, err := s.transport.RoundTrip(req)
 	if err != nil {
@@ -197,7 +197,7 @@ func retryAfter(resp *http.Response) time.Duration {
 // readBody returns the beginning of the body and reads on, up to the bound, so that the connection can be used
 // again. After a 1xx there is no body but the bare connection.
 func readBody(resp *http.Response) (string, error) {
-	if resp.StatusCode < 200 {
+	if resp.StatusCode < 200 || resp.Body == http.NoBody {
 		return "", nil
 	}
 	head, err := io.ReadAll(io.LimitReader(resp.Body, maxExcerpt+utf8.UTFMax))
