@@ -54,5 +54,8 @@ func (h *house) fetch(ctx context.Context, url, name string) error {
 	if err != nil {
 		return err
 	}
+	if err := os.MkdirAll(h.profiles, 0o750); err != nil {
+		return err
+	}
 	return os.WriteFile(filepath.Join(h.profiles, name+".pprof"), body, 0o600)
 }
