@@ -2,7 +2,8 @@
 //
 // An exported method is one transaction. All writes of a SQLite store pass through one writer, which puts all that
 // wait into one commit (write.go); reads have a pool of their own. Rows and GORM stay inside; what comes out are the
-// models of package gen, small types of this package, and *Error.
+// models of package gen, small types of this package, and *Error. The statements of what happens most are written out and
+// not made by GORM (statement.go).
 //
 // Order is kept by lanes (lane.go): a lane is one agent and one receiver, and has at most one delivery in flight.
 package store

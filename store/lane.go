@@ -82,10 +82,9 @@ func addToLanes(tx *gorm.DB, debts []debt) error {
 	if len(debts) == 0 {
 		return nil
 	}
-	_, err := execute(tx, "UPDATE lanes SET pending = pending + x.more, due_at = coalesce(x.until, due_at, x.due), "+
+	return execute(tx, "UPDATE lanes SET pending = pending + x.more, due_at = coalesce(x.until, due_at, x.due), "+
 		"lease_until = coalesce(x.until, lease_until), delivery_id = coalesce(x.first, delivery_id), "+
 		"claim = claim + CASE WHEN x.first IS NULL THEN 0 ELSE 1 END FROM ? AS x WHERE lanes.id = x.lane_id", tableOf(tx, debts))
-	return err
 }
 
 // shift adds to what is pending in a lane (or takes from it) and makes it due now if nobody holds it and anything is

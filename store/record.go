@@ -169,9 +169,8 @@ func (s *Store) settlePlain(tx *gorm.DB, results []*result, attempts []int64) er
 		}
 		rows[i] = row
 	}
-	_, err := execute(tx, "UPDATE deliveries SET state = x.state, attempts = x.attempts, last_attempt = "+latest+", finished_at = x.finished, due_at = "+
+	return execute(tx, "UPDATE deliveries SET state = x.state, attempts = x.attempts, last_attempt = "+latest+", finished_at = x.finished, due_at = "+
 		"CASE WHEN x.due < expires_at THEN x.due ELSE expires_at END FROM ? AS x WHERE deliveries.id = x.id", tableOf(tx, rows))
-	return err
 }
 
 // latest is the last attempt when one is recorded: another of the same delivery may have come before it.

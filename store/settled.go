@@ -20,8 +20,7 @@ func announceNumbers(tx *gorm.DB) error {
 	if !onPostgres(tx) {
 		return nil
 	}
-	_, err := execute(tx, "SELECT pg_advisory_xact_lock_shared((24933::bigint << 48) | ("+lastSQL+"))")
-	return err
+	return execute(tx, "SELECT pg_advisory_xact_lock_shared((24933::bigint << 48) | ("+lastSQL+"))")
 }
 
 // openSQL finds the least of what open transactions have said. The mark in the first 16 of 64 bits tells it from locks of others.

@@ -20,15 +20,12 @@ import (
 // the database takes for it: these statements are there in full, and go over GORM's connections as they are. The values
 // of a list are ids; a table is one of tableOf.
 
-// execute runs a statement and returns how many rows it changed.
-func execute(tx *gorm.DB, statement string, args ...any) (changed int64, err error) {
+// execute runs a statement.
+func execute(tx *gorm.DB, statement string, args ...any) error {
 	text, values := spell(tx, statement, args)
 	began, ctx := time.Now(), tx.Statement.Context
-	result, err := tx.Statement.ConnPool.ExecContext(ctx, text, values...)
-	if err == nil {
-		changed, err = result.RowsAffected()
-	}
-	return changed, traced(ctx, tx, began, text, err)
+	_, err := tx.Statement.ConnPool.ExecContext(ctx, text, values...)
+	return traced(ctx, tx, began, text, err)
 }
 
 // query returns the rows of a query. A column goes to the field of its name, or is the row.

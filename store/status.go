@@ -253,8 +253,7 @@ func writeReported(tx *gorm.DB, rows []agentRow) error {
 	if len(rows) == 0 {
 		return nil
 	}
-	_, err := execute(tx, "UPDATE agents SET reported_at = x.reported_at FROM ? AS x WHERE agents.id = x.id", tableOf(tx, rows))
-	return err
+	return execute(tx, "UPDATE agents SET reported_at = x.reported_at FROM ? AS x WHERE agents.id = x.id", tableOf(tx, rows))
 }
 
 func (s *Store) checkAhead(at time.Time) error {
@@ -314,7 +313,7 @@ func (s *Store) make(tx *gorm.DB, changes []*change, lanes owedLanes) error {
 		c.made()
 	}
 	rows := each(changes, func(c *change) agentRow { return *c.agent })
-	_, err := execute(tx, "UPDATE agents SET status = x.status, event_source = x.event_source, sequence = x.sequence, "+
+	err := execute(tx, "UPDATE agents SET status = x.status, event_source = x.event_source, sequence = x.sequence, "+
 		"changed_at = x.changed_at, reported_at = x.reported_at FROM ? AS x WHERE agents.id = x.id", tableOf(tx, rows))
 	if err != nil {
 		return err

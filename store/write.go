@@ -188,8 +188,7 @@ func (w *writer) transaction(first *write) (batch []*write, results []error, err
 
 // run runs a statement of the transaction itself.
 func (w *writer) run(statement string) error {
-	_, err := execute(w.db, statement)
-	return err
+	return execute(w.db, statement)
 }
 
 // next is a write that waits, nil if none does.

@@ -7,6 +7,9 @@
 // All connections of the process share one mapping of a file, which is only read: what is written goes the usual way, with
 // all locks and syncs. Resident memory then counts the pages that were read, which the kernel takes back when it needs
 // room. A page that the disk cannot read ends the process, where it would have been an error of a query.
+//
+// The package also has SQLite's temporary tables, which most statements have, take pages one by one, and no memory be
+// counted: both can only be said before SQLite is used.
 package mapped
 
 // Least is from how many bytes on a file is read through its mapping. Smaller ones are hardly worth their memory.
