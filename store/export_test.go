@@ -106,3 +106,10 @@ func (s *Store) ShareRequests(ctx context.Context) error { return s.shareRequest
 
 // LookAgain is one as well, with PostgreSQL.
 func (s *Store) LookAgain(ctx context.Context) error { return s.lookAgain(ctx) }
+
+// SettingsWaiting is how many statuses wait for those that are being set.
+func (s *Store) SettingsWaiting() int {
+	s.settings.mu.Lock()
+	defer s.settings.mu.Unlock()
+	return len(s.settings.waiting)
+}

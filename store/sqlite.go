@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -17,8 +18,15 @@ import (
 	"gorm.io/driver/sqlite"
 	"gorm.io/gorm"
 
-	_ "github.com/agentevents/agentevents/store/mapped" // has large files be read through memory
+	"github.com/agentevents/agentevents/store/mapped" // has large files be read through memory
 )
+
+// unmapped has no file be read through memory until the function that it returns is called: who is to find out what cannot
+// be read must not end by it.
+func unmapped() (done func()) {
+	before := mapped.From(math.MaxInt64)
+	return func() { mapped.From(before) }
+}
 
 const (
 	busyTimeout = 5 * time.Second

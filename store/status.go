@@ -60,24 +60,9 @@ func (s *Store) Status(ctx context.Context, k AgentKey) (gen.AgentStatus, error)
 // that type are durable when it returns.
 func (s *Store) SetStatus(ctx context.Context, k AgentKey, u gen.AgentStatusUpdate) (gen.AgentStatus, error) {
 	t := &setting{ctx: ctx, agent: k, update: u}
-	if has, err := s.has(t); err != nil {
-		return t.status, err
-	} else if !has {
-		s.settings.do(t)
-	}
+	s.settings.do(t)
 	s.told(t)
 	return t.status, t.err
-}
-
-// has says whether an agent has a status already, which keeps nobody who writes from it, and notes it. On PostgreSQL that
-// would be one way to the server more for each change. A time is to be compared, or kept, in a transaction.
-func (s *Store) has(t *setting) (bool, error) {
-	if isPostgres(s.URL) || t.update.ChangedAt != nil {
-		return false, nil
-	}
-	r, is, err := first[agentRow](s.read(t.ctx), agentSQL, t.agent.Client, string(t.agent.Type), t.agent.ID)
-	t.status = r.status()
-	return is && r.Status == t.update.AgentStatus, failure(err)
 }
 
 // told tells who waits for what was set, and notes what was set already.

@@ -97,6 +97,49 @@ func TestDeletingAClientStillOwes(t *testing.T) {
 	f.drained()
 }
 
+// A status that is asked for while another one is being committed comes after that, also if the agent still has it.
+func TestStatusesInOrderOfArrival(t *testing.T) {
+	cluster.SQLiteOnly(t, "where the commit is seen")
+	f := open(t)
+	k := f.agent()
+	committing, commit := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	f.WatchStatements(func(writes bool, statement string) {
+		if writes && statement == "COMMIT" {
+			once.Do(func() { close(committing); <-commit })
+		}
+	})
+	set := func(to gen.AgentStatusValue) (done chan struct{}) {
+		done = make(chan struct{})
+		go func() {
+			defer close(done)
+			if _, err := f.SetStatus(f.ctx, k, gen.AgentStatusUpdate{AgentStatus: to}); err != nil {
+				t.Error(err)
+			}
+		}()
+		return done
+	}
+	login := set(gen.AgentStatusValueAvailable)
+	<-committing
+	logout := set(gen.AgentStatusValueLoggedOut)
+	look := time.NewTicker(time.Millisecond)
+	defer look.Stop()
+	for waits := false; !waits; {
+		select {
+		case <-look.C:
+			waits = f.SettingsWaiting() > 0
+		case <-logout: // at once, which is wrong
+			waits = true
+		}
+	}
+	close(commit)
+	<-login
+	<-logout
+	if is, err := f.Status(f.ctx, k); err != nil || is.AgentStatus != gen.AgentStatusValueLoggedOut {
+		t.Errorf("the last that was asked for was logged_out, the agent is %s (%v)", is.AgentStatus, err)
+	}
+}
+
 // An agent that is made between the two looks for it has its status set, by whom it was asked for.
 func TestAgentIsMadeWhileItIsLookedFor(t *testing.T) {
 	cluster.PostgresOnly(t, "there is one writer")

@@ -1,9 +1,11 @@
 package store_test
 
 import (
+	"database/sql"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
@@ -71,6 +73,52 @@ func TestTablesGrowMeanwhile(t *testing.T) {
 		t.Error("it starts on tables that it does not know", s.Close())
 	} else if !strings.Contains(err.Error(), "schema version 1000") {
 		t.Error(err)
+	}
+}
+
+// An index is made once those are done who have looked at the database before, however long a lock may be waited for, and
+// anew where that was interrupted.
+func TestIndexIsMadeBesideOthers(t *testing.T) {
+	cluster.PostgresOnly(t, "one process owns a file")
+	f := open(t)
+	f.check(f.Close())
+	f.sql("UPDATE pg_index SET indisvalid = FALSE WHERE indexrelid = 'deliveries_agent'::regclass")
+	f.sql("DELETE FROM goose_db_version WHERE version_id = 2")
+	db := f.db()
+	defer db.Close()
+	other, err := db.BeginTx(f.ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead})
+	f.check(err)
+	_, err = other.ExecContext(f.ctx, "SELECT count(*) FROM clients")
+	f.check(err)
+	opened := make(chan error)
+	go func() {
+		s, err := store.Open(f.ctx, store.Options{URL: f.url + "&lock_timeout=100"})
+		if err == nil {
+			err = s.Close()
+		}
+		opened <- err
+	}()
+	f.untilSo(db, opened, "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' "+
+		"AND query LIKE 'CREATE INDEX%' AND clock_timestamp() - query_start > interval '300 ms'")
+	f.check(other.Rollback())
+	f.check(<-opened)
+	f.untilSo(db, nil, "SELECT indisvalid FROM pg_index WHERE indexrelid = 'deliveries_agent'::regclass")
+}
+
+// untilSo waits until a condition of the database is so; that something ends before is an error.
+func (f *fixture) untilSo(db *sql.DB, ended <-chan error, condition string) {
+	f.t.Helper()
+	look, limit := time.NewTicker(10*time.Millisecond), time.After(20*time.Second)
+	defer look.Stop()
+	for so := false; !so; {
+		select {
+		case <-look.C:
+			f.check(db.QueryRowContext(f.ctx, condition).Scan(&so))
+		case err := <-ended:
+			f.t.Fatalf("it has ended (%v) before %s", err, condition)
+		case <-limit:
+			f.t.Fatalf("it never was so that %s", condition)
+		}
 	}
 }
 

@@ -120,6 +120,7 @@ var rules = []rule{
 // Verify looks for what should never be in a database, whether a process serves it or not, and changes nothing. It
 // tells of each check as soon as that is done; all look at one moment. A copy that is not complete is an error.
 func Verify(ctx context.Context, o Options, done func(Check)) error {
+	defer unmapped()()
 	s := &Store{Options: o, beside: true}
 	return s.verify(ctx, done)
 }

@@ -22,7 +22,7 @@ var (
 // writer is the one goroutine that writes. It takes all writes that wait into one transaction, and those that come before
 // its end: simultaneous requests share one fsync, which is what bounds a durable SQLite.
 type writer struct {
-	db     *gorm.DB // on one connection, which only run uses
+	db     *gorm.DB // on one connection, which only work uses
 	conn   *sql.Conn
 	pool   gorm.ConnPool // of the statements that are prepared on it
 	queue  chan *write

@@ -56,6 +56,7 @@ struct sqlite3_vfs {
 enum {
 	SQLITE_OK = 0,
 	SQLITE_NOTFOUND = 12,
+	SQLITE_CANTOPEN = 14,
 	SQLITE_OPEN_MAIN_DB = 0x100,
 	SQLITE_FCNTL_MMAP_SIZE = 18,
 	SQLITE_CONFIG_PAGECACHE = 7,
@@ -77,7 +78,7 @@ extern int sqlite3_vfs_register(sqlite3_vfs *, int) __attribute__((weak));
 
 static sqlite3_int64 least;
 
-void mapped_least(int64_t bytes) { __atomic_store_n(&least, bytes, __ATOMIC_RELAXED); }
+int64_t mapped_least(int64_t bytes) { return __atomic_exchange_n(&least, bytes, __ATOMIC_RELAXED); }
 
 /*
  * mapping is the memory that a file is seen in by all connections. Its descriptor stays open as long as any of them: to
@@ -147,8 +148,6 @@ static mapping *take(const char *path) {
 }
 
 static void release(mapping *m) {
-	if (!m)
-		return;
 	pthread_mutex_lock(&guard);
 	if (--m->users == 0) {
 		mapping **at = &all;
@@ -167,7 +166,7 @@ static void release(mapping *m) {
 typedef struct file file;
 struct file {
 	sqlite3_file base;
-	mapping *map;       /* may be NULL */
+	mapping *map;
 	sqlite3_int64 size; /* as of the last look, at most span */
 	sqlite3_file real;  /* the beginning of it */
 };
@@ -181,7 +180,7 @@ static void look(sqlite3_file *base) {
 	file *f = (file *)base;
 	struct stat s;
 	f->size = 0;
-	if (f->map && f->map->start && !fstat(f->map->descriptor, &s))
+	if (f->map->start && !fstat(f->map->descriptor, &s))
 		f->size = s.st_size < span ? s.st_size : span;
 }
 
@@ -260,6 +259,10 @@ static int opened(sqlite3_vfs *vfs, const char *path, sqlite3_file *base, int fl
 	if (rc != SQLITE_OK)
 		return rc;
 	f->map = take(path);
+	if (!f->map) { /* a mapping that another one has later would end with a descriptor, and this one's locks with it */
+		METHOD(&f->base)->xClose(&f->real);
+		return SQLITE_CANTOPEN;
+	}
 	f->base.pMethods = &methods;
 	return SQLITE_OK;
 }

@@ -16,5 +16,6 @@ func init() {
 	From(Least)
 }
 
-// From sets from how many bytes on files are read through their mappings; Least unless told. It is for tests.
-func From(bytes int64) { C.mapped_least(C.int64_t(bytes)) }
+// From sets from how many bytes on files are read through their mappings, in this process, and returns what that was; Least
+// unless told.
+func From(bytes int64) (before int64) { return int64(C.mapped_least(C.int64_t(bytes))) }
