@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"math"
 	"reflect"
 	"slices"
 	"strconv"
@@ -29,19 +30,24 @@ func execute(tx *gorm.DB, statement string, args ...any) error {
 }
 
 // query returns the rows of a query. A column goes to the field of its name, or is the row.
-func query[R any](tx *gorm.DB, statement string, args ...any) (found []R, err error) {
+func query[R any](tx *gorm.DB, statement string, args ...any) ([]R, error) {
+	return some[R](tx, math.MaxInt, statement, args)
+}
+
+// some is query, but looks at no more rows than are wanted.
+func some[R any](tx *gorm.DB, most int, statement string, args []any) (found []R, err error) {
 	text, values := spell(tx, statement, args)
 	began, ctx := time.Now(), tx.Statement.Context
 	rows, err := tx.Statement.ConnPool.QueryContext(ctx, text, values...)
 	if err == nil {
-		found, err = read[R](rows, text)
+		found, err = read[R](rows, most, text)
 	}
 	return found, traced(ctx, tx, began, text, err)
 }
 
 // first returns the first row of a query, and whether there is one.
 func first[R any](tx *gorm.DB, statement string, args ...any) (row R, is bool, err error) {
-	rows, err := query[R](tx, statement, args...)
+	rows, err := some[R](tx, 1, statement, args)
 	if err != nil || len(rows) == 0 {
 		return row, false, err
 	}
@@ -143,8 +149,8 @@ func (w *spelling) mark(value any) {
 	w.text.WriteString(strconv.Itoa(len(w.values)))
 }
 
-// read reads all rows of a statement, and closes them.
-func read[R any](rows *sql.Rows, text string) (found []R, err error) {
+// read reads rows of a statement, and closes them.
+func read[R any](rows *sql.Rows, most int, text string) (found []R, err error) {
 	defer rows.Close()
 	fields, err := fieldsFor[R](rows, text)
 	if err != nil {
@@ -155,7 +161,7 @@ func read[R any](rows *sql.Rows, text string) (found []R, err error) {
 	for i := range values {
 		into[i] = &values[i]
 	}
-	for rows.Next() {
+	for len(found) < most && rows.Next() {
 		if err := rows.Scan(into...); err != nil {
 			return nil, err
 		}
