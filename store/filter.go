@@ -232,16 +232,20 @@ func firstAt(tx *gorm.DB, at time.Time) (int64, error) { return firstIn(tx, "del
 
 // firstIn is firstAt for any table that has ids and times of making.
 func firstIn(tx *gorm.DB, table string, at time.Time) (id int64, err error) {
-	err = tx.Raw(strings.ReplaceAll(halvingSQL, "rows_of", table), at.UnixMilli(), at.UnixMilli()).Scan(&id).Error
+	ms := at.UnixMilli()
+	id, _, err = first[int64](tx, strings.ReplaceAll(halvingSQL, "rows_of", table), ms, ms, ms)
 	return id, err
 }
 
-// halvingSQL halves in one statement: the database may be far away.
-const halvingSQL = `WITH RECURSIVE h (low, high) AS (
-	SELECT coalesce((SELECT min(id) FROM rows_of), 1), coalesce((SELECT max(id) FROM rows_of), 0) + 1
+// halvingSQL halves in one statement: the database may be far away. Each step looks for the time in the middle of the next
+// one, once.
+const halvingSQL = `WITH RECURSIVE h (low, high, at) AS (
+	SELECT low, high, (SELECT created_at FROM rows_of WHERE id >= (low + high) / 2 ORDER BY id LIMIT 1)
+	FROM (SELECT coalesce((SELECT min(id) FROM rows_of), 1) AS low, coalesce((SELECT max(id) FROM rows_of), 0) + 1 AS high) ends
 	UNION ALL
-	SELECT CASE WHEN (SELECT created_at FROM rows_of WHERE id >= (low + high) / 2 ORDER BY id LIMIT 1) < ? THEN (low + high) / 2 + 1 ELSE low END,
-		CASE WHEN (SELECT created_at FROM rows_of WHERE id >= (low + high) / 2 ORDER BY id LIMIT 1) < ? THEN high ELSE (low + high) / 2 END
+	SELECT CASE WHEN at < ? THEN (low + high) / 2 + 1 ELSE low END, CASE WHEN at < ? THEN high ELSE (low + high) / 2 END,
+		(SELECT created_at FROM rows_of WHERE id >= CASE WHEN at < ? THEN ((low + high) / 2 + 1 + high) / 2
+			ELSE (low + (low + high) / 2) / 2 END ORDER BY id LIMIT 1)
 	FROM h WHERE low < high
 )
 SELECT max(low) FROM h`

@@ -84,10 +84,8 @@ func (w *large) onPostgres(ctx context.Context, h *house, out *report) error {
 }
 
 // roomy are settings of a PostgreSQL server that is to hold gigabytes, and has a machine for it: memory for what is asked for
-// most, and few and small copies of whole pages in its log.
-var roomy = map[string]string{
-	"shared_buffers": "2GB", "max_wal_size": "8GB", "checkpoint_timeout": "30min", "wal_compression": "on",
-}
+// most, and few copies of whole pages in its log.
+var roomy = map[string]string{"shared_buffers": "2GB", "max_wal_size": "8GB", "checkpoint_timeout": "30min"}
 
 // server is the PostgreSQL server of the configuration, or one that is started.
 func (w *large) server(ctx context.Context) (server *cluster.Server, stop func() error, err error) {
