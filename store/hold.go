@@ -19,9 +19,12 @@ import (
 
 func onPostgres(tx *gorm.DB) bool { return tx.Name() == "postgres" }
 
+// holds says whether a transaction writes, and others beside it.
+func holds(tx *gorm.DB) bool { return ownWrite(tx) != nil && onPostgres(tx) }
+
 // holding has a query of a transaction that writes hold the rows that it finds.
 func holding(tx *gorm.DB) []clause.Expression {
-	if ownWrite(tx) == nil || !onPostgres(tx) {
+	if !holds(tx) {
 		return nil
 	}
 	return []clause.Expression{clause.Locking{Strength: forUpdate}}
@@ -29,7 +32,7 @@ func holding(tx *gorm.DB) []clause.Expression {
 
 // toHold is holding as the end of a query. It does not find what somebody else holds, unless it is to wait for that.
 func toHold(tx *gorm.DB, wait bool) string {
-	if ownWrite(tx) == nil || !onPostgres(tx) {
+	if !holds(tx) {
 		return ""
 	}
 	return " FOR " + forUpdate + " " + skipLocked(wait)
