@@ -45,9 +45,10 @@ func (s *Store) checkpoint(ctx context.Context) error {
 	if !s.pruner.shrunk {
 		return nil
 	}
-	var wal struct{ Log, Checkpointed int64 }
+	var wal struct{ Busy, Log, Checkpointed int64 }
 	err := s.read(ctx).Raw("PRAGMA wal_checkpoint(PASSIVE)").Scan(&wal).Error
-	s.pruner.shrunk = err != nil || wal.Checkpointed < wal.Log // while somebody reads what was before
+	// while somebody else does the same, or reads what was before
+	s.pruner.shrunk = err != nil || wal.Busy != 0 || wal.Checkpointed < wal.Log
 	return err
 }
 
