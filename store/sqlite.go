@@ -18,14 +18,14 @@ import (
 	"gorm.io/driver/sqlite"
 	"gorm.io/gorm"
 
-	"github.com/agentevents/agentevents/store/mapped" // has large files be read through memory
+	"github.com/agentevents/agentevents/store/vfs" // which SQLite reads and writes by
 )
 
 // unmapped has no file be read through memory until the function that it returns is called: who is to find out what cannot
 // be read must not end by it.
 func unmapped() (done func()) {
-	before := mapped.From(math.MaxInt64)
-	return func() { mapped.From(before) }
+	before := vfs.MapFrom(math.MaxInt64)
+	return func() { vfs.MapFrom(before) }
 }
 
 const (

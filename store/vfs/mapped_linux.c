@@ -1,74 +1,12 @@
 #include <fcntl.h>
 #include <pthread.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "mapped_linux.h"
-
-/* What is used of SQLite's documented interface (https://sqlite.org/vfs.html). It is linked into the program by its driver. */
-
-typedef int64_t sqlite3_int64;
-typedef struct sqlite3_vfs sqlite3_vfs;
-typedef struct sqlite3_file sqlite3_file;
-typedef struct sqlite3_io_methods sqlite3_io_methods;
-
-struct sqlite3_file {
-	const sqlite3_io_methods *pMethods;
-};
-
-struct sqlite3_io_methods {
-	int iVersion;
-	int (*xClose)(sqlite3_file *);
-	int (*xRead)(sqlite3_file *, void *, int, sqlite3_int64);
-	int (*xWrite)(sqlite3_file *, const void *, int, sqlite3_int64);
-	int (*xTruncate)(sqlite3_file *, sqlite3_int64);
-	int (*xSync)(sqlite3_file *, int);
-	int (*xFileSize)(sqlite3_file *, sqlite3_int64 *);
-	int (*xLock)(sqlite3_file *, int);
-	int (*xUnlock)(sqlite3_file *, int);
-	int (*xCheckReservedLock)(sqlite3_file *, int *);
-	int (*xFileControl)(sqlite3_file *, int, void *);
-	int (*xSectorSize)(sqlite3_file *);
-	int (*xDeviceCharacteristics)(sqlite3_file *);
-	int (*xShmMap)(sqlite3_file *, int, int, int, void volatile **);
-	int (*xShmLock)(sqlite3_file *, int, int, int);
-	void (*xShmBarrier)(sqlite3_file *);
-	int (*xShmUnmap)(sqlite3_file *, int);
-	int (*xFetch)(sqlite3_file *, sqlite3_int64, int, void **);
-	int (*xUnfetch)(sqlite3_file *, sqlite3_int64, void *);
-};
-
-struct sqlite3_vfs {
-	int iVersion;
-	int szOsFile;
-	int mxPathname;
-	sqlite3_vfs *pNext;
-	const char *zName;
-	void *pAppData;
-	int (*xOpen)(sqlite3_vfs *, const char *, sqlite3_file *, int, int *);
-	void (*others[15])(void); /* up to version 3, which stay as they are */
-};
-
-enum {
-	SQLITE_OK = 0,
-	SQLITE_NOTFOUND = 12,
-	SQLITE_CANTOPEN = 14,
-	SQLITE_OPEN_MAIN_DB = 0x100,
-	SQLITE_FCNTL_MMAP_SIZE = 18,
-	SQLITE_CONFIG_PAGECACHE = 7,
-	SQLITE_CONFIG_MEMSTATUS = 9,
-	SQLITE_CONFIG_MMAP_SIZE = 22,
-	SQLITE_FCNTL_CKPT_DONE = 37,
-};
-
-extern int sqlite3_config(int, ...) __attribute__((weak));
-extern int sqlite3_initialize(void) __attribute__((weak));
-extern sqlite3_vfs *sqlite3_vfs_find(const char *) __attribute__((weak));
-extern int sqlite3_vfs_register(sqlite3_vfs *, int) __attribute__((weak));
+#include "vfs_linux.h"
 
 /* span is how much of the address space a mapping has. A file may grow into it. */
 #define span ((sqlite3_int64)1 << 38)
@@ -78,7 +16,7 @@ extern int sqlite3_vfs_register(sqlite3_vfs *, int) __attribute__((weak));
 
 static sqlite3_int64 least;
 
-int64_t mapped_least(int64_t bytes) { return __atomic_exchange_n(&least, bytes, __ATOMIC_RELAXED); }
+int64_t vfs_map_from(int64_t bytes) { return __atomic_exchange_n(&least, bytes, __ATOMIC_RELAXED); }
 
 /*
  * mapping is the memory that a file is seen in by all connections. Its descriptor stays open as long as any of them: to
@@ -167,9 +105,12 @@ typedef struct file file;
 struct file {
 	sqlite3_file base;
 	mapping *map;
+	gathered *log;      /* NULL while none is open */
 	sqlite3_int64 size; /* as of the last look, at most span */
 	sqlite3_file real;  /* the beginning of it */
 };
+
+const int mapped_size = (int)sizeof(file);
 
 static sqlite3_file *real(sqlite3_file *f) { return &((file *)f)->real; }
 
@@ -238,7 +179,14 @@ static int shmMapped(sqlite3_file *f, int page, int size, int extend, void volat
 	return METHOD(f)->xShmMap(real(f), page, size, extend, at);
 }
 static int shmLocked(sqlite3_file *f, int offset, int n, int flags) { return METHOD(f)->xShmLock(real(f), offset, n, flags); }
-static void shmBarrier(sqlite3_file *f) { METHOD(f)->xShmBarrier(real(f)); }
+
+/* shmBarrier is between what is written to a log and what tells others of it. */
+static void shmBarrier(sqlite3_file *f) {
+	if (((file *)f)->log)
+		gathered_flush(((file *)f)->log);
+	METHOD(f)->xShmBarrier(real(f));
+}
+
 static int shmUnmapped(sqlite3_file *f, int remove) { return METHOD(f)->xShmUnmap(real(f), remove); }
 
 static const sqlite3_io_methods methods = {
@@ -246,14 +194,13 @@ static const sqlite3_io_methods methods = {
 	shmMapped, shmLocked, shmBarrier, shmUnmapped, fetch, unfetch,
 };
 
-static sqlite3_vfs *system_vfs;
-static sqlite3_vfs own_vfs;
+void mapped_log(sqlite3_file *database, gathered *from, gathered *to) {
+	if (database->pMethods == &methods && ((file *)database)->log == from)
+		((file *)database)->log = to;
+}
 
-static int opened(sqlite3_vfs *vfs, const char *path, sqlite3_file *base, int flags, int *got) {
-	(void)vfs;
+int mapped_open(const char *path, sqlite3_file *base, int flags, int *got) {
 	file *f = (file *)base;
-	if (!path || !(flags & SQLITE_OPEN_MAIN_DB))
-		return system_vfs->xOpen(system_vfs, path, base, flags, got);
 	memset(f, 0, sizeof *f);
 	int rc = system_vfs->xOpen(system_vfs, path, &f->real, flags, got);
 	if (rc != SQLITE_OK)
@@ -265,36 +212,4 @@ static int opened(sqlite3_vfs *vfs, const char *path, sqlite3_file *base, int fl
 	}
 	f->base.pMethods = &methods;
 	return SQLITE_OK;
-}
-
-/*
- * configured has temporary tables, of which most statements have one, take pages one by one and not 20 at once, which cost
- * more than what is done with them; and has memory not be counted, which nobody asks for. All but no bytes are mapped, so
- * that fetch is asked.
- */
-static int configured(void) {
-	int rc = sqlite3_config(SQLITE_CONFIG_PAGECACHE, NULL, 0, 0);
-	if (rc == SQLITE_OK)
-		rc = sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
-	if (rc == SQLITE_OK)
-		rc = sqlite3_config(SQLITE_CONFIG_MMAP_SIZE, (sqlite3_int64)1, (sqlite3_int64)1);
-	return rc;
-}
-
-int mapped_begin(void) {
-	if (!sqlite3_config || !sqlite3_initialize || !sqlite3_vfs_find || !sqlite3_vfs_register)
-		return -1;
-	int rc = configured();
-	if (rc == SQLITE_OK)
-		rc = sqlite3_initialize();
-	if (rc != SQLITE_OK)
-		return rc;
-	system_vfs = sqlite3_vfs_find(NULL);
-	if (!system_vfs || system_vfs->iVersion < 3)
-		return SQLITE_NOTFOUND;
-	own_vfs = *system_vfs;
-	own_vfs.zName = "mapped";
-	own_vfs.szOsFile = (int)sizeof(file) + system_vfs->szOsFile;
-	own_vfs.xOpen = opened;
-	return sqlite3_vfs_register(&own_vfs, 1);
 }

@@ -1,4 +1,4 @@
-package mapped_test
+package vfs_test
 
 import (
 	"bufio"
@@ -9,14 +9,14 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/agentevents/agentevents/store/mapped"
+	"github.com/agentevents/agentevents/store/vfs"
 )
 
 // A file that is large enough is read through memory, as it grows, shrinks and grows again beside who reads, and is not
 // mapped any more when nobody has it open. A small one is read as ever.
 func TestMapped(t *testing.T) {
-	mapped.From(1 << 20)
-	defer mapped.From(mapped.Least)
+	vfs.MapFrom(1 << 20)
+	defer vfs.MapFrom(vfs.Least)
 	file := filepath.Join(t.TempDir(), "a.db")
 	write, read := open(t, file), open(t, file)
 	for _, s := range []string{
