@@ -1,8 +1,10 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
+	"errors"
 
 	"gorm.io/gorm"
 )
@@ -79,7 +81,11 @@ func (t tapped) BeginTx(ctx context.Context, o *sql.TxOptions) (gorm.ConnPool, e
 	}
 	inner := t
 	inner.ConnPool = tx
-	return &tappedTx{inner, tx.(gorm.TxCommitter)}, nil
+	outer := tappedTx{inner, tx.(gorm.TxCommitter)}
+	if p, is := tx.(pipelined); is {
+		return &tappedPipeline{tappedTx: outer, pipeline: p}, nil
+	}
+	return &outer, nil
 }
 
 func beginOn(ctx context.Context, pool gorm.ConnPool, o *sql.TxOptions) (gorm.ConnPool, error) {
@@ -92,6 +98,33 @@ func beginOn(ctx context.Context, pool gorm.ConnPool, o *sql.TxOptions) (gorm.Co
 type tappedTx struct {
 	tapped
 	gorm.TxCommitter
+}
+
+// tappedPipeline is one that is pipelined.
+type tappedPipeline struct {
+	tappedTx
+	pipeline pipelined
+	failed   error // of a statement that was kept
+}
+
+func (t *tappedPipeline) later(statement string, values []any) {
+	err := t.around(statement, values, func() error {
+		t.pipeline.later(statement, values)
+		return nil
+	})
+	t.failed = cmp.Or(t.failed, err)
+}
+
+func (t *tappedPipeline) fetch(ctx context.Context, statement string, values []any, read func(cursor) error) error {
+	err := t.around(statement, values, func() error { return t.pipeline.fetch(ctx, statement, values, read) })
+	return cmp.Or(t.failed, err)
+}
+
+func (t *tappedPipeline) Commit() error {
+	if t.failed != nil {
+		return errors.Join(t.failed, t.Rollback())
+	}
+	return t.TxCommitter.Commit()
 }
 
 // ReplayAll and PruneAll are the parts of Work, once.

@@ -340,3 +340,57 @@ func end(s *saboteur, k store.AgentKey, board int64) {
 	s.recordAs("its logout", s.claim("what is owed", 1)[0], answer(200), true)
 	s.try("delete a client", func() error { return s.DeleteClient(s.ctx, "12") })
 }
+
+// What the database refuses is refused, whether it is waited for at once or not, and leaves nothing.
+func TestRefusedByTheDatabase(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	f.register(k, crm, both...)
+	for _, table := range []string{"agents", "lanes"} {
+		before := f.rows()
+		allow := f.refuse(table)
+		if _, err := f.SetStatus(f.ctx, k, gen.AgentStatusUpdate{AgentStatus: gen.AgentStatusValueAvailable}); err == nil {
+			t.Errorf("a change that cannot be written to %s is said to be made", table)
+		}
+		allow()
+		if after := f.rows(); !maps.Equal(after, before) {
+			t.Errorf("it left rows: %v, before %v", after, before)
+		}
+	}
+	f.login(k)
+	d := f.claimOne()
+	allow := f.refuse("deliveries")
+	if _, err := f.Record(f.ctx, d, webhook.Outcome{Attempt: webhook.Attempt{Verdict: webhook.Delivered}}, true); err == nil {
+		t.Error("a result that cannot be written is said to be")
+	}
+	allow()
+	if n := f.count("SELECT count(*) FROM attempts"); n != 0 {
+		t.Errorf("%d attempts are left", n)
+	}
+	f.finish(d)
+	f.verify()
+}
+
+// rows is how many rows there are of what a change makes, and what agents have.
+func (f *fixture) rows() map[string]int {
+	n := map[string]int{}
+	for name, query := range map[string]string{
+		"changes": "SELECT count(*) FROM status_changes", "deliveries": "SELECT count(*) FROM deliveries",
+		"pending": "SELECT coalesce(sum(pending), 0) FROM lanes", "changed": "SELECT coalesce(max(sequence), 0) FROM agents",
+	} {
+		n[name] = f.count(query)
+	}
+	return n
+}
+
+// refuse has the database refuse changes of a table's rows until the function that it returns is called.
+func (f *fixture) refuse(table string) (allow func()) {
+	f.t.Helper()
+	if !cluster.OnPostgres() {
+		f.sql("CREATE TRIGGER refused BEFORE UPDATE ON " + table + " BEGIN SELECT RAISE(ABORT, 'refused'); END")
+		return func() { f.sql("DROP TRIGGER refused") }
+	}
+	f.sql("CREATE FUNCTION refused() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''refused''; END'")
+	f.sql("CREATE TRIGGER refused BEFORE UPDATE ON " + table + " FOR EACH ROW EXECUTE FUNCTION refused()")
+	return func() { f.sql("DROP FUNCTION refused() CASCADE") }
+}

@@ -157,7 +157,7 @@ func (s *Store) openPostgres(ctx context.Context) error {
 	if err := s.reach(ctx, writers); err != nil {
 		return err
 	}
-	db, err := pgORM(writers, s.Log)
+	db, err := pgORM(pgPool{writers}, s.Log)
 	if err != nil {
 		return err
 	}

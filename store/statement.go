@@ -21,12 +21,20 @@ import (
 // the database takes for it: these statements are there in full, and go over GORM's connections as they are. The values
 // of a list are ids; a table is one of tableOf.
 
-// execute runs a statement.
+// execute runs a statement, in a transaction that is pipelined some time before the next that rows are asked of.
 func execute(tx *gorm.DB, statement string, args ...any) error {
 	text, values := spell(tx, statement, args)
 	began, ctx := time.Now(), tx.Statement.Context
-	_, err := tx.Statement.ConnPool.ExecContext(ctx, text, values...)
-	return traced(ctx, tx, began, text, err)
+	return traced(ctx, tx, began, text, run(ctx, tx.Statement.ConnPool, text, values))
+}
+
+func run(ctx context.Context, pool gorm.ConnPool, text string, values []any) error {
+	if p, is := pool.(pipelined); is {
+		p.later(text, values)
+		return nil
+	}
+	_, err := pool.ExecContext(ctx, text, values...)
+	return err
 }
 
 // query returns the rows of a query. A column goes to the field of its name, or is the row.
@@ -38,11 +46,24 @@ func query[R any](tx *gorm.DB, statement string, args ...any) ([]R, error) {
 func some[R any](tx *gorm.DB, most int, statement string, args []any) (found []R, err error) {
 	text, values := spell(tx, statement, args)
 	began, ctx := time.Now(), tx.Statement.Context
-	rows, err := tx.Statement.ConnPool.QueryContext(ctx, text, values...)
-	if err == nil {
+	err = ask(ctx, tx.Statement.ConnPool, text, values, func(rows cursor) error {
 		found, err = read[R](rows, most, text)
-	}
+		return err
+	})
 	return found, traced(ctx, tx, began, text, err)
+}
+
+// ask carries a query out and has its rows read.
+func ask(ctx context.Context, pool gorm.ConnPool, text string, values []any, read func(cursor) error) error {
+	if p, is := pool.(pipelined); is {
+		return p.fetch(ctx, text, values, read)
+	}
+	rows, err := pool.QueryContext(ctx, text, values...) //nolint:rowserrcheck // read does so
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	return read(&sqlRows{Rows: rows})
 }
 
 // first returns the first row of a query, and whether there is one.
@@ -149,20 +170,44 @@ func (w *spelling) mark(value any) {
 	w.text.WriteString(strconv.Itoa(len(w.values)))
 }
 
-// read reads rows of a statement, and closes them.
-func read[R any](rows *sql.Rows, most int, text string) (found []R, err error) {
-	defer rows.Close()
-	fields, err := fieldsFor[R](rows, text)
-	if err != nil {
-		return nil, err
+// cursor goes through the rows of a query.
+type cursor interface {
+	Columns() ([]string, error)
+	Next() bool
+	values() ([]any, error) // of a row, until the next
+	Err() error
+}
+
+type sqlRows struct {
+	*sql.Rows
+	row, into []any
+}
+
+func (r *sqlRows) values() ([]any, error) {
+	if r.row == nil {
+		columns, err := r.Columns()
+		if err != nil {
+			return nil, err
+		}
+		r.row, r.into = make([]any, len(columns)), make([]any, len(columns))
+		for i := range r.row {
+			r.into[i] = &r.row[i]
+		}
 	}
-	values := make([]any, len(fields))
-	into := make([]any, len(fields))
-	for i := range values {
-		into[i] = &values[i]
-	}
+	return r.row, r.Scan(r.into...)
+}
+
+// read reads rows of a statement.
+func read[R any](rows cursor, most int, text string) (found []R, err error) {
+	var fields [][]int
 	for len(found) < most && rows.Next() {
-		if err := rows.Scan(into...); err != nil {
+		if fields == nil {
+			if fields, err = fieldsFor[R](rows, text); err != nil {
+				return nil, err
+			}
+		}
+		values, err := rows.values()
+		if err != nil {
 			return nil, err
 		}
 		found = append(found, *new(R))
@@ -197,6 +242,8 @@ func assign(field reflect.Value, value any) error {
 	switch v := value.(type) {
 	case nil:
 		return nil
+	case int32: // as PostgreSQL's driver has it
+		return assign(field, int64(v))
 	case int64:
 		if field.CanInt() {
 			field.SetInt(v)
@@ -229,7 +276,7 @@ type planned struct {
 var plans sync.Map
 
 // fieldsFor says which field of a row each column of a statement goes to.
-func fieldsFor[R any](rows *sql.Rows, text string) (fields [][]int, err error) {
+func fieldsFor[R any](rows cursor, text string) (fields [][]int, err error) {
 	of := reflect.TypeFor[R]()
 	if known, is := plans.Load(planned{text, of}); is {
 		return known.([][]int), nil
