@@ -13,8 +13,8 @@
 // more in it.
 //
 // The package also says what can only be said before SQLite is used: that what a statement may have to undo stays in memory as
-// long as it is not very much, that temporary tables, which most statements have, take pages one by one, and that no memory
-// is counted.
+// long as it is not very much, that temporary tables, which most statements have, take pages one by one, that no memory is
+// counted, and that all threads share one heap: a statement is not bound to any of them.
 package vfs
 
 // Least is from how many bytes on a file is read through its mapping. Smaller ones are hardly worth their memory.

@@ -1,3 +1,4 @@
+#include <malloc.h>
 #include <stddef.h>
 
 #include "vfs_linux.h"
@@ -39,6 +40,9 @@ static int configured(void) {
 int vfs_begin(void) {
 	if (!sqlite3_config || !sqlite3_initialize || !sqlite3_vfs_find || !sqlite3_vfs_register || !sqlite3_database_file_object)
 		return -1;
+#ifdef M_ARENA_MAX /* the threads of this program take turns at what one of them has allocated */
+	mallopt(M_ARENA_MAX, 1);
+#endif
 	int rc = configured();
 	if (rc == SQLITE_OK)
 		rc = sqlite3_initialize();
