@@ -14,7 +14,7 @@ import (
 
 // garbage is how much of it there may be for what is in use, in percent, unless GOGC says: what is in use is a few MiB, so
 // that by Go's own 100 it would be collected all the time.
-const garbage = 150
+const garbage = 125
 
 func main() {
 	if os.Getenv("GOGC") == "" {

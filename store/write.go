@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"time"
 
@@ -141,6 +142,7 @@ func closeStatements(pool gorm.ConnPool) (err error) {
 
 func (w *writer) work() {
 	defer close(w.closed)
+	runtime.LockOSThread() // so that what SQLite works with stays near
 	for {
 		select {
 		case <-w.quit:
