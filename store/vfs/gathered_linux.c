@@ -14,7 +14,8 @@ struct gathered {
 	char *bytes; /* that are not written yet, NULL before there were any */
 	int n;
 	sqlite3_int64 at;       /* where they belong */
-	int failed;             /* why they could not be written when nobody could be told, or 0 */
+	int failed;             /* why some could not be written, or 0 */
+	int atOnce;             /* nothing is gathered any more */
 	sqlite3_file *database; /* whose log this is, NULL for another file */
 	sqlite3_file real;      /* the beginning of it */
 };
@@ -25,17 +26,27 @@ static sqlite3_file *real(sqlite3_file *f) { return &((gathered *)f)->real; }
 
 #define METHOD(f) real(f)->pMethods
 
-/* flush writes what is gathered. What cannot be written is lost, and is told once. */
+/* flush writes what is gathered. After an error all else fails, too, until what was written is given up. */
 static int flush(sqlite3_file *base) {
 	gathered *f = (gathered *)base;
-	int n = f->n, rc = f->failed;
-	f->n = f->failed = 0;
-	if (rc == SQLITE_OK && n > 0)
-		rc = METHOD(base)->xWrite(real(base), f->bytes, n, f->at);
-	return rc;
+	if (f->failed == SQLITE_OK && f->n > 0)
+		f->failed = METHOD(base)->xWrite(real(base), f->bytes, f->n, f->at);
+	f->n = 0;
+	return f->failed;
 }
 
-void gathered_flush(gathered *f) { f->failed = flush(&f->base); }
+/* gathered_publish is without a way to tell an error: where commits are not synced, that happens once. */
+void gathered_publish(gathered *f) {
+	if (f->n > 0) {
+		flush(&f->base);
+		f->atOnce = 1;
+	}
+}
+
+void gathered_forget(gathered *f) {
+	f->n = 0;
+	f->failed = SQLITE_OK;
+}
 
 /* add gathers as much as there is room for, and returns how much that is. */
 static int add(gathered *f, const char *from, int n, sqlite3_int64 at) {
@@ -51,16 +62,13 @@ static int add(gathered *f, const char *from, int n, sqlite3_int64 at) {
 static int writeTo(sqlite3_file *base, const void *from, int n, sqlite3_int64 at) {
 	gathered *f = (gathered *)base;
 	if (!f->bytes && !(f->bytes = malloc(room)))
-		return METHOD(base)->xWrite(real(base), from, n, at);
-	for (int done = 0; done < n;) {
-		if (f->n == room || f->failed || (f->n > 0 && f->at + f->n != at + done)) {
-			int rc = flush(base);
-			if (rc != SQLITE_OK)
-				return rc;
-		}
+		return SQLITE_NOMEM;
+	for (int done = 0; done < n && f->failed == SQLITE_OK;) {
+		if (f->n == room || (f->n > 0 && f->at + f->n != at + done))
+			flush(base);
 		done += add(f, (const char *)from + done, n - done, at + done);
 	}
-	return SQLITE_OK;
+	return f->atOnce ? flush(base) : f->failed;
 }
 
 static int readFrom(sqlite3_file *f, void *to, int n, sqlite3_int64 at) {
@@ -83,14 +91,13 @@ static int sized(sqlite3_file *f, sqlite3_int64 *size) {
 	return rc == SQLITE_OK ? METHOD(f)->xFileSize(real(f), size) : rc;
 }
 
+/* closed does not write what is gathered: it is of a transaction that was not committed. */
 static int closed(sqlite3_file *base) {
 	gathered *f = (gathered *)base;
-	int lost = flush(base);
 	if (f->database)
 		mapped_log(f->database, f, NULL);
 	free(f->bytes);
-	int rc = METHOD(base)->xClose(real(base));
-	return lost == SQLITE_OK ? rc : lost;
+	return METHOD(base)->xClose(real(base));
 }
 
 static int locked(sqlite3_file *f, int level) { return METHOD(f)->xLock(real(f), level); }

@@ -35,6 +35,138 @@ func TestGathered(t *testing.T) {
 	}
 }
 
+// What a transaction has spilled and then undone is never written: others write to its place.
+func TestGatheredAndUndone(t *testing.T) {
+	for name, after := range map[string]func(*sql.DB){
+		"reads":  func(a *sql.DB) { number(t, a, "SELECT count(*) FROM t") },
+		"closes": func(a *sql.DB) { closeAll(t, a) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "a.db")
+			a, b := open(t, file), open(t, file)
+			for _, s := range []string{
+				"PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA cache_size = 5", "CREATE TABLE t (id INTEGER PRIMARY KEY, v BLOB)",
+				"PRAGMA wal_checkpoint(TRUNCATE)", "BEGIN IMMEDIATE",
+			} {
+				exec(t, a, s)
+			}
+			before := sizeOf(t, file+"-wal")
+			for range 20 {
+				exec(t, a, "INSERT INTO t (v) VALUES (randomblob(3000))")
+			}
+			if grown := sizeOf(t, file+"-wal") - before; grown > 32 { // its header
+				t.Errorf("%d bytes were written already, and not gathered", grown)
+			}
+			exec(t, a, "ROLLBACK")
+			exec(t, b, "PRAGMA synchronous = FULL")
+			for range 20 {
+				exec(t, b, "INSERT INTO t (v) VALUES (zeroblob(3000))")
+			}
+			after(a)
+			c := open(t, file)
+			sound(t, c)
+			if n := number(t, c, "SELECT count(*) FROM t WHERE v = zeroblob(3000)"); n != 20 {
+				t.Errorf("of 20 rows there are %d", n)
+			}
+			recovered(t, file, 20)
+		})
+	}
+}
+
+// recovered holds that who finds the files after a crash has so many rows.
+func recovered(t *testing.T, file string, rows int) {
+	t.Helper()
+	copied := filepath.Join(t.TempDir(), "copy.db")
+	for _, part := range []string{"", "-wal"} {
+		content, err := os.ReadFile(file + part)
+		if err == nil {
+			err = os.WriteFile(copied+part, content, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	db := open(t, copied)
+	sound(t, db)
+	if n := number(t, db, "SELECT count(*) FROM t"); n != rows {
+		t.Errorf("after a crash there are %d rows, want %d", n, rows)
+	}
+	closeAll(t, db)
+}
+
+func closeAll(t *testing.T, dbs ...*sql.DB) {
+	t.Helper()
+	for _, db := range dbs {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func sizeOf(t *testing.T, file string) int64 {
+	t.Helper()
+	info, err := os.Stat(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Size()
+}
+
+// A transaction that writes pages again which it has spilled, undoes a part of itself and is committed is there after a
+// crash.
+func TestGatheredPagesAreWrittenAgain(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "a.db")
+	db := open(t, file)
+	for _, s := range []string{
+		"PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA cache_size = 5", "CREATE TABLE t (id INTEGER PRIMARY KEY, v BLOB)",
+		"BEGIN IMMEDIATE",
+	} {
+		exec(t, db, s)
+	}
+	for range 3 {
+		exec(t, db, "INSERT INTO t (v) "+strings.ReplaceAll(numbers, "%", "100")+"SELECT zeroblob(3000) FROM n")
+		exec(t, db, "SAVEPOINT part")
+		exec(t, db, "UPDATE t SET v = randomblob(3000)")
+		exec(t, db, "INSERT INTO t (v) "+strings.ReplaceAll(numbers, "%", "50")+"SELECT randomblob(3000) FROM n")
+		exec(t, db, "ROLLBACK TO part")
+		exec(t, db, "UPDATE t SET v = zeroblob(2999)")
+	}
+	exec(t, db, "COMMIT")
+	recovered(t, file, 300)
+	if n := number(t, db, "SELECT count(*) FROM t WHERE v = zeroblob(2999)"); n != 300 {
+		t.Errorf("of 300 rows %d are as they were written", n)
+	}
+	closeAll(t, db)
+}
+
+// A transaction of which something could not be written is not committed, even if all that comes later can be.
+func TestGatheredAndLost(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "a.db")
+	db, read := open(t, file), open(t, file)
+	for _, s := range []string{
+		"PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA cache_size = 5",
+		"CREATE TABLE t (id INTEGER PRIMARY KEY, v BLOB NOT NULL)", "BEGIN IMMEDIATE", "INSERT INTO t (v) " + strings.ReplaceAll(numbers, "%", "20") + "SELECT zeroblob(3000) FROM n",
+	} {
+		exec(t, db, s)
+	}
+	mend := breakWrites(t, file+"-wal")
+	_, err := db.ExecContext(t.Context(), "UPDATE t SET v = zeroblob(2999)") // which reads what was spilled, and is undone alone
+	if err == nil || !strings.Contains(err.Error(), "full") {
+		t.Errorf("of what could not be written is said: %v", err)
+	}
+	mend()
+	if _, err := db.ExecContext(t.Context(), "COMMIT"); err == nil {
+		t.Error("it is said to be committed")
+	}
+	if n := number(t, read, "SELECT count(*) FROM t"); n != 0 {
+		t.Errorf("%d rows are left of it", n)
+	}
+	exec(t, db, "INSERT INTO t (v) VALUES (zeroblob(3000))")
+	sound(t, read)
+	recovered(t, file, 1)
+	closeAll(t, db, read)
+}
+
 // A transaction that cannot be written to the log is refused and leaves nothing; the next that can be is taken.
 func TestGatheredWithoutALog(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "a.db")
@@ -99,26 +231,24 @@ func sound(t *testing.T, db *sql.DB) {
 	}
 }
 
-// breakWrites has this process write to a file in vain until the function that it returns is called.
+// breakWrites has this process find the disk full when it writes to a file, until the function that it returns is called.
 func breakWrites(t *testing.T, file string) (mend func()) {
 	t.Helper()
-	reading, err := os.Open(file)
+	full, err := os.OpenFile("/dev/full", os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var errs []error
 	kept := map[int]int{}
 	for _, fd := range descriptors(t, file) {
-		if fd != int(reading.Fd()) {
-			copied, err := syscall.Dup(fd)
-			kept[fd], errs = copied, append(errs, err, syscall.Dup3(int(reading.Fd()), fd, syscall.O_CLOEXEC))
-		}
+		copied, err := syscall.Dup(fd)
+		kept[fd], errs = copied, append(errs, err, syscall.Dup3(int(full.Fd()), fd, syscall.O_CLOEXEC))
 	}
 	if err := errors.Join(errs...); err != nil || len(kept) == 0 {
 		t.Fatal(len(kept), err)
 	}
 	return func() {
-		errs := []error{reading.Close()}
+		errs := []error{full.Close()}
 		for fd, copied := range kept {
 			errs = append(errs, syscall.Dup3(copied, fd, syscall.O_CLOEXEC), syscall.Close(copied))
 		}

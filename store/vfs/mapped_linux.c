@@ -178,12 +178,22 @@ static int device(sqlite3_file *f) { return METHOD(f)->xDeviceCharacteristics(re
 static int shmMapped(sqlite3_file *f, int page, int size, int extend, void volatile **at) {
 	return METHOD(f)->xShmMap(real(f), page, size, extend, at);
 }
-static int shmLocked(sqlite3_file *f, int offset, int n, int flags) { return METHOD(f)->xShmLock(real(f), offset, n, flags); }
+
+/*
+ * shmLocked sees when who writes stops doing so: of a transaction that is committed nothing is left to write then, and others
+ * may write to where the rest of another one would go. The lock of who writes is the first.
+ */
+static int shmLocked(sqlite3_file *f, int offset, int n, int flags) {
+	gathered *log = ((file *)f)->log;
+	if (log && offset == 0 && flags == (SQLITE_SHM_UNLOCK | SQLITE_SHM_EXCLUSIVE))
+		gathered_forget(log);
+	return METHOD(f)->xShmLock(real(f), offset, n, flags);
+}
 
 /* shmBarrier is between what is written to a log and what tells others of it. */
 static void shmBarrier(sqlite3_file *f) {
 	if (((file *)f)->log)
-		gathered_flush(((file *)f)->log);
+		gathered_publish(((file *)f)->log);
 	METHOD(f)->xShmBarrier(real(f));
 }
 

@@ -40,7 +40,7 @@ static int configured(void) {
 int vfs_begin(void) {
 	if (!sqlite3_config || !sqlite3_initialize || !sqlite3_vfs_find || !sqlite3_vfs_register || !sqlite3_database_file_object)
 		return -1;
-#ifdef M_ARENA_MAX /* the threads of this program take turns at what one of them has allocated */
+#ifdef M_ARENA_MAX /* else each thread that has carried out a statement keeps some memory for the next */
 	mallopt(M_ARENA_MAX, 1);
 #endif
 	int rc = configured();

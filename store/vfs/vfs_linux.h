@@ -9,7 +9,7 @@ int64_t vfs_map_from(int64_t bytes);
 /* system_vfs is SQLite's own, which does all in the end. */
 extern sqlite3_vfs *system_vfs;
 
-/* mapped_open opens a database, and gathered_open a file that is written from its beginning to its end. */
+/* mapped_open opens a database, and gathered_open a file that is mostly written one part behind the other. */
 int mapped_open(const char *path, sqlite3_file *, int flags, int *got);
 int gathered_open(const char *path, sqlite3_file *, int flags, int *got);
 
@@ -17,9 +17,11 @@ int gathered_open(const char *path, sqlite3_file *, int flags, int *got);
 extern const int mapped_size, gathered_size;
 
 /*
- * gathered is a file of which what is written goes to the system in large parts. mapped_log has that of a database known:
- * it is flushed before others are told what it holds.
+ * gathered is a file of which what is written goes to the system in large parts. gathered_publish writes what is gathered,
+ * before others are told of it, and gathered_forget gives it up, with what could not be written. mapped_log has the log
+ * of a database known, or not any more.
  */
 typedef struct gathered gathered;
-void gathered_flush(gathered *);
+void gathered_publish(gathered *);
+void gathered_forget(gathered *);
 void mapped_log(sqlite3_file *database, gathered *from, gathered *to);
