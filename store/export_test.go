@@ -1,7 +1,6 @@
 package store
 
 import (
-	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -100,24 +99,49 @@ type tappedTx struct {
 	gorm.TxCommitter
 }
 
-// tappedPipeline is one that is pipelined.
+// tappedPipeline is one that keeps statements, whose errors are those of the next. What comes after such a statement is
+// called when it is kept.
 type tappedPipeline struct {
 	tappedTx
 	pipeline pipelined
-	failed   error // of a statement that was kept
+	failed   error // the first
 }
 
 func (t *tappedPipeline) later(statement string, values []any) {
-	err := t.around(statement, values, func() error {
-		t.pipeline.later(statement, values)
-		return nil
+	_ = t.try(func() error {
+		return t.around(statement, values, func() error {
+			t.pipeline.later(statement, values)
+			return nil
+		})
 	})
-	t.failed = cmp.Or(t.failed, err)
+}
+
+// try does something unless something before it has failed.
+func (t *tappedPipeline) try(fn func() error) error {
+	if t.failed == nil {
+		t.failed = fn()
+	}
+	return t.failed
 }
 
 func (t *tappedPipeline) fetch(ctx context.Context, statement string, values []any, read func(cursor) error) error {
-	err := t.around(statement, values, func() error { return t.pipeline.fetch(ctx, statement, values, read) })
-	return cmp.Or(t.failed, err)
+	return t.try(func() error {
+		return t.around(statement, values, func() error { return t.pipeline.fetch(ctx, statement, values, read) })
+	})
+}
+
+func (t *tappedPipeline) ExecContext(ctx context.Context, statement string, values ...any) (sql.Result, error) {
+	if t.failed != nil {
+		return nil, t.failed
+	}
+	return t.tapped.ExecContext(ctx, statement, values...)
+}
+
+func (t *tappedPipeline) QueryContext(ctx context.Context, statement string, values ...any) (*sql.Rows, error) {
+	if t.failed != nil {
+		return nil, t.failed
+	}
+	return t.tapped.QueryContext(ctx, statement, values...)
 }
 
 func (t *tappedPipeline) Commit() error {
@@ -125,6 +149,20 @@ func (t *tappedPipeline) Commit() error {
 		return errors.Join(t.failed, t.Rollback())
 	}
 	return t.TxCommitter.Commit()
+}
+
+// Write is what all that is written goes through.
+func (s *Store) Write(ctx context.Context, fn func(tx *gorm.DB) error) error { return s.write(ctx, fn) }
+
+// Execute runs a statement as what happens often does.
+func Execute(tx *gorm.DB, statement string, args ...any) error {
+	return execute(tx, statement, args...)
+}
+
+// Number is a number that a query finds, likewise.
+func Number(tx *gorm.DB, statement string, args ...any) (int64, error) {
+	n, _, err := first[int64](tx, statement, args...)
+	return n, err
 }
 
 // ReplayAll and PruneAll are the parts of Work, once.

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -346,23 +347,30 @@ func TestRefusedByTheDatabase(t *testing.T) {
 	f := open(t)
 	k := f.agent()
 	f.register(k, crm, both...)
+	var others []store.AgentKey
+	for id := range int64(20) {
+		others = append(others, f.agentN(200+id))
+	}
+	available := gen.AgentStatusUpdate{AgentStatus: gen.AgentStatusValueAvailable}
 	for _, table := range []string{"agents", "lanes"} {
-		before := f.rows()
-		allow := f.refuse(table)
-		if _, err := f.SetStatus(f.ctx, k, gen.AgentStatusUpdate{AgentStatus: gen.AgentStatusValueAvailable}); err == nil {
-			t.Errorf("a change that cannot be written to %s is said to be made", table)
+		before := f.tally()
+		allow := f.refuse(table, k)
+		_, err := f.SetStatus(f.ctx, k, available)
+		f.wantRefused(err)
+		if after := f.tally(); !maps.Equal(after, before) {
+			t.Errorf("what cannot be written to %s leaves %v, before %v", table, after, before)
 		}
+		f.beside(others, func() {
+			_, err := f.SetStatus(f.ctx, k, available)
+			f.wantRefused(err)
+		})
 		allow()
-		if after := f.rows(); !maps.Equal(after, before) {
-			t.Errorf("it left rows: %v, before %v", after, before)
-		}
 	}
 	f.login(k)
 	d := f.claimOne()
-	allow := f.refuse("deliveries")
-	if _, err := f.Record(f.ctx, d, webhook.Outcome{Attempt: webhook.Attempt{Verdict: webhook.Delivered}}, true); err == nil {
-		t.Error("a result that cannot be written is said to be")
-	}
+	allow := f.refuse("deliveries", k)
+	_, err := f.Record(f.ctx, d, webhook.Outcome{Attempt: webhook.Attempt{Verdict: webhook.Delivered}}, true)
+	f.wantRefused(err)
 	allow()
 	if n := f.count("SELECT count(*) FROM attempts"); n != 0 {
 		t.Errorf("%d attempts are left", n)
@@ -371,8 +379,34 @@ func TestRefusedByTheDatabase(t *testing.T) {
 	f.verify()
 }
 
-// rows is how many rows there are of what a change makes, and what agents have.
-func (f *fixture) rows() map[string]int {
+// beside does something while others log in, who then log out.
+func (f *fixture) beside(others []store.AgentKey, fn func()) {
+	var all sync.WaitGroup
+	all.Go(fn)
+	for _, k := range others {
+		all.Go(func() {
+			if _, err := f.SetStatus(f.ctx, k, gen.AgentStatusUpdate{AgentStatus: gen.AgentStatusValueAvailable}); err != nil {
+				f.t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	for _, k := range others {
+		f.logout(k)
+	}
+}
+
+// wantRefused holds that an error is none that goes away by itself.
+func (f *fixture) wantRefused(err error) {
+	f.t.Helper()
+	var known *store.Error
+	if err == nil || errors.As(err, &known) {
+		f.t.Errorf("what the database refuses is answered by %v", err)
+	}
+}
+
+// tally is how many rows there are of what a change makes, and what agents have.
+func (f *fixture) tally() map[string]int {
 	n := map[string]int{}
 	for name, query := range map[string]string{
 		"changes": "SELECT count(*) FROM status_changes", "deliveries": "SELECT count(*) FROM deliveries",
@@ -383,14 +417,15 @@ func (f *fixture) rows() map[string]int {
 	return n
 }
 
-// refuse has the database refuse changes of a table's rows until the function that it returns is called.
-func (f *fixture) refuse(table string) (allow func()) {
+// refuse has the database refuse changes of an agent's rows in a table until the function that it returns is called.
+func (f *fixture) refuse(table string, of store.AgentKey) (allow func()) {
 	f.t.Helper()
+	when := fmt.Sprintf("BEFORE UPDATE ON %s FOR EACH ROW WHEN (new.kind = '%s' AND new.agent_id = %d) ", table, of.Type, of.ID)
 	if !cluster.OnPostgres() {
-		f.sql("CREATE TRIGGER refused BEFORE UPDATE ON " + table + " BEGIN SELECT RAISE(ABORT, 'refused'); END")
+		f.sql("CREATE TRIGGER refused " + when + "BEGIN SELECT RAISE(ABORT, 'refused'); END")
 		return func() { f.sql("DROP TRIGGER refused") }
 	}
 	f.sql("CREATE FUNCTION refused() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''refused''; END'")
-	f.sql("CREATE TRIGGER refused BEFORE UPDATE ON " + table + " FOR EACH ROW EXECUTE FUNCTION refused()")
+	f.sql("CREATE TRIGGER refused " + when + "EXECUTE FUNCTION refused()")
 	return func() { f.sql("DROP FUNCTION refused() CASCADE") }
 }

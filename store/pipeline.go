@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
+	"errors"
+	"fmt"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -11,39 +13,38 @@ import (
 	"gorm.io/gorm"
 )
 
-// pipelined is a transaction that keeps statements that nobody waits for, and sends them with the next that somebody does:
-// each time that a server is waited for takes longer than most statements.
-type pipelined interface {
-	// later has a statement be carried out before the next. An error of it is the next one's.
-	later(text string, values []any)
-	// fetch carries a query out and has its rows read.
-	fetch(ctx context.Context, text string, values []any, read func(cursor) error) error
-}
-
-// pgPool begins such transactions on the connections of a pool.
+// pgPool begins transactions on the connections of a pool.
 type pgPool struct{ *sql.DB }
 
-// BeginTx implements gorm.ConnPoolBeginner.
-func (p pgPool) BeginTx(ctx context.Context, _ *sql.TxOptions) (gorm.ConnPool, error) {
+// BeginTx implements gorm.ConnPoolBeginner, without options.
+func (p pgPool) BeginTx(ctx context.Context, o *sql.TxOptions) (gorm.ConnPool, error) {
+	if o != nil && *o != (sql.TxOptions{}) {
+		return nil, errors.New("a transaction that writes has no options")
+	}
 	conn, err := p.Conn(ctx)
 	if err != nil {
 		return nil, err
 	}
-	tx := &pipeline{Conn: conn, ctx: ctx}
-	tx.queued.Queue("begin")
+	tx := &pipeline{conn: conn, ctx: ctx}
+	tx.later("begin", nil)
 	return tx, nil
 }
 
-// pipeline is a transaction on a connection, which goes back to its pool at the end. GORM's own statements are sent at once.
+// pipeline is a transaction on a connection, which goes back to its pool at the end. It keeps statements that nobody waits
+// for, and sends them with the next that somebody does: each time that the server is waited for takes longer than most
+// statements. GORM's own are sent at once.
 type pipeline struct {
-	*sql.Conn
+	conn   *sql.Conn
 	ctx    context.Context
 	queued pgx.Batch
-	begun  bool // something was sent
+	begun  bool  // something was sent
+	failed error // the first; nothing is sent or committed after it
 }
 
+// later has a statement be carried out before the next. An error of it is the next one's.
 func (p *pipeline) later(text string, values []any) { p.queued.Queue(text, values...) }
 
+// fetch carries a query out and has its rows read.
 func (p *pipeline) fetch(ctx context.Context, text string, values []any, read func(cursor) error) error {
 	p.queued.Queue(text, values...)
 	return p.send(ctx, read)
@@ -51,35 +52,35 @@ func (p *pipeline) fetch(ctx context.Context, text string, values []any, read fu
 
 // send sends what is queued, and has the rows of the last statement read, unless read is nil.
 func (p *pipeline) send(ctx context.Context, read func(cursor) error) error {
+	if p.failed != nil {
+		return p.failed
+	}
 	batch := p.queued
 	p.queued, p.begun = pgx.Batch{}, true
-	return p.Raw(func(raw any) error {
+	p.failed = p.conn.Raw(func(raw any) error {
 		conn := raw.(*stdlib.Conn).Conn()
 		if conn.IsClosed() {
 			return driver.ErrBadConn
 		}
-		err := answers(conn.SendBatch(ctx, &batch), batch.Len(), read)
+		err := answers(conn.SendBatch(ctx, &batch), batch.QueuedQueries, read)
 		if pgconn.SafeToRetry(err) {
 			return driver.ErrBadConn
 		}
 		return err
 	})
+	return p.failed
 }
 
-// answers reads what a batch of n statements is answered by.
-func answers(results pgx.BatchResults, n int, read func(cursor) error) (err error) {
+// answers reads what statements that were sent together are answered by.
+func answers(results pgx.BatchResults, sent []*pgx.QueuedQuery, read func(cursor) error) (err error) {
 	if read != nil {
-		n--
+		sent = sent[:len(sent)-1]
 	}
-	for i := 0; err == nil && i < n; i++ {
-		_, err = results.Exec()
+	for i := 0; err == nil && i < len(sent); i++ {
+		err = answer(results, sent[i].SQL)
 	}
 	if err == nil && read != nil {
-		var rows pgx.Rows
-		if rows, err = results.Query(); err == nil {
-			err = read(pgRows{rows})
-			rows.Close()
-		}
+		err = answerRows(results, read)
 	}
 	if closed := results.Close(); err == nil {
 		err = closed
@@ -87,63 +88,82 @@ func answers(results pgx.BatchResults, n int, read func(cursor) error) (err erro
 	return err
 }
 
+func answer(results pgx.BatchResults, text string) error {
+	tag, err := results.Exec()
+	switch {
+	case err != nil:
+		return fmt.Errorf("%s: %w", text, err)
+	case tag.String() == "ROLLBACK": // what a commit does after an error
+		return pgx.ErrTxCommitRollback
+	}
+	return nil
+}
+
+func answerRows(results pgx.BatchResults, read func(cursor) error) error {
+	rows, err := results.Query()
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	return read(pgRows{rows})
+}
+
 // flush sends what is queued, if anything is.
 func (p *pipeline) flush(ctx context.Context) error {
 	if p.queued.Len() == 0 {
-		return nil
+		return p.failed
 	}
 	return p.send(ctx, nil)
 }
 
-// PrepareContext implements gorm.ConnPool, as the others do.
+// PrepareContext implements gorm.ConnPool, as the next three do.
 func (p *pipeline) PrepareContext(ctx context.Context, text string) (*sql.Stmt, error) {
 	if err := p.flush(ctx); err != nil {
 		return nil, err
 	}
-	return p.Conn.PrepareContext(ctx, text)
+	return p.conn.PrepareContext(ctx, text)
 }
 
+// ExecContext carries a statement out at once.
 func (p *pipeline) ExecContext(ctx context.Context, text string, values ...any) (sql.Result, error) {
 	if err := p.flush(ctx); err != nil {
 		return nil, err
 	}
-	return p.Conn.ExecContext(ctx, text, values...)
+	return p.conn.ExecContext(ctx, text, values...)
 }
 
+// QueryContext carries a query out at once.
 func (p *pipeline) QueryContext(ctx context.Context, text string, values ...any) (*sql.Rows, error) {
 	if err := p.flush(ctx); err != nil {
 		return nil, err
 	}
-	return p.Conn.QueryContext(ctx, text, values...)
+	return p.conn.QueryContext(ctx, text, values...)
 }
 
+// QueryRowContext is QueryContext for one row. An error of what was queued is the commit's, too.
 func (p *pipeline) QueryRowContext(ctx context.Context, text string, values ...any) *sql.Row {
-	if err := p.flush(ctx); err != nil {
-		failed, cancel := context.WithCancelCause(ctx) // a row has no other way to say it
-		cancel(err)
-		ctx = failed
-	}
-	return p.Conn.QueryRowContext(ctx, text, values...)
+	_ = p.flush(ctx)
+	return p.conn.QueryRowContext(ctx, text, values...)
 }
 
-// Commit implements gorm.TxCommitter.
+// Commit implements gorm.TxCommitter. After an error nothing is committed, unless the error is that nobody has answered.
 func (p *pipeline) Commit() error {
-	p.queued.Queue("commit")
+	p.later("commit", nil)
 	if err := p.send(p.ctx, nil); err != nil {
 		_ = p.Rollback()
 		return err
 	}
-	return p.Close()
+	return p.conn.Close()
 }
 
 // Rollback implements gorm.TxCommitter. A connection on which it cannot be done is of no use any more.
 func (p *pipeline) Rollback() error {
 	if p.begun {
-		if _, err := p.Conn.ExecContext(p.ctx, "rollback"); err != nil {
-			_ = p.Raw(func(any) error { return driver.ErrBadConn })
+		if _, err := p.conn.ExecContext(p.ctx, "rollback"); err != nil {
+			_ = p.conn.Raw(func(any) error { return driver.ErrBadConn })
 		}
 	}
-	return p.Close()
+	return p.conn.Close()
 }
 
 // pgRows are rows as the driver has them.

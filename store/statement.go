@@ -21,7 +21,13 @@ import (
 // the database takes for it: these statements are there in full, and go over GORM's connections as they are. The values
 // of a list are ids; a table is one of tableOf.
 
-// execute runs a statement, in a transaction that is pipelined some time before the next that rows are asked of.
+// pipelined is a transaction that keeps statements, as pipeline is.
+type pipelined interface {
+	later(text string, values []any)
+	fetch(ctx context.Context, text string, values []any, read func(cursor) error) error
+}
+
+// execute runs a statement. In a transaction that is pipelined, an error of it is that of the next statement or of the commit.
 func execute(tx *gorm.DB, statement string, args ...any) error {
 	text, values := spell(tx, statement, args)
 	began, ctx := time.Now(), tx.Statement.Context
@@ -199,13 +205,11 @@ func (r *sqlRows) values() ([]any, error) {
 
 // read reads rows of a statement.
 func read[R any](rows cursor, most int, text string) (found []R, err error) {
-	var fields [][]int
+	fields, err := fieldsFor[R](rows, text)
+	if err != nil {
+		return nil, err
+	}
 	for len(found) < most && rows.Next() {
-		if fields == nil {
-			if fields, err = fieldsFor[R](rows, text); err != nil {
-				return nil, err
-			}
-		}
 		values, err := rows.values()
 		if err != nil {
 			return nil, err

@@ -142,7 +142,7 @@ func closeStatements(pool gorm.ConnPool) (err error) {
 
 func (w *writer) work() {
 	defer close(w.closed)
-	runtime.LockOSThread() // so that what SQLite works with stays near
+	runtime.LockOSThread() // a statement on another thread than the one before finds nothing of it in the caches near
 	for {
 		select {
 		case <-w.quit:

@@ -2,8 +2,11 @@ package store
 
 import (
 	"context"
+	"errors"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"gorm.io/gorm"
 )
 
@@ -70,10 +73,16 @@ func (w *pgWriter) once(j *write) error {
 // commit does not say again: whether a commit that nobody has answered was carried out is not known.
 func (w *pgWriter) commit(tx *gorm.DB) error {
 	err := tx.Commit().Error
-	if err != nil && !again(err) {
+	if err != nil && !again(err) && !refused(err) {
 		err = &Error{Kind: Unavailable, Message: "the store is not available, try again", cause: err}
 	}
 	return err
+}
+
+// refused says whether the database has answered that it does not commit.
+func refused(err error) bool {
+	var said *pgconn.PgError
+	return errors.As(err, &said) || errors.Is(err, pgx.ErrTxCommitRollback)
 }
 
 // readClock sets a clock, unless it is nil, by the database's.
