@@ -76,27 +76,29 @@ func answers(results pgx.BatchResults, sent []*pgx.QueuedQuery, read func(cursor
 	if read != nil {
 		sent = sent[:len(sent)-1]
 	}
+	committed := false
 	for i := 0; err == nil && i < len(sent); i++ {
-		err = answer(results, sent[i].SQL)
+		committed, err = answer(results, sent[i].SQL)
 	}
 	if err == nil && read != nil {
 		err = answerRows(results, read)
 	}
-	if closed := results.Close(); err == nil {
+	if closed := results.Close(); err == nil && !committed { // what has happened to the connection since does not matter
 		err = closed
 	}
 	return err
 }
 
-func answer(results pgx.BatchResults, text string) error {
+// answer reads what one statement is answered by, and says whether that is that all is committed.
+func answer(results pgx.BatchResults, text string) (committed bool, err error) {
 	tag, err := results.Exec()
 	switch {
 	case err != nil:
-		return fmt.Errorf("%s: %w", text, err)
+		return false, fmt.Errorf("%s: %w", text, err)
 	case tag.String() == "ROLLBACK": // what a commit does after an error
-		return pgx.ErrTxCommitRollback
+		return false, pgx.ErrTxCommitRollback
 	}
-	return nil
+	return tag.String() == "COMMIT", nil
 }
 
 func answerRows(results pgx.BatchResults, read func(cursor) error) error {
@@ -140,9 +142,13 @@ func (p *pipeline) QueryContext(ctx context.Context, text string, values ...any)
 	return p.conn.QueryContext(ctx, text, values...)
 }
 
-// QueryRowContext is QueryContext for one row. An error of what was queued is the commit's, too.
+// QueryRowContext is QueryContext for one row. After an error nothing is asked, and the commit says it.
 func (p *pipeline) QueryRowContext(ctx context.Context, text string, values ...any) *sql.Row {
-	_ = p.flush(ctx)
+	if p.flush(ctx) != nil {
+		ended, end := context.WithCancel(ctx)
+		end()
+		return p.conn.QueryRowContext(ended, text, values...)
+	}
 	return p.conn.QueryRowContext(ctx, text, values...)
 }
 

@@ -30,7 +30,11 @@ func TestNothingIsCommittedAfterAnError(t *testing.T) {
 		"of GORM":                         {set, func(tx *gorm.DB) { tx.Exec("SELECT 1 / 0") }},
 		"before one of GORM":              {fail, func(tx *gorm.DB) { tx.Exec("SELECT 1") }, set},
 		"before a row of GORM":            {fail, func(tx *gorm.DB) { _ = tx.Raw("SELECT 1").Row().Err() }, set},
-		"a row that cannot be read":       {set, func(tx *gorm.DB) { _, _ = store.Number(tx, "SELECT 'x'") }},
+		"before all, and a row of GORM": {
+			func(tx *gorm.DB) { _ = store.Execute(tx, "SELEKT 1") },
+			func(tx *gorm.DB) { _ = tx.Raw("UPDATE probes SET at = at + 1 RETURNING at").Row().Err() },
+		},
+		"a row that cannot be read": {set, func(tx *gorm.DB) { _, _ = store.Number(tx, "SELECT 'x'") }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := at()

@@ -11,7 +11,8 @@
 // What is written to a log goes to the system in large parts. By itself SQLite writes each page by two system calls, some
 // fifty pages in a commit of many rows. It is written before the log is synced, which with PRAGMA synchronous = FULL is before
 // a commit is answered; what a transaction that is undone would have written is not. Connections that do not sync their
-// commits have them written at once, but for the first, of which an error would not be told.
+// commits have them written at once. One that did and does not any more must be able to write the first of these, or the
+// process ends.
 //
 // The package also says what can only be said before SQLite is used: that what a statement may have to undo stays in memory as
 // long as it is not very much, that temporary tables, which most statements have, take pages one by one, that no memory is

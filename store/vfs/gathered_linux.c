@@ -4,7 +4,7 @@
 #include "vfs_linux.h"
 
 /*
- * room is how many bytes are gathered. SQLite's files take less than 128 KiB at once: of more, they believe that nothing was
+ * room is how many bytes are written at once. SQLite's files take less than 128 KiB: of more, they believe that nothing was
  * written.
  */
 #define room (124 << 10)
@@ -15,7 +15,9 @@ struct gathered {
 	int n;
 	sqlite3_int64 at;       /* where they belong */
 	int failed;             /* why some could not be written, or 0 */
-	int atOnce;             /* nothing is gathered any more */
+	int begun;              /* a transaction writes */
+	int synced;             /* nothing was written since it was synced last */
+	int syncs;              /* what was committed last was synced before */
 	sqlite3_file *database; /* whose log this is, NULL for another file */
 	sqlite3_file real;      /* the beginning of it */
 };
@@ -26,7 +28,7 @@ static sqlite3_file *real(sqlite3_file *f) { return &((gathered *)f)->real; }
 
 #define METHOD(f) real(f)->pMethods
 
-/* flush writes what is gathered. After an error all else fails, too, until what was written is given up. */
+/* flush writes what is gathered. After an error all else fails, too, until the transaction is over. */
 static int flush(sqlite3_file *base) {
 	gathered *f = (gathered *)base;
 	if (f->failed == SQLITE_OK && f->n > 0)
@@ -35,16 +37,20 @@ static int flush(sqlite3_file *base) {
 	return f->failed;
 }
 
-/* gathered_publish is without a way to tell an error: where commits are not synced, that happens once. */
+void gathered_begin(gathered *f) { f->begun = 1; }
+
+/*
+ * gathered_publish has nothing left to write where commits are synced. Where they were until now and are not any more, it
+ * has no way to tell an error, and nobody must be told of what is not there.
+ */
 void gathered_publish(gathered *f) {
-	if (f->n > 0) {
-		flush(&f->base);
-		f->atOnce = 1;
-	}
+	if (f->begun && flush(&f->base) != SQLITE_OK)
+		abort();
+	f->syncs = f->synced;
 }
 
-void gathered_forget(gathered *f) {
-	f->n = 0;
+void gathered_end(gathered *f) {
+	f->n = f->begun = 0;
 	f->failed = SQLITE_OK;
 }
 
@@ -59,16 +65,27 @@ static int add(gathered *f, const char *from, int n, sqlite3_int64 at) {
 	return n;
 }
 
-static int writeTo(sqlite3_file *base, const void *from, int n, sqlite3_int64 at) {
-	gathered *f = (gathered *)base;
+static int gather(gathered *f, const char *from, int n, sqlite3_int64 at) {
 	if (!f->bytes && !(f->bytes = malloc(room)))
 		return SQLITE_NOMEM;
 	for (int done = 0; done < n && f->failed == SQLITE_OK;) {
 		if (f->n == room || (f->n > 0 && f->at + f->n != at + done))
-			flush(base);
-		done += add(f, (const char *)from + done, n - done, at + done);
+			flush(&f->base);
+		done += add(f, from + done, n - done, at + done);
 	}
-	return f->atOnce ? flush(base) : f->failed;
+	return f->failed;
+}
+
+/* writeTo gathers what a transaction writes to a log whose commits are synced, and writes all else at once. */
+static int writeTo(sqlite3_file *base, const void *from, int n, sqlite3_int64 at) {
+	gathered *f = (gathered *)base;
+	f->synced = 0;
+	if (f->begun && f->syncs)
+		return gather(f, from, n, at);
+	int rc = SQLITE_OK;
+	for (int done = 0; done < n && rc == SQLITE_OK; done += room)
+		rc = METHOD(base)->xWrite(real(base), (const char *)from + done, n - done < room ? n - done : room, at + done);
+	return rc;
 }
 
 static int readFrom(sqlite3_file *f, void *to, int n, sqlite3_int64 at) {
@@ -83,7 +100,10 @@ static int truncated(sqlite3_file *f, sqlite3_int64 to) {
 
 static int synced(sqlite3_file *f, int flags) {
 	int rc = flush(f);
-	return rc == SQLITE_OK ? METHOD(f)->xSync(real(f), flags) : rc;
+	if (rc == SQLITE_OK)
+		rc = METHOD(f)->xSync(real(f), flags);
+	((gathered *)f)->synced = rc == SQLITE_OK;
+	return rc;
 }
 
 static int sized(sqlite3_file *f, sqlite3_int64 *size) {

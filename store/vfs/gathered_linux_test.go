@@ -149,8 +149,12 @@ func TestGatheredAndLost(t *testing.T) {
 	} {
 		exec(t, db, s)
 	}
-	mend := breakWrites(t, file+"-wal")
-	_, err := db.ExecContext(t.Context(), "UPDATE t SET v = zeroblob(2999)") // which reads what was spilled, and is undone alone
+	full, err := os.OpenFile("/dev/full", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mend := breakWrites(t, file+"-wal", full)
+	_, err = db.ExecContext(t.Context(), "UPDATE t SET v = zeroblob(2999)") // which reads what was spilled, and is undone alone
 	if err == nil || !strings.Contains(err.Error(), "full") {
 		t.Errorf("of what could not be written is said: %v", err)
 	}
@@ -169,15 +173,25 @@ func TestGatheredAndLost(t *testing.T) {
 
 // A transaction that cannot be written to the log is refused and leaves nothing; the next that can be is taken.
 func TestGatheredWithoutALog(t *testing.T) {
+	for _, synchronous := range []string{"FULL", "NORMAL", "OFF"} {
+		t.Run(synchronous, func(t *testing.T) { withoutALog(t, synchronous) })
+	}
+}
+
+func withoutALog(t *testing.T, synchronous string) {
 	file := filepath.Join(t.TempDir(), "a.db")
 	write, read := open(t, file), open(t, file)
 	for _, s := range []string{
-		"PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "CREATE TABLE t (id INTEGER PRIMARY KEY, v BLOB)",
+		"PRAGMA journal_mode = WAL", "PRAGMA synchronous = " + synchronous, "CREATE TABLE t (id INTEGER PRIMARY KEY, v BLOB)",
 	} {
 		exec(t, write, s)
 	}
 	for round, rows := range []int{1, 100} {
-		mend := breakWrites(t, file+"-wal")
+		readOnly, err := os.Open(file + "-wal")
+		if err != nil {
+			t.Fatal(err)
+		}
+		mend := breakWrites(t, file+"-wal", readOnly)
 		insert := "INSERT INTO t (v) " + strings.ReplaceAll(numbers, "%", strconv.Itoa(rows)) + "SELECT zeroblob(3000) FROM n"
 		if _, err := write.ExecContext(t.Context(), insert); err == nil {
 			t.Errorf("%d rows are said to be written", rows)
@@ -231,24 +245,23 @@ func sound(t *testing.T, db *sql.DB) {
 	}
 }
 
-// breakWrites has this process find the disk full when it writes to a file, until the function that it returns is called.
-func breakWrites(t *testing.T, file string) (mend func()) {
+// breakWrites has this process write to a file in vain until the function that it returns is called: where it writes to the
+// file it writes to another one.
+func breakWrites(t *testing.T, file string, other *os.File) (mend func()) {
 	t.Helper()
-	full, err := os.OpenFile("/dev/full", os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var errs []error
 	kept := map[int]int{}
 	for _, fd := range descriptors(t, file) {
-		copied, err := syscall.Dup(fd)
-		kept[fd], errs = copied, append(errs, err, syscall.Dup3(int(full.Fd()), fd, syscall.O_CLOEXEC))
+		if fd != int(other.Fd()) {
+			copied, err := syscall.Dup(fd)
+			kept[fd], errs = copied, append(errs, err, syscall.Dup3(int(other.Fd()), fd, syscall.O_CLOEXEC))
+		}
 	}
 	if err := errors.Join(errs...); err != nil || len(kept) == 0 {
 		t.Fatal(len(kept), err)
 	}
 	return func() {
-		errs := []error{full.Close()}
+		errs := []error{other.Close()}
 		for fd, copied := range kept {
 			errs = append(errs, syscall.Dup3(copied, fd, syscall.O_CLOEXEC), syscall.Close(copied))
 		}

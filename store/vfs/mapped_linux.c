@@ -180,14 +180,17 @@ static int shmMapped(sqlite3_file *f, int page, int size, int extend, void volat
 }
 
 /*
- * shmLocked sees when who writes stops doing so: of a transaction that is committed nothing is left to write then, and others
- * may write to where the rest of another one would go. The lock of who writes is the first.
+ * shmLocked sees when a transaction writes, which has the first of the locks: of one that is committed nothing is left to
+ * write when it lets go of that, and to where the rest of another one would go others may write then.
  */
 static int shmLocked(sqlite3_file *f, int offset, int n, int flags) {
 	gathered *log = ((file *)f)->log;
 	if (log && offset == 0 && flags == (SQLITE_SHM_UNLOCK | SQLITE_SHM_EXCLUSIVE))
-		gathered_forget(log);
-	return METHOD(f)->xShmLock(real(f), offset, n, flags);
+		gathered_end(log);
+	int rc = METHOD(f)->xShmLock(real(f), offset, n, flags);
+	if (log && rc == SQLITE_OK && offset == 0 && flags == (SQLITE_SHM_LOCK | SQLITE_SHM_EXCLUSIVE))
+		gathered_begin(log);
+	return rc;
 }
 
 /* shmBarrier is between what is written to a log and what tells others of it. */

@@ -17,11 +17,12 @@ int gathered_open(const char *path, sqlite3_file *, int flags, int *got);
 extern const int mapped_size, gathered_size;
 
 /*
- * gathered is a file of which what is written goes to the system in large parts. gathered_publish writes what is gathered,
- * before others are told of it, and gathered_forget gives it up, with what could not be written. mapped_log has the log
- * of a database known, or not any more.
+ * gathered is a file of which what a transaction writes goes to the system in large parts. gathered_begin says that one
+ * writes, gathered_publish that others are told of what it has written, and gathered_end that it is over: what was not
+ * published is given up. mapped_log has the log of a database known, or not any more.
  */
 typedef struct gathered gathered;
+void gathered_begin(gathered *);
 void gathered_publish(gathered *);
-void gathered_forget(gathered *);
+void gathered_end(gathered *);
 void mapped_log(sqlite3_file *database, gathered *from, gathered *to);
