@@ -1,9 +1,16 @@
 package store_test
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync/atomic"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"gorm.io/gorm"
 
 	"github.com/agentevents/agentevents/store"
@@ -79,3 +86,72 @@ func TestStatementsInOrder(t *testing.T) {
 }
 
 var errTrouble = errors.New("trouble")
+
+// A commit that the database has answered is one, though the connection ends before it says that it is ready again.
+func TestCommitIsAnsweredAndNoMore(t *testing.T) {
+	if !cluster.OnPostgres() {
+		t.Skip("there is no connection to end")
+	}
+	f := open(t)
+	var cut atomic.Bool
+	s, err := store.Open(f.ctx, store.Options{URL: through(t, f.url, &cut), Now: f.clock.Now})
+	f.check(err)
+	defer func() { f.check(s.Close()) }()
+	cut.Store(true)
+	f.check(s.Write(f.ctx, func(tx *gorm.DB) error { return store.Execute(tx, "UPDATE probes SET at = 7") }))
+	if cut.Load() {
+		t.Error("the connection did not end")
+	}
+	if n := f.count("SELECT at FROM probes"); n != 7 {
+		t.Errorf("stored is %d", n)
+	}
+	f.check(s.Ready(f.ctx))
+}
+
+// through is the URL of a database behind a network that ends a connection right after the answer to a commit, once it is
+// to.
+func through(t *testing.T, databaseURL string, cut *atomic.Bool) string {
+	config, err := pgx.ParseConfig(databaseURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	network, address := pgconn.NetworkAddress(config.Host, config.Port)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial(network, address)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			go func() { _, _ = io.Copy(server, client); _ = server.Close() }()
+			go func() { answers(client, server, cut); _ = client.Close() }()
+		}
+	}()
+	port := l.Addr().(*net.TCPAddr).Port
+	return fmt.Sprintf("postgres://%s@127.0.0.1:%d/%s?sslmode=disable", config.User, port, config.Database)
+}
+
+// answers carries over what a server says.
+func answers(client io.Writer, server io.Reader, cut *atomic.Bool) {
+	const committed = "COMMIT\x00"
+	said := make([]byte, 1<<16)
+	for {
+		n, err := server.Read(said)
+		if at := bytes.Index(said[:n], []byte(committed)); at >= 0 && cut.CompareAndSwap(true, false) {
+			_, _ = client.Write(said[:at+len(committed)])
+			return
+		}
+		if _, failed := client.Write(said[:n]); err != nil || failed != nil {
+			return
+		}
+	}
+}
