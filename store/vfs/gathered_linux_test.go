@@ -11,7 +11,11 @@ import (
 	"testing"
 )
 
-const numbers = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %) "
+// insert is a statement that adds so many rows, with values that may depend on their number i.
+func insert(columns string, rows int, values string) string {
+	return "INSERT INTO t (" + columns + ") WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < " +
+		strconv.Itoa(rows) + ") SELECT " + values + " FROM n"
+}
 
 // What is committed is there for others, however much it is, and also where nobody waits for the disk.
 func TestGathered(t *testing.T) {
@@ -24,7 +28,7 @@ func TestGathered(t *testing.T) {
 			exec(t, write, "CREATE TABLE t (id INTEGER PRIMARY KEY, v BLOB)")
 			want := 0
 			for _, n := range []int{1, 10, 29, 30, 31, 200, 1, 5000, 1} {
-				exec(t, write, "INSERT INTO t (v) "+strings.ReplaceAll(numbers, "%", strconv.Itoa(n))+"SELECT zeroblob(3000) FROM n")
+				exec(t, write, insert("v", n, "zeroblob(3000)"))
 				want += n
 				if got := number(t, read, "SELECT count(*) FROM t WHERE v = zeroblob(3000)"); got != want {
 					t.Fatalf("others see %d rows, want %d", got, want)
@@ -124,10 +128,10 @@ func TestGatheredPagesAreWrittenAgain(t *testing.T) {
 		exec(t, db, s)
 	}
 	for range 3 {
-		exec(t, db, "INSERT INTO t (v) "+strings.ReplaceAll(numbers, "%", "100")+"SELECT zeroblob(3000) FROM n")
+		exec(t, db, insert("v", 100, "zeroblob(3000)"))
 		exec(t, db, "SAVEPOINT part")
 		exec(t, db, "UPDATE t SET v = randomblob(3000)")
-		exec(t, db, "INSERT INTO t (v) "+strings.ReplaceAll(numbers, "%", "50")+"SELECT randomblob(3000) FROM n")
+		exec(t, db, insert("v", 50, "randomblob(3000)"))
 		exec(t, db, "ROLLBACK TO part")
 		exec(t, db, "UPDATE t SET v = zeroblob(2999)")
 	}
@@ -145,7 +149,7 @@ func TestGatheredAndLost(t *testing.T) {
 	db, read := open(t, file), open(t, file)
 	for _, s := range []string{
 		"PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA cache_size = 5",
-		"CREATE TABLE t (id INTEGER PRIMARY KEY, v BLOB NOT NULL)", "BEGIN IMMEDIATE", "INSERT INTO t (v) " + strings.ReplaceAll(numbers, "%", "20") + "SELECT zeroblob(3000) FROM n",
+		"CREATE TABLE t (id INTEGER PRIMARY KEY, v BLOB NOT NULL)", "BEGIN IMMEDIATE", insert("v", 20, "zeroblob(3000)"),
 	} {
 		exec(t, db, s)
 	}
@@ -192,8 +196,8 @@ func withoutALog(t *testing.T, synchronous string) {
 			t.Fatal(err)
 		}
 		mend := breakWrites(t, file+"-wal", readOnly)
-		insert := "INSERT INTO t (v) " + strings.ReplaceAll(numbers, "%", strconv.Itoa(rows)) + "SELECT zeroblob(3000) FROM n"
-		if _, err := write.ExecContext(t.Context(), insert); err == nil {
+		statement := insert("v", rows, "zeroblob(3000)")
+		if _, err := write.ExecContext(t.Context(), statement); err == nil {
 			t.Errorf("%d rows are said to be written", rows)
 		}
 		mend()
@@ -212,7 +216,7 @@ func TestGatheredStatementIsUndone(t *testing.T) {
 		db := open(t, file)
 		for _, s := range []string{
 			"PRAGMA journal_mode = WAL", "CREATE TABLE t (id INTEGER PRIMARY KEY, v BLOB, u UNIQUE)",
-			"INSERT INTO t (v, u) " + strings.ReplaceAll(numbers, "%", strconv.Itoa(rows)) + "SELECT zeroblob(3000), i FROM n",
+			insert("v, u", rows, "zeroblob(3000), i"),
 			"BEGIN", "UPDATE t SET u = -u",
 		} {
 			exec(t, db, s)
