@@ -111,27 +111,6 @@ func (e DeliveryState) Valid() bool {
 	}
 }
 
-// Defines values for EventOutcomeOutcome.
-const (
-	EventOutcomeOutcomeFired    EventOutcomeOutcome = "fired"
-	EventOutcomeOutcomeNotFired EventOutcomeOutcome = "not_fired"
-	EventOutcomeOutcomeParked   EventOutcomeOutcome = "parked"
-)
-
-// Valid indicates whether the value is a known member of the EventOutcomeOutcome enum.
-func (e EventOutcomeOutcome) Valid() bool {
-	switch e {
-	case EventOutcomeOutcomeFired:
-		return true
-	case EventOutcomeOutcomeNotFired:
-		return true
-	case EventOutcomeOutcomeParked:
-		return true
-	default:
-		return false
-	}
-}
-
 // Defines values for EventSource.
 const (
 	EventSourceAPI   EventSource = "api"
@@ -168,42 +147,6 @@ func (e EventType) Valid() bool {
 	}
 }
 
-// Defines values for Method.
-const (
-	MethodGET  Method = "GET"
-	MethodPOST Method = "POST"
-)
-
-// Valid indicates whether the value is a known member of the Method enum.
-func (e Method) Valid() bool {
-	switch e {
-	case MethodGET:
-		return true
-	case MethodPOST:
-		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for ReplayState.
-const (
-	ReplayStateFinished ReplayState = "finished"
-	ReplayStateWorking  ReplayState = "working"
-)
-
-// Valid indicates whether the value is a known member of the ReplayState enum.
-func (e ReplayState) Valid() bool {
-	switch e {
-	case ReplayStateFinished:
-		return true
-	case ReplayStateWorking:
-		return true
-	default:
-		return false
-	}
-}
-
 // Defines values for ReplayFilterState.
 const (
 	ReplayFilterStateCancelled ReplayFilterState = "cancelled"
@@ -225,123 +168,40 @@ func (e ReplayFilterState) Valid() bool {
 	}
 }
 
-// Defines values for TokenTokenType.
+// Defines values for RequestMethod.
 const (
-	TokenTokenTypeBearer TokenTokenType = "Bearer"
+	RequestMethodGET  RequestMethod = "GET"
+	RequestMethodPOST RequestMethod = "POST"
 )
 
-// Valid indicates whether the value is a known member of the TokenTokenType enum.
-func (e TokenTokenType) Valid() bool {
+// Valid indicates whether the value is a known member of the RequestMethod enum.
+func (e RequestMethod) Valid() bool {
 	switch e {
-	case TokenTokenTypeBearer:
+	case RequestMethodGET:
+		return true
+	case RequestMethodPOST:
 		return true
 	default:
 		return false
 	}
 }
 
-// Defines values for TokenScope.
+// Defines values for TokenRequestGrantType.
 const (
-	TokenScopeAll TokenScope = "all"
+	TokenRequestGrantTypeClientCredentials TokenRequestGrantType = "client_credentials"
 )
 
-// Valid indicates whether the value is a known member of the TokenScope enum.
-func (e TokenScope) Valid() bool {
+// Valid indicates whether the value is a known member of the TokenRequestGrantType enum.
+func (e TokenRequestGrantType) Valid() bool {
 	switch e {
-	case TokenScopeAll:
+	case TokenRequestGrantTypeClientCredentials:
 		return true
 	default:
 		return false
 	}
 }
 
-// Defines values for TokenErrorError.
-const (
-	TokenErrorErrorInvalidClient        TokenErrorError = "invalid_client"
-	TokenErrorErrorInvalidRequest       TokenErrorError = "invalid_request"
-	TokenErrorErrorRateLimitExceeded    TokenErrorError = "rate_limit_exceeded"
-	TokenErrorErrorUnsupportedGrantType TokenErrorError = "unsupported_grant_type"
-)
-
-// Valid indicates whether the value is a known member of the TokenErrorError enum.
-func (e TokenErrorError) Valid() bool {
-	switch e {
-	case TokenErrorErrorInvalidClient:
-		return true
-	case TokenErrorErrorInvalidRequest:
-		return true
-	case TokenErrorErrorRateLimitExceeded:
-		return true
-	case TokenErrorErrorUnsupportedGrantType:
-		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for UserAccess.
-const (
-	UserAccessFull     UserAccess = "full"
-	UserAccessReadOnly UserAccess = "read_only"
-)
-
-// Valid indicates whether the value is a known member of the UserAccess enum.
-func (e UserAccess) Valid() bool {
-	switch e {
-	case UserAccessFull:
-		return true
-	case UserAccessReadOnly:
-		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for UserTimezone.
-const (
-	UserTimezoneUTC UserTimezone = "UTC"
-)
-
-// Valid indicates whether the value is a known member of the UserTimezone enum.
-func (e UserTimezone) Valid() bool {
-	switch e {
-	case UserTimezoneUTC:
-		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for Verdict.
-const (
-	VerdictDelivered Verdict = "delivered"
-	VerdictFailed    Verdict = "failed"
-	VerdictGone      Verdict = "gone"
-	VerdictRetry     Verdict = "retry"
-)
-
-// Valid indicates whether the value is a known member of the Verdict enum.
-func (e Verdict) Valid() bool {
-	switch e {
-	case VerdictDelivered:
-		return true
-	case VerdictFailed:
-		return true
-	case VerdictGone:
-		return true
-	case VerdictRetry:
-		return true
-	default:
-		return false
-	}
-}
-
-// ClientName Name of the client, for people to read; absent when it has none.
-//
-// Example: Ringme
-type ClientName = string
-
-// AccessLevel What an application may do, see above.
+// AccessLevel What an application may do: see Access above.
 //
 // Example: call_api
 type AccessLevel string
@@ -356,23 +216,23 @@ type AgentEvent struct {
 	// ID Unique id of the event.
 	//
 	// Example: 150
-	ID        int64     `json:"id"`
-	Method    Method    `json:"method"`
-	EventType EventType `json:"event_type"`
+	ID        int64            `json:"id"`
+	Method    AnyRequestMethod `json:"method"`
+	EventType AnyEventType     `json:"event_type"`
 }
 
 // AgentEventCreate What a new event needs. Other fields are ignored, since existing clients send some.
 type AgentEventCreate struct {
-	URL       ReceiverURL `json:"url"`
-	Method    Method      `json:"method"`
-	EventType EventType   `json:"event_type"`
+	URL       ReceiverURL   `json:"url"`
+	Method    RequestMethod `json:"method"`
+	EventType EventType     `json:"event_type"`
 }
 
 // AgentEventData What a receiver gets, as a query string or as a form body. There are no further keys.
 type AgentEventData struct {
-	AgentStatus AgentStatusValue `json:"agent_status"`
-	AgentType   AgentType        `json:"agent_type"`
-	EventSource EventSource      `json:"event_source"`
+	AgentStatus AnyAgentStatus `json:"agent_status"`
+	AgentType   AnyAgentType   `json:"agent_type"`
+	EventSource AnyEventSource `json:"event_source"`
 
 	// AgentID Unique id of the queue agent.
 	//
@@ -392,7 +252,7 @@ type AgentEventData struct {
 
 // AgentEventState Whether an event is enabled.
 type AgentEventState struct {
-	State AgentEventStateValue `json:"state"`
+	State AnyEventState `json:"state"`
 
 	// Reason Why it is disabled; absent when it is enabled.
 	//
@@ -420,9 +280,9 @@ type AgentEventStateValue string
 
 // AgentEventUpdate What may be changed of an event. Other fields are ignored, since existing clients send some.
 type AgentEventUpdate struct {
-	URL       *ReceiverURL `json:"url,omitempty"`
-	Method    *Method      `json:"method,omitempty"`
-	EventType *EventType   `json:"event_type,omitempty"`
+	URL       *ReceiverURL   `json:"url,omitempty"`
+	Method    *RequestMethod `json:"method,omitempty"`
+	EventType *EventType     `json:"event_type,omitempty"`
 }
 
 // AgentName Free text of 1 to 255 characters without control characters.
@@ -432,8 +292,8 @@ type AgentName = string
 
 // AgentStatus The status of an agent, and what a request did to it.
 type AgentStatus struct {
-	AgentStatus AgentStatusValue `json:"agent_status"`
-	EventSource EventSource      `json:"event_source"`
+	AgentStatus AnyAgentStatus `json:"agent_status"`
+	EventSource AnyEventSource `json:"event_source"`
 
 	// Sequence Number of the change that led to this status, greater for later changes of any agent; 0 before the first change.
 	//
@@ -472,14 +332,14 @@ type AgentStatusChange struct {
 
 // AgentStatusResult The answer to one entry: `status`, or `error` when the entry was refused.
 type AgentStatusResult struct {
-	AgentType AgentType `json:"agent_type"`
+	AgentType AnyAgentType `json:"agent_type"`
 
 	// AgentID Unique id of the queue agent among the client's agents of this kind.
 	//
 	// Example: 136
-	AgentID int64        `json:"agent_id"`
-	Status  *AgentStatus `json:"status,omitempty"`
-	Error   *Error       `json:"error,omitempty"`
+	AgentID int64          `json:"agent_id"`
+	Status  *AgentStatus   `json:"status,omitempty"`
+	Error   *ErrorResponse `json:"error,omitempty"`
 }
 
 // AgentStatusUpdate A status to set.
@@ -509,18 +369,63 @@ type AgentStatusUpdateItem struct {
 type AgentStatusValue string
 
 // AgentType Kind of an agent: `local`, an internal one; `remote`, an external one.
+type AgentType string
+
+// AnyAccessLevel What an application may do: see Access above. A later version may answer further values.
+//
+// Example: call_api
+type AnyAccessLevel = AccessLevel
+
+// AnyAgentStatus Status of an agent: `available`, ready to receive calls from the queue; `logged_out`, will not receive calls from the queue. A later version may answer further values.
+//
+// Example: available
+type AnyAgentStatus = AgentStatusValue
+
+// AnyAgentType Kind of an agent: `local`, an internal one; `remote`, an external one. A later version may answer further values.
 //
 // Example: local
-type AgentType string
+type AnyAgentType = AgentType
+
+// AnyDeliveryState What has become of a delivery: `pending`, it waits or is under way; `parked`, it waits until its event is enabled; `delivered`, a receiver has confirmed it; `failed`, it was refused for good or its time was over; `cancelled`, its event was deleted before. A later version may answer further values.
+//
+// Example: failed
+type AnyDeliveryState = DeliveryState
+
+// AnyEventSource What a change came from: `api`, the API, for example a web interface; `phone`, a command dialled on the agent's phone. A later version may answer further values.
+//
+// Example: api
+type AnyEventSource = EventSource
+
+// AnyEventState `enabled`, deliveries are sent; `disabled`, they are parked. A later version may answer further values.
+//
+// Example: enabled
+type AnyEventState = AgentEventStateValue
+
+// AnyEventType The event that a request is sent for: `agent-login`, the agent's status becomes `available`; `agent-logout`, it becomes `logged_out`. A later version may answer further values.
+//
+// Example: agent-login
+type AnyEventType = EventType
+
+// AnyReplayFilter The filter that the replay was requested with.
+type AnyReplayFilter = ReplayFilter
+
+// AnyRequestMethod Request method. GET sends the data in the query string, POST as a form body. A later version may answer further values.
+//
+// Example: GET
+type AnyRequestMethod = RequestMethod
 
 // Application Something that may ask for tokens.
 type Application struct {
 	// ID Unique id of the application.
 	//
 	// Example: 4f1c0c7f8f6a4d6e9f3b2a1d0c9e8f7a
-	ID     string          `json:"id"`
-	Name   ApplicationName `json:"name"`
-	Access AccessLevel     `json:"access"`
+	ID string `json:"id"`
+
+	// Name Name of the application, for people to read.
+	//
+	// Example: CRM
+	Name   string         `json:"name"`
+	Access AnyAccessLevel `json:"access"`
 
 	// CreatedAt When it was made.
 	//
@@ -530,7 +435,7 @@ type Application struct {
 
 // ApplicationCreate What a new application is to be.
 type ApplicationCreate struct {
-	// Access What an application may do, see above.
+	// Access What an application may do: see Access above.
 	//
 	// Example: call_api
 	Access AccessLevel `json:"access"`
@@ -556,9 +461,13 @@ type ApplicationSecret struct {
 	// Secret The secret, 128 random bits.
 	//
 	// Example: 0a1b2c3d4e5f60718293a4b5c6d7e8f9
-	Secret string          `json:"secret"`
-	Name   ApplicationName `json:"name"`
-	Access AccessLevel     `json:"access"`
+	Secret string `json:"secret"`
+
+	// Name Name of the application, for people to read.
+	//
+	// Example: CRM
+	Name   string         `json:"name"`
+	Access AnyAccessLevel `json:"access"`
 
 	// CreatedAt When it was made.
 	//
@@ -600,7 +509,7 @@ type Attempt struct {
 	Answer string `json:"answer,omitempty"`
 
 	// Method How it was sent, where that differs from the delivery's method, which was corrected since.
-	Method Method `json:"method,omitempty"`
+	Method AnyRequestMethod `json:"method,omitempty"`
 
 	// URL Where it was sent to, where that differs from the delivery's URL, which was corrected since.
 	//
@@ -622,8 +531,8 @@ type Attempt struct {
 // Example: 2017-05-30T15:07:50.000Z
 type ChangedAt = time.Time
 
-// Client A client of the PBX.
-type Client struct {
+// ClientAccount A client of the PBX.
+type ClientAccount struct {
 	// ID Unique id of the client, given by the PBX.
 	//
 	// Example: 12
@@ -632,7 +541,7 @@ type Client struct {
 	// Name Name of the client, for people to read; absent when it has none.
 	//
 	// Example: Ringme
-	Name ClientName `json:"name,omitempty"`
+	Name string `json:"name,omitempty"`
 
 	// Blocked Whether the client's applications are refused. Events go on being delivered.
 	//
@@ -703,9 +612,9 @@ type Delivery struct {
 	// ID Unique id of the delivery.
 	//
 	// Example: 4711
-	ID        int64         `json:"id"`
-	State     DeliveryState `json:"state"`
-	AgentType AgentType     `json:"agent_type"`
+	ID        int64            `json:"id"`
+	State     AnyDeliveryState `json:"state"`
+	AgentType AnyAgentType     `json:"agent_type"`
 
 	// AgentID The agent's id.
 	//
@@ -715,8 +624,8 @@ type Delivery struct {
 	// EventID Id of the event, which need not exist any more.
 	//
 	// Example: 150
-	EventID   int64     `json:"event_id"`
-	EventType EventType `json:"event_type"`
+	EventID   int64        `json:"event_id"`
+	EventType AnyEventType `json:"event_type"`
 
 	// Sequence Number of the status change.
 	//
@@ -726,8 +635,8 @@ type Delivery struct {
 	// WebhookID What the receiver knows it by, the same on every attempt.
 	//
 	// Example: msg_2HLOI5HRYLVL5Z2RIPBCHS2OUT
-	WebhookID string `json:"webhook_id"`
-	Method    Method `json:"method"`
+	WebhookID string           `json:"webhook_id"`
+	Method    AnyRequestMethod `json:"method"`
 
 	// URL Where it is sent to.
 	//
@@ -789,12 +698,10 @@ type DeliveryDetail struct {
 // DeliveryState What has become of a delivery: `pending`, it waits or is under way; `parked`, it waits until its event is enabled;
 // `delivered`, a receiver has confirmed it; `failed`, it was refused for good or its time was over; `cancelled`, its
 // event was deleted before.
-//
-// Example: failed
 type DeliveryState string
 
-// Error Why a request was refused.
-type Error struct {
+// ErrorResponse Why a request was refused.
+type ErrorResponse struct {
 	// Message What is wrong, for people to read.
 	//
 	// Example: the request is not valid
@@ -831,7 +738,7 @@ type EventOutcome struct {
 	//
 	//
 	// Example: fired
-	Outcome EventOutcomeOutcome `json:"outcome"`
+	Outcome string `json:"outcome"`
 
 	// Reason Why, in plain words.
 	//
@@ -841,15 +748,9 @@ type EventOutcome struct {
 	// DeliveryID The delivery; absent when there is none or it is no longer kept.
 	//
 	// Example: 4711
-	DeliveryID    int64         `json:"delivery_id,omitempty"`
-	DeliveryState DeliveryState `json:"delivery_state,omitempty"`
+	DeliveryID    int64            `json:"delivery_id,omitempty"`
+	DeliveryState AnyDeliveryState `json:"delivery_state,omitempty"`
 }
-
-// EventOutcomeOutcome Whether the change made a delivery for it: `fired`, also when that is no longer kept; `parked`, it did, but the
-// event is disabled, and nothing is sent until it is enabled; `not_fired`.
-//
-// Example: fired
-type EventOutcomeOutcome string
 
 // EventSource What a change came from: `api`, the API, for example a web interface; `phone`, a command dialled on the agent's
 // phone.
@@ -857,8 +758,8 @@ type EventOutcomeOutcome string
 // Example: api
 type EventSource string
 
-// EventTest A sample that was sent to the URL of an event.
-type EventTest struct {
+// EventTestResult A sample that was sent to the URL of an event.
+type EventTestResult struct {
 	// ID Unique id of the test.
 	//
 	// Example: 5
@@ -906,9 +807,9 @@ type LocalAgent struct {
 	// ExtensionName Full name of the internal agent, free text without control characters.
 	//
 	// Example: 000*094@ringme.ru
-	ExtensionName string           `json:"extension_name"`
-	ExtensionID   ExtensionID      `json:"extension_id,omitempty"`
-	AgentStatus   AgentStatusValue `json:"agent_status"`
+	ExtensionName string         `json:"extension_name"`
+	ExtensionID   ExtensionID    `json:"extension_id,omitempty"`
+	AgentStatus   AnyAgentStatus `json:"agent_status"`
 
 	// Since Since when the agent has this status.
 	//
@@ -943,11 +844,6 @@ type LocalAgentUpdate struct {
 	ExtensionID nullable.Nullable[int64] `json:"extension_id,omitempty"`
 }
 
-// Method Request method. GET sends the data in the query string, POST as a form body.
-//
-// Example: GET
-type Method string
-
 // ReceiverURL An absolute http or https URL to which the request is sent when the event occurs.
 //
 // Example: https://somehost.com/fordel/show.php
@@ -963,9 +859,9 @@ type RemoteAgent struct {
 	// AgentNumber Number of the external agent, free text without control characters.
 	//
 	// Example: +7 (812) 336-42-42
-	AgentNumber string           `json:"agent_number"`
-	ExtensionID ExtensionID      `json:"extension_id,omitempty"`
-	AgentStatus AgentStatusValue `json:"agent_status"`
+	AgentNumber string         `json:"agent_number"`
+	ExtensionID ExtensionID    `json:"extension_id,omitempty"`
+	AgentStatus AnyAgentStatus `json:"agent_status"`
 
 	// Since Since when the agent has this status.
 	//
@@ -1023,8 +919,8 @@ type Replay struct {
 	// State Whether it is at work or has done all.
 	//
 	// Example: working
-	State  ReplayState  `json:"state"`
-	Filter ReplayFilter `json:"filter"`
+	State  string          `json:"state"`
+	Filter AnyReplayFilter `json:"filter"`
 
 	// Total How many deliveries it found. One that ends in the millisecond in which it is asked for may be counted later.
 	//
@@ -1056,11 +952,6 @@ type Replay struct {
 	// Example: 2017-05-30T18:00:01.000Z
 	FinishedAt *Time `json:"finished_at,omitempty"`
 }
-
-// ReplayState Whether it is at work or has done all.
-//
-// Example: working
-type ReplayState string
 
 // ReplayFilter Which deliveries. All that is given counts together.
 type ReplayFilter struct {
@@ -1098,6 +989,11 @@ type ReplayFilter struct {
 // Example: failed
 type ReplayFilterState string
 
+// RequestMethod Request method. GET sends the data in the query string, POST as a form body.
+//
+// Example: GET
+type RequestMethod string
+
 // Secret What a client's deliveries are signed with.
 type Secret struct {
 	// Secret The secret, `whsec_` and the key in base64.
@@ -1118,7 +1014,7 @@ type Secret struct {
 
 // SentRequest A request to a receiver, as it was or would be sent.
 type SentRequest struct {
-	Method Method `json:"method"`
+	Method AnyRequestMethod `json:"method"`
 
 	// URL The URL, with the pairs of AgentEventData for GET.
 	//
@@ -1135,6 +1031,9 @@ type SentRequest struct {
 	// Example: agent_status=available&agent_type=local
 	Body string `json:"body,omitempty"`
 
+	// Data The pairs that the receiver gets, decoded.
+	Data AgentEventData `json:"data"`
+
 	// Curl The same as a command line for a POSIX shell.
 	//
 	// Example: curl 'https://somehost.com/fordel/show.php?agent_status=available'
@@ -1146,8 +1045,8 @@ type StatusChange struct {
 	// Sequence Number of the change, greater for later changes of any agent.
 	//
 	// Example: 9001
-	Sequence  int64     `json:"sequence"`
-	AgentType AgentType `json:"agent_type"`
+	Sequence  int64        `json:"sequence"`
+	AgentType AnyAgentType `json:"agent_type"`
 
 	// AgentID The agent's id.
 	//
@@ -1157,10 +1056,10 @@ type StatusChange struct {
 	// Name The agent's extension_name or agent_number, as it was then.
 	//
 	// Example: 000*094@ringme.ru
-	Name        string           `json:"name"`
-	OldStatus   AgentStatusValue `json:"old_status"`
-	AgentStatus AgentStatusValue `json:"agent_status"`
-	EventSource EventSource      `json:"event_source"`
+	Name        string         `json:"name"`
+	OldStatus   AnyAgentStatus `json:"old_status"`
+	AgentStatus AnyAgentStatus `json:"agent_status"`
+	EventSource AnyEventSource `json:"event_source"`
 
 	// ChangedAt When it happened, by the PBX's clock if that gave a time.
 	//
@@ -1183,7 +1082,7 @@ type Token struct {
 	// TokenType Always `Bearer`.
 	//
 	// Example: Bearer
-	TokenType TokenTokenType `json:"token_type"`
+	TokenType string `json:"token_type"`
 
 	// ExpiresIn For how many seconds it is good.
 	//
@@ -1193,25 +1092,15 @@ type Token struct {
 	// Scope Always `all`; what the application may do, its access level says.
 	//
 	// Example: all
-	Scope TokenScope `json:"scope"`
+	Scope string `json:"scope"`
 }
-
-// TokenTokenType Always `Bearer`.
-//
-// Example: Bearer
-type TokenTokenType string
-
-// TokenScope Always `all`; what the application may do, its access level says.
-//
-// Example: all
-type TokenScope string
 
 // TokenError Why there is no token (RFC 6749, 5.2).
 type TokenError struct {
 	// Error What is wrong, for programs to read.
 	//
 	// Example: invalid_client
-	Error TokenErrorError `json:"error"`
+	Error string `json:"error"`
 
 	// ErrorDescription What is wrong, for people to read.
 	//
@@ -1224,33 +1113,33 @@ type TokenError struct {
 	Message string `json:"message"`
 }
 
-// TokenErrorError What is wrong, for programs to read.
-//
-// Example: invalid_client
-type TokenErrorError string
-
-// TokenRequest What a token is asked for with.
+// TokenRequest The credentials of an application.
 type TokenRequest struct {
 	// ClientID Id of the application.
 	//
 	// Example: 4f1c0c7f8f6a4d6e9f3b2a1d0c9e8f7a
-	ClientID string `json:"client_id,omitempty"`
+	ClientID string `json:"client_id"`
 
 	// ClientSecret Secret of the application.
 	//
 	// Example: 0a1b2c3d4e5f60718293a4b5c6d7e8f9
-	ClientSecret string `json:"client_secret,omitempty"`
+	ClientSecret string `json:"client_secret"`
 
 	// GrantType Always `client_credentials`.
 	//
 	// Example: client_credentials
-	GrantType string `json:"grant_type,omitempty"`
+	GrantType TokenRequestGrantType `json:"grant_type"`
 
-	// Scope Not looked at.
+	// Scope Ignored.
 	//
 	// Example: all
 	Scope string `json:"scope,omitempty"`
 }
+
+// TokenRequestGrantType Always `client_credentials`.
+//
+// Example: client_credentials
+type TokenRequestGrantType string
 
 // User An application, as clients of the PBX know a user.
 type User struct {
@@ -1280,7 +1169,7 @@ type User struct {
 	// Access Whether it may change anything.
 	//
 	// Example: full
-	Access UserAccess `json:"access"`
+	Access string `json:"access"`
 
 	// ExtensionID Always null.
 	ExtensionID nullable.Nullable[int64] `json:"extension_id"`
@@ -1288,24 +1177,13 @@ type User struct {
 	// Timezone Always `UTC`, as all times are.
 	//
 	// Example: UTC
-	Timezone UserTimezone `json:"timezone"`
+	Timezone string `json:"timezone"`
 }
 
-// UserAccess Whether it may change anything.
-//
-// Example: full
-type UserAccess string
-
-// UserTimezone Always `UTC`, as all times are.
-//
-// Example: UTC
-type UserTimezone string
-
-// Verdict What an attempt came to: `delivered`; `retry`, it may succeed later; `failed`, it is hopeless; `gone`, the receiver
-// has answered 410.
+// Verdict What an attempt came to: `delivered`; `retry`, it may succeed later; `failed`, it is hopeless; `gone`, the receiver has answered 410. A later version may answer further values.
 //
 // Example: retry
-type Verdict string
+type Verdict = string
 
 // Waiting Why a delivery that has not ended is not under way, or that it is.
 type Waiting struct {
@@ -1334,15 +1212,10 @@ type AfterClient = string
 // AfterSequence defines model for AfterSequence.
 type AfterSequence = int64
 
-// AgentID defines model for AgentID.
-type AgentID = int64
-
 // AgentIDFilter defines model for AgentIDFilter.
 type AgentIDFilter = int64
 
 // AgentTypeFilter Kind of an agent: `local`, an internal one; `remote`, an external one.
-//
-// Example: local
 type AgentTypeFilter = AgentType
 
 // ApplicationID defines model for ApplicationID.
@@ -1360,20 +1233,32 @@ type DeliveryID = int64
 // Epoch defines model for Epoch.
 type Epoch = string
 
-// EventID defines model for EventID.
-type EventID = int64
-
 // EventIDFilter defines model for EventIDFilter.
 type EventIDFilter = int64
 
 // ExtensionIDs defines model for ExtensionIDs.
 type ExtensionIDs = []int64
 
+// IdempotencyKey defines model for IdempotencyKey.
+type IdempotencyKey = string
+
 // Limit defines model for Limit.
 type Limit = int
 
+// LocalAgentID defines model for LocalAgentID.
+type LocalAgentID = int64
+
+// LocalEventID defines model for LocalEventID.
+type LocalEventID = int64
+
 // PageLimit defines model for PageLimit.
 type PageLimit = int
+
+// RemoteAgentID defines model for RemoteAgentID.
+type RemoteAgentID = int64
+
+// RemoteEventID defines model for RemoteEventID.
+type RemoteEventID = int64
 
 // ReplayID defines model for ReplayID.
 type ReplayID = int64
@@ -1384,8 +1269,6 @@ type Since = time.Time
 // StateFilter What has become of a delivery: `pending`, it waits or is under way; `parked`, it waits until its event is enabled;
 // `delivered`, a receiver has confirmed it; `failed`, it was refused for good or its time was over; `cancelled`, its
 // event was deleted before.
-//
-// Example: failed
 type StateFilter = DeliveryState
 
 // Until defines model for Until.
@@ -1395,25 +1278,28 @@ type Until = time.Time
 type Wait = int
 
 // AgentLimitExceeded Why a request was refused.
-type AgentLimitExceeded = Error
+type AgentLimitExceeded = ErrorResponse
 
 // AgentNotFound Why a request was refused.
-type AgentNotFound = Error
+type AgentNotFound = ErrorResponse
 
 // AgentStatusChanges Changes, the newest first.
 type AgentStatusChanges = []AgentStatusChange
 
 // ApplicationNotFound Why a request was refused.
-type ApplicationNotFound = Error
+type ApplicationNotFound = ErrorResponse
 
 // BadRequest Why a request was refused.
-type BadRequest = Error
+type BadRequest = ErrorResponse
+
+// Client A client of the PBX.
+type Client = ClientAccount
 
 // ClientNotFound Why a request was refused.
-type ClientNotFound = Error
+type ClientNotFound = ErrorResponse
 
 // Conflict Why a request was refused.
-type Conflict = Error
+type Conflict = ErrorResponse
 
 // Deliveries Deliveries, the newest first.
 type Deliveries = []Delivery
@@ -1422,37 +1308,55 @@ type Deliveries = []Delivery
 type DeliveryAccepted = Delivery
 
 // DeliveryNotFound Why a request was refused.
-type DeliveryNotFound = Error
+type DeliveryNotFound = ErrorResponse
 
 // EventLimitExceeded Why a request was refused.
-type EventLimitExceeded = Error
+type EventLimitExceeded = ErrorResponse
 
 // EventNotFound Why a request was refused.
-type EventNotFound = Error
+type EventNotFound = ErrorResponse
+
+// EventTest A sample that was sent to the URL of an event.
+type EventTest = EventTestResult
 
 // FeedGone Why a request was refused.
-type FeedGone = Error
+type FeedGone = ErrorResponse
 
 // Forbidden Why a request was refused.
-type Forbidden = Error
+type Forbidden = ErrorResponse
+
+// HeaderTooLarge Why a request was refused.
+type HeaderTooLarge = ErrorResponse
+
+// IdempotencyKeyReused Why a request was refused.
+type IdempotencyKeyReused = ErrorResponse
 
 // InternalError Why a request was refused.
-type InternalError = Error
+type InternalError = ErrorResponse
+
+// LocalAgentEventCreated A registration of a URL for a change of an agent's status.
+type LocalAgentEventCreated = AgentEvent
 
 // NotEnded Why a request was refused.
-type NotEnded = Error
+type NotEnded = ErrorResponse
 
 // RateLimited Why a request was refused.
-type RateLimited = Error
+type RateLimited = ErrorResponse
+
+// RemoteAgentEventCreated A registration of a URL for a change of an agent's status.
+type RemoteAgentEventCreated = AgentEvent
 
 // ReplayAccepted Deliveries that are sent again.
 type ReplayAccepted = Replay
 
 // ReplayNotFound Why a request was refused.
-type ReplayNotFound = Error
+type ReplayNotFound = ErrorResponse
 
 // Replays Replays, the newest first.
 type Replays = []Replay
+
+// RequestTimeout Why a request was refused.
+type RequestTimeout = ErrorResponse
 
 // StatusChanges Changes in the order of their sequence numbers.
 type StatusChanges = []StatusChange
@@ -1463,23 +1367,29 @@ type TokenRefused = TokenError
 // TokenThrottled Why there is no token (RFC 6749, 5.2).
 type TokenThrottled = TokenError
 
+// TokenUnsupported Why there is no token (RFC 6749, 5.2).
+type TokenUnsupported = TokenError
+
 // TooLarge Why a request was refused.
-type TooLarge = Error
+type TooLarge = ErrorResponse
 
 // TooManyApplications Why a request was refused.
-type TooManyApplications = Error
+type TooManyApplications = ErrorResponse
 
 // TooManyReplays Why a request was refused.
-type TooManyReplays = Error
+type TooManyReplays = ErrorResponse
+
+// URITooLong Why a request was refused.
+type URITooLong = ErrorResponse
 
 // Unauthorized Why a request was refused.
-type Unauthorized = Error
+type Unauthorized = ErrorResponse
 
 // Unavailable Why a request was refused.
-type Unavailable = Error
+type Unavailable = ErrorResponse
 
 // UnsupportedMediaType Why a request was refused.
-type UnsupportedMediaType = Error
+type UnsupportedMediaType = ErrorResponse
 
 // ListClientsParams defines parameters for ListClients.
 type ListClientsParams struct {
@@ -1492,7 +1402,7 @@ type ListClientsParams struct {
 
 // ListLocalAgentsParams defines parameters for ListLocalAgents.
 type ListLocalAgentsParams struct {
-	// ExtensionID Only agents on one of these extensions. May be repeated; the bracket forms of some clients,
+	// ExtensionID Only agents on one of these extensions, at most 200, which is what a URL holds. May be repeated; the bracket forms of some clients,
 	// `extension_id[0]=5&extension_id[1]=6` and `extension_id[]=5`, mean the same, percent-encoded or not.
 	ExtensionID ExtensionIDs `form:"extension_id,omitempty" json:"extension_id,omitempty"`
 
@@ -1501,6 +1411,15 @@ type ListLocalAgentsParams struct {
 
 	// After Only what comes after this id, which need not exist.
 	After *After `form:"after,omitempty" json:"after,omitempty"`
+}
+
+// CreateLocalAgentParams defines parameters for CreateLocalAgent.
+type CreateLocalAgentParams struct {
+	// IdempotencyKey A unique key of this request, for example a UUID (draft-ietf-httpapi-idempotency-key-header). A client that did not get the answer
+	// repeats the request with the same key: for 24 hours, the same application, key, and body get the first answer again, and
+	// nothing is created twice. The same key with another request is refused with 422. An error is not kept. The quoted form of the draft,
+	// `"KEY"`, and the bare `KEY` mean the same.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
 // ListLocalAgentEventsParams defines parameters for ListLocalAgentEvents.
@@ -1512,9 +1431,18 @@ type ListLocalAgentEventsParams struct {
 	After *After `form:"after,omitempty" json:"after,omitempty"`
 }
 
+// CreateLocalAgentEventParams defines parameters for CreateLocalAgentEvent.
+type CreateLocalAgentEventParams struct {
+	// IdempotencyKey A unique key of this request, for example a UUID (draft-ietf-httpapi-idempotency-key-header). A client that did not get the answer
+	// repeats the request with the same key: for 24 hours, the same application, key, and body get the first answer again, and
+	// nothing is created twice. The same key with another request is refused with 422. An error is not kept. The quoted form of the draft,
+	// `"KEY"`, and the bare `KEY` mean the same.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
 // ListLocalAgentStatusChangesParams defines parameters for ListLocalAgentStatusChanges.
 type ListLocalAgentStatusChangesParams struct {
-	// Limit At most this many.
+	// Limit At most this many; 100 without it.
 	Limit *PageLimit `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// Before Only what is older than the one of this id, which need not exist.
@@ -1523,7 +1451,7 @@ type ListLocalAgentStatusChangesParams struct {
 
 // ListRemoteAgentsParams defines parameters for ListRemoteAgents.
 type ListRemoteAgentsParams struct {
-	// ExtensionID Only agents on one of these extensions. May be repeated; the bracket forms of some clients,
+	// ExtensionID Only agents on one of these extensions, at most 200, which is what a URL holds. May be repeated; the bracket forms of some clients,
 	// `extension_id[0]=5&extension_id[1]=6` and `extension_id[]=5`, mean the same, percent-encoded or not.
 	ExtensionID ExtensionIDs `form:"extension_id,omitempty" json:"extension_id,omitempty"`
 
@@ -1532,6 +1460,15 @@ type ListRemoteAgentsParams struct {
 
 	// After Only what comes after this id, which need not exist.
 	After *After `form:"after,omitempty" json:"after,omitempty"`
+}
+
+// CreateRemoteAgentParams defines parameters for CreateRemoteAgent.
+type CreateRemoteAgentParams struct {
+	// IdempotencyKey A unique key of this request, for example a UUID (draft-ietf-httpapi-idempotency-key-header). A client that did not get the answer
+	// repeats the request with the same key: for 24 hours, the same application, key, and body get the first answer again, and
+	// nothing is created twice. The same key with another request is refused with 422. An error is not kept. The quoted form of the draft,
+	// `"KEY"`, and the bare `KEY` mean the same.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
 // ListRemoteAgentEventsParams defines parameters for ListRemoteAgentEvents.
@@ -1543,13 +1480,31 @@ type ListRemoteAgentEventsParams struct {
 	After *After `form:"after,omitempty" json:"after,omitempty"`
 }
 
+// CreateRemoteAgentEventParams defines parameters for CreateRemoteAgentEvent.
+type CreateRemoteAgentEventParams struct {
+	// IdempotencyKey A unique key of this request, for example a UUID (draft-ietf-httpapi-idempotency-key-header). A client that did not get the answer
+	// repeats the request with the same key: for 24 hours, the same application, key, and body get the first answer again, and
+	// nothing is created twice. The same key with another request is refused with 422. An error is not kept. The quoted form of the draft,
+	// `"KEY"`, and the bare `KEY` mean the same.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
 // ListRemoteAgentStatusChangesParams defines parameters for ListRemoteAgentStatusChanges.
 type ListRemoteAgentStatusChangesParams struct {
-	// Limit At most this many.
+	// Limit At most this many; 100 without it.
 	Limit *PageLimit `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// Before Only what is older than the one of this id, which need not exist.
 	Before *Before `form:"before,omitempty" json:"before,omitempty"`
+}
+
+// CreateApplicationParams defines parameters for CreateApplication.
+type CreateApplicationParams struct {
+	// IdempotencyKey A unique key of this request, for example a UUID (draft-ietf-httpapi-idempotency-key-header). A client that did not get the answer
+	// repeats the request with the same key: for 24 hours, the same application, key, and body get the first answer again, and
+	// nothing is created twice. The same key with another request is refused with 422. An error is not kept. The quoted form of the draft,
+	// `"KEY"`, and the bare `KEY` mean the same.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
 // ListDeliveriesParams defines parameters for ListDeliveries.
@@ -1557,35 +1512,53 @@ type ListDeliveriesParams struct {
 	// State Only deliveries in this state.
 	State *StateFilter `form:"state,omitempty" json:"state,omitempty"`
 
-	// AgentType Only those of the agent of this kind with the id `agent_id`, without which it is refused.
+	// AgentType Only those of the agent of this kind with the id `agent_id`. Requires `agent_id`.
 	AgentType *AgentTypeFilter `form:"agent_type,omitempty" json:"agent_type,omitempty"`
 
-	// AgentID Only those of the agent with this id; needs `agent_type`, since ids are unique among agents of a kind.
+	// AgentID Only those of the agent with this id. Requires `agent_type`, since ids are unique among agents of a kind.
 	AgentID *AgentIDFilter `form:"agent_id,omitempty" json:"agent_id,omitempty"`
 
 	// EventID Only those of this event, which need not exist any more.
 	EventID *EventIDFilter `form:"event_id,omitempty" json:"event_id,omitempty"`
 
-	// Since Only those whose change was made at this time or later.
+	// Since Only those whose change was made at this time or later, such as `2017-05-30T15:00:00Z`.
 	Since *Since `form:"since,omitempty" json:"since,omitempty"`
 
-	// Until Only those whose change was made before this time.
+	// Until Only those whose change was made before this time; later than `since`, if both are given.
 	Until *Until `form:"until,omitempty" json:"until,omitempty"`
 
-	// Limit At most this many.
+	// Limit At most this many; 100 without it.
 	Limit *PageLimit `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// Before Only what is older than the one of this id, which need not exist.
 	Before *Before `form:"before,omitempty" json:"before,omitempty"`
 }
 
+// RedeliverManyParams defines parameters for RedeliverMany.
+type RedeliverManyParams struct {
+	// IdempotencyKey A unique key of this request, for example a UUID (draft-ietf-httpapi-idempotency-key-header). A client that did not get the answer
+	// repeats the request with the same key: for 24 hours, the same application, key, and body get the first answer again, and
+	// nothing is created twice. The same key with another request is refused with 422. An error is not kept. The quoted form of the draft,
+	// `"KEY"`, and the bare `KEY` mean the same.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
 // ListReplaysParams defines parameters for ListReplays.
 type ListReplaysParams struct {
-	// Limit At most this many.
+	// Limit At most this many; 100 without it.
 	Limit *PageLimit `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// Before Only what is older than the one of this id, which need not exist.
 	Before *Before `form:"before,omitempty" json:"before,omitempty"`
+}
+
+// RotateSecretParams defines parameters for RotateSecret.
+type RotateSecretParams struct {
+	// IdempotencyKey A unique key of this request, for example a UUID (draft-ietf-httpapi-idempotency-key-header). A client that did not get the answer
+	// repeats the request with the same key: for 24 hours, the same application, key, and body get the first answer again, and
+	// nothing is created twice. The same key with another request is refused with 422. An error is not kept. The quoted form of the draft,
+	// `"KEY"`, and the bare `KEY` mean the same.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
 // PutStatusesJSONBody defines parameters for PutStatuses.
@@ -1599,38 +1572,23 @@ type ListStatusChangesParams struct {
 	// Epoch Which epoch the number in `after` is of, as the header `Agentevents-Epoch` said. Without `after` it says nothing.
 	Epoch *Epoch `form:"epoch,omitempty" json:"epoch,omitempty"`
 
-	// Limit At most this many.
+	// Limit At most this many; 100 without it.
 	Limit *PageLimit `form:"limit,omitempty" json:"limit,omitempty"`
 
-	// Wait How many seconds to wait for a change if there is none yet.
+	// Wait How many seconds to wait for a change if there is none yet; 0 without it.
 	Wait *Wait `form:"wait,omitempty" json:"wait,omitempty"`
-}
-
-// RequestTokenParams defines parameters for RequestToken.
-type RequestTokenParams struct {
-	// GrantType As in the body, for who sends none.
-	GrantType *string `form:"grant_type,omitempty" json:"grant_type,omitempty"`
-
-	// ClientID As in the body, for who sends none.
-	ClientID *string `form:"client_id,omitempty" json:"client_id,omitempty"`
-
-	// ClientSecret As in the body, for who sends none.
-	ClientSecret *string `form:"client_secret,omitempty" json:"client_secret,omitempty"`
-
-	// Scope As in the body, for who sends none.
-	Scope *string `form:"scope,omitempty" json:"scope,omitempty"`
 }
 
 // SendLocalAgentEventByGetParams defines parameters for SendLocalAgentEventByGet.
 type SendLocalAgentEventByGetParams struct {
 	// AgentStatus The agent's new status.
-	AgentStatus AgentStatusValue `form:"agent_status" json:"agent_status"`
+	AgentStatus AnyAgentStatus `form:"agent_status" json:"agent_status"`
 
 	// AgentType The kind of the agent.
-	AgentType AgentType `form:"agent_type" json:"agent_type"`
+	AgentType AnyAgentType `form:"agent_type" json:"agent_type"`
 
 	// EventSource What the change came from.
-	EventSource EventSource `form:"event_source" json:"event_source"`
+	EventSource AnyEventSource `form:"event_source" json:"event_source"`
 
 	// AgentID Unique id of the queue agent.
 	AgentID string `form:"agent_id" json:"agent_id"`
@@ -1642,13 +1600,13 @@ type SendLocalAgentEventByGetParams struct {
 // SendRemoteAgentEventByGetParams defines parameters for SendRemoteAgentEventByGet.
 type SendRemoteAgentEventByGetParams struct {
 	// AgentStatus The agent's new status.
-	AgentStatus AgentStatusValue `form:"agent_status" json:"agent_status"`
+	AgentStatus AnyAgentStatus `form:"agent_status" json:"agent_status"`
 
 	// AgentType The kind of the agent.
-	AgentType AgentType `form:"agent_type" json:"agent_type"`
+	AgentType AnyAgentType `form:"agent_type" json:"agent_type"`
 
 	// EventSource What the change came from.
-	EventSource EventSource `form:"event_source" json:"event_source"`
+	EventSource AnyEventSource `form:"event_source" json:"event_source"`
 
 	// AgentID Unique id of the queue agent.
 	AgentID string `form:"agent_id" json:"agent_id"`
@@ -1710,9 +1668,6 @@ type PutStatusesJSONRequestBody = PutStatusesJSONBody
 
 // RequestTokenFormdataRequestBody defines body for RequestToken for application/x-www-form-urlencoded ContentType.
 type RequestTokenFormdataRequestBody = TokenRequest
-
-// RequestTokenMultipartRequestBody defines body for RequestToken for multipart/form-data ContentType.
-type RequestTokenMultipartRequestBody = TokenRequest
 
 // SendLocalAgentEventByPostFormdataRequestBody defines body for SendLocalAgentEventByPost for application/x-www-form-urlencoded ContentType.
 type SendLocalAgentEventByPostFormdataRequestBody = AgentEventData

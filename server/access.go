@@ -119,7 +119,7 @@ func mayNot(caller store.Caller, level gen.AccessLevel, c echo.Context) error {
 }
 
 func forbid(status, message string) *refusal {
-	return &refusal{http.StatusForbidden, gen.Error{Message: message, Status: status}}
+	return &refusal{http.StatusForbidden, gen.ErrorResponse{Message: message, Status: status}}
 }
 
 // me puts the caller's own client in place of @me.
@@ -130,7 +130,7 @@ func me(next echo.HandlerFunc) echo.HandlerFunc {
 		}
 		own := callerOf(c.Request().Context()).Client
 		if own == "" {
-			return &refusal{http.StatusNotFound, gen.Error{
+			return &refusal{http.StatusNotFound, gen.ErrorResponse{
 				Message: "@me stands for the client of the token, and an operator's has none", Status: "client_not_found",
 			}}
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"strconv"
 
 	"github.com/oapi-codegen/nullable"
 
@@ -41,6 +42,8 @@ func list[T any](agents []store.Agent, as func(store.Agent) T) []T {
 	return listed
 }
 
+func agentID(a store.Agent) string { return strconv.FormatInt(a.ID, 10) }
+
 // newAgent is what a new agent has. An extension's id of 0 is none.
 func newAgent(name string, extensionID int64) store.AgentUpdate {
 	u := store.AgentUpdate{Name: &name}
@@ -53,23 +56,29 @@ func newAgent(name string, extensionID int64) store.AgentUpdate {
 func (h handlers) ListLocalAgents(
 	ctx context.Context, r api.ListLocalAgentsRequestObject,
 ) (api.ListLocalAgentsResponseObject, error) {
-	f := store.AgentFilter{Extensions: r.Params.ExtensionID, After: given(r.Params.After), Limit: given(r.Params.Limit)}
+	f := store.AgentFilter{Extensions: r.Params.ExtensionID, After: given(r.Params.After), Limit: oneMore(r.Params.Limit)}
 	agents, err := h.store.Agents(ctx, r.ClientID, gen.AgentTypeLocal, f)
 	if err != nil {
 		return nil, err
 	}
-	return api.ListLocalAgents200JSONResponse(list(agents, localAgent)), nil
+	agents, next := pagedAfter(ctx, agents, r.Params.Limit, agentID)
+	page := api.ListLocalAgents200JSONResponse{Body: list(agents, localAgent)}
+	page.Headers.Link = next
+	return page, nil
 }
 
 func (h handlers) ListRemoteAgents(
 	ctx context.Context, r api.ListRemoteAgentsRequestObject,
 ) (api.ListRemoteAgentsResponseObject, error) {
-	f := store.AgentFilter{Extensions: r.Params.ExtensionID, After: given(r.Params.After), Limit: given(r.Params.Limit)}
+	f := store.AgentFilter{Extensions: r.Params.ExtensionID, After: given(r.Params.After), Limit: oneMore(r.Params.Limit)}
 	agents, err := h.store.Agents(ctx, r.ClientID, gen.AgentTypeRemote, f)
 	if err != nil {
 		return nil, err
 	}
-	return api.ListRemoteAgents200JSONResponse(list(agents, remoteAgent)), nil
+	agents, next := pagedAfter(ctx, agents, r.Params.Limit, agentID)
+	page := api.ListRemoteAgents200JSONResponse{Body: list(agents, remoteAgent)}
+	page.Headers.Link = next
+	return page, nil
 }
 
 func (h handlers) CreateLocalAgent(

@@ -3,17 +3,20 @@ package main
 import (
 	"context"
 
+	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/gen/api"
 )
 
 func (h handlers) ListClients(
 	ctx context.Context, r api.ListClientsRequestObject,
 ) (api.ListClientsResponseObject, error) {
-	clients, err := h.store.Clients(ctx, given(r.Params.After), given(r.Params.Limit))
+	clients, err := h.store.Clients(ctx, given(r.Params.After), oneMore(r.Params.Limit))
 	if err != nil {
 		return nil, err
 	}
-	return api.ListClients200JSONResponse(clients), nil
+	var page api.ListClients200JSONResponse
+	page.Body, page.Headers.Link = pagedAfter(ctx, clients, r.Params.Limit, func(c gen.ClientAccount) string { return c.ID })
+	return page, nil
 }
 
 func (h handlers) GetClient(ctx context.Context, r api.GetClientRequestObject) (api.GetClientResponseObject, error) {

@@ -21,17 +21,17 @@ var programHabits = map[string]func(*customer){
 		credentials := &clientCredentials{URL: c.server.url + "/oauth/token", ID: c.made.ID, Secret: c.made.Secret}
 		sdk := c.sdk(credentials)
 		ctx := c.Context()
-		create := gen.AgentEventCreate{URL: showURL, Method: gen.MethodGET, EventType: gen.EventTypeAgentLogin}
-		created, err := sdk.CreateLocalAgentEventWithResponse(ctx, "@me", 136, create)
+		create := gen.AgentEventCreate{URL: showURL, Method: gen.RequestMethodGET, EventType: gen.EventTypeAgentLogin}
+		created, err := sdk.CreateLocalAgentEventWithResponse(ctx, "@me", 136, nil, create)
 		must(c, http.StatusCreated, created, err)
 		listed, err := sdk.ListLocalAgentEventsWithResponse(ctx, "@me", 136, nil)
 		must(c, http.StatusOK, listed, err)
 		equal(c, "list", fmt.Sprint(*listed.JSON200), fmt.Sprint([]gen.AgentEvent{*created.JSON201}))
-		method := gen.MethodPOST
+		method := gen.RequestMethodPOST
 		updated, err := sdk.UpdateLocalAgentEventWithResponse(ctx, "@me", 136, created.JSON201.ID, gen.AgentEventUpdate{Method: &method})
 		must(c, http.StatusOK, updated, err)
 		equal(c, "event", fmt.Sprint(*updated.JSON200), fmt.Sprint(gen.AgentEvent{
-			ID: created.JSON201.ID, URL: showURL, Method: gen.MethodPOST, EventType: gen.EventTypeAgentLogin,
+			ID: created.JSON201.ID, URL: showURL, Method: gen.RequestMethodPOST, EventType: gen.EventTypeAgentLogin,
 		}))
 		deleted, err := sdk.DeleteLocalAgentEventWithResponse(ctx, "@me", 136, created.JSON201.ID)
 		must(c, http.StatusNoContent, deleted, err)

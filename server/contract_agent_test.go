@@ -298,8 +298,8 @@ func agentDeletes() []scenario {
 			name: "who is available is logged out, once for each event", op: op,
 			given: func(w *world) {
 				w.withEvents()
-				w.client("12").agent(w.kind.id).event(gen.MethodPOST, gen.EventTypeAgentLogout).
-					event(gen.MethodGET, gen.EventTypeAgentLogout).login()
+				w.client("12").agent(w.kind.id).event(gen.RequestMethodPOST, gen.EventTypeAgentLogout).
+					event(gen.RequestMethodGET, gen.EventTypeAgentLogout).login()
 			},
 			request: remove, status: 204,
 			then: func(w *world) {

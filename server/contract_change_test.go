@@ -172,7 +172,7 @@ func changeScenarios() []scenario {
 		w.client("12").agent(w.kind.other().id)
 		w.client("12").agentOf(w.kind.other(), w.kind.other().id).login()
 		w.set("2017-05-30T16:00:00Z")
-		a.event(gen.MethodPOST, gen.EventTypeAgentLogin).event(gen.MethodPOST, gen.EventTypeAgentLogout).logout()
+		a.event(gen.RequestMethodPOST, gen.EventTypeAgentLogin).event(gen.RequestMethodPOST, gen.EventTypeAgentLogout).logout()
 		w.set("2017-05-30T17:00:00Z")
 		a.enabled(3, gen.AgentEventStateValueDisabled).login()
 		w.set("2017-05-30T18:00:00Z")

@@ -146,7 +146,7 @@ func clientDeletes() []scenario {
 			name: "deleting takes agents and events along, and no other client's", op: "deleteClient",
 			given: func(w *world) {
 				w.withEvents()
-				w.client("13").local(136).event(gen.MethodGET, gen.EventTypeAgentLogin)
+				w.client("13").local(136).event(gen.RequestMethodGET, gen.EventTypeAgentLogin)
 			},
 			request: "DELETE /client/12", status: 204,
 			then: func(w *world) {
@@ -160,9 +160,9 @@ func clientDeletes() []scenario {
 		}, {
 			name: "deleting logs out who is available, and leaves what is owed", op: "deleteClient",
 			given: func(w *world) {
-				w.client("12").local(136).event(gen.MethodGET, gen.EventTypeAgentLogin).
-					event(gen.MethodPOST, gen.EventTypeAgentLogout).login().
-					remote(7).event(gen.MethodPOST, gen.EventTypeAgentLogout)
+				w.client("12").local(136).event(gen.RequestMethodGET, gen.EventTypeAgentLogin).
+					event(gen.RequestMethodPOST, gen.EventTypeAgentLogout).login().
+					remote(7).event(gen.RequestMethodPOST, gen.EventTypeAgentLogout)
 			},
 			request: "DELETE /client/12", status: 204,
 			then: func(w *world) {

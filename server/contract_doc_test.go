@@ -49,7 +49,7 @@ var readContract = sync.OnceValues(func() (*contract, error) {
 		return nil, err
 	}
 	for _, schema := range closed.Components.Schemas {
-		closeSchema(schema.Value)
+		closeSchema(schema)
 	}
 	c := &contract{base: spec.Servers[0].URL, spec: spec, closed: closed}
 	for path, item := range spec.Paths.Map() {
@@ -62,11 +62,6 @@ var readContract = sync.OnceValues(func() (*contract, error) {
 					Spec: closed, Path: path, PathItem: twin, Method: method, Operation: twin.GetOperation(method),
 				},
 			})
-		}
-	}
-	for _, e := range c.endpoints {
-		if len(e.written.PathItem.Servers) > 0 {
-			e.base = strings.TrimSuffix(e.written.PathItem.Servers[0].URL, "/")
 		}
 	}
 	slices.SortFunc(c.endpoints, func(a, b *endpoint) int { return strings.Compare(a.id, b.id) })
@@ -82,9 +77,26 @@ func theContract(t testing.TB) *contract {
 	return c
 }
 
-func closeSchema(s *openapi3.Schema) {
-	if no := false; s.Type.Is(openapi3.TypeObject) {
+// closeSchema holds the server of today to what clients must not rely on: the properties, the values of
+// x-extensible-enum and the form of x-pattern that the document has now.
+func closeSchema(ref *openapi3.SchemaRef) {
+	if ref == nil || ref.Value == nil {
+		return
+	}
+	s := ref.Value
+	if no := false; s.Type.Is(openapi3.TypeObject) && s.AdditionalProperties.Schema == nil {
 		s.AdditionalProperties = openapi3.AdditionalProperties{Has: &no}
+	}
+	if values, ok := s.Extensions["x-extensible-enum"].([]any); ok {
+		s.Enum = values
+	}
+	if pattern, ok := s.Extensions["x-pattern"].(string); ok {
+		s.Pattern = pattern
+	}
+	for _, property := range s.Properties {
+		if property.Ref == "" {
+			closeSchema(property)
+		}
 	}
 }
 

@@ -14,10 +14,10 @@ func eventReads() []scenario {
 	const events = "GET /client/12/agent/{kind}/{id}/event/"
 	// Events 1, 2 and 4 are of the agent, 3 is of the other one.
 	three := func(w *world) {
-		a := w.client("12").agent(w.kind.id).event(gen.MethodGET, gen.EventTypeAgentLogin).
-			event(gen.MethodPOST, gen.EventTypeAgentLogout)
-		w.client("12").agentOf(w.kind.other(), w.kind.other().id).event(gen.MethodGET, gen.EventTypeAgentLogin)
-		a.event(gen.MethodPOST, gen.EventTypeAgentLogin)
+		a := w.client("12").agent(w.kind.id).event(gen.RequestMethodGET, gen.EventTypeAgentLogin).
+			event(gen.RequestMethodPOST, gen.EventTypeAgentLogout)
+		w.client("12").agentOf(w.kind.other(), w.kind.other().id).event(gen.RequestMethodGET, gen.EventTypeAgentLogin)
+		a.event(gen.RequestMethodPOST, gen.EventTypeAgentLogin)
 	}
 	one := `{"url":"` + seedURL + `","id":1,"method":"GET","event_type":"agent-login"}`
 	two := `{"url":"` + seedURL + `","id":2,"method":"POST","event_type":"agent-logout"}`
@@ -104,7 +104,7 @@ func eventCreates() []scenario {
 		}, {
 			name: "an id is never used twice", op: op, request: create, given: func(w *world) {
 				w.withAgents()
-				w.client("12").agent(w.kind.id).event(gen.MethodGET, gen.EventTypeAgentLogin)
+				w.client("12").agent(w.kind.id).event(gen.RequestMethodGET, gen.EventTypeAgentLogin)
 				w.send(scenario{request: w.kind.fill("DELETE /client/12/agent/{kind}/{id}/event/1")})
 			},
 			body: `{"url":"` + seedURL + `","method":"GET","event_type":"agent-login"}`, status: 201,
@@ -237,7 +237,7 @@ func eventDeletes() []scenario {
 			name: "deleting cancels what is pending, and nothing else", op: op, request: remove, status: 204,
 			given: func(w *world) {
 				w.withEvents()
-				w.client("12").agent(w.kind.id).event(gen.MethodPOST, gen.EventTypeAgentLogin).login()
+				w.client("12").agent(w.kind.id).event(gen.RequestMethodPOST, gen.EventTypeAgentLogin).login()
 			},
 			then: func(w *world) {
 				w.owes(w.kind.fill("GET "+seedURL+" cancelled|12|{kind}|{id}|available|api"),

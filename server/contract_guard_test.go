@@ -22,14 +22,14 @@ func sampled(t *testing.T, url string) *site {
 	t.Helper()
 	s := newSite(t).withAgents()
 	_, err := s.store.CreateEvent(t.Context(), store.AgentKey{Client: "12", Type: gen.AgentTypeLocal, ID: 136},
-		gen.AgentEventCreate{URL: url, Method: gen.MethodGET, EventType: gen.EventTypeAgentLogin})
+		gen.AgentEventCreate{URL: url, Method: gen.RequestMethodGET, EventType: gen.EventTypeAgentLogin})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return s
 }
 
-func (s *site) sample() (m gen.EventTest) {
+func (s *site) sample() (m gen.EventTestResult) {
 	s.Helper()
 	g := s.ask("POST", sampleEvent, "")
 	if err := json.Unmarshal([]byte(g.body), &m); err != nil || g.status != http.StatusOK {
@@ -50,17 +50,17 @@ func TestContractSampleOfForbidden(t *testing.T) {
 	} {
 		s := sampled(t, url)
 		m := s.sample()
-		if !strings.Contains(m.Attempt.Error, want) || m.Attempt.Status != 0 || m.Attempt.Verdict != gen.VerdictFailed {
+		if !strings.Contains(m.Attempt.Error, want) || m.Attempt.Status != 0 || m.Attempt.Verdict != "failed" {
 			t.Errorf("the test of %s: %+v, want %s", url, m.Attempt, want)
 		}
 		if m.Request.Curl == "" || m.Request.URL == "" {
 			t.Errorf("the test of %s shows %+v", url, m.Request)
 		}
-		var list []gen.EventTest
+		var list []gen.EventTestResult
 		if err := json.Unmarshal([]byte(s.ask("GET", sampleEvent, "").body), &list); err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff([]gen.EventTest{m}, list, withoutChangedAt); diff != "" {
+		if diff := cmp.Diff([]gen.EventTestResult{m}, list, withoutChangedAt); diff != "" {
 			t.Errorf("the list (-want +got):\n%s", diff)
 		}
 	}
@@ -77,7 +77,7 @@ func TestContractSampleOfNobody(t *testing.T) {
 	gone := httptest.NewServer(http.NotFoundHandler())
 	gone.Close()
 	m := sampled(t, gone.URL).sample()
-	if !strings.Contains(m.Attempt.Error, "refused") || m.Attempt.Verdict != gen.VerdictRetry || m.Attempt.Status != 0 {
+	if !strings.Contains(m.Attempt.Error, "refused") || m.Attempt.Verdict != "retry" || m.Attempt.Status != 0 {
 		t.Errorf("the test: %+v", m.Attempt)
 	}
 }

@@ -29,12 +29,12 @@ func (w *world) withLog() {
 	remote.login()
 	w.answered(404, "what?")
 	w.set("2017-05-30T17:00:00Z")
-	local.eventAt(otherURL, gen.MethodPOST, gen.EventTypeAgentLogout).logout()
+	local.eventAt(otherURL, gen.RequestMethodPOST, gen.EventTypeAgentLogout).logout()
 	w.answered(503, "")
 	w.set("2017-05-30T18:00:00Z")
 	local.enabled(1, gen.AgentEventStateValueDisabled).login()
 	w.set("2017-05-30T19:00:00Z")
-	remote.event(gen.MethodPOST, gen.EventTypeAgentLogin).logout().login()
+	remote.event(gen.RequestMethodPOST, gen.EventTypeAgentLogin).logout().login()
 	w.must(w.store.DeleteEvent(w.Context(), remote.key, 4))
 	w.fix()
 }
@@ -42,11 +42,11 @@ func (w *world) withLog() {
 // withNeighbour has a delivery of another client, 7, besides.
 func (w *world) withNeighbour() {
 	w.withLog()
-	w.client("13").local(136).event(gen.MethodGET, gen.EventTypeAgentLogin).login()
+	w.client("13").local(136).event(gen.RequestMethodGET, gen.EventTypeAgentLogin).login()
 	w.fix()
 }
 
-func (a agentFixture) eventAt(url string, method gen.Method, typ gen.EventType) agentFixture {
+func (a agentFixture) eventAt(url string, method gen.RequestMethod, typ gen.EventType) agentFixture {
 	a.Helper()
 	_, err := a.store.CreateEvent(a.Context(), a.key, gen.AgentEventCreate{URL: url, Method: method, EventType: typ})
 	a.must(err)

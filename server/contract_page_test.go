@@ -18,7 +18,7 @@ func TestContractPaging(t *testing.T) {
 	w := newWorld(t)
 	w.withEvents()
 	w.exec("UPDATE agent_events SET event_type = 'agent-logout' WHERE id = 2")
-	w.client("12").local(99).event(gen.MethodGET, gen.EventTypeAgentLogin)
+	w.client("12").local(99).event(gen.RequestMethodGET, gen.EventTypeAgentLogin)
 	for range 125 {
 		w.client("12").local(136).login().logout().remote(7).login().logout()
 	}

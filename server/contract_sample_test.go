@@ -101,7 +101,7 @@ func sampleScenarios() []scenario {
 				w.send(scenario{request: w.kind.other().fill(test)})
 			}),
 			then: func(w *world) {
-				var tests []gen.EventTest
+				var tests []gen.EventTestResult
 				w.must(json.Unmarshal(w.reply.body, &tests))
 				if len(tests) != 3 || tests[0].ID != 3 || tests[1].ID != 2 || tests[2].ID != 1 {
 					w.Errorf("the tests are %s", w.reply.body)
@@ -116,7 +116,7 @@ func sampleScenarios() []scenario {
 				}
 			}),
 			then: func(w *world) {
-				var tests []gen.EventTest
+				var tests []gen.EventTestResult
 				w.must(json.Unmarshal(w.reply.body, &tests))
 				if len(tests) != 100 || tests[0].ID != 102 || tests[99].ID != 3 {
 					w.Errorf("%d tests", len(tests))
@@ -142,10 +142,10 @@ func without(dump []string, table string) (rest []string) {
 // tested looks at the answer to a test: it says what the receiver got, and what became of it, and so does the list.
 func (w *world) tested(method, pairs string, status int, verdict webhook.Verdict) {
 	w.Helper()
-	var m gen.EventTest
+	var m gen.EventTestResult
 	w.must(json.Unmarshal(w.reply.body, &m))
 	want := gen.Attempt{
-		Number: 1, StartedAt: m.At, DurationMs: m.Attempt.DurationMs, Status: status, Verdict: gen.Verdict(verdict), Answer: "heard",
+		Number: 1, StartedAt: m.At, DurationMs: m.Attempt.DurationMs, Status: status, Verdict: string(verdict), Answer: "heard",
 	}
 	if diff := cmp.Diff(want, m.Attempt); diff != "" || time.Since(m.At.Time) > time.Minute {
 		w.Errorf("the attempt, at %v (-want +got):\n%s", m.At, diff)

@@ -75,7 +75,7 @@ func statusWrites() []scenario {
 		}, {
 			name: "a logout of who is logged out changes and sends nothing", op: op,
 			given: func(w *world) {
-				w.client("12").agent(w.kind.id).event(gen.MethodPOST, gen.EventTypeAgentLogout)
+				w.client("12").agent(w.kind.id).event(gen.RequestMethodPOST, gen.EventTypeAgentLogout)
 			},
 			request: put, body: `{"agent_status":"logged_out","event_source":"phone"}`, status: 200,
 			want: `{"agent_status":"logged_out","event_source":"api","sequence":0,"changed_at":"{now}",` +
@@ -90,11 +90,11 @@ func statusWrites() []scenario {
 			name: "several events all fire, nobody else's does", op: op, request: put, status: 200,
 			given: func(w *world) {
 				w.withEvents()
-				w.client("12").agent(w.kind.id).event(gen.MethodPOST, gen.EventTypeAgentLogin).
-					event(gen.MethodPOST, gen.EventTypeAgentLogout).event(gen.MethodGET, gen.EventTypeAgentLogin)
-				w.client("12").agent(99).event(gen.MethodGET, gen.EventTypeAgentLogin)
-				w.client("12").agentOf(w.kind.other(), w.kind.id).event(gen.MethodGET, gen.EventTypeAgentLogin)
-				w.client("13").agent(w.kind.id).event(gen.MethodGET, gen.EventTypeAgentLogin)
+				w.client("12").agent(w.kind.id).event(gen.RequestMethodPOST, gen.EventTypeAgentLogin).
+					event(gen.RequestMethodPOST, gen.EventTypeAgentLogout).event(gen.RequestMethodGET, gen.EventTypeAgentLogin)
+				w.client("12").agent(99).event(gen.RequestMethodGET, gen.EventTypeAgentLogin)
+				w.client("12").agentOf(w.kind.other(), w.kind.id).event(gen.RequestMethodGET, gen.EventTypeAgentLogin)
+				w.client("13").agent(w.kind.id).event(gen.RequestMethodGET, gen.EventTypeAgentLogin)
 			},
 			body: `{"agent_status":"available"}`,
 			want: `{"agent_status":"available","event_source":"api","sequence":1,"changed_at":"{now}",` +

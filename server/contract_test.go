@@ -201,7 +201,7 @@ func (w *world) names(s scenario, a *reply) {
 // errorsOf are the fields that an error is about.
 func errorsOf(w *world, a *reply) []gen.FieldError {
 	w.Helper()
-	var e gen.Error
+	var e gen.ErrorResponse
 	w.must(json.Unmarshal(a.body, &e))
 	return e.Errors
 }

@@ -233,7 +233,7 @@ func (a agentFixture) is(status gen.AgentStatusValue) agentFixture {
 }
 
 // event registers the seed's URL.
-func (a agentFixture) event(method gen.Method, typ gen.EventType) agentFixture {
+func (a agentFixture) event(method gen.RequestMethod, typ gen.EventType) agentFixture {
 	a.Helper()
 	_, err := a.store.CreateEvent(a.Context(), a.key, gen.AgentEventCreate{URL: seedURL, Method: method, EventType: typ})
 	a.must(err)
@@ -252,8 +252,8 @@ func (w *world) withAgents() {
 
 func (w *world) withEvents() {
 	w.withAgents()
-	w.client("12").local(136).event(gen.MethodGET, gen.EventTypeAgentLogin).
-		remote(7).event(gen.MethodGET, gen.EventTypeAgentLogin)
+	w.client("12").local(136).event(gen.RequestMethodGET, gen.EventTypeAgentLogin).
+		remote(7).event(gen.RequestMethodGET, gen.EventTypeAgentLogin)
 }
 
 func (w *world) withLogin() {

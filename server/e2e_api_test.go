@@ -47,16 +47,16 @@ func (a api) putAgent(kind gen.AgentType, id int64, name string) {
 	equal(a.t, "extension_name", resp.JSON201.ExtensionName, name)
 }
 
-func (a api) register(kind gen.AgentType, id int64, url string, method gen.Method, eventType gen.EventType) (event int64) {
+func (a api) register(kind gen.AgentType, id int64, url string, method gen.RequestMethod, eventType gen.EventType) (event int64) {
 	a.t.Helper()
 	e := gen.AgentEventCreate{URL: url, Method: method, EventType: eventType}
 	var created *gen.AgentEvent
 	if kind == gen.AgentTypeRemote {
-		resp, err := a.CreateRemoteAgentEventWithResponse(a.t.Context(), pbxClient, id, e)
+		resp, err := a.CreateRemoteAgentEventWithResponse(a.t.Context(), pbxClient, id, nil, e)
 		must(a.t, http.StatusCreated, resp, err)
 		created = resp.JSON201
 	} else {
-		resp, err := a.CreateLocalAgentEventWithResponse(a.t.Context(), pbxClient, id, e)
+		resp, err := a.CreateLocalAgentEventWithResponse(a.t.Context(), pbxClient, id, nil, e)
 		must(a.t, http.StatusCreated, resp, err)
 		created = resp.JSON201
 	}
@@ -88,8 +88,8 @@ func (a api) login(r *receiver, ids ...int64) {
 	a.t.Helper()
 	for _, id := range ids {
 		a.putAgent(gen.AgentTypeLocal, id, "x")
-		a.register(gen.AgentTypeLocal, id, r.url, gen.MethodGET, gen.EventTypeAgentLogin)
-		a.register(gen.AgentTypeLocal, id, r.url, gen.MethodPOST, gen.EventTypeAgentLogout)
+		a.register(gen.AgentTypeLocal, id, r.url, gen.RequestMethodGET, gen.EventTypeAgentLogin)
+		a.register(gen.AgentTypeLocal, id, r.url, gen.RequestMethodPOST, gen.EventTypeAgentLogout)
 		a.set(gen.AgentTypeLocal, id, gen.AgentStatusUpdate{AgentStatus: gen.AgentStatusValueAvailable})
 	}
 }

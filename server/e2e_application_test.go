@@ -38,7 +38,7 @@ func statusOf(t *testing.T, p *process, token string) (code int, status string) 
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	var e gen.Error
+	var e gen.ErrorResponse
 	body, err := io.ReadAll(resp.Body)
 	if err == nil {
 		err = json.Unmarshal(body, &e)
@@ -75,7 +75,7 @@ func testRevocation(t *testing.T, bin programs) {
 		resp, err := a.PutClientWithResponse(t.Context(), pbxClient, gen.ClientUpdate{Blocked: &is})
 		must(t, http.StatusOK, resp, err)
 	}
-	made, err := a.CreateApplicationWithResponse(t.Context(), pbxClient, gen.ApplicationCreate{Name: "CRM", Access: gen.AccessLevelAll})
+	made, err := a.CreateApplicationWithResponse(t.Context(), pbxClient, nil, gen.ApplicationCreate{Name: "CRM", Access: gen.AccessLevelAll})
 	must(t, http.StatusCreated, made, err)
 	token, _ := tokenOf(t, p, *made.JSON201)
 	goodFor(t, p, token)

@@ -24,15 +24,15 @@ func testAudit(t *testing.T, bin programs) {
 		lab.Tell(secret)
 	}
 	hidden := strings.Replace(r.url, "http://", "http://hidden-user:hidden-password@", 1) + "/?key=hidden-query"
-	event := a.register(gen.AgentTypeLocal, 136, hidden, gen.MethodGET, gen.EventTypeAgentLogin)
+	event := a.register(gen.AgentTypeLocal, 136, hidden, gen.RequestMethodGET, gen.EventTypeAgentLogin)
 	a.set(gen.AgentTypeLocal, 136, gen.AgentStatusUpdate{AgentStatus: gen.AgentStatusValueAvailable})
 	r.wait(t, 1)
 	tested, err := a.TestLocalAgentEventWithResponse(t.Context(), pbxClient, 136, event)
 	must(t, http.StatusOK, tested, err)
-	rotated, err := a.RotateSecretWithResponse(t.Context(), pbxClient)
+	rotated, err := a.RotateSecretWithResponse(t.Context(), pbxClient, nil)
 	must(t, http.StatusOK, rotated, err)
 	lab.Tell(rotated.JSON200.Secret)
-	made, err := a.CreateApplicationWithResponse(t.Context(), pbxClient, gen.ApplicationCreate{Name: "CRM", Access: gen.AccessLevelAll})
+	made, err := a.CreateApplicationWithResponse(t.Context(), pbxClient, nil, gen.ApplicationCreate{Name: "CRM", Access: gen.AccessLevelAll})
 	must(t, http.StatusCreated, made, err)
 	askForTokens(t, p, *made.JSON201)
 	revoked, err := a.DeleteApplicationWithResponse(t.Context(), pbxClient, made.JSON201.ID)

@@ -47,7 +47,7 @@ func (bin programs) restored(t *testing.T, r *receiver, file string, sequence in
 	p := bin.serve(t, "sqlite:"+file)
 	a := newAPI(t, p)
 	a.putAgent(gen.AgentTypeLocal, 5, "x") // which is not in the copy
-	a.register(gen.AgentTypeLocal, 5, r.url, gen.MethodGET, gen.EventTypeAgentLogin)
+	a.register(gen.AgentTypeLocal, 5, r.url, gen.RequestMethodGET, gen.EventTypeAgentLogin)
 	changed := a.set(gen.AgentTypeLocal, 5, gen.AgentStatusUpdate{AgentStatus: gen.AgentStatusValueAvailable})
 	equal(t, "the first sequence number of the copy", changed.Sequence, sequence+1)
 	eventually(t, "the copy's own change arrives", func() bool {

@@ -49,7 +49,7 @@ func testLog(t *testing.T, bin programs) {
 		"/fordel/show.php", "/q?left=alone&flag&", `/'"$(id)` + "`id`" + `/!*;|?q='"$(id)&x[0]={a,b}&y[]=[1-3]&back\slash#top`,
 		"/a/../b//c/./%2e%2e/%2F/ы?z=%zz&ы=я", "?", "",
 	} {
-		for j, method := range []gen.Method{gen.MethodGET, gen.MethodPOST} {
+		for j, method := range []gen.RequestMethod{gen.RequestMethodGET, gen.RequestMethodPOST} {
 			id := int64(2*i + j + 1)
 			a.putAgent(gen.AgentTypeLocal, id, `O'Brien "\$HOME" 100%`)
 			site := strings.Replace(r.url, "http://", "http://user:it%27s%20%22@", 1)
@@ -121,7 +121,7 @@ func testLogOfCorrected(t *testing.T, bin programs) {
 	a.login(r, 1)
 	sent := r.wait(t, 1)[0]
 	equal(t, "reason", a.delivery(1).Waiting.Reason, "it is under way")
-	a.correct(1, 1, gen.AgentEventUpdate{URL: new(r.url + "/corrected"), Method: new(gen.MethodPOST)})
+	a.correct(1, 1, gen.AgentEventUpdate{URL: new(r.url + "/corrected"), Method: new(gen.RequestMethodPOST)})
 	r.release()
 	d := a.ended(1)
 	isShown(t, r, d.Request, sent)
@@ -153,7 +153,7 @@ func testSample(t *testing.T, bin programs) {
 		got := r.all()[event+1]
 		equal(t, "request", got.request(), want)
 		equal(t, "status", resp.JSON200.Attempt.Status, http.StatusOK)
-		equal(t, "verdict", resp.JSON200.Attempt.Verdict, gen.VerdictDelivered)
+		equal(t, "verdict", resp.JSON200.Attempt.Verdict, "delivered")
 		isShown(t, r, resp.JSON200.Request, got)
 	}
 	equal(t, "reason", a.delivery(1).Waiting.Reason, "it is under way")

@@ -28,8 +28,8 @@ func testShowPHP(t *testing.T, bin programs) {
 	a := newAPI(t, bin.serve(t, newStore(t)))
 	a.putClient()
 	a.putAgent(gen.AgentTypeLocal, 136, "000*094@ringme.ru")
-	a.register(gen.AgentTypeLocal, 136, site+"/show.php", gen.MethodGET, gen.EventTypeAgentLogin)
-	a.register(gen.AgentTypeLocal, 136, site+"/post.php", gen.MethodPOST, gen.EventTypeAgentLogout)
+	a.register(gen.AgentTypeLocal, 136, site+"/show.php", gen.RequestMethodGET, gen.EventTypeAgentLogin)
+	a.register(gen.AgentTypeLocal, 136, site+"/post.php", gen.RequestMethodPOST, gen.EventTypeAgentLogout)
 	a.set(gen.AgentTypeLocal, 136, gen.AgentStatusUpdate{AgentStatus: gen.AgentStatusValueAvailable})
 	a.logout(136)
 	want := []string{
@@ -41,7 +41,7 @@ func testShowPHP(t *testing.T, bin programs) {
 	for i, name := range oddNames {
 		id := int64(i + 1)
 		a.putAgent(gen.AgentTypeLocal, id, name)
-		a.register(gen.AgentTypeLocal, id, site+"/show.php", gen.MethodGET, gen.EventTypeAgentLogin)
+		a.register(gen.AgentTypeLocal, id, site+"/show.php", gen.RequestMethodGET, gen.EventTypeAgentLogin)
 		a.set(gen.AgentTypeLocal, id, gen.AgentStatusUpdate{AgentStatus: gen.AgentStatusValueAvailable})
 		eventually(t, "PHP logs the agent "+name, func() bool {
 			return strings.Contains(log.String(), "] extension_name => "+name+"\n")

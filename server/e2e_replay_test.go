@@ -22,7 +22,7 @@ func (a api) redeliver(id int64, want int) {
 
 func (a api) redeliverAll(f gen.ReplayFilter) gen.Replay {
 	a.t.Helper()
-	resp, err := a.RedeliverManyWithResponse(a.t.Context(), pbxClient, f)
+	resp, err := a.RedeliverManyWithResponse(a.t.Context(), pbxClient, nil, f)
 	must(a.t, http.StatusAccepted, resp, err)
 	if at := resp.HTTPResponse.Header.Get("Location"); !strings.HasSuffix(at, "/client/12/replay/1") {
 		a.t.Errorf("Location is %q", at)
@@ -42,7 +42,7 @@ func (a api) finished(id int64) (m gen.Replay) {
 	a.t.Helper()
 	eventually(a.t, "the replay is finished", func() bool {
 		m = a.replay(id)
-		return m.State == gen.ReplayStateFinished
+		return m.State == "finished"
 	})
 	return m
 }

@@ -116,7 +116,7 @@ func (both replicas) shareTokens(t *testing.T) {
 // application makes one of the client's.
 func (r replica) application() gen.ApplicationSecret {
 	r.t.Helper()
-	made, err := r.CreateApplicationWithResponse(r.t.Context(), pbxClient, gen.ApplicationCreate{Name: "CRM", Access: gen.AccessLevelAll})
+	made, err := r.CreateApplicationWithResponse(r.t.Context(), pbxClient, nil, gen.ApplicationCreate{Name: "CRM", Access: gen.AccessLevelAll})
 	must(r.t, http.StatusCreated, made, err)
 	return *made.JSON201
 }

@@ -25,7 +25,7 @@ func testRetrySchedule(t *testing.T, bin programs) {
 		}
 	}))
 	defer r.Close()
-	a.register(gen.AgentTypeLocal, 1, r.URL, gen.MethodPOST, gen.EventTypeAgentLogin)
+	a.register(gen.AgentTypeLocal, 1, r.URL, gen.RequestMethodPOST, gen.EventTypeAgentLogin)
 	a.set(gen.AgentTypeLocal, 1, gen.AgentStatusUpdate{AgentStatus: gen.AgentStatusValueAvailable})
 	last := <-arrived
 	for _, least := range []time.Duration{100, 200, 200} {

@@ -65,7 +65,7 @@ func (c *signingClient) secret() string {
 // rotate returns the previous secret: from now on it is the second that signs.
 func (c *signingClient) rotate() string {
 	c.t.Helper()
-	resp, err := c.RotateSecretWithResponse(c.t.Context(), pbxClient)
+	resp, err := c.RotateSecretWithResponse(c.t.Context(), pbxClient, nil)
 	must(c.t, http.StatusOK, resp, err)
 	return resp.JSON200.Previous
 }
@@ -91,8 +91,8 @@ func (c *signingClient) deliver(site string) []arrival {
 
 func (c *signingClient) registerBoth(url string) {
 	c.t.Helper()
-	c.register(gen.AgentTypeLocal, c.agents, url, gen.MethodGET, gen.EventTypeAgentLogin)
-	c.register(gen.AgentTypeLocal, c.agents, url, gen.MethodPOST, gen.EventTypeAgentLogout)
+	c.register(gen.AgentTypeLocal, c.agents, url, gen.RequestMethodGET, gen.EventTypeAgentLogin)
+	c.register(gen.AgentTypeLocal, c.agents, url, gen.RequestMethodPOST, gen.EventTypeAgentLogout)
 }
 
 func (c *signingClient) logged(pattern string) int {

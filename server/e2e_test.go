@@ -88,7 +88,7 @@ func testStory(t *testing.T, bin programs) {
 	a.putClient()
 	a.putAgent(gen.AgentTypeLocal, 136, "000*094@ringme.ru")
 	show := r.url + "/fordel/show.php"
-	a.register(gen.AgentTypeLocal, 136, show, gen.MethodGET, gen.EventTypeAgentLogin)
+	a.register(gen.AgentTypeLocal, 136, show, gen.RequestMethodGET, gen.EventTypeAgentLogin)
 
 	expect(t, a.set(gen.AgentTypeLocal, 136, gen.AgentStatusUpdate{AgentStatus: gen.AgentStatusValueAvailable}),
 		"available by api, sequence 1, changed true, deliveries 1")
@@ -102,7 +102,7 @@ func testStory(t *testing.T, bin programs) {
 	expect(t, a.set(gen.AgentTypeLocal, 136, gen.AgentStatusUpdate{AgentStatus: gen.AgentStatusValueAvailable}),
 		"available by api, sequence 1, changed false, deliveries 0")
 
-	a.register(gen.AgentTypeLocal, 136, show+"?left=alone", gen.MethodPOST, gen.EventTypeAgentLogout)
+	a.register(gen.AgentTypeLocal, 136, show+"?left=alone", gen.RequestMethodPOST, gen.EventTypeAgentLogout)
 	expect(t, a.set(gen.AgentTypeLocal, 136, gen.AgentStatusUpdate{
 		AgentStatus: gen.AgentStatusValueLoggedOut, EventSource: gen.EventSourcePhone,
 	}), "logged_out by phone, sequence 2, changed true, deliveries 1")
@@ -113,7 +113,7 @@ func testStory(t *testing.T, bin programs) {
 	envelope(t, got, 2, "agent-logout", bin.version)
 
 	a.putAgent(gen.AgentTypeRemote, 7, "+7 (812) 336-42-42")
-	a.register(gen.AgentTypeRemote, 7, show, gen.MethodGET, gen.EventTypeAgentLogin)
+	a.register(gen.AgentTypeRemote, 7, show, gen.RequestMethodGET, gen.EventTypeAgentLogin)
 	a.set(gen.AgentTypeRemote, 7, gen.AgentStatusUpdate{AgentStatus: gen.AgentStatusValueAvailable})
 	got = r.wait(t, 3)[2]
 	equal(t, "pairs", fmt.Sprint(got.pairs), "[agent_status => available agent_type => remote event_source => api "+
@@ -144,7 +144,7 @@ func testOddCharacters(t *testing.T, bin programs) {
 	a.putClient()
 	for i, name := range oddNames {
 		id := int64(i + 1)
-		for j, method := range []gen.Method{gen.MethodGET, gen.MethodPOST} {
+		for j, method := range []gen.RequestMethod{gen.RequestMethodGET, gen.RequestMethodPOST} {
 			kind := []gen.AgentType{gen.AgentTypeLocal, gen.AgentTypeRemote}[j]
 			a.putAgent(kind, id, name)
 			a.register(kind, id, r.url, method, gen.EventTypeAgentLogin)
@@ -176,7 +176,7 @@ func testQueryOfTheURL(t *testing.T, bin programs) {
 	} {
 		id := int64(i + 1)
 		a.putAgent(gen.AgentTypeLocal, id, "x")
-		a.register(gen.AgentTypeLocal, id, r.url+c.url, gen.MethodGET, gen.EventTypeAgentLogin)
+		a.register(gen.AgentTypeLocal, id, r.url+c.url, gen.RequestMethodGET, gen.EventTypeAgentLogin)
 		a.set(gen.AgentTypeLocal, id, gen.AgentStatusUpdate{AgentStatus: gen.AgentStatusValueAvailable})
 		want := strings.Replace(c.want, "agent_id=1&", fmt.Sprintf("agent_id=%d&", id), 1)
 		equal(t, "request for "+c.url, r.wait(t, i+1)[i].request(), want)
@@ -191,12 +191,12 @@ func testSeveralRegistrations(t *testing.T, bin programs) {
 	a.putAgent(gen.AgentTypeLocal, 136, "x")
 	a.putAgent(gen.AgentTypeLocal, 137, "y")
 	a.putAgent(gen.AgentTypeRemote, 136, "z")
-	a.register(gen.AgentTypeLocal, 136, r.url+"/one", gen.MethodGET, gen.EventTypeAgentLogin)
-	a.register(gen.AgentTypeLocal, 136, r.url+"/two", gen.MethodPOST, gen.EventTypeAgentLogin)
-	a.register(gen.AgentTypeLocal, 136, r.url+"/out", gen.MethodGET, gen.EventTypeAgentLogout)
-	a.register(gen.AgentTypeLocal, 137, r.url+"/other", gen.MethodGET, gen.EventTypeAgentLogin)
-	a.register(gen.AgentTypeRemote, 136, r.url+"/remote", gen.MethodGET, gen.EventTypeAgentLogin)
-	gone := a.register(gen.AgentTypeLocal, 136, r.url+"/gone", gen.MethodGET, gen.EventTypeAgentLogin)
+	a.register(gen.AgentTypeLocal, 136, r.url+"/one", gen.RequestMethodGET, gen.EventTypeAgentLogin)
+	a.register(gen.AgentTypeLocal, 136, r.url+"/two", gen.RequestMethodPOST, gen.EventTypeAgentLogin)
+	a.register(gen.AgentTypeLocal, 136, r.url+"/out", gen.RequestMethodGET, gen.EventTypeAgentLogout)
+	a.register(gen.AgentTypeLocal, 137, r.url+"/other", gen.RequestMethodGET, gen.EventTypeAgentLogin)
+	a.register(gen.AgentTypeRemote, 136, r.url+"/remote", gen.RequestMethodGET, gen.EventTypeAgentLogin)
+	gone := a.register(gen.AgentTypeLocal, 136, r.url+"/gone", gen.RequestMethodGET, gen.EventTypeAgentLogin)
 	a.unregister(136, gone)
 
 	expect(t, a.set(gen.AgentTypeLocal, 136, gen.AgentStatusUpdate{AgentStatus: gen.AgentStatusValueAvailable}),

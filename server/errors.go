@@ -17,19 +17,19 @@ import (
 // refusal is an error of the request, with the answer to it.
 type refusal struct {
 	status int
-	body   gen.Error
+	body   gen.ErrorResponse
 }
 
 func (r *refusal) Error() string { return r.body.Message }
 
 // refuse refuses a request as a whole.
 func refuse(status int, message string) *refusal {
-	return &refusal{status, gen.Error{Message: message}}
+	return &refusal{status, gen.ErrorResponse{Message: message}}
 }
 
 // invalid refuses a request for its fields.
 func invalid(fields ...gen.FieldError) *refusal {
-	return &refusal{http.StatusBadRequest, gen.Error{Message: "the request is not valid", Errors: fields}}
+	return &refusal{http.StatusBadRequest, gen.ErrorResponse{Message: "the request is not valid", Errors: fields}}
 }
 
 // statusGone is the status of requests that were given up by who made them. It is only ever seen in the log.
@@ -49,11 +49,11 @@ func answer(err error) (status int, body any) {
 	case errors.As(err, &known) && storeStatus(known.Kind) != 0:
 		return storeStatus(known.Kind), known.Body()
 	case errors.As(err, &routed):
-		return routed.Code, gen.Error{Message: routingMessage(routed.Code)}
+		return routed.Code, gen.ErrorResponse{Message: routingMessage(routed.Code)}
 	case errors.Is(err, context.Canceled):
-		return statusGone, gen.Error{Message: "the request was given up"}
+		return statusGone, gen.ErrorResponse{Message: "the request was given up"}
 	}
-	return http.StatusInternalServerError, gen.Error{Message: "internal error"}
+	return http.StatusInternalServerError, gen.ErrorResponse{Message: "internal error"}
 }
 
 // storeStatus is 0 for kinds that are not known.

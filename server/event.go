@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"strconv"
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/gen/api"
@@ -18,6 +19,8 @@ func (h handlers) checkURL(url *string) error {
 	}
 	return nil
 }
+
+func eventID(e gen.AgentEvent) string { return strconv.FormatInt(e.ID, 10) }
 
 func (h handlers) createEvent(
 	ctx context.Context, k store.AgentKey, c gen.AgentEventCreate,
@@ -42,21 +45,27 @@ func (h handlers) updateEvent(
 func (h handlers) ListLocalAgentEvents(
 	ctx context.Context, r api.ListLocalAgentEventsRequestObject,
 ) (api.ListLocalAgentEventsResponseObject, error) {
-	es, err := h.store.Events(ctx, local(r.ClientID, r.AgentID), given(r.Params.After), given(r.Params.Limit))
+	es, err := h.store.Events(ctx, local(r.ClientID, r.AgentID), given(r.Params.After), oneMore(r.Params.Limit))
 	if err != nil {
 		return nil, err
 	}
-	return api.ListLocalAgentEvents200JSONResponse(shownEvents(ctx, es)), nil
+	es, next := pagedAfter(ctx, es, r.Params.Limit, eventID)
+	page := api.ListLocalAgentEvents200JSONResponse{Body: shownEvents(ctx, es)}
+	page.Headers.Link = next
+	return page, nil
 }
 
 func (h handlers) ListRemoteAgentEvents(
 	ctx context.Context, r api.ListRemoteAgentEventsRequestObject,
 ) (api.ListRemoteAgentEventsResponseObject, error) {
-	es, err := h.store.Events(ctx, remote(r.ClientID, r.AgentID), given(r.Params.After), given(r.Params.Limit))
+	es, err := h.store.Events(ctx, remote(r.ClientID, r.AgentID), given(r.Params.After), oneMore(r.Params.Limit))
 	if err != nil {
 		return nil, err
 	}
-	return api.ListRemoteAgentEvents200JSONResponse(shownEvents(ctx, es)), nil
+	es, next := pagedAfter(ctx, es, r.Params.Limit, eventID)
+	page := api.ListRemoteAgentEvents200JSONResponse{Body: shownEvents(ctx, es)}
+	page.Headers.Link = next
+	return page, nil
 }
 
 func (h handlers) CreateLocalAgentEvent(
@@ -66,7 +75,7 @@ func (h handlers) CreateLocalAgentEvent(
 	if err != nil {
 		return nil, err
 	}
-	return api.CreateLocalAgentEvent201JSONResponse{AgentEventJSONResponse: e}, nil
+	return api.CreateLocalAgentEvent201JSONResponse{LocalAgentEventCreatedJSONResponse: api.LocalAgentEventCreatedJSONResponse(e)}, nil
 }
 
 func (h handlers) CreateRemoteAgentEvent(
@@ -76,7 +85,7 @@ func (h handlers) CreateRemoteAgentEvent(
 	if err != nil {
 		return nil, err
 	}
-	return api.CreateRemoteAgentEvent201JSONResponse{AgentEventJSONResponse: e}, nil
+	return api.CreateRemoteAgentEvent201JSONResponse{RemoteAgentEventCreatedJSONResponse: api.RemoteAgentEventCreatedJSONResponse(e)}, nil
 }
 
 func (h handlers) GetLocalAgentEvent(

@@ -58,7 +58,7 @@ func limitRequests(st *store.Store) echo.MiddlewareFunc {
 				return next(c)
 			}
 			c.Response().Header().Set(echo.HeaderRetryAfter, seconds(made.Left))
-			return &refusal{http.StatusTooManyRequests, gen.Error{
+			return &refusal{http.StatusTooManyRequests, gen.ErrorResponse{
 				Message: fmt.Sprintf("the client may make %d requests an hour, and has made them", made.Limit),
 				Status:  "rate_limit_exceeded",
 			}}

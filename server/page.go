@@ -18,6 +18,23 @@ func given[T any](parameter *T) (value T) {
 // pageSize is how many a page has, also when nobody says how many that may be.
 func pageSize(limit *int) int { return cmp.Or(given(limit), 100) }
 
+// oneMore is how many of a list the store is asked for, so that it shows whether there is a next page. 0 means all.
+func oneMore(limit *int) int {
+	if limit == nil {
+		return 0
+	}
+	return *limit + 1
+}
+
+// pagedAfter cuts a list that has one more than limit, and links to the page after that. Without a limit it has all.
+func pagedAfter[T any](ctx context.Context, list []T, limit *int, id func(T) string) ([]T, *string) {
+	if limit == nil || len(list) <= *limit {
+		return list, nil
+	}
+	list = list[:*limit]
+	return list, linkTo(ctx, map[string]string{"after": id(list[*limit-1])})
+}
+
 // nextPage is the header Link to the same URL with a parameter set anew.
 func nextPage(ctx context.Context, parameter string, value int64) *string {
 	return linkTo(ctx, map[string]string{parameter: strconv.FormatInt(value, 10)})

@@ -30,7 +30,7 @@ func TestReadersSeeNoSecretsOfURLs(t *testing.T) {
 	w.receivers.answer(http.StatusOK)
 	w.withClient()
 	a := w.client("12").local(136)
-	for _, method := range []gen.Method{gen.MethodGET, gen.MethodPOST} {
+	for _, method := range []gen.RequestMethod{gen.RequestMethodGET, gen.RequestMethodPOST} {
 		_, err := w.store.CreateEvent(t.Context(), a.key, gen.AgentEventCreate{
 			URL: "https://user:hidden@somehost.com/x?token=hidden", Method: method, EventType: gen.EventTypeAgentLogin,
 		})

@@ -22,6 +22,9 @@ import (
 // basePath is where the API is, as openapi.yaml's servers have it.
 const basePath = "/api/ver1.0"
 
+// tokenPath is where tokens are got, below basePath and, for clients of the original API, at the root.
+const tokenPath = "/oauth/token"
+
 // handlers are the operations of openapi.yaml.
 type handlers struct {
 	store    *store.Store
@@ -175,11 +178,12 @@ func (b bothForms) both(method, path string, h echo.HandlerFunc, m []echo.Middle
 	if len(m) == 0 {
 		panic(method + " " + path + " would not be validated: openapi.yaml does not have it")
 	}
-	bare := strings.TrimSuffix(path, "/")
-	if atRoot := strings.TrimPrefix(bare, basePath); strings.HasPrefix(atRoot, "/oauth/") {
-		bare = atRoot // as its `servers` in openapi.yaml say
-	}
 	h = within(m, h)
+	bare := strings.TrimSuffix(path, "/")
+	if bare == basePath+tokenPath {
+		b.Add(method, tokenPath, h)
+		b.Add(method, tokenPath+"/", h)
+	}
 	b.Add(method, bare+"/", h)
 	return b.Add(method, bare, h)
 }

@@ -57,7 +57,7 @@ func (u *unread) WriteHeader(status int)         { u.status = status }
 func benchedRouter(b *testing.B, log *slog.Logger) http.Handler {
 	w := newWorld(b)
 	w.withAgents()
-	w.client("12").local(136).event(gen.MethodGET, gen.EventTypeAgentLogin)
+	w.client("12").local(136).event(gen.RequestMethodGET, gen.EventTypeAgentLogin)
 	h := newHandlers(w.store, webhook.NewGuard(nil), webhook.NewSender(webhook.SenderOptions{}), nil, nil)
 	router, err := newRouter(h, time.Now, log, newMetrics(w.store).request)
 	w.must(err)

@@ -46,13 +46,13 @@ func (g *gate) leave(client string) {
 }
 
 // test sends a sample to an event's URL. What is stored of it does not depend on whether the caller still waits.
-func (h handlers) test(ctx context.Context, k store.AgentKey, event int64) (m gen.EventTest, err error) {
+func (h handlers) test(ctx context.Context, k store.AgentKey, event int64) (m gen.EventTestResult, err error) {
 	d, err := h.store.NewSample(ctx, k, event)
 	if err != nil {
 		return m, err
 	}
 	if !h.tests.enter(k.Client) {
-		return m, &refusal{http.StatusTooManyRequests, gen.Error{
+		return m, &refusal{http.StatusTooManyRequests, gen.ErrorResponse{
 			Message: "too many tests are under way, try again", Status: "too_many_tests",
 		}}
 	}
@@ -69,20 +69,20 @@ func (h handlers) test(ctx context.Context, k store.AgentKey, event int64) (m ge
 }
 
 // sample is a test as the API says it.
-func (h handlers) sample(ctx context.Context, s store.Sample) (gen.EventTest, error) {
+func (h handlers) sample(ctx context.Context, s store.Sample) (gen.EventTestResult, error) {
 	at := gen.Time{Time: s.Attempt.StartedAt}
 	s.Sent.URL = shownURL(ctx, s.Sent.URL)
 	request, err := h.sender.Render(s.Sent, s.Attempt.StartedAt, s.Attempt.Signature)
-	return gen.EventTest{ID: s.ID, At: at, Request: shownRequest(ctx, request), Attempt: gen.Attempt{
+	return gen.EventTestResult{ID: s.ID, At: at, Request: shownRequest(ctx, request), Attempt: gen.Attempt{
 		Number: 1, StartedAt: at, DurationMs: float64(s.Attempt.Duration.Microseconds()) / 1000, Status: s.Attempt.Status,
-		Verdict: gen.Verdict(s.Attempt.Verdict), Error: s.Attempt.Error, Answer: s.Attempt.Excerpt,
+		Verdict: string(s.Attempt.Verdict), Error: s.Attempt.Error, Answer: s.Attempt.Excerpt,
 		Traceparent: s.Sent.Traceparent,
 	}}, err
 }
 
-func (h handlers) samples(ctx context.Context, k store.AgentKey, event int64) ([]gen.EventTest, error) {
+func (h handlers) samples(ctx context.Context, k store.AgentKey, event int64) ([]gen.EventTestResult, error) {
 	found, err := h.store.Samples(ctx, k, event)
-	tests := make([]gen.EventTest, len(found))
+	tests := make([]gen.EventTestResult, len(found))
 	for i := 0; err == nil && i < len(found); i++ {
 		tests[i], err = h.sample(ctx, found[i])
 	}

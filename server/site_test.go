@@ -164,7 +164,7 @@ func (s *site) expect(g got, status int, body string) {
 }
 
 // refusal reads an answer as an error.
-func (s *site) refusal(g got) (e gen.Error) {
+func (s *site) refusal(g got) (e gen.ErrorResponse) {
 	s.Helper()
 	if typ := g.header.Get("Content-Type"); typ != "application/json" {
 		s.Errorf("the Content-Type of %d %s is %q", g.status, g.body, typ)

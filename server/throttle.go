@@ -11,7 +11,6 @@ import (
 	"github.com/labstack/echo/v4"
 	"golang.org/x/time/rate"
 
-	"github.com/agentevents/agentevents/gen"
 )
 
 const (
@@ -46,13 +45,13 @@ func (t *throttle) tokens(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		err := next(c)
 		var refused *tokenRefusal
-		if !errors.As(err, &refused) || refused.code != gen.TokenErrorErrorInvalidClient ||
+		if !errors.As(err, &refused) || refused.code != errInvalidClient ||
 			t.allow(c.RealIP(), refused.given) {
 			return err
 		}
 		c.Response().Header().Set(echo.HeaderRetryAfter, seconds(failureEvery))
 		return &tokenRefusal{
-			status: http.StatusTooManyRequests, code: gen.TokenErrorErrorRateLimitExceeded,
+			status: http.StatusTooManyRequests, code: errRateLimitExceeded,
 			words: "too many failed attempts, wait a little",
 		}
 	}

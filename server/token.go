@@ -27,10 +27,18 @@ const (
 	maxTokenFields = 20
 )
 
+// What is wrong with a request for a token: RFC 6749, section 5.2, and one of ours.
+const (
+	errInvalidClient        = "invalid_client"
+	errInvalidRequest       = "invalid_request"
+	errUnsupportedGrantType = "unsupported_grant_type"
+	errRateLimitExceeded    = "rate_limit_exceeded"
+)
+
 // tokenRefusal is why there is no token. OAuth has a form of its own for that.
 type tokenRefusal struct {
 	status      int
-	code        gen.TokenErrorError
+	code        string
 	words       string
 	application string // whose secret was wrong, empty for none
 	given       string // the id that was given, which may be anything
@@ -42,7 +50,7 @@ func (r *tokenRefusal) body() gen.TokenError {
 	return gen.TokenError{Error: r.code, ErrorDescription: r.words, Message: r.words}
 }
 
-func refuseToken(code gen.TokenErrorError, words string) *tokenRefusal {
+func refuseToken(code string, words string) *tokenRefusal {
 	return &tokenRefusal{status: http.StatusBadRequest, code: code, words: words}
 }
 
@@ -110,7 +118,7 @@ func multipartForm(body []byte, boundary string) (url.Values, error) {
 	}
 	form, err := multipart.NewReader(bytes.NewReader(body), boundary).ReadForm(maxTokenBody)
 	if err != nil {
-		return nil, refuseToken(gen.TokenErrorErrorInvalidRequest, "the body is no multipart/form-data")
+		return nil, refuseToken(errInvalidRequest, "the body is no multipart/form-data")
 	}
 	parts := 0
 	for _, values := range form.Value {
@@ -126,7 +134,7 @@ func multipartForm(body []byte, boundary string) (url.Values, error) {
 }
 
 func tooManyFields() error {
-	return refuseToken(gen.TokenErrorErrorInvalidRequest, fmt.Sprintf("the body may have at most %d fields", maxTokenFields))
+	return refuseToken(errInvalidRequest, fmt.Sprintf("the body may have at most %d fields", maxTokenFields))
 }
 
 // basicForm is what HTTP Basic says. Its two parts are encoded like those of a form (RFC 6749, 2.3.1); whoever does not
@@ -153,15 +161,15 @@ func decoded(text string) string {
 func (h handlers) RequestToken(
 	ctx context.Context, r api.RequestTokenRequestObject,
 ) (api.RequestTokenResponseObject, error) {
-	switch form := r.FormdataBody; {
+	switch form := r.Body; {
 	case form.GrantType == "":
-		return nil, refuseToken(gen.TokenErrorErrorInvalidRequest, "grant_type is missing, it must be client_credentials")
-	case form.GrantType != "client_credentials":
-		return nil, refuseToken(gen.TokenErrorErrorUnsupportedGrantType, "grant_type must be client_credentials")
+		return nil, refuseToken(errInvalidRequest, "grant_type is missing, it must be client_credentials")
+	case form.GrantType != gen.TokenRequestGrantTypeClientCredentials:
+		return nil, refuseToken(errUnsupportedGrantType, "grant_type must be client_credentials")
 	}
-	token, err := h.store.IssueToken(ctx, r.FormdataBody.ClientID, r.FormdataBody.ClientSecret)
+	token, err := h.store.IssueToken(ctx, r.Body.ClientID, r.Body.ClientSecret)
 	if errors.Is(err, store.ErrCredentials) {
-		return nil, wrongCredentials(err, r.FormdataBody.ClientID)
+		return nil, wrongCredentials(err, r.Body.ClientID)
 	}
 	if err != nil {
 		return nil, err
@@ -169,13 +177,13 @@ func (h handlers) RequestToken(
 	var answer api.RequestToken200JSONResponse
 	answer.Headers.CacheControl = "no-store"
 	answer.Body = gen.Token{
-		AccessToken: token, TokenType: gen.TokenTokenTypeBearer, ExpiresIn: int(store.TokenLife.Seconds()), Scope: gen.TokenScopeAll,
+		AccessToken: token, TokenType: "Bearer", ExpiresIn: int(store.TokenLife.Seconds()), Scope: "all",
 	}
 	return answer, nil
 }
 
 func wrongCredentials(err error, id string) *tokenRefusal {
-	refused := refuseToken(gen.TokenErrorErrorInvalidClient, err.Error())
+	refused := refuseToken(errInvalidClient, err.Error())
 	refused.given = id
 	if !errors.Is(err, store.ErrApplication) {
 		refused.application = id

@@ -422,7 +422,7 @@ func TestTraceOfATest(t *testing.T) {
 	request.Header.Set("traceparent", caller.traceparent())
 	p.send(request)
 	header := <-r.headers
-	var tests []gen.EventTest
+	var tests []gen.EventTestResult
 	p.read200("/client/12/agent/local/1/event/1/test", &tests)
 	p.stop()
 	p.ends(5 * time.Second)

@@ -20,13 +20,13 @@ func user(c store.Caller) gen.User {
 	null := nullable.NewNullNullable[int64]()
 	u := gen.User{
 		ID: c.Number, Login: c.Name, ClientID: null, DealerID: null, ExtensionID: null,
-		Admin: c.Access == store.Operator, Access: gen.UserAccessFull, Timezone: gen.UserTimezoneUTC,
+		Admin: c.Access == store.Operator, Access: "full", Timezone: "UTC",
 	}
 	if id, err := strconv.ParseInt(c.Client, 10, 64); err == nil && strconv.FormatInt(id, 10) == c.Client {
 		u.ClientID = nullable.NewNullableWithValue(id)
 	}
 	if c.Access == gen.AccessLevelReadOnly {
-		u.Access = gen.UserAccessReadOnly
+		u.Access = "read_only"
 	}
 	return u
 }

@@ -24,7 +24,7 @@ type clientRow struct {
 
 func (clientRow) TableName() string { return "clients" }
 
-func (r clientRow) model() gen.Client { return gen.Client{ID: r.ID, Name: r.Name, Blocked: r.Blocked} }
+func (r clientRow) model() gen.ClientAccount { return gen.ClientAccount{ID: r.ID, Name: r.Name, Blocked: r.Blocked} }
 
 func clientNotFound(id string) error {
 	return &Error{Kind: NotFound, Message: fmt.Sprintf("there is no client %s", id), Status: "client_not_found"}
@@ -50,19 +50,19 @@ func holdClient(tx *gorm.DB, id string) (clientRow, error) {
 }
 
 // Clients lists clients in the order of their ids, those after an id, at most limit of them; 0 means all.
-func (s *Store) Clients(ctx context.Context, after string, limit int) ([]gen.Client, error) {
+func (s *Store) Clients(ctx context.Context, after string, limit int) ([]gen.ClientAccount, error) {
 	rows, err := gorm.G[clientRow](s.read(ctx)).Where("id > ?", after).Order("id").Limit(all(limit)).Find(ctx)
 	return each(rows, clientRow.model), failure(err)
 }
 
 // Client returns a client.
-func (s *Store) Client(ctx context.Context, id string) (gen.Client, error) {
+func (s *Store) Client(ctx context.Context, id string) (gen.ClientAccount, error) {
 	r, err := findClient(s.read(ctx), id)
 	return r.model(), err
 }
 
 // PutClient creates a client or updates it; a field that is nil stays as it is.
-func (s *Store) PutClient(ctx context.Context, id string, u gen.ClientUpdate) (c gen.Client, created bool, err error) {
+func (s *Store) PutClient(ctx context.Context, id string, u gen.ClientUpdate) (c gen.ClientAccount, created bool, err error) {
 	err = s.write(ctx, func(tx *gorm.DB) error {
 		if created, err = s.createClient(tx, id); err != nil {
 			return err

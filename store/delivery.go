@@ -49,7 +49,7 @@ type deliveryRow struct {
 	LaneID     int64      `json:"lane_id"`
 	MovedTo    *int64     `json:"-"`
 	URL        string     `json:"url"`
-	Method     gen.Method `json:"method"`
+	Method     gen.RequestMethod `json:"method"`
 	State      string     `json:"state"`
 	Attempts   int        `json:"-"`
 	DueAt      int64      `json:"due_at"`
@@ -77,7 +77,7 @@ type headRow struct {
 	Secret, Previous              string
 	PreviousUntil                 int64
 	WebhookID, URL                string
-	Method                        gen.Method
+	Method                        gen.RequestMethod
 	Attempts                      int
 	DueAt, ExpiresAt              int64
 	ChangeID, ChangedAt, AgentID  int64

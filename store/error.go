@@ -38,8 +38,8 @@ func (e *Error) Error() string { return e.Message }
 func (e *Error) Unwrap() error { return e.cause }
 
 // Body is the error as the API says it.
-func (e *Error) Body() gen.Error {
-	return gen.Error{Message: e.Message, Status: e.Status, Errors: e.Fields, OldestSequence: e.Oldest, Epoch: e.Epoch}
+func (e *Error) Body() gen.ErrorResponse {
+	return gen.ErrorResponse{Message: e.Message, Status: e.Status, Errors: e.Fields, OldestSequence: e.Oldest, Epoch: e.Epoch}
 }
 
 func isNotFound(err error) bool {

@@ -13,7 +13,7 @@ type eventRow struct {
 	ID        int64 `gorm:"primaryKey"`
 	Agent     int64 // the agent's row
 	URL       string
-	Method    gen.Method
+	Method    gen.RequestMethod
 	EventType gen.EventType
 	LaneID    int64
 	State     gen.AgentEventStateValue

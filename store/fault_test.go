@@ -180,7 +180,7 @@ func (s *saboteur) status(what string, k store.AgentKey, to gen.AgentStatusValue
 func (s *saboteur) create(what string, k store.AgentKey, url string, typ gen.EventType) (id int64) {
 	s.t.Helper()
 	s.try(what, func() error {
-		e, err := s.CreateEvent(s.ctx, k, gen.AgentEventCreate{URL: url, Method: gen.MethodPOST, EventType: typ})
+		e, err := s.CreateEvent(s.ctx, k, gen.AgentEventCreate{URL: url, Method: gen.RequestMethodPOST, EventType: typ})
 		id = e.ID
 		return err
 	})

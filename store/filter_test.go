@@ -38,7 +38,7 @@ func TestEachFilterHasAnIndex(t *testing.T) {
 	}
 	if err == nil {
 		_, err = w.CreateEvent(t.Context(), k, gen.AgentEventCreate{
-			URL: "http://crm.example", Method: gen.MethodGET, EventType: gen.EventTypeAgentLogin,
+			URL: "http://crm.example", Method: gen.RequestMethodGET, EventType: gen.EventTypeAgentLogin,
 		})
 	}
 	if err != nil {

@@ -39,7 +39,7 @@ func TestLimits(t *testing.T) {
 	first := f.register(k, crm, gen.EventTypeAgentLogin, gen.EventTypeAgentLogout)[0]
 	f.limits("12", 2, 2, 10_000, 1, store.NoLimit, 0)
 
-	_, err = f.CreateEvent(f.ctx, k, gen.AgentEventCreate{URL: board, Method: gen.MethodGET, EventType: gen.EventTypeAgentLogin})
+	_, err = f.CreateEvent(f.ctx, k, gen.AgentEventCreate{URL: board, Method: gen.RequestMethodGET, EventType: gen.EventTypeAgentLogin})
 	f.refused(err, "agent_event_limit_exceeded", "client 12 may have 2 events and has 2; GET /api/ver1.0/client/12/limit/ shows its limits")
 	f.check(f.DeleteEvent(f.ctx, k, first))
 	f.limits("12", 2, 1, 10_000, 1, store.NoLimit, 0)
@@ -104,7 +104,7 @@ func TestLimitsUnderConcurrency(t *testing.T) {
 	}
 	for range 50 {
 		group.Go(func() {
-			_, err := f.CreateEvent(f.ctx, k, gen.AgentEventCreate{URL: crm, Method: gen.MethodGET, EventType: gen.EventTypeAgentLogin})
+			_, err := f.CreateEvent(f.ctx, k, gen.AgentEventCreate{URL: crm, Method: gen.RequestMethodGET, EventType: gen.EventTypeAgentLogin})
 			count(&events, err)
 		})
 		group.Go(func() {

@@ -54,7 +54,7 @@ type registration struct {
 	id       int64
 	agent    *agent
 	url      string
-	method   gen.Method
+	method   gen.RequestMethod
 	typ      gen.EventType
 	disabled bool
 }
@@ -356,7 +356,7 @@ func (m *model) compare() {
 	m.query(func(rows *sql.Rows) {
 		var id int64
 		var state, url, webhookID string
-		var method gen.Method
+		var method gen.RequestMethod
 		m.check(rows.Scan(&id, &state, &url, &method, &webhookID))
 		seen++
 		i := m.item(id)

@@ -152,7 +152,7 @@ func newModel(f *fixture, b beside, rt *rapid.T) *model {
 		m.agents = append(m.agents, a)
 		m.createAgent(a)
 		for _, typ := range both {
-			m.add(a, drawURL(rt), gen.MethodPOST, typ)
+			m.add(a, drawURL(rt), gen.RequestMethodPOST, typ)
 		}
 	}
 	return m
@@ -191,7 +191,7 @@ func (m *model) createAgent(a *agent) {
 	a.exists, a.available = true, false
 }
 
-func (m *model) add(a *agent, url string, method gen.Method, typ gen.EventType) {
+func (m *model) add(a *agent, url string, method gen.RequestMethod, typ gen.EventType) {
 	e, err := m.CreateEvent(m.ctx, a.key, gen.AgentEventCreate{URL: url, Method: method, EventType: typ})
 	m.check(err)
 	m.regs = append(m.regs, &registration{id: e.ID, agent: a, url: url, method: method, typ: typ})
@@ -248,7 +248,7 @@ func (m *model) register(rt *rapid.T) {
 	a := pick(rt, "agent", only(m.existing(), func(a *agent) bool {
 		return len(only(m.regs, func(r *registration) bool { return r.agent == a })) < 5
 	}))
-	m.add(a, drawURL(rt), pick(rt, "method", []gen.Method{gen.MethodPOST, gen.MethodGET}), pick(rt, "type", both))
+	m.add(a, drawURL(rt), pick(rt, "method", []gen.RequestMethod{gen.RequestMethodPOST, gen.RequestMethodGET}), pick(rt, "type", both))
 }
 
 func (m *model) unregister(rt *rapid.T) {
@@ -279,7 +279,7 @@ func (m *model) move(rt *rapid.T) {
 
 func (m *model) update(rt *rapid.T) {
 	m.patch(pick(rt, "event", m.regs), func(r *registration, u *gen.AgentEventUpdate) {
-		r.method = pick(rt, "method", []gen.Method{gen.MethodPOST, gen.MethodGET})
+		r.method = pick(rt, "method", []gen.RequestMethod{gen.RequestMethodPOST, gen.RequestMethodGET})
 		r.typ = pick(rt, "type", both)
 		u.Method, u.EventType = &r.method, &r.typ
 	})
@@ -351,7 +351,7 @@ func (m *model) deleteOrCreate(rt *rapid.T) {
 	if !a.exists {
 		m.createAgent(a)
 		for _, typ := range both {
-			m.add(a, drawURL(rt), gen.MethodPOST, typ)
+			m.add(a, drawURL(rt), gen.RequestMethodPOST, typ)
 		}
 		return
 	}

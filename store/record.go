@@ -72,7 +72,7 @@ func stand(tx *gorm.DB, results []*result) (standing, error) {
 		Lane     int64      `json:"lane"`
 		Attempts int        `json:"attempts"`
 		URL      string     `json:"url"`
-		Method   gen.Method `json:"method"`
+		Method   gen.RequestMethod `json:"method"`
 	}
 	rows, err := query[stood](tx, standingSQL, tableOf(tx, each(results, func(r *result) sent {
 		return sent{r.ID, r.Lane, r.Attempt - 1, r.URL, r.Method}

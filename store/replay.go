@@ -45,9 +45,15 @@ func (r replayRow) filter() DeliveryFilter {
 	return f
 }
 
+// What a replay's state is called, by openapi.yaml.
+const (
+	replayWorking  = "working"
+	replayFinished = "finished"
+)
+
 func (r replayRow) model() gen.Replay {
 	m := gen.Replay{
-		ID: r.ID, State: gen.ReplayStateWorking, Total: r.Total, Done: r.Redelivered, Redelivered: r.Redelivered,
+		ID: r.ID, State: replayWorking, Total: r.Total, Done: r.Redelivered, Redelivered: r.Redelivered,
 		Filter: gen.ReplayFilter{
 			State: gen.ReplayFilterState(r.State), AgentType: r.Kind, AgentID: r.AgentID, EventID: r.EventID,
 			Since: wireOf(r.Since), Until: wireOf(r.Until),
@@ -55,7 +61,7 @@ func (r replayRow) model() gen.Replay {
 		CreatedAt: wire(r.CreatedAt), FinishedAt: wireOf(r.FinishedAt),
 	}
 	if r.FinishedAt != nil {
-		m.State, m.Done, m.Skipped = gen.ReplayStateFinished, r.Total, r.Total-r.Redelivered
+		m.State, m.Done, m.Skipped = replayFinished, r.Total, r.Total-r.Redelivered
 	}
 	return m
 }

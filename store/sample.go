@@ -26,7 +26,7 @@ type sampleRow struct {
 	EventID   int64
 	WebhookID string
 	URL       string
-	Method    gen.Method
+	Method    gen.RequestMethod
 	EventType gen.EventType
 	Kind      gen.AgentType
 	StartedAt int64

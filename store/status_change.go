@@ -214,7 +214,7 @@ func (s *Store) explain(c changeRow, kept []deliveryRow) gen.AgentStatusChange {
 	slices.SortFunc(events, func(a, b gen.EventOutcome) int { return cmp.Compare(a.EventID, b.EventID) })
 	for _, id := range lost(c.Skipped, nil) {
 		events = append(events, gen.EventOutcome{
-			EventID: id, Outcome: gen.EventOutcomeOutcomeNotFired,
+			EventID: id, Outcome: outcomeNotFired,
 			Reason: fmt.Sprintf("the event is for the other type, %s", eventType(c.OldStatus)),
 		})
 	}
@@ -232,15 +232,22 @@ func lost(list string, kept []deliveryRow) (ids []int64) {
 	return ids
 }
 
+// What a change meant to an event, by openapi.yaml.
+const (
+	outcomeFired    = "fired"
+	outcomeParked   = "parked"
+	outcomeNotFired = "not_fired"
+)
+
 // outcome is what a change meant to an event of its type.
 func (r changeRow) outcome(d deliveryRow, typ gen.EventType) gen.EventOutcome {
 	m := gen.EventOutcome{
-		EventID: d.EventID, Outcome: gen.EventOutcomeOutcomeFired, Reason: fmt.Sprintf("the event is for this type, %s", typ),
+		EventID: d.EventID, Outcome: outcomeFired, Reason: fmt.Sprintf("the event is for this type, %s", typ),
 		DeliveryID: d.ID, DeliveryState: gen.DeliveryState(d.State),
 	}
 	switch wasParked := slices.Contains(strings.Split(r.Parked, ","), strconv.FormatInt(d.EventID, 10)); {
 	case d.State == parked:
-		m.Outcome = gen.EventOutcomeOutcomeParked
+		m.Outcome = outcomeParked
 		m.Reason += ", but disabled: the delivery waits until it is enabled"
 	case wasParked:
 		m.Reason += ", but was disabled then"
@@ -254,7 +261,7 @@ func (r changeRow) outcome(d deliveryRow, typ gen.EventType) gen.EventOutcome {
 // forgotten is the outcome of a delivery that has ended and is no longer kept.
 func forgotten(event int64, typ gen.EventType, more string) gen.EventOutcome {
 	return gen.EventOutcome{
-		EventID: event, Outcome: gen.EventOutcomeOutcomeFired,
+		EventID: event, Outcome: outcomeFired,
 		Reason: fmt.Sprintf("the event is for this type, %s%s; its delivery is no longer kept", typ, more),
 	}
 }

@@ -94,7 +94,7 @@ func (f *fixture) agent() store.AgentKey {
 func (f *fixture) register(k store.AgentKey, url string, types ...gen.EventType) (ids []int64) {
 	f.t.Helper()
 	for _, typ := range types {
-		e, err := f.CreateEvent(f.ctx, k, gen.AgentEventCreate{URL: url, Method: gen.MethodPOST, EventType: typ})
+		e, err := f.CreateEvent(f.ctx, k, gen.AgentEventCreate{URL: url, Method: gen.RequestMethodPOST, EventType: typ})
 		f.check(err)
 		ids = append(ids, e.ID)
 	}

@@ -16,7 +16,7 @@ type Delivery struct {
 	Lease     time.Time // until when the lane is held, by this process's monotonic clock
 	Receiver  int64     // the receiver's row: client, scheme, host and port
 	URL       string
-	Method    gen.Method
+	Method    gen.RequestMethod
 	EventType gen.EventType
 	Sequence  int64     // of the status change, 1 and up
 	Epoch     string    // that sequence numbers are of now; empty for none

@@ -54,7 +54,7 @@ func newRequest(ctx context.Context, u *url.URL, d Delivery) (req *http.Request,
 	form := Encode(d.Data)
 	u.Fragment, u.RawFragment = "", ""
 	u.RawQuery = ascii(u.RawQuery)
-	if d.Method == gen.MethodGET {
+	if d.Method == gen.RequestMethodGET {
 		u.RawQuery = appendQuery(u.RawQuery, form)
 		req, err = http.NewRequestWithContext(ctx, http.MethodGet, u.String(), http.NoBody)
 		return req, u.RawQuery, err
@@ -116,7 +116,7 @@ func setHeaders(h http.Header, d Delivery, userAgent string, at time.Time) {
 	h.Set("Agentevents-Attempt", strconv.Itoa(d.Attempt))
 	h.Set("Agentevents-Event-Type", string(d.EventType))
 	h.Set("User-Agent", userAgent)
-	if d.Method == gen.MethodPOST {
+	if d.Method == gen.RequestMethodPOST {
 		h.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
 	if d.Epoch != "" {

@@ -130,7 +130,7 @@ func seedDelivery() Delivery {
 	return Delivery{
 		WebhookID: "msg_1",
 		URL:       "https://somehost.com/fordel/show.php",
-		Method:    gen.MethodGET,
+		Method:    gen.RequestMethodGET,
 		EventType: gen.EventTypeAgentLogin,
 		Sequence:  1,
 		Attempt:   1,
@@ -173,7 +173,7 @@ func TestNewRequestTarget(t *testing.T) {
 		{"http://h/имя", "/%D0%B8%D0%BC%D1%8F?", "/%D0%B8%D0%BC%D1%8F"},
 	}
 	for _, c := range cases {
-		for method, want := range map[gen.Method]string{gen.MethodGET: c.get + seedForm, gen.MethodPOST: c.post} {
+		for method, want := range map[gen.RequestMethod]string{gen.RequestMethodGET: c.get + seedForm, gen.RequestMethodPOST: c.post} {
 			d := seedDelivery()
 			d.URL, d.Method = c.url, method
 			req, err := NewRequest(t.Context(), d, "agentevents/1", time.Now())
@@ -307,11 +307,11 @@ func FuzzEncode(f *testing.F) {
 		}
 		d.URL = "http://h/?" + query
 
-		d.Method = gen.MethodPOST
+		d.Method = gen.RequestMethodPOST
 		if req, err := NewRequest(t.Context(), d, "agentevents/1", time.Now()); err == nil {
 			wantForm(t, d.Data, last, formOf(onTheWire(t, req)))
 		}
-		d.Method = gen.MethodGET
+		d.Method = gen.RequestMethodGET
 		if req, err := NewRequest(t.Context(), d, "agentevents/1", time.Now()); err == nil {
 			own, _, _ := strings.Cut(query, "#")
 			own = notASCII.ReplaceAllStringFunc(own, url.QueryEscape)

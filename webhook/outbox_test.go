@@ -86,7 +86,7 @@ func (m *memory) addUntil(receiver, lane int64, n int, expiresAt time.Time) {
 		m.last++
 		l.pending = append(l.pending, &memoryDelivery{dueAt: time.Now(), expiresAt: expiresAt, Delivery: Delivery{
 			ID: m.last, WebhookID: fmt.Sprintf("msg_%d", m.last), Lane: lane, Receiver: receiver,
-			URL: fmt.Sprintf("http://r%d.example/%d", receiver, lane), Method: gen.MethodPOST,
+			URL: fmt.Sprintf("http://r%d.example/%d", receiver, lane), Method: gen.RequestMethodPOST,
 			EventType: gen.EventTypeAgentLogin, Sequence: m.last, ChangedAt: time.Now(), Attempt: 1,
 		}})
 	}

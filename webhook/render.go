@@ -16,7 +16,9 @@ import (
 func render(d Delivery, userAgent string, at time.Time, signature string) (gen.SentRequest, error) {
 	req, err := NewRequest(context.Background(), d, userAgent, at)
 	if refused, ok := errors.AsType[*RefusedError](err); ok {
-		return gen.SentRequest{Method: d.Method, URL: d.URL, Headers: map[string]string{}, Curl: "# " + refused.Error()}, nil
+		return gen.SentRequest{
+			Method: d.Method, URL: d.URL, Headers: map[string]string{}, Data: d.Data, Curl: "# " + refused.Error(),
+		}, nil
 	}
 	if err != nil && signature == "" {
 		return gen.SentRequest{}, err
@@ -24,11 +26,11 @@ func render(d Delivery, userAgent string, at time.Time, signature string) (gen.S
 	if signature != "" {
 		req.Header.Set(signatureHeader, signature)
 	}
-	r := gen.SentRequest{Method: d.Method, URL: req.URL.String(), Headers: map[string]string{}}
+	r := gen.SentRequest{Method: d.Method, URL: req.URL.String(), Headers: map[string]string{}, Data: d.Data}
 	for name := range req.Header {
 		r.Headers[spelled(name)] = req.Header.Get(name)
 	}
-	if d.Method == gen.MethodPOST {
+	if d.Method == gen.RequestMethodPOST {
 		r.Body = Encode(d.Data)
 	}
 	r.Curl = curl(r)

@@ -15,7 +15,7 @@ import (
 
 func benchedDelivery() Delivery {
 	return Delivery{
-		ID: 1, WebhookID: "msg_0123456789", URL: "https://example.com/hook?key=a", Method: gen.MethodPOST, EventType: gen.EventTypeAgentLogin,
+		ID: 1, WebhookID: "msg_0123456789", URL: "https://example.com/hook?key=a", Method: gen.RequestMethodPOST, EventType: gen.EventTypeAgentLogin,
 		Sequence: 123456, Epoch: "9f86d081884c7d65", ChangedAt: time.Now(), Attempt: 1, Lease: time.Now().Add(time.Hour),
 		Data: gen.AgentEventData{
 			AgentStatus: gen.AgentStatusValueAvailable, AgentType: gen.AgentTypeLocal, EventSource: "api", AgentID: "136", ExtensionName: "Jane Doe",

@@ -106,7 +106,7 @@ func readRequest(r *bufio.Reader) (*http.Request, string, error) {
 // untilClosed waits for the sender to close the connection.
 func untilClosed(r *bufio.Reader) { _, _ = io.Copy(io.Discard, r) }
 
-func to(url string, method gen.Method) Delivery {
+func to(url string, method gen.RequestMethod) Delivery {
 	d := seedDelivery()
 	d.URL, d.Method = url, method
 	return d
@@ -134,9 +134,9 @@ func TestSendArrives(t *testing.T) {
 		}
 		fmt.Fprint(w, "thanks")
 	})
-	want := map[gen.Method]arrival{
-		gen.MethodGET:  {"GET /hook?a=1&" + seedForm, "", "agentevents", "msg_1", "[] 0 []"},
-		gen.MethodPOST: {"POST /hook?a=1", seedForm, "agentevents", "msg_1", fmt.Sprint("[] ", len(seedForm), " []")},
+	want := map[gen.RequestMethod]arrival{
+		gen.RequestMethodGET:  {"GET /hook?a=1&" + seedForm, "", "agentevents", "msg_1", "[] 0 []"},
+		gen.RequestMethodPOST: {"POST /hook?a=1", seedForm, "agentevents", "msg_1", fmt.Sprint("[] ", len(seedForm), " []")},
 	}
 	for method, want := range want {
 		got := s.Send(t.Context(), to(server.URL+"/hook?a=1#top", method))
@@ -167,11 +167,11 @@ func TestSendEveryStatus(t *testing.T) {
 		}
 	})
 	for status := 200; status <= 599; status++ {
-		got := s.Send(t.Context(), to(fmt.Sprintf("http://%s/%d", address, status), gen.MethodPOST))
+		got := s.Send(t.Context(), to(fmt.Sprintf("http://%s/%d", address, status), gen.RequestMethodPOST))
 		wantAttempt(t, got, status, Judge(status, nil), "")
 	}
 	// 101 is the one 1xx that ends an exchange; behind it there is no body to wait for.
-	got := s.Send(t.Context(), to("http://"+address+"/101", gen.MethodGET))
+	got := s.Send(t.Context(), to("http://"+address+"/101", gen.RequestMethodGET))
 	wantAttempt(t, got, 101, Failed, "")
 }
 
@@ -251,7 +251,7 @@ func TestSendTrouble(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			s := loopbackSender(t, c.timeout)
 			address := wireReceiver(t, c.serve)
-			methods := []gen.Method{gen.MethodGET, gen.MethodPOST}
+			methods := []gen.RequestMethod{gen.RequestMethodGET, gen.RequestMethodPOST}
 			if c.timeout == short {
 				methods = methods[:1]
 			}
@@ -293,7 +293,7 @@ func TestSendNobodyThere(t *testing.T) {
 	s := loopbackSender(t, ample)
 	listener := listen(t, "127.0.0.1:0")
 	listener.Close()
-	got := s.Send(t.Context(), to("http://us3r:s3cret@"+listener.Addr().String()+"/?token=s3cret", gen.MethodPOST))
+	got := s.Send(t.Context(), to("http://us3r:s3cret@"+listener.Addr().String()+"/?token=s3cret", gen.RequestMethodPOST))
 	wantAttempt(t, got, 0, Retry, "the receiver refused the connection")
 	wantNoSecret(t, got)
 }
@@ -301,7 +301,7 @@ func TestSendNobodyThere(t *testing.T) {
 func TestSendUnusableURL(t *testing.T) {
 	s := loopbackSender(t, ample)
 	for _, raw := range []string{"ftp://us3r:s3cret@h/", "http://us3r:s3cret@h:99999/", "http://us3r:s3cret@127.1/", "http://h/?token=s3cret x", ""} {
-		got := s.Send(t.Context(), to(raw, gen.MethodGET))
+		got := s.Send(t.Context(), to(raw, gen.RequestMethodGET))
 		if got.Verdict != Failed || !strings.HasPrefix(got.Error, "the URL must ") {
 			t.Errorf("%q: %s, %q", raw, got.Verdict, got.Error)
 		}
@@ -316,7 +316,7 @@ func TestSendForbiddenAddress(t *testing.T) {
 	s := NewSender(SenderOptions{Timeout: ample}) // public addresses only
 	defer s.Close()
 	for _, host := range []string{"127.0.0.1", "localhost", "[::ffff:127.0.0.1]"} {
-		got := s.Send(t.Context(), to("http://us3r:s3cret@"+host+":"+port+"/?token=s3cret", gen.MethodPOST))
+		got := s.Send(t.Context(), to("http://us3r:s3cret@"+host+":"+port+"/?token=s3cret", gen.RequestMethodPOST))
 		if got.Verdict != Failed || got.Status != 0 || !strings.Contains(got.Error, "is not one that receivers may live at") {
 			t.Errorf("%s: %s, %q", host, got.Verdict, got.Error)
 		}
@@ -341,7 +341,7 @@ func TestSendFollowsNoRedirect(t *testing.T) {
 		s := loopbackSender(t, ample)
 		statuses := []int{300, 301, 302, 303, 304, 305, 307, 308}
 		for _, status := range statuses {
-			got := s.Send(t.Context(), to(fmt.Sprintf("%s/%d", server.URL, status), gen.MethodPOST))
+			got := s.Send(t.Context(), to(fmt.Sprintf("%s/%d", server.URL, status), gen.RequestMethodPOST))
 			wantAttempt(t, got, status, Failed, "")
 		}
 		if n := asked.Load(); int(n) != len(statuses) {
@@ -376,7 +376,7 @@ func TestSendRetryAfter(t *testing.T) {
 		{"/410?after=7", 0},
 	}
 	for _, c := range cases {
-		if got := s.Send(t.Context(), to(server.URL+c.path, gen.MethodPOST)).RetryAfter; got != c.want {
+		if got := s.Send(t.Context(), to(server.URL+c.path, gen.RequestMethodPOST)).RetryAfter; got != c.want {
 			t.Errorf("%s: RetryAfter %s, want %s", c.path, got, c.want)
 		}
 	}
@@ -395,7 +395,7 @@ func TestSendGzipBomb(t *testing.T) {
 			_ = http.NewResponseController(w).Flush()
 		}
 	})
-	got := s.Send(t.Context(), to(server.URL, gen.MethodGET))
+	got := s.Send(t.Context(), to(server.URL, gen.RequestMethodGET))
 	wantAttempt(t, got, 200, Delivered, "")
 	if len(got.Excerpt) > maxExcerpt || !utf8.ValidString(got.Excerpt) || strings.ContainsRune(got.Excerpt, 0) {
 		t.Errorf("excerpt of %d bytes: %q", len(got.Excerpt), got.Excerpt)
@@ -411,7 +411,7 @@ func TestSendReadsGzip(t *testing.T) {
 		fmt.Fprint(zip, "no such agent")
 		zip.Close()
 	})
-	if got := s.Send(t.Context(), to(server.URL, gen.MethodPOST)); got.Excerpt != "no such agent" {
+	if got := s.Send(t.Context(), to(server.URL, gen.RequestMethodPOST)); got.Excerpt != "no such agent" {
 		t.Errorf("excerpt %q", got.Excerpt)
 	}
 }
@@ -496,12 +496,12 @@ func TestSendAnswerAfterTheTimeout(t *testing.T) {
 		}
 		fmt.Fprint(w, "second")
 	})
-	got := s.Send(t.Context(), to(server.URL, gen.MethodPOST))
+	got := s.Send(t.Context(), to(server.URL, gen.RequestMethodPOST))
 	wantAttempt(t, got, 0, Retry, timeoutError(brief).Error())
 	close(over)
 
 	s.timeout = ample
-	got = s.Send(t.Context(), to(server.URL, gen.MethodPOST))
+	got = s.Send(t.Context(), to(server.URL, gen.RequestMethodPOST))
 	wantAttempt(t, got, 200, Delivered, "")
 	if got.Excerpt != "second" {
 		t.Errorf("excerpt %q", got.Excerpt)
@@ -518,7 +518,7 @@ func TestSendCutOff(t *testing.T) {
 			cancel(errors.New("any reason"))
 			untilClosed(r)
 		})
-		got := s.Send(ctx, to("http://"+address, gen.MethodPOST))
+		got := s.Send(ctx, to("http://"+address, gen.RequestMethodPOST))
 		if ctx.Err() == nil || got.Error != "cut off before there was an answer: the server is stopping" || got.Verdict != Retry {
 			t.Errorf("after %q: %s, %q", text, got.Verdict, got.Error)
 		}
@@ -565,13 +565,13 @@ func TestSendTLS(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			got := loopbackSender(t, c.timeout).Send(t.Context(), to("https://us3r:s3cret@"+c.address+"/?token=s3cret", gen.MethodPOST))
+			got := loopbackSender(t, c.timeout).Send(t.Context(), to("https://us3r:s3cret@"+c.address+"/?token=s3cret", gen.RequestMethodPOST))
 			wantAttempt(t, got, 0, Retry, c.text)
 			wantNoSecret(t, got)
 		})
 	}
 	// The other way round: an answer, of which TLS is no part.
-	got := loopbackSender(t, ample).Send(t.Context(), to("http://"+untrusted.Listener.Addr().String(), gen.MethodPOST))
+	got := loopbackSender(t, ample).Send(t.Context(), to("http://"+untrusted.Listener.Addr().String(), gen.RequestMethodPOST))
 	wantAttempt(t, got, 400, Failed, "")
 }
 
@@ -580,7 +580,7 @@ func TestSendTrustedTLS(t *testing.T) {
 	defer server.Close()
 	s := loopbackSender(t, ample)
 	s.transport.(*renewing).current().TLSClientConfig = server.Client().Transport.(*http.Transport).TLSClientConfig
-	got := s.Send(t.Context(), to(server.URL, gen.MethodPOST))
+	got := s.Send(t.Context(), to(server.URL, gen.RequestMethodPOST))
 	wantAttempt(t, got, 200, Delivered, "")
 	if got.Excerpt != "HTTP/1.1" {
 		t.Errorf("spoken: %s", got.Excerpt)
@@ -599,7 +599,7 @@ func TestSendUsesNoProxy(t *testing.T) {
 func TestSendForgetsDeadReceivers(t *testing.T) {
 	s := loopbackSender(t, ample)
 	for i := range mostDials + 100 {
-		s.Send(t.Context(), to(fmt.Sprintf("http://127.%d.%d.%d:9", 1+i>>16, i>>8&255, i&255), gen.MethodGET))
+		s.Send(t.Context(), to(fmt.Sprintf("http://127.%d.%d.%d:9", 1+i>>16, i>>8&255, i&255), gen.RequestMethodGET))
 	}
 	kept := reflect.ValueOf(s.transport.(*renewing).current()).Elem().FieldByName("idleConnWait")
 	if !kept.IsValid() {
@@ -624,7 +624,7 @@ func TestSendReusesConnections(t *testing.T) {
 	server.Start()
 	t.Cleanup(server.Close)
 	for range 10 {
-		wantAttempt(t, s.Send(t.Context(), to(server.URL, gen.MethodPOST)), 200, Delivered, "")
+		wantAttempt(t, s.Send(t.Context(), to(server.URL, gen.RequestMethodPOST)), 200, Delivered, "")
 	}
 	if n := opened.Load(); n != 1 {
 		t.Errorf("10 attempts opened %d connections", n)
@@ -633,7 +633,7 @@ func TestSendReusesConnections(t *testing.T) {
 
 // A receiver may close an idle connection at the very moment at which the next request goes out on it.
 func TestSendOnAStaleConnection(t *testing.T) {
-	for _, method := range []gen.Method{gen.MethodGET, gen.MethodPOST} {
+	for _, method := range []gen.RequestMethod{gen.RequestMethodGET, gen.RequestMethodPOST} {
 		var served atomic.Int32
 		address := wireReceiver(t, func(conn net.Conn, r *bufio.Reader) {
 			if _, _, err := readRequest(r); err != nil {
@@ -752,11 +752,11 @@ func TestSendDNSThatChanges(t *testing.T) {
 
 	// One look-up per attempt: the address that is dialled is the one that was checked, or the second answer, the
 	// forbidden one, would already have been asked for.
-	wantAttempt(t, s.Send(t.Context(), to(url, gen.MethodPOST)), 204, Delivered, "")
+	wantAttempt(t, s.Send(t.Context(), to(url, gen.RequestMethodPOST)), 204, Delivered, "")
 	if given.Load() != 1 || allowed.Load() != 1 || forbidden.Load() != 0 {
 		t.Errorf("%d look-ups, %d and %d connections", given.Load(), allowed.Load(), forbidden.Load())
 	}
-	got := s.Send(t.Context(), to(url, gen.MethodPOST))
+	got := s.Send(t.Context(), to(url, gen.RequestMethodPOST))
 	wantAttempt(t, got, 0, Failed, refuse("the address 127.0.0.1").Error())
 	wantNoSecret(t, got)
 	if given.Load() != 2 || allowed.Load() != 1 || forbidden.Load() != 0 {
@@ -768,8 +768,8 @@ func TestSendAllowedNetworkAndItsNeighbour(t *testing.T) {
 	port, neighbour, allowed := twoReceivers(t)
 	s := NewSender(SenderOptions{Guard: guardOf("127.0.0.2/32"), Timeout: ample})
 	defer s.Close()
-	wantAttempt(t, s.Send(t.Context(), to("http://127.0.0.2:"+port, gen.MethodGET)), 204, Delivered, "")
-	wantAttempt(t, s.Send(t.Context(), to("http://127.0.0.1:"+port, gen.MethodGET)), 0, Failed, refuse("the address 127.0.0.1").Error())
+	wantAttempt(t, s.Send(t.Context(), to("http://127.0.0.2:"+port, gen.RequestMethodGET)), 204, Delivered, "")
+	wantAttempt(t, s.Send(t.Context(), to("http://127.0.0.1:"+port, gen.RequestMethodGET)), 0, Failed, refuse("the address 127.0.0.1").Error())
 	if allowed.Load() != 1 || neighbour.Load() != 0 {
 		t.Errorf("%d and %d connections, want 1 and 0", allowed.Load(), neighbour.Load())
 	}
@@ -778,7 +778,7 @@ func TestSendAllowedNetworkAndItsNeighbour(t *testing.T) {
 func TestSendUnknownHost(t *testing.T) {
 	resolver, _ := fakeDNS(t)
 	s := resolvingSender(t, guardOf(), resolver)
-	got := s.Send(t.Context(), to("http://us3r:s3cret@nowhere.example/?token=s3cret", gen.MethodPOST))
+	got := s.Send(t.Context(), to("http://us3r:s3cret@nowhere.example/?token=s3cret", gen.RequestMethodPOST))
 	wantAttempt(t, got, 0, Retry, "the host name nowhere.example could not be resolved")
 	wantNoSecret(t, got)
 }

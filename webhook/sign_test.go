@@ -37,7 +37,7 @@ func TestNewSecret(t *testing.T) {
 // What a receiver has in hand is what was signed: the body of a POST, the raw query of a GET with the URL's own part.
 func TestRequestsAreSigned(t *testing.T) {
 	current, previous, other := NewSecret(), NewSecret(), NewSecret()
-	for _, method := range []gen.Method{gen.MethodGET, gen.MethodPOST} {
+	for _, method := range []gen.RequestMethod{gen.RequestMethodGET, gen.RequestMethodPOST} {
 		d := Delivery{
 			WebhookID: "msg_1", URL: "http://crm.example/hook?a=%20b", Method: method, Secrets: []string{current, previous},
 			Data: gen.AgentEventData{AgentID: "136", AgentType: gen.AgentTypeLocal, ExtensionName: "000*094@ringme.ru"},
@@ -47,7 +47,7 @@ func TestRequestsAreSigned(t *testing.T) {
 			t.Fatal(err)
 		}
 		content := req.URL.RawQuery
-		if method == gen.MethodPOST {
+		if method == gen.RequestMethodPOST {
 			content = Encode(d.Data)
 		}
 		for _, secret := range d.Secrets {

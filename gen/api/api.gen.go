@@ -10,7 +10,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"mime/multipart"
 	"net/http"
 	"net/url"
 	"path"
@@ -41,109 +40,109 @@ type ServerInterface interface {
 	ListLocalAgents(ctx echo.Context, clientID ClientID, params ListLocalAgentsParams) error
 	// CreateLocalAgent Create a local agent
 	// (POST /client/{client_id}/agent/local/)
-	CreateLocalAgent(ctx echo.Context, clientID ClientID) error
+	CreateLocalAgent(ctx echo.Context, clientID ClientID, params CreateLocalAgentParams) error
 	// DeleteLocalAgent Delete a local agent
 	// (DELETE /client/{client_id}/agent/local/{agent_id})
-	DeleteLocalAgent(ctx echo.Context, clientID ClientID, agentID AgentID) error
+	DeleteLocalAgent(ctx echo.Context, clientID ClientID, agentID LocalAgentID) error
 	// GetLocalAgent Get a local agent
 	// (GET /client/{client_id}/agent/local/{agent_id})
-	GetLocalAgent(ctx echo.Context, clientID ClientID, agentID AgentID) error
+	GetLocalAgent(ctx echo.Context, clientID ClientID, agentID LocalAgentID) error
 	// PutLocalAgent Create or update a local agent
 	// (PUT /client/{client_id}/agent/local/{agent_id})
-	PutLocalAgent(ctx echo.Context, clientID ClientID, agentID AgentID) error
+	PutLocalAgent(ctx echo.Context, clientID ClientID, agentID LocalAgentID) error
 	// ListLocalAgentEvents List the events of a local agent
 	// (GET /client/{client_id}/agent/local/{agent_id}/event/)
-	ListLocalAgentEvents(ctx echo.Context, clientID ClientID, agentID AgentID, params ListLocalAgentEventsParams) error
+	ListLocalAgentEvents(ctx echo.Context, clientID ClientID, agentID LocalAgentID, params ListLocalAgentEventsParams) error
 	// CreateLocalAgentEvent Add an http event of the queue agent
 	// (POST /client/{client_id}/agent/local/{agent_id}/event/)
-	CreateLocalAgentEvent(ctx echo.Context, clientID ClientID, agentID AgentID) error
+	CreateLocalAgentEvent(ctx echo.Context, clientID ClientID, agentID LocalAgentID, params CreateLocalAgentEventParams) error
 	// DeleteLocalAgentEvent Delete an http event of the queue agent
 	// (DELETE /client/{client_id}/agent/local/{agent_id}/event/{event_id})
-	DeleteLocalAgentEvent(ctx echo.Context, clientID ClientID, agentID AgentID, eventID EventID) error
+	DeleteLocalAgentEvent(ctx echo.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID) error
 	// GetLocalAgentEvent Get an http event of the queue agent
 	// (GET /client/{client_id}/agent/local/{agent_id}/event/{event_id})
-	GetLocalAgentEvent(ctx echo.Context, clientID ClientID, agentID AgentID, eventID EventID) error
+	GetLocalAgentEvent(ctx echo.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID) error
 	// UpdateLocalAgentEvent Update an http event of the queue agent
 	// (PUT /client/{client_id}/agent/local/{agent_id}/event/{event_id})
-	UpdateLocalAgentEvent(ctx echo.Context, clientID ClientID, agentID AgentID, eventID EventID) error
+	UpdateLocalAgentEvent(ctx echo.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID) error
 	// GetLocalAgentEventState Get whether an event is enabled
 	// (GET /client/{client_id}/agent/local/{agent_id}/event/{event_id}/state)
-	GetLocalAgentEventState(ctx echo.Context, clientID ClientID, agentID AgentID, eventID EventID) error
+	GetLocalAgentEventState(ctx echo.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID) error
 	// PutLocalAgentEventState Enable or disable an event
 	// (PUT /client/{client_id}/agent/local/{agent_id}/event/{event_id}/state)
-	PutLocalAgentEventState(ctx echo.Context, clientID ClientID, agentID AgentID, eventID EventID) error
+	PutLocalAgentEventState(ctx echo.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID) error
 	// ListLocalAgentEventTests List an event's tests
 	// (GET /client/{client_id}/agent/local/{agent_id}/event/{event_id}/test)
-	ListLocalAgentEventTests(ctx echo.Context, clientID ClientID, agentID AgentID, eventID EventID) error
+	ListLocalAgentEventTests(ctx echo.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID) error
 	// TestLocalAgentEvent Test an event
 	// (POST /client/{client_id}/agent/local/{agent_id}/event/{event_id}/test)
-	TestLocalAgentEvent(ctx echo.Context, clientID ClientID, agentID AgentID, eventID EventID) error
+	TestLocalAgentEvent(ctx echo.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID) error
 	// GetLocalAgentStatus Get the status of a local agent
 	// (GET /client/{client_id}/agent/local/{agent_id}/status)
-	GetLocalAgentStatus(ctx echo.Context, clientID ClientID, agentID AgentID) error
+	GetLocalAgentStatus(ctx echo.Context, clientID ClientID, agentID LocalAgentID) error
 	// PutLocalAgentStatus Set the status of a local agent
 	// (PUT /client/{client_id}/agent/local/{agent_id}/status)
-	PutLocalAgentStatus(ctx echo.Context, clientID ClientID, agentID AgentID) error
+	PutLocalAgentStatus(ctx echo.Context, clientID ClientID, agentID LocalAgentID) error
 	// ListLocalAgentStatusChanges Explain an agent's status changes
 	// (GET /client/{client_id}/agent/local/{agent_id}/status_change/)
-	ListLocalAgentStatusChanges(ctx echo.Context, clientID ClientID, agentID AgentID, params ListLocalAgentStatusChangesParams) error
+	ListLocalAgentStatusChanges(ctx echo.Context, clientID ClientID, agentID LocalAgentID, params ListLocalAgentStatusChangesParams) error
 	// ListRemoteAgents List the remote agents
 	// (GET /client/{client_id}/agent/remote/)
 	ListRemoteAgents(ctx echo.Context, clientID ClientID, params ListRemoteAgentsParams) error
 	// CreateRemoteAgent Create a remote agent
 	// (POST /client/{client_id}/agent/remote/)
-	CreateRemoteAgent(ctx echo.Context, clientID ClientID) error
+	CreateRemoteAgent(ctx echo.Context, clientID ClientID, params CreateRemoteAgentParams) error
 	// DeleteRemoteAgent Delete a remote agent
 	// (DELETE /client/{client_id}/agent/remote/{agent_id})
-	DeleteRemoteAgent(ctx echo.Context, clientID ClientID, agentID AgentID) error
+	DeleteRemoteAgent(ctx echo.Context, clientID ClientID, agentID RemoteAgentID) error
 	// GetRemoteAgent Get a remote agent
 	// (GET /client/{client_id}/agent/remote/{agent_id})
-	GetRemoteAgent(ctx echo.Context, clientID ClientID, agentID AgentID) error
+	GetRemoteAgent(ctx echo.Context, clientID ClientID, agentID RemoteAgentID) error
 	// PutRemoteAgent Create or update a remote agent
 	// (PUT /client/{client_id}/agent/remote/{agent_id})
-	PutRemoteAgent(ctx echo.Context, clientID ClientID, agentID AgentID) error
+	PutRemoteAgent(ctx echo.Context, clientID ClientID, agentID RemoteAgentID) error
 	// ListRemoteAgentEvents List the events of a remote agent
 	// (GET /client/{client_id}/agent/remote/{agent_id}/event/)
-	ListRemoteAgentEvents(ctx echo.Context, clientID ClientID, agentID AgentID, params ListRemoteAgentEventsParams) error
+	ListRemoteAgentEvents(ctx echo.Context, clientID ClientID, agentID RemoteAgentID, params ListRemoteAgentEventsParams) error
 	// CreateRemoteAgentEvent Add an http event of the queue agent
 	// (POST /client/{client_id}/agent/remote/{agent_id}/event/)
-	CreateRemoteAgentEvent(ctx echo.Context, clientID ClientID, agentID AgentID) error
+	CreateRemoteAgentEvent(ctx echo.Context, clientID ClientID, agentID RemoteAgentID, params CreateRemoteAgentEventParams) error
 	// DeleteRemoteAgentEvent Delete an http event of the queue agent
 	// (DELETE /client/{client_id}/agent/remote/{agent_id}/event/{event_id})
-	DeleteRemoteAgentEvent(ctx echo.Context, clientID ClientID, agentID AgentID, eventID EventID) error
+	DeleteRemoteAgentEvent(ctx echo.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID) error
 	// GetRemoteAgentEvent Get an http event of the queue agent
 	// (GET /client/{client_id}/agent/remote/{agent_id}/event/{event_id})
-	GetRemoteAgentEvent(ctx echo.Context, clientID ClientID, agentID AgentID, eventID EventID) error
+	GetRemoteAgentEvent(ctx echo.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID) error
 	// UpdateRemoteAgentEvent Update an http event of the queue agent
 	// (PUT /client/{client_id}/agent/remote/{agent_id}/event/{event_id})
-	UpdateRemoteAgentEvent(ctx echo.Context, clientID ClientID, agentID AgentID, eventID EventID) error
+	UpdateRemoteAgentEvent(ctx echo.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID) error
 	// GetRemoteAgentEventState Get whether an event is enabled
 	// (GET /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/state)
-	GetRemoteAgentEventState(ctx echo.Context, clientID ClientID, agentID AgentID, eventID EventID) error
+	GetRemoteAgentEventState(ctx echo.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID) error
 	// PutRemoteAgentEventState Enable or disable an event
 	// (PUT /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/state)
-	PutRemoteAgentEventState(ctx echo.Context, clientID ClientID, agentID AgentID, eventID EventID) error
+	PutRemoteAgentEventState(ctx echo.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID) error
 	// ListRemoteAgentEventTests List an event's tests
 	// (GET /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/test)
-	ListRemoteAgentEventTests(ctx echo.Context, clientID ClientID, agentID AgentID, eventID EventID) error
+	ListRemoteAgentEventTests(ctx echo.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID) error
 	// TestRemoteAgentEvent Test an event
 	// (POST /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/test)
-	TestRemoteAgentEvent(ctx echo.Context, clientID ClientID, agentID AgentID, eventID EventID) error
+	TestRemoteAgentEvent(ctx echo.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID) error
 	// GetRemoteAgentStatus Get the status of a remote agent
 	// (GET /client/{client_id}/agent/remote/{agent_id}/status)
-	GetRemoteAgentStatus(ctx echo.Context, clientID ClientID, agentID AgentID) error
+	GetRemoteAgentStatus(ctx echo.Context, clientID ClientID, agentID RemoteAgentID) error
 	// PutRemoteAgentStatus Set the status of a remote agent
 	// (PUT /client/{client_id}/agent/remote/{agent_id}/status)
-	PutRemoteAgentStatus(ctx echo.Context, clientID ClientID, agentID AgentID) error
+	PutRemoteAgentStatus(ctx echo.Context, clientID ClientID, agentID RemoteAgentID) error
 	// ListRemoteAgentStatusChanges Explain an agent's status changes
 	// (GET /client/{client_id}/agent/remote/{agent_id}/status_change/)
-	ListRemoteAgentStatusChanges(ctx echo.Context, clientID ClientID, agentID AgentID, params ListRemoteAgentStatusChangesParams) error
+	ListRemoteAgentStatusChanges(ctx echo.Context, clientID ClientID, agentID RemoteAgentID, params ListRemoteAgentStatusChangesParams) error
 	// ListApplications List the client's applications
 	// (GET /client/{client_id}/application/)
 	ListApplications(ctx echo.Context, clientID ClientID) error
 	// CreateApplication Make an application
 	// (POST /client/{client_id}/application/)
-	CreateApplication(ctx echo.Context, clientID ClientID) error
+	CreateApplication(ctx echo.Context, clientID ClientID, params CreateApplicationParams) error
 	// DeleteApplication Revoke an application
 	// (DELETE /client/{client_id}/application/{application_id})
 	DeleteApplication(ctx echo.Context, clientID ClientID, applicationID ApplicationID) error
@@ -155,7 +154,7 @@ type ServerInterface interface {
 	ListDeliveries(ctx echo.Context, clientID ClientID, params ListDeliveriesParams) error
 	// RedeliverMany Send many deliveries again
 	// (POST /client/{client_id}/delivery/redeliver)
-	RedeliverMany(ctx echo.Context, clientID ClientID) error
+	RedeliverMany(ctx echo.Context, clientID ClientID, params RedeliverManyParams) error
 	// GetDelivery Get a delivery
 	// (GET /client/{client_id}/delivery/{delivery_id})
 	GetDelivery(ctx echo.Context, clientID ClientID, deliveryID DeliveryID) error
@@ -179,7 +178,7 @@ type ServerInterface interface {
 	GetSecret(ctx echo.Context, clientID ClientID) error
 	// RotateSecret Rotate the client's signing secret
 	// (POST /client/{client_id}/secret/rotate)
-	RotateSecret(ctx echo.Context, clientID ClientID) error
+	RotateSecret(ctx echo.Context, clientID ClientID, params RotateSecretParams) error
 	// PutStatuses Set the status of many agents
 	// (PUT /client/{client_id}/status/)
 	PutStatuses(ctx echo.Context, clientID ClientID) error
@@ -188,7 +187,7 @@ type ServerInterface interface {
 	ListStatusChanges(ctx echo.Context, clientID ClientID, params ListStatusChangesParams) error
 	// RequestToken Get a token
 	// (POST /oauth/token)
-	RequestToken(ctx echo.Context, params RequestTokenParams) error
+	RequestToken(ctx echo.Context) error
 	// GetUser Who am I?
 	// (GET /user/)
 	GetUser(ctx echo.Context) error
@@ -322,8 +321,28 @@ func (w *ServerInterfaceWrapper) CreateLocalAgent(ctx echo.Context) error {
 		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter client_id: %s", err))
 	}
 
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CreateLocalAgentParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+
 	// Invoke the callback with all the unmarshaled arguments
-	err = w.Handler.CreateLocalAgent(ctx, clientID)
+	err = w.Handler.CreateLocalAgent(ctx, clientID, params)
 	return err
 }
 
@@ -339,7 +358,7 @@ func (w *ServerInterfaceWrapper) DeleteLocalAgent(ctx echo.Context) error {
 	}
 
 	// ------------- Path parameter "agent_id" -------------
-	var agentID AgentID
+	var agentID LocalAgentID
 
 	err = runtime.BindStyledParameterWithOptions("simple", "agent_id", ctx.Param("agent_id"), &agentID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
 	if err != nil {
@@ -363,7 +382,7 @@ func (w *ServerInterfaceWrapper) GetLocalAgent(ctx echo.Context) error {
 	}
 
 	// ------------- Path parameter "agent_id" -------------
-	var agentID AgentID
+	var agentID LocalAgentID
 
 	err = runtime.BindStyledParameterWithOptions("simple", "agent_id", ctx.Param("agent_id"), &agentID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
 	if err != nil {
@@ -387,7 +406,7 @@ func (w *ServerInterfaceWrapper) PutLocalAgent(ctx echo.Context) error {
 	}
 
 	// ------------- Path parameter "agent_id" -------------
-	var agentID AgentID
+	var agentID LocalAgentID
 
 	err = runtime.BindStyledParameterWithOptions("simple", "agent_id", ctx.Param("agent_id"), &agentID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
 	if err != nil {
@@ -411,7 +430,7 @@ func (w *ServerInterfaceWrapper) ListLocalAgentEvents(ctx echo.Context) error {
 	}
 
 	// ------------- Path parameter "agent_id" -------------
-	var agentID AgentID
+	var agentID LocalAgentID
 
 	err = runtime.BindStyledParameterWithOptions("simple", "agent_id", ctx.Param("agent_id"), &agentID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
 	if err != nil {
@@ -451,15 +470,35 @@ func (w *ServerInterfaceWrapper) CreateLocalAgentEvent(ctx echo.Context) error {
 	}
 
 	// ------------- Path parameter "agent_id" -------------
-	var agentID AgentID
+	var agentID LocalAgentID
 
 	err = runtime.BindStyledParameterWithOptions("simple", "agent_id", ctx.Param("agent_id"), &agentID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
 	if err != nil {
 		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agent_id: %s", err))
 	}
 
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CreateLocalAgentEventParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+
 	// Invoke the callback with all the unmarshaled arguments
-	err = w.Handler.CreateLocalAgentEvent(ctx, clientID, agentID)
+	err = w.Handler.CreateLocalAgentEvent(ctx, clientID, agentID, params)
 	return err
 }
 
@@ -475,7 +514,7 @@ func (w *ServerInterfaceWrapper) DeleteLocalAgentEvent(ctx echo.Context) error {
 	}
 
 	// ------------- Path parameter "agent_id" -------------
-	var agentID AgentID
+	var agentID LocalAgentID
 
 	err = runtime.BindStyledParameterWithOptions("simple", "agent_id", ctx.Param("agent_id"), &agentID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
 	if err != nil {
@@ -483,7 +522,7 @@ func (w *ServerInterfaceWrapper) DeleteLocalAgentEvent(ctx echo.Context) error {
 	}
 
 	// ------------- Path parameter "event_id" -------------
-	var eventID EventID
+	var eventID LocalEventID
 
 	err = runtime.BindStyledParameterWithOptions("simple", "event_id", ctx.Param("event_id"), &eventID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
 	if err != nil {
@@ -507,7 +546,7 @@ func (w *ServerInterfaceWrapper) GetLocalAgentEvent(ctx echo.Context) error {
 	}
 
 	// ------------- Path parameter "agent_id" -------------
-	var agentID AgentID
+	var agentID LocalAgentID
 
 	err = runtime.BindStyledParameterWithOptions("simple", "agent_id", ctx.Param("agent_id"), &agentID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
 	if err != nil {
@@ -515,7 +554,7 @@ func (w *ServerInterfaceWrapper) GetLocalAgentEvent(ctx echo.Context) error {
 	}
 
 	// ------------- Path parameter "event_id" -------------
-	var eventID EventID
+	var eventID LocalEventID
 
 	err = runtime.BindStyledParameterWithOptions("simple", "event_id", ctx.Param("event_id"), &eventID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
 	if err != nil {
@@ -539,7 +578,7 @@ func (w *ServerInterfaceWrapper) UpdateLocalAgentEvent(ctx echo.Context) error {
 	}
 
 	// ------------- Path parameter "agent_id" -------------
-	var agentID AgentID
+	var agentID LocalAgentID
 
 	err = runtime.BindStyledParameterWithOptions("simple", "agent_id", ctx.Param("agent_id"), &agentID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
 	if err != nil {
@@ -547,7 +586,7 @@ func (w *ServerInterfaceWrapper) UpdateLocalAgentEvent(ctx echo.Context) error {
 	}
 
 	// ------------- Path parameter "event_id" -------------
-	var eventID EventID
+	var eventID LocalEventID
 
 	err = runtime.BindStyledParameterWithOptions("simple", "event_id", ctx.Param("event_id"), &eventID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
 	if err != nil {
@@ -571,7 +610,7 @@ func (w *ServerInterfaceWrapper) GetLocalAgentEventState(ctx echo.Context) error
 	}
 
 	// ------------- Path parameter "agent_id" -------------
-	var agentID AgentID
+	var agentID LocalAgentID
 
 	err = runtime.BindStyledParameterWithOptions("simple", "agent_id", ctx.Param("agent_id"), &agentID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
 	if err != nil {
@@ -579,7 +618,7 @@ func (w *ServerInterfaceWrapper) GetLocalAgentEventState(ctx echo.Context) error
 	}
 
 	// ------------- Path parameter "event_id" -------------
-	var eventID EventID
+	var eventID LocalEventID
 
 	err = runtime.BindStyledParameterWithOptions("simple", "event_id", ctx.Param("event_id"), &eventID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
 	if err != nil {
@@ -603,7 +642,7 @@ func (w *ServerInterfaceWrapper) PutLocalAgentEventState(ctx echo.Context) error
 	}
 
 	// ------------- Path parameter "agent_id" -------------
-	var agentID AgentID
+	var agentID LocalAgentID
 
 	err = runtime.BindStyledParameterWithOptions("simple", "agent_id", ctx.Param("agent_id"), &agentID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
 	if err != nil {
@@ -611,7 +650,7 @@ func (w *ServerInterfaceWrapper) PutLocalAgentEventState(ctx echo.Context) error
 	}
 
 	// ------------- Path parameter "event_id" -------------
-	var eventID EventID
+	var eventID LocalEventID
 
 	err = runtime.BindStyledParameterWithOptions("simple", "event_id", ctx.Param("event_id"), &eventID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
 	if err != nil {
@@ -635,7 +674,7 @@ func (w *ServerInterfaceWrapper) ListLocalAgentEventTests(ctx echo.Context) erro
 	}
 
 	// ------------- Path parameter "agent_id" -------------
-	var agentID AgentID
+	var agentID LocalAgentID
 
 	err = runtime.BindStyledParameterWithOptions("simple", "agent_id", ctx.Param("agent_id"), &agentID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
 	if err != nil {
@@ -643,7 +682,7 @@ func (w *ServerInterfaceWrapper) ListLocalAgentEventTests(ctx echo.Context) erro
 	}
 
 	// ------------- Path parameter "event_id" -------------
-	var eventID EventID
+	var eventID LocalEventID
 
 	err = runtime.BindStyledParameterWithOptions("simple", "event_id", ctx.Param("event_id"), &eventID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
 	if err != nil {
@@ -667,7 +706,7 @@ func (w *ServerInterfaceWrapper) TestLocalAgentEvent(ctx echo.Context) error {
 	}
 
 	// ------------- Path parameter "agent_id" -------------
-	var agentID AgentID
+	var agentID LocalAgentID
 
 	err = runtime.BindStyledParameterWithOptions("simple", "agent_id", ctx.Param("agent_id"), &agentID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
 	if err != nil {
@@ -675,7 +714,7 @@ func (w *ServerInterfaceWrapper) TestLocalAgentEvent(ctx echo.Context) error {
 	}
 
 	// ------------- Path parameter "event_id" -------------
-	var eventID EventID
+	var eventID LocalEventID
 
 	err = runtime.BindStyledParameterWithOptions("simple", "event_id", ctx.Param("event_id"), &eventID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
 	if err != nil {
@@ -699,7 +738,7 @@ func (w *ServerInterfaceWrapper) GetLocalAgentStatus(ctx echo.Context) error {
 	}
 
 	// ------------- Path parameter "agent_id" -------------
-	var agentID AgentID
+	var agentID LocalAgentID
 
 	err = runtime.BindStyledParameterWithOptions("simple", "agent_id", ctx.Param("agent_id"), &agentID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
 	if err != nil {
@@ -723,7 +762,7 @@ func (w *ServerInterfaceWrapper) PutLocalAgentStatus(ctx echo.Context) error {
 	}
 
 	// ------------- Path parameter "agent_id" -------------
-	var agentID AgentID
+	var agentID LocalAgentID
 
 	err = runtime.BindStyledParameterWithOptions("simple", "agent_id", ctx.Param("agent_id"), &agentID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
 	if err != nil {
@@ -747,7 +786,7 @@ func (w *ServerInterfaceWrapper) ListLocalAgentStatusChanges(ctx echo.Context) e
 	}
 
 	// ------------- Path parameter "agent_id" -------------
-	var agentID AgentID
+	var agentID LocalAgentID
 
 	err = runtime.BindStyledParameterWithOptions("simple", "agent_id", ctx.Param("agent_id"), &agentID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
 	if err != nil {
@@ -825,8 +864,28 @@ func (w *ServerInterfaceWrapper) CreateRemoteAgent(ctx echo.Context) error {
 		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter client_id: %s", err))
 	}
 
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CreateRemoteAgentParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+
 	// Invoke the callback with all the unmarshaled arguments
-	err = w.Handler.CreateRemoteAgent(ctx, clientID)
+	err = w.Handler.CreateRemoteAgent(ctx, clientID, params)
 	return err
 }
 
@@ -842,7 +901,7 @@ func (w *ServerInterfaceWrapper) DeleteRemoteAgent(ctx echo.Context) error {
 	}
 
 	// ------------- Path parameter "agent_id" -------------
-	var agentID AgentID
+	var agentID RemoteAgentID
 
 	err = runtime.BindStyledParameterWithOptions("simple", "agent_id", ctx.Param("agent_id"), &agentID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
 	if err != nil {
@@ -866,7 +925,7 @@ func (w *ServerInterfaceWrapper) GetRemoteAgent(ctx echo.Context) error {
 	}
 
 	// ------------- Path parameter "agent_id" -------------
-	var agentID AgentID
+	var agentID RemoteAgentID
 
 	err = runtime.BindStyledParameterWithOptions("simple", "agent_id", ctx.Param("agent_id"), &agentID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
 	if err != nil {
@@ -890,7 +949,7 @@ func (w *ServerInterfaceWrapper) PutRemoteAgent(ctx echo.Context) error {
 	}
 
 	// ------------- Path parameter "agent_id" -------------
-	var agentID AgentID
+	var agentID RemoteAgentID
 
 	err = runtime.BindStyledParameterWithOptions("simple", "agent_id", ctx.Param("agent_id"), &agentID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
 	if err != nil {
@@ -914,7 +973,7 @@ func (w *ServerInterfaceWrapper) ListRemoteAgentEvents(ctx echo.Context) error {
 	}
 
 	// ------------- Path parameter "agent_id" -------------
-	var agentID AgentID
+	var agentID RemoteAgentID
 
 	err = runtime.BindStyledParameterWithOptions("simple", "agent_id", ctx.Param("agent_id"), &agentID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
 	if err != nil {
@@ -954,15 +1013,35 @@ func (w *ServerInterfaceWrapper) CreateRemoteAgentEvent(ctx echo.Context) error 
 	}
 
 	// ------------- Path parameter "agent_id" -------------
-	var agentID AgentID
+	var agentID RemoteAgentID
 
 	err = runtime.BindStyledParameterWithOptions("simple", "agent_id", ctx.Param("agent_id"), &agentID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
 	if err != nil {
 		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agent_id: %s", err))
 	}
 
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CreateRemoteAgentEventParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+
 	// Invoke the callback with all the unmarshaled arguments
-	err = w.Handler.CreateRemoteAgentEvent(ctx, clientID, agentID)
+	err = w.Handler.CreateRemoteAgentEvent(ctx, clientID, agentID, params)
 	return err
 }
 
@@ -978,7 +1057,7 @@ func (w *ServerInterfaceWrapper) DeleteRemoteAgentEvent(ctx echo.Context) error 
 	}
 
 	// ------------- Path parameter "agent_id" -------------
-	var agentID AgentID
+	var agentID RemoteAgentID
 
 	err = runtime.BindStyledParameterWithOptions("simple", "agent_id", ctx.Param("agent_id"), &agentID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
 	if err != nil {
@@ -986,7 +1065,7 @@ func (w *ServerInterfaceWrapper) DeleteRemoteAgentEvent(ctx echo.Context) error 
 	}
 
 	// ------------- Path parameter "event_id" -------------
-	var eventID EventID
+	var eventID RemoteEventID
 
 	err = runtime.BindStyledParameterWithOptions("simple", "event_id", ctx.Param("event_id"), &eventID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
 	if err != nil {
@@ -1010,7 +1089,7 @@ func (w *ServerInterfaceWrapper) GetRemoteAgentEvent(ctx echo.Context) error {
 	}
 
 	// ------------- Path parameter "agent_id" -------------
-	var agentID AgentID
+	var agentID RemoteAgentID
 
 	err = runtime.BindStyledParameterWithOptions("simple", "agent_id", ctx.Param("agent_id"), &agentID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
 	if err != nil {
@@ -1018,7 +1097,7 @@ func (w *ServerInterfaceWrapper) GetRemoteAgentEvent(ctx echo.Context) error {
 	}
 
 	// ------------- Path parameter "event_id" -------------
-	var eventID EventID
+	var eventID RemoteEventID
 
 	err = runtime.BindStyledParameterWithOptions("simple", "event_id", ctx.Param("event_id"), &eventID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
 	if err != nil {
@@ -1042,7 +1121,7 @@ func (w *ServerInterfaceWrapper) UpdateRemoteAgentEvent(ctx echo.Context) error 
 	}
 
 	// ------------- Path parameter "agent_id" -------------
-	var agentID AgentID
+	var agentID RemoteAgentID
 
 	err = runtime.BindStyledParameterWithOptions("simple", "agent_id", ctx.Param("agent_id"), &agentID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
 	if err != nil {
@@ -1050,7 +1129,7 @@ func (w *ServerInterfaceWrapper) UpdateRemoteAgentEvent(ctx echo.Context) error 
 	}
 
 	// ------------- Path parameter "event_id" -------------
-	var eventID EventID
+	var eventID RemoteEventID
 
 	err = runtime.BindStyledParameterWithOptions("simple", "event_id", ctx.Param("event_id"), &eventID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
 	if err != nil {
@@ -1074,7 +1153,7 @@ func (w *ServerInterfaceWrapper) GetRemoteAgentEventState(ctx echo.Context) erro
 	}
 
 	// ------------- Path parameter "agent_id" -------------
-	var agentID AgentID
+	var agentID RemoteAgentID
 
 	err = runtime.BindStyledParameterWithOptions("simple", "agent_id", ctx.Param("agent_id"), &agentID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
 	if err != nil {
@@ -1082,7 +1161,7 @@ func (w *ServerInterfaceWrapper) GetRemoteAgentEventState(ctx echo.Context) erro
 	}
 
 	// ------------- Path parameter "event_id" -------------
-	var eventID EventID
+	var eventID RemoteEventID
 
 	err = runtime.BindStyledParameterWithOptions("simple", "event_id", ctx.Param("event_id"), &eventID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
 	if err != nil {
@@ -1106,7 +1185,7 @@ func (w *ServerInterfaceWrapper) PutRemoteAgentEventState(ctx echo.Context) erro
 	}
 
 	// ------------- Path parameter "agent_id" -------------
-	var agentID AgentID
+	var agentID RemoteAgentID
 
 	err = runtime.BindStyledParameterWithOptions("simple", "agent_id", ctx.Param("agent_id"), &agentID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
 	if err != nil {
@@ -1114,7 +1193,7 @@ func (w *ServerInterfaceWrapper) PutRemoteAgentEventState(ctx echo.Context) erro
 	}
 
 	// ------------- Path parameter "event_id" -------------
-	var eventID EventID
+	var eventID RemoteEventID
 
 	err = runtime.BindStyledParameterWithOptions("simple", "event_id", ctx.Param("event_id"), &eventID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
 	if err != nil {
@@ -1138,7 +1217,7 @@ func (w *ServerInterfaceWrapper) ListRemoteAgentEventTests(ctx echo.Context) err
 	}
 
 	// ------------- Path parameter "agent_id" -------------
-	var agentID AgentID
+	var agentID RemoteAgentID
 
 	err = runtime.BindStyledParameterWithOptions("simple", "agent_id", ctx.Param("agent_id"), &agentID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
 	if err != nil {
@@ -1146,7 +1225,7 @@ func (w *ServerInterfaceWrapper) ListRemoteAgentEventTests(ctx echo.Context) err
 	}
 
 	// ------------- Path parameter "event_id" -------------
-	var eventID EventID
+	var eventID RemoteEventID
 
 	err = runtime.BindStyledParameterWithOptions("simple", "event_id", ctx.Param("event_id"), &eventID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
 	if err != nil {
@@ -1170,7 +1249,7 @@ func (w *ServerInterfaceWrapper) TestRemoteAgentEvent(ctx echo.Context) error {
 	}
 
 	// ------------- Path parameter "agent_id" -------------
-	var agentID AgentID
+	var agentID RemoteAgentID
 
 	err = runtime.BindStyledParameterWithOptions("simple", "agent_id", ctx.Param("agent_id"), &agentID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
 	if err != nil {
@@ -1178,7 +1257,7 @@ func (w *ServerInterfaceWrapper) TestRemoteAgentEvent(ctx echo.Context) error {
 	}
 
 	// ------------- Path parameter "event_id" -------------
-	var eventID EventID
+	var eventID RemoteEventID
 
 	err = runtime.BindStyledParameterWithOptions("simple", "event_id", ctx.Param("event_id"), &eventID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
 	if err != nil {
@@ -1202,7 +1281,7 @@ func (w *ServerInterfaceWrapper) GetRemoteAgentStatus(ctx echo.Context) error {
 	}
 
 	// ------------- Path parameter "agent_id" -------------
-	var agentID AgentID
+	var agentID RemoteAgentID
 
 	err = runtime.BindStyledParameterWithOptions("simple", "agent_id", ctx.Param("agent_id"), &agentID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
 	if err != nil {
@@ -1226,7 +1305,7 @@ func (w *ServerInterfaceWrapper) PutRemoteAgentStatus(ctx echo.Context) error {
 	}
 
 	// ------------- Path parameter "agent_id" -------------
-	var agentID AgentID
+	var agentID RemoteAgentID
 
 	err = runtime.BindStyledParameterWithOptions("simple", "agent_id", ctx.Param("agent_id"), &agentID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
 	if err != nil {
@@ -1250,7 +1329,7 @@ func (w *ServerInterfaceWrapper) ListRemoteAgentStatusChanges(ctx echo.Context) 
 	}
 
 	// ------------- Path parameter "agent_id" -------------
-	var agentID AgentID
+	var agentID RemoteAgentID
 
 	err = runtime.BindStyledParameterWithOptions("simple", "agent_id", ctx.Param("agent_id"), &agentID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
 	if err != nil {
@@ -1305,8 +1384,28 @@ func (w *ServerInterfaceWrapper) CreateApplication(ctx echo.Context) error {
 		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter client_id: %s", err))
 	}
 
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CreateApplicationParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+
 	// Invoke the callback with all the unmarshaled arguments
-	err = w.Handler.CreateApplication(ctx, clientID)
+	err = w.Handler.CreateApplication(ctx, clientID, params)
 	return err
 }
 
@@ -1443,8 +1542,28 @@ func (w *ServerInterfaceWrapper) RedeliverMany(ctx echo.Context) error {
 		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter client_id: %s", err))
 	}
 
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RedeliverManyParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+
 	// Invoke the callback with all the unmarshaled arguments
-	err = w.Handler.RedeliverMany(ctx, clientID)
+	err = w.Handler.RedeliverMany(ctx, clientID, params)
 	return err
 }
 
@@ -1611,8 +1730,28 @@ func (w *ServerInterfaceWrapper) RotateSecret(ctx echo.Context) error {
 		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter client_id: %s", err))
 	}
 
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RotateSecretParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+
 	// Invoke the callback with all the unmarshaled arguments
-	err = w.Handler.RotateSecret(ctx, clientID)
+	err = w.Handler.RotateSecret(ctx, clientID, params)
 	return err
 }
 
@@ -1682,38 +1821,8 @@ func (w *ServerInterfaceWrapper) ListStatusChanges(ctx echo.Context) error {
 func (w *ServerInterfaceWrapper) RequestToken(ctx echo.Context) error {
 	var err error
 
-	// Parameter object where we will unmarshal all parameters from the context
-	var params RequestTokenParams
-	// ------------- Optional query parameter "grant_type" -------------
-
-	err = runtime.BindQueryParameterWithOptions("form", true, false, "grant_type", ctx.QueryParams(), &params.GrantType, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
-	if err != nil {
-		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter grant_type: %s", err))
-	}
-
-	// ------------- Optional query parameter "client_id" -------------
-
-	err = runtime.BindQueryParameterWithOptions("form", true, false, "client_id", ctx.QueryParams(), &params.ClientID, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
-	if err != nil {
-		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter client_id: %s", err))
-	}
-
-	// ------------- Optional query parameter "client_secret" -------------
-
-	err = runtime.BindQueryParameterWithOptions("form", true, false, "client_secret", ctx.QueryParams(), &params.ClientSecret, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
-	if err != nil {
-		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter client_secret: %s", err))
-	}
-
-	// ------------- Optional query parameter "scope" -------------
-
-	err = runtime.BindQueryParameterWithOptions("form", true, false, "scope", ctx.QueryParams(), &params.Scope, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
-	if err != nil {
-		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter scope: %s", err))
-	}
-
 	// Invoke the callback with all the unmarshaled arguments
-	err = w.Handler.RequestToken(ctx, params)
+	err = w.Handler.RequestToken(ctx)
 	return err
 }
 
@@ -2002,7 +2111,7 @@ type AgentLimitExceededResponseHeaders struct {
 	XRequestID string
 }
 type AgentLimitExceededJSONResponse struct {
-	Body Error
+	Body ErrorResponse
 
 	Headers AgentLimitExceededResponseHeaders
 }
@@ -2011,7 +2120,7 @@ type AgentNotFoundResponseHeaders struct {
 	XRequestID string
 }
 type AgentNotFoundJSONResponse struct {
-	Body Error
+	Body ErrorResponse
 
 	Headers AgentNotFoundResponseHeaders
 }
@@ -2031,7 +2140,7 @@ type ApplicationNotFoundResponseHeaders struct {
 	XRequestID string
 }
 type ApplicationNotFoundJSONResponse struct {
-	Body Error
+	Body ErrorResponse
 
 	Headers ApplicationNotFoundResponseHeaders
 }
@@ -2040,12 +2149,12 @@ type BadRequestResponseHeaders struct {
 	XRequestID string
 }
 type BadRequestJSONResponse struct {
-	Body Error
+	Body ErrorResponse
 
 	Headers BadRequestResponseHeaders
 }
 
-type ClientJSONResponse Client
+type ClientJSONResponse ClientAccount
 
 type ClientLimitsJSONResponse ClientLimits
 
@@ -2053,7 +2162,7 @@ type ClientNotFoundResponseHeaders struct {
 	XRequestID string
 }
 type ClientNotFoundJSONResponse struct {
-	Body Error
+	Body ErrorResponse
 
 	Headers ClientNotFoundResponseHeaders
 }
@@ -2062,7 +2171,7 @@ type ConflictResponseHeaders struct {
 	XRequestID string
 }
 type ConflictJSONResponse struct {
-	Body Error
+	Body ErrorResponse
 
 	Headers ConflictResponseHeaders
 }
@@ -2084,7 +2193,7 @@ type DeliveryNotFoundResponseHeaders struct {
 	XRequestID string
 }
 type DeliveryNotFoundJSONResponse struct {
-	Body Error
+	Body ErrorResponse
 
 	Headers DeliveryNotFoundResponseHeaders
 }
@@ -2093,7 +2202,7 @@ type EventLimitExceededResponseHeaders struct {
 	XRequestID string
 }
 type EventLimitExceededJSONResponse struct {
-	Body Error
+	Body ErrorResponse
 
 	Headers EventLimitExceededResponseHeaders
 }
@@ -2102,18 +2211,18 @@ type EventNotFoundResponseHeaders struct {
 	XRequestID string
 }
 type EventNotFoundJSONResponse struct {
-	Body Error
+	Body ErrorResponse
 
 	Headers EventNotFoundResponseHeaders
 }
 
-type EventTestJSONResponse EventTest
+type EventTestJSONResponse EventTestResult
 
 type FeedGoneResponseHeaders struct {
 	XRequestID string
 }
 type FeedGoneJSONResponse struct {
-	Body Error
+	Body ErrorResponse
 
 	Headers FeedGoneResponseHeaders
 }
@@ -2122,27 +2231,47 @@ type ForbiddenResponseHeaders struct {
 	XRequestID string
 }
 type ForbiddenJSONResponse struct {
-	Body Error
+	Body ErrorResponse
 
 	Headers ForbiddenResponseHeaders
+}
+
+type HeaderTooLargeResponseHeaders struct {
+	XRequestID string
+}
+type HeaderTooLargeJSONResponse struct {
+	Body ErrorResponse
+
+	Headers HeaderTooLargeResponseHeaders
+}
+
+type IdempotencyKeyReusedResponseHeaders struct {
+	XRequestID string
+}
+type IdempotencyKeyReusedJSONResponse struct {
+	Body ErrorResponse
+
+	Headers IdempotencyKeyReusedResponseHeaders
 }
 
 type InternalErrorResponseHeaders struct {
 	XRequestID string
 }
 type InternalErrorJSONResponse struct {
-	Body Error
+	Body ErrorResponse
 
 	Headers InternalErrorResponseHeaders
 }
 
 type LocalAgentJSONResponse LocalAgent
 
+type LocalAgentEventCreatedJSONResponse AgentEvent
+
 type NotEndedResponseHeaders struct {
 	XRequestID string
 }
 type NotEndedJSONResponse struct {
-	Body Error
+	Body ErrorResponse
 
 	Headers NotEndedResponseHeaders
 }
@@ -2155,12 +2284,14 @@ type RateLimitedResponseHeaders struct {
 	XRequestID          string
 }
 type RateLimitedJSONResponse struct {
-	Body Error
+	Body ErrorResponse
 
 	Headers RateLimitedResponseHeaders
 }
 
 type RemoteAgentJSONResponse RemoteAgent
+
+type RemoteAgentEventCreatedJSONResponse AgentEvent
 
 type ReplayJSONResponse Replay
 
@@ -2177,7 +2308,7 @@ type ReplayNotFoundResponseHeaders struct {
 	XRequestID string
 }
 type ReplayNotFoundJSONResponse struct {
-	Body Error
+	Body ErrorResponse
 
 	Headers ReplayNotFoundResponseHeaders
 }
@@ -2189,6 +2320,15 @@ type ReplaysJSONResponse struct {
 	Body []Replay
 
 	Headers ReplaysResponseHeaders
+}
+
+type RequestTimeoutResponseHeaders struct {
+	XRequestID string
+}
+type RequestTimeoutJSONResponse struct {
+	Body ErrorResponse
+
+	Headers RequestTimeoutResponseHeaders
 }
 
 type SecretJSONResponse Secret
@@ -2231,11 +2371,20 @@ type TokenThrottledJSONResponse struct {
 	Headers TokenThrottledResponseHeaders
 }
 
+type TokenUnsupportedResponseHeaders struct {
+	XRequestID string
+}
+type TokenUnsupportedJSONResponse struct {
+	Body TokenError
+
+	Headers TokenUnsupportedResponseHeaders
+}
+
 type TooLargeResponseHeaders struct {
 	XRequestID string
 }
 type TooLargeJSONResponse struct {
-	Body Error
+	Body ErrorResponse
 
 	Headers TooLargeResponseHeaders
 }
@@ -2244,7 +2393,7 @@ type TooManyApplicationsResponseHeaders struct {
 	XRequestID string
 }
 type TooManyApplicationsJSONResponse struct {
-	Body Error
+	Body ErrorResponse
 
 	Headers TooManyApplicationsResponseHeaders
 }
@@ -2253,9 +2402,18 @@ type TooManyReplaysResponseHeaders struct {
 	XRequestID string
 }
 type TooManyReplaysJSONResponse struct {
-	Body Error
+	Body ErrorResponse
 
 	Headers TooManyReplaysResponseHeaders
+}
+
+type URITooLongResponseHeaders struct {
+	XRequestID string
+}
+type URITooLongJSONResponse struct {
+	Body ErrorResponse
+
+	Headers URITooLongResponseHeaders
 }
 
 type UnauthorizedResponseHeaders struct {
@@ -2263,7 +2421,7 @@ type UnauthorizedResponseHeaders struct {
 	XRequestID      string
 }
 type UnauthorizedJSONResponse struct {
-	Body Error
+	Body ErrorResponse
 
 	Headers UnauthorizedResponseHeaders
 }
@@ -2273,7 +2431,7 @@ type UnavailableResponseHeaders struct {
 	XRequestID string
 }
 type UnavailableJSONResponse struct {
-	Body Error
+	Body ErrorResponse
 
 	Headers UnavailableResponseHeaders
 }
@@ -2282,7 +2440,7 @@ type UnsupportedMediaTypeResponseHeaders struct {
 	XRequestID string
 }
 type UnsupportedMediaTypeJSONResponse struct {
-	Body Error
+	Body ErrorResponse
 
 	Headers UnsupportedMediaTypeResponseHeaders
 }
@@ -2295,15 +2453,25 @@ type ListClientsResponseObject interface {
 	VisitListClientsResponse(w http.ResponseWriter) error
 }
 
-type ListClients200JSONResponse []Client
+type ListClients200ResponseHeaders struct {
+	Link *string
+}
+
+type ListClients200JSONResponse struct {
+	Body    []ClientAccount
+	Headers ListClients200ResponseHeaders
+}
 
 func (response ListClients200JSONResponse) VisitListClientsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Link != nil {
+		w.Header().Set("Link", fmt.Sprint(*response.Headers.Link))
+	}
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
 	return err
@@ -2351,6 +2519,36 @@ func (response ListClients403JSONResponse) VisitListClientsResponse(w http.Respo
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListClients414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response ListClients414JSONResponse) VisitListClientsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListClients431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response ListClients431JSONResponse) VisitListClientsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -2459,6 +2657,36 @@ func (response DeleteClient404JSONResponse) VisitDeleteClientResponse(w http.Res
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteClient414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response DeleteClient414JSONResponse) VisitDeleteClientResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteClient431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response DeleteClient431JSONResponse) VisitDeleteClientResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -2577,6 +2805,21 @@ func (response GetClient404JSONResponse) VisitGetClientResponse(w http.ResponseW
 	return err
 }
 
+type GetClient414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response GetClient414JSONResponse) VisitGetClientResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetClient429JSONResponse struct{ RateLimitedJSONResponse }
 
 func (response GetClient429JSONResponse) VisitGetClientResponse(w http.ResponseWriter) error {
@@ -2592,6 +2835,21 @@ func (response GetClient429JSONResponse) VisitGetClientResponse(w http.ResponseW
 	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetClient431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response GetClient431JSONResponse) VisitGetClientResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -2650,7 +2908,7 @@ func (response PutClient200JSONResponse) VisitPutClientResponse(w http.ResponseW
 	return err
 }
 
-type PutClient201JSONResponse Client
+type PutClient201JSONResponse ClientAccount
 
 func (response PutClient201JSONResponse) VisitPutClientResponse(w http.ResponseWriter) error {
 
@@ -2725,6 +2983,21 @@ func (response PutClient404JSONResponse) VisitPutClientResponse(w http.ResponseW
 	return err
 }
 
+type PutClient408JSONResponse struct{ RequestTimeoutJSONResponse }
+
+func (response PutClient408JSONResponse) VisitPutClientResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(408)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type PutClient413JSONResponse struct{ TooLargeJSONResponse }
 
 func (response PutClient413JSONResponse) VisitPutClientResponse(w http.ResponseWriter) error {
@@ -2736,6 +3009,21 @@ func (response PutClient413JSONResponse) VisitPutClientResponse(w http.ResponseW
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutClient414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response PutClient414JSONResponse) VisitPutClientResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -2753,6 +3041,21 @@ func (response PutClient415JSONResponse) VisitPutClientResponse(w http.ResponseW
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutClient431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response PutClient431JSONResponse) VisitPutClientResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -2797,15 +3100,25 @@ type ListLocalAgentsResponseObject interface {
 	VisitListLocalAgentsResponse(w http.ResponseWriter) error
 }
 
-type ListLocalAgents200JSONResponse []LocalAgent
+type ListLocalAgents200ResponseHeaders struct {
+	Link *string
+}
+
+type ListLocalAgents200JSONResponse struct {
+	Body    []LocalAgent
+	Headers ListLocalAgents200ResponseHeaders
+}
 
 func (response ListLocalAgents200JSONResponse) VisitListLocalAgentsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Link != nil {
+		w.Header().Set("Link", fmt.Sprint(*response.Headers.Link))
+	}
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
 	return err
@@ -2872,6 +3185,21 @@ func (response ListLocalAgents404JSONResponse) VisitListLocalAgentsResponse(w ht
 	return err
 }
 
+type ListLocalAgents414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response ListLocalAgents414JSONResponse) VisitListLocalAgentsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListLocalAgents429JSONResponse struct{ RateLimitedJSONResponse }
 
 func (response ListLocalAgents429JSONResponse) VisitListLocalAgentsResponse(w http.ResponseWriter) error {
@@ -2887,6 +3215,21 @@ func (response ListLocalAgents429JSONResponse) VisitListLocalAgentsResponse(w ht
 	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListLocalAgents431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response ListLocalAgents431JSONResponse) VisitListLocalAgentsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -2924,6 +3267,7 @@ func (response ListLocalAgents503JSONResponse) VisitListLocalAgentsResponse(w ht
 
 type CreateLocalAgentRequestObject struct {
 	ClientID ClientID `json:"client_id"`
+	Params   CreateLocalAgentParams
 	Body     *CreateLocalAgentJSONRequestBody
 }
 
@@ -3006,6 +3350,21 @@ func (response CreateLocalAgent404JSONResponse) VisitCreateLocalAgentResponse(w 
 	return err
 }
 
+type CreateLocalAgent408JSONResponse struct{ RequestTimeoutJSONResponse }
+
+func (response CreateLocalAgent408JSONResponse) VisitCreateLocalAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(408)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type CreateLocalAgent409JSONResponse struct{ ConflictJSONResponse }
 
 func (response CreateLocalAgent409JSONResponse) VisitCreateLocalAgentResponse(w http.ResponseWriter) error {
@@ -3036,6 +3395,21 @@ func (response CreateLocalAgent413JSONResponse) VisitCreateLocalAgentResponse(w 
 	return err
 }
 
+type CreateLocalAgent414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response CreateLocalAgent414JSONResponse) VisitCreateLocalAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type CreateLocalAgent415JSONResponse struct {
 	UnsupportedMediaTypeJSONResponse
 }
@@ -3049,6 +3423,23 @@ func (response CreateLocalAgent415JSONResponse) VisitCreateLocalAgentResponse(w 
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateLocalAgent422JSONResponse struct {
+	IdempotencyKeyReusedJSONResponse
+}
+
+func (response CreateLocalAgent422JSONResponse) VisitCreateLocalAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(422)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -3068,6 +3459,21 @@ func (response CreateLocalAgent429JSONResponse) VisitCreateLocalAgentResponse(w 
 	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateLocalAgent431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response CreateLocalAgent431JSONResponse) VisitCreateLocalAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -3104,8 +3510,8 @@ func (response CreateLocalAgent503JSONResponse) VisitCreateLocalAgentResponse(w 
 }
 
 type DeleteLocalAgentRequestObject struct {
-	ClientID ClientID `json:"client_id"`
-	AgentID  AgentID  `json:"agent_id"`
+	ClientID ClientID     `json:"client_id"`
+	AgentID  LocalAgentID `json:"agent_id"`
 }
 
 type DeleteLocalAgentResponseObject interface {
@@ -3181,6 +3587,21 @@ func (response DeleteLocalAgent404JSONResponse) VisitDeleteLocalAgentResponse(w 
 	return err
 }
 
+type DeleteLocalAgent414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response DeleteLocalAgent414JSONResponse) VisitDeleteLocalAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type DeleteLocalAgent429JSONResponse struct{ RateLimitedJSONResponse }
 
 func (response DeleteLocalAgent429JSONResponse) VisitDeleteLocalAgentResponse(w http.ResponseWriter) error {
@@ -3196,6 +3617,21 @@ func (response DeleteLocalAgent429JSONResponse) VisitDeleteLocalAgentResponse(w 
 	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteLocalAgent431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response DeleteLocalAgent431JSONResponse) VisitDeleteLocalAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -3232,8 +3668,8 @@ func (response DeleteLocalAgent503JSONResponse) VisitDeleteLocalAgentResponse(w 
 }
 
 type GetLocalAgentRequestObject struct {
-	ClientID ClientID `json:"client_id"`
-	AgentID  AgentID  `json:"agent_id"`
+	ClientID ClientID     `json:"client_id"`
+	AgentID  LocalAgentID `json:"agent_id"`
 }
 
 type GetLocalAgentResponseObject interface {
@@ -3315,6 +3751,21 @@ func (response GetLocalAgent404JSONResponse) VisitGetLocalAgentResponse(w http.R
 	return err
 }
 
+type GetLocalAgent414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response GetLocalAgent414JSONResponse) VisitGetLocalAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetLocalAgent429JSONResponse struct{ RateLimitedJSONResponse }
 
 func (response GetLocalAgent429JSONResponse) VisitGetLocalAgentResponse(w http.ResponseWriter) error {
@@ -3330,6 +3781,21 @@ func (response GetLocalAgent429JSONResponse) VisitGetLocalAgentResponse(w http.R
 	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLocalAgent431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response GetLocalAgent431JSONResponse) VisitGetLocalAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -3366,8 +3832,8 @@ func (response GetLocalAgent503JSONResponse) VisitGetLocalAgentResponse(w http.R
 }
 
 type PutLocalAgentRequestObject struct {
-	ClientID ClientID `json:"client_id"`
-	AgentID  AgentID  `json:"agent_id"`
+	ClientID ClientID     `json:"client_id"`
+	AgentID  LocalAgentID `json:"agent_id"`
 	Body     *PutLocalAgentJSONRequestBody
 }
 
@@ -3464,6 +3930,21 @@ func (response PutLocalAgent404JSONResponse) VisitPutLocalAgentResponse(w http.R
 	return err
 }
 
+type PutLocalAgent408JSONResponse struct{ RequestTimeoutJSONResponse }
+
+func (response PutLocalAgent408JSONResponse) VisitPutLocalAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(408)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type PutLocalAgent409JSONResponse struct{ AgentLimitExceededJSONResponse }
 
 func (response PutLocalAgent409JSONResponse) VisitPutLocalAgentResponse(w http.ResponseWriter) error {
@@ -3490,6 +3971,21 @@ func (response PutLocalAgent413JSONResponse) VisitPutLocalAgentResponse(w http.R
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutLocalAgent414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response PutLocalAgent414JSONResponse) VisitPutLocalAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -3530,6 +4026,21 @@ func (response PutLocalAgent429JSONResponse) VisitPutLocalAgentResponse(w http.R
 	return err
 }
 
+type PutLocalAgent431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response PutLocalAgent431JSONResponse) VisitPutLocalAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type PutLocalAgent500JSONResponse struct{ InternalErrorJSONResponse }
 
 func (response PutLocalAgent500JSONResponse) VisitPutLocalAgentResponse(w http.ResponseWriter) error {
@@ -3562,8 +4073,8 @@ func (response PutLocalAgent503JSONResponse) VisitPutLocalAgentResponse(w http.R
 }
 
 type ListLocalAgentEventsRequestObject struct {
-	ClientID ClientID `json:"client_id"`
-	AgentID  AgentID  `json:"agent_id"`
+	ClientID ClientID     `json:"client_id"`
+	AgentID  LocalAgentID `json:"agent_id"`
 	Params   ListLocalAgentEventsParams
 }
 
@@ -3571,15 +4082,25 @@ type ListLocalAgentEventsResponseObject interface {
 	VisitListLocalAgentEventsResponse(w http.ResponseWriter) error
 }
 
-type ListLocalAgentEvents200JSONResponse []AgentEvent
+type ListLocalAgentEvents200ResponseHeaders struct {
+	Link *string
+}
+
+type ListLocalAgentEvents200JSONResponse struct {
+	Body    []AgentEvent
+	Headers ListLocalAgentEvents200ResponseHeaders
+}
 
 func (response ListLocalAgentEvents200JSONResponse) VisitListLocalAgentEventsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Link != nil {
+		w.Header().Set("Link", fmt.Sprint(*response.Headers.Link))
+	}
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
 	return err
@@ -3646,6 +4167,21 @@ func (response ListLocalAgentEvents404JSONResponse) VisitListLocalAgentEventsRes
 	return err
 }
 
+type ListLocalAgentEvents414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response ListLocalAgentEvents414JSONResponse) VisitListLocalAgentEventsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListLocalAgentEvents429JSONResponse struct{ RateLimitedJSONResponse }
 
 func (response ListLocalAgentEvents429JSONResponse) VisitListLocalAgentEventsResponse(w http.ResponseWriter) error {
@@ -3661,6 +4197,21 @@ func (response ListLocalAgentEvents429JSONResponse) VisitListLocalAgentEventsRes
 	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListLocalAgentEvents431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response ListLocalAgentEvents431JSONResponse) VisitListLocalAgentEventsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -3697,8 +4248,9 @@ func (response ListLocalAgentEvents503JSONResponse) VisitListLocalAgentEventsRes
 }
 
 type CreateLocalAgentEventRequestObject struct {
-	ClientID ClientID `json:"client_id"`
-	AgentID  AgentID  `json:"agent_id"`
+	ClientID ClientID     `json:"client_id"`
+	AgentID  LocalAgentID `json:"agent_id"`
+	Params   CreateLocalAgentEventParams
 	Body     *CreateLocalAgentEventJSONRequestBody
 }
 
@@ -3706,7 +4258,9 @@ type CreateLocalAgentEventResponseObject interface {
 	VisitCreateLocalAgentEventResponse(w http.ResponseWriter) error
 }
 
-type CreateLocalAgentEvent201JSONResponse struct{ AgentEventJSONResponse }
+type CreateLocalAgentEvent201JSONResponse struct {
+	LocalAgentEventCreatedJSONResponse
+}
 
 func (response CreateLocalAgentEvent201JSONResponse) VisitCreateLocalAgentEventResponse(w http.ResponseWriter) error {
 
@@ -3781,6 +4335,21 @@ func (response CreateLocalAgentEvent404JSONResponse) VisitCreateLocalAgentEventR
 	return err
 }
 
+type CreateLocalAgentEvent408JSONResponse struct{ RequestTimeoutJSONResponse }
+
+func (response CreateLocalAgentEvent408JSONResponse) VisitCreateLocalAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(408)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type CreateLocalAgentEvent409JSONResponse struct{ EventLimitExceededJSONResponse }
 
 func (response CreateLocalAgentEvent409JSONResponse) VisitCreateLocalAgentEventResponse(w http.ResponseWriter) error {
@@ -3811,6 +4380,21 @@ func (response CreateLocalAgentEvent413JSONResponse) VisitCreateLocalAgentEventR
 	return err
 }
 
+type CreateLocalAgentEvent414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response CreateLocalAgentEvent414JSONResponse) VisitCreateLocalAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type CreateLocalAgentEvent415JSONResponse struct {
 	UnsupportedMediaTypeJSONResponse
 }
@@ -3824,6 +4408,23 @@ func (response CreateLocalAgentEvent415JSONResponse) VisitCreateLocalAgentEventR
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateLocalAgentEvent422JSONResponse struct {
+	IdempotencyKeyReusedJSONResponse
+}
+
+func (response CreateLocalAgentEvent422JSONResponse) VisitCreateLocalAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(422)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -3843,6 +4444,21 @@ func (response CreateLocalAgentEvent429JSONResponse) VisitCreateLocalAgentEventR
 	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateLocalAgentEvent431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response CreateLocalAgentEvent431JSONResponse) VisitCreateLocalAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -3879,9 +4495,9 @@ func (response CreateLocalAgentEvent503JSONResponse) VisitCreateLocalAgentEventR
 }
 
 type DeleteLocalAgentEventRequestObject struct {
-	ClientID ClientID `json:"client_id"`
-	AgentID  AgentID  `json:"agent_id"`
-	EventID  EventID  `json:"event_id"`
+	ClientID ClientID     `json:"client_id"`
+	AgentID  LocalAgentID `json:"agent_id"`
+	EventID  LocalEventID `json:"event_id"`
 }
 
 type DeleteLocalAgentEventResponseObject interface {
@@ -3957,6 +4573,21 @@ func (response DeleteLocalAgentEvent404JSONResponse) VisitDeleteLocalAgentEventR
 	return err
 }
 
+type DeleteLocalAgentEvent414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response DeleteLocalAgentEvent414JSONResponse) VisitDeleteLocalAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type DeleteLocalAgentEvent429JSONResponse struct{ RateLimitedJSONResponse }
 
 func (response DeleteLocalAgentEvent429JSONResponse) VisitDeleteLocalAgentEventResponse(w http.ResponseWriter) error {
@@ -3972,6 +4603,21 @@ func (response DeleteLocalAgentEvent429JSONResponse) VisitDeleteLocalAgentEventR
 	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteLocalAgentEvent431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response DeleteLocalAgentEvent431JSONResponse) VisitDeleteLocalAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -4008,9 +4654,9 @@ func (response DeleteLocalAgentEvent503JSONResponse) VisitDeleteLocalAgentEventR
 }
 
 type GetLocalAgentEventRequestObject struct {
-	ClientID ClientID `json:"client_id"`
-	AgentID  AgentID  `json:"agent_id"`
-	EventID  EventID  `json:"event_id"`
+	ClientID ClientID     `json:"client_id"`
+	AgentID  LocalAgentID `json:"agent_id"`
+	EventID  LocalEventID `json:"event_id"`
 }
 
 type GetLocalAgentEventResponseObject interface {
@@ -4092,6 +4738,21 @@ func (response GetLocalAgentEvent404JSONResponse) VisitGetLocalAgentEventRespons
 	return err
 }
 
+type GetLocalAgentEvent414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response GetLocalAgentEvent414JSONResponse) VisitGetLocalAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetLocalAgentEvent429JSONResponse struct{ RateLimitedJSONResponse }
 
 func (response GetLocalAgentEvent429JSONResponse) VisitGetLocalAgentEventResponse(w http.ResponseWriter) error {
@@ -4107,6 +4768,21 @@ func (response GetLocalAgentEvent429JSONResponse) VisitGetLocalAgentEventRespons
 	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLocalAgentEvent431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response GetLocalAgentEvent431JSONResponse) VisitGetLocalAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -4143,9 +4819,9 @@ func (response GetLocalAgentEvent503JSONResponse) VisitGetLocalAgentEventRespons
 }
 
 type UpdateLocalAgentEventRequestObject struct {
-	ClientID ClientID `json:"client_id"`
-	AgentID  AgentID  `json:"agent_id"`
-	EventID  EventID  `json:"event_id"`
+	ClientID ClientID     `json:"client_id"`
+	AgentID  LocalAgentID `json:"agent_id"`
+	EventID  LocalEventID `json:"event_id"`
 	Body     *UpdateLocalAgentEventJSONRequestBody
 }
 
@@ -4228,6 +4904,21 @@ func (response UpdateLocalAgentEvent404JSONResponse) VisitUpdateLocalAgentEventR
 	return err
 }
 
+type UpdateLocalAgentEvent408JSONResponse struct{ RequestTimeoutJSONResponse }
+
+func (response UpdateLocalAgentEvent408JSONResponse) VisitUpdateLocalAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(408)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type UpdateLocalAgentEvent413JSONResponse struct{ TooLargeJSONResponse }
 
 func (response UpdateLocalAgentEvent413JSONResponse) VisitUpdateLocalAgentEventResponse(w http.ResponseWriter) error {
@@ -4239,6 +4930,21 @@ func (response UpdateLocalAgentEvent413JSONResponse) VisitUpdateLocalAgentEventR
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateLocalAgentEvent414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response UpdateLocalAgentEvent414JSONResponse) VisitUpdateLocalAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -4279,6 +4985,21 @@ func (response UpdateLocalAgentEvent429JSONResponse) VisitUpdateLocalAgentEventR
 	return err
 }
 
+type UpdateLocalAgentEvent431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response UpdateLocalAgentEvent431JSONResponse) VisitUpdateLocalAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type UpdateLocalAgentEvent500JSONResponse struct{ InternalErrorJSONResponse }
 
 func (response UpdateLocalAgentEvent500JSONResponse) VisitUpdateLocalAgentEventResponse(w http.ResponseWriter) error {
@@ -4311,9 +5032,9 @@ func (response UpdateLocalAgentEvent503JSONResponse) VisitUpdateLocalAgentEventR
 }
 
 type GetLocalAgentEventStateRequestObject struct {
-	ClientID ClientID `json:"client_id"`
-	AgentID  AgentID  `json:"agent_id"`
-	EventID  EventID  `json:"event_id"`
+	ClientID ClientID     `json:"client_id"`
+	AgentID  LocalAgentID `json:"agent_id"`
+	EventID  LocalEventID `json:"event_id"`
 }
 
 type GetLocalAgentEventStateResponseObject interface {
@@ -4395,6 +5116,21 @@ func (response GetLocalAgentEventState404JSONResponse) VisitGetLocalAgentEventSt
 	return err
 }
 
+type GetLocalAgentEventState414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response GetLocalAgentEventState414JSONResponse) VisitGetLocalAgentEventStateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetLocalAgentEventState429JSONResponse struct{ RateLimitedJSONResponse }
 
 func (response GetLocalAgentEventState429JSONResponse) VisitGetLocalAgentEventStateResponse(w http.ResponseWriter) error {
@@ -4410,6 +5146,21 @@ func (response GetLocalAgentEventState429JSONResponse) VisitGetLocalAgentEventSt
 	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLocalAgentEventState431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response GetLocalAgentEventState431JSONResponse) VisitGetLocalAgentEventStateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -4446,9 +5197,9 @@ func (response GetLocalAgentEventState503JSONResponse) VisitGetLocalAgentEventSt
 }
 
 type PutLocalAgentEventStateRequestObject struct {
-	ClientID ClientID `json:"client_id"`
-	AgentID  AgentID  `json:"agent_id"`
-	EventID  EventID  `json:"event_id"`
+	ClientID ClientID     `json:"client_id"`
+	AgentID  LocalAgentID `json:"agent_id"`
+	EventID  LocalEventID `json:"event_id"`
 	Body     *PutLocalAgentEventStateJSONRequestBody
 }
 
@@ -4531,6 +5282,21 @@ func (response PutLocalAgentEventState404JSONResponse) VisitPutLocalAgentEventSt
 	return err
 }
 
+type PutLocalAgentEventState408JSONResponse struct{ RequestTimeoutJSONResponse }
+
+func (response PutLocalAgentEventState408JSONResponse) VisitPutLocalAgentEventStateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(408)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type PutLocalAgentEventState413JSONResponse struct{ TooLargeJSONResponse }
 
 func (response PutLocalAgentEventState413JSONResponse) VisitPutLocalAgentEventStateResponse(w http.ResponseWriter) error {
@@ -4542,6 +5308,21 @@ func (response PutLocalAgentEventState413JSONResponse) VisitPutLocalAgentEventSt
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutLocalAgentEventState414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response PutLocalAgentEventState414JSONResponse) VisitPutLocalAgentEventStateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -4582,6 +5363,21 @@ func (response PutLocalAgentEventState429JSONResponse) VisitPutLocalAgentEventSt
 	return err
 }
 
+type PutLocalAgentEventState431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response PutLocalAgentEventState431JSONResponse) VisitPutLocalAgentEventStateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type PutLocalAgentEventState500JSONResponse struct{ InternalErrorJSONResponse }
 
 func (response PutLocalAgentEventState500JSONResponse) VisitPutLocalAgentEventStateResponse(w http.ResponseWriter) error {
@@ -4614,16 +5410,16 @@ func (response PutLocalAgentEventState503JSONResponse) VisitPutLocalAgentEventSt
 }
 
 type ListLocalAgentEventTestsRequestObject struct {
-	ClientID ClientID `json:"client_id"`
-	AgentID  AgentID  `json:"agent_id"`
-	EventID  EventID  `json:"event_id"`
+	ClientID ClientID     `json:"client_id"`
+	AgentID  LocalAgentID `json:"agent_id"`
+	EventID  LocalEventID `json:"event_id"`
 }
 
 type ListLocalAgentEventTestsResponseObject interface {
 	VisitListLocalAgentEventTestsResponse(w http.ResponseWriter) error
 }
 
-type ListLocalAgentEventTests200JSONResponse []EventTest
+type ListLocalAgentEventTests200JSONResponse []EventTestResult
 
 func (response ListLocalAgentEventTests200JSONResponse) VisitListLocalAgentEventTestsResponse(w http.ResponseWriter) error {
 
@@ -4698,6 +5494,21 @@ func (response ListLocalAgentEventTests404JSONResponse) VisitListLocalAgentEvent
 	return err
 }
 
+type ListLocalAgentEventTests414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response ListLocalAgentEventTests414JSONResponse) VisitListLocalAgentEventTestsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListLocalAgentEventTests429JSONResponse struct{ RateLimitedJSONResponse }
 
 func (response ListLocalAgentEventTests429JSONResponse) VisitListLocalAgentEventTestsResponse(w http.ResponseWriter) error {
@@ -4713,6 +5524,21 @@ func (response ListLocalAgentEventTests429JSONResponse) VisitListLocalAgentEvent
 	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListLocalAgentEventTests431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response ListLocalAgentEventTests431JSONResponse) VisitListLocalAgentEventTestsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -4749,9 +5575,9 @@ func (response ListLocalAgentEventTests503JSONResponse) VisitListLocalAgentEvent
 }
 
 type TestLocalAgentEventRequestObject struct {
-	ClientID ClientID `json:"client_id"`
-	AgentID  AgentID  `json:"agent_id"`
-	EventID  EventID  `json:"event_id"`
+	ClientID ClientID     `json:"client_id"`
+	AgentID  LocalAgentID `json:"agent_id"`
+	EventID  LocalEventID `json:"event_id"`
 }
 
 type TestLocalAgentEventResponseObject interface {
@@ -4833,6 +5659,21 @@ func (response TestLocalAgentEvent404JSONResponse) VisitTestLocalAgentEventRespo
 	return err
 }
 
+type TestLocalAgentEvent414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response TestLocalAgentEvent414JSONResponse) VisitTestLocalAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type TestLocalAgentEvent429JSONResponse struct{ RateLimitedJSONResponse }
 
 func (response TestLocalAgentEvent429JSONResponse) VisitTestLocalAgentEventResponse(w http.ResponseWriter) error {
@@ -4848,6 +5689,21 @@ func (response TestLocalAgentEvent429JSONResponse) VisitTestLocalAgentEventRespo
 	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type TestLocalAgentEvent431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response TestLocalAgentEvent431JSONResponse) VisitTestLocalAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -4884,8 +5740,8 @@ func (response TestLocalAgentEvent503JSONResponse) VisitTestLocalAgentEventRespo
 }
 
 type GetLocalAgentStatusRequestObject struct {
-	ClientID ClientID `json:"client_id"`
-	AgentID  AgentID  `json:"agent_id"`
+	ClientID ClientID     `json:"client_id"`
+	AgentID  LocalAgentID `json:"agent_id"`
 }
 
 type GetLocalAgentStatusResponseObject interface {
@@ -4967,6 +5823,21 @@ func (response GetLocalAgentStatus404JSONResponse) VisitGetLocalAgentStatusRespo
 	return err
 }
 
+type GetLocalAgentStatus414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response GetLocalAgentStatus414JSONResponse) VisitGetLocalAgentStatusResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetLocalAgentStatus429JSONResponse struct{ RateLimitedJSONResponse }
 
 func (response GetLocalAgentStatus429JSONResponse) VisitGetLocalAgentStatusResponse(w http.ResponseWriter) error {
@@ -4982,6 +5853,21 @@ func (response GetLocalAgentStatus429JSONResponse) VisitGetLocalAgentStatusRespo
 	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLocalAgentStatus431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response GetLocalAgentStatus431JSONResponse) VisitGetLocalAgentStatusResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -5018,8 +5904,8 @@ func (response GetLocalAgentStatus503JSONResponse) VisitGetLocalAgentStatusRespo
 }
 
 type PutLocalAgentStatusRequestObject struct {
-	ClientID ClientID `json:"client_id"`
-	AgentID  AgentID  `json:"agent_id"`
+	ClientID ClientID     `json:"client_id"`
+	AgentID  LocalAgentID `json:"agent_id"`
 	Body     *PutLocalAgentStatusJSONRequestBody
 }
 
@@ -5102,6 +5988,21 @@ func (response PutLocalAgentStatus404JSONResponse) VisitPutLocalAgentStatusRespo
 	return err
 }
 
+type PutLocalAgentStatus408JSONResponse struct{ RequestTimeoutJSONResponse }
+
+func (response PutLocalAgentStatus408JSONResponse) VisitPutLocalAgentStatusResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(408)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type PutLocalAgentStatus413JSONResponse struct{ TooLargeJSONResponse }
 
 func (response PutLocalAgentStatus413JSONResponse) VisitPutLocalAgentStatusResponse(w http.ResponseWriter) error {
@@ -5113,6 +6014,21 @@ func (response PutLocalAgentStatus413JSONResponse) VisitPutLocalAgentStatusRespo
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutLocalAgentStatus414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response PutLocalAgentStatus414JSONResponse) VisitPutLocalAgentStatusResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -5153,6 +6069,21 @@ func (response PutLocalAgentStatus429JSONResponse) VisitPutLocalAgentStatusRespo
 	return err
 }
 
+type PutLocalAgentStatus431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response PutLocalAgentStatus431JSONResponse) VisitPutLocalAgentStatusResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type PutLocalAgentStatus500JSONResponse struct{ InternalErrorJSONResponse }
 
 func (response PutLocalAgentStatus500JSONResponse) VisitPutLocalAgentStatusResponse(w http.ResponseWriter) error {
@@ -5185,8 +6116,8 @@ func (response PutLocalAgentStatus503JSONResponse) VisitPutLocalAgentStatusRespo
 }
 
 type ListLocalAgentStatusChangesRequestObject struct {
-	ClientID ClientID `json:"client_id"`
-	AgentID  AgentID  `json:"agent_id"`
+	ClientID ClientID     `json:"client_id"`
+	AgentID  LocalAgentID `json:"agent_id"`
 	Params   ListLocalAgentStatusChangesParams
 }
 
@@ -5272,6 +6203,21 @@ func (response ListLocalAgentStatusChanges404JSONResponse) VisitListLocalAgentSt
 	return err
 }
 
+type ListLocalAgentStatusChanges414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response ListLocalAgentStatusChanges414JSONResponse) VisitListLocalAgentStatusChangesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListLocalAgentStatusChanges429JSONResponse struct{ RateLimitedJSONResponse }
 
 func (response ListLocalAgentStatusChanges429JSONResponse) VisitListLocalAgentStatusChangesResponse(w http.ResponseWriter) error {
@@ -5287,6 +6233,21 @@ func (response ListLocalAgentStatusChanges429JSONResponse) VisitListLocalAgentSt
 	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListLocalAgentStatusChanges431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response ListLocalAgentStatusChanges431JSONResponse) VisitListLocalAgentStatusChangesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -5331,15 +6292,25 @@ type ListRemoteAgentsResponseObject interface {
 	VisitListRemoteAgentsResponse(w http.ResponseWriter) error
 }
 
-type ListRemoteAgents200JSONResponse []RemoteAgent
+type ListRemoteAgents200ResponseHeaders struct {
+	Link *string
+}
+
+type ListRemoteAgents200JSONResponse struct {
+	Body    []RemoteAgent
+	Headers ListRemoteAgents200ResponseHeaders
+}
 
 func (response ListRemoteAgents200JSONResponse) VisitListRemoteAgentsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Link != nil {
+		w.Header().Set("Link", fmt.Sprint(*response.Headers.Link))
+	}
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
 	return err
@@ -5406,6 +6377,21 @@ func (response ListRemoteAgents404JSONResponse) VisitListRemoteAgentsResponse(w 
 	return err
 }
 
+type ListRemoteAgents414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response ListRemoteAgents414JSONResponse) VisitListRemoteAgentsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListRemoteAgents429JSONResponse struct{ RateLimitedJSONResponse }
 
 func (response ListRemoteAgents429JSONResponse) VisitListRemoteAgentsResponse(w http.ResponseWriter) error {
@@ -5421,6 +6407,21 @@ func (response ListRemoteAgents429JSONResponse) VisitListRemoteAgentsResponse(w 
 	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListRemoteAgents431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response ListRemoteAgents431JSONResponse) VisitListRemoteAgentsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -5458,6 +6459,7 @@ func (response ListRemoteAgents503JSONResponse) VisitListRemoteAgentsResponse(w 
 
 type CreateRemoteAgentRequestObject struct {
 	ClientID ClientID `json:"client_id"`
+	Params   CreateRemoteAgentParams
 	Body     *CreateRemoteAgentJSONRequestBody
 }
 
@@ -5540,6 +6542,21 @@ func (response CreateRemoteAgent404JSONResponse) VisitCreateRemoteAgentResponse(
 	return err
 }
 
+type CreateRemoteAgent408JSONResponse struct{ RequestTimeoutJSONResponse }
+
+func (response CreateRemoteAgent408JSONResponse) VisitCreateRemoteAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(408)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type CreateRemoteAgent409JSONResponse struct{ ConflictJSONResponse }
 
 func (response CreateRemoteAgent409JSONResponse) VisitCreateRemoteAgentResponse(w http.ResponseWriter) error {
@@ -5570,6 +6587,21 @@ func (response CreateRemoteAgent413JSONResponse) VisitCreateRemoteAgentResponse(
 	return err
 }
 
+type CreateRemoteAgent414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response CreateRemoteAgent414JSONResponse) VisitCreateRemoteAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type CreateRemoteAgent415JSONResponse struct {
 	UnsupportedMediaTypeJSONResponse
 }
@@ -5583,6 +6615,23 @@ func (response CreateRemoteAgent415JSONResponse) VisitCreateRemoteAgentResponse(
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateRemoteAgent422JSONResponse struct {
+	IdempotencyKeyReusedJSONResponse
+}
+
+func (response CreateRemoteAgent422JSONResponse) VisitCreateRemoteAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(422)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -5602,6 +6651,21 @@ func (response CreateRemoteAgent429JSONResponse) VisitCreateRemoteAgentResponse(
 	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateRemoteAgent431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response CreateRemoteAgent431JSONResponse) VisitCreateRemoteAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -5638,8 +6702,8 @@ func (response CreateRemoteAgent503JSONResponse) VisitCreateRemoteAgentResponse(
 }
 
 type DeleteRemoteAgentRequestObject struct {
-	ClientID ClientID `json:"client_id"`
-	AgentID  AgentID  `json:"agent_id"`
+	ClientID ClientID      `json:"client_id"`
+	AgentID  RemoteAgentID `json:"agent_id"`
 }
 
 type DeleteRemoteAgentResponseObject interface {
@@ -5715,6 +6779,21 @@ func (response DeleteRemoteAgent404JSONResponse) VisitDeleteRemoteAgentResponse(
 	return err
 }
 
+type DeleteRemoteAgent414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response DeleteRemoteAgent414JSONResponse) VisitDeleteRemoteAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type DeleteRemoteAgent429JSONResponse struct{ RateLimitedJSONResponse }
 
 func (response DeleteRemoteAgent429JSONResponse) VisitDeleteRemoteAgentResponse(w http.ResponseWriter) error {
@@ -5730,6 +6809,21 @@ func (response DeleteRemoteAgent429JSONResponse) VisitDeleteRemoteAgentResponse(
 	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteRemoteAgent431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response DeleteRemoteAgent431JSONResponse) VisitDeleteRemoteAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -5766,8 +6860,8 @@ func (response DeleteRemoteAgent503JSONResponse) VisitDeleteRemoteAgentResponse(
 }
 
 type GetRemoteAgentRequestObject struct {
-	ClientID ClientID `json:"client_id"`
-	AgentID  AgentID  `json:"agent_id"`
+	ClientID ClientID      `json:"client_id"`
+	AgentID  RemoteAgentID `json:"agent_id"`
 }
 
 type GetRemoteAgentResponseObject interface {
@@ -5849,6 +6943,21 @@ func (response GetRemoteAgent404JSONResponse) VisitGetRemoteAgentResponse(w http
 	return err
 }
 
+type GetRemoteAgent414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response GetRemoteAgent414JSONResponse) VisitGetRemoteAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetRemoteAgent429JSONResponse struct{ RateLimitedJSONResponse }
 
 func (response GetRemoteAgent429JSONResponse) VisitGetRemoteAgentResponse(w http.ResponseWriter) error {
@@ -5864,6 +6973,21 @@ func (response GetRemoteAgent429JSONResponse) VisitGetRemoteAgentResponse(w http
 	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetRemoteAgent431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response GetRemoteAgent431JSONResponse) VisitGetRemoteAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -5900,8 +7024,8 @@ func (response GetRemoteAgent503JSONResponse) VisitGetRemoteAgentResponse(w http
 }
 
 type PutRemoteAgentRequestObject struct {
-	ClientID ClientID `json:"client_id"`
-	AgentID  AgentID  `json:"agent_id"`
+	ClientID ClientID      `json:"client_id"`
+	AgentID  RemoteAgentID `json:"agent_id"`
 	Body     *PutRemoteAgentJSONRequestBody
 }
 
@@ -5998,6 +7122,21 @@ func (response PutRemoteAgent404JSONResponse) VisitPutRemoteAgentResponse(w http
 	return err
 }
 
+type PutRemoteAgent408JSONResponse struct{ RequestTimeoutJSONResponse }
+
+func (response PutRemoteAgent408JSONResponse) VisitPutRemoteAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(408)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type PutRemoteAgent409JSONResponse struct{ AgentLimitExceededJSONResponse }
 
 func (response PutRemoteAgent409JSONResponse) VisitPutRemoteAgentResponse(w http.ResponseWriter) error {
@@ -6024,6 +7163,21 @@ func (response PutRemoteAgent413JSONResponse) VisitPutRemoteAgentResponse(w http
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutRemoteAgent414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response PutRemoteAgent414JSONResponse) VisitPutRemoteAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -6064,6 +7218,21 @@ func (response PutRemoteAgent429JSONResponse) VisitPutRemoteAgentResponse(w http
 	return err
 }
 
+type PutRemoteAgent431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response PutRemoteAgent431JSONResponse) VisitPutRemoteAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type PutRemoteAgent500JSONResponse struct{ InternalErrorJSONResponse }
 
 func (response PutRemoteAgent500JSONResponse) VisitPutRemoteAgentResponse(w http.ResponseWriter) error {
@@ -6096,8 +7265,8 @@ func (response PutRemoteAgent503JSONResponse) VisitPutRemoteAgentResponse(w http
 }
 
 type ListRemoteAgentEventsRequestObject struct {
-	ClientID ClientID `json:"client_id"`
-	AgentID  AgentID  `json:"agent_id"`
+	ClientID ClientID      `json:"client_id"`
+	AgentID  RemoteAgentID `json:"agent_id"`
 	Params   ListRemoteAgentEventsParams
 }
 
@@ -6105,15 +7274,25 @@ type ListRemoteAgentEventsResponseObject interface {
 	VisitListRemoteAgentEventsResponse(w http.ResponseWriter) error
 }
 
-type ListRemoteAgentEvents200JSONResponse []AgentEvent
+type ListRemoteAgentEvents200ResponseHeaders struct {
+	Link *string
+}
+
+type ListRemoteAgentEvents200JSONResponse struct {
+	Body    []AgentEvent
+	Headers ListRemoteAgentEvents200ResponseHeaders
+}
 
 func (response ListRemoteAgentEvents200JSONResponse) VisitListRemoteAgentEventsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Link != nil {
+		w.Header().Set("Link", fmt.Sprint(*response.Headers.Link))
+	}
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
 	return err
@@ -6180,6 +7359,21 @@ func (response ListRemoteAgentEvents404JSONResponse) VisitListRemoteAgentEventsR
 	return err
 }
 
+type ListRemoteAgentEvents414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response ListRemoteAgentEvents414JSONResponse) VisitListRemoteAgentEventsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListRemoteAgentEvents429JSONResponse struct{ RateLimitedJSONResponse }
 
 func (response ListRemoteAgentEvents429JSONResponse) VisitListRemoteAgentEventsResponse(w http.ResponseWriter) error {
@@ -6195,6 +7389,21 @@ func (response ListRemoteAgentEvents429JSONResponse) VisitListRemoteAgentEventsR
 	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListRemoteAgentEvents431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response ListRemoteAgentEvents431JSONResponse) VisitListRemoteAgentEventsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -6231,8 +7440,9 @@ func (response ListRemoteAgentEvents503JSONResponse) VisitListRemoteAgentEventsR
 }
 
 type CreateRemoteAgentEventRequestObject struct {
-	ClientID ClientID `json:"client_id"`
-	AgentID  AgentID  `json:"agent_id"`
+	ClientID ClientID      `json:"client_id"`
+	AgentID  RemoteAgentID `json:"agent_id"`
+	Params   CreateRemoteAgentEventParams
 	Body     *CreateRemoteAgentEventJSONRequestBody
 }
 
@@ -6240,7 +7450,9 @@ type CreateRemoteAgentEventResponseObject interface {
 	VisitCreateRemoteAgentEventResponse(w http.ResponseWriter) error
 }
 
-type CreateRemoteAgentEvent201JSONResponse struct{ AgentEventJSONResponse }
+type CreateRemoteAgentEvent201JSONResponse struct {
+	RemoteAgentEventCreatedJSONResponse
+}
 
 func (response CreateRemoteAgentEvent201JSONResponse) VisitCreateRemoteAgentEventResponse(w http.ResponseWriter) error {
 
@@ -6315,6 +7527,21 @@ func (response CreateRemoteAgentEvent404JSONResponse) VisitCreateRemoteAgentEven
 	return err
 }
 
+type CreateRemoteAgentEvent408JSONResponse struct{ RequestTimeoutJSONResponse }
+
+func (response CreateRemoteAgentEvent408JSONResponse) VisitCreateRemoteAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(408)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type CreateRemoteAgentEvent409JSONResponse struct{ EventLimitExceededJSONResponse }
 
 func (response CreateRemoteAgentEvent409JSONResponse) VisitCreateRemoteAgentEventResponse(w http.ResponseWriter) error {
@@ -6345,6 +7572,21 @@ func (response CreateRemoteAgentEvent413JSONResponse) VisitCreateRemoteAgentEven
 	return err
 }
 
+type CreateRemoteAgentEvent414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response CreateRemoteAgentEvent414JSONResponse) VisitCreateRemoteAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type CreateRemoteAgentEvent415JSONResponse struct {
 	UnsupportedMediaTypeJSONResponse
 }
@@ -6358,6 +7600,23 @@ func (response CreateRemoteAgentEvent415JSONResponse) VisitCreateRemoteAgentEven
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateRemoteAgentEvent422JSONResponse struct {
+	IdempotencyKeyReusedJSONResponse
+}
+
+func (response CreateRemoteAgentEvent422JSONResponse) VisitCreateRemoteAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(422)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -6377,6 +7636,21 @@ func (response CreateRemoteAgentEvent429JSONResponse) VisitCreateRemoteAgentEven
 	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateRemoteAgentEvent431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response CreateRemoteAgentEvent431JSONResponse) VisitCreateRemoteAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -6413,9 +7687,9 @@ func (response CreateRemoteAgentEvent503JSONResponse) VisitCreateRemoteAgentEven
 }
 
 type DeleteRemoteAgentEventRequestObject struct {
-	ClientID ClientID `json:"client_id"`
-	AgentID  AgentID  `json:"agent_id"`
-	EventID  EventID  `json:"event_id"`
+	ClientID ClientID      `json:"client_id"`
+	AgentID  RemoteAgentID `json:"agent_id"`
+	EventID  RemoteEventID `json:"event_id"`
 }
 
 type DeleteRemoteAgentEventResponseObject interface {
@@ -6491,6 +7765,21 @@ func (response DeleteRemoteAgentEvent404JSONResponse) VisitDeleteRemoteAgentEven
 	return err
 }
 
+type DeleteRemoteAgentEvent414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response DeleteRemoteAgentEvent414JSONResponse) VisitDeleteRemoteAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type DeleteRemoteAgentEvent429JSONResponse struct{ RateLimitedJSONResponse }
 
 func (response DeleteRemoteAgentEvent429JSONResponse) VisitDeleteRemoteAgentEventResponse(w http.ResponseWriter) error {
@@ -6506,6 +7795,21 @@ func (response DeleteRemoteAgentEvent429JSONResponse) VisitDeleteRemoteAgentEven
 	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteRemoteAgentEvent431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response DeleteRemoteAgentEvent431JSONResponse) VisitDeleteRemoteAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -6542,9 +7846,9 @@ func (response DeleteRemoteAgentEvent503JSONResponse) VisitDeleteRemoteAgentEven
 }
 
 type GetRemoteAgentEventRequestObject struct {
-	ClientID ClientID `json:"client_id"`
-	AgentID  AgentID  `json:"agent_id"`
-	EventID  EventID  `json:"event_id"`
+	ClientID ClientID      `json:"client_id"`
+	AgentID  RemoteAgentID `json:"agent_id"`
+	EventID  RemoteEventID `json:"event_id"`
 }
 
 type GetRemoteAgentEventResponseObject interface {
@@ -6626,6 +7930,21 @@ func (response GetRemoteAgentEvent404JSONResponse) VisitGetRemoteAgentEventRespo
 	return err
 }
 
+type GetRemoteAgentEvent414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response GetRemoteAgentEvent414JSONResponse) VisitGetRemoteAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetRemoteAgentEvent429JSONResponse struct{ RateLimitedJSONResponse }
 
 func (response GetRemoteAgentEvent429JSONResponse) VisitGetRemoteAgentEventResponse(w http.ResponseWriter) error {
@@ -6641,6 +7960,21 @@ func (response GetRemoteAgentEvent429JSONResponse) VisitGetRemoteAgentEventRespo
 	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetRemoteAgentEvent431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response GetRemoteAgentEvent431JSONResponse) VisitGetRemoteAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -6677,9 +8011,9 @@ func (response GetRemoteAgentEvent503JSONResponse) VisitGetRemoteAgentEventRespo
 }
 
 type UpdateRemoteAgentEventRequestObject struct {
-	ClientID ClientID `json:"client_id"`
-	AgentID  AgentID  `json:"agent_id"`
-	EventID  EventID  `json:"event_id"`
+	ClientID ClientID      `json:"client_id"`
+	AgentID  RemoteAgentID `json:"agent_id"`
+	EventID  RemoteEventID `json:"event_id"`
 	Body     *UpdateRemoteAgentEventJSONRequestBody
 }
 
@@ -6762,6 +8096,21 @@ func (response UpdateRemoteAgentEvent404JSONResponse) VisitUpdateRemoteAgentEven
 	return err
 }
 
+type UpdateRemoteAgentEvent408JSONResponse struct{ RequestTimeoutJSONResponse }
+
+func (response UpdateRemoteAgentEvent408JSONResponse) VisitUpdateRemoteAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(408)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type UpdateRemoteAgentEvent413JSONResponse struct{ TooLargeJSONResponse }
 
 func (response UpdateRemoteAgentEvent413JSONResponse) VisitUpdateRemoteAgentEventResponse(w http.ResponseWriter) error {
@@ -6773,6 +8122,21 @@ func (response UpdateRemoteAgentEvent413JSONResponse) VisitUpdateRemoteAgentEven
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateRemoteAgentEvent414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response UpdateRemoteAgentEvent414JSONResponse) VisitUpdateRemoteAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -6813,6 +8177,21 @@ func (response UpdateRemoteAgentEvent429JSONResponse) VisitUpdateRemoteAgentEven
 	return err
 }
 
+type UpdateRemoteAgentEvent431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response UpdateRemoteAgentEvent431JSONResponse) VisitUpdateRemoteAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type UpdateRemoteAgentEvent500JSONResponse struct{ InternalErrorJSONResponse }
 
 func (response UpdateRemoteAgentEvent500JSONResponse) VisitUpdateRemoteAgentEventResponse(w http.ResponseWriter) error {
@@ -6845,9 +8224,9 @@ func (response UpdateRemoteAgentEvent503JSONResponse) VisitUpdateRemoteAgentEven
 }
 
 type GetRemoteAgentEventStateRequestObject struct {
-	ClientID ClientID `json:"client_id"`
-	AgentID  AgentID  `json:"agent_id"`
-	EventID  EventID  `json:"event_id"`
+	ClientID ClientID      `json:"client_id"`
+	AgentID  RemoteAgentID `json:"agent_id"`
+	EventID  RemoteEventID `json:"event_id"`
 }
 
 type GetRemoteAgentEventStateResponseObject interface {
@@ -6929,6 +8308,21 @@ func (response GetRemoteAgentEventState404JSONResponse) VisitGetRemoteAgentEvent
 	return err
 }
 
+type GetRemoteAgentEventState414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response GetRemoteAgentEventState414JSONResponse) VisitGetRemoteAgentEventStateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetRemoteAgentEventState429JSONResponse struct{ RateLimitedJSONResponse }
 
 func (response GetRemoteAgentEventState429JSONResponse) VisitGetRemoteAgentEventStateResponse(w http.ResponseWriter) error {
@@ -6944,6 +8338,21 @@ func (response GetRemoteAgentEventState429JSONResponse) VisitGetRemoteAgentEvent
 	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetRemoteAgentEventState431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response GetRemoteAgentEventState431JSONResponse) VisitGetRemoteAgentEventStateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -6980,9 +8389,9 @@ func (response GetRemoteAgentEventState503JSONResponse) VisitGetRemoteAgentEvent
 }
 
 type PutRemoteAgentEventStateRequestObject struct {
-	ClientID ClientID `json:"client_id"`
-	AgentID  AgentID  `json:"agent_id"`
-	EventID  EventID  `json:"event_id"`
+	ClientID ClientID      `json:"client_id"`
+	AgentID  RemoteAgentID `json:"agent_id"`
+	EventID  RemoteEventID `json:"event_id"`
 	Body     *PutRemoteAgentEventStateJSONRequestBody
 }
 
@@ -7065,6 +8474,21 @@ func (response PutRemoteAgentEventState404JSONResponse) VisitPutRemoteAgentEvent
 	return err
 }
 
+type PutRemoteAgentEventState408JSONResponse struct{ RequestTimeoutJSONResponse }
+
+func (response PutRemoteAgentEventState408JSONResponse) VisitPutRemoteAgentEventStateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(408)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type PutRemoteAgentEventState413JSONResponse struct{ TooLargeJSONResponse }
 
 func (response PutRemoteAgentEventState413JSONResponse) VisitPutRemoteAgentEventStateResponse(w http.ResponseWriter) error {
@@ -7076,6 +8500,21 @@ func (response PutRemoteAgentEventState413JSONResponse) VisitPutRemoteAgentEvent
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutRemoteAgentEventState414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response PutRemoteAgentEventState414JSONResponse) VisitPutRemoteAgentEventStateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -7116,6 +8555,21 @@ func (response PutRemoteAgentEventState429JSONResponse) VisitPutRemoteAgentEvent
 	return err
 }
 
+type PutRemoteAgentEventState431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response PutRemoteAgentEventState431JSONResponse) VisitPutRemoteAgentEventStateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type PutRemoteAgentEventState500JSONResponse struct{ InternalErrorJSONResponse }
 
 func (response PutRemoteAgentEventState500JSONResponse) VisitPutRemoteAgentEventStateResponse(w http.ResponseWriter) error {
@@ -7148,16 +8602,16 @@ func (response PutRemoteAgentEventState503JSONResponse) VisitPutRemoteAgentEvent
 }
 
 type ListRemoteAgentEventTestsRequestObject struct {
-	ClientID ClientID `json:"client_id"`
-	AgentID  AgentID  `json:"agent_id"`
-	EventID  EventID  `json:"event_id"`
+	ClientID ClientID      `json:"client_id"`
+	AgentID  RemoteAgentID `json:"agent_id"`
+	EventID  RemoteEventID `json:"event_id"`
 }
 
 type ListRemoteAgentEventTestsResponseObject interface {
 	VisitListRemoteAgentEventTestsResponse(w http.ResponseWriter) error
 }
 
-type ListRemoteAgentEventTests200JSONResponse []EventTest
+type ListRemoteAgentEventTests200JSONResponse []EventTestResult
 
 func (response ListRemoteAgentEventTests200JSONResponse) VisitListRemoteAgentEventTestsResponse(w http.ResponseWriter) error {
 
@@ -7232,6 +8686,21 @@ func (response ListRemoteAgentEventTests404JSONResponse) VisitListRemoteAgentEve
 	return err
 }
 
+type ListRemoteAgentEventTests414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response ListRemoteAgentEventTests414JSONResponse) VisitListRemoteAgentEventTestsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListRemoteAgentEventTests429JSONResponse struct{ RateLimitedJSONResponse }
 
 func (response ListRemoteAgentEventTests429JSONResponse) VisitListRemoteAgentEventTestsResponse(w http.ResponseWriter) error {
@@ -7247,6 +8716,21 @@ func (response ListRemoteAgentEventTests429JSONResponse) VisitListRemoteAgentEve
 	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListRemoteAgentEventTests431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response ListRemoteAgentEventTests431JSONResponse) VisitListRemoteAgentEventTestsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -7283,9 +8767,9 @@ func (response ListRemoteAgentEventTests503JSONResponse) VisitListRemoteAgentEve
 }
 
 type TestRemoteAgentEventRequestObject struct {
-	ClientID ClientID `json:"client_id"`
-	AgentID  AgentID  `json:"agent_id"`
-	EventID  EventID  `json:"event_id"`
+	ClientID ClientID      `json:"client_id"`
+	AgentID  RemoteAgentID `json:"agent_id"`
+	EventID  RemoteEventID `json:"event_id"`
 }
 
 type TestRemoteAgentEventResponseObject interface {
@@ -7367,6 +8851,21 @@ func (response TestRemoteAgentEvent404JSONResponse) VisitTestRemoteAgentEventRes
 	return err
 }
 
+type TestRemoteAgentEvent414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response TestRemoteAgentEvent414JSONResponse) VisitTestRemoteAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type TestRemoteAgentEvent429JSONResponse struct{ RateLimitedJSONResponse }
 
 func (response TestRemoteAgentEvent429JSONResponse) VisitTestRemoteAgentEventResponse(w http.ResponseWriter) error {
@@ -7382,6 +8881,21 @@ func (response TestRemoteAgentEvent429JSONResponse) VisitTestRemoteAgentEventRes
 	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type TestRemoteAgentEvent431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response TestRemoteAgentEvent431JSONResponse) VisitTestRemoteAgentEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -7418,8 +8932,8 @@ func (response TestRemoteAgentEvent503JSONResponse) VisitTestRemoteAgentEventRes
 }
 
 type GetRemoteAgentStatusRequestObject struct {
-	ClientID ClientID `json:"client_id"`
-	AgentID  AgentID  `json:"agent_id"`
+	ClientID ClientID      `json:"client_id"`
+	AgentID  RemoteAgentID `json:"agent_id"`
 }
 
 type GetRemoteAgentStatusResponseObject interface {
@@ -7501,6 +9015,21 @@ func (response GetRemoteAgentStatus404JSONResponse) VisitGetRemoteAgentStatusRes
 	return err
 }
 
+type GetRemoteAgentStatus414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response GetRemoteAgentStatus414JSONResponse) VisitGetRemoteAgentStatusResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetRemoteAgentStatus429JSONResponse struct{ RateLimitedJSONResponse }
 
 func (response GetRemoteAgentStatus429JSONResponse) VisitGetRemoteAgentStatusResponse(w http.ResponseWriter) error {
@@ -7516,6 +9045,21 @@ func (response GetRemoteAgentStatus429JSONResponse) VisitGetRemoteAgentStatusRes
 	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetRemoteAgentStatus431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response GetRemoteAgentStatus431JSONResponse) VisitGetRemoteAgentStatusResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -7552,8 +9096,8 @@ func (response GetRemoteAgentStatus503JSONResponse) VisitGetRemoteAgentStatusRes
 }
 
 type PutRemoteAgentStatusRequestObject struct {
-	ClientID ClientID `json:"client_id"`
-	AgentID  AgentID  `json:"agent_id"`
+	ClientID ClientID      `json:"client_id"`
+	AgentID  RemoteAgentID `json:"agent_id"`
 	Body     *PutRemoteAgentStatusJSONRequestBody
 }
 
@@ -7636,6 +9180,21 @@ func (response PutRemoteAgentStatus404JSONResponse) VisitPutRemoteAgentStatusRes
 	return err
 }
 
+type PutRemoteAgentStatus408JSONResponse struct{ RequestTimeoutJSONResponse }
+
+func (response PutRemoteAgentStatus408JSONResponse) VisitPutRemoteAgentStatusResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(408)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type PutRemoteAgentStatus413JSONResponse struct{ TooLargeJSONResponse }
 
 func (response PutRemoteAgentStatus413JSONResponse) VisitPutRemoteAgentStatusResponse(w http.ResponseWriter) error {
@@ -7647,6 +9206,21 @@ func (response PutRemoteAgentStatus413JSONResponse) VisitPutRemoteAgentStatusRes
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutRemoteAgentStatus414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response PutRemoteAgentStatus414JSONResponse) VisitPutRemoteAgentStatusResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -7687,6 +9261,21 @@ func (response PutRemoteAgentStatus429JSONResponse) VisitPutRemoteAgentStatusRes
 	return err
 }
 
+type PutRemoteAgentStatus431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response PutRemoteAgentStatus431JSONResponse) VisitPutRemoteAgentStatusResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type PutRemoteAgentStatus500JSONResponse struct{ InternalErrorJSONResponse }
 
 func (response PutRemoteAgentStatus500JSONResponse) VisitPutRemoteAgentStatusResponse(w http.ResponseWriter) error {
@@ -7719,8 +9308,8 @@ func (response PutRemoteAgentStatus503JSONResponse) VisitPutRemoteAgentStatusRes
 }
 
 type ListRemoteAgentStatusChangesRequestObject struct {
-	ClientID ClientID `json:"client_id"`
-	AgentID  AgentID  `json:"agent_id"`
+	ClientID ClientID      `json:"client_id"`
+	AgentID  RemoteAgentID `json:"agent_id"`
 	Params   ListRemoteAgentStatusChangesParams
 }
 
@@ -7806,6 +9395,21 @@ func (response ListRemoteAgentStatusChanges404JSONResponse) VisitListRemoteAgent
 	return err
 }
 
+type ListRemoteAgentStatusChanges414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response ListRemoteAgentStatusChanges414JSONResponse) VisitListRemoteAgentStatusChangesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListRemoteAgentStatusChanges429JSONResponse struct{ RateLimitedJSONResponse }
 
 func (response ListRemoteAgentStatusChanges429JSONResponse) VisitListRemoteAgentStatusChangesResponse(w http.ResponseWriter) error {
@@ -7821,6 +9425,21 @@ func (response ListRemoteAgentStatusChanges429JSONResponse) VisitListRemoteAgent
 	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListRemoteAgentStatusChanges431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response ListRemoteAgentStatusChanges431JSONResponse) VisitListRemoteAgentStatusChangesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -7939,6 +9558,21 @@ func (response ListApplications404JSONResponse) VisitListApplicationsResponse(w 
 	return err
 }
 
+type ListApplications414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response ListApplications414JSONResponse) VisitListApplicationsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListApplications429JSONResponse struct{ RateLimitedJSONResponse }
 
 func (response ListApplications429JSONResponse) VisitListApplicationsResponse(w http.ResponseWriter) error {
@@ -7954,6 +9588,21 @@ func (response ListApplications429JSONResponse) VisitListApplicationsResponse(w 
 	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListApplications431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response ListApplications431JSONResponse) VisitListApplicationsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -7991,6 +9640,7 @@ func (response ListApplications503JSONResponse) VisitListApplicationsResponse(w 
 
 type CreateApplicationRequestObject struct {
 	ClientID ClientID `json:"client_id"`
+	Params   CreateApplicationParams
 	Body     *CreateApplicationJSONRequestBody
 }
 
@@ -8073,6 +9723,21 @@ func (response CreateApplication404JSONResponse) VisitCreateApplicationResponse(
 	return err
 }
 
+type CreateApplication408JSONResponse struct{ RequestTimeoutJSONResponse }
+
+func (response CreateApplication408JSONResponse) VisitCreateApplicationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(408)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type CreateApplication409JSONResponse struct {
 	TooManyApplicationsJSONResponse
 }
@@ -8105,6 +9770,21 @@ func (response CreateApplication413JSONResponse) VisitCreateApplicationResponse(
 	return err
 }
 
+type CreateApplication414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response CreateApplication414JSONResponse) VisitCreateApplicationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type CreateApplication415JSONResponse struct {
 	UnsupportedMediaTypeJSONResponse
 }
@@ -8118,6 +9798,23 @@ func (response CreateApplication415JSONResponse) VisitCreateApplicationResponse(
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateApplication422JSONResponse struct {
+	IdempotencyKeyReusedJSONResponse
+}
+
+func (response CreateApplication422JSONResponse) VisitCreateApplicationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(422)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -8137,6 +9834,21 @@ func (response CreateApplication429JSONResponse) VisitCreateApplicationResponse(
 	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateApplication431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response CreateApplication431JSONResponse) VisitCreateApplicationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -8252,6 +9964,21 @@ func (response DeleteApplication404JSONResponse) VisitDeleteApplicationResponse(
 	return err
 }
 
+type DeleteApplication414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response DeleteApplication414JSONResponse) VisitDeleteApplicationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type DeleteApplication429JSONResponse struct{ RateLimitedJSONResponse }
 
 func (response DeleteApplication429JSONResponse) VisitDeleteApplicationResponse(w http.ResponseWriter) error {
@@ -8267,6 +9994,21 @@ func (response DeleteApplication429JSONResponse) VisitDeleteApplicationResponse(
 	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteApplication431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response DeleteApplication431JSONResponse) VisitDeleteApplicationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -8388,6 +10130,21 @@ func (response GetApplication404JSONResponse) VisitGetApplicationResponse(w http
 	return err
 }
 
+type GetApplication414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response GetApplication414JSONResponse) VisitGetApplicationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetApplication429JSONResponse struct{ RateLimitedJSONResponse }
 
 func (response GetApplication429JSONResponse) VisitGetApplicationResponse(w http.ResponseWriter) error {
@@ -8403,6 +10160,21 @@ func (response GetApplication429JSONResponse) VisitGetApplicationResponse(w http
 	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetApplication431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response GetApplication431JSONResponse) VisitGetApplicationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -8525,6 +10297,21 @@ func (response ListDeliveries404JSONResponse) VisitListDeliveriesResponse(w http
 	return err
 }
 
+type ListDeliveries414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response ListDeliveries414JSONResponse) VisitListDeliveriesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListDeliveries429JSONResponse struct{ RateLimitedJSONResponse }
 
 func (response ListDeliveries429JSONResponse) VisitListDeliveriesResponse(w http.ResponseWriter) error {
@@ -8540,6 +10327,21 @@ func (response ListDeliveries429JSONResponse) VisitListDeliveriesResponse(w http
 	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListDeliveries431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response ListDeliveries431JSONResponse) VisitListDeliveriesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -8577,6 +10379,7 @@ func (response ListDeliveries503JSONResponse) VisitListDeliveriesResponse(w http
 
 type RedeliverManyRequestObject struct {
 	ClientID ClientID `json:"client_id"`
+	Params   RedeliverManyParams
 	Body     *RedeliverManyJSONRequestBody
 }
 
@@ -8660,6 +10463,21 @@ func (response RedeliverMany404JSONResponse) VisitRedeliverManyResponse(w http.R
 	return err
 }
 
+type RedeliverMany408JSONResponse struct{ RequestTimeoutJSONResponse }
+
+func (response RedeliverMany408JSONResponse) VisitRedeliverManyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(408)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type RedeliverMany409JSONResponse struct{ TooManyReplaysJSONResponse }
 
 func (response RedeliverMany409JSONResponse) VisitRedeliverManyResponse(w http.ResponseWriter) error {
@@ -8690,6 +10508,21 @@ func (response RedeliverMany413JSONResponse) VisitRedeliverManyResponse(w http.R
 	return err
 }
 
+type RedeliverMany414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response RedeliverMany414JSONResponse) VisitRedeliverManyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type RedeliverMany415JSONResponse struct {
 	UnsupportedMediaTypeJSONResponse
 }
@@ -8703,6 +10536,23 @@ func (response RedeliverMany415JSONResponse) VisitRedeliverManyResponse(w http.R
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RedeliverMany422JSONResponse struct {
+	IdempotencyKeyReusedJSONResponse
+}
+
+func (response RedeliverMany422JSONResponse) VisitRedeliverManyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(422)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -8722,6 +10572,21 @@ func (response RedeliverMany429JSONResponse) VisitRedeliverManyResponse(w http.R
 	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RedeliverMany431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response RedeliverMany431JSONResponse) VisitRedeliverManyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -8841,6 +10706,21 @@ func (response GetDelivery404JSONResponse) VisitGetDeliveryResponse(w http.Respo
 	return err
 }
 
+type GetDelivery414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response GetDelivery414JSONResponse) VisitGetDeliveryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetDelivery429JSONResponse struct{ RateLimitedJSONResponse }
 
 func (response GetDelivery429JSONResponse) VisitGetDeliveryResponse(w http.ResponseWriter) error {
@@ -8856,6 +10736,21 @@ func (response GetDelivery429JSONResponse) VisitGetDeliveryResponse(w http.Respo
 	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetDelivery431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response GetDelivery431JSONResponse) VisitGetDeliveryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -8990,6 +10885,21 @@ func (response Redeliver409JSONResponse) VisitRedeliverResponse(w http.ResponseW
 	return err
 }
 
+type Redeliver414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response Redeliver414JSONResponse) VisitRedeliverResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type Redeliver429JSONResponse struct{ RateLimitedJSONResponse }
 
 func (response Redeliver429JSONResponse) VisitRedeliverResponse(w http.ResponseWriter) error {
@@ -9005,6 +10915,21 @@ func (response Redeliver429JSONResponse) VisitRedeliverResponse(w http.ResponseW
 	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type Redeliver431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response Redeliver431JSONResponse) VisitRedeliverResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -9123,6 +11048,21 @@ func (response GetLimits404JSONResponse) VisitGetLimitsResponse(w http.ResponseW
 	return err
 }
 
+type GetLimits414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response GetLimits414JSONResponse) VisitGetLimitsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetLimits429JSONResponse struct{ RateLimitedJSONResponse }
 
 func (response GetLimits429JSONResponse) VisitGetLimitsResponse(w http.ResponseWriter) error {
@@ -9138,6 +11078,21 @@ func (response GetLimits429JSONResponse) VisitGetLimitsResponse(w http.ResponseW
 	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLimits431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response GetLimits431JSONResponse) VisitGetLimitsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -9257,6 +11212,21 @@ func (response PutLimits404JSONResponse) VisitPutLimitsResponse(w http.ResponseW
 	return err
 }
 
+type PutLimits408JSONResponse struct{ RequestTimeoutJSONResponse }
+
+func (response PutLimits408JSONResponse) VisitPutLimitsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(408)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type PutLimits413JSONResponse struct{ TooLargeJSONResponse }
 
 func (response PutLimits413JSONResponse) VisitPutLimitsResponse(w http.ResponseWriter) error {
@@ -9268,6 +11238,21 @@ func (response PutLimits413JSONResponse) VisitPutLimitsResponse(w http.ResponseW
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutLimits414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response PutLimits414JSONResponse) VisitPutLimitsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -9285,6 +11270,21 @@ func (response PutLimits415JSONResponse) VisitPutLimitsResponse(w http.ResponseW
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutLimits431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response PutLimits431JSONResponse) VisitPutLimitsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -9407,6 +11407,21 @@ func (response ListReplays404JSONResponse) VisitListReplaysResponse(w http.Respo
 	return err
 }
 
+type ListReplays414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response ListReplays414JSONResponse) VisitListReplaysResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListReplays429JSONResponse struct{ RateLimitedJSONResponse }
 
 func (response ListReplays429JSONResponse) VisitListReplaysResponse(w http.ResponseWriter) error {
@@ -9422,6 +11437,21 @@ func (response ListReplays429JSONResponse) VisitListReplaysResponse(w http.Respo
 	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListReplays431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response ListReplays431JSONResponse) VisitListReplaysResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -9541,6 +11571,21 @@ func (response GetReplay404JSONResponse) VisitGetReplayResponse(w http.ResponseW
 	return err
 }
 
+type GetReplay414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response GetReplay414JSONResponse) VisitGetReplayResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetReplay429JSONResponse struct{ RateLimitedJSONResponse }
 
 func (response GetReplay429JSONResponse) VisitGetReplayResponse(w http.ResponseWriter) error {
@@ -9556,6 +11601,21 @@ func (response GetReplay429JSONResponse) VisitGetReplayResponse(w http.ResponseW
 	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetReplay431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response GetReplay431JSONResponse) VisitGetReplayResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -9674,6 +11734,21 @@ func (response GetSecret404JSONResponse) VisitGetSecretResponse(w http.ResponseW
 	return err
 }
 
+type GetSecret414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response GetSecret414JSONResponse) VisitGetSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetSecret429JSONResponse struct{ RateLimitedJSONResponse }
 
 func (response GetSecret429JSONResponse) VisitGetSecretResponse(w http.ResponseWriter) error {
@@ -9689,6 +11764,21 @@ func (response GetSecret429JSONResponse) VisitGetSecretResponse(w http.ResponseW
 	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSecret431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response GetSecret431JSONResponse) VisitGetSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -9726,6 +11816,7 @@ func (response GetSecret503JSONResponse) VisitGetSecretResponse(w http.ResponseW
 
 type RotateSecretRequestObject struct {
 	ClientID ClientID `json:"client_id"`
+	Params   RotateSecretParams
 }
 
 type RotateSecretResponseObject interface {
@@ -9807,6 +11898,38 @@ func (response RotateSecret404JSONResponse) VisitRotateSecretResponse(w http.Res
 	return err
 }
 
+type RotateSecret414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response RotateSecret414JSONResponse) VisitRotateSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RotateSecret422JSONResponse struct {
+	IdempotencyKeyReusedJSONResponse
+}
+
+func (response RotateSecret422JSONResponse) VisitRotateSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(422)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type RotateSecret429JSONResponse struct{ RateLimitedJSONResponse }
 
 func (response RotateSecret429JSONResponse) VisitRotateSecretResponse(w http.ResponseWriter) error {
@@ -9822,6 +11945,21 @@ func (response RotateSecret429JSONResponse) VisitRotateSecretResponse(w http.Res
 	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RotateSecret431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response RotateSecret431JSONResponse) VisitRotateSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -9941,6 +12079,21 @@ func (response PutStatuses404JSONResponse) VisitPutStatusesResponse(w http.Respo
 	return err
 }
 
+type PutStatuses408JSONResponse struct{ RequestTimeoutJSONResponse }
+
+func (response PutStatuses408JSONResponse) VisitPutStatusesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(408)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type PutStatuses413JSONResponse struct{ TooLargeJSONResponse }
 
 func (response PutStatuses413JSONResponse) VisitPutStatusesResponse(w http.ResponseWriter) error {
@@ -9952,6 +12105,21 @@ func (response PutStatuses413JSONResponse) VisitPutStatusesResponse(w http.Respo
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutStatuses414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response PutStatuses414JSONResponse) VisitPutStatusesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -9988,6 +12156,21 @@ func (response PutStatuses429JSONResponse) VisitPutStatusesResponse(w http.Respo
 	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutStatuses431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response PutStatuses431JSONResponse) VisitPutStatusesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -10126,6 +12309,21 @@ func (response ListStatusChanges410JSONResponse) VisitListStatusChangesResponse(
 	return err
 }
 
+type ListStatusChanges414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response ListStatusChanges414JSONResponse) VisitListStatusChangesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListStatusChanges429JSONResponse struct{ RateLimitedJSONResponse }
 
 func (response ListStatusChanges429JSONResponse) VisitListStatusChangesResponse(w http.ResponseWriter) error {
@@ -10141,6 +12339,21 @@ func (response ListStatusChanges429JSONResponse) VisitListStatusChangesResponse(
 	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListStatusChanges431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response ListStatusChanges431JSONResponse) VisitListStatusChangesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -10177,9 +12390,7 @@ func (response ListStatusChanges503JSONResponse) VisitListStatusChangesResponse(
 }
 
 type RequestTokenRequestObject struct {
-	Params        RequestTokenParams
-	FormdataBody  *RequestTokenFormdataRequestBody
-	MultipartBody *multipart.Reader
+	Body *RequestTokenFormdataRequestBody
 }
 
 type RequestTokenResponseObject interface {
@@ -10216,6 +12427,21 @@ func (response RequestToken400JSONResponse) VisitRequestTokenResponse(w http.Res
 	return err
 }
 
+type RequestToken408JSONResponse struct{ RequestTimeoutJSONResponse }
+
+func (response RequestToken408JSONResponse) VisitRequestTokenResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(408)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type RequestToken413JSONResponse struct{ TooLargeJSONResponse }
 
 func (response RequestToken413JSONResponse) VisitRequestTokenResponse(w http.ResponseWriter) error {
@@ -10227,6 +12453,36 @@ func (response RequestToken413JSONResponse) VisitRequestTokenResponse(w http.Res
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RequestToken414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response RequestToken414JSONResponse) VisitRequestTokenResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RequestToken415JSONResponse struct{ TokenUnsupportedJSONResponse }
+
+func (response RequestToken415JSONResponse) VisitRequestTokenResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(415)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -10243,6 +12499,21 @@ func (response RequestToken429JSONResponse) VisitRequestTokenResponse(w http.Res
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RequestToken431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response RequestToken431JSONResponse) VisitRequestTokenResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -10330,6 +12601,21 @@ func (response GetUser403JSONResponse) VisitGetUserResponse(w http.ResponseWrite
 	return err
 }
 
+type GetUser414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response GetUser414JSONResponse) VisitGetUserResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetUser429JSONResponse struct{ RateLimitedJSONResponse }
 
 func (response GetUser429JSONResponse) VisitGetUserResponse(w http.ResponseWriter) error {
@@ -10345,6 +12631,21 @@ func (response GetUser429JSONResponse) VisitGetUserResponse(w http.ResponseWrite
 	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetUser431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response GetUser431JSONResponse) VisitGetUserResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -10714,10 +13015,11 @@ func (sh *strictHandler) ListLocalAgents(ctx echo.Context, clientID ClientID, pa
 }
 
 // CreateLocalAgent operation middleware
-func (sh *strictHandler) CreateLocalAgent(ctx echo.Context, clientID ClientID) error {
+func (sh *strictHandler) CreateLocalAgent(ctx echo.Context, clientID ClientID, params CreateLocalAgentParams) error {
 	var request CreateLocalAgentRequestObject
 
 	request.ClientID = clientID
+	request.Params = params
 
 	var body CreateLocalAgentJSONRequestBody
 	var err error
@@ -10762,7 +13064,7 @@ func (sh *strictHandler) CreateLocalAgent(ctx echo.Context, clientID ClientID) e
 }
 
 // DeleteLocalAgent operation middleware
-func (sh *strictHandler) DeleteLocalAgent(ctx echo.Context, clientID ClientID, agentID AgentID) error {
+func (sh *strictHandler) DeleteLocalAgent(ctx echo.Context, clientID ClientID, agentID LocalAgentID) error {
 	var request DeleteLocalAgentRequestObject
 
 	request.ClientID = clientID
@@ -10788,7 +13090,7 @@ func (sh *strictHandler) DeleteLocalAgent(ctx echo.Context, clientID ClientID, a
 }
 
 // GetLocalAgent operation middleware
-func (sh *strictHandler) GetLocalAgent(ctx echo.Context, clientID ClientID, agentID AgentID) error {
+func (sh *strictHandler) GetLocalAgent(ctx echo.Context, clientID ClientID, agentID LocalAgentID) error {
 	var request GetLocalAgentRequestObject
 
 	request.ClientID = clientID
@@ -10814,7 +13116,7 @@ func (sh *strictHandler) GetLocalAgent(ctx echo.Context, clientID ClientID, agen
 }
 
 // PutLocalAgent operation middleware
-func (sh *strictHandler) PutLocalAgent(ctx echo.Context, clientID ClientID, agentID AgentID) error {
+func (sh *strictHandler) PutLocalAgent(ctx echo.Context, clientID ClientID, agentID LocalAgentID) error {
 	var request PutLocalAgentRequestObject
 
 	request.ClientID = clientID
@@ -10863,7 +13165,7 @@ func (sh *strictHandler) PutLocalAgent(ctx echo.Context, clientID ClientID, agen
 }
 
 // ListLocalAgentEvents operation middleware
-func (sh *strictHandler) ListLocalAgentEvents(ctx echo.Context, clientID ClientID, agentID AgentID, params ListLocalAgentEventsParams) error {
+func (sh *strictHandler) ListLocalAgentEvents(ctx echo.Context, clientID ClientID, agentID LocalAgentID, params ListLocalAgentEventsParams) error {
 	var request ListLocalAgentEventsRequestObject
 
 	request.ClientID = clientID
@@ -10890,11 +13192,12 @@ func (sh *strictHandler) ListLocalAgentEvents(ctx echo.Context, clientID ClientI
 }
 
 // CreateLocalAgentEvent operation middleware
-func (sh *strictHandler) CreateLocalAgentEvent(ctx echo.Context, clientID ClientID, agentID AgentID) error {
+func (sh *strictHandler) CreateLocalAgentEvent(ctx echo.Context, clientID ClientID, agentID LocalAgentID, params CreateLocalAgentEventParams) error {
 	var request CreateLocalAgentEventRequestObject
 
 	request.ClientID = clientID
 	request.AgentID = agentID
+	request.Params = params
 
 	var body CreateLocalAgentEventJSONRequestBody
 	var err error
@@ -10939,7 +13242,7 @@ func (sh *strictHandler) CreateLocalAgentEvent(ctx echo.Context, clientID Client
 }
 
 // DeleteLocalAgentEvent operation middleware
-func (sh *strictHandler) DeleteLocalAgentEvent(ctx echo.Context, clientID ClientID, agentID AgentID, eventID EventID) error {
+func (sh *strictHandler) DeleteLocalAgentEvent(ctx echo.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID) error {
 	var request DeleteLocalAgentEventRequestObject
 
 	request.ClientID = clientID
@@ -10966,7 +13269,7 @@ func (sh *strictHandler) DeleteLocalAgentEvent(ctx echo.Context, clientID Client
 }
 
 // GetLocalAgentEvent operation middleware
-func (sh *strictHandler) GetLocalAgentEvent(ctx echo.Context, clientID ClientID, agentID AgentID, eventID EventID) error {
+func (sh *strictHandler) GetLocalAgentEvent(ctx echo.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID) error {
 	var request GetLocalAgentEventRequestObject
 
 	request.ClientID = clientID
@@ -10993,7 +13296,7 @@ func (sh *strictHandler) GetLocalAgentEvent(ctx echo.Context, clientID ClientID,
 }
 
 // UpdateLocalAgentEvent operation middleware
-func (sh *strictHandler) UpdateLocalAgentEvent(ctx echo.Context, clientID ClientID, agentID AgentID, eventID EventID) error {
+func (sh *strictHandler) UpdateLocalAgentEvent(ctx echo.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID) error {
 	var request UpdateLocalAgentEventRequestObject
 
 	request.ClientID = clientID
@@ -11043,7 +13346,7 @@ func (sh *strictHandler) UpdateLocalAgentEvent(ctx echo.Context, clientID Client
 }
 
 // GetLocalAgentEventState operation middleware
-func (sh *strictHandler) GetLocalAgentEventState(ctx echo.Context, clientID ClientID, agentID AgentID, eventID EventID) error {
+func (sh *strictHandler) GetLocalAgentEventState(ctx echo.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID) error {
 	var request GetLocalAgentEventStateRequestObject
 
 	request.ClientID = clientID
@@ -11070,7 +13373,7 @@ func (sh *strictHandler) GetLocalAgentEventState(ctx echo.Context, clientID Clie
 }
 
 // PutLocalAgentEventState operation middleware
-func (sh *strictHandler) PutLocalAgentEventState(ctx echo.Context, clientID ClientID, agentID AgentID, eventID EventID) error {
+func (sh *strictHandler) PutLocalAgentEventState(ctx echo.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID) error {
 	var request PutLocalAgentEventStateRequestObject
 
 	request.ClientID = clientID
@@ -11120,7 +13423,7 @@ func (sh *strictHandler) PutLocalAgentEventState(ctx echo.Context, clientID Clie
 }
 
 // ListLocalAgentEventTests operation middleware
-func (sh *strictHandler) ListLocalAgentEventTests(ctx echo.Context, clientID ClientID, agentID AgentID, eventID EventID) error {
+func (sh *strictHandler) ListLocalAgentEventTests(ctx echo.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID) error {
 	var request ListLocalAgentEventTestsRequestObject
 
 	request.ClientID = clientID
@@ -11147,7 +13450,7 @@ func (sh *strictHandler) ListLocalAgentEventTests(ctx echo.Context, clientID Cli
 }
 
 // TestLocalAgentEvent operation middleware
-func (sh *strictHandler) TestLocalAgentEvent(ctx echo.Context, clientID ClientID, agentID AgentID, eventID EventID) error {
+func (sh *strictHandler) TestLocalAgentEvent(ctx echo.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID) error {
 	var request TestLocalAgentEventRequestObject
 
 	request.ClientID = clientID
@@ -11174,7 +13477,7 @@ func (sh *strictHandler) TestLocalAgentEvent(ctx echo.Context, clientID ClientID
 }
 
 // GetLocalAgentStatus operation middleware
-func (sh *strictHandler) GetLocalAgentStatus(ctx echo.Context, clientID ClientID, agentID AgentID) error {
+func (sh *strictHandler) GetLocalAgentStatus(ctx echo.Context, clientID ClientID, agentID LocalAgentID) error {
 	var request GetLocalAgentStatusRequestObject
 
 	request.ClientID = clientID
@@ -11200,7 +13503,7 @@ func (sh *strictHandler) GetLocalAgentStatus(ctx echo.Context, clientID ClientID
 }
 
 // PutLocalAgentStatus operation middleware
-func (sh *strictHandler) PutLocalAgentStatus(ctx echo.Context, clientID ClientID, agentID AgentID) error {
+func (sh *strictHandler) PutLocalAgentStatus(ctx echo.Context, clientID ClientID, agentID LocalAgentID) error {
 	var request PutLocalAgentStatusRequestObject
 
 	request.ClientID = clientID
@@ -11249,7 +13552,7 @@ func (sh *strictHandler) PutLocalAgentStatus(ctx echo.Context, clientID ClientID
 }
 
 // ListLocalAgentStatusChanges operation middleware
-func (sh *strictHandler) ListLocalAgentStatusChanges(ctx echo.Context, clientID ClientID, agentID AgentID, params ListLocalAgentStatusChangesParams) error {
+func (sh *strictHandler) ListLocalAgentStatusChanges(ctx echo.Context, clientID ClientID, agentID LocalAgentID, params ListLocalAgentStatusChangesParams) error {
 	var request ListLocalAgentStatusChangesRequestObject
 
 	request.ClientID = clientID
@@ -11302,10 +13605,11 @@ func (sh *strictHandler) ListRemoteAgents(ctx echo.Context, clientID ClientID, p
 }
 
 // CreateRemoteAgent operation middleware
-func (sh *strictHandler) CreateRemoteAgent(ctx echo.Context, clientID ClientID) error {
+func (sh *strictHandler) CreateRemoteAgent(ctx echo.Context, clientID ClientID, params CreateRemoteAgentParams) error {
 	var request CreateRemoteAgentRequestObject
 
 	request.ClientID = clientID
+	request.Params = params
 
 	var body CreateRemoteAgentJSONRequestBody
 	var err error
@@ -11350,7 +13654,7 @@ func (sh *strictHandler) CreateRemoteAgent(ctx echo.Context, clientID ClientID) 
 }
 
 // DeleteRemoteAgent operation middleware
-func (sh *strictHandler) DeleteRemoteAgent(ctx echo.Context, clientID ClientID, agentID AgentID) error {
+func (sh *strictHandler) DeleteRemoteAgent(ctx echo.Context, clientID ClientID, agentID RemoteAgentID) error {
 	var request DeleteRemoteAgentRequestObject
 
 	request.ClientID = clientID
@@ -11376,7 +13680,7 @@ func (sh *strictHandler) DeleteRemoteAgent(ctx echo.Context, clientID ClientID, 
 }
 
 // GetRemoteAgent operation middleware
-func (sh *strictHandler) GetRemoteAgent(ctx echo.Context, clientID ClientID, agentID AgentID) error {
+func (sh *strictHandler) GetRemoteAgent(ctx echo.Context, clientID ClientID, agentID RemoteAgentID) error {
 	var request GetRemoteAgentRequestObject
 
 	request.ClientID = clientID
@@ -11402,7 +13706,7 @@ func (sh *strictHandler) GetRemoteAgent(ctx echo.Context, clientID ClientID, age
 }
 
 // PutRemoteAgent operation middleware
-func (sh *strictHandler) PutRemoteAgent(ctx echo.Context, clientID ClientID, agentID AgentID) error {
+func (sh *strictHandler) PutRemoteAgent(ctx echo.Context, clientID ClientID, agentID RemoteAgentID) error {
 	var request PutRemoteAgentRequestObject
 
 	request.ClientID = clientID
@@ -11451,7 +13755,7 @@ func (sh *strictHandler) PutRemoteAgent(ctx echo.Context, clientID ClientID, age
 }
 
 // ListRemoteAgentEvents operation middleware
-func (sh *strictHandler) ListRemoteAgentEvents(ctx echo.Context, clientID ClientID, agentID AgentID, params ListRemoteAgentEventsParams) error {
+func (sh *strictHandler) ListRemoteAgentEvents(ctx echo.Context, clientID ClientID, agentID RemoteAgentID, params ListRemoteAgentEventsParams) error {
 	var request ListRemoteAgentEventsRequestObject
 
 	request.ClientID = clientID
@@ -11478,11 +13782,12 @@ func (sh *strictHandler) ListRemoteAgentEvents(ctx echo.Context, clientID Client
 }
 
 // CreateRemoteAgentEvent operation middleware
-func (sh *strictHandler) CreateRemoteAgentEvent(ctx echo.Context, clientID ClientID, agentID AgentID) error {
+func (sh *strictHandler) CreateRemoteAgentEvent(ctx echo.Context, clientID ClientID, agentID RemoteAgentID, params CreateRemoteAgentEventParams) error {
 	var request CreateRemoteAgentEventRequestObject
 
 	request.ClientID = clientID
 	request.AgentID = agentID
+	request.Params = params
 
 	var body CreateRemoteAgentEventJSONRequestBody
 	var err error
@@ -11527,7 +13832,7 @@ func (sh *strictHandler) CreateRemoteAgentEvent(ctx echo.Context, clientID Clien
 }
 
 // DeleteRemoteAgentEvent operation middleware
-func (sh *strictHandler) DeleteRemoteAgentEvent(ctx echo.Context, clientID ClientID, agentID AgentID, eventID EventID) error {
+func (sh *strictHandler) DeleteRemoteAgentEvent(ctx echo.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID) error {
 	var request DeleteRemoteAgentEventRequestObject
 
 	request.ClientID = clientID
@@ -11554,7 +13859,7 @@ func (sh *strictHandler) DeleteRemoteAgentEvent(ctx echo.Context, clientID Clien
 }
 
 // GetRemoteAgentEvent operation middleware
-func (sh *strictHandler) GetRemoteAgentEvent(ctx echo.Context, clientID ClientID, agentID AgentID, eventID EventID) error {
+func (sh *strictHandler) GetRemoteAgentEvent(ctx echo.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID) error {
 	var request GetRemoteAgentEventRequestObject
 
 	request.ClientID = clientID
@@ -11581,7 +13886,7 @@ func (sh *strictHandler) GetRemoteAgentEvent(ctx echo.Context, clientID ClientID
 }
 
 // UpdateRemoteAgentEvent operation middleware
-func (sh *strictHandler) UpdateRemoteAgentEvent(ctx echo.Context, clientID ClientID, agentID AgentID, eventID EventID) error {
+func (sh *strictHandler) UpdateRemoteAgentEvent(ctx echo.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID) error {
 	var request UpdateRemoteAgentEventRequestObject
 
 	request.ClientID = clientID
@@ -11631,7 +13936,7 @@ func (sh *strictHandler) UpdateRemoteAgentEvent(ctx echo.Context, clientID Clien
 }
 
 // GetRemoteAgentEventState operation middleware
-func (sh *strictHandler) GetRemoteAgentEventState(ctx echo.Context, clientID ClientID, agentID AgentID, eventID EventID) error {
+func (sh *strictHandler) GetRemoteAgentEventState(ctx echo.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID) error {
 	var request GetRemoteAgentEventStateRequestObject
 
 	request.ClientID = clientID
@@ -11658,7 +13963,7 @@ func (sh *strictHandler) GetRemoteAgentEventState(ctx echo.Context, clientID Cli
 }
 
 // PutRemoteAgentEventState operation middleware
-func (sh *strictHandler) PutRemoteAgentEventState(ctx echo.Context, clientID ClientID, agentID AgentID, eventID EventID) error {
+func (sh *strictHandler) PutRemoteAgentEventState(ctx echo.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID) error {
 	var request PutRemoteAgentEventStateRequestObject
 
 	request.ClientID = clientID
@@ -11708,7 +14013,7 @@ func (sh *strictHandler) PutRemoteAgentEventState(ctx echo.Context, clientID Cli
 }
 
 // ListRemoteAgentEventTests operation middleware
-func (sh *strictHandler) ListRemoteAgentEventTests(ctx echo.Context, clientID ClientID, agentID AgentID, eventID EventID) error {
+func (sh *strictHandler) ListRemoteAgentEventTests(ctx echo.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID) error {
 	var request ListRemoteAgentEventTestsRequestObject
 
 	request.ClientID = clientID
@@ -11735,7 +14040,7 @@ func (sh *strictHandler) ListRemoteAgentEventTests(ctx echo.Context, clientID Cl
 }
 
 // TestRemoteAgentEvent operation middleware
-func (sh *strictHandler) TestRemoteAgentEvent(ctx echo.Context, clientID ClientID, agentID AgentID, eventID EventID) error {
+func (sh *strictHandler) TestRemoteAgentEvent(ctx echo.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID) error {
 	var request TestRemoteAgentEventRequestObject
 
 	request.ClientID = clientID
@@ -11762,7 +14067,7 @@ func (sh *strictHandler) TestRemoteAgentEvent(ctx echo.Context, clientID ClientI
 }
 
 // GetRemoteAgentStatus operation middleware
-func (sh *strictHandler) GetRemoteAgentStatus(ctx echo.Context, clientID ClientID, agentID AgentID) error {
+func (sh *strictHandler) GetRemoteAgentStatus(ctx echo.Context, clientID ClientID, agentID RemoteAgentID) error {
 	var request GetRemoteAgentStatusRequestObject
 
 	request.ClientID = clientID
@@ -11788,7 +14093,7 @@ func (sh *strictHandler) GetRemoteAgentStatus(ctx echo.Context, clientID ClientI
 }
 
 // PutRemoteAgentStatus operation middleware
-func (sh *strictHandler) PutRemoteAgentStatus(ctx echo.Context, clientID ClientID, agentID AgentID) error {
+func (sh *strictHandler) PutRemoteAgentStatus(ctx echo.Context, clientID ClientID, agentID RemoteAgentID) error {
 	var request PutRemoteAgentStatusRequestObject
 
 	request.ClientID = clientID
@@ -11837,7 +14142,7 @@ func (sh *strictHandler) PutRemoteAgentStatus(ctx echo.Context, clientID ClientI
 }
 
 // ListRemoteAgentStatusChanges operation middleware
-func (sh *strictHandler) ListRemoteAgentStatusChanges(ctx echo.Context, clientID ClientID, agentID AgentID, params ListRemoteAgentStatusChangesParams) error {
+func (sh *strictHandler) ListRemoteAgentStatusChanges(ctx echo.Context, clientID ClientID, agentID RemoteAgentID, params ListRemoteAgentStatusChangesParams) error {
 	var request ListRemoteAgentStatusChangesRequestObject
 
 	request.ClientID = clientID
@@ -11889,10 +14194,11 @@ func (sh *strictHandler) ListApplications(ctx echo.Context, clientID ClientID) e
 }
 
 // CreateApplication operation middleware
-func (sh *strictHandler) CreateApplication(ctx echo.Context, clientID ClientID) error {
+func (sh *strictHandler) CreateApplication(ctx echo.Context, clientID ClientID, params CreateApplicationParams) error {
 	var request CreateApplicationRequestObject
 
 	request.ClientID = clientID
+	request.Params = params
 
 	var body CreateApplicationJSONRequestBody
 	var err error
@@ -12015,10 +14321,11 @@ func (sh *strictHandler) ListDeliveries(ctx echo.Context, clientID ClientID, par
 }
 
 // RedeliverMany operation middleware
-func (sh *strictHandler) RedeliverMany(ctx echo.Context, clientID ClientID) error {
+func (sh *strictHandler) RedeliverMany(ctx echo.Context, clientID ClientID, params RedeliverManyParams) error {
 	var request RedeliverManyRequestObject
 
 	request.ClientID = clientID
+	request.Params = params
 
 	var body RedeliverManyJSONRequestBody
 	var err error
@@ -12265,10 +14572,11 @@ func (sh *strictHandler) GetSecret(ctx echo.Context, clientID ClientID) error {
 }
 
 // RotateSecret operation middleware
-func (sh *strictHandler) RotateSecret(ctx echo.Context, clientID ClientID) error {
+func (sh *strictHandler) RotateSecret(ctx echo.Context, clientID ClientID, params RotateSecretParams) error {
 	var request RotateSecretRequestObject
 
 	request.ClientID = clientID
+	request.Params = params
 
 	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
 		return sh.ssi.RotateSecret(ctx.Request().Context(), request.(RotateSecretRequestObject))
@@ -12364,27 +14672,17 @@ func (sh *strictHandler) ListStatusChanges(ctx echo.Context, clientID ClientID, 
 }
 
 // RequestToken operation middleware
-func (sh *strictHandler) RequestToken(ctx echo.Context, params RequestTokenParams) error {
+func (sh *strictHandler) RequestToken(ctx echo.Context) error {
 	var request RequestTokenRequestObject
 
-	request.Params = params
-	if strings.HasPrefix(ctx.Request().Header.Get("Content-Type"), "application/x-www-form-urlencoded") {
-		if form, err := ctx.FormParams(); err == nil {
-			var body RequestTokenFormdataRequestBody
-			if err := runtime.BindForm(&body, form, nil, nil); err != nil {
-				return err
-			}
-			request.FormdataBody = &body
-		} else {
+	if form, err := ctx.FormParams(); err == nil {
+		var body RequestTokenFormdataRequestBody
+		if err := runtime.BindForm(&body, form, nil, nil); err != nil {
 			return err
 		}
-	}
-	if strings.HasPrefix(ctx.Request().Header.Get("Content-Type"), "multipart/form-data") {
-		if reader, err := ctx.Request().MultipartReader(); err != nil {
-			return err
-		} else {
-			request.MultipartBody = reader
-		}
+		request.Body = &body
+	} else {
+		return err
 	}
 
 	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
@@ -12434,329 +14732,382 @@ func (sh *strictHandler) GetUser(ctx echo.Context) error {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7L1rd9pItj/8VWpxzn8l6ZExYHxfWXPcuY3XJJ107HT6dJNjClSAxqKKURUmTB5/92fV3lVSSUhCYOxc",
-	"mnkxHYMo1WXvXfv6219qfTGeCM64krWTL7U+DcMe7V/DH69Fn4ZnQ8bVixvGlf7oy39H7N9TJlW9J/z5",
-	"f+1Oo/BWfz5k8LXPZD8KJioQvHZSu2BckYGICCURGwZSRVR/Q8SAjJkaCZ+8enFZJ5cjRiY0iKT+Innd",
-	"c6oooREjdDJh3Gc+UYKoESP/nrJoTtSIKvjzw/vXHU7DiFF/TkZUnpJASTKI6HCs3x9I4kdiMmH+qX48",
-	"YvoTLoief52c8Tlpff5M+oIPgmgsYUSmX18nZyRifhCxvsKfqA4fiDAUM+bXO7zm1cSE4YrO/dpJTTLu",
-	"Z3bs5/krpmpebUIjOmaKRbJ28md2l/Tyqf7JI0k4mxGpqJrKes2rsc90PAlZ7aRGb2gQ0l7Ial4t0D+C",
-	"Pah5NU7H8L3+/RX+subV9BkFEfNrJyqaMq8m+yM2pvqA/jtig9pJ7b92k2PfxW/lLsz7Asb4jYZTVru9",
-	"9fImex1wXx+VshNPzzXUe1A6TzWfsLvN8lKPkDO9j5Yo+iPKh4z06ZiRQSTGme2cBAUThKO/kmIa9def",
-	"Ipz9BY6RM8kPPPj3lJEg3sR/T9k0dyubewelGxn4pXOcUKVYpH/9f382do4/fWl6zcbtf9e8GpzASU2q",
-	"KODDvDm+nIYh0e+ycwy4HoqGedNsNBo/NY7b/6MHG7N6NC3a3M+KcRkIfgUflE19TD+/ZnyoRrWT1v6+",
-	"VxsH3P7dXJz+Jz2UnAguGQiu1u+/L0qjS8vZmpsNvzMfxY8WBobJSSjENfMJVfXarVdrLx0qYoOp1D/g",
-	"Pvxe6s/pkAbcI70pCsB248gj7dY+PNRuHXtkNgr6IxBvKgr0r/UP4I37S9+YvIGEVLGork+wJqfjMY3m",
-	"7sMePtqba0Grj50OtQRCKq99uvVqEyHXEtzv3l5ceoRKQvVzY9jAUyuOH0kiZtzI6UCSkA0UoaHgbFHg",
-	"dniZxCUrC9x3ekFIWUyqn4U/h2tNcGVuMDqZhEEfRtn9vDObzXb0AnamUch4X/iaGL8ktP0l4TTLjilZ",
-	"q8XdcMj8KzFV8XeGPK0gTMmUk9pkJDgD/klxQx4b3a4kFONbs3ar6SHNXLdbFlnCIpqkc3hE/+49GwvF",
-	"tprQCppQdsv+kqpQBJuw1YU2oQsdfiVN6JfpuMciOz0ttIvUoL8dksdHzdYTsrd3sNNu7bRbpVPmMPBW",
-	"C9pqQXfWghaF7X2qQYexomNIuID0KytKsZjM1ZS2StC3oATderURoz7c219qz2h/xJ4JriIRLk7iFwH7",
-	"pBc1GwlCpd6nMZ2Ta8YmJMiITS52pBKRPv/knBfEcu3FRPRHi+/6CPvD9JfAeFJTPO8zgrQpYevEoE7O",
-	"lVYn5qjXSH0XTrkKQvOj6IZFeEgwFx8uSkJJj/avpxPku2TKx4OjA79x1Dw6avcP/YP9WsldQ3cGn740",
-	"D/Ivm9rrgF/nLQq0M0WGgkkiOMiYbmfaaOz1tZKn/8FOScTCp50aZ59Vp9Ylj9+/fEaOWkdHT04J7cGB",
-	"zkaMEzUKpF4aDcNY7csuCIfepZNg94ZFzXpjtx8GjKvdZmvXZ2Fww6L57t97bCAi9rR90GzlTaHkAL3a",
-	"552h2NEf7sjrYLIjYKk03JkI8CzUTgY0lAy2RKBYKtoWJYjWcMlIzMiARnqbgoyOmL+QiE1COt/dW0Jo",
-	"76lir4NxoOD/FmfxDzEjY8rnxAhXpCh8DVD5mF4zEnBCORmJaZSaWrOh/5e544PxdFw7aTXbh+2jvYP2",
-	"IVz0+GEjJhq9TUMWpaf4no1pwPXMi6eJmssYGAHuoMDQxMLkNjkvycq2TrK+4L5M5gSTzJtT86hgu/YO",
-	"9BfxhJr5E8IjOn++OJfzWOU05xjL2lAKLSr0/GCrrHx4JEkohhmttNdgzf5+73hw4LfpXqtWoL4dtPO4",
-	"/z1T0fxsAPS/qH3gFilBZjRQBJnPnbBm6jH1mb0T3F1LTaN8jz5+/Hg2VSPGldYHWB7bUXgXynF9TYGo",
-	"OTjcbzxJ78bPjEag0hbz123aBPxSK1j+Wx7OyUy/uS/GTBKqHzOyzLdHxRnDu5R9DqTK0nKu6g1vcyeo",
-	"1R6qcE8O2jUvobB267h9fHDYOt4vJfxVZBss9hmIis0vudYsNDgWVl1Kmiuv6MJcugVrQgNUklmgRoSS",
-	"YcS0NpK9quvkY6BGYqq0RFcjNic9Ngw4/kqTvQh9TfXKkOM1m2zsyDd0uloBzZM1ZVYuoWPBh84d8kji",
-	"FzIWitcB99PsvXdg1jqharSiLbwiwecLDbPUl0FYzL1qJCRLeUfsWQJFnwItS9JNbIGuR2SgKSIwd8MU",
-	"Nw63KNkVWrYlxf6BDe7BymRxOZ+wVXfLPf+EDQLfblngdz34XICmrcVD4Joaa8blkm2iYfh2AH66il6o",
-	"TyvtS2KCVmIax2RNr6w9aPYb/cPB0eCAtv0DdjzY67Vo02/0j9nR4JDW8pklGW4ZyzjScq/l5Wr4e60C",
-	"Df9nuLfLpH0gQbRpUU9R3xCcxYdfSfS3D5vN/JNFtaGi+LsbneO9VukoUdJ5RESk+z9j1gWtAr6gYQia",
-	"lpjxosstfYw41AonqO875wQf/3m28wfd+U9j57h+tfPpS9M7aN/+f/8zZk/yz/O5MYcqrdPaTkWHlV6K",
-	"fXp1CV4urCuazngNa523C3dmFyhzAMan/h7tf9IFfgfPgNyBobtE0sBP7u/454pIbXFzoUYBz2jOOTZ0",
-	"rhMa5r6Wfb0K7YLbqNKRopMudfXsN3KPE71ZD3Ebm9lXvV8Cad0+eYKFaANtLCJWsMjcKMHXvF9f2EDq",
-	"+XNZsHirOvBEtDKJ3nz4payTN1QrnCRiE62dYoiM9CLav2bgmxuD5iHF2Eov6XV4NwniBv6fjU9P9zvT",
-	"RqN1kPq4+enpQRc8eunHPz3d73pkzIzQl3TMPDJhUZ9xtWO8sFpCcqEy/po/972DT/rvSSh8ZomqPOUi",
-	"c0KBYmO5GQKEn5zjeE3wbpgnaBTReZWjNL5ZqeYgGvSUauAcy3XAnCkyFmAIgAHM56exEhQoQsMw63HJ",
-	"35oQRs/1LaCXprExCn1Hh6zqYtadvM8GdBoq85vUUja2jvfgQaskJtHZllrMXq6UxAc3feVdBMXmKErC",
-	"Gfy/iY3OqHWlmJNQwZhp3jN+c/fiajWahzuN/Z29xmVz/6TROGk0/ii4vMCYyReMPlVsR7/lTtfWhaKq",
-	"3KwwOkXAZOz3k/pH6TUNaBAyv2gV+vk17AKrKcEkV7QNPnAVhGucX+wlM2dYfHSH5UcHwYH7PLqPNKji",
-	"IbXuP4xDmuUGAzeBgzMyZ2mVZK9AbOih8qWGKzP2GhtyiWTjbekMmoJo5L8k+v6d4CPqGPZW0YPshGIY",
-	"6Dsx8I1ugiHZ2kkNg7zTKKyd1EZKTeTJ7q6+tkdCqnpfjHcHIvJZuCtHYlafjCbrBBjRkVkQeoPoXPIs",
-	"kv9K640YhQ9rKEn7TPMRoVzOWMR80m42yCtMIkMJsyCUDk/2G/UGUjey70nNDyTtaS5fY72GhfMXDS/I",
-	"qMd2B+DWe/G5z5gJKVffhDGTkg4TE480WxBeGdEbRuCGtmqdVq1GVOKHp+TVi0uSHwGCW3OX6JOXkBsF",
-	"H0izSRClRk8IfH7F7Lwr79iLKBJR0T4ZF5iYhr7WNDmbeTB1J3ykV0FRD4gXp2eqF64Z3AnB/r5jghs7",
-	"537RtMzju0kY5DZ2SP0i1Esx5WsfiptBBq4ls77m3qGmhfjMFjeXC3U1gFdvZF/jWchpf5TjOfNQh8av",
-	"cVob3soLs75VNjKTHOFmtaGQj5Ug8+cV3D0lfJ7c9KAUZXIpMM1Lxo76JhyLngvK6jUy40rp/JGMs/fS",
-	"2/QMgwGr7NafX8wmpBNRwOVbso+5ybhVd7MPQYrlzxUk9xam9Ho1EfoFSTHJ6Rw3Gs1bM7hNlEx8Q8aD",
-	"FH8US3j8ABS52CzH21FMVV/AlAYBPpC6Y+KUEfTDaeUJ/Lnel9RATXcgYOMKgzEitKyAET0S3956ybef",
-	"tFboaiMuLRlK8dA5xWZMKjIIInR9xvZrRWLFwTQtpozTAhI2EatTQjlh44maE3jcJlRomUMjBrpXRpbY",
-	"hI4yGQLP3GZc4JuUx86PyBLneK9YWDv+8fsV2c5sF/3D9yW5f6a++WRFXVSvC3lyELBQa5xG9fSc0xhP",
-	"pdKXPLqbTrRO4mFylab41Km54XwuFLmhYbAplSMz9Gxk7Vtf9KeQFC7pXJ4SRvsjAsuBR+kYg0eb2ekk",
-	"3l19l3uh6F/rOxBuJ1TzMQRgJOt7kKjVt8lMoojfDXHFs32NiuHqV7r+Bzpn0Ivk1aZSr6O137i1VxK7",
-	"WXzQPtduNW7jvE15NWHR1UhMo+yw8fPNw7292xV3wSyuYC9QJ8bAYhyggsxFk0nkbNMmhZYVQnuuEDLR",
-	"nXuVP5uWLM8EH4RB/+5yJUjLFH0r02vGMyIkrXwfpOQ5evQlMUUhqZ21s9yMpAlAcsD8QGxXNGrI4y7O",
-	"CIJN3Tzrq/sEvd+bOZznjpa8kgaaq3dmlEuqlNYWUAG/H00z1uhKfCLs8ySImMyM2FwYMVElQyrVlZk9",
-	"bAa4GmontRkqOiN6E/AhCaccgnH+FBPQr8Dl36rvezWbCo52RbRkQa0/HFLcb+x5tRsW+cAztYipaA5R",
-	"hbRHh7PP8RyLxt6vN1uwNPQqS8xpTKnViUNkwriPXrsVnEVebcZ6IyGuMRd+LIdXrX+8fnu+/4/3//v6",
-	"t9f7f7Ten7/7+dk/LlpvP+BlX6TeJpR4Bw3X+lirKraJkXjvuq2d2lm/zyZqVe/Plt227LY6u1W9yhK2",
-	"KWUTqPUw84ZbbUKja+aTYADew9jQta5V0Izs2M+ZohjDWIHqY4r+85ugik+Jl2HLlFumXJcpI8fQxvfo",
-	"/5Cdf5BHZqSdwD8h5QM9Io+qzO7vrkfwaewPfJS+ypLXVlrA2sGlgtlglkjCP0+Be0zuiONRfEongfts",
-	"4D9t7h1kc0y0Sfy00Wj8v9ZZ47j9/9qNFILAjAbKVIik3HSGjGzIVGvpGAZOohKa3MCFoWXcFIoPNG9h",
-	"bLSE9m5XFsRGWC4Rxyn5uknbM5b37cNmq9AjFjtcN2yOuoaSNUrtu6wxdb8mKwT57jNWh3dlOlS3kUgd",
-	"csu9xOtyzFe7is3H5OAENknSqJw095uanMt8BO6e4m5ulrwDU8+QIm+Tf5hH2yaCF90PkV+u7PBdppPk",
-	"qQzieuMaQqvRcDWEJNZzi0rMfuE1u8FrkzqpvwpeVVPRlCUawXd4oTZyr1NYXfV7LKGtAmGix0PpJ2Za",
-	"eMysv/klYz4kc1QmSolXuSEg/Ue6pNtUM89oUTlzzavdAKqJHhNzw/PSsdNRitzCai5UkliMmeQHjb3G",
-	"HmWtVu/4+OjooHmCya16GiVTAlGgJQXHYKHg7NQt+jKJT27tl/5vu9XYw5Aqk+oqUXL1545YGzDmXyU7",
-	"pk9IRVPep3n7N8dqeyH0u92tci45U9CGFXrNQ7MXJBR8yCKYnefO3qhQq8w2md/t7d2l8LPUhGEXTbb/",
-	"4szJ4256Bt0nRlAnvwqwDMscli0hoG61bIcHkgTcI12GNQJm2PgYuk8QU6HkhEem8sC8tZvZuS7MaxaE",
-	"ISoaVJGQUak6HEfJZMlt0o38UkS9wPcZX/eqpv0+k5L4jAcQQU/UGvjiynyxIU0GqmpAI9Mc6wsIAtZJ",
-	"7HuHMo3ZaH5Cuqn3d8lje8i2ODH27iMMiYgeySdeh3enkkVXJmzXJY8d/38gifn8iUfwOfMSLan1m+bm",
-	"B24kWE9W8HAOxf7wBjqZVPkh6Gu4u1298Cs6CbrWpjExCkm6NAw3G1k4NwiJeBJrkkUMs8jwPO98/BdC",
-	"X7UBH8KNQ2aR4MN0WTuihIViGLObD8aYJFOOVWlxHPmRJMEGA8MJeN+dcqdSOTQVUPVM0ujeQW76ZOMY",
-	"E4NRvat8AM5aytKi4Mr/RagX/A42lmutNh0XJdA4QoZMAc0lUJKFA1e6aNUeIOQ2JFniqaByrwgMfppg",
-	"l7gTISLy0HcKkwZfqodxh5Q7lXHjTd0UocW4FOwuptUCxgdG4hMcEAP44cVWLqSkqxEbu0cQUcXu3WDF",
-	"YgaZASpxkT+cGKw+Foj2d5UQV/onV1pdlV0vZfzCZ6DogQHQ4SgfZnS+IEYB2GInhnYoP6oYA+PW04ds",
-	"z2onrpgp/XkarSUzRAofpdIwyS8WhjKQJhWH0U/jEGtTbYLqtY58XB+cS4vHw00KR3clS6UjFhmttuLC",
-	"+MGRO1+v5oOhBab0IK6aKcihd39n3eVxnUyeC/Qwszd6G/e0VZ7Y6ifN4yOvJq+DyQSSgpKRZyK6Rke8",
-	"EoqGNhGo6v7ClhUmgWEpVry360Vkt3u8dI/jFBh9FQLsWCaA7kBblQbR7XO3SdXdJn2DZrbtQj+gKcp7",
-	"AD83vulhvNzvbUBstdTzH5PuSzJTzD7dIS3FMku1pBQTqLz3jJQL1o/YinfpJGI3gQCmmI0k6189a738",
-	"Tf786/kokv1no/DX8ze//a23Ly/+V05E71A8d75/WvPi318tnOpiLFqa+Zk3vRn889fj6OjVP//339Hl",
-	"7F8f3j0/On/97o9z0XpNX9OLWfK9eFqdQc0mFNVyBUOt/BCcCtwZdynb+OsUayyvY7BWt4j8GE84WEDB",
-	"kpV57GHrGhZAP5axHT7kQFxW49FLcb2qU836hPCXtcbr69bH8aH8ff7H8Vnvmf9i8Gp0/q9/hm/428mv",
-	"kZMaEnCLIij7AvcuDEFIXjNuSdFA2lVmL5x/URBAf5nZWIBS3XGwVMv2KYW7muzXe8R7WiPhGFxOUHFw",
-	"hbet3h/9xVV69kXVJS6gV+JiM4LMq1CeUjrAarteKeMbjiAuc9qcbgEzuBxFQqlw3ZPI8wwUHIcQaJOj",
-	"0mBzOaSHxeKUhIGeR/oEKv5mo5s+YyaWkvfmpNrMpQiIC+Gnvh8xmT2ku/gW1j9d8ZpGQ3YX7xFgIsdJ",
-	"EdTgfjQb7aP9wwPSmysmN6RmW5Rqve+hnvYmyVy8oXzu1K3Ju2eKmIQQlwqkxSYK0CU9Rjzz3OK0h0r+",
-	"cKd3HykgZm/XsFLcbW02rD6drgSB/iGKaFvglFB5bYDB4eZPQJHGmAcW8ECO0nGp2DVo0wrvbZ/t9M1s",
-	"HUel5ZwYwttCfGzmAD5wOlUjEQX/Wd9PnBpjM1uEV1YgyTiQEjKRp/yaixn3CKoygBIVsRtxveA0//jx",
-	"404W3bdsR7JgwHcTmx94ouLfQXJi8oCpYYxH9IiK5kjFG9pofI8vmHkTZPNYehuLMXRn+EWYcBqVxI/T",
-	"FGyh5RhRxNKwzF/58vrA5XQyEZFi/hvmBxSgOu9wHM/wdzt6HGILXRdG2OxVps8DgF/HegVQSx6nCkAY",
-	"QiohNhYxiueOpg/YF6/ZDQsLwLEpXwhd+8IjkjFCe+IGUYj4dFw7+dPYGDYwjbXz/pXg4bz2ycUqcp7I",
-	"gFB6GRydDKDYQrMSSj68f50GEILkjQWgBq82icSERcpUx7np9VVBnzARKgGDBWu3dtI2Pqt14RU3Aiho",
-	"5tJy8s+qLusNPp9a096tSVzLa8Kht1wJo8Rkqrzd3gwWLkH0+9Mo08agYjK+2yWo0T7KA6UyM26mW6L8",
-	"CdP3bJ2pKWJ3Tv1TPJbo/YthrWhCe8/A61LEEtDAC9cGOM918hbySKC4FbPHgiEXEfMt6DPUqmrRavAV",
-	"9T75gLh4r6S5tyFyaCXkUG2Q9wbY6cP71+mRCo5p9ROCPjhF5xPjSg2ZNgKhixE2K0LC0UpFurUR5GvF",
-	"LiIymEZwotdsniM8EtffXfufOvTdbHiVe3llpE86KLpSly/yLmLSNoNy4coJdi6q0AZslU5ezsQPbrNO",
-	"05VAuVMd7NIUlva4rgv17ZB+2re6Ek/a9nBZrszm8qzapLb43MDBvLyJ7Zqntp/l30xPwhTaeqbLXsw2",
-	"5Zwdg8otdMgBlqQ8N5smzaG2GmhxkLlJ0bF1jemGQkF22GQTl+LVZXe0cA81Scl8EE/A9oyngklr+bCW",
-	"JaGA1dAc9aWOj6QIVNpTWIF7kuPL5csM5cTYm7AVFWjiw8S3c/L9AHEZ3znHbvBUilD8lCASsSTTtBKv",
-	"dPX15a6owkp+s3nX6bl2DeF1PRfbVF9JmkJPSdcSbdfDLiL6K8w1c9VwM0rNS3ARU+p38n2J9p1sds4N",
-	"a0xBE8MyKrdp8fetqUJV4Dw3qTKt+L4NqFYrvhEYMZ9Cf8m/iyLGiIJ6yQFpaj5q7e/rw49oX7FIxhDV",
-	"fYzeOF/d9R5yFaL/63Q+Nxo7nc7n5qDT+Xw40P88Hnz66b8LKTlBL8wXClPpmouY3DizKiTaNH4ALYkD",
-	"VaQGbl57iUESi65AuBPsBC0TqnhNqU1HoEWzPT0hQkZ5+kJPx6Jz3smdsUmPQbNdBE/St+Wp274LUinM",
-	"lLzEDjTwoFQSE85+uLusfZuGjyxEJXYkbmp/x9Rn2QZkSxCEzasPN686gupQ2JEqrem7VSehbawdWJeI",
-	"F/eqGlgs8LiZFfCEATQ6JY2iA87uyqq9p9LaRsgqErwmI1PCpNfUF9OMbWUEXjHNHyxRYjN6a7zhKU5J",
-	"+NROP0VohVpAKrchx8Vlji0WRX1jBORJIAc6tBJdpfMqsnLHQnIWNl6VST92W/bqow8ZQn5jIJe89IsA",
-	"H+WCMxSyUtjOKXCc0pjHlZJDgDneGqzO25yODA6v2JYXq1yv5hdrag8ZyjInFG/uErJ4zyRAlud2j0ef",
-	"vRIQ02JcRfOTuMwJ+w1BPL3r+N/0Q6Y0EdtmQTb7JrwZa/d227S7c4O2PjCBLXGqKKnRw78OrbRvkxDk",
-	"GsrDhgg0ZbAvt9Dx3WtZYmdWhSgyxO5ZnzLqTbVRUUb6Z2p9K2IzV3/cxcDAXDu0X3aJVTrAc8XGdztE",
-	"qzILyeo/pmDZLDnubV5gfQXq3r9/6m5Xk1PeSlRf4Ha5WLAET0g3jsV3PSjTnWNzbrC9oehY2mwuQ72n",
-	"pJsk0ULzyjCE2G7qRx2e/pXpfmUDqE7WsJORm/LeuM/kW702CJ5e5T8D7mfWCK5iqB9O3MsQ9u+i8x+/",
-	"iiMGJnPWTtZmMuOz6Una7xYnmMSScw4iLuhV1stE5TWm0olrxvNCMRDAXoGRnID3Ame6uda5dnCg4nY8",
-	"hRZsuo5sQxZsJSF6lyai67YBzQgjG8yoeBgORLz+YcbUzUgAYHd4gWePPXVkucyfvCEJ6a5w3TnxXjcL",
-	"AhIQSY+V0WNlKkx2baW9yuxOemOW7EW+n+8XJ9zkrNYDBpwwMQkZCkHqe5V9fs/ev7lPL18yzaQCJqOx",
-	"8MWk7EDZPGwnF1OOxMwUEQveZ/coa9rfrKzZ/2vKGnBBFdAPwg4hrTRbRySi3Bdj0gtU1rtNm71Wf89v",
-	"s/3BQeOwedQ63qPt3n7/wD9kR4Pjzaw8XyzGVQmryscE4CvbjY5hDqIWf26r3wxLGFSwvE2DFvdQcWVp",
-	"Bh5+JCHh4oS4AdVHksxE5EsPs+EW0oXycUqd7Ww3jg9Kdu3wNoNZlucGDgE/RBElxLVHAk7GQRgGpltd",
-	"2t4AxLOE28QU9bEch6fJysjahtbLkHPdJGAmMIlJCLnMenfSsWosO5lBHosm+JApu8clkWs/8N0MUC0O",
-	"A06aDbnSfh7cLUq2uPdG2knTuhdKK/Rm+MFgwCJH17a0+EgSnICV4BBdEFHE+or5GGusu1M+uk0w6rL7",
-	"fq6kqVHz8E3N9Tz+zds0+F2RYO+xIeVVYiCtjUj1VsrTlNn8y8t3Tiws4dOE2MxNb9V/O2XA9a22L21A",
-	"JaN9NqFRbmbn24FNJ9RPYWDpJNWZ2/l5lzz+uPeMXMKjkLH7WT1JXNMxqVuCSrON8Tt3OMQR9Bh+pgVx",
-	"rdHYafcGx63B3v7hYW+v7dMDutdnx61jv8EarH24d7DTaAwaB4eUNnr0uNHqHe40mmkOKk0BaTaKEiw/",
-	"YkFXwg5Eicoc8eH96yXssCQDU4T+ypmXx7cOeGNVYfCb+UHqGl5ILoqFp8NUaUGevDrvekv8HLk31Luf",
-	"f8d2/KYnrhs3q5OPSUKQCBEtijrhzEeShNQJdgrngZACJiKMqg8NiW0Y3Dj1eTbm7CbQ6qfEDYsQaAEq",
-	"HzAacRKHSwJMzU+AjI0gB5izLgSiunHHb1uJtU/GAZ8qJgnV/ETEoMMTlKxHkvRD0b9OutwHZl7p7zHU",
-	"JuM3ux2YmGY4eHuWme4W3E31WFoIlWGBjTm3dz//vqigxM2WikOLrp8xVQYVsThsQl5g/GsoiOCkx/RJ",
-	"xPAEqwUf96qq2LZRGJJNb+4u0skjzaRgHrTTeuXZzh905z+NneP61c6nL03voF1ds17ebinXFAWN1G58",
-	"LlsmrZryjhWK3pxkDKdHU14QNMwfJw7sGybINh8vzbxvNduH7aO9g/bhKle/LVQumEhchF4nbzCebsWF",
-	"XgFiOlIUAqHA9MJFud1uNdaOtC/YDrbVOkx8yUmtGfPBtYG3JD/qs87x7W/u+Kr2tC7bGlmYiO7AqmGB",
-	"H/ehfMaiqNn/+ka5ygmgrODVd9hqUct+OzBhFM9CZnPfJHlr1U4SJYYgEuv5gZC4s9uGJoMBcQ9c0mEI",
-	"LhkT5smdSLOoddyGphMDyWHplcpcBgCKF3CLg5fIaNFHW9H4jRiRggxoeu4FQVfcUbO/tbzlLWHJ9eKw",
-	"bganZKb2LL4CEYy+hBYr7rKZ2iL5rPz73FNfcZRiBl7uCrX38KIXdCF3HNGfMnaS7ee46AVd0++ZYU9c",
-	"x6ZJ4f5UqY/ocqAEPStxJnNFNaqSwE50mHXOtcy7jTWxmOGk2V1L0BsmjWZyv4e+9l313Gl0tOjnM1V6",
-	"iFQ6o3ObYvTh/etVgvpuf+zgnuPz7c3G0SEsHzd3KlFFDLgHQH+Mqc9sUrux18EgBImACAQICDujck13",
-	"UrNqcq5JGhzRyYRx5jvWgjXevFi/HIIiEuMLPEwabrNSzMNZytLYx+anmCTt5JH3ebqO1/pZOGPoUIW6",
-	"BsibHYuMMNt4mW+SgLGRMtGD23RTscJ4VAxHb7spxYjHgL1uDWJDfkUezuY9nJ3eEQvtUboGA+JsLm7M",
-	"bH4AGlu1RuOgqpfAjc0kRiJ0fSu2EpvLLNmFhnHVpKv5wXplKccbKlbW4yw0kysUN9AHzPYLw15gQNbW",
-	"38ZCCfgcQXw9nqKaZIHJF9S9krZ1D0c/R6A4lxZBAid4ZMpDJk0jKn192b0Ah6IU6bUlWOaAEcJCpiAB",
-	"vnLtY/Pw1unel3fTioFKot/OXYr9PUwmOcw9NbVG5Ut1lRoKExjJqXfAXoNrstjh6gWWVoXD6tii6vyC",
-	"WEIQhxLuG4WhcZvuoJjrF0lFaa459kEjvbmXoB8JqCeMYp0rPe8lTZgWHKKF8z3Kj6abytSinMNYSUjd",
-	"wqlCEWcPHHQDBDuINc2EE1K6UabMxLmZP5Xo9klP1vSOv9BfoiyjPW3TlMbzC5VgaJ9PAdWt4eLrgRIE",
-	"AFxhiPql/gPbBKVQQQGQyyCGzBMNunLZR3y5lFd8pHq6rsRZi6m1TtOxivU1jCuDtrOY8eM0q6w22kfz",
-	"g80k+scbkyFAnG0ZZRUW5FP0ePRYX6BZnZDWCemaC7LroTDXVwc2wop7K5ySLlYvu88AmHBu04zTDu/G",
-	"OmbXc3E+RhDt5IMgGjOfBOqUdFFFtSPHFTBg7g+FAGAx/RYI0tnA2ynp9invs9D+VHb4wn1ntcZU6m7S",
-	"bRaXlFSDwb9jBOx4+HTCbPz9QvjrRVGqyNypUnVLfBarqC2mbXYEzY3Y4Cq3A5rQWtDM9s/IdLhKC+Sc",
-	"Fmt5yU3Ng/Lg075NjSkQQKaqPBYzkCVTWYK81L9+YZsPjennc/xVs9EolilYD24wwnJZIJA2W2fRk5SX",
-	"iJMETYUigE+7UuqNFkwLbdbyNss0H0upMKkeZKmTTVqiQWCg9Lixqduauk+7JBklbz8jMYzoWObvqEG+",
-	"ibH8q9/8C7Ewe8h5kjBVclgY68EdHjMKmlYCibDAkHGz3SI3mn0gL+HLdHxD8WWQf50Wd5uzA53K6fnV",
-	"5rTV/e/GywKcVnzojtPbnDwgIyZ9owZwRCekOwjMhRVKYY+S5pxd5j70A98jvSnoy/YacpBrMIro5IUA",
-	"pdjr0703SRc4BGaRvrXgM/fOih/MXE/mudJARIm9mc1kXJSL8fLi/BijVFc2LRc0HkdNt8cYT7KQyy/i",
-	"iqYyJoei7EEkxiekiz349BrO3p2j0DJLI5TMWA9rawa0z/T5jgSHuhrSF+MxhIMDqtUBbfE4uUUdDk9m",
-	"yoOgRgqh/dM1QflYiqmuwAt1fDjFOOXAGIgwiQ/vX6dAXXLshPKsdbmAd3afntvWbbpV8RrOqlVrbRTL",
-	"piTcyd+2OUtjL9eipU582enrXMgF+SVkMRCA0cAWgB8HIjoxaGQ7oRgG3DBGGo3TGAzSLbI7dX4G9XMd",
-	"Dnmy5kGnsi7DEsm7rI1uhshwSOq5RU6xcGznz0vvJPtYFggBYv/VwsH7G7ikbr2ao8zmMDcoyvEtE6vJ",
-	"aSaGh8pjpDiOVsNoRMdMQUtNyIIw6A62mmYS0j4DpMWAk26jbr0lGTsh9oSkpPoydbea/m0nk0oco2Eo",
-	"Zlm8GQvsi9jgJ+TVi0uPvHt7cbmSIr6gQeJ+eqWaZLov6EKyVNLL/mHK49spKMJgBc+7yzGbRjf0yCCG",
-	"nLo/bKlSXab8EsgpUXeOTt5v7LtZCT7QBWmRLvDPQxaT5V1FGdrwsuA7xXCACe/ctZbTOSyD4LvoNHkI",
-	"rliBheOita/CSZvjjdN4HtCYBaZneshDovN9807WRkifSTnZbS7HqlTQZ0lvXW2Ea9ooyE9aSwvRA2LD",
-	"gxSqXAF+xrdL7uS9oQDADwNZkuxeFWbYCOLimzjWnW1RaIDn4Pu61k4AI9M0MKeK2sCKC2mNCkwW1drR",
-	"lF+90OoNaDkpzRg/X9CIXZjJ3JrqnhThVDEyUmqiNUSIJT4kNnxMv9MoyAtSlt32iy2IFzsNQGZ0qS62",
-	"DuL2OhJ5k7Db94Vsc0+a5Mp3jXtu6W083KphrkfApeAVlDCHbe6qhblHVaSGZRnt7lfIgzBnwUX4jbDF",
-	"SjrY4T1rYKkTXkJxm1PAVhPv3wTVraC1FNDkymqL92Poore5VJUgg2a9nG4bNuOyRKe2yUWzUSmLlwuI",
-	"pqChmWhMTpUbJlSWe80xfVyUOs6PT5qtjTrO9c/KUvFSs2lVL4fMsDm+Js4sLeB0aK29MJfnLjSzCf0n",
-	"mYE5sLgVsXWovMaEkOIdP9rwZXx0a7upF1YZIEdJZj3IPcY4oWmWgVbs1U4CM6Nt0/bKILghnb/EXy1c",
-	"PpXyrJMechVTrXGnmw+ean1cNeSDuXqpBezdMejjdLhfTg6LVJ/4SY6PqpLDwa3TSL/aS7lQts4lyd1L",
-	"IteBkfnYZUNEtodSUVJCaxX8dFneDAbj3LabpojiYlpCw9C1fvX3SDNxA9CUFZx8X2o5KaFoWA1EPlAE",
-	"clLqBLCU9A7BFWFsdwdbKEmNNMuxYinusyGmXDEfUdoXq8GrYrCUpboaCWFXaIRUmkYTwlmKK5USIKuq",
-	"a3onko2skzObWWr1UwtE4RYKV61Se8vDOVEjIROou6FFubHNuk/RGiFJ/m9c52V6mkxROKCinaDT0geA",
-	"pt0MhGy1TXEBd+0OoYVh9jeplHQJ2MlEzOmjVeVUAvkQ3RLbxSa8MyFAN86WpSHsfWDSR20HhVLNbTN6",
-	"xBpQvQUyFJboCizuNJtKmYi4DwrzfePqL1e8biDVNYulwVVeNvvSc4l7VZizKT6Sw690JAe59kgRfGUK",
-	"SOKRXGgMFQw5Q95clIKTiN0EorABDrzRbBiYNCHonHpI6LARq25CC9lZIDObORtJ1r961nr5m/z51/NR",
-	"JPvPRuGv529++1tvX178r5yI3qF47nz/NNPxsHWUShPG8RLEmr/tfvrb0+X173aVVwUk8wEy4mJvnH3c",
-	"rn9xuYvJlg9QyLgGwHwVxMoubmo3Bm26ZnPN6T0q2UE77zzfDP7563F09Oqf//vv6HL2rw/vnh+dv373",
-	"x7lovaav6cUs+V5s/jwXm8ThGj/lckySApXrwMfAgxJOoYBnOq5Dvn9EZmIa+ugXykU8EP68IBFdRGNM",
-	"9Xv39uIyLycZ/QZP4wynzrTRaB0kF/dTC5HtbuDB3lF7Sa/PfmFbXnBXWDRISC0MA85Mc+R3by/Ofydy",
-	"xMJMb0g9HnlUJeTy9/yFPcokXe/v7x0sSfF3+ljnK4ZfFsM1i+s1o1iscE12Nn/RHndqqV9sUdaO1kCW",
-	"1ZAtyOh7aKvbXNJl2Ut0rgkNIlAx0x1w4XRfvbhcPYBWcJqrEWROEn2q0s0etCHbXC6u1g6pWlfvbwOc",
-	"Yu+eQmwHm+9suxRcAnxQCCrh5aBKfF1QiaMVcbSJvtMfbnrHm+//dliIbOMSeDrzAlwyTkDDvQMXURqq",
-	"5NGVXlAi9DdM9/srN72r2txucxXdOYpLXAtcVEZs8t+cDfOWdKJLt58rd8FcimvG8yQqtNIoQre/Uvk/",
-	"0+QFX3kxlh9XmpC6Z1M1ElHwH4B66iY31kxEPun+zGjEoq41y7IoSY3X162P40P5+/yP47PeM//F4NXo",
-	"/F//DN/wt5NfowxieqMA2fLTl73GclBLW0Yd5KzupYjIyPrwDOC38WUMhUhfF3sH4Hu314P5s3qnw77I",
-	"S60/C2cA4ErDsHuK2csZmH1wBvrCQ2w6OCwSshsWAlKDa4zTMMwkv4fhshbycLbxvZI/N3OW7qvwo/Tb",
-	"zGerqA0p2ktNJnVudvcKyb2kVtax55CQyeP3L5+Rg8P2sUf2660nOXl4JSDtFYoUzRYFHGo8r9CCr3nx",
-	"B0k5xpTL6WQiAOF4GNFEWERUsStA5Ltin/uM+VlfysLg5SygF3SVWs3dK1rjXV3osmG8qcb0DKzFvWKS",
-	"fUn6v7V64EajYUiwdtjeBWfvztFflZU69z7rxVI0IKW8EygvFwCqLjRyjW8IyTkVOMj3ByGVLInk36Wz",
-	"x4LVZt5Y5KlAp9fSN1forLHwZoePCgWamV0/Yj7jKqChzJSrLD6Q96oCkf6LUCQUQh9JJnqbK5BzvYIf",
-	"ZF5+YbqlDVC/baaeYGEDsAqhZCpzAyRxL5vCwJq+b+JmtPM4ryEuHZ2G2P2L+leCh/OMk3dafueALeOP",
-	"A740tseJnjdVInokV0Pa3k8IsMgkNPi8BvOV9Fgo+FCLcZOxAs4TdwYWlpqZfsixXzbwjUBBJTvTLiRH",
-	"r6yewLIH7g8asih3HYaa9Xj12p1e1F6a8LO5dx0WhN3T6nyRSGjfDd0MygCr9r+q0s+qPGgcjNl/cnM+",
-	"rCD6cPmsG19ikCkTA6Iabvtw+SzNYPqDlYGNbP1jwhUuZVmOdNoHpajBWUneXfVb0gMi75riMbIYFE8r",
-	"cUIcNBfoOaiiOVa+a9Ejp32t8aD1lsFzCSQZiQkLmZSnpDvEkmrX8dfhiK4tEUa93Wyky0bdeBW8141b",
-	"DRfqq+0jC6L/Y4LpkwfPEkMBKIuVAxgG3Ge+BQCJwXBsBwnTVv8OqBHJ25QgQ4E927O4EI21OWjvrqX+",
-	"lg6MTagnavEkbZQCUPlMSqo/BVHLV4KZK44gJuGgVFuVQMKFyb89LL8Fa6kQwgBjQtMoUPOL/oiZvL4e",
-	"lUE/V+PDvEWrgtGMVqGJh8X6ZR2sLz2ovmxhyPj9I6UmmhsEnarRMnXlkbSOhHwXwglBA5Jcvv3ni19A",
-	"IRuEYuYosM8cdezkC6pf1tnkQswtGs+kN18wn2vW+v0Q6V/vwiJ20RR1dTL9cat2qz8K+EDksCALQ4mx",
-	"UiLnUrGx1hYUNBNErcFE1CkZ0omHYUYKbWFJn3EVsUcy1Qg5FEOIyouIiKmqd3iHuz1PKOmHYuqDrhex",
-	"YSAVADdx8tNPSZDgp5/I4+40Crse6aJzXv8rQa3rPiGCxwVpECrC1OgORw8ZtMGB7i6Yepmu5I8YDUOr",
-	"Jkorg3EuzIdqoCFTMjWl51TRn37C6w5LmDocGYY8fvXi8gnMIlXGRB6/e3tx+QR24CcCgHZkQhV2bWTR",
-	"jQmApzYZoL0iGoR6XBlSOfKIH0Ssr8K5Z/rV9BBCCz+u67E/cBACprIqLnrHWHsw5CKCblE/kXOLT/ju",
-	"w6WeaqrefhxICa9V+nanxpUEv+v+z5h19Rfct1AnaS0U/qZhCG130LJLtNI6OUuU0QReQA98abUG8v7l",
-	"M7K3t3cMgvjD5TMTRUo1s0v20bQP6tMIcgq6v+8Yc3PnXJOKwfcLpbCTNvlrcWugUAxhuDOO5rfegO6X",
-	"jjVrOzWPdAzgU6f2d/0HWumd2t9vu6cxfo3JykeMNrdoTMGekzNTD2fIsMMJkoAvGF6kaOm7l35j3wBc",
-	"nYWhmHWBfP7rv8jHkbDiYAa9mTr8TDONIy5++omwz9ZhrCnJ+AOSvqEmrIoHRBXpQvWdKzy6npMXjigr",
-	"ejJANR1uVniyRPi5550G1fdiO0/PBDpCmUWxBPARsGjwhQbVn5zxuZFR+npNSCvOMdFymUn3XOBx6TYt",
-	"SQnQU9L9vIMfdPEe6XCcs22VO2IkZFQmdpai10yeIDt37fq62PAtJm8aWtoGr+iJu7AMhH/SPAS2JYis",
-	"fLKHlupGEPB+OPUNI3c1s13RSYAvgCHcHBvug1KuzdyAD08JZ0GM+4SCQ0SQL2uyADnQhXl9YHHXzLti",
-	"Y7kLoBNmiSRdoQLkBQ0SnO6YEA0GeETJonhZIKa8pHmtvkw/6/91zW3hMJKLf4jQHpFUSaIvspXeJiZT",
-	"3cZMNxRgtsftRtvTjPXEI1yAaEZ5OdYHSgLV4Y/bjeYTLTdE/CEsTbPo43Zjz0gjCr3K1FR2n2hNQ6Dr",
-	"PUYFJY/breMnVtdHeA9EYGbhQI/T8Ei7uaf/b/+JZWzsiZK6JuPGO9K8wZyS3kB72rk0on8IPV/sD+P+",
-	"MAEnjPZHi21gTjq8qw91F9+9+yW2sm53wYe724VjAoYY4zZk+1vpb3BGjtchDl3pb0EkmOzMCNfQ4fEG",
-	"OucM47cbx1kZoo8rXgykahuKhjkCzFpkM449JGfQkW0KYIc73TzsW5qaKvb0jNqtYziP1O2ixcyMdHfp",
-	"JNi9YVGz3uimbhyqGBzeDvy/1lDcD9+zMQ14wIcGmjD9nWQKjb8Ot5GbuEgkZIPYu6jPS7OaXkd6/ULF",
-	"GdbQ2Dv0SdJAKkHC0eyiZgJW9zOaLhbz1oODNFoSs7qJl0ZIircMpqBVIy1Mx3EnsCOvedwivblikjxu",
-	"N9tPwCLEp6Fr34jKDk+e32uRfwY/62eajYaFxnzc3ms+cVLOrc2pN9vqSdDvNQlzuTNjiHIOnA1fUF9z",
-	"29ETNJ/DoM+4BEcGRqFrb84vTbZHknYiJoxjyLIuouGu+dEutF7yaipQSZoU8iB2cZSoRjfrjXoDrIkJ",
-	"43QS1E5qe/VGfQ8hRUeg6FsW0/8e5jb91jq1cYmmUIjxNIOIBL4pgyRdIPxu3CzR5BPxuWcwx03Ocxf+",
-	"AoMkvt7O/dpJ7XUgFTbhkQilZ5TGwrB38siu6UjlLX3wTL/ctEK8/aQNQjkRXKLh02o0wDwSXNkmXYkw",
-	"2/2XMdVjs/ZPp5mPsTYhJQp6CZqDNf1r9KswSr+4yc+WbXBlZFa7rgwMKxhbRU5beQr4dNCIx4BRJXmb",
-	"yNec1fWYbdydvAnEu7j7M/VjPDX9k+byn3zg1OhuzMcf7S3/0UsR9QLf18alV9uvMrNzA3ERI9fuV3nP",
-	"B57kdIFjYDoe02huyNXRniCkQYeaWo19XYPkCxshqNm7A4bJudyMb4rl5Zg/h8+la+XEkGHOVYwUg8LA",
-	"ueCsPeXgxOk/EQxO28Qolb0ORzMFdW3oZAAQcHWSrRwEBYOGWq7NiZgxH5OoVaDlBVxIMO4pDGLA2Qnj",
-	"YH+kYgWyw03+hfHgxQWjgXFZLqjRgTqBYQcMIKSHAZeOgHHSU4CZOIszszHiIBj4Nam8RsMRe9JC575g",
-	"wdXpqEBo/MW3Rmu/YXc+SBCtA06kYhN5YmZEyb5W1aTB9XaOy6ipQ6yxgo2EGZqGsnoH7J3nO4cfManw",
-	"DknLTiSQZzZ8nZFq7SKK8r9xxm7j1Mt/YRrQCfUSsIu/ljzAHY3tv+riwMu/e7XuYWjPuNsw4TJ98K+Y",
-	"Kjr1RtWt+yFpoN06Xv6zWAFmX49uXjFVmWiSKPHtqhoS7pABwZhMcwgOcUhSl0wik5Me34FPHrfAOBUR",
-	"mQKSBFinj1uNxpM66X657SJospgOR4sE+27qEiwQ08+mPqCq3vUlq1y5utVy/ShuZpmKB6hoym7vxkOt",
-	"KgzxI7Ncs8KLLoV4TaMhwx/sV1lOnNX1hvkBxQzsr8SsyCMJ5a8h7vO1v13QC3YhflBuj7kogGkH3qZN",
-	"tNMOx5+54esuEU6RKTfgr8b7FT8o85QUrTEnKICrG3kOlI+sYuutZhRuwhxMlyvUErjlRcDO/BRxbT9C",
-	"IYWppy1GtCqzKM+GGzIoHZjdikalRUb67m3KH13tiM1XV544UgwbVd+T+iFkif6RgvX0jA7SBckTJYXy",
-	"EKpJ9JPAd0QYVi3g+iBDtU7O0QJ2ANBPEfwJ3PMKbd4Ot8BDOdILp+dwxB30l1VkQWXtZgHXt5KGU4GZ",
-	"0lLgx2PZRgWWfSb4IAwwQ+th9ZzvRqIY3SjFvksECg3DSgrRF1vuU9lLhp4vG5OyLrFz22c35QpTud4w",
-	"UuAM6/A1vWHFfpuMUPkL+W4Q6+97vD9jd8+K1F7i7XHh1GOXj5d4ep1gvEygUQ28GRZnLDiHykir8RcT",
-	"/d8vsaGPqDqlbURRq2A3DVdwKSFdl3iUTl1DU+tFXZP1goF2rcQUOZ1+wdh7h6O0tnUWprWXTTUR0/7I",
-	"JCKZyvccifxuqh5Mx1tDtduw8yrN31ttsKI2CMsHofDC1hNu9cIVfGb3qSHugrJX7kNDfdBNsXXbxj1M",
-	"qkPCRy9uHiDnYRPuLadLd7YVGBir+40E0MU0REintJS2IijzaOEWbcCjlWx4VY8W0spfxaP1/epIsUPL",
-	"MHe2QYwjaOCJb0BlMm6wPg3DHu1fJ9g7SKAFmxE/vpsRIbVFAn6fFDRAqhymWydgQFCZnYEDIhfshkU0",
-	"NOIRxZY0bVdNwAESFCCZloahNphZvcPPsG2JFoZ9QAQz5QEsbor5mHJT2AElMJhKkep84kFatO9HkBcd",
-	"KJgIDGmzeCF3Ajx1RJvhhKonLlhmBc8dbtZdVLtiOXgH8VdVGUzWsGE/X1o2/nCCrIpiB6vfKnbVJO6Z",
-	"D/nVwL+mDdHANlSy1VdLpK6tGlhPx/tikXAruwVxmtoqRFRVtAYnjPsBH7poyUs9dYkQ+Qu562DR37W7",
-	"blPkWuLGc8YOJMH8/eHyNK6lpNX4i0nw75fYwF13N0p7aHV0+aNwHKXOvriNyzxu7z2KmOl+rC2ouKJT",
-	"cJat6iRnpC+iiPWVKXgVkS1VtIU9vbkt9EH1D7TKOVNeLMAjpgwGd1yatsBq6EHboDZ4vzrehh1+P7iE",
-	"2CpqefLog/G7fRu62m4MpD/MR2pncWUozhSySfWyfM8JfJmKQxvR9QNpHpmN5lUu2AvTsuMuPIRjbK/a",
-	"r3vVzgzFUL5AMD/eLeskH4CHy9K9NW0iRiY0umb+CXYZGonQJ9OJqTNGprFFMkNBANPjOsA+h2OEqUCO",
-	"6vCY6dxGEYDhQ2YB98XMgu+IGxbBYFPlGR9tEJFJSPtMX9oWw9X0ebHFupggYa7uOpZZo4vHVJ5CLY4k",
-	"7WaDvNIag1mqa8mhSs3CwdJQXobn17zrjeiqWfJa40KHOdzbrf7jSqTt1Z4n/14AIWpl2XBHLAUf6jZX",
-	"BlNzWNRDIzS5mFApbvtc3kBuJ2JUzfTXJunKhtSajcbyFHIgkks9bu3uqduqHMbcoG3BUCCYaic1cV3z",
-	"av4U53c1lrWTZqu+79Vsx9MmNA2KLK56wfCtP0wDsak0HQlvLAScA7BmcP72Y+EF60PbYyPNJ9xuEklN",
-	"+Q4eb02Lppq3auuHtb3hf1+l+wd+6mJ8P6WTwH028J82zFOprIynsLrbssgjkNcipVYOOMY0WjXeCHzy",
-	"Vwk3fr+KJ4Qbrax9JPHYvm91Mzcr/wIzqogEUWk7w9hVf3j/2mKzebEeHrgauL6aoPMlorGgSjeLtUwD",
-	"fDMSM5tLy9VJh3cTvjWQlNCCoat32XyA8op0s8Kqa5P9secWzMwqvFyYIKcHerHMKMYdTrnFWhEDUDxj",
-	"nbOkMkBz9ya8tylRsWXsr8TY+gDuW4lKGnsUak0ZhECL6GlC98ArIfYwD1SddA0+FqRMAhYJYvwkEa0u",
-	"aQBWoANJ5ZuWbCWekgvbQWNNm8T8fpsX83U9JJCygYRUkhZjqPLbTCW+YMrJI3ayVc4HNj/ExdAkgfIg",
-	"zBCj+QameVEM5mdcCBYdJUkG7HDBncwYA/VGlRn7NIFz97N9JAXXN8Z10j6TmfukTs7sCaQ7+3e4rRwZ",
-	"UelcVMiliy3xl/k5HI5dw8eBTfYtrrcjFEcZNNWaV7uBFkMnC1WvaUKcjAxkd95gfkBDkGJQhzgUU0X6",
-	"wmdepi1sDMZf8tZUra3bj6usD326rZSZK+jlK3h1cMfvw6PzA0vPrTcnT1Zf3E1Wr5EsjeNcIcPsrqKR",
-	"pMCK004cAHZMgBn71MIfnZiiOpOiOdBMYgvt/MBHiD2AaZp7Whn3wTAQA2WazkLaoXn/jGoV37TxT1fr",
-	"lcjKtAPJ7Zq4egL2OzpklZOwEeqwMAu7sjSwk92qVF/R6foZgfkXWmlapvjmlKpSoYBI5eUVE/jMdws7",
-	"8h6m/4Pjjli3c+1vh+TxUbP1hOztHey0WzvtVrYlYkZfCvzayeG3AjrinNUWdeRHRR1JyZNvBHbEndO3",
-	"hjviMsUd4tdVBAUIg8omkDOxDZcjZOTAFndkazSV4464/HvnslKjFP3gyCNZsbKFHvmeoEdWJfiSogV3",
-	"qI2Bj5RSV+OvdgN87/AjK1Db94o/4qpHXwt95ME0vXVUvA17uTMMvlULtwAkDwNAcr+q4vcCQeKw0haD",
-	"ZItBslWU7gWDpEDW/CggJFkhskUhKUMhWditLQzJFoZkC0PyfcCQFCl6D49DkitGtkAkWyCSDQCRLKet",
-	"Lc7AFolki0SyISSSTWqEWyiSbb3yFopkBX3ta2GRZJl+C0ayBSPZgpH84GAkxUy/RSPZ3u5bNJKNXOgP",
-	"DkeS5eotHskWj2SLR7LVPbd4JFs8kq+HR7IRJ+4WkOQHBSRZ1KO+cUQSh5y3kCQ/JCRJQZbMFpPku8Uk",
-	"yefZLSjJFpRkC0ryvYOSrCKt10mg/ivCkizIyy0uyVav+ovikjjKQDnzJw+WopIE3HAihKGgbFYrXnVy",
-	"wfqR1uLAiQWJwnIkZhzZN79q4sx55wb8vAumm1cDgIAcTSENxoEO2Fp70Ow3+oeDo8EBbfsH7Hiw12vR",
-	"pt/oH7OjwSGteTXTgPrZ+zflCB7OwlB+itBf3cPoDFMZv8N58xbF4/spc0BWeyRTB+jWUyFxPyScxxt6",
-	"DZlf7pTSksFeytq2ceM75DK2jEzpJ2IOYeh4hpAeSt/uWmSAS/EGqj61wDhxIskiYpAqRsk1mzNfv2iE",
-	"ikZxXYDLNHep+syRJi73V7YhktesnN1/t9neo+zzanh0tZNagzZ7rf6e32b7g4PGYfOodbxH2739/oF/",
-	"yI4Gx2vtFN4lFWScW1YPv6n/dStZL4V4Q/k8dalubbEiyaulW0a4LRO3peaXw59fnD9WwjtJflYnHwNt",
-	"4hCq6VpwH+qyNJkrcc04alm2RKqgsiErCP9KiCTJ0r9LteA9uxHrkWdJEUPZNW4guVw5mhM7KKWoxjd9",
-	"Y61zC1W4f7bM8s1UZqzAKQ9lnCczKjPRbQyj3D6PDYQkJrHomTO6M3rOsEQ3AGgEU2rr2e/1p+iHo4g7",
-	"NKBByPw6eRmEeu4dzmkU2dC9L2b8FG4glBtj0hdTGH4IeQF1csYt2oKEeD4UdnSTdJ4uhiytW7KLSQO9",
-	"eQzqQkNtjHb4pRP/fx3w6y7MDtf5WZEJHTKPBIMYF5Dgz3LdC0lO7cqOP0i3xL2o7IbRKtCKPzl/Xv0H",
-	"JqGj+g8uAIO0woMfuArCKg8+nDvUObqtf+Jr+yd8l4+sYLVS615cEsskZcTMP/XaNu74uATHBxeK2RDN",
-	"JKRQ/6ZFoJ9BDtSyaYBSkwwCFcc2x2Icp8K63j8UfTMRXWOZHHjkOrxH+9fDSBOIRWa40WKRRAwSTeuk",
-	"++rFJcnbFZze7hf8r/6oax0z3dcC758uSGV9Y7AwlBB0GdCow02d3kfjcbE1dyIy1QYgfblQhHGf+aY4",
-	"Bz+BCwadu+TMuorTniCzc/CRXjDuDetwCPOoYMxOSLtxnCe/39sT1ibtnTL7F5GYm/tpddIm/+MdWPNq",
-	"UxCI6d8cptCbqwN+6Q2wMruK46dVBbdLD3rW77OJsoLrL+zwwO3Y+jrK4s7cB0irVEKLZt3lAn1pHlws",
-	"lL/Yf1mfR64u+0I/YdJfetrmpHESzwnGlU0+vofhChMtTlRAwRnpCxBmNnHOCAeTZ2qVXxGRGcDW9BgA",
-	"CirCxSxP1rxiVlWc1+6grMyfM0VBkfre+dEu6DuG2PSTA30IjWW5Omz3tJJ+k2KlzWg7K85wWdJ4nHgH",
-	"YgQ5T1/+Rk9IwEHhqu8m1SVoCYLXvijXG7WGrqfNVwgWaT3FAEATqfUJLmYAJe8aglwQObWpJwBYMBYR",
-	"SwbRypaVDZBIrkDNA7SY/JLGDp9l9CLMFTSLMvDUKvnE2tmxnqQAN5pKEgot7/TGcTYDmxVxrGVS2hpX",
-	"fAaqw/U7UQEDXSROYzSp93XylrP4wyVa23Idq7aOFmLJ5QfSQ3LlXhVN5BehXnCLLfVdaQVZTt6AQgB4",
-	"mrslSADUDXmTMZ2TEb0xCbfCS/xSwuT+GmhsyBajJrWdXI4gqxcv/kCiRwqS5kV+J049q/WS3VGImgG2",
-	"7ohvIN09doaG9lQt0eI395UnUZq6jnMxRe4RI8PghvG0pA6ZlAiSaG8WAMFR1uGAavGMmoJ+DPDJ+GHO",
-	"ZprwqepwMbDEb0hfwp3qRAyL+lsmfHAnPGxmMS1h2bWT/UajUT2z2mWpDadW//jc+qBG7tfBmbaVUCuz",
-	"OtK7nkTB7WS8ZdViLcZ/lZcCDRqs8aNhLiSNWHFCMroovt38Y9eJsr3evqa3PYpp5Wu62hedyoUc8w/D",
-	"BLGjPJAFXhYkstr69PkDkCcu5LtuXmIO8dvwq+B+lpEyJrRUNkhSIXbsAhUMOUOfhUd66Iq8UJT7NPLJ",
-	"R/RsSCInrB8M4vyt59PIwC8Rn85NKwHa4ZFQmIKjv5lE7CYQ0zgTVr9JggmTz0AmL3IdBrIplVv5/g2Z",
-	"L/q8NZVIe65xTQl+UAxVu2l5b5gEqJPdS1TVpJODA8zkmJGXIiKtNhmJaSRN2W7sjsCua5KomYB9omoa",
-	"OTkvZoxHSfm8ZaYOF5w9kh6RIos036c8BsuH8Co6CqEMNeCkx9SMaZvtEjLWmVvom7Aq8CgX4NNjUa5j",
-	"DXZxy6zfNbPiId6FX8vyhbFobPeunFbokJhOiBKk6TUaDVO5BhC6QNXG8j+xtaiRwjwHOQoGCjpzQdrB",
-	"nPfttcWJmCo6BLdbknfV4abGA4ruaX/k5bV0sa+rkxdcJWkTgPqS9aVHDPIEmA8DTSMOmWWMq2je4Ukp",
-	"/yDHa2LqAE4JprbBvEZUki7T9NDVA6KbXwxIF3ekm0wJmz1CuQklAzYjVHU4BcGQyBFsdRG7XThjWNA6",
-	"owHCCDgZcid268h+Y8/kiEQSopfQ8AK7aKgkhqm3ocOtQ9M8AZAGJsfiBe2PcCusw4diq138hdlsLUoL",
-	"PD8XhgzW9/3E/bGhP9DegVeMDWC/MjVrgOZVWJHvueMeVh8Vq51LK/Eu43JrTXgC99yhsZEmZU2tq/Uc",
-	"ckEBzhUbAyQa/XyOAzQbjUZeuV4l79ZdDyOz4wkcTcmuGkAFnFcJvkIGOc9JDDtpFhyuV7NBNYuapycP",
-	"MDa3BQefPl2vBhysVzBmUtKh/s6N+qUabh5qRjCRhWbLWb9t4yfU1QDvomVkYyCtyoXaGlTznslpWAk0",
-	"DrL20yI2RrkqndTW7fkXxpSARJ+FdvArA0qsAByRLo23iZI4hbJa8rjnWxx3R3xNafMXoWp0GIlZnZzJ",
-	"a5NroG/6Djft+AAhwkDXhVQqM4JB9KH6+jb54+mscl/YBCJtLdgSVCKvg8mE+bY1oL7Zuw7OT4dD5pEe",
-	"UgrBzdAoiWwbLhOaDDDLktqF96mCrqVaMbNpShjpEZq7w1DMZFyHQ8lk2guDPvnw/nW9w20XBhFiVgU1",
-	"YBks0nO+ZmwiMS0fwk6CsxNAuINUiUEkxmY3zdag7wH81Tj7eod3+JkdLp5dxIxGBENQ0qP96+kEYP1A",
-	"7trjDqlKZkWNSjMMbrCqLYjsoepjAhVK1skFFCZ0uP0K0JUGxLYTYxOhtckYaCA+vDMnTeSFfqiLGa0n",
-	"hMprc2gMP48JA6YkUweP0CPBwN3G1JIha9RzTl6fp97TOHHF0Hx3wJh/ZZJ0md/VglkqRn24h8wOmSIK",
-	"7HCB6Nywp3Nt94IVPEQu5g6eCjwRmO3ssSGgUbBZTCOWAaCwAtdcFH64GwgKNJy8sJd4lUoFPZmN1xN8",
-	"pPq5tYIbPxquSt7lWGFBLxnzX6HC/f3cby9BNLos95AILOAuE/pQd6HwFuz1XPfWi88Jt0O/2NiwQ9cu",
-	"SLdUDSb2boRhyeO3Z1M1Iq16w4svjIj5jKuAhtIj718+IweH7eMnYIHPsWWivosIRPx7wof6BNshez5h",
-	"sYb47ymL5kQqcEebegY0GZPbBnFSRUR6c/KPy8t35Gcqg36dnJnpBZIMhfA7HObMwco8za4ngwKRqnwQ",
-	"AyPM8V6Y0bmWzU42XFf2xYR1bXFBKIS20KiCu+njSDhFakYNANRZ+BdIysSVYJpNQt2YQOP8cbt1/OSU",
-	"zEaQI9hnzJcGowafys+Og126hGNfoKAM3kvczBZ3Um8TvMygVSEWZ2y6mdD1lXPE2o7QI8FpJaWrw4ha",
-	"g8g1VozhgIda02Q/FDv6wx2twOwImBcNdyYi0Ozo2lt3m3iFotu8ZcRq5bexiqWYFaWriJ1/38BKtAKf",
-	"P1ngp41M8lNVf9HnndlstjMQ0XhnGoWM94XP/EzyUEIJlYgpveWVTs5hmVxGq5yjBJwfawC3Xm08DVUw",
-	"oZHahTX6VNEfZnW3a+VaoXCsqlCZV4L3dj2LvnVc8S2Xo0goFT683sL60yhQc7gjevoSrZ38+enW+wLO",
-	"JjA0cu8PtOEjIZRHpjwMrhmY0OjUkSrusLCLzs5MSF6ZO6q06J0bzW9Ds9CK0VSyqNwzADNLo1qBMYaU",
-	"Kx3sV7ArCSV6zNwE3g8yL1F9XdSJwRQkJ/XHWniCpPNc9m22vJrPaMgi+JNPw1DLXdtiIvlM/6vtWVBd",
-	"g46kgjH7DwDj1j5cPqvOlLDGHEfgR+jRZHQxKNl8SJPkezEVtJpIx+T87yvgPywwLSj78MswrH0qZ9vL",
-	"xHtgSoEBeb0/HaPHx1jxCd/QSbB7w6JmvQF8bCa5MCxA/CShoRQ0I7zIuAvG9eS+N4tbVCmeLbAaxrc1",
-	"z4kZt06awJf1rKqTM9qvSWdBE4v3g4j1lYjmODWD/KptISK4O8Fh/ohJZwUzYKpNvZ72h/ev3bmxm/yB",
-	"LtPIujDFOrlgSgEmPsQOwb2CyhRO1BlXWjjm3AQhWzrkQmh4WfwML4b0Nq+MwS/NO+JcqYK3FGceuRM1",
-	"2QGfbv//AAAA//8=",
+	"7L19d9s2sj/+VnB093uSdGmbkuXn07PXzVN9mrZZx2l2W+dakAhJXFOASkBRtPn5vf8OZgASpEiKerCT",
+	"Jrp/3E0tEhwAg5nBPHzmU6MnRmPBGVeycfqpMWQ0YDH88yntDdlTwVUsIv3fAZO9OByrUPDGaeMX0RXB",
+	"jHQnikyHglB5ywIyojNyy9iYhGq34TXYRzoaR6xx2uBiRyoRs4bXkL0hG1E9oJqN9W9SxSEfNO7uvMbz",
+	"segN57/1bhj2hoTpH4kaMiLZnxPGe4zwyajLYklozIjo75ILRaSiM4lP0REjE67CyLwUf2AxCSWJGdAS",
+	"kH4sRoSSLu3dTsa71zxD8kn/+DDwj5vHx+3eUXB4UEG61/i4M6ZKsVhT+39/+DsndKf//lPz8O5vMK9X",
+	"Ib8tmhaLGQkVGQgmieAeoZJ0rie+v997e/kK/sHOSMyi768bnH1U140OeXz54ik5bh0fPzkjtCsZ1+vP",
+	"OFHDUOrJ0QimqweW+Snh0Ht0HO59YHFz19/rRSHjaq/Z2gtYFH5g8WzvH13WFzH7vn3YbBWRsGAdBmJH",
+	"/3FH3objHQFTpdHOWIRcsbhx2qeRZLAkokdxHYqXRQkSMxqQoZiSPo31MoUyy1TFE4nZOKKzvf0FrHZJ",
+	"FXsVjkIF/2+eih/FlIwon5FYM5tUyFP4GeDzEb1lJOSEcjIUkzhDWtPX/+cSMKIfw9Fk1DhtNdtH7eP9",
+	"w/aR1xiFHP/oe5ZCvUwDFmdJvGQjGnJNeTmZoq8JHMFRiFhfadKAJ+aI2yRdklUtnWQ9wQOZ0gREFtHU",
+	"PC5Zrv1D/UNCULOYINyii2fztFwEZmXsPnpkCtKERlJoYaHpg6WyEuKRJJEYZDntqOuzZu+ge9I/DNp0",
+	"v9XI0fqK8YEaNk4P214RqzEVz877wP95+t6YJVKCTGmoCB4+l2B9qEc0YIQOaMizq5Yho3qN3r17dz5R",
+	"Q8ZV2KOKFR07Ct9CSd4XMYqaw6MD/0l2NX5gNGZx5fm68xpRyG9Bj5wPGFdPY6a5RvRoBP/9/APjBaxz",
+	"yQahVCzWp4rpR4jAvaH6JU2GGLMYBMdF0Dht9AqH9RpjGtMRU0aTwcs3oX7hbzGTY8El29Xq63/2wqDh",
+	"NfBUJw/Asu+OqRrupr/oKTkzuWQjodjmpzI37r3O5RmLmLt887PAJ6roDvJjPADFziqtTrI7yL3S/JKp",
+	"qiW+1GqugtpB5vWHo/SNomoiF9H7SGopqiZyAeFmtPsmv5Izaqz0QzKF861NrPX8cPc6gVehVDnBWzAB",
+	"/VRmAiAKCyYQFQ33gBPAJXs6pHzACubx/OM4oiEv2AvSw3cWTSn7gXufWV6RrLs38+M95BTuaXdKv3Cv",
+	"c3s9qdQHb8cBrdZf48mDaYQMrWVS6g1TtYTUePLACuH1pFoh1FrqB1MJWWo3sNgPqBHG4yjECz2aX84f",
+	"irTaB3Frlj19rsxOc4eaoz/9bbOzeMnUgilYxVw1gUF2lPul/in8F15PKmnHR/S9xCHAXpNxzLLrSdVs",
+	"cnTmJ5InsUoEWgpJpB9CVq9HYIVcXJK+SsGREBjDU8tQWCVOapOIhwz/XXkDKqMlcAdYmYyXTJXRkByQ",
+	"MgoGybvrfB78UHLh5x9JEsGTxbcUHGQdOt6wXsxUHTpkOOAhHxAJbxTSYwZbmR5tPDkntcr0S8hyREGJ",
+	"sZQZcS3anqGvOWS1KAuSp4vpckZbi6pUdNQiyxFNC23/NSlzREYt0lyhtNjyXZu4cURnNemCR8sownHW",
+	"ImbBPeGFiCIxRWdv5nqQFd36OFSsXfVVoTa9ryelwtOxS8vE53iytvjUtn2J+MTJ1ROg48naAvT1xCwq",
+	"qzB4pXmi9l6NnVFXJu2SGfnzM+WzAuIUjRXYAZp750irkl1xZuTVCRSKKlaqf+DX5TRQ7I64Al1GIM9e",
+	"MiubZyWKcWgOow0+mhDfnEJMhllATaFt7DXs8JVUg1cj7xAv8e07Bhb4TBZ7xes48x3qkx+8mlMEMurO",
+	"b3Hwou4ElwxXPMAMMy7s0tCMMcpK5jaYH+MLnJeWbaxkctMhU0MWp5MkoSSM027EgjrzxbG/hEnXCbQt",
+	"3M0vkk3zRG10P4sH/+zTLggaXDFZadXCyI8kUUyqhXeBwrG/iFnnN2Sj0y4e/LPPO+M8ruLx58DJRMQk",
+	"CCX8s+I8jydfqLTK+m83Od8v9DRrNluobN8wHhCa4eMZUaJqxqpg3C9isouV0Yqz/fIUFF5BF+6uc1Mt",
+	"md6kcKAvZH6LN7TuBL+oHXwRxrJm/KKvHy0KBGi9svmIhr9cTAMmstDFjHMwuZmLyF/Ba+Jn1nXBnTYl",
+	"KDn/i0i61+ttlvgXYcyCBTOYDinaIJxNtRxDHxmBXGMlSKikmWC5wX3PM8JEhT1/z30wmWOtZCvD94M6",
+	"LLNasH0VVq9/dXV2YAn6P6NoyvJhvTytZTZpxTD9Kru0xJ10mW36MlRIfp/GEV0s6rLuz4oZwmirCQX8",
+	"xgKiE3ctUF9in1WL6DTRusRfe79iGtfoJateelsWgYnisPihfNg1B3rv8uOW5Ln/yqMZKpaeGDFJqH7M",
+	"FK0ENiefMxYQLhRhHw0HhfrdPyeoSTgdscZpA17NZJ/3RTyiChPeD9sNLy0faLdO2ieHR62Tg8qqhmUK",
+	"V2CCZSbJvU6zstBg6Sm8MUVUJZOwgbFpqIaEkgHkLsT50qtd8i5UQzFRJASTYUa6bBByfEvzpogCBh4N",
+	"LC64ZeO19nVDW6jF5cWzF2FUzqtqKCSzYgE1kJkU7OUuuWR/TsKYSdJB6au/3PGIDPXqhKbqZcLDPyeM",
+	"0JHgAxOn0mNSchvyoHQhUmm+Mo8311+gq9mYLbtEtsBHTy9lgjCwixQGnfmV03+sXAqYibsYNIp+7TdO",
+	"//ikhVK/cdr4n720jHEPn5N7ySwad++Xmn16iSkqKXqLexomlUW5FLC0UKbdb/b83lH/uH9I28EhO+nv",
+	"d1u0Gfi9E3bcP6J20lrsOnPO3qG0EIb1ChqnKp6wEomw39KSeL4Gcb9197dGUVXSD1BpVCXCQgnHV8sv",
+	"irm1grNki5eVZ1jZVPN8r8e+KJ1r7R0qO4+ImHT+d8Q6UPgEP9AogmIwMc3t6v+OWPHGZRVnjT3TUtzZ",
+	"s8d/nO/8Tnf+6++c7N7svP/U9A7bd//f/47Yk+IdtJesWhO11ke+gKxgHq6hUjWTZbZviepe1Cwk5KQD",
+	"KqEDjNiH6lj9O5Yokw4cb7wJ7sDQHSKplsxWJSWvKyLpTGoWHYZ8UMagQEGGP0tretdRvmDa11c+oUnL",
+	"Lz5shPIZGYmYlU7qw+fWJc8/KsYlyFJZMl2rGHkqYJhkhNk3pUeoIiMhFWn5vl2JUKKYouTt5SsyFFEg",
+	"d8nPVJsg2iTW9kpwBhzTjWnvlil9tkegf6UY2aMvvWveSb50EwZ/+O+/P7ie+H7rMPPn5vvvDzuE8oBk",
+	"H3///UHHIyNmRKSkI+aRMYt7jKsdxnsiYIEWL1woW489jkTA7Hkq3DXnA5mdCxUbyY1s4R28coHj6VW1",
+	"D9A4huvCwh3W5N95DalmIBY1RXrUi4CNxkIx3pv9xAquL+fWKLpls4TFk+JcLX6NeNIb+/biGXkcxLSv",
+	"dkKm+jtDpcZ0HO6E6Ud2btlsB2XCk11ybt2AYHEGIZ6Vgc2Z53LK4muO7CEzZbaJtQK4AbdsdgrEtNpQ",
+	"rSy99DdHQXv6QQ+4AuAQ7IeM4wI+h/dJeOiaGxmkmRfTgQOipmGP7ZIr59PG6tYPs9gtBI5ZfyKZMa3a",
+	"rdYuOeeExbEAYAM9VbCwYbA/J0JhJe8oUQJ6JTXDXzd+ev7v60YHSYczos3Vzk/P/93J8jLyLDApLnLK",
+	"pc5O7+itLtFyrQPkRPvfzXWkZ0m1/rkRD8BMI8pnZ7BE5mJCoyhfnl987iDFrVFYiI4l/f7GxGLqk6ul",
+	"vv+csIk1svE2UZAClzG/szPePyy2NQc1LJb1ZY2dr9F9NeabuJYX2CqOfrvnCbymA1af+5q+73DgRrhv",
+	"Y6zn+BkfgveOPjPn4XTXYb3WZ2Y9dOHVIh4ddjUOTurZ26SJ/yYs9yihUTuF/29CSlNqsS3M4VHhCNIi",
+	"IqpY7BE56Q0BFKflN492/IOdff+qeXDq+6e+/3up0wBcMMUGb0AV29EfWcuEh/SLSgM+TdhJcFikfqmU",
+	"ZJPQsayLw14BMSFkOTfHW67CaIW9SiBKzH6d4W6hl6ADi9/xSNgnXaGNmJiRQfiB8bKpA0LTfe7WOxrW",
+	"AamxCCza6KN20mE/AVMiXF9OZkydkbxoL5qWHqtYlu/7G3Jk3umTiy75FGglCUj1BFfmn47BuvcfiekA",
+	"iXj4ZASZNf/1IDuRGIRg9wWN0+aBJpipoQgap42Xz68aXmMSR9ogVGosT/f29HVqKKTa7YnRXl/EAYv2",
+	"5FBMd8fDsb4SpIuw0F2H5MPcsvt1lUpm66DMZljVn2/MKPyxgQKzx/QRMsY6C0i76ZOXgsNxRHHWyImf",
+	"o9MDf9f3/d/1I/j9hknkClaZrzm9xZOGD+R0U1olPwrV8489xgItvZdZhBGTkg5StxVptgDWakg/MALG",
+	"rlXs+oYwpBL/eEZePr8ixchbYL/sEb3zErIEIlsWIk0ts9H68PcbZumuvWLP9UXn0rB82XoZX72YRAHp",
+	"Qg5DeskxU9WzoWipJZPUFOsF0OfZAcH7144Bl9q5CMrIM4/vpTBUd4kT/RehXogJX3lzHOmTKYZt7h9p",
+	"nkj2bn6RuVA3ffj0Rtc3oQZ185zX30NfB/6cFi9tcEnTwvj6C4pLkq7QBxpG+rg2vAZK+sT2Mf95Awqo",
+	"4twHTg1j0wbUpZjEPfThh3pHkhBbE7ZH04KyeykZYSZcxe8ODkB2mZxSuLqr9ccnswjZlAO4QlasoxOq",
+	"OW0Aqzbqr6bxhSx8LrfM4yHKaaNzfd//zj9p/682EUZsN540vIaIgpTeSAw0NWKiMrtz4vvNOzO4hAXI",
+	"xOrbR82mE75PJD7+gWXzKUBbionqCSCpH+IDGZ2TZPBjsEHbURCl8j5lBmq6A8FxrjEYI+g00iN6JNHm",
+	"esp377WBmDJeUcmf8XOZzC9wY4GFY/2ONZkVB9O8mPEqlrCwiTWfAVTaaKxmBB63wJZa5mgzUhtgOVli",
+	"gTWrZAg8k0Gk6xdmwhWNAa/sFWTO3eUChZuU824y5oIQYrdcCThRxIdRBWVYEveqEX6ggfnLkjavnh+e",
+	"9X7IIm3ZGhPXc3ZlNJFKGxEYljjVto9HXv/65gquWpndc720XCjygUbhpk2b3CdMnmYoSSB6k5HmAUln",
+	"8oww2hsSmBY8SkdYJLSZFU9TX+qvdjcSvVutY0H74bWiAfxqJPclSOz6y4VEnPd6YlJ+XUh5LTn5vXKM",
+	"lPLjXwascudlxsumndYbznknN1ouQbLecO5LyXh5rJBFQ2WeT0bJQH0sGiJ92H0/LTav8b552H0/rXGu",
+	"8b55OHm/CBNj0TBz72RGy6JY1BnLeSMzUg55os5Q7iuZsfJYEXUGy7yTGy0Bd6g3ED6eGWPOEK0zUval",
+	"ZLwMZsKicdKH3ffrc2H6sPu+C1RQY4Tk8WSMOUSBRaNkX0jHyRX+LxzGff7Oxc2wC7LkfUr/A2MWGB3z",
+	"GhOphXzrwL+z9wH2Yf5B+1y75d+h85lJJW/GLL4ZikmcHzZ5vnm0v3+3pIqwG1isIdBB4WE41eY8QYDV",
+	"wGnDdQpH2qSFZy22fddiM+lDD2KsbdoMeyp4Pwp76xthYdYA01cjest4zt7KekIOM0YwJsZIQqOY0WCW",
+	"WWFL5WbNshDMLKATbN2anibyuIOUQYJTp8g11nmC4ffNbFJWYS3hDih0AuRu+lQpfXVDb8j9XPuT63WF",
+	"w5p9HIcxk7kRm3Mjpvf6iEp1Y6iHxQA/cOO0McVb55B+CPmARBMO2WHBBNPrb/R9uNnaPfAamLBmnTzx",
+	"ggm1fndY8sDf9xofWBzA2WnETMUg4XPuds4+JjSWjX2w22zB1GKrs/28jyP1Vo8ZDzCOsoQn32tMWXco",
+	"xC3WA4zk4Kb146tfLw5+vPz3q99eHfzeurx4/cPTH9+0fn2LN6QyX0PKiWu4G9K7eD0vQ+qxe1hHwxI+",
+	"BndK8VwlS/nLuaoX97TPzns9NlbLhge2R3575Jc/8nXVataNVnpUZ1oxGrpBs45pfMsCEvYhvJR4Pm3s",
+	"LXPVD4pRqMoPURFsVeYkPWOKYsR8iXOUnJE/vgg+e586srfHfHvMVz3mseNzxe/o/yE7P5JHZqSdMDgl",
+	"1QM9Io/qUPcPN+j0fRJyeqS3jCqaK4xt7h82lo9TFYbv0izs0vjSXcZISKdeaxFXzqkoWRFMWk/n9z3M",
+	"zqSyOxP8no5D99kw+L65f5hPeddz/t73/f/XOvdP2v+v7WdmPaWhMg2pMtEow8o2SUjff/o0jFiQBuE1",
+	"y4NHXUvuCUBr6PONeUAV/H+3tHoxAnuBkoE7vn1lk7f8RIu1j5qt0kBNEle8p4u/exW113/7TXtdvV/n",
+	"gMHAur9UFdO4IpOpspFEFTw195quUuAosLPZfEoK7MQmWRxNsOZBU7N3lVfGXVtc1fth99DkI2fY3RRQ",
+	"FfG6SWCJ74fpr5aOSy6yl4rMGXG7cesFCoJS6yVNdbhDA+ug1AS4B5Xu35tCV3oCWR1OnapC+Pm0oeIJ",
+	"S02kv6B29wt1O06+/uFLQdDkJCoNugLyGQhiMdXya2oTFl8wFkBaZe3zING6MLyr/0NORiOqby6YGYkd",
+	"Xae0rKVrw2t8oNEEfc1YfFrU1jUbxy9sLsuFSosysVT10N/39ylrtbonJ8fHh81TA1KtzZ5ykkAKaSFl",
+	"arsEZ2cuUELPAm+neAn6f9stfx+TmZhUN6ntr//uSNY+Y8FNumJ6h1Q84T1atH4zmJkSQn/bXSpH3xoQ",
+	"CISxaB6ZtSCR4AMWA3WeS72x6pahNqXv7m5ziuBphnBYTVNWPD8D8riTpaTzxOiK9K0QYRvMptlaZer2",
+	"Db3moSQh90iHYTGyGTbZjs4TrMur2OmhKXE2X+3kVrADdE3DKELbhyoSMSrVNcdRcsnqm4wdvBBxNwwC",
+	"xle1Gmivx6QkAeMh5LClohx+uDE/bNi4giJ+MBb1CQ4EpMvskiTwAnXh0+HslHQydHTIY7vZts4pCe0g",
+	"wo6IH8kn3jXvTCSLb0yCS4c8doI/oSTm7088gs+Zj2j5rb80My+4uVOaWMGjGbQ/hi/Q8bjOi2BC4ip3",
+	"9MRv6DhMCjxNgEqSDo2izYaVfoQ/XwnxisYDtoZVaSv7E9veFn03fR/TmeSG+UN/MNcfGJZxhAUulJP9",
+	"Fvkp/EFvffq3lJzNmYvZqulLhhHv1ZcyV5sLGgkC21Deki0sPtO/EEo4m0LxMdRgU8AamNpn3BPrFF/f",
+	"3LLZTYzUbnZrlpnABreBKxZzGgGJq65/aAbBwuwNrssboY3KkA/AqiLTWPBBtnn1GV5nxSBRJQH4QCSZ",
+	"8IDFLqM/Ahijja1cNvtt5cz8TIZ2DQecKVHaPyws1vFPsFYQb0+1N8LNyqtIus+EG2hll+vyqENFd2yb",
+	"RFPUpXnBgHOv2LHmehEvGCj7fOEoaT3GMmPZogYzYlk32QVDFr5WPOYSaWgL28PaL8x18lwwZvb5wlFq",
+	"r2bRW7mTCOuBvBV83SWBzkFklX1cyhe1ov+LrQ0p7i2yYMiCl8rHS6oZlx7U1BCakav6LCwYuvRVO3YF",
+	"qv+CocvetCOX4MkvGLXoLTtiKYr5gjGL3wMe/EWo53wNH7YbFWg6AW4w1AeCSSIminRnWpOzqO8aXlyo",
+	"G8Y374NOSEKnqSLwEW1LFBBEROxhBB6Ih4i8hxk0maC8051kMxbGpd6RcBSq9SxjcznTl4wRvTW1rr61",
+	"iiShHAB/vCSaAEXvashG7lbEVLEHCwwgRIKJDiSEWmABTa2TVai3B/JZO0qIG/3KjdLPd7xMkAH+Bt4s",
+	"UJrXHA3EKZ3N3Q0vmYpnOwmwa/WWqXiGT955erPtnu0k0CmVr9vH8encEJdsRENuoo61hknfmBtKMrXE",
+	"MJJZalbm3mw9x7IGsvXlN/5+RB4fN1tPyP7+4U67tdNuzXvHM0a01tdHm7SOM0UmK5jHRejZtezjuRez",
+	"BnLtipnz4ncc43a5oXIvFI+zjJU8/5pr0hZ29q9hzM6/VzLqKpZy6euOkbvcquZeKB5nGWu5YFVzB/Nb",
+	"t5eXO5lVDQUdC3eFQYveqhhxCaO5+FXXai7t01XDbC5+17GbV6W89FXXcl5hoQtfy9rOK4xa8uJdCmW1",
+	"3OEqzSU8dvWX1wggugih634CzlQC4eK+Z1PnMFGpJBXpKKcr9bHed7K0oUDp5NhryNtwPIYyqHTkqYhv",
+	"MSlPCUUjW/pUV9/CkpXWBCPgV7K2q+V7b9d44RonRT76isSI6OdLBER1MXFSJmCfy5QKxPNtH6ry/bMP",
+	"O0drk9k9Zt7t0kweAyL3gJlr+MWHyVtzil+XwU75Ok9SRTWPWac1SnksG9cr5DFp0A9bxVPnWLodcwwH",
+	"AUNdhSOmL2NreC0AXdjCGdM4Dj8wcACEy6Am1Dp0RV+ahmoYctL0LVre5g5ZWr9cf2nGMfsQCpBA06Fk",
+	"vZunrRe/yR/+eTGMZe/pMPrnxc+//b17IN/8W45F90g8c37/vuEl79/MHZ35cgJp6DNf+rn/0z9P4uOX",
+	"P/37z/hq+p+3r58dX7x6/fuFaL2ir+ibafq7+L7+xrhF2QUIcLl+7QaBclVwp28H0mkx2pGNnuoLV2wy",
+	"AcK5LjeytiB7WPSjuQ4Ii84ePgQw2rUF4Z3XuBK3yyb+2HwVfLPhv7ptvRsdyX/Nfj857z4NnvdfDi/+",
+	"81P0M/91/M/Yqe4JeeN0/1ArRdkTuHZRBJrolnHLij8wGrMlAutIf1nCov4xt7BPaW/Idp4KrmIRLVon",
+	"eNg+m67XJUK1r1ARDykEgB9007PNKuGHmyz1ZZhRbp+iNP3HCDKvBuhU5QDLrTomUiyAJIAtSMDQNqdb",
+	"gIKrYSyUilbdiSJHf8l2CIGudbTMbCmM9BBXlpIo1HRkd6DmOxtd9CkzeZ9FX04x6VyOgBxW/GsQxEzm",
+	"N2mdEMFau/uWy8l4LGK17klL85xKjhp5imPvXM3GjFhkMPcrH3em0+lOX8SjnUkcmdYfc/nFKw6zOQ5A",
+	"C89giFHoD7HJI7d+GiDQV5AE2D4+ODok3Zli8j5sXn29F4JEmvyNLsjPlM/y0FPrVT+ZIieXbaTTFkcv",
+	"ol6zMjzAhy5ocsm8j7Ims8Yr3Nfd5W369maZxZPRxhdVRN+KzwiVt9jPBc2ztF/RCGsdQx7KYTbBOQnD",
+	"xik61v2ut52GodoJDtsTlfSy0RfIzW3E28sLLQAEhmhXPf9vL1/NH//j5knrXs4+NI/K5Pwee8m3Nrg0",
+	"nE7UUMThf1dPX8iMsdlVQBMslGQUSglwCxN+y8WUewRNc+hhFbMP4nYup+Pdu3c75xM1ZFzpabBFK/Pu",
+	"3bvM4+uZAW95emVdg+mwcMdqRTuiR1Q8wwO/4QXH7wWCmS+aVlHKCO8R42qX/GK6RU2pJEFSKmQz1UfY",
+	"6wyzQ2zP4s9slDn22M8sCCm031xjWxZaSzDC/VgDel+gWetIzwQQlZNyHciWkUqIjSU4JXPAqz3cn1+x",
+	"Dywq6phINcfMlY0E4pRIxgi+TGhXfADhzvhk1Dj9w1ylbW0IAkkHN4JHs8Z7t8Ol80Su66TXqOp6fk5i",
+	"NgilihMUYOzNl2mpAXVUc6jlXmMcizGLlUEncwPqtfu98hlGNdOWr+DXaZy2jQt8lbZTB763mYaJhpaW",
+	"Uxu6xMwMr/yMb2Zmt39nsgk+lag3JYxtmMMpllBFYNxMtkl9rzdBh1fKDzUxRNyeb377uKhni6G4eXfn",
+	"dh36A8j3LPifgWF2WOB9Mpbo/ochgF8+Y6PsmEAVC86NMxbIXfIr1I5gBQ9Yd+GAi5gFtnkzAAhqsWs6",
+	"ROp1CqBn5Gb4tIRJ91dgjAquaKVcUXcs7ITy9vJVdqSS3Vp+o56Z2u7CbUoasQyYktDslRLoqUOQf7T9",
+	"AX+EhoZaRkM5ZeIdJf1JDBt7y2YFAiX1ei/T7yx7DhBbxmHzpl/B5G3971wL2fefml7Tv/tbks6UJPbl",
+	"qfoFS0CtXPpoSoqQKvI6ZnB4tWR1+4+TGLIusmQXpgwu26DRTOrwLh8xWEKGZXKvshyWDTYsO+b8YWrd",
+	"5SMLy2qRN/je3BHNFyXlN+7FJIoAc93uXVIOtmjvIMKS3bqi8MeKO3eQP8WZbfSyrdYzS+elh6f6fCfp",
+	"TPkDzuBgUl6YHZ49pxZNaH6QmUk5t2hvZ4R2Uw0W5odNF3Fhm6f8ipauoeYqWdziDjrfJaRg9Z3b9S0l",
+	"pyIWtlznM63h8ZEMg0q7C0vyu9NCrkzwJ23qYA1qMAOmggExQRBiH7PXzn6bfgBlXa+UIJKpeSaRVXlz",
+	"Jf21fgN4g+IZ1ZjJbxYdIUtrx3Bcx3N7/mmNpFnzjHQst3YgPQIxF7BowrXMzSgNL+0jlrHI098rDPJ0",
+	"sQsUrLksmuitscLR3P3iDKI67e/uwXBa8rMbMLCW/CKcx2JG/aVYF8WMEQV4a33S1MepdXCgeSCmPcVi",
+	"mfQx7GH40vlpsR5KhJX+wEK95BpC/3d9/dH3d66vPzb719cfj/rvv/tbKWunKd7FUmIi3Ssllu1MrUmJ",
+	"V50gDPTcQ1VmFm7alkl6ipWpQrfpeXImVTKjzOJjXzKzOF0hIkZ5VrFnkzIKvsmdsUmX9bR1gnD3Wmue",
+	"pS09bedyHM9LL4emqx5N2pY/nE5r32W7rZV28nQEcGZ9RzRg+Y64Cxpwmk8f3YsVCVZEkqlSbfi7KDER",
+	"AzZO7IqJ9MgAdiMGYxLbsFrMHjgUBnX+jPhle5xfmPKOv5UrZQyPiNXkec1JBnpIzwn6+GRIMbKvnO0P",
+	"F9izORM2WfDMYUmPqiU/w2uldkEmz6fAD2a2LZFFPXMfKBJBTrO9WqyVzTHKix6WlASVFH9IZKb0UA9p",
+	"gH5nCLWMgF2KUpFCfJQLzlDKSkG446CW5r5cK1EKDsevprtdPlEqd1ZiNk5KcupqWvPGivZEjrPMDiWL",
+	"u4AtDEBa4RYYP78SEDpkXMWz0wSOCNKaO5B/0HH8cvohAykGKUVYoLkJ98Yq7dwhaXDTDtHNXv7hHFgE",
+	"l5omaDYwsArbtO/SoG/tOcxZEevyauYav/jejt9e6Zp2bg2KslvairZVSpa5spVYV8bYqTcqisvgXK1+",
+	"xVjNEKiwAqr0V60Nu1BstN6mWXNZSLb7dcqUzbLf/qqyqlxQfQZuPtg8N7frySFvKS4v8bm8mbv1nZJO",
+	"ErLveICcN9Mcbrx+gAMobRKj4dYz0klzxzsewipyobIvXfPsW6h7k4CqkyzvJKJnXDfuM8U3XBsjz87y",
+	"p5AHuTmCgxgg/VKnMmQFdNDtjz8lsQKTMG6JtQn8+Kyz9g45fLa5wDM5NzeSDyyW9klj/9hYDWCO5nwN",
+	"pdFnzW7G+96N2E69qLZ7s3TnZmZb5WF4SD7LvbTy4pVzW9nqlbJwZuXmpGK6fPfJvqsug+X1WkswfzDm",
+	"po6iG+ZsOwWUBjsouv+7TN9tMAnCAuycko5B++l4AI5MQ60W4ySjhEzp7Ix00EHsPgOVSoUAO2ekkxT1",
+	"6RVMQx2aip7g/TAesYCE6ox0MNnbDpzcKMB9MBACkrz0R1Q4QhRjAaCCnR7lPRbZVy0RkJYEAACBcS+s",
+	"vGFJNWOtHUubnOBKpbd2+HcyWEJ2flOzm4gb6+q2siC1udfDdV6fWC0QAGVVn9zz1xcegmfitAglU9ZF",
+	"Xu/TnmZ0qG6CXeqJ0UjbXkFINYFEOH62R5LAg6tLgSWkJzyKVVe5Rcooe2eJihl/nUjIqvMsC4uUzLU4",
+	"yjJ32OdiRunci2Vd4ltBJwqdy7Hpi/jUxHoRF8RwTDYLyogM6SqZM+c11B+hSp9zFMvqvJJBK6nHM5lX",
+	"XPoKWcgRnpii/SKpd55fR6yFTn1UpgYdhRWsKgsgbLHMfeVXHs1S/HbHn+0UOp1hehBJDVcb/gpNVGyC",
+	"tx6836RXGvoA95n9TflI6q2Le1GziwTXPbvEXhI5MkUHwOvWP9UoTMSoszGhfIgUvHZ5GN8hCG7FVuJP",
+	"Exg203IfNKR1ulcGQ9zi/dWDIStc8WSxoIYpOiLa4sjB42fJxoa244FCi+YDM6Vi6yjuOlrauRub+uyl",
+	"NymJdZiNKt+fo8+0P4fzodzswBlJaYWnG7MugGEw4S74fRf6H0nGA4MDTRW11c5uWp1HXv/65mous25F",
+	"ZYLQVrVYAR/VH88rjVxs3ms4xVMFt7QEFFvZPAcqb7GMUdwyXpQLCPfA5aSoe3XMe4TcUvfC6KuxtucC",
+	"keVofBuKm9Zy3jm3+Sx17X6z5/eO+sf9Q9oODtlJf7/bos3A752w4/4RzQb991tVGb8FyZB0p//+034L",
+	"syGLk+l+cfLoHDLRzB4zoa1suH/TnFh6evnzcoldOfcV+KqAJs+yS2afCz1XKYFpSvISvlknX9l1sEBd",
+	"IumyKj6u5N6s18MudOUr6echsSS/OtmFWbAWv6y7s17tNBXc9QdITEkJTvFLco52Pl9SHypbRe8Ua8qh",
+	"mBoNLHiP3a+0an+x0upgK61qSytItijhO2yMhTzWbB2TmPJAjEg3VPmULtrstnr7QZsd9A/9o+Zx62Sf",
+	"trsHvcPgiB33T5ZYrlb1chWJ1gSNYlkZm/a/y9uEDGv1lONvKzhMpmle0bJ12SDkgLRj9xAefiTBJjol",
+	"bh7xI0mmIg6kh1VicyUzxS2GnQVt+yeHFUt6dJdr6VeU9RRB/w9FlBC3njbuRmEUhQ5EU3qFgoaA6SEV",
+	"E/T4FiT3mIKEfPDThtMLVFbajASIGEdQHq1XJ5uijXAjUzA1tdyKmLJrXJGwnUBRofWZQFHJpdbzcFNV",
+	"V/O7YMSlhOzDKcwRLNEg7PdZ7Hj2LVc+ksZGt1oA0upEHLOeYgE6HTJ36OO7tJljfgculDQoRR5+qbla",
+	"qlvzLtslskwzdNmA8jrJf62NqIVWJqkit/hXV6+dFND0xKZsZ+wGGwmzJENz7nrr0oYeerTHxjQuLHr8",
+	"tW+L6/RT6AlBWWHaWXWc1zvk8bv9p+QKHoXa1o/qievsMkxvGSp7gEy21TWH7Dk9hskFchN1d9rd/kmr",
+	"v39wdNTdbwf0kO732EnrJPCZz9pH+4c7vt/3D48o9bv0xG91j3b8ZvYsVSqfpl9WbvgOIX3S40CUqH0i",
+	"3l6+WnAcFtQjiihYug7x5M7pclpXLPxmXsgYVnPVNYkYdQ5VVqSnny5SdGmIv1BXvf7hX48kAcsxTI0O",
+	"k9JJ3qUVMSLCvk80G1+IqJPlK5wH9LVfKhxVbxoy2yD84CA02VRrt5zUBosQIRWwAjAH7zRJEgyxiD3t",
+	"BG5EOjTh60D6ZWeX/IyFChb34YCMQj5RTBJqurVd87Tf1SNJepHo3e6Sd4nbyiPzv2OCqUy+7DjoOdMH",
+	"Dr6eP0zrZTXrTYQEmPMefL0wTxTBO8z2vf7hX/MWi2khWJVX62baZKBWYpb4ZAlivpOBIIKTLtMbknjj",
+	"lsu83a9rqiNVnuGe7sydpFNVmStHPGwvY5mf7/xOd/7r75zs3uy8/9T0Dtt1LXRL3bxxPldZhgi0OSXS",
+	"uIRiiPXdDHaHC8UAEJk0z8jzDyD5ODUPoWmSV5JqHBWPk2TQm0OXtSB8v9L93mq2j9rH+4fto2VMDQuN",
+	"V0JIAnu4S35OcFlAPOkZYKdTikInEljPN68n2i1/5Xz2uZ3CpTOEL9ipFdMpcW7g6ylOqFxl+w42t311",
+	"XNyFFUrO0sjy0HralweBf3hAApG24bH/G5hzWBD7WyKBzjlWBWGxvgnvebanPQ9MZbU2JSVRYgCyd7c4",
+	"55B92CwxmHbuQbAxwiwQE34sJKR5l3RnlzdjFt8MxSTeIDlJByIEQ1E5rQNdlUJuGyml4lb08JZqfF2M",
+	"SEH6NEt7ST4zrqhZ30bR9BYcydVSnN3KSckMGkyia+E4ygperLnKhrR59ln6/cJdX3KU8gO86SW8P1vn",
+	"HToJqIGrTvJNato5tQTdeiZGlU8bUZ6w/kYfEy15PjBpNHqB/bHI4b20i3staW9zq4p9dAZlBpvFTenM",
+	"lsK8vXy1TEbHlXOXCe85+aK98QIVSOcwgKuV+txgsgJi64gGaUqKsX30LQ4sVcQkxLZ8UypX9AE165aS",
+	"moD7kI7HjLPAse3tjctLjLQBaPMFcfhNF402a0U6nKksjHhsnsT9ytSYiywolXWOcMbQHwpF+VDiORI5",
+	"ybbxhJm0YGBTiFyHdynmd2UgKowiN/nEaT0JHf3tDdZwYJlnsnkP26cXxeJ9Vs7BdNM0d0qTKHv/bLYs",
+	"uMBh3Wu9G11JL1tHzcrq4eaiG6GWZTc0De/U5DDzwmp4Cicbx2LTI3L2MZlJtezRT1opD+6xCQMGtx4z",
+	"FknApAwTdXmGBpTtGTvnk5jnpIPdZuuBOekYTNFKHB84Ex6Z8IhJiU3rtS6zawEuQSmycytMPF/G/dI8",
+	"wmpiixI8r3ZFX6UBcEex0r5isa2ABtozpPm1Newytf8mtFFQp3/i+6sftqOVMIJyGfMlSHMlAYEwiQfc",
+	"N7Cgf+c1pqw7FOK2UKu+mwu13HIxBXzk7sxLcZEFgOPEiQ2WpXskBzetH1/9enHw4+W/X/326uD31uXF",
+	"6x+e/vim9evbqyXcmcfFwXEDs1RWQ5cYDRmtnME4cNbAQepD4L7E8kwPQ8ZWyiEkOGr6fYW5/4wpWpSs",
+	"+Vz/iOKMdvWFpzI8X2oUX0FsAnDgfbdNAhhFANEdRSb9Pmbklo2Vl23uApDdBgRzllrUtRELEk1TDVYQ",
+	"OLefeocruS/NlYbangT1oSEYV0Y5zef9TGmoTPPkeqO9My9spjA9WZgcAyK1VZz1xVRaXfOHL7W65qW1",
+	"VplS1JVKouYCVlkYhELlTTMhPyflP4cDZvsR5UfQRxB+nOuyBCdXaOtnaluY9xkLbmJmYqidrBQ+6R8f",
+	"Bv5x8/i43TsKDg8aVeiHZSlKzUOMF0GCiyyrSQFktES6QK5LbcHxQr9tGnKAZrjAt5q+Xy5KENPMIGEX",
+	"cn4obc7NouyyfMBTKAI9T5ZKoNHySEQBk+qm3H7Ri4UPZY2XBDYb5bKztyqe8J5WPB1wsldueLvl769s",
+	"9bQrEkmK1jMWg5iOZPGKGujWpO1lfYU/F1eym1wkADMgOQtKEkeMgoGVwvrNHUkrG0sdavaBorStECOg",
+	"KLVM36ZI8AEA7ubso7Xugg7c1+xmo3bqwV/G3wKHrXzfHV+42XyoTEr2Dzg4VKek0w+NqoqksLtJC7Yv",
+	"pwmDMPBIdwKWslVADvIqBuWctA5gFqs4s7XJcEiAinx2Bfy1brWIfThRbsm4jfdzcFGlN898fuK8nEzm",
+	"muS6GNt6ieTc3Al3rHW7pwmRpaf+C6lDvuZYiJxFvciWDFeXHdsJYavxYmCsc33nAvVlg/rmtkhsOxgX",
+	"rrTg0lCdyC7ngLzv063bSn37q7qxli3gUSwf9F/LE7e5a8d+4fWWOhHc9DZQfhY+f9H1NS+rus4ejMq6",
+	"6Hol13rSFmH84lmlmrKP5QH9ILpeL4fpYAN6685rOCZuweEG8zlRPInxnD3E8FB1NBXH0cYZjemIKX1d",
+	"wjwDg1Joa2zGEe0xaCEQctLxd63rJHd/SNwiGdm+yAiuZ5VbYjKpWTSKxDRfQGub2mArsVPy8vkV1mQu",
+	"ZZ7P2ZW4nl6lfflK9Gh0Pijp5WJSXwbFMnfjuLntDLZ+uIRH3j0vm4br90g/wVBeByx5RdD+1kIVUIC2",
+	"5mycvN/IeLMWHr4LNSpd+NqHrC4rUkQ53vDyELLlMPfpyVm30tPZLNOfZt6V8hCnYgkcOywJncsMe6CT",
+	"tLmzkcE6oEielsKhyXe/77OTvydk96Sa7TaXi1Up5vOst6otwjVvlOQxrWSD6AGx5V8GHr0ECvLLZXdy",
+	"aTgAULBBlqSrV+cwbKSFgNuZoLCSuStFNFGMDJUaawsMAncP2Vss4ZBJHBZFBKv0KUxwJBQrNXVMbm+l",
+	"rbNKo6ZVZN4muzW17qVb0z1ZakvLcnfXsot4tDVz3Pu2y79LGDnOoVnXynG3qszMyR+z9UX0gxzNEkXz",
+	"hRyLpWyco3u2cDI7vIDjNmfgLCfcvwiuW8IqKOHJpc0C7+uw9Yqtm7R/RN6H6PZCNw5BdBmbzC8bBrJd",
+	"VaDvBYBqmfBHQZUWJjJW+6Qxc1tUuqVPTputjbql9WtViW8Zalr1y/lyxxw/k2R0lpz0cUQLSgSeuT18",
+	"TLg9zcMraJ5SE8yGylvMvShf8eMNK+PjO68RCM4qEvzxRElm/bNdxjih2SPT8mtnF2JGssXWXCKd1YWa",
+	"y+ufWinOaYPymlnOuNjNB89yPqkbU8HMuMwE9teMqqT5ODU4Yp7xU1fEyXFdjjjUluttOB7X/ygXylaZ",
+	"pJlyabQ4NGIfGzSK2HbfLcsFaC3Ta0tWNxDF2DJVZCriW7iGGrYjNMo1TtVPINfUCi+nj1t2nwsrK6Fo",
+	"VK/7WKgI5IXsEkAl0ssFKsPkIzooPWlWopmbFVNJv0Yx4YoFBTCjUN1cF8OkKsvUSAw7QyO0sgybctFC",
+	"hKY8xO9S5pteiXQhd8m5Teq09qoFcnALX7cowEt1H9lCAG8hgDcBAVwb0rcWWPC3ivoLEvPBcH2dfcvi",
+	"71ZD+N55jTKcywx6wyM5h/0fDngpYPs4Zh9CUdrcFb5odhXuYREYynpIaB6ZGJtCa4JpKHM7Ph1K1rt5",
+	"2nrxm/zhnxfDWPaeDqN/Xvz829+7B/LNv+VYdI/EM+f373Pd/VvHS4Ae4tdSPJq/773/+/ffQW6xnedN",
+	"CWe/hcy5xIloH7crMD/h+bzMB6h7XKFlWh2Qyg4uXCfBZrplM83QXSrZYbtoR3/u//TPk/j45U///jO+",
+	"mv7n7etnxxevXv9+IVqv6Cv6Zpr+Lpba0WbdHc33EMdZFhlDbmZUYdwBj7YSTjEBJq4YRK2YTMUkCtCh",
+	"VQiZIIJZSda6iEeYB6gPeVECMzo8vk8Sn64nvt86TC2M721nHHcJD/ePqxKcoe66sBrsyvpZLAAk5B1G",
+	"IQdSCdVkXvyLyCHLG/N6PPKoTqToH8UTe5TL0D442F8EFqnl6pIWFiSrPdPvzZtZevJjGsayAOxvwJT0",
+	"SMB6IshZTlqFI4qgLDelP80L6/lvm1EsRrpS2ITUpSOz5p9sBdmOttkWFbwVYtmv0Z29usa2WVZveIXZ",
+	"ol5qr+KSiz7JbhAw3MvnV8uHIksYbLkzUlAEkCnQs1tuuNAcqEL5Uq8PsdOH65EblfoS0Tb27yVmebhx",
+	"DI9WHawM8OshRoZXAJLxeTEyjpcEAyfa4Hg48k7upfn6USlwj8vk2YQRcHM5cSJXQ8+DTtRJ/6tUnyIK",
+	"Nsr7B0v3m6/bV35zRenNeaMqqWUuK4M2SXvOcnkLmsBnO79X+7GuxC3jRTIVuoqUwfTfqOLXNHPBT14C",
+	"8MeVZqPO+UQNRRz+F3CsOqnqmoo4IJ0fGI1Z3LF32zwElP/qtvVudCT/Nfv95Lz7NHjefzm8+M9P0c/8",
+	"1/E/4xyEu78Srub7T/u+KZE0heBhwfxeiJgMrSvUIJAbl9BAiKzK2D+EkIZVEeY/a3ky4VLRE0X1AOfR",
+	"FHBkaRR1zjDlOofDb1qVYgdD3C4SsQ8sAriJnIEcRcv0H82nx8BWJ6qmmFCztdnv4h/rfto8Xd1W2uXL",
+	"DGWZHbXrWnoUnpchwM/cmygyOXl8+eIpOTxqn3jkYLf1pCCxsAJPfplKzJBDKesN+h/qrtvcW/YPaVXK",
+	"hMvJeCwAunkQ01QAxVSxG4D+u2Efe4wFBX2rYHY3mamtX8ObLPFcXxHjuzY36NA6DpYsIKgobbBXN1B8",
+	"NIoIVktbpXH++gK9g3nxdO9UzxfbAV8V7UB1KQSweOlNXc+/F7OAcRXSKGkJnO1EkgtMA2stSKVYp5fJ",
+	"3KXPfLHM54IOvIVfrtEWZO7LzvkolXaGOmcVO643cv7nrFey4PcCQkpUw8WAizzKdaGEz3NT5uCnO5pf",
+	"6yKGeiuLkkWzXYHgOOFQ0sEAB0gaQslEFsa3knZApUFSrefMzY/yWZKm4vjhJ/XVm3k211TbvVYFo5Av",
+	"DNpyoidBlYgfyeXgxg/uvKrTdJXkvlk8WtJlkeADrTFMNhL4l1wKLGQ2tiZwkufCwIgrtPRzTVQKzNv6",
+	"yUn74JihEYsL52EOih5vt7HWh9oLk7k2962jknyK7K2iTNq010OMgwLKul2Y1uwPh9lT/y3M57Ey7u3V",
+	"006iIiELag50tvH26mndk6cffb8QLMqWkbriKWUzezydDksZ1nCmVSTFfkubYxSFfXgC2AaV6Eqcus3I",
+	"obG7imeIKaCFkpz0tMWEN8ocRk4oyVCMWcSkPCOdAdanZ/ykiAIuEe693fRX7lIJVK3SstS+mMQxB7Bw",
+	"d17jXQquVASZkyAzKAtaBJASPGCBhWRJUIlsPw6Fq7IGjkf6NSXIQJB+GMs5pA5/5TO4vy7YgmUec7nV",
+	"hFqUTxsMAoREk7AcTEBY86Ug/8rjyWnULdOkJpSgf/mXh6s4d7UrBZHA0NskDtXsTW/ITNZnF2+L5b4J",
+	"XIAOBI73BJ2o4R78vWMOlfRK3BanBG+i5OrXn57/AoYdOKZAo+dutEOlxo07TWLI+wJMZcEVRSGDnjn0",
+	"4iDqvXGKp975QaiGky745p3H3H8XREBYpK12EAhyJhUbaQtAQcNFtARMxgMlAzr2ML5KSU/L8R7jKmaP",
+	"JPlzwiY2OyYSA8iaEDERE7V7za+528yFkl4kJgEYczEbhFIBvBUn332XBiK++4487kziqOORDgYA9L9S",
+	"QL/OEyJ4UqAHETJMZb/m6HyDNj/QvQZTZbO4BjGjUWTtQGlFKdLCAqjdGjAlMyQ9o4p+9x2qMMwmuObI",
+	"wuTxy+dXT4CKTEYBeay55QmswHcEsP7ImCrsbMniDyb2n1lkQD2LaRjpcWVE5dAjQRiznopmnunH00Wg",
+	"Mfzzrh77LYdjaZIcEggATDMIjYWvH7yw0I2v315pUjPoA6NQSvis0hqbGh/VLulok6fjFOkTbesauWAH",
+	"saik+iud/x2xjh6GBxYsJmuHquRUpeboLjlPrdAUkUGPd2XNhVTFUUkuXzwl+/v7J5rX3l49xbXMdPnT",
+	"002xLyifpe9AflIoEewLRWrn777v+x0S8mtOECdB86v+86nvd4CS30BjpunXsBAJUZiXCIB7I/BIAou6",
+	"WviMdOYUaYdEIXaMsHleIqCz3ZRnjNbu0RhSRzr/2jGX8Z0LfSwMzGMkhV1yk/KStHmKxACGO+fonNAT",
+	"73y6tpf+64ZHrg0A2HXjH/o/0Idx3fjHXecsATMyFSMI1eeWMyrgL3Ju0nDM8sAqanYPBEM1jn4Q11Dx",
+	"Dwzg2bnmLFzjc1gPE/vRrwqO5k3SNO5VyG8dbzDowTEdMHStHbeOj/HQ/c//EOz2CjJISxjH5v3uO8I+",
+	"Wse9PnbG3ZI2ojWhd2TUYuHvOUUPKVMDZXDOrrlZp9MFWsFl/mz7hixckbkGe8Zfi1/B7YHH8KOmhwQ5",
+	"5zMj2V0PU3rmkuQkrbyYdHcaXzMXcLfTTMY7vEuuhuyaOxpFv8tob2hmo/8Cq5PsFnqVrQ1nVLY8RSHZ",
+	"sWvQwTaBiTygkRUG4MQ+dSeeayiRtoABwR7GVurb3c30xgh5L5oERjx2tFa7oeMQP8Ax9yBN2uIBXF/0",
+	"fT/kg12MnCed05wvYa64UTBm7MRL0AEgEzMlgtkPsc2UdZqoQglxpmoLs4IAiVPqTTUTArHvYU4ZdEzW",
+	"RshH/X8do36d0+pibSJyTCxVmuaOdpPMdKYznWzgMD9u+21PH9wnSAhyvKM9tHhBj/E1f9z2m09QveqV",
+	"ZZi6DeD0Av2aj9v+vslJoNDnTk1kx76CGmNoQ6xKCIyhJE12HrdbJ0+yvfZCJVnUJ6G85oYM/Q3fI+3m",
+	"vv5/Bx5pt1qJfLD1T8mY+u/QRPDXN1dG0JsiM5k206e3LNPF8iJgo7FQjPdmOz8xfamTwkIvuXrP9msd",
+	"MOU2+etRbloCIqhcqrEySHImKEfUNOwxOwHs4JMxspI2UdKsF03Z1HJ14VnQL0KHIplf6JDjoZ5rWnR6",
+	"zTuamffw23ufkqv23R4EAvY6wJMy7VAmC1uyqSEbIVmOMyoJrOpfQUaaBOwYJ3LNE55wOBu4qe2f5IWq",
+	"PhnJjOCIshCkHJAFUIaxLSrw4D8oXHxslu81dxrp2K809WHY1xS1WyewKRmlrWXtlHT26Djc+8Di5q7f",
+	"yShyqhjs4A78f23kun+8ZCMa8pAPDAJo9jfJFLoBrrmNKiaGScT6iT9bb9ouuejnJq/lk51sKgjUVMDP",
+	"ae8zmNQPeA21QNK4U4nGAdHg9pY0qyRdRFxYRy3T4EAnneuOveZJi3Rniunz3Gw/gTs+Pg1dLYdUXvP0",
+	"+f0W+Sn8QT/T9H0LP/u4vd98AnPUNIDxbR0JerGtqQ3NkW0I1svDMtidfdz2wYBoeI0o7DGD9muuXz9f",
+	"XM1du8SYcYyj74p4sGde2oMmYV5DhSqav7gZg7Bx2mju+ru+flAPQ8dh47Sxv+vv7gOioxrC9dQeL/3v",
+	"QWFLfX0bM97yDLQ38kAYkzAwBc+kA/zeSdqIGh3DtQoBLH9TzdCB/9Iq5MqRdWh8YRm/Y3uZnjYmpoXK",
+	"+pqbWl2ZUea4tIl9cBE0ThuvQqmwk5ZEJEtzgylN7kgf2TPt2LyFD57r+eBXIAskNmDOsMQt37cXbtuh",
+	"LpWNe/8xnpzE6/GH05HLOCMgGxA6dhpeMU2o9KcwF2V+354u2rPaUMrZfqp5JHZwKpQFB+QZIEhCUy0D",
+	"F5cmUaOswCxqJ99Ss0EZSeaxPXhGfzgK+a1BsovtPpe9DM/uvXAeBNrbuD1FbyTbuPcDDRKsRf1Kc/Er",
+	"bzk1djkL8KX9xS+9EHE3DALG4Y1mu8ZnLi+uhHglMBbX3q9B2Y+wivotGg+ghd1BnTW4MFA7Car2QZ0Z",
+	"veVpvia4yCajEY1n5mQ65hjEFulApoFJ9MPb0FvDnnIYpsAsMF5aVlR78wz+Ll3rLwEupHlbG0WpYxVY",
+	"P4aDVqn/EyEpiZgoVHHeNccrM17boL8KAFHuknyFNdR30khb7jMCng+wsVWopS1ocRj3DAYx/SL0dUff",
+	"hTNxN3nNrfWGvuyksD40Hv+5C1ioTmHYPgNU+0HIpSOenYwzkBucJcUgaF0JrZivOZW36ILBXtfQoTPM",
+	"hQoyxiN6URJt2zrw7cqHKch+yIlUbCxPDUWUHGgzXppWA852mavLAAtRYSGBQtOoWq+A1cCBs/kxk2o5",
+	"BYKs89QmreREe7uM14LdxpctXPwawgVn/YtQLwBx/euXSbh3yeWqvkjyiq2nX3kib7oz4wzKsp9xejiX",
+	"eG2BjpJWE1lmfMlUGSf6dbdzy5eGL1sni19JrkVmPn8hXn7JVG1GThNN7pY1knEvDIjSeFJwCBDHKqN8",
+	"U12Fifn6Bh0G5HEL3DoiJhNAIoJIweOW7z/ZJZ1Pdx1EuReTwXA5Gf564h4bYOkfTAlXXbP8U972dk3v",
+	"xeZz0ug3E01U8YTdrXeSW3WO5dd88P3jGqcYZ3MVjpiY4KSaNehzj/AqAqZ5UGfhkpTXn1kQUqx5+WtJ",
+	"Gjzg6bFdQX8Wm/QYYN6DYGy1i8KFmM367TfttTi75viam9LTwYCdibRxgytuPN/Jg3IjHo/lLAZ9y0oR",
+	"bJf3gTgwebKOK2Q5n8kmvCXZurVG2ihgHmy6uE4oDExFncGmKEeLrHK4mJDN+v4WByC+prPFog4+pK8l",
+	"C2O/wN/iTulua35+E+Zn4t5xRbOjEOAP92WGCllhh2bgtz1ji3ZAiMcpwI7gzHPs1DBwtAEW6uH8QErv",
+	"kgv0EDltSs4wrgYxNoU+oWtuAQwLJTqNok6RDEfCnUO07OI4YcSf2MwI3RXN4GVEam0jeQ7av5ahXOMw",
+	"ZIXp1vo11q9fQ/Y8Fbwfhb2/iLncatUQcZljcMkm0mzXVy6KjX2ekXsLJDGNolpG+SdbGlzb/Y4udZsm",
+	"YH3tF32Tjp7xsatCNzsp8bJf8xXd7MtJY5xMRhp/U05hhGHeGj+1/MhLnrgKN7LbsybxJXtpGMvJRZMp",
+	"Pr7BuA3Vml7nKnb3vzE1vD0AdZ3P9bl/I5Z/De9Ewod1HdZ44Cr81WeuJ0ibxOClVvrwWfu1zKX9C6aJ",
+	"XXNUZbZs1HR6NTlkSkx6Q5NJbECEllJXryf5w3t/hv8K9v6GHeNZQbO9ItzvFQFWDSTUc4vK8Ne4LHwT",
+	"9r7rj79Py38PjPhq/zza+W4tlNvz+IvMLFzHz/78wwMkHG7CeZ5Wvs21yAUfzoGfAgkalNpsimplC7Eq",
+	"fzku0Qb85emC1/WXIzN+Ln85krqM09xM7m5rOn9TjnMjM/MNIx35DU98KZa08bn3aBR1ae82RbdMGP7T",
+	"34zxudsVwex/9iZxdFeqNd6YduKQ6a+1hin6En1bDfjy+ZWtcioGHIXCzvEYK/4N8CpWsibFom8vX11z",
+	"6yEaUokZl/2YDkamu1IQi/GYBWcZwC3A9YYquNbHj6QneD+MRzLdtV1ynhTSGqyBa94XphV1gfrQN4Dc",
+	"gf9h9pIVuPrL8RM5mxY2v3MBU0P9EqxBmk2eg+/LWuF1Lfo8FqJmoXlSobGB2/IgS6mFPi6n0uKBrUUj",
+	"2oHzFL6zXGFwfABfox+LUW49x2EJjTnkw5WpzABpztM51zfHqZLPktrcP6xczjCoJNOF1/ULcJuW7Ou9",
+	"GLKzcFHzDaNr0buwY+fdvPX0r38V4zRgI9VQ2oPOApQ7UA5kkEQiIW5ZAH2ktL5ZOJStCTKleE7bIY90",
+	"Jyj52v6xR9qtA3io3TpJSrJjRhQ4r02fIq10Fn4x/YJtnpHVO8nDBnCiOyOmLUFW29yVxVcXS+zXv765",
+	"8nJgBmdWDhu3CgroUGKlmallzUtazPIuE7VkaUn7Wsj6vpGPO9PpdEdPYGcSR4wDhHjOWZLCOpszWJWl",
+	"4mIkJzIwi8LbGA+xQdAmvTB5APUaPpjtEckdEejlMX9GCm4elykmCVQr4klJwcKhbDkHF07esA8splHm",
+	"QEkPQRmMjIVaB0Bgp1FE+iHcT8/TIu8e9DIwCB8GA1cJ8phyg80CoDFYlZFpNe1BUX4QxFCVHyogBIa0",
+	"teRQhgFJDSQKPzBC1RO3H1HhdTqphK+6TeczHtCE/KxpD+UX5TXux8uf1HvLj3BGD77KIM09+kFh7f6K",
+	"ftBt0kTpNfw8AMQAkIimk/6csb3gKm5F3Wr+1E+2fVvt1AokU2tCbAWGQSN9/w35wG3xt7pgzic/WMH8",
+	"TWVAwKS3XqxaGRCbOkEVmRHO2KEkCJIx2GTJ3UJ292vqo8RLvT0A30YGxHrc/1lcuTWfBxaoTKJImrfb",
+	"XsdEDWPGDLLKGaEpshNnc9iA56QnYn2nN7CJ+oSiE8Fi+3RnFusHbyBwsZkx5SUaL2bKdNpMoLhW1XuY",
+	"plAkCFa8T9zvLWHDWRVfufD6WksIv3IJ+9YkN3wZRvpe0vZ3UNyyFZH5letvYlxPK/CcjE2DoGbToYNQ",
+	"mkemw9lmzZg3phX5OuIAx9gaNN+KQTM1XEz5HBN/zbaMU1cA0Xh7Ku2NOwakzVsWALjojAxFFJDJmHDR",
+	"FQaXJgHWGQgCoPm3APgI8IO255+2ZBKR4DbdBgh8Mg15IKbWmy6gi6kgYqI8k0UTxgZduDsjtpWb6Zlv",
+	"URGx9sEYSLuI4GmQ/hHiDzHHSbvpk5faLjNTdR0MeK1iUX8NeyqTlZoTRytaVEb+Niw/rmA2AQ33Zjt9",
+	"vcJya0D9JSX6czgp+piaU57I9YeymZTp/DUoa1gemTpbQBc1tp2JwGEu51T/bOrCbHZo0/c3nMp5pb/f",
+	"WB+qQFW3bzW9OWAoEMSN04a4bXiNYIL03Yxk47TZ2j3wGtgrCRIbpKKx7SdbMnxLD2+jzy3fB5xQ7DLj",
+	"NFsxfYUOEikM88Or6kb6gScNvtPwuD8fHHcTlurExjEhZy4yrozsdJt5p1CpO8h7DS3YG96ynbdXjvn9",
+	"Y5ku8PhXd7bf03HoPhsG3/vmqcz0v8fJVyXgAk/PH6PaebfJwbhkchLVTr6Fo1wv93Z7r/hm8l2t4nkk",
+	"kUG+lttEWaJUIAkl0rReEKlaM+j8pk2Ol1y4QveqpZUXF8qimqPFPk0uEdhKCToDmypork6veSeVGKbJ",
+	"F2TqdfR6mz/Ygom8mOxYfAvwsSJl9j7DhUlW8eDaI3P3nmtOucUsF324VyRXikowjFrXCC1+NhGdSWTZ",
+	"VuZ8EzLnijky556M3bSbfKl1m+seZfuvmZwwOLwRpq6Hapd0TNcPKDAFaHAE708D+x3iQ3ql09shWLOu",
+	"KeM3fJPmiK90DbbJ4ds6lm/EXwj5icjcFWUs5qR8wRXhb5hyysGd/ExoDAEZkW7jNxIqD6KaSVPI0LSa",
+	"STtboC/NQounhZHXHCojbS6oaadDbc+fs7TJcJBpIQRNw7RuvbWtHdNGMLvk3G5DUvkCo2dqXxyVjuIj",
+	"bUFlNXUig26o6lgMbqquOdy7D8go5BOA2IIGGzZB1bYLg8Yua1Svv3FLVJb2EYKsStrXZpN6Mw0GG14D",
+	"GpimF9WCm6nmdczJLhksCGkEwhsg0AZiokhPBAy8FLC90CkubUBd8dVMsni6AbnL/rGLVFiSPw53siW8",
+	"orji9+ER/YpVwdYb+pfUV2/W01cr1M3jODd4oveWsRQzDUazTlBopwVF8xDz6VHbOuHUlEaYstK+PsW2",
+	"XML2D8MWDzNP39oCuEGKvmI8rTMw359SfRdMqjFcQK7KS90qDliUFCadaOkagNd0wGqX1WMzqtK6+tpi",
+	"zRK7NXS/iTDKR2y4TXnJMf0yTd1KWYVNj6sxPfCZLeh2sQC7hNX5ylG3bRCq8fcj8vi42XpC9vcPd9qt",
+	"nXZrQc1jGDROj74UyG1nr75kzG2XzMX4IZlJbVG3vzHwkIxw/kJgt12a/jq42+45+pwVqHUkLkjV2ld8",
+	"Z2YbLivNCdQtqN4Wd/tbxt12Bd/a8HvGNP9mkbez8ngLvb21gIqht5c9dBUVpu5QnwF8u5Lj/W9NG28P",
+	"QV347SVOwAO5oBxO3CQAt2saf3nw2/nje2/2/yqG/4ZjezlRs70sbBG4twjcD3AH2GJwz7vdtyDcWxDu",
+	"Ugd6XRTuuVe2MNzfMAx3iRD/jCUKBRb1Foh7TSDu/Jn/BpG4kdG3UNybg+I+ekgg7l/glpgUzH4sR+Eu",
+	"DiOV0mmun1sQ7i0I97og3PNS9j5RuI+SfJTVc1YytciJhCxOtN5icG8xuL8GDO65+88WhPs+syW2KNxb",
+	"FO5tCsXnQOEuc6l+wTDcBbJ5i8O9dWN9tTjci/l9i2W7PQF/XSDunC+37gvfJBR3oSzYYnFvoSS3CQ9f",
+	"PRb3YlP9ywfjzsuvLRr31qr56tC478ug2eJx3wMed7lE2gJyb62orRX1FQBy1zCcvlhE7rx42kJybyG5",
+	"t5DcW0ju7eXim4Lk3sSVYgvKfe+g3BsJ1WxRubeo3Bu3eL8aWG7niG1xubeFLWvhcpfUtXxOtMKapeJb",
+	"ZO7Ph8xdLIG20NxbaO4tNPfWL3rP0NzLqKxVCuq34Ny1fLFbdO6tubtF574He7dMXDlWVLVQSh+sBOcO",
+	"uZEQECkH3D5tD++SN6wXa+ManL9QuSSHYspNMdeaEuTcoW4DQZw5r4DX6GERzZwxloWXxuhKo91v9vze",
+	"Uf+4f0jbwSE76e93W7QZ+L0Tdtw/omkZ7NPLn6sxqZ2JoQYQUbC8J98ZpjYitfPlurAaWXgM96OLkTEy",
+	"JG7xpb8xVAwUJY9khu1cXCM8kg8JNP0zvYUkZ5ekrOSzxpC+UruhaSiTNf5wRI/D1gKYvTNFvAmlrSot",
+	"EsHp/wGA47RAPHWSeUTMICuakls2Y4H+0BANvFWQp90T9lmRpwvEqysOa99b088sXUG5HrX3qAy8BnJF",
+	"47Th02a31dsP2uygf+gfNY9bJ/u03T3oHQZH7Lh/stJKoRquIfRdOFJ4JyPgnQexJKi2sD+vevPOc0d+",
+	"ydQqw+Ze+0qVyT1Wvl4J8TPls4xRtS19/YurWq3OctpskX6t9HM4UvOT8x9LIYinr+2Sd6Ea6nuVljaC",
+	"B4B8oIWPEreM47WhEoSgGuU7q/u+LZTvdOpba7TyiFyyD2K1Q1JRxlplPZoeJY6OXS+GW8nl/hdt96xi",
+	"y9SwYrYH+BuszV3i9D6QN87ZwipvnI0iV7vikrtyGhWeDw6YayQ67xEeKAS0XgPz49nf9V8xFECxv0Cf",
+	"hhELdsmLMNK0X3NO49jmmQViys9AN6MsG5GemMDwA0hi27Xo6Wo2Zh3MXLFBkI5W4td8EH5gPHnB5Lnp",
+	"+zONIkx360DJHCTAmAh3Z8JVGH0uEOC0PmjpezPUhOBK1uITC2K45CsXz+q/YHIX67/wBprq1Xjwrd6k",
+	"Og8+XJzG2bqtS/HbcSkG7om1CsBK13vxIi6S6DEz/9Rz27iv8gp8lVwoZqPZ44gCOoMW1UGum5KWln2U",
+	"7qQfqiRPZSRGSeGNG2ZAqTwV8S2COIDr/5p3ae92EGtWtOh1HxgCRUK5yi7pvHx+RYpWBcnb+4T/q//U",
+	"sb7UziuBerIDqctas7EokhCf7tP4mhsUiXfGSWoRIURsajRBH2iNAvDApuRa5tAGAYUCo1dZ561ZOfiT",
+	"njCuDbvmEBFX4YidkrZ/slDNkfW03Kq50peWy36mfPZZnbwFnVibB9lbgi3oRIOj4TVg+rl3jjLdW+t3",
+	"JNG7aFVcHa9wq443TQ963uux8dcBp/dZvIq4iluH4leQRcUDaNiRyU7V0nWxzl2Ybp/ozU/2X9axWHgt",
+	"eq6fMLmsXTFRhCYZuaeYJWUKLz0MXZvcp/TeIDgjPQH6xubnG9Fn6mvsPUrEZAroq10GnZ4U4WK6ptvm",
+	"mV2kNSzc2TOmKFjff3WpZCe0tXNr9GQLUtZ5CDN38W3N7l4tozhzuDdjIi9J4aLyvSSvHyGklXWSGOMy",
+	"7SMH9mEnrTFGoxBCqGVVd2hqdjyiBCYFaOPWdFIlUhuhXEyhmbXrz+CCyIlN7QQMNi1Z0kG0hW6lFZT0",
+	"KbgbAGZoMXrINZ/mjGksRTCTMn1eVfoX60RKjGsDyy1JJLQE1gvH2RRcL9gQVqaIMgm4Sqiuuf4mWu1g",
+	"+yVVEqYIcpf8ylnyxwWmPhrmG7CdG6sYh5arviLzsFAQ17H0fhHqOU/wkreSu8hwyouWDdhM0FBtrwKl",
+	"jLq5VlDUM6QfTIGR8FIvsDC1TqbhLKSHU1NkSK6GUMWEthF0B5hwBeWLYk0zCLZztbJDlP9mgK2j75sq",
+	"PEzCIZHlH3uQ8Jf7ShqsLB9EWgzolnUHZdVZpE8HtGiw6hfAT5V15eFtZkoNwBgmP8jkYc6m+jBSdc1F",
+	"3x5IcxwlGB5ONkX2ZIJ/D06fiEtq8ZyzuFZ/WWZ7hMGCNE4PfN+vX5nmHusNl6Z9/RLjay1O+yv1bbUl",
+	"/ktLKXs8S5W9caHXCxQbp3ZRCRncUIxzHWs2aLyBrqno4/ty67dcL+TWVvg2goJxwpWfMyI4H/sqPcM/",
+	"mmOZxPNCuTbIhx6nsfqJ+QoODE5ke2BqeBdjyy5fhm8Rd67qcGEWZe07cCaHCux0GQ44Q7+dR7oYIHij",
+	"KA9oHJB36N2TRI5ZL+wnqcvPJrFB+yUBnZn25fSax0Jh3qf+ZRyzD6GYJFU/+kuy/NZcy2X1kilTz7HK",
+	"ibalIFsV+E1elzUDaraVloOSsmX8Q3nLnk2rRHNq4biwe8mPMbV82EkZM63JCxGTVpsMxSSWBqonccn1",
+	"aIzpMlMB60TVJHayLM0Yj1IwL3u6r7ng7JH0iBT5voo9ypPWkJAog957AIcJOekyNWWMY/Gg4MwF90ll",
+	"BwgNLsDRzuLlKiEuYX0TgbGB3JCtxFlP4myzC8prMYBZ15FYVdVLiMywt66sKXUBTsZECdL0fN838BDQ",
+	"rAjOtfGonVoImlhhzp4chn3lEdNrWc54z1oSnIiJogNwvqdZzdfclBgD1BjtDb0sEoMpNrGt+clzrtIU",
+	"QIAFzYf4YgY5byyAgSYx3yXnnDCu4tk1TwHM+gV+SlMrim32DV1DKkmHaX7o6AEx+ij6pIMr0klJAssL",
+	"q50p6bMpII1REI2pJMXWtomjkzOGODZTGpoW1WlW+qldOnLg75t8x1hCmoe0aGaSqTTZQy/DNbdhDfME",
+	"ALmZfMHntDfEpbAuVghz2jfMYmtlksVOu+YJeBq5R+y0N4bJVvfY/uFidjf3D9fG7Ladq91xj+qPahpi",
+	"V+JbJxhOmq0F7qjDwUN9UPRZqI+TkYdCu1BsBGjg9OMFDtD0fb8IQaOWT3rdzciteAo+WrGqhhltZ/1S",
+	"VLkcUr2TQn3aLNlcr2EzCSxKvSYeQEvvSjZ+rt056IvTT40Rk5IOANXdSXVwYbnIkT4sJnrZbDnzt63Y",
+	"hbrpo0JexDYGUblaZK7ANfWR0qE2MCvAE5DlSqK2wYotkt6Xi6QHCaFwHOU6MHpLwOVl4bdszQOSUIVU",
+	"hT+FcZoNhQ03pC1FAMyWQSymu+Rc3poMMG3oXPMOmBcdwMUz0O4RlcqMYGBcqbZeTHFatmQtEDbRVF8X",
+	"LQAMkbfheMyCM7SmOtqw6TjgrtccMlT1kFIIboZGUUnN/E1+RogFE9ROvEdVb8jQLrXprBhaFlr8RJGY",
+	"yqQcmZLxpBuFPfL28tXuNbftPkWEuW6UOwYLuWVsLLESEOLcgrNTQICHBLZ+LEZmNc3SoDcMokxIPZg6",
+	"53a4hLqYGYMQhqCkS3u3kzHA3oNisNsdUZVSRY1FNwg/YJg7jO2m6m0CC1LukjdQC3nN7U8AqdsnlKOJ",
+	"ycZCG9MJjFmyeedO8t5z/VAHi1NOCZW3ZtMY/j1hDCBJZjYeARdD1+7LThlqJzxn5/V+6jVN0gkNz3f6",
+	"jAU3pt6GBR2tOaQyVqVdIVO3ia1UsT0ZrOlMTPRivBDxAE8xd1Ak4YnQLGeXDQDxjk0THrEHAApZcM7r",
+	"Bg3Xg3481/S8sdZInTJITfTGixXfUf3cas6RrwxNsshHUmNCLxgLXuLNYevGnde4L0BYu0LgIXEnwYMr",
+	"NPvsAS4LOFAKPa7PP6byh5EwSG/aGP4AeZsBx4ArPMK9kMe/nk/UkLR2fS9RYTELGFchjaRHLl88JYdH",
+	"7ZMnu+TcvBJK8oFGYXDNYSBu7uLn2Y/koNoMusyZW/KYaOQQWlR3Z242c0f2xBiL9sIB19IaxN4LERs6",
+	"E5NDxOEg5DQi568vPFfUQ6kkhTRhmbpgsHc2qIrRJFLhmMZqry/i0U5AFQXhaayXPycsnhGpIOYk+tc8",
+	"9UKkGjxtTGmW3ix7d0Z+vLp6TX6gMuxBejhQ5RCSCGa9Th13szs2CTwWwno8rvlQSOVBHIucwzqZ/YJL",
+	"OZg3+KQ0mh78MjEbA5IIgA1MtL7QmyZycCmghOCPQRAzKbPLaHri9CcxaO1pLBLXINoypN3K5YNzgRte",
+	"nP6Ntwtg67pelI870+l0B7ZpEkeM90Sgb9qZRLjEqq2HiWIer48C5zUGMU1v1uZ957jUL5uEySfqZEOZ",
+	"driidfWZIaGf+Ln/4jdDmI9zPayto+DFq2EslIr+MmqK9SZxqGaN0z/ez2cTKHO0KgFZODYv8Bp7E8ni",
+	"6psfDJjFDAVjOyeJX//wL7g3EKqFUrxmCs1bWVQhsiq4Un8SRQ2vQYNRyI3nzHMlRrPlNQJGIxbDf/JJ",
+	"FLl9ENO/6X+1Pdv1wkBJqnDE/gudKxpvr57WlwMwxwKf1TtoV2z0LdThP6TRuTUG88bgu6EgdEQu/rEE",
+	"zFHunH5qdBmNWayPLDhNQbuiWVjga3Fu6eBeD0RvMkIPg7k1Jr0y9+g43PvA4uauDzciQ+DcsGCBpZGY",
+	"DNA4fMhcT0e7KWKYmZi+kGVHezp39DGgrmWAmHLrFAgD6YxmMnDnR/vnhE2M89kYH0EYs54S8QxJM/0V",
+	"tKVLBHcJHBSPmLawMwNiP6A4BVZ/e/nKpQ0T6OcHusr2rwASd8kbphS0BINQHVznsVMDEuqMK21XlsIU",
+	"KVtA6KJEeXmIKC/pG2Q+iaGy9BtJtljJV8pzr1xCTc7A+7v/PwAA//8=",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

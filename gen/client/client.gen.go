@@ -94,6 +94,9 @@ type ClientInterface interface {
 	// ListClients List the clients
 	//
 	// All clients in the order of their ids; with `limit` at most that many, after the id `after`.
+	// The header `Link` has the next page, if there is one.
+	//
+	// Requires the operator.
 	//
 	// Corresponds with GET /client/ (the `ListClients` operationId).
 	ListClients(ctx context.Context, params *ListClientsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -108,6 +111,8 @@ type ClientInterface interface {
 	// A client with more than 250 agents is deleted in steps: after a 503, some of its agents may be gone already, and
 	// the same request deletes the rest.
 	//
+	// Requires the operator.
+	//
 	// Corresponds with DELETE /client/{client_id} (the `DeleteClient` operationId).
 	DeleteClient(ctx context.Context, clientID ClientID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
@@ -115,12 +120,16 @@ type ClientInterface interface {
 	//
 	// One client by its id.
 	//
+	// Requires access `read_only` or more.
+	//
 	// Corresponds with GET /client/{client_id} (the `GetClient` operationId).
 	GetClient(ctx context.Context, clientID ClientID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// PutClientWithBody Create or update a client
 	//
 	// Creates the client under the PBX's own id (201), or updates it (200). `{}` is enough.
+	//
+	// Requires the operator.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -131,6 +140,8 @@ type ClientInterface interface {
 	//
 	// Creates the client under the PBX's own id (201), or updates it (200). `{}` is enough.
 	//
+	// Requires the operator.
+	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with PUT /client/{client_id} (the `PutClient` operationId).
@@ -140,6 +151,9 @@ type ClientInterface interface {
 	//
 	// All local agents of the client in the order of their ids; with `limit` at most that many, after the id `after`;
 	// with `extension_id` only those on one of these extensions.
+	// The header `Link` has the next page, if there is one.
+	//
+	// Requires access `read_only` or more.
 	//
 	// Corresponds with GET /client/{client_id}/agent/local/ (the `ListLocalAgents` operationId).
 	ListLocalAgents(ctx context.Context, clientID ClientID, params *ListLocalAgentsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -149,62 +163,77 @@ type ClientInterface interface {
 	// Creates a local agent, under `id` or, without one, under the id after the greatest there is. It is `logged_out`; creating it sends
 	// nothing.
 	//
+	// Requires access `all`.
+	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /client/{client_id}/agent/local/ (the `CreateLocalAgent` operationId).
-	CreateLocalAgentWithBody(ctx context.Context, clientID ClientID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	CreateLocalAgentWithBody(ctx context.Context, clientID ClientID, params *CreateLocalAgentParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// CreateLocalAgent Create a local agent
 	//
 	// Creates a local agent, under `id` or, without one, under the id after the greatest there is. It is `logged_out`; creating it sends
 	// nothing.
 	//
+	// Requires access `all`.
+	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /client/{client_id}/agent/local/ (the `CreateLocalAgent` operationId).
-	CreateLocalAgent(ctx context.Context, clientID ClientID, body CreateLocalAgentJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	CreateLocalAgent(ctx context.Context, clientID ClientID, params *CreateLocalAgentParams, body CreateLocalAgentJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// DeleteLocalAgent Delete a local agent
 	//
 	// Deletes the agent and its events. If it is `available` it is logged out first, which sends its logout.
 	// Deliveries that were already owed are still carried out.
 	//
+	// Requires access `all`.
+	//
 	// Corresponds with DELETE /client/{client_id}/agent/local/{agent_id} (the `DeleteLocalAgent` operationId).
-	DeleteLocalAgent(ctx context.Context, clientID ClientID, agentID AgentID, reqEditors ...RequestEditorFn) (*http.Response, error)
+	DeleteLocalAgent(ctx context.Context, clientID ClientID, agentID LocalAgentID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetLocalAgent Get a local agent
 	//
 	// One local agent by its id, with its status and since when it has it.
 	//
+	// Requires access `read_only` or more.
+	//
 	// Corresponds with GET /client/{client_id}/agent/local/{agent_id} (the `GetLocalAgent` operationId).
-	GetLocalAgent(ctx context.Context, clientID ClientID, agentID AgentID, reqEditors ...RequestEditorFn) (*http.Response, error)
+	GetLocalAgent(ctx context.Context, clientID ClientID, agentID LocalAgentID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// PutLocalAgentWithBody Create or update a local agent
 	//
 	// Creates the agent under the PBX's own id (201; `extension_name` is then required), or updates it (200). Neither
 	// sends anything, and neither touches its status.
 	//
+	// Requires access `all`.
+	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with PUT /client/{client_id}/agent/local/{agent_id} (the `PutLocalAgent` operationId).
-	PutLocalAgentWithBody(ctx context.Context, clientID ClientID, agentID AgentID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	PutLocalAgentWithBody(ctx context.Context, clientID ClientID, agentID LocalAgentID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// PutLocalAgent Create or update a local agent
 	//
 	// Creates the agent under the PBX's own id (201; `extension_name` is then required), or updates it (200). Neither
 	// sends anything, and neither touches its status.
 	//
+	// Requires access `all`.
+	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with PUT /client/{client_id}/agent/local/{agent_id} (the `PutLocalAgent` operationId).
-	PutLocalAgent(ctx context.Context, clientID ClientID, agentID AgentID, body PutLocalAgentJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	PutLocalAgent(ctx context.Context, clientID ClientID, agentID LocalAgentID, body PutLocalAgentJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListLocalAgentEvents List the events of a local agent
 	//
 	// All events registered on the agent in the order of their ids; with `limit` at most that many, after the id `after`.
+	// The header `Link` has the next page, if there is one.
+	//
+	// Requires access `read_only` or more.
 	//
 	// Corresponds with GET /client/{client_id}/agent/local/{agent_id}/event/ (the `ListLocalAgentEvents` operationId).
-	ListLocalAgentEvents(ctx context.Context, clientID ClientID, agentID AgentID, params *ListLocalAgentEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+	ListLocalAgentEvents(ctx context.Context, clientID ClientID, agentID LocalAgentID, params *ListLocalAgentEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// CreateLocalAgentEventWithBody Add an http event of the queue agent
 	//
@@ -212,10 +241,12 @@ type ClientInterface interface {
 	// A URL that could never be sent to (another scheme than http or https, an address literal that receivers may
 	// not live at) is refused.
 	//
+	// Requires access `call_api` or more.
+	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /client/{client_id}/agent/local/{agent_id}/event/ (the `CreateLocalAgentEvent` operationId).
-	CreateLocalAgentEventWithBody(ctx context.Context, clientID ClientID, agentID AgentID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	CreateLocalAgentEventWithBody(ctx context.Context, clientID ClientID, agentID LocalAgentID, params *CreateLocalAgentEventParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// CreateLocalAgentEvent Add an http event of the queue agent
 	//
@@ -223,51 +254,63 @@ type ClientInterface interface {
 	// A URL that could never be sent to (another scheme than http or https, an address literal that receivers may
 	// not live at) is refused.
 	//
+	// Requires access `call_api` or more.
+	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /client/{client_id}/agent/local/{agent_id}/event/ (the `CreateLocalAgentEvent` operationId).
-	CreateLocalAgentEvent(ctx context.Context, clientID ClientID, agentID AgentID, body CreateLocalAgentEventJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	CreateLocalAgentEvent(ctx context.Context, clientID ClientID, agentID LocalAgentID, params *CreateLocalAgentEventParams, body CreateLocalAgentEventJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// DeleteLocalAgentEvent Delete an http event of the queue agent
 	//
 	// Deletes the event and cancels its pending deliveries.
 	//
+	// Requires access `call_api` or more.
+	//
 	// Corresponds with DELETE /client/{client_id}/agent/local/{agent_id}/event/{event_id} (the `DeleteLocalAgentEvent` operationId).
-	DeleteLocalAgentEvent(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, reqEditors ...RequestEditorFn) (*http.Response, error)
+	DeleteLocalAgentEvent(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetLocalAgentEvent Get an http event of the queue agent
 	//
 	// One event of this very agent by its id.
 	//
+	// Requires access `read_only` or more.
+	//
 	// Corresponds with GET /client/{client_id}/agent/local/{agent_id}/event/{event_id} (the `GetLocalAgentEvent` operationId).
-	GetLocalAgentEvent(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, reqEditors ...RequestEditorFn) (*http.Response, error)
+	GetLocalAgentEvent(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// UpdateLocalAgentEventWithBody Update an http event of the queue agent
 	//
 	// Changes any of the three fields; a missing one stays as it is. A corrected URL or method is used by what is
 	// not sent yet, pending retries included.
 	//
+	// Requires access `call_api` or more.
+	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with PUT /client/{client_id}/agent/local/{agent_id}/event/{event_id} (the `UpdateLocalAgentEvent` operationId).
-	UpdateLocalAgentEventWithBody(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	UpdateLocalAgentEventWithBody(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// UpdateLocalAgentEvent Update an http event of the queue agent
 	//
 	// Changes any of the three fields; a missing one stays as it is. A corrected URL or method is used by what is
 	// not sent yet, pending retries included.
 	//
+	// Requires access `call_api` or more.
+	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with PUT /client/{client_id}/agent/local/{agent_id}/event/{event_id} (the `UpdateLocalAgentEvent` operationId).
-	UpdateLocalAgentEvent(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, body UpdateLocalAgentEventJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	UpdateLocalAgentEvent(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, body UpdateLocalAgentEventJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetLocalAgentEventState Get whether an event is enabled
 	//
 	// Whether the event is enabled, since when, and if it is disabled, why.
 	//
+	// Requires access `read_only` or more.
+	//
 	// Corresponds with GET /client/{client_id}/agent/local/{agent_id}/event/{event_id}/state (the `GetLocalAgentEventState` operationId).
-	GetLocalAgentEventState(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, reqEditors ...RequestEditorFn) (*http.Response, error)
+	GetLocalAgentEventState(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// PutLocalAgentEventStateWithBody Enable or disable an event
 	//
@@ -275,10 +318,12 @@ type ClientInterface interface {
 	// enabled, those whose retry window is not over go out, in their place by sequence among what is still pending.
 	// A receiver that answers 410 Gone disables the event by itself.
 	//
+	// Requires access `call_api` or more.
+	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with PUT /client/{client_id}/agent/local/{agent_id}/event/{event_id}/state (the `PutLocalAgentEventState` operationId).
-	PutLocalAgentEventStateWithBody(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	PutLocalAgentEventStateWithBody(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// PutLocalAgentEventState Enable or disable an event
 	//
@@ -286,17 +331,21 @@ type ClientInterface interface {
 	// enabled, those whose retry window is not over go out, in their place by sequence among what is still pending.
 	// A receiver that answers 410 Gone disables the event by itself.
 	//
+	// Requires access `call_api` or more.
+	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with PUT /client/{client_id}/agent/local/{agent_id}/event/{event_id}/state (the `PutLocalAgentEventState` operationId).
-	PutLocalAgentEventState(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, body PutLocalAgentEventStateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	PutLocalAgentEventState(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, body PutLocalAgentEventStateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListLocalAgentEventTests List an event's tests
 	//
 	// The latest tests of the event, the newest first, at most 100.
 	//
+	// Requires access `read_only` or more.
+	//
 	// Corresponds with GET /client/{client_id}/agent/local/{agent_id}/event/{event_id}/test (the `ListLocalAgentEventTests` operationId).
-	ListLocalAgentEventTests(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, reqEditors ...RequestEditorFn) (*http.Response, error)
+	ListLocalAgentEventTests(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// TestLocalAgentEvent Test an event
 	//
@@ -304,50 +353,65 @@ type ClientInterface interface {
 	// `agent_id=0`, the name `test`, the header `agentevents-test`. It is sent once, changes no status, holds up nobody, and
 	// an answer of 410 disables nothing.
 	//
+	// Requires access `call_api` or more.
+	//
 	// Corresponds with POST /client/{client_id}/agent/local/{agent_id}/event/{event_id}/test (the `TestLocalAgentEvent` operationId).
-	TestLocalAgentEvent(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, reqEditors ...RequestEditorFn) (*http.Response, error)
+	TestLocalAgentEvent(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetLocalAgentStatus Get the status of a local agent
 	//
 	// The agent's status and the change that led to it. `changed` is false and `deliveries` 0, as nothing is done.
 	//
+	// Requires access `read_only` or more.
+	//
 	// Corresponds with GET /client/{client_id}/agent/local/{agent_id}/status (the `GetLocalAgentStatus` operationId).
-	GetLocalAgentStatus(ctx context.Context, clientID ClientID, agentID AgentID, reqEditors ...RequestEditorFn) (*http.Response, error)
+	GetLocalAgentStatus(ctx context.Context, clientID ClientID, agentID LocalAgentID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// PutLocalAgentStatusWithBody Set the status of a local agent
 	//
 	// Sets the agent's status. If that really changes it, one delivery is made for every event that is registered
 	// on this agent for that change; change and deliveries are on disk before the answer. A status that the agent
-	// already has changes nothing and sends nothing.
+	// already has changes nothing and sends nothing. `changed_at` may be at
+	// most 5 minutes ahead of the server's clock.
+	//
+	// Requires access `all`.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with PUT /client/{client_id}/agent/local/{agent_id}/status (the `PutLocalAgentStatus` operationId).
-	PutLocalAgentStatusWithBody(ctx context.Context, clientID ClientID, agentID AgentID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	PutLocalAgentStatusWithBody(ctx context.Context, clientID ClientID, agentID LocalAgentID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// PutLocalAgentStatus Set the status of a local agent
 	//
 	// Sets the agent's status. If that really changes it, one delivery is made for every event that is registered
 	// on this agent for that change; change and deliveries are on disk before the answer. A status that the agent
-	// already has changes nothing and sends nothing.
+	// already has changes nothing and sends nothing. `changed_at` may be at
+	// most 5 minutes ahead of the server's clock.
+	//
+	// Requires access `all`.
 	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with PUT /client/{client_id}/agent/local/{agent_id}/status (the `PutLocalAgentStatus` operationId).
-	PutLocalAgentStatus(ctx context.Context, clientID ClientID, agentID AgentID, body PutLocalAgentStatusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	PutLocalAgentStatus(ctx context.Context, clientID ClientID, agentID LocalAgentID, body PutLocalAgentStatusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListLocalAgentStatusChanges Explain an agent's status changes
 	//
 	// The agent's status changes, the newest first, each with what came of it: which events fired, which did not and why,
 	// and how often the same status was set again, which sends nothing.
 	//
+	// Requires access `read_only` or more.
+	//
 	// Corresponds with GET /client/{client_id}/agent/local/{agent_id}/status_change/ (the `ListLocalAgentStatusChanges` operationId).
-	ListLocalAgentStatusChanges(ctx context.Context, clientID ClientID, agentID AgentID, params *ListLocalAgentStatusChangesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+	ListLocalAgentStatusChanges(ctx context.Context, clientID ClientID, agentID LocalAgentID, params *ListLocalAgentStatusChangesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListRemoteAgents List the remote agents
 	//
 	// All remote agents of the client in the order of their ids; with `limit` at most that many, after the id `after`;
 	// with `extension_id` only those on one of these extensions.
+	// The header `Link` has the next page, if there is one.
+	//
+	// Requires access `read_only` or more.
 	//
 	// Corresponds with GET /client/{client_id}/agent/remote/ (the `ListRemoteAgents` operationId).
 	ListRemoteAgents(ctx context.Context, clientID ClientID, params *ListRemoteAgentsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -357,62 +421,77 @@ type ClientInterface interface {
 	// Creates a remote agent, under `id` or, without one, under the id after the greatest there is. It is `logged_out`; creating it sends
 	// nothing.
 	//
+	// Requires access `all`.
+	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /client/{client_id}/agent/remote/ (the `CreateRemoteAgent` operationId).
-	CreateRemoteAgentWithBody(ctx context.Context, clientID ClientID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	CreateRemoteAgentWithBody(ctx context.Context, clientID ClientID, params *CreateRemoteAgentParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// CreateRemoteAgent Create a remote agent
 	//
 	// Creates a remote agent, under `id` or, without one, under the id after the greatest there is. It is `logged_out`; creating it sends
 	// nothing.
 	//
+	// Requires access `all`.
+	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /client/{client_id}/agent/remote/ (the `CreateRemoteAgent` operationId).
-	CreateRemoteAgent(ctx context.Context, clientID ClientID, body CreateRemoteAgentJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	CreateRemoteAgent(ctx context.Context, clientID ClientID, params *CreateRemoteAgentParams, body CreateRemoteAgentJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// DeleteRemoteAgent Delete a remote agent
 	//
 	// Deletes the agent and its events. If it is `available` it is logged out first, which sends its logout.
 	// Deliveries that were already owed are still carried out.
 	//
+	// Requires access `all`.
+	//
 	// Corresponds with DELETE /client/{client_id}/agent/remote/{agent_id} (the `DeleteRemoteAgent` operationId).
-	DeleteRemoteAgent(ctx context.Context, clientID ClientID, agentID AgentID, reqEditors ...RequestEditorFn) (*http.Response, error)
+	DeleteRemoteAgent(ctx context.Context, clientID ClientID, agentID RemoteAgentID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetRemoteAgent Get a remote agent
 	//
 	// One remote agent by its id, with its status and since when it has it.
 	//
+	// Requires access `read_only` or more.
+	//
 	// Corresponds with GET /client/{client_id}/agent/remote/{agent_id} (the `GetRemoteAgent` operationId).
-	GetRemoteAgent(ctx context.Context, clientID ClientID, agentID AgentID, reqEditors ...RequestEditorFn) (*http.Response, error)
+	GetRemoteAgent(ctx context.Context, clientID ClientID, agentID RemoteAgentID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// PutRemoteAgentWithBody Create or update a remote agent
 	//
 	// Creates the agent under the PBX's own id (201; `agent_number` is then required), or updates it (200). Neither
 	// sends anything, and neither touches its status.
 	//
+	// Requires access `all`.
+	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with PUT /client/{client_id}/agent/remote/{agent_id} (the `PutRemoteAgent` operationId).
-	PutRemoteAgentWithBody(ctx context.Context, clientID ClientID, agentID AgentID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	PutRemoteAgentWithBody(ctx context.Context, clientID ClientID, agentID RemoteAgentID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// PutRemoteAgent Create or update a remote agent
 	//
 	// Creates the agent under the PBX's own id (201; `agent_number` is then required), or updates it (200). Neither
 	// sends anything, and neither touches its status.
 	//
+	// Requires access `all`.
+	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with PUT /client/{client_id}/agent/remote/{agent_id} (the `PutRemoteAgent` operationId).
-	PutRemoteAgent(ctx context.Context, clientID ClientID, agentID AgentID, body PutRemoteAgentJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	PutRemoteAgent(ctx context.Context, clientID ClientID, agentID RemoteAgentID, body PutRemoteAgentJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListRemoteAgentEvents List the events of a remote agent
 	//
 	// All events registered on the agent in the order of their ids; with `limit` at most that many, after the id `after`.
+	// The header `Link` has the next page, if there is one.
+	//
+	// Requires access `read_only` or more.
 	//
 	// Corresponds with GET /client/{client_id}/agent/remote/{agent_id}/event/ (the `ListRemoteAgentEvents` operationId).
-	ListRemoteAgentEvents(ctx context.Context, clientID ClientID, agentID AgentID, params *ListRemoteAgentEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+	ListRemoteAgentEvents(ctx context.Context, clientID ClientID, agentID RemoteAgentID, params *ListRemoteAgentEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// CreateRemoteAgentEventWithBody Add an http event of the queue agent
 	//
@@ -420,10 +499,12 @@ type ClientInterface interface {
 	// A URL that could never be sent to (another scheme than http or https, an address literal that receivers may
 	// not live at) is refused.
 	//
+	// Requires access `call_api` or more.
+	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /client/{client_id}/agent/remote/{agent_id}/event/ (the `CreateRemoteAgentEvent` operationId).
-	CreateRemoteAgentEventWithBody(ctx context.Context, clientID ClientID, agentID AgentID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	CreateRemoteAgentEventWithBody(ctx context.Context, clientID ClientID, agentID RemoteAgentID, params *CreateRemoteAgentEventParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// CreateRemoteAgentEvent Add an http event of the queue agent
 	//
@@ -431,51 +512,63 @@ type ClientInterface interface {
 	// A URL that could never be sent to (another scheme than http or https, an address literal that receivers may
 	// not live at) is refused.
 	//
+	// Requires access `call_api` or more.
+	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /client/{client_id}/agent/remote/{agent_id}/event/ (the `CreateRemoteAgentEvent` operationId).
-	CreateRemoteAgentEvent(ctx context.Context, clientID ClientID, agentID AgentID, body CreateRemoteAgentEventJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	CreateRemoteAgentEvent(ctx context.Context, clientID ClientID, agentID RemoteAgentID, params *CreateRemoteAgentEventParams, body CreateRemoteAgentEventJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// DeleteRemoteAgentEvent Delete an http event of the queue agent
 	//
 	// Deletes the event and cancels its pending deliveries.
 	//
+	// Requires access `call_api` or more.
+	//
 	// Corresponds with DELETE /client/{client_id}/agent/remote/{agent_id}/event/{event_id} (the `DeleteRemoteAgentEvent` operationId).
-	DeleteRemoteAgentEvent(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, reqEditors ...RequestEditorFn) (*http.Response, error)
+	DeleteRemoteAgentEvent(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetRemoteAgentEvent Get an http event of the queue agent
 	//
 	// One event of this very agent by its id.
 	//
+	// Requires access `read_only` or more.
+	//
 	// Corresponds with GET /client/{client_id}/agent/remote/{agent_id}/event/{event_id} (the `GetRemoteAgentEvent` operationId).
-	GetRemoteAgentEvent(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, reqEditors ...RequestEditorFn) (*http.Response, error)
+	GetRemoteAgentEvent(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// UpdateRemoteAgentEventWithBody Update an http event of the queue agent
 	//
 	// Changes any of the three fields; a missing one stays as it is. A corrected URL or method is used by what is
 	// not sent yet, pending retries included.
 	//
+	// Requires access `call_api` or more.
+	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with PUT /client/{client_id}/agent/remote/{agent_id}/event/{event_id} (the `UpdateRemoteAgentEvent` operationId).
-	UpdateRemoteAgentEventWithBody(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	UpdateRemoteAgentEventWithBody(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// UpdateRemoteAgentEvent Update an http event of the queue agent
 	//
 	// Changes any of the three fields; a missing one stays as it is. A corrected URL or method is used by what is
 	// not sent yet, pending retries included.
 	//
+	// Requires access `call_api` or more.
+	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with PUT /client/{client_id}/agent/remote/{agent_id}/event/{event_id} (the `UpdateRemoteAgentEvent` operationId).
-	UpdateRemoteAgentEvent(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, body UpdateRemoteAgentEventJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	UpdateRemoteAgentEvent(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, body UpdateRemoteAgentEventJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetRemoteAgentEventState Get whether an event is enabled
 	//
 	// Whether the event is enabled, since when, and if it is disabled, why.
 	//
+	// Requires access `read_only` or more.
+	//
 	// Corresponds with GET /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/state (the `GetRemoteAgentEventState` operationId).
-	GetRemoteAgentEventState(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, reqEditors ...RequestEditorFn) (*http.Response, error)
+	GetRemoteAgentEventState(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// PutRemoteAgentEventStateWithBody Enable or disable an event
 	//
@@ -483,10 +576,12 @@ type ClientInterface interface {
 	// enabled, those whose retry window is not over go out, in their place by sequence among what is still pending.
 	// A receiver that answers 410 Gone disables the event by itself.
 	//
+	// Requires access `call_api` or more.
+	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with PUT /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/state (the `PutRemoteAgentEventState` operationId).
-	PutRemoteAgentEventStateWithBody(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	PutRemoteAgentEventStateWithBody(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// PutRemoteAgentEventState Enable or disable an event
 	//
@@ -494,17 +589,21 @@ type ClientInterface interface {
 	// enabled, those whose retry window is not over go out, in their place by sequence among what is still pending.
 	// A receiver that answers 410 Gone disables the event by itself.
 	//
+	// Requires access `call_api` or more.
+	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with PUT /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/state (the `PutRemoteAgentEventState` operationId).
-	PutRemoteAgentEventState(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, body PutRemoteAgentEventStateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	PutRemoteAgentEventState(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, body PutRemoteAgentEventStateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListRemoteAgentEventTests List an event's tests
 	//
 	// The latest tests of the event, the newest first, at most 100.
 	//
+	// Requires access `read_only` or more.
+	//
 	// Corresponds with GET /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/test (the `ListRemoteAgentEventTests` operationId).
-	ListRemoteAgentEventTests(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, reqEditors ...RequestEditorFn) (*http.Response, error)
+	ListRemoteAgentEventTests(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// TestRemoteAgentEvent Test an event
 	//
@@ -512,49 +611,63 @@ type ClientInterface interface {
 	// `agent_id=0`, the name `test`, the header `agentevents-test`. It is sent once, changes no status, holds up nobody, and
 	// an answer of 410 disables nothing.
 	//
+	// Requires access `call_api` or more.
+	//
 	// Corresponds with POST /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/test (the `TestRemoteAgentEvent` operationId).
-	TestRemoteAgentEvent(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, reqEditors ...RequestEditorFn) (*http.Response, error)
+	TestRemoteAgentEvent(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetRemoteAgentStatus Get the status of a remote agent
 	//
 	// The agent's status and the change that led to it. `changed` is false and `deliveries` 0, as nothing is done.
 	//
+	// Requires access `read_only` or more.
+	//
 	// Corresponds with GET /client/{client_id}/agent/remote/{agent_id}/status (the `GetRemoteAgentStatus` operationId).
-	GetRemoteAgentStatus(ctx context.Context, clientID ClientID, agentID AgentID, reqEditors ...RequestEditorFn) (*http.Response, error)
+	GetRemoteAgentStatus(ctx context.Context, clientID ClientID, agentID RemoteAgentID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// PutRemoteAgentStatusWithBody Set the status of a remote agent
 	//
 	// Sets the agent's status. If that really changes it, one delivery is made for every event that is registered
 	// on this agent for that change; change and deliveries are on disk before the answer. A status that the agent
-	// already has changes nothing and sends nothing.
+	// already has changes nothing and sends nothing. `changed_at` may be at
+	// most 5 minutes ahead of the server's clock.
+	//
+	// Requires access `all`.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with PUT /client/{client_id}/agent/remote/{agent_id}/status (the `PutRemoteAgentStatus` operationId).
-	PutRemoteAgentStatusWithBody(ctx context.Context, clientID ClientID, agentID AgentID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	PutRemoteAgentStatusWithBody(ctx context.Context, clientID ClientID, agentID RemoteAgentID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// PutRemoteAgentStatus Set the status of a remote agent
 	//
 	// Sets the agent's status. If that really changes it, one delivery is made for every event that is registered
 	// on this agent for that change; change and deliveries are on disk before the answer. A status that the agent
-	// already has changes nothing and sends nothing.
+	// already has changes nothing and sends nothing. `changed_at` may be at
+	// most 5 minutes ahead of the server's clock.
+	//
+	// Requires access `all`.
 	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with PUT /client/{client_id}/agent/remote/{agent_id}/status (the `PutRemoteAgentStatus` operationId).
-	PutRemoteAgentStatus(ctx context.Context, clientID ClientID, agentID AgentID, body PutRemoteAgentStatusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	PutRemoteAgentStatus(ctx context.Context, clientID ClientID, agentID RemoteAgentID, body PutRemoteAgentStatusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListRemoteAgentStatusChanges Explain an agent's status changes
 	//
 	// The agent's status changes, the newest first, each with what came of it: which events fired, which did not and why,
 	// and how often the same status was set again, which sends nothing.
 	//
+	// Requires access `read_only` or more.
+	//
 	// Corresponds with GET /client/{client_id}/agent/remote/{agent_id}/status_change/ (the `ListRemoteAgentStatusChanges` operationId).
-	ListRemoteAgentStatusChanges(ctx context.Context, clientID ClientID, agentID AgentID, params *ListRemoteAgentStatusChangesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+	ListRemoteAgentStatusChanges(ctx context.Context, clientID ClientID, agentID RemoteAgentID, params *ListRemoteAgentStatusChangesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListApplications List the client's applications
 	//
 	// The applications of the client in the order in which they were made. Secrets are never shown again.
+	//
+	// Requires access `read_only` or more.
 	//
 	// Corresponds with GET /client/{client_id}/application/ (the `ListApplications` operationId).
 	ListApplications(ctx context.Context, clientID ClientID, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -564,24 +677,30 @@ type ClientInterface interface {
 	// Makes an application of the client, which has at most 100. The answer is the only place where its secret is ever
 	// shown: what is stored is a keyed hash of it.
 	//
+	// Requires access `all`.
+	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /client/{client_id}/application/ (the `CreateApplication` operationId).
-	CreateApplicationWithBody(ctx context.Context, clientID ClientID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	CreateApplicationWithBody(ctx context.Context, clientID ClientID, params *CreateApplicationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// CreateApplication Make an application
 	//
 	// Makes an application of the client, which has at most 100. The answer is the only place where its secret is ever
 	// shown: what is stored is a keyed hash of it.
 	//
+	// Requires access `all`.
+	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /client/{client_id}/application/ (the `CreateApplication` operationId).
-	CreateApplication(ctx context.Context, clientID ClientID, body CreateApplicationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	CreateApplication(ctx context.Context, clientID ClientID, params *CreateApplicationParams, body CreateApplicationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// DeleteApplication Revoke an application
 	//
 	// Deletes the application. Within a second all its tokens are refused.
+	//
+	// Requires access `all`.
 	//
 	// Corresponds with DELETE /client/{client_id}/application/{application_id} (the `DeleteApplication` operationId).
 	DeleteApplication(ctx context.Context, clientID ClientID, applicationID ApplicationID, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -590,14 +709,19 @@ type ClientInterface interface {
 	//
 	// One application of the client, without its secret.
 	//
+	// Requires access `read_only` or more.
+	//
 	// Corresponds with GET /client/{client_id}/application/{application_id} (the `GetApplication` operationId).
 	GetApplication(ctx context.Context, clientID ClientID, applicationID ApplicationID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListDeliveries List deliveries
 	//
 	// The client's deliveries, the newest first: what was sent to its receivers, what waits and what has failed. Filters
-	// narrow that down; all of them count together. An agent is named by `agent_type` and `agent_id`, and by neither alone.
+	// narrow that down; all of them count together. `agent_type` and `agent_id` are
+	// given together or not at all, and `since` is before `until`.
 	// The header `Link` has the next page, if there is one.
+	//
+	// Requires access `read_only` or more.
 	//
 	// Corresponds with GET /client/{client_id}/delivery/ (the `ListDeliveries` operationId).
 	ListDeliveries(ctx context.Context, clientID ClientID, params *ListDeliveriesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -607,29 +731,35 @@ type ClientInterface interface {
 	// Takes note of a replay of all deliveries that the filters fit at this moment, the oldest first, and works it in the
 	// background, also over a restart. `GET /client/{client_id}/replay/{replay_id}`, which `Location` names, tells how far
 	// it is. What is pending or parked has not ended, and is not sent again. A client has at most 10 replays at work at the
-	// same time: 409.
+	// same time: 409. `agent_type` and `agent_id` are given together or not at all, and `since` is before `until`.
+	//
+	// Requires access `call_api` or more.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /client/{client_id}/delivery/redeliver (the `RedeliverMany` operationId).
-	RedeliverManyWithBody(ctx context.Context, clientID ClientID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	RedeliverManyWithBody(ctx context.Context, clientID ClientID, params *RedeliverManyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// RedeliverMany Send many deliveries again
 	//
 	// Takes note of a replay of all deliveries that the filters fit at this moment, the oldest first, and works it in the
 	// background, also over a restart. `GET /client/{client_id}/replay/{replay_id}`, which `Location` names, tells how far
 	// it is. What is pending or parked has not ended, and is not sent again. A client has at most 10 replays at work at the
-	// same time: 409.
+	// same time: 409. `agent_type` and `agent_id` are given together or not at all, and `since` is before `until`.
+	//
+	// Requires access `call_api` or more.
 	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /client/{client_id}/delivery/redeliver (the `RedeliverMany` operationId).
-	RedeliverMany(ctx context.Context, clientID ClientID, body RedeliverManyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	RedeliverMany(ctx context.Context, clientID ClientID, params *RedeliverManyParams, body RedeliverManyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetDelivery Get a delivery
 	//
 	// Everything about a delivery: each attempt, when and why the next one comes, and the request that was sent or would be
 	// sent now.
+	//
+	// Requires access `read_only` or more.
 	//
 	// Corresponds with GET /client/{client_id}/delivery/{delivery_id} (the `GetDelivery` operationId).
 	GetDelivery(ctx context.Context, clientID ClientID, deliveryID DeliveryID, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -641,12 +771,16 @@ type ClientInterface interface {
 	// what is pending for the same agent at the same receiver, and is tried as long as a new one. If its event is disabled it
 	// is parked until that is enabled. One that is pending or parked has not ended: 409.
 	//
+	// Requires access `call_api` or more.
+	//
 	// Corresponds with POST /client/{client_id}/delivery/{delivery_id}/redeliver (the `Redeliver` operationId).
 	Redeliver(ctx context.Context, clientID ClientID, deliveryID DeliveryID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetLimits Get the client's limits
 	//
 	// What the client may have and do, and what of that it has and has done. This request is counted too.
+	//
+	// Requires access `read_only` or more.
 	//
 	// Corresponds with GET /client/{client_id}/limit/ (the `GetLimits` operationId).
 	GetLimits(ctx context.Context, clientID ClientID, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -655,6 +789,8 @@ type ClientInterface interface {
 	//
 	// Sets the limits that are given. One that is less than what is used takes nothing away, and refuses what is new. That
 	// of requests counts within a second.
+	//
+	// Requires the operator.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -666,6 +802,8 @@ type ClientInterface interface {
 	// Sets the limits that are given. One that is less than what is used takes nothing away, and refuses what is new. That
 	// of requests counts within a second.
 	//
+	// Requires the operator.
+	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with PUT /client/{client_id}/limit/ (the `PutLimits` operationId).
@@ -675,12 +813,16 @@ type ClientInterface interface {
 	//
 	// The client's replays, the newest first, with how far they are.
 	//
+	// Requires access `read_only` or more.
+	//
 	// Corresponds with GET /client/{client_id}/replay/ (the `ListReplays` operationId).
 	ListReplays(ctx context.Context, clientID ClientID, params *ListReplaysParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetReplay Get a replay
 	//
 	// How far a replay is.
+	//
+	// Requires access `read_only` or more.
 	//
 	// Corresponds with GET /client/{client_id}/replay/{replay_id} (the `GetReplay` operationId).
 	GetReplay(ctx context.Context, clientID ClientID, replayID ReplayID, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -690,6 +832,8 @@ type ClientInterface interface {
 	// What the client's deliveries are signed with, by the Standard Webhooks specification. During the day after a
 	// rotation the previous secret signs too.
 	//
+	// Requires access `call_api` or more.
+	//
 	// Corresponds with GET /client/{client_id}/secret/ (the `GetSecret` operationId).
 	GetSecret(ctx context.Context, clientID ClientID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
@@ -698,8 +842,10 @@ type ClientInterface interface {
 	// Makes a new secret. For 24 hours every delivery carries two signatures, the new secret's and the previous
 	// one's, so that receivers can change over at any time in between. The one before the previous signs no longer.
 	//
+	// Requires access `all`.
+	//
 	// Corresponds with POST /client/{client_id}/secret/rotate (the `RotateSecret` operationId).
-	RotateSecret(ctx context.Context, clientID ClientID, reqEditors ...RequestEditorFn) (*http.Response, error)
+	RotateSecret(ctx context.Context, clientID ClientID, params *RotateSecretParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// PutStatusesWithBody Set the status of many agents
 	//
@@ -707,7 +853,10 @@ type ClientInterface interface {
 	// answer for each, in the order of the request. Entries that name the same agent are worked in turn. An entry
 	// that is refused takes nothing with it; its answer has `error` in place of `status`. Entries are stored a few at
 	// a time, so that other requests need not wait for all of them: after a 503 the first ones may be set, and the same
-	// request may be made again. Each entry counts as a request of the hour.
+	// request may be made again. Each entry counts as a request of the hour. `changed_at`
+	// may be at most 5 minutes ahead of the server's clock.
+	//
+	// Requires access `all`.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -720,7 +869,10 @@ type ClientInterface interface {
 	// answer for each, in the order of the request. Entries that name the same agent are worked in turn. An entry
 	// that is refused takes nothing with it; its answer has `error` in place of `status`. Entries are stored a few at
 	// a time, so that other requests need not wait for all of them: after a 503 the first ones may be set, and the same
-	// request may be made again. Each entry counts as a request of the hour.
+	// request may be made again. Each entry counts as a request of the hour. `changed_at`
+	// may be at most 5 minutes ahead of the server's clock.
+	//
+	// Requires access `all`.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -739,38 +891,52 @@ type ClientInterface interface {
 	// and if the server was restored since, the answer is 410 with the status `feed_restarted`, instead of changes that do
 	// not go on from yours. Forget then what came from it, and begin anew without `after` and `epoch`.
 	//
+	// Requires access `read_only` or more.
+	//
 	// Corresponds with GET /client/{client_id}/status_change/ (the `ListStatusChanges` operationId).
 	ListStatusChanges(ctx context.Context, clientID ClientID, params *ListStatusChangesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// RequestTokenWithBody Get a token
 	//
-	// Exchanges the id and the secret of an application for a token (OAuth 2.0, client credentials, RFC 6749). They may
-	// come in a body of either type, in the query string of a request without a body, or by HTTP Basic. A token is good
-	// for an hour; an application has at most 100, the oldest of which gives way to a new one. `scope` is not looked at.
+	// Exchanges the id and the secret of an application for a token (OAuth 2.0, client credentials, RFC 6749). A token is valid
+	// for an hour. An application has at most 100 tokens; the oldest one is evicted by a new one. `scope` is ignored.
 	//
-	// Who has failed again and again from the same address has to wait (429); who succeeds never has to.
+	// For clients of the original API, the server also accepts the same fields as `multipart/form-data` or in the query string of
+	// a request without a body, and id and secret by HTTP Basic. It serves the same operation at `/oauth/token` at the root of the
+	// host, too. A new client uses none of these.
+	//
+	// After repeated failures for one application from one address, the server answers further wrong secrets with 429.
+	//
+	// Requires no token.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /oauth/token (the `RequestToken` operationId).
-	RequestTokenWithBody(ctx context.Context, params *RequestTokenParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	RequestTokenWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// RequestTokenWithFormdataBody Get a token
 	//
-	// Exchanges the id and the secret of an application for a token (OAuth 2.0, client credentials, RFC 6749). They may
-	// come in a body of either type, in the query string of a request without a body, or by HTTP Basic. A token is good
-	// for an hour; an application has at most 100, the oldest of which gives way to a new one. `scope` is not looked at.
+	// Exchanges the id and the secret of an application for a token (OAuth 2.0, client credentials, RFC 6749). A token is valid
+	// for an hour. An application has at most 100 tokens; the oldest one is evicted by a new one. `scope` is ignored.
 	//
-	// Who has failed again and again from the same address has to wait (429); who succeeds never has to.
+	// For clients of the original API, the server also accepts the same fields as `multipart/form-data` or in the query string of
+	// a request without a body, and id and secret by HTTP Basic. It serves the same operation at `/oauth/token` at the root of the
+	// host, too. A new client uses none of these.
+	//
+	// After repeated failures for one application from one address, the server answers further wrong secrets with 429.
+	//
+	// Requires no token.
 	//
 	// Takes a body of the `application/x-www-form-urlencoded` content type.
 	//
 	// Corresponds with POST /oauth/token (the `RequestToken` operationId).
-	RequestTokenWithFormdataBody(ctx context.Context, params *RequestTokenParams, body RequestTokenFormdataRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	RequestTokenWithFormdataBody(ctx context.Context, body RequestTokenFormdataRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetUser Who am I?
 	//
 	// The token's application, as clients of the PBX know a user.
+	//
+	// Requires access `read_only` or more.
 	//
 	// Corresponds with GET /user/ (the `GetUser` operationId).
 	GetUser(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -779,6 +945,9 @@ type ClientInterface interface {
 // ListClients List the clients
 //
 // All clients in the order of their ids; with `limit` at most that many, after the id `after`.
+// The header `Link` has the next page, if there is one.
+//
+// Requires the operator.
 //
 // Corresponds with GET /client/ (the `ListClients` operationId).
 func (c *HTTPClient) ListClients(ctx context.Context, params *ListClientsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -803,6 +972,8 @@ func (c *HTTPClient) ListClients(ctx context.Context, params *ListClientsParams,
 // A client with more than 250 agents is deleted in steps: after a 503, some of its agents may be gone already, and
 // the same request deletes the rest.
 //
+// Requires the operator.
+//
 // Corresponds with DELETE /client/{client_id} (the `DeleteClient` operationId).
 func (c *HTTPClient) DeleteClient(ctx context.Context, clientID ClientID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewDeleteClientRequest(c.Server, clientID)
@@ -820,6 +991,8 @@ func (c *HTTPClient) DeleteClient(ctx context.Context, clientID ClientID, reqEdi
 //
 // One client by its id.
 //
+// Requires access `read_only` or more.
+//
 // Corresponds with GET /client/{client_id} (the `GetClient` operationId).
 func (c *HTTPClient) GetClient(ctx context.Context, clientID ClientID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetClientRequest(c.Server, clientID)
@@ -836,6 +1009,8 @@ func (c *HTTPClient) GetClient(ctx context.Context, clientID ClientID, reqEditor
 // PutClientWithBody Create or update a client
 //
 // Creates the client under the PBX's own id (201), or updates it (200). `{}` is enough.
+//
+// Requires the operator.
 //
 // Takes any type of body and a specified content type.
 //
@@ -856,6 +1031,8 @@ func (c *HTTPClient) PutClientWithBody(ctx context.Context, clientID ClientID, c
 //
 // Creates the client under the PBX's own id (201), or updates it (200). `{}` is enough.
 //
+// Requires the operator.
+//
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with PUT /client/{client_id} (the `PutClient` operationId).
@@ -875,6 +1052,9 @@ func (c *HTTPClient) PutClient(ctx context.Context, clientID ClientID, body PutC
 //
 // All local agents of the client in the order of their ids; with `limit` at most that many, after the id `after`;
 // with `extension_id` only those on one of these extensions.
+// The header `Link` has the next page, if there is one.
+//
+// Requires access `read_only` or more.
 //
 // Corresponds with GET /client/{client_id}/agent/local/ (the `ListLocalAgents` operationId).
 func (c *HTTPClient) ListLocalAgents(ctx context.Context, clientID ClientID, params *ListLocalAgentsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -894,11 +1074,13 @@ func (c *HTTPClient) ListLocalAgents(ctx context.Context, clientID ClientID, par
 // Creates a local agent, under `id` or, without one, under the id after the greatest there is. It is `logged_out`; creating it sends
 // nothing.
 //
+// Requires access `all`.
+//
 // Takes any type of body and a specified content type.
 //
 // Corresponds with POST /client/{client_id}/agent/local/ (the `CreateLocalAgent` operationId).
-func (c *HTTPClient) CreateLocalAgentWithBody(ctx context.Context, clientID ClientID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewCreateLocalAgentRequestWithBody(c.Server, clientID, contentType, body)
+func (c *HTTPClient) CreateLocalAgentWithBody(ctx context.Context, clientID ClientID, params *CreateLocalAgentParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateLocalAgentRequestWithBody(c.Server, clientID, params, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -914,11 +1096,13 @@ func (c *HTTPClient) CreateLocalAgentWithBody(ctx context.Context, clientID Clie
 // Creates a local agent, under `id` or, without one, under the id after the greatest there is. It is `logged_out`; creating it sends
 // nothing.
 //
+// Requires access `all`.
+//
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with POST /client/{client_id}/agent/local/ (the `CreateLocalAgent` operationId).
-func (c *HTTPClient) CreateLocalAgent(ctx context.Context, clientID ClientID, body CreateLocalAgentJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewCreateLocalAgentRequest(c.Server, clientID, body)
+func (c *HTTPClient) CreateLocalAgent(ctx context.Context, clientID ClientID, params *CreateLocalAgentParams, body CreateLocalAgentJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateLocalAgentRequest(c.Server, clientID, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -934,8 +1118,10 @@ func (c *HTTPClient) CreateLocalAgent(ctx context.Context, clientID ClientID, bo
 // Deletes the agent and its events. If it is `available` it is logged out first, which sends its logout.
 // Deliveries that were already owed are still carried out.
 //
+// Requires access `all`.
+//
 // Corresponds with DELETE /client/{client_id}/agent/local/{agent_id} (the `DeleteLocalAgent` operationId).
-func (c *HTTPClient) DeleteLocalAgent(ctx context.Context, clientID ClientID, agentID AgentID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *HTTPClient) DeleteLocalAgent(ctx context.Context, clientID ClientID, agentID LocalAgentID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewDeleteLocalAgentRequest(c.Server, clientID, agentID)
 	if err != nil {
 		return nil, err
@@ -951,8 +1137,10 @@ func (c *HTTPClient) DeleteLocalAgent(ctx context.Context, clientID ClientID, ag
 //
 // One local agent by its id, with its status and since when it has it.
 //
+// Requires access `read_only` or more.
+//
 // Corresponds with GET /client/{client_id}/agent/local/{agent_id} (the `GetLocalAgent` operationId).
-func (c *HTTPClient) GetLocalAgent(ctx context.Context, clientID ClientID, agentID AgentID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *HTTPClient) GetLocalAgent(ctx context.Context, clientID ClientID, agentID LocalAgentID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetLocalAgentRequest(c.Server, clientID, agentID)
 	if err != nil {
 		return nil, err
@@ -969,10 +1157,12 @@ func (c *HTTPClient) GetLocalAgent(ctx context.Context, clientID ClientID, agent
 // Creates the agent under the PBX's own id (201; `extension_name` is then required), or updates it (200). Neither
 // sends anything, and neither touches its status.
 //
+// Requires access `all`.
+//
 // Takes any type of body and a specified content type.
 //
 // Corresponds with PUT /client/{client_id}/agent/local/{agent_id} (the `PutLocalAgent` operationId).
-func (c *HTTPClient) PutLocalAgentWithBody(ctx context.Context, clientID ClientID, agentID AgentID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *HTTPClient) PutLocalAgentWithBody(ctx context.Context, clientID ClientID, agentID LocalAgentID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewPutLocalAgentRequestWithBody(c.Server, clientID, agentID, contentType, body)
 	if err != nil {
 		return nil, err
@@ -989,10 +1179,12 @@ func (c *HTTPClient) PutLocalAgentWithBody(ctx context.Context, clientID ClientI
 // Creates the agent under the PBX's own id (201; `extension_name` is then required), or updates it (200). Neither
 // sends anything, and neither touches its status.
 //
+// Requires access `all`.
+//
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with PUT /client/{client_id}/agent/local/{agent_id} (the `PutLocalAgent` operationId).
-func (c *HTTPClient) PutLocalAgent(ctx context.Context, clientID ClientID, agentID AgentID, body PutLocalAgentJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *HTTPClient) PutLocalAgent(ctx context.Context, clientID ClientID, agentID LocalAgentID, body PutLocalAgentJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewPutLocalAgentRequest(c.Server, clientID, agentID, body)
 	if err != nil {
 		return nil, err
@@ -1007,9 +1199,12 @@ func (c *HTTPClient) PutLocalAgent(ctx context.Context, clientID ClientID, agent
 // ListLocalAgentEvents List the events of a local agent
 //
 // All events registered on the agent in the order of their ids; with `limit` at most that many, after the id `after`.
+// The header `Link` has the next page, if there is one.
+//
+// Requires access `read_only` or more.
 //
 // Corresponds with GET /client/{client_id}/agent/local/{agent_id}/event/ (the `ListLocalAgentEvents` operationId).
-func (c *HTTPClient) ListLocalAgentEvents(ctx context.Context, clientID ClientID, agentID AgentID, params *ListLocalAgentEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *HTTPClient) ListLocalAgentEvents(ctx context.Context, clientID ClientID, agentID LocalAgentID, params *ListLocalAgentEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListLocalAgentEventsRequest(c.Server, clientID, agentID, params)
 	if err != nil {
 		return nil, err
@@ -1027,11 +1222,13 @@ func (c *HTTPClient) ListLocalAgentEvents(ctx context.Context, clientID ClientID
 // A URL that could never be sent to (another scheme than http or https, an address literal that receivers may
 // not live at) is refused.
 //
+// Requires access `call_api` or more.
+//
 // Takes any type of body and a specified content type.
 //
 // Corresponds with POST /client/{client_id}/agent/local/{agent_id}/event/ (the `CreateLocalAgentEvent` operationId).
-func (c *HTTPClient) CreateLocalAgentEventWithBody(ctx context.Context, clientID ClientID, agentID AgentID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewCreateLocalAgentEventRequestWithBody(c.Server, clientID, agentID, contentType, body)
+func (c *HTTPClient) CreateLocalAgentEventWithBody(ctx context.Context, clientID ClientID, agentID LocalAgentID, params *CreateLocalAgentEventParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateLocalAgentEventRequestWithBody(c.Server, clientID, agentID, params, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -1048,11 +1245,13 @@ func (c *HTTPClient) CreateLocalAgentEventWithBody(ctx context.Context, clientID
 // A URL that could never be sent to (another scheme than http or https, an address literal that receivers may
 // not live at) is refused.
 //
+// Requires access `call_api` or more.
+//
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with POST /client/{client_id}/agent/local/{agent_id}/event/ (the `CreateLocalAgentEvent` operationId).
-func (c *HTTPClient) CreateLocalAgentEvent(ctx context.Context, clientID ClientID, agentID AgentID, body CreateLocalAgentEventJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewCreateLocalAgentEventRequest(c.Server, clientID, agentID, body)
+func (c *HTTPClient) CreateLocalAgentEvent(ctx context.Context, clientID ClientID, agentID LocalAgentID, params *CreateLocalAgentEventParams, body CreateLocalAgentEventJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateLocalAgentEventRequest(c.Server, clientID, agentID, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -1067,8 +1266,10 @@ func (c *HTTPClient) CreateLocalAgentEvent(ctx context.Context, clientID ClientI
 //
 // Deletes the event and cancels its pending deliveries.
 //
+// Requires access `call_api` or more.
+//
 // Corresponds with DELETE /client/{client_id}/agent/local/{agent_id}/event/{event_id} (the `DeleteLocalAgentEvent` operationId).
-func (c *HTTPClient) DeleteLocalAgentEvent(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *HTTPClient) DeleteLocalAgentEvent(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewDeleteLocalAgentEventRequest(c.Server, clientID, agentID, eventID)
 	if err != nil {
 		return nil, err
@@ -1084,8 +1285,10 @@ func (c *HTTPClient) DeleteLocalAgentEvent(ctx context.Context, clientID ClientI
 //
 // One event of this very agent by its id.
 //
+// Requires access `read_only` or more.
+//
 // Corresponds with GET /client/{client_id}/agent/local/{agent_id}/event/{event_id} (the `GetLocalAgentEvent` operationId).
-func (c *HTTPClient) GetLocalAgentEvent(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *HTTPClient) GetLocalAgentEvent(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetLocalAgentEventRequest(c.Server, clientID, agentID, eventID)
 	if err != nil {
 		return nil, err
@@ -1102,10 +1305,12 @@ func (c *HTTPClient) GetLocalAgentEvent(ctx context.Context, clientID ClientID, 
 // Changes any of the three fields; a missing one stays as it is. A corrected URL or method is used by what is
 // not sent yet, pending retries included.
 //
+// Requires access `call_api` or more.
+//
 // Takes any type of body and a specified content type.
 //
 // Corresponds with PUT /client/{client_id}/agent/local/{agent_id}/event/{event_id} (the `UpdateLocalAgentEvent` operationId).
-func (c *HTTPClient) UpdateLocalAgentEventWithBody(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *HTTPClient) UpdateLocalAgentEventWithBody(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewUpdateLocalAgentEventRequestWithBody(c.Server, clientID, agentID, eventID, contentType, body)
 	if err != nil {
 		return nil, err
@@ -1122,10 +1327,12 @@ func (c *HTTPClient) UpdateLocalAgentEventWithBody(ctx context.Context, clientID
 // Changes any of the three fields; a missing one stays as it is. A corrected URL or method is used by what is
 // not sent yet, pending retries included.
 //
+// Requires access `call_api` or more.
+//
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with PUT /client/{client_id}/agent/local/{agent_id}/event/{event_id} (the `UpdateLocalAgentEvent` operationId).
-func (c *HTTPClient) UpdateLocalAgentEvent(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, body UpdateLocalAgentEventJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *HTTPClient) UpdateLocalAgentEvent(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, body UpdateLocalAgentEventJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewUpdateLocalAgentEventRequest(c.Server, clientID, agentID, eventID, body)
 	if err != nil {
 		return nil, err
@@ -1141,8 +1348,10 @@ func (c *HTTPClient) UpdateLocalAgentEvent(ctx context.Context, clientID ClientI
 //
 // Whether the event is enabled, since when, and if it is disabled, why.
 //
+// Requires access `read_only` or more.
+//
 // Corresponds with GET /client/{client_id}/agent/local/{agent_id}/event/{event_id}/state (the `GetLocalAgentEventState` operationId).
-func (c *HTTPClient) GetLocalAgentEventState(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *HTTPClient) GetLocalAgentEventState(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetLocalAgentEventStateRequest(c.Server, clientID, agentID, eventID)
 	if err != nil {
 		return nil, err
@@ -1160,10 +1369,12 @@ func (c *HTTPClient) GetLocalAgentEventState(ctx context.Context, clientID Clien
 // enabled, those whose retry window is not over go out, in their place by sequence among what is still pending.
 // A receiver that answers 410 Gone disables the event by itself.
 //
+// Requires access `call_api` or more.
+//
 // Takes any type of body and a specified content type.
 //
 // Corresponds with PUT /client/{client_id}/agent/local/{agent_id}/event/{event_id}/state (the `PutLocalAgentEventState` operationId).
-func (c *HTTPClient) PutLocalAgentEventStateWithBody(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *HTTPClient) PutLocalAgentEventStateWithBody(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewPutLocalAgentEventStateRequestWithBody(c.Server, clientID, agentID, eventID, contentType, body)
 	if err != nil {
 		return nil, err
@@ -1181,10 +1392,12 @@ func (c *HTTPClient) PutLocalAgentEventStateWithBody(ctx context.Context, client
 // enabled, those whose retry window is not over go out, in their place by sequence among what is still pending.
 // A receiver that answers 410 Gone disables the event by itself.
 //
+// Requires access `call_api` or more.
+//
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with PUT /client/{client_id}/agent/local/{agent_id}/event/{event_id}/state (the `PutLocalAgentEventState` operationId).
-func (c *HTTPClient) PutLocalAgentEventState(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, body PutLocalAgentEventStateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *HTTPClient) PutLocalAgentEventState(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, body PutLocalAgentEventStateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewPutLocalAgentEventStateRequest(c.Server, clientID, agentID, eventID, body)
 	if err != nil {
 		return nil, err
@@ -1200,8 +1413,10 @@ func (c *HTTPClient) PutLocalAgentEventState(ctx context.Context, clientID Clien
 //
 // The latest tests of the event, the newest first, at most 100.
 //
+// Requires access `read_only` or more.
+//
 // Corresponds with GET /client/{client_id}/agent/local/{agent_id}/event/{event_id}/test (the `ListLocalAgentEventTests` operationId).
-func (c *HTTPClient) ListLocalAgentEventTests(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *HTTPClient) ListLocalAgentEventTests(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListLocalAgentEventTestsRequest(c.Server, clientID, agentID, eventID)
 	if err != nil {
 		return nil, err
@@ -1219,8 +1434,10 @@ func (c *HTTPClient) ListLocalAgentEventTests(ctx context.Context, clientID Clie
 // `agent_id=0`, the name `test`, the header `agentevents-test`. It is sent once, changes no status, holds up nobody, and
 // an answer of 410 disables nothing.
 //
+// Requires access `call_api` or more.
+//
 // Corresponds with POST /client/{client_id}/agent/local/{agent_id}/event/{event_id}/test (the `TestLocalAgentEvent` operationId).
-func (c *HTTPClient) TestLocalAgentEvent(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *HTTPClient) TestLocalAgentEvent(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewTestLocalAgentEventRequest(c.Server, clientID, agentID, eventID)
 	if err != nil {
 		return nil, err
@@ -1236,8 +1453,10 @@ func (c *HTTPClient) TestLocalAgentEvent(ctx context.Context, clientID ClientID,
 //
 // The agent's status and the change that led to it. `changed` is false and `deliveries` 0, as nothing is done.
 //
+// Requires access `read_only` or more.
+//
 // Corresponds with GET /client/{client_id}/agent/local/{agent_id}/status (the `GetLocalAgentStatus` operationId).
-func (c *HTTPClient) GetLocalAgentStatus(ctx context.Context, clientID ClientID, agentID AgentID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *HTTPClient) GetLocalAgentStatus(ctx context.Context, clientID ClientID, agentID LocalAgentID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetLocalAgentStatusRequest(c.Server, clientID, agentID)
 	if err != nil {
 		return nil, err
@@ -1253,12 +1472,15 @@ func (c *HTTPClient) GetLocalAgentStatus(ctx context.Context, clientID ClientID,
 //
 // Sets the agent's status. If that really changes it, one delivery is made for every event that is registered
 // on this agent for that change; change and deliveries are on disk before the answer. A status that the agent
-// already has changes nothing and sends nothing.
+// already has changes nothing and sends nothing. `changed_at` may be at
+// most 5 minutes ahead of the server's clock.
+//
+// Requires access `all`.
 //
 // Takes any type of body and a specified content type.
 //
 // Corresponds with PUT /client/{client_id}/agent/local/{agent_id}/status (the `PutLocalAgentStatus` operationId).
-func (c *HTTPClient) PutLocalAgentStatusWithBody(ctx context.Context, clientID ClientID, agentID AgentID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *HTTPClient) PutLocalAgentStatusWithBody(ctx context.Context, clientID ClientID, agentID LocalAgentID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewPutLocalAgentStatusRequestWithBody(c.Server, clientID, agentID, contentType, body)
 	if err != nil {
 		return nil, err
@@ -1274,12 +1496,15 @@ func (c *HTTPClient) PutLocalAgentStatusWithBody(ctx context.Context, clientID C
 //
 // Sets the agent's status. If that really changes it, one delivery is made for every event that is registered
 // on this agent for that change; change and deliveries are on disk before the answer. A status that the agent
-// already has changes nothing and sends nothing.
+// already has changes nothing and sends nothing. `changed_at` may be at
+// most 5 minutes ahead of the server's clock.
+//
+// Requires access `all`.
 //
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with PUT /client/{client_id}/agent/local/{agent_id}/status (the `PutLocalAgentStatus` operationId).
-func (c *HTTPClient) PutLocalAgentStatus(ctx context.Context, clientID ClientID, agentID AgentID, body PutLocalAgentStatusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *HTTPClient) PutLocalAgentStatus(ctx context.Context, clientID ClientID, agentID LocalAgentID, body PutLocalAgentStatusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewPutLocalAgentStatusRequest(c.Server, clientID, agentID, body)
 	if err != nil {
 		return nil, err
@@ -1296,8 +1521,10 @@ func (c *HTTPClient) PutLocalAgentStatus(ctx context.Context, clientID ClientID,
 // The agent's status changes, the newest first, each with what came of it: which events fired, which did not and why,
 // and how often the same status was set again, which sends nothing.
 //
+// Requires access `read_only` or more.
+//
 // Corresponds with GET /client/{client_id}/agent/local/{agent_id}/status_change/ (the `ListLocalAgentStatusChanges` operationId).
-func (c *HTTPClient) ListLocalAgentStatusChanges(ctx context.Context, clientID ClientID, agentID AgentID, params *ListLocalAgentStatusChangesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *HTTPClient) ListLocalAgentStatusChanges(ctx context.Context, clientID ClientID, agentID LocalAgentID, params *ListLocalAgentStatusChangesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListLocalAgentStatusChangesRequest(c.Server, clientID, agentID, params)
 	if err != nil {
 		return nil, err
@@ -1313,6 +1540,9 @@ func (c *HTTPClient) ListLocalAgentStatusChanges(ctx context.Context, clientID C
 //
 // All remote agents of the client in the order of their ids; with `limit` at most that many, after the id `after`;
 // with `extension_id` only those on one of these extensions.
+// The header `Link` has the next page, if there is one.
+//
+// Requires access `read_only` or more.
 //
 // Corresponds with GET /client/{client_id}/agent/remote/ (the `ListRemoteAgents` operationId).
 func (c *HTTPClient) ListRemoteAgents(ctx context.Context, clientID ClientID, params *ListRemoteAgentsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -1332,11 +1562,13 @@ func (c *HTTPClient) ListRemoteAgents(ctx context.Context, clientID ClientID, pa
 // Creates a remote agent, under `id` or, without one, under the id after the greatest there is. It is `logged_out`; creating it sends
 // nothing.
 //
+// Requires access `all`.
+//
 // Takes any type of body and a specified content type.
 //
 // Corresponds with POST /client/{client_id}/agent/remote/ (the `CreateRemoteAgent` operationId).
-func (c *HTTPClient) CreateRemoteAgentWithBody(ctx context.Context, clientID ClientID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewCreateRemoteAgentRequestWithBody(c.Server, clientID, contentType, body)
+func (c *HTTPClient) CreateRemoteAgentWithBody(ctx context.Context, clientID ClientID, params *CreateRemoteAgentParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateRemoteAgentRequestWithBody(c.Server, clientID, params, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -1352,11 +1584,13 @@ func (c *HTTPClient) CreateRemoteAgentWithBody(ctx context.Context, clientID Cli
 // Creates a remote agent, under `id` or, without one, under the id after the greatest there is. It is `logged_out`; creating it sends
 // nothing.
 //
+// Requires access `all`.
+//
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with POST /client/{client_id}/agent/remote/ (the `CreateRemoteAgent` operationId).
-func (c *HTTPClient) CreateRemoteAgent(ctx context.Context, clientID ClientID, body CreateRemoteAgentJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewCreateRemoteAgentRequest(c.Server, clientID, body)
+func (c *HTTPClient) CreateRemoteAgent(ctx context.Context, clientID ClientID, params *CreateRemoteAgentParams, body CreateRemoteAgentJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateRemoteAgentRequest(c.Server, clientID, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -1372,8 +1606,10 @@ func (c *HTTPClient) CreateRemoteAgent(ctx context.Context, clientID ClientID, b
 // Deletes the agent and its events. If it is `available` it is logged out first, which sends its logout.
 // Deliveries that were already owed are still carried out.
 //
+// Requires access `all`.
+//
 // Corresponds with DELETE /client/{client_id}/agent/remote/{agent_id} (the `DeleteRemoteAgent` operationId).
-func (c *HTTPClient) DeleteRemoteAgent(ctx context.Context, clientID ClientID, agentID AgentID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *HTTPClient) DeleteRemoteAgent(ctx context.Context, clientID ClientID, agentID RemoteAgentID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewDeleteRemoteAgentRequest(c.Server, clientID, agentID)
 	if err != nil {
 		return nil, err
@@ -1389,8 +1625,10 @@ func (c *HTTPClient) DeleteRemoteAgent(ctx context.Context, clientID ClientID, a
 //
 // One remote agent by its id, with its status and since when it has it.
 //
+// Requires access `read_only` or more.
+//
 // Corresponds with GET /client/{client_id}/agent/remote/{agent_id} (the `GetRemoteAgent` operationId).
-func (c *HTTPClient) GetRemoteAgent(ctx context.Context, clientID ClientID, agentID AgentID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *HTTPClient) GetRemoteAgent(ctx context.Context, clientID ClientID, agentID RemoteAgentID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetRemoteAgentRequest(c.Server, clientID, agentID)
 	if err != nil {
 		return nil, err
@@ -1407,10 +1645,12 @@ func (c *HTTPClient) GetRemoteAgent(ctx context.Context, clientID ClientID, agen
 // Creates the agent under the PBX's own id (201; `agent_number` is then required), or updates it (200). Neither
 // sends anything, and neither touches its status.
 //
+// Requires access `all`.
+//
 // Takes any type of body and a specified content type.
 //
 // Corresponds with PUT /client/{client_id}/agent/remote/{agent_id} (the `PutRemoteAgent` operationId).
-func (c *HTTPClient) PutRemoteAgentWithBody(ctx context.Context, clientID ClientID, agentID AgentID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *HTTPClient) PutRemoteAgentWithBody(ctx context.Context, clientID ClientID, agentID RemoteAgentID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewPutRemoteAgentRequestWithBody(c.Server, clientID, agentID, contentType, body)
 	if err != nil {
 		return nil, err
@@ -1427,10 +1667,12 @@ func (c *HTTPClient) PutRemoteAgentWithBody(ctx context.Context, clientID Client
 // Creates the agent under the PBX's own id (201; `agent_number` is then required), or updates it (200). Neither
 // sends anything, and neither touches its status.
 //
+// Requires access `all`.
+//
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with PUT /client/{client_id}/agent/remote/{agent_id} (the `PutRemoteAgent` operationId).
-func (c *HTTPClient) PutRemoteAgent(ctx context.Context, clientID ClientID, agentID AgentID, body PutRemoteAgentJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *HTTPClient) PutRemoteAgent(ctx context.Context, clientID ClientID, agentID RemoteAgentID, body PutRemoteAgentJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewPutRemoteAgentRequest(c.Server, clientID, agentID, body)
 	if err != nil {
 		return nil, err
@@ -1445,9 +1687,12 @@ func (c *HTTPClient) PutRemoteAgent(ctx context.Context, clientID ClientID, agen
 // ListRemoteAgentEvents List the events of a remote agent
 //
 // All events registered on the agent in the order of their ids; with `limit` at most that many, after the id `after`.
+// The header `Link` has the next page, if there is one.
+//
+// Requires access `read_only` or more.
 //
 // Corresponds with GET /client/{client_id}/agent/remote/{agent_id}/event/ (the `ListRemoteAgentEvents` operationId).
-func (c *HTTPClient) ListRemoteAgentEvents(ctx context.Context, clientID ClientID, agentID AgentID, params *ListRemoteAgentEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *HTTPClient) ListRemoteAgentEvents(ctx context.Context, clientID ClientID, agentID RemoteAgentID, params *ListRemoteAgentEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListRemoteAgentEventsRequest(c.Server, clientID, agentID, params)
 	if err != nil {
 		return nil, err
@@ -1465,11 +1710,13 @@ func (c *HTTPClient) ListRemoteAgentEvents(ctx context.Context, clientID ClientI
 // A URL that could never be sent to (another scheme than http or https, an address literal that receivers may
 // not live at) is refused.
 //
+// Requires access `call_api` or more.
+//
 // Takes any type of body and a specified content type.
 //
 // Corresponds with POST /client/{client_id}/agent/remote/{agent_id}/event/ (the `CreateRemoteAgentEvent` operationId).
-func (c *HTTPClient) CreateRemoteAgentEventWithBody(ctx context.Context, clientID ClientID, agentID AgentID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewCreateRemoteAgentEventRequestWithBody(c.Server, clientID, agentID, contentType, body)
+func (c *HTTPClient) CreateRemoteAgentEventWithBody(ctx context.Context, clientID ClientID, agentID RemoteAgentID, params *CreateRemoteAgentEventParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateRemoteAgentEventRequestWithBody(c.Server, clientID, agentID, params, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -1486,11 +1733,13 @@ func (c *HTTPClient) CreateRemoteAgentEventWithBody(ctx context.Context, clientI
 // A URL that could never be sent to (another scheme than http or https, an address literal that receivers may
 // not live at) is refused.
 //
+// Requires access `call_api` or more.
+//
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with POST /client/{client_id}/agent/remote/{agent_id}/event/ (the `CreateRemoteAgentEvent` operationId).
-func (c *HTTPClient) CreateRemoteAgentEvent(ctx context.Context, clientID ClientID, agentID AgentID, body CreateRemoteAgentEventJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewCreateRemoteAgentEventRequest(c.Server, clientID, agentID, body)
+func (c *HTTPClient) CreateRemoteAgentEvent(ctx context.Context, clientID ClientID, agentID RemoteAgentID, params *CreateRemoteAgentEventParams, body CreateRemoteAgentEventJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateRemoteAgentEventRequest(c.Server, clientID, agentID, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -1505,8 +1754,10 @@ func (c *HTTPClient) CreateRemoteAgentEvent(ctx context.Context, clientID Client
 //
 // Deletes the event and cancels its pending deliveries.
 //
+// Requires access `call_api` or more.
+//
 // Corresponds with DELETE /client/{client_id}/agent/remote/{agent_id}/event/{event_id} (the `DeleteRemoteAgentEvent` operationId).
-func (c *HTTPClient) DeleteRemoteAgentEvent(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *HTTPClient) DeleteRemoteAgentEvent(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewDeleteRemoteAgentEventRequest(c.Server, clientID, agentID, eventID)
 	if err != nil {
 		return nil, err
@@ -1522,8 +1773,10 @@ func (c *HTTPClient) DeleteRemoteAgentEvent(ctx context.Context, clientID Client
 //
 // One event of this very agent by its id.
 //
+// Requires access `read_only` or more.
+//
 // Corresponds with GET /client/{client_id}/agent/remote/{agent_id}/event/{event_id} (the `GetRemoteAgentEvent` operationId).
-func (c *HTTPClient) GetRemoteAgentEvent(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *HTTPClient) GetRemoteAgentEvent(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetRemoteAgentEventRequest(c.Server, clientID, agentID, eventID)
 	if err != nil {
 		return nil, err
@@ -1540,10 +1793,12 @@ func (c *HTTPClient) GetRemoteAgentEvent(ctx context.Context, clientID ClientID,
 // Changes any of the three fields; a missing one stays as it is. A corrected URL or method is used by what is
 // not sent yet, pending retries included.
 //
+// Requires access `call_api` or more.
+//
 // Takes any type of body and a specified content type.
 //
 // Corresponds with PUT /client/{client_id}/agent/remote/{agent_id}/event/{event_id} (the `UpdateRemoteAgentEvent` operationId).
-func (c *HTTPClient) UpdateRemoteAgentEventWithBody(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *HTTPClient) UpdateRemoteAgentEventWithBody(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewUpdateRemoteAgentEventRequestWithBody(c.Server, clientID, agentID, eventID, contentType, body)
 	if err != nil {
 		return nil, err
@@ -1560,10 +1815,12 @@ func (c *HTTPClient) UpdateRemoteAgentEventWithBody(ctx context.Context, clientI
 // Changes any of the three fields; a missing one stays as it is. A corrected URL or method is used by what is
 // not sent yet, pending retries included.
 //
+// Requires access `call_api` or more.
+//
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with PUT /client/{client_id}/agent/remote/{agent_id}/event/{event_id} (the `UpdateRemoteAgentEvent` operationId).
-func (c *HTTPClient) UpdateRemoteAgentEvent(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, body UpdateRemoteAgentEventJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *HTTPClient) UpdateRemoteAgentEvent(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, body UpdateRemoteAgentEventJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewUpdateRemoteAgentEventRequest(c.Server, clientID, agentID, eventID, body)
 	if err != nil {
 		return nil, err
@@ -1579,8 +1836,10 @@ func (c *HTTPClient) UpdateRemoteAgentEvent(ctx context.Context, clientID Client
 //
 // Whether the event is enabled, since when, and if it is disabled, why.
 //
+// Requires access `read_only` or more.
+//
 // Corresponds with GET /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/state (the `GetRemoteAgentEventState` operationId).
-func (c *HTTPClient) GetRemoteAgentEventState(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *HTTPClient) GetRemoteAgentEventState(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetRemoteAgentEventStateRequest(c.Server, clientID, agentID, eventID)
 	if err != nil {
 		return nil, err
@@ -1598,10 +1857,12 @@ func (c *HTTPClient) GetRemoteAgentEventState(ctx context.Context, clientID Clie
 // enabled, those whose retry window is not over go out, in their place by sequence among what is still pending.
 // A receiver that answers 410 Gone disables the event by itself.
 //
+// Requires access `call_api` or more.
+//
 // Takes any type of body and a specified content type.
 //
 // Corresponds with PUT /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/state (the `PutRemoteAgentEventState` operationId).
-func (c *HTTPClient) PutRemoteAgentEventStateWithBody(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *HTTPClient) PutRemoteAgentEventStateWithBody(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewPutRemoteAgentEventStateRequestWithBody(c.Server, clientID, agentID, eventID, contentType, body)
 	if err != nil {
 		return nil, err
@@ -1619,10 +1880,12 @@ func (c *HTTPClient) PutRemoteAgentEventStateWithBody(ctx context.Context, clien
 // enabled, those whose retry window is not over go out, in their place by sequence among what is still pending.
 // A receiver that answers 410 Gone disables the event by itself.
 //
+// Requires access `call_api` or more.
+//
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with PUT /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/state (the `PutRemoteAgentEventState` operationId).
-func (c *HTTPClient) PutRemoteAgentEventState(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, body PutRemoteAgentEventStateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *HTTPClient) PutRemoteAgentEventState(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, body PutRemoteAgentEventStateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewPutRemoteAgentEventStateRequest(c.Server, clientID, agentID, eventID, body)
 	if err != nil {
 		return nil, err
@@ -1638,8 +1901,10 @@ func (c *HTTPClient) PutRemoteAgentEventState(ctx context.Context, clientID Clie
 //
 // The latest tests of the event, the newest first, at most 100.
 //
+// Requires access `read_only` or more.
+//
 // Corresponds with GET /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/test (the `ListRemoteAgentEventTests` operationId).
-func (c *HTTPClient) ListRemoteAgentEventTests(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *HTTPClient) ListRemoteAgentEventTests(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListRemoteAgentEventTestsRequest(c.Server, clientID, agentID, eventID)
 	if err != nil {
 		return nil, err
@@ -1657,8 +1922,10 @@ func (c *HTTPClient) ListRemoteAgentEventTests(ctx context.Context, clientID Cli
 // `agent_id=0`, the name `test`, the header `agentevents-test`. It is sent once, changes no status, holds up nobody, and
 // an answer of 410 disables nothing.
 //
+// Requires access `call_api` or more.
+//
 // Corresponds with POST /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/test (the `TestRemoteAgentEvent` operationId).
-func (c *HTTPClient) TestRemoteAgentEvent(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *HTTPClient) TestRemoteAgentEvent(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewTestRemoteAgentEventRequest(c.Server, clientID, agentID, eventID)
 	if err != nil {
 		return nil, err
@@ -1674,8 +1941,10 @@ func (c *HTTPClient) TestRemoteAgentEvent(ctx context.Context, clientID ClientID
 //
 // The agent's status and the change that led to it. `changed` is false and `deliveries` 0, as nothing is done.
 //
+// Requires access `read_only` or more.
+//
 // Corresponds with GET /client/{client_id}/agent/remote/{agent_id}/status (the `GetRemoteAgentStatus` operationId).
-func (c *HTTPClient) GetRemoteAgentStatus(ctx context.Context, clientID ClientID, agentID AgentID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *HTTPClient) GetRemoteAgentStatus(ctx context.Context, clientID ClientID, agentID RemoteAgentID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetRemoteAgentStatusRequest(c.Server, clientID, agentID)
 	if err != nil {
 		return nil, err
@@ -1691,12 +1960,15 @@ func (c *HTTPClient) GetRemoteAgentStatus(ctx context.Context, clientID ClientID
 //
 // Sets the agent's status. If that really changes it, one delivery is made for every event that is registered
 // on this agent for that change; change and deliveries are on disk before the answer. A status that the agent
-// already has changes nothing and sends nothing.
+// already has changes nothing and sends nothing. `changed_at` may be at
+// most 5 minutes ahead of the server's clock.
+//
+// Requires access `all`.
 //
 // Takes any type of body and a specified content type.
 //
 // Corresponds with PUT /client/{client_id}/agent/remote/{agent_id}/status (the `PutRemoteAgentStatus` operationId).
-func (c *HTTPClient) PutRemoteAgentStatusWithBody(ctx context.Context, clientID ClientID, agentID AgentID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *HTTPClient) PutRemoteAgentStatusWithBody(ctx context.Context, clientID ClientID, agentID RemoteAgentID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewPutRemoteAgentStatusRequestWithBody(c.Server, clientID, agentID, contentType, body)
 	if err != nil {
 		return nil, err
@@ -1712,12 +1984,15 @@ func (c *HTTPClient) PutRemoteAgentStatusWithBody(ctx context.Context, clientID 
 //
 // Sets the agent's status. If that really changes it, one delivery is made for every event that is registered
 // on this agent for that change; change and deliveries are on disk before the answer. A status that the agent
-// already has changes nothing and sends nothing.
+// already has changes nothing and sends nothing. `changed_at` may be at
+// most 5 minutes ahead of the server's clock.
+//
+// Requires access `all`.
 //
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with PUT /client/{client_id}/agent/remote/{agent_id}/status (the `PutRemoteAgentStatus` operationId).
-func (c *HTTPClient) PutRemoteAgentStatus(ctx context.Context, clientID ClientID, agentID AgentID, body PutRemoteAgentStatusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *HTTPClient) PutRemoteAgentStatus(ctx context.Context, clientID ClientID, agentID RemoteAgentID, body PutRemoteAgentStatusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewPutRemoteAgentStatusRequest(c.Server, clientID, agentID, body)
 	if err != nil {
 		return nil, err
@@ -1734,8 +2009,10 @@ func (c *HTTPClient) PutRemoteAgentStatus(ctx context.Context, clientID ClientID
 // The agent's status changes, the newest first, each with what came of it: which events fired, which did not and why,
 // and how often the same status was set again, which sends nothing.
 //
+// Requires access `read_only` or more.
+//
 // Corresponds with GET /client/{client_id}/agent/remote/{agent_id}/status_change/ (the `ListRemoteAgentStatusChanges` operationId).
-func (c *HTTPClient) ListRemoteAgentStatusChanges(ctx context.Context, clientID ClientID, agentID AgentID, params *ListRemoteAgentStatusChangesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+func (c *HTTPClient) ListRemoteAgentStatusChanges(ctx context.Context, clientID ClientID, agentID RemoteAgentID, params *ListRemoteAgentStatusChangesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListRemoteAgentStatusChangesRequest(c.Server, clientID, agentID, params)
 	if err != nil {
 		return nil, err
@@ -1750,6 +2027,8 @@ func (c *HTTPClient) ListRemoteAgentStatusChanges(ctx context.Context, clientID 
 // ListApplications List the client's applications
 //
 // The applications of the client in the order in which they were made. Secrets are never shown again.
+//
+// Requires access `read_only` or more.
 //
 // Corresponds with GET /client/{client_id}/application/ (the `ListApplications` operationId).
 func (c *HTTPClient) ListApplications(ctx context.Context, clientID ClientID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -1769,11 +2048,13 @@ func (c *HTTPClient) ListApplications(ctx context.Context, clientID ClientID, re
 // Makes an application of the client, which has at most 100. The answer is the only place where its secret is ever
 // shown: what is stored is a keyed hash of it.
 //
+// Requires access `all`.
+//
 // Takes any type of body and a specified content type.
 //
 // Corresponds with POST /client/{client_id}/application/ (the `CreateApplication` operationId).
-func (c *HTTPClient) CreateApplicationWithBody(ctx context.Context, clientID ClientID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewCreateApplicationRequestWithBody(c.Server, clientID, contentType, body)
+func (c *HTTPClient) CreateApplicationWithBody(ctx context.Context, clientID ClientID, params *CreateApplicationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateApplicationRequestWithBody(c.Server, clientID, params, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -1789,11 +2070,13 @@ func (c *HTTPClient) CreateApplicationWithBody(ctx context.Context, clientID Cli
 // Makes an application of the client, which has at most 100. The answer is the only place where its secret is ever
 // shown: what is stored is a keyed hash of it.
 //
+// Requires access `all`.
+//
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with POST /client/{client_id}/application/ (the `CreateApplication` operationId).
-func (c *HTTPClient) CreateApplication(ctx context.Context, clientID ClientID, body CreateApplicationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewCreateApplicationRequest(c.Server, clientID, body)
+func (c *HTTPClient) CreateApplication(ctx context.Context, clientID ClientID, params *CreateApplicationParams, body CreateApplicationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateApplicationRequest(c.Server, clientID, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -1807,6 +2090,8 @@ func (c *HTTPClient) CreateApplication(ctx context.Context, clientID ClientID, b
 // DeleteApplication Revoke an application
 //
 // Deletes the application. Within a second all its tokens are refused.
+//
+// Requires access `all`.
 //
 // Corresponds with DELETE /client/{client_id}/application/{application_id} (the `DeleteApplication` operationId).
 func (c *HTTPClient) DeleteApplication(ctx context.Context, clientID ClientID, applicationID ApplicationID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -1825,6 +2110,8 @@ func (c *HTTPClient) DeleteApplication(ctx context.Context, clientID ClientID, a
 //
 // One application of the client, without its secret.
 //
+// Requires access `read_only` or more.
+//
 // Corresponds with GET /client/{client_id}/application/{application_id} (the `GetApplication` operationId).
 func (c *HTTPClient) GetApplication(ctx context.Context, clientID ClientID, applicationID ApplicationID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetApplicationRequest(c.Server, clientID, applicationID)
@@ -1841,8 +2128,11 @@ func (c *HTTPClient) GetApplication(ctx context.Context, clientID ClientID, appl
 // ListDeliveries List deliveries
 //
 // The client's deliveries, the newest first: what was sent to its receivers, what waits and what has failed. Filters
-// narrow that down; all of them count together. An agent is named by `agent_type` and `agent_id`, and by neither alone.
+// narrow that down; all of them count together. `agent_type` and `agent_id` are
+// given together or not at all, and `since` is before `until`.
 // The header `Link` has the next page, if there is one.
+//
+// Requires access `read_only` or more.
 //
 // Corresponds with GET /client/{client_id}/delivery/ (the `ListDeliveries` operationId).
 func (c *HTTPClient) ListDeliveries(ctx context.Context, clientID ClientID, params *ListDeliveriesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -1862,13 +2152,15 @@ func (c *HTTPClient) ListDeliveries(ctx context.Context, clientID ClientID, para
 // Takes note of a replay of all deliveries that the filters fit at this moment, the oldest first, and works it in the
 // background, also over a restart. `GET /client/{client_id}/replay/{replay_id}`, which `Location` names, tells how far
 // it is. What is pending or parked has not ended, and is not sent again. A client has at most 10 replays at work at the
-// same time: 409.
+// same time: 409. `agent_type` and `agent_id` are given together or not at all, and `since` is before `until`.
+//
+// Requires access `call_api` or more.
 //
 // Takes any type of body and a specified content type.
 //
 // Corresponds with POST /client/{client_id}/delivery/redeliver (the `RedeliverMany` operationId).
-func (c *HTTPClient) RedeliverManyWithBody(ctx context.Context, clientID ClientID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewRedeliverManyRequestWithBody(c.Server, clientID, contentType, body)
+func (c *HTTPClient) RedeliverManyWithBody(ctx context.Context, clientID ClientID, params *RedeliverManyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRedeliverManyRequestWithBody(c.Server, clientID, params, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -1884,13 +2176,15 @@ func (c *HTTPClient) RedeliverManyWithBody(ctx context.Context, clientID ClientI
 // Takes note of a replay of all deliveries that the filters fit at this moment, the oldest first, and works it in the
 // background, also over a restart. `GET /client/{client_id}/replay/{replay_id}`, which `Location` names, tells how far
 // it is. What is pending or parked has not ended, and is not sent again. A client has at most 10 replays at work at the
-// same time: 409.
+// same time: 409. `agent_type` and `agent_id` are given together or not at all, and `since` is before `until`.
+//
+// Requires access `call_api` or more.
 //
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with POST /client/{client_id}/delivery/redeliver (the `RedeliverMany` operationId).
-func (c *HTTPClient) RedeliverMany(ctx context.Context, clientID ClientID, body RedeliverManyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewRedeliverManyRequest(c.Server, clientID, body)
+func (c *HTTPClient) RedeliverMany(ctx context.Context, clientID ClientID, params *RedeliverManyParams, body RedeliverManyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRedeliverManyRequest(c.Server, clientID, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -1905,6 +2199,8 @@ func (c *HTTPClient) RedeliverMany(ctx context.Context, clientID ClientID, body 
 //
 // Everything about a delivery: each attempt, when and why the next one comes, and the request that was sent or would be
 // sent now.
+//
+// Requires access `read_only` or more.
 //
 // Corresponds with GET /client/{client_id}/delivery/{delivery_id} (the `GetDelivery` operationId).
 func (c *HTTPClient) GetDelivery(ctx context.Context, clientID ClientID, deliveryID DeliveryID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -1926,6 +2222,8 @@ func (c *HTTPClient) GetDelivery(ctx context.Context, clientID ClientID, deliver
 // what is pending for the same agent at the same receiver, and is tried as long as a new one. If its event is disabled it
 // is parked until that is enabled. One that is pending or parked has not ended: 409.
 //
+// Requires access `call_api` or more.
+//
 // Corresponds with POST /client/{client_id}/delivery/{delivery_id}/redeliver (the `Redeliver` operationId).
 func (c *HTTPClient) Redeliver(ctx context.Context, clientID ClientID, deliveryID DeliveryID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewRedeliverRequest(c.Server, clientID, deliveryID)
@@ -1942,6 +2240,8 @@ func (c *HTTPClient) Redeliver(ctx context.Context, clientID ClientID, deliveryI
 // GetLimits Get the client's limits
 //
 // What the client may have and do, and what of that it has and has done. This request is counted too.
+//
+// Requires access `read_only` or more.
 //
 // Corresponds with GET /client/{client_id}/limit/ (the `GetLimits` operationId).
 func (c *HTTPClient) GetLimits(ctx context.Context, clientID ClientID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -1960,6 +2260,8 @@ func (c *HTTPClient) GetLimits(ctx context.Context, clientID ClientID, reqEditor
 //
 // Sets the limits that are given. One that is less than what is used takes nothing away, and refuses what is new. That
 // of requests counts within a second.
+//
+// Requires the operator.
 //
 // Takes any type of body and a specified content type.
 //
@@ -1981,6 +2283,8 @@ func (c *HTTPClient) PutLimitsWithBody(ctx context.Context, clientID ClientID, c
 // Sets the limits that are given. One that is less than what is used takes nothing away, and refuses what is new. That
 // of requests counts within a second.
 //
+// Requires the operator.
+//
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with PUT /client/{client_id}/limit/ (the `PutLimits` operationId).
@@ -2000,6 +2304,8 @@ func (c *HTTPClient) PutLimits(ctx context.Context, clientID ClientID, body PutL
 //
 // The client's replays, the newest first, with how far they are.
 //
+// Requires access `read_only` or more.
+//
 // Corresponds with GET /client/{client_id}/replay/ (the `ListReplays` operationId).
 func (c *HTTPClient) ListReplays(ctx context.Context, clientID ClientID, params *ListReplaysParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListReplaysRequest(c.Server, clientID, params)
@@ -2016,6 +2322,8 @@ func (c *HTTPClient) ListReplays(ctx context.Context, clientID ClientID, params 
 // GetReplay Get a replay
 //
 // How far a replay is.
+//
+// Requires access `read_only` or more.
 //
 // Corresponds with GET /client/{client_id}/replay/{replay_id} (the `GetReplay` operationId).
 func (c *HTTPClient) GetReplay(ctx context.Context, clientID ClientID, replayID ReplayID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2035,6 +2343,8 @@ func (c *HTTPClient) GetReplay(ctx context.Context, clientID ClientID, replayID 
 // What the client's deliveries are signed with, by the Standard Webhooks specification. During the day after a
 // rotation the previous secret signs too.
 //
+// Requires access `call_api` or more.
+//
 // Corresponds with GET /client/{client_id}/secret/ (the `GetSecret` operationId).
 func (c *HTTPClient) GetSecret(ctx context.Context, clientID ClientID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetSecretRequest(c.Server, clientID)
@@ -2053,9 +2363,11 @@ func (c *HTTPClient) GetSecret(ctx context.Context, clientID ClientID, reqEditor
 // Makes a new secret. For 24 hours every delivery carries two signatures, the new secret's and the previous
 // one's, so that receivers can change over at any time in between. The one before the previous signs no longer.
 //
+// Requires access `all`.
+//
 // Corresponds with POST /client/{client_id}/secret/rotate (the `RotateSecret` operationId).
-func (c *HTTPClient) RotateSecret(ctx context.Context, clientID ClientID, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewRotateSecretRequest(c.Server, clientID)
+func (c *HTTPClient) RotateSecret(ctx context.Context, clientID ClientID, params *RotateSecretParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRotateSecretRequest(c.Server, clientID, params)
 	if err != nil {
 		return nil, err
 	}
@@ -2072,7 +2384,10 @@ func (c *HTTPClient) RotateSecret(ctx context.Context, clientID ClientID, reqEdi
 // answer for each, in the order of the request. Entries that name the same agent are worked in turn. An entry
 // that is refused takes nothing with it; its answer has `error` in place of `status`. Entries are stored a few at
 // a time, so that other requests need not wait for all of them: after a 503 the first ones may be set, and the same
-// request may be made again. Each entry counts as a request of the hour.
+// request may be made again. Each entry counts as a request of the hour. `changed_at`
+// may be at most 5 minutes ahead of the server's clock.
+//
+// Requires access `all`.
 //
 // Takes any type of body and a specified content type.
 //
@@ -2095,7 +2410,10 @@ func (c *HTTPClient) PutStatusesWithBody(ctx context.Context, clientID ClientID,
 // answer for each, in the order of the request. Entries that name the same agent are worked in turn. An entry
 // that is refused takes nothing with it; its answer has `error` in place of `status`. Entries are stored a few at
 // a time, so that other requests need not wait for all of them: after a 503 the first ones may be set, and the same
-// request may be made again. Each entry counts as a request of the hour.
+// request may be made again. Each entry counts as a request of the hour. `changed_at`
+// may be at most 5 minutes ahead of the server's clock.
+//
+// Requires access `all`.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -2124,6 +2442,8 @@ func (c *HTTPClient) PutStatuses(ctx context.Context, clientID ClientID, body Pu
 // and if the server was restored since, the answer is 410 with the status `feed_restarted`, instead of changes that do
 // not go on from yours. Forget then what came from it, and begin anew without `after` and `epoch`.
 //
+// Requires access `read_only` or more.
+//
 // Corresponds with GET /client/{client_id}/status_change/ (the `ListStatusChanges` operationId).
 func (c *HTTPClient) ListStatusChanges(ctx context.Context, clientID ClientID, params *ListStatusChangesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListStatusChangesRequest(c.Server, clientID, params)
@@ -2139,17 +2459,22 @@ func (c *HTTPClient) ListStatusChanges(ctx context.Context, clientID ClientID, p
 
 // RequestTokenWithBody Get a token
 //
-// Exchanges the id and the secret of an application for a token (OAuth 2.0, client credentials, RFC 6749). They may
-// come in a body of either type, in the query string of a request without a body, or by HTTP Basic. A token is good
-// for an hour; an application has at most 100, the oldest of which gives way to a new one. `scope` is not looked at.
+// Exchanges the id and the secret of an application for a token (OAuth 2.0, client credentials, RFC 6749). A token is valid
+// for an hour. An application has at most 100 tokens; the oldest one is evicted by a new one. `scope` is ignored.
 //
-// Who has failed again and again from the same address has to wait (429); who succeeds never has to.
+// For clients of the original API, the server also accepts the same fields as `multipart/form-data` or in the query string of
+// a request without a body, and id and secret by HTTP Basic. It serves the same operation at `/oauth/token` at the root of the
+// host, too. A new client uses none of these.
+//
+// After repeated failures for one application from one address, the server answers further wrong secrets with 429.
+//
+// Requires no token.
 //
 // Takes any type of body and a specified content type.
 //
 // Corresponds with POST /oauth/token (the `RequestToken` operationId).
-func (c *HTTPClient) RequestTokenWithBody(ctx context.Context, params *RequestTokenParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewRequestTokenRequestWithBody(c.Server, params, contentType, body)
+func (c *HTTPClient) RequestTokenWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRequestTokenRequestWithBody(c.Server, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -2162,17 +2487,22 @@ func (c *HTTPClient) RequestTokenWithBody(ctx context.Context, params *RequestTo
 
 // RequestTokenWithFormdataBody Get a token
 //
-// Exchanges the id and the secret of an application for a token (OAuth 2.0, client credentials, RFC 6749). They may
-// come in a body of either type, in the query string of a request without a body, or by HTTP Basic. A token is good
-// for an hour; an application has at most 100, the oldest of which gives way to a new one. `scope` is not looked at.
+// Exchanges the id and the secret of an application for a token (OAuth 2.0, client credentials, RFC 6749). A token is valid
+// for an hour. An application has at most 100 tokens; the oldest one is evicted by a new one. `scope` is ignored.
 //
-// Who has failed again and again from the same address has to wait (429); who succeeds never has to.
+// For clients of the original API, the server also accepts the same fields as `multipart/form-data` or in the query string of
+// a request without a body, and id and secret by HTTP Basic. It serves the same operation at `/oauth/token` at the root of the
+// host, too. A new client uses none of these.
+//
+// After repeated failures for one application from one address, the server answers further wrong secrets with 429.
+//
+// Requires no token.
 //
 // Takes a body of the `application/x-www-form-urlencoded` content type.
 //
 // Corresponds with POST /oauth/token (the `RequestToken` operationId).
-func (c *HTTPClient) RequestTokenWithFormdataBody(ctx context.Context, params *RequestTokenParams, body RequestTokenFormdataRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewRequestTokenRequestWithFormdataBody(c.Server, params, body)
+func (c *HTTPClient) RequestTokenWithFormdataBody(ctx context.Context, body RequestTokenFormdataRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRequestTokenRequestWithFormdataBody(c.Server, body)
 	if err != nil {
 		return nil, err
 	}
@@ -2186,6 +2516,8 @@ func (c *HTTPClient) RequestTokenWithFormdataBody(ctx context.Context, params *R
 // GetUser Who am I?
 //
 // The token's application, as clients of the PBX know a user.
+//
+// Requires access `read_only` or more.
 //
 // Corresponds with GET /user/ (the `GetUser` operationId).
 func (c *HTTPClient) GetUser(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2467,18 +2799,18 @@ func NewListLocalAgentsRequest(server string, clientID ClientID, params *ListLoc
 }
 
 // NewCreateLocalAgentRequest calls the generic CreateLocalAgent builder with application/json body
-func NewCreateLocalAgentRequest(server string, clientID ClientID, body CreateLocalAgentJSONRequestBody) (*http.Request, error) {
+func NewCreateLocalAgentRequest(server string, clientID ClientID, params *CreateLocalAgentParams, body CreateLocalAgentJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
 	}
 	bodyReader = bytes.NewReader(buf)
-	return NewCreateLocalAgentRequestWithBody(server, clientID, "application/json", bodyReader)
+	return NewCreateLocalAgentRequestWithBody(server, clientID, params, "application/json", bodyReader)
 }
 
 // NewCreateLocalAgentRequestWithBody constructs an http.Request for the CreateLocalAgent method, with any body, and a specified content type
-func NewCreateLocalAgentRequestWithBody(server string, clientID ClientID, contentType string, body io.Reader) (*http.Request, error) {
+func NewCreateLocalAgentRequestWithBody(server string, clientID ClientID, params *CreateLocalAgentParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -2510,11 +2842,26 @@ func NewCreateLocalAgentRequestWithBody(server string, clientID ClientID, conten
 
 	req.Header.Add("Content-Type", contentType)
 
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
 	return req, nil
 }
 
 // NewDeleteLocalAgentRequest constructs an http.Request for the DeleteLocalAgent method
-func NewDeleteLocalAgentRequest(server string, clientID ClientID, agentID AgentID) (*http.Request, error) {
+func NewDeleteLocalAgentRequest(server string, clientID ClientID, agentID LocalAgentID) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -2555,7 +2902,7 @@ func NewDeleteLocalAgentRequest(server string, clientID ClientID, agentID AgentI
 }
 
 // NewGetLocalAgentRequest constructs an http.Request for the GetLocalAgent method
-func NewGetLocalAgentRequest(server string, clientID ClientID, agentID AgentID) (*http.Request, error) {
+func NewGetLocalAgentRequest(server string, clientID ClientID, agentID LocalAgentID) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -2596,7 +2943,7 @@ func NewGetLocalAgentRequest(server string, clientID ClientID, agentID AgentID) 
 }
 
 // NewPutLocalAgentRequest calls the generic PutLocalAgent builder with application/json body
-func NewPutLocalAgentRequest(server string, clientID ClientID, agentID AgentID, body PutLocalAgentJSONRequestBody) (*http.Request, error) {
+func NewPutLocalAgentRequest(server string, clientID ClientID, agentID LocalAgentID, body PutLocalAgentJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
@@ -2607,7 +2954,7 @@ func NewPutLocalAgentRequest(server string, clientID ClientID, agentID AgentID, 
 }
 
 // NewPutLocalAgentRequestWithBody constructs an http.Request for the PutLocalAgent method, with any body, and a specified content type
-func NewPutLocalAgentRequestWithBody(server string, clientID ClientID, agentID AgentID, contentType string, body io.Reader) (*http.Request, error) {
+func NewPutLocalAgentRequestWithBody(server string, clientID ClientID, agentID LocalAgentID, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -2650,7 +2997,7 @@ func NewPutLocalAgentRequestWithBody(server string, clientID ClientID, agentID A
 }
 
 // NewListLocalAgentEventsRequest constructs an http.Request for the ListLocalAgentEvents method
-func NewListLocalAgentEventsRequest(server string, clientID ClientID, agentID AgentID, params *ListLocalAgentEventsParams) (*http.Request, error) {
+func NewListLocalAgentEventsRequest(server string, clientID ClientID, agentID LocalAgentID, params *ListLocalAgentEventsParams) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -2730,18 +3077,18 @@ func NewListLocalAgentEventsRequest(server string, clientID ClientID, agentID Ag
 }
 
 // NewCreateLocalAgentEventRequest calls the generic CreateLocalAgentEvent builder with application/json body
-func NewCreateLocalAgentEventRequest(server string, clientID ClientID, agentID AgentID, body CreateLocalAgentEventJSONRequestBody) (*http.Request, error) {
+func NewCreateLocalAgentEventRequest(server string, clientID ClientID, agentID LocalAgentID, params *CreateLocalAgentEventParams, body CreateLocalAgentEventJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
 	}
 	bodyReader = bytes.NewReader(buf)
-	return NewCreateLocalAgentEventRequestWithBody(server, clientID, agentID, "application/json", bodyReader)
+	return NewCreateLocalAgentEventRequestWithBody(server, clientID, agentID, params, "application/json", bodyReader)
 }
 
 // NewCreateLocalAgentEventRequestWithBody constructs an http.Request for the CreateLocalAgentEvent method, with any body, and a specified content type
-func NewCreateLocalAgentEventRequestWithBody(server string, clientID ClientID, agentID AgentID, contentType string, body io.Reader) (*http.Request, error) {
+func NewCreateLocalAgentEventRequestWithBody(server string, clientID ClientID, agentID LocalAgentID, params *CreateLocalAgentEventParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -2780,11 +3127,26 @@ func NewCreateLocalAgentEventRequestWithBody(server string, clientID ClientID, a
 
 	req.Header.Add("Content-Type", contentType)
 
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
 	return req, nil
 }
 
 // NewDeleteLocalAgentEventRequest constructs an http.Request for the DeleteLocalAgentEvent method
-func NewDeleteLocalAgentEventRequest(server string, clientID ClientID, agentID AgentID, eventID EventID) (*http.Request, error) {
+func NewDeleteLocalAgentEventRequest(server string, clientID ClientID, agentID LocalAgentID, eventID LocalEventID) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -2832,7 +3194,7 @@ func NewDeleteLocalAgentEventRequest(server string, clientID ClientID, agentID A
 }
 
 // NewGetLocalAgentEventRequest constructs an http.Request for the GetLocalAgentEvent method
-func NewGetLocalAgentEventRequest(server string, clientID ClientID, agentID AgentID, eventID EventID) (*http.Request, error) {
+func NewGetLocalAgentEventRequest(server string, clientID ClientID, agentID LocalAgentID, eventID LocalEventID) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -2880,7 +3242,7 @@ func NewGetLocalAgentEventRequest(server string, clientID ClientID, agentID Agen
 }
 
 // NewUpdateLocalAgentEventRequest calls the generic UpdateLocalAgentEvent builder with application/json body
-func NewUpdateLocalAgentEventRequest(server string, clientID ClientID, agentID AgentID, eventID EventID, body UpdateLocalAgentEventJSONRequestBody) (*http.Request, error) {
+func NewUpdateLocalAgentEventRequest(server string, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, body UpdateLocalAgentEventJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
@@ -2891,7 +3253,7 @@ func NewUpdateLocalAgentEventRequest(server string, clientID ClientID, agentID A
 }
 
 // NewUpdateLocalAgentEventRequestWithBody constructs an http.Request for the UpdateLocalAgentEvent method, with any body, and a specified content type
-func NewUpdateLocalAgentEventRequestWithBody(server string, clientID ClientID, agentID AgentID, eventID EventID, contentType string, body io.Reader) (*http.Request, error) {
+func NewUpdateLocalAgentEventRequestWithBody(server string, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -2941,7 +3303,7 @@ func NewUpdateLocalAgentEventRequestWithBody(server string, clientID ClientID, a
 }
 
 // NewGetLocalAgentEventStateRequest constructs an http.Request for the GetLocalAgentEventState method
-func NewGetLocalAgentEventStateRequest(server string, clientID ClientID, agentID AgentID, eventID EventID) (*http.Request, error) {
+func NewGetLocalAgentEventStateRequest(server string, clientID ClientID, agentID LocalAgentID, eventID LocalEventID) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -2989,7 +3351,7 @@ func NewGetLocalAgentEventStateRequest(server string, clientID ClientID, agentID
 }
 
 // NewPutLocalAgentEventStateRequest calls the generic PutLocalAgentEventState builder with application/json body
-func NewPutLocalAgentEventStateRequest(server string, clientID ClientID, agentID AgentID, eventID EventID, body PutLocalAgentEventStateJSONRequestBody) (*http.Request, error) {
+func NewPutLocalAgentEventStateRequest(server string, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, body PutLocalAgentEventStateJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
@@ -3000,7 +3362,7 @@ func NewPutLocalAgentEventStateRequest(server string, clientID ClientID, agentID
 }
 
 // NewPutLocalAgentEventStateRequestWithBody constructs an http.Request for the PutLocalAgentEventState method, with any body, and a specified content type
-func NewPutLocalAgentEventStateRequestWithBody(server string, clientID ClientID, agentID AgentID, eventID EventID, contentType string, body io.Reader) (*http.Request, error) {
+func NewPutLocalAgentEventStateRequestWithBody(server string, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -3050,7 +3412,7 @@ func NewPutLocalAgentEventStateRequestWithBody(server string, clientID ClientID,
 }
 
 // NewListLocalAgentEventTestsRequest constructs an http.Request for the ListLocalAgentEventTests method
-func NewListLocalAgentEventTestsRequest(server string, clientID ClientID, agentID AgentID, eventID EventID) (*http.Request, error) {
+func NewListLocalAgentEventTestsRequest(server string, clientID ClientID, agentID LocalAgentID, eventID LocalEventID) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -3098,7 +3460,7 @@ func NewListLocalAgentEventTestsRequest(server string, clientID ClientID, agentI
 }
 
 // NewTestLocalAgentEventRequest constructs an http.Request for the TestLocalAgentEvent method
-func NewTestLocalAgentEventRequest(server string, clientID ClientID, agentID AgentID, eventID EventID) (*http.Request, error) {
+func NewTestLocalAgentEventRequest(server string, clientID ClientID, agentID LocalAgentID, eventID LocalEventID) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -3146,7 +3508,7 @@ func NewTestLocalAgentEventRequest(server string, clientID ClientID, agentID Age
 }
 
 // NewGetLocalAgentStatusRequest constructs an http.Request for the GetLocalAgentStatus method
-func NewGetLocalAgentStatusRequest(server string, clientID ClientID, agentID AgentID) (*http.Request, error) {
+func NewGetLocalAgentStatusRequest(server string, clientID ClientID, agentID LocalAgentID) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -3187,7 +3549,7 @@ func NewGetLocalAgentStatusRequest(server string, clientID ClientID, agentID Age
 }
 
 // NewPutLocalAgentStatusRequest calls the generic PutLocalAgentStatus builder with application/json body
-func NewPutLocalAgentStatusRequest(server string, clientID ClientID, agentID AgentID, body PutLocalAgentStatusJSONRequestBody) (*http.Request, error) {
+func NewPutLocalAgentStatusRequest(server string, clientID ClientID, agentID LocalAgentID, body PutLocalAgentStatusJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
@@ -3198,7 +3560,7 @@ func NewPutLocalAgentStatusRequest(server string, clientID ClientID, agentID Age
 }
 
 // NewPutLocalAgentStatusRequestWithBody constructs an http.Request for the PutLocalAgentStatus method, with any body, and a specified content type
-func NewPutLocalAgentStatusRequestWithBody(server string, clientID ClientID, agentID AgentID, contentType string, body io.Reader) (*http.Request, error) {
+func NewPutLocalAgentStatusRequestWithBody(server string, clientID ClientID, agentID LocalAgentID, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -3241,7 +3603,7 @@ func NewPutLocalAgentStatusRequestWithBody(server string, clientID ClientID, age
 }
 
 // NewListLocalAgentStatusChangesRequest constructs an http.Request for the ListLocalAgentStatusChanges method
-func NewListLocalAgentStatusChangesRequest(server string, clientID ClientID, agentID AgentID, params *ListLocalAgentStatusChangesParams) (*http.Request, error) {
+func NewListLocalAgentStatusChangesRequest(server string, clientID ClientID, agentID LocalAgentID, params *ListLocalAgentStatusChangesParams) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -3406,18 +3768,18 @@ func NewListRemoteAgentsRequest(server string, clientID ClientID, params *ListRe
 }
 
 // NewCreateRemoteAgentRequest calls the generic CreateRemoteAgent builder with application/json body
-func NewCreateRemoteAgentRequest(server string, clientID ClientID, body CreateRemoteAgentJSONRequestBody) (*http.Request, error) {
+func NewCreateRemoteAgentRequest(server string, clientID ClientID, params *CreateRemoteAgentParams, body CreateRemoteAgentJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
 	}
 	bodyReader = bytes.NewReader(buf)
-	return NewCreateRemoteAgentRequestWithBody(server, clientID, "application/json", bodyReader)
+	return NewCreateRemoteAgentRequestWithBody(server, clientID, params, "application/json", bodyReader)
 }
 
 // NewCreateRemoteAgentRequestWithBody constructs an http.Request for the CreateRemoteAgent method, with any body, and a specified content type
-func NewCreateRemoteAgentRequestWithBody(server string, clientID ClientID, contentType string, body io.Reader) (*http.Request, error) {
+func NewCreateRemoteAgentRequestWithBody(server string, clientID ClientID, params *CreateRemoteAgentParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -3449,11 +3811,26 @@ func NewCreateRemoteAgentRequestWithBody(server string, clientID ClientID, conte
 
 	req.Header.Add("Content-Type", contentType)
 
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
 	return req, nil
 }
 
 // NewDeleteRemoteAgentRequest constructs an http.Request for the DeleteRemoteAgent method
-func NewDeleteRemoteAgentRequest(server string, clientID ClientID, agentID AgentID) (*http.Request, error) {
+func NewDeleteRemoteAgentRequest(server string, clientID ClientID, agentID RemoteAgentID) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -3494,7 +3871,7 @@ func NewDeleteRemoteAgentRequest(server string, clientID ClientID, agentID Agent
 }
 
 // NewGetRemoteAgentRequest constructs an http.Request for the GetRemoteAgent method
-func NewGetRemoteAgentRequest(server string, clientID ClientID, agentID AgentID) (*http.Request, error) {
+func NewGetRemoteAgentRequest(server string, clientID ClientID, agentID RemoteAgentID) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -3535,7 +3912,7 @@ func NewGetRemoteAgentRequest(server string, clientID ClientID, agentID AgentID)
 }
 
 // NewPutRemoteAgentRequest calls the generic PutRemoteAgent builder with application/json body
-func NewPutRemoteAgentRequest(server string, clientID ClientID, agentID AgentID, body PutRemoteAgentJSONRequestBody) (*http.Request, error) {
+func NewPutRemoteAgentRequest(server string, clientID ClientID, agentID RemoteAgentID, body PutRemoteAgentJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
@@ -3546,7 +3923,7 @@ func NewPutRemoteAgentRequest(server string, clientID ClientID, agentID AgentID,
 }
 
 // NewPutRemoteAgentRequestWithBody constructs an http.Request for the PutRemoteAgent method, with any body, and a specified content type
-func NewPutRemoteAgentRequestWithBody(server string, clientID ClientID, agentID AgentID, contentType string, body io.Reader) (*http.Request, error) {
+func NewPutRemoteAgentRequestWithBody(server string, clientID ClientID, agentID RemoteAgentID, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -3589,7 +3966,7 @@ func NewPutRemoteAgentRequestWithBody(server string, clientID ClientID, agentID 
 }
 
 // NewListRemoteAgentEventsRequest constructs an http.Request for the ListRemoteAgentEvents method
-func NewListRemoteAgentEventsRequest(server string, clientID ClientID, agentID AgentID, params *ListRemoteAgentEventsParams) (*http.Request, error) {
+func NewListRemoteAgentEventsRequest(server string, clientID ClientID, agentID RemoteAgentID, params *ListRemoteAgentEventsParams) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -3669,18 +4046,18 @@ func NewListRemoteAgentEventsRequest(server string, clientID ClientID, agentID A
 }
 
 // NewCreateRemoteAgentEventRequest calls the generic CreateRemoteAgentEvent builder with application/json body
-func NewCreateRemoteAgentEventRequest(server string, clientID ClientID, agentID AgentID, body CreateRemoteAgentEventJSONRequestBody) (*http.Request, error) {
+func NewCreateRemoteAgentEventRequest(server string, clientID ClientID, agentID RemoteAgentID, params *CreateRemoteAgentEventParams, body CreateRemoteAgentEventJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
 	}
 	bodyReader = bytes.NewReader(buf)
-	return NewCreateRemoteAgentEventRequestWithBody(server, clientID, agentID, "application/json", bodyReader)
+	return NewCreateRemoteAgentEventRequestWithBody(server, clientID, agentID, params, "application/json", bodyReader)
 }
 
 // NewCreateRemoteAgentEventRequestWithBody constructs an http.Request for the CreateRemoteAgentEvent method, with any body, and a specified content type
-func NewCreateRemoteAgentEventRequestWithBody(server string, clientID ClientID, agentID AgentID, contentType string, body io.Reader) (*http.Request, error) {
+func NewCreateRemoteAgentEventRequestWithBody(server string, clientID ClientID, agentID RemoteAgentID, params *CreateRemoteAgentEventParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -3719,11 +4096,26 @@ func NewCreateRemoteAgentEventRequestWithBody(server string, clientID ClientID, 
 
 	req.Header.Add("Content-Type", contentType)
 
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
 	return req, nil
 }
 
 // NewDeleteRemoteAgentEventRequest constructs an http.Request for the DeleteRemoteAgentEvent method
-func NewDeleteRemoteAgentEventRequest(server string, clientID ClientID, agentID AgentID, eventID EventID) (*http.Request, error) {
+func NewDeleteRemoteAgentEventRequest(server string, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -3771,7 +4163,7 @@ func NewDeleteRemoteAgentEventRequest(server string, clientID ClientID, agentID 
 }
 
 // NewGetRemoteAgentEventRequest constructs an http.Request for the GetRemoteAgentEvent method
-func NewGetRemoteAgentEventRequest(server string, clientID ClientID, agentID AgentID, eventID EventID) (*http.Request, error) {
+func NewGetRemoteAgentEventRequest(server string, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -3819,7 +4211,7 @@ func NewGetRemoteAgentEventRequest(server string, clientID ClientID, agentID Age
 }
 
 // NewUpdateRemoteAgentEventRequest calls the generic UpdateRemoteAgentEvent builder with application/json body
-func NewUpdateRemoteAgentEventRequest(server string, clientID ClientID, agentID AgentID, eventID EventID, body UpdateRemoteAgentEventJSONRequestBody) (*http.Request, error) {
+func NewUpdateRemoteAgentEventRequest(server string, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, body UpdateRemoteAgentEventJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
@@ -3830,7 +4222,7 @@ func NewUpdateRemoteAgentEventRequest(server string, clientID ClientID, agentID 
 }
 
 // NewUpdateRemoteAgentEventRequestWithBody constructs an http.Request for the UpdateRemoteAgentEvent method, with any body, and a specified content type
-func NewUpdateRemoteAgentEventRequestWithBody(server string, clientID ClientID, agentID AgentID, eventID EventID, contentType string, body io.Reader) (*http.Request, error) {
+func NewUpdateRemoteAgentEventRequestWithBody(server string, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -3880,7 +4272,7 @@ func NewUpdateRemoteAgentEventRequestWithBody(server string, clientID ClientID, 
 }
 
 // NewGetRemoteAgentEventStateRequest constructs an http.Request for the GetRemoteAgentEventState method
-func NewGetRemoteAgentEventStateRequest(server string, clientID ClientID, agentID AgentID, eventID EventID) (*http.Request, error) {
+func NewGetRemoteAgentEventStateRequest(server string, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -3928,7 +4320,7 @@ func NewGetRemoteAgentEventStateRequest(server string, clientID ClientID, agentI
 }
 
 // NewPutRemoteAgentEventStateRequest calls the generic PutRemoteAgentEventState builder with application/json body
-func NewPutRemoteAgentEventStateRequest(server string, clientID ClientID, agentID AgentID, eventID EventID, body PutRemoteAgentEventStateJSONRequestBody) (*http.Request, error) {
+func NewPutRemoteAgentEventStateRequest(server string, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, body PutRemoteAgentEventStateJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
@@ -3939,7 +4331,7 @@ func NewPutRemoteAgentEventStateRequest(server string, clientID ClientID, agentI
 }
 
 // NewPutRemoteAgentEventStateRequestWithBody constructs an http.Request for the PutRemoteAgentEventState method, with any body, and a specified content type
-func NewPutRemoteAgentEventStateRequestWithBody(server string, clientID ClientID, agentID AgentID, eventID EventID, contentType string, body io.Reader) (*http.Request, error) {
+func NewPutRemoteAgentEventStateRequestWithBody(server string, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -3989,7 +4381,7 @@ func NewPutRemoteAgentEventStateRequestWithBody(server string, clientID ClientID
 }
 
 // NewListRemoteAgentEventTestsRequest constructs an http.Request for the ListRemoteAgentEventTests method
-func NewListRemoteAgentEventTestsRequest(server string, clientID ClientID, agentID AgentID, eventID EventID) (*http.Request, error) {
+func NewListRemoteAgentEventTestsRequest(server string, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -4037,7 +4429,7 @@ func NewListRemoteAgentEventTestsRequest(server string, clientID ClientID, agent
 }
 
 // NewTestRemoteAgentEventRequest constructs an http.Request for the TestRemoteAgentEvent method
-func NewTestRemoteAgentEventRequest(server string, clientID ClientID, agentID AgentID, eventID EventID) (*http.Request, error) {
+func NewTestRemoteAgentEventRequest(server string, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -4085,7 +4477,7 @@ func NewTestRemoteAgentEventRequest(server string, clientID ClientID, agentID Ag
 }
 
 // NewGetRemoteAgentStatusRequest constructs an http.Request for the GetRemoteAgentStatus method
-func NewGetRemoteAgentStatusRequest(server string, clientID ClientID, agentID AgentID) (*http.Request, error) {
+func NewGetRemoteAgentStatusRequest(server string, clientID ClientID, agentID RemoteAgentID) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -4126,7 +4518,7 @@ func NewGetRemoteAgentStatusRequest(server string, clientID ClientID, agentID Ag
 }
 
 // NewPutRemoteAgentStatusRequest calls the generic PutRemoteAgentStatus builder with application/json body
-func NewPutRemoteAgentStatusRequest(server string, clientID ClientID, agentID AgentID, body PutRemoteAgentStatusJSONRequestBody) (*http.Request, error) {
+func NewPutRemoteAgentStatusRequest(server string, clientID ClientID, agentID RemoteAgentID, body PutRemoteAgentStatusJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
@@ -4137,7 +4529,7 @@ func NewPutRemoteAgentStatusRequest(server string, clientID ClientID, agentID Ag
 }
 
 // NewPutRemoteAgentStatusRequestWithBody constructs an http.Request for the PutRemoteAgentStatus method, with any body, and a specified content type
-func NewPutRemoteAgentStatusRequestWithBody(server string, clientID ClientID, agentID AgentID, contentType string, body io.Reader) (*http.Request, error) {
+func NewPutRemoteAgentStatusRequestWithBody(server string, clientID ClientID, agentID RemoteAgentID, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -4180,7 +4572,7 @@ func NewPutRemoteAgentStatusRequestWithBody(server string, clientID ClientID, ag
 }
 
 // NewListRemoteAgentStatusChangesRequest constructs an http.Request for the ListRemoteAgentStatusChanges method
-func NewListRemoteAgentStatusChangesRequest(server string, clientID ClientID, agentID AgentID, params *ListRemoteAgentStatusChangesParams) (*http.Request, error) {
+func NewListRemoteAgentStatusChangesRequest(server string, clientID ClientID, agentID RemoteAgentID, params *ListRemoteAgentStatusChangesParams) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -4294,18 +4686,18 @@ func NewListApplicationsRequest(server string, clientID ClientID) (*http.Request
 }
 
 // NewCreateApplicationRequest calls the generic CreateApplication builder with application/json body
-func NewCreateApplicationRequest(server string, clientID ClientID, body CreateApplicationJSONRequestBody) (*http.Request, error) {
+func NewCreateApplicationRequest(server string, clientID ClientID, params *CreateApplicationParams, body CreateApplicationJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
 	}
 	bodyReader = bytes.NewReader(buf)
-	return NewCreateApplicationRequestWithBody(server, clientID, "application/json", bodyReader)
+	return NewCreateApplicationRequestWithBody(server, clientID, params, "application/json", bodyReader)
 }
 
 // NewCreateApplicationRequestWithBody constructs an http.Request for the CreateApplication method, with any body, and a specified content type
-func NewCreateApplicationRequestWithBody(server string, clientID ClientID, contentType string, body io.Reader) (*http.Request, error) {
+func NewCreateApplicationRequestWithBody(server string, clientID ClientID, params *CreateApplicationParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -4336,6 +4728,21 @@ func NewCreateApplicationRequestWithBody(server string, clientID ClientID, conte
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
 
 	return req, nil
 }
@@ -4568,18 +4975,18 @@ func NewListDeliveriesRequest(server string, clientID ClientID, params *ListDeli
 }
 
 // NewRedeliverManyRequest calls the generic RedeliverMany builder with application/json body
-func NewRedeliverManyRequest(server string, clientID ClientID, body RedeliverManyJSONRequestBody) (*http.Request, error) {
+func NewRedeliverManyRequest(server string, clientID ClientID, params *RedeliverManyParams, body RedeliverManyJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
 	}
 	bodyReader = bytes.NewReader(buf)
-	return NewRedeliverManyRequestWithBody(server, clientID, "application/json", bodyReader)
+	return NewRedeliverManyRequestWithBody(server, clientID, params, "application/json", bodyReader)
 }
 
 // NewRedeliverManyRequestWithBody constructs an http.Request for the RedeliverMany method, with any body, and a specified content type
-func NewRedeliverManyRequestWithBody(server string, clientID ClientID, contentType string, body io.Reader) (*http.Request, error) {
+func NewRedeliverManyRequestWithBody(server string, clientID ClientID, params *RedeliverManyParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -4610,6 +5017,21 @@ func NewRedeliverManyRequestWithBody(server string, clientID ClientID, contentTy
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
 
 	return req, nil
 }
@@ -4926,7 +5348,7 @@ func NewGetSecretRequest(server string, clientID ClientID) (*http.Request, error
 }
 
 // NewRotateSecretRequest constructs an http.Request for the RotateSecret method
-func NewRotateSecretRequest(server string, clientID ClientID) (*http.Request, error) {
+func NewRotateSecretRequest(server string, clientID ClientID, params *RotateSecretParams) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -4954,6 +5376,21 @@ func NewRotateSecretRequest(server string, clientID ClientID) (*http.Request, er
 	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
 	}
 
 	return req, nil
@@ -5104,18 +5541,18 @@ func NewListStatusChangesRequest(server string, clientID ClientID, params *ListS
 }
 
 // NewRequestTokenRequestWithFormdataBody calls the generic RequestToken builder with application/x-www-form-urlencoded body
-func NewRequestTokenRequestWithFormdataBody(server string, params *RequestTokenParams, body RequestTokenFormdataRequestBody) (*http.Request, error) {
+func NewRequestTokenRequestWithFormdataBody(server string, body RequestTokenFormdataRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	bodyStr, err := runtime.MarshalForm(body, nil)
 	if err != nil {
 		return nil, err
 	}
 	bodyReader = strings.NewReader(bodyStr.Encode())
-	return NewRequestTokenRequestWithBody(server, params, "application/x-www-form-urlencoded", bodyReader)
+	return NewRequestTokenRequestWithBody(server, "application/x-www-form-urlencoded", bodyReader)
 }
 
 // NewRequestTokenRequestWithBody constructs an http.Request for the RequestToken method, with any body, and a specified content type
-func NewRequestTokenRequestWithBody(server string, params *RequestTokenParams, contentType string, body io.Reader) (*http.Request, error) {
+func NewRequestTokenRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	serverURL, err := url.Parse(server)
@@ -5131,69 +5568,6 @@ func NewRequestTokenRequestWithBody(server string, params *RequestTokenParams, c
 	queryURL, err := serverURL.Parse(operationPath)
 	if err != nil {
 		return nil, err
-	}
-
-	if params != nil {
-		// queryValues collects non-styled parameters (passthrough, JSON)
-		// that are safe to round-trip through url.Values.Encode().
-		queryValues := queryURL.Query()
-		// rawQueryFragments collects pre-encoded query fragments from
-		// styled parameters, preserving literal commas as delimiters
-		// per the OpenAPI spec (e.g. "color=blue,black,brown").
-		var rawQueryFragments []string
-
-		if params.GrantType != nil {
-
-			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "grant_type", *params.GrantType, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
-				return nil, err
-			} else {
-				for _, qp := range strings.Split(queryFrag, "&") {
-					rawQueryFragments = append(rawQueryFragments, qp)
-				}
-			}
-
-		}
-
-		if params.ClientID != nil {
-
-			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "client_id", *params.ClientID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
-				return nil, err
-			} else {
-				for _, qp := range strings.Split(queryFrag, "&") {
-					rawQueryFragments = append(rawQueryFragments, qp)
-				}
-			}
-
-		}
-
-		if params.ClientSecret != nil {
-
-			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "client_secret", *params.ClientSecret, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
-				return nil, err
-			} else {
-				for _, qp := range strings.Split(queryFrag, "&") {
-					rawQueryFragments = append(rawQueryFragments, qp)
-				}
-			}
-
-		}
-
-		if params.Scope != nil {
-
-			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "scope", *params.Scope, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
-				return nil, err
-			} else {
-				for _, qp := range strings.Split(queryFrag, "&") {
-					rawQueryFragments = append(rawQueryFragments, qp)
-				}
-			}
-
-		}
-
-		if encoded := queryValues.Encode(); encoded != "" {
-			rawQueryFragments = append(rawQueryFragments, encoded)
-		}
-		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
 	}
 
 	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
@@ -5280,6 +5654,9 @@ type ClientWithResponsesInterface interface {
 	// ListClientsWithResponse List the clients
 	//
 	// All clients in the order of their ids; with `limit` at most that many, after the id `after`.
+	// The header `Link` has the next page, if there is one.
+	//
+	// Requires the operator.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -5296,6 +5673,8 @@ type ClientWithResponsesInterface interface {
 	// A client with more than 250 agents is deleted in steps: after a 503, some of its agents may be gone already, and
 	// the same request deletes the rest.
 	//
+	// Requires the operator.
+	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with DELETE /client/{client_id} (the `DeleteClient` operationId).
@@ -5304,6 +5683,8 @@ type ClientWithResponsesInterface interface {
 	// GetClientWithResponse Get a client
 	//
 	// One client by its id.
+	//
+	// Requires access `read_only` or more.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -5314,6 +5695,8 @@ type ClientWithResponsesInterface interface {
 	//
 	// Creates the client under the PBX's own id (201), or updates it (200). `{}` is enough.
 	//
+	// Requires the operator.
+	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /client/{client_id} (the `PutClient` operationId).
@@ -5322,6 +5705,8 @@ type ClientWithResponsesInterface interface {
 	// PutClientWithResponse Create or update a client
 	//
 	// Creates the client under the PBX's own id (201), or updates it (200). `{}` is enough.
+	//
+	// Requires the operator.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -5332,6 +5717,9 @@ type ClientWithResponsesInterface interface {
 	//
 	// All local agents of the client in the order of their ids; with `limit` at most that many, after the id `after`;
 	// with `extension_id` only those on one of these extensions.
+	// The header `Link` has the next page, if there is one.
+	//
+	// Requires access `read_only` or more.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -5343,68 +5731,83 @@ type ClientWithResponsesInterface interface {
 	// Creates a local agent, under `id` or, without one, under the id after the greatest there is. It is `logged_out`; creating it sends
 	// nothing.
 	//
+	// Requires access `all`.
+	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /client/{client_id}/agent/local/ (the `CreateLocalAgent` operationId).
-	CreateLocalAgentWithBodyWithResponse(ctx context.Context, clientID ClientID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateLocalAgentResponse, error)
+	CreateLocalAgentWithBodyWithResponse(ctx context.Context, clientID ClientID, params *CreateLocalAgentParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateLocalAgentResponse, error)
 
 	// CreateLocalAgentWithResponse Create a local agent
 	//
 	// Creates a local agent, under `id` or, without one, under the id after the greatest there is. It is `logged_out`; creating it sends
 	// nothing.
 	//
+	// Requires access `all`.
+	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /client/{client_id}/agent/local/ (the `CreateLocalAgent` operationId).
-	CreateLocalAgentWithResponse(ctx context.Context, clientID ClientID, body CreateLocalAgentJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateLocalAgentResponse, error)
+	CreateLocalAgentWithResponse(ctx context.Context, clientID ClientID, params *CreateLocalAgentParams, body CreateLocalAgentJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateLocalAgentResponse, error)
 
 	// DeleteLocalAgentWithResponse Delete a local agent
 	//
 	// Deletes the agent and its events. If it is `available` it is logged out first, which sends its logout.
 	// Deliveries that were already owed are still carried out.
 	//
+	// Requires access `all`.
+	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with DELETE /client/{client_id}/agent/local/{agent_id} (the `DeleteLocalAgent` operationId).
-	DeleteLocalAgentWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, reqEditors ...RequestEditorFn) (*DeleteLocalAgentResponse, error)
+	DeleteLocalAgentWithResponse(ctx context.Context, clientID ClientID, agentID LocalAgentID, reqEditors ...RequestEditorFn) (*DeleteLocalAgentResponse, error)
 
 	// GetLocalAgentWithResponse Get a local agent
 	//
 	// One local agent by its id, with its status and since when it has it.
 	//
+	// Requires access `read_only` or more.
+	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /client/{client_id}/agent/local/{agent_id} (the `GetLocalAgent` operationId).
-	GetLocalAgentWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, reqEditors ...RequestEditorFn) (*GetLocalAgentResponse, error)
+	GetLocalAgentWithResponse(ctx context.Context, clientID ClientID, agentID LocalAgentID, reqEditors ...RequestEditorFn) (*GetLocalAgentResponse, error)
 
 	// PutLocalAgentWithBodyWithResponse Create or update a local agent
 	//
 	// Creates the agent under the PBX's own id (201; `extension_name` is then required), or updates it (200). Neither
 	// sends anything, and neither touches its status.
 	//
+	// Requires access `all`.
+	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /client/{client_id}/agent/local/{agent_id} (the `PutLocalAgent` operationId).
-	PutLocalAgentWithBodyWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutLocalAgentResponse, error)
+	PutLocalAgentWithBodyWithResponse(ctx context.Context, clientID ClientID, agentID LocalAgentID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutLocalAgentResponse, error)
 
 	// PutLocalAgentWithResponse Create or update a local agent
 	//
 	// Creates the agent under the PBX's own id (201; `extension_name` is then required), or updates it (200). Neither
 	// sends anything, and neither touches its status.
 	//
+	// Requires access `all`.
+	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /client/{client_id}/agent/local/{agent_id} (the `PutLocalAgent` operationId).
-	PutLocalAgentWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, body PutLocalAgentJSONRequestBody, reqEditors ...RequestEditorFn) (*PutLocalAgentResponse, error)
+	PutLocalAgentWithResponse(ctx context.Context, clientID ClientID, agentID LocalAgentID, body PutLocalAgentJSONRequestBody, reqEditors ...RequestEditorFn) (*PutLocalAgentResponse, error)
 
 	// ListLocalAgentEventsWithResponse List the events of a local agent
 	//
 	// All events registered on the agent in the order of their ids; with `limit` at most that many, after the id `after`.
+	// The header `Link` has the next page, if there is one.
+	//
+	// Requires access `read_only` or more.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /client/{client_id}/agent/local/{agent_id}/event/ (the `ListLocalAgentEvents` operationId).
-	ListLocalAgentEventsWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, params *ListLocalAgentEventsParams, reqEditors ...RequestEditorFn) (*ListLocalAgentEventsResponse, error)
+	ListLocalAgentEventsWithResponse(ctx context.Context, clientID ClientID, agentID LocalAgentID, params *ListLocalAgentEventsParams, reqEditors ...RequestEditorFn) (*ListLocalAgentEventsResponse, error)
 
 	// CreateLocalAgentEventWithBodyWithResponse Add an http event of the queue agent
 	//
@@ -5412,10 +5815,12 @@ type ClientWithResponsesInterface interface {
 	// A URL that could never be sent to (another scheme than http or https, an address literal that receivers may
 	// not live at) is refused.
 	//
+	// Requires access `call_api` or more.
+	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /client/{client_id}/agent/local/{agent_id}/event/ (the `CreateLocalAgentEvent` operationId).
-	CreateLocalAgentEventWithBodyWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateLocalAgentEventResponse, error)
+	CreateLocalAgentEventWithBodyWithResponse(ctx context.Context, clientID ClientID, agentID LocalAgentID, params *CreateLocalAgentEventParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateLocalAgentEventResponse, error)
 
 	// CreateLocalAgentEventWithResponse Add an http event of the queue agent
 	//
@@ -5423,57 +5828,69 @@ type ClientWithResponsesInterface interface {
 	// A URL that could never be sent to (another scheme than http or https, an address literal that receivers may
 	// not live at) is refused.
 	//
+	// Requires access `call_api` or more.
+	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /client/{client_id}/agent/local/{agent_id}/event/ (the `CreateLocalAgentEvent` operationId).
-	CreateLocalAgentEventWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, body CreateLocalAgentEventJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateLocalAgentEventResponse, error)
+	CreateLocalAgentEventWithResponse(ctx context.Context, clientID ClientID, agentID LocalAgentID, params *CreateLocalAgentEventParams, body CreateLocalAgentEventJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateLocalAgentEventResponse, error)
 
 	// DeleteLocalAgentEventWithResponse Delete an http event of the queue agent
 	//
 	// Deletes the event and cancels its pending deliveries.
 	//
+	// Requires access `call_api` or more.
+	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with DELETE /client/{client_id}/agent/local/{agent_id}/event/{event_id} (the `DeleteLocalAgentEvent` operationId).
-	DeleteLocalAgentEventWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, reqEditors ...RequestEditorFn) (*DeleteLocalAgentEventResponse, error)
+	DeleteLocalAgentEventWithResponse(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, reqEditors ...RequestEditorFn) (*DeleteLocalAgentEventResponse, error)
 
 	// GetLocalAgentEventWithResponse Get an http event of the queue agent
 	//
 	// One event of this very agent by its id.
 	//
+	// Requires access `read_only` or more.
+	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /client/{client_id}/agent/local/{agent_id}/event/{event_id} (the `GetLocalAgentEvent` operationId).
-	GetLocalAgentEventWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, reqEditors ...RequestEditorFn) (*GetLocalAgentEventResponse, error)
+	GetLocalAgentEventWithResponse(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, reqEditors ...RequestEditorFn) (*GetLocalAgentEventResponse, error)
 
 	// UpdateLocalAgentEventWithBodyWithResponse Update an http event of the queue agent
 	//
 	// Changes any of the three fields; a missing one stays as it is. A corrected URL or method is used by what is
 	// not sent yet, pending retries included.
 	//
+	// Requires access `call_api` or more.
+	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /client/{client_id}/agent/local/{agent_id}/event/{event_id} (the `UpdateLocalAgentEvent` operationId).
-	UpdateLocalAgentEventWithBodyWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateLocalAgentEventResponse, error)
+	UpdateLocalAgentEventWithBodyWithResponse(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateLocalAgentEventResponse, error)
 
 	// UpdateLocalAgentEventWithResponse Update an http event of the queue agent
 	//
 	// Changes any of the three fields; a missing one stays as it is. A corrected URL or method is used by what is
 	// not sent yet, pending retries included.
 	//
+	// Requires access `call_api` or more.
+	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /client/{client_id}/agent/local/{agent_id}/event/{event_id} (the `UpdateLocalAgentEvent` operationId).
-	UpdateLocalAgentEventWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, body UpdateLocalAgentEventJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateLocalAgentEventResponse, error)
+	UpdateLocalAgentEventWithResponse(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, body UpdateLocalAgentEventJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateLocalAgentEventResponse, error)
 
 	// GetLocalAgentEventStateWithResponse Get whether an event is enabled
 	//
 	// Whether the event is enabled, since when, and if it is disabled, why.
 	//
+	// Requires access `read_only` or more.
+	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /client/{client_id}/agent/local/{agent_id}/event/{event_id}/state (the `GetLocalAgentEventState` operationId).
-	GetLocalAgentEventStateWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, reqEditors ...RequestEditorFn) (*GetLocalAgentEventStateResponse, error)
+	GetLocalAgentEventStateWithResponse(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, reqEditors ...RequestEditorFn) (*GetLocalAgentEventStateResponse, error)
 
 	// PutLocalAgentEventStateWithBodyWithResponse Enable or disable an event
 	//
@@ -5481,10 +5898,12 @@ type ClientWithResponsesInterface interface {
 	// enabled, those whose retry window is not over go out, in their place by sequence among what is still pending.
 	// A receiver that answers 410 Gone disables the event by itself.
 	//
+	// Requires access `call_api` or more.
+	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /client/{client_id}/agent/local/{agent_id}/event/{event_id}/state (the `PutLocalAgentEventState` operationId).
-	PutLocalAgentEventStateWithBodyWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutLocalAgentEventStateResponse, error)
+	PutLocalAgentEventStateWithBodyWithResponse(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutLocalAgentEventStateResponse, error)
 
 	// PutLocalAgentEventStateWithResponse Enable or disable an event
 	//
@@ -5492,19 +5911,23 @@ type ClientWithResponsesInterface interface {
 	// enabled, those whose retry window is not over go out, in their place by sequence among what is still pending.
 	// A receiver that answers 410 Gone disables the event by itself.
 	//
+	// Requires access `call_api` or more.
+	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /client/{client_id}/agent/local/{agent_id}/event/{event_id}/state (the `PutLocalAgentEventState` operationId).
-	PutLocalAgentEventStateWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, body PutLocalAgentEventStateJSONRequestBody, reqEditors ...RequestEditorFn) (*PutLocalAgentEventStateResponse, error)
+	PutLocalAgentEventStateWithResponse(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, body PutLocalAgentEventStateJSONRequestBody, reqEditors ...RequestEditorFn) (*PutLocalAgentEventStateResponse, error)
 
 	// ListLocalAgentEventTestsWithResponse List an event's tests
 	//
 	// The latest tests of the event, the newest first, at most 100.
 	//
+	// Requires access `read_only` or more.
+	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /client/{client_id}/agent/local/{agent_id}/event/{event_id}/test (the `ListLocalAgentEventTests` operationId).
-	ListLocalAgentEventTestsWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, reqEditors ...RequestEditorFn) (*ListLocalAgentEventTestsResponse, error)
+	ListLocalAgentEventTestsWithResponse(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, reqEditors ...RequestEditorFn) (*ListLocalAgentEventTestsResponse, error)
 
 	// TestLocalAgentEventWithResponse Test an event
 	//
@@ -5512,56 +5935,71 @@ type ClientWithResponsesInterface interface {
 	// `agent_id=0`, the name `test`, the header `agentevents-test`. It is sent once, changes no status, holds up nobody, and
 	// an answer of 410 disables nothing.
 	//
+	// Requires access `call_api` or more.
+	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /client/{client_id}/agent/local/{agent_id}/event/{event_id}/test (the `TestLocalAgentEvent` operationId).
-	TestLocalAgentEventWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, reqEditors ...RequestEditorFn) (*TestLocalAgentEventResponse, error)
+	TestLocalAgentEventWithResponse(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, reqEditors ...RequestEditorFn) (*TestLocalAgentEventResponse, error)
 
 	// GetLocalAgentStatusWithResponse Get the status of a local agent
 	//
 	// The agent's status and the change that led to it. `changed` is false and `deliveries` 0, as nothing is done.
 	//
+	// Requires access `read_only` or more.
+	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /client/{client_id}/agent/local/{agent_id}/status (the `GetLocalAgentStatus` operationId).
-	GetLocalAgentStatusWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, reqEditors ...RequestEditorFn) (*GetLocalAgentStatusResponse, error)
+	GetLocalAgentStatusWithResponse(ctx context.Context, clientID ClientID, agentID LocalAgentID, reqEditors ...RequestEditorFn) (*GetLocalAgentStatusResponse, error)
 
 	// PutLocalAgentStatusWithBodyWithResponse Set the status of a local agent
 	//
 	// Sets the agent's status. If that really changes it, one delivery is made for every event that is registered
 	// on this agent for that change; change and deliveries are on disk before the answer. A status that the agent
-	// already has changes nothing and sends nothing.
+	// already has changes nothing and sends nothing. `changed_at` may be at
+	// most 5 minutes ahead of the server's clock.
+	//
+	// Requires access `all`.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /client/{client_id}/agent/local/{agent_id}/status (the `PutLocalAgentStatus` operationId).
-	PutLocalAgentStatusWithBodyWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutLocalAgentStatusResponse, error)
+	PutLocalAgentStatusWithBodyWithResponse(ctx context.Context, clientID ClientID, agentID LocalAgentID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutLocalAgentStatusResponse, error)
 
 	// PutLocalAgentStatusWithResponse Set the status of a local agent
 	//
 	// Sets the agent's status. If that really changes it, one delivery is made for every event that is registered
 	// on this agent for that change; change and deliveries are on disk before the answer. A status that the agent
-	// already has changes nothing and sends nothing.
+	// already has changes nothing and sends nothing. `changed_at` may be at
+	// most 5 minutes ahead of the server's clock.
+	//
+	// Requires access `all`.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /client/{client_id}/agent/local/{agent_id}/status (the `PutLocalAgentStatus` operationId).
-	PutLocalAgentStatusWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, body PutLocalAgentStatusJSONRequestBody, reqEditors ...RequestEditorFn) (*PutLocalAgentStatusResponse, error)
+	PutLocalAgentStatusWithResponse(ctx context.Context, clientID ClientID, agentID LocalAgentID, body PutLocalAgentStatusJSONRequestBody, reqEditors ...RequestEditorFn) (*PutLocalAgentStatusResponse, error)
 
 	// ListLocalAgentStatusChangesWithResponse Explain an agent's status changes
 	//
 	// The agent's status changes, the newest first, each with what came of it: which events fired, which did not and why,
 	// and how often the same status was set again, which sends nothing.
 	//
+	// Requires access `read_only` or more.
+	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /client/{client_id}/agent/local/{agent_id}/status_change/ (the `ListLocalAgentStatusChanges` operationId).
-	ListLocalAgentStatusChangesWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, params *ListLocalAgentStatusChangesParams, reqEditors ...RequestEditorFn) (*ListLocalAgentStatusChangesResponse, error)
+	ListLocalAgentStatusChangesWithResponse(ctx context.Context, clientID ClientID, agentID LocalAgentID, params *ListLocalAgentStatusChangesParams, reqEditors ...RequestEditorFn) (*ListLocalAgentStatusChangesResponse, error)
 
 	// ListRemoteAgentsWithResponse List the remote agents
 	//
 	// All remote agents of the client in the order of their ids; with `limit` at most that many, after the id `after`;
 	// with `extension_id` only those on one of these extensions.
+	// The header `Link` has the next page, if there is one.
+	//
+	// Requires access `read_only` or more.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -5573,68 +6011,83 @@ type ClientWithResponsesInterface interface {
 	// Creates a remote agent, under `id` or, without one, under the id after the greatest there is. It is `logged_out`; creating it sends
 	// nothing.
 	//
+	// Requires access `all`.
+	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /client/{client_id}/agent/remote/ (the `CreateRemoteAgent` operationId).
-	CreateRemoteAgentWithBodyWithResponse(ctx context.Context, clientID ClientID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateRemoteAgentResponse, error)
+	CreateRemoteAgentWithBodyWithResponse(ctx context.Context, clientID ClientID, params *CreateRemoteAgentParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateRemoteAgentResponse, error)
 
 	// CreateRemoteAgentWithResponse Create a remote agent
 	//
 	// Creates a remote agent, under `id` or, without one, under the id after the greatest there is. It is `logged_out`; creating it sends
 	// nothing.
 	//
+	// Requires access `all`.
+	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /client/{client_id}/agent/remote/ (the `CreateRemoteAgent` operationId).
-	CreateRemoteAgentWithResponse(ctx context.Context, clientID ClientID, body CreateRemoteAgentJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateRemoteAgentResponse, error)
+	CreateRemoteAgentWithResponse(ctx context.Context, clientID ClientID, params *CreateRemoteAgentParams, body CreateRemoteAgentJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateRemoteAgentResponse, error)
 
 	// DeleteRemoteAgentWithResponse Delete a remote agent
 	//
 	// Deletes the agent and its events. If it is `available` it is logged out first, which sends its logout.
 	// Deliveries that were already owed are still carried out.
 	//
+	// Requires access `all`.
+	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with DELETE /client/{client_id}/agent/remote/{agent_id} (the `DeleteRemoteAgent` operationId).
-	DeleteRemoteAgentWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, reqEditors ...RequestEditorFn) (*DeleteRemoteAgentResponse, error)
+	DeleteRemoteAgentWithResponse(ctx context.Context, clientID ClientID, agentID RemoteAgentID, reqEditors ...RequestEditorFn) (*DeleteRemoteAgentResponse, error)
 
 	// GetRemoteAgentWithResponse Get a remote agent
 	//
 	// One remote agent by its id, with its status and since when it has it.
 	//
+	// Requires access `read_only` or more.
+	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /client/{client_id}/agent/remote/{agent_id} (the `GetRemoteAgent` operationId).
-	GetRemoteAgentWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, reqEditors ...RequestEditorFn) (*GetRemoteAgentResponse, error)
+	GetRemoteAgentWithResponse(ctx context.Context, clientID ClientID, agentID RemoteAgentID, reqEditors ...RequestEditorFn) (*GetRemoteAgentResponse, error)
 
 	// PutRemoteAgentWithBodyWithResponse Create or update a remote agent
 	//
 	// Creates the agent under the PBX's own id (201; `agent_number` is then required), or updates it (200). Neither
 	// sends anything, and neither touches its status.
 	//
+	// Requires access `all`.
+	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /client/{client_id}/agent/remote/{agent_id} (the `PutRemoteAgent` operationId).
-	PutRemoteAgentWithBodyWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutRemoteAgentResponse, error)
+	PutRemoteAgentWithBodyWithResponse(ctx context.Context, clientID ClientID, agentID RemoteAgentID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutRemoteAgentResponse, error)
 
 	// PutRemoteAgentWithResponse Create or update a remote agent
 	//
 	// Creates the agent under the PBX's own id (201; `agent_number` is then required), or updates it (200). Neither
 	// sends anything, and neither touches its status.
 	//
+	// Requires access `all`.
+	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /client/{client_id}/agent/remote/{agent_id} (the `PutRemoteAgent` operationId).
-	PutRemoteAgentWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, body PutRemoteAgentJSONRequestBody, reqEditors ...RequestEditorFn) (*PutRemoteAgentResponse, error)
+	PutRemoteAgentWithResponse(ctx context.Context, clientID ClientID, agentID RemoteAgentID, body PutRemoteAgentJSONRequestBody, reqEditors ...RequestEditorFn) (*PutRemoteAgentResponse, error)
 
 	// ListRemoteAgentEventsWithResponse List the events of a remote agent
 	//
 	// All events registered on the agent in the order of their ids; with `limit` at most that many, after the id `after`.
+	// The header `Link` has the next page, if there is one.
+	//
+	// Requires access `read_only` or more.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /client/{client_id}/agent/remote/{agent_id}/event/ (the `ListRemoteAgentEvents` operationId).
-	ListRemoteAgentEventsWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, params *ListRemoteAgentEventsParams, reqEditors ...RequestEditorFn) (*ListRemoteAgentEventsResponse, error)
+	ListRemoteAgentEventsWithResponse(ctx context.Context, clientID ClientID, agentID RemoteAgentID, params *ListRemoteAgentEventsParams, reqEditors ...RequestEditorFn) (*ListRemoteAgentEventsResponse, error)
 
 	// CreateRemoteAgentEventWithBodyWithResponse Add an http event of the queue agent
 	//
@@ -5642,10 +6095,12 @@ type ClientWithResponsesInterface interface {
 	// A URL that could never be sent to (another scheme than http or https, an address literal that receivers may
 	// not live at) is refused.
 	//
+	// Requires access `call_api` or more.
+	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /client/{client_id}/agent/remote/{agent_id}/event/ (the `CreateRemoteAgentEvent` operationId).
-	CreateRemoteAgentEventWithBodyWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateRemoteAgentEventResponse, error)
+	CreateRemoteAgentEventWithBodyWithResponse(ctx context.Context, clientID ClientID, agentID RemoteAgentID, params *CreateRemoteAgentEventParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateRemoteAgentEventResponse, error)
 
 	// CreateRemoteAgentEventWithResponse Add an http event of the queue agent
 	//
@@ -5653,57 +6108,69 @@ type ClientWithResponsesInterface interface {
 	// A URL that could never be sent to (another scheme than http or https, an address literal that receivers may
 	// not live at) is refused.
 	//
+	// Requires access `call_api` or more.
+	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /client/{client_id}/agent/remote/{agent_id}/event/ (the `CreateRemoteAgentEvent` operationId).
-	CreateRemoteAgentEventWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, body CreateRemoteAgentEventJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateRemoteAgentEventResponse, error)
+	CreateRemoteAgentEventWithResponse(ctx context.Context, clientID ClientID, agentID RemoteAgentID, params *CreateRemoteAgentEventParams, body CreateRemoteAgentEventJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateRemoteAgentEventResponse, error)
 
 	// DeleteRemoteAgentEventWithResponse Delete an http event of the queue agent
 	//
 	// Deletes the event and cancels its pending deliveries.
 	//
+	// Requires access `call_api` or more.
+	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with DELETE /client/{client_id}/agent/remote/{agent_id}/event/{event_id} (the `DeleteRemoteAgentEvent` operationId).
-	DeleteRemoteAgentEventWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, reqEditors ...RequestEditorFn) (*DeleteRemoteAgentEventResponse, error)
+	DeleteRemoteAgentEventWithResponse(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, reqEditors ...RequestEditorFn) (*DeleteRemoteAgentEventResponse, error)
 
 	// GetRemoteAgentEventWithResponse Get an http event of the queue agent
 	//
 	// One event of this very agent by its id.
 	//
+	// Requires access `read_only` or more.
+	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /client/{client_id}/agent/remote/{agent_id}/event/{event_id} (the `GetRemoteAgentEvent` operationId).
-	GetRemoteAgentEventWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, reqEditors ...RequestEditorFn) (*GetRemoteAgentEventResponse, error)
+	GetRemoteAgentEventWithResponse(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, reqEditors ...RequestEditorFn) (*GetRemoteAgentEventResponse, error)
 
 	// UpdateRemoteAgentEventWithBodyWithResponse Update an http event of the queue agent
 	//
 	// Changes any of the three fields; a missing one stays as it is. A corrected URL or method is used by what is
 	// not sent yet, pending retries included.
 	//
+	// Requires access `call_api` or more.
+	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /client/{client_id}/agent/remote/{agent_id}/event/{event_id} (the `UpdateRemoteAgentEvent` operationId).
-	UpdateRemoteAgentEventWithBodyWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateRemoteAgentEventResponse, error)
+	UpdateRemoteAgentEventWithBodyWithResponse(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateRemoteAgentEventResponse, error)
 
 	// UpdateRemoteAgentEventWithResponse Update an http event of the queue agent
 	//
 	// Changes any of the three fields; a missing one stays as it is. A corrected URL or method is used by what is
 	// not sent yet, pending retries included.
 	//
+	// Requires access `call_api` or more.
+	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /client/{client_id}/agent/remote/{agent_id}/event/{event_id} (the `UpdateRemoteAgentEvent` operationId).
-	UpdateRemoteAgentEventWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, body UpdateRemoteAgentEventJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateRemoteAgentEventResponse, error)
+	UpdateRemoteAgentEventWithResponse(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, body UpdateRemoteAgentEventJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateRemoteAgentEventResponse, error)
 
 	// GetRemoteAgentEventStateWithResponse Get whether an event is enabled
 	//
 	// Whether the event is enabled, since when, and if it is disabled, why.
 	//
+	// Requires access `read_only` or more.
+	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/state (the `GetRemoteAgentEventState` operationId).
-	GetRemoteAgentEventStateWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, reqEditors ...RequestEditorFn) (*GetRemoteAgentEventStateResponse, error)
+	GetRemoteAgentEventStateWithResponse(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, reqEditors ...RequestEditorFn) (*GetRemoteAgentEventStateResponse, error)
 
 	// PutRemoteAgentEventStateWithBodyWithResponse Enable or disable an event
 	//
@@ -5711,10 +6178,12 @@ type ClientWithResponsesInterface interface {
 	// enabled, those whose retry window is not over go out, in their place by sequence among what is still pending.
 	// A receiver that answers 410 Gone disables the event by itself.
 	//
+	// Requires access `call_api` or more.
+	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/state (the `PutRemoteAgentEventState` operationId).
-	PutRemoteAgentEventStateWithBodyWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutRemoteAgentEventStateResponse, error)
+	PutRemoteAgentEventStateWithBodyWithResponse(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutRemoteAgentEventStateResponse, error)
 
 	// PutRemoteAgentEventStateWithResponse Enable or disable an event
 	//
@@ -5722,19 +6191,23 @@ type ClientWithResponsesInterface interface {
 	// enabled, those whose retry window is not over go out, in their place by sequence among what is still pending.
 	// A receiver that answers 410 Gone disables the event by itself.
 	//
+	// Requires access `call_api` or more.
+	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/state (the `PutRemoteAgentEventState` operationId).
-	PutRemoteAgentEventStateWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, body PutRemoteAgentEventStateJSONRequestBody, reqEditors ...RequestEditorFn) (*PutRemoteAgentEventStateResponse, error)
+	PutRemoteAgentEventStateWithResponse(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, body PutRemoteAgentEventStateJSONRequestBody, reqEditors ...RequestEditorFn) (*PutRemoteAgentEventStateResponse, error)
 
 	// ListRemoteAgentEventTestsWithResponse List an event's tests
 	//
 	// The latest tests of the event, the newest first, at most 100.
 	//
+	// Requires access `read_only` or more.
+	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/test (the `ListRemoteAgentEventTests` operationId).
-	ListRemoteAgentEventTestsWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, reqEditors ...RequestEditorFn) (*ListRemoteAgentEventTestsResponse, error)
+	ListRemoteAgentEventTestsWithResponse(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, reqEditors ...RequestEditorFn) (*ListRemoteAgentEventTestsResponse, error)
 
 	// TestRemoteAgentEventWithResponse Test an event
 	//
@@ -5742,55 +6215,69 @@ type ClientWithResponsesInterface interface {
 	// `agent_id=0`, the name `test`, the header `agentevents-test`. It is sent once, changes no status, holds up nobody, and
 	// an answer of 410 disables nothing.
 	//
+	// Requires access `call_api` or more.
+	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/test (the `TestRemoteAgentEvent` operationId).
-	TestRemoteAgentEventWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, reqEditors ...RequestEditorFn) (*TestRemoteAgentEventResponse, error)
+	TestRemoteAgentEventWithResponse(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, reqEditors ...RequestEditorFn) (*TestRemoteAgentEventResponse, error)
 
 	// GetRemoteAgentStatusWithResponse Get the status of a remote agent
 	//
 	// The agent's status and the change that led to it. `changed` is false and `deliveries` 0, as nothing is done.
 	//
+	// Requires access `read_only` or more.
+	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /client/{client_id}/agent/remote/{agent_id}/status (the `GetRemoteAgentStatus` operationId).
-	GetRemoteAgentStatusWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, reqEditors ...RequestEditorFn) (*GetRemoteAgentStatusResponse, error)
+	GetRemoteAgentStatusWithResponse(ctx context.Context, clientID ClientID, agentID RemoteAgentID, reqEditors ...RequestEditorFn) (*GetRemoteAgentStatusResponse, error)
 
 	// PutRemoteAgentStatusWithBodyWithResponse Set the status of a remote agent
 	//
 	// Sets the agent's status. If that really changes it, one delivery is made for every event that is registered
 	// on this agent for that change; change and deliveries are on disk before the answer. A status that the agent
-	// already has changes nothing and sends nothing.
+	// already has changes nothing and sends nothing. `changed_at` may be at
+	// most 5 minutes ahead of the server's clock.
+	//
+	// Requires access `all`.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /client/{client_id}/agent/remote/{agent_id}/status (the `PutRemoteAgentStatus` operationId).
-	PutRemoteAgentStatusWithBodyWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutRemoteAgentStatusResponse, error)
+	PutRemoteAgentStatusWithBodyWithResponse(ctx context.Context, clientID ClientID, agentID RemoteAgentID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutRemoteAgentStatusResponse, error)
 
 	// PutRemoteAgentStatusWithResponse Set the status of a remote agent
 	//
 	// Sets the agent's status. If that really changes it, one delivery is made for every event that is registered
 	// on this agent for that change; change and deliveries are on disk before the answer. A status that the agent
-	// already has changes nothing and sends nothing.
+	// already has changes nothing and sends nothing. `changed_at` may be at
+	// most 5 minutes ahead of the server's clock.
+	//
+	// Requires access `all`.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /client/{client_id}/agent/remote/{agent_id}/status (the `PutRemoteAgentStatus` operationId).
-	PutRemoteAgentStatusWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, body PutRemoteAgentStatusJSONRequestBody, reqEditors ...RequestEditorFn) (*PutRemoteAgentStatusResponse, error)
+	PutRemoteAgentStatusWithResponse(ctx context.Context, clientID ClientID, agentID RemoteAgentID, body PutRemoteAgentStatusJSONRequestBody, reqEditors ...RequestEditorFn) (*PutRemoteAgentStatusResponse, error)
 
 	// ListRemoteAgentStatusChangesWithResponse Explain an agent's status changes
 	//
 	// The agent's status changes, the newest first, each with what came of it: which events fired, which did not and why,
 	// and how often the same status was set again, which sends nothing.
 	//
+	// Requires access `read_only` or more.
+	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /client/{client_id}/agent/remote/{agent_id}/status_change/ (the `ListRemoteAgentStatusChanges` operationId).
-	ListRemoteAgentStatusChangesWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, params *ListRemoteAgentStatusChangesParams, reqEditors ...RequestEditorFn) (*ListRemoteAgentStatusChangesResponse, error)
+	ListRemoteAgentStatusChangesWithResponse(ctx context.Context, clientID ClientID, agentID RemoteAgentID, params *ListRemoteAgentStatusChangesParams, reqEditors ...RequestEditorFn) (*ListRemoteAgentStatusChangesResponse, error)
 
 	// ListApplicationsWithResponse List the client's applications
 	//
 	// The applications of the client in the order in which they were made. Secrets are never shown again.
+	//
+	// Requires access `read_only` or more.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -5802,24 +6289,30 @@ type ClientWithResponsesInterface interface {
 	// Makes an application of the client, which has at most 100. The answer is the only place where its secret is ever
 	// shown: what is stored is a keyed hash of it.
 	//
+	// Requires access `all`.
+	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /client/{client_id}/application/ (the `CreateApplication` operationId).
-	CreateApplicationWithBodyWithResponse(ctx context.Context, clientID ClientID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateApplicationResponse, error)
+	CreateApplicationWithBodyWithResponse(ctx context.Context, clientID ClientID, params *CreateApplicationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateApplicationResponse, error)
 
 	// CreateApplicationWithResponse Make an application
 	//
 	// Makes an application of the client, which has at most 100. The answer is the only place where its secret is ever
 	// shown: what is stored is a keyed hash of it.
 	//
+	// Requires access `all`.
+	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /client/{client_id}/application/ (the `CreateApplication` operationId).
-	CreateApplicationWithResponse(ctx context.Context, clientID ClientID, body CreateApplicationJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateApplicationResponse, error)
+	CreateApplicationWithResponse(ctx context.Context, clientID ClientID, params *CreateApplicationParams, body CreateApplicationJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateApplicationResponse, error)
 
 	// DeleteApplicationWithResponse Revoke an application
 	//
 	// Deletes the application. Within a second all its tokens are refused.
+	//
+	// Requires access `all`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -5830,6 +6323,8 @@ type ClientWithResponsesInterface interface {
 	//
 	// One application of the client, without its secret.
 	//
+	// Requires access `read_only` or more.
+	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /client/{client_id}/application/{application_id} (the `GetApplication` operationId).
@@ -5838,8 +6333,11 @@ type ClientWithResponsesInterface interface {
 	// ListDeliveriesWithResponse List deliveries
 	//
 	// The client's deliveries, the newest first: what was sent to its receivers, what waits and what has failed. Filters
-	// narrow that down; all of them count together. An agent is named by `agent_type` and `agent_id`, and by neither alone.
+	// narrow that down; all of them count together. `agent_type` and `agent_id` are
+	// given together or not at all, and `since` is before `until`.
 	// The header `Link` has the next page, if there is one.
+	//
+	// Requires access `read_only` or more.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -5851,29 +6349,35 @@ type ClientWithResponsesInterface interface {
 	// Takes note of a replay of all deliveries that the filters fit at this moment, the oldest first, and works it in the
 	// background, also over a restart. `GET /client/{client_id}/replay/{replay_id}`, which `Location` names, tells how far
 	// it is. What is pending or parked has not ended, and is not sent again. A client has at most 10 replays at work at the
-	// same time: 409.
+	// same time: 409. `agent_type` and `agent_id` are given together or not at all, and `since` is before `until`.
+	//
+	// Requires access `call_api` or more.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /client/{client_id}/delivery/redeliver (the `RedeliverMany` operationId).
-	RedeliverManyWithBodyWithResponse(ctx context.Context, clientID ClientID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RedeliverManyResponse, error)
+	RedeliverManyWithBodyWithResponse(ctx context.Context, clientID ClientID, params *RedeliverManyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RedeliverManyResponse, error)
 
 	// RedeliverManyWithResponse Send many deliveries again
 	//
 	// Takes note of a replay of all deliveries that the filters fit at this moment, the oldest first, and works it in the
 	// background, also over a restart. `GET /client/{client_id}/replay/{replay_id}`, which `Location` names, tells how far
 	// it is. What is pending or parked has not ended, and is not sent again. A client has at most 10 replays at work at the
-	// same time: 409.
+	// same time: 409. `agent_type` and `agent_id` are given together or not at all, and `since` is before `until`.
+	//
+	// Requires access `call_api` or more.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /client/{client_id}/delivery/redeliver (the `RedeliverMany` operationId).
-	RedeliverManyWithResponse(ctx context.Context, clientID ClientID, body RedeliverManyJSONRequestBody, reqEditors ...RequestEditorFn) (*RedeliverManyResponse, error)
+	RedeliverManyWithResponse(ctx context.Context, clientID ClientID, params *RedeliverManyParams, body RedeliverManyJSONRequestBody, reqEditors ...RequestEditorFn) (*RedeliverManyResponse, error)
 
 	// GetDeliveryWithResponse Get a delivery
 	//
 	// Everything about a delivery: each attempt, when and why the next one comes, and the request that was sent or would be
 	// sent now.
+	//
+	// Requires access `read_only` or more.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -5887,6 +6391,8 @@ type ClientWithResponsesInterface interface {
 	// what is pending for the same agent at the same receiver, and is tried as long as a new one. If its event is disabled it
 	// is parked until that is enabled. One that is pending or parked has not ended: 409.
 	//
+	// Requires access `call_api` or more.
+	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /client/{client_id}/delivery/{delivery_id}/redeliver (the `Redeliver` operationId).
@@ -5895,6 +6401,8 @@ type ClientWithResponsesInterface interface {
 	// GetLimitsWithResponse Get the client's limits
 	//
 	// What the client may have and do, and what of that it has and has done. This request is counted too.
+	//
+	// Requires access `read_only` or more.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -5906,6 +6414,8 @@ type ClientWithResponsesInterface interface {
 	// Sets the limits that are given. One that is less than what is used takes nothing away, and refuses what is new. That
 	// of requests counts within a second.
 	//
+	// Requires the operator.
+	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /client/{client_id}/limit/ (the `PutLimits` operationId).
@@ -5916,6 +6426,8 @@ type ClientWithResponsesInterface interface {
 	// Sets the limits that are given. One that is less than what is used takes nothing away, and refuses what is new. That
 	// of requests counts within a second.
 	//
+	// Requires the operator.
+	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /client/{client_id}/limit/ (the `PutLimits` operationId).
@@ -5925,6 +6437,8 @@ type ClientWithResponsesInterface interface {
 	//
 	// The client's replays, the newest first, with how far they are.
 	//
+	// Requires access `read_only` or more.
+	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /client/{client_id}/replay/ (the `ListReplays` operationId).
@@ -5933,6 +6447,8 @@ type ClientWithResponsesInterface interface {
 	// GetReplayWithResponse Get a replay
 	//
 	// How far a replay is.
+	//
+	// Requires access `read_only` or more.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -5944,6 +6460,8 @@ type ClientWithResponsesInterface interface {
 	// What the client's deliveries are signed with, by the Standard Webhooks specification. During the day after a
 	// rotation the previous secret signs too.
 	//
+	// Requires access `call_api` or more.
+	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /client/{client_id}/secret/ (the `GetSecret` operationId).
@@ -5954,10 +6472,12 @@ type ClientWithResponsesInterface interface {
 	// Makes a new secret. For 24 hours every delivery carries two signatures, the new secret's and the previous
 	// one's, so that receivers can change over at any time in between. The one before the previous signs no longer.
 	//
+	// Requires access `all`.
+	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /client/{client_id}/secret/rotate (the `RotateSecret` operationId).
-	RotateSecretWithResponse(ctx context.Context, clientID ClientID, reqEditors ...RequestEditorFn) (*RotateSecretResponse, error)
+	RotateSecretWithResponse(ctx context.Context, clientID ClientID, params *RotateSecretParams, reqEditors ...RequestEditorFn) (*RotateSecretResponse, error)
 
 	// PutStatusesWithBodyWithResponse Set the status of many agents
 	//
@@ -5965,7 +6485,10 @@ type ClientWithResponsesInterface interface {
 	// answer for each, in the order of the request. Entries that name the same agent are worked in turn. An entry
 	// that is refused takes nothing with it; its answer has `error` in place of `status`. Entries are stored a few at
 	// a time, so that other requests need not wait for all of them: after a 503 the first ones may be set, and the same
-	// request may be made again. Each entry counts as a request of the hour.
+	// request may be made again. Each entry counts as a request of the hour. `changed_at`
+	// may be at most 5 minutes ahead of the server's clock.
+	//
+	// Requires access `all`.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -5978,7 +6501,10 @@ type ClientWithResponsesInterface interface {
 	// answer for each, in the order of the request. Entries that name the same agent are worked in turn. An entry
 	// that is refused takes nothing with it; its answer has `error` in place of `status`. Entries are stored a few at
 	// a time, so that other requests need not wait for all of them: after a 503 the first ones may be set, and the same
-	// request may be made again. Each entry counts as a request of the hour.
+	// request may be made again. Each entry counts as a request of the hour. `changed_at`
+	// may be at most 5 minutes ahead of the server's clock.
+	//
+	// Requires access `all`.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -5997,6 +6523,8 @@ type ClientWithResponsesInterface interface {
 	// and if the server was restored since, the answer is 410 with the status `feed_restarted`, instead of changes that do
 	// not go on from yours. Forget then what came from it, and begin anew without `after` and `epoch`.
 	//
+	// Requires access `read_only` or more.
+	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /client/{client_id}/status_change/ (the `ListStatusChanges` operationId).
@@ -6004,38 +6532,55 @@ type ClientWithResponsesInterface interface {
 
 	// RequestTokenWithBodyWithResponse Get a token
 	//
-	// Exchanges the id and the secret of an application for a token (OAuth 2.0, client credentials, RFC 6749). They may
-	// come in a body of either type, in the query string of a request without a body, or by HTTP Basic. A token is good
-	// for an hour; an application has at most 100, the oldest of which gives way to a new one. `scope` is not looked at.
+	// Exchanges the id and the secret of an application for a token (OAuth 2.0, client credentials, RFC 6749). A token is valid
+	// for an hour. An application has at most 100 tokens; the oldest one is evicted by a new one. `scope` is ignored.
 	//
-	// Who has failed again and again from the same address has to wait (429); who succeeds never has to.
+	// For clients of the original API, the server also accepts the same fields as `multipart/form-data` or in the query string of
+	// a request without a body, and id and secret by HTTP Basic. It serves the same operation at `/oauth/token` at the root of the
+	// host, too. A new client uses none of these.
+	//
+	// After repeated failures for one application from one address, the server answers further wrong secrets with 429.
+	//
+	// Requires no token.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /oauth/token (the `RequestToken` operationId).
-	RequestTokenWithBodyWithResponse(ctx context.Context, params *RequestTokenParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RequestTokenResponse, error)
+	RequestTokenWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RequestTokenResponse, error)
 
 	// RequestTokenWithFormdataBodyWithResponse Get a token
 	//
-	// Exchanges the id and the secret of an application for a token (OAuth 2.0, client credentials, RFC 6749). They may
-	// come in a body of either type, in the query string of a request without a body, or by HTTP Basic. A token is good
-	// for an hour; an application has at most 100, the oldest of which gives way to a new one. `scope` is not looked at.
+	// Exchanges the id and the secret of an application for a token (OAuth 2.0, client credentials, RFC 6749). A token is valid
+	// for an hour. An application has at most 100 tokens; the oldest one is evicted by a new one. `scope` is ignored.
 	//
-	// Who has failed again and again from the same address has to wait (429); who succeeds never has to.
+	// For clients of the original API, the server also accepts the same fields as `multipart/form-data` or in the query string of
+	// a request without a body, and id and secret by HTTP Basic. It serves the same operation at `/oauth/token` at the root of the
+	// host, too. A new client uses none of these.
+	//
+	// After repeated failures for one application from one address, the server answers further wrong secrets with 429.
+	//
+	// Requires no token.
 	//
 	// Takes a body of the `application/x-www-form-urlencoded` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /oauth/token (the `RequestToken` operationId).
-	RequestTokenWithFormdataBodyWithResponse(ctx context.Context, params *RequestTokenParams, body RequestTokenFormdataRequestBody, reqEditors ...RequestEditorFn) (*RequestTokenResponse, error)
+	RequestTokenWithFormdataBodyWithResponse(ctx context.Context, body RequestTokenFormdataRequestBody, reqEditors ...RequestEditorFn) (*RequestTokenResponse, error)
 
 	// GetUserWithResponse Who am I?
 	//
 	// The token's application, as clients of the PBX know a user.
 	//
+	// Requires access `read_only` or more.
+	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /user/ (the `GetUser` operationId).
 	GetUserWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetUserResponse, error)
+}
+
+// ListClientsResponse200Headers the declared response headers of an HTTP 200 response for ListClients
+type ListClientsResponse200Headers struct {
+	Link *string
 }
 
 // ListClientsResponse400Headers the declared response headers of an HTTP 400 response for ListClients
@@ -6054,6 +6599,16 @@ type ListClientsResponse403Headers struct {
 	XRequestID string
 }
 
+// ListClientsResponse414Headers the declared response headers of an HTTP 414 response for ListClients
+type ListClientsResponse414Headers struct {
+	XRequestID string
+}
+
+// ListClientsResponse431Headers the declared response headers of an HTTP 431 response for ListClients
+type ListClientsResponse431Headers struct {
+	XRequestID string
+}
+
 // ListClientsResponse500Headers the declared response headers of an HTTP 500 response for ListClients
 type ListClientsResponse500Headers struct {
 	XRequestID string
@@ -6069,23 +6624,33 @@ type ListClientsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *[]Client
+	JSON200 *[]ClientAccount
 	// JSON400 the response for an HTTP 400 `application/json` response
 	JSON400 *BadRequest
 	// JSON401 the response for an HTTP 401 `application/json` response
 	JSON401 *Unauthorized
 	// JSON403 the response for an HTTP 403 `application/json` response
 	JSON403 *Forbidden
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
 	JSON503 *Unavailable
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListClientsResponse200Headers
 	// Headers400 the parsed response headers for an HTTP 400 response
 	Headers400 *ListClientsResponse400Headers
 	// Headers401 the parsed response headers for an HTTP 401 response
 	Headers401 *ListClientsResponse401Headers
 	// Headers403 the parsed response headers for an HTTP 403 response
 	Headers403 *ListClientsResponse403Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *ListClientsResponse414Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *ListClientsResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *ListClientsResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -6093,7 +6658,7 @@ type ListClientsResponse struct {
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r ListClientsResponse) GetJSON200() *[]Client {
+func (r ListClientsResponse) GetJSON200() *[]ClientAccount {
 	return r.JSON200
 }
 
@@ -6110,6 +6675,16 @@ func (r ListClientsResponse) GetJSON401() *Unauthorized {
 // GetJSON403 returns the response for an HTTP 403 `application/json` response
 func (r ListClientsResponse) GetJSON403() *Forbidden {
 	return r.JSON403
+}
+
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r ListClientsResponse) GetJSON414() *URITooLong {
+	return r.JSON414
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r ListClientsResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -6172,6 +6747,16 @@ type DeleteClientResponse404Headers struct {
 	XRequestID string
 }
 
+// DeleteClientResponse414Headers the declared response headers of an HTTP 414 response for DeleteClient
+type DeleteClientResponse414Headers struct {
+	XRequestID string
+}
+
+// DeleteClientResponse431Headers the declared response headers of an HTTP 431 response for DeleteClient
+type DeleteClientResponse431Headers struct {
+	XRequestID string
+}
+
 // DeleteClientResponse500Headers the declared response headers of an HTTP 500 response for DeleteClient
 type DeleteClientResponse500Headers struct {
 	XRequestID string
@@ -6194,6 +6779,10 @@ type DeleteClientResponse struct {
 	JSON403 *Forbidden
 	// JSON404 the response for an HTTP 404 `application/json` response
 	JSON404 *ClientNotFound
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
@@ -6206,6 +6795,10 @@ type DeleteClientResponse struct {
 	Headers403 *DeleteClientResponse403Headers
 	// Headers404 the parsed response headers for an HTTP 404 response
 	Headers404 *DeleteClientResponse404Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *DeleteClientResponse414Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *DeleteClientResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *DeleteClientResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -6230,6 +6823,16 @@ func (r DeleteClientResponse) GetJSON403() *Forbidden {
 // GetJSON404 returns the response for an HTTP 404 `application/json` response
 func (r DeleteClientResponse) GetJSON404() *ClientNotFound {
 	return r.JSON404
+}
+
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r DeleteClientResponse) GetJSON414() *URITooLong {
+	return r.JSON414
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r DeleteClientResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -6292,6 +6895,11 @@ type GetClientResponse404Headers struct {
 	XRequestID string
 }
 
+// GetClientResponse414Headers the declared response headers of an HTTP 414 response for GetClient
+type GetClientResponse414Headers struct {
+	XRequestID string
+}
+
 // GetClientResponse429Headers the declared response headers of an HTTP 429 response for GetClient
 type GetClientResponse429Headers struct {
 	RetryAfter          int
@@ -6299,6 +6907,11 @@ type GetClientResponse429Headers struct {
 	XRateLimitRemaining int
 	XRateLimitReset     int
 	XRequestID          string
+}
+
+// GetClientResponse431Headers the declared response headers of an HTTP 431 response for GetClient
+type GetClientResponse431Headers struct {
+	XRequestID string
 }
 
 // GetClientResponse500Headers the declared response headers of an HTTP 500 response for GetClient
@@ -6325,8 +6938,12 @@ type GetClientResponse struct {
 	JSON403 *Forbidden
 	// JSON404 the response for an HTTP 404 `application/json` response
 	JSON404 *ClientNotFound
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
 	// JSON429 the response for an HTTP 429 `application/json` response
 	JSON429 *RateLimited
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
@@ -6339,8 +6956,12 @@ type GetClientResponse struct {
 	Headers403 *GetClientResponse403Headers
 	// Headers404 the parsed response headers for an HTTP 404 response
 	Headers404 *GetClientResponse404Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *GetClientResponse414Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *GetClientResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *GetClientResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *GetClientResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -6372,9 +6993,19 @@ func (r GetClientResponse) GetJSON404() *ClientNotFound {
 	return r.JSON404
 }
 
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r GetClientResponse) GetJSON414() *URITooLong {
+	return r.JSON414
+}
+
 // GetJSON429 returns the response for an HTTP 429 `application/json` response
 func (r GetClientResponse) GetJSON429() *RateLimited {
 	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r GetClientResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -6437,13 +7068,28 @@ type PutClientResponse404Headers struct {
 	XRequestID string
 }
 
+// PutClientResponse408Headers the declared response headers of an HTTP 408 response for PutClient
+type PutClientResponse408Headers struct {
+	XRequestID string
+}
+
 // PutClientResponse413Headers the declared response headers of an HTTP 413 response for PutClient
 type PutClientResponse413Headers struct {
 	XRequestID string
 }
 
+// PutClientResponse414Headers the declared response headers of an HTTP 414 response for PutClient
+type PutClientResponse414Headers struct {
+	XRequestID string
+}
+
 // PutClientResponse415Headers the declared response headers of an HTTP 415 response for PutClient
 type PutClientResponse415Headers struct {
+	XRequestID string
+}
+
+// PutClientResponse431Headers the declared response headers of an HTTP 431 response for PutClient
+type PutClientResponse431Headers struct {
 	XRequestID string
 }
 
@@ -6473,10 +7119,16 @@ type PutClientResponse struct {
 	JSON403 *Forbidden
 	// JSON404 the response for an HTTP 404 `application/json` response
 	JSON404 *ClientNotFound
+	// JSON408 the response for an HTTP 408 `application/json` response
+	JSON408 *RequestTimeout
 	// JSON413 the response for an HTTP 413 `application/json` response
 	JSON413 *TooLarge
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
 	// JSON415 the response for an HTTP 415 `application/json` response
 	JSON415 *UnsupportedMediaType
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
@@ -6489,10 +7141,16 @@ type PutClientResponse struct {
 	Headers403 *PutClientResponse403Headers
 	// Headers404 the parsed response headers for an HTTP 404 response
 	Headers404 *PutClientResponse404Headers
+	// Headers408 the parsed response headers for an HTTP 408 response
+	Headers408 *PutClientResponse408Headers
 	// Headers413 the parsed response headers for an HTTP 413 response
 	Headers413 *PutClientResponse413Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *PutClientResponse414Headers
 	// Headers415 the parsed response headers for an HTTP 415 response
 	Headers415 *PutClientResponse415Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *PutClientResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *PutClientResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -6529,14 +7187,29 @@ func (r PutClientResponse) GetJSON404() *ClientNotFound {
 	return r.JSON404
 }
 
+// GetJSON408 returns the response for an HTTP 408 `application/json` response
+func (r PutClientResponse) GetJSON408() *RequestTimeout {
+	return r.JSON408
+}
+
 // GetJSON413 returns the response for an HTTP 413 `application/json` response
 func (r PutClientResponse) GetJSON413() *TooLarge {
 	return r.JSON413
 }
 
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r PutClientResponse) GetJSON414() *URITooLong {
+	return r.JSON414
+}
+
 // GetJSON415 returns the response for an HTTP 415 `application/json` response
 func (r PutClientResponse) GetJSON415() *UnsupportedMediaType {
 	return r.JSON415
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r PutClientResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -6578,6 +7251,11 @@ func (r PutClientResponse) ContentType() string {
 	return ""
 }
 
+// ListLocalAgentsResponse200Headers the declared response headers of an HTTP 200 response for ListLocalAgents
+type ListLocalAgentsResponse200Headers struct {
+	Link *string
+}
+
 // ListLocalAgentsResponse400Headers the declared response headers of an HTTP 400 response for ListLocalAgents
 type ListLocalAgentsResponse400Headers struct {
 	XRequestID string
@@ -6599,6 +7277,11 @@ type ListLocalAgentsResponse404Headers struct {
 	XRequestID string
 }
 
+// ListLocalAgentsResponse414Headers the declared response headers of an HTTP 414 response for ListLocalAgents
+type ListLocalAgentsResponse414Headers struct {
+	XRequestID string
+}
+
 // ListLocalAgentsResponse429Headers the declared response headers of an HTTP 429 response for ListLocalAgents
 type ListLocalAgentsResponse429Headers struct {
 	RetryAfter          int
@@ -6606,6 +7289,11 @@ type ListLocalAgentsResponse429Headers struct {
 	XRateLimitRemaining int
 	XRateLimitReset     int
 	XRequestID          string
+}
+
+// ListLocalAgentsResponse431Headers the declared response headers of an HTTP 431 response for ListLocalAgents
+type ListLocalAgentsResponse431Headers struct {
+	XRequestID string
 }
 
 // ListLocalAgentsResponse500Headers the declared response headers of an HTTP 500 response for ListLocalAgents
@@ -6632,12 +7320,18 @@ type ListLocalAgentsResponse struct {
 	JSON403 *Forbidden
 	// JSON404 the response for an HTTP 404 `application/json` response
 	JSON404 *ClientNotFound
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
 	// JSON429 the response for an HTTP 429 `application/json` response
 	JSON429 *RateLimited
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
 	JSON503 *Unavailable
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListLocalAgentsResponse200Headers
 	// Headers400 the parsed response headers for an HTTP 400 response
 	Headers400 *ListLocalAgentsResponse400Headers
 	// Headers401 the parsed response headers for an HTTP 401 response
@@ -6646,8 +7340,12 @@ type ListLocalAgentsResponse struct {
 	Headers403 *ListLocalAgentsResponse403Headers
 	// Headers404 the parsed response headers for an HTTP 404 response
 	Headers404 *ListLocalAgentsResponse404Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *ListLocalAgentsResponse414Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *ListLocalAgentsResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *ListLocalAgentsResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *ListLocalAgentsResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -6679,9 +7377,19 @@ func (r ListLocalAgentsResponse) GetJSON404() *ClientNotFound {
 	return r.JSON404
 }
 
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r ListLocalAgentsResponse) GetJSON414() *URITooLong {
+	return r.JSON414
+}
+
 // GetJSON429 returns the response for an HTTP 429 `application/json` response
 func (r ListLocalAgentsResponse) GetJSON429() *RateLimited {
 	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r ListLocalAgentsResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -6744,6 +7452,11 @@ type CreateLocalAgentResponse404Headers struct {
 	XRequestID string
 }
 
+// CreateLocalAgentResponse408Headers the declared response headers of an HTTP 408 response for CreateLocalAgent
+type CreateLocalAgentResponse408Headers struct {
+	XRequestID string
+}
+
 // CreateLocalAgentResponse409Headers the declared response headers of an HTTP 409 response for CreateLocalAgent
 type CreateLocalAgentResponse409Headers struct {
 	XRequestID string
@@ -6754,8 +7467,18 @@ type CreateLocalAgentResponse413Headers struct {
 	XRequestID string
 }
 
+// CreateLocalAgentResponse414Headers the declared response headers of an HTTP 414 response for CreateLocalAgent
+type CreateLocalAgentResponse414Headers struct {
+	XRequestID string
+}
+
 // CreateLocalAgentResponse415Headers the declared response headers of an HTTP 415 response for CreateLocalAgent
 type CreateLocalAgentResponse415Headers struct {
+	XRequestID string
+}
+
+// CreateLocalAgentResponse422Headers the declared response headers of an HTTP 422 response for CreateLocalAgent
+type CreateLocalAgentResponse422Headers struct {
 	XRequestID string
 }
 
@@ -6766,6 +7489,11 @@ type CreateLocalAgentResponse429Headers struct {
 	XRateLimitRemaining int
 	XRateLimitReset     int
 	XRequestID          string
+}
+
+// CreateLocalAgentResponse431Headers the declared response headers of an HTTP 431 response for CreateLocalAgent
+type CreateLocalAgentResponse431Headers struct {
+	XRequestID string
 }
 
 // CreateLocalAgentResponse500Headers the declared response headers of an HTTP 500 response for CreateLocalAgent
@@ -6792,14 +7520,22 @@ type CreateLocalAgentResponse struct {
 	JSON403 *Forbidden
 	// JSON404 the response for an HTTP 404 `application/json` response
 	JSON404 *ClientNotFound
+	// JSON408 the response for an HTTP 408 `application/json` response
+	JSON408 *RequestTimeout
 	// JSON409 the response for an HTTP 409 `application/json` response
 	JSON409 *Conflict
 	// JSON413 the response for an HTTP 413 `application/json` response
 	JSON413 *TooLarge
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
 	// JSON415 the response for an HTTP 415 `application/json` response
 	JSON415 *UnsupportedMediaType
+	// JSON422 the response for an HTTP 422 `application/json` response
+	JSON422 *IdempotencyKeyReused
 	// JSON429 the response for an HTTP 429 `application/json` response
 	JSON429 *RateLimited
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
@@ -6812,14 +7548,22 @@ type CreateLocalAgentResponse struct {
 	Headers403 *CreateLocalAgentResponse403Headers
 	// Headers404 the parsed response headers for an HTTP 404 response
 	Headers404 *CreateLocalAgentResponse404Headers
+	// Headers408 the parsed response headers for an HTTP 408 response
+	Headers408 *CreateLocalAgentResponse408Headers
 	// Headers409 the parsed response headers for an HTTP 409 response
 	Headers409 *CreateLocalAgentResponse409Headers
 	// Headers413 the parsed response headers for an HTTP 413 response
 	Headers413 *CreateLocalAgentResponse413Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *CreateLocalAgentResponse414Headers
 	// Headers415 the parsed response headers for an HTTP 415 response
 	Headers415 *CreateLocalAgentResponse415Headers
+	// Headers422 the parsed response headers for an HTTP 422 response
+	Headers422 *CreateLocalAgentResponse422Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *CreateLocalAgentResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *CreateLocalAgentResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *CreateLocalAgentResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -6851,6 +7595,11 @@ func (r CreateLocalAgentResponse) GetJSON404() *ClientNotFound {
 	return r.JSON404
 }
 
+// GetJSON408 returns the response for an HTTP 408 `application/json` response
+func (r CreateLocalAgentResponse) GetJSON408() *RequestTimeout {
+	return r.JSON408
+}
+
 // GetJSON409 returns the response for an HTTP 409 `application/json` response
 func (r CreateLocalAgentResponse) GetJSON409() *Conflict {
 	return r.JSON409
@@ -6861,14 +7610,29 @@ func (r CreateLocalAgentResponse) GetJSON413() *TooLarge {
 	return r.JSON413
 }
 
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r CreateLocalAgentResponse) GetJSON414() *URITooLong {
+	return r.JSON414
+}
+
 // GetJSON415 returns the response for an HTTP 415 `application/json` response
 func (r CreateLocalAgentResponse) GetJSON415() *UnsupportedMediaType {
 	return r.JSON415
 }
 
+// GetJSON422 returns the response for an HTTP 422 `application/json` response
+func (r CreateLocalAgentResponse) GetJSON422() *IdempotencyKeyReused {
+	return r.JSON422
+}
+
 // GetJSON429 returns the response for an HTTP 429 `application/json` response
 func (r CreateLocalAgentResponse) GetJSON429() *RateLimited {
 	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r CreateLocalAgentResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -6931,6 +7695,11 @@ type DeleteLocalAgentResponse404Headers struct {
 	XRequestID string
 }
 
+// DeleteLocalAgentResponse414Headers the declared response headers of an HTTP 414 response for DeleteLocalAgent
+type DeleteLocalAgentResponse414Headers struct {
+	XRequestID string
+}
+
 // DeleteLocalAgentResponse429Headers the declared response headers of an HTTP 429 response for DeleteLocalAgent
 type DeleteLocalAgentResponse429Headers struct {
 	RetryAfter          int
@@ -6938,6 +7707,11 @@ type DeleteLocalAgentResponse429Headers struct {
 	XRateLimitRemaining int
 	XRateLimitReset     int
 	XRequestID          string
+}
+
+// DeleteLocalAgentResponse431Headers the declared response headers of an HTTP 431 response for DeleteLocalAgent
+type DeleteLocalAgentResponse431Headers struct {
+	XRequestID string
 }
 
 // DeleteLocalAgentResponse500Headers the declared response headers of an HTTP 500 response for DeleteLocalAgent
@@ -6962,8 +7736,12 @@ type DeleteLocalAgentResponse struct {
 	JSON403 *Forbidden
 	// JSON404 the response for an HTTP 404 `application/json` response
 	JSON404 *AgentNotFound
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
 	// JSON429 the response for an HTTP 429 `application/json` response
 	JSON429 *RateLimited
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
@@ -6976,8 +7754,12 @@ type DeleteLocalAgentResponse struct {
 	Headers403 *DeleteLocalAgentResponse403Headers
 	// Headers404 the parsed response headers for an HTTP 404 response
 	Headers404 *DeleteLocalAgentResponse404Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *DeleteLocalAgentResponse414Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *DeleteLocalAgentResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *DeleteLocalAgentResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *DeleteLocalAgentResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -7004,9 +7786,19 @@ func (r DeleteLocalAgentResponse) GetJSON404() *AgentNotFound {
 	return r.JSON404
 }
 
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r DeleteLocalAgentResponse) GetJSON414() *URITooLong {
+	return r.JSON414
+}
+
 // GetJSON429 returns the response for an HTTP 429 `application/json` response
 func (r DeleteLocalAgentResponse) GetJSON429() *RateLimited {
 	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r DeleteLocalAgentResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -7069,6 +7861,11 @@ type GetLocalAgentResponse404Headers struct {
 	XRequestID string
 }
 
+// GetLocalAgentResponse414Headers the declared response headers of an HTTP 414 response for GetLocalAgent
+type GetLocalAgentResponse414Headers struct {
+	XRequestID string
+}
+
 // GetLocalAgentResponse429Headers the declared response headers of an HTTP 429 response for GetLocalAgent
 type GetLocalAgentResponse429Headers struct {
 	RetryAfter          int
@@ -7076,6 +7873,11 @@ type GetLocalAgentResponse429Headers struct {
 	XRateLimitRemaining int
 	XRateLimitReset     int
 	XRequestID          string
+}
+
+// GetLocalAgentResponse431Headers the declared response headers of an HTTP 431 response for GetLocalAgent
+type GetLocalAgentResponse431Headers struct {
+	XRequestID string
 }
 
 // GetLocalAgentResponse500Headers the declared response headers of an HTTP 500 response for GetLocalAgent
@@ -7102,8 +7904,12 @@ type GetLocalAgentResponse struct {
 	JSON403 *Forbidden
 	// JSON404 the response for an HTTP 404 `application/json` response
 	JSON404 *AgentNotFound
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
 	// JSON429 the response for an HTTP 429 `application/json` response
 	JSON429 *RateLimited
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
@@ -7116,8 +7922,12 @@ type GetLocalAgentResponse struct {
 	Headers403 *GetLocalAgentResponse403Headers
 	// Headers404 the parsed response headers for an HTTP 404 response
 	Headers404 *GetLocalAgentResponse404Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *GetLocalAgentResponse414Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *GetLocalAgentResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *GetLocalAgentResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *GetLocalAgentResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -7149,9 +7959,19 @@ func (r GetLocalAgentResponse) GetJSON404() *AgentNotFound {
 	return r.JSON404
 }
 
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r GetLocalAgentResponse) GetJSON414() *URITooLong {
+	return r.JSON414
+}
+
 // GetJSON429 returns the response for an HTTP 429 `application/json` response
 func (r GetLocalAgentResponse) GetJSON429() *RateLimited {
 	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r GetLocalAgentResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -7214,6 +8034,11 @@ type PutLocalAgentResponse404Headers struct {
 	XRequestID string
 }
 
+// PutLocalAgentResponse408Headers the declared response headers of an HTTP 408 response for PutLocalAgent
+type PutLocalAgentResponse408Headers struct {
+	XRequestID string
+}
+
 // PutLocalAgentResponse409Headers the declared response headers of an HTTP 409 response for PutLocalAgent
 type PutLocalAgentResponse409Headers struct {
 	XRequestID string
@@ -7221,6 +8046,11 @@ type PutLocalAgentResponse409Headers struct {
 
 // PutLocalAgentResponse413Headers the declared response headers of an HTTP 413 response for PutLocalAgent
 type PutLocalAgentResponse413Headers struct {
+	XRequestID string
+}
+
+// PutLocalAgentResponse414Headers the declared response headers of an HTTP 414 response for PutLocalAgent
+type PutLocalAgentResponse414Headers struct {
 	XRequestID string
 }
 
@@ -7236,6 +8066,11 @@ type PutLocalAgentResponse429Headers struct {
 	XRateLimitRemaining int
 	XRateLimitReset     int
 	XRequestID          string
+}
+
+// PutLocalAgentResponse431Headers the declared response headers of an HTTP 431 response for PutLocalAgent
+type PutLocalAgentResponse431Headers struct {
+	XRequestID string
 }
 
 // PutLocalAgentResponse500Headers the declared response headers of an HTTP 500 response for PutLocalAgent
@@ -7264,14 +8099,20 @@ type PutLocalAgentResponse struct {
 	JSON403 *Forbidden
 	// JSON404 the response for an HTTP 404 `application/json` response
 	JSON404 *ClientNotFound
+	// JSON408 the response for an HTTP 408 `application/json` response
+	JSON408 *RequestTimeout
 	// JSON409 the response for an HTTP 409 `application/json` response
 	JSON409 *AgentLimitExceeded
 	// JSON413 the response for an HTTP 413 `application/json` response
 	JSON413 *TooLarge
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
 	// JSON415 the response for an HTTP 415 `application/json` response
 	JSON415 *UnsupportedMediaType
 	// JSON429 the response for an HTTP 429 `application/json` response
 	JSON429 *RateLimited
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
@@ -7284,14 +8125,20 @@ type PutLocalAgentResponse struct {
 	Headers403 *PutLocalAgentResponse403Headers
 	// Headers404 the parsed response headers for an HTTP 404 response
 	Headers404 *PutLocalAgentResponse404Headers
+	// Headers408 the parsed response headers for an HTTP 408 response
+	Headers408 *PutLocalAgentResponse408Headers
 	// Headers409 the parsed response headers for an HTTP 409 response
 	Headers409 *PutLocalAgentResponse409Headers
 	// Headers413 the parsed response headers for an HTTP 413 response
 	Headers413 *PutLocalAgentResponse413Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *PutLocalAgentResponse414Headers
 	// Headers415 the parsed response headers for an HTTP 415 response
 	Headers415 *PutLocalAgentResponse415Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *PutLocalAgentResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *PutLocalAgentResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *PutLocalAgentResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -7328,6 +8175,11 @@ func (r PutLocalAgentResponse) GetJSON404() *ClientNotFound {
 	return r.JSON404
 }
 
+// GetJSON408 returns the response for an HTTP 408 `application/json` response
+func (r PutLocalAgentResponse) GetJSON408() *RequestTimeout {
+	return r.JSON408
+}
+
 // GetJSON409 returns the response for an HTTP 409 `application/json` response
 func (r PutLocalAgentResponse) GetJSON409() *AgentLimitExceeded {
 	return r.JSON409
@@ -7338,6 +8190,11 @@ func (r PutLocalAgentResponse) GetJSON413() *TooLarge {
 	return r.JSON413
 }
 
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r PutLocalAgentResponse) GetJSON414() *URITooLong {
+	return r.JSON414
+}
+
 // GetJSON415 returns the response for an HTTP 415 `application/json` response
 func (r PutLocalAgentResponse) GetJSON415() *UnsupportedMediaType {
 	return r.JSON415
@@ -7346,6 +8203,11 @@ func (r PutLocalAgentResponse) GetJSON415() *UnsupportedMediaType {
 // GetJSON429 returns the response for an HTTP 429 `application/json` response
 func (r PutLocalAgentResponse) GetJSON429() *RateLimited {
 	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r PutLocalAgentResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -7387,6 +8249,11 @@ func (r PutLocalAgentResponse) ContentType() string {
 	return ""
 }
 
+// ListLocalAgentEventsResponse200Headers the declared response headers of an HTTP 200 response for ListLocalAgentEvents
+type ListLocalAgentEventsResponse200Headers struct {
+	Link *string
+}
+
 // ListLocalAgentEventsResponse400Headers the declared response headers of an HTTP 400 response for ListLocalAgentEvents
 type ListLocalAgentEventsResponse400Headers struct {
 	XRequestID string
@@ -7408,6 +8275,11 @@ type ListLocalAgentEventsResponse404Headers struct {
 	XRequestID string
 }
 
+// ListLocalAgentEventsResponse414Headers the declared response headers of an HTTP 414 response for ListLocalAgentEvents
+type ListLocalAgentEventsResponse414Headers struct {
+	XRequestID string
+}
+
 // ListLocalAgentEventsResponse429Headers the declared response headers of an HTTP 429 response for ListLocalAgentEvents
 type ListLocalAgentEventsResponse429Headers struct {
 	RetryAfter          int
@@ -7415,6 +8287,11 @@ type ListLocalAgentEventsResponse429Headers struct {
 	XRateLimitRemaining int
 	XRateLimitReset     int
 	XRequestID          string
+}
+
+// ListLocalAgentEventsResponse431Headers the declared response headers of an HTTP 431 response for ListLocalAgentEvents
+type ListLocalAgentEventsResponse431Headers struct {
+	XRequestID string
 }
 
 // ListLocalAgentEventsResponse500Headers the declared response headers of an HTTP 500 response for ListLocalAgentEvents
@@ -7441,12 +8318,18 @@ type ListLocalAgentEventsResponse struct {
 	JSON403 *Forbidden
 	// JSON404 the response for an HTTP 404 `application/json` response
 	JSON404 *AgentNotFound
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
 	// JSON429 the response for an HTTP 429 `application/json` response
 	JSON429 *RateLimited
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
 	JSON503 *Unavailable
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListLocalAgentEventsResponse200Headers
 	// Headers400 the parsed response headers for an HTTP 400 response
 	Headers400 *ListLocalAgentEventsResponse400Headers
 	// Headers401 the parsed response headers for an HTTP 401 response
@@ -7455,8 +8338,12 @@ type ListLocalAgentEventsResponse struct {
 	Headers403 *ListLocalAgentEventsResponse403Headers
 	// Headers404 the parsed response headers for an HTTP 404 response
 	Headers404 *ListLocalAgentEventsResponse404Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *ListLocalAgentEventsResponse414Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *ListLocalAgentEventsResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *ListLocalAgentEventsResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *ListLocalAgentEventsResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -7488,9 +8375,19 @@ func (r ListLocalAgentEventsResponse) GetJSON404() *AgentNotFound {
 	return r.JSON404
 }
 
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r ListLocalAgentEventsResponse) GetJSON414() *URITooLong {
+	return r.JSON414
+}
+
 // GetJSON429 returns the response for an HTTP 429 `application/json` response
 func (r ListLocalAgentEventsResponse) GetJSON429() *RateLimited {
 	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r ListLocalAgentEventsResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -7553,6 +8450,11 @@ type CreateLocalAgentEventResponse404Headers struct {
 	XRequestID string
 }
 
+// CreateLocalAgentEventResponse408Headers the declared response headers of an HTTP 408 response for CreateLocalAgentEvent
+type CreateLocalAgentEventResponse408Headers struct {
+	XRequestID string
+}
+
 // CreateLocalAgentEventResponse409Headers the declared response headers of an HTTP 409 response for CreateLocalAgentEvent
 type CreateLocalAgentEventResponse409Headers struct {
 	XRequestID string
@@ -7563,8 +8465,18 @@ type CreateLocalAgentEventResponse413Headers struct {
 	XRequestID string
 }
 
+// CreateLocalAgentEventResponse414Headers the declared response headers of an HTTP 414 response for CreateLocalAgentEvent
+type CreateLocalAgentEventResponse414Headers struct {
+	XRequestID string
+}
+
 // CreateLocalAgentEventResponse415Headers the declared response headers of an HTTP 415 response for CreateLocalAgentEvent
 type CreateLocalAgentEventResponse415Headers struct {
+	XRequestID string
+}
+
+// CreateLocalAgentEventResponse422Headers the declared response headers of an HTTP 422 response for CreateLocalAgentEvent
+type CreateLocalAgentEventResponse422Headers struct {
 	XRequestID string
 }
 
@@ -7575,6 +8487,11 @@ type CreateLocalAgentEventResponse429Headers struct {
 	XRateLimitRemaining int
 	XRateLimitReset     int
 	XRequestID          string
+}
+
+// CreateLocalAgentEventResponse431Headers the declared response headers of an HTTP 431 response for CreateLocalAgentEvent
+type CreateLocalAgentEventResponse431Headers struct {
+	XRequestID string
 }
 
 // CreateLocalAgentEventResponse500Headers the declared response headers of an HTTP 500 response for CreateLocalAgentEvent
@@ -7592,7 +8509,7 @@ type CreateLocalAgentEventResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON201 the response for an HTTP 201 `application/json` response
-	JSON201 *AgentEvent
+	JSON201 *LocalAgentEventCreated
 	// JSON400 the response for an HTTP 400 `application/json` response
 	JSON400 *BadRequest
 	// JSON401 the response for an HTTP 401 `application/json` response
@@ -7601,14 +8518,22 @@ type CreateLocalAgentEventResponse struct {
 	JSON403 *Forbidden
 	// JSON404 the response for an HTTP 404 `application/json` response
 	JSON404 *AgentNotFound
+	// JSON408 the response for an HTTP 408 `application/json` response
+	JSON408 *RequestTimeout
 	// JSON409 the response for an HTTP 409 `application/json` response
 	JSON409 *EventLimitExceeded
 	// JSON413 the response for an HTTP 413 `application/json` response
 	JSON413 *TooLarge
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
 	// JSON415 the response for an HTTP 415 `application/json` response
 	JSON415 *UnsupportedMediaType
+	// JSON422 the response for an HTTP 422 `application/json` response
+	JSON422 *IdempotencyKeyReused
 	// JSON429 the response for an HTTP 429 `application/json` response
 	JSON429 *RateLimited
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
@@ -7621,14 +8546,22 @@ type CreateLocalAgentEventResponse struct {
 	Headers403 *CreateLocalAgentEventResponse403Headers
 	// Headers404 the parsed response headers for an HTTP 404 response
 	Headers404 *CreateLocalAgentEventResponse404Headers
+	// Headers408 the parsed response headers for an HTTP 408 response
+	Headers408 *CreateLocalAgentEventResponse408Headers
 	// Headers409 the parsed response headers for an HTTP 409 response
 	Headers409 *CreateLocalAgentEventResponse409Headers
 	// Headers413 the parsed response headers for an HTTP 413 response
 	Headers413 *CreateLocalAgentEventResponse413Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *CreateLocalAgentEventResponse414Headers
 	// Headers415 the parsed response headers for an HTTP 415 response
 	Headers415 *CreateLocalAgentEventResponse415Headers
+	// Headers422 the parsed response headers for an HTTP 422 response
+	Headers422 *CreateLocalAgentEventResponse422Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *CreateLocalAgentEventResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *CreateLocalAgentEventResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *CreateLocalAgentEventResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -7636,7 +8569,7 @@ type CreateLocalAgentEventResponse struct {
 }
 
 // GetJSON201 returns the response for an HTTP 201 `application/json` response
-func (r CreateLocalAgentEventResponse) GetJSON201() *AgentEvent {
+func (r CreateLocalAgentEventResponse) GetJSON201() *LocalAgentEventCreated {
 	return r.JSON201
 }
 
@@ -7660,6 +8593,11 @@ func (r CreateLocalAgentEventResponse) GetJSON404() *AgentNotFound {
 	return r.JSON404
 }
 
+// GetJSON408 returns the response for an HTTP 408 `application/json` response
+func (r CreateLocalAgentEventResponse) GetJSON408() *RequestTimeout {
+	return r.JSON408
+}
+
 // GetJSON409 returns the response for an HTTP 409 `application/json` response
 func (r CreateLocalAgentEventResponse) GetJSON409() *EventLimitExceeded {
 	return r.JSON409
@@ -7670,14 +8608,29 @@ func (r CreateLocalAgentEventResponse) GetJSON413() *TooLarge {
 	return r.JSON413
 }
 
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r CreateLocalAgentEventResponse) GetJSON414() *URITooLong {
+	return r.JSON414
+}
+
 // GetJSON415 returns the response for an HTTP 415 `application/json` response
 func (r CreateLocalAgentEventResponse) GetJSON415() *UnsupportedMediaType {
 	return r.JSON415
 }
 
+// GetJSON422 returns the response for an HTTP 422 `application/json` response
+func (r CreateLocalAgentEventResponse) GetJSON422() *IdempotencyKeyReused {
+	return r.JSON422
+}
+
 // GetJSON429 returns the response for an HTTP 429 `application/json` response
 func (r CreateLocalAgentEventResponse) GetJSON429() *RateLimited {
 	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r CreateLocalAgentEventResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -7740,6 +8693,11 @@ type DeleteLocalAgentEventResponse404Headers struct {
 	XRequestID string
 }
 
+// DeleteLocalAgentEventResponse414Headers the declared response headers of an HTTP 414 response for DeleteLocalAgentEvent
+type DeleteLocalAgentEventResponse414Headers struct {
+	XRequestID string
+}
+
 // DeleteLocalAgentEventResponse429Headers the declared response headers of an HTTP 429 response for DeleteLocalAgentEvent
 type DeleteLocalAgentEventResponse429Headers struct {
 	RetryAfter          int
@@ -7747,6 +8705,11 @@ type DeleteLocalAgentEventResponse429Headers struct {
 	XRateLimitRemaining int
 	XRateLimitReset     int
 	XRequestID          string
+}
+
+// DeleteLocalAgentEventResponse431Headers the declared response headers of an HTTP 431 response for DeleteLocalAgentEvent
+type DeleteLocalAgentEventResponse431Headers struct {
+	XRequestID string
 }
 
 // DeleteLocalAgentEventResponse500Headers the declared response headers of an HTTP 500 response for DeleteLocalAgentEvent
@@ -7771,8 +8734,12 @@ type DeleteLocalAgentEventResponse struct {
 	JSON403 *Forbidden
 	// JSON404 the response for an HTTP 404 `application/json` response
 	JSON404 *EventNotFound
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
 	// JSON429 the response for an HTTP 429 `application/json` response
 	JSON429 *RateLimited
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
@@ -7785,8 +8752,12 @@ type DeleteLocalAgentEventResponse struct {
 	Headers403 *DeleteLocalAgentEventResponse403Headers
 	// Headers404 the parsed response headers for an HTTP 404 response
 	Headers404 *DeleteLocalAgentEventResponse404Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *DeleteLocalAgentEventResponse414Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *DeleteLocalAgentEventResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *DeleteLocalAgentEventResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *DeleteLocalAgentEventResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -7813,9 +8784,19 @@ func (r DeleteLocalAgentEventResponse) GetJSON404() *EventNotFound {
 	return r.JSON404
 }
 
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r DeleteLocalAgentEventResponse) GetJSON414() *URITooLong {
+	return r.JSON414
+}
+
 // GetJSON429 returns the response for an HTTP 429 `application/json` response
 func (r DeleteLocalAgentEventResponse) GetJSON429() *RateLimited {
 	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r DeleteLocalAgentEventResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -7878,6 +8859,11 @@ type GetLocalAgentEventResponse404Headers struct {
 	XRequestID string
 }
 
+// GetLocalAgentEventResponse414Headers the declared response headers of an HTTP 414 response for GetLocalAgentEvent
+type GetLocalAgentEventResponse414Headers struct {
+	XRequestID string
+}
+
 // GetLocalAgentEventResponse429Headers the declared response headers of an HTTP 429 response for GetLocalAgentEvent
 type GetLocalAgentEventResponse429Headers struct {
 	RetryAfter          int
@@ -7885,6 +8871,11 @@ type GetLocalAgentEventResponse429Headers struct {
 	XRateLimitRemaining int
 	XRateLimitReset     int
 	XRequestID          string
+}
+
+// GetLocalAgentEventResponse431Headers the declared response headers of an HTTP 431 response for GetLocalAgentEvent
+type GetLocalAgentEventResponse431Headers struct {
+	XRequestID string
 }
 
 // GetLocalAgentEventResponse500Headers the declared response headers of an HTTP 500 response for GetLocalAgentEvent
@@ -7911,8 +8902,12 @@ type GetLocalAgentEventResponse struct {
 	JSON403 *Forbidden
 	// JSON404 the response for an HTTP 404 `application/json` response
 	JSON404 *EventNotFound
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
 	// JSON429 the response for an HTTP 429 `application/json` response
 	JSON429 *RateLimited
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
@@ -7925,8 +8920,12 @@ type GetLocalAgentEventResponse struct {
 	Headers403 *GetLocalAgentEventResponse403Headers
 	// Headers404 the parsed response headers for an HTTP 404 response
 	Headers404 *GetLocalAgentEventResponse404Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *GetLocalAgentEventResponse414Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *GetLocalAgentEventResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *GetLocalAgentEventResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *GetLocalAgentEventResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -7958,9 +8957,19 @@ func (r GetLocalAgentEventResponse) GetJSON404() *EventNotFound {
 	return r.JSON404
 }
 
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r GetLocalAgentEventResponse) GetJSON414() *URITooLong {
+	return r.JSON414
+}
+
 // GetJSON429 returns the response for an HTTP 429 `application/json` response
 func (r GetLocalAgentEventResponse) GetJSON429() *RateLimited {
 	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r GetLocalAgentEventResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -8023,8 +9032,18 @@ type UpdateLocalAgentEventResponse404Headers struct {
 	XRequestID string
 }
 
+// UpdateLocalAgentEventResponse408Headers the declared response headers of an HTTP 408 response for UpdateLocalAgentEvent
+type UpdateLocalAgentEventResponse408Headers struct {
+	XRequestID string
+}
+
 // UpdateLocalAgentEventResponse413Headers the declared response headers of an HTTP 413 response for UpdateLocalAgentEvent
 type UpdateLocalAgentEventResponse413Headers struct {
+	XRequestID string
+}
+
+// UpdateLocalAgentEventResponse414Headers the declared response headers of an HTTP 414 response for UpdateLocalAgentEvent
+type UpdateLocalAgentEventResponse414Headers struct {
 	XRequestID string
 }
 
@@ -8040,6 +9059,11 @@ type UpdateLocalAgentEventResponse429Headers struct {
 	XRateLimitRemaining int
 	XRateLimitReset     int
 	XRequestID          string
+}
+
+// UpdateLocalAgentEventResponse431Headers the declared response headers of an HTTP 431 response for UpdateLocalAgentEvent
+type UpdateLocalAgentEventResponse431Headers struct {
+	XRequestID string
 }
 
 // UpdateLocalAgentEventResponse500Headers the declared response headers of an HTTP 500 response for UpdateLocalAgentEvent
@@ -8066,12 +9090,18 @@ type UpdateLocalAgentEventResponse struct {
 	JSON403 *Forbidden
 	// JSON404 the response for an HTTP 404 `application/json` response
 	JSON404 *EventNotFound
+	// JSON408 the response for an HTTP 408 `application/json` response
+	JSON408 *RequestTimeout
 	// JSON413 the response for an HTTP 413 `application/json` response
 	JSON413 *TooLarge
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
 	// JSON415 the response for an HTTP 415 `application/json` response
 	JSON415 *UnsupportedMediaType
 	// JSON429 the response for an HTTP 429 `application/json` response
 	JSON429 *RateLimited
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
@@ -8084,12 +9114,18 @@ type UpdateLocalAgentEventResponse struct {
 	Headers403 *UpdateLocalAgentEventResponse403Headers
 	// Headers404 the parsed response headers for an HTTP 404 response
 	Headers404 *UpdateLocalAgentEventResponse404Headers
+	// Headers408 the parsed response headers for an HTTP 408 response
+	Headers408 *UpdateLocalAgentEventResponse408Headers
 	// Headers413 the parsed response headers for an HTTP 413 response
 	Headers413 *UpdateLocalAgentEventResponse413Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *UpdateLocalAgentEventResponse414Headers
 	// Headers415 the parsed response headers for an HTTP 415 response
 	Headers415 *UpdateLocalAgentEventResponse415Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *UpdateLocalAgentEventResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *UpdateLocalAgentEventResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *UpdateLocalAgentEventResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -8121,9 +9157,19 @@ func (r UpdateLocalAgentEventResponse) GetJSON404() *EventNotFound {
 	return r.JSON404
 }
 
+// GetJSON408 returns the response for an HTTP 408 `application/json` response
+func (r UpdateLocalAgentEventResponse) GetJSON408() *RequestTimeout {
+	return r.JSON408
+}
+
 // GetJSON413 returns the response for an HTTP 413 `application/json` response
 func (r UpdateLocalAgentEventResponse) GetJSON413() *TooLarge {
 	return r.JSON413
+}
+
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r UpdateLocalAgentEventResponse) GetJSON414() *URITooLong {
+	return r.JSON414
 }
 
 // GetJSON415 returns the response for an HTTP 415 `application/json` response
@@ -8134,6 +9180,11 @@ func (r UpdateLocalAgentEventResponse) GetJSON415() *UnsupportedMediaType {
 // GetJSON429 returns the response for an HTTP 429 `application/json` response
 func (r UpdateLocalAgentEventResponse) GetJSON429() *RateLimited {
 	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r UpdateLocalAgentEventResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -8196,6 +9247,11 @@ type GetLocalAgentEventStateResponse404Headers struct {
 	XRequestID string
 }
 
+// GetLocalAgentEventStateResponse414Headers the declared response headers of an HTTP 414 response for GetLocalAgentEventState
+type GetLocalAgentEventStateResponse414Headers struct {
+	XRequestID string
+}
+
 // GetLocalAgentEventStateResponse429Headers the declared response headers of an HTTP 429 response for GetLocalAgentEventState
 type GetLocalAgentEventStateResponse429Headers struct {
 	RetryAfter          int
@@ -8203,6 +9259,11 @@ type GetLocalAgentEventStateResponse429Headers struct {
 	XRateLimitRemaining int
 	XRateLimitReset     int
 	XRequestID          string
+}
+
+// GetLocalAgentEventStateResponse431Headers the declared response headers of an HTTP 431 response for GetLocalAgentEventState
+type GetLocalAgentEventStateResponse431Headers struct {
+	XRequestID string
 }
 
 // GetLocalAgentEventStateResponse500Headers the declared response headers of an HTTP 500 response for GetLocalAgentEventState
@@ -8229,8 +9290,12 @@ type GetLocalAgentEventStateResponse struct {
 	JSON403 *Forbidden
 	// JSON404 the response for an HTTP 404 `application/json` response
 	JSON404 *EventNotFound
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
 	// JSON429 the response for an HTTP 429 `application/json` response
 	JSON429 *RateLimited
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
@@ -8243,8 +9308,12 @@ type GetLocalAgentEventStateResponse struct {
 	Headers403 *GetLocalAgentEventStateResponse403Headers
 	// Headers404 the parsed response headers for an HTTP 404 response
 	Headers404 *GetLocalAgentEventStateResponse404Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *GetLocalAgentEventStateResponse414Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *GetLocalAgentEventStateResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *GetLocalAgentEventStateResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *GetLocalAgentEventStateResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -8276,9 +9345,19 @@ func (r GetLocalAgentEventStateResponse) GetJSON404() *EventNotFound {
 	return r.JSON404
 }
 
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r GetLocalAgentEventStateResponse) GetJSON414() *URITooLong {
+	return r.JSON414
+}
+
 // GetJSON429 returns the response for an HTTP 429 `application/json` response
 func (r GetLocalAgentEventStateResponse) GetJSON429() *RateLimited {
 	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r GetLocalAgentEventStateResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -8341,8 +9420,18 @@ type PutLocalAgentEventStateResponse404Headers struct {
 	XRequestID string
 }
 
+// PutLocalAgentEventStateResponse408Headers the declared response headers of an HTTP 408 response for PutLocalAgentEventState
+type PutLocalAgentEventStateResponse408Headers struct {
+	XRequestID string
+}
+
 // PutLocalAgentEventStateResponse413Headers the declared response headers of an HTTP 413 response for PutLocalAgentEventState
 type PutLocalAgentEventStateResponse413Headers struct {
+	XRequestID string
+}
+
+// PutLocalAgentEventStateResponse414Headers the declared response headers of an HTTP 414 response for PutLocalAgentEventState
+type PutLocalAgentEventStateResponse414Headers struct {
 	XRequestID string
 }
 
@@ -8358,6 +9447,11 @@ type PutLocalAgentEventStateResponse429Headers struct {
 	XRateLimitRemaining int
 	XRateLimitReset     int
 	XRequestID          string
+}
+
+// PutLocalAgentEventStateResponse431Headers the declared response headers of an HTTP 431 response for PutLocalAgentEventState
+type PutLocalAgentEventStateResponse431Headers struct {
+	XRequestID string
 }
 
 // PutLocalAgentEventStateResponse500Headers the declared response headers of an HTTP 500 response for PutLocalAgentEventState
@@ -8384,12 +9478,18 @@ type PutLocalAgentEventStateResponse struct {
 	JSON403 *Forbidden
 	// JSON404 the response for an HTTP 404 `application/json` response
 	JSON404 *EventNotFound
+	// JSON408 the response for an HTTP 408 `application/json` response
+	JSON408 *RequestTimeout
 	// JSON413 the response for an HTTP 413 `application/json` response
 	JSON413 *TooLarge
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
 	// JSON415 the response for an HTTP 415 `application/json` response
 	JSON415 *UnsupportedMediaType
 	// JSON429 the response for an HTTP 429 `application/json` response
 	JSON429 *RateLimited
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
@@ -8402,12 +9502,18 @@ type PutLocalAgentEventStateResponse struct {
 	Headers403 *PutLocalAgentEventStateResponse403Headers
 	// Headers404 the parsed response headers for an HTTP 404 response
 	Headers404 *PutLocalAgentEventStateResponse404Headers
+	// Headers408 the parsed response headers for an HTTP 408 response
+	Headers408 *PutLocalAgentEventStateResponse408Headers
 	// Headers413 the parsed response headers for an HTTP 413 response
 	Headers413 *PutLocalAgentEventStateResponse413Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *PutLocalAgentEventStateResponse414Headers
 	// Headers415 the parsed response headers for an HTTP 415 response
 	Headers415 *PutLocalAgentEventStateResponse415Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *PutLocalAgentEventStateResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *PutLocalAgentEventStateResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *PutLocalAgentEventStateResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -8439,9 +9545,19 @@ func (r PutLocalAgentEventStateResponse) GetJSON404() *EventNotFound {
 	return r.JSON404
 }
 
+// GetJSON408 returns the response for an HTTP 408 `application/json` response
+func (r PutLocalAgentEventStateResponse) GetJSON408() *RequestTimeout {
+	return r.JSON408
+}
+
 // GetJSON413 returns the response for an HTTP 413 `application/json` response
 func (r PutLocalAgentEventStateResponse) GetJSON413() *TooLarge {
 	return r.JSON413
+}
+
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r PutLocalAgentEventStateResponse) GetJSON414() *URITooLong {
+	return r.JSON414
 }
 
 // GetJSON415 returns the response for an HTTP 415 `application/json` response
@@ -8452,6 +9568,11 @@ func (r PutLocalAgentEventStateResponse) GetJSON415() *UnsupportedMediaType {
 // GetJSON429 returns the response for an HTTP 429 `application/json` response
 func (r PutLocalAgentEventStateResponse) GetJSON429() *RateLimited {
 	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r PutLocalAgentEventStateResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -8514,6 +9635,11 @@ type ListLocalAgentEventTestsResponse404Headers struct {
 	XRequestID string
 }
 
+// ListLocalAgentEventTestsResponse414Headers the declared response headers of an HTTP 414 response for ListLocalAgentEventTests
+type ListLocalAgentEventTestsResponse414Headers struct {
+	XRequestID string
+}
+
 // ListLocalAgentEventTestsResponse429Headers the declared response headers of an HTTP 429 response for ListLocalAgentEventTests
 type ListLocalAgentEventTestsResponse429Headers struct {
 	RetryAfter          int
@@ -8521,6 +9647,11 @@ type ListLocalAgentEventTestsResponse429Headers struct {
 	XRateLimitRemaining int
 	XRateLimitReset     int
 	XRequestID          string
+}
+
+// ListLocalAgentEventTestsResponse431Headers the declared response headers of an HTTP 431 response for ListLocalAgentEventTests
+type ListLocalAgentEventTestsResponse431Headers struct {
+	XRequestID string
 }
 
 // ListLocalAgentEventTestsResponse500Headers the declared response headers of an HTTP 500 response for ListLocalAgentEventTests
@@ -8538,7 +9669,7 @@ type ListLocalAgentEventTestsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *[]EventTest
+	JSON200 *[]EventTestResult
 	// JSON400 the response for an HTTP 400 `application/json` response
 	JSON400 *BadRequest
 	// JSON401 the response for an HTTP 401 `application/json` response
@@ -8547,8 +9678,12 @@ type ListLocalAgentEventTestsResponse struct {
 	JSON403 *Forbidden
 	// JSON404 the response for an HTTP 404 `application/json` response
 	JSON404 *EventNotFound
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
 	// JSON429 the response for an HTTP 429 `application/json` response
 	JSON429 *RateLimited
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
@@ -8561,8 +9696,12 @@ type ListLocalAgentEventTestsResponse struct {
 	Headers403 *ListLocalAgentEventTestsResponse403Headers
 	// Headers404 the parsed response headers for an HTTP 404 response
 	Headers404 *ListLocalAgentEventTestsResponse404Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *ListLocalAgentEventTestsResponse414Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *ListLocalAgentEventTestsResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *ListLocalAgentEventTestsResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *ListLocalAgentEventTestsResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -8570,7 +9709,7 @@ type ListLocalAgentEventTestsResponse struct {
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r ListLocalAgentEventTestsResponse) GetJSON200() *[]EventTest {
+func (r ListLocalAgentEventTestsResponse) GetJSON200() *[]EventTestResult {
 	return r.JSON200
 }
 
@@ -8594,9 +9733,19 @@ func (r ListLocalAgentEventTestsResponse) GetJSON404() *EventNotFound {
 	return r.JSON404
 }
 
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r ListLocalAgentEventTestsResponse) GetJSON414() *URITooLong {
+	return r.JSON414
+}
+
 // GetJSON429 returns the response for an HTTP 429 `application/json` response
 func (r ListLocalAgentEventTestsResponse) GetJSON429() *RateLimited {
 	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r ListLocalAgentEventTestsResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -8659,6 +9808,11 @@ type TestLocalAgentEventResponse404Headers struct {
 	XRequestID string
 }
 
+// TestLocalAgentEventResponse414Headers the declared response headers of an HTTP 414 response for TestLocalAgentEvent
+type TestLocalAgentEventResponse414Headers struct {
+	XRequestID string
+}
+
 // TestLocalAgentEventResponse429Headers the declared response headers of an HTTP 429 response for TestLocalAgentEvent
 type TestLocalAgentEventResponse429Headers struct {
 	RetryAfter          int
@@ -8666,6 +9820,11 @@ type TestLocalAgentEventResponse429Headers struct {
 	XRateLimitRemaining int
 	XRateLimitReset     int
 	XRequestID          string
+}
+
+// TestLocalAgentEventResponse431Headers the declared response headers of an HTTP 431 response for TestLocalAgentEvent
+type TestLocalAgentEventResponse431Headers struct {
+	XRequestID string
 }
 
 // TestLocalAgentEventResponse500Headers the declared response headers of an HTTP 500 response for TestLocalAgentEvent
@@ -8692,8 +9851,12 @@ type TestLocalAgentEventResponse struct {
 	JSON403 *Forbidden
 	// JSON404 the response for an HTTP 404 `application/json` response
 	JSON404 *EventNotFound
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
 	// JSON429 the response for an HTTP 429 `application/json` response
 	JSON429 *RateLimited
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
@@ -8706,8 +9869,12 @@ type TestLocalAgentEventResponse struct {
 	Headers403 *TestLocalAgentEventResponse403Headers
 	// Headers404 the parsed response headers for an HTTP 404 response
 	Headers404 *TestLocalAgentEventResponse404Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *TestLocalAgentEventResponse414Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *TestLocalAgentEventResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *TestLocalAgentEventResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *TestLocalAgentEventResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -8739,9 +9906,19 @@ func (r TestLocalAgentEventResponse) GetJSON404() *EventNotFound {
 	return r.JSON404
 }
 
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r TestLocalAgentEventResponse) GetJSON414() *URITooLong {
+	return r.JSON414
+}
+
 // GetJSON429 returns the response for an HTTP 429 `application/json` response
 func (r TestLocalAgentEventResponse) GetJSON429() *RateLimited {
 	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r TestLocalAgentEventResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -8804,6 +9981,11 @@ type GetLocalAgentStatusResponse404Headers struct {
 	XRequestID string
 }
 
+// GetLocalAgentStatusResponse414Headers the declared response headers of an HTTP 414 response for GetLocalAgentStatus
+type GetLocalAgentStatusResponse414Headers struct {
+	XRequestID string
+}
+
 // GetLocalAgentStatusResponse429Headers the declared response headers of an HTTP 429 response for GetLocalAgentStatus
 type GetLocalAgentStatusResponse429Headers struct {
 	RetryAfter          int
@@ -8811,6 +9993,11 @@ type GetLocalAgentStatusResponse429Headers struct {
 	XRateLimitRemaining int
 	XRateLimitReset     int
 	XRequestID          string
+}
+
+// GetLocalAgentStatusResponse431Headers the declared response headers of an HTTP 431 response for GetLocalAgentStatus
+type GetLocalAgentStatusResponse431Headers struct {
+	XRequestID string
 }
 
 // GetLocalAgentStatusResponse500Headers the declared response headers of an HTTP 500 response for GetLocalAgentStatus
@@ -8837,8 +10024,12 @@ type GetLocalAgentStatusResponse struct {
 	JSON403 *Forbidden
 	// JSON404 the response for an HTTP 404 `application/json` response
 	JSON404 *AgentNotFound
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
 	// JSON429 the response for an HTTP 429 `application/json` response
 	JSON429 *RateLimited
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
@@ -8851,8 +10042,12 @@ type GetLocalAgentStatusResponse struct {
 	Headers403 *GetLocalAgentStatusResponse403Headers
 	// Headers404 the parsed response headers for an HTTP 404 response
 	Headers404 *GetLocalAgentStatusResponse404Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *GetLocalAgentStatusResponse414Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *GetLocalAgentStatusResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *GetLocalAgentStatusResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *GetLocalAgentStatusResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -8884,9 +10079,19 @@ func (r GetLocalAgentStatusResponse) GetJSON404() *AgentNotFound {
 	return r.JSON404
 }
 
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r GetLocalAgentStatusResponse) GetJSON414() *URITooLong {
+	return r.JSON414
+}
+
 // GetJSON429 returns the response for an HTTP 429 `application/json` response
 func (r GetLocalAgentStatusResponse) GetJSON429() *RateLimited {
 	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r GetLocalAgentStatusResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -8949,8 +10154,18 @@ type PutLocalAgentStatusResponse404Headers struct {
 	XRequestID string
 }
 
+// PutLocalAgentStatusResponse408Headers the declared response headers of an HTTP 408 response for PutLocalAgentStatus
+type PutLocalAgentStatusResponse408Headers struct {
+	XRequestID string
+}
+
 // PutLocalAgentStatusResponse413Headers the declared response headers of an HTTP 413 response for PutLocalAgentStatus
 type PutLocalAgentStatusResponse413Headers struct {
+	XRequestID string
+}
+
+// PutLocalAgentStatusResponse414Headers the declared response headers of an HTTP 414 response for PutLocalAgentStatus
+type PutLocalAgentStatusResponse414Headers struct {
 	XRequestID string
 }
 
@@ -8966,6 +10181,11 @@ type PutLocalAgentStatusResponse429Headers struct {
 	XRateLimitRemaining int
 	XRateLimitReset     int
 	XRequestID          string
+}
+
+// PutLocalAgentStatusResponse431Headers the declared response headers of an HTTP 431 response for PutLocalAgentStatus
+type PutLocalAgentStatusResponse431Headers struct {
+	XRequestID string
 }
 
 // PutLocalAgentStatusResponse500Headers the declared response headers of an HTTP 500 response for PutLocalAgentStatus
@@ -8992,12 +10212,18 @@ type PutLocalAgentStatusResponse struct {
 	JSON403 *Forbidden
 	// JSON404 the response for an HTTP 404 `application/json` response
 	JSON404 *AgentNotFound
+	// JSON408 the response for an HTTP 408 `application/json` response
+	JSON408 *RequestTimeout
 	// JSON413 the response for an HTTP 413 `application/json` response
 	JSON413 *TooLarge
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
 	// JSON415 the response for an HTTP 415 `application/json` response
 	JSON415 *UnsupportedMediaType
 	// JSON429 the response for an HTTP 429 `application/json` response
 	JSON429 *RateLimited
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
@@ -9010,12 +10236,18 @@ type PutLocalAgentStatusResponse struct {
 	Headers403 *PutLocalAgentStatusResponse403Headers
 	// Headers404 the parsed response headers for an HTTP 404 response
 	Headers404 *PutLocalAgentStatusResponse404Headers
+	// Headers408 the parsed response headers for an HTTP 408 response
+	Headers408 *PutLocalAgentStatusResponse408Headers
 	// Headers413 the parsed response headers for an HTTP 413 response
 	Headers413 *PutLocalAgentStatusResponse413Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *PutLocalAgentStatusResponse414Headers
 	// Headers415 the parsed response headers for an HTTP 415 response
 	Headers415 *PutLocalAgentStatusResponse415Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *PutLocalAgentStatusResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *PutLocalAgentStatusResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *PutLocalAgentStatusResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -9047,9 +10279,19 @@ func (r PutLocalAgentStatusResponse) GetJSON404() *AgentNotFound {
 	return r.JSON404
 }
 
+// GetJSON408 returns the response for an HTTP 408 `application/json` response
+func (r PutLocalAgentStatusResponse) GetJSON408() *RequestTimeout {
+	return r.JSON408
+}
+
 // GetJSON413 returns the response for an HTTP 413 `application/json` response
 func (r PutLocalAgentStatusResponse) GetJSON413() *TooLarge {
 	return r.JSON413
+}
+
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r PutLocalAgentStatusResponse) GetJSON414() *URITooLong {
+	return r.JSON414
 }
 
 // GetJSON415 returns the response for an HTTP 415 `application/json` response
@@ -9060,6 +10302,11 @@ func (r PutLocalAgentStatusResponse) GetJSON415() *UnsupportedMediaType {
 // GetJSON429 returns the response for an HTTP 429 `application/json` response
 func (r PutLocalAgentStatusResponse) GetJSON429() *RateLimited {
 	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r PutLocalAgentStatusResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -9127,6 +10374,11 @@ type ListLocalAgentStatusChangesResponse404Headers struct {
 	XRequestID string
 }
 
+// ListLocalAgentStatusChangesResponse414Headers the declared response headers of an HTTP 414 response for ListLocalAgentStatusChanges
+type ListLocalAgentStatusChangesResponse414Headers struct {
+	XRequestID string
+}
+
 // ListLocalAgentStatusChangesResponse429Headers the declared response headers of an HTTP 429 response for ListLocalAgentStatusChanges
 type ListLocalAgentStatusChangesResponse429Headers struct {
 	RetryAfter          int
@@ -9134,6 +10386,11 @@ type ListLocalAgentStatusChangesResponse429Headers struct {
 	XRateLimitRemaining int
 	XRateLimitReset     int
 	XRequestID          string
+}
+
+// ListLocalAgentStatusChangesResponse431Headers the declared response headers of an HTTP 431 response for ListLocalAgentStatusChanges
+type ListLocalAgentStatusChangesResponse431Headers struct {
+	XRequestID string
 }
 
 // ListLocalAgentStatusChangesResponse500Headers the declared response headers of an HTTP 500 response for ListLocalAgentStatusChanges
@@ -9160,8 +10417,12 @@ type ListLocalAgentStatusChangesResponse struct {
 	JSON403 *Forbidden
 	// JSON404 the response for an HTTP 404 `application/json` response
 	JSON404 *AgentNotFound
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
 	// JSON429 the response for an HTTP 429 `application/json` response
 	JSON429 *RateLimited
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
@@ -9176,8 +10437,12 @@ type ListLocalAgentStatusChangesResponse struct {
 	Headers403 *ListLocalAgentStatusChangesResponse403Headers
 	// Headers404 the parsed response headers for an HTTP 404 response
 	Headers404 *ListLocalAgentStatusChangesResponse404Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *ListLocalAgentStatusChangesResponse414Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *ListLocalAgentStatusChangesResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *ListLocalAgentStatusChangesResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *ListLocalAgentStatusChangesResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -9209,9 +10474,19 @@ func (r ListLocalAgentStatusChangesResponse) GetJSON404() *AgentNotFound {
 	return r.JSON404
 }
 
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r ListLocalAgentStatusChangesResponse) GetJSON414() *URITooLong {
+	return r.JSON414
+}
+
 // GetJSON429 returns the response for an HTTP 429 `application/json` response
 func (r ListLocalAgentStatusChangesResponse) GetJSON429() *RateLimited {
 	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r ListLocalAgentStatusChangesResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -9253,6 +10528,11 @@ func (r ListLocalAgentStatusChangesResponse) ContentType() string {
 	return ""
 }
 
+// ListRemoteAgentsResponse200Headers the declared response headers of an HTTP 200 response for ListRemoteAgents
+type ListRemoteAgentsResponse200Headers struct {
+	Link *string
+}
+
 // ListRemoteAgentsResponse400Headers the declared response headers of an HTTP 400 response for ListRemoteAgents
 type ListRemoteAgentsResponse400Headers struct {
 	XRequestID string
@@ -9274,6 +10554,11 @@ type ListRemoteAgentsResponse404Headers struct {
 	XRequestID string
 }
 
+// ListRemoteAgentsResponse414Headers the declared response headers of an HTTP 414 response for ListRemoteAgents
+type ListRemoteAgentsResponse414Headers struct {
+	XRequestID string
+}
+
 // ListRemoteAgentsResponse429Headers the declared response headers of an HTTP 429 response for ListRemoteAgents
 type ListRemoteAgentsResponse429Headers struct {
 	RetryAfter          int
@@ -9281,6 +10566,11 @@ type ListRemoteAgentsResponse429Headers struct {
 	XRateLimitRemaining int
 	XRateLimitReset     int
 	XRequestID          string
+}
+
+// ListRemoteAgentsResponse431Headers the declared response headers of an HTTP 431 response for ListRemoteAgents
+type ListRemoteAgentsResponse431Headers struct {
+	XRequestID string
 }
 
 // ListRemoteAgentsResponse500Headers the declared response headers of an HTTP 500 response for ListRemoteAgents
@@ -9307,12 +10597,18 @@ type ListRemoteAgentsResponse struct {
 	JSON403 *Forbidden
 	// JSON404 the response for an HTTP 404 `application/json` response
 	JSON404 *ClientNotFound
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
 	// JSON429 the response for an HTTP 429 `application/json` response
 	JSON429 *RateLimited
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
 	JSON503 *Unavailable
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListRemoteAgentsResponse200Headers
 	// Headers400 the parsed response headers for an HTTP 400 response
 	Headers400 *ListRemoteAgentsResponse400Headers
 	// Headers401 the parsed response headers for an HTTP 401 response
@@ -9321,8 +10617,12 @@ type ListRemoteAgentsResponse struct {
 	Headers403 *ListRemoteAgentsResponse403Headers
 	// Headers404 the parsed response headers for an HTTP 404 response
 	Headers404 *ListRemoteAgentsResponse404Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *ListRemoteAgentsResponse414Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *ListRemoteAgentsResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *ListRemoteAgentsResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *ListRemoteAgentsResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -9354,9 +10654,19 @@ func (r ListRemoteAgentsResponse) GetJSON404() *ClientNotFound {
 	return r.JSON404
 }
 
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r ListRemoteAgentsResponse) GetJSON414() *URITooLong {
+	return r.JSON414
+}
+
 // GetJSON429 returns the response for an HTTP 429 `application/json` response
 func (r ListRemoteAgentsResponse) GetJSON429() *RateLimited {
 	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r ListRemoteAgentsResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -9419,6 +10729,11 @@ type CreateRemoteAgentResponse404Headers struct {
 	XRequestID string
 }
 
+// CreateRemoteAgentResponse408Headers the declared response headers of an HTTP 408 response for CreateRemoteAgent
+type CreateRemoteAgentResponse408Headers struct {
+	XRequestID string
+}
+
 // CreateRemoteAgentResponse409Headers the declared response headers of an HTTP 409 response for CreateRemoteAgent
 type CreateRemoteAgentResponse409Headers struct {
 	XRequestID string
@@ -9429,8 +10744,18 @@ type CreateRemoteAgentResponse413Headers struct {
 	XRequestID string
 }
 
+// CreateRemoteAgentResponse414Headers the declared response headers of an HTTP 414 response for CreateRemoteAgent
+type CreateRemoteAgentResponse414Headers struct {
+	XRequestID string
+}
+
 // CreateRemoteAgentResponse415Headers the declared response headers of an HTTP 415 response for CreateRemoteAgent
 type CreateRemoteAgentResponse415Headers struct {
+	XRequestID string
+}
+
+// CreateRemoteAgentResponse422Headers the declared response headers of an HTTP 422 response for CreateRemoteAgent
+type CreateRemoteAgentResponse422Headers struct {
 	XRequestID string
 }
 
@@ -9441,6 +10766,11 @@ type CreateRemoteAgentResponse429Headers struct {
 	XRateLimitRemaining int
 	XRateLimitReset     int
 	XRequestID          string
+}
+
+// CreateRemoteAgentResponse431Headers the declared response headers of an HTTP 431 response for CreateRemoteAgent
+type CreateRemoteAgentResponse431Headers struct {
+	XRequestID string
 }
 
 // CreateRemoteAgentResponse500Headers the declared response headers of an HTTP 500 response for CreateRemoteAgent
@@ -9467,14 +10797,22 @@ type CreateRemoteAgentResponse struct {
 	JSON403 *Forbidden
 	// JSON404 the response for an HTTP 404 `application/json` response
 	JSON404 *ClientNotFound
+	// JSON408 the response for an HTTP 408 `application/json` response
+	JSON408 *RequestTimeout
 	// JSON409 the response for an HTTP 409 `application/json` response
 	JSON409 *Conflict
 	// JSON413 the response for an HTTP 413 `application/json` response
 	JSON413 *TooLarge
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
 	// JSON415 the response for an HTTP 415 `application/json` response
 	JSON415 *UnsupportedMediaType
+	// JSON422 the response for an HTTP 422 `application/json` response
+	JSON422 *IdempotencyKeyReused
 	// JSON429 the response for an HTTP 429 `application/json` response
 	JSON429 *RateLimited
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
@@ -9487,14 +10825,22 @@ type CreateRemoteAgentResponse struct {
 	Headers403 *CreateRemoteAgentResponse403Headers
 	// Headers404 the parsed response headers for an HTTP 404 response
 	Headers404 *CreateRemoteAgentResponse404Headers
+	// Headers408 the parsed response headers for an HTTP 408 response
+	Headers408 *CreateRemoteAgentResponse408Headers
 	// Headers409 the parsed response headers for an HTTP 409 response
 	Headers409 *CreateRemoteAgentResponse409Headers
 	// Headers413 the parsed response headers for an HTTP 413 response
 	Headers413 *CreateRemoteAgentResponse413Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *CreateRemoteAgentResponse414Headers
 	// Headers415 the parsed response headers for an HTTP 415 response
 	Headers415 *CreateRemoteAgentResponse415Headers
+	// Headers422 the parsed response headers for an HTTP 422 response
+	Headers422 *CreateRemoteAgentResponse422Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *CreateRemoteAgentResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *CreateRemoteAgentResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *CreateRemoteAgentResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -9526,6 +10872,11 @@ func (r CreateRemoteAgentResponse) GetJSON404() *ClientNotFound {
 	return r.JSON404
 }
 
+// GetJSON408 returns the response for an HTTP 408 `application/json` response
+func (r CreateRemoteAgentResponse) GetJSON408() *RequestTimeout {
+	return r.JSON408
+}
+
 // GetJSON409 returns the response for an HTTP 409 `application/json` response
 func (r CreateRemoteAgentResponse) GetJSON409() *Conflict {
 	return r.JSON409
@@ -9536,14 +10887,29 @@ func (r CreateRemoteAgentResponse) GetJSON413() *TooLarge {
 	return r.JSON413
 }
 
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r CreateRemoteAgentResponse) GetJSON414() *URITooLong {
+	return r.JSON414
+}
+
 // GetJSON415 returns the response for an HTTP 415 `application/json` response
 func (r CreateRemoteAgentResponse) GetJSON415() *UnsupportedMediaType {
 	return r.JSON415
 }
 
+// GetJSON422 returns the response for an HTTP 422 `application/json` response
+func (r CreateRemoteAgentResponse) GetJSON422() *IdempotencyKeyReused {
+	return r.JSON422
+}
+
 // GetJSON429 returns the response for an HTTP 429 `application/json` response
 func (r CreateRemoteAgentResponse) GetJSON429() *RateLimited {
 	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r CreateRemoteAgentResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -9606,6 +10972,11 @@ type DeleteRemoteAgentResponse404Headers struct {
 	XRequestID string
 }
 
+// DeleteRemoteAgentResponse414Headers the declared response headers of an HTTP 414 response for DeleteRemoteAgent
+type DeleteRemoteAgentResponse414Headers struct {
+	XRequestID string
+}
+
 // DeleteRemoteAgentResponse429Headers the declared response headers of an HTTP 429 response for DeleteRemoteAgent
 type DeleteRemoteAgentResponse429Headers struct {
 	RetryAfter          int
@@ -9613,6 +10984,11 @@ type DeleteRemoteAgentResponse429Headers struct {
 	XRateLimitRemaining int
 	XRateLimitReset     int
 	XRequestID          string
+}
+
+// DeleteRemoteAgentResponse431Headers the declared response headers of an HTTP 431 response for DeleteRemoteAgent
+type DeleteRemoteAgentResponse431Headers struct {
+	XRequestID string
 }
 
 // DeleteRemoteAgentResponse500Headers the declared response headers of an HTTP 500 response for DeleteRemoteAgent
@@ -9637,8 +11013,12 @@ type DeleteRemoteAgentResponse struct {
 	JSON403 *Forbidden
 	// JSON404 the response for an HTTP 404 `application/json` response
 	JSON404 *AgentNotFound
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
 	// JSON429 the response for an HTTP 429 `application/json` response
 	JSON429 *RateLimited
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
@@ -9651,8 +11031,12 @@ type DeleteRemoteAgentResponse struct {
 	Headers403 *DeleteRemoteAgentResponse403Headers
 	// Headers404 the parsed response headers for an HTTP 404 response
 	Headers404 *DeleteRemoteAgentResponse404Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *DeleteRemoteAgentResponse414Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *DeleteRemoteAgentResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *DeleteRemoteAgentResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *DeleteRemoteAgentResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -9679,9 +11063,19 @@ func (r DeleteRemoteAgentResponse) GetJSON404() *AgentNotFound {
 	return r.JSON404
 }
 
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r DeleteRemoteAgentResponse) GetJSON414() *URITooLong {
+	return r.JSON414
+}
+
 // GetJSON429 returns the response for an HTTP 429 `application/json` response
 func (r DeleteRemoteAgentResponse) GetJSON429() *RateLimited {
 	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r DeleteRemoteAgentResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -9744,6 +11138,11 @@ type GetRemoteAgentResponse404Headers struct {
 	XRequestID string
 }
 
+// GetRemoteAgentResponse414Headers the declared response headers of an HTTP 414 response for GetRemoteAgent
+type GetRemoteAgentResponse414Headers struct {
+	XRequestID string
+}
+
 // GetRemoteAgentResponse429Headers the declared response headers of an HTTP 429 response for GetRemoteAgent
 type GetRemoteAgentResponse429Headers struct {
 	RetryAfter          int
@@ -9751,6 +11150,11 @@ type GetRemoteAgentResponse429Headers struct {
 	XRateLimitRemaining int
 	XRateLimitReset     int
 	XRequestID          string
+}
+
+// GetRemoteAgentResponse431Headers the declared response headers of an HTTP 431 response for GetRemoteAgent
+type GetRemoteAgentResponse431Headers struct {
+	XRequestID string
 }
 
 // GetRemoteAgentResponse500Headers the declared response headers of an HTTP 500 response for GetRemoteAgent
@@ -9777,8 +11181,12 @@ type GetRemoteAgentResponse struct {
 	JSON403 *Forbidden
 	// JSON404 the response for an HTTP 404 `application/json` response
 	JSON404 *AgentNotFound
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
 	// JSON429 the response for an HTTP 429 `application/json` response
 	JSON429 *RateLimited
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
@@ -9791,8 +11199,12 @@ type GetRemoteAgentResponse struct {
 	Headers403 *GetRemoteAgentResponse403Headers
 	// Headers404 the parsed response headers for an HTTP 404 response
 	Headers404 *GetRemoteAgentResponse404Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *GetRemoteAgentResponse414Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *GetRemoteAgentResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *GetRemoteAgentResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *GetRemoteAgentResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -9824,9 +11236,19 @@ func (r GetRemoteAgentResponse) GetJSON404() *AgentNotFound {
 	return r.JSON404
 }
 
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r GetRemoteAgentResponse) GetJSON414() *URITooLong {
+	return r.JSON414
+}
+
 // GetJSON429 returns the response for an HTTP 429 `application/json` response
 func (r GetRemoteAgentResponse) GetJSON429() *RateLimited {
 	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r GetRemoteAgentResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -9889,6 +11311,11 @@ type PutRemoteAgentResponse404Headers struct {
 	XRequestID string
 }
 
+// PutRemoteAgentResponse408Headers the declared response headers of an HTTP 408 response for PutRemoteAgent
+type PutRemoteAgentResponse408Headers struct {
+	XRequestID string
+}
+
 // PutRemoteAgentResponse409Headers the declared response headers of an HTTP 409 response for PutRemoteAgent
 type PutRemoteAgentResponse409Headers struct {
 	XRequestID string
@@ -9896,6 +11323,11 @@ type PutRemoteAgentResponse409Headers struct {
 
 // PutRemoteAgentResponse413Headers the declared response headers of an HTTP 413 response for PutRemoteAgent
 type PutRemoteAgentResponse413Headers struct {
+	XRequestID string
+}
+
+// PutRemoteAgentResponse414Headers the declared response headers of an HTTP 414 response for PutRemoteAgent
+type PutRemoteAgentResponse414Headers struct {
 	XRequestID string
 }
 
@@ -9911,6 +11343,11 @@ type PutRemoteAgentResponse429Headers struct {
 	XRateLimitRemaining int
 	XRateLimitReset     int
 	XRequestID          string
+}
+
+// PutRemoteAgentResponse431Headers the declared response headers of an HTTP 431 response for PutRemoteAgent
+type PutRemoteAgentResponse431Headers struct {
+	XRequestID string
 }
 
 // PutRemoteAgentResponse500Headers the declared response headers of an HTTP 500 response for PutRemoteAgent
@@ -9939,14 +11376,20 @@ type PutRemoteAgentResponse struct {
 	JSON403 *Forbidden
 	// JSON404 the response for an HTTP 404 `application/json` response
 	JSON404 *ClientNotFound
+	// JSON408 the response for an HTTP 408 `application/json` response
+	JSON408 *RequestTimeout
 	// JSON409 the response for an HTTP 409 `application/json` response
 	JSON409 *AgentLimitExceeded
 	// JSON413 the response for an HTTP 413 `application/json` response
 	JSON413 *TooLarge
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
 	// JSON415 the response for an HTTP 415 `application/json` response
 	JSON415 *UnsupportedMediaType
 	// JSON429 the response for an HTTP 429 `application/json` response
 	JSON429 *RateLimited
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
@@ -9959,14 +11402,20 @@ type PutRemoteAgentResponse struct {
 	Headers403 *PutRemoteAgentResponse403Headers
 	// Headers404 the parsed response headers for an HTTP 404 response
 	Headers404 *PutRemoteAgentResponse404Headers
+	// Headers408 the parsed response headers for an HTTP 408 response
+	Headers408 *PutRemoteAgentResponse408Headers
 	// Headers409 the parsed response headers for an HTTP 409 response
 	Headers409 *PutRemoteAgentResponse409Headers
 	// Headers413 the parsed response headers for an HTTP 413 response
 	Headers413 *PutRemoteAgentResponse413Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *PutRemoteAgentResponse414Headers
 	// Headers415 the parsed response headers for an HTTP 415 response
 	Headers415 *PutRemoteAgentResponse415Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *PutRemoteAgentResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *PutRemoteAgentResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *PutRemoteAgentResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -10003,6 +11452,11 @@ func (r PutRemoteAgentResponse) GetJSON404() *ClientNotFound {
 	return r.JSON404
 }
 
+// GetJSON408 returns the response for an HTTP 408 `application/json` response
+func (r PutRemoteAgentResponse) GetJSON408() *RequestTimeout {
+	return r.JSON408
+}
+
 // GetJSON409 returns the response for an HTTP 409 `application/json` response
 func (r PutRemoteAgentResponse) GetJSON409() *AgentLimitExceeded {
 	return r.JSON409
@@ -10013,6 +11467,11 @@ func (r PutRemoteAgentResponse) GetJSON413() *TooLarge {
 	return r.JSON413
 }
 
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r PutRemoteAgentResponse) GetJSON414() *URITooLong {
+	return r.JSON414
+}
+
 // GetJSON415 returns the response for an HTTP 415 `application/json` response
 func (r PutRemoteAgentResponse) GetJSON415() *UnsupportedMediaType {
 	return r.JSON415
@@ -10021,6 +11480,11 @@ func (r PutRemoteAgentResponse) GetJSON415() *UnsupportedMediaType {
 // GetJSON429 returns the response for an HTTP 429 `application/json` response
 func (r PutRemoteAgentResponse) GetJSON429() *RateLimited {
 	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r PutRemoteAgentResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -10062,6 +11526,11 @@ func (r PutRemoteAgentResponse) ContentType() string {
 	return ""
 }
 
+// ListRemoteAgentEventsResponse200Headers the declared response headers of an HTTP 200 response for ListRemoteAgentEvents
+type ListRemoteAgentEventsResponse200Headers struct {
+	Link *string
+}
+
 // ListRemoteAgentEventsResponse400Headers the declared response headers of an HTTP 400 response for ListRemoteAgentEvents
 type ListRemoteAgentEventsResponse400Headers struct {
 	XRequestID string
@@ -10083,6 +11552,11 @@ type ListRemoteAgentEventsResponse404Headers struct {
 	XRequestID string
 }
 
+// ListRemoteAgentEventsResponse414Headers the declared response headers of an HTTP 414 response for ListRemoteAgentEvents
+type ListRemoteAgentEventsResponse414Headers struct {
+	XRequestID string
+}
+
 // ListRemoteAgentEventsResponse429Headers the declared response headers of an HTTP 429 response for ListRemoteAgentEvents
 type ListRemoteAgentEventsResponse429Headers struct {
 	RetryAfter          int
@@ -10090,6 +11564,11 @@ type ListRemoteAgentEventsResponse429Headers struct {
 	XRateLimitRemaining int
 	XRateLimitReset     int
 	XRequestID          string
+}
+
+// ListRemoteAgentEventsResponse431Headers the declared response headers of an HTTP 431 response for ListRemoteAgentEvents
+type ListRemoteAgentEventsResponse431Headers struct {
+	XRequestID string
 }
 
 // ListRemoteAgentEventsResponse500Headers the declared response headers of an HTTP 500 response for ListRemoteAgentEvents
@@ -10116,12 +11595,18 @@ type ListRemoteAgentEventsResponse struct {
 	JSON403 *Forbidden
 	// JSON404 the response for an HTTP 404 `application/json` response
 	JSON404 *AgentNotFound
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
 	// JSON429 the response for an HTTP 429 `application/json` response
 	JSON429 *RateLimited
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
 	JSON503 *Unavailable
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListRemoteAgentEventsResponse200Headers
 	// Headers400 the parsed response headers for an HTTP 400 response
 	Headers400 *ListRemoteAgentEventsResponse400Headers
 	// Headers401 the parsed response headers for an HTTP 401 response
@@ -10130,8 +11615,12 @@ type ListRemoteAgentEventsResponse struct {
 	Headers403 *ListRemoteAgentEventsResponse403Headers
 	// Headers404 the parsed response headers for an HTTP 404 response
 	Headers404 *ListRemoteAgentEventsResponse404Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *ListRemoteAgentEventsResponse414Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *ListRemoteAgentEventsResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *ListRemoteAgentEventsResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *ListRemoteAgentEventsResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -10163,9 +11652,19 @@ func (r ListRemoteAgentEventsResponse) GetJSON404() *AgentNotFound {
 	return r.JSON404
 }
 
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r ListRemoteAgentEventsResponse) GetJSON414() *URITooLong {
+	return r.JSON414
+}
+
 // GetJSON429 returns the response for an HTTP 429 `application/json` response
 func (r ListRemoteAgentEventsResponse) GetJSON429() *RateLimited {
 	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r ListRemoteAgentEventsResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -10228,6 +11727,11 @@ type CreateRemoteAgentEventResponse404Headers struct {
 	XRequestID string
 }
 
+// CreateRemoteAgentEventResponse408Headers the declared response headers of an HTTP 408 response for CreateRemoteAgentEvent
+type CreateRemoteAgentEventResponse408Headers struct {
+	XRequestID string
+}
+
 // CreateRemoteAgentEventResponse409Headers the declared response headers of an HTTP 409 response for CreateRemoteAgentEvent
 type CreateRemoteAgentEventResponse409Headers struct {
 	XRequestID string
@@ -10238,8 +11742,18 @@ type CreateRemoteAgentEventResponse413Headers struct {
 	XRequestID string
 }
 
+// CreateRemoteAgentEventResponse414Headers the declared response headers of an HTTP 414 response for CreateRemoteAgentEvent
+type CreateRemoteAgentEventResponse414Headers struct {
+	XRequestID string
+}
+
 // CreateRemoteAgentEventResponse415Headers the declared response headers of an HTTP 415 response for CreateRemoteAgentEvent
 type CreateRemoteAgentEventResponse415Headers struct {
+	XRequestID string
+}
+
+// CreateRemoteAgentEventResponse422Headers the declared response headers of an HTTP 422 response for CreateRemoteAgentEvent
+type CreateRemoteAgentEventResponse422Headers struct {
 	XRequestID string
 }
 
@@ -10250,6 +11764,11 @@ type CreateRemoteAgentEventResponse429Headers struct {
 	XRateLimitRemaining int
 	XRateLimitReset     int
 	XRequestID          string
+}
+
+// CreateRemoteAgentEventResponse431Headers the declared response headers of an HTTP 431 response for CreateRemoteAgentEvent
+type CreateRemoteAgentEventResponse431Headers struct {
+	XRequestID string
 }
 
 // CreateRemoteAgentEventResponse500Headers the declared response headers of an HTTP 500 response for CreateRemoteAgentEvent
@@ -10267,7 +11786,7 @@ type CreateRemoteAgentEventResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON201 the response for an HTTP 201 `application/json` response
-	JSON201 *AgentEvent
+	JSON201 *RemoteAgentEventCreated
 	// JSON400 the response for an HTTP 400 `application/json` response
 	JSON400 *BadRequest
 	// JSON401 the response for an HTTP 401 `application/json` response
@@ -10276,14 +11795,22 @@ type CreateRemoteAgentEventResponse struct {
 	JSON403 *Forbidden
 	// JSON404 the response for an HTTP 404 `application/json` response
 	JSON404 *AgentNotFound
+	// JSON408 the response for an HTTP 408 `application/json` response
+	JSON408 *RequestTimeout
 	// JSON409 the response for an HTTP 409 `application/json` response
 	JSON409 *EventLimitExceeded
 	// JSON413 the response for an HTTP 413 `application/json` response
 	JSON413 *TooLarge
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
 	// JSON415 the response for an HTTP 415 `application/json` response
 	JSON415 *UnsupportedMediaType
+	// JSON422 the response for an HTTP 422 `application/json` response
+	JSON422 *IdempotencyKeyReused
 	// JSON429 the response for an HTTP 429 `application/json` response
 	JSON429 *RateLimited
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
@@ -10296,14 +11823,22 @@ type CreateRemoteAgentEventResponse struct {
 	Headers403 *CreateRemoteAgentEventResponse403Headers
 	// Headers404 the parsed response headers for an HTTP 404 response
 	Headers404 *CreateRemoteAgentEventResponse404Headers
+	// Headers408 the parsed response headers for an HTTP 408 response
+	Headers408 *CreateRemoteAgentEventResponse408Headers
 	// Headers409 the parsed response headers for an HTTP 409 response
 	Headers409 *CreateRemoteAgentEventResponse409Headers
 	// Headers413 the parsed response headers for an HTTP 413 response
 	Headers413 *CreateRemoteAgentEventResponse413Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *CreateRemoteAgentEventResponse414Headers
 	// Headers415 the parsed response headers for an HTTP 415 response
 	Headers415 *CreateRemoteAgentEventResponse415Headers
+	// Headers422 the parsed response headers for an HTTP 422 response
+	Headers422 *CreateRemoteAgentEventResponse422Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *CreateRemoteAgentEventResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *CreateRemoteAgentEventResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *CreateRemoteAgentEventResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -10311,7 +11846,7 @@ type CreateRemoteAgentEventResponse struct {
 }
 
 // GetJSON201 returns the response for an HTTP 201 `application/json` response
-func (r CreateRemoteAgentEventResponse) GetJSON201() *AgentEvent {
+func (r CreateRemoteAgentEventResponse) GetJSON201() *RemoteAgentEventCreated {
 	return r.JSON201
 }
 
@@ -10335,6 +11870,11 @@ func (r CreateRemoteAgentEventResponse) GetJSON404() *AgentNotFound {
 	return r.JSON404
 }
 
+// GetJSON408 returns the response for an HTTP 408 `application/json` response
+func (r CreateRemoteAgentEventResponse) GetJSON408() *RequestTimeout {
+	return r.JSON408
+}
+
 // GetJSON409 returns the response for an HTTP 409 `application/json` response
 func (r CreateRemoteAgentEventResponse) GetJSON409() *EventLimitExceeded {
 	return r.JSON409
@@ -10345,14 +11885,29 @@ func (r CreateRemoteAgentEventResponse) GetJSON413() *TooLarge {
 	return r.JSON413
 }
 
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r CreateRemoteAgentEventResponse) GetJSON414() *URITooLong {
+	return r.JSON414
+}
+
 // GetJSON415 returns the response for an HTTP 415 `application/json` response
 func (r CreateRemoteAgentEventResponse) GetJSON415() *UnsupportedMediaType {
 	return r.JSON415
 }
 
+// GetJSON422 returns the response for an HTTP 422 `application/json` response
+func (r CreateRemoteAgentEventResponse) GetJSON422() *IdempotencyKeyReused {
+	return r.JSON422
+}
+
 // GetJSON429 returns the response for an HTTP 429 `application/json` response
 func (r CreateRemoteAgentEventResponse) GetJSON429() *RateLimited {
 	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r CreateRemoteAgentEventResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -10415,6 +11970,11 @@ type DeleteRemoteAgentEventResponse404Headers struct {
 	XRequestID string
 }
 
+// DeleteRemoteAgentEventResponse414Headers the declared response headers of an HTTP 414 response for DeleteRemoteAgentEvent
+type DeleteRemoteAgentEventResponse414Headers struct {
+	XRequestID string
+}
+
 // DeleteRemoteAgentEventResponse429Headers the declared response headers of an HTTP 429 response for DeleteRemoteAgentEvent
 type DeleteRemoteAgentEventResponse429Headers struct {
 	RetryAfter          int
@@ -10422,6 +11982,11 @@ type DeleteRemoteAgentEventResponse429Headers struct {
 	XRateLimitRemaining int
 	XRateLimitReset     int
 	XRequestID          string
+}
+
+// DeleteRemoteAgentEventResponse431Headers the declared response headers of an HTTP 431 response for DeleteRemoteAgentEvent
+type DeleteRemoteAgentEventResponse431Headers struct {
+	XRequestID string
 }
 
 // DeleteRemoteAgentEventResponse500Headers the declared response headers of an HTTP 500 response for DeleteRemoteAgentEvent
@@ -10446,8 +12011,12 @@ type DeleteRemoteAgentEventResponse struct {
 	JSON403 *Forbidden
 	// JSON404 the response for an HTTP 404 `application/json` response
 	JSON404 *EventNotFound
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
 	// JSON429 the response for an HTTP 429 `application/json` response
 	JSON429 *RateLimited
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
@@ -10460,8 +12029,12 @@ type DeleteRemoteAgentEventResponse struct {
 	Headers403 *DeleteRemoteAgentEventResponse403Headers
 	// Headers404 the parsed response headers for an HTTP 404 response
 	Headers404 *DeleteRemoteAgentEventResponse404Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *DeleteRemoteAgentEventResponse414Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *DeleteRemoteAgentEventResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *DeleteRemoteAgentEventResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *DeleteRemoteAgentEventResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -10488,9 +12061,19 @@ func (r DeleteRemoteAgentEventResponse) GetJSON404() *EventNotFound {
 	return r.JSON404
 }
 
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r DeleteRemoteAgentEventResponse) GetJSON414() *URITooLong {
+	return r.JSON414
+}
+
 // GetJSON429 returns the response for an HTTP 429 `application/json` response
 func (r DeleteRemoteAgentEventResponse) GetJSON429() *RateLimited {
 	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r DeleteRemoteAgentEventResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -10553,6 +12136,11 @@ type GetRemoteAgentEventResponse404Headers struct {
 	XRequestID string
 }
 
+// GetRemoteAgentEventResponse414Headers the declared response headers of an HTTP 414 response for GetRemoteAgentEvent
+type GetRemoteAgentEventResponse414Headers struct {
+	XRequestID string
+}
+
 // GetRemoteAgentEventResponse429Headers the declared response headers of an HTTP 429 response for GetRemoteAgentEvent
 type GetRemoteAgentEventResponse429Headers struct {
 	RetryAfter          int
@@ -10560,6 +12148,11 @@ type GetRemoteAgentEventResponse429Headers struct {
 	XRateLimitRemaining int
 	XRateLimitReset     int
 	XRequestID          string
+}
+
+// GetRemoteAgentEventResponse431Headers the declared response headers of an HTTP 431 response for GetRemoteAgentEvent
+type GetRemoteAgentEventResponse431Headers struct {
+	XRequestID string
 }
 
 // GetRemoteAgentEventResponse500Headers the declared response headers of an HTTP 500 response for GetRemoteAgentEvent
@@ -10586,8 +12179,12 @@ type GetRemoteAgentEventResponse struct {
 	JSON403 *Forbidden
 	// JSON404 the response for an HTTP 404 `application/json` response
 	JSON404 *EventNotFound
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
 	// JSON429 the response for an HTTP 429 `application/json` response
 	JSON429 *RateLimited
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
@@ -10600,8 +12197,12 @@ type GetRemoteAgentEventResponse struct {
 	Headers403 *GetRemoteAgentEventResponse403Headers
 	// Headers404 the parsed response headers for an HTTP 404 response
 	Headers404 *GetRemoteAgentEventResponse404Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *GetRemoteAgentEventResponse414Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *GetRemoteAgentEventResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *GetRemoteAgentEventResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *GetRemoteAgentEventResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -10633,9 +12234,19 @@ func (r GetRemoteAgentEventResponse) GetJSON404() *EventNotFound {
 	return r.JSON404
 }
 
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r GetRemoteAgentEventResponse) GetJSON414() *URITooLong {
+	return r.JSON414
+}
+
 // GetJSON429 returns the response for an HTTP 429 `application/json` response
 func (r GetRemoteAgentEventResponse) GetJSON429() *RateLimited {
 	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r GetRemoteAgentEventResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -10698,8 +12309,18 @@ type UpdateRemoteAgentEventResponse404Headers struct {
 	XRequestID string
 }
 
+// UpdateRemoteAgentEventResponse408Headers the declared response headers of an HTTP 408 response for UpdateRemoteAgentEvent
+type UpdateRemoteAgentEventResponse408Headers struct {
+	XRequestID string
+}
+
 // UpdateRemoteAgentEventResponse413Headers the declared response headers of an HTTP 413 response for UpdateRemoteAgentEvent
 type UpdateRemoteAgentEventResponse413Headers struct {
+	XRequestID string
+}
+
+// UpdateRemoteAgentEventResponse414Headers the declared response headers of an HTTP 414 response for UpdateRemoteAgentEvent
+type UpdateRemoteAgentEventResponse414Headers struct {
 	XRequestID string
 }
 
@@ -10715,6 +12336,11 @@ type UpdateRemoteAgentEventResponse429Headers struct {
 	XRateLimitRemaining int
 	XRateLimitReset     int
 	XRequestID          string
+}
+
+// UpdateRemoteAgentEventResponse431Headers the declared response headers of an HTTP 431 response for UpdateRemoteAgentEvent
+type UpdateRemoteAgentEventResponse431Headers struct {
+	XRequestID string
 }
 
 // UpdateRemoteAgentEventResponse500Headers the declared response headers of an HTTP 500 response for UpdateRemoteAgentEvent
@@ -10741,12 +12367,18 @@ type UpdateRemoteAgentEventResponse struct {
 	JSON403 *Forbidden
 	// JSON404 the response for an HTTP 404 `application/json` response
 	JSON404 *EventNotFound
+	// JSON408 the response for an HTTP 408 `application/json` response
+	JSON408 *RequestTimeout
 	// JSON413 the response for an HTTP 413 `application/json` response
 	JSON413 *TooLarge
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
 	// JSON415 the response for an HTTP 415 `application/json` response
 	JSON415 *UnsupportedMediaType
 	// JSON429 the response for an HTTP 429 `application/json` response
 	JSON429 *RateLimited
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
@@ -10759,12 +12391,18 @@ type UpdateRemoteAgentEventResponse struct {
 	Headers403 *UpdateRemoteAgentEventResponse403Headers
 	// Headers404 the parsed response headers for an HTTP 404 response
 	Headers404 *UpdateRemoteAgentEventResponse404Headers
+	// Headers408 the parsed response headers for an HTTP 408 response
+	Headers408 *UpdateRemoteAgentEventResponse408Headers
 	// Headers413 the parsed response headers for an HTTP 413 response
 	Headers413 *UpdateRemoteAgentEventResponse413Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *UpdateRemoteAgentEventResponse414Headers
 	// Headers415 the parsed response headers for an HTTP 415 response
 	Headers415 *UpdateRemoteAgentEventResponse415Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *UpdateRemoteAgentEventResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *UpdateRemoteAgentEventResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *UpdateRemoteAgentEventResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -10796,9 +12434,19 @@ func (r UpdateRemoteAgentEventResponse) GetJSON404() *EventNotFound {
 	return r.JSON404
 }
 
+// GetJSON408 returns the response for an HTTP 408 `application/json` response
+func (r UpdateRemoteAgentEventResponse) GetJSON408() *RequestTimeout {
+	return r.JSON408
+}
+
 // GetJSON413 returns the response for an HTTP 413 `application/json` response
 func (r UpdateRemoteAgentEventResponse) GetJSON413() *TooLarge {
 	return r.JSON413
+}
+
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r UpdateRemoteAgentEventResponse) GetJSON414() *URITooLong {
+	return r.JSON414
 }
 
 // GetJSON415 returns the response for an HTTP 415 `application/json` response
@@ -10809,6 +12457,11 @@ func (r UpdateRemoteAgentEventResponse) GetJSON415() *UnsupportedMediaType {
 // GetJSON429 returns the response for an HTTP 429 `application/json` response
 func (r UpdateRemoteAgentEventResponse) GetJSON429() *RateLimited {
 	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r UpdateRemoteAgentEventResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -10871,6 +12524,11 @@ type GetRemoteAgentEventStateResponse404Headers struct {
 	XRequestID string
 }
 
+// GetRemoteAgentEventStateResponse414Headers the declared response headers of an HTTP 414 response for GetRemoteAgentEventState
+type GetRemoteAgentEventStateResponse414Headers struct {
+	XRequestID string
+}
+
 // GetRemoteAgentEventStateResponse429Headers the declared response headers of an HTTP 429 response for GetRemoteAgentEventState
 type GetRemoteAgentEventStateResponse429Headers struct {
 	RetryAfter          int
@@ -10878,6 +12536,11 @@ type GetRemoteAgentEventStateResponse429Headers struct {
 	XRateLimitRemaining int
 	XRateLimitReset     int
 	XRequestID          string
+}
+
+// GetRemoteAgentEventStateResponse431Headers the declared response headers of an HTTP 431 response for GetRemoteAgentEventState
+type GetRemoteAgentEventStateResponse431Headers struct {
+	XRequestID string
 }
 
 // GetRemoteAgentEventStateResponse500Headers the declared response headers of an HTTP 500 response for GetRemoteAgentEventState
@@ -10904,8 +12567,12 @@ type GetRemoteAgentEventStateResponse struct {
 	JSON403 *Forbidden
 	// JSON404 the response for an HTTP 404 `application/json` response
 	JSON404 *EventNotFound
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
 	// JSON429 the response for an HTTP 429 `application/json` response
 	JSON429 *RateLimited
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
@@ -10918,8 +12585,12 @@ type GetRemoteAgentEventStateResponse struct {
 	Headers403 *GetRemoteAgentEventStateResponse403Headers
 	// Headers404 the parsed response headers for an HTTP 404 response
 	Headers404 *GetRemoteAgentEventStateResponse404Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *GetRemoteAgentEventStateResponse414Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *GetRemoteAgentEventStateResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *GetRemoteAgentEventStateResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *GetRemoteAgentEventStateResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -10951,9 +12622,19 @@ func (r GetRemoteAgentEventStateResponse) GetJSON404() *EventNotFound {
 	return r.JSON404
 }
 
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r GetRemoteAgentEventStateResponse) GetJSON414() *URITooLong {
+	return r.JSON414
+}
+
 // GetJSON429 returns the response for an HTTP 429 `application/json` response
 func (r GetRemoteAgentEventStateResponse) GetJSON429() *RateLimited {
 	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r GetRemoteAgentEventStateResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -11016,8 +12697,18 @@ type PutRemoteAgentEventStateResponse404Headers struct {
 	XRequestID string
 }
 
+// PutRemoteAgentEventStateResponse408Headers the declared response headers of an HTTP 408 response for PutRemoteAgentEventState
+type PutRemoteAgentEventStateResponse408Headers struct {
+	XRequestID string
+}
+
 // PutRemoteAgentEventStateResponse413Headers the declared response headers of an HTTP 413 response for PutRemoteAgentEventState
 type PutRemoteAgentEventStateResponse413Headers struct {
+	XRequestID string
+}
+
+// PutRemoteAgentEventStateResponse414Headers the declared response headers of an HTTP 414 response for PutRemoteAgentEventState
+type PutRemoteAgentEventStateResponse414Headers struct {
 	XRequestID string
 }
 
@@ -11033,6 +12724,11 @@ type PutRemoteAgentEventStateResponse429Headers struct {
 	XRateLimitRemaining int
 	XRateLimitReset     int
 	XRequestID          string
+}
+
+// PutRemoteAgentEventStateResponse431Headers the declared response headers of an HTTP 431 response for PutRemoteAgentEventState
+type PutRemoteAgentEventStateResponse431Headers struct {
+	XRequestID string
 }
 
 // PutRemoteAgentEventStateResponse500Headers the declared response headers of an HTTP 500 response for PutRemoteAgentEventState
@@ -11059,12 +12755,18 @@ type PutRemoteAgentEventStateResponse struct {
 	JSON403 *Forbidden
 	// JSON404 the response for an HTTP 404 `application/json` response
 	JSON404 *EventNotFound
+	// JSON408 the response for an HTTP 408 `application/json` response
+	JSON408 *RequestTimeout
 	// JSON413 the response for an HTTP 413 `application/json` response
 	JSON413 *TooLarge
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
 	// JSON415 the response for an HTTP 415 `application/json` response
 	JSON415 *UnsupportedMediaType
 	// JSON429 the response for an HTTP 429 `application/json` response
 	JSON429 *RateLimited
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
@@ -11077,12 +12779,18 @@ type PutRemoteAgentEventStateResponse struct {
 	Headers403 *PutRemoteAgentEventStateResponse403Headers
 	// Headers404 the parsed response headers for an HTTP 404 response
 	Headers404 *PutRemoteAgentEventStateResponse404Headers
+	// Headers408 the parsed response headers for an HTTP 408 response
+	Headers408 *PutRemoteAgentEventStateResponse408Headers
 	// Headers413 the parsed response headers for an HTTP 413 response
 	Headers413 *PutRemoteAgentEventStateResponse413Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *PutRemoteAgentEventStateResponse414Headers
 	// Headers415 the parsed response headers for an HTTP 415 response
 	Headers415 *PutRemoteAgentEventStateResponse415Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *PutRemoteAgentEventStateResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *PutRemoteAgentEventStateResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *PutRemoteAgentEventStateResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -11114,9 +12822,19 @@ func (r PutRemoteAgentEventStateResponse) GetJSON404() *EventNotFound {
 	return r.JSON404
 }
 
+// GetJSON408 returns the response for an HTTP 408 `application/json` response
+func (r PutRemoteAgentEventStateResponse) GetJSON408() *RequestTimeout {
+	return r.JSON408
+}
+
 // GetJSON413 returns the response for an HTTP 413 `application/json` response
 func (r PutRemoteAgentEventStateResponse) GetJSON413() *TooLarge {
 	return r.JSON413
+}
+
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r PutRemoteAgentEventStateResponse) GetJSON414() *URITooLong {
+	return r.JSON414
 }
 
 // GetJSON415 returns the response for an HTTP 415 `application/json` response
@@ -11127,6 +12845,11 @@ func (r PutRemoteAgentEventStateResponse) GetJSON415() *UnsupportedMediaType {
 // GetJSON429 returns the response for an HTTP 429 `application/json` response
 func (r PutRemoteAgentEventStateResponse) GetJSON429() *RateLimited {
 	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r PutRemoteAgentEventStateResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -11189,6 +12912,11 @@ type ListRemoteAgentEventTestsResponse404Headers struct {
 	XRequestID string
 }
 
+// ListRemoteAgentEventTestsResponse414Headers the declared response headers of an HTTP 414 response for ListRemoteAgentEventTests
+type ListRemoteAgentEventTestsResponse414Headers struct {
+	XRequestID string
+}
+
 // ListRemoteAgentEventTestsResponse429Headers the declared response headers of an HTTP 429 response for ListRemoteAgentEventTests
 type ListRemoteAgentEventTestsResponse429Headers struct {
 	RetryAfter          int
@@ -11196,6 +12924,11 @@ type ListRemoteAgentEventTestsResponse429Headers struct {
 	XRateLimitRemaining int
 	XRateLimitReset     int
 	XRequestID          string
+}
+
+// ListRemoteAgentEventTestsResponse431Headers the declared response headers of an HTTP 431 response for ListRemoteAgentEventTests
+type ListRemoteAgentEventTestsResponse431Headers struct {
+	XRequestID string
 }
 
 // ListRemoteAgentEventTestsResponse500Headers the declared response headers of an HTTP 500 response for ListRemoteAgentEventTests
@@ -11213,7 +12946,7 @@ type ListRemoteAgentEventTestsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *[]EventTest
+	JSON200 *[]EventTestResult
 	// JSON400 the response for an HTTP 400 `application/json` response
 	JSON400 *BadRequest
 	// JSON401 the response for an HTTP 401 `application/json` response
@@ -11222,8 +12955,12 @@ type ListRemoteAgentEventTestsResponse struct {
 	JSON403 *Forbidden
 	// JSON404 the response for an HTTP 404 `application/json` response
 	JSON404 *EventNotFound
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
 	// JSON429 the response for an HTTP 429 `application/json` response
 	JSON429 *RateLimited
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
@@ -11236,8 +12973,12 @@ type ListRemoteAgentEventTestsResponse struct {
 	Headers403 *ListRemoteAgentEventTestsResponse403Headers
 	// Headers404 the parsed response headers for an HTTP 404 response
 	Headers404 *ListRemoteAgentEventTestsResponse404Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *ListRemoteAgentEventTestsResponse414Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *ListRemoteAgentEventTestsResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *ListRemoteAgentEventTestsResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *ListRemoteAgentEventTestsResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -11245,7 +12986,7 @@ type ListRemoteAgentEventTestsResponse struct {
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r ListRemoteAgentEventTestsResponse) GetJSON200() *[]EventTest {
+func (r ListRemoteAgentEventTestsResponse) GetJSON200() *[]EventTestResult {
 	return r.JSON200
 }
 
@@ -11269,9 +13010,19 @@ func (r ListRemoteAgentEventTestsResponse) GetJSON404() *EventNotFound {
 	return r.JSON404
 }
 
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r ListRemoteAgentEventTestsResponse) GetJSON414() *URITooLong {
+	return r.JSON414
+}
+
 // GetJSON429 returns the response for an HTTP 429 `application/json` response
 func (r ListRemoteAgentEventTestsResponse) GetJSON429() *RateLimited {
 	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r ListRemoteAgentEventTestsResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -11334,6 +13085,11 @@ type TestRemoteAgentEventResponse404Headers struct {
 	XRequestID string
 }
 
+// TestRemoteAgentEventResponse414Headers the declared response headers of an HTTP 414 response for TestRemoteAgentEvent
+type TestRemoteAgentEventResponse414Headers struct {
+	XRequestID string
+}
+
 // TestRemoteAgentEventResponse429Headers the declared response headers of an HTTP 429 response for TestRemoteAgentEvent
 type TestRemoteAgentEventResponse429Headers struct {
 	RetryAfter          int
@@ -11341,6 +13097,11 @@ type TestRemoteAgentEventResponse429Headers struct {
 	XRateLimitRemaining int
 	XRateLimitReset     int
 	XRequestID          string
+}
+
+// TestRemoteAgentEventResponse431Headers the declared response headers of an HTTP 431 response for TestRemoteAgentEvent
+type TestRemoteAgentEventResponse431Headers struct {
+	XRequestID string
 }
 
 // TestRemoteAgentEventResponse500Headers the declared response headers of an HTTP 500 response for TestRemoteAgentEvent
@@ -11367,8 +13128,12 @@ type TestRemoteAgentEventResponse struct {
 	JSON403 *Forbidden
 	// JSON404 the response for an HTTP 404 `application/json` response
 	JSON404 *EventNotFound
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
 	// JSON429 the response for an HTTP 429 `application/json` response
 	JSON429 *RateLimited
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
@@ -11381,8 +13146,12 @@ type TestRemoteAgentEventResponse struct {
 	Headers403 *TestRemoteAgentEventResponse403Headers
 	// Headers404 the parsed response headers for an HTTP 404 response
 	Headers404 *TestRemoteAgentEventResponse404Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *TestRemoteAgentEventResponse414Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *TestRemoteAgentEventResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *TestRemoteAgentEventResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *TestRemoteAgentEventResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -11414,9 +13183,19 @@ func (r TestRemoteAgentEventResponse) GetJSON404() *EventNotFound {
 	return r.JSON404
 }
 
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r TestRemoteAgentEventResponse) GetJSON414() *URITooLong {
+	return r.JSON414
+}
+
 // GetJSON429 returns the response for an HTTP 429 `application/json` response
 func (r TestRemoteAgentEventResponse) GetJSON429() *RateLimited {
 	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r TestRemoteAgentEventResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -11479,6 +13258,11 @@ type GetRemoteAgentStatusResponse404Headers struct {
 	XRequestID string
 }
 
+// GetRemoteAgentStatusResponse414Headers the declared response headers of an HTTP 414 response for GetRemoteAgentStatus
+type GetRemoteAgentStatusResponse414Headers struct {
+	XRequestID string
+}
+
 // GetRemoteAgentStatusResponse429Headers the declared response headers of an HTTP 429 response for GetRemoteAgentStatus
 type GetRemoteAgentStatusResponse429Headers struct {
 	RetryAfter          int
@@ -11486,6 +13270,11 @@ type GetRemoteAgentStatusResponse429Headers struct {
 	XRateLimitRemaining int
 	XRateLimitReset     int
 	XRequestID          string
+}
+
+// GetRemoteAgentStatusResponse431Headers the declared response headers of an HTTP 431 response for GetRemoteAgentStatus
+type GetRemoteAgentStatusResponse431Headers struct {
+	XRequestID string
 }
 
 // GetRemoteAgentStatusResponse500Headers the declared response headers of an HTTP 500 response for GetRemoteAgentStatus
@@ -11512,8 +13301,12 @@ type GetRemoteAgentStatusResponse struct {
 	JSON403 *Forbidden
 	// JSON404 the response for an HTTP 404 `application/json` response
 	JSON404 *AgentNotFound
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
 	// JSON429 the response for an HTTP 429 `application/json` response
 	JSON429 *RateLimited
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
@@ -11526,8 +13319,12 @@ type GetRemoteAgentStatusResponse struct {
 	Headers403 *GetRemoteAgentStatusResponse403Headers
 	// Headers404 the parsed response headers for an HTTP 404 response
 	Headers404 *GetRemoteAgentStatusResponse404Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *GetRemoteAgentStatusResponse414Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *GetRemoteAgentStatusResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *GetRemoteAgentStatusResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *GetRemoteAgentStatusResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -11559,9 +13356,19 @@ func (r GetRemoteAgentStatusResponse) GetJSON404() *AgentNotFound {
 	return r.JSON404
 }
 
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r GetRemoteAgentStatusResponse) GetJSON414() *URITooLong {
+	return r.JSON414
+}
+
 // GetJSON429 returns the response for an HTTP 429 `application/json` response
 func (r GetRemoteAgentStatusResponse) GetJSON429() *RateLimited {
 	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r GetRemoteAgentStatusResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -11624,8 +13431,18 @@ type PutRemoteAgentStatusResponse404Headers struct {
 	XRequestID string
 }
 
+// PutRemoteAgentStatusResponse408Headers the declared response headers of an HTTP 408 response for PutRemoteAgentStatus
+type PutRemoteAgentStatusResponse408Headers struct {
+	XRequestID string
+}
+
 // PutRemoteAgentStatusResponse413Headers the declared response headers of an HTTP 413 response for PutRemoteAgentStatus
 type PutRemoteAgentStatusResponse413Headers struct {
+	XRequestID string
+}
+
+// PutRemoteAgentStatusResponse414Headers the declared response headers of an HTTP 414 response for PutRemoteAgentStatus
+type PutRemoteAgentStatusResponse414Headers struct {
 	XRequestID string
 }
 
@@ -11641,6 +13458,11 @@ type PutRemoteAgentStatusResponse429Headers struct {
 	XRateLimitRemaining int
 	XRateLimitReset     int
 	XRequestID          string
+}
+
+// PutRemoteAgentStatusResponse431Headers the declared response headers of an HTTP 431 response for PutRemoteAgentStatus
+type PutRemoteAgentStatusResponse431Headers struct {
+	XRequestID string
 }
 
 // PutRemoteAgentStatusResponse500Headers the declared response headers of an HTTP 500 response for PutRemoteAgentStatus
@@ -11667,12 +13489,18 @@ type PutRemoteAgentStatusResponse struct {
 	JSON403 *Forbidden
 	// JSON404 the response for an HTTP 404 `application/json` response
 	JSON404 *AgentNotFound
+	// JSON408 the response for an HTTP 408 `application/json` response
+	JSON408 *RequestTimeout
 	// JSON413 the response for an HTTP 413 `application/json` response
 	JSON413 *TooLarge
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
 	// JSON415 the response for an HTTP 415 `application/json` response
 	JSON415 *UnsupportedMediaType
 	// JSON429 the response for an HTTP 429 `application/json` response
 	JSON429 *RateLimited
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
@@ -11685,12 +13513,18 @@ type PutRemoteAgentStatusResponse struct {
 	Headers403 *PutRemoteAgentStatusResponse403Headers
 	// Headers404 the parsed response headers for an HTTP 404 response
 	Headers404 *PutRemoteAgentStatusResponse404Headers
+	// Headers408 the parsed response headers for an HTTP 408 response
+	Headers408 *PutRemoteAgentStatusResponse408Headers
 	// Headers413 the parsed response headers for an HTTP 413 response
 	Headers413 *PutRemoteAgentStatusResponse413Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *PutRemoteAgentStatusResponse414Headers
 	// Headers415 the parsed response headers for an HTTP 415 response
 	Headers415 *PutRemoteAgentStatusResponse415Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *PutRemoteAgentStatusResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *PutRemoteAgentStatusResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *PutRemoteAgentStatusResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -11722,9 +13556,19 @@ func (r PutRemoteAgentStatusResponse) GetJSON404() *AgentNotFound {
 	return r.JSON404
 }
 
+// GetJSON408 returns the response for an HTTP 408 `application/json` response
+func (r PutRemoteAgentStatusResponse) GetJSON408() *RequestTimeout {
+	return r.JSON408
+}
+
 // GetJSON413 returns the response for an HTTP 413 `application/json` response
 func (r PutRemoteAgentStatusResponse) GetJSON413() *TooLarge {
 	return r.JSON413
+}
+
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r PutRemoteAgentStatusResponse) GetJSON414() *URITooLong {
+	return r.JSON414
 }
 
 // GetJSON415 returns the response for an HTTP 415 `application/json` response
@@ -11735,6 +13579,11 @@ func (r PutRemoteAgentStatusResponse) GetJSON415() *UnsupportedMediaType {
 // GetJSON429 returns the response for an HTTP 429 `application/json` response
 func (r PutRemoteAgentStatusResponse) GetJSON429() *RateLimited {
 	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r PutRemoteAgentStatusResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -11802,6 +13651,11 @@ type ListRemoteAgentStatusChangesResponse404Headers struct {
 	XRequestID string
 }
 
+// ListRemoteAgentStatusChangesResponse414Headers the declared response headers of an HTTP 414 response for ListRemoteAgentStatusChanges
+type ListRemoteAgentStatusChangesResponse414Headers struct {
+	XRequestID string
+}
+
 // ListRemoteAgentStatusChangesResponse429Headers the declared response headers of an HTTP 429 response for ListRemoteAgentStatusChanges
 type ListRemoteAgentStatusChangesResponse429Headers struct {
 	RetryAfter          int
@@ -11809,6 +13663,11 @@ type ListRemoteAgentStatusChangesResponse429Headers struct {
 	XRateLimitRemaining int
 	XRateLimitReset     int
 	XRequestID          string
+}
+
+// ListRemoteAgentStatusChangesResponse431Headers the declared response headers of an HTTP 431 response for ListRemoteAgentStatusChanges
+type ListRemoteAgentStatusChangesResponse431Headers struct {
+	XRequestID string
 }
 
 // ListRemoteAgentStatusChangesResponse500Headers the declared response headers of an HTTP 500 response for ListRemoteAgentStatusChanges
@@ -11835,8 +13694,12 @@ type ListRemoteAgentStatusChangesResponse struct {
 	JSON403 *Forbidden
 	// JSON404 the response for an HTTP 404 `application/json` response
 	JSON404 *AgentNotFound
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
 	// JSON429 the response for an HTTP 429 `application/json` response
 	JSON429 *RateLimited
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
@@ -11851,8 +13714,12 @@ type ListRemoteAgentStatusChangesResponse struct {
 	Headers403 *ListRemoteAgentStatusChangesResponse403Headers
 	// Headers404 the parsed response headers for an HTTP 404 response
 	Headers404 *ListRemoteAgentStatusChangesResponse404Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *ListRemoteAgentStatusChangesResponse414Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *ListRemoteAgentStatusChangesResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *ListRemoteAgentStatusChangesResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *ListRemoteAgentStatusChangesResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -11884,9 +13751,19 @@ func (r ListRemoteAgentStatusChangesResponse) GetJSON404() *AgentNotFound {
 	return r.JSON404
 }
 
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r ListRemoteAgentStatusChangesResponse) GetJSON414() *URITooLong {
+	return r.JSON414
+}
+
 // GetJSON429 returns the response for an HTTP 429 `application/json` response
 func (r ListRemoteAgentStatusChangesResponse) GetJSON429() *RateLimited {
 	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r ListRemoteAgentStatusChangesResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -11949,6 +13826,11 @@ type ListApplicationsResponse404Headers struct {
 	XRequestID string
 }
 
+// ListApplicationsResponse414Headers the declared response headers of an HTTP 414 response for ListApplications
+type ListApplicationsResponse414Headers struct {
+	XRequestID string
+}
+
 // ListApplicationsResponse429Headers the declared response headers of an HTTP 429 response for ListApplications
 type ListApplicationsResponse429Headers struct {
 	RetryAfter          int
@@ -11956,6 +13838,11 @@ type ListApplicationsResponse429Headers struct {
 	XRateLimitRemaining int
 	XRateLimitReset     int
 	XRequestID          string
+}
+
+// ListApplicationsResponse431Headers the declared response headers of an HTTP 431 response for ListApplications
+type ListApplicationsResponse431Headers struct {
+	XRequestID string
 }
 
 // ListApplicationsResponse500Headers the declared response headers of an HTTP 500 response for ListApplications
@@ -11982,8 +13869,12 @@ type ListApplicationsResponse struct {
 	JSON403 *Forbidden
 	// JSON404 the response for an HTTP 404 `application/json` response
 	JSON404 *ClientNotFound
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
 	// JSON429 the response for an HTTP 429 `application/json` response
 	JSON429 *RateLimited
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
@@ -11996,8 +13887,12 @@ type ListApplicationsResponse struct {
 	Headers403 *ListApplicationsResponse403Headers
 	// Headers404 the parsed response headers for an HTTP 404 response
 	Headers404 *ListApplicationsResponse404Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *ListApplicationsResponse414Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *ListApplicationsResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *ListApplicationsResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *ListApplicationsResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -12029,9 +13924,19 @@ func (r ListApplicationsResponse) GetJSON404() *ClientNotFound {
 	return r.JSON404
 }
 
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r ListApplicationsResponse) GetJSON414() *URITooLong {
+	return r.JSON414
+}
+
 // GetJSON429 returns the response for an HTTP 429 `application/json` response
 func (r ListApplicationsResponse) GetJSON429() *RateLimited {
 	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r ListApplicationsResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -12094,6 +13999,11 @@ type CreateApplicationResponse404Headers struct {
 	XRequestID string
 }
 
+// CreateApplicationResponse408Headers the declared response headers of an HTTP 408 response for CreateApplication
+type CreateApplicationResponse408Headers struct {
+	XRequestID string
+}
+
 // CreateApplicationResponse409Headers the declared response headers of an HTTP 409 response for CreateApplication
 type CreateApplicationResponse409Headers struct {
 	XRequestID string
@@ -12104,8 +14014,18 @@ type CreateApplicationResponse413Headers struct {
 	XRequestID string
 }
 
+// CreateApplicationResponse414Headers the declared response headers of an HTTP 414 response for CreateApplication
+type CreateApplicationResponse414Headers struct {
+	XRequestID string
+}
+
 // CreateApplicationResponse415Headers the declared response headers of an HTTP 415 response for CreateApplication
 type CreateApplicationResponse415Headers struct {
+	XRequestID string
+}
+
+// CreateApplicationResponse422Headers the declared response headers of an HTTP 422 response for CreateApplication
+type CreateApplicationResponse422Headers struct {
 	XRequestID string
 }
 
@@ -12116,6 +14036,11 @@ type CreateApplicationResponse429Headers struct {
 	XRateLimitRemaining int
 	XRateLimitReset     int
 	XRequestID          string
+}
+
+// CreateApplicationResponse431Headers the declared response headers of an HTTP 431 response for CreateApplication
+type CreateApplicationResponse431Headers struct {
+	XRequestID string
 }
 
 // CreateApplicationResponse500Headers the declared response headers of an HTTP 500 response for CreateApplication
@@ -12142,14 +14067,22 @@ type CreateApplicationResponse struct {
 	JSON403 *Forbidden
 	// JSON404 the response for an HTTP 404 `application/json` response
 	JSON404 *ClientNotFound
+	// JSON408 the response for an HTTP 408 `application/json` response
+	JSON408 *RequestTimeout
 	// JSON409 the response for an HTTP 409 `application/json` response
 	JSON409 *TooManyApplications
 	// JSON413 the response for an HTTP 413 `application/json` response
 	JSON413 *TooLarge
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
 	// JSON415 the response for an HTTP 415 `application/json` response
 	JSON415 *UnsupportedMediaType
+	// JSON422 the response for an HTTP 422 `application/json` response
+	JSON422 *IdempotencyKeyReused
 	// JSON429 the response for an HTTP 429 `application/json` response
 	JSON429 *RateLimited
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
@@ -12162,14 +14095,22 @@ type CreateApplicationResponse struct {
 	Headers403 *CreateApplicationResponse403Headers
 	// Headers404 the parsed response headers for an HTTP 404 response
 	Headers404 *CreateApplicationResponse404Headers
+	// Headers408 the parsed response headers for an HTTP 408 response
+	Headers408 *CreateApplicationResponse408Headers
 	// Headers409 the parsed response headers for an HTTP 409 response
 	Headers409 *CreateApplicationResponse409Headers
 	// Headers413 the parsed response headers for an HTTP 413 response
 	Headers413 *CreateApplicationResponse413Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *CreateApplicationResponse414Headers
 	// Headers415 the parsed response headers for an HTTP 415 response
 	Headers415 *CreateApplicationResponse415Headers
+	// Headers422 the parsed response headers for an HTTP 422 response
+	Headers422 *CreateApplicationResponse422Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *CreateApplicationResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *CreateApplicationResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *CreateApplicationResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -12201,6 +14142,11 @@ func (r CreateApplicationResponse) GetJSON404() *ClientNotFound {
 	return r.JSON404
 }
 
+// GetJSON408 returns the response for an HTTP 408 `application/json` response
+func (r CreateApplicationResponse) GetJSON408() *RequestTimeout {
+	return r.JSON408
+}
+
 // GetJSON409 returns the response for an HTTP 409 `application/json` response
 func (r CreateApplicationResponse) GetJSON409() *TooManyApplications {
 	return r.JSON409
@@ -12211,14 +14157,29 @@ func (r CreateApplicationResponse) GetJSON413() *TooLarge {
 	return r.JSON413
 }
 
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r CreateApplicationResponse) GetJSON414() *URITooLong {
+	return r.JSON414
+}
+
 // GetJSON415 returns the response for an HTTP 415 `application/json` response
 func (r CreateApplicationResponse) GetJSON415() *UnsupportedMediaType {
 	return r.JSON415
 }
 
+// GetJSON422 returns the response for an HTTP 422 `application/json` response
+func (r CreateApplicationResponse) GetJSON422() *IdempotencyKeyReused {
+	return r.JSON422
+}
+
 // GetJSON429 returns the response for an HTTP 429 `application/json` response
 func (r CreateApplicationResponse) GetJSON429() *RateLimited {
 	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r CreateApplicationResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -12281,6 +14242,11 @@ type DeleteApplicationResponse404Headers struct {
 	XRequestID string
 }
 
+// DeleteApplicationResponse414Headers the declared response headers of an HTTP 414 response for DeleteApplication
+type DeleteApplicationResponse414Headers struct {
+	XRequestID string
+}
+
 // DeleteApplicationResponse429Headers the declared response headers of an HTTP 429 response for DeleteApplication
 type DeleteApplicationResponse429Headers struct {
 	RetryAfter          int
@@ -12288,6 +14254,11 @@ type DeleteApplicationResponse429Headers struct {
 	XRateLimitRemaining int
 	XRateLimitReset     int
 	XRequestID          string
+}
+
+// DeleteApplicationResponse431Headers the declared response headers of an HTTP 431 response for DeleteApplication
+type DeleteApplicationResponse431Headers struct {
+	XRequestID string
 }
 
 // DeleteApplicationResponse500Headers the declared response headers of an HTTP 500 response for DeleteApplication
@@ -12312,8 +14283,12 @@ type DeleteApplicationResponse struct {
 	JSON403 *Forbidden
 	// JSON404 the response for an HTTP 404 `application/json` response
 	JSON404 *ApplicationNotFound
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
 	// JSON429 the response for an HTTP 429 `application/json` response
 	JSON429 *RateLimited
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
@@ -12326,8 +14301,12 @@ type DeleteApplicationResponse struct {
 	Headers403 *DeleteApplicationResponse403Headers
 	// Headers404 the parsed response headers for an HTTP 404 response
 	Headers404 *DeleteApplicationResponse404Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *DeleteApplicationResponse414Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *DeleteApplicationResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *DeleteApplicationResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *DeleteApplicationResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -12354,9 +14333,19 @@ func (r DeleteApplicationResponse) GetJSON404() *ApplicationNotFound {
 	return r.JSON404
 }
 
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r DeleteApplicationResponse) GetJSON414() *URITooLong {
+	return r.JSON414
+}
+
 // GetJSON429 returns the response for an HTTP 429 `application/json` response
 func (r DeleteApplicationResponse) GetJSON429() *RateLimited {
 	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r DeleteApplicationResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -12419,6 +14408,11 @@ type GetApplicationResponse404Headers struct {
 	XRequestID string
 }
 
+// GetApplicationResponse414Headers the declared response headers of an HTTP 414 response for GetApplication
+type GetApplicationResponse414Headers struct {
+	XRequestID string
+}
+
 // GetApplicationResponse429Headers the declared response headers of an HTTP 429 response for GetApplication
 type GetApplicationResponse429Headers struct {
 	RetryAfter          int
@@ -12426,6 +14420,11 @@ type GetApplicationResponse429Headers struct {
 	XRateLimitRemaining int
 	XRateLimitReset     int
 	XRequestID          string
+}
+
+// GetApplicationResponse431Headers the declared response headers of an HTTP 431 response for GetApplication
+type GetApplicationResponse431Headers struct {
+	XRequestID string
 }
 
 // GetApplicationResponse500Headers the declared response headers of an HTTP 500 response for GetApplication
@@ -12452,8 +14451,12 @@ type GetApplicationResponse struct {
 	JSON403 *Forbidden
 	// JSON404 the response for an HTTP 404 `application/json` response
 	JSON404 *ApplicationNotFound
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
 	// JSON429 the response for an HTTP 429 `application/json` response
 	JSON429 *RateLimited
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
@@ -12466,8 +14469,12 @@ type GetApplicationResponse struct {
 	Headers403 *GetApplicationResponse403Headers
 	// Headers404 the parsed response headers for an HTTP 404 response
 	Headers404 *GetApplicationResponse404Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *GetApplicationResponse414Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *GetApplicationResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *GetApplicationResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *GetApplicationResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -12499,9 +14506,19 @@ func (r GetApplicationResponse) GetJSON404() *ApplicationNotFound {
 	return r.JSON404
 }
 
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r GetApplicationResponse) GetJSON414() *URITooLong {
+	return r.JSON414
+}
+
 // GetJSON429 returns the response for an HTTP 429 `application/json` response
 func (r GetApplicationResponse) GetJSON429() *RateLimited {
 	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r GetApplicationResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -12569,6 +14586,11 @@ type ListDeliveriesResponse404Headers struct {
 	XRequestID string
 }
 
+// ListDeliveriesResponse414Headers the declared response headers of an HTTP 414 response for ListDeliveries
+type ListDeliveriesResponse414Headers struct {
+	XRequestID string
+}
+
 // ListDeliveriesResponse429Headers the declared response headers of an HTTP 429 response for ListDeliveries
 type ListDeliveriesResponse429Headers struct {
 	RetryAfter          int
@@ -12576,6 +14598,11 @@ type ListDeliveriesResponse429Headers struct {
 	XRateLimitRemaining int
 	XRateLimitReset     int
 	XRequestID          string
+}
+
+// ListDeliveriesResponse431Headers the declared response headers of an HTTP 431 response for ListDeliveries
+type ListDeliveriesResponse431Headers struct {
+	XRequestID string
 }
 
 // ListDeliveriesResponse500Headers the declared response headers of an HTTP 500 response for ListDeliveries
@@ -12602,8 +14629,12 @@ type ListDeliveriesResponse struct {
 	JSON403 *Forbidden
 	// JSON404 the response for an HTTP 404 `application/json` response
 	JSON404 *ClientNotFound
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
 	// JSON429 the response for an HTTP 429 `application/json` response
 	JSON429 *RateLimited
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
@@ -12618,8 +14649,12 @@ type ListDeliveriesResponse struct {
 	Headers403 *ListDeliveriesResponse403Headers
 	// Headers404 the parsed response headers for an HTTP 404 response
 	Headers404 *ListDeliveriesResponse404Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *ListDeliveriesResponse414Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *ListDeliveriesResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *ListDeliveriesResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *ListDeliveriesResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -12651,9 +14686,19 @@ func (r ListDeliveriesResponse) GetJSON404() *ClientNotFound {
 	return r.JSON404
 }
 
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r ListDeliveriesResponse) GetJSON414() *URITooLong {
+	return r.JSON414
+}
+
 // GetJSON429 returns the response for an HTTP 429 `application/json` response
 func (r ListDeliveriesResponse) GetJSON429() *RateLimited {
 	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r ListDeliveriesResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -12721,6 +14766,11 @@ type RedeliverManyResponse404Headers struct {
 	XRequestID string
 }
 
+// RedeliverManyResponse408Headers the declared response headers of an HTTP 408 response for RedeliverMany
+type RedeliverManyResponse408Headers struct {
+	XRequestID string
+}
+
 // RedeliverManyResponse409Headers the declared response headers of an HTTP 409 response for RedeliverMany
 type RedeliverManyResponse409Headers struct {
 	XRequestID string
@@ -12731,8 +14781,18 @@ type RedeliverManyResponse413Headers struct {
 	XRequestID string
 }
 
+// RedeliverManyResponse414Headers the declared response headers of an HTTP 414 response for RedeliverMany
+type RedeliverManyResponse414Headers struct {
+	XRequestID string
+}
+
 // RedeliverManyResponse415Headers the declared response headers of an HTTP 415 response for RedeliverMany
 type RedeliverManyResponse415Headers struct {
+	XRequestID string
+}
+
+// RedeliverManyResponse422Headers the declared response headers of an HTTP 422 response for RedeliverMany
+type RedeliverManyResponse422Headers struct {
 	XRequestID string
 }
 
@@ -12743,6 +14803,11 @@ type RedeliverManyResponse429Headers struct {
 	XRateLimitRemaining int
 	XRateLimitReset     int
 	XRequestID          string
+}
+
+// RedeliverManyResponse431Headers the declared response headers of an HTTP 431 response for RedeliverMany
+type RedeliverManyResponse431Headers struct {
+	XRequestID string
 }
 
 // RedeliverManyResponse500Headers the declared response headers of an HTTP 500 response for RedeliverMany
@@ -12769,14 +14834,22 @@ type RedeliverManyResponse struct {
 	JSON403 *Forbidden
 	// JSON404 the response for an HTTP 404 `application/json` response
 	JSON404 *ClientNotFound
+	// JSON408 the response for an HTTP 408 `application/json` response
+	JSON408 *RequestTimeout
 	// JSON409 the response for an HTTP 409 `application/json` response
 	JSON409 *TooManyReplays
 	// JSON413 the response for an HTTP 413 `application/json` response
 	JSON413 *TooLarge
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
 	// JSON415 the response for an HTTP 415 `application/json` response
 	JSON415 *UnsupportedMediaType
+	// JSON422 the response for an HTTP 422 `application/json` response
+	JSON422 *IdempotencyKeyReused
 	// JSON429 the response for an HTTP 429 `application/json` response
 	JSON429 *RateLimited
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
@@ -12791,14 +14864,22 @@ type RedeliverManyResponse struct {
 	Headers403 *RedeliverManyResponse403Headers
 	// Headers404 the parsed response headers for an HTTP 404 response
 	Headers404 *RedeliverManyResponse404Headers
+	// Headers408 the parsed response headers for an HTTP 408 response
+	Headers408 *RedeliverManyResponse408Headers
 	// Headers409 the parsed response headers for an HTTP 409 response
 	Headers409 *RedeliverManyResponse409Headers
 	// Headers413 the parsed response headers for an HTTP 413 response
 	Headers413 *RedeliverManyResponse413Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *RedeliverManyResponse414Headers
 	// Headers415 the parsed response headers for an HTTP 415 response
 	Headers415 *RedeliverManyResponse415Headers
+	// Headers422 the parsed response headers for an HTTP 422 response
+	Headers422 *RedeliverManyResponse422Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *RedeliverManyResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *RedeliverManyResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *RedeliverManyResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -12830,6 +14911,11 @@ func (r RedeliverManyResponse) GetJSON404() *ClientNotFound {
 	return r.JSON404
 }
 
+// GetJSON408 returns the response for an HTTP 408 `application/json` response
+func (r RedeliverManyResponse) GetJSON408() *RequestTimeout {
+	return r.JSON408
+}
+
 // GetJSON409 returns the response for an HTTP 409 `application/json` response
 func (r RedeliverManyResponse) GetJSON409() *TooManyReplays {
 	return r.JSON409
@@ -12840,14 +14926,29 @@ func (r RedeliverManyResponse) GetJSON413() *TooLarge {
 	return r.JSON413
 }
 
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r RedeliverManyResponse) GetJSON414() *URITooLong {
+	return r.JSON414
+}
+
 // GetJSON415 returns the response for an HTTP 415 `application/json` response
 func (r RedeliverManyResponse) GetJSON415() *UnsupportedMediaType {
 	return r.JSON415
 }
 
+// GetJSON422 returns the response for an HTTP 422 `application/json` response
+func (r RedeliverManyResponse) GetJSON422() *IdempotencyKeyReused {
+	return r.JSON422
+}
+
 // GetJSON429 returns the response for an HTTP 429 `application/json` response
 func (r RedeliverManyResponse) GetJSON429() *RateLimited {
 	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r RedeliverManyResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -12910,6 +15011,11 @@ type GetDeliveryResponse404Headers struct {
 	XRequestID string
 }
 
+// GetDeliveryResponse414Headers the declared response headers of an HTTP 414 response for GetDelivery
+type GetDeliveryResponse414Headers struct {
+	XRequestID string
+}
+
 // GetDeliveryResponse429Headers the declared response headers of an HTTP 429 response for GetDelivery
 type GetDeliveryResponse429Headers struct {
 	RetryAfter          int
@@ -12917,6 +15023,11 @@ type GetDeliveryResponse429Headers struct {
 	XRateLimitRemaining int
 	XRateLimitReset     int
 	XRequestID          string
+}
+
+// GetDeliveryResponse431Headers the declared response headers of an HTTP 431 response for GetDelivery
+type GetDeliveryResponse431Headers struct {
+	XRequestID string
 }
 
 // GetDeliveryResponse500Headers the declared response headers of an HTTP 500 response for GetDelivery
@@ -12943,8 +15054,12 @@ type GetDeliveryResponse struct {
 	JSON403 *Forbidden
 	// JSON404 the response for an HTTP 404 `application/json` response
 	JSON404 *DeliveryNotFound
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
 	// JSON429 the response for an HTTP 429 `application/json` response
 	JSON429 *RateLimited
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
@@ -12957,8 +15072,12 @@ type GetDeliveryResponse struct {
 	Headers403 *GetDeliveryResponse403Headers
 	// Headers404 the parsed response headers for an HTTP 404 response
 	Headers404 *GetDeliveryResponse404Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *GetDeliveryResponse414Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *GetDeliveryResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *GetDeliveryResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *GetDeliveryResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -12990,9 +15109,19 @@ func (r GetDeliveryResponse) GetJSON404() *DeliveryNotFound {
 	return r.JSON404
 }
 
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r GetDeliveryResponse) GetJSON414() *URITooLong {
+	return r.JSON414
+}
+
 // GetJSON429 returns the response for an HTTP 429 `application/json` response
 func (r GetDeliveryResponse) GetJSON429() *RateLimited {
 	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r GetDeliveryResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -13060,6 +15189,11 @@ type RedeliverResponse409Headers struct {
 	XRequestID string
 }
 
+// RedeliverResponse414Headers the declared response headers of an HTTP 414 response for Redeliver
+type RedeliverResponse414Headers struct {
+	XRequestID string
+}
+
 // RedeliverResponse429Headers the declared response headers of an HTTP 429 response for Redeliver
 type RedeliverResponse429Headers struct {
 	RetryAfter          int
@@ -13067,6 +15201,11 @@ type RedeliverResponse429Headers struct {
 	XRateLimitRemaining int
 	XRateLimitReset     int
 	XRequestID          string
+}
+
+// RedeliverResponse431Headers the declared response headers of an HTTP 431 response for Redeliver
+type RedeliverResponse431Headers struct {
+	XRequestID string
 }
 
 // RedeliverResponse500Headers the declared response headers of an HTTP 500 response for Redeliver
@@ -13095,8 +15234,12 @@ type RedeliverResponse struct {
 	JSON404 *DeliveryNotFound
 	// JSON409 the response for an HTTP 409 `application/json` response
 	JSON409 *NotEnded
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
 	// JSON429 the response for an HTTP 429 `application/json` response
 	JSON429 *RateLimited
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
@@ -13111,8 +15254,12 @@ type RedeliverResponse struct {
 	Headers404 *RedeliverResponse404Headers
 	// Headers409 the parsed response headers for an HTTP 409 response
 	Headers409 *RedeliverResponse409Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *RedeliverResponse414Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *RedeliverResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *RedeliverResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *RedeliverResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -13149,9 +15296,19 @@ func (r RedeliverResponse) GetJSON409() *NotEnded {
 	return r.JSON409
 }
 
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r RedeliverResponse) GetJSON414() *URITooLong {
+	return r.JSON414
+}
+
 // GetJSON429 returns the response for an HTTP 429 `application/json` response
 func (r RedeliverResponse) GetJSON429() *RateLimited {
 	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r RedeliverResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -13214,6 +15371,11 @@ type GetLimitsResponse404Headers struct {
 	XRequestID string
 }
 
+// GetLimitsResponse414Headers the declared response headers of an HTTP 414 response for GetLimits
+type GetLimitsResponse414Headers struct {
+	XRequestID string
+}
+
 // GetLimitsResponse429Headers the declared response headers of an HTTP 429 response for GetLimits
 type GetLimitsResponse429Headers struct {
 	RetryAfter          int
@@ -13221,6 +15383,11 @@ type GetLimitsResponse429Headers struct {
 	XRateLimitRemaining int
 	XRateLimitReset     int
 	XRequestID          string
+}
+
+// GetLimitsResponse431Headers the declared response headers of an HTTP 431 response for GetLimits
+type GetLimitsResponse431Headers struct {
+	XRequestID string
 }
 
 // GetLimitsResponse500Headers the declared response headers of an HTTP 500 response for GetLimits
@@ -13247,8 +15414,12 @@ type GetLimitsResponse struct {
 	JSON403 *Forbidden
 	// JSON404 the response for an HTTP 404 `application/json` response
 	JSON404 *ClientNotFound
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
 	// JSON429 the response for an HTTP 429 `application/json` response
 	JSON429 *RateLimited
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
@@ -13261,8 +15432,12 @@ type GetLimitsResponse struct {
 	Headers403 *GetLimitsResponse403Headers
 	// Headers404 the parsed response headers for an HTTP 404 response
 	Headers404 *GetLimitsResponse404Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *GetLimitsResponse414Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *GetLimitsResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *GetLimitsResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *GetLimitsResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -13294,9 +15469,19 @@ func (r GetLimitsResponse) GetJSON404() *ClientNotFound {
 	return r.JSON404
 }
 
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r GetLimitsResponse) GetJSON414() *URITooLong {
+	return r.JSON414
+}
+
 // GetJSON429 returns the response for an HTTP 429 `application/json` response
 func (r GetLimitsResponse) GetJSON429() *RateLimited {
 	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r GetLimitsResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -13359,13 +15544,28 @@ type PutLimitsResponse404Headers struct {
 	XRequestID string
 }
 
+// PutLimitsResponse408Headers the declared response headers of an HTTP 408 response for PutLimits
+type PutLimitsResponse408Headers struct {
+	XRequestID string
+}
+
 // PutLimitsResponse413Headers the declared response headers of an HTTP 413 response for PutLimits
 type PutLimitsResponse413Headers struct {
 	XRequestID string
 }
 
+// PutLimitsResponse414Headers the declared response headers of an HTTP 414 response for PutLimits
+type PutLimitsResponse414Headers struct {
+	XRequestID string
+}
+
 // PutLimitsResponse415Headers the declared response headers of an HTTP 415 response for PutLimits
 type PutLimitsResponse415Headers struct {
+	XRequestID string
+}
+
+// PutLimitsResponse431Headers the declared response headers of an HTTP 431 response for PutLimits
+type PutLimitsResponse431Headers struct {
 	XRequestID string
 }
 
@@ -13393,10 +15593,16 @@ type PutLimitsResponse struct {
 	JSON403 *Forbidden
 	// JSON404 the response for an HTTP 404 `application/json` response
 	JSON404 *ClientNotFound
+	// JSON408 the response for an HTTP 408 `application/json` response
+	JSON408 *RequestTimeout
 	// JSON413 the response for an HTTP 413 `application/json` response
 	JSON413 *TooLarge
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
 	// JSON415 the response for an HTTP 415 `application/json` response
 	JSON415 *UnsupportedMediaType
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
@@ -13409,10 +15615,16 @@ type PutLimitsResponse struct {
 	Headers403 *PutLimitsResponse403Headers
 	// Headers404 the parsed response headers for an HTTP 404 response
 	Headers404 *PutLimitsResponse404Headers
+	// Headers408 the parsed response headers for an HTTP 408 response
+	Headers408 *PutLimitsResponse408Headers
 	// Headers413 the parsed response headers for an HTTP 413 response
 	Headers413 *PutLimitsResponse413Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *PutLimitsResponse414Headers
 	// Headers415 the parsed response headers for an HTTP 415 response
 	Headers415 *PutLimitsResponse415Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *PutLimitsResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *PutLimitsResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -13444,14 +15656,29 @@ func (r PutLimitsResponse) GetJSON404() *ClientNotFound {
 	return r.JSON404
 }
 
+// GetJSON408 returns the response for an HTTP 408 `application/json` response
+func (r PutLimitsResponse) GetJSON408() *RequestTimeout {
+	return r.JSON408
+}
+
 // GetJSON413 returns the response for an HTTP 413 `application/json` response
 func (r PutLimitsResponse) GetJSON413() *TooLarge {
 	return r.JSON413
 }
 
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r PutLimitsResponse) GetJSON414() *URITooLong {
+	return r.JSON414
+}
+
 // GetJSON415 returns the response for an HTTP 415 `application/json` response
 func (r PutLimitsResponse) GetJSON415() *UnsupportedMediaType {
 	return r.JSON415
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r PutLimitsResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -13519,6 +15746,11 @@ type ListReplaysResponse404Headers struct {
 	XRequestID string
 }
 
+// ListReplaysResponse414Headers the declared response headers of an HTTP 414 response for ListReplays
+type ListReplaysResponse414Headers struct {
+	XRequestID string
+}
+
 // ListReplaysResponse429Headers the declared response headers of an HTTP 429 response for ListReplays
 type ListReplaysResponse429Headers struct {
 	RetryAfter          int
@@ -13526,6 +15758,11 @@ type ListReplaysResponse429Headers struct {
 	XRateLimitRemaining int
 	XRateLimitReset     int
 	XRequestID          string
+}
+
+// ListReplaysResponse431Headers the declared response headers of an HTTP 431 response for ListReplays
+type ListReplaysResponse431Headers struct {
+	XRequestID string
 }
 
 // ListReplaysResponse500Headers the declared response headers of an HTTP 500 response for ListReplays
@@ -13552,8 +15789,12 @@ type ListReplaysResponse struct {
 	JSON403 *Forbidden
 	// JSON404 the response for an HTTP 404 `application/json` response
 	JSON404 *ClientNotFound
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
 	// JSON429 the response for an HTTP 429 `application/json` response
 	JSON429 *RateLimited
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
@@ -13568,8 +15809,12 @@ type ListReplaysResponse struct {
 	Headers403 *ListReplaysResponse403Headers
 	// Headers404 the parsed response headers for an HTTP 404 response
 	Headers404 *ListReplaysResponse404Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *ListReplaysResponse414Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *ListReplaysResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *ListReplaysResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *ListReplaysResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -13601,9 +15846,19 @@ func (r ListReplaysResponse) GetJSON404() *ClientNotFound {
 	return r.JSON404
 }
 
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r ListReplaysResponse) GetJSON414() *URITooLong {
+	return r.JSON414
+}
+
 // GetJSON429 returns the response for an HTTP 429 `application/json` response
 func (r ListReplaysResponse) GetJSON429() *RateLimited {
 	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r ListReplaysResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -13666,6 +15921,11 @@ type GetReplayResponse404Headers struct {
 	XRequestID string
 }
 
+// GetReplayResponse414Headers the declared response headers of an HTTP 414 response for GetReplay
+type GetReplayResponse414Headers struct {
+	XRequestID string
+}
+
 // GetReplayResponse429Headers the declared response headers of an HTTP 429 response for GetReplay
 type GetReplayResponse429Headers struct {
 	RetryAfter          int
@@ -13673,6 +15933,11 @@ type GetReplayResponse429Headers struct {
 	XRateLimitRemaining int
 	XRateLimitReset     int
 	XRequestID          string
+}
+
+// GetReplayResponse431Headers the declared response headers of an HTTP 431 response for GetReplay
+type GetReplayResponse431Headers struct {
+	XRequestID string
 }
 
 // GetReplayResponse500Headers the declared response headers of an HTTP 500 response for GetReplay
@@ -13699,8 +15964,12 @@ type GetReplayResponse struct {
 	JSON403 *Forbidden
 	// JSON404 the response for an HTTP 404 `application/json` response
 	JSON404 *ReplayNotFound
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
 	// JSON429 the response for an HTTP 429 `application/json` response
 	JSON429 *RateLimited
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
@@ -13713,8 +15982,12 @@ type GetReplayResponse struct {
 	Headers403 *GetReplayResponse403Headers
 	// Headers404 the parsed response headers for an HTTP 404 response
 	Headers404 *GetReplayResponse404Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *GetReplayResponse414Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *GetReplayResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *GetReplayResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *GetReplayResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -13746,9 +16019,19 @@ func (r GetReplayResponse) GetJSON404() *ReplayNotFound {
 	return r.JSON404
 }
 
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r GetReplayResponse) GetJSON414() *URITooLong {
+	return r.JSON414
+}
+
 // GetJSON429 returns the response for an HTTP 429 `application/json` response
 func (r GetReplayResponse) GetJSON429() *RateLimited {
 	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r GetReplayResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -13811,6 +16094,11 @@ type GetSecretResponse404Headers struct {
 	XRequestID string
 }
 
+// GetSecretResponse414Headers the declared response headers of an HTTP 414 response for GetSecret
+type GetSecretResponse414Headers struct {
+	XRequestID string
+}
+
 // GetSecretResponse429Headers the declared response headers of an HTTP 429 response for GetSecret
 type GetSecretResponse429Headers struct {
 	RetryAfter          int
@@ -13818,6 +16106,11 @@ type GetSecretResponse429Headers struct {
 	XRateLimitRemaining int
 	XRateLimitReset     int
 	XRequestID          string
+}
+
+// GetSecretResponse431Headers the declared response headers of an HTTP 431 response for GetSecret
+type GetSecretResponse431Headers struct {
+	XRequestID string
 }
 
 // GetSecretResponse500Headers the declared response headers of an HTTP 500 response for GetSecret
@@ -13844,8 +16137,12 @@ type GetSecretResponse struct {
 	JSON403 *Forbidden
 	// JSON404 the response for an HTTP 404 `application/json` response
 	JSON404 *ClientNotFound
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
 	// JSON429 the response for an HTTP 429 `application/json` response
 	JSON429 *RateLimited
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
@@ -13858,8 +16155,12 @@ type GetSecretResponse struct {
 	Headers403 *GetSecretResponse403Headers
 	// Headers404 the parsed response headers for an HTTP 404 response
 	Headers404 *GetSecretResponse404Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *GetSecretResponse414Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *GetSecretResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *GetSecretResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *GetSecretResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -13891,9 +16192,19 @@ func (r GetSecretResponse) GetJSON404() *ClientNotFound {
 	return r.JSON404
 }
 
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r GetSecretResponse) GetJSON414() *URITooLong {
+	return r.JSON414
+}
+
 // GetJSON429 returns the response for an HTTP 429 `application/json` response
 func (r GetSecretResponse) GetJSON429() *RateLimited {
 	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r GetSecretResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -13956,6 +16267,16 @@ type RotateSecretResponse404Headers struct {
 	XRequestID string
 }
 
+// RotateSecretResponse414Headers the declared response headers of an HTTP 414 response for RotateSecret
+type RotateSecretResponse414Headers struct {
+	XRequestID string
+}
+
+// RotateSecretResponse422Headers the declared response headers of an HTTP 422 response for RotateSecret
+type RotateSecretResponse422Headers struct {
+	XRequestID string
+}
+
 // RotateSecretResponse429Headers the declared response headers of an HTTP 429 response for RotateSecret
 type RotateSecretResponse429Headers struct {
 	RetryAfter          int
@@ -13963,6 +16284,11 @@ type RotateSecretResponse429Headers struct {
 	XRateLimitRemaining int
 	XRateLimitReset     int
 	XRequestID          string
+}
+
+// RotateSecretResponse431Headers the declared response headers of an HTTP 431 response for RotateSecret
+type RotateSecretResponse431Headers struct {
+	XRequestID string
 }
 
 // RotateSecretResponse500Headers the declared response headers of an HTTP 500 response for RotateSecret
@@ -13989,8 +16315,14 @@ type RotateSecretResponse struct {
 	JSON403 *Forbidden
 	// JSON404 the response for an HTTP 404 `application/json` response
 	JSON404 *ClientNotFound
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
+	// JSON422 the response for an HTTP 422 `application/json` response
+	JSON422 *IdempotencyKeyReused
 	// JSON429 the response for an HTTP 429 `application/json` response
 	JSON429 *RateLimited
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
@@ -14003,8 +16335,14 @@ type RotateSecretResponse struct {
 	Headers403 *RotateSecretResponse403Headers
 	// Headers404 the parsed response headers for an HTTP 404 response
 	Headers404 *RotateSecretResponse404Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *RotateSecretResponse414Headers
+	// Headers422 the parsed response headers for an HTTP 422 response
+	Headers422 *RotateSecretResponse422Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *RotateSecretResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *RotateSecretResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *RotateSecretResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -14036,9 +16374,24 @@ func (r RotateSecretResponse) GetJSON404() *ClientNotFound {
 	return r.JSON404
 }
 
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r RotateSecretResponse) GetJSON414() *URITooLong {
+	return r.JSON414
+}
+
+// GetJSON422 returns the response for an HTTP 422 `application/json` response
+func (r RotateSecretResponse) GetJSON422() *IdempotencyKeyReused {
+	return r.JSON422
+}
+
 // GetJSON429 returns the response for an HTTP 429 `application/json` response
 func (r RotateSecretResponse) GetJSON429() *RateLimited {
 	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r RotateSecretResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -14101,8 +16454,18 @@ type PutStatusesResponse404Headers struct {
 	XRequestID string
 }
 
+// PutStatusesResponse408Headers the declared response headers of an HTTP 408 response for PutStatuses
+type PutStatusesResponse408Headers struct {
+	XRequestID string
+}
+
 // PutStatusesResponse413Headers the declared response headers of an HTTP 413 response for PutStatuses
 type PutStatusesResponse413Headers struct {
+	XRequestID string
+}
+
+// PutStatusesResponse414Headers the declared response headers of an HTTP 414 response for PutStatuses
+type PutStatusesResponse414Headers struct {
 	XRequestID string
 }
 
@@ -14118,6 +16481,11 @@ type PutStatusesResponse429Headers struct {
 	XRateLimitRemaining int
 	XRateLimitReset     int
 	XRequestID          string
+}
+
+// PutStatusesResponse431Headers the declared response headers of an HTTP 431 response for PutStatuses
+type PutStatusesResponse431Headers struct {
+	XRequestID string
 }
 
 // PutStatusesResponse500Headers the declared response headers of an HTTP 500 response for PutStatuses
@@ -14144,12 +16512,18 @@ type PutStatusesResponse struct {
 	JSON403 *Forbidden
 	// JSON404 the response for an HTTP 404 `application/json` response
 	JSON404 *ClientNotFound
+	// JSON408 the response for an HTTP 408 `application/json` response
+	JSON408 *RequestTimeout
 	// JSON413 the response for an HTTP 413 `application/json` response
 	JSON413 *TooLarge
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
 	// JSON415 the response for an HTTP 415 `application/json` response
 	JSON415 *UnsupportedMediaType
 	// JSON429 the response for an HTTP 429 `application/json` response
 	JSON429 *RateLimited
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
@@ -14162,12 +16536,18 @@ type PutStatusesResponse struct {
 	Headers403 *PutStatusesResponse403Headers
 	// Headers404 the parsed response headers for an HTTP 404 response
 	Headers404 *PutStatusesResponse404Headers
+	// Headers408 the parsed response headers for an HTTP 408 response
+	Headers408 *PutStatusesResponse408Headers
 	// Headers413 the parsed response headers for an HTTP 413 response
 	Headers413 *PutStatusesResponse413Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *PutStatusesResponse414Headers
 	// Headers415 the parsed response headers for an HTTP 415 response
 	Headers415 *PutStatusesResponse415Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *PutStatusesResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *PutStatusesResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *PutStatusesResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -14199,9 +16579,19 @@ func (r PutStatusesResponse) GetJSON404() *ClientNotFound {
 	return r.JSON404
 }
 
+// GetJSON408 returns the response for an HTTP 408 `application/json` response
+func (r PutStatusesResponse) GetJSON408() *RequestTimeout {
+	return r.JSON408
+}
+
 // GetJSON413 returns the response for an HTTP 413 `application/json` response
 func (r PutStatusesResponse) GetJSON413() *TooLarge {
 	return r.JSON413
+}
+
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r PutStatusesResponse) GetJSON414() *URITooLong {
+	return r.JSON414
 }
 
 // GetJSON415 returns the response for an HTTP 415 `application/json` response
@@ -14212,6 +16602,11 @@ func (r PutStatusesResponse) GetJSON415() *UnsupportedMediaType {
 // GetJSON429 returns the response for an HTTP 429 `application/json` response
 func (r PutStatusesResponse) GetJSON429() *RateLimited {
 	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r PutStatusesResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -14285,6 +16680,11 @@ type ListStatusChangesResponse410Headers struct {
 	XRequestID string
 }
 
+// ListStatusChangesResponse414Headers the declared response headers of an HTTP 414 response for ListStatusChanges
+type ListStatusChangesResponse414Headers struct {
+	XRequestID string
+}
+
 // ListStatusChangesResponse429Headers the declared response headers of an HTTP 429 response for ListStatusChanges
 type ListStatusChangesResponse429Headers struct {
 	RetryAfter          int
@@ -14292,6 +16692,11 @@ type ListStatusChangesResponse429Headers struct {
 	XRateLimitRemaining int
 	XRateLimitReset     int
 	XRequestID          string
+}
+
+// ListStatusChangesResponse431Headers the declared response headers of an HTTP 431 response for ListStatusChanges
+type ListStatusChangesResponse431Headers struct {
+	XRequestID string
 }
 
 // ListStatusChangesResponse500Headers the declared response headers of an HTTP 500 response for ListStatusChanges
@@ -14320,8 +16725,12 @@ type ListStatusChangesResponse struct {
 	JSON404 *ClientNotFound
 	// JSON410 the response for an HTTP 410 `application/json` response
 	JSON410 *FeedGone
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
 	// JSON429 the response for an HTTP 429 `application/json` response
 	JSON429 *RateLimited
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
@@ -14338,8 +16747,12 @@ type ListStatusChangesResponse struct {
 	Headers404 *ListStatusChangesResponse404Headers
 	// Headers410 the parsed response headers for an HTTP 410 response
 	Headers410 *ListStatusChangesResponse410Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *ListStatusChangesResponse414Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *ListStatusChangesResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *ListStatusChangesResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *ListStatusChangesResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -14376,9 +16789,19 @@ func (r ListStatusChangesResponse) GetJSON410() *FeedGone {
 	return r.JSON410
 }
 
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r ListStatusChangesResponse) GetJSON414() *URITooLong {
+	return r.JSON414
+}
+
 // GetJSON429 returns the response for an HTTP 429 `application/json` response
 func (r ListStatusChangesResponse) GetJSON429() *RateLimited {
 	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r ListStatusChangesResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -14430,14 +16853,34 @@ type RequestTokenResponse400Headers struct {
 	XRequestID string
 }
 
+// RequestTokenResponse408Headers the declared response headers of an HTTP 408 response for RequestToken
+type RequestTokenResponse408Headers struct {
+	XRequestID string
+}
+
 // RequestTokenResponse413Headers the declared response headers of an HTTP 413 response for RequestToken
 type RequestTokenResponse413Headers struct {
+	XRequestID string
+}
+
+// RequestTokenResponse414Headers the declared response headers of an HTTP 414 response for RequestToken
+type RequestTokenResponse414Headers struct {
+	XRequestID string
+}
+
+// RequestTokenResponse415Headers the declared response headers of an HTTP 415 response for RequestToken
+type RequestTokenResponse415Headers struct {
 	XRequestID string
 }
 
 // RequestTokenResponse429Headers the declared response headers of an HTTP 429 response for RequestToken
 type RequestTokenResponse429Headers struct {
 	RetryAfter int
+	XRequestID string
+}
+
+// RequestTokenResponse431Headers the declared response headers of an HTTP 431 response for RequestToken
+type RequestTokenResponse431Headers struct {
 	XRequestID string
 }
 
@@ -14459,10 +16902,18 @@ type RequestTokenResponse struct {
 	JSON200 *Token
 	// JSON400 the response for an HTTP 400 `application/json` response
 	JSON400 *TokenRefused
+	// JSON408 the response for an HTTP 408 `application/json` response
+	JSON408 *RequestTimeout
 	// JSON413 the response for an HTTP 413 `application/json` response
 	JSON413 *TooLarge
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
+	// JSON415 the response for an HTTP 415 `application/json` response
+	JSON415 *TokenUnsupported
 	// JSON429 the response for an HTTP 429 `application/json` response
 	JSON429 *TokenThrottled
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
@@ -14471,10 +16922,18 @@ type RequestTokenResponse struct {
 	Headers200 *RequestTokenResponse200Headers
 	// Headers400 the parsed response headers for an HTTP 400 response
 	Headers400 *RequestTokenResponse400Headers
+	// Headers408 the parsed response headers for an HTTP 408 response
+	Headers408 *RequestTokenResponse408Headers
 	// Headers413 the parsed response headers for an HTTP 413 response
 	Headers413 *RequestTokenResponse413Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *RequestTokenResponse414Headers
+	// Headers415 the parsed response headers for an HTTP 415 response
+	Headers415 *RequestTokenResponse415Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *RequestTokenResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *RequestTokenResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *RequestTokenResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -14491,14 +16950,34 @@ func (r RequestTokenResponse) GetJSON400() *TokenRefused {
 	return r.JSON400
 }
 
+// GetJSON408 returns the response for an HTTP 408 `application/json` response
+func (r RequestTokenResponse) GetJSON408() *RequestTimeout {
+	return r.JSON408
+}
+
 // GetJSON413 returns the response for an HTTP 413 `application/json` response
 func (r RequestTokenResponse) GetJSON413() *TooLarge {
 	return r.JSON413
 }
 
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r RequestTokenResponse) GetJSON414() *URITooLong {
+	return r.JSON414
+}
+
+// GetJSON415 returns the response for an HTTP 415 `application/json` response
+func (r RequestTokenResponse) GetJSON415() *TokenUnsupported {
+	return r.JSON415
+}
+
 // GetJSON429 returns the response for an HTTP 429 `application/json` response
 func (r RequestTokenResponse) GetJSON429() *TokenThrottled {
 	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r RequestTokenResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -14551,6 +17030,11 @@ type GetUserResponse403Headers struct {
 	XRequestID string
 }
 
+// GetUserResponse414Headers the declared response headers of an HTTP 414 response for GetUser
+type GetUserResponse414Headers struct {
+	XRequestID string
+}
+
 // GetUserResponse429Headers the declared response headers of an HTTP 429 response for GetUser
 type GetUserResponse429Headers struct {
 	RetryAfter          int
@@ -14558,6 +17042,11 @@ type GetUserResponse429Headers struct {
 	XRateLimitRemaining int
 	XRateLimitReset     int
 	XRequestID          string
+}
+
+// GetUserResponse431Headers the declared response headers of an HTTP 431 response for GetUser
+type GetUserResponse431Headers struct {
+	XRequestID string
 }
 
 // GetUserResponse500Headers the declared response headers of an HTTP 500 response for GetUser
@@ -14580,8 +17069,12 @@ type GetUserResponse struct {
 	JSON401 *Unauthorized
 	// JSON403 the response for an HTTP 403 `application/json` response
 	JSON403 *Forbidden
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
 	// JSON429 the response for an HTTP 429 `application/json` response
 	JSON429 *RateLimited
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalError
 	// JSON503 the response for an HTTP 503 `application/json` response
@@ -14590,8 +17083,12 @@ type GetUserResponse struct {
 	Headers401 *GetUserResponse401Headers
 	// Headers403 the parsed response headers for an HTTP 403 response
 	Headers403 *GetUserResponse403Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *GetUserResponse414Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *GetUserResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *GetUserResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *GetUserResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -14613,9 +17110,19 @@ func (r GetUserResponse) GetJSON403() *Forbidden {
 	return r.JSON403
 }
 
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r GetUserResponse) GetJSON414() *URITooLong {
+	return r.JSON414
+}
+
 // GetJSON429 returns the response for an HTTP 429 `application/json` response
 func (r GetUserResponse) GetJSON429() *RateLimited {
 	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r GetUserResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -14660,6 +17167,9 @@ func (r GetUserResponse) ContentType() string {
 // ListClientsWithResponse List the clients
 //
 // All clients in the order of their ids; with `limit` at most that many, after the id `after`.
+// The header `Link` has the next page, if there is one.
+//
+// Requires the operator.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -14682,6 +17192,8 @@ func (c *ClientWithResponses) ListClientsWithResponse(ctx context.Context, param
 // A client with more than 250 agents is deleted in steps: after a 503, some of its agents may be gone already, and
 // the same request deletes the rest.
 //
+// Requires the operator.
+//
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with DELETE /client/{client_id} (the `DeleteClient` operationId).
@@ -14696,6 +17208,8 @@ func (c *ClientWithResponses) DeleteClientWithResponse(ctx context.Context, clie
 // GetClientWithResponse Get a client
 //
 // One client by its id.
+//
+// Requires access `read_only` or more.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -14712,6 +17226,8 @@ func (c *ClientWithResponses) GetClientWithResponse(ctx context.Context, clientI
 //
 // Creates the client under the PBX's own id (201), or updates it (200). `{}` is enough.
 //
+// Requires the operator.
+//
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PUT /client/{client_id} (the `PutClient` operationId).
@@ -14726,6 +17242,8 @@ func (c *ClientWithResponses) PutClientWithBodyWithResponse(ctx context.Context,
 // PutClientWithResponse Create or update a client
 //
 // Creates the client under the PBX's own id (201), or updates it (200). `{}` is enough.
+//
+// Requires the operator.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -14742,6 +17260,9 @@ func (c *ClientWithResponses) PutClientWithResponse(ctx context.Context, clientI
 //
 // All local agents of the client in the order of their ids; with `limit` at most that many, after the id `after`;
 // with `extension_id` only those on one of these extensions.
+// The header `Link` has the next page, if there is one.
+//
+// Requires access `read_only` or more.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -14759,11 +17280,13 @@ func (c *ClientWithResponses) ListLocalAgentsWithResponse(ctx context.Context, c
 // Creates a local agent, under `id` or, without one, under the id after the greatest there is. It is `logged_out`; creating it sends
 // nothing.
 //
+// Requires access `all`.
+//
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /client/{client_id}/agent/local/ (the `CreateLocalAgent` operationId).
-func (c *ClientWithResponses) CreateLocalAgentWithBodyWithResponse(ctx context.Context, clientID ClientID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateLocalAgentResponse, error) {
-	rsp, err := c.CreateLocalAgentWithBody(ctx, clientID, contentType, body, reqEditors...)
+func (c *ClientWithResponses) CreateLocalAgentWithBodyWithResponse(ctx context.Context, clientID ClientID, params *CreateLocalAgentParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateLocalAgentResponse, error) {
+	rsp, err := c.CreateLocalAgentWithBody(ctx, clientID, params, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -14775,11 +17298,13 @@ func (c *ClientWithResponses) CreateLocalAgentWithBodyWithResponse(ctx context.C
 // Creates a local agent, under `id` or, without one, under the id after the greatest there is. It is `logged_out`; creating it sends
 // nothing.
 //
+// Requires access `all`.
+//
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /client/{client_id}/agent/local/ (the `CreateLocalAgent` operationId).
-func (c *ClientWithResponses) CreateLocalAgentWithResponse(ctx context.Context, clientID ClientID, body CreateLocalAgentJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateLocalAgentResponse, error) {
-	rsp, err := c.CreateLocalAgent(ctx, clientID, body, reqEditors...)
+func (c *ClientWithResponses) CreateLocalAgentWithResponse(ctx context.Context, clientID ClientID, params *CreateLocalAgentParams, body CreateLocalAgentJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateLocalAgentResponse, error) {
+	rsp, err := c.CreateLocalAgent(ctx, clientID, params, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -14791,10 +17316,12 @@ func (c *ClientWithResponses) CreateLocalAgentWithResponse(ctx context.Context, 
 // Deletes the agent and its events. If it is `available` it is logged out first, which sends its logout.
 // Deliveries that were already owed are still carried out.
 //
+// Requires access `all`.
+//
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with DELETE /client/{client_id}/agent/local/{agent_id} (the `DeleteLocalAgent` operationId).
-func (c *ClientWithResponses) DeleteLocalAgentWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, reqEditors ...RequestEditorFn) (*DeleteLocalAgentResponse, error) {
+func (c *ClientWithResponses) DeleteLocalAgentWithResponse(ctx context.Context, clientID ClientID, agentID LocalAgentID, reqEditors ...RequestEditorFn) (*DeleteLocalAgentResponse, error) {
 	rsp, err := c.DeleteLocalAgent(ctx, clientID, agentID, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -14806,10 +17333,12 @@ func (c *ClientWithResponses) DeleteLocalAgentWithResponse(ctx context.Context, 
 //
 // One local agent by its id, with its status and since when it has it.
 //
+// Requires access `read_only` or more.
+//
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /client/{client_id}/agent/local/{agent_id} (the `GetLocalAgent` operationId).
-func (c *ClientWithResponses) GetLocalAgentWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, reqEditors ...RequestEditorFn) (*GetLocalAgentResponse, error) {
+func (c *ClientWithResponses) GetLocalAgentWithResponse(ctx context.Context, clientID ClientID, agentID LocalAgentID, reqEditors ...RequestEditorFn) (*GetLocalAgentResponse, error) {
 	rsp, err := c.GetLocalAgent(ctx, clientID, agentID, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -14822,10 +17351,12 @@ func (c *ClientWithResponses) GetLocalAgentWithResponse(ctx context.Context, cli
 // Creates the agent under the PBX's own id (201; `extension_name` is then required), or updates it (200). Neither
 // sends anything, and neither touches its status.
 //
+// Requires access `all`.
+//
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PUT /client/{client_id}/agent/local/{agent_id} (the `PutLocalAgent` operationId).
-func (c *ClientWithResponses) PutLocalAgentWithBodyWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutLocalAgentResponse, error) {
+func (c *ClientWithResponses) PutLocalAgentWithBodyWithResponse(ctx context.Context, clientID ClientID, agentID LocalAgentID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutLocalAgentResponse, error) {
 	rsp, err := c.PutLocalAgentWithBody(ctx, clientID, agentID, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -14838,10 +17369,12 @@ func (c *ClientWithResponses) PutLocalAgentWithBodyWithResponse(ctx context.Cont
 // Creates the agent under the PBX's own id (201; `extension_name` is then required), or updates it (200). Neither
 // sends anything, and neither touches its status.
 //
+// Requires access `all`.
+//
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PUT /client/{client_id}/agent/local/{agent_id} (the `PutLocalAgent` operationId).
-func (c *ClientWithResponses) PutLocalAgentWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, body PutLocalAgentJSONRequestBody, reqEditors ...RequestEditorFn) (*PutLocalAgentResponse, error) {
+func (c *ClientWithResponses) PutLocalAgentWithResponse(ctx context.Context, clientID ClientID, agentID LocalAgentID, body PutLocalAgentJSONRequestBody, reqEditors ...RequestEditorFn) (*PutLocalAgentResponse, error) {
 	rsp, err := c.PutLocalAgent(ctx, clientID, agentID, body, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -14852,11 +17385,14 @@ func (c *ClientWithResponses) PutLocalAgentWithResponse(ctx context.Context, cli
 // ListLocalAgentEventsWithResponse List the events of a local agent
 //
 // All events registered on the agent in the order of their ids; with `limit` at most that many, after the id `after`.
+// The header `Link` has the next page, if there is one.
+//
+// Requires access `read_only` or more.
 //
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /client/{client_id}/agent/local/{agent_id}/event/ (the `ListLocalAgentEvents` operationId).
-func (c *ClientWithResponses) ListLocalAgentEventsWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, params *ListLocalAgentEventsParams, reqEditors ...RequestEditorFn) (*ListLocalAgentEventsResponse, error) {
+func (c *ClientWithResponses) ListLocalAgentEventsWithResponse(ctx context.Context, clientID ClientID, agentID LocalAgentID, params *ListLocalAgentEventsParams, reqEditors ...RequestEditorFn) (*ListLocalAgentEventsResponse, error) {
 	rsp, err := c.ListLocalAgentEvents(ctx, clientID, agentID, params, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -14870,11 +17406,13 @@ func (c *ClientWithResponses) ListLocalAgentEventsWithResponse(ctx context.Conte
 // A URL that could never be sent to (another scheme than http or https, an address literal that receivers may
 // not live at) is refused.
 //
+// Requires access `call_api` or more.
+//
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /client/{client_id}/agent/local/{agent_id}/event/ (the `CreateLocalAgentEvent` operationId).
-func (c *ClientWithResponses) CreateLocalAgentEventWithBodyWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateLocalAgentEventResponse, error) {
-	rsp, err := c.CreateLocalAgentEventWithBody(ctx, clientID, agentID, contentType, body, reqEditors...)
+func (c *ClientWithResponses) CreateLocalAgentEventWithBodyWithResponse(ctx context.Context, clientID ClientID, agentID LocalAgentID, params *CreateLocalAgentEventParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateLocalAgentEventResponse, error) {
+	rsp, err := c.CreateLocalAgentEventWithBody(ctx, clientID, agentID, params, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -14887,11 +17425,13 @@ func (c *ClientWithResponses) CreateLocalAgentEventWithBodyWithResponse(ctx cont
 // A URL that could never be sent to (another scheme than http or https, an address literal that receivers may
 // not live at) is refused.
 //
+// Requires access `call_api` or more.
+//
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /client/{client_id}/agent/local/{agent_id}/event/ (the `CreateLocalAgentEvent` operationId).
-func (c *ClientWithResponses) CreateLocalAgentEventWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, body CreateLocalAgentEventJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateLocalAgentEventResponse, error) {
-	rsp, err := c.CreateLocalAgentEvent(ctx, clientID, agentID, body, reqEditors...)
+func (c *ClientWithResponses) CreateLocalAgentEventWithResponse(ctx context.Context, clientID ClientID, agentID LocalAgentID, params *CreateLocalAgentEventParams, body CreateLocalAgentEventJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateLocalAgentEventResponse, error) {
+	rsp, err := c.CreateLocalAgentEvent(ctx, clientID, agentID, params, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -14902,10 +17442,12 @@ func (c *ClientWithResponses) CreateLocalAgentEventWithResponse(ctx context.Cont
 //
 // Deletes the event and cancels its pending deliveries.
 //
+// Requires access `call_api` or more.
+//
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with DELETE /client/{client_id}/agent/local/{agent_id}/event/{event_id} (the `DeleteLocalAgentEvent` operationId).
-func (c *ClientWithResponses) DeleteLocalAgentEventWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, reqEditors ...RequestEditorFn) (*DeleteLocalAgentEventResponse, error) {
+func (c *ClientWithResponses) DeleteLocalAgentEventWithResponse(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, reqEditors ...RequestEditorFn) (*DeleteLocalAgentEventResponse, error) {
 	rsp, err := c.DeleteLocalAgentEvent(ctx, clientID, agentID, eventID, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -14917,10 +17459,12 @@ func (c *ClientWithResponses) DeleteLocalAgentEventWithResponse(ctx context.Cont
 //
 // One event of this very agent by its id.
 //
+// Requires access `read_only` or more.
+//
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /client/{client_id}/agent/local/{agent_id}/event/{event_id} (the `GetLocalAgentEvent` operationId).
-func (c *ClientWithResponses) GetLocalAgentEventWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, reqEditors ...RequestEditorFn) (*GetLocalAgentEventResponse, error) {
+func (c *ClientWithResponses) GetLocalAgentEventWithResponse(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, reqEditors ...RequestEditorFn) (*GetLocalAgentEventResponse, error) {
 	rsp, err := c.GetLocalAgentEvent(ctx, clientID, agentID, eventID, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -14933,10 +17477,12 @@ func (c *ClientWithResponses) GetLocalAgentEventWithResponse(ctx context.Context
 // Changes any of the three fields; a missing one stays as it is. A corrected URL or method is used by what is
 // not sent yet, pending retries included.
 //
+// Requires access `call_api` or more.
+//
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PUT /client/{client_id}/agent/local/{agent_id}/event/{event_id} (the `UpdateLocalAgentEvent` operationId).
-func (c *ClientWithResponses) UpdateLocalAgentEventWithBodyWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateLocalAgentEventResponse, error) {
+func (c *ClientWithResponses) UpdateLocalAgentEventWithBodyWithResponse(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateLocalAgentEventResponse, error) {
 	rsp, err := c.UpdateLocalAgentEventWithBody(ctx, clientID, agentID, eventID, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -14949,10 +17495,12 @@ func (c *ClientWithResponses) UpdateLocalAgentEventWithBodyWithResponse(ctx cont
 // Changes any of the three fields; a missing one stays as it is. A corrected URL or method is used by what is
 // not sent yet, pending retries included.
 //
+// Requires access `call_api` or more.
+//
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PUT /client/{client_id}/agent/local/{agent_id}/event/{event_id} (the `UpdateLocalAgentEvent` operationId).
-func (c *ClientWithResponses) UpdateLocalAgentEventWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, body UpdateLocalAgentEventJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateLocalAgentEventResponse, error) {
+func (c *ClientWithResponses) UpdateLocalAgentEventWithResponse(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, body UpdateLocalAgentEventJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateLocalAgentEventResponse, error) {
 	rsp, err := c.UpdateLocalAgentEvent(ctx, clientID, agentID, eventID, body, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -14964,10 +17512,12 @@ func (c *ClientWithResponses) UpdateLocalAgentEventWithResponse(ctx context.Cont
 //
 // Whether the event is enabled, since when, and if it is disabled, why.
 //
+// Requires access `read_only` or more.
+//
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /client/{client_id}/agent/local/{agent_id}/event/{event_id}/state (the `GetLocalAgentEventState` operationId).
-func (c *ClientWithResponses) GetLocalAgentEventStateWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, reqEditors ...RequestEditorFn) (*GetLocalAgentEventStateResponse, error) {
+func (c *ClientWithResponses) GetLocalAgentEventStateWithResponse(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, reqEditors ...RequestEditorFn) (*GetLocalAgentEventStateResponse, error) {
 	rsp, err := c.GetLocalAgentEventState(ctx, clientID, agentID, eventID, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -14981,10 +17531,12 @@ func (c *ClientWithResponses) GetLocalAgentEventStateWithResponse(ctx context.Co
 // enabled, those whose retry window is not over go out, in their place by sequence among what is still pending.
 // A receiver that answers 410 Gone disables the event by itself.
 //
+// Requires access `call_api` or more.
+//
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PUT /client/{client_id}/agent/local/{agent_id}/event/{event_id}/state (the `PutLocalAgentEventState` operationId).
-func (c *ClientWithResponses) PutLocalAgentEventStateWithBodyWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutLocalAgentEventStateResponse, error) {
+func (c *ClientWithResponses) PutLocalAgentEventStateWithBodyWithResponse(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutLocalAgentEventStateResponse, error) {
 	rsp, err := c.PutLocalAgentEventStateWithBody(ctx, clientID, agentID, eventID, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -14998,10 +17550,12 @@ func (c *ClientWithResponses) PutLocalAgentEventStateWithBodyWithResponse(ctx co
 // enabled, those whose retry window is not over go out, in their place by sequence among what is still pending.
 // A receiver that answers 410 Gone disables the event by itself.
 //
+// Requires access `call_api` or more.
+//
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PUT /client/{client_id}/agent/local/{agent_id}/event/{event_id}/state (the `PutLocalAgentEventState` operationId).
-func (c *ClientWithResponses) PutLocalAgentEventStateWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, body PutLocalAgentEventStateJSONRequestBody, reqEditors ...RequestEditorFn) (*PutLocalAgentEventStateResponse, error) {
+func (c *ClientWithResponses) PutLocalAgentEventStateWithResponse(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, body PutLocalAgentEventStateJSONRequestBody, reqEditors ...RequestEditorFn) (*PutLocalAgentEventStateResponse, error) {
 	rsp, err := c.PutLocalAgentEventState(ctx, clientID, agentID, eventID, body, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -15013,10 +17567,12 @@ func (c *ClientWithResponses) PutLocalAgentEventStateWithResponse(ctx context.Co
 //
 // The latest tests of the event, the newest first, at most 100.
 //
+// Requires access `read_only` or more.
+//
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /client/{client_id}/agent/local/{agent_id}/event/{event_id}/test (the `ListLocalAgentEventTests` operationId).
-func (c *ClientWithResponses) ListLocalAgentEventTestsWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, reqEditors ...RequestEditorFn) (*ListLocalAgentEventTestsResponse, error) {
+func (c *ClientWithResponses) ListLocalAgentEventTestsWithResponse(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, reqEditors ...RequestEditorFn) (*ListLocalAgentEventTestsResponse, error) {
 	rsp, err := c.ListLocalAgentEventTests(ctx, clientID, agentID, eventID, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -15030,10 +17586,12 @@ func (c *ClientWithResponses) ListLocalAgentEventTestsWithResponse(ctx context.C
 // `agent_id=0`, the name `test`, the header `agentevents-test`. It is sent once, changes no status, holds up nobody, and
 // an answer of 410 disables nothing.
 //
+// Requires access `call_api` or more.
+//
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /client/{client_id}/agent/local/{agent_id}/event/{event_id}/test (the `TestLocalAgentEvent` operationId).
-func (c *ClientWithResponses) TestLocalAgentEventWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, reqEditors ...RequestEditorFn) (*TestLocalAgentEventResponse, error) {
+func (c *ClientWithResponses) TestLocalAgentEventWithResponse(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, reqEditors ...RequestEditorFn) (*TestLocalAgentEventResponse, error) {
 	rsp, err := c.TestLocalAgentEvent(ctx, clientID, agentID, eventID, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -15045,10 +17603,12 @@ func (c *ClientWithResponses) TestLocalAgentEventWithResponse(ctx context.Contex
 //
 // The agent's status and the change that led to it. `changed` is false and `deliveries` 0, as nothing is done.
 //
+// Requires access `read_only` or more.
+//
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /client/{client_id}/agent/local/{agent_id}/status (the `GetLocalAgentStatus` operationId).
-func (c *ClientWithResponses) GetLocalAgentStatusWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, reqEditors ...RequestEditorFn) (*GetLocalAgentStatusResponse, error) {
+func (c *ClientWithResponses) GetLocalAgentStatusWithResponse(ctx context.Context, clientID ClientID, agentID LocalAgentID, reqEditors ...RequestEditorFn) (*GetLocalAgentStatusResponse, error) {
 	rsp, err := c.GetLocalAgentStatus(ctx, clientID, agentID, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -15060,12 +17620,15 @@ func (c *ClientWithResponses) GetLocalAgentStatusWithResponse(ctx context.Contex
 //
 // Sets the agent's status. If that really changes it, one delivery is made for every event that is registered
 // on this agent for that change; change and deliveries are on disk before the answer. A status that the agent
-// already has changes nothing and sends nothing.
+// already has changes nothing and sends nothing. `changed_at` may be at
+// most 5 minutes ahead of the server's clock.
+//
+// Requires access `all`.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PUT /client/{client_id}/agent/local/{agent_id}/status (the `PutLocalAgentStatus` operationId).
-func (c *ClientWithResponses) PutLocalAgentStatusWithBodyWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutLocalAgentStatusResponse, error) {
+func (c *ClientWithResponses) PutLocalAgentStatusWithBodyWithResponse(ctx context.Context, clientID ClientID, agentID LocalAgentID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutLocalAgentStatusResponse, error) {
 	rsp, err := c.PutLocalAgentStatusWithBody(ctx, clientID, agentID, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -15077,12 +17640,15 @@ func (c *ClientWithResponses) PutLocalAgentStatusWithBodyWithResponse(ctx contex
 //
 // Sets the agent's status. If that really changes it, one delivery is made for every event that is registered
 // on this agent for that change; change and deliveries are on disk before the answer. A status that the agent
-// already has changes nothing and sends nothing.
+// already has changes nothing and sends nothing. `changed_at` may be at
+// most 5 minutes ahead of the server's clock.
+//
+// Requires access `all`.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PUT /client/{client_id}/agent/local/{agent_id}/status (the `PutLocalAgentStatus` operationId).
-func (c *ClientWithResponses) PutLocalAgentStatusWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, body PutLocalAgentStatusJSONRequestBody, reqEditors ...RequestEditorFn) (*PutLocalAgentStatusResponse, error) {
+func (c *ClientWithResponses) PutLocalAgentStatusWithResponse(ctx context.Context, clientID ClientID, agentID LocalAgentID, body PutLocalAgentStatusJSONRequestBody, reqEditors ...RequestEditorFn) (*PutLocalAgentStatusResponse, error) {
 	rsp, err := c.PutLocalAgentStatus(ctx, clientID, agentID, body, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -15095,10 +17661,12 @@ func (c *ClientWithResponses) PutLocalAgentStatusWithResponse(ctx context.Contex
 // The agent's status changes, the newest first, each with what came of it: which events fired, which did not and why,
 // and how often the same status was set again, which sends nothing.
 //
+// Requires access `read_only` or more.
+//
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /client/{client_id}/agent/local/{agent_id}/status_change/ (the `ListLocalAgentStatusChanges` operationId).
-func (c *ClientWithResponses) ListLocalAgentStatusChangesWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, params *ListLocalAgentStatusChangesParams, reqEditors ...RequestEditorFn) (*ListLocalAgentStatusChangesResponse, error) {
+func (c *ClientWithResponses) ListLocalAgentStatusChangesWithResponse(ctx context.Context, clientID ClientID, agentID LocalAgentID, params *ListLocalAgentStatusChangesParams, reqEditors ...RequestEditorFn) (*ListLocalAgentStatusChangesResponse, error) {
 	rsp, err := c.ListLocalAgentStatusChanges(ctx, clientID, agentID, params, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -15110,6 +17678,9 @@ func (c *ClientWithResponses) ListLocalAgentStatusChangesWithResponse(ctx contex
 //
 // All remote agents of the client in the order of their ids; with `limit` at most that many, after the id `after`;
 // with `extension_id` only those on one of these extensions.
+// The header `Link` has the next page, if there is one.
+//
+// Requires access `read_only` or more.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -15127,11 +17698,13 @@ func (c *ClientWithResponses) ListRemoteAgentsWithResponse(ctx context.Context, 
 // Creates a remote agent, under `id` or, without one, under the id after the greatest there is. It is `logged_out`; creating it sends
 // nothing.
 //
+// Requires access `all`.
+//
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /client/{client_id}/agent/remote/ (the `CreateRemoteAgent` operationId).
-func (c *ClientWithResponses) CreateRemoteAgentWithBodyWithResponse(ctx context.Context, clientID ClientID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateRemoteAgentResponse, error) {
-	rsp, err := c.CreateRemoteAgentWithBody(ctx, clientID, contentType, body, reqEditors...)
+func (c *ClientWithResponses) CreateRemoteAgentWithBodyWithResponse(ctx context.Context, clientID ClientID, params *CreateRemoteAgentParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateRemoteAgentResponse, error) {
+	rsp, err := c.CreateRemoteAgentWithBody(ctx, clientID, params, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -15143,11 +17716,13 @@ func (c *ClientWithResponses) CreateRemoteAgentWithBodyWithResponse(ctx context.
 // Creates a remote agent, under `id` or, without one, under the id after the greatest there is. It is `logged_out`; creating it sends
 // nothing.
 //
+// Requires access `all`.
+//
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /client/{client_id}/agent/remote/ (the `CreateRemoteAgent` operationId).
-func (c *ClientWithResponses) CreateRemoteAgentWithResponse(ctx context.Context, clientID ClientID, body CreateRemoteAgentJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateRemoteAgentResponse, error) {
-	rsp, err := c.CreateRemoteAgent(ctx, clientID, body, reqEditors...)
+func (c *ClientWithResponses) CreateRemoteAgentWithResponse(ctx context.Context, clientID ClientID, params *CreateRemoteAgentParams, body CreateRemoteAgentJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateRemoteAgentResponse, error) {
+	rsp, err := c.CreateRemoteAgent(ctx, clientID, params, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -15159,10 +17734,12 @@ func (c *ClientWithResponses) CreateRemoteAgentWithResponse(ctx context.Context,
 // Deletes the agent and its events. If it is `available` it is logged out first, which sends its logout.
 // Deliveries that were already owed are still carried out.
 //
+// Requires access `all`.
+//
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with DELETE /client/{client_id}/agent/remote/{agent_id} (the `DeleteRemoteAgent` operationId).
-func (c *ClientWithResponses) DeleteRemoteAgentWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, reqEditors ...RequestEditorFn) (*DeleteRemoteAgentResponse, error) {
+func (c *ClientWithResponses) DeleteRemoteAgentWithResponse(ctx context.Context, clientID ClientID, agentID RemoteAgentID, reqEditors ...RequestEditorFn) (*DeleteRemoteAgentResponse, error) {
 	rsp, err := c.DeleteRemoteAgent(ctx, clientID, agentID, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -15174,10 +17751,12 @@ func (c *ClientWithResponses) DeleteRemoteAgentWithResponse(ctx context.Context,
 //
 // One remote agent by its id, with its status and since when it has it.
 //
+// Requires access `read_only` or more.
+//
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /client/{client_id}/agent/remote/{agent_id} (the `GetRemoteAgent` operationId).
-func (c *ClientWithResponses) GetRemoteAgentWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, reqEditors ...RequestEditorFn) (*GetRemoteAgentResponse, error) {
+func (c *ClientWithResponses) GetRemoteAgentWithResponse(ctx context.Context, clientID ClientID, agentID RemoteAgentID, reqEditors ...RequestEditorFn) (*GetRemoteAgentResponse, error) {
 	rsp, err := c.GetRemoteAgent(ctx, clientID, agentID, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -15190,10 +17769,12 @@ func (c *ClientWithResponses) GetRemoteAgentWithResponse(ctx context.Context, cl
 // Creates the agent under the PBX's own id (201; `agent_number` is then required), or updates it (200). Neither
 // sends anything, and neither touches its status.
 //
+// Requires access `all`.
+//
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PUT /client/{client_id}/agent/remote/{agent_id} (the `PutRemoteAgent` operationId).
-func (c *ClientWithResponses) PutRemoteAgentWithBodyWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutRemoteAgentResponse, error) {
+func (c *ClientWithResponses) PutRemoteAgentWithBodyWithResponse(ctx context.Context, clientID ClientID, agentID RemoteAgentID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutRemoteAgentResponse, error) {
 	rsp, err := c.PutRemoteAgentWithBody(ctx, clientID, agentID, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -15206,10 +17787,12 @@ func (c *ClientWithResponses) PutRemoteAgentWithBodyWithResponse(ctx context.Con
 // Creates the agent under the PBX's own id (201; `agent_number` is then required), or updates it (200). Neither
 // sends anything, and neither touches its status.
 //
+// Requires access `all`.
+//
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PUT /client/{client_id}/agent/remote/{agent_id} (the `PutRemoteAgent` operationId).
-func (c *ClientWithResponses) PutRemoteAgentWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, body PutRemoteAgentJSONRequestBody, reqEditors ...RequestEditorFn) (*PutRemoteAgentResponse, error) {
+func (c *ClientWithResponses) PutRemoteAgentWithResponse(ctx context.Context, clientID ClientID, agentID RemoteAgentID, body PutRemoteAgentJSONRequestBody, reqEditors ...RequestEditorFn) (*PutRemoteAgentResponse, error) {
 	rsp, err := c.PutRemoteAgent(ctx, clientID, agentID, body, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -15220,11 +17803,14 @@ func (c *ClientWithResponses) PutRemoteAgentWithResponse(ctx context.Context, cl
 // ListRemoteAgentEventsWithResponse List the events of a remote agent
 //
 // All events registered on the agent in the order of their ids; with `limit` at most that many, after the id `after`.
+// The header `Link` has the next page, if there is one.
+//
+// Requires access `read_only` or more.
 //
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /client/{client_id}/agent/remote/{agent_id}/event/ (the `ListRemoteAgentEvents` operationId).
-func (c *ClientWithResponses) ListRemoteAgentEventsWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, params *ListRemoteAgentEventsParams, reqEditors ...RequestEditorFn) (*ListRemoteAgentEventsResponse, error) {
+func (c *ClientWithResponses) ListRemoteAgentEventsWithResponse(ctx context.Context, clientID ClientID, agentID RemoteAgentID, params *ListRemoteAgentEventsParams, reqEditors ...RequestEditorFn) (*ListRemoteAgentEventsResponse, error) {
 	rsp, err := c.ListRemoteAgentEvents(ctx, clientID, agentID, params, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -15238,11 +17824,13 @@ func (c *ClientWithResponses) ListRemoteAgentEventsWithResponse(ctx context.Cont
 // A URL that could never be sent to (another scheme than http or https, an address literal that receivers may
 // not live at) is refused.
 //
+// Requires access `call_api` or more.
+//
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /client/{client_id}/agent/remote/{agent_id}/event/ (the `CreateRemoteAgentEvent` operationId).
-func (c *ClientWithResponses) CreateRemoteAgentEventWithBodyWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateRemoteAgentEventResponse, error) {
-	rsp, err := c.CreateRemoteAgentEventWithBody(ctx, clientID, agentID, contentType, body, reqEditors...)
+func (c *ClientWithResponses) CreateRemoteAgentEventWithBodyWithResponse(ctx context.Context, clientID ClientID, agentID RemoteAgentID, params *CreateRemoteAgentEventParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateRemoteAgentEventResponse, error) {
+	rsp, err := c.CreateRemoteAgentEventWithBody(ctx, clientID, agentID, params, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -15255,11 +17843,13 @@ func (c *ClientWithResponses) CreateRemoteAgentEventWithBodyWithResponse(ctx con
 // A URL that could never be sent to (another scheme than http or https, an address literal that receivers may
 // not live at) is refused.
 //
+// Requires access `call_api` or more.
+//
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /client/{client_id}/agent/remote/{agent_id}/event/ (the `CreateRemoteAgentEvent` operationId).
-func (c *ClientWithResponses) CreateRemoteAgentEventWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, body CreateRemoteAgentEventJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateRemoteAgentEventResponse, error) {
-	rsp, err := c.CreateRemoteAgentEvent(ctx, clientID, agentID, body, reqEditors...)
+func (c *ClientWithResponses) CreateRemoteAgentEventWithResponse(ctx context.Context, clientID ClientID, agentID RemoteAgentID, params *CreateRemoteAgentEventParams, body CreateRemoteAgentEventJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateRemoteAgentEventResponse, error) {
+	rsp, err := c.CreateRemoteAgentEvent(ctx, clientID, agentID, params, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -15270,10 +17860,12 @@ func (c *ClientWithResponses) CreateRemoteAgentEventWithResponse(ctx context.Con
 //
 // Deletes the event and cancels its pending deliveries.
 //
+// Requires access `call_api` or more.
+//
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with DELETE /client/{client_id}/agent/remote/{agent_id}/event/{event_id} (the `DeleteRemoteAgentEvent` operationId).
-func (c *ClientWithResponses) DeleteRemoteAgentEventWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, reqEditors ...RequestEditorFn) (*DeleteRemoteAgentEventResponse, error) {
+func (c *ClientWithResponses) DeleteRemoteAgentEventWithResponse(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, reqEditors ...RequestEditorFn) (*DeleteRemoteAgentEventResponse, error) {
 	rsp, err := c.DeleteRemoteAgentEvent(ctx, clientID, agentID, eventID, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -15285,10 +17877,12 @@ func (c *ClientWithResponses) DeleteRemoteAgentEventWithResponse(ctx context.Con
 //
 // One event of this very agent by its id.
 //
+// Requires access `read_only` or more.
+//
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /client/{client_id}/agent/remote/{agent_id}/event/{event_id} (the `GetRemoteAgentEvent` operationId).
-func (c *ClientWithResponses) GetRemoteAgentEventWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, reqEditors ...RequestEditorFn) (*GetRemoteAgentEventResponse, error) {
+func (c *ClientWithResponses) GetRemoteAgentEventWithResponse(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, reqEditors ...RequestEditorFn) (*GetRemoteAgentEventResponse, error) {
 	rsp, err := c.GetRemoteAgentEvent(ctx, clientID, agentID, eventID, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -15301,10 +17895,12 @@ func (c *ClientWithResponses) GetRemoteAgentEventWithResponse(ctx context.Contex
 // Changes any of the three fields; a missing one stays as it is. A corrected URL or method is used by what is
 // not sent yet, pending retries included.
 //
+// Requires access `call_api` or more.
+//
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PUT /client/{client_id}/agent/remote/{agent_id}/event/{event_id} (the `UpdateRemoteAgentEvent` operationId).
-func (c *ClientWithResponses) UpdateRemoteAgentEventWithBodyWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateRemoteAgentEventResponse, error) {
+func (c *ClientWithResponses) UpdateRemoteAgentEventWithBodyWithResponse(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateRemoteAgentEventResponse, error) {
 	rsp, err := c.UpdateRemoteAgentEventWithBody(ctx, clientID, agentID, eventID, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -15317,10 +17913,12 @@ func (c *ClientWithResponses) UpdateRemoteAgentEventWithBodyWithResponse(ctx con
 // Changes any of the three fields; a missing one stays as it is. A corrected URL or method is used by what is
 // not sent yet, pending retries included.
 //
+// Requires access `call_api` or more.
+//
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PUT /client/{client_id}/agent/remote/{agent_id}/event/{event_id} (the `UpdateRemoteAgentEvent` operationId).
-func (c *ClientWithResponses) UpdateRemoteAgentEventWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, body UpdateRemoteAgentEventJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateRemoteAgentEventResponse, error) {
+func (c *ClientWithResponses) UpdateRemoteAgentEventWithResponse(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, body UpdateRemoteAgentEventJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateRemoteAgentEventResponse, error) {
 	rsp, err := c.UpdateRemoteAgentEvent(ctx, clientID, agentID, eventID, body, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -15332,10 +17930,12 @@ func (c *ClientWithResponses) UpdateRemoteAgentEventWithResponse(ctx context.Con
 //
 // Whether the event is enabled, since when, and if it is disabled, why.
 //
+// Requires access `read_only` or more.
+//
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/state (the `GetRemoteAgentEventState` operationId).
-func (c *ClientWithResponses) GetRemoteAgentEventStateWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, reqEditors ...RequestEditorFn) (*GetRemoteAgentEventStateResponse, error) {
+func (c *ClientWithResponses) GetRemoteAgentEventStateWithResponse(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, reqEditors ...RequestEditorFn) (*GetRemoteAgentEventStateResponse, error) {
 	rsp, err := c.GetRemoteAgentEventState(ctx, clientID, agentID, eventID, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -15349,10 +17949,12 @@ func (c *ClientWithResponses) GetRemoteAgentEventStateWithResponse(ctx context.C
 // enabled, those whose retry window is not over go out, in their place by sequence among what is still pending.
 // A receiver that answers 410 Gone disables the event by itself.
 //
+// Requires access `call_api` or more.
+//
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PUT /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/state (the `PutRemoteAgentEventState` operationId).
-func (c *ClientWithResponses) PutRemoteAgentEventStateWithBodyWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutRemoteAgentEventStateResponse, error) {
+func (c *ClientWithResponses) PutRemoteAgentEventStateWithBodyWithResponse(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutRemoteAgentEventStateResponse, error) {
 	rsp, err := c.PutRemoteAgentEventStateWithBody(ctx, clientID, agentID, eventID, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -15366,10 +17968,12 @@ func (c *ClientWithResponses) PutRemoteAgentEventStateWithBodyWithResponse(ctx c
 // enabled, those whose retry window is not over go out, in their place by sequence among what is still pending.
 // A receiver that answers 410 Gone disables the event by itself.
 //
+// Requires access `call_api` or more.
+//
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PUT /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/state (the `PutRemoteAgentEventState` operationId).
-func (c *ClientWithResponses) PutRemoteAgentEventStateWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, body PutRemoteAgentEventStateJSONRequestBody, reqEditors ...RequestEditorFn) (*PutRemoteAgentEventStateResponse, error) {
+func (c *ClientWithResponses) PutRemoteAgentEventStateWithResponse(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, body PutRemoteAgentEventStateJSONRequestBody, reqEditors ...RequestEditorFn) (*PutRemoteAgentEventStateResponse, error) {
 	rsp, err := c.PutRemoteAgentEventState(ctx, clientID, agentID, eventID, body, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -15381,10 +17985,12 @@ func (c *ClientWithResponses) PutRemoteAgentEventStateWithResponse(ctx context.C
 //
 // The latest tests of the event, the newest first, at most 100.
 //
+// Requires access `read_only` or more.
+//
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/test (the `ListRemoteAgentEventTests` operationId).
-func (c *ClientWithResponses) ListRemoteAgentEventTestsWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, reqEditors ...RequestEditorFn) (*ListRemoteAgentEventTestsResponse, error) {
+func (c *ClientWithResponses) ListRemoteAgentEventTestsWithResponse(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, reqEditors ...RequestEditorFn) (*ListRemoteAgentEventTestsResponse, error) {
 	rsp, err := c.ListRemoteAgentEventTests(ctx, clientID, agentID, eventID, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -15398,10 +18004,12 @@ func (c *ClientWithResponses) ListRemoteAgentEventTestsWithResponse(ctx context.
 // `agent_id=0`, the name `test`, the header `agentevents-test`. It is sent once, changes no status, holds up nobody, and
 // an answer of 410 disables nothing.
 //
+// Requires access `call_api` or more.
+//
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/test (the `TestRemoteAgentEvent` operationId).
-func (c *ClientWithResponses) TestRemoteAgentEventWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, eventID EventID, reqEditors ...RequestEditorFn) (*TestRemoteAgentEventResponse, error) {
+func (c *ClientWithResponses) TestRemoteAgentEventWithResponse(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, reqEditors ...RequestEditorFn) (*TestRemoteAgentEventResponse, error) {
 	rsp, err := c.TestRemoteAgentEvent(ctx, clientID, agentID, eventID, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -15413,10 +18021,12 @@ func (c *ClientWithResponses) TestRemoteAgentEventWithResponse(ctx context.Conte
 //
 // The agent's status and the change that led to it. `changed` is false and `deliveries` 0, as nothing is done.
 //
+// Requires access `read_only` or more.
+//
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /client/{client_id}/agent/remote/{agent_id}/status (the `GetRemoteAgentStatus` operationId).
-func (c *ClientWithResponses) GetRemoteAgentStatusWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, reqEditors ...RequestEditorFn) (*GetRemoteAgentStatusResponse, error) {
+func (c *ClientWithResponses) GetRemoteAgentStatusWithResponse(ctx context.Context, clientID ClientID, agentID RemoteAgentID, reqEditors ...RequestEditorFn) (*GetRemoteAgentStatusResponse, error) {
 	rsp, err := c.GetRemoteAgentStatus(ctx, clientID, agentID, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -15428,12 +18038,15 @@ func (c *ClientWithResponses) GetRemoteAgentStatusWithResponse(ctx context.Conte
 //
 // Sets the agent's status. If that really changes it, one delivery is made for every event that is registered
 // on this agent for that change; change and deliveries are on disk before the answer. A status that the agent
-// already has changes nothing and sends nothing.
+// already has changes nothing and sends nothing. `changed_at` may be at
+// most 5 minutes ahead of the server's clock.
+//
+// Requires access `all`.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PUT /client/{client_id}/agent/remote/{agent_id}/status (the `PutRemoteAgentStatus` operationId).
-func (c *ClientWithResponses) PutRemoteAgentStatusWithBodyWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutRemoteAgentStatusResponse, error) {
+func (c *ClientWithResponses) PutRemoteAgentStatusWithBodyWithResponse(ctx context.Context, clientID ClientID, agentID RemoteAgentID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutRemoteAgentStatusResponse, error) {
 	rsp, err := c.PutRemoteAgentStatusWithBody(ctx, clientID, agentID, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -15445,12 +18058,15 @@ func (c *ClientWithResponses) PutRemoteAgentStatusWithBodyWithResponse(ctx conte
 //
 // Sets the agent's status. If that really changes it, one delivery is made for every event that is registered
 // on this agent for that change; change and deliveries are on disk before the answer. A status that the agent
-// already has changes nothing and sends nothing.
+// already has changes nothing and sends nothing. `changed_at` may be at
+// most 5 minutes ahead of the server's clock.
+//
+// Requires access `all`.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PUT /client/{client_id}/agent/remote/{agent_id}/status (the `PutRemoteAgentStatus` operationId).
-func (c *ClientWithResponses) PutRemoteAgentStatusWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, body PutRemoteAgentStatusJSONRequestBody, reqEditors ...RequestEditorFn) (*PutRemoteAgentStatusResponse, error) {
+func (c *ClientWithResponses) PutRemoteAgentStatusWithResponse(ctx context.Context, clientID ClientID, agentID RemoteAgentID, body PutRemoteAgentStatusJSONRequestBody, reqEditors ...RequestEditorFn) (*PutRemoteAgentStatusResponse, error) {
 	rsp, err := c.PutRemoteAgentStatus(ctx, clientID, agentID, body, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -15463,10 +18079,12 @@ func (c *ClientWithResponses) PutRemoteAgentStatusWithResponse(ctx context.Conte
 // The agent's status changes, the newest first, each with what came of it: which events fired, which did not and why,
 // and how often the same status was set again, which sends nothing.
 //
+// Requires access `read_only` or more.
+//
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /client/{client_id}/agent/remote/{agent_id}/status_change/ (the `ListRemoteAgentStatusChanges` operationId).
-func (c *ClientWithResponses) ListRemoteAgentStatusChangesWithResponse(ctx context.Context, clientID ClientID, agentID AgentID, params *ListRemoteAgentStatusChangesParams, reqEditors ...RequestEditorFn) (*ListRemoteAgentStatusChangesResponse, error) {
+func (c *ClientWithResponses) ListRemoteAgentStatusChangesWithResponse(ctx context.Context, clientID ClientID, agentID RemoteAgentID, params *ListRemoteAgentStatusChangesParams, reqEditors ...RequestEditorFn) (*ListRemoteAgentStatusChangesResponse, error) {
 	rsp, err := c.ListRemoteAgentStatusChanges(ctx, clientID, agentID, params, reqEditors...)
 	if err != nil {
 		return nil, err
@@ -15477,6 +18095,8 @@ func (c *ClientWithResponses) ListRemoteAgentStatusChangesWithResponse(ctx conte
 // ListApplicationsWithResponse List the client's applications
 //
 // The applications of the client in the order in which they were made. Secrets are never shown again.
+//
+// Requires access `read_only` or more.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -15494,11 +18114,13 @@ func (c *ClientWithResponses) ListApplicationsWithResponse(ctx context.Context, 
 // Makes an application of the client, which has at most 100. The answer is the only place where its secret is ever
 // shown: what is stored is a keyed hash of it.
 //
+// Requires access `all`.
+//
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /client/{client_id}/application/ (the `CreateApplication` operationId).
-func (c *ClientWithResponses) CreateApplicationWithBodyWithResponse(ctx context.Context, clientID ClientID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateApplicationResponse, error) {
-	rsp, err := c.CreateApplicationWithBody(ctx, clientID, contentType, body, reqEditors...)
+func (c *ClientWithResponses) CreateApplicationWithBodyWithResponse(ctx context.Context, clientID ClientID, params *CreateApplicationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateApplicationResponse, error) {
+	rsp, err := c.CreateApplicationWithBody(ctx, clientID, params, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -15510,11 +18132,13 @@ func (c *ClientWithResponses) CreateApplicationWithBodyWithResponse(ctx context.
 // Makes an application of the client, which has at most 100. The answer is the only place where its secret is ever
 // shown: what is stored is a keyed hash of it.
 //
+// Requires access `all`.
+//
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /client/{client_id}/application/ (the `CreateApplication` operationId).
-func (c *ClientWithResponses) CreateApplicationWithResponse(ctx context.Context, clientID ClientID, body CreateApplicationJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateApplicationResponse, error) {
-	rsp, err := c.CreateApplication(ctx, clientID, body, reqEditors...)
+func (c *ClientWithResponses) CreateApplicationWithResponse(ctx context.Context, clientID ClientID, params *CreateApplicationParams, body CreateApplicationJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateApplicationResponse, error) {
+	rsp, err := c.CreateApplication(ctx, clientID, params, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -15524,6 +18148,8 @@ func (c *ClientWithResponses) CreateApplicationWithResponse(ctx context.Context,
 // DeleteApplicationWithResponse Revoke an application
 //
 // Deletes the application. Within a second all its tokens are refused.
+//
+// Requires access `all`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -15540,6 +18166,8 @@ func (c *ClientWithResponses) DeleteApplicationWithResponse(ctx context.Context,
 //
 // One application of the client, without its secret.
 //
+// Requires access `read_only` or more.
+//
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /client/{client_id}/application/{application_id} (the `GetApplication` operationId).
@@ -15554,8 +18182,11 @@ func (c *ClientWithResponses) GetApplicationWithResponse(ctx context.Context, cl
 // ListDeliveriesWithResponse List deliveries
 //
 // The client's deliveries, the newest first: what was sent to its receivers, what waits and what has failed. Filters
-// narrow that down; all of them count together. An agent is named by `agent_type` and `agent_id`, and by neither alone.
+// narrow that down; all of them count together. `agent_type` and `agent_id` are
+// given together or not at all, and `since` is before `until`.
 // The header `Link` has the next page, if there is one.
+//
+// Requires access `read_only` or more.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -15573,13 +18204,15 @@ func (c *ClientWithResponses) ListDeliveriesWithResponse(ctx context.Context, cl
 // Takes note of a replay of all deliveries that the filters fit at this moment, the oldest first, and works it in the
 // background, also over a restart. `GET /client/{client_id}/replay/{replay_id}`, which `Location` names, tells how far
 // it is. What is pending or parked has not ended, and is not sent again. A client has at most 10 replays at work at the
-// same time: 409.
+// same time: 409. `agent_type` and `agent_id` are given together or not at all, and `since` is before `until`.
+//
+// Requires access `call_api` or more.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /client/{client_id}/delivery/redeliver (the `RedeliverMany` operationId).
-func (c *ClientWithResponses) RedeliverManyWithBodyWithResponse(ctx context.Context, clientID ClientID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RedeliverManyResponse, error) {
-	rsp, err := c.RedeliverManyWithBody(ctx, clientID, contentType, body, reqEditors...)
+func (c *ClientWithResponses) RedeliverManyWithBodyWithResponse(ctx context.Context, clientID ClientID, params *RedeliverManyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RedeliverManyResponse, error) {
+	rsp, err := c.RedeliverManyWithBody(ctx, clientID, params, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -15591,13 +18224,15 @@ func (c *ClientWithResponses) RedeliverManyWithBodyWithResponse(ctx context.Cont
 // Takes note of a replay of all deliveries that the filters fit at this moment, the oldest first, and works it in the
 // background, also over a restart. `GET /client/{client_id}/replay/{replay_id}`, which `Location` names, tells how far
 // it is. What is pending or parked has not ended, and is not sent again. A client has at most 10 replays at work at the
-// same time: 409.
+// same time: 409. `agent_type` and `agent_id` are given together or not at all, and `since` is before `until`.
+//
+// Requires access `call_api` or more.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /client/{client_id}/delivery/redeliver (the `RedeliverMany` operationId).
-func (c *ClientWithResponses) RedeliverManyWithResponse(ctx context.Context, clientID ClientID, body RedeliverManyJSONRequestBody, reqEditors ...RequestEditorFn) (*RedeliverManyResponse, error) {
-	rsp, err := c.RedeliverMany(ctx, clientID, body, reqEditors...)
+func (c *ClientWithResponses) RedeliverManyWithResponse(ctx context.Context, clientID ClientID, params *RedeliverManyParams, body RedeliverManyJSONRequestBody, reqEditors ...RequestEditorFn) (*RedeliverManyResponse, error) {
+	rsp, err := c.RedeliverMany(ctx, clientID, params, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -15608,6 +18243,8 @@ func (c *ClientWithResponses) RedeliverManyWithResponse(ctx context.Context, cli
 //
 // Everything about a delivery: each attempt, when and why the next one comes, and the request that was sent or would be
 // sent now.
+//
+// Requires access `read_only` or more.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -15627,6 +18264,8 @@ func (c *ClientWithResponses) GetDeliveryWithResponse(ctx context.Context, clien
 // what is pending for the same agent at the same receiver, and is tried as long as a new one. If its event is disabled it
 // is parked until that is enabled. One that is pending or parked has not ended: 409.
 //
+// Requires access `call_api` or more.
+//
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /client/{client_id}/delivery/{delivery_id}/redeliver (the `Redeliver` operationId).
@@ -15641,6 +18280,8 @@ func (c *ClientWithResponses) RedeliverWithResponse(ctx context.Context, clientI
 // GetLimitsWithResponse Get the client's limits
 //
 // What the client may have and do, and what of that it has and has done. This request is counted too.
+//
+// Requires access `read_only` or more.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -15658,6 +18299,8 @@ func (c *ClientWithResponses) GetLimitsWithResponse(ctx context.Context, clientI
 // Sets the limits that are given. One that is less than what is used takes nothing away, and refuses what is new. That
 // of requests counts within a second.
 //
+// Requires the operator.
+//
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PUT /client/{client_id}/limit/ (the `PutLimits` operationId).
@@ -15674,6 +18317,8 @@ func (c *ClientWithResponses) PutLimitsWithBodyWithResponse(ctx context.Context,
 // Sets the limits that are given. One that is less than what is used takes nothing away, and refuses what is new. That
 // of requests counts within a second.
 //
+// Requires the operator.
+//
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PUT /client/{client_id}/limit/ (the `PutLimits` operationId).
@@ -15689,6 +18334,8 @@ func (c *ClientWithResponses) PutLimitsWithResponse(ctx context.Context, clientI
 //
 // The client's replays, the newest first, with how far they are.
 //
+// Requires access `read_only` or more.
+//
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /client/{client_id}/replay/ (the `ListReplays` operationId).
@@ -15703,6 +18350,8 @@ func (c *ClientWithResponses) ListReplaysWithResponse(ctx context.Context, clien
 // GetReplayWithResponse Get a replay
 //
 // How far a replay is.
+//
+// Requires access `read_only` or more.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -15720,6 +18369,8 @@ func (c *ClientWithResponses) GetReplayWithResponse(ctx context.Context, clientI
 // What the client's deliveries are signed with, by the Standard Webhooks specification. During the day after a
 // rotation the previous secret signs too.
 //
+// Requires access `call_api` or more.
+//
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /client/{client_id}/secret/ (the `GetSecret` operationId).
@@ -15736,11 +18387,13 @@ func (c *ClientWithResponses) GetSecretWithResponse(ctx context.Context, clientI
 // Makes a new secret. For 24 hours every delivery carries two signatures, the new secret's and the previous
 // one's, so that receivers can change over at any time in between. The one before the previous signs no longer.
 //
+// Requires access `all`.
+//
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /client/{client_id}/secret/rotate (the `RotateSecret` operationId).
-func (c *ClientWithResponses) RotateSecretWithResponse(ctx context.Context, clientID ClientID, reqEditors ...RequestEditorFn) (*RotateSecretResponse, error) {
-	rsp, err := c.RotateSecret(ctx, clientID, reqEditors...)
+func (c *ClientWithResponses) RotateSecretWithResponse(ctx context.Context, clientID ClientID, params *RotateSecretParams, reqEditors ...RequestEditorFn) (*RotateSecretResponse, error) {
+	rsp, err := c.RotateSecret(ctx, clientID, params, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -15753,7 +18406,10 @@ func (c *ClientWithResponses) RotateSecretWithResponse(ctx context.Context, clie
 // answer for each, in the order of the request. Entries that name the same agent are worked in turn. An entry
 // that is refused takes nothing with it; its answer has `error` in place of `status`. Entries are stored a few at
 // a time, so that other requests need not wait for all of them: after a 503 the first ones may be set, and the same
-// request may be made again. Each entry counts as a request of the hour.
+// request may be made again. Each entry counts as a request of the hour. `changed_at`
+// may be at most 5 minutes ahead of the server's clock.
+//
+// Requires access `all`.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -15772,7 +18428,10 @@ func (c *ClientWithResponses) PutStatusesWithBodyWithResponse(ctx context.Contex
 // answer for each, in the order of the request. Entries that name the same agent are worked in turn. An entry
 // that is refused takes nothing with it; its answer has `error` in place of `status`. Entries are stored a few at
 // a time, so that other requests need not wait for all of them: after a 503 the first ones may be set, and the same
-// request may be made again. Each entry counts as a request of the hour.
+// request may be made again. Each entry counts as a request of the hour. `changed_at`
+// may be at most 5 minutes ahead of the server's clock.
+//
+// Requires access `all`.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -15797,6 +18456,8 @@ func (c *ClientWithResponses) PutStatusesWithResponse(ctx context.Context, clien
 // and if the server was restored since, the answer is 410 with the status `feed_restarted`, instead of changes that do
 // not go on from yours. Forget then what came from it, and begin anew without `after` and `epoch`.
 //
+// Requires access `read_only` or more.
+//
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /client/{client_id}/status_change/ (the `ListStatusChanges` operationId).
@@ -15810,17 +18471,22 @@ func (c *ClientWithResponses) ListStatusChangesWithResponse(ctx context.Context,
 
 // RequestTokenWithBodyWithResponse Get a token
 //
-// Exchanges the id and the secret of an application for a token (OAuth 2.0, client credentials, RFC 6749). They may
-// come in a body of either type, in the query string of a request without a body, or by HTTP Basic. A token is good
-// for an hour; an application has at most 100, the oldest of which gives way to a new one. `scope` is not looked at.
+// Exchanges the id and the secret of an application for a token (OAuth 2.0, client credentials, RFC 6749). A token is valid
+// for an hour. An application has at most 100 tokens; the oldest one is evicted by a new one. `scope` is ignored.
 //
-// Who has failed again and again from the same address has to wait (429); who succeeds never has to.
+// For clients of the original API, the server also accepts the same fields as `multipart/form-data` or in the query string of
+// a request without a body, and id and secret by HTTP Basic. It serves the same operation at `/oauth/token` at the root of the
+// host, too. A new client uses none of these.
+//
+// After repeated failures for one application from one address, the server answers further wrong secrets with 429.
+//
+// Requires no token.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /oauth/token (the `RequestToken` operationId).
-func (c *ClientWithResponses) RequestTokenWithBodyWithResponse(ctx context.Context, params *RequestTokenParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RequestTokenResponse, error) {
-	rsp, err := c.RequestTokenWithBody(ctx, params, contentType, body, reqEditors...)
+func (c *ClientWithResponses) RequestTokenWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RequestTokenResponse, error) {
+	rsp, err := c.RequestTokenWithBody(ctx, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -15829,17 +18495,22 @@ func (c *ClientWithResponses) RequestTokenWithBodyWithResponse(ctx context.Conte
 
 // RequestTokenWithFormdataBodyWithResponse Get a token
 //
-// Exchanges the id and the secret of an application for a token (OAuth 2.0, client credentials, RFC 6749). They may
-// come in a body of either type, in the query string of a request without a body, or by HTTP Basic. A token is good
-// for an hour; an application has at most 100, the oldest of which gives way to a new one. `scope` is not looked at.
+// Exchanges the id and the secret of an application for a token (OAuth 2.0, client credentials, RFC 6749). A token is valid
+// for an hour. An application has at most 100 tokens; the oldest one is evicted by a new one. `scope` is ignored.
 //
-// Who has failed again and again from the same address has to wait (429); who succeeds never has to.
+// For clients of the original API, the server also accepts the same fields as `multipart/form-data` or in the query string of
+// a request without a body, and id and secret by HTTP Basic. It serves the same operation at `/oauth/token` at the root of the
+// host, too. A new client uses none of these.
+//
+// After repeated failures for one application from one address, the server answers further wrong secrets with 429.
+//
+// Requires no token.
 //
 // Takes a body of the `application/x-www-form-urlencoded` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /oauth/token (the `RequestToken` operationId).
-func (c *ClientWithResponses) RequestTokenWithFormdataBodyWithResponse(ctx context.Context, params *RequestTokenParams, body RequestTokenFormdataRequestBody, reqEditors ...RequestEditorFn) (*RequestTokenResponse, error) {
-	rsp, err := c.RequestTokenWithFormdataBody(ctx, params, body, reqEditors...)
+func (c *ClientWithResponses) RequestTokenWithFormdataBodyWithResponse(ctx context.Context, body RequestTokenFormdataRequestBody, reqEditors ...RequestEditorFn) (*RequestTokenResponse, error) {
+	rsp, err := c.RequestTokenWithFormdataBody(ctx, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -15849,6 +18520,8 @@ func (c *ClientWithResponses) RequestTokenWithFormdataBodyWithResponse(ctx conte
 // GetUserWithResponse Who am I?
 //
 // The token's application, as clients of the PBX know a user.
+//
+// Requires access `read_only` or more.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -15876,7 +18549,7 @@ func ParseListClientsResponse(rsp *http.Response) (*ListClientsResponse, error) 
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest []Client
+		var dest []ClientAccount
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -15903,6 +18576,20 @@ func ParseListClientsResponse(rsp *http.Response) (*ListClientsResponse, error) 
 		}
 		response.JSON403 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -15920,6 +18607,16 @@ func ParseListClientsResponse(rsp *http.Response) (*ListClientsResponse, error) 
 	}
 
 	switch {
+	case rsp.StatusCode == 200:
+		var headers ListClientsResponse200Headers
+		if values := rsp.Header.Values("Link"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Link", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Link = &value
+		}
+		response.Headers200 = &headers
 	case rsp.StatusCode == 400:
 		var headers ListClientsResponse400Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -15957,6 +18654,26 @@ func ParseListClientsResponse(rsp *http.Response) (*ListClientsResponse, error) 
 			headers.XRequestID = value
 		}
 		response.Headers403 = &headers
+	case rsp.StatusCode == 414:
+		var headers ListClientsResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
+	case rsp.StatusCode == 431:
+		var headers ListClientsResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
 	case rsp.StatusCode == 500:
 		var headers ListClientsResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -16034,6 +18751,20 @@ func ParseDeleteClientResponse(rsp *http.Response) (*DeleteClientResponse, error
 		}
 		response.JSON404 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -16098,6 +18829,26 @@ func ParseDeleteClientResponse(rsp *http.Response) (*DeleteClientResponse, error
 			headers.XRequestID = value
 		}
 		response.Headers404 = &headers
+	case rsp.StatusCode == 414:
+		var headers DeleteClientResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
+	case rsp.StatusCode == 431:
+		var headers DeleteClientResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
 	case rsp.StatusCode == 500:
 		var headers DeleteClientResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -16179,12 +18930,26 @@ func ParseGetClientResponse(rsp *http.Response) (*GetClientResponse, error) {
 		}
 		response.JSON404 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
 		var dest RateLimited
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
@@ -16250,6 +19015,16 @@ func ParseGetClientResponse(rsp *http.Response) (*GetClientResponse, error) {
 			headers.XRequestID = value
 		}
 		response.Headers404 = &headers
+	case rsp.StatusCode == 414:
+		var headers GetClientResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
 	case rsp.StatusCode == 429:
 		var headers GetClientResponse429Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
@@ -16288,6 +19063,16 @@ func ParseGetClientResponse(rsp *http.Response) (*GetClientResponse, error) {
 			headers.XRequestID = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers GetClientResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
 	case rsp.StatusCode == 500:
 		var headers GetClientResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -16376,6 +19161,13 @@ func ParsePutClientResponse(rsp *http.Response) (*PutClientResponse, error) {
 		}
 		response.JSON404 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
+		var dest RequestTimeout
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON408 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
 		var dest TooLarge
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -16383,12 +19175,26 @@ func ParsePutClientResponse(rsp *http.Response) (*PutClientResponse, error) {
 		}
 		response.JSON413 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
 		var dest UnsupportedMediaType
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.JSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
@@ -16454,6 +19260,16 @@ func ParsePutClientResponse(rsp *http.Response) (*PutClientResponse, error) {
 			headers.XRequestID = value
 		}
 		response.Headers404 = &headers
+	case rsp.StatusCode == 408:
+		var headers PutClientResponse408Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers408 = &headers
 	case rsp.StatusCode == 413:
 		var headers PutClientResponse413Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -16464,6 +19280,16 @@ func ParsePutClientResponse(rsp *http.Response) (*PutClientResponse, error) {
 			headers.XRequestID = value
 		}
 		response.Headers413 = &headers
+	case rsp.StatusCode == 414:
+		var headers PutClientResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
 	case rsp.StatusCode == 415:
 		var headers PutClientResponse415Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -16474,6 +19300,16 @@ func ParsePutClientResponse(rsp *http.Response) (*PutClientResponse, error) {
 			headers.XRequestID = value
 		}
 		response.Headers415 = &headers
+	case rsp.StatusCode == 431:
+		var headers PutClientResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
 	case rsp.StatusCode == 500:
 		var headers PutClientResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -16555,12 +19391,26 @@ func ParseListLocalAgentsResponse(rsp *http.Response) (*ListLocalAgentsResponse,
 		}
 		response.JSON404 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
 		var dest RateLimited
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
@@ -16579,6 +19429,16 @@ func ParseListLocalAgentsResponse(rsp *http.Response) (*ListLocalAgentsResponse,
 	}
 
 	switch {
+	case rsp.StatusCode == 200:
+		var headers ListLocalAgentsResponse200Headers
+		if values := rsp.Header.Values("Link"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Link", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Link = &value
+		}
+		response.Headers200 = &headers
 	case rsp.StatusCode == 400:
 		var headers ListLocalAgentsResponse400Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -16626,6 +19486,16 @@ func ParseListLocalAgentsResponse(rsp *http.Response) (*ListLocalAgentsResponse,
 			headers.XRequestID = value
 		}
 		response.Headers404 = &headers
+	case rsp.StatusCode == 414:
+		var headers ListLocalAgentsResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
 	case rsp.StatusCode == 429:
 		var headers ListLocalAgentsResponse429Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
@@ -16664,6 +19534,16 @@ func ParseListLocalAgentsResponse(rsp *http.Response) (*ListLocalAgentsResponse,
 			headers.XRequestID = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers ListLocalAgentsResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
 	case rsp.StatusCode == 500:
 		var headers ListLocalAgentsResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -16745,6 +19625,13 @@ func ParseCreateLocalAgentResponse(rsp *http.Response) (*CreateLocalAgentRespons
 		}
 		response.JSON404 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
+		var dest RequestTimeout
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON408 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
 		var dest Conflict
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -16759,6 +19646,13 @@ func ParseCreateLocalAgentResponse(rsp *http.Response) (*CreateLocalAgentRespons
 		}
 		response.JSON413 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
 		var dest UnsupportedMediaType
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -16766,12 +19660,26 @@ func ParseCreateLocalAgentResponse(rsp *http.Response) (*CreateLocalAgentRespons
 		}
 		response.JSON415 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 422:
+		var dest IdempotencyKeyReused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON422 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
 		var dest RateLimited
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
@@ -16837,6 +19745,16 @@ func ParseCreateLocalAgentResponse(rsp *http.Response) (*CreateLocalAgentRespons
 			headers.XRequestID = value
 		}
 		response.Headers404 = &headers
+	case rsp.StatusCode == 408:
+		var headers CreateLocalAgentResponse408Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers408 = &headers
 	case rsp.StatusCode == 409:
 		var headers CreateLocalAgentResponse409Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -16857,6 +19775,16 @@ func ParseCreateLocalAgentResponse(rsp *http.Response) (*CreateLocalAgentRespons
 			headers.XRequestID = value
 		}
 		response.Headers413 = &headers
+	case rsp.StatusCode == 414:
+		var headers CreateLocalAgentResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
 	case rsp.StatusCode == 415:
 		var headers CreateLocalAgentResponse415Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -16867,6 +19795,16 @@ func ParseCreateLocalAgentResponse(rsp *http.Response) (*CreateLocalAgentRespons
 			headers.XRequestID = value
 		}
 		response.Headers415 = &headers
+	case rsp.StatusCode == 422:
+		var headers CreateLocalAgentResponse422Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers422 = &headers
 	case rsp.StatusCode == 429:
 		var headers CreateLocalAgentResponse429Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
@@ -16905,6 +19843,16 @@ func ParseCreateLocalAgentResponse(rsp *http.Response) (*CreateLocalAgentRespons
 			headers.XRequestID = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers CreateLocalAgentResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
 	case rsp.StatusCode == 500:
 		var headers CreateLocalAgentResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -16982,12 +19930,26 @@ func ParseDeleteLocalAgentResponse(rsp *http.Response) (*DeleteLocalAgentRespons
 		}
 		response.JSON404 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
 		var dest RateLimited
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
@@ -17053,6 +20015,16 @@ func ParseDeleteLocalAgentResponse(rsp *http.Response) (*DeleteLocalAgentRespons
 			headers.XRequestID = value
 		}
 		response.Headers404 = &headers
+	case rsp.StatusCode == 414:
+		var headers DeleteLocalAgentResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
 	case rsp.StatusCode == 429:
 		var headers DeleteLocalAgentResponse429Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
@@ -17091,6 +20063,16 @@ func ParseDeleteLocalAgentResponse(rsp *http.Response) (*DeleteLocalAgentRespons
 			headers.XRequestID = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers DeleteLocalAgentResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
 	case rsp.StatusCode == 500:
 		var headers DeleteLocalAgentResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -17172,12 +20154,26 @@ func ParseGetLocalAgentResponse(rsp *http.Response) (*GetLocalAgentResponse, err
 		}
 		response.JSON404 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
 		var dest RateLimited
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
@@ -17243,6 +20239,16 @@ func ParseGetLocalAgentResponse(rsp *http.Response) (*GetLocalAgentResponse, err
 			headers.XRequestID = value
 		}
 		response.Headers404 = &headers
+	case rsp.StatusCode == 414:
+		var headers GetLocalAgentResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
 	case rsp.StatusCode == 429:
 		var headers GetLocalAgentResponse429Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
@@ -17281,6 +20287,16 @@ func ParseGetLocalAgentResponse(rsp *http.Response) (*GetLocalAgentResponse, err
 			headers.XRequestID = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers GetLocalAgentResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
 	case rsp.StatusCode == 500:
 		var headers GetLocalAgentResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -17369,6 +20385,13 @@ func ParsePutLocalAgentResponse(rsp *http.Response) (*PutLocalAgentResponse, err
 		}
 		response.JSON404 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
+		var dest RequestTimeout
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON408 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
 		var dest AgentLimitExceeded
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -17383,6 +20406,13 @@ func ParsePutLocalAgentResponse(rsp *http.Response) (*PutLocalAgentResponse, err
 		}
 		response.JSON413 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
 		var dest UnsupportedMediaType
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -17396,6 +20426,13 @@ func ParsePutLocalAgentResponse(rsp *http.Response) (*PutLocalAgentResponse, err
 			return nil, err
 		}
 		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
@@ -17461,6 +20498,16 @@ func ParsePutLocalAgentResponse(rsp *http.Response) (*PutLocalAgentResponse, err
 			headers.XRequestID = value
 		}
 		response.Headers404 = &headers
+	case rsp.StatusCode == 408:
+		var headers PutLocalAgentResponse408Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers408 = &headers
 	case rsp.StatusCode == 409:
 		var headers PutLocalAgentResponse409Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -17481,6 +20528,16 @@ func ParsePutLocalAgentResponse(rsp *http.Response) (*PutLocalAgentResponse, err
 			headers.XRequestID = value
 		}
 		response.Headers413 = &headers
+	case rsp.StatusCode == 414:
+		var headers PutLocalAgentResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
 	case rsp.StatusCode == 415:
 		var headers PutLocalAgentResponse415Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -17529,6 +20586,16 @@ func ParsePutLocalAgentResponse(rsp *http.Response) (*PutLocalAgentResponse, err
 			headers.XRequestID = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers PutLocalAgentResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
 	case rsp.StatusCode == 500:
 		var headers PutLocalAgentResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -17610,12 +20677,26 @@ func ParseListLocalAgentEventsResponse(rsp *http.Response) (*ListLocalAgentEvent
 		}
 		response.JSON404 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
 		var dest RateLimited
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
@@ -17634,6 +20715,16 @@ func ParseListLocalAgentEventsResponse(rsp *http.Response) (*ListLocalAgentEvent
 	}
 
 	switch {
+	case rsp.StatusCode == 200:
+		var headers ListLocalAgentEventsResponse200Headers
+		if values := rsp.Header.Values("Link"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Link", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Link = &value
+		}
+		response.Headers200 = &headers
 	case rsp.StatusCode == 400:
 		var headers ListLocalAgentEventsResponse400Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -17681,6 +20772,16 @@ func ParseListLocalAgentEventsResponse(rsp *http.Response) (*ListLocalAgentEvent
 			headers.XRequestID = value
 		}
 		response.Headers404 = &headers
+	case rsp.StatusCode == 414:
+		var headers ListLocalAgentEventsResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
 	case rsp.StatusCode == 429:
 		var headers ListLocalAgentEventsResponse429Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
@@ -17719,6 +20820,16 @@ func ParseListLocalAgentEventsResponse(rsp *http.Response) (*ListLocalAgentEvent
 			headers.XRequestID = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers ListLocalAgentEventsResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
 	case rsp.StatusCode == 500:
 		var headers ListLocalAgentEventsResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -17766,7 +20877,7 @@ func ParseCreateLocalAgentEventResponse(rsp *http.Response) (*CreateLocalAgentEv
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
-		var dest AgentEvent
+		var dest LocalAgentEventCreated
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -17800,6 +20911,13 @@ func ParseCreateLocalAgentEventResponse(rsp *http.Response) (*CreateLocalAgentEv
 		}
 		response.JSON404 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
+		var dest RequestTimeout
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON408 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
 		var dest EventLimitExceeded
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -17814,6 +20932,13 @@ func ParseCreateLocalAgentEventResponse(rsp *http.Response) (*CreateLocalAgentEv
 		}
 		response.JSON413 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
 		var dest UnsupportedMediaType
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -17821,12 +20946,26 @@ func ParseCreateLocalAgentEventResponse(rsp *http.Response) (*CreateLocalAgentEv
 		}
 		response.JSON415 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 422:
+		var dest IdempotencyKeyReused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON422 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
 		var dest RateLimited
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
@@ -17892,6 +21031,16 @@ func ParseCreateLocalAgentEventResponse(rsp *http.Response) (*CreateLocalAgentEv
 			headers.XRequestID = value
 		}
 		response.Headers404 = &headers
+	case rsp.StatusCode == 408:
+		var headers CreateLocalAgentEventResponse408Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers408 = &headers
 	case rsp.StatusCode == 409:
 		var headers CreateLocalAgentEventResponse409Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -17912,6 +21061,16 @@ func ParseCreateLocalAgentEventResponse(rsp *http.Response) (*CreateLocalAgentEv
 			headers.XRequestID = value
 		}
 		response.Headers413 = &headers
+	case rsp.StatusCode == 414:
+		var headers CreateLocalAgentEventResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
 	case rsp.StatusCode == 415:
 		var headers CreateLocalAgentEventResponse415Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -17922,6 +21081,16 @@ func ParseCreateLocalAgentEventResponse(rsp *http.Response) (*CreateLocalAgentEv
 			headers.XRequestID = value
 		}
 		response.Headers415 = &headers
+	case rsp.StatusCode == 422:
+		var headers CreateLocalAgentEventResponse422Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers422 = &headers
 	case rsp.StatusCode == 429:
 		var headers CreateLocalAgentEventResponse429Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
@@ -17960,6 +21129,16 @@ func ParseCreateLocalAgentEventResponse(rsp *http.Response) (*CreateLocalAgentEv
 			headers.XRequestID = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers CreateLocalAgentEventResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
 	case rsp.StatusCode == 500:
 		var headers CreateLocalAgentEventResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -18037,12 +21216,26 @@ func ParseDeleteLocalAgentEventResponse(rsp *http.Response) (*DeleteLocalAgentEv
 		}
 		response.JSON404 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
 		var dest RateLimited
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
@@ -18108,6 +21301,16 @@ func ParseDeleteLocalAgentEventResponse(rsp *http.Response) (*DeleteLocalAgentEv
 			headers.XRequestID = value
 		}
 		response.Headers404 = &headers
+	case rsp.StatusCode == 414:
+		var headers DeleteLocalAgentEventResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
 	case rsp.StatusCode == 429:
 		var headers DeleteLocalAgentEventResponse429Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
@@ -18146,6 +21349,16 @@ func ParseDeleteLocalAgentEventResponse(rsp *http.Response) (*DeleteLocalAgentEv
 			headers.XRequestID = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers DeleteLocalAgentEventResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
 	case rsp.StatusCode == 500:
 		var headers DeleteLocalAgentEventResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -18227,12 +21440,26 @@ func ParseGetLocalAgentEventResponse(rsp *http.Response) (*GetLocalAgentEventRes
 		}
 		response.JSON404 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
 		var dest RateLimited
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
@@ -18298,6 +21525,16 @@ func ParseGetLocalAgentEventResponse(rsp *http.Response) (*GetLocalAgentEventRes
 			headers.XRequestID = value
 		}
 		response.Headers404 = &headers
+	case rsp.StatusCode == 414:
+		var headers GetLocalAgentEventResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
 	case rsp.StatusCode == 429:
 		var headers GetLocalAgentEventResponse429Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
@@ -18336,6 +21573,16 @@ func ParseGetLocalAgentEventResponse(rsp *http.Response) (*GetLocalAgentEventRes
 			headers.XRequestID = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers GetLocalAgentEventResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
 	case rsp.StatusCode == 500:
 		var headers GetLocalAgentEventResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -18417,12 +21664,26 @@ func ParseUpdateLocalAgentEventResponse(rsp *http.Response) (*UpdateLocalAgentEv
 		}
 		response.JSON404 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
+		var dest RequestTimeout
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON408 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
 		var dest TooLarge
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.JSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
 		var dest UnsupportedMediaType
@@ -18437,6 +21698,13 @@ func ParseUpdateLocalAgentEventResponse(rsp *http.Response) (*UpdateLocalAgentEv
 			return nil, err
 		}
 		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
@@ -18502,6 +21770,16 @@ func ParseUpdateLocalAgentEventResponse(rsp *http.Response) (*UpdateLocalAgentEv
 			headers.XRequestID = value
 		}
 		response.Headers404 = &headers
+	case rsp.StatusCode == 408:
+		var headers UpdateLocalAgentEventResponse408Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers408 = &headers
 	case rsp.StatusCode == 413:
 		var headers UpdateLocalAgentEventResponse413Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -18512,6 +21790,16 @@ func ParseUpdateLocalAgentEventResponse(rsp *http.Response) (*UpdateLocalAgentEv
 			headers.XRequestID = value
 		}
 		response.Headers413 = &headers
+	case rsp.StatusCode == 414:
+		var headers UpdateLocalAgentEventResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
 	case rsp.StatusCode == 415:
 		var headers UpdateLocalAgentEventResponse415Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -18560,6 +21848,16 @@ func ParseUpdateLocalAgentEventResponse(rsp *http.Response) (*UpdateLocalAgentEv
 			headers.XRequestID = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers UpdateLocalAgentEventResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
 	case rsp.StatusCode == 500:
 		var headers UpdateLocalAgentEventResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -18641,12 +21939,26 @@ func ParseGetLocalAgentEventStateResponse(rsp *http.Response) (*GetLocalAgentEve
 		}
 		response.JSON404 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
 		var dest RateLimited
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
@@ -18712,6 +22024,16 @@ func ParseGetLocalAgentEventStateResponse(rsp *http.Response) (*GetLocalAgentEve
 			headers.XRequestID = value
 		}
 		response.Headers404 = &headers
+	case rsp.StatusCode == 414:
+		var headers GetLocalAgentEventStateResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
 	case rsp.StatusCode == 429:
 		var headers GetLocalAgentEventStateResponse429Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
@@ -18750,6 +22072,16 @@ func ParseGetLocalAgentEventStateResponse(rsp *http.Response) (*GetLocalAgentEve
 			headers.XRequestID = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers GetLocalAgentEventStateResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
 	case rsp.StatusCode == 500:
 		var headers GetLocalAgentEventStateResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -18831,12 +22163,26 @@ func ParsePutLocalAgentEventStateResponse(rsp *http.Response) (*PutLocalAgentEve
 		}
 		response.JSON404 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
+		var dest RequestTimeout
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON408 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
 		var dest TooLarge
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.JSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
 		var dest UnsupportedMediaType
@@ -18851,6 +22197,13 @@ func ParsePutLocalAgentEventStateResponse(rsp *http.Response) (*PutLocalAgentEve
 			return nil, err
 		}
 		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
@@ -18916,6 +22269,16 @@ func ParsePutLocalAgentEventStateResponse(rsp *http.Response) (*PutLocalAgentEve
 			headers.XRequestID = value
 		}
 		response.Headers404 = &headers
+	case rsp.StatusCode == 408:
+		var headers PutLocalAgentEventStateResponse408Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers408 = &headers
 	case rsp.StatusCode == 413:
 		var headers PutLocalAgentEventStateResponse413Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -18926,6 +22289,16 @@ func ParsePutLocalAgentEventStateResponse(rsp *http.Response) (*PutLocalAgentEve
 			headers.XRequestID = value
 		}
 		response.Headers413 = &headers
+	case rsp.StatusCode == 414:
+		var headers PutLocalAgentEventStateResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
 	case rsp.StatusCode == 415:
 		var headers PutLocalAgentEventStateResponse415Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -18974,6 +22347,16 @@ func ParsePutLocalAgentEventStateResponse(rsp *http.Response) (*PutLocalAgentEve
 			headers.XRequestID = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers PutLocalAgentEventStateResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
 	case rsp.StatusCode == 500:
 		var headers PutLocalAgentEventStateResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -19021,7 +22404,7 @@ func ParseListLocalAgentEventTestsResponse(rsp *http.Response) (*ListLocalAgentE
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest []EventTest
+		var dest []EventTestResult
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -19055,12 +22438,26 @@ func ParseListLocalAgentEventTestsResponse(rsp *http.Response) (*ListLocalAgentE
 		}
 		response.JSON404 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
 		var dest RateLimited
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
@@ -19126,6 +22523,16 @@ func ParseListLocalAgentEventTestsResponse(rsp *http.Response) (*ListLocalAgentE
 			headers.XRequestID = value
 		}
 		response.Headers404 = &headers
+	case rsp.StatusCode == 414:
+		var headers ListLocalAgentEventTestsResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
 	case rsp.StatusCode == 429:
 		var headers ListLocalAgentEventTestsResponse429Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
@@ -19164,6 +22571,16 @@ func ParseListLocalAgentEventTestsResponse(rsp *http.Response) (*ListLocalAgentE
 			headers.XRequestID = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers ListLocalAgentEventTestsResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
 	case rsp.StatusCode == 500:
 		var headers ListLocalAgentEventTestsResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -19245,12 +22662,26 @@ func ParseTestLocalAgentEventResponse(rsp *http.Response) (*TestLocalAgentEventR
 		}
 		response.JSON404 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
 		var dest RateLimited
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
@@ -19316,6 +22747,16 @@ func ParseTestLocalAgentEventResponse(rsp *http.Response) (*TestLocalAgentEventR
 			headers.XRequestID = value
 		}
 		response.Headers404 = &headers
+	case rsp.StatusCode == 414:
+		var headers TestLocalAgentEventResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
 	case rsp.StatusCode == 429:
 		var headers TestLocalAgentEventResponse429Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
@@ -19354,6 +22795,16 @@ func ParseTestLocalAgentEventResponse(rsp *http.Response) (*TestLocalAgentEventR
 			headers.XRequestID = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers TestLocalAgentEventResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
 	case rsp.StatusCode == 500:
 		var headers TestLocalAgentEventResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -19435,12 +22886,26 @@ func ParseGetLocalAgentStatusResponse(rsp *http.Response) (*GetLocalAgentStatusR
 		}
 		response.JSON404 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
 		var dest RateLimited
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
@@ -19506,6 +22971,16 @@ func ParseGetLocalAgentStatusResponse(rsp *http.Response) (*GetLocalAgentStatusR
 			headers.XRequestID = value
 		}
 		response.Headers404 = &headers
+	case rsp.StatusCode == 414:
+		var headers GetLocalAgentStatusResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
 	case rsp.StatusCode == 429:
 		var headers GetLocalAgentStatusResponse429Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
@@ -19544,6 +23019,16 @@ func ParseGetLocalAgentStatusResponse(rsp *http.Response) (*GetLocalAgentStatusR
 			headers.XRequestID = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers GetLocalAgentStatusResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
 	case rsp.StatusCode == 500:
 		var headers GetLocalAgentStatusResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -19625,12 +23110,26 @@ func ParsePutLocalAgentStatusResponse(rsp *http.Response) (*PutLocalAgentStatusR
 		}
 		response.JSON404 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
+		var dest RequestTimeout
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON408 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
 		var dest TooLarge
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.JSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
 		var dest UnsupportedMediaType
@@ -19645,6 +23144,13 @@ func ParsePutLocalAgentStatusResponse(rsp *http.Response) (*PutLocalAgentStatusR
 			return nil, err
 		}
 		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
@@ -19710,6 +23216,16 @@ func ParsePutLocalAgentStatusResponse(rsp *http.Response) (*PutLocalAgentStatusR
 			headers.XRequestID = value
 		}
 		response.Headers404 = &headers
+	case rsp.StatusCode == 408:
+		var headers PutLocalAgentStatusResponse408Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers408 = &headers
 	case rsp.StatusCode == 413:
 		var headers PutLocalAgentStatusResponse413Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -19720,6 +23236,16 @@ func ParsePutLocalAgentStatusResponse(rsp *http.Response) (*PutLocalAgentStatusR
 			headers.XRequestID = value
 		}
 		response.Headers413 = &headers
+	case rsp.StatusCode == 414:
+		var headers PutLocalAgentStatusResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
 	case rsp.StatusCode == 415:
 		var headers PutLocalAgentStatusResponse415Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -19768,6 +23294,16 @@ func ParsePutLocalAgentStatusResponse(rsp *http.Response) (*PutLocalAgentStatusR
 			headers.XRequestID = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers PutLocalAgentStatusResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
 	case rsp.StatusCode == 500:
 		var headers PutLocalAgentStatusResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -19849,12 +23385,26 @@ func ParseListLocalAgentStatusChangesResponse(rsp *http.Response) (*ListLocalAge
 		}
 		response.JSON404 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
 		var dest RateLimited
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
@@ -19930,6 +23480,16 @@ func ParseListLocalAgentStatusChangesResponse(rsp *http.Response) (*ListLocalAge
 			headers.XRequestID = value
 		}
 		response.Headers404 = &headers
+	case rsp.StatusCode == 414:
+		var headers ListLocalAgentStatusChangesResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
 	case rsp.StatusCode == 429:
 		var headers ListLocalAgentStatusChangesResponse429Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
@@ -19968,6 +23528,16 @@ func ParseListLocalAgentStatusChangesResponse(rsp *http.Response) (*ListLocalAge
 			headers.XRequestID = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers ListLocalAgentStatusChangesResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
 	case rsp.StatusCode == 500:
 		var headers ListLocalAgentStatusChangesResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -20049,12 +23619,26 @@ func ParseListRemoteAgentsResponse(rsp *http.Response) (*ListRemoteAgentsRespons
 		}
 		response.JSON404 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
 		var dest RateLimited
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
@@ -20073,6 +23657,16 @@ func ParseListRemoteAgentsResponse(rsp *http.Response) (*ListRemoteAgentsRespons
 	}
 
 	switch {
+	case rsp.StatusCode == 200:
+		var headers ListRemoteAgentsResponse200Headers
+		if values := rsp.Header.Values("Link"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Link", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Link = &value
+		}
+		response.Headers200 = &headers
 	case rsp.StatusCode == 400:
 		var headers ListRemoteAgentsResponse400Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -20120,6 +23714,16 @@ func ParseListRemoteAgentsResponse(rsp *http.Response) (*ListRemoteAgentsRespons
 			headers.XRequestID = value
 		}
 		response.Headers404 = &headers
+	case rsp.StatusCode == 414:
+		var headers ListRemoteAgentsResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
 	case rsp.StatusCode == 429:
 		var headers ListRemoteAgentsResponse429Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
@@ -20158,6 +23762,16 @@ func ParseListRemoteAgentsResponse(rsp *http.Response) (*ListRemoteAgentsRespons
 			headers.XRequestID = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers ListRemoteAgentsResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
 	case rsp.StatusCode == 500:
 		var headers ListRemoteAgentsResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -20239,6 +23853,13 @@ func ParseCreateRemoteAgentResponse(rsp *http.Response) (*CreateRemoteAgentRespo
 		}
 		response.JSON404 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
+		var dest RequestTimeout
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON408 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
 		var dest Conflict
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -20253,6 +23874,13 @@ func ParseCreateRemoteAgentResponse(rsp *http.Response) (*CreateRemoteAgentRespo
 		}
 		response.JSON413 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
 		var dest UnsupportedMediaType
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -20260,12 +23888,26 @@ func ParseCreateRemoteAgentResponse(rsp *http.Response) (*CreateRemoteAgentRespo
 		}
 		response.JSON415 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 422:
+		var dest IdempotencyKeyReused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON422 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
 		var dest RateLimited
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
@@ -20331,6 +23973,16 @@ func ParseCreateRemoteAgentResponse(rsp *http.Response) (*CreateRemoteAgentRespo
 			headers.XRequestID = value
 		}
 		response.Headers404 = &headers
+	case rsp.StatusCode == 408:
+		var headers CreateRemoteAgentResponse408Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers408 = &headers
 	case rsp.StatusCode == 409:
 		var headers CreateRemoteAgentResponse409Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -20351,6 +24003,16 @@ func ParseCreateRemoteAgentResponse(rsp *http.Response) (*CreateRemoteAgentRespo
 			headers.XRequestID = value
 		}
 		response.Headers413 = &headers
+	case rsp.StatusCode == 414:
+		var headers CreateRemoteAgentResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
 	case rsp.StatusCode == 415:
 		var headers CreateRemoteAgentResponse415Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -20361,6 +24023,16 @@ func ParseCreateRemoteAgentResponse(rsp *http.Response) (*CreateRemoteAgentRespo
 			headers.XRequestID = value
 		}
 		response.Headers415 = &headers
+	case rsp.StatusCode == 422:
+		var headers CreateRemoteAgentResponse422Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers422 = &headers
 	case rsp.StatusCode == 429:
 		var headers CreateRemoteAgentResponse429Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
@@ -20399,6 +24071,16 @@ func ParseCreateRemoteAgentResponse(rsp *http.Response) (*CreateRemoteAgentRespo
 			headers.XRequestID = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers CreateRemoteAgentResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
 	case rsp.StatusCode == 500:
 		var headers CreateRemoteAgentResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -20476,12 +24158,26 @@ func ParseDeleteRemoteAgentResponse(rsp *http.Response) (*DeleteRemoteAgentRespo
 		}
 		response.JSON404 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
 		var dest RateLimited
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
@@ -20547,6 +24243,16 @@ func ParseDeleteRemoteAgentResponse(rsp *http.Response) (*DeleteRemoteAgentRespo
 			headers.XRequestID = value
 		}
 		response.Headers404 = &headers
+	case rsp.StatusCode == 414:
+		var headers DeleteRemoteAgentResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
 	case rsp.StatusCode == 429:
 		var headers DeleteRemoteAgentResponse429Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
@@ -20585,6 +24291,16 @@ func ParseDeleteRemoteAgentResponse(rsp *http.Response) (*DeleteRemoteAgentRespo
 			headers.XRequestID = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers DeleteRemoteAgentResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
 	case rsp.StatusCode == 500:
 		var headers DeleteRemoteAgentResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -20666,12 +24382,26 @@ func ParseGetRemoteAgentResponse(rsp *http.Response) (*GetRemoteAgentResponse, e
 		}
 		response.JSON404 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
 		var dest RateLimited
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
@@ -20737,6 +24467,16 @@ func ParseGetRemoteAgentResponse(rsp *http.Response) (*GetRemoteAgentResponse, e
 			headers.XRequestID = value
 		}
 		response.Headers404 = &headers
+	case rsp.StatusCode == 414:
+		var headers GetRemoteAgentResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
 	case rsp.StatusCode == 429:
 		var headers GetRemoteAgentResponse429Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
@@ -20775,6 +24515,16 @@ func ParseGetRemoteAgentResponse(rsp *http.Response) (*GetRemoteAgentResponse, e
 			headers.XRequestID = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers GetRemoteAgentResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
 	case rsp.StatusCode == 500:
 		var headers GetRemoteAgentResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -20863,6 +24613,13 @@ func ParsePutRemoteAgentResponse(rsp *http.Response) (*PutRemoteAgentResponse, e
 		}
 		response.JSON404 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
+		var dest RequestTimeout
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON408 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
 		var dest AgentLimitExceeded
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -20877,6 +24634,13 @@ func ParsePutRemoteAgentResponse(rsp *http.Response) (*PutRemoteAgentResponse, e
 		}
 		response.JSON413 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
 		var dest UnsupportedMediaType
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -20890,6 +24654,13 @@ func ParsePutRemoteAgentResponse(rsp *http.Response) (*PutRemoteAgentResponse, e
 			return nil, err
 		}
 		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
@@ -20955,6 +24726,16 @@ func ParsePutRemoteAgentResponse(rsp *http.Response) (*PutRemoteAgentResponse, e
 			headers.XRequestID = value
 		}
 		response.Headers404 = &headers
+	case rsp.StatusCode == 408:
+		var headers PutRemoteAgentResponse408Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers408 = &headers
 	case rsp.StatusCode == 409:
 		var headers PutRemoteAgentResponse409Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -20975,6 +24756,16 @@ func ParsePutRemoteAgentResponse(rsp *http.Response) (*PutRemoteAgentResponse, e
 			headers.XRequestID = value
 		}
 		response.Headers413 = &headers
+	case rsp.StatusCode == 414:
+		var headers PutRemoteAgentResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
 	case rsp.StatusCode == 415:
 		var headers PutRemoteAgentResponse415Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -21023,6 +24814,16 @@ func ParsePutRemoteAgentResponse(rsp *http.Response) (*PutRemoteAgentResponse, e
 			headers.XRequestID = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers PutRemoteAgentResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
 	case rsp.StatusCode == 500:
 		var headers PutRemoteAgentResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -21104,12 +24905,26 @@ func ParseListRemoteAgentEventsResponse(rsp *http.Response) (*ListRemoteAgentEve
 		}
 		response.JSON404 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
 		var dest RateLimited
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
@@ -21128,6 +24943,16 @@ func ParseListRemoteAgentEventsResponse(rsp *http.Response) (*ListRemoteAgentEve
 	}
 
 	switch {
+	case rsp.StatusCode == 200:
+		var headers ListRemoteAgentEventsResponse200Headers
+		if values := rsp.Header.Values("Link"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Link", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Link = &value
+		}
+		response.Headers200 = &headers
 	case rsp.StatusCode == 400:
 		var headers ListRemoteAgentEventsResponse400Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -21175,6 +25000,16 @@ func ParseListRemoteAgentEventsResponse(rsp *http.Response) (*ListRemoteAgentEve
 			headers.XRequestID = value
 		}
 		response.Headers404 = &headers
+	case rsp.StatusCode == 414:
+		var headers ListRemoteAgentEventsResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
 	case rsp.StatusCode == 429:
 		var headers ListRemoteAgentEventsResponse429Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
@@ -21213,6 +25048,16 @@ func ParseListRemoteAgentEventsResponse(rsp *http.Response) (*ListRemoteAgentEve
 			headers.XRequestID = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers ListRemoteAgentEventsResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
 	case rsp.StatusCode == 500:
 		var headers ListRemoteAgentEventsResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -21260,7 +25105,7 @@ func ParseCreateRemoteAgentEventResponse(rsp *http.Response) (*CreateRemoteAgent
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
-		var dest AgentEvent
+		var dest RemoteAgentEventCreated
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -21294,6 +25139,13 @@ func ParseCreateRemoteAgentEventResponse(rsp *http.Response) (*CreateRemoteAgent
 		}
 		response.JSON404 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
+		var dest RequestTimeout
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON408 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
 		var dest EventLimitExceeded
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -21308,6 +25160,13 @@ func ParseCreateRemoteAgentEventResponse(rsp *http.Response) (*CreateRemoteAgent
 		}
 		response.JSON413 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
 		var dest UnsupportedMediaType
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -21315,12 +25174,26 @@ func ParseCreateRemoteAgentEventResponse(rsp *http.Response) (*CreateRemoteAgent
 		}
 		response.JSON415 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 422:
+		var dest IdempotencyKeyReused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON422 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
 		var dest RateLimited
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
@@ -21386,6 +25259,16 @@ func ParseCreateRemoteAgentEventResponse(rsp *http.Response) (*CreateRemoteAgent
 			headers.XRequestID = value
 		}
 		response.Headers404 = &headers
+	case rsp.StatusCode == 408:
+		var headers CreateRemoteAgentEventResponse408Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers408 = &headers
 	case rsp.StatusCode == 409:
 		var headers CreateRemoteAgentEventResponse409Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -21406,6 +25289,16 @@ func ParseCreateRemoteAgentEventResponse(rsp *http.Response) (*CreateRemoteAgent
 			headers.XRequestID = value
 		}
 		response.Headers413 = &headers
+	case rsp.StatusCode == 414:
+		var headers CreateRemoteAgentEventResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
 	case rsp.StatusCode == 415:
 		var headers CreateRemoteAgentEventResponse415Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -21416,6 +25309,16 @@ func ParseCreateRemoteAgentEventResponse(rsp *http.Response) (*CreateRemoteAgent
 			headers.XRequestID = value
 		}
 		response.Headers415 = &headers
+	case rsp.StatusCode == 422:
+		var headers CreateRemoteAgentEventResponse422Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers422 = &headers
 	case rsp.StatusCode == 429:
 		var headers CreateRemoteAgentEventResponse429Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
@@ -21454,6 +25357,16 @@ func ParseCreateRemoteAgentEventResponse(rsp *http.Response) (*CreateRemoteAgent
 			headers.XRequestID = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers CreateRemoteAgentEventResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
 	case rsp.StatusCode == 500:
 		var headers CreateRemoteAgentEventResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -21531,12 +25444,26 @@ func ParseDeleteRemoteAgentEventResponse(rsp *http.Response) (*DeleteRemoteAgent
 		}
 		response.JSON404 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
 		var dest RateLimited
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
@@ -21602,6 +25529,16 @@ func ParseDeleteRemoteAgentEventResponse(rsp *http.Response) (*DeleteRemoteAgent
 			headers.XRequestID = value
 		}
 		response.Headers404 = &headers
+	case rsp.StatusCode == 414:
+		var headers DeleteRemoteAgentEventResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
 	case rsp.StatusCode == 429:
 		var headers DeleteRemoteAgentEventResponse429Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
@@ -21640,6 +25577,16 @@ func ParseDeleteRemoteAgentEventResponse(rsp *http.Response) (*DeleteRemoteAgent
 			headers.XRequestID = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers DeleteRemoteAgentEventResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
 	case rsp.StatusCode == 500:
 		var headers DeleteRemoteAgentEventResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -21721,12 +25668,26 @@ func ParseGetRemoteAgentEventResponse(rsp *http.Response) (*GetRemoteAgentEventR
 		}
 		response.JSON404 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
 		var dest RateLimited
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
@@ -21792,6 +25753,16 @@ func ParseGetRemoteAgentEventResponse(rsp *http.Response) (*GetRemoteAgentEventR
 			headers.XRequestID = value
 		}
 		response.Headers404 = &headers
+	case rsp.StatusCode == 414:
+		var headers GetRemoteAgentEventResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
 	case rsp.StatusCode == 429:
 		var headers GetRemoteAgentEventResponse429Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
@@ -21830,6 +25801,16 @@ func ParseGetRemoteAgentEventResponse(rsp *http.Response) (*GetRemoteAgentEventR
 			headers.XRequestID = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers GetRemoteAgentEventResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
 	case rsp.StatusCode == 500:
 		var headers GetRemoteAgentEventResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -21911,12 +25892,26 @@ func ParseUpdateRemoteAgentEventResponse(rsp *http.Response) (*UpdateRemoteAgent
 		}
 		response.JSON404 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
+		var dest RequestTimeout
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON408 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
 		var dest TooLarge
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.JSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
 		var dest UnsupportedMediaType
@@ -21931,6 +25926,13 @@ func ParseUpdateRemoteAgentEventResponse(rsp *http.Response) (*UpdateRemoteAgent
 			return nil, err
 		}
 		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
@@ -21996,6 +25998,16 @@ func ParseUpdateRemoteAgentEventResponse(rsp *http.Response) (*UpdateRemoteAgent
 			headers.XRequestID = value
 		}
 		response.Headers404 = &headers
+	case rsp.StatusCode == 408:
+		var headers UpdateRemoteAgentEventResponse408Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers408 = &headers
 	case rsp.StatusCode == 413:
 		var headers UpdateRemoteAgentEventResponse413Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -22006,6 +26018,16 @@ func ParseUpdateRemoteAgentEventResponse(rsp *http.Response) (*UpdateRemoteAgent
 			headers.XRequestID = value
 		}
 		response.Headers413 = &headers
+	case rsp.StatusCode == 414:
+		var headers UpdateRemoteAgentEventResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
 	case rsp.StatusCode == 415:
 		var headers UpdateRemoteAgentEventResponse415Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -22054,6 +26076,16 @@ func ParseUpdateRemoteAgentEventResponse(rsp *http.Response) (*UpdateRemoteAgent
 			headers.XRequestID = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers UpdateRemoteAgentEventResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
 	case rsp.StatusCode == 500:
 		var headers UpdateRemoteAgentEventResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -22135,12 +26167,26 @@ func ParseGetRemoteAgentEventStateResponse(rsp *http.Response) (*GetRemoteAgentE
 		}
 		response.JSON404 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
 		var dest RateLimited
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
@@ -22206,6 +26252,16 @@ func ParseGetRemoteAgentEventStateResponse(rsp *http.Response) (*GetRemoteAgentE
 			headers.XRequestID = value
 		}
 		response.Headers404 = &headers
+	case rsp.StatusCode == 414:
+		var headers GetRemoteAgentEventStateResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
 	case rsp.StatusCode == 429:
 		var headers GetRemoteAgentEventStateResponse429Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
@@ -22244,6 +26300,16 @@ func ParseGetRemoteAgentEventStateResponse(rsp *http.Response) (*GetRemoteAgentE
 			headers.XRequestID = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers GetRemoteAgentEventStateResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
 	case rsp.StatusCode == 500:
 		var headers GetRemoteAgentEventStateResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -22325,12 +26391,26 @@ func ParsePutRemoteAgentEventStateResponse(rsp *http.Response) (*PutRemoteAgentE
 		}
 		response.JSON404 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
+		var dest RequestTimeout
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON408 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
 		var dest TooLarge
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.JSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
 		var dest UnsupportedMediaType
@@ -22345,6 +26425,13 @@ func ParsePutRemoteAgentEventStateResponse(rsp *http.Response) (*PutRemoteAgentE
 			return nil, err
 		}
 		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
@@ -22410,6 +26497,16 @@ func ParsePutRemoteAgentEventStateResponse(rsp *http.Response) (*PutRemoteAgentE
 			headers.XRequestID = value
 		}
 		response.Headers404 = &headers
+	case rsp.StatusCode == 408:
+		var headers PutRemoteAgentEventStateResponse408Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers408 = &headers
 	case rsp.StatusCode == 413:
 		var headers PutRemoteAgentEventStateResponse413Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -22420,6 +26517,16 @@ func ParsePutRemoteAgentEventStateResponse(rsp *http.Response) (*PutRemoteAgentE
 			headers.XRequestID = value
 		}
 		response.Headers413 = &headers
+	case rsp.StatusCode == 414:
+		var headers PutRemoteAgentEventStateResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
 	case rsp.StatusCode == 415:
 		var headers PutRemoteAgentEventStateResponse415Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -22468,6 +26575,16 @@ func ParsePutRemoteAgentEventStateResponse(rsp *http.Response) (*PutRemoteAgentE
 			headers.XRequestID = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers PutRemoteAgentEventStateResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
 	case rsp.StatusCode == 500:
 		var headers PutRemoteAgentEventStateResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -22515,7 +26632,7 @@ func ParseListRemoteAgentEventTestsResponse(rsp *http.Response) (*ListRemoteAgen
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest []EventTest
+		var dest []EventTestResult
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -22549,12 +26666,26 @@ func ParseListRemoteAgentEventTestsResponse(rsp *http.Response) (*ListRemoteAgen
 		}
 		response.JSON404 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
 		var dest RateLimited
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
@@ -22620,6 +26751,16 @@ func ParseListRemoteAgentEventTestsResponse(rsp *http.Response) (*ListRemoteAgen
 			headers.XRequestID = value
 		}
 		response.Headers404 = &headers
+	case rsp.StatusCode == 414:
+		var headers ListRemoteAgentEventTestsResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
 	case rsp.StatusCode == 429:
 		var headers ListRemoteAgentEventTestsResponse429Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
@@ -22658,6 +26799,16 @@ func ParseListRemoteAgentEventTestsResponse(rsp *http.Response) (*ListRemoteAgen
 			headers.XRequestID = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers ListRemoteAgentEventTestsResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
 	case rsp.StatusCode == 500:
 		var headers ListRemoteAgentEventTestsResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -22739,12 +26890,26 @@ func ParseTestRemoteAgentEventResponse(rsp *http.Response) (*TestRemoteAgentEven
 		}
 		response.JSON404 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
 		var dest RateLimited
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
@@ -22810,6 +26975,16 @@ func ParseTestRemoteAgentEventResponse(rsp *http.Response) (*TestRemoteAgentEven
 			headers.XRequestID = value
 		}
 		response.Headers404 = &headers
+	case rsp.StatusCode == 414:
+		var headers TestRemoteAgentEventResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
 	case rsp.StatusCode == 429:
 		var headers TestRemoteAgentEventResponse429Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
@@ -22848,6 +27023,16 @@ func ParseTestRemoteAgentEventResponse(rsp *http.Response) (*TestRemoteAgentEven
 			headers.XRequestID = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers TestRemoteAgentEventResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
 	case rsp.StatusCode == 500:
 		var headers TestRemoteAgentEventResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -22929,12 +27114,26 @@ func ParseGetRemoteAgentStatusResponse(rsp *http.Response) (*GetRemoteAgentStatu
 		}
 		response.JSON404 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
 		var dest RateLimited
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
@@ -23000,6 +27199,16 @@ func ParseGetRemoteAgentStatusResponse(rsp *http.Response) (*GetRemoteAgentStatu
 			headers.XRequestID = value
 		}
 		response.Headers404 = &headers
+	case rsp.StatusCode == 414:
+		var headers GetRemoteAgentStatusResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
 	case rsp.StatusCode == 429:
 		var headers GetRemoteAgentStatusResponse429Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
@@ -23038,6 +27247,16 @@ func ParseGetRemoteAgentStatusResponse(rsp *http.Response) (*GetRemoteAgentStatu
 			headers.XRequestID = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers GetRemoteAgentStatusResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
 	case rsp.StatusCode == 500:
 		var headers GetRemoteAgentStatusResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -23119,12 +27338,26 @@ func ParsePutRemoteAgentStatusResponse(rsp *http.Response) (*PutRemoteAgentStatu
 		}
 		response.JSON404 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
+		var dest RequestTimeout
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON408 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
 		var dest TooLarge
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.JSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
 		var dest UnsupportedMediaType
@@ -23139,6 +27372,13 @@ func ParsePutRemoteAgentStatusResponse(rsp *http.Response) (*PutRemoteAgentStatu
 			return nil, err
 		}
 		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
@@ -23204,6 +27444,16 @@ func ParsePutRemoteAgentStatusResponse(rsp *http.Response) (*PutRemoteAgentStatu
 			headers.XRequestID = value
 		}
 		response.Headers404 = &headers
+	case rsp.StatusCode == 408:
+		var headers PutRemoteAgentStatusResponse408Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers408 = &headers
 	case rsp.StatusCode == 413:
 		var headers PutRemoteAgentStatusResponse413Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -23214,6 +27464,16 @@ func ParsePutRemoteAgentStatusResponse(rsp *http.Response) (*PutRemoteAgentStatu
 			headers.XRequestID = value
 		}
 		response.Headers413 = &headers
+	case rsp.StatusCode == 414:
+		var headers PutRemoteAgentStatusResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
 	case rsp.StatusCode == 415:
 		var headers PutRemoteAgentStatusResponse415Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -23262,6 +27522,16 @@ func ParsePutRemoteAgentStatusResponse(rsp *http.Response) (*PutRemoteAgentStatu
 			headers.XRequestID = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers PutRemoteAgentStatusResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
 	case rsp.StatusCode == 500:
 		var headers PutRemoteAgentStatusResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -23343,12 +27613,26 @@ func ParseListRemoteAgentStatusChangesResponse(rsp *http.Response) (*ListRemoteA
 		}
 		response.JSON404 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
 		var dest RateLimited
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
@@ -23424,6 +27708,16 @@ func ParseListRemoteAgentStatusChangesResponse(rsp *http.Response) (*ListRemoteA
 			headers.XRequestID = value
 		}
 		response.Headers404 = &headers
+	case rsp.StatusCode == 414:
+		var headers ListRemoteAgentStatusChangesResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
 	case rsp.StatusCode == 429:
 		var headers ListRemoteAgentStatusChangesResponse429Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
@@ -23462,6 +27756,16 @@ func ParseListRemoteAgentStatusChangesResponse(rsp *http.Response) (*ListRemoteA
 			headers.XRequestID = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers ListRemoteAgentStatusChangesResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
 	case rsp.StatusCode == 500:
 		var headers ListRemoteAgentStatusChangesResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -23543,12 +27847,26 @@ func ParseListApplicationsResponse(rsp *http.Response) (*ListApplicationsRespons
 		}
 		response.JSON404 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
 		var dest RateLimited
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
@@ -23614,6 +27932,16 @@ func ParseListApplicationsResponse(rsp *http.Response) (*ListApplicationsRespons
 			headers.XRequestID = value
 		}
 		response.Headers404 = &headers
+	case rsp.StatusCode == 414:
+		var headers ListApplicationsResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
 	case rsp.StatusCode == 429:
 		var headers ListApplicationsResponse429Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
@@ -23652,6 +27980,16 @@ func ParseListApplicationsResponse(rsp *http.Response) (*ListApplicationsRespons
 			headers.XRequestID = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers ListApplicationsResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
 	case rsp.StatusCode == 500:
 		var headers ListApplicationsResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -23733,6 +28071,13 @@ func ParseCreateApplicationResponse(rsp *http.Response) (*CreateApplicationRespo
 		}
 		response.JSON404 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
+		var dest RequestTimeout
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON408 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
 		var dest TooManyApplications
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -23747,6 +28092,13 @@ func ParseCreateApplicationResponse(rsp *http.Response) (*CreateApplicationRespo
 		}
 		response.JSON413 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
 		var dest UnsupportedMediaType
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -23754,12 +28106,26 @@ func ParseCreateApplicationResponse(rsp *http.Response) (*CreateApplicationRespo
 		}
 		response.JSON415 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 422:
+		var dest IdempotencyKeyReused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON422 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
 		var dest RateLimited
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
@@ -23825,6 +28191,16 @@ func ParseCreateApplicationResponse(rsp *http.Response) (*CreateApplicationRespo
 			headers.XRequestID = value
 		}
 		response.Headers404 = &headers
+	case rsp.StatusCode == 408:
+		var headers CreateApplicationResponse408Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers408 = &headers
 	case rsp.StatusCode == 409:
 		var headers CreateApplicationResponse409Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -23845,6 +28221,16 @@ func ParseCreateApplicationResponse(rsp *http.Response) (*CreateApplicationRespo
 			headers.XRequestID = value
 		}
 		response.Headers413 = &headers
+	case rsp.StatusCode == 414:
+		var headers CreateApplicationResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
 	case rsp.StatusCode == 415:
 		var headers CreateApplicationResponse415Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -23855,6 +28241,16 @@ func ParseCreateApplicationResponse(rsp *http.Response) (*CreateApplicationRespo
 			headers.XRequestID = value
 		}
 		response.Headers415 = &headers
+	case rsp.StatusCode == 422:
+		var headers CreateApplicationResponse422Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers422 = &headers
 	case rsp.StatusCode == 429:
 		var headers CreateApplicationResponse429Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
@@ -23893,6 +28289,16 @@ func ParseCreateApplicationResponse(rsp *http.Response) (*CreateApplicationRespo
 			headers.XRequestID = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers CreateApplicationResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
 	case rsp.StatusCode == 500:
 		var headers CreateApplicationResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -23970,12 +28376,26 @@ func ParseDeleteApplicationResponse(rsp *http.Response) (*DeleteApplicationRespo
 		}
 		response.JSON404 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
 		var dest RateLimited
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
@@ -24041,6 +28461,16 @@ func ParseDeleteApplicationResponse(rsp *http.Response) (*DeleteApplicationRespo
 			headers.XRequestID = value
 		}
 		response.Headers404 = &headers
+	case rsp.StatusCode == 414:
+		var headers DeleteApplicationResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
 	case rsp.StatusCode == 429:
 		var headers DeleteApplicationResponse429Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
@@ -24079,6 +28509,16 @@ func ParseDeleteApplicationResponse(rsp *http.Response) (*DeleteApplicationRespo
 			headers.XRequestID = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers DeleteApplicationResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
 	case rsp.StatusCode == 500:
 		var headers DeleteApplicationResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -24160,12 +28600,26 @@ func ParseGetApplicationResponse(rsp *http.Response) (*GetApplicationResponse, e
 		}
 		response.JSON404 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
 		var dest RateLimited
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
@@ -24231,6 +28685,16 @@ func ParseGetApplicationResponse(rsp *http.Response) (*GetApplicationResponse, e
 			headers.XRequestID = value
 		}
 		response.Headers404 = &headers
+	case rsp.StatusCode == 414:
+		var headers GetApplicationResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
 	case rsp.StatusCode == 429:
 		var headers GetApplicationResponse429Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
@@ -24269,6 +28733,16 @@ func ParseGetApplicationResponse(rsp *http.Response) (*GetApplicationResponse, e
 			headers.XRequestID = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers GetApplicationResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
 	case rsp.StatusCode == 500:
 		var headers GetApplicationResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -24350,12 +28824,26 @@ func ParseListDeliveriesResponse(rsp *http.Response) (*ListDeliveriesResponse, e
 		}
 		response.JSON404 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
 		var dest RateLimited
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
@@ -24431,6 +28919,16 @@ func ParseListDeliveriesResponse(rsp *http.Response) (*ListDeliveriesResponse, e
 			headers.XRequestID = value
 		}
 		response.Headers404 = &headers
+	case rsp.StatusCode == 414:
+		var headers ListDeliveriesResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
 	case rsp.StatusCode == 429:
 		var headers ListDeliveriesResponse429Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
@@ -24469,6 +28967,16 @@ func ParseListDeliveriesResponse(rsp *http.Response) (*ListDeliveriesResponse, e
 			headers.XRequestID = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers ListDeliveriesResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
 	case rsp.StatusCode == 500:
 		var headers ListDeliveriesResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -24550,6 +29058,13 @@ func ParseRedeliverManyResponse(rsp *http.Response) (*RedeliverManyResponse, err
 		}
 		response.JSON404 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
+		var dest RequestTimeout
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON408 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
 		var dest TooManyReplays
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -24564,6 +29079,13 @@ func ParseRedeliverManyResponse(rsp *http.Response) (*RedeliverManyResponse, err
 		}
 		response.JSON413 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
 		var dest UnsupportedMediaType
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -24571,12 +29093,26 @@ func ParseRedeliverManyResponse(rsp *http.Response) (*RedeliverManyResponse, err
 		}
 		response.JSON415 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 422:
+		var dest IdempotencyKeyReused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON422 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
 		var dest RateLimited
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
@@ -24652,6 +29188,16 @@ func ParseRedeliverManyResponse(rsp *http.Response) (*RedeliverManyResponse, err
 			headers.XRequestID = value
 		}
 		response.Headers404 = &headers
+	case rsp.StatusCode == 408:
+		var headers RedeliverManyResponse408Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers408 = &headers
 	case rsp.StatusCode == 409:
 		var headers RedeliverManyResponse409Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -24672,6 +29218,16 @@ func ParseRedeliverManyResponse(rsp *http.Response) (*RedeliverManyResponse, err
 			headers.XRequestID = value
 		}
 		response.Headers413 = &headers
+	case rsp.StatusCode == 414:
+		var headers RedeliverManyResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
 	case rsp.StatusCode == 415:
 		var headers RedeliverManyResponse415Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -24682,6 +29238,16 @@ func ParseRedeliverManyResponse(rsp *http.Response) (*RedeliverManyResponse, err
 			headers.XRequestID = value
 		}
 		response.Headers415 = &headers
+	case rsp.StatusCode == 422:
+		var headers RedeliverManyResponse422Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers422 = &headers
 	case rsp.StatusCode == 429:
 		var headers RedeliverManyResponse429Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
@@ -24720,6 +29286,16 @@ func ParseRedeliverManyResponse(rsp *http.Response) (*RedeliverManyResponse, err
 			headers.XRequestID = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers RedeliverManyResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
 	case rsp.StatusCode == 500:
 		var headers RedeliverManyResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -24801,12 +29377,26 @@ func ParseGetDeliveryResponse(rsp *http.Response) (*GetDeliveryResponse, error) 
 		}
 		response.JSON404 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
 		var dest RateLimited
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
@@ -24872,6 +29462,16 @@ func ParseGetDeliveryResponse(rsp *http.Response) (*GetDeliveryResponse, error) 
 			headers.XRequestID = value
 		}
 		response.Headers404 = &headers
+	case rsp.StatusCode == 414:
+		var headers GetDeliveryResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
 	case rsp.StatusCode == 429:
 		var headers GetDeliveryResponse429Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
@@ -24910,6 +29510,16 @@ func ParseGetDeliveryResponse(rsp *http.Response) (*GetDeliveryResponse, error) 
 			headers.XRequestID = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers GetDeliveryResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
 	case rsp.StatusCode == 500:
 		var headers GetDeliveryResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -24998,12 +29608,26 @@ func ParseRedeliverResponse(rsp *http.Response) (*RedeliverResponse, error) {
 		}
 		response.JSON409 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
 		var dest RateLimited
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
@@ -25079,6 +29703,16 @@ func ParseRedeliverResponse(rsp *http.Response) (*RedeliverResponse, error) {
 			headers.XRequestID = value
 		}
 		response.Headers409 = &headers
+	case rsp.StatusCode == 414:
+		var headers RedeliverResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
 	case rsp.StatusCode == 429:
 		var headers RedeliverResponse429Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
@@ -25117,6 +29751,16 @@ func ParseRedeliverResponse(rsp *http.Response) (*RedeliverResponse, error) {
 			headers.XRequestID = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers RedeliverResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
 	case rsp.StatusCode == 500:
 		var headers RedeliverResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -25198,12 +29842,26 @@ func ParseGetLimitsResponse(rsp *http.Response) (*GetLimitsResponse, error) {
 		}
 		response.JSON404 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
 		var dest RateLimited
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
@@ -25269,6 +29927,16 @@ func ParseGetLimitsResponse(rsp *http.Response) (*GetLimitsResponse, error) {
 			headers.XRequestID = value
 		}
 		response.Headers404 = &headers
+	case rsp.StatusCode == 414:
+		var headers GetLimitsResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
 	case rsp.StatusCode == 429:
 		var headers GetLimitsResponse429Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
@@ -25307,6 +29975,16 @@ func ParseGetLimitsResponse(rsp *http.Response) (*GetLimitsResponse, error) {
 			headers.XRequestID = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers GetLimitsResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
 	case rsp.StatusCode == 500:
 		var headers GetLimitsResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -25388,6 +30066,13 @@ func ParsePutLimitsResponse(rsp *http.Response) (*PutLimitsResponse, error) {
 		}
 		response.JSON404 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
+		var dest RequestTimeout
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON408 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
 		var dest TooLarge
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -25395,12 +30080,26 @@ func ParsePutLimitsResponse(rsp *http.Response) (*PutLimitsResponse, error) {
 		}
 		response.JSON413 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
 		var dest UnsupportedMediaType
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.JSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
@@ -25466,6 +30165,16 @@ func ParsePutLimitsResponse(rsp *http.Response) (*PutLimitsResponse, error) {
 			headers.XRequestID = value
 		}
 		response.Headers404 = &headers
+	case rsp.StatusCode == 408:
+		var headers PutLimitsResponse408Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers408 = &headers
 	case rsp.StatusCode == 413:
 		var headers PutLimitsResponse413Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -25476,6 +30185,16 @@ func ParsePutLimitsResponse(rsp *http.Response) (*PutLimitsResponse, error) {
 			headers.XRequestID = value
 		}
 		response.Headers413 = &headers
+	case rsp.StatusCode == 414:
+		var headers PutLimitsResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
 	case rsp.StatusCode == 415:
 		var headers PutLimitsResponse415Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -25486,6 +30205,16 @@ func ParsePutLimitsResponse(rsp *http.Response) (*PutLimitsResponse, error) {
 			headers.XRequestID = value
 		}
 		response.Headers415 = &headers
+	case rsp.StatusCode == 431:
+		var headers PutLimitsResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
 	case rsp.StatusCode == 500:
 		var headers PutLimitsResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -25567,12 +30296,26 @@ func ParseListReplaysResponse(rsp *http.Response) (*ListReplaysResponse, error) 
 		}
 		response.JSON404 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
 		var dest RateLimited
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
@@ -25648,6 +30391,16 @@ func ParseListReplaysResponse(rsp *http.Response) (*ListReplaysResponse, error) 
 			headers.XRequestID = value
 		}
 		response.Headers404 = &headers
+	case rsp.StatusCode == 414:
+		var headers ListReplaysResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
 	case rsp.StatusCode == 429:
 		var headers ListReplaysResponse429Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
@@ -25686,6 +30439,16 @@ func ParseListReplaysResponse(rsp *http.Response) (*ListReplaysResponse, error) 
 			headers.XRequestID = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers ListReplaysResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
 	case rsp.StatusCode == 500:
 		var headers ListReplaysResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -25767,12 +30530,26 @@ func ParseGetReplayResponse(rsp *http.Response) (*GetReplayResponse, error) {
 		}
 		response.JSON404 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
 		var dest RateLimited
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
@@ -25838,6 +30615,16 @@ func ParseGetReplayResponse(rsp *http.Response) (*GetReplayResponse, error) {
 			headers.XRequestID = value
 		}
 		response.Headers404 = &headers
+	case rsp.StatusCode == 414:
+		var headers GetReplayResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
 	case rsp.StatusCode == 429:
 		var headers GetReplayResponse429Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
@@ -25876,6 +30663,16 @@ func ParseGetReplayResponse(rsp *http.Response) (*GetReplayResponse, error) {
 			headers.XRequestID = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers GetReplayResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
 	case rsp.StatusCode == 500:
 		var headers GetReplayResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -25957,12 +30754,26 @@ func ParseGetSecretResponse(rsp *http.Response) (*GetSecretResponse, error) {
 		}
 		response.JSON404 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
 		var dest RateLimited
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
@@ -26028,6 +30839,16 @@ func ParseGetSecretResponse(rsp *http.Response) (*GetSecretResponse, error) {
 			headers.XRequestID = value
 		}
 		response.Headers404 = &headers
+	case rsp.StatusCode == 414:
+		var headers GetSecretResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
 	case rsp.StatusCode == 429:
 		var headers GetSecretResponse429Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
@@ -26066,6 +30887,16 @@ func ParseGetSecretResponse(rsp *http.Response) (*GetSecretResponse, error) {
 			headers.XRequestID = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers GetSecretResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
 	case rsp.StatusCode == 500:
 		var headers GetSecretResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -26147,12 +30978,33 @@ func ParseRotateSecretResponse(rsp *http.Response) (*RotateSecretResponse, error
 		}
 		response.JSON404 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 422:
+		var dest IdempotencyKeyReused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON422 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
 		var dest RateLimited
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
@@ -26218,6 +31070,26 @@ func ParseRotateSecretResponse(rsp *http.Response) (*RotateSecretResponse, error
 			headers.XRequestID = value
 		}
 		response.Headers404 = &headers
+	case rsp.StatusCode == 414:
+		var headers RotateSecretResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
+	case rsp.StatusCode == 422:
+		var headers RotateSecretResponse422Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers422 = &headers
 	case rsp.StatusCode == 429:
 		var headers RotateSecretResponse429Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
@@ -26256,6 +31128,16 @@ func ParseRotateSecretResponse(rsp *http.Response) (*RotateSecretResponse, error
 			headers.XRequestID = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers RotateSecretResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
 	case rsp.StatusCode == 500:
 		var headers RotateSecretResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -26337,12 +31219,26 @@ func ParsePutStatusesResponse(rsp *http.Response) (*PutStatusesResponse, error) 
 		}
 		response.JSON404 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
+		var dest RequestTimeout
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON408 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
 		var dest TooLarge
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.JSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
 		var dest UnsupportedMediaType
@@ -26357,6 +31253,13 @@ func ParsePutStatusesResponse(rsp *http.Response) (*PutStatusesResponse, error) 
 			return nil, err
 		}
 		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
@@ -26422,6 +31325,16 @@ func ParsePutStatusesResponse(rsp *http.Response) (*PutStatusesResponse, error) 
 			headers.XRequestID = value
 		}
 		response.Headers404 = &headers
+	case rsp.StatusCode == 408:
+		var headers PutStatusesResponse408Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers408 = &headers
 	case rsp.StatusCode == 413:
 		var headers PutStatusesResponse413Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -26432,6 +31345,16 @@ func ParsePutStatusesResponse(rsp *http.Response) (*PutStatusesResponse, error) 
 			headers.XRequestID = value
 		}
 		response.Headers413 = &headers
+	case rsp.StatusCode == 414:
+		var headers PutStatusesResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
 	case rsp.StatusCode == 415:
 		var headers PutStatusesResponse415Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -26480,6 +31403,16 @@ func ParsePutStatusesResponse(rsp *http.Response) (*PutStatusesResponse, error) 
 			headers.XRequestID = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers PutStatusesResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
 	case rsp.StatusCode == 500:
 		var headers PutStatusesResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -26568,12 +31501,26 @@ func ParseListStatusChangesResponse(rsp *http.Response) (*ListStatusChangesRespo
 		}
 		response.JSON410 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
 		var dest RateLimited
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
@@ -26666,6 +31613,16 @@ func ParseListStatusChangesResponse(rsp *http.Response) (*ListStatusChangesRespo
 			headers.XRequestID = value
 		}
 		response.Headers410 = &headers
+	case rsp.StatusCode == 414:
+		var headers ListStatusChangesResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
 	case rsp.StatusCode == 429:
 		var headers ListStatusChangesResponse429Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
@@ -26704,6 +31661,16 @@ func ParseListStatusChangesResponse(rsp *http.Response) (*ListStatusChangesRespo
 			headers.XRequestID = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers ListStatusChangesResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
 	case rsp.StatusCode == 500:
 		var headers ListStatusChangesResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -26764,6 +31731,13 @@ func ParseRequestTokenResponse(rsp *http.Response) (*RequestTokenResponse, error
 		}
 		response.JSON400 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
+		var dest RequestTimeout
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON408 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
 		var dest TooLarge
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -26771,12 +31745,33 @@ func ParseRequestTokenResponse(rsp *http.Response) (*RequestTokenResponse, error
 		}
 		response.JSON413 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest TokenUnsupported
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON415 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
 		var dest TokenThrottled
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
@@ -26815,6 +31810,16 @@ func ParseRequestTokenResponse(rsp *http.Response) (*RequestTokenResponse, error
 			headers.XRequestID = value
 		}
 		response.Headers400 = &headers
+	case rsp.StatusCode == 408:
+		var headers RequestTokenResponse408Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers408 = &headers
 	case rsp.StatusCode == 413:
 		var headers RequestTokenResponse413Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -26825,6 +31830,26 @@ func ParseRequestTokenResponse(rsp *http.Response) (*RequestTokenResponse, error
 			headers.XRequestID = value
 		}
 		response.Headers413 = &headers
+	case rsp.StatusCode == 414:
+		var headers RequestTokenResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
+	case rsp.StatusCode == 415:
+		var headers RequestTokenResponse415Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers415 = &headers
 	case rsp.StatusCode == 429:
 		var headers RequestTokenResponse429Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
@@ -26842,6 +31867,16 @@ func ParseRequestTokenResponse(rsp *http.Response) (*RequestTokenResponse, error
 			headers.XRequestID = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers RequestTokenResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
 	case rsp.StatusCode == 500:
 		var headers RequestTokenResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
@@ -26909,12 +31944,26 @@ func ParseGetUserResponse(rsp *http.Response) (*GetUserResponse, error) {
 		}
 		response.JSON403 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
 		var dest RateLimited
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalError
@@ -26960,6 +32009,16 @@ func ParseGetUserResponse(rsp *http.Response) (*GetUserResponse, error) {
 			headers.XRequestID = value
 		}
 		response.Headers403 = &headers
+	case rsp.StatusCode == 414:
+		var headers GetUserResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
 	case rsp.StatusCode == 429:
 		var headers GetUserResponse429Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
@@ -26998,6 +32057,16 @@ func ParseGetUserResponse(rsp *http.Response) (*GetUserResponse, error) {
 			headers.XRequestID = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers GetUserResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
 	case rsp.StatusCode == 500:
 		var headers GetUserResponse500Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {

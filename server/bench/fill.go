@@ -54,7 +54,7 @@ func (x *contest) fill(ctx context.Context, url string) (err error) {
 	for _, url := range x.urls[:x.each] {
 		for _, kind := range []gen.EventType{gen.EventTypeAgentLogin, gen.EventTypeAgentLogout} {
 			url := fmt.Sprintf("%s/%s/1", url, x.workload)
-			if _, err := s.CreateEvent(ctx, k, gen.AgentEventCreate{URL: url, Method: gen.MethodPOST, EventType: kind}); err != nil {
+			if _, err := s.CreateEvent(ctx, k, gen.AgentEventCreate{URL: url, Method: gen.RequestMethodPOST, EventType: kind}); err != nil {
 				return err
 			}
 		}

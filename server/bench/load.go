@@ -113,10 +113,10 @@ func (c *caller) add(ctx context.Context, a *agent) error {
 	}
 	url := fmt.Sprintf("%s/%s/%d", a.receiver, a.client, a.id)
 	for _, e := range []gen.AgentEventCreate{
-		{URL: url, Method: gen.MethodGET, EventType: gen.EventTypeAgentLogin},
-		{URL: url, Method: gen.MethodPOST, EventType: gen.EventTypeAgentLogout},
+		{URL: url, Method: gen.RequestMethodGET, EventType: gen.EventTypeAgentLogin},
+		{URL: url, Method: gen.RequestMethodPOST, EventType: gen.EventTypeAgentLogout},
 	} {
-		resp, err := c.api.CreateLocalAgentEventWithResponse(ctx, a.client, a.id, e)
+		resp, err := c.api.CreateLocalAgentEventWithResponse(ctx, a.client, a.id, nil, e)
 		if err := answered(http.StatusCreated, resp, err); err != nil {
 			return err
 		}

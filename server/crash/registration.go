@@ -29,11 +29,11 @@ func (s session) register(ctx context.Context, a *agent, i int) error {
 		unsure: true,
 	}
 	a.registrations = append(a.registrations, r)
-	e := gen.AgentEventCreate{URL: s.url(r), Method: gen.MethodPOST, EventType: r.event}
+	e := gen.AgentEventCreate{URL: s.url(r), Method: gen.RequestMethodPOST, EventType: r.event}
 	if i%2 == 1 {
-		e.Method = gen.MethodGET
+		e.Method = gen.RequestMethodGET
 	}
-	resp, err := s.api.CreateLocalAgentEventWithResponse(ctx, pbxClient, a.id, e)
+	resp, err := s.api.CreateLocalAgentEventWithResponse(ctx, pbxClient, a.id, nil, e)
 	if err := answered(http.StatusCreated, resp, err); err != nil {
 		return err
 	}

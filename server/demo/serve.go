@@ -58,7 +58,7 @@ func (a *access) prepare(ctx context.Context, server string) (err error) {
 	if err := tidy(ctx, api); err != nil {
 		return err
 	}
-	made, err := api.CreateApplicationWithResponse(ctx, pbxClient, gen.ApplicationCreate{Name: ours, Access: gen.AccessLevelAll})
+	made, err := api.CreateApplicationWithResponse(ctx, pbxClient, nil, gen.ApplicationCreate{Name: ours, Access: gen.AccessLevelAll})
 	if err := answered(http.StatusCreated, made, err); err != nil {
 		return err
 	}

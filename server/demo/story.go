@@ -72,12 +72,12 @@ func (s *story) tenant(ctx context.Context) (err error) {
 // login returns who speaks to the server with a token for an application. In commands it has a name.
 func (s *story) login(ctx context.Context, name, id, secret string) (*client.ClientWithResponses, error) {
 	announce := func(_ context.Context, req *http.Request) error { return s.out.command(req, s.server) }
-	root, err := client.NewClientWithResponses(s.server, client.WithRequestEditorFn(announce))
+	root, err := client.NewClientWithResponses(s.server+apiPath, client.WithRequestEditorFn(announce))
 	if err != nil {
 		return nil, err
 	}
-	resp, err := root.RequestTokenWithFormdataBodyWithResponse(ctx, nil, gen.TokenRequest{
-		GrantType: "client_credentials", ClientID: id, ClientSecret: secret,
+	resp, err := root.RequestTokenWithFormdataBodyWithResponse(ctx, gen.TokenRequest{
+		GrantType: gen.TokenRequestGrantTypeClientCredentials, ClientID: id, ClientSecret: secret,
 	})
 	if err := answered(http.StatusOK, resp, err); err != nil {
 		return nil, err
@@ -89,13 +89,13 @@ func (s *story) login(ctx context.Context, name, id, secret string) (*client.Cli
 		req.Header.Set("Authorization", "Bearer "+token)
 		return nil
 	}
-	return client.NewClientWithResponses(s.server+"/api/ver1.0",
+	return client.NewClientWithResponses(s.server+apiPath,
 		client.WithRequestEditorFn(authorize), client.WithRequestEditorFn(announce))
 }
 
 func (s *story) application(ctx context.Context) error {
 	s.out.step("For the client's CRM it makes an application, which may manage events.")
-	resp, err := s.pbx.CreateApplicationWithResponse(ctx, pbxClient, gen.ApplicationCreate{Name: "CRM", Access: gen.AccessLevelCallAPI})
+	resp, err := s.pbx.CreateApplicationWithResponse(ctx, pbxClient, nil, gen.ApplicationCreate{Name: "CRM", Access: gen.AccessLevelCallAPI})
 	if err := answered(http.StatusCreated, resp, err); err != nil {
 		return err
 	}
@@ -135,8 +135,8 @@ func (s *story) sawAgent(id int64, name, want string, status gen.AgentStatusValu
 
 func (s *story) event(ctx context.Context) error {
 	s.out.step("An event is added to this agent that is generated when it enters the queue.")
-	e := gen.AgentEventCreate{URL: s.got.url, Method: gen.MethodGET, EventType: gen.EventTypeAgentLogin}
-	resp, err := s.crm.CreateLocalAgentEventWithResponse(ctx, own, local, e)
+	e := gen.AgentEventCreate{URL: s.got.url, Method: gen.RequestMethodGET, EventType: gen.EventTypeAgentLogin}
+	resp, err := s.crm.CreateLocalAgentEventWithResponse(ctx, own, local, nil, e)
 	if err := answered(http.StatusCreated, resp, err); err != nil {
 		return err
 	}
@@ -188,8 +188,8 @@ func (s *story) loginAgain(ctx context.Context) error {
 
 func (s *story) logoutEvent(ctx context.Context) error {
 	s.out.step("Another event is added, for the logout and by POST.")
-	e := gen.AgentEventCreate{URL: s.got.url, Method: gen.MethodPOST, EventType: gen.EventTypeAgentLogout}
-	resp, err := s.crm.CreateLocalAgentEventWithResponse(ctx, own, local, e)
+	e := gen.AgentEventCreate{URL: s.got.url, Method: gen.RequestMethodPOST, EventType: gen.EventTypeAgentLogout}
+	resp, err := s.crm.CreateLocalAgentEventWithResponse(ctx, own, local, nil, e)
 	if err := answered(http.StatusCreated, resp, err); err != nil {
 		return err
 	}
@@ -231,8 +231,8 @@ func (s *story) remoteAgent(ctx context.Context) error {
 
 func (s *story) remoteEvent(ctx context.Context) error {
 	s.out.step("An event for its login is added in the same way.")
-	e := gen.AgentEventCreate{URL: s.got.url, Method: gen.MethodGET, EventType: gen.EventTypeAgentLogin}
-	resp, err := s.crm.CreateRemoteAgentEventWithResponse(ctx, own, remote, e)
+	e := gen.AgentEventCreate{URL: s.got.url, Method: gen.RequestMethodGET, EventType: gen.EventTypeAgentLogin}
+	resp, err := s.crm.CreateRemoteAgentEventWithResponse(ctx, own, remote, nil, e)
 	if err := answered(http.StatusCreated, resp, err); err != nil {
 		return err
 	}
