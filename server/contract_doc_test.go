@@ -179,6 +179,21 @@ func (c *contract) checkRequest(a *reply) error {
 	return openapi3filter.ValidateRequest(context.Background(), a.input(c, a.endpoint.written))
 }
 
+// checkCallback says what of a request to a receiver the callbacks of an operation forbid.
+func (c *contract) checkCallback(operation string, r *http.Request) error {
+	for _, callback := range c.operation(operation).closed.Operation.Callbacks {
+		for expression, item := range callback.Value.Map() {
+			route := &routers.Route{
+				Spec: c.closed, Path: expression, PathItem: item, Method: r.Method, Operation: item.GetOperation(r.Method),
+			}
+			return openapi3filter.ValidateRequest(r.Context(), &openapi3filter.RequestValidationInput{
+				Request: r, Route: route, Options: &openapi3filter.Options{MultiError: true},
+			})
+		}
+	}
+	return fmt.Errorf("%s has no callbacks", operation)
+}
+
 // check says what of an answer the document forbids.
 func (c *contract) check(a *reply) error {
 	errs := []error{c.checkAnswer(a), checkType(a), checkTimes(a)}

@@ -675,7 +675,7 @@ type ClientInterface interface {
 	// CreateApplicationWithBody Make an application
 	//
 	// Makes an application of the client, which has at most 100. The answer is the only place where its secret is ever
-	// shown: what is stored is a keyed hash of it.
+	// shown: the server stores a keyed hash of it.
 	//
 	// Requires access `all`.
 	//
@@ -687,7 +687,7 @@ type ClientInterface interface {
 	// CreateApplication Make an application
 	//
 	// Makes an application of the client, which has at most 100. The answer is the only place where its secret is ever
-	// shown: what is stored is a keyed hash of it.
+	// shown: the server stores a keyed hash of it.
 	//
 	// Requires access `all`.
 	//
@@ -2046,7 +2046,7 @@ func (c *HTTPClient) ListApplications(ctx context.Context, clientID ClientID, re
 // CreateApplicationWithBody Make an application
 //
 // Makes an application of the client, which has at most 100. The answer is the only place where its secret is ever
-// shown: what is stored is a keyed hash of it.
+// shown: the server stores a keyed hash of it.
 //
 // Requires access `all`.
 //
@@ -2068,7 +2068,7 @@ func (c *HTTPClient) CreateApplicationWithBody(ctx context.Context, clientID Cli
 // CreateApplication Make an application
 //
 // Makes an application of the client, which has at most 100. The answer is the only place where its secret is ever
-// shown: what is stored is a keyed hash of it.
+// shown: the server stores a keyed hash of it.
 //
 // Requires access `all`.
 //
@@ -6287,7 +6287,7 @@ type ClientWithResponsesInterface interface {
 	// CreateApplicationWithBodyWithResponse Make an application
 	//
 	// Makes an application of the client, which has at most 100. The answer is the only place where its secret is ever
-	// shown: what is stored is a keyed hash of it.
+	// shown: the server stores a keyed hash of it.
 	//
 	// Requires access `all`.
 	//
@@ -6299,7 +6299,7 @@ type ClientWithResponsesInterface interface {
 	// CreateApplicationWithResponse Make an application
 	//
 	// Makes an application of the client, which has at most 100. The answer is the only place where its secret is ever
-	// shown: what is stored is a keyed hash of it.
+	// shown: the server stores a keyed hash of it.
 	//
 	// Requires access `all`.
 	//
@@ -18112,7 +18112,7 @@ func (c *ClientWithResponses) ListApplicationsWithResponse(ctx context.Context, 
 // CreateApplicationWithBodyWithResponse Make an application
 //
 // Makes an application of the client, which has at most 100. The answer is the only place where its secret is ever
-// shown: what is stored is a keyed hash of it.
+// shown: the server stores a keyed hash of it.
 //
 // Requires access `all`.
 //
@@ -18130,7 +18130,7 @@ func (c *ClientWithResponses) CreateApplicationWithBodyWithResponse(ctx context.
 // CreateApplicationWithResponse Make an application
 //
 // Makes an application of the client, which has at most 100. The answer is the only place where its secret is ever
-// shown: what is stored is a keyed hash of it.
+// shown: the server stores a keyed hash of it.
 //
 // Requires access `all`.
 //
