@@ -19,6 +19,17 @@ func TestWrongFields(t *testing.T) {
 		{"PUT /client/%00", `{}`, "client_id must be 1 to 64 characters of A-Z a-z 0-9 . _ -"},
 		{"GET /client//", "", "client_id is required"},
 		{"PUT /client/12", `{"name":"a\u0000","x":1,"\ny":{}}`, "\ny is not a field of this request; name must not contain control characters; x is not a field of this request"},
+		{"PUT /client/12", `{"name":"a\u0085"}`, "name must not contain control characters"},
+		{"PUT /client/12", `{"name":"a\u009f\u007f"}`, "name must not contain control characters"},
+		{"POST /client/12/agent/local/", `{"extension_name":"\u0080"}`, "extension_name must not contain control characters"},
+		{"PUT /client/12/agent/remote/7", `{"agent_number":"+7\u009b"}`, "agent_number must not contain control characters"},
+		{"POST /client/12/application/", `{"name":"\u0090","access":"all"}`, "name must not contain control characters"},
+		{"PUT /client/12/agent/local/136/status", `{"agent_status":null,"event_source":null,"changed_at":null}`, "agent_status must not be null; changed_at must not be null; event_source must not be null"},
+		{"PUT /client/12/status/", `null`, "body must not be null"},
+		{"PUT /client/12/status/", `[null,{"agent_type":null,"agent_id":null,"agent_status":"available"}]`, "0 must not be null; 1.agent_id must not be null; 1.agent_type must not be null"},
+		{"POST /client/12/agent/local/136/event/", `{"url":null,"method":null,"event_type":null}`, "event_type must not be null; method must not be null; url must not be null"},
+		{"PUT /client/12/limit/", `{"agent":null,"agent_event":{"limit":null}}`, "agent must not be null; agent_event.limit must not be null"},
+		{"POST /client/12/delivery/redeliver", `{"state":null,"agent_type":null,"since":null}`, "agent_type must not be null; since must not be null; state must not be null"},
 		{"PUT /client/12", `{"name":null}`, "name must not be null"},
 		{"PUT /client/12", `{"name":"` + strings.Repeat("ж", 256) + `"}`, "name must be at most 255 characters long"},
 		{"PUT /client/12", `[]`, "body must be an object"},
@@ -104,7 +115,7 @@ func TestWhereParametersAre(t *testing.T) {
 		}
 		for _, operation := range item.Operations() {
 			for _, p := range operation.Parameters {
-				if p.Value.In != "query" {
+				if p.Value.In != "query" && p.Value.Name != "Idempotency-Key" {
 					t.Errorf("%s: %s is not in the query", operation.OperationID, p.Value.Name)
 				}
 			}

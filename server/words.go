@@ -10,15 +10,18 @@ import (
 // describe says what a value must be that breaks the rule of a schema.
 func describe(e *openapi3.SchemaError) string {
 	s := e.Schema
+	if e.Value == nil {
+		return "must not be null"
+	}
 	switch e.SchemaField {
 	case "required":
 		return "is required"
 	case "properties":
 		return "is not a field of this request"
-	case "nullable":
-		return "must not be null"
 	case "enum":
 		return "must be one of: " + strings.Trim(strings.ReplaceAll(fmt.Sprint(s.Enum), " ", ", "), "[]")
+	case "format":
+		return formatInWords(s.Format)
 	case "pattern":
 		return patternInWords(s.Pattern)
 	case "minLength", "maxLength":
@@ -44,8 +47,10 @@ func typeInWords(s *openapi3.Schema) string {
 		return "must be an integer from " + span(*s.Min, *s.Max)
 	case s.Type.Is(openapi3.TypeInteger) && s.Min != nil:
 		return fmt.Sprintf("must be an integer of at least %.0f", *s.Min)
-	case s.Type.Is(openapi3.TypeString):
+	case s.Type.Is(openapi3.TypeString) && s.Format != textFormat:
 		return formatInWords(s.Format)
+	case s.Type.Is(openapi3.TypeString):
+		return "must be a string"
 	case s.Type.Is(openapi3.TypeInteger), s.Type.Is(openapi3.TypeArray), s.Type.Is(openapi3.TypeObject):
 		return "must be an " + s.Type.Slice()[0]
 	}
@@ -67,9 +72,13 @@ func formatInWords(format string) string {
 		return "must be an absolute URL, such as https://example.com/path"
 	case "date-time":
 		return "must be a time as in RFC 3339, such as 2017-05-30T15:07:50.000Z"
+	case textFormat:
+		return noControls
 	}
 	return "must be a string"
 }
+
+const noControls = "must not contain control characters"
 
 // patternInWords knows the patterns of openapi.yaml; a test holds it to that.
 func patternInWords(pattern string) string {
@@ -80,8 +89,8 @@ func patternInWords(pattern string) string {
 		return "must be 32 characters of 0-9 a-f"
 	case `^[0-9a-f]{16}$`:
 		return "must be 16 characters of 0-9 a-f"
-	case `^[^\x00-\x1f\x7f-\x9f]*$`:
-		return "must not contain control characters"
+	case `^[^\x00-\x1f\x7f]*$`:
+		return noControls
 	}
 	return "must match " + pattern
 }
