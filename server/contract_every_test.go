@@ -26,6 +26,9 @@ func everyOperation(c *contract, s scenario) (all []scenario) {
 	} else {
 		all = append(all, needlessBodies(s)...)
 	}
+	if e.operation.Parameters.GetByInAndName(openapi3.ParameterInHeader, headerIdempotencyKey) != nil {
+		all = append(all, idempotencyScenarios(s)...)
+	}
 	return append(all, pathForms(s)...)
 }
 
