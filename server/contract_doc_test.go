@@ -170,6 +170,7 @@ func (a *reply) input(c *contract, route *routers.Route) *openapi3filter.Request
 	return &openapi3filter.RequestValidationInput{
 		Request: r, PathParams: params, Route: route, Options: &openapi3filter.Options{
 			MultiError: true, AuthenticationFunc: openapi3filter.NoopAuthenticationFunc,
+			SchemaValidationOptions: []openapi3.SchemaValidationOption{formats}, // kin-openapi's own date-time is no whole RFC 3339
 		},
 	}
 }
