@@ -32,7 +32,6 @@ type contract struct {
 // endpoint is an operation of the contract.
 type endpoint struct {
 	id, method, path string
-	base             string // path of what it is below
 	operation        *openapi3.Operation
 	written, closed  *routers.Route
 }
@@ -56,7 +55,7 @@ var readContract = sync.OnceValues(func() (*contract, error) {
 		for method, operation := range item.Operations() {
 			twin := closed.Paths.Value(path)
 			c.endpoints = append(c.endpoints, &endpoint{
-				id: operation.OperationID, method: method, path: path, operation: operation, base: c.base,
+				id: operation.OperationID, method: method, path: path, operation: operation,
 				written: &routers.Route{Spec: spec, Path: path, PathItem: item, Method: method, Operation: operation},
 				closed: &routers.Route{
 					Spec: closed, Path: path, PathItem: twin, Method: method, Operation: twin.GetOperation(method),
@@ -100,11 +99,17 @@ func closeSchema(ref *openapi3.SchemaRef) {
 	}
 }
 
+// tokenAtRoot is where clients of the original API ask for tokens, which openapi.yaml has in words only.
+const tokenAtRoot = "/oauth/token"
+
 // at finds the endpoint of a request, nil if there is none. A path with fewer parameters goes before one with more.
 func (c *contract) at(method string, u *url.URL) *endpoint {
 	path := ""
+	if strings.TrimSuffix(u.Path, "/") == tokenAtRoot {
+		path = tokenAtRoot
+	}
 	for _, e := range c.endpoints {
-		if _, ok := e.params(u); ok && (path == "" || strings.Count(e.path, "{") < strings.Count(path, "{")) {
+		if _, ok := e.params(c.base, u); ok && (path == "" || strings.Count(e.path, "{") < strings.Count(path, "{")) {
 			path = e.path
 		}
 	}
@@ -117,8 +122,8 @@ func (c *contract) at(method string, u *url.URL) *endpoint {
 }
 
 // params reads the parameters out of a path, which may lack the trailing slash or have one too many.
-func (e *endpoint) params(u *url.URL) (map[string]string, bool) {
-	path, ok := strings.CutPrefix(u.EscapedPath(), e.base)
+func (e *endpoint) params(base string, u *url.URL) (map[string]string, bool) {
+	path, ok := strings.CutPrefix(u.EscapedPath(), base)
 	template := strings.Split(strings.Trim(e.path, "/"), "/")
 	segments := strings.Split(strings.TrimSuffix(strings.TrimPrefix(path, "/"), "/"), "/")
 	if !ok || len(segments) != len(template) {
@@ -161,7 +166,7 @@ func (a *reply) input(c *contract, route *routers.Route) *openapi3filter.Request
 	if a.sent != "" {
 		r.Body = io.NopCloser(strings.NewReader(a.sent))
 	}
-	params, _ := a.endpoint.params(r.URL)
+	params, _ := a.endpoint.params(c.base, r.URL)
 	return &openapi3filter.RequestValidationInput{
 		Request: r, PathParams: params, Route: route, Options: &openapi3filter.Options{
 			MultiError: true, AuthenticationFunc: openapi3filter.NoopAuthenticationFunc,
@@ -196,7 +201,7 @@ func (c *contract) checkAnswer(a *reply) error {
 		if err := json.Unmarshal(a.body, &value); err != nil {
 			return fmt.Errorf("the body is not JSON: %w", err)
 		}
-		return c.closed.Components.Schemas["Error"].Value.VisitJSON(value, options...)
+		return c.closed.Components.Schemas["ErrorResponse"].Value.VisitJSON(value, options...)
 	}
 	return openapi3filter.ValidateResponse(context.Background(), &openapi3filter.ResponseValidationInput{
 		RequestValidationInput: a.input(c, a.endpoint.closed),

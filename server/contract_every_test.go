@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"net/http"
 	"net/url"
@@ -15,11 +16,11 @@ import (
 // everyOperation makes scenarios of what holds for all operations out of a good request of one.
 func everyOperation(c *contract, s scenario) (all []scenario) {
 	e := c.operation(s.op)
-	if s.op == "requestToken" {
-		return nil // OAuth's, and unlike all others
-	}
 	s.name, s.then, s.answer, s.family, s.header = s.op, nil, nil, s.op, nil
-	all = append(append(strangers(c, e, s), wrongIDs(c, e, s)...), accessScenarios(e, s)...)
+	if s.op == "requestToken" {
+		return longHeads(s) // else it is OAuth's, and unlike all others
+	}
+	all = slices.Concat(strangers(c, e, s), wrongIDs(c, e, s), accessScenarios(e, s), longHeads(s))
 	if e.media() != nil {
 		all = append(append(all, wrongBodies(s)...), bodyForms(s)...)
 	} else {
@@ -66,6 +67,21 @@ func pathForms(s scenario) []scenario {
 		}))
 	}
 	return all
+}
+
+// longHeads are requests whose URL is a byte too long, or whose head has a field too many.
+func longHeads(s scenario) []scenario {
+	path, _, _ := strings.Cut(s.request, "?")
+	fields := map[string]string{}
+	for i := range maxHeader {
+		fields[fmt.Sprint("X-Field-", i)] = "x"
+	}
+	return []scenario{
+		s.refused("a long URL", http.StatusRequestURITooLong, nil, func(s *scenario) {
+			s.request = path + "?" + strings.Repeat("x", maxURL)
+		}),
+		s.refused("many fields", http.StatusRequestHeaderFieldsTooLarge, nil, func(s *scenario) { s.header = fields }),
+	}
 }
 
 // strangers are requests for what does not exist.

@@ -25,6 +25,7 @@ type scenario struct {
 	header  map[string]string // an empty value takes a header away
 	body    string            // JSON, unless a header says otherwise
 	chunked bool              // the body is sent without telling its length
+	atRoot  bool              // the target is not below the API's base path
 	status  int
 	want    string            // the answer's body, its order of fields included; empty: the document says enough
 	answer  map[string]string // headers of the answer; an empty value is for one that must not be there
@@ -172,7 +173,7 @@ func (w *world) play(s scenario) {
 func mayBeForbidden(status int) bool {
 	switch status {
 	case http.StatusTooManyRequests, http.StatusUnauthorized, http.StatusForbidden, http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusRequestEntityTooLarge,
-		http.StatusUnsupportedMediaType:
+		http.StatusUnsupportedMediaType, http.StatusRequestURITooLong, http.StatusRequestHeaderFieldsTooLarge:
 		return true
 	}
 	return false
@@ -207,7 +208,7 @@ func errorsOf(w *world, a *reply) []gen.FieldError {
 }
 
 // Every operation and every status that the document declares for it has a scenario. What a broken store makes of all
-// operations, 500 and 503, is in tests of their own.
+// operations, 500 and 503, and a body that does not arrive, 408, are in tests of their own.
 func TestContractIsCovered(t *testing.T) {
 	t.Parallel()
 	c := theContract(t)
@@ -219,7 +220,7 @@ func TestContractIsCovered(t *testing.T) {
 	}
 	for _, e := range c.endpoints {
 		for status := range e.operation.Responses.Map() {
-			if status != "500" && status != "503" && !covered[e.id+" "+status] {
+			if !slices.Contains([]string{"408", "500", "503"}, status) && !covered[e.id+" "+status] {
 				t.Errorf("%s has no scenario of status %s", e.id, status)
 			}
 		}

@@ -80,10 +80,12 @@ func TestTokenEncodings(t *testing.T) {
 		"basic in lower case":   {request: "?grant_type=client_credentials", header: map[string]string{"Authorization": "basic" + strings.TrimPrefix(basic, "Basic")}},
 	} {
 		s.request = "POST /oauth/token" + s.request
-		token := w.granted(w.send(s))
-		a := w.send(scenario{request: "GET /client/@me/", header: map[string]string{"Authorization": "Bearer " + token}})
-		if a.status != http.StatusOK {
-			t.Errorf("%s: the token is answered %d %s", name, a.status, a.body)
+		for _, s.atRoot = range []bool{false, true} {
+			token := w.granted(w.send(s))
+			a := w.send(scenario{request: "GET /client/@me/", header: map[string]string{"Authorization": "Bearer " + token}})
+			if a.status != http.StatusOK {
+				t.Errorf("%s, at the root %v: the token is answered %d %s", name, s.atRoot, a.status, a.body)
+			}
 		}
 	}
 }
@@ -135,6 +137,8 @@ func TestTokenRefusals(t *testing.T) {
 		"": "invalid_request", "x=%zz": "invalid_request", "grant_type=password&username=a": "unsupported_grant_type",
 	} {
 		a := w.send(scenario{request: "POST /oauth/token", body: body, header: formType})
+		atRoot := w.send(scenario{request: "POST /oauth/token", body: body, header: formType, atRoot: true})
+		w.same("at the root", string(a.body), atRoot.body)
 		if a.status != http.StatusBadRequest || !strings.Contains(string(a.body), `"error":"`+want+`"`) {
 			t.Errorf("%q: %d %s", body, a.status, a.body)
 		}
@@ -153,16 +157,15 @@ func TestTokenRefusals(t *testing.T) {
 	w.same("of a client that is blocked", invalidClient, a.body)
 }
 
-// Nothing is at the place where the rest of the API would have it.
-func TestTokenIsAtTheRoot(t *testing.T) {
+// A token is got below the API's path and at the root, with the same methods.
+func TestTokenIsPosted(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	if g := s.send(s.request("POST", basePath+"/oauth/token", nil)); g.status != http.StatusNotFound {
-		t.Errorf("below the API's path: %d %s", g.status, g.body)
-	}
-	g := s.send(s.request("GET", "/oauth/token", nil))
-	if g.status != http.StatusMethodNotAllowed || !strings.Contains(g.header.Get("Allow"), "POST") {
-		t.Errorf("GET: %d %s, Allow %q", g.status, g.body, g.header.Get("Allow"))
+	for _, path := range []string{basePath + tokenPath, tokenPath, tokenPath + "/"} {
+		g := s.send(s.request("GET", path, nil))
+		if g.status != http.StatusMethodNotAllowed || !strings.Contains(g.header.Get("Allow"), "POST") {
+			t.Errorf("GET %s: %d %s, Allow %q", path, g.status, g.body, g.header.Get("Allow"))
+		}
 	}
 }
 

@@ -276,7 +276,7 @@ func (w *world) send(s scenario) *reply {
 func (w *world) try(s scenario) (*reply, error) {
 	method, target, _ := strings.Cut(s.request, " ")
 	base := w.base
-	if strings.HasPrefix(target, "/oauth/") {
+	if s.atRoot {
 		base = ""
 	}
 	r, err := http.NewRequestWithContext(w.Context(), method, w.server.URL+base+target, s.reader())

@@ -122,10 +122,7 @@ type got struct {
 // ask makes a request of the API, with a JSON body unless that is empty.
 func (s *site) ask(method, path, body string) got {
 	s.Helper()
-	if !strings.HasPrefix(path, "/oauth/") {
-		path = basePath + path
-	}
-	r := s.request(method, path, strings.NewReader(body))
+	r := s.request(method, basePath+path, strings.NewReader(body))
 	if body != "" {
 		r.Header.Set("Content-Type", "application/json")
 	}

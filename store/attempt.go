@@ -8,18 +8,18 @@ import (
 )
 
 type attemptRow struct {
-	ID         int64      `gorm:"primaryKey" json:"id"`
-	DeliveryID int64      `json:"delivery_id"`
-	Number     int        `json:"number"`
-	StartedAt  int64      `json:"started_at"`
-	Duration   int64      `json:"duration"`
-	Status     int        `json:"status"`
-	Error      string     `json:"error"`
-	Excerpt    string     `json:"excerpt"`
-	Verdict    string     `json:"verdict"`
-	URL        string     `json:"-"`
+	ID         int64             `gorm:"primaryKey" json:"id"`
+	DeliveryID int64             `json:"delivery_id"`
+	Number     int               `json:"number"`
+	StartedAt  int64             `json:"started_at"`
+	Duration   int64             `json:"duration"`
+	Status     int               `json:"status"`
+	Error      string            `json:"error"`
+	Excerpt    string            `json:"excerpt"`
+	Verdict    string            `json:"verdict"`
+	URL        string            `json:"-"`
 	Method     gen.RequestMethod `json:"-"`
-	Signature  string     `json:"signature"`
+	Signature  string            `json:"signature"`
 
 	Traceparent string `json:"traceparent"` // as it was sent
 }

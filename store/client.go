@@ -24,7 +24,9 @@ type clientRow struct {
 
 func (clientRow) TableName() string { return "clients" }
 
-func (r clientRow) model() gen.ClientAccount { return gen.ClientAccount{ID: r.ID, Name: r.Name, Blocked: r.Blocked} }
+func (r clientRow) model() gen.ClientAccount {
+	return gen.ClientAccount{ID: r.ID, Name: r.Name, Blocked: r.Blocked}
+}
 
 func clientNotFound(id string) error {
 	return &Error{Kind: NotFound, Message: fmt.Sprintf("there is no client %s", id), Status: "client_not_found"}

@@ -42,22 +42,22 @@ type changeRow struct {
 func (changeRow) TableName() string { return "status_changes" }
 
 type deliveryRow struct {
-	ID         int64      `gorm:"primaryKey" json:"id"`
-	WebhookID  string     `json:"webhook_id"`
-	ChangeID   int64      `json:"change_id"`
-	EventID    int64      `json:"event_id"`
-	LaneID     int64      `json:"lane_id"`
-	MovedTo    *int64     `json:"-"`
-	URL        string     `json:"url"`
+	ID         int64             `gorm:"primaryKey" json:"id"`
+	WebhookID  string            `json:"webhook_id"`
+	ChangeID   int64             `json:"change_id"`
+	EventID    int64             `json:"event_id"`
+	LaneID     int64             `json:"lane_id"`
+	MovedTo    *int64            `json:"-"`
+	URL        string            `json:"url"`
 	Method     gen.RequestMethod `json:"method"`
-	State      string     `json:"state"`
-	Attempts   int        `json:"-"`
-	DueAt      int64      `json:"due_at"`
-	ExpiresAt  int64      `json:"expires_at"`
-	CreatedAt  int64      `gorm:"autoCreateTime:false" json:"created_at"`
-	FinishedAt *int64     `json:"-"`
-	ClientID   string     `json:"client_id"`
-	Replays    int        `json:"-"`
+	State      string            `json:"state"`
+	Attempts   int               `json:"-"`
+	DueAt      int64             `json:"due_at"`
+	ExpiresAt  int64             `json:"expires_at"`
+	CreatedAt  int64             `gorm:"autoCreateTime:false" json:"created_at"`
+	FinishedAt *int64            `json:"-"`
+	ClientID   string            `json:"client_id"`
+	Replays    int               `json:"-"`
 
 	// What the log shows of its change, as that is.
 	Kind      gen.AgentType        `json:"kind"`

@@ -68,10 +68,10 @@ func stand(tx *gorm.DB, results []*result) (standing, error) {
 		return nil, nil
 	}
 	type sent struct {
-		ID       int64      `json:"id"`
-		Lane     int64      `json:"lane"`
-		Attempts int        `json:"attempts"`
-		URL      string     `json:"url"`
+		ID       int64             `json:"id"`
+		Lane     int64             `json:"lane"`
+		Attempts int               `json:"attempts"`
+		URL      string            `json:"url"`
 		Method   gen.RequestMethod `json:"method"`
 	}
 	rows, err := query[stood](tx, standingSQL, tableOf(tx, each(results, func(r *result) sent {
