@@ -2,6 +2,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log"
@@ -16,7 +17,7 @@ import (
 )
 
 const (
-	account   = "12"
+	account   = "35"
 	local     = 136
 	remote    = 7
 	extension = "000*094@ringme.ru"
@@ -78,11 +79,14 @@ func main() {
 	}
 
 	name, extensionName, agentNumber := "Ромашка", extension, number
-	made := ok(api.PutClientWithResponse(ctx, account, gen.ClientUpdate{Name: &name})).JSON201
+	put := ok(api.PutClientWithResponse(ctx, account, gen.ClientUpdate{Name: &name}))
+	made := cmp.Or(put.JSON201, put.JSON200) // created or updated
 	fmt.Println("client:", made.ID, made.Name)
-	localAgent := ok(api.PutLocalAgentWithResponse(ctx, account, local, gen.LocalAgentUpdate{ExtensionName: &extensionName})).JSON201
+	putLocal := ok(api.PutLocalAgentWithResponse(ctx, account, local, gen.LocalAgentUpdate{ExtensionName: &extensionName}))
+	localAgent := cmp.Or(putLocal.JSON201, putLocal.JSON200)
 	fmt.Println("local agent:", localAgent.ID, localAgent.ExtensionName, localAgent.AgentStatus)
-	remoteAgent := ok(api.PutRemoteAgentWithResponse(ctx, account, remote, gen.RemoteAgentUpdate{AgentNumber: &agentNumber})).JSON201
+	putRemote := ok(api.PutRemoteAgentWithResponse(ctx, account, remote, gen.RemoteAgentUpdate{AgentNumber: &agentNumber}))
+	remoteAgent := cmp.Or(putRemote.JSON201, putRemote.JSON200)
 	fmt.Println("remote agent:", remoteAgent.ID, remoteAgent.AgentNumber, remoteAgent.AgentStatus)
 	fmt.Println("local agents:", listed(*ok(api.ListLocalAgentsWithResponse(ctx, account, nil)).JSON200,
 		func(a gen.LocalAgent) string { return fmt.Sprint(a.ID, " ", a.ExtensionName) }))

@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	client    = "12"
+	client    = "35"
 	local     = 136
 	remote    = 7
 	extension = "000*094@ringme.ru"

@@ -8,7 +8,7 @@ import {
     type AgentEventCreate, type AgentStatus, type Delivery,
 } from './sdk/index.js';
 
-const CLIENT = '12';
+const CLIENT = '35';
 const LOCAL = 136;
 const REMOTE = 7;
 const EXTENSION = '000*094@ringme.ru';

@@ -14,7 +14,7 @@ import org.openapitools.client.auth.HttpBearerAuth;
 import org.openapitools.client.model.*;
 
 public class Story {
-    static final String CLIENT = "12";
+    static final String CLIENT = "35";
     static final long LOCAL = 136;
     static final long REMOTE = 7;
     static final String EXTENSION = "000*094@ringme.ru";

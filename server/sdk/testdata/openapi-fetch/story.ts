@@ -3,7 +3,7 @@
 import createClient, { type Middleware } from 'openapi-fetch';
 import type { components, paths } from './schema.js';
 
-const CLIENT = '12';
+const CLIENT = '35';
 const LOCAL = 136;
 const REMOTE = 7;
 const EXTENSION = '000*094@ringme.ru';

@@ -43,7 +43,7 @@ from agentevents_client.models import (
     TokenRequestGrantType,
 )
 
-CLIENT, LOCAL, REMOTE = "12", 136, 7
+CLIENT, LOCAL, REMOTE = "35", 136, 7
 EXTENSION, NUMBER = "000*094@ringme.ru", "Доб. *7@Юг"
 
 T = TypeVar("T")

@@ -18,7 +18,7 @@ spl_autoload_register(function (string $class): void {
     }
 });
 
-const CLIENT = '12';
+const CLIENT = '35';
 const LOCAL = 136;
 const REMOTE = 7;
 const EXTENSION = '000*094@ringme.ru';

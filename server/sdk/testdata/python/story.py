@@ -6,7 +6,7 @@ from datetime import datetime, timedelta, timezone
 
 import openapi_client as sdk
 
-CLIENT, LOCAL, REMOTE = "12", 136, 7
+CLIENT, LOCAL, REMOTE = "35", 136, 7
 EXTENSION, NUMBER = "000*094@ringme.ru", "Доб. *7@Юг"
 
 base_url = os.environ["BASE_URL"]

@@ -8,7 +8,7 @@ require 'openapi_client'
 
 include OpenapiClient
 
-CLIENT = '12'
+CLIENT = '35'
 LOCAL = 136
 REMOTE = 7
 EXTENSION = '000*094@ringme.ru'

@@ -6,7 +6,7 @@ import {
     type AgentStatus, type Delivery,
 } from './sdk';
 
-const CLIENT = '12';
+const CLIENT = '35';
 const LOCAL = 136;
 const REMOTE = 7;
 const EXTENSION = '000*094@ringme.ru';
