@@ -141,7 +141,7 @@ func givenTwice(c echo.Context, route *routers.Route) (wrong []gen.FieldError) {
 	for _, p := range route.Operation.Parameters {
 		name := p.Value.Name
 		if len(c.QueryParams()[name]) > 1 && !p.Value.Schema.Value.Type.Is(openapi3.TypeArray) {
-			wrong = append(wrong, fieldError(name, "is given twice"))
+			wrong = append(wrong, fieldError(name, "must be given only once"))
 		}
 	}
 	return wrong
