@@ -16,7 +16,8 @@ import (
 )
 
 // A scenario is a request to a world that was arranged for it, and the answer that it must get. Every request and
-// every answer is checked against openapi.yaml besides, and that nothing of a refused request is stored.
+// every answer is checked against openapi.yaml besides, and that nothing of a refused request is stored. No answer below
+// 500 may log a warning or an error.
 type scenario struct {
 	name    string
 	op      string            // operationId; empty for what the document does not have
@@ -139,8 +140,12 @@ func TestContract(t *testing.T) {
 func (w *world) play(s scenario) {
 	w.Helper()
 	w.arrange(s)
+	logged := w.log.String()
 	a := w.send(s)
 	w.reply = a
+	if news := strings.TrimPrefix(w.log.String(), logged); s.status < 500 && news != "" {
+		w.Errorf("%s: %d, but the log has a warning: %s", s.request, a.status, news)
+	}
 	if a.endpoint == nil || a.endpoint.id != s.op {
 		w.Errorf("%s is not operation %s", s.request, s.op)
 	}

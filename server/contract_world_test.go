@@ -41,9 +41,10 @@ type world struct {
 	all    string  // on PostgreSQL, the query of all that is in it
 	none   string  // the statements that empty it
 	server *httptest.Server
-	given  string   // what is arranged, by the scenario's family
-	before []string // dump of what was arranged
-	reply  *reply   // what the scenario's request was answered with
+	given  string     // what is arranged, by the scenario's family
+	before []string   // dump of what was arranged
+	reply  *reply     // what the scenario's request was answered with
+	log    transcript // its warnings and errors
 
 	receivers *receivers
 	stopping  chan struct{} // closed: nobody waits for what may come
@@ -54,10 +55,10 @@ func newWorld(t testing.TB) *world {
 	w := &world{TB: t, contract: theContract(t), kind: ofLocal}
 	w.receivers, w.stopping = &receivers{}, make(chan struct{})
 	w.set(seedTime)
-	silent := slog.New(slog.DiscardHandler)
+	log := slog.New(slog.NewTextHandler(&w.log, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	databaseURL := cluster.URL(t)
 	var err error
-	w.store, err = store.Open(t.Context(), store.Options{URL: databaseURL, Now: w.now, Log: silent})
+	w.store, err = store.Open(t.Context(), store.Options{URL: databaseURL, Now: w.now, Log: log})
 	w.must(err)
 	t.Cleanup(w.close)
 	w.db = openBeside(t, databaseURL)
@@ -67,10 +68,10 @@ func newWorld(t testing.TB) *world {
 	sender := webhook.NewSender(webhook.SenderOptions{Transport: w.receivers})
 	h := newHandlers(w.store, webhook.NewGuard(nil), sender, nil, w.stopping)
 	h.sessions.life = 0
-	router, err := newRouter(h, time.Now, silent)
+	router, err := newRouter(h, time.Now, log)
 	w.must(err)
 	w.server = httptest.NewUnstartedServer(router)
-	w.server.Config = newServer(router, silent, usualBounds())
+	w.server.Config = newServer(router, log, usualBounds())
 	w.server.Start()
 	w.server.Client().CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	t.Cleanup(w.server.Close)

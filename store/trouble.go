@@ -9,11 +9,13 @@ import (
 	"time"
 
 	"github.com/mattn/go-sqlite3"
+	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
 )
 
-// troubleLog logs statements that failed, but not those that nobody waits for any longer, nor what fails since the database
-// is in trouble: then all do, and who has asked for them says so.
+// troubleLog logs statements that failed, with three exceptions. A statement of a request that was cancelled needs no
+// answer. When the database is not available, all statements fail, and their callers log it. A key that exists already is
+// the client's mistake; if the caller has no answer to it, the caller logs it.
 type troubleLog struct{ logger.Interface }
 
 func newTroubleLog(log *slog.Logger) *troubleLog {
@@ -27,9 +29,14 @@ func (l *troubleLog) LogMode(level logger.LogLevel) logger.Interface {
 
 // Trace implements logger.Interface. The logger beneath would format each statement, also those that it does not log.
 func (l *troubleLog) Trace(ctx context.Context, begin time.Time, fc func() (string, int64), err error) {
-	if err != nil && !errors.Is(err, context.Canceled) && !errors.Is(ctx.Err(), context.Canceled) && !unavailable(err) {
+	if err != nil && !errors.Is(ctx.Err(), context.Canceled) && !expected(err) {
 		l.Interface.Trace(ctx, begin, fc, err)
 	}
+}
+
+// expected says whether a statement may fail with an error although the statement is right.
+func expected(err error) bool {
+	return errors.Is(err, context.Canceled) || errors.Is(err, gorm.ErrDuplicatedKey) || unavailable(err)
 }
 
 // unavailable says whether a database error is about the database and not about the statement, so that the same
