@@ -31,7 +31,7 @@ func boundHead(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		r := c.Request()
 		if len(r.RequestURI) > maxURL {
-			return refuse(http.StatusRequestURITooLong, fmt.Sprintf("the URL may have at most %d bytes", maxURL))
+			return longURL()
 		}
 		fields := 0
 		for _, values := range r.Header {
@@ -42,4 +42,8 @@ func boundHead(next echo.HandlerFunc) echo.HandlerFunc {
 		}
 		return next(c)
 	}
+}
+
+func longURL() *refusal {
+	return refuse(http.StatusRequestURITooLong, fmt.Sprintf("the URL may have at most %d bytes", maxURL))
 }

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -33,7 +34,8 @@ func (s *site) bounded(b bounds) string {
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error)
 	go func() {
-		ended <- answerRequests(ctx, func() {}, s.Config.Handler, on, slog.New(slog.DiscardHandler), b)
+		log := newLog(s.log, config{logLevel: slog.LevelInfo})
+		ended <- answerRequests(ctx, func() {}, s.Config.Handler, on, log, b)
 	}()
 	s.Cleanup(func() {
 		stop()
@@ -72,7 +74,7 @@ func (w *wire) say(format string, args ...any) *wire {
 	return w
 }
 
-// answers compares an answer; an empty body is not looked at.
+// answers compares an answer, unless the body to compare is empty. An error must be one of the API, with its id in the log.
 func (w *wire) answers(what string, status int, body string) {
 	w.Helper()
 	resp, err := http.ReadResponse(w.in, nil)
@@ -83,6 +85,30 @@ func (w *wire) answers(what string, status int, body string) {
 	text, err := io.ReadAll(resp.Body)
 	if resp.StatusCode != status || body != "" && (err != nil || strings.TrimSpace(string(text)) != body) {
 		w.Errorf("%s: %d %s, %v; want %d %s", what, resp.StatusCode, text, err, status, body)
+	}
+	if status < http.StatusBadRequest {
+		return
+	}
+	w.refusal(got{resp.StatusCode, resp.Header, string(text)})
+	logged := fmt.Sprintf("status=%d ", status)
+	if id := resp.Header.Get("X-Request-Id"); id == "" || !w.logs(logged, "request_id="+id) {
+		w.Errorf("%s: the log has no line of the request %q with %s: %s", what, id, logged, w.log)
+	}
+}
+
+// logs says whether a line of the log has all the texts.
+func (s *site) logs(texts ...string) bool {
+	return slices.ContainsFunc(strings.Split(s.log.String(), "\n"), func(line string) bool {
+		return !slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(line, text) })
+	})
+}
+
+// closes is answers of a server that closes the connection afterwards.
+func (w *wire) closes(what string, status int, body string) {
+	w.Helper()
+	w.answers(what, status, body)
+	if rest, err := io.ReadAll(w.in); len(rest) > 0 || err != nil {
+		w.Errorf("%s: after the answer the connection has %q, %v", what, rest, err)
 	}
 }
 
@@ -199,8 +225,104 @@ func TestHeadIsBounded(t *testing.T) {
 	s.dial(address).say("%s", head(0, 8193, 1)).
 		answers("one byte more", http.StatusRequestURITooLong, `{"message":"the URL may have at most 8192 bytes"}`)
 	s.dial(address).say("%s", head(32<<10, 100, 1)).answers("a head of 32 KiB", http.StatusOK, "")
-	s.dial(address).say("%s", head(32<<10+1, 100, 1)).answers("one byte more", http.StatusRequestHeaderFieldsTooLarge, "")
-	s.dial(address).say("%s", head(1<<20, 100, 1)[:40<<10]).answers("far more", http.StatusRequestHeaderFieldsTooLarge, "")
+	s.dial(address).say("%s", head(32<<10+1, 100, 1)).closes("one byte more", http.StatusRequestHeaderFieldsTooLarge, longHead)
+	s.dial(address).say("%s", head(1<<20, 100, 1)[:40<<10]).closes("far more", http.StatusRequestHeaderFieldsTooLarge, longHead)
+	s.dial(address).say("%s", head(0, 64<<10, 1)).closes("a URL of 64 KiB", http.StatusRequestURITooLong, longTarget)
+	again := s.dial(address).say("%s", head(0, 100, 1))
+	again.answers("the first on a connection", http.StatusOK, "")
+	again.say("%s", head(0, 64<<10, 1)).closes("the second, of 64 KiB", http.StatusRequestURITooLong, longTarget)
+}
+
+const (
+	longHead   = `{"message":"the head of the request may have at most 32768 bytes"}`
+	longTarget = `{"message":"the URL may have at most 8192 bytes"}`
+	// far is more bytes than a connection buffers, and fewer than the server drops after its answer.
+	far = 12 << 20
+)
+
+func TestMalformedHead(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	address := s.bounded(usualBounds())
+	const host = " HTTP/1.1\r\nHost: x\r\n"
+	for _, c := range []struct {
+		head    string
+		status  int
+		message string
+	}{
+		{"GET /healthz\r\n\r\n", 400, "the head of the request is malformed"},
+		{"GET /healthz" + host + "A B: c\r\n\r\n", 400, "the head of the request is malformed: invalid header name"},
+		{"GET /healthz" + host + "A: \x00\r\n\r\n", 400, "the head of the request is malformed"},
+		{"GET /healthz HTTP/1.1\r\n\r\n", 400, "the head of the request is malformed: missing required Host header"},
+		{"GET /healthz" + host + "Transfer-Encoding: gzip\r\n\r\n", 501, "the Transfer-Encoding must be chunked"},
+		{"GET /healthz HTTP/3.0\r\nHost: x\r\n\r\n", 505, "the protocol must be HTTP/1.0 or HTTP/1.1"},
+		{"PUT /healthz" + host + "Expect: x\r\nContent-Length: 2\r\n\r\n{}", 417, "the header Expect must be 100-continue"},
+		{strings.Repeat("x", 64<<10), 414, "the URL may have at most 8192 bytes"},
+	} {
+		s.dial(address).say("%s", c.head).closes(fmt.Sprintf("%.60q", c.head), c.status, `{"message":"`+c.message+`"}`)
+	}
+	s.dial(address).say("OPTIONS *"+host+"\r\n").answers("OPTIONS *", http.StatusNotFound, "")
+}
+
+// A client that writes its whole request before it reads reads the answer all the same.
+func TestRefusedClientReads(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	patient := bounds{head: time.Minute, all: time.Minute, connections: 100}
+	address := s.bounded(patient)
+	put := "PUT " + basePath + "/client/12 HTTP/1.1\r\nHost: x\r\nAuthorization: " + s.operator() + "\r\n"
+	long := strings.Repeat("x", far)
+	for what, c := range map[string]struct {
+		request string
+		status  int
+		body    string
+	}{
+		"a long header":              {put + "X: " + long, 431, longHead},
+		"a long URL":                 {"GET /" + long, 414, longTarget},
+		"no head at all":             {"\x16\x03\x01\r\n" + long, 400, ""},
+		"a body in another encoding": {put + "Transfer-Encoding: gzip\r\n\r\n" + long, 501, ""},
+		"a long body":                {fmt.Sprintf("%sContent-Length: %d\r\n\r\n%s", put, far, long), 413, ""},
+		"one of unknown length":      {fmt.Sprintf("%sTransfer-Encoding: chunked\r\n\r\n%x\r\n%s", put, far, long), 413, ""},
+		"a body that is not read":    {fmt.Sprintf("PUT %s/client/12 HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", basePath, far, long), 401, ""},
+	} {
+		s.dial(address).say("%s", c.request).closes(what, c.status, c.body)
+	}
+	patient.all = short().all
+	late := s.dial(s.bounded(patient)).say("%sContent-Length: %d\r\n\r\n{", put, far)
+	late.answers("a body that stops", http.StatusRequestTimeout, "")
+	late.say("%s", long).ends("what comes after the answer")
+}
+
+// After an answer that closes the connection the server cuts the client off within its bounds, and accepts the next client.
+func TestRefusedClientIsCutOff(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	patient, hasty := bounds{head: time.Minute, all: time.Minute, connections: 1}, bounds{head: time.Second, all: time.Second, connections: 1}
+	for what, c := range map[string]struct {
+		bounds
+		after func(w *wire)
+	}{
+		"much":           {patient, func(w *wire) { w.sendsUntilCutOff() }},
+		"nothing":        {hasty, func(*wire) {}},
+		"that it closes": {patient, func(w *wire) { _ = w.Close() }},
+	} {
+		address := s.bounded(c.bounds)
+		first := s.dial(address).say("GET /healthz HTTP/1.1\r\n\r\n")
+		first.answers(what, http.StatusBadRequest, "")
+		c.after(first)
+		s.dial(address).say("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").answers("the next after "+what, http.StatusOK, "")
+	}
+}
+
+func (w *wire) sendsUntilCutOff() {
+	w.Helper()
+	part, err := make([]byte, 1<<20), error(nil)
+	for err == nil {
+		_, err = w.Write(part)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		w.Error("the client is not cut off")
+	}
 }
 
 // What is refused before all else is an answer of the API all the same.

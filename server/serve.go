@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/agentevents/agentevents/store"
@@ -148,7 +147,7 @@ func answerRequests(ctx context.Context, stop func(), h http.Handler, on net.Lis
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return shutDown(ctx, server, log) })
 	group.Go(func() error {
-		if err := server.Serve(netutil.LimitListener(on, b.connections)); !errors.Is(err, http.ErrServerClosed) {
+		if err := server.Serve(newListener(on, log, b)); !errors.Is(err, http.ErrServerClosed) {
 			return err
 		}
 		return nil
@@ -165,6 +164,9 @@ func newServer(h http.Handler, log *slog.Logger, b bounds) *http.Server {
 		WriteTimeout:      2 * time.Minute, // a test of an event takes up to a minute
 		IdleTimeout:       2 * time.Minute,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		ConnState:         awaitRequest,
+		// The handler also answers OPTIONS *.
+		DisableGeneralOptionsHandler: true,
 	}
 }
 
