@@ -335,3 +335,18 @@ func TestRefusedHeadTellsOfTheLimit(t *testing.T) {
 		t.Errorf("the header is %v", g.header)
 	}
 }
+
+// The server looks at no part of an answer but its beginning, wherever net/http splits the answer into writes.
+func TestAnswerThatLooksLikeARefusal(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	body := "HTTP/1.1 417 Expectation Failed\r\n" + ownHeader + strings.Repeat("x", 8<<10)
+	s.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		flushed := http.NewResponseController(w).Flush() // so that the body is a write of its own
+		_, err := io.WriteString(w, body)
+		if err = errors.Join(flushed, err); err != nil {
+			t.Error(err)
+		}
+	})
+	s.dial(s.bounded(usualBounds())).say("GET / HTTP/1.0\r\n\r\n").answers("a body", http.StatusOK, body)
+}

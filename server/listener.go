@@ -84,7 +84,9 @@ func (c *conn) Read(p []byte) (int, error) {
 
 // Write implements net.Conn. In place of an answer that net/http gives without a handler it writes one of the API.
 func (c *conn) Write(p []byte) (int, error) {
-	c.answered.Store(true)
+	if c.answered.Swap(true) { // p continues an answer: clients choose some of its text
+		return c.TCPConn.Write(p)
+	}
 	own, ok := readOwnAnswer(p)
 	if !ok {
 		return c.TCPConn.Write(p)
