@@ -112,7 +112,7 @@ func decode(body []byte) (any, error) {
 		return value, nil
 	}
 	if name := repeated(decoder(body)); name != "" {
-		return nil, invalid(fieldError(name, "is given twice"))
+		return nil, invalid(fieldError(name, "must be given only once"))
 	}
 	return value, nil
 }

@@ -170,9 +170,16 @@ func (a *reply) input(c *contract, route *routers.Route) *openapi3filter.Request
 	return &openapi3filter.RequestValidationInput{
 		Request: r, PathParams: params, Route: route, Options: &openapi3filter.Options{
 			MultiError: true, AuthenticationFunc: openapi3filter.NoopAuthenticationFunc,
+			SchemaValidationOptions: []openapi3.SchemaValidationOption{sentTimes},
 		},
 	}
 }
+
+// sentTimes are those of requests, as the document has them in words: RFC 3339 whole, whose offset may lack the colon.
+var sentTimes = openapi3.WithStringFormatValidators(map[string]openapi3.StringFormatValidator{
+	"date-time": openapi3.NewRegexpFormatValidator(
+		`^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:?\d\d)$`),
+})
 
 // checkRequest says what of a request the document forbids.
 func (c *contract) checkRequest(a *reply) error {

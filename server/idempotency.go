@@ -46,7 +46,7 @@ func idempotent(route *routers.Route) echo.MiddlewareFunc {
 // idempotencyKey reads a key: a string of RFC 9651, as the draft has it, or the bare key, as most clients send it.
 func idempotencyKey(given []string) (string, error) {
 	if len(given) > 1 {
-		return "", errors.New("is given twice")
+		return "", errors.New("must be given only once")
 	}
 	key, quoted := strings.CutPrefix(given[0], `"`)
 	if strings.ContainsFunc(key, func(r rune) bool { return r < ' ' || r > '~' }) {

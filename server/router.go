@@ -71,7 +71,7 @@ func newRouter(
 	api.RegisterHandlersWithOptions(bothForms{e}, api.NewStrictHandler(h, nil),
 		api.RegisterHandlersOptions{BaseURL: basePath, OperationMiddlewares: each})
 	addHealth(e, h.store, turned)
-	return e, addDocs(e, contract)
+	return guardBrowsers(e), addDocs(e, contract)
 }
 
 // within puts a handler into middlewares, the first of them outermost. Echo would do so anew at each request.

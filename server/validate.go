@@ -141,7 +141,7 @@ func givenTwice(c echo.Context, route *routers.Route) (wrong []gen.FieldError) {
 	for _, p := range route.Operation.Parameters {
 		name := p.Value.Name
 		if len(c.QueryParams()[name]) > 1 && !p.Value.Schema.Value.Type.Is(openapi3.TypeArray) {
-			wrong = append(wrong, fieldError(name, "is given twice"))
+			wrong = append(wrong, fieldError(name, "must be given only once"))
 		}
 	}
 	return wrong
@@ -154,11 +154,11 @@ func canonical(schema *openapi3.Schema, value any) any {
 	switch v := value.(type) {
 	case map[string]any:
 		for name, member := range v {
-			v[name] = canonical(property(schema, name), member)
+			v[name] = canonical(schemaOf(schema.Properties[name]), member)
 		}
 	case []any:
 		for i, item := range v {
-			v[i] = canonical(schema.Items.Value, item)
+			v[i] = canonical(schemaOf(schema.Items), item)
 		}
 	case json.Number:
 		if f, err := v.Float64(); err == nil && f == math.Trunc(f) {
@@ -180,10 +180,10 @@ func whole(schema *openapi3.Schema) *openapi3.Schema {
 	return schema
 }
 
-// property is what is known of a member of an object, nothing of one that openapi.yaml does not have.
-func property(schema *openapi3.Schema, name string) *openapi3.Schema {
-	if p := schema.Properties[name]; p != nil {
-		return p.Value
+// schemaOf is what openapi.yaml says of a part of a body, nothing where it has no such part.
+func schemaOf(part *openapi3.SchemaRef) *openapi3.Schema {
+	if part == nil {
+		return &openapi3.Schema{}
 	}
-	return &openapi3.Schema{Items: &openapi3.SchemaRef{Value: &openapi3.Schema{}}}
+	return part.Value
 }

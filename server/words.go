@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/getkin/kin-openapi/openapi3"
@@ -11,15 +13,14 @@ import (
 func describe(e *openapi3.SchemaError) string {
 	s := e.Schema
 	if e.Value == nil {
-		return "must not be null"
+		return insteadOf("null", kindInWords(s))
 	}
 	switch e.SchemaField {
 	case "required":
 		return "is required"
 	case "properties":
-		return "is not a field of this request"
-	case "enum":
-		return "must be one of: " + strings.Trim(strings.ReplaceAll(fmt.Sprint(s.Enum), " ", ", "), "[]")
+		return "is not a field of this request; allowed are: " +
+			strings.Join(slices.Sorted(maps.Keys(s.Properties)), ", ")
 	case "format":
 		return formatInWords(s.Format)
 	case "pattern":
@@ -29,15 +30,28 @@ func describe(e *openapi3.SchemaError) string {
 	case "maxItems":
 		return fmt.Sprintf("must have at most %d items", *s.MaxItems)
 	}
+	return kindInWords(s)
+}
+
+// insteadOf says what a value must be instead of null or empty.
+func insteadOf(given, allowed string) string {
+	return "must not be " + given + ", but " + strings.TrimPrefix(allowed, "must be ")
+}
+
+// kindInWords says which values a schema allows: those that it lists, or those of its type.
+func kindInWords(s *openapi3.Schema) string {
+	if len(s.Enum) > 0 {
+		return "must be one of: " + strings.Trim(strings.ReplaceAll(fmt.Sprint(s.Enum), " ", ", "), "[]")
+	}
 	return typeInWords(s)
 }
 
 // unreadable says what a parameter must be whose text is not of its type.
 func unreadable(s *openapi3.Schema) string {
 	if s.Type.Is(openapi3.TypeArray) {
-		return "each " + typeInWords(s.Items.Value)
+		return "each " + kindInWords(s.Items.Value)
 	}
-	return typeInWords(s)
+	return kindInWords(s)
 }
 
 // typeInWords takes the type together with its bounds and its format.
@@ -51,6 +65,8 @@ func typeInWords(s *openapi3.Schema) string {
 		return formatInWords(s.Format)
 	case s.Type.Is(openapi3.TypeString):
 		return "must be a string"
+	case s.Type.Is(openapi3.TypeBoolean):
+		return "must be true or false"
 	case s.Type.Is(openapi3.TypeInteger), s.Type.Is(openapi3.TypeArray), s.Type.Is(openapi3.TypeObject):
 		return "must be an " + s.Type.Slice()[0]
 	}

@@ -141,10 +141,10 @@ func (k Idempotency) derive(salt []byte, purpose string) ([]byte, error) {
 // pruneKeys removes records that are older than a day.
 func (s *Store) pruneKeys(ctx context.Context) error {
 	for more := true; more && ctx.Err() == nil; {
-		var found int
+		var found []int64
 		const old = " FROM idempotency_keys WHERE created_at <= ? ORDER BY created_at LIMIT ?"
-		err := s.read(ctx).Raw("SELECT count(*) FROM (SELECT 1"+old+") AS old", s.forgotten(), pruneRows).Scan(&found).Error
-		if err != nil || found == 0 {
+		err := s.read(ctx).Raw("SELECT application"+old, s.forgotten(), pruneRows).Scan(&found).Error
+		if err != nil || len(found) == 0 {
 			return err
 		}
 		err = s.write(context.WithoutCancel(ctx), func(tx *gorm.DB) error {
@@ -155,7 +155,7 @@ func (s *Store) pruneKeys(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		more = found == pruneRows
+		more = len(found) == pruneRows
 	}
 	return nil
 }
