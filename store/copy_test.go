@@ -66,6 +66,21 @@ func TestCopyGoesOn(t *testing.T) {
 	}
 }
 
+// A request that was carried out before the copy gets its answer from the copy.
+func TestCopyAnswersAgain(t *testing.T) {
+	source, target := copying(t)
+	source.open()
+	rotation := source.operator()
+	first := source.create(source.creations()["rotation"], rotation)
+	source.check(source.Close())
+	source.check(store.CopyTo(t.Context(), source.url, target.url, noProgress))
+	target.open()
+	defer func() { target.check(target.Close()) }()
+	if again := target.create(target.creations()["rotation"], rotation); again != first {
+		t.Errorf("the first answer is %s, the second %s", first, again)
+	}
+}
+
 // A copy that was interrupted cannot be served. It goes on, or begins anew if the source was served since.
 func TestCopyIsInterrupted(t *testing.T) {
 	for name, served := range map[string]bool{"and goes on": false, "and begins anew": true} {

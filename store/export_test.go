@@ -165,9 +165,10 @@ func Number(tx *gorm.DB, statement string, args ...any) (int64, error) {
 	return n, err
 }
 
-// ReplayAll and PruneAll are the parts of Work, once.
+// ReplayAll, PruneAll and PruneKeys are the parts of Work, once.
 func (s *Store) ReplayAll(ctx context.Context) error { return s.replay(ctx) }
 func (s *Store) PruneAll(ctx context.Context) error  { return s.prune(ctx) }
+func (s *Store) PruneKeys(ctx context.Context) error { return s.pruneKeys(ctx) }
 
 // WriteRepeats is another.
 func (s *Store) WriteRepeats(ctx context.Context) error { return s.writeRepeats(ctx) }

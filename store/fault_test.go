@@ -216,6 +216,10 @@ func story(s *saboteur) {
 		return err
 	})
 	s.try("secret", func() error { _, err := s.RotateSecret(s.ctx, "12"); return err })
+	once := store.WithIdempotency(s.ctx, s.operator())
+	for _, what := range []string{"another secret, once", "the same secret again"} {
+		s.try(what, func() error { _, err := s.RotateSecret(once, "12"); return err })
+	}
 	login := s.create("login at the CRM", k, crm, gen.EventTypeAgentLogin)
 	logout := s.create("logout at the CRM", k, crm, gen.EventTypeAgentLogout)
 	board := s.create("login at the board", k, board, gen.EventTypeAgentLogin)

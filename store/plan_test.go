@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"cmp"
+	"context"
 	"database/sql"
 	"encoding/json"
 	"errors"
@@ -51,6 +52,8 @@ const manyClients = `INSERT INTO clients (id, created_at) SELECT 'more-' || i, 0
 	INSERT INTO applications (id, client_id, name, access, hash_key, hash, created_at)
 		SELECT id, id, '', 'all', '', '', 0 FROM clients WHERE id LIKE 'more-%';
 	INSERT INTO tokens (hash, application, expires_at) SELECT sha256(id::bytea), number, 9000000000000 FROM applications;
+	INSERT INTO idempotency_keys (application, hash, client_id, fingerprint, answer, created_at)
+		SELECT number, sha256((number || '-' || i)::bytea), client_id, '', 'x', 9000000000000 FROM applications, generate_series(1, 4) i;
 	UPDATE deliveries SET client_id = 'more-1' WHERE id <= 1500;
 	UPDATE status_changes SET client_id = 'more-1' WHERE id <= 1500`
 
@@ -101,6 +104,7 @@ func (f *fixture) everyday(size growth.Size) {
 	k := store.AgentKey{Client: client, Type: gen.AgentTypeLocal, ID: agent}
 	f.pages(k, login)
 	f.lookUp(k, login)
+	f.createOnce(k)
 	f.check(f.WriteRepeats(f.ctx))
 	f.check(f.ShareRequests(f.ctx))
 	f.check(f.LookAgain(f.ctx))
@@ -193,6 +197,19 @@ func (f *fixture) lookUp(k store.AgentKey, event int64) {
 	f.check(err)
 	_, err = f.Limits(f.ctx, k.Client)
 	f.check(err)
+}
+
+// createOnce sends a request twice, and has the record of an old one deleted.
+func (f *fixture) createOnce(k store.AgentKey) {
+	f.t.Helper()
+	of := f.operator()
+	of.Client = k.Client
+	for range 2 {
+		f.create(func(ctx context.Context) (any, error) { return f.RotateSecret(ctx, k.Client) }, of)
+	}
+	f.sql("INSERT INTO idempotency_keys (application, hash, client_id, fingerprint, answer, created_at) " +
+		"SELECT number, '', client_id, '', 'x', 0 FROM applications WHERE id = 'more-1'")
+	f.check(f.PruneKeys(f.ctx))
 }
 
 // planner asks PostgreSQL how it goes about statements.

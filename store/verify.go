@@ -98,6 +98,8 @@ var rules = []rule{
 		JOIN status_changes c ON c.id = d.change_id LEFT JOIN secrets s ON s.client_id = c.client_id
 		WHERE d.state IN ('pending', 'parked') AND (s.client_id IS NULL OR (s.secret NOT LIKE 'sealed:%' AND
 			(s.secret NOT LIKE 'whsec\_%' ESCAPE '\' OR length(s.secret) NOT BETWEEN 38 AND 94)))`},
+	{"a request with an Idempotency-Key has its answer", `SELECT 'application ' || application || ': a request for client ' ||
+		client_id || ' has no answer' FROM idempotency_keys WHERE answer = ''`},
 	{"each change of an agent begins where the one before ended", `SELECT 'change ' || id || ': from ' || old_status || ' to ' ||
 		new_status || coalesce(', after one to ' || before, '') FROM (SELECT c.*, coalesce(t.sequence, 0) AS truncated,
 			lag(c.new_status) OVER w AS before, lag(c.id) OVER w AS before_id

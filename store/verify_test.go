@@ -57,6 +57,7 @@ var faults = map[string]struct{ plant, want string }{
 	"parked though it is enabled":   {"UPDATE agent_events SET state = 'enabled'", ": parked, POST"},
 	"left behind":                   {"UPDATE agent_events SET lane_id = 3 WHERE id = 1", "in lane 1; event 1 is enabled, POST in lane 3"},
 	"an event in a foreign lane":    {"UPDATE lanes SET agent_id = 137 WHERE id = 3", "lane 3 is of local agent 137 of client 12"},
+	"a key without an answer":       {"UPDATE idempotency_keys SET answer = ''", "application 1: a request for client 12 has no answer"},
 	"lost, and due in an hour":      {"UPDATE lanes SET lease_until = lease_until - 3600000, due_at = due_at + 3000000 WHERE id = 2", "lane 2: 1 pending"},
 	"a lease for an hour":           {"UPDATE lanes SET due_at = due_at + 3600000, lease_until = lease_until + 3600000 WHERE id = 2", "lane 2: leased until"},
 	"empty and due":                 {"UPDATE lanes SET due_at = 1 WHERE id = 3", "lane 3: 0 pending, its row says 0; it is due at 1"},
@@ -126,6 +127,7 @@ func openWithEverything(t *testing.T) *fixture {
 func fillWithEverything(f *fixture) {
 	f.t.Helper()
 	k := f.agent()
+	f.create(f.creations()["rotation"], f.operator())
 	f.register(k, crm, gen.EventTypeAgentLogin, gen.EventTypeAgentLogout)
 	f.login(k)
 	f.record(f.claimOne(), webhook.Delivered, false)
