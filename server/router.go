@@ -102,7 +102,7 @@ func middlewares(contract *openapi3.T, h handlers) (map[string][]echo.Middleware
 			route := &routers.Route{Spec: contract, Path: path, PathItem: item, Method: method, Operation: operation}
 			all[id] = []echo.MiddlewareFunc{
 				ownPath, named(id), unescape, authenticate(h.sessions, level), authorize(level), limitRequests(h.store),
-				me, unbracket, validate(route), authorizeAgain,
+				me, unbracket, validate(route), authorizeAgain, idempotent(route),
 			}
 		}
 	}

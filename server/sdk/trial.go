@@ -1,0 +1,156 @@
+package main
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/agentevents/agentevents/server/lab"
+)
+
+// patience is how long an SDK may take from its generation to the end of its story, downloads included.
+const patience = 15 * time.Minute
+
+// story is what each program has to print.
+//
+//go:embed testdata/story.txt
+var story string
+
+// trial tries SDKs, each in a directory of its own.
+type trial struct {
+	root, dir, binary string
+	fetched           bool // the jar
+}
+
+// try makes an SDK and uses it.
+func (t *trial) try(ctx context.Context, s sdk) (r result) {
+	began := time.Now()
+	r = result{sdk: s}
+	defer func() { r.took = time.Since(began) }()
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if r.missing = missing(ctx, s.needs); len(r.missing) > 0 {
+		return r
+	}
+	for _, step := range []struct {
+		into *outcome
+		do   func(context.Context, sdk) error
+	}{{&r.generated, t.generate}, {&r.built, t.build}, {&r.told, t.tell}} {
+		if s.tell == "" && step.into != &r.generated {
+			continue
+		}
+		if r.err = step.do(ctx, s); r.err != nil {
+			*step.into = failed
+			return r
+		}
+		*step.into = passed
+	}
+	return r
+}
+
+// missing returns the names of what is needed and is not there.
+func missing(ctx context.Context, needs []need) (names []string) {
+	for _, n := range needs {
+		if exec.CommandContext(ctx, "sh", "-c", n.probe).Run() != nil { //nolint:gosec // a command of the table
+			names = append(names, n.name)
+		}
+	}
+	return names
+}
+
+func (t *trial) generate(ctx context.Context, s sdk) error {
+	if s.usesJar() && !t.fetched {
+		if _, err := t.shell(ctx, t.dir, nil, fetchJar); err != nil {
+			return err
+		}
+		t.fetched = true
+	}
+	if err := os.Mkdir(t.home(s), 0o755); err != nil {
+		return err
+	}
+	_, err := t.shell(ctx, t.home(s), nil, s.generate...)
+	return err
+}
+
+func (t *trial) build(ctx context.Context, s sdk) error {
+	_, err := t.shell(ctx, t.home(s), nil, s.build...)
+	return err
+}
+
+// tell starts the server and a receiver, and compares what is told and received with the story.
+func (t *trial) tell(ctx context.Context, s sdk) (err error) {
+	r, err := newReceiver(ctx, "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	defer r.close()
+	server, err := lab.Start(ctx, t.binary, filepath.Join(t.home(s), "agentevents.db"))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, server.Stop()) }()
+	if err := server.Ready(ctx); err != nil {
+		return err
+	}
+	told, err := t.shell(ctx, t.home(s), []string{
+		"BASE_URL=" + server.URL + "/api/ver1.0",
+		"CLIENT_ID=" + lab.OperatorID,
+		"CLIENT_SECRET=" + lab.OperatorSecret,
+		"RECEIVER_URL=" + r.url,
+	}, s.tell)
+	if err != nil {
+		return err
+	}
+	return errors.Join(differs("what it told", told, story), differs("what was received", r.sorted(), received))
+}
+
+func (t *trial) home(s sdk) string { return filepath.Join(t.dir, s.name) }
+
+// shell runs commands one after the other until one fails, and returns what they print to their standard output.
+func (t *trial) shell(ctx context.Context, dir string, env []string, commands ...string) (string, error) {
+	var printed strings.Builder
+	for _, command := range commands {
+		var all strings.Builder
+		cmd := exec.CommandContext(ctx, "sh", "-euc", command) //nolint:gosec // a command of the table
+		cmd.Dir = dir
+		cmd.Env = append(append(os.Environ(), "agentevents="+t.root), env...)
+		cmd.Stderr = &all
+		out, err := cmd.Output()
+		printed.Write(out)
+		if err != nil {
+			return "", fmt.Errorf("%s: %w\n%s", command, err, tail(string(out)+all.String(), 30))
+		}
+	}
+	return printed.String(), nil
+}
+
+// tail is the last lines of a text.
+func tail(text string, lines int) string {
+	all := strings.Split(strings.TrimSpace(text), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}
+
+// differs says in which line a text is first another than it should be.
+func differs(what, got, want string) error {
+	g, w := strings.Split(strings.TrimSpace(got), "\n"), strings.Split(strings.TrimSpace(want), "\n")
+	for i := range max(len(g), len(w)) {
+		is, should := line(g, i), line(w, i)
+		if is != should {
+			return fmt.Errorf("%s differs in line %d:\n  it is      %s\n  and not    %s", what, i+1, is, should)
+		}
+	}
+	return nil
+}
+
+func line(lines []string, i int) string {
+	if i >= len(lines) {
+		return "(nothing)"
+	}
+	return strings.TrimRight(lines[i], "\r")
+}
