@@ -8,9 +8,8 @@ import (
 // The values of Content-Security-Policy. No answer may be shown in a frame.
 var (
 	showsNothing = policy("default-src 'none'")
-	// Swagger UI styles its elements inline, and its CSS has pictures inline.
-	showsDocs = policy("default-src 'none'; script-src 'self'; connect-src 'self'; img-src 'self' data:; " +
-		"style-src 'self' 'unsafe-inline'")
+	// The CSS of Swagger UI has pictures inline.
+	showsDocs = policy("default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:")
 	// The list of profiles has its style inline.
 	showsProfiles = policy("default-src 'none'; style-src 'unsafe-inline'")
 

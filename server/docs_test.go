@@ -65,7 +65,7 @@ func TestHeadersForBrowsers(t *testing.T) {
 	measured := httptest.NewServer(newMetrics(s.store).handler(newLog(s.log, config{})))
 	t.Cleanup(measured.Close)
 	const none, tail = "default-src 'none'", "; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-	const docs = none + "; script-src 'self'; connect-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'"
+	const docs = none + "; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:"
 	for url, want := range map[string]string{
 		s.URL + "/": none, s.URL + "/docs": none, s.URL + "/docs/": docs, s.URL + "/docs/start.js": docs, s.URL + "/docs/nothing": docs,
 		s.URL + "/openapi.yaml": none, s.URL + "/openapi.json": none, s.URL + "/nothing": none, s.URL + "/healthz": none,
