@@ -5,24 +5,21 @@ import (
 	"strings"
 )
 
-// What a browser may load for an answer, by Content-Security-Policy. No answer may be shown in a frame.
+// The values of Content-Security-Policy. No answer may be shown in a frame.
 var (
-	policyOfNothing = policy("default-src 'none'")
-	// Swagger UI styles its elements inline, and has pictures in its CSS.
-	policyOfDocs = policy("default-src 'none'; script-src 'self'; connect-src 'self'; img-src 'self' data:; " +
-		"style-src 'self' 'unsafe-inline'")
+	showsNothing = policy("default-src 'none'")
+	// The CSS of Swagger UI has pictures inline.
+	showsDocs = policy("default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:")
 	// The list of profiles has its style inline.
-	policyOfProfiles = policy("default-src 'none'; style-src 'unsafe-inline'")
+	showsProfiles = policy("default-src 'none'; style-src 'unsafe-inline'")
+
+	nosniff    = []string{"nosniff"}
+	noReferrer = []string{"no-referrer"}
 )
 
 func policy(sources string) []string {
 	return []string{sources + "; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"}
 }
-
-var (
-	nosniff    = []string{"nosniff"}
-	noReferrer = []string{"no-referrer"}
-)
 
 // guardBrowsers adds to every answer the headers that bound what a browser does with it.
 func guardBrowsers(next http.Handler) http.Handler {
@@ -38,9 +35,9 @@ func guardBrowsers(next http.Handler) http.Handler {
 func policyOf(path string) []string {
 	switch {
 	case strings.HasPrefix(path, "/docs/"):
-		return policyOfDocs
-	case strings.HasPrefix(path, "/debug/pprof/"):
-		return policyOfProfiles
+		return showsDocs
+	case path == "/debug/pprof/":
+		return showsProfiles
 	}
-	return policyOfNothing
+	return showsNothing
 }

@@ -267,6 +267,8 @@ func testMakeRun(t *testing.T, bin programs) {
 	eventually(t, "it says how to try it out", func() bool { return p.ended() || strings.Contains(p.stdout.String(), "A new token") })
 	contains(t, "output", p.stdout.String(), "export AGENTEVENTS_DATABASE_URL=sqlite:bin/agentevents.db\n")
 	contains(t, "log", p.out.String(), `networks="[127.0.0.0/8 ::1/128]"`)
+	checkLists(t, p.stdout.String(), "tenant", "read_only")
+	checkLists(t, p.stdout.String(), "operator", "operator")
 	equal(t, "exit code", p.stop(t), 0)
 	list, _, _ := bin.run(t, []string{"AGENTEVENTS_DATABASE_URL=sqlite:" + filepath.Join(dir, "bin", "agentevents.db")}, "application", "list")
 	contains(t, "applications", list, "make run")
