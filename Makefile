@@ -19,6 +19,9 @@ CYCLES = 300
 LASTS = 3m
 REPLICAS = 3
 REDOCLY = @redocly/cli@2.77.0
+SPECTRAL = @stoplight/spectral-cli@6.16.0
+# What npm takes for the newest Swagger UI 5; the one that is served is recorded in server/docs/swagger-ui/VERSION.
+SWAGGER_UI = 5
 
 lint := .ci/bin/golangci-lint
 
@@ -60,8 +63,18 @@ build: ## build bin/agentevents
 generate: ## generate gen/ from openapi.yaml
 	go generate ./gen/...
 
+.PHONY: swagger-ui
+swagger-ui: ## put the newest Swagger UI into server/docs/swagger-ui (needs npm; SWAGGER_UI=5.35.0 for that version)
+	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; to="$(CURDIR)/server/docs/swagger-ui"; \
+	cd "$$dir"; npm pack --silent "swagger-ui-dist@$(SWAGGER_UI)" >/dev/null; tar xzf swagger-ui-dist-*.tgz; \
+	sum=$$(openssl dgst -sha512 -binary swagger-ui-dist-*.tgz | openssl base64 -A); cd package; mkdir -p "$$to"; \
+	cp LICENSE NOTICE favicon-32x32.png "$$to"; \
+	for file in swagger-ui-bundle.js swagger-ui-bundle.js.LICENSE.txt swagger-ui.css; do gzip -9n <"$$file" >"$$to/$$file.gz"; done; \
+	version=$$(sed -n 's/^ *"version": "\(.*\)",*$$/\1/p' package.json); \
+	printf 'swagger-ui-dist %s\nsha512-%s\n' "$$version" "$$sum" >"$$to/VERSION"; cat "$$to/VERSION"
+
 .PHONY: check
-check: check-gen check-fmt check-vet check-lint check-tidy $(check_spec) ## check everything that is not a test: generated code, format, vet, lint, go.mod, openapi.yaml
+check: check-gen check-fmt check-vet check-lint check-tidy check-breaking $(check_spec) ## check everything that is not a test: generated code, format, vet, lint, go.mod, openapi.yaml and what of it would break clients
 
 # Compared with a copy and not with git, so that it tells the truth in a dirty tree too.
 .PHONY: check-gen
@@ -92,11 +105,17 @@ check-tidy:
 	@echo "check: go.mod and go.sum are tidy"
 	@go mod tidy -diff
 
+.PHONY: check-breaking
+check-breaking:
+	@echo "check: openapi.yaml breaks no client, but for what .ci/contract/breaking.txt names"
+	@cd .ci/contract && out=$$(go run . 2>&1) || { echo "$$out"; exit 1; }
+
 .PHONY: lint-spec
 lint-spec: ## lint openapi.yaml (needs npx, of Node.js)
-	@echo "check: openapi.yaml obeys the rules of .redocly.yaml"
+	@echo "check: openapi.yaml obeys the rules of .redocly.yaml and .spectral.yaml"
 	@out=$$(REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true \
 		npx --yes $(REDOCLY) lint --config .redocly.yaml openapi.yaml 2>&1) || { echo "$$out"; exit 1; }
+	@out=$$(npx --yes $(SPECTRAL) lint --fail-severity=hint -r .spectral.yaml openapi.yaml 2>&1) || { echo "$$out"; exit 1; }
 
 .PHONY: no-spec-lint
 no-spec-lint:

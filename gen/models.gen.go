@@ -1510,10 +1510,10 @@ type CreateApplicationParams struct {
 // ListDeliveriesParams defines parameters for ListDeliveries.
 type ListDeliveriesParams struct {
 	// State Only deliveries in this state.
-	State *StateFilter `form:"state,omitempty" json:"state,omitempty"`
+	State StateFilter `form:"state,omitempty" json:"state,omitempty"`
 
 	// AgentType Only those of the agent of this kind with the id `agent_id`. Requires `agent_id`.
-	AgentType *AgentTypeFilter `form:"agent_type,omitempty" json:"agent_type,omitempty"`
+	AgentType AgentTypeFilter `form:"agent_type,omitempty" json:"agent_type,omitempty"`
 
 	// AgentID Only those of the agent with this id. Requires `agent_type`, since ids are unique among agents of a kind.
 	AgentID *AgentIDFilter `form:"agent_id,omitempty" json:"agent_id,omitempty"`

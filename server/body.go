@@ -9,6 +9,7 @@ import (
 	"mime"
 	"net/http"
 	"os"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/getkin/kin-openapi/openapi3"
@@ -48,8 +49,11 @@ func (validated) Close() error { return nil }
 
 func (v validated) ValidatedValue() any { return v.value }
 
-// readBody refuses a body of more bytes than most.
+// readBody refuses a body of more bytes than most, and one that is compressed.
 func readBody(c echo.Context, most int64) ([]byte, error) {
+	if coding := c.Request().Header.Get(echo.HeaderContentEncoding); coding != "" && !strings.EqualFold(coding, identity) {
+		return nil, compressed(c)
+	}
 	body, err := io.ReadAll(http.MaxBytesReader(c.Response().Writer, c.Request().Body, most))
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {
@@ -61,7 +65,22 @@ func readBody(c echo.Context, most int64) ([]byte, error) {
 	if err != nil {
 		return nil, refuse(http.StatusBadRequest, "the body could not be read")
 	}
+	if bytes.HasPrefix(body, gzipped) {
+		return nil, compressed(c)
+	}
 	return body, nil
+}
+
+// identity is the content coding of what is sent as it is.
+const identity = "identity"
+
+// gzipped is what data in gzip's form begin with, and neither JSON nor a form does.
+var gzipped = []byte{0x1f, 0x8b}
+
+// compressed refuses a body that no one decompresses here: RFC 9110, section 15.5.16.
+func compressed(c echo.Context) error {
+	c.Response().Header().Set(echo.HeaderAcceptEncoding, identity)
+	return refuse(http.StatusUnsupportedMediaType, "the body must not be compressed; the only Content-Encoding is identity")
 }
 
 // isJSON leaves the parameters of a media type aside, such as a charset, and whether they are well-formed.
@@ -76,10 +95,14 @@ func isJSON(contentType string) bool {
 // decode refuses what is not one JSON value in UTF-8, and objects that name a member twice, of which Go would silently
 // take the last.
 func decode(body []byte) (any, error) {
-	if !utf8.Valid(body) {
+	switch {
+	case bytes.HasPrefix(body, []byte("\ufeff")):
+		return nil, refuse(http.StatusBadRequest, "the body must not begin with a byte order mark")
+	case bytes.HasPrefix(body, []byte{0xff, 0xfe}), bytes.HasPrefix(body, []byte{0xfe, 0xff}):
+		return nil, refuse(http.StatusBadRequest, "the body must be UTF-8, and is UTF-16")
+	case !utf8.Valid(body):
 		return nil, refuse(http.StatusBadRequest, "the body is not valid UTF-8")
-	}
-	if !json.Valid(body) {
+	case !json.Valid(body):
 		err := json.Unmarshal(body, new(json.RawMessage))
 		return nil, refuse(http.StatusBadRequest, "the body is not valid JSON, "+where(body, err))
 	}
@@ -89,7 +112,7 @@ func decode(body []byte) (any, error) {
 		return value, nil
 	}
 	if name := repeated(decoder(body)); name != "" {
-		return nil, invalid(fieldError(name, "is given twice"))
+		return nil, invalid(fieldError(name, "must be given only once"))
 	}
 	return value, nil
 }

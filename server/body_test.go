@@ -69,7 +69,9 @@ func TestJSON(t *testing.T) {
 		"{\"name\":\n\n\nNaN}":       "the body is not valid JSON, from line 4, column 1 on",
 		`name=x`:                     "the body is not valid JSON, from line 1, column 2 on",
 		`{'name':'x'}`:               "the body is not valid JSON, from line 1, column 2 on",
-		"\ufeff{}":                   "the body is not valid JSON, from line 1, column 1 on",
+		"\ufeff{}":                   "the body must not begin with a byte order mark",
+		"\xff\xfe{\x00}\x00":         "the body must be UTF-8, and is UTF-16",
+		"\xfe\xff\x00{\x00}":         "the body must be UTF-8, and is UTF-16",
 		strings.Repeat("[", 100_000): "the body is not valid JSON, from line 1, column 10001 on",
 		"{\"name\":\"\xff\"}":        "the body is not valid UTF-8",
 	} {
@@ -93,6 +95,6 @@ func TestRepeatedMembers(t *testing.T) {
 	}
 	s := newSite(t)
 	s.expect(s.ask("PUT", "/client/12", `{"name":"x","name":"y"}`), http.StatusBadRequest,
-		`{"message":"the request is not valid","errors":[{"field":"name","message":"is given twice"}]}`)
+		`{"message":"the request is not valid","errors":[{"field":"name","message":"must be given only once"}]}`)
 	s.expect(s.ask("GET", "/client/12", ""), http.StatusNotFound, "")
 }

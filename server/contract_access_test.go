@@ -122,6 +122,9 @@ func accessScenario(e *endpoint, s scenario, a admission) scenario {
 	return s.refused(name, http.StatusForbidden, nil, func(s *scenario) { s.header, s.want = a.header(), want })
 }
 
+const noFormType = `{"error":"invalid_request","error_description":"the Content-Type must be application/x-www-form-urlencoded",` +
+	`"message":"the Content-Type must be application/x-www-form-urlencoded"}`
+
 func accessTable() []scenario {
 	id, unknown := asAll.id(), strings.Repeat("0", 32)
 	mine := `{"id":"` + id + `","name":"all","access":"all","created_at":"1970-01-01T00:00:00.000Z"}`
@@ -145,6 +148,18 @@ func accessTable() []scenario {
 		}, {
 			name: "no token for a body too long", op: "requestToken", request: "POST /oauth/token",
 			body: strings.Repeat("x", maxTokenBody+1), header: formType, status: 413,
+		}, {
+			name: "no token for JSON", op: "requestToken", request: "POST /oauth/token", body: `{"grant_type":"client_credentials"}`,
+			header: map[string]string{"Authorization": ""}, status: 415, want: noFormType,
+		}, {
+			name: "no token for a text", op: "requestToken", request: "POST /oauth/token", body: asAll.form(),
+			header: map[string]string{"Authorization": "", "Content-Type": "text/plain"}, status: 415, want: noFormType,
+		}, {
+			name: "no token for a compressed form", op: "requestToken", request: "POST /oauth/token", body: asAll.form(),
+			header: map[string]string{"Authorization": "", "Content-Type": formType["Content-Type"], "Content-Encoding": "gzip"}, status: 415,
+			want: `{"error":"invalid_request","error_description":"the body must not be compressed; the only Content-Encoding is identity",` +
+				`"message":"the body must not be compressed; the only Content-Encoding is identity"}`,
+			answer: map[string]string{"Accept-Encoding": "identity"},
 		}, {
 			name: "who am I: an operator", op: "getUser", request: "GET /user", status: 200,
 			want: `{"id":1,"login":"operator","client_id":null,"dealer_id":null,"admin":true,"access":"full",` +

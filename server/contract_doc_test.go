@@ -170,13 +170,35 @@ func (a *reply) input(c *contract, route *routers.Route) *openapi3filter.Request
 	return &openapi3filter.RequestValidationInput{
 		Request: r, PathParams: params, Route: route, Options: &openapi3filter.Options{
 			MultiError: true, AuthenticationFunc: openapi3filter.NoopAuthenticationFunc,
+			SchemaValidationOptions: []openapi3.SchemaValidationOption{sentTimes},
 		},
 	}
 }
 
+// sentTimes are those of requests, as the document has them in words: RFC 3339 whole, whose offset may lack the colon.
+var sentTimes = openapi3.WithStringFormatValidators(map[string]openapi3.StringFormatValidator{
+	"date-time": openapi3.NewRegexpFormatValidator(
+		`^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:?\d\d)$`),
+})
+
 // checkRequest says what of a request the document forbids.
 func (c *contract) checkRequest(a *reply) error {
 	return openapi3filter.ValidateRequest(context.Background(), a.input(c, a.endpoint.written))
+}
+
+// checkCallback says what of a request to a receiver the callbacks of an operation forbid.
+func (c *contract) checkCallback(operation string, r *http.Request) error {
+	for _, callback := range c.operation(operation).closed.Operation.Callbacks {
+		for expression, item := range callback.Value.Map() {
+			route := &routers.Route{
+				Spec: c.closed, Path: expression, PathItem: item, Method: r.Method, Operation: item.GetOperation(r.Method),
+			}
+			return openapi3filter.ValidateRequest(r.Context(), &openapi3filter.RequestValidationInput{
+				Request: r, Route: route, Options: &openapi3filter.Options{MultiError: true},
+			})
+		}
+	}
+	return fmt.Errorf("%s has no callbacks", operation)
 }
 
 // check says what of an answer the document forbids.

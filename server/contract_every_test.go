@@ -26,6 +26,9 @@ func everyOperation(c *contract, s scenario) (all []scenario) {
 	} else {
 		all = append(all, needlessBodies(s)...)
 	}
+	if e.operation.Parameters.GetByInAndName(openapi3.ParameterInHeader, headerIdempotencyKey) != nil {
+		all = append(all, idempotencyScenarios(s)...)
+	}
 	return append(all, pathForms(s)...)
 }
 
@@ -176,6 +179,26 @@ func wrongBodies(s scenario) (all []scenario) {
 		s.refused("one byte more, of unknown length", http.StatusRequestEntityTooLarge, nil, func(s *scenario) {
 			s.body, s.chunked = padded, true
 		}))
+	for name, compressed := range map[string]scenario{
+		"gzip as it says":  {body: s.body, header: map[string]string{"Content-Type": "application/json", "Content-Encoding": "gzip"}},
+		"br as it says":    {body: s.body, header: map[string]string{"Content-Type": "application/json", "Content-Encoding": "br"}},
+		"gzip by its form": {body: "\x1f\x8b\x08\x00", header: map[string]string{"Content-Type": "application/json"}},
+	} {
+		all = append(all, s.refused(name, http.StatusUnsupportedMediaType, nil, func(s *scenario) {
+			s.body, s.header = compressed.body, compressed.header
+			s.want = `{"message":"the body must not be compressed; the only Content-Encoding is identity"}`
+			s.answer = map[string]string{"Accept-Encoding": "identity"}
+		}))
+	}
+	for name, message := range map[string]string{
+		"\ufeff" + s.body: "the body must not begin with a byte order mark", "\xff\xfe{\x00}\x00": "the body must be UTF-8, and is UTF-16",
+		"\xfe\xff\x00{\x00}": "the body must be UTF-8, and is UTF-16",
+	} {
+		all = append(all, s.refused(fmt.Sprintf("%.8q", name), http.StatusBadRequest, nil, func(s *scenario) {
+			s.body, s.want = name, `{"message":"`+message+`"}`
+			s.header = map[string]string{"Content-Type": "application/json"}
+		}))
+	}
 	for name, body := range map[string]string{
 		"no body":                     "",
 		"null":                        "null",
@@ -184,7 +207,6 @@ func wrongBodies(s scenario) (all []scenario) {
 		"JSON that ends early":        s.body[:len(s.body)-1],
 		"JSON with something after":   s.body + "{}",
 		"JSON with a comma too many":  s.body[:len(s.body)-1] + "," + s.body[len(s.body)-1:],
-		"a byte order mark":           "\ufeff" + s.body,
 		"no UTF-8":                    "{\"\xff\":1}",
 		"JSON far too deep":           strings.Repeat("[", mebibyte/2),
 		"deep JSON":                   strings.Repeat("[", 9000) + strings.Repeat("]", 9000),

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -206,8 +207,19 @@ func (s shown) String() string {
 		curl += " -H '" + name + ": " + headers[name] + "'"
 	}
 	curl += data + " -g --path-as-is '" + url + "'"
-	return fmt.Sprintf(`{"method":%q,"url":%s,"headers":%s,%s"curl":%s}`,
-		s.of.method, quoted(url), quoted(headers), body, quoted(curl))
+	return fmt.Sprintf(`{"method":%q,"url":%s,"headers":%s,%s"data":%s,"curl":%s}`,
+		s.of.method, quoted(url), quoted(headers), body, pairsOf(form), quoted(curl))
+}
+
+// pairsOf is a form as the JSON object that shows its pairs, in their order.
+func pairsOf(form string) string {
+	var pairs []string
+	for pair := range strings.SplitSeq(form, "&") {
+		name, value, _ := strings.Cut(pair, "=")
+		plain, _ := url.QueryUnescape(value)
+		pairs = append(pairs, quoted(name)+":"+quoted(plain))
+	}
+	return "{" + strings.Join(pairs, ",") + "}"
 }
 
 func (s shown) headers(form string) map[string]string {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"regexp"
 	"strconv"
 	"strings"
@@ -49,6 +50,50 @@ func TestContractPaging(t *testing.T) {
 	for _, query := range []string{"", "?limit=49", "?limit=250", "?limit=1000"} {
 		w.follows("/client/12/agent/local/136/status_change/"+query, "sequence", changes)
 	}
+}
+
+// Lists of clients, agents and events have a next page only where a limit asks for pages.
+func TestContractPagingById(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.withEvents()
+	for n := range 5 {
+		w.put(fmt.Sprintf("/client/%d", 20+n), `{}`)
+		w.put(fmt.Sprintf("/client/12/agent/local/%d", 200+n), `{"extension_name":"x","extension_id":5}`)
+		w.put(fmt.Sprintf("/client/12/agent/remote/%d", 200+n), `{"agent_number":"x"}`)
+		w.client("12").local(136).event(gen.RequestMethodGET, gen.EventTypeAgentLogin)
+		w.client("12").remote(7).event(gen.RequestMethodGET, gen.EventTypeAgentLogin)
+	}
+	for _, list := range []string{
+		"/client/", "/client/12/agent/local/", "/client/12/agent/local/?extension_id=5", "/client/12/agent/remote/",
+		"/client/12/agent/local/136/event/", "/client/12/agent/remote/7/event/",
+	} {
+		whole := w.send(scenario{request: "GET " + list})
+		if link := whole.header.Get("Link"); link != "" {
+			t.Errorf("GET %s: Link %q without a limit", list, link)
+		}
+		for _, limit := range []string{"1", "2", "3", "1000000"} {
+			w.joins(list+map[bool]string{true: "&", false: "?"}[strings.Contains(list, "?")]+"limit="+limit, whole.body)
+		}
+	}
+}
+
+// joins follows pages to the end, and compares their items with those of a list.
+func (w *world) joins(target string, list []byte) {
+	w.Helper()
+	items := []json.RawMessage{}
+	for next := target; next != ""; {
+		a := w.send(scenario{request: "GET " + next})
+		var page []json.RawMessage
+		w.must(json.Unmarshal(a.body, &page))
+		items = append(items, page...)
+		if next = w.next(a); len(page) == 0 || len(items) > 1000 {
+			w.Fatalf("GET %s: a page of %d items, then %q", target, len(page), next)
+		}
+	}
+	joined, err := json.Marshal(items)
+	w.must(err)
+	w.same("GET "+target, string(list), joined)
 }
 
 // sinceSeed is the seed's time in another zone.

@@ -173,6 +173,11 @@ func (w *world) sentSample(method, pairs string, r gen.SentRequest) {
 	if got.Method != method || content != pairs || string(r.Method) != method || r.URL != got.URL.String() || r.Body != body {
 		w.Errorf("the receiver got %s %s %q, shown is %s %s %q", got.Method, got.URL, content, r.Method, r.URL, r.Body)
 	}
+	if shown := pairsOf(content); quoted(r.Data) != shown {
+		w.Errorf("the data are %s, want %s", quoted(r.Data), shown)
+	}
+	got.Body = io.NopCloser(strings.NewReader(body))
+	w.must(w.checkCallback(w.kind.fill("create{Kind}AgentEvent"), got))
 	for name, value := range r.Headers {
 		if got.Header.Get(name) != value {
 			w.Errorf("the receiver got %s: %q, shown is %q", name, got.Header.Get(name), value)

@@ -7,12 +7,11 @@ import (
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/labstack/echo/v4"
-	"github.com/swaggest/swgui/v5/static"
 
 	"github.com/agentevents/agentevents/gen/api"
 )
 
-//go:embed docs
+//go:embed docs/*.html docs/*.js docs/*.css docs/swagger-ui/*.gz docs/swagger-ui/*.png
 var docs embed.FS
 
 // loadContract returns openapi.yaml.
@@ -35,14 +34,16 @@ type page struct {
 // pages are the contract and Swagger UI to read it and try it out, which asks no other host for anything.
 func pages() []page {
 	const html, js, css = "text/html; charset=utf-8", "text/javascript; charset=utf-8", "text/css; charset=utf-8"
+	const swagger, license = "docs/swagger-ui/", "swagger-ui-bundle.js.LICENSE.txt"
 	return []page{
-		{"/docs", html, docs, "docs/index.html", false},
-		{"/docs/", html, docs, "docs/index.html", false},
 		{"/openapi.yaml", "application/yaml", api.Document, "openapi.yaml", false},
+		{"/docs/", html, docs, "docs/index.html", false},
 		{"/docs/start.js", js, docs, "docs/start.js", false},
-		{"/docs/swagger-ui.css", css, static.FS, "swagger-ui.css.gz", true},
-		{"/docs/swagger-ui-bundle.js", js, static.FS, "swagger-ui-bundle.js.gz", true},
-		{"/docs/favicon-32x32.png", "image/png", static.FS, "favicon-32x32.png", false},
+		{"/docs/start.css", css, docs, "docs/start.css", false},
+		{"/docs/swagger-ui.css", css, docs, swagger + "swagger-ui.css.gz", true},
+		{"/docs/swagger-ui-bundle.js", js, docs, swagger + "swagger-ui-bundle.js.gz", true},
+		{"/docs/" + license, "text/plain; charset=utf-8", docs, swagger + license + ".gz", true},
+		{"/docs/favicon-32x32.png", "image/png", docs, swagger + "favicon-32x32.png", false},
 	}
 }
 
@@ -53,7 +54,9 @@ func addDocs(e *echo.Echo, contract *openapi3.T) error {
 		return err
 	}
 	e.GET("/openapi.json", blob(echo.MIMEApplicationJSON, asJSON))
-	e.GET("/", func(c echo.Context) error { return c.Redirect(http.StatusFound, "/docs/") })
+	// Relative, so that they hold behind a proxy that adds a prefix to the path.
+	e.GET("/", func(c echo.Context) error { return c.Redirect(http.StatusFound, "docs/") })
+	e.GET("/docs", func(c echo.Context) error { return c.Redirect(http.StatusFound, "docs/") })
 	for _, p := range pages() {
 		data, err := fs.ReadFile(p.files, p.file)
 		if err != nil {

@@ -69,6 +69,8 @@ func storeStatus(kind store.Kind) int {
 		return http.StatusGone
 	case store.Unavailable:
 		return http.StatusServiceUnavailable
+	case store.KeyReused:
+		return http.StatusUnprocessableEntity
 	}
 	return 0
 }

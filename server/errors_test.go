@@ -43,6 +43,7 @@ func TestErrors(t *testing.T) {
 			&store.Error{Kind: store.Conflict, Message: "taken", Status: "conflict", Fields: []gen.FieldError{field}},
 			409, `{"message":"taken","status":"conflict","errors":[{"field":"url","message":"must be short"}]}`, "",
 		},
+		"key reused":  {&store.Error{Kind: store.KeyReused, Message: "no", Status: "x"}, 422, `{"message":"no","status":"x"}`, ""},
 		"invalid":     {&store.Error{Kind: store.Invalid, Message: "no"}, 400, `{"message":"no"}`, ""},
 		"unavailable": {&store.Error{Kind: store.Unavailable, Message: "try again"}, 503, `{"message":"try again"}`, "status=503"},
 		"no kind":     {&store.Error{Message: "hm"}, 500, internal, "hm"},

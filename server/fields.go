@@ -81,7 +81,7 @@ func (f *fields) collectOther(err error, path []string, schema *openapi3.Schema)
 	case errors.Is(err, openapi3filter.ErrInvalidRequired):
 		f.add(path, "is required")
 	case errors.Is(err, openapi3filter.ErrInvalidEmptyValue):
-		f.add(path, "must not be empty")
+		f.add(path, insteadOf("empty", unreadable(schema)))
 	case errors.Unwrap(err) != nil:
 		f.collect(errors.Unwrap(err), path, schema)
 	default:

@@ -118,7 +118,7 @@ func (m *metrics) handler(log *slog.Logger) http.Handler {
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
-	return mux
+	return guardBrowsers(mux)
 }
 
 // collected is what is asked of the store when somebody collects.

@@ -65,7 +65,7 @@ func TestWithoutBracketsKeepsTheRest(t *testing.T) {
 func TestSloppyClients(t *testing.T) {
 	s := newSite(t).withAgents()
 	created := s.ask("POST", "/client/12/agent/local/136/event",
-		`{"url":"https:\/\/somehost.com\/fordel\/show.php","method":"GET","event_type":"agent-login","id":150.5}`)
+		`{"url":"https:\/\/somehost.com\/fordel\/show.php","method":"GET","event_type":"agent-login","id":150.5,"more":[[1.0,{"when":[["2017-05-30t15:00:00z"]]}]]}`)
 	s.expect(created, http.StatusCreated,
 		`{"url":"https://somehost.com/fordel/show.php","id":1,"method":"GET","event_type":"agent-login"}`)
 

@@ -71,7 +71,7 @@ func newRouter(
 	api.RegisterHandlersWithOptions(bothForms{e}, api.NewStrictHandler(h, nil),
 		api.RegisterHandlersOptions{BaseURL: basePath, OperationMiddlewares: each})
 	addHealth(e, h.store, turned)
-	return e, addDocs(e, contract)
+	return guardBrowsers(e), addDocs(e, contract)
 }
 
 // within puts a handler into middlewares, the first of them outermost. Echo would do so anew at each request.
@@ -102,7 +102,7 @@ func middlewares(contract *openapi3.T, h handlers) (map[string][]echo.Middleware
 			route := &routers.Route{Spec: contract, Path: path, PathItem: item, Method: method, Operation: operation}
 			all[id] = []echo.MiddlewareFunc{
 				ownPath, named(id), unescape, authenticate(h.sessions, level), authorize(level), limitRequests(h.store),
-				me, unbracket, validate(route), authorizeAgain,
+				me, unbracket, validate(route), authorizeAgain, idempotent(route),
 			}
 		}
 	}

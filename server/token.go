@@ -91,10 +91,13 @@ func first(given []url.Values, name string) string {
 	return ""
 }
 
-// bodyForm reads the body, whatever of the two its type says it is; any other one is as good as none.
+// bodyForm reads the body, whatever of the two its type says it is; any other type has no body.
 func bodyForm(c echo.Context) (url.Values, error) {
 	r := c.Request()
 	body, err := readBody(c, maxTokenBody)
+	if refused := (*refusal)(nil); errors.As(err, &refused) && refused.status == http.StatusUnsupportedMediaType {
+		return nil, noForm(refused.body.Message)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +112,17 @@ func bodyForm(c echo.Context) (url.Values, error) {
 	case echo.MIMEMultipartForm:
 		return multipartForm(body, params["boundary"])
 	}
+	if len(body) > 0 {
+		return nil, noForm("the Content-Type must be application/x-www-form-urlencoded")
+	}
 	return nil, nil
+}
+
+// noForm refuses a body that no form can be read from.
+func noForm(words string) *tokenRefusal {
+	refused := refuseToken(errInvalidRequest, words)
+	refused.status = http.StatusUnsupportedMediaType
+	return refused
 }
 
 func multipartForm(body []byte, boundary string) (url.Values, error) {

@@ -7,7 +7,8 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
-	"time"
+	"strings"
+	"unicode"
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/getkin/kin-openapi/openapi3filter"
@@ -27,6 +28,7 @@ func validate(route *routers.Route) echo.MiddlewareFunc {
 			if err != nil {
 				return err
 			}
+			canonicalQuery(c, route.Operation)
 			wrong := slices.Concat(wrongInPath(c, route), wrongInQuery(c, route), wrongBody(schema, body))
 			if len(wrong) > 0 {
 				return invalid(fieldErrors(wrong)...)
@@ -34,7 +36,9 @@ func validate(route *routers.Route) echo.MiddlewareFunc {
 			if twice := givenTwice(c, route); twice != nil {
 				return invalid(twice...)
 			}
-			plainIntegers(body)
+			if schema != nil {
+				canonical(schema, body)
+			}
 			return next(c)
 		}
 	}
@@ -108,8 +112,21 @@ func wrongBody(schema *openapi3.Schema, body any) openapi3.MultiError {
 // formats are those of which more is known than that they are strings.
 var formats = openapi3.WithStringFormatValidators(map[string]openapi3.StringFormatValidator{
 	"uri":       openapi3.NewCallbackValidator(checkURI),
-	"date-time": timeChecker(),
+	"date-time": openapi3.NewCallbackValidator(func(s string) error { _, err := parseTime(s); return err }),
+	textFormat:  openapi3.NewCallbackValidator(checkText),
 })
+
+// textFormat is the format of texts for people. No pattern can say it in every language: some match bytes, and the controls
+// from U+0080 on are two of them.
+const textFormat = "text"
+
+// checkText refuses control characters: C0, DEL and C1.
+func checkText(s string) error {
+	if strings.ContainsFunc(s, unicode.IsControl) {
+		return errors.New("contains control characters")
+	}
+	return nil
+}
 
 // checkURI is the least that the format `uri` means. What receivers may be reached by is for webhook.Guard to say.
 func checkURI(s string) error {
@@ -119,43 +136,54 @@ func checkURI(s string) error {
 	return nil
 }
 
-// timeChecker returns the check of the format `date-time`: its form, of which Go's parser takes more than RFC 3339 has,
-// and the calendar.
-func timeChecker() openapi3.StringFormatValidator {
-	form := openapi3.NewRegexpFormatValidator(openapi3.FormatOfStringDateTime)
-	return openapi3.NewCallbackValidator(func(s string) error {
-		_, err := time.Parse(time.RFC3339, s)
-		return errors.Join(err, form.Validate(s))
-	})
-}
-
 // givenTwice finds the query parameters that are there more than once although they are no arrays.
 func givenTwice(c echo.Context, route *routers.Route) (wrong []gen.FieldError) {
 	for _, p := range route.Operation.Parameters {
 		name := p.Value.Name
 		if len(c.QueryParams()[name]) > 1 && !p.Value.Schema.Value.Type.Is(openapi3.TypeArray) {
-			wrong = append(wrong, fieldError(name, "is given twice"))
+			wrong = append(wrong, fieldError(name, "must be given only once"))
 		}
 	}
 	return wrong
 }
 
-// plainIntegers writes 136.0 and 1.36e2 as 136, in place. The schema takes them for the same integer, but the
-// generated binding does not.
-func plainIntegers(value any) any {
+// canonical writes the numbers and times of a valid body as the generated binding reads them, in place: 136.0 and 1.36e2
+// as 136, which the schema takes for the same integer, and any RFC 3339 time as Go has it.
+func canonical(schema *openapi3.Schema, value any) any {
+	schema = whole(schema)
 	switch v := value.(type) {
 	case map[string]any:
 		for name, member := range v {
-			v[name] = plainIntegers(member)
+			v[name] = canonical(schemaOf(schema.Properties[name]), member)
 		}
 	case []any:
 		for i, item := range v {
-			v[i] = plainIntegers(item)
+			v[i] = canonical(schemaOf(schema.Items), item)
 		}
 	case json.Number:
 		if f, err := v.Float64(); err == nil && f == math.Trunc(f) {
 			return json.Number(strconv.FormatFloat(f, 'f', -1, 64))
 		}
+	case string:
+		if schema.Format == "date-time" {
+			return canonicalTime(v)
+		}
 	}
 	return value
+}
+
+// whole is the one schema that an allOf stands for, which openapi.yaml has to describe a field by itself.
+func whole(schema *openapi3.Schema) *openapi3.Schema {
+	if len(schema.AllOf) == 1 {
+		return schema.AllOf[0].Value
+	}
+	return schema
+}
+
+// schemaOf is what openapi.yaml says of a part of a body, nothing where it has no such part.
+func schemaOf(part *openapi3.SchemaRef) *openapi3.Schema {
+	if part == nil {
+		return &openapi3.Schema{}
+	}
+	return part.Value
 }

@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/getkin/kin-openapi/openapi3"
@@ -10,15 +12,17 @@ import (
 // describe says what a value must be that breaks the rule of a schema.
 func describe(e *openapi3.SchemaError) string {
 	s := e.Schema
+	if e.Value == nil {
+		return insteadOf("null", kindInWords(s))
+	}
 	switch e.SchemaField {
 	case "required":
 		return "is required"
 	case "properties":
-		return "is not a field of this request"
-	case "nullable":
-		return "must not be null"
-	case "enum":
-		return "must be one of: " + strings.Trim(strings.ReplaceAll(fmt.Sprint(s.Enum), " ", ", "), "[]")
+		return "is not a field of this request; allowed are: " +
+			strings.Join(slices.Sorted(maps.Keys(s.Properties)), ", ")
+	case "format":
+		return formatInWords(s.Format)
 	case "pattern":
 		return patternInWords(s.Pattern)
 	case "minLength", "maxLength":
@@ -26,15 +30,28 @@ func describe(e *openapi3.SchemaError) string {
 	case "maxItems":
 		return fmt.Sprintf("must have at most %d items", *s.MaxItems)
 	}
+	return kindInWords(s)
+}
+
+// insteadOf says what a value must be instead of null or empty.
+func insteadOf(given, allowed string) string {
+	return "must not be " + given + ", but " + strings.TrimPrefix(allowed, "must be ")
+}
+
+// kindInWords says which values a schema allows: those that it lists, or those of its type.
+func kindInWords(s *openapi3.Schema) string {
+	if len(s.Enum) > 0 {
+		return "must be one of: " + strings.Trim(strings.ReplaceAll(fmt.Sprint(s.Enum), " ", ", "), "[]")
+	}
 	return typeInWords(s)
 }
 
 // unreadable says what a parameter must be whose text is not of its type.
 func unreadable(s *openapi3.Schema) string {
 	if s.Type.Is(openapi3.TypeArray) {
-		return "each " + typeInWords(s.Items.Value)
+		return "each " + kindInWords(s.Items.Value)
 	}
-	return typeInWords(s)
+	return kindInWords(s)
 }
 
 // typeInWords takes the type together with its bounds and its format.
@@ -44,8 +61,12 @@ func typeInWords(s *openapi3.Schema) string {
 		return "must be an integer from " + span(*s.Min, *s.Max)
 	case s.Type.Is(openapi3.TypeInteger) && s.Min != nil:
 		return fmt.Sprintf("must be an integer of at least %.0f", *s.Min)
-	case s.Type.Is(openapi3.TypeString):
+	case s.Type.Is(openapi3.TypeString) && s.Format != textFormat:
 		return formatInWords(s.Format)
+	case s.Type.Is(openapi3.TypeString):
+		return "must be a string"
+	case s.Type.Is(openapi3.TypeBoolean):
+		return "must be true or false"
 	case s.Type.Is(openapi3.TypeInteger), s.Type.Is(openapi3.TypeArray), s.Type.Is(openapi3.TypeObject):
 		return "must be an " + s.Type.Slice()[0]
 	}
@@ -67,9 +88,13 @@ func formatInWords(format string) string {
 		return "must be an absolute URL, such as https://example.com/path"
 	case "date-time":
 		return "must be a time as in RFC 3339, such as 2017-05-30T15:07:50.000Z"
+	case textFormat:
+		return noControls
 	}
 	return "must be a string"
 }
+
+const noControls = "must not contain control characters"
 
 // patternInWords knows the patterns of openapi.yaml; a test holds it to that.
 func patternInWords(pattern string) string {
@@ -80,8 +105,8 @@ func patternInWords(pattern string) string {
 		return "must be 32 characters of 0-9 a-f"
 	case `^[0-9a-f]{16}$`:
 		return "must be 16 characters of 0-9 a-f"
-	case `^[^\x00-\x1f\x7f-\x9f]*$`:
-		return "must not contain control characters"
+	case `^[^\x00-\x1f\x7f]*$`:
+		return noControls
 	}
 	return "must match " + pattern
 }

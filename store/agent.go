@@ -144,27 +144,26 @@ func (s *Store) Agent(ctx context.Context, k AgentKey) (Agent, error) {
 }
 
 // CreateAgent creates an agent under its id or, where that is 0, under a free one. It is logged out.
-func (s *Store) CreateAgent(ctx context.Context, k AgentKey, u AgentUpdate) (a Agent, err error) {
-	err = s.write(ctx, func(tx *gorm.DB) error {
+func (s *Store) CreateAgent(ctx context.Context, k AgentKey, u AgentUpdate) (Agent, error) {
+	return once(ctx, s, func(tx *gorm.DB) (a Agent, err error) {
 		k := k
 		if _, err := holdClient(tx, k.Client); err != nil {
-			return err
+			return a, err
 		}
 		if k.ID == 0 {
 			if k.ID, err = freeID(tx, k); err != nil {
-				return err
+				return a, err
 			}
 		}
 		a, err = s.insertAgent(tx, k, u)
 		if errors.Is(err, gorm.ErrDuplicatedKey) {
-			return &Error{
+			return a, &Error{
 				Kind: Conflict, Message: fmt.Sprintf("%v exists already", k), Status: "conflict",
 				Fields: []gen.FieldError{{Field: "id", Message: "is taken"}},
 			}
 		}
-		return err
+		return a, err
 	})
-	return a, err
 }
 
 // PutAgent creates an agent under its id, which needs a name, or updates it.

@@ -97,13 +97,13 @@ func findApplication(tx *gorm.DB, client, id string) (applicationRow, error) {
 // CreateApplication makes an application of a client. Its secret is in the result and nowhere else.
 func (s *Store) CreateApplication(
 	ctx context.Context, client string, c gen.ApplicationCreate,
-) (m gen.ApplicationSecret, err error) {
+) (gen.ApplicationSecret, error) {
 	r, secret := s.newApplication(c.Name, c.Access), randomHex()
 	r.ClientID = client
 	r.hide(secret)
-	err = s.write(ctx, func(tx *gorm.DB) error {
+	return once(ctx, s, func(tx *gorm.DB) (m gen.ApplicationSecret, err error) {
 		if _, err := holdClient(tx, client); err != nil {
-			return err
+			return m, err
 		}
 		n, err := gorm.G[applicationRow](tx).Where("client_id = ?", client).Count(tx.Statement.Context, "*")
 		if err == nil && n >= mostApplications {
@@ -113,11 +113,10 @@ func (s *Store) CreateApplication(
 			}
 		}
 		if err != nil {
-			return err
+			return m, err
 		}
-		return gorm.G[applicationRow](tx).Create(tx.Statement.Context, &r)
+		return r.withSecret(secret), gorm.G[applicationRow](tx).Create(tx.Statement.Context, &r)
 	})
-	return r.withSecret(secret), err
 }
 
 func (s *Store) newApplication(name string, access gen.AccessLevel) applicationRow {

@@ -145,6 +145,9 @@ func (s *Store) deleteEmpty(tx *gorm.DB, id string) error {
 	if err := tx.Exec("DELETE FROM requests WHERE client_id = ?", id).Error; err != nil {
 		return err
 	}
+	if err := tx.Exec("DELETE FROM idempotency_keys WHERE client_id = ?", id).Error; err != nil {
+		return err
+	}
 	if err := revoke(tx, "client_id = ?", id); err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ const (
 	Unavailable                 // the database does not answer; nothing was done
 	Truncated                   // it is no longer kept
 	Restarted                   // what it goes on from is of another epoch
+	KeyReused                   // another request had the Idempotency-Key
 )
 
 // Error is an error that may be shown to whoever made the request. Every other error that leaves this package is

@@ -79,27 +79,25 @@ func (s *Store) Event(ctx context.Context, k AgentKey, id int64) (gen.AgentEvent
 }
 
 // CreateEvent registers a URL. That it can be sent to was checked before.
-func (s *Store) CreateEvent(ctx context.Context, k AgentKey, c gen.AgentEventCreate) (m gen.AgentEvent, err error) {
-	err = s.write(ctx, func(tx *gorm.DB) error {
+func (s *Store) CreateEvent(ctx context.Context, k AgentKey, c gen.AgentEventCreate) (gen.AgentEvent, error) {
+	return once(ctx, s, func(tx *gorm.DB) (m gen.AgentEvent, err error) {
 		a, err := findAgent(tx, k)
 		if err != nil {
-			return err
+			return m, err
 		}
 		if err := limitedEvents.add(tx, k.Client); err != nil {
-			return err
+			return m, err
 		}
 		e := eventRow{
 			Agent: a.ID, URL: c.URL, Method: c.Method, EventType: c.EventType,
 			State: gen.AgentEventStateValueEnabled, Since: s.now(),
 		}
 		if e.LaneID, err = ensureLane(tx, k, e.URL); err != nil {
-			return err
+			return m, err
 		}
 		err = gorm.G[eventRow](tx).Create(tx.Statement.Context, &e)
-		m = e.model()
-		return err
+		return e.model(), err
 	})
-	return m, err
 }
 
 // UpdateEvent changes an event; a field that is nil stays as it is. What is not sent yet takes the new URL and method,

@@ -108,7 +108,7 @@ func (s *saboteur) rows() string {
 	var all strings.Builder
 	for _, table := range []string{
 		"clients", "agents", "receivers", "secrets", "lanes", "agent_events", "status_changes", "deliveries", "attempts",
-		"replays", "samples", "truncated",
+		"replays", "samples", "truncated", "applications", "idempotency_keys",
 	} {
 		fmt.Fprintln(&all, table)
 		s.rowsOf(table, &all)

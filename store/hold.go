@@ -10,6 +10,7 @@ import (
 // On PostgreSQL transactions run side by side, and what they hold, they hold until their end. So that none waits for
 // another that waits for it, all take what they need in one order, each before it reads what depends on it:
 //
+//  0. an Idempotency-Key, by its record
 //  1. agents by id; whatever changes an agent's events holds the agent
 //  2. the client, whose row counts its agents and events
 //  3. lanes by id; whatever moves deliveries or changes their state holds their lanes

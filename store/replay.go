@@ -157,7 +157,8 @@ func destination(tx *gorm.DB, d deliveryRow) (eventRow, error) {
 }
 
 // CreateReplay takes note of what is to be sent again. Work does it. That is counted before, by a reader: it may read much.
-func (s *Store) CreateReplay(ctx context.Context, client string, f DeliveryFilter) (m gen.Replay, err error) {
+// Why it is refused counts only when no earlier request had the same Idempotency-Key.
+func (s *Store) CreateReplay(ctx context.Context, client string, f DeliveryFilter) (gen.Replay, error) {
 	r := replayRow{ClientID: client, State: f.State, Kind: f.AgentType, AgentID: f.AgentID, EventID: f.EventID, CreatedAt: s.now()}
 	if !f.Since.IsZero() {
 		r.Since = new(f.Since.UnixMilli())
@@ -165,20 +166,21 @@ func (s *Store) CreateReplay(ctx context.Context, client string, f DeliveryFilte
 	if !f.Until.IsZero() {
 		r.Until = new(f.Until.UnixMilli())
 	}
-	if err := s.snapshot(ctx, r.count); err != nil {
-		return m, err
-	}
-	err = s.write(ctx, func(tx *gorm.DB) error {
+	counted := s.snapshot(ctx, r.count)
+	defer signal(s.replays)
+	return once(ctx, s, func(tx *gorm.DB) (m gen.Replay, err error) {
+		if counted != nil {
+			return m, counted
+		}
 		if _, err := holdClient(tx, client); err != nil {
-			return err
+			return m, err
 		}
 		if err := r.admit(tx); err != nil {
-			return err
+			return m, err
 		}
-		return gorm.G[replayRow](tx).Create(tx.Statement.Context, &r)
+		err = gorm.G[replayRow](tx).Create(tx.Statement.Context, &r)
+		return r.model(), err
 	})
-	signal(s.replays)
-	return r.model(), err
 }
 
 // count counts what is to be sent again, if there may be a replay of it.

@@ -35,7 +35,7 @@ func (s *Store) prune(ctx context.Context) error {
 	}
 	s.pruner.next = now.Add(pruneEvery)
 	steps := []func(context.Context) error{
-		s.pruneDeliveries, s.pruneChanges, s.pruneReplays, s.pruneSamples, s.pruneTokens, s.shrink,
+		s.pruneDeliveries, s.pruneChanges, s.pruneReplays, s.pruneSamples, s.pruneTokens, s.pruneKeys, s.shrink,
 	}
 	if !now.Before(s.pruner.again) {
 		s.pruner.again, s.pruner.deliveries, s.pruner.changes = now.Add(pruneAgain), 0, 0

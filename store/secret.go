@@ -51,25 +51,23 @@ func (s *Store) Secret(ctx context.Context, client string) (gen.Secret, error) {
 }
 
 // RotateSecret gives a client a new secret. For a day the one before signs too.
-func (s *Store) RotateSecret(ctx context.Context, client string) (m gen.Secret, err error) {
-	err = s.write(ctx, func(tx *gorm.DB) error {
+func (s *Store) RotateSecret(ctx context.Context, client string) (gen.Secret, error) {
+	return once(ctx, s, func(tx *gorm.DB) (m gen.Secret, err error) {
 		if _, err := findClient(tx, client); err != nil {
-			return err
+			return m, err
 		}
 		r, err := gorm.G[secretRow](tx, holding(tx)...).Where("client_id = ?", client).Take(tx.Statement.Context)
 		if err == nil {
 			r, err = r.opened(s)
 		}
 		if err != nil {
-			return err
+			return m, err
 		}
 		r.Previous, r.PreviousUntil = r.Secret, s.now()+overlap.Milliseconds()
 		r.Secret = webhook.NewSecret()
-		m = r.model(s.now())
-		return tx.Exec("UPDATE secrets SET secret = ?, previous = ?, previous_until = ? WHERE client_id = ?",
+		return r.model(s.now()), tx.Exec("UPDATE secrets SET secret = ?, previous = ?, previous_until = ? WHERE client_id = ?",
 			s.seal.close(r.Secret), s.seal.close(r.Previous), r.PreviousUntil, r.ClientID).Error
 	})
-	return m, err
 }
 
 // newSecret gives a client that is new its first secret. One that had the id before is none of its business.

@@ -675,7 +675,7 @@ type ClientInterface interface {
 	// CreateApplicationWithBody Make an application
 	//
 	// Makes an application of the client, which has at most 100. The answer is the only place where its secret is ever
-	// shown: what is stored is a keyed hash of it.
+	// shown: the server stores a keyed hash of it.
 	//
 	// Requires access `all`.
 	//
@@ -687,7 +687,7 @@ type ClientInterface interface {
 	// CreateApplication Make an application
 	//
 	// Makes an application of the client, which has at most 100. The answer is the only place where its secret is ever
-	// shown: what is stored is a keyed hash of it.
+	// shown: the server stores a keyed hash of it.
 	//
 	// Requires access `all`.
 	//
@@ -2046,7 +2046,7 @@ func (c *HTTPClient) ListApplications(ctx context.Context, clientID ClientID, re
 // CreateApplicationWithBody Make an application
 //
 // Makes an application of the client, which has at most 100. The answer is the only place where its secret is ever
-// shown: what is stored is a keyed hash of it.
+// shown: the server stores a keyed hash of it.
 //
 // Requires access `all`.
 //
@@ -2068,7 +2068,7 @@ func (c *HTTPClient) CreateApplicationWithBody(ctx context.Context, clientID Cli
 // CreateApplication Make an application
 //
 // Makes an application of the client, which has at most 100. The answer is the only place where its secret is ever
-// shown: what is stored is a keyed hash of it.
+// shown: the server stores a keyed hash of it.
 //
 // Requires access `all`.
 //
@@ -4864,28 +4864,20 @@ func NewListDeliveriesRequest(server string, clientID ClientID, params *ListDeli
 		// per the OpenAPI spec (e.g. "color=blue,black,brown").
 		var rawQueryFragments []string
 
-		if params.State != nil {
-
-			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "state", *params.State, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "", Format: ""}); err != nil {
-				return nil, err
-			} else {
-				for _, qp := range strings.Split(queryFrag, "&") {
-					rawQueryFragments = append(rawQueryFragments, qp)
-				}
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "state", params.State, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
 			}
-
 		}
 
-		if params.AgentType != nil {
-
-			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "agent_type", *params.AgentType, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "", Format: ""}); err != nil {
-				return nil, err
-			} else {
-				for _, qp := range strings.Split(queryFrag, "&") {
-					rawQueryFragments = append(rawQueryFragments, qp)
-				}
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "agent_type", params.AgentType, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
 			}
-
 		}
 
 		if params.AgentID != nil {
@@ -6287,7 +6279,7 @@ type ClientWithResponsesInterface interface {
 	// CreateApplicationWithBodyWithResponse Make an application
 	//
 	// Makes an application of the client, which has at most 100. The answer is the only place where its secret is ever
-	// shown: what is stored is a keyed hash of it.
+	// shown: the server stores a keyed hash of it.
 	//
 	// Requires access `all`.
 	//
@@ -6299,7 +6291,7 @@ type ClientWithResponsesInterface interface {
 	// CreateApplicationWithResponse Make an application
 	//
 	// Makes an application of the client, which has at most 100. The answer is the only place where its secret is ever
-	// shown: what is stored is a keyed hash of it.
+	// shown: the server stores a keyed hash of it.
 	//
 	// Requires access `all`.
 	//
@@ -18112,7 +18104,7 @@ func (c *ClientWithResponses) ListApplicationsWithResponse(ctx context.Context, 
 // CreateApplicationWithBodyWithResponse Make an application
 //
 // Makes an application of the client, which has at most 100. The answer is the only place where its secret is ever
-// shown: what is stored is a keyed hash of it.
+// shown: the server stores a keyed hash of it.
 //
 // Requires access `all`.
 //
@@ -18130,7 +18122,7 @@ func (c *ClientWithResponses) CreateApplicationWithBodyWithResponse(ctx context.
 // CreateApplicationWithResponse Make an application
 //
 // Makes an application of the client, which has at most 100. The answer is the only place where its secret is ever
-// shown: what is stored is a keyed hash of it.
+// shown: the server stores a keyed hash of it.
 //
 // Requires access `all`.
 //

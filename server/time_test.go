@@ -1,0 +1,122 @@
+package main
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestParseTime(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"2017-05-30T15:07:50Z":                 "2017-05-30T15:07:50Z",
+		"2017-05-30t15:07:50z":                 "2017-05-30T15:07:50Z",
+		"2017-05-30T15:07:50.123456789012Z":    "2017-05-30T15:07:50.123456789Z",
+		"2017-05-30T18:07:50.5+03:00":          "2017-05-30T15:07:50.5Z",
+		"2017-05-30T15:07:50+0000":             "2017-05-30T15:07:50Z",
+		"2017-05-30t11:37:50-0330":             "2017-05-30T15:07:50Z",
+		"2017-05-30T15:07:50-00:00":            "2017-05-30T15:07:50Z",
+		"2016-12-31T23:59:60Z":                 "2017-01-01T00:00:00Z",
+		"2016-12-31T23:59:60.75Z":              "2017-01-01T00:00:00Z",
+		"2017-01-01T02:59:60+03:00":            "2017-01-01T00:00:00Z",
+		"2016-02-29T00:00:00Z":                 "2016-02-29T00:00:00Z",
+		"0001-01-01T00:00:00Z":                 "0001-01-01T00:00:00Z",
+		"9999-12-31T23:59:59.999Z":             "9999-12-31T23:59:59.999Z",
+		"2017-02-29T00:00:00Z":                 "",
+		"2017-05-30T15:07:60Z":                 "",
+		"2017-05-30T15:07:61Z":                 "",
+		"2017-05-30T24:00:00Z":                 "",
+		"2017-05-30 15:07:50Z":                 "",
+		"2017-05-30T15:07:50":                  "",
+		"2017-05-30T15:07Z":                    "",
+		"2017-05-30":                           "",
+		"2017-05-30T15:07:50,5Z":               "",
+		"2017-05-30T15:07:50.Z":                "",
+		"2017-05-30T15:07:50+3":                "",
+		"2017-05-30T15:07:50+24:00":            "",
+		"2017-05-30T15:07:50+03:60":            "",
+		"2017-05-30T15:07:50 UTC":              "",
+		"2017-5-30T15:07:50Z":                  "",
+		"9999-12-31T23:59:60Z":                 "",
+		"0000-01-01T00:00:00+01:00":            "",
+		"2017-05-30T15:07:50Z\n":               "",
+		"\u0662017-05-30T15:07:50Z":            "",
+		strings.Repeat("2", 1<<16) + "-05-30T": "",
+		"":                                     "",
+	} {
+		got, err := parseTime(text)
+		if want == "" && err == nil || want != "" && (err != nil || got.Format(time.RFC3339Nano) != want) {
+			t.Errorf("%.40q is %v, %v; want %q", text, got, err, want)
+		}
+	}
+}
+
+// A time counts the same in whatever form it comes, and wherever; what only looks like one stays as it is.
+func TestTimesOfClients(t *testing.T) {
+	t.Parallel()
+	s := newSite(t).withAgents()
+	for i, text := range []string{"2017-05-30t15:00:0%dz", "2017-05-30T15:00:0%d+0000", "2017-05-30T18:00:0%d.000+03:00"} {
+		text = strings.ReplaceAll(text, "%d", string(rune('1'+i)))
+		status := []string{"available", "logged_out"}[i%2]
+		want := `"changed_at":"2017-05-30T15:00:0` + string(rune('1'+i)) + `.000Z","changed":true`
+		for path, body := range map[string]string{
+			"/client/12/agent/local/136/status": `{"agent_status":"` + status + `","changed_at":"` + text + `"}`,
+			"/client/12/status/":                `[{"agent_type":"remote","agent_id":7,"agent_status":"` + status + `","changed_at":"` + text + `"}]`,
+		} {
+			if g := s.ask("PUT", path, body); g.status != http.StatusOK || !strings.Contains(g.body, want) {
+				t.Errorf("%s %s: %d %s", path, body, g.status, g.body)
+			}
+		}
+	}
+	s.expect(s.ask("PUT", "/client/12", `{"name":"2017-05-30t15:00:00z"}`), http.StatusOK,
+		`{"id":"12","name":"2017-05-30t15:00:00z","blocked":false}`)
+	for _, query := range []string{
+		"since=2017-05-30t15:00:00z&until=2017-05-30T15:00:01%2B0000", "since=2017-05-30T15:00:00+0000&until=2017-06-30T23:59:60Z",
+		"since=2017-05-30T18:00:00+03:00",
+	} {
+		s.expect(s.ask("GET", "/client/12/delivery/?"+query, ""), http.StatusOK, `[]`)
+	}
+	s.expect(s.ask("POST", "/client/12/delivery/redeliver", `{"since":"2017-05-30t15:00:00z","until":"2017-05-30T15:00:01+0000"}`),
+		http.StatusAccepted, "")
+}
+
+// The forms of one time find the same deliveries, on the first page and on the one that it links to.
+func TestTimesInQueries(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.withLog()
+	list := func(query string) string {
+		first := w.send(scenario{request: "GET /client/12/delivery/?limit=2&" + query})
+		second := w.send(scenario{request: "GET " + w.next(first)})
+		return string(first.body) + string(second.body)
+	}
+	for _, name := range []string{"since", "until"} {
+		want := list(name + "=2017-05-30T17:00:00.001Z")
+		if list(name+"=2017-05-30T17:00:00.000Z") == want {
+			t.Fatalf("a millisecond makes no difference to %s", name)
+		}
+		for _, text := range []string{
+			"2017-05-30t17:00:00.001z", "2017-05-30T17:00:00.001%2B0000", "2017-05-30T17:00:00.001+0000",
+			"2017-05-30T20:00:00.001+03:00", "2017-05-30T20:00:00.001%200300", "2017-05-30T13:30:00.001-0330",
+		} {
+			if got := list(name + "=" + text); got != want {
+				t.Errorf("%s=%s: %s, want %s", name, text, got, want)
+			}
+		}
+	}
+}
+
+func TestTimesInReplays(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.withLog()
+	a := w.send(scenario{request: replayAll, body: `{"since":"2017-05-30t19:00:00.001+0300","until":"2016-12-31T23:59:60Z"}`})
+	if a.status != http.StatusBadRequest || !strings.Contains(string(a.body), "until") {
+		t.Errorf("until before since: %d %s", a.status, a.body)
+	}
+	a = w.send(scenario{request: replayAll, body: `{"since":"2016-12-31T23:59:60z","until":"2017-05-30t19:00:00.001+0300"}`})
+	if want := `"since":"2017-01-01T00:00:00.000Z","until":"2017-05-30T16:00:00.001Z"`; !strings.Contains(string(a.body), want) {
+		t.Errorf("%d %s, want %s", a.status, a.body, want)
+	}
+}

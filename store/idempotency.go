@@ -1,0 +1,161 @@
+package store
+
+import (
+	"context"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"gorm.io/gorm"
+)
+
+// remembered is how long a request with an Idempotency-Key gets the answer of the first one.
+const remembered = 24 * time.Hour
+
+// Idempotency is the Idempotency-Key of a request that creates something.
+type Idempotency struct {
+	Application int64  // the number of the caller
+	Client      string // that the request is about: its deletion ends what is remembered
+	Key         string
+	Fingerprint []byte // of the request; another request with the same key has another one
+}
+
+type idempotencyKey struct{}
+
+// WithIdempotency has a method that creates something do so at most once in a day for an application and a key: CreateAgent,
+// CreateEvent, CreateApplication, RotateSecret and CreateReplay. The same fingerprint gets the first answer again, another
+// one an *Error of kind KeyReused. The context carries the key, since it says nothing of what is created: only these
+// methods look at it, and those who have none need not say so.
+func WithIdempotency(ctx context.Context, k Idempotency) context.Context {
+	return context.WithValue(ctx, idempotencyKey{}, k)
+}
+
+// once creates something in a transaction of its own. The record of an Idempotency-Key is written in the same transaction:
+// after a crash there are both or neither. An error stores nothing.
+func once[T any](ctx context.Context, s *Store, create func(tx *gorm.DB) (T, error)) (answer T, err error) {
+	k, given := ctx.Value(idempotencyKey{}).(Idempotency)
+	err = s.write(ctx, func(tx *gorm.DB) (err error) {
+		answer = *new(T) // nothing is left of a transaction that is tried again
+		if !given {
+			answer, err = create(tx)
+			return err
+		}
+		first, err := s.reserve(tx, k)
+		if err != nil {
+			return err
+		}
+		if !first {
+			return s.recall(tx, k, &answer)
+		}
+		if answer, err = create(tx); err != nil {
+			return err
+		}
+		return s.remember(tx, k, answer)
+	})
+	return answer, err
+}
+
+type idempotencyRow struct {
+	Fingerprint []byte
+	Answer      string
+}
+
+func (idempotencyRow) TableName() string { return "idempotency_keys" }
+
+// reserve takes a key that is new, or older than a day, and says whether it has. On PostgreSQL a second transaction with the
+// same key waits here for the first: whatever else is held comes later.
+func (s *Store) reserve(tx *gorm.DB, k Idempotency) (first bool, err error) {
+	taken := tx.Exec("INSERT INTO idempotency_keys (application, hash, client_id, fingerprint, answer, created_at) "+
+		"SELECT number, ?, ?, ?, '', ? FROM applications WHERE number = ? ON CONFLICT (application, hash) DO UPDATE SET "+
+		"client_id = excluded.client_id, fingerprint = excluded.fingerprint, created_at = excluded.created_at "+
+		"WHERE idempotency_keys.created_at <= ?", k.hash(), k.Client, k.Fingerprint, s.now(), k.Application, s.forgotten())
+	return taken.RowsAffected > 0, taken.Error
+}
+
+// forgotten is the time of the youngest record that is too old.
+func (s *Store) forgotten() int64 { return s.now() - remembered.Milliseconds() }
+
+// recall reads the answer of the first request with a key.
+func (s *Store) recall(tx *gorm.DB, k Idempotency, answer any) error {
+	r, err := gorm.G[idempotencyRow](tx).Select("fingerprint, answer").
+		Where("application = ? AND hash = ?", k.Application, k.hash()).Take(tx.Statement.Context)
+	switch {
+	case errors.Is(err, gorm.ErrRecordNotFound):
+		return &Error{Kind: Unavailable, Message: "the application was revoked, try again", cause: err}
+	case err != nil:
+		return err
+	case string(r.Fingerprint) != string(k.Fingerprint):
+		return &Error{
+			Kind: KeyReused, Status: "idempotency_key_reused",
+			Message: "the Idempotency-Key was used for another request; use a new key for each new request",
+		}
+	}
+	key, err := k.seal(s.Key)
+	if err != nil {
+		return err
+	}
+	text, err := key.open(r.Answer)
+	if err != nil {
+		return ErrLocked
+	}
+	return json.Unmarshal([]byte(text), answer)
+}
+
+// remember keeps the answer to the first request with a key.
+func (s *Store) remember(tx *gorm.DB, k Idempotency, answer any) error {
+	text, err := json.Marshal(answer)
+	if err != nil {
+		return fmt.Errorf("write an answer: %w", err)
+	}
+	key, err := k.seal(s.Key)
+	if err != nil {
+		return err
+	}
+	return tx.Exec("UPDATE idempotency_keys SET answer = ? WHERE application = ? AND hash = ?",
+		key.close(string(text)), k.Application, k.hash()).Error
+}
+
+// hash is what a key is found by. It tells nothing of the key that answers are encrypted with.
+func (k Idempotency) hash() []byte {
+	hash, _ := k.derive(nil, "agentevents: the row of an Idempotency-Key")
+	return hash
+}
+
+// seal encrypts answers, which may hold secrets. Who can only read the database, and not guess the Idempotency-Key, learns none.
+// With an encryption key of the store not even a key that is guessed tells.
+func (k Idempotency) seal(storeKey []byte) (*seal, error) {
+	key, err := k.derive(storeKey, "agentevents: the answer of an Idempotency-Key")
+	if err != nil {
+		return nil, err
+	}
+	return newSeal(key)
+}
+
+func (k Idempotency) derive(salt []byte, purpose string) ([]byte, error) {
+	return hkdf.Key(sha256.New, []byte(k.Key), salt, purpose, KeySize)
+}
+
+// pruneKeys removes records that are older than a day.
+func (s *Store) pruneKeys(ctx context.Context) error {
+	for more := true; more && ctx.Err() == nil; {
+		var found []int64
+		const old = " FROM idempotency_keys WHERE created_at <= ? ORDER BY created_at LIMIT ?"
+		err := s.read(ctx).Raw("SELECT application"+old, s.forgotten(), pruneRows).Scan(&found).Error
+		if err != nil || len(found) == 0 {
+			return err
+		}
+		err = s.write(context.WithoutCancel(ctx), func(tx *gorm.DB) error {
+			// A record of which the key is used again while this waits for it stays.
+			return tx.Exec("DELETE FROM idempotency_keys WHERE (application, hash) IN (SELECT application, hash"+old+") AND created_at <= ?",
+				s.forgotten(), pruneRows, s.forgotten()).Error
+		})
+		if err != nil {
+			return err
+		}
+		more = len(found) == pruneRows
+	}
+	return nil
+}
