@@ -198,8 +198,8 @@ func TestReceiver(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.close()
-	var shown bytes.Buffer
-	r.show = &shown
+	var printed bytes.Buffer
+	r.show = &printed
 	for _, form := range []url.Values{
 		{"agent_status": {"available"}, "agent_type": {"remote"}, "event_source": {"api"}, "agent_id": {"7"}, "agent_number": {"Доб. *7@Юг"}},
 		{"agent_status": {"available"}, "agent_type": {"local"}, "event_source": {"api"}, "agent_id": {"136"}, "extension_name": {"000*094@ringme.ru"}},
@@ -214,7 +214,7 @@ func TestReceiver(t *testing.T) {
 	if r.sorted() != received {
 		t.Errorf("received\n%s\nwant\n%s", r.sorted(), received)
 	}
-	if lines := strings.Count(shown.String(), "\n"); lines != 2 {
-		t.Errorf("shown are %d lines: %s", lines, shown.String())
+	if lines := strings.Count(printed.String(), "\n"); lines != 2 {
+		t.Errorf("shown are %d lines: %s", lines, printed.String())
 	}
 }
