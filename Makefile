@@ -18,6 +18,7 @@ BENCH =
 CYCLES = 300
 LASTS = 3m
 REPLICAS = 3
+SDK =
 REDOCLY = @redocly/cli@2.77.0
 SPECTRAL = @stoplight/spectral-cli@6.16.0
 # What npm takes for the newest Swagger UI 5; the one that is served is recorded in server/docs/swagger-ui/VERSION.
@@ -134,6 +135,10 @@ race: ## run the tests under the race detector on SQLite, but for two of the ben
 crash: build ## kill the program (-9) 300 times, then trouble replicas on PostgreSQL, and count what is lost (CYCLES=50 LASTS=1m REPLICAS=2 for less)
 	@go run ./server/crash -binary bin/agentevents -cycles $(CYCLES)
 	@go run ./server/crash -binary bin/agentevents -replicas $(REPLICAS) -lasts $(LASTS)
+
+.PHONY: sdk
+sdk: build ## generate SDKs from openapi.yaml as gen/README.md says, and use each against the program (SDK=python,php for some)
+	@go run ./server/sdk -binary bin/agentevents -only '$(SDK)'
 
 # One at a time: go test fuzzes only one target per run.
 .PHONY: fuzz

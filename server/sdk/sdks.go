@@ -57,7 +57,7 @@ var (
 // Commands that several have.
 const (
 	copySpec = `cp "$agentevents"/openapi.yaml .`
-	npm      = "npm install --no-package-lock --no-audit --no-fund --silent"
+	npm      = "npm install --no-package-lock --no-audit --no-fund --loglevel=error"
 	tsc      = "npx tsc --project ."
 	venv     = "python3 -m venv venv"
 	pip      = "venv/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt"

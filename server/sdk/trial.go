@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/agentevents/agentevents/server/lab"
@@ -57,7 +58,7 @@ func (t *trial) try(ctx context.Context, s sdk) (r result) {
 // missing returns the names of what is needed and is not there.
 func missing(ctx context.Context, needs []need) (names []string) {
 	for _, n := range needs {
-		if exec.CommandContext(ctx, "sh", "-c", n.probe).Run() != nil { //nolint:gosec // a command of the table
+		if exec.CommandContext(ctx, "sh", "-c", n.probe).Run() != nil {
 			names = append(names, n.name)
 		}
 	}
@@ -116,24 +117,35 @@ func (t *trial) home(s sdk) string { return filepath.Join(t.dir, s.name) }
 func (t *trial) shell(ctx context.Context, dir string, env []string, commands ...string) (string, error) {
 	var printed strings.Builder
 	for _, command := range commands {
-		var all strings.Builder
-		cmd := exec.CommandContext(ctx, "sh", "-euc", command) //nolint:gosec // a command of the table
+		var problems strings.Builder
+		cmd := inGroup(exec.CommandContext(ctx, "sh", "-euc", command))
 		cmd.Dir = dir
 		cmd.Env = append(append(os.Environ(), "agentevents="+t.root), env...)
-		cmd.Stderr = &all
+		cmd.Stderr = &problems
 		out, err := cmd.Output()
 		printed.Write(out)
 		if err != nil {
-			return "", fmt.Errorf("%s: %w\n%s", command, err, tail(string(out)+all.String(), 30))
+			return "", fmt.Errorf("%s: %w\n%s", command, err, tail(string(out)+problems.String()))
 		}
 	}
 	return printed.String(), nil
 }
 
+// inGroup has a command end with all that it has started, when its context ends.
+func inGroup(cmd *exec.Cmd) *exec.Cmd {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = 5 * time.Second
+	return cmd
+}
+
+// shown is how many lines of what failed are shown.
+const shown = 30
+
 // tail is the last lines of a text.
-func tail(text string, lines int) string {
+func tail(text string) string {
 	all := strings.Split(strings.TrimSpace(text), "\n")
-	return strings.Join(all[max(0, len(all)-lines):], "\n")
+	return strings.Join(all[max(0, len(all)-shown):], "\n")
 }
 
 // differs says in which line a text is first another than it should be.

@@ -41,7 +41,7 @@ const api = createClient<paths>({ baseUrl: env('BASE_URL') });
 
 const token = ok(await api.POST('/oauth/token', {
     body: { grant_type: 'client_credentials', client_id: env('CLIENT_ID'), client_secret: env('CLIENT_SECRET') },
-    bodySerializer: (body) => new URLSearchParams(body),
+    headers: { 'Content-Type': 'application/x-www-form-urlencoded' },
 }));
 console.log(`token: ${token.token_type}, for ${token.expires_in} s`);
 

@@ -83,7 +83,8 @@ $available = new Model\AgentStatusUpdate(['agent_status' => Model\AgentStatusVal
 sayStatus('local agent ' . LOCAL, $statuses->putLocalAgentStatus(CLIENT, LOCAL, $available));
 sayStatus('remote agent ' . REMOTE, $statuses->putRemoteAgentStatus(CLIENT, REMOTE, $available));
 
-$since = new DateTime('-1 hour');
+// A time of a query is text: what this generator makes does not turn a DateTime into one there.
+$since = (new DateTime('-1 hour'))->format(DATE_ATOM);
 $delivered = [];
 for ($i = 0; $i < 100 && count($delivered) !== 2; $i++) {
     usleep(100_000);

@@ -3,6 +3,7 @@
 # The story, told through the SDK that openapi-generator makes for Ruby.
 
 require 'json'
+require 'time'
 require 'uri'
 require 'openapi_client'
 
@@ -55,7 +56,8 @@ available = AgentStatusUpdate.new(agent_status: AgentStatusValue::AVAILABLE)
 put_status("local agent #{LOCAL}", statuses.put_local_agent_status(CLIENT, LOCAL, available))
 put_status("remote agent #{REMOTE}", statuses.put_remote_agent_status(CLIENT, REMOTE, available))
 
-since = Time.now - 3600
+# A time of a query is text: what this generator makes sends Time#to_s there, which is not RFC 3339.
+since = (Time.now - 3600).iso8601
 delivered = []
 100.times do
   delivered = deliveries.list_deliveries(CLIENT, state: DeliveryState::DELIVERED, since: since)
