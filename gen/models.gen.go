@@ -1215,7 +1215,7 @@ type AfterSequence = int64
 // AgentIDFilter defines model for AgentIDFilter.
 type AgentIDFilter = int64
 
-// AgentTypeFilter Kind of an agent: `local`, an internal one; `remote`, an external one.
+// AgentTypeFilter defines model for AgentTypeFilter.
 type AgentTypeFilter = AgentType
 
 // ApplicationID defines model for ApplicationID.
@@ -1266,9 +1266,7 @@ type ReplayID = int64
 // Since defines model for Since.
 type Since = time.Time
 
-// StateFilter What has become of a delivery: `pending`, it waits or is under way; `parked`, it waits until its event is enabled;
-// `delivered`, a receiver has confirmed it; `failed`, it was refused for good or its time was over; `cancelled`, its
-// event was deleted before.
+// StateFilter defines model for StateFilter.
 type StateFilter = DeliveryState
 
 // Until defines model for Until.
@@ -1510,10 +1508,10 @@ type CreateApplicationParams struct {
 // ListDeliveriesParams defines parameters for ListDeliveries.
 type ListDeliveriesParams struct {
 	// State Only deliveries in this state.
-	State StateFilter `form:"state,omitempty" json:"state,omitempty"`
+	State *StateFilter `form:"state,omitempty" json:"state,omitempty"`
 
 	// AgentType Only those of the agent of this kind with the id `agent_id`. Requires `agent_id`.
-	AgentType AgentTypeFilter `form:"agent_type,omitempty" json:"agent_type,omitempty"`
+	AgentType *AgentTypeFilter `form:"agent_type,omitempty" json:"agent_type,omitempty"`
 
 	// AgentID Only those of the agent with this id. Requires `agent_type`, since ids are unique among agents of a kind.
 	AgentID *AgentIDFilter `form:"agent_id,omitempty" json:"agent_id,omitempty"`

@@ -31,7 +31,7 @@ func (h handlers) ListDeliveries(
 ) (api.ListDeliveriesResponseObject, error) {
 	p := r.Params
 	f := store.DeliveryFilter{
-		State: p.State, AgentType: p.AgentType, AgentID: given(p.AgentID), EventID: given(p.EventID),
+		State: given(p.State), AgentType: given(p.AgentType), AgentID: given(p.AgentID), EventID: given(p.EventID),
 		Since: given(p.Since), Until: given(p.Until),
 	}
 	if err := checkFilter(f); err != nil {

@@ -65,7 +65,7 @@ func testLog(t *testing.T, bin programs) {
 		}
 	}
 	state, limit := gen.DeliveryStateDelivered, 3
-	newest := a.deliveries(gen.ListDeliveriesParams{State: state, Limit: &limit})
+	newest := a.deliveries(gen.ListDeliveriesParams{State: &state, Limit: &limit})
 	equal(t, "deliveries of a page", len(newest), 3)
 	equal(t, "the newest", newest[0].ID, 12)
 }
