@@ -90,6 +90,7 @@ func (w *wire) answers(what string, status int, body string) {
 		return
 	}
 	w.refusal(got{resp.StatusCode, resp.Header, string(text)})
+	checkBrowserHeaders(w, what, resp.Header, showsNothing[0])
 	logged := fmt.Sprintf("status=%d ", status)
 	if id := resp.Header.Get("X-Request-Id"); id == "" || !w.logs(logged, "request_id="+id) {
 		w.Errorf("%s: the log has no line of the request %q with %s: %s", what, id, logged, w.log)

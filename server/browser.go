@@ -24,12 +24,15 @@ func policy(sources string) []string {
 // guardBrowsers adds to every answer the headers that bound what a browser does with it.
 func guardBrowsers(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		h := w.Header()
-		h["Content-Security-Policy"] = policyOf(r.URL.Path)
-		h["X-Content-Type-Options"] = nosniff
-		h["Referrer-Policy"] = noReferrer
+		boundBrowser(w.Header(), policyOf(r.URL.Path))
 		next.ServeHTTP(w, r)
 	})
+}
+
+func boundBrowser(h http.Header, policy []string) {
+	h["Content-Security-Policy"] = policy
+	h["X-Content-Type-Options"] = nosniff
+	h["Referrer-Policy"] = noReferrer
 }
 
 func policyOf(path string) []string {

@@ -51,7 +51,8 @@ func TestDocumentationInABrowser(t *testing.T) {
 		b.signIn(t, application.ID, application.Secret)
 		testLists(t, b, lists(t, "read_only")[:1])
 	})
-	if got, want := b.hosts(), []string{hostOf(t, s.URL), hostOf(t, proxy.URL)}; !slices.Equal(got, slices.Sorted(slices.Values(want))) {
+	want := slices.Sorted(slices.Values([]string{hostOf(t, s.URL), hostOf(t, proxy.URL)}))
+	if got := b.hosts(); !slices.Equal(got, want) {
 		t.Errorf("the page sends requests to %q, want %q", got, want)
 	}
 	if found := b.complaints(); len(found) > 0 {
@@ -81,7 +82,8 @@ func testTwoOperations(t *testing.T, b *browser, s *site) {
 		b.do(t, chromedp.SendKeys(chromedp.CSS(at+"input[placeholder=client_id]"), typed))
 		b.press(t, at+".execute")
 		b.do(t, chromedp.WaitVisible(chromedp.CSS(at+liveStatus)))
-		if shown := b.text(t, at+".live-responses-table"); !strings.Contains(shown, c.status) || !strings.Contains(shown, "Ringme") {
+		shown := b.text(t, at+".live-responses-table")
+		if !strings.Contains(shown, c.status) || !strings.Contains(shown, "Ringme") {
 			t.Errorf("%s shows %q", c.operation, shown)
 		}
 	}
@@ -244,7 +246,8 @@ func (b *browser) press(t *testing.T, selectors ...string) {
 	t.Helper()
 	for _, selector := range selectors {
 		b.do(t, chromedp.WaitVisible(chromedp.CSS(selector)))
-		if _, err := chromedp.Run(b.ctx, chromedp.Evaluate[any](fmt.Sprintf("document.querySelector(%q).click()", selector))); err != nil {
+		click := chromedp.Evaluate[any](fmt.Sprintf("document.querySelector(%q).click()", selector))
+		if _, err := chromedp.Run(b.ctx, click); err != nil {
 			t.Fatalf("%s: %v", selector, err)
 		}
 	}

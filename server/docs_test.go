@@ -82,7 +82,7 @@ func TestHeadersForBrowsers(t *testing.T) {
 	}
 }
 
-func checkBrowserHeaders(t *testing.T, url string, h http.Header, policy string) {
+func checkBrowserHeaders(t testing.TB, url string, h http.Header, policy string) {
 	t.Helper()
 	for name, want := range map[string]string{
 		"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",

@@ -19,7 +19,8 @@ import (
 // access level shows something at the examples of its path parameters.
 func checkLists(t *testing.T, printed, application, access string) {
 	t.Helper()
-	found := regexp.MustCompile(`(?s)open (http://\S+)/docs,.*` + application + ` +id (\S+)  secret (\S+)`).FindStringSubmatch(printed)
+	how := regexp.MustCompile(`(?s)open (http://\S+)/docs,.*` + application + ` +id (\S+)  secret (\S+)`)
+	found := how.FindStringSubmatch(printed)
 	if found == nil {
 		t.Fatalf("it does not say how to sign in as the %s:\n%s", application, printed)
 	}

@@ -63,6 +63,7 @@ func (c *conn) refuse(r *refusal) []byte {
 	c.on.log.Info("request refused", "status", r.status, "error", r, "address", c.RemoteAddr().String(), "request_id", id)
 	body, _ := json.Marshal(r.body) // only strings
 	header := http.Header{}
+	boundBrowser(header, showsNothing)
 	header.Set(echo.HeaderContentType, echo.MIMEApplicationJSON)
 	header.Set(echo.HeaderXRequestID, id)
 	header.Set("Date", time.Now().UTC().Format(http.TimeFormat))
