@@ -51,6 +51,8 @@ const manyClients = `INSERT INTO clients (id, created_at) SELECT 'more-' || i, 0
 	INSERT INTO applications (id, client_id, name, access, hash_key, hash, created_at)
 		SELECT id, id, '', 'all', '', '', 0 FROM clients WHERE id LIKE 'more-%';
 	INSERT INTO tokens (hash, application, expires_at) SELECT sha256(id::bytea), number, 9000000000000 FROM applications;
+	INSERT INTO idempotency_keys (application, hash, client_id, fingerprint, answer, created_at)
+		SELECT number, sha256(id::bytea), client_id, '', '', 9000000000000 FROM applications;
 	UPDATE deliveries SET client_id = 'more-1' WHERE id <= 1500;
 	UPDATE status_changes SET client_id = 'more-1' WHERE id <= 1500`
 
@@ -179,6 +181,9 @@ func (f *fixture) lookUp(k store.AgentKey, event int64) {
 	f.check(err)
 	_, err = f.IssueToken(f.ctx, a.ID, a.Secret)
 	f.check(err)
+	for range 2 {
+		f.create(f.creationsOf(k)["event"], store.Idempotency{Application: 7, Client: k.Client, Key: idempotencyKey, Fingerprint: []byte("x")})
+	}
 	_, err = f.Delivery(f.ctx, k.Client, 19_008)
 	f.check(err)
 	_, err = f.Status(f.ctx, k)
