@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"crypto/hkdf"
 	"crypto/sha256"
@@ -25,10 +26,10 @@ type Idempotency struct {
 
 type idempotencyKey struct{}
 
-// WithIdempotency has a method that creates something do so at most once in a day for an application and a key: CreateAgent,
-// CreateEvent, CreateApplication, RotateSecret and CreateReplay. The same fingerprint gets the first answer again, another
-// one an *Error of kind KeyReused. The context carries the key, since it says nothing of what is created: only these
-// methods look at it, and those who have none need not say so.
+// WithIdempotency returns a context with which CreateAgent, CreateEvent, CreateApplication, RotateSecret and CreateReplay
+// create at most once in a day for an application and a key. The same fingerprint gets the first answer again, another one an
+// *Error of kind KeyReused. The context carries the key because it is about the request, not about what is created: callers
+// without a key, which are most, do not mention it.
 func WithIdempotency(ctx context.Context, k Idempotency) context.Context {
 	return context.WithValue(ctx, idempotencyKey{}, k)
 }
@@ -78,26 +79,34 @@ func (s *Store) reserve(tx *gorm.DB, k Idempotency) (first bool, err error) {
 // forgotten is the time of the youngest record that is too old.
 func (s *Store) forgotten() int64 { return s.now() - remembered.Milliseconds() }
 
-// recall reads the answer of the first request with a key.
+// recall reads the answer to the first request with a key.
 func (s *Store) recall(tx *gorm.DB, k Idempotency, answer any) error {
 	r, err := gorm.G[idempotencyRow](tx).Select("fingerprint, answer").
 		Where("application = ? AND hash = ?", k.Application, k.hash()).Take(tx.Statement.Context)
-	switch {
-	case errors.Is(err, gorm.ErrRecordNotFound):
+	if errors.Is(err, gorm.ErrRecordNotFound) { // a key was not taken, and is not there
 		return &Error{Kind: Unavailable, Message: "the application was revoked, try again", cause: err}
-	case err != nil:
-		return err
-	case string(r.Fingerprint) != string(k.Fingerprint):
-		return &Error{
-			Kind: KeyReused, Status: "idempotency_key_reused",
-			Message: "the Idempotency-Key was used for another request; use a new key for each new request",
-		}
 	}
-	key, err := k.seal(s.Key)
 	if err != nil {
 		return err
 	}
-	text, err := key.open(r.Answer)
+	if !bytes.Equal(r.Fingerprint, k.Fingerprint) {
+		return errKeyReused
+	}
+	return k.open(s.Key, r.Answer, answer)
+}
+
+var errKeyReused = &Error{
+	Kind: KeyReused, Status: "idempotency_key_reused",
+	Message: "the Idempotency-Key was used for another request; use a new key for each new request",
+}
+
+// open reads an answer that is stored. One that cannot be decrypted was written before the store had its encryption key.
+func (k Idempotency) open(storeKey []byte, stored string, answer any) error {
+	key, err := k.seal(storeKey)
+	if err != nil {
+		return err
+	}
+	text, err := key.open(stored)
 	if err != nil {
 		return ErrLocked
 	}
@@ -124,8 +133,8 @@ func (k Idempotency) hash() []byte {
 	return hash
 }
 
-// seal encrypts answers, which may hold secrets. Who can only read the database, and not guess the Idempotency-Key, learns none.
-// With an encryption key of the store not even a key that is guessed tells.
+// seal encrypts answers, which may hold secrets. The database alone does not open them: that takes the Idempotency-Key and,
+// if the store has one, its encryption key.
 func (k Idempotency) seal(storeKey []byte) (*seal, error) {
 	key, err := k.derive(storeKey, "agentevents: the answer of an Idempotency-Key")
 	if err != nil {
@@ -143,7 +152,7 @@ func (s *Store) pruneKeys(ctx context.Context) error {
 	for more := true; more && ctx.Err() == nil; {
 		var found []int64
 		const old = " FROM idempotency_keys WHERE created_at <= ? ORDER BY created_at LIMIT ?"
-		err := s.read(ctx).Raw("SELECT application"+old, s.forgotten(), pruneRows).Scan(&found).Error
+		err := s.read(ctx).Raw("SELECT created_at"+old, s.forgotten(), pruneRows).Scan(&found).Error
 		if err != nil || len(found) == 0 {
 			return err
 		}

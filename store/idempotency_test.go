@@ -22,23 +22,27 @@ const idempotencyKey = "8e03978e-40d5-43dd-bc93-6894a57f9324"
 // creation is a method that takes an Idempotency-Key; its answer is JSON.
 type creation func(context.Context) (any, error)
 
-// creations are all of them, for agent 136 of client 12. Each of them creates something anew when it is called again.
+// creations are all of them, for agent 136 of client 12.
 func (f *fixture) creations() map[string]creation {
-	k := store.AgentKey{Client: "12", Type: gen.AgentTypeLocal, ID: 136}
+	return f.creationsOf(store.AgentKey{Client: "12", Type: gen.AgentTypeLocal, ID: 136})
+}
+
+// creationsOf are creations for any agent. Each creates something more when it is called again.
+func (f *fixture) creationsOf(k store.AgentKey) map[string]creation {
 	name := "000*095@ringme.ru"
 	return map[string]creation{
 		"agent": func(ctx context.Context) (any, error) {
-			return f.CreateAgent(ctx, store.AgentKey{Client: "12", Type: gen.AgentTypeLocal}, store.AgentUpdate{Name: &name})
+			return f.CreateAgent(ctx, store.AgentKey{Client: k.Client, Type: k.Type}, store.AgentUpdate{Name: &name})
 		},
 		"event": func(ctx context.Context) (any, error) {
 			return f.CreateEvent(ctx, k, gen.AgentEventCreate{URL: crm, Method: gen.RequestMethodPOST, EventType: gen.EventTypeAgentLogin})
 		},
 		"application": func(ctx context.Context) (any, error) {
-			return f.CreateApplication(ctx, "12", gen.ApplicationCreate{Name: "CRM", Access: gen.AccessLevelAll})
+			return f.CreateApplication(ctx, k.Client, gen.ApplicationCreate{Name: "CRM", Access: gen.AccessLevelAll})
 		},
-		"rotation": func(ctx context.Context) (any, error) { return f.RotateSecret(ctx, "12") },
+		"rotation": func(ctx context.Context) (any, error) { return f.RotateSecret(ctx, k.Client) },
 		"replay": func(ctx context.Context) (any, error) {
-			return f.CreateReplay(ctx, "12", store.DeliveryFilter{State: gen.DeliveryStateFailed, Since: f.clock.Now()})
+			return f.CreateReplay(ctx, k.Client, store.DeliveryFilter{State: gen.DeliveryStateFailed, Since: f.clock.Now()})
 		},
 	}
 }
