@@ -54,6 +54,14 @@ var _ api.StrictServerInterface = handlers{}
 func newRouter(
 	h handlers, turned func() time.Time, log *slog.Logger, around ...echo.MiddlewareFunc,
 ) (http.Handler, error) {
+	e, err := newRoutes(h, turned, log, around...)
+	return guardBrowsers(e), err
+}
+
+// newRoutes returns the routes of all that is served.
+func newRoutes(
+	h handlers, turned func() time.Time, log *slog.Logger, around ...echo.MiddlewareFunc,
+) (*echo.Echo, error) {
 	contract, err := loadContract()
 	if err != nil {
 		return nil, err
@@ -71,7 +79,7 @@ func newRouter(
 	api.RegisterHandlersWithOptions(bothForms{e}, api.NewStrictHandler(h, nil),
 		api.RegisterHandlersOptions{BaseURL: basePath, OperationMiddlewares: each})
 	addHealth(e, h.store, turned)
-	return guardBrowsers(e), addDocs(e, contract)
+	return e, addDocs(e, contract)
 }
 
 // within puts a handler into middlewares, the first of them outermost. Echo would do so anew at each request.

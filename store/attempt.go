@@ -31,7 +31,7 @@ var attemptsSQL = "SELECT " + columns[attemptRow]() + " FROM attempts WHERE "
 func (r attemptRow) model() gen.Attempt {
 	return gen.Attempt{
 		Number: r.Number, StartedAt: wire(r.StartedAt), DurationMs: float64(r.Duration) / 1000, Status: r.Status,
-		Verdict: string(r.Verdict), Error: r.Error, Answer: r.Excerpt, Method: r.Method, URL: r.URL,
+		Verdict: r.Verdict, Error: r.Error, Answer: r.Excerpt, Method: r.Method, URL: r.URL,
 		Traceparent: r.Traceparent,
 	}
 }

@@ -215,13 +215,6 @@ func story(s *saboteur) {
 		_, err := s.CreateAgent(s.ctx, store.AgentKey{Client: "12", Type: gen.AgentTypeRemote}, store.AgentUpdate{Name: &name})
 		return err
 	})
-	once := store.WithIdempotency(s.ctx, s.caller())
-	for _, what := range []string{"agent with an Idempotency-Key", "agent with an Idempotency-Key again"} {
-		s.try(what, func() error {
-			_, err := s.CreateAgent(once, store.AgentKey{Client: "12", Type: gen.AgentTypeRemote}, store.AgentUpdate{Name: &name})
-			return err
-		})
-	}
 	s.try("secret", func() error { _, err := s.RotateSecret(s.ctx, "12"); return err })
 	once := store.WithIdempotency(s.ctx, s.operator())
 	for _, what := range []string{"another secret, once", "the same secret again"} {
