@@ -1215,7 +1215,7 @@ type AfterSequence = int64
 // AgentIDFilter defines model for AgentIDFilter.
 type AgentIDFilter = int64
 
-// AgentTypeFilter defines model for AgentTypeFilter.
+// AgentTypeFilter Kind of an agent: `local`, an internal one; `remote`, an external one.
 type AgentTypeFilter = AgentType
 
 // ApplicationID defines model for ApplicationID.
@@ -1266,7 +1266,9 @@ type ReplayID = int64
 // Since defines model for Since.
 type Since = time.Time
 
-// StateFilter defines model for StateFilter.
+// StateFilter What has become of a delivery: `pending`, it waits or is under way; `parked`, it waits until its event is enabled;
+// `delivered`, a receiver has confirmed it; `failed`, it was refused for good or its time was over; `cancelled`, its
+// event was deleted before.
 type StateFilter = DeliveryState
 
 // Until defines model for Until.
