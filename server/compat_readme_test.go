@@ -38,7 +38,7 @@ func testReadmeClients(t *testing.T, bin programs) {
 			c.has(event)
 
 			out, code = run(c.server.url, strings.Repeat("0", 32))
-			contains(t, "output", out, "POST /oauth/token: 400 ", `"error":"invalid_client"`)
+			contains(t, "output", out, "POST /api/ver1.0/oauth/token: 400 ", `"error":"invalid_client"`)
 			if code == 0 {
 				t.Error("that it failed does not show in its exit code")
 			}
