@@ -345,8 +345,10 @@ type AgentStatusResult struct {
 // AgentStatusUpdate A status to set.
 type AgentStatusUpdate struct {
 	AgentStatus AgentStatusValue `json:"agent_status"`
-	EventSource EventSource      `json:"event_source,omitempty"`
-	ChangedAt   *ChangedAt       `json:"changed_at,omitempty"`
+
+	// EventSource What the change came from; `api` without it.
+	EventSource EventSource `json:"event_source,omitempty"`
+	ChangedAt   *ChangedAt  `json:"changed_at,omitempty"`
 }
 
 // AgentStatusUpdateItem A status to set, and whose.
@@ -358,8 +360,10 @@ type AgentStatusUpdateItem struct {
 	// Example: 136
 	AgentID     int64            `json:"agent_id"`
 	AgentStatus AgentStatusValue `json:"agent_status"`
-	EventSource EventSource      `json:"event_source,omitempty"`
-	ChangedAt   *ChangedAt       `json:"changed_at,omitempty"`
+
+	// EventSource What the change came from; `api` without it.
+	EventSource EventSource `json:"event_source,omitempty"`
+	ChangedAt   *ChangedAt  `json:"changed_at,omitempty"`
 }
 
 // AgentStatusValue Status of an agent: `available`, ready to receive calls from the queue; `logged_out`, will not receive calls
@@ -1367,6 +1371,9 @@ type TokenRefused = TokenError
 // TokenThrottled Why there is no token (RFC 6749, 5.2).
 type TokenThrottled = TokenError
 
+// TokenTooLarge Why a request was refused.
+type TokenTooLarge = ErrorResponse
+
 // TokenUnsupported Why there is no token (RFC 6749, 5.2).
 type TokenUnsupported = TokenError
 
@@ -1417,8 +1424,9 @@ type ListLocalAgentsParams struct {
 type CreateLocalAgentParams struct {
 	// IdempotencyKey A unique key of this request, for example a UUID (draft-ietf-httpapi-idempotency-key-header). A client that did not get the answer
 	// repeats the request with the same key: for 24 hours, the same application, key, and body get the first answer again, and
-	// nothing is created twice. The same key with another request is refused with 422. An error is not kept. The quoted form of the draft,
-	// `"KEY"`, and the bare `KEY` mean the same.
+	// nothing is created twice. The same key with another request is refused with 422. An error is not kept, and nothing is kept of
+	// a client or an application that is deleted. A repeated request counts as a request of the hour. The quoted form of the draft,
+	// `"KEY"`, and the bare `KEY` mean the same; the header has at most 255 characters, quotation marks and backslashes included.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
@@ -1435,8 +1443,9 @@ type ListLocalAgentEventsParams struct {
 type CreateLocalAgentEventParams struct {
 	// IdempotencyKey A unique key of this request, for example a UUID (draft-ietf-httpapi-idempotency-key-header). A client that did not get the answer
 	// repeats the request with the same key: for 24 hours, the same application, key, and body get the first answer again, and
-	// nothing is created twice. The same key with another request is refused with 422. An error is not kept. The quoted form of the draft,
-	// `"KEY"`, and the bare `KEY` mean the same.
+	// nothing is created twice. The same key with another request is refused with 422. An error is not kept, and nothing is kept of
+	// a client or an application that is deleted. A repeated request counts as a request of the hour. The quoted form of the draft,
+	// `"KEY"`, and the bare `KEY` mean the same; the header has at most 255 characters, quotation marks and backslashes included.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
@@ -1466,8 +1475,9 @@ type ListRemoteAgentsParams struct {
 type CreateRemoteAgentParams struct {
 	// IdempotencyKey A unique key of this request, for example a UUID (draft-ietf-httpapi-idempotency-key-header). A client that did not get the answer
 	// repeats the request with the same key: for 24 hours, the same application, key, and body get the first answer again, and
-	// nothing is created twice. The same key with another request is refused with 422. An error is not kept. The quoted form of the draft,
-	// `"KEY"`, and the bare `KEY` mean the same.
+	// nothing is created twice. The same key with another request is refused with 422. An error is not kept, and nothing is kept of
+	// a client or an application that is deleted. A repeated request counts as a request of the hour. The quoted form of the draft,
+	// `"KEY"`, and the bare `KEY` mean the same; the header has at most 255 characters, quotation marks and backslashes included.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
@@ -1484,8 +1494,9 @@ type ListRemoteAgentEventsParams struct {
 type CreateRemoteAgentEventParams struct {
 	// IdempotencyKey A unique key of this request, for example a UUID (draft-ietf-httpapi-idempotency-key-header). A client that did not get the answer
 	// repeats the request with the same key: for 24 hours, the same application, key, and body get the first answer again, and
-	// nothing is created twice. The same key with another request is refused with 422. An error is not kept. The quoted form of the draft,
-	// `"KEY"`, and the bare `KEY` mean the same.
+	// nothing is created twice. The same key with another request is refused with 422. An error is not kept, and nothing is kept of
+	// a client or an application that is deleted. A repeated request counts as a request of the hour. The quoted form of the draft,
+	// `"KEY"`, and the bare `KEY` mean the same; the header has at most 255 characters, quotation marks and backslashes included.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
@@ -1502,8 +1513,9 @@ type ListRemoteAgentStatusChangesParams struct {
 type CreateApplicationParams struct {
 	// IdempotencyKey A unique key of this request, for example a UUID (draft-ietf-httpapi-idempotency-key-header). A client that did not get the answer
 	// repeats the request with the same key: for 24 hours, the same application, key, and body get the first answer again, and
-	// nothing is created twice. The same key with another request is refused with 422. An error is not kept. The quoted form of the draft,
-	// `"KEY"`, and the bare `KEY` mean the same.
+	// nothing is created twice. The same key with another request is refused with 422. An error is not kept, and nothing is kept of
+	// a client or an application that is deleted. A repeated request counts as a request of the hour. The quoted form of the draft,
+	// `"KEY"`, and the bare `KEY` mean the same; the header has at most 255 characters, quotation marks and backslashes included.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
@@ -1538,8 +1550,9 @@ type ListDeliveriesParams struct {
 type RedeliverManyParams struct {
 	// IdempotencyKey A unique key of this request, for example a UUID (draft-ietf-httpapi-idempotency-key-header). A client that did not get the answer
 	// repeats the request with the same key: for 24 hours, the same application, key, and body get the first answer again, and
-	// nothing is created twice. The same key with another request is refused with 422. An error is not kept. The quoted form of the draft,
-	// `"KEY"`, and the bare `KEY` mean the same.
+	// nothing is created twice. The same key with another request is refused with 422. An error is not kept, and nothing is kept of
+	// a client or an application that is deleted. A repeated request counts as a request of the hour. The quoted form of the draft,
+	// `"KEY"`, and the bare `KEY` mean the same; the header has at most 255 characters, quotation marks and backslashes included.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
@@ -1556,8 +1569,9 @@ type ListReplaysParams struct {
 type RotateSecretParams struct {
 	// IdempotencyKey A unique key of this request, for example a UUID (draft-ietf-httpapi-idempotency-key-header). A client that did not get the answer
 	// repeats the request with the same key: for 24 hours, the same application, key, and body get the first answer again, and
-	// nothing is created twice. The same key with another request is refused with 422. An error is not kept. The quoted form of the draft,
-	// `"KEY"`, and the bare `KEY` mean the same.
+	// nothing is created twice. The same key with another request is refused with 422. An error is not kept, and nothing is kept of
+	// a client or an application that is deleted. A repeated request counts as a request of the hour. The quoted form of the draft,
+	// `"KEY"`, and the bare `KEY` mean the same; the header has at most 255 characters, quotation marks and backslashes included.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 

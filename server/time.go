@@ -58,7 +58,7 @@ func canonicalTime(text string) string {
 // canonicalQuery does so with the times in a query. A plus sign that was not escaped has become a space there.
 func canonicalQuery(c echo.Context, operation *openapi3.Operation) {
 	for _, p := range operation.Parameters {
-		if p.Value.Schema.Value.Format != "date-time" {
+		if p.Value.In != openapi3.ParameterInQuery || p.Value.Schema.Value.Format != "date-time" {
 			continue
 		}
 		values := c.QueryParams()[p.Value.Name]

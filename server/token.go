@@ -95,11 +95,8 @@ func first(given []url.Values, name string) string {
 func bodyForm(c echo.Context) (url.Values, error) {
 	r := c.Request()
 	body, err := readBody(c, maxTokenBody)
-	if refused := (*refusal)(nil); errors.As(err, &refused) && refused.status == http.StatusUnsupportedMediaType {
-		return nil, noForm(refused.body.Message)
-	}
 	if err != nil {
-		return nil, err
+		return nil, asTokenRefusal(err)
 	}
 	media, params, _ := mime.ParseMediaType(r.Header.Get(echo.HeaderContentType))
 	switch media {
@@ -116,6 +113,17 @@ func bodyForm(c echo.Context) (url.Values, error) {
 		return nil, noForm("the Content-Type must be application/x-www-form-urlencoded")
 	}
 	return nil, nil
+}
+
+// asTokenRefusal gives those refusals of a body OAuth's form that openapi.yaml has in it.
+func asTokenRefusal(err error) error {
+	var refused *refusal
+	if !errors.As(err, &refused) || refused.status != http.StatusBadRequest && refused.status != http.StatusUnsupportedMediaType {
+		return err
+	}
+	r := refuseToken(errInvalidRequest, refused.body.Message)
+	r.status = refused.status
+	return r
 }
 
 // noForm refuses a body that no form can be read from.

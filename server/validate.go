@@ -140,7 +140,7 @@ func checkURI(s string) error {
 func givenTwice(c echo.Context, route *routers.Route) (wrong []gen.FieldError) {
 	for _, p := range route.Operation.Parameters {
 		name := p.Value.Name
-		if len(c.QueryParams()[name]) > 1 && !p.Value.Schema.Value.Type.Is(openapi3.TypeArray) {
+		if p.Value.In == openapi3.ParameterInQuery && len(c.QueryParams()[name]) > 1 && !p.Value.Schema.Value.Type.Is(openapi3.TypeArray) {
 			wrong = append(wrong, fieldError(name, "must be given only once"))
 		}
 	}

@@ -67,7 +67,8 @@ type idempotencyRow struct {
 func (idempotencyRow) TableName() string { return "idempotency_keys" }
 
 // reserve takes a key that is new, or older than a day, and says whether it has. On PostgreSQL a second transaction with the
-// same key waits here for the first: whatever else is held comes later.
+// same key waits here for the first. It holds the application before the client, as a deletion of the client does not: if the two
+// meet, PostgreSQL ends one of them, which is tried again.
 func (s *Store) reserve(tx *gorm.DB, k Idempotency) (first bool, err error) {
 	taken := tx.Exec("INSERT INTO idempotency_keys (application, hash, client_id, fingerprint, answer, created_at) "+
 		"SELECT number, ?, ?, ?, '', ? FROM applications WHERE number = ? ON CONFLICT (application, hash) DO UPDATE SET "+
@@ -100,17 +101,24 @@ var errKeyReused = &Error{
 	Message: "the Idempotency-Key was used for another request; use a new key for each new request",
 }
 
-// open reads an answer that is stored. One that cannot be decrypted was written before the store had its encryption key.
+// open reads an answer that is stored. It may have been written before the store had its encryption key.
 func (k Idempotency) open(storeKey []byte, stored string, answer any) error {
-	key, err := k.seal(storeKey)
-	if err != nil {
-		return err
+	for _, salt := range [][]byte{storeKey, nil} {
+		key, err := k.seal(salt)
+		if err != nil {
+			return err
+		}
+		if text, err := key.open(stored); err == nil {
+			return json.Unmarshal([]byte(text), answer)
+		}
 	}
-	text, err := key.open(stored)
-	if err != nil {
-		return ErrLocked
-	}
-	return json.Unmarshal([]byte(text), answer)
+	return errUnreadable
+}
+
+// errUnreadable is for an answer that was encrypted with a key which this process lacks: to try again cannot help.
+var errUnreadable = &Error{
+	Kind: KeyReused, Status: "idempotency_key_reused",
+	Message: "the first answer cannot be read any more; look whether the request was carried out, and use a new Idempotency-Key",
 }
 
 // remember keeps the answer to the first request with a key.

@@ -368,15 +368,31 @@ func (f *fixture) hides(rows string, texts ...string) {
 	}
 }
 
-// An answer that was encrypted under another encryption key is not given, and nothing is created in its place.
+// The first answer is given also if the store has got an encryption key since.
 func TestIdempotencyKeyBeforeAnEncryptionKey(t *testing.T) {
 	f := open(t)
 	f.agent()
 	k := f.caller()
-	f.create(f.creations()["event"], k)
+	first := f.create(f.creations()["event"], k)
 	f.key = bytes.Repeat([]byte{7}, store.KeySize)
 	f.restart()
-	if _, err := f.creations()["event"](store.WithIdempotency(f.ctx, k)); !errors.Is(err, store.ErrLocked) {
+	if again := f.create(f.creations()["event"], k); again != first {
+		t.Errorf("the first answer is %s, the second %s", first, again)
+	}
+	equalCount(f, "SELECT count(*) FROM agent_events", 1)
+}
+
+// An answer that cannot be decrypted is refused for good, and nothing is created in its place.
+func TestIdempotencyKeyUnreadable(t *testing.T) {
+	f := open(t)
+	f.agent()
+	k := f.caller()
+	f.create(f.creations()["event"], k)
+	_, err := f.database().Exec("UPDATE idempotency_keys SET answer = 'sealed:AAAA'")
+	f.check(err)
+	_, err = f.creations()["event"](store.WithIdempotency(f.ctx, k))
+	var refused *store.Error
+	if !errors.As(err, &refused) || refused.Kind != store.KeyReused {
 		t.Errorf("the error is %v", err)
 	}
 	equalCount(f, "SELECT count(*) FROM agent_events", 1)

@@ -1,6 +1,6 @@
 // Program contract compares openapi.yaml with the document that is kept beside this file. A breaking change fails it, unless
 // breaking.txt names the change with its reason. Each rule there is a line of the check's id in oasdiff and a regular
-// expression of its text, below a comment with the reason; a rule that nothing fits any more fails too.
+// expression of "METHOD PATH TEXT", below a comment with the reason; a rule that nothing fits any more fails too.
 package main
 
 import (
@@ -56,7 +56,7 @@ func run() error {
 
 func allowed(rules []*rule, c change) (is bool) {
 	for _, r := range rules {
-		if r.id == c.ID && r.text.MatchString(c.Text) {
+		if r.id == c.ID && r.text.MatchString(c.Operation+" "+c.Path+" "+c.Text) {
 			r.fitted, is = true, true
 		}
 	}

@@ -103,7 +103,7 @@ type ClientInterface interface {
 
 	// DeleteClient Delete a client
 	//
-	// Deletes the client with its agents and their events. An agent that is `available` is logged out first,
+	// Deletes the client with its agents, their events and its applications, whose tokens are then refused. An agent that is `available` is logged out first,
 	// which sends its logout. Deliveries that were already owed are still carried out; its replays end. A client that is
 	// created under the same id later sees nothing of it: its feed begins after the changes of the one before, and whoever
 	// asks for older ones is answered 410.
@@ -964,7 +964,7 @@ func (c *HTTPClient) ListClients(ctx context.Context, params *ListClientsParams,
 
 // DeleteClient Delete a client
 //
-// Deletes the client with its agents and their events. An agent that is `available` is logged out first,
+// Deletes the client with its agents, their events and its applications, whose tokens are then refused. An agent that is `available` is logged out first,
 // which sends its logout. Deliveries that were already owed are still carried out; its replays end. A client that is
 // created under the same id later sees nothing of it: its feed begins after the changes of the one before, and whoever
 // asks for older ones is answered 410.
@@ -5665,7 +5665,7 @@ type ClientWithResponsesInterface interface {
 
 	// DeleteClientWithResponse Delete a client
 	//
-	// Deletes the client with its agents and their events. An agent that is `available` is logged out first,
+	// Deletes the client with its agents, their events and its applications, whose tokens are then refused. An agent that is `available` is logged out first,
 	// which sends its logout. Deliveries that were already owed are still carried out; its replays end. A client that is
 	// created under the same id later sees nothing of it: its feed begins after the changes of the one before, and whoever
 	// asks for older ones is answered 410.
@@ -16905,7 +16905,7 @@ type RequestTokenResponse struct {
 	// JSON408 the response for an HTTP 408 `application/json` response
 	JSON408 *RequestTimeout
 	// JSON413 the response for an HTTP 413 `application/json` response
-	JSON413 *TooLarge
+	JSON413 *TokenTooLarge
 	// JSON414 the response for an HTTP 414 `application/json` response
 	JSON414 *URITooLong
 	// JSON415 the response for an HTTP 415 `application/json` response
@@ -16956,7 +16956,7 @@ func (r RequestTokenResponse) GetJSON408() *RequestTimeout {
 }
 
 // GetJSON413 returns the response for an HTTP 413 `application/json` response
-func (r RequestTokenResponse) GetJSON413() *TooLarge {
+func (r RequestTokenResponse) GetJSON413() *TokenTooLarge {
 	return r.JSON413
 }
 
@@ -17184,7 +17184,7 @@ func (c *ClientWithResponses) ListClientsWithResponse(ctx context.Context, param
 
 // DeleteClientWithResponse Delete a client
 //
-// Deletes the client with its agents and their events. An agent that is `available` is logged out first,
+// Deletes the client with its agents, their events and its applications, whose tokens are then refused. An agent that is `available` is logged out first,
 // which sends its logout. Deliveries that were already owed are still carried out; its replays end. A client that is
 // created under the same id later sees nothing of it: its feed begins after the changes of the one before, and whoever
 // asks for older ones is answered 410.
@@ -31739,7 +31739,7 @@ func ParseRequestTokenResponse(rsp *http.Response) (*RequestTokenResponse, error
 		response.JSON408 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
-		var dest TooLarge
+		var dest TokenTooLarge
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
