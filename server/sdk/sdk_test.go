@@ -158,6 +158,8 @@ func TestTrial(t *testing.T) {
 	}{
 		"something is missing":  {sdk{needs: []need{{"nothing", "true"}, {"a tool", "false"}}}, result{missing: []string{"a tool"}}, ""},
 		"it is only generated":  {sdk{generate: []string{"true"}}, result{generated: passed}, ""},
+		"it is not understood":  {sdk{generate: []string{"echo [main] WARN no schema >&2"}, tell: "true"}, result{generated: failed}, "no schema"},
+		"a warning is harmless": {sdk{generate: []string{"echo WARN a name"}, harmless: []string{"a name"}}, result{generated: passed}, ""},
 		"it is not generated":   {sdk{generate: []string{"echo no schema >&2; false"}, tell: "true"}, result{generated: failed}, "no schema"},
 		"it does not compile":   {sdk{build: []string{"true", "echo line 7; exit 3"}, tell: "true"}, result{generated: passed, built: failed}, "line 7"},
 		"there is no server":    {sdk{tell: "true"}, result{generated: passed, built: passed, told: failed}, "start the server"},

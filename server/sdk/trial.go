@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -75,8 +77,36 @@ func (t *trial) generate(ctx context.Context, s sdk) error {
 	if err := os.Mkdir(t.home(s), 0o755); err != nil {
 		return err
 	}
-	_, err := t.shell(ctx, t.home(s), nil, s.generate...)
-	return err
+	// A generator warns on either of its outputs, of what it does not understand of the document.
+	printed, err := t.shell(ctx, t.home(s), nil, together(s.generate)...)
+	if err != nil {
+		return err
+	}
+	if warned := warnings(printed, s.harmless); len(warned) > 0 {
+		return fmt.Errorf("the generator warns:\n%s", tail(strings.Join(warned, "\n")))
+	}
+	return nil
+}
+
+// together has commands print all to their standard output.
+func together(commands []string) (all []string) {
+	for _, command := range commands {
+		all = append(all, "exec 2>&1\n"+command)
+	}
+	return all
+}
+
+var warning = regexp.MustCompile(`\b(WARN|WARNING|ERROR)\b|\bWarning\b|⚠`)
+
+// warnings returns the lines that are warnings, but for the harmless ones.
+func warnings(printed string, harmless []string) (warned []string) {
+	for l := range strings.Lines(printed) {
+		known := func(words string) bool { return strings.Contains(l, words) }
+		if warning.MatchString(l) && !slices.ContainsFunc(harmless, known) {
+			warned = append(warned, strings.TrimSpace(l))
+		}
+	}
+	return warned
 }
 
 func (t *trial) build(ctx context.Context, s sdk) error {
