@@ -48,7 +48,7 @@ demo: build ## build, then show the example of the README happen for real
 
 .PHONY: test
 test: ## run all tests, those of the store and of what the API promises on SQLite and on PostgreSQL (initdb, or AGENTEVENTS_TEST_POSTGRES_URL)
-	go test -timeout 10m $(longest) ./...
+	go test -timeout 20m $(longest) ./...
 	$(if $(postgres),,@echo "make test: NOTHING was tested on PostgreSQL: neither initdb nor AGENTEVENTS_TEST_POSTGRES_URL is there" >&2)
 
 .PHONY: run
@@ -127,8 +127,8 @@ fmt: $(lint) ## format the Go code
 	@$(lint) fmt
 
 .PHONY: race
-race: ## run the tests under the race detector on SQLite, but for two of the benchmark, whose programs are built without it, and those of the store about several processes on PostgreSQL
-	AGENTEVENTS_TEST_ENGINE=sqlite go test -race -timeout 20m -skip '^(TestWorkloads|TestGrowth)$$' $(longest) ./...
+race: ## run the tests under the race detector on SQLite, but for two of the benchmark, whose programs are built without it, and that of the browser, whose work is in the page, and those of the store about several processes on PostgreSQL
+	AGENTEVENTS_TEST_ENGINE=sqlite go test -race -timeout 20m -skip '^(TestWorkloads|TestGrowth|TestDocumentationInABrowser)$$' $(longest) ./...
 	AGENTEVENTS_TEST_ENGINE=postgres go test -race -timeout 10m -run 'Feed|Copy|Migrates|Redeliver|Record|Replay|Status|Claim' ./store
 
 .PHONY: crash
