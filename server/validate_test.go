@@ -101,6 +101,7 @@ func TestURLs(t *testing.T) {
 func TestParametersOfOthers(t *testing.T) {
 	s := newSite(t).withAgents()
 	s.expect(s.ask("GET", "/client/12?client_id=1&client_id=2&agent_id=x", ""), http.StatusOK, "")
+	s.expect(s.ask("POST", "/client/12/agent/local/?Idempotency-Key=a&Idempotency-Key=b", `{"extension_name":"x"}`), http.StatusCreated, "")
 }
 
 // Parameters that all operations of a path have are in the path, integers or texts. Those of one operation are in the query.

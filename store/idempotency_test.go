@@ -254,7 +254,7 @@ func TestIdempotencyKeyOfTheLastReplay(t *testing.T) {
 	}
 }
 
-// The records of an application go with it, those of a client's requests with the client, whoever made them.
+// The records of an application go with it, those of a client's requests with the client, also an operator's.
 func TestIdempotencyKeysOfWhatIsDeleted(t *testing.T) {
 	f := open(t)
 	f.agent()

@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// Whoever follows gen/README.md runs what is run here.
+// The commands in gen/README.md are those that this program runs.
 func TestReadmeHasTheCommands(t *testing.T) {
 	text, err := os.ReadFile("../../gen/README.md")
 	if err != nil {
@@ -139,7 +139,7 @@ a    t 1      ok         FAILED  -      1        see above
 		t.Errorf("the table is\n%s\nwant\n%s", got, want)
 	}
 	if err := verdict(results[:3], false); err != nil {
-		t.Errorf("what is missing is no failure where nobody has to install it: %v", err)
+		t.Errorf("a missing tool fails a run that does not require it: %v", err)
 	}
 	if err := verdict(results[:3], true); err == nil || !strings.Contains(err.Error(), "php-curl missing") {
 		t.Errorf("what is missing in CI: %v", err)

@@ -114,7 +114,7 @@ func (t *trial) build(ctx context.Context, s sdk) error {
 	return err
 }
 
-// tell starts the server and a receiver, and compares what is told and received with the story.
+// tell starts the server and a receiver, runs the program, and compares its output and the events with the story.
 func (t *trial) tell(ctx context.Context, s sdk) (err error) {
 	r, err := newReceiver(ctx, "127.0.0.1:0")
 	if err != nil {
