@@ -63,7 +63,7 @@ func copyInto(ctx context.Context, source *sql.DB, to string, progress func(Copi
 	if err := c.claim(ctx, Redacted(to)); err != nil {
 		return err
 	}
-	if _, err := target.Exec(ctx, "TRUNCATE applications, tokens, idempotency_keys"); err != nil { // which may be revoked while nobody serves
+	if _, err := target.Exec(ctx, "TRUNCATE applications, tokens, idempotency_keys"); err != nil { // revoked while no server runs
 		return err
 	}
 	for _, t := range copied {
