@@ -42,9 +42,9 @@ func TestHealthWithoutAnswer(t *testing.T) {
 	}
 }
 
-func TestProbeDelay(t *testing.T) {
+func TestRecoveryDelay(t *testing.T) {
 	for failed, want := range []time.Duration{5, 10, 30, 60, 60, 60} {
-		if got := ProbeDelay(failed); got != want*time.Second {
+		if got := RecoveryDelay(failed); got != want*time.Second {
 			t.Errorf("after %d probes: %v, want %v s", failed, got, int(want))
 		}
 	}
