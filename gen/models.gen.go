@@ -851,7 +851,10 @@ type LocalAgentUpdate struct {
 	ExtensionID nullable.Nullable[int64] `json:"extension_id,omitempty"`
 }
 
-// ReceiverURL An absolute http or https URL to which the request is sent when the event occurs.
+// ReceiverURL An absolute http or https URL to which the request is sent when the event occurs. A host name may hold letters of
+// any script: it is looked up and sent as UTS 46 maps it. Characters that RFC 3986 does not allow in a path or a
+// query, and a `%` that encodes nothing, are sent percent-encoded; spaces, control characters and invisible
+// characters are refused.
 //
 // Example: https://somehost.com/fordel/show.php
 type ReceiverURL = string

@@ -94,6 +94,10 @@ func eventCreates() []scenario {
 			status: 201,
 			want:   `{"url":"http://u:p@Example.COM:8080/a%20b?x=1&y=é#f","id":1,"method":"POST","event_type":"agent-logout"}`,
 		}, {
+			name: "what RFC 3986 has encoded, and a name that is not ASCII", op: op, given: (*world).withAgents, request: create,
+			body:   `{"url":"https://Бюро.example/100%/a|b?{c}=%zz","method":"GET","event_type":"agent-login"}`,
+			status: 201, want: `{"url":"https://Бюро.example/100%/a|b?{c}=%zz","id":1,"method":"GET","event_type":"agent-login"}`,
+		}, {
 			name: "the same again is one more", op: op, given: (*world).withEvents, request: create,
 			body: `{"url":"` + seedURL + `","method":"GET","event_type":"agent-login"}`, status: 201,
 			want: `{"url":"` + seedURL + `","id":3,"method":"GET","event_type":"agent-login"}`,
@@ -151,7 +155,7 @@ var forbiddenURLs = []string{
 	"", "/fordel/show.php", "somehost.com/show.php", "ftp://somehost.com/", "file:///etc/passwd", "javascript:alert(1)",
 	"https://", "https:///show.php", "https://somehost.com:0/", "https://somehost.com:65536/", "https://some host.com/",
 	"http://127.0.0.1/", "http://localhost:80/", "http://10.0.0.1/", "http://169.254.169.254/latest", "http://[::1]/",
-	"http://[::ffff:10.0.0.1]/", "http://2130706433/", "https://somehost.com/%zz",
+	"http://[::ffff:10.0.0.1]/", "http://2130706433/", "https://some%zzhost.com/", "https://xn--a.com/",
 }
 
 func eventUpdates() []scenario {

@@ -227,7 +227,7 @@ func (s shown) headers(form string) map[string]string {
 	id := "msg_" + strconv.Itoa(s.of.id)
 	signature, _ := webhook.Sign(id, at, form, fixedSecret)
 	headers := map[string]string{
-		"User-Agent": "agentevents", "agentevents-attempt": strconv.Itoa(s.attempt), "agentevents-changed-at": s.of.at,
+		"Accept": "*/*", "User-Agent": "agentevents", "agentevents-attempt": strconv.Itoa(s.attempt), "agentevents-changed-at": s.of.at,
 		"agentevents-epoch": seedEpoch, "agentevents-event-type": s.of.typ, "agentevents-sequence": strconv.Itoa(s.of.sequence), "webhook-id": id,
 		"webhook-signature": signature, "webhook-timestamp": strconv.FormatInt(at.Unix(), 10),
 	}

@@ -174,7 +174,7 @@ func testQueryOfTheURL(t *testing.T, bin programs) {
 		{"/hook?key=a%20b+c&agent_id=9#top", "GET /hook?key=a%20b+c&agent_id=9&" + data + " "},
 		{"/hook?", "GET /hook?" + data + " "},
 		{"/hook?flag&", "GET /hook?flag&" + data + " "},
-		{"/a%2Fb/%C3%BC?z=%zz", "GET /a%2Fb/%C3%BC?z=%zz&" + data + " "},
+		{"/a%2Fb/%C3%BC?z=%e4|[]%", "GET /a%2Fb/%C3%BC?z=%e4%7C%5B%5D%25&" + data + " "},
 	} {
 		id := int64(i + 1)
 		a.putAgent(gen.AgentTypeLocal, id, "x")

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/getkin/kin-openapi/openapi3"
+
+	"github.com/agentevents/agentevents/gen"
 )
 
 // Every field that is wrong is named, with what is allowed.
@@ -94,6 +96,22 @@ func TestURLs(t *testing.T) {
 			}
 		}
 		s.expect(s.ask("PUT", item, `{}`), http.StatusOK, g.body)
+	}
+}
+
+// A URL that was pasted with what cannot be seen is refused in words that say so, wherever that is.
+func TestURLsWithWhatCannotBeSeen(t *testing.T) {
+	s := newSite(t).withAgents()
+	for code, r := range map[string]string{"U+00A0": "\u00a0", "U+200B": "\u200b", "U+FEFF": "\ufeff", "U+00AD": "\u00ad"} {
+		for _, url := range []string{r + "https://example.com/", "https://example.com/" + r, "https://exam" + r + "ple.com/", "https://example.com/?a" + r + "=b"} {
+			g := s.ask("POST", "/client/12/agent/local/136/event/", `{"url":"`+url+`","method":"GET","event_type":"agent-login"}`)
+			want := gen.FieldError{
+				Field: "url", Message: "must not contain the invisible character " + code + " (delete it, or percent-encode it in a path or query)",
+			}
+			if e := s.refusal(g); g.status != http.StatusBadRequest || len(e.Errors) != 1 || e.Errors[0] != want {
+				t.Errorf("%q: %d %s", url, g.status, g.body)
+			}
+		}
 	}
 }
 

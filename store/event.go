@@ -100,6 +100,15 @@ func (s *Store) CreateEvent(ctx context.Context, k AgentKey, c gen.AgentEventCre
 	})
 }
 
+// laneAfter is the lane of an event that has a URL from now on. With the URL that it has it keeps its lane, and with that
+// the order of what is pending.
+func laneAfter(tx *gorm.DB, k AgentKey, e eventRow, rawURL string) (int64, error) {
+	if rawURL == e.URL {
+		return e.LaneID, nil
+	}
+	return ensureLane(tx, k, rawURL)
+}
+
 // UpdateEvent changes an event; a field that is nil stays as it is. What is not sent yet takes the new URL and method,
 // and is due at once.
 func (s *Store) UpdateEvent(
@@ -113,7 +122,7 @@ func (s *Store) UpdateEvent(
 		}
 		e := old
 		e.apply(u)
-		if e.LaneID, err = ensureLane(tx, k, e.URL); err != nil {
+		if e.LaneID, err = laneAfter(tx, k, old, e.URL); err != nil {
 			return err
 		}
 		m = e.model()

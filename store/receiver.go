@@ -7,17 +7,29 @@ import (
 	"strings"
 
 	"gorm.io/gorm"
+
+	"github.com/agentevents/agentevents/webhook"
 )
 
 // receiver is where requests go to, whatever their path.
 type receiver struct {
 	scheme string
-	host   string // lower case, without the brackets of an IPv6 address
+	host   string // as it is looked up; an IPv6 address without its brackets
 	port   int
 }
 
 // receiverOf reads the receiver out of a registered URL.
 func receiverOf(raw string) (receiver, error) {
+	scheme, host, port, err := webhook.ReceiverOf(raw)
+	if err != nil {
+		return unmappedReceiverOf(raw)
+	}
+	return receiver{scheme, host, port}, nil
+}
+
+// unmappedReceiverOf reads the receiver out of a URL whose host is only put in lower case. Events that were registered
+// before hosts were mapped keep such a receiver until they get another URL.
+func unmappedReceiverOf(raw string) (receiver, error) {
 	u, err := url.Parse(raw)
 	if err != nil {
 		return receiver{}, fmt.Errorf("parse the URL of an event: %w", err)
@@ -30,6 +42,16 @@ func receiverOf(raw string) (receiver, error) {
 		r.port, err = strconv.Atoi(p)
 	}
 	return r, err
+}
+
+// isOf says whether a URL leads to a receiver.
+func (r receiver) isOf(rawURL string) bool {
+	mapped, err := receiverOf(rawURL)
+	if err == nil && mapped == r {
+		return true
+	}
+	unmapped, err := unmappedReceiverOf(rawURL)
+	return err == nil && unmapped == r
 }
 
 // ensureReceiver returns the id of a client's receiver, which it makes if there is none.

@@ -225,7 +225,7 @@ func checkReceivers(db *gorm.DB) (Check, error) {
 		var lane int64
 		var to receiver
 		err := rows.Scan(&raw, &lane, &to.scheme, &to.host, &to.port)
-		if of, wrong := receiverOf(raw); wrong != nil || of != to {
+		if !to.isOf(raw) {
 			c.add(fmt.Sprintf("lane %d: leads to %s://%s, port %d, and has a URL of another receiver", lane, to.scheme, to.host, to.port))
 		}
 		return err

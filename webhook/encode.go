@@ -2,13 +2,11 @@ package webhook
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/agentevents/agentevents/gen"
 )
@@ -30,9 +28,9 @@ func Encode(d gen.AgentEventData) string {
 }
 
 // NewRequest returns the request that carries d, stamped and signed as of a time. userAgent is sent as it is,
-// "agentevents/VERSION". For GET the data is appended to the query that the URL has, which stays as it was to the
-// byte, but that what is not ASCII is percent-encoded; for POST it is the body, and the URL's query is left alone. The
-// fragment is dropped, user info becomes basic authorization. A URL that cannot be sent to is a *RefusedError.
+// "agentevents/VERSION". For GET the data is appended to the query that the URL has; for POST it is the body. The URL's own
+// path and query stay as they are to the byte, except that bytes that RFC 3986 does not allow there are percent-encoded.
+// The fragment is dropped, user info becomes basic authorization. A URL that cannot be sent to is a *RefusedError.
 func NewRequest(ctx context.Context, d Delivery, userAgent string, at time.Time) (*http.Request, error) {
 	u, err := parseURL(d.URL)
 	if err != nil {
@@ -52,8 +50,6 @@ func NewRequest(ctx context.Context, d Delivery, userAgent string, at time.Time)
 // a GET.
 func newRequest(ctx context.Context, u *url.URL, d Delivery) (req *http.Request, signed string, err error) {
 	form := Encode(d.Data)
-	u.Fragment, u.RawFragment = "", ""
-	u.RawQuery = ascii(u.RawQuery)
 	if d.Method == gen.RequestMethodGET {
 		u.RawQuery = appendQuery(u.RawQuery, form)
 		req, err = http.NewRequestWithContext(ctx, http.MethodGet, u.String(), http.NoBody)
@@ -61,19 +57,6 @@ func newRequest(ctx context.Context, u *url.URL, d Delivery) (req *http.Request,
 	}
 	req, err = http.NewRequestWithContext(ctx, http.MethodPost, u.String(), strings.NewReader(form))
 	return req, form, err
-}
-
-// ascii percent-encodes the bytes that a request line cannot hold (RFC 3986, section 2).
-func ascii(query string) string {
-	var b strings.Builder
-	for _, c := range []byte(query) {
-		if c < utf8.RuneSelf {
-			b.WriteByte(c)
-		} else {
-			fmt.Fprintf(&b, "%%%02X", c)
-		}
-	}
-	return b.String()
 }
 
 // appendQuery does not re-encode query: its owner may compare or sign it.
@@ -105,7 +88,7 @@ func setSignature(h http.Header, d Delivery, at time.Time, signed string) error 
 // signatureHeader, like the others that are set here, is spelled as net/http writes it: any other name it makes anew each time.
 const signatureHeader = "Webhook-Signature"
 
-// mostHeaders is how many headers a request has, so that their map need not grow.
+// mostHeaders is how many headers a request has, with an exception or two, so that their map need not grow.
 const mostHeaders = 14
 
 func setHeaders(h http.Header, d Delivery, userAgent string, at time.Time) {
@@ -116,6 +99,7 @@ func setHeaders(h http.Header, d Delivery, userAgent string, at time.Time) {
 	h.Set("Agentevents-Attempt", strconv.Itoa(d.Attempt))
 	h.Set("Agentevents-Event-Type", string(d.EventType))
 	h.Set("User-Agent", userAgent)
+	h.Set("Accept", "*/*") // any answer will do; some firewalls refuse requests without it
 	if d.Method == gen.RequestMethodPOST {
 		h.Set("Content-Type", "application/x-www-form-urlencoded")
 	}

@@ -52,11 +52,11 @@ func TestGuardRefusesAddresses(t *testing.T) {
 		"broadcast":              {"255.255.255.255"},
 		"unique local (ULA)":     {"fc00::1", "fd00::1", "fdff:ffff::1", "fd00:ec2::254"},
 		"site-local":             {"fec0::1"},
-		"IPv4-mapped":            {"::ffff:127.0.0.1", "::ffff:10.0.0.1", "::ffff:169.254.169.254", "::ffff:8.8.8.8"},
-		"IPv4-compatible":        {"::127.0.0.1", "::10.0.0.1"},
-		"IPv4-translated":        {"::ffff:0:127.0.0.1"},
-		"NAT64":                  {"64:ff9b::127.0.0.1", "64:ff9b::10.0.0.1", "64:ff9b::8.8.8.8"},
-		"NAT64, local use":       {"64:ff9b:1::10.0.0.1"},
+		"IPv4-mapped":            {"::ffff:127.0.0.1", "::ffff:10.0.0.1", "::ffff:169.254.169.254"},
+		"IPv4-compatible":        {"::127.0.0.1", "::10.0.0.1", "::8.8.8.8"},
+		"IPv4-translated":        {"::ffff:0:127.0.0.1", "::ffff:0:8.8.8.8"},
+		"NAT64":                  {"64:ff9b::127.0.0.1", "64:ff9b::10.0.0.1", "64:ff9b::a9fe:a9fe", "64:ff9b::", "64:ff9b:0:0:0:1:808:808"},
+		"NAT64, local use":       {"64:ff9b:1::10.0.0.1", "64:ff9b:1::8.8.8.8", "64:ff9b:1:ffff::8.8.8.8"},
 		"6to4":                   {"2002:7f00:1::", "2002:a00:1::1", "2002:808:808::1"},
 		"Teredo":                 {"2001:0:4136:e378:8000:63bf:3fff:fdd2"},
 		"ORCHID":                 {"2001:20::1"},
@@ -81,6 +81,7 @@ func TestGuardLetsPublicAddressesPass(t *testing.T) {
 		"126.255.255.255", "128.0.0.0", "169.253.255.255", "169.255.0.0", "172.15.255.255", "172.32.0.0",
 		"192.167.255.255", "192.169.0.0", "198.17.255.255", "198.20.0.0", "223.255.255.255",
 		"2001:4860:4860::8888", "2606:4700::1111", "2a00:1450:4001:80b::200e",
+		"::ffff:8.8.8.8", "64:ff9b::808:808", "64:ff9b::1.1.1.1",
 	} {
 		if err := dial(g, address); err != nil {
 			t.Errorf("%s: %v", address, err)
@@ -183,7 +184,7 @@ func TestCheckURLAccepts(t *testing.T) {
 		"https://example.com./", "https://localhost.example.com/", "https://notlocalhost/",
 		"https://münchen.example/", "https://xn--mnchen-3ya.example/",
 		"https://my_host/", "https://8.8.8.8.example.com/", "https://1password.com", "https://a.0xyz",
-		"http://8.8.8.8/", "http://8.8.8.8:8080/", "http://[2606:4700::1111]:8080/",
+		"http://8.8.8.8/", "http://8.8.8.8:8080/", "http://[2606:4700::1111]:8080/", "http://[64:ff9b::808:808]/", "http://[::ffff:8.8.8.8]/",
 	} {
 		if err := g.CheckURL(raw); err != nil {
 			t.Errorf("CheckURL(%q): %v", raw, err)
@@ -207,7 +208,7 @@ func TestCheckURLRefuses(t *testing.T) {
 			" http://example.com", "http://example.com ", "http://exam ple.com/", "http://example.com/a b", "http://example.com/?a=b c",
 			"http://example.com/\r\nHost: x", "http://exa\tmple.com", "http://example.com/\x00", "http://example.com/\x7f", "http://example.com/\u0085",
 		}},
-		{"a name or an IP address", []string{"http://exam\u00a0ple.com/", "http://exam%C2%A0ple.com/", "http://\u2003/"}},
+		{"a name or an IP address", []string{"http://exam%C2%A0ple.com/", "http://a..b/", "http://.a/", "http://*.a/", "http://" + strings.Repeat("a", 64) + "/"}},
 		{"a port from 1 to 65535", []string{"http://example.com:0/", "http://example.com:65536/", "http://example.com:99999999999999999999/"}},
 		{"four decimal numbers", []string{
 			"http://2130706433/", "http://0x7f000001/", "http://017700000001/", "http://127.1/", "http://127.0.1/", "http://0x7f.1/",
@@ -217,7 +218,7 @@ func TestCheckURLRefuses(t *testing.T) {
 		{"the address 127.0.0.1 is not one that receivers may live at", []string{"http://127.0.0.1/", "https://user:pw@127.0.0.1:8443/x?y"}},
 		{"is not one that receivers may live at", []string{
 			"http://10.0.0.1/", "http://169.254.169.254/latest/meta-data/", "http://0.0.0.0/", "http://255.255.255.255/", "http://224.0.0.1/",
-			"http://[::1]/", "http://[::]:80/", "http://[::ffff:127.0.0.1]/", "http://[::ffff:7f00:1]/", "http://[::ffff:8.8.8.8]/",
+			"http://[::1]/", "http://[::]:80/", "http://[2002:808:808::1]/", "http://[::ffff:127.0.0.1]/", "http://[::ffff:7f00:1]/", "http://[64:ff9b:1::808:808]/",
 			"http://[64:ff9b::10.0.0.1]/", "http://[2002:7f00:1::]/", "http://[fe80::1%25eth0]/", "http://[fd00::1]/",
 			"http://[0:0:0:0:0:0:0:1]/", "http://localhost/", "http://LOCALHOST:8080/", "http://localhost./", "http://a.localhost/", "http://a.b.LocalHost./",
 		}},

@@ -10,39 +10,124 @@ import (
 	"time"
 )
 
-var errHeldUp = errors.New("the server was held up, and sent nothing")
+var (
+	errHeldUp = errors.New("the server was held up, and sent nothing")
+	errStale  = errors.New("the connection was kept open and turned out to be closed")
+)
 
-// punctual is a connection on which nothing is written from a time on. A process may be frozen at any instruction, also
-// after it has looked at its lease, and must not go on with a request when it wakes and others may have the lane. Between
-// this look and the write there is nothing but the system.
+// punctual is a connection on which nothing is written from a time on. A process may be suspended at any instruction, also
+// after it has looked at its lease, and must not continue with a request when it wakes and another process may have the
+// lane. Between this look and the write there is nothing but the system.
 type punctual struct {
 	net.Conn
-	until atomic.Pointer[time.Time]
+	use   atomic.Pointer[use]
+	heard atomic.Bool // something was read since the request of that use
 }
 
 // Write implements net.Conn.
 func (c *punctual) Write(b []byte) (int, error) {
-	if until := c.until.Load(); until != nil && !time.Now().Before(*until) {
-		return 0, errHeldUp
+	u := c.use.Load()
+	if u == nil {
+		return c.Conn.Write(b)
 	}
-	return c.Conn.Write(b)
+	if err := u.refusal(); err != nil {
+		return 0, err
+	}
+	if !u.wrote.Load() {
+		c.heard.Store(false)
+	}
+	n, err := c.Conn.Write(b)
+	if n > 0 {
+		u.wrote.Store(true)
+	}
+	return n, err
 }
 
-// punctually has an exchange write nothing when its context's deadline or the lease is over. Without a lease it is the
-// deadline alone.
-func punctually(ctx context.Context, lease time.Time) context.Context {
+// Read implements net.Conn.
+func (c *punctual) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if n > 0 {
+		c.heard.Store(true)
+	}
+	return n, err
+}
+
+// use is what an exchange makes of the connections that net/http gives it, one after another.
+type use struct {
+	until time.Time
+	end   context.CancelCauseFunc
+
+	conn     atomic.Pointer[punctual] // the last one, nil for one that another transport has made
+	kept     atomic.Bool              // that has served another exchange before
+	wrote    atomic.Bool              // a part of the request was sent, on any connection
+	answered atomic.Bool              // the answer has begun
+	stopped  atomic.Bool              // nothing more is written
+	leftover atomic.Bool              // the answer was there before its request
+}
+
+// newUse returns a use and the context for its exchange, in which nothing is written when the deadline of ctx or the lease
+// is over. Without a lease it is the deadline alone.
+func newUse(ctx context.Context, lease time.Time) (*use, context.Context) {
 	until, _ := ctx.Deadline()
 	if !lease.IsZero() && lease.Before(until) {
 		until = lease
 	}
-	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
-		if c := punctualOf(info.Conn); c != nil {
-			c.until.Store(&until)
-		}
-	}})
+	u := &use{until: until}
+	ctx, u.end = context.WithCancelCause(ctx)
+	return u, httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn: u.gotConn, GotFirstResponseByte: u.gotFirstResponseByte,
+	})
 }
 
-// punctualOf is what is beneath a connection, nil for one that somebody else has made.
+// gotConn stops an exchange to which net/http gives a second kept connection after the first one has failed: it would
+// resend the request on each that is left.
+func (u *use) gotConn(info httptrace.GotConnInfo) {
+	c := punctualOf(info.Conn)
+	if c == nil {
+		return
+	}
+	if info.Reused && u.wrote.Load() {
+		u.stopped.Store(true)
+	}
+	u.kept.Store(info.Reused)
+	u.conn.Store(c)
+	c.heard.Store(false)
+	c.use.Store(u)
+}
+
+// gotFirstResponseByte notices an answer on a kept connection of which nothing was read since the request was sent. It is
+// what the receiver sent beyond the end of the answer before.
+func (u *use) gotFirstResponseByte() {
+	u.answered.Store(true)
+	if c := u.conn.Load(); c != nil && u.kept.Load() && !c.heard.Load() {
+		u.leftover.Store(true)
+	}
+}
+
+// refusal says why nothing may be written. It ends the exchange, or net/http would try the next connection.
+func (u *use) refusal() error {
+	switch {
+	case !time.Now().Before(u.until):
+		u.end(errHeldUp)
+		return errHeldUp
+	case u.stopped.Load():
+		u.end(errStale)
+		return errStale
+	}
+	return nil
+}
+
+// stale says whether the request went to a connection that had been kept open, and nothing came that answers it. Such a
+// connection is closed.
+func (u *use) stale() bool {
+	if u.leftover.Load() {
+		u.conn.Load().Close()
+		return true
+	}
+	return u.kept.Load() && !u.answered.Load()
+}
+
+// punctualOf is what is beneath a connection, nil for one that another transport has made.
 func punctualOf(conn net.Conn) *punctual {
 	if secure, ok := conn.(*tls.Conn); ok {
 		conn = secure.NetConn()

@@ -4,14 +4,9 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"io"
 	"net"
 	"net/http"
-	"strings"
-	"sync"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/agentevents/agentevents/gen"
 )
@@ -19,7 +14,7 @@ import (
 // The bounds of what a receiver can make us read and keep, in bytes.
 const (
 	maxHeader  = 64 << 10
-	maxBody    = 64 << 10 // after decompression
+	maxBody    = 64 << 10 // as it is sent
 	maxExcerpt = 1 << 10
 )
 
@@ -47,73 +42,9 @@ func NewSender(o SenderOptions) *Sender {
 	}
 	if s.transport == nil {
 		guard := cmp.Or(o.Guard, NewGuard(nil))
-		s.transport = newRenewing(&net.Dialer{Timeout: s.timeout + time.Second, Control: guard.Control})
+		s.transport = newRenewing(&net.Dialer{Timeout: s.timeout + time.Second}, guard)
 	}
 	return s
-}
-
-// newTransport speaks HTTP/1.1 alone, where one exchange cannot hold up another on the same connection, and knows
-// no proxy. A dial outlives the exchange that asked for it, to serve the next one, hence a limit of its own: the
-// dialer's, longer than an exchange, for connecting and for the TLS handshake.
-func newTransport(r *renewing) *http.Transport {
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
-	return &http.Transport{
-		Protocols:              protocols,
-		DialContext:            r.dial,
-		TLSHandshakeTimeout:    r.dialer.Timeout,
-		MaxIdleConns:           1024,
-		MaxIdleConnsPerHost:    32,  // as many as there are attempts at one receiver
-		MaxConnsPerHost:        256, // a hard stop: the dispatcher's slots are meant to be the tighter bound
-		IdleConnTimeout:        30 * time.Second,
-		MaxResponseHeaderBytes: maxHeader,
-	}
-}
-
-// mostDials is how many connections one transport opens, or tries to.
-const mostDials = 1 << 12
-
-// renewing is a transport that gives way to a new one after some dials: net/http's keeps a request of each address where
-// no connection was ever left over for another, which is each that is dead, for as long as it is in use itself.
-type renewing struct {
-	dialer *net.Dialer
-
-	mu    sync.Mutex
-	now   *http.Transport
-	dials int
-}
-
-func newRenewing(dialer *net.Dialer) *renewing {
-	r := &renewing{dialer: dialer}
-	r.now = newTransport(r)
-	return r
-}
-
-func (r *renewing) RoundTrip(req *http.Request) (*http.Response, error) {
-	return r.current().RoundTrip(req)
-}
-
-func (r *renewing) CloseIdleConnections() { r.current().CloseIdleConnections() }
-
-func (r *renewing) current() *http.Transport {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.dials >= mostDials {
-		r.now.CloseIdleConnections() // those in use end with their exchange
-		r.now, r.dials = newTransport(r), 0
-	}
-	return r.now
-}
-
-func (r *renewing) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	r.mu.Lock()
-	r.dials++
-	r.mu.Unlock()
-	conn, err := r.dialer.DialContext(ctx, network, address)
-	if err != nil {
-		return nil, err
-	}
-	return &punctual{Conn: conn}, nil
 }
 
 // Render returns what a receiver was sent for a delivery at a time, signed as it was, or with an empty signature what it
@@ -139,9 +70,11 @@ func (s *Sender) Close() {
 //
 //	ctx.Err() != nil && attempt.Error != ""
 //
-// When the delivery's lease is over, nothing is written any more, which is a failure like any other. A connection that was
-// kept open and turns out to be closed is no failure: the request goes out anew, within the same attempt and under the same
-// webhook-id.
+// When the delivery's lease is over, nothing is written any more, which is a failure like any other.
+//
+// An attempt is one request, with one exception: a connection that was kept open may turn out to be closed, and whether the
+// receiver has read the request cannot be known then. Send resends it once at most, on a new connection, with the same
+// webhook-id and signature.
 func (s *Sender) Send(ctx context.Context, d Delivery) Attempt {
 	attempt := Attempt{StartedAt: time.Now()}
 	exchange, cancel := context.WithTimeoutCause(ctx, s.timeout, timeoutError(s.timeout))
@@ -172,13 +105,13 @@ func ended(caller, exchange context.Context, err error) error {
 
 // exchange notes in attempt what it learns from the answer.
 func (s *Sender) exchange(ctx context.Context, d Delivery, attempt *Attempt) error {
-	req, err := NewRequest(punctually(ctx, d.Lease), d, s.userAgent, attempt.StartedAt)
+	u, inUse := newUse(ctx, d.Lease)
+	req, err := NewRequest(inUse, d, s.userAgent, attempt.StartedAt)
 	if err != nil {
 		return err
 	}
 	attempt.Signature = req.Header.Get(signatureHeader)
-	req.Header["Idempotency-Key"] = nil // not sent: tells net/http that a POST too may go out anew, see Send
-	resp, err := s.transport.RoundTrip(req)
+	resp, err := s.roundTrip(ctx, u, req, d.Lease)
 	if err != nil {
 		return err
 	}
@@ -189,43 +122,24 @@ func (s *Sender) exchange(ctx context.Context, d Delivery, attempt *Attempt) err
 	return err
 }
 
+// roundTrip resends a request once if the connection of its use had been kept open and turned out to be closed.
+func (s *Sender) roundTrip(ctx context.Context, u *use, req *http.Request, lease time.Time) (*http.Response, error) {
+	resp, err := s.transport.RoundTrip(req)
+	keeping, ok := s.transport.(*renewing)
+	if !ok || !u.stale() || ctx.Err() != nil || errors.Is(err, errHeldUp) {
+		return resp, err
+	}
+	if err == nil {
+		resp.Body.Close()
+	}
+	_, inUse := newUse(ctx, lease)
+	return keeping.resend(req.WithContext(inUse))
+}
+
 // retryAfter returns what the receiver asked for, 0 unless there will be a retry.
 func retryAfter(resp *http.Response) time.Duration {
 	if Judge(resp.StatusCode, nil) != Retry {
 		return 0
 	}
 	return parseRetryAfter(resp.Header.Get("Retry-After"), time.Now())
-}
-
-// readBody returns the beginning of the body and reads on, up to the bound, so that the connection can be used
-// again. After a 1xx there is no body but the bare connection.
-func readBody(resp *http.Response) (string, error) {
-	if resp.StatusCode < 200 || resp.Body == http.NoBody {
-		return "", nil
-	}
-	head, err := io.ReadAll(io.LimitReader(resp.Body, maxExcerpt+utf8.UTFMax))
-	if err == nil {
-		_, err = io.CopyN(io.Discard, resp.Body, maxBody-int64(len(head)))
-	}
-	if errors.Is(err, io.EOF) {
-		err = nil
-	}
-	return excerpt(head), err
-}
-
-// excerpt returns at most maxExcerpt bytes of valid UTF-8 without control characters but tabs and line ends.
-func excerpt(head []byte) string {
-	text := strings.Map(printable, strings.ToValidUTF8(string(head), string(utf8.RuneError)))
-	end := min(len(text), maxExcerpt)
-	for end < len(text) && !utf8.RuneStart(text[end]) {
-		end--
-	}
-	return text[:end]
-}
-
-func printable(r rune) rune {
-	if unicode.IsControl(r) && !strings.ContainsRune("\t\r\n", r) {
-		return utf8.RuneError
-	}
-	return r
 }

@@ -57,7 +57,7 @@ func TestPunctualConnection(t *testing.T) {
 	c := &punctual{Conn: near}
 	write := func(until time.Time, want error) {
 		t.Helper()
-		c.until.Store(&until)
+		c.use.Store(&use{until: until, end: func(error) {}})
 		if _, err := c.Write([]byte("x")); !errors.Is(err, want) {
 			t.Errorf("the error is %v, want %v", err, want)
 		}

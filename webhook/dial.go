@@ -1,0 +1,169 @@
+package webhook
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"time"
+)
+
+// guarded connects to names: to one of those of their addresses that receivers may live at.
+type guarded struct {
+	net.Dialer // of one address, which its Control checks again
+	guard      *Guard
+	headStart  time.Duration // of the addresses of the family that the resolver prefers
+}
+
+func newGuarded(dialer *net.Dialer, guard *Guard) *guarded {
+	d := &guarded{Dialer: *dialer, guard: guard, headStart: 300 * time.Millisecond} // as net.Dialer has it
+	d.Control = guard.Control
+	return d
+}
+
+// dial connects to an address of the form host:port. The addresses of a name that may not be reached are left out. If none
+// is left, its error is a *RefusedError; otherwise it says what happened at the first one that is.
+func (d *guarded) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.Timeout)
+	defer cancel()
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	found, err := d.Resolver.LookupIPAddr(ctx, host)
+	if err == nil && len(found) == 0 {
+		err = &net.DNSError{Name: host, Err: "no address", IsNotFound: true}
+	}
+	if err != nil {
+		return nil, err
+	}
+	allowed, err := d.guard.allowed(addrsOf(found))
+	if err != nil {
+		return nil, err
+	}
+	preferred, others := byFamily(allowed)
+	return d.race(ctx, preferred, others, func(ctx context.Context, a netip.Addr) (net.Conn, error) {
+		return d.DialContext(ctx, network, net.JoinHostPort(a.String(), port))
+	})
+}
+
+func addrsOf(found []net.IPAddr) []netip.Addr {
+	addrs := make([]netip.Addr, 0, len(found))
+	for _, f := range found {
+		if a, ok := netip.AddrFromSlice(f.IP); ok {
+			addrs = append(addrs, a.Unmap().WithZone(f.Zone)) // an IPv4 address has no zone
+		}
+	}
+	return addrs
+}
+
+// byFamily parts addresses by whether they are of the family of the first one.
+func byFamily(addrs []netip.Addr) (preferred, others []netip.Addr) {
+	for _, a := range addrs {
+		if a.Is4() == addrs[0].Is4() {
+			preferred = append(preferred, a)
+		} else {
+			others = append(others, a)
+		}
+	}
+	return preferred, others
+}
+
+// connect opens a connection to one address.
+type connect func(context.Context, netip.Addr) (net.Conn, error)
+
+// dialled is what came of it.
+type dialled struct {
+	conn net.Conn
+	err  error
+}
+
+// race returns the first connection of two families (RFC 8305): the others start when the preferred ones have failed, or
+// have not connected within the head start. If all fail, the error is that of the preferred ones.
+func (d *guarded) race(ctx context.Context, preferred, others []netip.Addr, to connect) (net.Conn, error) {
+	if len(others) == 0 {
+		return inTurn(ctx, preferred, to)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	first := start(ctx, preferred, to)
+	timer := time.NewTimer(d.headStart)
+	defer timer.Stop()
+	select {
+	case got := <-first:
+		if got.err == nil {
+			return got.conn, nil
+		}
+		conn, err := inTurn(ctx, others, to)
+		return conn, orFirst(got.err, err)
+	case <-timer.C:
+	}
+	return faster(first, start(ctx, others, to))
+}
+
+// start connects in the background. Its channel gets one value.
+func start(ctx context.Context, addrs []netip.Addr, to connect) <-chan dialled {
+	got := make(chan dialled, 1)
+	go func() {
+		conn, err := inTurn(ctx, addrs, to)
+		got <- dialled{conn, err}
+	}()
+	return got
+}
+
+// faster returns the first connection of two, and closes the other one.
+func faster(preferred, others <-chan dialled) (net.Conn, error) {
+	var got dialled
+	slower := others
+	select {
+	case got = <-preferred:
+	case got = <-others:
+		slower = preferred
+	}
+	if got.err == nil {
+		go func() {
+			if late := <-slower; late.err == nil {
+				late.conn.Close()
+			}
+		}()
+		return got.conn, nil
+	}
+	last := <-slower
+	if slower == others {
+		return last.conn, orFirst(got.err, last.err)
+	}
+	return last.conn, last.err
+}
+
+// orFirst is the first error of two unless the second try went well.
+func orFirst(first, second error) error {
+	if second == nil {
+		return nil
+	}
+	return first
+}
+
+// inTurn tries one address after the other, each for its share of the time that is left.
+func inTurn(ctx context.Context, addrs []netip.Addr, to connect) (conn net.Conn, first error) {
+	for i, a := range addrs {
+		share, cancel := context.WithTimeout(ctx, shareOf(ctx, len(addrs)-i))
+		conn, err := to(share, a)
+		cancel()
+		if err == nil {
+			return conn, nil
+		}
+		if first == nil {
+			first = err
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, first
+}
+
+// shareOf is the time for one of so many addresses: an equal part of what is left, but 2 s at least, as with net.Dialer.
+func shareOf(ctx context.Context, addrs int) time.Duration {
+	deadline, _ := ctx.Deadline() // dial sets one
+	left := time.Until(deadline)
+	return min(left, max(left/time.Duration(addrs), 2*time.Second))
+}

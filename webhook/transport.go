@@ -1,0 +1,86 @@
+package webhook
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// newTransport speaks HTTP/1.1 alone, where one exchange cannot hold up another on the same connection, and knows
+// no proxy. A dial outlives the exchange that asked for it, to serve the next one, hence a limit of its own: the
+// dialer's, longer than an exchange, for connecting and for the TLS handshake.
+//
+// It asks for no compression, and decodes none: an answer is complete when what it announced has arrived.
+func newTransport(r *renewing) *http.Transport {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	return &http.Transport{
+		Protocols:              protocols,
+		DialContext:            r.dial,
+		TLSHandshakeTimeout:    r.dialer.Timeout,
+		DisableCompression:     true,
+		MaxIdleConns:           1024,
+		MaxIdleConnsPerHost:    32,  // as many as there are attempts at one receiver
+		MaxConnsPerHost:        256, // a hard stop: the dispatcher's slots are meant to be the tighter bound
+		IdleConnTimeout:        30 * time.Second,
+		MaxResponseHeaderBytes: maxHeader,
+	}
+}
+
+// mostDials is how many connections one transport opens, or tries to.
+const mostDials = 1 << 12
+
+// renewing is a transport that gives way to a new one after some dials: net/http's keeps a request of each address where
+// no connection was ever left over for another, which is each that is dead, for as long as it is in use itself.
+type renewing struct {
+	dialer *guarded
+
+	mu    sync.Mutex
+	now   *http.Transport
+	dials int
+}
+
+func newRenewing(dialer *net.Dialer, guard *Guard) *renewing {
+	r := &renewing{dialer: newGuarded(dialer, guard)}
+	r.now = newTransport(r)
+	return r
+}
+
+func (r *renewing) RoundTrip(req *http.Request) (*http.Response, error) {
+	return r.current().RoundTrip(req)
+}
+
+func (r *renewing) CloseIdleConnections() { r.current().CloseIdleConnections() }
+
+func (r *renewing) current() *http.Transport {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.dials >= mostDials {
+		r.now.CloseIdleConnections() // those in use end with their exchange
+		r.now, r.dials = newTransport(r), 0
+	}
+	return r.now
+}
+
+// resend sends a copy of a request that was sent before on a connection of its own.
+func (r *renewing) resend(req *http.Request) (*http.Response, error) {
+	if req.GetBody != nil {
+		req.Body, _ = req.GetBody() // of a text in memory
+	}
+	alone := r.current().Clone()
+	alone.MaxIdleConnsPerHost = -1 // keeps no connection, so it opens one
+	return alone.RoundTrip(req)
+}
+
+func (r *renewing) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	r.mu.Lock()
+	r.dials++
+	r.mu.Unlock()
+	conn, err := r.dialer.dial(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	return &punctual{Conn: conn}, nil
+}
