@@ -27,6 +27,13 @@ func busy(status int, retryAfter time.Duration) webhook.Outcome {
 	return o
 }
 
+// cutOff is an answer that was not complete.
+func cutOff(status int) webhook.Outcome {
+	o := answer(0)
+	o.Status, o.Error = status, "the receiver closed the connection before its answer was complete"
+	return o
+}
+
 // get records an answer and returns the delivery that the lane goes on with.
 func (f *fixture) get(d webhook.Delivery, o webhook.Outcome) *webhook.Delivery {
 	f.t.Helper()
@@ -90,6 +97,9 @@ func TestBreakerOpens(t *testing.T) {
 		open    bool
 	}{
 		{"after five in a row", []webhook.Outcome{answer(500), answer(0), answer(502), answer(599), answer(503)}, true},
+		{
+			"answers that were cut off count", []webhook.Outcome{answer(500), cutOff(200), cutOff(404), answer(0), cutOff(200)}, true,
+		},
 		{"not after four", []webhook.Outcome{answer(500), answer(0), answer(502), answer(599)}, false},
 		{
 			"not with a success between",
