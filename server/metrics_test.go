@@ -92,8 +92,10 @@ func fickle(t *testing.T) (url string, letGo func()) {
 		mu.Unlock()
 		w.WriteHeader(status)
 	}))
+	letGo = sync.OnceFunc(func() { close(held) })
 	t.Cleanup(server.Close)
-	return server.URL, func() { close(held) }
+	t.Cleanup(letGo)
+	return server.URL, letGo
 }
 
 // closedPort is a URL where nobody listens.
@@ -120,7 +122,7 @@ func TestMetrics(t *testing.T) {
 	p.measures(`agentevents_deliveries_total{state="delivered"} 1`)
 	p.login("12", 2, url+"/500-200")
 	p.measures(`agentevents_deliveries_total{state="delivered"} 2`)
-	p.login("12", 3, url+"/404")
+	p.login("12", 3, url+"/400")
 	p.login("12", 4, url+"/410")
 	p.login("13", 1, closedPort(t)) // for five attempts
 	p.measures(`agentevents_attempts_total{verdict="gone"} 1`, "agentevents_breakers_open 1")
