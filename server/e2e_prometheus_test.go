@@ -346,7 +346,7 @@ var pbxPanels = map[string]shown{
 	"Lanes due, by receiver A":               {asItIs, map[string]string{"ready": "0", "waiting": "1"}},
 	"Oldest due, by receiver A":              {asItIs, map[string]string{"ready": "0", "waiting": "+"}},
 	"Requests A":                             {counted, map[string]string{"": "+"}},
-	"Requests that were refused or failed A": {asItIs, map[string]string{"404": "="}},
+	"Requests that were refused or failed A": {counted, map[string]string{"": "+"}},
 	"Time of requests A":                     {counted, map[string]string{"": "+"}},
 	"Memory A":                               {counted, map[string]string{"": "2"}},
 	"Memory B":                               {counted, map[string]string{"": "2"}},
