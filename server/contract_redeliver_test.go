@@ -78,7 +78,11 @@ func redeliveries() []scenario {
 			}(), logFailed.lastAttempt, "", shown{of: logFailed, attempt: 1, at: logFailed.at}),
 		},
 		{
-			name: "what waits for its next attempt", op: op, given: (*world).withLog, request: redeliver(logPending), status: 202,
+			name: "what waits for its next attempt", op: op, request: redeliver(logPending), status: 202,
+			given: func(w *world) {
+				w.withLog()
+				w.rows(w.db, "UPDATE deliveries SET due_at = due_at + 36000000 WHERE id = 3 RETURNING id")
+			},
 			want: atOnce(logPending).String(),
 			then: func(w *world) { w.redelivered(logPending) },
 		},

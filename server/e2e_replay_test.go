@@ -50,7 +50,7 @@ func (a api) finished(id int64) (m gen.Replay) {
 // What a receiver has missed comes again when it is asked for: under the same ids, marked, in order.
 func testReplay(t *testing.T, bin programs) {
 	r, status := newReceiver(t), atomic.Int64{}
-	status.Store(http.StatusNotFound)
+	status.Store(http.StatusBadRequest)
 	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		r.ServeHTTP(w, req)
 		w.WriteHeader(int(status.Load()))

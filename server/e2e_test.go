@@ -44,6 +44,8 @@ func TestEndToEnd(t *testing.T) {
 		{"query of the URL", onSQLite, testQueryOfTheURL},
 		{"several registrations", onBoth, testSeveralRegistrations},
 		{"retry schedule", onBoth, testRetrySchedule},
+		{"send now", onBoth, testSendNow},
+		{"deployment", onBoth, testDeployment},
 		{"answer during shutdown", onBoth, testAnswerDuringShutdown},
 		{"second signal", onBoth, testSecondSignal},
 		{"refused start", onBoth, testRefusedStart},

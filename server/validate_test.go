@@ -29,7 +29,7 @@ func TestWrongFields(t *testing.T) {
 		{"PUT /client/12/status/", `[null,{"agent_type":null,"agent_id":null,"agent_status":"available"}]`, "0 must not be null, but an object; 1.agent_id must not be null, but " + id[len("must be "):] + "; 1.agent_type must not be null, but one of: local, remote"},
 		{"POST /client/12/agent/local/136/event/", `{"url":null,"method":null,"event_type":null}`, "event_type must not be null, but one of: agent-login, agent-logout; method must not be null, but one of: GET, POST; url must not be null, but an absolute URL, such as https://example.com/path"},
 		{"PUT /client/12/limit/", `{"agent":null,"agent_event":{"limit":null}}`, "agent must not be null, but an object; agent_event.limit must not be null, but an integer from 0 to 2147483647"},
-		{"POST /client/12/delivery/redeliver", `{"state":null,"agent_type":null,"since":null}`, "agent_type must not be null, but one of: local, remote; since must not be null, but a time as in RFC 3339, such as 2017-05-30T15:07:50.000Z; state must not be null, but one of: delivered, failed, cancelled"},
+		{"POST /client/12/delivery/redeliver", `{"state":null,"agent_type":null,"since":null}`, "agent_type must not be null, but one of: local, remote; since must not be null, but a time as in RFC 3339, such as 2017-05-30T15:07:50.000Z; state must not be null, but one of: pending, delivered, failed, cancelled"},
 		{"PUT /client/12", `{"name":null,"blocked":null}`, "blocked must not be null, but true or false; name must not be null, but a string"},
 		{"PUT /client/12", `{"blocked":"yes"}`, "blocked must be true or false"},
 		{"PUT /client/12", `{"name":"` + strings.Repeat("ж", 256) + `"}`, "name must be at most 255 characters long"},
