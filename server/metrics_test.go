@@ -92,8 +92,10 @@ func fickle(t *testing.T) (url string, letGo func()) {
 		mu.Unlock()
 		w.WriteHeader(status)
 	}))
+	letGo = sync.OnceFunc(func() { close(held) })
 	t.Cleanup(server.Close)
-	return server.URL, func() { close(held) }
+	t.Cleanup(letGo)
+	return server.URL, letGo
 }
 
 // closedPort is a URL where nobody listens.
@@ -120,7 +122,7 @@ func TestMetrics(t *testing.T) {
 	p.measures(`agentevents_deliveries_total{state="delivered"} 1`)
 	p.login("12", 2, url+"/500-200")
 	p.measures(`agentevents_deliveries_total{state="delivered"} 2`)
-	p.login("12", 3, url+"/404")
+	p.login("12", 3, url+"/400")
 	p.login("12", 4, url+"/410")
 	p.login("13", 1, closedPort(t)) // for five attempts
 	p.measures(`agentevents_attempts_total{verdict="gone"} 1`, "agentevents_breakers_open 1")
@@ -155,6 +157,7 @@ agentevents_lanes_due{receiver="ready"} 0
 agentevents_lanes_due{receiver="waiting"} 1
 agentevents_oldest_due_seconds{receiver="ready"} 0
 agentevents_breakers_open 1
+agentevents_breaker_openings_total 1
 agentevents_registrations_disabled 1
 agentevents_lanes_mended_total 0
 agentevents_http_requests_total{code="200",operation="putLocalAgentStatus"} 6

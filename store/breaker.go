@@ -109,6 +109,9 @@ func (s *Store) judge(tx *gorm.DB, lane laneRow, o webhook.Outcome) (after recei
 		return r, false, err
 	}
 	after = s.after(r, lane, o)
+	if err := s.announceBreaker(tx, r, after, o.Attempt); err != nil {
+		return after, true, err
+	}
 	return after, true, after.save(tx)
 }
 

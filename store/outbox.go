@@ -135,6 +135,11 @@ func (s *Store) settle(tx *gorm.DB, d webhook.Delivery, o webhook.Outcome, recei
 		return false, false, err
 	}
 	s.passed.deliveries.note(d.ID)
+	if row.FinishedAt == nil { // it was neither cancelled nor over meanwhile
+		if err := announceFailures(tx, &result{Delivery: d, outcome: o}); err != nil {
+			return false, false, err
+		}
+	}
 	return false, row.MovedTo != nil, s.end(tx, d.ID, d.Lane, ended(o.Verdict))
 }
 
@@ -181,6 +186,9 @@ func (s *Store) gone(tx *gorm.DB, row deliveryRow, sentTo string) error {
 	case errors.Is(err, gorm.ErrRecordNotFound):
 		return nil
 	case err != nil || e.State == gen.AgentEventStateValueDisabled || e.URL != sentTo:
+		return err
+	}
+	if err := announceDisabled(tx, row.ID, reasonGone); err != nil {
 		return err
 	}
 	return s.disable(tx, &e, reasonGone)

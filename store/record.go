@@ -149,6 +149,9 @@ func (s *Store) recordPlain(tx *gorm.DB, at standing, results []*result) error {
 	if err := s.settlePlain(tx, at, results, attempts); err != nil {
 		return err
 	}
+	if err := announceFailures(tx, results...); err != nil {
+		return err
+	}
 	return s.letGoPlain(tx, at, results)
 }
 

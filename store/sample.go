@@ -99,10 +99,14 @@ func (s *Store) SaveSample(ctx context.Context, event int64, kind gen.AgentType,
 func (s *Store) tested(tx *gorm.DB, event int64, sentTo string) error {
 	r, is, err := first[receiverRow](tx, "SELECT "+columns[receiverRow]()+" FROM receivers WHERE id = (SELECT l.receiver_id "+
 		"FROM agent_events e JOIN lanes l ON l.id = e.lane_id WHERE e.id = ? AND e.url = ?)"+toHold(tx, true), event, sentTo)
-	if err != nil || !is || r.alive(s.now()).same(r) {
+	after := r.alive(s.now())
+	if err != nil || !is || after.same(r) {
 		return err
 	}
-	return r.alive(s.now()).save(tx)
+	if err := s.announceBreaker(tx, r, after, webhook.Attempt{}); err != nil {
+		return err
+	}
+	return after.save(tx)
 }
 
 // Samples lists an event's tests that are kept, the newest first.

@@ -176,7 +176,15 @@ func (s *Store) read(ctx context.Context) *gorm.DB { return s.reader.WithContext
 // write runs a function in a transaction and returns when it is durable. A domain error of the function undoes what
 // it did and comes back as it is; trouble of the database comes back as *Error of kind Unavailable.
 func (s *Store) write(ctx context.Context, fn func(tx *gorm.DB) error) error {
-	return failure(s.writes.do(ctx, fn))
+	var own *write
+	err := s.writes.do(ctx, func(tx *gorm.DB) error {
+		own = ownWrite(tx)
+		return fn(tx)
+	})
+	if err == nil {
+		s.say(ctx, own.lines)
+	}
+	return failure(err)
 }
 
 // failure makes an error of the database fit to leave the package.

@@ -52,7 +52,7 @@ type fixture struct {
 
 func open(t testing.TB) *fixture {
 	t.Helper()
-	f := &fixture{t: t, ctx: context.Background(), clock: newClock(), url: cluster.URL(t)}
+	f := &fixture{t: t, ctx: context.Background(), clock: newClock(), url: cluster.URL(t), log: slog.New(slog.NewTextHandler(t.Output(), nil))}
 	f.open()
 	t.Cleanup(func() { f.check(f.Close()) })
 	return f

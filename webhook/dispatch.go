@@ -299,15 +299,15 @@ func (d *Dispatcher) log(x Delivery, o Outcome) {
 		level = slog.LevelInfo
 	}
 	log := d.Log
-	if id := traceID(x.Traceparent); id != "" {
+	if id := TraceID(x.Traceparent); id != "" {
 		log = log.With("trace_id", id)
 	}
 	log.Log(context.Background(), level, "attempt", "delivery", x.ID, "sequence", x.Sequence, "attempt", x.Attempt,
 		"verdict", o.Verdict, "status", o.Status, "error", o.Error, "duration", o.Duration, "delay", o.Delay)
 }
 
-// traceID is the second of a traceparent's four parts.
-func traceID(traceparent string) string {
+// TraceID is the second of a traceparent's four parts.
+func TraceID(traceparent string) string {
 	_, rest, _ := strings.Cut(traceparent, "-")
 	id, _, _ := strings.Cut(rest, "-")
 	return id
