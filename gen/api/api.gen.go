@@ -176,6 +176,9 @@ type ServerInterface interface {
 	// GetSecret Get the client's signing secret
 	// (GET /client/{client_id}/secret/)
 	GetSecret(ctx echo.Context, clientID ClientID) error
+	// RollBackSecret Take the last rotation of the secret back
+	// (POST /client/{client_id}/secret/rollback)
+	RollBackSecret(ctx echo.Context, clientID ClientID, params RollBackSecretParams) error
 	// RotateSecret Rotate the client's signing secret
 	// (POST /client/{client_id}/secret/rotate)
 	RotateSecret(ctx echo.Context, clientID ClientID, params RotateSecretParams) error
@@ -1719,6 +1722,42 @@ func (w *ServerInterfaceWrapper) GetSecret(ctx echo.Context) error {
 	return err
 }
 
+// RollBackSecret converts echo context to params.
+func (w *ServerInterfaceWrapper) RollBackSecret(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "client_id" -------------
+	var clientID ClientID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "client_id", ctx.Param("client_id"), &clientID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter client_id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RollBackSecretParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.RollBackSecret(ctx, clientID, params)
+	return err
+}
+
 // RotateSecret converts echo context to params.
 func (w *ServerInterfaceWrapper) RotateSecret(ctx echo.Context) error {
 	var err error
@@ -1896,6 +1935,7 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.PUT(options.BaseURL+"/client/:client_id/limit/", wrapper.PutLimits, options.OperationMiddlewares["putLimits"]...)
 	router.GET(options.BaseURL+"/client/:client_id/secret/", wrapper.GetSecret, options.OperationMiddlewares["getSecret"]...)
 	router.POST(options.BaseURL+"/client/:client_id/secret/rotate", wrapper.RotateSecret, options.OperationMiddlewares["rotateSecret"]...)
+	router.POST(options.BaseURL+"/client/:client_id/secret/rollback", wrapper.RollBackSecret, options.OperationMiddlewares["rollBackSecret"]...)
 	router.PUT(options.BaseURL+"/client/:client_id/status/", wrapper.PutStatuses, options.OperationMiddlewares["putStatuses"]...)
 	router.GET(options.BaseURL+"/client/:client_id/delivery/", wrapper.ListDeliveries, options.OperationMiddlewares["listDeliveries"]...)
 	router.POST(options.BaseURL+"/client/:client_id/delivery/redeliver", wrapper.RedeliverMany, options.OperationMiddlewares["redeliverMany"]...)
@@ -2267,6 +2307,15 @@ type LocalAgentJSONResponse LocalAgent
 
 type LocalAgentEventCreatedJSONResponse AgentEvent
 
+type NoPreviousSecretResponseHeaders struct {
+	XRequestID string
+}
+type NoPreviousSecretJSONResponse struct {
+	Body ErrorResponse
+
+	Headers NoPreviousSecretResponseHeaders
+}
+
 type NotEndedResponseHeaders struct {
 	XRequestID string
 }
@@ -2414,6 +2463,15 @@ type TooManyReplaysJSONResponse struct {
 	Body ErrorResponse
 
 	Headers TooManyReplaysResponseHeaders
+}
+
+type TooManySecretsResponseHeaders struct {
+	XRequestID string
+}
+type TooManySecretsJSONResponse struct {
+	Body ErrorResponse
+
+	Headers TooManySecretsResponseHeaders
 }
 
 type URITooLongResponseHeaders struct {
@@ -11823,6 +11881,202 @@ func (response GetSecret503JSONResponse) VisitGetSecretResponse(w http.ResponseW
 	return err
 }
 
+type RollBackSecretRequestObject struct {
+	ClientID ClientID `json:"client_id"`
+	Params   RollBackSecretParams
+}
+
+type RollBackSecretResponseObject interface {
+	VisitRollBackSecretResponse(w http.ResponseWriter) error
+}
+
+type RollBackSecret200JSONResponse struct{ SecretJSONResponse }
+
+func (response RollBackSecret200JSONResponse) VisitRollBackSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RollBackSecret400JSONResponse struct{ BadRequestJSONResponse }
+
+func (response RollBackSecret400JSONResponse) VisitRollBackSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RollBackSecret401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response RollBackSecret401JSONResponse) VisitRollBackSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RollBackSecret403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response RollBackSecret403JSONResponse) VisitRollBackSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RollBackSecret404JSONResponse struct{ ClientNotFoundJSONResponse }
+
+func (response RollBackSecret404JSONResponse) VisitRollBackSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RollBackSecret409JSONResponse struct{ NoPreviousSecretJSONResponse }
+
+func (response RollBackSecret409JSONResponse) VisitRollBackSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RollBackSecret414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response RollBackSecret414JSONResponse) VisitRollBackSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RollBackSecret422JSONResponse struct {
+	IdempotencyKeyReusedJSONResponse
+}
+
+func (response RollBackSecret422JSONResponse) VisitRollBackSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(422)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RollBackSecret429JSONResponse struct{ RateLimitedJSONResponse }
+
+func (response RollBackSecret429JSONResponse) VisitRollBackSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RollBackSecret431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response RollBackSecret431JSONResponse) VisitRollBackSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RollBackSecret500JSONResponse struct{ InternalErrorJSONResponse }
+
+func (response RollBackSecret500JSONResponse) VisitRollBackSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RollBackSecret503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response RollBackSecret503JSONResponse) VisitRollBackSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type RotateSecretRequestObject struct {
 	ClientID ClientID `json:"client_id"`
 	Params   RotateSecretParams
@@ -11903,6 +12157,21 @@ func (response RotateSecret404JSONResponse) VisitRotateSecretResponse(w http.Res
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RotateSecret409JSONResponse struct{ TooManySecretsJSONResponse }
+
+func (response RotateSecret409JSONResponse) VisitRotateSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(409)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -12845,6 +13114,9 @@ type StrictServerInterface interface {
 	// GetSecret Get the client's signing secret
 	// (GET /client/{client_id}/secret/)
 	GetSecret(ctx context.Context, request GetSecretRequestObject) (GetSecretResponseObject, error)
+	// RollBackSecret Take the last rotation of the secret back
+	// (POST /client/{client_id}/secret/rollback)
+	RollBackSecret(ctx context.Context, request RollBackSecretRequestObject) (RollBackSecretResponseObject, error)
 	// RotateSecret Rotate the client's signing secret
 	// (POST /client/{client_id}/secret/rotate)
 	RotateSecret(ctx context.Context, request RotateSecretRequestObject) (RotateSecretResponseObject, error)
@@ -14580,6 +14852,32 @@ func (sh *strictHandler) GetSecret(ctx echo.Context, clientID ClientID) error {
 	return nil
 }
 
+// RollBackSecret operation middleware
+func (sh *strictHandler) RollBackSecret(ctx echo.Context, clientID ClientID, params RollBackSecretParams) error {
+	var request RollBackSecretRequestObject
+
+	request.ClientID = clientID
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.RollBackSecret(ctx.Request().Context(), request.(RollBackSecretRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RollBackSecret")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(RollBackSecretResponseObject); ok {
+		return validResponse.VisitRollBackSecretResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // RotateSecret operation middleware
 func (sh *strictHandler) RotateSecret(ctx echo.Context, clientID ClientID, params RotateSecretParams) error {
 	var request RotateSecretRequestObject
@@ -14741,387 +15039,400 @@ func (sh *strictHandler) GetUser(ctx echo.Context) error {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7L1pc9s4tj/8VVC6868kPbRNyfJeXXPd2drV6U7GcSY90861IBGSOKYADQFF0eTxd38K5wAkSJEUtdhJ",
-	"J7ov5qYtEsRyNpzldz43emI0FpxxJRunnxtDRgMWwz+f0t6QPRVcxSLS/x0w2YvDsQoFb5w2fhNdEcxI",
-	"d6LIdCgIlbcsICM6I7eMjUmodhteg32io3HEGqcNLnakEjFreA3ZG7IR1QOq2Vj/JlUc8kHj7s5rPB+L",
-	"3nD+W++HYW9ImP6RqCEjkv1nwniPET4ZdVksCY0ZEf1dcqGIVHQm8Sk6YmTCVRiZl+KPLCahJDGDuQSk",
-	"H4sRoaRLe7eT8e41z0z5pH98GPjHzePjdu8oODyomLrX+LQzpkqxWM/2//7wd07oTv/D5+bh3V9gXa9C",
-	"flu0LBYzEioyEEwSwT1CJelcT3x/v/fu8hX8g52RmEU/Xjc4+6SuGx3y+PLFU3LcOj5+ckZoVzKu959x",
-	"ooah1IujESxXDyzzS8Kh9+g43PvI4uauv9eLQsbVXrO1F7Ao/Mji2d7fuqwvYvZj+7DZKprCgn0YiB39",
-	"xx15G453BCyVRjtjEXLF4sZpn0aSwZaIHsV9KN4WJUjMaECGYkr6NNbbFMosURUvJGbjiM729heQ2iVV",
-	"7FU4ChX8z/wsfhZTMqJ8RmJNbFIhTeFngM5H9JaRkBPKyVBM4szUmr7+P3cCI/opHE1GjdNWs33UPt4/",
-	"bB95jVHI8Y++Z2eot2nA4uwUL9mIhlzPvHyaoq8nOAJWiFhf6akBTcxNbpPzkqxq6yTrCR7IdE4wyaI5",
-	"NY9Ltmv/UP+QTKhZPCE8ootn83O5CMzO2HP0yBSkCY2k0MJCzw+2ykqIR5JEYpCltKOuz5q9g+5J/zBo",
-	"0/1WIzfXV4wP1LBxetj2ikiNqXh23gf6z8/vrdkiJciUhoog87kT1kw9ogEjdEBDnt21zDSq9+j9+/fn",
-	"EzVkXIU9qlgR21H4FkryvohR1BweHfhPsrvxE6Mxiyv5685rRCG/BT1yPmBcPY2ZphrRoxH89/OPjBeQ",
-	"ziUbhFKxWHMV048QgWdD9Ut6GmLMYhAcF0HjtNErHNZrjGlMR0wZTQYv34T6hb/ETI4Fl2xXq6//2QuD",
-	"htdArk4egG3fHVM13E1/0UtyVnLJRkKxzS9lbtx7XcszFjF3++ZXgU9UzTvIj/EAM3Z2afUpu4Pc65xf",
-	"MlW1xZdazVXMdpB5/eFm+lZRNZGL5vtIaimqJnLBxM1o9z39SsqosdMPSRTOtzax1/PD3esCXoVS5QRv",
-	"wQL0U5kFgCgsWEBUNNwDLgC37OmQ8gErWMfzT+OIhrzgLEgP31m0pOwH7n1leUWy7tnMj/eQS7in0yn9",
-	"wr2u7c2kUh+8Gwe0Wn+NJw+mETJzLZNSb5mqJaTGkwdWCG8m1Qqh1lY/mErIznYDm/2AGmE8jkK80KP5",
-	"5fyhSKt9FLdm29Pnyuw0d6i5+ae/bXYVL5lasASrmKsWMMiOcr+zfwr/hdeTyrnjI/pe4kzAXpNxzLLr",
-	"SdVqcvPMLyQ/xSoRaGdIIv0Qknq9CVbIxSXnVyk4kgnG8NQyM6wSJ7WniEyG/668AZXNJXAHWHkaL5kq",
-	"m0PCIGUzGCTvrvN58EPJhZ9/JEkETxbfUnCQdebxlvVipurMQ4YDHvIBkfBG4XzMYCvPRxtPDqdWmX7J",
-	"tBxRUGIsZUZca27P0NccslozC5Kni+fljLbWrFLRUWtajmhaaPuvOTNHZNSamiuUFlu+a09uHNFZzXnB",
-	"o2UzwnHWmsyCe8ILEUViis7ezPUgK7o1O1TsXfVVofZ830xKhadjl5aJz/FkbfGpbfsS8YmLqydAx5O1",
-	"BeibidlUVmHwSvNE7bMaO6OuPLVLZuTPr5TPCianaKzADtDUOze1KtkVZ0ZefYJCUcVK9Q/8upwGit0R",
-	"V5iXEcizl8zK5lmJYhwaZrTBRxPim1OIyTALZlNoG3sNO3zlrMGrkXeIl/j2HQMLfCaLveJ1nPnO7JMf",
-	"vJpLhGnUXd/i4EXdBS4ZrniAFWZc2KWhGWOUlaxtMD/GV7guLdtYyeKmQ6aGLE4XSUJJGKfdiAV11otj",
-	"fw2LrhNoW3iaXyWZ5ie10fMsHvyLL7sgaHDFZKVVCyM/kkQxqRbeBQrH/ipWnT+QjS67ePAvvu6M87iK",
-	"xp8DJRMRkyCU8M8Kfh5PvlJplfXfbnK9Xyk3azJbqGzfMh4QmqHjGVGiasWqYNyvYrGLldGKq/36FBRe",
-	"QReernNTLVnepHCgr2R9iw+07gK/qhN8EcayZvyirx8tCgRovbL5iIa/XEwDFrLQxYxrMLmZi6a/gtfE",
-	"z+zrgjttOqGE/xdN6V6vt9nJvwhjFixYwXRI0QbhbKrlGPrICOQaK0FCJc0Cyw3ue14RJirs+Xvug8ka",
-	"ayVbGbof1CGZ1YLtq5B6/aurcwJLzP8LiqYsHdbL01rmkFYM069ySkvcSZc5pq9DheTPaRzRxaIu6/6s",
-	"WCGMtppQwG8smHTiroXZl9hn1SI6TbQu8dfer5jGPXrJqrfelkVgojhsfigfds9hvnf5cUvy3F/zaIaK",
-	"pSdGTBKqHzNFK4HNyeeMBYQLRdgnQ0Ghfvc/E9QknI5Y47QBr2ayz/siHlGFCe+H7YaXlg+0Wyftk8Oj",
-	"1slBZVXDMoUrsMAyk+Rel1lZaLD0Et6aIqqSRdjA2DRUQ0LJAHIX4nzp1S55H6qhmCgSgskwI102CDm+",
-	"pWlTRAEDjwYWF9yy8VrnuqEj1OLy4tmLMCqnVTUUklmxgBrILArOcpdcsv9MwphJ0kHpq7/c8YgM9e6E",
-	"puplwsP/TBihI8EHJk6lx6TkNuRB6Uak0nxlGm+uv0FXszFbdotsgY9eXkoEYWA3KQw68zun/1i5FbAS",
-	"dzP+ErN+47TxP3tp8eIe/ir3krnnU7qKyoPe4fmESZVQLp0rLXpp95s9v3fUP+4f0nZwyE76+90WbQZ+",
-	"74Qd94+oXYAWoc78s/chLVBh7UHjVMUTVsLd+y0tVefrCfdbd39pFFUY/QRVQ1XiKJTAiloWUcyTFZwl",
-	"x7WsbMIqpZq8uh4poqStdXaouDwiYtL53xHrQBET/ECjCAq7xDR3qv87YsUHl1WCNc5MS2TnzB7/cb7z",
-	"L7rzX3/nZPdm58PnpnfYvvv//nfEnhSfoL0w1VqotSTyxWAF63CNjqqVLHN8S1TqopYgIScdEO8dIMQ+",
-	"VLrq37HcmHSAafFWtwNDd4ikWspa9ZK8roikM6lJdBjyQRmBwgwy9Flan7uOIgUzvb4iCU2KfTGzEcpn",
-	"ZCRiVrqoj19aLzz/pBiXIEtlyXKtkuOpgGGSEWbflB6hioyEVKTl+3YnQoliipJ3l6/IUESB3CW/Um1O",
-	"aPNW2x7BGVBMN6a9W6Y0b49Al0oxsqwvvWveSb50EwZ/+B9+PLie+H7rMPPn5ocfDzuE8oBkH//w40HH",
-	"IyNmRKSkI+aRMYt7jKsdxnsiYIEWL1woW1s9jkTALD8VnprzgczJhYqN5EaO8A5eucDx9K7aB2gcg+m/",
-	"8IT19O+8hlQzEIt6RnrUi4CNxkIx3pv9wgquIufWwLlls4TEk0JbLX6NeNIH++7iGXkcxLSvdkKm+jtD",
-	"pcZ0HO6E6Ud2btlsB2XCk11ybl16YD0GIfLKwOa/czll8TVH8pCZktnE8gAMgFs2O4XJtNpQeSy99DdH",
-	"QXv6QQ+oAqAN7IeMEwI+h3dDeOiaGxmkiRdTewOipmGP7ZIr59PGgtYPs9gt6o1ZfyKZMZPardYuOeeE",
-	"xbEAkAK9VG0t44ScT+k/EtG/5jTxeMb5XG5rbmOSRqC30nJRMoOemGhGpRKyl/BvRr9AeTYs4j8TobAa",
-	"eJQoH32CmtGuG788/+d1o4MzBN7UJm/nl+f/7GR56MyV9UP9RSsBDg70RSOmPX199OBzuIIRjW8lngXt",
-	"3cqIyiGTJOS9aBKwAJkPuA1HTdnNIdkdTbMl6rp1gCxl/7u5jhoogRA4N6sErhhRPjuDsza3JRpFecyA",
-	"YgECeXeNwup4xBnwNybfU0dhLTvkPxM2sZY/XnEK8vIyd4LsivcPi43mQQ3Ta32haddrlHiN9Sb+7gVG",
-	"l6Oo73kBb+iA1ae+pu87FLgR6tsY6TnOz4egvaMvTHm43HVIr/WFSQ/9irUmj17EGoyTuhs3eVd5G5a7",
-	"udA6n8L/mjjXlFrADcM8KhxBrkZEFYs9Iie9ISD1tPzm0Y5/sLPvXzUPTn3/1Pf/VerJAL9QseUeUMV2",
-	"9EfWuotATkjlTSTNIkrAYaR+qXTKJsuknt/F3mAxN0XP6B1XYbTCvicYKGbvz3Dn0XXRgY3seCTsk67Q",
-	"llXMyCD8yHjZMgAC6j53/j0N66DgWIgXbYlSu+iwn6A1Ea5vTDOmzkheTBctS49VLJf3/Q15Su80F6LP",
-	"P0VySSJePcGV+adje+79W2K+QcLqn41QsncSPchOJAYh2HBB47R5oCfM1FAEjdPGy+dXDa8xiSNt3Ck1",
-	"lqd7e/qONxRS7fbEaK8v4oBFe3Ioprvj4VjfU5bwDOL0YW3Z87pKpaz1gGZTuOqvN2YU/thA4ddjmjHM",
-	"DYIFpN30yUvBgbVQNDVyouTo9MDf9X3/X/oR/H7DZIoFq6zX8mThouEDOT2TluGPQvX8U4+xQEviZTZh",
-	"xKSkg9SXRpotwM0a0o+MgOFqlbS28vWtAP54Rl4+vyLF0F5gi+wRffIS0hAiW3ciTbG00eDw9xtm5117",
-	"x57r29elIfmy/TLBADGJAtKFJIn0BmSWCncctLqSReoZ6w3Q/Oyg7P2+Y9Crdi6CsumZx/dSnKu7xEv/",
-	"m1AvxISvfDiO9MlU2zb3jzRNJGc3v8lcqJs+fHqj+5vMBvXsXFjBQwcM/pxWR21wS9PK+/obiluS7tBH",
-	"GkaaXRteAyV9YseY/7wBBVTB94FTJNm0EXspJnEPAwuhPpEkhteE49FzQdm9lIwwC66idwdoILtNTq1d",
-	"3d3647PZhGxOA1wHK/bRiQWdNoBUG/V30zhoFj6X2+bxEOW00bm+7//gn7T/V5sII7YbTxpeQ0RBOt9I",
-	"DPRsxERlTufE95t3ZnAJG5BJBmgfNZtOfkAi8fEPLJuwAdpSTFRPwJT6IT6Q0TlJiQBGQLQdBQEx73Nm",
-	"oKY7ELBzjcEYQU+WHtEjiTbXS777cPfBJbyimkLjfDOpZeBbAwvHOkNrEisOpmkx4+osIWETzD4DLLbR",
-	"WM0IPG6RM7XM0WakNsByssQid1bJEHgmA3nXL0y1KxoDXtkrSM27y0UvNynnXVfhgrhmt1wJOKHNh1EF",
-	"ZWAV96oRfqKB+cuSNq9eH/J6P2SRtmyNies5pzKaSKWNCIyVnGrbxyNvXr+9amhOypye6zrmQpGPNAo3",
-	"bdrkPmESQUNJAtGbjDQNSDqTZ4TR3pDAsuBROsIqpM3seJpbU3+3u5Ho3WodC9oPrxUNoFcjuS9BYtff",
-	"LpzEeQ+85KViJaG1hPN75SAs5exfhtxy52XGy+a11hvOeSc3Wi4Ds95w7kvJeHkwkkVDZZ5PRslgiSwa",
-	"In3YfT+tZq/xvnnYfT8toq7xvnk4eb8IdGPRMHPvZEbLwmTUGct5IzNSDtqizlDuK5mx8mAUdQbLvJMb",
-	"LUGPqDcQPp4ZY84QrTNS9qVkvAwow6Jx0ofd9+tTYfqw+76LhFBjhOTxZIw5yIJFo2RfSMfJIQssHMZ9",
-	"/s4F5rAbsuR9Sv8D4w8Y6fIaE6mFfOvAv7P3AfZx/kH7XLvl36EjmUklb8YsvhmKSZwfNnm+ebS/f7ek",
-	"irAHWKwh0EHhYYzXJmJB1NfgdcN1CkfapIVnLbZ912IzOU0PYqxt2gx7Kng/CnvrG2Fh1gDTVyN6y3jO",
-	"3sp6Qg4zRjBm60hCo5jRYJbZYTvLzZplIZhZME+wdWt6msjjDs4Msq46Ra6xzhMMpW/mkLIKawl3QKET",
-	"IHfTp0rpqxt6Q+7n2p9crysc1uzTOIyZzI3YnBsxvddHVKobM3vYDPADN04bU7x1DunHkA9INOGQshZM",
-	"MH//Rt+Hm63dA6+BWXTWyRMvWFDrXw5JHvj7XuMjiwPgnUbMVAwSPudu5+xTMseysQ92my1YWmx1tp/3",
-	"caTe6jHjAcZRlvDke40p6w6FuMWCg5Ec3LR+fvX64uDny3+++serg3+1Li/e/PT057et1+/whlTma0gp",
-	"cQ13Q3oXr+dlSD12D+toWMLH4C4pniuVKX85V1bjcvvsvNdjY7VseGDL8luWX57llw1GL2DVmVaMZt6g",
-	"Wcc0vmUBCfsQXko8nzb2lrnqB8UwV+VMVISLleGkZ0xRjJgvwUcJj/zxVdDZh9SRvWXzLZuvyuax43PF",
-	"7+j/R3Z+h/Dwzs/kkRlwJwxOSfV4j8jOgOzsjKka7lC5E0ryqM6k/+bGon5MIlGYTp4S8o9AxibJ3Ike",
-	"/UjHoftsGPzY3D/MJ6NzOmI/+r7//1rn/kn7/7X9JLT0SFMMVTRX+NvcP2wsHyYrjB5mZ1EY3rrL2Cjp",
-	"ltc6w5VTOr7wzuu5T2moTMOtTDDMcJLNUdLXrz4NIxakOQCa48ChrxXHBKBDtHjBNKQK9rtbWrsZfbFA",
-	"x4GLwb6ySSdDokTbR81WaZwoCWvek9/BvQlb74P9pr0t369vwmB83V+mjGnMkUmU2UieDHLNvWbLFPgp",
-	"7Go2nxEDJ7FJEkcLsHnQ1ORd5RRy9xZ39X7IPTSpzRlyN0VlRbRu8mfi+yH6q6XDoovMtSJrStxu3HiC",
-	"IqnUeEozLe7QvjuoY4FQp2hRMalOiYon7NGf1TrxCzWkXliJKeLfmyGiP5qzPfKbrZ+KJyy1LP+EVkn5",
-	"ji9hDDjgdHISlcaqAZEOFIiYark7tXmeLxgLIBt1Oc861v8WdcnNZi0U9urlQqV1sVgtfOjv+/uUtVrd",
-	"k5Pj48PmqcH81lbWlJY17QWhp2WiKa8T3BSbGdyJnsUxT+En9P9vt/x9TN1iUt2kNx39d0eQ9xkLbvSH",
-	"QbhsUI6bsGMCD0KVrZTG3SGR4AMW43wfd2AeKp7wnr7ydp4YUZ++FSKqhNkEW35N3bam1zyUJOQe6TCs",
-	"rzbDJsvrPMGSv4qdG5qqbfPVTm7/OjCvaRhFaLpQRSJGpbrmOEou1X2TkYcXIu6GQcD4qkqf9npMShIw",
-	"HkIGXCrR4Icb88OGbSPAJQBbT3NEICDZZpckYRsodZ8OZ6ekk5lHhzy2h20rnpLAEAIAifiRfOJd885E",
-	"svjGpMd0yGMndBRKYv7+xCP4nPmIFmP6SzPzgpt5pScreDSD7szwBToe13kRLEDc5Y5e+A0dh0ntqAlv",
-	"SdKhUbTZoNTP8OcrIV7ReMDWMAptAWtimtsq1qbvYzKU3DB96A/m2hfDNo6wPIZyst8iv4Q/6aNP/5ZO",
-	"Z3PWXrYQ/JJhvHz1rcxV6YKEh7A4FMdka6XP9C+EEs6mUE8NZeUU4BOm9hmXY5168ptbNruJcbabPZpl",
-	"FrDBY+CKxZxGMMVV9z80g2Ct+Qb35a3QtlXIB2BckGks+CDbW/sMb6NikKiSAFwYkkx4wGKX0B8BytLG",
-	"di6bO7dyXn8mv7uG/8wUOO0fFpb6+CdYNYiXn9oH4eb0VaTsZ4IVtLIJd3nMoqJ5t03BKWoivWDAuVfs",
-	"WHOtkhcMlH2+cJS0mmOZsWxJhBmxrNntgiELXysec4kktoXda+0X5hqNLhgz+3zhKLV3s+itHCfCfiBt",
-	"Bd92QaHDiKyyzUz5pla0p7GVJcWtTxYMWfBS+XhJLeTSg5oKRDNyVRuIBUOXvmrHrmg6sGDosjftyCVw",
-	"9wtGLXrLjlgKsr5gzOL3gAZ/E+o5X8MF7Tr1m054HAz1gWCSiIki3ZnW5Czqu4YXF+qG8c27kJMpoc9T",
-	"EfiItiUKJkRE7GH8HiYP8XwP828yIX2necpmLIxLfSLhKFTrWcbmcqYvGSN6ayplfWsVSUI5wPN4STAA",
-	"SubVkI3co4ipYg/m10ewBOPcTyZqIQb0bJ2cRH08kA3bUULc6FdulH6+42ViBPA38A6B0rzmaCBO6Wzu",
-	"bnjJVDzbSXBnq49MxTN88s7Th23PbCcBUal83T6OT+eGuGQjGnITNKw1TPrG3FCSqSWGkczOZmXqzVaD",
-	"LGsgW1d8469H5PFxs/WE7O8f7rRbO+3WvJM4Y0RrfX20Ses4U6KygnlcBO5dyz6eezFrINeutzkvfscx",
-	"bpcbKvdC8TjLWMnzr7kmbX4b6hqz8++VjLqKpVz6umPkLreruReKx1nGWi7Y1Rxjfu/28nKcWdXv0LFw",
-	"Vxi06K2KEZcwmotfda3m0jZiNczm4ncdu3nVmZe+6lrOK2x04WtZ23mFUUtevEtBrZZjrtJMxGNXf3mN",
-	"AIJsEHnuJzBNJQAw7ns28Q7zjEoyiY5yulKz9b6T4w3lTSfHXkPehuMxFFGlI09FfIspfUooGtnCqbr6",
-	"FrastKIYob+SvV0tW3y7xwv3OCkR0lckRkQ/X2AgqkuRkyID+1ym0CCe70pRVS2QfdhhrU0m55h1t0sT",
-	"cQyc3AMmnuEXHybtzCmdXQZ55dvkpIpaILNPaxQCWTKuVwZkkqgftgaoDlu6DX0MBQFBXYUjpi9ja3gt",
-	"ADDZIjTTOA4/MnAAhMtgLtRiuqIvTUM1DDlp+hZrb3NMllY/19+accw+hgIk0HQoWe/maevFP+RPf78Y",
-	"xrL3dBj9/eLXf/y1eyDf/lOORfdIPHN+/7HhJe/fzLHOfDGCNPMzX/q1/8vfT+Ljl7/88z/x1fTf7948",
-	"O7549eZfF6L1ir6ib6fp7+LH+gfjlnQX4Mfl2skbLMpVoaG+H0CoxVhJNnqqL1yxyQQI55rwyNqC7GGx",
-	"k+aaOiziPXwIALVrC8I7r3ElbpdN/LH5Kvhmw39123o/OpK/z/51ct59Gjzvvxxe/PuX6Ff+evz32KkN",
-	"CnnjdP9QK0XZE7h3UQSa6JZxS4o/MRqzJQLrOP+yvD39Y25jn9LekO08FVzFIlq0T/CwfTbdr0tEn1+h",
-	"nh5SCAB96KZne2nCDzfZ2ZchTrltlNL0HyPIvBqQVZUDLLfrmEixANAAjiCBUtucboEZXA1joVS06kkU",
-	"OfpLjkMIdK2jZWYrWaSHqLSURKGeR/YEar6z0U2f6v8p+3KKaOdSBOSE4l+DIGYyf0jrhAjWO90NpJ2B",
-	"xTOfdHa4f9wm3Zli8j4sLH2ZFIJEevIbpvh3XE7GYxGrdaVPmvtVIn7IUxx752o2ZsRirblf+bQznU53",
-	"+iIe7UziyHR4mcthXnGYzXFFciZg9EI7jk0eyr3RqN8+Pjg6/PNRqfiV8lkezGu9gi5Tt+WSjXS6H+lN",
-	"1HtWhrD40DVa7jTvo1LL7PEKPgx3e5u+vW1nEXq0QUoVmYr49oxQeYtte9BkTdtSjbB8M+ShHGaTvpPQ",
-	"dJzijd3vfttlmFk7AXPLUUnLIn2p3txBvLu80AJAYNh6Vf5/d/lqnv2Pmyete+F96BGWyYM+9pJvbXBr",
-	"OJ2ooYjD/66e0pEZY7O7gGZpKMkolBIALCb8losp9wheV6BVWcw+itu5PJf379/vnE/UkHGll8EW7cz7",
-	"9+8zj69nGr3j6TV+DaLD4iCrFe2IHlHxDBl+wxuO3wsEM180HcGUEd4jxtUu+c106ppSSYKkHMlm74+w",
-	"pR1mzNg201/YUHXssV9ZEFLonbrGsSy0lmCE+7EG9LlAf92RXglgVCclTJBBJJUQG0v6StaA7g7wKbxi",
-	"H1lU1BiTqnyXNk0MgTglkjGCLxPaFR9BuDM+GTVO/zDuBVsvg9DcwY3g0azxwW1k6jyRay7qNaoa1Z+T",
-	"mA1CqeIEVxlbMGaalEBt2RwOvNcYx2LMYmXw3twkg8964q/74NCrzAjgM4z0Ajz5B6/xaQd8XY3TtgkL",
-	"rNKU68D3NtMX08yl5ZSNLrEyQyu/4puZ1e3fmQyLzyXqTQljG+aQnyVUVhjXm8lmFL3eBJ2AKT3URGVx",
-	"O+L57eOiLjhmxs27O7cn0x8wfc/CKRpga4cEPiRjie6/GUIi5rNYytgEKntwbZyxQO6S11BPg1VNYN2F",
-	"Ay5iFth+2wDJqMWuaQSq9ymA1qCbodMSIt1fgTAqqKKVUkXdsbC3zLvLV9mRSk5r+YN6Zsq+C48paW0z",
-	"YEp62EoSuhQRpB/oTCnNhRVkNJSYJh5j0p/EcLC3bFYgUNJIwDLd4LJ8gHA5Dpk3/Qoib+t/5zoFf/jc",
-	"9Jr+3V+SFK8k2TE/q9+wLNbKpU+mzApnRd7EDJhXS1a3ZTyJIRMlO+3CNMpl21eaRR3e5aMoS8iwTD5a",
-	"lsKyAZhlx5xnptZdPtqyrBZ5i+/NsWi+UCt/cC8mUQQo9vbskhK5RWcHUafs0RWFhFY8uYM8F2eO0ct2",
-	"x89snZcyTzV/JyleeQZnwJiUF2bMZ/nUAiTNDzIzafgWP++M0G6qwcL8sOkmLmycld/R0j3UVCWLGwBC",
-	"X8BkKliR6PbES6dTER9crpec1vD4SIZApT2FJekdk+wqBX/SxA/2oAYxYHocTCYIQuwM98Y5b9NhoayP",
-	"mBJEMjVPJLIql7CkY9k/aDTBVoLzK6qxEnx97tg7huI6ntsRUWskTZpnpGOptQMpIzP4CQtJXMvcjNLw",
-	"0s5sGYs8/b3CIE83u0DBmsuiiWgbKxzN3a/OIKrTUPAeDKclP7sBA2vJLwI/FhPqb8W6KGaMKICQ65Om",
-	"Zqdsk+ykM2QPQ7rOT4v1UCKs9AcW6iXXEPq/6+tPvr9zff2p2b++/nTU//DDX0pJO017L5YSE+leKbGU",
-	"aWpNSrzqBGGg1x6qMrNw07ZM0qWtTBW6ve0TnlTJijKbj53ezOZ0hYgY5VnFnk1UKfgmd8YmXdbT1gk2",
-	"ENBa8yxtkmob1ON4Xno5NH0KadKd/uF0Wvsu27+utDeqI4Az+zuiAcv3C17Q0tR8+uherEiwIpLsnWrD",
-	"30XOiRiQcWJXTKRHBnAaMRiT2NjWpNggUxgc/zPil51xfmPK+yFX7pQxPCJWk+Y1JSkhiIhgTdAZKTMV",
-	"I/vKyf5wgT2bM2GTDc8wS8qqdvoZWiu1CzK5TwV+MHNsiSzqmftAkQhy2hfWIq1s3lVe9LCkTKqkIEYi",
-	"MaVMPaQB+p0h1DICcilKzwrxUS44QykrBeGOg1qa+3Kt5DFgjtemX2A+eSzHKzEbJ2VKdTWteWNFeyJH",
-	"WeaEks1dQBYGO63wCIyfXwkIHTKu4tlpAtEEqd4dyD/oOH45/ZCBLYM0Kyxa3YR7Y5Vm95BIuWmH6GYv",
-	"/8AHFtWmpgmaDQysQjbtuzToW3sNc1bEurSaucYvvrfjt1e6pp1bg6LslraibZVOy1zZSqwrY+zUGxXF",
-	"ZXCuVr9irGYI5K2AgquZo+dBT/RjMTojHToOO7nW7Q7PVCm/Wqd9odhovRO3traQbPfbFEibpd39VQVd",
-	"uZT7Aqxw8JWxQrueBPSWYpESb8/bufvmKekkyQIdD3AMZ5o9jL8RUBmlTSk1pH5GOmkmf8dDkEsuVPal",
-	"a559C7V+Esp1ShecsoCM08h9pvhubaPz2VX+EvIgt0ZwTQPAYurOhnyEDgYc8KckSmHS9+1kbTkFPuvs",
-	"/fz9r5IK9bT5bHOhcXJu7kwfWSztk8ZCs9Gkj5oSct6Q0vi4XoiJD3QjtlMv7u7efd21mdVW+UAekh5z",
-	"L628eeVUWbZ7paSe2bk50Ztu332S+arbYHmi1hbMM9Dc0lE/wJpte4bScAzFAEWX6dsXpmlYWKRT0jEY",
-	"TR0PkJ1pqHVvnOS8kCmdnZEOurDdZ6C+rBAW6Yx0klJMvYNpMEbPoid4P4xHLCChOiMdTNG3Ayd3HnBw",
-	"DISANDT9ERWOEMtZABRkp0d5j0X2VTsJSJwC2IbAOEBWPrCkBrXWiaWNbXCnUr8C/DsZLJl2/lCzh4gH",
-	"6yrQsjB6XnueovbEgtXzNxceQp7isgglU9ZFWu/TniZ0qEmDU+qJ0UgbeEFI9QSJcDyBjySBB1eXAktI",
-	"T3gUa+Vym5SxKJwtKib8dWI1q66zLHBTstbiONAcs89FtdK1F8u6xPuDbh46lwXUF/GpiUYjmouhmGye",
-	"lhEZ0lUyZ85rqD9ClT7nKJbVaSWDMVOPZjKvuPMrJCFHeGIS+YukSn1+H7GCPfWiGeQAFFawqywAY3WZ",
-	"S5HpzAqXHH1A6LU1AW7In4tMAoG838vP/qa8MfPruzUKN3U9JnuY40fRr1h7QY5H2Y46JF/vK+jgu98E",
-	"wHZ5EoFTIouVa5jbqwyouVZ51s+fZj+YaxF2aCFdMeHVwRkXYGH14MwKt0ZZLJadcH/BQQ1psI4erqN0",
-	"nfu0KZKvdy5JRMWczYpHcvSFjuRwPpqcHTgjCq10dMPmBegYJuIGv+9CcxvJeGDguamitgjdzezzyJvX",
-	"b6/mkvtW1BaIOFaLOPBR/fG8VsilB3gNp36r4BqWYJUrm2pB5S1Wl4pbxovSEeGit5x4de+Geb+Si0BQ",
-	"GAA25vRcLLQcJHFDodtaLkDnup6dXbvf7Pm9o/5x/5C2g0N20t/vtmgz8Hsn7Lh/RLN5B/utqqTjgnxM",
-	"utP/8Hm/hQmZxfl8vzmpfM400Y4eM6HNaLhg5wXV08tfl8sty/mxwGkFc/IsuWTOudCFlU4wzYpewsPr",
-	"pEy7HhQojSRdVkXHldSbdWvYja58Jf085Lbkdye7MQv24rd1T9arnSmDp/4AuTHphFNYmZy7ns8jHYTK",
-	"ghs49aJyKKYGYFfwHrtfadX+aqXVwVZa1ZZWkO9RQndg0Bkaa7aOSUx5IEakG6p8Vhltdlu9/aDNDvqH",
-	"/lHzuHWyT9vdg95hcMSO+ydLbFereruKRGsCErKsjE27CmbX/ZozLBdUjkOtgJlMK8KibeuyQcgBAMme",
-	"ITz8SIJNdErcVOZHkkxFHEgPC9XmqnaK+0Y7G9r2Tw4rtvToLtcosSjxKoK2LIooIW49bdyNwigKHeSs",
-	"9B4FbRZTJhUTdOkW5BeZmoh8/NVG9AtUVtojBiYxjqBCW+9ONkscUWCmYGpquRUxZfe4Imc8QQhD6zNB",
-	"CJNL7efhpgq/5k/BiEsJCZBTWCNYokHY77PYcd1bqnwkjY1utQBk9ok4Zj3FAkz7zdy1j+/SFpn5E7hQ",
-	"0oBHefil5mrZds27bO/NMs3QZQPK6+QftjaiFlqZvI7c5l9dvXGyUFOOnbsL2pCYnTJ0XK+3L1pjqpj2",
-	"2JjGhXWXr/u2vk8/hUmdKCtMl7GO83qHPH6//5RcwaNQXvtJPXG9WYboLUFlGcgkfF1zSODTY5h0JDdX",
-	"eKfd7Z+0+vsHR0fd/XZAD+l+j520TgKf+ax9tH+44/t9//CIUr9LT/xW92jHb2Z5qVL5NP2yisf3iLSU",
-	"sgNRojZHvLt8tYAdFpREiihYuhTy5M7pHVtXLPzDvJAxrOYKfBIx6jBVVqSnny5SdGmiQKGuevPT748k",
-	"AcsxTI0Ok1VK3qdFOSLCdlw0G0CIqJNoLJwH9LVfKhxVHxoS2yD86ABn2Wxvt6LVRoMQuBbgCjAN8DTJ",
-	"Uwyxjj7tr25EOvRG7EAGaGeX/Iq1EhZ64oCMQj5RTBJqmuhd87QN2SNJepHo3e6S90mCgkfmf8ccV5l8",
-	"2fHAc6YZDr6eZ6b1Eqv1IUIazXkPvl6Yqor4Ieb43vz0+7zFYjo7VqX2uvk6GbSXmCVpiwSh+MlAEMFJ",
-	"l+kDSfxzyyX/7tc11XFWnqGe7sxdpFPYmauIPGwvY5mf7/yL7vzX3znZvdn58LnpHbbrWuh2dvPG+Vxx",
-	"GwID55RI4xLqMdZ3M9gTLhQDMMmkp0mefgBMyCm7CE3vwpJs56h4nCSJ3zBd1oLw/UoffKvZPmof7x+2",
-	"j5YxNSxiYclEEjTKXfJrAg0D4kmvABvQUhQ6kcCSwnk90W75K6fUz50Ubp2Z+IKTWjGjE9cGvp7inM5V",
-	"ju9gc8dXK0vornprZHnsPG2XhNhDPCCBSLsj2f8fGD4sCO4tkYbnsNW8Vf+6byJeHpYFw7cx/UObkpIo",
-	"MQDZu1ucucg+bnYyGBjzIFkkwjQPk5dZOJHmXdLzXt6MWXwzFJN4g9NJGkMhHovKaR1odhVy298qFbei",
-	"h7dU4+tiRArSp9m5l6RU446a/W0ULW8BS66WZe0Wb0pmAGkSXQvsKCtoseYum6nNk8/S7xee+pKjlDPw",
-	"prfw/myd9+gkoAZFPEkoqWnn1EyHXMfEqPJpI9AUlgBpNtGS5yOTRqMX2B+LHN5Lu7jXkvY2earYR2eA",
-	"brCH35TObDXOu8tXy6Zs2LtMeM8p6e2N18hAnofBwa3U5wYqNwl726Jwc8mGWxxYqgiLiN0Sp1Su6ANq",
-	"1q1mNYluQzoeM84Cx7a3Ny4vMdIGoM0TsMOHqVtt1op0OEtZGPHY/BT3K1NoLrK4WNY5whlDfyjgAkCV",
-	"6UjkJNvGs2bSsoNNgYId3qVQ7JWBqDCK0B7EBBKnI6jehOQGayiwzDPZvIfj05tiIUcr12CanJo7pcmE",
-	"vX8yWxbf4LDutd6NrqSXraNmZQFzc9GNUMuyG5qGd2pSmHlhNUiHk43DwekROfuUrKRa9ugnrZQH99iE",
-	"AYFbjxmLJMBihom6PEMDyrbynfNJzFPSwW6z9cCUdAymaCWUEPCERyY8YlLC4kCX2b0Al6AU2bUVZpYv",
-	"435pHmFBswUqnle7oq/SALijWGlfsdgWYcPcM1Pza2vYZeAHTGijACrgxPdXZ7ajlWCKcinxJWB3JQGB",
-	"MIkH3De2oX/nNaasOxTitlCrvp8LtdxyMQWI5u7MS6GZBeDzxIkNlp33SA5uWj+/en1x8PPlP1/949XB",
-	"v1qXF29+evrz29brd1dLuDOPi4PjBumprJguMRoyWjkDs+DsgQMWiNiBieWZMkPGVsqBNDhq+kOFuf+M",
-	"KVqUvvlc/4jijHb1hacyPF9qFF9BbAKg6H23ewUYRYASHkUmfTtm5JaNlZftuQOo4QaHc5Za1LVBExJN",
-	"U42XEDi3n3rMldyX5gpMbVuE+ugUjCujnObzfqY0VKandb3R3psXNlMbn2xMjgBxtlWU9dWUUl3zh6+l",
-	"uualxVSZmtSVap5WrgTNIjYUKnmaCQ1a18w8ZJltJ5UfQbMq/DjXJMvUDxAuprYDfZ+x4CZmJtbayUrr",
-	"k/7xYeAfN4+P272j4PCgUQXUWJbK1DzEuBIkwsiy4hQAcUukEOTE1BYwL/TbpncIaJALfKvp++UiB+HX",
-	"DGh3IYeE0ubmLMpCywdGhSLQnmWpRBstt0QUMKluyu0cvVn4UNbISRC+UX47Z6viCe9pBdUBZ3zlgbdb",
-	"/v7K1lG7IuGkaD9jMYjpSBbvqEGZTbqW1jcM5uJP9pCLBGUGz2dBbeKIUTDEUgTCOZa0MrTU8WYfKErv",
-	"CjFSitLNtN2KBB8ANnDOjlrrzuggk81uNmrPHvxp/DLAbOXn7vjMzeFDRVNyfkDBoTolnX5oVFokhT1N",
-	"WnB8OY0ZhIFHuhOwqK2ickBiMXjnpH8AsVgFmy1SBiaBWeSzMOCvdatK7MOJEkzGbXyYQ7YqvaHm8xjn",
-	"5WSy1iQnxtjgSyTx5jjcsertmSaTLOX6r6Qg+ZpjRXIWJiNbO1xdf2wXhJ3iizG8zvXdDNSXDf6bWyWx",
-	"nWtcZNWCy0V1wrucwxy/T/dvK40BrOruWrbQR7F8csBaHrvNXU/2C6/B1In0preGcl748tXX17ys/DrL",
-	"GJUF0vVqr/WiLRj6xbNKNWUfy2MPQhS+Xq7TwQb01p3XcEzcAuYG8zlRPInxnGVieKg66orjaOOMxnTE",
-	"oF4X8xEMoKKtxRlHtMeg20HIScfftS6W3P0hcZ9kZPsiI7ieVW4nk0nholEkpnmUV9t/B7uenZKXz6+w",
-	"dnMp83zOrsT99Crty1eiR6PzQUnbGZMiMyiWuRuH+G1n2gCES3juXX7ZdGcBj/QTuOd1cJ1X7C/QWqgC",
-	"CrDdnIO7Z1yDZi3ofhcVVbpIuw9ZhVakiHK04eXRbssR+VPOWbci1Dks00pn3pXyEFyxBGoelo7OZZA9",
-	"ECdtjjfOHPQ7QnF6WgqHJi/+vnknf0/Inkk12W0uZ6tSzOdJb1VbhGvaKMl3WskG0QNid8IMknsJ8OTX",
-	"S+7k0lAAAHaDLEl3rw4zbKTbgdtEobDiuStFNFGMDJUaawsMAnwP2QYtoZBJHBZFDqv0KSxwJBQrNXVM",
-	"DnClrbNKT6lVZN4mG0u17qWx1D1ZakvLcvfUspt4tDVz3Pu2S79LGDkO06xr5bhHVWbm5NlsfRH9IKxZ",
-	"omi+ErZYysY5umcLJ3PCCyhucwbOcsL9q6C6JayCEppc2izwvg1br9i6SVtd5H2Ibtt24xBEl7HJELNh",
-	"IAtUBi06AHzLhD8Kqrkw4bHaJ40Z3qLSLX1y2mxt1C2tX6tKkMvMplW/7C/H5viZJPOzhNPHES0oJXjm",
-	"thsy4fY0X6+gz0tN0BsqbzFHo3zHjzesjI/vvEYgOKsoBECOksz6Z7uMcUKzLNPya2chYuayBdlcIu3V",
-	"haTL659aqdBpL/Wa2dC42c0Hz4Y+qRtTwQy6zAL214yqpHk7NShinvBTV8TJcV2KONSW6204Htf/KBfK",
-	"VqOkGXVptDg0Yh/BJUVsGwWX5QK0lmkLJqt7nWJsmSoyFfEtXEMN2REa5Xq86ieQamqFl9PHLbnPhZWV",
-	"UDSq1ygtVATyQnYJoBfp7QKVYfIWHTSfNHvRrM2KqaS1pJhwxQJEbZyvgq6LdVKVjWokhl2hEVpZgk2p",
-	"aCGSUx7rdynzTe9EupG75Nwmf1p71QI+uAWydWvLXvNoRtRQSJYFzIVQDdzXwuAMbyckTdFNSrNMG88J",
-	"Sgo0vNM2KvQBeqhsptdJvU1xO8PYHcIbh9nftNLRJWAnH3ChbEZrribycH6eoUzTAb4IrLAzIejWky84",
-	"K0YY/lOBCMMSXbnGnf7LmZsl7oPCzN2kqMttV7I4abUWGvFiWOGF55JHGP5TgAiDYH0wmGDn3LJwvtWI",
-	"wHdeoww2MwMG8UjO9QoIB7wU4H0cs4+hKG1XC180pwrXtQjsaT0ktMNMbFKhFcY0lLkTnw4l6908bb34",
-	"h/zp7xfDWPaeDqO/X/z6j792D+Tbf8qx6B6JZ87vP2Ydss3W8RIYivi1FN7mr3sf/vrjD5CCbNd5U0LZ",
-	"7yDBLvE12sftDswveD598wHKKFdoAlcH87KDG9dJoJ5u2UwTdJdKdtguOtFf+7/8/SQ+fvnLP/8TX03/",
-	"/e7Ns+OLV2/+dSFar+gr+naa/i6WOtFm3RPNd0XHVRbZTG4CVWF4AllbCac2AfNbDEBXTKZiEgXo9ypE",
-	"YBDBrCS5XcQjTBfUTF6U54x+kR+T/Kjrie+3DlND5EfbScfdwsP946o8aCjjLiwuu7LuGIsnCemJUcgZ",
-	"NhTQ07z4ncghy9v8ejzyqE5A6W/FC3uUS+Q+ONhfhD2p5eqShhjktD3T7xV3dBjTMJYF2IEDpqRHAtYT",
-	"gTWwHBWOoISy3OL+PC+s579tRrGQ60phW1V3Hpk9/2wL0na0zbaofq4QGn+NfvPVJbvNsvLFK0wq9VKz",
-	"Frdc9En2gIDgXj6/Wj5iWUJgy/FIQa1Apt7PHrmhQsNQhfKlXmdlp2/XIzd49TWCd+zfS2jzcOOQIK06",
-	"0Bvg/kPIDa8Ac+PLQm4cL4ktTrTB8XDTO7mXdvJHpThALpFn80rAG+aEk1wNPY9hUSdLsFJ9iijYKO0f",
-	"LN1Bv26n/M3VuDfnjaqkNLqsqtrk9jnb5S1oa5/tZV/t7roSt4wXyVRoUlKG+n+jil/TxAU/eQleIFea",
-	"jDrnEzUUcfhfgMXqpKprKuKAdH5iNGZxx95t84hS/qvb1vvRkfx99q+T8+7T4Hn/5fDi379Ev/LX47/H",
-	"OUR4fyWYzg+f931TSWnqysOC9b0QMRlaj6kBNDeeo4EQWZWxfwiRD6sizH/WcnjCpaInisoGzqMpwNLS",
-	"KOqcYWZ2DtbftDbFjod4XCRiH1kE6BU5AzmKlulXms+igaNOVE3xRM3RZr+Lf6z7afP0h8pe1y5dZmaW",
-	"OVG7r6Ws8LwMUH7m3kSRyMnjyxdPyeFR+8QjB7utJwX5hxXw9MsUbIYcKl5v0P9Qd9/m3rJ/SItXJlxO",
-	"xmMBSNCDmKYCKKaK3QCS4A371GMsKGiMBau7ySxt/VLfZIvn2pQYF7e5QYfWcbBknUFFBYS9uoHig85v",
-	"UFRtlcb5mwv0DubF073Per4mD+iq6ASqKyaAxEtv6tDRLGYB4yqkUdJCONvYJBe/BtJakHGxTmuUuUuf",
-	"+WKZzwUdeAu/XKPLyNyXHf4olXZmds4udlxv5PzPWa9kwe8FEylRDRcDLvKg2YUSPk9NGcZPTzS/10UE",
-	"9U4W5ZRmmwwBO+FQ0oEUB4QbQslEFobBku5CpbFUrefMzY/yWZLN4vjhJ/XVm3k214TbvVYFo5AvjO1y",
-	"ohdBlYgfyeXQyw/uvCpuukpS5Cy8LemySPCB1hgmaQn8S+4MLAI3djpwcuzCwIgrtPRzPVkKzNv6OUz7",
-	"4JihEYsL12EYRY+321jrQ+2FOV+b+9ZRSdpF9lZRJm3a6wHQQZ1l3aZOa7abwySr/xam/VgZ9+7qaSdR",
-	"kZAsNYdh23h39bQu5+lHPyzEnrLVpq54SsnMsqfTsClDGs6yiqTYP9JeG0VhH57gv0HBuhKnbvNyaASv",
-	"4hlCD2ihJCc9bTHZnqwZyJ1QkqEYs4hJeUY6Ayxjz/hJEVRcInp8u+mv3PQSZrVKT1T7YhLHHMDG3XmN",
-	"9ylWUxGyTgLgoCwGEiBP8IAFFrklATmy7T0U7soacB/p15QgA0H6YSznAD38lXlwf11MBks85nKrJ2pB",
-	"Q20wCAAXTV5zMAFhzZdCECyPJ6dRt0zPm1CC/uVfH0zj3NWuFGsCQ2+TOFSzt70hM8mhXbwtlvsmcAM6",
-	"EDjeE3Sihnvw945hKumVuC1OCd5EydXrX57/BoYdOKZAo+dutEOlxo07PcWQ9wWYyoIrikIGPXPoxUEQ",
-	"feMUT73zg1ANJ13wzTuPuf8uiICwSFvtIBDkTCo20haAgv6NaAmYjAdKBnTsYXyVkp6W4z3GVcweSfKf",
-	"CZvYJJpIDCBrQsRETNTuNb/mbm8YSnqRmARgzMVsEEoFKFic/PBDGoj44QfyuDOJo45HOhgA0P9K8QE7",
-	"T4jgSR0fRMgw4/2ao/MNugZBM5y0C3oKfxAzGkXWDpRWlOJcWAAlXgOmZGZKz6iiP/yAKgyzCa45kjB5",
-	"/PL51ROYRSajgDzW1PIEduAHAtCBZEwVNspk8UcT+89sMoCoxTSM9LgyonLokSCMWU9FM8+09+kiHhn+",
-	"eVeP/Y4DW5okhwQpANMMQmPh6wcvLBLkm3dXeqoZkIJRKCV8VmmNTY2Papd0tMnTcWr5ibZ1jVywg1iQ",
-	"U/2Vzv+OWEcPwwOLKZO1Q1XCVak5ukvOUys0BW7Q411ZcyFVcVSSyxdPyf7+/ommtXdXT3EvM00D9XJT",
-	"iAzKZ+k7kJ8USsQEQ5Ha+avv+36HhPyaE4RT0PSq/3zq+x3QqIyOLQy/bcIkTR2kXq5KsFVh3v8A/Zrm",
-	"dMO2JUvAZEdA+xuB/xII2tXZZ6Qzp3Y7JAqxXYXNChMBne2mFGZ0fI/GkGjS+X3HXN13LjQTGYzJSAp7",
-	"QCZBJukxFYkBDHfO0ZWht6nz+dq6CK4bHrk2qGLXjb/p/0CPx3Xjb3edswQhyZShIE6gWyOpgBrJuUna",
-	"MdsDe66ZIxAMlT56TVyzxj8wKGrnmg47OEvYDxMp0q8KjsZQ0rHuVchvHd8xaM0xHTB0xB23jo+RRf/n",
-	"fwi2mgWJpeWRYyH/8ANhn6ybXzOpcc6kXXBNoB7JulhVeE4lRcoCMDPgymtu9ul0gQ5xWSXbOyKLgWQu",
-	"zZ7x7uJX8HjgMfyoaWBBzvnM6AHXH5VyaJLKpFUdk+5J42vmuu62ucn4knfJ1ZBdc0f/6HcZ7Q3NavRf",
-	"YHeS00IftLX4jIKXpyhSO3YPOtijMJEeNLKiA1zep+7Cc90s0v4zoAbC2OoIe7qZxhwh70WTwAjTjtaB",
-	"N3Qc4gc4ZiqkKV48gMtOzGgQ8sEuxtmTtm3OlzAB3agjM3biU+gAOopZEsFcidim3zodXKEuOVMKhjlE",
-	"AAMq9aGaBYGS8DADDdo1a5Plk/6/jlHWDre6QJ8IRxNLlebOo5UlM23xTBsdYObHbb/tacZ9ghNBind0",
-	"jRYv6F++5o/bfvMJKmO9swzzwQEZX6AX9HHb3zcZDBSa7KmJ7NhXUL8MbUBWCYERl6TDz+N26+RJttFf",
-	"qCSL+iSU19xMQ3/D90i7ua//58Aj7VYrkQ+2qCoZU/8dOhi+fntlBL2pXJNpJ396yzItNC8CNhoLxXhv",
-	"tvML01dAKSyek6slbbPYAVNuh8Ee5aYfISLVpfotA09nQnhETcMeswvA9kEZkyzpUSXNftGUTC1VF/KC",
-	"fhHaI8n8RoccmXquY9LpNe9oYt7Db+99Ti7md3sQNtjrAE3KtD2aLOwHp4ZshNNyXFdJGFb/CjLSZHXH",
-	"uJBrntCEQ9lATW3/JC9UNWckKwIWZSFIOZgW4CPGtlLBg/+gcE2yOcHX3OniY7/S1Mywr2fUbp3AoWSU",
-	"tpa1U9LZo+Nw7yOLm7t+J6PIqWJwgjvwv9okdv94yUY05CEfGFjR7G+SKXQaXHMbg0wMk4j1E++3PrRd",
-	"ctHPLV7LJ7vYVBCoqYCf08Zru9fcJCObxWv7vG/UcWpq0kibyQyQrfSpQPdnjP5qyZfYf/awYa9+wruw",
-	"BcdGAkgUGUgct1+m2XzpovfC8WhRCXIi6cZ37DVPWqQ7U0yLiWb7CTga8Omhmc81T5/fb5Ffwp/0M03f",
-	"t1C5j9v7zSewdXoOcAOw3gx9htbeh4bPNg7s5SEkLME8bvtglzS8RhT2mEEmNnfAXy+u5u5+Ysw4BvN3",
-	"RTzYMy/tQeMzr6FCFc3fHo2d2ThtNHf9XV8/qIeh47Bx2tjf9Xf3AX1SDeGObLlW/3tQFEY511dC47LP",
-	"wJXjIYYxCQNTnE06wEadpDWqUV1cayawoU3lRQf+S2umK0eEok03NMZ3YtKZPj0msIY2wDU3dcUyYyPg",
-	"1iZmx0XQOG28CqXC7mASUTfNNao0wyR9ZM+0mPMWPniu14NfgVSU2ABPwxa3fN/e+m3XvVTk7v3buJMS",
-	"18sfTpcx4xGBlEToQmpoxTTW0p/ChJj5c3u66Mxqwz5ne8Tm0eXBs1EWoZBngHYJjcIMtF2ayY0iCFO5",
-	"naRPTQZlUzKP7cEz+sNRyG8N6l5sz7nsZXh274XzIMy9jcdT9EZyjHs/0SDBhdSvNBe/8o5TY+6zAF/a",
-	"X/zSCxF3wyBgHN5otmt85vLiSohXAgOC7f0aM/sZdlG/ReMBtOU7qLMHFwYWKEEAP6izonc8TRoFP91k",
-	"NKLxzHCmY+VBgJMOZBodxWCAjf81LJfDMAXWhnEVs6ICoGfwd+kalQnIYvamgHK00DryjPIAg1ca04Dx",
-	"tKtfYp1YlehAcer/RLxNIiYKVa13zfHqjtdHaDIDKJu7JF8+DsWrNNJ6dEbAXwO2vgq1eAZrAsY9g0FM",
-	"0wx97dJ38ky0UF5za0WiBz5BDQhNnGLuIhiqUxi2zwDafxDqxSfy3MmTA0HDWVLCglae0Jr8mlN5i44j",
-	"bPgNbUrDXIAjY8Si7ydRz60D35qxYdppIOREKjaWp2ZGlBzo64Q0/RacTqTmCjXAKlvYSJih6datd8Cq",
-	"7MChlphJtZzGQVp7alNtcrqgXUacwW7j65ZGfg1phKv+TagXACf/7QsxPLvkkldfhnnF5tZrngio7sw4",
-	"pbLkZ5wvjjNBm6yjpN9GlhhfMlVGiX7d49zSpaHL1sniV5LrmVnPn4iWXzJVm5DT9Ji7Za1qPAuDEDWe",
-	"FDABgnRltHWqq7CcQN/kw4A8boF7ScRkAjBLEN943PL9J7uk8/mugxD+YjIYLifD30xctgGS/skUntW1",
-	"4z/njXXXVl9sbyfdjjMxUBVP2N16nNyqw5bfMuP7xzW4GFdzFY6YmOCimjXm57LwKgKmeVBn45JE3V9Z",
-	"EFKs1PlzSRpk8JRtV9CfxXcADIvvQQi52qfh4udm4webdnOcXXN8zU1E6mDg0ET8OEndYtIBJpMbcZEs",
-	"ZzHoa1kKz7u808TBAJR1fCfLOVk24V7JVts10i4I80jaxdVNYWDqAA2iRjkUZpWHxoSO1nfQOOj3Nb0z",
-	"FlLxIZ0zWYz+BQ4ad0l3W/PzuzA/E3+QK5odhQB/uC8zVMgKOzSDLe4ZW7QDQjxO0YMEZ55jp4aBow2w",
-	"vBDXB1J6l1ygh8jpwXKG8T2I9Sn0CV1zi85YKNFpFHWKZDhO3GGiZTfHCWf+wmZG6K5oBi8jUmsbyXN9",
-	"C2oZyjWYIStMt9avsX79GrLnqeD9KOz9SczlVquGiMuwwSWbSHNc37goNvZ5Ru4tkMQ0imoZ5Z9tQXNt",
-	"fz261K1DHv3zEJEN533sqtDNTkq87Nd8RTf7ctIYF5ORxt+VUxgxprfGTy0/8pIcV+FGdhvyJL5kL417",
-	"OTlxMgX/NwC+oVrT61xF7v53poa3DFDX+Vyf+jdi+dfwTiR0WNdhjQxX4a8+cz1B2iQGL7WJJKP9WubS",
-	"/g3T1a45qjJb7Gra2JpcNiUmvaHJaDbQR0upqzeTPPPen+G/gr2/Ycd4VtBsrwj3e0WAXQMJ9dxiSfw5",
-	"Lgvfhb3v+uPv0/LfAyO+2j9v8nCcCi63ofNXmYq4jp/9+ccHyFDchPM8rdeb6/8LPpwDP4U/NNi62ZzW",
-	"yv5oVf5y3KIN+MvTDa/rL0di/FL+cpzqMk5zs7i7ren8XTnOjczMd8N05Dc88bVY0sbn3qNR1KW92xST",
-	"MyH4z38xxuduVwSz/9mbxNFdqdZ4a3qlQ2mA1hqm+Ez0bVXiy+dXttqqGCYVylHHY8QpMHCxWH+blLi+",
-	"u3x1za2HaEglZlz2YzoYmdZRQSzGYxacZWDCAI0cqvFanz6RnuD9MB7J9NR2yXlS/msQEq55X5g+2wXq",
-	"Q98Acgz/0+wlK3D1l6M+cjYt7OznwryG+iXYgzT9PAc6mLXC61r0eQRHTULzU4WuDW4/h+xMLWBz+Swt",
-	"itlac0Q7cH6G7y1VGPQhQAXpx2KU289xWDLHHF7jyrPMwH/Oz3OuKZBT25+danP/sHI7w6Bymi4osF+A",
-	"NrVk0/LFQKOFm5rvhl1rvgvbkd7NW0+//16MLoFdYkNpGZ0FKHegfsjgn0RC3LIAmmRpfbNwKFtEZEoC",
-	"nZ5KHulOUPK1/WOPtFsH8FC7dZKUhseMKHBemyZMWuks/GL6BdvywwXaaJz+8cHVQsmrBjSjOyOmtUJW",
-	"99yVRVsXy+83r99eeTlAhjMrlY2TBcV1KLH+zVTY5uUu5nyXCV6ytNx9I2R9T8mnnel0uqMXsDOJI8YB",
-	"Bj3nOkmhqQ1HVuWsuDjPiUTMIgk3xkPshbRJn0weBL6GR2bLMJUMA91J5jmm4FZymaKsQOkj8k0Kfw6l",
-	"1TkAdPKWfWQxjTLsJT0EjjDyF+ogAFOeRhHph3B3PU8L0XvQncFglhhUXyXIY8oN2gzA4GDFRqbHtgfA",
-	"AUEQA3JAqGAiMKStd4cSDUh4IFH4kRGqnriNmAqv2km1ftVNO58NgeblF02JKL9Er3F3Xp5v7y13whk9",
-	"+CYDOPfoI4W9+zP6SLcJFaVX9PMAUA1AIqK6mDfEF1zTrahbzdf62Takq512gdPUehGbm2FASd+NQz5w",
-	"exuuLpjziRFWMH9X2RGw6K2Hq1Z2xKY4qCJrwhk7lASBPAabLMdbSO5+TX2UeLC3DPB9ZEesR/1fxM1b",
-	"83kggcoEi6RrvW3yTNQwZszAtJwRmqJPcTaHdnhOeiLWN3wDBKk5FF0KFn+oO7N4RHgDgYvNjCkv0Xgx",
-	"U6Z3aAIXtqrewxSGIkGw4n3ifm8JG864+MaF17daXviNS9h3JvHh6zDS95JGxoPiJrTYa0C53ifG9bIC",
-	"z8nmNChvNlU6CKV5ZDqcbdaMeWt6sK8jDnCMrUHzvRg0U0PFlM8R8bdsyzg1BxCpt1xpb9wxoIHesgAA",
-	"UGdkKKKATMaEi64wmDUJ6M5AEGgDcAuglACRaLsYaksmEQluG3EA9SfTkAdian3rAvqyCiImyjMZNmFs",
-	"8JK7M2Kb0xE6EnyQIDdiXYQxkHYRZdT0LkAYQkRRJ+2mT15qu8ws1XUw4LWKRf017KlMxmpOHK1oURn5",
-	"27D0uILZBHO4N9vp2xWWWwPqTynRnwOnaDY1XJ7I9YeymZTpZTYoa8EemRpcQEA1tp2JwGGe51T/bGrG",
-	"bOZo0/c3nOZ5pb/fWB/GQFU3pDXdRmAoEMSN04a4bXiNYILzuxnJxmmztXvgNbD7EyQ9SEVj2yG3ZPiW",
-	"Ht7Golu+D6Cj2DfHaR9jOiUdJFIY1odXVehwvvM7oGDv/EweORCmOwrA0rWIfAS/pY25T0l1X+5HZGdA",
-	"dnbGVA13qNwJ5VpN1Iu7w+Nf3ej6j3Qcus+GwY++eSoTbP9RL+xRw2m1ngb5/fkQv5uEVSfCj0lGc/F9",
-	"ZWS+21Y9t9n6qXiiv7NkD/SVY5UPueOYt1OWVAy8OM/+tXOJE4a+ZHIS1U4oBhFUL594ex/6bnJ4rcJ8",
-	"JJFAvpVbUFm6VyAJJdK0tRCpOjadD0zDIi+5KIbuFVErXS6URYzHm8Y0ufxgUyvo0Wwqu7k6veadVGKY",
-	"dmuQfdjR+23+YItA8mKyYzE7wDeMM7P3MC5Mko0H1zWZu69dc8otHrzow30ouQpVAnzUuv5o8bOJqFIi",
-	"y7Yy57uQOVfMkTn3ZKSnff1LrfJcHy/bCc/ksgHzRpiOH6pd0jEdVaBoFvDRsTFCmpDQIT4kiTp9M4I1",
-	"a7Uy/s63ad77Std3m/C+rc35TvyckFeJxF1RmmM45Suucn/LlFPi7uSVQncMyOR0W/CRUHkQjU3ac4am",
-	"jU/a3gN9gBYuPS32vOZQ7WlzWE2rImr7KZ2l7Z6DTHsmaMimdeutbbKZNtnZJef2GJJqHhg9U8/jqHQU",
-	"H2l7L6upExl0Q1XH4opTdc3BX3BARiGfAGwYdBmxibW2FRs0zVmjIv+tW3aztG8TZFXSSDibjJxp9djw",
-	"GtBKNr2oFtxMNa1jZnnJYEFIIxDeAOs2EBNFeiJg4F2B44WefWkr8IqvZlLe0wPIOSmOXfTFkix4uJMt",
-	"4c3FHb8PT+43rAq2Xtw/pb56u56+WgELAMe5QY7eW8ZSzLR6zTpvoVUZAAFArKpHbTuIU1PgYUpl+5qL",
-	"bdGH7c2GbStmnr61BXCDFH3FeFofYb4/pfoumNSUuCBjlZe6VRzHKClMGtTStQtv6IDVhgrAjlylWAG1",
-	"xZqd7NbQ/S7CP5+w9TnlJWz6dZq6lbIK209X45TgM1sg8WIBdgm7840jidvgWeOvR+TxcbP1hOzvH+60",
-	"Wzvt1oLKzTBonB59LTDizll9zTji7jQXY6JkFrVFEv/OAFEywvkrgRJ35/TnwRJ3+ehLVs7WkbggVWtf",
-	"8Z2VbbgcNidQt0CBWyzx7xlL3BV8a0MKGtP8u0UTz8rjLZz41gIqhhNflukqKmPdob4AoHglxfvfmzbe",
-	"MkFdSPElOOCBXFAOJW4SVNw1jb8+SPE8+96b/b+K4b/h2F5O1GwvC1tU8S2q+APcAba44vNu9y2w+BZY",
-	"vNSBXhdZfO6VLbT4dwwtXiLEv2CJQoFFvQUXXxNcPM/z3yG6OBL6Fl58c/DiRw8JLv4b3BKTQt9P5cji",
-	"xWGk0nma6+cWWHwLLL5ZYPF5mXufyOJHSXbK6hksmcrkRF4Wp11vccW3uOLfHq743N1oCyx+n5kUW2Tx",
-	"LbL4Nr3iSyCLl7lbv2Jo8QLZvMUW37q4vlls8cX0vsXn3XLAnxdcPOfnrfvCdwkvXigLtvjiW3jMbTLE",
-	"N48vvthU//oBxvPya4swvrVqvjmE8fsyaLYY4/eAMV4ukbYg41sramtFfQMg4zUMp68WZTwvnrYw41uY",
-	"8S3M+BZmfAszvr0U/QlgxjdxFdoCjd870PhGQkxbpPEt0vjGLfVvBmrcYbEt1vi2WGctrPGSWp0vicBY",
-	"s/x9izb+5dDGiyXQFm58Cze+hRvf+nPvGW58GZW1CkjAFnC8lg95izi+NXe3iOP3YO+WiSvHiqoWSumD",
-	"lYDjITcSAiL8gEWo7eFd8pb1Ym1cg/MXKq7kUEy5KUlbU4KcO7PbQPBpzivgNXpY/DNnjGUhszEq1Gj3",
-	"mz2/d9Q/7h/SdnDITvr73RZtBn7vhB33j2ha2vv08tdqnG1nYagBRBQs78l3hqmNsu18uS5USBbyw/3o",
-	"YrSPzBS3mNnfGdIHipJHMkN2LlYTsuRDgmf/Sm8hOdudUlbyWWNIX6ndkDoU+xp/OCLiYbsEzDqaIoaG",
-	"0laVFong9P8IYHhaIJ46V2kilQCBSG7ZjAX6Q0M08FZB03Y57IuiaReIV1cc1r63pp9ZuvJzvdneozKA",
-	"CutYa+GGT5vdVm8/aLOD/qF/1DxunezTdvegdxgcseP+yUo7hWq4htB3IVbhnYyAdx7EUqbawv686s07",
-	"zx35JVOrDJt77RtVJvdYsXslxK+UzzJG1bZk90+uarU6y2mzRfq10s/hSM3Pzn8shYqevrZL3odqqO9V",
-	"WtoIHgBigxY+StwyjteGSvCEauTyrO77vpDL06VvrdFKFrlkH8VqTFJRfltlPZq+K46OXS+GW0nl/ldt",
-	"96xiy9SwYrYM/B3WFC/BvQ/kjXOOsMobZ6PI1a645K6cRoXngwOnGBJA5z3CGoWAQGzgiTz7u/4rhgIo",
-	"9kzo0zBiwS55EUZ67tec0zi2eWaBmPIz0M0oy0akJyYw/ACS2HYtIryajVkHM1dsEKSjlfg1H4QfGU9e",
-	"MHlu+v5MowjT3TpQ6gcJMCbC3ZlwFUZfCtg4rWta+t4MtSy4k7XoxAIzLvnKxbP6L5jcxfovvIVGgTUe",
-	"fKcPqc6DDxencY5u61L8flyKgcuxVgFY6XovXsRFEj1m5p96bRv3VV6Br5ILxWw0exxRQJXQojrIdYjS",
-	"0rKP0p30Q5XkqYzEKCkYcsMMKJWnIr5F8Alw/V/zLu3dDmJNihZ17yNDuEsos9klnZfPr0jRruD09j7j",
-	"/9d/6lhfaueVQD3ZgdRlrdlYFEmIT/dpfM0N+sV7k09lkSxEbGpLQR9ojQKQx6ZUXOYwEwE9A6NXWeet",
-	"2Tn4k14w7g275hARV+GInZK2f7JQzZH1tNyqudKXlsp+pXz2RZ28Bd1lmwfZW4ItREWDo+E1YPm5d44y",
-	"HWnrd1nRp2hVXB2vcKuON00Pet7rsfG3AQP4RbyKuItbh+I3kEXFA2hCkslO1dJ1sc5dmG6f6M3P9l/W",
-	"sVh4LXqunzC5rF0xUYQmGbmnmCVlCkY9DF2b3Kf03iA4Iz0B+sbm5xvRZ+pr7D1KxGQKqLFdBt2rFOFi",
-	"uqbb5pndpDUs3NkzpihY3392qWQXtLVza/SZC1LSeQgzd/FtzZ5eLaM4w9ybMZGXnOGi8r0krx+BsJV1",
-	"khjjMu2NB/ZhJ60xRqMQQqhlVXdoanY8ogQmBWjj1nSHJVIboVxMoUG368/ggsiJTe0E7DgtWdJBtIVu",
-	"pRWU9Cm4GwDWaTHqyTWf5oxpLEUwizK9a1X6F+tESoxrAy4uSSS0BNYbx9kUXC/Y5FamSDgJKEyorrn+",
-	"JlrtYPslVRKmCHKXvOYs+eMCUx8N8w3Yzo1VjENLVd+QeVgoiOtYer8J9ZwnOM9byV1kOOVFywZsJmgS",
-	"t1eBrkbdXCso6hnSj6bASHipF1iYWifTRBfSw6kpMiRXQ6hiQtsIehxMuILyRbGmGQTHuVrZIcp/M8DW",
-	"0fddFR4m4ZDI0o9lJPzlvpIGK8sHcS4GLMy6g7LqLNLcAa0lrPoF0FZlXXl4m5lSA4yGyQ8yeZizqWZG",
-	"qq656FuGNOwowfBwsimynAn+PeA+EZfU4jm8uFbPXGb7nsGGNE4PfN+vX5nmsvWGS9O+fYnxrRan/Zl6",
-	"0doS/6WllGXPUmVvXOj1AsXGqV1UQgY3FONcx5oNGm+gEyz6+L7e+i3XC7m1Fb6PoGCcUOWXjAjOx75K",
-	"efhnw5ZJPC+Ua4N86HEaq3PMN8AwuJAtw9TwLsaWXL4O3yKeXBVzYRZl7TtwJocK7HQZDjhDv51Huhgg",
-	"eKsoD2gckPfo3ZNEjlkv7Cepy88msUEpJgGdmZbs9JrHQmHep/5lHLOPoZgkVT/6S7L81lzLZfWSKVPP",
-	"sQpH21KQrQr8Lq/LmgA12UpLQUnZMv6hvNXQplWi4VpgF3Yv+TGmlg+7Q2OmNXkhYtJqk6GYxNJA9SQu",
-	"uR6NMV1mKmCfqJrETpalGeNRCuZlufuaC84eSY9Ike8H2aM8aWkJiTLovQdwmJCTLlNTxjgWDwrOXHCf",
-	"VHaA0OACHO0sXq4S4hL2NxEYG8gN2Uqc9STONrugvBYDiHUdiVVVvYTIDHvryppSF+BkTJQgTc/3fQMP",
-	"AU2WgK+NR+3UQtDECnP25DDsK4+YjtFyxnvWkuBETBQdgPM9zWq+5qbEGKDGaG/oZZEYTLGJ+dwuec5V",
-	"mgIIsKD5EF/MIOeNBTDQJOa75JwTxlU8u+YpgFm/wE9pakXPCKaTw7yGVJIO0/TQ0QNi9FH0SQd3pJNO",
-	"CSwvJWIWEEr6bApIYxREYypJsSVv4ujkjCGOzZSGptF2mpV+areOHPj7Jt8xlpDmIS2amWQqTfbQ23DN",
-	"bVjDPAFAbiZf8DntDXErrIsVwpz2DbPZWplksdOueQKeRu4RO+2tIbLVPbZ/uJjdzf3DtTG7bf9td9yj",
-	"+qOatt6V+NYJhpMma4En6lDwUDOK5oX6OBl5KLQLxUaABk4/XeAATd/3ixA0avmk1z2M3I6n4KMVu2qI",
-	"EedVgSqXQ9h3UqhPmyWH6zVsJoFF19eTB9DSu5KDn2vaDvri9HNjxKSkA0B1d1IdXFgucqSZxUQvmy1n",
-	"/bahvFA3fVTIi8jGICpXi8wVqKY+UjrUBmYFeAKyXDmpbbBii6T39SLpQUIosKNcB0ZvCbi8LPyWrXnA",
-	"KVQhVeFPYZxmQ2GjEGlLEQCzZRCL6S45l7cmA0wbOte8A+ZFB3DxDLR7RKUyIxgYV6qtF1Ocli1ZC4RN",
-	"NNXXRQsAQ+RtOB6z4AytqY42bDoOuOs1hwxVPaQUgpuhUVRSs36TnxFiwQS1C+9R1RsytEttOiuGloUW",
-	"P1EkpjIpR6ZkPOlGYY+8u3y1e81tm1IRYa4b5S5CzS1jY4mVgBDnFpydAgI8JLD1YzEyu2m2Br1hEGXC",
-	"2YOpc26HS2YXM2MQwhCUdGnvdjIG2HtQDPa4I6rSWVFj0Q3CjxjmDmN7qPqYwIKUu+Qt1EJec/sTQOr2",
-	"CeVoYrKx0MZ0AmOWHN65k7z3XD/UweKUU0LlrTk0hn9PCAOmJDMHj4CLoWv3ZZcMtROec/L6PPWeJumE",
-	"huY7fcaCG1Nvw4KO1hxSGavS7pCp28QWsNhWDfZ0JiZ6M16IeIBczB0USXgiNNvZZQNAvGPThEYsA0Ah",
-	"C6553aDhetCP53o+b601UqcMUk9648WK76l+bjXnyDeGJlnkI6mxoBeMBS/x5rB1485r3BcgrF0h8JC4",
-	"k+DBFZp89gCXBRwohR7X559S+cNIGKQ3bQx/gLzNgGPAFR7hXsjj1+cTNSStXd9LVFjMAsZVSCPpkcsX",
-	"T8nhUfvkyS45N6+EknykURhccxiIm7v4efYjOag2gy5z5pY8Jho5hNba3ZmbzdyRPTHGor1wwLW0BrH3",
-	"QsRmnonJIeJwEHIakfM3F54r6qFUkkKasExdMNjzG1TFaBKpcExjtdcX8WgnoIqC8DTWy38mLJ4RqSDm",
-	"JPrXPPVCpBo8bahptt5se3dGfr66ekN+ojLsQXo4zMqZSCKY9T513MPu2CTwWAjr8bjmQyGVB3Escg77",
-	"ZM4LLuVg3uCT0mh68MvEbAxIIgA2MNH6Qh+ayMGlgBKCPwZBzKTMbqPpidOfxKC1p7FIXINoy5B2K5cP",
-	"zgUeeHH6N94ugKzrelE+7Uyn0x04pkkcMd4Tgb5pZxLhEqu2HiaKebw+CpzXGMQ0vVmb9x12qV82CYtP",
-	"1MmGMu1wR+vqMzOFfuLnvteb4S3jD3E9hA85d8TaigpnOIyFUtGfRlex3iQO1axx+seH+ZQCZfirEpWF",
-	"YwcDr7E3kSyuvv7BgFngULC4c+L4zU+/w+WBUC2Z4jXzaN7JojKRVRGW+pMoangNGoxCbtxnnis2mi2v",
-	"ETAasRj+k0+iyG2GmP5N/6vt2dYXBk9ShSP2X2hf0Xh39bS+MIA1Fjiu3kOvZaN0oRj/IS3PrUWYtwjf",
-	"DwWhI3LxtyWwjnJ8+rnRZTRmsWZZ8JyCikXbsMDh4lzVwcceiN5khG4Gc3VMGmbu0XG495HFzV0frkVm",
-	"gnPDghmWhmMyaOPwIXNHHe2msGFmYfpWlh3t6RzrY1RdywAx5dYzEAbSGc2k4c6P9vcJmxgPtLFAgjBm",
-	"PSXiGU7NNFnQ5i4R3J3goHjEtI+dGRCbAsUpuvq7y1fu3DCLfn6gq2wTC5jiLnnLlIK+YBCvgzs9tmvA",
-	"iTrjStuapTBPylYRulBRXh4nykuaB5lPYrws/UaSMlbylfIELHeiJnHgw93/HwAA//8=",
+	"7L1rc9s4sj/8VVA6+68ks7RNyfK9pvY4mSTjmswk6zib2R3lWLAISVxTgJaAomjz+Ls/hW6ABCmSoi52",
+	"MonOiz0ZiwRxafS9f/250ROjseCMK9k4/dwYMhqwGP75jPaG7JngKhaR/u+AyV4cjlUoeOO08Zu4EcGM",
+	"3EwUmQ4FofKWBWREZ+SWsTEJ1W7Da7BPdDSOWOO0wcWOVCJmDa8he0M2onpANRvr36SKQz5o3N15jedj",
+	"0RvOf+v9MOwNCdM/EjVkRLL/TBjvMcInoxsWS0JjRkR/l1woIhWdSXyKjhiZcBVG5qX4I4tJKEnMYC4B",
+	"6cdiRCi5ob3byXi3wzNTPukfHwb+cfP4uN07Cg4PKqbuNT7tjKlSLNaz/b8//J0TutP/8Ll5ePcXWNer",
+	"kN8WLYvFjISKDASTRHCPUEm6nYnv7/feXb6Cf7AzErPox06Ds0+q0+iSx5cvnpHj1vHxkzNCbyTjev8Z",
+	"J2oYSr04GsFy9cAyvyQceo+Ow72PLG7u+nu9KGRc7TVbewGLwo8snu397Yb1Rcx+bB82W0VTWLAPA7Gj",
+	"/7gjb8PxjoCl0mhnLEKuWNw47dNIMtgS0aO4D8XbogSJGQ3IUExJn8Z6m0KZJarihcRsHNHZ3v4CUruk",
+	"ir0KR6GC/5mfxc9iSkaUz0isiU0qpCn8DND5iN4yEnJCORmKSZyZWtPX/+dOYEQ/haPJqHHaaraP2sf7",
+	"h+0jrzEKOf7R9+wM9TYNWJyd4iUb0ZDrmZdPU/T1BEdwFSLWV3pqQBNzk9vkvCSr2jrJeoIHMp0TTLJo",
+	"Ts3jku3aP9Q/JBNqFk8Ij+jip/m5XARmZ+w5emQK3IRGUmhmoecHW2U5xCNJIjHIUtrRjc+avYObk/5h",
+	"0Kb7rUZurq8YH6hh4/Sw7RWRGlPx7LwP9J+f31uzRUqQKQ0VwcvnTlhf6hENGKEDGvLsrmWmUb1H79+/",
+	"P5+oIeMq7FHFiq4dhW8hJ++LGFnN4dGB/yS7G08ZjVlceb/uvEYU8luQI+cDxtWzmGmqET0awX8//8h4",
+	"AelcskEoFYv1rWL6ESLwbKh+SU9DjFkMjOMiaJw2eoXDeo0xjemIKSPJ4OXrUL/wl5jJseCS7Wrx9T97",
+	"YdDwGnirkwdg23fHVA1301/0kpyVXLKRUGzzS5kb917X8hOLmLt986vAJ6rmHeTHeIAZO7u0+pTdQe51",
+	"zi+ZqtriSy3mKmY7yLz+cDN9q6iayEXzfSQ1F1UTuWDiZrT7nn4lZdTY6YckCudbm9jr+eHudQGvQqly",
+	"jLdgAfqpzAKAFRYsICoa7gEXgFv2bEj5gBWs4/mncURDXnAWpIfvLFpS9gP3vrK8IFn3bObHe8gl3NPp",
+	"lH7hXtf2ZlIpD96NA1otv8aTB5MImbmWcam3TNViUuPJAwuEN5NqgVBrqx9MJGRnu4HNfkCJMB5HIRr0",
+	"qH45fyiSah/Frdn29LkyPc0dam7+6W+bXcVLphYswQrmqgUMsqPc7+yfwX+heVI5d3xE2yXOBKyZjGOW",
+	"mSdVq8nNM7+Q/BSrWKCdIYn0Q0jq9SZYwReXnF8l40gmGMNTy8ywip3UniJeMvx3pQVUNpfAHWDlabxk",
+	"qmwOyQUpm8EgeXedz4MfSi78/CNJIniy2ErBQdaZx1vWi5mqMw8ZDnjIB0TCG4XzMYOtPB+tPDk3tUr1",
+	"S6blsIISZSkz4lpz+wl9zSGrNbMgebp4Xs5oa80qZR21puWwpoW6/5ozc1hGram5TGmx5rv25MYRndWc",
+	"FzxaNiMcZ63JLLATXogoElN09mbMgyzr1tehYu+qTYXa830zKWWejl5axj7Hk7XZp9btS9gnLq4eAx1P",
+	"1magbyZmU1mFwivNE7XPauyMuvLULpnhP79SPiuYnKKxAj1AU+/c1Kp4V5wZefUJiih6Snu3ZRLoihpV",
+	"O6JSkVioAnVvTixBTLRgytlvrTFnRRUrlZnw63JSM3ZHXGFeRojMXjIrT2YlwnxoGIgNmJqw5JwQT4ZZ",
+	"MJtCfd5r2OErZw2emLwTvyQe4SiF4OdZ7MmvE4BwZp/84NVcIkyj7voWB1zqLnDJEMsDrDDjdi8NJxlF",
+	"smRtg/kxvsJ1aX7MShY3HTI1ZHG6SBJKwji9iVhQZ7049tew6DrBwYWn+VWSaX5SGz3P4sG/+LILAh1X",
+	"TFZq4jDyI0kUk2qh/VI49lex6vyBbHTZxYN/8XVnHN5VNP4cKJmImAShhH9W3Ofx5CvlVlmf8ybX+5Xe",
+	"Zk1mC4XtW8YDQjN0PCNKVK1YFYz7VSx2sTBacbVfn4BCs3nh6TrWdcnyJoUDfSXrW3ygdRf4VZ3gizCW",
+	"NWMuff1oUfBCy5XNR2H85eIwsJCFbnFcg8knXTT9FTw9fmZfF9i06YSS+79oSvdq3mYn/yKMWbBgBdMh",
+	"RR2Es6nmY+jXI5AfrQQJlTQLLFe473lFmFyx5++5DyZrrJUgZuh+UIdkVksQWIXU65uuzgksMf8vyJqy",
+	"dFgvt2yZQ1oxtWCVU1rCJl3mmL4OEZI/p3FEF7O6rMu2YoUw2mpMAb+xYNKJixlmX6KfVbPoNDm8xMd8",
+	"v2wa9+glq956W8qBye2w+aF82D2H+d7lxy3JzX/NoxkKlp4YMUmofswU2gS2joAzFhAuFGGfDAWF+t3/",
+	"TFCScDpijdMGvJrJmO+LeEQVJukfthteWvLQbp20Tw6PWicHlZUYyxTbwALLVJJ7XWZlccTSS3hrCr9K",
+	"FmGDedNQDQklA8i3iPPlYrvkfaiGYqJICCrDjNywQcjxLU2bIgoYeDSwIOKWjdc61w0doWaXFz+9CKNy",
+	"WlVDIZllCyiBzKLgLHfJJfvPJIyZJF3kvvrLXY/IUO9OaCp1Jjz8z4QROhJ8YGJrekxKbkMelG5Eys1X",
+	"pvHm+ht0NRuzZbfIFiXp5aVEEAZ2k8KgO79z+o+VWwErcTfjLzHrN04b/7OXFlzu4a9yL5l7Pg2tqKTp",
+	"HZ5PmFQ25VLQ0kKddr/Z83tH/eP+IW0Hh+ykv3/Tos3A752w4/4RtQvQLNSZf9Ye0gwV1h40TlU8YSW3",
+	"e7+luep8DeR+6+4vjaKqqKdQ6VTFjkIJV1HzIoq5vYKz5LiW5U1YWVXzrq5Hishpa50dCi6PiJh0/3fE",
+	"ulB4BT/QKIJiNDHNner/jljxwWWFYI0z0xzZObPHf5zv/Ivu/NffOdm93vnwuekdtu/+v/8dsSfFJ2gN",
+	"ploLtZpEvoCtYB2u0lG1kmWOb4nqYpQSJOSkC+y9C4TYh+pc/TuWSJMuXFq06nZg6C6RVHNZK16S1xWR",
+	"dCY1iQ5DPigjUJhBhj5La4rXEaSgptcXJKEpCyi+bITyGRmJmJUu6uOXlgvPPynGJfBSWbJcK+R4ymCY",
+	"ZITZN6VHqCIjIRVp+b7diVAim6Lk3eUrMhRRIHfJr1SrE1q91bpHcAYUcxPT3i1T+m6PQJZKMbJXX3od",
+	"3k2+dB0Gf/gffjzoTHy/dZj5c/PDj4ddQnlAso9/+PGg65ERMyxS0hHzyJjFPcbVDuM9EbBAsxculK0H",
+	"H0ciYPY+FZ6a84HMyYWKjeRGjvAOXrnA8fSu2gdoHIPqv/CE9fTvvIZUM2CLekZ61IuAjcZCMd6b/cIK",
+	"TJFzq+DcsllC4klxsGa/hj3pg3138RN5HMS0r3ZCpvo7Q6XGdBzuhOlHdm7ZbAd5wpNdcm5deqA9BiHe",
+	"lYHN2edyyuIOR/KQmTLfRPMA3IJbNjuFybTaUC0tvfQ3R0B7+kEPqALgGOyHjBMCPoe2ITzU4YYHaeLF",
+	"dOSAqGnYY7vkyvm00aD1wyx2C5Fj1p9IZtSkdqu1S845YXEsAFhBL1Vryzgh51P6j0T0O5wmHs84n39u",
+	"1W1M0gj0VtpblMygJyb6olIJGVf4NyNfoKQcFvGfiVBYwTxKhI8+QX3ROo1fnv+z0+jiDOFuapW3+8vz",
+	"f3azd+jM5fVD/UXLAQ4OtKER0542Hz34HK5gRONbiWdBe7cyonLIJAl5L5oELMDLB7cNR02vm0OyO5pm",
+	"S8R16wCvlP3v5jpioAT24NysEm7FiPLZGZy1sZZoFOVxDooZCOQKNgor+hEbwd8Yf08dhbX0kP9M2MRq",
+	"/mjiFOQSZmyC7Ir3D4uV5kEN1Wt9pmnXa4R4jfUm/u4FSpcjqO95AW/ogNWnvqbvOxS4EerbGOk5zs+H",
+	"oL2jL0x5uNx1SK/1hUkP/Yq1Jo9exBoXJ3U3btJWeRuWu7lQO5/C/5o415RakBBzeVQ4glyNiCoWe0RO",
+	"ekNAF2r5zaMd/2Bn379qHpz6/qnv/6vUkwF+oWLNPaCK7eiPrGWLQE5IpSWSZhElgDZSv1Q6ZZNlUs/v",
+	"Yi1YzE3RM3rHVRitsO8JbovZ+zPceXRddGEjux4J++RGaM0qZmQQfmS8bBkAW3WfO/+ehnWQeywsjdZE",
+	"qV102E8QpgjXFtOMqTOSZ9NFy9JjFfPlfX9DntI7fQvR55+izyQRr57gyvzT0T33/i0x3yC56p8NU7I2",
+	"iR5kJxKDEHS4oHHaPNATZmoogsZp4+Xzq4bXmMSRVu6UGsvTvT1t4w2FVLs9Mdrrizhg0Z4ciunueDjW",
+	"dsoSnkGcPqwtl9ufclnrAc2mcNVfb8wo/LGBzK/H9MUwFgQLSLvpk5eCw9VC1tTIsZKj0wN/1/f9f+lH",
+	"8PsNkykWrLJeeycLFw0fyMmZFDpgFKrnn3qMBZoTL7MJIyYlHaS+NNJsAdbXkH5kBBRXK6S1lq+tAvjj",
+	"GXn5/IoUw5GBLrJH9MlLSEOIbK2MNAXeRoLD36+ZnXftHXuura9LQ/Jl+2WCAWISBeQGkiRSC8gsFWwc",
+	"1LqSReoZ6w3Q99lBBvx9xyBu7VwEZdMzj++l2Fx3iZf+N6FeiAlf+XAc7pOpEG7uH2maSM5ufpO5UNd9",
+	"+PRG9zeZDcrZubCChw4Y/Dmt6NrglqZoAfU3FLck3aGPNIz0dW14DeT0iR5j/vMaBFDFvQ+cws6mjdhL",
+	"MYl7GFgI9YkkMbwmHI+eC/LupXiEWXAVvTvgCNltcuoD6+7WH5/NJmRzGsAcrNhHJxZ02gBSbdTfTeOg",
+	"WfhcbpvHQ+TTRub6vv+Df9L+X60ijNhuPGl4DREF6XwjMdCzEROVOZ0T32/emcElbEAmGaB91Gw6+QEJ",
+	"x8c/sGzCBkhLMVE9AVPqh/hARuYkJQIYAdF6FATEvM+ZgZruQHCdawzGCHqy9IgeSaS5XvLdh7sPLuEV",
+	"1UEa55tJLQPfGmg41hlak1hxME2LGVdnCQmbYPYZ4MeNxmpG4HGL9ql5jlYjtQKW4yUWbbSKh8AzGZi+",
+	"fmGqXdEY8MpeQWreXS56uUk+77oKF8Q1b8qFgBPafBhRUAawca8S4SkNzF+W1Hn1+vCu90MWac3WqLie",
+	"cyqjiVRaicBYyanWfTzy5vXbq4a+SZnTc13HXCjykUbhplWb3CdMImgoSSB6k5GmAUln8oww2hsSWBY8",
+	"SkdYhbSZHU9za+rv9k0kerdaxoL0Q7OiAfRqOPclcOz624WTOO+Bl7yUrSS0ltz8XjlwTPn1L0ObufMy",
+	"42XzWusN57yTGy2XgVlvOPelZLw8gMqioTLPJ6Nk8E8WDZE+7L6fVuDXeN887L6fFlHXeN88nLxfBBSy",
+	"aJi5dzKjZaE96ozlvJEZKQfHUWco95XMWHkAjTqDZd7JjZYgXtQbCB/PjDGniNYZKftSMl4GSGLROOnD",
+	"7vv1qTB92H3fRW+oMULyeDLGHMzColGyL6TjzKEhLBwo+4YzUhajYPE4zvN3LiyJ3dolLTP9D4xkYMzM",
+	"a0ykFhetA//OWhbs4/yD9rl2y79DlzSTSl6PWXw9FJM4P2zyfPNof/9uSWFjSaFY1qCrw8NosU3pgvix",
+	"QSsHwwxH2qSuaHW/fVf3M9lRD6L2bVqheyZ4Pwp766tzYVaV00YWvWU8p7llfSqHGXUa834koVHMaDDL",
+	"7LCd5WYVvBAUNpgnaM01fVbkcRdnBvlb3SInW/cJBuU3c0hZ0beEY6HQnZDzGVCltBGIfpX7cSAkhnqF",
+	"65t9Gocxk7kRm3Mjph6CiEp1bWYPmwEe5cZpY4r265B+DPmARBMOyW/BBCsBrrVl3WztHngNzMez7qJ4",
+	"wYJa/3JI8sDf9xofWRzA3WnETMUgK3KOe84+JXMsG/tgt9mCpcVW+vt5b0nq9x4zHmBEZomYgNeYspuh",
+	"ELdYujCSg+vWz69eXxz8fPnPV/94dfCv1uXFm6fPfn7bev0Oba0yr0VKiWs4LlKrvp6/IvX9PazLYglv",
+	"hbukeK7opvzlXIGOe9tn570eG6tlAw3bK7+98stf+WXD2guu6kwLRjNvkKxjGt+ygIR9CFQlPlQbxcs4",
+	"DYJiwKzyS1SEsJW5ST8xRTH2vsQ9Su7IH18FnX1IXeLba7695qte89jx3uJ39P8jO79DoHnnZ/LIDLgT",
+	"BqekerxHZGdAdnbGVA13qNwJJXlUZ9J/c6NaPyYxLUxMTwn5RyBjk67uxKF+pOPQfTYMfmzuH+bT2jkd",
+	"sR993/9/rXP/pP3/2n4SpHqkKYYqmishbu4fNpYPuBXGIbOzKAyU3WV0lHTLa53hyskhX3jn9dynNFSm",
+	"3VgmrGZuks120uZXn4YRC9JsAn3jIDSgBccEQEg0e8GEporrd7e0dDPyYoGMAxeDfWWTToZEiLaPmq3S",
+	"iFMSIL0nv4NrCVvvg/2mtZbv1zdh0MLuL+fGtCXJpNxsJOMGb8295t0U+CnsajafWwMnsUkSRw2wedDU",
+	"5F3lFHL3Fnf1fsg9NEnSGXI35WlFtG4yceL7IfqrpQOsi9S1Im1K3G5ceYJyq1R5SnM27lC/O6ijgVCn",
+	"/FExqU6Jiifs0Z9VO/ELJaReWIkq4t+bIqI/mtM98putn4onLNUs/4RaSfmOL6EMODB3chKVRr0B2w4E",
+	"iJhqvju1GaMvGAsgr3U5zzpWEhf1CM7mPxR2KuZCpRW2WHd86O/7+5S1WjcnJ8fHh81Tg3iutawpLWtZ",
+	"DExP80RTqCe4KVszCBY9i+KeAlno/99u+fuYBMakuk4tHf13h5H3GQuu9YeBuWyQj5sAZgI0QpWtucbd",
+	"IZHgAxbjfB93YR4qnvCeNnm7TwyrT98KEZ/CbIIt5KZuU9cODyUJuUe6DCu1zbDJ8rpPsHiwYueGpv7b",
+	"fLWb278uzGsaRhGqLlSRiFGpOhxHySXNbzLy8ELEN2EQML6q0Ke9HpOSBIyHkEuXcjT44dr8sGHdCBAO",
+	"QNfTNyIQkLazS5KwDRTNT4ezU9LNzKNLHtvDtrVTSWAIoYRE/Eg+8Tq8O5EsvjaJNl3y2AkdhZKYvz/x",
+	"CD5nPqLZmP7SzLzg5nDpyQoezaA3NXyBjsd1XgQNEHe5qxd+TcdhUoVqwluSdGkUbTYo9TP8+UqIVzQe",
+	"sDWUQlsKm6jmth626fuYViU3TB/6g7nmzbCNIyy0oZzst8gv4VN99Onf0ulsTtvLlpRfMoyXr76VuXpf",
+	"4PAQFocym2zV9Zn+hVDC2RQqs6FAnQIQw9Q+495YpzL9+pbNrmOc7WaPZpkFbPAYuGIxpxFMcdX9D80g",
+	"WLW+wX15K7RuFfIBKBdkGgs+yHYWP0NrVAwSURKAC0OSCQ9Y7BL6I8Br2tjOZbPwVq4QyGSK1/CfmVKp",
+	"/cPCoiH/BOsP0fipfRBudmBF8n8mWEErW5CXxywqWpfbFJyiFtoLBpx7xY411yh6wUDZ5wtHSetClhnL",
+	"FleYEcta/S4YsvC14jGXSIdb2LvXfmGuzeqCMbPPF45SezeL3srdRNgPpK3g2y5NdC4iq2xYU76pFY1u",
+	"bI1KcROVBUMWvFQ+XlJVufSgppbRjFzVUGLB0KWv2rEr2hcsGLrsTTtyCXD+glGL3rIjlsK1Lxiz+D2g",
+	"wd/Em5h9DMVEpomb67mijadxbIa1/bHAppNKW3syHHDpESky/sek0ZYSoNyDye4qalxc20GvZZJ7eg8Z",
+	"iYUzsaCPBUuD9WSAvTajhPwm1HO+RnjADbg0ndQFMKIGgkkiJorczLSWxaJ+dq/VNeObd+8nU0IqUQQ+",
+	"ovW8ggkREXuYWwGTh1wLD3OjMukWTouczWz8pb4t4ShU61kt5k5oA3CkyQizh63GqikGQJi8JFADwAhq",
+	"yEbuUcRUsQeLuSAkhgm8JBO1QBJ6tk6+qD4eyFTuKiGu9SvXSj/f9TLxG/gbeO5AoelwVN6ndDZnt18y",
+	"Fc92EnTh6iNT8QyfvPP0Ydsz20mgcipft4/j07khLtmIhtwEdGsNk74xN5RkaolhJLOzWZl6szU/yxov",
+	"NkzS+OsReXzcbD0h+/uHO+3WTrs178DPGDhalzrapOWSKURawXQpgnCvZbvMvZg1XmpXVZ0Xv+MYHssN",
+	"lXuheJxlLJj511xzI78NdQ2N+fdKRl3Fiil93TFAltvV3AvF4yxjyRTsau5ifu+2zHI3s6qrpWN9rDBo",
+	"0VsVIy5h0BS/6lo0pc3iapg0xe86Ns2qMy991bVqVtjowteyds0Ko5a8eJdCly13uUqzRI9d+eU1AgiA",
+	"QlZAPwHjKoH5cd+zSZGYA1aS5XWUk5X6Wu87+fdQenZy7DXkbTgeQ4FbOvJUxLeYbqmEopEtaqsrb2HL",
+	"SuvGEeAt2dvVMvm3e7xwj5PyLW0iMSL6+eIPUV1wnhSA2OcyRSDxfO+RqkqO7MPO1dpk4pRZd7s0ScqA",
+	"Bj5gUiB+8WFSAp0C6WXwdb7Nm1RRp2X2aY0iLUvG9Uq0TIL7w9Zn1bmWbtsmQ0FAUFfhiGljbA2vBcBi",
+	"WxxuGsfhRwYOgHAZZI1al67oS9NQDUNOmr5FVNzcJVvFwWldfZpWh5L1rp+1XvxDPv37xTCWvWfD6O8X",
+	"v/7jrzcH8u0/5VjcHImfnN9/bHjJ+9dzV2e+UMT4NO2Xfu3/8veT+PjlL//8T3w1/fe7Nz8dX7x6868L",
+	"0XpFX9G30/R38SOADEK/f+MZxfqedUa88+beX3LtC5d896E2PbkoAQXghrh2448FDWUd3LLvB61sMZCX",
+	"DchrOzE2ySXhXIcoWZv/Piyw11zHkUUsAx8CtPfa/PvOa1yJ22VzyWwKFL7Z8F/dtt6PjuTvs3+dnN88",
+	"C573Xw4v/v1L9Ct/Pf577JSbhbxxun+oZbnsCdy7KAIBesu4JcWnjMZsiVwNnH9ZKqj+Mbexz2hvyHae",
+	"Ca5iES3aJ3jYPpvu1yW2RlgBogGyUgAa67pnG73CD9fZ2ZfBobk9vtKMMsPtvBp4apUDLLfrmJuzICIF",
+	"R5Dg/G1OJMIMroaxUCpa9SSK4hMlxyEERgRQobTFUdJDyGRKolDPI3sCNd/Z6KZP9f+UfTmFW3QpAtKM",
+	"8a9BEDOZP6R1Ihvrne4GMhlBUZvPYzzcP26Tm5li8j4UQ20DC0EiPfkNU/w7LifjsYjVutwnTScsYT/k",
+	"GY69czUbM2KBAN2vfNqZTqc7fRGPdiZxZNoPzaXFrzjM5m5Fciagq0OvmE0eyr3RqN8+Pjg6/PNRqfiV",
+	"8lkeaW79xIym77tkI53WXHoT9Z6VwX8+dNmfO837KP4ze7yC68Xd3qZvnQRZ0CetkFJFpiK+PSNU3mJP",
+	"KVRZ055pI6wIDnkoh9k6giSiHqdgePe733YZZtZOnN/eqKSflgpHmyf2t9Zw3QSdHxhlTJq8o3DAvYTC",
+	"TZVKurhMDRDjAWxCmdkK4/C0dDvJFgolGQspQzQN50/SWuabO8lzmTSfgLVmAHNh0Xi6s7nTwxWb3bN1",
+	"I2ZVZh8shbKNOmHeXV5obi8wtWJVZv/u8tU8rz9unrTuhdFDt8JMHcWxl3xrg1vD6UQNRRz+d/W0o8wY",
+	"m90FtEFCSUahlACAM+G3XEy5R9A2haaJMfsobudysd6/f79zPtH3RullsEU78/79+8zj6+nB73jqs1mD",
+	"6LC40KpAdkSPqHiG3H3DG47fCwQzXzS9CZXhYyPG1S75zfQMnFJJgqSc0Vb/jLC5JmZ12Yb3X9gqcZTv",
+	"X1kQUujivMaxLFSNYYT7Uf30uUCn75FeCaDlJyWQkOUmlRAbS0xM1oC+LXAgvWIfWVTUopeqfL9ITQyB",
+	"OCWSMYIvE3ojPoIkZ3wyapz+YXxJtt4OmwQE14JHs8YHt6Wy80SuzbGXayCU7yUas0EoVZwgvGMz2Ey7",
+	"JKhNnetI4TXGsRizWBm8SDcR5rOe+Os+eG8rs1b4DLMRoFHCB6/xaQccm43TtgldrdIe8MD3NtOh18yl",
+	"5ZSdL7EyQyu/4puZ1e3fmSygzyXiTQljCOQw6CVUZlnNADNuRa83QY9vSg81UZ3c3px++7ioH5eZcfPu",
+	"zu0O9wdM37NwrAZi3yGBD8lY4ubfDCFV85lWZdcEKgNxbZyxQO6S11CPh1WRoMqHAy5iFtgkcIB01WzX",
+	"tCTW+xRAk+LN0GkJke6vQBgVVNFKqaLuWNjl6t3lq+xIJae1/EH9ZGAjCo8pabI1YEp62NQW+qURpB/o",
+	"kSuNdwJ4NJSoJ+EB0p/EcLC3bFbAUNKwzzJ9KbP3AOG2HDJv+hVE3tb/zvUs//C56TX9u78kaYhJQm5+",
+	"Vr9hWb3lS59MmSbOiryJGVxezVm7aZyqS2LIlspOuzDVd9lGumZRh3f5kNkSPCyTM5mlsGy0bdkx5y9T",
+	"6y4fWltWirzF9+auaL7QM39wLyZRBP007NklJbaLzg5CjNmjK4r/rXhyB/lbnDnGzP7nts5LL0/1/U7S",
+	"EPMXnMHFpLywqiN7Ty3A2vwgM1MqYvE3zwi9SSVYmB823cSFLfzyO1q6h5qqZHErUuhQmkwFK5rd7pzp",
+	"dCqCwct1tdQSHh/JEKi0p7AkvWMiaCXjT9qJwh7UIAZM4YTJBEGIPSrfOOdter2UdTRUgkim5olEVuW7",
+	"lvRO/AeNJtjUdH5FNVaCr88de9dQXNdze7NqiaRJ84x0LbV2wbM0g5+w2MnVzM0oDS/tEZnRyNPfKxTy",
+	"dLMLBKwxFk36gtHCUd396hSiOq1N70FxWvKzG1Cwlvwi3MdiQv2tWBbFjBEFEJR90tTXKduuP+lR28P4",
+	"vfPTYjmUMCv9gYVyyVWE/q/T+eT7O53Op2a/0/l01P/ww19KSTstzSjmEhPpmpRYbje1KiWaOkEY6LWH",
+	"qkwt3LQuk/SLLBOFIBvs9OydVMmKMpuPPSfN5twIETHKs4I9m5VU8E3ujE1uWE9rJ1PjJg/lWdqumWHC",
+	"pZmSlxqHpmMqlcQkNj2cTGvfZTtplnZpdhhwZn9HNGD5zuULmiubTx/dixYJWkSSqlWt+LvIWxEDMk70",
+	"ion0yABOIwZlEltsm3wqvBSmD8gZ8cvOOL8x5Z3ZK3fKKB4Rq0nzmpKUEEREsCbo0ZaZiuF95WR/uECf",
+	"zamwyYZnLkt6Ve30M7RWqhdkEt0K/GDm2BJe1DP2QBELchqp1iKtbJJdnvWwpJSvpGjLBM3SSz2kAfqd",
+	"IdQyAnIpysUL8VEuOEMuKwXhjoNaGnu5VqYgXI7XpnNpPlMwd1diNk5K6epKWvPGivpEjrLMCSWbu4As",
+	"DPZi4REYP78SECdmXMWz0wTiDcoRupBs0nX8cvohA3sIOXVYWL0J9wahI8EHTljxkbSNg9x+zVkesX+4",
+	"eYfoZo1/uAcWFaumCpoNDKxCNu27NC5cew1zWsS6tJox4xfb7fjtlcy0c6tQlFlpK+pW6bSMyVaiXRll",
+	"p96oyC6Dc7W6ibGaIpDXAgpMM0fOg5zox2J0Rrp0HHYTBR0Fh3NnqoRfrdO+UGy03olbXVtItvttMqTN",
+	"0u7+qoyunMt9gatw8JVdhXY9DugtdUVKvD1v5+zNU9JNkgW6HuCgzvT1MP5GQHWVNn/YkPoZ6aZlG10P",
+	"QXK5UNmXOjz7Fkr9JJTr1Kk4NSAZp5H7TLFtbaPz2VX+EvIgt0ZwTQNAa+rOhnyELgYc8KckSmFqNexk",
+	"be0MPuvs/bz9V0mFetp8trnQODk3NtNHFkv7pNHQbDTpo6aEnDekND6uF2LiAzcR26kXd3dtX3dtZrVV",
+	"PpCHpMfcSytvXjlVlu1eKalndm6O9abbd59kvuo22DtRawvmL9Dc0lE+wJpte5fScAzFAMUN09YXpmlY",
+	"6K5T0jU4Yl0PkOFpqGVvnOS8kCmdnZEuurDdZ6AgsBC664x0k3JhvYNpMEbPoid4P4xHLCChOiNdrMew",
+	"Ayc2Dzg4BkJAGpr+iApHiAUvAEq226O8xyL7qp0EJE4BtEhgHCArH1hSJ13rxNLGWLhTqV8B/p0Mlkw7",
+	"f6jZQ8SDdQVoWRg9Lz1PUXpifuz5mwsPIZNxWYSSKbtBWu/TniZ0KECEU+qJ0UgreEFI9QSJcDyBjySB",
+	"B1fnAktwT3gUCyNzm5TRKJwtKib8dWI1q66zLHBTstbiONDcZZ+LaqVrL+Z1ifcH3Tx0LguoL+JTE41G",
+	"xCFDMdk8LcMypCtkzpzXUH6EKn3OESyr00oGB6kezWRecedXSEIO88SKgRcJksL8PiLKQupFM+gWyKxg",
+	"V1kAyuoyRpHp7AxGjj4g9NqaADfkz0UmgUDer/GzvylvzPz6bo3ATV2PyR7m7qPoV6y9IMejbEcdkq/3",
+	"FXTw3W8CYLs8icCph8YyRcztVaYpghZ51s+fZj8Yswg7PJEbMeHVwRkXBGT14MwKVqMsZstOuL/goIY0",
+	"WEcO1xG6jj1tUA3qnUsSUTFns+KRHH2hIzmcjyZnB86wQssd3bB5AYKLibjB77vQHEtCyQ2cKlXUIg64",
+	"mX0eefP67dVcct+K0gJR8WoRBz6qP56XCrn0AK/hFOsVmGFJrwNlUy2ovMVSYnHLeFE6Ihh6y7FX1zbM",
+	"+5VcuInCALBRp+dioeVAnhsK3dZyATrmenZ27X6z5/eO+sf9Q9oODtlJf/+mRZuB3zthx/0jms072G9V",
+	"JR0X5GPSnf6Hz/stTMgszuf7zUnlc6aJevSYCa1Gg4GdZ1TPLn9dLrcs58cCpxXMybPkkjnnQhdWOsE0",
+	"K3oJD6+TMu16UKAOltywKjqupN6sW8NudOUr6echtyW/O9mNWbAXv617sl7tTBk89QfIjUknnEIf5dz1",
+	"fB7WIlQWycIpDpZDMTUg0IL32P1yq/ZXy60OttyqNreCfI8SugOFztBYs3VMYsoDMSI3ocpnldHmTau3",
+	"H7TZQf/QP2oet072afvmoHcYHLHj/skS29Wq3q4i1pogwizLY9OupNl1v+YMywWV41AruEymlWnRtt2w",
+	"QcgB7cqeITz8SIJOdErcVOZHkkxFHEgPC9XmqnaK+847G9r2Tw4rtvToLtdotSjxKoK2ToooIW49rdyN",
+	"wigKHXS31I6CNq3pJRUTdOkW5BeZmoh8/NVG9AtEVtpjCiYxjqAcX+9ONkscIX+moGpqvhUxZfe4Imc8",
+	"QbFD7TNBsZNL7efhpgq/5k/BsEsJCZBTWCNookHY77PYcd1bqnwkjY5upQBk9ok4Zj3FAkz7zdjax3dp",
+	"i938CVwoaZDCPPxSc7Vsu+ZdtndvmWS4YQPK6+QftjYiFlqZvI7c5l9dvXGyUNMbO2cL2pCYnfKBv193",
+	"X7TEVDHtsTGNC+suX/dtfZ9+CpM6kVeYLoVd5/Uuefx+/xm5gkehvPaTeuJ6swzRW4LKXiCT8NXhkMCn",
+	"xzDpSG6u8E77pn/S6u8fHB3d7LcDekj3e+ykdRL4zGfto/3DHd/v+4dHlPo39MRv3Rzt+M3sXaoUPk2/",
+	"rOLxPcJqpdeBKFH7Rry7fLXgOiwoiRRRsHQp5Mmd03u6Llv4h3kho1jNFfgkbNS5VFmWnn66SNCliQKF",
+	"surN098fSQKaY5gqHSarlLxPi3JEhO38aDaAEFEn0Vg4D2izXyocVR8aEtsg/OigpNlsb7ei1UaDEFwZ",
+	"4AowDfA0yVMMsY7edhpN8vEAI6MLGaDdXfIr1kpY6IkDMgr5RDFJqGnC2eFpG8NHkvQi0bvdJe+TBAWP",
+	"zP+OOa4y+bLjgedMXzj4ev4yrZdYrQ8R0mjOe/D1wlRVxBMxx/fm6e/zGovpDFuV2uvm62SgfWKWpC0S",
+	"bBdBBoIITm6YPpDEP7dc8u9+XVUdZ+UZ6rmZuYt0CjtzFZGH7WU08/Odf9Gd//o7J7vXOx8+N73Ddl0N",
+	"3c5uXjmfK25D8OqcEGlcQj3G+m4Ge8KFbAAmmfTdydMPIEc5ZReh6X1aku0cFY+TJPGbS5fVIHy/0gff",
+	"araP2sf7h+2jZVQNC09ZMpEEenSX/JpAwwB70ivABtYUmU4ksKRwXk60W/7KKfVzJ4VbZya+4KRWzOjE",
+	"tYGvpzinc5XjO9jc8dXKErqr3hpZHjtPW3oh9hAPSCDSDl72/wfmHhYE95ZIw3Ou1bxW/7pvIl4elgXD",
+	"tzH9Q6uSkigxAN67W5y5yD5udjIYGPMgWSTCNA+Tl1k4kaYhXSaVvB6z+HooJvEGp5M0LzNgXzmpAw3Z",
+	"Qm57sKXsVvTQSjW+LkakIH2anXtJSjXuqNnfRtHyFlzJ1bKs3eJNyQwgTSJr4TrKClqsuctmavPks/T7",
+	"hae+5CjlF3jTW3h/us57dBJQg3SfJJTU1HNqpkOuo2JU+bQRaApLgPQ10ZznI5NGohfoH4sc3ku7uNfi",
+	"9jZ5qthHZ4BusM/klM5sNc67y1fLpmxYWya855T09sZrZCDPw4AeV8pzg4uchL1tUbgxssGKA00VMTCx",
+	"o+eUyhV9QM261awm0W1Ix2PGWeDo9tbi8hIlbQDSPEG2fJi61WatSIezlIURj81Pcb8yheYii4tlnSOc",
+	"MfSHAi5ApjXu/WXNpGUHmwIFO7xLcfcrA1FhFKE+iAkkTtdavQmJBWsosMwz2byH49ObYvFlK9dgGvEa",
+	"m9Jkwt4/mS2Lb3BY16x3oyupsXXUrCxgbi6yCDUvu6ZpeKcmhZkXVoN0ONk4HJwekbNPyUqqeQ+g3Jon",
+	"wT02YUDg1mPGIgmwmGEiLs9QgbLtpud8EvOUdLDbbD0wJR2DKloJJQR3wiMTHjEpYXEgy+xegEtQiuza",
+	"CjPLl3G/NI+woNmiUs+LXdFXaQDcEay0r1hsi7Bh7pmp+bUl7DLwAya0UQAVcOL7q1+2o5VginIp8SVg",
+	"dyUBgTCJB9w3tqF/5zWm7GYoxG2hVH0/F2q55WIKeNw3My9FchaAzxMnOlh23iM5uG79/Or1xcHPl/98",
+	"9Y9XB/9qXV68efrs57et1++ulnBnHhcHxw3SU1kxXaI0ZKRyBmbB2QMHLBCxAxPNM70MGV0pB9LgiOkP",
+	"Fer+T0zRovTN5/pHZGf0Rhs8leH5UqX4CmIT0HfAd1uVgFIEkPBRZNK3Y0Zu2Vh52QZLABFvcDhnqUZd",
+	"GzQhkTTVeAmBY/3Uu1yJvTRXYGp7YNRHp2BcGeE0n/czpaEyfdfrjfbevLCZ2vhkY3IEiLOtoqyvppSq",
+	"wx++lqrDS4upMjWpK9U8rVwJmkVsKBTyNBMatK6Zecgy2zssP4K+qvDjXEc0Uz9AuJiiG4V0+4wF1zEz",
+	"sdZulluf9I8PA/+4eXzc7h0FhweNKqDGslSm5iHGlSARRpYVpwCIW8KFICemNoN5od82jWJAglzgW03f",
+	"L2c5CL9mQLsLb0gobW7Ooiy0fGBUKAK9eJZKtNF8C9scXJfrOVdpL4SMkpMgfCP/ds5WxRPe0wKqC874",
+	"ygNvt/z9lbWjdkXCSdF+xmIQ05Es3lGDMpt01q2vGMzFn+whFzHKDJ7PgtrEEaOgiKUIhHNX0vLQUseb",
+	"faAovSvESClyN9NjLRJ8ANjAOT1qLZvRQSabXW9Unz340/hl4LKVn7vjMzeHDxVNyfkBBYfqlHT7oRFp",
+	"kRT2NGnB8eUkZhAGHrmZgEZtBZUDEovBOyf9A4jFCthskTJcEphFPgsD/lq3qsQ+nAjBZNzGhzlkq1IL",
+	"NZ/HOM8nk7UmOTFGB18iiTd3wx2t3p5pMsnSW/+VFCR3OFYkZ2EysrXD1fXHdkFXTKoyDK9zbZuB+LLB",
+	"f2NVEtu5xkVWLTAuqhPe5Rzm+H26f1tpDGBVd9eyhT6K5ZMD1vLYbc482S80g6kT6U2thvK78OWrrzu8",
+	"rPw6ezEqC6Tr1V7rRVsw9IufKsWUfSyPPQhR+Hq5TgcbkFt3XsNRcQsuN6jPieBJlOfsJYaHqqOuOI5W",
+	"zmhMRwzqdTEfwQAq2lqccUR7DLodhJx0/V3rYsnZD4n7JMPbFynB9bRyO5lMCheNIjHNo7za/jvY4u6U",
+	"vHx+hbWbS6nnc3ol7qdXqV++Ej0anQ9K2s6YFJlBMc/dOMRvO9MGIFzCc+/el013FvBIP4F7XgfXecX+",
+	"Aq2FIqAA2805uHvGNWjWgu53UVGli7T7kFVoRYIoRxteHu22HJE/vTnrVoQ6h2Va6cy7Uh7iViyBmoel",
+	"o3MZZA90kzZ3N84c9DtCcXqaC4cmL/6+707eTsieSTXZbS5nq5LN50lvVV2Ea9ooyXdaSQfRA2J3wgyS",
+	"ewnw5NdL7uTSUAAAdgMvSXevzmXYSLcDt4lCYcXzjRTRRDEyVGqsNTAI8D1kG7SEQiZxWBQ5rJKnsMCR",
+	"UKxU1TE5wJW6zio9pVbheZtsLNW6l8ZS96SpLc3L3VPLbuLRVs1x7W2XfpdQcpxLs66W4x5VmZqTv2br",
+	"s+gHuZolguYruRZL6ThH96zhZE54AcVtTsFZjrl/FVS3hFZQQpNLqwXet6HrFWs3aauLvA/R7fJuHILo",
+	"MjYZYjYMZIHKoEUHgG+Z8EdBNRcmPFb7pDHDW1S6pU9Om62NuqX1a1UJcpnZtOqX/eWuOX4myfwsuenj",
+	"iBaUEvzkthsy4fY0X6+gz0tN0BsqbzFHo3zHjzcsjI/vvEYgOKsoBMAbJZn1z94wxgnNXpmWXzsLETOX",
+	"LcjmEmmvLiRdXv7USoVOe6nXzIbGzW4+eDb0Sd2YCmbQZRawv2ZUJc3bqUER84SfuiJOjutSxKHWXG/D",
+	"8bj+R7lQtholzahLo8WhYfsILili2yi4LBegtUxbMFnd6xRjy1SRqYhvwQw1ZEdolOvxqp9AqqkVXk4f",
+	"t+Q+F1ZWQtGoXqO0UBHIC9klgF6ktwtEhslbdNB80uxFszbLppLWkmLCFQsQtXG+Crou1klVNqrhGHaF",
+	"hmllCTalooVITnms36XUN70T6UbuknOb/Gn1VQv44BbI1q0te82jGVFDIVkWMBdCNWCvhcEZWickTdFN",
+	"SrNMG88JcgpUvNM2KvQBeqhsptdJvU1xO8PYHUKLw+xvWunoErCTD7iQN6M2VxN5OD/PUKbpAF8EVtiZ",
+	"EHTryRecFSMM/6lAhGGJLl/jTv/ljGWJ+6Awczcp6nLblSxOWq2FRrwYVnjhueQRhv8UIMLAWB8MJtg5",
+	"tyycbzUi8J3XKIPNzIBBPJJzvQLCAS8FeB/H7GMoStvVwhfNqYK5FoE+rYeEdpiJTiq0wJiGMnfi06Fk",
+	"vetnrRf/kE//fjGMZe/ZMPr7xa//+OvNgXz7TzkWN0fiJ+f3H7MO2WbreAkMRfxaCm/z170Pf/3xB0hB",
+	"tuu8LqHsd5Bgl/ga7eN2B+YXPJ+++QBllCs0gavCvORsCunEBvqyi/vXTRCfbtlM0/UNleywXXSwv/Z/",
+	"+ftJfPzyl3/+J76a/vvdm5+OL169+deFaL2ir+jbafq7WOpgm/UPVp9MyAfXuIgCOtZqjvnRaNfhgGMe",
+	"vEr3ADrM5qpfUGaHMbxB1SRGNt01dUI7yZ+7tfPV3+JszU2uKIuZUysT8M/8gov0RDdprDAkg+xMCace",
+	"A3N6DChZTKZiEgXo6ytEnRDBrCShX8QjTJHUjK0otxt9QT8mOWGdie+3DlPl60fbPcill8P946rcbyhd",
+	"Lyyou7IuKIuhCSmZUcgZNlHQ07z4ncghy9s5ejzyqE4Q7W/FC3uUS14/ONhfhLepZcmSyifk8f2k3yvu",
+	"YjGmYSwL8BIHTEmPBKwnAqtUOmoLAjHKcivj87yAmv+2GcXCzCuFrWTdeWT2/LMtwtvReuqimsHCdgBr",
+	"9NivLlNulpVsXmEirZeq8rjlok+yBwQE9/L51fJR2hICW+6OFNRHZGoc7ZEbKjQXqpC/ZNhYUc4xik1E",
+	"sFxCHamD0Ly8mLov/WMJMbVY7bBqlUdabQCBMpifU8cNCI6zngOMkKCC5kQ5mo2YlkpYaTOPL6ibtEoE",
+	"XCG51Wte7rTGe+TGh79GfJz9e8keONw46k6rDroNeNgR1cYrgLX5sqg2x0vC9xOt0z/c9E5W7k6b66+X",
+	"ObajUqgtl8izqVvgcHYitq5COA8TUycRt1JbE1GwUdo/WAIlwoL4DoAuYpDL2LvHxiKBl8wKgsJrwUg0",
+	"55legj5QBlxg0med7ZpLM8nQTw6JYIFH+UrcMl7EU6EPUFljjWtV/JomLvjJSyA5udJk1D2fqKGIw/8C",
+	"8lw31ZSmIg5I9ymjMYu71n2UB23zX9223o+O5O+zf52c3zwLnvdfDi/+/Uv0K389/nuca7rgr4SE++Hz",
+	"vm+KlQ10Q1iwvhciJkMblDA9A4xzdiBEVmTsH0Jw0YoI85+1Ygpgt/dEUWXOeTQF5GcaRd0zLH7Idc4w",
+	"3YOxqSgeF4nYRxYBQEzOHouiZVoC5xPV4KgTUVM8UXO02e/iH+t+2jz9obKdvEuXmZllTtTua+lVeF7W",
+	"s2HmOnuQyMnjyxfPyOFR+8QjB7utJwUpvhUdIJapiQ45FJVfo4uv7r7NvWX/kNaHTbicjMcCwNYHMU0Z",
+	"UEwVuwawzmv2qcdYUNB7DlZ3nVna+tX0yRbPdQIyUSSj9ofWN7dkKU9FkZH1FIDgg+aKgFtghcb5mwt0",
+	"wOfZ073Per7sFeiq6ASqi5KAxEsdQ9A0MGYB4yqkUdKlO9s7KJciAqS1IKlpne5Dcz4G88UyQxFN0oVf",
+	"rtHIZ+7Lzv0o5XZmds4udl2H//zPWcd/we8FEykRDRcDLvK49IUcPk9NmYufnmh+r4sI6p0sStvO9vGC",
+	"64RDSQe1H0CkCCUTWRhpThp4laYraDlnLD/KZ0nCmBPqmtQXb+bZXJ9716wKRiFfmD7BiV4EVSJ+JJdr",
+	"EHBw51XdpqskC9UiSJMbFgk+0BLD5AWCO9OdgQW5x2YiThprGBh2hZp+ru1RgXpbP01wH/yANGJx4TrM",
+	"RdHj7TbW+lB7YVrl5r51VJLZlLUqyrhNez2MRyhlrts3bc2OjpjH+N/CzDrL495dPesmIhLyEedgohvv",
+	"rp7VvXn60Q8L4d1sQbfLnlIys9fT6YmWIQ1nWUVc7B9pO5uiyCpPIBYBE0KJU+JgWp2RbsxUPEN0D82U",
+	"5KSnNSbb9jiDahVKMhRjFjEpz0h3gEgRGbc84vZLbNDQbvor95WFWa3Sdti+mKQKDGDj7rzG+xQOrQi8",
+	"KsFIURZmDMBdeMACC46U4IjZDjoKd2UNRJ30a0qQgcBQXh4zx1/5Du6vC3tiiccYt3qiFpfXerAB09SU",
+	"DgQTYNZ8KZDOOh7mTFupUIL85V8fEuqcaVcK54LR7Ukcqtnb3pCZ/OsbtBbLfRO4AV3IzdgTdKKGe/D3",
+	"rrlU0itxW5wStETJ1etfnv8Gih04pkCi5yzaoVLjxp2eYsj7AlRlwRVFJoOeOfTiYJ8KE4NJg0GDUA0n",
+	"NxAKch5z/10QcGOR1tqBIciZVGykNQAFLVJREzBJRZQM6NjDyAIlPc3He4yrmD2S5D8TNrF5apEYQMRb",
+	"xERM1G6Hd7jbfomSXiQmAShzMRuEUgHQHCc//JDGvX74gTzuTuKo65Euxpv0v1IIzu4TInhSKgsBWSwq",
+	"6XB0vkFjLug3hUnrWYSRmNEosnqgtKwU58ICqKIcMCUzU/qJKvrDDyjCMGGnw5GEyeOXz6+ewCwySTvk",
+	"saaWJ7ADPxBA5yRjqrAXLYs/mnhWZpMBpzCmYaTHlRGVQ48EYcx6Kpp5poPWDUL+4Z939djvOFxLk0eU",
+	"gHFg6Cw0Gr5+8MKCrb55d6WnmsEBGYVSwmeVltjU+Kh2SVerPF0HLoNoXdfwBTuIxRHWX+n+74h19TA8",
+	"sLBNWT1UJbcqVUd3yXmqhabYKHq8K6supCKOSnL54hnZ398/0bT27uoZ7mWmL6debopCQ/ksfQdSAEOJ",
+	"sHvIUrt/9X3f75KQdzhBxBJNr/rPp77fBYnK6Nh2urB9zqQpNdbLVQl8Mcz7HyBf07IJ2LZkCZhPDICa",
+	"I/BfAkG7MvuMdOfEbpdEIXaEsYmXIqCz3ZTCjIzv0RiCp93fd4zpvnOhL5GBcY2ksAdksleSNm6RGMBw",
+	"5xxdGXqbup871kXQaXikY4D7Oo2/6f9Aj0en8be77lkCQmYqvRCK0y1DVkCN5NzkxZntgT3XlyMQDIU+",
+	"ek1ctcY/MECF55oOuzhL2A8TKdKvCo7KUNIU8lXIbx3fMUjNMR0wdMQdt46P8Yr+z/8Q7OYMHEvzI0dD",
+	"/uEHwj5ZN7++pMY5kzaaNnkhSNbFosJzipXSKwAzg1vZ4WafThfIEPeqZNuzZGHGjNHsGe8ufgWPBx7D",
+	"j5oeMeScz4wccP1R6Q1NsgW1qGPSPWl8zZjrbiepjC95l1wNWYc78ke/y2hvaFaj/wK7k5wW+qCtxmcE",
+	"vDxFltq1e9DFNqAJ96CRZR3g8j51F55rGJO2ePJs3hbKCHu6md43Ie9Fk8Aw066Wgdd0HOIHOCbGpGkL",
+	"PABjJ2Y0CPlgF9M6ks6IzpewxsOIIzN24lPoAgCRWRLB1JzYZrg7TZKh9D9TbYlBfUDalfpQzYJASHiY",
+	"VQEd0bXK8kn/X9cIa+e2uli6iPgUS5WWp6CWJTOdJ02nKrjMj9t+29MX9wlOBCnekTWavaB/ucMft/3m",
+	"ExTGemcZllxA8wmBXtDHbX/fJMxQ6GOpJrJrX0H5MrQBWSUERlySJlqP262TJ9lemqGSLOqTUHa4mYb+",
+	"hu+RdnNf/8+BR9qtVsIfbN1iMqb+OzQJff32yjB6UxwqhWZveomK3rJMl9qLgI3GQjHem+38wrQJKIWF",
+	"THOlpO3HPGDKbeLZo9y0/EQwyFS+ZRAgTQiPqGnYY3YB2KEro5IlbeCk2S+akqml6sK7oF+EDmQyv9Eh",
+	"x0s915TstMO7mpj38Nt7nxPD/G4PwgZ7XaBJmXYglIUtF9WQjXBajusqCcPqX4FHmsKJGBfS4QlNOJQN",
+	"1NT2T/JMVd+MZEVwRVkIXA6mBRCksS0G8uA/KJhJNu2+w51GWfYrTX0Z9vWM2q0TOJSM0Na8dkq6e3Qc",
+	"7n1kcXPX72YEOVUMTnAH/lerxO4fL9mIhjzkA4Pcm/1NMoVOgw63MchEMYlYP/F+60PbJRf93OI1f7KL",
+	"TRmBmgr4Oe1tuNvhJt/fLF7r530jjlNVk0ZaTWYAHqdPBRqsY/RXc75E/7OHDXv1FG1hiz+PBJAIMuA4",
+	"bktas/nSBciG49GsEvhE0vDy2GuetMjNTDHNJprtJ+BowKeHZj4dnj6/3yK/hE/1M03ft2jUj9v7zSew",
+	"dXoOYAFYb4Y+Q6vvQ091Gwf28igtlmAet33QSxpeIwp7zIB/Gxvw14urOdtPjBnHYP6uiAd75qU96C3o",
+	"NVSoonnr0eiZjdNGc9ff9fWDehg6Dhunjf1df3cfAF7VEGxke2v1vweFGXzaJDQu++Kc6DAw+AekC9eo",
+	"m3QfNqKLa8kEOrQpburCf2nJdOWwUNTphkb5TlQ60wrLBNZQB+hwU7ovMzoCbm2idlwEjdPGq1AqbMAn",
+	"EdjWmFGlGSbpI3umi6O38MFzvR78CqSixAbbHba45fvW6reNLVOWu/dv405KXC9/OI38jEcEMmCh0a+h",
+	"FdO7Tn8KE2Lmz+3ZojOrnamebcOcz1QHz0ZZhEKeAaAs9OIz6JFpsQSyIKyWcHKMNRmUTck8tgfP6A9H",
+	"Ib81wJaxPeeyl+HZvRfOgzD3Nh5P0RvJMe49pUECvapfaS5+5R2nRt1nAb60v/ilFyK+CYOAcXij2a7x",
+	"mcuLKyFeCQwItvdrzOxn2EX9Fo0H0PnyoM4eXBjkrQRk/6DOit7xNEcZ/HST0YjGM3MzHS0PApx0INPo",
+	"KAYDbPyvYW85DFOgbRhXMSuqsfsJ/i5dpTLBMc1aCshHC7UjzwgPUHilUQ0YTxtnJtqJFYkO2q3+T4S0",
+	"JWJiq0w6HE13NB+hjxMA2e6SC61tmzZV+bRpFUIhC9hsmEJ9M4OXtXqDJsIZ/LfpTwNpv+Q8GzWUHW61",
+	"SfTEJwAdoYlXzBmEBmdVDmns/GD28dSiK1BrO8MbMKlU2ewzFnT4DRuEegMTmeDk2gH2CY2jMLE99dSt",
+	"MNWKAfbkT+z2XIwkowej+yiR8K0D32rCYdoPJOREKjaWp2ZClBxoi0SarihOv2BjhQ2wFl7rNDNYmump",
+	"rzfPTjRwCC5mUi0ntJBcn9lsnZw4aZfRd7Db+LoZml+DoeGqfxPqBTR9+Pb5IJ5dYifWZ4Nescb2mic8",
+	"zvCFMMiSn/HfOP4IrfWOkq44WWJ8yVQZJfp1j3NLl4YuWyeLX0ksPLOePxEtv2SqNiGnGTZ3yyrmeBYG",
+	"x208KbgECKWXEfipmMOKBC0tw4A8boGHSsRkAmBoECJ53PL9J7uk+/mui402xGQwXI6Hv5m41wZI+qkp",
+	"laxrCnzO6/uuur9YZU96kmfCqCqesLv1bnKrzrX8li++f1zjFuNqrsIRExNcVLPG/NwrvAqDaR7U2bgk",
+	"1/dXFoQUi33+XJwGL3h6bVeQn8VmBEbW9yAKXe0WcVGusyGITXtKzjocX3NzmboYezRBQ05Sz5p04APl",
+	"Rrwsy2kM2rJLQbSX97s4SJ2yjvtlOT/NJjw02YK9RtqrZB7vvrhAKgxMKaHBvSkHrK1y8pjo0/o+HqdH",
+	"RU0HjwU+fUj/TraTxgIfj7uku636+V2on4lLyWXNjkCAP9yXGipkhR6a6QDgGV20C0w8TjG+BGeeo6eG",
+	"gSMNsEIR1wdcepdcoJPJ6ZR0hiFCCBcqdCt1uMVQLeToNIq6RTwcJ+5comU3x4mI/sJmhumuqAYvw1Jr",
+	"K8lz3UVqKco1LkOWmW61X6P9+jV4zzPB+1HY+5Ooy61WDRaXuQaXbCLNcX3jrNjo5xm+t4AT0yiqpZR/",
+	"tjXRtV3+6JW3Tmh08UNQN5x306tCTz0pcdR3eB5LGZBcjXeYQGZl6rTHuH+Q5NDW5sa4mAw3/q6cwogE",
+	"v1V+avmRl7xxFW5kt21W4kv20tCZk1Yn0xYdJhAUqjW9zlXk7n9nYnh7Aeo6n+tT/0Y0/xreiYQO6zqs",
+	"8cJV+KvPXE+QVonBS22C0ai/lrm0f8OMtw5HUWbrZU2zaZMOp8SkNzRJ0QY9aSlx9WaSv7z3p/ivoO9v",
+	"2DGeZTRbE+F+TQTYNeBQzy0cxZ/DWPgu9H3XH3+fmv8eKPHV/nmTyuMUgblt17/KbMZ1/OzPPz5AkuMm",
+	"nOdpyd9cl27w4Rz4KWCnQcDOpsVWdjGs8pfjFm3AX55ueF1/ORLjl/KX41SXcZqbxd1tVefvynFueGa+",
+	"Z63Dv+GJr0WTNj73Ho2iG9q7TWE9E4L//BejfO7eiGD2P3uTOLorlRpvAUnVlB5rqWHq10TfFja+fH5l",
+	"C7aKgX2honU8RqgDA3CMJbxJley7y1cdbj1EQyoxWbMf08HINHgLYjEes+AsgzQGPQOgoK/16RPpCd4P",
+	"45FMTw3zJLGC2IAsdHhfmG74BeJDWwC5C/909pIVuPrLgSM5mxb233SBiUP9EuxBmsGewy3MauF1Nfo8",
+	"CKQmofmpQm8Vt+tKdqYWYrx8lhYIba05oh44P8P3lioMgBEAi/RjMcrt5zgsmWMO8nHlWWYQROfnOde6",
+	"y4EHyE61uX9YuZ1hUDlNF3PZLwCs+rxch+jFWKWFm5rvWV9rvgubBt/Na0+//14MUIG9nENpLzoLkO9A",
+	"CZKBUImEuGUBtLLT8mbhULYOyVQVOp3PPHIzQc7X9o890m4dwEPt1klSXR4zosB5bVqlaaGz8IvpF2xj",
+	"Hhero3H6xwdXCiWvGtyNmxkxDVCysueuLNq6mH+/ef32ysthOpxZrmycLMiuQ4kldKZIN893Mee7jPGS",
+	"pfnuGyHre0o+7Uyn0x29gJ1JHDEOwP0510mKbm1uZFXOigsVnXDELBhxYzzEjmWb9Mnk2xbU8MhsL0zl",
+	"hYEeQvM3psAquUyBWqB6Eu9NiqAO1dk5DHXyln1kMY0y10t6iD1h+C/UQUAXBBpFpB+C7Xqe1rL3oJ+I",
+	"gT0xwMBKkMeUG8AaQNLBio1MJ3wPsAeCIAbwgVDBRGBIWzIPJRqQ8ECi8CMjVD1x26UVmtpJwX+VpZ3P",
+	"hkD18oumRJQb0WvYzsvf23vLnXBGD77JAM49+khh7/6MPtJtQkWpiX4eADACcEQUF/OK+AIz3bK61Xyt",
+	"n23byNppFzhNLRexBSEGlObLGtdgzPnECMuYv6vsCFj01sNVKztiUzeoImvCGTuUBLFABpssx1tI7n5N",
+	"eZR4sLcX4PvIjliP+r+Im7fm80AClQkWpmA8bcVO1DBmzCC9nBGaAlhxNgeYeE56ItYWvsGS1DcUXQoW",
+	"wuhmZiGN0AIBw2bGlJdIvJgp0+E3QRxbVe5hCkMRI1jRnrhfK2HDGRffOPP6VssLv3EO+84kPnwdSvpe",
+	"0m58UNwqGtsVKNf7xLheVuA52ZwGu8OmSgehNI9Mh7PNqjFvYb7rsQMcY6vQfC8KzdRQMeVzRPwt6zJO",
+	"zQFE6u2ttBZ3DICitywADNUZGYooIJMx4eJGGMyaBEBnIAh0ErgFXEtAWbSNELUmk7AEt9k/9AUg05AH",
+	"Ymp96wI6CQsiJkn37DA2kMs3M2L72xE6EnyQgD9iXYRRkHYRqNS0P0AkQwRiJ+2mT15qvcws1XUwoFnF",
+	"ov4a+lQmYzXHjlbUqAz/bVh6XEFtgjncm+707TLLrQL1p+Toz+Gm6GtqbnnC1x9KZ1KmHdqgrPV0ZGpw",
+	"AUTVwpVhBM5pvmxqxmzmaNP3N5zmeaW/31gfxkBV97Q1DUtgKGDEjdOGuG14jWCC87seycZps7V74DWw",
+	"gRQkPUhFY9tkt2T4lh7exqJbvg+4pdh6x+lAY5otHSRcGNaHpir05N/5HYC0d34mjxwU1B0FeOuaRT6C",
+	"39JW8qekupP8I7IzIDs7Y6qGO1TuhHKttv+die+3DtPg+o9AgfhXN7r+Ix2H7rNh8KNvnsoE23/UC3tk",
+	"27Jng/z+fIjfTcKqE+HHJKO5+L4yPN9JSs1vtn4qnujvLNm1f+VY5UPuOObtlCUVw12cv/61c4mTC33J",
+	"5CSqnVAMLKhePvHWHvpucnitwHwkkUC+FSuoLN0rAMBR0xlDpOLYNE8wPY+8xFAMXRNRC10ulAWdR0tj",
+	"mhg/2BcL2jybym6uTju8m3IM07ENsg+7er/NH2wRSJ5Ndi1mB/iGcWbWDuPCJNl4YK7JnL3W4ZRbSHnR",
+	"B3soMYUqAT5qmT+a/WwiqpTwsi3P+S54zhVzeM49KelWnanQynOtwGwzPZPLBpc3wnT8UO2SrmnKAkWz",
+	"ALGOvRXShIQu8SFJ1Gm9EaxZq5Xxd75N895XMt9twvu2Nuc78XNCXiUSd0VpjrkpX3GV+1umnBJ3J68U",
+	"GmxAJqfbxY+EyoNobNLhMzSdgNIOIegDtIjrabFnh0O1p81hNd2OqG3JdJZ2jA7yCOuCa9l6a/t0pn16",
+	"dsm5PYakmgdGz9TzOCId2UfaIcxK6oQHXVPVtbjiVHU4+AsOyCjkE4ANg0YlNrHWdnODvjtrVOS/dctu",
+	"lvZtAq9KehFnk5Ez3SIbXgO60aaGaoFlqmkdM8tLBgtCGgHzBli3gZgo0hMBA+8KHC+0/Uu7iVd8NZPy",
+	"nh5Azklx7KIvlmTBg022hDcXd/w+PLnfsCjYenH/lPLq7XryagUsABznGm/03jKaYqZbbNZ5C93OAAgA",
+	"YlU9attBnJoCD1Mq29e32BZ92PZu2N9s5mmrLQALUvQV42l9hPn+lGpbMKkpcUHGKo26VRzHyClMGtTS",
+	"tQtv6IDVhgrApl6lWAG12Zqd7FbR/S7CP5+wezrlJdf061R1K3kVdrCuxinBZ7ZA4sUM7BJ25xtHErfB",
+	"s8Zfj8jj42brCdnfP9xpt3barQWVm2HQOD36WmDEnbP6mnHE3WkuxkTJLGqLJP6dAaJkmPNXAiXuzunP",
+	"gyXu3qMvWTlbh+MCV61t4jsr23A5bI6hboECt1ji3zOWuMv41oYUNKr5d4smnuXHWzjxrQZUDCe+7KWr",
+	"qIx1h/oCgOKVFO9/b9J4ewnqQoovcQMeyAXlUOImQcVd1fjrgxTPX9970/9XUfw3HNvLsZqtsbBFFd+i",
+	"ij+ADbDFFZ93u2+BxbfA4qUO9LrI4nOvbKHFv2No8RIm/gVLFAo06i24+Jrg4vk7/x2iiyOhb+HFNwcv",
+	"fvSQ4OK/gZWYFPp+KkcWLw4jlc7TmJ9bYPEtsPhmgcXnee59IosfJdkpq2ewZCqTE35ZnHa9xRXf4op/",
+	"e7jic7bRFlj8PjMptsjiW2TxbXrFl0AWL3O3fsXQ4gW8eYstvnVxfbPY4ovpfYvPu70Bf15w8Zyft+4L",
+	"3yW8eCEv2OKLb+Ext8kQ3zy++GJV/esHGM/zry3C+Far+eYQxu9LodlijN8Dxng5R9qCjG+1qK0W9Q2A",
+	"jNdQnL5alPE8e9rCjG9hxrcw41uY8S3M+NYo+hPAjG/CFNoCjd870PhGQkxbpPEt0vjGNfVvBmrcuWJb",
+	"rPFtsc5aWOMltTpfEoGxZvn7Fm38y6GNF3OgLdz4Fm58Cze+9efeM9z4MiJrFZCALeB4LR/yFnF8q+5u",
+	"EcfvQd8tY1eOFlXNlNIHKwHHQ244BET4AYtQ68O75C3rxVq5BucvVFzJoZhyU5K2Jgc5d2a3geDTnFfA",
+	"a/Sw+GdOGctCZmNUqNHuN3t+76h/3D+k7eCQnfT3b1q0Gfi9E3bcP6Jpae+zy1+rcbadhaEEEFGwvCff",
+	"GaY2yrbz5bpQIVnID/eji9E+MlPcYmZ/Z0gfyEoeyQzZuVhNeCUfEjz7V3oLydnulLKczypD2qR2Q+pQ",
+	"7Gv84YiIh+0SMOtoihgaSmtVmiWC0/8jgOFphnjqmNJEKgEMkdyyGQv0h4ao4K2Cpu3esC+Kpl3AXl12",
+	"WNtuTT+zdOXnerO9R2EAFdaxlsINnzZvWr39oM0O+of+UfO4dbJP2zcHvcPgiB33T1baKRTDNZi+C7EK",
+	"72QYvPMgljLVZvbnVW/eee7IL5laZdjca9+oMLnHit0rIX6lfJZRqrYlu39yUavFWU6aLZKvlX4Oh2t+",
+	"dv5jKVT09LVd8j5UQ21XaW4jeACIDZr5KHHLOJoNleAJ1cjlWdn3fSGXp0vfaqOVV+SSfRSrXZKK8tsq",
+	"7dH0XXFk7Hox3Eoq979qvWcVXaaGFrO9wN9hTfESt/eBvHHOEVZ542wUudoVl9jKaVR4PjhwiiEBdN4j",
+	"rFEICMQGnsizv+u/YiiAYs+EPg0jFuySF2Gk597hnMaxzTMLxJSfgWxGXjYiPTGB4QeQxLZrEeHVbMy6",
+	"mLligyBdLcQ7fBB+ZDx5weS5afuZRhGmu3Wh1A8SYEyEuzvhKoy+FLBxWte0tN0MtSy4k7XoxAIzLvnK",
+	"xU/1XzC5i/VfeAuNAms8+E4fUp0HHy5O4xzd1qX4/bgUA/fGWgFgueu9eBEXcfSYmX/qtW3cV3kFvkou",
+	"FLPR7HFEAVVCs+og1yFKc8s+cnfSD1WSpzISo6RgyA0zIFeeivgWwSfA9d/hN7R3O4g1KVrUvY8M4S6h",
+	"zGaXdF8+vyJFu4LT2/uM/1//qWt9qd1XAuVkF1KXtWRjUSQhPt2ncYcb9Iv3Jp/KIlmI2NSWgjzQEgUg",
+	"j02puMxhJgJ6Bkavss5bs3PwJ71g3BvW4RARV+GInZK2f7JQzJH1pNyqudKXlsp+pXz2RZ28Bd1lmwdZ",
+	"K8EWoqLC0fAasPzcO0eZjrT1u6zoU7Qiro5XuFXHm6YHPe/12PjbgAH8Il5F3MWtQ/EbyKLiATQhyWSn",
+	"au66WOYuTLdP5OZn+y/rWCw0i57rJ0wu642YKEKTjNxTzJIyBaMehq5N7lNqNwjOSE+AvLH5+Yb1mfoa",
+	"a0eJmEwBNfaGQfcqRbiYrum2+clu0hoa7uwnpiho3392rmQXtNVza/SZC1LSeQg1d7G1Zk+vllKcudyb",
+	"UZGXnOGi8r0krx+BsJV1khjlMu2NB/phN60xRqUQQqhlVXeoanY9ogQmBWjl1nSHJVIroVxMoUG368/g",
+	"gsiJTe0E7DjNWdJBtIZuuRWU9CmwDQDrtBj1pMOnOWUaSxHMokzvWpX+xTqREuXagItLEgnNgfXGcTYF",
+	"1ws2uZUpEk4CChOqDtffRK0ddL+kSsIUQe6S15wlf1yg6qNivgHdubGKcmip6htSDwsZcR1N7zehnvME",
+	"53nLuYsUpzxr2YDOBE3i9irQ1aibawVFPUP60RQYCS/1AgtT62Sa6EJ6ODVFhuRqCFVMqBtBj4MJV1C+",
+	"KNZUg+A4Vys7RP5vBtg6+r6rwsMkHBJZ+rEXCX+5r6TByvJBnIsBC7PuoKw4i/TtgNYSVvwCaKuyrjy0",
+	"ZqbUAKNh8oNMHuZsqi8jVR0u+vZCmusoQfFwsimyNxP8e3D7RFxSi+fcxbV65jLb9ww2pHF64Pt+/co0",
+	"91pvuDTt2+cY32px2p+pF60t8V+aS9nrWSrsjQu9XqDYOLWLSsjAQjHOdazZoPEGOsGij+/rrd9yvZBb",
+	"XeH7CArGCVV+yYjgfOyr9A7/bK5lEs8L5dogH3qcxuo35hu4MLiQ7YWp4V2MLbl8Hb5FPLmqy4VZlLVt",
+	"4EwOFejpMhxwhn47j9xggOCtojygcUDeo3dPEjlmvbCfpC6f20qeJFQAG9djAQIJd7geVoJbrdUmQzGJ",
+	"pUekwOel6WOn7XH9XMbVhhHnrv57yAfX+B3ZJVEo0dIYreHxesmUKQdZhSHYSpKtBP0urW1Dkob03apn",
+	"/EN5p6JNS1Rz6WOBTbfvJcEGiwH1Boxj9jEUE5ne+USlziIkwJW3Kd6UE8ZNG1CXWQxpkDKLUJm3uABP",
+	"Oou9Du/HYpTGKZOgpAD2bDDJNROy9dUGDhDKJcy4jMZRyGJyy9jYAKAzHshd8k5iuMBU82LzbBinw4dU",
+	"kojRWxZ40PYSuBrtDVmgp2c/DdznOe0N05nBTgnOSCwUpr3rUwF+J8HzyUnXiZnv/MJm3VNYjYKu5Hou",
+	"MIZ+DcIdWBBiowlcdHj+EHDbnGBIpgCz7Z+Qx10uru1rho92nyxXSnIpougp7d0mTHMD6TVbrrtsbOGN",
+	"OURnJ1Zh19vMjnLgRHqLTouIarPJXuME5QuuHLDaBVy/qoAs4dq2Jcx9FXA7XG2e/4bKsknb9KFIVQN8",
+	"NEECwaQBdStT+DrcMFsDzqPHCRX28rbj7RJIV0kDQD0aY9MMjgooVZMY4rQwhEm0TxXGtMVwj3IDO9Lh",
+	"mHyJEWEAHAs5uWFqyhiia5ybHMd++NFugSzWN7EWDx4s5qRKiOsR5bNEHX2ShG+TxFEz6w7Xkga7mo+Y",
+	"lHTAMLRtZA74spflwppitjz4y/Fgk8lnNI4tB76HSkSg8XUU7krWC7hEe+sy3dIA2GSs9dOm5/u+AUeC",
+	"FoOoFOJNOLUAbLHCjHU5DPsKNE1IIJ/xHqF9hV2UxETRAYSe05qeDjdcCYA2aW/oZXGIjLAyn9slz7lK",
+	"E+ABFDuf4BIzyPjWejgnahJrw15r7SqedXgK39kviNIZpIQzgsVUMC+tMHeZpoeuHhBzb0SfdHFHuumU",
+	"wO+gRMwCQkmfTQFnkwIrTpk+NqRPwnycMURxm9IQoUOdmqxTu3XkwN832f6xhCRHabE8JVNpqqPehg63",
+	"Grx5AmBMTbY8aPiwFTbACEk+9g2z2Vq6ZZFDOzyBDiX3iBz61hDZ6vHKP9yOFc39w7U7VhgUTs8d96j+",
+	"qAggWAkNdZUgGGqyFniiDgUP9UXRd6E+SlQeCPRCsRH0wqCfLnCApu/7RfhRtSKy6x5GbsdT6O2KXTXE",
+	"iPOqwFTN9ZdxCohOmyWH6zVsHp3tLaMnD5DddyUHnz1drwH8Qa/A6EaN04ab6OeCUpIjfVlM7k6z5azf",
+	"jM2Fuu6jHF9ENqafQDXLXIFq6vcJgcr4LANPWgxUTmobqt/iyH69OLJQDgHXUa4DIrsEWGwWfNJW/OEU",
+	"qnAa8acwTnOBsU2WtP5LQCwbxGK6S87lrcl/1opOh3dBvegCKqxpbAKeAhzBgJhTrb2Y0uxswbY2o1H3",
+	"4FojNPBnRN6G4zELzlCb6mrFpuuYnx0O9Rl6SCkEN0Mjq6Rm/SY7McRyQWoX3qOqN2Sol1qDHROrhGY/",
+	"USSmjqeWjCc3Udgj7y5f7Xa4bdKtzdoY07UcfLZbxsYYhsEsL8HZKfQ/ARsXXLe4m2ZrAPEdcyxw9mia",
+	"2+Ecd4JRCGEICs6WyRiavoBgsMcdUZXOihqNbhB+RF91GNtD1ccEGqTcJW8BCaDD7U8AKN8nlKOKycZC",
+	"K9MJiGdyeOdO6vpz/VAXSzNPCZW35tAY/j0hDJiSzBw8wg2Hrt6XXTJUDs45Hpp+mkxvaL7bZyy4NtWm",
+	"LOhqySGV0SrtDhnUAmyAjk1FYU9n6Il5IeIB3mLuYCjDE6HZzhs2ALxXNk1oxF4AKOPENa+bMrMe8PG5",
+	"ns9bq43UAQHQk954qf57qp9bzafyjWEpFwUVayzoBWPBS7QctlHIeYn7Api1ywQeEnUZApBCk88eoJKB",
+	"A6XQ9fz8U8p/GAmD1NJGvzHw2ww0FJjwCHZGHr8+n6ghae36XiLCYhYwrkIaSY9cvnhGDo/aJ092ybl5",
+	"JZTkI43CoMNhIG5s8fPsR3JApQZb7Szjt7USOewpFpCbmVvL05U9McaS9XDANbcGtvdCxGaeicoh4nAQ",
+	"chqR8zcXnsvqASiAQpGMTF0w/ZBFAcj27mgSqXBMY7XXF/FoJ6CKAvM02st/JuB+VzFUAvU7PPVCpBI8",
+	"bSdttt7GLGbk56urN+QplWEPiqNgVs5EEsas96nrHnbX+sljIazHo8OHQioPah/IOeyTOS8wykG9wSel",
+	"kfTgl4nZGHC0AGpnouWFPjSRAwsDIQR/DIKYSZndRtMRrj+JQWpPY5G4BlGXIe1WrhqKCzzw4uIntC6A",
+	"rOt6UT7tTKfTHTimSRwx3hOBtrQzaeCJVlsPEcw8Xh8D1WsMYppa1uZ957rUBw2AxSfiZEN55rijdeWZ",
+	"mUI/8XPfq2V4y/hDmIfwIcdGrC2ocIbDWCgV/WlkFetN4lDNGqd/fJhPqFPmflViknHs3+M19iaSxdXm",
+	"HwyYhc0GjTvHjt88/R2MB0I1Z4rXzCJ9J4uKJFfFF+xPoqjhNWgwCrlxn3ku22i2vEbAaMRi+E8+iSK3",
+	"FXD6N/2vtmcbPxk0ZRWO2H+heVPj3dWz+swA1ljguHo/FJJZoQvBy4fUPLcaYV4jfD8UhI7Ixd+WQPrL",
+	"3dPPjRtGYxbrKwueUxCxqBsWOFwcUx187IHoTUboZjCmY9Iueo+Ow72PLG7u+mAWmQnODQtqWBqOyfTa",
+	"gA8ZG3W0m4JmmoVpqyw72rO5q49pD5oHiCm3noEwkM5opghlfrS/T9jEeKCNBhKEMespAblaVNkWQ1rd",
+	"JYK7ExwUj5h2cTUDYku8OO0t8u7ylTs3rCGbH+gq28IJprhL3jKloCsmxOummGHLA1OB7o4rbWOywixh",
+	"W0PvAiV6eZREL2mdZz6J8bL0G0nCdMlXytOP3YmafIMPd/9/AAAA//8=",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,
