@@ -21,9 +21,10 @@ func ofEarlier(client string) string { return client + " " + rand.Text() }
 // notOfEarlier is so of a receiver r that does not belong to an earlier client with the id in a change c.
 const notOfEarlier = "substr(r.client_id, 1, length(c.client_id) + 1) <> c.client_id || ' '"
 
-// busySQL is so of a receiver r with deliveries that have not ended, or with one in flight. It names the states in the words of
-// an index as well.
+// busySQL is so of a receiver r with a lane that has deliveries which have not ended, that is held, or that a delivery in flight
+// elsewhere moves to. It names the states in the words of an index as well.
 const busySQL = "EXISTS (SELECT 1 FROM lanes l WHERE l.receiver_id = r.id AND (l.pending > 0 OR l.lease_until IS NOT NULL OR " +
+	"EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = l.id) OR " +
 	"EXISTS (SELECT 1 FROM deliveries d WHERE d.lane_id = l.id AND d.state = 'parked' AND d.state IN ('failed', 'cancelled', 'parked'))))"
 
 // noneBusy is so of a row t that belongs to a client without a busy receiver.

@@ -189,6 +189,25 @@ func TestClientIsCreatedAgainAndAgain(t *testing.T) {
 	}
 }
 
+// A delivery that is in flight while its event moves to another receiver follows there, and is signed by its own secret also when
+// its client is another one by then.
+func TestMovedDeliveryOfADeletedClient(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	event := f.register(k, crm, gen.EventTypeAgentLogin)[0]
+	f.login(k)
+	secret := f.secret(k.Client).Secret
+	inFlight := f.claimOne()
+	f.redirect(k, event, board)
+	f.check(f.DeleteClient(f.ctx, k.Client))
+	f.agent()
+	f.record(inFlight, webhook.Retry, false)
+	f.verify()
+	if d := f.claimOne(); d.URL != board || !slices.Equal(d.Secrets, []string{secret}) {
+		t.Errorf("to %s, signed with %q, want %s and %s", d.URL, d.Secrets, board, secret)
+	}
+}
+
 // A new client's first delivery is handed out without a claim, although deliveries of an earlier client with its id wait.
 func TestNewClientIsHandedOut(t *testing.T) {
 	f := open(t)

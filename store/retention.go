@@ -281,36 +281,31 @@ func (s *Store) pruneOld(ctx context.Context, table, column string) error {
 // state of breakers after that, and up to where changes are gone when the last of them is. Lanes and receivers stay, since
 // no index tells whether a delivery refers to a lane: a client that is created under the same id takes them.
 func (s *Store) pruneClients(ctx context.Context) error {
-	for _, step := range []func(context.Context) error{
-		func(ctx context.Context) error { return s.pruneLeft(ctx, "secrets", noneBusy) },
-		func(ctx context.Context) error {
-			return s.pruneLeft(ctx, "truncated", "NOT EXISTS (SELECT 1 FROM status_changes x WHERE x.client_id = t.client_id)")
-		},
-		s.closeBreakers,
-	} {
-		if err := step(ctx); err != nil || ctx.Err() != nil {
-			return err
-		}
+	err := s.pruneLeft(ctx, "secrets", noneBusy)
+	if err == nil {
+		err = s.pruneLeft(ctx, "truncated", "NOT EXISTS (SELECT 1 FROM status_changes x WHERE x.client_id = t.client_id)")
 	}
-	return nil
+	if err == nil {
+		err = s.closeBreakers(ctx)
+	}
+	return err
 }
 
-// pruneLeft removes rows t of a table that no client has, and of which a condition is so. The rows are held before the
-// condition is looked at for the last time: the id may be that of a new client by then, which has the row.
+// pruneLeft removes rows t of a table that no client has, and of which a condition is so. The rows are held before that is
+// looked at for the last time: a client that was created meanwhile has them.
 func (s *Store) pruneLeft(ctx context.Context, table, condition string) error {
-	const select_, clients = "SELECT client_id FROM ", " AS t WHERE t.client_id IN ?"
-	gone := " AND NOT EXISTS (SELECT 1 FROM clients c WHERE c.id = t.client_id) AND " + condition
+	left := "NOT EXISTS (SELECT 1 FROM clients c WHERE c.id = t.client_id) AND " + condition
 	var found []string
-	err := s.read(ctx).Raw(select_+table+" AS t WHERE TRUE"+gone+" LIMIT ?", pruneRows).Scan(&found).Error
+	err := s.read(ctx).Raw("SELECT client_id FROM "+table+" AS t WHERE "+left+" LIMIT ?", pruneRows).Scan(&found).Error
 	if err != nil || len(found) == 0 {
 		return err
 	}
 	return s.write(context.WithoutCancel(ctx), func(tx *gorm.DB) error {
 		var held []string
-		err := tx.Raw(select_+table+clients+skipHeldBy(tx, "client_id"), found).Scan(&held).Error
+		err := tx.Raw("SELECT client_id FROM "+table+" WHERE client_id IN ?"+skipHeldBy(tx, "client_id"), found).Scan(&held).Error
 		if err != nil || len(held) == 0 {
 			return err
 		}
-		return tx.Exec("DELETE FROM "+table+clients+gone, held).Error
+		return tx.Exec("DELETE FROM "+table+" AS t WHERE t.client_id IN ? AND "+left, held).Error
 	})
 }
