@@ -41,7 +41,7 @@ func secretsIn(t *testing.T, file string) (all []string) {
 	return all
 }
 
-func readFile(t *testing.T, name string) []byte {
+func readFile(t testing.TB, name string) []byte {
 	t.Helper()
 	data, err := os.ReadFile(name)
 	if err != nil {

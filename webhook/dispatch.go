@@ -233,10 +233,7 @@ func (d *Dispatcher) deliver(soft, hard context.Context, x Delivery, goOn bool) 
 		d.giveUp(hard, x)
 		return nil, false
 	}
-	o := Outcome{Attempt: a}
-	if a.Verdict == Retry {
-		o.Delay = d.Schedule.Delay(x.Attempt, a.RetryAfter)
-	}
+	o := d.Schedule.Outcome(x, a)
 	observed(o)
 	d.log(x, o)
 	if answered = a.Verdict == Delivered && !x.More; answered {
@@ -257,7 +254,7 @@ func (d *Dispatcher) attempt(ctx context.Context, x Delivery) Attempt {
 	if late {
 		<-noted
 	}
-	d.signal(d.slots.learn(receiver, a.Verdict != Retry, late))
+	d.signal(d.slots.learn(receiver, a.Verdict != Retry || a.Health() == Alive, late))
 	return a
 }
 
