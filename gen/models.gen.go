@@ -1006,7 +1006,7 @@ type RequestMethod string
 
 // Secret What a client's deliveries are signed with.
 type Secret struct {
-	// Secret The secret, `whsec_` and the key in base64.
+	// Secret The newest secret, `whsec_` and the key in base64.
 	//
 	// Example: whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo=
 	Secret string `json:"secret"`
@@ -1020,6 +1020,9 @@ type Secret struct {
 	//
 	// Example: 2017-05-31T15:07:50.000Z
 	PreviousUntil *Time `json:"previous_until,omitempty"`
+
+	// SigningSecrets All secrets that sign now, the newest first, in the order of their signatures in `webhook-signature`.
+	SigningSecrets []SigningSecret `json:"signing_secrets"`
 }
 
 // SentRequest A request to a receiver, as it was or would be sent.
@@ -1048,6 +1051,19 @@ type SentRequest struct {
 	//
 	// Example: curl 'https://somehost.com/fordel/show.php?agent_status=available'
 	Curl string `json:"curl"`
+}
+
+// SigningSecret A secret that deliveries are signed with.
+type SigningSecret struct {
+	// Secret The secret, `whsec_` and the key in base64.
+	//
+	// Example: whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oDC2FVsBQIhrs=
+	Secret string `json:"secret"`
+
+	// Until Until when it signs, 24 hours from when it was replaced; absent from the newest secret, which has no end.
+	//
+	// Example: 2017-05-31T15:07:50.000Z
+	Until *Time `json:"until,omitempty"`
 }
 
 // StatusChange A change of an agent's status.
@@ -1347,6 +1363,9 @@ type InternalError = ErrorResponse
 // LocalAgentEventCreated A registration of a URL for a change of an agent's status.
 type LocalAgentEventCreated = AgentEvent
 
+// NoPreviousSecret Why a request was refused.
+type NoPreviousSecret = ErrorResponse
+
 // NotEnded Why a request was refused.
 type NotEnded = ErrorResponse
 
@@ -1391,6 +1410,9 @@ type TooManyApplications = ErrorResponse
 
 // TooManyReplays Why a request was refused.
 type TooManyReplays = ErrorResponse
+
+// TooManySecrets Why a request was refused.
+type TooManySecrets = ErrorResponse
 
 // URITooLong Why a request was refused.
 type URITooLong = ErrorResponse
@@ -1569,6 +1591,16 @@ type ListReplaysParams struct {
 
 	// Before Only what is older than the one of this id, which need not exist.
 	Before *Before `form:"before,omitempty" json:"before,omitempty"`
+}
+
+// RollBackSecretParams defines parameters for RollBackSecret.
+type RollBackSecretParams struct {
+	// IdempotencyKey A unique key of this request, for example a UUID (draft-ietf-httpapi-idempotency-key-header). A client that did not get the answer
+	// repeats the request with the same key: for 24 hours, the same application, key, and body get the first answer again, and
+	// nothing is created twice. The same key with another request is refused with 422. An error is not kept, and nothing is kept of
+	// a client or an application that is deleted. A repeated request counts as a request of the hour. The quoted form of the draft,
+	// `"KEY"`, and the bare `KEY` mean the same; the header has at most 255 characters, quotation marks and backslashes included.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
 // RotateSecretParams defines parameters for RotateSecret.

@@ -16,7 +16,7 @@ import (
 )
 
 // testSignature runs the receivers that the README shows, as they stand there. They must take what the server sends
-// them, before a rotation and after it, and nothing else.
+// them, before a rotation and after two of them, and nothing else.
 func testSignature(t *testing.T, bin programs) {
 	for _, language := range []string{"go", "php", "python"} {
 		t.Run(language, func(t *testing.T) {
@@ -30,6 +30,8 @@ func testSignature(t *testing.T, bin programs) {
 			}
 			genuine := c.deliver(s.url)
 			equal(t, "previous secret", c.rotate(), secret)
+			genuine = append(genuine, c.deliver(s.url)...)
+			c.rotate() // within a day, so that the first secret still signs
 			genuine = append(genuine, c.deliver(s.url)...)
 			for _, a := range genuine {
 				s.try(t, a, variants(secret), http.StatusNoContent)
@@ -62,7 +64,7 @@ func (c *signingClient) secret() string {
 	return resp.JSON200.Secret
 }
 
-// rotate returns the previous secret: from now on it is the second that signs.
+// rotate returns the previous secret: from now on its signature is the second.
 func (c *signingClient) rotate() string {
 	c.t.Helper()
 	resp, err := c.RotateSecretWithResponse(c.t.Context(), pbxClient, nil)

@@ -23,3 +23,13 @@ func (h handlers) RotateSecret(
 	}
 	return api.RotateSecret200JSONResponse{SecretJSONResponse: api.SecretJSONResponse(secret)}, nil
 }
+
+func (h handlers) RollBackSecret(
+	ctx context.Context, r api.RollBackSecretRequestObject,
+) (api.RollBackSecretResponseObject, error) {
+	secret, err := h.store.RollBackSecret(ctx, r.ClientID)
+	if err != nil {
+		return nil, err
+	}
+	return api.RollBackSecret200JSONResponse{SecretJSONResponse: api.SecretJSONResponse(secret)}, nil
+}

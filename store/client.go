@@ -93,6 +93,9 @@ func (s *Store) createClient(tx *gorm.DB, id string) (created bool, err error) {
 	if made.Error != nil || made.RowsAffected == 0 {
 		return false, made.Error
 	}
+	if err := setAside(tx, id); err != nil {
+		return true, err
+	}
 	return true, errors.Join(s.newSecret(tx, id), newFeed(tx, id))
 }
 
@@ -104,6 +107,17 @@ func newFeed(tx *gorm.DB, client string) error {
 
 // agentsTogether is how many agents of a client are deleted in one transaction, so that nobody waits long for it.
 const agentsTogether = 250
+
+// holdAsItIs keeps a client from being deleted before the transaction ends, and so its id from becoming another client's.
+// Others may still change the row.
+func holdAsItIs(tx *gorm.DB, id string) error {
+	how := ""
+	if holds(tx) {
+		how = " FOR KEY SHARE"
+	}
+	_, err := clientHeld(tx, id, how)
+	return err
+}
 
 // DeleteClient deletes a client with its applications, its agents and their events; see DeleteAgent. Its replays end.
 // Many agents go in several transactions, and the client in the last: after an error, some of its agents may be gone.

@@ -77,8 +77,6 @@ func (deliveryRow) TableName() string { return "deliveries" }
 type headRow struct {
 	ID, LaneID, Claim, ReceiverID int64
 	EventID                       int64
-	Secret, Previous              string
-	PreviousUntil                 int64
 	WebhookID, URL                string
 	Method                        gen.RequestMethod
 	Attempts, Failures            int
@@ -94,15 +92,18 @@ type headRow struct {
 	Traceparent                   string
 	Epoch                         string // of the database
 	Pending                       int64  // in its lane
+
+	keys
 }
 
-// headSQL selects heads; a condition on lanes l and deliveries d follows.
+// headSQL selects heads; a condition on lanes l and deliveries d follows. The secret is that of the lane's client: the id in
+// the change may be another client's by now.
 const headSQL = "SELECT d.id, d.lane_id, l.claim, l.receiver_id, l.pending, d.event_id, d.webhook_id, d.url, " +
 	"d.method, d.attempts, d.failures, r.recovered_at, d.due_at, d.expires_at, d.change_id, c.changed_at, c.agent_id, c.kind, c.name, " +
-	"c.new_status, c.event_source, c.created_at, d.replays, c.traceparent, s.secret, s.previous, s.previous_until, " +
+	"c.new_status, c.event_source, c.created_at, d.replays, c.traceparent, " + keysSQL + ", " +
 	"(SELECT epoch FROM epochs) AS epoch FROM lanes l " +
 	"JOIN receivers r ON r.id = l.receiver_id JOIN deliveries d ON d.id = l.delivery_id JOIN status_changes c ON c.id = d.change_id " +
-	"JOIN secrets s ON s.client_id = c.client_id "
+	"JOIN secrets s ON s.client_id = r.client_id "
 
 func (r headRow) delivery(lease time.Time, now int64) webhook.Delivery {
 	return webhook.Delivery{
@@ -130,13 +131,6 @@ func (s *Store) deploying(r headRow) time.Duration {
 		since = max(since, r.ExpiresAt-s.Window.Milliseconds())
 	}
 	return time.Duration(since)*time.Millisecond + s.DeployWindow
-}
-
-func (r headRow) secrets(now int64) []string {
-	if r.PreviousUntil > now {
-		return []string{r.Secret, r.Previous}
-	}
-	return []string{r.Secret}
 }
 
 func (r headRow) data() gen.AgentEventData {

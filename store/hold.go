@@ -79,11 +79,14 @@ func holdAgentsOf(tx *gorm.DB, deliveries []int64) error {
 }
 
 // skipHeld is the end of a query that holds the rows that it finds, but for those that somebody else holds.
-func skipHeld(tx *gorm.DB) string {
+func skipHeld(tx *gorm.DB) string { return skipHeldBy(tx, "id") }
+
+// skipHeldBy is skipHeld for rows of another key.
+func skipHeldBy(tx *gorm.DB, key string) string {
 	if !onPostgres(tx) {
 		return ""
 	}
-	return " ORDER BY id FOR UPDATE SKIP LOCKED"
+	return " ORDER BY " + key + " FOR UPDATE SKIP LOCKED"
 }
 
 // holdTable keeps others from writing to a table.

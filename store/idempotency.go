@@ -26,7 +26,7 @@ type Idempotency struct {
 
 type idempotencyKey struct{}
 
-// WithIdempotency returns a context with which CreateAgent, CreateEvent, CreateApplication, RotateSecret and CreateReplay
+// WithIdempotency returns a context with which CreateAgent, CreateEvent, CreateApplication, RotateSecret, RollBackSecret and CreateReplay
 // create at most once in a day for an application and a key. The same fingerprint gets the first answer again, another one an
 // *Error of kind KeyReused. The context carries the key because it is about the request, not about what is created: callers
 // without a key, which are most, do not mention it.

@@ -138,8 +138,8 @@ func (s *Store) deliveryLog(tx *gorm.DB, client string, id int64) (l DeliveryLog
 		return l, err
 	}
 	l.Attempts = each(attempts, attemptRow.model)
-	var h headRow
-	if err := tx.Raw(sentSQL, id).Scan(&h).Error; err != nil {
+	h, _, err := first[headRow](tx, sentSQL, id)
+	if err != nil {
 		return l, err
 	}
 	if h, err = h.opened(s); err != nil {
@@ -167,9 +167,9 @@ func (l *DeliveryLog) sent(last attemptRow, h headRow) {
 
 // sentSQL is headSQL for any delivery, but for the traceparent, which each attempt has its own of.
 const sentSQL = "SELECT d.id, d.lane_id, d.event_id, d.webhook_id, d.url, d.method, d.attempts, d.due_at, d.expires_at, " +
-	"d.change_id, d.replays, c.changed_at, c.agent_id, c.kind, c.name, c.new_status, c.event_source, c.created_at, s.secret, " +
-	"s.previous, s.previous_until, (SELECT epoch FROM epochs) AS epoch FROM deliveries d JOIN status_changes c ON c.id = d.change_id " +
-	"JOIN secrets s ON s.client_id = c.client_id WHERE d.id = ?"
+	"d.change_id, d.replays, c.changed_at, c.agent_id, c.kind, c.name, c.new_status, c.event_source, c.created_at, " + keysSQL +
+	", (SELECT epoch FROM epochs) AS epoch FROM deliveries d JOIN status_changes c ON c.id = d.change_id " +
+	"JOIN lanes l ON l.id = d.lane_id JOIN receivers r ON r.id = l.receiver_id JOIN secrets s ON s.client_id = r.client_id WHERE d.id = ?"
 
 // findLogged returns a client's delivery, or says what is missing.
 func findLogged(tx *gorm.DB, client string, id int64) (gen.Delivery, error) {

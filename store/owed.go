@@ -35,9 +35,8 @@ func findOwed(tx *gorm.DB, changes []*change) error {
 type owedLane struct {
 	ID, ReceiverID, Claim int64
 	Free                  bool // it is empty, and neither is it held nor does its receiver wait or have others that are due
-	Secret, Previous      string
-	PreviousUntil         int64
 	Epoch                 string
+	keys
 }
 
 type owedLanes map[int64]owedLane
@@ -59,7 +58,7 @@ func (c *change) lanes() (lanes []int64) {
 
 // owedSQL reads lanes with what it takes to send what comes first in them. That no other lane of the receiver is due lets
 // those that have waited go before.
-const owedSQL = "SELECT l.id, l.receiver_id, l.claim, s.secret, s.previous, s.previous_until, (SELECT epoch FROM epochs) AS epoch, " +
+const owedSQL = "SELECT l.id, l.receiver_id, l.claim, " + keysSQL + ", (SELECT epoch FROM epochs) AS epoch, " +
 	"l.pending = 0 AND l.lease_until IS NULL AND r.failures < ? AND (r.waits IS NULL OR r.waits <= ?) " +
 	"AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = l.id) " +
 	"AND NOT EXISTS (SELECT 1 FROM lanes x WHERE x.receiver_id = l.receiver_id AND x.due_at <= ?) AS free " +
@@ -179,8 +178,7 @@ func (o owed) head(lane owedLane) headRow {
 	d, c := o.row, o.change.row
 	return headRow{
 		ID: d.ID, LaneID: lane.ID, Claim: lane.Claim + 1, ReceiverID: lane.ReceiverID, EventID: d.EventID,
-		Secret: lane.Secret, Previous: lane.Previous, PreviousUntil: lane.PreviousUntil, WebhookID: d.WebhookID, URL: d.URL,
-		Method: d.Method, DueAt: d.DueAt, ExpiresAt: d.ExpiresAt, ChangeID: c.ID, ChangedAt: c.ChangedAt, AgentID: c.AgentID,
+		keys: lane.keys, WebhookID: d.WebhookID, URL: d.URL, Method: d.Method, DueAt: d.DueAt, ExpiresAt: d.ExpiresAt, ChangeID: c.ID, ChangedAt: c.ChangedAt, AgentID: c.AgentID,
 		Kind: c.Kind, Name: c.Name, NewStatus: c.NewStatus, EventSource: c.EventSource, CreatedAt: c.CreatedAt,
 		Traceparent: c.Traceparent, Epoch: lane.Epoch,
 	}

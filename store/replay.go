@@ -89,7 +89,7 @@ func (r replayRow) condition(tx *gorm.DB) (*condition, error) {
 func (s *Store) Redeliver(ctx context.Context, client string, id int64) (d gen.Delivery, err error) {
 	defer s.wake()
 	err = s.write(ctx, func(tx *gorm.DB) error {
-		if err := holdForReplay(tx, []int64{id}); err != nil {
+		if err := holdForRedelivery(tx, client, id); err != nil {
 			return err
 		}
 		if d, err = findLogged(tx, client, id); err != nil {
@@ -115,10 +115,30 @@ func (s *Store) sendAgain(tx *gorm.DB, d gen.Delivery) error {
 	return s.redeliver(tx, d.ID)
 }
 
-// holdForReplay holds what sending deliveries again is going to change.
-func holdForReplay(tx *gorm.DB, ids []int64) error {
-	if err := holdAgentsOf(tx, ids); err != nil || !onPostgres(tx) {
+// holdForRedelivery is holdForReplay for one delivery of a client, which keeps its id until the transaction ends.
+func holdForRedelivery(tx *gorm.DB, client string, id int64) error {
+	ids := []int64{id}
+	if err := holdAgentsOf(tx, ids); err != nil {
 		return err
+	}
+	if err := holdAsItIs(tx, client); err != nil {
+		return err
+	}
+	return holdReplayLanes(tx, ids)
+}
+
+// holdForReplay holds what sending deliveries again is going to change. The replay, which is held after that and ends with
+// its client, keeps the client.
+func holdForReplay(tx *gorm.DB, ids []int64) error {
+	if err := holdAgentsOf(tx, ids); err != nil {
+		return err
+	}
+	return holdReplayLanes(tx, ids)
+}
+
+func holdReplayLanes(tx *gorm.DB, ids []int64) error {
+	if !onPostgres(tx) {
+		return nil
 	}
 	var lanes []int64
 	ids = padded(slices.Clone(ids))

@@ -277,23 +277,35 @@ func (s *Store) pruneOld(ctx context.Context, table, column string) error {
 	return nil
 }
 
-// pruneClients forgets of clients that are deleted what is left when nothing refers to it any more: the secret that
-// their deliveries were signed with, and up to where their changes are gone. Their lanes and receivers stay: whether
-// anything refers to a lane no index tells.
+// pruneClients removes what is left of deleted clients and no longer needed: secrets when the last delivery has ended, the
+// state of breakers after that, and up to where changes are gone when the last of them is. Lanes and receivers stay, since
+// no index tells whether a delivery refers to a lane: a client that is created under the same id takes them.
 func (s *Store) pruneClients(ctx context.Context) error {
-	for table, of := range map[string]string{"secrets": "deliveries", "truncated": "status_changes"} {
-		gone := " FROM " + table + " AS t WHERE NOT EXISTS (SELECT 1 FROM clients c WHERE c.id = t.client_id) " +
-			"AND NOT EXISTS (SELECT 1 FROM " + of + " x WHERE x.client_id = t.client_id)"
-		var clients []string
-		err := s.read(ctx).Raw("SELECT client_id"+gone+" LIMIT ?", pruneRows).Scan(&clients).Error
-		if err == nil && len(clients) > 0 {
-			err = s.write(context.WithoutCancel(ctx), func(tx *gorm.DB) error {
-				return tx.Exec("DELETE"+gone+" AND t.client_id IN ?", clients).Error
-			})
-		}
-		if err != nil {
+	err := s.pruneLeft(ctx, "secrets", noneBusy)
+	if err == nil {
+		err = s.pruneLeft(ctx, "truncated", "NOT EXISTS (SELECT 1 FROM status_changes x WHERE x.client_id = t.client_id)")
+	}
+	if err == nil {
+		err = s.closeBreakers(ctx)
+	}
+	return err
+}
+
+// pruneLeft removes rows t of a table that no client has, and of which a condition is so. The rows are held before that is
+// looked at for the last time: a client that was created meanwhile has them.
+func (s *Store) pruneLeft(ctx context.Context, table, condition string) error {
+	left := "NOT EXISTS (SELECT 1 FROM clients c WHERE c.id = t.client_id) AND " + condition
+	var found []string
+	err := s.read(ctx).Raw("SELECT client_id FROM "+table+" AS t WHERE "+left+" LIMIT ?", pruneRows).Scan(&found).Error
+	if err != nil || len(found) == 0 {
+		return err
+	}
+	return s.write(context.WithoutCancel(ctx), func(tx *gorm.DB) error {
+		var held []string
+		err := tx.Raw("SELECT client_id FROM "+table+" WHERE client_id IN ?"+skipHeldBy(tx, "client_id"), found).Scan(&held).Error
+		if err != nil || len(held) == 0 {
 			return err
 		}
-	}
-	return nil
+		return tx.Exec("DELETE FROM "+table+" AS t WHERE t.client_id IN ? AND "+left, held).Error
+	})
 }

@@ -49,12 +49,9 @@ func (s *Store) NewSample(ctx context.Context, k AgentKey, event int64) (d webho
 		if err != nil {
 			return err
 		}
-		secret, err := gorm.G[secretRow](tx).Where("client_id = ?", k.Client).Take(ctx)
-		if err == nil {
-			secret, err = secret.opened(s)
-		}
+		secret, err := s.keys(tx, k.Client)
 		d = sampleOf(sampleRow{WebhookID: "msg_" + rand.Text(), URL: e.URL, Method: e.Method, EventType: e.EventType, Kind: k.Type, StartedAt: s.now()})
-		d.Secrets = headRow{Secret: secret.Secret, Previous: secret.Previous, PreviousUntil: secret.PreviousUntil}.secrets(s.now())
+		d.Secrets = secret.secrets(s.now())
 		return err
 	})
 	return d, err

@@ -84,8 +84,8 @@ func (s *Store) unseal(secrets ...*string) error {
 }
 
 // opened is the row with its secrets for use.
-func (r headRow) opened(s *Store) (headRow, error) {
-	err := s.unseal(&r.Secret, &r.Previous)
+func (r headRow) opened(s *Store) (h headRow, err error) {
+	r.keys, err = r.keys.opened(s)
 	return r, err
 }
 
@@ -114,14 +114,20 @@ func (s *Store) sealOpen(tx *gorm.DB) error {
 		}
 		defer tx.Exec("PRAGMA secure_delete = OFF")
 	}
-	rows, err := gorm.G[secretRow](tx, holding(tx)...).Where("secret NOT LIKE ? OR previous NOT LIKE ? AND previous <> ''", sealed+"%", sealed+"%").
-		Find(tx.Statement.Context)
+	rows, err := query[secretRow](tx, "SELECT s.client_id, "+keysSQL+" FROM secrets s WHERE s.secret NOT LIKE ? OR "+
+		"s.previous NOT LIKE ? AND s.previous <> '' OR s.older NOT LIKE ? AND s.older <> ''"+toHold(tx, true), sealed+"%", sealed+"%", sealed+"%")
 	for i := 0; err == nil && i < len(rows); i++ {
-		r := rows[i]
-		err = tx.Exec("UPDATE secrets SET secret = ?, previous = ? WHERE client_id = ?",
-			s.sealOnce(r.Secret), s.sealOnce(r.Previous), r.ClientID).Error
+		k := rows[i].keys
+		k.Secret, k.Previous, k.Older = s.sealOnce(k.Secret), s.sealOnce(k.Previous), s.sealOnce(k.Older)
+		err = k.save(tx, rows[i].ClientID)
 	}
 	return err
+}
+
+// secretRow is a row of secrets.
+type secretRow struct {
+	ClientID string
+	keys
 }
 
 func (s *Store) sealOnce(stored string) string {

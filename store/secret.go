@@ -2,6 +2,8 @@ package store
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"time"
 
 	"gorm.io/gorm"
@@ -10,29 +12,99 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// overlap is how long the secret before signs too, for receivers that do not know the new one yet.
-const overlap = 24 * time.Hour
+const (
+	// overlap is how long a secret still signs after it was replaced, for receivers that do not know the new one yet.
+	overlap = 24 * time.Hour
+	// mostSecrets is how many secrets of a client sign at the same time: each is one more signature in a header.
+	mostSecrets = 5
+)
 
-type secretRow struct {
-	ClientID      string `gorm:"primaryKey"`
+// keys are the secrets of a client in a row. The columns of the newest two are as old as the table, so that a process of an
+// earlier version, which knows no others, signs with these.
+type keys struct {
 	Secret        string
 	Previous      string
 	PreviousUntil int64
+	Older         string // a list of signers in JSON, the newest first; empty without any
+
+	before []signer // what Older says
 }
 
-func (secretRow) TableName() string { return "secrets" }
+// keysSQL are the columns of keys in secrets s.
+const keysSQL = "s.secret, s.previous, s.previous_until, s.older"
 
-// opened is the row with its secrets for use.
-func (r secretRow) opened(s *Store) (secretRow, error) {
-	err := s.unseal(&r.Secret, &r.Previous)
-	return r, err
+// signer is a secret that signs until a time in milliseconds. The newest has no such time.
+type signer struct {
+	Secret string `json:"secret"`
+	Until  int64  `json:"until"`
 }
 
-func (r secretRow) model(now int64) gen.Secret {
-	m := gen.Secret{Secret: r.Secret}
-	if r.PreviousUntil > now {
-		until := gen.Time{Time: millis(r.PreviousUntil)}
-		m.Previous, m.PreviousUntil = r.Previous, &until
+// keysOf is the row of signers, the newest first.
+func keysOf(list []signer) (k keys, err error) {
+	k.Secret = list[0].Secret
+	if len(list) > 1 {
+		k.Previous, k.PreviousUntil = list[1].Secret, list[1].Until
+	}
+	if len(list) > 2 {
+		text, err := json.Marshal(list[2:])
+		if err != nil {
+			return k, fmt.Errorf("write secrets: %w", err)
+		}
+		k.Older, k.before = string(text), list[2:]
+	}
+	return k, nil
+}
+
+// opened are the keys for use.
+func (k keys) opened(s *Store) (keys, error) {
+	err := s.unseal(&k.Secret, &k.Previous, &k.Older)
+	if err == nil && k.Older != "" {
+		err = json.Unmarshal([]byte(k.Older), &k.before)
+	}
+	return k, err
+}
+
+// sealed are the keys for the database.
+func (k keys) sealed(s *seal) keys {
+	k.Secret, k.Previous, k.Older = s.close(k.Secret), s.close(k.Previous), s.close(k.Older)
+	return k
+}
+
+// signers are those that sign at a time, the newest first.
+func (k keys) signers(now int64) []signer {
+	list := []signer{{Secret: k.Secret}}
+	if k.Previous == "" { // an earlier version, which does not know of Older, has given the id to a new client
+		return list
+	}
+	if k.PreviousUntil > now {
+		list = append(list, signer{k.Previous, k.PreviousUntil})
+	}
+	for _, s := range k.before {
+		if s.Until > now {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// secrets are signers as a delivery has them.
+func (k keys) secrets(now int64) []string {
+	return each(k.signers(now), func(s signer) string { return s.Secret })
+}
+
+func (k keys) model(now int64) gen.Secret {
+	list := k.signers(now)
+	m := gen.Secret{Secret: k.Secret, SigningSecrets: each(list, signer.model)}
+	if len(list) > 1 {
+		m.Previous, m.PreviousUntil = list[1].Secret, wireOf(&list[1].Until)
+	}
+	return m
+}
+
+func (s signer) model() gen.SigningSecret {
+	m := gen.SigningSecret{Secret: s.Secret}
+	if s.Until > 0 {
+		m.Until = wireOf(&s.Until)
 	}
 	return m
 }
@@ -43,35 +115,86 @@ func (s *Store) Secret(ctx context.Context, client string) (gen.Secret, error) {
 	if _, err := findClient(tx, client); err != nil {
 		return gen.Secret{}, err
 	}
-	r, err := gorm.G[secretRow](tx).Where("client_id = ?", client).Take(ctx)
-	if err == nil {
-		r, err = r.opened(s)
-	}
-	return r.model(s.now()), failure(err)
+	k, err := s.keys(tx, client)
+	return k.model(s.now()), failure(err)
 }
 
-// RotateSecret gives a client a new secret. For a day the one before signs too.
+// keys returns the keys of a client, ready for use. A transaction that writes holds them.
+func (s *Store) keys(tx *gorm.DB, client string) (k keys, err error) {
+	k, is, err := first[keys](tx, "SELECT "+keysSQL+" FROM secrets s WHERE s.client_id = ?"+toHold(tx, true), client)
+	if err == nil && !is {
+		err = gorm.ErrRecordNotFound
+	}
+	if err != nil {
+		return k, err
+	}
+	return k.opened(s)
+}
+
+// RotateSecret gives a client a new secret. The one before still signs for a day.
 func (s *Store) RotateSecret(ctx context.Context, client string) (gen.Secret, error) {
+	return s.changeKeys(ctx, client, func(list []signer) ([]signer, error) {
+		if len(list) >= mostSecrets {
+			return nil, tooManySecrets(client, list)
+		}
+		list[0].Until = s.now() + overlap.Milliseconds()
+		return append([]signer{{Secret: webhook.NewSecret()}}, list...), nil
+	})
+}
+
+// RollBackSecret takes the last rotation back: the secret before is the newest again, and the one that replaced it signs
+// no longer.
+func (s *Store) RollBackSecret(ctx context.Context, client string) (gen.Secret, error) {
+	return s.changeKeys(ctx, client, func(list []signer) ([]signer, error) {
+		if len(list) == 1 {
+			return nil, noPreviousSecret(client)
+		}
+		list[1].Until = 0
+		return list[1:], nil
+	})
+}
+
+// changeKeys replaces the secrets of a client that sign, the newest first.
+func (s *Store) changeKeys(ctx context.Context, client string, change func([]signer) ([]signer, error)) (gen.Secret, error) {
 	return once(ctx, s, func(tx *gorm.DB) (m gen.Secret, err error) {
 		if _, err := findClient(tx, client); err != nil {
 			return m, err
 		}
-		r, err := gorm.G[secretRow](tx, holding(tx)...).Where("client_id = ?", client).Take(tx.Statement.Context)
-		if err == nil {
-			r, err = r.opened(s)
-		}
+		k, err := s.keys(tx, client)
 		if err != nil {
 			return m, err
 		}
-		r.Previous, r.PreviousUntil = r.Secret, s.now()+overlap.Milliseconds()
-		r.Secret = webhook.NewSecret()
-		return r.model(s.now()), tx.Exec("UPDATE secrets SET secret = ?, previous = ?, previous_until = ? WHERE client_id = ?",
-			s.seal.close(r.Secret), s.seal.close(r.Previous), r.PreviousUntil, r.ClientID).Error
+		list, err := change(k.signers(s.now()))
+		if err != nil {
+			return m, err
+		}
+		if k, err = keysOf(list); err != nil {
+			return m, err
+		}
+		return k.model(s.now()), k.sealed(s.seal).save(tx, client)
 	})
 }
 
-// newSecret gives a client that is new its first secret. One that had the id before is none of its business.
+func (k keys) save(tx *gorm.DB, client string) error {
+	return tx.Exec("UPDATE secrets SET secret = ?, previous = ?, previous_until = ?, older = ? WHERE client_id = ?",
+		k.Secret, k.Previous, k.PreviousUntil, k.Older, client).Error
+}
+
+func tooManySecrets(client string, list []signer) error {
+	return &Error{Kind: Conflict, Status: "too_many_secrets", Message: fmt.Sprintf(
+		"client %s has %d secrets that sign, the most that it may have; the oldest ends at %s, then the next rotation is possible",
+		client, len(list), millis(list[len(list)-1].Until).UTC().Format("2006-01-02T15:04:05.000Z"))}
+}
+
+func noPreviousSecret(client string) error {
+	return &Error{Kind: Conflict, Status: "no_previous_secret", Message: fmt.Sprintf(
+		"client %s has no previous secret that still signs, so there is no rotation to take back", client)}
+}
+
+// newSecret gives a new client its first secret. That of an earlier client with the same id is needed no longer, or setAside has
+// kept it.
 func (s *Store) newSecret(tx *gorm.DB, client string) error {
 	return tx.Exec("INSERT INTO secrets (client_id, secret) VALUES (?, ?) ON CONFLICT (client_id) "+
-		"DO UPDATE SET secret = excluded.secret, previous = '', previous_until = 0", client, s.seal.close(webhook.NewSecret())).Error
+		"DO UPDATE SET secret = excluded.secret, previous = '', previous_until = 0, older = ''",
+		client, s.seal.close(webhook.NewSecret())).Error
 }

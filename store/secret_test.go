@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -40,7 +41,7 @@ func TestSecret(t *testing.T) {
 	}
 	_, _, err := f.PutClient(f.ctx, k.Client, gen.ClientUpdate{}) // it was there
 	f.check(err)
-	if again := f.secret(k.Client); again != first {
+	if again := f.secret(k.Client); again.Secret != first.Secret {
 		t.Errorf("again: %+v, want %+v", again, first)
 	}
 	for _, call := range []func() error{
@@ -90,17 +91,128 @@ func TestRotation(t *testing.T) {
 	}
 }
 
-// Twice within a day, the first is forgotten.
-func TestRotationTwice(t *testing.T) {
+// rotate gives a client a new secret and returns it.
+func (f *fixture) rotate(client string) string {
+	f.t.Helper()
+	s, err := f.RotateSecret(f.ctx, client)
+	f.check(err)
+	return s.Secret
+}
+
+// Each secret signs for a day after it was replaced, however often that happens within the day.
+func TestEverySecretSignsForItsDay(t *testing.T) {
 	f := open(t)
 	k := f.agent()
 	f.register(k, crm, gen.EventTypeAgentLogin)
 	f.login(k)
-	second, err := f.RotateSecret(f.ctx, k.Client)
+	f.sql("UPDATE deliveries SET expires_at = expires_at + 1000000000")
+	first := f.secret(k.Client).Secret
+	second := f.rotate(k.Client)
+	f.clock.add(time.Hour)
+	third := f.rotate(k.Client)
+	f.clock.add(time.Hour)
+	fourth := f.rotate(k.Client)
+	f.signedWith(fourth, third, second, first)
+	f.restart()
+	f.signedWith(fourth, third, second, first)
+	until := gen.Time{Time: f.clock.Now().Add(22 * time.Hour)}
+	if got := f.secret(k.Client).SigningSecrets; len(got) != 4 || got[0].Secret != fourth || got[0].Until != nil ||
+		got[3].Secret != first || !got[3].Until.Equal(until.Time) {
+		t.Errorf("it signs with %+v, want %s at last until %v", got, first, until)
+	}
+	f.clock.add(22*time.Hour - time.Millisecond)
+	f.signedWith(fourth, third, second, first)
+	f.clock.add(time.Millisecond)
+	f.signedWith(fourth, third, second)
+	f.clock.add(time.Hour)
+	f.signedWith(fourth, third)
+	f.clock.add(time.Hour)
+	f.signedWith(fourth)
+	if got := f.secret(k.Client); len(got.SigningSecrets) != 1 || got.Previous != "" {
+		t.Errorf("after a day: %+v", got)
+	}
+}
+
+// Five secrets sign at most. The next rotation is possible when the oldest of them has ended.
+func TestNoMoreThanFiveSecretsSign(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	first := f.secret(k.Client).Secret
+	until := f.clock.Now().Add(24 * time.Hour)
+	for range 4 {
+		f.rotate(k.Client)
+		f.clock.add(time.Minute)
+	}
+	before := f.secret(k.Client)
+	_, err := f.RotateSecret(f.ctx, k.Client)
+	f.refused(err, "too_many_secrets", "client 12 has 5 secrets that sign, the most that it may have; the oldest ends at "+
+		until.UTC().Format("2006-01-02T15:04:05.000Z")+", then the next rotation is possible")
+	if after := f.secret(k.Client); !reflect.DeepEqual(after, before) || len(after.SigningSecrets) != 5 || after.SigningSecrets[4].Secret != first {
+		t.Errorf("after the refusal: %+v, want %+v", after, before)
+	}
+	f.clock.add(until.Sub(f.clock.Now()))
+	f.rotate(k.Client)
+	if got := f.secret(k.Client).SigningSecrets; len(got) != 5 || got[1].Secret != before.Secret {
+		t.Errorf("it signs with %+v", got)
+	}
+}
+
+// A rotation that is taken back leaves no trace: what it replaced signs without an end, and what it made signs no longer.
+func TestRotationIsTakenBack(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	f.register(k, crm, gen.EventTypeAgentLogin)
+	f.login(k)
+	f.sql("UPDATE deliveries SET expires_at = expires_at + 1000000000")
+	_, err := f.RollBackSecret(f.ctx, k.Client)
+	f.refused(err, "no_previous_secret", "client 12 has no previous secret that still signs, so there is no rotation to take back")
+	first := f.secret(k.Client).Secret
+	second := f.rotate(k.Client)
+	before := f.secret(k.Client)
+	f.clock.add(time.Hour)
+	third := f.rotate(k.Client)
+	f.signedWith(third, second, first)
+	back, err := f.RollBackSecret(f.ctx, k.Client)
 	f.check(err)
-	third, err := f.RotateSecret(f.ctx, k.Client)
-	f.check(err)
-	f.signedWith(third.Secret, second.Secret)
+	if !reflect.DeepEqual(back, before) || !reflect.DeepEqual(f.secret(k.Client), before) {
+		t.Errorf("taken back to %+v, want %+v", back, before)
+	}
+	f.signedWith(second, first)
+	fourth := f.rotate(k.Client)
+	f.signedWith(fourth, second, first)
+	f.clock.add(24 * time.Hour)
+	_, err = f.RollBackSecret(f.ctx, k.Client)
+	f.refused(err, "no_previous_secret", "client 12 has no previous secret that still signs, so there is no rotation to take back")
+	f.signedWith(fourth)
+	_, err = f.RollBackSecret(f.ctx, "nobody")
+	f.missing("a client that there is not", err)
+}
+
+// A process of an earlier version knows of two secrets. What it does not know of signs for its day in the others; of a client
+// that it has created under the id of an earlier one, nothing of that signs.
+func TestSecretsOfAnEarlierVersion(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	first := f.secret(k.Client).Secret
+	second, third := f.rotate(k.Client), f.rotate(k.Client)
+	f.sql("UPDATE secrets SET previous = secret, secret = 'whsec_" + strings.Repeat("4", 44) + "'") // it rotates
+	signing := secretsOf(f.secret(k.Client).SigningSecrets)
+	if want := []string{"whsec_" + strings.Repeat("4", 44), third, first}; !slices.Equal(signing, want) {
+		t.Errorf("%q sign, want %q and not %q", signing, want, second)
+	}
+	f.sql("INSERT INTO secrets (client_id, secret) VALUES ('12', 'whsec_new') ON CONFLICT (client_id) " +
+		"DO UPDATE SET secret = excluded.secret, previous = '', previous_until = 0")
+	if signing := secretsOf(f.secret(k.Client).SigningSecrets); !slices.Equal(signing, []string{"whsec_new"}) {
+		t.Errorf("%q sign for the new client", signing)
+	}
+}
+
+// secretsOf is the secrets of a list.
+func secretsOf(list []gen.SigningSecret) (secrets []string) {
+	for _, s := range list {
+		secrets = append(secrets, s.Secret)
+	}
+	return secrets
 }
 
 // What a client that is gone still owes is signed. One that takes its id has a secret of its own.

@@ -78,7 +78,7 @@ var rules = []rule{
 		l.agent_id || ' of client ' || r.client_id || ', the change of ' || c.kind || ' agent ' || c.agent_id || ' of client ' || c.client_id
 		FROM deliveries d JOIN status_changes c ON c.id = d.change_id JOIN lanes l ON l.id = coalesce(d.moved_to, d.lane_id)
 		JOIN receivers r ON r.id = l.receiver_id
-		WHERE c.kind <> l.kind OR c.agent_id <> l.agent_id OR c.client_id <> r.client_id`},
+		WHERE c.kind <> l.kind OR c.agent_id <> l.agent_id OR (c.client_id <> r.client_id AND ` + notOfEarlier + `)`},
 	{"what is owed goes where its event says", `SELECT 'delivery ' || d.id || ': ' || d.state || ', ' || d.method || ' in lane ' ||
 		coalesce(d.moved_to, d.lane_id) || '; event ' || e.id || ' is ' || e.state || ', ' || e.method || ' in lane ' || e.lane_id ||
 		CASE d.url WHEN e.url THEN '' ELSE '; the URLs differ' END
@@ -94,8 +94,8 @@ var rules = []rule{
 			(SELECT count(*) FROM agents a WHERE a.client_id = c.id) AS actual_agents,
 			(SELECT count(*) FROM agents a JOIN agent_events e ON e.agent = a.id WHERE a.client_id = c.id) AS actual_events
 			FROM clients c) counted WHERE agents <> actual_agents OR events <> actual_events`},
-	{"there is a secret to sign with", `SELECT DISTINCT 'client ' || c.client_id || ': no secret' FROM deliveries d
-		JOIN status_changes c ON c.id = d.change_id LEFT JOIN secrets s ON s.client_id = c.client_id
+	{"there is a secret to sign with", `SELECT DISTINCT 'client ' || r.client_id || ': no secret' FROM deliveries d
+		JOIN lanes l ON l.id = d.lane_id JOIN receivers r ON r.id = l.receiver_id LEFT JOIN secrets s ON s.client_id = r.client_id
 		WHERE d.state IN ('pending', 'parked') AND (s.client_id IS NULL OR (s.secret NOT LIKE 'sealed:%' AND
 			(s.secret NOT LIKE 'whsec\_%' ESCAPE '\' OR length(s.secret) NOT BETWEEN 38 AND 94)))`},
 	{"a request with an Idempotency-Key has its answer", `SELECT 'application ' || application || ': a request for client ' ||

@@ -176,6 +176,9 @@ type ServerInterface interface {
 	// GetSecret Get the client's signing secret
 	// (GET /client/{client_id}/secret/)
 	GetSecret(ctx echo.Context, clientID ClientID) error
+	// RollBackSecret Take the last rotation of the secret back
+	// (POST /client/{client_id}/secret/rollback)
+	RollBackSecret(ctx echo.Context, clientID ClientID, params RollBackSecretParams) error
 	// RotateSecret Rotate the client's signing secret
 	// (POST /client/{client_id}/secret/rotate)
 	RotateSecret(ctx echo.Context, clientID ClientID, params RotateSecretParams) error
@@ -1719,6 +1722,42 @@ func (w *ServerInterfaceWrapper) GetSecret(ctx echo.Context) error {
 	return err
 }
 
+// RollBackSecret converts echo context to params.
+func (w *ServerInterfaceWrapper) RollBackSecret(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "client_id" -------------
+	var clientID ClientID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "client_id", ctx.Param("client_id"), &clientID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter client_id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RollBackSecretParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.RollBackSecret(ctx, clientID, params)
+	return err
+}
+
 // RotateSecret converts echo context to params.
 func (w *ServerInterfaceWrapper) RotateSecret(ctx echo.Context) error {
 	var err error
@@ -1896,6 +1935,7 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.PUT(options.BaseURL+"/client/:client_id/limit/", wrapper.PutLimits, options.OperationMiddlewares["putLimits"]...)
 	router.GET(options.BaseURL+"/client/:client_id/secret/", wrapper.GetSecret, options.OperationMiddlewares["getSecret"]...)
 	router.POST(options.BaseURL+"/client/:client_id/secret/rotate", wrapper.RotateSecret, options.OperationMiddlewares["rotateSecret"]...)
+	router.POST(options.BaseURL+"/client/:client_id/secret/rollback", wrapper.RollBackSecret, options.OperationMiddlewares["rollBackSecret"]...)
 	router.PUT(options.BaseURL+"/client/:client_id/status/", wrapper.PutStatuses, options.OperationMiddlewares["putStatuses"]...)
 	router.GET(options.BaseURL+"/client/:client_id/delivery/", wrapper.ListDeliveries, options.OperationMiddlewares["listDeliveries"]...)
 	router.POST(options.BaseURL+"/client/:client_id/delivery/redeliver", wrapper.RedeliverMany, options.OperationMiddlewares["redeliverMany"]...)
@@ -2267,6 +2307,15 @@ type LocalAgentJSONResponse LocalAgent
 
 type LocalAgentEventCreatedJSONResponse AgentEvent
 
+type NoPreviousSecretResponseHeaders struct {
+	XRequestID string
+}
+type NoPreviousSecretJSONResponse struct {
+	Body ErrorResponse
+
+	Headers NoPreviousSecretResponseHeaders
+}
+
 type NotEndedResponseHeaders struct {
 	XRequestID string
 }
@@ -2414,6 +2463,15 @@ type TooManyReplaysJSONResponse struct {
 	Body ErrorResponse
 
 	Headers TooManyReplaysResponseHeaders
+}
+
+type TooManySecretsResponseHeaders struct {
+	XRequestID string
+}
+type TooManySecretsJSONResponse struct {
+	Body ErrorResponse
+
+	Headers TooManySecretsResponseHeaders
 }
 
 type URITooLongResponseHeaders struct {
@@ -11823,6 +11881,202 @@ func (response GetSecret503JSONResponse) VisitGetSecretResponse(w http.ResponseW
 	return err
 }
 
+type RollBackSecretRequestObject struct {
+	ClientID ClientID `json:"client_id"`
+	Params   RollBackSecretParams
+}
+
+type RollBackSecretResponseObject interface {
+	VisitRollBackSecretResponse(w http.ResponseWriter) error
+}
+
+type RollBackSecret200JSONResponse struct{ SecretJSONResponse }
+
+func (response RollBackSecret200JSONResponse) VisitRollBackSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RollBackSecret400JSONResponse struct{ BadRequestJSONResponse }
+
+func (response RollBackSecret400JSONResponse) VisitRollBackSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RollBackSecret401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response RollBackSecret401JSONResponse) VisitRollBackSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RollBackSecret403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response RollBackSecret403JSONResponse) VisitRollBackSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RollBackSecret404JSONResponse struct{ ClientNotFoundJSONResponse }
+
+func (response RollBackSecret404JSONResponse) VisitRollBackSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RollBackSecret409JSONResponse struct{ NoPreviousSecretJSONResponse }
+
+func (response RollBackSecret409JSONResponse) VisitRollBackSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RollBackSecret414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response RollBackSecret414JSONResponse) VisitRollBackSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RollBackSecret422JSONResponse struct {
+	IdempotencyKeyReusedJSONResponse
+}
+
+func (response RollBackSecret422JSONResponse) VisitRollBackSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(422)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RollBackSecret429JSONResponse struct{ RateLimitedJSONResponse }
+
+func (response RollBackSecret429JSONResponse) VisitRollBackSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-RateLimit-Limit", fmt.Sprint(response.Headers.XRateLimitLimit))
+	w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(response.Headers.XRateLimitRemaining))
+	w.Header().Set("X-RateLimit-Reset", fmt.Sprint(response.Headers.XRateLimitReset))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RollBackSecret431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response RollBackSecret431JSONResponse) VisitRollBackSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RollBackSecret500JSONResponse struct{ InternalErrorJSONResponse }
+
+func (response RollBackSecret500JSONResponse) VisitRollBackSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RollBackSecret503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response RollBackSecret503JSONResponse) VisitRollBackSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type RotateSecretRequestObject struct {
 	ClientID ClientID `json:"client_id"`
 	Params   RotateSecretParams
@@ -11903,6 +12157,21 @@ func (response RotateSecret404JSONResponse) VisitRotateSecretResponse(w http.Res
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
 	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RotateSecret409JSONResponse struct{ TooManySecretsJSONResponse }
+
+func (response RotateSecret409JSONResponse) VisitRotateSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(409)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -12845,6 +13114,9 @@ type StrictServerInterface interface {
 	// GetSecret Get the client's signing secret
 	// (GET /client/{client_id}/secret/)
 	GetSecret(ctx context.Context, request GetSecretRequestObject) (GetSecretResponseObject, error)
+	// RollBackSecret Take the last rotation of the secret back
+	// (POST /client/{client_id}/secret/rollback)
+	RollBackSecret(ctx context.Context, request RollBackSecretRequestObject) (RollBackSecretResponseObject, error)
 	// RotateSecret Rotate the client's signing secret
 	// (POST /client/{client_id}/secret/rotate)
 	RotateSecret(ctx context.Context, request RotateSecretRequestObject) (RotateSecretResponseObject, error)
@@ -14580,6 +14852,32 @@ func (sh *strictHandler) GetSecret(ctx echo.Context, clientID ClientID) error {
 	return nil
 }
 
+// RollBackSecret operation middleware
+func (sh *strictHandler) RollBackSecret(ctx echo.Context, clientID ClientID, params RollBackSecretParams) error {
+	var request RollBackSecretRequestObject
+
+	request.ClientID = clientID
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.RollBackSecret(ctx.Request().Context(), request.(RollBackSecretRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RollBackSecret")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(RollBackSecretResponseObject); ok {
+		return validResponse.VisitRollBackSecretResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // RotateSecret operation middleware
 func (sh *strictHandler) RotateSecret(ctx echo.Context, clientID ClientID, params RotateSecretParams) error {
 	var request RotateSecretRequestObject
@@ -14741,399 +15039,412 @@ func (sh *strictHandler) GetUser(ctx echo.Context) error {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7L37cttGtjf6Kl3cs8t2BpJAirpXakZxbEcVJ/bI8jiT0J/YIpokRmA3B900zfFR1Xma82DnSb7qtbqB",
-	"BgiA4EWyY3P/MdsRgUbf1n2t3/rU6InRWHDGlWycfmoMGQ1YDP98SntD9lRwFYtI/3fAZC8OxyoUvHHa",
-	"+FXciGBGbiaKTIeCUHnLAjKiM3LL2JiEarfhNdhHOhpHrHHa4GJHKhGzhteQvSEbUT2gmo31b1LFIR80",
-	"7u68xrOx6A3nv/VuGPaGhOkfiRoyItl/Joz3GOGT0Q2LJaExI6K/Sy4UkYrOJD5FR4xMuAoj81L8gcUk",
-	"lCRmMJeA9GMxIpTc0N7tZLzb4Zkpn/SPDwP/uHl83O4dBYcHFVP3Gh93xlQpFuvZ/p8//J0TutN//6l5",
-	"ePcXWNfLkN8WLYvFjISKDASTRHCPUEm6nYnv7/feXr6Ef7AzErPo+06Ds4+q0+iSx5fPn5Lj1vHxkzNC",
-	"byTjev8ZJ2oYSr04GsFy9cAyvyQceo+Ow70PLG7u+nu9KGRc7TVbewGLwg8snu397Yb1Rcy+bx82W0VT",
-	"WLAPA7Gj/7gjb8PxjoCl0mhnLEKuWNw47dNIMtgS0aO4D8XbogSJGQ3IUExJn8Z6m0KZvVTFC4nZOKKz",
-	"vf0FV+2SKvYyHIUK/md+Fj+JKRlRPiOxvmxS4Z3Cz8A9H9FbRkJOKCdDMYkzU2v6+v/cCYzox3A0GTVO",
-	"W832Uft4/7B95DVGIcc/+p6dod6mAYuzU7xkIxpyPfPyaYq+nuAISCFifaWnBndibnKbnJdkVVsnWU/w",
-	"QKZzgkkWzal5XLJd+4f6h2RCzeIJ4RFd/Dg/l4vA7Iw9R49MgZvQSArNLPT8YKssh3gkSSQG2Zt2dOOz",
-	"Zu/g5qR/GLTpfquRm+tLxgdq2Dg9bHtFV42peHbeh/ufn98bs0VKkCkNFUHicyesiXpEA0bogIY8u2uZ",
-	"aVTv0bt3784nasi4CntUsSKyo/At5OR9ESOrOTw68J9kd+MHRmMWV9LXndeIQn4LcuR8wLh6GjN9a0SP",
-	"RvDfzz4wXnB1LtkglIrFmqqYfoQIPBuqX9LTEGMWA+O4CBqnjV7hsF5jTGM6YspIMnj5OtQv/CVmciy4",
-	"ZLtafP3PXhg0vAZSdfIAbPvumKrhbvqLXpKzkks2Eoptfilz497rWn5kEXO3b34V+ETVvIP8GA8wY2eX",
-	"Vp+yO8i9zvkFU1VbfKnFXMVsB5nXH26mbxRVE7lovo+k5qJqIhdM3Ix239OvvBk1dvohL4XzrU3s9fxw",
-	"97qAl6FUOcZbsAD9VGYBwAoLFhAVDfeAC8AtezqkfMAK1vHs4ziiIS84C9LDdxYtKfuBe19ZXpCsezbz",
-	"4z3kEu7pdEq/cK9rez2plAdvxwGtll/jyYNJhMxcy7jUG6ZqManx5IEFwutJtUCotdUPJhKys93AZj+g",
-	"RBiPoxANelS/nD8USbUP4tZse/pcmZ7mDjU3//S3za7iBVMLlmAFc9UCBtlR7nf2T+G/0DypnDs+ou0S",
-	"ZwLWTMYxy8yTqtXk5plfSH6KVSzQzpBE+iG86vUmWMEXl5xfJeNIJhjDU8vMsIqd1J4iEhn+u9ICKptL",
-	"4A6w8jReMFU2h4RAymYwSN5d5/Pgh5ILP/9IkgieLLZScJB15vGG9WKm6sxDhgMe8gGR8EbhfMxgK89H",
-	"K08OpVapfsm0HFZQoixlRlxrbj+irzlktWYWJE8Xz8sZba1Zpayj1rQc1rRQ919zZg7LqDU1lykt1nzX",
-	"ntw4orOa84JHy2aE46w1mQV2wnMRRWKKzt6MeZBl3ZocKvau2lSoPd/Xk1Lm6eilZexzPFmbfWrdvoR9",
-	"4uLqMdDxZG0G+npiNpVVKLzSPFH7rMbOqCtP7ZIZ/vML5bOCySkaK9AD9O2dm1oV74ozI68+QaGoYqXy",
-	"B35dTgLF7ogrzMsw5NkLZnnzrEQwDg0x2uCjCfHNCcRkmAWzKdSNvYYdvnLW4NXIO8RLfPuOggU+k8Ve",
-	"8TrOfGf2yQ9ezSXCNOqub3Hwou4ClwxXPMAKMy7s0tCMUcpK1jaYH+MLXJfmbaxkcdMhU0MWp4skoSSM",
-	"05uIBXXWi2N/CYuuE2hbeJpf5DXNT2qj51k8+GdfdkHQ4IrJSq0WRn4kiWJSLbQFCsf+IladP5CNLrt4",
-	"8M++7ozzuOqOP4ObTERMglDCPyvoeTz5QrlV1n+7yfV+odSsr9lCYfuG8YDQzD2eESWqVqwKxv0iFrtY",
-	"GK242i9PQKEJuvB0HUu1ZHmTwoG+kPUtPtC6C/yiTvB5GMua8Yu+frQoEKDlyuYjGv5yMQ1YyEIXM67B",
-	"5GYumv4KXhM/s68LbNp0Qgn9L5rSvZq32ck/D2MWLFjBdEhRB+FsqvkY+sgI5BorQUIlzQLLFe57XhEm",
-	"Kuz5e+6DyRprJVuZez+oc2VWC7avctXrm67OCSwx/8/ImrL3sF6e1jKHtGKYfpVTWsImXeaYvgwRkj+n",
-	"cUQXs7qs+7NihTDaakwBv7Fg0om7FmZfop9Vs+g00brEX3u/bBr36AWr3npbFoGJ4rD5oXzYPYf53uXH",
-	"Lclzf8WjGQqWnhgxSah+zBStBDYnnzMWEC4UYR/NDQr1u/+ZoCThdMQapw14NZN93hfxiCpMeD9sN7y0",
-	"fKDdOmmfHB61Tg4qqxqWKVyBBZapJPe6zMpCg6WX8MYUUZUswgbGpqEaEkoGkLsQ50uvdsm7UA3FRJEQ",
-	"VIYZuWGDkONb+m6KKGDg0cDigls2XutcN3SEml1e/Pg8jMrvqhoKySxbQAlkFgVnuUsu2X8mYcwk6SL3",
-	"1V/uekSGendCU/Uy4eF/JozQkeADE6fSY1JyG/KgdCNSbr7yHW+uv0FXszFbdotsgY9eXnoJwsBuUhh0",
-	"53dO/7FyK2Al7mb8JWb9xmnjf/bS4sU9/FXuJXPPp3QVlQe9xfMJkyqhXDpXWvTS7jd7fu+of9w/pO3g",
-	"kJ30929atBn4vRN23D+idgGahTrzz9pDmqHC2oPGqYonrIS691uaq87XE+637v7SKKow+gGqhqrYUSiB",
-	"FDUvopgnKzhLjmtZ3oRVSjVpdb2riJy21tmh4PKIiEn37yPWhSIm+IFGERR2iWnuVP8+YsUHlxWCNc5M",
-	"c2TnzB7/cb7zO935r79zsnu98/5T0zts3/0/fx+xJ8UnaA2mWgu1mkS+GKxgHa7SUbWSZY5viUpdlBIk",
-	"5KQL7L0LF7EPla76dyw3Jl0gWrTqdmDoLpFUc1krXpLXFZF0JvUVHYZ8UHZBYQaZ+1lan7uOIAU1vb4g",
-	"CU2KfTGxEcpnZCRiVrqoD59bLjz7qBiXwEtlyXKtkOMpg2GSEWbflB6hioyEVKTl+3YnQolsipK3ly/J",
-	"UESB3CW/UK1OaPVW6x7BGdyYm5j2bpnStD0CWSrFyJK+9Dq8m3zpOgz+8N9/f9CZ+H7rMPPn5vvvD7uE",
-	"8oBkH3///UHXIyNmWKSkI+aRMYt7jKsdxnsiYIFmL1woW1s9jkTALD0VnprzgczJhYqN5EaO8A5eucDx",
-	"9K7aB2gcg+q/8IT19O+8hlQzYIt6RnrUi4CNxkIx3pv9zApMkXOr4NyyWXLFk0JbzX4Ne9IH+/biR/I4",
-	"iGlf7YRM9XeGSo3pONwJ04/s3LLZDvKEJ7vk3Lr0QHsMQqSVgc1/53LK4g7H6yEzJbOJ5gEYALdsdgqT",
-	"abWh8lh66W+OgPb0gx7cCoA2sB8yTgj4HNqG8FCHGx6kLy+m9gZETcMe2yVXzqeNBq0fZrFb1Buz/kQy",
-	"oya1W61dcs4Ji2MBIAV6qVpbxgk5n9J/JKLf4TTxeMb5XG6rbmOSRqC30lJRMoOemGhCpRKyl/BvRr5A",
-	"eTYs4j8TobAaeJQIH32CmtA6jZ+f/avT6OIMgTa1ytv9+dm/ulkaOnN5/VB/0XKAgwNtaMS0p81HDz6H",
-	"KxjR+FbiWdDerYyoHDJJQt6LJgELkPiA2nDUlNycK7uj72yJuG4dIEnZ/26uIwZKIATOzSqBKkaUz87g",
-	"rI21RKMojxlQzEAg765RWB2POAP+xvh76iispYf8Z8ImVvNHE6cgLy9jE2RXvH9YrDQPaqhe6zNNu14j",
-	"xGusN/F3L1C6HEF9zwt4TQes/u1r+r5zAzdy+zZ29Rzn50PcvaPPfPNwuetcvdZnvnroV6w1efQi1iCc",
-	"1N24SVvlTVju5kLtfAr/a+JcU2oBNwzxqHAEuRoRVSz2iJz0hoDU0/KbRzv+wc6+f9U8OPX9U9//vdST",
-	"AX6hYs09oIrt6I+sZYtATkilJZJmESXgMFK/VDplk2VSz+9iLVjMTdEzestVGK2w7wkGitn7M9x5dF10",
-	"YSO7Hgn75EZozSpmZBB+YLxsGQABdZ87/46GdVBwLMSL1kSpXXTYT9CaCNcW04ypM5Jn00XL0mMV8+V9",
-	"f0Oe0jtNhejzT5FckohXT3Bl/unonnv/lphvkJD6J8OUrE2iB9mJxCAEHS5onDYP9ISZGoqgcdp48eyq",
-	"4TUmcaSVO6XG8nRvT9t4QyHVbk+M9voiDli0J4diujsejrWdsoRnEKcPa8ue11XKZa0HNJvCVX+9MaPw",
-	"xwYyvx7ThGEsCBaQdtMnLwQH0kLW1MixkqPTA3/X9/3f9SP4/YbJFAtWWa+lycJFwwdyciYtwx+F6tnH",
-	"HmOB5sTLbMKISUkHqS+NNFuAmzWkHxgBxdUKaa3la6sA/nhGXjy7IsXQXqCL7BF98hLSECJbdyJNsbSR",
-	"4PD3a2bnXXvHnmnr69Jc+bL9MsEAMYkCcgNJEqkFZJYKNg5qXcki9Yz1Bmh6dlD2ftsx6FU7F0HZ9Mzj",
-	"eynO1V3ipf9VqOdiwlc+HIf7ZKptm/tH+k4kZze/yVyo6z58eqP7m8wG5excWMFDBwz+nFZHbXBL08r7",
-	"+huKW5Lu0AcaRppcG14DOX2ix5j/vAYBVEH3gVMk2bQReykmcQ8DC6E+kSSG14Tj0XNB3r0UjzALrrrv",
-	"DtBAdpucWru6u/XHJ7MJ2ZwGMAcr9tGJBZ024Ko26u+mcdAsfC63zeMh8mkjc33f/84/af9dqwgjthtP",
-	"Gl5DREE630gM9GzERGVO58T3m3dmcAkbkEkGaB81m05+QMLx8Q8sm7AB0lJMVE/AlPohPpCROUmJAEZA",
-	"tB4FATHvU2agpjsQkHONwRhBT5Ye0SOJNNdLvnt/9969eEU1hcb5ZlLLwLcGGo51hta8rDiYvosZV2fJ",
-	"FTbB7DPAYhuN1YzA4xY5U/McrUZqBSzHSyxyZxUPgWcykHf9wlS7ojHglb2C1Ly7XPRyk3zedRUuiGve",
-	"lAsBJ7T5MKKgDKziXiXCDzQwf1lS59XrQ1rvhyzSmq1RcT3nVEYTqbQSgbGSU637eOT1qzdXDU1JmdNz",
-	"XcdcKPKBRuGmVZvcJ0wiaChJIHqTkb4Dks7kGWG0NySwLHiUjrAKaTM7nubW1N/tm0j0brWMBemHZkUD",
-	"7qvh3JfAsetvF07ivAde8lK2kty1hPJ75SAs5eRfhtxy52XGy+a11hvOeSc3Wi4Ds95w7kvJeHkwkkVD",
-	"ZZ5PRslgiSwaIn3YfT+tZq/xvnnYfT8toq7xvnk4eb8IdGPRMHPvZEbLwmTUGct5IzNSDtqizlDuK5mx",
-	"8mAUdQbLvJMbLUGPqDcQPp4ZY04RrTNS9qVkvAwow6Jx0ofd9+vfwvRh930XCaHGCMnjyRhzkAWLRsm+",
-	"kI6TQxZYOIz7/J0LzGE3ZEl7Sv8D4w8Y6fIaE6mZfOvAv7P2APsw/6B9rt3y79CRzKSS12MWXw/FJM4P",
-	"mzzfPNrfv1tSRNgDLJYQ6KDwMMZrE7Eg6mvwusGcwpE2qeFZjW3f1dhMTtODKGubVsOeCt6Pwt76SliY",
-	"VcC0aURvGc/pW1lPyGFGCcZsHUloFDMazDI7bGe5WbUsBDUL5gm6bk1PE3ncxZlB1lW3yDXWfYKh9M0c",
-	"UlZgLeEOKHQC5Cx9qpQ23dAbcj9mf2JeVzis2cdxGDOZG7E5N2Jq10dUqmsze9gM8AM3ThtTtDqH9EPI",
-	"BySacEhZCyaYv3+t7eFma/fAa2AWnXXyxAsW1PrduZIH/r7X+MDiAGinETMVA4fPuds5+5jMsWzsg91m",
-	"C5YWW5nt530cqbd6zHiAcZQlPPleY8puhkLcYsHBSA6uWz+9fHVx8NPlv17+8+XB763Li9c/PP3pTevV",
-	"W7SQynwN6U1cw92Q2uL1vAypx+5hHQ1L+BjcJcVzpTLlL+fKalxqn533emyslg0PbEl+S/LLk/yywegF",
-	"pDrTgtHMGyTrmMa3LCBhH8JLiefTxt4ypn5QDHNVTkRFuFgZSvqRKYoR8yXoKKGRP76Ie/Y+dWRvyXxL",
-	"5quSeez4XPE7+v+Rnd8gPLzzE3lkBtwJg1NSPd4jsjMgOztjqoY7VO6EkjyqM+m/ubGo75NIFKaTpxf5",
-	"e7jGJsnciR59T8eh+2wYfN/cP8wno3M6Yt/7vv+/rXP/pP2/bT8JLT3SN4Yqmiv8be4fNpYPkxVGD7Oz",
-	"KAxv3WV0lHTLa53hyikdn3nn9dynNFSm4VYmGGYoyeYoafOrT8OIBWkOgKY4cOhrwTEB6BDNXjANqYL8",
-	"7paWbkZeLJBx4GKwr2zSyZAI0fZRs1UaJ0rCmvfkd3AtYet9sN+01vL9+iYMxtf9ZcqYxhyZRJmN5Mkg",
-	"1dxrtkyBn8KuZvMZMXASm7ziqAE2D5r6elc5hdy9xV29n+semtTmzHU3RWVFd93kz8T3c+mvlg6LLlLX",
-	"irQpcbtx5QmKpFLlKc20uEP97qCOBkKdokXFpDolKp6wR39W7cQvlJB6YSWqiH9vioj+aE73yG+2fiqe",
-	"sFSz/BNqJeU7voQy4IDTyUlUGqsGRDoQIGKq+e7U5nk+ZyyAbNTlPOtY/1vUJTebtVDYq5cLldbFYrXw",
-	"ob/v71PWat2cnBwfHzZPDea31rKmtKxpLzA9zRNNeZ3gptjM4E70LI55Cj+h/3+75e9j6haT6jq1dPTf",
-	"HUbeZyy41h8G5rJBPm7Cjgk8CFW2Uhp3h0SCD1iM833chXmoeMJ72uTtPjGsPn0rRFQJswm2/Jq6bU07",
-	"PJQk5B7pMqyvNsMmy+s+wZK/ip0bmqpt89Vubv+6MK9pGEWoulBFIkal6nAcJZfqvsnIw3MR34RBwPiq",
-	"Qp/2ekxKEjAeQgZcytHgh2vzw4Z1I8AlAF1PU0QgINlmlyRhGyh1nw5np6SbmUeXPLaHbSueksAQAgCJ",
-	"+JF84nV4dyJZfG3SY7rksRM6CiUxf3/iEXzOfESzMf2lmXnBzbzSkxU8mkF3ZvgCHY/rvAgaIO5yVy/8",
-	"mo7DpHbUhLck6dIo2mxQ6if485UQL2k8YGsohbaANVHNbRVr0/cxGUpu+H7oD+baF8M2jrA8hnKy3yI/",
-	"hz/oo0//lk5nc9pethD8kmG8fPWtzFXpAoeHsDgUx2Rrpc/0L4QSzqZQTw1l5RTgE6b2GZdinXry61s2",
-	"u45xtps9mmUWsMFj4IrFnEYwxVX3PzSDYK35BvfljdC6VcgHoFyQaSz4INtb+wytUTFIREkALgxJJjxg",
-	"sXvRHwHK0sZ2Lps7t3Jefya/u4b/zBQ47R8Wlvr4J1g1iMZP7YNwc/oqUvYzwQpa2YS7PGZR0bzbpuAU",
-	"NZFeMODcK3asuVbJCwbKPl84SlrNscxYtiTCjFjW7HbBkIWvFY+5RBLbwu619gtzjUYXjJl9vnCU2rtZ",
-	"9FaOEmE/8G4FX3dBoUOIrLLNTPmmVrSnsZUlxa1PFgxZ8FL5eEkt5NKDmgpEM3JVG4gFQ5e+aseuaDqw",
-	"YOiyN+3IJXD3C0YtesuOWAqyvmDM4vfgDv4q1DO+hgvadeo3ITwOIfFT8BlQLb4hkJGNj5tOJGCD9EGe",
-	"Q8KLfgaK57V9isCpiSTlQl0zvnl/cyayD1PXSgcZCCaJmKh0YkVtVDaja1zqswlHoVpPRzZmmjY3RvTW",
-	"1Mz6Vj+ShHIA6vGSsAAUz6shG7n7HFPFHszDj7AJxs2fTNSCDejZOtmJIjZ5sV0lxLV+5Vrp57teJloA",
-	"fwM/EYjPDkdVcUpnc1biJVPxbCdBoK0+MhXP8Mk7Tx+2PbOdBE6l8nX7OD6dG+KSjWjITfiw1jDpG3ND",
-	"SaaWGEYyO5uVb2+2LmRZVdk65Rt/PSKPj5utJ2R//3Cn3dppt+bdxRl1Wkvuo03qyZlilRUU5SKY71qa",
-	"8tyLWVW5duXNefE7jpq73FC5F4rHWUZfnn/NVW7z21BXrZ1/r2TUVXTm0tcddXe5Xc29UDzOMnpzwa7m",
-	"CPNb15yXo8yqzoeOrrvCoEVvVYy4hPpc/KqrP5c2FKuhQBe/62jQq8689FVXh15howtfy2rRK4xa8uJd",
-	"Cm+1HHGV5iQeu/LLawQQboMYdD8BbCqBgnHfsyl4mHFUklN0lJOVmqz3nWxvKHQ6OfYa8jYcj6GcKh15",
-	"KuJbTO5TQtHIllDVlbewZaW1xQgCluztannj2z1euMdJsRDhApB98qUGorooOSk3sM9lSg7i+f4UVXUD",
-	"2Ycd0tpkmo5Zd7s0JccAyz1gChp+8WES0Jwi2mUwWL5OSqqoCjL7tEZJkL3G9QqCTDr1w1YD1SFLt7WP",
-	"uUFwoa7CEdPG2BpeC4BOtljNNI7DDwwcAOEy6Au1iK7oS9NQDUNOmr5F3dsckaV10PW3ZhyzD6EADjQd",
-	"Sta7ftp6/k/5wz8uhrHsPR1G/7j45Z9/vTmQb/4lx+LmSPzo/P59w0vev54jnfmyBGnmZ770S//nf5zE",
-	"xy9+/td/4qvpv9++/vH44uXr3y9E6yV9Sd9M09/F9/UPxi3uLkCSyzWWN6iUq4JEfTvQUItRk2wcVRtc",
-	"sckJCOfa8cjajOxhUZTm2jssoj18CKC1azPCO69xJW6XTQGymSv4ZsN/edt6NzqSv81+Pzm/eRo8678Y",
-	"Xvz75+gX/mr8j9ipEgp543T/UAtF2RO4d1EEkuiWcXsVf2A0ZkuE2HH+ZRl8+sfcxj6lvSHbeSq4ikW0",
-	"aJ/gYftsul+XiEO/QmU9JBMADtF1z3bVhB+us7Mvw55yGyqliUCGkXk1wKsqB1hu1zGlYgG0ARxBAqq2",
-	"OdkCM7gaxkKpaNWTKHL0lxyHEOhaR83M1rRID/FpKYlCPY/sCdR8Z6ObPtX/U/blFNvOvRGQHYp/DYKY",
-	"yfwhrRMiWO90N5CABhrPfPrZ4f5xm9zMFJP3oWFpY1IIEunJb/jGv+VyMh6LWK3LfdIssBL2Q57i2DtX",
-	"szEjFnXN/crHnel0utMX8WhnEkem18tcNvOKw2yOKpIzAaUXGnNs8lDu7Y767eODo8M/3y0Vv1A+y8N6",
-	"rVfaZSq43GsjnT5IehP1npVhLT50tZY7zfuo2TJ7vIIPw93epm+t7SxWj1ZIqSJTEd+eESpvsYEPqqxp",
-	"g6oRFnKGPJTDbPp3EpqOU+Sx+91vuwwzaydgbikqaV6kjerNHcTbywvNAASGrVel/7eXL+fJ/7h50roX",
-	"2oduYZmM6GMv+dYGt4bTiRqKOPzv6ikdmTE2uwuoloaSjEIpAcpiwm+5mHKPoLkCTcti9kHczuW5vHv3",
-	"bud8ooaMK70Mtmhn3r17l3l8PdXoLU/N+DUuHZYJWaloR/SIimdI8BvecPxeIJj5oukNpgzzHjGudsmv",
-	"pmfXlEoSJIVJNo9/hM3tMGPGNpz+zIqqo4/9woKQQhfVNY5lobYEI9yPNqDPBTrtjvRKAK06KWaCDCKp",
-	"hNhY0leyBnR3gE/hJfvAoqIWmVTl+7XpyxCIUyIZI/gyoTfiAzB3xiejxukfxr1gK2cQpDu4FjyaNd67",
-	"LU2dJ3JtRr1GVcv6cxKzQShVnCAsYzPGTLsSqDKbQ4T3GuNYjFmsDPKbm2TwSU/8VR8cepUZAXyGkV4A",
-	"Kn/vNT7ugK+rcdo2YYFV2nMd+N5mOmSaubScAtIlVmbuyi/4ZmZ1+3cmw+JTiXhTwuiGOQxoCTUWxvVm",
-	"shlFrzdBJ2B6H2ris7i98fz2cVE/HDPj5t2d253pD5i+Z4EVDcS1cwXeJ2OJm38zBEfMZ7GUkQnU+ODa",
-	"OGOB3CWvoLIG65tAuwsHXMQssJ23AZxRs13TElTvUwBNQjdzT0su6f4KF6PiVrTSW1F3LOwy8/byZXak",
-	"ktNa/qB+NAXghceUNLkZMCU9bCoJ/YoI3h/oUSmNwQo8GopNE48x6U9iONhbNitgKGkkYJm+cFk6QOAc",
-	"55o3/YpL3tb/zvUMfv+p6TX9u78kKV5JsmN+Vr9igazlSx9NwRXOiryOGRCv5qxu83gSQyZKdtqFaZTL",
-	"NrI0izq8y0dRluBhmXy07A3LBmCWHXOemFp3+WjLslLkDb43R6L5kq38wT2fRBHg2duzS4rlFp0dRJ2y",
-	"R1cUElrx5A7yVJw5Ri/bJz+zdV5KPNX0naR45QmcAWFSXpgxn6VTC5U0P8hMG7EOkt4ZoTepBAvzw6ab",
-	"uLCFVn5HS/dQ3ypZ3AoQOgQmU8HaRLc7Xjqdivjgcl3ltITHRzIXVNpTWPK+Y5JdJeNP2vnBHtS4DJge",
-	"B5MJghB7xL12ztv0WijrKKYEkUzNXxJZlUtY0rvsnzSaYFPB+RXVWAm+PnfsXXPjup7bG1FLJH01z0jX",
-	"3tYupIzM4CcsKnE1czNKw0t7tGU08vT3CoU83ewCAWuMRRPRNlo4qrtfnEJUp7XgPShOS352AwrWkl8E",
-	"eiy+qL8Wy6KYMaIATK5Pmpqcsu2ykx6RPQzpOj8tlkMJs9IfWCiXXEXo/3Q6H31/p9P52Ox3Oh+P+u+/",
-	"+0vp1U7T3ou5xES6JiWWMk2tSommThAGeu2hKlMLN63LJP3aykSh2+U+oUmVrCiz+djzzWzOjRARozwr",
-	"2LOJKgXf5M7Y5Ib1tHaCrQS01DxL26XaVvU4npcah6ZjIU361D+cTGvfZTvZlXZJdRhwZn9HNGD5zsEL",
-	"mpuaTx/dixYJWkSSvVOt+LsYOhGDa5zoFRPpkQGcRgzKJLa4NSk2SBQG0f+M+GVnnN+Y8s7IlTtlFI+I",
-	"1bzz+iYpIYiIYE3QIykzFcP7yq/94QJ9NqfCJhueIZaUVO30M3etVC/I5D4V+MHMsSW8qGfsgSIW5DQy",
-	"rHW1snlXedbDkjKpkoIYiZcpJeohDdDvDKGWEVyXovSsEB/lgjPkslIQ7jiopbGXayWPAXG8Mp0D88lj",
-	"OVqJ2TgpU6orac0bK+oTuZtlTijZ3AXXwqCoFR6B8fMrAaFDxlU8O03AmiDVuwv5B13HL6cfMgBmkGaF",
-	"RaubcG+s0vYeEik37RDdrPEPdGDxbWqqoNnAwCrXpn2XBn1rr2FOi1j3rmbM+MV2O357JTPt3CoUZVba",
-	"irpVOi1jspVoV0bZqTcqssvgXK1uYqymCOS1gALTzJHzICf6sRidkS4dh91cE3eHZqqEX63TvlBstN6J",
-	"W11bSLb7dTKkzd7d/VUZXTmX+wykcPCFkUK7Hgf0liKREm/Pmzl785R0k2SBrgeIhjNNHsbfCPiM0qaU",
-	"mqt+RrppJn/XQ7hLLlT2pQ7PvoVSPwnlOqULTllAxmnkPlNsW9vofHaVP4c8yK0RXNMAtZi6syEfoYsB",
-	"B/wpiVKY9H07WVtOgc86ez9v/1XeQj1tPttcaJycG5vpA4ulfdJoaDaa9EHfhJw3pDQ+rhdi4gM3Edup",
-	"F3d3bV93bWa1VT6Qh7yPuZdW3rzyW1m2e6VXPbNzc6w33b77vOarboOliVpbME9Ac0tH+QBrto0aSsMx",
-	"FAMUN0xbX5imYTGPTknXdGfpeileEyIkJ6g5Z6SLLmz3mXJMpzPSTUox9Q6mwRg9i57g/TAesYCE6ox0",
-	"MUXfDpzYPODgGAgBaWgJKJR+QAAoZLdHeY9F9lU7CUicAtiGwDhAVj6wpAa11omlLW5wp1K/Avw7GSyZ",
-	"dv5Qs4eIB+sK0LIwel56nqL0xILV89cXHoKf4rIIJVN2g3e9T3v6okNNGpxST4xGWsELQqonSITjCXwk",
-	"CTy4OhdYgnvCo1grl9ukjEbhbFHxxV8nVrPqOssCNyVrLY4DzRH7XFQrXXsxr0u8P+jmoXNZQH0Rn5po",
-	"NKK5mBuTzdMyLEO6QubMeQ3lR6jS5xzBsvpdyWDM1LszmVfc+RVeIYd5YhL586RKfX4fsYI99aIZ5ABk",
-	"VrCrLABldRmjyPRoBSNHHxB6bU2AG/LnIpNAIO/X+NnflDdmfn23RuCmrsdkD3P0KPoVay/I8SjbUefK",
-	"1/sKOvjuNwGwXZ5E4JTIYuUa5vYqA2+uRZ7186fZD8Yswl4t5EZMeHVwxgVYWD04s4LVKIvZshPuLzio",
-	"IQ02I4friF/Hsjbl8vVOKImtmFNa8XCOPtPhHM7HlbMDZ5ii5ZNuAL0AJ8PE3uD3XWh4IxkPDGQ3VdSW",
-	"o7s5fh55/erN1Vya34pyA7HHal0TfFR/PC8fcokCXsOp5CowyBL8cmWTLqi8xTpTcct4UWIimHzLMVrX",
-	"Ssx7mFwsgsJQsFGs56Ki5XCJGwri1nIGOoZ7dnbtfrPn9476x/1D2g4O2Ul//6ZFm4HfO2HH/SOazUDY",
-	"b1WlHxdkZtKd/vtP+y1MzSzO7PvVSepzpoka9ZgJrVCDqZ1nWU8vf1kuyyzn0QL3FczJs9clc86Fzqx0",
-	"gml+9BK+Xid52vWlQJEkuWFV97jy9mYdHHajK19JPw9ZLvndyW7Mgr34dd2T9WrnzOCpP0CWTDrhFGAm",
-	"57jn85gHobIwB07lqByKqYHaFbzH7pdbtb9YbnWw5Va1uRVkfpTcO1DtzB1rto5JTHkgRuQmVPn8Mtq8",
-	"afX2gzY76B/6R83j1sk+bd8c9A6DI3bcP1liu1rV21XEWhO4kGV5bNppMLvuV5xh4aByXGsFxGTaExZt",
-	"2w0bhBygkOwZwsOPJOhEp8RNan4kyVTEgfSwZG2ufqe4l7SzoW3/5LBiS4/ucs0Ti1KwImjVoogS4tbT",
-	"yt0ojKLQwdBKLSpovZgSqZigc7cg08hUR+QjsTa2XyCy0r4xMIlxBLXaeney+eKIBzMFVVPzrYgpu8cV",
-	"2eMJVhhqnwlWmFxqPw83VQI2fwqGXUpIhZzCGkETDcJ+n8WOE9/eykfS6OhWCkCOn4hj1lMswATgjNV9",
-	"fJe2zcyfwIWSBkbKwy81V8u7a95l+3GWSYYbNqC8TiZiayNioZXJ8Mht/tXVaycfNaXYOVvQBsfslKEL",
-	"e7190RJTxbTHxjQurMB81beVfvopTO9EXmE6j3Wd17vk8bv9p+QKHoVC24/qievXMpfeXqgsAZnUrw6H",
-	"VD49hklMcrOGd9o3/ZNWf//g6Ohmvx3QQ7rfYyetk8BnPmsf7R/u+H7fPzyi1L+hJ37r5mjHb2ZpqVL4",
-	"NP2y2sd3iLmUkgNRojZFvL18uYAcFhRHiihYuijy5M7pJ1uXLfzTvJBRrOZKfRI26hBVlqWnny4SdGnK",
-	"QKGsev3Db48kAc0xTJUOk19K3qXlOSLCFl00G0qIqJNyLJwHtNkvFY6qDw0v2yD84EBo2bxvt7bVxoUQ",
-	"whaACzAh8DTJWAyxoj7tuW5YOvRL7EIuaHeX/IJVExaE4oCMQj5RTBJqGut1eNqa7JEkvUj0bnfJuyRV",
-	"wSPzv2O2q0y+7PjiOdMEB1/PE9N6Kdb6ECGh5rwHXy9MWkUkEXN8r3/4bV5jMd0eq5J83cydDO5LzJIE",
-	"RoKg/GQgiODkhukDSfxzy6UB79dV1XFWnrk9NzN3kU6JZ6428rC9jGZ+vvM73fmvv3Oye73z/lPTO2zX",
-	"1dDt7OaV87kyN4QIzgmRxiVUZqzvZrAnXMgGYJJJd5P8/QFYIacAIzT9DEvynqPicZJ0fkN0WQ3C9yu9",
-	"8a1m+6h9vH/YPlpG1bDYhSUTSXApd8kvCUgMsCe9AmxKS5HpRAKLC+flRLvlr5xcP3dSuHVm4gtOasXc",
-	"Tlwb+HqKsztXOb6DzR1frXyhu+qtkeVR9LRxEqIQ8YAEIu2TZP9/YOiwIMy3REKeQ1bzWv2rvol9eVgg",
-	"DN/GRBCtSkqixAB4725xDiP7sNnJYIjMg7SRCBM+TIZm4USad0kffHk9ZvH1UEziDU4naRGFyCwqJ3Wg",
-	"7VXIbaerlN2KHlqpxtfFiBSkT7NzL0muxh01+9soWt4Cklwt39ot45TMQNMkshbIUVbcxZq7bKY2f32W",
-	"fr/w1JccpZyAN72F96frvEMnATV44klqSU09p2Zi5DoqRpVPGyGnsBhIk4nmPB+YNBK9QP9Y5PBe2sW9",
-	"Fre3aVTFPjoDeYPd/KZ0Zuty3l6+XDZ5w9oy4T0np7c3Xi0DGR8GEbdSnhvQ3CTsbcvDjZENVhxoqgiQ",
-	"GPbNLyv6gJp161pNytuQjseMs8DR7a3F5SVK2gCkeQJ7+DAVrM1akQ5nKQsjHpuf4n5lMs1FFiHLOkc4",
-	"Y+gPBYQAqDcdiRxn23j+TFqAsCl4sMO7FJS9MhAVRhHqg5hA4pk7brDiEgvW3MAyz2TzHo5Pb4oFH61c",
-	"AzRMTWxKkxN7/9dsWaSDw7pmvRtdSY2to2ZlKXNzkUWoedk1TcM7NW+YeWE1cIeTjQPD6RE5+5ispJr3",
-	"6Cctlwf32ITBBbceMxZJAMgME3F5hgqUybGac2wX3KSD3WbrgW/SMaiilaBCQBMemfCISQmLA1lm9wJc",
-	"glJk11aYY76M+6V5hKXNFrJ4XuyKvkoD4I5gpX3FYluODXPPTM2vLWGXASIwoY0C0IAT31+d2I5WAizK",
-	"JceXwN6VBATCJB5w3yiH/p3XmLKboRC3hVL13Vyo5ZaLKYA138y8FKRZAFJPnOhg2XmP5OC69dPLVxcH",
-	"P13+6+U/Xx783rq8eP3D05/etF69vVrCnXlcHBw3mE9lZXWJ0pCRyhnABWcPHNhARBFMNM+UGDK6Ug6u",
-	"wRHT7yvU/R+ZokXpm8/0j8jO6I02eCrD86VK8RXEJgCU3nf7WIBSBHjhUWQSuWNGbtlYednuO4AfbhA5",
-	"Z6lGXRs+IZE01cgJgWP91COuxF6aKzW1DRLq41Qwroxwms/7mdJQme7W9UZ7Z17YTJV8sjG5C4izrbpZ",
-	"X0xRVYc/fFVVh5eWVWWqU1eqflq5JjSL3VAo5GkmNGhdM/PgZbaxVH4ETarw41y7LFNJQLiY2l70fcaC",
-	"65iZWGs3y61P+seHgX/cPD5u946Cw4NGFWRjWSpT8xDjSpAII8vKVADOLeFCkBNTm8E812+bLiIgQS7w",
-	"rabvl7McBGIz8N2FFBJKm5uzKAstHxgVikCjlqUSbTTfElHApLou13P0ZuFDWSUnwfpG/u2crYonvKcF",
-	"VBec8ZUH3m75+ytrR+2KhJOi/YzFIKYjWbyjBm826V9aXzGYiz/ZQy5ilBlknwVViiNGQRFLsQjnSNLy",
-	"0FLHm32gKL0rxEgpcjfTgCsSfAAowTk9ai2b0cEom11vVJ89+NP4ZYDYys/d8Zmbw4fapuT84AaH6pR0",
-	"+6ERaZEU9jRpwfHlJGYQBh65mYBGbQWVAxeLwTsn/QMuixWw2XJlIBKYRT4LA/5at6rEPpwIwWTcxvs5",
-	"jKtSCzWfxzjPJ5O1JjkxRgdfIok3R+GOVm/PNJlkKdV/IaXJHY61yVnAjGwVcXUlsl0Q9owvRvM617YZ",
-	"iC8b/DdWJbE9bFyM1QLjojrhXc6hj9+n+7eVxgBWdXctW+ijWD45YC2P3ebMk/1CM5g6kd7Uaiinhc9f",
-	"h93hZYXYWcKoLJWuV4WtF21h0S9+rBRT9rE8CiFE4evlOh1sQG7deQ1HxS0gblCfE8GTKM9ZIoaHqqOu",
-	"OI5WzmhMRwwqdzEfwUAr2lqccUR7DPoehJx0/V3rYsnZD4n7JMPbFynB9bRyO5lMCheNIjHN473aTjzY",
-	"/+yUvHh2hbWbS6nnc3ol7qdXqV++FD0anQ9KGtCYFJlBMc/dONhvO9MQIFzCc+/Sy6Z7DHiknwA/r4Pw",
-	"vGKngdZCEVCA8uYc3D0jHDRrgfi7+KjSxdx9yCq0IkGUuxteHve2HJs/pZx1K0KdwzJNdeZdKQ9BFUvg",
-	"52Hp6FwG2QNR0uZo48zBwSMUp6e5cGjy4u+bdvJ2QvZMqq/d5nK2Ktl8/uqtqotwfTdK8p1W0kH0gNin",
-	"MIPpXgJB+eVed3JpbgBAdwMvSXevDjFspO+B206hsOL5RopoohgZKjXWGhgE+FZtiEbOyVBIhZsHecEi",
-	"CkjEFPRREP0Op3xGcAqnxqEQCXHLAjIZI1w2RHAleXv1hrQPyYiO4VaRp2k7BriHl8+fkv2T40OnOaRW",
-	"wUBrJGOqhtAJq8MBOAO9GpR0/7eLb2O/aGkdHV6Cb0XGLO5pFd50lD4jckx7THoFJwyDhvxDCP6MDnd/",
-	"cVIbc76RmgHUhG4mcVgUT63SMuDYR0KxUgXQZEZXaoCr9NxaRRJssvFW614ab92T/rq0hHNPLbuJR1vl",
-	"z/VCuPd3CdXPIZp1dT/3qMqUvzyZrS+4HoQ0S8TvF0IWS2l+R/es92VOeMGN25zatxxz/yJu3RK6Usmd",
-	"XFpZ8r4ODbhY50tbgeQ9q25be+MmRUe6yZuzwTEL32Z0siDRlQpq3DANtNpTj3nvotJZf3LabG3UWa9f",
-	"q0obzMymVb8YMkfm+JkkH7aE0scRLSiw+NFtx2SSENIsxoI+ODWhgKi8xcyV8h0/3rAwPr7zGoHgrKI8",
-	"AilKMuu1vmGME5olmZZfOzcT87ktCOkSycAuUF9e/tRKEE97zdfMEcfNbj54jvhJ3UgT5hVmFrC/Zqwp",
-	"zWaqcSPmL37qoDk5rnsjDrXmehuOx/U/yoWyNTppnmEaQw8N20fwTW1UZn6ey5BoLdM2TVb3gkUDmSoy",
-	"FfEtGOfm2mljN4deJOJbvDW1gu7p4/a6zwXblVA0qtdILlQEsmV2CWA6oYUdSJvN6WAcpTmdZm2WTSWt",
-	"N8WEKxYgluV8bXhdBJiqHF3DMewKDdPKXtj0Fi3Et8pjIS+lvumdSDdyl5zblFirr1oYDLdsuG7F3Sse",
-	"zYgaCsmygMIQwAJ7LQzO0DohaeJyUrBm2pxOkFOg4p22maEP0GNmM71g6m2K2znH7hBaHGZ/0/pP9wI7",
-	"WZILeTNqczWRmfPzDGWaJPFZYJedCUE3o3wZXjEC858KZBmW6PI17vSnzliWuA8K85mTUrfdwuzexUm9",
-	"tXCbF8MuLzyhPALznwJkGVjsg8EoOyeYhTuuRky+8xplsKIZsIxHcq6rQjjgpVD445h9CEVpY1/4ojlV",
-	"MNwi0Kz1kNA4NNFOhRYd01DmTnw6lKx3/bT1/J/yh39cDGPZezqM/nHxyz//enMg3/xLjsXNkfjR+f37",
-	"rGu22TpeAmMSv5bC//x17/1fv/8OUrTtOq9LbvZbSEBMvI72cbsD8wueT299gDLTFdrl1cEE7eLGdRMo",
-	"rFs20xf6hkp22C460V/6P//jJD5+8fO//hNfTf/99vWPxxcvX/9+IVov6Uv6Zpr+LpY60WbdE833j8dV",
-	"FmlPboJZYaACSVsJp3YD838MgFlMpmISBegBK0SoEMGsJPlfxCNMp9REXpQHjh6S75P8sc7E91uHqUry",
-	"ve055G7h4f5xVZ44lLkXFt9dWceMxduE9M0o5AxbL+hpXvxG5JDltX89HnlUJ7T0t+KFPcoluh8c7C/C",
-	"5tR8dUmVDHL+ftTvFfe+GNMwlgXYigOmpEcCBiG53bwHAEEbZbnu/WmeWc9/24xiIemVwga07jwye/7J",
-	"FuztaO1tUX1hYeuANTrzV5c0N8vKO68w6dZLFVzcctEn2QOCC/fi2dXyxZ8lF2w5GimopcjUQ9ojN7fQ",
-	"EFQhf6nXg9rpcPbIDWN9ieAm+/cS5DzcOGRKqw40CTgCEZLEK8Ak+byQJMdLYq8TrXA83PRO7qXx/lEp",
-	"TpJ7ybN5N+AXcwJLroSex/iok0VZKT5FFGz07h8sUeJvEVgHcC9iYJTYeMWGTICXzApiV2thADTnlaqk",
-	"dLys6tzkPjrbNRcNz9yffNf/asfXlbhlvIinQhOXsq4I16r4NX254CcvwVPETKDu+UQNRRz+F2DDuqno",
-	"moo4IN0fGI1Z3LW2bR5xy39523o3OpK/zX4/Ob95Gjzrvxhe/Pvn6Bf+avyPOIeY768EY/r+075vKk1N",
-	"3X1YsL7nIiZD6zs1gO/GhzQQIisy9g8hBmJFhPnPWq5PMCp6oqis4jyaAmwvjaLuGWau59oemCaw2BsS",
-	"j4tE7AOLAN0jpyBH0TKdXfP5NHDUiagpnqg52ux38Y91P22efl/ZFdy9l5mZZU7U7mspKTwrA9yfuZYo",
-	"XnLy+PL5U3J41D7xyMFu60lBfmYFfP8yBa0hh4rga/Q/1N23ubfsH9LingmXk/FYAFL2IKYpA4qpYteA",
-	"tHjNPvYYCwoah8HqrjNLW78UOtniuTYuxtltLOjQOg6WrMOoqBCxphsIPuiRB0XnVmicv75AP2GePd37",
-	"rOdrFuFeFZ1AdUUJXPFSSx06vsUsYFyFNEqaLWcbv+Qi2XC1FuRerNM6Zs7oM18s87mgA2/hl2t0YZn7",
-	"skMfpdzOzM7Zxa7rjZz/OeuVLPi9YCIlouFiwEUeVLyQw+dvU4bw0xPN73XRhXori7JLs02YgJxwKOlA",
-	"rgMCEKFkIgsDYkn3pdKoqpZzxvKjfJbktTh++El98WaezbUrd82qYBTyhVFeTvQiqBLxI7kcuvvBnVdF",
-	"TVdJspyF/yU3LBJ8oCWGSV8C/5I7A4tQjp0gnGy7MDDsCjX9XM+aAvW2fjbTPjhmaMTiwnUYQtHj7TbW",
-	"+lB7YfbX5r51VJKAkbUqyrhNez2APqhDrdv0as12fJhu9d/CBCDL495ePe0mIhLSpuYwfhtvr57WpTz9",
-	"6PuF2Fy2GtdlT+k1s+TpNLTKXA1nWUVc7J9pL5KisA9P8PGgoF+JU7fNO7TMV/EMoRk0U5KTntaYbPfa",
-	"DCRRKMlQjFnEpDwj3QGW+Wf8pAi6LhFdv930V24KCrOqewpufNO+mMQxB7Bxd17jXYplVYQ8lABcKIsR",
-	"BcgcPGCBRbZJQKBs+xOFu7IGHEr6NSXIQJB+GMs5wBN/ZRrcXxezwl4eY9zqiVpQVRsMAkBKk+EcTIBZ",
-	"86UQFsvjyWnULdMTKJQgf/mXB2M5Z9qVYnFg6G0Sh2r2pjdkJk30Bq3Fct8EbkAXAsd7gk7UcA/+3jVE",
-	"Jb0St8UpQUuUXL36+dmvoNiBYwokes6iHSo1btzpKYa8L0BVFlxRZDLomUMvDjYZME7x1Ds/CNVwcgO+",
-	"eecx998FERAWaa0dGIKcScVGWgNQ0N8SNQGT+0DJgI49jK9S0tN8vMe4itkjSf4zYRObThOJAeRPiJiI",
-	"idrt8A53e+dQ0ovEJABlLmaDUJqCKvLdd2kg4rvvyOPuJI66HuliAED/K8VP7D4hgid1jhAhw9z3Dkfn",
-	"G3RVgmZBab/4FB4iZjSKrB4oLSvFubAASuAGTMnMlH6kin73HYowzCbocLzC5PGLZ1dPYBaZjALyWN+W",
-	"J7AD3xGAVsT6NLDn4g8m9p/ZZACZi2kY6XFlROXQI0EYs56KZp5pf3SDeG3451099lsOZGmSHBIkBUwz",
-	"CI2Grx+8sEiZr99e6almQBxGoZTwWaUlNjU+ql3S1SpP18E6IFrXNXzBDmJBYPVXun8fsa4ehgcWcyer",
-	"h6qEqlJ1dJecp1poCmyhx7uy6kIq4qjEOsD9/RN9195ePcW9zDRV1MtNIUQon6XvQKZSKBEzDVlq96++",
-	"7/tdEvIOJwg3oe+r/vOp73dBojI6tm0KbJMqaepE9XJVgj0L8/4nyNc0uxu2LVkCpj0CGuII/JdwoV2Z",
-	"fUa6c2K3S6IQ23nY/DAR0NluesOMjO/RGBJNur/tGNN950ITkcHgjKSwB2QSZJIeXJEYwHDnHF0Zepu6",
-	"nzrWRdBpeKRjUNc6jb/p/0CPR6fxt7vuWYIgZQpSEEfRrSFVcBvJuUnaMdsDe66JI6nqRK+Jq9b4BwZl",
-	"7lzfwy7OEvbDRIr0q4KjMpR09HsZ8lvHdwxSc0wHDB1xx63jYyTR//kfgq14gWNpfuRoyN99R9hH6+bX",
-	"RGqcM2mXYBOox2tdLCo8p6YiJQGYGVBlh5t9Ol0gQ1xSyfbWyGJEGaPZM95d/AoeDzyGHzUNPsg5nxk5",
-	"4PqjUgpNUpm0qEtLaPVJ42vGXHfbAGV8ybvkasg63JE/+l1Ge0OzGv0X2J3ktNAHbTU+I+DlKbLUrt2D",
-	"LvZwTLgHjSzrAJf3qbvwXLePtD8PiIEwtjLCnm6mcUnIe9EkMMy0q2XgNR2H+AGOmQppihcPwNiJGQ1C",
-	"PtjFOHvS1s75EqaiG3Fkxk58Cl1AjzFLIpgrEdtEXKfDLdRtZ4rCMIcIYFKlPlSzIFsXHTPTzlqrLB/1",
-	"/3WNsHao1QVCRbieWKo0ix61LJlpG2jaDAExP277bU8T7hOcCN54R9Zo9oL+5Q5/3PabT1AY651lmBkO",
-	"nQMEekEft/19k8FAoQmhmsiufQXly9AGZJUQGHFJOiA9brdOnmQbIYZKsqhPQtnhZhr6G75H2s19/T8H",
-	"Hmm3Wgl/SEt2DI9IUfSS3gZUaTEhUYHyTKW4A22czTdIVBAE2iu36UJlLn3r48dTpxmg/tOvIt+iFz4Z",
-	"jphHDj5+1AdwrBcCqzk5JSoO9USx6EufbKsN3Z+cZp82OYLvku6ltux2zrVk66Kc1zrgmebYcBTt1gkE",
-	"80VkxD14wT+4njtzOH1rvSV5NXr6+zjFpv4fvevmypxioMoB7jWadpruGMqkOeI4EjMtVq7StcHnmmlP",
-	"yvnFeXoNIsZfkhzD5HtguN/Q3q0R65RrjZYO2C65NOpXSr19YYCg9JLaTf90zl5DDdOwOQd50UjbhPnC",
-	"Kj0iJ1pQS+Lex3Z6Ke34u+RCkR7laeBUr/3UyJ/////9//asybv3ybGO7/aSogck+ysg6MQzYzZ/TiVT",
-	"WG2aZJWSd7lD6kFOnn5QQW8x6fYPouYwUoz+HuVaZ4erCDLRdEiFUhdjAz9u+knc1LTNe0KoDAP7+VDB",
-	"ZmDBjL0c+vPWsDG3MZTu3Udlq8Mh1U7/0yOTsZZzIJE0QVi6t2WVCS8xGwbZg0bBM7WrUmi1Rt9JWL7b",
-	"WvgiYKOxUIz3Zjs/s1nXI1JYnDtXO7ZNtAdMuZ1X9Rljn1ZE8Ez12gxspwndEzUNe8wuANuqZUyxpHef",
-	"NHySpuLJSrNCGahfhLZxMs9gQ55uXaaT3GmHd7UQ28Nv731KHHJ3exAu3OuCLJJp20hZ2CdTDdnIQHo4",
-	"N9PqZfpX0I1MXYc59w5PZIEj0ZB1+Sd5ZUpLxGRFQNwshDsE0wLc2NjWKnnwHxTcI7YqoMMdCBD7FeRt",
-	"ekbt1gkcSkZZ1zrWlHT36Djc+8Di5q7fzSjwVDE4wR34X20Ku3+8ZCMa8pAPDNxy9jfJFDoLO9zSUGKQ",
-	"RKyfRL3gvpOLfm7xWi+xi00VADUV8HPakHK3w00Rglm8tsv7Rg1PTUwaafOYAeKfPhXoio9ZH1rjSew+",
-	"e9iwVz+gD8w2DcALkCiwoGm4fYTN5ksX1RyOR6tIoB8kXUqPveZJi9zMtHh43G62n4CDEZ8emvl0ePr8",
-	"fov8HP6gn2n6voUQf9zebz6BrdNzAMvf8kp9htbOh0b4lo95eWgde2Eet32wRxpeIwp7zCC2G9/PLxdX",
-	"cz4fMWYck3h2RTzYMy/tQUNIr6FCFc17jYx92ThtNHf9XV8/qIeh47Bx2tjf9Xf3AZVXDcE3ZqlW/3tQ",
-	"FD49j6IkVJfXdVDTDQMDz0C6QEbdpGW0UVm51khBJpjaqy78lxZNVw4LRVtuaIzuxJQz/ctMQB11/w43",
-	"yAIyYxvg1ibmxkXQOG28DKXCrokS0YiN+6Q0syx9ZM+03vQWPgj6E34FUtBiA8gPW9zyfevts91IU5a7",
-	"92/jRk5crn843ReNJxRSkaE7s7krpuGg/hQmws2f29NFZ1YbDj/bOzvfdQM8mmWRSXkGKMDQQNFAfqYV",
-	"HMiCsITDSfbW16BsSuaxPXhGfzgK+a1BI43tOZe9DM/uPXcehLm38XiK3kiOce8HGiR4ufqV5uJX3nJq",
-	"zHwW4Ev7i196LuKbMAgYhzea7Rqfuby4EuKlwESA9n6Nmf0Eu6jfovEA2pUe1NmDCwOXlnRGOKizorc8",
-	"TRYH//xkNKLxzFCmY0BAYgMdyDQrAoOANu7fsFQOwxRoGyZExIpKAH+Ev0vXXknAZ7MeAqNNFmlHnhEe",
-	"YOhKoxownnY7TbQTKxIdiGLERBsMtHicKBS1Xoejyw7dRtB8C9CHd0keQALK12mk5eiMgJ8WbHwVavYM",
-	"2gSMewaDmGZChHHwxWWyBGSHWy0SI28JbkhoNOU5B1AIoG6S9Bm0PBmEevEJP3fyY4HRcJaUrqGWJ7Qk",
-	"73Aqb9GCFBGwIs5k1gPY9LPxBPT5JuK5deBbNTZMO7CEnEjFxvLUmnHkQNuZ0vShcTo0G9fJAOvsYSNh",
-	"hh2e7IAV2YFzW2Im1XISB+/aU5til5MF7bLLGew2vmxu5NfgRrjqX4V6Dm02vn4mhmeXGHn1eZhXrG69",
-	"4gmDupkZZ3T2+hmnq+NE1CrrKOlDlL2ML5gqu4l+3ePc3ktzL1sni19JzDOznj/RXX7BVO2LnKbF3S2r",
-	"VeNZGIy48aSACBCmLyOtU1mFZUTakg8D8rgFbmURkwkArUFc83HL95/sku6nuy62NhGTwXA5Hv564pIN",
-	"XOkfTMFpXT3+U15Zd3X1xfp20gU+k/ug4gm7W4+SW3XI8msmfP+4BhXjaq7CERMTXFSzxvxcEl6FwTQP",
-	"6mxckqD/CwtCihV6fy5OgwSeku0K8rPYBsB0mD1IHan2abi44rlIxobdHGcdjq+5CYhdTBgwkX5OUreY",
-	"dKAJ5UZcJMtpDNosS2HLl3eaOCigso7vZDknyybcK9kq20baHWa+w0BxVWMYmPpfg6lTDoZb5aExIeP1",
-	"HTROV5Ca3hkLqvqQzpls75IFDhp3SXdb9fObUD8Tf5DLmh2BAH+4LzVUyAo9NNNzwTO6aBeYeJzihwnO",
-	"PEdPDQNHGmBZMa4PuDREdsNsb6ozjO9BrE+hT6jDLT5rIUenUdQt4uE4cYeIlt0cJ5z5M5sZpruiGrwM",
-	"S62tJM/1c6mlKNcghiwz3Wq/Rvv1a/Cep4L3o7D3J1GXW60aLC5DBpdsIs1xfeWs2OjnGb63gBPTKKql",
-	"lH+yQAa1/fXoUrcOefTPQ0Q2nPexq0I3Oynxsnf4im725bgxLibDjb8ppzCizG+Vn1p+5CUprsKN7DYq",
-	"S3zJXhr3cnJhZdr+w0B4h2pNr3PVdfe/MTG8JYC6zuf6t38jmn8N70RyD+s6rJHgKvzVZ64nSKvE4KU2",
-	"kWTUX8tc2r9iulqHoyizRe6mvbfJZVNi0huaSgYDebaUuHo9yRPv/Sn+K+j7G3aMZxnN1kS4XxMBdg04",
-	"1DOLIfPnMBa+CX3f9cffp+a/B0p8tX/e5OE4lZtuo/svMhVxHT/7sw8PkKG4Ced5Wqc71xcdfDgHfgp7",
-	"ajC1szmtlR0Sq/zlzz5syF+ebnhdfzlexs/lL8epLuM0N4u726rO35TjPK3LKuPf8MSXokkbn3uPRtEN",
-	"7d2mWLzJhf/0F6N87t6IYPY/e5M4uiuVGm9sFRrNVmOJvq1GfvHsylZZFsMjQxn6eIz4JAYmGuvuk9L2",
-	"t5cvO9x6iIZUYsZlP6aDkS0XjMV4zIKzDDwgdCGAQrDWx4+kJ3g/jEcyPbVdcp6U/RtklA53ys7mxIe2",
-	"AHIE/8PsBStw9ZejvXI2Lezt6cI7h/ol2IM0/TwHNprVwutq9HnkVn2F5qcKfVvcji7ZmVqg9vJZWvTC",
-	"teaIeuD8DN/ZW2GqDqGosB+LUW4/x2HJHHM4rSvPMgP7Oz/PubZgDqZHdqrN/cPK7QyDymm6YOB+Acrc",
-	"p+V6ci8GGC7c1KzdWXO+CxsS381rT7/9Vowqk5QOG0KH4lVbP2Rwj0yDbKrQxbtwKFtEZEoCnXpQj9xM",
-	"kPPZWmB4qN06SSAhYuYWR8IXDxZ+Mf2CbfrjAuw0Tv9470qh5FUDlnMzI6alSlb23JVFWxfz79ev3lx5",
-	"OSCWM8uVjZMF2XUosf7NVNbn+S7mfJcxXrI0330tZH1Pyced6XS6oxewM4kj05E85zpJIekNRVblrLj4",
-	"7glHzCKIN8ZD7Ia2SZ9MvvlDDY/MlmAqCQa6Es1TTIFVcpmiK0HpI9JN2vYAIBVyjQ/IG/aBxTTKkJf0",
-	"EDDG8F+og4BeEjSKSD8E2/U8BaAwFeCIVWSK0pUgjyk3KFMAf4UVG9rig/aG2vLzABkhCGJADAkVTCSD",
-	"FwAlGpDwQKLwAyNUPXFbsRWa2glKR5Wlnc+GQPXys6ZElBvRa9jOy9PtveVOOKMHX2UA5x59pLB3f0Yf",
-	"6TahotREPw8A1QA4IoqLeUV8gZluWd1qvtZPtiVl7bQLnKaWi9jUEANKpv+h2910dcacT4ywjPmbyo6A",
-	"RW89XLWyIzZFQRVZE87YoSQI5DHYZDnewuvu15RHiQd7SwDfRnbEerf/s7h5az4PV6AywcIUmadt3oka",
-	"xowZmJYzAJ8yqHOczaGcnpOeiLWFbwBgNYWiS8HiD93MLB4RWiBg2MyY8hKJFzNlugcnMIGryj1MYShi",
-	"BCvaE/drJWw44+IrZ15fa3nhV85h35rEhy9DSd9LWpkPiptPY48R5XqfGAfEQc/J5jQobzZV2oISemQ6",
-	"nG1WjXkD812PHeAYW4XmW1FopuYWUz53ib9mXcapOYBIvaVKa3HHgAJ8ywIAPp4B9iqZjAkXN8Jg1iSg",
-	"OwNBoP3HLYBSAkSi7V6qNZmEJWCdMcIXQTMPMg15IKbWty6gH7MgYqI8k2ETxgYn/WZGbFNKQkeCDxLk",
-	"RqyLMArSLqILG6RQhCE0mK7tpk9eaL3MLNV1MKBZxaL+GvpUJmM1x45W1KgM/23Y+7iC2gRzuDfd6etl",
-	"llsF6k/J0Z8BpWgyNVSe8PWH0pmU6WFYqDJdDRkE5aQiChBQjW5nInCY5znVP5uaMZs52vT9Dad5Xunv",
-	"N9aHMVDVjagNwjIMBYy4cdoQtw2vEUxwftcj2ThttnYPvAZ2fYOkB6lobDtjlwzf0sPbWHTL9wF0FPtl",
-	"OW2jTIe0g4QLw/rQVNX/j+z8Buj3Oz+RRw6E6Y6CJgmaRT6C39KG/Kekuh//I7IzIDs7Y6qGO1TuhJI8",
-	"WqO3fWfi+63DNLj+PdxA/KsbXf+ejkP32TD43jdPZYLt3+uFPbLN7bNBfn8+xO8mYdWJ8GOS0Vx8Xxme",
-	"7ySl5jdbPxVP9HfSrW6cNqr3unG3RqzyIXcc83bKkoqBFufJv3YucULQl0xOotoJxcCC6uUTb+2hbyaH",
-	"1wrMRxIvyNdiBZWlewWSUCJNOxuRimPT8YTaPhvTTEtVo5JrocuFsojxtnuENX6wmR30ZjeV3Vyddng3",
-	"5RimzSJkH3b1fps/2CKQPJvsWswO8A3jzKwdxoVJsvFMq4ysvdbhlFs8eNEHeygxhSoBPmqZP5r9bCKq",
-	"lPCyLc/5JnjOFXN4zj0p6VadqdDKc/37bEcVk8sGxBthOn6odknXdFKColnAR8fGCGlCQpf4kCTq9M0I",
-	"1qzVyvg736R57yuZ7zbhfVub8434OSGvEi93RWmOoZQvuMr9DVNOibuTVwrdMSCT0229SULlQTQ2acsb",
-	"mvZdaXsP9AFauPS02LPDodrT5rCmzaVw7LO0zXuQacsGjRi1bL21zXXTJju75NweQ1LNA6Nn6nkckY7s",
-	"I23rZyV1woOuqepaXHGqOhz8BWlPKgpdRmxirW3BCE1z1qjIf+OW3Szt2wRelTQQzyYjZ1q8NrwGtJBO",
-	"DdUCy1TfdcwsLxksCGkEzBtg3QZiokhPBAy8K3C8tiWUQUqo+Gom5T09gJyT4thFXyzJggebbAlvLu74",
-	"fXhyv2JRsPXi/inl1Zv15NUKWAA4zjVS9N4ymmKmxXPWeQutygAIAGJVPWrbQZyaAg9TKtvXVGyLPmxv",
-	"NmxbMfOwe5y2IEVfmf6BUB9hvj+lEhrmmZoSF2Ss0qhbxXGMnMKkQS1du/CaDlhtqADsyFWKFVCbrdnJ",
-	"bhXdbyL883Ec0ZC7/U+zZPplqrqVvArbzlfjlOAzWyDxYgZ2CbvzlSOJ2+BZ469H5PFxs/WE7O8f7rRb",
-	"O+3WgsrNMGicHn0pMOLOWX3JOOLuNBdjomQWtUUS/8YAUTLM+QuBEnfn9OfBEnfp6HNWztbhuMBVa5v4",
-	"zso2XA6bY6hboMAtlvi3jCXuMr61IQWNav7Nooln+fEWTnyrARXDiS9LdBWVse5QnwFQvPLG+9+aNN4S",
-	"QV1I8SUo4IFcUM5N3CSouKsaf3mQ4nnyvTf9fxXFf8OxvRyr2RoLW1TxLar4A9gAW1zxebf7Flh8Cyxe",
-	"6kCviyw+98oWWvwbhhYvYeKfsUShQKPegouvCS6ep/lvEF0cL/oWXnxz8OJHDwku/itYiUmh78dyZPHi",
-	"MFLpPI35uQUW3wKLbxZYfJ7n3iey+FGSnbJ6BkumMjnhl8Vp11tc8S2u+NeHKz5nG22Bxe8zk2KLLL5F",
-	"Ft+mV3wOZPEyd+sXDC1ewJu32OJbF9dXiy2++L5v8Xm3FPDnBRfP+XnrvvBNwosX8oItvvgWHnObDPHV",
-	"44svVtW/fIDxPP/aIoxvtZqvDmH8vhSaLcb4PWCMl3OkLcj4VovaalFfAch4DcXpi0UZz7OnLcz4FmZ8",
-	"CzO+hRnfwoxvjaI/Acz4JkyhLdD4vQONbyTEtEUa3yKNb1xT/2qgxh0S22KNb4t11sIaL6nV+ZwIjDXL",
-	"37do458PbbyYA23hxrdw41u48a0/957hxpcRWauABGwBx2v5kLeI41t1d4s4fg/6bhm7crSoaqaUPlgJ",
-	"OB5ywyEgwg9YhFof3iVvWC/WyjU4f6HiSg7FlJuStDU5yLkzuw0En+a8Al6jh8U/c8pYFjIbo0KNdr/Z",
-	"83tH/eP+IW0Hh+ykv3/Tos3A752w4/4RTUt7n17+Uo2z7SwMJYCIguU9+c4wtVG2nS/XhQrJQn64H12M",
-	"9pGZ4hYz+xtD+kBW8khmrp2L1YQk+ZDg2b/QW0jOdqeU5XxWGdImtRtSh2Jf4w9HRDxsl4BZR1PE0FBa",
-	"q9IsEZz+HwAMTzPEU8eUJlIJYIjkls1YoD80RAVvFTRtl8I+K5p2AXt12WFtuzX9zNKVn+vN9h6FAVRY",
-	"x1oKN3zavGn19oM2O+gf+kfN49bJPm3fHPQOgyN23D9ZaadQDNdg+i7EKryTYfDOg1jKVJvZn1e9eee5",
-	"I79gapVhc699pcLkHit2r4T4hfJZRqnaluz+yUWtFmc5abZIvlb6ORyu+cn5j6VQ0dPXdsm7UA21XaW5",
-	"jeABIDZo5qPELeNoNlSCJ1Qjl2dl37eFXJ4ufauNVpLIJfsgViOSivLbKu3R9F1xZOx6MdzKW+5/0XrP",
-	"KrpMDS1mS8DfYE3xEtT7QN445wirvHE2ilztikts5TQqPB8cOMWQADrvEdYoBARiA0/k2d/1XzEUQLFn",
-	"Qp+GEQt2yfMw0nPvcE7j2OaZBWLKz0A2Iy8bkZ6YwPADSGLbtYjwajZmXcxcsUGQrhbiHT4IPzCevGDy",
-	"3LT9TKMI0926UOoHCTAmwt2dcBVGnwvYOK1rWtpuhloW3Mla98QCMy75ysWP9V8wuYv1X3gDjQJrPPhW",
-	"H1KdBx8uTuMc3dal+O24FAOXYq0AsNz1XryIizh6zMw/9do27qu8Al8lF4rZaPY4ooAqoVl1kOsQpbll",
-	"H7k76YcqyVMZiVFSMOSGGZArT0V8i+AT4Prv8Bvaux3E+ipa1L0PDOEuocxml3RfPLsiRbuC09v7hP9f",
-	"/6lrfandlwLlZBdSl7VkY1EkIT7dp3GHG/QLbS4mQXxGuqZWs+vNrVaLOJNcxcIYxYQpHyJD+oER3AHB",
-	"e+yMSMa0ZDBjdOE9lCDvTAIXVrDa8tIUJBEAOTAglvUHm8OAP+k9JOYEIMauwhE7JW3/ZKHgJOvJzVWz",
-	"ry/tXvxC+eyzuo0L+tU2D7J2hy1tRRWm4TVg+bl3jjI9buv3bdGHaIVmHT9zq45/Tg963uux8dcBLPhZ",
-	"/JS4i1sX5VeQl8UDaGuSyXfVzHWxFF+YwJ9I4k/2X9ZVWWhoPdNPmOzYGzFRhCY5vqeYd2VkiIfBcJNN",
-	"lVoigjPSEyDBbMa/YX1WLNlSm5hMAYf2hkE/LEW4mK7pCPrRbtIaOvPsR6Yo6PN/dq5kF7TVnGt0rgvS",
-	"q/MQivNi+8+eXi01O0Pcm1G6l5zhooLApFIAobWVdbtAhw63/Tboh920ahmVwqnVe4vq+FDT7HpECUwz",
-	"0Oqy6TdLpNZBuZhCy2/XQ8IFkRObLApodJqzpINoBdlyKygSVGBtAHpqMY5Kh1sgFQs0Z/RvXJTphuuo",
-	"wdYtZZCdpIUrlyQSmgPrjeNsCqo4ts2VKbZOAjMTqg5PNXTQ/ZK6C1NWCXz1FWfJ3+0EsVuozJoHSYmm",
-	"7bIlpHlzIKyKnRoXmcXxIFnULrlKUfiMNXCqmTmoLV0E9oONDQRacanNAveFJviAWhsNJohFQUn3kql4",
-	"tgPNsLqYFwJdA0zRaDKBDldZ5x5RQphs33Sv7VpvQNiN6cSuFUWXgb8B20bq/dXTu5mRduuEDPS8Bd8l",
-	"zs52uDkHdDHqp9NTU3r77Jmg/bMBE6Wxig5uifcr0sIL5V0dhfpXoZ7xBKB7KyCL9NM8B9+Aagrd/fYq",
-	"YPGomyQH1VjguIDKMOGl7nthitRM92PI66emOpRcDaH8DFVQaE4x4Qp5wZraJhznavWiKGbNAFsP7TdV",
-	"MZrEsSJ7fywh4S/3le1ZWfeJczEob9brlhFsJNLUAT1BrJYDaLvK+mDRaJxSg2iHWSsyeZizKWoEHS76",
-	"liANOUrQ75w0mCxlgmMWqE/EJUWUDi2u1eyY2YZ1sCGN0wPf9+uXFLpkveGawq+fY3ytVYV/pibCFpth",
-	"aS5lybNU2JvYR70Iv7ERimr/wBA0UREstqHxBlr4oiv1yy28c529W13h24jmxsmt/Jyh3PmgZSkN/2TI",
-	"MgnEhnJtdBY9TmN1ivkKCAYXsiWYGk7c2F6XL8OFiydXRVyY/lrbBs4kv4GeLsMBZ+ge9cgNxmHeKMoD",
-	"GgfkHTpRJZFj1gv7Sc75j5PYwEuTgM6Ml492eCwUJuzqX8Yx+xCKSVKupb8ky63mWi6rF0yZQpxVKNrW",
-	"8GxF4DdpLusLqK+ttDcoqTfHP5T3iNq0SDRUC+TC7iWxyRRhYltvTJEnz0VMWm0yFJNYGoylxCXXozFm",
-	"/kwF7BNVk9hJjzVjPEpR2Cx1d7jg7JH0iBT5Rp49ypNepJDhhEESQPUJOblhasoYx6pPwZmLypTyDmAa",
-	"XEA8g8XLlbBcwv4mDGMDKThbjrMex9kmcZQX0cBlXYdjVZWdIaTG3rq8ptQFOBkTJUjT833f4HpAdyyg",
-	"a+NRO7Vph7HCZEs5DPvKI6bVt5zxntUkOBETRQfgfE/T0Tvc1IYDRhztDb0shIaJ9ZnP7ZJnXKXZjIDn",
-	"mg82xgwyC1kAA01ivkvOOWFcxTMT+3M6SGf9lKbI94xgHQDMa0gl6TJ9H7p6QAzyij7p4o500ymB5qVE",
-	"zAJCSZ9NASKOAmtMOSn2Uk4cnZyxIBfkTMsJTu3WkQN/3ySqxhKyaaSFoZNMpTk1ehs63IY1zBOAwGey",
-	"Mp/R3hC3wrpYIZps3zCbrYVJFvSuwxPUO3KPoHdvzCVb3WP7hwu23tw/XBts3TZOd8c9qj+q6cdeCUye",
-	"gG/pay3wRJ0bPNSEommhPsBJHsPuQrERwLjTjxc4QNP3/SLok1o+6XUPI7fjKWpsxa6ay4jzqoADzLVG",
-	"cHLfT5slh+s1bMKGbYugJw9os3clBz/XbR/kxemnxohJSQcAx+9klLh4auRIE4uJXjZbzvrN2Fyo6z4K",
-	"5EXXxkBhV7PMFW5NfYh7KOrMMvAEHbtyUttgxRYC8cuFQIS8WyBHuQ7+4RI4h1ncNFusglOoghjDn8I4",
-	"TTrDDi/S1pAA2M4gFtNdci5vTaKdVnQ6vEsxWUoyZTH5IyqVGcHg71KtvZiqwmytYSBsPq82Fy1yD5G3",
-	"4XjMgjPUprpasek6qLwdDonAekgpBDdDI6ukZv0mPyPEShdqF96jqjdkqJfarGEMLQvNfqJITGVSR07J",
-	"eHIThT3y9vLlbofb/rIiwpRCyl1ooVvGxhJLOCHOLTg7Beh+yBPsx2JkdtNsDXrDIMqEswdV59wOl8wu",
-	"ZkYhhCEouaG928kY+hWAYLDHHVGVzooajW4QfsAwdxjbQ9XHBBqk3CVvoIi1w+1PgIXcJ5SjisnGQivT",
-	"Cf5ccnjnTo7kM/1QF6uKTgmVt+bQGP49uRgwJZk5eETKDF29L7tkKFHxnJPX56n3dOpWK00k6fYZC65N",
-	"oRQLulpySGW0SrtDpuAWe/diPzzY05mY6M14LuIBUjF34D/hidBs5w0bAFQhmyZ3xBIA1AvhmtcNGq6H",
-	"2QnZi2+sNlKnflVPeuNVpu+ofm4158hXBgNa5COpsaDnjAUv0HLYunHnJe5zYNYuE3hIwFDw4Ap9ffYA",
-	"UAccKIUe12cfU/7DSBikljaGP4DfZlBNME8ZhiWPX51P1JC0dn0vEWExCxhXIY2kRy6fPyWHR+2TJ7vk",
-	"3LwSSvKBRmHQ4TAQN7b4efYjOYw9Awt05taqJhI5hJ7oNzM3abwre2KMtZHhgGtuDWzvuYjNPBOVQ8Th",
-	"IOQ0IuevLzyX1UONK4U0YZm6YLBZO4iK0SRS4ZjGaq8v4tFOQBUF5mm0l/9MWDwjUkHMSfQ7PPVCpBI8",
-	"7YRqtt5s+82M/HR19Zr8QGXYg2RxmJUzkYQx633quofdtbn2sRDW49HhQyGVB3Escg77ZM4LjHJQb/BJ",
-	"aSQ9+GViNgYIGEgkn2h5YSpkszdCCyH4YxDETMrsNppmRv1JDFJ7GovENYi6DGm3cvngXOCBF6d/o3UB",
-	"17quF+XjznQ63YFjmsQR4z0RaEs7kwiXaLX1wGzM4/Xh+7zGIKapZW3ed8ilfnUqLD4RJxvKtMMdrSvP",
-	"zBT6iZ/7Xi3DW8YfwjyEDzk2Ym1BhTMcxkKp6E8jq1hvEodq1jj94/18SoEy9FUJp8Ox9YTX2JtIFleb",
-	"fzBgFvEVNO4cO379w29gPBCqOVO8Zh7NW1lUJrIqNFZ/EkUNr0GDUciN+8xz2Uaz5TUCRiMWw3/ySRS5",
-	"XSzTv+l/tT3bs8QAgapwxP4LfUcab6+e1mcGsMYCx9U7LF9CoQsoCg+peW41wrxG+G4oCB2Ri78tAVKV",
-	"o9NPjRtGYxZrkgXPKYhY1A0LHC6OqQ4+9kD0JiN0MxjTMel0ukfH4d4HFjd3fTCLzATnhgU1LA3HZGDi",
-	"sVIObdTRbor3ZhamrbLsaE/nSB+j6poHiCm3noEwkM5oJg13frR/TNjEeKCNBhKEMespEc9waqY7hlZ3",
-	"ieDuBAfFI6YNCM2A2M0pTmHx316+dOeGWfTzA11lu4/AFHfJG6YUNHSDeB3Y9NhnAyfqjCttT53CPClb",
-	"rOlifHl5gC8v6fpkPonxsvQbScpYyVfKE7DciZrEgfd3/zcAAP//",
+	"7P37cts4tjcM3wpKe55K0kPblCyfq2u2k07Srk53Mo4z6elRHgsWIYljCtAQUBRNPld9V/Ne2Hslb2Et",
+	"gAQpkqIOdtKJ9h+z0xYJ4rCwzuu3Pjd6YjQWnHElG6efG0NGAxbDP5/R3pA9E1zFItL/HTDZi8OxCgVv",
+	"nDZ+EzcimJGbiSLToSBU3rKAjOiM3DI2JqHabXgN9omOxhFrnDa42JFKxKzhNWRvyEZUD6hmY/2bVHHI",
+	"B427O6/xfCx6w/lvvR+GvSFh+keihoxI9p8J4z1G+GR0w2JJaMyI6O+SC0WkojOJT9ERIxOuwsi8FH9k",
+	"MQkliRnMJSD9WIwIJTe0dzsZ73Z4Zson/ePDwD9uHh+3e0fB4UHF1L3Gp50xVYrFerb/91/+zgnd6X/4",
+	"3Dy8+wus61XIb4uWxWJGQkUGgkkiuEeoJN3OxPf3e+8uX8E/2BmJWfRjp8HZJ9VpdMnjyxfPyHHr+PjJ",
+	"GaE3knG9/4wTNQylXhyNYLl6YJlfEg69R8fh3kcWN3f9vV4UMq72mq29gEXhRxbP9v52w/oiZj+2D5ut",
+	"oiks2IeB2NF/3JG34XhHwFJptDMWIVcsbpz2aSQZbInoUdyH4m1RgsSMBmQopqRPY71NocwSVfFCYjaO",
+	"6GxvfwGpXVLFXoWjUMH/zM/iZzElI8pnJNbEJhXSFH4G6HxEbxkJOaGcDMUkzkyt6ev/cycwop/C0WTU",
+	"OG0120ft4/3D9pHXGIUc/+h7doZ6mwYszk7xko1oyPXMy6cp+nqCI7gKEesrPTWgibnJbXJeklVtnWQ9",
+	"wQOZzgkmWTSn5nHJdu0f6h+SCTWLJ4RHdPHT/FwuArMz9hw9MgVuQiMpNLPQ84OtshzikSSRGGQp7ejG",
+	"Z83ewc1J/zBo0/1WIzfXV4wP1LBxetj2ikiNqXh23gf6z8/vrdkiJciUhorg5XMnrC/1iAaM0AENeXbX",
+	"MtOo3qP379+fT9SQcRX2qGJF147Ct5CT90WMrObw6MB/kt2Np4zGLK68X3deIwr5LciR8wHj6lnMNNWI",
+	"Ho3gv59/ZLyAdC7ZIJSKxfpWMf0IEXg2VL+kpyHGLAbGcRE0Thu9wmG9xpjGdMSUkWTw8nWoX/hLzORY",
+	"cMl2tfj6n70waHgNvNXJA7Dtu2OqhrvpL3pJzkou2UgotvmlzI17r2v5iUXM3b75VeATVfMO8mM8wIyd",
+	"XVp9yu4g9zrnl0xVbfGlFnMVsx1kXn+4mb5VVE3kovk+kpqLqolcMHEz2n1Pv5Iyauz0QxKF861N7PX8",
+	"cPe6gFehVDnGW7AA/VRmAcAKCxYQFQ33gAvALXs2pHzACtbx/NM4oiEvOAvSw3cWLSn7gXtfWV6QrHs2",
+	"8+M95BLu6XRKv3Cva3szqZQH78YBrZZf48mDSYTMXMu41FumajGp8eSBBcKbSbVAqLXVDyYSsrPdwGY/",
+	"oEQYj6MQDXpUv5w/FEm1j+LWbHv6XJme5g41N//0t82u4iVTC5ZgBXPVAgbZUe539s/gv9A8qZw7PqLt",
+	"EmcC1kzGMcvMk6rV5OaZX0h+ilUs0M6QRPohJPV6E6zgi0vOr5JxJBOM4allZljFTmpPES8Z/rvSAiqb",
+	"S+AOsPI0XjJVNofkgpTNYJC8u87nwQ8lF37+kSQRPFlspeAg68zjLevFTNWZhwwHPOQDIuGNwvmYwVae",
+	"j1aenJtapfol03JYQYmylBlxrbn9hL7mkNWaWZA8XTwvZ7S1ZpWyjlrTcljTQt1/zZk5LKPW1FymtFjz",
+	"XXty44jOas4LHi2bEY6z1mQW2AkvRBSJKTp7M+ZBlnXr61Cxd9WmQu35vpmUMk9HLy1jn+PJ2uxT6/Yl",
+	"7BMXV4+BjidrM9A3E7OprELhleaJ2mc1dkZdeWqXzPCfXymfFUxO0ViBHqCpd25qVbwrzoy8+gRFFD2l",
+	"vdsyCXRFjaodUalILFSBujcnliAmWjDl7LfWmLOiipXKTPh1OakZuyOuMC8jRGYvmZUnsxJhPjQMxAZM",
+	"TVhyTognwyyYTaE+7zXs8JWzBk9M3olfEo9wlELw8yz25NcJQDizT37wai4RplF3fYsDLnUXuGSI5QFW",
+	"mHG7l4aTjCJZsrbB/Bhf4bo0P2Yli5sOmRqyOF0kCSVhnN5ELKizXhz7a1h0neDgwtP8Ksk0P6mNnmfx",
+	"4F982QWBjismKzVxGPmRJIpJtdB+KRz7q1h1/kA2uuziwb/4ujMO7yoafw6UTERMglDCPyvu83jylXKr",
+	"rM95k+v9Sm+zJrOFwvYt4wGhGTqeESWqVqwKxv0qFrtYGK242q9PQKHZvPB0Heu6ZHmTwoG+kvUtPtC6",
+	"C/yqTvBFGMuaMZe+frQoeKHlyuajMP5ycRhYyEK3OK7B5JMumv4Knh4/s68LbNp0Qsn9XzSlezVvs5N/",
+	"EcYsWLCC6ZCiDsLZVPMx9OsRyI9WgoRKmgWWK9z3vCJMrtjz99wHkzXWShAzdD+oQzKrJQisQur1TVfn",
+	"BJaY/xdkTVk6rJdbtswhrZhasMopLWGTLnNMX4cIyZ/TOKKLWV3WZVuxQhhtNaaA31gw6cTFDLMv0c+q",
+	"WXSaHF7iY75fNo179JJVb70t5cDkdtj8UD7snsN87/LjluTmv+bRDAVLT4yYJFQ/ZgptAltHwBkLCBeK",
+	"sE+GgkL97n8mKEk4HbHGaQNezWTM90U8ogqT9A/bDS8teWi3Ttonh0etk4PKSoxlim1ggWUqyb0us7I4",
+	"YuklvDWFXyWLsMG8aaiGhJIB5FvE+XKxXfI+VEMxUSQElWFGbtgg5PiWpk0RBQw8GlgQccvGa53rho5Q",
+	"s8uLn16EUTmtqqGQzLIFlEBmUXCWu+SS/WcSxkySLnJf/eWuR2Sodyc0lToTHv5nwggdCT4wsTU9JiW3",
+	"IQ9KNyLl5ivTeHP9DbqajdmyW2SLkvTyUiIIA7tJYdCd3zn9x8qtgJW4m/GXmPUbp43/2UsLLvfwV7mX",
+	"zD2fhlZU0vQOzydMKptyKWhpoU673+z5vaP+cf+QtoNDdtLfv2nRZuD3Tthx/4jaBWgW6sw/aw9phgpr",
+	"DxqnKp6wktu939Jcdb4Gcr9195dGUVXUU6h0qmJHoYSrqHkRxdxewVlyXMvyJqysqnlX1yNF5LS1zg4F",
+	"l0dETLr/O2JdKLyCH2gUQTGamOZO9X9HrPjgskKwxplpjuyc2eN/ne/8QXf+6++c7F7vfPjc9A7bd/+/",
+	"/x2xJ8UnaA2mWgu1mkS+gK1gHa7SUbWSZY5viepilBIk5KQL7L0LhNiH6lz9O5ZIky5cWrTqdmDoLpFU",
+	"c1krXpLXFZF0JjWJDkM+KCNQmEGGPktritcRpKCm1xckoSkLKL5shPIZGYmYlS7q45eWC88/KcYl8FJZ",
+	"slwr5HjKYJhkhNk3pUeoIiMhFWn5vt2JUCKbouTd5SsyFFEgd8mvVKsTWr3VukdwBhRzE9PeLVP6bo9A",
+	"lkoxsldfeh3eTb50HQb/8j/8eNCZ+H7rMPPn5ocfD7uE8oBkH//w40HXIyNmWKSkI+aRMYt7jKsdxnsi",
+	"YIFmL1woWw8+jkTA7H0qPDXnA5mTCxUbyY0c4R28coHj6V21D9A4BtV/4Qnr6d95DalmwBb1jPSoFwEb",
+	"jYVivDf7hRWYIudWwblls4TEk+JgzX4Ne9IH++7iJ/I4iGlf7YRM9XeGSo3pONwJ04/s3LLZDvKEJ7vk",
+	"3Lr0QHsMQrwrA5uzz+WUxR2O5CEzZb6J5gG4BbdsdgqTabWhWlp66W+OgPb0gx5QBcAx2A8ZJwR8Dm1D",
+	"eKjDDQ/SxIvpyAFR07DHdsmV82mjQeuHWewWIsesP5HMqEntVmuXnHPC4lgAsIJeqtaWcULOp/Qfieh3",
+	"OE08nnE+/9yq25ikEeittLcomUFPTPRFpRIyrvBvRr5ASTks4j8TobCCeZQIH32C+qJ1Gr88/2en0cUZ",
+	"wt3UKm/3l+f/7Gbv0JnL64f6i5YDHBxoQyOmPW0+evA5XMGIxrcSz4L2bmVE5ZBJEvJeNAlYgJcPbhuO",
+	"ml43h2R3NM2WiOvWAV4p+9/NdcRACezBuVkl3IoR5bMzOGtjLdEoyuMcFDMQyBVsFFb0IzaCvzH+njoK",
+	"a+kh/5mwidX80cQpyCXM2ATZFe8fFivNgxqq1/pM067XCPEa60383QuULkdQ3/MC3tABq099Td93KHAj",
+	"1Lcx0nOcnw9Be0dfmPJwueuQXusLkx76FWtNHr2INS5O6m7cpK3yNix3c6F2PoX/NXGuKbUgIebyqHAE",
+	"uRoRVSz2iJz0hoAu1PKbRzv+wc6+f9U8OPX9U9//o9STAX6hYs09oIrt6I+sZYtATkilJZJmESWANlK/",
+	"VDplk2VSz+9iLVjMTdEzesdVGK2w7wlui9n7M9x5dF10YSO7Hgn75EZozSpmZBB+ZLxsGQBbdZ87/56G",
+	"dZB7LCyN1kSpXXTYTxCmCNcW04ypM5Jn00XL0mMV8+V9f0Oe0jt9C9Hnn6LPJBGvnuDK/NPRPff+LTHf",
+	"ILnqnw1TsjaJHmQnEoMQdLigcdo80BNmaiiCxmnj5fOrhteYxJFW7pQay9O9PW3jDYVUuz0x2uuLOGDR",
+	"nhyK6e54ONZ2yhKeQZw+rC2X259yWesBzaZw1V9vzCj8sYHMr8f0xTAWBAtIu+mTl4LD1ULW1MixkqPT",
+	"A3/X9/0/9CP4/YbJFAtWWa+9k4WLhg/k5EwKHTAK1fNPPcYCzYmX2YQRk5IOUl8aabYA62tIPzICiqsV",
+	"0lrL11YB/PGMvHx+RYrhyEAX2SP65CWkIUS2VkaaAm8jweHv18zOu/aOPdfW16Uh+bL9MsEAMYkCcgNJ",
+	"EqkFZJYKNg5qXcki9Yz1Buj77CAD/r5jELd2LoKy6ZnH91JsrrvES/+bUC/EhK98OA73yVQIN/ePNE0k",
+	"Zze/yVyo6z58eqP7m8wG5excWMFDBwz+nFZ0bXBLU7SA+huKW5Lu0EcaRvq6NrwGcvpEjzH/eQ0CqOLe",
+	"B05hZ9NG7KWYxD0MLIT6RJIYXhOOR88FefdSPMIsuIreHXCE7DY59YF1d+tfn80mZHMawBys2EcnFnTa",
+	"AFJt1N9N46BZ+Fxum8dD5NNG5vq+/4N/0v5frSKM2G48aXgNEQXpfCMx0LMRE5U5nRPfb96ZwSVsQCYZ",
+	"oH3UbDr5AQnHxz+wbMIGSEsxUT0BU+qH+EBG5iQlAhgB0XoUBMS8z5mBmu5AcJ1rDMYIerL0iB5JpLle",
+	"8t2Huw8u4RXVQRrnm0ktA98aaDjWGVqTWHEwTYsZV2cJCZtg9hngx43GakbgcYv2qXmOViO1ApbjJRZt",
+	"tIqHwDMZmL5+Yapd0Rjwyl5Bat5dLnq5ST7vugoXxDVvyoWAE9p8GFFQBrBxrxLhKQ3MX5bUefX68K73",
+	"QxZpzdaouJ5zKqOJVFqJwFjJqdZ9PPLm9durhr5JmdNzXcdcKPKRRuGmVZvcJ0wiaChJIHqTkaYBSWfy",
+	"jDDaGxJYFjxKR1iFtJkdT3Nr6u/2TSR6t1rGgvRDs6IB9Go49yVw7PrbhZM474GXvJStJLSW3PxeOXBM",
+	"+fUvQ5u58zLjZfNa6w3nvJMbLZeBWW8496VkvDyAyqKhMs8no2TwTxYNkT7svp9W4Nd43zzsvp8WUdd4",
+	"3zycvF8EFLJomLl3MqNloT3qjOW8kRkpB8dRZyj3lcxYeQCNOoNl3smNliBe1BsIH8+MMaeI1hkp+1Iy",
+	"XgZIYtE46cPu+/WpMH3Yfd9Fb6gxQvJ4MsYczMKiUbIvpOPMoSEsHCj7hjNSFqNg8TjO83cuLInd2iUt",
+	"M/0PjGRgzMxrTKQWF60D/85aFuzj/IP2uXbLv0OXNJNKXo9ZfD0Ukzg/bPJ882h//25JYWNJoVjWoKvD",
+	"w2ixTemC+LFBKwfDDEfapK5odb99V/cz2VEPovZtWqF7Jng/Cnvrq3NhVpXTRha9ZTynuWV9KocZdRrz",
+	"fiShUcxoMMvssJ3lZhW8EBQ2mCdozTV9VuRxF2cG+VvdIidb9wkG5TdzSFnRt4RjodCdkPMZUKW0EYh+",
+	"lftxICSGeoXrm30ahzGTuRGbcyOmHoKISnVtZg+bAR7lxmljivbrkH4M+YBEEw7Jb8EEKwGutWXdbO0e",
+	"eA3Mx7PuonjBglp/OCR54O97jY8sDuDuNGKmYpAVOcc9Z5+SOZaNfbDbbMHSYiv9/by3JPV7jxkPMCKz",
+	"REzAa0zZzVCIWyxdGMnBdevnV68vDn6+/Oerf7w6+KN1efHm6bOf37Zev0Nbq8xrkVLiGo6L1Kqv569I",
+	"fX8P67JYwlvhLimeK7opfzlXoOPe9tl5r8fGatlAw/bKb6/88ld+2bD2gqs604LRzBsk65jGtywgYR8C",
+	"VYkP1UbxMk6DoBgwq/wSFSFsZW7ST0xRjL0vcY+SO/Kvr4LOPqQu8e01317zVa957Hhv8Tv6/5Gd3yHQ",
+	"vPMzeWQG3AmDU1I93iOyMyA7O2OqhjtU7oSSPKoz6b+5Ua0fk5gWJqanhPwjkLFJV3fiUD/Sceg+GwY/",
+	"NvcP82ntnI7Yj77v/5/WuX/S/j9tPwlSPdIUQxXNlRA39w8bywfcCuOQ2VkUBsruMjpKuuW1znDl5JAv",
+	"vPN67lMaKtNuLBNWMzfJZjtp86tPw4gFaTaBvnEQGtCCYwIgJJq9YEJTxfW7W1q6GXmxQMaBi8G+skkn",
+	"QyJE20fNVmnEKQmQ3pPfwbWErffBftNay/frmzBoYfeXc2PakmRSbjaScYO35l7zbgr8FHY1m8+tgZPY",
+	"JImjBtg8aGryrnIKuXuLu3o/5B6aJOkMuZvytCJaN5k48f0Q/dXSAdZF6lqRNiVuN648QblVqjylORt3",
+	"qN8d1NFAqFP+qJhUp0TFE/boz6qd+IUSUi+sRBXx700R0R/N6R75zdZPxROWapZ/Qq2kfMeXUAYcmDs5",
+	"iUqj3oBtBwJETDXfndqM0ReMBZDXupxnHSuJi3oEZ/MfCjsVc6HSClusOz709/19ylqtm5OT4+PD5qlB",
+	"PNda1pSWtSwGpqd5oinUE9yUrRkEi55FcU+BLPT/b7f8fUwCY1Jdp5aO/rvDyPuMBdf6w8BcNsjHTQAz",
+	"ARqhytZc4+6QSPABi3G+j7swDxVPeE+bvN0nhtWnb4WIT2E2wRZyU7epa4eHkoTcI12Gldpm2GR53SdY",
+	"PFixc0NT/22+2s3tXxfmNQ2jCFUXqkjEqFQdjqPkkuY3GXl4IeKbMAgYX1Xo016PSUkCxkPIpUs5Gvxw",
+	"bX7YsG4ECAeg6+kbEQhI29klSdgGiuanw9kp6Wbm0SWP7WHb2qkkMIRQQiJ+JJ94Hd6dSBZfm0SbLnns",
+	"hI5CSczfn3gEnzMf0WxMf2lmXnBzuPRkBY9m0JsavkDH4zovggaIu9zVC7+m4zCpQjXhLUm6NIo2G5T6",
+	"Gf58JcQrGg/YGkqhLYVNVHNbD9v0fUyrkhumD/3BXPNm2MYRFtpQTvZb5JfwqT769G/pdDan7WVLyi8Z",
+	"xstX38pcvS9weAiLQ5lNtur6TP9CKOFsCpXZUKBOAYhhap9xb6xTmX59y2bXMc52s0ezzAI2eAxcsZjT",
+	"CKa46v6HZhCsWt/gvrwVWrcK+QCUCzKNBR9kO4ufoTUqBokoCcCFIcmEByx2Cf0R4DVtbOeyWXgrVwhk",
+	"MsVr+M9MqdT+YWHRkH+C9Ydo/NQ+CDc7sCL5PxOsoJUtyMtjFhWty20KTlEL7QUDzr1ix5prFL1goOzz",
+	"haOkdSHLjGWLK8yIZa1+FwxZ+FrxmEukwy3s3Wu/MNdmdcGY2ecLR6m9m0Vv5W4i7AfSVvBtlyY6F5FV",
+	"Nqwp39SKRje2RqW4icqCIQteKh8vqapcelBTy2hGrmoosWDo0lft2BXtCxYMXfamHbkEOH/BqEVv2RFL",
+	"4doXjFn8HtDgb+JNzD6GYiLTxM31XNHG0zg2w9r+WGDTSaWtPRkOuPSIFBn/Y9JoSwlQ7sFkdxU1Lq7t",
+	"oNcyyT29h4zEwplY0MeCpcF6MsBem1FCfhPqOV8jPOAGXJqQugDpCqfgz6FatYIgUzZ3wfSbAfuwD7oW",
+	"JCPpZwAiIZREIDyuczDqmvHNxwIyWRcwda0QkoFgkoiJSidW1CxnM0dwqe9NOArVevaLuR3aFBxpgsI8",
+	"Yqu7atoBOCYvCdkARIIaspG7zzFV7MGiLwiOYUIwyUQtpISerZM5KmKTs9xVQlzrV66Vfr7rZSI58Dfw",
+	"4YFq0+Goxk/pbM6Cv2Qqnu0kOMPVR6biGT555+nDtme2k4DmVL5uH8enc0NcshENuQnt1homfWNuKMnU",
+	"EsNIZmezMvVmq3+WNWNswKTx1yPy+LjZekL29w932q2ddmvelZ8xdbRWdbRJGyZTkrSCEVME5l7Lipl7",
+	"MWvG1K6vOi9+xzFBlhsq90LxOMvYMvOvuYZHfhvqmhzz75WMuoo9U/q6Y4ost6u5F4rHWcamKdjV3MX8",
+	"3q2a5W5mVX9Lxw5ZYdCitypGXMK0KX7VtW1K28bVMG6K33Wsm1VnXvqqa9+ssNGFr2UtnBVGLXnxLgUx",
+	"W+5yleaLHrvyy2sEEAqF/IB+AstVAvjjvmfTIzEbrCTf6ygnK/W13ncy8aEI7eTYa8jbcDyGUrd05KmI",
+	"bzHxUglFI1veVlfewpaVVpAj1Fuyt6vl9G/3eOEeJ4VchAvAb8qXgYjq0vOkFMQ+lykHiee7kFTVdGQf",
+	"dq7WJlOozLrbpelSBj7wAdMD8YsPkxzolEovg7Tzbd6kioots09rlGtZMq5XrGVS3R+2UqvOtXQbOBkK",
+	"AoK6CkdMG2NreC0AINsictM4Dj8ycACEy2Bs1Lp0RV+ahmoYctL0Lbbi5i7ZKq5O6/TTtDqUrHf9rPXi",
+	"H/Lp3y+Gsew9G0Z/v/j1H3+9OZBv/ynH4uZI/OT8/mPDS96/nrs68yUjxrtpv/Rr/5e/n8THL3/553/i",
+	"q+m/37356fji1Zs/LkTrFX1F307T38WPADcInf+NjxQrfdYZ8c6be3/JtS9c8t2H2vTk4gUUwBzi2o1n",
+	"FjSUdRDMvh/cssWQXjY0r+3E2KSZhHO9omRt/vuwEF9zvUcWsQx8CHDfa/PvO69xJW6XzSqzyVD4ZsN/",
+	"ddt6PzqSv8/+ODm/eRY8778cXvz7l+hX/nr899gpPAt543T/UMty2RO4d1EEAvSWcUuKTxmN2RJZGzj/",
+	"sqRQ/WNuY5/R3pDtPBNcxSJatE/wsH023a9LbJKwAlgD5KcASNZ1z7Z8hR+us7MvA0Zzu32luWWG23k1",
+	"kNUqB1hu1zFLZ0FsCo4gQfzbnEiEGVwNY6FUtOpJFMUnSo5DCIwIoEJpy6Skh+DJlEShnkf2BGq+s9FN",
+	"n+r/KftyCrzoUgQkHONfgyBmMn9I60Q21jvdDeQ0gqI2n9F4uH/cJjczxeR9KIbaBhaCRHryG6b4d1xO",
+	"xmMRq3W5T5pYWMJ+yDMce+dqNmbEQgK6X/m0M51Od/oiHu1M4sg0IppLkF9xmM3diuRMQFeHrjGbPJR7",
+	"o1G/fXxwdPjno1LxK+WzPObc+ikaTd93yUY6Tbr0Juo9KwMCfegCQHea91EGaPZ4BdeLu71N3zoJsvBP",
+	"WiGlikxFfHtGqLzF7lKosqbd00ZYGxzyUA6zFQVJRD1OYfHud7/tMsysnTi/vVFJZy0VjjZP7G+t4boJ",
+	"Oj8wypg0GUjhgHsJhZt6lXRxmWogxgPYhDKzFcbhaRF3kjcUSjIWUoZoGs6fpLXMN3eS5zJpQwFrzUDn",
+	"wqLxdGdzp4crNrtnK0jMqsw+WAplG3XCvLu80NxeYGrFqsz+3eWreV5/3Dxp3Qujh76FmYqKYy/51ga3",
+	"htOJGoo4/O/qaUeZMTa7C2iDhJKMQikBCmfCb7mYco+gbQrtE2P2UdzO5WK9f/9+53yi743Sy2CLdub9",
+	"+/eZx9fTg9/x1GezBtFhmaFVgeyIHlHxDLn7hjccvxcIZr5ouhQqw8dGjKtd8pvpHjilkgRJYaOtAxph",
+	"m03M6rKt77+wVeIo37+yIKTQz3mNY1moGsMI96P66XOBnt8jvRLAzU+KISHLTSohNpaYmKwBfVvgQHrF",
+	"PrKoqFkvVfnOkZoYAnFKJGMEXyb0RnwESc74ZNQ4/ZfxJdnKO2wXEFwLHs0aH9zmys4TuYbHXq6VUL6r",
+	"aMwGoVRxgvWObWEzjZOgSnWuN4XXGMdizGJlkCPdRJjPeuKv++C9rcxa4TPMRoCWCR+8xqcdcGw2Ttsm",
+	"dLVKo8AD39tMr14zl5ZTgL7Eygyt/IpvZla3f2eygD6XiDcljCGQQ6OXUKNlNQPMuBW93gQ9vik91MR3",
+	"crt0+u3jos5cZsbNuzu3T9y/YPqeBWY1YPsOCXxIxhI3/2YIrprPtCq7JlAjiGvjjAVyl7yGyjysjwRV",
+	"PhxwEbPApoMDuKtmu6Y5sd6nANoVb4ZOS4h0fwXCqKCKVkoVdcfCflfvLl9lRyo5reUP6icDIFF4TEm7",
+	"rQFT0sP2ttA5jSD9QLdcabwTwKOhWD0JD5D+JIaDvWWzAoaShn2W6VCZvQcIvOWQedOvIPK2/neue/mH",
+	"z02v6d/9JUlDTBJy87P6DQvsLV/6ZAo2cVbkTczg8mrO2k3jVF0SQ7ZUdtqFqb7LttQ1izq8y4fMluBh",
+	"mZzJLIVlo23Ljjl/mVp3+dDaslLkLb43d0XzJZ/5g3sxiSLorGHPLim2XXR2EGLMHl1R/G/FkzvI3+LM",
+	"MWb2P7d1Xnp5qu93koaYv+AMLiblhVUd2XtqodbmB5lpo95B4jwj9CaVYGF+2HQTFzbzy+9o6R5qqpLF",
+	"TUmhV2kyFaxtdvt0ptOpCAYv199SS3h8JEOg0p7CkvSOiaCVjD9pLAp7UIMYMIUTJhMEIXarfOOct+n6",
+	"UtbbUAkimZonElmV71rSRfEfNJpge9P5FdVYCb4+d+xdQ3Fdz+3SqiWSJs0z0rXU2gXP0gx+wsInVzM3",
+	"ozS8tFtkRiNPf69QyNPNLhCwxlg06QtGC0d196tTiOo0Ob0HxWnJz25AwVryi3Afiwn1t2JZFDNGFIBR",
+	"9klTX6ds4/6kW20P4/fOT4vlUMKs9AcWyiVXEfq/nc4n39/pdD41+53Op6P+hx/+UkraaWlGMZeYSNek",
+	"xHK7qVUp0dQJwkCvPVRlauGmdZmkc2SZKATZYKdn76RKVpTZfOw+aTbnRoiIUZ4V7NmspIJvcmdscsN6",
+	"WjuZGjd5KM/Sxs0MEy7NlLzUODS9U6kkJrHp4WRa+y7bU7O0X7PDgDP7O6IBy/cwX9Bm2Xz66F60SNAi",
+	"klStasXfxeCKGJBxoldMpEcGcBoxKJPYbNvkU+GlMB1Bzohfdsb5jSnv0V65U0bxiFhNmteUpIQgIoI1",
+	"Qbe2zFQM7ysn+8MF+mxOhU02PHNZ0qtqp5+htVK9IJPoVuAHM8eW8KKesQeKWJDTUrUWaWWT7PKshyWl",
+	"fCVFWyZoll7qIQ3Q7wyhlhGQS1EuXoiPcsEZclkpCHcc1NLYy7UyBeFyvDY9TPOZgrm7ErNxUkpXV9Ka",
+	"N1bUJ3KUZU4o2dwFZGFQGAuPwPj5lYA4MeMqnp0mYG9QjtCFZJOu45fTDxkARMipw8LqTbg3CB0JPnDC",
+	"io+kbSHkdm7O8oj9w807RDdr/MM9sPhYNVXQbGBgFbJp36Vx4dprmNMi1qXVjBm/2G7Hb69kpp1bhaLM",
+	"SltRt0qnZUy2Eu3KKDv1RkV2GZyr1U2M1RSBvBZQYJo5ch7kRD8WozPSpeOwmyjoKDicO1Ml/Gqd9oVi",
+	"o/VO3OraQrLdb5MhbZZ291dldOVc7gtchYOv7Cq063FAb6krUuLteTtnb56SbpIs0PUAEXWmr4fxNwK+",
+	"q7T5w4bUz0g3LdvoegiXy4XKvtTh2bdQ6iehXKdOxakByTiN3GeKbWsbnc+u8peQB7k1gmsaoFpTdzbk",
+	"I3Qx4IA/JVEKU6thJ2trZ/BZZ+/n7b9KKtTT5rPNhcbJubGZPrJY2ieNhmajSR81JeS8IaXxcb0QEx+4",
+	"idhOvbi7a/u6azOrrfKBPCQ95l5aefPKqbJs90pJPbNzc6w33b77JPNVt8HeiVpbMH+B5paO8gHWbBu9",
+	"lIZjKAYobpi2vjBNw+JynZKu6e7U9VJMMURYT5CdzkgXXdjuM+W4Y2ekm5QL6x1MgzF6Fj3B+2E8YgEJ",
+	"1RnpYj2GHTixecDBMRAC0tAS4DL9gABQ2W6P8h6L7Kt2EpA4BdAigXGArHxgSZ10rRNLW2ThTqV+Bfh3",
+	"Mlgy7fyhZg8RD9YVoGVh9Lz0PEXpifmx528uPARPxmURSqbsBmm9T3ua0KEAEU6pJ0YjreAFIdUTJMLx",
+	"BD6SBB5cnQsswT3hUSyMzG1SRqNwtqiY8NeJ1ay6zrLATclai+NAc5d9LqqVrr2Y1yXeH3Tz0LksoL6I",
+	"T000GhGHDMVk87QMy5CukDlzXkP5Ear0OUewrE4rGRykejSTecWdXyEJOcwTKwZeJEgK8/uIKAupF82g",
+	"WyCzgl1lASiryxhFpsczGDn6gNBrawLckD8XmQQCeb/Gz/6mvDHz67s1Ajd1PSZ7mLuPol+x9oIcj7Id",
+	"dUi+3lfQwXe/CYDt8iQCpx4ayxQxt1eZ9gha5Fk/f5r9YMwi7PVEbsSEVwdnXBCQ1YMzK1iNspgtO+H+",
+	"goMa0mAzcriO+HUsa4NvUO+EktiKOaUVD+foCx3O4XxcOTtwhilaPukG0AuwXEzsDX7fhYZZEopv4Hyp",
+	"ohZ7wM3x88ib12+v5tL8VpQbiI9Xi0zwUf3xvHzIJQp4Dadsr8AgS/ofKJt0QeUtFhWLW8aLEhPB5FuO",
+	"0bpWYt7D5AJPFIaCjWI9FxUth/TcUBC3ljPQMdyzs2v3mz2/d9Q/7h/SdnDITvr7Ny3aDPzeCTvuH9Fs",
+	"BsJ+qyr9uCAzk+70P3zeb2FqZnFm329OUp8zTdSox0xohRpM7TzLenb563JZZjmPFrivYE6eJZfMORc6",
+	"s9IJpvnRS/h6neRp15cCFbHkhlXRcSX1Zh0cdqMrX0k/D1ku+d3JbsyCvfht3ZP1aufM4Kk/QJZMOuEU",
+	"BCnnuOfzABehspgWTpmwHIqpgYMWvMful1u1v1pudbDlVrW5FWR+lNAdqHaGxpqtYxJTHogRuQlVPr+M",
+	"Nm9avf2gzQ76h/5R87h1sk/bNwe9w+CIHfdPltiuVvV2FbHWBBtmWR6bdirNrvs1Z1g4qBzXWsFlMu1N",
+	"i7bthg1CDrhX9gzh4UcSdKJT4iY1P5JkKuJAeliyNle/U9yL3tnQtn9yWLGlR3e55qtFKVgRtHpSRAlx",
+	"62nlbhRGUejgvKUWFbRuTS+pmKBztyDTyFRH5COxNrZfILLSvlMwiXEEhfl6d7L54gj+MwVVU/OtiCm7",
+	"xxXZ4wmeHWqfCZ6dXGo/DzdVAjZ/CoZdSkiFnMIaQRMNwn6fxY4T31LlI2l0dCsFIMdPxDHrKRZgAnDG",
+	"6j6+S9vu5k/gQkmDGebhl5qr5d0177L9fMskww0bUF4nE7G1EbHQymR45Db/6uqNk4+a3tg5W9AGx+yU",
+	"D/z9uvuiJaaKaY+NaVxYgfm6byv99FOY3om8wnQu7Dqvd8nj9/vPyBU8CoW2n9QT169liN4SVPYCmdSv",
+	"DodUPj2GSUxys4Z32jf9k1Z//+Do6Ga/HdBDut9jJ62TwGc+ax/tH+74ft8/PKLUv6EnfuvmaMdvZu9S",
+	"pfBp+mW1j+8RYCu9DkSJ2jfi3eWrBddhQXGkiIKliyJP7px+1HXZwj/MCxnFaq7UJ2GjzqXKsvT000WC",
+	"Lk0ZKJRVb57+/kgS0BzDVOkw+aXkfVqeIyJs8UezoYSIOinHwnlAm/1S4aj60JDYBuFHBy/N5n27ta02",
+	"LoQwywBcgAmBp0nGYogV9bb7aJKZB2gZXcgF7e6SX7FqwoJQHJBRyCeKSUJNY84OT1sbPpKkF4ne7S55",
+	"n6QqeGT+d8x2lcmXHV88Z/rCwdfzl2m9FGt9iJBQc96DrxcmrSKyiDm+N09/n9dYTLfYqiRfN3MnA/IT",
+	"sySBkWDjCDIQRHByw/SBJP655dKA9+uq6jgrz1DPzcxdpFPimauNPGwvo5mf7/xBd/7r75zsXu98+Nz0",
+	"Dtt1NXQ7u3nlfK7MDWGsc0KkcQmVGeu7GewJF7IBmGTSgSdPP4Ah5RRghKYfaknec1Q8TpLOby5dVoPw",
+	"/UpvfKvZPmof7x+2j5ZRNSxQZclEEhDSXfJrAhID7EmvAJtaU2Q6kcDiwnk50W75KyfXz50Ubp2Z+IKT",
+	"WjG3E9cGvp7i7M5Vju9gc8dXK1/ornprZHkUPW3uhShEPCCBSHt52f8fmHtYEOZbIiHPuVbzWv3rvol9",
+	"eVggDN/GRBCtSkqixAB4725xDiP7uNnJYIjMg7SRCBM+TIZm4USahnSZVPJ6zOLroZjEG5xO0sbMwH7l",
+	"pA60Zgu57caWslvRQyvV+LoYkYL0aXbuJcnVuKNmfxtFy1twJVfLt3bLOCUz0DSJrIXrKCtoseYum6nN",
+	"k8/S7xee+pKjlF/gTW/h/ek679FJQA3mfZJaUlPPqZkYuY6KUeXTRsgpLAbS10Rzno9MGoleoH8scngv",
+	"7eJei9vbNKpiH52BvMGOk1M6s3U57y5fLZu8YW2Z8J6T09sbr5aBjA8Df1wpzw1CchL2tuXhxsgGKw40",
+	"VUTDDPvmlxV9QM26da0m5W1Ix2PGWeDo9tbi8hIlbQDSPMG4fJgK1matSIezlIURj81Pcb8ymeYii5Bl",
+	"nSOcMfSHAkJApl3u/eXPpAUIm4IHO7xLEfgrA1FhFKE+iAkknqFxgxWXWLCGAss8k817OD69KRZptnIN",
+	"0NQ3sSlNTuz9k9mySAeHdc16N7qSGltHzcpS5uYii1DzsmuahndqUph5YTVwh5ONA8PpETn7lKykmvcA",
+	"3q15EtxjEwYEbj1mLJIAkBkm4vIMFSiTYzXn2C6gpIPdZuuBKekYVNFKUCG4Ex6Z8IhJCYsDWWb3AlyC",
+	"UmTXVphjvoz7pXmEpc0Wn3pe7Iq+SgPgjmClfcViW44Nc89Mza8tYZcBIjChjQLQgBPfX/2yHa0EWJRL",
+	"ji+BvSsJCIRJPOC+UQ79O68xZTdDIW4Lper7uVDLLRdTQOa+mXkpprMApJ440cGy8x7JwXXr51evLw5+",
+	"vvznq3+8OvijdXnx5umzn9+2Xr+7WsKdeVwcHDeYT2VldYnSkJHKGcAFZw8c2EBEEUw0z/QyZHSlHFyD",
+	"I6Y/VKj7PzFFi9I3n+sfkZ3RG23wVIbnS5XiK4hNQAcC321aAkoRgMNHkUnkjhm5ZWPlZVstAVi8QeSc",
+	"pRp1bfiERNJUIycEjvVT73Il9tJcqanthlEfp4JxZYTTfN7PlIbKdGCvN9p788JmquSTjckRIM62irK+",
+	"mqKqDn/4qqoOLy2rylSnrlT9tHJNaBa7oVDI00xo0Lpm5sHLbBex/Aj6qsKPc73RTCUB4WKKbhTS7TMW",
+	"XMfMxFq7WW590j8+DPzj5vFxu3cUHB40qiAby1KZmocYV4JEGFlWpgJwbgkXgpyY2gzmhX7btIwBCXKB",
+	"bzV9v5zlIBCbge8uvCGhtLk5i7LQ8oFRoQh05Vkq0UbzLWx4cF2u51ylXREySk6C9Y382zlbFU94Twuo",
+	"LjjjKw+83fL3V9aO2hUJJ0X7GYtBTEeyeEcN3mzSY7e+YjAXf7KHXMQoM8g+C6oUR4yCIpZiEc5dSctD",
+	"Sx1v9oGi9K4QI6XI3Uy3tUjwAaAE5/SotWxGB6Nsdr1RffbgT+OXgctWfu6Oz9wcPtQ2JecHFByqU9Lt",
+	"h0akRVLY06QFx5eTmEEYeORmAhq1FVQOXCwG75z0DyAWK2Cz5cpwSWAW+SwM+GvdqhL7cCIEk3EbH+Yw",
+	"rkot1Hwe4zyfTNaa5MQYHXyJJN7cDXe0enumySRLb/1XUprc4VibnAXMyFYRV1ci2wVdManK0LzOtW0G",
+	"4ssG/41VSWwPGxdjtcC4qE54l3Po4/fp/m2lMYBV3V3LFvoolk8OWMtjtznzZL/QDKZOpDe1Gsrvwpev",
+	"w+7wskLs7MWoLJWuV4WtF21h0S9+qhRT9rE8CiFE4evlOh1sQG7deQ1HxS243KA+J4InUZ6zlxgeqo66",
+	"4jhaOaMxHTGo3MV8BAOtaGtxxhHtMeh7EHLS9XetiyVnPyTukwxvX6QE19PK7WQyKVw0isQ0j/dqO/Fg",
+	"s7tT8vL5FdZuLqWez+mVuJ9epX75SvRodD4oaUBjUmQGxTx342C/7UxDgHAJz717XzbdY8Aj/QT4eR2E",
+	"5xU7DbQWioAClDfn4O4Z4aBZC8TfxUeVLubuQ1ahFQmiHG14edzbcmz+9OasWxHqHJZpqjPvSnmIW7EE",
+	"fh6Wjs5lkD3QTdrc3ThzcPAIxelpLhyavPj7vjt5OyF7JtVkt7mcrUo2nye9VXURrmmjJN9pJR1ED4h9",
+	"CjOY7iUQlF8vuZNLQwEA3Q28JN29OpdhI30P3HYKhRXPN1JEE8XIUKmx1sAgwLdqQzRyToZCKtw8yAsW",
+	"UUAipqCPguh3OPRqhSmcGodCJMQtC8hkjHDZEMGV5N3VW9I+JCM6Bqoiz9J2DECHly+ekf2T40OnOaRW",
+	"wUBrJGOqhtAJq8MBOAO9GpR0/08X38bm4NI6OrwE34qMWdzTKrxpH35G5Jj2mPQKThgGDfnHEPwZHe7+",
+	"4qQ25nwjNQOoyb2ZxGFRPLVKy4BjHwnFShVAkxldqQGu0nNrFUmwycZbrXtpvHVP+uvSEs49tewmHm2V",
+	"P9cL4dLvEqqfc2nW1f3coypT/vLXbH3B9SBXs0T8fiXXYinN7+ie9b7MCS+guM2pfcsx96+C6pbQlUpo",
+	"cmllyfs2NOBinS9tBZL3rLpd8I2bFB3pJm/OBscsfJvRyYJEVyqoccM00GpPPea9i0pn/clps7VRZ71+",
+	"rSptMDObVv1iyNw1x88k+bAlN30c0YICi5/cdkwmCSHNYizog1MTCojKW8xcKd/x4w0L4+M7rxEIzirK",
+	"I/BGSWa91jeMcUKzV6bl187NxHxuC0K6RDKwC9SXlz+1EsTTXvM1c8Rxs5sPniN+UjfShHmFmQXsrxlr",
+	"SrOZalDEPOGnDpqT47oUcag119twPK7/US6UrdFJ8wzTGHpo2D6Cb2qjMvPzXIZEa5m2abK6FywayFSR",
+	"qYhvwTg3ZKeN3Rx6kYhvkWpqBd3Txy25zwXblVA0qtdILlQEsmV2CWA6oYUdSJvN6WAcpTmdZm2WTSWt",
+	"N8WEKxYgluV8bXhdBJiqHF3DMewKDdPKEmxKRQvxrfJYyEupb3on0o3cJec2JdbqqxYGwy0brltx95pH",
+	"M6KGQrIsoDAEsMBeC4MztE5ImricFKyZNqcT5BSoeKdtZugD9JjZTC+Yepvids6xO4QWh9nftP7TJWAn",
+	"S3Ihb0ZtriYyc36eoUyTJL4I7LIzIehmlC/DK0Zg/lOBLMMSXb7Gnf7UGcsS90FhPnNS6rZbmN27OKm3",
+	"Fm7zYtjlhSeUR2D+U4AsA4t9MBhl5wSzcMfViMl3XqMMVjQDlvFIznVVCAe8FAp/HLOPoSht7AtfNKcK",
+	"hlsEmrUeEhqHJtqp0KJjGsrciU+HkvWun7Ve/EM+/fvFMJa9Z8Po7xe//uOvNwfy7T/lWNwciZ+c33/M",
+	"umabreMlMCbxayn8z1/3Pvz1xx8gRduu87qEst9BAmLidbSP2x2YX/B8eusDlJmu0C6vChOUsymkWxto",
+	"0C7uXzdBxLplM03XN1Syw3bRwf7a/+XvJ/Hxy1/++Z/4avrvd29+Or549eaPC9F6RV/Rt9P0d7HUwTbr",
+	"H6w+mZAPrnERBXSsFR7zo9GzwwHHOgGV7gH04s1VB6H0DmN4g6pJjAy7a+qodpI/d2vn87/F2ZqbXFE2",
+	"NKdgJuCo+QUXaYxuUl1hcAbZmRJOvQrmPBnQtphMxSQK0OtXiMohgllJwYOIR5hCqhlbUe47eoV+THLm",
+	"OhPfbx2matiPts+SSy+H+8dVufFQ2l9YcHhlnVEWYxRSVqOQM2w3oad58TuRQ5a3ePR45FGdcNrfihf2",
+	"KJfcf3CwvwiPVMuSJdVQyHP8Sb9X3O9jTMNYFuBJDpiSHgkYhCF3814PBKqU5fbG53kBNf9tM4qF4VcK",
+	"m+6688js+WdbpLijNdZFNZWF7RIyRTCbLONulpW0XmGisZcq9bjlok+yBwQE9/L51fIFryUEttwdKagf",
+	"ydSA2iM3VGguVCF/ybCxopxsFJuI8LmEOlIHwXp5MXVf+scSYmqx2mHVKo+02gCSZTBRp45DEFxoPQc4",
+	"IkFNzYlyNCAxbZew0mYnX1A3aZUIuEJyq9fm3Wki+MiNFH+N+EH795JHcLhxVKJWHfQf8LUj6o9XAPvz",
+	"ZVF/jpdsb0C0Tv9w0ztZuY9vrhNh5tiOSqHIXCLPpraB69mJ3boK4TyMTp1E5UptTUTBRmn/YAkUDQty",
+	"PAC6iEEuY28jG5UEXjIrCA+vBbPRnGd6CTpDGbCDSS92tmsu4SRDPzmkhgW+5Stxy3gRT4U+SWWNR65V",
+	"8WuauOAnL4EsxWS77vlEDUUc/heQ+bqppjQVcUC6TxmNWdy17qM8qJ3/6rb1fnQkf5/9cXJ+8yx43n85",
+	"vPj3L9Gv/PX473GuKYW/ElLwh8/7vinmNtAWYcH6XoiYDG14wvRUMG7agRBZkbF/CGFGKyLMf9aKLoDd",
+	"3hNFlUvn0RSQsWkUdc+wOCTXWcT0Wcb2q3hcJGIfWQQAOjl7LIqWaZ6cT1mDo05ETfFEzdFmv4t/rPtp",
+	"8/SHysb7Ll1mZpY5UbuvpVfheVlPi5nr7EEiJ48vXzwjh0ftE48c7LaeFKRAV3TIWKZmPORQdH+NLr66",
+	"+zb3lv1DWj834XIyHgsAox/ENGVAMVXsGsBMr9mnHmNBQW8+WN11Zmnrow0kWzzXKcnEk4zaH1rf3JKl",
+	"ThVFWNZTAIIP2lACroMVGudvLtAVn2dP9z7r+bJgoKuiE6gu2gISL3UMQVPFmAWMq5BGST/zbG+lXLII",
+	"kNaC9KZ1ujPN+RjMF8sMRTRJF365RqOjuS8796OU25nZObvYdR3+8z9nHf8FvxdMpEQ0XAy4yOP2F3L4",
+	"PDVlLn56ovm9LiKod7IogTvb5wyuEw4lna4GALJFKJnIwphz0uCsNHFByzlj+VE+S1LHnFDXpL54M89q",
+	"lnQteDRrzJlVwSjkCxMpONGLoErEj+RyDRQO7ryq23SV5KNahG1ywyLBB1pimAxBcGe6M7BNALDZipPQ",
+	"GgaGXaGmn2sLVaDe1k8Y3Ac/II1YXLgOc1H0eLuNtT7UXphgublvHZXkOGWtijJu014PAxNKvev2lVuz",
+	"4yVmNP63MMfO8rh3V8+6iYiEzMQ5GO3Gu6tndW+efvTDQvg7W/DusqeUzOz1dHrGZUjDWVYRF/tH2u6n",
+	"KLLKEwhKwMxQ4pQ4mF9npBszFc8Q/UQzJTnpaY3JNojOoH6FkgzFmEVMyjPSHSCSRsYtj30NJDawaDf9",
+	"lfvuwqzqnoKbQmBfTFIFBrBxd17jfQoXVwTulWDIKAvDBuA3PGCBBY9KcNZshyGFu7IG4lD6NSXIQGAo",
+	"L48p5K98B/fXhYWxxGOMWz1Ri1tsPdiA+WqKCIIJMGu+FIhpHQ9zpu1WKEH+8q8PKXbOtCuFu8Ho9iQO",
+	"1extb8hMJvYNWovlvgncgC7kZuwJOlHDPfh711wq6ZW4LU4JWqLk6vUvz38DxQ4cUyDRcxbtUKlx405P",
+	"MeR9Aaqy4Ioik0HPHHpxsI+HicGkwaBBqIaTGwgFOY+5/y4IuLFIa+3AEORMKjbSGoCCFrKoCZj0IkoG",
+	"dOxhZIGSnubjPcZVzB5J8p8Jm9iMtUgMIOItYiImarfDO9xtT0VJLxKTAJS5mA1CaWoWyQ8/pHGvH34g",
+	"j7uTOOp6pIvxJv2vFKK0+4QInpQSQ0AWy0s6HJ1v0LgM+nFh+noWgSVmNIqsHigtK8W5sACqTAdMycyU",
+	"fqKK/vADijBM2OlwJGHy+OXzqycwi0zSDnmsqeUJ7MAPBNBLsQQU7Ln4o4lnZTYZcBxjGkZ6XBlROfRI",
+	"EMasp6KZZzqM3SAkIv55V4/9jsO1NHlECVgJhs5Co+HrBy8sGO2bd1d6qhmclFEoJXxWaYlNjY9ql3S1",
+	"ytN14ESI1nUNX7CDWJxl/ZXu/45YVw/DAwtrldVDVXKrUnV0l5ynWmiKHaPHu7LqQiriqMRS2/39E01r",
+	"766e4V5m+pbq5aYoPZTP0ncgGTCUCEuILLX7V9/3/S4JeYcTRHTR9Kr/fOr7XZCojI5tJxDbB06aUmy9",
+	"XJXAO8O8/wHyNS2ggG1LloCZxQA4OgL/JRC0K7PPSHdO7HZJFGLHHJuCKQI6200pzMj4Ho0heNr9fceY",
+	"7jsX+hIZmNtICntAJnslaXMXiQEMd87RlaG3qfu5Y10EnYZHOgbYsNP4m/4P9Hh0Gn+7654lIG2m5guh",
+	"St0ybQXUSM5NXpzZHthzfTmSwmn0mrhqjX9ggBzPNR12cZawHyZSpF8VHJWhpGnmq5DfOr5jkJpjOmDo",
+	"iDtuHR/jFf2f/yHY7Ro4luZHjob8ww+EfbJufn1JjXMmbcRt8kKQrItFheeULaVXAGYGt7LDzT6dLpAh",
+	"7lXJtq/JwrAZo9kz3l38Ch4PPIYfNT10yDmfGTng+qPSG5pkC2pRl1ap65PG14y57nbayviSd8nVkHW4",
+	"I3/0u4z2hmY1+i+wO8lpoQ/aanxGwMtTZKlduwddbJOacA8aWdYBLu9Td+G5hjppCyzP5m2hjLCnm+kN",
+	"FPJeNAkMM+1qGXhNxyF+gGNiTJq2wAMwdmJGg5APdjGtI+kc6XwJqz2MODJjJz6FLgA0mSURTM2Jba67",
+	"00QaoBEydZcY1AckYqkP1SzIQg/EzHSM1yrLJ/1/XSOsndvqYg0jIlYsVVqoglqWzHTmNJ284DI/bvtt",
+	"T1/cJzgRpHhH1mj2gv7lDn/c9ptPUBjrnWVYfAHNOQR6QR+3/X2TMEOhz6eayK59BeXL0AZklRAYcUma",
+	"jD1ut06eZHuNhkqyqE9C2eFmGvobvkfazX39PwceabdaCX9Iq+IMj0iBKpP2IVRpMSFRgfIMGEM2P9DJ",
+	"N0hUEMSyLLfpQmWIvvXp06nTb1P/6TeR74INnwxHzCMHnz7pAzjWC4HVnJwSFYd6olhXqU82mzviwHwK",
+	"vku6l9qy2znXkq2Lcl7rgGeaY8NRtFsnEMwXkRH34AX/6HruzOH0rfWWpHHp6e/jFJv6f/SuG5I5xUCV",
+	"g41tNO00oziUSf/RcSRmWqxcpWuDzzXTtq/zi/P0GkTspMxkDgAM9xvauzVinXKt0dIB2yWXRv1Kb29f",
+	"GKw1vaR20z+ds9dQwzRszgE3NdI2Yb6wSo/IiRbUkrj02E6J0o6/Sy4U6VGeBk712k+N/Pl/////z541",
+	"efc+O9bx3V5SV4TX/goudOKZMZs/p5IpLOhOErfJ+9wh9SAFVD+ooH2fdFt0UXMYaRuMHuVaZwdSBJlo",
+	"mhBDNZmxgR83/SRuajpTPiFUhoH9fKhgM7AmzRKH/rw1bAw1htKlfVS2OhwyO/U/PTIZazkHEklfCHvv",
+	"beVywkvMhkGyqlHwTHm4FFqt0TQJy3e7d18EbDQWivHebOcXNut6RAoLJelqx7ZP/YApt7mxPmNshYwg",
+	"ualem0HGNaF7oqZhj9kFYOfCjCmWtMeUhk/SVDxZaVYoA/WL0JlR5hlsyNOtyzRrPO3wrhZie/jtvc+J",
+	"Q+5uD8KFe12QRTLtzCoLW9GqIRsZ1ByHMq1epn8F3ciUTplz7/BEFjgSDVmXf5JXprRETFYEl5uFQEMw",
+	"LYBmjm05oAf/QcE9YgtvOtxB2bFfQd6mZ9RuncChZJR1rWNNSXePjsO9jyxu7vrdjAJPFYMT3IH/1aaw",
+	"+8dLNqIhD/nAIJpnf5NMobOww+0dSgySiPWTqBfQO7no5xav9RK72FQBUFMBP6c9X3c73NT5mMVru7xv",
+	"1PDUxKSRNo8ZgGrqU4kANgOyPrTGk9h99rBhr56iD8z25UACSBRY0DTcVt1m86XbOACOR6tIoB8kjYCP",
+	"veZJi9zMtHh43G62n4CDEZ8emvl0ePr8fov8Ej7VzzR936L0P27vN5/A1uk5gOVveaU+Q2vnh5ykfMzL",
+	"o1dZgnnc9sEeaXiNKOwx0xTB+H5+vbia8/mIMeOYxLMr4sGeeWkPeq56DRWqaN5rZOzLxmmjuevv+vpB",
+	"PQwdh43Txv6uv7sPwNdqCL4xe2v1vweFmbtRlITqimshwsAgoJAuXKNu0pXdqKxca6QgE0x5Yxf+S4um",
+	"K4eFoi03NEZ3YsqZFoEmoI66f4cb8A6ZsQ1waxNz4yJonDZehVJhY1KJgN/GfVKaWZY+sme623oLHwT9",
+	"Cb8CKWix6XkBW9zyfevtsw1/U5a792/jRk5crv9yGpwaTyhkvkMDdEMrpqen/hQmws2f27NFZ1a7QiXb",
+	"nj5foQIezbLIpDwDoG3oUWpQddMiKWRBWCXl1BZoMiibknlsD57RH45CfmsAf2N7zmUvw7N7L5wHYe5t",
+	"PJ6iN5Jj3HtKgwSSWr/SXPzKO06Nmc8CfGl/8UsvRHwTBgHj8EazXeMzlxdXQrwSmAjQ3q8xs59hF/Vb",
+	"NB5AR+CDOntwYRAJk+YjB3VW9I6ntQngn5+MRjSemZvpGBCQ2EAHMs2KwCCgjfs37C2HYQq0DRMiYkVV",
+	"tj/B36VrryT4zlkPgdEmi7QjzwgPMHSlUQ0YTxsKJ9qJFYkOCjjCDg4GWjxObHVZh6PLDt1G0N8OAL61",
+	"3i+T9n35cgkVQgEb+GqwdOJmBi9r9QZdA2fw36ZvF6T7k/NstoDscKtNYgQugegJjcY85wgy+NNySGPn",
+	"B7OPpxZfhVqfGbwBk0qVzT5jQYffsEGoNzCRCU6OLaAf0TgKE5+TnroVploxEFHgpOWGudhoRg9Gt3Ei",
+	"4VsHvtWEw7RPUsiJVGwsT60lSA60qSpNtyinj7rxvgwQDUPrNAjz2OHJ5tmJBg7BxUyq5YQWkuszm6WX",
+	"EyftMvoOdhtfN0PzazA0XPVvQr2AZjjfPh/Es0vsxPps0CvW2F7zhMcZvhAGWfIzflvHD6m13lHSLSxL",
+	"jC+ZKqNEv+5xbunS0GXrZPEriYVn1vMnouWXTNUm5DSz7m5ZxRzPwiA5jicFlwDBNDMCPxVzWImkpWUY",
+	"kMct8EyLmEwADhFCo49bvv9kl3Q/33WxAZGYDIbL8fA3E/faAEk/NSXSdU2Bz3l931X3F6vsBt7xLps+",
+	"oeIJu1vvJrfqXMtv+eL7xzVuMa7mKhwxMcFFNWvMz73CqzCY5kGdjUty/H9lQUixyO/PxWnwgqfXdgX5",
+	"WWxGYEbNHmSfVLtFXPT/XDBkw56Ssw7H19wcxi7mHJhkAU5Sz5p0AETlRrwsy2kM2rJLmwss73dxsHpl",
+	"HffLcn6aTXhosoW6jbSH03wfkOLCyDAwJcQG+aocsrrKyWOizuv7eJzePTUdPBb6+CH9O9kOQwt8PO6S",
+	"7rbq53ehfiYuJZc1OwIB/nBfaqiQFXpopjOKZ3TRLjDxOEX5E5x5jp4aBo40wMpkXB9waQgOh9kOcmcY",
+	"IoRwoUK3UodbFOVCjk6jqFvEw3HiziVadnOciOgvbGaY7opq8DIstbaSPNd1qZaiXOMyZJnpVvs12q9f",
+	"g/c8E7wfhb0/ibrcatVgcZlrcMkm0hzXN86KjX6e4XsLODGNolpK+WeLhVDb5Y9eeeuERhc/BHXDeTe9",
+	"KvTUkxJHfYfn0dQBy9l4hwlkVKdOe4z7B0nufG1ujIvJcOPvyimMvSC2yk8tP/KSN67Cjey2E0x8yV4a",
+	"OnPSaWXapMcEgkK1pte5itz970wMby9AXedzferfiOZfwzuR0GFdhzVeuAp/9ZnrCdIqMXipTTAa9dcy",
+	"l/ZvmPHW4SjKbJ28acJv0uGUmPSGphjCoKYtJa7eTPKX9/4U/xX0/Q07xrOMZmsi3K+JALsGHOq5haH5",
+	"cxgL34W+7/rj71Pz3wMlvto/b1J5nOJP4XYQ/BqzGdfxsz//+ABJjptwnqelvjZ5dceCOYAP58BPgXoN",
+	"8n02Lbayj2mVv/z5xw35y9MNr+svR2L8Uv5ynOoyTnOzuLut6vxdOc7T0q4y/g1PfC2atPG592gU3dDe",
+	"bQrnmxD8578Y5XP3RgSz/9mbxNFdqdR4awvZaLagS/RtQfPL51e2ULMY0Bsq2cdjhDgxwOZYup9Ux7+7",
+	"fNXh1kM0pBKTNfsxHYxsxWEsxmMWnGUQBqFXCNSStT59Ij3B+2E8kumpYZ4klq4ZcJUOdyrX5sSHtgBy",
+	"F/7p7CUrcPWXA8ZyNi3swOsCkof6JdiDNIM9h1ea1cLravR58FdNQvNThe5Kbt+l7Exta4HyWVoAxLXm",
+	"iHrg/AzfW6owhYtQl9iPxSi3n+OwZI45qNeVZ5lBDp6f51zzPgcWJDvV5v5h5XaGQeU0Xax1vwCo7vNy",
+	"nfMXYxQXbmrW7qw534Vtw+/mtafffy8Gpkmqj81Fh/pXW4JkoJNMG3uq0MW7cChbh2SqCp2SUo/cTJDz",
+	"2XJieKjdOklQJWLm1lfCFw8WfjH9gm3N5WL0NE7/9cGVQsmrBm/nZkZM46Os7Lkri7Yu5t9vXr+98nJY",
+	"LmeWKxsnC7LrUGIJnSnOz/NdzPkuY7xkab77Rsj6npJPO9PpdEcvYGcSR4xDw46c6yRFtTc3sipnxYWI",
+	"TzhiFoS8MR5iz8JN+mTy7UpqeGS2F6bywkDvsPkbU2CVXKYATVA9ifcm7ZwAqAy53gnkLfvIYhplrpf0",
+	"EHPG8F+og4DuJzSKSD8E2/U8xbAwReQId2Tq2pUgjyk3QFWAoIUVG9rigyak2vLzAFwhCGIAHQkVTCQD",
+	"OQAlGpDwQKLwIyNUPXEbJhaa2gnQR5Wlnc+GQPXyi6ZElBvRa9jOy9/be8udcEYPvskAzj36SGHv/ow+",
+	"0m1CRamJfh4AMAJwRBQX84r4AjPdsrrVfK2fbePY2mkXOE0tF7H1KAaU5ssa12DM+cQIy5i/q+wIWPTW",
+	"w1UrO2JTN6gia8IZO5QEsUAGmyzHW0jufk15lHiwtxfg+8iOWI/6v4ibt+bzQAKVCRamYJzymV25GsaM",
+	"GaSXM8CvMsB1nM0BpZ6Tnoi1hW8wZPUNRZeChTC6mVlII7RAwLCZMeUlEi9myvT4TpAGV5V7mMJQxAhW",
+	"tCfu10rYcMbFN868vtXywm+cw74ziQ9fh5K+JxVFBX1Q3CIe25Qo1/vEOIAWek42p8HusKnSFtfQI9Ph",
+	"bLNqzFuY73rsAMfYKjTfi0IzNVRM+RwRf8u6jFNzAJF6eyutxR0DkPAtCwA7eQbwrWQyJlzcCINZkwDo",
+	"DASBDiK3gGsJKIu2AarWZBKWgHXGiIAE/UDINOSBmFrfuoAO4oKISdI1P4wN1PrNjNi+loSOBB8k4I9Y",
+	"F2EUpF0EKDZgo4hkaGBh202fvNR6mVmq62BAs4pF/TX0qUzGao4drahRGf7bsPS4gtoEc7g33enbZZZb",
+	"BepPydGfw03R19Tc8oSvP5TOpEwbxEFZy/nI1OACiKqFK8MInNN03dSM2czRpu9vOM3zSn+/sT6Mgaru",
+	"ZW1AmmEoYMSN04a4bXiNYILzux7JxmmztXvgNbBxHCQ9SEVj21y7ZPiWHt7Golu+D7il2HLL6Txlmqwd",
+	"JFwY1oemqv5/ZOd3ANDf+Zk8clBQdxT0WdAs8hH8NmU3QyFud8LglIzk4Lr186vXFwc/X/7z1T9eHfzR",
+	"urx48/TZz29br99dPSI7A7KzM6ZquEPlTijJozo28d/c4PqPCX13Jr7fOkyD6z8CBeJf3ej6j3Qcus+G",
+	"wY++eSoTbP9RL+yR3n+qaC7I78+H+N0krDoRfkwymovvK8PznaTU/Gbrp+KJ/k661Y3TRvVeN+7WiFU+",
+	"5I5j3k5ZUjHcxfnrXzuXOLnQl0xOotoJxcCC6uUTb+2h7yaH1wrMRxIJ5FuxgsrSvQIAHDUdcUQqjk3T",
+	"FGpbdUwzXVmNSq6FLhfKgs7bBhTW+MF+eNDe3VR2c3Xa4d2UY5hOjZB92NX7bf5gi0DybLJrMTvAN4wz",
+	"s3YYFybJxjPdNrL2WodTbiHlRR/socQUqgT4qGX+aPaziahSwsu2POe74DlXzOE596SkW3WmQivPtQC0",
+	"TVlMLhtc3gjT8UO1S7qmGRMUzQLEOvZWSBMSusSHJFGn9UawZq1Wxt/5Ns17X8l8twnv29qc78TPCXmV",
+	"SNwVpTnmpnzFVe5vmXJK3J28UmiwAZmcbvdOEioPorFJZ9/QdABLO4SgD9AirqfFnh0O1Z42hzXtT4Vj",
+	"n6Wd4oM8wrrgWrbe2v68aZ+eXXJujyGp5oHRM/U8jkhH9pF2BrSSOuFB11R1La44VR0O/oK0rRWFRiU2",
+	"sdZ2cYS+O2tU5L91y26W9m0Cr0p6kGeTkTNdYhteA7pQp4ZqgWWqaR0zy0sGC0IaAfMGWLeBmCjSEwED",
+	"7wocr+0qZZASKr6aSXlPDyDnpDh20RdLsuDBJlvCm4s7fh+e3G9YFGy9uH9KefV2PXm1AhYAjnONN3pv",
+	"GU0x0yU667yFbmcABACxqh617SBOTYGHKZXt61tsiz5sezfsbzbzsAGdtiBFX5kWhFAfYb4/pRJ67pma",
+	"EhdkrNKoW8VxjJzCpEEtXbvwhg5YbagAbOpVihVQm63ZyW4V3e8i/PNpHNGQuy1Us9f061R1K3kVdq6v",
+	"xinBZ7ZA4sUM7BJ25xtHErfBs8Zfj8jj42brCdnfP9xpt3barQWVm2HQOD36WmDEnbP6mnHE3WkuxkTJ",
+	"LGqLJP6dAaJkmPNXAiXuzunPgyXu3qMvWTlbh+MCV61t4jsr23A5bI6hboECt1ji3zOWuMv41oYUNKr5",
+	"d4smnuXHWzjxrQZUDCe+7KWrqIx1h/oCgOKVFO9/b9J4ewnqQoovcQMeyAXlUOImQcVd1fjrgxTPX997",
+	"0/9XUfw3HNvLsZqtsbBFFd+iij+ADbDFFZ93u2+BxbfA4qUO9LrI4nOvbKHFv2No8RIm/gVLFAo06i24",
+	"+Jrg4vk7/x2iiyOhb+HFNwcvfvSQ4OK/gZWYFPp+KkcWLw4jlc7TmJ9bYPEtsPhmgcXnee59IosfJdkp",
+	"q2ewZCqTE35ZnHa9xRXf4op/e7jic7bRFlj8PjMptsjiW2TxbXrFl0AWL3O3fsXQ4gW8eYstvnVxfbPY",
+	"4ovpfYvPu70Bf15w8Zyft+4L3yW8eCEv2OKLb+Ext8kQ3zy++GJV/esHGM/zry3C+Far+eYQxu9Lodli",
+	"jN8Dxng5R9qCjG+1qK0W9Q2AjNdQnL5alPE8e9rCjG9hxrcw41uY8S3M+NYo+hPAjG/CFNoCjd870PhG",
+	"QkxbpPEt0vjGNfVvBmrcuWJbrPFtsc5aWOMltTpfEoGxZvn7Fm38y6GNF3OgLdz4Fm58Cze+9efeM9z4",
+	"MiJrFZCALeB4LR/yFnF8q+5uEcfvQd8tY1eOFlXNlNIHKwHHQ244BET4AYtQ68O75C3rxVq5BucvVFzJ",
+	"oZhyU5K2Jgc5d2a3geDTnFfAa/Sw+GdOGctCZmNUqNHuN3t+76h/3D+k7eCQnfT3b1q0Gfi9E3bcP6Jp",
+	"ae+zy1+rcbadhaEEEFGwvCffGaY2yrbz5bpQIVnID/eji9E+MlPcYmZ/Z0gfyEoeyQzZuVhNeCUfEjz7",
+	"V3oLydnulLKczypD2qR2Q+pQ7Gv84YiIh+0SMOtoihgaSmtVmiWC0/8jgOFphnjqmNJEKgEMkdyyGQv0",
+	"h4ao4K2Cpu3esC+Kpl3AXl12WNtuTT+zdOXnerO9R2EAFdaxlsINnzZvWr39oM0O+of+UfO4dbJP2zcH",
+	"vcPgiB33T1baKRTDNZi+C7EK72QYvPMgljLVZvbnVW/eee7IL5laZdjca9+oMLnHit0rIX6lfJZRqrYl",
+	"u39yUavFWU6aLZKvlX4Oh2t+dv5jKVT09LVd8j5UQ21XaW4jeACIDZr5KHHLOJoNleAJ1cjlWdn3fSGX",
+	"p0vfaqOVV+SSfRSrXZKK8tsq7dH0XXFk7Hox3Eoq979qvWcVXaaGFrO9wN9hTfESt/eBvHHOEVZ542wU",
+	"udoVl9jKaVR4PjhwiiEBdN4jrFEICMQGnsizv+u/YiiAYs+EPg0jFuySF2Gk597hnMaxzTMLxJSfgWxG",
+	"XjYiPTGB4QeQxLZrEeHVbMy6mLligyBdLcQ7fBB+ZDx5weS5afuZRhGmu3Wh1A8SYEyEuzvhKoy+FLBx",
+	"Wte0tN0MtSy4k7XoxAIzLvnKxU/1XzC5i/VfeAuNAms8+E4fUp0HHy5O4xzd1qX4/bgUA/fGWgFgueu9",
+	"eBEXcfSYmX/qtW3cV3kFvkouFLPR7HFEAVVCs+og1yFKc8s+cnfSD1WSpzISo6RgyA0zIFeeivgWwSfA",
+	"9d/hN7R3O4g1KVrUvY8M4S6hzGaXdF8+vyJFu4LT2/uM/1//qWt9qd1XAuVkF1KXtWRjUSQhPt2ncYcb",
+	"9AttLiZBfEa6plaz682tVos4k1zFwhjFhCkfIkP6kRHcAcF77IxIxrRkMGN04T2UIO9NAhdWsNry0hQk",
+	"EQA5MCCW9Qebw4A/6T0k5gQgxq7CETslbf9koeAk68nNVbOvL+1e/Er57Iu6jQv61TYPsnaHLW1FFabh",
+	"NWD5uXeOMj1u6/dt0YdohWYdP3Orjn9OD3re67HxtwEs+EX8lLiLWxflN5CXxQNoa5LJd9XMdbEUX5jA",
+	"n0jiz/Zf1lVZaGg910+Y7NgbMVGEJjm+p5h3ZWSIh8Fwk02VWiKCM9ITIMFsxr9hfVYs2VKbmEwBh/aG",
+	"QT8sRbiYrukI+slu0ho68+wnpijo8392rmQXtNWca3SuC1LSeQjFebH9Z0+vlpqdudybUbqXnOGigsCk",
+	"UgChtZV1u0CHDrf9NuiH3bRqGZXCqdV7i+r4UNPsekQJTDPQ6rLpN0uk1kG5mELLb9dDwgWRE5ssCmh0",
+	"mrOkg2gF2XIrKBJUYG0AemoxjkqHWyAVCzRn9G9clOmG66jB1i1lkJ2khSuXJBKaA+uN42wKqji2zZUp",
+	"tk4CMxOqDk81dND9kroLU1YJfPU1Z8nf7QSxW6jMmgdJiabtsiWkeXMgrIqdGheZxfEgWdQuuUpR+Iw1",
+	"cKqZOagtXQT2g40NBFpxqc0C9EITfECtjQYTxKKgpHvJVDzbgWZYXcwLga4Bpmg0mUCHq6xzjyghTLZv",
+	"utd2rTcg7MZ0YteKosvA34BtI/X+6undzEi7dUIGet6C7xJnZzvcnAO6GPXT6akpvX32TND+2YCJ0lhF",
+	"B7eX9xvSwgvlXR2F+jehnvMEoHsrIIv00zwH34BqCt399ipg8aibJAfVWOC4gMow4aXue2GK1Ez3Y8jr",
+	"p6Y6lFwNofwMVVBoTjHhCnnBmtomHOdq9aIoZs0AWw/td1UxmsSxIks/9iLhL/eV7VlZ94lzMShv1uuW",
+	"EWwk0rcDeoJYLQfQdpX1waLROKUG0Q6zVmTyMGdT1Ag6XPTthTTXUYJ+56TBZG8mOGbh9om4pIjSuYtr",
+	"NTtmtmEdbEjj9MD3/folhe613nBN4bfPMb7VqsI/UxNhi82wNJey17NU2JvYR70Iv7ERimr/wBA0UREs",
+	"tqHxBlr4oiv16y28c529W13h+4jmxglVfslQ7nzQsvQO/2yuZRKIDeXa6Cx6nMbqN+YbuDC4kO2FqeHE",
+	"jS25fB0uXDy5qsuF6a+1beBM8hvo6TIccIbuUY/cYBzmraI8oHFA3qMTVRI5Zr2wn+Scn9sSrCQiAxvX",
+	"YwEiQHe4HhadV602GYpJLD0iBT4vTQNCbY/r5woC+13995APrvE7skuiUKKlMVrD4/WSKVPHswpDsCVA",
+	"Wwn6XVrbhiQN6bvl6viH8hZTm5ao5tLHArul30tmFFZx6g0Yx+xjKCYyvfOJSp2FtoArb3PzKSeMm/6t",
+	"LrMY0iBlFqEyb3EBAQsWex3ej8UoDQcnsV/hOObBZ24L4w2OI9S5mHEZjaOQxeSWsbFJX2I8kLvkncSo",
+	"jCnDxq7nME6HD6kkEaO3LPCgXylwNdobsoBA+MEEJTT3eU57w3RmsFOCMxILhfUK+lSA30nwfHLSdVIT",
+	"dn5hs+4prEZBO3k9FxhDvwZRJazksUEbLjo8fwi4bU7MKVM52/ZPyOMuF9f2NcNHu0+WqwG6FFH0lPZu",
+	"E6a5gSymLdddNrbwxhyisxOrsOttAk054iW9RadFRLXZZK9xAs8GVw5Y7QKuX1X5l3Bt28vnvirvHa42",
+	"z39DZdmk7dZRpKoBsJ3AuCqi8ZUpfB1umK1BVbLxSjHlyXi7BLKC0gBQj8bY7YSjAkrVJIZwOAxhKiRS",
+	"hTHtDd2j3ODFdDhmzWLgHZDiQk5umJoyhrAo5yaTtB9+tFsgi/VNkxWrHyzmpEqI6xHls0QdfZJEyZOM",
+	"XzPrDteSBtvRj5iUdMAwg8DIHPBlL8uFNcVsefCX48EmYdJoHFsOfA8lpEDj6yjclawXAKX21mW6pQGw",
+	"yVjrp03P932DagW9IVEpxJtwapPuY4WlBnIY9pWHCSkxkzPeM9kylBMxUXQAoee0GKvDDVcChFTaG3pZ",
+	"ACkjrMzndslzrtJcfkAzz6faxAzy6rUezomaxNqw11q7imcm8yVtvJ+L0hmIizOCVXAwL60wd5mmh64e",
+	"EFOcRJ90cUe66ZTA76BEzAJCSZ9NASCVAitOmb6AbP0kzMcZC3IpPmkx3andOnLg75syjVhCLqm0IKyS",
+	"qTSjVG9Dh1sN3jwB+LOmJgE0fNgKG2CEXCr7htlsLd2ykK8dnmC+knuEfH1riGz1eOW/3FYjzf3DtVuN",
+	"GPhUzx33qP6oiPxYiel1lUBParIWeKIOBQ/1RdF3oT68Vx7B9UKxETQxoZ8ucICm7/tFwF+1IrLrHkZu",
+	"x1PM9IpdNcSI86oAw801BnIqv06bJYfrNWy6om0KpCcPWOt3JQefPV2vAfxBr8DoRo3ThptP6aKJkiN9",
+	"WUzuTrPlrN+MzYW67qMcX0Q2phFENctcgWrqN3gBSIMsA096Q1ROahuq3wIAf70AwFB1AtdRroP+uwTK",
+	"bxY11JZq4hSqADbxpzBOU66xv5m0/kuAmhvEYrpLzuWtSTPXik6HdymmCkumbEca8BTgCAZ9nmrtxdTU",
+	"ZyvttRmNugfXGqHBrSPyNhyPWXCG2lRXKzZdx/zscCiD0UNKIbgZGlklNes32Ykh1nlSu/AeVb0hQ73U",
+	"GuyYWCU0+4kiMXU8tWQ8uYnCHnl3+Wq3w213dW3Wxpiu5QDr3TI2xjAMZnkJzk6hcQ3YuOC6xd00WwNQ",
+	"/ZhjgbNH09wO57gTjEIIQ1BwtkzG0K0HBIM97oiqdFbUaHSD8CP6qsPYHqo+JtAg5S55CxAOHW5/gk4A",
+	"fUI5qphsLLQynaCvJod37lQIPNcPdbGm9pRQeWsOjeHfE8KAKcnMwSNOdOjqfdklQ4HmnOOh6ac1C4bm",
+	"u33GgmtTJsyCrpYcUhmt0u6QgZvAzvXYDRb2dIaemBciHuAt5g74NTwRmu28YQMA6mXThEbsBYBqWVzz",
+	"uikz6yFWQ+7+W6uN1EFv0JPeOMbCe6qfW82n8o2BYBcFFWss6AVjwUu0HLZRyHmJ+wKYtcsEHhIuGwKQ",
+	"QpPPHsDJgQOl0PX8/FPKfxgJg9TSRr8x8NsMphdW6cCw5PHr84kaktau7yUiLGYB4yqkkfTI5Ytn5PCo",
+	"ffJkl5ybV0JJPtIoDDocBuLGFj/PfiSHMGtA8c4yflsrkcOeYgG5mbklU13ZE2NEBggHXHNrYHsvRGzm",
+	"magcIg4HIacROX9z4bmsHhAeKBTJyNQF0w9ZFIBs744mkQrHNFZ7fRGPdgKqKDBPo738ZwLudxWHfEBE",
+	"v8NTL0QqwdM+4GbrbcxiRn6+unpDnlIZ9qBUCmblTCRhzHqfuu5hd62fPBbCejw6fCik8qD2gZzDPpnz",
+	"AqMc1Bt8UhpJD36ZmI0BAA3KqCZaXhh8iCxFaCEEfwyCmEmZ3UbTyq8/iUFqT2ORuAZRlyHtVq4aigs8",
+	"8OLiJ7QugKzrelE+7Uyn0x04pkkcMd4Tgba0M2ngiVZbD8rNPF4fvNZrDGKaWtbmfee61MdmgMUn4mRD",
+	"eea4o3XlmZlCP/Fz36tleMv4Q5iH8CHHRqwtqHCGw1goFf1pZBXrTeJQzRqn//own1CnzP2qBJPj2HjJ",
+	"a+xNJIurzT8YMIt3Dhp3jh2/efo7GA+Eas4Ur5lF+k4WFUmuCgzZn0RRw2vQYBRy4z7zXLbRbHmNgNGI",
+	"xfCffBJFbg/n9G/6X23PduwyMNgqHLH/QtetxrurZ/WZAayxwHH1Hot3UehC8PIhNc+tRpjXCN8PBaEj",
+	"cvG3JSAac/f0c+OG0ZjF+sqC5xRELOqGBQ4Xx1QHH3sgepMRuhmM6Zj0+d6j43DvI4ubuz6YRWaCc8OC",
+	"GpaGYzJNUrBOHG3U0W6KdmoWpq2y7GjP5q4+pj1oHiCm3HoGwkA6o5kilPnR/j5hE+OBNhpIEMaspwTk",
+	"alFle0NpdZcI7k5wUDxi2n7XDIi9DOO0Kcy7y1fu3LCGbH6gq2zvLZjiLnnLlIJ2phCvm2KGLQ9Mybg7",
+	"rrQd5QqzhC1UgYtw6eXhLb2k56H5JMbL0m8kCdMlXylPP3YnavINPtz9fwEAAP//",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

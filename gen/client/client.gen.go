@@ -104,9 +104,9 @@ type ClientInterface interface {
 	// DeleteClient Delete a client
 	//
 	// Deletes the client with its agents, their events and its applications, whose tokens are then refused. An agent that is `available` is logged out first,
-	// which sends its logout. Deliveries that were already owed are still carried out; its replays end. A client that is
-	// created under the same id later sees nothing of it: its feed begins after the changes of the one before, and whoever
-	// asks for older ones is answered 410.
+	// which sends its logout. Its pending deliveries are still sent, signed by its own secret; its replays end. A client that is
+	// created under the same id later sees nothing of it and shares nothing with it: it has a secret of its own, and its feed
+	// begins after the changes of the earlier client. A request for older changes is answered 410.
 	//
 	// A client with more than 250 agents is deleted in steps: after a 503, some of its agents may be gone already, and
 	// the same request deletes the rest.
@@ -834,18 +834,36 @@ type ClientInterface interface {
 
 	// GetSecret Get the client's signing secret
 	//
-	// What the client's deliveries are signed with, by the Standard Webhooks specification. During the day after a
-	// rotation the previous secret signs too.
+	// What the client's deliveries are signed with, by the Standard Webhooks specification. A secret that was replaced still
+	// signs for 24 hours, so that several may sign at the same time: `signing_secrets` lists them.
 	//
 	// Requires access `call_api` or more.
 	//
 	// Corresponds with GET /client/{client_id}/secret/ (the `GetSecret` operationId).
 	GetSecret(ctx context.Context, clientID ClientID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// RollBackSecret Take the last rotation of the secret back
+	//
+	// Makes the previous secret the newest again, which signs without an end. The secret that had replaced it signs no longer,
+	// from the next request to a receiver on. Secrets that were replaced earlier keep their ends. Use it when the new secret
+	// has leaked, or has reached no receiver.
+	//
+	// Each request takes one rotation back, so send an `Idempotency-Key`: a retry then takes back no second one. If no
+	// previous secret signs any more, the answer is 409 (`no_previous_secret`).
+	//
+	// Requires access `all`.
+	//
+	// Corresponds with POST /client/{client_id}/secret/rollback (the `RollBackSecret` operationId).
+	RollBackSecret(ctx context.Context, clientID ClientID, params *RollBackSecretParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// RotateSecret Rotate the client's signing secret
 	//
-	// Makes a new secret. For 24 hours every delivery carries two signatures, the new secret's and the previous
-	// one's, so that receivers can change over at any time in between. The one before the previous signs no longer.
+	// Makes a new secret. The secret that it replaces still signs for 24 hours, and so does every secret that was replaced
+	// earlier, each for its own 24 hours. Every delivery carries one signature by each of them, so that receivers can change
+	// over at any time in between.
+	//
+	// At most five secrets sign at the same time. With five, the answer is 409 (`too_many_secrets`) until the oldest of them
+	// ends; the message says when that is.
 	//
 	// Requires access `all`.
 	//
@@ -970,9 +988,9 @@ func (c *HTTPClient) ListClients(ctx context.Context, params *ListClientsParams,
 // DeleteClient Delete a client
 //
 // Deletes the client with its agents, their events and its applications, whose tokens are then refused. An agent that is `available` is logged out first,
-// which sends its logout. Deliveries that were already owed are still carried out; its replays end. A client that is
-// created under the same id later sees nothing of it: its feed begins after the changes of the one before, and whoever
-// asks for older ones is answered 410.
+// which sends its logout. Its pending deliveries are still sent, signed by its own secret; its replays end. A client that is
+// created under the same id later sees nothing of it and shares nothing with it: it has a secret of its own, and its feed
+// begins after the changes of the earlier client. A request for older changes is answered 410.
 //
 // A client with more than 250 agents is deleted in steps: after a 503, some of its agents may be gone already, and
 // the same request deletes the rest.
@@ -2350,8 +2368,8 @@ func (c *HTTPClient) GetReplay(ctx context.Context, clientID ClientID, replayID 
 
 // GetSecret Get the client's signing secret
 //
-// What the client's deliveries are signed with, by the Standard Webhooks specification. During the day after a
-// rotation the previous secret signs too.
+// What the client's deliveries are signed with, by the Standard Webhooks specification. A secret that was replaced still
+// signs for 24 hours, so that several may sign at the same time: `signing_secrets` lists them.
 //
 // Requires access `call_api` or more.
 //
@@ -2368,10 +2386,38 @@ func (c *HTTPClient) GetSecret(ctx context.Context, clientID ClientID, reqEditor
 	return c.Client.Do(req)
 }
 
+// RollBackSecret Take the last rotation of the secret back
+//
+// Makes the previous secret the newest again, which signs without an end. The secret that had replaced it signs no longer,
+// from the next request to a receiver on. Secrets that were replaced earlier keep their ends. Use it when the new secret
+// has leaked, or has reached no receiver.
+//
+// Each request takes one rotation back, so send an `Idempotency-Key`: a retry then takes back no second one. If no
+// previous secret signs any more, the answer is 409 (`no_previous_secret`).
+//
+// Requires access `all`.
+//
+// Corresponds with POST /client/{client_id}/secret/rollback (the `RollBackSecret` operationId).
+func (c *HTTPClient) RollBackSecret(ctx context.Context, clientID ClientID, params *RollBackSecretParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRollBackSecretRequest(c.Server, clientID, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // RotateSecret Rotate the client's signing secret
 //
-// Makes a new secret. For 24 hours every delivery carries two signatures, the new secret's and the previous
-// one's, so that receivers can change over at any time in between. The one before the previous signs no longer.
+// Makes a new secret. The secret that it replaces still signs for 24 hours, and so does every secret that was replaced
+// earlier, each for its own 24 hours. Every delivery carries one signature by each of them, so that receivers can change
+// over at any time in between.
+//
+// At most five secrets sign at the same time. With five, the answer is 409 (`too_many_secrets`) until the oldest of them
+// ends; the message says when that is.
 //
 // Requires access `all`.
 //
@@ -5357,6 +5403,55 @@ func NewGetSecretRequest(server string, clientID ClientID) (*http.Request, error
 	return req, nil
 }
 
+// NewRollBackSecretRequest constructs an http.Request for the RollBackSecret method
+func NewRollBackSecretRequest(server string, clientID ClientID, params *RollBackSecretParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "client_id", clientID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/client/%s/secret/rollback", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewRotateSecretRequest constructs an http.Request for the RotateSecret method
 func NewRotateSecretRequest(server string, clientID ClientID, params *RotateSecretParams) (*http.Request, error) {
 	var err error
@@ -5676,9 +5771,9 @@ type ClientWithResponsesInterface interface {
 	// DeleteClientWithResponse Delete a client
 	//
 	// Deletes the client with its agents, their events and its applications, whose tokens are then refused. An agent that is `available` is logged out first,
-	// which sends its logout. Deliveries that were already owed are still carried out; its replays end. A client that is
-	// created under the same id later sees nothing of it: its feed begins after the changes of the one before, and whoever
-	// asks for older ones is answered 410.
+	// which sends its logout. Its pending deliveries are still sent, signed by its own secret; its replays end. A client that is
+	// created under the same id later sees nothing of it and shares nothing with it: it has a secret of its own, and its feed
+	// begins after the changes of the earlier client. A request for older changes is answered 410.
 	//
 	// A client with more than 250 agents is deleted in steps: after a 503, some of its agents may be gone already, and
 	// the same request deletes the rest.
@@ -6472,8 +6567,8 @@ type ClientWithResponsesInterface interface {
 
 	// GetSecretWithResponse Get the client's signing secret
 	//
-	// What the client's deliveries are signed with, by the Standard Webhooks specification. During the day after a
-	// rotation the previous secret signs too.
+	// What the client's deliveries are signed with, by the Standard Webhooks specification. A secret that was replaced still
+	// signs for 24 hours, so that several may sign at the same time: `signing_secrets` lists them.
 	//
 	// Requires access `call_api` or more.
 	//
@@ -6482,10 +6577,30 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /client/{client_id}/secret/ (the `GetSecret` operationId).
 	GetSecretWithResponse(ctx context.Context, clientID ClientID, reqEditors ...RequestEditorFn) (*GetSecretResponse, error)
 
+	// RollBackSecretWithResponse Take the last rotation of the secret back
+	//
+	// Makes the previous secret the newest again, which signs without an end. The secret that had replaced it signs no longer,
+	// from the next request to a receiver on. Secrets that were replaced earlier keep their ends. Use it when the new secret
+	// has leaked, or has reached no receiver.
+	//
+	// Each request takes one rotation back, so send an `Idempotency-Key`: a retry then takes back no second one. If no
+	// previous secret signs any more, the answer is 409 (`no_previous_secret`).
+	//
+	// Requires access `all`.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /client/{client_id}/secret/rollback (the `RollBackSecret` operationId).
+	RollBackSecretWithResponse(ctx context.Context, clientID ClientID, params *RollBackSecretParams, reqEditors ...RequestEditorFn) (*RollBackSecretResponse, error)
+
 	// RotateSecretWithResponse Rotate the client's signing secret
 	//
-	// Makes a new secret. For 24 hours every delivery carries two signatures, the new secret's and the previous
-	// one's, so that receivers can change over at any time in between. The one before the previous signs no longer.
+	// Makes a new secret. The secret that it replaces still signs for 24 hours, and so does every secret that was replaced
+	// earlier, each for its own 24 hours. Every delivery carries one signature by each of them, so that receivers can change
+	// over at any time in between.
+	//
+	// At most five secrets sign at the same time. With five, the answer is 409 (`too_many_secrets`) until the oldest of them
+	// ends; the message says when that is.
 	//
 	// Requires access `all`.
 	//
@@ -16261,6 +16376,207 @@ func (r GetSecretResponse) ContentType() string {
 	return ""
 }
 
+// RollBackSecretResponse400Headers the declared response headers of an HTTP 400 response for RollBackSecret
+type RollBackSecretResponse400Headers struct {
+	XRequestID string
+}
+
+// RollBackSecretResponse401Headers the declared response headers of an HTTP 401 response for RollBackSecret
+type RollBackSecretResponse401Headers struct {
+	WWWAuthenticate string
+	XRequestID      string
+}
+
+// RollBackSecretResponse403Headers the declared response headers of an HTTP 403 response for RollBackSecret
+type RollBackSecretResponse403Headers struct {
+	XRequestID string
+}
+
+// RollBackSecretResponse404Headers the declared response headers of an HTTP 404 response for RollBackSecret
+type RollBackSecretResponse404Headers struct {
+	XRequestID string
+}
+
+// RollBackSecretResponse409Headers the declared response headers of an HTTP 409 response for RollBackSecret
+type RollBackSecretResponse409Headers struct {
+	XRequestID string
+}
+
+// RollBackSecretResponse414Headers the declared response headers of an HTTP 414 response for RollBackSecret
+type RollBackSecretResponse414Headers struct {
+	XRequestID string
+}
+
+// RollBackSecretResponse422Headers the declared response headers of an HTTP 422 response for RollBackSecret
+type RollBackSecretResponse422Headers struct {
+	XRequestID string
+}
+
+// RollBackSecretResponse429Headers the declared response headers of an HTTP 429 response for RollBackSecret
+type RollBackSecretResponse429Headers struct {
+	RetryAfter          int
+	XRateLimitLimit     int
+	XRateLimitRemaining int
+	XRateLimitReset     int
+	XRequestID          string
+}
+
+// RollBackSecretResponse431Headers the declared response headers of an HTTP 431 response for RollBackSecret
+type RollBackSecretResponse431Headers struct {
+	XRequestID string
+}
+
+// RollBackSecretResponse500Headers the declared response headers of an HTTP 500 response for RollBackSecret
+type RollBackSecretResponse500Headers struct {
+	XRequestID string
+}
+
+// RollBackSecretResponse503Headers the declared response headers of an HTTP 503 response for RollBackSecret
+type RollBackSecretResponse503Headers struct {
+	RetryAfter int
+	XRequestID string
+}
+
+type RollBackSecretResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Secret
+	// JSON400 the response for an HTTP 400 `application/json` response
+	JSON400 *BadRequest
+	// JSON401 the response for an HTTP 401 `application/json` response
+	JSON401 *Unauthorized
+	// JSON403 the response for an HTTP 403 `application/json` response
+	JSON403 *Forbidden
+	// JSON404 the response for an HTTP 404 `application/json` response
+	JSON404 *ClientNotFound
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *NoPreviousSecret
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
+	// JSON422 the response for an HTTP 422 `application/json` response
+	JSON422 *IdempotencyKeyReused
+	// JSON429 the response for an HTTP 429 `application/json` response
+	JSON429 *RateLimited
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *InternalError
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *RollBackSecretResponse400Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *RollBackSecretResponse401Headers
+	// Headers403 the parsed response headers for an HTTP 403 response
+	Headers403 *RollBackSecretResponse403Headers
+	// Headers404 the parsed response headers for an HTTP 404 response
+	Headers404 *RollBackSecretResponse404Headers
+	// Headers409 the parsed response headers for an HTTP 409 response
+	Headers409 *RollBackSecretResponse409Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *RollBackSecretResponse414Headers
+	// Headers422 the parsed response headers for an HTTP 422 response
+	Headers422 *RollBackSecretResponse422Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *RollBackSecretResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *RollBackSecretResponse431Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *RollBackSecretResponse500Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *RollBackSecretResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r RollBackSecretResponse) GetJSON200() *Secret {
+	return r.JSON200
+}
+
+// GetJSON400 returns the response for an HTTP 400 `application/json` response
+func (r RollBackSecretResponse) GetJSON400() *BadRequest {
+	return r.JSON400
+}
+
+// GetJSON401 returns the response for an HTTP 401 `application/json` response
+func (r RollBackSecretResponse) GetJSON401() *Unauthorized {
+	return r.JSON401
+}
+
+// GetJSON403 returns the response for an HTTP 403 `application/json` response
+func (r RollBackSecretResponse) GetJSON403() *Forbidden {
+	return r.JSON403
+}
+
+// GetJSON404 returns the response for an HTTP 404 `application/json` response
+func (r RollBackSecretResponse) GetJSON404() *ClientNotFound {
+	return r.JSON404
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r RollBackSecretResponse) GetJSON409() *NoPreviousSecret {
+	return r.JSON409
+}
+
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r RollBackSecretResponse) GetJSON414() *URITooLong {
+	return r.JSON414
+}
+
+// GetJSON422 returns the response for an HTTP 422 `application/json` response
+func (r RollBackSecretResponse) GetJSON422() *IdempotencyKeyReused {
+	return r.JSON422
+}
+
+// GetJSON429 returns the response for an HTTP 429 `application/json` response
+func (r RollBackSecretResponse) GetJSON429() *RateLimited {
+	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r RollBackSecretResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r RollBackSecretResponse) GetJSON500() *InternalError {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r RollBackSecretResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r RollBackSecretResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RollBackSecretResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RollBackSecretResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RollBackSecretResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // RotateSecretResponse400Headers the declared response headers of an HTTP 400 response for RotateSecret
 type RotateSecretResponse400Headers struct {
 	XRequestID string
@@ -16279,6 +16595,11 @@ type RotateSecretResponse403Headers struct {
 
 // RotateSecretResponse404Headers the declared response headers of an HTTP 404 response for RotateSecret
 type RotateSecretResponse404Headers struct {
+	XRequestID string
+}
+
+// RotateSecretResponse409Headers the declared response headers of an HTTP 409 response for RotateSecret
+type RotateSecretResponse409Headers struct {
 	XRequestID string
 }
 
@@ -16330,6 +16651,8 @@ type RotateSecretResponse struct {
 	JSON403 *Forbidden
 	// JSON404 the response for an HTTP 404 `application/json` response
 	JSON404 *ClientNotFound
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *TooManySecrets
 	// JSON414 the response for an HTTP 414 `application/json` response
 	JSON414 *URITooLong
 	// JSON422 the response for an HTTP 422 `application/json` response
@@ -16350,6 +16673,8 @@ type RotateSecretResponse struct {
 	Headers403 *RotateSecretResponse403Headers
 	// Headers404 the parsed response headers for an HTTP 404 response
 	Headers404 *RotateSecretResponse404Headers
+	// Headers409 the parsed response headers for an HTTP 409 response
+	Headers409 *RotateSecretResponse409Headers
 	// Headers414 the parsed response headers for an HTTP 414 response
 	Headers414 *RotateSecretResponse414Headers
 	// Headers422 the parsed response headers for an HTTP 422 response
@@ -16387,6 +16712,11 @@ func (r RotateSecretResponse) GetJSON403() *Forbidden {
 // GetJSON404 returns the response for an HTTP 404 `application/json` response
 func (r RotateSecretResponse) GetJSON404() *ClientNotFound {
 	return r.JSON404
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r RotateSecretResponse) GetJSON409() *TooManySecrets {
+	return r.JSON409
 }
 
 // GetJSON414 returns the response for an HTTP 414 `application/json` response
@@ -17200,9 +17530,9 @@ func (c *ClientWithResponses) ListClientsWithResponse(ctx context.Context, param
 // DeleteClientWithResponse Delete a client
 //
 // Deletes the client with its agents, their events and its applications, whose tokens are then refused. An agent that is `available` is logged out first,
-// which sends its logout. Deliveries that were already owed are still carried out; its replays end. A client that is
-// created under the same id later sees nothing of it: its feed begins after the changes of the one before, and whoever
-// asks for older ones is answered 410.
+// which sends its logout. Its pending deliveries are still sent, signed by its own secret; its replays end. A client that is
+// created under the same id later sees nothing of it and shares nothing with it: it has a secret of its own, and its feed
+// begins after the changes of the earlier client. A request for older changes is answered 410.
 //
 // A client with more than 250 agents is deleted in steps: after a 503, some of its agents may be gone already, and
 // the same request deletes the rest.
@@ -18386,8 +18716,8 @@ func (c *ClientWithResponses) GetReplayWithResponse(ctx context.Context, clientI
 
 // GetSecretWithResponse Get the client's signing secret
 //
-// What the client's deliveries are signed with, by the Standard Webhooks specification. During the day after a
-// rotation the previous secret signs too.
+// What the client's deliveries are signed with, by the Standard Webhooks specification. A secret that was replaced still
+// signs for 24 hours, so that several may sign at the same time: `signing_secrets` lists them.
 //
 // Requires access `call_api` or more.
 //
@@ -18402,10 +18732,36 @@ func (c *ClientWithResponses) GetSecretWithResponse(ctx context.Context, clientI
 	return ParseGetSecretResponse(rsp)
 }
 
+// RollBackSecretWithResponse Take the last rotation of the secret back
+//
+// Makes the previous secret the newest again, which signs without an end. The secret that had replaced it signs no longer,
+// from the next request to a receiver on. Secrets that were replaced earlier keep their ends. Use it when the new secret
+// has leaked, or has reached no receiver.
+//
+// Each request takes one rotation back, so send an `Idempotency-Key`: a retry then takes back no second one. If no
+// previous secret signs any more, the answer is 409 (`no_previous_secret`).
+//
+// Requires access `all`.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /client/{client_id}/secret/rollback (the `RollBackSecret` operationId).
+func (c *ClientWithResponses) RollBackSecretWithResponse(ctx context.Context, clientID ClientID, params *RollBackSecretParams, reqEditors ...RequestEditorFn) (*RollBackSecretResponse, error) {
+	rsp, err := c.RollBackSecret(ctx, clientID, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRollBackSecretResponse(rsp)
+}
+
 // RotateSecretWithResponse Rotate the client's signing secret
 //
-// Makes a new secret. For 24 hours every delivery carries two signatures, the new secret's and the previous
-// one's, so that receivers can change over at any time in between. The one before the previous signs no longer.
+// Makes a new secret. The secret that it replaces still signs for 24 hours, and so does every secret that was replaced
+// earlier, each for its own 24 hours. Every delivery carries one signature by each of them, so that receivers can change
+// over at any time in between.
+//
+// At most five secrets sign at the same time. With five, the answer is 409 (`too_many_secrets`) until the oldest of them
+// ends; the message says when that is.
 //
 // Requires access `all`.
 //
@@ -30949,6 +31305,264 @@ func ParseGetSecretResponse(rsp *http.Response) (*GetSecretResponse, error) {
 	return response, nil
 }
 
+// ParseRollBackSecretResponse parses an HTTP response from a RollBackSecretWithResponse call
+func ParseRollBackSecretResponse(rsp *http.Response) (*RollBackSecretResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RollBackSecretResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Secret
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthorized
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Forbidden
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest ClientNotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest NoPreviousSecret
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 422:
+		var dest IdempotencyKeyReused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON422 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest RateLimited
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalError
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 400:
+		var headers RollBackSecretResponse400Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers400 = &headers
+	case rsp.StatusCode == 401:
+		var headers RollBackSecretResponse401Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 403:
+		var headers RollBackSecretResponse403Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers403 = &headers
+	case rsp.StatusCode == 404:
+		var headers RollBackSecretResponse404Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers404 = &headers
+	case rsp.StatusCode == 409:
+		var headers RollBackSecretResponse409Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers409 = &headers
+	case rsp.StatusCode == 414:
+		var headers RollBackSecretResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
+	case rsp.StatusCode == 422:
+		var headers RollBackSecretResponse422Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers422 = &headers
+	case rsp.StatusCode == 429:
+		var headers RollBackSecretResponse429Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-RateLimit-Limit"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-RateLimit-Limit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRateLimitLimit = value
+		}
+		if values := rsp.Header.Values("X-RateLimit-Remaining"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-RateLimit-Remaining", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRateLimitRemaining = value
+		}
+		if values := rsp.Header.Values("X-RateLimit-Reset"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-RateLimit-Reset", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRateLimitReset = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers RollBackSecretResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
+	case rsp.StatusCode == 500:
+		var headers RollBackSecretResponse500Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers500 = &headers
+	case rsp.StatusCode == 503:
+		var headers RollBackSecretResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseRotateSecretResponse parses an HTTP response from a RotateSecretWithResponse call
 func ParseRotateSecretResponse(rsp *http.Response) (*RotateSecretResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -30997,6 +31611,13 @@ func ParseRotateSecretResponse(rsp *http.Response) (*RotateSecretResponse, error
 			return nil, err
 		}
 		response.JSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest TooManySecrets
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
 		var dest URITooLong
@@ -31090,6 +31711,16 @@ func ParseRotateSecretResponse(rsp *http.Response) (*RotateSecretResponse, error
 			headers.XRequestID = value
 		}
 		response.Headers404 = &headers
+	case rsp.StatusCode == 409:
+		var headers RotateSecretResponse409Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers409 = &headers
 	case rsp.StatusCode == 414:
 		var headers RotateSecretResponse414Headers
 		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
