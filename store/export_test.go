@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"time"
 
 	"gorm.io/gorm"
 )
@@ -184,4 +185,24 @@ func (s *Store) SettingsWaiting() int {
 	s.settings.mu.Lock()
 	defer s.settings.mu.Unlock()
 	return len(s.settings.waiting)
+}
+
+// The bounds of what is carried over from SQLite's log, and of what is said of it.
+const (
+	CarryEvery = carryEvery
+	WALBound   = walBound
+	WarnEvery  = warnEvery
+	CalmFor    = calmFor
+)
+
+// SetMonotonic has the store take the time for what must not depend on a clock from a function.
+func (s *Store) SetMonotonic(now func() time.Time) { s.monotonic = now }
+
+// Tend is a part of Work, too, with SQLite.
+func (s *Store) Tend(ctx context.Context) error { return s.tend(ctx) }
+
+// Checkpoint carries all over from SQLite's log to its file.
+func (s *Store) Checkpoint() error {
+	_, err := s.keeper.carry(s.keeper.readers)
+	return err
 }
