@@ -133,6 +133,8 @@ var (
 	dueLanes    = described("agentevents_lanes_due", "Lanes that wait to be worked, by whether their receiver is left alone (breaker open, or 429).", "receiver")
 	oldestDue   = described("agentevents_oldest_due_seconds", "For how long the oldest delivery is due that is not under way; 0 for none.", "receiver")
 	breakers    = described("agentevents_breakers_open", "Receivers that are probed and not sent to, since they fail.")
+	walBytes    = described("agentevents_wal_bytes", "Size of SQLite's write-ahead log, which grows while a transaction reads; 0 with PostgreSQL.")
+	checkpoints = described("agentevents_checkpoint_failures_total", "Times that SQLite's write-ahead log could not be carried over to its file.")
 	disabled    = described("agentevents_registrations_disabled", "Registrations that are disabled, by a request or by 410.")
 )
 
@@ -143,7 +145,7 @@ func described(name, help string, labels ...string) *prometheus.Desc {
 // Describe implements prometheus.Collector.
 func (s collected) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		storeUp, changes, deliveries, mendedLanes, pending, dueLanes, oldestDue, breakers, disabled,
+		storeUp, changes, deliveries, mendedLanes, pending, dueLanes, oldestDue, breakers, disabled, walBytes, checkpoints,
 	} {
 		to <- d
 	}
@@ -176,6 +178,9 @@ func (s collected) counts(to chan<- prometheus.Metric) {
 	counter(deliveries, c.Failed, string(gen.DeliveryStateFailed))
 	counter(deliveries, c.Cancelled, string(gen.DeliveryStateCancelled))
 	counter(mendedLanes, c.Mended)
+	file := s.FileStats()
+	counter(checkpoints, file.CheckpointFailures)
+	to <- prometheus.MustNewConstMetric(walBytes, prometheus.GaugeValue, float64(file.WALBytes))
 }
 
 func gauges(s store.Stats, to chan<- prometheus.Metric) {

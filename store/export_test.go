@@ -206,3 +206,8 @@ func (s *Store) Checkpoint() error {
 	_, err := s.keeper.carry(s.keeper.readers)
 	return err
 }
+
+// RefuseStatements has a function called before each statement, whose error keeps that from being sent.
+func (s *Store) RefuseStatements(fn func(statement string) error) {
+	s.before(func(_ bool, statement string) error { return fn(statement) })
+}

@@ -53,14 +53,14 @@ type FileStats struct {
 	CheckpointFailures int64 // since the store was opened
 }
 
-// FileStats measures SQLite's file. It returns nil for PostgreSQL.
-func (s *Store) FileStats() *FileStats {
+// FileStats measures SQLite's file. With PostgreSQL there is nothing to measure.
+func (s *Store) FileStats() FileStats {
 	if s.keeper == nil {
-		return nil
+		return FileStats{}
 	}
 	s.keeper.mu.Lock()
 	defer s.keeper.mu.Unlock()
-	return &FileStats{s.keeper.walBytes(), s.keeper.failures}
+	return FileStats{s.keeper.walBytes(), s.keeper.failures}
 }
 
 // walBytes is the size of the log, 0 if it is gone.

@@ -103,6 +103,20 @@ func (o *outages) succeeded() {
 	o.open.Store(int32(len(o.all))) //nolint:gosec // a handful
 }
 
+// read takes the result of a transaction that reads. The statements that fail are noted one by one, but not where it began.
+func (o *outages) read(ctx context.Context, err error) {
+	cause := causeOf(err)
+	if cause == nil || ctx.Err() != nil {
+		return
+	}
+	o.mu.Lock()
+	_, lasts := o.all[reason(cause)]
+	o.mu.Unlock()
+	if !lasts {
+		o.failed(cause, false)
+	}
+}
+
 // recent returns why a write has failed lately, nil if none has.
 func (o *outages) recent(within time.Duration) error {
 	o.mu.Lock()
