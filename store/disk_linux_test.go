@@ -7,7 +7,9 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -272,5 +274,31 @@ func TestOneLineForAFullDisk(t *testing.T) {
 	d.change()
 	if d.lines("\n") != 2 || d.lines("level=INFO") != 1 || d.lines("failed=21") != 1 {
 		t.Errorf("when it is over: %s", &d.log)
+	}
+}
+
+// Also where the database ends a transaction in the middle of it, which others share.
+func TestOneLineForATransactionThatHasEnded(t *testing.T) {
+	d := openDisk(t)
+	d.arm(fault.Rule{Suffix: "-wal", Writes: syscall.ENOSPC})
+	hold, held := make(chan struct{}), make(chan struct{})
+	var all sync.WaitGroup
+	write := func(fn func(tx *gorm.DB) error) {
+		all.Go(func() {
+			if err := d.Write(d.ctx, fn); err == nil {
+				t.Error("a write is answered")
+			}
+		})
+	}
+	write(func(*gorm.DB) error { close(held); <-hold; return nil })
+	<-held
+	write(fill) // more than there is memory for
+	for d.Waiting() == 0 {
+		runtime.Gosched()
+	}
+	close(hold)
+	all.Wait()
+	if n := d.lines("\n"); n != 1 || d.lines("database or disk is full") != 1 {
+		t.Errorf("%d lines: %s", n, &d.log)
 	}
 }

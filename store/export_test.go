@@ -211,3 +211,6 @@ func (s *Store) Checkpoint() error {
 func (s *Store) RefuseStatements(fn func(statement string) error) {
 	s.before(func(_ bool, statement string) error { return fn(statement) })
 }
+
+// Waiting is how many writes wait for SQLite's writer.
+func (s *Store) Waiting() int { return len(s.writes.(*writer).queue) }
