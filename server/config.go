@@ -31,6 +31,7 @@ type settings struct {
 	RetrySchedule      string `default:"5s,30s,2m,10m,30m,1h" help:"Delays between attempts, from 100ms to 24h each; the last one repeats."`
 	DeployWindow       string `default:"15m" help:"How long an answer of a receiver that is being deployed (3xx, 401, 403, 404, 405) is tried again, from the change on, up to 24h; 0s for not at all."`
 	RetryJitter        string `default:"20%" help:"How far each of these delays is varied at random, from 0% to 100%."`
+	Drain              string `default:"5s" help:"How long requests are still taken after SIGTERM while /readyz is red, so that a load balancer sees it, from 0s to 1m; nothing is waited for when nothing looks at /readyz."`
 	Keep               string `default:"720h" help:"How long the log keeps what has ended, from its end on, from 1h to 87600h."`
 	KeepRows           string `default:"1000000" help:"How many deliveries, and how many status changes, the log keeps at most, of all clients together, from 1000 to 1000000000."`
 	OperatorID         string `placeholder:"ID" help:"Application that may do everything for every client; it is made at the start, with the secret below. Without it the first start makes one and prints it."`
@@ -59,6 +60,7 @@ type config struct {
 	retryWindow    time.Duration
 	deployWindow   time.Duration
 	schedule       webhook.Schedule
+	drain          time.Duration
 	keep           time.Duration
 	keepRows       int
 	operatorID     string // empty for none
@@ -93,6 +95,8 @@ func (s settings) validate() (c config, err error) {
 	wrong.add("retry-schedule", err)
 	c.schedule.Jitter, err = parsePercent(s.RetryJitter)
 	wrong.add("retry-jitter", err)
+	c.drain, err = parseDuration(s.Drain, 0, time.Minute, "from 0s to 1m, such as 5s")
+	wrong.add("drain", err)
 	c.keep, err = parseDuration(s.Keep, time.Hour, 87600*time.Hour, "from 1h to 87600h, such as 168h")
 	wrong.add("keep", err)
 	c.keepRows, err = parseRows(s.KeepRows)

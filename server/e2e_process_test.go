@@ -123,6 +123,7 @@ func (bin programs) start(t *testing.T, store string, env ...string) *process {
 	p.cmd.Env = append(cleanEnv(), append([]string{
 		"GORACE=atexit_sleep_ms=0", // else the race detector makes every exit a second longer
 		"AGENTEVENTS_ADDR=127.0.0.1:0",
+		"AGENTEVENTS_DRAIN=0s",
 		"AGENTEVENTS_DATABASE_URL=" + store,
 		"AGENTEVENTS_ALLOW_NETWORKS=127.0.0.0/8",
 		"AGENTEVENTS_OPERATOR_ID=" + lab.OperatorID,

@@ -24,11 +24,11 @@ type health struct {
 
 // addHealth serves /healthz, which says that the process is alive, and /readyz, which says that it can do its work.
 // Neither looks at receivers: they are no reason to keep the PBX away.
-func addHealth(e *echo.Echo, s *store.Store, turned func() time.Time) {
+func addHealth(e *echo.Echo, h handlers, turned func() time.Time) {
 	both := []string{http.MethodGet, http.MethodHead}
 	e.Match(both, "/healthz", func(c echo.Context) error { return c.JSON(http.StatusOK, health{Status: "ok"}) })
 	e.Match(both, "/readyz", func(c echo.Context) error {
-		wrong := whatIsWrong(c.Request().Context(), s, turned)
+		wrong := whatIsWrong(c.Request().Context(), h, turned)
 		if len(wrong) > 0 {
 			return c.JSON(http.StatusServiceUnavailable, health{"unavailable", wrong})
 		}
@@ -36,16 +36,30 @@ func addHealth(e *echo.Echo, s *store.Store, turned func() time.Time) {
 	})
 }
 
-func whatIsWrong(ctx context.Context, s *store.Store, turned func() time.Time) (wrong []string) {
+func whatIsWrong(ctx context.Context, h handlers, turned func() time.Time) (wrong []string) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	if err := s.Ready(ctx); errors.Is(err, store.ErrLocked) {
-		wrong = append(wrong, "the signing secrets are encrypted, and this process has not the key")
-	} else if err != nil {
-		wrong = append(wrong, "the store takes no write")
+	if h.drain.ends() {
+		wrong = append(wrong, "the server is stopping")
+	}
+	if err := h.store.Ready(ctx); err != nil {
+		wrong = append(wrong, storeTrouble(err))
 	}
 	if time.Since(turned()) > longestTurn {
 		wrong = append(wrong, "the dispatcher's loop stands still")
 	}
 	return wrong
+}
+
+// storeTrouble says why the store is not ready.
+func storeTrouble(err error) string {
+	switch {
+	case errors.Is(err, store.ErrLocked):
+		return "the signing secrets are encrypted, and this process has not the key"
+	case errors.Is(err, store.ErrFile):
+		return "the database's file is not as it was opened"
+	case errors.Is(err, store.ErrCheckpoint):
+		return "the write-ahead log cannot be carried over to the database's file"
+	}
+	return "the store takes no write"
 }

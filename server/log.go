@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"io"
 	"log/slog"
@@ -14,9 +15,40 @@ import (
 func newLog(w io.Writer, c config) *slog.Logger {
 	options := &slog.HandlerOptions{Level: c.logLevel, ReplaceAttr: written}
 	if c.logJSON {
-		return slog.New(slog.NewJSONHandler(w, options))
+		return slog.New(once{slog.NewJSONHandler(w, options)})
 	}
-	return slog.New(slog.NewTextHandler(w, options))
+	return slog.New(once{slog.NewTextHandler(w, options)})
+}
+
+// once logs at level debug what fails for a reason that the store has logged: as long as that lasts, all requests and all work
+// of the program fail of it.
+type once struct{ slog.Handler }
+
+// Handle implements slog.Handler.
+func (o once) Handle(ctx context.Context, r slog.Record) error {
+	if r.Level > slog.LevelInfo && storeHasLogged(r) {
+		if !o.Enabled(ctx, slog.LevelDebug) {
+			return nil
+		}
+		r.Level = slog.LevelDebug
+	}
+	return o.Handler.Handle(ctx, r)
+}
+
+// WithAttrs implements slog.Handler.
+func (o once) WithAttrs(attrs []slog.Attr) slog.Handler { return once{o.Handler.WithAttrs(attrs)} }
+
+// WithGroup implements slog.Handler.
+func (o once) WithGroup(name string) slog.Handler { return once{o.Handler.WithGroup(name)} }
+
+func storeHasLogged(r slog.Record) (has bool) {
+	r.Attrs(func(a slog.Attr) bool {
+		var known *store.Error
+		err, is := a.Value.Any().(error)
+		has = is && errors.As(err, &known) && known.Logged()
+		return !has
+	})
+	return has
 }
 
 // written writes times as everywhere else: RFC 3339, UTC, milliseconds. Of an error it writes the cause too, which nobody else

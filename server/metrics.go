@@ -134,6 +134,8 @@ var (
 	oldestDue   = described("agentevents_oldest_due_seconds", "For how long the oldest delivery is due that is not under way; 0 for none.", "receiver")
 	openings    = described("agentevents_breaker_openings_total", "Times that the breaker of a receiver opened, since it failed.")
 	breakers    = described("agentevents_breakers_open", "Receivers that are probed and not sent to, since they fail.")
+	walBytes    = described("agentevents_wal_bytes", "Size of SQLite's write-ahead log, which grows while a transaction reads; 0 with PostgreSQL.")
+	checkpoints = described("agentevents_checkpoint_failures_total", "Times that SQLite's write-ahead log could not be carried over to its file.")
 	disabled    = described("agentevents_registrations_disabled", "Registrations that are disabled, by a request or by 410.")
 )
 
@@ -145,6 +147,7 @@ func described(name, help string, labels ...string) *prometheus.Desc {
 func (s collected) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		storeUp, changes, deliveries, mendedLanes, openings, pending, dueLanes, oldestDue, breakers, disabled,
+		walBytes, checkpoints,
 	} {
 		to <- d
 	}
@@ -178,6 +181,9 @@ func (s collected) counts(to chan<- prometheus.Metric) {
 	counter(deliveries, c.Cancelled, string(gen.DeliveryStateCancelled))
 	counter(mendedLanes, c.Mended)
 	counter(openings, c.BreakerOpenings)
+	file := s.FileStats()
+	counter(checkpoints, file.CheckpointFailures)
+	to <- prometheus.MustNewConstMetric(walBytes, prometheus.GaugeValue, float64(file.WALBytes))
 }
 
 func gauges(s store.Stats, to chan<- prometheus.Metric) {

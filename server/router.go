@@ -32,6 +32,7 @@ type handlers struct {
 	sender   *webhook.Sender
 	sessions *sessions
 	traces   *traces
+	drain    *drain          // nil for none
 	stopping <-chan struct{} // closed when no request is to wait any longer
 	tests    *gate
 	throttle *throttle      // of who fails to get a token
@@ -78,7 +79,7 @@ func newRoutes(
 	e.Use(func(echo.HandlerFunc) echo.HandlerFunc { return served })
 	api.RegisterHandlersWithOptions(bothForms{e}, api.NewStrictHandler(h, nil),
 		api.RegisterHandlersOptions{BaseURL: basePath, OperationMiddlewares: each})
-	addHealth(e, h.store, turned)
+	addHealth(e, h, turned)
 	return e, addDocs(e, contract)
 }
 

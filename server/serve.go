@@ -105,14 +105,15 @@ func work(ctx context.Context, c config, st *store.Store, on listeners, tr *trac
 	})
 	defer sender.Close()
 	m := newMetrics(st)
-	ctx, stop := context.WithCancel(ctx)
+	draining := newDrain(c.drain, ctx.Done())
+	ctx, stop := drained(ctx, draining, log)
 	defer stop()
 	group, ctx := errgroup.WithContext(ctx)
 	dispatcher := webhook.NewDispatcher(webhook.DispatcherOptions{
 		Outbox: st, Sender: sender, Schedule: c.schedule, Log: log, Observe: observe(m, tr),
 	})
 	h := newHandlers(st, guard, sender, tr, ctx.Done())
-	h.proxies = c.trustedProxies
+	h.proxies, h.drain = c.trustedProxies, draining
 	router, err := newRouter(h, dispatcher.Turned, log, m.request, tr.request)
 	if err != nil {
 		return errors.Join(err, on.close())

@@ -52,7 +52,7 @@ func existing(databaseURL string) (string, error) {
 	if _, err := os.Stat(file); err != nil {
 		return "", fmt.Errorf("open the database: %w", err)
 	}
-	return file, nil
+	return file, single(file)
 }
 
 // vacant returns nil when there is nothing of a name, nor a log of a database that had it before: SQLite would take that

@@ -38,6 +38,11 @@ func (e *Error) Error() string { return e.Message }
 // Unwrap returns what the database said, if it said anything.
 func (e *Error) Unwrap() error { return e.cause }
 
+// Logged says whether the store logs what an error comes from, once for all that fail of it.
+func (e *Error) Logged() bool {
+	return e.Kind == Unavailable && e.Message == awayMessage && e.cause != nil && !isClosed(e.cause)
+}
+
 // Body is the error as the API says it.
 func (e *Error) Body() gen.ErrorResponse {
 	return gen.ErrorResponse{Message: e.Message, Status: e.Status, Errors: e.Fields, OldestSequence: e.Oldest, Epoch: e.Epoch}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"time"
 
 	"gorm.io/gorm"
 )
@@ -185,3 +186,31 @@ func (s *Store) SettingsWaiting() int {
 	defer s.settings.mu.Unlock()
 	return len(s.settings.waiting)
 }
+
+// The bounds of what is carried over from SQLite's log, and of what is said of it.
+const (
+	CarryEvery = carryEvery
+	WALBound   = walBound
+	WarnEvery  = warnEvery
+	CalmFor    = calmFor
+)
+
+// SetMonotonic has the store take the time for what must not depend on a clock from a function.
+func (s *Store) SetMonotonic(now func() time.Time) { s.monotonic = now }
+
+// Tend is a part of Work, too, with SQLite.
+func (s *Store) Tend(ctx context.Context) error { return s.tend(ctx) }
+
+// Checkpoint carries all over from SQLite's log to its file.
+func (s *Store) Checkpoint() error {
+	_, err := s.keeper.carry(s.keeper.readers)
+	return err
+}
+
+// RefuseStatements has a function called before each statement, whose error keeps that from being sent.
+func (s *Store) RefuseStatements(fn func(statement string) error) {
+	s.before(func(_ bool, statement string) error { return fn(statement) })
+}
+
+// Waiting is how many writes wait for SQLite's writer.
+func (s *Store) Waiting() int { return len(s.writes.(*writer).queue) }

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"gorm.io/gorm"
+
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
 	"github.com/agentevents/agentevents/store/cluster"
@@ -87,7 +89,7 @@ func (s *saboteur) attempt(what string, step func() error, rows func() string) {
 			s.t.Fatalf("%s, statement %d fails: the error is %v", what, n, err)
 		}
 		if s.broken {
-			_ = s.Ready(s.ctx) // takes note that the database is back
+			_ = s.Write(s.ctx, func(*gorm.DB) error { return nil }) // takes note that the database is back
 		}
 		if after := rows(); after != before {
 			s.t.Fatalf("%s, statement %d fails: the rows were\n%s\nand are\n%s", what, n, before, after)

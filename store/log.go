@@ -256,5 +256,7 @@ func (s *Store) snapshot(ctx context.Context, fn func(tx *gorm.DB) error) error 
 	if isPostgres(s.URL) {
 		moment = append(moment, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
 	}
-	return failure(s.read(ctx).Transaction(fn, moment...))
+	err := s.read(ctx).Transaction(fn, moment...)
+	s.outages.read(ctx, err)
+	return failure(err)
 }

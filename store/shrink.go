@@ -25,7 +25,7 @@ func (s *Store) shrink(ctx context.Context) error {
 			return err
 		}
 		if pages.Unused <= freePages || pages.Unused <= pages.Total/freePart || pages.Unused >= before || s.rigid(ctx) {
-			return s.checkpoint(ctx)
+			return s.checkpoint()
 		}
 		before, s.pruner.shrunk = pages.Unused, true
 		err = s.write(context.WithoutCancel(ctx), func(tx *gorm.DB) error {
@@ -41,14 +41,13 @@ func (s *Store) shrink(ctx context.Context) error {
 
 // checkpoint carries the write-ahead log over to the file, which is smaller only then: as long as nothing is written nobody
 // else would.
-func (s *Store) checkpoint(ctx context.Context) error {
+func (s *Store) checkpoint() error {
 	if !s.pruner.shrunk {
 		return nil
 	}
-	var wal struct{ Busy, Log, Checkpointed int64 }
-	err := s.read(ctx).Raw("PRAGMA wal_checkpoint(PASSIVE)").Scan(&wal).Error
+	wal, err := s.keeper.carry(s.keeper.readers)
 	// while somebody else does the same, or reads what was before
-	s.pruner.shrunk = err != nil || wal.Busy != 0 || wal.Checkpointed < wal.Log
+	s.pruner.shrunk = err != nil || wal.Busy || wal.Checkpointed < wal.Log
 	return err
 }
 

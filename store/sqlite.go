@@ -5,11 +5,11 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"math"
 	"net/url"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -41,18 +41,6 @@ func path(databaseURL string) (string, error) {
 		return "", errors.New("the database URL must be sqlite:PATH, with the path of a file")
 	}
 	return resolve(file)
-}
-
-// resolve follows links, so that a file has one name, and one lock. It need not exist yet, but its directory must.
-func resolve(file string) (string, error) {
-	if real, err := filepath.EvalSymlinks(file); err == nil {
-		return real, nil
-	}
-	dir, err := filepath.EvalSymlinks(filepath.Dir(file))
-	if err != nil {
-		return "", fmt.Errorf("open %s: %w", file, err)
-	}
-	return filepath.Join(dir, filepath.Base(file)), nil
 }
 
 // errServed is returned for a file that another process has taken.
@@ -88,8 +76,16 @@ func (s *Store) openSQLite(ctx context.Context, own func(file string) (*flock.Fl
 	if err != nil {
 		return err
 	}
+	if err := single(file); err != nil {
+		return err
+	}
 	if s.lock, err = own(file); err != nil {
 		return err
+	}
+	if s.lock.Locked() {
+		if s.keeper, err = s.keep(file); err != nil {
+			return err
+		}
 	}
 	if err := s.openWriter(ctx, file); err != nil {
 		return err
@@ -99,6 +95,9 @@ func (s *Store) openSQLite(ctx context.Context, own func(file string) (*flock.Fl
 		return err
 	}
 	s.pools = append(s.pools, pool)
+	if s.keeper != nil {
+		s.keeper.readers = pool
+	}
 	s.reader, err = orm(pool, s.Log)
 	return err
 }
@@ -120,8 +119,29 @@ func (s *Store) openWriter(ctx context.Context, file string) error {
 	if err != nil {
 		return errors.Join(err, conn.Close())
 	}
-	s.writes = newWriter(db, conn)
-	return nil
+	if s.keeper != nil {
+		err = errors.Join(carryBySelf(ctx, conn), s.keeper.watch())
+	}
+	s.writes = newWriter(db, conn, s.keeper)
+	return err
+}
+
+// keep takes a file for this process, and from other users.
+func (s *Store) keep(file string) (*keeper, error) {
+	if err := create(file); err != nil {
+		return nil, err
+	}
+	inode, err := lockInode(file)
+	if err != nil {
+		return nil, err
+	}
+	return &keeper{path: file, inode: inode, log: s.Log, now: func() time.Time { return s.monotonic() }}, private(file, s.Log)
+}
+
+// carryBySelf has the connection that writes carry nothing over to the file by itself: it would not say when it cannot.
+func carryBySelf(ctx context.Context, conn *sql.Conn) error {
+	_, err := conn.ExecContext(ctx, "PRAGMA wal_autocheckpoint = 0")
+	return err
 }
 
 // migrate leaves the schema alone when another process has the file.
@@ -162,8 +182,13 @@ func (w *writer) ended() (ended bool) {
 	return ended || err != nil
 }
 
+// create makes a file unless it is there. It does not open one that is: to close that would end the locks that this process has
+// on it.
 func create(file string) error {
-	f, err := os.OpenFile(file, os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_RDWR, ownersAlone)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}

@@ -64,6 +64,7 @@ type Store struct {
 	beside  bool         // another process may serve the database
 	copying bool         // it is a copy that is not complete yet
 	lock    *flock.Flock // of SQLite's file
+	keeper  *keeper      // of it; nil for PostgreSQL, and for a process that does not own the file
 	seal    *seal
 	pools   []*sql.DB
 	reader  *gorm.DB
@@ -76,6 +77,11 @@ type Store struct {
 	pruner  pruner // of Work alone
 	passed  struct{ deliveries, changes passed }
 	fresh   fresh
+
+	monotonic func() time.Time // the time for what must not depend on a clock that is set
+	outages   *outages
+	probe     probe
+	closed    atomic.Bool
 
 	requests requests
 	offer    atomic.Pointer[webhook.Offer]
@@ -121,6 +127,8 @@ func OpenBeside(ctx context.Context, o Options) (*Store, error) {
 // openAs opens either database; own is how an SQLite file is taken.
 func (s *Store) openAs(ctx context.Context, own func(file string) (*flock.Flock, error)) (err error) {
 	s.setDefaults()
+	s.monotonic = time.Now
+	s.outages = newOutages(s.Log, func() time.Time { return s.monotonic() })
 	s.settings.init(s.write, s.setTogether)
 	s.results.init(s.write, s.recordTogether)
 	s.dueSoon, s.replays = make(chan struct{}, 1), make(chan struct{}, 1)
@@ -135,12 +143,14 @@ func (s *Store) openAs(ctx context.Context, own func(file string) (*flock.Flock,
 	if err != nil {
 		return errors.Join(fmt.Errorf("open %s: %w", Redacted(s.URL), err), s.Close())
 	}
+	s.reader.Logger = s.outages.of(s.reader.Logger)
 	return nil
 }
 
 // Close ends the writer after what it is at, and closes the database.
 func (s *Store) Close() error {
 	var errs []error
+	s.closed.Store(true)
 	if s.others != nil {
 		s.others.close()
 	}
@@ -150,21 +160,14 @@ func (s *Store) Close() error {
 	for _, pool := range slices.Backward(s.pools) { // the last to close tidies up, which readers cannot
 		errs = append(errs, pool.Close())
 	}
+	s.probe.wait()
+	if s.keeper != nil {
+		errs = append(errs, s.keeper.close())
+	}
 	if s.lock != nil {
 		errs = append(errs, s.lock.Unlock())
 	}
 	return errors.Join(errs...)
-}
-
-// Ready returns nil when the database takes a write, and an error when it has not done so before ctx ends, or when secrets
-// cannot be read.
-func (s *Store) Ready(ctx context.Context) error {
-	if s.locked.Load() {
-		return ErrLocked
-	}
-	return failure(s.writes.try(ctx, func(tx *gorm.DB) error {
-		return tx.Exec("UPDATE probes SET at = ? WHERE id = 1", s.now()).Error
-	}))
 }
 
 // now is the time as rows have it: milliseconds since 1970.
@@ -181,6 +184,7 @@ func (s *Store) write(ctx context.Context, fn func(tx *gorm.DB) error) error {
 		own = ownWrite(tx)
 		return fn(tx)
 	})
+	s.outages.note(ctx, err)
 	if err == nil {
 		s.say(ctx, own.lines)
 	}
@@ -193,8 +197,15 @@ func failure(err error) error {
 	if err == nil || errors.As(err, &known) || !unavailable(err) {
 		return err
 	}
-	return &Error{Kind: Unavailable, Message: "the store is not available, try again", cause: err}
+	return notAvailable(err)
 }
+
+// notAvailable is what is answered when the database is in trouble.
+func notAvailable(cause error) error {
+	return &Error{Kind: Unavailable, Message: awayMessage, cause: cause}
+}
+
+const awayMessage = "the store is not available, try again"
 
 // millis is a row's time as Go has it.
 func millis(ms int64) time.Time { return time.UnixMilli(ms).UTC() }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/mattn/go-sqlite3"
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
@@ -36,16 +37,26 @@ func (l *troubleLog) Trace(ctx context.Context, begin time.Time, fc func() (stri
 
 // expected says whether a statement may fail with an error although the statement is right.
 func expected(err error) bool {
-	return errors.Is(err, context.Canceled) || errors.Is(err, gorm.ErrDuplicatedKey) || unavailable(err)
+	return errors.Is(err, context.Canceled) || duplicate(err) || unavailable(err)
+}
+
+// duplicate says whether a key exists already, also where GORM has not read the error.
+func duplicate(err error) bool {
+	var lite sqlite3.Error
+	var said *pgconn.PgError
+	switch {
+	case errors.As(err, &lite):
+		return lite.ExtendedCode == sqlite3.ErrConstraintUnique || lite.ExtendedCode == sqlite3.ErrConstraintPrimaryKey
+	case errors.As(err, &said):
+		return said.Code == "23505"
+	}
+	return errors.Is(err, gorm.ErrDuplicatedKey)
 }
 
 // unavailable says whether a database error is about the database and not about the statement, so that the same
 // request may succeed later.
 func unavailable(err error) bool {
-	if errors.Is(err, sql.ErrConnDone) || errors.Is(err, errClosed) || errors.Is(err, context.DeadlineExceeded) {
-		return true
-	}
-	if strings.HasSuffix(err.Error(), "sql: database is closed") { // database/sql does not export it
+	if isClosed(err) || errors.Is(err, context.DeadlineExceeded) {
 		return true
 	}
 	var lite sqlite3.Error
@@ -58,4 +69,26 @@ func unavailable(err error) bool {
 		return true
 	}
 	return false
+}
+
+// isClosed says whether an error is that the store is closed.
+func isClosed(err error) bool {
+	return errors.Is(err, sql.ErrConnDone) || errors.Is(err, errClosed) ||
+		strings.HasSuffix(err.Error(), "sql: database is closed") // database/sql does not export it
+}
+
+// damaged says whether the database says that its file is not as it should be.
+func damaged(err error) bool {
+	var lite sqlite3.Error
+	return errors.As(err, &lite) &&
+		(lite.Code == sqlite3.ErrCorrupt || lite.Code == sqlite3.ErrNotADB || lite.Code == sqlite3.ErrIoErr)
+}
+
+// contended says whether an error is that another transaction was in the way, which says nothing of the next one.
+func contended(err error) bool {
+	var lite sqlite3.Error
+	if errors.As(err, &lite) {
+		return lite.Code == sqlite3.ErrBusy || lite.Code == sqlite3.ErrLocked || lite.Code == sqlite3.ErrInterrupt
+	}
+	return inTheWay(err) || again(err)
 }

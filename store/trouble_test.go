@@ -6,6 +6,10 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+
+	"gorm.io/gorm"
+
+	"github.com/agentevents/agentevents/store"
 )
 
 // Of a statement that is wrong the log says which it is. When the database is away all fail, and who has asked says so.
@@ -27,6 +31,21 @@ func TestStatementsInTheLog(t *testing.T) {
 		t.Errorf("the error is %v, and the log: %s", err, &log)
 	}
 	f.open()
+}
+
+// A key that exists is the mistake of a client, also where a statement is not GORM's.
+func TestDuplicateKeysAreNotLogged(t *testing.T) {
+	var log bytes.Buffer
+	f := open(t)
+	f.log = slog.New(slog.NewTextHandler(&log, nil))
+	f.restart()
+	log.Reset()
+	for range 2 {
+		err := f.Write(f.ctx, func(tx *gorm.DB) error { return store.Execute(tx, "INSERT INTO probes (id, at) VALUES (1, 1)") })
+		if err == nil || log.Len() > 0 {
+			t.Errorf("the error is %v, and the log: %s", err, &log)
+		}
+	}
 }
 
 func (f *fixture) rename(table, to string) {

@@ -119,8 +119,9 @@ var rules = []rule{
 			OR (r.failures >= @failures AND r.waits IS NULL) OR (r.probe IS NOT NULL AND l.receiver_id IS DISTINCT FROM r.id)`},
 }
 
-// Verify looks for what should never be in a database, whether a process serves it or not, and changes nothing. It
-// tells of each check as soon as that is done; all look at one moment. A copy that is not complete is an error.
+// Verify looks for what should never be in a database, whether a process serves it or not, and changes nothing. It reports
+// each check as soon as that is done. Each looks at a moment of its own: a transaction that reads for as long as all of them
+// take would keep SQLite's log, or PostgreSQL's dead rows, from being cleaned up. A copy that is not complete is an error.
 func Verify(ctx context.Context, o Options, done func(Check)) error {
 	defer unmapped()()
 	s := &Store{Options: o, beside: true}
@@ -138,7 +139,7 @@ func (s *Store) verify(ctx context.Context, done func(Check)) error {
 		return err
 	}
 	if err = ready(ctx, pool); err == nil {
-		err = s.verifyNow(ctx, pool, orm, done)
+		err = s.checkAll(ctx, pool, orm, done)
 	}
 	if err := errors.Join(err, pool.Close()); err != nil {
 		return fmt.Errorf("verify %s: %w", Redacted(s.URL), err)
@@ -160,43 +161,57 @@ func openFile(databaseURL string) (*sql.DB, error) {
 
 func readyFile(ctx context.Context, pool *sql.DB) error { return checkSchema(ctx, pool, sqliteSchema) }
 
-// verifyNow looks at all as it is at one moment.
-func (s *Store) verifyNow(ctx context.Context, pool *sql.DB, orm mapper, done func(Check)) error {
-	moment, err := pool.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
-	if err != nil {
-		return err
+// checkAll checks all rules, and stops at the first error.
+func (s *Store) checkAll(ctx context.Context, pool *sql.DB, orm mapper, done func(Check)) error {
+	var checks []func(db *gorm.DB) (Check, error)
+	for _, r := range rulesOf(s.URL) {
+		checks = append(checks, func(db *gorm.DB) (Check, error) { return s.check(db, r) })
 	}
-	db, err := orm(moment, s.Log)
-	if err == nil && isPostgres(s.URL) && !s.copying { // what is under way has all kinds of faults; a file is never copied into
-		err = complete(db.WithContext(ctx))
-	}
-	if err == nil {
-		err = readClock(db, s.databaseClock())
-	}
-	if err == nil {
-		err = s.checks(db.WithContext(ctx), done)
-	}
-	return errors.Join(err, moment.Rollback())
-}
-
-func (s *Store) checks(db *gorm.DB, done func(Check)) error {
-	for _, r := range rulesOf(db) {
-		c, err := s.check(db, r)
+	clock := s.databaseClock()
+	for _, look := range append(checks, checkReceivers) {
+		c, err := s.checkNow(ctx, pool, orm, clock, look)
 		if err != nil {
 			return err
 		}
 		done(c)
 	}
-	c, err := checkReceivers(db)
-	if err == nil {
-		done(c)
-	}
-	return err
+	return nil
 }
 
-// rulesOf are the rules that a database's engine leaves to us.
-func rulesOf(db *gorm.DB) []rule {
-	if db.Name() == "sqlite" {
+// checkNow shows a check the database as it is at one moment, which is not later than the time of the store. A check is one
+// statement, so that what changes between two checks is no fault.
+func (s *Store) checkNow(
+	ctx context.Context, pool *sql.DB, orm mapper, clock *databaseClock, look func(db *gorm.DB) (Check, error),
+) (c Check, err error) {
+	moment, err := pool.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
+	if err != nil {
+		return c, err
+	}
+	db, err := orm(moment, s.Log)
+	if err == nil {
+		err = s.firstRead(db.WithContext(ctx))
+	}
+	if err == nil {
+		err = readClock(db, clock)
+	}
+	if err == nil {
+		c, err = look(db.WithContext(ctx))
+	}
+	return c, errors.Join(err, moment.Rollback())
+}
+
+// firstRead fixes what a transaction sees. It refuses a database that is copied into: what is under way has all kinds of faults.
+func (s *Store) firstRead(db *gorm.DB) error {
+	if isPostgres(s.URL) && !s.copying { // a file is never copied into
+		return complete(db)
+	}
+	var epochs int
+	return db.Raw("SELECT count(*) FROM epochs").Scan(&epochs).Error
+}
+
+// rulesOf are the rules that the engine of a database leaves to us.
+func rulesOf(databaseURL string) []rule {
+	if !isPostgres(databaseURL) {
 		return slices.Concat(sqliteRules, rules)
 	}
 	return rules

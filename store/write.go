@@ -31,6 +31,10 @@ type writer struct {
 	closed chan struct{}
 	once   sync.Once
 	total  total
+
+	errands chan func() // between two transactions
+	keeper  *keeper     // of the file; nil for a process that does not own it
+	commits int         // since the log was looked at
 }
 
 // write is a function that waits for its transaction.
@@ -58,10 +62,10 @@ func afterwards(tx *gorm.DB, fn func(error)) {
 	w.after = append(w.after, fn)
 }
 
-func newWriter(db *gorm.DB, conn *sql.Conn) *writer {
+func newWriter(db *gorm.DB, conn *sql.Conn, k *keeper) *writer {
 	w := &writer{
-		db: db, conn: conn, pool: db.ConnPool,
-		queue: make(chan *write, most), quit: make(chan struct{}), closed: make(chan struct{}),
+		db: db, conn: conn, pool: db.ConnPool, keeper: k,
+		queue: make(chan *write, most), quit: make(chan struct{}), closed: make(chan struct{}), errands: make(chan func()),
 	}
 	go w.work()
 	return w
@@ -150,7 +154,34 @@ func (w *writer) work() {
 			return
 		case j := <-w.queue:
 			w.commit(j)
+			w.carry()
+		case fn := <-w.errands:
+			fn()
 		}
+	}
+}
+
+// between runs fn on the writer's connection, between two transactions.
+func (w *writer) between(ctx context.Context, fn func(conn *sql.Conn) error) error {
+	done := make(chan error, 1)
+	select {
+	case w.errands <- func() { done <- fn(w.conn) }:
+		return <-done
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-w.closed:
+		return errClosed
+	}
+}
+
+// carry looks now and then whether the log is to be carried over to the file.
+func (w *writer) carry() {
+	if w.commits++; w.keeper == nil || w.commits < carryLook {
+		return
+	}
+	w.commits = 0
+	if p, err := checkpoint(w.conn, "NOOP"); err == nil && p.Log >= carryPages && p.Checkpointed < p.Log {
+		_, _ = w.keeper.carry(w.conn) // which notes an error
 	}
 }
 
@@ -160,7 +191,7 @@ func (w *writer) commit(first *write) {
 	batch, results, err := w.transaction(first)
 	for i, j := range batch {
 		if err != nil {
-			results[i] = &Error{Kind: Unavailable, Message: "the store is not available, try again", cause: err}
+			results[i] = notAvailable(err)
 		}
 		if results[i] == nil {
 			w.total.add(j.counts)
@@ -177,16 +208,26 @@ func (w *writer) transaction(first *write) (batch []*write, results []error, err
 	if results[0] != nil {
 		return batch, results, nil
 	}
-	if err = w.run("BEGIN IMMEDIATE"); err != nil {
+	if err = w.beginTransaction(); err != nil {
 		batch = w.waiting(first)
 		results = make([]error, len(batch))
 	} else if results[0] = w.begin(first); results[0] == nil {
 		if batch, results, err = w.others(batch, results); err == nil {
-			return batch, results, nil
+			return batch, results, w.keeper.confirm(w.db)
 		}
 	}
-	_ = w.run("ROLLBACK") // an error here means that the database has done so itself, or that the one before was in vain
+	if !w.ended() {
+		_ = w.run("ROLLBACK") // an error here means that the one before was in vain
+	}
 	return batch, results, err
+}
+
+// beginTransaction refuses to write to a file that is known to be lost.
+func (w *writer) beginTransaction() error {
+	if err := w.keeper.lost(); err != nil {
+		return err
+	}
+	return w.run("BEGIN IMMEDIATE")
 }
 
 // run runs a statement of the transaction itself.
@@ -254,6 +295,9 @@ func (w *writer) step(j *write) (own, fatal error) {
 	}
 	own = w.begin(j)
 	if own != nil {
+		if w.ended() { // there is no savepoint any more
+			return nil, errors.Join(own, errEnded)
+		}
 		if err := w.run("ROLLBACK TO step"); err != nil {
 			return nil, errors.Join(own, err)
 		}

@@ -74,7 +74,7 @@ func (w *pgWriter) once(j *write) error {
 func (w *pgWriter) commit(tx *gorm.DB) error {
 	err := tx.Commit().Error
 	if err != nil && !again(err) && !refused(err) {
-		err = &Error{Kind: Unavailable, Message: "the store is not available, try again", cause: err}
+		err = notAvailable(err)
 	}
 	return err
 }

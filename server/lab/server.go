@@ -50,7 +50,7 @@ func start(ctx context.Context, binary string, env []string, stdout, stderr io.W
 	s.cmd = exec.CommandContext(ctx, binary, "serve") //nolint:gosec // what the user said is to be tried
 	s.cmd.Cancel = func() error { return s.cmd.Process.Signal(syscall.SIGTERM) }
 	s.cmd.WaitDelay = stopPatience
-	s.cmd.Env = env
+	s.cmd.Env = append([]string{"AGENTEVENTS_DRAIN=0s"}, env...)
 	s.cmd.Stdout, s.cmd.Stderr = io.MultiWriter(s.Log, stdout), io.MultiWriter(s.Log, stderr)
 	// Ctrl-C is for whoever started this alone, which stops the server then: the second signal would kill it.
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"io"
+	"net/http"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+)
+
+// After a signal /readyz is red while the listener still takes requests, until a load balancer has seen that.
+func TestReadinessEndsBeforeTheListener(t *testing.T) {
+	p := start(t, "AGENTEVENTS_DRAIN=1m")
+	for status := 0; status != http.StatusOK; { // the dispatcher begins meanwhile
+		status, _ = p.readiness()
+	}
+	p.stop()
+	p.awaits("draining")
+	for range redEnough {
+		if strings.Contains(p.log.String(), "msg=stopping") {
+			t.Error("it has stopped before it was seen")
+		}
+		if status, body := p.readiness(); status != http.StatusServiceUnavailable || !strings.Contains(body, "the server is stopping") {
+			t.Errorf("after the signal it is %d %s", status, body)
+		}
+	}
+	p.ends(10 * time.Second)
+}
+
+// Requests are answered as ever meanwhile.
+func TestRequestsWhileDraining(t *testing.T) {
+	p := start(t, "AGENTEVENTS_DRAIN=1m")
+	p.readiness()
+	p.stop()
+	p.awaits("draining")
+	p.put("/client/12", `{}`)
+	for range redEnough {
+		p.readiness()
+	}
+	p.ends(10 * time.Second)
+}
+
+// Where nothing looks at /readyz the end waits for nothing.
+func TestNoDrainWithoutALoadBalancer(t *testing.T) {
+	p := start(t, "AGENTEVENTS_DRAIN=1m")
+	p.put("/client/12", `{}`)
+	p.stop()
+	p.ends(10 * time.Second)
+}
+
+func (p *program) readiness() (status int, body string) {
+	p.Helper()
+	resp, err := http.Get(p.url + "/readyz")
+	if err != nil {
+		p.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		p.Fatal(err)
+	}
+	return resp.StatusCode, string(text)
+}
+
+// awaits waits for a line of the log.
+func (p *program) awaits(text string) {
+	p.Helper()
+	for end := time.Now().Add(20 * time.Second); !strings.Contains(p.log.String(), text); runtime.Gosched() {
+		if time.Now().After(end) {
+			p.Fatalf("the log does not say %q: %s", text, p.log)
+		}
+	}
+}

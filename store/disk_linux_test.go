@@ -1,0 +1,304 @@
+package store_test
+
+import (
+	"bytes"
+	"database/sql"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/store"
+	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/vfs/fault"
+)
+
+// disk is a store on SQLite whose file fails when a test says so, and its log.
+type disk struct {
+	*fixture
+	log  bytes.Buffer
+	file string
+	k    store.AgentKey
+
+	ahead atomic.Int64 // nanoseconds that the store's time has been moved by
+}
+
+// later moves the time that does not depend on a clock.
+func (d *disk) later(by time.Duration) { d.ahead.Add(int64(by)) }
+
+func nothing(*gorm.DB) error { return nil }
+
+// fill writes much, in little room.
+func fill(tx *gorm.DB) error {
+	return tx.Exec("UPDATE probes SET room = randomblob(4000000)").Error
+}
+
+func openDisk(t *testing.T) *disk {
+	cluster.SQLiteOnly(t, "it is about the file")
+	d := &disk{fixture: open(t)}
+	d.fixture.log = slog.New(slog.NewTextHandler(&d.log, nil))
+	d.restart()
+	d.SetMonotonic(func() time.Time { return time.Now().Add(time.Duration(d.ahead.Load())) })
+	d.file = strings.TrimPrefix(d.url, "sqlite:")
+	d.k = d.agent()
+	d.register(d.k, crm, both...)
+	return d
+}
+
+// change changes the agent's status, and says whether that was answered.
+func (d *disk) change() bool {
+	d.t.Helper()
+	for _, status := range []gen.AgentStatusValue{gen.AgentStatusValueAvailable, gen.AgentStatusValueLoggedOut} {
+		st, err := d.SetStatus(d.ctx, d.k, gen.AgentStatusUpdate{AgentStatus: status})
+		if err == nil && !st.Changed {
+			continue
+		}
+		return err == nil
+	}
+	d.t.Fatal("no change is one")
+	return false
+}
+
+// arm has files fail until the test, or what it returns, ends that.
+func (d *disk) arm(r fault.Rule) (disarm func()) {
+	disarm = fault.Arm(r)
+	d.t.Cleanup(disarm)
+	return disarm
+}
+
+func (d *disk) size(end string) int64 {
+	d.t.Helper()
+	info, err := os.Stat(d.file + end)
+	d.check(err)
+	return info.Size()
+}
+
+// lines are how many lines of the log have a text.
+func (d *disk) lines(text string) int { return strings.Count(d.log.String(), text) }
+
+// want compares what readiness is with what becomes of a change.
+func (d *disk) want(ready bool, when string) {
+	d.t.Helper()
+	d.later(3 * time.Second) // what was seen before is no reason any more
+	if err := d.Ready(d.ctx); (err == nil) != ready {
+		d.t.Errorf("%s: ready says %v", when, err)
+	}
+}
+
+// As long as the disk has no room for a change, the store is not ready, although it has for less.
+func TestReadyOnAFullDisk(t *testing.T) {
+	d := openDisk(t)
+	d.want(true, "at first")
+	const frame = 4096 + 24
+	d.check(d.Write(d.ctx, nothing)) // what is behind is free
+	disarm := d.arm(fault.Rule{Suffix: "-wal", Writes: syscall.ENOSPC, From: d.size("-wal") + 5*frame})
+	for d.change() {
+	}
+	for range 3 {
+		d.want(false, "while no change gets in")
+		if d.change() {
+			t.Error("a change got in")
+		}
+	}
+	disarm()
+	if !d.change() {
+		t.Error("no change gets in when there is room")
+	}
+	d.want(true, "when there is room")
+	d.verify()
+}
+
+// A file that cannot be read, or that is shorter than it was, is seen although no request needs what is missing.
+func TestReadyOnAFileThatCannotBeRead(t *testing.T) {
+	for name, spoil := range map[string]func(d *disk){
+		"truncated": func(d *disk) { d.check(os.Truncate(d.file, d.size("")/2)) },
+		"empty":     func(d *disk) { d.check(os.Truncate(d.file, 0)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := openDisk(t)
+			d.change()
+			d.check(d.Checkpoint())
+			d.want(true, "at first")
+			spoil(d)
+			d.want(false, "when it is "+name)
+			if d.change() {
+				t.Error("a change is answered")
+			}
+			d.want(false, "then")
+			d.gone()
+		})
+	}
+}
+
+// gone has the test end without a look at the file.
+func (d *disk) gone() {
+	_ = d.Close()
+	d.fixture.url = cluster.URL(d.t)
+	d.open()
+}
+
+// A file that is not the one that was opened takes no writes, whichever of its parts that is, and a line says so. When it is
+// back all is well.
+func TestFileLost(t *testing.T) {
+	for _, end := range []string{"", "-wal", "-shm", ".lock"} {
+		for what, lose := range map[string]func(file string) error{
+			"removed": func(file string) error { return os.Rename(file, file+".away") },
+			"replaced": func(file string) error {
+				return errors.Join(os.Rename(file, file+".away"), os.WriteFile(file, nil, 0o600))
+			},
+		} {
+			t.Run(what+" "+filepath.Base("db"+end), func(t *testing.T) {
+				d := openDisk(t)
+				d.want(true, "at first")
+				d.check(lose(d.file + end))
+				if (end == "" || end == "-wal") && d.change() {
+					t.Error("a change is answered at once")
+				}
+				d.want(false, "at once")
+				if d.change() {
+					t.Error("a change is answered")
+				}
+				d.want(false, "later")
+				want := "was " + what
+				if d.lines("level=ERROR") != 1 || d.lines(want) == 0 {
+					t.Errorf("the log does not say once that it %s: %s", want, &d.log)
+				}
+				d.check(os.Rename(d.file+end+".away", d.file+end))
+				d.want(true, "when it is back")
+				if !d.change() {
+					t.Error("no change is answered when it is back")
+				}
+				d.verify()
+			})
+		}
+	}
+}
+
+// What cannot be written to the database's file is in its log alone: a line and a number say so, and the store is not ready.
+func TestCheckpointFails(t *testing.T) {
+	d := openDisk(t)
+	disarm := d.arm(fault.Rule{Suffix: "agentevents.db", Writes: syscall.EIO})
+	for range 3000 {
+		if !d.change() {
+			t.Fatal("a change is refused")
+		}
+		if d.FileStats().CheckpointFailures > 0 {
+			break
+		}
+	}
+	failures := d.FileStats().CheckpointFailures
+	d.want(false, "while nothing is carried over")
+	d.check(d.Tend(d.ctx))
+	if n := d.FileStats().CheckpointFailures; failures == 0 || n <= failures || d.lines("level=ERROR") != 1 || d.lines("checkpoint failed") != 1 {
+		t.Errorf("%d and then %d checkpoints failed: %s", failures, n, &d.log)
+	}
+	disarm()
+	d.check(d.Tend(d.ctx))
+	d.want(true, "when all is carried over")
+	if d.lines("checkpoint succeeded") != 1 {
+		t.Errorf("the log does not say that it is over: %s", &d.log)
+	}
+}
+
+// Also when little is written it is known soon.
+func TestCheckpointFailsInTheEnd(t *testing.T) {
+	d := openDisk(t)
+	d.check(d.Tend(d.ctx))
+	d.arm(fault.Rule{Suffix: "agentevents.db", Writes: syscall.EIO})
+	d.change()
+	d.want(true, "at first")
+	d.later(store.CarryEvery)
+	d.check(d.Tend(d.ctx))
+	d.want(false, "when nothing was carried over")
+}
+
+// What a reader holds up is seen, and gone soon after the reader has gone.
+func TestLogThatAReaderHoldsUp(t *testing.T) {
+	d := openDisk(t)
+	db := d.db()
+	defer db.Close()
+	tx, err := db.BeginTx(d.ctx, &sql.TxOptions{ReadOnly: true})
+	d.check(err)
+	var n int
+	d.check(tx.QueryRow("SELECT count(*) FROM clients").Scan(&n))
+	for d.size("-wal") < store.WALBound {
+		d.check(d.Write(d.ctx, fill))
+	}
+	for range 3 {
+		d.check(d.Tend(d.ctx))
+	}
+	if got := d.FileStats().WALBytes; got < store.WALBound || d.lines("level=WARN") != 1 {
+		t.Errorf("%d bytes: %s", got, &d.log)
+	}
+	d.want(true, "while somebody reads")
+	d.later(store.WarnEvery)
+	d.check(d.Tend(d.ctx))
+	if d.lines("level=WARN") != 2 {
+		t.Errorf("later it does not say so again: %s", &d.log)
+	}
+	d.check(tx.Rollback())
+	d.check(d.Tend(d.ctx))
+	if got := d.FileStats().WALBytes; got != 0 || d.lines("truncated") != 1 {
+		t.Errorf("%d bytes are left when nobody reads: %s", got, &d.log)
+	}
+	d.change()
+	d.verify()
+}
+
+// Of a full disk the log has one line, however many requests fail of it, and one when that is over.
+func TestOneLineForAFullDisk(t *testing.T) {
+	d := openDisk(t)
+	disarm := d.arm(fault.Rule{Suffix: "-wal", Writes: syscall.ENOSPC})
+	for range 20 {
+		if d.change() {
+			t.Fatal("a change is answered")
+		}
+	}
+	d.beside([]store.AgentKey{}, func() { d.change() })
+	if n := d.lines("\n"); n != 1 || d.lines("level=ERROR") != 1 || d.lines("database or disk is full") != 1 {
+		t.Errorf("%d lines: %s", n, &d.log)
+	}
+	disarm()
+	d.change()
+	d.later(store.CalmFor)
+	d.change()
+	if d.lines("\n") != 2 || d.lines("level=INFO") != 1 || d.lines("failed=21") != 1 {
+		t.Errorf("when it is over: %s", &d.log)
+	}
+}
+
+// Also where the database ends a transaction in the middle of it, which others share.
+func TestOneLineForATransactionThatHasEnded(t *testing.T) {
+	d := openDisk(t)
+	d.arm(fault.Rule{Suffix: "-wal", Writes: syscall.ENOSPC})
+	hold, held := make(chan struct{}), make(chan struct{})
+	var all sync.WaitGroup
+	write := func(fn func(tx *gorm.DB) error) {
+		all.Go(func() {
+			if err := d.Write(d.ctx, fn); err == nil {
+				t.Error("a write is answered")
+			}
+		})
+	}
+	write(func(*gorm.DB) error { close(held); <-hold; return nil })
+	<-held
+	write(fill) // more than there is memory for
+	for d.Waiting() == 0 {
+		runtime.Gosched()
+	}
+	close(hold)
+	all.Wait()
+	if n := d.lines("\n"); n != 1 || d.lines("database or disk is full") != 1 {
+		t.Errorf("%d lines: %s", n, &d.log)
+	}
+}

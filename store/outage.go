@@ -1,0 +1,169 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/mattn/go-sqlite3"
+	"gorm.io/gorm/logger"
+)
+
+// calmFor is how long nothing may have failed for a reason before that is over: on a full disk some writes succeed, too.
+const calmFor = 10 * time.Second
+
+// outages logs one line for each reason why the database is not available, and one when that is over: as long as it lasts, all
+// requests fail for that reason.
+type outages struct {
+	log *slog.Logger
+	now func() time.Time
+
+	open atomic.Int32 // how many last, so that a success costs nothing without any
+	mu   sync.Mutex
+	all  map[string]*outage
+	last struct { // write that has failed, and not since another one was in its way
+		at  time.Time
+		err error
+	}
+}
+
+type outage struct {
+	cause       error
+	first, last time.Time
+	failed      int
+}
+
+func newOutages(log *slog.Logger, now func() time.Time) *outages {
+	return &outages{log: log, now: now, all: map[string]*outage{}}
+}
+
+// note takes the result of a transaction that writes. What a caller has given up says nothing.
+func (o *outages) note(ctx context.Context, err error) {
+	switch cause := causeOf(err); {
+	case err == nil:
+		o.succeeded()
+	case cause != nil && ctx.Err() == nil:
+		o.failed(cause, true)
+	}
+}
+
+// causeOf is why the database was not available; nil if it was, if the store is closed, or if its keeper has logged it.
+func causeOf(err error) error {
+	var known *Error
+	if errors.As(err, &known) {
+		if known.Message != awayMessage {
+			return nil
+		}
+		err = known.cause
+	} else if err == nil || !unavailable(err) {
+		return nil
+	}
+	if errors.Is(err, ErrFile) || isClosed(err) {
+		return nil
+	}
+	return err
+}
+
+func (o *outages) failed(cause error, write bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	now := o.now()
+	if write && !contended(cause) {
+		o.last.at, o.last.err = now, cause
+	}
+	x := o.all[reason(cause)]
+	if x == nil {
+		x = &outage{cause: cause, first: now}
+		o.all[reason(cause)] = x
+		o.open.Store(int32(len(o.all))) //nolint:gosec // a handful
+		o.log.Error("store unavailable", "error", cause)
+	}
+	x.last = now
+	x.failed++
+}
+
+// succeeded ends what was not seen for a while.
+func (o *outages) succeeded() {
+	if o.open.Load() == 0 {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	now := o.now()
+	for name, x := range o.all {
+		if now.Sub(x.last) >= calmFor {
+			delete(o.all, name)
+			o.log.Info("store available again", "error", x.cause, "failed", x.failed, "seconds", int(x.last.Sub(x.first).Seconds()))
+		}
+	}
+	o.open.Store(int32(len(o.all))) //nolint:gosec // a handful
+}
+
+// read takes the result of a transaction that reads. The statements that fail are noted one by one, but not where it began.
+func (o *outages) read(ctx context.Context, err error) {
+	cause := causeOf(err)
+	if cause == nil || ctx.Err() != nil {
+		return
+	}
+	o.mu.Lock()
+	_, lasts := o.all[reason(cause)]
+	o.mu.Unlock()
+	if !lasts {
+		o.failed(cause, false)
+	}
+}
+
+// recent returns why a write has failed lately, nil if none has.
+func (o *outages) recent(within time.Duration) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.last.err == nil || o.now().Sub(o.last.at) >= within {
+		return nil
+	}
+	return o.last.err
+}
+
+// reason is what errors with the same reason have in common: their texts may name a statement or a port.
+func reason(err error) string {
+	var lite sqlite3.Error
+	var said *pgconn.PgError
+	var refused *pgconn.ConnectError
+	switch {
+	case errors.As(err, &lite):
+		return lite.Code.Error()
+	case errors.As(err, &said):
+		return said.Code
+	case errors.As(err, &refused):
+		return "connect"
+	case errors.Is(err, context.DeadlineExceeded):
+		return "time"
+	case pgUnavailable(err):
+		return "connection"
+	}
+	return err.Error()
+}
+
+// of is a log of statements that has reads that fail noted, too.
+func (o *outages) of(l logger.Interface) logger.Interface { return &readLog{l, o} }
+
+type readLog struct {
+	logger.Interface
+	outages *outages
+}
+
+// LogMode implements logger.Interface.
+func (l *readLog) LogMode(level logger.LogLevel) logger.Interface {
+	return &readLog{l.Interface.LogMode(level), l.outages}
+}
+
+// Trace implements logger.Interface.
+func (l *readLog) Trace(ctx context.Context, begin time.Time, fc func() (string, int64), err error) {
+	if cause := causeOf(err); cause != nil && ctx.Err() == nil {
+		l.outages.failed(cause, false)
+	}
+	l.Interface.Trace(ctx, begin, fc, err)
+}
