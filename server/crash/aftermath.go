@@ -53,7 +53,7 @@ func (f *fleet) findTimeouts(ctx context.Context) error {
 
 // leaveLogs writes what has happened to where the store is left.
 func (f *fleet) leaveLogs() error {
-	err := os.WriteFile(filepath.Join(f.dir, "troubles.log"), []byte(f.book.story()), 0o600)
+	err := os.WriteFile(filepath.Join(f.dir, "troubles.log"), []byte(f.book.story()+f.book.times.story()), 0o600)
 	for _, r := range f.replicas {
 		for i, log := range r.logs {
 			name := filepath.Join(f.dir, fmt.Sprintf("replica-%d-%d.log", r.number, i+1))
@@ -69,10 +69,10 @@ func (f *fleet) rows(t total) []row {
 	for b, n := range f.book.struck() {
 		rows = append(rows, row{blow(b).String(), n})
 	}
-	rows = append(append(rows, t.rows()...),
+	rows = append(append(append(rows, t.rows()...), t.outageRows()...),
 		row{"requests answered 503", t.refused},
 		row{"changes that each follower of the feed saw", f.followers[0].saw()},
 		row{"attempts that timed out", len(f.book.timeouts)},
 		row{"duplicates, each over a trouble or a timeout", t.duplicates})
-	return append(rows, t.last(lost, disorder, needless, mismatched, complaint)...)
+	return append(rows, t.last(lost, disorder, needless, mismatched, overdue, complaint)...)
 }

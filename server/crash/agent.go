@@ -12,6 +12,7 @@ import (
 const (
 	pbxClient = "12"
 	firstBusy = 1001 // the ids of busy agents begin here
+	common    = 2    // receivers that all agents have registrations at
 )
 
 // agent is how an agent stands, as far as the server has said so. One writer alone changes it.
@@ -33,22 +34,23 @@ type want struct {
 }
 
 // newAgents returns plain agents and a quarter as many busy ones. Registrations are at one receiver and the other in
-// turn, so that with more than two some share a lane.
-func newAgents(plain, registrations, receivers int) (agents []*agent) {
+// turn, so that with more than two some share a lane. One agent has some at the receiver with one lane too.
+func newAgents(plain, registrations int) (agents []*agent) {
 	for id := range plain {
-		agents = append(agents, newAgent(int64(id+1), registrations, receivers))
+		agents = append(agents, newAgent(int64(id+1), registrations))
 	}
+	agents[0].wants = append(agents[0].wants, want{gen.EventTypeAgentLogin, alone}, want{gen.EventTypeAgentLogout, alone})
 	for id := range plain / 4 {
-		agents = append(agents, newAgent(int64(firstBusy+id), receivers, receivers))
+		agents = append(agents, newAgent(int64(firstBusy+id), common))
 	}
 	return agents
 }
 
-func newAgent(id int64, registrations, receivers int) *agent {
+func newAgent(id int64, registrations int) *agent {
 	a := &agent{id: id, status: gen.AgentStatusValueLoggedOut}
 	for i := range registrations {
 		a.wants = append(a.wants,
-			want{gen.EventTypeAgentLogin, i % receivers}, want{gen.EventTypeAgentLogout, i % receivers})
+			want{gen.EventTypeAgentLogin, i % common}, want{gen.EventTypeAgentLogout, i % common})
 	}
 	return a
 }

@@ -30,7 +30,7 @@ func (w writer) fuss(ctx context.Context, a *agent) error {
 // move sends what is pending of a registration, and what comes, to the next receiver.
 func (s session) move(ctx context.Context, a *agent, r *registration) error {
 	r.unsure = true
-	r.receiver = (r.receiver + 1) % len(s.receivers)
+	r.receiver = (r.receiver + 1) % common
 	url := s.url(r)
 	resp, err := s.api.UpdateLocalAgentEventWithResponse(ctx, pbxClient, a.id, r.id, gen.AgentEventUpdate{URL: &url})
 	if err := answered(http.StatusOK, resp, err); err != nil {

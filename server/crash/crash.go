@@ -12,10 +12,13 @@ import (
 )
 
 const (
-	quick = 0 // the receiver that confirms everything at once
-	moody = 1 // the one that does not
-	// silence is how long nothing may arrive before what is still owed counts as lost: longer than a breaker waits.
-	silence = 65 * time.Second
+	quick     = 0 // the receiver that confirms everything at once
+	moody     = 1 // the one that does not, and has outages
+	alone     = 2 // has outages, and one lane alone; it confirms everything else at once
+	receivers = 3
+
+	// silence is how long nothing may arrive before what is still owed counts as lost: longer than a breaker and the last delay wait.
+	silence = 75 * time.Second
 )
 
 // crash is a run: one store, many lives of the server, and all that outlives them.
@@ -36,6 +39,7 @@ func (c *crash) run(ctx context.Context) error {
 	if err := c.found(ctx); err != nil {
 		return fmt.Errorf("first start: %w", err)
 	}
+	c.unsettle(ctx)
 	for i, p := range plans(c.seed, c.cycles) {
 		if err := c.cycle(ctx, i+1, p); err != nil {
 			return fmt.Errorf("cycle %d, killed %v: %w", i+1, p.moment, err)
@@ -75,14 +79,14 @@ func (c *crash) putClient(ctx context.Context, l *life) error {
 
 // finish lets the server work in peace until all that is owed has arrived, and stops it in order.
 func (c *crash) finish(ctx context.Context) error {
-	for _, r := range c.receivers {
-		r.mood.calm()
+	if err := c.calm(); err != nil {
+		return err
 	}
 	l, err := c.begin(ctx, plan{})
 	if err != nil {
 		return err
 	}
-	if err = l.ready(ctx); err == nil {
+	if err = c.ready(ctx, l); err == nil {
 		err = c.load(ctx, l, writer.conclude)
 	}
 	if err == nil {
@@ -93,4 +97,4 @@ func (c *crash) finish(ctx context.Context) error {
 	return errors.Join(err, c.settle(ctx), c.verify(ctx, "sqlite:"+c.file()))
 }
 
-func (*crash) rules() rules { return oneServer }
+func (c *crash) rules() rules { return oneServer(c.book.times) }

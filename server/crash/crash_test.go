@@ -46,7 +46,8 @@ func testEachMoment(t *testing.T, binary string) {
 	for _, row := range []string{
 		`cycles +10\n`, `killed after some requests +2\n`, `killed while it makes its store +1\n`,
 		`changes answered 200 +[1-9]`, `requests arrived +[1-9]`, `lost +0\n`,
-		`out of order +0\n`, `needless duplicates +0\n`, `mismatched +0\n`, `late after a start +0\n`, `complaints +0\n`,
+		`out of order +0\n`, `needless duplicates +0\n`, `mismatched +0\n`, `late after a start +0\n`,
+		`late to a receiver that was back +0\n`, `complaints +0\n`,
 	} {
 		if !regexp.MustCompile(row).MatchString(out.String()) {
 			t.Errorf("there is no %q", row)

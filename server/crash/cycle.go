@@ -30,6 +30,7 @@ func (c *crash) cycle(ctx context.Context, n int, p plan) error {
 		return err
 	}
 	err = c.await(ctx, l, p)
+	c.book.times.program(1, false)
 	err = l.explain(errors.Join(err, l.kill(p)))
 	c.book.complaints(l.server.Log.String())
 	if err != nil {
@@ -47,7 +48,7 @@ func (c *crash) cycle(ctx context.Context, n int, p plan) error {
 // begin starts the server on the store.
 func (c *crash) begin(ctx context.Context, p plan) (*life, error) {
 	for _, r := range c.receivers {
-		r.mood.set(p.holds, p.outage)
+		r.mood.set(p.holds)
 	}
 	changes, requests := c.book.begin(p.count)
 	l, err := start(ctx, c.binary, c.file())
@@ -57,13 +58,20 @@ func (c *crash) begin(ctx context.Context, p plan) (*life, error) {
 	return l, err
 }
 
+// ready waits until the server can send.
+func (c *crash) ready(ctx context.Context, l *life) error {
+	err := l.ready(ctx)
+	c.book.times.program(1, err == nil)
+	return err
+}
+
 // await lets the server live until its moment has come.
 func (c *crash) await(ctx context.Context, l *life, p plan) error {
 	if p.moment == whileStarting {
 		return until(ctx, l, time.After(c.partOfStart(p)))
 	}
 	_, cutOff := c.book.unanswered()
-	if err := l.ready(ctx); err != nil {
+	if err := c.ready(ctx, l); err != nil {
 		return err
 	}
 	if err := c.load(ctx, l, writer.work); err != nil {

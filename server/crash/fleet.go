@@ -40,7 +40,9 @@ func newFleet(s *scene, dir string) *fleet {
 	return &fleet{scene: s, life: &life{broken: make(chan error, 1)}, dir: dir}
 }
 
-func (f *fleet) rules() rules { return rules{excused: f.book.excused, counted: true} }
+func (f *fleet) rules() rules {
+	return rules{excused: f.book.excused, counted: true, times: f.book.times, hits: f.book.hits}
+}
 
 // run starts what is needed, and ends it in any case.
 func (f *fleet) run(ctx context.Context) (err error) {
@@ -93,6 +95,7 @@ func (f *fleet) play(ctx context.Context) error {
 	if err := f.begin(ctx); err != nil {
 		return err
 	}
+	f.unsettle(ctx)
 	if err := f.strike(ctx); err != nil {
 		return err
 	}
@@ -117,7 +120,10 @@ func (f *fleet) launch(ctx context.Context) error {
 	for _, r := range f.receivers {
 		r.look.Store(&look)
 	}
-	return f.all(func(r *replica) error { return r.start(ctx) })
+	return f.all(func(r *replica) error {
+		defer f.book.times.program(r.number, true)
+		return r.start(ctx)
+	})
 }
 
 // all does something with all replicas at once.
@@ -208,8 +214,8 @@ func (f *fleet) conclude(ctx context.Context, w writer) error {
 
 // finish lets the replicas work in peace until all that is owed has arrived, and stops them in order.
 func (f *fleet) finish(ctx context.Context) error {
-	for _, r := range f.receivers {
-		r.mood.calm()
+	if err := f.calm(); err != nil {
+		return err
 	}
 	f.over.Store(true)
 	if err := f.idle(ctx); err != nil {

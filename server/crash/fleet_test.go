@@ -31,6 +31,7 @@ func TestReplicas(t *testing.T) {
 	for _, row := range []string{
 		`replicas +3\n`, `changes answered 200 +[1-9]`, `requests arrived +[1-9]`, `each follower of the feed saw +[1-9]`, `lost +0\n`,
 		`out of order +0\n`, `needless duplicates +0\n`, `mismatched +0\n`, `complaints +0\n`,
+		`lanes that waited at a return +[1-9]`, `late to a receiver that was back +0\n`,
 	} {
 		if !regexp.MustCompile(row).MatchString(out.String()) {
 			t.Errorf("there is no %q", row)
@@ -81,7 +82,7 @@ func TestTroubleExcuses(t *testing.T) {
 func TestJudgeReplicas(t *testing.T) {
 	book, now := newLedger(), time.Now()
 	book.troubles = []*trouble{{blow: killed, replica: 1, began: now, ended: now.Add(time.Second)}}
-	r := rules{excused: book.excused, counted: true}
+	r := rules{excused: book.excused, counted: true, times: book.times}
 	first, again := got(1, 1, 1, 1, 200), got(1, 1, 1, 1, 200)
 	first.sender, first.at, again.sender, again.at = 1, now, 2, now.Add(6*time.Second)
 	if v := judge([]debt{owed(1, 1)}, []*arrival{first, again}, r); len(v.faults) > 0 || v.duplicates != 1 {

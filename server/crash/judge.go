@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"time"
 )
 
 // kind is what sort of promise was broken.
@@ -15,12 +16,16 @@ const (
 	needless               // a duplicate that no kill or other trouble explains
 	mismatched             // two contents under one webhook-id, two ids for one delivery, or a delivery that nobody owes
 	late                   // what was in flight at a kill did not go out at once after the next start
+	overdue                // what was pending for a receiver that was back has waited for too long
 	complaint              // the server says itself that something is wrong
 	kinds                  // how many there are
 )
 
 func (k kind) String() string {
-	return [kinds]string{"lost", "out of order", "needless duplicates", "mismatched", "late after a start", "complaints"}[k]
+	return [kinds]string{
+		"lost", "out of order", "needless duplicates", "mismatched", "late after a start",
+		"late to a receiver that was back", "complaints",
+	}[k]
 }
 
 // fault is one promise that was broken.
@@ -32,9 +37,12 @@ type fault struct {
 // verdict is what comes of holding what has arrived against what was owed.
 type verdict struct {
 	faults     []fault
-	retries    int // requests that came again because the receiver had refused them
-	duplicates int // requests that came again because a kill or other trouble was between the request and its record
+	retries    int           // requests that came again because the receiver had refused them
+	duplicates int           // requests that came again because a kill or other trouble was between the request and its record
+	waiting    int           // lanes that waited at a return of their receiver
+	longest    time.Duration // that one of them waited for
 
+	unanswered map[int][]span
 	rules
 }
 
@@ -44,10 +52,16 @@ type rules struct {
 	excused func(before, again *arrival) bool
 	// counted says whether it may then be counted as another attempt: its sender outlived the trouble.
 	counted bool
+	// times are when receivers took nothing and when nothing could be sent.
+	times *timeline
+	// hits is how many times in a span a replica may have been kept from a lane that it held; nil for one server.
+	hits func(span) int
 }
 
 // oneServer are the rules for one server, which is killed.
-var oneServer = rules{excused: func(before, again *arrival) bool { return again.life > before.life }}
+func oneServer(t *timeline) rules {
+	return rules{excused: func(before, again *arrival) bool { return again.life > before.life }, times: t}
+}
 
 func (v *verdict) fault(k kind, format string, args ...any) {
 	v.faults = append(v.faults, fault{k, fmt.Sprintf(format, args...)})
@@ -66,6 +80,7 @@ func (v *verdict) count(k kind) (n int) {
 // judge holds what has arrived, in that order, against what was owed.
 func judge(debts []debt, arrivals []*arrival, r rules) (v verdict) {
 	v.rules = r
+	v.waits(debts, arrivals)
 	v.debts(debts, arrivals)
 	for _, of := range grouped(arrivals, func(a *arrival) string { return a.id }) {
 		v.repetitions(of)
@@ -147,7 +162,7 @@ func (v *verdict) repetitions(of []*arrival) {
 			v.fault(mismatched, "%v: before, this id was %v", a, p)
 			continue
 		}
-		refused, again := p.answer >= 300, v.excused(p, a)
+		refused, again := p.answer >= 300 || p.cut, v.excused(p, a)
 		switch {
 		case refused:
 			v.retries++
@@ -156,11 +171,17 @@ func (v *verdict) repetitions(of []*arrival) {
 		default:
 			v.fault(needless, "%v, though it was there before: %v", a, p)
 		}
-		counted, uncounted := (refused || again && v.counted) && a.attempt == p.attempt+1, again && a.attempt == p.attempt
-		if !counted && !uncounted {
+		counted := (refused || again && v.counted) && a.attempt == p.attempt+1
+		uncounted := (again || p.cut) && a.attempt == p.attempt // a request that is cut off may go out once more at once
+		if !counted && !uncounted && !v.unseen(p, a) {
 			v.fault(mismatched, "%v: before, this was attempt %d", a, p.attempt)
 		}
 	}
+}
+
+// unseen says whether there may have been attempts between two requests that found a port closed.
+func (v *verdict) unseen(before, again *arrival) bool {
+	return again.attempt > before.attempt && v.times.refusedConnections(span{before.at, again.at})
 }
 
 // inTurn: nothing is sent before what is before it is confirmed. So whatever comes again is the last one before a kill.

@@ -61,7 +61,7 @@ func statusOf(sequence int64) gen.AgentStatusValue {
 
 func TestJudgeSoundRecord(t *testing.T) {
 	debts, arrivals := soundRecord()
-	v := judge(debts, arrivals, oneServer)
+	v := judge(debts, arrivals, oneServer(newTimeline()))
 	if len(v.faults) > 0 {
 		t.Errorf("faults: %v", v.faults)
 	}
@@ -98,7 +98,7 @@ func TestJudgePlantedFaults(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			debts, arrivals := soundRecord()
-			v := judge(debts, c.plant(arrivals), oneServer)
+			v := judge(debts, c.plant(arrivals), oneServer(newTimeline()))
 			if !slices.ContainsFunc(v.faults, func(f fault) bool { return f.kind == c.want && strings.Contains(f.text, c.text) }) {
 				t.Errorf("no fault %q with %q; the faults are %v", c.want, c.text, v.faults)
 			}

@@ -21,9 +21,10 @@ type debt struct {
 	delivery
 	agent     int64
 	status    gen.AgentStatusValue
-	receiver  int  // where the registration pointed to when the change was made
-	life      int  // of the server, in which that became known
-	cancelled bool // the registration was deleted; what had been sent by then may still arrive
+	receiver  int       // where the registration pointed to when the change was made
+	life      int       // of the server, in which that became known
+	cancelled bool      // the registration was deleted; what had been sent by then may still arrive
+	at        time.Time // when it became known
 }
 
 // arrival is one request as a receiver got it.
@@ -43,6 +44,8 @@ type arrival struct {
 	place      int         // how many requests had arrived before it
 	answer     int         // status that it was answered with; 0 when the server was gone before
 	until      int         // how many requests had arrived when it was answered
+	cut        bool        // the receiver ended the connection instead
+	ended      time.Time   // when it was answered, or could no longer be
 }
 
 func (a *arrival) lane() lane { return lane{a.agent, a.receiver} }
@@ -82,11 +85,12 @@ type ledger struct {
 	debts     map[string][]*debt // by the registration
 	arrivals  []*arrival
 	confirmed map[delivery]bool
-	owed      map[delivery]bool // what is neither confirmed nor cancelled
+	owed      map[delivery]*debt // what is neither confirmed nor cancelled
 	last      map[lane]*arrival
 	faults    []fault // those that are known before the judgement
 	troubles  []*trouble
 	timeouts  map[attempt]bool
+	times     *timeline
 	counts
 }
 
@@ -101,7 +105,8 @@ type counts struct {
 
 func newLedger() *ledger {
 	return &ledger{
-		debts: map[string][]*debt{}, confirmed: map[delivery]bool{}, owed: map[delivery]bool{}, last: map[lane]*arrival{},
+		debts: map[string][]*debt{}, confirmed: map[delivery]bool{}, owed: map[delivery]*debt{}, last: map[lane]*arrival{},
+		times: newTimeline(),
 	}
 }
 
@@ -120,11 +125,10 @@ func (l *ledger) owe(a *agent, s gen.AgentStatus) {
 	defer l.mu.Unlock()
 	for _, r := range a.firing(s.AgentStatus) {
 		d := delivery{r.name, s.Sequence}
-		l.debts[r.name] = append(l.debts[r.name], &debt{
-			delivery: d, agent: a.id, status: s.AgentStatus, receiver: r.receiver, life: l.life,
-		})
+		x := &debt{delivery: d, agent: a.id, status: s.AgentStatus, receiver: r.receiver, life: l.life, at: time.Now()}
+		l.debts[r.name] = append(l.debts[r.name], x)
 		if !l.confirmed[d] {
-			l.owed[d] = true
+			l.owed[d] = x
 		}
 	}
 }
@@ -188,12 +192,34 @@ func (l *ledger) arrive(a *arrival) {
 func (l *ledger) answer(a *arrival, status int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	a.answer, a.until = status, len(l.arrivals)
+	a.answer, a.until, a.ended = status, len(l.arrivals), time.Now()
 	if a.confirmed() {
 		l.confirmed[a.delivery] = true
 		delete(l.owed, a.delivery)
 	}
 	l.requests.strike()
+}
+
+// leave notes that a request gets no answer: the server is gone, or the receiver ends the connection.
+func (l *ledger) leave(a *arrival, cut bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a.cut, a.ended = cut, time.Now()
+}
+
+// lagging says whether a lane of a plain agent has got nothing yet, since a receiver is back, of what is pending from before.
+func (l *ledger) lagging(receiver int, back time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, d := range l.owed {
+		if d.receiver != receiver || d.agent >= firstBusy || d.at.After(back) {
+			continue
+		}
+		if a := l.last[lane{d.agent, receiver}]; a == nil || a.at.Before(back) {
+			return true
+		}
+	}
+	return false
 }
 
 // unanswered lists the plain agents' lanes of the quick receiver whose last request has no answer: one of the server

@@ -23,9 +23,9 @@ type life struct {
 
 func start(ctx context.Context, binary, file string) (*life, error) {
 	server, err := lab.Start(ctx, binary, file,
-		"AGENTEVENTS_TIMEOUT=1m",           // so that only a kill ends what a receiver holds
-		"AGENTEVENTS_RETRY_SCHEDULE=200ms", // what a receiver refuses comes again in the same life or the next
-		"GORACE=atexit_sleep_ms=0",         // else the race detector makes every exit a second longer
+		"AGENTEVENTS_TIMEOUT=1m", // so that only a kill ends what a receiver holds
+		"AGENTEVENTS_RETRY_SCHEDULE="+schedule,
+		"GORACE=atexit_sleep_ms=0", // else the race detector makes every exit a second longer
 	)
 	return &life{server: server, broken: make(chan error, 1)}, err
 }

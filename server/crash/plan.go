@@ -27,9 +27,6 @@ func (m moment) String() string {
 	}[m]
 }
 
-// outages is how many cycles there are to one outage.
-const outages = 60
-
 // plan is one cycle. What does not belong to its moment is not looked at.
 type plan struct {
 	moment moment
@@ -39,7 +36,6 @@ type plan struct {
 	grace  time.Duration // from SIGTERM to the kill
 	part   float64       // of the time that a start takes, 0 to 1
 	holds  bool          // receivers leave some requests without an answer
-	outage bool          // so many fail in a row that the server takes the moody receiver for dead, for some seconds
 }
 
 // plans decides about all cycles: they are dealt from a deck of ten in which each moment is, until it is empty.
@@ -63,9 +59,6 @@ func plans(seed uint64, cycles int) []plan {
 				dealt = append(dealt, draw(random, m))
 			}
 		}
-	}
-	for i := outages / 2; i < cycles; i += outages {
-		dealt[i].outage = true
 	}
 	return dealt[:cycles]
 }

@@ -100,11 +100,11 @@ func (c *crash) rows(t total) []row {
 	for m := range moments {
 		rows = append(rows, row{fmt.Sprintf("killed %v", m), c.kills[m]})
 	}
-	rows = append(append(rows, t.rows()...),
+	rows = append(append(append(rows, t.rows()...), t.outageRows()...),
 		row{"duplicates, each over a kill", t.duplicates},
 		row{"held at a kill and waited for", c.cutOff},
 		row{"these came again after at most", c.longest.Round(time.Millisecond)})
-	return append(rows, t.last(lost, disorder, needless, mismatched, late, complaint)...)
+	return append(rows, t.last(lost, disorder, needless, mismatched, late, overdue, complaint)...)
 }
 
 func (p *printer) faults(all []fault) {

@@ -22,7 +22,8 @@ type receiver struct {
 	number int
 	book   *ledger
 	mood   *mood
-	http   *http.Server
+	gate   sync.Mutex   // is held while its port is opened or closed, and while that must not be
+	http   *http.Server // nil while its port is closed
 	open   atomic.Int64 // connections
 
 	look atomic.Pointer[func(net.Conn) *connection] // finds out which replica has made one; nil when there is one server
@@ -34,12 +35,64 @@ func newReceiver(number int, book *ledger, m *mood) (*receiver, error) {
 		return nil, fmt.Errorf("start a receiver: %w", err)
 	}
 	r := &receiver{url: "http://" + l.Addr().String(), number: number, book: book, mood: m}
-	r.http = &http.Server{Handler: r, ReadHeaderTimeout: patience, ConnState: r.count, ConnContext: r.from}
-	go func() { _ = r.http.Serve(l) }() // until close
+	r.serve(l)
 	return r, nil
 }
 
-func (r *receiver) close() { _ = r.http.Close() }
+// serve answers what comes to a port until that is closed.
+func (r *receiver) serve(l net.Listener) {
+	s := &http.Server{Handler: r, ReadHeaderTimeout: patience, ConnState: r.count, ConnContext: r.from}
+	go func() { _ = s.Serve(l) }()
+	r.http = s
+}
+
+func (r *receiver) close() {
+	r.gate.Lock()
+	defer r.gate.Unlock()
+	if r.http != nil {
+		_ = r.http.Close()
+	}
+}
+
+// fall begins an outage. What was confirmed before is answered completely.
+func (r *receiver) fall(i illness) error {
+	r.mood.turn(i)
+	if i != closed {
+		return nil
+	}
+	r.gate.Lock()
+	defer r.gate.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	err := r.http.Shutdown(ctx)
+	r.http = nil
+	return err
+}
+
+// rise ends an outage.
+func (r *receiver) rise() error {
+	r.gate.Lock()
+	defer r.gate.Unlock()
+	if r.http == nil {
+		l, err := listen(strings.TrimPrefix(r.url, "http://"))
+		if err != nil {
+			return err
+		}
+		r.serve(l)
+	}
+	r.mood.turn(healthy)
+	return nil
+}
+
+// listen opens a port that was closed; meanwhile a connection may have had it.
+func listen(address string) (l net.Listener, err error) {
+	for began := time.Now(); time.Since(began) < patience; time.Sleep(time.Millisecond) {
+		if l, err = net.Listen("tcp", address); err == nil { //nolint:noctx // does not wait
+			return l, nil
+		}
+	}
+	return nil, fmt.Errorf("a receiver comes back: %w", err)
+}
 
 type connectionKey struct{}
 
@@ -65,8 +118,12 @@ func (r *receiver) count(_ net.Conn, state http.ConnState) {
 func (r *receiver) settle(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	if err := r.knock(ctx); err != nil {
-		return err
+	r.gate.Lock()
+	defer r.gate.Unlock()
+	if r.http != nil {
+		if err := r.knock(ctx); err != nil {
+			return err
+		}
 	}
 	look := time.NewTicker(time.Millisecond)
 	defer look.Stop()
@@ -105,9 +162,10 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	a.connection, _ = req.Context().Value(connectionKey{}).(*connection)
 	r.book.arrive(a)
-	reply := r.mood.next()
+	reply := r.mood.next(a.attempt)
 	if !reply.wait(req.Context()) {
-		return // the server is gone
+		r.book.leave(a, req.Context().Err() == nil)
+		panic(http.ErrAbortHandler) // ends the connection, if the server is not gone
 	}
 	if reply.after > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(reply.after))
@@ -152,7 +210,9 @@ type mood struct {
 	holds  bool // whether it does
 	asked  int  // requests in this life of the server
 	held   int  // how many of these have no answer
-	outage int  // how many requests more fail in a row
+
+	illness illness       // that it has now
+	turned  chan struct{} // is closed when it has another one
 }
 
 // reply is how a request is answered.
@@ -161,16 +221,22 @@ type reply struct {
 	after  int           // seconds that Retry-After says, 0 for none
 	delay  time.Duration // before the answer
 	never  bool          // no answer
+	turned chan struct{} // is closed when a request without an answer is cut off
 }
 
-// set makes a receiver leave some requests without an answer, or not. An outage is of a moody one.
-func (m *mood) set(holds, outage bool) {
+// set makes a receiver leave some requests without an answer, or not.
+func (m *mood) set(holds bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.holds, m.asked, m.held = holds, 0, 0
-	if outage {
-		m.outage = 6
-	}
+}
+
+// turn begins or ends an outage, and cuts off what has no answer.
+func (m *mood) turn(i illness) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	close(m.turned)
+	m.illness, m.turned = i, make(chan struct{})
 }
 
 // calm makes a receiver confirm everything from now on.
@@ -180,17 +246,28 @@ func (m *mood) calm() {
 	m.holds, m.moody = false, false
 }
 
-func (m *mood) next() reply {
+// next is the answer to a request, which is an attempt of a delivery.
+func (m *mood) next(attempt int) reply {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	r := reply{status: http.StatusOK, never: m.hold()}
-	if !m.moody {
+	r := reply{status: http.StatusOK, turned: m.turned}
+	switch m.illness {
+	case hanging:
+		r.never = true
+		return r
+	case closed, failing: // a closed port's are those that have come before
+		r.status = []int{http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable}[m.random.IntN(3)]
+		return r
+	}
+	if r.never = m.hold(); !m.moody {
 		return r
 	}
 	if m.random.IntN(2) == 0 {
 		r.delay = time.Duration(m.random.Int64N(int64(50 * time.Millisecond)))
 	}
-	m.fail(&r)
+	if attempt <= 2 { // by further failures the delivery would have to wait for long
+		m.fail(&r)
+	}
 	return r
 }
 
@@ -209,9 +286,6 @@ func (m *mood) hold() bool {
 func (m *mood) fail(r *reply) {
 	n := m.random.IntN(5000)
 	switch {
-	case m.outage > 0:
-		m.outage--
-		r.status = http.StatusInternalServerError
 	case n < 100:
 		r.status = http.StatusInternalServerError
 	case n < 120:
@@ -221,7 +295,7 @@ func (m *mood) fail(r *reply) {
 	}
 }
 
-// wait waits until the answer is due. It says false when there is nobody any more to answer.
+// wait waits until the answer is due. It says false when there is to be none.
 func (r reply) wait(ctx context.Context) bool {
 	if r.delay == 0 && !r.never {
 		return ctx.Err() == nil
@@ -235,7 +309,17 @@ func (r reply) wait(ctx context.Context) bool {
 	select {
 	case <-due:
 		return true
+	case <-r.cutOff():
+		return false
 	case <-ctx.Done():
 		return false
 	}
+}
+
+// cutOff is when a request that has no answer is cut off.
+func (r reply) cutOff() <-chan struct{} {
+	if r.never {
+		return r.turned
+	}
+	return nil
 }

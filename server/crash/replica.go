@@ -70,7 +70,7 @@ func (r *replica) tryStart(ctx context.Context) (*lab.Server, error) {
 	s, err := lab.Start(context.WithoutCancel(ctx), r.fleet.binary, "",
 		"AGENTEVENTS_DATABASE_URL="+r.databaseURL(),
 		"AGENTEVENTS_TIMEOUT="+timeout.String(),
-		"AGENTEVENTS_RETRY_SCHEDULE=200ms",
+		"AGENTEVENTS_RETRY_SCHEDULE="+schedule,
 		"AGENTEVENTS_LOG_LEVEL=debug",
 		"GORACE=atexit_sleep_ms=0", // else the race detector makes every exit a second longer
 	)
@@ -161,6 +161,8 @@ func (r *replica) complain() {
 
 // hit is a blow, and what it takes to get up again.
 func (r *replica) hit(ctx context.Context, s stroke) error {
+	r.fleet.book.times.program(r.number, false)
+	defer r.fleet.book.times.program(r.number, true)
 	switch s.blow {
 	case killed, stopped:
 		if err := r.end(s.blow); err != nil {

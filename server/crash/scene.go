@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // scene is what there is around the program: receivers, agents and the book that is kept of them.
@@ -13,13 +15,16 @@ type scene struct {
 	book      *ledger
 	receivers []*receiver
 	groups    [][]*agent // those of each writer
+	outages   errgroup.Group
+	settled   context.CancelFunc // ends the outages
+	stop      context.CancelFunc // ends what goes on until close
 }
 
 func newScene(o options, out *printer) (*scene, error) {
-	s := &scene{options: o, out: out, book: newLedger()}
-	for number := range 2 {
-		m := &mood{random: s.random(0, number), moody: number == moody, most: min(o.agents/2, 8)}
-		r, err := newReceiver(number, s.book, m)
+	s := &scene{options: o, out: out, book: newLedger(), settled: func() {}}
+	s.begin()
+	for number := range receivers {
+		r, err := newReceiver(number, s.book, s.mood(number))
 		if err != nil {
 			s.close()
 			return nil, err
@@ -31,7 +36,7 @@ func newScene(o options, out *printer) (*scene, error) {
 		writers = min(4*o.replicas, o.agents) // some of whom wait for one that is frozen
 	}
 	s.groups = make([][]*agent, writers)
-	for i, a := range newAgents(o.agents, o.registrations, len(s.receivers)) {
+	for i, a := range newAgents(o.agents, o.registrations) {
 		if a.busy() {
 			s.groups = append(s.groups, []*agent{a})
 		} else {
@@ -41,7 +46,45 @@ func newScene(o options, out *printer) (*scene, error) {
 	return s, nil
 }
 
+func (s *scene) mood(number int) *mood {
+	m := &mood{random: s.random(0, number), moody: number == moody, turned: make(chan struct{})}
+	if number != alone {
+		m.most = min(s.agents/2, 8)
+	}
+	return m
+}
+
+// begin is what goes on until close.
+func (s *scene) begin() {
+	ctx, cancel := context.WithCancel(context.Background())
+	s.stop = cancel
+	go s.book.times.feel(ctx)
+}
+
+// unsettle has receivers go away and come back, until calm.
+func (s *scene) unsettle(ctx context.Context) {
+	ctx, s.settled = context.WithCancel(ctx)
+	for _, r := range s.receivers {
+		if r.number != quick {
+			f := &fates{random: s.random(0, 100+r.number)}
+			s.outages.Go(func() error { return r.suffer(ctx, f) })
+		}
+	}
+}
+
+// calm has all receivers there, which confirm everything from now on.
+func (s *scene) calm() error {
+	for _, r := range s.receivers {
+		r.mood.calm()
+	}
+	s.settled()
+	return s.outages.Wait()
+}
+
 func (s *scene) close() {
+	s.stop()
+	s.settled()
+	_ = s.outages.Wait() // is of interest to calm alone
 	for _, r := range s.receivers {
 		r.close()
 	}

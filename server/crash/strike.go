@@ -87,8 +87,9 @@ func (f *fleet) broke(err error) {
 func (f *fleet) hitDatabase(ctx context.Context, b blow) error {
 	f.atDatabase.Lock()
 	defer f.atDatabase.Unlock()
-	t := f.book.trouble(b, 0)
-	defer f.book.over(t)
+	defer f.book.over(f.book.trouble(b, 0))
+	f.book.times.database(false)
+	defer f.book.times.database(true)
 	switch b {
 	case restarted:
 		return f.cluster.Restart(ctx)
