@@ -5,5 +5,9 @@
 // models of package gen, small types of this package, and *Error. The statements of what happens most are written out and
 // not made by GORM (statement.go).
 //
+// The process that serves a SQLite file owns it: its keeper looks whether the file is still the one that was opened (file.go,
+// keeper.go) and carries the log over to it (checkpoint.go). ready.go says whether a change would be stored, outage.go logs
+// once why not.
+//
 // Order is kept by lanes (lane.go): a lane is one agent and one receiver, and has at most one delivery in flight.
 package store
