@@ -135,7 +135,7 @@ var hostile = []string{
 	"standard_conforming_strings = off", "backslash_quote = on", "DateStyle = 'SQL, DMY'", "IntervalStyle = sql_standard",
 	"TimeZone = 'Asia/Kathmandu'", "bytea_output = escape", "extra_float_digits = -15", "row_security = off", "jit = on",
 	"default_transaction_isolation = serializable", "default_transaction_deferrable = on", "synchronous_commit = off",
-	"statement_timeout = 1", "lock_timeout = 1", "idle_in_transaction_session_timeout = 1", "idle_session_timeout = 1",
+	"statement_timeout = 1", "lock_timeout = 1", "idle_in_transaction_session_timeout = 1", "idle_session_timeout = 60000",
 	"transform_null_equals = on", "array_nulls = off", "search_path = elsewhere",
 }
 

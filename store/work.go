@@ -14,6 +14,7 @@ func (s *Store) Work(ctx context.Context) {
 	jobs.Go(func() { s.repeat(ctx, s.replays, s.replay) })
 	jobs.Go(func() { s.repeat(ctx, nil, s.prune) })
 	jobs.Go(func() { s.repeat(ctx, nil, s.writeCounts) })
+	jobs.Go(func() { s.repeat(ctx, nil, s.watchClock) })
 	if s.others != nil {
 		jobs.Go(func() { s.repeat(ctx, nil, s.lookAgain) })
 	}
