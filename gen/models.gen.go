@@ -170,6 +170,7 @@ const (
 	ReplayFilterStateCancelled ReplayFilterState = "cancelled"
 	ReplayFilterStateDelivered ReplayFilterState = "delivered"
 	ReplayFilterStateFailed    ReplayFilterState = "failed"
+	ReplayFilterStatePending   ReplayFilterState = "pending"
 )
 
 // Valid indicates whether the value is a known member of the ReplayFilterState enum.
@@ -180,6 +181,8 @@ func (e ReplayFilterState) Valid() bool {
 	case ReplayFilterStateDelivered:
 		return true
 	case ReplayFilterStateFailed:
+		return true
+	case ReplayFilterStatePending:
 		return true
 	default:
 		return false

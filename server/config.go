@@ -29,6 +29,7 @@ type settings struct {
 	Timeout            string `default:"10s" help:"How long one attempt at a delivery may take, from 100ms to 1m."`
 	RetryWindow        string `default:"24h" help:"How long a delivery is tried, from the change on, from 1m to 720h."`
 	RetrySchedule      string `default:"5s,30s,2m,10m,30m,1h" help:"Delays between attempts, from 100ms to 24h each; the last one repeats."`
+	DeployWindow       string `default:"15m" help:"How long an answer of a receiver that is being deployed (3xx, 401, 403, 404, 405) is tried again, from the change on, up to 24h; 0s for not at all."`
 	RetryJitter        string `default:"20%" help:"How far each of these delays is varied at random, from 0% to 100%."`
 	Keep               string `default:"720h" help:"How long the log keeps what has ended, from its end on, from 1h to 87600h."`
 	KeepRows           string `default:"1000000" help:"How many deliveries, and how many status changes, the log keeps at most, of all clients together, from 1000 to 1000000000."`
@@ -56,6 +57,7 @@ type config struct {
 	trustedProxies []netip.Prefix
 	timeout        time.Duration
 	retryWindow    time.Duration
+	deployWindow   time.Duration
 	schedule       webhook.Schedule
 	keep           time.Duration
 	keepRows       int
@@ -85,6 +87,8 @@ func (s settings) validate() (c config, err error) {
 	wrong.add("timeout", err)
 	c.retryWindow, err = parseDuration(s.RetryWindow, time.Minute, 720*time.Hour, "from 1m to 720h, such as 30m or 48h")
 	wrong.add("retry-window", err)
+	c.deployWindow, err = parseDuration(s.DeployWindow, 0, 24*time.Hour, "from 0s to 24h, such as 5m")
+	wrong.add("deploy-window", err)
 	c.schedule.Delays, err = parseDelays(s.RetrySchedule)
 	wrong.add("retry-schedule", err)
 	c.schedule.Jitter, err = parsePercent(s.RetryJitter)

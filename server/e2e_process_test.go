@@ -237,9 +237,16 @@ func cleanEnv() []string {
 	return slices.DeleteFunc(os.Environ(), func(e string) bool { return strings.HasPrefix(e, "AGENTEVENTS_") })
 }
 
-// eventually looks again and again whether something is so.
+// eventually ends the test unless something is so in time.
 func eventually(t testing.TB, what string, so func() bool) {
 	t.Helper()
+	if !soon(so) {
+		t.Fatalf("%s: not within %v", what, patience)
+	}
+}
+
+// soon looks again and again whether something is so.
+func soon(so func() bool) bool {
 	look := time.NewTicker(5 * time.Millisecond)
 	defer look.Stop()
 	end := time.NewTimer(patience)
@@ -248,7 +255,8 @@ func eventually(t testing.TB, what string, so func() bool) {
 		select {
 		case <-look.C:
 		case <-end.C:
-			t.Fatalf("%s: not within %v", what, patience)
+			return false
 		}
 	}
+	return true
 }

@@ -70,6 +70,7 @@ func TestEndToEnd(t *testing.T) {
 		{"backup", onSQLite, testBackup},
 		{"no backup of PostgreSQL", onPostgresAlone, testNoBackup},
 		{"copy", onPostgresAlone, testCopy},
+		{"Prometheus", onPostgresAlone, testPrometheus},
 	} {
 		if test.on == onBoth || cluster.OnPostgres() == (test.on == onPostgresAlone) {
 			t.Run(test.name, func(t *testing.T) {

@@ -46,8 +46,8 @@ func serve(ctx context.Context, s settings, unknown []string, stdout, stderr io.
 		return err
 	}
 	st, err := store.Open(ctx, store.Options{
-		URL: c.databaseURL, Lease: c.lease(), Window: c.retryWindow, Longest: c.schedule.Longest(),
-		Keep: c.keep, KeepRows: c.keepRows, Key: c.encryptionKey, Log: log, Trace: tr.change,
+		URL: c.databaseURL, Lease: c.lease(), Window: c.retryWindow, DeployWindow: c.deployWindow,
+		Longest: c.schedule.Longest(), Keep: c.keep, KeepRows: c.keepRows, Key: c.encryptionKey, Log: log, Trace: tr.change,
 	})
 	if err != nil {
 		return errors.Join(err, on.close())

@@ -19,6 +19,12 @@ type receiverRow struct {
 	Probes   int
 	Waits    *int64
 	Probe    *int64
+
+	// An outage begins with a failure and ends with the next sign of life.
+	Outages      int64  // so far, with the one that goes on
+	FailingSince *int64 // nil when none goes on
+	PausedUntil  *int64 // by an answer of 429; Waits is no earlier then
+	RecoveredAt  int64  // when its breaker closed last
 }
 
 func (receiverRow) TableName() string { return "receivers" }
@@ -47,18 +53,40 @@ func (s *Store) admitProbes(tx *gorm.DB, due []dueLane) ([]dueLane, error) {
 
 // beginProbes makes probes of the heads that were taken from receivers whose breaker is open: all other lanes of these
 // wait for the result, no longer than the probe's lease.
-func beginProbes(tx *gorm.DB, due []dueLane, heads []headRow) error {
+func (s *Store) beginProbes(tx *gorm.DB, due []dueLane, heads []headRow) error {
 	for _, l := range due {
 		if !l.open() || !slices.ContainsFunc(heads, func(h headRow) bool { return h.LaneID == l.ID }) {
 			continue
 		}
 		err := tx.Exec("UPDATE receivers SET probe = ?, waits = (SELECT lease_until FROM lanes WHERE id = ?) WHERE id = ?",
 			l.ID, l.ID, l.ReceiverID).Error
+		if err == nil {
+			err = tx.Exec("UPDATE lanes SET probed_at = ? WHERE id = ?", s.now(), l.ID).Error
+		}
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// probeSQL finds the due lanes of a receiver that may be claimed; in which order follows.
+const probeSQL = "SELECT x.id FROM lanes x WHERE x.receiver_id = ? AND x.due_at <= ? " +
+	"AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = x.id) "
+
+// chooseProbe replaces a lane of a receiver whose breaker is open by the one that was probed longest ago, so that no number
+// of events that a receiver fails at keeps it from being asked for another. Those that were not probed since it began to
+// fail come first, in the order in which they are due; nearly always that is found without looking at the rest.
+func (s *Store) chooseProbe(tx *gorm.DB, l *dueLane) error {
+	id, is, err := first[int64](tx, probeSQL+"AND coalesce(x.probed_at, 0) < ? ORDER BY x.due_at, x.id LIMIT 1",
+		l.ReceiverID, s.now(), l.FailingSince)
+	if err == nil && !is {
+		id, is, err = first[int64](tx, probeSQL+"ORDER BY x.probed_at, x.due_at, x.id LIMIT 1", l.ReceiverID, s.now())
+	}
+	if is {
+		l.ID = id
+	}
+	return err
 }
 
 // giveUpProbe lets another lane be the probe at once, if this one was and it was for this that the receiver waited.
@@ -67,49 +95,61 @@ func (s *Store) giveUpProbe(tx *gorm.DB, lane laneRow) error {
 		s.now(), lane.ReceiverID, lane.ID, lane.LeaseUntil).Error
 }
 
-// judge draws from an attempt what it says about the receiver, and says whether its lanes may go on, and whether that
-// is news.
-func (s *Store) judge(tx *gorm.DB, lane laneRow, o webhook.Outcome) (free, news bool, err error) {
+// judge draws from an attempt what it says about the receiver, which it returns, and says whether that is news.
+func (s *Store) judge(tx *gorm.DB, lane laneRow, o webhook.Outcome) (after receiverRow, news bool, err error) {
 	r, err := gorm.G[receiverRow](tx).Where("id = ?", lane.ReceiverID).Take(tx.Statement.Context)
 	if err != nil {
-		return false, false, err
+		return r, false, err
 	}
-	after := s.after(r, lane, o)
-	if after.same(r) {
-		return after.free(s.now()), false, nil // next to always
+	if after = s.after(r, lane, o); after.same(r) {
+		return after, false, nil // next to always
 	}
 	r, err = gorm.G[receiverRow](tx, holding(tx)...).Where("id = ?", lane.ReceiverID).Take(tx.Statement.Context)
 	if err != nil {
-		return false, false, err
+		return r, false, err
 	}
 	after = s.after(r, lane, o)
-	return after.free(s.now()), true, after.save(tx)
+	if err := s.announceBreaker(tx, r, after, o.Attempt); err != nil {
+		return after, true, err
+	}
+	return after, true, after.save(tx)
 }
 
 // after is a receiver after an attempt.
 func (s *Store) after(r receiverRow, lane laneRow, o webhook.Outcome) receiverRow {
 	probing := r.Probe != nil && *r.Probe == lane.ID
-	after := r
-	switch health := o.Health(); {
-	case health == webhook.Alive && r.open():
-		after = receiverRow{ID: r.ID}
+	after, health := r, o.Health()
+	if health == webhook.Down && r.FailingSince == nil {
+		after.Outages, after.FailingSince = r.Outages+1, new(s.now())
+	}
+	switch {
 	case health == webhook.Alive:
-		after.Failures = 0 // a 429's wait goes on
+		after = r.alive(s.now())
 	case health == webhook.Down && !r.open():
 		if after.Failures++; after.open() {
-			after.Waits = s.later(r.Waits, webhook.ProbeDelay(0))
+			after.Waits = s.later(r.Waits, webhook.RecoveryDelay(0))
 		}
 	case r.open() && probing:
 		after.Probes++
 		if after.Probe = nil; same(after.Waits, lane.LeaseUntil) { // for the probe, and not since a 429
 			after.Waits = nil
 		}
-		after.Waits = s.later(after.Waits, webhook.ProbeDelay(after.Probes))
+		after.Waits = s.later(after.Waits, webhook.RecoveryDelay(after.Probes))
 	}
 	if o.Status == http.StatusTooManyRequests {
 		after.Waits = s.later(after.Waits, o.Delay)
+		after.PausedUntil = s.later(after.PausedUntil, o.Delay)
 	}
 	return after
+}
+
+// alive is a receiver after a sign of life. A pause that it has asked for goes on, unless its breaker was open.
+func (r receiverRow) alive(now int64) receiverRow {
+	if r.open() {
+		return receiverRow{ID: r.ID, Outages: r.Outages, RecoveredAt: now}
+	}
+	r.Failures, r.FailingSince = 0, nil
+	return r
 }
 
 // later is a time from now, or the one that was set before if that is later.
@@ -123,12 +163,13 @@ func (s *Store) later(before *int64, d time.Duration) *int64 {
 
 func (r receiverRow) same(before receiverRow) bool {
 	return r.Failures == before.Failures && r.Probes == before.Probes && same(r.Waits, before.Waits) &&
-		same(r.Probe, before.Probe)
+		same(r.Probe, before.Probe) && r.Outages == before.Outages && same(r.FailingSince, before.FailingSince) && same(r.PausedUntil, before.PausedUntil)
 }
 
 func (r receiverRow) save(tx *gorm.DB) error {
-	return tx.Exec("UPDATE receivers SET failures = ?, probes = ?, waits = ?, probe = ? WHERE id = ?",
-		r.Failures, r.Probes, r.Waits, r.Probe, r.ID).Error
+	return tx.Exec("UPDATE receivers SET failures = ?, probes = ?, waits = ?, probe = ?, outages = ?, failing_since = ?, "+
+		"paused_until = ?, recovered_at = ? WHERE id = ?",
+		r.Failures, r.Probes, r.Waits, r.Probe, r.Outages, r.FailingSince, r.PausedUntil, r.RecoveredAt, r.ID).Error
 }
 
 func same(a, b *int64) bool { return a == b || (a != nil && b != nil && *a == *b) }

@@ -41,7 +41,7 @@ var (
 // claimOf says how receivers v are joined to r, and between which words the lanes l of each are selected.
 func claimOf(receivers, lanes, end string) string {
 	return receiversSQL + `
-SELECT l.id, l.receiver_id, v.failures,
+SELECT l.id, l.receiver_id, v.failures, coalesce(v.failing_since, 0) AS failing_since,
 	row_number() OVER (PARTITION BY l.receiver_id ORDER BY l.due_at, l.id) AS turn
 FROM r ` + receivers + ` ` + lanes + `
 	FROM lanes x WHERE x.receiver_id = r.id AND x.due_at <= ?
@@ -120,7 +120,7 @@ func (s *Store) Claim(ctx context.Context, room webhook.Room) (claimed []webhook
 			if h, err = h.opened(s); err != nil {
 				return err
 			}
-			claimed = append(claimed, h.delivery(lease, s.now()))
+			claimed = append(claimed, s.handed(h, lease))
 		}
 		next, err = s.untilNext(tx, room.Fresh, more || len(heads) < len(mine))
 		if beaten = len(mine) < len(lanes); beaten && (len(mine) == 0 || next != 0) {
@@ -207,6 +207,7 @@ func padded(ids []int64) []int64 {
 type dueLane struct {
 	ID, ReceiverID int64
 	Failures, Turn int
+	FailingSince   int64 // of its receiver
 }
 
 func (l dueLane) open() bool { return l.Failures >= webhook.Failures }
@@ -218,7 +219,13 @@ func (s *Store) dueLanes(tx *gorm.DB, room webhook.Room) (lanes []dueLane, more 
 	if onPostgres(tx) {
 		among = claimPgSQL
 	}
-	return pick(room, tx, among, now, room.PerReceiver, now, full(room), room.Lanes)
+	lanes, more, err = pick(room, tx, among, now, room.PerReceiver, now, full(room), room.Lanes)
+	for i := 0; err == nil && i < len(lanes); i++ {
+		if lanes[i].open() {
+			err = s.chooseProbe(tx, &lanes[i])
+		}
+	}
+	return lanes, more, err
 }
 
 // full are the receivers that a claim leaves out by name.
@@ -264,7 +271,7 @@ func (s *Store) take(tx *gorm.DB, due []dueLane) (heads []headRow, err error) {
 			return nil, err
 		}
 	}
-	return heads, beginProbes(tx, due, heads)
+	return heads, s.beginProbes(tx, due, heads)
 }
 
 func laneID(l dueLane) int64 { return l.ID }

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"math"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -171,14 +170,18 @@ func (s clockStepBack) bringForward(tx *gorm.DB, lanes []int64) error {
 		"due_at + 0 > (SELECT d.due_at "+head+")", padded(lanes)).Error
 }
 
-// lanes does so for lanes that are due later than their first delivery.
+// lanes does so for lanes that are due later than their first delivery, and has none be probed later than now.
 func (s clockStepBack) lanes(ctx context.Context) error {
 	find := func(tx *gorm.DB, after int64) ([]int64, error) {
-		return query[int64](tx, "SELECT id FROM lanes WHERE id > ? AND due_at + 0 > ? AND lease_until IS NULL ORDER BY id"+limitSQL,
-			after, s.now(), shiftRows)
+		return query[int64](tx, "SELECT id FROM lanes WHERE id > ? AND (probed_at > ? OR due_at + 0 > ? AND lease_until IS NULL) "+
+			"ORDER BY id"+limitSQL, after, s.now(), s.now(), shiftRows)
 	}
 	return inSlices(ctx, s.Store, find, 0, func(tx *gorm.DB, lanes []int64) error {
 		if err := holdLanes(tx, lanes...); err != nil {
+			return err
+		}
+		err := tx.Exec("UPDATE lanes SET probed_at = ? WHERE id IN ? AND probed_at > ?", s.now(), padded(lanes), s.now()).Error
+		if err != nil {
 			return err
 		}
 		return s.bringForward(tx, lanes)
@@ -207,16 +210,22 @@ func (s clockStepBack) leases(ctx context.Context) error {
 // waitsForProbe says that a receiver waits for the result of its probe.
 const waitsForProbe = "waits = (SELECT l.lease_until FROM lanes l WHERE l.id = probe)"
 
-// receivers brings forward when breakers are probed, and the ends of pauses that receivers asked for.
+// receivers brings forward when breakers are probed, and the ends of pauses that receivers asked for. No outage begins or
+// ended later than now.
 func (s clockStepBack) receivers(ctx context.Context) error {
 	find := func(tx *gorm.DB, after int64) ([]int64, error) {
-		return query[int64](tx, "SELECT id FROM receivers WHERE id > ? AND waits > ? ORDER BY id"+limitSQL, after, s.now(), shiftRows)
+		now := s.now()
+		return query[int64](tx, "SELECT id FROM receivers WHERE id > ? AND (waits > ? OR paused_until > ? OR failing_since > ? "+
+			"OR recovered_at > ?) ORDER BY id"+limitSQL, after, now, now, now, now, shiftRows)
 	}
-	return inSlices(ctx, s.Store, find, math.MinInt64, func(tx *gorm.DB, ids []int64) error {
+	return inSlices(ctx, s.Store, find, 0, func(tx *gorm.DB, ids []int64) error {
 		if _, err := hold(tx, "receivers", ids, true); err != nil {
 			return err
 		}
-		return tx.Exec("UPDATE receivers SET waits = waits - ? WHERE id IN ? AND waits > ? AND ("+waitsForProbe+") IS NOT TRUE",
-			s.back, padded(ids), s.now()).Error
+		values := map[string]any{"back": s.back, "now": s.now(), "ids": padded(ids)}
+		return tx.Exec("UPDATE receivers SET waits = CASE WHEN waits > @now AND ("+waitsForProbe+") IS NOT TRUE THEN waits - @back ELSE waits END, "+
+			"paused_until = CASE WHEN paused_until > @now THEN paused_until - @back ELSE paused_until END, "+
+			"failing_since = CASE WHEN failing_since > @now THEN @now ELSE failing_since END, "+
+			"recovered_at = CASE WHEN recovered_at > @now THEN @now ELSE recovered_at END WHERE id IN @ids", values).Error
 	})
 }

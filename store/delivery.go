@@ -66,6 +66,9 @@ type deliveryRow struct {
 	ChangedAt int64                `json:"changed_at"`
 
 	LastAttempt *int64 `json:"-"` // nil without any
+
+	Failures int   `json:"-"` // of its own, among its attempts
+	Outage   int64 `json:"-"` // of its receiver, in which its last attempt failed; 0 for none
 }
 
 func (deliveryRow) TableName() string { return "deliveries" }
@@ -78,8 +81,9 @@ type headRow struct {
 	PreviousUntil                 int64
 	WebhookID, URL                string
 	Method                        gen.RequestMethod
-	Attempts                      int
+	Attempts, Failures            int
 	DueAt, ExpiresAt              int64
+	RecoveredAt                   int64 // its receiver
 	ChangeID, ChangedAt, AgentID  int64
 	Kind                          gen.AgentType
 	Name                          string
@@ -94,20 +98,38 @@ type headRow struct {
 
 // headSQL selects heads; a condition on lanes l and deliveries d follows.
 const headSQL = "SELECT d.id, d.lane_id, l.claim, l.receiver_id, l.pending, d.event_id, d.webhook_id, d.url, " +
-	"d.method, d.attempts, d.due_at, d.expires_at, d.change_id, c.changed_at, c.agent_id, c.kind, c.name, " +
+	"d.method, d.attempts, d.failures, r.recovered_at, d.due_at, d.expires_at, d.change_id, c.changed_at, c.agent_id, c.kind, c.name, " +
 	"c.new_status, c.event_source, c.created_at, d.replays, c.traceparent, s.secret, s.previous, s.previous_until, " +
 	"(SELECT epoch FROM epochs) AS epoch FROM lanes l " +
-	"JOIN deliveries d ON d.id = l.delivery_id JOIN status_changes c ON c.id = d.change_id " +
+	"JOIN receivers r ON r.id = l.receiver_id JOIN deliveries d ON d.id = l.delivery_id JOIN status_changes c ON c.id = d.change_id " +
 	"JOIN secrets s ON s.client_id = c.client_id "
 
 func (r headRow) delivery(lease time.Time, now int64) webhook.Delivery {
 	return webhook.Delivery{
 		ID: r.ID, WebhookID: r.WebhookID, Lane: r.LaneID, Claim: r.Claim, Lease: lease, Receiver: r.ReceiverID,
 		URL: r.URL, Method: r.Method, EventType: eventType(r.NewStatus), Sequence: r.ChangeID, Epoch: r.Epoch,
-		ChangedAt: millis(r.ChangedAt), Attempt: r.Attempts + 1, Data: r.data(),
+		ChangedAt: millis(r.ChangedAt), Attempt: r.Attempts + 1, Failures: r.Failures, Data: r.data(),
 		Secrets: r.secrets(now), CreatedAt: millis(r.CreatedAt), Replay: r.Replays > 0, Replays: r.Replays,
 		Traceparent: r.Traceparent, More: r.Pending > 1,
 	}
+}
+
+// handed is a delivery as it is handed out, until the end of a lease.
+func (s *Store) handed(r headRow, lease time.Time) webhook.Delivery {
+	now := s.now()
+	d := r.delivery(lease, now)
+	d.DeployingUntil = time.Now().Add(s.deploying(r) - time.Duration(now)*time.Millisecond)
+	return d
+}
+
+// deploying is until when, since 1970, a receiver may be one that is being deployed: it counts from the change or the replay
+// or, since what comes up again may not be complete at once, from the end of its last outage.
+func (s *Store) deploying(r headRow) time.Duration {
+	since := max(r.CreatedAt, r.RecoveredAt)
+	if r.Replays > 0 {
+		since = max(since, r.ExpiresAt-s.Window.Milliseconds())
+	}
+	return time.Duration(since)*time.Millisecond + s.DeployWindow
 }
 
 func (r headRow) secrets(now int64) []string {
@@ -202,8 +224,8 @@ func (s *Store) redirect(tx *gorm.DB, e eventRow) error {
 	if err := rememberURL(tx, "event_id = ? AND state IN ('pending', 'parked')", e.ID); err != nil {
 		return err
 	}
-	err := tx.Exec("UPDATE deliveries SET url = ?, method = ?, due_at = ? WHERE event_id = ? AND state IN ('pending', 'parked')",
-		e.URL, e.Method, now, e.ID).Error
+	err := tx.Exec("UPDATE deliveries SET url = ?, method = ?, due_at = ?, failures = 0, outage = 0 "+
+		"WHERE event_id = ? AND state IN ('pending', 'parked')", e.URL, e.Method, now, e.ID).Error
 	if err != nil {
 		return err
 	}

@@ -69,6 +69,8 @@ type item struct {
 	state        string
 	due, expires time.Time
 	replays      int
+	failures     int  // of its own
+	failedIn     int  // which life of its receiver it failed in last; 0 for none
 	confirmed    bool // a receiver has answered 2xx since it was last sent again
 	excused      bool // a crash or the loss of a lease came before a record
 }
@@ -93,8 +95,9 @@ type worker struct {
 
 type breaker struct {
 	failures, probes int
-	waits            time.Time
+	waits, paused    time.Time
 	probe            *worker
+	life             int // one more than there were signs of life
 }
 
 func (b *breaker) open() bool { return b.failures >= 5 }
@@ -103,6 +106,31 @@ func (b *breaker) open() bool { return b.failures >= 5 }
 func (b *breaker) wait(until time.Time) {
 	if until.After(b.waits) {
 		b.waits = until
+	}
+}
+
+func (b *breaker) pause(until time.Time) {
+	if until.After(b.paused) {
+		b.paused = until
+	}
+}
+
+// alive is a sign of life.
+func (b *breaker) alive() {
+	if b.open() {
+		*b = breaker{life: b.life}
+	}
+	b.failures = 0
+	b.life++
+}
+
+// now ends a wait that its receiver has not asked for, unless a probe is under way.
+func (b *breaker) now(now time.Time) {
+	if b.open() && b.probe == nil && b.waits.After(now) {
+		b.waits = now
+		if b.paused.After(now) {
+			b.waits = b.paused
+		}
 	}
 }
 
@@ -142,7 +170,7 @@ func (m *model) fail(text string, a ...any) { m.rt.Helper(); m.rt.Fatalf(text, a
 
 func at(sites map[site]*breaker, s site) *breaker {
 	if sites[s] == nil {
-		sites[s] = &breaker{}
+		sites[s] = &breaker{life: 1}
 	}
 	return sites[s]
 }
@@ -224,6 +252,8 @@ func (m *model) handOut(d webhook.Delivery) *worker {
 		m.fail("delivery %d was confirmed and handed out again", i.id)
 	case m.expired(i):
 		m.fail("delivery %d was handed out after its window", i.id)
+	case d.Failures != i.failures:
+		m.fail("delivery %d has had %d failures of its own, not %d", i.id, i.failures, d.Failures)
 	case m.now().Before(i.due):
 		m.fail("delivery %d was handed out %v too early", i.id, i.due.Sub(m.now()))
 	case d.URL != i.reg.url || d.Method != i.reg.method:
@@ -269,10 +299,8 @@ func (m *model) checkBreaker(w *worker) {
 func (m *model) judge(w *worker) {
 	b, o := m.site(w.at.site), w.answer
 	switch health := o.Health(); {
-	case health == webhook.Alive && b.open():
-		*b = breaker{}
 	case health == webhook.Alive:
-		b.failures = 0
+		b.alive()
 	case health == webhook.Down && !b.open():
 		if b.failures++; b.open() {
 			b.wait(m.now().Add(5 * time.Second))
@@ -285,6 +313,7 @@ func (m *model) judge(w *worker) {
 	}
 	if o.Status == 429 {
 		b.wait(m.now().Add(o.Delay))
+		b.pause(m.now().Add(o.Delay))
 	}
 }
 
@@ -297,9 +326,9 @@ func (m *model) settle(w *worker) {
 	corrected := o.Verdict != webhook.Delivered && i.owed() && (i.reg.url != w.d.URL || i.reg.method != w.d.Method)
 	switch {
 	case corrected:
-		// it was not sent to where it belongs by now, and is due there since the correction
+		i.failures, i.failedIn = 0, 0 // it was not sent to where it belongs by now, and is due there since the correction
 	case o.Verdict == webhook.Retry && i.owed():
-		if i.due = m.now().Add(o.Delay); i.due.After(i.expires) {
+		if i.due = m.now().Add(m.failed(w)); i.due.After(i.expires) {
 			i.due = i.expires
 		}
 	case o.Verdict == webhook.Delivered && i.owed():
@@ -310,6 +339,22 @@ func (m *model) settle(w *worker) {
 	if o.Verdict == webhook.Gone && !corrected && m.registered(i.reg.id) && i.reg.url == w.d.URL {
 		m.disable(i.reg)
 	}
+}
+
+// failed notes a failure and returns how long the delivery waits: for its receiver's sake when nothing has come of that since
+// it failed there before, and else for its own.
+func (m *model) failed(w *worker) time.Duration {
+	i, life, o := w.item, m.site(w.at.site).life, w.answer
+	switch {
+	case o.Health() == webhook.Down && i.failedIn == life:
+		return o.Recovery
+	case o.Health() == webhook.Down:
+		i.failedIn = life
+	}
+	if o.RetryAfter == 0 {
+		i.failures++
+	}
+	return o.Delay
 }
 
 func (m *model) disable(r *registration) {

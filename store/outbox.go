@@ -92,15 +92,15 @@ func (s *Store) record(tx *gorm.DB, r *result, lane laneRow) error {
 	if err != nil || lane.Claim != r.Claim {
 		return err // somebody else has the lane by now: what we did comes too late to count
 	}
-	free, news, err := s.judge(tx, lane, r.outcome)
+	receiver, news, err := s.judge(tx, lane, r.outcome)
 	if err != nil {
 		return err
 	}
-	again, moved, err := s.settle(tx, r.Delivery, r.outcome)
+	again, moved, err := s.settle(tx, r.Delivery, r.outcome, receiver)
 	if err != nil {
 		return err
 	}
-	empty, err := s.goOn(tx, r, r.goOn && free && !again)
+	empty, err := s.goOn(tx, r, r.goOn && receiver.free(s.now()) && !again)
 	r.more, r.elsewhere = again || !empty, moved || news
 	return err
 }
@@ -108,7 +108,7 @@ func (s *Store) record(tx *gorm.DB, r *result, lane laneRow) error {
 // settle gives the delivery its new state, and says whether it is to be sent again, and whether it had moved. That the
 // statements name lane and state makes them do nothing to one that was cancelled or moved meanwhile. A refusal by where
 // it was sent to before its registration was corrected counts for nothing, nor does any answer from before it was sent again.
-func (s *Store) settle(tx *gorm.DB, d webhook.Delivery, o webhook.Outcome) (again, moved bool, err error) {
+func (s *Store) settle(tx *gorm.DB, d webhook.Delivery, o webhook.Outcome, receiver receiverRow) (again, moved bool, err error) {
 	row, err := gorm.G[deliveryRow](tx).Where("id = ?", d.ID).Take(tx.Statement.Context)
 	if err != nil || row.LaneID != d.Lane {
 		return true, true, err // the lease was over, and it went where somebody else may have it by now
@@ -116,11 +116,13 @@ func (s *Store) settle(tx *gorm.DB, d webhook.Delivery, o webhook.Outcome) (agai
 	if row.Replays != d.Replays {
 		return true, row.MovedTo != nil, nil
 	}
-	due := min(s.now()+o.Delay.Milliseconds(), row.ExpiresAt)
+	next := receiver.retry(o, row.Failures, row.Outage)
+	due := min(s.now()+next.Delay, row.ExpiresAt)
 	if o.Verdict != webhook.Delivered && (row.URL != d.URL || row.Method != d.Method) {
-		o.Verdict, due = webhook.Retry, row.DueAt // it was corrected meanwhile, and is due at once
+		o.Verdict, next, due = webhook.Retry, retry{}, row.DueAt // it was corrected meanwhile, and is due at once
 	}
-	err = tx.Exec("UPDATE deliveries SET attempts = ?, due_at = ? WHERE id = ?", d.Attempt, due, d.ID).Error
+	err = tx.Exec("UPDATE deliveries SET attempts = ?, due_at = ?, failures = ?, outage = ? WHERE id = ?",
+		d.Attempt, due, next.Failures, next.Outage, d.ID).Error
 	switch {
 	case err != nil:
 		return false, false, err
@@ -133,6 +135,11 @@ func (s *Store) settle(tx *gorm.DB, d webhook.Delivery, o webhook.Outcome) (agai
 		return false, false, err
 	}
 	s.passed.deliveries.note(d.ID)
+	if row.FinishedAt == nil { // it was neither cancelled nor over meanwhile
+		if err := announceFailures(tx, &result{Delivery: d, outcome: o}); err != nil {
+			return false, false, err
+		}
+	}
 	return false, row.MovedTo != nil, s.end(tx, d.ID, d.Lane, ended(o.Verdict))
 }
 
@@ -181,6 +188,9 @@ func (s *Store) gone(tx *gorm.DB, row deliveryRow, sentTo string) error {
 	case err != nil || e.State == gen.AgentEventStateValueDisabled || e.URL != sentTo:
 		return err
 	}
+	if err := announceDisabled(tx, row.ID, reasonGone); err != nil {
+		return err
+	}
 	return s.disable(tx, &e, reasonGone)
 }
 
@@ -216,7 +226,7 @@ func (s *Store) renew(tx *gorm.DB, results []*result) error {
 		case h.ExpiresAt <= now || locked != nil:
 			err = errors.Join(err, s.putAside(tx, h, now))
 		default:
-			r.next = new(h.delivery(r.lease, s.now()))
+			r.next = new(s.handed(h, r.lease))
 		}
 	}
 	return err

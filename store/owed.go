@@ -163,7 +163,7 @@ func (s *Store) handOut(tx *gorm.DB, first owed, lane owedLane, pending int64) (
 	}
 	lease, now := ownWrite(tx).began.Add(s.Lease), s.now() // the holder's view ends first
 	head.Pending = pending
-	x := head.delivery(lease, now)
+	x := s.handed(head, lease)
 	afterwards(tx, func(err error) {
 		if err == nil {
 			offer.Deliver(x)

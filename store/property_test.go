@@ -38,7 +38,8 @@ func TestAnySchedule(t *testing.T) {
 			{3, "move", m.move},
 			{1, "update", m.update},
 			{3, "toggle", m.toggle},
-			{2, "redeliver", m.redeliver},
+			{3, "redeliver", m.redeliver},
+			{1, "test", m.test},
 			{1, "agent", m.deleteOrCreate},
 			{4, "claim", m.claimSome},
 			{3, "claim all", m.claimAll},
@@ -298,7 +299,7 @@ func (m *model) patch(r *registration, fn func(*registration, *gen.AgentEventUpd
 	m.rt.Logf("  event %d is at %s %s", r.id, r.method, r.url)
 	for _, i := range m.items {
 		if i.reg == r && i.owed() {
-			i.due = m.now()
+			i.due, i.failures, i.failedIn = m.now(), 0, 0
 		}
 	}
 }
@@ -327,7 +328,12 @@ func (m *model) setEnabled(r *registration, enabled bool) {
 func (m *model) redeliver(rt *rapid.T) {
 	i := pick(rt, "delivery", m.items)
 	d, err := m.Redeliver(m.ctx, i.agent.Client, i.id)
-	if i.owed() {
+	switch i.state {
+	case "pending":
+		m.check(err)
+		m.sendNow(i)
+		return
+	case "parked":
 		var refused *store.Error
 		if !errors.As(err, &refused) || refused.Kind != store.Conflict {
 			m.fail("delivery %d is %s and was sent again: %v", i.id, i.state, err)
@@ -339,11 +345,44 @@ func (m *model) redeliver(rt *rapid.T) {
 		i.reg = &registration{id: i.reg.id, agent: i.reg.agent, url: d.URL, method: d.Method}
 	}
 	i.state, i.due, i.expires, i.confirmed = "pending", m.now(), m.now().Add(window), false
+	i.failures, i.failedIn = 0, 0
 	i.replays++
 	if i.reg.disabled {
 		i.state = "parked"
 	}
 	m.rt.Logf("  %d (sequence %d) is %s again", i.id, i.sequence, i.state)
+}
+
+// test has a receiver take a test of an event.
+func (m *model) test(rt *rapid.T) {
+	r := pick(rt, "event", m.regs)
+	a := webhook.Attempt{StartedAt: m.now(), Status: 200, Verdict: webhook.Delivered}
+	_, err := m.SaveSample(m.ctx, r.id, r.agent.key.Type, webhook.Delivery{URL: r.url, WebhookID: "msg_test"}, a)
+	m.check(err)
+	m.site(placeOf(r.agent.key, r.url).site).alive()
+}
+
+// sendNow makes a delivery and what goes before it in its lane due.
+func (m *model) sendNow(i *item) {
+	lane, at := m.lane(i)
+	for _, o := range m.items {
+		if o.state != "pending" || o != i && !o.before(i) {
+			continue
+		}
+		if other, _ := m.lane(o); other == lane && m.now().Before(o.due) {
+			o.due = m.now()
+		}
+	}
+	m.site(at).now(m.now())
+	m.rt.Logf("  %d (sequence %d) goes now", i.id, i.sequence)
+}
+
+// lane is the one that a delivery is in, and its receiver.
+func (m *model) lane(i *item) (id int64, at site) {
+	m.query(func(rows *sql.Rows) { m.check(rows.Scan(&id, &at.client, &at.host)) },
+		"SELECT l.id, r.client_id, r.host FROM deliveries d JOIN lanes l ON l.id = d.lane_id JOIN receivers r ON r.id = l.receiver_id "+
+			"WHERE d.id = ?", i.id)
+	return id, at
 }
 
 func (m *model) deleteOrCreate(rt *rapid.T) {
@@ -437,6 +476,8 @@ func drawAnswer(rt *rapid.T, down bool) webhook.Outcome {
 		o.Verdict = map[int]webhook.Verdict{0: webhook.Retry, -1: webhook.Failed}[status]
 	case 429, 503:
 		o.RetryAfter = time.Duration(rapid.IntRange(0, 100).Draw(rt, "Retry-After")) * time.Second
+	case 404: // it may be one that is being deployed
+		o.Verdict = pick(rt, "verdict", []webhook.Verdict{webhook.Failed, webhook.Retry})
 	}
 	if o.Verdict == webhook.Retry {
 		o.Delay = o.RetryAfter
@@ -444,6 +485,7 @@ func drawAnswer(rt *rapid.T, down bool) webhook.Outcome {
 	if o.Verdict == webhook.Retry && o.Delay == 0 {
 		o.Delay = pick(rt, "delay", []time.Duration{5 * time.Second, 5 * time.Second, 30 * time.Second, 10 * time.Minute, time.Hour})
 	}
+	o.Recovery = min(o.Delay, pick(rt, "recovery", []time.Duration{5 * time.Second, 10 * time.Second, time.Minute}))
 	return o
 }
 
@@ -492,9 +534,16 @@ func (m *model) counted(w *worker) (counted bool) {
 	}
 	var state string
 	var due int64
-	m.check(m.conn.QueryRow(cluster.Numbered("SELECT state, due_at FROM deliveries WHERE id = ?"), w.item.id).Scan(&state, &due))
+	var failures int
+	var same bool
+	m.check(m.conn.QueryRow(cluster.Numbered("SELECT d.state, d.due_at, d.failures, d.outage = r.outages AND r.failing_since IS NOT NULL "+
+		"FROM deliveries d JOIN lanes l ON l.id = d.lane_id JOIN receivers r ON r.id = l.receiver_id WHERE d.id = ?"), w.item.id).
+		Scan(&state, &due, &failures, &same))
 	if w.answer.Verdict == webhook.Retry && state == w.item.state {
-		w.item.due = time.UnixMilli(due).UTC()
+		w.item.due, w.item.failures, w.item.failedIn = time.UnixMilli(due).UTC(), failures, 0
+		if same {
+			w.item.failedIn = m.site(w.at.site).life
+		}
 		return false
 	}
 	return state != w.item.state

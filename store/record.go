@@ -54,10 +54,15 @@ type stood struct {
 	LeaseUntil                *int64
 	Failures, Probes          int
 	Waits, Probe              *int64
+	FailingSince, PausedUntil *int64
+	Outages, RecoveredAt      int64
 	Same                      bool // nothing has happened to the delivery since it was claimed
+	Own                       int  // failures of the delivery
+	Outage                    int64
 }
 
 const standingSQL = "SELECT l.id AS lane_id, l.receiver_id, l.claim, l.lease_until, r.failures, r.probes, r.waits, r.probe, " +
+	"r.outages, r.failing_since, r.paused_until, r.recovered_at, coalesce(d.failures, 0) AS own, coalesce(d.outage, 0) AS outage, " +
 	"coalesce(d.lane_id = l.id AND d.state = 'pending' AND d.attempts = x.attempts AND d.moved_to IS NULL AND d.url = x.url " +
 	"AND d.method = x.method AND d.replays = 0, FALSE) AS same FROM ? AS x JOIN lanes l ON l.id = x.lane " +
 	"JOIN receivers r ON r.id = l.receiver_id LEFT JOIN deliveries d ON d.id = x.id"
@@ -123,7 +128,10 @@ func (at standing) lane(r *result) laneRow {
 // receiver is the one of a result.
 func (at standing) receiver(r *result) receiverRow {
 	of := at[r.Lane]
-	return receiverRow{ID: of.ReceiverID, Failures: of.Failures, Probes: of.Probes, Waits: of.Waits, Probe: of.Probe}
+	return receiverRow{
+		ID: of.ReceiverID, Failures: of.Failures, Probes: of.Probes, Waits: of.Waits, Probe: of.Probe,
+		Outages: of.Outages, FailingSince: of.FailingSince, PausedUntil: of.PausedUntil, RecoveredAt: of.RecoveredAt,
+	}
 }
 
 // plain says whether a result is one of a delivery to which nothing has happened since it was claimed, and says nothing
@@ -138,7 +146,10 @@ func (s *Store) recordPlain(tx *gorm.DB, at standing, results []*result) error {
 	if err != nil {
 		return err
 	}
-	if err := s.settlePlain(tx, results, attempts); err != nil {
+	if err := s.settlePlain(tx, at, results, attempts); err != nil {
+		return err
+	}
+	if err := announceFailures(tx, results...); err != nil {
 		return err
 	}
 	return s.letGoPlain(tx, at, results)
@@ -152,15 +163,19 @@ type settlement struct {
 	Last     int64  `json:"last"`
 	Due      int64  `json:"due"`
 	Finished *int64 `json:"finished"`
+	Failures int    `json:"failures"`
+	Outage   int64  `json:"outage"`
 }
 
 // settlePlain notes what deliveries are after attempts with these ids.
-func (s *Store) settlePlain(tx *gorm.DB, results []*result, attempts []int64) error {
+func (s *Store) settlePlain(tx *gorm.DB, at standing, results []*result, attempts []int64) error {
 	now := s.now()
 	rows := make([]settlement, len(results))
 	for i, r := range results {
+		again := at.receiver(r).retry(r.outcome, at[r.Lane].Own, at[r.Lane].Outage)
 		row := settlement{
-			ID: r.ID, State: pending, Attempts: r.Attempt, Last: attempts[i], Due: now + r.outcome.Delay.Milliseconds(),
+			ID: r.ID, State: pending, Attempts: r.Attempt, Last: attempts[i], Due: now + again.Delay,
+			Failures: again.Failures, Outage: again.Outage,
 		}
 		if r.ends() {
 			row.State, row.Finished = ended(r.outcome.Verdict), &now
@@ -169,7 +184,8 @@ func (s *Store) settlePlain(tx *gorm.DB, results []*result, attempts []int64) er
 		}
 		rows[i] = row
 	}
-	return execute(tx, "UPDATE deliveries SET state = x.state, attempts = x.attempts, last_attempt = "+latest+", finished_at = x.finished, due_at = "+
+	return execute(tx, "UPDATE deliveries SET state = x.state, attempts = x.attempts, last_attempt = "+latest+", finished_at = x.finished, "+
+		"failures = x.failures, outage = x.outage, due_at = "+
 		"CASE WHEN x.due < expires_at THEN x.due ELSE expires_at END FROM ? AS x WHERE deliveries.id = x.id", tableOf(tx, rows))
 }
 

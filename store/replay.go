@@ -66,18 +66,26 @@ func (r replayRow) model() gen.Replay {
 	return m
 }
 
-// condition is one on deliveries that are still to be sent again: those that had ended when it was asked for.
+// asOf is a condition on deliveries to be as they were when the replay was asked for: they had ended, or were pending.
+func (r replayRow) asOf() string {
+	if r.State == pending {
+		return "created_at <= ?"
+	}
+	return "finished_at <= ?"
+}
+
+// condition is one on deliveries that are still to be sent again: those that were as wanted when it was asked for.
 func (r replayRow) condition(tx *gorm.DB) (*condition, error) {
 	c, err := r.filter().condition(tx, r.ClientID)
 	if err != nil {
 		return nil, err
 	}
-	c.add("d.finished_at <= ?", r.CreatedAt)
+	c.add("d."+r.asOf(), r.CreatedAt)
 	c.after = max(c.after, r.Position)
 	return c, nil
 }
 
-// Redeliver sends a delivery again that has ended.
+// Redeliver sends a delivery again that has ended, or at once if it is pending.
 func (s *Store) Redeliver(ctx context.Context, client string, id int64) (d gen.Delivery, err error) {
 	defer s.wake()
 	err = s.write(ctx, func(tx *gorm.DB) error {
@@ -87,10 +95,7 @@ func (s *Store) Redeliver(ctx context.Context, client string, id int64) (d gen.D
 		if d, err = findLogged(tx, client, id); err != nil {
 			return err
 		}
-		if d.FinishedAt == nil {
-			return notEnded(d)
-		}
-		if err := s.redeliver(tx, id); err != nil {
+		if err := s.sendAgain(tx, d); err != nil {
 			return err
 		}
 		d, err = findLogged(tx, client, id)
@@ -99,12 +104,15 @@ func (s *Store) Redeliver(ctx context.Context, client string, id int64) (d gen.D
 	return d, err
 }
 
-func notEnded(d gen.Delivery) error {
-	until := "goes out by itself"
-	if d.State == parked {
-		until = "waits until its event is enabled, or fails when its time is over"
+func (s *Store) sendAgain(tx *gorm.DB, d gen.Delivery) error {
+	switch d.State {
+	case pending:
+		return s.sendNow(tx, d.ID)
+	case parked:
+		return &Error{Kind: Conflict, Status: "not_ended", Message: fmt.Sprintf(
+			"delivery %d is parked: it waits until its event is enabled, or fails when its time is over", d.ID)}
 	}
-	return &Error{Kind: Conflict, Message: fmt.Sprintf("delivery %d is %s and %s", d.ID, d.State, until), Status: "not_ended"}
+	return s.redeliver(tx, d.ID)
 }
 
 // holdForReplay holds what sending deliveries again is going to change.
@@ -136,7 +144,7 @@ func (s *Store) redeliver(tx *gorm.DB, id int64) error {
 		return err
 	}
 	now := s.now()
-	err = tx.Exec("UPDATE deliveries SET state = 'parked', url = ?, method = ?, attempts = 0, expires_at = ?, "+
+	err = tx.Exec("UPDATE deliveries SET state = 'parked', url = ?, method = ?, attempts = 0, failures = 0, outage = 0, expires_at = ?, "+
 		"finished_at = NULL, replays = replays + 1 WHERE id = ?", e.URL, e.Method, now+s.Window.Milliseconds(), id).Error
 	if err != nil || e.deliveryState() == parked {
 		return err
@@ -312,11 +320,11 @@ func (s *Store) redeliverPart(tx *gorm.DB, r replayRow, part []int64) error {
 		return err
 	}
 	var still []int64
-	err = tx.Raw("SELECT id FROM deliveries WHERE id IN ? AND state = ? AND finished_at <= ? "+
-		"AND EXISTS (SELECT 1 FROM replays WHERE id = ?) ORDER BY id", padded(slices.Clone(part)), r.State, r.CreatedAt, r.ID).
+	err = tx.Raw("SELECT id FROM deliveries WHERE id IN ? AND state = ? AND "+r.asOf()+
+		" AND EXISTS (SELECT 1 FROM replays WHERE id = ?) ORDER BY id", padded(slices.Clone(part)), r.State, r.CreatedAt, r.ID).
 		Scan(&still).Error
-	for i := 0; err == nil && i < len(still); i++ {
-		err = s.redeliver(tx, still[i])
+	if err == nil {
+		err = s.redeliverAll(tx, r.State, still)
 	}
 	if err != nil {
 		return err
@@ -325,4 +333,14 @@ func (s *Store) redeliverPart(tx *gorm.DB, r replayRow, part []int64) error {
 	return tx.Exec("UPDATE replays SET position = ?, redelivered = redelivered + ?, "+
 		"total = CASE WHEN total < redelivered + ? THEN redelivered + ? ELSE total END WHERE id = ?",
 		part[len(part)-1], len(still), len(still), len(still), r.ID).Error
+}
+
+func (s *Store) redeliverAll(tx *gorm.DB, state gen.DeliveryState, ids []int64) (err error) {
+	if len(ids) > 0 && state == pending {
+		return s.sendNow(tx, slices.Clone(ids)...)
+	}
+	for i := 0; err == nil && i < len(ids); i++ {
+		err = s.redeliver(tx, ids[i])
+	}
+	return err
 }

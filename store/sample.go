@@ -73,7 +73,7 @@ func sampleOf(r sampleRow) webhook.Delivery {
 	}
 }
 
-// SaveSample stores a test of an event, and forgets the oldest.
+// SaveSample stores a test of an event, and forgets the oldest. One that succeeded is a sign of life of its receiver.
 func (s *Store) SaveSample(ctx context.Context, event int64, kind gen.AgentType, d webhook.Delivery, a webhook.Attempt) (Sample, error) {
 	r := sampleRow{
 		EventID: event, WebhookID: d.WebhookID, URL: d.URL, Method: d.Method, EventType: d.EventType, Kind: kind,
@@ -85,10 +85,28 @@ func (s *Store) SaveSample(ctx context.Context, event int64, kind gen.AgentType,
 		if err := gorm.G[sampleRow](tx).Create(tx.Statement.Context, &r); err != nil {
 			return err
 		}
-		return tx.Exec("DELETE FROM samples WHERE event_id = ? AND id <= (SELECT id FROM samples WHERE event_id = ? "+
-			"ORDER BY id DESC LIMIT 1 OFFSET ?)", event, event, mostSamples).Error
+		if err := tx.Exec("DELETE FROM samples WHERE event_id = ? AND id <= (SELECT id FROM samples WHERE event_id = ? "+
+			"ORDER BY id DESC LIMIT 1 OFFSET ?)", event, event, mostSamples).Error; err != nil || a.Verdict != webhook.Delivered {
+			return err
+		}
+		return s.tested(tx, event, d.URL)
 	})
+	s.wake()
 	return Sample{ID: r.ID, Sent: d, Attempt: a}, err
+}
+
+// tested notes that the receiver of an event has taken a test of it, unless that was sent to where the event was before.
+func (s *Store) tested(tx *gorm.DB, event int64, sentTo string) error {
+	r, is, err := first[receiverRow](tx, "SELECT "+columns[receiverRow]()+" FROM receivers WHERE id = (SELECT l.receiver_id "+
+		"FROM agent_events e JOIN lanes l ON l.id = e.lane_id WHERE e.id = ? AND e.url = ?)"+toHold(tx, true), event, sentTo)
+	after := r.alive(s.now())
+	if err != nil || !is || after.same(r) {
+		return err
+	}
+	if err := s.announceBreaker(tx, r, after, webhook.Attempt{}); err != nil {
+		return err
+	}
+	return after.save(tx)
 }
 
 // Samples lists an event's tests that are kept, the newest first.

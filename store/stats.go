@@ -78,6 +78,7 @@ type Counts struct {
 	Logins, Logouts              int64 // status changes
 	Delivered, Failed, Cancelled int64 // deliveries that ended so
 	Mended                       int64 // lanes
+	BreakerOpenings              int64
 }
 
 // changed counts a status change.
@@ -128,4 +129,5 @@ func (t *total) add(c Counts) {
 	t.Failed += c.Failed
 	t.Cancelled += c.Cancelled
 	t.Mended += c.Mended
+	t.BreakerOpenings += c.BreakerOpenings
 }

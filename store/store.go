@@ -18,16 +18,17 @@ import (
 
 // Options are what a store is opened with.
 type Options struct {
-	URL      string           // sqlite:PATH, or postgres://… as libpq has it
-	Now      func() time.Time // the one clock of all due times; nil means time.Now with SQLite, else the database's
-	Lease    time.Duration    // how long a claim holds a lane; 0 means 15 s; must be longer than an attempt takes
-	Window   time.Duration    // how long a delivery is tried, from its change on; 0 means 24 h
-	Longest  time.Duration    // the longest that anything waits until it is due again; 0 means what webhook.DefaultSchedule has
-	Keep     time.Duration    // how long what has ended is kept, from its end on; 0 means 30 days
-	KeepRows int              // how many deliveries, and how many changes, of all clients are kept at most; 0 means 1,000,000
-	Key      []byte           // KeySize bytes that signing secrets are encrypted with; nil leaves them as they are
-	Log      *slog.Logger     // nil means slog.Default
-	Trace    Tracer           // of each status change; nil means none
+	URL          string           // sqlite:PATH, or postgres://… as libpq has it
+	Now          func() time.Time // the one clock of all due times; nil means time.Now with SQLite, else the database's
+	Lease        time.Duration    // how long a claim holds a lane; 0 means 15 s; must be longer than an attempt takes
+	Window       time.Duration    // how long a delivery is tried, from its change on; 0 means 24 h
+	DeployWindow time.Duration    // how long answers of a receiver that is being deployed are tried again; 0 means not at all
+	Longest      time.Duration    // the longest that anything waits until it is due again; 0 means what webhook.DefaultSchedule has
+	Keep         time.Duration    // how long what has ended is kept, from its end on; 0 means 30 days
+	KeepRows     int              // how many deliveries, and how many changes, of all clients are kept at most; 0 means 1,000,000
+	Key          []byte           // KeySize bytes that signing secrets are encrypted with; nil leaves them as they are
+	Log          *slog.Logger     // nil means slog.Default
+	Trace        Tracer           // of each status change; nil means none
 }
 
 func (o *Options) setDefaults() {
@@ -176,7 +177,15 @@ func (s *Store) read(ctx context.Context) *gorm.DB { return s.reader.WithContext
 // write runs a function in a transaction and returns when it is durable. A domain error of the function undoes what
 // it did and comes back as it is; trouble of the database comes back as *Error of kind Unavailable.
 func (s *Store) write(ctx context.Context, fn func(tx *gorm.DB) error) error {
-	return failure(s.writes.do(ctx, fn))
+	var own *write
+	err := s.writes.do(ctx, func(tx *gorm.DB) error {
+		own = ownWrite(tx)
+		return fn(tx)
+	})
+	if err == nil {
+		s.say(ctx, own.lines)
+	}
+	return failure(err)
 }
 
 // failure makes an error of the database fit to leave the package.

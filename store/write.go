@@ -41,6 +41,7 @@ type write struct {
 	began  time.Time
 	counts Counts
 	after  []func(error) // are told what became of it
+	lines  []line        // are logged if it is committed
 }
 
 type writeKey struct{}

@@ -54,7 +54,7 @@ func (w *pgWriter) try(ctx context.Context, fn func(tx *gorm.DB) error) error {
 }
 
 func (w *pgWriter) once(j *write) error {
-	j.counts, j.after, j.began = Counts{}, nil, time.Now()
+	j.counts, j.after, j.lines, j.began = Counts{}, nil, nil, time.Now()
 	tx := w.db.WithContext(context.WithValue(j.ctx, writeKey{}, j)).Begin()
 	if tx.Error != nil {
 		return tx.Error

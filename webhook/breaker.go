@@ -13,26 +13,34 @@ type Health int
 
 // The healths.
 const (
-	Unclear Health = iota // it answered that it will not take this one now: 408, 425, 429, 503 with Retry-After
-	Alive                 // it answered
-	Down                  // it did not answer in time or at all, or with a 5xx
+	Unclear Health = iota // it answered that it will not take this one now: 408, 425, 429, 503 with Retry-After; or it was not asked
+	Alive                 // it answered: 2xx, 3xx, 4xx
+	Down                  // it did not answer in time, completely or at all, or with a 5xx
 )
 
 // Health returns what an attempt says about its receiver.
 func (a Attempt) Health() Health {
-	asked := a.Status == http.StatusServiceUnavailable && a.RetryAfter > 0
 	switch {
-	case a.Verdict == Retry && (a.Status == 0 || a.Status >= 500) && !asked:
+	case a.asksForTime(), a.Status == 0 && (a.Verdict != Retry || a.Error == errHeldUp.Error()):
+		return Unclear
+	case a.Error != "", a.Status < 100, a.Status >= 500:
 		return Down
-	case a.Verdict != Retry && a.Status > 0:
-		return Alive
 	}
-	return Unclear
+	return Alive
 }
 
-// ProbeDelay is how long an open breaker waits before one lane is tried, when so many probes have failed: 5 s, 10 s,
-// 30 s, then a minute.
-func ProbeDelay(failed int) time.Duration {
+// asksForTime says whether the receiver has answered that it will take this delivery later.
+func (a Attempt) asksForTime() bool {
+	switch a.Status {
+	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
+		return true
+	}
+	return a.Status == http.StatusServiceUnavailable && a.RetryAfter > 0
+}
+
+// RecoveryDelay is how long a receiver that is Down is left alone after so many failed attempts, by a delivery and, when its
+// breaker is open, by all: 5 s, 10 s, 30 s, then a minute.
+func RecoveryDelay(failed int) time.Duration {
 	delays := []time.Duration{5 * time.Second, 10 * time.Second, 30 * time.Second, time.Minute}
-	return delays[min(failed, len(delays)-1)]
+	return delays[min(max(failed, 0), len(delays)-1)]
 }

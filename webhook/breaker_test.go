@@ -1,9 +1,17 @@
 package webhook
 
 import (
+	"bufio"
 	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/agentevents/agentevents/gen"
 )
 
 // What every status says of its receiver, with a Retry-After and without.
@@ -34,6 +42,7 @@ func TestHealthWithoutAnswer(t *testing.T) {
 		{"timeout", timeoutError(time.Second), Down},
 		{"connection", errors.New("connection refused"), Down},
 		{"forbidden address", &RefusedError{Reason: "private"}, Unclear},
+		{"held up, nothing sent", errHeldUp, Unclear},
 	} {
 		a := Attempt{Error: test.err.Error(), Verdict: Judge(0, test.err)}
 		if got := a.Health(); got != test.want {
@@ -42,10 +51,63 @@ func TestHealthWithoutAnswer(t *testing.T) {
 	}
 }
 
-func TestProbeDelay(t *testing.T) {
+func TestRecoveryDelay(t *testing.T) {
 	for failed, want := range []time.Duration{5, 10, 30, 60, 60, 60} {
-		if got := ProbeDelay(failed); got != want*time.Second {
+		if got := RecoveryDelay(failed); got != want*time.Second {
 			t.Errorf("after %d probes: %v, want %v s", failed, got, int(want))
 		}
 	}
+}
+
+// What is tried again because its answer was not complete says that its receiver is down, whatever the status was, unless the
+// receiver has asked for time by that.
+func TestHealthOfAnAnswerThatIsCutOff(t *testing.T) {
+	for name, cut := range map[string]string{
+		"body":                 "HTTP/1.1 %d OK\r\nContent-Length: 10\r\n\r\nthan",
+		"chunk":                "HTTP/1.1 %d OK\r\nTransfer-Encoding: chunked\r\n\r\na\r\nthan",
+		"between chunks":       "HTTP/1.1 %d OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nthan\r\n",
+		"head":                 "HTTP/1.1 %d OK\r\nContent-Len",
+		"slower than the time": "HTTP/1.1 %d OK\r\nContent-Length: 10\r\n\r\nthan<hang>",
+	} {
+		for status, want := range map[int]Health{200: Down, 404: Down, 500: Down, 429: Unclear} {
+			if name == "head" {
+				want = Down // it has not answered yet
+			}
+			answer, hangs := strings.CutSuffix(fmt.Sprintf(cut, status), "<hang>")
+			timeout := ample
+			if hangs {
+				timeout = short
+			}
+			s := loopbackSender(t, timeout)
+			a := s.Send(t.Context(), to(cutOff(t, answer, hangs), gen.RequestMethodGET))
+			if got := a.Health(); got != want || a.Verdict != Retry {
+				t.Errorf("%s of a %d cut off: %s, health %d, want %s, health %d: %q", name, status, a.Verdict, got, Retry, want, a.Error)
+			}
+		}
+	}
+}
+
+// cutOff answers one request by a beginning, and then closes the connection or does nothing any more.
+func cutOff(t *testing.T, answer string, hangs bool) (url string) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	go func() {
+		conn, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		if _, err := http.ReadRequest(bufio.NewReader(conn)); err != nil {
+			return
+		}
+		_, _ = io.WriteString(conn, answer)
+		if hangs {
+			_, _ = io.Copy(io.Discard, conn)
+		}
+	}()
+	return "http://" + listener.Addr().String()
 }

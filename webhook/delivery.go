@@ -23,12 +23,17 @@ type Delivery struct {
 	ChangedAt time.Time // of the status change
 	CreatedAt time.Time // when the status change was stored
 	Attempt   int       // number of this attempt, 1 and up
+	Failures  int       // how many of those before were failures of its own, and not its receiver's
 	Replay    bool      // it had ended and is sent again
 	Replays   int       // how often, by then: fences what is recorded, as an attempt from before may be under way yet
 	More      bool      // there were others behind it in its lane when it was handed out
 	Test      bool      // a sample, and nothing that has happened
 	Data      gen.AgentEventData
 	Secrets   []string // what it is signed with; the newest first
+
+	// DeployingUntil is until when, by this process's monotonic clock, an answer of 3xx, 401, 403, 404 or 405 is one of a
+	// receiver that is being deployed, and the delivery is tried again. Zero for not at all.
+	DeployingUntil time.Time
 
 	// Traceparent is of which trace it is, as W3C's Trace Context has it: what the change is known by, or the attempt if
 	// DispatcherOptions.Observe says so. It is sent along. Empty for none.
@@ -61,7 +66,10 @@ const (
 // Outcome is an attempt with what the dispatcher made of it.
 type Outcome struct {
 	Attempt
-	Delay time.Duration // until the next attempt, for the verdict Retry
+
+	// Until the next attempt, for the verdict Retry: if what failed is the delivery and, no longer than that, if it is the
+	// receiver, which is the same delivery's second failure with no sign of life of the receiver between.
+	Delay, Recovery time.Duration
 }
 
 // Room is how much a claim may take.

@@ -233,10 +233,7 @@ func (d *Dispatcher) deliver(soft, hard context.Context, x Delivery, goOn bool) 
 		d.giveUp(hard, x)
 		return nil, false
 	}
-	o := Outcome{Attempt: a}
-	if a.Verdict == Retry {
-		o.Delay = d.Schedule.Delay(x.Attempt, a.RetryAfter)
-	}
+	o := d.Schedule.Outcome(x, a)
 	observed(o)
 	d.log(x, o)
 	if answered = a.Verdict == Delivered && !x.More; answered {
@@ -257,7 +254,7 @@ func (d *Dispatcher) attempt(ctx context.Context, x Delivery) Attempt {
 	if late {
 		<-noted
 	}
-	d.signal(d.slots.learn(receiver, a.Verdict != Retry, late))
+	d.signal(d.slots.learn(receiver, a.Verdict != Retry || a.Health() == Alive, late))
 	return a
 }
 
@@ -302,15 +299,15 @@ func (d *Dispatcher) log(x Delivery, o Outcome) {
 		level = slog.LevelInfo
 	}
 	log := d.Log
-	if id := traceID(x.Traceparent); id != "" {
+	if id := TraceID(x.Traceparent); id != "" {
 		log = log.With("trace_id", id)
 	}
 	log.Log(context.Background(), level, "attempt", "delivery", x.ID, "sequence", x.Sequence, "attempt", x.Attempt,
 		"verdict", o.Verdict, "status", o.Status, "error", o.Error, "duration", o.Duration, "delay", o.Delay)
 }
 
-// traceID is the second of a traceparent's four parts.
-func traceID(traceparent string) string {
+// TraceID is the second of a traceparent's four parts.
+func TraceID(traceparent string) string {
 	_, rest, _ := strings.Cut(traceparent, "-")
 	id, _, _ := strings.Cut(rest, "-")
 	return id

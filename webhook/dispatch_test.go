@@ -123,7 +123,7 @@ func TestDispatchDoesWhatRetryAfterAsks(t *testing.T) {
 		r.setAnswer(func(req *http.Request) (*http.Response, error) { return answers[len(r.arrivals())-1](req) })
 		r.add(1, 1, 1)
 		r.run().pass(time.Hour)
-		equal(t, "attempts", r.at(), []time.Duration{0, 2 * time.Second, 122 * time.Second, 242 * time.Second})
+		equal(t, "attempts", r.at(), []time.Duration{0, 2 * time.Second, 122 * time.Second, 127 * time.Second})
 		r.wantLeft(0, 0)
 	})
 }

@@ -26,7 +26,8 @@ func (e timeoutError) Error() string {
 // Judge says what becomes of a delivery. err is why there was no complete answer: retry, unless it is a
 // *RefusedError, with which trying again is hopeless. Without an err the status counts: 2xx delivered, 410 gone,
 // 408, 425, 429 and 5xx retry, anything else failed, redirects included, since they are not followed. A status
-// outside 100-599 is taken for a 5xx, as RFC 9110, section 15, has it.
+// outside 100-599 is taken for a 5xx, as RFC 9110, section 15, has it. What a receiver may answer while it is deployed is
+// failed here; see Delivery.DeployingUntil.
 func Judge(status int, err error) Verdict {
 	switch {
 	case err != nil:
@@ -40,6 +41,16 @@ func Judge(status int, err error) Verdict {
 		return Retry
 	}
 	return Failed
+}
+
+// deploying says whether a status is one that receivers, and proxies before them, answer while they are deployed: their
+// routes are not there yet, nor are their users, or they send everybody elsewhere. It says nothing of the event.
+func deploying(status int) bool {
+	switch status {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed:
+		return true
+	}
+	return status >= 300 && status <= 399
 }
 
 func judgeError(err error) Verdict {

@@ -250,6 +250,9 @@ func (m *memory) Record(ctx context.Context, d Delivery, o Outcome, goOn bool) (
 	}
 	if x := l.pending[0]; o.Verdict == Retry {
 		x.Attempt++
+		if o.RetryAfter == 0 {
+			x.Failures++ // each is the delivery's own here
+		}
 		x.dueAt = time.Now().Add(o.Delay)
 	} else {
 		l.pending = l.pending[1:]

@@ -32,16 +32,32 @@ func DefaultSchedule() Schedule {
 	}
 }
 
-// Delay returns the time between an attempt, counted from 1, and the next. retryAfter, when the receiver asked for
+// Delay returns the time between a failure, counted from 1, and the next attempt. retryAfter, when the receiver asked for
 // one, replaces the schedule's delay, also where it is shorter, within 1 s and 1 h and without jitter.
-func (s Schedule) Delay(attempt int, retryAfter time.Duration) time.Duration {
+func (s Schedule) Delay(failure int, retryAfter time.Duration) time.Duration {
 	if retryAfter > 0 {
 		return clampRetryAfter(retryAfter)
 	}
 	if len(s.Delays) == 0 {
 		return mostRetryAfter
 	}
-	delay := s.Delays[min(max(attempt, 1), len(s.Delays))-1]
+	return s.vary(s.Delays[min(max(failure, 1), len(s.Delays))-1])
+}
+
+// Outcome is what is made of an attempt: how long a delivery waits that is to be tried again.
+func (s Schedule) Outcome(d Delivery, a Attempt) Outcome {
+	if a.Verdict != Retry {
+		return Outcome{Attempt: a}
+	}
+	o := Outcome{Attempt: a, Delay: s.Delay(d.Failures+1, a.RetryAfter)}
+	if deploying(a.Status) && a.Error == "" {
+		o.Delay = max(0, min(o.Delay, time.Until(d.DeployingUntil)))
+	}
+	o.Recovery = min(o.Delay, s.vary(RecoveryDelay(d.Attempt-1-d.Failures)))
+	return o
+}
+
+func (s Schedule) vary(delay time.Duration) time.Duration {
 	return time.Duration(float64(delay) * (1 + s.Jitter*(2*s.random()-1)))
 }
 

@@ -152,6 +152,9 @@ func (s *Sender) Send(ctx context.Context, d Delivery) Attempt {
 		attempt.Error = describe(err)
 	}
 	attempt.Verdict = Judge(attempt.Status, err)
+	if attempt.Verdict == Failed && deploying(attempt.Status) && time.Now().Before(d.DeployingUntil) {
+		attempt.Verdict = Retry
+	}
 	attempt.Duration = time.Since(attempt.StartedAt)
 	return attempt
 }

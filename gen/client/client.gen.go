@@ -730,8 +730,8 @@ type ClientInterface interface {
 	//
 	// Takes note of a replay of all deliveries that the filters fit at this moment, the oldest first, and works it in the
 	// background, also over a restart. `GET /client/{client_id}/replay/{replay_id}`, which `Location` names, tells how far
-	// it is. What is pending or parked has not ended, and is not sent again. A client has at most 10 replays at work at the
-	// same time: 409. `agent_type` and `agent_id` are given together or not at all, and `since` is before `until`.
+	// it is. With the state `pending`, deliveries that wait for their next attempt have it at once; see `redeliver` for one.
+	// What is parked is not sent again. A client has at most 10 replays at work at the same time: 409. `agent_type` and `agent_id` are given together or not at all, and `since` is before `until`.
 	//
 	// Requires access `call_api` or more.
 	//
@@ -744,8 +744,8 @@ type ClientInterface interface {
 	//
 	// Takes note of a replay of all deliveries that the filters fit at this moment, the oldest first, and works it in the
 	// background, also over a restart. `GET /client/{client_id}/replay/{replay_id}`, which `Location` names, tells how far
-	// it is. What is pending or parked has not ended, and is not sent again. A client has at most 10 replays at work at the
-	// same time: 409. `agent_type` and `agent_id` are given together or not at all, and `since` is before `until`.
+	// it is. With the state `pending`, deliveries that wait for their next attempt have it at once; see `redeliver` for one.
+	// What is parked is not sent again. A client has at most 10 replays at work at the same time: 409. `agent_type` and `agent_id` are given together or not at all, and `since` is before `until`.
 	//
 	// Requires access `call_api` or more.
 	//
@@ -769,7 +769,12 @@ type ClientInterface interface {
 	// Sends a delivery again that has ended, under the same `webhook-id` and with the header `agentevents-replay`, to where
 	// its event says now or, if there is no such event any more, to where it was sent. It takes its place by sequence among
 	// what is pending for the same agent at the same receiver, and is tried as long as a new one. If its event is disabled it
-	// is parked until that is enabled. One that is pending or parked has not ended: 409.
+	// is parked until that is enabled.
+	//
+	// One that is pending has its next attempt at once, after those that go before it for the same agent and receiver. That is
+	// no replay: `replays` stays. It does not wait for a delay of the schedule or a `Retry-After` of its own, and a receiver
+	// that has failed too often is tried at once, but a pause that the receiver has asked for by 429 goes on. One that is
+	// parked waits for its event to be enabled: 409.
 	//
 	// Requires access `call_api` or more.
 	//
@@ -2152,8 +2157,8 @@ func (c *HTTPClient) ListDeliveries(ctx context.Context, clientID ClientID, para
 //
 // Takes note of a replay of all deliveries that the filters fit at this moment, the oldest first, and works it in the
 // background, also over a restart. `GET /client/{client_id}/replay/{replay_id}`, which `Location` names, tells how far
-// it is. What is pending or parked has not ended, and is not sent again. A client has at most 10 replays at work at the
-// same time: 409. `agent_type` and `agent_id` are given together or not at all, and `since` is before `until`.
+// it is. With the state `pending`, deliveries that wait for their next attempt have it at once; see `redeliver` for one.
+// What is parked is not sent again. A client has at most 10 replays at work at the same time: 409. `agent_type` and `agent_id` are given together or not at all, and `since` is before `until`.
 //
 // Requires access `call_api` or more.
 //
@@ -2176,8 +2181,8 @@ func (c *HTTPClient) RedeliverManyWithBody(ctx context.Context, clientID ClientI
 //
 // Takes note of a replay of all deliveries that the filters fit at this moment, the oldest first, and works it in the
 // background, also over a restart. `GET /client/{client_id}/replay/{replay_id}`, which `Location` names, tells how far
-// it is. What is pending or parked has not ended, and is not sent again. A client has at most 10 replays at work at the
-// same time: 409. `agent_type` and `agent_id` are given together or not at all, and `since` is before `until`.
+// it is. With the state `pending`, deliveries that wait for their next attempt have it at once; see `redeliver` for one.
+// What is parked is not sent again. A client has at most 10 replays at work at the same time: 409. `agent_type` and `agent_id` are given together or not at all, and `since` is before `until`.
 //
 // Requires access `call_api` or more.
 //
@@ -2221,7 +2226,12 @@ func (c *HTTPClient) GetDelivery(ctx context.Context, clientID ClientID, deliver
 // Sends a delivery again that has ended, under the same `webhook-id` and with the header `agentevents-replay`, to where
 // its event says now or, if there is no such event any more, to where it was sent. It takes its place by sequence among
 // what is pending for the same agent at the same receiver, and is tried as long as a new one. If its event is disabled it
-// is parked until that is enabled. One that is pending or parked has not ended: 409.
+// is parked until that is enabled.
+//
+// One that is pending has its next attempt at once, after those that go before it for the same agent and receiver. That is
+// no replay: `replays` stays. It does not wait for a delay of the schedule or a `Retry-After` of its own, and a receiver
+// that has failed too often is tried at once, but a pause that the receiver has asked for by 429 goes on. One that is
+// parked waits for its event to be enabled: 409.
 //
 // Requires access `call_api` or more.
 //
@@ -6362,8 +6372,8 @@ type ClientWithResponsesInterface interface {
 	//
 	// Takes note of a replay of all deliveries that the filters fit at this moment, the oldest first, and works it in the
 	// background, also over a restart. `GET /client/{client_id}/replay/{replay_id}`, which `Location` names, tells how far
-	// it is. What is pending or parked has not ended, and is not sent again. A client has at most 10 replays at work at the
-	// same time: 409. `agent_type` and `agent_id` are given together or not at all, and `since` is before `until`.
+	// it is. With the state `pending`, deliveries that wait for their next attempt have it at once; see `redeliver` for one.
+	// What is parked is not sent again. A client has at most 10 replays at work at the same time: 409. `agent_type` and `agent_id` are given together or not at all, and `since` is before `until`.
 	//
 	// Requires access `call_api` or more.
 	//
@@ -6376,8 +6386,8 @@ type ClientWithResponsesInterface interface {
 	//
 	// Takes note of a replay of all deliveries that the filters fit at this moment, the oldest first, and works it in the
 	// background, also over a restart. `GET /client/{client_id}/replay/{replay_id}`, which `Location` names, tells how far
-	// it is. What is pending or parked has not ended, and is not sent again. A client has at most 10 replays at work at the
-	// same time: 409. `agent_type` and `agent_id` are given together or not at all, and `since` is before `until`.
+	// it is. With the state `pending`, deliveries that wait for their next attempt have it at once; see `redeliver` for one.
+	// What is parked is not sent again. A client has at most 10 replays at work at the same time: 409. `agent_type` and `agent_id` are given together or not at all, and `since` is before `until`.
 	//
 	// Requires access `call_api` or more.
 	//
@@ -6403,7 +6413,12 @@ type ClientWithResponsesInterface interface {
 	// Sends a delivery again that has ended, under the same `webhook-id` and with the header `agentevents-replay`, to where
 	// its event says now or, if there is no such event any more, to where it was sent. It takes its place by sequence among
 	// what is pending for the same agent at the same receiver, and is tried as long as a new one. If its event is disabled it
-	// is parked until that is enabled. One that is pending or parked has not ended: 409.
+	// is parked until that is enabled.
+	//
+	// One that is pending has its next attempt at once, after those that go before it for the same agent and receiver. That is
+	// no replay: `replays` stays. It does not wait for a delay of the schedule or a `Retry-After` of its own, and a receiver
+	// that has failed too often is tried at once, but a pause that the receiver has asked for by 429 goes on. One that is
+	// parked waits for its event to be enabled: 409.
 	//
 	// Requires access `call_api` or more.
 	//
@@ -18218,8 +18233,8 @@ func (c *ClientWithResponses) ListDeliveriesWithResponse(ctx context.Context, cl
 //
 // Takes note of a replay of all deliveries that the filters fit at this moment, the oldest first, and works it in the
 // background, also over a restart. `GET /client/{client_id}/replay/{replay_id}`, which `Location` names, tells how far
-// it is. What is pending or parked has not ended, and is not sent again. A client has at most 10 replays at work at the
-// same time: 409. `agent_type` and `agent_id` are given together or not at all, and `since` is before `until`.
+// it is. With the state `pending`, deliveries that wait for their next attempt have it at once; see `redeliver` for one.
+// What is parked is not sent again. A client has at most 10 replays at work at the same time: 409. `agent_type` and `agent_id` are given together or not at all, and `since` is before `until`.
 //
 // Requires access `call_api` or more.
 //
@@ -18238,8 +18253,8 @@ func (c *ClientWithResponses) RedeliverManyWithBodyWithResponse(ctx context.Cont
 //
 // Takes note of a replay of all deliveries that the filters fit at this moment, the oldest first, and works it in the
 // background, also over a restart. `GET /client/{client_id}/replay/{replay_id}`, which `Location` names, tells how far
-// it is. What is pending or parked has not ended, and is not sent again. A client has at most 10 replays at work at the
-// same time: 409. `agent_type` and `agent_id` are given together or not at all, and `since` is before `until`.
+// it is. With the state `pending`, deliveries that wait for their next attempt have it at once; see `redeliver` for one.
+// What is parked is not sent again. A client has at most 10 replays at work at the same time: 409. `agent_type` and `agent_id` are given together or not at all, and `since` is before `until`.
 //
 // Requires access `call_api` or more.
 //
@@ -18277,7 +18292,12 @@ func (c *ClientWithResponses) GetDeliveryWithResponse(ctx context.Context, clien
 // Sends a delivery again that has ended, under the same `webhook-id` and with the header `agentevents-replay`, to where
 // its event says now or, if there is no such event any more, to where it was sent. It takes its place by sequence among
 // what is pending for the same agent at the same receiver, and is tried as long as a new one. If its event is disabled it
-// is parked until that is enabled. One that is pending or parked has not ended: 409.
+// is parked until that is enabled.
+//
+// One that is pending has its next attempt at once, after those that go before it for the same agent and receiver. That is
+// no replay: `replays` stays. It does not wait for a delay of the schedule or a `Retry-After` of its own, and a receiver
+// that has failed too often is tried at once, but a pause that the receiver has asked for by 429 goes on. One that is
+// parked waits for its event to be enabled: 409.
 //
 // Requires access `call_api` or more.
 //

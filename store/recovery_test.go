@@ -1,0 +1,219 @@
+package store_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/store"
+	"github.com/agentevents/agentevents/webhook"
+)
+
+// world carries deliveries to receivers that are up or down at the time of a fixture's clock.
+type world struct {
+	*fixture
+	schedule webhook.Schedule
+	answer   func(d webhook.Delivery) int // by which status, 0 for none
+	attempts map[int64]int                // by delivery
+	arrived  map[int64]time.Time          // deliveries that were taken
+}
+
+func newWorld(t *testing.T, schedule webhook.Schedule) *world {
+	t.Helper()
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	schedule.Random = rand.New(rand.NewPCG(seed, 0)).Float64 //nolint:gosec // it need not be a secret
+	return &world{fixture: open(t), schedule: schedule, attempts: map[int64]int{}, arrived: map[int64]time.Time{}}
+}
+
+// send makes attempts, in each lane until it is empty or fails.
+func (w *world) send(claimed []webhook.Delivery) {
+	w.t.Helper()
+	for _, d := range claimed {
+		for next := &d; next != nil; {
+			d := *next
+			w.attempts[d.ID]++
+			a := webhook.Attempt{StartedAt: w.clock.Now(), Status: w.answer(d)}
+			if a.Verdict = webhook.Judge(a.Status, nil); a.Verdict == webhook.Delivered {
+				w.arrived[d.ID] = w.clock.Now()
+			}
+			var err error
+			next, err = w.Record(w.ctx, d, w.schedule.Outcome(d, a), true)
+			w.check(err)
+		}
+	}
+}
+
+// pass lets time pass, at most a step at once, and sends what is due.
+func (w *world) pass(d time.Duration) {
+	w.t.Helper()
+	for end := w.clock.Now().Add(d); ; {
+		claimed, next, err := w.Claim(w.ctx, webhook.Room{Lanes: 1000, PerReceiver: 1000, Take: func(int64) bool { return true }})
+		w.check(err)
+		w.send(claimed)
+		left := end.Sub(w.clock.Now())
+		switch {
+		case len(claimed) > 0 || next == 0:
+		case left <= 0:
+			return
+		case next < 0 || next > left:
+			w.clock.add(left)
+		default:
+			w.clock.add(next)
+		}
+	}
+}
+
+// bound is how long after its receiver could answer a delivery that waits for it is on its way: a minute and the jitter.
+func (w *world) bound() time.Duration {
+	return time.Duration(float64(time.Minute) * (1 + w.schedule.Jitter))
+}
+
+func TestRecovery(t *testing.T) {
+	short := webhook.Schedule{Delays: []time.Duration{time.Second, 5 * time.Minute}}
+	for _, test := range []struct {
+		name     string
+		schedule webhook.Schedule
+		lanes    int
+		down     time.Duration
+	}{
+		{"three lanes, by a schedule of a second and five minutes", short, 3, 8 * time.Second},
+		{"one lane", webhook.DefaultSchedule(), 1, 10 * time.Second},
+		{"one lane", webhook.DefaultSchedule(), 1, 14 * time.Minute},
+		{"one lane", webhook.DefaultSchedule(), 1, 5 * time.Hour},
+		{"three lanes", webhook.DefaultSchedule(), 3, 10 * time.Second},
+		{"three lanes", webhook.DefaultSchedule(), 3, 14 * time.Minute},
+		{"three lanes", webhook.DefaultSchedule(), 3, 5 * time.Hour},
+		{"a thousand lanes", webhook.DefaultSchedule(), 1000, 10 * time.Second},
+		{"a thousand lanes", webhook.DefaultSchedule(), 1000, 14 * time.Minute},
+		{"a thousand lanes", webhook.DefaultSchedule(), 1000, 5 * time.Hour},
+	} {
+		for _, crash := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, down for %s, crash %t", test.name, test.down, crash), func(t *testing.T) {
+				w := newWorld(t, test.schedule)
+				w.backlog(test.lanes)
+				w.outage(test.down, crash)
+			})
+		}
+	}
+}
+
+// outage has a receiver be down from now on, and everything arrive in time when it no longer is.
+func (w *world) outage(down time.Duration, crash bool) {
+	w.t.Helper()
+	back := w.clock.Now().Add(down)
+	w.answer = func(webhook.Delivery) int {
+		if w.clock.Now().Before(back) {
+			return 0
+		}
+		return 204
+	}
+	w.pass(down / 2)
+	w.logout(store.AgentKey{Client: "12", Type: gen.AgentTypeLocal, ID: 1}) // behind what its agent waits for already
+	if crash {
+		w.claim() // what is in flight when the process dies
+		w.crash()
+	}
+	w.pass(back.Sub(w.clock.Now()))
+	w.pass(w.bound())
+	w.drained()
+}
+
+// An event that a receiver fails at, and that nothing else is sent to for long, is tried each minute, and holds up no other
+// agent's for longer than that, however many such events there are.
+func TestPoisonAtAQuietReceiver(t *testing.T) {
+	for _, poisoned := range []int64{1, 8} {
+		t.Run(fmt.Sprintf("%d agents", poisoned), func(t *testing.T) {
+			w := newWorld(t, webhook.DefaultSchedule())
+			w.answer = func(d webhook.Delivery) int {
+				if d.Sequence <= poisoned {
+					return 500
+				}
+				return 200
+			}
+			w.lanes("12", 1, poisoned, crm)
+			for id := range int64(5) {
+				w.pass(40 * time.Minute)
+				w.lanes("12", 100+id, 1, crm)
+				made := w.clock.Now()
+				w.pass(w.bound())
+				if n := len(w.arrived); n != int(id)+1 {
+					t.Fatalf("%s after the login of agent %d, %d of the others have arrived", w.clock.Now().Sub(made), 100+id, n)
+				}
+			}
+		})
+	}
+}
+
+// An event that a receiver fails at while it takes others backs off by itself, by the schedule.
+func TestPoisonAtABusyReceiver(t *testing.T) {
+	w := newWorld(t, webhook.DefaultSchedule())
+	w.answer = func(d webhook.Delivery) int {
+		if d.Sequence == 1 {
+			return 500
+		}
+		return 200
+	}
+	w.lanes("12", 1, 1, crm)
+	other := w.agentN(99)
+	w.register(other, crm, both...)
+	for range 12 * 60 {
+		w.login(other)
+		w.pass(2 * time.Second)
+		w.logout(other)
+		w.pass(8 * time.Second)
+	}
+	if n := w.attempts[1]; n < 5 || n > 8 { // 5 s, 30 s, 2 min, 10 min, 30 min, an hour
+		t.Errorf("%d attempts in two hours, want 5 to 8", n)
+	}
+	if n := len(w.arrived); n != 2*12*60 {
+		t.Errorf("%d of the others have arrived, want %d", n, 2*12*60)
+	}
+}
+
+// What a receiver fails at by chance waits for its own sake, and is not forgotten.
+func TestReceiverThatFailsHalf(t *testing.T) {
+	w := newWorld(t, webhook.DefaultSchedule())
+	w.answer = func(webhook.Delivery) int {
+		if w.schedule.Random() < 0.5 {
+			return 500
+		}
+		return 200
+	}
+	w.backlog(200)
+	w.pass(20 * time.Hour)
+	w.drained()
+}
+
+// Hundreds of attempts that failed by the receiver's fault do not make the next failure of a delivery's own wait for an hour.
+func TestOutageIsNoFailureOfADelivery(t *testing.T) {
+	w := newWorld(t, webhook.DefaultSchedule())
+	up := false
+	w.answer = func(d webhook.Delivery) int {
+		if !up || d.Sequence == 1 {
+			return 500
+		}
+		return 200
+	}
+	w.lanes("12", 1, 1, crm)
+	w.pass(5 * time.Hour)
+	before := w.attempts[1]
+	if before < 200 {
+		t.Fatalf("%d attempts in five hours, want one a minute", before)
+	}
+	up = true
+	other := w.agentN(99)
+	w.register(other, crm, both...)
+	for range 12 {
+		w.login(other)
+		w.pass(5 * time.Second)
+		w.logout(other)
+		w.pass(10 * time.Second)
+	}
+	if n := w.attempts[1] - before; n < 2 {
+		t.Errorf("%d attempts in three minutes, want them by the beginning of the schedule", n)
+	}
+}
+
