@@ -27,13 +27,13 @@ func TestConfig(t *testing.T) {
 				"AGENTEVENTS_ADDR=:0", "AGENTEVENTS_DATABASE_URL=sqlite:/var/lib/a.db", "AGENTEVENTS_TIMEOUT=100ms",
 				"AGENTEVENTS_RETRY_WINDOW=720h", "AGENTEVENTS_LOG_LEVEL=debug", "AGENTEVENTS_LOG_FORMAT=json",
 				"AGENTEVENTS_ALLOW_NETWORKS=10.1.2.3/8, fd00::/8", "ADDR=ignored",
-				"AGENTEVENTS_RETRY_SCHEDULE=100ms, 24h", "AGENTEVENTS_RETRY_JITTER=0%",
+				"AGENTEVENTS_RETRY_SCHEDULE=100ms, 24h", "AGENTEVENTS_RETRY_JITTER=0%", "AGENTEVENTS_DEPLOY_WINDOW=90s",
 				"AGENTEVENTS_KEEP=1h", "AGENTEVENTS_KEEP_ROWS=1000", "AGENTEVENTS_METRICS_ADDR=:9090",
 				"AGENTEVENTS_TRUSTED_PROXIES=127.0.0.1/8,::1/128",
 			},
 			config{
 				addr: ":0", metricsAddr: ":9090", databaseURL: "sqlite:/var/lib/a.db", timeout: 100 * time.Millisecond,
-				retryWindow: 720 * time.Hour, logLevel: slog.LevelDebug, logJSON: true,
+				retryWindow: 720 * time.Hour, deployWindow: 90 * time.Second, logLevel: slog.LevelDebug, logJSON: true,
 				keep: time.Hour, keepRows: 1000,
 				schedule: webhook.Schedule{Delays: []time.Duration{100 * time.Millisecond, 24 * time.Hour}},
 				networks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")},
@@ -71,11 +71,14 @@ func sameNetwork(a, b netip.Prefix) bool { return a == b }
 
 func withDefaults(c config) config {
 	d := config{
-		"127.0.0.1:8080", c.metricsAddr, "sqlite:agentevents.db", c.networks, c.trustedProxies, 10 * time.Second, 24 * time.Hour, webhook.DefaultSchedule(),
+		"127.0.0.1:8080", c.metricsAddr, "sqlite:agentevents.db", c.networks, c.trustedProxies, 10 * time.Second, 24 * time.Hour, 15 * time.Minute, webhook.DefaultSchedule(),
 		720 * time.Hour, 1_000_000, c.operatorID, c.operatorSecret, c.encryptionKey, c.logLevel, c.logJSON,
 	}
 	if c.addr != "" {
 		d.addr, d.databaseURL = c.addr, c.databaseURL
+	}
+	if c.deployWindow != 0 {
+		d.deployWindow = c.deployWindow
 	}
 	if c.timeout != 0 {
 		d.timeout = c.timeout
@@ -113,6 +116,7 @@ func TestConfigRefusesWrongValues(t *testing.T) {
 		"trusted-proxies": {"127.0.0.1", "::1", "all", "*"},
 		"timeout":         {"10", "99ms", "61s", "-1s", "soon"},
 		"retry-window":    {"59s", "721h", "1d", "0"},
+		"deploy-window":   {"-1s", "24h1s", "1d", "15"},
 		"retry-schedule":  {"5", "5s,,30s", "99ms", "5s,25h", "5s;30s", "-5s", ",", "hourly"},
 		"retry-jitter":    {"101%", "-1%", "0.2", "20 %", "%", "wild", "20%%"},
 		"keep":            {"59m", "87601h", "30d", "for ever"},

@@ -18,12 +18,9 @@ func redeliveries() []scenario {
 	moved := again(logDelivered, "pending")
 	moved.url, moved.method = "https://new.example/", "POST"
 	moved.lastAttempt = logCorrected.lastAttempt
-	const byItself, byEvent = "goes out by itself", "waits until its event is enabled, or fails when its time is over"
-	refused := func(e entry, until string) scenario {
-		return scenario{
-			name: "not what is " + e.state, op: op, given: (*world).withLog, request: redeliver(e), status: 409, family: "log",
-			want: fmt.Sprintf(`{"message":"delivery %d is %s and %s","status":"not_ended"}`, e.id, e.state, until),
-		}
+	atOnce := func(e entry) entry {
+		e.next = now
+		return e
 	}
 	return []scenario{
 		{
@@ -60,12 +57,12 @@ func redeliveries() []scenario {
 			},
 		},
 		{
-			name: "twice", op: op, request: redeliver(logFailed), status: 409,
+			name: "twice", op: op, request: redeliver(logFailed), status: 202,
 			given: func(w *world) {
 				w.withLog()
 				w.send(scenario{request: redeliver(logFailed)})
 			},
-			want: `{"message":"delivery 2 is pending and goes out by itself","status":"not_ended"}`,
+			want: again(logFailed, "pending").String(),
 		},
 		{
 			name: "cancelled before it was sent again", op: "getDelivery", request: "GET /client/12/delivery/2", status: 200,
@@ -80,7 +77,20 @@ func redeliveries() []scenario {
 				return e
 			}(), logFailed.lastAttempt, "", shown{of: logFailed, attempt: 1, at: logFailed.at}),
 		},
-		refused(logPending, byItself), refused(logParked, byEvent), refused(logNew, byItself),
+		{
+			name: "what waits for its next attempt", op: op, given: (*world).withLog, request: redeliver(logPending), status: 202,
+			want: atOnce(logPending).String(),
+			then: func(w *world) { w.redelivered(logPending) },
+		},
+		{
+			name: "what is due", op: op, given: (*world).withLog, request: redeliver(logNew), status: 202, want: logNew.String(),
+			then: func(w *world) { w.redelivered(logNew) },
+		},
+		{
+			name: "not what is parked", op: op, given: (*world).withLog, request: redeliver(logParked), status: 409, family: "log",
+			want: fmt.Sprintf(`{"message":"delivery %d is parked: it waits until its event is enabled, or fails when its time is over",`+
+				`"status":"not_ended"}`, logParked.id),
+		},
 	}
 }
 

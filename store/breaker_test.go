@@ -8,6 +8,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
+	"github.com/agentevents/agentevents/store/cluster"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -196,6 +197,11 @@ func (f *fixture) backlog(n int) {
 			SELECT i, 'msg_' || i, i, event_id, i, url, method, state, due_at, expires_at, created_at,
 				client_id, kind, i, new_status, changed_at
 			FROM deliveries, n WHERE id = 1;`, n))
+	for _, table := range []string{"lanes", "status_changes", "deliveries"} { // where ids go on
+		if cluster.OnPostgres() {
+			f.sql(fmt.Sprintf("SELECT setval(pg_get_serial_sequence('%s', 'id'), max(id)) FROM %s", table, table))
+		}
+	}
 }
 
 func TestDeadReceiverOfManyLanes(t *testing.T) {

@@ -197,12 +197,12 @@ type waitRow struct {
 	MovedTo              *int64
 	LeaseUntil, InFlight *int64 // of its lane
 	Head, Straggler      *int64 // the first of its lane; one that is under way elsewhere and belongs here
-	Waits                *int64 // of its receiver
+	Waits, PausedUntil   *int64 // of its receiver
 	Reason               *string
 }
 
 const waitSQL = "SELECT d.id, d.state, d.due_at, d.expires_at, d.attempts, d.moved_to, l.lease_until, " +
-	"l.delivery_id AS in_flight, r.waits, r.failures, e.reason, " +
+	"l.delivery_id AS in_flight, r.waits, r.paused_until, r.failures, e.reason, " +
 	"(SELECT h.id FROM deliveries h WHERE h.lane_id = d.lane_id AND h.state = 'pending' ORDER BY h.change_id, h.id LIMIT 1) AS head, " +
 	"(SELECT m.id FROM deliveries m WHERE m.moved_to = d.lane_id LIMIT 1) AS straggler " +
 	"FROM deliveries d JOIN lanes l ON l.id = d.lane_id JOIN receivers r ON r.id = l.receiver_id " +
@@ -240,7 +240,7 @@ func (r waitRow) waiting(now int64) gen.Waiting {
 // waitingFirst is for one that is the first of its lane.
 func (r waitRow) waitingFirst(now int64) gen.Waiting {
 	switch {
-	case r.Waits != nil && *r.Waits > now && *r.Waits >= r.DueAt && r.Failures >= webhook.Failures:
+	case r.Waits != nil && *r.Waits > now && *r.Waits >= r.DueAt && r.Failures >= webhook.Failures && !same(r.Waits, r.PausedUntil):
 		return gen.Waiting{Reason: "the receiver has failed too often in a row and is tried again then", Until: wireOf(r.Waits)}
 	case r.Waits != nil && *r.Waits > now && *r.Waits >= r.DueAt:
 		return gen.Waiting{Reason: "the receiver has asked for a pause (429)", Until: wireOf(r.Waits)}
