@@ -175,9 +175,7 @@ func (s scraped) compare(t *testing.T, where, query string) (metrics []string) {
 
 // elsewhere says whether a series is measured by servers whose store is another.
 func elsewhere(series string) bool {
-	return slices.Contains([]string{
-		"agentevents_wal_bytes", "agentevents_checkpoint_failures_total", "agentevents_deliveries_expired_total",
-	}, series)
+	return slices.Contains([]string{"agentevents_wal_bytes", "agentevents_checkpoint_failures_total"}, series)
 }
 
 // metricOf is the metric that a series is of.
