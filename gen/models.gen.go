@@ -147,6 +147,24 @@ func (e EventType) Valid() bool {
 	}
 }
 
+// Defines values for FeedStart.
+const (
+	FeedStartNewest FeedStart = "newest"
+	FeedStartOldest FeedStart = "oldest"
+)
+
+// Valid indicates whether the value is a known member of the FeedStart enum.
+func (e FeedStart) Valid() bool {
+	switch e {
+	case FeedStartNewest:
+		return true
+	case FeedStartOldest:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ReplayFilterState.
 const (
 	ReplayFilterStateCancelled ReplayFilterState = "cancelled"
@@ -790,6 +808,9 @@ type EventType string
 //
 // Example: 5
 type ExtensionID = int64
+
+// FeedStart `oldest`, with the oldest status change that is kept; `newest`, after the newest one.
+type FeedStart string
 
 // FieldError A field that is wrong.
 type FieldError struct {
@@ -1618,7 +1639,8 @@ type PutStatusesJSONBody = []AgentStatusUpdateItem
 
 // ListStatusChangesParams defines parameters for ListStatusChanges.
 type ListStatusChangesParams struct {
-	// After Only changes with a greater sequence number. Without it they begin with the oldest that is kept.
+	// After Only changes with a greater sequence number. Without it they begin where `start` says. If changes after that number are
+	// no longer kept, the answer is 410, also for 0.
 	After *AfterSequence `form:"after,omitempty" json:"after,omitempty"`
 
 	// Epoch Which epoch the number in `after` is of, as the header `Agentevents-Epoch` said. Without `after` it says nothing.
@@ -1629,6 +1651,10 @@ type ListStatusChangesParams struct {
 
 	// Wait How many seconds to wait for a change if there is none yet; 0 without it.
 	Wait *Wait `form:"wait,omitempty" json:"wait,omitempty"`
+
+	// Start Where to begin without `after`: `oldest`, with the oldest change that is kept, which is the default; `newest`, after the
+	// newest change, so that only later ones come. Use either `start` or `after`.
+	Start *FeedStart `form:"start,omitempty" json:"start,omitempty"`
 }
 
 // SendLocalAgentEventByGetParams defines parameters for SendLocalAgentEventByGet.

@@ -49,6 +49,10 @@ func feedScenarios() []scenario {
 		"?after=4&epoch=" + seedEpoch:           {5, 6, "?after=6&epoch=E"},
 		"?after=7&epoch=" + seedEpoch:           {7, 6, "?after=7&epoch=E"},
 		"?epoch=" + otherEpoch:                  {1, 6, "?after=6&epoch=E"}, // it goes on from nothing
+		"?start=oldest":                         {1, 6, "?after=6&epoch=E"},
+		"?start=oldest&limit=2&wait=30":         {1, 2, "?after=2&epoch=E&limit=2&wait=30"},
+		"?start=newest":                         {7, 6, "?after=6&epoch=E"},
+		"?start=newest&epoch=" + otherEpoch:     {7, 6, "?after=6&epoch=E"},
 	} {
 		scenarios = append(scenarios, scenario{
 			name: "feed " + query, op: op, given: (*world).withLog, family: "log", request: feed + query, status: 200,
@@ -62,6 +66,7 @@ func feedScenarios() []scenario {
 	for query, wrong := range map[string]string{
 		"after=-1": "after", "after=x": "after", "after=9223372036854775808": "after", "after=1&after=2": "after",
 		"epoch=": "epoch", "after=1&epoch=9F86D081884C7D65": "epoch", "epoch=" + seedEpoch + "0": "epoch",
+		"start=0": "start", "start=": "start", "start=oldest&after=0": "start", "start=newest&after=6": "start",
 		"limit=0": "limit", "limit=1001": "limit", "wait=-1": "wait", "wait=31": "wait", "wait=1s": "wait",
 		"wait=99999999999999999999&after=&limit=1e3": "after limit wait",
 	} {
@@ -90,7 +95,7 @@ func feedEnds() []scenario {
 		return scenario{
 			name: "changes after " + after + " are gone", op: op, given: truncated, family: "truncated",
 			request: feed + "?wait=30&after=" + after, status: 410,
-			want: `{"message":"changes after ` + after + ` are no longer kept, the oldest one is ` + oldest + `",` +
+			want: `{"message":"changes after ` + after + ` are no longer kept, the oldest one is ` + oldest + `; start=oldest begins there",` +
 				`"status":"feed_truncated","oldest_sequence":` + oldest + `}`,
 		}
 	}
@@ -116,7 +121,7 @@ func feedEnds() []scenario {
 		w.exec("UPDATE truncated SET sequence = 6")
 	}
 	return []scenario{
-		gone("0", "4"), gone("2", "4"), kept("", 4), kept("?after=3", 4), kept("?after=4", 5), empty,
+		gone("0", "4"), gone("2", "4"), kept("", 4), kept("?start=oldest", 4), kept("?start=oldest&wait=30", 4), kept("?start=newest", 7), kept("?after=3", 4), kept("?after=4", 5), empty,
 		restarted("a number of now", "6&epoch="+otherEpoch, "1", (*world).withLog),
 		restarted("a number that is to come", "17&epoch="+otherEpoch, "1", (*world).withLog),
 		restarted("a number that is gone", "2&epoch="+otherEpoch, "4", truncated),
@@ -124,7 +129,17 @@ func feedEnds() []scenario {
 		restarted("there was none", "0&epoch="+otherEpoch, "1", (*world).withEvents),
 		{
 			name: "nothing", op: op, given: (*world).withEvents, request: feed, status: 200, want: `[]`,
-			answer: map[string]string{"Link": "", "Agentevents-Epoch": seedEpoch},
+			answer: map[string]string{
+				"Link": `</api/ver1.0/client/12/status_change/?after=0&epoch=` + seedEpoch + `>; rel="next"`, "Agentevents-Epoch": seedEpoch,
+			},
+		},
+		{
+			name: "the newest when all are gone", op: op, given: empty.given, request: feed + "?start=newest", status: 200, want: `[]`,
+			answer: map[string]string{"Link": `</api/ver1.0/client/12/status_change/?after=6&epoch=` + seedEpoch + `>; rel="next"`},
+		},
+		{
+			name: "the oldest when all are gone", op: op, given: empty.given, request: feed + "?start=oldest", status: 200, want: `[]`,
+			answer: map[string]string{"Link": `</api/ver1.0/client/12/status_change/?after=6&epoch=` + seedEpoch + `>; rel="next"`},
 		},
 		{
 			name: "nothing after 0", op: op, given: (*world).withEvents, request: feed + "?after=0", status: 200, want: `[]`,

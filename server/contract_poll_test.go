@@ -30,6 +30,7 @@ func TestContractPolls(t *testing.T) {
 		{"the time is over", (*world).pollTimesOut},
 		{"the client is deleted", (*world).pollOfDeletedClient},
 		{"the caller goes away", (*world).pollIsGivenUp},
+		{"it begins with the next change", (*world).pollFromNewest},
 		{"the server stops", (*world).pollsEndByStop}, // last
 	} {
 		t.Run(poll.name, func(t *testing.T) { w.in(t, func() { poll.test(w) }) })
@@ -173,8 +174,19 @@ func (w *world) pollIsGivenUp() {
 	w.await(0)
 }
 
+// pollFromNewest has a reader that wants nothing of before get the next change, and where it goes on.
+func (w *world) pollFromNewest() {
+	poll := w.poll("?start=newest&wait=30")
+	w.client("12").local(136).logout()
+	a := w.ends(poll, 200, 9)
+	want := `</api/ver1.0/client/12/status_change/?after=9&epoch=` + seedEpoch + `&wait=30>; rel="next"`
+	if link := a.header.Get("Link"); link != want {
+		w.Errorf("Link is %s, want %s", link, want)
+	}
+}
+
 func (w *world) pollsEndByStop() {
-	first, second := w.poll("?after=8&wait=30"), w.poll("?after=8&wait=30")
+	first, second := w.poll("?start=newest&wait=30"), w.poll("?after=9&wait=30")
 	close(w.stopping)
 	w.ends(first, 200)
 	w.ends(second, 200)

@@ -132,6 +132,7 @@ var (
 	pending     = described("agentevents_deliveries_pending", "Deliveries that have not ended, but for parked ones.")
 	dueLanes    = described("agentevents_lanes_due", "Lanes that wait to be worked, by whether their receiver is left alone (breaker open, or 429).", "receiver")
 	oldestDue   = described("agentevents_oldest_due_seconds", "For how long the oldest delivery is due that is not under way; 0 for none.", "receiver")
+	expired     = described("agentevents_deliveries_expired_total", "Deliveries that failed because their retry window was over.")
 	openings    = described("agentevents_breaker_openings_total", "Times that the breaker of a receiver opened, since it failed.")
 	breakers    = described("agentevents_breakers_open", "Receivers that are probed and not sent to, since they fail.")
 	walBytes    = described("agentevents_wal_bytes", "Size of SQLite's write-ahead log, which grows while a transaction reads; 0 with PostgreSQL.")
@@ -146,7 +147,7 @@ func described(name, help string, labels ...string) *prometheus.Desc {
 // Describe implements prometheus.Collector.
 func (s collected) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		storeUp, changes, deliveries, mendedLanes, openings, pending, dueLanes, oldestDue, breakers, disabled,
+		storeUp, changes, deliveries, expired, mendedLanes, openings, pending, dueLanes, oldestDue, breakers, disabled,
 		walBytes, checkpoints,
 	} {
 		to <- d
@@ -181,6 +182,7 @@ func (s collected) counts(to chan<- prometheus.Metric) {
 	counter(deliveries, c.Cancelled, string(gen.DeliveryStateCancelled))
 	counter(mendedLanes, c.Mended)
 	counter(openings, c.BreakerOpenings)
+	counter(expired, c.Expired)
 	file := s.FileStats()
 	counter(checkpoints, file.CheckpointFailures)
 	to <- prometheus.MustNewConstMetric(walBytes, prometheus.GaugeValue, float64(file.WALBytes))

@@ -148,10 +148,6 @@ func (s scraped) compare(t *testing.T, where, query string) (metrics []string) {
 	t.Helper()
 	for _, found := range inQuery.FindAllStringSubmatch(query, -1) {
 		series := found[1]
-		if elsewhere(series) {
-			metrics = append(metrics, series)
-			continue
-		}
 		if s.labels[series] == nil {
 			t.Errorf("%s: there is no %s: %s", where, series, query)
 			continue
@@ -171,13 +167,6 @@ func (s scraped) compare(t *testing.T, where, query string) (metrics []string) {
 		metrics = append(metrics, s.metricOf(series))
 	}
 	return metrics
-}
-
-// elsewhere says whether a series is measured by servers whose store is another.
-func elsewhere(series string) bool {
-	return slices.Contains([]string{
-		"agentevents_wal_bytes", "agentevents_checkpoint_failures_total", "agentevents_deliveries_expired_total",
-	}, series)
 }
 
 // metricOf is the metric that a series is of.

@@ -40,6 +40,7 @@ func nextPage(ctx context.Context, parameter string, value int64) *string {
 	return linkTo(ctx, map[string]string{parameter: strconv.FormatInt(value, 10)})
 }
 
+// linkTo links to what was asked for with other parameters; an empty one is left out.
 func linkTo(ctx context.Context, parameters map[string]string) *string {
 	u := askedOf(ctx).url
 	if u == nil {
@@ -48,6 +49,9 @@ func linkTo(ctx context.Context, parameters map[string]string) *string {
 	query := u.Query()
 	for name, value := range parameters {
 		query.Set(name, value)
+		if value == "" {
+			query.Del(name)
+		}
 	}
 	return new(fmt.Sprintf(`<%s?%s>; rel="next"`, u.EscapedPath(), query.Encode()))
 }

@@ -19,27 +19,34 @@ func (h handlers) ListStatusChanges(
 	}
 	var page api.ListStatusChanges200JSONResponse
 	page.Body, page.Headers.AgenteventsEpoch = found.Changes, found.Epoch
+	last := found.After
 	if n := len(found.Changes); n > 0 {
-		page.Headers.Link = nextChanges(ctx, found.Epoch, found.Changes[n-1].Sequence)
-	} else if r.Params.After != nil {
-		page.Headers.Link = nextChanges(ctx, found.Epoch, *r.Params.After)
+		last = found.Changes[n-1].Sequence
 	}
+	page.Headers.Link = nextChanges(ctx, found.Epoch, last)
 	return page, nil
 }
 
-// nextChanges is nextPage with the epoch, so that who follows it notices when the numbers begin anew.
+// nextChanges is nextPage with the epoch, so that a reader who follows it notices when the numbers begin again.
 func nextChanges(ctx context.Context, epoch string, after int64) *string {
-	return linkTo(ctx, map[string]string{"after": strconv.FormatInt(after, 10), "epoch": epoch})
+	return linkTo(ctx, map[string]string{"after": strconv.FormatInt(after, 10), "epoch": epoch, "start": ""})
 }
 
 // follow waits for changes, if it is asked to and there are none, until the time is over or the server stops.
 func (h handlers) follow(ctx context.Context, r api.ListStatusChangesRequestObject) (store.Feed, error) {
 	p, wait := r.Params, time.Duration(given(r.Params.Wait))*time.Second
+	after, err := h.begin(ctx, r)
+	if err != nil {
+		return store.Feed{}, err
+	}
+	if p.After == nil {
+		p.Epoch = nil // which says nothing then
+	}
 	timeout := time.After(wait)
-	found, err := h.store.StatusChanges(ctx, r.ClientID, p.After, given(p.Epoch), pageSize(p.Limit))
+	found, err := h.store.StatusChanges(ctx, r.ClientID, after, given(p.Epoch), pageSize(p.Limit))
 	for wait > 0 && err == nil && len(found.Changes) == 0 {
 		next := h.store.NextChange(r.ClientID) // and then look once more, for what came before it is not announced
-		found, err = h.store.StatusChanges(ctx, r.ClientID, p.After, given(p.Epoch), pageSize(p.Limit))
+		found, err = h.store.StatusChanges(ctx, r.ClientID, after, given(p.Epoch), pageSize(p.Limit))
 		if err == nil && len(found.Changes) > 0 {
 			err = stillMay(ctx) // it may have waited for long
 		}
@@ -57,6 +64,17 @@ func (h handlers) follow(ctx context.Context, r api.ListStatusChangesRequestObje
 		}
 	}
 	return found, err
+}
+
+// begin is the number after which a feed begins, nil for the oldest change that is kept.
+func (h handlers) begin(ctx context.Context, r api.ListStatusChangesRequestObject) (after *int64, err error) {
+	switch start := given(r.Params.Start); {
+	case start != "" && r.Params.After != nil:
+		return nil, invalid(gen.FieldError{Field: "start", Message: "must be absent when after is given"})
+	case start == gen.FeedStartNewest:
+		return h.store.NewestChange(ctx, r.ClientID)
+	}
+	return r.Params.After, nil
 }
 
 func (h handlers) explain(

@@ -264,10 +264,12 @@ func (s *Store) take(tx *gorm.DB, due []dueLane) (heads []headRow, err error) {
 			return nil, err
 		}
 	}
+	open := index(due, laneID)
 	for _, h := range found {
-		if h.DueAt <= now && h.ExpiresAt > now {
+		over := h.over(now, open[h.LaneID].open())
+		if h.DueAt <= now && !over {
 			heads = append(heads, h)
-		} else if err := s.putAside(tx, h, now); err != nil {
+		} else if err := s.putAside(tx, h, over); err != nil {
 			return nil, err
 		}
 	}
@@ -294,9 +296,13 @@ func (s *Store) lease(tx *gorm.DB, due []dueLane) ([]dueLane, error) {
 	return slices.DeleteFunc(due, func(l dueLane) bool { return !slices.Contains(taken, l.ID) }), err
 }
 
-func (s *Store) putAside(tx *gorm.DB, h headRow, now int64) error {
-	if h.ExpiresAt <= now {
+// putAside lets a lane go whose head is not sent, and fails that if it is over.
+func (s *Store) putAside(tx *gorm.DB, h headRow, over bool) error {
+	if over {
 		if err := s.takeOut(tx, h.LaneID, failed, byID, h.ID); err != nil {
+			return err
+		}
+		if err := announceExpired(tx, h.ID); err != nil {
 			return err
 		}
 	}

@@ -177,6 +177,9 @@ func (s *Store) WriteRepeats(ctx context.Context) error { return s.writeRepeats(
 // ShareRequests is a part of Work too.
 func (s *Store) ShareRequests(ctx context.Context) error { return s.shareRequests(ctx) }
 
+// WatchClock is one that Work does every second.
+func (s *Store) WatchClock(ctx context.Context) error { return s.watchClock(ctx) }
+
 // LookAgain is one as well, with PostgreSQL.
 func (s *Store) LookAgain(ctx context.Context) error { return s.lookAgain(ctx) }
 

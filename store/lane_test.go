@@ -189,8 +189,11 @@ func TestGoingOnStopsBeforeWhatIsOver(t *testing.T) {
 	k := f.agent()
 	f.register(k, crm, both...)
 	f.login(k)
+	f.finish(f.claimOne())
 	f.logout(k)
+	f.record(f.claimOne(), webhook.Retry, false)
 	f.clock.add(24*time.Hour - time.Second)
+	f.redeliver(1) // before the one that was tried
 	d := f.claimOne()
 	f.clock.add(time.Second)
 	if next := f.record(d, webhook.Delivered, true); next != nil {

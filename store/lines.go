@@ -37,11 +37,12 @@ func (s *Store) say(ctx context.Context, lines []line) {
 // subject is a delivery as lines are about it.
 type subject struct {
 	ID, EventID, ChangeID, AgentID        int64
+	Attempts                              int // since it was last sent again
 	ClientID, WebhookID, URL, Traceparent string
 	Kind                                  gen.AgentType
 }
 
-const subjectSQL = "SELECT d.id, d.event_id, d.change_id, d.agent_id, d.client_id, d.webhook_id, d.url, d.kind, c.traceparent " +
+const subjectSQL = "SELECT d.id, d.event_id, d.change_id, d.agent_id, d.client_id, d.attempts, d.webhook_id, d.url, d.kind, c.traceparent " +
 	"FROM deliveries d JOIN status_changes c ON c.id = d.change_id WHERE d.id IN ? ORDER BY d.id"
 
 // subjects finds deliveries, of which there is one at least.

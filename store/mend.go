@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"gorm.io/gorm"
+
+	"github.com/agentevents/agentevents/webhook"
 )
 
 // sweep is how many deliveries one commit fails whose window is over.
@@ -143,13 +145,13 @@ func (s *Store) expire(ctx context.Context) error {
 	return nil
 }
 
-// overdue lists deliveries whose window is over and that nobody has in flight. The index of what is pending or parked
+// overdue lists deliveries that have failed because their window is over and that nobody has in flight. The index of what is pending or parked
 // is all that it reads.
 func (s *Store) overdue(tx *gorm.DB) (rows []deliveryRow, err error) {
 	now := s.now()
 	err = tx.Raw("SELECT d.id, d.lane_id, d.state FROM deliveries d WHERE d.state IN ('pending', 'parked') "+
-		"AND d.expires_at <= ? AND NOT EXISTS (SELECT 1 FROM lanes l WHERE l.id = d.lane_id "+
-		"AND l.delivery_id = d.id AND l.lease_until > ?) LIMIT ?", now, now, sweep).Scan(&rows).Error
+		"AND "+overSQL+" AND NOT EXISTS (SELECT 1 FROM lanes l WHERE l.id = d.lane_id "+
+		"AND l.delivery_id = d.id AND l.lease_until > ?) LIMIT ?", now, webhook.Failures, now, sweep).Scan(&rows).Error
 	return rows, err
 }
 
@@ -161,10 +163,15 @@ func (s *Store) failOverdue(tx *gorm.DB, lanes []int64) error {
 		return err
 	}
 	rows, err := s.overdue(tx)
+	var over []int64
 	for i := 0; err == nil && i < len(rows); i++ {
 		if slices.Contains(lanes, rows[i].LaneID) {
+			over = append(over, rows[i].ID)
 			err = s.end(tx, rows[i].ID, rows[i].LaneID, failed)
 		}
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return announceExpired(tx, over...)
 }

@@ -70,6 +70,7 @@ type item struct {
 	due, expires time.Time
 	replays      int
 	failures     int  // of its own
+	tried        bool // an attempt was recorded since it was last sent again
 	failedIn     int  // which life of its receiver it failed in last; 0 for none
 	confirmed    bool // a receiver has answered 2xx since it was last sent again
 	excused      bool // a crash or the loss of a lease came before a record
@@ -158,6 +159,12 @@ func (i *item) before(o *item) bool {
 
 func (m *model) now() time.Time       { return m.clock.Now() }
 func (m *model) expired(i *item) bool { return !m.now().Before(i.expires) }
+
+// over says whether a delivery has failed because its window is over. One that was never tried has one attempt, unless its
+// receiver is down.
+func (m *model) over(i *item) bool {
+	return m.expired(i) && (i.state == "parked" || i.tried || m.site(i.home().site).open())
+}
 func (m *model) valid(w *worker) bool { return m.now().Before(w.until) }
 func (m *model) forget(w *worker) {
 	m.workers = slices.DeleteFunc(m.workers, func(o *worker) bool { return o == w })
@@ -250,7 +257,7 @@ func (m *model) handOut(d webhook.Delivery) *worker {
 		m.fail("delivery %d is %s and was handed out", i.id, i.state)
 	case i.confirmed && !i.excused:
 		m.fail("delivery %d was confirmed and handed out again", i.id)
-	case m.expired(i):
+	case m.over(i):
 		m.fail("delivery %d was handed out after its window", i.id)
 	case d.Failures != i.failures:
 		m.fail("delivery %d has had %d failures of its own, not %d", i.id, i.failures, d.Failures)
@@ -275,7 +282,7 @@ func (m *model) handOut(d webhook.Delivery) *worker {
 // checkOrder is the definition of order: what is pending on the same way does not overtake.
 func (m *model) checkOrder(w *worker) {
 	for _, o := range m.items {
-		if o.state == "pending" && o.home() == w.at && o.before(w.item) && !m.expired(o) {
+		if o.state == "pending" && o.home() == w.at && o.before(w.item) && !m.over(o) {
 			m.fail("delivery %d (sequence %d) overtakes %d (sequence %d)", w.item.id, w.item.sequence, o.id, o.sequence)
 		}
 	}
@@ -323,6 +330,7 @@ func (m *model) settle(w *worker) {
 	if w.d.Replays != i.replays {
 		return // it was sent again meanwhile, and that is what counts
 	}
+	i.tried = true
 	corrected := o.Verdict != webhook.Delivered && i.owed() && (i.reg.url != w.d.URL || i.reg.method != w.d.Method)
 	switch {
 	case corrected:
@@ -371,6 +379,9 @@ func (m *model) enable(r *registration) {
 	for _, i := range m.items {
 		if i.reg == r && i.state == "parked" {
 			i.state, i.due = "pending", m.now()
+			if m.expired(i) {
+				i.state = "failed"
+			}
 		}
 	}
 }
@@ -379,7 +390,7 @@ func (m *model) enable(r *registration) {
 func (m *model) checkAllClaimed() {
 	for _, i := range m.items {
 		p := i.home()
-		if i.state != "pending" || m.expired(i) || m.now().Before(i.due) || m.now().Before(m.site(p.site).waits) ||
+		if i.state != "pending" || m.over(i) || m.now().Before(i.due) || m.now().Before(m.site(p.site).waits) ||
 			m.held(p) != nil {
 			continue
 		}
@@ -392,7 +403,7 @@ func (m *model) checkAllClaimed() {
 // inTheWay says whether one delivery has to wait for another: an earlier one, or one that follows its registration
 // to the same place when it is back.
 func (m *model) inTheWay(o, i *item) bool {
-	return o.state == "pending" && o.home() == i.home() && !m.expired(o) && (o.before(i) || m.flying(o) != nil)
+	return o.state == "pending" && o.home() == i.home() && !m.over(o) && (o.before(i) || m.flying(o) != nil)
 }
 
 // compare checks that the rows say what the model says. What is over its window may have failed already.

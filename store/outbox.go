@@ -221,10 +221,11 @@ func (s *Store) renew(tx *gorm.DB, results []*result) error {
 	for _, r := range results {
 		h, ok := next[r.Lane]
 		h, locked := h.opened(s)
+		over := h.over(now, false) // no lane goes on whose receiver's breaker is open
 		switch {
 		case !ok:
-		case h.ExpiresAt <= now || locked != nil:
-			err = errors.Join(err, s.putAside(tx, h, now))
+		case over || locked != nil:
+			err = errors.Join(err, s.putAside(tx, h, over))
 		default:
 			r.next = new(s.handed(h, r.lease))
 		}

@@ -56,21 +56,24 @@ func Redacted(databaseURL string) string {
 	return fmt.Sprintf("postgres://%s@%s/%s", c.User, net.JoinHostPort(c.Host, strconv.Itoa(int(c.Port))), c.Database)
 }
 
-// connect returns what connections to a PostgreSQL server are made with. What the URL says goes before.
+// connect returns what connections to a PostgreSQL server that writes are made with.
 func connect(databaseURL string, settings map[string]string) (*pgx.ConnConfig, error) {
+	c, err := connectToAny(databaseURL, settings, "")
+	if err == nil {
+		fits(c, isPrimary)
+	}
+	return c, err
+}
+
+// connectToAny is connect for a server that may be a standby, and runs further statements when it has connected.
+func connectToAny(databaseURL string, settings map[string]string, then string) (*pgx.ConnConfig, error) {
 	c, err := pgx.ParseConfig(databaseURL)
 	if err != nil {
 		return nil, CheckURL(databaseURL)
 	}
 	c.ConnectTimeout = pgDialTimeout
-	settings["application_name"] = "agentevents"
-	settings["lock_timeout"] = milliseconds(pgLock)
-	settings["idle_in_transaction_session_timeout"] = milliseconds(pgIdle)
-	for name, value := range settings {
-		if _, given := c.RuntimeParams[name]; !given {
-			c.RuntimeParams[name] = value
-		}
-	}
+	begins(c, settings, then)
+	fits(c, holdsAll)
 	return c, nil
 }
 
@@ -106,19 +109,22 @@ func openPgWriters(databaseURL string) (*sql.DB, error) {
 }
 
 func openPgReaders(databaseURL string) (*sql.DB, error) {
-	c, err := connect(databaseURL, map[string]string{
-		"statement_timeout": milliseconds(pgQuery), "default_transaction_read_only": "on",
-	})
+	c, err := connectToAny(databaseURL, map[string]string{"statement_timeout": milliseconds(pgQuery)}, readOnly)
 	if err != nil {
 		return nil, err
 	}
+	fits(c, isPrimary)
 	c.DialFunc = listening(c.DialFunc)
 	return pool(c, pgReaders), nil
 }
 
-// openPgVerifier opens a database for reading, for as long as that takes.
+// openPgVerifier opens a database for reading, for as long as that takes, also on a standby.
 func openPgVerifier(databaseURL string) (*sql.DB, error) {
-	return openPool(databaseURL, 2, map[string]string{"default_transaction_read_only": "on", "idle_in_transaction_session_timeout": "0"})
+	c, err := connectToAny(databaseURL, map[string]string{"idle_in_transaction_session_timeout": "0"}, readOnly)
+	if err != nil {
+		return nil, err
+	}
+	return pool(c, 2), nil
 }
 
 // mapper puts GORM on top of connections.
@@ -161,6 +167,9 @@ func (s *Store) openPostgres(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := writable(db); err != nil {
+		return err
+	}
 	clock := s.databaseClock()
 	s.writes = newPgWriter(db, clock)
 	if s.reader, err = pgORM(readers, s.Log); err != nil {
@@ -187,15 +196,6 @@ func (s *Store) reach(ctx context.Context, pool *sql.DB) error {
 		return checkSchema(ctx, pool, postgresSchema)
 	}
 	return migratePostgres(ctx, s.URL)
-}
-
-// unreachable says why a server cannot be reached; what the driver says may hold the password's length, but not it.
-func unreachable(err error) error {
-	var refused *pgconn.PgError
-	if errors.As(err, &refused) {
-		return fmt.Errorf("the database cannot be reached: %s", refused.Message)
-	}
-	return fmt.Errorf("the database cannot be reached: %w", err)
 }
 
 // databaseClock has all times come from the database's clock, unless the store was given one.

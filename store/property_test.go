@@ -344,7 +344,7 @@ func (m *model) redeliver(rt *rapid.T) {
 	if !m.registered(i.reg.id) {
 		i.reg = &registration{id: i.reg.id, agent: i.reg.agent, url: d.URL, method: d.Method}
 	}
-	i.state, i.due, i.expires, i.confirmed = "pending", m.now(), m.now().Add(window), false
+	i.state, i.due, i.expires, i.confirmed, i.tried = "pending", m.now(), m.now().Add(window), false, false
 	i.failures, i.failedIn = 0, 0
 	i.replays++
 	if i.reg.disabled {
@@ -604,7 +604,7 @@ func (m *model) mend(*rapid.T) {
 		m.fail("mended %d lanes, %v", n, err)
 	}
 	for _, i := range m.items { // the sweep
-		if i.owed() && m.expired(i) && m.flying(i) == nil {
+		if i.owed() && m.over(i) && m.flying(i) == nil {
 			i.state = "failed"
 		}
 	}

@@ -30,14 +30,14 @@ type pruner struct {
 // change. What is to go is found by readers; the writer only removes it.
 func (s *Store) prune(ctx context.Context) error {
 	now := s.Now()
-	if now.Before(s.pruner.next) {
+	if !reached(now, s.pruner.next, pruneEvery) {
 		return nil
 	}
 	s.pruner.next = now.Add(pruneEvery)
 	steps := []func(context.Context) error{
 		s.pruneDeliveries, s.pruneChanges, s.pruneReplays, s.pruneSamples, s.pruneTokens, s.pruneKeys, s.shrink,
 	}
-	if !now.Before(s.pruner.again) {
+	if reached(now, s.pruner.again, pruneAgain) {
 		s.pruner.again, s.pruner.deliveries, s.pruner.changes = now.Add(pruneAgain), 0, 0
 		steps = append(steps, s.pruneClients)
 	}
@@ -47,6 +47,11 @@ func (s *Store) prune(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// reached says whether a time is reached, or was set by a clock that has been put back since.
+func reached(now, at time.Time, delay time.Duration) bool {
+	return !now.Before(at) || at.Sub(now) > delay
 }
 
 // passed are rows that pruning went past since they had to stay, and that may be different by now: a delivery has ended,

@@ -79,6 +79,9 @@ func (s *Store) enable(tx *gorm.DB, e *eventRow) error {
 	if err := holdLanesOf(tx, e.ID); err != nil {
 		return err
 	}
+	if err := s.expireParked(tx, e.ID); err != nil {
+		return err
+	}
 	now := s.now()
 	lanes, err := parkedLanes(tx, e.ID)
 	for i := 0; err == nil && i < len(lanes); i++ {

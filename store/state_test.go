@@ -301,6 +301,7 @@ func TestWindowIsOverForWhatWaits(t *testing.T) {
 	f.want(map[string]int{"parked": 1, "pending": 300})
 	f.sql("UPDATE receivers SET failures = 0, waits = NULL")
 	flying := f.oneLane()
+	f.sql("UPDATE receivers SET failures = 5, waits = 9999999999999 WHERE host = 'crm.example'")
 	f.clock.add(time.Millisecond)
 	if n, err := f.Mend(f.ctx); err != nil || n != 0 {
 		t.Fatalf("mended %d, %v", n, err)

@@ -79,6 +79,7 @@ type Counts struct {
 	Delivered, Failed, Cancelled int64 // deliveries that ended so
 	Mended                       int64 // lanes
 	BreakerOpenings              int64
+	Expired                      int64 // deliveries that failed because their window was over
 }
 
 // changed counts a status change.
@@ -130,4 +131,5 @@ func (t *total) add(c Counts) {
 	t.Cancelled += c.Cancelled
 	t.Mended += c.Mended
 	t.BreakerOpenings += c.BreakerOpenings
+	t.Expired += c.Expired
 }

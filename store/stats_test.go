@@ -115,9 +115,10 @@ func TestCounts(t *testing.T) {
 	f.wantCounts(store.Counts{Logins: 1, Logouts: 1, Delivered: 1, Failed: 1})
 
 	f.login(k)
+	f.record(f.claimOne(), webhook.Retry, false)
 	f.clock.add(25 * time.Hour) // its window is over
 	f.claimNone()
-	f.wantCounts(store.Counts{Logins: 2, Logouts: 1, Delivered: 1, Failed: 2})
+	f.wantCounts(store.Counts{Logins: 2, Logouts: 1, Delivered: 1, Failed: 2, Expired: 1})
 
 	_, err := f.SetStatuses(f.ctx, k.Client, []gen.AgentStatusUpdateItem{
 		{AgentType: k.Type, AgentID: k.ID, AgentStatus: gen.AgentStatusValueLoggedOut},
@@ -130,7 +131,7 @@ func TestCounts(t *testing.T) {
 	f.check(f.DeleteEvent(f.ctx, k, ids[0])) // cancels what is pending
 	f.check(f.DeleteEvent(f.ctx, k, ids[1])) // and what is parked
 	f.check(f.DeleteAgent(f.ctx, k))         // logs out
-	f.wantCounts(store.Counts{Logins: 3, Logouts: 3, Delivered: 1, Failed: 2, Cancelled: 2})
+	f.wantCounts(store.Counts{Logins: 3, Logouts: 3, Delivered: 1, Failed: 2, Cancelled: 2, Expired: 1})
 	if got := fmt.Sprint(f.states()); got != "map[cancelled:2 delivered:1 failed:2]" {
 		t.Errorf("the rows say %s", got)
 	}

@@ -26,6 +26,7 @@ func (r changeRow) model() gen.StatusChange {
 // Feed is a page of a client's status changes.
 type Feed struct {
 	Epoch   string // that their sequence numbers are of
+	After   int64  // the number that the page comes after
 	Changes []gen.StatusChange
 }
 
@@ -49,13 +50,29 @@ func (s *Store) StatusChanges(
 		}
 		w := walk{columns: []string{"client_id"}, values: []any{client}, whole: onPostgres(tx)}
 		rows, err := changesBy(tx, w, from, upTo, "", limit)
-		feed = Feed{now, each(rows, changeRow.model)}
+		feed = Feed{now, from, each(rows, changeRow.model)}
 		return err
 	})
 	if isNotFound(err) {
 		s.feeds.announce(client) // or who has asked for its next change since it is gone would be waited for for ever
 	}
 	return feed, err
+}
+
+// NewestChange is the sequence number after which a client's changes are those that come from now on.
+func (s *Store) NewestChange(ctx context.Context, client string) (after *int64, err error) {
+	upTo, err := s.settled(ctx)
+	if err != nil {
+		return nil, failure(err)
+	}
+	tx := s.read(ctx)
+	if _, err := findClient(tx, client); err != nil {
+		return nil, err
+	}
+	var newest, gone int64
+	err = tx.Raw("SELECT coalesce(max(id), 0), (SELECT coalesce(max(sequence), 0) FROM truncated WHERE client_id = ?) "+
+		"FROM status_changes", client).Row().Scan(&newest, &gone)
+	return new(max(min(newest, upTo), gone)), failure(err)
 }
 
 // changesBy lists changes that a walk leads to, those after a number up to another one, at most limit of them.
@@ -95,7 +112,7 @@ func truncated(tx *gorm.DB, client string, gone, after int64) error {
 	}
 	return &Error{
 		Kind: Truncated, Status: "feed_truncated", Oldest: oldest,
-		Message: fmt.Sprintf("changes after %d are no longer kept, the oldest one is %d", after, oldest),
+		Message: fmt.Sprintf("changes after %d are no longer kept, the oldest one is %d; start=oldest begins there", after, oldest),
 	}
 }
 

@@ -75,6 +75,7 @@ type Store struct {
 	feeds   feeds
 	replays chan struct{}
 	pruner  pruner // of Work alone
+	clock   clockWatch
 	passed  struct{ deliveries, changes passed }
 	fresh   fresh
 
@@ -107,7 +108,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err := s.openAs(ctx, own); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(s.dropLeases(ctx), s.firstEpoch(ctx), s.sealSecrets(ctx), s.shareRequests(ctx)); err != nil {
+	if err := errors.Join(s.dropLeases(ctx), s.compareClock(ctx), s.firstEpoch(ctx), s.sealSecrets(ctx), s.shareRequests(ctx)); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	s.fresh.add(0) // what was under way before is found by a look at all lanes alone
@@ -171,7 +172,7 @@ func (s *Store) Close() error {
 }
 
 // now is the time as rows have it: milliseconds since 1970.
-func (s *Store) now() int64 { return s.Now().UnixMilli() }
+func (s *Store) now() int64 { return s.clock.use(s.Now().UnixMilli()) }
 
 // read is the pool of readers, for one request.
 func (s *Store) read(ctx context.Context) *gorm.DB { return s.reader.WithContext(ctx) }

@@ -15,6 +15,7 @@ func (s *Store) Work(ctx context.Context) {
 	jobs.Go(func() { s.repeat(ctx, nil, s.prune) })
 	jobs.Go(func() { s.repeat(ctx, nil, s.writeCounts) })
 	jobs.Go(func() { s.repeat(ctx, nil, s.tend) })
+	jobs.Go(func() { s.repeat(ctx, nil, s.watchClock) })
 	if s.others != nil {
 		jobs.Go(func() { s.repeat(ctx, nil, s.lookAgain) })
 	}

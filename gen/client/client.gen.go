@@ -904,15 +904,16 @@ type ClientInterface interface {
 
 	// ListStatusChanges Follow the status changes
 	//
-	// The status changes of all agents of the client in the order of their sequence numbers, which only grow. Ask again with
-	// `after` set to the last number that came, as the header `Link` does, and none is ever skipped; with `wait` the answer
-	// comes as soon as there is a change. This is how a client catches up that was away, or follows without a public URL.
-	// Changes older than the server keeps them are gone: 410 says from which number on they are there.
+	// The status changes of all agents of the client in the order of their sequence numbers, which only grow. Begin with
+	// `start`: `oldest`, the default, gives all that are kept, and `newest` only those that come from now on. Then follow the
+	// header `Link`, which every answer has: its `after` is the last number that came, and none is ever skipped. With `wait`
+	// the answer comes as soon as there is a change. This is how a client catches up that was away, or follows without a
+	// public URL. Changes older than the server keeps them are gone: 410 says from which number on they are there.
 	//
 	// A server that was restored from a backup knows no changes later than that, and gives their numbers to others. So its
 	// numbers are of another epoch, which the header `Agentevents-Epoch` tells: ask with `epoch` set to that, as `Link` does,
 	// and if the server was restored since, the answer is 410 with the status `feed_restarted`, instead of changes that do
-	// not go on from yours. Forget then what came from it, and begin anew without `after` and `epoch`.
+	// not go on from yours. Forget then what came from it, and begin again with `start=oldest`, without `after` and `epoch`.
 	//
 	// Requires access `read_only` or more.
 	//
@@ -2488,15 +2489,16 @@ func (c *HTTPClient) PutStatuses(ctx context.Context, clientID ClientID, body Pu
 
 // ListStatusChanges Follow the status changes
 //
-// The status changes of all agents of the client in the order of their sequence numbers, which only grow. Ask again with
-// `after` set to the last number that came, as the header `Link` does, and none is ever skipped; with `wait` the answer
-// comes as soon as there is a change. This is how a client catches up that was away, or follows without a public URL.
-// Changes older than the server keeps them are gone: 410 says from which number on they are there.
+// The status changes of all agents of the client in the order of their sequence numbers, which only grow. Begin with
+// `start`: `oldest`, the default, gives all that are kept, and `newest` only those that come from now on. Then follow the
+// header `Link`, which every answer has: its `after` is the last number that came, and none is ever skipped. With `wait`
+// the answer comes as soon as there is a change. This is how a client catches up that was away, or follows without a
+// public URL. Changes older than the server keeps them are gone: 410 says from which number on they are there.
 //
 // A server that was restored from a backup knows no changes later than that, and gives their numbers to others. So its
 // numbers are of another epoch, which the header `Agentevents-Epoch` tells: ask with `epoch` set to that, as `Link` does,
 // and if the server was restored since, the answer is 410 with the status `feed_restarted`, instead of changes that do
-// not go on from yours. Forget then what came from it, and begin anew without `after` and `epoch`.
+// not go on from yours. Forget then what came from it, and begin again with `start=oldest`, without `after` and `epoch`.
 //
 // Requires access `read_only` or more.
 //
@@ -5631,6 +5633,18 @@ func NewListStatusChangesRequest(server string, clientID ClientID, params *ListS
 
 		}
 
+		if params.Start != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "start", *params.Start, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
 		if encoded := queryValues.Encode(); encoded != "" {
 			rawQueryFragments = append(rawQueryFragments, encoded)
 		}
@@ -6643,15 +6657,16 @@ type ClientWithResponsesInterface interface {
 
 	// ListStatusChangesWithResponse Follow the status changes
 	//
-	// The status changes of all agents of the client in the order of their sequence numbers, which only grow. Ask again with
-	// `after` set to the last number that came, as the header `Link` does, and none is ever skipped; with `wait` the answer
-	// comes as soon as there is a change. This is how a client catches up that was away, or follows without a public URL.
-	// Changes older than the server keeps them are gone: 410 says from which number on they are there.
+	// The status changes of all agents of the client in the order of their sequence numbers, which only grow. Begin with
+	// `start`: `oldest`, the default, gives all that are kept, and `newest` only those that come from now on. Then follow the
+	// header `Link`, which every answer has: its `after` is the last number that came, and none is ever skipped. With `wait`
+	// the answer comes as soon as there is a change. This is how a client catches up that was away, or follows without a
+	// public URL. Changes older than the server keeps them are gone: 410 says from which number on they are there.
 	//
 	// A server that was restored from a backup knows no changes later than that, and gives their numbers to others. So its
 	// numbers are of another epoch, which the header `Agentevents-Epoch` tells: ask with `epoch` set to that, as `Link` does,
 	// and if the server was restored since, the answer is 410 with the status `feed_restarted`, instead of changes that do
-	// not go on from yours. Forget then what came from it, and begin anew without `after` and `epoch`.
+	// not go on from yours. Forget then what came from it, and begin again with `start=oldest`, without `after` and `epoch`.
 	//
 	// Requires access `read_only` or more.
 	//
@@ -18822,15 +18837,16 @@ func (c *ClientWithResponses) PutStatusesWithResponse(ctx context.Context, clien
 
 // ListStatusChangesWithResponse Follow the status changes
 //
-// The status changes of all agents of the client in the order of their sequence numbers, which only grow. Ask again with
-// `after` set to the last number that came, as the header `Link` does, and none is ever skipped; with `wait` the answer
-// comes as soon as there is a change. This is how a client catches up that was away, or follows without a public URL.
-// Changes older than the server keeps them are gone: 410 says from which number on they are there.
+// The status changes of all agents of the client in the order of their sequence numbers, which only grow. Begin with
+// `start`: `oldest`, the default, gives all that are kept, and `newest` only those that come from now on. Then follow the
+// header `Link`, which every answer has: its `after` is the last number that came, and none is ever skipped. With `wait`
+// the answer comes as soon as there is a change. This is how a client catches up that was away, or follows without a
+// public URL. Changes older than the server keeps them are gone: 410 says from which number on they are there.
 //
 // A server that was restored from a backup knows no changes later than that, and gives their numbers to others. So its
 // numbers are of another epoch, which the header `Agentevents-Epoch` tells: ask with `epoch` set to that, as `Link` does,
 // and if the server was restored since, the answer is 410 with the status `feed_restarted`, instead of changes that do
-// not go on from yours. Forget then what came from it, and begin anew without `after` and `epoch`.
+// not go on from yours. Forget then what came from it, and begin again with `start=oldest`, without `after` and `epoch`.
 //
 // Requires access `read_only` or more.
 //

@@ -1,0 +1,231 @@
+package store
+
+import (
+	"context"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"gorm.io/gorm"
+)
+
+// All due times come from one clock. If that is put back, they are further away by as much, until somebody waits for
+// the whole step. So the step is noticed, by the process that runs or at the next start, and taken off whatever waits. A
+// clock that is put forward only makes things due earlier.
+
+const (
+	// seenEvery is how often the clock's time is written down for the next start.
+	seenEvery = 10 * time.Second
+	// shiftRows is how many deliveries or lanes one commit changes.
+	shiftRows = 500
+)
+
+// clockWatch is what a process remembers of the clock, in milliseconds. All but the latest time is of Work alone.
+type clockWatch struct {
+	latest  atomic.Int64 // that was used
+	written int64
+	back    int64 // that the clock was put back, and that is not taken off yet
+	first   bool  // of the processes that notice this, it is the one that takes it off
+}
+
+// use notes a time that is used, and returns it.
+func (w *clockWatch) use(now int64) int64 {
+	for latest := w.latest.Load(); now > latest && !w.latest.CompareAndSwap(latest, now); latest = w.latest.Load() {
+	}
+	return now
+}
+
+// look returns how far the clock was put back since the last time. A small difference is none.
+func (w *clockWatch) look(now int64) int64 {
+	back := w.latest.Load() - now
+	if back <= clockJitter.Milliseconds() {
+		return 0
+	}
+	w.latest.Store(now)
+	return back
+}
+
+// watchClock looks whether the clock was put back since the last time, and writes down how late it is.
+func (s *Store) watchClock(ctx context.Context) error {
+	now, w := s.now(), &s.clock
+	if w.back += w.look(now); w.back > 0 {
+		err := s.takeOffStep(ctx)
+		if err == nil {
+			w.written = now
+		}
+		return err
+	}
+	if now-w.written < seenEvery.Milliseconds() && now >= w.written {
+		return nil
+	}
+	err := s.write(ctx, func(tx *gorm.DB) error {
+		return tx.Exec("UPDATE clock SET seen_at = ? WHERE id = 1 AND seen_at < ?", now, now).Error
+	})
+	if err == nil {
+		w.written = now
+	}
+	return err
+}
+
+// compareClock looks at the start whether the clock was put back since the last process ran.
+func (s *Store) compareClock(ctx context.Context) error {
+	var seen int64
+	if err := s.read(ctx).Raw("SELECT seen_at FROM clock").Scan(&seen).Error; err != nil {
+		return failure(err)
+	}
+	now := s.now()
+	if back := seen - now; back > clockJitter.Milliseconds() {
+		s.clock.back = back
+		return s.takeOffStep(ctx)
+	}
+	return nil
+}
+
+// takeOffStep makes whatever waits due earlier, by as much as the clock was put back. Of several processes that notice it,
+// the one does so that comes first; if two do, things are due too early, and leases as they should be.
+func (s *Store) takeOffStep(ctx context.Context) (err error) {
+	w := &s.clock
+	if !w.first {
+		if w.first, err = s.putSeenBack(ctx); err != nil {
+			return err
+		}
+		if !w.first {
+			w.back = 0
+			return nil
+		}
+		s.Log.Warn("clock put back", "by", time.Duration(w.back)*time.Millisecond)
+	}
+	defer s.wake()
+	step := clockStepBack{Store: s, back: w.back}
+	for _, part := range []func(context.Context) error{step.deliveries, step.lanes, step.leases, step.receivers} {
+		if err := part(ctx); err != nil {
+			return failure(err) // and is tried again
+		}
+	}
+	w.back, w.first = 0, false
+	return nil
+}
+
+// putSeenBack says whether this process is the first to notice a step, as the only one always is. The others notice it a
+// few seconds later, unless they are cut off.
+func (s *Store) putSeenBack(ctx context.Context) (first bool, err error) {
+	err = s.write(ctx, func(tx *gorm.DB) error {
+		now, near := s.now(), seenEvery.Milliseconds()
+		done := tx.Exec("UPDATE clock SET seen_at = ?, stepped_at = ? WHERE id = 1 AND (seen_at > ? OR stepped_at NOT BETWEEN ? AND ?)",
+			now, now, now+clockJitter.Milliseconds(), now-near, now+near)
+		first = done.RowsAffected > 0 || !onPostgres(tx)
+		return done.Error
+	})
+	return first, err
+}
+
+// clockStepBack takes a step off what waits, few rows at a time, so that nothing waits long for the writer.
+type clockStepBack struct {
+	*Store
+	back int64
+}
+
+// inSlices has the rows that a query finds after a last one changed, a slice of them in each transaction.
+func inSlices[R any](
+	ctx context.Context, s *Store, find func(tx *gorm.DB, after R) ([]R, error), after R, change func(tx *gorm.DB, rows []R) error,
+) error {
+	for {
+		rows, err := find(s.read(ctx), after)
+		if err != nil || len(rows) == 0 {
+			return err
+		}
+		if err := s.write(ctx, func(tx *gorm.DB) error { return change(tx, rows) }); err != nil {
+			return err
+		}
+		if after = rows[len(rows)-1]; len(rows) < shiftRows {
+			return nil
+		}
+	}
+}
+
+// deliveries makes deliveries that are due later due earlier, with their lanes. It goes by the index of what is pending.
+func (s clockStepBack) deliveries(ctx context.Context) error {
+	find := func(tx *gorm.DB, after deliveryRow) ([]deliveryRow, error) {
+		return query[deliveryRow](tx, "SELECT d.id, d.lane_id, d.change_id FROM deliveries d WHERE d.state = 'pending' "+
+			"AND (d.lane_id, d.change_id, d.id) > (?, ?, ?) AND d.due_at > ? ORDER BY d.lane_id, d.change_id, d.id"+limitSQL,
+			after.LaneID, after.ChangeID, after.ID, s.now(), shiftRows)
+	}
+	return inSlices(ctx, s.Store, find, deliveryRow{}, func(tx *gorm.DB, rows []deliveryRow) error {
+		lanes := slices.Compact(each(rows, laneOf))
+		if err := holdLanes(tx, lanes...); err != nil {
+			return err
+		}
+		err := tx.Exec("UPDATE deliveries SET due_at = due_at - ? WHERE id IN ? AND state || '' = 'pending' AND due_at + 0 > ?",
+			s.back, padded(each(rows, func(r deliveryRow) int64 { return r.ID })), s.now()).Error
+		if err != nil {
+			return err
+		}
+		return s.bringForward(tx, lanes)
+	})
+}
+
+// bringForward makes lanes that nobody holds due when their first delivery is, if that is earlier.
+func (s clockStepBack) bringForward(tx *gorm.DB, lanes []int64) error {
+	return tx.Exec("UPDATE lanes SET due_at = (SELECT d.due_at "+head+") WHERE id IN ? AND lease_until IS NULL AND "+
+		"due_at + 0 > (SELECT d.due_at "+head+")", padded(lanes)).Error
+}
+
+// lanes does so for lanes that are due later than their first delivery, and has none be probed later than now.
+func (s clockStepBack) lanes(ctx context.Context) error {
+	find := func(tx *gorm.DB, after int64) ([]int64, error) {
+		return query[int64](tx, "SELECT id FROM lanes WHERE id > ? AND (probed_at > ? OR due_at + 0 > ? AND lease_until IS NULL) "+
+			"ORDER BY id"+limitSQL, after, s.now(), s.now(), shiftRows)
+	}
+	return inSlices(ctx, s.Store, find, 0, func(tx *gorm.DB, lanes []int64) error {
+		if err := holdLanes(tx, lanes...); err != nil {
+			return err
+		}
+		err := tx.Exec("UPDATE lanes SET probed_at = ? WHERE id IN ? AND probed_at > ?", s.now(), padded(lanes), s.now()).Error
+		if err != nil {
+			return err
+		}
+		return s.bringForward(tx, lanes)
+	})
+}
+
+// leases has no lease end later than one that begins now: whoever holds it goes by a clock of its own, which ends before.
+func (s clockStepBack) leases(ctx context.Context) error {
+	find := func(tx *gorm.DB, after int64) ([]int64, error) {
+		return query[int64](tx, "SELECT id FROM lanes WHERE id > ? AND lease_until > ? ORDER BY id"+limitSQL,
+			after, s.now()+s.Lease.Milliseconds(), shiftRows)
+	}
+	return inSlices(ctx, s.Store, find, 0, func(tx *gorm.DB, lanes []int64) error {
+		if err := holdLanes(tx, lanes...); err != nil {
+			return err
+		}
+		until, lanes := s.now()+s.Lease.Milliseconds(), padded(lanes)
+		err := tx.Exec("UPDATE receivers SET waits = ? WHERE probe IN ? AND waits > ? AND "+waitsForProbe, until, lanes, until).Error
+		if err != nil {
+			return err
+		}
+		return tx.Exec("UPDATE lanes SET lease_until = ?, due_at = ? WHERE id IN ? AND lease_until > ?", until, until, lanes, until).Error
+	})
+}
+
+// waitsForProbe says that a receiver waits for the result of its probe.
+const waitsForProbe = "waits = (SELECT l.lease_until FROM lanes l WHERE l.id = probe)"
+
+// receivers brings forward when breakers are probed, and the ends of pauses that receivers asked for. No outage begins or
+// ended later than now.
+func (s clockStepBack) receivers(ctx context.Context) error {
+	find := func(tx *gorm.DB, after int64) ([]int64, error) {
+		now := s.now()
+		return query[int64](tx, "SELECT id FROM receivers WHERE id > ? AND (waits > ? OR paused_until > ? OR failing_since > ? "+
+			"OR recovered_at > ?) ORDER BY id"+limitSQL, after, now, now, now, now, shiftRows)
+	}
+	return inSlices(ctx, s.Store, find, 0, func(tx *gorm.DB, ids []int64) error {
+		if _, err := hold(tx, "receivers", ids, true); err != nil {
+			return err
+		}
+		values := map[string]any{"back": s.back, "now": s.now(), "ids": padded(ids)}
+		return tx.Exec("UPDATE receivers SET waits = CASE WHEN waits > @now AND ("+waitsForProbe+") IS NOT TRUE THEN waits - @back ELSE waits END, "+
+			"paused_until = CASE WHEN paused_until > @now THEN paused_until - @back ELSE paused_until END, "+
+			"failing_since = CASE WHEN failing_since > @now THEN @now ELSE failing_since END, "+
+			"recovered_at = CASE WHEN recovered_at > @now THEN @now ELSE recovered_at END WHERE id IN @ids", values).Error
+	})
+}

@@ -1,0 +1,44 @@
+package store
+
+import (
+	"log/slog"
+
+	"gorm.io/gorm"
+)
+
+// A delivery has failed when its window is over. But one that was never tried, since the server was off or the clock was
+// wrong, has one attempt first, unless its receiver is down or its event is disabled: then the window counts as ever.
+
+// over says whether a head has failed because its window is over; open is whether its receiver's breaker is.
+func (h headRow) over(now int64, open bool) bool {
+	return h.ExpiresAt <= now && (h.Attempts > 0 || open)
+}
+
+// overSQL is the same for deliveries d that nobody has in flight; the time and webhook.Failures go in.
+const overSQL = "d.expires_at <= ? AND (d.state = 'parked' OR d.attempts > 0 OR EXISTS (SELECT 1 FROM lanes l " +
+	"JOIN receivers r ON r.id = l.receiver_id WHERE l.id = d.lane_id AND r.failures >= ?))"
+
+// announceExpired counts deliveries that have failed because their window is over, and has a line be logged for each.
+func announceExpired(tx *gorm.DB, deliveries ...int64) error {
+	if len(deliveries) == 0 {
+		return nil
+	}
+	counts(tx).Expired += int64(len(deliveries))
+	found, err := subjects(tx, deliveries...)
+	for _, d := range found {
+		announce(tx, slog.LevelWarn, "delivery expired", d.attrs(slog.Int("attempts", d.Attempts))...)
+	}
+	return err
+}
+
+// expireParked fails what is parked of an event and is over.
+func (s *Store) expireParked(tx *gorm.DB, event int64) error {
+	now := s.now()
+	over, err := query[int64](tx, "UPDATE deliveries SET state = 'failed', finished_at = ? WHERE "+byEvent+
+		" AND state || '' = 'parked' AND expires_at <= ? RETURNING id", now, event, now)
+	if err != nil {
+		return err
+	}
+	counts(tx).ended(failed, int64(len(over)))
+	return announceExpired(tx, over...)
+}
