@@ -143,7 +143,7 @@ func TestReadyOnAFileThatCannotBeRead(t *testing.T) {
 // gone has the test end without a look at the file.
 func (d *disk) gone() {
 	_ = d.Close()
-	d.fixture.url = cluster.URL(d.t)
+	d.url = cluster.URL(d.t)
 	d.open()
 }
 

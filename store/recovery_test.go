@@ -216,4 +216,3 @@ func TestOutageIsNoFailureOfADelivery(t *testing.T) {
 		t.Errorf("%d attempts in three minutes, want them by the beginning of the schedule", n)
 	}
 }
-

@@ -109,12 +109,15 @@ func encodeInvalid(s string) string {
 // firstInvalid returns the index of the first byte to be encoded, or the length.
 func firstInvalid(s string) int {
 	for i := range len(s) {
-		if c := s[i]; !isAllowed(c) && !(c == '%' && i+2 < len(s) && isHex(s[i+1]) && isHex(s[i+2])) {
+		if !isAllowed(s[i]) && !isEncoded(s[i:]) {
 			return i
 		}
 	}
 	return len(s)
 }
+
+// isEncoded says whether a percent-encoded byte comes first.
+func isEncoded(s string) bool { return len(s) > 2 && s[0] == '%' && isHex(s[1]) && isHex(s[2]) }
 
 // isAllowed knows what pchar of RFC 3986, section 3.3, has besides encoded bytes, and what separates: / and ?.
 func isAllowed(c byte) bool {
@@ -176,7 +179,7 @@ func checkName(name string) error {
 }
 
 func isNotOfName(r rune) bool {
-	return !('a' <= r && r <= 'z' || '0' <= r && r <= '9' || r == '-' || r == '_')
+	return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' && r != '_'
 }
 
 func isNumber(label string) bool {

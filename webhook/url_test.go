@@ -46,7 +46,7 @@ func TestReceiverOfMapsHosts(t *testing.T) {
 	for _, c := range hosts {
 		for prefix, port := range map[string]int{"http://": 80, "HTTPS://u:p@": 443} {
 			scheme, host, got, err := ReceiverOf(prefix + c.written + "/p?q#f")
-			if want := strings.ToLower(prefix[:strings.Index(prefix, ":")]); err != nil || host != c.mapped || scheme != want || got != port {
+			if want, _, _ := strings.Cut(strings.ToLower(prefix), ":"); err != nil || host != c.mapped || scheme != want || got != port {
 				t.Errorf("%s%s: %s, %s, %d, %v", prefix, c.written, scheme, host, got, err)
 			}
 		}
