@@ -39,7 +39,7 @@ func (c *crash) run(ctx context.Context) error {
 	if err := c.found(ctx); err != nil {
 		return fmt.Errorf("first start: %w", err)
 	}
-	c.unsettle(ctx)
+	c.beginOutages(ctx)
 	for i, p := range plans(c.seed, c.cycles) {
 		if err := c.cycle(ctx, i+1, p); err != nil {
 			return fmt.Errorf("cycle %d, killed %v: %w", i+1, p.moment, err)

@@ -30,7 +30,7 @@ func (c *crash) cycle(ctx context.Context, n int, p plan) error {
 		return err
 	}
 	err = c.await(ctx, l, p)
-	c.book.times.program(1, false)
+	c.book.times.server(1, false)
 	err = l.explain(errors.Join(err, l.kill(p)))
 	c.book.complaints(l.server.Log.String())
 	if err != nil {
@@ -61,7 +61,7 @@ func (c *crash) begin(ctx context.Context, p plan) (*life, error) {
 // ready waits until the server can send.
 func (c *crash) ready(ctx context.Context, l *life) error {
 	err := l.ready(ctx)
-	c.book.times.program(1, err == nil)
+	c.book.times.server(1, err == nil)
 	return err
 }
 

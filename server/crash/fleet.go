@@ -95,7 +95,7 @@ func (f *fleet) play(ctx context.Context) error {
 	if err := f.begin(ctx); err != nil {
 		return err
 	}
-	f.unsettle(ctx)
+	f.beginOutages(ctx)
 	if err := f.strike(ctx); err != nil {
 		return err
 	}
@@ -121,7 +121,7 @@ func (f *fleet) launch(ctx context.Context) error {
 		r.look.Store(&look)
 	}
 	return f.all(func(r *replica) error {
-		defer f.book.times.program(r.number, true)
+		defer f.book.times.server(r.number, true)
 		return r.start(ctx)
 	})
 }

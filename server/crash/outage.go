@@ -6,57 +6,56 @@ import (
 	"time"
 )
 
-// illness is how a receiver takes nothing.
-type illness int
+// mode is whether a receiver takes requests and, if not, what becomes of them.
+type mode int
 
 const (
-	healthy   illness = iota
-	closed            // nothing listens on its port
-	hanging           // it answers nothing, and ends all connections when it comes back
-	failing           // it answers 5xx
-	illnesses         // how many there are
+	healthy mode = iota
+	closed       // nothing listens on its port
+	hanging      // it answers nothing, and ends all connections when it comes back
+	failing      // it answers 5xx
+	modes        // how many there are
 )
 
-func (i illness) String() string {
-	return [illnesses]string{"none", "outages: port closed", "outages: no answers", "outages: 5xx"}[i]
+func (m mode) String() string {
+	return [modes]string{"none", "outages: port closed", "outages: no answers", "outages: 5xx"}[m]
 }
 
-const (
-	// An outage is long enough for the breaker to open, and for one probe or two to fail.
-	shortestOutage = 2 * time.Second
-	longestOutage  = 14 * time.Second
-	// given is how long a receiver that is back is given to get what has waited, before its next outage.
-	given = time.Minute
-)
+// mostBacklog is how long the next outage waits for lanes that have got nothing since the one before it.
+const mostBacklog = time.Minute
 
-// fate is the next outage of a receiver.
-type fate struct {
-	pause   time.Duration // before it, since the receiver got all that had waited
-	lasts   time.Duration
-	illness illness
+// plannedOutage is the next outage of a receiver.
+type plannedOutage struct {
+	pause time.Duration // before it, once each lane has got something since the one before
+	lasts time.Duration
+	mode  mode
 }
 
-// fates decides about the outages of one receiver: they are dealt from a deck in which each illness is, until it is empty.
-type fates struct {
+// outagePlan decides about the outages of one receiver: they are dealt from a deck in which each mode is, until it is empty.
+type outagePlan struct {
 	random *rand.Rand
 	deck   []int
 }
 
-func (f *fates) next() fate {
-	if len(f.deck) == 0 {
-		f.deck = f.random.Perm(int(illnesses) - 1)
+// next is an outage that is long enough for the breaker to open, or for one probe or two to fail.
+func (p *outagePlan) next() plannedOutage {
+	if len(p.deck) == 0 {
+		p.deck = p.random.Perm(int(modes) - 1)
 	}
-	i := illness(1 + f.deck[0])
-	f.deck = f.deck[1:]
-	lasts := shortestOutage + time.Duration(f.random.Int64N(int64(longestOutage-shortestOutage)))
-	return fate{pause: time.Duration(f.random.Int64N(int64(8 * time.Second))), lasts: lasts, illness: i}
+	m := mode(1 + p.deck[0])
+	p.deck = p.deck[1:]
+	return plannedOutage{p.between(4*time.Second, 12*time.Second), p.between(2*time.Second, 14*time.Second), m}
 }
 
-// suffer has a receiver go away and come back until ctx ends. In the end it is back.
-func (r *receiver) suffer(ctx context.Context, f *fates) error {
+func (p *outagePlan) between(least, most time.Duration) time.Duration {
+	return least + time.Duration(p.random.Int64N(int64(most-least)))
+}
+
+// runOutages has a receiver go away and come back until ctx ends. In the end it is back.
+func (r *receiver) runOutages(ctx context.Context, p *outagePlan) error {
 	for ctx.Err() == nil {
-		next := f.next()
-		wait(ctx, 4*time.Second+next.pause)
+		next := p.next()
+		wait(ctx, next.pause)
 		if ctx.Err() != nil {
 			break
 		}
@@ -64,7 +63,7 @@ func (r *receiver) suffer(ctx context.Context, f *fates) error {
 			return err
 		}
 		back := time.Now()
-		for ctx.Err() == nil && r.book.lagging(r.number, back) && time.Since(back) < given {
+		for ctx.Err() == nil && r.book.lagging(r.number, back) && time.Since(back) < mostBacklog {
 			wait(ctx, 10*time.Millisecond)
 		}
 	}
@@ -72,12 +71,12 @@ func (r *receiver) suffer(ctx context.Context, f *fates) error {
 }
 
 // outage is one outage, which ends early when ctx does.
-func (r *receiver) outage(ctx context.Context, f fate) error {
-	o := r.book.times.begin(r.number, f.illness)
-	err := r.fall(f.illness)
-	wait(ctx, f.lasts)
+func (r *receiver) outage(ctx context.Context, p plannedOutage) error {
+	o := r.book.times.begin(r.number, p.mode)
+	err := r.goDown(p.mode)
+	wait(ctx, p.lasts)
 	if err == nil {
-		err = r.rise()
+		err = r.comeBack()
 	}
 	r.book.times.end(o)
 	return err

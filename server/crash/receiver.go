@@ -54,10 +54,10 @@ func (r *receiver) close() {
 	}
 }
 
-// fall begins an outage. What was confirmed before is answered completely.
-func (r *receiver) fall(i illness) error {
-	r.mood.turn(i)
-	if i != closed {
+// goDown begins an outage. What was confirmed before it gets its answer completely.
+func (r *receiver) goDown(m mode) error {
+	r.mood.setMode(m)
+	if m != closed {
 		return nil
 	}
 	r.gate.Lock()
@@ -69,8 +69,8 @@ func (r *receiver) fall(i illness) error {
 	return err
 }
 
-// rise ends an outage.
-func (r *receiver) rise() error {
+// comeBack ends an outage.
+func (r *receiver) comeBack() error {
 	r.gate.Lock()
 	defer r.gate.Unlock()
 	if r.http == nil {
@@ -80,7 +80,7 @@ func (r *receiver) rise() error {
 		}
 		r.serve(l)
 	}
-	r.mood.turn(healthy)
+	r.mood.setMode(healthy)
 	return nil
 }
 
@@ -211,8 +211,8 @@ type mood struct {
 	asked  int  // requests in this life of the server
 	held   int  // how many of these have no answer
 
-	illness illness       // that it has now
-	turned  chan struct{} // is closed when it has another one
+	mode   mode          // that it has now
+	turned chan struct{} // is closed when it has another one
 }
 
 // reply is how a request is answered.
@@ -231,12 +231,12 @@ func (m *mood) set(holds bool) {
 	m.holds, m.asked, m.held = holds, 0, 0
 }
 
-// turn begins or ends an outage, and cuts off what has no answer.
-func (m *mood) turn(i illness) {
+// setMode begins or ends an outage, and cuts off what has no answer.
+func (m *mood) setMode(to mode) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	close(m.turned)
-	m.illness, m.turned = i, make(chan struct{})
+	m.mode, m.turned = to, make(chan struct{})
 }
 
 // calm makes a receiver confirm everything from now on.
@@ -251,7 +251,7 @@ func (m *mood) next(attempt int) reply {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	r := reply{status: http.StatusOK, turned: m.turned}
-	switch m.illness {
+	switch m.mode {
 	case hanging:
 		r.never = true
 		return r

@@ -161,8 +161,8 @@ func (r *replica) complain() {
 
 // hit is a blow, and what it takes to get up again.
 func (r *replica) hit(ctx context.Context, s stroke) error {
-	r.fleet.book.times.program(r.number, false)
-	defer r.fleet.book.times.program(r.number, true)
+	r.fleet.book.times.server(r.number, false)
+	defer r.fleet.book.times.server(r.number, true)
 	switch s.blow {
 	case killed, stopped:
 		if err := r.end(s.blow); err != nil {

@@ -11,17 +11,17 @@ import (
 // scene is what there is around the program: receivers, agents and the book that is kept of them.
 type scene struct {
 	options
-	out       *printer
-	book      *ledger
-	receivers []*receiver
-	groups    [][]*agent // those of each writer
-	outages   errgroup.Group
-	settled   context.CancelFunc // ends the outages
-	stop      context.CancelFunc // ends what goes on until close
+	out        *printer
+	book       *ledger
+	receivers  []*receiver
+	groups     [][]*agent // those of each writer
+	outages    errgroup.Group
+	endOutages context.CancelFunc // ends the outages
+	stop       context.CancelFunc // ends what goes on until close
 }
 
 func newScene(o options, out *printer) (*scene, error) {
-	s := &scene{options: o, out: out, book: newLedger(), settled: func() {}}
+	s := &scene{options: o, out: out, book: newLedger(), endOutages: func() {}}
 	s.begin()
 	for number := range receivers {
 		r, err := newReceiver(number, s.book, s.mood(number))
@@ -58,16 +58,16 @@ func (s *scene) mood(number int) *mood {
 func (s *scene) begin() {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stop = cancel
-	go s.book.times.feel(ctx)
+	go s.book.times.watchStalls(ctx)
 }
 
-// unsettle has receivers go away and come back, until calm.
-func (s *scene) unsettle(ctx context.Context) {
-	ctx, s.settled = context.WithCancel(ctx)
+// beginOutages has receivers go away and come back, until calm.
+func (s *scene) beginOutages(ctx context.Context) {
+	ctx, s.endOutages = context.WithCancel(ctx)
 	for _, r := range s.receivers {
 		if r.number != quick {
-			f := &fates{random: s.random(0, 100+r.number)}
-			s.outages.Go(func() error { return r.suffer(ctx, f) })
+			p := &outagePlan{random: s.random(0, 100+r.number)}
+			s.outages.Go(func() error { return r.runOutages(ctx, p) })
 		}
 	}
 }
@@ -77,13 +77,13 @@ func (s *scene) calm() error {
 	for _, r := range s.receivers {
 		r.mood.calm()
 	}
-	s.settled()
+	s.endOutages()
 	return s.outages.Wait()
 }
 
 func (s *scene) close() {
 	s.stop()
-	s.settled()
+	s.endOutages()
 	_ = s.outages.Wait() // is of interest to calm alone
 	for _, r := range s.receivers {
 		r.close()

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -36,14 +35,14 @@ func earliest(a, b time.Time) time.Time {
 type outage struct {
 	span     // its end is zero while it lasts
 	receiver int
-	illness  illness
+	mode     mode
 }
 
 // timeline is when receivers took nothing, and when nothing could be sent.
 type timeline struct {
 	mu      sync.Mutex
 	outages []*outage // of all receivers, in the order of their beginnings
-	dead    []span    // no program was able to send, or the machine was too busy for this one
+	dead    []span    // no server was able to send, or the machine was too busy to run this program
 
 	able      map[int]bool // the replicas that can send now; 1 is the only server
 	away      bool         // the database cannot be used now
@@ -53,10 +52,10 @@ type timeline struct {
 func newTimeline() *timeline { return &timeline{able: map[int]bool{}, deadSince: time.Now()} }
 
 // begin notes that an outage begins.
-func (t *timeline) begin(receiver int, i illness) *outage {
+func (t *timeline) begin(receiver int, m mode) *outage {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	o := &outage{receiver: receiver, illness: i, span: span{from: time.Now()}}
+	o := &outage{receiver: receiver, mode: m, span: span{from: time.Now()}}
 	t.outages = append(t.outages, o)
 	return o
 }
@@ -68,8 +67,8 @@ func (t *timeline) end(o *outage) {
 	o.to = time.Now()
 }
 
-// program notes whether a replica can send.
-func (t *timeline) program(replica int, able bool) {
+// server notes whether a replica can send.
+func (t *timeline) server(replica int, able bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if delete(t.able, replica); able {
@@ -99,8 +98,9 @@ func (t *timeline) note() {
 // beat is how often this program looks whether the machine lets it run.
 const beat = 20 * time.Millisecond
 
-// feel notes when the machine was too busy to let this program run, and so the other one neither, until ctx ends.
-func (t *timeline) feel(ctx context.Context) {
+// watchStalls notes, until ctx ends, when the machine was too busy to run this program. Then it did not run the server
+// either.
+func (t *timeline) watchStalls(ctx context.Context) {
 	for before := time.Now(); ctx.Err() == nil; {
 		time.Sleep(beat)
 		now := time.Now()
@@ -124,13 +124,13 @@ func (t *timeline) nothing() []span {
 	return slices.Clone(t.dead)
 }
 
-// story tells all outages, in the order of their beginnings.
+// story lists all outages, in the order of their beginnings.
 func (t *timeline) story() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var s strings.Builder
 	for _, o := range t.outages {
-		fmt.Fprintf(&s, "%s to %s, receiver %d: %v\n", o.from.Format(clock), o.to.Format(clock), o.receiver, o.illness)
+		fmt.Fprintf(&s, "%s to %s, receiver %d: %v\n", o.from.Format(clock), o.to.Format(clock), o.receiver, o.mode)
 	}
 	return s.String()
 }
@@ -155,15 +155,13 @@ func (t *timeline) ups(receiver int) []up {
 
 // refusedConnections says whether a port was closed in a time.
 func (t *timeline) refusedConnections(s span) bool {
-	return slices.ContainsFunc(t.outages, func(o *outage) bool { return o.illness == closed && s.within(o.span).length() > 0 })
+	return slices.ContainsFunc(t.outages, func(o *outage) bool { return o.mode == closed && s.within(o.span).length() > 0 })
 }
 
-// rest is how much of a span is left without others, which may overlap.
-func (s span) rest(without []span) (left time.Duration) {
-	without = slices.SortedFunc(slices.Values(without), func(a, b span) int {
-		return cmp.Compare(a.from.UnixNano(), b.from.UnixNano())
-	})
-	for _, o := range without {
+// outside is how much of a span lies outside of others, which may overlap.
+func (s span) outside(spans []span) (left time.Duration) {
+	spans = slices.SortedFunc(slices.Values(spans), func(a, b span) int { return a.from.Compare(b.from) })
+	for _, o := range spans {
 		left += span{s.from, o.from}.within(s).length()
 		s.from = latest(s.from, o.to)
 	}

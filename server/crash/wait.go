@@ -7,21 +7,22 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// schedule is that of the program: what a receiver refuses at random, at most twice, comes again in the same life or the
-// next, and also what was refused when an outage began. A delivery waits for the last delay, longer than the bound but not
-// than silence, only if it is made to wait for failures that are its receiver's.
+// schedule is that of the server. A receiver refuses a delivery at random at most twice, and for its first failure in an
+// outage the delivery has one more of its own: these come again in the same life or the next. The last delay is longer than
+// the bound and shorter than silence: a delivery waits for it only if the receiver's failures count as its own.
 const schedule = "200ms,200ms,200ms,1m"
 
 const (
-	jitter = 0.2             // that of the program, as a part of a delay
+	jitter = 0.2             // that of the server, as a part of a delay
 	pace   = 3 * time.Second // what it takes to send all the others
-	// mostLeases is how many leases one delivery is kept by: of a replica that was hit while it held the lane, and of
-	// another one that took it then and was hit too. More would be a miracle, and less than what an error costs.
+	// mostLeases is how many leases may hold one delivery: of a replica that was hit while it held the lane, and of a
+	// second one that took it then and was hit too. Some replica is hit every few seconds, so that without a limit every
+	// wait would be excused.
 	mostLeases = 2
 )
 
-// bound is how long after its return a receiver gets what has waited, if all goes on: no longer than the breaker, or a
-// delivery that fails because of its receiver, can wait by then. Each probe may have failed as soon as it was due.
+// bound is how long after its return a receiver gets what has waited, if the server can send: as long as the breaker, or a
+// delivery that fails because of its receiver, waits by then at most. Each probe may have failed as soon as it was due.
 func (u up) bound() time.Duration {
 	failed := 0
 	if u.after != nil {
@@ -43,13 +44,13 @@ func (v *verdict) waits(debts []debt, arrivals []*arrival) {
 	before := map[lane]*arrival{}
 	for _, a := range arrivals {
 		if d := of[a.delivery]; !d.at.IsZero() {
-			v.turn(d, before[a.lane()], a.at)
+			v.pending(d, before[a.lane()], a.at)
 		}
 		before[a.lane()] = a
 	}
 	now := time.Now()
 	for _, d := range heads(debts, arrivals) {
-		v.turn(d, before[lane{d.agent, d.receiver}], now)
+		v.pending(d, before[lane{d.agent, d.receiver}], now)
 	}
 }
 
@@ -79,9 +80,9 @@ func unanswered(arrivals []*arrival) map[int][]span {
 	return spans
 }
 
-// turn: a delivery is sent, or is not even by the end, since the one before it in its lane. A busy agent's may be parked
+// pending: a delivery is sent, or is not even by the end, since the one before it in its lane. A busy agent's may be parked
 // meanwhile, or on their way to another receiver.
-func (v *verdict) turn(d debt, before *arrival, sent time.Time) {
+func (v *verdict) pending(d debt, before *arrival, sent time.Time) {
 	if d.agent >= firstBusy {
 		return
 	}
@@ -113,7 +114,7 @@ func (v *verdict) wait(u up, d debt, pending span) {
 	if late.length() <= pace { // next to always
 		return
 	}
-	sendable := late.rest(slices.Concat(v.unanswered[d.receiver], v.times.nothing()))
+	sendable := late.outside(slices.Concat(v.unanswered[d.receiver], v.times.nothing()))
 	if leases := v.leases(waited); sendable > pace+time.Duration(leases)*lease {
 		v.fault(overdue, "%v: it waited for %v from %s on, %v longer than the bound, in which it could be sent",
 			d, waited.length().Round(time.Millisecond), waited.from.Format(clock), sendable.Round(time.Millisecond))
@@ -138,19 +139,19 @@ func (l *ledger) hits(s span) (n int) {
 	return n
 }
 
-// outages counts the outages of each kind.
-func (t *timeline) count() (counts [illnesses]int) {
+// count counts the outages of each mode.
+func (t *timeline) count() (counts [modes]int) {
 	for _, o := range t.outages {
-		counts[o.illness]++
+		counts[o.mode]++
 	}
 	return counts
 }
 
-// outageRows tell about outages and what came of them.
+// outageRows count the outages, and the waits after them.
 func (t total) outageRows() (rows []row) {
 	for i, n := range t.times.count() {
-		if illness(i) != healthy {
-			rows = append(rows, row{illness(i).String(), n})
+		if mode(i) != healthy {
+			rows = append(rows, row{mode(i).String(), n})
 		}
 	}
 	return append(rows,

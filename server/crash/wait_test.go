@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -39,7 +37,7 @@ func newWaiting(sent float64) *waiting {
 }
 
 func (w *waiting) outage(from, to float64) *waiting {
-	w.rules.times.outages = append(w.rules.times.outages, &outage{illness: failing, span: span{second(from), second(to)}})
+	w.rules.times.outages = append(w.rules.times.outages, &outage{mode: failing, span: span{second(from), second(to)}})
 	return w
 }
 
@@ -174,8 +172,8 @@ func TestJudgeOutages(t *testing.T) {
 		"not cut off":                {false, true, 1, false},
 	} {
 		w := newWaiting(20)
-		if w.rules.times.outages[0].illness = failing; c.closed {
-			w.rules.times.outages[0].illness = closed
+		if w.rules.times.outages[0].mode = failing; c.closed {
+			w.rules.times.outages[0].mode = closed
 		}
 		again := got(1, 1, 1, c.attempt, 200)
 		w.arrivals[0].answer, w.arrivals[0].cut, again.at = 0, c.cut, second(18)
@@ -190,9 +188,9 @@ func TestJudgeOutages(t *testing.T) {
 func TestTimeline(t *testing.T) {
 	line := newTimeline()
 	steps := []func(){
-		func() { line.program(1, true) }, func() { line.program(2, true) }, func() { line.program(1, false) },
-		func() { line.program(2, false) }, func() { line.program(2, false) }, func() { line.program(1, true) },
-		func() { line.database(false) }, func() { line.program(2, true) }, func() { line.database(true) },
+		func() { line.server(1, true) }, func() { line.server(2, true) }, func() { line.server(1, false) },
+		func() { line.server(2, false) }, func() { line.server(2, false) }, func() { line.server(1, true) },
+		func() { line.database(false) }, func() { line.server(2, true) }, func() { line.database(true) },
 	}
 	want := []int{1, 1, 1, 1, 1, 2, 2, 2, 3}
 	for i, step := range steps {
@@ -202,20 +200,20 @@ func TestTimeline(t *testing.T) {
 	}
 }
 
-// The seed alone decides about outages, and of three each is another one.
-func TestFates(t *testing.T) {
-	all := func(seed uint64) (fates3 []fate) {
-		f := &fates{random: rand.New(rand.NewPCG(seed, 0))}
+// The seed alone decides about outages, and three in a row have three modes.
+func TestOutagePlan(t *testing.T) {
+	all := func(seed uint64) (planned []plannedOutage) {
+		f := &outagePlan{random: rand.New(rand.NewPCG(seed, 0))}
 		for range 6 {
-			fates3 = append(fates3, f.next())
+			planned = append(planned, f.next())
 		}
-		return fates3
+		return planned
 	}
 	if !slices.Equal(all(7), all(7)) || slices.Equal(all(7), all(8)) {
 		t.Error("the seed does not decide")
 	}
-	for i := closed; i < illnesses; i++ {
-		if !slices.ContainsFunc(all(7)[:3], func(f fate) bool { return f.illness == i }) {
+	for i := closed; i < modes; i++ {
+		if !slices.ContainsFunc(all(7)[:3], func(f plannedOutage) bool { return f.mode == i }) {
 			t.Errorf("%v: not among the first three", i)
 		}
 	}
@@ -223,12 +221,12 @@ func TestFates(t *testing.T) {
 
 // A receiver takes nothing during an outage, in three ways, and everything after it.
 func TestOutage(t *testing.T) {
-	for i := closed; i < illnesses; i++ {
+	for i := closed; i < modes; i++ {
 		t.Run(i.String(), func(t *testing.T) { testOutage(t, i) })
 	}
 }
 
-func testOutage(t *testing.T, i illness) {
+func testOutage(t *testing.T, i mode) {
 	book := newLedger()
 	book.begin(1)
 	m := &mood{turned: make(chan struct{}), random: rand.New(rand.NewPCG(7, 0))}
@@ -237,27 +235,37 @@ func testOutage(t *testing.T, i illness) {
 		t.Fatal(err)
 	}
 	defer r.close()
-	if err := r.fall(i); err != nil {
+	if err := r.goDown(i); err != nil {
 		t.Fatal(err)
 	}
 	answers := make(chan string)
 	go func() { answers <- post(r) }()
 	if i == hanging {
 		arrived(book)
-	} else if got := <-answers; got != map[illness]string{closed: "no connection", failing: "5xx"}[i] {
+	} else if got := <-answers; got != map[mode]string{closed: "no answer", failing: "5xx"}[i] {
 		t.Errorf("during the outage: %s", got)
 	}
-	if err := r.rise(); err != nil {
+	if _, requests := book.sofar(); i == closed && requests > 0 {
+		t.Error("a request has arrived at a port that is closed")
+	}
+	if err := r.comeBack(); err != nil {
 		t.Fatal(err)
 	}
 	if i == hanging {
-		if got := <-answers; got != "cut off" || !book.arrivals[0].cut {
-			t.Errorf("at its end: %s, %v", got, book.arrivals[0])
+		if got := <-answers; got != "no answer" || !wasCut(book) {
+			t.Errorf("at its end: %s", got)
 		}
 	}
 	if got := post(r); got != "2xx" {
 		t.Errorf("after the outage: %s", got)
 	}
+}
+
+// wasCut says whether the first request was cut off.
+func wasCut(book *ledger) bool {
+	book.mu.Lock()
+	defer book.mu.Unlock()
+	return book.arrivals[0].cut
 }
 
 // arrived waits until a request has arrived.
@@ -279,11 +287,8 @@ func post(r *receiver) string {
 	req.Header.Set("agentevents-sequence", "1")
 	req.Header.Set("agentevents-attempt", "1")
 	resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
-	switch failed := (*net.OpError)(nil); {
-	case errors.As(err, &failed) && failed.Op == "dial":
-		return "no connection"
-	case err != nil:
-		return "cut off"
+	if err != nil {
+		return "no answer"
 	}
 	_ = resp.Body.Close()
 	return fmt.Sprintf("%dxx", resp.StatusCode/100)
