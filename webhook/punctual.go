@@ -63,6 +63,7 @@ type use struct {
 	answered atomic.Bool              // the answer has begun
 	stopped  atomic.Bool              // nothing more is written
 	leftover atomic.Bool              // the answer was there before its request
+	heldUp   atomic.Bool              // something was to be written too late
 }
 
 // newUse returns a use and the context for its exchange, in which nothing is written when the deadline of ctx or the lease
@@ -108,6 +109,7 @@ func (u *use) gotFirstResponseByte() {
 func (u *use) refusal() error {
 	switch {
 	case !time.Now().Before(u.until):
+		u.heldUp.Store(true)
 		u.end(errHeldUp)
 		return errHeldUp
 	case u.stopped.Load():
@@ -115,6 +117,14 @@ func (u *use) refusal() error {
 		return errStale
 	}
 	return nil
+}
+
+// reason is why an exchange has failed: net/http may say instead what became of its connection by that.
+func (u *use) reason(err error) error {
+	if err != nil && u.heldUp.Load() {
+		return errHeldUp
+	}
+	return err
 }
 
 // stale says whether the request went to a connection that had been kept open, and nothing came that answers it. Such a

@@ -125,6 +125,7 @@ func (s *Sender) exchange(ctx context.Context, d Delivery, attempt *Attempt) err
 // roundTrip resends a request once if the connection of its use had been kept open and turned out to be closed.
 func (s *Sender) roundTrip(ctx context.Context, u *use, req *http.Request, lease time.Time) (*http.Response, error) {
 	resp, err := s.transport.RoundTrip(req)
+	err = u.reason(err)
 	keeping, ok := s.transport.(*renewing)
 	if !ok || !u.stale() || ctx.Err() != nil || errors.Is(err, errHeldUp) {
 		return resp, err
@@ -132,8 +133,9 @@ func (s *Sender) roundTrip(ctx context.Context, u *use, req *http.Request, lease
 	if err == nil {
 		resp.Body.Close()
 	}
-	_, inUse := newUse(ctx, lease)
-	return keeping.resend(req.WithContext(inUse))
+	again, inUse := newUse(ctx, lease)
+	resp, err = keeping.resend(req.WithContext(inUse))
+	return resp, again.reason(err)
 }
 
 // retryAfter returns what the receiver asked for, 0 unless there will be a retry.
