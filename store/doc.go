@@ -9,5 +9,8 @@
 // keeper.go) and carries the log over to it (checkpoint.go). ready.go says whether a change would be stored, outage.go logs
 // once why not.
 //
+// All due times come from one clock. clockstep.go takes a step back of that clock off whatever waits, expiry.go says what
+// fails when its window is over. session_postgres.go sets what a session of PostgreSQL must have, and which servers fit.
+//
 // Order is kept by lanes (lane.go): a lane is one agent and one receiver, and has at most one delivery in flight.
 package store
