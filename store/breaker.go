@@ -70,18 +70,27 @@ func (s *Store) beginProbes(tx *gorm.DB, due []dueLane, heads []headRow) error {
 	return nil
 }
 
-// probeSQL finds the due lanes of a receiver that may be claimed; in which order follows.
-const probeSQL = "SELECT x.id FROM lanes x WHERE x.receiver_id = ? AND x.due_at <= ? " +
+// probeSQL finds the due lanes x of a receiver that may be claimed; in which order follows.
+const probeSQL = "SELECT x.id, x.due_at FROM lanes x WHERE x.receiver_id = ? AND x.due_at <= ? " +
 	"AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = x.id) "
 
-// chooseProbe replaces a lane of a receiver whose breaker is open by the one that was probed longest ago, so that no number
-// of events that a receiver fails at keeps it from being asked for another. Those that were not probed since it began to
-// fail come first, in the order in which they are due; nearly always that is found without looking at the rest.
+// mostSuspects is among how many lanes the one is looked for whose first delivery has failed least.
+const mostSuspects = 100
+
+// newProbeSQL finds a lane that was not probed since a time: of those that are due the longest the one whose first delivery has
+// had the fewest failures of its own, so that what a receiver fails at does not keep it from being asked for something else.
+const newProbeSQL = "SELECT l.id FROM (" + probeSQL + "AND coalesce(x.probed_at, 0) < ? ORDER BY x.due_at, x.id" + limitSQL + ") l " +
+	"ORDER BY (SELECT d.failures FROM deliveries d WHERE d.lane_id = l.id AND d.state = 'pending' ORDER BY d.change_id, d.id LIMIT 1), " +
+	"l.due_at, l.id LIMIT 1"
+
+// chooseProbe replaces a lane of a receiver whose breaker is open by the one that was probed longest ago. Those that were not
+// probed since it began to fail come first.
 func (s *Store) chooseProbe(tx *gorm.DB, l *dueLane) error {
-	id, is, err := first[int64](tx, probeSQL+"AND coalesce(x.probed_at, 0) < ? ORDER BY x.due_at, x.id LIMIT 1",
-		l.ReceiverID, s.now(), l.FailingSince)
+	id, is, err := first[int64](tx, newProbeSQL, l.ReceiverID, s.now(), l.FailingSince, mostSuspects)
 	if err == nil && !is {
-		id, is, err = first[int64](tx, probeSQL+"ORDER BY x.probed_at, x.due_at, x.id LIMIT 1", l.ReceiverID, s.now())
+		var oldest laneDue
+		oldest, is, err = first[laneDue](tx, probeSQL+"ORDER BY coalesce(x.probed_at, 0), x.due_at, x.id LIMIT 1", l.ReceiverID, s.now())
+		id = oldest.ID
 	}
 	if is {
 		l.ID = id

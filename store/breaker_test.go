@@ -185,7 +185,8 @@ func (f *fixture) backlog(n int) {
 	f.t.Helper()
 	f.lanes("12", 1, 1, crm)
 	f.sql(fmt.Sprintf(`
-		CREATE TEMP TABLE n AS WITH RECURSIVE n (i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < %d) SELECT i FROM n;
+		CREATE TEMP TABLE n AS WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %d)
+			SELECT i FROM n WHERE i > 1;
 		INSERT INTO lanes (id, receiver_id, kind, agent_id, pending, due_at)
 			SELECT i, receiver_id, kind, i, 1, due_at FROM lanes, n WHERE id = 1;
 		INSERT INTO status_changes (id, client_id, kind, agent_id, name, old_status, new_status, event_source, changed_at, created_at,

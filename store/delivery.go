@@ -81,7 +81,8 @@ type headRow struct {
 	Method                        gen.RequestMethod
 	Attempts, Failures            int
 	DueAt, ExpiresAt              int64
-	RecoveredAt                   int64 // its receiver
+	RecoveredAt                   int64  // its receiver
+	FailingSince                  *int64 // its receiver, if it is
 	ChangeID, ChangedAt, AgentID  int64
 	Kind                          gen.AgentType
 	Name                          string
@@ -99,7 +100,7 @@ type headRow struct {
 // headSQL selects heads; a condition on lanes l and deliveries d follows. The secret is that of the lane's client: the id in
 // the change may be another client's by now.
 const headSQL = "SELECT d.id, d.lane_id, l.claim, l.receiver_id, l.pending, d.event_id, d.webhook_id, d.url, " +
-	"d.method, d.attempts, d.failures, r.recovered_at, d.due_at, d.expires_at, d.change_id, c.changed_at, c.agent_id, c.kind, c.name, " +
+	"d.method, d.attempts, d.failures, r.recovered_at, r.failing_since, d.due_at, d.expires_at, d.change_id, c.changed_at, c.agent_id, c.kind, c.name, " +
 	"c.new_status, c.event_source, c.created_at, d.replays, c.traceparent, " + keysSQL + ", " +
 	"(SELECT epoch FROM epochs) AS epoch FROM lanes l " +
 	"JOIN receivers r ON r.id = l.receiver_id JOIN deliveries d ON d.id = l.delivery_id JOIN status_changes c ON c.id = d.change_id " +
@@ -119,18 +120,24 @@ func (r headRow) delivery(lease time.Time, now int64) webhook.Delivery {
 func (s *Store) handed(r headRow, lease time.Time) webhook.Delivery {
 	now := s.now()
 	d := r.delivery(lease, now)
-	d.DeployingUntil = time.Now().Add(s.deploying(r) - time.Duration(now)*time.Millisecond)
+	if s.DeployWindow > 0 {
+		since := min(s.deploying(r, now), now) // not from a clock that was ahead
+		d.DeployingUntil = time.Now().Add(s.DeployWindow - time.Duration(now-since)*time.Millisecond)
+	}
 	return d
 }
 
-// deploying is until when, since 1970, a receiver may be one that is being deployed: it counts from the change or the replay
-// or, since what comes up again may not be complete at once, from the end of its last outage.
-func (s *Store) deploying(r headRow) time.Duration {
-	since := max(r.CreatedAt, r.RecoveredAt)
+// deploying is since when a receiver may be one that is being deployed: since the change or the replay or, because what comes
+// up again may not be complete at once, since the end of its last outage, which may be this attempt.
+func (s *Store) deploying(r headRow, now int64) (since int64) {
+	since = max(r.CreatedAt, r.RecoveredAt)
 	if r.Replays > 0 {
 		since = max(since, r.ExpiresAt-s.Window.Milliseconds())
 	}
-	return time.Duration(since)*time.Millisecond + s.DeployWindow
+	if r.FailingSince != nil {
+		since = now
+	}
+	return since
 }
 
 func (r headRow) data() gen.AgentEventData {

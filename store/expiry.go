@@ -7,16 +7,17 @@ import (
 )
 
 // A delivery has failed when its window is over. But one that was never tried, since the server was off or the clock was
-// wrong, has one attempt first, unless its receiver is down or its event is disabled: then the window counts as ever.
+// wrong, has one attempt first, unless its receiver is down or has asked for a pause, or its event is disabled: then the
+// window counts as ever.
 
 // over says whether a head has failed because its window is over; open is whether its receiver's breaker is.
 func (h headRow) over(now int64, open bool) bool {
 	return h.ExpiresAt <= now && (h.Attempts > 0 || open)
 }
 
-// overSQL is the same for deliveries d that nobody has in flight; the time and webhook.Failures go in.
+// overSQL is the same for deliveries d that are not in flight; the time, webhook.Failures and the time go in.
 const overSQL = "d.expires_at <= ? AND (d.state = 'parked' OR d.attempts > 0 OR EXISTS (SELECT 1 FROM lanes l " +
-	"JOIN receivers r ON r.id = l.receiver_id WHERE l.id = d.lane_id AND r.failures >= ?))"
+	"JOIN receivers r ON r.id = l.receiver_id WHERE l.id = d.lane_id AND (r.failures >= ? OR r.paused_until > ?)))"
 
 // announceExpired counts deliveries that have failed because their window is over, and has a line be logged for each.
 func announceExpired(tx *gorm.DB, deliveries ...int64) error {

@@ -160,3 +160,23 @@ func TestRedeliveredHasOneAttempt(t *testing.T) {
 	f.want(map[string]int{"failed": 1})
 	f.drained()
 }
+
+// TestWindowCountsWhileAReceiverPauses has a receiver take one request an hour. What is over does not wait for its turn.
+func TestWindowCountsWhileAReceiverPauses(t *testing.T) {
+	f := open(t)
+	f.lanes("12", 1, 50, crm)
+	for range 26 {
+		if claimed := f.claim(); len(claimed) > 0 {
+			f.get(claimed[0], busy(429, time.Hour))
+			for _, d := range claimed[1:] {
+				f.check(f.Release(f.ctx, d))
+			}
+		}
+		f.clock.add(time.Hour - time.Second)
+		f.mendAll()
+		f.clock.add(time.Second)
+	}
+	if states := f.states(); states["pending"] > 1 {
+		t.Errorf("after 26 hours: %v", states)
+	}
+}

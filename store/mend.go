@@ -151,7 +151,7 @@ func (s *Store) overdue(tx *gorm.DB) (rows []deliveryRow, err error) {
 	now := s.now()
 	err = tx.Raw("SELECT d.id, d.lane_id, d.state FROM deliveries d WHERE d.state IN ('pending', 'parked') "+
 		"AND "+overSQL+" AND NOT EXISTS (SELECT 1 FROM lanes l WHERE l.id = d.lane_id "+
-		"AND l.delivery_id = d.id AND l.lease_until > ?) LIMIT ?", now, webhook.Failures, now, sweep).Scan(&rows).Error
+		"AND l.delivery_id = d.id AND l.lease_until > ?) LIMIT ?", now, webhook.Failures, now, now, sweep).Scan(&rows).Error
 	return rows, err
 }
 

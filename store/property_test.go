@@ -474,7 +474,7 @@ func drawAnswer(rt *rapid.T, down bool) webhook.Outcome {
 	switch status {
 	case 0, -1: // no answer, and a forbidden address
 		o.Verdict = map[int]webhook.Verdict{0: webhook.Retry, -1: webhook.Failed}[status]
-	case 429, 503:
+	case 429, 503, 500:
 		o.RetryAfter = time.Duration(rapid.IntRange(0, 100).Draw(rt, "Retry-After")) * time.Second
 	case 404: // it may be one that is being deployed
 		o.Verdict = pick(rt, "verdict", []webhook.Verdict{webhook.Failed, webhook.Retry})
@@ -535,12 +535,12 @@ func (m *model) counted(w *worker) (counted bool) {
 	var state string
 	var due int64
 	var failures int
-	var same bool
-	m.check(m.conn.QueryRow(cluster.Numbered("SELECT d.state, d.due_at, d.failures, d.outage = r.outages AND r.failing_since IS NOT NULL "+
+	var tried, same bool
+	m.check(m.conn.QueryRow(cluster.Numbered("SELECT d.state, d.due_at, d.attempts > 0, d.failures, d.outage = r.outages AND r.failing_since IS NOT NULL "+
 		"FROM deliveries d JOIN lanes l ON l.id = d.lane_id JOIN receivers r ON r.id = l.receiver_id WHERE d.id = ?"), w.item.id).
-		Scan(&state, &due, &failures, &same))
+		Scan(&state, &due, &tried, &failures, &same))
 	if w.answer.Verdict == webhook.Retry && state == w.item.state {
-		w.item.due, w.item.failures, w.item.failedIn = time.UnixMilli(due).UTC(), failures, 0
+		w.item.due, w.item.tried, w.item.failures, w.item.failedIn = time.UnixMilli(due).UTC(), tried, failures, 0
 		if same {
 			w.item.failedIn = m.site(w.at.site).life
 		}

@@ -36,8 +36,12 @@ func (w *world) send(claimed []webhook.Delivery) {
 			d := *next
 			w.attempts[d.ID]++
 			a := webhook.Attempt{StartedAt: w.clock.Now(), Status: w.answer(d)}
-			if a.Verdict = webhook.Judge(a.Status, nil); a.Verdict == webhook.Delivered {
+			a.Verdict = webhook.Judge(a.Status, nil)
+			switch {
+			case a.Verdict == webhook.Delivered:
 				w.arrived[d.ID] = w.clock.Now()
+			case a.Status == 404 && time.Now().Before(d.DeployingUntil):
+				a.Verdict = webhook.Retry
 			}
 			var err error
 			next, err = w.Record(w.ctx, d, w.schedule.Outcome(d, a), true)
@@ -124,8 +128,12 @@ func (w *world) outage(down time.Duration, crash bool) {
 // An event that a receiver fails at, and that nothing else is sent to for long, is tried each minute, and holds up no other
 // agent's for longer than that, however many such events there are.
 func TestPoisonAtAQuietReceiver(t *testing.T) {
-	for _, poisoned := range []int64{1, 8} {
-		t.Run(fmt.Sprintf("%d agents", poisoned), func(t *testing.T) {
+	for _, test := range []struct {
+		poisoned int64
+		every    time.Duration
+	}{{1, 40 * time.Minute}, {8, 40 * time.Minute}, {8, 2 * time.Minute}, {20, 2 * time.Minute}, {20, 10 * time.Minute}} {
+		poisoned := test.poisoned
+		t.Run(fmt.Sprintf("%d agents, a login every %s", poisoned, test.every), func(t *testing.T) {
 			w := newWorld(t, webhook.DefaultSchedule())
 			w.answer = func(d webhook.Delivery) int {
 				if d.Sequence <= poisoned {
@@ -134,8 +142,9 @@ func TestPoisonAtAQuietReceiver(t *testing.T) {
 				return 200
 			}
 			w.lanes("12", 1, poisoned, crm)
+			w.pass(time.Hour)
 			for id := range int64(5) {
-				w.pass(40 * time.Minute)
+				w.pass(test.every)
 				w.lanes("12", 100+id, 1, crm)
 				made := w.clock.Now()
 				w.pass(w.bound())
@@ -182,9 +191,37 @@ func TestReceiverThatFailsHalf(t *testing.T) {
 		}
 		return 200
 	}
-	w.backlog(200)
-	w.pass(20 * time.Hour)
+	w.backlog(1000)
+	w.pass(10 * time.Minute) // up to four attempts each
+	if n := len(w.arrived); n < 850 || n > 990 {
+		t.Errorf("%d of 1000 have arrived after ten minutes, want nearly all and not all: the schedule goes on", n)
+	}
+	w.pass(23 * time.Hour)
 	w.drained()
+}
+
+// What a receiver answers that is deployed while it comes back, however long it was down, fails nothing.
+func TestDeploymentAfterAnOutage(t *testing.T) {
+	for _, lanes := range []int{1, 3} {
+		w := newWorld(t, webhook.DefaultSchedule())
+		w.DeployWindow = 15 * time.Minute
+		w.backlog(lanes)
+		start := w.clock.Now()
+		w.answer = func(webhook.Delivery) int {
+			switch passed := w.clock.Now().Sub(start); {
+			case passed < time.Hour:
+				return 0
+			case passed < time.Hour+2*time.Minute:
+				return 404
+			}
+			return 204
+		}
+		w.pass(2 * time.Hour)
+		if len(w.arrived) != lanes {
+			t.Errorf("%d of %d have arrived", len(w.arrived), lanes)
+		}
+		w.drained()
+	}
 }
 
 // Hundreds of attempts that failed by the receiver's fault do not make the next failure of a delivery's own wait for an hour.

@@ -2,6 +2,7 @@ package store
 
 import (
 	"errors"
+	"slices"
 
 	"gorm.io/gorm"
 
@@ -17,16 +18,17 @@ type retry struct {
 
 // retry says whose failure an attempt was. The second in one outage of the receiver is the receiver's: it must not make the
 // delivery wait for long once the receiver is back. Any other is the delivery's own, which waits for the longer the more of
-// these it has had: others may be taken while it is not. What a receiver has set a time for itself counts as neither.
+// these it has had: others may be taken while it is not. What the receiver has set a time for, or was not sent, is neither.
 func (r receiverRow) retry(o webhook.Outcome, failures int, outage int64) retry {
-	next := retry{o.Delay.Milliseconds(), failures + 1, outage}
+	next, down := retry{o.Delay.Milliseconds(), failures + 1, outage}, o.Health() == webhook.Down
 	switch {
-	case o.Health() == webhook.Down && outage == r.Outages:
-		next.Delay, next.Failures = o.Recovery.Milliseconds(), failures
-	case o.Health() == webhook.Down:
-		next.Outage = r.Outages
-	case o.RetryAfter > 0:
+	case o.RetryAfter > 0, o.Status == 0 && !down:
 		next.Failures = failures
+	case down && outage == r.Outages:
+		next.Delay, next.Failures = o.Recovery.Milliseconds(), failures
+	}
+	if down {
+		next.Outage = r.Outages
 	}
 	return next
 }
@@ -37,12 +39,18 @@ func (r receiverRow) retry(o webhook.Outcome, failures int, outage int64) retry 
 func (s *Store) sendNow(tx *gorm.DB, ids ...int64) error {
 	last, err := query[deliveryRow](tx, "SELECT DISTINCT d.lane_id, d.change_id, d.id FROM deliveries d WHERE d.id IN ? "+
 		"AND d.state || '' = 'pending' ORDER BY d.lane_id, d.change_id, d.id", padded(ids))
+	if err != nil || len(last) == 0 {
+		return err
+	}
 	for i := 0; err == nil && i < len(last); i++ {
 		if i+1 == len(last) || last[i+1].LaneID != last[i].LaneID {
 			err = s.laneNow(tx, last[i])
 		}
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return s.probeNow(tx, slices.Compact(each(last, laneOf)))
 }
 
 // laneNow makes a lane's deliveries up to one due.
@@ -52,8 +60,17 @@ func (s *Store) laneNow(tx *gorm.DB, last deliveryRow) error {
 		tx.Exec("UPDATE deliveries SET due_at = ? WHERE lane_id = ? AND state = 'pending' AND (change_id, id) <= (?, ?) AND due_at > ?",
 			now, last.LaneID, last.ChangeID, last.ID, now).Error,
 		shift(tx, last.LaneID, 0, now),
-		tx.Exec("UPDATE receivers SET waits = CASE WHEN paused_until > ? THEN paused_until ELSE ? END "+
-			"WHERE id = (SELECT receiver_id FROM lanes WHERE id = ?) AND failures >= ? AND waits > ? AND probe IS NULL",
-			now, now, last.LaneID, webhook.Failures, now).Error,
 	)
+}
+
+// probeNow ends the waits of open breakers of some lanes' receivers, unless a probe is under way.
+func (s *Store) probeNow(tx *gorm.DB, lanes []int64) error {
+	now := s.now()
+	open, err := query[int64](tx, "SELECT id FROM receivers WHERE id IN (SELECT receiver_id FROM lanes WHERE id IN ?) "+
+		"AND failures >= ? AND waits > ? AND probe IS NULL ORDER BY id"+toHold(tx, true), padded(lanes), webhook.Failures, now)
+	if err != nil || len(open) == 0 {
+		return err
+	}
+	return tx.Exec("UPDATE receivers SET waits = CASE WHEN paused_until > ? THEN paused_until ELSE ? END WHERE id IN ?",
+		now, now, padded(open)).Error
 }

@@ -195,7 +195,11 @@ func TestDeployWindow(t *testing.T) {
 		f.get(f.oneLane(), answer(500))
 	}
 	f.clock.add(5 * time.Second)
-	f.get(f.oneLane(), answer(404)) // it is back
+	probe := f.oneLane()
+	if got := left(probe); got != deploy {
+		t.Errorf("%s are left for the probe, want %s", got, deploy)
+	}
+	f.get(probe, answer(404)) // it is back
 	if got := left(f.oneLane()); got != deploy {
 		t.Errorf("%s are left when the receiver is back, want %s", got, deploy)
 	}
