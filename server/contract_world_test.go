@@ -397,7 +397,7 @@ type querier interface {
 // something refers to nothing, those that refer to others come first.
 func (w *world) contents(db querier) []string {
 	w.Helper()
-	const but = " NOT IN ('goose_db_version', 'clock', 'epochs', 'probes', 'sqlite_sequence') "
+	const but = " NOT IN ('goose_db_version', 'clock', 'epochs', 'probes', 'probe_room', 'sqlite_sequence') "
 	if cluster.OnPostgres() {
 		return w.rows(db, "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace "+
 			"AND relname"+but+"ORDER BY oid DESC")

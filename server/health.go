@@ -28,7 +28,7 @@ func addHealth(e *echo.Echo, h handlers, turned func() time.Time) {
 	both := []string{http.MethodGet, http.MethodHead}
 	e.Match(both, "/healthz", func(c echo.Context) error { return c.JSON(http.StatusOK, health{Status: "ok"}) })
 	e.Match(both, "/readyz", func(c echo.Context) error {
-		wrong := whatIsWrong(c.Request().Context(), h, turned)
+		wrong := whatIsWrong(c.Request().Context(), h, c.RealIP(), turned)
 		if len(wrong) > 0 {
 			return c.JSON(http.StatusServiceUnavailable, health{"unavailable", wrong})
 		}
@@ -36,10 +36,10 @@ func addHealth(e *echo.Echo, h handlers, turned func() time.Time) {
 	})
 }
 
-func whatIsWrong(ctx context.Context, h handlers, turned func() time.Time) (wrong []string) {
+func whatIsWrong(ctx context.Context, h handlers, address string, turned func() time.Time) (wrong []string) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	if h.drain.ends() {
+	if h.drain.ends(address) {
 		wrong = append(wrong, "the server is stopping")
 	}
 	if err := h.store.Ready(ctx); err != nil {

@@ -215,5 +215,14 @@ func (s *Store) RefuseStatements(fn func(statement string) error) {
 	s.before(func(_ bool, statement string) error { return fn(statement) })
 }
 
+// Allocate is what a look at the store writes.
+func (s *Store) Allocate(tx *gorm.DB) error {
+	if err := allocate(tx, s.now()); err != nil {
+		return err
+	}
+	_, err := Number(tx, "SELECT 1") // has it sent
+	return err
+}
+
 // Waiting is how many writes wait for SQLite's writer.
 func (s *Store) Waiting() int { return len(s.writes.(*writer).queue) }

@@ -25,10 +25,16 @@ type outages struct {
 	open atomic.Int32 // how many last, so that a success costs nothing without any
 	mu   sync.Mutex
 	all  map[string]*outage
-	last struct { // write that has failed, and not since another one was in its way
+	last struct { // write that has failed, but not since another one was in its way or since it took too long
 		at  time.Time
 		err error
 	}
+}
+
+// slow says whether an error is that one statement or transaction took too long, which says nothing of the next one.
+func slow(err error) bool {
+	var said *pgconn.PgError
+	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &said) && said.Code == "57014"
 }
 
 type outage struct {
@@ -72,7 +78,7 @@ func (o *outages) failed(cause error, write bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	now := o.now()
-	if write && !contended(cause) {
+	if write && !contended(cause) && !slow(cause) {
 		o.last.at, o.last.err = now, cause
 	}
 	x := o.all[reason(cause)]

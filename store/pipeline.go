@@ -95,7 +95,7 @@ func answer(results pgx.BatchResults, text string) (committed bool, err error) {
 	switch {
 	case err != nil:
 		return false, fmt.Errorf("%s: %w", text, err)
-	case tag.String() == "ROLLBACK": // what a commit does after an error
+	case tag.String() == "ROLLBACK" && text == "commit": // what it does after an error
 		return false, pgx.ErrTxCommitRollback
 	}
 	return tag.String() == "COMMIT", nil

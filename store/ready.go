@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -52,15 +53,20 @@ func (s *Store) tryOut(ctx context.Context) error {
 	return failure(err)
 }
 
-// allocate writes something that needs room. On PostgreSQL a table that was truncated is a new file.
+// allocate writes something that needs room.
 func allocate(tx *gorm.DB, now int64) error {
-	if !onPostgres(tx) {
-		return execute(tx, "UPDATE probes SET at = ?, room = randomblob(?) WHERE id = 1", now, probeBytes)
+	if onPostgres(tx) {
+		return extend(tx)
 	}
-	if err := execute(tx, "TRUNCATE probes"); err != nil {
-		return err
-	}
-	return execute(tx, "INSERT INTO probes (id, at) VALUES (1, ?)", now)
+	return execute(tx, "UPDATE probes SET at = ?, room = randomblob(?) WHERE id = 1", now, probeBytes)
+}
+
+// extend needs new pages, and the commit that follows needs the log, although the rows are rolled back. It holds no lock that a
+// reader or another process waits for. Rows of a rolled back savepoint are removed by vacuum whatever others still read.
+func extend(tx *gorm.DB) error {
+	return errors.Join(execute(tx, "SAVEPOINT room"),
+		execute(tx, "INSERT INTO probe_room (filler) SELECT repeat('x', 7000) FROM generate_series(1, 2)"),
+		execute(tx, "ROLLBACK TO SAVEPOINT room"))
 }
 
 // probe is a look whether the store takes a write, which all share who ask within a second.

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -133,7 +134,7 @@ func (s *Store) keys(tx *gorm.DB, client string) (k keys, err error) {
 
 // RotateSecret gives a client a new secret. The one before still signs for a day.
 func (s *Store) RotateSecret(ctx context.Context, client string) (gen.Secret, error) {
-	return s.changeKeys(ctx, client, func(list []signer) ([]signer, error) {
+	return s.changeKeys(ctx, client, false, func(list []signer, _ bool) ([]signer, error) {
 		if len(list) >= mostSecrets {
 			return nil, tooManySecrets(client, list)
 		}
@@ -143,10 +144,13 @@ func (s *Store) RotateSecret(ctx context.Context, client string) (gen.Secret, er
 }
 
 // RollBackSecret takes the last rotation back: the secret before is the newest again, and the one that replaced it signs
-// no longer.
+// no longer. A second call is refused until the secret is rotated again: it would take the rest of its day from another secret.
 func (s *Store) RollBackSecret(ctx context.Context, client string) (gen.Secret, error) {
-	return s.changeKeys(ctx, client, func(list []signer) ([]signer, error) {
-		if len(list) == 1 {
+	return s.changeKeys(ctx, client, true, func(list []signer, takenBack bool) ([]signer, error) {
+		switch {
+		case takenBack:
+			return nil, rotationTakenBack(client)
+		case len(list) == 1:
 			return nil, noPreviousSecret(client)
 		}
 		list[1].Until = 0
@@ -154,8 +158,10 @@ func (s *Store) RollBackSecret(ctx context.Context, client string) (gen.Secret, 
 	})
 }
 
-// changeKeys replaces the secrets of a client that sign, the newest first.
-func (s *Store) changeKeys(ctx context.Context, client string, change func([]signer) ([]signer, error)) (gen.Secret, error) {
+// changeKeys replaces the secrets of a client that sign, the newest first, and notes whether that takes a rotation back.
+func (s *Store) changeKeys(
+	ctx context.Context, client string, back bool, change func(list []signer, takenBack bool) ([]signer, error),
+) (gen.Secret, error) {
 	return once(ctx, s, func(tx *gorm.DB) (m gen.Secret, err error) {
 		if _, err := findClient(tx, client); err != nil {
 			return m, err
@@ -164,15 +170,23 @@ func (s *Store) changeKeys(ctx context.Context, client string, change func([]sig
 		if err != nil {
 			return m, err
 		}
-		list, err := change(k.signers(s.now()))
+		takenBack, _, err := first[int64](tx, "SELECT taken_back FROM secrets WHERE client_id = ?", client)
+		if err != nil {
+			return m, err
+		}
+		list, err := change(k.signers(s.now()), takenBack > 0)
 		if err != nil {
 			return m, err
 		}
 		if k, err = keysOf(list); err != nil {
 			return m, err
 		}
-		return k.model(s.now()), k.sealed(s.seal).save(tx, client)
+		return k.model(s.now()), errors.Join(k.sealed(s.seal).save(tx, client), noteRollback(tx, client, back))
 	})
+}
+
+func noteRollback(tx *gorm.DB, client string, back bool) error {
+	return tx.Exec("UPDATE secrets SET taken_back = CASE WHEN ? THEN 1 ELSE 0 END WHERE client_id = ?", back, client).Error
 }
 
 func (k keys) save(tx *gorm.DB, client string) error {
@@ -191,10 +205,15 @@ func noPreviousSecret(client string) error {
 		"client %s has no previous secret that still signs, so there is no rotation to take back", client)}
 }
 
+func rotationTakenBack(client string) error {
+	return &Error{Kind: Conflict, Status: "rotation_taken_back", Message: fmt.Sprintf(
+		"the last rotation of client %s was taken back already; only a later rotation can be taken back", client)}
+}
+
 // newSecret gives a new client its first secret. That of an earlier client with the same id is needed no longer, or setAside has
 // kept it.
 func (s *Store) newSecret(tx *gorm.DB, client string) error {
 	return tx.Exec("INSERT INTO secrets (client_id, secret) VALUES (?, ?) ON CONFLICT (client_id) "+
-		"DO UPDATE SET secret = excluded.secret, previous = '', previous_until = 0, older = ''",
+		"DO UPDATE SET secret = excluded.secret, previous = '', previous_until = 0, older = '', taken_back = 0",
 		client, s.seal.close(webhook.NewSecret())).Error
 }

@@ -178,6 +178,11 @@ func TestRotationIsTakenBack(t *testing.T) {
 		t.Errorf("taken back to %+v, want %+v", back, before)
 	}
 	f.signedWith(second, first)
+	f.restart()
+	_, err = f.RollBackSecret(f.ctx, k.Client)
+	f.refused(err, "rotation_taken_back",
+		"the last rotation of client 12 was taken back already; only a later rotation can be taken back")
+	f.signedWith(second, first)
 	fourth := f.rotate(k.Client)
 	f.signedWith(fourth, second, first)
 	f.clock.add(24 * time.Hour)

@@ -848,8 +848,9 @@ type ClientInterface interface {
 	// from the next request to a receiver on. Secrets that were replaced earlier keep their ends. Use it when the new secret
 	// has leaked, or has reached no receiver.
 	//
-	// Each request takes one rotation back, so send an `Idempotency-Key`: a retry then takes back no second one. If no
-	// previous secret signs any more, the answer is 409 (`no_previous_secret`).
+	// Only the last rotation can be taken back, and only once, so that a repeated request changes nothing: until the next
+	// rotation, the answer is 409 (`rotation_taken_back`). If no previous secret signs any more, the answer is 409
+	// (`no_previous_secret`). With an `Idempotency-Key`, a retry gets the first answer.
 	//
 	// Requires access `all`.
 	//
@@ -2393,8 +2394,9 @@ func (c *HTTPClient) GetSecret(ctx context.Context, clientID ClientID, reqEditor
 // from the next request to a receiver on. Secrets that were replaced earlier keep their ends. Use it when the new secret
 // has leaked, or has reached no receiver.
 //
-// Each request takes one rotation back, so send an `Idempotency-Key`: a retry then takes back no second one. If no
-// previous secret signs any more, the answer is 409 (`no_previous_secret`).
+// Only the last rotation can be taken back, and only once, so that a repeated request changes nothing: until the next
+// rotation, the answer is 409 (`rotation_taken_back`). If no previous secret signs any more, the answer is 409
+// (`no_previous_secret`). With an `Idempotency-Key`, a retry gets the first answer.
 //
 // Requires access `all`.
 //
@@ -6597,8 +6599,9 @@ type ClientWithResponsesInterface interface {
 	// from the next request to a receiver on. Secrets that were replaced earlier keep their ends. Use it when the new secret
 	// has leaked, or has reached no receiver.
 	//
-	// Each request takes one rotation back, so send an `Idempotency-Key`: a retry then takes back no second one. If no
-	// previous secret signs any more, the answer is 409 (`no_previous_secret`).
+	// Only the last rotation can be taken back, and only once, so that a repeated request changes nothing: until the next
+	// rotation, the answer is 409 (`rotation_taken_back`). If no previous secret signs any more, the answer is 409
+	// (`no_previous_secret`). With an `Idempotency-Key`, a retry gets the first answer.
 	//
 	// Requires access `all`.
 	//
@@ -18753,8 +18756,9 @@ func (c *ClientWithResponses) GetSecretWithResponse(ctx context.Context, clientI
 // from the next request to a receiver on. Secrets that were replaced earlier keep their ends. Use it when the new secret
 // has leaked, or has reached no receiver.
 //
-// Each request takes one rotation back, so send an `Idempotency-Key`: a retry then takes back no second one. If no
-// previous secret signs any more, the answer is 409 (`no_previous_secret`).
+// Only the last rotation can be taken back, and only once, so that a repeated request changes nothing: until the next
+// rotation, the answer is 409 (`rotation_taken_back`). If no previous secret signs any more, the answer is 409
+// (`no_previous_secret`). With an `Idempotency-Key`, a retry gets the first answer.
 //
 // Requires access `all`.
 //
