@@ -772,9 +772,10 @@ type ClientInterface interface {
 	// is parked until that is enabled.
 	//
 	// One that is pending has its next attempt at once, after those that go before it for the same agent and receiver. That is
-	// no replay: `replays` stays. It does not wait for a delay of the schedule or a `Retry-After` of its own, and a receiver
-	// that has failed too often is tried at once, but a pause that the receiver has asked for by 429 goes on. One that is
-	// parked waits for its event to be enabled: 409.
+	// no replay: `replays` stays. It does not wait for a delay of the schedule or a `Retry-After` of its own. A receiver that has
+	// failed too often is tried at once, by this delivery or by another that waits for it, and all follow when it answers. A
+	// pause that the receiver has asked for by 429 goes on. What is under way stays so. One that is parked waits for its
+	// event to be enabled: 409.
 	//
 	// Requires access `call_api` or more.
 	//
@@ -2248,9 +2249,10 @@ func (c *HTTPClient) GetDelivery(ctx context.Context, clientID ClientID, deliver
 // is parked until that is enabled.
 //
 // One that is pending has its next attempt at once, after those that go before it for the same agent and receiver. That is
-// no replay: `replays` stays. It does not wait for a delay of the schedule or a `Retry-After` of its own, and a receiver
-// that has failed too often is tried at once, but a pause that the receiver has asked for by 429 goes on. One that is
-// parked waits for its event to be enabled: 409.
+// no replay: `replays` stays. It does not wait for a delay of the schedule or a `Retry-After` of its own. A receiver that has
+// failed too often is tried at once, by this delivery or by another that waits for it, and all follow when it answers. A
+// pause that the receiver has asked for by 429 goes on. What is under way stays so. One that is parked waits for its
+// event to be enabled: 409.
 //
 // Requires access `call_api` or more.
 //
@@ -6513,9 +6515,10 @@ type ClientWithResponsesInterface interface {
 	// is parked until that is enabled.
 	//
 	// One that is pending has its next attempt at once, after those that go before it for the same agent and receiver. That is
-	// no replay: `replays` stays. It does not wait for a delay of the schedule or a `Retry-After` of its own, and a receiver
-	// that has failed too often is tried at once, but a pause that the receiver has asked for by 429 goes on. One that is
-	// parked waits for its event to be enabled: 409.
+	// no replay: `replays` stays. It does not wait for a delay of the schedule or a `Retry-After` of its own. A receiver that has
+	// failed too often is tried at once, by this delivery or by another that waits for it, and all follow when it answers. A
+	// pause that the receiver has asked for by 429 goes on. What is under way stays so. One that is parked waits for its
+	// event to be enabled: 409.
 	//
 	// Requires access `call_api` or more.
 	//
@@ -18628,9 +18631,10 @@ func (c *ClientWithResponses) GetDeliveryWithResponse(ctx context.Context, clien
 // is parked until that is enabled.
 //
 // One that is pending has its next attempt at once, after those that go before it for the same agent and receiver. That is
-// no replay: `replays` stays. It does not wait for a delay of the schedule or a `Retry-After` of its own, and a receiver
-// that has failed too often is tried at once, but a pause that the receiver has asked for by 429 goes on. One that is
-// parked waits for its event to be enabled: 409.
+// no replay: `replays` stays. It does not wait for a delay of the schedule or a `Retry-After` of its own. A receiver that has
+// failed too often is tried at once, by this delivery or by another that waits for it, and all follow when it answers. A
+// pause that the receiver has asked for by 429 goes on. What is under way stays so. One that is parked waits for its
+// event to be enabled: 409.
 //
 // Requires access `call_api` or more.
 //
