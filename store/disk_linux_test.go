@@ -38,10 +38,13 @@ func (d *disk) later(by time.Duration) { d.ahead.Add(int64(by)) }
 
 func nothing(*gorm.DB) error { return nil }
 
-// fill writes much, in little room.
-func fill(tx *gorm.DB) error {
-	return tx.Exec("UPDATE probes SET room = randomblob(4000000)").Error
+// room writes so many bytes into one row.
+func room(bytes int) func(tx *gorm.DB) error {
+	return func(tx *gorm.DB) error { return tx.Exec("UPDATE probes SET room = randomblob(?)", bytes).Error }
 }
+
+// fill writes much, in little room.
+func fill(tx *gorm.DB) error { return room(4_000_000)(tx) }
 
 func openDisk(t *testing.T) *disk {
 	cluster.SQLiteOnly(t, "it is about the file")
@@ -138,6 +141,56 @@ func TestReadyOnAFileThatCannotBeRead(t *testing.T) {
 			d.gone()
 		})
 	}
+}
+
+// A file that became smaller because the database did is whole, also while what it has grown by since is in the log alone.
+func TestFileThatBecameSmallerIsWhole(t *testing.T) {
+	for name, shrink := range map[string]func(d *disk){
+		"pruned": func(d *disk) { d.check(d.PruneAll(d.ctx)) },
+		"vacuumed by another process": func(d *disk) {
+			for _, statement := range []string{"VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"} {
+				_, err := d.db().Exec(statement)
+				d.check(err)
+			}
+			d.want(true, "before a look")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := openDisk(t)
+			d.check(d.Write(d.ctx, room(12_000_000)))
+			d.check(d.Checkpoint())
+			d.check(d.Tend(d.ctx))
+			before := d.size("")
+			d.check(d.Write(d.ctx, room(0)))
+			shrink(d)
+			if after := d.size(""); after >= before {
+				t.Fatalf("%d bytes became %d", before, after)
+			}
+			d.check(d.Write(d.ctx, room(8_000_000)))
+			d.check(d.Tend(d.ctx))
+			d.want(true, "when it has grown in the log")
+			if !d.change() || d.lines("level=ERROR") > 0 {
+				t.Errorf("no change is answered: %s", &d.log)
+			}
+			d.verify()
+		})
+	}
+}
+
+// A file that is too short is seen although its log has pages.
+func TestFileThatIsTruncatedBesideItsLog(t *testing.T) {
+	d := openDisk(t)
+	d.check(d.Write(d.ctx, room(4_000_000)))
+	d.check(d.Checkpoint())
+	d.check(d.Tend(d.ctx))
+	d.change()
+	d.check(os.Truncate(d.file, d.size("")/2))
+	d.check(d.Tend(d.ctx))
+	d.want(false, "when it is truncated")
+	if d.change() || d.lines("was truncated") == 0 {
+		t.Errorf("a change is answered: %s", &d.log)
+	}
+	d.gone()
 }
 
 // gone has the test end without a look at the file.

@@ -213,7 +213,7 @@ func (w *writer) transaction(first *write) (batch []*write, results []error, err
 		results = make([]error, len(batch))
 	} else if results[0] = w.begin(first); results[0] == nil {
 		if batch, results, err = w.others(batch, results); err == nil {
-			return batch, results, w.keeper.confirm(w.db)
+			return batch, results, w.keeper.confirm()
 		}
 	}
 	if !w.ended() {
