@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"bytes"
+	"context"
 	"database/sql"
 	"errors"
 	"log/slog"
@@ -87,7 +88,10 @@ func (d *disk) size(end string) int64 {
 }
 
 // lines are how many lines of the log have a text.
-func (d *disk) lines(text string) int { return strings.Count(d.log.String(), text) }
+func (d *disk) lines(text string) int {
+	d.Logged()
+	return strings.Count(d.log.String(), text)
+}
 
 // want compares what readiness is with what becomes of a change.
 func (d *disk) want(ready bool, when string) {
@@ -234,6 +238,78 @@ func TestFileLost(t *testing.T) {
 				d.verify()
 			})
 		}
+	}
+}
+
+// stuck is a log that is not read: a line waits until the test lets it go.
+type stuck struct {
+	slog.Handler
+	text string // of the lines that wait
+	in   chan struct{}
+	out  chan struct{}
+}
+
+func (s stuck) Handle(ctx context.Context, r slog.Record) error {
+	if r.Message == s.text {
+		close(s.in)
+		<-s.out
+	}
+	return s.Handler.Handle(ctx, r)
+}
+
+// jam has the store's log not read from a line with a text on. What it returns lets it be read again.
+func (d *disk) jam(text string) (line <-chan struct{}, read func()) {
+	s := stuck{d.fixture.log.Handler(), text, make(chan struct{}), make(chan struct{})}
+	d.fixture.log = slog.New(s)
+	d.restart()
+	d.SetMonotonic(func() time.Time { return time.Now().Add(time.Duration(d.ahead.Load())) })
+	read = sync.OnceFunc(func() { close(s.out) })
+	d.t.Cleanup(read)
+	return s.in, read
+}
+
+// A log that is not read stops neither the changes nor the look whether the store is ready.
+func TestLogThatIsNotRead(t *testing.T) {
+	for text, fail := range map[string]func(d *disk) (ready bool){
+		"checkpoint failed, the write-ahead log grows": func(d *disk) bool {
+			defer d.arm(fault.Rule{Suffix: "agentevents.db", Writes: syscall.EIO})()
+			for d.FileStats().CheckpointFailures == 0 {
+				d.change()
+			}
+			return false
+		},
+		"store unavailable": func(d *disk) bool {
+			defer d.arm(fault.Rule{Suffix: "-wal", Writes: syscall.ENOSPC})()
+			d.change()
+			return true
+		},
+		"database file lost, writes are refused until it is back": func(d *disk) bool {
+			d.check(os.Rename(d.file, d.file+".away"))
+			_ = d.Ready(d.ctx)
+			d.check(os.Rename(d.file+".away", d.file))
+			return true
+		},
+	} {
+		t.Run(text, func(t *testing.T) {
+			d := openDisk(t)
+			line, read := d.jam(text)
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				d.want(fail(d), "while the log is not read")
+				if !d.change() {
+					t.Error("no change is answered")
+				}
+			}()
+			<-line
+			select {
+			case <-done:
+			case <-time.After(20 * time.Second):
+				t.Error("all waits for the log")
+			}
+			read()
+			<-done
+		})
 	}
 }
 
