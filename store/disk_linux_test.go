@@ -339,6 +339,26 @@ func TestCheckpointFails(t *testing.T) {
 	}
 }
 
+// As long as a reader keeps anything from being carried over, nothing says that the file takes it again.
+func TestCheckpointFailsAndThenAReaderIsInTheWay(t *testing.T) {
+	d := openDisk(t)
+	d.check(d.Checkpoint())
+	tx, err := d.db().BeginTx(d.ctx, &sql.TxOptions{ReadOnly: true})
+	d.check(err)
+	var n int
+	d.check(tx.QueryRow("SELECT count(*) FROM clients").Scan(&n))
+	d.change()
+	d.NoteCheckpoint(syscall.EIO)
+	d.check(d.Checkpoint())
+	d.want(false, "while nothing could be carried over")
+	if d.lines("checkpoint succeeded") != 0 {
+		t.Errorf("it succeeded without a write: %s", &d.log)
+	}
+	d.check(tx.Rollback())
+	d.check(d.Checkpoint())
+	d.want(true, "when all is carried over")
+}
+
 // Also when little is written it is known soon.
 func TestCheckpointFailsInTheEnd(t *testing.T) {
 	d := openDisk(t)
@@ -382,6 +402,31 @@ func TestLogThatAReaderHoldsUp(t *testing.T) {
 	}
 	d.change()
 	d.verify()
+}
+
+// A change does not wait for all that a reader has held up to be carried over: that is done beside the writer.
+func TestWriterLeavesALargeLogToOthers(t *testing.T) {
+	d := openDisk(t)
+	tx, err := d.db().BeginTx(d.ctx, &sql.TxOptions{ReadOnly: true})
+	d.check(err)
+	var n int
+	d.check(tx.QueryRow("SELECT count(*) FROM clients").Scan(&n))
+	for d.size("-wal") < store.WriterCarries+1<<20 {
+		d.check(d.Write(d.ctx, fill))
+	}
+	d.check(tx.Rollback())
+	disarm := d.arm(fault.Rule{Suffix: "agentevents.db", Writes: syscall.EIO})
+	for range 20 {
+		d.change()
+	}
+	if d.FileStats().CheckpointFailures > 0 {
+		t.Error("the writer carries it over by itself")
+	}
+	disarm()
+	d.check(d.Tend(d.ctx))
+	if n := d.FileStats().WALBytes; n != 0 {
+		t.Errorf("%d bytes are left", n)
+	}
 }
 
 // Of a full disk the log has one line, however many requests fail of it, and one when that is over.

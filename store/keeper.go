@@ -17,13 +17,14 @@ import (
 var ErrCheckpoint = errors.New("the write-ahead log cannot be carried over to the database's file")
 
 const (
-	carryPages = 1000             // of the log, from which on it is carried over to the file, as SQLite has it
-	carryLook  = 8                // commits after which the writer looks how many there are
-	carryEvery = 10 * time.Second // in which all is carried over, however little it is
-	walKept    = 16 << 20         // bytes that a log may keep to be written again
-	walBound   = 64 << 20         // bytes from which on there is a warning
-	warnEvery  = time.Minute
-	readerWait = 20 * time.Millisecond // that the writer waits for readers to have the log truncated
+	carryPages  = 1000             // of the log, from which on it is carried over to the file, as SQLite has it
+	writerPages = 4 * carryPages   // that the writer carries over at most, while all changes wait
+	carryLook   = 8                // commits after which the writer looks how many there are
+	carryEvery  = 10 * time.Second // in which all is carried over, however little it is
+	walKept     = 16 << 20         // bytes that a log may keep to be written again
+	walBound    = 64 << 20         // bytes from which on there is a warning
+	warnEvery   = time.Minute
+	readerWait  = 20 * time.Millisecond // that the writer waits for readers to have the log truncated
 )
 
 // keeper looks after the file that SQLite writes, for the process that owns it. SQLite does not notice that a file was
