@@ -29,7 +29,25 @@ func checkpoint(db asker, mode string) (p progress, err error) {
 
 // carry carries over what no reader needs any more. It waits for nobody.
 func (k *keeper) carry(db asker) (progress, error) {
+	var before progress
+	if k.failing() {
+		before, _ = checkpoint(db, "NOOP") // without it, what was carried over before counts, too
+	}
 	p, err := checkpoint(db, "PASSIVE")
+	k.carriedOver(before, p, err)
+	return p, err
+}
+
+// failing says whether the last checkpoint failed.
+func (k *keeper) failing() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.failed != nil
+}
+
+// carriedOver notes how a checkpoint ended, and logs when that changes. One that has written nothing because a reader needs
+// all says nothing of the file.
+func (k *keeper) carriedOver(before, p progress, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	switch {
@@ -40,13 +58,13 @@ func (k *keeper) carry(db asker) (progress, error) {
 		k.failures++
 		k.row++
 		k.failed = err
-	case !p.Busy:
+	case p.Busy || k.failed != nil && p.Checkpointed < p.Log && p.Checkpointed <= before.Checkpointed:
+	default:
 		if k.failed != nil {
 			k.log.Info("checkpoint succeeded again", "failed", k.row)
 		}
 		k.failed, k.row, k.carried = nil, 0, k.now()
 	}
-	return p, err
 }
 
 // due says whether it is time to carry a log over.

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"bytes"
+	"context"
 	"database/sql"
 	"errors"
 	"log/slog"
@@ -38,10 +39,13 @@ func (d *disk) later(by time.Duration) { d.ahead.Add(int64(by)) }
 
 func nothing(*gorm.DB) error { return nil }
 
-// fill writes much, in little room.
-func fill(tx *gorm.DB) error {
-	return tx.Exec("UPDATE probes SET room = randomblob(4000000)").Error
+// room writes so many bytes into one row.
+func room(bytes int) func(tx *gorm.DB) error {
+	return func(tx *gorm.DB) error { return tx.Exec("UPDATE probes SET room = randomblob(?)", bytes).Error }
 }
+
+// fill writes much, in little room.
+func fill(tx *gorm.DB) error { return room(4_000_000)(tx) }
 
 func openDisk(t *testing.T) *disk {
 	cluster.SQLiteOnly(t, "it is about the file")
@@ -84,7 +88,10 @@ func (d *disk) size(end string) int64 {
 }
 
 // lines are how many lines of the log have a text.
-func (d *disk) lines(text string) int { return strings.Count(d.log.String(), text) }
+func (d *disk) lines(text string) int {
+	d.Logged()
+	return strings.Count(d.log.String(), text)
+}
 
 // want compares what readiness is with what becomes of a change.
 func (d *disk) want(ready bool, when string) {
@@ -140,6 +147,56 @@ func TestReadyOnAFileThatCannotBeRead(t *testing.T) {
 	}
 }
 
+// A file that became smaller because the database did is whole, also while what it has grown by since is in the log alone.
+func TestFileThatBecameSmallerIsWhole(t *testing.T) {
+	for name, shrink := range map[string]func(d *disk){
+		"pruned": func(d *disk) { d.check(d.PruneAll(d.ctx)) },
+		"vacuumed by another process": func(d *disk) {
+			for _, statement := range []string{"VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"} {
+				_, err := d.db().Exec(statement)
+				d.check(err)
+			}
+			d.want(true, "before a look")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := openDisk(t)
+			d.check(d.Write(d.ctx, room(12_000_000)))
+			d.check(d.Checkpoint())
+			d.check(d.Tend(d.ctx))
+			before := d.size("")
+			d.check(d.Write(d.ctx, room(0)))
+			shrink(d)
+			if after := d.size(""); after >= before {
+				t.Fatalf("%d bytes became %d", before, after)
+			}
+			d.check(d.Write(d.ctx, room(8_000_000)))
+			d.check(d.Tend(d.ctx))
+			d.want(true, "when it has grown in the log")
+			if !d.change() || d.lines("level=ERROR") > 0 {
+				t.Errorf("no change is answered: %s", &d.log)
+			}
+			d.verify()
+		})
+	}
+}
+
+// A file that is too short is seen although its log has pages.
+func TestFileThatIsTruncatedBesideItsLog(t *testing.T) {
+	d := openDisk(t)
+	d.check(d.Write(d.ctx, room(4_000_000)))
+	d.check(d.Checkpoint())
+	d.check(d.Tend(d.ctx))
+	d.change()
+	d.check(os.Truncate(d.file, d.size("")/2))
+	d.check(d.Tend(d.ctx))
+	d.want(false, "when it is truncated")
+	if d.change() || d.lines("was truncated") == 0 {
+		t.Errorf("a change is answered: %s", &d.log)
+	}
+	d.gone()
+}
+
 // gone has the test end without a look at the file.
 func (d *disk) gone() {
 	_ = d.Close()
@@ -184,6 +241,78 @@ func TestFileLost(t *testing.T) {
 	}
 }
 
+// stuck is a log that is not read: a line waits until the test lets it go.
+type stuck struct {
+	slog.Handler
+	text string // of the lines that wait
+	in   chan struct{}
+	out  chan struct{}
+}
+
+func (s stuck) Handle(ctx context.Context, r slog.Record) error {
+	if r.Message == s.text {
+		close(s.in)
+		<-s.out
+	}
+	return s.Handler.Handle(ctx, r)
+}
+
+// jam has the store's log not read from a line with a text on. What it returns lets it be read again.
+func (d *disk) jam(text string) (line <-chan struct{}, read func()) {
+	s := stuck{d.fixture.log.Handler(), text, make(chan struct{}), make(chan struct{})}
+	d.fixture.log = slog.New(s)
+	d.restart()
+	d.SetMonotonic(func() time.Time { return time.Now().Add(time.Duration(d.ahead.Load())) })
+	read = sync.OnceFunc(func() { close(s.out) })
+	d.t.Cleanup(read)
+	return s.in, read
+}
+
+// A log that is not read stops neither the changes nor the look whether the store is ready.
+func TestLogThatIsNotRead(t *testing.T) {
+	for text, fail := range map[string]func(d *disk) (ready bool){
+		"checkpoint failed, the write-ahead log grows": func(d *disk) bool {
+			defer d.arm(fault.Rule{Suffix: "agentevents.db", Writes: syscall.EIO})()
+			for d.FileStats().CheckpointFailures == 0 {
+				d.change()
+			}
+			return false
+		},
+		"store unavailable": func(d *disk) bool {
+			defer d.arm(fault.Rule{Suffix: "-wal", Writes: syscall.ENOSPC})()
+			d.change()
+			return true
+		},
+		"database file lost, writes are refused until it is back": func(d *disk) bool {
+			d.check(os.Rename(d.file, d.file+".away"))
+			_ = d.Ready(d.ctx)
+			d.check(os.Rename(d.file+".away", d.file))
+			return true
+		},
+	} {
+		t.Run(text, func(t *testing.T) {
+			d := openDisk(t)
+			line, read := d.jam(text)
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				d.want(fail(d), "while the log is not read")
+				if !d.change() {
+					t.Error("no change is answered")
+				}
+			}()
+			<-line
+			select {
+			case <-done:
+			case <-time.After(20 * time.Second):
+				t.Error("all waits for the log")
+			}
+			read()
+			<-done
+		})
+	}
+}
+
 // What cannot be written to the database's file is in its log alone: a line and a number say so, and the store is not ready.
 func TestCheckpointFails(t *testing.T) {
 	d := openDisk(t)
@@ -208,6 +337,26 @@ func TestCheckpointFails(t *testing.T) {
 	if d.lines("checkpoint succeeded") != 1 {
 		t.Errorf("the log does not say that it is over: %s", &d.log)
 	}
+}
+
+// As long as a reader keeps anything from being carried over, nothing says that the file takes it again.
+func TestCheckpointFailsAndThenAReaderIsInTheWay(t *testing.T) {
+	d := openDisk(t)
+	d.check(d.Checkpoint())
+	tx, err := d.db().BeginTx(d.ctx, &sql.TxOptions{ReadOnly: true})
+	d.check(err)
+	var n int
+	d.check(tx.QueryRow("SELECT count(*) FROM clients").Scan(&n))
+	d.change()
+	d.NoteCheckpoint(syscall.EIO)
+	d.check(d.Checkpoint())
+	d.want(false, "while nothing could be carried over")
+	if d.lines("checkpoint succeeded") != 0 {
+		t.Errorf("it succeeded without a write: %s", &d.log)
+	}
+	d.check(tx.Rollback())
+	d.check(d.Checkpoint())
+	d.want(true, "when all is carried over")
 }
 
 // Also when little is written it is known soon.
@@ -253,6 +402,31 @@ func TestLogThatAReaderHoldsUp(t *testing.T) {
 	}
 	d.change()
 	d.verify()
+}
+
+// A change does not wait for all that a reader has held up to be carried over: that is done beside the writer.
+func TestWriterLeavesALargeLogToOthers(t *testing.T) {
+	d := openDisk(t)
+	tx, err := d.db().BeginTx(d.ctx, &sql.TxOptions{ReadOnly: true})
+	d.check(err)
+	var n int
+	d.check(tx.QueryRow("SELECT count(*) FROM clients").Scan(&n))
+	for d.size("-wal") < store.WriterCarries+1<<20 {
+		d.check(d.Write(d.ctx, fill))
+	}
+	d.check(tx.Rollback())
+	disarm := d.arm(fault.Rule{Suffix: "agentevents.db", Writes: syscall.EIO})
+	for range 20 {
+		d.change()
+	}
+	if d.FileStats().CheckpointFailures > 0 {
+		t.Error("the writer carries it over by itself")
+	}
+	disarm()
+	d.check(d.Tend(d.ctx))
+	if n := d.FileStats().WALBytes; n != 0 {
+		t.Errorf("%d bytes are left", n)
+	}
 }
 
 // Of a full disk the log has one line, however many requests fail of it, and one when that is over.

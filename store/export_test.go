@@ -193,13 +193,18 @@ func (s *Store) SettingsWaiting() int {
 // The bounds of what is carried over from SQLite's log, and of what is said of it.
 const (
 	CarryEvery = carryEvery
-	WALBound   = walBound
-	WarnEvery  = warnEvery
-	CalmFor    = calmFor
+
+	WriterCarries = writerPages * 4096 // bytes
+	WALBound      = walBound
+	WarnEvery     = warnEvery
+	CalmFor       = calmFor
 )
 
 // SetMonotonic has the store take the time for what must not depend on a clock from a function.
 func (s *Store) SetMonotonic(now func() time.Time) { s.monotonic = now }
+
+// Logged returns when what the store's keeper and its outages have logged is written.
+func (s *Store) Logged() { s.aside.queue.wait(time.Minute) }
 
 // Tend is a part of Work, too, with SQLite.
 func (s *Store) Tend(ctx context.Context) error { return s.tend(ctx) }
@@ -209,6 +214,9 @@ func (s *Store) Checkpoint() error {
 	_, err := s.keeper.carry(s.keeper.readers)
 	return err
 }
+
+// NoteCheckpoint has a checkpoint fail with an error.
+func (s *Store) NoteCheckpoint(err error) { s.keeper.carriedOver(progress{}, progress{}, err) }
 
 // RefuseStatements has a function called before each statement, whose error keeps that from being sent.
 func (s *Store) RefuseStatements(fn func(statement string) error) {

@@ -17,13 +17,14 @@ import (
 var ErrCheckpoint = errors.New("the write-ahead log cannot be carried over to the database's file")
 
 const (
-	carryPages = 1000             // of the log, from which on it is carried over to the file, as SQLite has it
-	carryLook  = 8                // commits after which the writer looks how many there are
-	carryEvery = 10 * time.Second // in which all is carried over, however little it is
-	walKept    = 16 << 20         // bytes that a log may keep to be written again
-	walBound   = 64 << 20         // bytes from which on there is a warning
-	warnEvery  = time.Minute
-	readerWait = 20 * time.Millisecond // that the writer waits for readers to have the log truncated
+	carryPages  = 1000             // of the log, from which on it is carried over to the file, as SQLite has it
+	writerPages = 4 * carryPages   // that the writer carries over at most, while all changes wait
+	carryLook   = 8                // commits after which the writer looks how many there are
+	carryEvery  = 10 * time.Second // in which all is carried over, however little it is
+	walKept     = 16 << 20         // bytes that a log may keep to be written again
+	walBound    = 64 << 20         // bytes from which on there is a warning
+	warnEvery   = time.Minute
+	readerWait  = 20 * time.Millisecond // that the writer waits for readers to have the log truncated
 )
 
 // keeper looks after the file that SQLite writes, for the process that owns it. SQLite does not notice that a file was
@@ -107,14 +108,15 @@ func (k *keeper) lost() error {
 }
 
 // confirm looks, after a commit and before it is answered, whether that went to the file that others see.
-func (k *keeper) confirm(db *gorm.DB) error {
+func (k *keeper) confirm() error {
 	if k == nil || k.parts[0].lost() == nil && k.parts[1].lost() == nil {
 		return nil
 	}
-	return k.look(db)
+	return k.look(nil)
 }
 
-// look compares the files with those that were opened and, on a connection, the size of the first. It logs when that changes.
+// look compares the files with those that were opened and, on a connection that has no transaction, the size of the first: what
+// a transaction has written is in neither file yet. It logs when that changes.
 func (k *keeper) look(db *gorm.DB) error {
 	var err error
 	for i := 0; err == nil && i < len(k.parts); i++ {
@@ -144,8 +146,8 @@ func (k *keeper) note(err error) {
 	}
 }
 
-// whole returns an error when the file is smaller than it was, and not because the database is. What it said the last time
-// holds when there is no connection to ask.
+// whole returns an error when the file is smaller than it was, and lacks a page that its log does not have either. What it said
+// the last time holds when there is no connection to ask.
 func (k *keeper) whole(db *gorm.DB) error {
 	if db == nil {
 		if was := k.lost(); errors.Is(was, errTruncated) {
@@ -153,21 +155,42 @@ func (k *keeper) whole(db *gorm.DB) error {
 		}
 		return nil
 	}
-	info, err := os.Stat(k.path)
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrFile, err)
-	}
-	var bytes int64
-	err = db.Raw("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size").Scan(&bytes).Error
+	size, short, err := k.measure(db)
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if info.Size() < k.size && (info.Size() < bytes || damaged(err)) {
+	if size < k.size && (short || damaged(err)) {
 		return fmt.Errorf("%w: %s %w", ErrFile, k.path, errTruncated)
 	}
 	if err == nil {
-		k.size = info.Size()
+		k.size = size
 	}
 	return err
+}
+
+// measure returns the size of the file, and whether pages are missing. It reads in one transaction, in which neither the log
+// nor what it stands for can go.
+func (k *keeper) measure(db *gorm.DB) (size int64, short bool, err error) {
+	err = db.Transaction(func(tx *gorm.DB) error {
+		var now struct{ Pages, Bytes int64 }
+		err := tx.Raw("SELECT page_count AS pages, page_size AS bytes FROM pragma_page_count, pragma_page_size").Scan(&now).Error
+		info, gone := os.Stat(k.path)
+		if gone != nil {
+			return fmt.Errorf("%w: %w", ErrFile, gone)
+		}
+		size = info.Size()
+		if err == nil && size < now.Pages*now.Bytes && size < k.known() {
+			short, err = lacks(k.path+walPart, size/now.Bytes, now.Pages, now.Bytes)
+		}
+		return err
+	})
+	return size, short, err
+}
+
+// known is the size that the file had when it was last as it should be.
+func (k *keeper) known() int64 {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.size
 }
 
 var errTruncated = errors.New("was truncated")

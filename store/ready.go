@@ -36,14 +36,15 @@ func (s *Store) Ready(ctx context.Context) error {
 
 // tryOut writes what a change writes, in space that must be had first, and reads the end of what a change adds to.
 func (s *Store) tryOut(ctx context.Context) error {
+	if s.keeper != nil {
+		if err := s.keeper.look(s.read(ctx)); err != nil {
+			s.outages.note(ctx, err)
+			return notAvailable(err)
+		}
+	}
 	err := s.writes.try(ctx, func(tx *gorm.DB) error {
 		if err := allocate(tx, s.now()); err != nil {
 			return err
-		}
-		if s.keeper != nil {
-			if err := s.keeper.look(tx); err != nil {
-				return err
-			}
 		}
 		_, _, err := first[int64](tx, "SELECT coalesce((SELECT max(id) FROM status_changes), 0) + "+
 			"coalesce((SELECT max(id) FROM deliveries), 0) + coalesce((SELECT max(id) FROM lanes), 0)")

@@ -135,7 +135,7 @@ func (s *Store) keep(file string) (*keeper, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &keeper{path: file, inode: inode, log: s.Log, now: func() time.Time { return s.monotonic() }}, private(file, s.Log)
+	return &keeper{path: file, inode: inode, log: slog.New(s.aside), now: func() time.Time { return s.monotonic() }}, private(file, s.Log)
 }
 
 // carryBySelf has the connection that writes carry nothing over to the file by itself: it would not say when it cannot.

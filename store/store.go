@@ -81,6 +81,7 @@ type Store struct {
 
 	monotonic func() time.Time // the time for what must not depend on a clock that is set
 	outages   *outages
+	aside     aside // the log of what looks after the database
 	probe     probe
 	closed    atomic.Bool
 
@@ -129,7 +130,8 @@ func OpenBeside(ctx context.Context, o Options) (*Store, error) {
 func (s *Store) openAs(ctx context.Context, own func(file string) (*flock.Flock, error)) (err error) {
 	s.setDefaults()
 	s.monotonic = time.Now
-	s.outages = newOutages(s.Log, func() time.Time { return s.monotonic() })
+	s.aside = newAside(s.Log)
+	s.outages = newOutages(slog.New(s.aside), func() time.Time { return s.monotonic() })
 	s.settings.init(s.write, s.setTogether)
 	s.results.init(s.write, s.recordTogether)
 	s.dueSoon, s.replays = make(chan struct{}, 1), make(chan struct{}, 1)
@@ -162,6 +164,9 @@ func (s *Store) Close() error {
 		errs = append(errs, pool.Close())
 	}
 	s.probe.wait()
+	if s.aside.queue != nil {
+		s.aside.queue.wait(closeWait)
+	}
 	if s.keeper != nil {
 		errs = append(errs, s.keeper.close())
 	}

@@ -174,13 +174,15 @@ func (w *writer) between(ctx context.Context, fn func(conn *sql.Conn) error) err
 	}
 }
 
-// carry looks now and then whether the log is to be carried over to the file.
+// carry looks now and then whether the log is to be carried over to the file. Much of it, as after a reader has held it up, it
+// leaves to who tends the file, on another connection: writes need not wait for that.
 func (w *writer) carry() {
 	if w.commits++; w.keeper == nil || w.commits < carryLook {
 		return
 	}
 	w.commits = 0
-	if p, err := checkpoint(w.conn, "NOOP"); err == nil && p.Log >= carryPages && p.Checkpointed < p.Log {
+	p, err := checkpoint(w.conn, "NOOP")
+	if left := p.Log - p.Checkpointed; err == nil && p.Log >= carryPages && left > 0 && left <= writerPages {
 		_, _ = w.keeper.carry(w.conn) // which notes an error
 	}
 }
@@ -213,7 +215,7 @@ func (w *writer) transaction(first *write) (batch []*write, results []error, err
 		results = make([]error, len(batch))
 	} else if results[0] = w.begin(first); results[0] == nil {
 		if batch, results, err = w.others(batch, results); err == nil {
-			return batch, results, w.keeper.confirm(w.db)
+			return batch, results, w.keeper.confirm()
 		}
 	}
 	if !w.ended() {
