@@ -265,7 +265,7 @@ func (m *mood) next(attempt int) reply {
 	if m.random.IntN(2) == 0 {
 		r.delay = time.Duration(m.random.Int64N(int64(50 * time.Millisecond)))
 	}
-	if attempt <= 2 { // by further failures the delivery would have to wait for long
+	if attempt == 1 { // after more failures the delivery would wait for long, see schedule
 		m.fail(&r)
 	}
 	return r

@@ -7,10 +7,11 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// schedule is that of the server. A receiver refuses a delivery at random at most twice, and for its first failure in an
-// outage the delivery has one more of its own: these come again in the same life or the next. The last delay is longer than
-// the bound and shorter than silence: a delivery waits for it only if the receiver's failures count as its own.
-const schedule = "200ms,200ms,200ms,1m"
+// schedule is that of the server. A delivery has few failures of its own, and comes again in the same life or the next: a
+// receiver refuses it at random once at most, and its first failure in an outage is its own, as is the first one after a
+// replica has recorded late what was confirmed before the outage. The last delay is longer than the bound and shorter than
+// silence: a delivery waits for it only if the receiver's failures count as its own.
+const schedule = "200ms,200ms,200ms,200ms,1m"
 
 const (
 	jitter = 0.2             // that of the server, as a part of a delay
