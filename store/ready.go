@@ -12,7 +12,7 @@ import (
 const (
 	probeEvery = time.Second     // at most, however many ask
 	probeWait  = 3 * time.Second // for one probe
-	probeBytes = 48 << 10        // that it writes on SQLite: about as many pages as a change with its deliveries
+	probeBytes = 48 << 10        // that it writes on SQLite: more pages than a change needs, so that it fails first on a full disk
 	troubleFor = 2 * time.Second // in which a write has failed, so that the next one is not relied on
 )
 
