@@ -23,6 +23,7 @@ func TestReadyWhileAllTablesAreRead(t *testing.T) {
 	f.check(err)
 	tables, err := tx.Query("SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace")
 	f.check(err)
+	defer tables.Close()
 	var names []string
 	for tables.Next() {
 		var name string
