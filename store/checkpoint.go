@@ -27,7 +27,7 @@ func checkpoint(db asker, mode string) (p progress, err error) {
 	return p, err
 }
 
-// carry carries over what no reader needs any more. It waits for nobody.
+// carry carries over what no reader needs any more. It does not wait.
 func (k *keeper) carry(db asker) (progress, error) {
 	var before progress
 	if k.failing() {

@@ -9,7 +9,7 @@ import (
 	"gorm.io/gorm"
 )
 
-// All due times come from one clock. If that is put back, they are further away by as much, until somebody waits for
+// All due times come from one clock. If that is put back, they are further away by as much, until the clock has made up for
 // the whole step. So the step is noticed, by the process that runs or at the next start, and taken off whatever waits. A
 // clock that is put forward only makes things due earlier.
 
@@ -164,7 +164,7 @@ func (s clockStepBack) deliveries(ctx context.Context) error {
 	})
 }
 
-// bringForward makes lanes that nobody holds due when their first delivery is, if that is earlier.
+// bringForward makes lanes that are not held due when their first delivery is, if that is earlier.
 func (s clockStepBack) bringForward(tx *gorm.DB, lanes []int64) error {
 	return tx.Exec("UPDATE lanes SET due_at = (SELECT d.due_at "+head+") WHERE id IN ? AND lease_until IS NULL AND "+
 		"due_at + 0 > (SELECT d.due_at "+head+")", padded(lanes)).Error
@@ -188,7 +188,7 @@ func (s clockStepBack) lanes(ctx context.Context) error {
 	})
 }
 
-// leases has no lease end later than one that begins now: whoever holds it goes by a clock of its own, which ends before.
+// leases has no lease end later than one that begins now: its holder goes by a clock of its own, by which it ends before.
 func (s clockStepBack) leases(ctx context.Context) error {
 	find := func(tx *gorm.DB, after int64) ([]int64, error) {
 		return query[int64](tx, "SELECT id FROM lanes WHERE id > ? AND lease_until > ? ORDER BY id"+limitSQL,

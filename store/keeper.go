@@ -35,7 +35,7 @@ type keeper struct {
 	readers *sql.DB
 	inode   *os.File // keeps the lock of the file itself; nil where there is none
 	log     *slog.Logger
-	now     func() time.Time // of a clock that nobody sets
+	now     func() time.Time // of a clock that is never set
 
 	gone atomic.Pointer[error] // why the file takes no writes; nil if it does
 
