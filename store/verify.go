@@ -59,7 +59,7 @@ var rules = []rule{
 			OR (d.state = 'delivered' AND count(CASE WHEN a.verdict = 'delivered' THEN 1 END) = 0)`},
 	{"a delivery knows its last attempt", `SELECT 'delivery ' || id || ': its last attempt is ' || coalesce(CAST(last AS TEXT), 'none') ||
 		', its row says ' || coalesce(CAST(last_attempt AS TEXT), 'none') FROM (SELECT d.id, d.last_attempt,
-			(SELECT max(a.id) FROM attempts a WHERE a.delivery_id = d.id) AS last FROM deliveries d) known
+			(SELECT max(a.id + 0) FROM attempts a WHERE a.delivery_id = d.id) AS last FROM deliveries d) known
 		WHERE last_attempt IS DISTINCT FROM last`},
 	{"a delivery says of its change what that is", `SELECT 'delivery ' || d.id || ': of ' || d.kind || ' agent ' || d.agent_id ||
 		', to ' || d.new_status || ' at ' || d.changed_at || '; change ' || c.id || ' is of ' || c.kind || ' agent ' || c.agent_id ||

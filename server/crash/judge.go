@@ -172,8 +172,7 @@ func (v *verdict) repetitions(of []*arrival) {
 			v.fault(needless, "%v, though it was there before: %v", a, p)
 		}
 		counted := (refused || again && v.counted) && a.attempt == p.attempt+1
-		resent := i > 0 && of[i-1].attempt == p.attempt
-		uncounted := (again || p.cut && !resent) && a.attempt == p.attempt // what is cut off may go out once more at once
+		uncounted := (again || p.cut) && a.attempt == p.attempt // a request that is cut off may go out once more at once
 		if !counted && !uncounted && !v.unseen(p, a) {
 			v.fault(mismatched, "%v: before, this was attempt %d", a, p.attempt)
 		}
