@@ -10,7 +10,8 @@
 //	errors.go     the one place where an error becomes an answer
 //
 // main.go reads the command line, config.go and env.go the settings, serve.go starts and stops; docs.go shows
-// openapi.yaml, health.go answers probes, drain.go lets them see a stop before it; metrics.go measures, trace.go follows requests to what comes of them.
+// openapi.yaml, health.go answers probes, drain.go lets them see a stop before it; metrics.go measures, trace.go
+// follows requests to what comes of them.
 //
 // echo.Context stays in the middlewares. No text of Go, SQL or a file reaches a client.
 package main

@@ -14,9 +14,9 @@ const (
 	mostPollers  = 100         // addresses that are counted; with more the drain does not end early
 )
 
-// drain is the time between a signal and the end of the listener, in which /readyz says 503 so that load balancers send
-// requests elsewhere. It ends early when each address that had looked at /readyz before has seen that: others do not count.
-// Without an address that looks there is none.
+// drain is the time between a signal and the end of the listener, in which /readyz says 503 so that load balancers
+// send requests elsewhere. It ends early when each address that had looked at /readyz before has seen that: others do
+// not count. Without an address that looks there is none.
 type drain struct {
 	most   time.Duration
 	begun  <-chan struct{} // closed by the signal
@@ -114,7 +114,8 @@ func (d *drain) watched() bool {
 	return d.settle()
 }
 
-// wait returns when the addresses that look have seen that the server stops, when they have had enough time, or when ctx ends.
+// wait returns when the addresses that look have seen that the server stops, when they have had enough time, or when
+// ctx ends.
 func (d *drain) wait(ctx context.Context, log *slog.Logger) {
 	if !d.watched() || d.most == 0 {
 		return
@@ -129,7 +130,8 @@ func (d *drain) wait(ctx context.Context, log *slog.Logger) {
 	}
 }
 
-// drained is a context that ends a drain later than the one that a signal ends. The function that it returns ends it at once.
+// drained is a context that ends a drain later than the one that a signal ends. The function that it returns ends it
+// at once.
 func drained(signalled context.Context, d *drain, log *slog.Logger) (context.Context, func()) {
 	ctx, stop := context.WithCancel(context.WithoutCancel(signalled))
 	forget := context.AfterFunc(signalled, func() {

@@ -50,7 +50,8 @@ func TestNoDrainWithoutALoadBalancer(t *testing.T) {
 	p.ends(10 * time.Second)
 }
 
-// A drain ends early when each address that has looked before the signal has seen it three times, however often others look.
+// A drain ends early when each address that has looked before the signal has seen it three times, however often
+// others look.
 func TestDrainCountsEachPoller(t *testing.T) {
 	begun := make(chan struct{})
 	d := newDrain(time.Minute, begun)

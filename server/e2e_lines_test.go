@@ -12,8 +12,8 @@ import (
 	"github.com/agentevents/agentevents/server/lab"
 )
 
-// What needs somebody's attention is a line of the log at level warn, which says whose it is, and of the receiver's URL nothing
-// that may be secret.
+// What needs somebody's attention is a line of the log at level warn, which says whose it is, and of the receiver's
+// URL nothing that may be secret.
 func testLines(t *testing.T, bin programs) {
 	p := bin.serve(t, newStore(t), "AGENTEVENTS_LOG_LEVEL=warn", "AGENTEVENTS_RETRY_SCHEDULE=100ms", "AGENTEVENTS_RETRY_JITTER=0%")
 	a := newAPI(t, p)

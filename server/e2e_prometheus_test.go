@@ -83,8 +83,8 @@ func alertRules(t *testing.T) map[string]string {
 	return rules
 }
 
-// panels are the expressions of the dashboard as it asks for them, by the title of the panel and the letter of the query. It
-// shows the installation pbx, and counts over an hour.
+// panels are the expressions of the dashboard as it asks for them, by the title of the panel and the letter of the
+// query. It shows the installation pbx, and counts over an hour.
 func panels(t *testing.T) map[string]string {
 	t.Helper()
 	var dashboard struct {
@@ -127,7 +127,8 @@ scrape_configs:
       - {targets: [%s], labels: {namespace: other}}
 `
 
-// scrape starts a Prometheus that scrapes replicas, as the installation pbx, and the first one alone, as another installation.
+// scrape starts a Prometheus that scrapes replicas, as the installation pbx, and the first one alone, as another
+// installation.
 func scrape(t *testing.T, replicas ...*process) prometheus {
 	t.Helper()
 	program, dir, addr, log := prometheusProgram(t, "prometheus"), t.TempDir(), freePort(t), &output{}
@@ -225,8 +226,8 @@ func (p prometheus) finds(what, query string, want map[string]string) {
 	}
 }
 
-// isWanted compares a number with what is wanted: a number; ~ and one that is counted over a time, as Prometheus estimates
-// it; + for any that is more than 0; = for any.
+// isWanted compares a number with what is wanted: a number; ~ and one that is counted over a time, as Prometheus
+// estimates it; + for any that is more than 0; = for any.
 func isWanted(found, want string) bool {
 	n, err := strconv.ParseFloat(found, 64)
 	switch {
@@ -241,8 +242,8 @@ func isWanted(found, want string) bool {
 	return found == want
 }
 
-// testPrometheus has Prometheus scrape two replicas, and asks it what the dashboard and the alerts ask: what both see of the
-// store is there once, and what each of them has done is added up.
+// testPrometheus has Prometheus scrape two replicas, and asks it what the dashboard and the alerts ask: what both see
+// of the store is there once, and what each of them has done is added up.
 func testPrometheus(t *testing.T, bin programs) {
 	store, r := newStore(t), newReceiver(t)
 	env := []string{

@@ -20,8 +20,8 @@ func newLog(w io.Writer, c config) *slog.Logger {
 	return slog.New(once{slog.NewTextHandler(w, options)})
 }
 
-// once logs at level debug what fails for a reason that the store has logged: as long as that lasts, all requests and all work
-// of the program fail of it.
+// once logs at level debug what fails for a reason that the store has logged: as long as that lasts, all requests and
+// all work of the program fail of it.
 type once struct{ slog.Handler }
 
 // Handle implements slog.Handler.

@@ -127,8 +127,8 @@ func checkText(s string) error {
 	return nil
 }
 
-// checkURI is the least that the format `uri` means: a scheme. What receivers may be reached by, and what is wrong with a URL,
-// is for webhook.Guard to say.
+// checkURI is the least that the format `uri` means: a scheme. What receivers may be reached by, and what is wrong
+// with a URL, is for webhook.Guard to say.
 func checkURI(s string) error {
 	if !strings.Contains(s, ":") {
 		return errors.New("is no absolute URL")

@@ -10,8 +10,9 @@ import (
 // closeWait is how long the end of a store waits for a log that is not read.
 const closeWait = time.Second
 
-// aside is the handler of a log that may be written with a lock held, and by the goroutine that writes to the database: a log
-// may not be read for any time, and then only what it is given waits. It is for lines that are few, since it keeps them all.
+// aside is the handler of a log that may be written with a lock held, and by the goroutine that writes to the
+// database: a log may not be read for any time, and then only what it is given waits. It is for lines that are few,
+// since it keeps them all.
 type aside struct {
 	slog.Handler
 	queue *asideQueue

@@ -77,14 +77,15 @@ const probeSQL = "SELECT x.id, x.due_at FROM lanes x WHERE x.receiver_id = ? AND
 // mostSuspects is among how many lanes the one is looked for whose first delivery has failed least.
 const mostSuspects = 100
 
-// newProbeSQL finds a lane that was not probed since a time: of those that are due the longest the one whose first delivery has
-// had the fewest failures of its own, so that what a receiver fails at does not keep it from being asked for something else.
+// newProbeSQL finds a lane that was not probed since a time: of those that are due the longest the one whose first
+// delivery has had the fewest failures of its own, so that what a receiver fails at does not keep it from being asked
+// for something else.
 const newProbeSQL = "SELECT l.id FROM (" + probeSQL + "AND coalesce(x.probed_at, 0) < ? ORDER BY x.due_at, x.id" + limitSQL + ") l " +
 	"ORDER BY (SELECT d.failures FROM deliveries d WHERE d.lane_id = l.id AND d.state = 'pending' ORDER BY d.change_id, d.id LIMIT 1), " +
 	"l.due_at, l.id LIMIT 1"
 
-// chooseProbe replaces a lane of a receiver whose breaker is open by the one that was probed longest ago. Those that were not
-// probed since it began to fail come first.
+// chooseProbe replaces a lane of a receiver whose breaker is open by the one that was probed longest ago. Those that
+// were not probed since it began to fail come first.
 func (s *Store) chooseProbe(tx *gorm.DB, l *dueLane) error {
 	id, is, err := first[int64](tx, newProbeSQL, l.ReceiverID, s.now(), l.FailingSince, mostSuspects)
 	if err == nil && !is {

@@ -20,7 +20,8 @@ type asker interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
-// checkpoint carries a log over as far as a mode does, on a connection that has no transaction. It cannot be interrupted.
+// checkpoint carries a log over as far as a mode does, on a connection that has no transaction. It cannot be
+// interrupted.
 func checkpoint(db asker, mode string) (p progress, err error) {
 	row := db.QueryRowContext(context.Background(), "PRAGMA wal_checkpoint("+mode+")")
 	err = row.Scan(&p.Busy, &p.Log, &p.Checkpointed)
@@ -45,8 +46,8 @@ func (k *keeper) failing() bool {
 	return k.failed != nil
 }
 
-// carriedOver notes how a checkpoint ended, and logs when that changes. One that has written nothing because a reader needs
-// all says nothing of the file.
+// carriedOver notes how a checkpoint ended, and logs when that changes. One that has written nothing because a reader
+// needs all says nothing of the file.
 func (k *keeper) carriedOver(before, p progress, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

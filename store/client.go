@@ -108,8 +108,8 @@ func newFeed(tx *gorm.DB, client string) error {
 // agentsTogether is how many agents of a client are deleted in one transaction, so that nobody waits long for it.
 const agentsTogether = 250
 
-// holdAsItIs keeps a client from being deleted before the transaction ends, and so its id from becoming another client's.
-// Others may still change the row.
+// holdAsItIs keeps a client from being deleted before the transaction ends, and so its id from becoming another
+// client's. Others may still change the row.
 func holdAsItIs(tx *gorm.DB, id string) error {
 	how := ""
 	if holds(tx) {

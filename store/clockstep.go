@@ -9,9 +9,9 @@ import (
 	"gorm.io/gorm"
 )
 
-// All due times come from one clock. If that is put back, they are further away by as much, until the clock has made up for
-// the whole step. So the step is noticed, by the process that runs or at the next start, and taken off whatever waits. A
-// clock that is put forward only makes things due earlier.
+// All due times come from one clock. If that is put back, they are further away by as much, until the clock has made
+// up for the whole step. So the step is noticed, by the process that runs or at the next start, and taken off
+// whatever waits. A clock that is put forward only makes things due earlier.
 
 const (
 	// seenEvery is how often the clock's time is written down for the next start.
@@ -81,8 +81,8 @@ func (s *Store) compareClock(ctx context.Context) error {
 	return nil
 }
 
-// takeOffStep makes whatever waits due earlier, by as much as the clock was put back. Of several processes that notice it,
-// the one does so that comes first; if two do, things are due too early, and leases as they should be.
+// takeOffStep makes whatever waits due earlier, by as much as the clock was put back. Of several processes that
+// notice it, the one does so that comes first; if two do, things are due too early, and leases as they should be.
 func (s *Store) takeOffStep(ctx context.Context) (err error) {
 	w := &s.clock
 	if !w.first {
@@ -106,8 +106,8 @@ func (s *Store) takeOffStep(ctx context.Context) (err error) {
 	return nil
 }
 
-// putSeenBack says whether this process is the first to notice a step, as the only one always is. The others notice it a
-// few seconds later, unless they are cut off.
+// putSeenBack says whether this process is the first to notice a step, as the only one always is. The others notice
+// it a few seconds later, unless they are cut off.
 func (s *Store) putSeenBack(ctx context.Context) (first bool, err error) {
 	err = s.write(ctx, func(tx *gorm.DB) error {
 		now, near := s.now(), seenEvery.Milliseconds()
@@ -143,7 +143,8 @@ func inSlices[R any](
 	}
 }
 
-// deliveries makes deliveries that are due later due earlier, with their lanes. It goes by the index of what is pending.
+// deliveries makes deliveries that are due later due earlier, with their lanes. It goes by the index of what is
+// pending.
 func (s clockStepBack) deliveries(ctx context.Context) error {
 	find := func(tx *gorm.DB, after deliveryRow) ([]deliveryRow, error) {
 		return query[deliveryRow](tx, "SELECT d.id, d.lane_id, d.change_id FROM deliveries d WHERE d.state = 'pending' "+
@@ -188,7 +189,8 @@ func (s clockStepBack) lanes(ctx context.Context) error {
 	})
 }
 
-// leases has no lease end later than one that begins now: its holder goes by a clock of its own, by which it ends before.
+// leases has no lease end later than one that begins now: its holder goes by a clock of its own, by which it ends
+// before.
 func (s clockStepBack) leases(ctx context.Context) error {
 	find := func(tx *gorm.DB, after int64) ([]int64, error) {
 		return query[int64](tx, "SELECT id FROM lanes WHERE id > ? AND lease_until > ? ORDER BY id"+limitSQL,
@@ -210,8 +212,8 @@ func (s clockStepBack) leases(ctx context.Context) error {
 // waitsForProbe says that a receiver waits for the result of its probe.
 const waitsForProbe = "waits = (SELECT l.lease_until FROM lanes l WHERE l.id = probe)"
 
-// receivers brings forward when breakers are probed, and the ends of pauses that receivers asked for. No outage begins or
-// ended later than now.
+// receivers brings forward when breakers are probed, and the ends of pauses that receivers asked for. No outage
+// begins or ended later than now.
 func (s clockStepBack) receivers(ctx context.Context) error {
 	find := func(tx *gorm.DB, after int64) ([]int64, error) {
 		now := s.now()

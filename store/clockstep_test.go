@@ -31,8 +31,8 @@ func (f *fixture) logins(n int64) {
 	}
 }
 
-// TestClockPutBack has a receiver fail while the clock is ahead. When it is right again, what waits costs no more than the
-// delay that it had, whatever is behind it in its lane.
+// TestClockPutBack has a receiver fail while the clock is ahead. When it is right again, what waits costs no more
+// than the delay that it had, whatever is behind it in its lane.
 func TestClockPutBack(t *testing.T) {
 	for name, after := range map[string]func(*fixture){
 		"while it runs": (*fixture).watchClock,
@@ -78,8 +78,8 @@ func TestClockPutBack(t *testing.T) {
 	}
 }
 
-// TestClockPutBackUnderWay has deliveries be under way when the clock is put back: their holders keep their lanes as long as
-// they may send, and if they are gone, the lanes are free a lease later.
+// TestClockPutBackUnderWay has deliveries be under way when the clock is put back: their holders keep their lanes as
+// long as they may send, and if they are gone, the lanes are free a lease later.
 func TestClockPutBackUnderWay(t *testing.T) {
 	f := open(t)
 	f.lanes("12", 1, 2, crm)

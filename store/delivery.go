@@ -97,8 +97,8 @@ type headRow struct {
 	keys
 }
 
-// headSQL selects heads; a condition on lanes l and deliveries d follows. The secret is that of the lane's client: the id in
-// the change may be another client's by now.
+// headSQL selects heads; a condition on lanes l and deliveries d follows. The secret is that of the lane's client:
+// the id in the change may be another client's by now.
 const headSQL = "SELECT d.id, d.lane_id, l.claim, l.receiver_id, l.pending, d.event_id, d.webhook_id, d.url, " +
 	"d.method, d.attempts, d.failures, r.recovered_at, r.failing_since, d.due_at, d.expires_at, d.change_id, c.changed_at, c.agent_id, c.kind, c.name, " +
 	"c.new_status, c.event_source, c.created_at, d.replays, c.traceparent, " + keysSQL + ", " +
@@ -127,8 +127,8 @@ func (s *Store) handed(r headRow, lease time.Time) webhook.Delivery {
 	return d
 }
 
-// deploying is since when a receiver may be one that is being deployed: since the change or the replay or, because what comes
-// up again may not be complete at once, since the end of its last outage, which may be this attempt.
+// deploying is since when a receiver may be one that is being deployed: since the change or the replay or, because
+// what comes up again may not be complete at once, since the end of its last outage, which may be this attempt.
 func (s *Store) deploying(r headRow, now int64) (since int64) {
 	since = max(r.CreatedAt, r.RecoveredAt)
 	if r.Replays > 0 {

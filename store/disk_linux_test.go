@@ -147,7 +147,8 @@ func TestReadyOnAFileThatCannotBeRead(t *testing.T) {
 	}
 }
 
-// A file that became smaller because the database did is whole, also while what it has grown by since is in the log alone.
+// A file that became smaller because the database did is whole, also while what it has grown by since is in the log
+// alone.
 func TestFileThatBecameSmallerIsWhole(t *testing.T) {
 	for name, shrink := range map[string]func(d *disk){
 		"pruned": func(d *disk) { d.check(d.PruneAll(d.ctx)) },
@@ -204,8 +205,8 @@ func (d *disk) gone() {
 	d.open()
 }
 
-// A file that is not the one that was opened takes no writes, whichever of its parts that is, and a line says so. When it is
-// back all is well.
+// A file that is not the one that was opened takes no writes, whichever of its parts that is, and a line says so.
+// When it is back all is well.
 func TestFileLost(t *testing.T) {
 	for _, end := range []string{"", "-wal", "-shm", ".lock"} {
 		for what, lose := range map[string]func(file string) error{
@@ -313,7 +314,8 @@ func TestLogThatIsNotRead(t *testing.T) {
 	}
 }
 
-// What cannot be written to the database's file is in its log alone: a line and a number say so, and the store is not ready.
+// What cannot be written to the database's file is in its log alone: a line and a number say so, and the store is not
+// ready.
 func TestCheckpointFails(t *testing.T) {
 	d := openDisk(t)
 	disarm := d.arm(fault.Rule{Suffix: "agentevents.db", Writes: syscall.EIO})

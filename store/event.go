@@ -100,8 +100,8 @@ func (s *Store) CreateEvent(ctx context.Context, k AgentKey, c gen.AgentEventCre
 	})
 }
 
-// laneAfter is the lane of an event that has a URL from now on. With the URL that it has it keeps its lane, and with that
-// the order of what is pending.
+// laneAfter is the lane of an event that has a URL from now on. With the URL that it has it keeps its lane, and with
+// that the order of what is pending.
 func laneAfter(tx *gorm.DB, k AgentKey, e eventRow, rawURL string) (int64, error) {
 	if rawURL == e.URL {
 		return e.LaneID, nil

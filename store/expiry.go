@@ -6,9 +6,9 @@ import (
 	"gorm.io/gorm"
 )
 
-// A delivery has failed when its window is over. But one that was never tried, since the server was off or the clock was
-// wrong, has one attempt first, unless its receiver is down or has asked for a pause, or its event is disabled: then the
-// window counts as ever.
+// A delivery has failed when its window is over. But one that was never tried, since the server was off or the clock
+// was wrong, has one attempt first, unless its receiver is down or has asked for a pause, or its event is disabled:
+// then the window counts as ever.
 
 // over says whether a head has failed because its window is over; open is whether its receiver's breaker is.
 func (h headRow) over(now int64, open bool) bool {

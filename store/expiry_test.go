@@ -21,8 +21,8 @@ func (f *fixture) mendAll() {
 	}
 }
 
-// TestNeverTriedHasOneAttempt has the window of deliveries end before any attempt, as where the server was off for two days.
-// Each has one, in order; one that fails then has expired.
+// TestNeverTriedHasOneAttempt has the window of deliveries end before any attempt, as where the server was off for
+// two days. Each has one, in order; one that fails then has expired.
 func TestNeverTriedHasOneAttempt(t *testing.T) {
 	f, log := journaled(t)
 	k := f.agent()
@@ -66,8 +66,8 @@ func (f *fixture) claimAfter(id int64) webhook.Delivery {
 	return webhook.Delivery{}
 }
 
-// TestChangesOfAWrongClockAreTried has changes be made while the clock is a day behind, which a short window makes look old
-// as soon as it is right.
+// TestChangesOfAWrongClockAreTried has changes be made while the clock is a day behind, which a short window makes
+// look old as soon as it is right.
 func TestChangesOfAWrongClockAreTried(t *testing.T) {
 	f, log := journaled(t)
 	f.watchClock()
@@ -91,7 +91,8 @@ func TestChangesOfAWrongClockAreTried(t *testing.T) {
 	f.drained()
 }
 
-// TestWindowCountsWhileAReceiverIsDown has what was never tried expire behind a breaker, by the safety net or by a claim.
+// TestWindowCountsWhileAReceiverIsDown has what was never tried expire behind a breaker, by the safety net or by a
+// claim.
 func TestWindowCountsWhileAReceiverIsDown(t *testing.T) {
 	for name, expire := range map[string]func(*fixture){
 		"the safety net": (*fixture).mendAll,
@@ -144,7 +145,8 @@ func TestWindowCountsWhileAnEventIsDisabled(t *testing.T) {
 	}
 }
 
-// TestRedeliveredHasOneAttempt: what is redelivered begins again, so that it is tried although its window is over once more.
+// TestRedeliveredHasOneAttempt: what is redelivered begins again, so that it is tried although its window is over
+// once more.
 func TestRedeliveredHasOneAttempt(t *testing.T) {
 	f, _ := journaled(t)
 	k := f.agent()
@@ -161,7 +163,8 @@ func TestRedeliveredHasOneAttempt(t *testing.T) {
 	f.drained()
 }
 
-// TestWindowCountsWhileAReceiverPauses has a receiver take one request an hour. What is over does not wait for its turn.
+// TestWindowCountsWhileAReceiverPauses has a receiver take one request an hour. What is over does not wait for its
+// turn.
 func TestWindowCountsWhileAReceiverPauses(t *testing.T) {
 	f := open(t)
 	f.lanes("12", 1, 50, crm)

@@ -24,8 +24,8 @@ const (
 // mostLinks is how many symbolic links may lead to a file, as on Linux.
 const mostLinks = 40
 
-// resolve follows links, so that a file has one name, and one lock. The file need not exist yet, but its directory must: also
-// a link that leads to no file yet is followed, as SQLite makes the file there.
+// resolve follows links, so that a file has one name, and one lock. The file need not exist yet, but its directory
+// must: also a link that leads to no file yet is followed, as SQLite makes the file there.
 func resolve(file string) (string, error) {
 	if real, err := filepath.EvalSymlinks(file); err == nil {
 		return real, nil
@@ -49,7 +49,8 @@ func resolve(file string) (string, error) {
 	return "", fmt.Errorf("open %s: too many links", file)
 }
 
-// single refuses a file with several names: SQLite finds the log of a database by its name, and by another name finds none.
+// single refuses a file with several names: SQLite finds the log of a database by its name, and by another name finds
+// none.
 func single(file string) error {
 	info, err := os.Stat(file)
 	if err != nil {
@@ -61,8 +62,8 @@ func single(file string) error {
 	return nil
 }
 
-// private takes the rights of others from the files of a database, which hold secrets, and says so. It refuses files that
-// stay open to others because they have another owner.
+// private takes the rights of others from the files of a database, which hold secrets, and says so. It refuses files
+// that stay open to others because they have another owner.
 func private(file string, log *slog.Logger) error {
 	for _, end := range []string{mainPart, walPart, shmPart, lockPart} {
 		if err := mendMode(file+end, log); err != nil {

@@ -10,10 +10,10 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// The rows of secrets and receivers are found by a client's id, and so belong to whichever client has it. A client that is
-// deleted leaves deliveries that are still sent. If its id is given to a new client before the last of them has ended, the
-// rows that they need get another id, which no client can have: the client's, a space and a random text. A delivery's lane
-// leads to its receiver and that to the secret, so nothing else changes.
+// The rows of secrets and receivers are found by a client's id, and so belong to whichever client has it. A client
+// that is deleted leaves deliveries that are still sent. If its id is given to a new client before the last of them
+// has ended, the rows that they need get another id, which no client can have: the client's, a space and a random
+// text. A delivery's lane leads to its receiver and that to the secret, so nothing else changes.
 
 // ofEarlier is another id for what an earlier client with an id has left.
 func ofEarlier(client string) string { return client + " " + rand.Text() }
@@ -21,8 +21,8 @@ func ofEarlier(client string) string { return client + " " + rand.Text() }
 // notOfEarlier is so of a receiver r that does not belong to an earlier client with the id in a change c.
 const notOfEarlier = "substr(r.client_id, 1, length(c.client_id) + 1) <> c.client_id || ' '"
 
-// busySQL is so of a receiver r with a lane that has deliveries which have not ended, that is held, or that a delivery in flight
-// elsewhere moves to. It names the states in the words of an index as well.
+// busySQL is so of a receiver r with a lane that has deliveries which have not ended, that is held, or that a
+// delivery in flight elsewhere moves to. It names the states in the words of an index as well.
 const busySQL = "EXISTS (SELECT 1 FROM lanes l WHERE l.receiver_id = r.id AND (l.pending > 0 OR l.lease_until IS NOT NULL OR " +
 	"EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = l.id) OR " +
 	"EXISTS (SELECT 1 FROM deliveries d WHERE d.lane_id = l.id AND d.state = 'parked' AND d.state IN ('failed', 'cancelled', 'parked'))))"
@@ -30,8 +30,8 @@ const busySQL = "EXISTS (SELECT 1 FROM lanes l WHERE l.receiver_id = r.id AND (l
 // noneBusy is so of a row t that belongs to a client without a busy receiver.
 const noneBusy = "NOT EXISTS (SELECT 1 FROM receivers r WHERE r.client_id = t.client_id AND " + busySQL + ")"
 
-// setAside gives what an earlier client with an id has left, as far as that is needed, another id. The new client takes the
-// other receivers with their empty lanes, but not the state of their breakers.
+// setAside gives what an earlier client with an id has left, as far as that is needed, another id. The new client
+// takes the other receivers with their empty lanes, but not the state of their breakers.
 func setAside(tx *gorm.DB, client string) error {
 	left, err := leftReceivers(tx, client)
 	if err != nil {
@@ -62,8 +62,8 @@ type leftReceiver struct {
 
 func (r leftReceiver) id() int64 { return r.ID }
 
-// leftReceivers holds the receivers of a deleted client and returns them. No idle one becomes busy any more, since that takes
-// an agent or a replay of the client, or the client itself.
+// leftReceivers holds the receivers of a deleted client and returns them. No idle one becomes busy any more, since
+// that takes an agent or a replay of the client, or the client itself.
 func leftReceivers(tx *gorm.DB, client string) ([]leftReceiver, error) {
 	how := ""
 	if holds(tx) {

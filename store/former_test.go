@@ -73,8 +73,8 @@ func TestClientsOfOneIDShareNothing(t *testing.T) {
 	f.verify()
 }
 
-// A new client is not kept waiting by the breaker of an earlier client with its id, or by a pause that this one's receiver
-// has asked for.
+// A new client is not kept waiting by the breaker of an earlier client with its id, or by a pause that this one's
+// receiver has asked for.
 func TestClientsOfOneIDShareNoBreaker(t *testing.T) {
 	for name, pending := range map[string]bool{"while a delivery is pending": true, "when none is": false} {
 		t.Run(name, func(t *testing.T) {
@@ -189,8 +189,8 @@ func TestClientIsCreatedAgainAndAgain(t *testing.T) {
 	}
 }
 
-// A delivery that is in flight while its event moves to another receiver follows there, and is signed by its own secret also when
-// its client is another one by then.
+// A delivery that is in flight while its event moves to another receiver follows there, and is signed by its own
+// secret also when its client is another one by then.
 func TestMovedDeliveryOfADeletedClient(t *testing.T) {
 	f := open(t)
 	k := f.agent()
@@ -208,7 +208,8 @@ func TestMovedDeliveryOfADeletedClient(t *testing.T) {
 	}
 }
 
-// A new client's first delivery is handed out without a claim, although deliveries of an earlier client with its id wait.
+// A new client's first delivery is handed out without a claim, although deliveries of an earlier client with its id
+// wait.
 func TestNewClientIsHandedOut(t *testing.T) {
 	f := open(t)
 	k := f.agent()
@@ -222,8 +223,8 @@ func TestNewClientIsHandedOut(t *testing.T) {
 	}
 }
 
-// A client whose delivery is being sent again is not deleted before that is done: else its id might be another client's, whose
-// secret would sign.
+// A client whose delivery is being sent again is not deleted before that is done: else its id might be another
+// client's, whose secret would sign.
 func TestRedeliveryKeepsTheClient(t *testing.T) {
 	cluster.PostgresOnly(t, "there is one writer")
 	f := open(t)

@@ -26,10 +26,10 @@ type Idempotency struct {
 
 type idempotencyKey struct{}
 
-// WithIdempotency returns a context with which CreateAgent, CreateEvent, CreateApplication, RotateSecret, RollBackSecret and CreateReplay
-// create at most once in a day for an application and a key. The same fingerprint gets the first answer again, another one an
-// *Error of kind KeyReused. The context carries the key because it is about the request, not about what is created: callers
-// without a key, which are most, do not mention it.
+// WithIdempotency returns a context with which CreateAgent, CreateEvent, CreateApplication, RotateSecret,
+// RollBackSecret and CreateReplay create at most once in a day for an application and a key. The same fingerprint
+// gets the first answer again, another one an *Error of kind KeyReused. The context carries the key because it is
+// about the request, not about what is created: callers without a key, which are most, do not mention it.
 func WithIdempotency(ctx context.Context, k Idempotency) context.Context {
 	return context.WithValue(ctx, idempotencyKey{}, k)
 }
@@ -66,9 +66,9 @@ type idempotencyRow struct {
 
 func (idempotencyRow) TableName() string { return "idempotency_keys" }
 
-// reserve takes a key that is new, or older than a day, and says whether it has. On PostgreSQL a second transaction with the
-// same key waits here for the first. It holds the application before the client, as a deletion of the client does not: if the two
-// meet, PostgreSQL ends one of them, which is tried again.
+// reserve takes a key that is new, or older than a day, and says whether it has. On PostgreSQL a second transaction
+// with the same key waits here for the first. It holds the application before the client, as a deletion of the client
+// does not: if the two meet, PostgreSQL ends one of them, which is tried again.
 func (s *Store) reserve(tx *gorm.DB, k Idempotency) (first bool, err error) {
 	taken := tx.Exec("INSERT INTO idempotency_keys (application, hash, client_id, fingerprint, answer, created_at) "+
 		"SELECT number, ?, ?, ?, '', ? FROM applications WHERE number = ? ON CONFLICT (application, hash) DO UPDATE SET "+
@@ -141,8 +141,8 @@ func (k Idempotency) hash() []byte {
 	return hash
 }
 
-// seal encrypts answers, which may hold secrets. The database alone does not open them: that takes the Idempotency-Key and,
-// if the store has one, its encryption key.
+// seal encrypts answers, which may hold secrets. The database alone does not open them: that takes the
+// Idempotency-Key and, if the store has one, its encryption key.
 func (k Idempotency) seal(storeKey []byte) (*seal, error) {
 	key, err := k.derive(storeKey, "agentevents: the answer of an Idempotency-Key")
 	if err != nil {

@@ -115,8 +115,8 @@ func (k *keeper) confirm() error {
 	return k.look(nil)
 }
 
-// look compares the files with those that were opened and, on a connection that has no transaction, the size of the first: what
-// a transaction has written is in neither file yet. It logs when that changes.
+// look compares the files with those that were opened and, on a connection that has no transaction, the size of the
+// first: what a transaction has written is in neither file yet. It logs when that changes.
 func (k *keeper) look(db *gorm.DB) error {
 	var err error
 	for i := 0; err == nil && i < len(k.parts); i++ {
@@ -146,8 +146,8 @@ func (k *keeper) note(err error) {
 	}
 }
 
-// whole returns an error when the file is smaller than it was, and lacks a page that its log does not have either. What it said
-// the last time holds when there is no connection to ask.
+// whole returns an error when the file is smaller than it was, and lacks a page that its log does not have either.
+// What it said the last time holds when there is no connection to ask.
 func (k *keeper) whole(db *gorm.DB) error {
 	if db == nil {
 		if was := k.lost(); errors.Is(was, errTruncated) {
@@ -167,8 +167,8 @@ func (k *keeper) whole(db *gorm.DB) error {
 	return err
 }
 
-// measure returns the size of the file, and whether pages are missing. It reads in one transaction, in which neither the log
-// nor what it stands for can go.
+// measure returns the size of the file, and whether pages are missing. It reads in one transaction, in which neither
+// the log nor what it stands for can go.
 func (k *keeper) measure(db *gorm.DB) (size int64, short bool, err error) {
 	err = db.Transaction(func(tx *gorm.DB) error {
 		var now struct{ Pages, Bytes int64 }

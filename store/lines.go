@@ -71,8 +71,8 @@ func (r receiver) String() string {
 	return fmt.Sprintf("%s://%s", r.scheme, net.JoinHostPort(r.host, strconv.Itoa(r.port)))
 }
 
-// cameTo is what an attempt came to: the status, if there was an answer, and what went wrong, if there was none or not all
-// of it.
+// cameTo is what an attempt came to: the status, if there was an answer, and what went wrong, if there was none or
+// not all of it.
 func cameTo(a webhook.Attempt) (attrs []slog.Attr) {
 	if a.Status != 0 {
 		attrs = append(attrs, slog.Int("status", a.Status))
@@ -107,7 +107,8 @@ func announceDisabled(tx *gorm.DB, delivery int64, reason string) error {
 	return err
 }
 
-// announceBreaker has a line be logged when an attempt opens the breaker of a receiver or closes it, and counts openings.
+// announceBreaker has a line be logged when an attempt opens the breaker of a receiver or closes it, and counts
+// openings.
 func (s *Store) announceBreaker(tx *gorm.DB, before, after receiverRow, a webhook.Attempt) error {
 	if before.open() == after.open() {
 		return nil

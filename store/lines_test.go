@@ -104,8 +104,8 @@ func TestFailedDeliveriesAreLogged(t *testing.T) {
 	}
 }
 
-// A delivery that fails again after it was redelivered is another line; one that was cancelled or corrected while it was in
-// flight has not failed.
+// A delivery that fails again after it was redelivered is another line; one that was cancelled or corrected while it
+// was in flight has not failed.
 func TestFailuresThatCountAreLogged(t *testing.T) {
 	f, log := journaled(t)
 	k := f.agent()

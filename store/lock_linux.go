@@ -12,8 +12,8 @@ const (
 	lockedByte   = 1 << 62 // far behind those that SQLite locks
 )
 
-// lockInode takes the file itself for this process, whatever name it was found by, also when the lock file is removed. The file
-// must stay open until SQLite has closed it: to close it ends SQLite's own locks.
+// lockInode takes the file itself for this process, whatever name it was found by, also when the lock file is
+// removed. The file must stay open until SQLite has closed it: to close it ends SQLite's own locks.
 func lockInode(name string) (*os.File, error) {
 	f, err := os.OpenFile(name, os.O_RDWR, 0) //nolint:gosec // the operator says which
 	if err != nil {

@@ -145,8 +145,8 @@ func (s *Store) expire(ctx context.Context) error {
 	return nil
 }
 
-// overdue lists deliveries that have failed because their window is over and that nobody has in flight. The index of what is pending or parked
-// is all that it reads.
+// overdue lists deliveries that have failed because their window is over and that nobody has in flight. The index of
+// what is pending or parked is all that it reads.
 func (s *Store) overdue(tx *gorm.DB) (rows []deliveryRow, err error) {
 	now := s.now()
 	err = tx.Raw("SELECT d.id, d.lane_id, d.state FROM deliveries d WHERE d.state IN ('pending', 'parked') "+

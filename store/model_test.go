@@ -160,8 +160,8 @@ func (i *item) before(o *item) bool {
 func (m *model) now() time.Time       { return m.clock.Now() }
 func (m *model) expired(i *item) bool { return !m.now().Before(i.expires) }
 
-// over says whether a delivery has failed because its window is over. One that was never tried has one attempt, unless its
-// receiver is down or has asked for a pause.
+// over says whether a delivery has failed because its window is over. One that was never tried has one attempt,
+// unless its receiver is down or has asked for a pause.
 func (m *model) over(i *item) bool {
 	return m.expired(i) && (i.state == "parked" || i.tried || m.site(i.home().site).open() ||
 		m.now().Before(m.site(i.home().site).paused))
@@ -350,8 +350,8 @@ func (m *model) settle(w *worker) {
 	}
 }
 
-// failed notes a failure and returns how long the delivery waits: for as long as the receiver says, or for its receiver's sake
-// when nothing has come of that since it failed there before, and else for its own.
+// failed notes a failure and returns how long the delivery waits: for as long as the receiver says, or for its
+// receiver's sake when nothing has come of that since it failed there before, and else for its own.
 func (m *model) failed(w *worker) time.Duration {
 	i, life, o := w.item, m.site(w.at.site).life, w.answer
 	down, again := o.Health() == webhook.Down, i.failedIn == life

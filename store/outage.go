@@ -13,11 +13,12 @@ import (
 	"gorm.io/gorm/logger"
 )
 
-// calmFor is how long nothing may have failed for a reason before that is over: on a full disk some writes succeed, too.
+// calmFor is how long nothing may have failed for a reason before that is over: on a full disk some writes succeed,
+// too.
 const calmFor = 10 * time.Second
 
-// outages logs one line for each reason why the database is not available, and one when that is over: as long as it lasts, all
-// requests fail for that reason.
+// outages logs one line for each reason why the database is not available, and one when that is over: as long as it
+// lasts, all requests fail for that reason.
 type outages struct {
 	log *slog.Logger
 	now func() time.Time
@@ -109,7 +110,8 @@ func (o *outages) succeeded() {
 	o.open.Store(int32(len(o.all))) //nolint:gosec // a handful
 }
 
-// read takes the result of a transaction that reads. The statements that fail are noted one by one, but not where it began.
+// read takes the result of a transaction that reads. The statements that fail are noted one by one, but not where it
+// began.
 func (o *outages) read(ctx context.Context, err error) {
 	cause := causeOf(err)
 	if cause == nil || ctx.Err() != nil {

@@ -16,8 +16,8 @@ const (
 	troubleFor = 2 * time.Second // in which a write has failed, so that the next one is not relied on
 )
 
-// Ready returns nil when a change would be stored, and an error when it would not, when that is not known before ctx ends, or
-// when secrets cannot be read. It writes once a second at most.
+// Ready returns nil when a change would be stored, and an error when it would not, when that is not known before ctx
+// ends, or when secrets cannot be read. It writes once a second at most.
 func (s *Store) Ready(ctx context.Context) error {
 	switch {
 	case s.closed.Load():
@@ -62,8 +62,9 @@ func allocate(tx *gorm.DB, now int64) error {
 	return execute(tx, "UPDATE probes SET at = ?, room = randomblob(?) WHERE id = 1", now, probeBytes)
 }
 
-// extend needs new pages, and the commit that follows needs the log, although the rows are rolled back. It holds no lock that a
-// reader or another process waits for. Rows of a rolled back savepoint are removed by vacuum whatever others still read.
+// extend needs new pages, and the commit that follows needs the log, although the rows are rolled back. It holds no
+// lock that a reader or another process waits for. Rows of a rolled back savepoint are removed by vacuum whatever
+// others still read.
 func extend(tx *gorm.DB) error {
 	return errors.Join(execute(tx, "SAVEPOINT room"),
 		execute(tx, "INSERT INTO probe_room (filler) SELECT repeat('x', 7000) FROM generate_series(1, 2)"),

@@ -77,7 +77,8 @@ func TestReadyOnAFullServer(t *testing.T) {
 	f.check(f.Ready(f.ctx))
 }
 
-// While changes fail the store is not ready, whatever its own look at it says; a row that another transaction holds says nothing.
+// While changes fail the store is not ready, whatever its own look at it says; a row that another transaction holds
+// says nothing.
 func TestReadyWhileChangesFail(t *testing.T) {
 	f := open(t)
 	ahead := f.moved()

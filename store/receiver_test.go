@@ -41,7 +41,8 @@ func TestReceiverOfEachWayToWriteItsHost(t *testing.T) {
 	f.verify()
 }
 
-// An event that was registered before hosts were mapped keeps its receiver, and is consistent, until it gets another URL.
+// An event that was registered before hosts were mapped keeps its receiver, and is consistent, until it gets another
+// URL.
 func TestReceiverOfBeforeHostsWereMapped(t *testing.T) {
 	f := open(t)
 	k := f.agent()

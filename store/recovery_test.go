@@ -70,7 +70,8 @@ func (w *world) pass(d time.Duration) {
 	}
 }
 
-// bound is how long after its receiver could answer a delivery that waits for it is on its way: a minute and the jitter.
+// bound is how long after its receiver could answer a delivery that waits for it is on its way: a minute and the
+// jitter.
 func (w *world) bound() time.Duration {
 	return time.Duration(float64(time.Minute) * (1 + w.schedule.Jitter))
 }
@@ -125,8 +126,8 @@ func (w *world) outage(down time.Duration, crash bool) {
 	w.drained()
 }
 
-// An event that a receiver fails at, and that nothing else is sent to for long, is tried each minute, and holds up no other
-// agent's for longer than that, however many such events there are.
+// An event that a receiver fails at, and that nothing else is sent to for long, is tried each minute, and holds up no
+// other agent's for longer than that, however many such events there are.
 func TestPoisonAtAQuietReceiver(t *testing.T) {
 	for _, test := range []struct {
 		poisoned int64
@@ -224,7 +225,8 @@ func TestDeploymentAfterAnOutage(t *testing.T) {
 	}
 }
 
-// Hundreds of attempts that failed by the receiver's fault do not make the next failure of a delivery's own wait for an hour.
+// Hundreds of attempts that failed by the receiver's fault do not make the next failure of a delivery's own wait for
+// an hour.
 func TestOutageIsNoFailureOfADelivery(t *testing.T) {
 	w := newWorld(t, webhook.DefaultSchedule())
 	up := false

@@ -127,8 +127,8 @@ func holdForRedelivery(tx *gorm.DB, client string, id int64) error {
 	return holdReplayLanes(tx, ids)
 }
 
-// holdForReplay holds what sending deliveries again is going to change. The replay, which is held after that and ends with
-// its client, keeps the client.
+// holdForReplay holds what sending deliveries again is going to change. The replay, which is held after that and ends
+// with its client, keeps the client.
 func holdForReplay(tx *gorm.DB, ids []int64) error {
 	if err := holdAgentsOf(tx, ids); err != nil {
 		return err

@@ -282,9 +282,10 @@ func (s *Store) pruneOld(ctx context.Context, table, column string) error {
 	return nil
 }
 
-// pruneClients removes what is left of deleted clients and no longer needed: secrets when the last delivery has ended, the
-// state of breakers after that, and up to where changes are gone when the last of them is. Lanes and receivers stay, since
-// no index tells whether a delivery refers to a lane: a client that is created under the same id takes them.
+// pruneClients removes what is left of deleted clients and no longer needed: secrets when the last delivery has
+// ended, the state of breakers after that, and up to where changes are gone when the last of them is. Lanes and
+// receivers stay, since no index tells whether a delivery refers to a lane: a client that is created under the same
+// id takes them.
 func (s *Store) pruneClients(ctx context.Context) error {
 	err := s.pruneLeft(ctx, "secrets", noneBusy)
 	if err == nil {
@@ -296,8 +297,8 @@ func (s *Store) pruneClients(ctx context.Context) error {
 	return err
 }
 
-// pruneLeft removes rows t of a table that no client has, and of which a condition is so. The rows are held before that is
-// looked at for the last time: a client that was created meanwhile has them.
+// pruneLeft removes rows t of a table that no client has, and of which a condition is so. The rows are held before
+// that is looked at for the last time: a client that was created meanwhile has them.
 func (s *Store) pruneLeft(ctx context.Context, table, condition string) error {
 	left := "NOT EXISTS (SELECT 1 FROM clients c WHERE c.id = t.client_id) AND " + condition
 	var found []string

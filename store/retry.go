@@ -16,9 +16,10 @@ type retry struct {
 	Outage   int64
 }
 
-// retry says whose failure an attempt was. The second in one outage of the receiver is the receiver's: it must not make the
-// delivery wait for long once the receiver is back. Any other is the delivery's own, which waits for the longer the more of
-// these it has had: others may be taken while it is not. What the receiver has set a time for, or was not sent, is neither.
+// retry says whose failure an attempt was. The second in one outage of the receiver is the receiver's: it must not
+// make the delivery wait for long once the receiver is back. Any other is the delivery's own, which waits for the
+// longer the more of these it has had: others may be taken while it is not. What the receiver has set a time for, or
+// was not sent, is neither.
 func (r receiverRow) retry(o webhook.Outcome, failures int, outage int64) retry {
 	next, down := retry{o.Delay.Milliseconds(), failures + 1, outage}, o.Health() == webhook.Down
 	switch {
@@ -33,9 +34,9 @@ func (r receiverRow) retry(o webhook.Outcome, failures int, outage int64) retry 
 	return next
 }
 
-// sendNow makes pending deliveries due at once, and what goes before them in their lanes, which are held: over a time that
-// they wait for by themselves, but not over a pause that their receiver has asked for. At an open breaker the next probe is
-// now. What is in flight stays so.
+// sendNow makes pending deliveries due at once, and what goes before them in their lanes, which are held: over a time
+// that they wait for by themselves, but not over a pause that their receiver has asked for. At an open breaker the
+// next probe is now. What is in flight stays so.
 func (s *Store) sendNow(tx *gorm.DB, ids ...int64) error {
 	last, err := query[deliveryRow](tx, "SELECT DISTINCT d.lane_id, d.change_id, d.id FROM deliveries d WHERE d.id IN ? "+
 		"AND d.state || '' = 'pending' ORDER BY d.lane_id, d.change_id, d.id", padded(ids))

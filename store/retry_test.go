@@ -172,8 +172,8 @@ func (f *fixture) events() (ids []int64) {
 	return ids
 }
 
-// How long what a receiver answers while it is deployed is tried again: from the change on, from when it is sent again, and
-// from when its receiver came back after an outage.
+// How long what a receiver answers while it is deployed is tried again: from the change on, from when it is sent
+// again, and from when its receiver came back after an outage.
 func TestDeployWindow(t *testing.T) {
 	const deploy = 15 * time.Minute
 	f := open(t)

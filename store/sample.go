@@ -92,7 +92,8 @@ func (s *Store) SaveSample(ctx context.Context, event int64, kind gen.AgentType,
 	return Sample{ID: r.ID, Sent: d, Attempt: a}, err
 }
 
-// tested notes that the receiver of an event has taken a test of it, unless that was sent to where the event was before.
+// tested notes that the receiver of an event has taken a test of it, unless that was sent to where the event was
+// before.
 func (s *Store) tested(tx *gorm.DB, event int64, sentTo string) error {
 	r, is, err := first[receiverRow](tx, "SELECT "+columns[receiverRow]()+" FROM receivers WHERE id = (SELECT l.receiver_id "+
 		"FROM agent_events e JOIN lanes l ON l.id = e.lane_id WHERE e.id = ? AND e.url = ?)"+toHold(tx, true), event, sentTo)

@@ -20,8 +20,8 @@ const (
 	mostSecrets = 5
 )
 
-// keys are the secrets of a client in a row. The columns of the newest two are as old as the table, so that a process of an
-// earlier version, which knows no others, signs with these.
+// keys are the secrets of a client in a row. The columns of the newest two are as old as the table, so that a process
+// of an earlier version, which knows no others, signs with these.
 type keys struct {
 	Secret        string
 	Previous      string
@@ -143,8 +143,9 @@ func (s *Store) RotateSecret(ctx context.Context, client string) (gen.Secret, er
 	})
 }
 
-// RollBackSecret takes the last rotation back: the secret before is the newest again, and the one that replaced it signs
-// no longer. A second call is refused until the secret is rotated again: it would take the rest of its day from another secret.
+// RollBackSecret takes the last rotation back: the secret before is the newest again, and the one that replaced it
+// signs no longer. A second call is refused until the secret is rotated again: it would take the rest of its day from
+// another secret.
 func (s *Store) RollBackSecret(ctx context.Context, client string) (gen.Secret, error) {
 	return s.changeKeys(ctx, client, true, func(list []signer, takenBack bool) ([]signer, error) {
 		switch {
@@ -158,7 +159,8 @@ func (s *Store) RollBackSecret(ctx context.Context, client string) (gen.Secret, 
 	})
 }
 
-// changeKeys replaces the secrets of a client that sign, the newest first, and notes whether that takes a rotation back.
+// changeKeys replaces the secrets of a client that sign, the newest first, and notes whether that takes a rotation
+// back.
 func (s *Store) changeKeys(
 	ctx context.Context, client string, back bool, change func(list []signer, takenBack bool) ([]signer, error),
 ) (gen.Secret, error) {
@@ -210,8 +212,8 @@ func rotationTakenBack(client string) error {
 		"the last rotation of client %s was taken back already; only a later rotation can be taken back", client)}
 }
 
-// newSecret gives a new client its first secret. That of an earlier client with the same id is needed no longer, or setAside has
-// kept it.
+// newSecret gives a new client its first secret. That of an earlier client with the same id is needed no longer, or
+// setAside has kept it.
 func (s *Store) newSecret(tx *gorm.DB, client string) error {
 	return tx.Exec("INSERT INTO secrets (client_id, secret) VALUES (?, ?) ON CONFLICT (client_id) "+
 		"DO UPDATE SET secret = excluded.secret, previous = '', previous_until = 0, older = '', taken_back = 0",

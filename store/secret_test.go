@@ -157,7 +157,8 @@ func TestNoMoreThanFiveSecretsSign(t *testing.T) {
 	}
 }
 
-// A rotation that is taken back leaves no trace: what it replaced signs without an end, and what it made signs no longer.
+// A rotation that is taken back leaves no trace: what it replaced signs without an end, and what it made signs no
+// longer.
 func TestRotationIsTakenBack(t *testing.T) {
 	f := open(t)
 	k := f.agent()
@@ -193,8 +194,8 @@ func TestRotationIsTakenBack(t *testing.T) {
 	f.missing("a client that there is not", err)
 }
 
-// A process of an earlier version knows of two secrets. What it does not know of signs for its day in the others; of a client
-// that it has created under the id of an earlier one, nothing of that signs.
+// A process of an earlier version knows of two secrets. What it does not know of signs for its day in the others; of
+// a client that it has created under the id of an earlier one, nothing of that signs.
 func TestSecretsOfAnEarlierVersion(t *testing.T) {
 	f := open(t)
 	k := f.agent()

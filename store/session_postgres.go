@@ -12,7 +12,8 @@ import (
 )
 
 // A session begins with settings that an administrator may have given the server, the database or the role, for other
-// programs too. What a promise depends on is set here. Settings of the URL are meant for this program, and have precedence.
+// programs too. What a promise depends on is set here. Settings of the URL are meant for this program, and have
+// precedence.
 
 // always is what no URL changes: all text is UTF-8, and a backslash in a statement is a backslash.
 var always = map[string]string{"client_encoding": "UTF8", "standard_conforming_strings": "on"}
@@ -59,8 +60,8 @@ type unfit string
 
 func (u unfit) Error() string { return string(u) }
 
-// fits has connections accept a server only if all checks do, the one of target_session_attrs before the others. The next
-// host of the URL is tried if there is one.
+// fits has connections accept a server only if all checks do, the one of target_session_attrs before the others. The
+// next host of the URL is tried if there is one.
 func fits(c *pgx.ConnConfig, checks ...pgconn.ValidateConnectFunc) {
 	asked := c.ValidateConnect
 	c.ValidateConnect = func(ctx context.Context, conn *pgconn.PgConn) error {

@@ -103,8 +103,8 @@ func TestReadOnlyDatabase(t *testing.T) {
 	g.works()
 }
 
-// TestEncoding has servers, databases and roles be of other encodings than UTF-8. A database that cannot hold every name
-// is refused at the start; what a session of others would be of does not matter.
+// TestEncoding has servers, databases and roles be of other encodings than UTF-8. A database that cannot hold every
+// name is refused at the start; what a session of others would be of does not matter.
 func TestEncoding(t *testing.T) {
 	c := ownCluster(t, cluster.Options{Settings: map[string]string{"fsync": "off"}})
 	conn, err := pgx.Connect(t.Context(), c.URL("postgres"))

@@ -182,8 +182,8 @@ func (w *writer) ended() (ended bool) {
 	return ended || err != nil
 }
 
-// create makes a file unless it is there. It does not open one that is: to close that would end the locks that this process has
-// on it.
+// create makes a file unless it is there. It does not open one that is: to close that would end the locks that this
+// process has on it.
 func create(file string) error {
 	f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_RDWR, ownersAlone)
 	if errors.Is(err, fs.ErrExist) {

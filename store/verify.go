@@ -119,9 +119,10 @@ var rules = []rule{
 			OR (r.failures >= @failures AND r.waits IS NULL) OR (r.probe IS NOT NULL AND l.receiver_id IS DISTINCT FROM r.id)`},
 }
 
-// Verify looks for what should never be in a database, whether a process serves it or not, and changes nothing. It reports
-// each check as soon as that is done. Each looks at a moment of its own: a transaction that reads for as long as all of them
-// take would keep SQLite's log, or PostgreSQL's dead rows, from being cleaned up. A copy that is not complete is an error.
+// Verify looks for what should never be in a database, whether a process serves it or not, and changes nothing. It
+// reports each check as soon as that is done. Each looks at a moment of its own: a transaction that reads for as long
+// as all of them take would keep SQLite's log, or PostgreSQL's dead rows, from being cleaned up. A copy that is not
+// complete is an error.
 func Verify(ctx context.Context, o Options, done func(Check)) error {
 	defer unmapped()()
 	s := &Store{Options: o, beside: true}
@@ -178,8 +179,8 @@ func (s *Store) checkAll(ctx context.Context, pool *sql.DB, orm mapper, done fun
 	return nil
 }
 
-// checkNow shows a check the database as it is at one moment, which is not later than the time of the store. A check is one
-// statement, so that what changes between two checks is no fault.
+// checkNow shows a check the database as it is at one moment, which is not later than the time of the store. A check
+// is one statement, so that what changes between two checks is no fault.
 func (s *Store) checkNow(
 	ctx context.Context, pool *sql.DB, orm mapper, clock *databaseClock, look func(db *gorm.DB) (Check, error),
 ) (c Check, err error) {
@@ -200,7 +201,8 @@ func (s *Store) checkNow(
 	return c, errors.Join(err, moment.Rollback())
 }
 
-// firstRead fixes what a transaction sees. It refuses a database that is copied into: what is under way has all kinds of faults.
+// firstRead fixes what a transaction sees. It refuses a database that is copied into: what is under way has all kinds
+// of faults.
 func (s *Store) firstRead(db *gorm.DB) error {
 	if isPostgres(s.URL) && !s.copying { // a file is never copied into
 		return complete(db)

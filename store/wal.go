@@ -7,7 +7,8 @@ import (
 	"os"
 )
 
-// What SQLite's description of its file format says of a write-ahead log: numbers have four bytes, the first is the highest.
+// What SQLite's description of its file format says of a write-ahead log: numbers have four bytes, the first is the
+// highest.
 const (
 	walHeader   = 32      // bytes; two numbers from walSalt on name the round in which it is written
 	walSalt     = 16      // of the header
@@ -16,8 +17,8 @@ const (
 	lockByte    = 1 << 30 // its page is never written
 )
 
-// lacks says whether one of the pages behind the first ones is not in a log. A page that is there too early does not matter:
-// it can only be of a transaction after the one that asks.
+// lacks says whether one of the pages behind the first ones is not in a log. A page that is there too early does not
+// matter: it can only be of a transaction after the one that asks.
 func lacks(log string, first, pages, pageBytes int64) (bool, error) {
 	has, err := pagesOf(log, pageBytes)
 	if err != nil {

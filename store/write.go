@@ -174,8 +174,8 @@ func (w *writer) between(ctx context.Context, fn func(conn *sql.Conn) error) err
 	}
 }
 
-// carry looks now and then whether the log is to be carried over to the file. Much of it, as after a reader has held it up, it
-// leaves to who tends the file, on another connection: writes need not wait for that.
+// carry looks now and then whether the log is to be carried over to the file. Much of it, as after a reader has held
+// it up, it leaves to who tends the file, on another connection: writes need not wait for that.
 func (w *writer) carry() {
 	if w.commits++; w.keeper == nil || w.commits < carryLook {
 		return

@@ -38,8 +38,8 @@ func (a Attempt) asksForTime() bool {
 	return a.Status == http.StatusServiceUnavailable && a.RetryAfter > 0
 }
 
-// RecoveryDelay is how long a receiver that is Down is left alone after so many failed attempts, by a delivery and, when its
-// breaker is open, by all: 5 s, 10 s, 30 s, then a minute.
+// RecoveryDelay is how long a receiver that is Down is left alone after so many failed attempts, by a delivery and,
+// when its breaker is open, by all: 5 s, 10 s, 30 s, then a minute.
 func RecoveryDelay(failed int) time.Duration {
 	delays := []time.Duration{5 * time.Second, 10 * time.Second, 30 * time.Second, time.Minute}
 	return delays[min(max(failed, 0), len(delays)-1)]

@@ -59,8 +59,8 @@ func TestRecoveryDelay(t *testing.T) {
 	}
 }
 
-// What is tried again because its answer was not complete says that its receiver is down, whatever the status was, unless the
-// receiver has asked for time by that.
+// What is tried again because its answer was not complete says that its receiver is down, whatever the status was,
+// unless the receiver has asked for time by that.
 func TestHealthOfAnAnswerThatIsCutOff(t *testing.T) {
 	for name, cut := range map[string]string{
 		"body":                 "HTTP/1.1 %d OK\r\nContent-Length: 10\r\n\r\nthan",

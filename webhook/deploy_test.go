@@ -58,7 +58,8 @@ func TestDeployingIsTriedUntilItsEnd(t *testing.T) {
 	}
 }
 
-// How long a delivery waits for its receiver's sake grows with such failures alone, and is never longer than for its own.
+// How long a delivery waits for its receiver's sake grows with such failures alone, and is never longer than for its
+// own.
 func TestOutcome(t *testing.T) {
 	s := Schedule{Delays: []time.Duration{time.Second, time.Hour}}
 	down := Attempt{Verdict: Retry, Error: "the receiver refused the connection"}

@@ -20,8 +20,8 @@ func newGuarded(dialer *net.Dialer, guard *Guard) *guarded {
 	return d
 }
 
-// dial connects to an address of the form host:port. The addresses of a name that may not be reached are left out. If none
-// is left, its error is a *RefusedError; otherwise it says what happened at the first one that is.
+// dial connects to an address of the form host:port. The addresses of a name that may not be reached are left out. If
+// none is left, its error is a *RefusedError; otherwise it says what happened at the first one that is.
 func (d *guarded) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.Timeout)
 	defer cancel()
@@ -77,8 +77,8 @@ type dialled struct {
 	err  error
 }
 
-// race returns the first connection of two families (RFC 8305): the others start when the preferred ones have failed, or
-// have not connected within the head start. If all fail, the error is that of the preferred ones.
+// race returns the first connection of two families (RFC 8305): the others start when the preferred ones have failed,
+// or have not connected within the head start. If all fail, the error is that of the preferred ones.
 func (d *guarded) race(ctx context.Context, preferred, others []netip.Addr, to connect) (net.Conn, error) {
 	if len(others) == 0 {
 		return inTurn(ctx, preferred, to)
@@ -161,7 +161,8 @@ func inTurn(ctx context.Context, addrs []netip.Addr, to connect) (conn net.Conn,
 	return nil, first
 }
 
-// shareOf is the time for one of so many addresses: an equal part of what is left, but 2 s at least, as with net.Dialer.
+// shareOf is the time for one of so many addresses: an equal part of what is left, but 2 s at least, as with
+// net.Dialer.
 func shareOf(ctx context.Context, addrs int) time.Duration {
 	deadline, _ := ctx.Deadline() // dial sets one
 	left := time.Until(deadline)

@@ -28,9 +28,10 @@ func Encode(d gen.AgentEventData) string {
 }
 
 // NewRequest returns the request that carries d, stamped and signed as of a time. userAgent is sent as it is,
-// "agentevents/VERSION". For GET the data is appended to the query that the URL has; for POST it is the body. The URL's own
-// path and query stay as they are to the byte, except that bytes that RFC 3986 does not allow there are percent-encoded.
-// The fragment is dropped, user info becomes basic authorization. A URL that cannot be sent to is a *RefusedError.
+// "agentevents/VERSION". For GET the data is appended to the query that the URL has; for POST it is the body. The
+// URL's own path and query stay as they are to the byte, except that bytes that RFC 3986 does not allow there are
+// percent-encoded. The fragment is dropped, user info becomes basic authorization. A URL that cannot be sent to is a
+// *RefusedError.
 func NewRequest(ctx context.Context, d Delivery, userAgent string, at time.Time) (*http.Request, error) {
 	u, err := parseURL(d.URL)
 	if err != nil {

@@ -20,10 +20,11 @@ func (e *RefusedError) Error() string { return e.Reason }
 // have it, and networks that the operator allows besides. So private, loopback, link-local, shared (CGNAT),
 // documentation, multicast and reserved addresses are refused. Any port may be used.
 //
-// An IPv4-mapped IPv6 address (::ffff:0:0/96) is the IPv4 address inside, which is what the system dials. One of NAT64's
-// well-known prefix (64:ff9b::/96), as DNS64 makes them, passes if the IPv4 address inside is public: RFC 6052, section 3.1,
-// has the prefix stand for no other. The other forms with an IPv4 address inside are refused: IPv4-compatible ones, 6to4
-// and Teredo have been given up, and what the prefix of NAT64 for local use (64:ff9b:1::/48) leads to is not known here.
+// An IPv4-mapped IPv6 address (::ffff:0:0/96) is the IPv4 address inside, which is what the system dials. One of
+// NAT64's well-known prefix (64:ff9b::/96), as DNS64 makes them, passes if the IPv4 address inside is public: RFC
+// 6052, section 3.1, has the prefix stand for no other. The other forms with an IPv4 address inside are refused:
+// IPv4-compatible ones, 6to4 and Teredo have been given up, and what the prefix of NAT64 for local use
+// (64:ff9b:1::/48) leads to is not known here.
 type Guard struct {
 	addresses *ssrf.Guardian
 	public    *ssrf.Guardian
@@ -95,9 +96,9 @@ func refuse(who string) error {
 		"(public addresses are, and networks that the operator of this server allows)"}
 }
 
-// CheckURL refuses what can never be sent to: anything but an absolute http or https URL with a host, and a host
-// that is a forbidden address or this machine by name. Other names are looked up, and their addresses checked, at
-// each attempt. It also refuses characters that cannot be seen. Its error is a *RefusedError that reads on after "url:".
+// CheckURL refuses what can never be sent to: anything but an absolute http or https URL with a host, and a host that
+// is a forbidden address or this machine by name. Other names are looked up, and their addresses checked, at each
+// attempt. It also refuses characters that cannot be seen. Its error is a *RefusedError that reads on after "url:".
 func (g *Guard) CheckURL(raw string) error {
 	if err := checkVisible(raw); err != nil {
 		return err

@@ -24,9 +24,9 @@ func (e timeoutError) Error() string {
 }
 
 // Judge says what becomes of a delivery. err is why there was no complete answer: retry, unless it is a
-// *RefusedError, with which trying again is hopeless. Without an err the status counts: 2xx delivered, 410 gone,
-// 408, 425, 429 and 5xx retry, anything else failed, redirects included, since they are not followed. A status
-// outside 100-599 is taken for a 5xx, as RFC 9110, section 15, has it. What a receiver may answer while it is deployed is
+// *RefusedError, with which trying again is hopeless. Without an err the status counts: 2xx delivered, 410 gone, 408,
+// 425, 429 and 5xx retry, anything else failed, redirects included, since they are not followed. A status outside
+// 100-599 is taken for a 5xx, as RFC 9110, section 15, has it. What a receiver may answer while it is deployed is
 // failed here; see Delivery.DeployingUntil.
 func Judge(status int, err error) Verdict {
 	switch {

@@ -15,9 +15,9 @@ var (
 	errStale  = errors.New("the connection was kept open and turned out to be closed")
 )
 
-// punctual is a connection on which nothing is written from a time on. A process may be suspended at any instruction, also
-// after it has looked at its lease, and must not continue with a request when it wakes and another process may have the
-// lane. Between this look and the write there is nothing but the system.
+// punctual is a connection on which nothing is written from a time on. A process may be suspended at any instruction,
+// also after it has looked at its lease, and must not continue with a request when it wakes and another process may
+// have the lane. Between this look and the write there is nothing but the system.
 type punctual struct {
 	net.Conn
 	use   atomic.Pointer[use]
@@ -66,8 +66,8 @@ type use struct {
 	heldUp   atomic.Bool              // something was to be written too late
 }
 
-// newUse returns a use and the context for its exchange, in which nothing is written when the deadline of ctx or the lease
-// is over. Without a lease it is the deadline alone.
+// newUse returns a use and the context for its exchange, in which nothing is written when the deadline of ctx or the
+// lease is over. Without a lease it is the deadline alone.
 func newUse(ctx context.Context, lease time.Time) (*use, context.Context) {
 	until, _ := ctx.Deadline()
 	if !lease.IsZero() && lease.Before(until) {
@@ -96,8 +96,8 @@ func (u *use) gotConn(info httptrace.GotConnInfo) {
 	c.use.Store(u)
 }
 
-// gotFirstResponseByte notices an answer on a kept connection of which nothing was read since the request was sent. It is
-// what the receiver sent beyond the end of the answer before.
+// gotFirstResponseByte notices an answer on a kept connection of which nothing was read since the request was sent.
+// It is what the receiver sent beyond the end of the answer before.
 func (u *use) gotFirstResponseByte() {
 	u.answered.Store(true)
 	if c := u.conn.Load(); c != nil && u.kept.Load() && !c.heard.Load() {

@@ -32,8 +32,8 @@ func DefaultSchedule() Schedule {
 	}
 }
 
-// Delay returns the time between a failure, counted from 1, and the next attempt. retryAfter, when the receiver asked for
-// one, replaces the schedule's delay, also where it is shorter, within 1 s and 1 h and without jitter.
+// Delay returns the time between a failure, counted from 1, and the next attempt. retryAfter, when the receiver asked
+// for one, replaces the schedule's delay, also where it is shorter, within 1 s and 1 h and without jitter.
 func (s Schedule) Delay(failure int, retryAfter time.Duration) time.Duration {
 	if retryAfter > 0 {
 		return clampRetryAfter(retryAfter)

@@ -72,9 +72,9 @@ func (s *Sender) Close() {
 //
 // When the delivery's lease is over, nothing is written any more, which is a failure like any other.
 //
-// An attempt is one request, with one exception: a connection that was kept open may turn out to be closed, and whether the
-// receiver has read the request cannot be known then. Send resends it once at most, on a new connection, with the same
-// webhook-id and signature.
+// An attempt is one request, with one exception: a connection that was kept open may turn out to be closed, and
+// whether the receiver has read the request cannot be known then. Send resends it once at most, on a new connection,
+// with the same webhook-id and signature.
 func (s *Sender) Send(ctx context.Context, d Delivery) Attempt {
 	attempt := Attempt{StartedAt: time.Now()}
 	exchange, cancel := context.WithTimeoutCause(ctx, s.timeout, timeoutError(s.timeout))

@@ -54,8 +54,8 @@ func measured(body string) string {
 // untilTheEnd is a body that ends with the connection.
 func untilTheEnd(body string) string { return "Connection: close\r\n\r\n" + body }
 
-// An answer that has arrived as it was announced is judged by its status, whatever its body is called. The excerpt is what
-// can be read of it.
+// An answer that has arrived as it was announced is judged by its status, whatever its body is called. The excerpt is
+// what can be read of it.
 func TestSendJudgesAnAnswerByItsStatus(t *testing.T) {
 	const text = "no such agent: Иванов"
 	gz := packed(t, text, asGzip)

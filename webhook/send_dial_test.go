@@ -14,8 +14,8 @@ import (
 	"github.com/agentevents/agentevents/gen"
 )
 
-// namingDNS answers each question with those of the addresses that it is for. It returns a resolver and what gives the name
-// that was asked for last.
+// namingDNS answers each question with those of the addresses that it is for. It returns a resolver and what gives
+// the name that was asked for last.
 func namingDNS(t *testing.T, addrs ...netip.Addr) (*net.Resolver, func() string) {
 	t.Helper()
 	server, err := net.ListenPacket("udp", "127.0.0.1:0")

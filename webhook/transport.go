@@ -32,8 +32,8 @@ func newTransport(r *renewing) *http.Transport {
 // mostDials is how many connections one transport opens, or tries to.
 const mostDials = 1 << 12
 
-// renewing is a transport that gives way to a new one after some dials: net/http's keeps a request of each address where
-// no connection was ever left over for another, which is each that is dead, for as long as it is in use itself.
+// renewing is a transport that gives way to a new one after some dials: net/http's keeps a request of each address
+// where no connection was ever left over for another, which is each that is dead, for as long as it is in use itself.
 type renewing struct {
 	dialer *guarded
 

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/net/idna"
 )
 
-// ReceiverOf returns where the requests of a URL go to, in one form for all ways to write it. The host of an IPv6 address
-// is without brackets. A URL that cannot be sent to is a *RefusedError.
+// ReceiverOf returns where the requests of a URL go to, in one form for all ways to write it. The host of an IPv6
+// address is without brackets. A URL that cannot be sent to is a *RefusedError.
 func ReceiverOf(rawURL string) (scheme, host string, port int, err error) {
 	u, err := parseURL(rawURL)
 	if err != nil {
@@ -29,8 +29,8 @@ func ReceiverOf(rawURL string) (scheme, host string, port int, err error) {
 }
 
 // parseURL returns a URL that a request can be made of: with the host in the form in which it is looked up, without a
-// fragment, and with a path and a query that are as registered but for the bytes that RFC 3986 does not allow there, which
-// are percent-encoded. Its error never quotes raw, which may hold secrets.
+// fragment, and with a path and a query that are as registered but for the bytes that RFC 3986 does not allow there,
+// which are percent-encoded. Its error never quotes raw, which may hold secrets.
 func parseURL(raw string) (*url.URL, error) {
 	if strings.ContainsFunc(raw, isSpaceOrControl) {
 		return nil, &RefusedError{Reason: "must not contain spaces or control characters (in a URL they are percent-encoded)"}
@@ -66,8 +66,8 @@ func split(raw string) (head, path, query string) {
 
 func isSpaceOrControl(r rune) bool { return r == ' ' || unicode.IsControl(r) }
 
-// checkVisible refuses characters that are displayed as nothing: they are there by mistake. A host may have joiners, which
-// some languages need, and a mapping that knows where.
+// checkVisible refuses characters that are displayed as nothing: they are there by mistake. A host may have joiners,
+// which some languages need, and a mapping that knows where.
 func checkVisible(raw string) error {
 	head, _, _ := split(raw)
 	for i, r := range raw {
@@ -127,8 +127,8 @@ func isAllowed(c byte) bool {
 
 func isHex(c byte) bool { return '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'f' }
 
-// lookup maps names as UTS 46 has it for a look-up, nontransitional. It leaves underscores and hyphens to DNS, which has
-// names with them.
+// lookup maps names as UTS 46 has it for a look-up, nontransitional. It leaves underscores and hyphens to DNS, which
+// has names with them.
 var lookup = idna.New(idna.MapForLookup(), idna.Transitional(false), idna.BidiRule(),
 	idna.StrictDomainName(false), idna.CheckHyphens(false))
 

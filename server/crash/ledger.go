@@ -207,7 +207,8 @@ func (l *ledger) leave(a *arrival, cut bool) {
 	a.cut, a.ended = cut, time.Now()
 }
 
-// lagging says whether a lane of a plain agent has got nothing yet, since a receiver is back, of what is pending from before.
+// lagging says whether a lane of a plain agent has got nothing yet, since a receiver is back, of what is pending from
+// before.
 func (l *ledger) lagging(receiver int, back time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -13,9 +13,9 @@
 //
 //	go run ./server/crash -binary bin/agentevents -replicas 3 -lasts 3m
 //
-// Two of the three receivers go away again and again, for some seconds: the port of one is closed, or it answers nothing, or
-// 5xx. What is pending for a receiver that is back has to be sent within the bound that the README gives, from the delays
-// that the outage was long enough for; time in which nothing could be sent does not count.
+// Two of the three receivers go away again and again, for some seconds: the port of one is closed, or it answers
+// nothing, or 5xx. What is pending for a receiver that is back has to be sent within the bound that the README gives,
+// from the delays that the outage was long enough for; time in which nothing could be sent does not count.
 //
 // Agents are of two sorts. Nobody touches the registrations of the plain ones: each of their lanes is judged request by
 // request. Those of the busy ones change all the time: nothing may be lost but what a deletion has cancelled, and each

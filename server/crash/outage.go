@@ -31,7 +31,8 @@ type plannedOutage struct {
 	mode  mode
 }
 
-// outagePlan decides about the outages of one receiver: they are dealt from a deck in which each mode is, until it is empty.
+// outagePlan decides about the outages of one receiver: they are dealt from a deck in which each mode is, until it is
+// empty.
 type outagePlan struct {
 	random *rand.Rand
 	deck   []int

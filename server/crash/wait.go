@@ -7,10 +7,10 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// schedule is that of the server. A delivery has few failures of its own, and comes again in the same life or the next: a
-// receiver refuses it at random once at most, and its first failure in an outage is its own, as is the first one after a
-// replica has recorded late what was confirmed before the outage. The last delay is longer than the bound and shorter than
-// silence: a delivery waits for it only if the receiver's failures count as its own.
+// schedule is that of the server. A delivery has few failures of its own, and comes again in the same life or the
+// next: a receiver refuses it at random once at most, and its first failure in an outage is its own, as is the first
+// one after a replica has recorded late what was confirmed before the outage. The last delay is longer than the bound
+// and shorter than silence: a delivery waits for it only if the receiver's failures count as its own.
 const schedule = "200ms,200ms,200ms,200ms,1m"
 
 const (
@@ -22,8 +22,9 @@ const (
 	mostLeases = 2
 )
 
-// bound is how long after its return a receiver gets what has waited, if the server can send: as long as the breaker, or a
-// delivery that fails because of its receiver, waits by then at most. Each probe may have failed as soon as it was due.
+// bound is how long after its return a receiver gets what has waited, if the server can send: as long as the breaker,
+// or a delivery that fails because of its receiver, waits by then at most. Each probe may have failed as soon as it
+// was due.
 func (u up) bound() time.Duration {
 	failed := 0
 	if u.after != nil {
@@ -81,8 +82,8 @@ func unanswered(arrivals []*arrival) map[int][]span {
 	return spans
 }
 
-// pending: a delivery is sent, or is not even by the end, since the one before it in its lane. A busy agent's may be parked
-// meanwhile, or on their way to another receiver.
+// pending: a delivery is sent, or is not even by the end, since the one before it in its lane. A busy agent's may be
+// parked meanwhile, or on their way to another receiver.
 func (v *verdict) pending(d debt, before *arrival, sent time.Time) {
 	if d.agent >= firstBusy {
 		return

@@ -18,8 +18,8 @@ func second(n float64) time.Time { return zero.Add(time.Duration(n * float64(tim
 
 var zero = time.Now().Add(-100 * time.Second)
 
-// A receiver is away for 7 seconds, so that one probe fails and the breaker then waits for 10, or 12 with the jitter. One
-// delivery is pending meanwhile, behind one that arrived before.
+// A receiver is away for 7 seconds, so that one probe fails and the breaker then waits for 10, or 12 with the jitter.
+// One delivery is pending meanwhile, behind one that arrived before.
 type waiting struct {
 	debts    []debt
 	arrivals []*arrival
@@ -64,7 +64,8 @@ func (w *waiting) another(from, to float64) *waiting {
 	return w
 }
 
-// What is sent within the bound after its receiver's return is in time; time in which it could not be sent does not count.
+// What is sent within the bound after its receiver's return is in time; time in which it could not be sent does not
+// count.
 func TestJudgeWaits(t *testing.T) {
 	refused := func(a *arrival) { a.answer = 503 }
 	for name, c := range map[string]struct {

@@ -5,7 +5,8 @@
 //
 //	go run ./server/sdk -binary bin/agentevents -only python,php
 //
-// With -receive it is only a receiver and prints the events that arrive, for a reader who follows gen/README.md by hand.
+// With -receive it is only a receiver and prints the events that arrive, for a reader who follows gen/README.md by
+// hand.
 package main
 
 import (

@@ -1,5 +1,5 @@
-// Package fault makes SQLite's files fail as a disk does, for tests: reads, writes, or writes beyond a place, as if the disk
-// were full. It is there on Linux alone, and concerns all databases of the process.
+// Package fault makes SQLite's files fail as a disk does, for tests: reads, writes, or writes beyond a place, as if
+// the disk were full. It is there on Linux alone, and concerns all databases of the process.
 package fault
 
 import "syscall"
