@@ -51,6 +51,9 @@ func (s *Store) admitProbes(tx *gorm.DB, due []dueLane) ([]dueLane, error) {
 	return slices.DeleteFunc(due, func(l dueLane) bool { return l.open() && !slices.Contains(free, l.ReceiverID) }), err
 }
 
+// waitsForProbe says that a receiver waits for the result of its probe.
+const waitsForProbe = "waits = (SELECT l.lease_until FROM lanes l WHERE l.id = probe)"
+
 // beginProbes makes probes of the heads that were taken from receivers whose breaker is open: all other lanes of these
 // wait for the result, no longer than the probe's lease.
 func (s *Store) beginProbes(tx *gorm.DB, due []dueLane, heads []headRow) error {
@@ -80,9 +83,12 @@ const mostSuspects = 100
 // newProbeSQL finds a lane that was not probed since a time: of those that are due the longest the one whose first
 // delivery has had the fewest failures of its own, so that what a receiver fails at does not keep it from being asked
 // for something else.
-const newProbeSQL = "SELECT l.id FROM (" + probeSQL + "AND coalesce(x.probed_at, 0) < ? ORDER BY x.due_at, x.id" + limitSQL + ") l " +
-	"ORDER BY (SELECT d.failures FROM deliveries d WHERE d.lane_id = l.id AND d.state = 'pending' ORDER BY d.change_id, d.id LIMIT 1), " +
-	"l.due_at, l.id LIMIT 1"
+const newProbeSQL = "SELECT lanes.id FROM (" + probeSQL +
+	"AND coalesce(x.probed_at, 0) < ? ORDER BY x.due_at, x.id" + limitSQL + ") lanes " +
+	"ORDER BY (SELECT d.failures " + head + "), lanes.due_at, lanes.id LIMIT 1"
+
+// oldProbeSQL finds the lane that was probed longest ago.
+const oldProbeSQL = probeSQL + "ORDER BY coalesce(x.probed_at, 0), x.due_at, x.id LIMIT 1"
 
 // chooseProbe replaces a lane of a receiver whose breaker is open by the one that was probed longest ago. Those that
 // were not probed since it began to fail come first.
@@ -90,7 +96,7 @@ func (s *Store) chooseProbe(tx *gorm.DB, l *dueLane) error {
 	id, is, err := first[int64](tx, newProbeSQL, l.ReceiverID, s.now(), l.FailingSince, mostSuspects)
 	if err == nil && !is {
 		var oldest laneDue
-		oldest, is, err = first[laneDue](tx, probeSQL+"ORDER BY coalesce(x.probed_at, 0), x.due_at, x.id LIMIT 1", l.ReceiverID, s.now())
+		oldest, is, err = first[laneDue](tx, oldProbeSQL, l.ReceiverID, s.now())
 		id = oldest.ID
 	}
 	if is {
@@ -127,7 +133,6 @@ func (s *Store) judge(tx *gorm.DB, lane laneRow, o webhook.Outcome) (after recei
 
 // after is a receiver after an attempt.
 func (s *Store) after(r receiverRow, lane laneRow, o webhook.Outcome) receiverRow {
-	probing := r.Probe != nil && *r.Probe == lane.ID
 	after, health := r, o.Health()
 	if health == webhook.Down && r.FailingSince == nil {
 		after.Outages, after.FailingSince = r.Outages+1, new(s.now())
@@ -139,18 +144,24 @@ func (s *Store) after(r receiverRow, lane laneRow, o webhook.Outcome) receiverRo
 		if after.Failures++; after.open() {
 			after.Waits = s.later(r.Waits, webhook.RecoveryDelay(0))
 		}
-	case r.open() && probing:
-		after.Probes++
-		if after.Probe = nil; same(after.Waits, lane.LeaseUntil) { // for the probe, and not since a 429
-			after.Waits = nil
-		}
-		after.Waits = s.later(after.Waits, webhook.RecoveryDelay(after.Probes))
+	case r.open() && r.Probe != nil && *r.Probe == lane.ID:
+		after = s.probed(after, lane)
 	}
 	if o.Status == http.StatusTooManyRequests {
 		after.Waits = s.later(after.Waits, o.Delay)
 		after.PausedUntil = s.later(after.PausedUntil, o.Delay)
 	}
 	return after
+}
+
+// probed is a receiver after a probe in a lane that was no sign of life.
+func (s *Store) probed(r receiverRow, lane laneRow) receiverRow {
+	r.Probes++
+	if r.Probe = nil; same(r.Waits, lane.LeaseUntil) { // for the probe, and not since a 429
+		r.Waits = nil
+	}
+	r.Waits = s.later(r.Waits, webhook.RecoveryDelay(r.Probes))
+	return r
 }
 
 // alive is a receiver after a sign of life. A pause that it has asked for goes on, unless its breaker was open.
@@ -173,12 +184,13 @@ func (s *Store) later(before *int64, d time.Duration) *int64 {
 
 func (r receiverRow) same(before receiverRow) bool {
 	return r.Failures == before.Failures && r.Probes == before.Probes && same(r.Waits, before.Waits) &&
-		same(r.Probe, before.Probe) && r.Outages == before.Outages && same(r.FailingSince, before.FailingSince) && same(r.PausedUntil, before.PausedUntil)
+		same(r.Probe, before.Probe) && r.Outages == before.Outages && same(r.FailingSince, before.FailingSince) &&
+		same(r.PausedUntil, before.PausedUntil)
 }
 
 func (r receiverRow) save(tx *gorm.DB) error {
-	return tx.Exec("UPDATE receivers SET failures = ?, probes = ?, waits = ?, probe = ?, outages = ?, failing_since = ?, "+
-		"paused_until = ?, recovered_at = ? WHERE id = ?",
+	return tx.Exec("UPDATE receivers SET failures = ?, probes = ?, waits = ?, probe = ?, outages = ?, "+
+		"failing_since = ?, paused_until = ?, recovered_at = ? WHERE id = ?",
 		r.Failures, r.Probes, r.Waits, r.Probe, r.Outages, r.FailingSince, r.PausedUntil, r.RecoveredAt, r.ID).Error
 }
 

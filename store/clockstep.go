@@ -111,7 +111,8 @@ func (s *Store) takeOffStep(ctx context.Context) (err error) {
 func (s *Store) putSeenBack(ctx context.Context) (first bool, err error) {
 	err = s.write(ctx, func(tx *gorm.DB) error {
 		now, near := s.now(), seenEvery.Milliseconds()
-		done := tx.Exec("UPDATE clock SET seen_at = ?, stepped_at = ? WHERE id = 1 AND (seen_at > ? OR stepped_at NOT BETWEEN ? AND ?)",
+		done := tx.Exec("UPDATE clock SET seen_at = ?, stepped_at = ? "+
+			"WHERE id = 1 AND (seen_at > ? OR stepped_at NOT BETWEEN ? AND ?)",
 			now, now, now+clockJitter.Milliseconds(), now-near, now+near)
 		first = done.RowsAffected > 0 || !onPostgres(tx)
 		return done.Error
@@ -127,7 +128,8 @@ type clockStepBack struct {
 
 // inSlices has the rows that a query finds after a last one changed, a slice of them in each transaction.
 func inSlices[R any](
-	ctx context.Context, s *Store, find func(tx *gorm.DB, after R) ([]R, error), after R, change func(tx *gorm.DB, rows []R) error,
+	ctx context.Context, s *Store, find func(tx *gorm.DB, after R) ([]R, error), after R,
+	change func(tx *gorm.DB, rows []R) error,
 ) error {
 	for {
 		rows, err := find(s.read(ctx), after)
@@ -156,7 +158,8 @@ func (s clockStepBack) deliveries(ctx context.Context) error {
 		if err := holdLanes(tx, lanes...); err != nil {
 			return err
 		}
-		err := tx.Exec("UPDATE deliveries SET due_at = due_at - ? WHERE id IN ? AND state || '' = 'pending' AND due_at + 0 > ?",
+		err := tx.Exec("UPDATE deliveries SET due_at = due_at - ? "+
+			"WHERE id IN ? AND state || '' = 'pending' AND due_at + 0 > ?",
 			s.back, padded(each(rows, func(r deliveryRow) int64 { return r.ID })), s.now()).Error
 		if err != nil {
 			return err
@@ -174,14 +177,15 @@ func (s clockStepBack) bringForward(tx *gorm.DB, lanes []int64) error {
 // lanes does so for lanes that are due later than their first delivery, and has none be probed later than now.
 func (s clockStepBack) lanes(ctx context.Context) error {
 	find := func(tx *gorm.DB, after int64) ([]int64, error) {
-		return query[int64](tx, "SELECT id FROM lanes WHERE id > ? AND (probed_at > ? OR due_at + 0 > ? AND lease_until IS NULL) "+
-			"ORDER BY id"+limitSQL, after, s.now(), s.now(), shiftRows)
+		return query[int64](tx, "SELECT id FROM lanes WHERE id > ? "+
+			"AND (probed_at > ? OR due_at + 0 > ? AND lease_until IS NULL) ORDER BY id"+limitSQL, after, s.now(), s.now(), shiftRows)
 	}
 	return inSlices(ctx, s.Store, find, 0, func(tx *gorm.DB, lanes []int64) error {
 		if err := holdLanes(tx, lanes...); err != nil {
 			return err
 		}
-		err := tx.Exec("UPDATE lanes SET probed_at = ? WHERE id IN ? AND probed_at > ?", s.now(), padded(lanes), s.now()).Error
+		now := s.now()
+		err := tx.Exec("UPDATE lanes SET probed_at = ? WHERE id IN ? AND probed_at > ?", now, padded(lanes), now).Error
 		if err != nil {
 			return err
 		}
@@ -201,31 +205,31 @@ func (s clockStepBack) leases(ctx context.Context) error {
 			return err
 		}
 		until, lanes := s.now()+s.Lease.Milliseconds(), padded(lanes)
-		err := tx.Exec("UPDATE receivers SET waits = ? WHERE probe IN ? AND waits > ? AND "+waitsForProbe, until, lanes, until).Error
+		err := tx.Exec("UPDATE receivers SET waits = ? WHERE probe IN ? AND waits > ? AND "+waitsForProbe,
+			until, lanes, until).Error
 		if err != nil {
 			return err
 		}
-		return tx.Exec("UPDATE lanes SET lease_until = ?, due_at = ? WHERE id IN ? AND lease_until > ?", until, until, lanes, until).Error
+		return tx.Exec("UPDATE lanes SET lease_until = ?, due_at = ? WHERE id IN ? AND lease_until > ?",
+			until, until, lanes, until).Error
 	})
 }
-
-// waitsForProbe says that a receiver waits for the result of its probe.
-const waitsForProbe = "waits = (SELECT l.lease_until FROM lanes l WHERE l.id = probe)"
 
 // receivers brings forward when breakers are probed, and the ends of pauses that receivers asked for. No outage
 // begins or ended later than now.
 func (s clockStepBack) receivers(ctx context.Context) error {
 	find := func(tx *gorm.DB, after int64) ([]int64, error) {
 		now := s.now()
-		return query[int64](tx, "SELECT id FROM receivers WHERE id > ? AND (waits > ? OR paused_until > ? OR failing_since > ? "+
-			"OR recovered_at > ?) ORDER BY id"+limitSQL, after, now, now, now, now, shiftRows)
+		return query[int64](tx, "SELECT id FROM receivers WHERE id > ? AND (waits > ? OR paused_until > ? "+
+			"OR failing_since > ? OR recovered_at > ?) ORDER BY id"+limitSQL, after, now, now, now, now, shiftRows)
 	}
 	return inSlices(ctx, s.Store, find, 0, func(tx *gorm.DB, ids []int64) error {
 		if _, err := hold(tx, "receivers", ids, true); err != nil {
 			return err
 		}
 		values := map[string]any{"back": s.back, "now": s.now(), "ids": padded(ids)}
-		return tx.Exec("UPDATE receivers SET waits = CASE WHEN waits > @now AND ("+waitsForProbe+") IS NOT TRUE THEN waits - @back ELSE waits END, "+
+		return tx.Exec("UPDATE receivers SET "+
+			"waits = CASE WHEN waits > @now AND ("+waitsForProbe+") IS NOT TRUE THEN waits - @back ELSE waits END, "+
 			"paused_until = CASE WHEN paused_until > @now THEN paused_until - @back ELSE paused_until END, "+
 			"failing_since = CASE WHEN failing_since > @now THEN @now ELSE failing_since END, "+
 			"recovered_at = CASE WHEN recovered_at > @now THEN @now ELSE recovered_at END WHERE id IN @ids", values).Error

@@ -81,8 +81,8 @@ type headRow struct {
 	Method                        gen.RequestMethod
 	Attempts, Failures            int
 	DueAt, ExpiresAt              int64
-	RecoveredAt                   int64  // its receiver
-	FailingSince                  *int64 // its receiver, if it is
+	RecoveredAt                   int64  // when the breaker of its receiver closed last
+	FailingSince                  *int64 // of its receiver; nil when it is not failing
 	ChangeID, ChangedAt, AgentID  int64
 	Kind                          gen.AgentType
 	Name                          string
@@ -100,10 +100,12 @@ type headRow struct {
 // headSQL selects heads; a condition on lanes l and deliveries d follows. The secret is that of the lane's client:
 // the id in the change may be another client's by now.
 const headSQL = "SELECT d.id, d.lane_id, l.claim, l.receiver_id, l.pending, d.event_id, d.webhook_id, d.url, " +
-	"d.method, d.attempts, d.failures, r.recovered_at, r.failing_since, d.due_at, d.expires_at, d.change_id, c.changed_at, c.agent_id, c.kind, c.name, " +
+	"d.method, d.attempts, d.failures, r.recovered_at, r.failing_since, d.due_at, d.expires_at, d.change_id, " +
+	"c.changed_at, c.agent_id, c.kind, c.name, " +
 	"c.new_status, c.event_source, c.created_at, d.replays, c.traceparent, " + keysSQL + ", " +
 	"(SELECT epoch FROM epochs) AS epoch FROM lanes l " +
-	"JOIN receivers r ON r.id = l.receiver_id JOIN deliveries d ON d.id = l.delivery_id JOIN status_changes c ON c.id = d.change_id " +
+	"JOIN receivers r ON r.id = l.receiver_id JOIN deliveries d ON d.id = l.delivery_id " +
+	"JOIN status_changes c ON c.id = d.change_id " +
 	"JOIN secrets s ON s.client_id = r.client_id "
 
 func (r headRow) delivery(lease time.Time, now int64) webhook.Delivery {

@@ -7,7 +7,7 @@
 //
 // The process that serves a SQLite file owns it: its keeper looks whether the file is still the one that was opened
 // (file.go, keeper.go), reads in its log what is not in the file yet (wal.go), and carries that over (checkpoint.go).
-// ready.go says whether a change would be stored, outage.go logs once why not, and aside.go writes such lines beside
+// ready.go says whether a change would be stored, downtime.go logs once why not, and aside.go writes such lines beside
 // what does the work.
 //
 // All due times come from one clock. clockstep.go takes a step back of that clock off whatever waits, expiry.go says

@@ -203,7 +203,7 @@ const (
 // SetMonotonic has the store take the time for what must not depend on a clock from a function.
 func (s *Store) SetMonotonic(now func() time.Time) { s.monotonic = now }
 
-// Logged returns when what the store's keeper and its outages have logged is written.
+// Logged returns when what the store's keeper and its downtimes have logged is written.
 func (s *Store) Logged() { s.aside.queue.wait(time.Minute) }
 
 // Tend is a part of Work, too, with SQLite.

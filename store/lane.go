@@ -127,7 +127,7 @@ func (s *Store) dropLeases(ctx context.Context) error {
 
 func (s *Store) dropAll(tx *gorm.DB) error {
 	err := tx.Exec("UPDATE receivers SET waits = ?, probe = NULL "+
-		"WHERE waits = (SELECT l.lease_until FROM lanes l WHERE l.id = probe)", s.now()).Error
+		"WHERE "+waitsForProbe, s.now()).Error
 	if err != nil {
 		return err
 	}

@@ -167,9 +167,10 @@ func (l *DeliveryLog) sent(last attemptRow, h headRow) {
 
 // sentSQL is headSQL for any delivery, but for the traceparent, which each attempt has its own of.
 const sentSQL = "SELECT d.id, d.lane_id, d.event_id, d.webhook_id, d.url, d.method, d.attempts, d.due_at, d.expires_at, " +
-	"d.change_id, d.replays, c.changed_at, c.agent_id, c.kind, c.name, c.new_status, c.event_source, c.created_at, " + keysSQL +
-	", (SELECT epoch FROM epochs) AS epoch FROM deliveries d JOIN status_changes c ON c.id = d.change_id " +
-	"JOIN lanes l ON l.id = d.lane_id JOIN receivers r ON r.id = l.receiver_id JOIN secrets s ON s.client_id = r.client_id WHERE d.id = ?"
+	"d.change_id, d.replays, c.changed_at, c.agent_id, c.kind, c.name, c.new_status, c.event_source, c.created_at, " +
+	keysSQL + ", (SELECT epoch FROM epochs) AS epoch FROM deliveries d JOIN status_changes c ON c.id = d.change_id " +
+	"JOIN lanes l ON l.id = d.lane_id JOIN receivers r ON r.id = l.receiver_id " +
+	"JOIN secrets s ON s.client_id = r.client_id WHERE d.id = ?"
 
 // findLogged returns a client's delivery, or says what is missing.
 func findLogged(tx *gorm.DB, client string, id int64) (gen.Delivery, error) {
@@ -239,10 +240,11 @@ func (r waitRow) waiting(now int64) gen.Waiting {
 
 // waitingFirst is for one that is the first of its lane.
 func (r waitRow) waitingFirst(now int64) gen.Waiting {
+	receiver := r.Waits != nil && *r.Waits > now && *r.Waits >= r.DueAt
 	switch {
-	case r.Waits != nil && *r.Waits > now && *r.Waits >= r.DueAt && r.Failures >= webhook.Failures && !same(r.Waits, r.PausedUntil):
+	case receiver && r.Failures >= webhook.Failures && !same(r.Waits, r.PausedUntil):
 		return gen.Waiting{Reason: "the receiver has failed too often in a row and is tried again then", Until: wireOf(r.Waits)}
-	case r.Waits != nil && *r.Waits > now && *r.Waits >= r.DueAt:
+	case receiver:
 		return gen.Waiting{Reason: "the receiver has asked for a pause (429)", Until: wireOf(r.Waits)}
 	case r.DueAt > now:
 		return gen.Waiting{Reason: "the attempt before has failed, and the next one is due then", Until: wireOf(&r.DueAt)}
@@ -257,6 +259,6 @@ func (s *Store) snapshot(ctx context.Context, fn func(tx *gorm.DB) error) error 
 		moment = append(moment, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
 	}
 	err := s.read(ctx).Transaction(fn, moment...)
-	s.outages.read(ctx, err)
+	s.downtimes.read(ctx, err)
 	return failure(err)
 }

@@ -108,7 +108,9 @@ func (s *Store) record(tx *gorm.DB, r *result, lane laneRow) error {
 // settle gives the delivery its new state, and says whether it is to be sent again, and whether it had moved. That the
 // statements name lane and state makes them do nothing to one that was cancelled or moved meanwhile. A refusal by where
 // it was sent to before its registration was corrected counts for nothing, nor does any answer from before it was sent again.
-func (s *Store) settle(tx *gorm.DB, d webhook.Delivery, o webhook.Outcome, receiver receiverRow) (again, moved bool, err error) {
+func (s *Store) settle(
+	tx *gorm.DB, d webhook.Delivery, o webhook.Outcome, receiver receiverRow,
+) (again, moved bool, err error) {
 	row, err := gorm.G[deliveryRow](tx).Where("id = ?", d.ID).Take(tx.Statement.Context)
 	if err != nil || row.LaneID != d.Lane {
 		return true, true, err // the lease was over, and it went where somebody else may have it by now
@@ -116,10 +118,10 @@ func (s *Store) settle(tx *gorm.DB, d webhook.Delivery, o webhook.Outcome, recei
 	if row.Replays != d.Replays {
 		return true, row.MovedTo != nil, nil
 	}
-	next := receiver.retry(o, row.Failures, row.Outage)
+	next := receiver.backoff(o, row.Failures, row.Outage)
 	due := min(s.now()+next.Delay, row.ExpiresAt)
 	if o.Verdict != webhook.Delivered && (row.URL != d.URL || row.Method != d.Method) {
-		o.Verdict, next, due = webhook.Retry, retry{}, row.DueAt // it was corrected meanwhile, and is due at once
+		o.Verdict, next, due = webhook.Retry, backoff{}, row.DueAt // it was corrected meanwhile, and is due at once
 	}
 	err = tx.Exec("UPDATE deliveries SET attempts = ?, due_at = ?, failures = ?, outage = ? WHERE id = ?",
 		d.Attempt, due, next.Failures, next.Outage, d.ID).Error

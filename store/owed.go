@@ -178,7 +178,8 @@ func (o owed) head(lane owedLane) headRow {
 	d, c := o.row, o.change.row
 	return headRow{
 		ID: d.ID, LaneID: lane.ID, Claim: lane.Claim + 1, ReceiverID: lane.ReceiverID, EventID: d.EventID,
-		keys: lane.keys, WebhookID: d.WebhookID, URL: d.URL, Method: d.Method, DueAt: d.DueAt, ExpiresAt: d.ExpiresAt, ChangeID: c.ID, ChangedAt: c.ChangedAt, AgentID: c.AgentID,
+		keys: lane.keys, WebhookID: d.WebhookID, URL: d.URL, Method: d.Method, DueAt: d.DueAt,
+		ExpiresAt: d.ExpiresAt, ChangeID: c.ID, ChangedAt: c.ChangedAt, AgentID: c.AgentID,
 		Kind: c.Kind, Name: c.Name, NewStatus: c.NewStatus, EventSource: c.EventSource, CreatedAt: c.CreatedAt,
 		Traceparent: c.Traceparent, Epoch: lane.Epoch,
 	}

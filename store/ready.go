@@ -28,7 +28,7 @@ func (s *Store) Ready(ctx context.Context) error {
 	if err := s.keeper.trouble(); err != nil {
 		return notAvailable(err)
 	}
-	if err := s.outages.recent(troubleFor); err != nil {
+	if err := s.downtimes.recent(troubleFor); err != nil {
 		return notAvailable(err)
 	}
 	return s.probe.ask(ctx, s.monotonic, s.tryOut)
@@ -38,7 +38,7 @@ func (s *Store) Ready(ctx context.Context) error {
 func (s *Store) tryOut(ctx context.Context) error {
 	if s.keeper != nil {
 		if err := s.keeper.look(s.read(ctx)); err != nil {
-			s.outages.note(ctx, err)
+			s.downtimes.note(ctx, err)
 			return notAvailable(err)
 		}
 	}
@@ -50,7 +50,7 @@ func (s *Store) tryOut(ctx context.Context) error {
 			"coalesce((SELECT max(id) FROM deliveries), 0) + coalesce((SELECT max(id) FROM lanes), 0)")
 		return err
 	})
-	s.outages.note(ctx, err)
+	s.downtimes.note(ctx, err)
 	return failure(err)
 }
 

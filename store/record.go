@@ -62,7 +62,8 @@ type stood struct {
 }
 
 const standingSQL = "SELECT l.id AS lane_id, l.receiver_id, l.claim, l.lease_until, r.failures, r.probes, r.waits, r.probe, " +
-	"r.outages, r.failing_since, r.paused_until, r.recovered_at, coalesce(d.failures, 0) AS own, coalesce(d.outage, 0) AS outage, " +
+	"r.outages, r.failing_since, r.paused_until, r.recovered_at, " +
+	"coalesce(d.failures, 0) AS own, coalesce(d.outage, 0) AS outage, " +
 	"coalesce(d.lane_id = l.id AND d.state = 'pending' AND d.attempts = x.attempts AND d.moved_to IS NULL AND d.url = x.url " +
 	"AND d.method = x.method AND d.replays = 0, FALSE) AS same FROM ? AS x JOIN lanes l ON l.id = x.lane " +
 	"JOIN receivers r ON r.id = l.receiver_id LEFT JOIN deliveries d ON d.id = x.id"
@@ -172,7 +173,7 @@ func (s *Store) settlePlain(tx *gorm.DB, at standing, results []*result, attempt
 	now := s.now()
 	rows := make([]settlement, len(results))
 	for i, r := range results {
-		again := at.receiver(r).retry(r.outcome, at[r.Lane].Own, at[r.Lane].Outage)
+		again := at.receiver(r).backoff(r.outcome, at[r.Lane].Own, at[r.Lane].Outage)
 		row := settlement{
 			ID: r.ID, State: pending, Attempts: r.Attempt, Last: attempts[i], Due: now + again.Delay,
 			Failures: again.Failures, Outage: again.Outage,
@@ -184,8 +185,8 @@ func (s *Store) settlePlain(tx *gorm.DB, at standing, results []*result, attempt
 		}
 		rows[i] = row
 	}
-	return execute(tx, "UPDATE deliveries SET state = x.state, attempts = x.attempts, last_attempt = "+latest+", finished_at = x.finished, "+
-		"failures = x.failures, outage = x.outage, due_at = "+
+	return execute(tx, "UPDATE deliveries SET state = x.state, attempts = x.attempts, last_attempt = "+latest+", "+
+		"finished_at = x.finished, failures = x.failures, outage = x.outage, due_at = "+
 		"CASE WHEN x.due < expires_at THEN x.due ELSE expires_at END FROM ? AS x WHERE deliveries.id = x.id", tableOf(tx, rows))
 }
 

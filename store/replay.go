@@ -164,8 +164,8 @@ func (s *Store) redeliver(tx *gorm.DB, id int64) error {
 		return err
 	}
 	now := s.now()
-	err = tx.Exec("UPDATE deliveries SET state = 'parked', url = ?, method = ?, attempts = 0, failures = 0, outage = 0, expires_at = ?, "+
-		"finished_at = NULL, replays = replays + 1 WHERE id = ?", e.URL, e.Method, now+s.Window.Milliseconds(), id).Error
+	err = tx.Exec("UPDATE deliveries SET state = 'parked', url = ?, method = ?, attempts = 0, failures = 0, outage = 0, "+
+		"expires_at = ?, finished_at = NULL, replays = replays + 1 WHERE id = ?", e.URL, e.Method, now+s.Window.Milliseconds(), id).Error
 	if err != nil || e.deliveryState() == parked {
 		return err
 	}
@@ -341,7 +341,8 @@ func (s *Store) redeliverPart(tx *gorm.DB, r replayRow, part []int64) error {
 	}
 	var still []int64
 	err = tx.Raw("SELECT id FROM deliveries WHERE id IN ? AND state = ? AND "+r.asOf()+
-		" AND EXISTS (SELECT 1 FROM replays WHERE id = ?) ORDER BY id", padded(slices.Clone(part)), r.State, r.CreatedAt, r.ID).
+		" AND EXISTS (SELECT 1 FROM replays WHERE id = ?) ORDER BY id",
+		padded(slices.Clone(part)), r.State, r.CreatedAt, r.ID).
 		Scan(&still).Error
 	if err == nil {
 		err = s.redeliverAll(tx, r.State, still)

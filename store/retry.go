@@ -9,19 +9,20 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// retry is what a delivery waits for after an attempt that is to be repeated.
-type retry struct {
+// backoff is how long a delivery waits after an attempt that is to be repeated, and what that counts as.
+type backoff struct {
 	Delay    int64 // milliseconds
 	Failures int
 	Outage   int64
 }
 
-// retry says whose failure an attempt was. The second in one outage of the receiver is the receiver's: it must not
+// backoff says whose failure an attempt was. The second in one outage of the receiver is the receiver's: it must not
 // make the delivery wait for long once the receiver is back. Any other is the delivery's own, which waits for the
 // longer the more of these it has had: others may be taken while it is not. What the receiver has set a time for, or
 // was not sent, is neither.
-func (r receiverRow) retry(o webhook.Outcome, failures int, outage int64) retry {
-	next, down := retry{o.Delay.Milliseconds(), failures + 1, outage}, o.Health() == webhook.Down
+func (r receiverRow) backoff(o webhook.Outcome, failures int, outage int64) (next backoff) {
+	next = backoff{Delay: o.Delay.Milliseconds(), Failures: failures + 1, Outage: outage}
+	down := o.Health() == webhook.Down
 	switch {
 	case o.RetryAfter > 0, o.Status == 0 && !down:
 		next.Failures = failures
@@ -58,7 +59,8 @@ func (s *Store) sendNow(tx *gorm.DB, ids ...int64) error {
 func (s *Store) laneNow(tx *gorm.DB, last deliveryRow) error {
 	now := s.now()
 	return errors.Join(
-		tx.Exec("UPDATE deliveries SET due_at = ? WHERE lane_id = ? AND state = 'pending' AND (change_id, id) <= (?, ?) AND due_at > ?",
+		tx.Exec("UPDATE deliveries SET due_at = ? "+
+			"WHERE lane_id = ? AND state = 'pending' AND (change_id, id) <= (?, ?) AND due_at > ?",
 			now, last.LaneID, last.ChangeID, last.ID, now).Error,
 		shift(tx, last.LaneID, 0, now),
 	)
@@ -68,7 +70,8 @@ func (s *Store) laneNow(tx *gorm.DB, last deliveryRow) error {
 func (s *Store) probeNow(tx *gorm.DB, lanes []int64) error {
 	now := s.now()
 	open, err := query[int64](tx, "SELECT id FROM receivers WHERE id IN (SELECT receiver_id FROM lanes WHERE id IN ?) "+
-		"AND failures >= ? AND waits > ? AND probe IS NULL ORDER BY id"+toHold(tx, true), padded(lanes), webhook.Failures, now)
+		"AND failures >= ? AND waits > ? AND probe IS NULL ORDER BY id"+toHold(tx, true),
+		padded(lanes), webhook.Failures, now)
 	if err != nil || len(open) == 0 {
 		return err
 	}

@@ -82,14 +82,20 @@ func (s *Store) SaveSample(ctx context.Context, event int64, kind gen.AgentType,
 		if err := gorm.G[sampleRow](tx).Create(tx.Statement.Context, &r); err != nil {
 			return err
 		}
-		if err := tx.Exec("DELETE FROM samples WHERE event_id = ? AND id <= (SELECT id FROM samples WHERE event_id = ? "+
-			"ORDER BY id DESC LIMIT 1 OFFSET ?)", event, event, mostSamples).Error; err != nil || a.Verdict != webhook.Delivered {
-			return err
+		err := forgetSamples(tx, event)
+		if err == nil && a.Verdict == webhook.Delivered {
+			err = s.tested(tx, event, d.URL)
 		}
-		return s.tested(tx, event, d.URL)
+		return err
 	})
 	s.wake()
 	return Sample{ID: r.ID, Sent: d, Attempt: a}, err
+}
+
+// forgetSamples leaves the newest tests of an event.
+func forgetSamples(tx *gorm.DB, event int64) error {
+	return tx.Exec("DELETE FROM samples WHERE event_id = ? AND id <= (SELECT id FROM samples WHERE event_id = ? "+
+		"ORDER BY id DESC LIMIT 1 OFFSET ?)", event, event, mostSamples).Error
 }
 
 // tested notes that the receiver of an event has taken a test of it, unless that was sent to where the event was

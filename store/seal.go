@@ -115,7 +115,8 @@ func (s *Store) sealOpen(tx *gorm.DB) error {
 		defer tx.Exec("PRAGMA secure_delete = OFF")
 	}
 	rows, err := query[secretRow](tx, "SELECT s.client_id, "+keysSQL+" FROM secrets s WHERE s.secret NOT LIKE ? OR "+
-		"s.previous NOT LIKE ? AND s.previous <> '' OR s.older NOT LIKE ? AND s.older <> ''"+toHold(tx, true), sealed+"%", sealed+"%", sealed+"%")
+		"s.previous NOT LIKE ? AND s.previous <> '' OR s.older NOT LIKE ? AND s.older <> ''"+toHold(tx, true),
+		sealed+"%", sealed+"%", sealed+"%")
 	for i := 0; err == nil && i < len(rows); i++ {
 		k := rows[i].keys
 		k.Secret, k.Previous, k.Older = s.sealOnce(k.Secret), s.sealOnce(k.Previous), s.sealOnce(k.Older)

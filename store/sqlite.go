@@ -48,7 +48,7 @@ var errServed = errors.New("another process serves this database")
 
 // own takes the file for this process alone. Two processes would each drop the other's leases.
 func own(file string) (*flock.Flock, error) {
-	lock := flock.New(file + ".lock")
+	lock := flock.New(file + lockPart)
 	ok, err := lock.TryLock()
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", file, err)
@@ -66,7 +66,7 @@ func ownOrNot(file string) (*flock.Flock, error) {
 	}
 	lock, err := own(file)
 	if errors.Is(err, errServed) {
-		return flock.New(file + ".lock"), nil
+		return flock.New(file + lockPart), nil
 	}
 	return lock, err
 }

@@ -80,7 +80,7 @@ type Store struct {
 	fresh   fresh
 
 	monotonic func() time.Time // the time for what must not depend on a clock that is set
-	outages   *outages
+	downtimes *downtimes
 	aside     aside // the log of what looks after the database
 	probe     probe
 	closed    atomic.Bool
@@ -131,7 +131,7 @@ func (s *Store) openAs(ctx context.Context, own func(file string) (*flock.Flock,
 	s.setDefaults()
 	s.monotonic = time.Now
 	s.aside = newAside(s.Log)
-	s.outages = newOutages(slog.New(s.aside), func() time.Time { return s.monotonic() })
+	s.downtimes = newDowntimes(slog.New(s.aside), func() time.Time { return s.monotonic() })
 	s.settings.init(s.write, s.setTogether)
 	s.results.init(s.write, s.recordTogether)
 	s.dueSoon, s.replays = make(chan struct{}, 1), make(chan struct{}, 1)
@@ -146,7 +146,7 @@ func (s *Store) openAs(ctx context.Context, own func(file string) (*flock.Flock,
 	if err != nil {
 		return errors.Join(fmt.Errorf("open %s: %w", Redacted(s.URL), err), s.Close())
 	}
-	s.reader.Logger = s.outages.of(s.reader.Logger)
+	s.reader.Logger = s.downtimes.of(s.reader.Logger)
 	return nil
 }
 
@@ -190,7 +190,7 @@ func (s *Store) write(ctx context.Context, fn func(tx *gorm.DB) error) error {
 		own = ownWrite(tx)
 		return fn(tx)
 	})
-	s.outages.note(ctx, err)
+	s.downtimes.note(ctx, err)
 	if err == nil {
 		s.say(ctx, own.lines)
 	}

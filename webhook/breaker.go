@@ -13,7 +13,7 @@ type Health int
 
 // The healths.
 const (
-	Unclear Health = iota // it answered that it will not take this one now: 408, 425, 429, 503 with Retry-After; or it was not asked
+	Unclear Health = iota // it will not take this one now (408, 425, 429, 503 with Retry-After), or it was not asked
 	Alive                 // it answered: 2xx, 3xx, 4xx
 	Down                  // it did not answer in time, completely or at all, or with a 5xx
 )

@@ -17,7 +17,7 @@ const (
 	alone     = 2 // has outages, and one lane alone; it confirms everything else at once
 	receivers = 3
 
-	// silence is how long nothing may arrive before what is still owed counts as lost: longer than a breaker and the
+	// silence is how long nothing may arrive before what is still outstanding counts as lost: longer than a breaker and the
 	// last delay wait.
 	silence = 75 * time.Second
 )

@@ -78,19 +78,19 @@ func (c *countdown) strike() {
 
 // ledger keeps what was promised and what has arrived.
 type ledger struct {
-	mu        sync.Mutex
-	life      int // how often the server was started on the store
-	changes   *countdown
-	requests  *countdown
-	debts     map[string][]*debt // by the registration
-	arrivals  []*arrival
-	confirmed map[delivery]bool
-	owed      map[delivery]*debt // what is neither confirmed nor cancelled
-	last      map[lane]*arrival
-	faults    []fault // those that are known before the judgement
-	troubles  []*trouble
-	timeouts  map[attempt]bool
-	times     *timeline
+	mu          sync.Mutex
+	life        int // how often the server was started on the store
+	changes     *countdown
+	requests    *countdown
+	debts       map[string][]*debt // by the registration
+	arrivals    []*arrival
+	confirmed   map[delivery]bool
+	unconfirmed map[delivery]*debt // what is neither confirmed nor cancelled
+	last        map[lane]*arrival
+	faults      []fault // those that are known before the judgement
+	troubles    []*trouble
+	timeouts    map[attempt]bool
+	times       *timeline
 	counts
 }
 
@@ -105,7 +105,7 @@ type counts struct {
 
 func newLedger() *ledger {
 	return &ledger{
-		debts: map[string][]*debt{}, confirmed: map[delivery]bool{}, owed: map[delivery]*debt{}, last: map[lane]*arrival{},
+		debts: map[string][]*debt{}, confirmed: map[delivery]bool{}, unconfirmed: map[delivery]*debt{}, last: map[lane]*arrival{},
 		times: newTimeline(),
 	}
 }
@@ -128,7 +128,7 @@ func (l *ledger) owe(a *agent, s gen.AgentStatus) {
 		x := &debt{delivery: d, agent: a.id, status: s.AgentStatus, receiver: r.receiver, life: l.life, at: time.Now()}
 		l.debts[r.name] = append(l.debts[r.name], x)
 		if !l.confirmed[d] {
-			l.owed[d] = x
+			l.unconfirmed[d] = x
 		}
 	}
 }
@@ -139,7 +139,7 @@ func (l *ledger) cancel(registration string) {
 	defer l.mu.Unlock()
 	for _, d := range l.debts[registration] {
 		d.cancelled = true
-		delete(l.owed, d.delivery)
+		delete(l.unconfirmed, d.delivery)
 	}
 }
 
@@ -195,7 +195,7 @@ func (l *ledger) answer(a *arrival, status int) {
 	a.answer, a.until, a.ended = status, len(l.arrivals), time.Now()
 	if a.confirmed() {
 		l.confirmed[a.delivery] = true
-		delete(l.owed, a.delivery)
+		delete(l.unconfirmed, a.delivery)
 	}
 	l.requests.strike()
 }
@@ -212,7 +212,7 @@ func (l *ledger) leave(a *arrival, cut bool) {
 func (l *ledger) lagging(receiver int, back time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, d := range l.owed {
+	for _, d := range l.unconfirmed {
 		if d.receiver != receiver || d.agent >= firstBusy || d.at.After(back) {
 			continue
 		}
@@ -240,11 +240,11 @@ func (l *ledger) unanswered() (now, cutOff []lane) {
 	return now, cutOff
 }
 
-// outstanding is how many deliveries are owed that nobody has confirmed.
+// outstanding is how many deliveries are neither confirmed nor cancelled.
 func (l *ledger) outstanding() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.owed)
+	return len(l.unconfirmed)
 }
 
 // sofar is how many changes were answered, and how many requests have arrived.

@@ -1,7 +1,7 @@
 -- +goose Up
 -- Whether a delivery has failed or its receiver. An outage of a receiver begins with a failure and ends with its first sign of
--- life; they are counted. A delivery has the outage in which its last attempt failed, so that the same number in both means
--- that nothing came of the receiver in between. A process of an earlier version ends no outage: at worst a failure of a
+-- life; they are counted. A delivery has the number of the outage in which its last attempt failed: if the next one
+-- fails in the same outage, the receiver has given no sign of life in between. A process of an earlier version ends no outage: at worst a failure of a
 -- delivery's own is taken for one of the receiver's meanwhile, and it is tried again within a minute.
 ALTER TABLE receivers
     ADD COLUMN outages BIGINT NOT NULL DEFAULT 0, -- with the one that goes on

@@ -1,7 +1,7 @@
 -- +goose Up
 -- Whether a delivery has failed or its receiver. An outage of a receiver begins with a failure and ends with its first sign of
--- life; they are counted. A delivery has the outage in which its last attempt failed, so that the same number in both means
--- that nothing came of the receiver in between.
+-- life; they are counted. A delivery has the number of the outage in which its last attempt failed: if the next one
+-- fails in the same outage, the receiver has given no sign of life in between.
 ALTER TABLE receivers ADD COLUMN outages INTEGER NOT NULL DEFAULT 0; -- with the one that goes on
 ALTER TABLE receivers ADD COLUMN failing_since INTEGER; -- NULL when none goes on
 ALTER TABLE receivers ADD COLUMN paused_until INTEGER; -- by an answer of 429; waits is no earlier then

@@ -17,15 +17,15 @@ import (
 // too.
 const calmFor = 10 * time.Second
 
-// outages logs one line for each reason why the database is not available, and one when that is over: as long as it
+// downtimes logs one line for each reason why the database is not available, and one when that is over: as long as it
 // lasts, all requests fail for that reason.
-type outages struct {
+type downtimes struct {
 	log *slog.Logger
 	now func() time.Time
 
 	open atomic.Int32 // how many last, so that a success costs nothing without any
 	mu   sync.Mutex
-	all  map[string]*outage
+	all  map[string]*downtime
 	last struct { // write that has failed, but not since another one was in its way or since it took too long
 		at  time.Time
 		err error
@@ -38,23 +38,23 @@ func slow(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &said) && said.Code == "57014"
 }
 
-type outage struct {
+type downtime struct {
 	cause       error
 	first, last time.Time
 	failed      int
 }
 
-func newOutages(log *slog.Logger, now func() time.Time) *outages {
-	return &outages{log: log, now: now, all: map[string]*outage{}}
+func newDowntimes(log *slog.Logger, now func() time.Time) *downtimes {
+	return &downtimes{log: log, now: now, all: map[string]*downtime{}}
 }
 
 // note takes the result of a transaction that writes. What a caller has given up says nothing.
-func (o *outages) note(ctx context.Context, err error) {
+func (d *downtimes) note(ctx context.Context, err error) {
 	switch cause := causeOf(err); {
 	case err == nil:
-		o.succeeded()
+		d.succeeded()
 	case cause != nil && ctx.Err() == nil:
-		o.failed(cause, true)
+		d.failed(cause, true)
 	}
 }
 
@@ -75,64 +75,64 @@ func causeOf(err error) error {
 	return err
 }
 
-func (o *outages) failed(cause error, write bool) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	now := o.now()
+func (d *downtimes) failed(cause error, write bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := d.now()
 	if write && !contended(cause) && !slow(cause) {
-		o.last.at, o.last.err = now, cause
+		d.last.at, d.last.err = now, cause
 	}
-	x := o.all[reason(cause)]
+	x := d.all[reason(cause)]
 	if x == nil {
-		x = &outage{cause: cause, first: now}
-		o.all[reason(cause)] = x
-		o.open.Store(int32(len(o.all))) //nolint:gosec // a handful
-		o.log.Error("store unavailable", "error", cause)
+		x = &downtime{cause: cause, first: now}
+		d.all[reason(cause)] = x
+		d.open.Store(int32(len(d.all))) //nolint:gosec // a handful
+		d.log.Error("store unavailable", "error", cause)
 	}
 	x.last = now
 	x.failed++
 }
 
 // succeeded ends what was not seen for a while.
-func (o *outages) succeeded() {
-	if o.open.Load() == 0 {
+func (d *downtimes) succeeded() {
+	if d.open.Load() == 0 {
 		return
 	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	now := o.now()
-	for name, x := range o.all {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := d.now()
+	for name, x := range d.all {
 		if now.Sub(x.last) >= calmFor {
-			delete(o.all, name)
-			o.log.Info("store available again", "error", x.cause, "failed", x.failed, "seconds", int(x.last.Sub(x.first).Seconds()))
+			delete(d.all, name)
+			d.log.Info("store available again", "error", x.cause, "failed", x.failed, "seconds", int(x.last.Sub(x.first).Seconds()))
 		}
 	}
-	o.open.Store(int32(len(o.all))) //nolint:gosec // a handful
+	d.open.Store(int32(len(d.all))) //nolint:gosec // a handful
 }
 
 // read takes the result of a transaction that reads. The statements that fail are noted one by one, but not where it
 // began.
-func (o *outages) read(ctx context.Context, err error) {
+func (d *downtimes) read(ctx context.Context, err error) {
 	cause := causeOf(err)
 	if cause == nil || ctx.Err() != nil {
 		return
 	}
-	o.mu.Lock()
-	_, lasts := o.all[reason(cause)]
-	o.mu.Unlock()
+	d.mu.Lock()
+	_, lasts := d.all[reason(cause)]
+	d.mu.Unlock()
 	if !lasts {
-		o.failed(cause, false)
+		d.failed(cause, false)
 	}
 }
 
 // recent returns why a write has failed lately, nil if none has.
-func (o *outages) recent(within time.Duration) error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.last.err == nil || o.now().Sub(o.last.at) >= within {
+func (d *downtimes) recent(within time.Duration) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.last.err == nil || d.now().Sub(d.last.at) >= within {
 		return nil
 	}
-	return o.last.err
+	return d.last.err
 }
 
 // reason is what errors with the same reason have in common: their texts may name a statement or a port.
@@ -156,22 +156,22 @@ func reason(err error) string {
 }
 
 // of is a log of statements that has reads that fail noted, too.
-func (o *outages) of(l logger.Interface) logger.Interface { return &readLog{l, o} }
+func (d *downtimes) of(l logger.Interface) logger.Interface { return &readLog{l, d} }
 
 type readLog struct {
 	logger.Interface
-	outages *outages
+	downtimes *downtimes
 }
 
 // LogMode implements logger.Interface.
 func (l *readLog) LogMode(level logger.LogLevel) logger.Interface {
-	return &readLog{l.Interface.LogMode(level), l.outages}
+	return &readLog{l.Interface.LogMode(level), l.downtimes}
 }
 
 // Trace implements logger.Interface.
 func (l *readLog) Trace(ctx context.Context, begin time.Time, fc func() (string, int64), err error) {
 	if cause := causeOf(err); cause != nil && ctx.Err() == nil {
-		l.outages.failed(cause, false)
+		l.downtimes.failed(cause, false)
 	}
 	l.Interface.Trace(ctx, begin, fc, err)
 }
