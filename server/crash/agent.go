@@ -24,6 +24,7 @@ type agent struct {
 	sequence      int64 // of its last change
 	registrations []*registration
 	unsure        bool // a request about it was cut off: how it stands is to be looked up
+	doubted       bool // a request about it was cut off before, and a replica that was held up may still carry it out
 	made          int  // how many registrations it has had
 }
 
@@ -145,7 +146,7 @@ func (s session) lookAtStatus(a *agent, st gen.AgentStatus) {
 		s.book.resolve()
 	}
 	s.learn(a, st)
-	a.known, a.unsure = true, false
+	a.known, a.unsure, a.doubted = true, false, a.doubted || a.unsure
 }
 
 // learn takes over what the server says of an agent's status.

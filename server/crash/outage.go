@@ -67,6 +67,7 @@ func (r *receiver) runOutages(ctx context.Context, p *outagePlan) error {
 		for ctx.Err() == nil && r.book.lagging(r.number, back) && time.Since(back) < mostBacklog {
 			wait(ctx, 10*time.Millisecond)
 		}
+		r.mood.caughtUp()
 	}
 	return nil
 }

@@ -211,6 +211,7 @@ type mood struct {
 	asked  int  // requests in this life of the server
 	held   int  // how many of these have no answer
 
+	back   bool          // it has come back, and not each lane has got something since
 	mode   mode          // that it has now
 	turned chan struct{} // is closed when it has another one
 }
@@ -236,7 +237,14 @@ func (m *mood) setMode(to mode) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	close(m.turned)
-	m.mode, m.turned = to, make(chan struct{})
+	m.mode, m.turned, m.back = to, make(chan struct{}), to == healthy
+}
+
+// caughtUp notes that each lane has got something since the receiver came back.
+func (m *mood) caughtUp() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.back = false
 }
 
 // calm makes a receiver confirm everything from now on.
@@ -265,7 +273,9 @@ func (m *mood) next(attempt int) reply {
 	if m.random.IntN(2) == 0 {
 		r.delay = time.Duration(m.random.Int64N(int64(50 * time.Millisecond)))
 	}
-	if attempt == 1 { // after more failures the delivery would wait for long, see schedule
+	// After more failures the delivery would wait for long, see schedule. A probe that is refused means that the receiver
+	// is not back yet.
+	if attempt == 1 && !m.back {
 		m.fail(&r)
 	}
 	return r

@@ -312,3 +312,24 @@ func TestLedgerLagging(t *testing.T) {
 		t.Error("what has arrived does not lag")
 	}
 }
+
+// A receiver that is back refuses no first attempt until each lane has got something: a probe may be one.
+func TestReceiverThatIsBackRefusesNoProbe(t *testing.T) {
+	m := mood{random: rand.New(rand.NewPCG(1, 2)), moody: true, turned: make(chan struct{})} //nolint:gosec // no secret
+	refused := func() (n int) {
+		for range 1000 {
+			if m.next(1).status != http.StatusOK {
+				n++
+			}
+		}
+		return n
+	}
+	m.setMode(failing)
+	m.setMode(healthy)
+	if n := refused(); n > 0 {
+		t.Errorf("%d of 1000 are refused, want none", n)
+	}
+	if m.caughtUp(); refused() == 0 {
+		t.Error("none is refused later")
+	}
+}
