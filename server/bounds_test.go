@@ -34,7 +34,7 @@ func (s *site) bounded(b bounds) string {
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error)
 	go func() {
-		log := newLog(s.log, config{logLevel: slog.LevelInfo})
+		log := newLog(s.log, slog.LevelInfo, false)
 		ended <- answerRequests(ctx, func() {}, s.Config.Handler, on, log, b)
 	}()
 	s.Cleanup(func() {

@@ -160,11 +160,11 @@ func TestConfigOfTheOperator(t *testing.T) {
 	}
 	for want, env := range map[string][]string{
 		"AGENTEVENTS_OPERATOR_ID (--operator-id) and AGENTEVENTS_OPERATOR_SECRET are given together": {byVariable},
-		"given together or not at all": {"AGENTEVENTS_OPERATOR_ID=pbx"},
+		"given together or not at all":                                              {"AGENTEVENTS_OPERATOR_ID=pbx"},
 		"AGENTEVENTS_OPERATOR_SECRET_FILE (--operator-secret-file) is given beside": {"AGENTEVENTS_OPERATOR_ID=pbx", byFile, byVariable},
 		"AGENTEVENTS_OPERATOR_SECRET_FILE (--operator-secret-file) cannot be read":  {"AGENTEVENTS_OPERATOR_ID=pbx", byFile + "x"},
-		"must be 1 to 64 characters":                                      {"AGENTEVENTS_OPERATOR_ID=p b x", byVariable},
-		"AGENTEVENTS_OPERATOR_SECRET that is not 16 to 128 characters of": {"AGENTEVENTS_OPERATOR_ID=pbx", "AGENTEVENTS_OPERATOR_SECRET=correct horse"},
+		"must be 1 to 64 characters":                                                {"AGENTEVENTS_OPERATOR_ID=p b x", byVariable},
+		"AGENTEVENTS_OPERATOR_SECRET that is not 16 to 128 characters of":           {"AGENTEVENTS_OPERATOR_ID=pbx", "AGENTEVENTS_OPERATOR_SECRET=correct horse"},
 	} {
 		_, err := configOf(t, nil, env)
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "horse") {

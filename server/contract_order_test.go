@@ -75,7 +75,8 @@ var aliases = []string{"POST /oauth/token", "POST /oauth/token/"}
 func TestContractHasEveryRoute(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	routes, err := newRoutes(newHandlers(s.store, nil, nil, nil, nil), s.lastTurn, slog.New(slog.DiscardHandler))
+	o := options{Store: s.store, Log: slog.New(slog.DiscardHandler), Turned: s.lastTurn}
+	routes, err := newHandlers(o).routes(o)
 	if err != nil {
 		t.Fatal(err)
 	}

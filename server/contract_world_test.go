@@ -66,9 +66,12 @@ func newWorld(t testing.TB) *world {
 	w.exec("UPDATE epochs SET epoch = ?", seedEpoch)
 	w.admit(w.db)
 	sender := webhook.NewSender(webhook.SenderOptions{Transport: w.receivers})
-	h := newHandlers(w.store, webhook.NewGuard(nil), sender, nil, w.stopping)
-	h.sessions.life = 0
-	router, err := newRouter(h, time.Now, log)
+	o := options{
+		Store: w.store, Guard: webhook.NewGuard(nil), Sender: sender, Log: log, Turned: time.Now, Stopping: w.stopping,
+	}
+	h := newHandlers(o)
+	h.sessions = newSessions(w.store, 0)
+	router, err := h.router(o)
 	w.must(err)
 	w.server = httptest.NewUnstartedServer(router)
 	w.server.Config = newServer(router, log, usualBounds())

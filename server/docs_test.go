@@ -1,6 +1,7 @@
 package main
 
 import (
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -62,7 +63,7 @@ func TestSwaggerUIVersion(t *testing.T) {
 // Every answer bounds what a browser does with it.
 func TestHeadersForBrowsers(t *testing.T) {
 	s := newSite(t)
-	measured := httptest.NewServer(newMetrics(s.store).handler(newLog(s.log, config{})))
+	measured := httptest.NewServer(guardBrowsers(newMetrics(s.store, "test", "test").handler(newLog(s.log, slog.LevelInfo, false))))
 	t.Cleanup(measured.Close)
 	const none, tail = "default-src 'none'", "; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 	const docs = none + "; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:"

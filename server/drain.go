@@ -132,7 +132,7 @@ func (d *drain) wait(ctx context.Context, log *slog.Logger) {
 
 // drained is a context that ends a drain later than the one that a signal ends. The function that it returns ends it
 // at once.
-func drained(signalled context.Context, d *drain, log *slog.Logger) (context.Context, func()) {
+func (d *drain) drained(signalled context.Context, log *slog.Logger) (context.Context, func()) {
 	ctx, stop := context.WithCancel(context.WithoutCancel(signalled))
 	forget := context.AfterFunc(signalled, func() {
 		d.wait(ctx, log)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -23,7 +24,7 @@ func answered(err error) (rec *httptest.ResponseRecorder, log string) {
 	e := echo.New()
 	c := e.NewContext(httptest.NewRequest(http.MethodGet, "/", nil), httptest.NewRecorder())
 	c.Response().Header().Set(echo.HeaderXRequestID, "id-1")
-	answerErrors(newLog(&lines, config{}))(err, c)
+	answerErrors(newLog(&lines, slog.LevelInfo, false))(err, c)
 	return c.Response().Writer.(*httptest.ResponseRecorder), lines.String()
 }
 
@@ -82,7 +83,7 @@ func TestErrorAfterTheAnswer(t *testing.T) {
 	if err := c.String(http.StatusOK, "done"); err != nil {
 		t.Fatal(err)
 	}
-	answerErrors(newLog(&transcript{}, config{}))(errors.New("late"), c)
+	answerErrors(newLog(&transcript{}, slog.LevelInfo, false))(errors.New("late"), c)
 	if rec.Code != http.StatusOK || rec.Body.String() != "done" {
 		t.Errorf("got %d %s", rec.Code, rec.Body)
 	}

@@ -24,11 +24,11 @@ type health struct {
 
 // addHealth serves /healthz, which says that the process is alive, and /readyz, which says that it can do its work.
 // Neither looks at receivers: they are no reason to keep the PBX away.
-func addHealth(e *echo.Echo, h handlers, turned func() time.Time) {
+func addHealth(e *echo.Echo, o options) {
 	both := []string{http.MethodGet, http.MethodHead}
 	e.Match(both, "/healthz", func(c echo.Context) error { return c.JSON(http.StatusOK, health{Status: "ok"}) })
 	e.Match(both, "/readyz", func(c echo.Context) error {
-		wrong := whatIsWrong(c.Request().Context(), h, c.RealIP(), turned)
+		wrong := whatIsWrong(c.Request().Context(), o, c.RealIP())
 		if len(wrong) > 0 {
 			return c.JSON(http.StatusServiceUnavailable, health{"unavailable", wrong})
 		}
@@ -36,16 +36,16 @@ func addHealth(e *echo.Echo, h handlers, turned func() time.Time) {
 	})
 }
 
-func whatIsWrong(ctx context.Context, h handlers, address string, turned func() time.Time) (wrong []string) {
+func whatIsWrong(ctx context.Context, o options, address string) (wrong []string) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	if h.drain.ends(address) {
+	if o.Drain.ends(address) {
 		wrong = append(wrong, "the server is stopping")
 	}
-	if err := h.store.Ready(ctx); err != nil {
+	if err := o.Store.Ready(ctx); err != nil {
 		wrong = append(wrong, storeTrouble(err))
 	}
-	if time.Since(turned()) > longestTurn {
+	if time.Since(o.Turned()) > longestTurn {
 		wrong = append(wrong, "the dispatcher's loop stands still")
 	}
 	return wrong

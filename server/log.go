@@ -12,9 +12,10 @@ import (
 	"github.com/agentevents/agentevents/store"
 )
 
-func newLog(w io.Writer, c config) *slog.Logger {
-	options := &slog.HandlerOptions{Level: c.logLevel, ReplaceAttr: written}
-	if c.logJSON {
+// newLog returns the program's log: lines of text, or of JSON. What is below the level is left out.
+func newLog(w io.Writer, level slog.Level, asJSON bool) *slog.Logger {
+	options := &slog.HandlerOptions{Level: level, ReplaceAttr: written}
+	if asJSON {
 		return slog.New(once{slog.NewJSONHandler(w, options)})
 	}
 	return slog.New(once{slog.NewTextHandler(w, options)})
@@ -86,20 +87,11 @@ func logRequests(log *slog.Logger) echo.MiddlewareFunc {
 			log.LogAttrs(r.Context(), slog.LevelInfo, "request", slog.String("method", r.Method),
 				slog.String("path", r.URL.Path), slog.String("operation", operation(c)), slog.Int("status", w.Status),
 				slog.Int64("bytes", w.Size), slog.Float64("ms", milliseconds(time.Since(start))),
-				slog.String("application", application(c)), slog.String("client", callerOf(r.Context()).Client), slog.String("address", c.RealIP()),
+				slog.String("application", askedOf(r.Context()).applicationID()), slog.String("client", callerOf(r.Context()).Client), slog.String("address", c.RealIP()),
 				slog.String("request_id", requestID(c)))
 			return nil
 		}
 	}
-}
-
-// application is the id of who makes a request, also of one who asks for a token.
-func application(c echo.Context) string {
-	if id := callerOf(c.Request().Context()).Application; id != "" {
-		return id
-	}
-	id, _ := c.Get("application").(string)
-	return id
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

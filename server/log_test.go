@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 
@@ -20,7 +21,7 @@ func TestCausesAreLogged(t *testing.T) {
 	}
 	for _, err := range []error{err, fmt.Errorf("count: %w", err)} {
 		var log transcript
-		newLog(&log, config{}).Warn("work", "error", err)
+		newLog(&log, slog.LevelInfo, false).Warn("work", "error", err)
 		for _, want := range []string{err.Error(), known.Unwrap().Error()} {
 			if !strings.Contains(log.String(), want) {
 				t.Errorf("%q is missing in %s", want, &log)

@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -191,7 +192,7 @@ func TestProfiles(t *testing.T) {
 // What the store cannot tell is left out, and the rest is told.
 func TestMetricsOfAStoreThatIsGone(t *testing.T) {
 	s := newSite(t)
-	m := newMetrics(s.store)
+	m := newMetrics(s.store, "test", "test")
 	s.closeStore()
 	got := measured(t, m)
 	if !got.has("agentevents_store_up 0") || !got.has("agentevents_attempts_in_flight 0") ||
@@ -223,12 +224,12 @@ func TestMetricsOfAStoreThatHangs(t *testing.T) {
 	if _, err := conn.ExecContext(t.Context(), "BEGIN IMMEDIATE"); err != nil {
 		t.Fatal(err)
 	}
-	m, began := newMetrics(s.store), time.Now()
+	m, began := newMetrics(s.store, "test", "test"), time.Now()
 	got := measured(t, m)
 	if !got.has("agentevents_store_up 0") || !got.has("agentevents_breakers_open 0") {
 		t.Errorf("got\n%s", got.text)
 	}
-	if took := time.Since(began); took > probeTimeout+time.Second {
+	if took := time.Since(began); took > collectTimeout+time.Second {
 		t.Errorf("it took %v", took)
 	}
 }
@@ -236,7 +237,7 @@ func TestMetricsOfAStoreThatHangs(t *testing.T) {
 func measured(t *testing.T, m *metrics) scraped {
 	t.Helper()
 	w := httptest.NewRecorder()
-	m.handler(newLog(t.Output(), config{})).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", http.NoBody))
+	m.handler(newLog(t.Output(), slog.LevelInfo, false)).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", http.NoBody))
 	if w.Code != http.StatusOK {
 		t.Fatalf("%d %s", w.Code, w.Body)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net/http"
@@ -32,37 +33,48 @@ type handlers struct {
 	sender   *webhook.Sender
 	sessions *sessions
 	traces   *traces
-	drain    *drain          // nil for none
-	stopping <-chan struct{} // closed when no request is to wait any longer
+	stopping <-chan struct{}
 	tests    *gate
-	throttle *throttle      // of who fails to get a token
-	proxies  []netip.Prefix // whose X-Forwarded-For counts
+	throttle *throttle // of who fails to get a token
 }
 
-func newHandlers(
-	st *store.Store, guard *webhook.Guard, sender *webhook.Sender, tr *traces, stopping <-chan struct{},
-) handlers {
+// options are what the API is made of. Store, Guard, Sender, Log and Turned are required.
+type options struct {
+	Store    *store.Store
+	Guard    *webhook.Guard  // says which URLs receivers may have
+	Sender   *webhook.Sender // sends tests of events
+	Log      *slog.Logger
+	Turned   func() time.Time // when the dispatcher's loop last turned
+	Metrics  *metrics         // nil measures nothing
+	Traces   *traces          // nil traces nothing
+	Drain    *drain           // nil for none
+	Stopping <-chan struct{}  // closed when no request is to wait any longer; nil never is
+
+	TrustedProxies []netip.Prefix // whose X-Forwarded-For counts
+}
+
+func newHandlers(o options) handlers {
 	return handlers{
-		store: st, guard: guard, sender: sender, sessions: newSessions(st, sessionLife), traces: tr, stopping: stopping,
-		tests: newGate(), throttle: newThrottle(st.Now),
+		store: o.Store, guard: o.Guard, sender: o.Sender, sessions: newSessions(o.Store, sessionLife), traces: o.Traces,
+		stopping: o.Stopping, tests: newGate(), throttle: newThrottle(o.Store.Now),
 	}
 }
 
 var _ api.StrictServerInterface = handlers{}
 
-// newRouter returns all that is served. turned tells when the dispatcher's loop last turned; around are the first and
-// the last to see each request.
-func newRouter(
-	h handlers, turned func() time.Time, log *slog.Logger, around ...echo.MiddlewareFunc,
-) (http.Handler, error) {
-	e, err := newRoutes(h, turned, log, around...)
-	return guardBrowsers(e), err
+// newRouter returns all that is served to clients.
+func newRouter(o options) (http.Handler, error) { return newHandlers(o).router(o) }
+
+func (h handlers) router(o options) (http.Handler, error) {
+	e, err := h.routes(o)
+	if err != nil {
+		return nil, err
+	}
+	return guardBrowsers(e), nil
 }
 
-// newRoutes returns the routes of all that is served.
-func newRoutes(
-	h handlers, turned func() time.Time, log *slog.Logger, around ...echo.MiddlewareFunc,
-) (*echo.Echo, error) {
+// routes are those of all that is served to clients.
+func (h handlers) routes(o options) (*echo.Echo, error) {
 	contract, err := loadContract()
 	if err != nil {
 		return nil, err
@@ -72,14 +84,15 @@ func newRoutes(
 		return nil, err
 	}
 	e := echo.New()
-	e.HTTPErrorHandler = answerErrors(log)
-	e.IPExtractor = addressOf(h.proxies)
-	served := within(slices.Concat([]echo.MiddlewareFunc{identify()}, around,
-		[]echo.MiddlewareFunc{logRequests(log), tellLimits(h.store), catchPanics, boundHead}), routed)
+	e.HTTPErrorHandler = answerErrors(o.Log)
+	e.IPExtractor = addressOf(o.TrustedProxies)
+	served := within([]echo.MiddlewareFunc{
+		identify, o.Metrics.request, o.Traces.request, logRequests(o.Log), tellLimits(o.Store), catchPanics, boundHead,
+	}, routed)
 	e.Use(func(echo.HandlerFunc) echo.HandlerFunc { return served })
 	api.RegisterHandlersWithOptions(bothForms{e}, api.NewStrictHandler(h, nil),
 		api.RegisterHandlersOptions{BaseURL: basePath, OperationMiddlewares: each})
-	addHealth(e, h, turned)
+	addHealth(e, o)
 	return e, addDocs(e, contract)
 }
 
@@ -135,7 +148,12 @@ type asked struct {
 	url       *url.URL // that it was asked for by
 	caller    store.Caller
 	again     func() error // looks once more whether the caller still may
+
+	application string // the id of the application that asks for a token, empty if there is none
 }
+
+// applicationID is the id of who makes a request, also of one who asks for a token.
+func (a *asked) applicationID() string { return cmp.Or(a.caller.Application, a.application) }
 
 // askedKey is where it is in a request's context.
 type askedKey struct{}

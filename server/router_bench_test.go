@@ -58,8 +58,10 @@ func benchedRouter(b *testing.B, log *slog.Logger) http.Handler {
 	w := newWorld(b)
 	w.withAgents()
 	w.client("12").local(136).event(gen.RequestMethodGET, gen.EventTypeAgentLogin)
-	h := newHandlers(w.store, webhook.NewGuard(nil), webhook.NewSender(webhook.SenderOptions{}), nil, nil)
-	router, err := newRouter(h, time.Now, log, newMetrics(w.store).request)
+	router, err := newRouter(options{
+		Store: w.store, Guard: webhook.NewGuard(nil), Sender: webhook.NewSender(webhook.SenderOptions{}), Log: log,
+		Turned: time.Now, Metrics: newMetrics(w.store, "test", "test"),
+	})
 	w.must(err)
 	return router
 }

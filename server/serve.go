@@ -31,11 +31,11 @@ func serve(ctx context.Context, s settings, unknown []string, stdout, stderr io.
 	if err != nil {
 		return err
 	}
-	log := newLog(stderr, c)
+	log := newLog(stderr, c.logLevel, c.logJSON)
 	for _, name := range unknown {
 		log.Warn("unknown variable", "name", name)
 	}
-	tr, err := newTraces(ctx, log)
+	tr, err := newTraces(ctx, build().version, log)
 	if err != nil {
 		return err
 	}
@@ -100,21 +100,23 @@ func (on listeners) close() error {
 // work serves requests and carries out deliveries. When ctx ends both stop taking new work and finish what they have.
 func work(ctx context.Context, c config, st *store.Store, on listeners, tr *traces, log *slog.Logger) error {
 	guard := webhook.NewGuard(c.networks)
+	b := build()
 	sender := webhook.NewSender(webhook.SenderOptions{
-		Guard: guard, Timeout: c.timeout, UserAgent: "agentevents/" + build().version,
+		Guard: guard, Timeout: c.timeout, UserAgent: "agentevents/" + b.version,
 	})
 	defer sender.Close()
-	m := newMetrics(st)
+	m := newMetrics(st, b.version, b.commit)
 	draining := newDrain(c.drain, ctx.Done())
-	ctx, stop := drained(ctx, draining, log)
+	ctx, stop := draining.drained(ctx, log)
 	defer stop()
 	group, ctx := errgroup.WithContext(ctx)
 	dispatcher := webhook.NewDispatcher(webhook.DispatcherOptions{
 		Outbox: st, Sender: sender, Schedule: c.schedule, Log: log, Observe: observe(m, tr),
 	})
-	h := newHandlers(st, guard, sender, tr, ctx.Done())
-	h.proxies, h.drain = c.trustedProxies, draining
-	router, err := newRouter(h, dispatcher.Turned, log, m.request, tr.request)
+	router, err := newRouter(options{
+		Store: st, Guard: guard, Sender: sender, Log: log, Turned: dispatcher.Turned, Metrics: m, Traces: tr,
+		Drain: draining, Stopping: ctx.Done(), TrustedProxies: c.trustedProxies,
+	})
 	if err != nil {
 		return errors.Join(err, on.close())
 	}
@@ -122,7 +124,9 @@ func work(ctx context.Context, c config, st *store.Store, on listeners, tr *trac
 	group.Go(func() error { st.Work(ctx); return nil })
 	group.Go(func() error { return answerRequests(ctx, stop, router, on.api, log, usualBounds()) })
 	if on.metrics != nil {
-		group.Go(func() error { return answerRequests(ctx, stop, m.handler(log), on.metrics, log, usualBounds()) })
+		group.Go(func() error {
+			return answerRequests(ctx, stop, guardBrowsers(m.handler(log)), on.metrics, log, usualBounds())
+		})
 	}
 	<-ctx.Done()
 	log.Info("stopping")

@@ -217,7 +217,7 @@ func TestListenerFails(t *testing.T) {
 			must(t, err)
 			c, err := line.validate()
 			must(t, err)
-			log := newLog(io.Discard, c)
+			log := newLog(io.Discard, c.logLevel, c.logJSON)
 			on, err := listen(t.Context(), c)
 			must(t, err)
 			st, err := store.Open(t.Context(), store.Options{URL: c.databaseURL, Log: log})

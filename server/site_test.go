@@ -34,12 +34,13 @@ type site struct {
 func newSite(t testing.TB, proxies ...netip.Prefix) *site {
 	t.Helper()
 	s := &site{TB: t, log: &transcript{}}
-	log := newLog(s.log, config{logLevel: slog.LevelDebug})
+	log := newLog(s.log, slog.LevelDebug, false)
 	s.openStore(log)
 	guard := webhook.NewGuard([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")})
-	h := newHandlers(s.store, guard, webhook.NewSender(webhook.SenderOptions{Guard: guard}), nil, nil)
-	h.proxies = proxies
-	router, err := newRouter(h, s.lastTurn, log)
+	router, err := newRouter(options{
+		Store: s.store, Guard: guard, Sender: webhook.NewSender(webhook.SenderOptions{Guard: guard}), Log: log,
+		Turned: s.lastTurn, TrustedProxies: proxies,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

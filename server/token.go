@@ -74,9 +74,9 @@ func tokenForm(next echo.HandlerFunc) echo.HandlerFunc {
 		err = next(c)
 		var refused *tokenRefusal
 		if errors.As(err, &refused) { // with the id of an application, if there is such a one: else it may be a secret
-			c.Set("application", refused.application)
+			askedOf(r.Context()).application = refused.application
 		} else if err == nil {
-			c.Set("application", form.Get("client_id"))
+			askedOf(r.Context()).application = form.Get("client_id")
 		}
 		return err
 	}

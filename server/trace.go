@@ -44,7 +44,7 @@ type traces struct {
 }
 
 // newTraces returns nil when the environment names nobody to send traces to.
-func newTraces(ctx context.Context, log *slog.Logger) (*traces, error) {
+func newTraces(ctx context.Context, version string, log *slog.Logger) (*traces, error) {
 	endpoint := cmp.Or(os.Getenv(tracesEndpointVariable), os.Getenv(endpointVariable))
 	if endpoint == "" || os.Getenv("OTEL_SDK_DISABLED") == "true" {
 		return nil, nil
@@ -61,7 +61,7 @@ func newTraces(ctx context.Context, log *slog.Logger) (*traces, error) {
 		return nil, fmt.Errorf("traces: %w", err)
 	}
 	about, err := resource.New(ctx, resource.WithTelemetrySDK(), resource.WithAttributes(
-		attribute.String("service.name", "agentevents"), attribute.String("service.version", build().version)),
+		attribute.String("service.name", "agentevents"), attribute.String("service.version", version)),
 		resource.WithFromEnv())
 	if err != nil {
 		return nil, fmt.Errorf("traces: %w", errors.Join(err, exporter.Shutdown(ctx)))

@@ -346,7 +346,7 @@ func TestTraceToNonsense(t *testing.T) {
 func TestTraceOfAChangeThatIsNotCommitted(t *testing.T) {
 	s := collect(t)
 	log := slog.New(slog.DiscardHandler)
-	tr, err := newTraces(t.Context(), log)
+	tr, err := newTraces(t.Context(), "test", log)
 	if err != nil {
 		t.Fatal(err)
 	}
