@@ -49,6 +49,14 @@ func (validated) Close() error { return nil }
 
 func (v validated) ValidatedValue() any { return v.value }
 
+// bodyValue is the JSON value of a body that validate has let pass, nil where the operation takes none.
+func bodyValue(r *http.Request) any {
+	if v, is := r.Body.(validated); is {
+		return v.value
+	}
+	return nil
+}
+
 // readBody refuses a body of more bytes than most, and one that is compressed.
 func readBody(c echo.Context, most int64) ([]byte, error) {
 	if coding := c.Request().Header.Get(echo.HeaderContentEncoding); coding != "" && !strings.EqualFold(coding, identity) {

@@ -21,8 +21,8 @@ import (
 	"github.com/getkin/kin-openapi/routers"
 )
 
-// contract is openapi.yaml, as the tests hold the server to it.
-type contract struct {
+// document is openapi.yaml, as the tests hold the server to it.
+type document struct {
 	base      string // path of the API
 	spec      *openapi3.T
 	closed    *openapi3.T // the same, but no object may have a property that the document does not name
@@ -38,7 +38,7 @@ type endpoint struct {
 
 // readContract reads the document once. It is the file and not what is embedded in the server: that both are the same
 // is what `make check` sees to.
-var readContract = sync.OnceValues(func() (*contract, error) {
+var readContract = sync.OnceValues(func() (*document, error) {
 	spec, err := openapi3.NewLoader().LoadFromFile("../openapi.yaml")
 	if err != nil {
 		return nil, err
@@ -50,7 +50,7 @@ var readContract = sync.OnceValues(func() (*contract, error) {
 	for _, schema := range closed.Components.Schemas {
 		closeSchema(schema)
 	}
-	c := &contract{base: spec.Servers[0].URL, spec: spec, closed: closed}
+	c := &document{base: spec.Servers[0].URL, spec: spec, closed: closed}
 	for path, item := range spec.Paths.Map() {
 		for method, operation := range item.Operations() {
 			twin := closed.Paths.Value(path)
@@ -67,7 +67,7 @@ var readContract = sync.OnceValues(func() (*contract, error) {
 	return c, nil
 })
 
-func theContract(t testing.TB) *contract {
+func theContract(t testing.TB) *document {
 	t.Helper()
 	c, err := readContract()
 	if err != nil {
@@ -103,7 +103,7 @@ func closeSchema(ref *openapi3.SchemaRef) {
 const tokenAtRoot = "/oauth/token"
 
 // at finds the endpoint of a request, nil if there is none. A path with fewer parameters goes before one with more.
-func (c *contract) at(method string, u *url.URL) *endpoint {
+func (c *document) at(method string, u *url.URL) *endpoint {
 	path := ""
 	if strings.TrimSuffix(u.Path, "/") == tokenAtRoot {
 		path = tokenAtRoot
@@ -160,7 +160,7 @@ type reply struct {
 	body     []byte
 }
 
-func (a *reply) input(c *contract, route *routers.Route) *openapi3filter.RequestValidationInput {
+func (a *reply) input(c *document, route *routers.Route) *openapi3filter.RequestValidationInput {
 	r := a.request.Clone(context.Background())
 	r.Body, r.GetBody = http.NoBody, nil
 	if a.sent != "" {
@@ -182,12 +182,12 @@ var sentTimes = openapi3.WithStringFormatValidators(map[string]openapi3.StringFo
 })
 
 // checkRequest says what of a request the document forbids.
-func (c *contract) checkRequest(a *reply) error {
+func (c *document) checkRequest(a *reply) error {
 	return openapi3filter.ValidateRequest(context.Background(), a.input(c, a.endpoint.written))
 }
 
 // checkCallback says what of a request to a receiver the callbacks of an operation forbid.
-func (c *contract) checkCallback(operation string, r *http.Request) error {
+func (c *document) checkCallback(operation string, r *http.Request) error {
 	for _, callback := range c.operation(operation).closed.Operation.Callbacks {
 		for expression, item := range callback.Value.Map() {
 			route := &routers.Route{
@@ -202,7 +202,7 @@ func (c *contract) checkCallback(operation string, r *http.Request) error {
 }
 
 // check says what of an answer the document forbids.
-func (c *contract) check(a *reply) error {
+func (c *document) check(a *reply) error {
 	errs := []error{c.checkAnswer(a), checkType(a), checkTimes(a)}
 	if id := a.header.Get("X-Request-Id"); id == "" || len(id) > 64 {
 		errs = append(errs, fmt.Errorf("X-Request-Id is %q", id))
@@ -216,7 +216,7 @@ func (c *contract) check(a *reply) error {
 	return errors.Join(errs...)
 }
 
-func (c *contract) checkAnswer(a *reply) error {
+func (c *document) checkAnswer(a *reply) error {
 	options := []openapi3.SchemaValidationOption{openapi3.EnableFormatValidation(), openapi3.MultiErrors()}
 	if a.endpoint == nil { // what no operation answers is an error
 		var value any

@@ -14,7 +14,7 @@ import (
 )
 
 // everyOperation makes scenarios of what holds for all operations out of a good request of one.
-func everyOperation(c *contract, s scenario) (all []scenario) {
+func everyOperation(c *document, s scenario) (all []scenario) {
 	e := c.operation(s.op)
 	s.name, s.then, s.answer, s.family, s.header = s.op, nil, nil, s.op, nil
 	if s.op == "requestToken" {
@@ -32,7 +32,7 @@ func everyOperation(c *contract, s scenario) (all []scenario) {
 	return append(all, pathForms(s)...)
 }
 
-func (c *contract) operation(id string) *endpoint {
+func (c *document) operation(id string) *endpoint {
 	return c.endpoints[slices.IndexFunc(c.endpoints, func(e *endpoint) bool { return e.id == id })]
 }
 
@@ -88,7 +88,7 @@ func longHeads(s scenario) []scenario {
 }
 
 // strangers are requests for what does not exist.
-func strangers(c *contract, e *endpoint, s scenario) (all []scenario) {
+func strangers(c *document, e *endpoint, s scenario) (all []scenario) {
 	unknown := func(param, id, want string) {
 		want = s.kind.fill(want)
 		all = append(all, s.but("no "+param+" "+id, func(s *scenario) {
@@ -117,7 +117,7 @@ func strangers(c *contract, e *endpoint, s scenario) (all []scenario) {
 }
 
 // wrongIDs are requests with ids that nothing can have.
-func wrongIDs(c *contract, e *endpoint, s scenario) (all []scenario) {
+func wrongIDs(c *document, e *endpoint, s scenario) (all []scenario) {
 	for param, ids := range map[string][]string{
 		"client_id": {"a b", "ы", "1/2", "@you", "%", strings.Repeat("x", 65)},
 		"agent_id":  {"0", "-1", "4294967296", "99999999999999999999", "1.5", "x", "136x", " 136", "1e2"},
@@ -140,7 +140,7 @@ func wrongIDs(c *contract, e *endpoint, s scenario) (all []scenario) {
 }
 
 // with is a request with another value of a path parameter.
-func (e *endpoint) with(c *contract, request, param, value string) string {
+func (e *endpoint) with(c *document, request, param, value string) string {
 	method, target, _ := strings.Cut(request, " ")
 	path, query, ok := strings.Cut(target, "?")
 	segments := strings.Split(path, "/")

@@ -80,7 +80,7 @@ func (w *world) anyRequest(t *rapid.T) scenario {
 	return s
 }
 
-func (c *contract) ids() (all []string) {
+func (c *document) ids() (all []string) {
 	for _, e := range c.endpoints {
 		all = append(all, e.id)
 	}

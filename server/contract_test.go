@@ -93,7 +93,7 @@ func forKinds(scenarios []scenario) (all []scenario) {
 }
 
 // contractScenarios are all, by what they are about.
-func contractScenarios(c *contract) map[string][]scenario {
+func contractScenarios(c *document) map[string][]scenario {
 	tables := map[string][]scenario{
 		"client":   clientScenarios(),
 		"agent":    forKinds(agentScenarios()),
@@ -253,7 +253,7 @@ func TestContractInternalError(t *testing.T) {
 // fails sends a good request of every operation to a store that is broken.
 func (w *world) fails(status int, want string) {
 	w.Helper()
-	good := goodRequests(contractScenarios(w.contract))
+	good := goodRequests(contractScenarios(w.document))
 	if len(good) != len(w.endpoints) {
 		w.Errorf("%d of %d operations have a good request", len(good), len(w.endpoints))
 	}

@@ -32,7 +32,7 @@ const seedEpoch = "9f86d081884c7d65"
 // world is the real server on a real store of its own. No dispatcher runs: what is owed stays pending.
 type world struct {
 	testing.TB
-	*contract
+	*document
 	kind   kind // of the scenario
 	clock  atomic.Int64
 	store  *store.Store
@@ -52,7 +52,7 @@ type world struct {
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	w := &world{TB: t, contract: theContract(t), kind: ofLocal}
+	w := &world{TB: t, document: theContract(t), kind: ofLocal}
 	w.receivers, w.stopping = &receivers{}, make(chan struct{})
 	w.set(seedTime)
 	log := slog.New(slog.NewTextHandler(&w.log, &slog.HandlerOptions{Level: slog.LevelWarn}))

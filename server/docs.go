@@ -48,8 +48,8 @@ func pages() []page {
 }
 
 // addDocs serves the documentation.
-func addDocs(e *echo.Echo, contract *openapi3.T) error {
-	asJSON, err := contract.MarshalJSON()
+func addDocs(e *echo.Echo, document *openapi3.T) error {
+	asJSON, err := document.MarshalJSON()
 	if err != nil {
 		return err
 	}

@@ -108,12 +108,12 @@ func testLists(t *testing.T, b *browser, all []*openapi3.Operation) {
 // lists returns the operations that answer an array and require an access level. There is at least one.
 func lists(t *testing.T, access string) (all []*openapi3.Operation) {
 	t.Helper()
-	contract, err := loadContract()
+	document, err := loadContract()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range contract.Paths.InMatchingOrder() {
-		get := contract.Paths.Value(path).Get
+	for _, path := range document.Paths.InMatchingOrder() {
+		get := document.Paths.Value(path).Get
 		if get == nil || get.Extensions["x-access"] != access {
 			continue
 		}

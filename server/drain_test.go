@@ -18,7 +18,7 @@ func TestReadinessEndsBeforeTheListener(t *testing.T) {
 	}
 	p.stop()
 	p.awaits("draining")
-	for range redEnough {
+	for range 3 {
 		if strings.Contains(p.log.String(), "msg=stopping") {
 			t.Error("it has stopped before it was seen")
 		}
@@ -36,7 +36,7 @@ func TestRequestsWhileDraining(t *testing.T) {
 	p.stop()
 	p.awaits("draining")
 	p.put("/client/12", `{}`)
-	for range redEnough {
+	for range 3 {
 		p.readiness()
 	}
 	p.ends(10 * time.Second)

@@ -84,11 +84,7 @@ func unquote(text string) (plain string, closed bool) {
 // fingerprint is the same for two requests of an operation that ask for the same. The order of fields in the body and the
 // spaces around them make no difference, nor does the form of the path.
 func fingerprint(c echo.Context) []byte {
-	var body any
-	if v, is := c.Request().Body.(validated); is {
-		body = v.value
-	}
-	text, _ := json.Marshal([]any{operation(c), c.ParamValues(), body}) // which are texts and JSON
+	text, _ := json.Marshal([]any{operation(c), c.ParamValues(), bodyValue(c.Request())}) // which are texts and JSON
 	hash := sha256.Sum256(text)
 	return hash[:]
 }

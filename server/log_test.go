@@ -8,13 +8,16 @@ import (
 	"testing"
 
 	"github.com/agentevents/agentevents/store"
+	"github.com/agentevents/agentevents/store/cluster"
 )
 
 // The log says why the store is not available, also where that is wrapped, and whoever says it.
 func TestCausesAreLogged(t *testing.T) {
-	s := newSite(t)
-	s.closeStore()
-	_, err := s.store.Client(t.Context(), "12")
+	st := openStore(t, cluster.URL(t))
+	if err := st.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, err := st.Client(t.Context(), "12")
 	var known *store.Error
 	if !errors.As(err, &known) || known.Unwrap() == nil {
 		t.Fatal(err)

@@ -1,10 +1,8 @@
 package main
 
 import (
-	"database/sql"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -16,8 +14,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/agentevents/agentevents/store/cluster"
 )
 
 func (p *program) scrape() scraped {
@@ -187,61 +183,6 @@ func TestProfiles(t *testing.T) {
 	}
 	p.stop()
 	p.ends(5 * time.Second)
-}
-
-// What the store cannot tell is left out, and the rest is told.
-func TestMetricsOfAStoreThatIsGone(t *testing.T) {
-	s := newSite(t)
-	m := newMetrics(s.store, "test", "test")
-	s.closeStore()
-	got := measured(t, m)
-	if !got.has("agentevents_store_up 0") || !got.has("agentevents_attempts_in_flight 0") ||
-		!got.has(`agentevents_deliveries_total{state="failed"} 0`) {
-		t.Errorf("got\n%s", got.text)
-	}
-	for _, name := range []string{"pending", "lanes_due", "oldest_due_seconds", "breakers_open", "registrations_disabled"} {
-		if got.labels["agentevents_"+name] != nil {
-			t.Errorf("%s cannot be known", name)
-		}
-	}
-}
-
-// Nor does it take long to say that nothing can be written.
-func TestMetricsOfAStoreThatHangs(t *testing.T) {
-	t.Parallel()
-	cluster.SQLiteOnly(t, "there it is one writer whom all wait for")
-	s := newSite(t)
-	db, err := sql.Open("sqlite3", strings.TrimPrefix(s.store.URL, "sqlite:"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	conn, err := db.Conn(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	if _, err := conn.ExecContext(t.Context(), "BEGIN IMMEDIATE"); err != nil {
-		t.Fatal(err)
-	}
-	m, began := newMetrics(s.store, "test", "test"), time.Now()
-	got := measured(t, m)
-	if !got.has("agentevents_store_up 0") || !got.has("agentevents_breakers_open 0") {
-		t.Errorf("got\n%s", got.text)
-	}
-	if took := time.Since(began); took > collectTimeout+time.Second {
-		t.Errorf("it took %v", took)
-	}
-}
-
-func measured(t *testing.T, m *metrics) scraped {
-	t.Helper()
-	w := httptest.NewRecorder()
-	m.handler(newLog(t.Output(), slog.LevelInfo, false)).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", http.NoBody))
-	if w.Code != http.StatusOK {
-		t.Fatalf("%d %s", w.Code, w.Body)
-	}
-	return read(w.Body.String())
 }
 
 func TestMetricsAddressIsTaken(t *testing.T) {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"net/url"
 	"testing"
 )
@@ -23,7 +22,7 @@ func TestNextPage(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		link := nextPage(context.WithValue(t.Context(), askedKey{}, &asked{url: u}), "before", 7)
+		link := nextPage(withAsked(t.Context(), &asked{url: u}), "before", 7)
 		if link == nil || *link != "<"+want+`>; rel="next"` {
 			t.Errorf("after %s comes %v, want %s", from, link, want)
 		}
@@ -36,7 +35,7 @@ func TestNextPage(t *testing.T) {
 // What is one too many for a page is cut off, and tells that there is a next one.
 func TestPaged(t *testing.T) {
 	t.Parallel()
-	ctx := context.WithValue(t.Context(), askedKey{}, &asked{url: &url.URL{Path: "/x/"}})
+	ctx := withAsked(t.Context(), &asked{url: &url.URL{Path: "/x/"}})
 	list := []int64{9, 8, 7}
 	for limit, want := range map[int]string{1: "9", 2: "8", 3: "", 100: ""} {
 		page, link := paged(ctx, list, limit, func(id int64) int64 { return id })

@@ -75,11 +75,11 @@ func (h handlers) router(o options) (http.Handler, error) {
 
 // routes are those of all that is served to clients.
 func (h handlers) routes(o options) (*echo.Echo, error) {
-	contract, err := loadContract()
+	document, err := loadContract()
 	if err != nil {
 		return nil, err
 	}
-	each, err := middlewares(contract, h)
+	each, err := middlewares(document, h)
 	if err != nil {
 		return nil, err
 	}
@@ -93,7 +93,7 @@ func (h handlers) routes(o options) (*echo.Echo, error) {
 	api.RegisterHandlersWithOptions(bothForms{e}, api.NewStrictHandler(h, nil),
 		api.RegisterHandlersOptions{BaseURL: basePath, OperationMiddlewares: each})
 	addHealth(e, o)
-	return e, addDocs(e, contract)
+	return e, addDocs(e, document)
 }
 
 // within puts a handler into middlewares, the first of them outermost. Echo would do so anew at each request.
@@ -108,9 +108,9 @@ func within(m []echo.MiddlewareFunc, h echo.HandlerFunc) echo.HandlerFunc {
 func routed(c echo.Context) error { return c.Handler()(c) }
 
 // middlewares are what a request passes through after it was routed, by operationId.
-func middlewares(contract *openapi3.T, h handlers) (map[string][]echo.MiddlewareFunc, error) {
+func middlewares(document *openapi3.T, h handlers) (map[string][]echo.MiddlewareFunc, error) {
 	all := map[string][]echo.MiddlewareFunc{}
-	for path, item := range contract.Paths.Map() {
+	for path, item := range document.Paths.Map() {
 		for method, operation := range item.Operations() {
 			level, err := accessOf(operation)
 			if err != nil {
@@ -121,7 +121,7 @@ func middlewares(contract *openapi3.T, h handlers) (map[string][]echo.Middleware
 				all[id] = []echo.MiddlewareFunc{named(id), h.throttle.tokens, tokenForm}
 				continue
 			}
-			route := &routers.Route{Spec: contract, Path: path, PathItem: item, Method: method, Operation: operation}
+			route := &routers.Route{Spec: document, Path: path, PathItem: item, Method: method, Operation: operation}
 			all[id] = []echo.MiddlewareFunc{
 				ownPath, named(id), unescape, authenticate(h.sessions, level), authorize(level), limitRequests(h.store),
 				me, unbracket, validate(route), authorizeAgain, idempotent(route),
@@ -158,6 +158,11 @@ func (a *asked) applicationID() string { return cmp.Or(a.caller.Application, a.a
 // askedKey is where it is in a request's context.
 type askedKey struct{}
 
+// withAsked puts it there.
+func withAsked(ctx context.Context, a *asked) context.Context {
+	return context.WithValue(ctx, askedKey{}, a)
+}
+
 // askedOf knows nothing of what is no request for an operation.
 func askedOf(ctx context.Context) *asked {
 	if a, ok := ctx.Value(askedKey{}).(*asked); ok {
@@ -171,7 +176,7 @@ func named(id string) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
 			r := c.Request()
-			c.SetRequest(r.WithContext(context.WithValue(r.Context(), askedKey{}, &asked{operation: id, url: r.URL})))
+			c.SetRequest(r.WithContext(withAsked(r.Context(), &asked{operation: id, url: r.URL})))
 			return next(c)
 		}
 	}

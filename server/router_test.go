@@ -15,13 +15,13 @@ import (
 // paths are the paths of the contract, with ids in place of their parameters.
 func paths(t *testing.T) map[string]*openapi3.PathItem {
 	t.Helper()
-	contract, err := loadContract()
+	document, err := loadContract()
 	if err != nil {
 		t.Fatal(err)
 	}
 	ids := strings.NewReplacer("{client_id}", "12", "{agent_id}", "4000000000", "{event_id}", "4000000000")
 	all := map[string]*openapi3.PathItem{}
-	for path, item := range contract.Paths.Map() {
+	for path, item := range document.Paths.Map() {
 		all[ids.Replace(path)] = item
 	}
 	return all

@@ -71,6 +71,9 @@ func TestThrottleUnderConcurrency(t *testing.T) {
 	}
 }
 
+// tokenFailures is how often an application may fail at once to get a token.
+const tokenFailures = 10
+
 // Who fails waits, for that application alone; who succeeds never does, however often.
 func TestTokenThrottle(t *testing.T) {
 	t.Parallel()
@@ -88,7 +91,7 @@ func TestTokenThrottle(t *testing.T) {
 	w.failures(made.ID)
 	fail(made.ID, http.StatusTooManyRequests)
 	fail(other.ID, http.StatusBadRequest)
-	for range mostFailures {
+	for range tokenFailures {
 		fail("x", http.StatusBadRequest)
 	}
 	fail("x", http.StatusTooManyRequests) // as if there were one
@@ -101,7 +104,7 @@ func TestTokenThrottle(t *testing.T) {
 // failures has an application's secret be wrong as often as it may at once.
 func (w *world) failures(id string) {
 	w.Helper()
-	for range mostFailures {
+	for range tokenFailures {
 		body := credentials(gen.ApplicationSecret{ID: id, Secret: "x"}).Encode()
 		a := w.send(scenario{request: "POST /oauth/token", body: body, header: formType})
 		w.same("a failure", invalidClient, a.body)

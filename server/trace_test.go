@@ -48,7 +48,7 @@ func collect(t *testing.T) *spans {
 	s := &spans{TB: t}
 	server := httptest.NewServer(s)
 	t.Cleanup(server.Close)
-	t.Setenv(endpointVariable, server.URL)
+	t.Setenv(otlpEndpoint, server.URL)
 	return s
 }
 
@@ -152,6 +152,14 @@ func (p *program) changes(path, body string) {
 	r.Header.Set("traceparent", caller.traceparent())
 	p.send(r)
 }
+
+// The variables that say where traces go to, and what is sent to the collector with them.
+const (
+	otlpEndpoint       = "OTEL_EXPORTER_OTLP_ENDPOINT"
+	otlpTracesEndpoint = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
+)
+
+var otlpHeaders = []string{"OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS"}
 
 const available = `{"agent_status":"available"}`
 
@@ -262,7 +270,7 @@ func TestNoTrace(t *testing.T) {
 	p.stop()
 	p.ends(5 * time.Second)
 
-	t.Setenv(tracesEndpointVariable, collectorOf(t))
+	t.Setenv(otlpTracesEndpoint, collectorOf(t))
 	p = startOn(t, url, "AGENTEVENTS_RETRY_SCHEDULE=100ms")
 	for header := ""; header == ""; {
 		header = <-r.headers // of a change without one
@@ -317,13 +325,13 @@ func TestTraceToNobody(t *testing.T) {
 	defer hanging.Close()
 	defer close(hold)
 	for _, endpoint := range []string{closedPort(t), hanging.URL} {
-		t.Setenv(endpointVariable, endpoint)
+		t.Setenv(otlpEndpoint, endpoint)
 		r := tell(t, http.StatusOK)
 		p := traced(t, cluster.URL(t), r)
 		p.changes("/client/12/agent/local/1/status", available)
 		<-r.headers
 		p.stop()
-		p.ends(flushTimeout + 3*time.Second)
+		p.ends(5 * time.Second) // the last spans have two of them
 		if !p.logs("level=WARN", "traces") {
 			t.Errorf("nothing is said of it:\n%s", p.log)
 		}
@@ -332,11 +340,11 @@ func TestTraceToNobody(t *testing.T) {
 
 func TestTraceToNonsense(t *testing.T) {
 	for _, endpoint := range []string{"nonsense", "127.0.0.1:4318", "tcp://secret@127.0.0.1:4318", "http://", "http://%zz"} {
-		t.Setenv(endpointVariable, endpoint)
+		t.Setenv(otlpEndpoint, endpoint)
 		code, _, stderr := call(t, []string{
 			"AGENTEVENTS_ADDR=127.0.0.1:0", "AGENTEVENTS_DATABASE_URL=" + cluster.URL(t),
 		}, "serve")
-		if code != exitFailed || !strings.Contains(stderr, endpointVariable+" and") || strings.Contains(stderr, "secret") {
+		if code != exitFailed || !strings.Contains(stderr, otlpEndpoint+" and") || strings.Contains(stderr, "secret") {
 			t.Errorf("%s: exit code %d, standard error %q", endpoint, code, stderr)
 		}
 	}
@@ -437,9 +445,9 @@ func TestTraceOfATest(t *testing.T) {
 
 // Headers that the exporter cannot read are refused, and nobody repeats what may be a token.
 func TestWrongTraceHeaders(t *testing.T) {
-	t.Setenv(endpointVariable, "http://127.0.0.1:1")
+	t.Setenv(otlpEndpoint, "http://127.0.0.1:1")
 	for _, wrong := range []string{"Bearer secret", "=secret", "authorization=secret%zz", "a=b,secret"} {
-		for _, name := range headerVariables {
+		for _, name := range otlpHeaders {
 			t.Setenv(name, wrong)
 			code, _, stderr := call(t, []string{"AGENTEVENTS_DATABASE_URL=" + cluster.URL(t)}, "serve")
 			if code != exitFailed || !strings.Contains(stderr, name+" must be NAME=VALUE") || strings.Contains(stderr, "secret") {
