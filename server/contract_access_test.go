@@ -294,7 +294,7 @@ func TestContractRefusesInTheEnd(t *testing.T) {
 		}
 		polled <- a
 	}()
-	w.await(before + 1)
+	awaitPolls(w, before + 1)
 	_, _, err = w.store.PutClient(t.Context(), "12", gen.ClientUpdate{Blocked: new(true)})
 	w.must(err)
 	w.client("12").local(136).login()

@@ -53,7 +53,7 @@ func (w *world) poll(query string) <-chan ending {
 		a, err := w.try(scenario{request: "GET /client/12/status_change/" + query})
 		ended <- ending{a, time.Since(began), err}
 	}()
-	w.await(before + 1)
+	awaitPolls(w, before + 1)
 	return ended
 }
 
@@ -66,9 +66,9 @@ func waiting() int {
 	return len(polling.FindAll(stacks[:runtime.Stack(stacks, true)], -1))
 }
 
-// await returns when so many polls wait.
-func (w *world) await(polls int) {
-	w.Helper()
+// awaitPolls returns when so many polls wait.
+func awaitPolls(t testing.TB, polls int) {
+	t.Helper()
 	look := time.NewTicker(time.Millisecond)
 	defer look.Stop()
 	end := time.NewTimer(20 * time.Second)
@@ -77,7 +77,7 @@ func (w *world) await(polls int) {
 		select {
 		case <-look.C:
 		case <-end.C:
-			w.Fatalf("%d polls wait, want %d", waiting(), polls)
+			t.Fatalf("%d polls wait, want %d", waiting(), polls)
 		}
 	}
 }
@@ -166,12 +166,12 @@ func (w *world) pollIsGivenUp() {
 		_, err := w.server.Client().Do(r)
 		ended <- err
 	}()
-	w.await(1)
+	awaitPolls(w, 1)
 	giveUp()
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		w.Errorf("it ended with %v", err)
 	}
-	w.await(0)
+	awaitPolls(w, 0)
 }
 
 // pollFromNewest has a reader that wants nothing of before get the next change, and where it goes on.
@@ -196,7 +196,6 @@ func (w *world) pollsEndByStop() {
 func TestStopEndsPolls(t *testing.T) {
 	p := start(t)
 	p.put("/client/12", `{}`)
-	w := &world{TB: t}
 	answers := make(chan string)
 	for range 20 {
 		go func() {
@@ -210,7 +209,7 @@ func TestStopEndsPolls(t *testing.T) {
 			answers <- fmt.Sprintf("%d %s%v", resp.StatusCode, body, err)
 		}()
 	}
-	w.await(20)
+	awaitPolls(t, 20)
 	p.stop()
 	for range 20 {
 		if got := <-answers; got != "200 []\n<nil>" {

@@ -17,13 +17,12 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-const (
-	// leaseMargin is what a lane is held for beyond an attempt, to record it.
-	leaseMargin = 5 * time.Second
-	// shutdownTimeout is how long requests may take to end when the drain after a signal is over. With it and the
-	// dispatcher's own bound of 12 s the process ends within 15 s after the drain.
-	shutdownTimeout = 10 * time.Second
-)
+// leaseMargin is what a lane is held for beyond an attempt, to record it.
+const leaseMargin = 5 * time.Second
+
+// shutdownTimeout is how long requests may take to end when the drain after a signal is over. With it and the
+// dispatcher's own bound of 12 s the process ends within 15 s after the drain.
+const shutdownTimeout = 10 * time.Second
 
 // serve runs the server until ctx ends.
 func serve(ctx context.Context, s settings, unknown []string, stdout, stderr io.Writer) error {
