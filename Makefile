@@ -21,7 +21,7 @@ REPLICAS = 3
 SDK =
 REDOCLY = @redocly/cli@2.77.0
 SPECTRAL = @stoplight/spectral-cli@6.16.0
-# What npm takes for the newest Swagger UI 5; the one that is served is recorded in server/docs/swagger-ui/VERSION.
+# What npm takes for the newest Swagger UI 5; the one that is served is recorded in server/internal/api/docs/swagger-ui/VERSION.
 SWAGGER_UI = 5
 
 lint := .ci/bin/golangci-lint
@@ -65,8 +65,8 @@ generate: ## generate gen/ from openapi.yaml
 	go generate ./gen/...
 
 .PHONY: swagger-ui
-swagger-ui: ## put the newest Swagger UI into server/docs/swagger-ui (needs npm; SWAGGER_UI=5.35.0 for that version)
-	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; to="$(CURDIR)/server/docs/swagger-ui"; \
+swagger-ui: ## put the newest Swagger UI into server/internal/api/docs/swagger-ui (needs npm; SWAGGER_UI=5.35.0 for that version)
+	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; to="$(CURDIR)/server/internal/api/docs/swagger-ui"; \
 	cd "$$dir"; npm pack --silent "swagger-ui-dist@$(SWAGGER_UI)" >/dev/null; tar xzf swagger-ui-dist-*.tgz; \
 	sum=$$(openssl dgst -sha512 -binary swagger-ui-dist-*.tgz | openssl base64 -A); cd package; mkdir -p "$$to"; \
 	cp LICENSE NOTICE favicon-32x32.png "$$to"; \

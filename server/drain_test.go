@@ -4,7 +4,6 @@ import (
 	"io"
 	"net/http"
 	"runtime"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -48,73 +47,6 @@ func TestNoDrainWithoutALoadBalancer(t *testing.T) {
 	p.put("/client/12", `{}`)
 	p.stop()
 	p.ends(10 * time.Second)
-}
-
-// A drain ends early when each address that has looked before the signal has seen it three times, however often
-// others look.
-func TestDrainCountsEachPoller(t *testing.T) {
-	begun := make(chan struct{})
-	d := newDrain(time.Minute, begun)
-	d.ends("192.0.2.1")
-	d.ends("192.0.2.2")
-	close(begun)
-	for range 10 * redEnough {
-		d.ends("192.0.2.1")
-		d.ends("198.51.100.9")
-	}
-	for n := range redEnough {
-		if d.over() {
-			t.Errorf("it is over when the second load balancer has looked %d times", n)
-		}
-		d.ends("192.0.2.2")
-	}
-	if !d.over() {
-		t.Error("it is not over when all have seen it")
-	}
-}
-
-// A load balancer that looks twice a minute is waited for, one that has looked a minute ago is not.
-func TestDrainForSlowPollers(t *testing.T) {
-	for ago, want := range map[time.Duration]bool{30 * time.Second: true, time.Minute: false} {
-		begun, now := make(chan struct{}), time.Now()
-		d := newDrain(time.Minute, begun)
-		d.now = func() time.Time { return now }
-		d.ends("192.0.2.1")
-		now = now.Add(ago)
-		close(begun)
-		if got := d.watched(); got != want {
-			t.Errorf("of a look %v ago: %v", ago, got)
-		}
-	}
-}
-
-// Looks from many addresses do not end a drain early, and are forgotten.
-func TestDrainWithMoreAddressesThanItCounts(t *testing.T) {
-	begun, now := make(chan struct{}), time.Now()
-	d := newDrain(time.Minute, begun)
-	d.now = func() time.Time { return now }
-	for n := range 2 * mostPollers {
-		d.ends(strconv.Itoa(n))
-	}
-	if len(d.pollers) != mostPollers {
-		t.Errorf("it keeps %d addresses", len(d.pollers))
-	}
-	close(begun)
-	for n := range redEnough * mostPollers {
-		d.ends(strconv.Itoa(n % mostPollers))
-	}
-	if d.over() {
-		t.Error("it is over although addresses have looked that it does not count")
-	}
-}
-
-func (d *drain) over() bool {
-	select {
-	case <-d.enough:
-		return true
-	default:
-		return false
-	}
 }
 
 func (p *program) readiness() (status int, body string) {

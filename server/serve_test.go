@@ -18,10 +18,40 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/server/internal/contract"
+	"github.com/agentevents/agentevents/server/internal/servertest"
+	"github.com/agentevents/agentevents/server/internal/telemetry"
 	"github.com/agentevents/agentevents/server/lab"
 	"github.com/agentevents/agentevents/store"
 	"github.com/agentevents/agentevents/store/cluster"
 )
+
+// However many polls wait, the server stops at once when it is told to.
+func TestStopEndsPolls(t *testing.T) {
+	p := start(t)
+	p.put("/client/12", `{}`)
+	answers := make(chan string)
+	for range 20 {
+		go func() {
+			resp, err := p.api.Get(p.url + contract.BasePath + "/client/12/status_change/?wait=30")
+			if err != nil {
+				answers <- err.Error()
+				return
+			}
+			defer resp.Body.Close()
+			body, err := io.ReadAll(resp.Body)
+			answers <- fmt.Sprintf("%d %s%v", resp.StatusCode, body, err)
+		}()
+	}
+	servertest.AwaitPolls(t, 20)
+	p.stop()
+	for range 20 {
+		if got := <-answers; got != "200 []\n<nil>" {
+			t.Errorf("a poll ended with %q", got)
+		}
+	}
+	p.ends(5 * time.Second)
+}
 
 // program is the whole program in this process, but for its signals.
 type program struct {
@@ -29,7 +59,7 @@ type program struct {
 	url    string
 	store  string // its URL
 	stop   context.CancelFunc
-	log    *transcript
+	log    *servertest.Log
 	exited chan int
 	api    http.Client // of the operator
 }
@@ -45,7 +75,7 @@ func startOn(t testing.TB, databaseURL string, env ...string) *program {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	t.Cleanup(stop)
-	p := &program{TB: t, store: databaseURL, stop: stop, log: &transcript{}, exited: make(chan int, 1)}
+	p := &program{TB: t, store: databaseURL, stop: stop, log: &servertest.Log{}, exited: make(chan int, 1)}
 	lines, stderr := io.Pipe()
 	env = append(env, "AGENTEVENTS_ADDR=127.0.0.1:0", "AGENTEVENTS_ALLOW_NETWORKS=127.0.0.0/8",
 		"AGENTEVENTS_DATABASE_URL="+databaseURL, "AGENTEVENTS_OPERATOR_ID="+lab.OperatorID,
@@ -56,7 +86,7 @@ func startOn(t testing.TB, databaseURL string, env ...string) *program {
 	}()
 	p.url = p.read(lines)
 	p.api.Transport = &lab.Operator{URL: p.url}
-	t.Cleanup(func() { keepsSecrets(t, p.log.String()) })
+	t.Cleanup(func() { servertest.NoSecrets(t, p.log.String()) })
 	return p
 }
 
@@ -84,7 +114,7 @@ func (p *program) read(log io.Reader) string {
 // put makes a request that must succeed.
 func (p *program) put(path, body string) {
 	p.Helper()
-	r, err := http.NewRequestWithContext(p.Context(), http.MethodPut, p.url+basePath+path, strings.NewReader(body))
+	r, err := http.NewRequestWithContext(p.Context(), http.MethodPut, p.url+contract.BasePath+path, strings.NewReader(body))
 	if err != nil {
 		p.Fatal(err)
 	}
@@ -93,7 +123,7 @@ func (p *program) put(path, body string) {
 
 func (p *program) post(path, body string) {
 	p.Helper()
-	r, err := http.NewRequestWithContext(p.Context(), http.MethodPost, p.url+basePath+path, strings.NewReader(body))
+	r, err := http.NewRequestWithContext(p.Context(), http.MethodPost, p.url+contract.BasePath+path, strings.NewReader(body))
 	if err != nil {
 		p.Fatal(err)
 	}
@@ -126,7 +156,7 @@ func (p *program) upload() net.Conn {
 		p.Fatal(err)
 	}
 	fmt.Fprintf(conn, "PUT %s/client/12 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: 2\r\n"+
-		"Expect: 100-continue\r\n\r\n", basePath, token)
+		"Expect: 100-continue\r\n\r\n", contract.BasePath, token)
 	line, err := bufio.NewReader(conn).ReadString('\n')
 	if err != nil || !strings.Contains(line, "100") {
 		p.Fatalf("%q, %v", line, err)
@@ -153,7 +183,7 @@ func TestStart(t *testing.T) {
 	p.ends(5 * time.Second)
 	for _, want := range []string{
 		`level=WARN msg="unknown variable" name=AGENTEVENTS_NONSENSE`, "version=" + build().version, "store=" + store.Redacted(p.store),
-		"api=" + p.url + basePath, `level=WARN msg="receivers may live in networks that are not public" networks=[127.0.0.0/8]`,
+		"api=" + p.url + contract.BasePath, `level=WARN msg="receivers may live in networks that are not public" networks=[127.0.0.0/8]`,
 	} {
 		if !strings.Contains(p.log.String(), want) {
 			t.Errorf("it does not say %s:\n%s", want, p.log)
@@ -217,7 +247,7 @@ func TestListenerFails(t *testing.T) {
 			must(t, err)
 			c, err := line.validate()
 			must(t, err)
-			log := newLog(io.Discard, c.logLevel, c.logJSON)
+			log := telemetry.NewLog(io.Discard, c.logLevel, c.logJSON)
 			on, err := listen(t.Context(), c)
 			must(t, err)
 			st, err := store.Open(t.Context(), store.Options{URL: c.databaseURL, Log: log})
@@ -228,11 +258,11 @@ func TestListenerFails(t *testing.T) {
 			must(t, st.EnsureOperator(t.Context(), lab.OperatorID, lab.OperatorSecret))
 			ended := make(chan error, 1)
 			go func() { ended <- work(t.Context(), c, st, on, nil, log) }()
-			before, answered := waiting(), make(chan string, 1)
+			before, answered := servertest.WaitingPolls(), make(chan string, 1)
 			go func() {
-				answered <- answerOf("http://"+on.api.Addr().String(), basePath+"/client/12/status_change/?wait=30")
+				answered <- answerOf("http://"+on.api.Addr().String(), contract.BasePath+"/client/12/status_change/?wait=30")
 			}()
-			for waiting() == before {
+			for servertest.WaitingPolls() == before {
 				runtime.Gosched()
 			}
 			must(t, fail(on))

@@ -20,7 +20,8 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/agentevents/agentevents/gen"
-
+	"github.com/agentevents/agentevents/server/internal/contract"
+	"github.com/agentevents/agentevents/server/internal/telemetry"
 	"github.com/agentevents/agentevents/store/cluster"
 )
 
@@ -145,7 +146,7 @@ func traced(t *testing.T, url string, r *told, env ...string) *program {
 // changes sets statuses for the caller.
 func (p *program) changes(path, body string) {
 	p.Helper()
-	r, err := http.NewRequestWithContext(p.Context(), http.MethodPut, p.url+basePath+path, strings.NewReader(body))
+	r, err := http.NewRequestWithContext(p.Context(), http.MethodPut, p.url+contract.BasePath+path, strings.NewReader(body))
 	if err != nil {
 		p.Fatal(err)
 	}
@@ -182,7 +183,7 @@ func TestTrace(t *testing.T) {
 		t.Errorf("the request is a %v, the attempt a %v", request.kind, attempt.kind)
 	}
 	for got, want := range map[string]string{
-		request.attributes["http.route"]:                basePath + "/client/:client_id/agent/local/:agent_id/status",
+		request.attributes["http.route"]:                contract.BasePath + "/client/:client_id/agent/local/:agent_id/status",
 		request.attributes["http.response.status_code"]: "200",
 		change.attributes["agentevents.sequence"]:       "1",
 		attempt.attributes["agentevents.verdict"]:       "delivered",
@@ -191,7 +192,7 @@ func TestTrace(t *testing.T) {
 			t.Errorf("an attribute is %q, want %q", got, want)
 		}
 	}
-	for _, line := range []string{"msg=request method=PUT path=" + basePath + "/client/12/agent/local/1/status", "msg=attempt"} {
+	for _, line := range []string{"msg=request method=PUT path=" + contract.BasePath + "/client/12/agent/local/1/status", "msg=attempt"} {
 		if !p.logs(line, "trace_id="+caller.trace) {
 			t.Errorf("the line %s does not say of which trace it is:\n%s", line, p.log)
 		}
@@ -354,15 +355,15 @@ func TestTraceToNonsense(t *testing.T) {
 func TestTraceOfAChangeThatIsNotCommitted(t *testing.T) {
 	s := collect(t)
 	log := slog.New(slog.DiscardHandler)
-	tr, err := newTraces(t.Context(), "test", log)
+	tr, err := telemetry.NewTraces(t.Context(), "test", log)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, err := range []error{errors.New("disk full"), nil} {
-		_, ended := tr.change(t.Context())
+		_, ended := tr.StatusChange(t.Context())
 		ended(7, err)
 	}
-	tr.close(log)
+	tr.Close(log)
 	if len(s.got) != 2 || !s.got[0].failed || s.got[1].failed || s.got[0].attributes["agentevents.sequence"] != "" {
 		t.Errorf("the collector has got %+v", s.got)
 	}
@@ -382,7 +383,7 @@ func (p *program) ended(id int) (d gen.DeliveryDetail) {
 
 func (p *program) read200(path string, into any) {
 	p.Helper()
-	if err := json.Unmarshal([]byte(p.get(p.url+basePath+path)), into); err != nil {
+	if err := json.Unmarshal([]byte(p.get(p.url+contract.BasePath+path)), into); err != nil {
 		p.Fatal(err)
 	}
 }
@@ -423,7 +424,7 @@ func TestTraceInTheLog(t *testing.T) {
 func TestTraceOfATest(t *testing.T) {
 	s, r := collect(t), tell(t, http.StatusOK)
 	p := traced(t, cluster.URL(t), r)
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.url+basePath+"/client/12/agent/local/1/event/1/test", nil)
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.url+contract.BasePath+"/client/12/agent/local/1/event/1/test", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,46 @@
+package api
+
+import (
+	"net/http"
+	"strings"
+)
+
+// The values of Content-Security-Policy. No answer may be shown in a frame.
+var (
+	noContent = policy("default-src 'none'")
+	// The CSS of Swagger UI has pictures inline.
+	docsContent = policy("default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:")
+	// The list of profiles has its style inline.
+	profilesContent = policy("default-src 'none'; style-src 'unsafe-inline'")
+
+	nosniff    = []string{"nosniff"}
+	noReferrer = []string{"no-referrer"}
+)
+
+func policy(sources string) []string {
+	return []string{sources + "; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"}
+}
+
+// BrowserHeaders adds to every answer the headers that bound what a browser does with it.
+func BrowserHeaders(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		setBrowserHeaders(w.Header(), policyOf(r.URL.Path))
+		next.ServeHTTP(w, r)
+	})
+}
+
+func setBrowserHeaders(h http.Header, policy []string) {
+	h["Content-Security-Policy"] = policy
+	h["X-Content-Type-Options"] = nosniff
+	h["Referrer-Policy"] = noReferrer
+}
+
+func policyOf(path string) []string {
+	switch {
+	case strings.HasPrefix(path, "/docs/"):
+		return docsContent
+	case path == "/debug/pprof/":
+		return profilesContent
+	}
+	return noContent
+}

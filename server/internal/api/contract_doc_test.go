@@ -1,0 +1,299 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/getkin/kin-openapi/openapi3filter"
+	"github.com/getkin/kin-openapi/routers"
+)
+
+// document is openapi.yaml, as the tests hold the server to it.
+type document struct {
+	base      string // path of the API
+	spec      *openapi3.T
+	closed    *openapi3.T // the same, but no object may have a property that the document does not name
+	endpoints []*endpoint
+}
+
+// endpoint is an operation of the contract.
+type endpoint struct {
+	id, method, path string
+	operation        *openapi3.Operation
+	written, closed  *routers.Route
+}
+
+// readContract reads the document once. It is the file and not what is embedded in the server: that both are the same
+// is what `make check` sees to.
+var readContract = sync.OnceValues(func() (*document, error) {
+	spec, err := openapi3.NewLoader().LoadFromFile("../../../openapi.yaml")
+	if err != nil {
+		return nil, err
+	}
+	closed, err := openapi3.NewLoader().LoadFromFile("../../../openapi.yaml")
+	if err != nil {
+		return nil, err
+	}
+	for _, schema := range closed.Components.Schemas {
+		closeSchema(schema)
+	}
+	c := &document{base: spec.Servers[0].URL, spec: spec, closed: closed}
+	for path, item := range spec.Paths.Map() {
+		for method, operation := range item.Operations() {
+			twin := closed.Paths.Value(path)
+			c.endpoints = append(c.endpoints, &endpoint{
+				id: operation.OperationID, method: method, path: path, operation: operation,
+				written: &routers.Route{Spec: spec, Path: path, PathItem: item, Method: method, Operation: operation},
+				closed: &routers.Route{
+					Spec: closed, Path: path, PathItem: twin, Method: method, Operation: twin.GetOperation(method),
+				},
+			})
+		}
+	}
+	slices.SortFunc(c.endpoints, func(a, b *endpoint) int { return strings.Compare(a.id, b.id) })
+	return c, nil
+})
+
+func theContract(t testing.TB) *document {
+	t.Helper()
+	c, err := readContract()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// closeSchema holds the server of today to what clients must not rely on: the properties, the values of
+// x-extensible-enum and the form of x-pattern that the document has now.
+func closeSchema(ref *openapi3.SchemaRef) {
+	if ref == nil || ref.Value == nil {
+		return
+	}
+	s := ref.Value
+	if no := false; s.Type.Is(openapi3.TypeObject) && s.AdditionalProperties.Schema == nil {
+		s.AdditionalProperties = openapi3.AdditionalProperties{Has: &no}
+	}
+	if values, ok := s.Extensions["x-extensible-enum"].([]any); ok {
+		s.Enum = values
+	}
+	if pattern, ok := s.Extensions["x-pattern"].(string); ok {
+		s.Pattern = pattern
+	}
+	for _, property := range s.Properties {
+		if property.Ref == "" {
+			closeSchema(property)
+		}
+	}
+}
+
+// tokenAtRoot is where clients of the original API ask for tokens, which openapi.yaml has in words only.
+const tokenAtRoot = "/oauth/token"
+
+// at finds the endpoint of a request, nil if there is none. A path with fewer parameters goes before one with more.
+func (c *document) at(method string, u *url.URL) *endpoint {
+	path := ""
+	if strings.TrimSuffix(u.Path, "/") == tokenAtRoot {
+		path = tokenAtRoot
+	}
+	for _, e := range c.endpoints {
+		if _, ok := e.params(c.base, u); ok && (path == "" || strings.Count(e.path, "{") < strings.Count(path, "{")) {
+			path = e.path
+		}
+	}
+	for _, e := range c.endpoints {
+		if e.path == path && e.method == method {
+			return e
+		}
+	}
+	return nil
+}
+
+// params reads the parameters out of a path, which may lack the trailing slash or have one too many.
+func (e *endpoint) params(base string, u *url.URL) (map[string]string, bool) {
+	path, ok := strings.CutPrefix(u.EscapedPath(), base)
+	template := strings.Split(strings.Trim(e.path, "/"), "/")
+	segments := strings.Split(strings.TrimSuffix(strings.TrimPrefix(path, "/"), "/"), "/")
+	if !ok || len(segments) != len(template) {
+		return nil, false
+	}
+	params := map[string]string{}
+	for i, name := range template {
+		if !strings.HasPrefix(name, "{") {
+			ok = ok && name == segments[i]
+			continue
+		}
+		value, err := url.PathUnescape(segments[i])
+		ok = ok && err == nil
+		params[strings.Trim(name, "{}")] = value
+	}
+	return params, ok
+}
+
+// media is the request body that the operation takes, nil if it takes none.
+func (e *endpoint) media() *openapi3.MediaType {
+	if e.operation.RequestBody == nil {
+		return nil
+	}
+	return e.operation.RequestBody.Value.Content["application/json"]
+}
+
+// reply is what came back for a request.
+type reply struct {
+	endpoint *endpoint // nil if the document has no such operation
+	request  *http.Request
+	sent     string // the request's body
+	status   int
+	header   http.Header
+	body     []byte
+}
+
+func (a *reply) input(c *document, route *routers.Route) *openapi3filter.RequestValidationInput {
+	r := a.request.Clone(context.Background())
+	r.Body, r.GetBody = http.NoBody, nil
+	if a.sent != "" {
+		r.Body = io.NopCloser(strings.NewReader(a.sent))
+	}
+	params, _ := a.endpoint.params(c.base, r.URL)
+	return &openapi3filter.RequestValidationInput{
+		Request: r, PathParams: params, Route: route, Options: &openapi3filter.Options{
+			MultiError: true, AuthenticationFunc: openapi3filter.NoopAuthenticationFunc,
+			SchemaValidationOptions: []openapi3.SchemaValidationOption{sentTimes},
+		},
+	}
+}
+
+// sentTimes are those of requests, as the document has them in words: RFC 3339 whole, whose offset may lack the colon.
+var sentTimes = openapi3.WithStringFormatValidators(map[string]openapi3.StringFormatValidator{
+	"date-time": openapi3.NewRegexpFormatValidator(
+		`^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:?\d\d)$`),
+})
+
+// checkRequest says what of a request the document forbids.
+func (c *document) checkRequest(a *reply) error {
+	return openapi3filter.ValidateRequest(context.Background(), a.input(c, a.endpoint.written))
+}
+
+// checkCallback says what of a request to a receiver the callbacks of an operation forbid.
+func (c *document) checkCallback(operation string, r *http.Request) error {
+	for _, callback := range c.operation(operation).closed.Operation.Callbacks {
+		for expression, item := range callback.Value.Map() {
+			route := &routers.Route{
+				Spec: c.closed, Path: expression, PathItem: item, Method: r.Method, Operation: item.GetOperation(r.Method),
+			}
+			return openapi3filter.ValidateRequest(r.Context(), &openapi3filter.RequestValidationInput{
+				Request: r, Route: route, Options: &openapi3filter.Options{MultiError: true},
+			})
+		}
+	}
+	return fmt.Errorf("%s has no callbacks", operation)
+}
+
+// check says what of an answer the document forbids.
+func (c *document) check(a *reply) error {
+	errs := []error{c.checkAnswer(a), checkType(a), checkTimes(a)}
+	if id := a.header.Get("X-Request-Id"); id == "" || len(id) > 64 {
+		errs = append(errs, fmt.Errorf("X-Request-Id is %q", id))
+	}
+	if strings.HasPrefix(a.request.URL.Path, c.base) {
+		errs = append(errs, checkLimit(a))
+	}
+	if a.status >= 400 {
+		errs = append(errs, checkLeaks(a))
+	}
+	return errors.Join(errs...)
+}
+
+func (c *document) checkAnswer(a *reply) error {
+	options := []openapi3.SchemaValidationOption{openapi3.EnableFormatValidation(), openapi3.MultiErrors()}
+	if a.endpoint == nil { // what no operation answers is an error
+		var value any
+		if err := json.Unmarshal(a.body, &value); err != nil {
+			return fmt.Errorf("the body is not JSON: %w", err)
+		}
+		return c.closed.Components.Schemas["ErrorResponse"].Value.VisitJSON(value, options...)
+	}
+	return openapi3filter.ValidateResponse(context.Background(), &openapi3filter.ResponseValidationInput{
+		RequestValidationInput: a.input(c, a.endpoint.closed),
+		Status:                 a.status,
+		Header:                 a.header,
+		Body:                   io.NopCloser(bytes.NewReader(a.body)),
+		Options: &openapi3filter.Options{
+			IncludeResponseStatus: true, MultiError: true, SchemaValidationOptions: options,
+		},
+	})
+}
+
+// checkType is stricter than the validator, which takes whatever begins like JSON.
+func checkType(a *reply) error {
+	typ := a.header.Get("Content-Type")
+	if a.status == http.StatusNoContent {
+		if len(a.body) != 0 || typ != "" {
+			return fmt.Errorf("204 has a body of %d bytes and Content-Type %q", len(a.body), typ)
+		}
+		return nil
+	}
+	media, params, err := mime.ParseMediaType(typ)
+	charset, ok := params["charset"]
+	if err != nil || media != "application/json" || ok && !strings.EqualFold(charset, "utf-8") {
+		return fmt.Errorf("Content-Type is %q", typ)
+	}
+	if !json.Valid(a.body) {
+		return fmt.Errorf("the body is not one JSON value: %.200q", a.body)
+	}
+	return nil
+}
+
+var (
+	likeTime = regexp.MustCompile(`"\d{4}-\d\d-\d\dT[^"]*"`)
+	ourTime  = regexp.MustCompile(`^"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"$`)
+)
+
+// checkTimes wants UTC and milliseconds, which the document has in words only.
+func checkTimes(a *reply) error {
+	for _, t := range likeTime.FindAll(a.body, -1) {
+		if !ourTime.Match(t) {
+			return fmt.Errorf("the time %s is not in UTC with milliseconds", t)
+		}
+	}
+	return nil
+}
+
+// leaks are words that only the inside of the program uses.
+var leaks = regexp.MustCompile(
+	`(?i)sql|gorm|strconv|panic|(?-i)json: |(?i)echo|schema|openapi|goroutine|\.go\b|unmarshal|reflect|runtime|code=`)
+
+func checkLeaks(a *reply) error {
+	if word := leaks.Find(a.body); word != nil {
+		return fmt.Errorf("the body leaks %q: %.300q", word, a.body)
+	}
+	return nil
+}
+
+// tokens is a JSON text for comparison: the order of fields counts, spaces and escapes do not.
+func tokens(text []byte) (all []json.Token, err error) {
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.UseNumber()
+	for {
+		token, err := decoder.Token()
+		if errors.Is(err, io.EOF) {
+			return all, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, token)
+	}
+}

@@ -1,0 +1,153 @@
+package api
+
+import (
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/server/internal/auth"
+	"github.com/agentevents/agentevents/server/internal/contract"
+)
+
+// A request that is wrong in every way is refused for the first of them that applies; each line mends one.
+func TestContractOrderOfRefusals(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.withEvents()
+	before := w.dump()
+	long := strings.Repeat("x", contract.MaxBody+1)
+	for _, path := range []struct{ method, foreign, own, wrong string }{
+		{"POST", "/client/13/agent/local/x/event/", "/client/12/agent/local/x/event/", "/client/12/agent/local/136/event/"},
+		{"PUT", "/client/13/agent/remote/0/event/y", "/client/@me/agent/remote/0/event/y", "/client/@me/agent/remote/7/event/2"},
+		{"PUT", "/client/nobody/status", "/client/12/status", "/client/12/status"},
+		{"PUT", "/client/a%20b/agent/local/-1", "/client/12/agent/local/-1", "/client/12/agent/local/136"},
+		{"POST", "/client/13/delivery/redeliver?limit=x", "/client/12/delivery/redeliver?limit=x", "/client/12/delivery/redeliver"},
+		{"POST", "/client/13/application/", "/client/12/application/", "/client/12/application/"},
+	} {
+		bare, _, _ := strings.Cut(path.foreign, "?")
+		for _, try := range []struct {
+			method, path string
+			as           *admission
+			typ, body    string
+			status       int
+			want         string
+		}{
+			{path.method, bare + "/no/such/path", nil, "text/plain", long, 404, ""},
+			{"PATCH", path.foreign, nil, "text/plain", long, 405, ""},
+			{path.method, path.foreign, nil, "text/plain", long, 401, ""},
+			{path.method, path.foreign, &asExpired, "text/plain", long, 401, ""},
+			{path.method, path.foreign, &asReadOnly, "text/plain", long, 403, "access_denied"},
+			{path.method, path.own, &asReadOnly, "text/plain", long, 403, "user_access_type_deny"},
+			{path.method, path.own, &asAll, "text/plain", long, 413, ""},
+			{path.method, path.own, &asAll, "text/plain", "x", 415, ""},
+			{path.method, path.own, &asAll, "application/json", "x", 400, ""},
+			{path.method, path.wrong, &asAll, "application/json", `"x"`, 400, ""},
+		} {
+			header := map[string]string{"Authorization": "", "Content-Type": try.typ}
+			if try.as != nil {
+				header["Authorization"] = "Bearer " + try.as.token
+			}
+			a, err := w.try(scenario{request: try.method + " " + try.path, header: header, body: try.body})
+			w.must(err)
+			if a.status != try.status || !strings.Contains(string(a.body), try.want) {
+				t.Errorf("%s %s, a body of %d bytes: %d %s, want %d %s", try.method, try.path, len(try.body), a.status, a.body, try.status, try.want)
+			}
+		}
+	}
+	if !slices.Equal(before, w.dump()) {
+		t.Error("the store has changed")
+	}
+}
+
+// openRoutes are those outside openapi.yaml, which nobody has to be known for.
+var openRoutes = []string{
+	"GET /", "GET /docs", "GET /docs/", "GET /docs/favicon-32x32.png", "GET /docs/start.css", "GET /docs/start.js",
+	"GET /docs/swagger-ui-bundle.js", "GET /docs/swagger-ui-bundle.js.LICENSE.txt", "GET /docs/swagger-ui.css", "GET /healthz", "GET /openapi.json", "GET /openapi.yaml", "GET /readyz", "HEAD /healthz", "HEAD /readyz",
+}
+
+// aliases are further paths of operations, which openapi.yaml has in words.
+var aliases = []string{"POST /oauth/token", "POST /oauth/token/"}
+
+// What is served is what openapi.yaml has, in both forms, and what is meant to be open.
+func TestContractHasEveryRoute(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	o := Options{Store: s.store, Log: slog.New(slog.DiscardHandler), Turned: s.lastTurn}
+	routes, err := newHandlers(o).routes(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, route := range routes.Routes() {
+		got = append(got, route.Method+" "+route.Path)
+	}
+	want := slices.Concat(openRoutes, aliases)
+	for _, e := range theContract(t).endpoints {
+		path := strings.NewReplacer("{", ":", "}", "").Replace(strings.TrimSuffix(contract.BasePath+e.path, "/"))
+		want = append(want, e.method+" "+path, e.method+" "+path+"/")
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	for _, route := range got {
+		if !slices.Contains(want, route) {
+			t.Errorf("%s is served, and nobody says that it should be", route)
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("served are\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	for _, route := range openRoutes {
+		method, path, _ := strings.Cut(route, " ")
+		r := s.request(method, path, nil)
+		r.Header.Set("Authorization", "Bearer nobody")
+		if g := s.send(r); g.status >= 400 {
+			t.Errorf("%s: %d %s", route, g.status, g.body)
+		}
+	}
+}
+
+// Every operation says whom it takes, and that is never nobody in particular but for the token.
+func TestContractDeclaresSecurity(t *testing.T) {
+	t.Parallel()
+	c := theContract(t)
+	for _, e := range c.endpoints {
+		security := &c.spec.Security
+		if e.operation.Security != nil {
+			security = e.operation.Security
+		}
+		level, err := auth.LevelOf(e.operation)
+		want := "[map[bearer:[]]]"
+		if e.id == "requestToken" {
+			want = "[]"
+		}
+		if got := fmt.Sprint(*security); err != nil || got != want || (level == auth.NoToken) != (e.id == "requestToken") {
+			t.Errorf("%s is for %q by %s, want %s (%v)", e.id, level, got, want, err)
+		}
+		if e.method != http.MethodGet && level == gen.AccessLevelReadOnly {
+			t.Errorf("%s is no GET, and takes read_only", e.id)
+		}
+	}
+	if s := c.spec.Components.SecuritySchemes; len(s) != 1 || s["bearer"] == nil || s["bearer"].Value.Scheme != "bearer" {
+		t.Errorf("the security schemes are %v, want http bearer alone", slices.Collect(maps.Keys(s)))
+	}
+}
+
+// No browser shows x-access, so each description ends with it in words.
+func TestContractSaysAccess(t *testing.T) {
+	t.Parallel()
+	words := map[any]string{
+		"none": "Requires no token.", "read_only": "Requires access `read_only` or more.",
+		"call_api": "Requires access `call_api` or more.", "all": "Requires access `all`.", "operator": "Requires the operator.",
+	}
+	for _, e := range theContract(t).endpoints {
+		want := words[e.operation.Extensions["x-access"]]
+		if want == "" || !strings.HasSuffix(e.operation.Description, "\n\n"+want+"\n") {
+			t.Errorf("the description of %s does not end with %q", e.id, want)
+		}
+	}
+}

@@ -1,0 +1,62 @@
+package api
+
+import (
+	"context"
+	"net/url"
+	"strings"
+
+	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/server/internal/request"
+)
+
+// redactURL is a receiver's URL as the caller may see it: who may only read does not see what may be secret in it.
+func redactURL(ctx context.Context, raw string) string {
+	if request.Caller(ctx).Access == gen.AccessLevelReadOnly {
+		return stripURL(raw)
+	}
+	return raw
+}
+
+// redactedText stands for what is not shown.
+const redactedText = "xxxxx"
+
+// stripURL takes the user and the query out of a URL.
+func stripURL(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return redactedText
+	}
+	if u.User != nil {
+		u.User = url.User(redactedText)
+	}
+	if u.RawQuery != "" {
+		u.RawQuery = redactedText
+	}
+	return u.String()
+}
+
+// redactRequest is without what it is signed with for who may only read: it would do as well as the secret.
+func redactRequest(ctx context.Context, r gen.SentRequest) gen.SentRequest {
+	if request.Caller(ctx).Access == gen.AccessLevelReadOnly {
+		r.Curl = strings.Replace(r.Curl, " -H 'webhook-signature: "+r.Headers["webhook-signature"]+"'", "", 1)
+		delete(r.Headers, "webhook-signature")
+	}
+	return r
+}
+
+func redactEvent(ctx context.Context, e gen.AgentEvent) gen.AgentEvent {
+	e.URL = redactURL(ctx, e.URL)
+	return e
+}
+
+func redactEvents(ctx context.Context, events []gen.AgentEvent) []gen.AgentEvent {
+	for i := range events {
+		events[i] = redactEvent(ctx, events[i])
+	}
+	return events
+}
+
+func redactDelivery(ctx context.Context, d gen.Delivery) gen.Delivery {
+	d.URL = redactURL(ctx, d.URL)
+	return d
+}

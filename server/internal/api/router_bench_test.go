@@ -1,0 +1,69 @@
+package api
+
+import (
+	"log/slog"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/server/internal/contract"
+	"github.com/agentevents/agentevents/server/internal/telemetry"
+	"github.com/agentevents/agentevents/webhook"
+)
+
+// What a request costs in all that is served, net/http left aside. GetUser asks nothing of the store.
+func BenchmarkRequest(b *testing.B) {
+	router := benchedRouter(b, slog.New(slog.DiscardHandler))
+	for name, s := range map[string]scenario{
+		"GetUser":     {request: "GET /user"},
+		"GetEvent":    {request: "GET /client/12/agent/local/136/event/1"},
+		"ListEvents":  {request: "GET /client/12/agent/local/136/event/"},
+		"PutStatus":   {request: "PUT /client/12/agent/local/136/status", body: `{"agent_status":"logged_out"}`},
+		"PutStatuses": {request: "PUT /client/12/status", body: `[{"agent_type":"local","agent_id":136,"agent_status":"logged_out"}]`},
+		"Unknown":     {request: "GET /client/12/nothing"},
+	} {
+		b.Run(name, func(b *testing.B) { benchmark(b, router, s) })
+	}
+}
+
+func benchmark(b *testing.B, router http.Handler, s scenario) {
+	method, target, _ := strings.Cut(s.request, " ")
+	b.ReportAllocs()
+	for b.Loop() {
+		r, err := http.NewRequestWithContext(b.Context(), method, contract.BasePath+target, s.reader())
+		if err != nil {
+			b.Fatal(err)
+		}
+		r.Header["Authorization"] = []string{"Bearer " + asOperator.token}
+		r.Header["Content-Type"] = []string{"application/json"}
+		w := unread{header: http.Header{}}
+		router.ServeHTTP(&w, r)
+		if w.status == 0 || w.status >= 500 {
+			b.Fatal(w.status)
+		}
+	}
+}
+
+// unread is an answer that nobody reads.
+type unread struct {
+	header http.Header
+	status int
+}
+
+func (u *unread) Header() http.Header            { return u.header }
+func (u *unread) Write(body []byte) (int, error) { return len(body), nil }
+func (u *unread) WriteHeader(status int)         { u.status = status }
+
+func benchedRouter(b *testing.B, log *slog.Logger) http.Handler {
+	w := newWorld(b)
+	w.withAgents()
+	w.client("12").local(136).event(gen.RequestMethodGET, gen.EventTypeAgentLogin)
+	router, err := NewRouter(Options{
+		Store: w.store, Guard: webhook.NewGuard(nil), Sender: webhook.NewSender(webhook.SenderOptions{}), Log: log,
+		Turned: time.Now, Metrics: telemetry.NewMetrics(w.store, "test", "test"),
+	})
+	w.must(err)
+	return router
+}

@@ -1,0 +1,101 @@
+package contract
+
+import (
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/getkin/kin-openapi/openapi3filter"
+
+	"github.com/agentevents/agentevents/gen"
+)
+
+// The bounds of an error, as openapi.yaml has them.
+const (
+	maxFieldErrors = 100
+	maxFieldName   = 256
+)
+
+// fieldErrorList collects what is wrong, once for each field.
+type fieldErrorList struct {
+	list []gen.FieldError
+	seen map[string]bool
+}
+
+// fieldErrors says in words what the validation found. None of its own text gets in: that quotes schemas and Go.
+func fieldErrors(err error) []gen.FieldError {
+	f := fieldErrorList{seen: map[string]bool{}}
+	f.collect(err, nil, nil)
+	return f.list
+}
+
+func (f *fieldErrorList) add(path []string, message string) {
+	e := fieldError(strings.Join(path, "."), message)
+	if !f.seen[e.Field] && len(f.list) < maxFieldErrors {
+		f.seen[e.Field] = true
+		f.list = append(f.list, e)
+	}
+}
+
+// fieldError is about the whole body when there is no name.
+func fieldError(name, message string) gen.FieldError {
+	if name == "" {
+		name = "body"
+	}
+	if runes := []rune(name); len(runes) > maxFieldName {
+		name = string(runes[:maxFieldName])
+	}
+	return gen.FieldError{Field: name, Message: message}
+}
+
+// collect walks down a tree of errors to what is wrong with single values. path is where that is, schema what is known
+// of it on the way.
+func (f *fieldErrorList) collect(err error, path []string, schema *openapi3.Schema) {
+	switch e := err.(type) { //nolint:errorlint // every node is looked at by itself
+	case openapi3.MultiError:
+		for _, err := range e {
+			f.collect(err, path, schema)
+		}
+	case *openapi3filter.RequestError:
+		if e.Parameter != nil {
+			path, schema = []string{e.Parameter.Name}, e.Parameter.Schema.Value
+		}
+		f.collect(e.Err, path, schema)
+	case *openapi3.SchemaError:
+		if e.SchemaField == "allOf" {
+			f.collect(e.Origin, path, schema)
+			return
+		}
+		f.add(append(slices.Clone(path), pointer(e)...), schemaMessage(e))
+	case *openapi3filter.ParseError:
+		f.add(path, parseMessage(schema))
+	default:
+		f.collectOther(err, path, schema)
+	}
+}
+
+func (f *fieldErrorList) collectOther(err error, path []string, schema *openapi3.Schema) {
+	switch {
+	case errors.Is(err, openapi3filter.ErrInvalidRequired):
+		f.add(path, "is required")
+	case errors.Is(err, openapi3filter.ErrInvalidEmptyValue):
+		f.add(path, insteadOf("empty", parseMessage(schema)))
+	case errors.Unwrap(err) != nil:
+		f.collect(errors.Unwrap(err), path, schema)
+	default:
+		f.add(path, "is not valid")
+	}
+}
+
+// pointer is where a value is. That of a field that should not be there is its object's: the name is in the reason.
+func pointer(e *openapi3.SchemaError) []string {
+	path := e.JSONPointer()
+	if e.SchemaField != "properties" {
+		return path
+	}
+	quoted, _ := strconv.QuotedPrefix(strings.TrimPrefix(e.Reason, "property "))
+	name, _ := strconv.Unquote(quoted)
+	return append(path, name)
+}

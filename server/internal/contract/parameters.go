@@ -1,0 +1,52 @@
+package contract
+
+import (
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+)
+
+// UnescapePath makes plain text of path parameters. Echo routes on the path as it was sent, so that %2F is no slash.
+func UnescapePath(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		u := c.Request().URL
+		if u.RawPath == "" {
+			return next(c)
+		}
+		values := slices.Clone(c.ParamValues())
+		for i, value := range values {
+			if plain, err := url.PathUnescape(value); err == nil {
+				values[i] = plain
+			}
+		}
+		c.SetParamValues(values...)
+		u.RawPath = "" // tells the generated binding that this is done
+		return next(c)
+	}
+}
+
+// ParsePHPArrays understands arrays as PHP writes them in a query: extension_id[0]=5&extension_id[1]=6 or extension_id[]=5.
+func ParsePHPArrays(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		u := c.Request().URL
+		if strings.ContainsAny(u.RawQuery, "[%") {
+			u.RawQuery = phpArrays(u.Query()).Encode()
+		}
+		return next(c)
+	}
+}
+
+func phpArrays(query url.Values) url.Values {
+	plain := url.Values{}
+	for _, key := range slices.Sorted(maps.Keys(query)) {
+		name, index, ok := strings.Cut(key, "[")
+		if !ok || name == "" || strings.Trim(index, "0123456789") != "]" {
+			name = key
+		}
+		plain[name] = append(plain[name], query[key]...)
+	}
+	return plain
+}
