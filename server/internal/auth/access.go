@@ -15,34 +15,35 @@ import (
 	"github.com/agentevents/agentevents/store"
 )
 
-// NoToken is the access that an operation takes which asks for no token.
+// NoToken is the x-access of an operation that requires no token.
 const NoToken gen.AccessLevel = "none"
 
-// LevelOf is the least access that an operation takes, by x-access of openapi.yaml.
+// LevelOf is the least access that an operation requires: its x-access in openapi.yaml.
 func LevelOf(operation *openapi3.Operation) (gen.AccessLevel, error) {
-	word, _ := operation.Extensions["x-access"].(string)
-	level := gen.AccessLevel(word)
+	text, _ := operation.Extensions["x-access"].(string)
+	level := gen.AccessLevel(text)
 	switch level {
 	case store.Operator, gen.AccessLevelAll, gen.AccessLevelCallAPI, gen.AccessLevelReadOnly, NoToken:
 		return level, nil
 	}
-	return "", fmt.Errorf("openapi.yaml: the x-access of %s is %q", operation.OperationID, word)
+	return "", fmt.Errorf("openapi.yaml: the x-access of %s is %q", operation.OperationID, text)
 }
 
-// Authenticate refuses a request without a good token, and takes note of whose it is.
-func Authenticate(s *TokenCache, level gen.AccessLevel) echo.MiddlewareFunc {
+// Authenticate refuses a request without a valid token, and records the caller. level is what the operation requires,
+// for when the caller is checked again.
+func Authenticate(tokens *TokenCache, level gen.AccessLevel) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
 			r := c.Request()
 			c.Response().Header().Set(echo.HeaderCacheControl, "no-store")
 			token := bearerToken(r.Header)
-			caller, err := s.Caller(r.Context(), token)
+			caller, err := tokens.Caller(r.Context(), token)
 			if err != nil {
 				return unauthorized(c, err)
 			}
-			a := request.From(r.Context())
-			a.Caller, a.Recheck = caller, func() error {
-				caller, err := s.Caller(r.Context(), token)
+			info := request.From(r.Context())
+			info.Caller, info.Recheck = caller, func() error {
+				caller, err := tokens.Caller(r.Context(), token)
 				if err != nil {
 					return unauthorized(c, err)
 				}
@@ -53,7 +54,7 @@ func Authenticate(s *TokenCache, level gen.AccessLevel) echo.MiddlewareFunc {
 	}
 }
 
-// unauthorized is the answer to whom no token makes known.
+// unauthorized is the refusal of a token that is unknown or expired. It passes other errors on.
 func unauthorized(c echo.Context, err error) error {
 	if !errors.Is(err, store.ErrToken) {
 		return err
@@ -62,7 +63,7 @@ func unauthorized(c echo.Context, err error) error {
 	return request.Refuse(http.StatusUnauthorized, "Unauthorized")
 }
 
-// AuthorizeAgain looks once more when all of a request is there.
+// AuthorizeAgain checks the caller once more when the whole request has arrived.
 func AuthorizeAgain(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		if err := request.StillAllowed(c.Request().Context()); err != nil {
@@ -72,7 +73,7 @@ func AuthorizeAgain(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// bearerToken is the token of a request, empty without one. The scheme's case does not matter (RFC 9110, 11.1).
+// bearerToken is the token of a request, empty if it has none. The case of the scheme does not matter (RFC 9110, 11.1).
 func bearerToken(h http.Header) string {
 	scheme, token, _ := strings.Cut(h.Get(echo.HeaderAuthorization), " ")
 	if !strings.EqualFold(scheme, "Bearer") {
@@ -81,7 +82,8 @@ func bearerToken(h http.Header) string {
 	return strings.TrimSpace(token)
 }
 
-// Authorize refuses what the caller may not do. Of another client it does not tell more than that.
+// Authorize refuses a caller without the access that the operation requires. It says nothing about other clients, not
+// even whether they exist.
 func Authorize(level gen.AccessLevel) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
@@ -93,7 +95,8 @@ func Authorize(level gen.AccessLevel) echo.MiddlewareFunc {
 	}
 }
 
-// checkAccess says why a caller may not do what takes a level, for a client if the path names one, or nil if it may.
+// checkAccess returns the refusal of a caller that lacks the level, or may not act for the client that the path names;
+// nil if there is none.
 func checkAccess(caller store.Caller, level gen.AccessLevel, c echo.Context) error {
 	client := c.Param("client_id")
 	own := !slices.Contains(c.ParamNames(), "client_id") || client == "@me" || client == caller.Client
@@ -116,7 +119,7 @@ func forbid(status, message string) *request.Refusal {
 	return &request.Refusal{Status: http.StatusForbidden, Body: gen.ErrorResponse{Message: message, Status: status}}
 }
 
-// ResolveMe puts the caller's own client in place of @me.
+// ResolveMe puts the caller's client in place of @me.
 func ResolveMe(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		if c.Param("client_id") != "@me" {
@@ -125,7 +128,7 @@ func ResolveMe(next echo.HandlerFunc) echo.HandlerFunc {
 		own := request.Caller(c.Request().Context()).Client
 		if own == "" {
 			return &request.Refusal{Status: http.StatusNotFound, Body: gen.ErrorResponse{
-				Message: "@me stands for the client of the token, and an operator's has none", Status: "client_not_found",
+				Status: "client_not_found", Message: "@me stands for the client of the token, and an operator's has none",
 			}}
 		}
 		values := slices.Clone(c.ParamValues())

@@ -1,39 +1,41 @@
 package auth
 
-import (
-	"sync"
-)
+import "sync"
 
+// How many test deliveries are sent at a time.
 const (
-	maxTests          = 64 // that are under way at a time, and
-	MaxTestsPerClient = 4  // of one client
+	maxTests          = 64
+	MaxTestsPerClient = 4
 )
 
-// TestLimiter lets only so many tests be under way. Each may take as long as a receiver hangs.
+// TestLimiter bounds how many test deliveries are sent at a time: each may take as long as a receiver hangs.
 type TestLimiter struct {
 	mu       sync.Mutex
 	all      int
-	byClient map[string]int // by client
+	byClient map[string]int
 }
 
+// NewTestLimiter returns a limiter of which nothing is taken.
 func NewTestLimiter() *TestLimiter { return &TestLimiter{byClient: map[string]int{}} }
 
-func (g *TestLimiter) Acquire(client string) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.all == maxTests || g.byClient[client] == MaxTestsPerClient {
+// Acquire reports whether a client may send one more. If it may, Release must follow.
+func (l *TestLimiter) Acquire(client string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.all == maxTests || l.byClient[client] == MaxTestsPerClient {
 		return false
 	}
-	g.all++
-	g.byClient[client]++
+	l.all++
+	l.byClient[client]++
 	return true
 }
 
-func (g *TestLimiter) Release(client string) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.all--
-	if g.byClient[client]--; g.byClient[client] == 0 {
-		delete(g.byClient, client)
+// Release ends what Acquire began.
+func (l *TestLimiter) Release(client string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all--
+	if l.byClient[client]--; l.byClient[client] == 0 {
+		delete(l.byClient, client)
 	}
 }

@@ -13,33 +13,35 @@ import (
 )
 
 const (
-	// maxFailures is how many requests for a token may fail at once, and failureEvery how often further ones.
+	// maxFailures is how many requests for a token may fail in a row. After them one may fail each failureInterval.
 	maxFailures     = 10
 	failureInterval = 6 * time.Second
-	// maxThrottled is of how many addresses and applications failures are remembered, the last ones.
+	// maxThrottled is for how many pairs of address and application failures are counted. The pair that failed longest
+	// ago is evicted.
 	maxThrottled = 10_000
 )
 
-// Throttle slows down who fails to get a token. It keeps nobody from trying with the right secret: behind an address
-// there may be many, and an attempt costs no more than its answer.
+// Throttle answers 429 after too many failed requests for a token. A request with the right secret always succeeds:
+// many clients may share an address, and a guess gains nothing from the answer 429.
 type Throttle struct {
 	now      func() time.Time
 	failures *lru.Cache[failureKey, *rate.Limiter]
 }
 
-// failureKey is who fails: an address, and the id that it gives, whether there is such an application or not: nobody is to
-// learn that.
+// failureKey is what failures are counted by: the address, and the id that was sent. It makes no difference whether
+// there is such an application, so that the answers do not reveal it.
 type failureKey struct {
 	address     netip.Prefix
 	application [sha256.Size]byte // the hash of its id
 }
 
+// NewThrottle returns a throttle that has counted nothing.
 func NewThrottle(now func() time.Time) *Throttle {
-	failures, _ := lru.New[failureKey, *rate.Limiter](maxThrottled) // fails for a size below 1 alone
+	failures, _ := lru.New[failureKey, *rate.Limiter](maxThrottled) // fails only for a size below 1
 	return &Throttle{now, failures}
 }
 
-// LimitFailures answers 429 in place of what is wrong with an attempt when there were too many before.
+// LimitFailures answers 429 in place of invalid_client if there were too many failures before.
 func (t *Throttle) LimitFailures(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		err := next(c)
@@ -56,21 +58,21 @@ func (t *Throttle) LimitFailures(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// allow counts a failure and says whether it was not one too many.
+// allow counts a failure, and reports whether it is within the limit.
 func (t *Throttle) allow(address, application string) bool {
-	who := failureKey{networkOf(address), sha256.Sum256([]byte(application))}
-	if known, ok := t.failures.Get(who); ok {
-		return known.AllowN(t.now(), 1)
+	key := failureKey{networkOf(address), sha256.Sum256([]byte(application))}
+	limiter, ok := t.failures.Get(key)
+	if !ok {
+		limiter = rate.NewLimiter(rate.Every(failureInterval), maxFailures)
+		if other, ok, _ := t.failures.PeekOrAdd(key, limiter); ok { // another request was quicker
+			limiter = other
+		}
 	}
-	fresh := rate.NewLimiter(rate.Every(failureInterval), maxFailures)
-	if known, ok, _ := t.failures.PeekOrAdd(who, fresh); ok { // another request was quicker
-		fresh = known
-	}
-	return fresh.AllowN(t.now(), 1)
+	return limiter.AllowN(t.now(), 1)
 }
 
-// networkOf is an address or, in IPv6, the network of 64 bits that everybody has, who could take another address of it
-// for each attempt.
+// networkOf is an IPv4 address, or the /64 network of an IPv6 address: a single host has that many, and could use
+// another one for each attempt.
 func networkOf(address string) netip.Prefix {
 	a, err := netip.ParseAddr(address)
 	if err != nil {

@@ -11,13 +11,13 @@ import (
 )
 
 const (
-	// TokenCacheLife is how long it may take until a token is refused that was revoked, or a client that was blocked.
+	// TokenCacheLife is how long a cached token is accepted after it was revoked, or its client blocked.
 	TokenCacheLife = time.Second
-	// maxCachedTokens is how many tokens are remembered, those that were used last.
+	// maxCachedTokens is how many tokens are cached. The least recently used one is evicted.
 	maxCachedTokens = 10_000
 )
 
-// TokenCache know whose a token is without asking the store at every request.
+// TokenCache finds the caller of a token without asking the store at every request.
 type TokenCache struct {
 	store   *store.Store
 	life    time.Duration
@@ -29,21 +29,22 @@ type cachedCaller struct {
 	until time.Time
 }
 
+// NewTokenCache returns an empty cache whose entries are valid for a time; 0 caches nothing.
 func NewTokenCache(st *store.Store, life time.Duration) *TokenCache {
-	known, _ := lru.New[[sha256.Size]byte, cachedCaller](maxCachedTokens) // fails for a size below 1 alone
-	return &TokenCache{st, life, known}
+	callers, _ := lru.New[[sha256.Size]byte, cachedCaller](maxCachedTokens) // fails only for a size below 1
+	return &TokenCache{st, life, callers}
 }
 
-// Caller returns whose token it is, or store.ErrToken. What is not good is not remembered.
-func (s *TokenCache) Caller(ctx context.Context, token string) (store.Caller, error) {
+// Caller returns the caller of a token, or store.ErrToken. An invalid token is not cached.
+func (t *TokenCache) Caller(ctx context.Context, token string) (store.Caller, error) {
 	hash := sha256.Sum256([]byte(token))
 	now := time.Now()
-	if known, ok := s.callers.Get(hash); ok && now.Before(known.until) {
-		return known.Caller, nil
+	if cached, ok := t.callers.Get(hash); ok && now.Before(cached.until) {
+		return cached.Caller, nil
 	}
-	c, err := s.store.Caller(ctx, token)
+	caller, err := t.store.Caller(ctx, token)
 	if err == nil {
-		s.callers.Add(hash, cachedCaller{c, now.Add(s.life)})
+		t.callers.Add(hash, cachedCaller{caller, now.Add(t.life)})
 	}
-	return c, err
+	return caller, err
 }

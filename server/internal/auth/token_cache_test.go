@@ -13,17 +13,17 @@ import (
 	"github.com/agentevents/agentevents/store"
 )
 
-// What is known of a token is asked for again when a second is over, and not before: nobody is known for longer who was
-// revoked or blocked.
+// The caller of a token is read from the store again after a second, and not before: no token is accepted for longer
+// after its application was revoked or its client blocked.
 func TestTokenCacheKeepsASecond(t *testing.T) {
 	t.Parallel()
 	v := newVisitor(t)
 	synctest.Test(t, func(t *testing.T) {
-		s := NewTokenCache(v.store, TokenCacheLife)
+		tokens := NewTokenCache(v.store, TokenCacheLife)
 		is := func(want string) {
 			t.Helper()
-			c, err := s.Caller(v.ctx, v.token)
-			got := "welcome"
+			c, err := tokens.Caller(v.ctx, v.token)
+			got := "accepted"
 			switch {
 			case errors.Is(err, store.ErrToken):
 				got = "unknown"
@@ -36,15 +36,15 @@ func TestTokenCacheKeepsASecond(t *testing.T) {
 				t.Errorf("the caller is %s and not %s", got, want)
 			}
 		}
-		is("welcome")
+		is("accepted")
 		v.do(v.block(true))
 		time.Sleep(TokenCacheLife - time.Nanosecond)
-		is("welcome")
+		is("accepted")
 		time.Sleep(time.Nanosecond)
 		is("blocked")
 		v.do(v.block(false))
 		time.Sleep(TokenCacheLife)
-		is("welcome")
+		is("accepted")
 		v.do(func() error { return v.store.RevokeApplication(v.ctx, v.made.ID) })
 		time.Sleep(TokenCacheLife)
 		is("unknown")
@@ -53,10 +53,10 @@ func TestTokenCacheKeepsASecond(t *testing.T) {
 	})
 }
 
-// visitor is an application with a token, and a store that is changed where time is real.
+// visitor is an application with a token. Its store is changed outside of the bubble with fake time.
 type visitor struct {
 	*testing.T
-	ctx   context.Context //nolint:containedctx // one that nothing ends: the driver would watch another by a goroutine
+	ctx   context.Context //nolint:containedctx // a context that may end would make the driver start a goroutine
 	store *store.Store
 	made  gen.ApplicationSecret
 	token string

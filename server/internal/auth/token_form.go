@@ -2,6 +2,7 @@ package auth
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -19,14 +20,15 @@ import (
 )
 
 const (
-	// MaxTokenBody is more than the form of any client has.
+	// MaxTokenBody is how many bytes the body of a request for a token may have. The form of no client comes near it.
 	MaxTokenBody = 16 << 10
-	// maxTokenFields is, too.
+	// maxTokenFields is how many fields the body may have: each costs time to parse.
 	maxTokenFields = 20
 )
 
-// TokenForm makes one form of all that a token may be asked for with: a body of either type, else HTTP Basic, else the
-// query string.
+// TokenForm accepts every form of a request for a token, and rewrites it as the one that the generated binding reads.
+// Each field is taken from the first of these that has it: the body (a form or multipart/form-data), HTTP Basic, the
+// query.
 func TokenForm(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		r := c.Request()
@@ -34,27 +36,33 @@ func TokenForm(next echo.HandlerFunc) echo.HandlerFunc {
 		if err != nil {
 			return err
 		}
-		given := []url.Values{form, basicForm(r.Header), r.URL.Query()}
+		sources := []url.Values{form, basicForm(r.Header), r.URL.Query()}
 		form = url.Values{}
 		for _, name := range []string{"grant_type", "client_id", "client_secret", "scope"} {
-			form.Set(name, firstValue(given, name))
+			form.Set(name, firstValue(sources, name))
 		}
 		r.URL.RawQuery, r.Form, r.PostForm, r.MultipartForm = "", nil, nil, nil
 		r.Header.Set(echo.HeaderContentType, echo.MIMEApplicationForm)
 		r.Body = io.NopCloser(strings.NewReader(form.Encode()))
 		err = next(c)
-		var refused *TokenRefusal
-		if errors.As(err, &refused) { // with the id of an application, if there is such a one: else it may be a secret
-			request.From(r.Context()).TokenApplication = refused.application
-		} else if err == nil {
-			request.From(r.Context()).TokenApplication = form.Get("client_id")
-		}
+		noteApplication(r.Context(), form.Get("client_id"), err)
 		return err
 	}
 }
 
-func firstValue(given []url.Values, name string) string {
-	for _, values := range given {
+// noteApplication records the application that requested a token, for the log. An id that is no application's is left
+// out, since it may be a secret in the wrong field.
+func noteApplication(ctx context.Context, id string, err error) {
+	info := request.From(ctx)
+	if refusal, refused := errors.AsType[*TokenRefusal](err); refused {
+		info.TokenApplication = refusal.application
+	} else if err == nil {
+		info.TokenApplication = id
+	}
+}
+
+func firstValue(sources []url.Values, name string) string {
+	for _, values := range sources {
 		if values.Get(name) != "" {
 			return values.Get(name)
 		}
@@ -62,7 +70,7 @@ func firstValue(given []url.Values, name string) string {
 	return ""
 }
 
-// bodyForm reads the body, whatever of the two its type says it is; any other type has no body.
+// bodyForm reads the form in the body. Only an empty body may have another type.
 func bodyForm(c echo.Context) (url.Values, error) {
 	r := c.Request()
 	body, err := contract.ReadBody(c, MaxTokenBody)
@@ -75,33 +83,29 @@ func bodyForm(c echo.Context) (url.Values, error) {
 		if bytes.Count(body, []byte("&")) >= maxTokenFields {
 			return nil, tooManyFields()
 		}
-		form, _ := url.ParseQuery(string(body)) // what is no form holds no credentials
+		form, _ := url.ParseQuery(string(body)) // a malformed field is no credential
 		return form, nil
 	case echo.MIMEMultipartForm:
 		return multipartForm(body, params["boundary"])
 	}
 	if len(body) > 0 {
-		return nil, refuseForm("the Content-Type must be application/x-www-form-urlencoded")
+		return nil, refuseForm(http.StatusUnsupportedMediaType, "the Content-Type must be application/x-www-form-urlencoded")
 	}
 	return nil, nil
 }
 
-// toTokenRefusal gives those refusals of a body OAuth's form that openapi.yaml has in it.
+// toTokenRefusal gives a refusal of the body OAuth's form, if openapi.yaml has that form for its status.
 func toTokenRefusal(err error) error {
-	var refused *request.Refusal
-	if !errors.As(err, &refused) || refused.Status != http.StatusBadRequest && refused.Status != http.StatusUnsupportedMediaType {
+	refusal, ok := errors.AsType[*request.Refusal](err)
+	if !ok || refusal.Status != http.StatusBadRequest && refusal.Status != http.StatusUnsupportedMediaType {
 		return err
 	}
-	r := RefuseToken(CodeInvalidRequest, refused.Body.Message)
-	r.Status = refused.Status
-	return r
+	return refuseForm(refusal.Status, refusal.Body.Message)
 }
 
-// refuseForm refuses a body that no form can be read from.
-func refuseForm(words string) *TokenRefusal {
-	refused := RefuseToken(CodeInvalidRequest, words)
-	refused.Status = http.StatusUnsupportedMediaType
-	return refused
+// refuseForm refuses a body that is no form.
+func refuseForm(status int, message string) *TokenRefusal {
+	return &TokenRefusal{Status: status, code: CodeInvalidRequest, message: message}
 }
 
 func multipartForm(body []byte, boundary string) (url.Values, error) {
@@ -129,8 +133,8 @@ func tooManyFields() error {
 	return RefuseToken(CodeInvalidRequest, fmt.Sprintf("the body may have at most %d fields", maxTokenFields))
 }
 
-// basicForm is what HTTP Basic says. Its two parts are encoded like those of a form (RFC 6749, 2.3.1); whoever does not
-// do that changes nothing, since no id and no secret has a % or a +.
+// basicForm reads the credentials of HTTP Basic. Both are encoded like the values of a form (RFC 6749, 2.3.1). A client
+// that does not encode them sends the same, since no id and no secret has a % or a +.
 func basicForm(h http.Header) url.Values {
 	scheme, text, _ := strings.Cut(h.Get(echo.HeaderAuthorization), " ")
 	plain, err := base64.StdEncoding.DecodeString(strings.TrimSpace(text))
@@ -141,7 +145,7 @@ func basicForm(h http.Header) url.Values {
 	return url.Values{"client_id": {unescapeForm(id)}, "client_secret": {unescapeForm(secret)}}
 }
 
-// unescapeForm leaves what is not encoded as it is.
+// unescapeForm returns a malformed text unchanged.
 func unescapeForm(text string) string {
 	plain, err := url.QueryUnescape(text)
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"github.com/agentevents/agentevents/store"
 )
 
-// What is wrong with a request for a token: RFC 6749, section 5.2, and one of ours.
+// The codes of OAuth's errors: RFC 6749, section 5.2, and rate_limit_exceeded, which is this server's own.
 const (
 	codeInvalidClient        = "invalid_client"
 	CodeInvalidRequest       = "invalid_request"
@@ -16,30 +16,34 @@ const (
 	codeRateLimitExceeded    = "rate_limit_exceeded"
 )
 
-// TokenRefusal is why there is no token. OAuth has a form of its own for that.
+// TokenRefusal refuses a request for a token. Its answer has OAuth's form, not that of request.Refusal.
 type TokenRefusal struct {
-	Status      int
-	code        string
-	message     string
-	application string // whose secret was wrong, empty for none
-	claimedID   string // the id that was given, which may be anything
+	Status        int // of HTTP
+	code, message string
+
+	application string // id of the application that sent a wrong secret, empty if there is no such application
+	claimedID   string // client_id as it was sent, which may be any text
 }
 
+// Error is the message that the client sees.
 func (r *TokenRefusal) Error() string { return r.message }
 
+// Body is the body of the answer.
 func (r *TokenRefusal) Body() gen.TokenError {
 	return gen.TokenError{Error: r.code, ErrorDescription: r.message, Message: r.message}
 }
 
-func RefuseToken(code string, words string) *TokenRefusal {
-	return &TokenRefusal{Status: http.StatusBadRequest, code: code, message: words}
+// RefuseToken refuses a request for a token with 400.
+func RefuseToken(code, message string) *TokenRefusal {
+	return &TokenRefusal{Status: http.StatusBadRequest, code: code, message: message}
 }
 
+// RefuseCredentials refuses an id or its secret; err wraps store.ErrCredentials. Such refusals are counted by Throttle.
 func RefuseCredentials(err error, id string) *TokenRefusal {
-	refused := RefuseToken(codeInvalidClient, err.Error())
-	refused.claimedID = id
+	refusal := RefuseToken(codeInvalidClient, err.Error())
+	refusal.claimedID = id
 	if !errors.Is(err, store.ErrApplication) {
-		refused.application = id
+		refusal.application = id
 	}
-	return refused
+	return refusal
 }

@@ -6,7 +6,7 @@ import (
 	"github.com/agentevents/agentevents/gen/api"
 )
 
-// Load returns openapi.yaml.
+// Load returns openapi.yaml, as it is embedded in the program.
 func Load() (*openapi3.T, error) {
 	data, err := api.Document.ReadFile("openapi.yaml")
 	if err != nil {
@@ -15,5 +15,5 @@ func Load() (*openapi3.T, error) {
 	return openapi3.NewLoader().LoadFromData(data)
 }
 
-// BasePath is where the API is, as openapi.yaml's servers have it.
+// BasePath is the path of the API, as in the servers of openapi.yaml.
 const BasePath = "/api/ver1.0"

@@ -12,19 +12,20 @@ import (
 	"github.com/agentevents/agentevents/gen"
 )
 
-// The bounds of an error, as openapi.yaml has them.
+// The limits of an answer with field errors, as in openapi.yaml.
 const (
 	maxFieldErrors = 100
 	maxFieldName   = 256
 )
 
-// fieldErrorList collects what is wrong, once for each field.
+// fieldErrorList collects one error for each field.
 type fieldErrorList struct {
 	list []gen.FieldError
 	seen map[string]bool
 }
 
-// fieldErrors says in words what the validation found. None of its own text gets in: that quotes schemas and Go.
+// fieldErrors describes what the validation found. It uses none of the validation's own text, which quotes schemas and
+// Go.
 func fieldErrors(err error) []gen.FieldError {
 	f := fieldErrorList{seen: map[string]bool{}}
 	f.collect(err, nil, nil)
@@ -39,7 +40,7 @@ func (f *fieldErrorList) add(path []string, message string) {
 	}
 }
 
-// fieldError is about the whole body when there is no name.
+// fieldError is about the whole body if name is empty.
 func fieldError(name, message string) gen.FieldError {
 	if name == "" {
 		name = "body"
@@ -50,10 +51,10 @@ func fieldError(name, message string) gen.FieldError {
 	return gen.FieldError{Field: name, Message: message}
 }
 
-// collect walks down a tree of errors to what is wrong with single values. path is where that is, schema what is known
-// of it on the way.
+// collect walks down a tree of errors to those of single values. path leads to the value, and schema is its schema if
+// the tree has shown it so far.
 func (f *fieldErrorList) collect(err error, path []string, schema *openapi3.Schema) {
-	switch e := err.(type) { //nolint:errorlint // every node is looked at by itself
+	switch e := err.(type) { //nolint:errorlint // each node of the tree has its own case
 	case openapi3.MultiError:
 		for _, err := range e {
 			f.collect(err, path, schema)
@@ -76,6 +77,7 @@ func (f *fieldErrorList) collect(err error, path []string, schema *openapi3.Sche
 	}
 }
 
+// collectOther handles the errors that have no type of their own.
 func (f *fieldErrorList) collectOther(err error, path []string, schema *openapi3.Schema) {
 	switch {
 	case errors.Is(err, openapi3filter.ErrInvalidRequired):
@@ -89,7 +91,8 @@ func (f *fieldErrorList) collectOther(err error, path []string, schema *openapi3
 	}
 }
 
-// pointer is where a value is. That of a field that should not be there is its object's: the name is in the reason.
+// pointer is the path to a value. For an unknown field kin-openapi has only the path to its object; the name is in the
+// reason.
 func pointer(e *openapi3.SchemaError) []string {
 	path := e.JSONPointer()
 	if e.SchemaField != "properties" {

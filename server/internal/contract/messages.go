@@ -9,7 +9,7 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
-// schemaMessage says what a value must be that breaks the rule of a schema.
+// schemaMessage says what a value must be, from the rule that it breaks.
 func schemaMessage(e *openapi3.SchemaError) string {
 	s := e.Schema
 	if e.Value == nil {
@@ -38,7 +38,7 @@ func insteadOf(given, allowed string) string {
 	return "must not be " + given + ", but " + strings.TrimPrefix(allowed, "must be ")
 }
 
-// kindMessage says which values a schema allows: those that it lists, or those of its type.
+// kindMessage says which values a schema allows: those of its enum, else those of its type.
 func kindMessage(s *openapi3.Schema) string {
 	if len(s.Enum) > 0 {
 		return "must be one of: " + strings.Trim(strings.ReplaceAll(fmt.Sprint(s.Enum), " ", ", "), "[]")
@@ -46,7 +46,7 @@ func kindMessage(s *openapi3.Schema) string {
 	return typeMessage(s)
 }
 
-// parseMessage says what a parameter must be whose text is not of its type.
+// parseMessage says what a parameter must be if its text is not of its type.
 func parseMessage(s *openapi3.Schema) string {
 	if s.Type.Is(openapi3.TypeArray) {
 		return "each " + kindMessage(s.Items.Value)
@@ -54,7 +54,7 @@ func parseMessage(s *openapi3.Schema) string {
 	return kindMessage(s)
 }
 
-// typeMessage takes the type together with its bounds and its format.
+// typeMessage names a type together with its bounds and its format.
 func typeMessage(s *openapi3.Schema) string {
 	switch {
 	case s.Type.Is(openapi3.TypeInteger) && s.Min != nil && s.Max != nil:
@@ -96,7 +96,7 @@ func formatMessage(format string) string {
 
 const noControlsMessage = "must not contain control characters"
 
-// patternMessage knows the patterns of openapi.yaml; a test holds it to that.
+// patternMessage describes the patterns of openapi.yaml. A test checks that it knows all of them.
 func patternMessage(pattern string) string {
 	switch pattern {
 	case `^([A-Za-z0-9._-]{1,64}|@me)$`:

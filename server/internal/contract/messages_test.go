@@ -7,7 +7,7 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
-// A rule that has no words yet would be told in those of regular expressions, or not at all.
+// Without a message a rule would be described by its regular expression, or not at all.
 func TestEveryRuleHasAMessage(t *testing.T) {
 	document, err := Load()
 	if err != nil {
@@ -19,7 +19,7 @@ func TestEveryRuleHasAMessage(t *testing.T) {
 				checkMessages(t, operation.OperationID, p.Value.Schema.Value)
 			}
 			if operation.RequestBody != nil && operation.OperationID != "requestToken" {
-				checkMessages(t, operation.OperationID, operation.RequestBody.Value.Content.Get("application/json").Schema.Value)
+				checkMessages(t, operation.OperationID, bodySchema(operation))
 			}
 		}
 	}
@@ -28,16 +28,17 @@ func TestEveryRuleHasAMessage(t *testing.T) {
 func checkMessages(t *testing.T, at string, s *openapi3.Schema) {
 	t.Helper()
 	if s.Pattern != "" && strings.HasPrefix(patternMessage(s.Pattern), "must match") {
-		t.Errorf("%s: no words for the pattern %s", at, s.Pattern)
+		t.Errorf("%s: no message for the pattern %s", at, s.Pattern)
 	}
 	if s.Type.Is("string") && s.Format != "" && formatMessage(s.Format) == "must be a string" {
-		t.Errorf("%s: no words for the format %s", at, s.Format)
+		t.Errorf("%s: no message for the format %s", at, s.Format)
 	}
 	if s.Type.Is("string") && s.MinLength > 0 && s.MaxLength == nil {
-		t.Errorf("%s: no words for a string of any length", at)
+		t.Errorf("%s: no message for a string of any length", at)
 	}
-	if s.MinItems > 0 || s.UniqueItems || s.MultipleOf != nil || s.OneOf != nil || s.AnyOf != nil || s.Not != nil || s.Type.Is("number") {
-		t.Errorf("%s: no words for a rule of %s", at, s.Description)
+	if s.MinItems > 0 || s.UniqueItems || s.MultipleOf != nil || s.OneOf != nil || s.AnyOf != nil || s.Not != nil ||
+		s.Type.Is("number") {
+		t.Errorf("%s: no message for a rule of %s", at, s.Description)
 	}
 	for _, part := range s.AllOf {
 		checkMessages(t, at, part.Value)

@@ -9,7 +9,8 @@ import (
 	"github.com/labstack/echo/v4"
 )
 
-// UnescapePath makes plain text of path parameters. Echo routes on the path as it was sent, so that %2F is no slash.
+// UnescapePath unescapes path parameters. Echo routes on the path as it was sent, so an escaped slash separates
+// nothing.
 func UnescapePath(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		u := c.Request().URL
@@ -23,12 +24,12 @@ func UnescapePath(next echo.HandlerFunc) echo.HandlerFunc {
 			}
 		}
 		c.SetParamValues(values...)
-		u.RawPath = "" // tells the generated binding that this is done
+		u.RawPath = "" // else the generated binding would unescape them again
 		return next(c)
 	}
 }
 
-// ParsePHPArrays understands arrays as PHP writes them in a query: extension_id[0]=5&extension_id[1]=6 or extension_id[]=5.
+// ParsePHPArrays accepts arrays as PHP writes them in a query: extension_id[0]=5&extension_id[1]=6 or extension_id[]=5.
 func ParsePHPArrays(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		u := c.Request().URL
@@ -39,6 +40,7 @@ func ParsePHPArrays(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
+// phpArrays removes the brackets of array items from names, and leaves all other names as they are.
 func phpArrays(query url.Values) url.Values {
 	plain := url.Values{}
 	for _, key := range slices.Sorted(maps.Keys(query)) {

@@ -10,14 +10,14 @@ import (
 	"github.com/labstack/echo/v4"
 )
 
-// rfc3339 is the date-time of RFC 3339, section 5.6, in either case, whose offset may lack the colon, as strftime's %z
-// writes it.
-var rfc3339 = regexp.MustCompile(`^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:(\d\d)(?:\.\d+)?(?:[Zz]|[+-](?:[01]\d|2[0-3]):?[0-5]\d)$`)
+// rfc3339 is the date-time of RFC 3339, section 5.6, in upper or lower case. The offset may lack the colon, as
+// strftime's %z writes it.
+var rfc3339 = regexp.MustCompile(`^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:(\d\d)(?:\.\d+)?` +
+	`(?:[Zz]|[+-](?:[01]\d|2[0-3]):?[0-5]\d)$`)
 
-// errNotRFC3339 is what no form of a time fits.
 var errNotRFC3339 = errors.New("is no time as in RFC 3339")
 
-// parseTime reads a time that a client has sent. A leap second is the same as the first instant after it.
+// parseTime reads a time that a client sent. A leap second stands for the first instant after it.
 func parseTime(text string) (time.Time, error) {
 	form := rfc3339.FindStringSubmatch(text)
 	if form == nil {
@@ -26,7 +26,7 @@ func parseTime(text string) (time.Time, error) {
 	text = withColon(strings.ToUpper(text))
 	leap := form[1] == "60"
 	if leap {
-		text = text[:17] + "59" + text[19:] // what stands at the seconds' place
+		text = text[:17] + "59" + text[19:] // in place of the seconds
 	}
 	t, err := time.Parse(time.RFC3339, text)
 	if t = t.UTC(); leap {
@@ -38,7 +38,7 @@ func parseTime(text string) (time.Time, error) {
 	return t, nil
 }
 
-// withColon puts the colon into an offset that lacks it.
+// withColon adds the colon to an offset that lacks it.
 func withColon(text string) string {
 	if zone := len(text) - 5; text[zone] == '+' || text[zone] == '-' {
 		return text[:zone+3] + ":" + text[zone+3:]
@@ -46,7 +46,7 @@ func withColon(text string) string {
 	return text
 }
 
-// canonicalTime writes a time as the generated binding reads it, and leaves all else as it is.
+// canonicalTime writes a time as the generated binding reads it. It returns any other text unchanged.
 func canonicalTime(text string) string {
 	t, err := parseTime(text)
 	if err != nil {
@@ -55,7 +55,7 @@ func canonicalTime(text string) string {
 	return t.Format(time.RFC3339Nano)
 }
 
-// canonicalQuery does so with the times in a query. A plus sign that was not escaped has become a space there.
+// canonicalQuery rewrites the times in a query by canonicalTime. An unescaped plus sign has become a space there.
 func canonicalQuery(c echo.Context, operation *openapi3.Operation) {
 	for _, p := range operation.Parameters {
 		if p.Value.In != openapi3.ParameterInQuery || p.Value.Schema.Value.Format != "date-time" {

@@ -18,8 +18,8 @@ import (
 	"github.com/agentevents/agentevents/server/internal/request"
 )
 
-// Validate lets only requests pass that are what openapi.yaml says of their operation. The handler gets the very
-// value that was validated.
+// Validate refuses requests that break the rules of openapi.yaml for their operation. It names all fields that are
+// wrong. The handler gets the very value that was validated.
 func Validate(route *routers.Route) echo.MiddlewareFunc {
 	schema := bodySchema(route.Operation)
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
@@ -33,18 +33,19 @@ func Validate(route *routers.Route) echo.MiddlewareFunc {
 			if len(wrong) > 0 {
 				return request.Invalid(fieldErrors(wrong)...)
 			}
-			if twice := givenTwice(c, route); twice != nil {
-				return request.Invalid(twice...)
+			if repeated := repeatedParameters(c, route); repeated != nil {
+				return request.Invalid(repeated...)
 			}
 			if schema != nil {
-				canonical(schema, body)
+				canonicalBody(schema, body)
 			}
 			return next(c)
 		}
 	}
 }
 
-// wrongInPath finds the parameters in the path that are wrong, quicker than what validates any parameter.
+// wrongInPath finds the path parameters that are wrong. It is quicker than openapi3filter.ValidateParameter, which
+// handles every kind of parameter.
 func wrongInPath(c echo.Context, route *routers.Route) (wrong openapi3.MultiError) {
 	for _, p := range route.PathItem.Parameters {
 		if err := checkInPath(p.Value.Schema.Value, c.Param(p.Value.Name)); err != nil {
@@ -54,7 +55,7 @@ func wrongInPath(c echo.Context, route *routers.Route) (wrong openapi3.MultiErro
 	return wrong
 }
 
-// checkInPath checks an integer or a text, which is all that there is in paths.
+// checkInPath checks an integer or a text: openapi.yaml has no other type in paths.
 func checkInPath(schema *openapi3.Schema, text string) error {
 	if text == "" {
 		return openapi3filter.ErrInvalidRequired
@@ -69,7 +70,7 @@ func checkInPath(schema *openapi3.Schema, text string) error {
 	return schema.VisitJSON(n, openapi3.MultiErrors(), formatValidators)
 }
 
-// wrongInQuery finds the parameters in the query that are wrong.
+// wrongInQuery finds the query parameters that are wrong.
 func wrongInQuery(c echo.Context, route *routers.Route) (wrong openapi3.MultiError) {
 	if len(route.Operation.Parameters) == 0 {
 		return nil
@@ -87,11 +88,11 @@ func wrongInQuery(c echo.Context, route *routers.Route) (wrong openapi3.MultiErr
 
 var queryOptions = &openapi3filter.Options{
 	MultiError:              true,
-	SkipSettingDefaults:     true, // the store knows them
+	SkipSettingDefaults:     true, // the handlers know them
 	SchemaValidationOptions: []openapi3.SchemaValidationOption{formatValidators},
 }
 
-// bodySchema is what openapi.yaml says of the body of an operation, nil where there is none.
+// bodySchema is the schema of the body of an operation, nil if the operation takes no body.
 func bodySchema(operation *openapi3.Operation) *openapi3.Schema {
 	if operation.RequestBody == nil {
 		return nil
@@ -109,15 +110,15 @@ func wrongBody(schema *openapi3.Schema, body any) openapi3.MultiError {
 	return nil
 }
 
-// formatValidators are those of which more is known than that they are strings.
+// formatValidators check the formats that restrict a string.
 var formatValidators = openapi3.WithStringFormatValidators(map[string]openapi3.StringFormatValidator{
 	"uri":       openapi3.NewCallbackValidator(checkURI),
 	"date-time": openapi3.NewCallbackValidator(func(s string) error { _, err := parseTime(s); return err }),
 	textFormat:  openapi3.NewCallbackValidator(checkText),
 })
 
-// textFormat is the format of texts for people. No pattern can say it in every language: some match bytes, and the controls
-// from U+0080 on are two of them.
+// textFormat is the format of texts for people. It is no pattern, because the regular expressions of some languages
+// match bytes, and control characters from U+0080 on have two.
 const textFormat = "text"
 
 // checkText refuses control characters: C0, DEL and C1.
@@ -128,8 +129,8 @@ func checkText(s string) error {
 	return nil
 }
 
-// checkURI is the least that the format `uri` means: a scheme. What receivers may be reached by, and what is wrong
-// with a URL, is for webhook.Guard to say.
+// checkURI checks the least that the format uri means: that there is a scheme. webhook.Guard decides which URLs a
+// receiver may have, and says what is wrong with others.
 func checkURI(s string) error {
 	if !strings.Contains(s, ":") {
 		return errors.New("is no absolute URL")
@@ -137,29 +138,29 @@ func checkURI(s string) error {
 	return nil
 }
 
-// givenTwice finds the query parameters that are there more than once although they are no arrays.
-func givenTwice(c echo.Context, route *routers.Route) (wrong []gen.FieldError) {
+// repeatedParameters finds the query parameters that a request has more than once although they are no arrays.
+func repeatedParameters(c echo.Context, route *routers.Route) (wrong []gen.FieldError) {
 	for _, p := range route.Operation.Parameters {
-		name := p.Value.Name
-		if p.Value.In == openapi3.ParameterInQuery && len(c.QueryParams()[name]) > 1 && !p.Value.Schema.Value.Type.Is(openapi3.TypeArray) {
+		name, isArray := p.Value.Name, p.Value.Schema.Value.Type.Is(openapi3.TypeArray)
+		if p.Value.In == openapi3.ParameterInQuery && len(c.QueryParams()[name]) > 1 && !isArray {
 			wrong = append(wrong, fieldError(name, "must be given only once"))
 		}
 	}
 	return wrong
 }
 
-// canonical writes the numbers and times of a valid body as the generated binding reads them, in place: 136.0 and 1.36e2
-// as 136, which the schema takes for the same integer, and any RFC 3339 time as Go has it.
-func canonical(schema *openapi3.Schema, value any) any {
+// canonicalBody rewrites the numbers and times of a valid body in place, as the generated binding reads them: 136.0 and
+// 1.36e2 as 136, which are the same integer to the schema, and every form of RFC 3339 as Go's.
+func canonicalBody(schema *openapi3.Schema, value any) any {
 	schema = resolveAllOf(schema)
 	switch v := value.(type) {
 	case map[string]any:
 		for name, member := range v {
-			v[name] = canonical(schemaOrAny(schema.Properties[name]), member)
+			v[name] = canonicalBody(schemaOrAny(schema.Properties[name]), member)
 		}
 	case []any:
 		for i, item := range v {
-			v[i] = canonical(schemaOrAny(schema.Items), item)
+			v[i] = canonicalBody(schemaOrAny(schema.Items), item)
 		}
 	case json.Number:
 		if f, err := v.Float64(); err == nil && f == math.Trunc(f) {
@@ -173,7 +174,7 @@ func canonical(schema *openapi3.Schema, value any) any {
 	return value
 }
 
-// resolveAllOf is the one schema that an allOf stands for, which openapi.yaml has to describe a field by itself.
+// resolveAllOf returns the schema in an allOf of one. openapi.yaml has those to give a field a description of its own.
 func resolveAllOf(schema *openapi3.Schema) *openapi3.Schema {
 	if len(schema.AllOf) == 1 {
 		return schema.AllOf[0].Value
@@ -181,7 +182,7 @@ func resolveAllOf(schema *openapi3.Schema) *openapi3.Schema {
 	return schema
 }
 
-// schemaOrAny is what openapi.yaml says of a part of a body, nothing where it has no such part.
+// schemaOrAny is the schema of a part of a body. A part that openapi.yaml does not have may be anything.
 func schemaOrAny(part *openapi3.SchemaRef) *openapi3.Schema {
 	if part == nil {
 		return &openapi3.Schema{}

@@ -7,16 +7,18 @@ import (
 	"github.com/labstack/echo/v4"
 )
 
-// ClientIP returns what a request's address is found by: that of its connection or, where that is a trusted proxy's,
-// the last one in X-Forwarded-For that is none's.
-func ClientIP(proxies []netip.Prefix) echo.IPExtractor {
-	if len(proxies) == 0 {
+// ClientIP returns the function by which Echo finds the address of a client: that of the connection or, if the
+// connection comes from a trusted proxy, the last address in X-Forwarded-For that is no trusted proxy's.
+func ClientIP(trusted []netip.Prefix) echo.IPExtractor {
+	if len(trusted) == 0 {
 		return echo.ExtractIPDirect()
 	}
-	trust := []echo.TrustOption{echo.TrustLoopback(false), echo.TrustLinkLocal(false), echo.TrustPrivateNet(false)}
-	for _, p := range proxies {
-		address := p.Addr()
-		trust = append(trust, echo.TrustIPRange(&net.IPNet{IP: address.AsSlice(), Mask: net.CIDRMask(p.Bits(), address.BitLen())}))
+	options := []echo.TrustOption{echo.TrustLoopback(false), echo.TrustLinkLocal(false), echo.TrustPrivateNet(false)}
+	for _, network := range trusted {
+		first := network.Addr()
+		options = append(options, echo.TrustIPRange(&net.IPNet{
+			IP: first.AsSlice(), Mask: net.CIDRMask(network.Bits(), first.BitLen()),
+		}))
 	}
-	return echo.ExtractIPFromXFFHeader(trust...)
+	return echo.ExtractIPFromXFFHeader(options...)
 }

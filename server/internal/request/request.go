@@ -10,42 +10,35 @@ import (
 	"github.com/agentevents/agentevents/store"
 )
 
-// Caller is who makes a request.
-func Caller(ctx context.Context) store.Caller { return From(ctx).Caller }
-
-// StillAllowed refuses a caller who was revoked or blocked since the request began, which may have taken its time.
-func StillAllowed(ctx context.Context) error { return From(ctx).Recheck() }
-
-// Info is what is known of a request for an operation.
+// Info is what is known of a request for an operation. The middlewares fill it in as they learn it.
 type Info struct {
-	Operation string   // its id
-	URL       *url.URL // that it was asked for by
-	Caller    store.Caller
-	Recheck   func() error // looks once more whether the caller still may
+	Operation string       // operationId
+	URL       *url.URL     // as the client sent it
+	Caller    store.Caller // zero until the token is checked
+	Recheck   func() error // refuses a caller that has lost its access since; set together with Caller
 
-	TokenApplication string // the id of the application that asks for a token, empty if there is none
+	TokenApplication string // id of the application that requests a token; empty if there is no such application
 }
 
-// ApplicationID is the id of who makes a request, also of one who asks for a token.
-func (a *Info) ApplicationID() string { return cmp.Or(a.Caller.Application, a.TokenApplication) }
+// ApplicationID is the id of the caller's application, or of the application that requests a token.
+func (i *Info) ApplicationID() string { return cmp.Or(i.Caller.Application, i.TokenApplication) }
 
-// infoKey is where it is in a request's context.
 type infoKey struct{}
 
-// NewContext puts it there.
-func NewContext(ctx context.Context, a *Info) context.Context {
-	return context.WithValue(ctx, infoKey{}, a)
+// NewContext returns a context that carries i.
+func NewContext(ctx context.Context, i *Info) context.Context {
+	return context.WithValue(ctx, infoKey{}, i)
 }
 
-// From knows nothing of what is no request for an operation.
+// From returns the Info that ctx carries. It is empty, and never nil, for a request that is for no operation.
 func From(ctx context.Context) *Info {
-	if a, ok := ctx.Value(infoKey{}).(*Info); ok {
-		return a
+	if i, ok := ctx.Value(infoKey{}).(*Info); ok {
+		return i
 	}
 	return &Info{}
 }
 
-// WithOperation notes which operation a request is for.
+// WithOperation gives the context of each request an Info with the operationId.
 func WithOperation(id string) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
@@ -56,4 +49,12 @@ func WithOperation(id string) echo.MiddlewareFunc {
 	}
 }
 
+// Operation is the operationId of a request, empty if it is for no operation.
 func Operation(c echo.Context) string { return From(c.Request().Context()).Operation }
+
+// Caller is the application that makes the request, zero if it is not known.
+func Caller(ctx context.Context) store.Caller { return From(ctx).Caller }
+
+// StillAllowed refuses a caller that was revoked or blocked since the request began: a body may arrive late, and a
+// poll may wait for long. It requires an authenticated request.
+func StillAllowed(ctx context.Context) error { return From(ctx).Recheck() }

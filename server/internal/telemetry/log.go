@@ -9,7 +9,7 @@ import (
 	"github.com/agentevents/agentevents/store"
 )
 
-// NewLog returns the program's log: lines of text, or of JSON. What is below the level is left out.
+// NewLog returns the program's log, in lines of text or of JSON, from a level up.
 func NewLog(w io.Writer, level slog.Level, asJSON bool) *slog.Logger {
 	options := &slog.HandlerOptions{Level: level, ReplaceAttr: formatAttr}
 	if asJSON {
@@ -18,19 +18,19 @@ func NewLog(w io.Writer, level slog.Level, asJSON bool) *slog.Logger {
 	return slog.New(loggedOnce{slog.NewTextHandler(w, options)})
 }
 
-// loggedOnce logs at level debug what fails for a reason that the store has logged: as long as that lasts, all requests and
-// all work of the program fail of it.
+// loggedOnce lowers to level debug what fails for a cause that the store has logged: as long as the cause lasts, every
+// request and every background task fails for it.
 type loggedOnce struct{ slog.Handler }
 
 // Handle implements slog.Handler.
-func (o loggedOnce) Handle(ctx context.Context, r slog.Record) error {
+func (l loggedOnce) Handle(ctx context.Context, r slog.Record) error {
 	if r.Level > slog.LevelInfo && isLoggedByStore(r) {
-		if !o.Enabled(ctx, slog.LevelDebug) {
+		if !l.Enabled(ctx, slog.LevelDebug) {
 			return nil
 		}
 		r.Level = slog.LevelDebug
 	}
-	return o.Handler.Handle(ctx, r)
+	return l.Handler.Handle(ctx, r)
 }
 
 // WithAttrs implements slog.Handler.
@@ -39,20 +39,20 @@ func (o loggedOnce) WithAttrs(attrs []slog.Attr) slog.Handler {
 }
 
 // WithGroup implements slog.Handler.
-func (o loggedOnce) WithGroup(name string) slog.Handler { return loggedOnce{o.Handler.WithGroup(name)} }
+func (l loggedOnce) WithGroup(name string) slog.Handler { return loggedOnce{l.Handler.WithGroup(name)} }
 
-func isLoggedByStore(r slog.Record) (has bool) {
+func isLoggedByStore(r slog.Record) (logged bool) {
 	r.Attrs(func(a slog.Attr) bool {
-		var known *store.Error
-		err, is := a.Value.Any().(error)
-		has = is && errors.As(err, &known) && known.Logged()
-		return !has
+		err, _ := a.Value.Any().(error)
+		cause, ok := errors.AsType[*store.Error](err)
+		logged = ok && cause.Logged()
+		return !logged
 	})
-	return has
+	return logged
 }
 
-// formatAttr writes times as everywhere else: RFC 3339, UTC, milliseconds. Of an error it writes the cause too, which nobody else
-// is told.
+// formatAttr writes times as the API does: RFC 3339, UTC, milliseconds. To an error it adds the cause, which no client
+// sees.
 func formatAttr(_ []string, a slog.Attr) slog.Attr {
 	switch a.Value.Kind() {
 	case slog.KindTime:
@@ -66,8 +66,7 @@ func formatAttr(_ []string, a slog.Attr) slog.Attr {
 }
 
 func withCause(err error) error {
-	var known *store.Error
-	if errors.As(err, &known) {
+	if known, ok := errors.AsType[*store.Error](err); ok {
 		return errors.Join(err, known.Unwrap())
 	}
 	return err

@@ -12,15 +12,15 @@ import (
 	"github.com/agentevents/agentevents/store/cluster"
 )
 
-// The log says why the store is not available, also where that is wrapped, and whoever says it.
+// The log has the cause of an error of the store, even if the error is wrapped.
 func TestCausesAreLogged(t *testing.T) {
 	st := openStore(t, cluster.URL(t))
 	if err := st.Close(); err != nil {
 		t.Fatal(err)
 	}
 	_, err := st.Client(t.Context(), "12")
-	var known *store.Error
-	if !errors.As(err, &known) || known.Unwrap() == nil {
+	known, ok := errors.AsType[*store.Error](err)
+	if !ok || known.Unwrap() == nil {
 		t.Fatal(err)
 	}
 	for _, err := range []error{err, fmt.Errorf("count: %w", err)} {

@@ -21,14 +21,14 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// collectTimeout is how long the store may take to be read and to take a write.
+// collectTimeout bounds how long one scrape reads from the store, and tries whether it can be written.
 const collectTimeout = 3 * time.Second
 
-// maxScrapes is how many collect at a time. Each takes one of the store's readers for some milliseconds.
+// maxScrapes is how many scrapes run at a time. Each occupies one of the store's readers for some milliseconds.
 const maxScrapes = 2
 
-// Metrics is what an operator sees of the program. No label names a client, an agent or a URL: these are the clients'
-// business, and as many as they like.
+// Metrics counts and measures what the program does. No label names a client, an agent or a URL: these belong to the
+// clients, and there is no limit to how many there are.
 type Metrics struct {
 	registry *prometheus.Registry
 	attempts *prometheus.CounterVec
@@ -38,12 +38,12 @@ type Metrics struct {
 	duration *prometheus.HistogramVec
 }
 
-// NewMetrics measures a store and what is done with it; version and commit say what was built.
+// NewMetrics returns metrics of the program and of its store. version and commit are those of the build.
 func NewMetrics(st *store.Store, version, commit string) *Metrics {
 	m := &Metrics{
 		registry: prometheus.NewRegistry(),
 		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "agentevents_attempts_total", Help: "Attempts at deliveries, by what became of them.",
+			Name: "agentevents_attempts_total", Help: "Attempts at deliveriesDesc, by what became of them.",
 		}, []string{"verdict"}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "agentevents_attempts_in_flight", Help: "Attempts that are under way.",
@@ -70,7 +70,6 @@ func NewMetrics(st *store.Store, version, commit string) *Metrics {
 	return m
 }
 
-// newBuildInfo says what was built.
 func newBuildInfo(version, commit string) prometheus.Collector {
 	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "agentevents_build_info", Help: "What was built; always 1.",
@@ -78,7 +77,7 @@ func newBuildInfo(version, commit string) prometheus.Collector {
 	}, func() float64 { return 1 })
 }
 
-// Attempt is webhook.DispatcherOptions.Observe.
+// Attempt measures an attempt at a delivery: see webhook.DispatcherOptions.Observe.
 func (m *Metrics) Attempt(d *webhook.Delivery) func(webhook.Outcome) {
 	m.inFlight.Inc()
 	return func(o webhook.Outcome) {
@@ -99,7 +98,8 @@ func firstOrLater(attempt int) string {
 	return "later"
 }
 
-// Request counts requests when they are answered. What is no operation of the API is "none". Nil counts nothing.
+// Request counts answered requests, and measures how long they took. Those for no operation of the API are counted as
+// "none". Nil does nothing.
 func (m *Metrics) Request(next echo.HandlerFunc) echo.HandlerFunc {
 	if m == nil {
 		return next
@@ -114,7 +114,7 @@ func (m *Metrics) Request(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// Handler serves the metrics and, for who looks deeper, profiles.
+// Handler serves /metrics, and the profiles of net/http/pprof.
 func (m *Metrics) Handler(log *slog.Logger) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
@@ -128,23 +128,37 @@ func (m *Metrics) Handler(log *slog.Logger) http.Handler {
 	return mux
 }
 
-// storeCollector is what is asked of the store when somebody collects.
+// storeCollector reads the store at each scrape.
 type storeCollector struct{ *store.Store }
 
+// What is read from the store at each scrape.
 var (
-	storeUp     = newDesc("agentevents_store_up", "1 when the store can be read and takes a write, else 0.")
-	changes     = newDesc("agentevents_status_changes_total", "Status changes, by the type of event that they fire.", "event_type")
-	deliveries  = newDesc("agentevents_deliveries_total", "Deliveries that have ended, by how.", "state")
-	mendedLanes = newDesc("agentevents_lanes_mended_total", "Lanes that were astray and were put right, which should never happen.")
-	pending     = newDesc("agentevents_deliveries_pending", "Deliveries that have not ended, but for parked ones.")
-	dueLanes    = newDesc("agentevents_lanes_due", "Lanes that wait to be worked, by whether their receiver is left alone (breaker open, or 429).", "receiver")
-	oldestDue   = newDesc("agentevents_oldest_due_seconds", "For how long the oldest delivery is due that is not under way; 0 for none.", "receiver")
-	expired     = newDesc("agentevents_deliveries_expired_total", "Deliveries that failed because their retry window was over.")
-	openings    = newDesc("agentevents_breaker_openings_total", "Times that the breaker of a receiver opened, since it failed.")
-	breakers    = newDesc("agentevents_breakers_open", "Receivers that are probed and not sent to, since they fail.")
-	walBytes    = newDesc("agentevents_wal_bytes", "Size of SQLite's write-ahead log, which grows while a transaction reads; 0 with PostgreSQL.")
-	checkpoints = newDesc("agentevents_checkpoint_failures_total", "Times that SQLite's write-ahead log could not be carried over to its file.")
-	disabled    = newDesc("agentevents_registrations_disabled", "Registrations that are disabled, by a request or by 410.")
+	storeUpDesc = newDesc("agentevents_store_up",
+		"1 when the store can be read and takes a write, else 0.")
+	changesDesc = newDesc("agentevents_status_changes_total",
+		"Status changes, by the type of event that they fire.", "event_type")
+	deliveriesDesc = newDesc("agentevents_deliveries_total",
+		"Deliveries that have ended, by how.", "state")
+	repairedLanesDesc = newDesc("agentevents_lanes_mended_total",
+		"Lanes that were astray and were put right, which should never happen.")
+	pendingDesc = newDesc("agentevents_deliveries_pending",
+		"Deliveries that have not ended, but for parked ones.")
+	dueLanesDesc = newDesc("agentevents_lanes_due",
+		"Lanes that wait to be worked, by whether their receiver is left alone (breaker open, or 429).", "receiver")
+	oldestDueDesc = newDesc("agentevents_oldest_due_seconds",
+		"For how long the oldest delivery is due that is not under way; 0 for none.", "receiver")
+	expiredDesc = newDesc("agentevents_deliveries_expired_total",
+		"Deliveries that failed because their retry window was over.")
+	openingsDesc = newDesc("agentevents_breaker_openings_total",
+		"Times that the breaker of a receiver opened, since it failed.")
+	breakersDesc = newDesc("agentevents_breakers_open",
+		"Receivers that are probed and not sent to, since they fail.")
+	walBytesDesc = newDesc("agentevents_wal_bytes",
+		"Size of SQLite's write-ahead log, which grows while a transaction reads; 0 with PostgreSQL.")
+	checkpointsDesc = newDesc("agentevents_checkpoint_failures_total",
+		"Times that SQLite's write-ahead log could not be carried over to its file.")
+	disabledDesc = newDesc("agentevents_registrations_disabled",
+		"Registrations that are disabled, by a request or by 410.")
 )
 
 func newDesc(name, help string, labels ...string) *prometheus.Desc {
@@ -154,14 +168,14 @@ func newDesc(name, help string, labels ...string) *prometheus.Desc {
 // Describe implements prometheus.Collector.
 func (s storeCollector) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		storeUp, changes, deliveries, expired, mendedLanes, openings, pending, dueLanes, oldestDue, breakers, disabled,
-		walBytes, checkpoints,
+		storeUpDesc, changesDesc, deliveriesDesc, expiredDesc, repairedLanesDesc, openingsDesc, pendingDesc, dueLanesDesc, oldestDueDesc, breakersDesc, disabledDesc,
+		walBytesDesc, checkpointsDesc,
 	} {
 		to <- d
 	}
 }
 
-// Collect implements prometheus.Collector. What cannot be read in time is left out.
+// Collect implements prometheus.Collector. It leaves out what cannot be read within collectTimeout.
 func (s storeCollector) Collect(to chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), collectTimeout)
 	defer cancel()
@@ -174,36 +188,38 @@ func (s storeCollector) Collect(to chan<- prometheus.Metric) {
 			up = 1
 		}
 	}
-	to <- prometheus.MustNewConstMetric(storeUp, prometheus.GaugeValue, up)
+	to <- prometheus.MustNewConstMetric(storeUpDesc, prometheus.GaugeValue, up)
 }
 
+// counts sends what the process has counted, which reads nothing.
 func (s storeCollector) counts(to chan<- prometheus.Metric) {
 	counter := func(d *prometheus.Desc, n int64, labels ...string) {
 		to <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
 	}
 	c := s.Counts()
-	counter(changes, c.Logins, string(gen.EventTypeAgentLogin))
-	counter(changes, c.Logouts, string(gen.EventTypeAgentLogout))
-	counter(deliveries, c.Delivered, string(gen.DeliveryStateDelivered))
-	counter(deliveries, c.Failed, string(gen.DeliveryStateFailed))
-	counter(deliveries, c.Cancelled, string(gen.DeliveryStateCancelled))
-	counter(mendedLanes, c.Mended)
-	counter(openings, c.BreakerOpenings)
-	counter(expired, c.Expired)
+	counter(changesDesc, c.Logins, string(gen.EventTypeAgentLogin))
+	counter(changesDesc, c.Logouts, string(gen.EventTypeAgentLogout))
+	counter(deliveriesDesc, c.Delivered, string(gen.DeliveryStateDelivered))
+	counter(deliveriesDesc, c.Failed, string(gen.DeliveryStateFailed))
+	counter(deliveriesDesc, c.Cancelled, string(gen.DeliveryStateCancelled))
+	counter(repairedLanesDesc, c.Mended)
+	counter(openingsDesc, c.BreakerOpenings)
+	counter(expiredDesc, c.Expired)
 	file := s.FileStats()
-	counter(checkpoints, file.CheckpointFailures)
-	to <- prometheus.MustNewConstMetric(walBytes, prometheus.GaugeValue, float64(file.WALBytes))
+	counter(checkpointsDesc, file.CheckpointFailures)
+	to <- prometheus.MustNewConstMetric(walBytesDesc, prometheus.GaugeValue, float64(file.WALBytes))
 }
 
+// gauges sends what the store has now.
 func gauges(s store.Stats, to chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
 		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
 	}
-	gauge(pending, float64(s.Pending))
-	gauge(dueLanes, float64(s.Ready.Lanes), "ready")
-	gauge(dueLanes, float64(s.Waiting.Lanes), "waiting")
-	gauge(oldestDue, s.Ready.Oldest.Seconds(), "ready")
-	gauge(oldestDue, s.Waiting.Oldest.Seconds(), "waiting")
-	gauge(breakers, float64(s.Breakers))
-	gauge(disabled, float64(s.Disabled))
+	gauge(pendingDesc, float64(s.Pending))
+	gauge(dueLanesDesc, float64(s.Ready.Lanes), "ready")
+	gauge(dueLanesDesc, float64(s.Waiting.Lanes), "waiting")
+	gauge(oldestDueDesc, s.Ready.Oldest.Seconds(), "ready")
+	gauge(oldestDueDesc, s.Waiting.Oldest.Seconds(), "waiting")
+	gauge(breakersDesc, float64(s.Breakers))
+	gauge(disabledDesc, float64(s.Disabled))
 }

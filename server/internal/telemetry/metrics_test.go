@@ -16,7 +16,7 @@ import (
 	"github.com/agentevents/agentevents/store/cluster"
 )
 
-// What the store cannot tell is left out, and the rest is told.
+// Metrics that cannot be read from the store are left out. All others are served.
 func TestMetricsOfAStoreThatIsGone(t *testing.T) {
 	st := openStore(t, cluster.URL(t))
 	m := NewMetrics(st, "test", "test")
@@ -38,7 +38,7 @@ func TestMetricsOfAStoreThatIsGone(t *testing.T) {
 	}
 }
 
-// Nor does it take long to say that nothing can be written.
+// A scrape ends within its time although nothing can be written.
 func TestMetricsOfAStoreThatHangs(t *testing.T) {
 	t.Parallel()
 	url := cluster.URL(t)

@@ -9,8 +9,8 @@ import (
 	"github.com/agentevents/agentevents/server/internal/request"
 )
 
-// LogRequests writes one line for every request, and has errors answered before, to know how. Never in it: bodies,
-// headers and queries, which may hold secrets.
+// LogRequests logs one line for every request. It has errors answered first, since the line has the status. Bodies,
+// headers and queries are never in it: they may hold secrets.
 func LogRequests(log *slog.Logger) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
@@ -19,11 +19,12 @@ func LogRequests(log *slog.Logger) echo.MiddlewareFunc {
 				c.Error(err)
 			}
 			r, w := c.Request(), c.Response()
-			log.LogAttrs(r.Context(), slog.LevelInfo, "request", slog.String("method", r.Method),
-				slog.String("path", r.URL.Path), slog.String("operation", request.Operation(c)), slog.Int("status", w.Status),
-				slog.Int64("bytes", w.Size), slog.Float64("ms", milliseconds(time.Since(start))),
-				slog.String("application", request.From(r.Context()).ApplicationID()), slog.String("client", request.Caller(r.Context()).Client), slog.String("address", c.RealIP()),
-				slog.String("request_id", request.ID(c)))
+			info := request.From(r.Context())
+			log.LogAttrs(r.Context(), slog.LevelInfo, "request",
+				slog.String("method", r.Method), slog.String("path", r.URL.Path), slog.String("operation", info.Operation),
+				slog.Int("status", w.Status), slog.Int64("bytes", w.Size), slog.Float64("ms", milliseconds(time.Since(start))),
+				slog.String("application", info.ApplicationID()), slog.String("client", info.Caller.Client),
+				slog.String("address", c.RealIP()), slog.String("request_id", request.ID(c)))
 			return nil
 		}
 	}

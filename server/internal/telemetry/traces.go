@@ -28,24 +28,24 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// The variables of OpenTelemetry that say where traces go to. The second is for traces alone, and wins.
+// OpenTelemetry's variables for where traces are sent. The second one is only for traces, and takes precedence.
 const (
 	endpointVariable       = "OTEL_EXPORTER_OTLP_ENDPOINT"
 	tracesEndpointVariable = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
 )
 
-// flushTimeout is how long the last spans may take to be sent when all else has ended.
+// flushTimeout is how long Close may take to send the last spans.
 const flushTimeout = 2 * time.Second
 
-// Traces follow a request to the status change that it made and to each attempt to deliver that, in this process or a
-// later one. Nil traces nothing, and costs nothing.
+// Traces follows a request to the status change that it makes, and to each attempt to deliver the change, in this
+// process or a later one. Nil traces nothing, and costs nothing.
 type Traces struct {
 	provider *sdk.TracerProvider
 	tracer   trace.Tracer
 	w3c      propagation.TraceContext
 }
 
-// NewTraces returns nil when the environment names nobody to send traces to.
+// NewTraces returns nil if the environment names no collector. version is that of the build.
 func NewTraces(ctx context.Context, version string, log *slog.Logger) (*Traces, error) {
 	endpoint := cmp.Or(os.Getenv(tracesEndpointVariable), os.Getenv(endpointVariable))
 	if endpoint == "" || os.Getenv("OTEL_SDK_DISABLED") == "true" {
@@ -57,7 +57,7 @@ func NewTraces(ctx context.Context, version string, log *slog.Logger) (*Traces, 
 	if err := checkHeaders(); err != nil {
 		return nil, err
 	}
-	otel.SetLogger(logr.Discard()) // it repeats what it cannot read, secrets too
+	otel.SetLogger(logr.Discard()) // it would log malformed settings, with the secrets in them
 	exporter, err := otlptracehttp.New(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("traces: %w", err)
@@ -73,20 +73,21 @@ func NewTraces(ctx context.Context, version string, log *slog.Logger) (*Traces, 
 	return &Traces{provider: provider, tracer: provider.Tracer("agentevents")}, nil
 }
 
-// checkEndpoint refuses what the exporter would put its own default in place of. It does not repeat what may hold a
-// secret.
+// checkEndpoint refuses a URL that the exporter would silently replace by its default. The error does not repeat it,
+// since it may hold a secret.
 func checkEndpoint(endpoint string) error {
 	u, err := url.Parse(endpoint)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return fmt.Errorf("%s and %s must be URLs such as http://127.0.0.1:4318", endpointVariable, tracesEndpointVariable)
+		return fmt.Errorf("%s and %s must be URLs such as http://127.0.0.1:4318",
+			endpointVariable, tracesEndpointVariable)
 	}
 	return nil
 }
 
-// headerVariables are what the collector is sent as headers, a token for one.
+// headerVariables hold the headers that the collector is sent, such as a token.
 var headerVariables = []string{"OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS"}
 
-// checkHeaders refuses what the exporter would leave out. It does not repeat it.
+// checkHeaders refuses headers that the exporter would silently leave out. The error does not repeat them.
 func checkHeaders() error {
 	for _, name := range headerVariables {
 		for pair := range strings.SplitSeq(os.Getenv(name), ",") {
@@ -100,7 +101,7 @@ func checkHeaders() error {
 	return nil
 }
 
-// Close sends what is left.
+// Close sends the spans that are left.
 func (t *Traces) Close(log *slog.Logger) {
 	if t == nil {
 		return
@@ -112,7 +113,7 @@ func (t *Traces) Close(log *slog.Logger) {
 	}
 }
 
-// Request traces operations of the API, as a part of the caller's trace if there is one.
+// Request traces requests to the API, as a part of the client's trace if there is one.
 func (t *Traces) Request(next echo.HandlerFunc) echo.HandlerFunc {
 	if t == nil {
 		return next
@@ -132,17 +133,19 @@ func (t *Traces) Request(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
+// setResponseAttributes completes the span of a request with its answer.
 func setResponseAttributes(span trace.Span, c echo.Context) {
 	status := c.Response().Status
 	span.SetName(cmp.Or(request.Operation(c), c.Request().Method))
-	span.SetAttributes(attribute.String("http.request.method", c.Request().Method), attribute.String("http.route", c.Path()),
-		attribute.Int("http.response.status_code", status), attribute.String("agentevents.request_id", request.ID(c)))
+	span.SetAttributes(attribute.String("http.request.method", c.Request().Method),
+		attribute.String("http.route", c.Path()), attribute.Int("http.response.status_code", status),
+		attribute.String("agentevents.request_id", request.ID(c)))
 	if status >= http.StatusInternalServerError {
 		span.SetStatus(codes.Error, "")
 	}
 }
 
-// StatusChange is a store.Tracer.
+// StatusChange traces a status change, as a part of its request: it is a store.Tracer.
 func (t *Traces) StatusChange(ctx context.Context) (traceparent string, ended func(int64, error)) {
 	if t == nil {
 		return "", func(int64, error) {}
@@ -158,7 +161,8 @@ func (t *Traces) StatusChange(ctx context.Context) (traceparent string, ended fu
 	}
 }
 
-// Attempt is webhook.DispatcherOptions.Observe: the receiver is told of the attempt, or of nothing.
+// Attempt traces an attempt at a delivery: see webhook.DispatcherOptions.Observe. It puts the span of the attempt into
+// the delivery, for the receiver. Nil removes what is there.
 func (t *Traces) Attempt(d *webhook.Delivery) func(webhook.Outcome) {
 	if t == nil {
 		d.Traceparent = ""
@@ -180,7 +184,7 @@ func (t *Traces) Attempt(d *webhook.Delivery) func(webhook.Outcome) {
 	}
 }
 
-// TestAttempt is attempt for a test, which is of the trace of the request that asks for it.
+// TestAttempt is Attempt for a test delivery, which is a part of the trace of its request.
 func (t *Traces) TestAttempt(ctx context.Context, d *webhook.Delivery) func(webhook.Outcome) {
 	if t != nil {
 		d.Traceparent = t.traceparent(ctx)
@@ -194,7 +198,7 @@ func (t *Traces) traceparent(ctx context.Context) string {
 	return carrier["traceparent"]
 }
 
-// traceIDHandler adds to lines of a request which trace it is of.
+// traceIDHandler adds the id of the trace to lines that are logged within one.
 type traceIDHandler struct{ slog.Handler }
 
 func (l traceIDHandler) Handle(ctx context.Context, r slog.Record) error {
@@ -212,7 +216,7 @@ func (l traceIDHandler) WithGroup(name string) slog.Handler {
 	return traceIDHandler{l.Handler.WithGroup(name)}
 }
 
-// Logger returns what also says in which trace a line is, unless nothing is traced.
+// Logger returns a log that also has the trace ids.
 func (t *Traces) Logger(log *slog.Logger) *slog.Logger {
 	if t == nil {
 		return log
