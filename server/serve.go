@@ -87,7 +87,7 @@ func work(ctx context.Context, c config, st *store.Store, on listeners, tr *tele
 		Outbox: st, Sender: sender, Schedule: c.schedule, Log: log, Observe: observe(m, tr),
 	})
 	router, err := api.NewRouter(api.Options{
-		Store: st, Guard: guard, Sender: sender, Log: log, Turned: dispatcher.Turned, Metrics: m, Traces: tr,
+		Store: st, Guard: guard, Sender: sender, Log: log, LoopTurned: dispatcher.Turned, Metrics: m, Traces: tr,
 		Drain: draining, Stopping: ctx.Done(), TrustedProxies: c.trustedProxies,
 	})
 	if err != nil {

@@ -11,6 +11,9 @@ import (
 	"github.com/agentevents/agentevents/store"
 )
 
+// An operation of local agents and its twin of remote ones differ only in their types: both bind one function of the
+// store, or of handlers, to the answer. The generated code looks at the error first.
+
 func localKey(client string, id int64) store.AgentKey {
 	return store.AgentKey{Client: client, Type: gen.AgentTypeLocal, ID: id}
 }
@@ -19,32 +22,30 @@ func remoteKey(client string, id int64) store.AgentKey {
 	return store.AgentKey{Client: client, Type: gen.AgentTypeRemote, ID: id}
 }
 
-// localAgent is a local agent as the API says it.
 func localAgent(a store.Agent) gen.LocalAgent {
 	return gen.LocalAgent{
-		ID: a.ID, ExtensionName: a.Name, ExtensionID: a.ExtensionID, AgentStatus: a.Status, Since: gen.Time{Time: a.Since},
+		ID: a.ID, ExtensionName: a.Name, ExtensionID: a.ExtensionID,
+		AgentStatus: a.Status, Since: gen.Time{Time: a.Since},
 	}
 }
 
-// remoteAgent is a remote agent as the API says it.
 func remoteAgent(a store.Agent) gen.RemoteAgent {
 	return gen.RemoteAgent{
-		ID: a.ID, AgentNumber: a.Name, ExtensionID: a.ExtensionID, AgentStatus: a.Status, Since: gen.Time{Time: a.Since},
+		ID: a.ID, AgentNumber: a.Name, ExtensionID: a.ExtensionID,
+		AgentStatus: a.Status, Since: gen.Time{Time: a.Since},
 	}
 }
 
-// mapAgents is agents as the API lists them: never null.
-func mapAgents[T any](agents []store.Agent, as func(store.Agent) T) []T {
-	listed := make([]T, len(agents))
+// mapAgents is never nil, so that its JSON is never null.
+func mapAgents[T any](agents []store.Agent, convert func(store.Agent) T) []T {
+	all := make([]T, len(agents))
 	for i, a := range agents {
-		listed[i] = as(a)
+		all[i] = convert(a)
 	}
-	return listed
+	return all
 }
 
-func agentID(a store.Agent) string { return strconv.FormatInt(a.ID, 10) }
-
-// newAgent is what a new agent has. An extension's id of 0 is none.
+// newAgent returns the fields of a new agent. An extension's id of 0 means none.
 func newAgent(name string, extensionID int64) store.AgentUpdate {
 	u := store.AgentUpdate{Name: &name}
 	if extensionID != 0 {
@@ -53,32 +54,32 @@ func newAgent(name string, extensionID int64) store.AgentUpdate {
 	return u
 }
 
+// agents is a page of a list, with the link to the next one.
+func (h handlers) agents(
+	ctx context.Context, client string, kind gen.AgentType, p gen.ListLocalAgentsParams,
+) ([]store.Agent, *string, error) {
+	filter := store.AgentFilter{Extensions: p.ExtensionID, After: valueOf(p.After), Limit: limitPlusOne(p.Limit)}
+	agents, err := h.store.Agents(ctx, client, kind, filter)
+	page, next := pageAfter(ctx, agents, p.Limit, func(a store.Agent) string { return strconv.FormatInt(a.ID, 10) })
+	return page, next, err
+}
+
 func (h handlers) ListLocalAgents(
 	ctx context.Context, r api.ListLocalAgentsRequestObject,
 ) (api.ListLocalAgentsResponseObject, error) {
-	f := store.AgentFilter{Extensions: r.Params.ExtensionID, After: valueOf(r.Params.After), Limit: limitPlusOne(r.Params.Limit)}
-	agents, err := h.store.Agents(ctx, r.ClientID, gen.AgentTypeLocal, f)
-	if err != nil {
-		return nil, err
-	}
-	agents, next := pageAfter(ctx, agents, r.Params.Limit, agentID)
-	page := api.ListLocalAgents200JSONResponse{Body: mapAgents(agents, localAgent)}
-	page.Headers.Link = next
-	return page, nil
+	agents, next, err := h.agents(ctx, r.ClientID, gen.AgentTypeLocal, r.Params)
+	return api.ListLocalAgents200JSONResponse{
+		Body: mapAgents(agents, localAgent), Headers: api.ListLocalAgents200ResponseHeaders{Link: next},
+	}, err
 }
 
 func (h handlers) ListRemoteAgents(
 	ctx context.Context, r api.ListRemoteAgentsRequestObject,
 ) (api.ListRemoteAgentsResponseObject, error) {
-	f := store.AgentFilter{Extensions: r.Params.ExtensionID, After: valueOf(r.Params.After), Limit: limitPlusOne(r.Params.Limit)}
-	agents, err := h.store.Agents(ctx, r.ClientID, gen.AgentTypeRemote, f)
-	if err != nil {
-		return nil, err
-	}
-	agents, next := pageAfter(ctx, agents, r.Params.Limit, agentID)
-	page := api.ListRemoteAgents200JSONResponse{Body: mapAgents(agents, remoteAgent)}
-	page.Headers.Link = next
-	return page, nil
+	agents, next, err := h.agents(ctx, r.ClientID, gen.AgentTypeRemote, gen.ListLocalAgentsParams(r.Params))
+	return api.ListRemoteAgents200JSONResponse{
+		Body: mapAgents(agents, remoteAgent), Headers: api.ListRemoteAgents200ResponseHeaders{Link: next},
+	}, err
 }
 
 func (h handlers) CreateLocalAgent(
@@ -86,10 +87,9 @@ func (h handlers) CreateLocalAgent(
 ) (api.CreateLocalAgentResponseObject, error) {
 	u := newAgent(r.Body.ExtensionName, r.Body.ExtensionID)
 	a, err := h.store.CreateAgent(ctx, localKey(r.ClientID, r.Body.ID), u)
-	if err != nil {
-		return nil, err
-	}
-	return api.CreateLocalAgent201JSONResponse{LocalAgentJSONResponse: api.LocalAgentJSONResponse(localAgent(a))}, nil
+	return api.CreateLocalAgent201JSONResponse{
+		LocalAgentJSONResponse: api.LocalAgentJSONResponse(localAgent(a)),
+	}, err
 }
 
 func (h handlers) CreateRemoteAgent(
@@ -97,30 +97,23 @@ func (h handlers) CreateRemoteAgent(
 ) (api.CreateRemoteAgentResponseObject, error) {
 	u := newAgent(r.Body.AgentNumber, r.Body.ExtensionID)
 	a, err := h.store.CreateAgent(ctx, remoteKey(r.ClientID, r.Body.ID), u)
-	if err != nil {
-		return nil, err
-	}
-	return api.CreateRemoteAgent201JSONResponse{RemoteAgentJSONResponse: api.RemoteAgentJSONResponse(remoteAgent(a))}, nil
+	return api.CreateRemoteAgent201JSONResponse{
+		RemoteAgentJSONResponse: api.RemoteAgentJSONResponse(remoteAgent(a)),
+	}, err
 }
 
 func (h handlers) GetLocalAgent(
 	ctx context.Context, r api.GetLocalAgentRequestObject,
 ) (api.GetLocalAgentResponseObject, error) {
 	a, err := h.store.Agent(ctx, localKey(r.ClientID, r.AgentID))
-	if err != nil {
-		return nil, err
-	}
-	return api.GetLocalAgent200JSONResponse{LocalAgentJSONResponse: api.LocalAgentJSONResponse(localAgent(a))}, nil
+	return api.GetLocalAgent200JSONResponse{LocalAgentJSONResponse: api.LocalAgentJSONResponse(localAgent(a))}, err
 }
 
 func (h handlers) GetRemoteAgent(
 	ctx context.Context, r api.GetRemoteAgentRequestObject,
 ) (api.GetRemoteAgentResponseObject, error) {
 	a, err := h.store.Agent(ctx, remoteKey(r.ClientID, r.AgentID))
-	if err != nil {
-		return nil, err
-	}
-	return api.GetRemoteAgent200JSONResponse{RemoteAgentJSONResponse: api.RemoteAgentJSONResponse(remoteAgent(a))}, nil
+	return api.GetRemoteAgent200JSONResponse{RemoteAgentJSONResponse: api.RemoteAgentJSONResponse(remoteAgent(a))}, err
 }
 
 func (h handlers) PutLocalAgent(
@@ -128,13 +121,10 @@ func (h handlers) PutLocalAgent(
 ) (api.PutLocalAgentResponseObject, error) {
 	u := store.AgentUpdate{Name: r.Body.ExtensionName, ExtensionID: r.Body.ExtensionID}
 	a, created, err := h.store.PutAgent(ctx, localKey(r.ClientID, r.AgentID), u)
-	if err != nil {
-		return nil, err
-	}
 	if created {
-		return api.PutLocalAgent201JSONResponse(localAgent(a)), nil
+		return api.PutLocalAgent201JSONResponse(localAgent(a)), err
 	}
-	return api.PutLocalAgent200JSONResponse{LocalAgentJSONResponse: api.LocalAgentJSONResponse(localAgent(a))}, nil
+	return api.PutLocalAgent200JSONResponse{LocalAgentJSONResponse: api.LocalAgentJSONResponse(localAgent(a))}, err
 }
 
 func (h handlers) PutRemoteAgent(
@@ -142,29 +132,20 @@ func (h handlers) PutRemoteAgent(
 ) (api.PutRemoteAgentResponseObject, error) {
 	u := store.AgentUpdate{Name: r.Body.AgentNumber, ExtensionID: r.Body.ExtensionID}
 	a, created, err := h.store.PutAgent(ctx, remoteKey(r.ClientID, r.AgentID), u)
-	if err != nil {
-		return nil, err
-	}
 	if created {
-		return api.PutRemoteAgent201JSONResponse(remoteAgent(a)), nil
+		return api.PutRemoteAgent201JSONResponse(remoteAgent(a)), err
 	}
-	return api.PutRemoteAgent200JSONResponse{RemoteAgentJSONResponse: api.RemoteAgentJSONResponse(remoteAgent(a))}, nil
+	return api.PutRemoteAgent200JSONResponse{RemoteAgentJSONResponse: api.RemoteAgentJSONResponse(remoteAgent(a))}, err
 }
 
 func (h handlers) DeleteLocalAgent(
 	ctx context.Context, r api.DeleteLocalAgentRequestObject,
 ) (api.DeleteLocalAgentResponseObject, error) {
-	if err := h.store.DeleteAgent(ctx, localKey(r.ClientID, r.AgentID)); err != nil {
-		return nil, err
-	}
-	return api.DeleteLocalAgent204Response{}, nil
+	return api.DeleteLocalAgent204Response{}, h.store.DeleteAgent(ctx, localKey(r.ClientID, r.AgentID))
 }
 
 func (h handlers) DeleteRemoteAgent(
 	ctx context.Context, r api.DeleteRemoteAgentRequestObject,
 ) (api.DeleteRemoteAgentResponseObject, error) {
-	if err := h.store.DeleteAgent(ctx, remoteKey(r.ClientID, r.AgentID)); err != nil {
-		return nil, err
-	}
-	return api.DeleteRemoteAgent204Response{}, nil
+	return api.DeleteRemoteAgent204Response{}, h.store.DeleteAgent(ctx, remoteKey(r.ClientID, r.AgentID))
 }

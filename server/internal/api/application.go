@@ -9,38 +9,26 @@ import (
 func (h handlers) ListApplications(
 	ctx context.Context, r api.ListApplicationsRequestObject,
 ) (api.ListApplicationsResponseObject, error) {
-	found, err := h.store.Applications(ctx, r.ClientID)
-	if err != nil {
-		return nil, err
-	}
-	return api.ListApplications200JSONResponse(found), nil
+	applications, err := h.store.Applications(ctx, r.ClientID)
+	return api.ListApplications200JSONResponse(applications), err
 }
 
 func (h handlers) CreateApplication(
 	ctx context.Context, r api.CreateApplicationRequestObject,
 ) (api.CreateApplicationResponseObject, error) {
 	created, err := h.store.CreateApplication(ctx, r.ClientID, *r.Body)
-	if err != nil {
-		return nil, err
-	}
-	return api.CreateApplication201JSONResponse(created), nil
+	return api.CreateApplication201JSONResponse(created), err
 }
 
 func (h handlers) GetApplication(
 	ctx context.Context, r api.GetApplicationRequestObject,
 ) (api.GetApplicationResponseObject, error) {
-	found, err := h.store.Application(ctx, r.ClientID, r.ApplicationID)
-	if err != nil {
-		return nil, err
-	}
-	return api.GetApplication200JSONResponse(found), nil
+	application, err := h.store.Application(ctx, r.ClientID, r.ApplicationID)
+	return api.GetApplication200JSONResponse(application), err
 }
 
 func (h handlers) DeleteApplication(
 	ctx context.Context, r api.DeleteApplicationRequestObject,
 ) (api.DeleteApplicationResponseObject, error) {
-	if err := h.store.DeleteApplication(ctx, r.ClientID, r.ApplicationID); err != nil {
-		return nil, err
-	}
-	return api.DeleteApplication204Response{}, nil
+	return api.DeleteApplication204Response{}, h.store.DeleteApplication(ctx, r.ClientID, r.ApplicationID)
 }

@@ -5,13 +5,14 @@ import (
 	"strings"
 )
 
-// The values of Content-Security-Policy. No answer may be shown in a frame.
+// The values of Content-Security-Policy, as http.Header holds them. No page may show an answer in a frame.
 var (
-	noContent = policy("default-src 'none'")
+	defaultPolicy = policy("default-src 'none'")
 	// The CSS of Swagger UI has pictures inline.
-	docsContent = policy("default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:")
+	docsPolicy = policy("default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; " +
+		"img-src 'self' data:")
 	// The list of profiles has its style inline.
-	profilesContent = policy("default-src 'none'; style-src 'unsafe-inline'")
+	profilesPolicy = policy("default-src 'none'; style-src 'unsafe-inline'")
 
 	nosniff    = []string{"nosniff"}
 	noReferrer = []string{"no-referrer"}
@@ -21,7 +22,7 @@ func policy(sources string) []string {
 	return []string{sources + "; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"}
 }
 
-// BrowserHeaders adds to every answer the headers that bound what a browser does with it.
+// BrowserHeaders adds headers to every answer of a handler that bound what a browser does with it.
 func BrowserHeaders(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		setBrowserHeaders(w.Header(), policyOf(r.URL.Path))
@@ -29,8 +30,8 @@ func BrowserHeaders(next http.Handler) http.Handler {
 	})
 }
 
-func setBrowserHeaders(h http.Header, policy []string) {
-	h["Content-Security-Policy"] = policy
+func setBrowserHeaders(h http.Header, csp []string) {
+	h["Content-Security-Policy"] = csp
 	h["X-Content-Type-Options"] = nosniff
 	h["Referrer-Policy"] = noReferrer
 }
@@ -38,9 +39,9 @@ func setBrowserHeaders(h http.Header, policy []string) {
 func policyOf(path string) []string {
 	switch {
 	case strings.HasPrefix(path, "/docs/"):
-		return docsContent
+		return docsPolicy
 	case path == "/debug/pprof/":
-		return profilesContent
+		return profilesPolicy
 	}
-	return noContent
+	return defaultPolicy
 }

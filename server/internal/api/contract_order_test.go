@@ -77,7 +77,7 @@ var aliases = []string{"POST /oauth/token", "POST /oauth/token/"}
 func TestContractHasEveryRoute(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	o := Options{Store: s.store, Log: slog.New(slog.DiscardHandler), Turned: s.lastTurn}
+	o := Options{Store: s.store, Log: slog.New(slog.DiscardHandler), LoopTurned: s.lastTurn}
 	routes, err := newHandlers(o).routes(o)
 	if err != nil {
 		t.Fatal(err)

@@ -69,7 +69,7 @@ func newWorld(t testing.TB) *world {
 	w.admit(w.db)
 	sender := webhook.NewSender(webhook.SenderOptions{Transport: w.receivers})
 	o := Options{
-		Store: w.store, Guard: webhook.NewGuard(nil), Sender: sender, Log: log, Turned: time.Now, Stopping: w.stopping,
+		Store: w.store, Guard: webhook.NewGuard(nil), Sender: sender, Log: log, LoopTurned: time.Now, Stopping: w.stopping,
 	}
 	h := newHandlers(o)
 	h.tokens = auth.NewTokenCache(w.store, 0)

@@ -9,7 +9,7 @@ import (
 	"github.com/agentevents/agentevents/store"
 )
 
-// checkFilter refuses a filter that makes no sense.
+// checkFilter refuses a filter that contradicts itself, or names an agent by half.
 func checkFilter(f store.DeliveryFilter) error {
 	var wrong []gen.FieldError
 	if f.AgentID > 0 && f.AgentType == "" {
@@ -31,27 +31,27 @@ func (h handlers) ListDeliveries(
 	ctx context.Context, r api.ListDeliveriesRequestObject,
 ) (api.ListDeliveriesResponseObject, error) {
 	p := r.Params
-	f := store.DeliveryFilter{
-		State: valueOf(p.State), AgentType: valueOf(p.AgentType), AgentID: valueOf(p.AgentID), EventID: valueOf(p.EventID),
-		Since: valueOf(p.Since), Until: valueOf(p.Until),
+	filter := store.DeliveryFilter{
+		State: valueOf(p.State), AgentType: valueOf(p.AgentType), AgentID: valueOf(p.AgentID),
+		EventID: valueOf(p.EventID), Since: valueOf(p.Since), Until: valueOf(p.Until),
 	}
-	if err := checkFilter(f); err != nil {
+	if err := checkFilter(filter); err != nil {
 		return nil, err
 	}
 	limit := pageSize(p.Limit)
-	found, err := h.store.Deliveries(ctx, r.ClientID, f, valueOf(p.Before), limit+1)
-	if err != nil {
-		return nil, err
-	}
-	for i := range found {
-		found[i] = redactDelivery(ctx, found[i])
+	deliveries, err := h.store.Deliveries(ctx, r.ClientID, filter, valueOf(p.Before), limit+1)
+	for i := range deliveries {
+		deliveries[i] = redactDelivery(ctx, deliveries[i])
 	}
 	var page api.ListDeliveries200JSONResponse
-	page.Body, page.Headers.Link = pageBefore(ctx, found, limit, func(d gen.Delivery) int64 { return d.ID })
-	return page, nil
+	page.Body, page.Headers.Link = pageBefore(ctx, deliveries, limit, func(d gen.Delivery) int64 { return d.ID })
+	return page, err
 }
 
-func (h handlers) GetDelivery(ctx context.Context, r api.GetDeliveryRequestObject) (api.GetDeliveryResponseObject, error) {
+// GetDelivery also shows the request as it was sent last, or as it would be sent now.
+func (h handlers) GetDelivery(
+	ctx context.Context, r api.GetDeliveryRequestObject,
+) (api.GetDeliveryResponseObject, error) {
 	l, err := h.store.Delivery(ctx, r.ClientID, r.DeliveryID)
 	if err != nil {
 		return nil, err
@@ -61,16 +61,14 @@ func (h handlers) GetDelivery(ctx context.Context, r api.GetDeliveryRequestObjec
 		at = h.store.Now()
 	}
 	l.Sent.URL = redactURL(ctx, l.Sent.URL)
-	request, err := h.sender.Render(l.Sent, at, l.Signed)
+	sent, err := h.sender.Render(l.Sent, at, l.Signed)
 	return api.GetDelivery200JSONResponse{DeliveryDetailJSONResponse: api.DeliveryDetailJSONResponse{
-		Delivery: redactDelivery(ctx, l.Delivery), Attempts: l.Attempts, Waiting: l.Waiting, Request: redactRequest(ctx, request),
+		Delivery: redactDelivery(ctx, l.Delivery), Attempts: l.Attempts, Waiting: l.Waiting,
+		Request: redactRequest(ctx, sent),
 	}}, err
 }
 
 func (h handlers) Redeliver(ctx context.Context, r api.RedeliverRequestObject) (api.RedeliverResponseObject, error) {
 	d, err := h.store.Redeliver(ctx, r.ClientID, r.DeliveryID)
-	if err != nil {
-		return nil, err
-	}
-	return api.Redeliver202JSONResponse{DeliveryAcceptedJSONResponse: api.DeliveryAcceptedJSONResponse(d)}, nil
+	return api.Redeliver202JSONResponse{DeliveryAcceptedJSONResponse: api.DeliveryAcceptedJSONResponse(d)}, err
 }

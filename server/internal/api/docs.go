@@ -14,7 +14,7 @@ import (
 //go:embed docs/*.html docs/*.js docs/*.css docs/swagger-ui/*.gz docs/swagger-ui/*.png
 var docsFiles embed.FS
 
-// docsPage is something that never changes while the program runs.
+// docsPage is a file that is served as it is.
 type docsPage struct {
 	path, mediaType string
 	files           fs.FS
@@ -22,9 +22,12 @@ type docsPage struct {
 	gzipped         bool
 }
 
-// docsPages are the contract and Swagger UI to read it and try it out, which asks no other host for anything.
+// docsPages are openapi.yaml, and Swagger UI to read it and try it out. The page loads nothing from other hosts.
 func docsPages() []docsPage {
-	const html, js, css = "text/html; charset=utf-8", "text/javascript; charset=utf-8", "text/css; charset=utf-8"
+	const (
+		html, css = "text/html; charset=utf-8", "text/css; charset=utf-8"
+		js        = "text/javascript; charset=utf-8"
+	)
 	const swagger, license = "docs/swagger-ui/", "swagger-ui-bundle.js.LICENSE.txt"
 	return []docsPage{
 		{"/openapi.yaml", "application/yaml", api.Document, "openapi.yaml", false},
@@ -45,7 +48,7 @@ func addDocs(e *echo.Echo, document *openapi3.T) error {
 		return err
 	}
 	e.GET("/openapi.json", blob(echo.MIMEApplicationJSON, asJSON))
-	// Relative, so that they hold behind a proxy that adds a prefix to the path.
+	// Relative, so that the redirects work behind a proxy that adds a prefix to the path.
 	e.GET("/", func(c echo.Context) error { return c.Redirect(http.StatusFound, "docs/") })
 	e.GET("/docs", func(c echo.Context) error { return c.Redirect(http.StatusFound, "docs/") })
 	for _, p := range docsPages() {
@@ -58,11 +61,12 @@ func addDocs(e *echo.Echo, document *openapi3.T) error {
 	return nil
 }
 
+// blob answers with the same bytes each time.
 func blob(mediaType string, data []byte) echo.HandlerFunc {
 	return func(c echo.Context) error { return c.Blob(http.StatusOK, mediaType, data) }
 }
 
-// contentEncoding says of an answer that it is compressed. Whoever shows Swagger UI understands gzip.
+// contentEncoding marks an answer as compressed. Every browser that runs Swagger UI supports gzip.
 func contentEncoding(gzipped bool) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {

@@ -11,18 +11,18 @@ import (
 func TestDrainCountsEachPoller(t *testing.T) {
 	begun := make(chan struct{})
 	d := NewDrain(time.Minute, begun)
-	d.probed("192.0.2.1")
-	d.probed("192.0.2.2")
+	d.poll("192.0.2.1")
+	d.poll("192.0.2.2")
 	close(begun)
 	for range 10 * enoughRefusals {
-		d.probed("192.0.2.1")
-		d.probed("198.51.100.9")
+		d.poll("192.0.2.1")
+		d.poll("198.51.100.9")
 	}
 	for n := range enoughRefusals {
 		if d.over() {
 			t.Errorf("it is over when the second load balancer has looked %d times", n)
 		}
-		d.probed("192.0.2.2")
+		d.poll("192.0.2.2")
 	}
 	if !d.over() {
 		t.Error("it is not over when all have seen it")
@@ -35,10 +35,10 @@ func TestDrainForSlowPollers(t *testing.T) {
 		begun, now := make(chan struct{}), time.Now()
 		d := NewDrain(time.Minute, begun)
 		d.now = func() time.Time { return now }
-		d.probed("192.0.2.1")
+		d.poll("192.0.2.1")
 		now = now.Add(ago)
 		close(begun)
-		if got := d.watched(); got != want {
+		if got := d.polled(); got != want {
 			t.Errorf("of a look %v ago: %v", ago, got)
 		}
 	}
@@ -50,14 +50,14 @@ func TestDrainWithMoreAddressesThanItCounts(t *testing.T) {
 	d := NewDrain(time.Minute, begun)
 	d.now = func() time.Time { return now }
 	for n := range 2 * maxPollers {
-		d.probed(strconv.Itoa(n))
+		d.poll(strconv.Itoa(n))
 	}
 	if len(d.pollers) != maxPollers {
 		t.Errorf("it keeps %d addresses", len(d.pollers))
 	}
 	close(begun)
 	for n := range enoughRefusals * maxPollers {
-		d.probed(strconv.Itoa(n % maxPollers))
+		d.poll(strconv.Itoa(n % maxPollers))
 	}
 	if d.over() {
 		t.Error("it is over although addresses have looked that it does not count")
@@ -66,7 +66,7 @@ func TestDrainWithMoreAddressesThanItCounts(t *testing.T) {
 
 func (d *Drain) over() bool {
 	select {
-	case <-d.seen:
+	case <-d.complete:
 		return true
 	default:
 		return false

@@ -16,31 +16,31 @@ import (
 	"github.com/agentevents/agentevents/store"
 )
 
-// statusClientClosedRequest is the status of requests that were given up by who made them. It is only ever seen in the log.
+// statusClientClosedRequest is the status of a request whose client closed the connection. Only the log shows it.
 const statusClientClosedRequest = 499
 
-// answerTo says what to tell the client about an error. What is not known is nobody's business.
+// answerTo returns the answer to an error. The text of an unknown error does not reach the client.
 func answerTo(err error) (status int, body any) {
-	var refused *request.Refusal
-	var noToken *auth.TokenRefusal
-	var known *store.Error
-	var routed *echo.HTTPError
+	var refusal *request.Refusal
+	var tokenRefusal *auth.TokenRefusal
+	var storeError *store.Error
+	var echoError *echo.HTTPError
 	switch {
-	case errors.As(err, &refused):
-		return refused.Status, refused.Body
-	case errors.As(err, &noToken):
-		return noToken.Status, noToken.Body()
-	case errors.As(err, &known) && storeStatus(known.Kind) != 0:
-		return storeStatus(known.Kind), known.Body()
-	case errors.As(err, &routed):
-		return routed.Code, gen.ErrorResponse{Message: routingMessage(routed.Code)}
+	case errors.As(err, &refusal):
+		return refusal.Status, refusal.Body
+	case errors.As(err, &tokenRefusal):
+		return tokenRefusal.Status, tokenRefusal.Body()
+	case errors.As(err, &storeError) && storeStatus(storeError.Kind) != 0:
+		return storeStatus(storeError.Kind), storeError.Body()
+	case errors.As(err, &echoError):
+		return echoError.Code, gen.ErrorResponse{Message: routingMessage(echoError.Code)}
 	case errors.Is(err, context.Canceled):
 		return statusClientClosedRequest, gen.ErrorResponse{Message: "the request was given up"}
 	}
 	return http.StatusInternalServerError, gen.ErrorResponse{Message: "internal error"}
 }
 
-// storeStatus is 0 for kinds that are not known.
+// storeStatus is the status of an error of the store, 0 for an unknown kind.
 func storeStatus(kind store.Kind) int {
 	switch kind {
 	case store.NotFound:
@@ -59,7 +59,7 @@ func storeStatus(kind store.Kind) int {
 	return 0
 }
 
-// routingMessage is for the errors that Echo and the generated binding make, whose own text may be Go's.
+// routingMessage is the message of an error of Echo or the generated binding, in place of their own, which may be Go's.
 func routingMessage(status int) string {
 	switch status {
 	case http.StatusNotFound:
@@ -74,17 +74,18 @@ func routingMessage(status int) string {
 	return http.StatusText(status)
 }
 
-// errorHandler is the one place where an error becomes an answer.
+// errorHandler answers every error.
 func errorHandler(log *slog.Logger) echo.HTTPErrorHandler {
 	return func(err error, c echo.Context) {
-		if c.Response().Committed { // it is too late, mostly because the client has gone
+		if c.Response().Committed { // most often because the client closed the connection
 			log.Debug("the answer was cut off", "request_id", request.ID(c), "error", err)
 			return
 		}
 		status, body := answerTo(err)
 		logError(log, c, status, err)
-		header, soon := c.Response().Header(), status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests
-		if soon && header.Get(echo.HeaderRetryAfter) == "" {
+		header := c.Response().Header()
+		temporary := status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests
+		if temporary && header.Get(echo.HeaderRetryAfter) == "" {
 			header.Set(echo.HeaderRetryAfter, "1")
 		}
 		if err := c.JSON(status, body); err != nil {
@@ -93,15 +94,16 @@ func errorHandler(log *slog.Logger) echo.HTTPErrorHandler {
 	}
 }
 
-// logError logs what is not the client's doing.
+// logError logs the errors that are not the client's.
 func logError(log *slog.Logger, c echo.Context, status int, err error) {
 	if status < http.StatusInternalServerError {
 		return
 	}
-	log.ErrorContext(c.Request().Context(), "request failed", "request_id", request.ID(c), "operation", request.Operation(c), "status", status, "error", err)
+	log.ErrorContext(c.Request().Context(), "request failed", "request_id", request.ID(c),
+		"operation", request.Operation(c), "status", status, "error", err)
 }
 
-// recoverPanics makes an error of a panic.
+// recoverPanics turns a panic into an error.
 func recoverPanics(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) (err error) {
 		defer func() {

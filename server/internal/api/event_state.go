@@ -10,38 +10,34 @@ func (h handlers) GetLocalAgentEventState(
 	ctx context.Context, r api.GetLocalAgentEventStateRequestObject,
 ) (api.GetLocalAgentEventStateResponseObject, error) {
 	state, err := h.store.EventState(ctx, localKey(r.ClientID, r.AgentID), r.EventID)
-	if err != nil {
-		return nil, err
-	}
-	return api.GetLocalAgentEventState200JSONResponse{AgentEventStateJSONResponse: api.AgentEventStateJSONResponse(state)}, nil
-}
-
-func (h handlers) PutLocalAgentEventState(
-	ctx context.Context, r api.PutLocalAgentEventStateRequestObject,
-) (api.PutLocalAgentEventStateResponseObject, error) {
-	state, err := h.store.SetEventState(ctx, localKey(r.ClientID, r.AgentID), r.EventID, r.Body.State)
-	if err != nil {
-		return nil, err
-	}
-	return api.PutLocalAgentEventState200JSONResponse{AgentEventStateJSONResponse: api.AgentEventStateJSONResponse(state)}, nil
+	return api.GetLocalAgentEventState200JSONResponse{
+		AgentEventStateJSONResponse: api.AgentEventStateJSONResponse(state),
+	}, err
 }
 
 func (h handlers) GetRemoteAgentEventState(
 	ctx context.Context, r api.GetRemoteAgentEventStateRequestObject,
 ) (api.GetRemoteAgentEventStateResponseObject, error) {
 	state, err := h.store.EventState(ctx, remoteKey(r.ClientID, r.AgentID), r.EventID)
-	if err != nil {
-		return nil, err
-	}
-	return api.GetRemoteAgentEventState200JSONResponse{AgentEventStateJSONResponse: api.AgentEventStateJSONResponse(state)}, nil
+	return api.GetRemoteAgentEventState200JSONResponse{
+		AgentEventStateJSONResponse: api.AgentEventStateJSONResponse(state),
+	}, err
+}
+
+func (h handlers) PutLocalAgentEventState(
+	ctx context.Context, r api.PutLocalAgentEventStateRequestObject,
+) (api.PutLocalAgentEventStateResponseObject, error) {
+	state, err := h.store.SetEventState(ctx, localKey(r.ClientID, r.AgentID), r.EventID, r.Body.State)
+	return api.PutLocalAgentEventState200JSONResponse{
+		AgentEventStateJSONResponse: api.AgentEventStateJSONResponse(state),
+	}, err
 }
 
 func (h handlers) PutRemoteAgentEventState(
 	ctx context.Context, r api.PutRemoteAgentEventStateRequestObject,
 ) (api.PutRemoteAgentEventStateResponseObject, error) {
 	state, err := h.store.SetEventState(ctx, remoteKey(r.ClientID, r.AgentID), r.EventID, r.Body.State)
-	if err != nil {
-		return nil, err
-	}
-	return api.PutRemoteAgentEventState200JSONResponse{AgentEventStateJSONResponse: api.AgentEventStateJSONResponse(state)}, nil
+	return api.PutRemoteAgentEventState200JSONResponse{
+		AgentEventStateJSONResponse: api.AgentEventStateJSONResponse(state),
+	}, err
 }

@@ -12,18 +12,18 @@ import (
 )
 
 const (
-	probeTimeout = 3 * time.Second // how long the store may take to take a write
-	maxLoopTurn  = 5 * time.Second // how long the dispatcher's loop may take to turn
+	probeTimeout = 3 * time.Second // within which the store must take a write
+	maxLoopTurn  = 5 * time.Second // since the dispatcher's loop last turned
 )
 
-// healthAnswer is the answer of both probes: what is wrong, if anything is.
+// healthAnswer is the answer of both probes.
 type healthAnswer struct {
 	Status string   `json:"status"`
 	Wrong  []string `json:"wrong,omitempty"`
 }
 
-// addHealth serves /healthz, which says that the process is alive, and /readyz, which says that it can do its work.
-// Neither looks at receivers: they are no reason to keep the PBX away.
+// addHealth serves /healthz, which says that the process runs, and /readyz, which says that it can take requests.
+// Neither depends on receivers: the PBX shall reach the server even if no receiver can be reached.
 func addHealth(e *echo.Echo, o Options) {
 	both := []string{http.MethodGet, http.MethodHead}
 	e.Match(both, "/healthz", func(c echo.Context) error { return c.JSON(http.StatusOK, healthAnswer{Status: "ok"}) })
@@ -39,13 +39,13 @@ func addHealth(e *echo.Echo, o Options) {
 func readinessProblems(ctx context.Context, o Options, address string) (wrong []string) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	if o.Drain.probed(address) {
+	if o.Drain.poll(address) {
 		wrong = append(wrong, "the server is stopping")
 	}
 	if err := o.Store.Ready(ctx); err != nil {
 		wrong = append(wrong, storeProblem(err))
 	}
-	if time.Since(o.Turned()) > maxLoopTurn {
+	if time.Since(o.LoopTurned()) > maxLoopTurn {
 		wrong = append(wrong, "the dispatcher's loop stands still")
 	}
 	return wrong

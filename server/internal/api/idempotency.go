@@ -18,46 +18,49 @@ import (
 
 const headerIdempotencyKey = "Idempotency-Key"
 
-// withIdempotencyKey has the store carry a request with an Idempotency-Key out once, if openapi.yaml says that its operation takes one.
-// The body was validated before, and @me stands for a client by now.
+// withIdempotencyKey has the store process requests with the same Idempotency-Key once, if openapi.yaml has that header
+// for the operation. It must come after contract.Validate and auth.ResolveMe.
 func withIdempotencyKey(route *routers.Route) echo.MiddlewareFunc {
-	taken := route.Operation.Parameters.GetByInAndName(openapi3.ParameterInHeader, headerIdempotencyKey) != nil
+	accepted := route.Operation.Parameters.GetByInAndName(openapi3.ParameterInHeader, headerIdempotencyKey) != nil
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
-		if !taken {
+		if !accepted {
 			return next
 		}
 		return func(c echo.Context) error {
 			r := c.Request()
-			given := r.Header.Values(headerIdempotencyKey)
-			if len(given) == 0 {
+			values := r.Header.Values(headerIdempotencyKey)
+			if len(values) == 0 {
 				return next(c)
 			}
-			key, err := idempotencyKey(given)
+			key, err := idempotencyKey(values)
 			if err != nil {
 				return request.Invalid(gen.FieldError{Field: headerIdempotencyKey, Message: err.Error()})
 			}
-			r.Header.Del(headerIdempotencyKey) // else the generated binding reads it in a form of its own
+			r.Header.Del(headerIdempotencyKey) // else the generated binding would parse it, too
 			c.SetRequest(r.WithContext(store.WithIdempotency(r.Context(), store.Idempotency{
-				Application: request.Caller(r.Context()).Number, Client: c.Param("client_id"), Key: key, Fingerprint: fingerprint(c),
+				Application: request.Caller(r.Context()).Number, Client: c.Param("client_id"),
+				Key: key, Fingerprint: fingerprint(c),
 			})))
 			return next(c)
 		}
 	}
 }
 
-// idempotencyKey reads a key: a string of RFC 9651, as the draft has it, or the bare key, as most clients send it.
-func idempotencyKey(given []string) (string, error) {
-	if len(given) > 1 {
+// idempotencyKey parses the header's values: a string of RFC 9651, as the draft has it, or the bare key, as most
+// clients send it.
+func idempotencyKey(values []string) (string, error) {
+	if len(values) > 1 {
 		return "", errors.New("must be given only once")
 	}
-	key, quoted := strings.CutPrefix(given[0], `"`)
+	key, quoted := strings.CutPrefix(values[0], `"`)
 	if strings.ContainsFunc(key, func(r rune) bool { return r < ' ' || r > '~' }) {
 		return "", errors.New("must be in ASCII, without control characters")
 	}
 	if quoted {
 		var closed bool
 		if key, closed = unquote(key); !closed {
-			return "", errors.New(`must be a key, or a key between quotation marks, in which \" and \\ stand for " and \`)
+			return "", errors.New(
+				`must be a key, or a key between quotation marks, in which \" and \\ stand for " and \`)
 		}
 	}
 	if key == "" {
@@ -66,7 +69,7 @@ func idempotencyKey(given []string) (string, error) {
 	return key, nil
 }
 
-// unquote returns the string that begins behind a quotation mark, and whether the text ends with it.
+// unquote returns the string up to its closing quotation mark, and reports whether the text ends there.
 func unquote(text string) (plain string, closed bool) {
 	var b strings.Builder
 	for i := 0; i < len(text); i++ {
@@ -83,10 +86,11 @@ func unquote(text string) (plain string, closed bool) {
 	return "", false
 }
 
-// fingerprint is the same for two requests of an operation that ask for the same. The order of fields in the body and the
-// spaces around them make no difference, nor does the form of the path.
+// fingerprint is equal for requests that are equal except for the order of fields and the spaces in the body, and the
+// form of the path.
 func fingerprint(c echo.Context) []byte {
-	text, _ := json.Marshal([]any{request.Operation(c), c.ParamValues(), contract.BodyValue(c.Request())}) // which are texts and JSON
+	parts := []any{request.Operation(c), c.ParamValues(), contract.BodyValue(c.Request())}
+	text, _ := json.Marshal(parts) // cannot fail: these are texts and a JSON value
 	hash := sha256.Sum256(text)
 	return hash[:]
 }

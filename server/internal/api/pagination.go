@@ -9,7 +9,7 @@ import (
 	"github.com/agentevents/agentevents/server/internal/request"
 )
 
-// valueOf is the value of a parameter, zero when it is not given.
+// valueOf is the value of an optional parameter, zero if it is absent.
 func valueOf[T any](parameter *T) (value T) {
 	if parameter != nil {
 		value = *parameter
@@ -17,10 +17,10 @@ func valueOf[T any](parameter *T) (value T) {
 	return value
 }
 
-// pageSize is how many a page has, also when nobody says how many that may be.
+// pageSize is how many items a page has: 100 without a limit.
 func pageSize(limit *int) int { return cmp.Or(valueOf(limit), 100) }
 
-// limitPlusOne is how many of a list the store is asked for, so that it shows whether there is a next page. 0 means all.
+// limitPlusOne is how many items to read for a page, so that one too many shows that there is a next page. 0 means all.
 func limitPlusOne(limit *int) int {
 	if limit == nil {
 		return 0
@@ -28,7 +28,8 @@ func limitPlusOne(limit *int) int {
 	return *limit + 1
 }
 
-// pageAfter cuts a list that has one more than limit, and links to the page after that. Without a limit it has all.
+// pageAfter cuts a list of limitPlusOne items to a page, with the link to the next one. Without a limit the page has
+// all.
 func pageAfter[T any](ctx context.Context, list []T, limit *int, id func(T) string) ([]T, *string) {
 	if limit == nil || len(list) <= *limit {
 		return list, nil
@@ -37,12 +38,12 @@ func pageAfter[T any](ctx context.Context, list []T, limit *int, id func(T) stri
 	return list, linkTo(ctx, map[string]string{"after": id(list[*limit-1])})
 }
 
-// nextPage is the header Link to the same URL with a parameter set anew.
+// nextPage is the header Link to the URL of the request with another value of a parameter.
 func nextPage(ctx context.Context, parameter string, value int64) *string {
 	return linkTo(ctx, map[string]string{parameter: strconv.FormatInt(value, 10)})
 }
 
-// linkTo links to what was asked for with other parameters; an empty one is left out.
+// linkTo is the header Link to the URL of the request with other values of parameters. An empty value removes one.
 func linkTo(ctx context.Context, parameters map[string]string) *string {
 	u := request.From(ctx).URL
 	if u == nil {
@@ -58,7 +59,7 @@ func linkTo(ctx context.Context, parameters map[string]string) *string {
 	return new(fmt.Sprintf(`<%s?%s>; rel="next"`, u.EscapedPath(), query.Encode()))
 }
 
-// pageBefore cuts what is one too many off a list, which says that there is a next page, and links to that.
+// pageBefore cuts a list of limit+1 items to a page, with the link to the next one. The newest items come first.
 func pageBefore[T any](ctx context.Context, list []T, limit int, id func(T) int64) ([]T, *string) {
 	if len(list) <= limit {
 		return list, nil

@@ -9,7 +9,7 @@ import (
 	"github.com/agentevents/agentevents/server/internal/request"
 )
 
-// redactURL is a receiver's URL as the caller may see it: who may only read does not see what may be secret in it.
+// redactURL is a receiver's URL as the caller may see it: with access read_only, without what may be secret in it.
 func redactURL(ctx context.Context, raw string) string {
 	if request.Caller(ctx).Access == gen.AccessLevelReadOnly {
 		return stripURL(raw)
@@ -17,10 +17,10 @@ func redactURL(ctx context.Context, raw string) string {
 	return raw
 }
 
-// redactedText stands for what is not shown.
+// redactedText stands in place of what is not shown.
 const redactedText = "xxxxx"
 
-// stripURL takes the user and the query out of a URL.
+// stripURL replaces the user and the query of a URL.
 func stripURL(raw string) string {
 	u, err := url.Parse(raw)
 	if err != nil {
@@ -35,7 +35,8 @@ func stripURL(raw string) string {
 	return u.String()
 }
 
-// redactRequest is without what it is signed with for who may only read: it would do as well as the secret.
+// redactRequest is a request without its signature, if the caller has access read_only: with the signature a caller
+// could send the same request as well as with the secret.
 func redactRequest(ctx context.Context, r gen.SentRequest) gen.SentRequest {
 	if request.Caller(ctx).Access == gen.AccessLevelReadOnly {
 		r.Curl = strings.Replace(r.Curl, " -H 'webhook-signature: "+r.Headers["webhook-signature"]+"'", "", 1)

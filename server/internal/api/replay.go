@@ -11,7 +11,7 @@ import (
 	"github.com/agentevents/agentevents/store"
 )
 
-// replayFilter is a filter as the store has it: without a state it is for what has failed.
+// replayFilter is a filter as the store has it. Without a state it selects failed deliveries.
 func replayFilter(b gen.ReplayFilter) store.DeliveryFilter {
 	f := store.DeliveryFilter{
 		State: gen.DeliveryState(b.State), AgentType: b.AgentType, AgentID: b.AgentID, EventID: b.EventID,
@@ -31,35 +31,29 @@ func replayFilter(b gen.ReplayFilter) store.DeliveryFilter {
 func (h handlers) RedeliverMany(
 	ctx context.Context, r api.RedeliverManyRequestObject,
 ) (api.RedeliverManyResponseObject, error) {
-	f := replayFilter(*r.Body)
-	if err := checkFilter(f); err != nil {
+	filter := replayFilter(*r.Body)
+	if err := checkFilter(filter); err != nil {
 		return nil, err
 	}
-	replay, err := h.store.CreateReplay(ctx, r.ClientID, f)
-	if err != nil {
-		return nil, err
-	}
-	accepted := api.RedeliverMany202JSONResponse{}
+	replay, err := h.store.CreateReplay(ctx, r.ClientID, filter)
+	var accepted api.RedeliverMany202JSONResponse
 	accepted.Body = replay
-	accepted.Headers.Location = fmt.Sprintf("%s/client/%s/replay/%d", contract.BasePath, url.PathEscape(r.ClientID), replay.ID)
-	return accepted, nil
+	accepted.Headers.Location = fmt.Sprintf("%s/client/%s/replay/%d",
+		contract.BasePath, url.PathEscape(r.ClientID), replay.ID)
+	return accepted, err
 }
 
-func (h handlers) ListReplays(ctx context.Context, r api.ListReplaysRequestObject) (api.ListReplaysResponseObject, error) {
+func (h handlers) ListReplays(
+	ctx context.Context, r api.ListReplaysRequestObject,
+) (api.ListReplaysResponseObject, error) {
 	limit := pageSize(r.Params.Limit)
-	found, err := h.store.Replays(ctx, r.ClientID, valueOf(r.Params.Before), limit+1)
-	if err != nil {
-		return nil, err
-	}
+	replays, err := h.store.Replays(ctx, r.ClientID, valueOf(r.Params.Before), limit+1)
 	var page api.ListReplays200JSONResponse
-	page.Body, page.Headers.Link = pageBefore(ctx, found, limit, func(m gen.Replay) int64 { return m.ID })
-	return page, nil
+	page.Body, page.Headers.Link = pageBefore(ctx, replays, limit, func(m gen.Replay) int64 { return m.ID })
+	return page, err
 }
 
 func (h handlers) GetReplay(ctx context.Context, r api.GetReplayRequestObject) (api.GetReplayResponseObject, error) {
 	replay, err := h.store.Replay(ctx, r.ClientID, r.ReplayID)
-	if err != nil {
-		return nil, err
-	}
-	return api.GetReplay200JSONResponse{ReplayJSONResponse: api.ReplayJSONResponse(replay)}, nil
+	return api.GetReplay200JSONResponse{ReplayJSONResponse: api.ReplayJSONResponse(replay)}, err
 }

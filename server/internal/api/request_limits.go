@@ -11,24 +11,26 @@ import (
 )
 
 const (
-	maxHead         = 32 << 10 // bytes of a request but for its body
-	maxHeaderFields = 100      // fields
-	maxURL          = 8 << 10  // bytes
-	// headSlop is what net/http allows beyond what it is told to.
+	maxHead         = 32 << 10 // bytes: request line and header
+	maxHeaderFields = 100
+	maxURL          = 8 << 10 // bytes
+	// headSlop is how many bytes net/http accepts beyond http.Server.MaxHeaderBytes.
 	headSlop = 4 << 10
 )
 
-// Limits are how long the head of a request and all of it may take to arrive, and how many connections there may be.
+// Limits bound what the clients of a listener may occupy.
 type Limits struct {
-	Head, Request time.Duration
-	Connections   int
+	Head        time.Duration // within which the head of a request must arrive
+	Request     time.Duration // within which the whole request must arrive
+	Connections int           // open at a time
 }
 
+// DefaultLimits are those of every listener of the program.
 func DefaultLimits() Limits {
 	return Limits{Head: 5 * time.Second, Request: 10 * time.Second, Connections: 10_000}
 }
 
-// limitHead refuses what is too long to be looked at.
+// limitHead refuses a long URL and a header of many fields.
 func limitHead(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		r := c.Request()
@@ -40,7 +42,8 @@ func limitHead(next echo.HandlerFunc) echo.HandlerFunc {
 			fields += len(values)
 		}
 		if fields > maxHeaderFields {
-			return request.Refuse(http.StatusRequestHeaderFieldsTooLarge, fmt.Sprintf("the header may have at most %d fields", maxHeaderFields))
+			message := fmt.Sprintf("the header may have at most %d fields", maxHeaderFields)
+			return request.Refuse(http.StatusRequestHeaderFieldsTooLarge, message)
 		}
 		return next(c)
 	}

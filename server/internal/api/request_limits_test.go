@@ -92,7 +92,7 @@ func (w *wire) answers(what string, status int, body string) {
 		return
 	}
 	w.refusal(got{resp.StatusCode, resp.Header, string(text)})
-	checkBrowserHeaders(w, what, resp.Header, noContent[0])
+	checkBrowserHeaders(w, what, resp.Header, defaultPolicy[0])
 	logged := fmt.Sprintf("status=%d ", status)
 	if id := resp.Header.Get("X-Request-Id"); id == "" || !w.logs(logged, "request_id="+id) {
 		w.Errorf("%s: the log has no line of the request %q with %s: %s", what, id, logged, w.log)

@@ -62,7 +62,7 @@ func benchedRouter(b *testing.B, log *slog.Logger) http.Handler {
 	w.client("12").local(136).event(gen.RequestMethodGET, gen.EventTypeAgentLogin)
 	router, err := NewRouter(Options{
 		Store: w.store, Guard: webhook.NewGuard(nil), Sender: webhook.NewSender(webhook.SenderOptions{}), Log: log,
-		Turned: time.Now, Metrics: telemetry.NewMetrics(w.store, "test", "test"),
+		LoopTurned: time.Now, Metrics: telemetry.NewMetrics(w.store, "test", "test"),
 	})
 	w.must(err)
 	return router

@@ -8,28 +8,19 @@ import (
 
 func (h handlers) GetSecret(ctx context.Context, r api.GetSecretRequestObject) (api.GetSecretResponseObject, error) {
 	secret, err := h.store.Secret(ctx, r.ClientID)
-	if err != nil {
-		return nil, err
-	}
-	return api.GetSecret200JSONResponse{SecretJSONResponse: api.SecretJSONResponse(secret)}, nil
+	return api.GetSecret200JSONResponse{SecretJSONResponse: api.SecretJSONResponse(secret)}, err
 }
 
 func (h handlers) RotateSecret(
 	ctx context.Context, r api.RotateSecretRequestObject,
 ) (api.RotateSecretResponseObject, error) {
 	secret, err := h.store.RotateSecret(ctx, r.ClientID)
-	if err != nil {
-		return nil, err
-	}
-	return api.RotateSecret200JSONResponse{SecretJSONResponse: api.SecretJSONResponse(secret)}, nil
+	return api.RotateSecret200JSONResponse{SecretJSONResponse: api.SecretJSONResponse(secret)}, err
 }
 
 func (h handlers) RollBackSecret(
 	ctx context.Context, r api.RollBackSecretRequestObject,
 ) (api.RollBackSecretResponseObject, error) {
 	secret, err := h.store.RollBackSecret(ctx, r.ClientID)
-	if err != nil {
-		return nil, err
-	}
-	return api.RollBackSecret200JSONResponse{SecretJSONResponse: api.SecretJSONResponse(secret)}, nil
+	return api.RollBackSecret200JSONResponse{SecretJSONResponse: api.SecretJSONResponse(secret)}, err
 }

@@ -11,19 +11,21 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// shutdownTimeout is how long requests may take to end when the drain after a signal is over. With it and the
-// dispatcher's own bound of 12 s the process ends within 15 s after the drain.
+// shutdownTimeout is how long requests may take to end after the drain. The dispatcher has 12 s, so the process ends
+// within 15 s after the drain.
 const shutdownTimeout = 10 * time.Second
 
-// Serve serves a listener until ctx ends. If that fails by itself, it has everything stop: what waits for
-// something to happen would hold up the end.
-func Serve(ctx context.Context, stop func(), h http.Handler, on net.Listener, log *slog.Logger, b Limits) error {
-	server := newServer(h, log, b)
+// Serve serves a listener until ctx ends, and then finishes the requests that it has. If the listener fails, Serve
+// calls stop before it waits for the requests: those that wait for a change end only then.
+func Serve(
+	ctx context.Context, stop func(), h http.Handler, on net.Listener, log *slog.Logger, limits Limits,
+) error {
+	server := newServer(h, log, limits)
 	server.RegisterOnShutdown(stop)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return shutdown(ctx, server, log) })
 	group.Go(func() error {
-		if err := server.Serve(newListener(on, log, b)); !errors.Is(err, http.ErrServerClosed) {
+		if err := server.Serve(newListener(on, log, limits)); !errors.Is(err, http.ErrServerClosed) {
 			return err
 		}
 		return nil
@@ -31,23 +33,22 @@ func Serve(ctx context.Context, stop func(), h http.Handler, on net.Listener, lo
 	return group.Wait()
 }
 
-func newServer(h http.Handler, log *slog.Logger, b Limits) *http.Server {
+func newServer(h http.Handler, log *slog.Logger, limits Limits) *http.Server {
 	return &http.Server{
 		Handler:           h,
-		ReadHeaderTimeout: b.Head,
-		ReadTimeout:       b.Request, // net/http stops that clock when all is there
+		ReadHeaderTimeout: limits.Head,
+		ReadTimeout:       limits.Request, // counts only until the body has arrived
 		MaxHeaderBytes:    maxHead - headSlop,
-		WriteTimeout:      2 * time.Minute, // a test of an event takes up to a minute
+		WriteTimeout:      2 * time.Minute, // a test delivery takes up to a minute
 		IdleTimeout:       2 * time.Minute,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 		ConnState:         awaitRequest,
-		// The handler also answers OPTIONS *.
+		// OPTIONS * gets an answer of the API, too.
 		DisableGeneralOptionsHandler: true,
 	}
 }
 
-// shutdown waits for the end of ctx, then for that of the requests. Those that take too long are cut off, which is no
-// failure of ours.
+// shutdown waits for the end of ctx, then for the requests. Requests that take too long are cut off, which is no error.
 func shutdown(ctx context.Context, server *http.Server, log *slog.Logger) error {
 	<-ctx.Done()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)

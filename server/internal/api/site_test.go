@@ -41,7 +41,7 @@ func newSite(t testing.TB, proxies ...netip.Prefix) *site {
 	guard := webhook.NewGuard([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")})
 	router, err := NewRouter(Options{
 		Store: s.store, Guard: guard, Sender: webhook.NewSender(webhook.SenderOptions{Guard: guard}), Log: log,
-		Turned: s.lastTurn, TrustedProxies: proxies,
+		LoopTurned: s.lastTurn, TrustedProxies: proxies,
 	})
 	if err != nil {
 		t.Fatal(err)

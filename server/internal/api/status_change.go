@@ -14,60 +14,65 @@ import (
 func (h handlers) ListStatusChanges(
 	ctx context.Context, r api.ListStatusChangesRequestObject,
 ) (api.ListStatusChangesResponseObject, error) {
-	found, err := h.follow(ctx, r)
+	feed, err := h.follow(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	var page api.ListStatusChanges200JSONResponse
-	page.Body, page.Headers.AgenteventsEpoch = found.Changes, found.Epoch
-	last := found.After
-	if n := len(found.Changes); n > 0 {
-		last = found.Changes[n-1].Sequence
+	last := feed.After
+	if n := len(feed.Changes); n > 0 {
+		last = feed.Changes[n-1].Sequence
 	}
-	page.Headers.Link = nextChanges(ctx, found.Epoch, last)
+	var page api.ListStatusChanges200JSONResponse
+	page.Body, page.Headers.AgenteventsEpoch = feed.Changes, feed.Epoch
+	page.Headers.Link = nextChanges(ctx, feed.Epoch, last)
 	return page, nil
 }
 
-// nextChanges is nextPage with the epoch, so that a reader who follows it notices when the numbers begin again.
+// nextChanges links to the changes after a number. The epoch in the link tells a reader if the numbers begin again.
 func nextChanges(ctx context.Context, epoch string, after int64) *string {
 	return linkTo(ctx, map[string]string{"after": strconv.FormatInt(after, 10), "epoch": epoch, "start": ""})
 }
 
-// follow waits for changes, if it is asked to and there are none, until the time is over or the server stops.
-func (h handlers) follow(ctx context.Context, r api.ListStatusChangesRequestObject) (store.Feed, error) {
-	p, wait := r.Params, time.Duration(valueOf(r.Params.Wait))*time.Second
+// follow returns the changes that a reader asks for. If there are none, and wait is given, it waits until there are
+// some, the time is over or the server stops.
+func (h handlers) follow(ctx context.Context, r api.ListStatusChangesRequestObject) (feed store.Feed, err error) {
 	after, err := h.feedStart(ctx, r)
 	if err != nil {
 		return store.Feed{}, err
 	}
-	if p.After == nil {
-		p.Epoch = nil // which says nothing then
+	epoch := valueOf(r.Params.Epoch)
+	if r.Params.After == nil {
+		epoch = "" // without a number it says nothing
 	}
+	read := func() (store.Feed, error) {
+		return h.store.StatusChanges(ctx, r.ClientID, after, epoch, pageSize(r.Params.Limit))
+	}
+	wait := time.Duration(valueOf(r.Params.Wait)) * time.Second
 	timeout := time.After(wait)
-	found, err := h.store.StatusChanges(ctx, r.ClientID, after, valueOf(p.Epoch), pageSize(p.Limit))
-	for wait > 0 && err == nil && len(found.Changes) == 0 {
-		next := h.store.NextChange(r.ClientID) // and then look once more, for what came before it is not announced
-		found, err = h.store.StatusChanges(ctx, r.ClientID, after, valueOf(p.Epoch), pageSize(p.Limit))
-		if err == nil && len(found.Changes) > 0 {
-			err = request.StillAllowed(ctx) // it may have waited for long
+	feed, err = read()
+	for wait > 0 && err == nil && len(feed.Changes) == 0 {
+		next := h.store.NextChange(r.ClientID)
+		feed, err = read() // changes before NextChange are not announced
+		if err == nil && len(feed.Changes) > 0 {
+			err = request.StillAllowed(ctx) // the poll may have waited for long
 		}
-		if err != nil || len(found.Changes) > 0 {
-			return found, err
+		if err != nil || len(feed.Changes) > 0 {
+			return feed, err
 		}
 		select {
 		case <-next:
 		case <-timeout:
-			return found, nil
+			return feed, nil
 		case <-h.stopping:
-			return found, nil
+			return feed, nil
 		case <-ctx.Done():
-			return found, ctx.Err()
+			return feed, ctx.Err()
 		}
 	}
-	return found, err
+	return feed, err
 }
 
-// feedStart is the number after which a feed begins, nil for the oldest change that is kept.
+// feedStart is the number after which the feed begins, nil for the oldest change that is kept.
 func (h handlers) feedStart(ctx context.Context, r api.ListStatusChangesRequestObject) (after *int64, err error) {
 	switch start := valueOf(r.Params.Start); {
 	case start != "" && r.Params.After != nil:
@@ -78,31 +83,28 @@ func (h handlers) feedStart(ctx context.Context, r api.ListStatusChangesRequestO
 	return r.Params.After, nil
 }
 
-func (h handlers) agentStatusChanges(
-	ctx context.Context, k store.AgentKey, before *int64, size *int,
+// agentChanges is a page of an agent's changes, each with what it meant to the agent's events.
+func (h handlers) agentChanges(
+	ctx context.Context, k store.AgentKey, p gen.ListLocalAgentStatusChangesParams,
 ) (page api.AgentStatusChangesJSONResponse, err error) {
-	limit := pageSize(size)
-	found, err := h.store.AgentStatusChanges(ctx, k, valueOf(before), limit+1)
-	page.Body, page.Headers.Link = pageBefore(ctx, found, limit, func(m gen.AgentStatusChange) int64 { return m.Change.Sequence })
+	limit := pageSize(p.Limit)
+	changes, err := h.store.AgentStatusChanges(ctx, k, valueOf(p.Before), limit+1)
+	sequence := func(m gen.AgentStatusChange) int64 { return m.Change.Sequence }
+	page.Body, page.Headers.Link = pageBefore(ctx, changes, limit, sequence)
 	return page, err
 }
 
 func (h handlers) ListLocalAgentStatusChanges(
 	ctx context.Context, r api.ListLocalAgentStatusChangesRequestObject,
 ) (api.ListLocalAgentStatusChangesResponseObject, error) {
-	page, err := h.agentStatusChanges(ctx, localKey(r.ClientID, r.AgentID), r.Params.Before, r.Params.Limit)
-	if err != nil {
-		return nil, err
-	}
-	return api.ListLocalAgentStatusChanges200JSONResponse{AgentStatusChangesJSONResponse: page}, nil
+	page, err := h.agentChanges(ctx, localKey(r.ClientID, r.AgentID), r.Params)
+	return api.ListLocalAgentStatusChanges200JSONResponse{AgentStatusChangesJSONResponse: page}, err
 }
 
 func (h handlers) ListRemoteAgentStatusChanges(
 	ctx context.Context, r api.ListRemoteAgentStatusChangesRequestObject,
 ) (api.ListRemoteAgentStatusChangesResponseObject, error) {
-	page, err := h.agentStatusChanges(ctx, remoteKey(r.ClientID, r.AgentID), r.Params.Before, r.Params.Limit)
-	if err != nil {
-		return nil, err
-	}
-	return api.ListRemoteAgentStatusChanges200JSONResponse{AgentStatusChangesJSONResponse: page}, nil
+	params := gen.ListLocalAgentStatusChangesParams(r.Params)
+	page, err := h.agentChanges(ctx, remoteKey(r.ClientID, r.AgentID), params)
+	return api.ListRemoteAgentStatusChanges200JSONResponse{AgentStatusChangesJSONResponse: page}, err
 }

@@ -128,7 +128,8 @@ func ResolveMe(next echo.HandlerFunc) echo.HandlerFunc {
 		own := request.Caller(c.Request().Context()).Client
 		if own == "" {
 			return &request.Refusal{Status: http.StatusNotFound, Body: gen.ErrorResponse{
-				Status: "client_not_found", Message: "@me stands for the client of the token, and an operator's has none",
+				Status:  "client_not_found",
+				Message: "@me stands for the client of the token, and an operator's has none",
 			}}
 		}
 		values := slices.Clone(c.ParamValues())

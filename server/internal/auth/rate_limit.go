@@ -20,7 +20,8 @@ import (
 func SetLimitHeaders(st *store.Store) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
-			if path := c.Request().URL.Path; path == contract.BasePath || strings.HasPrefix(path, contract.BasePath+"/") {
+			path := c.Request().URL.Path
+			if path == contract.BasePath || strings.HasPrefix(path, contract.BasePath+"/") {
 				c.Response().Before(func() {
 					if c.Response().Header().Get(limitHeader) == "" {
 						setLimitHeaders(c, st.Requests(request.Caller(c.Request().Context())))

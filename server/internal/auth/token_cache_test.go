@@ -74,14 +74,17 @@ func newVisitor(t *testing.T) *visitor {
 	}()
 	t.Cleanup(func() { close(v.work) })
 	var err error
-	v.store, err = store.Open(v.ctx, store.Options{URL: "sqlite:" + filepath.Join(t.TempDir(), "x.db"), Log: slog.New(slog.DiscardHandler)})
+	v.store, err = store.Open(v.ctx, store.Options{
+		URL: "sqlite:" + filepath.Join(t.TempDir(), "x.db"), Log: slog.New(slog.DiscardHandler),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = v.store.Close() })
 	v.do(v.block(false))
 	v.do(func() (err error) {
-		v.made, err = v.store.CreateApplication(v.ctx, "12", gen.ApplicationCreate{Name: "CRM", Access: gen.AccessLevelAll})
+		create := gen.ApplicationCreate{Name: "CRM", Access: gen.AccessLevelAll}
+		v.made, err = v.store.CreateApplication(v.ctx, "12", create)
 		return err
 	})
 	v.do(func() (err error) {

@@ -89,7 +89,8 @@ func bodyForm(c echo.Context) (url.Values, error) {
 		return multipartForm(body, params["boundary"])
 	}
 	if len(body) > 0 {
-		return nil, refuseForm(http.StatusUnsupportedMediaType, "the Content-Type must be application/x-www-form-urlencoded")
+		return nil, refuseForm(http.StatusUnsupportedMediaType,
+			"the Content-Type must be application/x-www-form-urlencoded")
 	}
 	return nil, nil
 }

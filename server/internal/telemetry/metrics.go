@@ -49,7 +49,8 @@ func NewMetrics(st *store.Store, version, commit string) *Metrics {
 			Name: "agentevents_attempts_in_flight", Help: "Attempts that are under way.",
 		}),
 		arrival: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "agentevents_arrival_seconds", Help: "Time from a status change to the answer that confirmed its delivery, replays excepted.",
+			Name:    "agentevents_arrival_seconds",
+			Help:    "Time from a status change to the answer that confirmed its delivery, replays excepted.",
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 28800, 86400},
 		}, []string{"attempt"}),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -65,7 +66,8 @@ func NewMetrics(st *store.Store, version, commit string) *Metrics {
 	}
 	m.arrival.WithLabelValues("first")
 	m.arrival.WithLabelValues("later")
-	m.registry.MustRegister(m.attempts, m.inFlight, m.arrival, m.requests, m.duration, newBuildInfo(version, commit), storeCollector{st},
+	m.registry.MustRegister(m.attempts, m.inFlight, m.arrival, m.requests, m.duration,
+		newBuildInfo(version, commit), storeCollector{st},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -86,7 +88,8 @@ func (m *Metrics) Attempt(d *webhook.Delivery) func(webhook.Outcome) {
 			m.attempts.WithLabelValues(string(o.Verdict)).Inc()
 		}
 		if o.Verdict == webhook.Delivered && !d.Replay {
-			m.arrival.WithLabelValues(firstOrLater(d.Attempt)).Observe(o.StartedAt.Add(o.Duration).Sub(d.CreatedAt).Seconds())
+			answered := o.StartedAt.Add(o.Duration)
+			m.arrival.WithLabelValues(firstOrLater(d.Attempt)).Observe(answered.Sub(d.CreatedAt).Seconds())
 		}
 	}
 }
@@ -168,8 +171,8 @@ func newDesc(name, help string, labels ...string) *prometheus.Desc {
 // Describe implements prometheus.Collector.
 func (s storeCollector) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		storeUpDesc, changesDesc, deliveriesDesc, expiredDesc, repairedLanesDesc, openingsDesc, pendingDesc, dueLanesDesc, oldestDueDesc, breakersDesc, disabledDesc,
-		walBytesDesc, checkpointsDesc,
+		storeUpDesc, changesDesc, deliveriesDesc, expiredDesc, repairedLanesDesc, openingsDesc, pendingDesc,
+		dueLanesDesc, oldestDueDesc, breakersDesc, disabledDesc, walBytesDesc, checkpointsDesc,
 	} {
 		to <- d
 	}
