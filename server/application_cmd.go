@@ -15,21 +15,21 @@ import (
 	"github.com/agentevents/agentevents/store"
 )
 
-// applicationCommands are what an operator does about applications beside the API. Their flags have no variables.
+// applicationCommands manage applications without the API. Their flags have no variables.
 type applicationCommands struct {
-	Create createCommand `cmd:"" help:"Make an application and print its id and its secret, which is shown this once."`
-	List   listCommand   `cmd:"" help:"List the applications of the operator and of all clients."`
-	Revoke revokeCommand `cmd:"" help:"Delete an application; within a second its tokens are refused."`
+	Create createCommand `cmd:"" help:"${application_create}"`
+	List   listCommand   `cmd:"" help:"${application_list}"`
+	Revoke revokeCommand `cmd:"" help:"${application_revoke}"`
 }
 
 type createCommand struct {
-	Client   string          `command:"" placeholder:"ID" xor:"whose" help:"Client that it belongs to. Either this or --operator is required."`
-	Operator bool            `command:"" xor:"whose" help:"It is the operator's, and may do everything for every client. Either this or --client is required."`
-	Name     string          `command:"" required:"" help:"Its name, for people to read."`
-	Access   gen.AccessLevel `command:"" enum:",all,call_api,read_only" default:"" help:"What it may do for its client: all, call_api (no agents and no status) or read_only; all unless given."`
+	Client   string          `command:"" placeholder:"ID" xor:"whose" help:"${create_client}"`
+	Operator bool            `command:"" xor:"whose" help:"${create_operator}"`
+	Name     string          `command:"" required:"" help:"${create_name}"`
+	Access   gen.AccessLevel `command:"" enum:",all,call_api,read_only" default:"" help:"${create_access}"`
 }
 
-// Validate is called by kong, whose own check would make its help ask for both.
+// Validate is called by kong. Its tag "required" would make the help ask for both flags.
 func (c createCommand) Validate() error {
 	if c.Client == "" && !c.Operator {
 		return errors.New("either --client=ID or --operator is required")
@@ -40,11 +40,11 @@ func (c createCommand) Validate() error {
 type listCommand struct{}
 
 type revokeCommand struct {
-	ID string `arg:"" help:"Id of the application."`
+	ID string `arg:"" help:"${revoke_id}"`
 }
 
-// beside runs a function on the store, which may be served at the same time.
-func (s settings) beside(ctx context.Context, fn func(*store.Store) error) error {
+// withStore calls a function with the store, which another process may serve at the same time.
+func (s settings) withStore(ctx context.Context, fn func(*store.Store) error) error {
 	c, err := s.validate()
 	if err != nil {
 		return err
@@ -57,7 +57,7 @@ func (s settings) beside(ctx context.Context, fn func(*store.Store) error) error
 }
 
 func (c createCommand) run(ctx context.Context, s settings, stdout io.Writer) error {
-	return s.beside(ctx, func(st *store.Store) error {
+	return s.withStore(ctx, func(st *store.Store) error {
 		made, err := c.create(ctx, st)
 		if err != nil {
 			return err
@@ -71,17 +71,21 @@ func (c createCommand) create(ctx context.Context, st *store.Store) (gen.Applica
 	n := len([]rune(c.Name))
 	switch {
 	case n < 1 || n > 255 || strings.ContainsFunc(c.Name, unicode.IsControl):
-		return gen.ApplicationSecret{}, errors.New("--name must be 1 to 255 characters long, without control characters")
+		return gen.ApplicationSecret{}, errors.New(
+			"--name must be 1 to 255 characters long, without control characters")
 	case c.Operator && c.Access != "":
-		return gen.ApplicationSecret{}, errors.New("--access is for a client's application: an operator's may do everything")
+		return gen.ApplicationSecret{}, errors.New(
+			"--access is for a client's application: an operator's may do everything")
 	case c.Operator:
 		return st.CreateOperator(ctx, c.Name)
 	}
-	return st.CreateApplication(ctx, c.Client, gen.ApplicationCreate{Name: c.Name, Access: cmp.Or(c.Access, gen.AccessLevelAll)})
+	return st.CreateApplication(ctx, c.Client, gen.ApplicationCreate{
+		Name: c.Name, Access: cmp.Or(c.Access, gen.AccessLevelAll),
+	})
 }
 
 func (listCommand) run(ctx context.Context, s settings, stdout io.Writer) error {
-	return s.beside(ctx, func(st *store.Store) error {
+	return s.withStore(ctx, func(st *store.Store) error {
 		all, err := st.AllApplications(ctx)
 		if err != nil {
 			return err
@@ -89,14 +93,15 @@ func (listCommand) run(ctx context.Context, s settings, stdout io.Writer) error 
 		w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(w, "ID\tCLIENT\tACCESS\tCREATED\tNAME")
 		for _, a := range all {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", a.ID, a.Client, a.Access, a.CreatedAt.Format("2006-01-02T15:04:05.000Z"), a.Name)
+			created := a.CreatedAt.Format("2006-01-02T15:04:05.000Z")
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", a.ID, a.Client, a.Access, created, a.Name)
 		}
 		return w.Flush()
 	})
 }
 
 func (c revokeCommand) run(ctx context.Context, s settings, stdout io.Writer) error {
-	return s.beside(ctx, func(st *store.Store) error {
+	return s.withStore(ctx, func(st *store.Store) error {
 		if err := st.RevokeApplication(ctx, c.ID); err != nil {
 			return err
 		}

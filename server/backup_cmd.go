@@ -10,7 +10,7 @@ import (
 )
 
 type backupCommand struct {
-	To string `command:"" placeholder:"PATH" required:"" help:"Where the copy is put; nothing may be there yet."`
+	To string `command:"" placeholder:"PATH" required:"" help:"${backup_to}"`
 }
 
 func (b backupCommand) run(ctx context.Context, s settings, stdout io.Writer) error {

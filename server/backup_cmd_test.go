@@ -58,9 +58,12 @@ func TestBackupInterrupted(t *testing.T) {
 	ctx, interrupt := context.WithCancel(t.Context())
 	interrupt()
 	var stdout, stderr strings.Builder
-	code := run(ctx, []string{"--database-url=sqlite:" + file, "backup", "--to=" + dir + "/copy.db"}, nil, &stdout, &stderr)
+	code := run(ctx, []string{
+		"--database-url=sqlite:" + file, "backup", "--to=" + dir + "/copy.db",
+	}, nil, &stdout, &stderr)
 	left, err := os.ReadDir(dir)
-	if code != exitFailed || stdout.String() != "" || !strings.Contains(stderr.String(), "canceled") || err != nil || len(left) > 0 {
+	if code != exitFailed || stdout.String() != "" || !strings.Contains(stderr.String(), "canceled") || err != nil ||
+		len(left) > 0 {
 		t.Errorf("exit code %d, standard error %q, left behind %v, %v\n%s", code, &stderr, left, err, &stdout)
 	}
 }

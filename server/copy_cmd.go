@@ -14,8 +14,8 @@ import (
 )
 
 type copyCommand struct {
-	From string `command:"" placeholder:"URL" required:"" help:"The store that is copied, sqlite:PATH; nobody may serve it meanwhile."`
-	To   string `command:"" placeholder:"URL" required:"" help:"The database that it is copied into, postgres://USER@HOST:PORT/DATABASE; nothing of this program may be in it yet, but for a copy that was interrupted."`
+	From string `command:"" placeholder:"URL" required:"" help:"${copy_from}"`
+	To   string `command:"" placeholder:"URL" required:"" help:"${copy_to}"`
 }
 
 func (c copyCommand) run(ctx context.Context, stdout, stderr io.Writer) error {
@@ -29,17 +29,18 @@ func (c copyCommand) run(ctx context.Context, stdout, stderr io.Writer) error {
 	return err
 }
 
-// progress shows how far the copy of a table is.
+// progress shows how much of a table is copied.
 type progress struct {
 	on    io.Writer
-	plain bool // a line for each table that is done, and no bar
+	plain bool // no bar, but a line for each table that is complete
 	table string
 	bar   *progressbar.ProgressBar
 }
 
 func (p *progress) show(c store.Copied) {
 	if c.Anew {
-		fmt.Fprintln(p.on, "an earlier copy was of another source, or this one was served since: it is taken away, and all is copied anew")
+		fmt.Fprintln(p.on, "an earlier copy was of another source, or this one was served since: "+
+			"it is taken away, and all is copied anew")
 		return
 	}
 	if p.plain {
@@ -49,14 +50,15 @@ func (p *progress) show(c store.Copied) {
 	if c.Table != p.table {
 		p.end()
 		p.table = c.Table
-		p.bar = progressbar.NewOptions64(max(c.Total, 1), progressbar.OptionSetWriter(p.on), progressbar.OptionShowCount(),
-			progressbar.OptionSetDescription(fmt.Sprintf("%-14s", c.Table)), progressbar.OptionThrottle(100*time.Millisecond),
-			progressbar.OptionSetPredictTime(true))
+		p.bar = progressbar.NewOptions64(max(c.Total, 1), progressbar.OptionSetWriter(p.on),
+			progressbar.OptionShowCount(), progressbar.OptionSetPredictTime(true),
+			progressbar.OptionSetDescription(fmt.Sprintf("%-14s", c.Table)),
+			progressbar.OptionThrottle(100*time.Millisecond))
 	}
 	if c.Total == 0 {
 		c.Done = 1
 	}
-	_ = p.bar.Set64(c.Done) // a terminal that takes nothing is no reason to stop
+	_ = p.bar.Set64(c.Done) // the copy goes on without its bar
 }
 
 func (p *progress) line(c store.Copied) {
@@ -65,13 +67,13 @@ func (p *progress) line(c store.Copied) {
 	}
 }
 
-// terminal says whether somebody sees what is written.
+// terminal reports whether w is a terminal.
 func terminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// end begins a new line.
+// end ends the line of the bar.
 func (p *progress) end() {
 	if p.bar != nil {
 		_, _ = fmt.Fprintln(p.on)

@@ -21,7 +21,8 @@ func TestReadinessEndsBeforeTheListener(t *testing.T) {
 		if strings.Contains(p.log.String(), "msg=stopping") {
 			t.Error("it has stopped before it was seen")
 		}
-		if status, body := p.readiness(); status != http.StatusServiceUnavailable || !strings.Contains(body, "the server is stopping") {
+		if status, body := p.readiness(); status != http.StatusServiceUnavailable ||
+			!strings.Contains(body, "the server is stopping") {
 			t.Errorf("after the signal it is %d %s", status, body)
 		}
 	}

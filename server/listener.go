@@ -8,11 +8,12 @@ import (
 	"strings"
 )
 
-// listeners are where the program listens.
+// listeners are the program's listeners.
 type listeners struct {
 	api, metrics net.Listener // metrics is nil for none
 }
 
+// listen opens both listeners before the store, so that an address that is taken is reported first.
 func listen(ctx context.Context, c config) (on listeners, err error) {
 	if on.api, err = new(net.ListenConfig).Listen(ctx, "tcp", c.addr); err != nil || c.metricsAddr == "" {
 		return on, err
@@ -30,7 +31,7 @@ func (on listeners) close() error {
 	return errors.Join(on.api.Close(), on.metrics.Close())
 }
 
-// urlOf is where a listener is reached from this machine.
+// urlOf is the URL of a listener for this machine.
 func urlOf(on net.Listener) string {
 	return "http://" + strings.NewReplacer("[::]", "localhost", "0.0.0.0", "localhost").Replace(on.Addr().String())
 }

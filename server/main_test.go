@@ -25,12 +25,15 @@ func TestHelpExplainsEverything(t *testing.T) {
 			t.Errorf("%q: exit code %d, standard error %q", args, code, stderr)
 		}
 		for _, part := range []string{
-			"AGENTEVENTS_ADDR", "127.0.0.1:8080", "AGENTEVENTS_METRICS_ADDR", "/metrics", "AGENTEVENTS_DATABASE_URL", "sqlite:agentevents.db", "sqlite:PATH",
-			"AGENTEVENTS_ALLOW_NETWORKS", "AGENTEVENTS_TRUSTED_PROXIES", "X-Forwarded-For", "AGENTEVENTS_TIMEOUT", "10s", "AGENTEVENTS_RETRY_WINDOW", "24h",
+			"AGENTEVENTS_ADDR", "127.0.0.1:8080", "AGENTEVENTS_METRICS_ADDR", "/metrics", "AGENTEVENTS_DATABASE_URL",
+			"sqlite:agentevents.db", "sqlite:PATH",
+			"AGENTEVENTS_ALLOW_NETWORKS", "AGENTEVENTS_TRUSTED_PROXIES", "X-Forwarded-For", "AGENTEVENTS_TIMEOUT",
+			"10s", "AGENTEVENTS_RETRY_WINDOW", "24h",
 			"AGENTEVENTS_RETRY_SCHEDULE", "5s,30s,2m,10m,30m,1h", "AGENTEVENTS_RETRY_JITTER", "20%",
 			"AGENTEVENTS_DRAIN", "5s", "AGENTEVENTS_KEEP", "720h", "AGENTEVENTS_KEEP_ROWS", "1000000",
 			"AGENTEVENTS_OPERATOR_ID", "AGENTEVENTS_OPERATOR_SECRET_FILE", "AGENTEVENTS_OPERATOR_SECRET ",
-			"AGENTEVENTS_ENCRYPTION_KEY_FILE", "AGENTEVENTS_ENCRYPTION_KEY ", "AGENTEVENTS_LOG_LEVEL", "info", "AGENTEVENTS_LOG_FORMAT", "text",
+			"AGENTEVENTS_ENCRYPTION_KEY_FILE", "AGENTEVENTS_ENCRYPTION_KEY ", "AGENTEVENTS_LOG_LEVEL", "info",
+			"AGENTEVENTS_LOG_FORMAT", "text",
 		} {
 			if !strings.Contains(help, part) {
 				t.Errorf("%q does not explain %q:\n%s", args, part, help)
@@ -46,11 +49,13 @@ func TestHelpNamesSettingsAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, command := range []string{
-		"serve", "verify", "backup", "copy", "new-epoch", "application create", "application list", "application revoke", "version",
+		"serve", "verify", "backup", "copy", "new-epoch", "application create", "application list",
+		"application revoke", "version",
 	} {
 		_, help, _ := call(t, nil, append(strings.Fields(command), "--help")...)
 		names := regexp.MustCompile(prefix+`\w+`).FindAllString(help, -1)
-		unknown := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return slices.Contains(line.known, name) })
+		unknown := slices.DeleteFunc(slices.Clone(names),
+			func(name string) bool { return slices.Contains(line.known, name) })
 		if len(names) == 0 || len(unknown) > 0 {
 			t.Errorf("the help of %s names %q", command, unknown)
 		}
@@ -74,7 +79,8 @@ func TestHelpOfApplicationCreate(t *testing.T) {
 // Other programs may have tables of their own in the database of a copy.
 func TestHelpOfCopy(t *testing.T) {
 	_, help, _ := call(t, nil, "copy", "--help")
-	if help = strings.Join(strings.Fields(help), " "); !strings.Contains(help, "nothing of this program may be in it yet") {
+	if help = strings.Join(strings.Fields(help), " "); !strings.Contains(help,
+		"nothing of this program may be in it yet") {
 		t.Error(help)
 	}
 }
@@ -93,7 +99,8 @@ func TestVersion(t *testing.T) {
 
 func TestWrongCalls(t *testing.T) {
 	for name, args := range map[string][]string{
-		"swerve": {"swerve"}, "--listen": {"serve", "--listen=:1"}, "--addr": {"serve", "--addr"}, "extra": {"serve", "extra"},
+		"swerve": {"swerve"}, "--listen": {"serve", "--listen=:1"}, "--addr": {"serve", "--addr"},
+		"extra": {"serve", "extra"},
 	} {
 		code, out, stderr := call(t, nil, args...)
 		if code != exitUsage || out != "" || !strings.Contains(stderr, name) || strings.Count(stderr, "\n") != 1 {

@@ -36,7 +36,8 @@ func read(text string) scraped {
 			continue
 		}
 		if s.labels[found[1]] == nil {
-			s.labels[found[1]] = map[string][]string{"instance": nil, "job": nil, "namespace": nil} // as Prometheus adds them
+			// as Prometheus adds them
+			s.labels[found[1]] = map[string][]string{"instance": nil, "job": nil, "namespace": nil}
 		}
 		for _, l := range label.FindAllStringSubmatch(found[2], -1) {
 			s.labels[found[1]][l[1]] = append(s.labels[found[1]][l[1]], l[2])
@@ -185,7 +186,8 @@ func nobodyIsNamed(t *testing.T, s scraped, url string) {
 		for name, values := range labels {
 			for _, value := range values {
 				if strings.Contains(name, "client") || strings.Contains(value, "tiger") ||
-					strings.Contains(url, value) && len(value) > 3 || slices.Contains([]string{"12", "13", "14"}, value) {
+					strings.Contains(url, value) && len(value) > 3 ||
+					slices.Contains([]string{"12", "13", "14"}, value) {
 					t.Errorf("%s{%s=%q}", series, name, value)
 				}
 			}

@@ -108,7 +108,8 @@ func closedPort(t *testing.T) string {
 
 func startMeasured(t *testing.T) *program {
 	t.Helper()
-	return start(t, "AGENTEVENTS_METRICS_ADDR=127.0.0.1:0", "AGENTEVENTS_RETRY_SCHEDULE=100ms", "AGENTEVENTS_RETRY_JITTER=0%")
+	return start(t, "AGENTEVENTS_METRICS_ADDR=127.0.0.1:0", "AGENTEVENTS_RETRY_SCHEDULE=100ms",
+		"AGENTEVENTS_RETRY_JITTER=0%")
 }
 
 // What operators are given (README, dashboard, alerts) is about what the program really tells, and tells all of it.
@@ -165,7 +166,8 @@ agentevents_http_requests_total{code="200",operation="none"} 1`
 func TestProfiles(t *testing.T) {
 	p := startMeasured(t)
 	for path, want := range map[string]string{
-		"": "goroutine", "goroutine?debug=1": "goroutine profile:", "cmdline": "", "symbol": "num_symbols", "heap?debug=1": "heap profile:",
+		"": "goroutine", "goroutine?debug=1": "goroutine profile:", "cmdline": "", "symbol": "num_symbols",
+		"heap?debug=1":       "heap profile:",
 		"trace?seconds=0.01": "", "profile?seconds=1": "",
 	} {
 		if got := p.get(p.metricsURL() + "/debug/pprof/" + path); !strings.Contains(got, want) {
@@ -195,7 +197,8 @@ func TestMetricsAddressIsTaken(t *testing.T) {
 		"AGENTEVENTS_ADDR=127.0.0.1:0", "AGENTEVENTS_METRICS_ADDR=" + taken.Addr().String(),
 		"AGENTEVENTS_DATABASE_URL=sqlite:" + filepath.Join(t.TempDir(), "test.db"),
 	}, "serve")
-	if want := "agentevents: listen for metrics: listen tcp " + taken.Addr().String(); code != exitFailed || !strings.HasPrefix(stderr, want) {
+	if want := "agentevents: listen for metrics: listen tcp " + taken.Addr().String(); code != exitFailed ||
+		!strings.HasPrefix(stderr, want) {
 		t.Errorf("exit code %d, standard error %q", code, stderr)
 	}
 }

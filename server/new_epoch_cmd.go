@@ -8,9 +8,9 @@ import (
 	"github.com/agentevents/agentevents/store"
 )
 
-// newEpoch is for a store that was restored by any other means.
+// newEpoch gives a store another epoch and prints it. A store needs it if it was restored by other means than backup.
 func newEpoch(ctx context.Context, s settings, stdout io.Writer) error {
-	return s.beside(ctx, func(st *store.Store) error {
+	return s.withStore(ctx, func(st *store.Store) error {
 		epoch, err := st.NewEpoch(ctx)
 		if err != nil {
 			return err

@@ -17,7 +17,7 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// leaseMargin is what a lane is held for beyond an attempt, to record it.
+// leaseMargin is how long recording an attempt may take.
 const leaseMargin = 5 * time.Second
 
 // serve runs the server until ctx ends.
@@ -42,7 +42,8 @@ func serve(ctx context.Context, s settings, unknown []string, stdout, stderr io.
 	}
 	st, err := store.Open(ctx, store.Options{
 		URL: c.databaseURL, Lease: c.lease(), Window: c.retryWindow, DeployWindow: c.deployWindow,
-		Longest: c.schedule.Longest(), Keep: c.keep, KeepRows: c.keepRows, Key: c.encryptionKey, Log: log, Trace: tr.StatusChange,
+		Longest: c.schedule.Longest(), Keep: c.keep, KeepRows: c.keepRows, Key: c.encryptionKey, Log: log,
+		Trace: tr.StatusChange,
 	})
 	if err != nil {
 		return errors.Join(err, on.close())
@@ -56,7 +57,7 @@ func serve(ctx context.Context, s settings, unknown []string, stdout, stderr io.
 	return errors.Join(err, st.Close())
 }
 
-// bootstrap sees to it that there is an operator, without whom nobody could do anything.
+// bootstrap ensures that there is an application of the operator: without one nobody could call the API.
 func bootstrap(ctx context.Context, c config, st *store.Store, stdout io.Writer) error {
 	if c.operatorID != "" {
 		return st.EnsureOperator(ctx, c.operatorID, c.operatorSecret)
@@ -65,12 +66,15 @@ func bootstrap(ctx context.Context, c config, st *store.Store, stdout io.Writer)
 	if !made {
 		return err
 	}
-	_, err = fmt.Fprintf(stdout, "The first operator's application, which may do everything. The secret is shown this once.\n"+
+	_,
+		err = fmt.Fprintf(stdout, "The first operator's application, which may do everything. The secret is shown "+
+		"this once.\n"+
 		"  id     %s\n  secret %s\n", operator.ID, operator.Secret)
 	return err
 }
 
-// work serves requests and carries out deliveries. When ctx ends both stop taking new work and finish what they have.
+// work serves requests and processes deliveries until ctx ends. Then both accept nothing new, and finish what they
+// have.
 func work(ctx context.Context, c config, st *store.Store, on listeners, tr *telemetry.Traces, log *slog.Logger) error {
 	guard := webhook.NewGuard(c.networks)
 	b := build()
@@ -106,7 +110,7 @@ func work(ctx context.Context, c config, st *store.Store, on listeners, tr *tele
 	return group.Wait()
 }
 
-// observe measures attempts, and traces them.
+// observe measures and traces each attempt.
 func observe(m *telemetry.Metrics, tr *telemetry.Traces) func(*webhook.Delivery) func(webhook.Outcome) {
 	return func(d *webhook.Delivery) func(webhook.Outcome) {
 		measured, traced := m.Attempt(d), tr.Attempt(d)
@@ -117,7 +121,7 @@ func observe(m *telemetry.Metrics, tr *telemetry.Traces) func(*webhook.Delivery)
 	}
 }
 
-// announce says what runs where, whatever the log's level is.
+// announce logs what runs where, at any level of the log.
 func announce(log *slog.Logger, c config, on listeners) {
 	b := build()
 	say(log, slog.LevelInfo, "agentevents", "version", b.version, "commit", b.commit, "addr", on.api.Addr().String(),
@@ -133,9 +137,9 @@ func announce(log *slog.Logger, c config, on listeners) {
 	}
 }
 
-// say logs what is not left out at any level.
+// say logs a line even if the log leaves out its level.
 func say(log *slog.Logger, level slog.Level, message string, args ...any) {
 	r := slog.NewRecord(time.Now(), level, message, 0)
 	r.Add(args...)
-	_ = log.Handler().Handle(context.Background(), r) // as Logger does: there is nobody to tell
+	_ = log.Handler().Handle(context.Background(), r) // slog.Logger ignores this error, too
 }

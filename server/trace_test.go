@@ -87,7 +87,8 @@ func readSpan(x *otlp.Span) tracedSpan {
 func (s *spans) under(parent tracedSpan) []tracedSpan {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(s.got), func(x tracedSpan) bool { return x.trace != parent.trace || x.parent != parent.id })
+	return slices.DeleteFunc(slices.Clone(s.got),
+		func(x tracedSpan) bool { return x.trace != parent.trace || x.parent != parent.id })
 }
 
 // one is the only span under another one.
@@ -134,11 +135,14 @@ var caller = tracedSpan{trace: "4bf92f3577b34da6a3ce929d0e0e4736", id: "00f067aa
 // traced is the program with agents 1 and 2 of client 12 and a registration of each.
 func traced(t *testing.T, url string, r *told, env ...string) *program {
 	t.Helper()
-	p := startOn(t, url, append(env, "AGENTEVENTS_LOG_LEVEL=debug", "AGENTEVENTS_RETRY_SCHEDULE=100ms", "AGENTEVENTS_RETRY_JITTER=0%")...)
+	p := startOn(t, url,
+		append(env, "AGENTEVENTS_LOG_LEVEL=debug", "AGENTEVENTS_RETRY_SCHEDULE=100ms",
+			"AGENTEVENTS_RETRY_JITTER=0%")...)
 	p.put("/client/12", `{}`)
 	for _, agent := range []string{"1", "2"} {
 		p.put("/client/12/agent/local/"+agent, `{"extension_name":"x"}`)
-		p.post("/client/12/agent/local/"+agent+"/event/", `{"url":"`+r.url+`","method":"GET","event_type":"agent-login"}`)
+		p.post("/client/12/agent/local/"+agent+"/event/", `{"url":"`+r.url+
+			`","method":"GET","event_type":"agent-login"}`)
 	}
 	return p
 }
@@ -146,7 +150,9 @@ func traced(t *testing.T, url string, r *told, env ...string) *program {
 // changes sets statuses for the caller.
 func (p *program) changes(path, body string) {
 	p.Helper()
-	r, err := http.NewRequestWithContext(p.Context(), http.MethodPut, p.url+contract.BasePath+path, strings.NewReader(body))
+	r,
+		err := http.NewRequestWithContext(p.Context(), http.MethodPut, p.url+contract.BasePath+path,
+		strings.NewReader(body))
 	if err != nil {
 		p.Fatal(err)
 	}
@@ -183,7 +189,8 @@ func TestTrace(t *testing.T) {
 		t.Errorf("the request is a %v, the attempt a %v", request.kind, attempt.kind)
 	}
 	for got, want := range map[string]string{
-		request.attributes["http.route"]:                contract.BasePath + "/client/:client_id/agent/local/:agent_id/status",
+		request.attributes["http.route"]: contract.BasePath +
+			"/client/:client_id/agent/local/:agent_id/status",
 		request.attributes["http.response.status_code"]: "200",
 		change.attributes["agentevents.sequence"]:       "1",
 		attempt.attributes["agentevents.verdict"]:       "delivered",
@@ -192,7 +199,9 @@ func TestTrace(t *testing.T) {
 			t.Errorf("an attribute is %q, want %q", got, want)
 		}
 	}
-	for _, line := range []string{"msg=request method=PUT path=" + contract.BasePath + "/client/12/agent/local/1/status", "msg=attempt"} {
+	for _, line := range []string{
+		"msg=request method=PUT path=" + contract.BasePath + "/client/12/agent/local/1/status", "msg=attempt",
+	} {
 		if !p.logs(line, "trace_id="+caller.trace) {
 			t.Errorf("the line %s does not say of which trace it is:\n%s", line, p.log)
 		}
@@ -251,7 +260,8 @@ func TestTraceSurvivesARestart(t *testing.T) {
 	p.stop()
 	p.ends(5 * time.Second)
 	all := s.under(change)
-	if last := all[len(all)-1]; len(all) != len(before)+1 || last.name != "attempt" || header != last.traceparent() || last.failed {
+	if last := all[len(all)-1]; len(all) != len(before)+1 || last.name != "attempt" || header != last.traceparent() ||
+		last.failed {
 		t.Errorf("the receiver was told %q, under the change is %+v", header, all)
 	}
 	if !before[0].failed || before[0].attributes["agentevents.verdict"] != "retry" {
@@ -340,7 +350,9 @@ func TestTraceToNobody(t *testing.T) {
 }
 
 func TestTraceToNonsense(t *testing.T) {
-	for _, endpoint := range []string{"nonsense", "127.0.0.1:4318", "tcp://secret@127.0.0.1:4318", "http://", "http://%zz"} {
+	for _, endpoint := range []string{
+		"nonsense", "127.0.0.1:4318", "tcp://secret@127.0.0.1:4318", "http://", "http://%zz",
+	} {
 		t.Setenv(otlpEndpoint, endpoint)
 		code, _, stderr := call(t, []string{
 			"AGENTEVENTS_ADDR=127.0.0.1:0", "AGENTEVENTS_DATABASE_URL=" + cluster.URL(t),
@@ -406,14 +418,16 @@ func TestTraceInTheLog(t *testing.T) {
 	}
 	last := told[len(told)-1]
 	if !slices.Equal(shown, told) || len(told) < 2 || d.Delivery.LastAttempt.Traceparent != last {
-		t.Errorf("the receiver was told %q, the attempts are %q, the last one %q", told, shown, d.Delivery.LastAttempt.Traceparent)
+		t.Errorf("the receiver was told %q, the attempts are %q, the last one %q", told, shown,
+			d.Delivery.LastAttempt.Traceparent)
 	}
 	if d.Request.Headers["traceparent"] != last || !strings.Contains(d.Request.Curl, "traceparent: "+last) {
 		t.Errorf("the receiver was told %q, shown is %+v", last, d.Request)
 	}
 	p.post("/client/12/delivery/1/redeliver", "")
 	again := p.ended(1)
-	if header := <-r.headers; again.Request.Headers["traceparent"] != header || again.Request.Headers["agentevents-replay"] != "true" {
+	if header := <-r.headers; again.Request.Headers["traceparent"] != header ||
+		again.Request.Headers["agentevents-replay"] != "true" {
 		t.Errorf("the replay said %q, shown is %+v", header, again.Request)
 	}
 	p.stop()
@@ -424,7 +438,9 @@ func TestTraceInTheLog(t *testing.T) {
 func TestTraceOfATest(t *testing.T) {
 	s, r := collect(t), tell(t, http.StatusOK)
 	p := traced(t, cluster.URL(t), r)
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.url+contract.BasePath+"/client/12/agent/local/1/event/1/test", nil)
+	request,
+		err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.url+contract.BasePath+
+		"/client/12/agent/local/1/event/1/test", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -451,7 +467,8 @@ func TestWrongTraceHeaders(t *testing.T) {
 		for _, name := range otlpHeaders {
 			t.Setenv(name, wrong)
 			code, _, stderr := call(t, []string{"AGENTEVENTS_DATABASE_URL=" + cluster.URL(t)}, "serve")
-			if code != exitFailed || !strings.Contains(stderr, name+" must be NAME=VALUE") || strings.Contains(stderr, "secret") {
+			if code != exitFailed || !strings.Contains(stderr, name+" must be NAME=VALUE") ||
+				strings.Contains(stderr, "secret") {
 				t.Errorf("%s=%s: exit code %d, %s", name, wrong, code, stderr)
 			}
 			t.Setenv(name, "")

@@ -10,10 +10,11 @@ import (
 	"github.com/agentevents/agentevents/store"
 )
 
-// longest is the longest that the configuration lets anything wait: whoever served the store may have had another one.
-const longest = 48 * time.Hour
+// longestDelay is the longest delay of retries that any configuration allows, with its jitter: the store may have been
+// served with another configuration.
+const longestDelay = 48 * time.Hour
 
-// verify prints what it checks in the store, and the faults that it finds, which are an error.
+// verify prints each check of the store with the faults that it finds. A fault is an error.
 func verify(ctx context.Context, s settings, stdout io.Writer) error {
 	c, err := s.validate()
 	if err != nil {
@@ -21,7 +22,7 @@ func verify(ctx context.Context, s settings, stdout io.Writer) error {
 	}
 	faults := 0
 	err = store.Verify(ctx, store.Options{
-		URL: c.databaseURL, Longest: longest, Log: slog.New(slog.DiscardHandler),
+		URL: c.databaseURL, Longest: longestDelay, Log: slog.New(slog.DiscardHandler),
 	}, func(check store.Check) {
 		faults += check.Count
 		printCheck(stdout, check)
@@ -36,7 +37,7 @@ func verify(ctx context.Context, s settings, stdout io.Writer) error {
 	return err
 }
 
-// printCheck prints one line, and one for each fault.
+// printCheck prints a line for the check, and one for each fault.
 func printCheck(w io.Writer, c store.Check) {
 	if c.Count == 0 {
 		fmt.Fprintln(w, "ok    ", c.Name)

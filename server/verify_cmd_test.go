@@ -18,7 +18,8 @@ func TestVerify(t *testing.T) {
 	sound := func(when string) {
 		t.Helper()
 		code, out, stderr := call(t, nil, "verify", "--database-url=sqlite:"+file)
-		if code != 0 || stderr != "" || strings.Contains(out, "FAULT") || !strings.HasSuffix(out, "sqlite:"+file+" is sound\n") {
+		if code != 0 || stderr != "" || strings.Contains(out, "FAULT") ||
+			!strings.HasSuffix(out, "sqlite:"+file+" is sound\n") {
 			t.Errorf("%s: exit code %d, standard error %q\n%s", when, code, stderr, out)
 		}
 	}
@@ -29,7 +30,8 @@ func TestVerify(t *testing.T) {
 	sound("after it was closed")
 
 	plant(t, file, "INSERT INTO receivers (client_id, scheme, host, port, probes) "+
-		"WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 22) SELECT i, 'http', 'h', 80, 1 FROM n")
+		"WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 22) SELECT i, 'http', 'h', 80, 1 "+
+		"FROM n")
 	code, out, stderr := call(t, []string{"AGENTEVENTS_DATABASE_URL=sqlite:" + file}, "verify")
 	if code != exitFailed || !strings.Contains(stderr, "faults, 22 in all") || strings.Count(out, "FAULT  ") != 1 ||
 		strings.Count(out, "\n          receiver ") != 20 || !strings.Contains(out, "\n          and 2 more\n") {

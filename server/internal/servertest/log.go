@@ -3,31 +3,22 @@ package servertest
 import (
 	"bytes"
 	"sync"
-	"testing"
-
-	"github.com/agentevents/agentevents/server/lab"
 )
 
-// NoSecrets looks for secrets in what was logged.
-func NoSecrets(t testing.TB, log string) {
-	t.Helper()
-	if secret := lab.Secret(log); secret != "" {
-		t.Errorf("the log has the secret %q:\n%s", secret, log)
-	}
-}
-
-// Log is what was written to it so far.
+// Log is a log's output. It may be read while others write.
 type Log struct {
 	mu   sync.Mutex
 	text bytes.Buffer
 }
 
+// Write implements io.Writer.
 func (l *Log) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.Write(p)
 }
 
+// String is all that was written so far.
 func (l *Log) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()

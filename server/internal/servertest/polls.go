@@ -7,16 +7,16 @@ import (
 	"time"
 )
 
-// waitingPoll is the stack of one that waits.
+// waitingPoll matches the stack of a goroutine in which a poll of the feed waits.
 var waitingPoll = regexp.MustCompile(`(?m)^goroutine \d+ \[select.*\]:\n\S+\.handlers\.follow\(`)
 
-// WaitingPolls counts the polls that wait.
+// WaitingPolls counts the polls of the feed that wait in this process.
 func WaitingPolls() int {
 	stacks := make([]byte, 4<<20)
 	return len(waitingPoll.FindAll(stacks[:runtime.Stack(stacks, true)], -1))
 }
 
-// AwaitPolls returns when so many polls wait.
+// AwaitPolls returns when a number of polls wait. It fails the test after 20 s.
 func AwaitPolls(t testing.TB, polls int) {
 	t.Helper()
 	look := time.NewTicker(time.Millisecond)

@@ -13,7 +13,7 @@ import (
 	"github.com/agentevents/agentevents/store"
 )
 
-// PrepareStore makes the tables of which each test on PostgreSQL has a copy.
+// PrepareStore makes the tables in the database of which each test on PostgreSQL gets a copy.
 func PrepareStore(ctx context.Context, url string) error {
 	s, err := store.Open(ctx, store.Options{URL: url})
 	if err != nil {
@@ -22,7 +22,7 @@ func PrepareStore(ctx context.Context, url string) error {
 	return s.Close()
 }
 
-// OpenDatabase is another connection to a store's database, in which nothing that is written survives a crash.
+// OpenDatabase opens another connection to the database of a store, with durability off.
 func OpenDatabase(t testing.TB, databaseURL string) *sql.DB {
 	t.Helper()
 	driver, name := "pgx", databaseURL
