@@ -7,18 +7,18 @@ import (
 )
 
 func TestClientIPIsLogged(t *testing.T) {
-	s := newSite(t)
-	r := s.request("GET", "/healthz", nil)
+	ls := newLiveServer(t)
+	r := ls.request("GET", "/healthz", nil)
 	r.Header.Set("X-Forwarded-For", "1.2.3.4")
-	s.send(r)
-	if log := s.log.String(); !strings.Contains(log, "path=/healthz ") || strings.Contains(log, "1.2.3.4") {
+	ls.send(r)
+	if log := ls.log.String(); !strings.Contains(log, "path=/healthz ") || strings.Contains(log, "1.2.3.4") {
 		t.Errorf("nobody is trusted, and logged is %s", log)
 	}
-	s = newSite(t, netip.MustParsePrefix("127.0.0.0/8"))
-	r = s.request("GET", "/healthz", nil)
+	ls = newLiveServer(t, netip.MustParsePrefix("127.0.0.0/8"))
+	r = ls.request("GET", "/healthz", nil)
 	r.Header.Set("X-Forwarded-For", "6.6.6.6, 1.2.3.4")
-	s.send(r)
-	if log := s.log.String(); !strings.Contains(log, " address=1.2.3.4 ") {
+	ls.send(r)
+	if log := ls.log.String(); !strings.Contains(log, " address=1.2.3.4 ") {
 		t.Errorf("logged %s", log)
 	}
 }

@@ -20,10 +20,10 @@ func deliveryLists() []scenario {
 	const op, list = "listDeliveries", "GET /client/12/delivery/"
 	scenarios := []scenario{
 		{
-			name: "list what is owed", op: op, given: (*world).withOwed, request: list, status: 200,
-			want: array(logOwed), answer: map[string]string{"Link": ""},
+			name: "list a pending delivery", op: op, representative: true, setup: (*testServer).withPendingDelivery, request: list, status: 200,
+			wantBody: arrayJSON(pendingDelivery), wantHeader: map[string]string{"Link": ""},
 		}, {
-			name: "the list of none is an empty array", op: op, given: (*world).withEvents, request: list, status: 200, want: `[]`,
+			name: "an empty list", op: op, setup: (*testServer).withEvents, request: list, status: 200, wantBody: `[]`,
 		},
 	}
 	for query, found := range map[string][]fmt.Stringer{
@@ -74,8 +74,8 @@ func deliveryLists() []scenario {
 		"?agent_type=local&agent_id=136&limit=3":                                                                        {logParked, logPending, logDelivered},
 	} {
 		scenarios = append(scenarios, scenario{
-			name: "list " + query, op: op, given: (*world).withNeighbour, family: "neighbour", request: list + query,
-			status: 200, want: array(found...), answer: map[string]string{"Link": ""},
+			name: "list " + query, op: op, setup: (*testServer).withNeighbour, sharedSetup: "neighbour", request: list + query,
+			status: 200, wantBody: arrayJSON(found...), wantHeader: map[string]string{"Link": ""},
 		})
 	}
 	return append(scenarios, wrongLists()...)
@@ -116,8 +116,8 @@ func wrongLists() (scenarios []scenario) {
 			"event_id since until before",
 	} {
 		scenarios = append(scenarios, scenario{
-			name: "no list " + query, op: "listDeliveries", given: (*world).withLog, family: "log",
-			request: "GET /client/12/delivery/?" + query, status: 400, wrong: strings.Fields(wrong),
+			name: "an invalid query " + query, op: "listDeliveries", setup: (*testServer).withLog, sharedSetup: "log",
+			request: "GET /client/12/delivery/?" + query, status: 400, wantFields: strings.Fields(wrong),
 		})
 	}
 	return scenarios
@@ -128,14 +128,14 @@ func deliveryPages() []scenario {
 	const op = "listDeliveries"
 	page := func(query, next string, found ...fmt.Stringer) scenario {
 		return scenario{
-			name: "page " + query, op: op, given: (*world).withNeighbour, family: "neighbour",
-			request: "GET /client/12/delivery/" + query, status: 200, want: array(found...),
-			answer: map[string]string{"Link": "</api/ver1.0/client/12/delivery/" + next + `>; rel="next"`},
+			name: "page " + query, op: op, setup: (*testServer).withNeighbour, sharedSetup: "neighbour",
+			request: "GET /client/12/delivery/" + query, status: 200, wantBody: arrayJSON(found...),
+			wantHeader: map[string]string{"Link": "</api/ver1.0/client/12/delivery/" + next + `>; rel="next"`},
 		}
 	}
 	bare := page("?limit=5", "?before=2&limit=5", logCancelled, logNew, logParked, logPending, logFailed)
 	bare.name, bare.request = "page without a slash", "GET /client/12/delivery?limit=5"
-	bare.answer = map[string]string{"Link": `</api/ver1.0/client/12/delivery?before=2&limit=5>; rel="next"`}
+	bare.wantHeader = map[string]string{"Link": `</api/ver1.0/client/12/delivery?before=2&limit=5>; rel="next"`}
 	return []scenario{
 		bare,
 		page("?limit=5", "?before=2&limit=5", logCancelled, logNew, logParked, logPending, logFailed),
@@ -147,91 +147,91 @@ func deliveryPages() []scenario {
 	}
 }
 
-// withOwed is a delivery that is due.
-func (w *world) withOwed() {
-	w.withLogin()
-	w.fix()
+// withPendingDelivery is a delivery that is due.
+func (ts *testServer) withPendingDelivery() {
+	ts.withLogin()
+	ts.fixRandomValues()
 }
 
-// logOwed is what withOwed owes.
-var logOwed = entry{
-	id: 1, state: "pending", kind: "local", agent: 136, event: 1, sequence: 1, typ: "agent-login", method: "GET", url: seedURL,
-	at: seedTime, next: seedTime,
+// pendingDelivery is what withOwed owes.
+var pendingDelivery = loggedDelivery{
+	id: 1, state: "pending", kind: "local", agent: 136, event: 1, sequence: 1, typ: "agent-login", method: "GET", url: exampleURL,
+	at: exampleTime, next: exampleTime,
 }
 
 // deliveryDetails are of deliveries in each state.
 func deliveryDetails() []scenario {
 	const op, get = "getDelivery", "GET /client/12/delivery/"
-	detailOf := func(e entry, waiting string, request shown) scenario {
+	detailOf := func(e loggedDelivery, waiting string, request shownRequest) scenario {
 		return scenario{
-			name: e.state, op: op, given: (*world).withNeighbour, family: "neighbour", request: get + strconv.Itoa(e.id), status: 200,
-			want: detail(e, e.lastAttempt, waiting, request),
+			name: e.state, op: op, setup: (*testServer).withNeighbour, sharedSetup: "neighbour", request: get + strconv.Itoa(e.id), status: 200,
+			wantBody: detailJSON(e, e.lastAttempt, waiting, request),
 		}
 	}
 	const now = "2017-05-30T19:00:00.000Z" // what was not sent is shown as it would be sent now
 	return []scenario{
 		{
-			name: "due", op: op, given: (*world).withOwed, request: get + "1", status: 200,
-			want: detail(logOwed, "", waits("it is due, and is sent as soon as there is room", "", 0),
-				shown{of: logOwed, attempt: 1, at: seedTime}),
+			name: "due", op: op, representative: true, setup: (*testServer).withPendingDelivery, request: get + "1", status: 200,
+			wantBody: detailJSON(pendingDelivery, "", waitingJSON("it is due, and is sent as soon as there is room", "", 0),
+				shownRequest{of: pendingDelivery, attempt: 1, at: exampleTime}),
 		},
-		detailOf(logDelivered, "", shown{of: logDelivered, attempt: 1, at: seedTime}),
-		detailOf(logFailed, "", shown{of: logFailed, attempt: 1, at: logFailed.at}),
-		detailOf(logPending, waits("it is due, and is sent as soon as there is room", "", 0),
-			shown{of: logPending, attempt: 2, at: now}),
-		detailOf(logParked, waits("its event is disabled: disabled by a request", "2017-05-31T18:00:00.000Z", 0),
-			shown{of: logParked, attempt: 1, at: now}),
-		detailOf(logNew, waits("it is due, and is sent as soon as there is room", "", 0),
-			shown{of: logNew, attempt: 1, at: now}),
-		detailOf(logCancelled, "", shown{of: logCancelled, attempt: 1, at: now}),
+		detailOf(logDelivered, "", shownRequest{of: logDelivered, attempt: 1, at: exampleTime}),
+		detailOf(logFailed, "", shownRequest{of: logFailed, attempt: 1, at: logFailed.at}),
+		detailOf(logPending, waitingJSON("it is due, and is sent as soon as there is room", "", 0),
+			shownRequest{of: logPending, attempt: 2, at: now}),
+		detailOf(logParked, waitingJSON("its event is disabled: disabled by a request", "2017-05-31T18:00:00.000Z", 0),
+			shownRequest{of: logParked, attempt: 1, at: now}),
+		detailOf(logNew, waitingJSON("it is due, and is sent as soon as there is room", "", 0),
+			shownRequest{of: logNew, attempt: 1, at: now}),
+		detailOf(logCancelled, "", shownRequest{of: logCancelled, attempt: 1, at: now}),
 		{
-			name: "another client's is none of this one", op: op, given: (*world).withNeighbour, family: "neighbour",
+			name: "a delivery of another client", op: op, setup: (*testServer).withNeighbour, sharedSetup: "neighbour",
 			request: get + "7", status: 404,
-			want: `{"message":"there is no delivery 7 of client 12","status":"delivery_not_found"}`,
+			wantBody: `{"message":"there is no delivery 7 of client 12","status":"delivery_not_found"}`,
 		},
 		{
-			name: "failed after several attempts", op: op, given: (*world).withRefusal, request: get + "1", status: 200,
-			want: detail(logRefused, strings.Join([]string{
-				attempt(1, seedTime, 503, "retry", "lunch"), attempt(2, "2017-05-30T15:08:00.000Z", 500, "retry", ""),
+			name: "failed after several attempts", op: op, setup: (*testServer).withRefusal, request: get + "1", status: 200,
+			wantBody: detailJSON(logRefused, strings.Join([]string{
+				attemptJSON(1, exampleTime, 503, "retry", "lunch"), attemptJSON(2, "2017-05-30T15:08:00.000Z", 500, "retry", ""),
 				logRefused.lastAttempt,
-			}, ","), "", shown{of: logRefused, attempt: 3, at: "2017-05-30T15:09:00.000Z"}),
+			}, ","), "", shownRequest{of: logRefused, attempt: 3, at: "2017-05-30T15:09:00.000Z"}),
 		},
 		{
-			name: "corrected since it was sent", op: op, given: (*world).withCorrection, request: get + "1", status: 200,
-			want: detail(logCorrected, logCorrected.lastAttempt, "",
-				shown{of: logDelivered, attempt: 1, at: seedTime}),
+			name: "corrected since it was sent", op: op, setup: (*testServer).withCorrection, request: get + "1", status: 200,
+			wantBody: detailJSON(logCorrected, logCorrected.lastAttempt, "",
+				shownRequest{of: logDelivered, attempt: 1, at: exampleTime}),
 		},
 	}
 }
 
 // withRefusal is a delivery that was refused after it had failed twice.
-func (w *world) withRefusal() {
-	w.withLogin()
-	w.answered(503, "lunch")
-	w.set("2017-05-30T15:08:00Z")
-	w.answered(500, "")
-	w.set("2017-05-30T15:09:00Z")
-	w.answered(404, "")
+func (ts *testServer) withRefusal() {
+	ts.withLogin()
+	ts.receiverAnswers(503, "lunch")
+	ts.setTime("2017-05-30T15:08:00Z")
+	ts.receiverAnswers(500, "")
+	ts.setTime("2017-05-30T15:09:00Z")
+	ts.receiverAnswers(404, "")
 }
 
-var logRefused = entry{
-	id: 1, state: "failed", kind: "local", agent: 136, event: 1, sequence: 1, typ: "agent-login", method: "GET", url: seedURL,
-	attempts: 3, at: seedTime, finished: "2017-05-30T15:09:00.000Z",
-	lastAttempt: attempt(3, "2017-05-30T15:09:00.000Z", 404, "failed", ""),
+var logRefused = loggedDelivery{
+	id: 1, state: "failed", kind: "local", agent: 136, event: 1, sequence: 1, typ: "agent-login", method: "GET", url: exampleURL,
+	attempts: 3, at: exampleTime, finished: "2017-05-30T15:09:00.000Z",
+	lastAttempt: attemptJSON(3, "2017-05-30T15:09:00.000Z", 404, "failed", ""),
 }
 
 // withCorrection is a delivery whose event was corrected while it was under way.
-func (w *world) withCorrection() {
-	w.withLogin()
-	d := w.claim()
-	w.put("/client/12/agent/local/136/event/1", `{"url":"`+otherURL+`","method":"POST"}`)
-	w.record(d, 200, "thanks")
+func (ts *testServer) withCorrection() {
+	ts.withLogin()
+	d := ts.claim()
+	ts.put("/client/12/agent/local/136/event/1", `{"url":"`+otherURL+`","method":"POST"}`)
+	ts.record(d, 200, "thanks")
 }
 
-var logCorrected = func() entry {
+var logCorrected = func() loggedDelivery {
 	e := logDelivered
 	e.method, e.url = "POST", otherURL
-	e.lastAttempt = strings.TrimSuffix(e.lastAttempt, "}") + `,"method":"GET","url":"` + seedURL + `"}`
+	e.lastAttempt = strings.TrimSuffix(e.lastAttempt, "}") + `,"method":"GET","url":"` + exampleURL + `"}`
 	return e
 }()
 
@@ -240,104 +240,104 @@ func deliveryWaits() (scenarios []scenario) {
 	const order = "an earlier one for the same agent and receiver goes first"
 	for _, c := range []struct {
 		name, request string
-		given         func(*world)
+		given         func(*testServer)
 		waiting       string
 	}{
-		{"under way", "1", func(w *world) { w.claim() }, waits("it is under way", "", 0)},
+		{"under way", "1", func(ts *testServer) { ts.claim() }, waitingJSON("it is under way", "", 0)},
 		{
-			"a retry", "1", func(w *world) { w.answered(503, "") },
-			waits("the attempt before has failed, and the next one is due then", "2017-05-30T15:07:55.000Z", 0),
+			"a retry", "1", func(ts *testServer) { ts.receiverAnswers(503, "") },
+			waitingJSON("the attempt before has failed, and the next one is due then", "2017-05-30T15:07:55.000Z", 0),
 		},
-		{"behind one that is due", "2", func(*world) {}, waits(order, "", 1)},
-		{"behind one that is under way", "2", func(w *world) { w.claim() }, waits(order, "", 1)},
-		{"behind one that waits for a retry", "3", func(w *world) { w.answered(503, "") }, waits(order, "", 1)},
+		{"behind one that is due", "2", func(*testServer) {}, waitingJSON(order, "", 1)},
+		{"behind one that is under way", "2", func(ts *testServer) { ts.claim() }, waitingJSON(order, "", 1)},
+		{"behind one that waits for a retry", "3", func(ts *testServer) { ts.receiverAnswers(503, "") }, waitingJSON(order, "", 1)},
 		{
-			"an open breaker", "1", func(w *world) { w.fails5() },
-			waits("the receiver has failed too often in a row and is tried again then", "2017-05-30T15:08:20.000Z", 0),
+			"an open breaker", "1", func(ts *testServer) { ts.withOpenBreaker() },
+			waitingJSON("the receiver has failed too often in a row and is tried again then", "2017-05-30T15:08:20.000Z", 0),
 		},
-		{"behind one behind an open breaker", "2", func(w *world) { w.fails5() }, waits(order, "", 1)},
+		{"behind one behind an open breaker", "2", func(ts *testServer) { ts.withOpenBreaker() }, waitingJSON(order, "", 1)},
 		{
-			"a pause", "1", func(w *world) { w.pause(429) },
-			waits("the receiver has asked for a pause (429)", "2017-05-30T15:08:50.000Z", 0),
-		},
-		{
-			"parked", "1", func(w *world) { w.client("12").local(136).enabled(1, gen.AgentEventStateValueDisabled) },
-			waits("its event is disabled: disabled by a request", "2017-05-31T15:07:50.000Z", 0),
+			"a pause", "1", func(ts *testServer) { ts.receiverAsksForPause(429) },
+			waitingJSON("the receiver has asked for a pause (429)", "2017-05-30T15:08:50.000Z", 0),
 		},
 		{
-			"parked by 410", "2", func(w *world) { w.answered(410, "") },
-			waits("its event is disabled: the receiver answered 410 Gone", "2017-05-31T15:07:50.000Z", 0),
+			"parked", "1", func(ts *testServer) { ts.client("12").local(136).setEventState(1, gen.AgentEventStateValueDisabled) },
+			waitingJSON("its event is disabled: disabled by a request", "2017-05-31T15:07:50.000Z", 0),
 		},
 		{
-			"parked, and the agent gone", "1", func(w *world) {
-				w.client("12").local(136).enabled(1, gen.AgentEventStateValueDisabled)
-				w.delete("/client/12/agent/local/136")
-			}, waits("its event was disabled and is gone; it will fail", "2017-05-31T15:07:50.000Z", 0),
+			"parked by 410", "2", func(ts *testServer) { ts.receiverAnswers(410, "") },
+			waitingJSON("its event is disabled: the receiver answered 410 Gone", "2017-05-31T15:07:50.000Z", 0),
 		},
 		{
-			"one that is to follow", "2", func(w *world) {
-				w.claim()
-				w.put("/client/12/agent/local/136/event/1", `{"url":"`+otherURL+`"}`)
-			}, waits("one that was moved here is under way to where it was sent before", "", 1),
+			"parked, and the agent gone", "1", func(ts *testServer) {
+				ts.client("12").local(136).setEventState(1, gen.AgentEventStateValueDisabled)
+				ts.delete("/client/12/agent/local/136")
+			}, waitingJSON("its event was disabled and is gone; it will fail", "2017-05-31T15:07:50.000Z", 0),
+		},
+		{
+			"one that is to follow", "2", func(ts *testServer) {
+				ts.claim()
+				ts.put("/client/12/agent/local/136/event/1", `{"url":"`+otherURL+`"}`)
+			}, waitingJSON("one that was moved here is under way to where it was sent before", "", 1),
 		},
 	} {
 		scenarios = append(scenarios, scenario{
 			name: "waits: " + c.name, op: "getDelivery", request: "GET /client/12/delivery/" + c.request, status: 200,
-			given: func(w *world) {
-				w.withLogins(3)
-				c.given(w)
+			setup: func(ts *testServer) {
+				ts.withLogins(3)
+				c.given(ts)
 			},
-			then: func(w *world) { w.waits(c.waiting) },
+			after: func(ts *testServer) { ts.wantWaiting(c.waiting) },
 		})
 	}
 	return scenarios
 }
 
 // withLogins is a lane with some deliveries.
-func (w *world) withLogins(n int) {
-	w.withLogin()
+func (ts *testServer) withLogins(n int) {
+	ts.withLogin()
 	for range n - 1 {
-		w.client("12").local(136).logout().login()
+		ts.client("12").local(136).logout().login()
 	}
 }
 
-// fails5 opens the breaker, 25 s later.
-func (w *world) fails5() {
+// withOpenBreaker opens the breaker, 25 s later.
+func (ts *testServer) withOpenBreaker() {
 	for range 5 {
-		w.clock.Add(5000)
-		w.answered(500, "")
+		ts.clock.Add(5000)
+		ts.receiverAnswers(500, "")
 	}
 }
 
-// pause has the receiver ask for a minute's pause.
-func (w *world) pause(status int) {
-	d := w.claim()
+// receiverAsksForPause has the receiver ask for a minute's pause.
+func (ts *testServer) receiverAsksForPause(status int) {
+	d := ts.claim()
 	o := webhook.Outcome{Delay: time.Minute, Attempt: webhook.Attempt{
-		StartedAt: w.now(), Status: status, Verdict: webhook.Retry, RetryAfter: time.Minute,
+		StartedAt: ts.now(), Status: status, Verdict: webhook.Retry, RetryAfter: time.Minute,
 	}}
-	_, err := w.store.Record(w.Context(), d, o, false)
-	w.must(err)
+	_, err := ts.store.Record(ts.Context(), d, o, false)
+	ts.must(err)
 }
 
-// waits compares why the delivery of the answer waits.
-func (w *world) waits(want string) {
-	w.Helper()
+// wantWaiting compares why the delivery of the answer waits.
+func (ts *testServer) wantWaiting(want string) {
+	ts.Helper()
 	var got struct{ Waiting json.RawMessage }
-	w.must(json.Unmarshal(w.reply.body, &got))
-	w.same("waiting", want, got.Waiting)
+	ts.must(json.Unmarshal(ts.response.body, &got))
+	ts.wantJSON("waiting", want, got.Waiting)
 }
 
 // put makes a request that prepares a scenario.
-func (w *world) put(target, body string) {
-	w.Helper()
-	if a := w.send(scenario{request: "PUT " + target, body: body}); a.status >= 300 {
-		w.Fatalf("PUT %s: %d %s", target, a.status, a.body)
+func (ts *testServer) put(target, body string) {
+	ts.Helper()
+	if resp := ts.send(scenario{request: "PUT " + target, body: body}); resp.status >= 300 {
+		ts.Fatalf("PUT %s: %d %s", target, resp.status, resp.body)
 	}
 }
 
-func (w *world) delete(target string) {
-	w.Helper()
-	if a := w.send(scenario{request: "DELETE " + target}); a.status != 204 {
-		w.Fatalf("DELETE %s: %d %s", target, a.status, a.body)
+func (ts *testServer) delete(target string) {
+	ts.Helper()
+	if resp := ts.send(scenario{request: "DELETE " + target}); resp.status != 204 {
+		ts.Fatalf("DELETE %s: %d %s", target, resp.status, resp.body)
 	}
 }

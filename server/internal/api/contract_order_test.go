@@ -17,9 +17,9 @@ import (
 // A request that is wrong in every way is refused for the first of them that applies; each line mends one.
 func TestContractOrderOfRefusals(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.withEvents()
-	before := w.dump()
+	ts := newTestServer(t)
+	ts.withEvents()
+	before := ts.dump()
 	long := strings.Repeat("x", contract.MaxBody+1)
 	for _, path := range []struct{ method, foreign, own, wrong string }{
 		{"POST", "/client/13/agent/local/x/event/", "/client/12/agent/local/x/event/", "/client/12/agent/local/136/event/"},
@@ -32,7 +32,7 @@ func TestContractOrderOfRefusals(t *testing.T) {
 		bare, _, _ := strings.Cut(path.foreign, "?")
 		for _, try := range []struct {
 			method, path string
-			as           *admission
+			as           *testToken
 			typ, body    string
 			status       int
 			want         string
@@ -40,26 +40,26 @@ func TestContractOrderOfRefusals(t *testing.T) {
 			{path.method, bare + "/no/such/path", nil, "text/plain", long, 404, ""},
 			{"PATCH", path.foreign, nil, "text/plain", long, 405, ""},
 			{path.method, path.foreign, nil, "text/plain", long, 401, ""},
-			{path.method, path.foreign, &asExpired, "text/plain", long, 401, ""},
-			{path.method, path.foreign, &asReadOnly, "text/plain", long, 403, "access_denied"},
-			{path.method, path.own, &asReadOnly, "text/plain", long, 403, "user_access_type_deny"},
-			{path.method, path.own, &asAll, "text/plain", long, 413, ""},
-			{path.method, path.own, &asAll, "text/plain", "x", 415, ""},
-			{path.method, path.own, &asAll, "application/json", "x", 400, ""},
-			{path.method, path.wrong, &asAll, "application/json", `"x"`, 400, ""},
+			{path.method, path.foreign, &expiredToken, "text/plain", long, 401, ""},
+			{path.method, path.foreign, &readOnlyToken, "text/plain", long, 403, "access_denied"},
+			{path.method, path.own, &readOnlyToken, "text/plain", long, 403, "user_access_type_deny"},
+			{path.method, path.own, &allToken, "text/plain", long, 413, ""},
+			{path.method, path.own, &allToken, "text/plain", "x", 415, ""},
+			{path.method, path.own, &allToken, "application/json", "x", 400, ""},
+			{path.method, path.wrong, &allToken, "application/json", `"x"`, 400, ""},
 		} {
 			header := map[string]string{"Authorization": "", "Content-Type": try.typ}
 			if try.as != nil {
 				header["Authorization"] = "Bearer " + try.as.token
 			}
-			a, err := w.try(scenario{request: try.method + " " + try.path, header: header, body: try.body})
-			w.must(err)
-			if a.status != try.status || !strings.Contains(string(a.body), try.want) {
-				t.Errorf("%s %s, a body of %d bytes: %d %s, want %d %s", try.method, try.path, len(try.body), a.status, a.body, try.status, try.want)
+			resp, err := ts.do(scenario{request: try.method + " " + try.path, header: header, body: try.body})
+			ts.must(err)
+			if resp.status != try.status || !strings.Contains(string(resp.body), try.want) {
+				t.Errorf("%s %s, a body of %d bytes: %d %s, want %d %s", try.method, try.path, len(try.body), resp.status, resp.body, try.status, try.want)
 			}
 		}
 	}
-	if !slices.Equal(before, w.dump()) {
+	if !slices.Equal(before, ts.dump()) {
 		t.Error("the store has changed")
 	}
 }
@@ -76,8 +76,8 @@ var aliases = []string{"POST /oauth/token", "POST /oauth/token/"}
 // What is served is what openapi.yaml has, in both forms, and what is meant to be open.
 func TestContractHasEveryRoute(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
-	o := Options{Store: s.store, Log: slog.New(slog.DiscardHandler), LoopTurned: s.lastTurn}
+	ls := newLiveServer(t)
+	o := Options{Store: ls.store, Log: slog.New(slog.DiscardHandler), LoopTurned: ls.loopTurned}
 	routes, err := newHandlers(o).routes(o)
 	if err != nil {
 		t.Fatal(err)
@@ -87,7 +87,7 @@ func TestContractHasEveryRoute(t *testing.T) {
 		got = append(got, route.Method+" "+route.Path)
 	}
 	want := slices.Concat(openRoutes, aliases)
-	for _, e := range theContract(t).endpoints {
+	for _, e := range testDocument(t).operations {
 		path := strings.NewReplacer("{", ":", "}", "").Replace(strings.TrimSuffix(contract.BasePath+e.path, "/"))
 		want = append(want, e.method+" "+path, e.method+" "+path+"/")
 	}
@@ -103,9 +103,9 @@ func TestContractHasEveryRoute(t *testing.T) {
 	}
 	for _, route := range openRoutes {
 		method, path, _ := strings.Cut(route, " ")
-		r := s.request(method, path, nil)
+		r := ls.request(method, path, nil)
 		r.Header.Set("Authorization", "Bearer nobody")
-		if g := s.send(r); g.status >= 400 {
+		if g := ls.send(r); g.status >= 400 {
 			t.Errorf("%s: %d %s", route, g.status, g.body)
 		}
 	}
@@ -114,13 +114,13 @@ func TestContractHasEveryRoute(t *testing.T) {
 // Every operation says whom it takes, and that is never nobody in particular but for the token.
 func TestContractDeclaresSecurity(t *testing.T) {
 	t.Parallel()
-	c := theContract(t)
-	for _, e := range c.endpoints {
+	c := testDocument(t)
+	for _, e := range c.operations {
 		security := &c.spec.Security
-		if e.operation.Security != nil {
-			security = e.operation.Security
+		if e.spec.Security != nil {
+			security = e.spec.Security
 		}
-		level, err := auth.LevelOf(e.operation)
+		level, err := auth.LevelOf(e.spec)
 		want := "[map[bearer:[]]]"
 		if e.id == "requestToken" {
 			want = "[]"
@@ -138,15 +138,15 @@ func TestContractDeclaresSecurity(t *testing.T) {
 }
 
 // No browser shows x-access, so each description ends with it in words.
-func TestContractSaysAccess(t *testing.T) {
+func TestContractDescribesAccess(t *testing.T) {
 	t.Parallel()
 	words := map[any]string{
 		"none": "Requires no token.", "read_only": "Requires access `read_only` or more.",
 		"call_api": "Requires access `call_api` or more.", "all": "Requires access `all`.", "operator": "Requires the operator.",
 	}
-	for _, e := range theContract(t).endpoints {
-		want := words[e.operation.Extensions["x-access"]]
-		if want == "" || !strings.HasSuffix(e.operation.Description, "\n\n"+want+"\n") {
+	for _, e := range testDocument(t).operations {
+		want := words[e.spec.Extensions["x-access"]]
+		if want == "" || !strings.HasSuffix(e.spec.Description, "\n\n"+want+"\n") {
 			t.Errorf("the description of %s does not end with %q", e.id, want)
 		}
 	}

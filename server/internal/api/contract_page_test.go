@@ -16,15 +16,15 @@ import (
 // Who follows Link to the end gets each once and in order, whatever comes meanwhile.
 func TestContractPaging(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.withEvents()
-	w.exec("UPDATE agent_events SET event_type = 'agent-logout' WHERE id = 2")
-	w.client("12").local(99).event(gen.RequestMethodGET, gen.EventTypeAgentLogin)
+	ts := newTestServer(t)
+	ts.withEvents()
+	ts.exec("UPDATE agent_events SET event_type = 'agent-logout' WHERE id = 2")
+	ts.client("12").local(99).event(gen.RequestMethodGET, gen.EventTypeAgentLogin)
 	for range 125 {
-		w.client("12").local(136).login().logout().remote(7).login().logout()
+		ts.client("12").local(136).login().logout().remote(7).login().logout()
 	}
 	for range 3 {
-		w.answered(404, "")
+		ts.receiverAnswers(404, "")
 	}
 	for query, where := range map[string]string{
 		"":                                      "TRUE",
@@ -39,146 +39,146 @@ func TestContractPaging(t *testing.T) {
 		"?agent_type=local&agent_id=136&limit=124":                                    "c.kind = 'local' AND c.agent_id = 136",
 		"?state=failed&limit=1":                                                       "d.state = 'failed'",
 		"?state=pending&event_id=2&limit=13":                                          "d.state = 'pending' AND d.event_id = 2",
-		"?limit=13&event_id=2&since=" + sinceSeed:                                     "d.event_id = 2",
+		"?limit=13&event_id=2&since=" + sinceExample:                                  "d.event_id = 2",
 		"?limit=60&before=100&until=9999-12-31T00:00:00Z":                             "d.id < 100",
 	} {
-		want := w.rows(w.db, "SELECT d.id FROM deliveries d JOIN status_changes c ON c.id = d.change_id WHERE "+where+
+		want := ts.rows(ts.db, "SELECT d.id FROM deliveries d JOIN status_changes c ON c.id = d.change_id WHERE "+where+
 			" ORDER BY d.id DESC")
-		w.follows("/client/12/delivery/"+query, "id", want)
+		ts.wantPages("/client/12/delivery/"+query, "id", want)
 	}
-	changes := w.rows(w.db, "SELECT id FROM status_changes WHERE kind = 'local' AND agent_id = 136 ORDER BY id DESC")
+	changes := ts.rows(ts.db, "SELECT id FROM status_changes WHERE kind = 'local' AND agent_id = 136 ORDER BY id DESC")
 	for _, query := range []string{"", "?limit=49", "?limit=250", "?limit=1000"} {
-		w.follows("/client/12/agent/local/136/status_change/"+query, "sequence", changes)
+		ts.wantPages("/client/12/agent/local/136/status_change/"+query, "sequence", changes)
 	}
 }
 
 // Lists of clients, agents and events have a next page only where a limit asks for pages.
 func TestContractPagingById(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.withEvents()
+	ts := newTestServer(t)
+	ts.withEvents()
 	for n := range 5 {
-		w.put(fmt.Sprintf("/client/%d", 20+n), `{}`)
-		w.put(fmt.Sprintf("/client/12/agent/local/%d", 200+n), `{"extension_name":"x","extension_id":5}`)
-		w.put(fmt.Sprintf("/client/12/agent/remote/%d", 200+n), `{"agent_number":"x"}`)
-		w.client("12").local(136).event(gen.RequestMethodGET, gen.EventTypeAgentLogin)
-		w.client("12").remote(7).event(gen.RequestMethodGET, gen.EventTypeAgentLogin)
+		ts.put(fmt.Sprintf("/client/%d", 20+n), `{}`)
+		ts.put(fmt.Sprintf("/client/12/agent/local/%d", 200+n), `{"extension_name":"x","extension_id":5}`)
+		ts.put(fmt.Sprintf("/client/12/agent/remote/%d", 200+n), `{"agent_number":"x"}`)
+		ts.client("12").local(136).event(gen.RequestMethodGET, gen.EventTypeAgentLogin)
+		ts.client("12").remote(7).event(gen.RequestMethodGET, gen.EventTypeAgentLogin)
 	}
 	for _, list := range []string{
 		"/client/", "/client/12/agent/local/", "/client/12/agent/local/?extension_id=5", "/client/12/agent/remote/",
 		"/client/12/agent/local/136/event/", "/client/12/agent/remote/7/event/",
 	} {
-		whole := w.send(scenario{request: "GET " + list})
+		whole := ts.send(scenario{request: "GET " + list})
 		if link := whole.header.Get("Link"); link != "" {
 			t.Errorf("GET %s: Link %q without a limit", list, link)
 		}
 		for _, limit := range []string{"1", "2", "3", "1000000"} {
-			w.joins(list+map[bool]string{true: "&", false: "?"}[strings.Contains(list, "?")]+"limit="+limit, whole.body)
+			ts.wantPagesOf(list+map[bool]string{true: "&", false: "?"}[strings.Contains(list, "?")]+"limit="+limit, whole.body)
 		}
 	}
 }
 
-// joins follows pages to the end, and compares their items with those of a list.
-func (w *world) joins(target string, list []byte) {
-	w.Helper()
+// wantPagesOf follows pages to the end, and compares their items with those of a list.
+func (ts *testServer) wantPagesOf(target string, list []byte) {
+	ts.Helper()
 	items := []json.RawMessage{}
 	for next := target; next != ""; {
-		a := w.send(scenario{request: "GET " + next})
+		resp := ts.send(scenario{request: "GET " + next})
 		var page []json.RawMessage
-		w.must(json.Unmarshal(a.body, &page))
+		ts.must(json.Unmarshal(resp.body, &page))
 		items = append(items, page...)
-		if next = w.next(a); len(page) == 0 || len(items) > 1000 {
-			w.Fatalf("GET %s: a page of %d items, then %q", target, len(page), next)
+		if next = ts.nextPage(resp); len(page) == 0 || len(items) > 1000 {
+			ts.Fatalf("GET %s: a page of %d items, then %q", target, len(page), next)
 		}
 	}
 	joined, err := json.Marshal(items)
-	w.must(err)
-	w.same("GET "+target, string(list), joined)
+	ts.must(err)
+	ts.wantJSON("GET "+target, string(list), joined)
 }
 
-// sinceSeed is the seed's time in another zone.
-const sinceSeed = "2017-05-30T18:07:50%2B03:00"
+// sinceExample is the seed's time in another zone.
+const sinceExample = "2017-05-30T18:07:50%2B03:00"
 
 // Without a limit a page has a hundred.
 func TestContractDefaultLimit(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.withEvents()
+	ts := newTestServer(t)
+	ts.withEvents()
 	for n := range 101 {
-		w.client("12").local(136).login().logout()
-		if w.ask("failed"); n%10 == 9 {
-			w.work() // no more are at work at the same time
+		ts.client("12").local(136).login().logout()
+		if ts.replay("failed"); n%10 == 9 {
+			ts.finishReplays() // no more are at work at the same time
 		}
 	}
 	for _, list := range []string{"delivery/", "replay/", "status_change/", "agent/local/136/status_change/"} {
-		a := w.send(scenario{request: "GET /client/12/" + list})
+		resp := ts.send(scenario{request: "GET /client/12/" + list})
 		var items []json.RawMessage
-		w.must(json.Unmarshal(a.body, &items))
-		if len(items) != 100 || a.header.Get("Link") == "" {
-			t.Errorf("%s has %d, Link %q", list, len(items), a.header.Get("Link"))
+		ts.must(json.Unmarshal(resp.body, &items))
+		if len(items) != 100 || resp.header.Get("Link") == "" {
+			t.Errorf("%s has %d, Link %q", list, len(items), resp.header.Get("Link"))
 		}
 	}
 }
 
-// follows reads pages until there is no next one, and compares the numbers in them. Meanwhile more come.
-func (w *world) follows(target, number string, want []string) {
-	w.Helper()
+// wantPages reads pages until there is no next one, and compares the numbers in them. Meanwhile more come.
+func (ts *testServer) wantPages(target, number string, want []string) {
+	ts.Helper()
 	var got []string
 	numbers := regexp.MustCompile(`[{]"` + number + `":(\d+)`)
 	for next := target; next != ""; {
-		a := w.send(scenario{request: "GET " + next})
-		found := numbers.FindAllSubmatch(a.body, -1)
+		resp := ts.send(scenario{request: "GET " + next})
+		found := numbers.FindAllSubmatch(resp.body, -1)
 		for _, n := range found {
 			got = append(got, string(n[1]))
 		}
-		next = w.next(a)
+		next = ts.nextPage(resp)
 		if len(found) == 0 || len(got) == len(want) && next != "" {
-			w.Errorf("GET %s: %d of %d are read, and the next page is %q", target, len(got), len(want), next)
+			ts.Errorf("GET %s: %d of %d are read, and the next page is %q", target, len(got), len(want), next)
 		}
-		w.client("12").local(99).login().logout()
+		ts.client("12").local(99).login().logout()
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
-		w.Errorf("GET %s (-want +got):\n%s", target, diff)
+		ts.Errorf("GET %s (-want +got):\n%s", target, diff)
 	}
 }
 
-// next is where an answer's Link leads to.
-func (w *world) next(a *reply) string {
-	w.Helper()
-	link := a.header.Get("Link")
+// nextPage is where an answer's Link leads to.
+func (ts *testServer) nextPage(resp *apiResponse) string {
+	ts.Helper()
+	link := resp.header.Get("Link")
 	if link == "" {
 		return ""
 	}
 	found := regexp.MustCompile(`^<(.+)>; rel="next"$`).FindStringSubmatch(link)
 	if found == nil {
-		w.Fatalf("Link is %q", link)
+		ts.Fatalf("Link is %q", link)
 	}
-	return strings.TrimPrefix(found[1], w.base)
+	return strings.TrimPrefix(found[1], ts.base)
 }
 
 // Who follows the feed gets every change once and in order, also those that come meanwhile.
 func TestContractFeed(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.withEvents()
+	ts := newTestServer(t)
+	ts.withEvents()
 	for range 40 {
-		w.client("12").local(136).login().logout()
-		w.client("13").local(136).login().logout()
+		ts.client("12").local(136).login().logout()
+		ts.client("13").local(136).login().logout()
 	}
 	var got []string
 	next, n := "/client/12/status_change/?limit=9", 1
 	for n > 0 {
-		a := w.send(scenario{request: "GET " + next})
+		resp := ts.send(scenario{request: "GET " + next})
 		var page []gen.StatusChange
-		w.must(json.Unmarshal(a.body, &page))
+		ts.must(json.Unmarshal(resp.body, &page))
 		for _, c := range page {
 			got = append(got, strconv.FormatInt(c.Sequence, 10))
 		}
-		if next, n = w.next(a), len(page); n == 9 {
-			w.client("12").remote(7).login().logout()
+		if next, n = ts.nextPage(resp), len(page); n == 9 {
+			ts.client("12").remote(7).login().logout()
 		}
 	}
-	want := w.rows(w.db, "SELECT id FROM status_changes WHERE client_id = '12' ORDER BY id")
+	want := ts.rows(ts.db, "SELECT id FROM status_changes WHERE client_id = '12' ORDER BY id")
 	if diff := cmp.Diff(want, got); diff != "" || len(want) < 100 {
 		t.Errorf("the feed (-want +got):\n%s", diff)
 	}

@@ -16,151 +16,151 @@ import (
 // Polls that wait are told from the stacks of their goroutines, which another test's would mix up: this test runs while
 // no other does.
 func TestContractPolls(t *testing.T) {
-	w := newWorld(t)
-	w.withEvents()
+	ts := newTestServer(t)
+	ts.withEvents()
 	for _, poll := range []struct {
 		name string
-		test func(*world)
+		test func(*testServer)
 	}{
-		{"a change ends it at once", (*world).pollEndsByChange},
-		{"each change of several, whoever asks", (*world).pollsByMany},
-		{"another client's change does not", (*world).pollOfAnotherClient},
-		{"the time is over", (*world).pollTimesOut},
-		{"the client is deleted", (*world).pollOfDeletedClient},
-		{"the caller goes away", (*world).pollIsGivenUp},
-		{"it begins with the next change", (*world).pollFromNewest},
-		{"the server stops", (*world).pollsEndByStop}, // last
+		{"a change ends it at once", (*testServer).pollEndsByChange},
+		{"each change of several, whoever asks", (*testServer).pollsByMany},
+		{"another client's change does not", (*testServer).pollOfAnotherClient},
+		{"the time is over", (*testServer).pollTimesOut},
+		{"the client is deleted", (*testServer).pollOfDeletedClient},
+		{"the caller goes away", (*testServer).pollIsGivenUp},
+		{"it begins with the next change", (*testServer).pollFromNewest},
+		{"the server stops", (*testServer).pollsEndByStop}, // last
 	} {
-		t.Run(poll.name, func(t *testing.T) { w.in(t, func() { poll.test(w) }) })
+		t.Run(poll.name, func(t *testing.T) { ts.runIn(t, func() { poll.test(ts) }) })
 	}
 }
 
-// ending is what a poll ends with.
-type ending struct {
-	*reply
+// pollResult is what a poll ends with.
+type pollResult struct {
+	*apiResponse
 	took time.Duration
 	err  error
 }
 
-// poll asks for changes, and returns when it waits for them.
-func (w *world) poll(query string) <-chan ending {
-	w.Helper()
-	before, ended := servertest.WaitingPolls(), make(chan ending, 1)
+// startPoll asks for changes, and returns when it waits for them.
+func (ts *testServer) startPoll(query string) <-chan pollResult {
+	ts.Helper()
+	before, ended := servertest.WaitingPolls(), make(chan pollResult, 1)
 	go func() {
 		began := time.Now()
-		a, err := w.try(scenario{request: "GET /client/12/status_change/" + query})
-		ended <- ending{a, time.Since(began), err}
+		resp, err := ts.do(scenario{request: "GET /client/12/status_change/" + query})
+		ended <- pollResult{resp, time.Since(began), err}
 	}()
-	servertest.AwaitPolls(w, before+1)
+	servertest.AwaitPolls(ts, before+1)
 	return ended
 }
 
-// ends compares what a poll ends with.
-func (w *world) ends(poll <-chan ending, status int, sequences ...int64) ending {
-	w.Helper()
+// wantPoll compares what a poll ends with.
+func (ts *testServer) wantPoll(poll <-chan pollResult, status int, sequences ...int64) pollResult {
+	ts.Helper()
 	a := <-poll
-	w.must(a.err)
-	w.must(w.check(a.reply))
+	ts.must(a.err)
+	ts.must(ts.check(a.apiResponse))
 	var got []int64
 	if a.status == http.StatusOK {
 		var page []gen.StatusChange
-		w.must(json.Unmarshal(a.body, &page))
+		ts.must(json.Unmarshal(a.body, &page))
 		for _, c := range page {
 			got = append(got, c.Sequence)
 		}
 	}
 	if a.status != status || fmt.Sprint(got) != fmt.Sprint(sequences) {
-		w.Errorf("%d %s, want %d and the changes %v", a.status, a.body, status, sequences)
+		ts.Errorf("%d %s, want %d and the changes %v", a.status, a.body, status, sequences)
 	}
 	if a.took > 10*time.Second {
-		w.Errorf("it took %v", a.took)
+		ts.Errorf("it took %v", a.took)
 	}
 	return a
 }
 
-func (w *world) pollEndsByChange() {
-	poll := w.poll("?wait=30")
-	w.client("12").local(136).login()
-	a := w.ends(poll, 200, 1)
-	if link := a.header.Get("Link"); link != `</api/ver1.0/client/12/status_change/?after=1&epoch=`+seedEpoch+`&wait=30>; rel="next"` {
-		w.Errorf("Link is %s", link)
+func (ts *testServer) pollEndsByChange() {
+	poll := ts.startPoll("?wait=30")
+	ts.client("12").local(136).login()
+	a := ts.wantPoll(poll, 200, 1)
+	if link := a.header.Get("Link"); link != `</api/ver1.0/client/12/status_change/?after=1&epoch=`+testEpoch+`&wait=30>; rel="next"` {
+		ts.Errorf("Link is %s", link)
 	}
-	poll = w.poll("?after=1&wait=30")
-	w.put("/client/12/status/", `[{"agent_type":"local","agent_id":136,"agent_status":"logged_out"},`+
+	poll = ts.startPoll("?after=1&wait=30")
+	ts.put("/client/12/status/", `[{"agent_type":"local","agent_id":136,"agent_status":"logged_out"},`+
 		`{"agent_type":"remote","agent_id":7,"agent_status":"available"}]`)
-	w.ends(poll, 200, 2, 3)
-	poll = w.poll("?after=3&wait=30")
-	w.delete("/client/12/agent/remote/7") // which was available: it logs out
-	w.ends(poll, 200, 4)
+	ts.wantPoll(poll, 200, 2, 3)
+	poll = ts.startPoll("?after=3&wait=30")
+	ts.delete("/client/12/agent/remote/7") // which was available: it logs out
+	ts.wantPoll(poll, 200, 4)
 }
 
-func (w *world) pollsByMany() {
-	var polls []<-chan ending
+func (ts *testServer) pollsByMany() {
+	var polls []<-chan pollResult
 	for range 10 {
-		polls = append(polls, w.poll("?after=4&wait=30"))
+		polls = append(polls, ts.startPoll("?after=4&wait=30"))
 	}
-	w.client("12").local(136).login()
+	ts.client("12").local(136).login()
 	for _, poll := range polls {
-		w.ends(poll, 200, 5)
+		ts.wantPoll(poll, 200, 5)
 	}
 }
 
-func (w *world) pollOfAnotherClient() {
-	poll := w.poll("?after=5&wait=30")
-	w.client("13").local(136).login()
-	w.client("12").local(136).login() // is so already
-	w.client("12").local(136).logout()
-	w.ends(poll, 200, 7)
+func (ts *testServer) pollOfAnotherClient() {
+	poll := ts.startPoll("?after=5&wait=30")
+	ts.client("13").local(136).login()
+	ts.client("12").local(136).login() // is so already
+	ts.client("12").local(136).logout()
+	ts.wantPoll(poll, 200, 7)
 }
 
-func (w *world) pollTimesOut() {
-	a := w.ends(w.poll("?after=7&wait=1"), 200)
-	want := `</api/ver1.0/client/12/status_change/?after=7&epoch=` + seedEpoch + `&wait=1>; rel="next"`
+func (ts *testServer) pollTimesOut() {
+	a := ts.wantPoll(ts.startPoll("?after=7&wait=1"), 200)
+	want := `</api/ver1.0/client/12/status_change/?after=7&epoch=` + testEpoch + `&wait=1>; rel="next"`
 	if link := a.header.Get("Link"); a.took < time.Second || link != want {
-		w.Errorf("it took %v, Link is %s", a.took, link)
+		ts.Errorf("it took %v, Link is %s", a.took, link)
 	}
 }
 
-func (w *world) pollOfDeletedClient() {
-	poll := w.poll("?after=7&wait=30")
-	w.delete("/client/12")
-	w.ends(poll, 404)
-	w.client("12").local(136).login()
+func (ts *testServer) pollOfDeletedClient() {
+	poll := ts.startPoll("?after=7&wait=30")
+	ts.delete("/client/12")
+	ts.wantPoll(poll, 404)
+	ts.client("12").local(136).login()
 }
 
 // pollIsGivenUp leaves nothing behind.
-func (w *world) pollIsGivenUp() {
-	ctx, giveUp := context.WithCancel(w.Context())
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, w.server.URL+w.base+"/client/12/status_change/?after=8&wait=30", nil)
-	w.must(err)
-	r.Header.Set("Authorization", "Bearer "+asOperator.token)
+func (ts *testServer) pollIsGivenUp() {
+	ctx, giveUp := context.WithCancel(ts.Context())
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, ts.server.URL+ts.base+"/client/12/status_change/?after=8&wait=30", nil)
+	ts.must(err)
+	r.Header.Set("Authorization", "Bearer "+operatorToken.token)
 	ended := make(chan error)
 	go func() {
-		_, err := w.server.Client().Do(r)
+		_, err := ts.server.Client().Do(r)
 		ended <- err
 	}()
-	servertest.AwaitPolls(w, 1)
+	servertest.AwaitPolls(ts, 1)
 	giveUp()
 	if err := <-ended; !errors.Is(err, context.Canceled) {
-		w.Errorf("it ended with %v", err)
+		ts.Errorf("it ended with %v", err)
 	}
-	servertest.AwaitPolls(w, 0)
+	servertest.AwaitPolls(ts, 0)
 }
 
 // pollFromNewest has a reader that wants nothing of before get the next change, and where it goes on.
-func (w *world) pollFromNewest() {
-	poll := w.poll("?start=newest&wait=30")
-	w.client("12").local(136).logout()
-	a := w.ends(poll, 200, 9)
-	want := `</api/ver1.0/client/12/status_change/?after=9&epoch=` + seedEpoch + `&wait=30>; rel="next"`
+func (ts *testServer) pollFromNewest() {
+	poll := ts.startPoll("?start=newest&wait=30")
+	ts.client("12").local(136).logout()
+	a := ts.wantPoll(poll, 200, 9)
+	want := `</api/ver1.0/client/12/status_change/?after=9&epoch=` + testEpoch + `&wait=30>; rel="next"`
 	if link := a.header.Get("Link"); link != want {
-		w.Errorf("Link is %s, want %s", link, want)
+		ts.Errorf("Link is %s, want %s", link, want)
 	}
 }
 
-func (w *world) pollsEndByStop() {
-	first, second := w.poll("?start=newest&wait=30"), w.poll("?after=9&wait=30")
-	close(w.stopping)
-	w.ends(first, 200)
-	w.ends(second, 200)
+func (ts *testServer) pollsEndByStop() {
+	first, second := ts.startPoll("?start=newest&wait=30"), ts.startPoll("?after=9&wait=30")
+	close(ts.stopping)
+	ts.wantPoll(first, 200)
+	ts.wantPoll(second, 200)
 }

@@ -13,23 +13,23 @@ func stateScenarios() []scenario {
 	)
 	return []scenario{
 		{
-			name: "a new event is enabled", op: "get{Kind}AgentEventState", given: (*world).withEvents,
-			request: "GET" + path, status: 200, want: enabled,
+			name: "a new event is enabled", op: "get{Kind}AgentEventState", representative: true, setup: (*testServer).withEvents,
+			request: "GET" + path, status: 200, wantBody: enabled,
 		}, {
-			name: "disable", op: put, given: (*world).withEvents,
-			request: "PUT" + path, body: `{"state":"disabled"}`, status: 200, want: disabled,
-			then: func(w *world) {
-				w.get(w.kind.fill("/client/12/agent/{kind}/{id}/event/{event}/state"), w.kind.fill(disabled))
+			name: "disable", op: put, representative: true, setup: (*testServer).withEvents,
+			request: "PUT" + path, body: `{"state":"disabled"}`, status: 200, wantBody: disabled,
+			after: func(ts *testServer) {
+				ts.wantGet(ts.kind.fill("/client/12/agent/{kind}/{id}/event/{event}/state"), ts.kind.fill(disabled))
 			},
 		}, {
-			name: "enable what is enabled", op: put, given: (*world).withEvents,
-			request: "PUT" + path, body: `{"state":"enabled"}`, status: 200, want: enabled,
+			name: "enable an enabled event", op: put, setup: (*testServer).withEvents,
+			request: "PUT" + path, body: `{"state":"enabled"}`, status: 200, wantBody: enabled,
 		}, {
-			name: "a state is required", op: put, given: (*world).withEvents,
-			request: "PUT" + path, body: `{}`, status: 400, wrong: []string{"state"},
+			name: "a state is required", op: put, setup: (*testServer).withEvents,
+			request: "PUT" + path, body: `{}`, status: 400, wantFields: []string{"state"},
 		}, {
-			name: "no other state, and nothing else", op: put, given: (*world).withEvents,
-			request: "PUT" + path, body: `{"state":"paused","reason":"x"}`, status: 400, wrong: []string{"state", "reason"},
+			name: "another state and unknown fields are refused", op: put, setup: (*testServer).withEvents,
+			request: "PUT" + path, body: `{"state":"paused","reason":"x"}`, status: 400, wantFields: []string{"state", "reason"},
 		},
 	}
 }
@@ -37,41 +37,41 @@ func stateScenarios() []scenario {
 func secretScenarios() []scenario {
 	return []scenario{
 		{
-			name: "a client has a secret", op: "getSecret", given: (*world).withClient,
+			name: "a client has a secret", op: "getSecret", representative: true, setup: (*testServer).withClient,
 			request: "GET /client/12/secret/", status: 200,
 		}, {
-			name: "rotate", op: "rotateSecret", given: (*world).withClient,
+			name: "rotate", op: "rotateSecret", representative: true, setup: (*testServer).withClient,
 			request: "POST /client/12/secret/rotate", status: 200,
 		}, {
-			name: "no more than five secrets sign", op: "rotateSecret", given: withRotations(4),
+			name: "at most five secrets sign", op: "rotateSecret", setup: withRotations(4),
 			request: "POST /client/12/secret/rotate", status: 409,
-			want: `{"message":"client 12 has 5 secrets that sign, the most that it may have; the oldest ends at 2017-05-31T15:07:50.000Z, ` +
+			wantBody: `{"message":"client 12 has 5 secrets that sign, the most that it may have; the oldest ends at 2017-05-31T15:07:50.000Z, ` +
 				`then the next rotation is possible","status":"too_many_secrets"}`,
 		}, {
-			name: "take a rotation back", op: "rollBackSecret", given: withRotations(1),
-			request: "POST /client/12/secret/rollback", status: 200, then: (*world).hasOneSecret,
+			name: "roll back a rotation", op: "rollBackSecret", representative: true, setup: withRotations(1),
+			request: "POST /client/12/secret/rollback", status: 200, after: (*testServer).wantOneSecret,
 		}, {
-			name: "no rotation to take back", op: "rollBackSecret", given: (*world).withClient,
+			name: "roll back without a rotation", op: "rollBackSecret", setup: (*testServer).withClient,
 			request: "POST /client/12/secret/rollback", status: 409,
-			want: `{"message":"client 12 has no previous secret that still signs, so there is no rotation to take back","status":"no_previous_secret"}`,
+			wantBody: `{"message":"client 12 has no previous secret that still signs, so there is no rotation to take back","status":"no_previous_secret"}`,
 		},
 	}
 }
 
 // withRotations is a client whose secret was rotated so often.
-func withRotations(n int) func(*world) {
-	return func(w *world) {
-		w.withClient()
+func withRotations(n int) func(*testServer) {
+	return func(ts *testServer) {
+		ts.withClient()
 		for range n {
-			_, err := w.store.RotateSecret(w.Context(), "12")
-			w.must(err)
+			_, err := ts.store.RotateSecret(ts.Context(), "12")
+			ts.must(err)
 		}
 	}
 }
 
-// hasOneSecret wants a secret to sign that signed before it was rotated, without an end, and no other.
-func (w *world) hasOneSecret() {
-	w.Helper()
-	secret := w.rows(w.db, "SELECT secret FROM secrets WHERE client_id = '12'")[0]
-	w.get("/client/12/secret/", fmt.Sprintf(`{"secret":%q,"signing_secrets":[{"secret":%q}]}`, secret, secret))
+// wantOneSecret wants a secret to sign that signed before it was rotated, without an end, and no other.
+func (ts *testServer) wantOneSecret() {
+	ts.Helper()
+	secret := ts.rows(ts.db, "SELECT secret FROM secrets WHERE client_id = '12'")[0]
+	ts.wantGet("/client/12/secret/", fmt.Sprintf(`{"secret":%q,"signing_secrets":[{"secret":%q}]}`, secret, secret))
 }

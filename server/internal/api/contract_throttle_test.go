@@ -13,18 +13,18 @@ const tokenFailures = 10
 // Who fails waits, for that application alone; who succeeds never does, however often.
 func TestTokenThrottle(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.withClient()
-	made, other := w.application(gen.AccessLevelAll), w.application(gen.AccessLevelAll)
+	ts := newTestServer(t)
+	ts.withClient()
+	made, other := ts.application(gen.AccessLevelAll), ts.application(gen.AccessLevelAll)
 	fail := func(id string, status int) {
 		t.Helper()
 		body := credentials(gen.ApplicationSecret{ID: id, Secret: "x"}).Encode()
-		a := w.send(scenario{request: "POST /oauth/token", body: body, header: formType})
-		if throttled := a.header.Get("Retry-After") == "6"; a.status != status || throttled != (status == http.StatusTooManyRequests) {
-			t.Errorf("%d %s, Retry-After %q; want %d", a.status, a.body, a.header.Get("Retry-After"), status)
+		resp := ts.send(scenario{request: "POST /oauth/token", body: body, header: formType})
+		if throttled := resp.header.Get("Retry-After") == "6"; resp.status != status || throttled != (status == http.StatusTooManyRequests) {
+			t.Errorf("%d %s, Retry-After %q; want %d", resp.status, resp.body, resp.header.Get("Retry-After"), status)
 		}
 	}
-	w.failures(made.ID)
+	ts.failTokenRequests(made.ID)
 	fail(made.ID, http.StatusTooManyRequests)
 	fail(other.ID, http.StatusBadRequest)
 	for range tokenFailures {
@@ -32,17 +32,17 @@ func TestTokenThrottle(t *testing.T) {
 	}
 	fail("x", http.StatusTooManyRequests) // as if there were one
 	for range 30 {
-		w.token(made)
+		ts.token(made)
 	}
 	fail(made.ID, http.StatusTooManyRequests)
 }
 
-// failures has an application's secret be wrong as often as it may at once.
-func (w *world) failures(id string) {
-	w.Helper()
+// failTokenRequests has an application's secret be wrong as often as it may at once.
+func (ts *testServer) failTokenRequests(id string) {
+	ts.Helper()
 	for range tokenFailures {
 		body := credentials(gen.ApplicationSecret{ID: id, Secret: "x"}).Encode()
-		a := w.send(scenario{request: "POST /oauth/token", body: body, header: formType})
-		w.same("a failure", invalidClient, a.body)
+		resp := ts.send(scenario{request: "POST /oauth/token", body: body, header: formType})
+		ts.wantJSON("a failure", invalidClient, resp.body)
 	}
 }

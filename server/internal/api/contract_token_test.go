@@ -16,21 +16,21 @@ import (
 	"github.com/agentevents/agentevents/server/internal/contract"
 )
 
-// newApplicationWorks looks whether the application in a scenario's answer gets a token that is good.
-func (w *world) newApplicationWorks() {
-	w.Helper()
+// wantWorkingApplication looks whether the application in a scenario's answer gets a token that is good.
+func (ts *testServer) wantWorkingApplication() {
+	ts.Helper()
 	var made gen.ApplicationSecret
-	w.must(json.Unmarshal(w.reply.body, &made))
-	token := w.token(made)
-	a := w.send(scenario{request: "GET /client/@me", header: map[string]string{"Authorization": "Bearer " + token}})
-	w.same("its own client", `{"id":"12","name":"Ringme","blocked":false}`, a.body)
+	ts.must(json.Unmarshal(ts.response.body, &made))
+	token := ts.token(made)
+	resp := ts.send(scenario{request: "GET /client/@me", header: map[string]string{"Authorization": "Bearer " + token}})
+	ts.wantJSON("its own client", `{"id":"12","name":"Ringme","blocked":false}`, resp.body)
 }
 
 // application makes one of client 12.
-func (w *world) application(access gen.AccessLevel) gen.ApplicationSecret {
-	w.Helper()
-	made, err := w.store.CreateApplication(w.Context(), "12", gen.ApplicationCreate{Name: "CRM", Access: access})
-	w.must(err)
+func (ts *testServer) application(access gen.AccessLevel) gen.ApplicationSecret {
+	ts.Helper()
+	made, err := ts.store.CreateApplication(ts.Context(), "12", gen.ApplicationCreate{Name: "CRM", Access: access})
+	ts.must(err)
 	return made
 }
 
@@ -40,20 +40,20 @@ func credentials(made gen.ApplicationSecret) url.Values {
 
 var formType = map[string]string{"Content-Type": "application/x-www-form-urlencoded", "Authorization": ""}
 
-func (w *world) token(made gen.ApplicationSecret) string {
-	w.Helper()
-	a := w.send(scenario{request: "POST /oauth/token", body: credentials(made).Encode(), header: formType})
-	return w.granted(a)
+func (ts *testServer) token(made gen.ApplicationSecret) string {
+	ts.Helper()
+	resp := ts.send(scenario{request: "POST /oauth/token", body: credentials(made).Encode(), header: formType})
+	return ts.wantToken(resp)
 }
 
-// granted looks at an answer that has a token.
-func (w *world) granted(a *reply) string {
-	w.Helper()
+// wantToken looks at an answer that has a token.
+func (ts *testServer) wantToken(resp *apiResponse) string {
+	ts.Helper()
 	var token gen.Token
-	w.must(json.Unmarshal(a.body, &token))
-	w.same("token", `{"access_token":"`+token.AccessToken+`","token_type":"Bearer","expires_in":3600,"scope":"all"}`, a.body)
-	if a.status != http.StatusOK || len(token.AccessToken) != 30 || a.header.Get("Cache-Control") != "no-store" {
-		w.Errorf("%d %s, Cache-Control %q", a.status, a.body, a.header.Get("Cache-Control"))
+	ts.must(json.Unmarshal(resp.body, &token))
+	ts.wantJSON("token", `{"access_token":"`+token.AccessToken+`","token_type":"Bearer","expires_in":3600,"scope":"all"}`, resp.body)
+	if resp.status != http.StatusOK || len(token.AccessToken) != 30 || resp.header.Get("Cache-Control") != "no-store" {
+		ts.Errorf("%d %s, Cache-Control %q", resp.status, resp.body, resp.header.Get("Cache-Control"))
 	}
 	return token.AccessToken
 }
@@ -61,9 +61,9 @@ func (w *world) granted(a *reply) string {
 // Whatever way the credentials come, the token is good.
 func TestTokenEncodings(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.withClient()
-	made := w.application(gen.AccessLevelAll)
+	ts := newTestServer(t)
+	ts.withClient()
+	made := ts.application(gen.AccessLevelAll)
 	form := credentials(made).Encode()
 	boundary, parts := multipartOf(credentials(made))
 	basic := "Basic " + base64.StdEncoding.EncodeToString([]byte(made.ID+":"+made.Secret))
@@ -83,10 +83,10 @@ func TestTokenEncodings(t *testing.T) {
 	} {
 		s.request = "POST /oauth/token" + s.request
 		for _, s.atRoot = range []bool{false, true} {
-			token := w.granted(w.send(s))
-			a := w.send(scenario{request: "GET /client/@me/", header: map[string]string{"Authorization": "Bearer " + token}})
-			if a.status != http.StatusOK {
-				t.Errorf("%s, at the root %v: the token is answered %d %s", name, s.atRoot, a.status, a.body)
+			token := ts.wantToken(ts.send(s))
+			resp := ts.send(scenario{request: "GET /client/@me/", header: map[string]string{"Authorization": "Bearer " + token}})
+			if resp.status != http.StatusOK {
+				t.Errorf("%s, at the root %v: the token is answered %d %s", name, s.atRoot, resp.status, resp.body)
 			}
 		}
 	}
@@ -108,9 +108,9 @@ const invalidClient = `{"error":"invalid_client","error_description":"there is n
 // Whatever is wrong with credentials, it is the client's mistake in OAuth's words, and never 401.
 func TestTokenRefusals(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.withClient()
-	made := w.application(gen.AccessLevelAll)
+	ts := newTestServer(t)
+	ts.withClient()
+	made := ts.application(gen.AccessLevelAll)
 	wrong := func(change func(url.Values)) string {
 		form := credentials(made)
 		change(form)
@@ -129,42 +129,42 @@ func TestTokenRefusals(t *testing.T) {
 		"nothing but a grant": "grant_type=client_credentials",
 		"id of a client":      wrong(func(f url.Values) { f.Set("client_id", "12") }),
 	} {
-		a := w.send(scenario{request: "POST /oauth/token", body: body, header: formType})
-		if a.status != http.StatusBadRequest {
-			t.Errorf("%s: %d", name, a.status)
+		resp := ts.send(scenario{request: "POST /oauth/token", body: body, header: formType})
+		if resp.status != http.StatusBadRequest {
+			t.Errorf("%s: %d", name, resp.status)
 		}
-		w.same(name, invalidClient, a.body)
+		ts.wantJSON(name, invalidClient, resp.body)
 	}
 	for body, want := range map[string]string{
 		"": "invalid_request", "x=%zz": "invalid_request", "grant_type=password&username=a": "unsupported_grant_type",
 	} {
-		a := w.send(scenario{request: "POST /oauth/token", body: body, header: formType})
-		atRoot := w.send(scenario{request: "POST /oauth/token", body: body, header: formType, atRoot: true})
-		w.same("at the root", string(a.body), atRoot.body)
-		if a.status != http.StatusBadRequest || !strings.Contains(string(a.body), `"error":"`+want+`"`) {
-			t.Errorf("%q: %d %s", body, a.status, a.body)
+		resp := ts.send(scenario{request: "POST /oauth/token", body: body, header: formType})
+		atRoot := ts.send(scenario{request: "POST /oauth/token", body: body, header: formType, atRoot: true})
+		ts.wantJSON("at the root", string(resp.body), atRoot.body)
+		if resp.status != http.StatusBadRequest || !strings.Contains(string(resp.body), `"error":"`+want+`"`) {
+			t.Errorf("%q: %d %s", body, resp.status, resp.body)
 		}
 	}
 	broken := map[string]string{"Content-Type": "multipart/form-data; boundary=x", "Authorization": ""}
-	a := w.send(scenario{request: "POST /oauth/token", body: "--x", header: broken})
-	if a.status != http.StatusBadRequest || !strings.Contains(string(a.body), "invalid_request") {
-		t.Errorf("broken multipart: %d %s", a.status, a.body)
+	resp := ts.send(scenario{request: "POST /oauth/token", body: "--x", header: broken})
+	if resp.status != http.StatusBadRequest || !strings.Contains(string(resp.body), "invalid_request") {
+		t.Errorf("broken multipart: %d %s", resp.status, resp.body)
 	}
-	a = w.send(scenario{request: "POST /oauth/token", body: strings.Repeat("x", auth.MaxTokenBody+1), header: formType})
-	if a.status != http.StatusRequestEntityTooLarge {
-		t.Errorf("a body too long: %d %s", a.status, a.body)
+	resp = ts.send(scenario{request: "POST /oauth/token", body: strings.Repeat("x", auth.MaxTokenBody+1), header: formType})
+	if resp.status != http.StatusRequestEntityTooLarge {
+		t.Errorf("a body too long: %d %s", resp.status, resp.body)
 	}
-	w.withBlocked()
-	a = w.send(scenario{request: "POST /oauth/token", body: credentials(made).Encode(), header: formType})
-	w.same("of a client that is blocked", invalidClient, a.body)
+	ts.withBlocked()
+	resp = ts.send(scenario{request: "POST /oauth/token", body: credentials(made).Encode(), header: formType})
+	ts.wantJSON("of a client that is blocked", invalidClient, resp.body)
 }
 
 // A token is got below the API's path and at the root, with the same methods.
 func TestTokenIsPosted(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
+	ls := newLiveServer(t)
 	for _, path := range []string{contract.BasePath + tokenPath, tokenPath, tokenPath + "/"} {
-		g := s.send(s.request("GET", path, nil))
+		g := ls.send(ls.request("GET", path, nil))
 		if g.status != http.StatusMethodNotAllowed || !strings.Contains(g.header.Get("Allow"), "POST") {
 			t.Errorf("GET %s: %d %s, Allow %q", path, g.status, g.body, g.header.Get("Allow"))
 		}
@@ -174,9 +174,9 @@ func TestTokenIsPosted(t *testing.T) {
 // A form has few fields. More than that are not worth the work of reading them.
 func TestTokenFieldsAreCounted(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.withClient()
-	made := w.application(gen.AccessLevelAll)
+	ts := newTestServer(t)
+	ts.withClient()
+	made := ts.application(gen.AccessLevelAll)
 	for more, want := range map[int]string{17: "access_token", 18: `"the body may have at most 20 fields"`, 100: "invalid_request"} {
 		form := credentials(made)
 		for i := range more {
@@ -186,8 +186,8 @@ func TestTokenFieldsAreCounted(t *testing.T) {
 		multi := map[string]string{"Content-Type": "multipart/form-data; boundary=" + boundary, "Authorization": ""}
 		for _, s := range []scenario{{body: form.Encode(), header: formType}, {body: parts, header: multi}} {
 			s.request = "POST /oauth/token"
-			if a := w.send(s); !strings.Contains(string(a.body), want) {
-				t.Errorf("%d fields as %s: %d %s", more+3, s.header["Content-Type"], a.status, a.body)
+			if resp := ts.send(s); !strings.Contains(string(resp.body), want) {
+				t.Errorf("%d fields as %s: %d %s", more+3, s.header["Content-Type"], resp.status, resp.body)
 			}
 		}
 	}

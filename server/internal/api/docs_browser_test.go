@@ -31,28 +31,28 @@ import (
 // The documentation in a browser: signing in, trying operations out, and every list without a touch of a field.
 func TestDocumentationInABrowser(t *testing.T) {
 	b := openBrowser(t)
-	s := newSite(t)
-	application := s.withExamples()
-	proxy := httptest.NewServer(http.StripPrefix("/pbx", s.Config.Handler))
+	ls := newLiveServer(t)
+	application := ls.withExamples()
+	proxy := httptest.NewServer(http.StripPrefix("/pbx", ls.Config.Handler))
 	t.Cleanup(proxy.Close)
-	b.open(t, s.URL+"/docs")
+	b.open(t, ls.URL+"/docs")
 	t.Run("wrong secret", func(t *testing.T) { testWrongSecret(t, b) })
 	t.Run("operator", func(t *testing.T) {
 		b.signIn(t, lab.OperatorID, lab.OperatorSecret)
-		testTwoOperations(t, b, s)
-		testLists(t, b, lists(t, "operator"))
+		testTwoOperations(t, b, ls)
+		testLists(t, b, listOperations(t, "operator"))
 		b.signOut(t)
 	})
 	t.Run("application of the client", func(t *testing.T) {
 		b.signIn(t, application.ID, application.Secret)
-		testLists(t, b, lists(t, "read_only"))
+		testLists(t, b, listOperations(t, "read_only"))
 	})
 	t.Run("behind a proxy with a prefix", func(t *testing.T) {
 		b.open(t, proxy.URL+"/pbx/docs")
 		b.signIn(t, application.ID, application.Secret)
-		testLists(t, b, lists(t, "read_only")[:1])
+		testLists(t, b, listOperations(t, "read_only")[:1])
 	})
-	want := slices.Sorted(slices.Values([]string{hostOf(t, s.URL), hostOf(t, proxy.URL)}))
+	want := slices.Sorted(slices.Values([]string{hostOf(t, ls.URL), hostOf(t, proxy.URL)}))
 	if got := b.hosts(); !slices.Equal(got, want) {
 		t.Errorf("the page sends requests to %q, want %q", got, want)
 	}
@@ -74,7 +74,7 @@ func testWrongSecret(t *testing.T, b *browser) {
 	b.do(t, chromedp.Click(chromedp.CSS(".modal-ux .close-modal")))
 }
 
-func testTwoOperations(t *testing.T, b *browser, s *site) {
+func testTwoOperations(t *testing.T, b *browser, ls *liveServer) {
 	for _, c := range []struct{ operation, status string }{{"putClient", "201"}, {"getClient", "200"}} {
 		at := "#operations-client-" + c.operation + " "
 		b.press(t, at+".opblock-summary-control", at+".try-out__btn")
@@ -88,7 +88,7 @@ func testTwoOperations(t *testing.T, b *browser, s *site) {
 			t.Errorf("%s shows %q", c.operation, shown)
 		}
 	}
-	s.expect(s.ask("GET", "/client/13", ""), http.StatusOK, `{"id":"13","name":"Ringme","blocked":false}`)
+	ls.expect(ls.call("GET", "/client/13", ""), http.StatusOK, `{"id":"13","name":"Ringme","blocked":false}`)
 }
 
 // testLists executes lists and touches no field.
@@ -106,8 +106,8 @@ func testLists(t *testing.T, b *browser, all []*openapi3.Operation) {
 	}
 }
 
-// lists returns the operations that answer an array and require an access level. There is at least one.
-func lists(t *testing.T, access string) (all []*openapi3.Operation) {
+// listOperations returns the operations that answer an array and require an access level. There is at least one.
+func listOperations(t *testing.T, access string) (all []*openapi3.Operation) {
 	t.Helper()
 	document, err := contract.Load()
 	if err != nil {
@@ -131,21 +131,21 @@ func lists(t *testing.T, access string) (all []*openapi3.Operation) {
 
 // withExamples makes what the examples of path parameters name, and something in every list of client 12. It returns an
 // application of this client.
-func (s *site) withExamples() gen.ApplicationSecret {
-	s.Helper()
+func (ls *liveServer) withExamples() gen.ApplicationSecret {
+	ls.Helper()
 	receiver := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
-	s.Cleanup(receiver.Close)
-	s.withAgents()
+	ls.Cleanup(receiver.Close)
+	ls.withAgents()
 	for i, agent := range []string{"/client/12/agent/local/136", "/client/12/agent/remote/7"} {
 		event := fmt.Sprintf(`{"url":%q,"method":"GET","event_type":"agent-login"}`, receiver.URL)
-		s.expect(s.ask("POST", agent+"/event/", event), http.StatusCreated, "")
-		s.expect(s.ask("POST", fmt.Sprintf("%s/event/%d/test", agent, i+1), ""), http.StatusOK, "")
-		s.expect(s.ask("PUT", agent+"/status", `{"agent_status":"available"}`), http.StatusOK, "")
+		ls.expect(ls.call("POST", agent+"/event/", event), http.StatusCreated, "")
+		ls.expect(ls.call("POST", fmt.Sprintf("%s/event/%d/test", agent, i+1), ""), http.StatusOK, "")
+		ls.expect(ls.call("PUT", agent+"/status", `{"agent_status":"available"}`), http.StatusOK, "")
 	}
-	s.expect(s.ask("POST", "/client/12/delivery/redeliver", `{}`), http.StatusAccepted, "")
-	made, err := s.store.CreateApplication(s.Context(), "12", gen.ApplicationCreate{Name: "CRM", Access: gen.AccessLevelAll})
+	ls.expect(ls.call("POST", "/client/12/delivery/redeliver", `{}`), http.StatusAccepted, "")
+	made, err := ls.store.CreateApplication(ls.Context(), "12", gen.ApplicationCreate{Name: "CRM", Access: gen.AccessLevelAll})
 	if err != nil {
-		s.Fatal(err)
+		ls.Fatal(err)
 	}
 	return made
 }

@@ -15,7 +15,7 @@ import (
 )
 
 func TestDocuments(t *testing.T) {
-	s := newSite(t)
+	ls := newLiveServer(t)
 	file, err := os.ReadFile("../../../openapi.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -30,13 +30,13 @@ func TestDocuments(t *testing.T) {
 		"/docs/swagger-ui.css":       {"text/css; charset=utf-8", ".swagger-ui"},
 		"/docs/favicon-32x32.png":    {"image/png", "PNG"},
 	} {
-		g := s.send(s.request("GET", path, nil))
+		g := ls.send(ls.request("GET", path, nil))
 		if typ := g.header.Get("Content-Type"); g.status != http.StatusOK || typ != want.mediaType || !strings.Contains(g.body, want.part) {
 			t.Errorf("%s: %d %s %.200s", path, g.status, typ, g.body)
 		}
 	}
 	for _, path := range []string{"/", "/docs"} {
-		g := s.send(s.request("GET", path, nil))
+		g := ls.send(ls.request("GET", path, nil))
 		if g.status != http.StatusFound || g.header.Get("Location") != "docs/" {
 			t.Errorf("%s: %d to %s", path, g.status, g.header.Get("Location"))
 		}
@@ -53,8 +53,8 @@ func TestSwaggerUIVersion(t *testing.T) {
 	if want == nil {
 		t.Fatalf("VERSION is %s", record)
 	}
-	s := newSite(t)
-	bundle := s.send(s.request("GET", "/docs/swagger-ui-bundle.js", nil)).body
+	ls := newLiveServer(t)
+	bundle := ls.send(ls.request("GET", "/docs/swagger-ui-bundle.js", nil)).body
 	if !strings.Contains(bundle, `PACKAGE_VERSION:"`+want[1]+`"`) {
 		t.Errorf("the bundle is not that of %s", want[1])
 	}
@@ -65,19 +65,19 @@ func TestSwaggerUIVersion(t *testing.T) {
 
 // Every answer bounds what a browser does with it.
 func TestHeadersForBrowsers(t *testing.T) {
-	s := newSite(t)
-	measured := httptest.NewServer(BrowserHeaders(telemetry.NewMetrics(s.store, "test", "test").Handler(telemetry.NewLog(s.log, slog.LevelInfo, false))))
+	ls := newLiveServer(t)
+	measured := httptest.NewServer(BrowserHeaders(telemetry.NewMetrics(ls.store, "test", "test").Handler(telemetry.NewLog(ls.log, slog.LevelInfo, false))))
 	t.Cleanup(measured.Close)
 	const none, tail = "default-src 'none'", "; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 	const docs = none + "; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:"
 	for url, want := range map[string]string{
-		s.URL + "/": none, s.URL + "/docs": none, s.URL + "/docs/": docs, s.URL + "/docs/start.js": docs, s.URL + "/docs/nothing": docs,
-		s.URL + "/openapi.yaml": none, s.URL + "/openapi.json": none, s.URL + "/nothing": none, s.URL + "/healthz": none,
-		s.URL + contract.BasePath + "/client/": none, s.URL + contract.BasePath + "/client/99": none, s.URL + contract.BasePath + "/oauth/token": none,
+		ls.URL + "/": none, ls.URL + "/docs": none, ls.URL + "/docs/": docs, ls.URL + "/docs/start.js": docs, ls.URL + "/docs/nothing": docs,
+		ls.URL + "/openapi.yaml": none, ls.URL + "/openapi.json": none, ls.URL + "/nothing": none, ls.URL + "/healthz": none,
+		ls.URL + contract.BasePath + "/client/": none, ls.URL + contract.BasePath + "/client/99": none, ls.URL + contract.BasePath + "/oauth/token": none,
 		measured.URL + "/metrics": none, measured.URL + "/nothing": none, measured.URL + "/debug/pprof/cmdline": none,
 		measured.URL + "/debug/pprof/": none + "; style-src 'unsafe-inline'", measured.URL + "/debug/pprof/nothing": none,
 	} {
-		resp, err := s.Client().Get(url)
+		resp, err := ls.Client().Get(url)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -21,8 +21,8 @@ import (
 
 const internal = `{"message":"internal error"}`
 
-// answered has the one handler of errors answer an error.
-func answered(err error) (rec *httptest.ResponseRecorder, log string) {
+// handleError has the one handler of errors answer an error.
+func handleError(err error) (rec *httptest.ResponseRecorder, log string) {
 	var lines servertest.Log
 	e := echo.New()
 	c := e.NewContext(httptest.NewRequest(http.MethodGet, "/", nil), httptest.NewRecorder())
@@ -64,7 +64,7 @@ func TestErrors(t *testing.T) {
 		"out of time": {context.DeadlineExceeded, 500, internal, "deadline"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			rec, log := answered(c.err)
+			rec, log := handleError(c.err)
 			if body := strings.TrimSpace(rec.Body.String()); rec.Code != c.status || c.body != "" && body != c.body {
 				t.Errorf("got %d %s\nwant %d %s", rec.Code, body, c.status, c.body)
 			}
@@ -94,7 +94,7 @@ func TestErrorAfterTheAnswer(t *testing.T) {
 
 func TestPanicsAreInternalErrors(t *testing.T) {
 	err := recoverPanics(func(echo.Context) error { panic("a secret") })(nil)
-	rec, log := answered(err)
+	rec, log := handleError(err)
 	if rec.Code != http.StatusInternalServerError || strings.TrimSpace(rec.Body.String()) != internal {
 		t.Errorf("got %d %s", rec.Code, rec.Body)
 	}

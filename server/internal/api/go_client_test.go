@@ -10,12 +10,12 @@ import (
 )
 
 // What the Go client is not given it leaves out, also when it is given something else.
-func TestGoClientLeavesOutWhatIsNotGiven(t *testing.T) {
-	s := newSite(t)
-	s.ask("PUT", "/client/12", `{}`)
-	s.ask("PUT", "/client/12/agent/local/1", `{"extension_name":"x"}`)
-	s.ask("PUT", "/client/12/agent/remote/1", `{"agent_number":"x"}`)
-	c, err := client.NewClient(s.URL+contract.BasePath, client.WithHTTPClient(s.Client()))
+func TestGoClientLeavesOutNilParameters(t *testing.T) {
+	ls := newLiveServer(t)
+	ls.call("PUT", "/client/12", `{}`)
+	ls.call("PUT", "/client/12/agent/local/1", `{"extension_name":"x"}`)
+	ls.call("PUT", "/client/12/agent/remote/1", `{"agent_number":"x"}`)
+	c, err := client.NewClient(ls.URL+contract.BasePath, client.WithHTTPClient(ls.Client()))
 	if err != nil {
 		t.Fatal(err)
 	}

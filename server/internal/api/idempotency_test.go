@@ -28,16 +28,16 @@ func TestIdempotencyKey(t *testing.T) {
 // idempotencyScenarios are requests with an Idempotency-Key, made of a good request of an operation that takes one.
 func idempotencyScenarios(s scenario) (all []scenario) {
 	const key = "8e03978e-40d5-43dd-bc93-6894a57f9324"
-	given := s.given
+	given := s.setup
 	with := func(header string) map[string]string {
-		return map[string]string{headerIdempotencyKey: header, "Authorization": "Bearer " + asAll.token}
+		return map[string]string{headerIdempotencyKey: header, "Authorization": "Bearer " + allToken.token}
 	}
-	after := func(first scenario) func(*world) {
+	after := func(first scenario) func(*testServer) {
 		first.header = with(key)
-		return func(w *world) {
-			given(w)
-			if w.reply = w.send(first); w.reply.status >= 300 {
-				w.Fatalf("%s: %d %s", first.request, w.reply.status, w.reply.body)
+		return func(ts *testServer) {
+			given(ts)
+			if ts.response = ts.send(first); ts.response.status >= 300 {
+				ts.Fatalf("%s: %d %s", first.request, ts.response.status, ts.response.body)
 			}
 		}
 	}
@@ -49,19 +49,19 @@ func idempotencyScenarios(s scenario) (all []scenario) {
 			s.request, s.body = s.request+"?x", strings.Replace(s.body, ":", " :\n", 1)
 		},
 	} {
-		all = append(all, s.but("again with the same key, "+name, func(s *scenario) {
-			var first *reply
+		all = append(all, s.variant("again with the same key, "+name, func(s *scenario) {
+			var first *apiResponse
 			create := after(*s)
-			s.given = func(w *world) { create(w); first = w.reply }
-			s.header, s.family = with(key), s.name
-			s.then = func(w *world) { w.answeredAgain(first) }
+			s.setup = func(ts *testServer) { create(ts); first = ts.response }
+			s.header, s.sharedSetup = with(key), s.name
+			s.after = func(ts *testServer) { ts.wantSameResponse(first) }
 			change(s)
 		}))
 	}
 	all = append(all, s.refused("with the key of another request", http.StatusUnprocessableEntity, nil, func(s *scenario) {
-		s.given, s.family = after(s.other()), s.name
+		s.setup, s.sharedSetup = after(s.anotherRequest()), s.name
 		s.header = with(key)
-		s.want = `{"message":"the Idempotency-Key was used for another request; use a new key for each new request",` +
+		s.wantBody = `{"message":"the Idempotency-Key was used for another request; use a new key for each new request",` +
 			`"status":"idempotency_key_reused"}`
 	}))
 	for name, header := range map[string]string{"long": strings.Repeat("x", 256), "open": `"x`, "empty": `""`, "foreign": "ключ"} {
@@ -72,8 +72,8 @@ func idempotencyScenarios(s scenario) (all []scenario) {
 	return all
 }
 
-// other is another good request of the same operation, or of another one if that takes no body.
-func (s scenario) other() scenario {
+// anotherRequest is another good request of the same operation, or of another one if that takes no body.
+func (s scenario) anotherRequest() scenario {
 	body, is := map[string]string{
 		"createLocalAgent":       `{"id":99,"extension_name":"x"}`,
 		"createRemoteAgent":      `{"id":99,"agent_number":"x"}`,
@@ -89,14 +89,14 @@ func (s scenario) other() scenario {
 	return s
 }
 
-// answeredAgain looks whether an answer is that of the request before, and nothing more is stored.
-func (w *world) answeredAgain(first *reply) {
-	w.Helper()
-	if first.status != w.reply.status || string(first.body) != string(w.reply.body) ||
-		first.header.Get("Location") != w.reply.header.Get("Location") {
-		w.Errorf("the first answer is %d %s, the second %d %s", first.status, first.body, w.reply.status, w.reply.body)
+// wantSameResponse looks whether an answer is that of the request before, and nothing more is stored.
+func (ts *testServer) wantSameResponse(first *apiResponse) {
+	ts.Helper()
+	if first.status != ts.response.status || string(first.body) != string(ts.response.body) ||
+		first.header.Get("Location") != ts.response.header.Get("Location") {
+		ts.Errorf("the first answer is %d %s, the second %d %s", first.status, first.body, ts.response.status, ts.response.body)
 	}
-	if diff := cmp.Diff(stored(w.before), stored(w.dump())); diff != "" {
-		w.Errorf("the second request has changed the store:\n%s", diff)
+	if diff := cmp.Diff(stableRows(ts.rowsBefore), stableRows(ts.dump())); diff != "" {
+		ts.Errorf("the second request has changed the store:\n%s", diff)
 	}
 }

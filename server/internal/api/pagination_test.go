@@ -35,7 +35,7 @@ func TestNextPage(t *testing.T) {
 }
 
 // What is one too many for a page is cut off, and tells that there is a next one.
-func TestPaged(t *testing.T) {
+func TestPageBefore(t *testing.T) {
 	t.Parallel()
 	ctx := request.NewContext(t.Context(), &request.Info{URL: &url.URL{Path: "/x/"}})
 	list := []int64{9, 8, 7}

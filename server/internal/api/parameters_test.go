@@ -9,30 +9,30 @@ import (
 	"github.com/agentevents/agentevents/server/internal/contract"
 )
 
-func TestMe(t *testing.T) {
-	s := newSite(t)
+func TestResolveMe(t *testing.T) {
+	ls := newLiveServer(t)
 	nobody := `{"message":"@me stands for the client of the token, and an operator's has none","status":"client_not_found"}`
-	s.expect(s.ask("GET", "/client/@me", ""), http.StatusNotFound, nobody)
-	s.expect(s.ask("PUT", "/client/@me", `{}`), http.StatusNotFound, nobody)
-	s.withAgents()
-	mine := s.tenant("12", gen.AccessLevelAll)
+	ls.expect(ls.call("GET", "/client/@me", ""), http.StatusNotFound, nobody)
+	ls.expect(ls.call("PUT", "/client/@me", `{}`), http.StatusNotFound, nobody)
+	ls.withAgents()
+	mine := ls.clientToken("12", gen.AccessLevelAll)
 	for _, path := range []string{"/client/12", "/client/@me", "/client/%40me", "/client/%40%6De/"} {
-		s.expect(s.askAs(mine, "GET", path, ""), http.StatusOK, `{"id":"12","blocked":false}`)
+		ls.expect(ls.callAs(mine, "GET", path, ""), http.StatusOK, `{"id":"12","blocked":false}`)
 	}
 	for _, path := range []string{"/agent/local/136", "/agent/remote/%37/", "/agent/local/136/status", "/agent/local/136/event/"} {
-		g := s.askAs(mine, "GET", "/client/%40me"+path, "")
-		if g.status != http.StatusOK || g.body != s.ask("GET", "/client/12"+path, "").body {
+		g := ls.callAs(mine, "GET", "/client/%40me"+path, "")
+		if g.status != http.StatusOK || g.body != ls.call("GET", "/client/12"+path, "").body {
 			t.Errorf("GET %%40me%s: %d %s", path, g.status, g.body)
 		}
 	}
-	s.expect(s.ask("GET", "/client/%2540me", ""), http.StatusBadRequest, "")
-	s.expect(s.ask("GET", "/client/@you", ""), http.StatusBadRequest, "")
+	ls.expect(ls.call("GET", "/client/%2540me", ""), http.StatusBadRequest, "")
+	ls.expect(ls.call("GET", "/client/@you", ""), http.StatusBadRequest, "")
 }
 
 func TestExtensionFilter(t *testing.T) {
-	s := newSite(t).withAgents()
+	ls := newLiveServer(t).withAgents()
 	for _, extension := range []string{"5", "6", "7"} {
-		s.expect(s.ask("PUT", "/client/12/agent/local/"+extension, `{"extension_name":"x","extension_id":`+extension+`}`), http.StatusCreated, "")
+		ls.expect(ls.call("PUT", "/client/12/agent/local/"+extension, `{"extension_name":"x","extension_id":`+extension+`}`), http.StatusCreated, "")
 	}
 	for query, want := range map[string]string{
 		"": "5 6 7 136", "extension_id=5": "5", "extension_id=5&extension_id=6": "5 6", "extension_id[0]=5&extension_id[1]=6": "5 6",
@@ -40,7 +40,7 @@ func TestExtensionFilter(t *testing.T) {
 		"extension_id[0]=5&extension_id=6": "5 6", "extension_id=8": "", "extension_id[x]=5": "5 6 7 136",
 		"extension_id[0][0]=5": "5 6 7 136", "_=1&page[size]=3&a&b=%5B": "5 6 7 136", "extension_id[0]=5&limit=1": "5",
 	} {
-		g := s.ask("GET", "/client/12/agent/local/?"+query, "")
+		g := ls.call("GET", "/client/12/agent/local/?"+query, "")
 		var ids []string
 		for part := range strings.SplitSeq(g.body, `"id":`) {
 			if id, _, ok := strings.Cut(part, ","); ok && part[0] != '[' {
@@ -54,21 +54,21 @@ func TestExtensionFilter(t *testing.T) {
 }
 
 // What clients of the original do, and are used to see answered.
-func TestSloppyClients(t *testing.T) {
-	s := newSite(t).withAgents()
-	created := s.ask("POST", "/client/12/agent/local/136/event",
+func TestLenientParsing(t *testing.T) {
+	ls := newLiveServer(t).withAgents()
+	created := ls.call("POST", "/client/12/agent/local/136/event",
 		`{"url":"https:\/\/somehost.com\/fordel\/show.php","method":"GET","event_type":"agent-login","id":150.5,"more":[[1.0,{"when":[["2017-05-30t15:00:00z"]]}]]}`)
-	s.expect(created, http.StatusCreated,
+	ls.expect(created, http.StatusCreated,
 		`{"url":"https://somehost.com/fordel/show.php","id":1,"method":"GET","event_type":"agent-login"}`)
 
-	get := s.request("GET", contract.BasePath+"/client/12/agent/local/136/event", strings.NewReader("not even JSON"))
+	get := ls.request("GET", contract.BasePath+"/client/12/agent/local/136/event", strings.NewReader("not even JSON"))
 	get.Header.Set("Content-Type", "text/plain")
-	s.expect(s.send(get), http.StatusOK, "["+created.body+"]")
+	ls.expect(ls.send(get), http.StatusOK, "["+created.body+"]")
 
-	remove := s.request("DELETE", contract.BasePath+"/client/12/agent/local/136/event/1/", http.NoBody)
+	remove := ls.request("DELETE", contract.BasePath+"/client/12/agent/local/136/event/1/", http.NoBody)
 	remove.Header.Set("Content-Type", "application/json")
 	remove.Header.Set("Content-Length", "0")
-	s.expect(s.send(remove), http.StatusNoContent, "")
-	s.expect(s.ask("GET", "/client/12/agent/local/136/event/", ""), http.StatusOK, "[]")
-	s.expect(s.ask("DELETE", "/client/12/agent/local/136", `{"really":`), http.StatusNoContent, "")
+	ls.expect(ls.send(remove), http.StatusNoContent, "")
+	ls.expect(ls.call("GET", "/client/12/agent/local/136/event/", ""), http.StatusOK, "[]")
+	ls.expect(ls.call("DELETE", "/client/12/agent/local/136", `{"really":`), http.StatusNoContent, "")
 }

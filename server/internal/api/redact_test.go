@@ -8,7 +8,7 @@ import (
 	"github.com/agentevents/agentevents/gen"
 )
 
-func TestRedact(t *testing.T) {
+func TestStripURL(t *testing.T) {
 	for raw, want := range map[string]string{
 		"https://somehost.com/fordel/show.php":    "https://somehost.com/fordel/show.php",
 		"https://u:p@somehost.com:8443/a?b=c&d#e": "https://xxxxx@somehost.com:8443/a?xxxxx#e",
@@ -24,32 +24,32 @@ func TestRedact(t *testing.T) {
 }
 
 // Wherever a URL is shown, who may only read does not see its user and its query, and everybody else does.
-func TestReadersSeeNoSecretsOfURLs(t *testing.T) {
+func TestReadOnlySeesNoSecretsOfURLs(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.receivers.answer(http.StatusOK)
-	w.withClient()
-	a := w.client("12").local(136)
+	ts := newTestServer(t)
+	ts.receivers.setStatus(http.StatusOK)
+	ts.withClient()
+	a := ts.client("12").local(136)
 	for _, method := range []gen.RequestMethod{gen.RequestMethodGET, gen.RequestMethodPOST} {
-		_, err := w.store.CreateEvent(t.Context(), a.key, gen.AgentEventCreate{
+		_, err := ts.store.CreateEvent(t.Context(), a.key, gen.AgentEventCreate{
 			URL: "https://user:hidden@somehost.com/x?token=hidden", Method: method, EventType: gen.EventTypeAgentLogin,
 		})
-		w.must(err)
+		ts.must(err)
 	}
 	a.login()
 	for _, event := range []string{"1", "2"} {
-		w.send(scenario{request: "POST /client/12/agent/local/136/event/" + event + "/test"})
+		ts.send(scenario{request: "POST /client/12/agent/local/136/event/" + event + "/test"})
 	}
 	for _, path := range []string{
 		"/agent/local/136/event/", "/agent/local/136/event/1", "/agent/local/136/event/1/test", "/agent/local/136/event/2/test",
 		"/delivery/", "/delivery/1", "/delivery/2",
 	} {
-		reader := w.send(scenario{request: "GET /client/12" + path, header: asReadOnly.header()})
+		reader := ts.send(scenario{request: "GET /client/12" + path, header: readOnlyToken.header()})
 		if text := string(reader.body); reader.status != http.StatusOK || strings.Contains(text, "hidden") ||
 			strings.Contains(text, "webhook-signature") || !strings.Contains(text, "somehost.com/x?xxxxx") {
 			t.Errorf("%s: %d %s", path, reader.status, text)
 		}
-		if other := w.send(scenario{request: "GET /client/12" + path, header: asCallAPI.header()}); !strings.Contains(string(other.body), "token=hidden") {
+		if other := ts.send(scenario{request: "GET /client/12" + path, header: callAPIToken.header()}); !strings.Contains(string(other.body), "token=hidden") {
 			t.Errorf("%s: %d %s", path, other.status, other.body)
 		}
 	}

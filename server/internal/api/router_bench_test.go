@@ -15,7 +15,7 @@ import (
 
 // What a request costs in all that is served, net/http left aside. GetUser asks nothing of the store.
 func BenchmarkRequest(b *testing.B) {
-	router := benchedRouter(b, slog.New(slog.DiscardHandler))
+	router := newBenchmarkRouter(b, slog.New(slog.DiscardHandler))
 	for name, s := range map[string]scenario{
 		"GetUser":     {request: "GET /user"},
 		"GetEvent":    {request: "GET /client/12/agent/local/136/event/1"},
@@ -24,21 +24,21 @@ func BenchmarkRequest(b *testing.B) {
 		"PutStatuses": {request: "PUT /client/12/status", body: `[{"agent_type":"local","agent_id":136,"agent_status":"logged_out"}]`},
 		"Unknown":     {request: "GET /client/12/nothing"},
 	} {
-		b.Run(name, func(b *testing.B) { benchmark(b, router, s) })
+		b.Run(name, func(b *testing.B) { benchmarkRequest(b, router, s) })
 	}
 }
 
-func benchmark(b *testing.B, router http.Handler, s scenario) {
+func benchmarkRequest(b *testing.B, router http.Handler, s scenario) {
 	method, target, _ := strings.Cut(s.request, " ")
 	b.ReportAllocs()
 	for b.Loop() {
-		r, err := http.NewRequestWithContext(b.Context(), method, contract.BasePath+target, s.reader())
+		r, err := http.NewRequestWithContext(b.Context(), method, contract.BasePath+target, s.bodyReader())
 		if err != nil {
 			b.Fatal(err)
 		}
-		r.Header["Authorization"] = []string{"Bearer " + asOperator.token}
+		r.Header["Authorization"] = []string{"Bearer " + operatorToken.token}
 		r.Header["Content-Type"] = []string{"application/json"}
-		w := unread{header: http.Header{}}
+		w := discardResponse{header: http.Header{}}
 		router.ServeHTTP(&w, r)
 		if w.status == 0 || w.status >= 500 {
 			b.Fatal(w.status)
@@ -46,24 +46,24 @@ func benchmark(b *testing.B, router http.Handler, s scenario) {
 	}
 }
 
-// unread is an answer that nobody reads.
-type unread struct {
+// discardResponse is an answer that nobody reads.
+type discardResponse struct {
 	header http.Header
 	status int
 }
 
-func (u *unread) Header() http.Header            { return u.header }
-func (u *unread) Write(body []byte) (int, error) { return len(body), nil }
-func (u *unread) WriteHeader(status int)         { u.status = status }
+func (u *discardResponse) Header() http.Header            { return u.header }
+func (u *discardResponse) Write(body []byte) (int, error) { return len(body), nil }
+func (u *discardResponse) WriteHeader(status int)         { u.status = status }
 
-func benchedRouter(b *testing.B, log *slog.Logger) http.Handler {
-	w := newWorld(b)
-	w.withAgents()
-	w.client("12").local(136).event(gen.RequestMethodGET, gen.EventTypeAgentLogin)
+func newBenchmarkRouter(b *testing.B, log *slog.Logger) http.Handler {
+	ts := newTestServer(b)
+	ts.withAgents()
+	ts.client("12").local(136).event(gen.RequestMethodGET, gen.EventTypeAgentLogin)
 	router, err := NewRouter(Options{
-		Store: w.store, Guard: webhook.NewGuard(nil), Sender: webhook.NewSender(webhook.SenderOptions{}), Log: log,
-		LoopTurned: time.Now, Metrics: telemetry.NewMetrics(w.store, "test", "test"),
+		Store: ts.store, Guard: webhook.NewGuard(nil), Sender: webhook.NewSender(webhook.SenderOptions{}), Log: log,
+		LoopTurned: time.Now, Metrics: telemetry.NewMetrics(ts.store, "test", "test"),
 	})
-	w.must(err)
+	ts.must(err)
 	return router
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/agentevents/agentevents/server/internal/contract"
 )
 
-// paths are the paths of the contract, with ids in place of their parameters.
-func paths(t *testing.T) map[string]*openapi3.PathItem {
+// pathsWithIDs are the paths of the contract, with ids in place of their parameters.
+func pathsWithIDs(t *testing.T) map[string]*openapi3.PathItem {
 	t.Helper()
 	document, err := contract.Load()
 	if err != nil {
@@ -28,22 +28,22 @@ func paths(t *testing.T) map[string]*openapi3.PathItem {
 	return all
 }
 
-// forms are a path with and without its trailing slash.
-func forms(path string) []string {
+// bothForms are a path with and without its trailing slash.
+func bothForms(path string) []string {
 	bare := strings.TrimSuffix(path, "/")
 	return []string{bare, bare + "/"}
 }
 
 // Every operation answers in both forms of its path, alike, and itself: the log names it.
 func TestBothFormsOfEveryPath(t *testing.T) {
-	s := newSite(t)
-	for path, item := range paths(t) {
+	ls := newLiveServer(t)
+	for path, item := range pathsWithIDs(t) {
 		for method, operation := range item.Operations() {
-			var answers []got
-			for _, form := range forms(path) {
+			var answers []liveResponse
+			for _, form := range bothForms(path) {
 				body := map[string]string{"GET": "", "DELETE": "", "PUT": "{}", "POST": "{}"}[method]
-				answers = append(answers, s.ask(method, form, body))
-				if want := "path=" + contract.BasePath + form + " operation=" + operation.OperationID + " "; !strings.Contains(s.log.String(), want) {
+				answers = append(answers, ls.call(method, form, body))
+				if want := "path=" + contract.BasePath + form + " operation=" + operation.OperationID + " "; !strings.Contains(ls.log.String(), want) {
 					t.Errorf("%s %s: nothing is logged with %s", method, form, want)
 				}
 			}
@@ -59,15 +59,15 @@ func TestBothFormsOfEveryPath(t *testing.T) {
 }
 
 func TestMethodNotAllowed(t *testing.T) {
-	s := newSite(t)
-	for path, item := range paths(t) {
+	ls := newLiveServer(t)
+	for path, item := range pathsWithIDs(t) {
 		want := slices.Sorted(maps.Keys(item.Operations()))
 		for _, method := range []string{"GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "PURGE"} {
 			if slices.Contains(want, method) {
 				continue
 			}
-			for _, form := range forms(path) {
-				g := s.ask(method, form, "")
+			for _, form := range bothForms(path) {
+				g := ls.call(method, form, "")
 				allow := strings.Split(g.header.Get("Allow"), ", ")
 				allow = slices.DeleteFunc(allow, func(m string) bool { return m == "OPTIONS" })
 				slices.Sort(allow)
@@ -75,7 +75,7 @@ func TestMethodNotAllowed(t *testing.T) {
 					t.Errorf("%s %s: %d, Allow %q, want %q", method, form, g.status, allow, want)
 				}
 				if method != http.MethodHead {
-					s.refusal(g)
+					ls.errorOf(g)
 				}
 			}
 		}
@@ -83,18 +83,18 @@ func TestMethodNotAllowed(t *testing.T) {
 }
 
 func TestNotFound(t *testing.T) {
-	s := newSite(t)
+	ls := newLiveServer(t)
 	for _, path := range []string{
 		"/x", "/api", "/api/ver1.0", "/api/ver1.0/", "/api/ver1.0/client/12/x", "/api/ver1.0/client/12/agent/",
 		"/api/ver1.0/client/12/agent/both/", "/api/ver1.0/client/12/agent/local/1/event/2/3", "/API/ver1.0/client/",
 		"/docs/x", "/docs/../openapi.yaml",
 	} {
-		g := s.send(s.request("GET", path, nil))
-		s.expect(g, http.StatusNotFound, `{"message":"there is nothing at this path"}`)
-		s.refusal(g)
+		g := ls.send(ls.request("GET", path, nil))
+		ls.expect(g, http.StatusNotFound, `{"message":"there is nothing at this path"}`)
+		ls.errorOf(g)
 	}
 	// An escaped slash is part of the id.
-	s.expect(s.ask("GET", "/client/12%2Fagent%2Flocal", ""), http.StatusBadRequest, "")
+	ls.expect(ls.call("GET", "/client/12%2Fagent%2Flocal", ""), http.StatusBadRequest, "")
 }
 
 // That the contract lacks an operation that the program has must not mean that nobody looks at its requests.

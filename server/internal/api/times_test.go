@@ -9,7 +9,7 @@ import (
 // A time counts the same in whatever form it comes, and wherever; what only looks like one stays as it is.
 func TestTimesOfClients(t *testing.T) {
 	t.Parallel()
-	s := newSite(t).withAgents()
+	ls := newLiveServer(t).withAgents()
 	for i, text := range []string{"2017-05-30t15:00:0%dz", "2017-05-30T15:00:0%d+0000", "2017-05-30T18:00:0%d.000+03:00"} {
 		text = strings.ReplaceAll(text, "%d", string(rune('1'+i)))
 		status := []string{"available", "logged_out"}[i%2]
@@ -18,31 +18,31 @@ func TestTimesOfClients(t *testing.T) {
 			"/client/12/agent/local/136/status": `{"agent_status":"` + status + `","changed_at":"` + text + `"}`,
 			"/client/12/status/":                `[{"agent_type":"remote","agent_id":7,"agent_status":"` + status + `","changed_at":"` + text + `"}]`,
 		} {
-			if g := s.ask("PUT", path, body); g.status != http.StatusOK || !strings.Contains(g.body, want) {
+			if g := ls.call("PUT", path, body); g.status != http.StatusOK || !strings.Contains(g.body, want) {
 				t.Errorf("%s %s: %d %s", path, body, g.status, g.body)
 			}
 		}
 	}
-	s.expect(s.ask("PUT", "/client/12", `{"name":"2017-05-30t15:00:00z"}`), http.StatusOK,
+	ls.expect(ls.call("PUT", "/client/12", `{"name":"2017-05-30t15:00:00z"}`), http.StatusOK,
 		`{"id":"12","name":"2017-05-30t15:00:00z","blocked":false}`)
 	for _, query := range []string{
 		"since=2017-05-30t15:00:00z&until=2017-05-30T15:00:01%2B0000", "since=2017-05-30T15:00:00+0000&until=2017-06-30T23:59:60Z",
 		"since=2017-05-30T18:00:00+03:00",
 	} {
-		s.expect(s.ask("GET", "/client/12/delivery/?"+query, ""), http.StatusOK, `[]`)
+		ls.expect(ls.call("GET", "/client/12/delivery/?"+query, ""), http.StatusOK, `[]`)
 	}
-	s.expect(s.ask("POST", "/client/12/delivery/redeliver", `{"since":"2017-05-30t15:00:00z","until":"2017-05-30T15:00:01+0000"}`),
+	ls.expect(ls.call("POST", "/client/12/delivery/redeliver", `{"since":"2017-05-30t15:00:00z","until":"2017-05-30T15:00:01+0000"}`),
 		http.StatusAccepted, "")
 }
 
 // The forms of one time find the same deliveries, on the first page and on the one that it links to.
 func TestTimesInQueries(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.withLog()
+	ts := newTestServer(t)
+	ts.withLog()
 	list := func(query string) string {
-		first := w.send(scenario{request: "GET /client/12/delivery/?limit=2&" + query})
-		second := w.send(scenario{request: "GET " + w.next(first)})
+		first := ts.send(scenario{request: "GET /client/12/delivery/?limit=2&" + query})
+		second := ts.send(scenario{request: "GET " + ts.nextPage(first)})
 		return string(first.body) + string(second.body)
 	}
 	for _, name := range []string{"since", "until"} {
@@ -63,14 +63,14 @@ func TestTimesInQueries(t *testing.T) {
 
 func TestTimesInReplays(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.withLog()
-	a := w.send(scenario{request: replayAll, body: `{"since":"2017-05-30t19:00:00.001+0300","until":"2016-12-31T23:59:60Z"}`})
-	if a.status != http.StatusBadRequest || !strings.Contains(string(a.body), "until") {
-		t.Errorf("until before since: %d %s", a.status, a.body)
+	ts := newTestServer(t)
+	ts.withLog()
+	resp := ts.send(scenario{request: replayRequest, body: `{"since":"2017-05-30t19:00:00.001+0300","until":"2016-12-31T23:59:60Z"}`})
+	if resp.status != http.StatusBadRequest || !strings.Contains(string(resp.body), "until") {
+		t.Errorf("until before since: %d %s", resp.status, resp.body)
 	}
-	a = w.send(scenario{request: replayAll, body: `{"since":"2016-12-31T23:59:60z","until":"2017-05-30t19:00:00.001+0300"}`})
-	if want := `"since":"2017-01-01T00:00:00.000Z","until":"2017-05-30T16:00:00.001Z"`; !strings.Contains(string(a.body), want) {
-		t.Errorf("%d %s, want %s", a.status, a.body, want)
+	resp = ts.send(scenario{request: replayRequest, body: `{"since":"2016-12-31T23:59:60z","until":"2017-05-30t19:00:00.001+0300"}`})
+	if want := `"since":"2017-01-01T00:00:00.000Z","until":"2017-05-30T16:00:00.001Z"`; !strings.Contains(string(resp.body), want) {
+		t.Errorf("%d %s, want %s", resp.status, resp.body, want)
 	}
 }

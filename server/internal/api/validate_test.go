@@ -10,8 +10,8 @@ import (
 )
 
 // Every field that is wrong is named, with what is allowed.
-func TestWrongFields(t *testing.T) {
-	s := newSite(t).withAgents()
+func TestFieldErrors(t *testing.T) {
+	ls := newLiveServer(t).withAgents()
 	const id = "must be an integer from 1 to 4294967295"
 	for _, c := range []struct{ request, body, want string }{
 		{"PUT /client/" + strings.Repeat("a", 65), `{}`, "client_id must be at most 64 characters long"},
@@ -63,9 +63,9 @@ func TestWrongFields(t *testing.T) {
 		{"PUT /client/12/status/", `[{"agent_type":"local","agent_id":1,"agent_status":"available"},{"agent_type":"both","agent_id":0,"event_source":"fax","z":0},7]`, "1.agent_id " + id + "; 1.agent_type must be one of: local, remote; 1.event_source must be one of: api, phone; 1.z is not a field of this request; allowed are: agent_id, agent_status, agent_type, changed_at, event_source; 1.agent_status is required; 2 must be an object"},
 	} {
 		method, path, _ := strings.Cut(c.request, " ")
-		g := s.ask(method, path, c.body)
+		g := ls.call(method, path, c.body)
 		var wrong []string
-		for _, f := range s.refusal(g).Errors {
+		for _, f := range ls.errorOf(g).Errors {
 			wrong = append(wrong, f.Field+" "+f.Message)
 		}
 		if have := strings.Join(wrong, "; "); g.status != http.StatusBadRequest || !strings.HasPrefix(have, c.want) {
@@ -75,38 +75,38 @@ func TestWrongFields(t *testing.T) {
 }
 
 func TestURLs(t *testing.T) {
-	s := newSite(t).withAgents()
+	ls := newLiveServer(t).withAgents()
 	for _, kind := range []string{"local/136", "remote/7"} {
 		path := "/client/12/agent/" + kind + "/event/"
 		good := `{"url":"http://127.0.0.1:9/x?a=b#c","method":"GET","event_type":"agent-login"}`
-		g := s.ask("POST", path, good)
-		s.expect(g, http.StatusCreated, "")
+		g := ls.call("POST", path, good)
+		ls.expect(g, http.StatusCreated, "")
 		_, id, _ := strings.Cut(g.body, `"id":`)
 		id, _, _ = strings.Cut(id, ",")
 		item := path + id
 		for _, url := range []string{"ftp://example.com/", "http:///x", "http://10.0.0.1/", "http://[::1]/", "mailto:x@example.com", "http://2130706433/"} {
-			for _, g := range []got{
-				s.ask("POST", path, strings.Replace(good, "http://127.0.0.1:9/x?a=b#c", url, 1)), s.ask("PUT", item, `{"url":"`+url+`"}`),
+			for _, g := range []liveResponse{
+				ls.call("POST", path, strings.Replace(good, "http://127.0.0.1:9/x?a=b#c", url, 1)), ls.call("PUT", item, `{"url":"`+url+`"}`),
 			} {
-				if e := s.refusal(g); g.status != 400 || len(e.Errors) != 1 || e.Errors[0].Field != "url" {
+				if e := ls.errorOf(g); g.status != 400 || len(e.Errors) != 1 || e.Errors[0].Field != "url" {
 					t.Errorf("%s: %d %s", url, g.status, g.body)
 				}
 			}
 		}
-		s.expect(s.ask("PUT", item, `{}`), http.StatusOK, g.body)
+		ls.expect(ls.call("PUT", item, `{}`), http.StatusOK, g.body)
 	}
 }
 
 // A URL that was pasted with what cannot be seen is refused in words that say so, wherever that is.
-func TestURLsWithWhatCannotBeSeen(t *testing.T) {
-	s := newSite(t).withAgents()
+func TestURLsWithInvisibleCharacters(t *testing.T) {
+	ls := newLiveServer(t).withAgents()
 	for code, r := range map[string]string{"U+00A0": "\u00a0", "U+200B": "\u200b", "U+FEFF": "\ufeff", "U+00AD": "\u00ad"} {
 		for _, url := range []string{r + "https://example.com/", "https://example.com/" + r, "https://exam" + r + "ple.com/", "https://example.com/?a" + r + "=b"} {
-			g := s.ask("POST", "/client/12/agent/local/136/event/", `{"url":"`+url+`","method":"GET","event_type":"agent-login"}`)
+			g := ls.call("POST", "/client/12/agent/local/136/event/", `{"url":"`+url+`","method":"GET","event_type":"agent-login"}`)
 			want := gen.FieldError{
 				Field: "url", Message: "must not contain the invisible character " + code + " (delete it, or percent-encode it in a path or query)",
 			}
-			if e := s.refusal(g); g.status != http.StatusBadRequest || len(e.Errors) != 1 || e.Errors[0] != want {
+			if e := ls.errorOf(g); g.status != http.StatusBadRequest || len(e.Errors) != 1 || e.Errors[0] != want {
 				t.Errorf("%q: %d %s", url, g.status, g.body)
 			}
 		}
@@ -114,42 +114,42 @@ func TestURLsWithWhatCannotBeSeen(t *testing.T) {
 }
 
 // What is in a path is given once there, and may be called anything in a query, which is ignored.
-func TestParametersOfOthers(t *testing.T) {
-	s := newSite(t).withAgents()
-	s.expect(s.ask("GET", "/client/12?client_id=1&client_id=2&agent_id=x", ""), http.StatusOK, "")
-	s.expect(s.ask("POST", "/client/12/agent/local/?Idempotency-Key=a&Idempotency-Key=b", `{"extension_name":"x"}`), http.StatusCreated, "")
+func TestQueryParametersNamedLikeOthers(t *testing.T) {
+	ls := newLiveServer(t).withAgents()
+	ls.expect(ls.call("GET", "/client/12?client_id=1&client_id=2&agent_id=x", ""), http.StatusOK, "")
+	ls.expect(ls.call("POST", "/client/12/agent/local/?Idempotency-Key=a&Idempotency-Key=b", `{"extension_name":"x"}`), http.StatusCreated, "")
 }
 
 // Clients in languages without integers may write them as they like.
 func TestIntegers(t *testing.T) {
-	s := newSite(t).withAgents()
-	g := s.ask("POST", "/client/12/agent/local/", `{"id":1.37e2,"extension_name":"x","extension_id":5.0}`)
+	ls := newLiveServer(t).withAgents()
+	g := ls.call("POST", "/client/12/agent/local/", `{"id":1.37e2,"extension_name":"x","extension_id":5.0}`)
 	if g.status != http.StatusCreated || !strings.Contains(g.body, `"id":137,`) || !strings.Contains(g.body, `"extension_id":5,`) {
 		t.Errorf("%d %s", g.status, g.body)
 	}
-	s.expect(s.ask("PUT", "/client/12/agent/local/137", `{"extension_id":6e0}`), http.StatusOK, "")
-	g = s.ask("PUT", "/client/12/status/", `[{"agent_type":"local","agent_id":137.0,"agent_status":"available"}]`)
+	ls.expect(ls.call("PUT", "/client/12/agent/local/137", `{"extension_id":6e0}`), http.StatusOK, "")
+	g = ls.call("PUT", "/client/12/status/", `[{"agent_type":"local","agent_id":137.0,"agent_status":"available"}]`)
 	if g.status != http.StatusOK || !strings.Contains(g.body, `"sequence":1`) {
 		t.Errorf("%d %s", g.status, g.body)
 	}
 }
 
 func TestErrorsAreBounded(t *testing.T) {
-	s := newSite(t).withAgents()
-	g := s.ask("PUT", "/client/12/status/", "["+strings.Repeat(`{},`, 200)+`{}]`)
-	if e := s.refusal(g); len(e.Errors) != 100 {
+	ls := newLiveServer(t).withAgents()
+	g := ls.call("PUT", "/client/12/status/", "["+strings.Repeat(`{},`, 200)+`{}]`)
+	if e := ls.errorOf(g); len(e.Errors) != 100 {
 		t.Errorf("%d errors", len(e.Errors))
 	}
-	g = s.ask("PUT", "/client/12", `{"`+strings.Repeat("ж", 1000)+`":1}`)
-	if e := s.refusal(g); len(e.Errors) != 1 || e.Errors[0].Field != strings.Repeat("ж", 256) {
+	g = ls.call("PUT", "/client/12", `{"`+strings.Repeat("ж", 1000)+`":1}`)
+	if e := ls.errorOf(g); len(e.Errors) != 1 || e.Errors[0].Field != strings.Repeat("ж", 256) {
 		t.Errorf("%.300s", g.body)
 	}
 	var many strings.Builder
 	for i := range 50_000 {
 		fmt.Fprintf(&many, `"field%d":0,`, i)
 	}
-	g = s.ask("PUT", "/client/12", "{"+many.String()+`"name":"x"}`)
-	if e := s.refusal(g); g.status != http.StatusBadRequest || len(e.Errors) != 100 {
+	g = ls.call("PUT", "/client/12", "{"+many.String()+`"name":"x"}`)
+	if e := ls.errorOf(g); g.status != http.StatusBadRequest || len(e.Errors) != 100 {
 		t.Errorf("%d errors", len(e.Errors))
 	}
 }

@@ -23,22 +23,22 @@ import (
 
 // document is openapi.yaml, as the tests hold the server to it.
 type document struct {
-	base      string // path of the API
-	spec      *openapi3.T
-	closed    *openapi3.T // the same, but no object may have a property that the document does not name
-	endpoints []*endpoint
+	base       string // path of the API
+	spec       *openapi3.T
+	strict     *openapi3.T // the same, but no object may have a property that the document does not name
+	operations []*apiOperation
 }
 
-// endpoint is an operation of the contract.
-type endpoint struct {
-	id, method, path string
-	operation        *openapi3.Operation
-	written, closed  *routers.Route
+// apiOperation is an operation of the contract.
+type apiOperation struct {
+	id, method, path   string
+	spec               *openapi3.Operation
+	route, strictRoute *routers.Route
 }
 
-// readContract reads the document once. It is the file and not what is embedded in the server: that both are the same
+// readDocument reads the document once. It is the file and not what is embedded in the server: that both are the same
 // is what `make check` sees to.
-var readContract = sync.OnceValues(func() (*document, error) {
+var readDocument = sync.OnceValues(func() (*document, error) {
 	spec, err := openapi3.NewLoader().LoadFromFile("../../../openapi.yaml")
 	if err != nil {
 		return nil, err
@@ -48,37 +48,37 @@ var readContract = sync.OnceValues(func() (*document, error) {
 		return nil, err
 	}
 	for _, schema := range closed.Components.Schemas {
-		closeSchema(schema)
+		makeStrict(schema)
 	}
-	c := &document{base: spec.Servers[0].URL, spec: spec, closed: closed}
+	c := &document{base: spec.Servers[0].URL, spec: spec, strict: closed}
 	for path, item := range spec.Paths.Map() {
 		for method, operation := range item.Operations() {
 			twin := closed.Paths.Value(path)
-			c.endpoints = append(c.endpoints, &endpoint{
-				id: operation.OperationID, method: method, path: path, operation: operation,
-				written: &routers.Route{Spec: spec, Path: path, PathItem: item, Method: method, Operation: operation},
-				closed: &routers.Route{
+			c.operations = append(c.operations, &apiOperation{
+				id: operation.OperationID, method: method, path: path, spec: operation,
+				route: &routers.Route{Spec: spec, Path: path, PathItem: item, Method: method, Operation: operation},
+				strictRoute: &routers.Route{
 					Spec: closed, Path: path, PathItem: twin, Method: method, Operation: twin.GetOperation(method),
 				},
 			})
 		}
 	}
-	slices.SortFunc(c.endpoints, func(a, b *endpoint) int { return strings.Compare(a.id, b.id) })
+	slices.SortFunc(c.operations, func(a, b *apiOperation) int { return strings.Compare(a.id, b.id) })
 	return c, nil
 })
 
-func theContract(t testing.TB) *document {
+func testDocument(t testing.TB) *document {
 	t.Helper()
-	c, err := readContract()
+	c, err := readDocument()
 	if err != nil {
 		t.Fatal(err)
 	}
 	return c
 }
 
-// closeSchema holds the server of today to what clients must not rely on: the properties, the values of
+// makeStrict holds the server of today to what clients must not rely on: the properties, the values of
 // x-extensible-enum and the form of x-pattern that the document has now.
-func closeSchema(ref *openapi3.SchemaRef) {
+func makeStrict(ref *openapi3.SchemaRef) {
 	if ref == nil || ref.Value == nil {
 		return
 	}
@@ -94,7 +94,7 @@ func closeSchema(ref *openapi3.SchemaRef) {
 	}
 	for _, property := range s.Properties {
 		if property.Ref == "" {
-			closeSchema(property)
+			makeStrict(property)
 		}
 	}
 }
@@ -102,18 +102,18 @@ func closeSchema(ref *openapi3.SchemaRef) {
 // tokenAtRoot is where clients of the original API ask for tokens, which openapi.yaml has in words only.
 const tokenAtRoot = "/oauth/token"
 
-// at finds the endpoint of a request, nil if there is none. A path with fewer parameters goes before one with more.
-func (c *document) at(method string, u *url.URL) *endpoint {
+// operationAt finds the endpoint of a request, nil if there is none. A path with fewer parameters goes before one with more.
+func (c *document) operationAt(method string, u *url.URL) *apiOperation {
 	path := ""
 	if strings.TrimSuffix(u.Path, "/") == tokenAtRoot {
 		path = tokenAtRoot
 	}
-	for _, e := range c.endpoints {
-		if _, ok := e.params(c.base, u); ok && (path == "" || strings.Count(e.path, "{") < strings.Count(path, "{")) {
+	for _, e := range c.operations {
+		if _, ok := e.pathParams(c.base, u); ok && (path == "" || strings.Count(e.path, "{") < strings.Count(path, "{")) {
 			path = e.path
 		}
 	}
-	for _, e := range c.endpoints {
+	for _, e := range c.operations {
 		if e.path == path && e.method == method {
 			return e
 		}
@@ -121,8 +121,8 @@ func (c *document) at(method string, u *url.URL) *endpoint {
 	return nil
 }
 
-// params reads the parameters out of a path, which may lack the trailing slash or have one too many.
-func (e *endpoint) params(base string, u *url.URL) (map[string]string, bool) {
+// pathParams reads the parameters out of a path, which may lack the trailing slash or have one too many.
+func (e *apiOperation) pathParams(base string, u *url.URL) (map[string]string, bool) {
 	path, ok := strings.CutPrefix(u.EscapedPath(), base)
 	template := strings.Split(strings.Trim(e.path, "/"), "/")
 	segments := strings.Split(strings.TrimSuffix(strings.TrimPrefix(path, "/"), "/"), "/")
@@ -142,31 +142,31 @@ func (e *endpoint) params(base string, u *url.URL) (map[string]string, bool) {
 	return params, ok
 }
 
-// media is the request body that the operation takes, nil if it takes none.
-func (e *endpoint) media() *openapi3.MediaType {
-	if e.operation.RequestBody == nil {
+// jsonBody is the request body that the operation takes, nil if it takes none.
+func (e *apiOperation) jsonBody() *openapi3.MediaType {
+	if e.spec.RequestBody == nil {
 		return nil
 	}
-	return e.operation.RequestBody.Value.Content["application/json"]
+	return e.spec.RequestBody.Value.Content["application/json"]
 }
 
-// reply is what came back for a request.
-type reply struct {
-	endpoint *endpoint // nil if the document has no such operation
-	request  *http.Request
-	sent     string // the request's body
-	status   int
-	header   http.Header
-	body     []byte
+// apiResponse is what came back for a request.
+type apiResponse struct {
+	operation   *apiOperation // nil if the document has no such operation
+	request     *http.Request
+	requestBody string // the request's body
+	status      int
+	header      http.Header
+	body        []byte
 }
 
-func (a *reply) input(c *document, route *routers.Route) *openapi3filter.RequestValidationInput {
-	r := a.request.Clone(context.Background())
+func (resp *apiResponse) validationInput(c *document, route *routers.Route) *openapi3filter.RequestValidationInput {
+	r := resp.request.Clone(context.Background())
 	r.Body, r.GetBody = http.NoBody, nil
-	if a.sent != "" {
-		r.Body = io.NopCloser(strings.NewReader(a.sent))
+	if resp.requestBody != "" {
+		r.Body = io.NopCloser(strings.NewReader(resp.requestBody))
 	}
-	params, _ := a.endpoint.params(c.base, r.URL)
+	params, _ := resp.operation.pathParams(c.base, r.URL)
 	return &openapi3filter.RequestValidationInput{
 		Request: r, PathParams: params, Route: route, Options: &openapi3filter.Options{
 			MultiError: true, AuthenticationFunc: openapi3filter.NoopAuthenticationFunc,
@@ -182,16 +182,16 @@ var sentTimes = openapi3.WithStringFormatValidators(map[string]openapi3.StringFo
 })
 
 // checkRequest says what of a request the document forbids.
-func (c *document) checkRequest(a *reply) error {
-	return openapi3filter.ValidateRequest(context.Background(), a.input(c, a.endpoint.written))
+func (c *document) checkRequest(resp *apiResponse) error {
+	return openapi3filter.ValidateRequest(context.Background(), resp.validationInput(c, resp.operation.route))
 }
 
 // checkCallback says what of a request to a receiver the callbacks of an operation forbid.
 func (c *document) checkCallback(operation string, r *http.Request) error {
-	for _, callback := range c.operation(operation).closed.Operation.Callbacks {
+	for _, callback := range c.operationByID(operation).strictRoute.Operation.Callbacks {
 		for expression, item := range callback.Value.Map() {
 			route := &routers.Route{
-				Spec: c.closed, Path: expression, PathItem: item, Method: r.Method, Operation: item.GetOperation(r.Method),
+				Spec: c.strict, Path: expression, PathItem: item, Method: r.Method, Operation: item.GetOperation(r.Method),
 			}
 			return openapi3filter.ValidateRequest(r.Context(), &openapi3filter.RequestValidationInput{
 				Request: r, Route: route, Options: &openapi3filter.Options{MultiError: true},
@@ -202,34 +202,34 @@ func (c *document) checkCallback(operation string, r *http.Request) error {
 }
 
 // check says what of an answer the document forbids.
-func (c *document) check(a *reply) error {
-	errs := []error{c.checkAnswer(a), checkType(a), checkTimes(a)}
-	if id := a.header.Get("X-Request-Id"); id == "" || len(id) > 64 {
+func (c *document) check(resp *apiResponse) error {
+	errs := []error{c.checkAnswer(resp), checkType(resp), checkTimes(resp)}
+	if id := resp.header.Get("X-Request-Id"); id == "" || len(id) > 64 {
 		errs = append(errs, fmt.Errorf("X-Request-Id is %q", id))
 	}
-	if strings.HasPrefix(a.request.URL.Path, c.base) {
-		errs = append(errs, checkLimit(a))
+	if strings.HasPrefix(resp.request.URL.Path, c.base) {
+		errs = append(errs, checkLimitHeaders(resp))
 	}
-	if a.status >= 400 {
-		errs = append(errs, checkLeaks(a))
+	if resp.status >= 400 {
+		errs = append(errs, checkLeaks(resp))
 	}
 	return errors.Join(errs...)
 }
 
-func (c *document) checkAnswer(a *reply) error {
+func (c *document) checkAnswer(resp *apiResponse) error {
 	options := []openapi3.SchemaValidationOption{openapi3.EnableFormatValidation(), openapi3.MultiErrors()}
-	if a.endpoint == nil { // what no operation answers is an error
+	if resp.operation == nil { // what no operation answers is an error
 		var value any
-		if err := json.Unmarshal(a.body, &value); err != nil {
+		if err := json.Unmarshal(resp.body, &value); err != nil {
 			return fmt.Errorf("the body is not JSON: %w", err)
 		}
-		return c.closed.Components.Schemas["ErrorResponse"].Value.VisitJSON(value, options...)
+		return c.strict.Components.Schemas["ErrorResponse"].Value.VisitJSON(value, options...)
 	}
 	return openapi3filter.ValidateResponse(context.Background(), &openapi3filter.ResponseValidationInput{
-		RequestValidationInput: a.input(c, a.endpoint.closed),
-		Status:                 a.status,
-		Header:                 a.header,
-		Body:                   io.NopCloser(bytes.NewReader(a.body)),
+		RequestValidationInput: resp.validationInput(c, resp.operation.strictRoute),
+		Status:                 resp.status,
+		Header:                 resp.header,
+		Body:                   io.NopCloser(bytes.NewReader(resp.body)),
 		Options: &openapi3filter.Options{
 			IncludeResponseStatus: true, MultiError: true, SchemaValidationOptions: options,
 		},
@@ -237,11 +237,11 @@ func (c *document) checkAnswer(a *reply) error {
 }
 
 // checkType is stricter than the validator, which takes whatever begins like JSON.
-func checkType(a *reply) error {
-	typ := a.header.Get("Content-Type")
-	if a.status == http.StatusNoContent {
-		if len(a.body) != 0 || typ != "" {
-			return fmt.Errorf("204 has a body of %d bytes and Content-Type %q", len(a.body), typ)
+func checkType(resp *apiResponse) error {
+	typ := resp.header.Get("Content-Type")
+	if resp.status == http.StatusNoContent {
+		if len(resp.body) != 0 || typ != "" {
+			return fmt.Errorf("204 has a body of %d bytes and Content-Type %q", len(resp.body), typ)
 		}
 		return nil
 	}
@@ -250,8 +250,8 @@ func checkType(a *reply) error {
 	if err != nil || media != "application/json" || ok && !strings.EqualFold(charset, "utf-8") {
 		return fmt.Errorf("Content-Type is %q", typ)
 	}
-	if !json.Valid(a.body) {
-		return fmt.Errorf("the body is not one JSON value: %.200q", a.body)
+	if !json.Valid(resp.body) {
+		return fmt.Errorf("the body is not one JSON value: %.200q", resp.body)
 	}
 	return nil
 }
@@ -262,8 +262,8 @@ var (
 )
 
 // checkTimes wants UTC and milliseconds, which the document has in words only.
-func checkTimes(a *reply) error {
-	for _, t := range likeTime.FindAll(a.body, -1) {
+func checkTimes(resp *apiResponse) error {
+	for _, t := range likeTime.FindAll(resp.body, -1) {
 		if !ourTime.Match(t) {
 			return fmt.Errorf("the time %s is not in UTC with milliseconds", t)
 		}
@@ -276,10 +276,10 @@ var leaks = regexp.MustCompile(
 	`(?i)sql|gorm|strconv|panic|(?-i)json: |(?i)echo|schema|openapi|goroutine|\.go\b|unmarshal|reflect|runtime|code=`)
 
 // checkLeaks looks for such words that are not from the request itself.
-func checkLeaks(a *reply) error {
-	for _, word := range leaks.FindAllString(string(a.body), -1) {
-		if !strings.Contains(a.request.URL.Path+a.sent, word) {
-			return fmt.Errorf("the body leaks %q: %.300q", word, a.body)
+func checkLeaks(resp *apiResponse) error {
+	for _, word := range leaks.FindAllString(string(resp.body), -1) {
+		if !strings.Contains(resp.request.URL.Path+resp.requestBody, word) {
+			return fmt.Errorf("the body leaks %q: %.300q", word, resp.body)
 		}
 	}
 	return nil

@@ -13,31 +13,31 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
-// everyOperation makes scenarios of what holds for all operations out of a good request of one.
-func everyOperation(c *document, s scenario) (all []scenario) {
-	e := c.operation(s.op)
-	s.name, s.then, s.answer, s.family, s.header = s.op, nil, nil, s.op, nil
+// operationScenarios makes scenarios of what holds for all operations out of a good request of one.
+func operationScenarios(c *document, s scenario) (all []scenario) {
+	e := c.operationByID(s.op)
+	s.name, s.after, s.wantHeader, s.sharedSetup, s.header = s.op, nil, nil, s.op, nil
 	if s.op == "requestToken" {
 		return longHeads(s) // else it is OAuth's, and unlike all others
 	}
-	all = slices.Concat(strangers(c, e, s), wrongIDs(c, e, s), accessScenarios(e, s), longHeads(s))
-	if e.media() != nil {
+	all = slices.Concat(unknownIDs(c, e, s), wrongIDs(c, e, s), operationAccessScenarios(e, s), longHeads(s))
+	if e.jsonBody() != nil {
 		all = append(append(all, wrongBodies(s)...), bodyForms(s)...)
 	} else {
 		all = append(all, needlessBodies(s)...)
 	}
-	if e.operation.Parameters.GetByInAndName(openapi3.ParameterInHeader, headerIdempotencyKey) != nil {
+	if e.spec.Parameters.GetByInAndName(openapi3.ParameterInHeader, headerIdempotencyKey) != nil {
 		all = append(all, idempotencyScenarios(s)...)
 	}
 	return append(all, pathForms(s)...)
 }
 
-func (c *document) operation(id string) *endpoint {
-	return c.endpoints[slices.IndexFunc(c.endpoints, func(e *endpoint) bool { return e.id == id })]
+func (c *document) operationByID(id string) *apiOperation {
+	return c.operations[slices.IndexFunc(c.operations, func(e *apiOperation) bool { return e.id == id })]
 }
 
-// but is a scenario that differs from another one.
-func (s scenario) but(name string, change func(*scenario)) scenario {
+// variant is a scenario that differs from another one.
+func (s scenario) variant(name string, change func(*scenario)) scenario {
 	s.name += ": " + name
 	change(&s)
 	return s
@@ -45,8 +45,8 @@ func (s scenario) but(name string, change func(*scenario)) scenario {
 
 // refused is a scenario that is refused, naming fields.
 func (s scenario) refused(name string, status int, wrong []string, change func(*scenario)) scenario {
-	s.status, s.want, s.wrong = status, "", wrong
-	return s.but(name, change)
+	s.status, s.wantBody, s.wantFields = status, "", wrong
+	return s.variant(name, change)
 }
 
 // pathForms are requests that succeed like the one that they are made of.
@@ -60,12 +60,12 @@ func pathForms(s scenario) []scenario {
 		other = strings.TrimSuffix(path, "/")
 	}
 	all := []scenario{
-		s.but("the other form of the path", func(s *scenario) { s.request = other }),
-		s.but("a query parameter that nobody knows", func(s *scenario) { s.request = path + "?a[b]=%5B&c" + query }),
+		s.variant("the other form of the path", func(s *scenario) { s.request = other }),
+		s.variant("an unknown query parameter", func(s *scenario) { s.request = path + "?a[b]=%5B&c" + query }),
 	}
 	if strings.Contains(path, "/client/12") && !slices.Contains([]string{"putClient", "deleteClient", "putLimits"}, s.op) {
-		all = append(all, s.but("of @me", func(s *scenario) {
-			s.header = asAll.header()
+		all = append(all, s.variant("of @me", func(s *scenario) {
+			s.header = allToken.header()
 			s.request = strings.Replace(s.request, "/client/12", "/client/%40me", 1)
 		}))
 	}
@@ -87,12 +87,12 @@ func longHeads(s scenario) []scenario {
 	}
 }
 
-// strangers are requests for what does not exist.
-func strangers(c *document, e *endpoint, s scenario) (all []scenario) {
+// unknownIDs are requests for what does not exist.
+func unknownIDs(c *document, e *apiOperation, s scenario) (all []scenario) {
 	unknown := func(param, id, want string) {
 		want = s.kind.fill(want)
-		all = append(all, s.but("no "+param+" "+id, func(s *scenario) {
-			s.request, s.status, s.want = e.with(c, s.request, param, id), http.StatusNotFound, want
+		all = append(all, s.variant("unknown "+param+" "+id, func(s *scenario) {
+			s.request, s.status, s.wantBody = e.withParam(c, s.request, param, id), http.StatusNotFound, want
 		}))
 	}
 	has := func(param string) bool { return strings.Contains(e.path, "{"+param+"}") }
@@ -117,7 +117,7 @@ func strangers(c *document, e *endpoint, s scenario) (all []scenario) {
 }
 
 // wrongIDs are requests with ids that nothing can have.
-func wrongIDs(c *document, e *endpoint, s scenario) (all []scenario) {
+func wrongIDs(c *document, e *apiOperation, s scenario) (all []scenario) {
 	for param, ids := range map[string][]string{
 		"client_id": {"a b", "ы", "1/2", "@you", "%", strings.Repeat("x", 65)},
 		"agent_id":  {"0", "-1", "4294967296", "99999999999999999999", "1.5", "x", "136x", " 136", "1e2"},
@@ -131,7 +131,7 @@ func wrongIDs(c *document, e *endpoint, s scenario) (all []scenario) {
 		for _, id := range ids {
 			if strings.Contains(e.path, "{"+param+"}") {
 				all = append(all, s.refused("wrong "+param+" "+id, http.StatusBadRequest, []string{param}, func(s *scenario) {
-					s.request = e.with(c, s.request, param, id)
+					s.request = e.withParam(c, s.request, param, id)
 				}))
 			}
 		}
@@ -139,8 +139,8 @@ func wrongIDs(c *document, e *endpoint, s scenario) (all []scenario) {
 	return all
 }
 
-// with is a request with another value of a path parameter.
-func (e *endpoint) with(c *document, request, param, value string) string {
+// withParam is a request with another value of a path parameter.
+func (e *apiOperation) withParam(c *document, request, param, value string) string {
 	method, target, _ := strings.Cut(request, " ")
 	path, query, ok := strings.Cut(target, "?")
 	segments := strings.Split(path, "/")
@@ -155,11 +155,11 @@ func (e *endpoint) with(c *document, request, param, value string) string {
 // bodyForms are requests that succeed like the one that they are made of.
 func bodyForms(s scenario) (all []scenario) {
 	for _, typ := range []string{"application/json; charset=utf-8", "APPLICATION/json ;charset=\"UTF-8\""} {
-		all = append(all, s.but("type "+typ, func(s *scenario) { s.header = map[string]string{"Content-Type": typ} }))
+		all = append(all, s.variant("type "+typ, func(s *scenario) { s.header = map[string]string{"Content-Type": typ} }))
 	}
 	return append(all,
-		s.but("of unknown length", func(s *scenario) { s.chunked = true }),
-		s.but("with spaces around it", func(s *scenario) { s.body = "\r\n\t " + s.body + "\n" }))
+		s.variant("of unknown length", func(s *scenario) { s.chunked = true }),
+		s.variant("with spaces around it", func(s *scenario) { s.body = "\r\n\t " + s.body + "\n" }))
 }
 
 const mebibyte = 1 << 20
@@ -174,7 +174,7 @@ func wrongBodies(s scenario) (all []scenario) {
 	}
 	padded := s.body + strings.Repeat(" ", mebibyte+1-len(s.body))
 	all = append(all,
-		s.but("a body of a mebibyte", func(s *scenario) { s.body = padded[:mebibyte] }),
+		s.variant("a body of a mebibyte", func(s *scenario) { s.body = padded[:mebibyte] }),
 		s.refused("one byte more", http.StatusRequestEntityTooLarge, nil, func(s *scenario) { s.body = padded }),
 		s.refused("one byte more, of unknown length", http.StatusRequestEntityTooLarge, nil, func(s *scenario) {
 			s.body, s.chunked = padded, true
@@ -186,8 +186,8 @@ func wrongBodies(s scenario) (all []scenario) {
 	} {
 		all = append(all, s.refused(name, http.StatusUnsupportedMediaType, nil, func(s *scenario) {
 			s.body, s.header = compressed.body, compressed.header
-			s.want = `{"message":"the body must not be compressed; the only Content-Encoding is identity"}`
-			s.answer = map[string]string{"Accept-Encoding": "identity"}
+			s.wantBody = `{"message":"the body must not be compressed; the only Content-Encoding is identity"}`
+			s.wantHeader = map[string]string{"Accept-Encoding": "identity"}
 		}))
 	}
 	for name, message := range map[string]string{
@@ -195,7 +195,7 @@ func wrongBodies(s scenario) (all []scenario) {
 		"\xfe\xff\x00{\x00}": "the body must be UTF-8, and is UTF-16",
 	} {
 		all = append(all, s.refused(fmt.Sprintf("%.8q", name), http.StatusBadRequest, nil, func(s *scenario) {
-			s.body, s.want = name, `{"message":"`+message+`"}`
+			s.body, s.wantBody = name, `{"message":"`+message+`"}`
 			s.header = map[string]string{"Content-Type": "application/json"}
 		}))
 	}
@@ -225,55 +225,55 @@ func wrongBodies(s scenario) (all []scenario) {
 // needlessBodies are what sloppy clients send with a GET or a DELETE.
 func needlessBodies(s scenario) []scenario {
 	return []scenario{
-		s.but("with a type and an empty body", func(s *scenario) {
+		s.variant("with a type and an empty body", func(s *scenario) {
 			s.header = map[string]string{"Content-Type": "application/json", "Content-Length": "0"}
 		}),
-		s.but("with a JSON body", func(s *scenario) { s.body = `{"agent_id":1}` }),
-		s.but("with a body that is no JSON", func(s *scenario) { s.body = `{"` }),
-		s.but("with a form", func(s *scenario) {
+		s.variant("with a JSON body", func(s *scenario) { s.body = `{"agent_id":1}` }),
+		s.variant("with a malformed body", func(s *scenario) { s.body = `{"` }),
+		s.variant("with a form", func(s *scenario) {
 			s.body, s.header = "a=b", map[string]string{"Content-Type": "application/x-www-form-urlencoded"}
 		}),
-		s.but("with a body of unknown length", func(s *scenario) { s.body, s.chunked = "x", true }),
-		s.but("with a long body", func(s *scenario) { s.body = strings.Repeat("x", mebibyte+1) }),
+		s.variant("with a body of unknown length", func(s *scenario) { s.body, s.chunked = "x", true }),
+		s.variant("with a long body", func(s *scenario) { s.body = strings.Repeat("x", mebibyte+1) }),
 	}
 }
 
 // A method that a path does not have: 405, and those that it has. Nothing at a path: 404.
 func TestContractMethods(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.withEvents()
-	before := w.dump()
-	for path, item := range w.spec.Paths.Map() {
+	ts := newTestServer(t)
+	ts.withEvents()
+	before := ts.dump()
+	for path, item := range ts.spec.Paths.Map() {
 		path = strings.NewReplacer("{client_id}", "12", "{agent_id}", "136", "{event_id}", "1", "{delivery_id}", "1",
 			"{replay_id}", "1").Replace(path)
 		for _, form := range []string{strings.TrimSuffix(path, "/"), strings.TrimSuffix(path, "/") + "/"} {
 			for _, method := range []string{"GET", "POST", "PUT", "DELETE", "PATCH", "PURGE"} {
-				if item.Operations()[method] == nil && w.at(method, &url.URL{Path: w.base + form}) == nil {
-					w.notAllowed(method, form, item.Operations())
+				if item.Operations()[method] == nil && ts.operationAt(method, &url.URL{Path: ts.base + form}) == nil {
+					ts.wantNotAllowed(method, form, item.Operations())
 				}
 			}
 		}
 	}
 	for _, path := range []string{"", "/", "/clients/", "/client/12/agent/", "/client/12/agent/x/136", "/client/12//"} {
-		if a := w.send(scenario{request: "GET " + path}); a.status != http.StatusNotFound {
-			t.Errorf("GET %s: %d %s", path, a.status, a.body)
+		if resp := ts.send(scenario{request: "GET " + path}); resp.status != http.StatusNotFound {
+			t.Errorf("GET %s: %d %s", path, resp.status, resp.body)
 		}
 	}
-	if !slices.Equal(before, w.dump()) {
+	if !slices.Equal(before, ts.dump()) {
 		t.Error("the store has changed")
 	}
 }
 
-func (w *world) notAllowed(method, path string, operations map[string]*openapi3.Operation) {
-	w.Helper()
-	a := w.send(scenario{request: method + " " + path})
-	allowed := strings.Split(strings.ReplaceAll(a.header.Get("Allow"), " ", ""), ",")
+func (ts *testServer) wantNotAllowed(method, path string, operations map[string]*openapi3.Operation) {
+	ts.Helper()
+	resp := ts.send(scenario{request: method + " " + path})
+	allowed := strings.Split(strings.ReplaceAll(resp.header.Get("Allow"), " ", ""), ",")
 	allowed = slices.DeleteFunc(allowed, func(method string) bool { return method == http.MethodOptions })
 	slices.Sort(allowed)
 	want := slices.Sorted(maps.Keys(operations))
-	if a.status != http.StatusMethodNotAllowed || !slices.Equal(allowed, want) {
-		w.Errorf("%s %s: %d %s, allowed are %q, want %q", method, path, a.status, a.body, allowed, want)
+	if resp.status != http.StatusMethodNotAllowed || !slices.Equal(allowed, want) {
+		ts.Errorf("%s %s: %d %s, allowed are %q, want %q", method, path, resp.status, resp.body, allowed, want)
 	}
 }
 
@@ -281,48 +281,48 @@ func (w *world) notAllowed(method, path string, operations map[string]*openapi3.
 // it says itself.
 func TestContractExamples(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	if err := w.spec.Validate(t.Context()); err != nil {
+	ts := newTestServer(t)
+	if err := ts.spec.Validate(t.Context()); err != nil {
 		t.Error(err)
 	}
-	for _, e := range w.endpoints {
+	for _, e := range ts.operations {
 		for _, body := range e.examples() {
-			w.accepts(e, body)
+			ts.wantAccepted(e, body)
 		}
 	}
 }
 
-func (e *endpoint) examples() (all []any) {
-	if e.media() == nil {
+func (e *apiOperation) examples() (all []any) {
+	if e.jsonBody() == nil {
 		return nil
 	}
-	if e.media().Example != nil {
-		all = append(all, e.media().Example)
+	if e.jsonBody().Example != nil {
+		all = append(all, e.jsonBody().Example)
 	}
-	for _, example := range e.media().Examples {
+	for _, example := range e.jsonBody().Examples {
 		all = append(all, example.Value.Value)
 	}
 	return all
 }
 
-// accepts sends a body to an operation, where all exists but what it creates.
-func (w *world) accepts(e *endpoint, body any) {
-	w.Helper()
-	s := scenario{given: (*world).withEvents, kind: ofLocal}
+// wantAccepted sends a body to an operation, where all exists but what it creates.
+func (ts *testServer) wantAccepted(e *apiOperation, body any) {
+	ts.Helper()
+	s := scenario{setup: (*testServer).withEvents, kind: localKind}
 	if strings.Contains(e.path, "/remote/") {
-		s.kind = ofRemote
+		s.kind = remoteKind
 	}
 	if e.id == s.kind.fill("create{Kind}Agent") {
-		s.given = (*world).withClient
+		s.setup = (*testServer).withClient
 	}
-	w.arrange(s)
-	w.set("2017-05-30T18:00:00Z") // the latest in the document
+	ts.arrange(s)
+	ts.setTime("2017-05-30T18:00:00Z") // the latest in the document
 	text, err := json.Marshal(body)
-	w.must(err)
+	ts.must(err)
 	path := strings.NewReplacer("{client_id}", "12", "{agent_id}", "{id}", "{event_id}", "{event}").Replace(e.path)
-	a := w.send(scenario{request: e.method + " " + s.kind.fill(path), body: string(text)})
-	if a.status >= 300 {
-		w.Errorf("%s %s: %d %s", e.id, text, a.status, a.body)
+	resp := ts.send(scenario{request: e.method + " " + s.kind.fill(path), body: string(text)})
+	if resp.status >= 300 {
+		ts.Errorf("%s %s: %d %s", e.id, text, resp.status, resp.body)
 	}
-	w.must(w.checkRequest(a))
+	ts.must(ts.checkRequest(resp))
 }
