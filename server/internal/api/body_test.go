@@ -42,7 +42,9 @@ func TestBodyIsRequired(t *testing.T) {
 func TestBodyLimit(t *testing.T) {
 	ls := newLiveServer(t)
 	for _, chunked := range []bool{false, true} {
-		for size, status := range map[int]int{contract.MaxBody: 200, contract.MaxBody + 1: 413, 3 * contract.MaxBody: 413} {
+		for size, status := range map[int]int{
+			contract.MaxBody: 200, contract.MaxBody + 1: 413, 3 * contract.MaxBody: 413,
+		} {
 			var body io.Reader = strings.NewReader(`{"name":"x"}` + strings.Repeat(" ", size-12))
 			if chunked {
 				body = struct{ io.Reader }{body}

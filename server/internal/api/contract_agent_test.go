@@ -27,8 +27,9 @@ func agentReads() []scenario {
 	list := func(agents ...string) string { return "[" + strings.Join(agents, ",") + "]" }
 	scenarios := []scenario{
 		{
-			name: "get", op: "get{Kind}Agent", representative: true, setup: (*testServer).withAgents, request: "GET /client/12/agent/{kind}/{id}",
-			status: 200, wantBody: `{"id":{id},"{field}":"{name}","agent_status":"logged_out","since":"{now}"}`,
+			name: "get", op: "get{Kind}Agent", representative: true, setup: (*testServer).withAgents,
+			request: "GET /client/12/agent/{kind}/{id}",
+			status:  200, wantBody: `{"id":{id},"{field}":"{name}","agent_status":"logged_out","since":"{now}"}`,
 		}, {
 			name: "get an agent that became available earlier", op: "get{Kind}Agent",
 			setup: func(ts *testServer) {
@@ -212,7 +213,8 @@ func agentCreates() []scenario {
 			status: 400, wantFields: []string{"id", "{field}", "extension_id"},
 		}, {
 			name: "a name of 256 characters is refused", op: op, setup: (*testServer).withClient,
-			request: create, body: `{"{field}":"` + strings.Repeat("ы", 256) + `"}`, status: 400, wantFields: []string{"{field}"},
+			request: create, body: `{"{field}":"` + strings.Repeat("ы", 256) + `"}`, status: 400,
+			wantFields: []string{"{field}"},
 		}, {
 			name: "control characters are refused", op: op, setup: (*testServer).withClient,
 			request: create, body: `{"{field}":"a\nb"}`, status: 400, wantFields: []string{"{field}"},

@@ -18,16 +18,21 @@ func clientReads() []scenario {
 	}
 	return []scenario{
 		{
-			name: "an empty list", op: "listClients", representative: true, request: "GET /client/", status: 200, wantBody: `[]`,
+			name: "an empty list", op: "listClients", representative: true, request: "GET /client/", status: 200,
+			wantBody: `[]`,
 		}, {
 			name: "list in the order of ids; a client without a name has none", op: "listClients", setup: three,
-			request: "GET /client/", status: 200, wantBody: `[{"id":"12","name":"Ringme","blocked":false},{"id":"9","blocked":false},{"id":"a.b-C_d","blocked":false}]`,
+			request: "GET /client/", status: 200,
+			wantBody: `[{"id":"12","name":"Ringme","blocked":false},{"id":"9","blocked":false},{"id":"a.b-C_d",` +
+				`"blocked":false}]`,
 		}, {
 			name: "list with a limit", op: "listClients", setup: three,
-			request: "GET /client/?limit=2", status: 200, wantBody: `[{"id":"12","name":"Ringme","blocked":false},{"id":"9","blocked":false}]`,
+			request: "GET /client/?limit=2", status: 200,
+			wantBody: `[{"id":"12","name":"Ringme","blocked":false},{"id":"9","blocked":false}]`,
 		}, {
 			name: "list after an id", op: "listClients", setup: three,
-			request: "GET /client/?after=12", status: 200, wantBody: `[{"id":"9","blocked":false},{"id":"a.b-C_d","blocked":false}]`,
+			request: "GET /client/?after=12", status: 200,
+			wantBody: `[{"id":"9","blocked":false},{"id":"a.b-C_d","blocked":false}]`,
 		}, {
 			name: "list after an id that does not exist", op: "listClients", setup: three,
 			request: "GET /client/?after=8&limit=1", status: 200, wantBody: `[{"id":"9","blocked":false}]`,
@@ -39,7 +44,8 @@ func clientReads() []scenario {
 			request: "GET /client/?limit=1&foo=bar&foo%5B0%5D=1&sort&=&page=2", status: 200,
 			wantBody: `[{"id":"12","name":"Ringme","blocked":false}]`,
 		}, {
-			name: "a limit of 0", op: "listClients", request: "GET /client/?limit=0", status: 400, wantFields: []string{"limit"},
+			name: "a limit of 0", op: "listClients", request: "GET /client/?limit=0", status: 400,
+			wantFields: []string{"limit"},
 		}, {
 			name: "a limit above a million", op: "listClients",
 			request: "GET /client/?limit=1000001", status: 400, wantFields: []string{"limit"},
@@ -48,7 +54,8 @@ func clientReads() []scenario {
 			request: "GET /client/?limit=ten", status: 400, wantFields: []string{"limit"},
 		}, {
 			name: "each invalid parameter is named", op: "listClients",
-			request: "GET /client/?limit=-1&after=" + strings.Repeat("x", 65), status: 400, wantFields: []string{"limit", "after"},
+			request: "GET /client/?limit=-1&after=" + strings.Repeat("x", 65), status: 400,
+			wantFields: []string{"limit", "after"},
 		}, {
 			name: "get", op: "getClient", representative: true, setup: (*testServer).withClient,
 			request: "GET /client/12", status: 200, wantBody: `{"id":"12","name":"Ringme","blocked":false}`,
@@ -57,7 +64,8 @@ func clientReads() []scenario {
 			request: "GET /client/x.y-z_1", status: 200, wantBody: `{"id":"x.y-z_1","blocked":false}`,
 		}, {
 			name: "get an id in another case", op: "getClient", setup: func(ts *testServer) { ts.client("abc") },
-			request: "GET /client/ABC", status: 404, wantBody: `{"message":"there is no client ABC","status":"client_not_found"}`,
+			request: "GET /client/ABC", status: 404,
+			wantBody: `{"message":"there is no client ABC","status":"client_not_found"}`,
 		}, {
 			name: "an id of other characters", op: "getClient",
 			request: "GET /client/a%20b", status: 400, wantFields: []string{"client_id"},
@@ -85,8 +93,9 @@ func clientWrites() []scenario {
 			request: "PUT /client/" + strings.Repeat("x", 64), body: `{}`, status: 201,
 		}, {
 			name: "update", op: "putClient", setup: (*testServer).withClient,
-			request: "PUT /client/12", body: `{"name":"Ringme 2"}`, status: 200, wantBody: `{"id":"12","name":"Ringme 2","blocked":false}`,
-			after: func(ts *testServer) { ts.wantGet("/client/12", `{"id":"12","name":"Ringme 2","blocked":false}`) },
+			request: "PUT /client/12", body: `{"name":"Ringme 2"}`, status: 200,
+			wantBody: `{"id":"12","name":"Ringme 2","blocked":false}`,
+			after:    func(ts *testServer) { ts.wantGet("/client/12", `{"id":"12","name":"Ringme 2","blocked":false}`) },
 		}, {
 			name: "an absent field stays", op: "putClient", setup: (*testServer).withClient,
 			request: "PUT /client/12", body: `{}`, status: 200, wantBody: `{"id":"12","name":"Ringme","blocked":false}`,
@@ -122,7 +131,8 @@ func clientWrites() []scenario {
 			request: "PUT /client/12", body: `{"name":12}`, status: 400, wantFields: []string{"name"},
 		}, {
 			name: "unknown fields are refused", op: "putClient", setup: (*testServer).withClient,
-			request: "PUT /client/12", body: `{"title":"x","id":"13"}`, status: 400, wantFields: []string{"title", "id"},
+			request: "PUT /client/12", body: `{"title":"x","id":"13"}`, status: 400,
+			wantFields: []string{"title", "id"},
 		}, {
 			name: "names of fields are case-sensitive", op: "putClient", setup: (*testServer).withClient,
 			request: "PUT /client/12", body: `{"Name":"x"}`, status: 400, wantFields: []string{"Name"},
@@ -136,7 +146,8 @@ func clientWrites() []scenario {
 func clientDeletes() []scenario {
 	return []scenario{
 		{
-			name: "delete", op: "deleteClient", representative: true, setup: (*testServer).withClient, request: "DELETE /client/12", status: 204,
+			name: "delete", op: "deleteClient", representative: true, setup: (*testServer).withClient,
+			request: "DELETE /client/12", status: 204,
 			after: func(ts *testServer) { ts.wantGet("/client/", `[]`) },
 		}, {
 			name: "delete with a Content-Type and an empty body", op: "deleteClient", setup: (*testServer).withClient,
@@ -175,7 +186,8 @@ func clientDeletes() []scenario {
 
 // ownClient is about @me, which is the token's client.
 func ownClient() []scenario {
-	notFound := `{"message":"@me stands for the client of the token, and an operator's has none","status":"client_not_found"}`
+	notFound := `{"message":"@me stands for the client of the token, and an operator's has none",` +
+		`"status":"client_not_found"}`
 	two := func(ts *testServer) {
 		ts.withClient()
 		ts.client("13").local(136)
@@ -191,7 +203,8 @@ func ownClient() []scenario {
 			name: "@me with a token of the operator", op: "getClient", setup: (*testServer).withClient,
 			request: "GET /client/%40me", status: 404, wantBody: notFound,
 		}, {
-			name: "create @me with a token of the operator", op: "putClient", request: "PUT /client/%40me", body: `{}`, status: 404, wantBody: notFound,
+			name: "create @me with a token of the operator", op: "putClient", request: "PUT /client/%40me", body: `{}`,
+			status: 404, wantBody: notFound,
 		}, {
 			name: "delete @me with a token of the operator", op: "deleteClient", setup: two,
 			request: "DELETE /client/@me", status: 404, wantBody: notFound,

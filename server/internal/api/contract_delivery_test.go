@@ -20,14 +20,16 @@ func deliveryLists() []scenario {
 	const op, list = "listDeliveries", "GET /client/12/delivery/"
 	scenarios := []scenario{
 		{
-			name: "list a pending delivery", op: op, representative: true, setup: (*testServer).withPendingDelivery, request: list, status: 200,
+			name: "list a pending delivery", op: op, representative: true, setup: (*testServer).withPendingDelivery,
+			request: list, status: 200,
 			wantBody: arrayJSON(pendingDelivery), wantHeader: map[string]string{"Link": ""},
 		}, {
 			name: "an empty list", op: op, setup: (*testServer).withEvents, request: list, status: 200, wantBody: `[]`,
 		},
 	}
 	for query, found := range map[string][]fmt.Stringer{
-		"":                                      {logCancelled, logNew, logParked, logPending, logFailed, logDelivered}, // no neighbour's
+		// no neighbour's
+		"":                                      {logCancelled, logNew, logParked, logPending, logFailed, logDelivered},
 		"?state=delivered":                      {logDelivered},
 		"?state=failed":                         {logFailed},
 		"?state=pending":                        {logNew, logPending},
@@ -54,34 +56,40 @@ func deliveryLists() []scenario {
 		"?state=pending&event_id=1":                                                                                     {},
 		"?state=failed&agent_type=remote&agent_id=7":                                                                    {logFailed},
 		"?state=failed&agent_type=local&agent_id=136":                                                                   {},
-		"?state=failed&agent_type=remote&agent_id=7&event_id=1":                                                         {}, // which is another agent's
-		"?agent_type=remote&agent_id=7&event_id=1":                                                                      {},
-		"?agent_type=remote&agent_id=7&event_id=4":                                                                      {logCancelled},
-		"?state=cancelled&event_id=4":                                                                                   {logCancelled},
-		"?state=cancelled&agent_type=remote&agent_id=7&before=6":                                                        {},
-		"?state=cancelled&agent_type=remote&agent_id=7&before=7":                                                        {logCancelled},
-		"?state=pending&agent_type=local&agent_id=136":                                                                  {logPending},
-		"?agent_type=local&agent_id=136&before=4":                                                                       {logPending, logDelivered},
-		"?agent_type=local&agent_id=136&before=1":                                                                       {},
-		"?agent_type=local&agent_id=136&until=2017-05-30T17:00:00.001Z":                                                 {logPending, logDelivered},
-		"?agent_type=local&agent_id=136&since=2017-05-30T17:00:00.001Z":                                                 {logParked},
-		"?agent_type=local&agent_id=136&since=2017-05-31T00:00:00Z":                                                     {},
-		"?agent_type=local&agent_id=136&until=2017-05-01T00:00:00Z":                                                     {},
-		"?event_id=1&before=4":                                                                                          {logDelivered},
-		"?before=1":                                                                                                     {},
-		"?before=9223372036854775807&limit=1000":                                                                        {logCancelled, logNew, logParked, logPending, logFailed, logDelivered},
-		"?limit=6":                                                                                                      {logCancelled, logNew, logParked, logPending, logFailed, logDelivered},
-		"?agent_type=local&agent_id=136&limit=3":                                                                        {logParked, logPending, logDelivered},
+		// which is another agent's
+		"?state=failed&agent_type=remote&agent_id=7&event_id=1":         {},
+		"?agent_type=remote&agent_id=7&event_id=1":                      {},
+		"?agent_type=remote&agent_id=7&event_id=4":                      {logCancelled},
+		"?state=cancelled&event_id=4":                                   {logCancelled},
+		"?state=cancelled&agent_type=remote&agent_id=7&before=6":        {},
+		"?state=cancelled&agent_type=remote&agent_id=7&before=7":        {logCancelled},
+		"?state=pending&agent_type=local&agent_id=136":                  {logPending},
+		"?agent_type=local&agent_id=136&before=4":                       {logPending, logDelivered},
+		"?agent_type=local&agent_id=136&before=1":                       {},
+		"?agent_type=local&agent_id=136&until=2017-05-30T17:00:00.001Z": {logPending, logDelivered},
+		"?agent_type=local&agent_id=136&since=2017-05-30T17:00:00.001Z": {logParked},
+		"?agent_type=local&agent_id=136&since=2017-05-31T00:00:00Z":     {},
+		"?agent_type=local&agent_id=136&until=2017-05-01T00:00:00Z":     {},
+		"?event_id=1&before=4":                                          {logDelivered},
+		"?before=1":                                                     {},
+		"?before=9223372036854775807&limit=1000": {
+			logCancelled, logNew, logParked, logPending, logFailed, logDelivered,
+		},
+		"?limit=6": {
+			logCancelled, logNew, logParked, logPending, logFailed, logDelivered,
+		},
+		"?agent_type=local&agent_id=136&limit=3": {logParked, logPending, logDelivered},
 	} {
 		scenarios = append(scenarios, scenario{
-			name: "list " + query, op: op, setup: (*testServer).withNeighbour, sharedSetup: "neighbour", request: list + query,
+			name: "list " + query, op: op, setup: (*testServer).withNeighbour, sharedSetup: "neighbour", request: list +
+				query,
 			status: 200, wantBody: arrayJSON(found...), wantHeader: map[string]string{"Link": ""},
 		})
 	}
 	return append(scenarios, wrongLists()...)
 }
 
-// wrongLists are filters that make no sense, and what they are refused for.
+// wrongLists are invalid queries, with the fields that are wrong.
 func wrongLists() (scenarios []scenario) {
 	for query, wrong := range map[string]string{
 		"agent_id=136":              "agent_type",
@@ -112,7 +120,8 @@ func wrongLists() (scenarios []scenario) {
 		"before=9223372036854775808":  "before",
 		"before=99999999999999999999": "before",
 		"agent_id=1&since=2017-05-30T16:00:00Z&until=2017-05-30T15:00:00Z": "agent_type until",
-		"limit=0&state=lost&agent_type=x&agent_id=x&event_id=x&since=x&until=x&before=x": "limit state agent_type agent_id " +
+		"limit=0&state=lost&agent_type=x&agent_id=x&event_id=x&since=x&until=x&before=x": "limit state agent_type " +
+			"agent_id " +
 			"event_id since until before",
 	} {
 		scenarios = append(scenarios, scenario{
@@ -123,7 +132,7 @@ func wrongLists() (scenarios []scenario) {
 	return scenarios
 }
 
-// deliveryPages are lists that go on.
+// deliveryPages are lists with a next page.
 func deliveryPages() []scenario {
 	const op = "listDeliveries"
 	page := func(query, next string, found ...fmt.Stringer) scenario {
@@ -140,23 +149,27 @@ func deliveryPages() []scenario {
 		bare,
 		page("?limit=5", "?before=2&limit=5", logCancelled, logNew, logParked, logPending, logFailed),
 		page("?limit=2&before=6", "?before=4&limit=2", logNew, logParked),
-		page("?limit=2&agent_type=local&agent_id=136", "?agent_id=136&agent_type=local&before=3&limit=2", logParked, logPending),
-		page("?limit=1&since=2017-05-30T15:00:00%2B00:00&state=pending", "?before=5&limit=1&since=2017-05-30T15%3A00%3A00%2B00%3A00&state=pending", logNew),
-		page("?limit[]=2&agent_type=local&agent_id=136", "?agent_id=136&agent_type=local&before=3&limit=2", logParked, logPending),
+		page("?limit=2&agent_type=local&agent_id=136", "?agent_id=136&agent_type=local&before=3&limit=2", logParked,
+			logPending),
+		page("?limit=1&since=2017-05-30T15:00:00%2B00:00&state=pending",
+			"?before=5&limit=1&since=2017-05-30T15%3A00%3A00%2B00%3A00&state=pending", logNew),
+		page("?limit[]=2&agent_type=local&agent_id=136", "?agent_id=136&agent_type=local&before=3&limit=2", logParked,
+			logPending),
 		page("?limit=1&x=%22%3E%3B", "?before=6&limit=1&x=%22%3E%3B", logCancelled),
 	}
 }
 
-// withPendingDelivery is a delivery that is due.
+// withPendingDelivery makes a delivery that is due.
 func (ts *testServer) withPendingDelivery() {
 	ts.withLogin()
 	ts.fixRandomValues()
 }
 
-// pendingDelivery is what withOwed owes.
+// pendingDelivery is the delivery of withPendingDelivery.
 var pendingDelivery = loggedDelivery{
-	id: 1, state: "pending", kind: "local", agent: 136, event: 1, sequence: 1, typ: "agent-login", method: "GET", url: exampleURL,
-	at: exampleTime, next: exampleTime,
+	id: 1, state: "pending", kind: "local", agent: 136, event: 1, sequence: 1, typ: "agent-login", method: "GET",
+	url: exampleURL,
+	at:  exampleTime, next: exampleTime,
 }
 
 // deliveryDetails are of deliveries in each state.
@@ -164,15 +177,18 @@ func deliveryDetails() []scenario {
 	const op, get = "getDelivery", "GET /client/12/delivery/"
 	detailOf := func(e loggedDelivery, waiting string, request shownRequest) scenario {
 		return scenario{
-			name: e.state, op: op, setup: (*testServer).withNeighbour, sharedSetup: "neighbour", request: get + strconv.Itoa(e.id), status: 200,
+			name: e.state, op: op, setup: (*testServer).withNeighbour, sharedSetup: "neighbour", request: get +
+				strconv.Itoa(e.id), status: 200,
 			wantBody: detailJSON(e, e.lastAttempt, waiting, request),
 		}
 	}
-	const now = "2017-05-30T19:00:00.000Z" // what was not sent is shown as it would be sent now
+	const now = "2017-05-30T19:00:00.000Z" // a delivery that was not sent is shown as if it were sent now
 	return []scenario{
 		{
-			name: "due", op: op, representative: true, setup: (*testServer).withPendingDelivery, request: get + "1", status: 200,
-			wantBody: detailJSON(pendingDelivery, "", waitingJSON("it is due, and is sent as soon as there is room", "", 0),
+			name: "due", op: op, representative: true, setup: (*testServer).withPendingDelivery, request: get + "1",
+			status: 200,
+			wantBody: detailJSON(pendingDelivery, "",
+				waitingJSON("it is due, and is sent as soon as there is room", "", 0),
 				shownRequest{of: pendingDelivery, attempt: 1, at: exampleTime}),
 		},
 		detailOf(logDelivered, "", shownRequest{of: logDelivered, attempt: 1, at: exampleTime}),
@@ -190,21 +206,24 @@ func deliveryDetails() []scenario {
 			wantBody: `{"message":"there is no delivery 7 of client 12","status":"delivery_not_found"}`,
 		},
 		{
-			name: "failed after several attempts", op: op, setup: (*testServer).withRefusal, request: get + "1", status: 200,
+			name: "failed after several attempts", op: op, setup: (*testServer).withRefusal, request: get + "1",
+			status: 200,
 			wantBody: detailJSON(logRefused, strings.Join([]string{
-				attemptJSON(1, exampleTime, 503, "retry", "lunch"), attemptJSON(2, "2017-05-30T15:08:00.000Z", 500, "retry", ""),
+				attemptJSON(1, exampleTime, 503, "retry", "lunch"),
+				attemptJSON(2, "2017-05-30T15:08:00.000Z", 500, "retry", ""),
 				logRefused.lastAttempt,
 			}, ","), "", shownRequest{of: logRefused, attempt: 3, at: "2017-05-30T15:09:00.000Z"}),
 		},
 		{
-			name: "corrected since it was sent", op: op, setup: (*testServer).withCorrection, request: get + "1", status: 200,
+			name: "corrected since it was sent", op: op, setup: (*testServer).withCorrection, request: get + "1",
+			status: 200,
 			wantBody: detailJSON(logCorrected, logCorrected.lastAttempt, "",
 				shownRequest{of: logDelivered, attempt: 1, at: exampleTime}),
 		},
 	}
 }
 
-// withRefusal is a delivery that was refused after it had failed twice.
+// withRefusal makes a delivery that the receiver refuses after two failed attempts.
 func (ts *testServer) withRefusal() {
 	ts.withLogin()
 	ts.receiverAnswers(503, "lunch")
@@ -215,12 +234,13 @@ func (ts *testServer) withRefusal() {
 }
 
 var logRefused = loggedDelivery{
-	id: 1, state: "failed", kind: "local", agent: 136, event: 1, sequence: 1, typ: "agent-login", method: "GET", url: exampleURL,
+	id: 1, state: "failed", kind: "local", agent: 136, event: 1, sequence: 1, typ: "agent-login", method: "GET",
+	url:      exampleURL,
 	attempts: 3, at: exampleTime, finished: "2017-05-30T15:09:00.000Z",
 	lastAttempt: attemptJSON(3, "2017-05-30T15:09:00.000Z", 404, "failed", ""),
 }
 
-// withCorrection is a delivery whose event was corrected while it was under way.
+// withCorrection makes a delivery whose event is corrected while an attempt is under way.
 func (ts *testServer) withCorrection() {
 	ts.withLogin()
 	d := ts.claim()
@@ -235,7 +255,7 @@ var logCorrected = func() loggedDelivery {
 	return e
 }()
 
-// deliveryWaits are all reasons that a delivery can wait for.
+// deliveryWaits has every reason for which a delivery can wait.
 func deliveryWaits() (scenarios []scenario) {
 	const order = "an earlier one for the same agent and receiver goes first"
 	for _, c := range []struct {
@@ -253,7 +273,8 @@ func deliveryWaits() (scenarios []scenario) {
 		{"behind one that waits for a retry", "3", func(ts *testServer) { ts.receiverAnswers(503, "") }, waitingJSON(order, "", 1)},
 		{
 			"an open breaker", "1", func(ts *testServer) { ts.withOpenBreaker() },
-			waitingJSON("the receiver has failed too often in a row and is tried again then", "2017-05-30T15:08:20.000Z", 0),
+			waitingJSON("the receiver has failed too often in a row and is tried again then",
+				"2017-05-30T15:08:20.000Z", 0),
 		},
 		{"behind one behind an open breaker", "2", func(ts *testServer) { ts.withOpenBreaker() }, waitingJSON(order, "", 1)},
 		{
@@ -261,7 +282,8 @@ func deliveryWaits() (scenarios []scenario) {
 			waitingJSON("the receiver has asked for a pause (429)", "2017-05-30T15:08:50.000Z", 0),
 		},
 		{
-			"parked", "1", func(ts *testServer) { ts.client("12").local(136).setEventState(1, gen.AgentEventStateValueDisabled) },
+			"parked", "1",
+			func(ts *testServer) { ts.client("12").local(136).setEventState(1, gen.AgentEventStateValueDisabled) },
 			waitingJSON("its event is disabled: disabled by a request", "2017-05-31T15:07:50.000Z", 0),
 		},
 		{
@@ -293,7 +315,7 @@ func deliveryWaits() (scenarios []scenario) {
 	return scenarios
 }
 
-// withLogins is a lane with some deliveries.
+// withLogins makes a lane with n deliveries.
 func (ts *testServer) withLogins(n int) {
 	ts.withLogin()
 	for range n - 1 {
@@ -309,7 +331,7 @@ func (ts *testServer) withOpenBreaker() {
 	}
 }
 
-// receiverAsksForPause has the receiver ask for a minute's pause.
+// receiverAsksForPause lets the receiver ask for a pause of a minute.
 func (ts *testServer) receiverAsksForPause(status int) {
 	d := ts.claim()
 	o := webhook.Outcome{Delay: time.Minute, Attempt: webhook.Attempt{
@@ -319,7 +341,7 @@ func (ts *testServer) receiverAsksForPause(status int) {
 	ts.must(err)
 }
 
-// wantWaiting compares why the delivery of the answer waits.
+// wantWaiting compares why the delivery in the answer waits.
 func (ts *testServer) wantWaiting(want string) {
 	ts.Helper()
 	var got struct{ Waiting json.RawMessage }
@@ -327,7 +349,7 @@ func (ts *testServer) wantWaiting(want string) {
 	ts.wantJSON("waiting", want, got.Waiting)
 }
 
-// put makes a request that prepares a scenario.
+// put sends a request of a setup.
 func (ts *testServer) put(target, body string) {
 	ts.Helper()
 	if resp := ts.send(scenario{request: "PUT " + target, body: body}); resp.status >= 300 {

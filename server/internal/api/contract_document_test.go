@@ -21,23 +21,22 @@ import (
 	"github.com/getkin/kin-openapi/routers"
 )
 
-// document is openapi.yaml, as the tests hold the server to it.
+// document is openapi.yaml.
 type document struct {
 	base       string // path of the API
 	spec       *openapi3.T
-	strict     *openapi3.T // the same, but no object may have a property that the document does not name
+	strict     *openapi3.T // see makeStrict
 	operations []*apiOperation
 }
 
-// apiOperation is an operation of the contract.
+// apiOperation is an operation of openapi.yaml.
 type apiOperation struct {
 	id, method, path   string
 	spec               *openapi3.Operation
 	route, strictRoute *routers.Route
 }
 
-// readDocument reads the document once. It is the file and not what is embedded in the server: that both are the same
-// is what `make check` sees to.
+// readDocument reads the file once, and not the copy in the server: make check ensures that both are equal.
 var readDocument = sync.OnceValues(func() (*document, error) {
 	spec, err := openapi3.NewLoader().LoadFromFile("../../../openapi.yaml")
 	if err != nil {
@@ -76,8 +75,8 @@ func testDocument(t testing.TB) *document {
 	return c
 }
 
-// makeStrict holds the server of today to what clients must not rely on: the properties, the values of
-// x-extensible-enum and the form of x-pattern that the document has now.
+// makeStrict forbids what openapi.yaml leaves open for later versions, so that this one does not use it: other
+// properties, and values that x-extensible-enum and x-pattern do not have.
 func makeStrict(ref *openapi3.SchemaRef) {
 	if ref == nil || ref.Value == nil {
 		return
@@ -99,17 +98,18 @@ func makeStrict(ref *openapi3.SchemaRef) {
 	}
 }
 
-// tokenAtRoot is where clients of the original API ask for tokens, which openapi.yaml has in words only.
+// tokenAtRoot is where clients of the original API request tokens. openapi.yaml only describes it.
 const tokenAtRoot = "/oauth/token"
 
-// operationAt finds the endpoint of a request, nil if there is none. A path with fewer parameters goes before one with more.
+// operationAt finds the operation of a request, nil if there is none. A path with fewer parameters takes precedence.
 func (c *document) operationAt(method string, u *url.URL) *apiOperation {
 	path := ""
 	if strings.TrimSuffix(u.Path, "/") == tokenAtRoot {
 		path = tokenAtRoot
 	}
 	for _, e := range c.operations {
-		if _, ok := e.pathParams(c.base, u); ok && (path == "" || strings.Count(e.path, "{") < strings.Count(path, "{")) {
+		if _, ok := e.pathParams(c.base, u); ok &&
+			(path == "" || strings.Count(e.path, "{") < strings.Count(path, "{")) {
 			path = e.path
 		}
 	}
@@ -121,7 +121,7 @@ func (c *document) operationAt(method string, u *url.URL) *apiOperation {
 	return nil
 }
 
-// pathParams reads the parameters out of a path, which may lack the trailing slash or have one too many.
+// pathParams are the parameters in a path, which may lack the trailing slash or have one more.
 func (e *apiOperation) pathParams(base string, u *url.URL) (map[string]string, bool) {
 	path, ok := strings.CutPrefix(u.EscapedPath(), base)
 	template := strings.Split(strings.Trim(e.path, "/"), "/")
@@ -142,7 +142,7 @@ func (e *apiOperation) pathParams(base string, u *url.URL) (map[string]string, b
 	return params, ok
 }
 
-// jsonBody is the request body that the operation takes, nil if it takes none.
+// jsonBody is the body that the operation takes, nil if it takes none.
 func (e *apiOperation) jsonBody() *openapi3.MediaType {
 	if e.spec.RequestBody == nil {
 		return nil
@@ -150,11 +150,11 @@ func (e *apiOperation) jsonBody() *openapi3.MediaType {
 	return e.spec.RequestBody.Value.Content["application/json"]
 }
 
-// apiResponse is what came back for a request.
+// apiResponse is an answer with its request.
 type apiResponse struct {
-	operation   *apiOperation // nil if the document has no such operation
+	operation   *apiOperation // nil if openapi.yaml has no such operation
 	request     *http.Request
-	requestBody string // the request's body
+	requestBody string // of the request
 	status      int
 	header      http.Header
 	body        []byte
@@ -175,23 +175,24 @@ func (resp *apiResponse) validationInput(c *document, route *routers.Route) *ope
 	}
 }
 
-// sentTimes are those of requests, as the document has them in words: RFC 3339 whole, whose offset may lack the colon.
+// sentTimes is the form of times in requests, which openapi.yaml only describes: RFC 3339, even without the colon.
 var sentTimes = openapi3.WithStringFormatValidators(map[string]openapi3.StringFormatValidator{
 	"date-time": openapi3.NewRegexpFormatValidator(
 		`^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:?\d\d)$`),
 })
 
-// checkRequest says what of a request the document forbids.
+// checkRequest returns an error if openapi.yaml forbids the request.
 func (c *document) checkRequest(resp *apiResponse) error {
 	return openapi3filter.ValidateRequest(context.Background(), resp.validationInput(c, resp.operation.route))
 }
 
-// checkCallback says what of a request to a receiver the callbacks of an operation forbid.
+// checkCallback returns an error if the callbacks of an operation forbid a request to a receiver.
 func (c *document) checkCallback(operation string, r *http.Request) error {
 	for _, callback := range c.operationByID(operation).strictRoute.Operation.Callbacks {
 		for expression, item := range callback.Value.Map() {
 			route := &routers.Route{
-				Spec: c.strict, Path: expression, PathItem: item, Method: r.Method, Operation: item.GetOperation(r.Method),
+				Spec: c.strict, Path: expression, PathItem: item, Method: r.Method,
+				Operation: item.GetOperation(r.Method),
 			}
 			return openapi3filter.ValidateRequest(r.Context(), &openapi3filter.RequestValidationInput{
 				Request: r, Route: route, Options: &openapi3filter.Options{MultiError: true},
@@ -201,7 +202,7 @@ func (c *document) checkCallback(operation string, r *http.Request) error {
 	return fmt.Errorf("%s has no callbacks", operation)
 }
 
-// check says what of an answer the document forbids.
+// check returns an error if openapi.yaml forbids the answer.
 func (c *document) check(resp *apiResponse) error {
 	errs := []error{c.checkAnswer(resp), checkType(resp), checkTimes(resp)}
 	if id := resp.header.Get("X-Request-Id"); id == "" || len(id) > 64 {
@@ -218,7 +219,7 @@ func (c *document) check(resp *apiResponse) error {
 
 func (c *document) checkAnswer(resp *apiResponse) error {
 	options := []openapi3.SchemaValidationOption{openapi3.EnableFormatValidation(), openapi3.MultiErrors()}
-	if resp.operation == nil { // what no operation answers is an error
+	if resp.operation == nil { // an error of routing
 		var value any
 		if err := json.Unmarshal(resp.body, &value); err != nil {
 			return fmt.Errorf("the body is not JSON: %w", err)
@@ -236,7 +237,7 @@ func (c *document) checkAnswer(resp *apiResponse) error {
 	})
 }
 
-// checkType is stricter than the validator, which takes whatever begins like JSON.
+// checkType is stricter than the validator, which accepts text after the JSON value.
 func checkType(resp *apiResponse) error {
 	typ := resp.header.Get("Content-Type")
 	if resp.status == http.StatusNoContent {
@@ -261,7 +262,7 @@ var (
 	ourTime  = regexp.MustCompile(`^"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"$`)
 )
 
-// checkTimes wants UTC and milliseconds, which the document has in words only.
+// checkTimes requires UTC and milliseconds, which openapi.yaml only describes.
 func checkTimes(resp *apiResponse) error {
 	for _, t := range likeTime.FindAll(resp.body, -1) {
 		if !ourTime.Match(t) {
@@ -271,11 +272,11 @@ func checkTimes(resp *apiResponse) error {
 	return nil
 }
 
-// leaks are words that only the inside of the program uses.
+// leaks are words of the implementation.
 var leaks = regexp.MustCompile(
 	`(?i)sql|gorm|strconv|panic|(?-i)json: |(?i)echo|schema|openapi|goroutine|\.go\b|unmarshal|reflect|runtime|code=`)
 
-// checkLeaks looks for such words that are not from the request itself.
+// checkLeaks looks for them, except where the request itself has them.
 func checkLeaks(resp *apiResponse) error {
 	for _, word := range leaks.FindAllString(string(resp.body), -1) {
 		if !strings.Contains(resp.request.URL.Path+resp.requestBody, word) {
@@ -285,7 +286,7 @@ func checkLeaks(resp *apiResponse) error {
 	return nil
 }
 
-// tokens is a JSON text for comparison: the order of fields counts, spaces and escapes do not.
+// tokens are those of a JSON text, for comparison: the order of fields counts, spaces and escapes do not.
 func tokens(text []byte) (all []json.Token, err error) {
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.UseNumber()

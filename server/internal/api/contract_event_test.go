@@ -16,7 +16,8 @@ func eventReads() []scenario {
 	three := func(ts *testServer) {
 		a := ts.client("12").agent(ts.kind.id).event(gen.RequestMethodGET, gen.EventTypeAgentLogin).
 			event(gen.RequestMethodPOST, gen.EventTypeAgentLogout)
-		ts.client("12").agentOf(ts.kind.other(), ts.kind.other().id).event(gen.RequestMethodGET, gen.EventTypeAgentLogin)
+		ts.client("12").agentOf(ts.kind.other(), ts.kind.other().id).event(gen.RequestMethodGET,
+			gen.EventTypeAgentLogin)
 		a.event(gen.RequestMethodPOST, gen.EventTypeAgentLogin)
 	}
 	one := `{"url":"` + exampleURL + `","id":1,"method":"GET","event_type":"agent-login"}`
@@ -24,7 +25,8 @@ func eventReads() []scenario {
 	last := `{"url":"` + exampleURL + `","id":4,"method":"POST","event_type":"agent-login"}`
 	return []scenario{
 		{
-			name: "fields have the order of the original API", op: "get{Kind}AgentEvent", representative: true, setup: (*testServer).withEvents,
+			name: "fields have the order of the original API", op: "get{Kind}AgentEvent", representative: true,
+			setup:   (*testServer).withEvents,
 			request: "GET /client/12/agent/{kind}/{id}/event/{event}", status: 200,
 			wantBody: `{"url":"` + exampleURL + `","id":{event},"method":"GET","event_type":"agent-login"}`,
 		}, {
@@ -32,7 +34,8 @@ func eventReads() []scenario {
 			request: "GET /client/12/agent/{kind}/{id}/event/3", status: 404,
 			wantBody: `{"message":"there is no event 3 of {kind} agent {id} of client 12","status":"event_not_found"}`,
 		}, {
-			name: "an event of an agent that does not exist", op: "get{Kind}AgentEvent", setup: (*testServer).withEvents,
+			name: "an event of an agent that does not exist", op: "get{Kind}AgentEvent",
+			setup:   (*testServer).withEvents,
 			request: "GET /client/12/agent/{kind}/{otherID}/event/{event}", status: 404,
 			wantBody: `{"message":"there is no {kind} agent {otherID} of client 12","status":"agent_not_found"}`,
 		}, {
@@ -42,7 +45,8 @@ func eventReads() []scenario {
 				ts.client("12").agent(ts.kind.other().id)
 			},
 			request: "GET /client/12/agent/{kind}/{otherID}/event/3", status: 404,
-			wantBody: `{"message":"there is no event 3 of {kind} agent {otherID} of client 12","status":"event_not_found"}`,
+			wantBody: `{"message":"there is no event 3 of {kind} agent {otherID} of client 12",` +
+				`"status":"event_not_found"}`,
 		}, {
 			name: "an empty list", op: "list{Kind}AgentEvents", representative: true, setup: (*testServer).withAgents,
 			request: events, status: 200, wantBody: `[]`,
@@ -79,8 +83,10 @@ func eventCreates() []scenario {
 	const create, op = "POST /client/12/agent/{kind}/{id}/event/", "create{Kind}AgentEvent"
 	scenarios := []scenario{
 		{
-			name: "the example of the original API", op: op, representative: true, setup: (*testServer).withAgents, request: create,
-			body: `{"url":"https://somehost.com/fordel/show.php","method":"GET","event_type":"agent-login"}`, status: 201,
+			name: "the example of the original API", op: op, representative: true, setup: (*testServer).withAgents,
+			request:  create,
+			body:     `{"url":"https://somehost.com/fordel/show.php","method":"GET","event_type":"agent-login"}`,
+			status:   201,
 			wantBody: `{"url":"https://somehost.com/fordel/show.php","id":1,"method":"GET","event_type":"agent-login"}`,
 			after: func(ts *testServer) {
 				ts.wantDeliveries()
@@ -90,20 +96,26 @@ func eventCreates() []scenario {
 			},
 		}, {
 			name: "escaped slashes, and a query", op: op, setup: (*testServer).withAgents, request: create,
-			body:     `{"event_type":"agent-logout","method":"POST","url":"http:\/\/u:p@Example.COM:8080\/a%20b?x=1&y=\u00e9#f"}`,
-			status:   201,
-			wantBody: `{"url":"http://u:p@Example.COM:8080/a%20b?x=1&y=é#f","id":1,"method":"POST","event_type":"agent-logout"}`,
+			body: `{"event_type":"agent-logout","method":"POST",` +
+				`"url":"http:\/\/u:p@Example.COM:8080\/a%20b?x=1&y=\u00e9#f"}`,
+			status: 201,
+			wantBody: `{"url":"http://u:p@Example.COM:8080/a%20b?x=1&y=é#f","id":1,"method":"POST",` +
+				`"event_type":"agent-logout"}`,
 		}, {
-			name: "characters that RFC 3986 wants encoded, and a host name that is not ASCII", op: op, setup: (*testServer).withAgents, request: create,
+			name: "characters that RFC 3986 wants encoded, and a host name that is not ASCII", op: op,
+			setup: (*testServer).withAgents, request: create,
 			body:   `{"url":"https://Бюро.example/100%/a|b?{c}=%zz","method":"GET","event_type":"agent-login"}`,
-			status: 201, wantBody: `{"url":"https://Бюро.example/100%/a|b?{c}=%zz","id":1,"method":"GET","event_type":"agent-login"}`,
+			status: 201,
+			wantBody: `{"url":"https://Бюро.example/100%/a|b?{c}=%zz","id":1,"method":"GET",` +
+				`"event_type":"agent-login"}`,
 		}, {
 			name: "an equal event is another event", op: op, setup: (*testServer).withEvents, request: create,
 			body: `{"url":"` + exampleURL + `","method":"GET","event_type":"agent-login"}`, status: 201,
 			wantBody: `{"url":"` + exampleURL + `","id":3,"method":"GET","event_type":"agent-login"}`,
 		}, {
 			name: "unknown fields are ignored", op: op, setup: (*testServer).withAgents, request: create,
-			body:   `{"id":150,"url":"` + exampleURL + `","method":"GET","event_type":"agent-login","URL":1,"x":{"y":[null]}}`,
+			body: `{"id":150,"url":"` + exampleURL +
+				`","method":"GET","event_type":"agent-login","URL":1,"x":{"y":[null]}}`,
 			status: 201, wantBody: `{"url":"` + exampleURL + `","id":1,"method":"GET","event_type":"agent-login"}`,
 		}, {
 			name: "an id is never used twice", op: op, request: create, setup: func(ts *testServer) {
@@ -136,15 +148,17 @@ func eventCreates() []scenario {
 			status: 400, wantFields: []string{"url", "method", "event_type"},
 		}, {
 			name: "an agent of the other kind has the id", op: op, request: create,
-			setup:  func(ts *testServer) { ts.client("12").agentOf(ts.kind.other(), ts.kind.id) },
-			body:   `{"url":"` + exampleURL + `","method":"GET","event_type":"agent-login"}`,
-			status: 404, wantBody: `{"message":"there is no {kind} agent {id} of client 12","status":"agent_not_found"}`,
+			setup:    func(ts *testServer) { ts.client("12").agentOf(ts.kind.other(), ts.kind.id) },
+			body:     `{"url":"` + exampleURL + `","method":"GET","event_type":"agent-login"}`,
+			status:   404,
+			wantBody: `{"message":"there is no {kind} agent {id} of client 12","status":"agent_not_found"}`,
 		},
 	}
 	for _, url := range forbiddenURLs {
 		scenarios = append(scenarios, scenario{
 			name: "a URL that is refused: " + url, op: op, setup: (*testServer).withAgents, request: create,
-			body: `{"url":"` + url + `","method":"GET","event_type":"agent-login"}`, status: 400, wantFields: []string{"url"},
+			body: `{"url":"` + url + `","method":"GET","event_type":"agent-login"}`, status: 400,
+			wantFields: []string{"url"},
 		})
 	}
 	return scenarios
@@ -167,10 +181,12 @@ func eventUpdates() []scenario {
 			wantBody: `{"url":"https://example.com/x","id":{event},"method":"GET","event_type":"agent-login"}`,
 			after: func(ts *testServer) {
 				ts.wantGet(ts.kind.fill("/client/12/agent/{kind}/{id}/event/{event}"),
-					ts.kind.fill(`{"url":"https://example.com/x","id":{event},"method":"GET","event_type":"agent-login"}`))
+					ts.kind.fill(`{"url":"https://example.com/x","id":{event},"method":"GET",`+
+						`"event_type":"agent-login"}`))
 			},
 		}, {
-			name: "the method", op: op, setup: (*testServer).withEvents, request: update, body: `{"method":"POST"}`, status: 200,
+			name: "the method", op: op, setup: (*testServer).withEvents, request: update, body: `{"method":"POST"}`,
+			status:   200,
 			wantBody: `{"url":"` + exampleURL + `","id":{event},"method":"POST","event_type":"agent-login"}`,
 		}, {
 			name: "the event type", op: op, setup: (*testServer).withEvents, request: update,
@@ -178,8 +194,9 @@ func eventUpdates() []scenario {
 			wantBody: `{"url":"` + exampleURL + `","id":{event},"method":"GET","event_type":"agent-logout"}`,
 		}, {
 			name: "all fields", op: op, setup: (*testServer).withEvents, request: update,
-			body:   `{"url":"https:\/\/example.com\/x","method":"POST","event_type":"agent-logout"}`,
-			status: 200, wantBody: `{"url":"https://example.com/x","id":{event},"method":"POST","event_type":"agent-logout"}`,
+			body:     `{"url":"https:\/\/example.com\/x","method":"POST","event_type":"agent-logout"}`,
+			status:   200,
+			wantBody: `{"url":"https://example.com/x","id":{event},"method":"POST","event_type":"agent-logout"}`,
 		}, {
 			name: "an empty body", op: op, setup: (*testServer).withEvents, request: update, body: `{}`, status: 200,
 			wantBody: `{"url":"` + exampleURL + `","id":{event},"method":"GET","event_type":"agent-login"}`,
@@ -188,8 +205,9 @@ func eventUpdates() []scenario {
 			body: `{"id":99,"Method":"POST","x":null}`, status: 200,
 			wantBody: `{"url":"` + exampleURL + `","id":{event},"method":"GET","event_type":"agent-login"}`,
 		}, {
-			name: "a pending delivery gets the new URL and method", op: op, setup: (*testServer).withLogin, request: update,
-			body: `{"url":"https://example.com/x","method":"POST"}`, status: 200,
+			name: "a pending delivery gets the new URL and method", op: op, setup: (*testServer).withLogin,
+			request: update,
+			body:    `{"url":"https://example.com/x","method":"POST"}`, status: 200,
 			after: func(ts *testServer) {
 				ts.wantDeliveries(ts.kind.fill("POST https://example.com/x pending|12|{kind}|{id}|available|api"))
 			},
@@ -214,8 +232,9 @@ func eventUpdates() []scenario {
 				ts.send(scenario{request: ts.kind.fill("DELETE /client/12/agent/{kind}/{id}")})
 				ts.client("12").agent(ts.kind.id)
 			},
-			status:   404,
-			wantBody: `{"message":"there is no event {event} of {kind} agent {id} of client 12","status":"event_not_found"}`,
+			status: 404,
+			wantBody: `{"message":"there is no event {event} of {kind} agent {id} of client 12",` +
+				`"status":"event_not_found"}`,
 		},
 	}
 	for _, url := range forbiddenURLs {
@@ -257,7 +276,8 @@ func eventDeletes() []scenario {
 				ts.client("12").agent(ts.kind.other().id)
 			},
 			request: "DELETE /client/12/agent/{kind}/{otherID}/event/{event}", status: 404,
-			wantBody: `{"message":"there is no event {event} of {kind} agent {otherID} of client 12","status":"event_not_found"}`,
+			wantBody: `{"message":"there is no event {event} of {kind} agent {otherID} of client 12",` +
+				`"status":"event_not_found"}`,
 		},
 	}
 }

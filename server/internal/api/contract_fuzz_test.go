@@ -13,13 +13,13 @@ import (
 	"pgregory.net/rapid"
 )
 
-// Random requests made of the document, right and wrong ones: never a 5xx, always a status that the operation
-// declares with a body as declared, never a word from inside, and what the document forbids is refused. In a failure
-// rapid prints the seed and the shortest sequence of requests that it found. More of it: -rapid.checks=10000.
+// Random requests, valid and invalid ones, are never answered with 5xx, always with a status and a body that
+// openapi.yaml declares, and without words of the implementation. Invalid ones are refused. On a failure rapid prints
+// its seed and the shortest sequence of requests that it found. For more requests: -rapid.checks=10000.
 func TestContractFuzz(t *testing.T) {
 	t.Parallel()
 	ts := newTestServer(t)
-	close(ts.stopping) // nothing comes while a request waits
+	close(ts.stopping) // so that no poll waits
 	rapid.Check(t, func(t *rapid.T) {
 		ts.arrange(scenario{setup: (*testServer).withReplays, kind: localKind})
 		for range rapid.IntRange(20, 40).Draw(t, "requests") {
@@ -36,7 +36,7 @@ func TestContractFuzz(t *testing.T) {
 	})
 }
 
-// checkAgainstDocument compares a status with what the document says of the request.
+// checkAgainstDocument compares the status with what openapi.yaml allows of the request.
 func (ts *testServer) checkAgainstDocument(t *rapid.T, s scenario, resp *apiResponse) {
 	if resp.status >= 500 {
 		t.Fatalf("%s %.200q: %d %s", s.request, s.body, resp.status, resp.body)
@@ -46,7 +46,8 @@ func (ts *testServer) checkAgainstDocument(t *rapid.T, s scenario, resp *apiResp
 	}
 	forbidden := ts.checkRequest(resp)
 	if forbidden != nil && resp.status < 300 {
-		t.Fatalf("%s %.200q: %d %s, but the document forbids it: %v", s.request, s.body, resp.status, resp.body, forbidden)
+		t.Fatalf("%s %.200q: %d %s, but the document forbids it: %v", s.request, s.body, resp.status, resp.body,
+			forbidden)
 	}
 	typed, sized := resp.status != http.StatusUnsupportedMediaType, resp.status != http.StatusRequestEntityTooLarge
 	if forbidden == nil && !typed || !sized && len(s.body) <= mebibyte {
@@ -54,12 +55,12 @@ func (ts *testServer) checkAgainstDocument(t *rapid.T, s scenario, resp *apiResp
 	}
 }
 
-// oneOf draws one of several values.
+// oneOf draws one of some values.
 func oneOf[V any](t *rapid.T, label string, values ...V) V {
 	return rapid.SampledFrom(values).Draw(t, label)
 }
 
-// rarely is true once in a while.
+// rarely is true once in a number of draws.
 func rarely(t *rapid.T, label string, in int) bool {
 	return rapid.IntRange(1, in).Draw(t, label) == in
 }
@@ -87,7 +88,7 @@ func (c *document) ids() (all []string) {
 	return all
 }
 
-// parameters are those of an operation and of its path.
+// parameters are those of the operation and of its path.
 func (e *apiOperation) parameters(in string) (all []*openapi3.Parameter) {
 	for _, list := range []openapi3.Parameters{e.route.PathItem.Parameters, e.spec.Parameters} {
 		for _, p := range list {
@@ -114,14 +115,14 @@ func drawPath(t *rapid.T, e *apiOperation) string {
 	return path
 }
 
-// existingIDs are values that exist.
+// existingIDs are ids that exist, by parameter.
 var existingIDs = map[string][]string{
 	"client_id": {"12", "12", "12", "@me"}, "agent_id": {"136", "7"}, "event_id": {"1", "2", "3"},
 	"delivery_id": {"1", "2", "3", "4", "5", "6"}, "replay_id": {"1", "2", "3"},
 	"application_id": {allToken.id(), otherClientToken.id(), operatorToken.id()},
 }
 
-// drawText is the text of a parameter, seldom of its schema.
+// drawText draws the text of a parameter, which is often invalid.
 func drawText(t *rapid.T, s *openapi3.Schema) string {
 	switch {
 	case len(s.AllOf) > 0:
@@ -140,7 +141,8 @@ func drawText(t *rapid.T, s *openapi3.Schema) string {
 		return rapid.StringMatching(s.Pattern).Draw(t, "text")
 	}
 	return oneOf(t, "odd text", "", "0", "-1", "4294967296", "99999999999999999999", "1e2", "1.0", "0x1", "+7", "007",
-		" 7", "7 ", "null", "true", "x", ".", "..", "a/b", "%", "%2F", "@you", "ы", "😀", "\x00", "\n", "\xff", "[]", "5,6",
+		" 7", "7 ", "null", "true", "x", ".", "..", "a/b", "%", "%2F", "@you", "ы", "😀", "\x00", "\n", "\xff", "[]",
+		"5,6",
 		"{}", "'", "\"", strings.Repeat("9", 300), strings.Repeat("x", 65))
 }
 
@@ -148,13 +150,15 @@ func drawQuery(t *rapid.T, e *apiOperation) string {
 	var pairs []string
 	for _, p := range e.parameters("query") {
 		for rarely(t, "with "+p.Name, 3) {
-			name := oneOf(t, "form", p.Name, p.Name, p.Name+"[]", p.Name+"[0]", p.Name+"%5B1%5D", p.Name+"[x]", p.Name+"[")
+			name := oneOf(t, "form", p.Name, p.Name, p.Name+"[]", p.Name+"[0]", p.Name+"%5B1%5D", p.Name+"[x]", p.Name+
+				"[")
 			pairs = append(pairs, name+"="+url.QueryEscape(drawText(t, p.Schema.Value)))
 		}
 	}
 	if rarely(t, "odd query", 8) {
-		pairs = append(pairs, oneOf(t, "query", "", "=", "&", "foo", "foo=bar", "%zz=1", "a;b=1", "limit", "[]=1", "%00=%00",
-			"limit[=1", "after[0]=1", "a=%ff"))
+		pairs = append(pairs,
+			oneOf(t, "query", "", "=", "&", "foo", "foo=bar", "%zz=1", "a;b=1", "limit", "[]=1", "%00=%00",
+				"limit[=1", "after[0]=1", "a=%ff"))
 	}
 	if pairs == nil {
 		return ""
@@ -166,13 +170,16 @@ func drawHeader(t *rapid.T) map[string]string {
 	header := map[string]string{}
 	if rarely(t, "other type", 10) {
 		header["Content-Type"] = oneOf(t, "type", "", "application/json; charset=utf-8", "Application/JSON",
-			"application/json;", "application/json; charset", "application/json; charset=\"", "application/json, text/plain",
-			"text/json", "application/problem+json", "application/xml", "text/plain", "application/x-www-form-urlencoded",
+			"application/json;", "application/json; charset", "application/json; charset=\"",
+			"application/json, text/plain",
+			"text/json", "application/problem+json", "application/xml", "text/plain",
+			"application/x-www-form-urlencoded",
 			"multipart/form-data; boundary=x", "*/*", ";", "/", "application/ json", "x")
 	}
 	if rarely(t, "other header", 15) {
 		header[oneOf(t, "name", "Accept", "Accept-Encoding", "X-Request-Id", "X-HTTP-Method-Override",
-			"Origin", "If-None-Match", "Range")] = oneOf(t, "value", "x", "gzip", "DELETE", "*", "a b", strings.Repeat("x", 65))
+			"Origin", "If-None-Match",
+			"Range")] = oneOf(t, "value", "x", "gzip", "DELETE", "*", "a b", strings.Repeat("x", 65))
 	}
 	return header
 }
@@ -202,11 +209,12 @@ func drawBody(t *rapid.T, s *openapi3.Schema) string {
 	case "long":
 		return body + strings.Repeat(" ", mebibyte)
 	}
-	return oneOf(t, "odd body", "", "null", "0", `"x"`, "{", "[", "{}", "[]", "[[]]", "[null]", `{"":1}`, `{"id":1,"id":2}`,
+	return oneOf(t, "odd body", "", "null", "0", `"x"`, "{", "[", "{}", "[]", "[[]]", "[null]", `{"":1}`,
+		`{"id":1,"id":2}`,
 		"NaN", "a=b", "<x/>", "-", "1e999", `{"a":`, "{]", strings.Repeat("[", 20000), `"\ud800"`)
 }
 
-// drawValue is a value of a schema, or almost.
+// drawValue draws a value that is valid by a schema, or nearly.
 func drawValue(t *rapid.T, s *openapi3.Schema) any {
 	if len(s.AllOf) > 0 {
 		return drawValue(t, s.AllOf[0].Value)
@@ -250,13 +258,14 @@ func drawObject(t *rapid.T, s *openapi3.Schema) map[string]any {
 		}
 	}
 	if rarely(t, "more", 20) {
-		name := oneOf(t, "name", "", "x", "ID", "Name", "URL", "a.b", "extension_id[0]", strings.Repeat("x", 300), "ы", "\x00")
+		name := oneOf(t, "name", "", "x", "ID", "Name", "URL", "a.b", "extension_id[0]", strings.Repeat("x", 300), "ы",
+			"\x00")
 		object[name] = drawOddValue(t)
 	}
 	return object
 }
 
-// drawInteger is often one that exists.
+// drawInteger often draws an id that exists.
 func drawInteger(t *rapid.T, s *openapi3.Schema) int64 {
 	low, high := int64(0), int64(1<<32-1)
 	if s.Min != nil {
@@ -274,20 +283,25 @@ func drawInteger(t *rapid.T, s *openapi3.Schema) int64 {
 func drawString(t *rapid.T, s *openapi3.Schema) string {
 	switch s.Format {
 	case "uri":
-		return oneOf(t, "url", exampleURL, exampleURL, "http://example.com:8080/?a=b#c", "https://u:p@example.com/%D1%8B", "ftp://x/",
-			"", "http://", "http://127.0.0.1/", "http://[::1", "http://[fe80::1%25eth0]/", "https://example.com/%zz", "//x",
+		return oneOf(t, "url", exampleURL, exampleURL, "http://example.com:8080/?a=b#c",
+			"https://u:p@example.com/%D1%8B", "ftp://x/",
+			"", "http://", "http://127.0.0.1/", "http://[::1", "http://[fe80::1%25eth0]/", "https://example.com/%zz",
+			"//x",
 			"http://a b/", "http://example.com:99999/", "HTTPS://EXAMPLE.COM", "http://ы.рф/", "http://x\u0000/",
 			"https://example.com/"+strings.Repeat("x", 3000))
 	case "date-time":
-		return oneOf(t, "time", exampleTime, "2017-05-30T15:00:00Z", "2017-05-30T18:07:50.123456789+03:00", "2017-05-30t15:00:00z",
+		return oneOf(t, "time", exampleTime, "2017-05-30T15:00:00Z", "2017-05-30T18:07:50.123456789+03:00",
+			"2017-05-30t15:00:00z",
 			"2017-05-30T18:00:00.5+0300", "2016-12-31T23:59:60z",
 			"0000-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59.999Z", "2017-05-30T15:07:60Z",
 			"2017-02-30T00:00:00Z", "2017-05-30T24:00:00Z", "2017-05-30T15:00:00,5Z", "2017-05-30T15:00:00+24:00",
 			"2017-05-30", "now", "")
 	}
 	if s.MaxLength != nil && rarely(t, "long", 15) {
-		return strings.Repeat(oneOf(t, "letter", "x", "ы", "😀"), int(*s.MaxLength)+rapid.IntRange(0, 1).Draw(t, "too long"))
+		return strings.Repeat(oneOf(t, "letter", "x", "ы", "😀"), int(*s.MaxLength)+
+			rapid.IntRange(0, 1).Draw(t, "too long"))
 	}
-	return oneOf(t, "string", "000*094@ringme.ru", "+7 (812) 336-42-42", "x", "", " ", "a\nb", "\x7f", "\u0085", "\u2028",
+	return oneOf(t, "string", "000*094@ringme.ru", "+7 (812) 336-42-42", "x", "", " ", "a\nb", "\x7f", "\u0085",
+		"\u2028",
 		"<&>", `\"'`, "%s%d", "ы😀", "\ufeff", "'; DROP TABLE agents; --", "null")
 }

@@ -20,8 +20,8 @@ const (
 	fixedSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 )
 
-// withLog is a delivery in each state: of local 136, delivered (1), pending after an attempt (3) and parked (4); of
-// remote 7, failed (2), pending (5) and cancelled (6), the last two of the same change.
+// withLog makes a delivery in each state. Local 136 has 1 (delivered), 3 (pending after an attempt) and 4 (parked).
+// Remote 7 has 2 (failed), 5 (pending) and 6 (cancelled); 5 and 6 are of the same change.
 func (ts *testServer) withLog() {
 	ts.withLogin()
 	local, remote := ts.client("12").local(136), ts.client("12").remote(7)
@@ -40,7 +40,7 @@ func (ts *testServer) withLog() {
 	ts.fixRandomValues()
 }
 
-// withNeighbour has a delivery of another client, 7, besides.
+// withNeighbour also makes client 13 with delivery 7.
 func (ts *testServer) withNeighbour() {
 	ts.withLog()
 	ts.client("13").local(136).event(gen.RequestMethodGET, gen.EventTypeAgentLogin).login()
@@ -62,14 +62,14 @@ func (a agentFixture) setEventState(event int64, state gen.AgentEventStateValue)
 	return a
 }
 
-// fixRandomValues makes plain what is random: webhook-ids and secrets.
+// fixRandomValues replaces random values by known ones: webhook ids and secrets.
 func (ts *testServer) fixRandomValues() {
 	ts.Helper()
 	ts.exec("UPDATE deliveries SET webhook_id = 'msg_' || id")
 	ts.exec("UPDATE secrets SET secret = ?", fixedSecret)
 }
 
-// claim takes the delivery that is the first to be due, as the dispatcher does.
+// claim claims the delivery that is due first, as the dispatcher does.
 func (ts *testServer) claim() webhook.Delivery {
 	ts.Helper()
 	ts.fixRandomValues()
@@ -82,7 +82,7 @@ func (ts *testServer) claim() webhook.Delivery {
 	return claimed[0]
 }
 
-// receiverAnswers has the first delivery that is due answered by its receiver. A further attempt is due 5 s later.
+// receiverAnswers records an attempt at the delivery that is due first. If it must be retried, it is due 5 s later.
 func (ts *testServer) receiverAnswers(status int, text string) {
 	ts.Helper()
 	ts.record(ts.claim(), status, text)
@@ -99,20 +99,23 @@ func (ts *testServer) record(d webhook.Delivery, status int, text string) {
 	ts.must(err)
 }
 
-// loggedDelivery is a delivery as the list has it.
+// loggedDelivery is a delivery as lists show it.
 type loggedDelivery struct {
 	id, agent, event, sequence  int
 	state, kind, method, url    string
 	typ                         string
 	attempts, replays           int
-	at, from                    string // when it was made and, where that differs, from when it is tried
+	at, from                    string // when it was created and, if that differs, since when it is tried
 	finished, next, lastAttempt string
 }
 
 func (e loggedDelivery) String() string {
-	text := fmt.Sprintf(`{"id":%d,"state":%q,"agent_type":%q,"agent_id":%d,"event_id":%d,"event_type":%q,"sequence":%d,`+
-		`"webhook_id":"msg_%d","method":%q,"url":%q,"attempts":%d,"replays":%d,"created_at":%q,"changed_at":%q,"expires_at":%q`,
-		e.id, e.state, e.kind, e.agent, e.event, e.typ, e.sequence, e.id, e.method, e.url, e.attempts, e.replays, e.at, e.at,
+	text := fmt.Sprintf(`{"id":%d,"state":%q,"agent_type":%q,"agent_id":%d,"event_id":%d,"event_type":%q,`+
+		`"sequence":%d,`+
+		`"webhook_id":"msg_%d","method":%q,"url":%q,"attempts":%d,"replays":%d,"created_at":%q,"changed_at":%q,`+
+		`"expires_at":%q`,
+		e.id, e.state, e.kind, e.agent, e.event, e.typ, e.sequence, e.id, e.method, e.url, e.attempts, e.replays, e.at,
+		e.at,
 		expiryOf(e.at, e.from))
 	reason := map[string]string{"cancelled": "its event was deleted"}[e.state]
 	for _, field := range [][2]string{{"finished_at", e.finished}, {"reason", reason}, {"next_attempt_at", e.next}} {
@@ -126,14 +129,15 @@ func (e loggedDelivery) String() string {
 	return text + "}"
 }
 
-// expiryOf is when the retry window ends that began at the last of some times.
+// expiryOf is the end of the retry window that begins at the latest of some times.
 func expiryOf(times ...string) string {
 	at, _ := time.Parse(time.RFC3339, slices.Max(times))
 	return at.Add(24 * time.Hour).Format("2006-01-02T15:04:05.000Z")
 }
 
 func attemptJSON(number int, at string, status int, verdict, answer string) string {
-	text := fmt.Sprintf(`{"number":%d,"started_at":%q,"duration_ms":12.5,"status":%d,"verdict":%q`, number, at, status, verdict)
+	text := fmt.Sprintf(`{"number":%d,"started_at":%q,"duration_ms":12.5,"status":%d,"verdict":%q`, number, at, status,
+		verdict)
 	if answer != "" {
 		text += fmt.Sprintf(`,"answer":%q`, answer)
 	}
@@ -151,11 +155,14 @@ func arrayJSON(items ...fmt.Stringer) string {
 // The deliveries of withLog.
 var (
 	logDelivered = loggedDelivery{
-		id: 1, state: "delivered", kind: "local", agent: 136, event: 1, sequence: 1, typ: "agent-login", method: "GET", url: exampleURL,
-		attempts: 1, at: exampleTime, finished: exampleTime, lastAttempt: attemptJSON(1, exampleTime, 200, "delivered", "thanks"),
+		id: 1, state: "delivered", kind: "local", agent: 136, event: 1, sequence: 1, typ: "agent-login", method: "GET",
+		url:      exampleURL,
+		attempts: 1, at: exampleTime, finished: exampleTime,
+		lastAttempt: attemptJSON(1, exampleTime, 200, "delivered", "thanks"),
 	}
 	logFailed = loggedDelivery{
-		id: 2, state: "failed", kind: "remote", agent: 7, event: 2, sequence: 2, typ: "agent-login", method: "GET", url: exampleURL,
+		id: 2, state: "failed", kind: "remote", agent: 7, event: 2, sequence: 2, typ: "agent-login", method: "GET",
+		url:      exampleURL,
 		attempts: 1, at: "2017-05-30T16:00:00.000Z", finished: "2017-05-30T16:00:00.000Z",
 		lastAttempt: attemptJSON(1, "2017-05-30T16:00:00.000Z", 404, "failed", "what?"),
 	}
@@ -165,24 +172,27 @@ var (
 		lastAttempt: attemptJSON(1, "2017-05-30T17:00:00.000Z", 503, "retry", ""),
 	}
 	logParked = loggedDelivery{
-		id: 4, state: "parked", kind: "local", agent: 136, event: 1, sequence: 4, typ: "agent-login", method: "GET", url: exampleURL,
-		at: "2017-05-30T18:00:00.000Z",
+		id: 4, state: "parked", kind: "local", agent: 136, event: 1, sequence: 4, typ: "agent-login", method: "GET",
+		url: exampleURL,
+		at:  "2017-05-30T18:00:00.000Z",
 	}
 	logNew = loggedDelivery{
-		id: 5, state: "pending", kind: "remote", agent: 7, event: 2, sequence: 6, typ: "agent-login", method: "GET", url: exampleURL,
-		at: "2017-05-30T19:00:00.000Z", next: "2017-05-30T19:00:00.000Z",
+		id: 5, state: "pending", kind: "remote", agent: 7, event: 2, sequence: 6, typ: "agent-login", method: "GET",
+		url: exampleURL,
+		at:  "2017-05-30T19:00:00.000Z", next: "2017-05-30T19:00:00.000Z",
 	}
 	logCancelled = loggedDelivery{
-		id: 6, state: "cancelled", kind: "remote", agent: 7, event: 4, sequence: 6, typ: "agent-login", method: "POST", url: exampleURL,
-		at: "2017-05-30T19:00:00.000Z", finished: "2017-05-30T19:00:00.000Z",
+		id: 6, state: "cancelled", kind: "remote", agent: 7, event: 4, sequence: 6, typ: "agent-login", method: "POST",
+		url: exampleURL,
+		at:  "2017-05-30T19:00:00.000Z", finished: "2017-05-30T19:00:00.000Z",
 	}
 )
 
-// shownRequest is the request that the detail of a delivery shows.
+// shownRequest is the request in the detail of a delivery.
 type shownRequest struct {
 	of      loggedDelivery
 	attempt int
-	at      string // when it was or would be sent
+	at      string // when it was sent, or would be
 	replay  bool
 }
 
@@ -192,7 +202,9 @@ const (
 )
 
 func (s shownRequest) String() string {
-	form := map[string]string{"agent-login": "agent_status=available", "agent-logout": "agent_status=logged_out"}[s.of.typ] +
+	form := map[string]string{
+		"agent-login": "agent_status=available", "agent-logout": "agent_status=logged_out",
+	}[s.of.typ] +
 		map[string]string{"local": localForm, "remote": remoteForm}[s.of.kind]
 	url, headers := s.of.url, s.headers(form)
 	var body, data string
@@ -211,7 +223,7 @@ func (s shownRequest) String() string {
 		s.of.method, jsonOf(url), jsonOf(headers), body, formPairsJSON(form), jsonOf(curl))
 }
 
-// formPairsJSON is a form as the JSON object that shows its pairs, in their order.
+// formPairsJSON is a form as a JSON object with the pairs in their order.
 func formPairsJSON(form string) string {
 	var pairs []string
 	for pair := range strings.SplitSeq(form, "&") {
@@ -227,8 +239,10 @@ func (s shownRequest) headers(form string) map[string]string {
 	id := "msg_" + strconv.Itoa(s.of.id)
 	signature, _ := webhook.Sign(id, at, form, fixedSecret)
 	headers := map[string]string{
-		"Accept": "*/*", "User-Agent": "agentevents", "agentevents-attempt": strconv.Itoa(s.attempt), "agentevents-changed-at": s.of.at,
-		"agentevents-epoch": testEpoch, "agentevents-event-type": s.of.typ, "agentevents-sequence": strconv.Itoa(s.of.sequence), "webhook-id": id,
+		"Accept": "*/*", "User-Agent": "agentevents", "agentevents-attempt": strconv.Itoa(s.attempt),
+		"agentevents-changed-at": s.of.at,
+		"agentevents-epoch":      testEpoch, "agentevents-event-type": s.of.typ,
+		"agentevents-sequence": strconv.Itoa(s.of.sequence), "webhook-id": id,
 		"webhook-signature": signature, "webhook-timestamp": strconv.FormatInt(at.Unix(), 10),
 	}
 	if s.replay {
@@ -242,7 +256,7 @@ func jsonOf(value any) string {
 	return string(text)
 }
 
-// detailJSON is all that is known of a delivery; waiting may be empty.
+// detailJSON is a delivery in detail; waiting may be empty.
 func detailJSON(e loggedDelivery, attempts, waiting string, request shownRequest) string {
 	if waiting != "" {
 		waiting = `"waiting":` + waiting + ","

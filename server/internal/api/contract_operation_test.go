@@ -13,20 +13,21 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
-// operationScenarios makes scenarios of what holds for all operations out of a good request of one.
-func operationScenarios(c *document, s scenario) (all []scenario) {
-	e := c.operationByID(s.op)
-	s.name, s.after, s.wantHeader, s.sharedSetup, s.header = s.op, nil, nil, s.op, nil
+// operationScenarios are the scenarios that every operation has, made of its representative.
+func operationScenarios(d *document, s scenario) (all []scenario) {
+	o := d.operationByID(s.op)
+	s.name, s.representative, s.sharedSetup = s.op, false, s.op
+	s.after, s.wantHeader, s.header = nil, nil, nil
 	if s.op == "requestToken" {
-		return longHeads(s) // else it is OAuth's, and unlike all others
+		return longHeads(s) // all else follows OAuth
 	}
-	all = slices.Concat(unknownIDs(c, e, s), wrongIDs(c, e, s), operationAccessScenarios(e, s), longHeads(s))
-	if e.jsonBody() != nil {
+	all = slices.Concat(unknownIDs(d, o, s), wrongIDs(d, o, s), operationAccessScenarios(o, s), longHeads(s))
+	if o.jsonBody() != nil {
 		all = append(append(all, wrongBodies(s)...), bodyForms(s)...)
 	} else {
 		all = append(all, needlessBodies(s)...)
 	}
-	if e.spec.Parameters.GetByInAndName(openapi3.ParameterInHeader, headerIdempotencyKey) != nil {
+	if o.spec.Parameters.GetByInAndName(openapi3.ParameterInHeader, headerIdempotencyKey) != nil {
 		all = append(all, idempotencyScenarios(s)...)
 	}
 	return append(all, pathForms(s)...)
@@ -36,20 +37,20 @@ func (c *document) operationByID(id string) *apiOperation {
 	return c.operations[slices.IndexFunc(c.operations, func(e *apiOperation) bool { return e.id == id })]
 }
 
-// variant is a scenario that differs from another one.
+// variant is the scenario with a change. Its name is appended.
 func (s scenario) variant(name string, change func(*scenario)) scenario {
 	s.name += ": " + name
 	change(&s)
 	return s
 }
 
-// refused is a scenario that is refused, naming fields.
+// refused is the scenario with a change for which it is refused with a status, naming fields.
 func (s scenario) refused(name string, status int, wrong []string, change func(*scenario)) scenario {
 	s.status, s.wantBody, s.wantFields = status, "", wrong
 	return s.variant(name, change)
 }
 
-// pathForms are requests that succeed like the one that they are made of.
+// pathForms succeed like s.
 func pathForms(s scenario) []scenario {
 	path, query, _ := strings.Cut(s.request, "?")
 	if query != "" {
@@ -63,7 +64,8 @@ func pathForms(s scenario) []scenario {
 		s.variant("the other form of the path", func(s *scenario) { s.request = other }),
 		s.variant("an unknown query parameter", func(s *scenario) { s.request = path + "?a[b]=%5B&c" + query }),
 	}
-	if strings.Contains(path, "/client/12") && !slices.Contains([]string{"putClient", "deleteClient", "putLimits"}, s.op) {
+	if strings.Contains(path, "/client/12") &&
+		!slices.Contains([]string{"putClient", "deleteClient", "putLimits"}, s.op) {
 		all = append(all, s.variant("of @me", func(s *scenario) {
 			s.header = allToken.header()
 			s.request = strings.Replace(s.request, "/client/12", "/client/%40me", 1)
@@ -87,7 +89,7 @@ func longHeads(s scenario) []scenario {
 	}
 }
 
-// unknownIDs are requests for what does not exist.
+// unknownIDs are requests with ids that do not exist.
 func unknownIDs(c *document, e *apiOperation, s scenario) (all []scenario) {
 	unknown := func(param, id, want string) {
 		want = s.kind.fill(want)
@@ -116,30 +118,34 @@ func unknownIDs(c *document, e *apiOperation, s scenario) (all []scenario) {
 	return all
 }
 
-// wrongIDs are requests with ids that nothing can have.
+// wrongIDs are requests with ids that are invalid.
 func wrongIDs(c *document, e *apiOperation, s scenario) (all []scenario) {
 	for param, ids := range map[string][]string{
 		"client_id": {"a b", "ы", "1/2", "@you", "%", strings.Repeat("x", 65)},
 		"agent_id":  {"0", "-1", "4294967296", "99999999999999999999", "1.5", "x", "136x", " 136", "1e2"},
 		"event_id":  {"0", "-1", "4294967296", "99999999999999999999", "1.5", "x", "1x", " 1", "0x1"},
 
-		"delivery_id":    {"0", "-1", "9223372036854775808", "99999999999999999999", "1.5", "x", "1x", " 1", "0x1"},
-		"application_id": {"0", strings.Repeat("0", 31), strings.Repeat("A", 32), strings.Repeat("x", 32), strings.Repeat("0", 33), "@me"},
+		"delivery_id": {"0", "-1", "9223372036854775808", "99999999999999999999", "1.5", "x", "1x", " 1", "0x1"},
+		"application_id": {
+			"0", strings.Repeat("0", 31), strings.Repeat("A", 32), strings.Repeat("x", 32), strings.Repeat("0", 33),
+			"@me",
+		},
 
 		"replay_id": {"0", "-1", "9223372036854775808", "99999999999999999999", "1.5", "x", "1x", " 1", "0x1"},
 	} {
 		for _, id := range ids {
 			if strings.Contains(e.path, "{"+param+"}") {
-				all = append(all, s.refused("wrong "+param+" "+id, http.StatusBadRequest, []string{param}, func(s *scenario) {
-					s.request = e.withParam(c, s.request, param, id)
-				}))
+				all = append(all,
+					s.refused("wrong "+param+" "+id, http.StatusBadRequest, []string{param}, func(s *scenario) {
+						s.request = e.withParam(c, s.request, param, id)
+					}))
 			}
 		}
 	}
 	return all
 }
 
-// withParam is a request with another value of a path parameter.
+// withParam is the request with another value of a path parameter.
 func (e *apiOperation) withParam(c *document, request, param, value string) string {
 	method, target, _ := strings.Cut(request, " ")
 	path, query, ok := strings.Cut(target, "?")
@@ -152,10 +158,11 @@ func (e *apiOperation) withParam(c *document, request, param, value string) stri
 	return method + " " + path
 }
 
-// bodyForms are requests that succeed like the one that they are made of.
+// bodyForms succeed like s.
 func bodyForms(s scenario) (all []scenario) {
 	for _, typ := range []string{"application/json; charset=utf-8", "APPLICATION/json ;charset=\"UTF-8\""} {
-		all = append(all, s.variant("type "+typ, func(s *scenario) { s.header = map[string]string{"Content-Type": typ} }))
+		all = append(all,
+			s.variant("type "+typ, func(s *scenario) { s.header = map[string]string{"Content-Type": typ} }))
 	}
 	return append(all,
 		s.variant("of unknown length", func(s *scenario) { s.chunked = true }),
@@ -166,7 +173,8 @@ const mebibyte = 1 << 20
 
 func wrongBodies(s scenario) (all []scenario) {
 	for _, typ := range []string{
-		"", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "application/jsonp", "json", "*/*",
+		"", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "application/jsonp", "json",
+		"*/*",
 	} {
 		all = append(all, s.refused("type "+typ, http.StatusUnsupportedMediaType, nil, func(s *scenario) {
 			s.header = map[string]string{"Content-Type": typ}
@@ -180,8 +188,12 @@ func wrongBodies(s scenario) (all []scenario) {
 			s.body, s.chunked = padded, true
 		}))
 	for name, compressed := range map[string]scenario{
-		"gzip as it says":  {body: s.body, header: map[string]string{"Content-Type": "application/json", "Content-Encoding": "gzip"}},
-		"br as it says":    {body: s.body, header: map[string]string{"Content-Type": "application/json", "Content-Encoding": "br"}},
+		"gzip as it says": {
+			body: s.body, header: map[string]string{"Content-Type": "application/json", "Content-Encoding": "gzip"},
+		},
+		"br as it says": {
+			body: s.body, header: map[string]string{"Content-Type": "application/json", "Content-Encoding": "br"},
+		},
 		"gzip by its form": {body: "\x1f\x8b\x08\x00", header: map[string]string{"Content-Type": "application/json"}},
 	} {
 		all = append(all, s.refused(name, http.StatusUnsupportedMediaType, nil, func(s *scenario) {
@@ -191,7 +203,8 @@ func wrongBodies(s scenario) (all []scenario) {
 		}))
 	}
 	for name, message := range map[string]string{
-		"\ufeff" + s.body: "the body must not begin with a byte order mark", "\xff\xfe{\x00}\x00": "the body must be UTF-8, and is UTF-16",
+		"\ufeff" + s.body:    "the body must not begin with a byte order mark",
+		"\xff\xfe{\x00}\x00": "the body must be UTF-8, and is UTF-16",
 		"\xfe\xff\x00{\x00}": "the body must be UTF-8, and is UTF-16",
 	} {
 		all = append(all, s.refused(fmt.Sprintf("%.8q", name), http.StatusBadRequest, nil, func(s *scenario) {
@@ -222,7 +235,7 @@ func wrongBodies(s scenario) (all []scenario) {
 	return all
 }
 
-// needlessBodies are what sloppy clients send with a GET or a DELETE.
+// needlessBodies succeed like s: some clients send a body with a GET or a DELETE.
 func needlessBodies(s scenario) []scenario {
 	return []scenario{
 		s.variant("with a type and an empty body", func(s *scenario) {
@@ -238,7 +251,7 @@ func needlessBodies(s scenario) []scenario {
 	}
 }
 
-// A method that a path does not have: 405, and those that it has. Nothing at a path: 404.
+// A method that a path does not have: 405, and the header Allow. An unknown path: 404.
 func TestContractMethods(t *testing.T) {
 	t.Parallel()
 	ts := newTestServer(t)
@@ -277,8 +290,7 @@ func (ts *testServer) wantNotAllowed(method, path string, operations map[string]
 	}
 }
 
-// Each example of a request in the document, sent as it is, is accepted; and each example in it is what
-// it says itself.
+// Each example of a request in openapi.yaml is accepted as it is, and each example in it is valid.
 func TestContractExamples(t *testing.T) {
 	t.Parallel()
 	ts := newTestServer(t)
@@ -305,7 +317,7 @@ func (e *apiOperation) examples() (all []any) {
 	return all
 }
 
-// wantAccepted sends a body to an operation, where all exists but what it creates.
+// wantAccepted sends a body to an operation. Everything that it needs exists, and what it creates does not.
 func (ts *testServer) wantAccepted(e *apiOperation, body any) {
 	ts.Helper()
 	s := scenario{setup: (*testServer).withEvents, kind: localKind}
@@ -316,7 +328,7 @@ func (ts *testServer) wantAccepted(e *apiOperation, body any) {
 		s.setup = (*testServer).withClient
 	}
 	ts.arrange(s)
-	ts.setTime("2017-05-30T18:00:00Z") // the latest in the document
+	ts.setTime("2017-05-30T18:00:00Z") // the latest time in the examples
 	text, err := json.Marshal(body)
 	ts.must(err)
 	path := strings.NewReplacer("{client_id}", "12", "{agent_id}", "{id}", "{event_id}", "{event}").Replace(e.path)

@@ -14,7 +14,8 @@ import (
 	"github.com/agentevents/agentevents/server/internal/contract"
 )
 
-// A request that is wrong in every way is refused for the first of them that applies; each line mends one.
+// A request that is wrong in every way is refused in this order. Each line corrects what the line before was refused
+// for.
 func TestContractOrderOfRefusals(t *testing.T) {
 	t.Parallel()
 	ts := newTestServer(t)
@@ -22,11 +23,20 @@ func TestContractOrderOfRefusals(t *testing.T) {
 	before := ts.dump()
 	long := strings.Repeat("x", contract.MaxBody+1)
 	for _, path := range []struct{ method, foreign, own, wrong string }{
-		{"POST", "/client/13/agent/local/x/event/", "/client/12/agent/local/x/event/", "/client/12/agent/local/136/event/"},
-		{"PUT", "/client/13/agent/remote/0/event/y", "/client/@me/agent/remote/0/event/y", "/client/@me/agent/remote/7/event/2"},
+		{
+			"POST", "/client/13/agent/local/x/event/", "/client/12/agent/local/x/event/",
+			"/client/12/agent/local/136/event/",
+		},
+		{
+			"PUT", "/client/13/agent/remote/0/event/y", "/client/@me/agent/remote/0/event/y",
+			"/client/@me/agent/remote/7/event/2",
+		},
 		{"PUT", "/client/nobody/status", "/client/12/status", "/client/12/status"},
 		{"PUT", "/client/a%20b/agent/local/-1", "/client/12/agent/local/-1", "/client/12/agent/local/136"},
-		{"POST", "/client/13/delivery/redeliver?limit=x", "/client/12/delivery/redeliver?limit=x", "/client/12/delivery/redeliver"},
+		{
+			"POST", "/client/13/delivery/redeliver?limit=x", "/client/12/delivery/redeliver?limit=x",
+			"/client/12/delivery/redeliver",
+		},
 		{"POST", "/client/13/application/", "/client/12/application/", "/client/12/application/"},
 	} {
 		bare, _, _ := strings.Cut(path.foreign, "?")
@@ -55,7 +65,8 @@ func TestContractOrderOfRefusals(t *testing.T) {
 			resp, err := ts.do(scenario{request: try.method + " " + try.path, header: header, body: try.body})
 			ts.must(err)
 			if resp.status != try.status || !strings.Contains(string(resp.body), try.want) {
-				t.Errorf("%s %s, a body of %d bytes: %d %s, want %d %s", try.method, try.path, len(try.body), resp.status, resp.body, try.status, try.want)
+				t.Errorf("%s %s, a body of %d bytes: %d %s, want %d %s", try.method, try.path, len(try.body),
+					resp.status, resp.body, try.status, try.want)
 			}
 		}
 	}
@@ -64,16 +75,17 @@ func TestContractOrderOfRefusals(t *testing.T) {
 	}
 }
 
-// openRoutes are those outside openapi.yaml, which nobody has to be known for.
+// openRoutes are the routes outside of openapi.yaml. They require no token.
 var openRoutes = []string{
 	"GET /", "GET /docs", "GET /docs/", "GET /docs/favicon-32x32.png", "GET /docs/start.css", "GET /docs/start.js",
-	"GET /docs/swagger-ui-bundle.js", "GET /docs/swagger-ui-bundle.js.LICENSE.txt", "GET /docs/swagger-ui.css", "GET /healthz", "GET /openapi.json", "GET /openapi.yaml", "GET /readyz", "HEAD /healthz", "HEAD /readyz",
+	"GET /docs/swagger-ui-bundle.js", "GET /docs/swagger-ui-bundle.js.LICENSE.txt", "GET /docs/swagger-ui.css",
+	"GET /healthz", "GET /openapi.json", "GET /openapi.yaml", "GET /readyz", "HEAD /healthz", "HEAD /readyz",
 }
 
-// aliases are further paths of operations, which openapi.yaml has in words.
+// aliases are further paths of operations. openapi.yaml only describes them.
 var aliases = []string{"POST /oauth/token", "POST /oauth/token/"}
 
-// What is served is what openapi.yaml has, in both forms, and what is meant to be open.
+// The routes are those of openapi.yaml, in both forms, openRoutes and aliases, and no others.
 func TestContractHasEveryRoute(t *testing.T) {
 	t.Parallel()
 	ls := newLiveServer(t)
@@ -95,7 +107,7 @@ func TestContractHasEveryRoute(t *testing.T) {
 	slices.Sort(want)
 	for _, route := range got {
 		if !slices.Contains(want, route) {
-			t.Errorf("%s is served, and nobody says that it should be", route)
+			t.Errorf("%s is served and not listed", route)
 		}
 	}
 	if !slices.Equal(got, want) {
@@ -111,7 +123,7 @@ func TestContractHasEveryRoute(t *testing.T) {
 	}
 }
 
-// Every operation says whom it takes, and that is never nobody in particular but for the token.
+// Every operation declares its access, and only requestToken requires no token.
 func TestContractDeclaresSecurity(t *testing.T) {
 	t.Parallel()
 	c := testDocument(t)
@@ -125,24 +137,27 @@ func TestContractDeclaresSecurity(t *testing.T) {
 		if e.id == "requestToken" {
 			want = "[]"
 		}
-		if got := fmt.Sprint(*security); err != nil || got != want || (level == auth.NoToken) != (e.id == "requestToken") {
+		if got := fmt.Sprint(*security); err != nil || got != want ||
+			(level == auth.NoToken) != (e.id == "requestToken") {
 			t.Errorf("%s is for %q by %s, want %s (%v)", e.id, level, got, want, err)
 		}
 		if e.method != http.MethodGet && level == gen.AccessLevelReadOnly {
 			t.Errorf("%s is no GET, and takes read_only", e.id)
 		}
 	}
-	if s := c.spec.Components.SecuritySchemes; len(s) != 1 || s["bearer"] == nil || s["bearer"].Value.Scheme != "bearer" {
+	if s := c.spec.Components.SecuritySchemes; len(s) != 1 || s["bearer"] == nil ||
+		s["bearer"].Value.Scheme != "bearer" {
 		t.Errorf("the security schemes are %v, want http bearer alone", slices.Collect(maps.Keys(s)))
 	}
 }
 
-// No browser shows x-access, so each description ends with it in words.
+// Documentation does not show x-access, so each description ends with it.
 func TestContractDescribesAccess(t *testing.T) {
 	t.Parallel()
 	words := map[any]string{
 		"none": "Requires no token.", "read_only": "Requires access `read_only` or more.",
-		"call_api": "Requires access `call_api` or more.", "all": "Requires access `all`.", "operator": "Requires the operator.",
+		"call_api": "Requires access `call_api` or more.", "all": "Requires access `all`.",
+		"operator": "Requires the operator.",
 	}
 	for _, e := range testDocument(t).operations {
 		want := words[e.spec.Extensions["x-access"]]

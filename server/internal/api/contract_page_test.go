@@ -13,7 +13,7 @@ import (
 	"github.com/agentevents/agentevents/gen"
 )
 
-// Who follows Link to the end gets each once and in order, whatever comes meanwhile.
+// A client that follows Link gets each item once and in order, even if more are created meanwhile.
 func TestContractPaging(t *testing.T) {
 	t.Parallel()
 	ts := newTestServer(t)
@@ -31,16 +31,22 @@ func TestContractPaging(t *testing.T) {
 		"?limit=1000":                           "TRUE",
 		"?limit=50":                             "TRUE",
 		"?limit=7&agent_type=remote&agent_id=7": "c.kind = 'remote' AND c.agent_id = 7",
-		"?limit=1&agent_type=local&agent_id=136&state=failed":                         "d.state = 'failed' AND c.kind = 'local' AND c.agent_id = 136",
-		"?limit=5&agent_type=local&agent_id=136&event_id=1":                           "d.event_id = 1",
-		"?limit=1&event_id=1&state=failed":                                            "d.state = 'failed' AND d.event_id = 1",
-		"?limit=9&agent_type=local&agent_id=136&before=90&until=9999-12-31T00:00:00Z": "d.id < 90 AND c.kind = 'local' AND c.agent_id = 136",
-		"?agent_type=local&agent_id=136&limit=125":                                    "c.kind = 'local' AND c.agent_id = 136",
-		"?agent_type=local&agent_id=136&limit=124":                                    "c.kind = 'local' AND c.agent_id = 136",
-		"?state=failed&limit=1":                                                       "d.state = 'failed'",
-		"?state=pending&event_id=2&limit=13":                                          "d.state = 'pending' AND d.event_id = 2",
-		"?limit=13&event_id=2&since=" + sinceExample:                                  "d.event_id = 2",
-		"?limit=60&before=100&until=9999-12-31T00:00:00Z":                             "d.id < 100",
+		"?limit=1&agent_type=local&agent_id=136&state=failed": "d.state = 'failed' AND " +
+			"c.kind = 'local' AND c.agent_id = 136",
+		"?limit=5&agent_type=local&agent_id=136&event_id=1": "d.event_id = 1",
+		"?limit=1&event_id=1&state=failed": "d.state = 'failed' AND " +
+			"d.event_id = 1",
+		"?limit=9&agent_type=local&agent_id=136&before=90&until=9999-12-31T00:00:00Z": "d.id < 90 AND c.kind = " +
+			"'local' AND c.agent_id = 136",
+		"?agent_type=local&agent_id=136&limit=125": "c.kind = 'local' AND " +
+			"c.agent_id = 136",
+		"?agent_type=local&agent_id=136&limit=124": "c.kind = 'local' AND " +
+			"c.agent_id = 136",
+		"?state=failed&limit=1": "d.state = 'failed'",
+		"?state=pending&event_id=2&limit=13": "d.state = 'pending' AND " +
+			"d.event_id = 2",
+		"?limit=13&event_id=2&since=" + sinceExample:      "d.event_id = 2",
+		"?limit=60&before=100&until=9999-12-31T00:00:00Z": "d.id < 100",
 	} {
 		want := ts.rows(ts.db, "SELECT d.id FROM deliveries d JOIN status_changes c ON c.id = d.change_id WHERE "+where+
 			" ORDER BY d.id DESC")
@@ -52,7 +58,7 @@ func TestContractPaging(t *testing.T) {
 	}
 }
 
-// Lists of clients, agents and events have a next page only where a limit asks for pages.
+// Lists of clients, agents and events have pages only with a limit.
 func TestContractPagingById(t *testing.T) {
 	t.Parallel()
 	ts := newTestServer(t)
@@ -73,12 +79,14 @@ func TestContractPagingById(t *testing.T) {
 			t.Errorf("GET %s: Link %q without a limit", list, link)
 		}
 		for _, limit := range []string{"1", "2", "3", "1000000"} {
-			ts.wantPagesOf(list+map[bool]string{true: "&", false: "?"}[strings.Contains(list, "?")]+"limit="+limit, whole.body)
+			ts.wantPagesOf(list+map[bool]string{
+				true: "&", false: "?",
+			}[strings.Contains(list, "?")]+"limit="+limit, whole.body)
 		}
 	}
 }
 
-// wantPagesOf follows pages to the end, and compares their items with those of a list.
+// wantPagesOf follows the pages to the end, and compares their items with a list.
 func (ts *testServer) wantPagesOf(target string, list []byte) {
 	ts.Helper()
 	items := []json.RawMessage{}
@@ -96,10 +104,10 @@ func (ts *testServer) wantPagesOf(target string, list []byte) {
 	ts.wantJSON("GET "+target, string(list), joined)
 }
 
-// sinceExample is the seed's time in another zone.
+// sinceExample is exampleTime in another zone.
 const sinceExample = "2017-05-30T18:07:50%2B03:00"
 
-// Without a limit a page has a hundred.
+// Without a limit a page has a hundred items.
 func TestContractDefaultLimit(t *testing.T) {
 	t.Parallel()
 	ts := newTestServer(t)
@@ -107,7 +115,7 @@ func TestContractDefaultLimit(t *testing.T) {
 	for n := range 101 {
 		ts.client("12").local(136).login().logout()
 		if ts.replay("failed"); n%10 == 9 {
-			ts.finishReplays() // no more are at work at the same time
+			ts.finishReplays() // at most ten work at a time
 		}
 	}
 	for _, list := range []string{"delivery/", "replay/", "status_change/", "agent/local/136/status_change/"} {
@@ -120,7 +128,7 @@ func TestContractDefaultLimit(t *testing.T) {
 	}
 }
 
-// wantPages reads pages until there is no next one, and compares the numbers in them. Meanwhile more come.
+// wantPages follows the pages to the end, and compares the numbers in them. It creates changes meanwhile.
 func (ts *testServer) wantPages(target, number string, want []string) {
 	ts.Helper()
 	var got []string
@@ -142,7 +150,7 @@ func (ts *testServer) wantPages(target, number string, want []string) {
 	}
 }
 
-// nextPage is where an answer's Link leads to.
+// nextPage is the target of Link, empty if there is none.
 func (ts *testServer) nextPage(resp *apiResponse) string {
 	ts.Helper()
 	link := resp.header.Get("Link")
@@ -156,7 +164,7 @@ func (ts *testServer) nextPage(resp *apiResponse) string {
 	return strings.TrimPrefix(found[1], ts.base)
 }
 
-// Who follows the feed gets every change once and in order, also those that come meanwhile.
+// A client that follows the feed gets every change once and in order, also new ones.
 func TestContractFeed(t *testing.T) {
 	t.Parallel()
 	ts := newTestServer(t)

@@ -13,8 +13,8 @@ import (
 	"github.com/agentevents/agentevents/server/internal/servertest"
 )
 
-// Polls that wait are told from the stacks of their goroutines, which another test's would mix up: this test runs while
-// no other does.
+// The test counts the polls that wait by the stacks of their goroutines. It is not parallel, since the polls of another
+// test would be counted, too.
 func TestContractPolls(t *testing.T) {
 	ts := newTestServer(t)
 	ts.withEvents()
@@ -22,27 +22,27 @@ func TestContractPolls(t *testing.T) {
 		name string
 		test func(*testServer)
 	}{
-		{"a change ends it at once", (*testServer).pollEndsByChange},
-		{"each change of several, whoever asks", (*testServer).pollsByMany},
-		{"another client's change does not", (*testServer).pollOfAnotherClient},
-		{"the time is over", (*testServer).pollTimesOut},
+		{"a change ends it", (*testServer).pollEndsByChange},
+		{"one change ends many", (*testServer).pollsByMany},
+		{"a change of another client does not end it", (*testServer).pollOfAnotherClient},
+		{"its time is over", (*testServer).pollTimesOut},
 		{"the client is deleted", (*testServer).pollOfDeletedClient},
-		{"the caller goes away", (*testServer).pollIsGivenUp},
-		{"it begins with the next change", (*testServer).pollFromNewest},
+		{"the client closes the connection", (*testServer).pollIsGivenUp},
+		{"it starts at the newest change", (*testServer).pollFromNewest},
 		{"the server stops", (*testServer).pollsEndByStop}, // last
 	} {
 		t.Run(poll.name, func(t *testing.T) { ts.runIn(t, func() { poll.test(ts) }) })
 	}
 }
 
-// pollResult is what a poll ends with.
+// pollResult is the answer to a poll.
 type pollResult struct {
 	*apiResponse
 	took time.Duration
 	err  error
 }
 
-// startPoll asks for changes, and returns when it waits for them.
+// startPoll sends a poll, and returns when it waits.
 func (ts *testServer) startPoll(query string) <-chan pollResult {
 	ts.Helper()
 	before, ended := servertest.WaitingPolls(), make(chan pollResult, 1)
@@ -55,7 +55,7 @@ func (ts *testServer) startPoll(query string) <-chan pollResult {
 	return ended
 }
 
-// wantPoll compares what a poll ends with.
+// wantPoll compares the answer to a poll.
 func (ts *testServer) wantPoll(poll <-chan pollResult, status int, sequences ...int64) pollResult {
 	ts.Helper()
 	a := <-poll
@@ -82,7 +82,8 @@ func (ts *testServer) pollEndsByChange() {
 	poll := ts.startPoll("?wait=30")
 	ts.client("12").local(136).login()
 	a := ts.wantPoll(poll, 200, 1)
-	if link := a.header.Get("Link"); link != `</api/ver1.0/client/12/status_change/?after=1&epoch=`+testEpoch+`&wait=30>; rel="next"` {
+	if link := a.header.Get("Link"); link != `</api/ver1.0/client/12/status_change/?after=1&epoch=`+testEpoch+
+		`&wait=30>; rel="next"` {
 		ts.Errorf("Link is %s", link)
 	}
 	poll = ts.startPoll("?after=1&wait=30")
@@ -90,7 +91,7 @@ func (ts *testServer) pollEndsByChange() {
 		`{"agent_type":"remote","agent_id":7,"agent_status":"available"}]`)
 	ts.wantPoll(poll, 200, 2, 3)
 	poll = ts.startPoll("?after=3&wait=30")
-	ts.delete("/client/12/agent/remote/7") // which was available: it logs out
+	ts.delete("/client/12/agent/remote/7") // which logs it out
 	ts.wantPoll(poll, 200, 4)
 }
 
@@ -108,7 +109,7 @@ func (ts *testServer) pollsByMany() {
 func (ts *testServer) pollOfAnotherClient() {
 	poll := ts.startPoll("?after=5&wait=30")
 	ts.client("13").local(136).login()
-	ts.client("12").local(136).login() // is so already
+	ts.client("12").local(136).login() // no change
 	ts.client("12").local(136).logout()
 	ts.wantPoll(poll, 200, 7)
 }
@@ -128,10 +129,12 @@ func (ts *testServer) pollOfDeletedClient() {
 	ts.client("12").local(136).login()
 }
 
-// pollIsGivenUp leaves nothing behind.
+// pollIsGivenUp checks that no goroutine is left.
 func (ts *testServer) pollIsGivenUp() {
 	ctx, giveUp := context.WithCancel(ts.Context())
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, ts.server.URL+ts.base+"/client/12/status_change/?after=8&wait=30", nil)
+	r,
+		err := http.NewRequestWithContext(ctx, http.MethodGet, ts.server.URL+ts.base+
+		"/client/12/status_change/?after=8&wait=30", nil)
 	ts.must(err)
 	r.Header.Set("Authorization", "Bearer "+operatorToken.token)
 	ended := make(chan error)
@@ -147,7 +150,7 @@ func (ts *testServer) pollIsGivenUp() {
 	servertest.AwaitPolls(ts, 0)
 }
 
-// pollFromNewest has a reader that wants nothing of before get the next change, and where it goes on.
+// pollFromNewest checks that start=newest waits for the next change, and links to the one after it.
 func (ts *testServer) pollFromNewest() {
 	poll := ts.startPoll("?start=newest&wait=30")
 	ts.client("12").local(136).logout()

@@ -24,7 +24,8 @@ func redeliveries() []scenario {
 	}
 	return []scenario{
 		{
-			name: "a failed delivery", op: op, representative: true, setup: (*testServer).withLog, request: redeliverRequest(logFailed), status: 202,
+			name: "a failed delivery", op: op, representative: true, setup: (*testServer).withLog,
+			request: redeliverRequest(logFailed), status: 202,
 			wantBody: again(logFailed, "pending").String(),
 			after: func(ts *testServer) {
 				ts.wantGet("/client/12/delivery/2", detailJSON(again(logFailed, "pending"), logFailed.lastAttempt,
@@ -40,10 +41,11 @@ func redeliveries() []scenario {
 		{
 			name: "a cancelled one of a deleted event", op: op, setup: (*testServer).withLog,
 			request: redeliverRequest(logCancelled), status: 202, wantBody: again(logCancelled, "pending").String(),
-			after: func(ts *testServer) { ts.wantNextDelivery(logNew) }, // its place is behind that
+			after: func(ts *testServer) { ts.wantNextDelivery(logNew) }, // the order in the lane stays
 		},
 		{
-			name: "a delivered one, after its event was corrected", op: op, request: redeliverRequest(logDelivered), status: 202,
+			name: "a delivered one, after its event was corrected", op: op, request: redeliverRequest(logDelivered),
+			status: 202,
 			setup: func(ts *testServer) {
 				ts.withLog()
 				ts.put("/client/12/agent/local/136/event/1", `{"url":"https://new.example/","method":"POST"}`)
@@ -65,7 +67,8 @@ func redeliveries() []scenario {
 			wantBody: again(logFailed, "pending").String(),
 		},
 		{
-			name: "cancelled before it was redelivered", op: "getDelivery", request: "GET /client/12/delivery/2", status: 200,
+			name: "cancelled before it was redelivered", op: "getDelivery", request: "GET /client/12/delivery/2",
+			status: 200,
 			setup: func(ts *testServer) {
 				ts.withLog()
 				ts.send(scenario{request: redeliverRequest(logFailed)})
@@ -78,7 +81,8 @@ func redeliveries() []scenario {
 			}(), logFailed.lastAttempt, "", shownRequest{of: logFailed, attempt: 1, at: logFailed.at}),
 		},
 		{
-			name: "a delivery that waits for its next attempt", op: op, request: redeliverRequest(logPending), status: 202,
+			name: "a delivery that waits for its next attempt", op: op, request: redeliverRequest(logPending),
+			status: 202,
 			setup: func(ts *testServer) {
 				ts.withLog()
 				ts.rows(ts.db, "UPDATE deliveries SET due_at = due_at + 36000000 WHERE id = 3 RETURNING id")
@@ -87,12 +91,15 @@ func redeliveries() []scenario {
 			after:    func(ts *testServer) { ts.wantNextDelivery(logPending) },
 		},
 		{
-			name: "a delivery that is due", op: op, setup: (*testServer).withLog, request: redeliverRequest(logNew), status: 202, wantBody: logNew.String(),
+			name: "a delivery that is due", op: op, setup: (*testServer).withLog, request: redeliverRequest(logNew),
+			status: 202, wantBody: logNew.String(),
 			after: func(ts *testServer) { ts.wantNextDelivery(logNew) },
 		},
 		{
-			name: "a parked delivery is refused", op: op, setup: (*testServer).withLog, request: redeliverRequest(logParked), status: 409, sharedSetup: "log",
-			wantBody: fmt.Sprintf(`{"message":"delivery %d is parked: it waits until its event is enabled, or fails when its time is over",`+
+			name: "a parked delivery is refused", op: op, setup: (*testServer).withLog,
+			request: redeliverRequest(logParked), status: 409, sharedSetup: "log",
+			wantBody: fmt.Sprintf(`{"message":"delivery %d is parked: it waits until its event is enabled, or fails `+
+				`when its time is over",`+
 				`"status":"not_ended"}`, logParked.id),
 		},
 	}
@@ -102,7 +109,7 @@ func redeliverRequest(e loggedDelivery) string {
 	return fmt.Sprintf("POST /client/12/delivery/%d/redeliver", e.id)
 }
 
-// wantNextDelivery compares which delivery of the agent's lane goes out next.
+// wantNextDelivery compares which delivery of the agent's lane is claimed next.
 func (ts *testServer) wantNextDelivery(want loggedDelivery) {
 	ts.Helper()
 	ts.clock.Add(1000)

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// startedReplay is a replay as the API says it, asked for when the log is as withLog makes it.
+// startedReplay is a replay in the form of the API, created after withLog.
 func startedReplay(id int, filter string, total int) shownReplay {
 	return shownReplay{id: id, filter: filter, total: total}
 }
@@ -27,7 +27,8 @@ func (r shownReplay) String() string {
 		state, done, skipped, finished = "finished", r.total, r.total-r.redelivered, `,"finished_at":"`+r.finishedAt+`"`
 	}
 	return fmt.Sprintf(`{"id":%d,"state":%q,"filter":%s,"total":%d,"done":%d,"redelivered":%d,"skipped":%d,`+
-		`"created_at":"2017-05-30T19:00:00.000Z"%s}`, r.id, state, r.filter, r.total, done, r.redelivered, skipped, finished)
+		`"created_at":"2017-05-30T19:00:00.000Z"%s}`, r.id, state, r.filter, r.total, done, r.redelivered, skipped,
+		finished)
 }
 
 func (r shownReplay) finished(redelivered int) shownReplay {
@@ -51,8 +52,15 @@ func replayRequests() (scenarios []scenario) {
 		{`{"state":"delivered"}`, `{"state":"delivered"}`, []loggedDelivery{logDelivered}},
 		{`{"state":"cancelled"}`, `{"state":"cancelled"}`, []loggedDelivery{logCancelled}},
 		{`{"agent_type":"local","agent_id":136}`, `{"state":"failed","agent_type":"local","agent_id":136}`, nil},
-		{`{"agent_type":"remote","agent_id":7}`, `{"state":"failed","agent_type":"remote","agent_id":7}`, []loggedDelivery{logFailed}},
-		{`{"agent_type":"remote","agent_id":7,"state":"cancelled"}`, `{"state":"cancelled","agent_type":"remote","agent_id":7}`, []loggedDelivery{logCancelled}},
+		{
+			`{"agent_type":"remote","agent_id":7}`, `{"state":"failed","agent_type":"remote","agent_id":7}`,
+			[]loggedDelivery{logFailed},
+		},
+		{
+			`{"agent_type":"remote","agent_id":7,"state":"cancelled"}`,
+			`{"state":"cancelled","agent_type":"remote","agent_id":7}`,
+			[]loggedDelivery{logCancelled},
+		},
 		{
 			`{"agent_id":136.0,"agent_type":"local","state":"delivered"}`,
 			`{"state":"delivered","agent_type":"local","agent_id":136}`,
@@ -60,30 +68,37 @@ func replayRequests() (scenarios []scenario) {
 		},
 		{`{"event_id":2}`, `{"state":"failed","event_id":2}`, []loggedDelivery{logFailed}},
 		{`{"event_id":1}`, `{"state":"failed","event_id":1}`, nil},
-		{`{"since":"2017-05-30T16:00:00Z"}`, `{"state":"failed","since":"2017-05-30T16:00:00.000Z"}`, []loggedDelivery{logFailed}},
+		{
+			`{"since":"2017-05-30T16:00:00Z"}`, `{"state":"failed","since":"2017-05-30T16:00:00.000Z"}`,
+			[]loggedDelivery{logFailed},
+		},
 		{`{"since":"2017-05-30T16:00:00.001Z"}`, `{"state":"failed","since":"2017-05-30T16:00:00.001Z"}`, nil},
 		{`{"until":"2017-05-30T19:00:00+03:00"}`, `{"state":"failed","until":"2017-05-30T16:00:00.000Z"}`, nil},
 		{
-			`{"until":"2017-05-30T17:00:00Z","since":"2017-05-30T15:00:00Z","agent_type":"remote","agent_id":7,"event_id":2}`,
+			`{"until":"2017-05-30T17:00:00Z","since":"2017-05-30T15:00:00Z","agent_type":"remote","agent_id":7,` +
+				`"event_id":2}`,
 			`{"state":"failed","agent_type":"remote","agent_id":7,"event_id":2,"since":"2017-05-30T15:00:00.000Z",` +
 				`"until":"2017-05-30T17:00:00.000Z"}`,
 			[]loggedDelivery{logFailed},
 		},
 	} {
 		scenarios = append(scenarios, scenario{
-			name: "replay " + c.body, op: "redeliverMany", representative: c.body == `{}`, setup: (*testServer).withLog, sharedSetup: "log", request: replayRequest,
+			name: "replay " + c.body, op: "redeliverMany", representative: c.body == `{}`, setup: (*testServer).withLog,
+			sharedSetup: "log", request: replayRequest,
 			body: c.body, status: 202, wantBody: startedReplay(1, c.filter, len(c.found)).String(),
 			wantHeader: map[string]string{"Location": "/api/ver1.0/client/12/replay/1"},
 			after: func(ts *testServer) {
 				ts.finishReplays()
-				ts.wantGet("/client/12/replay/1", startedReplay(1, c.filter, len(c.found)).finished(len(c.found)).String())
+				ts.wantGet("/client/12/replay/1",
+					startedReplay(1, c.filter, len(c.found)).finished(len(c.found)).String())
 				ts.wantReplayed(c.found)
 			},
 		})
 	}
 	return append(scenarios, scenario{
-		name: "replay pending deliveries", op: "redeliverMany", setup: (*testServer).withLog, sharedSetup: "log", request: replayRequest,
-		body: `{"state":"pending"}`, status: 202, wantBody: startedReplay(1, `{"state":"pending"}`, 2).String(),
+		name: "replay pending deliveries", op: "redeliverMany", setup: (*testServer).withLog, sharedSetup: "log",
+		request: replayRequest,
+		body:    `{"state":"pending"}`, status: 202, wantBody: startedReplay(1, `{"state":"pending"}`, 2).String(),
 		wantHeader: map[string]string{"Location": "/api/ver1.0/client/12/replay/1"},
 		after: func(ts *testServer) {
 			ts.finishReplays()
@@ -93,7 +108,7 @@ func replayRequests() (scenarios []scenario) {
 	})
 }
 
-// wantReplayed compares which deliveries were sent again.
+// wantReplayed compares which deliveries were redelivered.
 func (ts *testServer) wantReplayed(want []loggedDelivery) {
 	ts.Helper()
 	var ids []string
@@ -106,7 +121,7 @@ func (ts *testServer) wantReplayed(want []loggedDelivery) {
 	}
 }
 
-// finishReplays has the store work its replays, and returns when none is left.
+// finishReplays runs the store's background work until all replays have finished.
 func (ts *testServer) finishReplays() {
 	ts.Helper()
 	ctx, stop := context.WithCancel(ts.Context())
@@ -130,7 +145,8 @@ func wrongReplays() (scenarios []scenario) {
 			}
 		},
 		request: replayRequest, body: `{}`, status: 409,
-		wantBody: `{"message":"10 replays of client 12 are at work; ask again when one of them has finished","status":"too_many_replays"}`,
+		wantBody: `{"message":"10 replays of client 12 are at work; ask again when one of them has finished",` +
+			`"status":"too_many_replays"}`,
 	})
 	for body, wrong := range map[string]string{
 		`{"state":"parked"}`:                       "state",
@@ -145,18 +161,21 @@ func wrongReplays() (scenarios []scenario) {
 		`{"since":"2017-05-30T16:00:00Z","until":"2017-05-30T16:00:00Z"}`:                "until",
 		`{"since":"2017-05-30T16:00:00Z","until":"2017-05-30T15:00:00Z","agent_id":136}`: "until agent_type",
 		`{"limit":10,"delivery_id":1}`:                                                   "limit delivery_id",
-		`{"state":null,"agent_type":null,"agent_id":null,"event_id":null,"since":null,"until":null}`: "state agent_type " +
+		`{"state":null,"agent_type":null,"agent_id":null,"event_id":null,"since":null,"until":null}`: "state " +
+			"agent_type " +
 			"agent_id event_id since until",
 	} {
 		scenarios = append(scenarios, scenario{
-			name: "an invalid filter " + body, op: "redeliverMany", setup: (*testServer).withLog, sharedSetup: "log", request: replayRequest,
-			body: body, status: 400, wantFields: strings.Fields(wrong),
+			name: "an invalid filter " + body, op: "redeliverMany", setup: (*testServer).withLog, sharedSetup: "log",
+			request: replayRequest,
+			body:    body, status: 400, wantFields: strings.Fields(wrong),
 		})
 	}
 	return scenarios
 }
 
-// withReplays is four replays: the first is done, also with what was no longer as it found it.
+// withReplays makes four replays. The first two have finished; the first skipped a delivery that was redelivered
+// meanwhile.
 func (ts *testServer) withReplays() {
 	ts.withLog()
 	for _, state := range []string{"failed", "delivered"} {
@@ -186,24 +205,28 @@ func replayReads() []scenario {
 			link = "</api/ver1.0/client/12/replay/" + link + `>; rel="next"`
 		}
 		return scenario{
-			name: name, op: op, setup: (*testServer).withReplays, sharedSetup: "replays", request: request, status: 200, wantBody: want,
+			name: name, op: op, setup: (*testServer).withReplays, sharedSetup: "replays", request: request, status: 200,
+			wantBody:   want,
 			wantHeader: map[string]string{"Link": link},
 		}
 	}
 	wrong := func(query, field string) scenario {
 		return scenario{
-			name: "an invalid query " + query, op: "listReplays", setup: (*testServer).withReplays, sharedSetup: "replays", request: list + query,
+			name: "an invalid query " + query, op: "listReplays", setup: (*testServer).withReplays,
+			sharedSetup: "replays", request: list + query,
 			status: 400, wantFields: []string{field},
 		}
 	}
 	return []scenario{
-		read("the newest replay comes first", "listReplays", list, arrayJSON(four, three, two, one), "").asRepresentative(),
+		read("the newest replay comes first", "listReplays", list, arrayJSON(four, three, two, one),
+			"").asRepresentative(),
 		read("the first page", "listReplays", list+"?limit=3", arrayJSON(four, three, two), "?before=2&limit=3"),
 		read("a page in the middle", "listReplays", list+"?limit=1&before=3", arrayJSON(two), "?before=2&limit=1"),
 		read("a page of as many as there are", "listReplays", list+"?limit=4", arrayJSON(four, three, two, one), ""),
 		read("the last page", "listReplays", list+"?limit=3&before=2", arrayJSON(one), ""),
 		read("a page before the first", "listReplays", list+"?before=1", `[]`, ""),
-		wrong("?limit=0", "limit"), wrong("?limit=1001", "limit"), wrong("?before=0", "before"), wrong("?before=x", "before"),
+		wrong("?limit=0", "limit"), wrong("?limit=1001", "limit"), wrong("?before=0", "before"),
+		wrong("?before=x", "before"),
 		read("finished, a delivery skipped", "getReplay", get+"1", one.String(), "").asRepresentative(),
 		read("finished, a delivery sent", "getReplay", get+"2", two.String(), ""),
 		read("still working", "getReplay", get+"3", three.String(), ""),

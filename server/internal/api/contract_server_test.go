@@ -25,31 +25,32 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// exampleTime is when the seed's example happens, and what a world's clock says at first.
+// exampleTime is the time of the example in the original API, and of a testServer's clock at first.
 const exampleTime = "2017-05-30T15:07:50.000Z"
 
-// testEpoch is the epoch of a world's store.
+// testEpoch is the epoch of a testServer's store.
 const testEpoch = "9f86d081884c7d65"
 
-// testServer is the real server on a real store of its own. No dispatcher runs: what is owed stays pending.
+// testServer is the real server with a real store of its own. The clock and the receivers are fake. No dispatcher runs,
+// so deliveries stay pending.
 type testServer struct {
 	testing.TB
 	*document
 	kind            agentKind // of the scenario
 	clock           atomic.Int64
 	store           *store.Store
-	closed          bool    // the store is
+	closed          bool    // the store
 	db              *sql.DB // another connection to the store's database
-	dumpQuery       string  // on PostgreSQL, the query of all that is in it
-	emptyStatements string  // the statements that empty it
+	dumpQuery       string  // on PostgreSQL, the query of dump
+	emptyStatements string  // of deleteAll
 	server          *httptest.Server
-	arranged        string         // what is arranged, by the scenario's family
-	rowsBefore      []string       // dump of what was arranged
-	response        *apiResponse   // what the scenario's request was answered with
-	log             servertest.Log // its warnings and errors
+	arranged        string         // the sharedSetup that has run
+	rowsBefore      []string       // dump after the setup
+	response        *apiResponse   // to the scenario's request
+	log             servertest.Log // warnings and errors
 
 	receivers *fakeReceivers
-	stopping  chan struct{} // closed: nobody waits for what may come
+	stopping  chan struct{} // closed to end polls
 }
 
 func newTestServer(t testing.TB) *testServer {
@@ -69,7 +70,8 @@ func newTestServer(t testing.TB) *testServer {
 	ts.addTokens(ts.db)
 	sender := webhook.NewSender(webhook.SenderOptions{Transport: ts.receivers})
 	o := Options{
-		Store: ts.store, Guard: webhook.NewGuard(nil), Sender: sender, Log: log, LoopTurned: time.Now, Stopping: ts.stopping,
+		Store: ts.store, Guard: webhook.NewGuard(nil), Sender: sender, Log: log, LoopTurned: time.Now,
+		Stopping: ts.stopping,
 	}
 	h := newHandlers(o)
 	h.tokens = auth.NewTokenCache(ts.store, 0)
@@ -83,17 +85,17 @@ func newTestServer(t testing.TB) *testServer {
 	return ts
 }
 
-// runIn lends the world to a subtest.
+// runIn makes ts report to a subtest.
 func (ts *testServer) runIn(t *testing.T, test func()) {
 	t.Helper()
-	mine := ts.TB
+	outer := ts.TB
 	ts.TB = t
-	defer func() { ts.TB = mine }()
+	defer func() { ts.TB = outer }()
 	test()
 }
 
-// arrange makes the store what a scenario begins with. For one of the same family as the one before, that is no work
-// unless that one has changed something.
+// arrange runs the setup of a scenario on an empty store. It does nothing if the scenario before had the same
+// sharedSetup and changed nothing.
 func (ts *testServer) arrange(s scenario) {
 	ts.Helper()
 	if ts.arranged != "" && ts.arranged == s.sharedSetup && slices.Equal(ts.rowsBefore, ts.dump()) {
@@ -115,11 +117,11 @@ func (ts *testServer) reset() {
 	counted := ts.rows(ts.db, "SELECT made FROM requests")
 	ts.deleteAll()
 	if len(counted) > 0 {
-		ts.flush() // it forgets what is not there
+		ts.flush() // it forgets counts of rows that are gone
 	}
 }
 
-// flush has the store write what it has in mind.
+// flush makes the store write what it counts in memory.
 func (ts *testServer) flush() {
 	ts.Helper()
 	ended, end := context.WithCancel(ts.Context())
@@ -146,7 +148,7 @@ func (ts *testServer) execOn(db querier, statement string, args ...any) {
 	if len(args) > 0 {
 		statement = cluster.Numbered(statement)
 	} else if cluster.OnPostgres() {
-		args = []any{pgx.QueryExecModeSimpleProtocol} // one statement may hold several
+		args = []any{pgx.QueryExecModeSimpleProtocol} // so that a text may hold several statements
 	}
 	_, err := db.ExecContext(ts.Context(), statement, args...)
 	ts.must(err)
@@ -168,7 +170,7 @@ func (ts *testServer) close() {
 
 func (ts *testServer) now() time.Time { return time.UnixMilli(ts.clock.Load()) }
 
-// setTime moves the clock.
+// setTime sets the clock.
 func (ts *testServer) setTime(rfc3339 string) {
 	ts.Helper()
 	at, err := time.Parse(time.RFC3339, rfc3339)
@@ -176,7 +178,7 @@ func (ts *testServer) setTime(rfc3339 string) {
 	ts.clock.Store(at.UnixMilli())
 }
 
-// A clientFixture is a client in the store, to which agents can be added.
+// clientFixture is a client in the store, to which agents can be added.
 type clientFixture struct {
 	*testServer
 	id string
@@ -198,7 +200,7 @@ func (c clientFixture) withName(name string) clientFixture {
 	return c
 }
 
-// An agentFixture is an agent in the store. It goes on where its client left off.
+// agentFixture is an agent in the store. It also has the methods of its client.
 type agentFixture struct {
 	clientFixture
 	key store.AgentKey
@@ -222,7 +224,7 @@ func (a agentFixture) update(u store.AgentUpdate) agentFixture {
 	return a
 }
 
-// onExtension puts the agent on an extension.
+// onExtension assigns the agent to an extension.
 func (a agentFixture) onExtension(extension int64) agentFixture {
 	return a.update(store.AgentUpdate{ExtensionID: nullable.NewNullableWithValue(extension)})
 }
@@ -238,17 +240,19 @@ func (a agentFixture) setStatus(status gen.AgentStatusValue) agentFixture {
 	return a
 }
 
-// event registers the seed's URL.
+// event creates an event with exampleURL.
 func (a agentFixture) event(method gen.RequestMethod, typ gen.EventType) agentFixture {
 	a.Helper()
-	_, err := a.store.CreateEvent(a.Context(), a.key, gen.AgentEventCreate{URL: exampleURL, Method: method, EventType: typ})
+	_,
+		err := a.store.CreateEvent(a.Context(), a.key, gen.AgentEventCreate{
+		URL: exampleURL, Method: method, EventType: typ,
+	})
 	a.must(err)
 	return a
 }
 
 const exampleURL = "https://somehost.com/fordel/show.php"
 
-// What scenarios begin with: nothing, client 12, its agents local 136 and remote 7, their events 1 and 2.
 func (ts *testServer) withClient() { ts.client("12").withName("Ringme") }
 
 func (ts *testServer) withAgents() {
@@ -267,7 +271,7 @@ func (ts *testServer) withLogin() {
 	ts.client("12").agent(ts.kind.id).login()
 }
 
-// send makes a request and checks what comes back against the contract.
+// send sends a request and checks the answer against openapi.yaml.
 func (ts *testServer) send(s scenario) *apiResponse {
 	ts.Helper()
 	resp, err := ts.do(s)
@@ -278,7 +282,7 @@ func (ts *testServer) send(s scenario) *apiResponse {
 	return resp
 }
 
-// do makes a request. Any goroutine may call it.
+// do sends a request. Any goroutine may call it.
 func (ts *testServer) do(s scenario) (*apiResponse, error) {
 	method, target, _ := strings.Cut(s.request, " ")
 	base := ts.base
@@ -309,7 +313,7 @@ func (ts *testServer) do(s scenario) (*apiResponse, error) {
 	return resp, err
 }
 
-// bodyReader is the body; one whose length nobody knows is sent chunked.
+// bodyReader is the body. Without a known length it is sent chunked.
 func (s scenario) bodyReader() io.Reader {
 	switch {
 	case s.chunked:
@@ -320,7 +324,7 @@ func (s scenario) bodyReader() io.Reader {
 	return strings.NewReader(s.body)
 }
 
-// wantGet makes a further request of a scenario and compares the answer.
+// wantGet sends a GET and compares the answer.
 func (ts *testServer) wantGet(target, want string) {
 	ts.Helper()
 	resp := ts.send(scenario{request: "GET " + target})
@@ -330,7 +334,7 @@ func (ts *testServer) wantGet(target, want string) {
 	ts.wantJSON("GET "+target, want, resp.body)
 }
 
-// wantJSON compares JSON texts; the order of fields counts.
+// wantJSON compares JSON texts. The order of fields counts.
 func (ts *testServer) wantJSON(what, want string, got []byte) {
 	ts.Helper()
 	wanted, err := tokens([]byte(want))
@@ -341,12 +345,12 @@ func (ts *testServer) wantJSON(what, want string, got []byte) {
 	}
 }
 
-// dump is all that is in the store, row by row, the last ids that were given included.
+// dump has all rows of the store, and the last ids that it assigned.
 func (ts *testServer) dump() (all []string) {
 	ts.Helper()
 	if cluster.OnPostgres() {
 		all = ts.rows(ts.db, ts.dumpQuery)
-		slices.Sort(all) // a row that is written goes elsewhere
+		slices.Sort(all) // an update moves a row
 		return all
 	}
 	for _, table := range append(ts.tables(ts.db), "sqlite_sequence") {
@@ -357,22 +361,24 @@ func (ts *testServer) dump() (all []string) {
 	return all
 }
 
-// stableRows is a dump but for what a refused request may change: PostgreSQL does not take the number of a row back that was
-// not made in the end. Those of agents are shown to nobody.
+// stableRows is a dump without what a refused request may change: PostgreSQL does not reuse the id of a row that was
+// rolled back. The internal ids of agents are never shown.
 func stableRows(dump []string) []string {
 	if !cluster.OnPostgres() {
 		return dump
 	}
-	return slices.DeleteFunc(slices.Clone(dump), func(row string) bool { return strings.HasPrefix(row, "sqlite_sequence: agents|") })
+	return slices.DeleteFunc(slices.Clone(dump),
+		func(row string) bool { return strings.HasPrefix(row, "sqlite_sequence: agents|") })
 }
 
-// buildDumpQuery is the query of a dump on PostgreSQL, where a query for each table would take too long.
+// buildDumpQuery returns one query for all tables on PostgreSQL, where one for each would take too long.
 func (ts *testServer) buildDumpQuery() string {
 	ts.Helper()
 	if !cluster.OnPostgres() {
 		return ""
 	}
-	query := "SELECT 'sqlite_sequence: ' || replace(sequencename, '_id_seq', '') || '|' || last_value FROM pg_sequences " +
+	query := "SELECT 'sqlite_sequence: ' || replace(sequencename, '_id_seq', '') || '|' || last_value FROM " +
+		"pg_sequences " +
 		"WHERE last_value IS NOT NULL"
 	for _, table := range ts.tables(ts.db) {
 		query += " UNION ALL SELECT '" + table + ": ' || r::text FROM " + table + " r"
@@ -380,14 +386,16 @@ func (ts *testServer) buildDumpQuery() string {
 	return query
 }
 
-// buildEmptyStatements are the statements that empty the store.
+// buildEmptyStatements returns the statements that empty the store.
 func (ts *testServer) buildEmptyStatements() (statements string) {
 	ts.Helper()
 	for _, table := range ts.tables(ts.db) {
 		statements += "DELETE FROM " + table + ";"
 	}
 	if cluster.OnPostgres() {
-		return statements + "SELECT setval(format('%I', sequencename)::regclass, 1, FALSE) FROM pg_sequences WHERE last_value IS NOT NULL"
+		return statements +
+			"SELECT setval(format('%I', sequencename)::regclass, 1, FALSE) FROM pg_sequences WHERE last_value IS NOT " +
+			"NULL"
 	}
 	return statements + "DELETE FROM sqlite_sequence"
 }
@@ -398,19 +406,20 @@ type querier interface {
 	ExecContext(ctx context.Context, statement string, args ...any) (sql.Result, error)
 }
 
-// tables are the tables, but for what migrations and readiness write. On PostgreSQL, which looks at each statement whether
-// something refers to nothing, those that refer to others come first.
+// tables are those of the store, without the tables of migrations and of readiness. On PostgreSQL a table comes before
+// those that it refers to, since each DELETE checks references.
 func (ts *testServer) tables(db querier) []string {
 	ts.Helper()
 	const but = " NOT IN ('goose_db_version', 'clock', 'epochs', 'probes', 'probe_room', 'sqlite_sequence') "
 	if cluster.OnPostgres() {
-		return ts.rows(db, "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace "+
+		return ts.rows(db, "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = "+
+			"'public'::regnamespace "+
 			"AND relname"+but+"ORDER BY oid DESC")
 	}
 	return ts.rows(db, "SELECT name FROM sqlite_master WHERE type = 'table' AND name"+but+"ORDER BY name")
 }
 
-// rows is what a query finds, the values of a row joined.
+// rows returns the rows of a query, the values of each joined by |.
 func (ts *testServer) rows(db querier, query string) []string {
 	ts.Helper()
 	found, err := db.QueryContext(ts.Context(), query)
@@ -438,7 +447,8 @@ func (ts *testServer) rows(db querier, query string) []string {
 	return all
 }
 
-// wantDeliveries compares what the store owes: method, event type by the change's new status, and whose change it was.
+// wantDeliveries compares all deliveries: method, URL and state, and of the change client, agent, new status and
+// source.
 func (ts *testServer) wantDeliveries(want ...string) {
 	ts.Helper()
 	got := ts.rows(ts.db, "SELECT d.method || ' ' || d.url || ' ' || d.state, c.client_id, c.kind, c.agent_id, "+

@@ -13,7 +13,8 @@ func stateScenarios() []scenario {
 	)
 	return []scenario{
 		{
-			name: "a new event is enabled", op: "get{Kind}AgentEventState", representative: true, setup: (*testServer).withEvents,
+			name: "a new event is enabled", op: "get{Kind}AgentEventState", representative: true,
+			setup:   (*testServer).withEvents,
 			request: "GET" + path, status: 200, wantBody: enabled,
 		}, {
 			name: "disable", op: put, representative: true, setup: (*testServer).withEvents,
@@ -29,7 +30,8 @@ func stateScenarios() []scenario {
 			request: "PUT" + path, body: `{}`, status: 400, wantFields: []string{"state"},
 		}, {
 			name: "another state and unknown fields are refused", op: put, setup: (*testServer).withEvents,
-			request: "PUT" + path, body: `{"state":"paused","reason":"x"}`, status: 400, wantFields: []string{"state", "reason"},
+			request: "PUT" + path, body: `{"state":"paused","reason":"x"}`, status: 400,
+			wantFields: []string{"state", "reason"},
 		},
 	}
 }
@@ -45,7 +47,8 @@ func secretScenarios() []scenario {
 		}, {
 			name: "at most five secrets sign", op: "rotateSecret", setup: withRotations(4),
 			request: "POST /client/12/secret/rotate", status: 409,
-			wantBody: `{"message":"client 12 has 5 secrets that sign, the most that it may have; the oldest ends at 2017-05-31T15:07:50.000Z, ` +
+			wantBody: `{"message":"client 12 has 5 secrets that sign, the most that it may have; the oldest ends at ` +
+				`2017-05-31T15:07:50.000Z, ` +
 				`then the next rotation is possible","status":"too_many_secrets"}`,
 		}, {
 			name: "roll back a rotation", op: "rollBackSecret", representative: true, setup: withRotations(1),
@@ -53,12 +56,13 @@ func secretScenarios() []scenario {
 		}, {
 			name: "roll back without a rotation", op: "rollBackSecret", setup: (*testServer).withClient,
 			request: "POST /client/12/secret/rollback", status: 409,
-			wantBody: `{"message":"client 12 has no previous secret that still signs, so there is no rotation to take back","status":"no_previous_secret"}`,
+			wantBody: `{"message":"client 12 has no previous secret that still signs, so there is no rotation to ` +
+				`take back","status":"no_previous_secret"}`,
 		},
 	}
 }
 
-// withRotations is a client whose secret was rotated so often.
+// withRotations makes a client whose secret was rotated n times.
 func withRotations(n int) func(*testServer) {
 	return func(ts *testServer) {
 		ts.withClient()
@@ -69,7 +73,7 @@ func withRotations(n int) func(*testServer) {
 	}
 }
 
-// wantOneSecret wants a secret to sign that signed before it was rotated, without an end, and no other.
+// wantOneSecret checks that only the secret from before the rotation signs, and for good.
 func (ts *testServer) wantOneSecret() {
 	ts.Helper()
 	secret := ts.rows(ts.db, "SELECT secret FROM secrets WHERE client_id = '12'")[0]

@@ -18,7 +18,8 @@ func statusReads() []scenario {
 	const get, op = "GET /client/12/agent/{kind}/{id}/status", "get{Kind}AgentStatus"
 	return []scenario{
 		{
-			name: "before the first change", op: op, representative: true, setup: (*testServer).withEvents, request: get, status: 200,
+			name: "before the first change", op: op, representative: true, setup: (*testServer).withEvents,
+			request: get, status: 200,
 			wantBody: `{"agent_status":"logged_out","event_source":"api","sequence":0,"changed_at":"{now}",` +
 				`"changed":false,"stale":false,"deliveries":0}`,
 		}, {
@@ -32,7 +33,8 @@ func statusReads() []scenario {
 				})
 				ts.setTime("2017-05-30T17:00:00Z")
 			},
-			wantBody: `{"agent_status":"available","event_source":"phone","sequence":1,"changed_at":"2017-05-30T16:00:00.120Z",` +
+			wantBody: `{"agent_status":"available","event_source":"phone","sequence":1,` +
+				`"changed_at":"2017-05-30T16:00:00.120Z",` +
 				`"changed":false,"stale":false,"deliveries":0}`,
 		}, {
 			name: "the id of an agent of the other kind", op: op, setup: (*testServer).withAgents,
@@ -44,15 +46,16 @@ func statusReads() []scenario {
 
 func statusWrites() []scenario {
 	const put, op = "PUT /client/12/agent/{kind}/{id}/status", "put{Kind}AgentStatus"
-	seedOwed := "GET " + exampleURL + " pending|12|{kind}|{id}|available|"
+	loginDelivery := "GET " + exampleURL + " pending|12|{kind}|{id}|available|"
 	return []scenario{
 		{
-			name: "a login sends the event of that agent", op: op, representative: true, setup: (*testServer).withEvents,
+			name: "a login sends the event of that agent", op: op, representative: true,
+			setup:   (*testServer).withEvents,
 			request: put, body: `{"agent_status":"available"}`, status: 200,
 			wantBody: `{"agent_status":"available","event_source":"api","sequence":1,"changed_at":"{now}",` +
 				`"changed":true,"stale":false,"deliveries":1}`,
 			after: func(ts *testServer) {
-				ts.wantDeliveries(ts.kind.fill(seedOwed + "api"))
+				ts.wantDeliveries(ts.kind.fill(loginDelivery + "api"))
 				ts.wantGet(ts.kind.fill("/client/12/agent/{kind}/{id}"),
 					ts.kind.fill(`{"id":{id},"{field}":"{name}","agent_status":"available","since":"{now}"}`))
 			},
@@ -61,7 +64,7 @@ func statusWrites() []scenario {
 			request: put, body: `{"event_source":"phone","agent_status":"available"}`, status: 200,
 			wantBody: `{"agent_status":"available","event_source":"phone","sequence":1,"changed_at":"{now}",` +
 				`"changed":true,"stale":false,"deliveries":1}`,
-			after: func(ts *testServer) { ts.wantDeliveries(ts.kind.fill(seedOwed + "phone")) },
+			after: func(ts *testServer) { ts.wantDeliveries(ts.kind.fill(loginDelivery + "phone")) },
 		}, {
 			name: "a second login changes and sends nothing", op: op,
 			setup: func(ts *testServer) {
@@ -71,7 +74,7 @@ func statusWrites() []scenario {
 			request: put, body: `{"agent_status":"available","event_source":"phone"}`, status: 200,
 			wantBody: `{"agent_status":"available","event_source":"api","sequence":1,"changed_at":"{now}",` +
 				`"changed":false,"stale":false,"deliveries":0}`,
-			after: func(ts *testServer) { ts.wantDeliveries(ts.kind.fill(seedOwed + "api")) },
+			after: func(ts *testServer) { ts.wantDeliveries(ts.kind.fill(loginDelivery + "api")) },
 		}, {
 			name: "a second logout changes and sends nothing", op: op,
 			setup: func(ts *testServer) {
@@ -91,16 +94,19 @@ func statusWrites() []scenario {
 			setup: func(ts *testServer) {
 				ts.withEvents()
 				ts.client("12").agent(ts.kind.id).event(gen.RequestMethodPOST, gen.EventTypeAgentLogin).
-					event(gen.RequestMethodPOST, gen.EventTypeAgentLogout).event(gen.RequestMethodGET, gen.EventTypeAgentLogin)
+					event(gen.RequestMethodPOST, gen.EventTypeAgentLogout).event(gen.RequestMethodGET,
+					gen.EventTypeAgentLogin)
 				ts.client("12").agent(99).event(gen.RequestMethodGET, gen.EventTypeAgentLogin)
-				ts.client("12").agentOf(ts.kind.other(), ts.kind.id).event(gen.RequestMethodGET, gen.EventTypeAgentLogin)
+				ts.client("12").agentOf(ts.kind.other(), ts.kind.id).event(gen.RequestMethodGET,
+					gen.EventTypeAgentLogin)
 				ts.client("13").agent(ts.kind.id).event(gen.RequestMethodGET, gen.EventTypeAgentLogin)
 			},
 			body: `{"agent_status":"available"}`,
 			wantBody: `{"agent_status":"available","event_source":"api","sequence":1,"changed_at":"{now}",` +
 				`"changed":true,"stale":false,"deliveries":3}`,
 			after: func(ts *testServer) {
-				ts.wantDeliveries(ts.kind.fill(seedOwed+"api"), ts.kind.fill("POST"+seedOwed[3:]+"api"), ts.kind.fill(seedOwed+"api"))
+				ts.wantDeliveries(ts.kind.fill(loginDelivery+"api"), ts.kind.fill("POST"+loginDelivery[3:]+"api"),
+					ts.kind.fill(loginDelivery+"api"))
 			},
 		}, {
 			name: "a change without events sends nothing", op: op, setup: (*testServer).withAgents,
@@ -136,24 +142,26 @@ func statusWrites() []scenario {
 	}
 }
 
-// statusTimes is about changed_at, the PBX's own time.
+// statusTimes are about changed_at, the time of the PBX.
 func statusTimes() []scenario {
 	const put, op = "PUT /client/12/agent/{kind}/{id}/status", "put{Kind}AgentStatus"
-	// The agent has logged in at 15:00, as the PBX has it, and our clock says 15:07:50.
+	// The agent logged in at 15:00, by the clock of the PBX. The server's clock says 15:07:50.
 	at15 := func(ts *testServer) {
 		ts.withEvents()
 		ts.send(scenario{
 			request: ts.kind.fill(put), body: `{"agent_status":"available","changed_at":"2017-05-30T15:00:00Z"}`,
 		})
 	}
-	unchanged := `{"agent_status":"available","event_source":"api","sequence":1,"changed_at":"2017-05-30T15:00:00.000Z",` +
+	unchanged := `{"agent_status":"available","event_source":"api","sequence":1,` +
+		`"changed_at":"2017-05-30T15:00:00.000Z",` +
 		`"changed":false,"stale":false,"deliveries":0}`
 	stale := strings.Replace(unchanged, `"stale":false`, `"stale":true`, 1)
 	scenarios := []scenario{
 		{
 			name: "changed_at is the PBX's time", op: op, setup: (*testServer).withEvents, request: put,
 			body: `{"agent_status":"available","changed_at":"2017-05-30T18:00:00.5+03:00"}`, status: 200,
-			wantBody: `{"agent_status":"available","event_source":"api","sequence":1,"changed_at":"2017-05-30T15:00:00.500Z",` +
+			wantBody: `{"agent_status":"available","event_source":"api","sequence":1,` +
+				`"changed_at":"2017-05-30T15:00:00.500Z",` +
 				`"changed":true,"stale":false,"deliveries":1}`,
 			after: func(ts *testServer) {
 				ts.wantGet(ts.kind.fill("/client/12/agent/{kind}/{id}"), ts.kind.fill(
@@ -168,18 +176,21 @@ func statusTimes() []scenario {
 			body: `{"agent_status":"logged_out","changed_at":"0001-01-01T00:00:00Z"}`, status: 200, wantBody: stale,
 		}, {
 			name: "a repeated request changes nothing", op: op, setup: at15, request: put,
-			body: `{"agent_status":"available","changed_at":"2017-05-30T15:00:00.000Z"}`, status: 200, wantBody: unchanged,
+			body: `{"agent_status":"available","changed_at":"2017-05-30T15:00:00.000Z"}`, status: 200,
+			wantBody: unchanged,
 		}, {
 			name: "of two requests with one time, the later counts", op: op, setup: at15, request: put,
 			body: `{"agent_status":"logged_out","changed_at":"2017-05-30T15:00:00Z"}`, status: 200,
-			wantBody: `{"agent_status":"logged_out","event_source":"api","sequence":2,"changed_at":"2017-05-30T15:00:00.000Z",` +
+			wantBody: `{"agent_status":"logged_out","event_source":"api","sequence":2,` +
+				`"changed_at":"2017-05-30T15:00:00.000Z",` +
 				`"changed":true,"stale":false,"deliveries":0}`,
 		}, {
 			name: "a repeated status still sets the time", op: op, request: put,
 			setup: func(ts *testServer) {
 				at15(ts)
 				ts.send(scenario{
-					request: ts.kind.fill(put), body: `{"agent_status":"available","changed_at":"2017-05-30T15:05:00Z"}`,
+					request: ts.kind.fill(put),
+					body:    `{"agent_status":"available","changed_at":"2017-05-30T15:05:00Z"}`,
 				})
 			},
 			body: `{"agent_status":"logged_out","changed_at":"2017-05-30T15:04:00Z"}`, status: 200, wantBody: stale,
@@ -190,19 +201,22 @@ func statusTimes() []scenario {
 				ts.setTime("2017-05-30T14:00:00Z")
 			},
 			body: `{"agent_status":"logged_out"}`, status: 200,
-			wantBody: `{"agent_status":"logged_out","event_source":"api","sequence":2,"changed_at":"2017-05-30T14:00:00.000Z",` +
+			wantBody: `{"agent_status":"logged_out","event_source":"api","sequence":2,` +
+				`"changed_at":"2017-05-30T14:00:00.000Z",` +
 				`"changed":true,"stale":false,"deliveries":0}`,
 		}, {
 			name: "five minutes ahead of the clock", op: op, setup: (*testServer).withEvents, request: put,
 			body: `{"agent_status":"available","changed_at":"2017-05-30T15:12:50.000Z"}`, status: 200,
-			wantBody: `{"agent_status":"available","event_source":"api","sequence":1,"changed_at":"2017-05-30T15:12:50.000Z",` +
+			wantBody: `{"agent_status":"available","event_source":"api","sequence":1,` +
+				`"changed_at":"2017-05-30T15:12:50.000Z",` +
 				`"changed":true,"stale":false,"deliveries":1}`,
 		},
 	}
 	for _, time := range []string{"2017-05-30T15:12:50.001Z", "2017-05-30T16:00:00Z", "9999-12-31T23:59:59Z"} {
 		scenarios = append(scenarios, scenario{
 			name: "further ahead of the clock: " + time, op: op, setup: at15, request: put,
-			body: `{"agent_status":"logged_out","changed_at":"` + time + `"}`, status: 400, wantFields: []string{"changed_at"},
+			body: `{"agent_status":"logged_out","changed_at":"` + time + `"}`, status: 400,
+			wantFields: []string{"changed_at"},
 		})
 	}
 	for _, time := range []string{
@@ -211,13 +225,14 @@ func statusTimes() []scenario {
 	} {
 		scenarios = append(scenarios, scenario{
 			name: "an invalid time: " + time, op: op, setup: at15, request: put,
-			body: `{"agent_status":"logged_out","changed_at":"` + time + `"}`, status: 400, wantFields: []string{"changed_at"},
+			body: `{"agent_status":"logged_out","changed_at":"` + time + `"}`, status: 400,
+			wantFields: []string{"changed_at"},
 		})
 	}
 	return scenarios
 }
 
-// Fifty at once log in the same agent: all are answered, one of them made the change and its delivery.
+// Of fifty simultaneous logins of one agent all are answered, and one makes the change and its delivery.
 func TestContractSimultaneousLogins(t *testing.T) {
 	t.Parallel()
 	const n = 50
@@ -251,16 +266,18 @@ func TestContractSimultaneousLogins(t *testing.T) {
 	ts.wantDeliveries("GET " + exampleURL + " pending|12|local|136|available|api")
 }
 
-// statusesScenarios are about many statuses at once.
+// statusesScenarios are about PUT of many statuses.
 func statusesScenarios() []scenario {
 	const put, op = "PUT /client/12/status/", "putStatuses"
 	changed := func(kind string, id, sequence, deliveries int) string {
-		return fmt.Sprintf(`{"agent_type":"%s","agent_id":%d,"status":{"agent_status":"available","event_source":"api",`+
+		return fmt.Sprintf(`{"agent_type":"%s","agent_id":%d,"status":{"agent_status":"available",`+
+			`"event_source":"api",`+
 			`"sequence":%d,"changed_at":"%s","changed":true,"stale":false,"deliveries":%d}}`,
 			kind, id, sequence, exampleTime, deliveries)
 	}
 	notFound := func(kind string, id int) string {
-		return fmt.Sprintf(`{"agent_type":"%s","agent_id":%d,"error":{"message":"there is no %s agent %d of client 12",`+
+		return fmt.Sprintf(`{"agent_type":"%s","agent_id":%d,"error":{"message":"there is no %s agent %d of client `+
+			`12",`+
 			`"status":"agent_not_found"}}`, kind, id, kind, id)
 	}
 	entries := func(n int, last string) string {
@@ -269,14 +286,17 @@ func statusesScenarios() []scenario {
 	}
 	return []scenario{
 		{
-			name: "an empty array", op: op, representative: true, setup: (*testServer).withEvents, request: put, body: `[]`, status: 200, wantBody: `[]`,
+			name: "an empty array", op: op, representative: true, setup: (*testServer).withEvents, request: put,
+			body: `[]`, status: 200, wantBody: `[]`,
 		}, {
-			name: "one of each kind, in the order of the request", op: op, setup: (*testServer).withEvents, request: put,
+			name: "one of each kind, in the order of the request", op: op, setup: (*testServer).withEvents,
+			request: put,
 			body: `[{"agent_type":"remote","agent_id":7,"agent_status":"available"},
 				{"agent_type":"local","agent_id":136,"agent_status":"available"}]`,
 			status: 200, wantBody: "[" + changed("remote", 7, 1, 1) + "," + changed("local", 136, 2, 1) + "]",
 			after: func(ts *testServer) {
-				ts.wantDeliveries("GET "+exampleURL+" pending|12|remote|7|available|api", "GET "+exampleURL+" pending|12|local|136|available|api")
+				ts.wantDeliveries("GET "+exampleURL+" pending|12|remote|7|available|api", "GET "+exampleURL+
+					" pending|12|local|136|available|api")
 			},
 		}, {
 			name: "a refused entry does not affect the others", op: op, setup: (*testServer).withEvents, request: put,
@@ -285,7 +305,8 @@ func statusesScenarios() []scenario {
 				{"agent_type":"remote","agent_id":136,"agent_status":"logged_out"},
 				{"agent_type":"remote","agent_id":7,"agent_status":"available"}]`,
 			status: 200,
-			wantBody: "[" + notFound("local", 7) + "," + changed("local", 136, 1, 1) + "," + notFound("remote", 136) + "," +
+			wantBody: "[" + notFound("local", 7) + "," + changed("local", 136, 1, 1) + "," + notFound("remote", 136) +
+				"," +
 				changed("remote", 7, 2, 1) + "]",
 		}, {
 			name: "a time in the future refuses its entry", op: op, setup: (*testServer).withEvents, request: put,
@@ -293,8 +314,9 @@ func statusesScenarios() []scenario {
 				{"agent_type":"remote","agent_id":7,"agent_status":"available"}]`,
 			status: 200,
 			after: func(ts *testServer) {
-				ts.wantGet("/client/12/agent/local/136/status", `{"agent_status":"logged_out","event_source":"api","sequence":0,`+
-					`"changed_at":"`+exampleTime+`","changed":false,"stale":false,"deliveries":0}`)
+				ts.wantGet("/client/12/agent/local/136/status",
+					`{"agent_status":"logged_out","event_source":"api","sequence":0,`+
+						`"changed_at":"`+exampleTime+`","changed":false,"stale":false,"deliveries":0}`)
 				ts.wantDeliveries("GET " + exampleURL + " pending|12|remote|7|available|api")
 			},
 		}, {
@@ -304,7 +326,8 @@ func statusesScenarios() []scenario {
 				{"agent_type":"local","agent_id":136,"agent_status":"logged_out"},
 				{"agent_type":"local","agent_id":136,"agent_status":"available","changed_at":"2017-05-30T15:00:01Z"}]`,
 			status: 200,
-			wantBody: `[{"agent_type":"local","agent_id":136,"status":{"agent_status":"available","event_source":"api",` +
+			wantBody: `[{"agent_type":"local","agent_id":136,"status":{"agent_status":"available",` +
+				`"event_source":"api",` +
 				`"sequence":1,"changed_at":"2017-05-30T15:00:00.000Z","changed":true,"stale":false,"deliveries":1}},` +
 				`{"agent_type":"local","agent_id":136,"status":{"agent_status":"logged_out","event_source":"phone",` +
 				`"sequence":2,"changed_at":"` + exampleTime + `","changed":true,"stale":false,"deliveries":0}},` +
@@ -312,13 +335,17 @@ func statusesScenarios() []scenario {
 				`"sequence":2,"changed_at":"` + exampleTime + `","changed":false,"stale":false,"deliveries":0}},` +
 				`{"agent_type":"local","agent_id":136,"status":{"agent_status":"logged_out","event_source":"phone",` +
 				`"sequence":2,"changed_at":"` + exampleTime + `","changed":false,"stale":true,"deliveries":0}}]`,
-			after: func(ts *testServer) { ts.wantDeliveries("GET " + exampleURL + " pending|12|local|136|available|api") },
+			after: func(ts *testServer) {
+				ts.wantDeliveries("GET " + exampleURL +
+					" pending|12|local|136|available|api")
+			},
 		}, {
 			name: "a thousand entries", op: op, setup: (*testServer).withEvents, request: put,
 			body:   entries(1000, `{"agent_type":"remote","agent_id":7,"agent_status":"available"}`),
 			status: 200,
 			after: func(ts *testServer) {
-				ts.wantDeliveries("GET "+exampleURL+" pending|12|local|136|available|api", "GET "+exampleURL+" pending|12|remote|7|available|api")
+				ts.wantDeliveries("GET "+exampleURL+" pending|12|local|136|available|api", "GET "+exampleURL+
+					" pending|12|remote|7|available|api")
 			},
 		}, {
 			name: "more than a thousand entries", op: op, setup: (*testServer).withEvents, request: put,

@@ -15,33 +15,73 @@ import (
 	"github.com/agentevents/agentevents/gen"
 )
 
-// A scenario is a request to a world that was arranged for it, and the answer that it must get. Every request and
-// every answer is checked against openapi.yaml besides, and that nothing of a refused request is stored. No answer below
-// 500 may log a warning or an error.
+// The contract tests hold the server to openapi.yaml. Each scenario is a request to a real server with a real store,
+// and the answer that it must get.
+//
+// To add a scenario, put it into the table of its operation, in contract_NOUN_test.go:
+//
+//	{
+//		name: "update", op: "putClient", setup: (*testServer).withClient,
+//		request: "PUT /client/12", body: `{"name":"Ringme 2"}`, status: 200,
+//		wantBody: `{"id":"12","name":"Ringme 2","blocked":false}`,
+//	}
+//
+// and run it, on SQLite and on PostgreSQL:
+//
+//	go test ./server/internal/api -run 'TestContract/client/update$'
+//
+// Every answer is also checked against openapi.yaml, and nothing may change in the store if a request is a GET or is
+// refused. So wantBody is only needed for values that the document does not have. A new operation needs a scenario for
+// each status that openapi.yaml declares, one of them with representative: true. The tables "every local" and "every
+// remote" are made of the representatives: unknown and invalid ids, tokens of every access, malformed bodies.
+//
+// What setup makes, each building on the one before; {kind}, {id} and the like are filled in by forBothKinds:
+//
+//	withClient     client 12, "Ringme"
+//	withAgents     its agents: local 136 and remote 7
+//	withEvents     event 1 of local 136 and event 2 of remote 7: GET exampleURL at a login
+//	withLogin      delivery 1: the agent of the scenario's kind has logged in. Nothing is sent: no dispatcher runs
+//	withLog        a delivery in each state, 1 to 6, and the status changes 1 to 6 (contract_log_test.go)
+//	withNeighbour  client 13 with delivery 7 besides
+//	withReplays    replays 1 to 4 of withLog, the first two finished
+//
+// The clock stands at exampleTime until setTime moves it. Requests are the operator's, unless a header has another
+// token (contract_access_test.go).
+
+// scenario is a request and what must come of it.
 type scenario struct {
 	name           string
-	op             string            // operationId; empty for what the document does not have
-	setup          func(*testServer) // what there is before; nil means nothing
-	request        string            // method and target, below the API's base path
-	header         map[string]string // an empty value takes a header away
-	body           string            // JSON, unless a header says otherwise
-	chunked        bool              // the body is sent without telling its length
-	atRoot         bool              // the target is not below the API's base path
-	status         int
-	wantBody       string            // the answer's body, its order of fields included; empty: the document says enough
-	wantHeader     map[string]string // headers of the answer; an empty value is for one that must not be there
-	wantFields     []string          // the fields that errors[] must name, these and no others
-	after          func(*testServer) // what must be so after
-	kind           agentKind         // of agents; local unless set
-	representative bool
-	sharedSetup    string // those of a family begin with the same; empty: alone
+	op             string            // operationId; empty for a request that openapi.yaml has not
+	kind           agentKind         // of the agents in it; local unless forBothKinds sets it
+	representative bool              // it succeeds, and stands for its operation where all are tested alike
+	setup          func(*testServer) // what is there before; nil for an empty store
+	// scenarios in a row with the same name need the same setup, which runs once for them
+	sharedSetup string
+
+	request string            // method and target, below the API's base path
+	atRoot  bool              // the target is not below it
+	header  map[string]string // an empty value removes a header that is sent by default
+	body    string            // JSON, unless header says otherwise
+	chunked bool              // the length of the body is not announced
+
+	status     int
+	wantBody   string            // JSON, the order of fields counts; empty to compare nothing but the schema
+	wantHeader map[string]string // an empty value means that the header must be absent
+	wantFields []string          // the fields that errors[] must name, in any order; nil to compare nothing
+	after      func(*testServer) // further checks
 }
 
-// agentKind is what differs between the kinds of agents.
+// asRepresentative is for scenarios that a function makes.
+func (s scenario) asRepresentative() scenario {
+	s.representative = true
+	return s
+}
+
+// agentKind is what differs between local and remote agents.
 type agentKind struct {
 	agentType   gen.AgentType
-	id, event   int64
-	field, name string
+	id, event   int64  // of withEvents
+	field, name string // the field for what an agent is called, and its value
 }
 
 var (
@@ -56,12 +96,13 @@ func (k agentKind) other() agentKind {
 	return localKind
 }
 
-// fill puts a kind into texts: {kind} and {Kind} are its word, {id} and {event} its agent and event of withEvents,
-// {field} and {name} what its agents are called; {other}, {otherID} and {otherField} are of the other kind.
+// fill replaces the placeholders of a text: {kind} and {Kind} by "local" and "Local", {id} and {event} by the ids of
+// withEvents, {field} and {name} by what the agents are called, {other}, {otherID} and {otherField} by those of the
+// other kind, and {now} by exampleTime.
 func (k agentKind) fill(text string) string {
-	word, other := string(k.agentType), k.other()
+	kind, other := string(k.agentType), k.other()
 	return strings.NewReplacer(
-		"{kind}", word, "{Kind}", strings.ToUpper(word[:1])+word[1:],
+		"{kind}", kind, "{Kind}", strings.ToUpper(kind[:1])+kind[1:],
 		"{id}", strconv.FormatInt(k.id, 10), "{event}", strconv.FormatInt(k.event, 10),
 		"{field}", k.field, "{name}", k.name,
 		"{other}", string(other.agentType), "{otherID}", strconv.FormatInt(other.id, 10), "{otherField}", other.field,
@@ -69,7 +110,7 @@ func (k agentKind) fill(text string) string {
 	).Replace(text)
 }
 
-// forBothKinds makes a scenario of each kind out of every one.
+// forBothKinds fills each scenario for local and for remote agents.
 func forBothKinds(scenarios []scenario) (all []scenario) {
 	for _, k := range []agentKind{localKind, remoteKind} {
 		for _, s := range scenarios {
@@ -93,59 +134,82 @@ func forBothKinds(scenarios []scenario) (all []scenario) {
 	return all
 }
 
-// scenarioTables are all, by what they are about.
-func scenarioTables(c *document) map[string][]scenario {
-	tables := map[string][]scenario{
-		"client":   clientScenarios(),
-		"agent":    forBothKinds(agentScenarios()),
-		"event":    forBothKinds(eventScenarios()),
-		"state":    forBothKinds(stateScenarios()),
-		"secret":   secretScenarios(),
-		"status":   forBothKinds(statusScenarios()),
-		"statuses": statusesScenarios(),
-		"delivery": deliveryScenarios(),
-		"replay":   replayScenarios(),
-		"feed":     feedScenarios(),
-		"change":   forBothKinds(changeScenarios()),
-		"sample":   forBothKinds(testDeliveryScenarios()),
-		"access":   accessScenarios(),
-		"limit":    append(limitScenarios(), forBothKinds(usedUpScenarios())...),
+// table is the scenarios of one subject. They share a server.
+type table struct {
+	name      string
+	scenarios []scenario
+}
+
+// scenarioTables are all tables. Those of all operations are made of the representatives in the others.
+func scenarioTables(d *document) []table {
+	tables := []table{
+		{"client", clientScenarios()},
+		{"agent", forBothKinds(agentScenarios())},
+		{"event", forBothKinds(eventScenarios())},
+		{"state", forBothKinds(stateScenarios())},
+		{"secret", secretScenarios()},
+		{"status", forBothKinds(statusScenarios())},
+		{"statuses", statusesScenarios()},
+		{"delivery", deliveryScenarios()},
+		{"replay", replayScenarios()},
+		{"feed", feedScenarios()},
+		{"change", forBothKinds(changeScenarios())},
+		{"test", forBothKinds(testDeliveryScenarios())},
+		{"access", accessScenarios()},
+		{"limit", append(limitScenarios(), forBothKinds(usedUpScenarios())...)},
 	}
-	for _, scenarios := range tables {
-		for i, s := range scenarios {
+	for _, t := range tables {
+		for i, s := range t.scenarios {
 			if s.kind == (agentKind{}) {
-				scenarios[i].kind = localKind
+				t.scenarios[i].kind = localKind
 			}
 		}
 	}
+	local, remote := table{name: "every local"}, table{name: "every remote"}
 	for _, s := range representatives(tables) {
-		about := "every " + string(s.kind.agentType)
-		tables[about] = append(tables[about], operationScenarios(c, s)...)
+		every := &local
+		if s.kind == remoteKind {
+			every = &remote
+		}
+		every.scenarios = append(every.scenarios, operationScenarios(d, s)...)
 	}
-	return tables
+	return append(tables, local, remote)
+}
+
+// representatives are those of all tables, one for each operation.
+func representatives(tables []table) (all []scenario) {
+	for _, t := range tables {
+		for _, s := range t.scenarios {
+			if s.representative {
+				all = append(all, s)
+			}
+		}
+	}
+	return all
 }
 
 func TestContract(t *testing.T) {
 	t.Parallel()
-	for about, scenarios := range scenarioTables(testDocument(t)) {
-		t.Run(about, func(t *testing.T) {
+	for _, table := range scenarioTables(testDocument(t)) {
+		t.Run(table.name, func(t *testing.T) {
 			t.Parallel()
 			ts := newTestServer(t)
-			for _, s := range scenarios {
+			for _, s := range table.scenarios {
 				t.Run(s.name, func(t *testing.T) { ts.runIn(t, func() { ts.play(s) }) })
 			}
 		})
 	}
 }
 
+// play sends a scenario's request, and compares everything that must come of it.
 func (ts *testServer) play(s scenario) {
 	ts.Helper()
 	ts.arrange(s)
 	logged := ts.log.String()
 	resp := ts.send(s)
 	ts.response = resp
-	if news := strings.TrimPrefix(ts.log.String(), logged); s.status < 500 && news != "" {
-		ts.Errorf("%s: %d, but the log has a warning: %s", s.request, resp.status, news)
+	if warning := strings.TrimPrefix(ts.log.String(), logged); s.status < 500 && warning != "" {
+		ts.Errorf("%s: %d, but the log has a warning: %s", s.request, resp.status, warning)
 	}
 	if resp.operation == nil || resp.operation.id != s.op {
 		ts.Errorf("%s is not operation %s", s.request, s.op)
@@ -175,11 +239,12 @@ func (ts *testServer) play(s scenario) {
 	}
 }
 
-// mayViolateDocument says whether a request that gets a status need not be one that the document allows.
+// mayViolateDocument reports whether a request that is answered with a status may be one that openapi.yaml forbids.
 func mayViolateDocument(status int) bool {
 	switch status {
-	case http.StatusTooManyRequests, http.StatusUnauthorized, http.StatusForbidden, http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusRequestEntityTooLarge,
-		http.StatusUnsupportedMediaType, http.StatusRequestURITooLong, http.StatusRequestHeaderFieldsTooLarge:
+	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusMethodNotAllowed,
+		http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusRequestURITooLong,
+		http.StatusTooManyRequests, http.StatusRequestHeaderFieldsTooLarge:
 		return true
 	}
 	return false
@@ -195,7 +260,7 @@ func (ts *testServer) wantFieldErrors(s scenario, resp *apiResponse) {
 	for _, e := range errorsOf(ts, resp) {
 		got = append(got, e.Field)
 		if e.Message == "" {
-			ts.Errorf("%s: nothing is said about %s", s.request, e.Field)
+			ts.Errorf("%s: there is no message about %s", s.request, e.Field)
 		}
 	}
 	want := slices.Sorted(slices.Values(s.wantFields))
@@ -205,7 +270,7 @@ func (ts *testServer) wantFieldErrors(s scenario, resp *apiResponse) {
 	}
 }
 
-// errorsOf are the fields that an error is about.
+// errorsOf are the errors of fields in an answer.
 func errorsOf(ts *testServer, resp *apiResponse) []gen.FieldError {
 	ts.Helper()
 	var e gen.ErrorResponse
@@ -213,27 +278,37 @@ func errorsOf(ts *testServer, resp *apiResponse) []gen.FieldError {
 	return e.Errors
 }
 
-// Every operation and every status that the document declares for it has a scenario. What a broken store makes of all
-// operations, 500 and 503, and a body that does not arrive, 408, are in tests of their own.
+// Every operation has one representative, which succeeds, and a scenario for every status that openapi.yaml declares
+// for it. The statuses of a broken store, 500 and 503, and of a body that does not arrive, 408, have tests of their
+// own.
 func TestContractIsCovered(t *testing.T) {
 	t.Parallel()
-	c := testDocument(t)
-	covered := map[string]bool{}
-	for _, scenarios := range scenarioTables(c) {
-		for _, s := range scenarios {
+	d := testDocument(t)
+	tables := scenarioTables(d)
+	covered, represented := map[string]bool{}, map[string]int{}
+	for _, table := range tables {
+		for _, s := range table.scenarios {
 			covered[fmt.Sprint(s.op, " ", s.status)] = true
 		}
 	}
-	for _, e := range c.operations {
-		for status := range e.spec.Responses.Map() {
-			if !slices.Contains([]string{"408", "500", "503"}, status) && !covered[e.id+" "+status] {
-				t.Errorf("%s has no scenario of status %s", e.id, status)
+	for _, s := range representatives(tables) {
+		if represented[s.op]++; s.status >= 300 {
+			t.Errorf("the representative of %s has status %d", s.op, s.status)
+		}
+	}
+	for _, o := range d.operations {
+		if represented[o.id] != 1 {
+			t.Errorf("%s has %d representatives, want 1", o.id, represented[o.id])
+		}
+		for status := range o.spec.Responses.Map() {
+			if !slices.Contains([]string{"408", "500", "503"}, status) && !covered[o.id+" "+status] {
+				t.Errorf("%s has no scenario of status %s", o.id, status)
 			}
 		}
 	}
 }
 
-// A store that does not answer: 503, and the request may be made again.
+// A store that cannot be read: 503 with Retry-After.
 func TestContractUnavailable(t *testing.T) {
 	t.Parallel()
 	ts := newTestServer(t)
@@ -241,7 +316,7 @@ func TestContractUnavailable(t *testing.T) {
 	ts.everyOperationFails(http.StatusServiceUnavailable, `{"message":"the store is not available, try again"}`)
 }
 
-// Anything that nobody foresaw, here a database without tables: 500, and not a word about what it was.
+// An unexpected error, here a database without tables: 500, and no word about the cause.
 func TestContractInternalError(t *testing.T) {
 	t.Parallel()
 	ts := newTestServer(t)
@@ -251,14 +326,10 @@ func TestContractInternalError(t *testing.T) {
 	ts.everyOperationFails(http.StatusInternalServerError, `{"message":"internal error"}`)
 }
 
-// everyOperationFails sends a good request of every operation to a store that is broken.
+// everyOperationFails sends the representative of every operation to a server whose store is broken.
 func (ts *testServer) everyOperationFails(status int, want string) {
 	ts.Helper()
-	good := representatives(scenarioTables(ts.document))
-	if len(good) != len(ts.operations) {
-		ts.Errorf("%d of %d operations have a good request", len(good), len(ts.operations))
-	}
-	for _, s := range good {
+	for _, s := range representatives(scenarioTables(ts.document)) {
 		resp := ts.send(s)
 		if resp.status != status {
 			ts.Errorf("%s: %d %s, want %d", s.request, resp.status, resp.body, status)
@@ -270,21 +341,3 @@ func (ts *testServer) everyOperationFails(status int, want string) {
 		}
 	}
 }
-
-// representatives are the first scenario of each operation that succeeds.
-func representatives(tables map[string][]scenario) (good []scenario) {
-	seen := map[string]bool{}
-	for _, about := range []string{
-		"client", "agent", "event", "state", "secret", "status", "statuses", "delivery", "replay", "feed", "change", "sample", "access", "limit",
-	} {
-		for _, s := range tables[about] {
-			if s.status < 300 && !seen[s.op] {
-				seen[s.op] = true
-				good = append(good, s)
-			}
-		}
-	}
-	return good
-}
-
-func (s scenario) asRepresentative() scenario { s.representative = true; return s }

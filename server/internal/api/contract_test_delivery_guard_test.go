@@ -19,7 +19,7 @@ import (
 
 const testEventPath = "/client/12/agent/local/136/event/1/test"
 
-// newLiveServerWithEvent is a site with an event of a URL that its API might refuse.
+// newLiveServerWithEvent is a server with an event whose URL the API might refuse.
 func newLiveServerWithEvent(t *testing.T, url string) *liveServer {
 	t.Helper()
 	ls := newLiveServer(t).withAgents()
@@ -40,7 +40,7 @@ func (ls *liveServer) sendTest() (m gen.EventTestResult) {
 	return m
 }
 
-// A test goes through the same guard as deliveries: what may not be reached is told, and nothing of it is reached.
+// The guard of deliveries also guards test deliveries: the answer says that the URL is forbidden, and nothing is sent.
 func TestContractTestDeliveryToForbiddenURL(t *testing.T) {
 	t.Parallel()
 	for url, want := range map[string]string{
@@ -68,12 +68,13 @@ func TestContractTestDeliveryToForbiddenURL(t *testing.T) {
 	}
 }
 
-// ignoreChangedAt leaves the time aside that a sample says that it happened at.
+// ignoreChangedAt ignores the header agentevents-changed-at.
 var ignoreChangedAt = cmp.FilterPath(func(p cmp.Path) bool {
-	return slices.ContainsFunc(p, func(s cmp.PathStep) bool { return s.String() == ".Curl" || s.String() == `["agentevents-changed-at"]` })
+	return slices.ContainsFunc(p,
+		func(s cmp.PathStep) bool { return s.String() == ".Curl" || s.String() == `["agentevents-changed-at"]` })
 }, cmp.Ignore())
 
-// A receiver that cannot be reached is told of.
+// The answer says that the receiver cannot be reached.
 func TestContractTestDeliveryToClosedPort(t *testing.T) {
 	t.Parallel()
 	gone := httptest.NewServer(http.NotFoundHandler())
@@ -84,7 +85,7 @@ func TestContractTestDeliveryToClosedPort(t *testing.T) {
 	}
 }
 
-// Only so many tests of a client are under way at a time: one more is told to come again, and may when one of them is done.
+// One test delivery more than a client may have under way is answered 429, until one of them is finished.
 func TestContractTestDeliveryLimit(t *testing.T) {
 	t.Parallel()
 	reached, release := make(chan struct{}), make(chan struct{})
@@ -100,9 +101,10 @@ func TestContractTestDeliveryLimit(t *testing.T) {
 		<-reached
 	}
 	refused := ls.call("POST", testEventPath, "")
-	ls.expect(refused, http.StatusTooManyRequests, `{"message":"too many tests are under way, try again","status":"too_many_tests"}`)
+	ls.expect(refused, http.StatusTooManyRequests, `{"message":"too many tests are under way, try again",`+
+		`"status":"too_many_tests"}`)
 	if refused.header.Get("Retry-After") == "" {
-		t.Error("it does not say when")
+		t.Error("there is no Retry-After")
 	}
 	close(release)
 	tests.Wait()
@@ -110,7 +112,7 @@ func TestContractTestDeliveryLimit(t *testing.T) {
 	ls.sendTest()
 }
 
-// A test is stored although nobody waits for its answer any more.
+// A test delivery is stored even if the client closes the connection.
 func TestContractTestDeliveryOfClosedConnection(t *testing.T) {
 	t.Parallel()
 	reached, release := make(chan struct{}), make(chan struct{})
@@ -131,10 +133,10 @@ func TestContractTestDeliveryOfClosedConnection(t *testing.T) {
 	<-reached
 	ls.CloseClientConnections()
 	if err := <-givenUp; err == nil {
-		t.Error("there is an answer")
+		t.Error("the request was answered")
 	}
 	close(release)
-	ls.Close() // waits for what the handler is at
+	ls.Close() // waits for the handler
 	tests, err := ls.store.Samples(t.Context(), store.AgentKey{Client: "12", Type: gen.AgentTypeLocal, ID: 136}, 1)
 	if err != nil || len(tests) != 1 || tests[0].Attempt.Status != http.StatusOK {
 		t.Errorf("stored are %+v, %v", tests, err)

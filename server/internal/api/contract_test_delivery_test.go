@@ -17,7 +17,7 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// fakeReceivers stand where the network begins. They answer all that is sent at once.
+// fakeReceivers is the transport of test deliveries: it answers every request.
 type fakeReceivers struct {
 	mu     sync.Mutex
 	status int // 0 is 200
@@ -36,7 +36,7 @@ func (r *fakeReceivers) RoundTrip(req *http.Request) (*http.Response, error) {
 	return answer.Result(), nil
 }
 
-// setStatus sets what is answered, and forgets what has come.
+// setStatus sets the status of answers, and forgets the requests.
 func (r *fakeReceivers) setStatus(status int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -75,11 +75,13 @@ func testDeliveryScenarios() []scenario {
 			},
 		},
 		sends("a POST for a logout", receiverAnswers(204, func(ts *testServer) {
-			ts.put(ts.kind.fill("/client/12/agent/{kind}/{id}/event/{event}"), `{"method":"POST","event_type":"agent-logout"}`)
+			ts.put(ts.kind.fill("/client/12/agent/{kind}/{id}/event/{event}"),
+				`{"method":"POST","event_type":"agent-logout"}`)
 		}), func(ts *testServer) { ts.wantTest("POST", "agent_status=logged_out", 204, webhook.Delivered) }),
 		sends("an answer 410 does not disable the event", receiverAnswers(410, nil), func(ts *testServer) {
 			ts.wantTest("GET", "agent_status=available", 410, webhook.Gone)
-			ts.wantGet(ts.kind.fill("/client/12/agent/{kind}/{id}/event/{event}/state"), ts.kind.fill(`{"state":"enabled","since":"{now}"}`))
+			ts.wantGet(ts.kind.fill("/client/12/agent/{kind}/{id}/event/{event}/state"),
+				ts.kind.fill(`{"state":"enabled","since":"{now}"}`))
 		}),
 		sends("an answer 503 is not retried", receiverAnswers(503, nil), func(ts *testServer) {
 			ts.wantTest("GET", "agent_status=available", 503, webhook.Retry)
@@ -87,14 +89,17 @@ func testDeliveryScenarios() []scenario {
 		sends("a disabled event", receiverAnswers(200, func(ts *testServer) {
 			ts.put(ts.kind.fill("/client/12/agent/{kind}/{id}/event/{event}/state"), `{"state":"disabled"}`)
 		}), func(ts *testServer) { ts.wantTest("GET", "agent_status=available", 200, webhook.Delivered) }),
-		sends("only the test delivery is stored", receiverAnswers(410, func(ts *testServer) { ts.client("12").agent(ts.kind.id).login() }),
+		sends("only the test delivery is stored",
+			receiverAnswers(410, func(ts *testServer) { ts.client("12").agent(ts.kind.id).login() }),
 			func(ts *testServer) {
-				if diff := cmp.Diff(withoutTable(ts.rowsBefore, "samples"), withoutTable(ts.dump(), "samples")); diff != "" {
+				if diff := cmp.Diff(withoutTable(ts.rowsBefore, "samples"),
+					withoutTable(ts.dump(), "samples")); diff != "" {
 					ts.Errorf("the store has changed:\n%s", diff)
 				}
 			}),
 		{
-			name: "an empty list", op: "list{Kind}AgentEventTests", representative: true, setup: (*testServer).withEvents, request: list, status: 200, wantBody: `[]`,
+			name: "an empty list", op: "list{Kind}AgentEventTests", representative: true,
+			setup: (*testServer).withEvents, request: list, status: 200, wantBody: `[]`,
 		},
 		{
 			name: "the newest test delivery comes first", op: "list{Kind}AgentEventTests", request: list, status: 200,
@@ -133,7 +138,7 @@ func testDeliveryScenarios() []scenario {
 	}
 }
 
-// withoutTable leaves a table out of a dump.
+// withoutTable is a dump without a table.
 func withoutTable(dump []string, table string) (rest []string) {
 	for _, row := range dump {
 		if !strings.HasPrefix(row, table+": ") && !strings.HasPrefix(row, "sqlite_sequence: "+table+"|") {
@@ -143,13 +148,14 @@ func withoutTable(dump []string, table string) (rest []string) {
 	return rest
 }
 
-// wantTest looks at the answer to a test: it says what the receiver got, and what became of it, and so does the list.
+// wantTest checks that the answer and the list have the request as the receiver got it, and the attempt.
 func (ts *testServer) wantTest(method, pairs string, status int, verdict webhook.Verdict) {
 	ts.Helper()
 	var m gen.EventTestResult
 	ts.must(json.Unmarshal(ts.response.body, &m))
 	want := gen.Attempt{
-		Number: 1, StartedAt: m.At, DurationMs: m.Attempt.DurationMs, Status: status, Verdict: string(verdict), Answer: "heard",
+		Number: 1, StartedAt: m.At, DurationMs: m.Attempt.DurationMs, Status: status, Verdict: string(verdict),
+		Answer: "heard",
 	}
 	if diff := cmp.Diff(want, m.Attempt); diff != "" || time.Since(m.At.Time) > time.Minute {
 		ts.Errorf("the attempt, at %v (-want +got):\n%s", m.At, diff)
@@ -158,10 +164,11 @@ func (ts *testServer) wantTest(method, pairs string, status int, verdict webhook
 	ts.wantSent(method, pairs, m.Request)
 	changedAt := regexp.MustCompile(`(agentevents-changed-at(?:":"|: ))[^"']*`)
 	list := ts.send(scenario{request: ts.kind.fill("GET /client/12/agent/{kind}/{id}/event/{event}/test")})
-	ts.wantJSON("list", "["+changedAt.ReplaceAllString(string(ts.response.body), "$1")+"]", changedAt.ReplaceAll(list.body, []byte("$1")))
+	ts.wantJSON("list", "["+changedAt.ReplaceAllString(string(ts.response.body), "$1")+"]",
+		changedAt.ReplaceAll(list.body, []byte("$1")))
 }
 
-// wantSent compares what the receiver got with what is shown and with what it must be.
+// wantSent compares the request that the receiver got with the one that is shown.
 func (ts *testServer) wantSent(method, pairs string, r gen.SentRequest) {
 	ts.Helper()
 	got := ts.receivers.last()
@@ -174,7 +181,8 @@ func (ts *testServer) wantSent(method, pairs string, r gen.SentRequest) {
 		ts.must(err)
 		content, body = string(text), string(text)
 	}
-	if got.Method != method || content != pairs || string(r.Method) != method || r.URL != got.URL.String() || r.Body != body {
+	if got.Method != method || content != pairs || string(r.Method) != method || r.URL != got.URL.String() ||
+		r.Body != body {
 		ts.Errorf("the receiver got %s %s %q, shown is %s %s %q", got.Method, got.URL, content, r.Method, r.URL, r.Body)
 	}
 	if shown := formPairsJSON(content); jsonOf(r.Data) != shown {

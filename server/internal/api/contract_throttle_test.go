@@ -7,10 +7,10 @@ import (
 	"github.com/agentevents/agentevents/gen"
 )
 
-// tokenFailures is how often an application may fail at once to get a token.
+// tokenFailures is how many requests for a token may fail in a row.
 const tokenFailures = 10
 
-// Who fails waits, for that application alone; who succeeds never does, however often.
+// Failed requests for a token are throttled for one application. Requests with the right secret never are.
 func TestTokenThrottle(t *testing.T) {
 	t.Parallel()
 	ts := newTestServer(t)
@@ -20,7 +20,8 @@ func TestTokenThrottle(t *testing.T) {
 		t.Helper()
 		body := credentials(gen.ApplicationSecret{ID: id, Secret: "x"}).Encode()
 		resp := ts.send(scenario{request: "POST /oauth/token", body: body, header: formType})
-		if throttled := resp.header.Get("Retry-After") == "6"; resp.status != status || throttled != (status == http.StatusTooManyRequests) {
+		if throttled := resp.header.Get("Retry-After") == "6"; resp.status != status ||
+			throttled != (status == http.StatusTooManyRequests) {
 			t.Errorf("%d %s, Retry-After %q; want %d", resp.status, resp.body, resp.header.Get("Retry-After"), status)
 		}
 	}
@@ -30,14 +31,14 @@ func TestTokenThrottle(t *testing.T) {
 	for range tokenFailures {
 		fail("x", http.StatusBadRequest)
 	}
-	fail("x", http.StatusTooManyRequests) // as if there were one
+	fail("x", http.StatusTooManyRequests) // although there is no such application
 	for range 30 {
 		ts.token(made)
 	}
 	fail(made.ID, http.StatusTooManyRequests)
 }
 
-// failTokenRequests has an application's secret be wrong as often as it may at once.
+// failTokenRequests sends as many wrong secrets of an application as are not throttled.
 func (ts *testServer) failTokenRequests(id string) {
 	ts.Helper()
 	for range tokenFailures {

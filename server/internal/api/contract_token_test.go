@@ -16,7 +16,7 @@ import (
 	"github.com/agentevents/agentevents/server/internal/contract"
 )
 
-// wantWorkingApplication looks whether the application in a scenario's answer gets a token that is good.
+// wantWorkingApplication checks that the application in the answer gets a valid token.
 func (ts *testServer) wantWorkingApplication() {
 	ts.Helper()
 	var made gen.ApplicationSecret
@@ -26,7 +26,7 @@ func (ts *testServer) wantWorkingApplication() {
 	ts.wantJSON("its own client", `{"id":"12","name":"Ringme","blocked":false}`, resp.body)
 }
 
-// application makes one of client 12.
+// application creates an application of client 12.
 func (ts *testServer) application(access gen.AccessLevel) gen.ApplicationSecret {
 	ts.Helper()
 	made, err := ts.store.CreateApplication(ts.Context(), "12", gen.ApplicationCreate{Name: "CRM", Access: access})
@@ -46,19 +46,20 @@ func (ts *testServer) token(made gen.ApplicationSecret) string {
 	return ts.wantToken(resp)
 }
 
-// wantToken looks at an answer that has a token.
+// wantToken checks an answer with a token, and returns the token.
 func (ts *testServer) wantToken(resp *apiResponse) string {
 	ts.Helper()
 	var token gen.Token
 	ts.must(json.Unmarshal(resp.body, &token))
-	ts.wantJSON("token", `{"access_token":"`+token.AccessToken+`","token_type":"Bearer","expires_in":3600,"scope":"all"}`, resp.body)
+	ts.wantJSON("token", `{"access_token":"`+token.AccessToken+
+		`","token_type":"Bearer","expires_in":3600,"scope":"all"}`, resp.body)
 	if resp.status != http.StatusOK || len(token.AccessToken) != 30 || resp.header.Get("Cache-Control") != "no-store" {
 		ts.Errorf("%d %s, Cache-Control %q", resp.status, resp.body, resp.header.Get("Cache-Control"))
 	}
 	return token.AccessToken
 }
 
-// Whatever way the credentials come, the token is good.
+// Every form of the credentials yields a valid token.
 func TestTokenEncodings(t *testing.T) {
 	t.Parallel()
 	ts := newTestServer(t)
@@ -68,23 +69,41 @@ func TestTokenEncodings(t *testing.T) {
 	boundary, parts := multipartOf(credentials(made))
 	basic := "Basic " + base64.StdEncoding.EncodeToString([]byte(made.ID+":"+made.Secret))
 	for name, s := range map[string]scenario{
-		"form":                  {body: form, header: formType},
-		"form with a charset":   {body: form, header: map[string]string{"Content-Type": "application/x-www-form-urlencoded; charset=UTF-8", "Authorization": ""}},
+		"form": {body: form, header: formType},
+		"form with a charset": {
+			body: form,
+			header: map[string]string{
+				"Content-Type": "application/x-www-form-urlencoded; charset=UTF-8", "Authorization": "",
+			},
+		},
 		"form with a scope":     {body: form + "&scope=all", header: formType},
 		"form with other scope": {body: form + "&scope=read&redirect_uri=x", header: formType},
 		"form of unknown size":  {body: form, header: formType, chunked: true},
-		"multipart":             {body: parts, header: map[string]string{"Content-Type": "multipart/form-data; boundary=" + boundary, "Authorization": ""}},
-		"query":                 {request: "?" + form, header: map[string]string{"Authorization": ""}},
-		"query and empty form":  {request: "?" + form, header: formType},
-		"query and JSON type":   {request: "?" + form, header: map[string]string{"Content-Type": "application/json", "Authorization": ""}},
-		"query, with a slash":   {request: "/?" + form, header: map[string]string{"Authorization": ""}},
-		"basic":                 {body: "grant_type=client_credentials", header: map[string]string{"Content-Type": formType["Content-Type"], "Authorization": basic}},
-		"basic in lower case":   {request: "?grant_type=client_credentials", header: map[string]string{"Authorization": "basic" + strings.TrimPrefix(basic, "Basic")}},
+		"multipart": {
+			body:   parts,
+			header: map[string]string{"Content-Type": "multipart/form-data; boundary=" + boundary, "Authorization": ""},
+		},
+		"query":                {request: "?" + form, header: map[string]string{"Authorization": ""}},
+		"query and empty form": {request: "?" + form, header: formType},
+		"query and JSON type": {
+			request: "?" + form, header: map[string]string{"Content-Type": "application/json", "Authorization": ""},
+		},
+		"query, with a slash": {request: "/?" + form, header: map[string]string{"Authorization": ""}},
+		"basic": {
+			body:   "grant_type=client_credentials",
+			header: map[string]string{"Content-Type": formType["Content-Type"], "Authorization": basic},
+		},
+		"basic in lower case": {
+			request: "?grant_type=client_credentials",
+			header:  map[string]string{"Authorization": "basic" + strings.TrimPrefix(basic, "Basic")},
+		},
 	} {
 		s.request = "POST /oauth/token" + s.request
 		for _, s.atRoot = range []bool{false, true} {
 			token := ts.wantToken(ts.send(s))
-			resp := ts.send(scenario{request: "GET /client/@me/", header: map[string]string{"Authorization": "Bearer " + token}})
+			resp := ts.send(scenario{
+				request: "GET /client/@me/", header: map[string]string{"Authorization": "Bearer " + token},
+			})
 			if resp.status != http.StatusOK {
 				t.Errorf("%s, at the root %v: the token is answered %d %s", name, s.atRoot, resp.status, resp.body)
 			}
@@ -102,10 +121,11 @@ func multipartOf(form url.Values) (boundary, body string) {
 	return m.Boundary(), b.String()
 }
 
-const invalidClient = `{"error":"invalid_client","error_description":"there is no application with this id and this secret",` +
+const invalidClient = `{"error":"invalid_client","error_description":"there is no application with this id and this ` +
+	`secret",` +
 	`"message":"there is no application with this id and this secret"}`
 
-// Whatever is wrong with credentials, it is the client's mistake in OAuth's words, and never 401.
+// Wrong credentials are answered with OAuth's errors, and never with 401.
 func TestTokenRefusals(t *testing.T) {
 	t.Parallel()
 	ts := newTestServer(t)
@@ -150,7 +170,9 @@ func TestTokenRefusals(t *testing.T) {
 	if resp.status != http.StatusBadRequest || !strings.Contains(string(resp.body), "invalid_request") {
 		t.Errorf("broken multipart: %d %s", resp.status, resp.body)
 	}
-	resp = ts.send(scenario{request: "POST /oauth/token", body: strings.Repeat("x", auth.MaxTokenBody+1), header: formType})
+	resp = ts.send(scenario{
+		request: "POST /oauth/token", body: strings.Repeat("x", auth.MaxTokenBody+1), header: formType,
+	})
 	if resp.status != http.StatusRequestEntityTooLarge {
 		t.Errorf("a body too long: %d %s", resp.status, resp.body)
 	}
@@ -159,7 +181,7 @@ func TestTokenRefusals(t *testing.T) {
 	ts.wantJSON("of a client that is blocked", invalidClient, resp.body)
 }
 
-// A token is got below the API's path and at the root, with the same methods.
+// The token is served below the base path and at the root, with the same methods.
 func TestTokenIsPosted(t *testing.T) {
 	t.Parallel()
 	ls := newLiveServer(t)
@@ -171,13 +193,15 @@ func TestTokenIsPosted(t *testing.T) {
 	}
 }
 
-// A form has few fields. More than that are not worth the work of reading them.
+// The form may have few fields.
 func TestTokenFieldsAreCounted(t *testing.T) {
 	t.Parallel()
 	ts := newTestServer(t)
 	ts.withClient()
 	made := ts.application(gen.AccessLevelAll)
-	for more, want := range map[int]string{17: "access_token", 18: `"the body may have at most 20 fields"`, 100: "invalid_request"} {
+	for more, want := range map[int]string{
+		17: "access_token", 18: `"the body may have at most 20 fields"`, 100: "invalid_request",
+	} {
 		form := credentials(made)
 		for i := range more {
 			form.Set(fmt.Sprint("x", i), "")

@@ -68,7 +68,8 @@ func testWrongSecret(t *testing.T, b *browser) {
 		chromedp.SendKeys(clientSecret, "wrong"+kb.Enter),
 		chromedp.WaitVisible(chromedp.CSS(".modal-ux .errors")),
 	)
-	if dialog := b.text(t, ".modal-ux"); !strings.Contains(dialog, "there is no application with this id and this secret") {
+	if dialog := b.text(t, ".modal-ux"); !strings.Contains(dialog,
+		"there is no application with this id and this secret") {
 		t.Errorf("the dialog shows %q", dialog)
 	}
 	b.do(t, chromedp.Click(chromedp.CSS(".modal-ux .close-modal")))
@@ -97,7 +98,8 @@ func testLists(t *testing.T, b *browser, all []*openapi3.Operation) {
 		at := fmt.Sprintf("#operations-%s-%s ", list.Tags[0], list.OperationID)
 		b.press(t, at+".opblock-summary-control", at+".try-out__btn", at+".execute")
 		b.do(t, chromedp.WaitVisible(chromedp.CSS(at+liveStatus)))
-		status, body := strings.TrimSpace(b.text(t, at+liveStatus)), b.text(t, at+".live-responses-table .highlight-code code")
+		status, body := strings.TrimSpace(b.text(t, at+liveStatus)),
+			b.text(t, at+".live-responses-table .highlight-code code")
 		var items []any
 		if err := json.Unmarshal([]byte(body), &items); status != "200" || err != nil || len(items) == 0 {
 			t.Errorf("%s shows %s %.300s (%v)", list.OperationID, status, body, err)
@@ -143,7 +145,10 @@ func (ls *liveServer) withExamples() gen.ApplicationSecret {
 		ls.expect(ls.call("PUT", agent+"/status", `{"agent_status":"available"}`), http.StatusOK, "")
 	}
 	ls.expect(ls.call("POST", "/client/12/delivery/redeliver", `{}`), http.StatusAccepted, "")
-	made, err := ls.store.CreateApplication(ls.Context(), "12", gen.ApplicationCreate{Name: "CRM", Access: gen.AccessLevelAll})
+	made,
+		err := ls.store.CreateApplication(ls.Context(), "12", gen.ApplicationCreate{
+		Name: "CRM", Access: gen.AccessLevelAll,
+	})
 	if err != nil {
 		ls.Fatal(err)
 	}

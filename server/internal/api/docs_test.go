@@ -31,7 +31,8 @@ func TestDocuments(t *testing.T) {
 		"/docs/favicon-32x32.png":    {"image/png", "PNG"},
 	} {
 		g := ls.send(ls.request("GET", path, nil))
-		if typ := g.header.Get("Content-Type"); g.status != http.StatusOK || typ != want.mediaType || !strings.Contains(g.body, want.part) {
+		if typ := g.header.Get("Content-Type"); g.status != http.StatusOK || typ != want.mediaType ||
+			!strings.Contains(g.body, want.part) {
 			t.Errorf("%s: %d %s %.200s", path, g.status, typ, g.body)
 		}
 	}
@@ -43,7 +44,7 @@ func TestDocuments(t *testing.T) {
 	}
 }
 
-// What is served is the version that VERSION records, and has no part whose holes are known.
+// The served version is that of the file VERSION, and has no part with a known vulnerability.
 func TestSwaggerUIVersion(t *testing.T) {
 	record, err := os.ReadFile("docs/swagger-ui/VERSION")
 	if err != nil {
@@ -59,23 +60,29 @@ func TestSwaggerUIVersion(t *testing.T) {
 		t.Errorf("the bundle is not that of %s", want[1])
 	}
 	if !regexp.MustCompile(`DOMPurify\.version="(3\.4\.(1[7-9]|[2-9]\d)|3\.[5-9]|[4-9])`).MatchString(bundle) {
-		t.Errorf("DOMPurify is older than 3.4.17: %q", regexp.MustCompile(`DOMPurify\.version="[^"]*"`).FindString(bundle))
+		t.Errorf("DOMPurify is older than 3.4.17: %q",
+			regexp.MustCompile(`DOMPurify\.version="[^"]*"`).FindString(bundle))
 	}
 }
 
-// Every answer bounds what a browser does with it.
+// Every answer has the headers that bound what a browser does with it.
 func TestHeadersForBrowsers(t *testing.T) {
 	ls := newLiveServer(t)
-	measured := httptest.NewServer(BrowserHeaders(telemetry.NewMetrics(ls.store, "test", "test").Handler(telemetry.NewLog(ls.log, slog.LevelInfo, false))))
+	measured := httptest.NewServer(BrowserHeaders(telemetry.NewMetrics(ls.store, "test",
+		"test").Handler(telemetry.NewLog(ls.log, slog.LevelInfo, false))))
 	t.Cleanup(measured.Close)
 	const none, tail = "default-src 'none'", "; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 	const docs = none + "; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:"
 	for url, want := range map[string]string{
-		ls.URL + "/": none, ls.URL + "/docs": none, ls.URL + "/docs/": docs, ls.URL + "/docs/start.js": docs, ls.URL + "/docs/nothing": docs,
-		ls.URL + "/openapi.yaml": none, ls.URL + "/openapi.json": none, ls.URL + "/nothing": none, ls.URL + "/healthz": none,
-		ls.URL + contract.BasePath + "/client/": none, ls.URL + contract.BasePath + "/client/99": none, ls.URL + contract.BasePath + "/oauth/token": none,
+		ls.URL + "/": none, ls.URL + "/docs": none, ls.URL + "/docs/": docs, ls.URL + "/docs/start.js": docs, ls.URL +
+			"/docs/nothing": docs,
+		ls.URL + "/openapi.yaml": none, ls.URL + "/openapi.json": none, ls.URL + "/nothing": none, ls.URL +
+			"/healthz": none,
+		ls.URL + contract.BasePath + "/client/": none, ls.URL + contract.BasePath + "/client/99": none, ls.URL +
+			contract.BasePath + "/oauth/token": none,
 		measured.URL + "/metrics": none, measured.URL + "/nothing": none, measured.URL + "/debug/pprof/cmdline": none,
-		measured.URL + "/debug/pprof/": none + "; style-src 'unsafe-inline'", measured.URL + "/debug/pprof/nothing": none,
+		measured.URL + "/debug/pprof/": none + "; style-src 'unsafe-inline'", measured.URL +
+			"/debug/pprof/nothing": none,
 	} {
 		resp, err := ls.Client().Get(url)
 		if err != nil {

@@ -21,7 +21,7 @@ import (
 
 const internal = `{"message":"internal error"}`
 
-// handleError has the one handler of errors answer an error.
+// handleError answers an error, and returns what was logged.
 func handleError(err error) (rec *httptest.ResponseRecorder, log string) {
 	var lines servertest.Log
 	e := echo.New()
@@ -47,17 +47,26 @@ func TestErrors(t *testing.T) {
 			&store.Error{Kind: store.Conflict, Message: "taken", Status: "conflict", Fields: []gen.FieldError{field}},
 			409, `{"message":"taken","status":"conflict","errors":[{"field":"url","message":"must be short"}]}`, "",
 		},
-		"key reused":  {&store.Error{Kind: store.KeyReused, Message: "no", Status: "x"}, 422, `{"message":"no","status":"x"}`, ""},
-		"invalid":     {&store.Error{Kind: store.Invalid, Message: "no"}, 400, `{"message":"no"}`, ""},
-		"unavailable": {&store.Error{Kind: store.Unavailable, Message: "try again"}, 503, `{"message":"try again"}`, "status=503"},
-		"no kind":     {&store.Error{Message: "hm"}, 500, internal, "hm"},
-		"wrapped":     {fmt.Errorf("here: %w", &store.Error{Kind: store.Invalid, Message: "no"}), 400, `{"message":"no"}`, ""},
-		"refused":     {request.Refuse(415, "no"), 415, `{"message":"no"}`, ""},
-		"fields": {
-			request.Invalid(field), 400, `{"message":"the request is not valid","errors":[{"field":"url","message":"must be short"}]}`, "",
+		"key reused": {
+			&store.Error{Kind: store.KeyReused, Message: "no", Status: "x"}, 422, `{"message":"no","status":"x"}`, "",
 		},
-		"not routed":  {echo.ErrNotFound, 404, `{"message":"there is nothing at this path"}`, ""},
-		"not bound":   {echo.NewHTTPError(400, "strconv.ParseInt: oh"), 400, `{"message":"the request is not valid"}`, ""},
+		"invalid": {&store.Error{Kind: store.Invalid, Message: "no"}, 400, `{"message":"no"}`, ""},
+		"unavailable": {
+			&store.Error{Kind: store.Unavailable, Message: "try again"}, 503, `{"message":"try again"}`, "status=503",
+		},
+		"no kind": {&store.Error{Message: "hm"}, 500, internal, "hm"},
+		"wrapped": {
+			fmt.Errorf("here: %w", &store.Error{Kind: store.Invalid, Message: "no"}), 400, `{"message":"no"}`, "",
+		},
+		"refused": {request.Refuse(415, "no"), 415, `{"message":"no"}`, ""},
+		"fields": {
+			request.Invalid(field), 400,
+			`{"message":"the request is not valid","errors":[{"field":"url","message":"must be short"}]}`, "",
+		},
+		"not routed": {echo.ErrNotFound, 404, `{"message":"there is nothing at this path"}`, ""},
+		"not bound": {
+			echo.NewHTTPError(400, "strconv.ParseInt: oh"), 400, `{"message":"the request is not valid"}`, "",
+		},
 		"Echo's own":  {echo.NewHTTPError(500, "secret"), 500, internal, "secret"},
 		"unknown":     {errors.New("sql: no rows in /var/lib/x.db"), 500, internal, "sql: no rows in /var/lib/x.db"},
 		"canceled":    {context.Canceled, statusClientClosedRequest, "", ""},
@@ -68,7 +77,8 @@ func TestErrors(t *testing.T) {
 			if body := strings.TrimSpace(rec.Body.String()); rec.Code != c.status || c.body != "" && body != c.body {
 				t.Errorf("got %d %s\nwant %d %s", rec.Code, body, c.status, c.body)
 			}
-			if !strings.Contains(log, c.logged) || (log == "") != (c.logged == "") || log != "" && !strings.Contains(log, "id-1") {
+			if !strings.Contains(log, c.logged) || (log == "") != (c.logged == "") || log != "" &&
+				!strings.Contains(log, "id-1") {
 				t.Errorf("logged %q, want %q", log, c.logged)
 			}
 			if retry := rec.Header().Get("Retry-After"); (retry == "1") != (c.status == 503) {
@@ -78,7 +88,7 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// What has begun cannot be answered anew.
+// An answer that has begun is not replaced.
 func TestErrorAfterTheAnswer(t *testing.T) {
 	e := echo.New()
 	rec := httptest.NewRecorder()

@@ -9,7 +9,7 @@ import (
 	"github.com/agentevents/agentevents/server/internal/contract"
 )
 
-// What the Go client is not given it leaves out, also when it is given something else.
+// The Go client leaves out parameters that are nil, even if others are set.
 func TestGoClientLeavesOutNilParameters(t *testing.T) {
 	ls := newLiveServer(t)
 	ls.call("PUT", "/client/12", `{}`)

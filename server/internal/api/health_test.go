@@ -25,7 +25,8 @@ func TestHealth(t *testing.T) {
 	probe("/readyz", http.StatusOK, ok)
 
 	ls.loopAge.Store(int64(maxLoopTurn) + 1)
-	probe("/readyz", http.StatusServiceUnavailable, `{"status":"unavailable","wrong":["the dispatcher's loop stands still"]}`)
+	probe("/readyz", http.StatusServiceUnavailable,
+		`{"status":"unavailable","wrong":["the dispatcher's loop stands still"]}`)
 	ls.closeStore()
 	probe("/readyz", http.StatusServiceUnavailable,
 		`{"status":"unavailable","wrong":["the store takes no write","the dispatcher's loop stands still"]}`)
@@ -34,7 +35,7 @@ func TestHealth(t *testing.T) {
 	probe("/healthz", http.StatusOK, ok)
 }
 
-// When the database's file is removed nothing is stored any more, and the log has one line of it, however much fails.
+// If the database file is removed, nothing is stored, and the log has one error, however many requests fail.
 func TestHealthWithoutAFile(t *testing.T) {
 	cluster.SQLiteOnly(t, "it is about the file")
 	ls := newLiveServer(t)
@@ -44,7 +45,8 @@ func TestHealthWithoutAFile(t *testing.T) {
 	}
 	for range 5 {
 		g := ls.send(ls.request("GET", "/readyz", nil))
-		ls.expect(g, http.StatusServiceUnavailable, `{"status":"unavailable","wrong":["the database's file is not as it was opened"]}`)
+		ls.expect(g, http.StatusServiceUnavailable,
+			`{"status":"unavailable","wrong":["the database's file is not as it was opened"]}`)
 		r := ls.request("PUT", contract.BasePath+"/client/12", strings.NewReader("{}"))
 		r.Header.Set("Content-Type", "application/json")
 		if g := ls.send(r); g.status != http.StatusServiceUnavailable {

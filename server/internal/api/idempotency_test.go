@@ -11,8 +11,10 @@ import (
 func TestIdempotencyKey(t *testing.T) {
 	t.Parallel()
 	for given, want := range map[string]string{
-		"8e03978e-40d5": "8e03978e-40d5", `"8e03978e-40d5"`: "8e03978e-40d5", `"a b"`: "a b", `"\"\\"`: `"\`, `a"b\`: `a"b\`, "a b": "a b",
-		`"a`: "", `"a"b`: "", `"a\b"`: "", `"a\"`: "", `"\`: "", `"`: "", `""`: "", "": "", "ключ": "", "a\tb": "", "\"a\tb\"": "", "\x7f": "",
+		"8e03978e-40d5": "8e03978e-40d5", `"8e03978e-40d5"`: "8e03978e-40d5", `"a b"`: "a b", `"\"\\"`: `"\`,
+		`a"b\`: `a"b\`, "a b": "a b",
+		`"a`: "", `"a"b`: "", `"a\b"`: "", `"a\"`: "", `"\`: "", `"`: "", `""`: "", "": "", "ключ": "", "a\tb": "",
+		"\"a\tb\"": "", "\x7f": "",
 		`"a";x=1`: "",
 	} {
 		key, err := idempotencyKey([]string{given})
@@ -25,7 +27,8 @@ func TestIdempotencyKey(t *testing.T) {
 	}
 }
 
-// idempotencyScenarios are requests with an Idempotency-Key, made of a good request of an operation that takes one.
+// idempotencyScenarios are requests with an Idempotency-Key, made of the representative of an operation that accepts
+// one.
 func idempotencyScenarios(s scenario) (all []scenario) {
 	const key = "8e03978e-40d5-43dd-bc93-6894a57f9324"
 	given := s.setup
@@ -58,21 +61,28 @@ func idempotencyScenarios(s scenario) (all []scenario) {
 			change(s)
 		}))
 	}
-	all = append(all, s.refused("with the key of another request", http.StatusUnprocessableEntity, nil, func(s *scenario) {
-		s.setup, s.sharedSetup = after(s.anotherRequest()), s.name
-		s.header = with(key)
-		s.wantBody = `{"message":"the Idempotency-Key was used for another request; use a new key for each new request",` +
-			`"status":"idempotency_key_reused"}`
-	}))
-	for name, header := range map[string]string{"long": strings.Repeat("x", 256), "open": `"x`, "empty": `""`, "foreign": "ключ"} {
-		all = append(all, s.refused("with a key that is "+name, http.StatusBadRequest, []string{headerIdempotencyKey}, func(s *scenario) {
-			s.header = with(header)
+	all = append(all,
+		s.refused("with the key of another request", http.StatusUnprocessableEntity, nil, func(s *scenario) {
+			s.setup, s.sharedSetup = after(s.anotherRequest()), s.name
+			s.header = with(key)
+			s.wantBody = `{"message":"the Idempotency-Key was used for another request; use a new key for each new ` +
+				`request",` +
+				`"status":"idempotency_key_reused"}`
 		}))
+	for name, header := range map[string]string{
+		"long": strings.Repeat("x", 256), "open": `"x`, "empty": `""`, "foreign": "ключ",
+	} {
+		all = append(all,
+			s.refused("with a key that is "+name, http.StatusBadRequest, []string{
+				headerIdempotencyKey,
+			}, func(s *scenario) {
+				s.header = with(header)
+			}))
 	}
 	return all
 }
 
-// anotherRequest is another good request of the same operation, or of another one if that takes no body.
+// anotherRequest is another valid request of the same operation, or of another one if that takes no body.
 func (s scenario) anotherRequest() scenario {
 	body, is := map[string]string{
 		"createLocalAgent":       `{"id":99,"extension_name":"x"}`,
@@ -89,12 +99,13 @@ func (s scenario) anotherRequest() scenario {
 	return s
 }
 
-// wantSameResponse looks whether an answer is that of the request before, and nothing more is stored.
+// wantSameResponse checks that the answer is that of the first request, and that nothing more is stored.
 func (ts *testServer) wantSameResponse(first *apiResponse) {
 	ts.Helper()
 	if first.status != ts.response.status || string(first.body) != string(ts.response.body) ||
 		first.header.Get("Location") != ts.response.header.Get("Location") {
-		ts.Errorf("the first answer is %d %s, the second %d %s", first.status, first.body, ts.response.status, ts.response.body)
+		ts.Errorf("the first answer is %d %s, the second %d %s", first.status, first.body, ts.response.status,
+			ts.response.body)
 	}
 	if diff := cmp.Diff(stableRows(ts.rowsBefore), stableRows(ts.dump())); diff != "" {
 		ts.Errorf("the second request has changed the store:\n%s", diff)

@@ -23,14 +23,14 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// liveServer is the router on a store of its own, served on loopback. No dispatcher runs.
+// liveServer is the real server with a store of its own, real time, and receivers on loopback. No dispatcher runs.
 type liveServer struct {
 	testing.TB
 	*httptest.Server
 	store      *store.Store
 	closeStore func()
 	log        *servertest.Log
-	loopAge    atomic.Int64 // nanoseconds since the dispatcher's loop is said to have turned
+	loopAge    atomic.Int64 // nanoseconds since the dispatcher's loop seems to have turned
 }
 
 func newLiveServer(t testing.TB, proxies ...netip.Prefix) *liveServer {
@@ -57,7 +57,7 @@ func newLiveServer(t testing.TB, proxies ...netip.Prefix) *liveServer {
 	return ls
 }
 
-// keepsSecrets looks for secrets in what was logged.
+// keepsSecrets looks for secrets in the log.
 func keepsSecrets(t testing.TB, log string) {
 	t.Helper()
 	if secret := lab.Secret(log); secret != "" {
@@ -89,7 +89,7 @@ func (ls *liveServer) clientToken(client string, access gen.AccessLevel) string 
 	return "Bearer " + token
 }
 
-// callAs is ask with a header Authorization of its own.
+// callAs is call with another header Authorization.
 func (ls *liveServer) callAs(authorization, method, path, body string) liveResponse {
 	ls.Helper()
 	r := ls.request(method, contract.BasePath+path, strings.NewReader(body))
@@ -117,14 +117,14 @@ func (ls *liveServer) loopTurned() time.Time {
 	return time.Now().Add(-time.Duration(ls.loopAge.Load()))
 }
 
-// liveResponse is an answer.
+// liveResponse is an answer of a liveServer.
 type liveResponse struct {
 	status int
 	header http.Header
 	body   string
 }
 
-// call makes a request of the API, with a JSON body unless that is empty.
+// call sends a request to the API, with a JSON body unless that is empty.
 func (ls *liveServer) call(method, path, body string) liveResponse {
 	ls.Helper()
 	r := ls.request(method, contract.BasePath+path, strings.NewReader(body))
@@ -157,7 +157,7 @@ func (ls *liveServer) send(r *http.Request) liveResponse {
 	return liveResponse{resp.StatusCode, resp.Header, strings.TrimSpace(string(body))}
 }
 
-// expect compares an answer; an empty body is not looked at.
+// expect compares an answer. An empty body is not compared.
 func (ls *liveServer) expect(g liveResponse, status int, body string) {
 	ls.Helper()
 	if g.status != status || body != "" && g.body != body {
@@ -165,7 +165,7 @@ func (ls *liveServer) expect(g liveResponse, status int, body string) {
 	}
 }
 
-// errorOf reads an answer as an error.
+// errorOf parses an answer as an error of the API.
 func (ls *liveServer) errorOf(g liveResponse) (e gen.ErrorResponse) {
 	ls.Helper()
 	if typ := g.header.Get("Content-Type"); typ != "application/json" {
@@ -177,11 +177,13 @@ func (ls *liveServer) errorOf(g liveResponse) (e gen.ErrorResponse) {
 	return e
 }
 
-// withAgents makes what most tests need: client 12 with local agent 136 and remote agent 7.
+// withAgents makes client 12 with local agent 136 and remote agent 7.
 func (ls *liveServer) withAgents() *liveServer {
 	ls.Helper()
 	ls.expect(ls.call("PUT", "/client/12", `{}`), http.StatusCreated, "")
-	ls.expect(ls.call("PUT", "/client/12/agent/local/136", `{"extension_name":"000*094@ringme.ru"}`), http.StatusCreated, "")
-	ls.expect(ls.call("PUT", "/client/12/agent/remote/7", `{"agent_number":"+7 (812) 336-42-42"}`), http.StatusCreated, "")
+	ls.expect(ls.call("PUT", "/client/12/agent/local/136", `{"extension_name":"000*094@ringme.ru"}`),
+		http.StatusCreated, "")
+	ls.expect(ls.call("PUT", "/client/12/agent/remote/7", `{"agent_number":"+7 (812) 336-42-42"}`), http.StatusCreated,
+		"")
 	return ls
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/agentevents/agentevents/server/internal/request"
 )
 
-// The next page is asked for as this one was, but for where it begins.
+// The link to the next page is the URL of this one with another start.
 func TestNextPage(t *testing.T) {
 	t.Parallel()
 	for from, want := range map[string]string{
@@ -34,7 +34,7 @@ func TestNextPage(t *testing.T) {
 	}
 }
 
-// What is one too many for a page is cut off, and tells that there is a next one.
+// An item too many is cut off, and means that there is a next page.
 func TestPageBefore(t *testing.T) {
 	t.Parallel()
 	ctx := request.NewContext(t.Context(), &request.Info{URL: &url.URL{Path: "/x/"}})

@@ -11,7 +11,8 @@ import (
 
 func TestResolveMe(t *testing.T) {
 	ls := newLiveServer(t)
-	nobody := `{"message":"@me stands for the client of the token, and an operator's has none","status":"client_not_found"}`
+	nobody := `{"message":"@me stands for the client of the token, and an operator's has none",` +
+		`"status":"client_not_found"}`
 	ls.expect(ls.call("GET", "/client/@me", ""), http.StatusNotFound, nobody)
 	ls.expect(ls.call("PUT", "/client/@me", `{}`), http.StatusNotFound, nobody)
 	ls.withAgents()
@@ -19,7 +20,9 @@ func TestResolveMe(t *testing.T) {
 	for _, path := range []string{"/client/12", "/client/@me", "/client/%40me", "/client/%40%6De/"} {
 		ls.expect(ls.callAs(mine, "GET", path, ""), http.StatusOK, `{"id":"12","blocked":false}`)
 	}
-	for _, path := range []string{"/agent/local/136", "/agent/remote/%37/", "/agent/local/136/status", "/agent/local/136/event/"} {
+	for _, path := range []string{
+		"/agent/local/136", "/agent/remote/%37/", "/agent/local/136/status", "/agent/local/136/event/",
+	} {
 		g := ls.callAs(mine, "GET", "/client/%40me"+path, "")
 		if g.status != http.StatusOK || g.body != ls.call("GET", "/client/12"+path, "").body {
 			t.Errorf("GET %%40me%s: %d %s", path, g.status, g.body)
@@ -32,11 +35,14 @@ func TestResolveMe(t *testing.T) {
 func TestExtensionFilter(t *testing.T) {
 	ls := newLiveServer(t).withAgents()
 	for _, extension := range []string{"5", "6", "7"} {
-		ls.expect(ls.call("PUT", "/client/12/agent/local/"+extension, `{"extension_name":"x","extension_id":`+extension+`}`), http.StatusCreated, "")
+		ls.expect(ls.call("PUT", "/client/12/agent/local/"+extension, `{"extension_name":"x","extension_id":`+extension+
+			`}`), http.StatusCreated, "")
 	}
 	for query, want := range map[string]string{
-		"": "5 6 7 136", "extension_id=5": "5", "extension_id=5&extension_id=6": "5 6", "extension_id[0]=5&extension_id[1]=6": "5 6",
-		"extension_id[]=7": "7", "extension_id%5B0%5D=5&extension_id%5b12%5d=7": "5 7", "extension_id%5B%5D=6&x[0]=1": "6",
+		"": "5 6 7 136", "extension_id=5": "5", "extension_id=5&extension_id=6": "5 6",
+		"extension_id[0]=5&extension_id[1]=6": "5 6",
+		"extension_id[]=7":                    "7", "extension_id%5B0%5D=5&extension_id%5b12%5d=7": "5 7",
+		"extension_id%5B%5D=6&x[0]=1":      "6",
 		"extension_id[0]=5&extension_id=6": "5 6", "extension_id=8": "", "extension_id[x]=5": "5 6 7 136",
 		"extension_id[0][0]=5": "5 6 7 136", "_=1&page[size]=3&a&b=%5B": "5 6 7 136", "extension_id[0]=5&limit=1": "5",
 	} {
@@ -53,11 +59,12 @@ func TestExtensionFilter(t *testing.T) {
 	}
 }
 
-// What clients of the original do, and are used to see answered.
+// Requests as clients of the original API send them.
 func TestLenientParsing(t *testing.T) {
 	ls := newLiveServer(t).withAgents()
 	created := ls.call("POST", "/client/12/agent/local/136/event",
-		`{"url":"https:\/\/somehost.com\/fordel\/show.php","method":"GET","event_type":"agent-login","id":150.5,"more":[[1.0,{"when":[["2017-05-30t15:00:00z"]]}]]}`)
+		`{"url":"https:\/\/somehost.com\/fordel\/show.php","method":"GET","event_type":"agent-login","id":150.5,`+
+			`"more":[[1.0,{"when":[["2017-05-30t15:00:00z"]]}]]}`)
 	ls.expect(created, http.StatusCreated,
 		`{"url":"https://somehost.com/fordel/show.php","id":1,"method":"GET","event_type":"agent-login"}`)
 

@@ -23,7 +23,7 @@ func TestStripURL(t *testing.T) {
 	}
 }
 
-// Wherever a URL is shown, who may only read does not see its user and its query, and everybody else does.
+// A token with access read_only never sees the user and the query of a URL. Other tokens do.
 func TestReadOnlySeesNoSecretsOfURLs(t *testing.T) {
 	t.Parallel()
 	ts := newTestServer(t)
@@ -41,7 +41,8 @@ func TestReadOnlySeesNoSecretsOfURLs(t *testing.T) {
 		ts.send(scenario{request: "POST /client/12/agent/local/136/event/" + event + "/test"})
 	}
 	for _, path := range []string{
-		"/agent/local/136/event/", "/agent/local/136/event/1", "/agent/local/136/event/1/test", "/agent/local/136/event/2/test",
+		"/agent/local/136/event/", "/agent/local/136/event/1", "/agent/local/136/event/1/test",
+		"/agent/local/136/event/2/test",
 		"/delivery/", "/delivery/1", "/delivery/2",
 	} {
 		reader := ts.send(scenario{request: "GET /client/12" + path, header: readOnlyToken.header()})
@@ -49,7 +50,9 @@ func TestReadOnlySeesNoSecretsOfURLs(t *testing.T) {
 			strings.Contains(text, "webhook-signature") || !strings.Contains(text, "somehost.com/x?xxxxx") {
 			t.Errorf("%s: %d %s", path, reader.status, text)
 		}
-		if other := ts.send(scenario{request: "GET /client/12" + path, header: callAPIToken.header()}); !strings.Contains(string(other.body), "token=hidden") {
+		if other := ts.send(scenario{
+			request: "GET /client/12" + path, header: callAPIToken.header(),
+		}); !strings.Contains(string(other.body), "token=hidden") {
 			t.Errorf("%s: %d %s", path, other.status, other.body)
 		}
 	}

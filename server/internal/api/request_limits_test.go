@@ -21,12 +21,12 @@ import (
 	"github.com/agentevents/agentevents/store"
 )
 
-// shortLimits is less patient than any server that is served.
+// shortLimits are far below those of a server in use.
 func shortLimits() Limits {
 	return Limits{Head: 50 * time.Millisecond, Request: 50 * time.Millisecond, Connections: 100}
 }
 
-// serveWith serves what the site does with other bounds, by the server that the program has. It returns the address.
+// serveWith serves the same handler with other limits, by Serve. It returns the address.
 func (ls *liveServer) serveWith(b Limits) string {
 	ls.Helper()
 	on, err := net.Listen("tcp", "127.0.0.1:0")
@@ -48,7 +48,7 @@ func (ls *liveServer) serveWith(b Limits) string {
 	return on.Addr().String()
 }
 
-// rawConn is a connection that a test writes to as it likes.
+// rawConn is a connection that a test writes bytes to.
 type rawConn struct {
 	*liveServer
 	net.Conn
@@ -62,7 +62,7 @@ func (ls *liveServer) dial(address string) *rawConn {
 		ls.Fatal(err)
 	}
 	ls.Cleanup(func() { _ = conn.Close() })
-	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil { // long after anything that is waited for
+	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil { // long after the end of every wait
 		ls.Fatal(err)
 	}
 	return &rawConn{ls, conn, bufio.NewReader(conn)}
@@ -76,7 +76,8 @@ func (raw *rawConn) send(format string, args ...any) *rawConn {
 	return raw
 }
 
-// wantAnswer compares an answer, unless the body to compare is empty. An error must be one of the API, with its id in the log.
+// wantAnswer compares an answer; an empty body is not compared. An error must have the form of the API, and its id is
+// in the log.
 func (raw *rawConn) wantAnswer(what string, status int, body string) {
 	raw.Helper()
 	resp, err := http.ReadResponse(raw.in, nil)
@@ -99,14 +100,14 @@ func (raw *rawConn) wantAnswer(what string, status int, body string) {
 	}
 }
 
-// logs says whether a line of the log has all the texts.
+// logs reports whether a line of the log has all the texts.
 func (ls *liveServer) logs(texts ...string) bool {
 	return slices.ContainsFunc(strings.Split(ls.log.String(), "\n"), func(line string) bool {
 		return !slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(line, text) })
 	})
 }
 
-// wantAnswerAndClose is answers of a server that closes the connection afterwards.
+// wantAnswerAndClose is wantAnswer if the server closes the connection after the answer.
 func (raw *rawConn) wantAnswerAndClose(what string, status int, body string) {
 	raw.Helper()
 	raw.wantAnswer(what, status, body)
@@ -148,7 +149,9 @@ func TestSlowBody(t *testing.T) {
 	ls := newLiveServer(t)
 	address := ls.serveWith(shortLimits())
 	const late = `{"message":"the body did not arrive in time"}`
-	put := "PUT " + contract.BasePath + "/client/12 HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAuthorization: " + ls.operatorToken() + "\r\n"
+	put := "PUT " + contract.BasePath +
+		"/client/12 HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAuthorization: " + ls.operatorToken() +
+		"\r\n"
 	form := "POST /oauth/token HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
 	for what, request := range map[string]string{
 		"a body that stops":        put + "Content-Length: 2\r\n\r\n{",
@@ -162,7 +165,8 @@ func TestSlowBody(t *testing.T) {
 		raw.wantAnswer(what, http.StatusRequestTimeout, late)
 		raw.wantClose(what)
 	}
-	unread := ls.dial(address).send("PUT %s/client/12 HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{", contract.BasePath)
+	unread := ls.dial(address).send("PUT %s/client/12 HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{",
+		contract.BasePath)
 	unread.wantAnswer("one that nobody reads", http.StatusUnauthorized, "")
 	unread.wantClose("one that nobody reads")
 	twice := ls.dial(address)
@@ -171,21 +175,25 @@ func TestSlowBody(t *testing.T) {
 	}
 }
 
-// What waits for its answer is not late, however long that takes.
+// The limit of a request does not count while the server waits with its answer.
 func TestPollOutlivesTheRequestLimit(t *testing.T) {
 	t.Parallel()
 	ls := newLiveServer(t).withAgents()
 	address := ls.serveWith(shortLimits())
-	feed := "GET " + contract.BasePath + "/client/12/status_change/?wait=30 HTTP/1.1\r\nHost: x\r\nAuthorization: " + ls.operatorToken() + "\r\n"
+	feed := "GET " + contract.BasePath + "/client/12/status_change/?wait=30 HTTP/1.1\r\nHost: x\r\nAuthorization: " +
+		ls.operatorToken() + "\r\n"
 	waiting := []*rawConn{
 		ls.dial(address).send("%s\r\n", feed), ls.dial(address).send("%sContent-Length: 2\r\n\r\n{}", feed),
 	}
-	for range 2 { // after these more time has passed than a request has
+	for range 2 { // meanwhile the limit of a request has passed
 		slow := ls.dial(address).send("POST /oauth/token HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
 		slow.wantAnswer("a body that never begins", http.StatusRequestTimeout, "")
 	}
 	k := store.AgentKey{Client: "12", Type: gen.AgentTypeLocal, ID: 136}
-	if _, err := ls.store.SetStatus(t.Context(), k, gen.AgentStatusUpdate{AgentStatus: gen.AgentStatusValueAvailable}); err != nil {
+	if _,
+		err := ls.store.SetStatus(t.Context(), k, gen.AgentStatusUpdate{
+		AgentStatus: gen.AgentStatusValueAvailable,
+	}); err != nil {
 		t.Fatal(err)
 	}
 	for _, raw := range waiting {
@@ -215,7 +223,7 @@ func TestHeadIsBounded(t *testing.T) {
 	t.Parallel()
 	ls := newLiveServer(t)
 	address := ls.serveWith(DefaultLimits())
-	// head is one of a size, with a URL of another one, and so many fields beside Host.
+	// head has a size, a URL of another size, and a number of fields besides Host.
 	head := func(size, url, fields int) string {
 		path := "/healthz?" + strings.Repeat("x", url-len("/healthz?"))
 		text := "GET " + path + " HTTP/1.1\r\nHost: x\r\n" + strings.Repeat("A: \r\n", fields-1) + "B: "
@@ -223,23 +231,28 @@ func TestHeadIsBounded(t *testing.T) {
 	}
 	ls.dial(address).send("%s", head(0, 100, 100)).wantAnswer("100 fields", http.StatusOK, "")
 	ls.dial(address).send("%s", head(0, 100, 101)).
-		wantAnswer("101 fields", http.StatusRequestHeaderFieldsTooLarge, `{"message":"the header may have at most 100 fields"}`)
+		wantAnswer("101 fields", http.StatusRequestHeaderFieldsTooLarge,
+			`{"message":"the header may have at most 100 fields"}`)
 	ls.dial(address).send("%s", head(0, 8192, 1)).wantAnswer("a URL of 8 KiB", http.StatusOK, "")
 	ls.dial(address).send("%s", head(0, 8193, 1)).
 		wantAnswer("one byte more", http.StatusRequestURITooLong, `{"message":"the URL may have at most 8192 bytes"}`)
 	ls.dial(address).send("%s", head(32<<10, 100, 1)).wantAnswer("a head of 32 KiB", http.StatusOK, "")
-	ls.dial(address).send("%s", head(32<<10+1, 100, 1)).wantAnswerAndClose("one byte more", http.StatusRequestHeaderFieldsTooLarge, longHead)
-	ls.dial(address).send("%s", head(1<<20, 100, 1)[:40<<10]).wantAnswerAndClose("far more", http.StatusRequestHeaderFieldsTooLarge, longHead)
-	ls.dial(address).send("%s", head(0, 64<<10, 1)).wantAnswerAndClose("a URL of 64 KiB", http.StatusRequestURITooLong, longTarget)
+	ls.dial(address).send("%s", head(32<<10+1, 100, 1)).wantAnswerAndClose("one byte more",
+		http.StatusRequestHeaderFieldsTooLarge, longHead)
+	ls.dial(address).send("%s", head(1<<20, 100, 1)[:40<<10]).wantAnswerAndClose("far more",
+		http.StatusRequestHeaderFieldsTooLarge, longHead)
+	ls.dial(address).send("%s", head(0, 64<<10, 1)).wantAnswerAndClose("a URL of 64 KiB", http.StatusRequestURITooLong,
+		longTarget)
 	again := ls.dial(address).send("%s", head(0, 100, 1))
 	again.wantAnswer("the first on a connection", http.StatusOK, "")
-	again.send("%s", head(0, 64<<10, 1)).wantAnswerAndClose("the second, of 64 KiB", http.StatusRequestURITooLong, longTarget)
+	again.send("%s", head(0, 64<<10, 1)).wantAnswerAndClose("the second, of 64 KiB", http.StatusRequestURITooLong,
+		longTarget)
 }
 
 const (
 	longHead   = `{"message":"the head of the request may have at most 32768 bytes"}`
 	longTarget = `{"message":"the URL may have at most 8192 bytes"}`
-	// farTooMuch is more bytes than a connection buffers, and fewer than the server drops after its answer.
+	// farTooMuch is more bytes than a connection buffers, and fewer than the server discards after its answer.
 	farTooMuch = 12 << 20
 )
 
@@ -259,21 +272,26 @@ func TestMalformedHead(t *testing.T) {
 		{"GET /healthz HTTP/1.1\r\n\r\n", 400, "the head of the request is malformed: missing required Host header"},
 		{"GET /healthz" + host + "Transfer-Encoding: gzip\r\n\r\n", 501, "the Transfer-Encoding must be chunked"},
 		{"GET /healthz HTTP/3.0\r\nHost: x\r\n\r\n", 505, "the protocol must be HTTP/1.0 or HTTP/1.1"},
-		{"PUT /healthz" + host + "Expect: x\r\nContent-Length: 2\r\n\r\n{}", 417, "the header Expect must be 100-continue"},
+		{
+			"PUT /healthz" + host + "Expect: x\r\nContent-Length: 2\r\n\r\n{}", 417,
+			"the header Expect must be 100-continue",
+		},
 		{strings.Repeat("x", 64<<10), 414, "the URL may have at most 8192 bytes"},
 	} {
-		ls.dial(address).send("%s", c.head).wantAnswerAndClose(fmt.Sprintf("%.60q", c.head), c.status, `{"message":"`+c.message+`"}`)
+		ls.dial(address).send("%s", c.head).wantAnswerAndClose(fmt.Sprintf("%.60q", c.head), c.status, `{"message":"`+
+			c.message+`"}`)
 	}
 	ls.dial(address).send("OPTIONS *"+host+"\r\n").wantAnswer("OPTIONS *", http.StatusNotFound, "")
 }
 
-// A client that writes its whole request before it reads reads the answer all the same.
+// A client that writes its whole request before it reads gets the answer, too.
 func TestRefusedClientReads(t *testing.T) {
 	t.Parallel()
 	ls := newLiveServer(t)
 	patient := Limits{Head: time.Minute, Request: time.Minute, Connections: 100}
 	address := ls.serveWith(patient)
-	put := "PUT " + contract.BasePath + "/client/12 HTTP/1.1\r\nHost: x\r\nAuthorization: " + ls.operatorToken() + "\r\n"
+	put := "PUT " + contract.BasePath + "/client/12 HTTP/1.1\r\nHost: x\r\nAuthorization: " + ls.operatorToken() +
+		"\r\n"
 	long := strings.Repeat("x", farTooMuch)
 	for what, c := range map[string]struct {
 		request string
@@ -285,8 +303,13 @@ func TestRefusedClientReads(t *testing.T) {
 		"no head at all":             {"\x16\x03\x01\r\n" + long, 400, ""},
 		"a body in another encoding": {put + "Transfer-Encoding: gzip\r\n\r\n" + long, 501, ""},
 		"a long body":                {fmt.Sprintf("%sContent-Length: %d\r\n\r\n%s", put, farTooMuch, long), 413, ""},
-		"one of unknown length":      {fmt.Sprintf("%sTransfer-Encoding: chunked\r\n\r\n%x\r\n%s", put, farTooMuch, long), 413, ""},
-		"a body that is not read":    {fmt.Sprintf("PUT %s/client/12 HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", contract.BasePath, farTooMuch, long), 401, ""},
+		"one of unknown length": {
+			fmt.Sprintf("%sTransfer-Encoding: chunked\r\n\r\n%x\r\n%s", put, farTooMuch, long), 413, "",
+		},
+		"a body that is not read": {
+			fmt.Sprintf("PUT %s/client/12 HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", contract.BasePath,
+				farTooMuch, long), 401, "",
+		},
 	} {
 		ls.dial(address).send("%s", c.request).wantAnswerAndClose(what, c.status, c.body)
 	}
@@ -296,11 +319,13 @@ func TestRefusedClientReads(t *testing.T) {
 	late.send("%s", long).wantClose("what comes after the answer")
 }
 
-// After an answer that closes the connection the server cuts the client off within its bounds, and accepts the next client.
+// After an answer that closes the connection the server cuts the client off within its bounds, and accepts the next
+// client.
 func TestRefusedClientIsCutOff(t *testing.T) {
 	t.Parallel()
 	ls := newLiveServer(t)
-	patient, hasty := Limits{Head: time.Minute, Request: time.Minute, Connections: 1}, Limits{Head: time.Second, Request: time.Second, Connections: 1}
+	patient, hasty := Limits{Head: time.Minute, Request: time.Minute, Connections: 1},
+		Limits{Head: time.Second, Request: time.Second, Connections: 1}
 	for what, c := range map[string]struct {
 		Limits
 		after func(raw *rawConn)
@@ -313,7 +338,8 @@ func TestRefusedClientIsCutOff(t *testing.T) {
 		first := ls.dial(address).send("GET /healthz HTTP/1.1\r\n\r\n")
 		first.wantAnswer(what, http.StatusBadRequest, "")
 		c.after(first)
-		ls.dial(address).send("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").wantAnswer("the next after "+what, http.StatusOK, "")
+		ls.dial(address).send("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").wantAnswer("the next after "+what,
+			http.StatusOK, "")
 	}
 }
 
@@ -328,7 +354,7 @@ func (raw *rawConn) sendsUntilCutOff() {
 	}
 }
 
-// What is refused before all else is an answer of the API all the same.
+// A request that is refused for its head gets all headers of the API.
 func TestRefusedHeadHasLimitHeaders(t *testing.T) {
 	ls := newLiveServer(t)
 	g := ls.call("GET", "/client/12?"+strings.Repeat("x", 8<<10), "")
@@ -345,7 +371,7 @@ func TestAnswerThatLooksLikeARefusal(t *testing.T) {
 	ls := newLiveServer(t)
 	body := "HTTP/1.1 417 Expectation Failed\r\n" + netHTTPHeader + strings.Repeat("x", 8<<10)
 	ls.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		flushed := http.NewResponseController(w).Flush() // so that the body is a write of its own
+		flushed := http.NewResponseController(w).Flush() // so that the body is written separately
 		_, err := io.WriteString(w, body)
 		if err = errors.Join(flushed, err); err != nil {
 			t.Error(err)

@@ -13,16 +13,19 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// What a request costs in all that is served, net/http left aside. GetUser asks nothing of the store.
+// BenchmarkRequest measures a request without net/http. GetUser reads nothing from the store.
 func BenchmarkRequest(b *testing.B) {
 	router := newBenchmarkRouter(b, slog.New(slog.DiscardHandler))
 	for name, s := range map[string]scenario{
-		"GetUser":     {request: "GET /user"},
-		"GetEvent":    {request: "GET /client/12/agent/local/136/event/1"},
-		"ListEvents":  {request: "GET /client/12/agent/local/136/event/"},
-		"PutStatus":   {request: "PUT /client/12/agent/local/136/status", body: `{"agent_status":"logged_out"}`},
-		"PutStatuses": {request: "PUT /client/12/status", body: `[{"agent_type":"local","agent_id":136,"agent_status":"logged_out"}]`},
-		"Unknown":     {request: "GET /client/12/nothing"},
+		"GetUser":    {request: "GET /user"},
+		"GetEvent":   {request: "GET /client/12/agent/local/136/event/1"},
+		"ListEvents": {request: "GET /client/12/agent/local/136/event/"},
+		"PutStatus":  {request: "PUT /client/12/agent/local/136/status", body: `{"agent_status":"logged_out"}`},
+		"PutStatuses": {
+			request: "PUT /client/12/status",
+			body:    `[{"agent_type":"local","agent_id":136,"agent_status":"logged_out"}]`,
+		},
+		"Unknown": {request: "GET /client/12/nothing"},
 	} {
 		b.Run(name, func(b *testing.B) { benchmarkRequest(b, router, s) })
 	}
@@ -46,7 +49,7 @@ func benchmarkRequest(b *testing.B, router http.Handler, s scenario) {
 	}
 }
 
-// discardResponse is an answer that nobody reads.
+// discardResponse discards an answer.
 type discardResponse struct {
 	header http.Header
 	status int

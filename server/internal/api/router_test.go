@@ -13,7 +13,7 @@ import (
 	"github.com/agentevents/agentevents/server/internal/contract"
 )
 
-// pathsWithIDs are the paths of the contract, with ids in place of their parameters.
+// pathsWithIDs are the paths of openapi.yaml with ids in place of parameters.
 func pathsWithIDs(t *testing.T) map[string]*openapi3.PathItem {
 	t.Helper()
 	document, err := contract.Load()
@@ -43,14 +43,16 @@ func TestBothFormsOfEveryPath(t *testing.T) {
 			for _, form := range bothForms(path) {
 				body := map[string]string{"GET": "", "DELETE": "", "PUT": "{}", "POST": "{}"}[method]
 				answers = append(answers, ls.call(method, form, body))
-				if want := "path=" + contract.BasePath + form + " operation=" + operation.OperationID + " "; !strings.Contains(ls.log.String(), want) {
+				if want := "path=" + contract.BasePath + form + " operation=" + operation.OperationID +
+					" "; !strings.Contains(ls.log.String(), want) {
 					t.Errorf("%s %s: nothing is logged with %s", method, form, want)
 				}
 			}
 			a, b := answers[0], answers[1]
 			created := method == http.MethodPut && a.status == 201 && b.status == 200
 			deleted := method == http.MethodDelete && a.status == 204 && b.status == 404
-			another := slices.Contains([]string{"rotateSecret", "redeliverMany"}, operation.OperationID) && a.status == b.status
+			another := slices.Contains([]string{"rotateSecret", "redeliverMany"}, operation.OperationID) &&
+				a.status == b.status
 			if (a.status != b.status || a.body != b.body) && !created && !deleted && !another {
 				t.Errorf("%s %s: %d %s, but with a slash %d %s", method, path, a.status, a.body, b.status, b.body)
 			}
@@ -97,7 +99,7 @@ func TestNotFound(t *testing.T) {
 	ls.expect(ls.call("GET", "/client/12%2Fagent%2Flocal", ""), http.StatusBadRequest, "")
 }
 
-// That the contract lacks an operation that the program has must not mean that nobody looks at its requests.
+// An operation that openapi.yaml lacks would be served without validation, so it cannot be registered.
 func TestNothingIsServedUnchecked(t *testing.T) {
 	defer func() {
 		if recover() == nil {

@@ -6,17 +6,20 @@ import (
 	"testing"
 )
 
-// A time counts the same in whatever form it comes, and wherever; what only looks like one stays as it is.
+// All forms of a time are equal, in bodies and in queries. A text that looks like a time stays as it is.
 func TestTimesOfClients(t *testing.T) {
 	t.Parallel()
 	ls := newLiveServer(t).withAgents()
-	for i, text := range []string{"2017-05-30t15:00:0%dz", "2017-05-30T15:00:0%d+0000", "2017-05-30T18:00:0%d.000+03:00"} {
+	for i, text := range []string{
+		"2017-05-30t15:00:0%dz", "2017-05-30T15:00:0%d+0000", "2017-05-30T18:00:0%d.000+03:00",
+	} {
 		text = strings.ReplaceAll(text, "%d", string(rune('1'+i)))
 		status := []string{"available", "logged_out"}[i%2]
 		want := `"changed_at":"2017-05-30T15:00:0` + string(rune('1'+i)) + `.000Z","changed":true`
 		for path, body := range map[string]string{
 			"/client/12/agent/local/136/status": `{"agent_status":"` + status + `","changed_at":"` + text + `"}`,
-			"/client/12/status/":                `[{"agent_type":"remote","agent_id":7,"agent_status":"` + status + `","changed_at":"` + text + `"}]`,
+			"/client/12/status/": `[{"agent_type":"remote","agent_id":7,"agent_status":"` + status +
+				`","changed_at":"` + text + `"}]`,
 		} {
 			if g := ls.call("PUT", path, body); g.status != http.StatusOK || !strings.Contains(g.body, want) {
 				t.Errorf("%s %s: %d %s", path, body, g.status, g.body)
@@ -26,16 +29,18 @@ func TestTimesOfClients(t *testing.T) {
 	ls.expect(ls.call("PUT", "/client/12", `{"name":"2017-05-30t15:00:00z"}`), http.StatusOK,
 		`{"id":"12","name":"2017-05-30t15:00:00z","blocked":false}`)
 	for _, query := range []string{
-		"since=2017-05-30t15:00:00z&until=2017-05-30T15:00:01%2B0000", "since=2017-05-30T15:00:00+0000&until=2017-06-30T23:59:60Z",
+		"since=2017-05-30t15:00:00z&until=2017-05-30T15:00:01%2B0000",
+		"since=2017-05-30T15:00:00+0000&until=2017-06-30T23:59:60Z",
 		"since=2017-05-30T18:00:00+03:00",
 	} {
 		ls.expect(ls.call("GET", "/client/12/delivery/?"+query, ""), http.StatusOK, `[]`)
 	}
-	ls.expect(ls.call("POST", "/client/12/delivery/redeliver", `{"since":"2017-05-30t15:00:00z","until":"2017-05-30T15:00:01+0000"}`),
+	ls.expect(ls.call("POST", "/client/12/delivery/redeliver",
+		`{"since":"2017-05-30t15:00:00z","until":"2017-05-30T15:00:01+0000"}`),
 		http.StatusAccepted, "")
 }
 
-// The forms of one time find the same deliveries, on the first page and on the one that it links to.
+// All forms of a time find the same deliveries, on the first page and on the next one.
 func TestTimesInQueries(t *testing.T) {
 	t.Parallel()
 	ts := newTestServer(t)
@@ -65,11 +70,15 @@ func TestTimesInReplays(t *testing.T) {
 	t.Parallel()
 	ts := newTestServer(t)
 	ts.withLog()
-	resp := ts.send(scenario{request: replayRequest, body: `{"since":"2017-05-30t19:00:00.001+0300","until":"2016-12-31T23:59:60Z"}`})
+	resp := ts.send(scenario{
+		request: replayRequest, body: `{"since":"2017-05-30t19:00:00.001+0300","until":"2016-12-31T23:59:60Z"}`,
+	})
 	if resp.status != http.StatusBadRequest || !strings.Contains(string(resp.body), "until") {
 		t.Errorf("until before since: %d %s", resp.status, resp.body)
 	}
-	resp = ts.send(scenario{request: replayRequest, body: `{"since":"2016-12-31T23:59:60z","until":"2017-05-30t19:00:00.001+0300"}`})
+	resp = ts.send(scenario{
+		request: replayRequest, body: `{"since":"2016-12-31T23:59:60z","until":"2017-05-30t19:00:00.001+0300"}`,
+	})
 	if want := `"since":"2017-01-01T00:00:00.000Z","until":"2017-05-30T16:00:00.001Z"`; !strings.Contains(string(resp.body), want) {
 		t.Errorf("%d %s, want %s", resp.status, resp.body, want)
 	}
