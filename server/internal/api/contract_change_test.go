@@ -77,8 +77,8 @@ func feedScenarios() []scenario {
 		"wait=99999999999999999999&after=&limit=1e3": "after limit wait",
 	} {
 		scenarios = append(scenarios, scenario{
-			name: "an invalid query " + query, op: op, setup: (*testServer).withLog, sharedSetup: "log", request: feed +
-				"?" + query, status: 400,
+			name: "an invalid query " + query, op: op, setup: (*testServer).withLog, sharedSetup: "log",
+			request: feed + "?" + query, status: 400,
 			wantFields: strings.Fields(wrong),
 		})
 	}
@@ -116,9 +116,9 @@ func feedEnds() []scenario {
 	}
 	restarted := func(name, query, oldest string, given func(*testServer)) scenario {
 		return scenario{
-			name: "the server was restored from a backup: " + name, op: op, setup: given, request: feed +
-				"?wait=30&after=" + query,
-			status: 410, wantBody: `{"message":"the sequence numbers are not those of epoch ` + otherEpoch +
+			name: "the server was restored from a backup: " + name, op: op, setup: given,
+			request: feed + "?wait=30&after=" + query,
+			status:  410, wantBody: `{"message":"the sequence numbers are not those of epoch ` + otherEpoch +
 				`: the store was restored ` +
 				`from a backup, or is another one; the oldest change that is kept is ` + oldest +
 				`","status":"feed_restarted",` +

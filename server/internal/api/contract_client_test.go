@@ -95,7 +95,9 @@ func clientWrites() []scenario {
 			name: "update", op: "putClient", setup: (*testServer).withClient,
 			request: "PUT /client/12", body: `{"name":"Ringme 2"}`, status: 200,
 			wantBody: `{"id":"12","name":"Ringme 2","blocked":false}`,
-			after:    func(ts *testServer) { ts.wantGet("/client/12", `{"id":"12","name":"Ringme 2","blocked":false}`) },
+			after: func(ts *testServer) {
+				ts.wantGet("/client/12", `{"id":"12","name":"Ringme 2","blocked":false}`)
+			},
 		}, {
 			name: "an absent field stays", op: "putClient", setup: (*testServer).withClient,
 			request: "PUT /client/12", body: `{}`, status: 200, wantBody: `{"id":"12","name":"Ringme","blocked":false}`,

@@ -28,7 +28,6 @@ func deliveryLists() []scenario {
 		},
 	}
 	for query, found := range map[string][]fmt.Stringer{
-		// no neighbour's
 		"":                                      {logCancelled, logNew, logParked, logPending, logFailed, logDelivered},
 		"?state=delivered":                      {logDelivered},
 		"?state=failed":                         {logFailed},
@@ -40,23 +39,30 @@ func deliveryLists() []scenario {
 		"?agent_type=local&agent_id=7":          {},
 		"?agent_type=local&agent_id=4294967295": {},
 		"?event_id=1":                           {logParked, logDelivered},
-		"?event_id=4":                           {logCancelled}, // which is deleted
+		"?event_id=4":                           {logCancelled},
 		"?event_id=4294967295":                  {},
 		"?since=2017-05-30T17:00:00Z":           {logCancelled, logNew, logParked, logPending},
 		"?since=2017-05-30T17:00:00.001Z":       {logCancelled, logNew, logParked},
 		"?since=2017-05-31T00:00:00Z":           {},
-		"?since=1970-01-01T00:00:00Z&until=9999-12-31T23:59:59Z":                                                        {logCancelled, logNew, logParked, logPending, logFailed, logDelivered},
-		"?until=2017-05-30T17:00:00Z":                                                                                   {logFailed, logDelivered},
-		"?until=2017-05-30T17:00:00.001Z":                                                                               {logPending, logFailed, logDelivered},
-		"?until=2017-05-30T20:00:00.001%2B03:00":                                                                        {logPending, logFailed, logDelivered},
-		"?until=2017-05-01T00:00:00Z":                                                                                   {},
-		"?since=2017-05-30T16:00:00Z&until=2017-05-30T19:00:00Z":                                                        {logParked, logPending, logFailed},
-		"?since=2017-05-30T16:00:00Z&until=2017-05-30T19:00:00Z&agent_type=local&agent_id=136":                          {logParked, logPending},
-		"?since=2017-05-30T16:00:00Z&until=2017-05-30T19:00:00Z&agent_type=local&agent_id=136&event_id=3&state=pending": {logPending},
-		"?state=pending&event_id=1":                                                                                     {},
-		"?state=failed&agent_type=remote&agent_id=7":                                                                    {logFailed},
-		"?state=failed&agent_type=local&agent_id=136":                                                                   {},
-		// which is another agent's
+		"?since=1970-01-01T00:00:00Z&until=9999-12-31T23:59:59Z": {
+			logCancelled, logNew, logParked, logPending, logFailed, logDelivered,
+		},
+		"?until=2017-05-30T17:00:00Z":                            {logFailed, logDelivered},
+		"?until=2017-05-30T17:00:00.001Z":                        {logPending, logFailed, logDelivered},
+		"?until=2017-05-30T20:00:00.001%2B03:00":                 {logPending, logFailed, logDelivered},
+		"?until=2017-05-01T00:00:00Z":                            {},
+		"?since=2017-05-30T16:00:00Z&until=2017-05-30T19:00:00Z": {logParked, logPending, logFailed},
+		"?since=2017-05-30T16:00:00Z&until=2017-05-30T19:00:00Z&agent_type=local&agent_id=136": {
+			logParked, logPending,
+		},
+		"?since=2017-05-30T16:00:00Z&until=2017-05-30T19:00:00Z&agent_type=local&agent_id=136&event_id=3" +
+			"&state=pending": {
+			logPending,
+		},
+		"?state=pending&event_id=1":                   {},
+		"?state=failed&agent_type=remote&agent_id=7":  {logFailed},
+		"?state=failed&agent_type=local&agent_id=136": {},
+		// Event 1 is of local 136.
 		"?state=failed&agent_type=remote&agent_id=7&event_id=1":         {},
 		"?agent_type=remote&agent_id=7&event_id=1":                      {},
 		"?agent_type=remote&agent_id=7&event_id=4":                      {logCancelled},
@@ -81,9 +87,9 @@ func deliveryLists() []scenario {
 		"?agent_type=local&agent_id=136&limit=3": {logParked, logPending, logDelivered},
 	} {
 		scenarios = append(scenarios, scenario{
-			name: "list " + query, op: op, setup: (*testServer).withNeighbour, sharedSetup: "neighbour", request: list +
-				query,
-			status: 200, wantBody: arrayJSON(found...), wantHeader: map[string]string{"Link": ""},
+			name: "list " + query, op: op, setup: (*testServer).withNeighbour, sharedSetup: "neighbour",
+			request: list + query,
+			status:  200, wantBody: arrayJSON(found...), wantHeader: map[string]string{"Link": ""},
 		})
 	}
 	return append(scenarios, wrongLists()...)
@@ -121,8 +127,7 @@ func wrongLists() (scenarios []scenario) {
 		"before=99999999999999999999": "before",
 		"agent_id=1&since=2017-05-30T16:00:00Z&until=2017-05-30T15:00:00Z": "agent_type until",
 		"limit=0&state=lost&agent_type=x&agent_id=x&event_id=x&since=x&until=x&before=x": "limit state agent_type " +
-			"agent_id " +
-			"event_id since until before",
+			"agent_id event_id since until before",
 	} {
 		scenarios = append(scenarios, scenario{
 			name: "an invalid query " + query, op: "listDeliveries", setup: (*testServer).withLog, sharedSetup: "log",
@@ -177,8 +182,8 @@ func deliveryDetails() []scenario {
 	const op, get = "getDelivery", "GET /client/12/delivery/"
 	detailOf := func(e loggedDelivery, waiting string, request shownRequest) scenario {
 		return scenario{
-			name: e.state, op: op, setup: (*testServer).withNeighbour, sharedSetup: "neighbour", request: get +
-				strconv.Itoa(e.id), status: 200,
+			name: e.state, op: op, setup: (*testServer).withNeighbour, sharedSetup: "neighbour",
+			request: get + strconv.Itoa(e.id), status: 200,
 			wantBody: detailJSON(e, e.lastAttempt, waiting, request),
 		}
 	}
@@ -270,13 +275,19 @@ func deliveryWaits() (scenarios []scenario) {
 		},
 		{"behind one that is due", "2", func(*testServer) {}, waitingJSON(order, "", 1)},
 		{"behind one that is under way", "2", func(ts *testServer) { ts.claim() }, waitingJSON(order, "", 1)},
-		{"behind one that waits for a retry", "3", func(ts *testServer) { ts.receiverAnswers(503, "") }, waitingJSON(order, "", 1)},
+		{
+			"behind one that waits for a retry", "3", func(ts *testServer) { ts.receiverAnswers(503, "") },
+			waitingJSON(order, "", 1),
+		},
 		{
 			"an open breaker", "1", func(ts *testServer) { ts.withOpenBreaker() },
 			waitingJSON("the receiver has failed too often in a row and is tried again then",
 				"2017-05-30T15:08:20.000Z", 0),
 		},
-		{"behind one behind an open breaker", "2", func(ts *testServer) { ts.withOpenBreaker() }, waitingJSON(order, "", 1)},
+		{
+			"behind one behind an open breaker", "2", func(ts *testServer) { ts.withOpenBreaker() },
+			waitingJSON(order, "", 1),
+		},
 		{
 			"a pause", "1", func(ts *testServer) { ts.receiverAsksForPause(429) },
 			waitingJSON("the receiver has asked for a pause (429)", "2017-05-30T15:08:50.000Z", 0),

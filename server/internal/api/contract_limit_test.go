@@ -157,7 +157,8 @@ func usedUpScenarios() []scenario {
 		ts.withEvents()
 		ts.setLimits(gen.ClientLimitsUpdate{AgentEvent: limitOf(2), Agent: limitOf(2)})
 	}
-	noAgent := `{"message":"client 12 may have 2 agents and has 2; GET /api/ver1.0/client/12/limit/ shows its limits",` +
+	noAgent := `{"message":"client 12 may have 2 agents and has 2; ` +
+		`GET /api/ver1.0/client/12/limit/ shows its limits",` +
 		`"status":"agent_limit_exceeded"}`
 	event := `{"url":"http://example.com/","method":"GET","event_type":"agent-login"}`
 	return []scenario{

@@ -310,7 +310,8 @@ func statusesScenarios() []scenario {
 				changed("remote", 7, 2, 1) + "]",
 		}, {
 			name: "a time in the future refuses its entry", op: op, setup: (*testServer).withEvents, request: put,
-			body: `[{"agent_type":"local","agent_id":136,"agent_status":"available","changed_at":"2017-05-30T16:00:00Z"},
+			body: `[
+				{"agent_type":"local","agent_id":136,"agent_status":"available","changed_at":"2017-05-30T16:00:00Z"},
 				{"agent_type":"remote","agent_id":7,"agent_status":"available"}]`,
 			status: 200,
 			after: func(ts *testServer) {
@@ -321,7 +322,8 @@ func statusesScenarios() []scenario {
 			},
 		}, {
 			name: "entries for one agent are processed in order", op: op, setup: (*testServer).withEvents, request: put,
-			body: `[{"agent_type":"local","agent_id":136,"agent_status":"available","changed_at":"2017-05-30T15:00:00Z"},
+			body: `[
+				{"agent_type":"local","agent_id":136,"agent_status":"available","changed_at":"2017-05-30T15:00:00Z"},
 				{"agent_type":"local","agent_id":136,"agent_status":"logged_out","event_source":"phone"},
 				{"agent_type":"local","agent_id":136,"agent_status":"logged_out"},
 				{"agent_type":"local","agent_id":136,"agent_status":"available","changed_at":"2017-05-30T15:00:01Z"}]`,
@@ -354,7 +356,8 @@ func statusesScenarios() []scenario {
 		}, {
 			name: "an invalid entry refuses all", op: op, setup: (*testServer).withEvents, request: put,
 			body: `[{"agent_type":"local","agent_id":136,"agent_status":"available"},
-				{"agent_type":"Local","agent_id":0,"agent_status":"away","event_source":"","changed_at":"","x":1},{}, 1, null]`,
+				{"agent_type":"Local","agent_id":0,"agent_status":"away","event_source":"","changed_at":"","x":1},
+				{}, 1, null]`,
 			status: 400,
 			wantFields: []string{
 				"1.agent_type", "1.agent_id", "1.agent_status", "1.event_source", "1.changed_at", "1.x",

@@ -11,8 +11,8 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// sendTest sends a test delivery to the URL of an event, and stores what came of it. It does both even if the client closes
-// the connection meanwhile.
+// sendTest sends a test delivery to the URL of an event, and stores what came of it. It does both even if the client
+// closes the connection meanwhile.
 func (h handlers) sendTest(
 	ctx context.Context, k store.AgentKey, event int64,
 ) (result gen.EventTestResult, err error) {

@@ -79,7 +79,8 @@ func TestTimesInReplays(t *testing.T) {
 	resp = ts.send(scenario{
 		request: replayRequest, body: `{"since":"2016-12-31T23:59:60z","until":"2017-05-30t19:00:00.001+0300"}`,
 	})
-	if want := `"since":"2017-01-01T00:00:00.000Z","until":"2017-05-30T16:00:00.001Z"`; !strings.Contains(string(resp.body), want) {
+	want := `"since":"2017-01-01T00:00:00.000Z","until":"2017-05-30T16:00:00.001Z"`
+	if !strings.Contains(string(resp.body), want) {
 		t.Errorf("%d %s, want %s", resp.status, resp.body, want)
 	}
 }
