@@ -22,26 +22,27 @@ func TestBackup(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	code, out, stderr := call(t, env, "backup", "--to="+to)
+	code, out, stderr := runCommand(t, env, "backup", "--to="+to)
 	if made := madeBackup.FindStringSubmatch(out); code != 0 || stderr != "" || made == nil || made[1] != to {
 		t.Errorf("exit code %d, standard error %q\n%s", code, stderr, out)
 	}
-	code, out, stderr = call(t, nil, "verify", "--database-url=sqlite:"+to)
+	code, out, stderr = runCommand(t, nil, "verify", "--database-url=sqlite:"+to)
 	if code != 0 || stderr != "" || !strings.HasSuffix(out, "copy.db is sound\n") {
 		t.Errorf("verify: exit code %d, standard error %q\n%s", code, stderr, out)
 	}
-	code, out, stderr = call(t, env, "backup", "--to="+to)
+	code, out, stderr = runCommand(t, env, "backup", "--to="+to)
 	if code != exitFailed || out != "" || stderr != "agentevents: "+to+" is there already\n" {
 		t.Errorf("again: exit code %d, standard error %q\n%s", code, stderr, out)
 	}
-	code, out, stderr = call(t, env, "backup")
+	code, out, stderr = runCommand(t, env, "backup")
 	if code != exitUsage || out != "" || !strings.Contains(stderr, "--to=PATH") {
 		t.Errorf("to nowhere: exit code %d, standard error %q\n%s", code, stderr, out)
 	}
 }
 
 func TestBackupOfPostgreSQL(t *testing.T) {
-	code, out, stderr := call(t, nil, "--database-url=postgres://x:secret@127.0.0.1:1/y", "backup", "--to=copy.db")
+	code, out,
+		stderr := runCommand(t, nil, "--database-url=postgres://x:secret@127.0.0.1:1/y", "backup", "--to=copy.db")
 	if code != exitFailed || out != "" || !strings.Contains(stderr, "pg_dump") || strings.Contains(stderr, "secret") {
 		t.Errorf("exit code %d, standard error %q\n%s", code, stderr, out)
 	}

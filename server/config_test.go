@@ -160,7 +160,7 @@ func TestConfigRefusesWrongValues(t *testing.T) {
 	}
 }
 
-// A secret comes by a variable or by a file, and no message has it.
+// The secret is set by a variable or by a file, and no error contains it.
 func TestConfigOfTheOperator(t *testing.T) {
 	const secret = "correct-horse-battery"
 	file := filepath.Join(t.TempDir(), "secret")
@@ -212,7 +212,7 @@ func TestConfigOfTheEncryptionKey(t *testing.T) {
 	}
 }
 
-// A password is where it is looked for, and the URL goes to the driver as it is.
+// The URL of PostgreSQL goes to the driver as it is.
 func TestConfigTakesPostgreSQL(t *testing.T) {
 	for _, url := range []string{"postgres://scott:tiger@db/x", "postgresql://db:5433/x?sslmode=require"} {
 		c, err := configOf(t, nil, []string{"AGENTEVENTS_DATABASE_URL=" + url})
@@ -222,13 +222,15 @@ func TestConfigTakesPostgreSQL(t *testing.T) {
 	}
 }
 
-func TestConfigTellsAllProblemsAtOnce(t *testing.T) {
+func TestConfigListsAllErrors(t *testing.T) {
 	_, err := configOf(t, []string{"--timeout=soon", "--addr=nowhere"},
 		[]string{"AGENTEVENTS_DATABASE_URL=oracle:x", "AGENTEVENTS_ALLOW_NETWORKS=banana,10.0.0.0/8,kiwi"})
 	const want = `the configuration is wrong:
   AGENTEVENTS_ADDR (--addr) must be HOST:PORT with a port from 0 to 65535, such as 127.0.0.1:8080
-  AGENTEVENTS_DATABASE_URL (--database-url) has the unknown scheme "oracle"; it must be sqlite:PATH or postgres://USER@HOST:PORT/DATABASE
-  AGENTEVENTS_ALLOW_NETWORKS (--allow-networks) must be networks such as 10.0.0.0/8,fd00::/8; these are none: ["banana" "kiwi"]
+  AGENTEVENTS_DATABASE_URL (--database-url) has the unknown scheme "oracle"; ` +
+		`it must be sqlite:PATH or postgres://USER@HOST:PORT/DATABASE
+  AGENTEVENTS_ALLOW_NETWORKS (--allow-networks) must be networks such as 10.0.0.0/8,fd00::/8; ` +
+		`these are none: ["banana" "kiwi"]
   AGENTEVENTS_TIMEOUT (--timeout) must be a time from 100ms to 1m, such as 500ms or 30s`
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v\nwant %s", err, want)

@@ -9,14 +9,14 @@ import (
 	"time"
 )
 
-// After a signal /readyz is red while the listener still takes requests, until a load balancer has seen that.
+// After a signal /readyz answers 503 while the listener still accepts requests, until the load balancer has seen that.
 func TestReadinessEndsBeforeTheListener(t *testing.T) {
 	p := start(t, "AGENTEVENTS_DRAIN=1m")
 	for status := 0; status != http.StatusOK; { // the dispatcher begins meanwhile
 		status, _ = p.readiness()
 	}
 	p.stop()
-	p.awaits("draining")
+	p.waitForLog("draining")
 	for range 3 {
 		if strings.Contains(p.log.String(), "msg=stopping") {
 			t.Error("it has stopped before it was seen")
@@ -26,28 +26,28 @@ func TestReadinessEndsBeforeTheListener(t *testing.T) {
 			t.Errorf("after the signal it is %d %s", status, body)
 		}
 	}
-	p.ends(10 * time.Second)
+	p.waitForExit(10 * time.Second)
 }
 
-// Requests are answered as ever meanwhile.
+// During the drain requests are answered as before.
 func TestRequestsWhileDraining(t *testing.T) {
 	p := start(t, "AGENTEVENTS_DRAIN=1m")
 	p.readiness()
 	p.stop()
-	p.awaits("draining")
+	p.waitForLog("draining")
 	p.put("/client/12", `{}`)
 	for range 3 {
 		p.readiness()
 	}
-	p.ends(10 * time.Second)
+	p.waitForExit(10 * time.Second)
 }
 
-// Where nothing looks at /readyz the end waits for nothing.
-func TestNoDrainWithoutALoadBalancer(t *testing.T) {
+// If no address polls /readyz there is no drain.
+func TestNoDrainWithoutPollers(t *testing.T) {
 	p := start(t, "AGENTEVENTS_DRAIN=1m")
 	p.put("/client/12", `{}`)
 	p.stop()
-	p.ends(10 * time.Second)
+	p.waitForExit(10 * time.Second)
 }
 
 func (p *program) readiness() (status int, body string) {
@@ -64,8 +64,8 @@ func (p *program) readiness() (status int, body string) {
 	return resp.StatusCode, string(text)
 }
 
-// awaits waits for a line of the log.
-func (p *program) awaits(text string) {
+// waitForLog waits until the log has a text.
+func (p *program) waitForLog(text string) {
 	p.Helper()
 	for end := time.Now().Add(20 * time.Second); !strings.Contains(p.log.String(), text); runtime.Gosched() {
 		if time.Now().After(end) {

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// call runs the program to its end.
-func call(t *testing.T, env []string, args ...string) (code int, stdout, stderr string) {
+// runCommand runs the program to its end.
+func runCommand(t *testing.T, env []string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer
 	code = run(t.Context(), args, env, &out, &errs)
@@ -20,7 +20,7 @@ func call(t *testing.T, env []string, args ...string) (code int, stdout, stderr 
 
 func TestHelpExplainsEverything(t *testing.T) {
 	for _, args := range [][]string{nil, {"--help"}, {"-h"}, {"serve", "--help"}} {
-		code, help, stderr := call(t, nil, args...)
+		code, help, stderr := runCommand(t, nil, args...)
 		if code != 0 || stderr != "" {
 			t.Errorf("%q: exit code %d, standard error %q", args, code, stderr)
 		}
@@ -42,8 +42,8 @@ func TestHelpExplainsEverything(t *testing.T) {
 	}
 }
 
-// A variable that a help names is a setting, so that it does something.
-func TestHelpNamesSettingsAlone(t *testing.T) {
+// Every variable that --help names is a setting.
+func TestHelpNamesOnlySettings(t *testing.T) {
 	var line commands
 	if _, err := parse(&line, []string{"version"}, nil, io.Discard, io.Discard); err != nil {
 		t.Fatal(err)
@@ -52,7 +52,7 @@ func TestHelpNamesSettingsAlone(t *testing.T) {
 		"serve", "verify", "backup", "copy", "new-epoch", "application create", "application list",
 		"application revoke", "version",
 	} {
-		_, help, _ := call(t, nil, append(strings.Fields(command), "--help")...)
+		_, help, _ := runCommand(t, nil, append(strings.Fields(command), "--help")...)
 		names := regexp.MustCompile(prefix+`\w+`).FindAllString(help, -1)
 		unknown := slices.DeleteFunc(slices.Clone(names),
 			func(name string) bool { return slices.Contains(line.known, name) })
@@ -62,9 +62,9 @@ func TestHelpNamesSettingsAlone(t *testing.T) {
 	}
 }
 
-// An application is made for a client or for the operator: neither flag is required by itself.
+// Of --client and --operator one is required, but neither is by itself.
 func TestHelpOfApplicationCreate(t *testing.T) {
-	_, help, _ := call(t, nil, "application", "create", "--help")
+	_, help, _ := runCommand(t, nil, "application", "create", "--help")
 	help = strings.Join(strings.Fields(help), " ")
 	for _, part := range []string{
 		"Usage: agentevents application create --name=STRING [flags] ", "Either this or --operator is required.",
@@ -76,9 +76,9 @@ func TestHelpOfApplicationCreate(t *testing.T) {
 	}
 }
 
-// Other programs may have tables of their own in the database of a copy.
+// The database of a copy may have tables of other programs.
 func TestHelpOfCopy(t *testing.T) {
-	_, help, _ := call(t, nil, "copy", "--help")
+	_, help, _ := runCommand(t, nil, "copy", "--help")
 	if help = strings.Join(strings.Fields(help), " "); !strings.Contains(help,
 		"nothing of this program may be in it yet") {
 		t.Error(help)
@@ -86,7 +86,7 @@ func TestHelpOfCopy(t *testing.T) {
 }
 
 func TestVersion(t *testing.T) {
-	code, out, stderr := call(t, []string{"AGENTEVENTS_ADDR=nonsense"}, "version")
+	code, out, stderr := runCommand(t, []string{"AGENTEVENTS_ADDR=nonsense"}, "version")
 	if code != 0 || stderr != "" {
 		t.Errorf("exit code %d, standard error %q", code, stderr)
 	}
@@ -97,12 +97,12 @@ func TestVersion(t *testing.T) {
 	}
 }
 
-func TestWrongCalls(t *testing.T) {
+func TestInvalidCommandLines(t *testing.T) {
 	for name, args := range map[string][]string{
 		"swerve": {"swerve"}, "--listen": {"serve", "--listen=:1"}, "--addr": {"serve", "--addr"},
 		"extra": {"serve", "extra"},
 	} {
-		code, out, stderr := call(t, nil, args...)
+		code, out, stderr := runCommand(t, nil, args...)
 		if code != exitUsage || out != "" || !strings.Contains(stderr, name) || strings.Count(stderr, "\n") != 1 {
 			t.Errorf("%q: exit code %d, output %q, standard error %q", args, code, out, stderr)
 		}

@@ -11,7 +11,8 @@ import (
 
 func TestNewEpoch(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "agentevents.db")
-	if code, out, stderr := call(t, nil, "new-epoch", "--database-url=sqlite:"+file); code != exitFailed || out != "" ||
+	if code, out, stderr := runCommand(t, nil, "new-epoch", "--database-url=sqlite:"+file); code != exitFailed ||
+		out != "" ||
 		!strings.Contains(stderr, "there is no database yet") {
 		t.Errorf("without a store: exit code %d, standard error %q\n%s", code, stderr, out)
 	}
@@ -22,7 +23,7 @@ func TestNewEpoch(t *testing.T) {
 	defer s.Close()
 	seen := map[string]bool{}
 	for range 3 {
-		code, out, stderr := call(t, nil, "new-epoch", "--database-url=sqlite:"+file)
+		code, out, stderr := runCommand(t, nil, "new-epoch", "--database-url=sqlite:"+file)
 		if code != 0 || stderr != "" || !regexp.MustCompile(`^epoch [0-9a-f]{16}\n$`).MatchString(out) {
 			t.Errorf("exit code %d, standard error %q\n%s", code, stderr, out)
 		}

@@ -26,7 +26,7 @@ import (
 	"github.com/agentevents/agentevents/store/cluster"
 )
 
-// However many polls wait, the server stops at once when it is told to.
+// Polls that wait do not delay the end.
 func TestStopEndsPolls(t *testing.T) {
 	p := start(t)
 	p.put("/client/12", `{}`)
@@ -50,10 +50,10 @@ func TestStopEndsPolls(t *testing.T) {
 			t.Errorf("a poll ended with %q", got)
 		}
 	}
-	p.ends(5 * time.Second)
+	p.waitForExit(5 * time.Second)
 }
 
-// program is the whole program in this process, but for its signals.
+// program is the program in this process, stopped without a signal.
 type program struct {
 	testing.TB
 	url    string
@@ -64,13 +64,13 @@ type program struct {
 	api    http.Client // of the operator
 }
 
-// start starts it on a free port, with a store of its own, and waits until it says where.
+// start starts it on a free port with a store of its own, and returns when it listens.
 func start(t testing.TB, env ...string) *program {
 	t.Helper()
 	return startOn(t, cluster.URL(t), env...)
 }
 
-// startOn is start with a store that may have been another's before.
+// startOn is start with a store that may exist already.
 func startOn(t testing.TB, databaseURL string, env ...string) *program {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
@@ -84,7 +84,7 @@ func startOn(t testing.TB, databaseURL string, env ...string) *program {
 		p.exited <- run(ctx, []string{"serve"}, env, io.Discard, stderr)
 		_ = stderr.Close()
 	}()
-	p.url = p.read(lines)
+	p.url = p.readLog(lines)
 	p.api.Transport = &lab.Operator{URL: p.url}
 	t.Cleanup(func() { keepsSecrets(t, p.log.String()) })
 	return p
@@ -98,8 +98,8 @@ func keepsSecrets(t testing.TB, log string) {
 	}
 }
 
-// read keeps all that is logged, and returns the address in it.
-func (p *program) read(log io.Reader) string {
+// readLog keeps the log, and returns the address in it.
+func (p *program) readLog(log io.Reader) string {
 	p.Helper()
 	url := make(chan string, 1)
 	go func() {
@@ -155,7 +155,7 @@ func (p *program) send(r *http.Request) {
 	}
 }
 
-// upload begins a request with a body of two bytes and returns when a handler reads it.
+// upload sends the head of a request with a body of two bytes, and returns when the handler waits for the body.
 func (p *program) upload() net.Conn {
 	p.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(p.url, "http://"))
@@ -177,8 +177,8 @@ func (p *program) upload() net.Conn {
 	return conn
 }
 
-// ends waits for the end and compares how.
-func (p *program) ends(within time.Duration) {
+// waitForExit waits for exit code 0.
+func (p *program) waitForExit(within time.Duration) {
 	p.Helper()
 	select {
 	case code := <-p.exited:
@@ -193,7 +193,7 @@ func (p *program) ends(within time.Duration) {
 func TestStart(t *testing.T) {
 	p := start(t, "AGENTEVENTS_NONSENSE=1")
 	p.stop()
-	p.ends(5 * time.Second)
+	p.waitForExit(5 * time.Second)
 	for _, want := range []string{
 		`level=WARN msg="unknown variable" name=AGENTEVENTS_NONSENSE`, "version=" + build().version, "store=" +
 			store.Redacted(p.store),
@@ -220,7 +220,7 @@ func TestRefusedStart(t *testing.T) {
 			"AGENTEVENTS_ADDR=127.0.0.1:0", "AGENTEVENTS_DATABASE_URL=sqlite:/nonexistent/agentevents.db",
 		},
 	} {
-		code, out, stderr := call(t, env, "serve")
+		code, out, stderr := runCommand(t, env, "serve")
 		if code != exitFailed || out != "" || !strings.HasPrefix(stderr, "agentevents: ") ||
 			!strings.Contains(stderr, want) {
 			t.Errorf("%q: exit code %d, output %q, standard error %q", env, code, out, stderr)
@@ -228,7 +228,7 @@ func TestRefusedStart(t *testing.T) {
 	}
 }
 
-// What runs is finished, what is new is refused, and nothing is left behind.
+// On a stop, requests that run are finished, new ones are refused, and no goroutine is left.
 func TestGracefulStop(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent(),
 		goleak.IgnoreAnyFunction("gorm.io/gorm/internal/lru.NewLRU[...].func1")) // which nothing can end
@@ -248,11 +248,11 @@ func TestGracefulStop(t *testing.T) {
 	if err != nil || !strings.Contains(string(answer), "201 Created") {
 		t.Errorf("the request that ran was answered %q, %v", answer, err)
 	}
-	p.ends(5 * time.Second)
+	p.waitForExit(5 * time.Second)
 	http.DefaultClient.CloseIdleConnections()
 }
 
-// A listener that fails ends the program, and what waits for changes is answered before.
+// If a listener fails, polls are answered and the program ends.
 func TestListenerFails(t *testing.T) {
 	for name, fail := range map[string]func(on listeners) error{
 		"of requests": func(on listeners) error { return on.api.Close() },
@@ -281,7 +281,7 @@ func TestListenerFails(t *testing.T) {
 			go func() { ended <- work(t.Context(), c, st, on, nil, log) }()
 			before, answered := servertest.WaitingPolls(), make(chan string, 1)
 			go func() {
-				answered <- answerOf("http://"+on.api.Addr().String(), contract.BasePath+
+				answered <- getAsOperator("http://"+on.api.Addr().String(), contract.BasePath+
 					"/client/12/status_change/?wait=30")
 			}()
 			for servertest.WaitingPolls() == before {
@@ -298,8 +298,8 @@ func TestListenerFails(t *testing.T) {
 	}
 }
 
-// answerOf is the answer to a request of the operator in short.
-func answerOf(server, path string) string {
+// getAsOperator sends a GET with the operator's token, and returns status and body.
+func getAsOperator(server, path string) string {
 	operator := http.Client{Transport: &lab.Operator{URL: server}}
 	resp, err := operator.Get(server + path)
 	if err != nil {
@@ -320,7 +320,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// Neither a receiver that hangs nor a client that does holds up the end for long.
+// Neither a receiver that hangs nor a client that hangs delays the end for long.
 func TestStopInTime(t *testing.T) {
 	t.Parallel()
 	reached, release := make(chan struct{}), make(chan struct{})
@@ -339,6 +339,6 @@ func TestStopInTime(t *testing.T) {
 	p.upload()
 	began := time.Now()
 	p.stop()
-	p.ends(15 * time.Second)
+	p.waitForExit(15 * time.Second)
 	t.Logf("it took %v", time.Since(began).Round(time.Millisecond))
 }

@@ -34,8 +34,8 @@ func (l loggedOnce) Handle(ctx context.Context, r slog.Record) error {
 }
 
 // WithAttrs implements slog.Handler.
-func (o loggedOnce) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return loggedOnce{o.Handler.WithAttrs(attrs)}
+func (l loggedOnce) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return loggedOnce{l.Handler.WithAttrs(attrs)}
 }
 
 // WithGroup implements slog.Handler.
