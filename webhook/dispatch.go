@@ -11,12 +11,12 @@ import (
 )
 
 const (
-	poll    = time.Second      // the safety net under waking
-	mend    = time.Minute      // how often stray lanes are looked for
-	grace   = 12 * time.Second // for attempts in flight when the dispatcher is stopped
-	last    = time.Second      // for the store after that
-	run     = 32               // how many deliveries of a lane go in a row before others have their turn
-	retries = 200 * time.Millisecond
+	pollInterval        = time.Second            // between two claims when nothing signals that something is due
+	repairInterval      = time.Minute            // between two looks for lanes to repair
+	stopGrace           = 12 * time.Second       // for attempts in flight when the dispatcher is stopped
+	storeGrace          = time.Second            // for the store after that
+	maxInARow           = 32                     // deliveries of one lane before other lanes have their turn
+	recordRetryInterval = 200 * time.Millisecond // between two tries to record an attempt while the store fails
 )
 
 // DispatcherOptions are what a dispatcher is made of.
@@ -36,7 +36,7 @@ type DispatcherOptions struct {
 // Dispatcher carries deliveries from an outbox to their receivers. In each lane one is in flight at a time.
 type Dispatcher struct {
 	DispatcherOptions
-	slots  *slots
+	limiter  *limiter
 	freed  chan struct{}
 	turned atomic.Int64
 
@@ -59,7 +59,7 @@ func NewDispatcher(o DispatcherOptions) *Dispatcher {
 	if o.Observe == nil {
 		o.Observe = func(*Delivery) func(Outcome) { return func(Outcome) {} }
 	}
-	return &Dispatcher{DispatcherOptions: o, slots: newSlots(o.Slots, o.PerReceiver), freed: make(chan struct{}, 1)}
+	return &Dispatcher{DispatcherOptions: o, limiter: newLimiter(o.Slots, o.PerReceiver), freed: make(chan struct{}, 1)}
 }
 
 // Turned says when the loop last went round, for readiness. It goes round at least once a second, however many
@@ -71,10 +71,10 @@ func (d *Dispatcher) Turned() time.Time { return time.UnixMilli(d.turned.Load())
 func (d *Dispatcher) Run(ctx context.Context) error {
 	work, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
-	defer context.AfterFunc(ctx, func() { time.AfterFunc(grace, cut) })()
-	d.begin(func(x Delivery) { d.lane(ctx, work, x) })
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(stopGrace, cut) })()
+	d.begin(func(x Delivery) { d.workLane(ctx, work, x) })
 	defer d.end()
-	d.workers.Go(func() { d.mend(ctx) })
+	d.workers.Go(func() { d.repairLanes(ctx) })
 	fresh, until := false, time.Now()
 	for ctx.Err() == nil {
 		claimed, next := d.claim(ctx, fresh)
@@ -95,12 +95,12 @@ func (d *Dispatcher) begin(work func(Delivery)) {
 	d.mu.Lock()
 	d.work = work
 	d.mu.Unlock()
-	d.Outbox.Offer(&Offer{Take: d.slots.take, Deliver: d.start, Release: d.free})
+	d.Outbox.SetHandoff(&Handoff{Take: d.limiter.take, Deliver: d.start, Release: d.free})
 }
 
 // end takes nothing any more, and waits for the end of what it has.
 func (d *Dispatcher) end() {
-	d.Outbox.Offer(nil)
+	d.Outbox.SetHandoff(nil)
 	d.mu.Lock()
 	d.work = nil
 	d.mu.Unlock()
@@ -120,16 +120,16 @@ func (d *Dispatcher) start(x Delivery) {
 
 // claim takes what there is room for, and says how long to wait for more.
 func (d *Dispatcher) claim(ctx context.Context, fresh bool) ([]Delivery, time.Duration) {
-	free, full := d.slots.room()
+	free, full := d.limiter.room()
 	if free == 0 {
-		return nil, poll
+		return nil, pollInterval
 	}
 	var taken []int64
 	refused := false
-	claimed, next, err := d.Outbox.Claim(ctx, Room{
+	claimed, next, err := d.Outbox.Claim(ctx, ClaimLimits{
 		Fresh: fresh, Lanes: free, PerReceiver: d.PerReceiver, Full: full,
 		Take: func(receiver int64) bool {
-			ok := d.slots.takeDue(receiver)
+			ok := d.limiter.takeDue(receiver)
 			if ok {
 				taken = append(taken, receiver)
 			}
@@ -142,13 +142,13 @@ func (d *Dispatcher) claim(ctx context.Context, fresh bool) ([]Delivery, time.Du
 		if ctx.Err() == nil {
 			d.Log.Warn("claim deliveries", "error", err)
 		}
-		return nil, poll
+		return nil, pollInterval
 	}
 	// Those who were refused are full from now on, and do not count again: going on at once comes to an end.
 	if next < 0 || (next == 0 && len(taken) == 0 && !refused) {
-		next = poll
+		next = pollInterval
 	}
-	return claimed, min(next, poll)
+	return claimed, min(next, pollInterval)
 }
 
 // giveBack releases the slots that were taken for lanes of which nothing was claimed after all.
@@ -162,7 +162,7 @@ func (d *Dispatcher) giveBack(taken []int64, claimed []Delivery) {
 	}
 	for r, n := range unused {
 		for range n {
-			d.slots.giveBack(r)
+			d.limiter.giveBack(r)
 		}
 	}
 }
@@ -186,14 +186,14 @@ func (d *Dispatcher) wait(ctx context.Context, until time.Time) (fresh bool) {
 	return false
 }
 
-// lane works a lane from the delivery that was claimed on, for as long as it may. Soft ends when no new attempt is to
+// workLane works a workLane from the delivery that was claimed on, for as long as it may. Soft ends when no new attempt is to
 // be begun, hard when one in flight is to be cut off.
-func (d *Dispatcher) lane(soft, hard context.Context, x Delivery) {
+func (d *Dispatcher) workLane(soft, hard context.Context, x Delivery) {
 	for n := 1; ; n++ {
-		next, answered := d.deliver(soft, hard, x, n < run)
+		next, answered := d.deliver(soft, hard, x, n < maxInARow)
 		switch {
 		case answered:
-			d.signal(d.slots.recorded())
+			d.signal(d.limiter.recorded())
 			return
 		case next == nil:
 			d.free(x.Receiver)
@@ -204,7 +204,7 @@ func (d *Dispatcher) lane(soft, hard context.Context, x Delivery) {
 }
 
 func (d *Dispatcher) free(receiver int64) {
-	d.signal(d.slots.release(receiver))
+	d.signal(d.limiter.release(receiver))
 }
 
 // signal lets the loop claim more, if there is room for what there was none for before.
@@ -221,7 +221,7 @@ func (d *Dispatcher) signal(room bool) {
 // deliver makes one attempt and records it. It does not begin one with less of the lease left than it may take: a
 // process that was frozen must not send what another has overtaken. A receiver that has taken it, and that its lane has no
 // more for, gets its slot back before that is recorded, which it has no part in.
-func (d *Dispatcher) deliver(soft, hard context.Context, x Delivery, goOn bool) (next *Delivery, answered bool) {
+func (d *Dispatcher) deliver(soft, hard context.Context, x Delivery, keepLane bool) (next *Delivery, answered bool) {
 	if soft.Err() != nil || time.Until(x.Lease) < d.Sender.Timeout() {
 		d.giveUp(hard, x)
 		return nil, false
@@ -237,39 +237,39 @@ func (d *Dispatcher) deliver(soft, hard context.Context, x Delivery, goOn bool) 
 	observed(o)
 	d.log(x, o)
 	if answered = a.Verdict == Delivered && !x.More; answered {
-		d.signal(d.slots.answered(x.Receiver))
+		d.signal(d.limiter.answered(x.Receiver))
 	}
-	return d.record(hard, x, o, goOn && !answered && soft.Err() == nil), answered
+	return d.record(hard, x, o, keepLane && !answered && soft.Err() == nil), answered
 }
 
 // attempt sends, and lets the slots learn from it, at once when it takes long.
 func (d *Dispatcher) attempt(ctx context.Context, x Delivery) Attempt {
 	noted, receiver := make(chan struct{}), x.Receiver
-	timer := time.AfterFunc(slow, func() {
+	timer := time.AfterFunc(slowAfter, func() {
 		defer close(noted)
-		d.signal(d.slots.late(receiver))
+		d.signal(d.limiter.late(receiver))
 	})
 	a := d.Sender.Send(ctx, x)
 	late := !timer.Stop()
 	if late {
 		<-noted
 	}
-	d.signal(d.slots.learn(receiver, a.Verdict != Retry || a.Health() == Alive, late))
+	d.signal(d.limiter.learn(receiver, a.Verdict != Retry || a.Health() == Alive, late))
 	return a
 }
 
 // record stores the outcome. While the store is in trouble it tries again, until the lease is over and another may
 // have the lane, or ctx has ended and a last try has failed.
-func (d *Dispatcher) record(ctx context.Context, x Delivery, o Outcome, goOn bool) *Delivery {
+func (d *Dispatcher) record(ctx context.Context, x Delivery, o Outcome, keepLane bool) *Delivery {
 	for {
 		try, cancel := outlast(ctx, x.Lease)
-		next, err := d.Outbox.Record(try, x, o, goOn)
+		next, err := d.Outbox.Record(try, x, o, keepLane)
 		cancel()
 		if err == nil {
 			return next
 		}
 		d.Log.Warn("record an attempt", "delivery", x.ID, "error", err)
-		if time.Until(x.Lease) <= retries || !sleep(ctx, retries) {
+		if time.Until(x.Lease) <= recordRetryInterval || !sleep(ctx, recordRetryInterval) {
 			return nil
 		}
 	}
@@ -279,13 +279,13 @@ func (d *Dispatcher) record(ctx context.Context, x Delivery, o Outcome, goOn boo
 // a store that hangs must not hold up the end.
 func outlast(ctx context.Context, deadline time.Time) (context.Context, context.CancelFunc) {
 	longer, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
-	stop := context.AfterFunc(ctx, func() { time.AfterFunc(last, cancel) })
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(storeGrace, cancel) })
 	return longer, func() { stop(); cancel() }
 }
 
 // giveUp lets a lane go that was not worked. If that fails, its lease will end.
 func (d *Dispatcher) giveUp(ctx context.Context, x Delivery) {
-	try, cancel := context.WithTimeout(context.WithoutCancel(ctx), last)
+	try, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeGrace)
 	defer cancel()
 	if err := d.Outbox.Release(try, x); err != nil {
 		d.Log.Warn("release a lane", "lane", x.Lane, "error", err)
@@ -313,13 +313,13 @@ func TraceID(traceparent string) string {
 	return id
 }
 
-// mend looks for stray lanes, at once and then every minute.
-func (d *Dispatcher) mend(ctx context.Context) {
+// repairLanes looks for stray lanes, at once and then every minute.
+func (d *Dispatcher) repairLanes(ctx context.Context) {
 	for {
-		if _, err := d.Outbox.Mend(ctx); err != nil && ctx.Err() == nil {
+		if _, err := d.Outbox.RepairLanes(ctx); err != nil && ctx.Err() == nil {
 			d.Log.Warn("mend lanes", "error", err)
 		}
-		if !sleep(ctx, mend) {
+		if !sleep(ctx, repairInterval) {
 			return
 		}
 	}

@@ -66,7 +66,7 @@ func TestDispatchGoesOnWhereThereWasNoRoom(t *testing.T) {
 		}
 		r.pass(time.Minute)
 		r.wantLeft(0, 0)
-		if took := r.at()[149] - r.at()[50]; took > poll/2 {
+		if took := r.at()[149] - r.at()[50]; took > pollInterval/2 {
 			t.Errorf("100 deliveries, of which 8 take 15 ms, took %v", took)
 		}
 	})
@@ -84,8 +84,8 @@ func TestDispatchLetsOthersHaveTheirTurn(t *testing.T) {
 		r.run().pass(0)
 		r.wantLeft(0, 0)
 		turn := slices.IndexFunc(r.arrivals(), func(a arrival) bool { return a.lane == "2" })
-		if turn != run {
-			t.Errorf("the other lane had its turn after %d deliveries, want %d", turn, run)
+		if turn != maxInARow {
+			t.Errorf("the other lane had its turn after %d deliveries, want %d", turn, maxInARow)
 		}
 	})
 }
@@ -252,8 +252,8 @@ func TestDispatchStopCutsOffWhatHangs(t *testing.T) {
 		r := setUp(t, DispatcherOptions{}, hangs).patient(time.Minute, 2*time.Minute)
 		r.add(1, 1, 2)
 		r.run().pass(20 * time.Second)
-		if took := r.stop(); took != grace {
-			t.Errorf("Run returned after %s, want %s", took, grace)
+		if took := r.stop(); took != stopGrace {
+			t.Errorf("Run returned after %s, want %s", took, stopGrace)
 		}
 		r.wantLeft(2, 0)
 		if x := r.records(); len(x) != 0 {
@@ -285,7 +285,7 @@ func TestDispatchStopReturnsInTime(t *testing.T) {
 	}
 	for what, a := range answers {
 		for trouble, does := range map[string]func(context.Context) error{"fails": fails, "blocks": blocks} {
-			for _, method := range []string{"Claim", "Record", "Release", "Mend", "all"} {
+			for _, method := range []string{"Claim", "Record", "Release", "RepairLanes", "all"} {
 				t.Run(fmt.Sprint(what, method, trouble), func(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) {
 						r := setUp(t, DispatcherOptions{}, a).patient(time.Minute, 2*time.Minute)
@@ -293,7 +293,7 @@ func TestDispatchStopReturnsInTime(t *testing.T) {
 							r.add(lane, lane, 100)
 						}
 						r.run()
-						for _, m := range []string{"Claim", "Record", "Release", "Mend"} {
+						for _, m := range []string{"Claim", "Record", "Release", "RepairLanes"} {
 							if m == method || method == "all" {
 								r.setTrouble(m, does)
 							}
@@ -320,7 +320,7 @@ func TestDispatchGoesOnAfterClaimsFail(t *testing.T) {
 			t.Errorf("%d claims in a minute of trouble", n)
 		}
 		r.setTrouble("Claim", nil)
-		r.pass(poll)
+		r.pass(pollInterval)
 		r.wantLeft(0, 0)
 	})
 }
@@ -391,7 +391,7 @@ func TestDispatchGivesSlotsBack(t *testing.T) {
 		r.run().pass(time.Minute)
 		r.wantFree()
 		r.setTrouble("commit", nil)
-		r.pass(poll)
+		r.pass(pollInterval)
 		r.wantLeft(0, 0)
 		r.wantFree()
 		if len(r.arrivals()) != 10 {
@@ -424,7 +424,7 @@ func TestDispatchWakesWhenASlotIsFree(t *testing.T) {
 		r.add(1, 1, 1)
 		r.add(2, 2, 1)
 		r.run().pass(15*time.Second - 1)
-		equal(t, "attempts", r.at(), []time.Duration{0, 15*time.Second - retries})
+		equal(t, "attempts", r.at(), []time.Duration{0, 15*time.Second - recordRetryInterval})
 	})
 }
 
@@ -475,18 +475,18 @@ func TestDispatchTurns(t *testing.T) {
 				r.run()
 				for range 400 {
 					r.pass(time.Second / 4)
-					if age := time.Since(r.d.Turned()); age > poll {
+					if age := time.Since(r.d.Turned()); age > pollInterval {
 						t.Fatalf("turned %s ago", age)
 					}
 				}
 				r.setTrouble("Claim", fails)
 				r.pass(time.Minute)
-				if age := time.Since(r.d.Turned()); age > poll {
+				if age := time.Since(r.d.Turned()); age > pollInterval {
 					t.Errorf("turned %s ago while claims fail", age)
 				}
 				r.setTrouble("Claim", blocks)
 				r.pass(time.Minute)
-				if age := time.Since(r.d.Turned()); age < time.Minute-poll {
+				if age := time.Since(r.d.Turned()); age < time.Minute-pollInterval {
 					t.Errorf("turned %s ago while a claim hangs", age)
 				}
 			})
@@ -511,12 +511,12 @@ func TestDispatchTurnsSlowlyWhenFull(t *testing.T) {
 	})
 }
 
-func TestDispatchMendsEveryMinute(t *testing.T) {
+func TestDispatchRepairsLanesEveryMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := setUp(t, DispatcherOptions{}, says(200))
-		r.setTrouble("Mend", fails)
+		r.setTrouble("RepairLanes", fails)
 		r.run().pass(150 * time.Second)
-		if calls := r.calls("Mend"); len(calls) != 3 || calls[2].Sub(calls[0]) != 2*time.Minute {
+		if calls := r.calls("RepairLanes"); len(calls) != 3 || calls[2].Sub(calls[0]) != 2*time.Minute {
 			t.Errorf("mended at %v, want at once and after each minute", calls)
 		}
 	})

@@ -57,8 +57,8 @@ type record struct {
 
 var _ Outbox = (*memory)(nil)
 
-// Offer implements Outbox: all is claimed.
-func (m *memory) Offer(*Offer) {}
+// SetHandoff implements Outbox: all is claimed.
+func (m *memory) SetHandoff(*Handoff) {}
 
 func newMemory() *memory {
 	return &memory{
@@ -174,7 +174,7 @@ func (m *memory) left() (pending, held int) {
 
 func (m *memory) Due() <-chan struct{} { return m.due }
 
-func (m *memory) Claim(ctx context.Context, room Room) (claimed []Delivery, next time.Duration, err error) {
+func (m *memory) Claim(ctx context.Context, room ClaimLimits) (claimed []Delivery, next time.Duration, err error) {
 	lease := time.Now().Add(m.lease)
 	err = m.enter(ctx, "Claim")
 	m.mu.Lock()
@@ -206,7 +206,7 @@ func (m *memory) Claim(ctx context.Context, room Room) (claimed []Delivery, next
 }
 
 // dueLanes is fair as the store's is: no receiver's second lane before every receiver's first, the longest due first.
-func (m *memory) dueLanes(room Room, fresh []int64, all bool) []*memoryLane {
+func (m *memory) dueLanes(room ClaimLimits, fresh []int64, all bool) []*memoryLane {
 	var found []*memoryLane
 	for _, l := range m.lanes {
 		if (all || slices.Contains(fresh, l.id)) && len(l.pending) > 0 && !l.dueAt.After(time.Now()) && !slices.Contains(room.Full, l.receiver) {
@@ -236,7 +236,7 @@ func (m *memory) untilNext() time.Duration {
 	return next
 }
 
-func (m *memory) Record(ctx context.Context, d Delivery, o Outcome, goOn bool) (*Delivery, error) {
+func (m *memory) Record(ctx context.Context, d Delivery, o Outcome, keepLane bool) (*Delivery, error) {
 	lease := time.Now().Add(m.lease)
 	if err := m.enter(ctx, "Record"); err != nil {
 		return nil, err
@@ -259,7 +259,7 @@ func (m *memory) Record(ctx context.Context, d Delivery, o Outcome, goOn bool) (
 	}
 	l.letGo()
 	var next *Delivery
-	if goOn && o.Verdict != Retry && len(l.pending) > 0 && !l.dueAt.After(time.Now()) {
+	if keepLane && o.Verdict != Retry && len(l.pending) > 0 && !l.dueAt.After(time.Now()) {
 		next = l.head(lease)
 	}
 	if next == nil && len(l.pending) > 0 {
@@ -282,7 +282,7 @@ func (m *memory) Release(ctx context.Context, d Delivery) error {
 	return nil
 }
 
-func (m *memory) Mend(ctx context.Context) (int, error) { return 0, m.enter(ctx, "Mend") }
+func (m *memory) RepairLanes(ctx context.Context) (int, error) { return 0, m.enter(ctx, "RepairLanes") }
 
 // head holds the lane and hands out its first delivery, unless the time of that is over.
 func (l *memoryLane) head(lease time.Time) *Delivery {
@@ -489,10 +489,10 @@ func (r *rig) wantLeft(pending, held int) {
 
 func (r *rig) wantFree() {
 	r.t.Helper()
-	r.d.slots.mu.Lock()
-	defer r.d.slots.mu.Unlock()
-	if r.d.slots.used != [kinds]int{} {
-		r.t.Errorf("%v slots are in use, want none", r.d.slots.used)
+	r.d.limiter.mu.Lock()
+	defer r.d.limiter.mu.Unlock()
+	if r.d.limiter.used != [kinds]int{} {
+		r.t.Errorf("%v slots are in use, want none", r.d.limiter.used)
 	}
 }
 

@@ -193,9 +193,9 @@ func TestDialRace(t *testing.T) {
 // Of two connections the one that comes second is closed, and it does not matter which that is.
 func TestDialRaceClosesTheSlower(t *testing.T) {
 	for _, fastest := range []string{"::1", "10.0.0.1"} {
-		made, goOn := make(chan *pipe, 1), make(chan struct{})
+		made, proceed := make(chan *pipe, 1), make(chan struct{})
 		slow := func(_ context.Context, p *pipe) (net.Conn, error) {
-			<-goOn
+			<-proceed
 			made <- p
 			return p, nil
 		}
@@ -205,7 +205,7 @@ func TestDialRaceClosesTheSlower(t *testing.T) {
 		if err != nil || conn.(*pipe).to.String() != fastest {
 			t.Fatalf("connected to %v, %v", conn, err)
 		}
-		close(goOn)
+		close(proceed)
 		<-(<-made).closed
 	}
 }

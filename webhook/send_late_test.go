@@ -54,7 +54,7 @@ func TestPunctualConnection(t *testing.T) {
 	defer near.Close()
 	defer far.Close()
 	go func() { _, _ = io.Copy(io.Discard, far) }()
-	c := &punctual{Conn: near}
+	c := &leaseConn{Conn: near}
 	write := func(until time.Time, want error) {
 		t.Helper()
 		c.use.Store(&use{until: until, end: func(error) {}})
@@ -73,7 +73,7 @@ func TestSendNothingLateWithTLS(t *testing.T) {
 	server := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { got.Add(1) }))
 	defer server.Close()
 	s := loopbackSender(t, short)
-	renewing, ok := s.transport.(*renewing)
+	renewing, ok := s.transport.(*rotatingTransport)
 	if !ok {
 		t.Fatal("it has another transport")
 	}

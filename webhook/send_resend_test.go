@@ -83,7 +83,7 @@ func overTLS(t *testing.T, s *Sender, serve func(net.Conn, *bufio.Reader)) func(
 	t.Helper()
 	server := httptest.NewTLSServer(http.NotFoundHandler()) // for its certificate
 	server.Close()
-	s.transport.(*renewing).current().TLSClientConfig = server.Client().Transport.(*http.Transport).TLSClientConfig
+	s.transport.(*rotatingTransport).current().TLSClientConfig = server.Client().Transport.(*http.Transport).TLSClientConfig
 	config := &tls.Config{Certificates: server.TLS.Certificates}
 	return func(conn net.Conn, _ *bufio.Reader) {
 		secure := tls.Server(conn, config)

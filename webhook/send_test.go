@@ -579,7 +579,7 @@ func TestSendTrustedTLS(t *testing.T) {
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.Proto) }))
 	defer server.Close()
 	s := loopbackSender(t, ample)
-	s.transport.(*renewing).current().TLSClientConfig = server.Client().Transport.(*http.Transport).TLSClientConfig
+	s.transport.(*rotatingTransport).current().TLSClientConfig = server.Client().Transport.(*http.Transport).TLSClientConfig
 	got := s.Send(t.Context(), to(server.URL, gen.RequestMethodPOST))
 	wantAttempt(t, got, 200, Delivered, "")
 	if got.Excerpt != "HTTP/1.1" {
@@ -590,7 +590,7 @@ func TestSendTrustedTLS(t *testing.T) {
 func TestSendUsesNoProxy(t *testing.T) {
 	t.Setenv("HTTP_PROXY", "http://127.0.0.1:1")
 	t.Setenv("HTTPS_PROXY", "http://127.0.0.1:1")
-	if NewSender(SenderOptions{}).transport.(*renewing).current().Proxy != nil {
+	if NewSender(SenderOptions{}).transport.(*rotatingTransport).current().Proxy != nil {
 		t.Error("there is a proxy")
 	}
 }
@@ -598,10 +598,10 @@ func TestSendUsesNoProxy(t *testing.T) {
 // Of receivers that are dead net/http keeps something each, which nothing but a look inside shows.
 func TestSendForgetsDeadReceivers(t *testing.T) {
 	s := loopbackSender(t, ample)
-	for i := range mostDials + 100 {
+	for i := range maxDials + 100 {
 		s.Send(t.Context(), to(fmt.Sprintf("http://127.%d.%d.%d:9", 1+i>>16, i>>8&255, i&255), gen.RequestMethodGET))
 	}
-	kept := reflect.ValueOf(s.transport.(*renewing).current()).Elem().FieldByName("idleConnWait")
+	kept := reflect.ValueOf(s.transport.(*rotatingTransport).current()).Elem().FieldByName("idleConnWait")
 	if !kept.IsValid() {
 		t.Fatal("net/http is made otherwise than it was: is renewing still of use?")
 	}
@@ -702,7 +702,7 @@ func answerDNS(packet []byte, answers []netip.Addr, given *atomic.Int32) []byte 
 // resolvingSender is a sender as NewSender makes it, but for the resolver.
 func resolvingSender(t *testing.T, g *Guard, resolver *net.Resolver) *Sender {
 	t.Helper()
-	transport := newRenewing(&net.Dialer{Timeout: ample, Resolver: resolver}, g)
+	transport := newRotatingTransport(&net.Dialer{Timeout: ample, Resolver: resolver}, g)
 	s := NewSender(SenderOptions{Transport: transport, Timeout: ample})
 	t.Cleanup(s.Close)
 	return s

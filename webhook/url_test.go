@@ -115,7 +115,7 @@ func TestSendMapsHosts(t *testing.T) {
 	defer server.Close()
 	resolver, asked := namingDNS(t, netip.MustParseAddr("127.0.0.1"))
 	s := resolvingSender(t, guardOf("127.0.0.0/8"), resolver)
-	s.transport.(*renewing).current().TLSClientConfig = &tls.Config{InsecureSkipVerify: true} //nolint:gosec // of a name that no certificate is for
+	s.transport.(*rotatingTransport).current().TLSClientConfig = &tls.Config{InsecureSkipVerify: true} //nolint:gosec // of a name that no certificate is for
 	_, port, _ := net.SplitHostPort(server.Listener.Addr().String())
 	const want = "xn--90a0af9c.hook.test"
 	for _, written := range []string{"Бюро.hook.test", "бюро。ＨＯＯＫ．test", "xn--90A0AF9C.hook.test"} {

@@ -14,19 +14,19 @@ import (
 // sweep is how many deliveries one commit fails whose window is over.
 const sweep = 100
 
-// Mend implements webhook.Outbox: it finds lanes whose row does not say what their deliveries are, which no rule
-// should ever allow, and puts them right. Beside that it fails what no claim will come to before its window is over.
-func (s *Store) Mend(ctx context.Context) (int, error) {
-	if err := errors.Join(s.expire(ctx), s.mendWaits(ctx)); err != nil {
+// RepairLanes implements webhook.Outbox: it finds lanes whose row does not match their deliveries, which no rule should
+// ever allow, and repairs them. It also fails deliveries whose window ends before any claim reaches them.
+func (s *Store) RepairLanes(ctx context.Context) (int, error) {
+	if err := errors.Join(s.expire(ctx), s.repairWaits(ctx)); err != nil {
 		return 0, err
 	}
 	strays, err := s.strayLanes(s.read(ctx))
 	if err != nil || len(strays) == 0 {
 		return 0, failure(err)
 	}
-	mended := 0
+	repaired := 0
 	err = s.write(ctx, func(tx *gorm.DB) error {
-		mended = 0
+		repaired = 0
 		if err := holdLanes(tx, strays...); err != nil {
 			return err
 		}
@@ -34,18 +34,18 @@ func (s *Store) Mend(ctx context.Context) (int, error) {
 		if err != nil || len(lanes) == 0 {
 			return err
 		}
-		mended = len(lanes)
-		counts(tx).Mended += int64(mended)
-		return s.mend(tx, lanes)
+		repaired = len(lanes)
+		counts(tx).Mended += int64(repaired)
+		return s.repair(tx, lanes)
 	})
 	if err != nil {
 		return 0, err
 	}
-	if mended > 0 {
-		s.Log.Error("lanes mended", "lanes", mended)
+	if repaired > 0 {
+		s.Log.Error("lanes mended", "lanes", repaired)
 		s.wake()
 	}
-	return mended, nil
+	return repaired, nil
 }
 
 // straySQL lists lanes that count wrong, and those with pending deliveries that are never due, not due though nobody
@@ -93,7 +93,7 @@ const longestLease = 2 * time.Minute
 // leaseOff is the first time that no lease lasts until.
 func (s *Store) leaseOff() int64 { return s.now() + max(s.Lease, longestLease).Milliseconds() + 1 }
 
-func (s *Store) mend(tx *gorm.DB, lanes []int64) error {
+func (s *Store) repair(tx *gorm.DB, lanes []int64) error {
 	now := s.now()
 	err := tx.Exec("UPDATE deliveries SET due_at = ? WHERE lane_id IN ? AND state = 'pending' AND due_at > ?",
 		now, lanes, s.farOff()).Error
@@ -114,8 +114,8 @@ func (s *Store) mend(tx *gorm.DB, lanes []int64) error {
 	return err
 }
 
-// mendWaits ends waits of receivers that are further away than any delay is long, by a clock that was wrong.
-func (s *Store) mendWaits(ctx context.Context) error {
+// repairWaits ends waits of receivers that are further away than any delay is long, by a clock that was wrong.
+func (s *Store) repairWaits(ctx context.Context) error {
 	var n int
 	err := s.read(ctx).Raw("SELECT count(*) FROM receivers WHERE waits > ?", s.farOff()).Scan(&n).Error
 	if err != nil || n == 0 {

@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// slow is how long an attempt may take before its receiver counts as slow.
-const slow = time.Second
+// slowAfter is how long an attempt may take before its receiver counts as slowAfter.
+const slowAfter = time.Second
 
-// slots bounds how many attempts are in flight: in all, for each receiver, and by what is known of receivers. Those that
+// limiter bounds how many attempts are in flight: in all, for each receiver, and by what is known of receivers. Those that
 // are slow or fail share one half, those of which nothing is known yet a quarter, and both together never have more than
 // three quarters, however many new ones turn out to hang: so there are always some for the quick ones. Of these, too, any
 // may begin to hang: when they hold half of all, each gets but one, so that a few with much to do cannot take everything
@@ -22,31 +22,31 @@ const slow = time.Second
 // Receivers without an attempt in flight are remembered, but not for ever: of those that are slow or fail, and of those
 // that are quick, the ones that were idle for longest are forgotten when there are too many, and count as new again. Of
 // those of which nothing is known there is nothing to forget; that they were refused is remembered until there is room.
-type slots struct {
-	total, most int
+type limiter struct {
+	total, maxPerReceiver int
 
 	mu        sync.Mutex
 	used      [kinds]int
 	refused   bool // somebody was, since room was made the last time
 	recording int  // attempts that have ended and that a receiver has no slot for any more
-	receivers map[int64]*slot
-	busy      map[int64]*slot  // those of them that have attempts in flight
+	receivers map[int64]*receiverLimit
+	busy      map[int64]*receiverLimit  // those of them that have attempts in flight
 	idle      [kinds]list.List // ids of the others, the last ones to have become so at the back
 }
 
-// mostIdle is how many receivers without attempts in flight are remembered. Each takes some 150 bytes. What fails cannot
+// maxIdle is how many receivers without attempts in flight are remembered. Each takes some 150 bytes. What fails cannot
 // push out what is quick.
-var mostIdle = [kinds]int{unknown: math.MaxInt, quick: 1 << 16, slowly: 1 << 13}
+var maxIdle = [kinds]int{unknown: math.MaxInt, quick: 1 << 16, slow: 1 << 13}
 
 // What is known of a receiver.
 const (
 	unknown = iota // no attempt has ended yet
 	quick          // the last one succeeded quickly, and none in flight is late
-	slowly         // anything else
+	slow         // anything else
 	kinds
 )
 
-type slot struct {
+type receiverLimit struct {
 	used, allowed int
 	late          int // attempts in flight that have become slow
 	last          int // kind by the last attempt that has ended
@@ -54,19 +54,19 @@ type slot struct {
 	in            *list.List // which idle is of
 }
 
-func (r *slot) kind() int {
+func (r *receiverLimit) kind() int {
 	if r.late > 0 {
-		return slowly
+		return slow
 	}
 	return r.last
 }
 
-func newSlots(total, most int) *slots {
-	return &slots{total: total, most: most, receivers: map[int64]*slot{}, busy: map[int64]*slot{}}
+func newLimiter(total, most int) *limiter {
+	return &limiter{total: total, maxPerReceiver: most, receivers: map[int64]*receiverLimit{}, busy: map[int64]*receiverLimit{}}
 }
 
 // take takes a slot for a receiver if one is free.
-func (s *slots) take(receiver int64) bool {
+func (s *limiter) take(receiver int64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := s.of(receiver)
@@ -82,7 +82,7 @@ func (s *slots) take(receiver int64) bool {
 
 // takeDue is take for a lane that was found to be due. There may be more of its receiver that were not looked for, since
 // there is no room for them: who takes the last slot counts as one who was refused.
-func (s *slots) takeDue(receiver int64) bool {
+func (s *limiter) takeDue(receiver int64) bool {
 	ok := s.take(receiver)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -91,21 +91,21 @@ func (s *slots) takeDue(receiver int64) bool {
 }
 
 // release gives a slot back, and says whether that made room.
-func (s *slots) release(receiver int64) (made bool) {
-	return s.change(receiver, func(r *slot) { r.used-- })
+func (s *limiter) release(receiver int64) (made bool) {
+	return s.change(receiver, func(r *receiverLimit) { r.used-- })
 }
 
 // answered gives a receiver's slot back before its attempt is recorded, which counts among all until then. It says whether
 // that made room.
-func (s *slots) answered(receiver int64) (made bool) {
-	return s.change(receiver, func(r *slot) {
+func (s *limiter) answered(receiver int64) (made bool) {
+	return s.change(receiver, func(r *receiverLimit) {
 		r.used--
 		s.recording++
 	})
 }
 
 // recorded comes after answered, and says whether it made room.
-func (s *slots) recorded() (made bool) {
+func (s *limiter) recorded() (made bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	made = s.all() == s.total && s.refused
@@ -115,7 +115,7 @@ func (s *slots) recorded() (made bool) {
 
 // giveBack is release of a slot that was taken for nothing. Who is to be told of room is told when it is made otherwise: who
 // gives it back has just failed to use it.
-func (s *slots) giveBack(receiver int64) {
+func (s *limiter) giveBack(receiver int64) {
 	if s.release(receiver) {
 		s.mu.Lock()
 		s.refused = true
@@ -124,9 +124,9 @@ func (s *slots) giveBack(receiver int64) {
 }
 
 // learn takes note of how an attempt has ended, and whether it had become late before. It says whether that made room.
-func (s *slots) learn(receiver int64, ok, late bool) (made bool) {
-	return s.change(receiver, func(r *slot) {
-		r.last = slowly
+func (s *limiter) learn(receiver int64, ok, late bool) (made bool) {
+	return s.change(receiver, func(r *receiverLimit) {
+		r.last = slow
 		if late {
 			r.late--
 		}
@@ -134,25 +134,25 @@ func (s *slots) learn(receiver int64, ok, late bool) (made bool) {
 		case !ok:
 			r.allowed = max(r.allowed/2, 1)
 		case late:
-			r.allowed = min(r.allowed+1, s.most)
+			r.allowed = min(r.allowed+1, s.maxPerReceiver)
 		default:
 			r.last = quick
-			r.allowed = min(2*r.allowed, s.most)
+			r.allowed = min(2*r.allowed, s.maxPerReceiver)
 		}
 	})
 }
 
 // late takes note that an attempt in flight has become late. It says whether that made room.
-func (s *slots) late(receiver int64) (made bool) {
-	return s.change(receiver, func(r *slot) {
+func (s *limiter) late(receiver int64) (made bool) {
+	return s.change(receiver, func(r *receiverLimit) {
 		r.late++
-		r.last = slowly
+		r.last = slow
 	})
 }
 
 // change changes what is known of a receiver, and with it what its slots count as. It says whether that made room for
 // somebody who was refused before: at this receiver, or under one of the bounds that all have in common.
-func (s *slots) change(receiver int64, how func(*slot)) (made bool) {
+func (s *limiter) change(receiver int64, how func(*receiverLimit)) (made bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := s.of(receiver)
@@ -170,7 +170,7 @@ func (s *slots) change(receiver int64, how func(*slot)) (made bool) {
 }
 
 // place puts a receiver among those in use or those that are idle.
-func (s *slots) place(receiver int64, r *slot) {
+func (s *limiter) place(receiver int64, r *receiverLimit) {
 	if r.idle != nil {
 		r.in.Remove(r.idle)
 		r.idle = nil
@@ -186,11 +186,11 @@ func (s *slots) place(receiver int64, r *slot) {
 	}
 	r.in = &s.idle[r.kind()]
 	r.idle = r.in.PushBack(receiver)
-	s.forget(r.in, mostIdle[r.kind()])
+	s.forget(r.in, maxIdle[r.kind()])
 }
 
 // forget leaves so many of idle receivers.
-func (s *slots) forget(idle *list.List, left int) {
+func (s *limiter) forget(idle *list.List, left int) {
 	for idle.Len() > left {
 		delete(s.receivers, idle.Remove(idle.Front()).(int64))
 	}
@@ -198,7 +198,7 @@ func (s *slots) forget(idle *list.List, left int) {
 
 // room is how many slots are free in all, and which receivers have none. Of those that are idle these are all that are
 // of a kind that has its part, or nobody: there may be very many, and a claim is not to look at each for nothing.
-func (s *slots) room() (free int, full []int64) {
+func (s *limiter) room() (free int, full []int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for id, r := range s.busy {
@@ -210,7 +210,7 @@ func (s *slots) room() (free int, full []int64) {
 	if under[unknown] {
 		s.forget(&s.idle[unknown], 0)
 	}
-	for _, kind := range []int{unknown, slowly} {
+	for _, kind := range []int{unknown, slow} {
 		for e := s.idle[kind].Front(); e != nil && !under[kind]; e = e.Next() {
 			full = append(full, e.Value.(int64))
 		}
@@ -220,25 +220,25 @@ func (s *slots) room() (free int, full []int64) {
 	return free, full
 }
 
-func (s *slots) free(r *slot) bool {
+func (s *limiter) free(r *receiverLimit) bool {
 	kind := r.kind()
 	return s.all() < s.total && r.used < r.allowed && (s.under()[kind] || kind == quick && r.used == 0)
 }
 
 // under says of each kind whether it has less than its part.
-func (s *slots) under() [kinds + 1]bool {
+func (s *limiter) under() [kinds + 1]bool {
 	half, quarter, most := (s.total+1)/2, (s.total+3)/4, (3*s.total+3)/4
 	return [...]bool{
-		unknown: s.used[unknown] < quarter && s.used[unknown]+s.used[slowly] < most, quick: s.used[quick] < half, slowly: s.used[slowly] < half, kinds: s.all() < s.total,
+		unknown: s.used[unknown] < quarter && s.used[unknown]+s.used[slow] < most, quick: s.used[quick] < half, slow: s.used[slow] < half, kinds: s.all() < s.total,
 	}
 }
 
-func (s *slots) all() int { return s.used[unknown] + s.used[quick] + s.used[slowly] + s.recording }
+func (s *limiter) all() int { return s.used[unknown] + s.used[quick] + s.used[slow] + s.recording }
 
-func (s *slots) of(receiver int64) *slot {
+func (s *limiter) of(receiver int64) *receiverLimit {
 	r := s.receivers[receiver]
 	if r == nil {
-		r = &slot{allowed: 1}
+		r = &receiverLimit{allowed: 1}
 		s.receivers[receiver] = r
 	}
 	return r

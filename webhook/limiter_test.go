@@ -12,7 +12,7 @@ import (
 )
 
 // takeAll takes as many slots for a receiver as there are.
-func takeAll(s *slots, receiver int64) (n int) {
+func takeAll(s *limiter, receiver int64) (n int) {
 	for s.take(receiver) {
 		n++
 	}
@@ -20,7 +20,7 @@ func takeAll(s *slots, receiver int64) (n int) {
 }
 
 func TestSlotsStartWithOneAndDouble(t *testing.T) {
-	s := newSlots(100, 5)
+	s := newLimiter(100, 5)
 	for _, want := range []int{1, 2, 4, 5, 5} {
 		if got := takeAll(s, 7); got != want {
 			t.Fatalf("%d slots, want %d", got, want)
@@ -38,7 +38,7 @@ func TestSlotsStartWithOneAndDouble(t *testing.T) {
 
 // The usual client has thousands of agents and one receiver: a slow one is not to be served one by one.
 func TestSlotsOfASlowReceiverGrow(t *testing.T) {
-	s := newSlots(100, 5)
+	s := newLimiter(100, 5)
 	for want := 1; want <= 4; want++ {
 		if got := takeAll(s, 7); got != want {
 			t.Fatalf("%d slots, want %d", got, want)
@@ -52,7 +52,7 @@ func TestSlotsOfASlowReceiverGrow(t *testing.T) {
 }
 
 func TestSlotsOfSlowReceiversAreHalf(t *testing.T) {
-	s := newSlots(10, 5)
+	s := newLimiter(10, 5)
 	for range 3 {
 		s.learn(1, true, false)
 	}
@@ -75,7 +75,7 @@ func TestSlotsOfSlowReceiversAreHalf(t *testing.T) {
 
 // Those who hang do not stand before those who have not been asked yet, and the other way round.
 func TestSlotsOfNewReceiversAreAQuarter(t *testing.T) {
-	s := newSlots(8, 4)
+	s := newLimiter(8, 4)
 	for r := int64(100); r < 104; r++ {
 		s.take(r)
 		s.late(r)
@@ -96,7 +96,7 @@ func TestSlotsOfNewReceiversAreAQuarter(t *testing.T) {
 
 // However many new receivers come and hang, those that are quick get theirs.
 func TestSlotsAreNotFloodedByNewReceivers(t *testing.T) {
-	s := newSlots(1024, 32)
+	s := newLimiter(1024, 32)
 	s.learn(1, true, false)
 	next := int64(100)
 	for range 10 { // seconds
@@ -115,7 +115,7 @@ func TestSlotsAreNotFloodedByNewReceivers(t *testing.T) {
 
 // A few receivers that were quick and have much to do leave something for the others, should they hang.
 func TestSlotsOfQuickReceiversBeyondHalfAreOneEach(t *testing.T) {
-	s := newSlots(8, 8)
+	s := newLimiter(8, 8)
 	for _, r := range []int64{1, 2, 3} {
 		for range 3 {
 			s.learn(r, true, false)
@@ -133,7 +133,7 @@ func TestSlotsOfQuickReceiversBeyondHalfAreOneEach(t *testing.T) {
 }
 
 func TestSlotsForgetOnlyWhoIsNew(t *testing.T) {
-	s := newSlots(4, 1)
+	s := newLimiter(4, 1)
 	for _, r := range []int64{1, 2, 3} {
 		s.take(r)
 	}
@@ -150,7 +150,7 @@ func TestSlotsForgetOnlyWhoIsNew(t *testing.T) {
 }
 
 // meet has a receiver been asked once.
-func meet(s *slots, receiver int64, ok bool) {
+func meet(s *limiter, receiver int64, ok bool) {
 	s.take(receiver)
 	s.learn(receiver, ok, false)
 	s.release(receiver)
@@ -159,29 +159,29 @@ func meet(s *slots, receiver int64, ok bool) {
 // Receivers come and go for as long as the program runs. Those that are of no account any more are forgotten, whatever
 // they were, and those that fail do not push out those that are quick.
 func TestSlotsForgetWhoIsIdleForLongest(t *testing.T) {
-	s := newSlots(1024, 32)
+	s := newLimiter(1024, 32)
 	meet(s, 1, true)
 	for _, id := range ids(1000, 100_000) {
 		meet(s, id, false)
 	}
-	if n := len(s.receivers); n != mostIdle[slowly]+1 {
-		t.Errorf("%d receivers are kept, want %d that failed and a quick one", n, mostIdle[slowly])
+	if n := len(s.receivers); n != maxIdle[slow]+1 {
+		t.Errorf("%d receivers are kept, want %d that failed and a quick one", n, maxIdle[slow])
 	}
-	if s.of(1).last != quick || s.of(100_999).last != slowly || s.of(1000).last != unknown {
+	if s.of(1).last != quick || s.of(100_999).last != slow || s.of(1000).last != unknown {
 		t.Error("not those were forgotten that are idle for longest")
 	}
 	s.take(2)
 	for _, id := range ids(200_000, 100_000) {
 		meet(s, id, true)
 	}
-	if n := len(s.receivers); n > 2+mostIdle[slowly]+mostIdle[quick] || s.of(2).used != 1 {
+	if n := len(s.receivers); n > 2+maxIdle[slow]+maxIdle[quick] || s.of(2).used != 1 {
 		t.Errorf("%d receivers are kept, and %d attempts at the one that was in use for long", n, s.of(2).used)
 	}
 }
 
 // Those who were refused are remembered only as long as they would be refused again.
 func TestSlotsForgetWhoWasRefused(t *testing.T) {
-	s := newSlots(4, 1)
+	s := newLimiter(4, 1)
 	s.take(1)
 	for _, id := range ids(100, 50_000) {
 		s.take(id)
@@ -197,7 +197,7 @@ func TestSlotsForgetWhoWasRefused(t *testing.T) {
 
 // A claim does not pay for all who were ever asked.
 func BenchmarkSlotsRoom(b *testing.B) {
-	s := newSlots(1024, 32)
+	s := newLimiter(1024, 32)
 	for _, id := range ids(1000, 100_000) {
 		meet(s, id, id%2 == 0)
 	}
@@ -209,7 +209,7 @@ func BenchmarkSlotsRoom(b *testing.B) {
 // slotsModel forgets nobody and sums anew each time.
 type slotsModel struct {
 	total, most int
-	receivers   map[int64]*slot
+	receivers   map[int64]*receiverLimit
 	waiting     map[int64]bool // who was refused, and was not told since that there is room
 }
 
@@ -222,9 +222,9 @@ func (m *slotsModel) used(kinds ...int) (n int) {
 	return n
 }
 
-func (m *slotsModel) of(receiver int64) *slot {
+func (m *slotsModel) of(receiver int64) *receiverLimit {
 	if m.receivers[receiver] == nil {
-		m.receivers[receiver] = &slot{allowed: 1}
+		m.receivers[receiver] = &receiverLimit{allowed: 1}
 	}
 	return m.receivers[receiver]
 }
@@ -236,20 +236,20 @@ func (m *slotsModel) free(receiver int64) bool {
 	}
 	switch r.kind() {
 	case unknown:
-		return 4*m.used(unknown) < m.total && 4*m.used(unknown, slowly) < 3*m.total
+		return 4*m.used(unknown) < m.total && 4*m.used(unknown, slow) < 3*m.total
 	case quick:
 		return r.used == 0 || 2*m.used(quick) < m.total
 	}
-	return 2*m.used(slowly) < m.total
+	return 2*m.used(slow) < m.total
 }
 
 func TestSlotsAgainstModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := &slotsModel{
 			total: rapid.IntRange(1, 12).Draw(t, "total"), most: rapid.IntRange(1, 5).Draw(t, "most"),
-			receivers: map[int64]*slot{}, waiting: map[int64]bool{},
+			receivers: map[int64]*receiverLimit{}, waiting: map[int64]bool{},
 		}
-		s := newSlots(m.total, m.most)
+		s := newLimiter(m.total, m.most)
 		receiver := rapid.Int64Range(1, 6)
 		t.Repeat(map[string]func(*rapid.T){
 			"take": func(t *rapid.T) {
@@ -279,7 +279,7 @@ func TestSlotsAgainstModel(t *testing.T) {
 				before := m.refused()
 				made := s.learn(id, ok, false)
 				r := m.of(id)
-				if r.last = slowly; ok {
+				if r.last = slow; ok {
 					r.last, r.allowed = quick, min(2*r.allowed, m.most)
 				} else {
 					r.allowed = max(r.allowed/2, 1)
@@ -291,7 +291,7 @@ func TestSlotsAgainstModel(t *testing.T) {
 				if r := m.of(id); r.late < r.used {
 					before := m.refused()
 					made := s.late(id)
-					r.late, r.last = r.late+1, slowly
+					r.late, r.last = r.late+1, slow
 					m.compareMade(t, before, made)
 				}
 			},
@@ -303,7 +303,7 @@ func TestSlotsAgainstModel(t *testing.T) {
 				}
 				before := m.refused()
 				made := s.learn(id, ok, true)
-				if r.late, r.last = r.late-1, slowly; ok {
+				if r.late, r.last = r.late-1, slow; ok {
 					r.allowed = min(r.allowed+1, m.most)
 				} else {
 					r.allowed = max(r.allowed/2, 1)
@@ -338,8 +338,8 @@ func (m *slotsModel) compareMade(t *rapid.T, refused []int64, made bool) {
 	}
 }
 
-func (m *slotsModel) compare(t *rapid.T, s *slots) {
-	want := [kinds]int{m.used(unknown), m.used(quick), m.used(slowly)}
+func (m *slotsModel) compare(t *rapid.T, s *limiter) {
+	want := [kinds]int{m.used(unknown), m.used(quick), m.used(slow)}
 	if s.used != want || m.used() > m.total {
 		t.Fatalf("used %v, want %v of %d", s.used, want, m.total)
 	}
@@ -413,13 +413,13 @@ func TestDispatchCountsWhoHangsAtOnce(t *testing.T) {
 			return says(200)(req)
 		})
 		r.run().prove(1, 2)
-		r.d.slots.learn(3, false, false)
-		r.d.slots.learn(4, false, false)
+		r.d.limiter.learn(3, false, false)
+		r.d.limiter.learn(4, false, false)
 		hanging = true
 		for lane := range int64(4) {
 			r.add(1, lane, 1)
 		}
-		r.pass(slow - 1)
+		r.pass(slowAfter - 1)
 		r.add(3, 30, 1) // nobody knows yet
 		r.pass(0)
 		r.wantLeft(4, 4)
@@ -526,9 +526,9 @@ func TestDispatchCountsWhoHangsAmongSuccesses(t *testing.T) {
 		for lane := range int64(3) {
 			r.add(5, lane, 1)
 		}
-		r.pass(slow + time.Second)
-		r.d.slots.learn(6, false, false)
-		r.d.slots.learn(7, false, false)
+		r.pass(slowAfter + time.Second)
+		r.d.limiter.learn(6, false, false)
+		r.d.limiter.learn(7, false, false)
 		r.add(6, 30, 1)
 		r.add(7, 31, 1)
 		r.pass(0)
@@ -538,9 +538,9 @@ func TestDispatchCountsWhoHangsAmongSuccesses(t *testing.T) {
 			}
 		}
 		r.pass(9 * time.Second)
-		r.d.slots.mu.Lock()
-		defer r.d.slots.mu.Unlock()
-		if five := r.d.slots.of(5); five.kind() != quick {
+		r.d.limiter.mu.Lock()
+		defer r.d.limiter.mu.Unlock()
+		if five := r.d.limiter.of(5); five.kind() != quick {
 			t.Errorf("the receiver is %+v: it has proven itself anew", five)
 		}
 	})

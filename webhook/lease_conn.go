@@ -15,17 +15,17 @@ var (
 	errStale  = errors.New("the connection was kept open and turned out to be closed")
 )
 
-// punctual is a connection on which nothing is written from a time on. A process may be suspended at any instruction,
+// leaseConn is a connection on which nothing is written from a time on. A process may be suspended at any instruction,
 // also after it has looked at its lease, and must not continue with a request when it wakes and another process may
 // have the lane. Between this look and the write there is nothing but the system.
-type punctual struct {
+type leaseConn struct {
 	net.Conn
 	use   atomic.Pointer[use]
 	heard atomic.Bool // something was read since the request of that use
 }
 
 // Write implements net.Conn.
-func (c *punctual) Write(b []byte) (int, error) {
+func (c *leaseConn) Write(b []byte) (int, error) {
 	u := c.use.Load()
 	if u == nil {
 		return c.Conn.Write(b)
@@ -44,7 +44,7 @@ func (c *punctual) Write(b []byte) (int, error) {
 }
 
 // Read implements net.Conn.
-func (c *punctual) Read(b []byte) (int, error) {
+func (c *leaseConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if n > 0 {
 		c.heard.Store(true)
@@ -57,7 +57,7 @@ type use struct {
 	until time.Time
 	end   context.CancelCauseFunc
 
-	conn     atomic.Pointer[punctual] // the last one, nil for one that another transport has made
+	conn     atomic.Pointer[leaseConn] // the last one, nil for one that another transport has made
 	kept     atomic.Bool              // that has served another exchange before
 	wrote    atomic.Bool              // a part of the request was sent, on any connection
 	answered atomic.Bool              // the answer has begun
@@ -83,7 +83,7 @@ func newUse(ctx context.Context, lease time.Time) (*use, context.Context) {
 // gotConn stops an exchange to which net/http gives a second kept connection after the first one has failed: it would
 // resend the request on each that is left.
 func (u *use) gotConn(info httptrace.GotConnInfo) {
-	c := punctualOf(info.Conn)
+	c := leaseConnOf(info.Conn)
 	if c == nil {
 		return
 	}
@@ -137,11 +137,11 @@ func (u *use) stale() bool {
 	return u.kept.Load() && !u.answered.Load()
 }
 
-// punctualOf is what is beneath a connection, nil for one that another transport has made.
-func punctualOf(conn net.Conn) *punctual {
+// leaseConnOf is what is beneath a connection, nil for one that another transport has made.
+func leaseConnOf(conn net.Conn) *leaseConn {
 	if secure, ok := conn.(*tls.Conn); ok {
 		conn = secure.NetConn()
 	}
-	c, _ := conn.(*punctual)
+	c, _ := conn.(*leaseConn)
 	return c
 }
