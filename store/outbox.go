@@ -50,10 +50,10 @@ func (s *Store) Record(
 // result is what came of sending a delivery, and what comes of recording it.
 type result struct {
 	webhook.Delivery
-	ctx     context.Context
-	outcome webhook.Outcome
-	keepLane    bool
-	lease   time.Time // of what its lane goes on with
+	ctx      context.Context
+	outcome  webhook.Outcome
+	keepLane bool
+	lease    time.Time // of what its lane goes on with
 
 	next      *webhook.Delivery
 	more      bool // that may be claimed now in this lane

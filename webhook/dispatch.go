@@ -36,9 +36,9 @@ type DispatcherOptions struct {
 // Dispatcher carries deliveries from an outbox to their receivers. In each lane one is in flight at a time.
 type Dispatcher struct {
 	DispatcherOptions
-	limiter  *limiter
-	freed  chan struct{}
-	turned atomic.Int64
+	limiter *limiter
+	freed   chan struct{}
+	turned  atomic.Int64
 
 	mu      sync.Mutex
 	work    func(Delivery) // begins to work a lane; nil while the dispatcher does not run

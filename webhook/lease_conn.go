@@ -58,12 +58,12 @@ type use struct {
 	end   context.CancelCauseFunc
 
 	conn     atomic.Pointer[leaseConn] // the last one, nil for one that another transport has made
-	kept     atomic.Bool              // that has served another exchange before
-	wrote    atomic.Bool              // a part of the request was sent, on any connection
-	answered atomic.Bool              // the answer has begun
-	stopped  atomic.Bool              // nothing more is written
-	leftover atomic.Bool              // the answer was there before its request
-	heldUp   atomic.Bool              // something was to be written too late
+	kept     atomic.Bool               // that has served another exchange before
+	wrote    atomic.Bool               // a part of the request was sent, on any connection
+	answered atomic.Bool               // the answer has begun
+	stopped  atomic.Bool               // nothing more is written
+	leftover atomic.Bool               // the answer was there before its request
+	heldUp   atomic.Bool               // something was to be written too late
 }
 
 // newUse returns a use and the context for its exchange, in which nothing is written when the deadline of ctx or the

@@ -30,8 +30,8 @@ type limiter struct {
 	refused   bool // somebody was, since room was made the last time
 	recording int  // attempts that have ended and that a receiver has no slot for any more
 	receivers map[int64]*receiverLimit
-	busy      map[int64]*receiverLimit  // those of them that have attempts in flight
-	idle      [kinds]list.List // ids of the others, the last ones to have become so at the back
+	busy      map[int64]*receiverLimit // those of them that have attempts in flight
+	idle      [kinds]list.List         // ids of the others, the last ones to have become so at the back
 }
 
 // maxIdle is how many receivers without attempts in flight are remembered. Each takes some 150 bytes. What fails cannot
@@ -42,7 +42,7 @@ var maxIdle = [kinds]int{unknown: math.MaxInt, quick: 1 << 16, slow: 1 << 13}
 const (
 	unknown = iota // no attempt has ended yet
 	quick          // the last one succeeded quickly, and none in flight is late
-	slow         // anything else
+	slow           // anything else
 	kinds
 )
 
