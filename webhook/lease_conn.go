@@ -15,13 +15,13 @@ var (
 	errStale  = errors.New("the connection was kept open and turned out to be closed")
 )
 
-// leaseConn is a connection on which nothing is written from a time on. A process may be suspended at any instruction,
-// also after it has looked at its lease, and must not continue with a request when it wakes and another process may
-// have the lane. Between this look and the write there is nothing but the system.
+// leaseConn is a connection on which nothing is written after its lease. A process may be suspended at any instruction,
+// also after it has checked its lease. When it resumes, another process may have the lane, and it must not continue with
+// a request. Between the check in Write and the write itself there is only the system call.
 type leaseConn struct {
 	net.Conn
 	use   atomic.Pointer[use]
-	heard atomic.Bool // something was read since the request of that use
+	heard atomic.Bool // something was read after the request of that use
 }
 
 // Write implements net.Conn.

@@ -7,51 +7,61 @@ import (
 	"time"
 )
 
-// slowAfter is how long an attempt may take before its receiver counts as slowAfter.
+// slowAfter is how long an attempt may take before it is late, and its receiver slow.
 const slowAfter = time.Second
 
-// limiter bounds how many attempts are in flight: in all, for each receiver, and by what is known of receivers. Those that
-// are slow or fail share one half, those of which nothing is known yet a quarter, and both together never have more than
-// three quarters, however many new ones turn out to hang: so there are always some for the quick ones. Of these, too, any
-// may begin to hang: when they hold half of all, each gets but one, so that a few with much to do cannot take everything
-// in the second in which nobody can know.
+// limiter bounds how many attempts are in flight, by slots. One receiver's bound is what it has earned; all receivers
+// of a kind together have a part of the total:
 //
-// A receiver starts with one slot. Up to a bound it doubles with every quick success and earns one with every slow one;
-// a failure takes half away. As long as an attempt in flight is late it counts as slow, whatever else succeeds there.
+//	kind     its receivers                                  one receiver                 all of the kind
+//	unknown  no attempt has ended yet                       1 slot                       1/4; with slow ones 3/4
+//	quick    the last attempt succeeded within slowAfter,   what it has earned; 1 slot   no bound but the total
+//	         and none in flight is late                     when the kind has 1/2
+//	slow     all others                                     what it has earned           1/2
 //
-// Receivers without an attempt in flight are remembered, but not for ever: of those that are slow or fail, and of those
-// that are quick, the ones that were idle for longest are forgotten when there are too many, and count as new again. Of
-// those of which nothing is known there is nothing to forget; that they were refused is remembered until there is room.
+// So a quarter is always left for quick receivers, however many new ones hang. Quick ones may begin to hang, too: one
+// slot each beyond the half keeps a few with long lanes from taking everything before they are late.
+//
+// A receiver earns slots by how its attempts end, from one slot to maxPerReceiver:
+//
+//	success within slowAfter   twice as many
+//	later success              one more
+//	failure                    half as many
+//
+// Idle receivers, which have no attempt in flight, are remembered up to maxIdle of each kind. Beyond that the limiter
+// forgets the one that has been idle for longest, which is unknown from then on. An idle unknown receiver is remembered
+// only while there is no room for it.
 type limiter struct {
 	total, maxPerReceiver int
 
 	mu        sync.Mutex
 	used      [kinds]int
-	refused   bool // somebody was, since room was made the last time
-	recording int  // attempts that have ended and that a receiver has no slot for any more
+	refused   bool // a receiver was, since there was room for the last time
+	recording int  // attempts that have ended and are being recorded, without a slot of their receiver
 	receivers map[int64]*receiverLimit
-	busy      map[int64]*receiverLimit // those of them that have attempts in flight
-	idle      [kinds]list.List         // ids of the others, the last ones to have become so at the back
+	busy      map[int64]*receiverLimit // receivers with attempts in flight
+	idle      [kinds]list.List         // ids of the other receivers; the last to become idle is at the back
 }
 
-// maxIdle is how many receivers without attempts in flight are remembered. Each takes some 150 bytes. What fails cannot
-// push out what is quick.
+// maxIdle is how many idle receivers of each kind are remembered, at about 150 bytes each. Each kind has a bound of its
+// own, so slow receivers do not push out quick ones.
 var maxIdle = [kinds]int{unknown: math.MaxInt, quick: 1 << 16, slow: 1 << 13}
 
-// What is known of a receiver.
+// The kinds of receivers, as limiter's table has them.
 const (
-	unknown = iota // no attempt has ended yet
-	quick          // the last one succeeded quickly, and none in flight is late
-	slow           // anything else
+	unknown = iota
+	quick
+	slow
 	kinds
 )
 
+// receiverLimit is what the limiter knows of one receiver.
 type receiverLimit struct {
 	used, allowed int
-	late          int // attempts in flight that have become slow
+	late          int // attempts in flight that take longer than slowAfter
 	last          int // kind by the last attempt that has ended
 	idle          *list.Element
-	in            *list.List // which idle is of
+	in            *list.List // the list of idle
 }
 
 func (r *receiverLimit) kind() int {
@@ -61,8 +71,11 @@ func (r *receiverLimit) kind() int {
 	return r.last
 }
 
-func newLimiter(total, most int) *limiter {
-	return &limiter{total: total, maxPerReceiver: most, receivers: map[int64]*receiverLimit{}, busy: map[int64]*receiverLimit{}}
+func newLimiter(total, maxPerReceiver int) *limiter {
+	return &limiter{
+		total: total, maxPerReceiver: maxPerReceiver,
+		receivers: map[int64]*receiverLimit{}, busy: map[int64]*receiverLimit{},
+	}
 }
 
 // take takes a slot for a receiver if one is free.
@@ -80,8 +93,8 @@ func (s *limiter) take(receiver int64) bool {
 	return true
 }
 
-// takeDue is take for a lane that was found to be due. There may be more of its receiver that were not looked for, since
-// there is no room for them: who takes the last slot counts as one who was refused.
+// takeDue is take for a lane that a claim has found due. The claim did not look for more of the receiver's lanes than
+// there was room for, so a receiver that takes its last slot counts as refused.
 func (s *limiter) takeDue(receiver int64) bool {
 	ok := s.take(receiver)
 	s.mu.Lock()
@@ -90,13 +103,13 @@ func (s *limiter) takeDue(receiver int64) bool {
 	return ok
 }
 
-// release gives a slot back, and says whether that made room.
+// release gives a slot back, and says whether that made room for a receiver that was refused.
 func (s *limiter) release(receiver int64) (made bool) {
 	return s.change(receiver, func(r *receiverLimit) { r.used-- })
 }
 
-// answered gives a receiver's slot back before its attempt is recorded, which counts among all until then. It says whether
-// that made room.
+// answered gives a receiver's slot back before its attempt is recorded; until then the attempt counts in the total. It
+// says whether that made room.
 func (s *limiter) answered(receiver int64) (made bool) {
 	return s.change(receiver, func(r *receiverLimit) {
 		r.used--
@@ -104,7 +117,7 @@ func (s *limiter) answered(receiver int64) (made bool) {
 	})
 }
 
-// recorded comes after answered, and says whether it made room.
+// recorded ends what answered began, and says whether it made room.
 func (s *limiter) recorded() (made bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -113,8 +126,8 @@ func (s *limiter) recorded() (made bool) {
 	return made
 }
 
-// giveBack is release of a slot that was taken for nothing. Who is to be told of room is told when it is made otherwise: who
-// gives it back has just failed to use it.
+// giveBack gives back a slot that its claim did not use. It reports no room: the claim would only fail to use it again.
+// The next release reports it.
 func (s *limiter) giveBack(receiver int64) {
 	if s.release(receiver) {
 		s.mu.Lock()
@@ -123,7 +136,7 @@ func (s *limiter) giveBack(receiver int64) {
 	}
 }
 
-// learn takes note of how an attempt has ended, and whether it had become late before. It says whether that made room.
+// learn notes how an attempt has ended, and whether late was called for it before. It says whether that made room.
 func (s *limiter) learn(receiver int64, ok, late bool) (made bool) {
 	return s.change(receiver, func(r *receiverLimit) {
 		r.last = slow
@@ -142,7 +155,7 @@ func (s *limiter) learn(receiver int64, ok, late bool) (made bool) {
 	})
 }
 
-// late takes note that an attempt in flight has become late. It says whether that made room.
+// late notes that an attempt in flight has become late. It says whether that made room.
 func (s *limiter) late(receiver int64) (made bool) {
 	return s.change(receiver, func(r *receiverLimit) {
 		r.late++
@@ -150,8 +163,8 @@ func (s *limiter) late(receiver int64) (made bool) {
 	})
 }
 
-// change changes what is known of a receiver, and with it what its slots count as. It says whether that made room for
-// somebody who was refused before: at this receiver, or under one of the bounds that all have in common.
+// change changes what is known of a receiver, and by that the kind that its slots belong to. It says whether that made
+// room for a receiver that was refused before: for this one, or under a bound that several share.
 func (s *limiter) change(receiver int64, how func(*receiverLimit)) (made bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -169,7 +182,7 @@ func (s *limiter) change(receiver int64, how func(*receiverLimit)) (made bool) {
 	return made
 }
 
-// place puts a receiver among those in use or those that are idle.
+// place puts a receiver among the busy or the idle ones.
 func (s *limiter) place(receiver int64, r *receiverLimit) {
 	if r.idle != nil {
 		r.in.Remove(r.idle)
@@ -189,15 +202,15 @@ func (s *limiter) place(receiver int64, r *receiverLimit) {
 	s.forget(r.in, maxIdle[r.kind()])
 }
 
-// forget leaves so many of idle receivers.
+// forget leaves at most so many of the idle receivers of a kind.
 func (s *limiter) forget(idle *list.List, left int) {
 	for idle.Len() > left {
 		delete(s.receivers, idle.Remove(idle.Front()).(int64))
 	}
 }
 
-// room is how many slots are free in all, and which receivers have none. Of those that are idle these are all that are
-// of a kind that has its part, or nobody: there may be very many, and a claim is not to look at each for nothing.
+// room is how many slots are free in all, and which receivers are full: of the busy ones those without a free slot, of
+// the idle ones all of a kind that has its whole part. A kind that has room lists none, since there may be very many.
 func (s *limiter) room() (free int, full []int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -225,16 +238,20 @@ func (s *limiter) free(r *receiverLimit) bool {
 	return s.all() < s.total && r.used < r.allowed && (s.under()[kind] || kind == quick && r.used == 0)
 }
 
-// under says of each kind whether it has less than its part.
+// under says of each kind whether it has less than its part, and last whether all have less than the total.
 func (s *limiter) under() [kinds + 1]bool {
-	half, quarter, most := (s.total+1)/2, (s.total+3)/4, (3*s.total+3)/4
+	half, quarter, threeQuarters := (s.total+1)/2, (s.total+3)/4, (3*s.total+3)/4
 	return [...]bool{
-		unknown: s.used[unknown] < quarter && s.used[unknown]+s.used[slow] < most, quick: s.used[quick] < half, slow: s.used[slow] < half, kinds: s.all() < s.total,
+		unknown: s.used[unknown] < quarter && s.used[unknown]+s.used[slow] < threeQuarters,
+		quick:   s.used[quick] < half,
+		slow:    s.used[slow] < half,
+		kinds:   s.all() < s.total,
 	}
 }
 
 func (s *limiter) all() int { return s.used[unknown] + s.used[quick] + s.used[slow] + s.recording }
 
+// of returns what is known of a receiver; a new one has one slot.
 func (s *limiter) of(receiver int64) *receiverLimit {
 	r := s.receivers[receiver]
 	if r == nil {

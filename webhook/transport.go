@@ -32,8 +32,8 @@ func newTransport(r *rotatingTransport) *http.Transport {
 // maxDials is how many connections one transport opens, or tries to.
 const maxDials = 1 << 12
 
-// rotatingTransport is a transport that gives way to a new one after some dials: net/http's keeps a request of each address
-// where no connection was ever left over for another, which is each that is dead, for as long as it is in use itself.
+// rotatingTransport replaces its transport after maxDials. A transport of net/http keeps, for as long as it is in use,
+// one request of each address where no connection was ever left over, which is every dead address.
 type rotatingTransport struct {
 	dialer *guarded
 
