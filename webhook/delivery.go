@@ -31,12 +31,12 @@ type Delivery struct {
 	Data      gen.AgentEventData
 	Secrets   []string // what it is signed with; the newest first
 
-	// DeployingUntil is until when, by this process's monotonic clock, an answer of 3xx, 401, 403, 404 or 405 is one of a
-	// receiver that is being deployed, and the delivery is tried again. Zero for not at all.
+	// DeployingUntil is until when, by this process's monotonic clock, an answer of 3xx, 401, 403, 404 or 405 is one of
+	// a receiver that is being deployed, and the delivery is tried again. Zero for not at all.
 	DeployingUntil time.Time
 
-	// Traceparent is of which trace it is, as W3C's Trace Context has it: what the change is known by, or the attempt if
-	// DispatcherOptions.Observe says so. It is sent along. Empty for none.
+	// Traceparent is of which trace it is, as W3C's Trace Context has it: what the change is known by, or the attempt
+	// if DispatcherOptions.Observe says so. It is sent along. Empty for none.
 	Traceparent string
 }
 
@@ -67,8 +67,8 @@ const (
 type Outcome struct {
 	Attempt
 
-	// Until the next attempt, for the verdict Retry: if what failed is the delivery and, no longer than that, if it is the
-	// receiver, which is the same delivery's second failure with no sign of life of the receiver between.
+	// Until the next attempt, for the verdict Retry: if what failed is the delivery and, no longer than that, if it is
+	// the receiver, which is the same delivery's second failure with no sign of life of the receiver between.
 	Delay, Recovery time.Duration
 }
 

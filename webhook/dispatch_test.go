@@ -53,7 +53,8 @@ func TestDispatchKeepsOrderOverRetries(t *testing.T) {
 	})
 }
 
-// A receiver that is known to be quick has more that is due than it may be sent at once: the rest follows without a pause.
+// A receiver that is known to be quick has more that is due than it may be sent at once: the rest follows without a
+// pause.
 func TestDispatchGoesOnWhereThereWasNoRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := setUp(t, DispatcherOptions{PerReceiver: 8}, after(15*time.Millisecond, says(200)))
@@ -281,7 +282,8 @@ func TestDispatchStopRecordsTheLastAnswer(t *testing.T) {
 // However the store is, and whatever is in flight.
 func TestDispatchStopReturnsInTime(t *testing.T) {
 	answers := map[string]answer{
-		"quick": after(50*time.Millisecond, says(200)), "late": after(11*time.Second, says(200)), "hanging": hangs, "failing": says(503),
+		"quick": after(50*time.Millisecond, says(200)), "late": after(11*time.Second, says(200)), "hanging": hangs,
+		"failing": says(503),
 	}
 	for what, a := range answers {
 		for trouble, does := range map[string]func(context.Context) error{"fails": fails, "blocks": blocks} {
@@ -352,7 +354,7 @@ func TestDispatchGivesUpRecordingWithItsLease(t *testing.T) {
 				r.setTrouble("Record", does)
 				r.add(1, 1, 1)
 				r.run().pass(15*time.Second - 1)
-				r.setTrouble("Claim", blocks) // so that nobody takes the lane over
+				r.setTrouble("Claim", blocks) // so that no other process takes the lane over
 				tried := len(r.calls("Record"))
 				r.pass(time.Minute)
 				if n := len(r.calls("Record")); n != tried || n == 0 {
@@ -522,7 +524,7 @@ func TestDispatchRepairsLanesEveryMinute(t *testing.T) {
 	})
 }
 
-// Who looks is told of every attempt before it and after it, and of one that is cut off that it came to nothing.
+// Observe is called before and after every attempt; an attempt that was cut off has no verdict.
 func TestDispatchIsObserved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
@@ -549,7 +551,8 @@ func TestDispatchIsObserved(t *testing.T) {
 		r.pass(0)
 		r.stop()
 		equal(t, "seen", seen, []string{
-			"msg_1, attempt 1", "00-trace-attempt-01", `"retry" 503, again after 5s`, "msg_1, attempt 2", `"delivered" 200, again after 0s`,
+			"msg_1, attempt 1", "00-trace-attempt-01", `"retry" 503, again after 5s`, "msg_1, attempt 2",
+			`"delivered" 200, again after 0s`,
 			"msg_2, attempt 1", `"" 0, again after 0s`,
 		})
 	})
@@ -572,7 +575,9 @@ func survive(t *testing.T, random *rand.Rand) {
 		return random.IntN(n)
 	}
 	answers := []answer{says(200), says(200), says(503), says(404), hangs, after(2*time.Second, says(200))}
-	o := DispatcherOptions{Slots: 1 + draw(20), PerReceiver: 1 + draw(8), Schedule: Schedule{Delays: []time.Duration{time.Second}}}
+	o := DispatcherOptions{
+		Slots: 1 + draw(20), PerReceiver: 1 + draw(8), Schedule: Schedule{Delays: []time.Duration{time.Second}},
+	}
 	r := setUp(t, o, func(req *http.Request) (*http.Response, error) { return answers[draw(len(answers))](req) })
 	r.run()
 	for range 100 {

@@ -81,8 +81,8 @@ func (d *Dispatcher) record(ctx context.Context, x Delivery, o Outcome, keepLane
 	}
 }
 
-// outlast returns a context that ends at a deadline, or storeGrace after ctx: an outcome that is stored by then is worth
-// keeping, but a store that hangs must not block the end.
+// outlast returns a context that ends at a deadline, or storeGrace after ctx: an outcome that is stored by then is
+// worth keeping, but a store that hangs must not block the end.
 func outlast(ctx context.Context, deadline time.Time) (context.Context, context.CancelFunc) {
 	longer, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
 	stop := context.AfterFunc(ctx, func() { time.AfterFunc(storeGrace, cancel) })

@@ -16,8 +16,8 @@ var (
 )
 
 // leaseConn is a connection on which nothing is written after its lease. A process may be suspended at any instruction,
-// also after it has checked its lease. When it resumes, another process may have the lane, and it must not continue with
-// a request. Between the check in Write and the write itself there is only the system call.
+// also after it has checked its lease. When it resumes, another process may have the lane, and it must not continue
+// with a request. Between the check in Write and the write itself there is only the system call.
 type leaseConn struct {
 	net.Conn
 	use   atomic.Pointer[use]

@@ -19,7 +19,7 @@ func takeAll(s *limiter, receiver int64) (n int) {
 	return n
 }
 
-func TestSlotsStartWithOneAndDouble(t *testing.T) {
+func TestLimiterStartsWithOneSlotAndDoubles(t *testing.T) {
 	s := newLimiter(100, 5)
 	for _, want := range []int{1, 2, 4, 5, 5} {
 		if got := takeAll(s, 7); got != want {
@@ -37,7 +37,7 @@ func TestSlotsStartWithOneAndDouble(t *testing.T) {
 }
 
 // The usual client has thousands of agents and one receiver: a slow one is not to be served one by one.
-func TestSlotsOfASlowReceiverGrow(t *testing.T) {
+func TestLimiterLetsASlowReceiverGrow(t *testing.T) {
 	s := newLimiter(100, 5)
 	for want := 1; want <= 4; want++ {
 		if got := takeAll(s, 7); got != want {
@@ -51,7 +51,7 @@ func TestSlotsOfASlowReceiverGrow(t *testing.T) {
 	}
 }
 
-func TestSlotsOfSlowReceiversAreHalf(t *testing.T) {
+func TestLimiterGivesSlowReceiversHalf(t *testing.T) {
 	s := newLimiter(10, 5)
 	for range 3 {
 		s.learn(1, true, false)
@@ -73,8 +73,8 @@ func TestSlotsOfSlowReceiversAreHalf(t *testing.T) {
 	}
 }
 
-// Those who hang do not stand before those who have not been asked yet, and the other way round.
-func TestSlotsOfNewReceiversAreAQuarter(t *testing.T) {
+// Receivers that hang do not block receivers without an attempt yet, and the other way round.
+func TestLimiterGivesNewReceiversAQuarter(t *testing.T) {
 	s := newLimiter(8, 4)
 	for r := int64(100); r < 104; r++ {
 		s.take(r)
@@ -95,7 +95,7 @@ func TestSlotsOfNewReceiversAreAQuarter(t *testing.T) {
 }
 
 // However many new receivers come and hang, those that are quick get theirs.
-func TestSlotsAreNotFloodedByNewReceivers(t *testing.T) {
+func TestLimiterIsNotFloodedByNewReceivers(t *testing.T) {
 	s := newLimiter(1024, 32)
 	s.learn(1, true, false)
 	next := int64(100)
@@ -114,7 +114,7 @@ func TestSlotsAreNotFloodedByNewReceivers(t *testing.T) {
 }
 
 // A few receivers that were quick and have much to do leave something for the others, should they hang.
-func TestSlotsOfQuickReceiversBeyondHalfAreOneEach(t *testing.T) {
+func TestLimiterGivesQuickReceiversOneSlotEachBeyondHalf(t *testing.T) {
 	s := newLimiter(8, 8)
 	for _, r := range []int64{1, 2, 3} {
 		for range 3 {
@@ -132,7 +132,7 @@ func TestSlotsOfQuickReceiversBeyondHalfAreOneEach(t *testing.T) {
 	}
 }
 
-func TestSlotsForgetOnlyWhoIsNew(t *testing.T) {
+func TestLimiterForgetsOnlyNewReceivers(t *testing.T) {
 	s := newLimiter(4, 1)
 	for _, r := range []int64{1, 2, 3} {
 		s.take(r)
@@ -158,7 +158,7 @@ func meet(s *limiter, receiver int64, ok bool) {
 
 // Receivers come and go for as long as the program runs. Those that are of no account any more are forgotten, whatever
 // they were, and those that fail do not push out those that are quick.
-func TestSlotsForgetWhoIsIdleForLongest(t *testing.T) {
+func TestLimiterForgetsTheLongestIdle(t *testing.T) {
 	s := newLimiter(1024, 32)
 	meet(s, 1, true)
 	for _, id := range ids(1000, 100_000) {
@@ -179,15 +179,16 @@ func TestSlotsForgetWhoIsIdleForLongest(t *testing.T) {
 	}
 }
 
-// Those who were refused are remembered only as long as they would be refused again.
-func TestSlotsForgetWhoWasRefused(t *testing.T) {
+// Refused receivers are remembered only as long as they would be refused again.
+func TestLimiterForgetsRefusedReceivers(t *testing.T) {
 	s := newLimiter(4, 1)
 	s.take(1)
 	for _, id := range ids(100, 50_000) {
 		s.take(id)
 	}
 	if _, full := s.room(); len(full) != 50_001 || len(s.receivers) != 50_001 {
-		t.Errorf("%d are full and %d kept, want all: a claim would find them again and again", len(full), len(s.receivers))
+		t.Errorf("%d are full and %d kept, want all: a claim would find them again and again", len(full),
+			len(s.receivers))
 	}
 	s.release(1)
 	if _, full := s.room(); len(full) != 0 || len(s.receivers) != 0 {
@@ -195,7 +196,7 @@ func TestSlotsForgetWhoWasRefused(t *testing.T) {
 	}
 }
 
-// A claim does not pay for all who were ever asked.
+// The price of a claim does not grow with the receivers that were ever known.
 func BenchmarkSlotsRoom(b *testing.B) {
 	s := newLimiter(1024, 32)
 	for _, id := range ids(1000, 100_000) {
@@ -206,14 +207,14 @@ func BenchmarkSlotsRoom(b *testing.B) {
 	}
 }
 
-// slotsModel forgets nobody and sums anew each time.
-type slotsModel struct {
+// limiterModel forgets no receiver and counts from the start each time.
+type limiterModel struct {
 	total, most int
 	receivers   map[int64]*receiverLimit
-	waiting     map[int64]bool // who was refused, and was not told since that there is room
+	waiting     map[int64]bool // receivers that were refused, with no room reported since
 }
 
-func (m *slotsModel) used(kinds ...int) (n int) {
+func (m *limiterModel) used(kinds ...int) (n int) {
 	for _, r := range m.receivers {
 		if len(kinds) == 0 || slices.Contains(kinds, r.kind()) {
 			n += r.used
@@ -222,14 +223,14 @@ func (m *slotsModel) used(kinds ...int) (n int) {
 	return n
 }
 
-func (m *slotsModel) of(receiver int64) *receiverLimit {
+func (m *limiterModel) of(receiver int64) *receiverLimit {
 	if m.receivers[receiver] == nil {
 		m.receivers[receiver] = &receiverLimit{allowed: 1}
 	}
 	return m.receivers[receiver]
 }
 
-func (m *slotsModel) free(receiver int64) bool {
+func (m *limiterModel) free(receiver int64) bool {
 	r := m.of(receiver)
 	if m.used() >= m.total || r.used >= r.allowed {
 		return false
@@ -243,9 +244,9 @@ func (m *slotsModel) free(receiver int64) bool {
 	return 2*m.used(slow) < m.total
 }
 
-func TestSlotsAgainstModel(t *testing.T) {
+func TestLimiterAgainstModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		m := &slotsModel{
+		m := &limiterModel{
 			total: rapid.IntRange(1, 12).Draw(t, "total"), most: rapid.IntRange(1, 5).Draw(t, "most"),
 			receivers: map[int64]*receiverLimit{}, waiting: map[int64]bool{},
 		}
@@ -316,7 +317,7 @@ func TestSlotsAgainstModel(t *testing.T) {
 }
 
 // refused are the receivers that have no free slot.
-func (m *slotsModel) refused() (all []int64) {
+func (m *limiterModel) refused() (all []int64) {
 	for id := range m.receivers {
 		if !m.free(id) {
 			all = append(all, id)
@@ -325,12 +326,12 @@ func (m *slotsModel) refused() (all []int64) {
 	return all
 }
 
-// compareMade holds against the slots that nobody has got room who was refused and of whom they do not say so: he would wait
+// compareMade fails if there is room for a refused receiver and the limiter has not reported it: its lanes would wait
 // for nothing.
-func (m *slotsModel) compareMade(t *rapid.T, refused []int64, made bool) {
+func (m *limiterModel) compareMade(t *rapid.T, refused []int64, made bool) {
 	for _, id := range refused {
 		if m.waiting[id] && m.free(id) && !made {
-			t.Fatalf("there is room for receiver %d, and nobody is told", id)
+			t.Fatalf("there is room for receiver %d, and it is not reported", id)
 		}
 	}
 	if made {
@@ -338,7 +339,7 @@ func (m *slotsModel) compareMade(t *rapid.T, refused []int64, made bool) {
 	}
 }
 
-func (m *slotsModel) compare(t *rapid.T, s *limiter) {
+func (m *limiterModel) compare(t *rapid.T, s *limiter) {
 	want := [kinds]int{m.used(unknown), m.used(quick), m.used(slow)}
 	if s.used != want || m.used() > m.total {
 		t.Fatalf("used %v, want %v of %d", s.used, want, m.total)
@@ -376,7 +377,7 @@ func TestDispatchBoundsEachReceiver(t *testing.T) {
 	})
 }
 
-func TestDispatchLeavesWhoFailsAtOne(t *testing.T) {
+func TestDispatchLeavesAFailingReceiverAtOneSlot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := setUp(t, DispatcherOptions{}, after(100*time.Millisecond, says(500)))
 		for lane := range int64(20) {
@@ -403,7 +404,7 @@ func (r *rig) prove(receivers ...int64) {
 }
 
 // A receiver that was quick begins to hang. That counts after a second, not only at the timeout.
-func TestDispatchCountsWhoHangsAtOnce(t *testing.T) {
+func TestDispatchCountsAHangingReceiverAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hanging := false
 		r := setUp(t, DispatcherOptions{Slots: 8, PerReceiver: 4}, func(req *http.Request) (*http.Response, error) {
@@ -420,7 +421,7 @@ func TestDispatchCountsWhoHangsAtOnce(t *testing.T) {
 			r.add(1, lane, 1)
 		}
 		r.pass(slowAfter - 1)
-		r.add(3, 30, 1) // nobody knows yet
+		r.add(3, 30, 1) // not known yet
 		r.pass(0)
 		r.wantLeft(4, 4)
 		r.pass(1)
@@ -513,7 +514,7 @@ func TestDispatchLeavesRoomWhenManyBeginToHang(t *testing.T) {
 }
 
 // A receiver where some requests hang and others do not counts as slow as long as one hangs.
-func TestDispatchCountsWhoHangsAmongSuccesses(t *testing.T) {
+func TestDispatchCountsAHangingReceiverAmongSuccesses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := setUp(t, DispatcherOptions{Slots: 8, PerReceiver: 4}, func(req *http.Request) (*http.Response, error) {
 			if slices.Contains([]string{"0", "1", "2", "30", "31"}, lane(req)) {
@@ -541,13 +542,13 @@ func TestDispatchCountsWhoHangsAmongSuccesses(t *testing.T) {
 		r.d.limiter.mu.Lock()
 		defer r.d.limiter.mu.Unlock()
 		if five := r.d.limiter.of(5); five.kind() != quick {
-			t.Errorf("the receiver is %+v: it has proven itself anew", five)
+			t.Errorf("the receiver is %+v: it has proven itself again", five)
 		}
 	})
 }
 
-// Those who cannot be served do not stand before those who can, however many they are.
-func TestDispatchLooksPastWhoIsRefused(t *testing.T) {
+// Receivers that cannot be served do not block others, however many they are.
+func TestDispatchLooksPastARefusedReceiver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := setUp(t, DispatcherOptions{Slots: 8}, func(req *http.Request) (*http.Response, error) {
 			if receiver(req) != 1 {

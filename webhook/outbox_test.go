@@ -52,7 +52,7 @@ type record struct {
 	Delivery
 	Outcome
 	at   time.Time
-	void bool // somebody else had the lane by then
+	void bool // another claim had the lane by then
 }
 
 var _ Outbox = (*memory)(nil)
@@ -159,7 +159,7 @@ func (m *memory) records() []record {
 	return slices.Clone(m.recorded)
 }
 
-// left is how many deliveries are pending, and how many lanes somebody holds.
+// left is how many deliveries are pending, and how many lanes are held.
 func (m *memory) left() (pending, held int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -174,7 +174,7 @@ func (m *memory) left() (pending, held int) {
 
 func (m *memory) Due() <-chan struct{} { return m.due }
 
-func (m *memory) Claim(ctx context.Context, room ClaimLimits) (claimed []Delivery, next time.Duration, err error) {
+func (m *memory) Claim(ctx context.Context, limits ClaimLimits) (claimed []Delivery, next time.Duration, err error) {
 	lease := time.Now().Add(m.lease)
 	err = m.enter(ctx, "Claim")
 	m.mu.Lock()
@@ -185,8 +185,8 @@ func (m *memory) Claim(ctx context.Context, room ClaimLimits) (claimed []Deliver
 	if err != nil {
 		return nil, 0, err
 	}
-	found := m.dueLanes(room, fresh, all || !room.Fresh)
-	lanes := slices.DeleteFunc(slices.Clone(found), func(l *memoryLane) bool { return !room.Take(l.receiver) })
+	found := m.dueLanes(limits, fresh, all || !limits.Fresh)
+	lanes := slices.DeleteFunc(slices.Clone(found), func(l *memoryLane) bool { return !limits.Take(l.receiver) })
 	if fail := m.trouble["commit"]; fail != nil {
 		return nil, 0, fail(ctx)
 	}
@@ -196,33 +196,36 @@ func (m *memory) Claim(ctx context.Context, room ClaimLimits) (claimed []Deliver
 			claimed = append(claimed, *d)
 		}
 	}
-	if len(found) == room.Lanes || len(claimed) < len(lanes) {
+	if len(found) == limits.Lanes || len(claimed) < len(lanes) {
 		return claimed, 0, nil
 	}
-	if room.Fresh && !all {
+	if limits.Fresh && !all {
 		return claimed, -1, nil
 	}
 	return claimed, m.untilNext(), nil
 }
 
 // dueLanes is fair as the store's is: no receiver's second lane before every receiver's first, the longest due first.
-func (m *memory) dueLanes(room ClaimLimits, fresh []int64, all bool) []*memoryLane {
+func (m *memory) dueLanes(limits ClaimLimits, fresh []int64, all bool) []*memoryLane {
 	var found []*memoryLane
 	for _, l := range m.lanes {
-		if (all || slices.Contains(fresh, l.id)) && len(l.pending) > 0 && !l.dueAt.After(time.Now()) && !slices.Contains(room.Full, l.receiver) {
+		if (all || slices.Contains(fresh, l.id)) && len(l.pending) > 0 && !l.dueAt.After(time.Now()) &&
+			!slices.Contains(limits.Full, l.receiver) {
 			found = append(found, l)
 		}
 	}
-	slices.SortFunc(found, func(a, b *memoryLane) int { return cmp.Or(a.dueAt.Compare(b.dueAt), cmp.Compare(a.id, b.id)) })
+	slices.SortFunc(found, func(a, b *memoryLane) int {
+		return cmp.Or(a.dueAt.Compare(b.dueAt), cmp.Compare(a.id, b.id))
+	})
 	turns := map[int64]int{}
 	turn := map[*memoryLane]int{}
 	for _, l := range found {
 		turns[l.receiver]++
 		turn[l] = turns[l.receiver]
 	}
-	found = slices.DeleteFunc(found, func(l *memoryLane) bool { return turn[l] > room.PerReceiver })
+	found = slices.DeleteFunc(found, func(l *memoryLane) bool { return turn[l] > limits.PerReceiver })
 	slices.SortStableFunc(found, func(a, b *memoryLane) int { return cmp.Compare(turn[a], turn[b]) })
-	return found[:min(len(found), room.Lanes)]
+	return found[:min(len(found), limits.Lanes)]
 }
 
 // untilNext is how long it is until the next lane is due that is not due yet.
@@ -312,7 +315,9 @@ type answer func(*http.Request) (*http.Response, error)
 // says answers with a status and headers, in pairs.
 func says(status int, header ...string) answer {
 	return func(*http.Request) (*http.Response, error) {
-		resp := &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader("thanks"))}
+		resp := &http.Response{
+			StatusCode: status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader("thanks")),
+		}
 		for pair := range slices.Chunk(header, 2) {
 			resp.Header.Set(pair[0], pair[1])
 		}

@@ -47,8 +47,8 @@ func NewSender(o SenderOptions) *Sender {
 	return s
 }
 
-// Render returns what a receiver was sent for a delivery at a time, signed as it was, or with an empty signature what it
-// would be sent. A URL that cannot be sent to is shown as it is.
+// Render returns what a receiver was sent for a delivery at a time, signed as it was, or with an empty signature what
+// it would be sent. A URL that cannot be sent to is shown as it is.
 func (s *Sender) Render(d Delivery, at time.Time, signature string) (gen.SentRequest, error) {
 	return render(d, s.userAgent, at, signature)
 }

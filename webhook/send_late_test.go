@@ -36,7 +36,8 @@ func TestSendNothingLate(t *testing.T) {
 			released := make(chan struct{})
 			time.AfterFunc(2*brief, func() { close(released) })
 			s := loopbackSender(t, timeout)
-			a := s.Send(frozenAt(t.Context(), released), Delivery{URL: "http://" + address, Lease: time.Now().Add(lease)})
+			a := s.Send(frozenAt(t.Context(), released),
+				Delivery{URL: "http://" + address, Lease: time.Now().Add(lease)})
 			if a.Error != why || a.Verdict != Retry {
 				t.Errorf("the attempt is %+v", a)
 			}

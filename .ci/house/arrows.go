@@ -10,8 +10,8 @@ import (
 const module = "github.com/agentevents/agentevents"
 
 // layers are the packages from the top to the bottom; one that ends in "/..." stands for all below it, too. A package
-// imports from lower layers only, so neighbours in one layer do not know each other. .golangci.yml says it more strictly,
-// package by package; this list also finds a package that no rule is for.
+// imports from lower layers only, so neighbours in one layer do not know each other. .golangci.yml says it more
+// strictly, package by package; this list also finds a package that no rule is for.
 var layers = [][]string{
 	{"server/e2e", "server/bench", "server/crash", "server/demo", "server/sdk"},
 	{"server/lab"},
