@@ -19,8 +19,7 @@ const pbxClient = "12"
 
 func newAPI(t *testing.T, p *process) api {
 	t.Helper()
-	operator := &http.Client{Transport: &lab.Operator{URL: p.url}}
-	c, err := client.NewClientWithResponses(p.url+"/api/ver1.0", client.WithHTTPClient(operator))
+	c, err := lab.NewClient(p.URL, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +36,8 @@ func (a api) putClient() {
 func (a api) putAgent(kind gen.AgentType, id int64, name string) {
 	a.t.Helper()
 	if kind == gen.AgentTypeRemote {
-		resp, err := a.PutRemoteAgentWithResponse(a.t.Context(), pbxClient, id, gen.RemoteAgentUpdate{AgentNumber: &name})
+		resp, err := a.PutRemoteAgentWithResponse(a.t.Context(), pbxClient, id,
+			gen.RemoteAgentUpdate{AgentNumber: &name})
 		must(a.t, http.StatusCreated, resp, err)
 		equal(a.t, "agent_number", resp.JSON201.AgentNumber, name)
 		return
@@ -47,7 +47,9 @@ func (a api) putAgent(kind gen.AgentType, id int64, name string) {
 	equal(a.t, "extension_name", resp.JSON201.ExtensionName, name)
 }
 
-func (a api) register(kind gen.AgentType, id int64, url string, method gen.RequestMethod, eventType gen.EventType) (event int64) {
+func (a api) register(
+	kind gen.AgentType, id int64, url string, method gen.RequestMethod, eventType gen.EventType,
+) (event int64) {
 	a.t.Helper()
 	e := gen.AgentEventCreate{URL: url, Method: method, EventType: eventType}
 	var created *gen.AgentEvent
@@ -88,8 +90,8 @@ func (a api) login(r *receiver, ids ...int64) {
 	a.t.Helper()
 	for _, id := range ids {
 		a.putAgent(gen.AgentTypeLocal, id, "x")
-		a.register(gen.AgentTypeLocal, id, r.url, gen.RequestMethodGET, gen.EventTypeAgentLogin)
-		a.register(gen.AgentTypeLocal, id, r.url, gen.RequestMethodPOST, gen.EventTypeAgentLogout)
+		a.register(gen.AgentTypeLocal, id, r.URL, gen.RequestMethodGET, gen.EventTypeAgentLogin)
+		a.register(gen.AgentTypeLocal, id, r.URL, gen.RequestMethodPOST, gen.EventTypeAgentLogout)
 		a.set(gen.AgentTypeLocal, id, gen.AgentStatusUpdate{AgentStatus: gen.AgentStatusValueAvailable})
 	}
 }

@@ -15,20 +15,20 @@ import (
 	"github.com/agentevents/agentevents/store/cluster"
 )
 
-// tokenOf asks for a token and returns it, or none and how that was refused.
+// tokenOf requests a token and returns it, or the text of the refusal.
 func tokenOf(t *testing.T, p *process, made gen.ApplicationSecret) (token, refusal string) {
 	t.Helper()
-	token, err := lab.Token(http.DefaultClient, p.url, made.ID, made.Secret)
+	token, err := lab.Token(http.DefaultClient, p.URL, made.ID, made.Secret)
 	if err != nil {
 		return "", err.Error()
 	}
 	return token, ""
 }
 
-// statusOf is what a token is answered at the API, and the status that is named beside.
+// statusOf returns how the server answers a token: the code, and the status of the error.
 func statusOf(t *testing.T, p *process, token string) (code int, status string) {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.url+"/api/ver1.0/user/", http.NoBody)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.URL+"/api/ver1.0/user/", http.NoBody)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,8 +49,8 @@ func statusOf(t *testing.T, p *process, token string) (code int, status string) 
 	return resp.StatusCode, e.Status
 }
 
-// becomes waits until a token is answered so.
-func becomes(t *testing.T, p *process, token string, code int, status string) {
+// eventuallyAnswers waits until the server answers a token with a code and a status.
+func eventuallyAnswers(t *testing.T, p *process, token string, code int, status string) {
 	t.Helper()
 	eventually(t, "a token is answered "+http.StatusText(code)+" "+status, func() bool {
 		gotCode, gotStatus := statusOf(t, p, token)
@@ -58,72 +58,76 @@ func becomes(t *testing.T, p *process, token string, code int, status string) {
 	})
 }
 
-// goodFor looks what a token is answered now.
-func goodFor(t *testing.T, p *process, token string) {
+// accepts checks that the server accepts a token now.
+func accepts(t *testing.T, p *process, token string) {
 	t.Helper()
 	if code, status := statusOf(t, p, token); code != http.StatusOK {
 		t.Errorf("the token is answered %d %s", code, status)
 	}
 }
 
-// What is revoked, and whose client is blocked, gets no token from then on, and soon after none of its tokens is good.
-func testRevocation(t *testing.T, bin programs) {
-	p := bin.serve(t, newStore(t))
+// An application that is revoked, or whose client is blocked, gets no more tokens, and soon its tokens are refused.
+func TestRevokedAndBlockedApplicationsLoseAccess(t *testing.T) {
+	t.Parallel()
+	p := serve(t, newStore(t))
 	a := newAPI(t, p)
 	a.putClient()
 	blocked := func(is bool) {
 		resp, err := a.PutClientWithResponse(t.Context(), pbxClient, gen.ClientUpdate{Blocked: &is})
 		must(t, http.StatusOK, resp, err)
 	}
-	made, err := a.CreateApplicationWithResponse(t.Context(), pbxClient, nil, gen.ApplicationCreate{Name: "CRM", Access: gen.AccessLevelAll})
+	made, err := a.CreateApplicationWithResponse(t.Context(), pbxClient, nil,
+		gen.ApplicationCreate{Name: "CRM", Access: gen.AccessLevelAll})
 	must(t, http.StatusCreated, made, err)
 	token, _ := tokenOf(t, p, *made.JSON201)
-	goodFor(t, p, token)
+	accepts(t, p, token)
 
 	blocked(true)
-	refused(t, p, *made.JSON201)
-	becomes(t, p, token, http.StatusForbidden, "user_blocked")
+	getsNoToken(t, p, *made.JSON201)
+	eventuallyAnswers(t, p, token, http.StatusForbidden, "user_blocked")
 	blocked(false)
 	another, _ := tokenOf(t, p, *made.JSON201)
-	goodFor(t, p, another)
-	becomes(t, p, token, http.StatusOK, "")
+	accepts(t, p, another)
+	eventuallyAnswers(t, p, token, http.StatusOK, "")
 
 	revoked, err := a.DeleteApplicationWithResponse(t.Context(), pbxClient, made.JSON201.ID)
 	must(t, http.StatusNoContent, revoked, err)
-	refused(t, p, *made.JSON201)
-	becomes(t, p, token, http.StatusUnauthorized, "")
-	becomes(t, p, another, http.StatusUnauthorized, "")
+	getsNoToken(t, p, *made.JSON201)
+	eventuallyAnswers(t, p, token, http.StatusUnauthorized, "")
+	eventuallyAnswers(t, p, another, http.StatusUnauthorized, "")
 }
 
-// refused looks whether an application gets no token.
-func refused(t *testing.T, p *process, made gen.ApplicationSecret) {
+// getsNoToken checks that the server refuses an application a token.
+func getsNoToken(t *testing.T, p *process, made gen.ApplicationSecret) {
 	t.Helper()
 	token, refusal := tokenOf(t, p, made)
-	if token != "" || !strings.Contains(refusal, "400 Bad Request there is no application with this id and this secret") {
+	if token != "" || !strings.Contains(refusal,
+		"400 Bad Request there is no application with this id and this secret") {
 		t.Errorf("it gets the token %q, %s", token, refusal)
 	}
 }
 
-// The command line makes, lists and revokes applications while the store is served, and afterwards.
-func testApplicationCommands(t *testing.T, bin programs) {
+// The command line creates, lists and revokes applications while the database is served.
+func TestApplicationCommands(t *testing.T) {
+	t.Parallel()
 	store := newStore(t)
-	command := func(args ...string) string {
+	application := func(args ...string) string {
 		t.Helper()
-		stdout, stderr, code := bin.run(t, []string{"AGENTEVENTS_DATABASE_URL=" + store}, append([]string{"application"}, args...)...)
+		stdout, stderr, code := command(t, databaseAt(store), append([]string{"application"}, args...)...)
 		if code != 0 || stderr != "" {
 			t.Fatalf("%q: exit code %d, %s", args, code, stderr)
 		}
 		return stdout
 	}
-	p := bin.serve(t, store, "AGENTEVENTS_OPERATOR_ID=", "AGENTEVENTS_OPERATOR_SECRET=")
-	pbx := printed(t, command("create", "--operator", "--name", "PBX"))
+	p := serve(t, store, "AGENTEVENTS_OPERATOR_ID=", "AGENTEVENTS_OPERATOR_SECRET=")
+	pbx := printed(t, application("create", "--operator", "--name", "PBX"))
 	token, refusal := tokenOf(t, p, pbx)
 	equal(t, "refusal", refusal, "")
-	goodFor(t, p, token)
+	accepts(t, p, token)
 	putClientAs(t, p, token)
 
-	crm := printed(t, command("create", "--client", pbxClient, "--name", "CRM", "--access", "call_api"))
-	list := command("list")
+	crm := printed(t, application("create", "--client", pbxClient, "--name", "CRM", "--access", "call_api"))
+	list := application("list")
 	for _, line := range []string{pbx.ID + ` +operator +\S+Z +PBX`, crm.ID + ` +12 +call_api +\S+Z +CRM`} {
 		if !regexp.MustCompile(`(?m)^` + line + `$`).MatchString(list) {
 			t.Errorf("%s is missing in\n%s", line, list)
@@ -133,30 +137,35 @@ func testApplicationCommands(t *testing.T, bin programs) {
 		t.Errorf("the list has a secret:\n%s", list)
 	}
 	token, _ = tokenOf(t, p, crm)
-	goodFor(t, p, token)
-	equal(t, "what is printed", command("revoke", crm.ID), "revoked "+crm.ID+"\n")
-	refused(t, p, crm)
-	becomes(t, p, token, http.StatusUnauthorized, "")
-	if list := command("list"); strings.Contains(list, crm.ID) {
+	accepts(t, p, token)
+	equal(t, "what is printed", application("revoke", crm.ID), "revoked "+crm.ID+"\n")
+	getsNoToken(t, p, crm)
+	eventuallyAnswers(t, p, token, http.StatusUnauthorized, "")
+	if list := application("list"); strings.Contains(list, crm.ID) {
 		t.Errorf("what is revoked is still listed:\n%s", list)
 	}
 	equal(t, "exit code", p.stop(t), 0)
-	equal(t, "what the first start prints", strings.Count(p.stdout.String(), "\n  secret "), 1)
+	equal(t, "what the first start prints", strings.Count(p.Stdout.String(), "\n  secret "), 1)
 }
 
-// Commands that cannot do what they are asked to say why, and do nothing.
-func testApplicationCommandsRefused(t *testing.T, bin programs) {
+// Commands that are refused say why, and change nothing.
+func TestApplicationCommandsAreRefused(t *testing.T) {
+	t.Parallel()
 	for _, args := range [][]string{{"list"}, {"revoke", "x"}, {"create", "--operator", "--name", "x"}} {
-		bin.refusesWithoutStore(t, append([]string{"application"}, args...))
+		refusesWithoutStore(t, append([]string{"application"}, args...))
 	}
 	store := newStore(t)
-	equal(t, "exit code", bin.serve(t, store).stop(t), 0)
+	equal(t, "exit code", serve(t, store).stop(t), 0)
 	for _, c := range []struct {
 		args []string
 		code int
 		want string
 	}{
-		{[]string{"create", "--operator", "--access", "all", "--name", "x"}, 1, "--access is for a client's application"},
+		{
+			[]string{"create", "--operator", "--access", "all", "--name", "x"},
+			1,
+			"--access is for a client's application",
+		},
 		{[]string{"create", "--operator", "--name", "x\x1b[2J"}, 1, "without control characters"},
 		{[]string{"create", "--name", "x"}, 2, "--client"},
 		{[]string{"create", "--client", "12", "--operator", "--name", "x"}, 2, "--operator"},
@@ -168,22 +177,22 @@ func testApplicationCommandsRefused(t *testing.T, bin programs) {
 		{[]string{"revoke", "nobody"}, 1, "there is no application nobody"},
 		{[]string{"show"}, 2, "show"},
 	} {
-		stdout, stderr, code := bin.run(t, []string{"AGENTEVENTS_DATABASE_URL=" + store}, append([]string{"application"}, c.args...)...)
+		stdout, stderr, code := command(t, databaseAt(store), append([]string{"application"}, c.args...)...)
 		if code != c.code || stdout != "" || !strings.Contains(stderr, c.want) || strings.Count(stderr, "\n") != 1 {
 			t.Errorf("%q: exit code %d, want %d and %q; %s%s", c.args, code, c.code, c.want, stdout, stderr)
 		}
 	}
 }
 
-// refusesWithoutStore runs a command that is for a store that is there already.
-func (bin programs) refusesWithoutStore(t *testing.T, args []string) {
+// refusesWithoutStore checks that a command needs an existing database, and creates none.
+func refusesWithoutStore(t *testing.T, args []string) {
 	t.Helper()
 	file := newFile(t)
 	store, want := "sqlite:"+file, "there is no database yet"
 	if cluster.OnPostgres() {
 		store, want = cluster.Empty(t), "it is no database of this program"
 	}
-	stdout, stderr, code := bin.run(t, []string{"AGENTEVENTS_DATABASE_URL=" + store}, args...)
+	stdout, stderr, code := command(t, databaseAt(store), args...)
 	if _, err := os.Stat(file); code != 1 || stdout != "" || !strings.Contains(stderr, want) || err == nil {
 		t.Errorf("%q without a database: exit code %d; %s%s", args, code, stdout, stderr)
 	}
@@ -191,7 +200,7 @@ func (bin programs) refusesWithoutStore(t *testing.T, args []string) {
 
 var idAndSecret = regexp.MustCompile(`(?m)^ *id     ([0-9a-f]{32})\n *secret ([0-9a-f]{32})\n`)
 
-// printed is the application that was printed.
+// printed returns the application that a text shows.
 func printed(t *testing.T, text string) gen.ApplicationSecret {
 	t.Helper()
 	found := idAndSecret.FindStringSubmatch(text)
@@ -203,7 +212,8 @@ func printed(t *testing.T, text string) gen.ApplicationSecret {
 
 func putClientAs(t *testing.T, p *process, token string) {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPut, p.url+"/api/ver1.0/client/"+pbxClient, strings.NewReader(`{}`))
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPut, p.URL+"/api/ver1.0/client/"+pbxClient,
+		strings.NewReader(`{}`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -217,57 +227,62 @@ func putClientAs(t *testing.T, p *process, token string) {
 	equal(t, "status of PUT", resp.StatusCode, http.StatusCreated)
 }
 
-// The first start of an empty store prints an operator on standard output, once, and never again.
-func testFirstOperator(t *testing.T, bin programs) {
+// The first start on an empty database prints an operator on standard output; later starts do not.
+func TestFirstStartPrintsAnOperator(t *testing.T) {
+	t.Parallel()
 	store, none := newStore(t), []string{"AGENTEVENTS_OPERATOR_ID=", "AGENTEVENTS_OPERATOR_SECRET="}
-	p := bin.serve(t, store, none...)
-	eventually(t, "an operator is printed", func() bool { return idAndSecret.MatchString(p.stdout.String()) })
-	first := printed(t, p.stdout.String())
-	contains(t, "output", p.stdout.String(), "first operator", "shown this once")
+	p := serve(t, store, none...)
+	eventually(t, "an operator is printed", func() bool { return idAndSecret.MatchString(p.Stdout.String()) })
+	first := printed(t, p.Stdout.String())
+	contains(t, "output", p.Stdout.String(), "first operator", "shown this once")
 	token, refusal := tokenOf(t, p, first) // from here on the log is searched for the secret
 	equal(t, "refusal", refusal, "")
 	putClientAs(t, p, token)
 	equal(t, "exit code", p.stop(t), 0)
 
-	p = bin.serve(t, store, none...)
-	goodFor(t, p, token)
+	p = serve(t, store, none...)
+	accepts(t, p, token)
 	token, refusal = tokenOf(t, p, first)
 	equal(t, "refusal", refusal, "")
-	goodFor(t, p, token)
+	accepts(t, p, token)
 	equal(t, "exit code", p.stop(t), 0)
-	equal(t, "what the second start prints", p.stdout.String(), "")
+	equal(t, "what the second start prints", p.Stdout.String(), "")
 }
 
-// Whoever decides the operator's secret decides it anew at each start, and tokens of another one are good no more.
-func testDecidedOperator(t *testing.T, bin programs) {
+// The configuration names the operator's secret at each start; tokens of another secret are valid no longer.
+func TestConfigurationNamesTheOperator(t *testing.T) {
+	t.Parallel()
 	store := newStore(t)
 	pbx := gen.ApplicationSecret{ID: "pbx-1", Secret: "one-secret~of.16_characters"}
-	p := bin.serve(t, store, "AGENTEVENTS_OPERATOR_ID="+pbx.ID, "AGENTEVENTS_OPERATOR_SECRET="+pbx.Secret)
+	p := serve(t, store, "AGENTEVENTS_OPERATOR_ID="+pbx.ID, "AGENTEVENTS_OPERATOR_SECRET="+pbx.Secret)
 	token, refusal := tokenOf(t, p, pbx)
 	equal(t, "refusal", refusal, "")
 	putClientAs(t, p, token)
 	equal(t, "exit code", p.stop(t), 0)
-	equal(t, "what a start prints that was told the operator", p.stdout.String(), "")
+	equal(t, "what a start with a configured operator prints", p.Stdout.String(), "")
 
 	secretFile := filepath.Join(t.TempDir(), "secret")
-	inFile := []string{"AGENTEVENTS_OPERATOR_ID=" + pbx.ID, "AGENTEVENTS_OPERATOR_SECRET=", "AGENTEVENTS_OPERATOR_SECRET_FILE=" + secretFile}
+	inFile := []string{
+		"AGENTEVENTS_OPERATOR_ID=" + pbx.ID, "AGENTEVENTS_OPERATOR_SECRET=",
+		"AGENTEVENTS_OPERATOR_SECRET_FILE=" + secretFile,
+	}
 	write := func(secret string) {
 		if err := os.WriteFile(secretFile, []byte(secret+"\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 	write(pbx.Secret)
-	p = bin.serve(t, store, inFile...)
-	goodFor(t, p, token) // the same secret, from elsewhere
+	p = serve(t, store, inFile...)
+	accepts(t, p, token) // the same secret, from elsewhere
 	equal(t, "exit code", p.stop(t), 0)
 
 	old := pbx
 	pbx.Secret = strings.Repeat("another-", 16)
 	write(pbx.Secret)
-	p = bin.serve(t, store, inFile...)
-	becomes(t, p, token, http.StatusUnauthorized, "")
-	refused(t, p, old)
+	p = serve(t, store, inFile...)
+	eventuallyAnswers(t, p, token, http.StatusUnauthorized, "")
+	getsNoToken(t, p, old)
 	token, refusal = tokenOf(t, p, pbx)
 	equal(t, "refusal", refusal, "")
-	goodFor(t, p, token)
+	accepts(t, p, token)
 }

@@ -12,18 +12,19 @@ import (
 	"github.com/agentevents/agentevents/server/lab"
 )
 
-// testAudit does whatever there is a secret in, with all that the program can log, and looks what it has logged. That
-// no secret is there, clean sees to.
-func testAudit(t *testing.T, bin programs) {
+// With the most detailed log, every operation that handles a secret is logged, and no secret is. That no secret is
+// logged is checked when the process ends, as in every test.
+func TestLogHoldsNoSecret(t *testing.T) {
+	t.Parallel()
 	r := newReceiver(t)
-	p := bin.serve(t, newStore(t), "AGENTEVENTS_LOG_LEVEL=debug")
+	p := serve(t, newStore(t), "AGENTEVENTS_LOG_LEVEL=debug")
 	a := newAPI(t, p)
 	a.putClient()
 	a.putAgent(gen.AgentTypeLocal, 136, "x")
 	for _, secret := range []string{"hidden-user", "hidden-password", "hidden-query"} {
 		lab.Tell(secret)
 	}
-	hidden := strings.Replace(r.url, "http://", "http://hidden-user:hidden-password@", 1) + "/?key=hidden-query"
+	hidden := strings.Replace(r.URL, "http://", "http://hidden-user:hidden-password@", 1) + "/?key=hidden-query"
 	event := a.register(gen.AgentTypeLocal, 136, hidden, gen.RequestMethodGET, gen.EventTypeAgentLogin)
 	a.set(gen.AgentTypeLocal, 136, gen.AgentStatusUpdate{AgentStatus: gen.AgentStatusValueAvailable})
 	r.wait(t, 1)
@@ -32,7 +33,8 @@ func testAudit(t *testing.T, bin programs) {
 	rotated, err := a.RotateSecretWithResponse(t.Context(), pbxClient, nil)
 	must(t, http.StatusOK, rotated, err)
 	lab.Tell(rotated.JSON200.Secret)
-	made, err := a.CreateApplicationWithResponse(t.Context(), pbxClient, nil, gen.ApplicationCreate{Name: "CRM", Access: gen.AccessLevelAll})
+	made, err := a.CreateApplicationWithResponse(t.Context(), pbxClient, nil,
+		gen.ApplicationCreate{Name: "CRM", Access: gen.AccessLevelAll})
 	must(t, http.StatusCreated, made, err)
 	askForTokens(t, p, *made.JSON201)
 	revoked, err := a.DeleteApplicationWithResponse(t.Context(), pbxClient, made.JSON201.ID)
@@ -44,28 +46,34 @@ func testAudit(t *testing.T, bin programs) {
 		`method=POST path=/api/ver1.0/client/12/application/ operation=createApplication status=201 .*application=lab `,
 		`method=POST path=/oauth/token operation=requestToken status=200 .*application=` + made.JSON201.ID + " ",
 		`method=POST path=/oauth/token operation=requestToken status=400 .*application=` + made.JSON201.ID + " ",
-		`method=DELETE path=/api/ver1.0/client/12/application/` + made.JSON201.ID + ` operation=deleteApplication status=204 .*application=lab `,
+		`method=DELETE path=/api/ver1.0/client/12/application/` + made.JSON201.ID +
+			` operation=deleteApplication status=204 .*application=lab `,
 	} {
-		if !regexp.MustCompile(line).MatchString(p.out.String()) {
+		if !regexp.MustCompile(line).MatchString(p.Log.String()) {
 			t.Errorf("nothing is logged like %s", line)
 		}
 	}
 }
 
-// askForTokens asks in every way that there is, rightly and wrongly.
+// askForTokens requests tokens in every form, with right and wrong credentials.
 func askForTokens(t *testing.T, p *process, made gen.ApplicationSecret) {
 	t.Helper()
-	_, err := lab.Token(http.DefaultClient, p.url, made.ID, made.Secret)
+	_, err := lab.Token(http.DefaultClient, p.URL, made.ID, made.Secret)
 	if err != nil {
 		t.Error(err)
 	}
-	form := url.Values{"grant_type": {"client_credentials"}, "client_id": {made.ID}, "client_secret": {made.Secret}}.Encode()
+	form := url.Values{
+		"grant_type": {"client_credentials"}, "client_id": {made.ID}, "client_secret": {made.Secret},
+	}.Encode()
 	basic := "Basic " + base64.StdEncoding.EncodeToString([]byte(made.ID+":"+made.Secret))
 	lab.Tell(basic)
 	for _, c := range []struct{ query, authorization string }{
-		{"?" + form, ""}, {"?grant_type=client_credentials", basic}, {"?" + form + "0", ""}, {"?grant_type=client_credentials", basic + "AAAA"},
+		{"?" + form, ""},
+		{"?grant_type=client_credentials", basic},
+		{"?" + form + "0", ""},
+		{"?grant_type=client_credentials", basic + "AAAA"},
 	} {
-		req, err := http.NewRequest(http.MethodPost, p.url+"/oauth/token"+c.query, http.NoBody)
+		req, err := http.NewRequest(http.MethodPost, p.URL+"/oauth/token"+c.query, http.NoBody)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -76,7 +84,7 @@ func askForTokens(t *testing.T, p *process, made gen.ApplicationSecret) {
 		}
 		_ = resp.Body.Close()
 	}
-	if token, err := lab.Token(http.DefaultClient, p.url, made.ID, strings.Repeat("0", 32)); err == nil {
+	if token, err := lab.Token(http.DefaultClient, p.URL, made.ID, strings.Repeat("0", 32)); err == nil {
 		t.Errorf("a wrong secret got the token %s", token)
 	}
 }

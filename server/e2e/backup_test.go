@@ -10,15 +10,19 @@ import (
 	"testing"
 
 	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/server/lab"
+	"github.com/agentevents/agentevents/store/cluster"
 )
 
 var madeCopy = regexp.MustCompile(`^path     \S+\nsize     [0-9]+\nsequence ([0-9]+)\n$`)
 
-// A copy that was made of a store under load is served in its place: what was delivered by then is not told again under
-// another id, and readers of the feed who were further are told where it goes on.
-func testBackup(t *testing.T, bin programs) {
+// A backup that was made under load is served in place of its original: deliveries that had ended are not sent again,
+// and readers of the feed that were ahead learn where it continues.
+func TestBackupUnderLoad(t *testing.T) {
+	cluster.SQLiteOnly(t, "PostgreSQL has backups of its own")
+	t.Parallel()
 	r, file := newReceiver(t), newFile(t)
-	p := bin.serve(t, "sqlite:"+file)
+	p := serve(t, "sqlite:"+file)
 	a := newAPI(t, p)
 	a.putClient()
 	a.login(r, 1, 2, 3, 4)
@@ -26,8 +30,8 @@ func testBackup(t *testing.T, bin programs) {
 	r.wait(t, 200)
 	before := a.follow(nil, nil)
 	to := filepath.Join(t.TempDir(), "copy.db")
-	sequence := bin.backup(t, file, to)
-	r.wait(t, 400+len(r.all()))
+	sequence := backup(t, file, to)
+	r.wait(t, 400+len(r.arrivals()))
 	end()
 	after := a.follow(new(before.next()), &before.epoch)
 	equal(t, "exit code", p.stop(t), 0)
@@ -35,38 +39,41 @@ func testBackup(t *testing.T, bin programs) {
 	if sequence < before.next() || sequence > after.next() {
 		t.Errorf("the copy has %d changes, and the store had %d and then %d", sequence, before.next(), after.next())
 	}
-	bin.sound(t, "sqlite:"+to)
-	bin.restored(t, r, to, sequence, after)
-	bin.sound(t, "sqlite:"+to)
+	verify(t, "sqlite:"+to)
+	restored(t, r, to, sequence, after)
+	verify(t, "sqlite:"+to)
 }
 
-// restored serves a copy.
-func (bin programs) restored(t *testing.T, r *receiver, file string, sequence int64, was page) {
+// restored serves a backup.
+func restored(t *testing.T, r *receiver, file string, sequence int64, was page) {
 	t.Helper()
-	sent := len(r.all())
-	p := bin.serve(t, "sqlite:"+file)
+	sent := len(r.arrivals())
+	p := serve(t, "sqlite:"+file)
 	a := newAPI(t, p)
 	a.putAgent(gen.AgentTypeLocal, 5, "x") // which is not in the copy
-	a.register(gen.AgentTypeLocal, 5, r.url, gen.RequestMethodGET, gen.EventTypeAgentLogin)
+	a.register(gen.AgentTypeLocal, 5, r.URL, gen.RequestMethodGET, gen.EventTypeAgentLogin)
 	changed := a.set(gen.AgentTypeLocal, 5, gen.AgentStatusUpdate{AgentStatus: gen.AgentStatusValueAvailable})
 	equal(t, "the first sequence number of the copy", changed.Sequence, sequence+1)
 	eventually(t, "the copy's own change arrives", func() bool {
-		return slices.ContainsFunc(r.all()[sent:], func(got arrival) bool { return got.value("agent_id") == "5" })
+		return slices.ContainsFunc(r.arrivals()[sent:], func(got lab.Arrival) bool {
+			return got.Value("agent_id") == "5"
+		})
 	})
 	epoch := a.follow(nil, nil).epoch
-	for _, got := range r.all()[sent:] {
-		equal(t, "agentevents-epoch", got.header.Get("agentevents-epoch"), epoch)
+	for _, got := range r.arrivals()[sent:] {
+		equal(t, "agentevents-epoch", got.Header.Get("agentevents-epoch"), epoch)
 	}
-	equal(t, "agentevents-epoch before", r.all()[0].header.Get("agentevents-epoch"), was.epoch)
+	equal(t, "agentevents-epoch before", r.arrivals()[0].Header.Get("agentevents-epoch"), was.epoch)
 	a.restarted(was, epoch)
 	equal(t, "changes after its last one", len(a.follow(new(changed.Sequence), &epoch).changes), 0)
 	equal(t, "exit code", p.stop(t), 0)
 }
 
-// restarted goes on from where a feed was that is no more.
+// restarted reads on from a position of the original's feed.
 func (a api) restarted(was page, epoch string) {
 	a.t.Helper()
-	resp, err := a.ListStatusChangesWithResponse(a.t.Context(), pbxClient, &gen.ListStatusChangesParams{After: new(was.next()), Epoch: &was.epoch})
+	resp, err := a.ListStatusChangesWithResponse(a.t.Context(), pbxClient,
+		&gen.ListStatusChangesParams{After: new(was.next()), Epoch: &was.epoch})
 	must(a.t, http.StatusGone, resp, err)
 	equal(a.t, "status", resp.JSON410.Status, "feed_restarted")
 	equal(a.t, "epoch", resp.JSON410.Epoch, epoch)
@@ -74,9 +81,9 @@ func (a api) restarted(was page, epoch string) {
 }
 
 // backup returns the last sequence number of the copy.
-func (bin programs) backup(t *testing.T, file, to string) (sequence int64) {
+func backup(t *testing.T, file, to string) (sequence int64) {
 	t.Helper()
-	stdout, stderr, code := bin.run(t, []string{"AGENTEVENTS_DATABASE_URL=sqlite:" + file}, "backup", "--to", to)
+	stdout, stderr, code := command(t, []string{"AGENTEVENTS_DATABASE_URL=sqlite:" + file}, "backup", "--to", to)
 	made := madeCopy.FindStringSubmatch(stdout)
 	if code != 0 || stderr != "" || made == nil {
 		t.Fatalf("backup: exit code %d, %s%s", code, stdout, stderr)
@@ -88,15 +95,7 @@ func (bin programs) backup(t *testing.T, file, to string) (sequence int64) {
 	return sequence
 }
 
-func (bin programs) sound(t *testing.T, store string) {
-	t.Helper()
-	stdout, stderr, code := bin.run(t, []string{"AGENTEVENTS_DATABASE_URL=" + store}, "verify")
-	if code != 0 {
-		t.Errorf("verify %s: exit code %d\n%s%s", store, code, stdout, stderr)
-	}
-}
-
-// load has agents log out and in again at the same time, until it is ended.
+// load logs agents out and in, each in a goroutine of its own, until end is called.
 func (a api) load(ids ...int64) (end func()) {
 	var group sync.WaitGroup
 	ended := make(chan struct{})
@@ -121,9 +120,10 @@ func (a api) load(ids ...int64) (end func()) {
 
 var both = []gen.AgentStatusValue{gen.AgentStatusValueLoggedOut, gen.AgentStatusValueAvailable}
 
-// turn sets a status, also beside the test's own goroutine, and says whether that was done.
+// turn sets a status, from any goroutine, and says whether the server accepted it.
 func (a api) turn(id int64, status gen.AgentStatusValue) bool {
-	resp, err := a.PutLocalAgentStatusWithResponse(a.t.Context(), pbxClient, id, gen.AgentStatusUpdate{AgentStatus: status})
+	resp, err := a.PutLocalAgentStatusWithResponse(a.t.Context(), pbxClient, id,
+		gen.AgentStatusUpdate{AgentStatus: status})
 	if err != nil || resp.StatusCode() != http.StatusOK {
 		a.t.Errorf("agent %d, %s: %v, %v", id, status, resp, err)
 		return false
@@ -131,13 +131,13 @@ func (a api) turn(id int64, status gen.AgentStatusValue) bool {
 	return true
 }
 
-// page is what the feed has told.
+// page is a part of the feed of changes.
 type page struct {
 	changes []gen.StatusChange
 	epoch   string
 }
 
-// next is where the feed goes on.
+// next is where the feed continues.
 func (p page) next() int64 {
 	if len(p.changes) == 0 {
 		return 0
@@ -149,9 +149,11 @@ func (p page) next() int64 {
 func (a api) follow(after *int64, epoch *string) (all page) {
 	a.t.Helper()
 	for {
-		resp, err := a.ListStatusChangesWithResponse(a.t.Context(), pbxClient, &gen.ListStatusChangesParams{After: after, Epoch: epoch})
+		resp, err := a.ListStatusChangesWithResponse(a.t.Context(), pbxClient,
+			&gen.ListStatusChangesParams{After: after, Epoch: epoch})
 		must(a.t, http.StatusOK, resp, err)
-		all.changes, all.epoch = append(all.changes, *resp.JSON200...), resp.HTTPResponse.Header.Get("Agentevents-Epoch")
+		all.changes, all.epoch = append(all.changes, *resp.JSON200...),
+			resp.HTTPResponse.Header.Get("Agentevents-Epoch")
 		if len(*resp.JSON200) == 0 {
 			return all
 		}

@@ -38,7 +38,8 @@ var callHabits = map[string]func(*customer){
 		bearer := "Host: {host}\nauthorization: Bearer " + w.granted(formRequest)
 		const events = "/api/ver1.0/client/%40me/agent/local/136/event/"
 		w.hears("GET "+events+" HTTP/1.1\n"+bearer+"\n\n", 200, `[]`)
-		s := w.ask("POST " + events + " HTTP/1.1\n" + bearer + "\nContent-Type: application/json\nContent-Length: {length}\n\n" +
+		s := w.ask("POST " + events + " HTTP/1.1\n" + bearer +
+			"\nContent-Type: application/json\nContent-Length: {length}\n\n" +
 			`{"url":"https:\/\/somehost.com\/fordel\/show.php","method":"GET","event_type":"agent-login"}`)
 		event := c.event(s)
 		object := func(method string) string {
@@ -48,10 +49,14 @@ var callHabits = map[string]func(*customer){
 			c.Errorf("POST is answered %d %s", s.status, s.body)
 		}
 		w.hears("GET "+events+" HTTP/1.1\n"+bearer+"\n\n", 200, "["+object("GET")+"]")
-		w.hears("PUT "+events+event+" HTTP/1.1\n"+bearer+"\nContent-Type: application/json\nContent-Length: {length}\n\n"+
+		w.hears("PUT "+events+event+" HTTP/1.1\n"+bearer+
+			"\nContent-Type: application/json\nContent-Length: {length}\n\n"+
 			`{"method":"POST"}`, 200, object("POST"))
 		w.hears("GET "+events+event+" HTTP/1.1\n"+bearer+"\n\n", 200, object("POST"))
-		s = w.hears("DELETE "+events+event+" HTTP/1.1\n"+bearer+"\nContent-Type: application/json\nContent-Length: 0\n\n", 204, "")
+		s = w.hears(
+			"DELETE "+events+event+" HTTP/1.1\n"+bearer+"\nContent-Type: application/json\nContent-Length: 0\n\n", 204,
+			"",
+		)
 		if s.header.Get("Content-Type") != "" || s.header.Get("Transfer-Encoding") != "" {
 			c.Errorf("DELETE is answered with %v", s.header)
 		}
@@ -65,7 +70,8 @@ var callHabits = map[string]func(*customer){
 		w := c.connect()
 		bearer := "Host: {host}\nAuthorization: Bearer " + w.granted(formRequest)
 		const events = "/api/ver1.0/client/@me/agent/remote/7/event"
-		s := w.ask("POST " + events + " HTTP/1.1\n" + bearer + "\nContent-Type: application/json\nContent-Length: {length}\n\n" +
+		s := w.ask("POST " + events + " HTTP/1.1\n" + bearer +
+			"\nContent-Type: application/json\nContent-Length: {length}\n\n" +
 			`{"url":"` + showURL + `","method":"POST","event_type":"agent-logout"}`)
 		if s.status != 201 {
 			c.Fatalf("POST is answered %d %s", s.status, s.body)
@@ -86,14 +92,21 @@ var callHabits = map[string]func(*customer){
 	"writes authorization and bearer in any case": func(c *customer) {
 		w := c.connect()
 		token := w.granted(formRequest)
-		for _, header := range []string{"authorization: bearer ", "AUTHORIZATION: BEARER ", "Authorization: bEaReR  ", "authorization:Bearer "} {
-			w.hears("GET /api/ver1.0/client/@me HTTP/1.1\nHost: {host}\n"+header+token+"\n\n", 200, `{"id":"`+c.id+`","blocked":false}`)
+		for _, header := range []string{
+			"authorization: bearer ", "AUTHORIZATION: BEARER ", "Authorization: bEaReR  ", "authorization:Bearer ",
+		} {
+			w.hears("GET /api/ver1.0/client/@me HTTP/1.1\nHost: {host}\n"+header+token+"\n\n", 200,
+				`{"id":"`+c.id+`","blocked":false}`)
 		}
 	},
 	"sends an empty bearer, or none, until it has a token": func(c *customer) {
 		w := c.connect()
-		for _, header := range []string{"X-None: ", "Authorization: Bearer ", "authorization: Bearer", "Authorization: Bearer null", "Authorization:"} {
-			s := w.hears("GET /api/ver1.0/client/@me/agent/local/ HTTP/1.1\nHost: {host}\n"+header+"\n\n", 401, unauthorized)
+		for _, header := range []string{
+			"X-None: ", "Authorization: Bearer ", "authorization: Bearer", "Authorization: Bearer null",
+			"Authorization:",
+		} {
+			s := w.hears("GET /api/ver1.0/client/@me/agent/local/ HTTP/1.1\nHost: {host}\n"+header+"\n\n", 401,
+				unauthorized)
 			if s.header.Get("Content-Type") != "application/json" || s.header.Get("Location") != "" {
 				c.Errorf("401 with %v", s.header)
 			}
@@ -103,7 +116,8 @@ var callHabits = map[string]func(*customer){
 		w := c.connect()
 		bearer := "Host: {host}\nAuthorization: Bearer " + w.granted(formRequest)
 		for _, query := range []string{
-			"extension_id%5B0%5D=5&extension_id%5B1%5D=6", "extension_id[0]=5&extension_id[1]=6", "extension_id%5B%5D=5&extension_id%5B%5D=6",
+			"extension_id%5B0%5D=5&extension_id%5B1%5D=6", "extension_id[0]=5&extension_id[1]=6",
+			"extension_id%5B%5D=5&extension_id%5B%5D=6",
 		} {
 			s := w.ask("GET /api/ver1.0/client/%40me/agent/local/?" + query + " HTTP/1.1\n" + bearer + "\n\n")
 			var agents []struct {
@@ -119,7 +133,8 @@ var callHabits = map[string]func(*customer){
 		w := c.connect()
 		bearer := "Host: {host}\nAuthorization: Bearer " + w.granted(formRequest)
 		const events = "/api/ver1.0/client/@me/agent/local/137/event/"
-		s := w.ask("POST " + events + " HTTP/1.1\n" + bearer + "\nContent-Type: application/json; charset=utf-8\nContent-Length: {length}\n\n" +
+		s := w.ask("POST " + events + " HTTP/1.1\n" + bearer +
+			"\nContent-Type: application/json; charset=utf-8\nContent-Length: {length}\n\n" +
 			`{"id":0,"url":"` + showURL + `","method":"GET","event_type":"agent-login"}`)
 		var created struct {
 			ID  uint32 `json:"id"`
@@ -149,7 +164,8 @@ var callHabits = map[string]func(*customer){
 		w.hears(events+c.token(c.application(gen.AccessLevelReadOnly))+json+`{}`, 403,
 			`{"message":"the application may only read","status":"user_access_type_deny"}`)
 		for _, other := range []string{"1", "99999", "none"} {
-			w.hears("GET /api/ver1.0/client/"+other+" HTTP/1.1\nHost: {host}\nAuthorization: Bearer "+c.token(c.made)+"\n\n", 403,
+			w.hears("GET /api/ver1.0/client/"+other+" HTTP/1.1\nHost: {host}\nAuthorization: Bearer "+c.token(c.made)+
+				"\n\n", 403,
 				`{"message":"access denied","status":"access_denied"}`)
 		}
 	},

@@ -18,7 +18,7 @@ import (
 // programHabits are whole programs that keep a token and ask for another one when they think that they need it.
 var programHabits = map[string]func(*customer){
 	"is written in Go, with credentials that ask for tokens by themselves": func(c *customer) {
-		credentials := &clientCredentials{URL: c.server.url + "/oauth/token", ID: c.made.ID, Secret: c.made.Secret}
+		credentials := &clientCredentials{URL: c.server.URL + "/oauth/token", ID: c.made.ID, Secret: c.made.Secret}
 		sdk := c.sdk(credentials)
 		ctx := c.Context()
 		create := gen.AgentEventCreate{URL: showURL, Method: gen.RequestMethodGET, EventType: gen.EventTypeAgentLogin}
@@ -28,7 +28,8 @@ var programHabits = map[string]func(*customer){
 		must(c, http.StatusOK, listed, err)
 		equal(c, "list", fmt.Sprint(*listed.JSON200), fmt.Sprint([]gen.AgentEvent{*created.JSON201}))
 		method := gen.RequestMethodPOST
-		updated, err := sdk.UpdateLocalAgentEventWithResponse(ctx, "@me", 136, created.JSON201.ID, gen.AgentEventUpdate{Method: &method})
+		updated, err := sdk.UpdateLocalAgentEventWithResponse(ctx, "@me", 136, created.JSON201.ID,
+			gen.AgentEventUpdate{Method: &method})
 		must(c, http.StatusOK, updated, err)
 		equal(c, "event", fmt.Sprint(*updated.JSON200), fmt.Sprint(gen.AgentEvent{
 			ID: created.JSON201.ID, URL: showURL, Method: gen.RequestMethodPOST, EventType: gen.EventTypeAgentLogin,
@@ -38,14 +39,18 @@ var programHabits = map[string]func(*customer){
 		equal(c, "requests for tokens", credentials.asked, 1)
 	},
 	"asks for a new token after each 401, and does so once": func(c *customer) {
-		credentials := &clientCredentials{URL: c.server.url + "/oauth/token", ID: c.made.ID, Secret: c.made.Secret, again: true}
+		credentials := &clientCredentials{
+			URL: c.server.URL + "/oauth/token", ID: c.made.ID, Secret: c.made.Secret, again: true,
+		}
 		credentials.keep("a token that has expired", time.Hour)
 		got, err := c.sdk(credentials).GetUserWithResponse(c.Context())
 		must(c, http.StatusOK, got, err)
 		equal(c, "requests for tokens", credentials.asked, 1)
 	},
 	"asks for no new token after 403": func(c *customer) {
-		credentials := &clientCredentials{URL: c.server.url + "/oauth/token", ID: c.made.ID, Secret: c.made.Secret, again: true}
+		credentials := &clientCredentials{
+			URL: c.server.URL + "/oauth/token", ID: c.made.ID, Secret: c.made.Secret, again: true,
+		}
 		sdk := c.sdk(credentials)
 		for range 3 {
 			got, err := sdk.GetClientWithResponse(c.Context(), "1")
@@ -54,7 +59,9 @@ var programHabits = map[string]func(*customer){
 		equal(c, "requests for tokens", credentials.asked, 1)
 	},
 	"ends after its application was revoked, and does not ask for ever": func(c *customer) {
-		credentials := &clientCredentials{URL: c.server.url + "/oauth/token", ID: c.made.ID, Secret: c.made.Secret, again: true}
+		credentials := &clientCredentials{
+			URL: c.server.URL + "/oauth/token", ID: c.made.ID, Secret: c.made.Secret, again: true,
+		}
 		sdk := c.sdk(credentials)
 		got, err := sdk.GetUserWithResponse(c.Context())
 		must(c, http.StatusOK, got, err)
@@ -71,7 +78,8 @@ var programHabits = map[string]func(*customer){
 
 func (c *customer) sdk(credentials *clientCredentials) *client.ClientWithResponses {
 	c.Helper()
-	sdk, err := client.NewClientWithResponses(c.server.url+"/api/ver1.0", client.WithHTTPClient(&http.Client{Transport: credentials}))
+	sdk, err := client.NewClientWithResponses(c.server.URL+"/api/ver1.0",
+		client.WithHTTPClient(&http.Client{Transport: credentials}))
 	c.must(err)
 	return sdk
 }

@@ -7,10 +7,14 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/agentevents/agentevents/store/cluster"
 )
 
-// testReadmeClients runs the clients that the README shows, as they stand there.
-func testReadmeClients(t *testing.T, bin programs) {
+// The clients that the README shows work as they are printed there.
+func TestClientsOfTheReadme(t *testing.T) {
+	cluster.SQLiteOnly(t, "requests do not depend on the engine")
+	t.Parallel()
 	for language, command := range map[string]struct {
 		debian, program string
 		args            []string
@@ -20,24 +24,25 @@ func testReadmeClients(t *testing.T, bin programs) {
 	} {
 		t.Run(language, func(t *testing.T) {
 			t.Parallel()
-			path := interpreter(t, command.program, command.debian)
+			path := installed(t, command.program, command.debian)
 			dir := t.TempDir()
 			writeScript(t, dir, "client", fromReadme(t, "## A client in PHP or Python", language))
-			c := newShop(t, bin).customer(t)
+			c := newShop(t).customer(t)
 			run := func(server, secret string) (string, int) {
 				t.Helper()
 				cmd := exec.Command(path, append(command.args, filepath.Join(dir, "client"), showURL)...)
-				cmd.Env = append(os.Environ(), "SERVER="+server, "APPLICATION_ID="+c.made.ID, "APPLICATION_SECRET="+secret)
+				cmd.Env = append(os.Environ(), "SERVER="+server, "APPLICATION_ID="+c.made.ID,
+					"APPLICATION_SECRET="+secret)
 				out, _ := cmd.CombinedOutput() // the exit code tells more
 				return string(out), cmd.ProcessState.ExitCode()
 			}
-			out, code := run(c.server.url, c.made.Secret)
+			out, code := run(c.server.URL, c.made.Secret)
 			equal(t, "exit code", code, 0)
 			event := strings.TrimSpace(strings.TrimPrefix(strings.SplitN(out, "\n", 2)[0], "registered "))
 			equal(t, "output", out, "registered "+event+"\n"+event+" agent-login GET "+showURL+"\n")
 			c.has(event)
 
-			out, code = run(c.server.url, strings.Repeat("0", 32))
+			out, code = run(c.server.URL, strings.Repeat("0", 32))
 			contains(t, "output", out, "POST /api/ver1.0/oauth/token: 400 ", `"error":"invalid_client"`)
 			if code == 0 {
 				t.Error("that it failed does not show in its exit code")
@@ -46,7 +51,7 @@ func testReadmeClients(t *testing.T, bin programs) {
 	}
 }
 
-// has looks whether this is the customer's one event.
+// has checks that this is the customer's only event.
 func (c *customer) has(event string) {
 	c.Helper()
 	list := c.pbx("GET", "/agent/local/136/event/", "", http.StatusOK)

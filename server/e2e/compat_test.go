@@ -17,10 +17,11 @@ import (
 	"github.com/agentevents/agentevents/server/lab"
 )
 
-// testCompatibility makes the requests that public clients of the original API make, each habit of theirs as a client
-// that has it. Where the form matters they are written to the byte.
-func testCompatibility(t *testing.T, bin programs) {
-	s := newShop(t, bin)
+// TestClientsOfTheOriginalAPI makes the requests that public clients of the original API make, each habit of theirs as
+// a client that has it. Where the form matters they are written to the byte.
+func TestClientsOfTheOriginalAPI(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
 	for _, habits := range []map[string]func(*customer){tokenHabits, callHabits, programHabits} {
 		for name, habit := range habits {
 			t.Run(name, func(t *testing.T) {
@@ -39,11 +40,11 @@ type shop struct {
 	sold     atomic.Int64
 }
 
-func newShop(t *testing.T, bin programs) *shop {
+func newShop(t *testing.T) *shop {
 	t.Helper()
 	s := &shop{store: newStore(t)}
-	s.server = bin.serve(t, s.store)
-	s.operator = &http.Client{Transport: &lab.Operator{URL: s.server.url}}
+	s.server = serve(t, s.store)
+	s.operator = &http.Client{Transport: &lab.Operator{URL: s.server.URL}}
 	return s
 }
 
@@ -61,7 +62,8 @@ func (s *shop) customer(t testing.TB) *customer {
 	c := &customer{t, s, strconv.FormatInt(100+s.sold.Add(1), 10), gen.ApplicationSecret{}}
 	c.pbx("PUT", "", `{}`, http.StatusCreated)
 	for i, agent := range []string{"136", "137", "138"} {
-		c.pbx("PUT", "/agent/local/"+agent, fmt.Sprintf(`{"extension_name":"000*094@ringme.ru","extension_id":%d}`, i+5), http.StatusCreated)
+		c.pbx("PUT", "/agent/local/"+agent,
+			fmt.Sprintf(`{"extension_name":"000*094@ringme.ru","extension_id":%d}`, i+5), http.StatusCreated)
 	}
 	c.pbx("PUT", "/agent/remote/7", `{"agent_number":"+7 (812) 336-42-42"}`, http.StatusCreated)
 	c.made = c.application(gen.AccessLevelAll)
@@ -80,7 +82,8 @@ func (c *customer) application(access gen.AccessLevel) (made gen.ApplicationSecr
 // pbx is the operator's request about the customer, and must be answered as it says.
 func (c *customer) pbx(method, path, body string, status int) string {
 	c.Helper()
-	r, err := http.NewRequestWithContext(c.Context(), method, c.server.url+"/api/ver1.0/client/"+c.id+path, strings.NewReader(body))
+	r, err := http.NewRequestWithContext(c.Context(), method, c.server.URL+"/api/ver1.0/client/"+c.id+path,
+		strings.NewReader(body))
 	c.must(err)
 	r.Header.Set("Content-Type", "application/json")
 	resp, err := c.operator.Do(r)
@@ -103,7 +106,7 @@ func (c *customer) must(err error) {
 // token gets one for an application.
 func (c *customer) token(made gen.ApplicationSecret) string {
 	c.Helper()
-	token, err := lab.Token(http.DefaultClient, c.server.url, made.ID, made.Secret)
+	token, err := lab.Token(http.DefaultClient, c.server.URL, made.ID, made.Secret)
 	c.must(err)
 	return token
 }
@@ -133,7 +136,7 @@ func (c *customer) connect() *wire {
 	return &wire{c, conn, bufio.NewReader(conn)}
 }
 
-func (c *customer) host() string { return strings.TrimPrefix(c.server.url, "http://") }
+func (c *customer) host() string { return strings.TrimPrefix(c.server.URL, "http://") }
 
 // said is an answer.
 type said struct {
@@ -147,7 +150,8 @@ type said struct {
 func (w *wire) ask(request string) said {
 	w.Helper()
 	head, body, _ := strings.Cut(strings.NewReplacer(
-		"{host}", w.host(), "{id}", w.made.ID, "{secret}", w.made.Secret, "{client}", w.id, "\n", "\r\n").Replace(request), "\r\n\r\n")
+		"{host}", w.host(), "{id}", w.made.ID, "{secret}", w.made.Secret, "{client}", w.id, "\n",
+		"\r\n").Replace(request), "\r\n\r\n")
 	head = strings.ReplaceAll(head, "{length}", strconv.Itoa(len(body)))
 	_, err := io.WriteString(w.conn, head+"\r\n\r\n"+body)
 	w.must(err)

@@ -52,7 +52,7 @@ Authorization: Bearer TOKEN
 
 const unauthorized = `{"message":"Unauthorized"}`
 
-// works looks whether a token is good.
+// works checks that a token is accepted.
 func (w *wire) works(token string) {
 	w.Helper()
 	if s := w.ask(strings.Replace(whoAmI, "TOKEN", token, 1)); s.status != 200 {
@@ -64,7 +64,7 @@ func (w *wire) works(token string) {
 var tokenHabits = map[string]func(*customer){
 	"asks for a token by multipart before every call": func(c *customer) {
 		w := c.connect()
-		first := w.granted(curlRequest) // and not used, since who it is would be remembered for a second
+		first := w.granted(curlRequest) // unused, since the token cache would know it for a second
 		for range 248 {
 			w.works(w.granted(curlRequest))
 		}
@@ -91,7 +91,7 @@ var tokenHabits = map[string]func(*customer){
 		w := c.connect()
 		w.works(w.granted(strings.Replace(curlRequest, "Accept: */*", "Accept: */*\nExpect: 100-continue", 1)))
 	},
-	"tells the length and the type of each part, and quotes the boundary": func(c *customer) {
+	"names the length and the type of each part, and quotes the boundary": func(c *customer) {
 		w := c.connect()
 		w.works(w.granted(`POST /oauth/token HTTP/1.1
 Host: {host}
@@ -154,12 +154,14 @@ client_credentials
 			c.Errorf("%d %s", s.status, s.body)
 		}
 	},
-	"takes 400 for bad credentials, and would ask for ever after 401": func(c *customer) {
+	"takes 400 for bad credentials, and would repeat its request for ever after 401": func(c *customer) {
 		w := c.connect()
 		const words = "there is no application with this id and this secret"
 		const want = `{"error":"invalid_client","error_description":"` + words + `","message":"` + words + `"}`
 		c.made.Secret = strings.Repeat("0", 32)
-		for _, request := range []string{formRequest, curlRequest, queryRequest, c.basicRequest(c.made.ID, c.made.Secret)} {
+		for _, request := range []string{
+			formRequest, curlRequest, queryRequest, c.basicRequest(c.made.ID, c.made.Secret),
+		} {
 			if s := w.hears(request, 400, want); s.header.Get("WWW-Authenticate") != "" {
 				c.Errorf("it is asked to authenticate otherwise: %s", s.header.Get("WWW-Authenticate"))
 			}

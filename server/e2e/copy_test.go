@@ -8,15 +8,17 @@ import (
 	"github.com/agentevents/agentevents/store/cluster"
 )
 
-// A copy says of each table that it is done, in plain lines where nobody sees a bar; made again it says that it was made.
-func testCopy(t *testing.T, bin programs) {
+// A copy reports each table in plain lines if its output is no terminal; a second copy is refused as complete.
+func TestCopyToPostgres(t *testing.T) {
+	cluster.PostgresOnly(t, "a copy goes from SQLite to PostgreSQL")
+	t.Parallel()
 	from, to := "sqlite:"+newFile(t), cluster.Empty(t)
-	p := bin.serve(t, from)
+	p := serve(t, from)
 	a := newAPI(t, p)
 	a.putClient()
 	equal(t, "exit code", p.stop(t), 0)
 	copying := []string{"copy", "--from=" + from, "--to=" + to}
-	stdout, stderr, code := bin.run(t, nil, copying...)
+	stdout, stderr, code := command(t, nil, copying...)
 	if code != 0 || !strings.HasSuffix(stdout, "has all of "+from+", verified\n") {
 		t.Errorf("exit code %d\n%s", code, stdout)
 	}
@@ -25,10 +27,10 @@ func testCopy(t *testing.T, bin programs) {
 	}
 	contains(t, "progress", stderr, "clients        1 of 1 rows\n")
 
-	_, stderr, code = bin.run(t, nil, copying...)
+	_, stderr, code = command(t, nil, copying...)
 	equal(t, "exit code of a second copy", code, 1)
 	contains(t, "message", stderr, "a copy that was complete is done")
-	_, stderr, code = bin.run(t, []string{"AGENTEVENTS_DATABASE_URL=" + to}, "verify")
+	_, stderr, code = command(t, databaseAt(to), "verify")
 	equal(t, "exit code of verify", code, 0)
 	equal(t, "what is wrong with the copy", stderr, "")
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/server/lab"
 )
 
 func (a api) deliveries(p gen.ListDeliveriesParams) []gen.Delivery {
@@ -40,25 +41,27 @@ func (a api) signIn(id int64) {
 	a.set(gen.AgentTypeLocal, id, gen.AgentStatusUpdate{AgentStatus: gen.AgentStatusValueAvailable})
 }
 
-// testLog has the log show to the byte what was sent, and the command line that it shows send the same.
-func testLog(t *testing.T, bin programs) {
+// The delivery log shows to the byte what was sent, and its command line sends the same.
+func TestDeliveryLogShowsWhatWasSent(t *testing.T) {
+	t.Parallel()
 	r := newReceiver(t)
-	a := newAPI(t, bin.serve(t, newStore(t)))
+	a := newAPI(t, serve(t, newStore(t)))
 	a.putClient()
 	for i, path := range []string{
-		"/fordel/show.php", "/q?left=alone&flag&", `/'"$(id)` + "`id`" + `/!*;|?q='"$(id)&x[0]={a,b}&y[]=[1-3]&back\slash#top`,
+		"/fordel/show.php", "/q?left=alone&flag&",
+		`/'"$(id)` + "`id`" + `/!*;|?q='"$(id)&x[0]={a,b}&y[]=[1-3]&back\slash#top`,
 		"/a/../b//c/./%2e%2e/%2F/ы?z=%zz&ы=я", "?", "",
 	} {
 		for j, method := range []gen.RequestMethod{gen.RequestMethodGET, gen.RequestMethodPOST} {
 			id := int64(2*i + j + 1)
 			a.putAgent(gen.AgentTypeLocal, id, `O'Brien "\$HOME" 100%`)
-			site := strings.Replace(r.url, "http://", "http://user:it%27s%20%22@", 1)
+			site := strings.Replace(r.URL, "http://", "http://user:it%27s%20%22@", 1)
 			a.register(gen.AgentTypeLocal, id, site+path, method, gen.EventTypeAgentLogin)
 			a.signIn(id)
 			sent := r.wait(t, int(2*id-1))[2*id-2]
 			d := a.ended(id)
 			equal(t, "state", d.Delivery.State, gen.DeliveryStateDelivered)
-			equal(t, "webhook-id", d.Delivery.WebhookID, sent.id())
+			equal(t, "webhook-id", d.Delivery.WebhookID, sent.ID)
 			isShown(t, r, d.Request, sent)
 			sh(t, d.Request.Curl)
 			isShown(t, r, d.Request, r.wait(t, int(2*id))[2*id-1])
@@ -71,24 +74,24 @@ func testLog(t *testing.T, bin programs) {
 }
 
 // isShown compares what a receiver got with what the log shows of it.
-func isShown(t *testing.T, r *receiver, shown gen.SentRequest, got arrival) {
+func isShown(t *testing.T, r *receiver, shown gen.SentRequest, got lab.Arrival) {
 	t.Helper()
-	equal(t, "method", string(shown.Method), got.method)
-	equal(t, "body", shown.Body, got.body)
-	rest, ok := strings.CutPrefix(shown.URL, r.url)
+	equal(t, "method", string(shown.Method), got.Method)
+	equal(t, "body", shown.Body, got.Body)
+	rest, ok := strings.CutPrefix(shown.URL, r.URL)
 	if !ok {
-		t.Errorf("the URL %s is none of %s", shown.URL, r.url)
+		t.Errorf("the URL %s is none of %s", shown.URL, r.URL)
 	}
 	path, query, _ := strings.Cut(rest, "?")
-	equal(t, "path", cmp.Or(path, "/"), got.path)
-	equal(t, "query", query, got.query)
-	for name, values := range got.header {
+	equal(t, "path", cmp.Or(path, "/"), got.Path)
+	equal(t, "query", query, got.Query)
+	for name, values := range got.Header {
 		if !slices.Contains([]string{"Accept", "Accept-Encoding", "Content-Length"}, name) {
 			equal(t, name, header(shown, name), strings.Join(values, ", "))
 		}
 	}
 	for name, value := range shown.Headers {
-		equal(t, name, value, got.header.Get(name))
+		equal(t, name, value, got.Header.Get(name))
 	}
 }
 
@@ -112,21 +115,22 @@ func sh(t *testing.T, line string) {
 	}
 }
 
-// What was sent is shown as it was sent, although its event was corrected meanwhile.
-func testLogOfCorrected(t *testing.T, bin programs) {
+// A request is shown as it was sent, although its event was corrected meanwhile.
+func TestDeliveryLogAfterACorrection(t *testing.T) {
+	t.Parallel()
 	r := newReceiver(t)
-	a := newAPI(t, bin.serve(t, newStore(t)))
+	a := newAPI(t, serve(t, newStore(t)))
 	a.putClient()
-	r.hold(func(arrival) bool { return true })
+	r.hold(all)
 	a.login(r, 1)
 	sent := r.wait(t, 1)[0]
 	equal(t, "reason", a.delivery(1).Waiting.Reason, "it is under way")
-	a.correct(1, 1, gen.AgentEventUpdate{URL: new(r.url + "/corrected"), Method: new(gen.RequestMethodPOST)})
+	a.correct(1, 1, gen.AgentEventUpdate{URL: new(r.URL + "/corrected"), Method: new(gen.RequestMethodPOST)})
 	r.release()
 	d := a.ended(1)
 	isShown(t, r, d.Request, sent)
-	equal(t, "URL of the attempt", d.Attempts[0].URL, r.url)
-	equal(t, "URL of the delivery", d.Delivery.URL, r.url+"/corrected")
+	equal(t, "URL of the attempt", d.Attempts[0].URL, r.URL)
+	equal(t, "URL of the delivery", d.Delivery.URL, r.URL+"/corrected")
 }
 
 func (a api) correct(agent, event int64, u gen.AgentEventUpdate) {
@@ -135,12 +139,13 @@ func (a api) correct(agent, event int64, u gen.AgentEventUpdate) {
 	must(a.t, http.StatusOK, resp, err)
 }
 
-// A test of an event comes at once, although what is owed to the same receiver of the same agent waits.
-func testSample(t *testing.T, bin programs) {
+// A test delivery is sent at once, although deliveries of the same agent to the same receiver are pending.
+func TestTestDeliveryOvertakesPendingOnes(t *testing.T) {
+	t.Parallel()
 	r := newReceiver(t)
-	a := newAPI(t, bin.serve(t, newStore(t)))
+	a := newAPI(t, serve(t, newStore(t)))
 	a.putClient()
-	r.hold(func(got arrival) bool { return got.header.Get("agentevents-test") == "" })
+	r.hold(func(got *lab.Arrival) bool { return got.Header.Get("agentevents-test") == "" })
 	a.login(r, 1)
 	a.logout(1)
 	r.wait(t, 1)
@@ -150,8 +155,8 @@ func testSample(t *testing.T, bin programs) {
 	} {
 		resp, err := a.TestLocalAgentEventWithResponse(t.Context(), pbxClient, 1, int64(event)+1)
 		must(t, http.StatusOK, resp, err)
-		got := r.all()[event+1]
-		equal(t, "request", got.request(), want)
+		got := r.arrivals()[event+1]
+		equal(t, "request", got.Request(), want)
 		equal(t, "status", resp.JSON200.Attempt.Status, http.StatusOK)
 		equal(t, "verdict", resp.JSON200.Attempt.Verdict, "delivered")
 		isShown(t, r, resp.JSON200.Request, got)
@@ -160,5 +165,5 @@ func testSample(t *testing.T, bin programs) {
 	equal(t, "delivery to go first", a.delivery(2).Waiting.DeliveryID, 1)
 	r.release()
 	a.ended(2)
-	equal(t, "requests in all", len(r.all()), 4)
+	equal(t, "requests in all", len(r.arrivals()), 4)
 }

@@ -1,22 +1,102 @@
 package e2e
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/getkin/kin-openapi/openapi3"
 
 	"github.com/agentevents/agentevents/server/lab"
+	"github.com/agentevents/agentevents/store/cluster"
 )
 
-// checkLists signs in with what make run has printed for an application, and checks that every list that requires an
-// access level shows something at the examples of its path parameters.
+// What make demo prints, in its order.
+func TestDemo(t *testing.T) {
+	cluster.SQLiteOnly(t, "the demo serves a file")
+	t.Parallel()
+	tmp := t.TempDir()
+	cmd := exec.Command(binary(demoBinary), "-binary", binary(serverBinary))
+	cmd.Env = append(environment(), "TMPDIR="+tmp)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	stdout, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("demo: %v\n%s\n%s", err, stdout, stderr.Bytes())
+	}
+	rest := string(stdout)
+	for _, want := range []string{
+		`curl -X PUT "$API/client/12"`, "\n      {\n        \"url\": \"http://127.0.0.1:",
+		"] ------\n", "] agent_status => available\n", "] agent_type => local\n", "] event_source => api\n",
+		"] agent_id => 136\n", "] extension_name => 000*094@ringme.ru\n",
+		"changed: false, deliveries: 0", "] agent_status => logged_out\n", "the second login has sent nothing",
+		"] agent_number => +7 (812) 336-42-42\n", "exit code 0",
+	} {
+		_, after, found := strings.Cut(rest, want)
+		if !found {
+			t.Fatalf("%q is missing, or not in its place, in\n%s", want, stdout)
+		}
+		rest = after
+	}
+	if bytes.Contains(stdout, []byte("\x1b")) {
+		t.Error("the output has colours, though it is no terminal")
+	}
+	if left, err := os.ReadDir(tmp); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v (%v)", left, err)
+	}
+}
+
+// make run serves the database that it names, even if the environment has settings for another server.
+func TestMakeRun(t *testing.T) {
+	cluster.SQLiteOnly(t, "make run serves a file")
+	t.Parallel()
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "bin"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(binary(demoBinary), "-binary", binary(serverBinary), "-serve")
+	cmd.Dir = dir
+	cmd.Env = append(environment(), "AGENTEVENTS_ADDR=127.0.0.1:0", "AGENTEVENTS_DATABASE_URL=sqlite:other.db",
+		"AGENTEVENTS_ALLOW_NETWORKS=10.0.0.0/8", "AGENTEVENTS_OPERATOR_ID=other",
+		"AGENTEVENTS_OPERATOR_SECRET_FILE=missing", "AGENTEVENTS_ENCRYPTION_KEY_FILE=missing",
+		"AGENTEVENTS_ENCRYPTION_KEY="+strings.Repeat("0f", 32))
+	p := background(t, cmd)
+	t.Cleanup(func() { // a kill would leave the server behind
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		<-p.exited
+	})
+	eventually(t, "it says how to try it out", func() bool {
+		return p.ended() || strings.Contains(p.out.String(), "A new token")
+	})
+	printed := p.out.String()
+	contains(t, "output", printed, "export AGENTEVENTS_DATABASE_URL=sqlite:bin/agentevents.db\n",
+		`networks="[127.0.0.0/8 ::1/128]"`)
+	checkLists(t, printed, "tenant", "read_only")
+	checkLists(t, printed, "operator", "operator")
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it ends", p.ended)
+	equal(t, "exit code", cmd.ProcessState.ExitCode(), 0)
+	list, _, _ := command(t, databaseAt("sqlite:"+filepath.Join(dir, "bin", "agentevents.db")), "application", "list")
+	contains(t, "applications", list, "make run")
+	if _, err := os.Stat(filepath.Join(dir, "other.db")); err == nil {
+		t.Error("it served the database of the other server")
+	}
+}
+
+// checkLists signs in as an application that make run has printed, and checks that every list that requires its access
+// level has items at the examples of its path parameters.
 func checkLists(t *testing.T, printed, application, access string) {
 	t.Helper()
 	how := regexp.MustCompile(`(?s)open (http://\S+)/docs,.*` + application + ` +id (\S+)  secret (\S+)`)

@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/server/lab"
+	"github.com/agentevents/agentevents/store/cluster"
 )
 
 // The script of the API manual, and the same for POST.
@@ -22,10 +23,12 @@ foreach ($_GET as $key => $value){
 ?>
 `
 
-// testShowPHP has PHP itself receive what the manual's script is for.
-func testShowPHP(t *testing.T, bin programs) {
+// PHP itself receives the requests, by the script of the API manual and by the same for POST.
+func TestPHPReceivesTheManualsRequests(t *testing.T) {
+	cluster.SQLiteOnly(t, "requests do not depend on the engine")
+	t.Parallel()
 	site, log := servePHP(t)
-	a := newAPI(t, bin.serve(t, newStore(t)))
+	a := newAPI(t, serve(t, newStore(t)))
 	a.putClient()
 	a.putAgent(gen.AgentTypeLocal, 136, "000*094@ringme.ru")
 	a.register(gen.AgentTypeLocal, 136, site+"/show.php", gen.RequestMethodGET, gen.EventTypeAgentLogin)
@@ -55,7 +58,7 @@ func testShowPHP(t *testing.T, bin programs) {
 // phpTime is what each line begins with, as in [Tue May 30 15:07:50 2017].
 var phpTime = regexp.MustCompile(`(?m)^\[\w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \d{4}\] (.*)$`)
 
-// scriptLines are the lines that the script wrote; the server's own tell of connections and requests.
+// scriptLines are the lines that the script wrote; the others, of connections and requests, are the server's own.
 func scriptLines(log string) (lines []string) {
 	for _, found := range phpTime.FindAllStringSubmatch(log, -1) {
 		if text := found[1]; text == "------" || strings.Contains(text, " => ") {
@@ -66,32 +69,15 @@ func scriptLines(log string) (lines []string) {
 }
 
 // servePHP runs PHP's own web server. Without PHP the test is skipped, but never in CI.
-func servePHP(t *testing.T) (site string, log *output) {
+func servePHP(t *testing.T) (site string, log *lab.Log) {
 	t.Helper()
-	php, err := exec.LookPath("php")
-	switch {
-	case err != nil && os.Getenv("CI") != "":
-		t.Fatal("there is no php on this machine, and CI is set: install it (Debian: php-cli)")
-	case err != nil:
-		t.Skip("there is no php on this machine (Debian: php-cli)")
-	}
-	dir := t.TempDir()
+	php, dir := installed(t, "php", "php-cli"), t.TempDir()
 	writeScript(t, dir, "show.php", showPHP)
 	writeScript(t, dir, "post.php", strings.Replace(showPHP, "$_GET", "$_POST", 1))
-	addr, log := freePort(t), &output{}
+	addr := freePort(t)
 	cmd := exec.Command(php, "-n", "-S", addr, "-t", dir) // -n: the machine's php.ini may send the log elsewhere
-	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		if t.Failed() {
-			t.Logf("PHP printed:\n%s", log)
-		}
-	})
-	eventually(t, "PHP listens", func() bool { return dials("http://" + addr) })
+	log = background(t, cmd).out
+	eventually(t, "PHP listens", func() bool { return listens("http://" + addr) })
 	return "http://" + addr, log
 }
 
@@ -100,15 +86,4 @@ func writeScript(t *testing.T, dir, name, text string) {
 	if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// freePort is an address that was free a moment ago: PHP does not say which port it takes of itself.
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }

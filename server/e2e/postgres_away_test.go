@@ -18,10 +18,12 @@ import (
 	"github.com/agentevents/agentevents/store/cluster"
 )
 
-// testPostgresAway takes the database away from one server in one way after the other, while statuses change. Meanwhile it
-// says 503 and when to come again, and that it is not ready; it recovers by itself, and nothing is lost or out of order.
-func testPostgresAway(t *testing.T, bin programs) {
-	// Its connections are few, and what it has committed outlives its crash.
+// The database goes away in several ways while statuses change. Meanwhile the server answers 503 with Retry-After and
+// is not ready. It recovers by itself, and no delivery is lost or out of order.
+func TestServerWithoutItsDatabase(t *testing.T) {
+	cluster.SQLiteOnly(t, "it starts a PostgreSQL of its own")
+	t.Parallel()
+	// Few connections; a commit outlives the crash of the database.
 	c := cluster.ForTest(t, cluster.Options{Settings: map[string]string{
 		"fsync": "off", "full_page_writes": "off", "max_connections": "40",
 	}})
@@ -30,7 +32,7 @@ func testPostgresAway(t *testing.T, bin programs) {
 		t.Fatal(err)
 	}
 	r := newReceiver(t)
-	p := bin.serve(t, url, "AGENTEVENTS_RETRY_SCHEDULE=100ms")
+	p := serve(t, url, "AGENTEVENTS_RETRY_SCHEDULE=100ms")
 	p.troubled = true
 	api := newAPI(t, p)
 	api.putClient()
@@ -56,7 +58,7 @@ func testPostgresAway(t *testing.T, bin programs) {
 	if err := c.Launch(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if faults, _, code := bin.run(t, []string{"AGENTEVENTS_DATABASE_URL=" + url}, "verify"); code != 0 {
+	if faults, _, code := command(t, databaseAt(url), "verify"); code != 0 {
 		t.Errorf("verify: exit code %d\n%s", code, faults)
 	}
 }
@@ -92,7 +94,7 @@ func endAll(t *testing.T, conn *pgx.Conn) (n int) {
 	return n
 }
 
-// takeConnections takes each connection that the database has, while nobody wants one back.
+// takeConnections takes all connections of the database and keeps them.
 func takeConnections(t *testing.T, l *load, _ *cluster.Cluster) {
 	var taken []*pgx.Conn
 	defer func() {
@@ -112,7 +114,7 @@ func takeConnections(t *testing.T, l *load, _ *cluster.Cluster) {
 	l.away(t)
 }
 
-// quietly runs something while there are no requests.
+// quietly runs a function while there are no requests.
 func (l *load) quietly(something func()) {
 	l.pause.Lock()
 	defer l.pause.Unlock()
@@ -122,7 +124,7 @@ func (l *load) quietly(something func()) {
 // take takes a connection; nil when there is none left.
 func (l *load) take(t *testing.T) *pgx.Conn {
 	t.Helper()
-	one, err := pgx.Connect(t.Context(), l.url+"&application_name=somebody")
+	one, err := pgx.Connect(t.Context(), l.url+"&application_name=test")
 	var refused *pgconn.PgError
 	if errors.As(err, &refused) && refused.Code == "53300" {
 		return nil
@@ -133,7 +135,7 @@ func (l *load) take(t *testing.T) *pgx.Conn {
 	return one
 }
 
-// load changes statuses, as a PBX does: what is answered 503 it says again.
+// load changes statuses as a PBX does: it repeats a request that was answered 503.
 type load struct {
 	api
 	process  *process
@@ -152,7 +154,7 @@ type change struct{ agent, sequence int64 }
 
 func (l *load) connect(t *testing.T) *pgx.Conn {
 	t.Helper()
-	conn, err := pgx.Connect(t.Context(), l.url+"&application_name=somebody")
+	conn, err := pgx.Connect(t.Context(), l.url+"&application_name=test")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,7 +162,7 @@ func (l *load) connect(t *testing.T) *pgx.Conn {
 	return conn
 }
 
-// during runs something under load, and looks afterwards whether all is well.
+// during runs a function under load, and checks afterwards that the server has recovered.
 func (l *load) during(t *testing.T, something func()) {
 	stop := make(chan struct{})
 	var agents sync.WaitGroup
@@ -187,7 +189,7 @@ var opposite = map[gen.AgentStatusValue]gen.AgentStatusValue{
 	gen.AgentStatusValueLoggedOut: gen.AgentStatusValueAvailable,
 }
 
-// flip logs an agent out and in until it is enough.
+// flip logs an agent in and out until stop is closed.
 func (l *load) flip(agent int64, stop <-chan struct{}) {
 	to := gen.AgentStatusValueAvailable
 	for {
@@ -197,7 +199,8 @@ func (l *load) flip(agent int64, stop <-chan struct{}) {
 		default:
 		}
 		l.pause.RLock()
-		resp, err := l.PutLocalAgentStatusWithResponse(context.Background(), pbxClient, agent, gen.AgentStatusUpdate{AgentStatus: to})
+		resp, err := l.PutLocalAgentStatusWithResponse(context.Background(), pbxClient, agent,
+			gen.AgentStatusUpdate{AgentStatus: to})
 		l.pause.RUnlock()
 		switch {
 		case err != nil:
@@ -218,10 +221,13 @@ func (l *load) accept(c change) {
 	l.changes = append(l.changes, c)
 }
 
-// refuse looks at an answer that says that the database is away.
+// refuse checks an answer of a server without its database.
 func (l *load) refuse(resp *http.Response) {
 	if resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
-		l.problem(fmt.Sprintf("%s %s was answered %s with %v", resp.Request.Method, resp.Request.URL.Path, resp.Status, resp.Header))
+		l.problem(
+			fmt.Sprintf("%s %s was answered %s with %v", resp.Request.Method, resp.Request.URL.Path, resp.Status,
+				resp.Header),
+		)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -240,7 +246,7 @@ func (l *load) accepted() int {
 	return len(l.changes)
 }
 
-// away looks how a server behaves that has no database.
+// away checks how the server behaves without its database.
 func (l *load) away(t *testing.T) {
 	t.Helper()
 	eventually(t, "it is not ready", func() bool { return !l.process.ready() })
@@ -252,7 +258,7 @@ func (l *load) away(t *testing.T) {
 		defer l.mu.Unlock()
 		return l.refused > before+4
 	})
-	if resp, err := http.Get(l.process.url + "/healthz"); err != nil || resp.StatusCode != http.StatusOK {
+	if resp, err := http.Get(l.process.URL + "/healthz"); err != nil || resp.StatusCode != http.StatusOK {
 		t.Errorf("it does not live: %v, %v", resp, err)
 	} else {
 		_ = resp.Body.Close()
@@ -262,13 +268,13 @@ func (l *load) away(t *testing.T) {
 		t.Fatal(err)
 	}
 	if resp.StatusCode() == http.StatusOK {
-		t.Error("what is read without a database?")
+		t.Error("a status was read without a database")
 	} else {
 		l.refuse(resp.HTTPResponse)
 	}
 }
 
-// judge waits until everything that was answered 200 has arrived, and looks at the order in which it first did.
+// judge waits until every accepted change has arrived, and checks the order of first arrivals.
 func (l *load) judge(t *testing.T) {
 	t.Helper()
 	l.mu.Lock()
@@ -278,23 +284,24 @@ func (l *load) judge(t *testing.T) {
 	}
 	l.problems = nil
 	eventually(t, "all has arrived", func() bool { return len(l.missing()) == 0 })
-	requests := l.receiver.all()
+	requests := l.receiver.arrivals()
 	last, seen := map[string]int64{}, map[string]bool{}
 	for _, a := range requests {
-		agent := a.value("agent_id")
-		if !seen[a.id()] && a.sequence() < last[agent] {
-			t.Errorf("change %d of agent %s came after %d", a.sequence(), agent, last[agent])
+		agent := a.Value("agent_id")
+		if !seen[a.ID] && a.Sequence < last[agent] {
+			t.Errorf("change %d of agent %s came after %d", a.Sequence, agent, last[agent])
 		}
-		seen[a.id()], last[agent] = true, max(last[agent], a.sequence())
+		seen[a.ID], last[agent] = true, max(last[agent], a.Sequence)
 	}
-	t.Logf("%d changes so far, %d requests, %d of them again, %d refused", len(l.changes), len(requests), len(requests)-len(seen), l.refused)
+	t.Logf("%d changes so far, %d requests, %d of them again, %d refused", len(l.changes), len(requests),
+		len(requests)-len(seen), l.refused)
 }
 
 // missing are changes that have not arrived.
 func (l *load) missing() []change {
 	arrived := map[int64]bool{}
-	for _, a := range l.receiver.all() {
-		arrived[a.sequence()] = true
+	for _, a := range l.receiver.arrivals() {
+		arrived[a.Sequence] = true
 	}
 	return slices.DeleteFunc(slices.Clone(l.changes), func(c change) bool { return arrived[c.sequence] })
 }

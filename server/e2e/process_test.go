@@ -2,172 +2,74 @@ package e2e
 
 import (
 	"bytes"
-	"database/sql"
+	"context"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"regexp"
-	"runtime/debug"
-	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/agentevents/agentevents/server/lab"
-	"github.com/agentevents/agentevents/store/cluster"
 )
 
-// patience is how long anything may take before a test gives up. No promise is measured by it.
-const patience = 20 * time.Second
-
-// programs are the real binaries, built once.
-type programs struct{ server, demo, version string }
-
-// build builds the binaries, with the race detector when the test has it.
-func build(t *testing.T) programs {
-	t.Helper()
-	p := programs{version: "v1.2.3-e2e"}
-	dir := t.TempDir()
-	for _, target := range []struct {
-		to      *string
-		name    string
-		pkg     string
-		ldflags string
-	}{
-		{&p.server, "agentevents", ".", "-X main.version=" + p.version},
-		{&p.demo, "demo", "./demo", ""},
-	} {
-		*target.to = filepath.Join(dir, target.name)
-		args := []string{"build", "-buildvcs=false", "-ldflags", target.ldflags, "-o", *target.to}
-		if underRace() {
-			args = append(args, "-race")
-		}
-		if out, err := exec.Command("go", append(args, target.pkg)...).CombinedOutput(); err != nil {
-			t.Fatalf("go build %s: %v\n%s", target.pkg, err, out)
-		}
-	}
-	return p
-}
-
-// underRace says whether the test was built with the race detector.
-func underRace() bool {
-	info, ok := debug.ReadBuildInfo()
-	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
-}
-
-// newStore is the URL of a database that nobody has used yet.
-func newStore(t *testing.T) string {
-	t.Helper()
-	if cluster.OnPostgres() {
-		return cluster.Database(t)
-	}
-	return "sqlite:" + newFile(t)
-}
-
-// newFile is the path of a database that is not there yet.
-func newFile(t *testing.T) string {
-	t.Helper()
-	return filepath.Join(t.TempDir(), "agentevents.db")
-}
-
-// open opens a store past the server.
-func open(t testing.TB, url string) *sql.DB {
-	t.Helper()
-	driver, name := "sqlite3", strings.TrimPrefix(url, "sqlite:")+"?_busy_timeout=5000"
-	if cluster.OnPostgres() {
-		driver, name = "pgx", url
-	}
-	db, err := sql.Open(driver, name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = db.Close() })
-	return db
-}
-
-// process is the binary, running.
+// process is the server, running.
 type process struct {
-	cmd    *exec.Cmd
-	out    *output // its log, on standard error
-	stdout *output
-	exited chan struct{}
-	until  time.Time // when it exited
-	url    string
-
+	*lab.Server
+	until    time.Time // when it ended; read it after ended
+	stopped  chan struct{}
 	troubled bool // it may have logged errors
 }
 
 // serve starts the server on a free port of loopback, with receivers on loopback allowed, and waits until it is ready.
-func (bin programs) serve(t *testing.T, store string, env ...string) *process {
+func serve(t *testing.T, databaseURL string, env ...string) *process {
 	t.Helper()
-	p := bin.start(t, store, env...)
-	eventually(t, "the server says where it listens", func() bool {
-		p.url = p.out.url()
-		return p.url != "" || p.ended()
-	})
-	eventually(t, "the server is ready", func() bool { return p.ended() || p.ready() })
-	if p.ended() {
-		t.Fatalf("the server ended: %s\n%s", p.cmd.ProcessState, p.out)
+	p := start(t, databaseURL, env...)
+	if err := p.Ready(context.Background()); err != nil {
+		t.Fatal(p.Explain(err))
 	}
 	return p
 }
 
-func (bin programs) start(t *testing.T, store string, env ...string) *process {
+// start starts the server, which ends with the test at the latest.
+func start(t *testing.T, databaseURL string, env ...string) *process {
 	t.Helper()
-	p := &process{out: &output{}, stdout: &output{}, exited: make(chan struct{})}
-	p.cmd = exec.Command(bin.server, "serve")
-	p.cmd.Dir = t.TempDir()
-	p.cmd.Env = append(cleanEnv(), append([]string{
-		"GORACE=atexit_sleep_ms=0", // else the race detector makes every exit a second longer
-		"AGENTEVENTS_ADDR=127.0.0.1:0",
-		"AGENTEVENTS_DRAIN=0s",
-		"AGENTEVENTS_DATABASE_URL=" + store,
-		"AGENTEVENTS_ALLOW_NETWORKS=127.0.0.0/8",
-		"AGENTEVENTS_OPERATOR_ID=" + lab.OperatorID,
-		"AGENTEVENTS_OPERATOR_SECRET=" + lab.OperatorSecret,
-	}, env...)...)
-	p.run(t)
-	return p
-}
-
-// run starts the process, which ends with the test at the latest.
-func (p *process) run(t *testing.T) {
-	t.Helper()
-	p.cmd.Stdout, p.cmd.Stderr = p.stdout, p.out
-	if err := p.cmd.Start(); err != nil {
+	server, err := lab.Start(context.Background(), binary(serverBinary), databaseURL, env...)
+	if err != nil {
 		t.Fatal(err)
 	}
+	p := &process{Server: server, stopped: make(chan struct{})}
 	go func() {
-		defer close(p.exited)
-		_ = p.cmd.Wait() // the tests look at the exit code
+		<-server.Exited()
 		p.until = time.Now()
+		close(p.stopped)
 	}()
 	t.Cleanup(func() { p.clean(t) })
+	return p
 }
 
-// clean ends the process if it still runs. What it logged must not be an error.
+// clean ends the server if it still runs. Its log must hold neither an error nor a secret.
 func (p *process) clean(t *testing.T) {
-	_ = p.cmd.Process.Kill()
-	<-p.exited
-	if secret := lab.Secret(p.out.String()); secret != "" {
+	_ = p.Kill() // the tests look at the exit code
+	if secret := lab.Secret(p.Log.String()); secret != "" {
 		t.Errorf("the server printed the secret %q", secret)
 	}
-	for line := range strings.SplitSeq(p.out.String(), "\n") {
-		if strings.Contains(line, "DATA RACE") || strings.Contains(line, "panic") || !p.troubled && strings.Contains(line, "level=ERROR") {
+	for line := range strings.SplitSeq(p.Log.String(), "\n") {
+		fatal := strings.Contains(line, "DATA RACE") || strings.Contains(line, "panic")
+		if fatal || !p.troubled && strings.Contains(line, "level=ERROR") {
 			t.Errorf("the server printed: %s", line)
 		}
 	}
 	if t.Failed() {
-		t.Logf("the server printed:\n%s", p.out)
+		t.Logf("the server printed:\n%s", p.Log)
 	}
 }
 
 func (p *process) ended() bool {
 	select {
-	case <-p.exited:
+	case <-p.stopped:
 		return true
 	default:
 		return false
@@ -175,7 +77,7 @@ func (p *process) ended() bool {
 }
 
 func (p *process) ready() bool {
-	resp, err := http.Get(p.url + "/readyz")
+	resp, err := http.Get(p.URL + "/readyz")
 	if err != nil {
 		return false
 	}
@@ -185,16 +87,16 @@ func (p *process) ready() bool {
 
 func (p *process) signal(t *testing.T, s syscall.Signal) {
 	t.Helper()
-	if err := p.cmd.Process.Signal(s); err != nil {
+	if err := p.Signal(s); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// wait returns the exit code.
+// wait waits until the server has ended, and returns its exit code.
 func (p *process) wait(t *testing.T) int {
 	t.Helper()
 	eventually(t, "the server ends", p.ended)
-	return p.cmd.ProcessState.ExitCode()
+	return p.ExitCode()
 }
 
 // stop stops the server in order and returns its exit code.
@@ -204,60 +106,99 @@ func (p *process) stop(t *testing.T) int {
 	return p.wait(t)
 }
 
-// output is what a process prints.
-type output struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
-}
-
-// The character behind the port tells that the port is complete.
-var listening = regexp.MustCompile(`(127\.0\.0\.1:[1-9][0-9]*)[^0-9]`)
-
-func (o *output) url() string {
-	found := listening.FindStringSubmatch(o.String())
-	if found == nil {
-		return ""
-	}
-	return "http://" + found[1]
-}
-
-// cleanEnv is the environment without settings for another server.
-func cleanEnv() []string {
-	return slices.DeleteFunc(os.Environ(), func(e string) bool { return strings.HasPrefix(e, "AGENTEVENTS_") })
-}
-
-// eventually ends the test unless something is so in time.
-func eventually(t testing.TB, what string, so func() bool) {
+// command runs the binary in an empty directory to its end, and checks that it leaves nothing there.
+func command(t *testing.T, env []string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
-	if !soon(so) {
-		t.Fatalf("%s: not within %v", what, patience)
+	var out, errs bytes.Buffer
+	cmd := exec.Command(binary(serverBinary), args...)
+	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = t.TempDir(), append(environment(), env...), &out, &errs
+	_ = cmd.Run() // the exit code tells more
+	if left, err := os.ReadDir(cmd.Dir); err != nil || len(left) > 0 {
+		t.Errorf("%v left behind: %v (%v)", args, left, err)
+	}
+	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+// databaseAt is the variable that names the database of a command.
+func databaseAt(url string) []string { return []string{"AGENTEVENTS_DATABASE_URL=" + url} }
+
+// verify checks that a database is consistent.
+func verify(t *testing.T, databaseURL string) {
+	t.Helper()
+	stdout, stderr, code := command(t, databaseAt(databaseURL), "verify")
+	if code != 0 {
+		t.Errorf("verify %s: exit code %d\n%s%s", databaseURL, code, stdout, stderr)
 	}
 }
 
-// soon looks again and again whether something is so.
-func soon(so func() bool) bool {
-	look := time.NewTicker(5 * time.Millisecond)
-	defer look.Stop()
-	end := time.NewTimer(patience)
-	defer end.Stop()
-	for !so() {
-		select {
-		case <-look.C:
-		case <-end.C:
-			return false
-		}
+// other is another program that a test runs in the background.
+type other struct {
+	cmd    *exec.Cmd
+	out    *lab.Log // standard output and standard error
+	exited chan struct{}
+}
+
+// background runs another program, which is killed when the test ends.
+func background(t *testing.T, cmd *exec.Cmd) *other {
+	t.Helper()
+	o := &other{cmd: cmd, out: &lab.Log{}, exited: make(chan struct{})}
+	cmd.Stdout, cmd.Stderr = o.out, o.out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
 	}
+	go func() {
+		defer close(o.exited)
+		_ = cmd.Wait() // it is killed, or its end is looked at
+	}()
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		<-o.exited
+		if t.Failed() {
+			t.Logf("%s printed:\n%s", cmd.Path, o.out)
+		}
+	})
+	return o
+}
+
+func (o *other) ended() bool {
+	select {
+	case <-o.exited:
+		return true
+	default:
+		return false
+	}
+}
+
+// installed returns the path of a program. Without it the test is skipped, but never in CI.
+func installed(t *testing.T, program, debian string) string {
+	t.Helper()
+	path, err := exec.LookPath(program)
+	switch {
+	case err != nil && os.Getenv("CI") != "":
+		t.Fatalf("there is no %s on this machine, and CI is set: install it (Debian: %s)", program, debian)
+	case err != nil:
+		t.Skipf("there is no %s on this machine (Debian: %s)", program, debian)
+	}
+	return path
+}
+
+// listens says whether a server accepts connections.
+func listens(url string) bool {
+	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	if err != nil {
+		return false
+	}
+	_ = conn.Close()
 	return true
+}
+
+// freePort is an address that was free a moment ago, for programs that do not say which port they take.
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
 }

@@ -6,7 +6,6 @@ import (
 	"io"
 	"maps"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"os"
 	"os/exec"
@@ -21,27 +20,16 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/server/lab"
+	"github.com/agentevents/agentevents/store/cluster"
 )
-
-// prometheusProgram is the path of a program of Prometheus. Without it the test is skipped, but never in CI.
-func prometheusProgram(t *testing.T, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	switch {
-	case err != nil && os.Getenv("CI") != "":
-		t.Fatalf("there is no %s on this machine, and CI is set: install it (Debian: prometheus)", name)
-	case err != nil:
-		t.Skipf("there is no %s on this machine (Debian: prometheus)", name)
-	}
-	return path
-}
 
 // The alerts are what Prometheus takes, and each fires when alerts_test.yaml says so.
 func TestAlertRules(t *testing.T) {
-	promtool := prometheusProgram(t, "promtool")
+	promtool := installed(t, "promtool", "prometheus")
 	for _, args := range [][]string{{"check", "rules", "alerts.yaml"}, {"test", "rules", "alerts_test.yaml"}} {
 		cmd := exec.Command(promtool, args...)
-		cmd.Dir = "metrics"
+		cmd.Dir = "../metrics"
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Errorf("promtool %s: %v\n%s", strings.Join(args, " "), err, out)
 		}
@@ -50,7 +38,7 @@ func TestAlertRules(t *testing.T) {
 
 // Each alert is one that alerts_test.yaml makes fire.
 func TestEveryAlertIsTested(t *testing.T) {
-	tests, err := os.ReadFile("metrics/alerts_test.yaml")
+	tests, err := os.ReadFile("../metrics/alerts_test.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +57,7 @@ func alertRules(t *testing.T) map[string]string {
 			Rules []struct{ Alert, Expr string }
 		}
 	}
-	text, err := os.ReadFile("metrics/alerts.yaml")
+	text, err := os.ReadFile("../metrics/alerts.yaml")
 	if err == nil {
 		err = yaml.Unmarshal(text, &file)
 	}
@@ -93,7 +81,7 @@ func panels(t *testing.T) map[string]string {
 			Targets []struct{ RefID, Expr string }
 		}
 	}
-	text, err := os.ReadFile("metrics/dashboard.json")
+	text, err := os.ReadFile("../metrics/dashboard.json")
 	if err == nil {
 		err = json.Unmarshal(text, &dashboard)
 	}
@@ -131,8 +119,8 @@ scrape_configs:
 // installation.
 func scrape(t *testing.T, replicas ...*process) prometheus {
 	t.Helper()
-	program, dir, addr, log := prometheusProgram(t, "prometheus"), t.TempDir(), freePort(t), &output{}
-	rules, err := filepath.Abs("metrics/alerts.yaml")
+	program, dir, addr := installed(t, "prometheus", "prometheus"), t.TempDir(), freePort(t)
+	rules, err := filepath.Abs("../metrics/alerts.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,30 +132,23 @@ func scrape(t *testing.T, replicas ...*process) prometheus {
 	if err := os.WriteFile(filepath.Join(dir, "prometheus.yml"), []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(program, "--config.file=prometheus.yml", "--storage.tsdb.path=data", "--web.listen-address="+addr)
-	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, log, log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		if t.Failed() {
-			t.Logf("Prometheus printed:\n%s", log)
-		}
-	})
+	cmd := exec.Command(program, "--config.file=prometheus.yml", "--storage.tsdb.path=data",
+		"--web.listen-address="+addr)
+	cmd.Dir = dir
+	background(t, cmd)
 	p := prometheus{t, "http://" + addr}
-	eventually(t, "Prometheus listens", func() bool { return dials(p.url) })
-	p.finds("targets", "count by (namespace) (up == 1)", map[string]string{"pbx": strconv.Itoa(len(replicas)), "other": "1"})
+	eventually(t, "Prometheus listens", func() bool { return listens(p.url) })
+	p.finds("targets", "count by (namespace) (up == 1)",
+		map[string]string{"pbx": strconv.Itoa(len(replicas)), "other": "1"})
 	return p
 }
 
 // metrics is the host and port where a process is scraped.
 func (p *process) metrics(t *testing.T) string {
 	t.Helper()
-	found := regexp.MustCompile(`metrics=http://(.*)/metrics`).FindStringSubmatch(p.out.String())
+	found := regexp.MustCompile(`metrics=http://(.*)/metrics`).FindStringSubmatch(p.Log.String())
 	if found == nil {
-		t.Fatalf("it does not say where it measures:\n%s", p.out)
+		t.Fatalf("it does not say where it measures:\n%s", p.Log)
 	}
 	return found[1]
 }
@@ -217,7 +198,7 @@ func (p prometheus) finds(what, query string, want map[string]string) {
 	p.t.Helper()
 	var found map[string]string
 	var err error
-	so := soon(func() bool {
+	so := becomesTrue(func() bool {
 		found, err = p.ask(query)
 		return err == nil && maps.EqualFunc(found, want, isWanted)
 	})
@@ -242,15 +223,17 @@ func isWanted(found, want string) bool {
 	return found == want
 }
 
-// testPrometheus has Prometheus scrape two replicas, and asks it what the dashboard and the alerts ask: what both see
-// of the store is there once, and what each of them has done is added up.
-func testPrometheus(t *testing.T, bin programs) {
+// TestPrometheusScrapesReplicas has Prometheus scrape two replicas, and asks it what the dashboard and the alerts ask:
+// what both see of the store is there once, and what each of them has done is added up.
+func TestPrometheusScrapesReplicas(t *testing.T) {
+	cluster.PostgresOnly(t, "a file has one server")
+	t.Parallel()
 	store, r := newStore(t), newReceiver(t)
 	env := []string{
 		"AGENTEVENTS_METRICS_ADDR=127.0.0.1:0", "AGENTEVENTS_RETRY_SCHEDULE=100ms", "AGENTEVENTS_RETRY_JITTER=0%",
 		"AGENTEVENTS_TIMEOUT=1m",
 	}
-	one := replicaOf(t, bin, store, env)
+	one := replicaOf(t, store, env)
 	one.putClient()
 	one.login(r, 1)
 	one.api.ended(1)
@@ -258,8 +241,8 @@ func testPrometheus(t *testing.T, bin programs) {
 	if _, err := open(t, store).Exec("UPDATE lanes SET pending = pending + 1"); err != nil {
 		t.Fatal(err)
 	}
-	two := replicaOf(t, bin, store, env)
-	eventually(t, "the lane is repaired", func() bool { return strings.Contains(two.out.String(), "lanes mended") })
+	two := replicaOf(t, store, env)
+	eventually(t, "the lane is repaired", func() bool { return strings.Contains(two.Log.String(), "lanes mended") })
 	p := scrape(t, one.process, two.process)
 	trouble(t, one, two, r)
 	equal(t, "panels that are looked at", len(pbxPanels), len(panels(t)))
@@ -273,13 +256,13 @@ func testPrometheus(t *testing.T, bin programs) {
 		"ReplicaDown": {away + " pbx": "0"}, "Down": {}, "BreakersOpen": {"pbx": "1", "other": "1"},
 	})
 	p.showsPanels(map[string]shown{
-		"Pending A": {asItIs, map[string]string{"": "3"}}, "Version A": {asItIs, map[string]string{bin.version: "1"}},
+		"Pending A": {asItIs, map[string]string{"": "3"}}, "Version A": {asItIs, map[string]string{version: "1"}},
 	})
 }
 
-func replicaOf(t *testing.T, bin programs, store string, env []string) replica {
+func replicaOf(t *testing.T, store string, env []string) replica {
 	t.Helper()
-	p := bin.serve(t, store, env...)
+	p := serve(t, store, env...)
 	p.troubled = true // a lane that is repaired is an error
 	return replica{p, newAPI(t, p)}
 }
@@ -287,14 +270,13 @@ func replicaOf(t *testing.T, bin programs, store string, env []string) replica {
 // trouble has three deliveries be pending, two of them under way, and others end in every way. Both replicas take part.
 func trouble(t *testing.T, one, two replica, r *receiver) {
 	t.Helper()
-	r.hold(func(a arrival) bool { return a.value("agent_id") == "2" || a.value("agent_id") == "3" })
+	r.hold(func(a *lab.Arrival) bool { return a.Value("agent_id") == "2" || a.Value("agent_id") == "3" })
 	one.login(r, 2, 4)
 	two.login(r, 3, 5)
-	statuses := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		status, _ := strconv.Atoi(req.URL.Path[1:])
-		w.WriteHeader(status)
-	}))
-	t.Cleanup(statuses.Close)
+	statuses := newScriptedReceiver(t, func(a *lab.Arrival) lab.Reply {
+		status, _ := strconv.Atoi(a.Path[1:])
+		return lab.Reply{Status: status}
+	})
 	for i, url := range []string{statuses.URL + "/400", statuses.URL + "/410", "http://" + freePort(t)} {
 		a, id := []replica{one, two}[i%2], int64(6+i)
 		a.putAgent(gen.AgentTypeLocal, id, "x")
@@ -338,19 +320,23 @@ const (
 
 // pbxPanels is what the dashboard shows after the trouble.
 var pbxPanels = map[string]shown{
-	"Store A":                                {asItIs, map[string]string{"": "1"}},
-	"Oldest due A":                           {asItIs, map[string]string{"": "0"}},
-	"Pending A":                              {asItIs, map[string]string{"": "3"}},
-	"In flight A":                            {asItIs, map[string]string{"": "2"}},
-	"Breakers open A":                        {asItIs, map[string]string{"": "1"}},
-	"Registrations disabled A":               {asItIs, map[string]string{"": "1"}},
-	"Lanes mended A":                         {asItIs, map[string]string{"": "1"}},
-	"Version A":                              {asItIs, map[string]string{"v1.2.3-e2e": "2"}},
-	"Status changes A":                       {anHour, map[string]string{"agent-login": "~7", "agent-logout": "0"}},
-	"From change to arrival A":               {asItIs, map[string]string{"first": "+", "later": "="}},
-	"From change to arrival B":               {asItIs, map[string]string{"first": "+", "later": "="}},
-	"Attempts A":                             {anHour, map[string]string{"delivered": "~2", "retry": "+", "failed": "~1", "gone": "~1"}},
-	"Deliveries that ended A":                {anHour, map[string]string{"delivered": "~2", "failed": "~2", "cancelled": "0"}},
+	"Store A":                      {asItIs, map[string]string{"": "1"}},
+	"Oldest due A":                 {asItIs, map[string]string{"": "0"}},
+	"Pending A":                    {asItIs, map[string]string{"": "3"}},
+	"In flight A":                  {asItIs, map[string]string{"": "2"}},
+	"Breakers open A":              {asItIs, map[string]string{"": "1"}},
+	"Registrations disabled A":     {asItIs, map[string]string{"": "1"}},
+	"Lanes mended A":               {asItIs, map[string]string{"": "1"}},
+	"Version A":                    {asItIs, map[string]string{"v1.2.3-e2e": "2"}},
+	"Status changes A":             {anHour, map[string]string{"agent-login": "~7", "agent-logout": "0"}},
+	"From change to lab.Arrival A": {asItIs, map[string]string{"first": "+", "later": "="}},
+	"From change to lab.Arrival B": {asItIs, map[string]string{"first": "+", "later": "="}},
+	"Attempts A": {
+		anHour, map[string]string{"delivered": "~2", "retry": "+", "failed": "~1", "gone": "~1"},
+	},
+	"Deliveries that ended A": {
+		anHour, map[string]string{"delivered": "~2", "failed": "~2", "cancelled": "0"},
+	},
 	"Lanes due, by receiver A":               {asItIs, map[string]string{"ready": "0", "waiting": "1"}},
 	"Oldest due, by receiver A":              {asItIs, map[string]string{"ready": "0", "waiting": "+"}},
 	"Requests A":                             {counted, map[string]string{"": "+"}},
@@ -370,6 +356,7 @@ var pbxPanels = map[string]shown{
 // pbxAlerts is what the expressions of alerts find after the trouble.
 var pbxAlerts = map[string]map[string]string{
 	"Down": {}, "ReplicaDown": {}, "StoreDown": {}, "DeliveriesLate": {}, "DeliveriesFail": {}, "DeliveriesExpired": {},
-	"BreakersOpen": {"pbx": "1", "other": "1"}, "BreakersOpenOften": {}, "RegistrationsDisabled": {"pbx": "1", "other": "1"},
-	"LanesMended": {"pbx": "1"}, "RequestsFail": {}, "CheckpointsFail": {}, "WALGrows": {},
+	"BreakersOpen": {"pbx": "1", "other": "1"}, "BreakersOpenOften": {},
+	"RegistrationsDisabled": {"pbx": "1", "other": "1"},
+	"LanesMended":           {"pbx": "1"}, "RequestsFail": {}, "CheckpointsFail": {}, "WALGrows": {},
 }

@@ -3,14 +3,13 @@ package e2e
 import (
 	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 
 	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/server/lab"
 	"github.com/agentevents/agentevents/store/cluster"
 )
 
@@ -37,7 +36,7 @@ func (a api) replay(id int64) gen.Replay {
 	return *resp.JSON200
 }
 
-// finished returns a replay when all of it is sent again.
+// finished returns a replay when it has resent all deliveries.
 func (a api) finished(id int64) (m gen.Replay) {
 	a.t.Helper()
 	eventually(a.t, "the replay is finished", func() bool {
@@ -47,17 +46,12 @@ func (a api) finished(id int64) (m gen.Replay) {
 	return m
 }
 
-// What a receiver has missed comes again when it is asked for: under the same ids, marked, in order.
-func testReplay(t *testing.T, bin programs) {
-	r, status := newReceiver(t), atomic.Int64{}
-	status.Store(http.StatusBadRequest)
-	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		r.ServeHTTP(w, req)
-		w.WriteHeader(int(status.Load()))
-	}))
-	defer site.Close()
-	r.url = site.URL
-	a := newAPI(t, bin.serve(t, newStore(t)))
+// A replay resends failed deliveries: under the same ids, marked, in order.
+func TestReplay(t *testing.T) {
+	t.Parallel()
+	r := newReceiver(t)
+	r.answer(http.StatusBadRequest)
+	a := newAPI(t, serve(t, newStore(t)))
 	a.putClient()
 	a.login(r, 1, 2, 3)
 	for id := range int64(3) {
@@ -68,7 +62,7 @@ func testReplay(t *testing.T, bin programs) {
 		equal(t, "state", a.ended(id+1).Delivery.State, gen.DeliveryStateFailed)
 	}
 
-	status.Store(http.StatusOK)
+	r.answer(http.StatusOK)
 	equal(t, "found", a.redeliverAll(gen.ReplayFilter{}).Total, 6)
 	m := a.finished(1)
 	equal(t, "sent again", m.Redelivered, 6)
@@ -79,38 +73,39 @@ func testReplay(t *testing.T, bin programs) {
 	equal(t, "state", a.ended(6).Delivery.State, gen.DeliveryStateDelivered)
 	a.redeliver(6, http.StatusAccepted)
 	last := r.wait(t, 13)[12]
-	equal(t, "webhook-id", last.id(), a.ended(6).Delivery.WebhookID)
+	equal(t, "webhook-id", last.ID, a.ended(6).Delivery.WebhookID)
 	isShown(t, r, a.ended(6).Request, last)
 }
 
 // of are the arrivals about an agent.
-func of(arrivals []arrival, agent string) []arrival {
-	return slices.DeleteFunc(slices.Clone(arrivals), func(a arrival) bool { return a.value("agent_id") != agent })
+func of(arrivals []lab.Arrival, agent string) []lab.Arrival {
+	return slices.DeleteFunc(slices.Clone(arrivals), func(a lab.Arrival) bool { return a.Value("agent_id") != agent })
 }
 
-func sameAgain(t *testing.T, before, after []arrival) {
+func sameAgain(t *testing.T, before, after []lab.Arrival) {
 	t.Helper()
 	if len(before) != len(after) {
 		t.Fatalf("%d came again of %d", len(after), len(before))
 	}
 	for i, got := range after {
-		equal(t, "request", got.request(), before[i].request())
-		equal(t, "webhook-id", got.id(), before[i].id())
-		equal(t, "agentevents-sequence", got.sequence(), before[i].sequence())
-		equal(t, "agentevents-replay before", before[i].header.Get("agentevents-replay"), "")
-		equal(t, "agentevents-replay", got.header.Get("agentevents-replay"), "true")
-		equal(t, "agentevents-attempt", got.header.Get("agentevents-attempt"), "1")
+		equal(t, "request", got.Request(), before[i].Request())
+		equal(t, "webhook-id", got.ID, before[i].ID)
+		equal(t, "agentevents-sequence", got.Sequence, before[i].Sequence)
+		equal(t, "agentevents-replay before", before[i].Header.Get("agentevents-replay"), "")
+		equal(t, "agentevents-replay", got.Header.Get("agentevents-replay"), "true")
+		equal(t, "agentevents-attempt", got.Header.Get("agentevents-attempt"), "1")
 	}
 }
 
-// A replay that was cut off by a kill goes on after it, and sends nothing again twice.
-func testReplayKilled(t *testing.T, bin programs) {
+// A replay that a kill cut off continues after the next start, and resends no delivery twice.
+func TestReplayContinuesAfterAKill(t *testing.T) {
+	t.Parallel()
 	many := 3000
 	if cluster.OnPostgres() {
 		many = 1000 // each takes several times as long
 	}
 	store, r := newStore(t), newReceiver(t)
-	p := bin.serve(t, store)
+	p := serve(t, store)
 	a := newAPI(t, p)
 	a.putClient()
 	a.login(r, 1)
@@ -118,14 +113,16 @@ func testReplayKilled(t *testing.T, bin programs) {
 	equal(t, "exit code", p.stop(t), 0)
 	// More of the same, of events that are gone.
 	query(t, store, fmt.Sprintf(`WITH RECURSIVE n (n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM n WHERE n < %d)
-		INSERT INTO deliveries (webhook_id, change_id, event_id, lane_id, url, method, state, attempts, due_at, expires_at,
-			created_at, finished_at, client_id, kind, agent_id, new_status, changed_at) SELECT 'msg_' || n, change_id, 1000 + n,
-			lane_id, url, method, state, attempts, due_at, expires_at, created_at, finished_at, client_id, kind, agent_id,
-			new_status, changed_at FROM deliveries, n RETURNING 1`, many))
-	query(t, store, "UPDATE status_changes SET fired = (SELECT string_agg(CAST(event_id AS TEXT), ',') FROM deliveries) RETURNING 1")
+		INSERT INTO deliveries (webhook_id, change_id, event_id, lane_id, url, method, state, attempts, due_at,
+			expires_at, created_at, finished_at, client_id, kind, agent_id, new_status, changed_at)
+		SELECT 'msg_' || n, change_id, 1000 + n, lane_id, url, method, state, attempts, due_at,
+			expires_at, created_at, finished_at, client_id, kind, agent_id, new_status, changed_at
+		FROM deliveries, n RETURNING 1`, many))
+	query(t, store, `UPDATE status_changes SET fired =
+		(SELECT string_agg(CAST(event_id AS TEXT), ',') FROM deliveries) RETURNING 1`)
 
-	r.hold(func(arrival) bool { return true })
-	p = bin.serve(t, store)
+	r.hold(all)
+	p = serve(t, store)
 	a = newAPI(t, p)
 	equal(t, "found", a.redeliverAll(gen.ReplayFilter{State: gen.ReplayFilterStateDelivered}).Total, many)
 	eventually(t, "the replay is in the middle", func() bool { return a.replay(1).Done > 0 })
@@ -135,21 +132,22 @@ func testReplayKilled(t *testing.T, bin programs) {
 		t.Fatalf("%d of %d were sent again before the kill", done, many)
 	}
 
-	p = bin.serve(t, store)
+	p = serve(t, store)
 	m := newAPI(t, p).finished(1)
 	equal(t, "found", m.Total, many)
 	equal(t, "sent again", m.Redelivered, many)
 	equal(t, "skipped", m.Skipped, 0)
 	p.signal(t, syscall.SIGTERM)
-	eventually(t, "the server listens no more", func() bool { return !dials(p.url) })
+	eventually(t, "the server listens no more", func() bool { return !listens(p.URL) })
 	r.release()
 	equal(t, "exit code", p.wait(t), 0)
-	equal(t, "deliveries that were sent again once", query(t, store, "SELECT count(*) FROM deliveries WHERE replays = 1"), many)
-	faults, _, code := bin.run(t, []string{"AGENTEVENTS_DATABASE_URL=" + store}, "verify")
+	equal(t, "deliveries that were sent again once",
+		query(t, store, "SELECT count(*) FROM deliveries WHERE replays = 1"), many)
+	faults, _, code := command(t, databaseAt(store), "verify")
 	equal(t, "exit code of verify, which says "+faults, code, 0)
 }
 
-// query runs a statement on a store that nobody serves and returns the first number of its result.
+// query runs a statement on a database that is not served, and returns the last row's number.
 func query(t *testing.T, store, statement string) (n int) {
 	t.Helper()
 	rows, err := open(t, store).Query(statement)

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/server/lab"
+	"github.com/agentevents/agentevents/store/cluster"
 )
 
 // replicas are two processes that share a database.
@@ -21,36 +23,39 @@ type replica struct {
 	api
 }
 
-// testTwoReplicas has two processes share a database. To those outside they are one: what one has accepted, the other
-// tells and counts, and goes on with when the first is stopped.
-func testTwoReplicas(t *testing.T, bin programs) {
+// Two processes that share a database act as one: the second notifies waiting readers of changes that the first
+// accepted, counts its requests, and delivers its changes after it has stopped.
+func TestTwoReplicas(t *testing.T) {
+	cluster.PostgresOnly(t, "a file has one server")
+	t.Parallel()
 	store, r := newStore(t), newReceiver(t)
 	var both replicas
 	for i := range both {
-		p := bin.serve(t, store)
+		p := serve(t, store)
 		both[i] = replica{p, newAPI(t, p)}
 	}
 	both[0].putClient()
 	both[0].login(r, 1, 2, 3, 4)
 	r.wait(t, 4)
-	both.tellEachOther(t)
+	both.notifyEachOther(t)
 	both.shareTokens(t)
 	both.countTogether(t)
 	both.outlive(t, r)
-	bin.sound(t, store)
+	verify(t, store)
 }
 
-// testReplicaWithoutTheKey has a replica run on whose secrets another one, which has a key, has encrypted: a load balancer
-// leaves it alone, and who looks at it is told why.
-func testReplicaWithoutTheKey(t *testing.T, bin programs) {
+// A replica without the key, with which another replica has encrypted the secrets, is not ready, and says why.
+func TestReplicaWithoutTheKeyIsNotReady(t *testing.T) {
+	cluster.PostgresOnly(t, "a file has one server")
+	t.Parallel()
 	url := newStore(t)
-	without := bin.serve(t, url)
+	without := serve(t, url)
 	without.troubled = true
 	newAPI(t, without).putClient()
-	with := bin.serve(t, url, "AGENTEVENTS_ENCRYPTION_KEY="+strings.Repeat("0f", 32))
+	with := serve(t, url, "AGENTEVENTS_ENCRYPTION_KEY="+strings.Repeat("0f", 32))
 	read, err := newAPI(t, without).GetSecretWithResponse(t.Context(), pbxClient)
 	must(t, http.StatusServiceUnavailable, read, err)
-	resp, err := http.Get(without.url + "/readyz")
+	resp, err := http.Get(without.URL + "/readyz")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,19 +66,19 @@ func testReplicaWithoutTheKey(t *testing.T, bin programs) {
 	}
 	equal(t, "status of /readyz", resp.StatusCode, http.StatusServiceUnavailable)
 	contains(t, "why", string(body), "the signing secrets are encrypted")
-	equal(t, "who has the key is ready", with.ready(), true)
+	equal(t, "the replica with the key is ready", with.ready(), true)
 }
 
-// tellEachOther has who waits for changes at one be told each change that is made at the other, in order.
-func (both replicas) tellEachOther(t *testing.T) {
+// notifyEachOther checks that a reader that waits at one replica gets each change that the other accepts, in order.
+func (both replicas) notifyEachOther(t *testing.T) {
 	t.Helper()
 	after := both[0].follow(nil, nil).next()
 	for i := range 20 {
 		here, there := both[i%2], both[1-i%2]
-		told := make(chan string, 1)
-		go func() { told <- here.next(after) }()
+		got := make(chan string, 1)
+		go func() { got <- here.next(after) }()
 		made := there.set(gen.AgentTypeLocal, 1, gen.AgentStatusUpdate{AgentStatus: turns[i%2]})
-		equal(t, "what is told after the change", <-told, fmt.Sprint(http.StatusOK, []int64{made.Sequence}))
+		equal(t, "the next changes", <-got, fmt.Sprint(http.StatusOK, []int64{made.Sequence}))
 		after = made.Sequence
 	}
 }
@@ -81,7 +86,8 @@ func (both replicas) tellEachOther(t *testing.T) {
 // next waits for changes, and says which come.
 func (r replica) next(after int64) string {
 	wait := 30
-	resp, err := r.ListStatusChangesWithResponse(r.t.Context(), pbxClient, &gen.ListStatusChangesParams{After: &after, Wait: &wait})
+	resp, err := r.ListStatusChangesWithResponse(r.t.Context(), pbxClient,
+		&gen.ListStatusChangesParams{After: &after, Wait: &wait})
 	if err != nil || resp.JSON200 == nil {
 		return fmt.Sprint(err, resp)
 	}
@@ -92,10 +98,10 @@ func (r replica) next(after int64) string {
 	return fmt.Sprint(resp.StatusCode(), sequences)
 }
 
-// turns are the statuses of an agent who is available and goes on.
+// turns are the next statuses of an agent that is available.
 var turns = []gen.AgentStatusValue{gen.AgentStatusValueLoggedOut, gen.AgentStatusValueAvailable}
 
-// shareTokens has a token that one has given be good at the other, and revokes there what it is of.
+// shareTokens checks that a token of one replica is valid at the other, until its application is revoked there.
 func (both replicas) shareTokens(t *testing.T) {
 	t.Helper()
 	for i, here := range both {
@@ -103,41 +109,43 @@ func (both replicas) shareTokens(t *testing.T) {
 		made := here.application()
 		token, refusal := tokenOf(t, here.process, made)
 		equal(t, "refusal", refusal, "")
-		goodFor(t, here.process, token)
-		goodFor(t, there.process, token)
+		accepts(t, here.process, token)
+		accepts(t, there.process, token)
 		revoked, err := there.DeleteApplicationWithResponse(t.Context(), pbxClient, made.ID)
 		must(t, http.StatusNoContent, revoked, err)
-		refused(t, here.process, made)
-		becomes(t, here.process, token, http.StatusUnauthorized, "")
-		becomes(t, there.process, token, http.StatusUnauthorized, "")
+		getsNoToken(t, here.process, made)
+		eventuallyAnswers(t, here.process, token, http.StatusUnauthorized, "")
+		eventuallyAnswers(t, there.process, token, http.StatusUnauthorized, "")
 	}
 }
 
 // application makes one of the client's.
 func (r replica) application() gen.ApplicationSecret {
 	r.t.Helper()
-	made, err := r.CreateApplicationWithResponse(r.t.Context(), pbxClient, nil, gen.ApplicationCreate{Name: "CRM", Access: gen.AccessLevelAll})
+	made, err := r.CreateApplicationWithResponse(r.t.Context(), pbxClient, nil,
+		gen.ApplicationCreate{Name: "CRM", Access: gen.AccessLevelAll})
 	must(r.t, http.StatusCreated, made, err)
 	return *made.JSON201
 }
 
-// countTogether has one count the requests that the other was asked, and refuse what is more than the client may.
+// countTogether checks that each replica counts the requests of both, and refuses those over the limit.
 func (both replicas) countTogether(t *testing.T) {
 	t.Helper()
 	token, _ := tokenOf(t, both[0].process, both[0].application())
 	for i, here := range both {
 		there := both[1-i]
 		before := there.counted()
-		eventually(t, "one counts what the other was asked", func() bool {
-			goodFor(t, here.process, token)
+		eventually(t, "one counts the requests of the other", func() bool {
+			accepts(t, here.process, token)
 			return there.counted() > before
 		})
 	}
 	none := int64(0)
-	limit, err := both[0].PutLimitsWithResponse(t.Context(), pbxClient, gen.ClientLimitsUpdate{RequestsPerHour: gen.ClientLimitUpdate{Limit: &none}})
+	limit, err := both[0].PutLimitsWithResponse(t.Context(), pbxClient,
+		gen.ClientLimitsUpdate{RequestsPerHour: gen.ClientLimitUpdate{Limit: &none}})
 	must(t, http.StatusOK, limit, err)
 	for _, r := range both {
-		becomes(t, r.process, token, http.StatusTooManyRequests, "rate_limit_exceeded")
+		eventuallyAnswers(t, r.process, token, http.StatusTooManyRequests, "rate_limit_exceeded")
 	}
 }
 
@@ -149,10 +157,10 @@ func (r replica) counted() int64 {
 	return limits.JSON200.RequestsPerHour.Used
 }
 
-// outlive stops the first while statuses change at both. What it had accepted arrives in order, and nothing twice.
+// outlive stops the first replica while statuses change at both. Its changes arrive in order, and none twice.
 func (both replicas) outlive(t *testing.T, r *receiver) {
 	t.Helper()
-	sent := len(r.all())
+	sent := len(r.arrivals())
 	var group sync.WaitGroup
 	var accepted [4][]int64
 	stop := make(chan struct{})
@@ -163,22 +171,22 @@ func (both replicas) outlive(t *testing.T, r *receiver) {
 	}
 	r.wait(t, sent+100)
 	equal(t, "exit code of the first", both[0].stop(t), 0)
-	r.wait(t, len(r.all())+100)
+	r.wait(t, len(r.arrivals())+100)
 	end()
 	want := slices.Concat(accepted[:]...)
 	slices.Sort(want)
 	var missing []int64
 	eventually(t, "all has arrived", func() bool {
-		missing = notArrived(want, r.all()[sent:])
+		missing = notArrived(want, r.arrivals()[sent:])
 		return len(missing) == 0
 	})
-	inOrder(t, r.all())
+	inOrder(t, r.arrivals())
 	equal(t, "exit code of the second", both[1].stop(t), 0)
-	t.Logf("%d changes, %d requests", len(want), len(r.all())-sent)
+	t.Logf("%d changes, %d requests", len(want), len(r.arrivals())-sent)
 }
 
-// flip changes an agent's status until it is enough, and returns the changes that were accepted. An agent who has nobody
-// to tell goes to the other replica.
+// flip changes an agent's status until stop is closed, and returns the changes that were accepted. When the first
+// replica does not answer, it continues at the second.
 func (both replicas) flip(agent int64, at int, stop <-chan struct{}) (accepted []int64) {
 	for n := 0; ; {
 		select {
@@ -186,7 +194,8 @@ func (both replicas) flip(agent int64, at int, stop <-chan struct{}) (accepted [
 			return accepted
 		default:
 		}
-		resp, err := both[at].PutLocalAgentStatusWithResponse(both[at].t.Context(), pbxClient, agent, gen.AgentStatusUpdate{AgentStatus: turns[n%2]})
+		resp, err := both[at].PutLocalAgentStatusWithResponse(both[at].t.Context(), pbxClient, agent,
+			gen.AgentStatusUpdate{AgentStatus: turns[n%2]})
 		switch {
 		case err == nil && resp.StatusCode() == http.StatusOK:
 			accepted = append(accepted, resp.JSON200.Sequence)
@@ -204,32 +213,34 @@ func (both replicas) flip(agent int64, at int, stop <-chan struct{}) (accepted [
 }
 
 // notArrived are the changes that have not arrived.
-func notArrived(changes []int64, arrivals []arrival) []int64 {
+func notArrived(changes []int64, arrivals []lab.Arrival) []int64 {
 	arrived := map[int64]bool{}
 	for _, a := range arrivals {
-		arrived[a.sequence()] = true
+		arrived[a.Sequence] = true
 	}
 	return slices.DeleteFunc(slices.Clone(changes), func(sequence int64) bool { return arrived[sequence] })
 }
 
-// inOrder looks whether all of an agent came in order, and nothing twice.
-func inOrder(t *testing.T, arrivals []arrival) {
+// inOrder checks that all deliveries of an agent came in order, and none twice.
+func inOrder(t *testing.T, arrivals []lab.Arrival) {
 	t.Helper()
 	last := map[string]int64{}
 	for _, a := range arrivals {
-		agent := a.value("agent_id")
-		if a.sequence() <= last[agent] {
-			t.Errorf("change %d of agent %s came after %d", a.sequence(), agent, last[agent])
+		agent := a.Value("agent_id")
+		if a.Sequence <= last[agent] {
+			t.Errorf("change %d of agent %s came after %d", a.Sequence, agent, last[agent])
 		}
-		last[agent] = a.sequence()
+		last[agent] = a.Sequence
 	}
 }
 
-// A copy of a PostgreSQL database is made by other means, which the refusal names; who serves goes on.
-func testNoBackup(t *testing.T, bin programs) {
+// The backup command refuses PostgreSQL and names pg_dump; the server keeps serving.
+func TestNoBackupOfPostgres(t *testing.T) {
+	cluster.PostgresOnly(t, "a file has a backup")
+	t.Parallel()
 	store, to := newStore(t), newFile(t)
-	p := bin.serve(t, store)
-	stdout, stderr, code := bin.run(t, []string{"AGENTEVENTS_DATABASE_URL=" + store}, "backup", "--to", to)
+	p := serve(t, store)
+	stdout, stderr, code := command(t, databaseAt(store), "backup", "--to", to)
 	if _, err := os.Stat(to); code != 1 || stdout != "" || !strings.Contains(stderr, "pg_dump") || err == nil {
 		t.Errorf("exit code %d, %s%s", code, stdout, stderr)
 	}

@@ -12,18 +12,22 @@ import (
 	"time"
 
 	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/server/lab"
+	"github.com/agentevents/agentevents/store/cluster"
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// testSignature runs the receivers that the README shows, as they stand there. They must take what the server sends
-// them, before a rotation and after two of them, and nothing else.
-func testSignature(t *testing.T, bin programs) {
+// The receivers that the README shows, as they are printed there, accept what the server sends before a rotation of the
+// secret and after two of them, and nothing else.
+func TestReceiversOfTheReadmeVerifySignatures(t *testing.T) {
+	cluster.SQLiteOnly(t, "requests do not depend on the engine")
+	t.Parallel()
 	for _, language := range []string{"go", "php", "python"} {
 		t.Run(language, func(t *testing.T) {
 			t.Parallel()
 			s := newSnippet(t, language)
 			t.Run("without a secret", s.failsWithoutSecret)
-			c := newSigningClient(t, bin)
+			c := newSigningClient(t)
 			secret := c.secret()
 			if p := s.start(t, secret); p.ended() {
 				t.Fatalf("the receiver ended:\n%s", p.out)
@@ -41,7 +45,7 @@ func testSignature(t *testing.T, bin programs) {
 	}
 }
 
-// signingClient is client 12 of a server that logs every attempt, and a receiver that notes what others get too.
+// signingClient is client 12 of a server that logs every attempt, and a receiver that gets the same requests.
 type signingClient struct {
 	api
 	server *process
@@ -49,9 +53,9 @@ type signingClient struct {
 	agents int64
 }
 
-func newSigningClient(t *testing.T, bin programs) *signingClient {
+func newSigningClient(t *testing.T) *signingClient {
 	t.Helper()
-	p := bin.serve(t, newStore(t), "AGENTEVENTS_LOG_LEVEL=debug")
+	p := serve(t, newStore(t), "AGENTEVENTS_LOG_LEVEL=debug")
 	c := &signingClient{api: newAPI(t, p), server: p, notes: newReceiver(t)}
 	c.putClient()
 	return c
@@ -74,21 +78,21 @@ func (c *signingClient) rotate() string {
 
 // deliver has the server call a receiver by GET and POST, which must confirm all of it at once, and returns such
 // requests.
-func (c *signingClient) deliver(site string) []arrival {
+func (c *signingClient) deliver(site string) []lab.Arrival {
 	c.t.Helper()
-	noted := len(c.notes.all())
+	noted := len(c.notes.arrivals())
 	for _, path := range []string{"/", "/a%2Fb?key=a%20b+c&agent_id=9&&z=%zz;%e4&%C3%BC=*~'()[]{}|"} {
 		c.agents++
 		c.putAgent(gen.AgentTypeLocal, c.agents, "000*094@ringme.ru Агент+№1")
 		c.registerBoth(site + path)
-		c.registerBoth(c.notes.url + path)
+		c.registerBoth(c.notes.URL + path)
 		c.set(gen.AgentTypeLocal, c.agents, gen.AgentStatusUpdate{AgentStatus: gen.AgentStatusValueAvailable})
 		c.logout(c.agents)
 	}
 	attempts := int(c.agents) * 4
 	eventually(c.t, "all is attempted", func() bool { return c.logged("msg=attempt") >= attempts })
 	equal(c.t, "confirmed deliveries", c.logged("msg=attempt .* verdict=delivered"), attempts)
-	return c.notes.all()[noted:]
+	return c.notes.arrivals()[noted:]
 }
 
 func (c *signingClient) registerBoth(url string) {
@@ -98,20 +102,20 @@ func (c *signingClient) registerBoth(url string) {
 }
 
 func (c *signingClient) logged(pattern string) int {
-	return len(regexp.MustCompile(pattern).FindAllString(c.server.out.String(), -1))
+	return len(regexp.MustCompile(pattern).FindAllString(c.server.Log.String(), -1))
 }
 
 // variant is a change of a genuine request.
 type variant struct {
 	name   string
-	change func(*arrival)
+	change func(*lab.Arrival)
 }
 
 // variants are changes that leave a request genuine.
 func variants(secret string) []variant {
 	around := func(signatures string) string { return "v2,x v1,x " + signatures + " v1,x" }
 	return []variant{
-		{"as it was", func(*arrival) {}},
+		{"as it was", func(*lab.Arrival) {}},
 		{"signature among others", inHeader("webhook-signature", around)},
 		{"4 minutes 30 ago", signed(secret, -270*time.Second)},
 		{"4 minutes 30 ahead", signed(secret, 270*time.Second)},
@@ -126,7 +130,10 @@ func forgeries(secret string) []variant {
 		{"another secret", signed(webhook.NewSecret(), 0)},
 		{"empty secret", signed("whsec_", 0)},
 
-		{"another value", inContent(strings.NewReplacer("=available", "=logged_out", "=logged_out", "=available").Replace)},
+		{
+			"another value",
+			inContent(strings.NewReplacer("=available", "=logged_out", "=logged_out", "=available").Replace),
+		},
 		{"same value in another spelling", inContent(strings.NewReplacer("%40", "@", "+", "%20").Replace)},
 		{"first byte missing", inContent(func(s string) string { return s[1:] })},
 		{"last byte missing", inContent(func(s string) string { return s[:len(s)-1] })},
@@ -151,29 +158,29 @@ func forgeries(secret string) []variant {
 	}
 }
 
-// signed signs anew, rightly by this secret.
-func signed(secret string, fromNow time.Duration) func(*arrival) {
-	return func(a *arrival) {
+// signed signs a request again, by a secret.
+func signed(secret string, fromNow time.Duration) func(*lab.Arrival) {
+	return func(a *lab.Arrival) {
 		at := time.Now().Add(fromNow)
-		signature, _ := webhook.Sign(a.id(), at, *contentOf(a), secret) // without one it would be refused anyway
-		a.header.Set("webhook-timestamp", strconv.FormatInt(at.Unix(), 10))
-		a.header.Set("webhook-signature", signature)
+		signature, _ := webhook.Sign(a.ID, at, *contentOf(a), secret) // without one it would be refused anyway
+		a.Header.Set("webhook-timestamp", strconv.FormatInt(at.Unix(), 10))
+		a.Header.Set("webhook-signature", signature)
 	}
 }
 
-func inContent(edit func(string) string) func(*arrival) {
-	return func(a *arrival) {
+func inContent(edit func(string) string) func(*lab.Arrival) {
+	return func(a *lab.Arrival) {
 		content := contentOf(a)
 		*content = edit(*content)
 	}
 }
 
-func inHeader(name string, edit func(string) string) func(*arrival) {
-	return func(a *arrival) { a.header.Set(name, edit(a.header.Get(name))) }
+func inHeader(name string, edit func(string) string) func(*lab.Arrival) {
+	return func(a *lab.Arrival) { a.Header.Set(name, edit(a.Header.Get(name))) }
 }
 
-func without(name string) func(*arrival) {
-	return func(a *arrival) { a.header.Del(name) }
+func without(name string) func(*lab.Arrival) {
+	return func(a *lab.Arrival) { a.Header.Del(name) }
 }
 
 func always(value string) func(string) string {
@@ -181,11 +188,11 @@ func always(value string) func(string) string {
 }
 
 // contentOf is what is signed.
-func contentOf(a *arrival) *string {
-	if a.method == http.MethodGet {
-		return &a.query
+func contentOf(a *lab.Arrival) *string {
+	if a.Method == http.MethodGet {
+		return &a.Query
 	}
-	return &a.body
+	return &a.Body
 }
 
 // snippet is a receiver of the README.
@@ -194,7 +201,7 @@ type snippet struct {
 	command []string
 }
 
-// newSnippet has the receiver listen on a free port in place of 9000; PHP is told the port where it is started.
+// newSnippet has the receiver listen on a free port in place of 9000; PHP gets the port as an argument.
 func newSnippet(t *testing.T, language string) snippet {
 	t.Helper()
 	addr := freePort(t)
@@ -207,9 +214,9 @@ func newSnippet(t *testing.T, language string) snippet {
 	case "go":
 		s.command = []string{buildSnippet(t, file)}
 	case "php":
-		s.command = []string{interpreter(t, "php", "php-cli"), "-n", "-S", addr, file}
+		s.command = []string{installed(t, "php", "php-cli"), "-n", "-S", addr, file}
 	case "python":
-		s.command = []string{interpreter(t, "python3", "python3"), file}
+		s.command = []string{installed(t, "python3", "python3"), file}
 	}
 	return s
 }
@@ -217,7 +224,7 @@ func newSnippet(t *testing.T, language string) snippet {
 // fromReadme returns the one block of code in a language in a section of the README.
 func fromReadme(t *testing.T, heading, language string) string {
 	t.Helper()
-	readme, err := os.ReadFile("../README.md")
+	readme, err := os.ReadFile("../../README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -245,35 +252,13 @@ func buildSnippet(t *testing.T, file string) string {
 	return program
 }
 
-// interpreter returns the path of a program. Without it the test is skipped, but never in CI.
-func interpreter(t *testing.T, program, debian string) string {
-	t.Helper()
-	path, err := exec.LookPath(program)
-	switch {
-	case err != nil && os.Getenv("CI") != "":
-		t.Fatalf("there is no %s on this machine, and CI is set: install it (Debian: %s)", program, debian)
-	case err != nil:
-		t.Skipf("there is no %s on this machine (Debian: %s)", program, debian)
-	}
-	return path
-}
-
 // start runs the receiver until the end of the test. It listens then, or has ended.
-func (s snippet) start(t *testing.T, secret string) *process {
+func (s snippet) start(t *testing.T, secret string) *other {
 	t.Helper()
-	p := &process{out: &output{}, exited: make(chan struct{}), url: s.url}
-	p.cmd = exec.Command(s.command[0], s.command[1:]...)
-	p.cmd.Env = append(os.Environ(), "WEBHOOK_SECRET="+secret)
-	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		defer close(p.exited)
-		_ = p.cmd.Wait() // it is killed, or its end is looked at
-	}()
-	t.Cleanup(func() { p.clean(t) })
-	eventually(t, "the receiver listens", func() bool { return p.ended() || dials(s.url) })
+	cmd := exec.Command(s.command[0], s.command[1:]...)
+	cmd.Env = append(os.Environ(), "WEBHOOK_SECRET="+secret)
+	p := background(t, cmd)
+	eventually(t, "the receiver listens", func() bool { return p.ended() || listens(s.url) })
 	return p
 }
 
@@ -283,30 +268,33 @@ func (s snippet) failsWithoutSecret(t *testing.T) {
 	if p.ended() {
 		return
 	}
-	a := arrival{method: http.MethodGet, path: "/", query: "agent_id=136", header: http.Header{"Webhook-Id": {"msg_1"}}}
+	a := lab.Arrival{
+		Key: lab.Key{Path: "/"}, Method: http.MethodGet, Query: "agent_id=136", ID: "msg_1",
+		Header: http.Header{"Webhook-Id": {"msg_1"}},
+	}
 	signed("whsec_", 0)(&a)
 	equal(t, "status without a secret", s.send(t, a), http.StatusInternalServerError)
 }
 
 // try sends changed requests.
-func (s snippet) try(t *testing.T, genuine arrival, changes []variant, want int) {
+func (s snippet) try(t *testing.T, genuine lab.Arrival, changes []variant, want int) {
 	t.Helper()
 	for _, v := range changes {
 		a := genuine
-		a.header = genuine.header.Clone()
+		a.Header = genuine.Header.Clone()
 		v.change(&a)
-		equal(t, "status for "+v.name+": "+a.request(), s.send(t, a), want)
+		equal(t, "status for "+v.name+": "+a.Request(), s.send(t, a), want)
 	}
 }
 
 // send returns the status of the answer.
-func (s snippet) send(t *testing.T, a arrival) int {
+func (s snippet) send(t *testing.T, a lab.Arrival) int {
 	t.Helper()
-	req, err := http.NewRequest(a.method, s.url+a.path+"?"+a.query, strings.NewReader(a.body))
+	req, err := http.NewRequest(a.Method, s.url+a.Path+"?"+a.Query, strings.NewReader(a.Body))
 	if err != nil {
 		t.Fatal(err)
 	}
-	req.Header = a.header
+	req.Header = a.Header
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)

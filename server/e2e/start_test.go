@@ -4,16 +4,18 @@ import (
 	"bytes"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/agentevents/agentevents/store/cluster"
 )
 
-// A start that cannot succeed ends at once, with another exit code than 0 and one clear message.
-func testRefusedStart(t *testing.T, bin programs) {
+// A start that cannot succeed ends at once, with an exit code above 0 and one clear message.
+func TestStartIsRefused(t *testing.T) {
+	t.Parallel()
 	served := newFile(t)
-	owner := bin.serve(t, "sqlite:"+served)
+	owner := serve(t, "sqlite:"+served)
 	garbage := newFile(t)
 	if err := os.WriteFile(garbage, bytes.Repeat([]byte("not a database\n"), 1000), 0o600); err != nil {
 		t.Fatal(err)
@@ -28,19 +30,26 @@ func testRefusedStart(t *testing.T, bin programs) {
 		env         []string
 		want        []string
 	}{
-		{"another process serves the file", "sqlite:" + served, nil, []string{served, "another process serves this database"}},
-		{"the database is newer", newerStore(t, bin), nil, []string{"schema version 99999", "this program knows"}},
+		{
+			"another process serves the file", "sqlite:" + served, nil,
+			[]string{served, "another process serves this database"},
+		},
+		{"the database is newer", newerStore(t), nil, []string{"schema version 99999", "this program knows"}},
 		{"the file is no database", "sqlite:" + garbage, nil, []string{garbage}},
 		{"there is no such directory", "sqlite:" + filepath.Join(t.TempDir(), "none", "x.db"), nil, []string{"none"}},
-		{"the address is taken", newStore(t), []string{"AGENTEVENTS_ADDR=" + taken.Addr().String()}, []string{taken.Addr().String()}},
+		{
+			"the address is taken", newStore(t),
+			[]string{"AGENTEVENTS_ADDR=" + taken.Addr().String()},
+			[]string{taken.Addr().String()},
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p := bin.start(t, c.store, c.env...)
+			p := start(t, c.store, c.env...)
 			code := p.wait(t)
 			if code <= 0 {
 				t.Errorf("exit code %d", code)
 			}
-			message := lastLine(p.out.String())
+			message := lastLine(p.Log.String())
 			t.Logf("exit code %d: %s", code, message)
 			contains(t, "message", message, c.want...)
 		})
@@ -51,19 +60,23 @@ func testRefusedStart(t *testing.T, bin programs) {
 }
 
 // newerStore is a database that a later version of the program has changed.
-func newerStore(t *testing.T, bin programs) string {
+func newerStore(t *testing.T) string {
 	t.Helper()
 	store := newStore(t)
-	equal(t, "exit code", bin.serve(t, store).stop(t), 0)
-	if _, err := open(t, store).Exec("INSERT INTO goose_db_version (version_id, is_applied) VALUES (99999, TRUE)"); err != nil {
+	equal(t, "exit code", serve(t, store).stop(t), 0)
+	if _, err := open(t, store).Exec(
+		"INSERT INTO goose_db_version (version_id, is_applied) VALUES (99999, TRUE)",
+	); err != nil {
 		t.Fatal(err)
 	}
 	return store
 }
 
-// All that is wrong with the configuration is said at once, and nothing is begun.
-func testConfiguration(t *testing.T, bin programs) {
-	stdout, stderr, code := bin.run(t, []string{
+// All errors of the configuration are reported at once, and nothing is started.
+func TestEveryConfigurationErrorIsReported(t *testing.T) {
+	cluster.SQLiteOnly(t, "no database is opened")
+	t.Parallel()
+	stdout, stderr, code := command(t, []string{
 		"AGENTEVENTS_ADDR=nowhere",
 		"AGENTEVENTS_DATABASE_URL=oracle://scott:tiger@db/agents",
 		"AGENTEVENTS_ALLOW_NETWORKS=10.0.0.0/8,banana",
@@ -74,57 +87,40 @@ func testConfiguration(t *testing.T, bin programs) {
 		t.Errorf("exit code %d, standard output %q", code, stdout)
 	}
 	t.Log(stderr)
-	contains(t, "message", stderr, "AGENTEVENTS_ADDR", "AGENTEVENTS_DATABASE_URL", "oracle", "AGENTEVENTS_ALLOW_NETWORKS",
+	contains(t, "message", stderr, "AGENTEVENTS_ADDR", "AGENTEVENTS_DATABASE_URL", "oracle",
+		"AGENTEVENTS_ALLOW_NETWORKS",
 		"banana", "AGENTEVENTS_LOG_LEVEL", "AGENTEVENTS_LOG_FORMAT")
 	if strings.Contains(stderr, "tiger") {
-		t.Error("the message tells a password")
+		t.Error("the message holds a password")
 	}
 }
 
-func testUnknownVariable(t *testing.T, bin programs) {
-	p := bin.serve(t, newStore(t), "AGENTEVENTS_LISTEN=127.0.0.1:1")
-	contains(t, "log", p.out.String(), "AGENTEVENTS_LISTEN")
+func TestUnknownVariableIsLogged(t *testing.T) {
+	cluster.SQLiteOnly(t, "the configuration does not depend on the engine")
+	t.Parallel()
+	p := serve(t, newStore(t), "AGENTEVENTS_LISTEN=127.0.0.1:1")
+	contains(t, "log", p.Log.String(), "AGENTEVENTS_LISTEN")
 }
 
-func testHelpAndVersion(t *testing.T, bin programs) {
-	help, stderr, code := bin.run(t, nil, "--help")
+func TestHelpAndVersion(t *testing.T) {
+	cluster.SQLiteOnly(t, "no database is opened")
+	t.Parallel()
+	help, stderr, code := command(t, nil, "--help")
 	equal(t, "exit code of --help", code, 0)
 	equal(t, "standard error of --help", stderr, "")
 	contains(t, "help", help, "serve", "version", "AGENTEVENTS_ADDR", "127.0.0.1:8080", "AGENTEVENTS_DATABASE_URL",
 		"sqlite:agentevents.db", "AGENTEVENTS_ALLOW_NETWORKS", "AGENTEVENTS_LOG_LEVEL", "AGENTEVENTS_LOG_FORMAT")
 
-	version, stderr, code := bin.run(t, nil, "version")
+	printed, stderr, code := command(t, nil, "version")
 	equal(t, "exit code of version", code, 0)
 	equal(t, "standard error of version", stderr, "")
-	contains(t, "version", version, "agentevents "+bin.version)
+	contains(t, "version", printed, "agentevents "+version+"\n")
 
-	_, stderr, code = bin.run(t, nil, "swerve")
+	_, stderr, code = command(t, nil, "swerve")
 	if code <= 0 {
 		t.Errorf("exit code %d of an unknown command", code)
 	}
 	contains(t, "message", stderr, "swerve")
-}
-
-// run runs the binary in an empty directory to its end, and sees to it that it leaves nothing there.
-func (bin programs) run(t *testing.T, env []string, args ...string) (stdout, stderr string, code int) {
-	t.Helper()
-	var out, errs bytes.Buffer
-	cmd := exec.Command(bin.server, args...)
-	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = t.TempDir(), append(cleanEnv(), env...), &out, &errs
-	_ = cmd.Run() // the exit code tells more
-	if left, err := os.ReadDir(cmd.Dir); err != nil || len(left) > 0 {
-		t.Errorf("%v left behind: %v (%v)", args, left, err)
-	}
-	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
-}
-
-func contains(t *testing.T, what, text string, parts ...string) {
-	t.Helper()
-	for _, part := range parts {
-		if !strings.Contains(text, part) {
-			t.Errorf("the %s does not say %q:\n%s", what, part, text)
-		}
-	}
 }
 
 func lastLine(text string) string {

@@ -189,6 +189,9 @@ func (r *Receiver) read(req *http.Request) (*Arrival, error) {
 	}
 	a.Path = req.URL.EscapedPath()
 	a.readHeader(req.Header)
+	if r.record.KeepHeaders {
+		a.Header = req.Header
+	}
 	return a, nil
 }
 

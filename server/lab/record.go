@@ -23,7 +23,8 @@ type Arrival struct {
 	Method, Query, Body string
 	ID                  string // webhook-id
 	Attempt             int
-	Peer                any // what Receiver.Peer returned for its connection
+	Peer                any         // what Receiver.Peer returned for its connection
+	Header              http.Header // nil unless the record keeps headers
 
 	At     time.Time
 	Ended  time.Time // when it was answered, or could no longer be; zero until then
@@ -48,6 +49,16 @@ func (a *Arrival) Form() string {
 		return a.Query
 	}
 	return a.Body
+}
+
+// Value is the first value of a key in the form, empty if there is none.
+func (a *Arrival) Value(key string) string {
+	for _, p := range Pairs(a.Form()) {
+		if p.Key == key {
+			return p.Value
+		}
+	}
+	return ""
 }
 
 // Request is the whole request.
@@ -103,6 +114,8 @@ func (e *Expected) String() string {
 // Record keeps what is expected and what has arrived at the receivers that share it. Its methods may be called from
 // many goroutines.
 type Record struct {
+	KeepHeaders bool // in arrivals from now on
+
 	line func(*Arrival) string
 
 	mu        sync.Mutex

@@ -27,8 +27,9 @@ var ErrEnded = errors.New("the server ended by itself")
 
 // Server is the program, running.
 type Server struct {
-	URL string // http://127.0.0.1:PORT, known when it is ready
-	Log *Log
+	URL    string // http://127.0.0.1:PORT, known when it is ready
+	Log    *Log   // its standard error
+	Stdout *Log
 
 	cmd    *exec.Cmd
 	end    context.CancelFunc
@@ -49,12 +50,12 @@ func Serve(ctx context.Context, binary string, stdout, stderr io.Writer, env ...
 
 func start(ctx context.Context, binary string, env []string, stdout, stderr io.Writer) (*Server, error) {
 	ctx, end := context.WithCancel(ctx)
-	s := &Server{Log: &Log{}, end: end, exited: make(chan struct{})}
+	s := &Server{Log: &Log{}, Stdout: &Log{}, end: end, exited: make(chan struct{})}
 	s.cmd = exec.CommandContext(ctx, binary, "serve") //nolint:gosec // the user names the program to try
 	s.cmd.Cancel = func() error { return s.cmd.Process.Signal(syscall.SIGTERM) }
 	s.cmd.WaitDelay = stopPatience
 	s.cmd.Env = append([]string{"AGENTEVENTS_DRAIN=0s"}, env...)
-	s.cmd.Stdout, s.cmd.Stderr = io.MultiWriter(s.Log, stdout), io.MultiWriter(s.Log, stderr)
+	s.cmd.Stdout, s.cmd.Stderr = io.MultiWriter(s.Stdout, stdout), io.MultiWriter(s.Log, stderr)
 	// Ctrl-C is for this process alone, which stops the server then: a second signal would kill the server.
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := s.cmd.Start(); err != nil {
@@ -121,6 +122,15 @@ func answersOK(ctx context.Context, url string) bool {
 
 // PID is the number of the process.
 func (s *Server) PID() int { return s.cmd.Process.Pid }
+
+// Exited is closed when the server has ended.
+func (s *Server) Exited() <-chan struct{} { return s.exited }
+
+// ExitCode is that of a server that has ended; -1 if a signal ended it.
+func (s *Server) ExitCode() int { return s.cmd.ProcessState.ExitCode() }
+
+// Signal sends a signal to the server.
+func (s *Server) Signal(signal os.Signal) error { return s.cmd.Process.Signal(signal) }
 
 // Stop sends SIGTERM and waits. Anything but an end in order is an error, and so is a secret in the log.
 func (s *Server) Stop() error {
