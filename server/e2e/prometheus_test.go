@@ -329,8 +329,8 @@ var pbxPanels = map[string]shown{
 	"Lanes mended A":               {asItIs, map[string]string{"": "1"}},
 	"Version A":                    {asItIs, map[string]string{"v1.2.3-e2e": "2"}},
 	"Status changes A":             {anHour, map[string]string{"agent-login": "~7", "agent-logout": "0"}},
-	"From change to lab.Arrival A": {asItIs, map[string]string{"first": "+", "later": "="}},
-	"From change to lab.Arrival B": {asItIs, map[string]string{"first": "+", "later": "="}},
+	"From change to arrival A": {asItIs, map[string]string{"first": "+", "later": "="}},
+	"From change to arrival B": {asItIs, map[string]string{"first": "+", "later": "="}},
 	"Attempts A": {
 		anHour, map[string]string{"delivered": "~2", "retry": "+", "failed": "~1", "gone": "~1"},
 	},
