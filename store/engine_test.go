@@ -13,12 +13,10 @@ import (
 
 	"github.com/agentevents/agentevents/store"
 	"github.com/agentevents/agentevents/store/cluster"
-	"github.com/agentevents/agentevents/store/vfs"
 )
 
-// All tests run on SQLite, where files are read as large ones are, and then again on PostgreSQL.
+// All tests run on SQLite and then again on PostgreSQL.
 func TestMain(m *testing.M) {
-	vfs.MapFrom(0)
 	os.Exit(cluster.Main(m, cluster.Suite{Prepare: prepare}))
 }
 

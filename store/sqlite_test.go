@@ -19,6 +19,7 @@ func TestSQLiteSettings(t *testing.T) {
 	defer s.Close()
 	for pragma, want := range map[string]string{
 		"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1", "busy_timeout": "5000", "auto_vacuum": "2",
+		"temp_store": "2",
 	} {
 		var got string
 		if err := s.writes.handle().Raw("PRAGMA " + pragma).Scan(&got).Error; err != nil || got != want {
