@@ -20,8 +20,8 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
-	"github.com/agentevents/agentevents/store/cluster"
 	"github.com/agentevents/agentevents/store/internal/diskfault"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 // disk is a store on SQLite whose file fails when a test says so, and its log.
@@ -48,7 +48,7 @@ func room(bytes int) func(tx *gorm.DB) error {
 func fill(tx *gorm.DB) error { return room(4_000_000)(tx) }
 
 func openDisk(t *testing.T) *disk {
-	cluster.SQLiteOnly(t, "it is about the file")
+	pgtest.SQLiteOnly(t, "it is about the file")
 	d := &disk{fixture: open(t)}
 	d.fixture.log = slog.New(slog.NewTextHandler(&d.log, nil))
 	d.restart()
@@ -201,7 +201,7 @@ func TestFileThatIsTruncatedBesideItsLog(t *testing.T) {
 // gone has the test end without a look at the file.
 func (d *disk) gone() {
 	_ = d.Close()
-	d.url = cluster.URL(d.t)
+	d.url = pgtest.URL(d.t)
 	d.open()
 }
 

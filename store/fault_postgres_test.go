@@ -15,17 +15,17 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 	"github.com/agentevents/agentevents/webhook"
 )
 
 // TestPostgresFaults has a PostgreSQL server do to the store what servers do: nothing of it is ever half done, and what
 // fails says that it may be tried again.
 func TestPostgresFaults(t *testing.T) {
-	if cluster.OnPostgres() {
+	if pgtest.OnPostgres() {
 		t.Skip("it has a server of its own, and ran on it already")
 	}
-	c := cluster.ForTest(t, cluster.Options{Settings: map[string]string{
+	c := pgtest.ForTest(t, pgtest.Options{Settings: map[string]string{
 		"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "deadlock_timeout": "50ms",
 	}})
 	for name, test := range map[string]func(*shared){
@@ -53,11 +53,11 @@ func TestPostgresFaults(t *testing.T) {
 // shared is a database that several stores may have open.
 type shared struct {
 	*fixture
-	server *cluster.Cluster
+	server *pgtest.Cluster
 }
 
 // newShared makes a database with an agent that has a login at a receiver, 136.
-func newShared(t *testing.T, c *cluster.Cluster) *shared {
+func newShared(t *testing.T, c *pgtest.Cluster) *shared {
 	url, err := c.Create(context.Background())
 	if err != nil {
 		t.Fatal(err)

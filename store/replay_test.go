@@ -10,7 +10,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -368,7 +368,7 @@ func TestWorkGoesOnBesideTrouble(t *testing.T) {
 		f.check(err)
 	}
 	trigger := "CREATE TRIGGER broken BEFORE UPDATE ON deliveries WHEN old.event_id = 1 BEGIN SELECT raise(ABORT, 'broken'); END"
-	if cluster.OnPostgres() {
+	if pgtest.OnPostgres() {
 		trigger = `CREATE FUNCTION broken() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''broken''; END';
 			CREATE TRIGGER broken BEFORE UPDATE ON deliveries FOR EACH ROW WHEN (old.event_id = 1) EXECUTE FUNCTION broken()`
 	}

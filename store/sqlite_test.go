@@ -7,11 +7,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 func TestSQLiteSettings(t *testing.T) {
-	cluster.SQLiteOnly(t, "it is about the file")
+	pgtest.SQLiteOnly(t, "it is about the file")
 	s, err := Open(context.Background(), Options{URL: "sqlite:" + filepath.Join(t.TempDir(), "a b%c?d#.db")})
 	if err != nil {
 		t.Fatal(err)
@@ -32,7 +32,7 @@ func TestSQLiteSettings(t *testing.T) {
 }
 
 func TestSecondOwnerIsRefused(t *testing.T) {
-	cluster.SQLiteOnly(t, "it is about the file")
+	pgtest.SQLiteOnly(t, "it is about the file")
 	url := "sqlite:" + filepath.Join(t.TempDir(), "agentevents.db")
 	s, err := Open(context.Background(), Options{URL: url})
 	if err != nil {
@@ -53,7 +53,7 @@ func TestSecondOwnerIsRefused(t *testing.T) {
 
 // After a close all is in the one file, which nobody else may read.
 func TestCloseLeavesOneFile(t *testing.T) {
-	cluster.SQLiteOnly(t, "it is about the file")
+	pgtest.SQLiteOnly(t, "it is about the file")
 	file := filepath.Join(t.TempDir(), "agentevents.db")
 	s, err := Open(context.Background(), Options{URL: "sqlite:" + file})
 	if err != nil {
@@ -74,7 +74,7 @@ func TestCloseLeavesOneFile(t *testing.T) {
 }
 
 func TestNewerDatabaseIsRefused(t *testing.T) {
-	cluster.SQLiteOnly(t, "it is about the file")
+	pgtest.SQLiteOnly(t, "it is about the file")
 	url := "sqlite:" + filepath.Join(t.TempDir(), "agentevents.db")
 	s, err := Open(context.Background(), Options{URL: url})
 	if err != nil {

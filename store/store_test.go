@@ -12,7 +12,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -52,7 +52,7 @@ type fixture struct {
 
 func open(t testing.TB) *fixture {
 	t.Helper()
-	f := &fixture{t: t, ctx: context.Background(), clock: newClock(), url: cluster.URL(t), log: slog.New(slog.NewTextHandler(t.Output(), nil))}
+	f := &fixture{t: t, ctx: context.Background(), clock: newClock(), url: pgtest.URL(t), log: slog.New(slog.NewTextHandler(t.Output(), nil))}
 	f.open()
 	t.Cleanup(func() { f.check(f.Close()) })
 	return f
