@@ -305,7 +305,7 @@ func TestLogThatIsNotRead(t *testing.T) {
 			<-line
 			select {
 			case <-done:
-			case <-time.After(20 * time.Second):
+			case <-time.After(patience):
 				t.Error("all waits for the log")
 			}
 			read()

@@ -113,11 +113,11 @@ func (s *shared) until(what, query string) {
 	s.t.Helper()
 	conn := s.connect()
 	defer conn.Close(s.ctx)
-	limit := time.Now().Add(time.Minute)
+	limit := time.Now().Add(patience)
 	for n := 0; n == 0; {
 		s.check(conn.QueryRow(s.ctx, query).Scan(&n))
 		if time.Now().After(limit) {
-			s.t.Fatalf("%s: not within a minute", what)
+			s.t.Fatalf("%s: not within %v", what, patience)
 		}
 	}
 }
@@ -243,7 +243,7 @@ func testLateCommit(s *shared) {
 	s.wantChanges(other, 1, 2)
 	select {
 	case <-news:
-	case <-time.After(time.Minute):
+	case <-time.After(patience):
 		s.t.Error("nobody was told that there are changes")
 	}
 	s.wantChanges(s.Store, 1, 2, s.login(s.key(138)).Sequence)
@@ -374,7 +374,7 @@ func testHeldLock(s *shared) {
 }
 
 func testStatementTimeout(s *shared) {
-	hasty := s.another("statement_timeout=100", "lock_timeout=0")
+	hasty := s.another("statement_timeout=2000", "lock_timeout=0")
 	conn := s.connect()
 	s.exec(conn, "BEGIN")
 	s.exec(conn, "SELECT id FROM lanes FOR UPDATE") // so that the agent is changed already

@@ -16,6 +16,9 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
+// patience is how long a test waits for what must happen. Only a fault takes that long, however slow the machine is.
+const patience = 3 * time.Minute
+
 // clock is a clock that a test moves.
 type clock struct {
 	mu  sync.Mutex

@@ -129,7 +129,7 @@ func (f *fixture) undoAfter(number string) {
 // untilSo waits until a condition of the database is so; that something ends before is an error.
 func (f *fixture) untilSo(db *sql.DB, ended <-chan error, condition string) {
 	f.t.Helper()
-	look, limit := time.NewTicker(10*time.Millisecond), time.After(20*time.Second)
+	look, limit := time.NewTicker(10*time.Millisecond), time.After(patience)
 	defer look.Stop()
 	for so := false; !so; {
 		select {
