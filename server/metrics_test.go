@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 func (p *program) scrape() scraped {
@@ -208,7 +208,7 @@ func TestMetricsOfAStoreThatIsGone(t *testing.T) {
 // Nor does it take long to say that nothing can be written.
 func TestMetricsOfAStoreThatHangs(t *testing.T) {
 	t.Parallel()
-	cluster.SQLiteOnly(t, "there it is one writer whom all wait for")
+	pgtest.SQLiteOnly(t, "there it is one writer whom all wait for")
 	s := newSite(t)
 	db, err := sql.Open("sqlite3", strings.TrimPrefix(s.store.URL, "sqlite:"))
 	if err != nil {

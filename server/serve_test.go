@@ -20,7 +20,7 @@ import (
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/server/lab"
 	"github.com/agentevents/agentevents/store"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 // program is the whole program in this process, but for its signals.
@@ -37,7 +37,7 @@ type program struct {
 // start starts it on a free port, with a store of its own, and waits until it says where.
 func start(t testing.TB, env ...string) *program {
 	t.Helper()
-	return startOn(t, cluster.URL(t), env...)
+	return startOn(t, pgtest.URL(t), env...)
 }
 
 // startOn is start with a store that may have been another's before.
@@ -211,7 +211,7 @@ func TestListenerFails(t *testing.T) {
 		"of metrics":  func(on listeners) error { return on.metrics.Close() },
 	} {
 		t.Run(name, func(t *testing.T) {
-			env := variables([]string{"AGENTEVENTS_DATABASE_URL=" + cluster.URL(t), "AGENTEVENTS_ADDR=127.0.0.1:0", "AGENTEVENTS_METRICS_ADDR=127.0.0.1:0"})
+			env := variables([]string{"AGENTEVENTS_DATABASE_URL=" + pgtest.URL(t), "AGENTEVENTS_ADDR=127.0.0.1:0", "AGENTEVENTS_METRICS_ADDR=127.0.0.1:0"})
 			var line commands
 			_, err := parse(&line, []string{"serve"}, env, io.Discard, io.Discard)
 			must(t, err)

@@ -21,7 +21,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 // tracedSpan is one as a collector gets it.
@@ -158,7 +158,7 @@ const available = `{"agent_status":"available"}`
 // The spans of a status change are one tree, down to the request that the receiver gets.
 func TestTrace(t *testing.T) {
 	s, r := collect(t), tell(t, http.StatusOK)
-	p := traced(t, cluster.URL(t), r)
+	p := traced(t, pgtest.URL(t), r)
 	p.changes("/client/12/agent/local/1/status", available)
 	header := <-r.headers
 	p.stop()
@@ -203,7 +203,7 @@ func (p *program) logs(line, text string) bool {
 // One request may make several changes.
 func TestTraceOfManyStatuses(t *testing.T) {
 	s, r := collect(t), tell(t, http.StatusOK)
-	p := traced(t, cluster.URL(t), r)
+	p := traced(t, pgtest.URL(t), r)
 	p.changes("/client/12/status/", `[{"agent_type":"local","agent_id":1,"agent_status":"available"},
 		{"agent_type":"local","agent_id":2,"agent_status":"available"},
 		{"agent_type":"local","agent_id":2,"agent_status":"available"}]`)
@@ -224,7 +224,7 @@ func TestTraceOfManyStatuses(t *testing.T) {
 // What goes out after a restart is of the trace that it was of before.
 func TestTraceSurvivesARestart(t *testing.T) {
 	s, r := collect(t), tell(t, http.StatusServiceUnavailable)
-	url := cluster.URL(t)
+	url := pgtest.URL(t)
 	p := traced(t, url, r)
 	p.changes("/client/12/agent/local/1/status", available)
 	<-r.headers
@@ -253,7 +253,7 @@ func TestTraceSurvivesARestart(t *testing.T) {
 // Without anybody to send traces to nothing is said of any, not even what a caller or the store says.
 func TestNoTrace(t *testing.T) {
 	r := tell(t, http.StatusServiceUnavailable)
-	url := cluster.URL(t)
+	url := pgtest.URL(t)
 	p := traced(t, url, r)
 	p.changes("/client/12/agent/local/1/status", available)
 	if header := <-r.headers; header != "" {
@@ -298,7 +298,7 @@ func collectorOf(t *testing.T) string {
 func TestTraceThatIsNotSampled(t *testing.T) {
 	s, r := collect(t), tell(t, http.StatusOK)
 	t.Setenv("OTEL_TRACES_SAMPLER", "always_off")
-	p := traced(t, cluster.URL(t), r)
+	p := traced(t, pgtest.URL(t), r)
 	p.changes("/client/12/agent/local/1/status", available)
 	if header := <-r.headers; !strings.HasPrefix(header, "00-"+caller.trace+"-") || !strings.HasSuffix(header, "-00") {
 		t.Errorf("the receiver was told %q", header)
@@ -319,7 +319,7 @@ func TestTraceToNobody(t *testing.T) {
 	for _, endpoint := range []string{closedPort(t), hanging.URL} {
 		t.Setenv(endpointVariable, endpoint)
 		r := tell(t, http.StatusOK)
-		p := traced(t, cluster.URL(t), r)
+		p := traced(t, pgtest.URL(t), r)
 		p.changes("/client/12/agent/local/1/status", available)
 		<-r.headers
 		p.stop()
@@ -334,7 +334,7 @@ func TestTraceToNonsense(t *testing.T) {
 	for _, endpoint := range []string{"nonsense", "127.0.0.1:4318", "tcp://secret@127.0.0.1:4318", "http://", "http://%zz"} {
 		t.Setenv(endpointVariable, endpoint)
 		code, _, stderr := call(t, []string{
-			"AGENTEVENTS_ADDR=127.0.0.1:0", "AGENTEVENTS_DATABASE_URL=" + cluster.URL(t),
+			"AGENTEVENTS_ADDR=127.0.0.1:0", "AGENTEVENTS_DATABASE_URL=" + pgtest.URL(t),
 		}, "serve")
 		if code != exitFailed || !strings.Contains(stderr, endpointVariable+" and") || strings.Contains(stderr, "secret") {
 			t.Errorf("%s: exit code %d, standard error %q", endpoint, code, stderr)
@@ -383,7 +383,7 @@ func (p *program) read200(path string, into any) {
 func TestTraceInTheLog(t *testing.T) {
 	collect(t)
 	r := tell(t, http.StatusServiceUnavailable)
-	p := traced(t, cluster.URL(t), r)
+	p := traced(t, pgtest.URL(t), r)
 	p.changes("/client/12/agent/local/1/status", available)
 	told := []string{<-r.headers}
 	r.answer(http.StatusOK)
@@ -414,7 +414,7 @@ func TestTraceInTheLog(t *testing.T) {
 // A test of an event is an attempt under the request that asks for it.
 func TestTraceOfATest(t *testing.T) {
 	s, r := collect(t), tell(t, http.StatusOK)
-	p := traced(t, cluster.URL(t), r)
+	p := traced(t, pgtest.URL(t), r)
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.url+basePath+"/client/12/agent/local/1/event/1/test", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -441,7 +441,7 @@ func TestWrongTraceHeaders(t *testing.T) {
 	for _, wrong := range []string{"Bearer secret", "=secret", "authorization=secret%zz", "a=b,secret"} {
 		for _, name := range headerVariables {
 			t.Setenv(name, wrong)
-			code, _, stderr := call(t, []string{"AGENTEVENTS_DATABASE_URL=" + cluster.URL(t)}, "serve")
+			code, _, stderr := call(t, []string{"AGENTEVENTS_DATABASE_URL=" + pgtest.URL(t)}, "serve")
 			if code != exitFailed || !strings.Contains(stderr, name+" must be NAME=VALUE") || strings.Contains(stderr, "secret") {
 				t.Errorf("%s=%s: exit code %d, %s", name, wrong, code, stderr)
 			}

@@ -31,9 +31,9 @@ import (
 )
 
 const (
-	ample = time.Minute            // for exchanges that end by themselves
-	brief = 50 * time.Millisecond  // for those that never would
-	short = 500 * time.Millisecond // for those that never would, but must have got as far as the status
+	ample = time.Minute           // for exchanges that end by themselves
+	brief = 50 * time.Millisecond // for those that never would, however far they get
+	short = time.Second           // for those that never would, but must get as far as the status before
 )
 
 // loopbackSender may reach loopback. The test fails if the sender leaves goroutines behind.
@@ -665,7 +665,7 @@ func TestSendForgetsDeadReceivers(t *testing.T) {
 	}
 	kept := reflect.ValueOf(s.transport.(*rotatingTransport).current()).Elem().FieldByName("idleConnWait")
 	if !kept.IsValid() {
-		t.Fatal("net/http is made otherwise than it was: is renewing still of use?")
+		t.Fatal("net/http is made otherwise than it was: is rotatingTransport still of use?")
 	}
 	if kept.Len() == 0 || kept.Len() > 100 {
 		t.Errorf("%d dead receivers are remembered, want those since the transport is new", kept.Len())

@@ -27,7 +27,7 @@ var layers = [][]string{
 	{"store/internal/sqldb"},
 	{"store/internal/diskfault", "store/vfs/fault"},
 	{"store/vfs"},
-	{"store/pgtest", "store/cluster"},
+	{"store/pgtest", "store/pgtest"},
 	{"webhook"},
 	{"gen/api", "gen/client"},
 	{"gen"},

@@ -16,7 +16,7 @@ import (
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver pgx
 	_ "github.com/mattn/go-sqlite3"    // the driver sqlite3
 
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 // database is where the servers store everything: a SQLite file, or a database on PostgreSQL. Its methods ask it on no
@@ -24,9 +24,9 @@ import (
 type database struct {
 	*sql.DB
 	url              string
-	network, address string           // of PostgreSQL
-	cluster          *cluster.Cluster // nil if the server is not ours
-	exclusive        sync.Mutex       // is held while it has a fault
+	network, address string          // of PostgreSQL
+	cluster          *pgtest.Cluster // nil if the server is not ours
+	exclusive        sync.Mutex      // is held while it has a fault
 	drop             func() error
 }
 
@@ -40,7 +40,7 @@ func openDatabase(ctx context.Context, o options, dir string) (d *database, err 
 	}
 	d = &database{}
 	if o.postgres != "" {
-		server := cluster.At(o.postgres)
+		server := pgtest.At(o.postgres)
 		d.url, err = server.Create(ctx)
 		d.drop = func() error { return server.Drop(context.WithoutCancel(ctx), d.url) }
 	} else {
@@ -63,7 +63,7 @@ func (d *database) startCluster(ctx context.Context, dir string) (err error) {
 	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // the server may run as another user
 		return err
 	}
-	d.cluster, err = cluster.Start(ctx, cluster.Options{
+	d.cluster, err = pgtest.Start(ctx, pgtest.Options{
 		Dir: filepath.Join(dir, "postgres"), Settings: map[string]string{"max_connections": "200"},
 	})
 	if err != nil {

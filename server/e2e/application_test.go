@@ -12,7 +12,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/server/lab"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 // tokenOf requests a token and returns it, or the text of the refusal.
@@ -189,8 +189,8 @@ func refusesWithoutStore(t *testing.T, args []string) {
 	t.Helper()
 	file := newFile(t)
 	store, want := "sqlite:"+file, "there is no database yet"
-	if cluster.OnPostgres() {
-		store, want = cluster.Empty(t), "it is no database of this program"
+	if pgtest.OnPostgres() {
+		store, want = pgtest.Empty(t), "it is no database of this program"
 	}
 	stdout, stderr, code := command(t, databaseAt(store), args...)
 	if _, err := os.Stat(file); code != 1 || stdout != "" || !strings.Contains(stderr, want) || err == nil {

@@ -11,7 +11,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/server/lab"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 var madeCopy = regexp.MustCompile(`^path     \S+\nsize     [0-9]+\nsequence ([0-9]+)\n$`)
@@ -19,7 +19,7 @@ var madeCopy = regexp.MustCompile(`^path     \S+\nsize     [0-9]+\nsequence ([0-
 // A backup that was made under load is served in place of its original: deliveries that had ended are not sent again,
 // and readers of the feed that were ahead learn where it continues.
 func TestBackupUnderLoad(t *testing.T) {
-	cluster.SQLiteOnly(t, "PostgreSQL has backups of its own")
+	pgtest.SQLiteOnly(t, "PostgreSQL has backups of its own")
 	t.Parallel()
 	r, file := newReceiver(t), newFile(t)
 	p := serve(t, "sqlite:"+file)

@@ -8,12 +8,12 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 // The clients that the README shows work as they are printed there.
 func TestClientsOfTheReadme(t *testing.T) {
-	cluster.SQLiteOnly(t, "requests do not depend on the engine")
+	pgtest.SQLiteOnly(t, "requests do not depend on the engine")
 	t.Parallel()
 	for language, command := range map[string]struct {
 		debian, program string

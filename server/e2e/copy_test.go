@@ -5,14 +5,14 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 // A copy reports each table in plain lines if its output is no terminal; a second copy is refused as complete.
 func TestCopyToPostgres(t *testing.T) {
-	cluster.PostgresOnly(t, "a copy goes from SQLite to PostgreSQL")
+	pgtest.PostgresOnly(t, "a copy goes from SQLite to PostgreSQL")
 	t.Parallel()
-	from, to := "sqlite:"+newFile(t), cluster.Empty(t)
+	from, to := "sqlite:"+newFile(t), pgtest.Empty(t)
 	p := serve(t, from)
 	a := newAPI(t, p)
 	a.putClient()

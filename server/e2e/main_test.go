@@ -19,7 +19,7 @@ import (
 
 	"github.com/agentevents/agentevents/server/lab"
 	"github.com/agentevents/agentevents/store"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 // patience is how long anything may take before a test gives up. No promise is measured by it.
@@ -42,7 +42,7 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) int {
-	if !cluster.OnPostgres() {
+	if !pgtest.OnPostgres() {
 		dir, err := os.MkdirTemp("", "agentevents-e2e-")
 		if err == nil {
 			defer os.RemoveAll(dir)
@@ -57,7 +57,7 @@ func run(m *testing.M) int {
 			return 1
 		}
 	}
-	return cluster.Main(m, cluster.Suite{Prepare: prepare})
+	return pgtest.Main(m, pgtest.Suite{Prepare: prepare})
 }
 
 // build builds a binary, with the race detector if the test has it.
@@ -93,7 +93,7 @@ func prepare(ctx context.Context, url string) error {
 // newStore is the URL of an unused database.
 func newStore(t *testing.T) string {
 	t.Helper()
-	return cluster.URL(t)
+	return pgtest.URL(t)
 }
 
 // newFile is the path of a database that does not exist yet.
@@ -106,7 +106,7 @@ func newFile(t *testing.T) string {
 func open(t testing.TB, url string) *sql.DB {
 	t.Helper()
 	driver, name := "sqlite3", strings.TrimPrefix(url, "sqlite:")+"?_busy_timeout=5000"
-	if cluster.OnPostgres() {
+	if pgtest.OnPostgres() {
 		driver, name = "pgx", url
 	}
 	db, err := sql.Open(driver, name)

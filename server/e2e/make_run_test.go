@@ -18,12 +18,12 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 
 	"github.com/agentevents/agentevents/server/lab"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 // What make demo prints, in its order.
 func TestDemo(t *testing.T) {
-	cluster.SQLiteOnly(t, "the demo serves a file")
+	pgtest.SQLiteOnly(t, "the demo serves a file")
 	t.Parallel()
 	tmp := t.TempDir()
 	cmd := exec.Command(binary(demoBinary), "-binary", binary(serverBinary))
@@ -58,7 +58,7 @@ func TestDemo(t *testing.T) {
 
 // make run serves the database that it names, even if the environment has settings for another server.
 func TestMakeRun(t *testing.T) {
-	cluster.SQLiteOnly(t, "make run serves a file")
+	pgtest.SQLiteOnly(t, "make run serves a file")
 	t.Parallel()
 	dir := t.TempDir()
 	if err := os.Mkdir(filepath.Join(dir, "bin"), 0o700); err != nil {

@@ -11,7 +11,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/server/lab"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 // The script of the API manual, and the same for POST.
@@ -25,7 +25,7 @@ foreach ($_GET as $key => $value){
 
 // PHP itself receives the requests, by the script of the API manual and by the same for POST.
 func TestPHPReceivesTheManualsRequests(t *testing.T) {
-	cluster.SQLiteOnly(t, "requests do not depend on the engine")
+	pgtest.SQLiteOnly(t, "requests do not depend on the engine")
 	t.Parallel()
 	site, log := servePHP(t)
 	a := newAPI(t, serve(t, newStore(t)))

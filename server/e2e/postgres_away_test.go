@@ -15,16 +15,16 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/agentevents/agentevents/gen"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 // The database goes away in several ways while statuses change. Meanwhile the server answers 503 with Retry-After and
 // is not ready. It recovers by itself, and no delivery is lost or out of order.
 func TestServerWithoutItsDatabase(t *testing.T) {
-	cluster.SQLiteOnly(t, "it starts a PostgreSQL of its own")
+	pgtest.SQLiteOnly(t, "it starts a PostgreSQL of its own")
 	t.Parallel()
 	// Few connections; a commit outlives the crash of the database.
-	c := cluster.ForTest(t, cluster.Options{Settings: map[string]string{
+	c := pgtest.ForTest(t, pgtest.Options{Settings: map[string]string{
 		"fsync": "off", "full_page_writes": "off", "max_connections": "40",
 	}})
 	url, err := c.Create(t.Context())
@@ -42,10 +42,10 @@ func TestServerWithoutItsDatabase(t *testing.T) {
 	}
 	for _, away := range []struct {
 		name string
-		take func(*testing.T, *load, *cluster.Cluster)
+		take func(*testing.T, *load, *pgtest.Cluster)
 	}{
-		{"restarted", func(t *testing.T, l *load, c *cluster.Cluster) { stopAndStart(t, l, c, os.Interrupt) }},
-		{"crashed", func(t *testing.T, l *load, c *cluster.Cluster) { stopAndStart(t, l, c, syscall.SIGQUIT) }},
+		{"restarted", func(t *testing.T, l *load, c *pgtest.Cluster) { stopAndStart(t, l, c, os.Interrupt) }},
+		{"crashed", func(t *testing.T, l *load, c *pgtest.Cluster) { stopAndStart(t, l, c, syscall.SIGQUIT) }},
 		{"all connections ended", endConnections},
 		{"no connection left", takeConnections},
 	} {
@@ -63,7 +63,7 @@ func TestServerWithoutItsDatabase(t *testing.T) {
 	}
 }
 
-func stopAndStart(t *testing.T, l *load, c *cluster.Cluster, how os.Signal) {
+func stopAndStart(t *testing.T, l *load, c *pgtest.Cluster, how os.Signal) {
 	if err := c.Halt(how); err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +74,7 @@ func stopAndStart(t *testing.T, l *load, c *cluster.Cluster, how os.Signal) {
 }
 
 // endConnections ends all connections again and again, each time after something went through.
-func endConnections(t *testing.T, l *load, _ *cluster.Cluster) {
+func endConnections(t *testing.T, l *load, _ *pgtest.Cluster) {
 	conn := l.connect(t)
 	for range 10 {
 		before := l.accepted()
@@ -95,7 +95,7 @@ func endAll(t *testing.T, conn *pgx.Conn) (n int) {
 }
 
 // takeConnections takes all connections of the database and keeps them.
-func takeConnections(t *testing.T, l *load, _ *cluster.Cluster) {
+func takeConnections(t *testing.T, l *load, _ *pgtest.Cluster) {
 	var taken []*pgx.Conn
 	defer func() {
 		for _, one := range taken {

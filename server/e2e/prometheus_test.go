@@ -21,7 +21,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/server/lab"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 // The alerts are what Prometheus takes, and each fires when alerts_test.yaml says so.
@@ -226,7 +226,7 @@ func isWanted(found, want string) bool {
 // TestPrometheusScrapesReplicas has Prometheus scrape two replicas, and asks it what the dashboard and the alerts ask:
 // what both see of the store is there once, and what each of them has done is added up.
 func TestPrometheusScrapesReplicas(t *testing.T) {
-	cluster.PostgresOnly(t, "a file has one server")
+	pgtest.PostgresOnly(t, "a file has one server")
 	t.Parallel()
 	store, r := newStore(t), newReceiver(t)
 	env := []string{
@@ -320,15 +320,15 @@ const (
 
 // pbxPanels is what the dashboard shows after the trouble.
 var pbxPanels = map[string]shown{
-	"Store A":                      {asItIs, map[string]string{"": "1"}},
-	"Oldest due A":                 {asItIs, map[string]string{"": "0"}},
-	"Pending A":                    {asItIs, map[string]string{"": "3"}},
-	"In flight A":                  {asItIs, map[string]string{"": "2"}},
-	"Breakers open A":              {asItIs, map[string]string{"": "1"}},
-	"Registrations disabled A":     {asItIs, map[string]string{"": "1"}},
-	"Lanes mended A":               {asItIs, map[string]string{"": "1"}},
-	"Version A":                    {asItIs, map[string]string{"v1.2.3-e2e": "2"}},
-	"Status changes A":             {anHour, map[string]string{"agent-login": "~7", "agent-logout": "0"}},
+	"Store A":                  {asItIs, map[string]string{"": "1"}},
+	"Oldest due A":             {asItIs, map[string]string{"": "0"}},
+	"Pending A":                {asItIs, map[string]string{"": "3"}},
+	"In flight A":              {asItIs, map[string]string{"": "2"}},
+	"Breakers open A":          {asItIs, map[string]string{"": "1"}},
+	"Registrations disabled A": {asItIs, map[string]string{"": "1"}},
+	"Lanes mended A":           {asItIs, map[string]string{"": "1"}},
+	"Version A":                {asItIs, map[string]string{"v1.2.3-e2e": "2"}},
+	"Status changes A":         {anHour, map[string]string{"agent-login": "~7", "agent-logout": "0"}},
 	"From change to arrival A": {asItIs, map[string]string{"first": "+", "later": "="}},
 	"From change to arrival B": {asItIs, map[string]string{"first": "+", "later": "="}},
 	"Attempts A": {

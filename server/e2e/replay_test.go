@@ -10,7 +10,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/server/lab"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 func (a api) redeliver(id int64, want int) {
@@ -101,7 +101,7 @@ func sameAgain(t *testing.T, before, after []lab.Arrival) {
 func TestReplayContinuesAfterAKill(t *testing.T) {
 	t.Parallel()
 	many := 3000
-	if cluster.OnPostgres() {
+	if pgtest.OnPostgres() {
 		many = 1000 // each takes several times as long
 	}
 	store, r := newStore(t), newReceiver(t)

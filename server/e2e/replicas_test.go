@@ -12,7 +12,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/server/lab"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 // replicas are two processes that share a database.
@@ -26,7 +26,7 @@ type replica struct {
 // Two processes that share a database act as one: the second notifies waiting readers of changes that the first
 // accepted, counts its requests, and delivers its changes after it has stopped.
 func TestTwoReplicas(t *testing.T) {
-	cluster.PostgresOnly(t, "a file has one server")
+	pgtest.PostgresOnly(t, "a file has one server")
 	t.Parallel()
 	store, r := newStore(t), newReceiver(t)
 	var both replicas
@@ -46,7 +46,7 @@ func TestTwoReplicas(t *testing.T) {
 
 // A replica without the key, with which another replica has encrypted the secrets, is not ready, and says why.
 func TestReplicaWithoutTheKeyIsNotReady(t *testing.T) {
-	cluster.PostgresOnly(t, "a file has one server")
+	pgtest.PostgresOnly(t, "a file has one server")
 	t.Parallel()
 	url := newStore(t)
 	without := serve(t, url)
@@ -236,7 +236,7 @@ func inOrder(t *testing.T, arrivals []lab.Arrival) {
 
 // The backup command refuses PostgreSQL and names pg_dump; the server keeps serving.
 func TestNoBackupOfPostgres(t *testing.T) {
-	cluster.PostgresOnly(t, "a file has a backup")
+	pgtest.PostgresOnly(t, "a file has a backup")
 	t.Parallel()
 	store, to := newStore(t), newFile(t)
 	p := serve(t, store)

@@ -13,14 +13,14 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/server/lab"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 	"github.com/agentevents/agentevents/webhook"
 )
 
 // The receivers that the README shows, as they are printed there, accept what the server sends before a rotation of the
 // secret and after two of them, and nothing else.
 func TestReceiversOfTheReadmeVerifySignatures(t *testing.T) {
-	cluster.SQLiteOnly(t, "requests do not depend on the engine")
+	pgtest.SQLiteOnly(t, "requests do not depend on the engine")
 	t.Parallel()
 	for _, language := range []string{"go", "php", "python"} {
 		t.Run(language, func(t *testing.T) {

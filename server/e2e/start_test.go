@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 // A start that cannot succeed ends at once, with an exit code above 0 and one clear message.
@@ -74,7 +74,7 @@ func newerStore(t *testing.T) string {
 
 // All errors of the configuration are reported at once, and nothing is started.
 func TestEveryConfigurationErrorIsReported(t *testing.T) {
-	cluster.SQLiteOnly(t, "no database is opened")
+	pgtest.SQLiteOnly(t, "no database is opened")
 	t.Parallel()
 	stdout, stderr, code := command(t, []string{
 		"AGENTEVENTS_ADDR=nowhere",
@@ -96,14 +96,14 @@ func TestEveryConfigurationErrorIsReported(t *testing.T) {
 }
 
 func TestUnknownVariableIsLogged(t *testing.T) {
-	cluster.SQLiteOnly(t, "the configuration does not depend on the engine")
+	pgtest.SQLiteOnly(t, "the configuration does not depend on the engine")
 	t.Parallel()
 	p := serve(t, newStore(t), "AGENTEVENTS_LISTEN=127.0.0.1:1")
 	contains(t, "log", p.Log.String(), "AGENTEVENTS_LISTEN")
 }
 
 func TestHelpAndVersion(t *testing.T) {
-	cluster.SQLiteOnly(t, "no database is opened")
+	pgtest.SQLiteOnly(t, "no database is opened")
 	t.Parallel()
 	help, stderr, code := command(t, nil, "--help")
 	equal(t, "exit code of --help", code, 0)

@@ -8,7 +8,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/server/lab"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 // TestExampleOfTheManual is the example of the API manual, and what make demo adds to it.
@@ -71,7 +71,7 @@ func envelope(t *testing.T, got lab.Arrival, sequence int64, eventType, version 
 
 // Names come through unharmed, whatever is in them.
 func TestNamesArriveUnharmed(t *testing.T) {
-	cluster.SQLiteOnly(t, "requests do not depend on the engine")
+	pgtest.SQLiteOnly(t, "requests do not depend on the engine")
 	t.Parallel()
 	r := newReceiver(t)
 	a := newAPI(t, serve(t, newStore(t)))
@@ -100,7 +100,7 @@ var oddNames = []string{
 
 // GET appends to the query that the URL has, to the byte, and drops its fragment.
 func TestURLKeepsItsQuery(t *testing.T) {
-	cluster.SQLiteOnly(t, "requests do not depend on the engine")
+	pgtest.SQLiteOnly(t, "requests do not depend on the engine")
 	t.Parallel()
 	r := newReceiver(t)
 	a := newAPI(t, serve(t, newStore(t)))
