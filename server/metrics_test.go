@@ -52,7 +52,7 @@ func (p *program) measures(want ...string) scraped {
 	p.Helper()
 	look := time.NewTicker(10 * time.Millisecond)
 	defer look.Stop()
-	for end := time.Now().Add(20 * time.Second); ; <-look.C {
+	for end := time.Now().Add(time.Minute); ; <-look.C {
 		s := p.scrape()
 		missing := slices.DeleteFunc(slices.Clone(want), s.has)
 		if len(missing) == 0 {
@@ -185,7 +185,7 @@ func TestProfiles(t *testing.T) {
 		}
 	}
 	p.stop()
-	p.ends(5 * time.Second)
+	p.ends(time.Minute)
 }
 
 // What the store cannot tell is left out, and the rest is told.
@@ -228,7 +228,7 @@ func TestMetricsOfAStoreThatHangs(t *testing.T) {
 	if !got.has("agentevents_store_up 0") || !got.has("agentevents_breakers_open 0") {
 		t.Errorf("got\n%s", got.text)
 	}
-	if took := time.Since(began); took > probeTimeout+time.Second {
+	if took := time.Since(began); took >= 5*time.Second { // as long as SQLite itself waits for its writer
 		t.Errorf("it took %v", took)
 	}
 }
