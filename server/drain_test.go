@@ -26,7 +26,7 @@ func TestReadinessEndsBeforeTheListener(t *testing.T) {
 			t.Errorf("after the signal it is %d %s", status, body)
 		}
 	}
-	p.waitForExit(10 * time.Second)
+	p.waitForExit(40 * time.Second)
 }
 
 // During the drain requests are answered as before.
@@ -39,7 +39,7 @@ func TestRequestsWhileDraining(t *testing.T) {
 	for range 3 {
 		p.readiness()
 	}
-	p.waitForExit(10 * time.Second)
+	p.waitForExit(40 * time.Second)
 }
 
 // If no address polls /readyz there is no drain.
@@ -47,7 +47,7 @@ func TestNoDrainWithoutPollers(t *testing.T) {
 	p := start(t, "AGENTEVENTS_DRAIN=1m")
 	p.put("/client/12", `{}`)
 	p.stop()
-	p.waitForExit(10 * time.Second)
+	p.waitForExit(40 * time.Second)
 }
 
 func (p *program) readiness() (status int, body string) {
@@ -67,7 +67,7 @@ func (p *program) readiness() (status int, body string) {
 // waitForLog waits until the log has a text.
 func (p *program) waitForLog(text string) {
 	p.Helper()
-	for end := time.Now().Add(20 * time.Second); !strings.Contains(p.log.String(), text); runtime.Gosched() {
+	for end := time.Now().Add(time.Minute); !strings.Contains(p.log.String(), text); runtime.Gosched() {
 		if time.Now().After(end) {
 			p.Fatalf("the log does not say %q: %s", text, p.log)
 		}

@@ -8,12 +8,12 @@ import (
 	_ "github.com/mattn/go-sqlite3"    // the driver sqlite3
 
 	"github.com/agentevents/agentevents/server/internal/servertest"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 // onPostgres are the tests of what is promised: they run on SQLite as all do, and then again on PostgreSQL.
-const onPostgres = "^Test(EndToEnd|GracefulStop|ListenerFails|StopEndsPolls)$"
+const onPostgres = "^Test(GracefulStop|ListenerFails|StopEndsPolls)$"
 
 func TestMain(m *testing.M) {
-	os.Exit(cluster.Main(m, cluster.Suite{Run: onPostgres, Prepare: servertest.PrepareStore}))
+	os.Exit(pgtest.Main(m, pgtest.Suite{Run: onPostgres, Prepare: servertest.PrepareStore}))
 }

@@ -49,7 +49,7 @@ func (p *program) waitForMetrics(want ...string) scrapedMetrics {
 	p.Helper()
 	look := time.NewTicker(10 * time.Millisecond)
 	defer look.Stop()
-	for end := time.Now().Add(20 * time.Second); ; <-look.C {
+	for end := time.Now().Add(time.Minute); ; <-look.C {
 		s := p.scrape()
 		missing := slices.DeleteFunc(slices.Clone(want), s.has)
 		if len(missing) == 0 {
@@ -184,7 +184,7 @@ func TestProfiles(t *testing.T) {
 		}
 	}
 	p.stop()
-	p.waitForExit(5 * time.Second)
+	p.waitForExit(time.Minute)
 }
 
 func TestMetricsAddressIsTaken(t *testing.T) {

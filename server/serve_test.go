@@ -23,7 +23,7 @@ import (
 	"github.com/agentevents/agentevents/server/internal/telemetry"
 	"github.com/agentevents/agentevents/server/lab"
 	"github.com/agentevents/agentevents/store"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 // Polls that wait do not delay the end.
@@ -50,7 +50,7 @@ func TestStopEndsPolls(t *testing.T) {
 			t.Errorf("a poll ended with %q", got)
 		}
 	}
-	p.waitForExit(5 * time.Second)
+	p.waitForExit(time.Minute)
 }
 
 // program is the program in this process, stopped without a signal.
@@ -67,7 +67,7 @@ type program struct {
 // start starts it on a free port with a store of its own, and returns when it listens.
 func start(t testing.TB, env ...string) *program {
 	t.Helper()
-	return startOn(t, cluster.URL(t), env...)
+	return startOn(t, pgtest.URL(t), env...)
 }
 
 // startOn is start with a store that may exist already.
@@ -193,7 +193,7 @@ func (p *program) waitForExit(within time.Duration) {
 func TestStart(t *testing.T) {
 	p := start(t, "AGENTEVENTS_NONSENSE=1")
 	p.stop()
-	p.waitForExit(5 * time.Second)
+	p.waitForExit(time.Minute)
 	for _, want := range []string{
 		`level=WARN msg="unknown variable" name=AGENTEVENTS_NONSENSE`, "version=" + build().version, "store=" +
 			store.Redacted(p.store),
@@ -248,7 +248,7 @@ func TestGracefulStop(t *testing.T) {
 	if err != nil || !strings.Contains(string(answer), "201 Created") {
 		t.Errorf("the request that ran was answered %q, %v", answer, err)
 	}
-	p.waitForExit(5 * time.Second)
+	p.waitForExit(time.Minute)
 	http.DefaultClient.CloseIdleConnections()
 }
 
@@ -260,7 +260,7 @@ func TestListenerFails(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			env := variables([]string{
-				"AGENTEVENTS_DATABASE_URL=" + cluster.URL(t), "AGENTEVENTS_ADDR=127.0.0.1:0",
+				"AGENTEVENTS_DATABASE_URL=" + pgtest.URL(t), "AGENTEVENTS_ADDR=127.0.0.1:0",
 				"AGENTEVENTS_METRICS_ADDR=127.0.0.1:0",
 			})
 			var line commands
@@ -339,6 +339,6 @@ func TestStopInTime(t *testing.T) {
 	p.upload()
 	began := time.Now()
 	p.stop()
-	p.waitForExit(15 * time.Second)
+	p.waitForExit(40 * time.Second)
 	t.Logf("it took %v", time.Since(began).Round(time.Millisecond))
 }

@@ -22,7 +22,7 @@ import (
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/server/internal/contract"
 	"github.com/agentevents/agentevents/server/internal/telemetry"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 // tracedSpan is a span as the collector gets it.
@@ -173,11 +173,11 @@ const available = `{"agent_status":"available"}`
 // The spans of a status change are one tree, down to the request that the receiver gets.
 func TestTrace(t *testing.T) {
 	s, r := collect(t), newTraceReceiver(t, http.StatusOK)
-	p := startTraced(t, cluster.URL(t), r)
+	p := startTraced(t, pgtest.URL(t), r)
 	p.putStatusTraced("/client/12/agent/local/1/status", available)
 	header := <-r.traceparents
 	p.stop()
-	p.waitForExit(5 * time.Second)
+	p.waitForExit(time.Minute)
 
 	request := s.onlyChildOf(clientSpan, "putLocalAgentStatus")
 	change := s.onlyChildOf(request, "status change")
@@ -221,13 +221,13 @@ func (p *program) hasLogged(line, text string) bool {
 // One request may make several changes.
 func TestTraceOfManyStatuses(t *testing.T) {
 	s, r := collect(t), newTraceReceiver(t, http.StatusOK)
-	p := startTraced(t, cluster.URL(t), r)
+	p := startTraced(t, pgtest.URL(t), r)
 	p.putStatusTraced("/client/12/status/", `[{"agent_type":"local","agent_id":1,"agent_status":"available"},
 		{"agent_type":"local","agent_id":2,"agent_status":"available"},
 		{"agent_type":"local","agent_id":2,"agent_status":"available"}]`)
 	headers := []string{<-r.traceparents, <-r.traceparents}
 	p.stop()
-	p.waitForExit(5 * time.Second)
+	p.waitForExit(time.Minute)
 	changes := s.childrenOf(s.onlyChildOf(clientSpan, "putStatuses"))
 	if len(changes) != 2 {
 		t.Fatalf("the request has made %+v", changes)
@@ -242,12 +242,12 @@ func TestTraceOfManyStatuses(t *testing.T) {
 // An attempt after a restart belongs to the trace of its status change.
 func TestTraceSurvivesARestart(t *testing.T) {
 	s, r := collect(t), newTraceReceiver(t, http.StatusServiceUnavailable)
-	url := cluster.URL(t)
+	url := pgtest.URL(t)
 	p := startTraced(t, url, r)
 	p.putStatusTraced("/client/12/agent/local/1/status", available)
 	<-r.traceparents
 	p.stop()
-	p.waitForExit(5 * time.Second)
+	p.waitForExit(time.Minute)
 	change := s.onlyChildOf(s.onlyChildOf(clientSpan, "putLocalAgentStatus"), "status change")
 	before := s.childrenOf(change)
 
@@ -258,7 +258,7 @@ func TestTraceSurvivesARestart(t *testing.T) {
 	p = startOn(t, url)
 	header := <-r.traceparents
 	p.stop()
-	p.waitForExit(5 * time.Second)
+	p.waitForExit(time.Minute)
 	all := s.childrenOf(change)
 	if last := all[len(all)-1]; len(all) != len(before)+1 || last.name != "attempt" || header != last.traceparent() ||
 		last.failed {
@@ -272,14 +272,14 @@ func TestTraceSurvivesARestart(t *testing.T) {
 // Without a collector no receiver gets a traceparent, not even one that a client sent or the store has.
 func TestTracingOff(t *testing.T) {
 	r := newTraceReceiver(t, http.StatusServiceUnavailable)
-	url := cluster.URL(t)
+	url := pgtest.URL(t)
 	p := startTraced(t, url, r)
 	p.putStatusTraced("/client/12/agent/local/1/status", available)
 	if header := <-r.traceparents; header != "" {
 		t.Errorf("the receiver got %q", header)
 	}
 	p.stop()
-	p.waitForExit(5 * time.Second)
+	p.waitForExit(time.Minute)
 
 	t.Setenv(otlpTracesEndpoint, newTracesEndpoint(t))
 	p = startOn(t, url, "AGENTEVENTS_RETRY_SCHEDULE=100ms")
@@ -288,7 +288,7 @@ func TestTracingOff(t *testing.T) {
 	}
 	p.putStatusTraced("/client/12/agent/local/2/status", available)
 	p.stop()
-	p.waitForExit(5 * time.Second)
+	p.waitForExit(time.Minute)
 
 	t.Setenv("OTEL_SDK_DISABLED", "true")
 	for len(r.traceparents) > 0 {
@@ -299,7 +299,7 @@ func TestTracingOff(t *testing.T) {
 		t.Errorf("the receiver got %q", headers)
 	}
 	p.stop()
-	p.waitForExit(5 * time.Second)
+	p.waitForExit(time.Minute)
 	if strings.Contains(p.log.String(), "trace_id") {
 		t.Errorf("the log is about a trace:\n%s", p.log)
 	}
@@ -317,14 +317,14 @@ func newTracesEndpoint(t *testing.T) string {
 func TestUnsampledTrace(t *testing.T) {
 	s, r := collect(t), newTraceReceiver(t, http.StatusOK)
 	t.Setenv("OTEL_TRACES_SAMPLER", "always_off")
-	p := startTraced(t, cluster.URL(t), r)
+	p := startTraced(t, pgtest.URL(t), r)
 	p.putStatusTraced("/client/12/agent/local/1/status", available)
 	if header := <-r.traceparents; !strings.HasPrefix(header, "00-"+clientSpan.trace+"-") ||
 		!strings.HasSuffix(header, "-00") {
 		t.Errorf("the receiver got %q", header)
 	}
 	p.stop()
-	p.waitForExit(5 * time.Second)
+	p.waitForExit(time.Minute)
 	if len(s.got) > 0 {
 		t.Errorf("the collector has got %+v", s.got)
 	}
@@ -339,11 +339,11 @@ func TestTraceToUnreachableCollector(t *testing.T) {
 	for _, endpoint := range []string{closedPort(t), hanging.URL} {
 		t.Setenv(otlpEndpoint, endpoint)
 		r := newTraceReceiver(t, http.StatusOK)
-		p := startTraced(t, cluster.URL(t), r)
+		p := startTraced(t, pgtest.URL(t), r)
 		p.putStatusTraced("/client/12/agent/local/1/status", available)
 		<-r.traceparents
 		p.stop()
-		p.waitForExit(5 * time.Second) // the last spans have two of them
+		p.waitForExit(32 * time.Second) // the last spans have two of them
 		if !p.hasLogged("level=WARN", "traces") {
 			t.Errorf("nothing is said of it:\n%s", p.log)
 		}
@@ -356,7 +356,7 @@ func TestInvalidTraceEndpoint(t *testing.T) {
 	} {
 		t.Setenv(otlpEndpoint, endpoint)
 		code, _, stderr := runCommand(t, []string{
-			"AGENTEVENTS_ADDR=127.0.0.1:0", "AGENTEVENTS_DATABASE_URL=" + cluster.URL(t),
+			"AGENTEVENTS_ADDR=127.0.0.1:0", "AGENTEVENTS_DATABASE_URL=" + pgtest.URL(t),
 		}, "serve")
 		if code != exitFailed || !strings.Contains(stderr, otlpEndpoint+" and") || strings.Contains(stderr, "secret") {
 			t.Errorf("%s: exit code %d, standard error %q", endpoint, code, stderr)
@@ -405,7 +405,7 @@ func (p *program) getJSON(path string, into any) {
 func TestTraceInTheLog(t *testing.T) {
 	collect(t)
 	r := newTraceReceiver(t, http.StatusServiceUnavailable)
-	p := startTraced(t, cluster.URL(t), r)
+	p := startTraced(t, pgtest.URL(t), r)
 	p.putStatusTraced("/client/12/agent/local/1/status", available)
 	told := []string{<-r.traceparents}
 	r.setStatus(http.StatusOK)
@@ -432,13 +432,13 @@ func TestTraceInTheLog(t *testing.T) {
 		t.Errorf("the replay said %q, shown is %+v", header, again.Request)
 	}
 	p.stop()
-	p.waitForExit(5 * time.Second)
+	p.waitForExit(time.Minute)
 }
 
 // A test delivery is an attempt within the trace of its request.
 func TestTraceOfATestDelivery(t *testing.T) {
 	s, r := collect(t), newTraceReceiver(t, http.StatusOK)
-	p := startTraced(t, cluster.URL(t), r)
+	p := startTraced(t, pgtest.URL(t), r)
 	request,
 		err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.url+contract.BasePath+
 		"/client/12/agent/local/1/event/1/test", nil)
@@ -451,7 +451,7 @@ func TestTraceOfATestDelivery(t *testing.T) {
 	var tests []gen.EventTestResult
 	p.getJSON("/client/12/agent/local/1/event/1/test", &tests)
 	p.stop()
-	p.waitForExit(5 * time.Second)
+	p.waitForExit(time.Minute)
 	attempt := s.onlyChildOf(s.onlyChildOf(clientSpan, "testLocalAgentEvent"), "attempt")
 	if header != attempt.traceparent() || attempt.attributes["agentevents.test"] != "true" {
 		t.Errorf("the receiver got %q, the attempt is %+v", header, attempt)
@@ -467,7 +467,7 @@ func TestInvalidTraceHeaders(t *testing.T) {
 	for _, wrong := range []string{"Bearer secret", "=secret", "authorization=secret%zz", "a=b,secret"} {
 		for _, name := range otlpHeaders {
 			t.Setenv(name, wrong)
-			code, _, stderr := runCommand(t, []string{"AGENTEVENTS_DATABASE_URL=" + cluster.URL(t)}, "serve")
+			code, _, stderr := runCommand(t, []string{"AGENTEVENTS_DATABASE_URL=" + pgtest.URL(t)}, "serve")
 			if code != exitFailed || !strings.Contains(stderr, name+" must be NAME=VALUE") ||
 				strings.Contains(stderr, "secret") {
 				t.Errorf("%s=%s: exit code %d, %s", name, wrong, code, stderr)

@@ -21,7 +21,6 @@ type Saved struct {
 // nothing of it is left. Each time that it is put in a store's place, its first start gives it another epoch, and drops
 // the leases that it has.
 func Backup(ctx context.Context, o Options, to string) (Saved, error) {
-	defer unmapped()()
 	from, err := existing(o.URL)
 	if err != nil {
 		return Saved{}, err

@@ -8,7 +8,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -62,7 +62,7 @@ func (f *fixture) lanes(client string, first, n int64, url string) {
 // oneLane claims the lane that is due the longest, alone.
 func (f *fixture) oneLane() webhook.Delivery {
 	f.t.Helper()
-	claimed, _, err := f.Claim(f.ctx, webhook.Room{Lanes: 1, PerReceiver: 1, Take: func(int64) bool { return true }})
+	claimed, _, err := f.Claim(f.ctx, webhook.ClaimLimits{Lanes: 1, PerReceiver: 1, Take: func(int64) bool { return true }})
 	f.check(err)
 	if len(claimed) != 1 {
 		f.t.Fatalf("claimed %+v, want one", claimed)
@@ -199,7 +199,7 @@ func (f *fixture) backlog(n int) {
 				client_id, kind, i, new_status, changed_at
 			FROM deliveries, n WHERE id = 1;`, n))
 	for _, table := range []string{"lanes", "status_changes", "deliveries"} { // where ids go on
-		if cluster.OnPostgres() {
+		if pgtest.OnPostgres() {
 			f.sql(fmt.Sprintf("SELECT setval(pg_get_serial_sequence('%s', 'id'), max(id)) FROM %s", table, table))
 		}
 	}

@@ -95,7 +95,7 @@ func (f *fresh) take() (changes []int64, all bool) {
 const afterOthers = 50 * time.Millisecond
 
 // Claim implements webhook.Outbox. What it leaves is for one that looks at all lanes.
-func (s *Store) Claim(ctx context.Context, room webhook.Room) (claimed []webhook.Delivery, next time.Duration, err error) {
+func (s *Store) Claim(ctx context.Context, room webhook.ClaimLimits) (claimed []webhook.Delivery, next time.Duration, err error) {
 	if s.locked.Load() { // who can read the secrets is not to find lanes taken
 		return nil, 0, ErrLocked
 	}
@@ -142,7 +142,7 @@ func (s *Store) Claim(ctx context.Context, room webhook.Room) (claimed []webhook
 
 // look picks the lanes that a claim takes, of all or of those of some changes, and says whether it found more than
 // there was room for.
-func (s *Store) look(tx *gorm.DB, room webhook.Room, changes []int64) ([]dueLane, bool, error) {
+func (s *Store) look(tx *gorm.DB, room webhook.ClaimLimits, changes []int64) ([]dueLane, bool, error) {
 	switch {
 	case room.Fresh && len(changes) == 0:
 		return nil, false, nil
@@ -213,7 +213,7 @@ type dueLane struct {
 func (l dueLane) open() bool { return l.Failures >= webhook.Failures }
 
 // dueLanes picks among all lanes.
-func (s *Store) dueLanes(tx *gorm.DB, room webhook.Room) (lanes []dueLane, more bool, err error) {
+func (s *Store) dueLanes(tx *gorm.DB, room webhook.ClaimLimits) (lanes []dueLane, more bool, err error) {
 	now := s.now()
 	among := claimSQL
 	if onPostgres(tx) {
@@ -229,12 +229,12 @@ func (s *Store) dueLanes(tx *gorm.DB, room webhook.Room) (lanes []dueLane, more 
 }
 
 // full are the receivers that a claim leaves out by name.
-func full(room webhook.Room) []int64 {
+func full(room webhook.ClaimLimits) []int64 {
 	return padded(append([]int64{0}, room.Full[:min(len(room.Full), mostFull)]...))
 }
 
 // pick picks among the lanes that a query finds those that there is room for.
-func pick(room webhook.Room, tx *gorm.DB, among string, args ...any) (lanes []dueLane, more bool, err error) {
+func pick(room webhook.ClaimLimits, tx *gorm.DB, among string, args ...any) (lanes []dueLane, more bool, err error) {
 	found, err := query[dueLane](tx, among, args...)
 	if err != nil {
 		return nil, false, err

@@ -10,7 +10,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -139,7 +139,7 @@ func TestClockPutBackAtReceivers(t *testing.T) {
 
 // TestClockPutBackOnce has two processes see the same step, of which one acts.
 func TestClockPutBackOnce(t *testing.T) {
-	cluster.PostgresOnly(t, "several processes share a database there")
+	pgtest.PostgresOnly(t, "several processes share a database there")
 	f := open(t)
 	other, err := store.Open(f.ctx, store.Options{URL: f.url, Now: f.clock.Now})
 	f.check(err)
@@ -230,7 +230,7 @@ func (f *fixture) watchClock() {
 // claimAll takes everything that is due, whatever a receiver's slots.
 func (f *fixture) claimAll() []webhook.Delivery {
 	f.t.Helper()
-	claimed, _, err := f.Claim(f.ctx, webhook.Room{Lanes: 10_000, PerReceiver: 10_000, Take: func(int64) bool { return true }})
+	claimed, _, err := f.Claim(f.ctx, webhook.ClaimLimits{Lanes: 10_000, PerReceiver: 10_000, Take: func(int64) bool { return true }})
 	f.check(err)
 	return claimed
 }

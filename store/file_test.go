@@ -9,12 +9,12 @@ import (
 	"testing"
 
 	"github.com/agentevents/agentevents/store"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 // One file is served by one process, whatever names it has.
 func TestOneFileOfManyNames(t *testing.T) {
-	cluster.SQLiteOnly(t, "it is about the file")
+	pgtest.SQLiteOnly(t, "it is about the file")
 	for name, link := range map[string]func(old, new string) error{"symbolic": os.Symlink, "hard": os.Link} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -59,7 +59,7 @@ func TestLinksInACircle(t *testing.T) {
 
 // What a store has is its owner's alone, also if it was not.
 func TestModesAreMended(t *testing.T) {
-	cluster.SQLiteOnly(t, "it is about the file")
+	pgtest.SQLiteOnly(t, "it is about the file")
 	f := open(t)
 	file := strings.TrimPrefix(f.url, "sqlite:")
 	f.check(f.Close())

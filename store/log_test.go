@@ -14,7 +14,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -186,7 +186,7 @@ func (f *fixture) lastIs(want webhook.Verdict) {
 
 // The log of a database of before is as it was.
 func TestLogOfAnOlderDatabase(t *testing.T) {
-	cluster.SQLiteOnly(t, "PostgreSQL never was without")
+	pgtest.SQLiteOnly(t, "PostgreSQL never was without")
 	f := openWithEverything(t)
 	want, err := f.Deliveries(f.ctx, "12", store.DeliveryFilter{}, 0, 100)
 	f.check(err)
@@ -215,14 +215,14 @@ func TestReasonOfTheEnd(t *testing.T) {
 	f.login(k) // is parked, and stays so until its time is over
 	f.logout(k)
 	f.clock.add(25 * time.Hour)
-	_, err := f.Mend(f.ctx)
+	_, err := f.RepairLanes(f.ctx)
 	f.check(err)
 	f.state(k, event, gen.AgentEventStateValueEnabled)
 	f.login(k) // is tried until its time is over
 	d := f.claimOne()
 	f.record(d, webhook.Retry, false)
 	f.clock.add(25 * time.Hour)
-	_, err = f.Mend(f.ctx)
+	_, err = f.RepairLanes(f.ctx)
 	f.check(err)
 	f.logout(k)
 	f.login(k) // is refused

@@ -19,8 +19,8 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
-	"github.com/agentevents/agentevents/store/cluster"
 	"github.com/agentevents/agentevents/store/growth"
+	"github.com/agentevents/agentevents/store/pgtest"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -28,7 +28,7 @@ import (
 // makes depends on what it believes to be there. It believes what was there in a quiet hour: of a large table it notices
 // late that there is a backlog.
 func TestStatementsReadByIndex(t *testing.T) {
-	cluster.PostgresOnly(t, "the plans of SQLite do not depend on what is there, and have tests of their own")
+	pgtest.PostgresOnly(t, "the plans of SQLite do not depend on what is there, and have tests of their own")
 	f := open(t)
 	size := growth.Size{Agents: 10_000, Events: 10_000, Deliveries: 20_000}
 	f.check(growth.Fill(f.ctx, f.url, size, f.clock.Now(), func(int, int) {}))
@@ -116,12 +116,12 @@ func (f *fixture) deliverEach(size growth.Size) {
 	for i, v := range []webhook.Verdict{webhook.Delivered, webhook.Retry, webhook.Failed, webhook.Gone} {
 		client, agent, _, _ := size.Agent(1000 + i)
 		k := store.AgentKey{Client: client, Type: gen.AgentTypeLocal, ID: agent}
-		_, _, err := f.Claim(f.ctx, webhook.Room{Lanes: 10_000, PerReceiver: 32, Take: func(int64) bool { return false }})
+		_, _, err := f.Claim(f.ctx, webhook.ClaimLimits{Lanes: 10_000, PerReceiver: 32, Take: func(int64) bool { return false }})
 		f.check(err) // the next one need not look at all
 		f.login(k)
 		f.logout(k)
 		f.logout(k) // again
-		room := webhook.Room{Fresh: i%2 == 0, Lanes: 64, PerReceiver: 32, Take: func(int64) bool { return true }}
+		room := webhook.ClaimLimits{Fresh: i%2 == 0, Lanes: 64, PerReceiver: 32, Take: func(int64) bool { return true }}
 		claimed, _, err := f.Claim(f.ctx, room)
 		f.check(err)
 		next := f.record(claimed[0], v, true)

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"math"
 	"net/url"
 	"os"
 	"strings"
@@ -17,16 +16,7 @@ import (
 	"github.com/mattn/go-sqlite3"
 	"gorm.io/driver/sqlite"
 	"gorm.io/gorm"
-
-	"github.com/agentevents/agentevents/store/vfs" // which SQLite reads and writes by
 )
-
-// unmapped has no file be read through memory until the function that it returns is called: who is to find out what cannot
-// be read must not end by it.
-func unmapped() (done func()) {
-	before := vfs.MapFrom(math.MaxInt64)
-	return func() { vfs.MapFrom(before) }
-}
 
 const (
 	busyTimeout = 5 * time.Second
@@ -119,8 +109,9 @@ func (s *Store) openWriter(ctx context.Context, file string) error {
 	if err != nil {
 		return errors.Join(err, conn.Close())
 	}
+	err = tempInMemory(ctx, conn)
 	if s.keeper != nil {
-		err = errors.Join(carryBySelf(ctx, conn), s.keeper.watch())
+		err = errors.Join(err, carryBySelf(ctx, conn), s.keeper.watch())
 	}
 	s.writes = newWriter(db, conn, s.keeper)
 	return err
@@ -144,6 +135,13 @@ func carryBySelf(ctx context.Context, conn *sql.Conn) error {
 	return err
 }
 
+// tempInMemory keeps in memory what a statement of many rows may have to undo, instead of in a file of its own. It applies
+// to the connection that writes, and only after the migrations: a statement of those may change a whole table.
+func tempInMemory(ctx context.Context, conn *sql.Conn) error {
+	_, err := conn.ExecContext(ctx, "PRAGMA temp_store = MEMORY")
+	return err
+}
+
 // migrate leaves the schema alone when another process has the file.
 func (s *Store) migrate(ctx context.Context, pool *sql.DB) error {
 	if s.lock.Locked() {
@@ -152,7 +150,9 @@ func (s *Store) migrate(ctx context.Context, pool *sql.DB) error {
 	return checkSchema(ctx, pool, sqliteSchema)
 }
 
-// dsn is the driver's name of a file, with what every connection has in common and the given pragmas.
+// dsn returns the driver's name of a file, with the settings of every connection and the given pragmas. In WAL mode with
+// synchronous=FULL, SQLite syncs the log before a commit returns: what is committed survives a crash and a loss of power
+// (https://sqlite.org/pragma.html#pragma_synchronous).
 func dsn(file string, pragmas ...string) string {
 	common := fmt.Sprintf("_busy_timeout=%d&_foreign_keys=on&_synchronous=FULL&_mutex=no", busyTimeout.Milliseconds())
 	return "file:" + (&url.URL{Path: file}).EscapedPath() + "?" + common + "&" + strings.Join(pragmas, "&")

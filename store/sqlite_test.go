@@ -7,11 +7,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 func TestSQLiteSettings(t *testing.T) {
-	cluster.SQLiteOnly(t, "it is about the file")
+	pgtest.SQLiteOnly(t, "it is about the file")
 	s, err := Open(context.Background(), Options{URL: "sqlite:" + filepath.Join(t.TempDir(), "a b%c?d#.db")})
 	if err != nil {
 		t.Fatal(err)
@@ -19,6 +19,7 @@ func TestSQLiteSettings(t *testing.T) {
 	defer s.Close()
 	for pragma, want := range map[string]string{
 		"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1", "busy_timeout": "5000", "auto_vacuum": "2",
+		"temp_store": "2",
 	} {
 		var got string
 		if err := s.writes.handle().Raw("PRAGMA " + pragma).Scan(&got).Error; err != nil || got != want {
@@ -31,7 +32,7 @@ func TestSQLiteSettings(t *testing.T) {
 }
 
 func TestSecondOwnerIsRefused(t *testing.T) {
-	cluster.SQLiteOnly(t, "it is about the file")
+	pgtest.SQLiteOnly(t, "it is about the file")
 	url := "sqlite:" + filepath.Join(t.TempDir(), "agentevents.db")
 	s, err := Open(context.Background(), Options{URL: url})
 	if err != nil {
@@ -52,7 +53,7 @@ func TestSecondOwnerIsRefused(t *testing.T) {
 
 // After a close all is in the one file, which nobody else may read.
 func TestCloseLeavesOneFile(t *testing.T) {
-	cluster.SQLiteOnly(t, "it is about the file")
+	pgtest.SQLiteOnly(t, "it is about the file")
 	file := filepath.Join(t.TempDir(), "agentevents.db")
 	s, err := Open(context.Background(), Options{URL: "sqlite:" + file})
 	if err != nil {
@@ -73,7 +74,7 @@ func TestCloseLeavesOneFile(t *testing.T) {
 }
 
 func TestNewerDatabaseIsRefused(t *testing.T) {
-	cluster.SQLiteOnly(t, "it is about the file")
+	pgtest.SQLiteOnly(t, "it is about the file")
 	url := "sqlite:" + filepath.Join(t.TempDir(), "agentevents.db")
 	s, err := Open(context.Background(), Options{URL: url})
 	if err != nil {

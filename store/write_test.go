@@ -16,7 +16,7 @@ import (
 	"github.com/mattn/go-sqlite3"
 	"gorm.io/gorm"
 
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 // watched is a store whose commits are counted and can be made to fail.
@@ -29,7 +29,7 @@ type watched struct {
 
 func openWatched(t testing.TB) *watched {
 	t.Helper()
-	cluster.SQLiteOnly(t, "it is about the one writer, and watches SQLite's commits")
+	pgtest.SQLiteOnly(t, "it is about the one writer, and watches SQLite's commits")
 	s, err := Open(context.Background(), Options{
 		URL: "sqlite:" + filepath.Join(t.TempDir(), "agentevents.db"), Log: slog.New(slog.DiscardHandler),
 	})

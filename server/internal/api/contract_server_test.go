@@ -21,7 +21,7 @@ import (
 	"github.com/agentevents/agentevents/server/internal/auth"
 	"github.com/agentevents/agentevents/server/internal/servertest"
 	"github.com/agentevents/agentevents/store"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -59,7 +59,7 @@ func newTestServer(t testing.TB) *testServer {
 	ts.receivers, ts.stopping = &fakeReceivers{}, make(chan struct{})
 	ts.setTime(exampleTime)
 	log := slog.New(slog.NewTextHandler(&ts.log, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	databaseURL := cluster.URL(t)
+	databaseURL := pgtest.URL(t)
 	var err error
 	ts.store, err = store.Open(t.Context(), store.Options{URL: databaseURL, Now: ts.now, Log: log})
 	ts.must(err)
@@ -146,8 +146,8 @@ func (ts *testServer) exec(statement string, args ...any) {
 func (ts *testServer) execOn(db querier, statement string, args ...any) {
 	ts.Helper()
 	if len(args) > 0 {
-		statement = cluster.Numbered(statement)
-	} else if cluster.OnPostgres() {
+		statement = pgtest.Numbered(statement)
+	} else if pgtest.OnPostgres() {
 		args = []any{pgx.QueryExecModeSimpleProtocol} // so that a text may hold several statements
 	}
 	_, err := db.ExecContext(ts.Context(), statement, args...)
@@ -348,7 +348,7 @@ func (ts *testServer) wantJSON(what, want string, got []byte) {
 // dump has all rows of the store, and the last ids that it assigned.
 func (ts *testServer) dump() (all []string) {
 	ts.Helper()
-	if cluster.OnPostgres() {
+	if pgtest.OnPostgres() {
 		all = ts.rows(ts.db, ts.dumpQuery)
 		slices.Sort(all) // an update moves a row
 		return all
@@ -364,7 +364,7 @@ func (ts *testServer) dump() (all []string) {
 // stableRows is a dump without what a refused request may change: PostgreSQL does not reuse the id of a row that was
 // rolled back. The internal ids of agents are never shown.
 func stableRows(dump []string) []string {
-	if !cluster.OnPostgres() {
+	if !pgtest.OnPostgres() {
 		return dump
 	}
 	return slices.DeleteFunc(slices.Clone(dump),
@@ -374,7 +374,7 @@ func stableRows(dump []string) []string {
 // buildDumpQuery returns one query for all tables on PostgreSQL, where one for each would take too long.
 func (ts *testServer) buildDumpQuery() string {
 	ts.Helper()
-	if !cluster.OnPostgres() {
+	if !pgtest.OnPostgres() {
 		return ""
 	}
 	query := "SELECT 'sqlite_sequence: ' || replace(sequencename, '_id_seq', '') || '|' || last_value FROM " +
@@ -392,7 +392,7 @@ func (ts *testServer) buildEmptyStatements() (statements string) {
 	for _, table := range ts.tables(ts.db) {
 		statements += "DELETE FROM " + table + ";"
 	}
-	if cluster.OnPostgres() {
+	if pgtest.OnPostgres() {
 		return statements +
 			"SELECT setval(format('%I', sequencename)::regclass, 1, FALSE) FROM pg_sequences WHERE last_value IS NOT " +
 			"NULL"
@@ -411,7 +411,7 @@ type querier interface {
 func (ts *testServer) tables(db querier) []string {
 	ts.Helper()
 	const but = " NOT IN ('goose_db_version', 'clock', 'epochs', 'probes', 'probe_room', 'sqlite_sequence') "
-	if cluster.OnPostgres() {
+	if pgtest.OnPostgres() {
 		return ts.rows(db, "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = "+
 			"'public'::regnamespace "+
 			"AND relname"+but+"ORDER BY oid DESC")

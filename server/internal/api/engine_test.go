@@ -6,15 +6,15 @@ import (
 	"testing"
 
 	"github.com/agentevents/agentevents/server/internal/servertest"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 // onPostgres are the tests of what the API promises: they run on SQLite as all do, and then again on PostgreSQL.
 const onPostgres = "^Test(Contract.*|Token.*)$"
 
 func TestMain(m *testing.M) {
-	if cluster.OnPostgres() {
+	if pgtest.OnPostgres() {
 		_ = flag.Set("rapid.checks", "20") // each takes several times as long; the command line goes before
 	}
-	os.Exit(cluster.Main(m, cluster.Suite{Run: onPostgres, Prepare: servertest.PrepareStore}))
+	os.Exit(pgtest.Main(m, pgtest.Suite{Run: onPostgres, Prepare: servertest.PrepareStore}))
 }

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/agentevents/agentevents/server/internal/contract"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 func TestHealth(t *testing.T) {
@@ -37,7 +37,7 @@ func TestHealth(t *testing.T) {
 
 // If the database file is removed, nothing is stored, and the log has one error, however many requests fail.
 func TestHealthWithoutAFile(t *testing.T) {
-	cluster.SQLiteOnly(t, "it is about the file")
+	pgtest.SQLiteOnly(t, "it is about the file")
 	ls := newLiveServer(t)
 	ls.expect(ls.send(ls.request("GET", "/readyz", nil)), http.StatusOK, `{"status":"ok"}`)
 	if err := os.Remove(strings.TrimPrefix(ls.store.URL, "sqlite:")); err != nil {

@@ -19,7 +19,7 @@ import (
 	"github.com/agentevents/agentevents/server/internal/telemetry"
 	"github.com/agentevents/agentevents/server/lab"
 	"github.com/agentevents/agentevents/store"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -101,7 +101,7 @@ func (ls *liveServer) callAs(authorization, method, path, body string) liveRespo
 func (ls *liveServer) openStore(log *slog.Logger) {
 	ls.Helper()
 	var err error
-	ls.store, err = store.Open(ls.Context(), store.Options{URL: cluster.URL(ls), Log: log})
+	ls.store, err = store.Open(ls.Context(), store.Options{URL: pgtest.URL(ls), Log: log})
 	if err != nil {
 		ls.Fatal(err)
 	}

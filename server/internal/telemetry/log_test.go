@@ -9,12 +9,12 @@ import (
 
 	"github.com/agentevents/agentevents/server/internal/servertest"
 	"github.com/agentevents/agentevents/store"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 // The log has the cause of an error of the store, even if the error is wrapped.
 func TestCausesAreLogged(t *testing.T) {
-	st := openStore(t, cluster.URL(t))
+	st := openStore(t, pgtest.URL(t))
 	if err := st.Close(); err != nil {
 		t.Fatal(err)
 	}
