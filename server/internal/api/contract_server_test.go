@@ -243,10 +243,8 @@ func (a agentFixture) setStatus(status gen.AgentStatusValue) agentFixture {
 // event creates an event with exampleURL.
 func (a agentFixture) event(method gen.RequestMethod, typ gen.EventType) agentFixture {
 	a.Helper()
-	_,
-		err := a.store.CreateEvent(a.Context(), a.key, gen.AgentEventCreate{
-		URL: exampleURL, Method: method, EventType: typ,
-	})
+	create := gen.AgentEventCreate{URL: exampleURL, Method: method, EventType: typ}
+	_, err := a.store.CreateEvent(a.Context(), a.key, create)
 	a.must(err)
 	return a
 }

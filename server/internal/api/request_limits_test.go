@@ -194,14 +194,12 @@ func TestPollOutlivesTheRequestLimit(t *testing.T) {
 		slow.wantAnswer("a body that never begins", http.StatusRequestTimeout, "")
 	}
 	k := store.AgentKey{Client: "12", Type: gen.AgentTypeLocal, ID: 136}
-	if _,
-		err := ls.store.SetStatus(t.Context(), k, gen.AgentStatusUpdate{
-		AgentStatus: gen.AgentStatusValueAvailable,
-	}); err != nil {
+	login := gen.AgentStatusUpdate{AgentStatus: gen.AgentStatusValueAvailable}
+	if _, err := ls.store.SetStatus(t.Context(), k, login); err != nil {
 		t.Fatal(err)
 	}
 	for _, raw := range waiting {
-		raw.wantAnswer("who waits", http.StatusOK, "")
+		raw.wantAnswer("a poll that waits", http.StatusOK, "")
 	}
 }
 
