@@ -36,7 +36,7 @@ AGENTEVENTS_TEST_POSTGRES_URL ?=
 postgres = $(AGENTEVENTS_TEST_POSTGRES_URL)$(shell command -v initdb || ls /usr/lib/postgresql/*/bin/initdb 2>/dev/null || true)
 
 # Packages are tested in the order in which they are named: those that take longest first, or they are alone in the end.
-longest := ./store ./server
+longest := ./store ./server/internal/api ./server
 
 .PHONY: help
 help: ## list these targets
