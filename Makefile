@@ -36,7 +36,7 @@ AGENTEVENTS_TEST_POSTGRES_URL ?=
 postgres = $(AGENTEVENTS_TEST_POSTGRES_URL)$(shell command -v initdb || ls /usr/lib/postgresql/*/bin/initdb 2>/dev/null || true)
 
 # Packages are tested in the order in which they are named: those that take longest first, or they are alone in the end.
-longest := ./store ./server/e2e ./server
+longest := ./store ./server/e2e ./server/internal/api ./server
 
 # The packages whose tests run on PostgreSQL too. Each engine has a run of its own, within bounds of its own.
 on_postgres = $(shell grep -rlE --include='*_test.go' 'pgtest[.](Main|EngineVariable)' store server | xargs -n1 dirname | sort -u | sed 's|^|./|')
