@@ -10,7 +10,7 @@
 //
 //	api → auth, telemetry → contract → request
 //
-// api has the routes, the handlers and the HTTP server; auth decides who may do what; telemetry has log, metrics and
-// traces; contract validates requests against openapi.yaml; request is what is known of one request, and how it is
-// refused. main imports all of them, store and webhook. No text of Go, SQL or a file reaches a client.
+// api has the routes, the handlers and the HTTP server; auth checks tokens, access and rates; telemetry has log,
+// metrics and traces; contract validates requests against openapi.yaml; request is what is known of one request, and
+// how it is refused. main imports all of them, store and webhook. No text of Go, SQL or a file reaches a client.
 package main

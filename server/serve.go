@@ -52,12 +52,12 @@ func serve(ctx context.Context, s settings, unknown []string, stdout, stderr io.
 		return errors.Join(err, on.close(), st.Close())
 	}
 	announce(log, c, on)
-	err = work(ctx, c, st, on, tr, log)
+	err = serveAndDeliver(ctx, c, st, on, tr, log)
 	log.Info("stopped")
 	return errors.Join(err, st.Close())
 }
 
-// bootstrap ensures that there is an application of the operator: without one nobody could call the API.
+// bootstrap ensures that there is an application of the operator: without one, the API could not be called.
 func bootstrap(ctx context.Context, c config, st *store.Store, stdout io.Writer) error {
 	if c.operatorID != "" {
 		return st.EnsureOperator(ctx, c.operatorID, c.operatorSecret)
@@ -73,9 +73,11 @@ func bootstrap(ctx context.Context, c config, st *store.Store, stdout io.Writer)
 	return err
 }
 
-// work serves requests and processes deliveries until ctx ends. Then both accept nothing new, and finish what they
-// have.
-func work(ctx context.Context, c config, st *store.Store, on listeners, tr *telemetry.Traces, log *slog.Logger) error {
+// serveAndDeliver serves requests and processes deliveries until ctx ends. Then both accept nothing new, and finish
+// what they have.
+func serveAndDeliver(
+	ctx context.Context, c config, st *store.Store, on listeners, tr *telemetry.Traces, log *slog.Logger,
+) error {
 	guard := webhook.NewGuard(c.networks)
 	b := build()
 	sender := webhook.NewSender(webhook.SenderOptions{

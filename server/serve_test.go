@@ -278,7 +278,7 @@ func TestListenerFails(t *testing.T) {
 			must(t, err)
 			must(t, st.EnsureOperator(t.Context(), lab.OperatorID, lab.OperatorSecret))
 			ended := make(chan error, 1)
-			go func() { ended <- work(t.Context(), c, st, on, nil, log) }()
+			go func() { ended <- serveAndDeliver(t.Context(), c, st, on, nil, log) }()
 			before, answered := servertest.WaitingPolls(), make(chan string, 1)
 			go func() {
 				answered <- getAsOperator("http://"+on.api.Addr().String(), contract.BasePath+

@@ -1,4 +1,4 @@
-// Package auth decides who makes a request, what that application may do, and how often.
+// Package auth identifies the caller of a request, and decides what it may do and how often.
 //
 //	access.go         token and x-access: 401 and 403; @me is the client of the token
 //	token_cache.go    which application a token is of, for a second without the store
