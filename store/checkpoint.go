@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/agentevents/agentevents/store/internal/sqlite"
 )
 
 // progress is how far a log is carried over to its file.
@@ -81,7 +83,7 @@ func (s *Store) tend(ctx context.Context) error {
 	if k == nil {
 		return nil
 	}
-	if k.look(s.read(ctx)) != nil {
+	if k.look(s.reader.WithContext(ctx)) != nil {
 		return nil
 	}
 	p, err := checkpoint(k.readers, "NOOP")
@@ -100,11 +102,11 @@ func (s *Store) tend(ctx context.Context) error {
 
 // truncateLog gives what the log takes back to the file system, between two transactions.
 func (s *Store) truncateLog(ctx context.Context) error {
-	w, is := s.writes.(*writer)
+	w, is := s.writes.(*sqlite.Writer)
 	if !is {
 		return nil
 	}
-	return w.between(ctx, func(conn *sql.Conn) error {
+	return w.Between(ctx, func(conn *sql.Conn) error {
 		err := patience(conn, readerWait)
 		if err == nil {
 			_, err = checkpoint(conn, "TRUNCATE")

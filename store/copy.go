@@ -8,8 +8,8 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 	"github.com/jackc/pgx/v5"
-	"gorm.io/gorm"
 )
 
 // copyRows is how many rows one commit of a copy has.
@@ -307,9 +307,8 @@ func release(ctx context.Context, to string) error {
 }
 
 // complete returns an error for a database that is a copy which is not complete.
-func complete(tx *gorm.DB) error {
-	var under int
-	err := tx.Raw("SELECT count(*) FROM copies").Scan(&under).Error
+func complete(q sqldb.Querier) error {
+	under, err := sqldb.Value[int](q, "SELECT count(*) FROM copies")
 	if err == nil && under > 0 {
 		err = errors.New("a copy into this database was begun and is not complete: run `agentevents copy` again")
 	}

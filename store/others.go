@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/agentevents/agentevents/store/internal/postgres"
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 	"github.com/jackc/pgx/v5"
 )
 
@@ -113,7 +115,7 @@ func (o *others) talk(ctx context.Context) {
 }
 
 func (o *others) tellAll(ctx context.Context, text string) error {
-	ctx, cancel := context.WithTimeout(ctx, pgPatience)
+	ctx, cancel := context.WithTimeout(ctx, postgres.Patience)
 	defer cancel()
 	_, err := o.store.pools[0].ExecContext(ctx, "SELECT pg_notify($1, $2)", channel, text)
 	return err
@@ -142,7 +144,7 @@ func (o *others) hear(ctx context.Context, listening func()) error {
 		return err
 	}
 	defer hangUp(conn)
-	soon, cancel := context.WithTimeout(ctx, pgPatience)
+	soon, cancel := context.WithTimeout(ctx, postgres.Patience)
 	defer cancel()
 	if _, err := conn.Exec(soon, "LISTEN "+channel+"; SELECT pg_advisory_lock_shared("+servedLock+")"); err != nil {
 		return err
@@ -198,8 +200,7 @@ func (s *Store) lookAgain(ctx context.Context) error {
 	}
 	said := news{All: upTo-seen > mostAgain}
 	if !said.All {
-		err = s.read(ctx).Raw("SELECT DISTINCT client_id FROM status_changes WHERE id > ? AND id <= ?", seen, upTo).
-			Scan(&said.Clients).Error
+		said.Clients, err = sqldb.Select[string](s.read(ctx), "SELECT DISTINCT client_id FROM status_changes WHERE id > ? AND id <= ?", seen, upTo)
 	}
 	if err == nil {
 		s.others.seen = upTo

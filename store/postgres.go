@@ -14,10 +14,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/agentevents/agentevents/store/internal/postgres"
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
-	"gorm.io/driver/postgres"
+	gormpostgres "gorm.io/driver/postgres"
 	"gorm.io/gorm"
 )
 
@@ -26,7 +28,6 @@ const (
 	pgReaders     = 8                // that read; one more listens
 	pgLock        = 3 * time.Second  // that a statement waits for a lock: longer than who holds it may do nothing
 	pgIdle        = 2 * time.Second  // that a transaction may do nothing: its process is frozen or cut off
-	pgPatience    = 10 * time.Second // for one transaction
 	pgStatement   = 8 * time.Second  // for a statement that writes, and
 	pgQuery       = 20 * time.Second // for one that reads
 	pgDialTimeout = 5 * time.Second
@@ -131,7 +132,7 @@ func openPgVerifier(databaseURL string) (*sql.DB, error) {
 type mapper = func(pool gorm.ConnPool, log *slog.Logger) (*gorm.DB, error)
 
 // discreetPostgres is discreetSQLite for PostgreSQL.
-type discreetPostgres struct{ *postgres.Dialector }
+type discreetPostgres struct{ *gormpostgres.Dialector }
 
 // Explain implements gorm.Dialector.
 func (discreetPostgres) Explain(sql string, _ ...any) string { return sql }
@@ -139,7 +140,7 @@ func (discreetPostgres) Explain(sql string, _ ...any) string { return sql }
 // pgORM puts GORM on top of a pool. It names the columns that it reads, so that one that a later version of the program
 // adds is no trouble for the statements that are prepared.
 func pgORM(pool gorm.ConnPool, log *slog.Logger) (*gorm.DB, error) {
-	return gorm.Open(discreetPostgres{&postgres.Dialector{Config: &postgres.Config{Conn: pool}}}, &gorm.Config{
+	return gorm.Open(discreetPostgres{&gormpostgres.Dialector{Config: &gormpostgres.Config{Conn: pool}}}, &gorm.Config{
 		DisableAutomaticPing:   true,
 		SkipDefaultTransaction: true,
 		QueryFields:            true,
@@ -163,19 +164,19 @@ func (s *Store) openPostgres(ctx context.Context) error {
 	if err := s.reach(ctx, writers); err != nil {
 		return err
 	}
-	db, err := pgORM(pgPool{writers}, s.Log)
+	db, err := pgORM(postgres.Queued(writers), s.Log)
 	if err != nil {
 		return err
 	}
-	if err := writable(db); err != nil {
+	if err := writable(sqldb.Read(ctx, db)); err != nil {
 		return err
 	}
 	clock := s.databaseClock()
-	s.writes = newPgWriter(db, clock)
+	s.writes = postgres.NewWriter(db, clock, notAvailable)
 	if s.reader, err = pgORM(readers, s.Log); err != nil {
 		return err
 	}
-	if err := readClock(s.read(ctx), clock); err != nil {
+	if err := clock.Read(s.read(ctx)); err != nil {
 		return err
 	}
 	if !s.beside {
@@ -199,12 +200,12 @@ func (s *Store) reach(ctx context.Context, pool *sql.DB) error {
 }
 
 // databaseClock has all times come from the database's clock, unless the store was given one.
-func (s *Store) databaseClock() *databaseClock {
+func (s *Store) databaseClock() *postgres.Clock {
 	if s.Now != nil {
 		return nil
 	}
-	c := &databaseClock{}
-	s.Now = c.now
+	c := &postgres.Clock{}
+	s.Now = c.Now
 	return c
 }
 
@@ -242,19 +243,4 @@ func pgUnavailable(err error) bool {
 func inTheWay(err error) bool {
 	var said *pgconn.PgError
 	return errors.As(err, &said) && said.Code == "55P03"
-}
-
-// again says whether a transaction that was rolled back for an error may succeed when it is begun anew at once.
-func again(err error) bool {
-	var said *pgconn.PgError
-	if !errors.As(err, &said) {
-		return pgconn.SafeToRetry(err) || errors.Is(err, driver.ErrBadConn)
-	}
-	switch said.Code {
-	case "40001", "40P01", // it could not be put in an order with others, or they waited for each other
-		"0A000", // a table has another column since the statement was prepared
-		"23503": // what a row refers to went away meanwhile
-		return true
-	}
-	return false
 }

@@ -6,7 +6,8 @@ import (
 	"sync"
 	"time"
 
-	"gorm.io/gorm"
+	"github.com/agentevents/agentevents/store/internal/sqldb"
+	"github.com/agentevents/agentevents/store/internal/sqlite"
 )
 
 const (
@@ -21,7 +22,7 @@ const (
 func (s *Store) Ready(ctx context.Context) error {
 	switch {
 	case s.closed.Load():
-		return failure(errClosed)
+		return failure(sqlite.ErrClosed)
 	case s.locked.Load():
 		return ErrLocked
 	}
@@ -37,16 +38,16 @@ func (s *Store) Ready(ctx context.Context) error {
 // tryOut writes what a change writes, in space that must be had first, and reads the end of what a change adds to.
 func (s *Store) tryOut(ctx context.Context) error {
 	if s.keeper != nil {
-		if err := s.keeper.look(s.read(ctx)); err != nil {
+		if err := s.keeper.look(s.reader.WithContext(ctx)); err != nil {
 			s.downtimes.note(ctx, err)
 			return notAvailable(err)
 		}
 	}
-	err := s.writes.try(ctx, func(tx *gorm.DB) error {
+	err := s.writes.Try(ctx, func(tx *sqldb.Tx) error {
 		if err := allocate(tx, s.now()); err != nil {
 			return err
 		}
-		_, _, err := first[int64](tx, "SELECT coalesce((SELECT max(id) FROM status_changes), 0) + "+
+		_, _, err := sqldb.Get[int64](tx, "SELECT coalesce((SELECT max(id) FROM status_changes), 0) + "+
 			"coalesce((SELECT max(id) FROM deliveries), 0) + coalesce((SELECT max(id) FROM lanes), 0)")
 		return err
 	})
@@ -55,20 +56,20 @@ func (s *Store) tryOut(ctx context.Context) error {
 }
 
 // allocate writes something that needs room.
-func allocate(tx *gorm.DB, now int64) error {
-	if onPostgres(tx) {
+func allocate(tx *sqldb.Tx, now int64) error {
+	if tx.Dialect() == sqldb.Postgres {
 		return extend(tx)
 	}
-	return execute(tx, "UPDATE probes SET at = ?, room = randomblob(?) WHERE id = 1", now, probeBytes)
+	return tx.Queue("UPDATE probes SET at = ?, room = randomblob(?) WHERE id = 1", now, probeBytes)
 }
 
 // extend needs new pages, and the commit that follows needs the log, although the rows are rolled back. It holds no
 // lock that a reader or another process waits for. Rows of a rolled back savepoint are removed by vacuum whatever
 // others still read.
-func extend(tx *gorm.DB) error {
-	return errors.Join(execute(tx, "SAVEPOINT room"),
-		execute(tx, "INSERT INTO probe_room (filler) SELECT repeat('x', 7000) FROM generate_series(1, 2)"),
-		execute(tx, "ROLLBACK TO SAVEPOINT room"))
+func extend(tx *sqldb.Tx) error {
+	return errors.Join(tx.Queue("SAVEPOINT room"),
+		tx.Queue("INSERT INTO probe_room (filler) SELECT repeat('x', 7000) FROM generate_series(1, 2)"),
+		tx.Queue("ROLLBACK TO SAVEPOINT room"))
 }
 
 // probe is a look whether the store takes a write, which all share who ask within a second.

@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"maps"
 
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"gorm.io/gorm"
 )
 
 // A session begins with settings that an administrator may have given the server, the database or the role, for other
@@ -99,8 +99,8 @@ func isPrimary(ctx context.Context, conn *pgconn.PgConn) error {
 }
 
 // writable returns nil if transactions on a database may write.
-func writable(tx *gorm.DB) error {
-	mode, _, err := first[string](tx, "SELECT current_setting('transaction_read_only')")
+func writable(q sqldb.Querier) error {
+	mode, _, err := sqldb.Get[string](q, "SELECT current_setting('transaction_read_only')")
 	if err == nil && mode == "on" {
 		err = unfit("the database takes no writes: its default_transaction_read_only is on, for the server, the database or the role")
 	}

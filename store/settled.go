@@ -4,7 +4,7 @@ import (
 	"context"
 	"math"
 
-	"gorm.io/gorm"
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
 // PostgreSQL gives out sequence numbers before the commit, so that a change may appear after one with a greater number.
@@ -16,11 +16,11 @@ import (
 const lastSQL = "SELECT last_value - CASE WHEN is_called THEN 0 ELSE 1 END FROM status_changes_id_seq"
 
 // announceNumbers comes before a transaction draws its first sequence number.
-func announceNumbers(tx *gorm.DB) error {
-	if !onPostgres(tx) {
+func announceNumbers(tx *sqldb.Tx) error {
+	if tx.Dialect() == sqldb.SQLite {
 		return nil
 	}
-	return execute(tx, "SELECT pg_advisory_xact_lock_shared((24933::bigint << 48) | ("+lastSQL+"))")
+	return tx.Queue("SELECT pg_advisory_xact_lock_shared((24933::bigint << 48) | (" + lastSQL + "))")
 }
 
 // openSQL finds the least of what open transactions have said. The mark in the first 16 of 64 bits tells it from locks of others.
@@ -34,11 +34,11 @@ func (s *Store) settled(ctx context.Context) (upTo int64, err error) {
 		return math.MaxInt64, nil
 	}
 	tx := s.read(ctx)
-	if err := tx.Raw(lastSQL).Scan(&upTo).Error; err != nil {
+	if upTo, err = sqldb.Value[int64](tx, lastSQL); err != nil {
 		return 0, err
 	}
-	var open *int64
-	if err := tx.Raw(openSQL).Scan(&open).Error; err != nil {
+	open, err := sqldb.Value[*int64](tx, openSQL)
+	if err != nil {
 		return 0, err
 	}
 	if open != nil {

@@ -4,7 +4,7 @@ import (
 	"context"
 	"math"
 
-	"gorm.io/gorm"
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
 const (
@@ -18,9 +18,10 @@ func (s *Store) shrink(ctx context.Context) error {
 		return nil // it does so itself
 	}
 	for before := int64(math.MaxInt64); ctx.Err() == nil; {
-		var pages struct{ Unused, Total int64 }
-		err := s.read(ctx).Raw("SELECT freelist_count AS unused, page_count AS total FROM pragma_freelist_count, pragma_page_count").
-			Scan(&pages).Error
+		pages, err := sqldb.Value[struct {
+			Unused int64
+			Total  int64
+		}](s.read(ctx), "SELECT freelist_count AS unused, page_count AS total FROM pragma_freelist_count, pragma_page_count")
 		if err != nil {
 			return err
 		}
@@ -28,9 +29,9 @@ func (s *Store) shrink(ctx context.Context) error {
 			return s.checkpoint()
 		}
 		before, s.pruner.shrunk = pages.Unused, true
-		err = s.write(context.WithoutCancel(ctx), func(tx *gorm.DB) error {
-			var none []int // each page that goes is a row without a column
-			return tx.Raw("PRAGMA incremental_vacuum(100)").Scan(&none).Error
+		err = s.write(context.WithoutCancel(ctx), func(tx *sqldb.Tx) error {
+			_, err := sqldb.Select[int](tx, "PRAGMA incremental_vacuum(100)") // each page that goes is a row without a column
+			return err
 		})
 		if err != nil {
 			return err
@@ -55,8 +56,7 @@ func (s *Store) checkpoint() error {
 // or without vacuum by somebody else.
 func (s *Store) rigid(ctx context.Context) bool {
 	const incremental = 2
-	var mode int
-	err := s.read(ctx).Raw("PRAGMA auto_vacuum").Scan(&mode).Error
+	mode, err := sqldb.Value[int](s.read(ctx), "PRAGMA auto_vacuum")
 	if err == nil && mode != incremental && !s.pruner.warned {
 		s.pruner.warned = true
 		s.Log.Warn("the file of the database does not become smaller, as it was not made by this program; " +

@@ -14,10 +14,10 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
-	"github.com/mattn/go-sqlite3"
-	"gorm.io/driver/sqlite"
+	gormsqlite "gorm.io/driver/sqlite"
 	"gorm.io/gorm"
 
+	"github.com/agentevents/agentevents/store/internal/sqlite"
 	"github.com/agentevents/agentevents/store/vfs" // which SQLite reads and writes by
 )
 
@@ -122,7 +122,7 @@ func (s *Store) openWriter(ctx context.Context, file string) error {
 	if s.keeper != nil {
 		err = errors.Join(carryBySelf(ctx, conn), s.keeper.watch())
 	}
-	s.writes = newWriter(db, conn, s.keeper)
+	s.writes = sqlite.NewWriter(db, conn, &guard{keeper: s.keeper}, notAvailable)
 	return err
 }
 
@@ -172,16 +172,6 @@ func openWriter(file string) (*sql.DB, error) {
 	return db, nil
 }
 
-// ended says whether there is no transaction any more: the database ends it by itself when, say, the disk is full. Another
-// write must not begin one by its savepoint.
-func (w *writer) ended() (ended bool) {
-	err := w.conn.Raw(func(conn any) error {
-		ended = conn.(*sqlite3.SQLiteConn).AutoCommit()
-		return nil
-	})
-	return ended || err != nil
-}
-
 // create makes a file unless it is there. It does not open one that is: to close that would end the locks that this
 // process has on it.
 func create(file string) error {
@@ -207,14 +197,14 @@ func openReaders(file string) (*sql.DB, error) {
 }
 
 // discreetSQLite does not write values into statements for the log: secrets are among them.
-type discreetSQLite struct{ *sqlite.Dialector }
+type discreetSQLite struct{ *gormsqlite.Dialector }
 
 // Explain implements gorm.Dialector.
 func (discreetSQLite) Explain(sql string, _ ...any) string { return sql }
 
 // orm puts GORM on top of a connection. It begins no transactions by itself.
 func orm(pool gorm.ConnPool, log *slog.Logger) (*gorm.DB, error) {
-	return gorm.Open(discreetSQLite{&sqlite.Dialector{Conn: pool}}, &gorm.Config{
+	return gorm.Open(discreetSQLite{&gormsqlite.Dialector{Conn: pool}}, &gorm.Config{
 		DisableAutomaticPing:   true,
 		SkipDefaultTransaction: true,
 		PrepareStmt:            true,

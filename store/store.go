@@ -13,6 +13,7 @@ import (
 	"github.com/gofrs/flock"
 	"gorm.io/gorm"
 
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -68,7 +69,7 @@ type Store struct {
 	seal    *seal
 	pools   []*sql.DB
 	reader  *gorm.DB
-	writes  transactor
+	writes  sqldb.Writer
 	others  *others // that share the database; nil with SQLite
 	dueSoon chan struct{}
 	repeats repeats
@@ -88,17 +89,9 @@ type Store struct {
 	requests requests
 	offer    atomic.Pointer[webhook.Offer]
 	locked   atomic.Bool // a secret was encrypted by another process, with a key that this one lacks
-	settings gatherer[*setting]
-	results  gatherer[*result]
-}
-
-// transactor runs functions in transactions.
-type transactor interface {
-	do(ctx context.Context, fn func(tx *gorm.DB) error) error  // returns when it is durable
-	try(ctx context.Context, fn func(tx *gorm.DB) error) error // is do for who does not want to know any more when ctx ends
-	handle() *gorm.DB
-	counted() Counts
-	close() error
+	settings *sqldb.Batcher[*setting]
+	results  *sqldb.Batcher[*result]
+	counts   totalCounts
 }
 
 // Open opens the database and brings its schema up to date. An SQLite file is made if there is none, and one process owns
@@ -132,8 +125,6 @@ func (s *Store) openAs(ctx context.Context, own func(file string) (*flock.Flock,
 	s.monotonic = time.Now
 	s.aside = newAside(s.Log)
 	s.downtimes = newDowntimes(slog.New(s.aside), func() time.Time { return s.monotonic() })
-	s.settings.init(s.write, s.setTogether)
-	s.results.init(s.write, s.recordTogether)
 	s.dueSoon, s.replays = make(chan struct{}, 1), make(chan struct{}, 1)
 	if s.seal, err = newSeal(s.Key); err != nil {
 		return err
@@ -147,6 +138,7 @@ func (s *Store) openAs(ctx context.Context, own func(file string) (*flock.Flock,
 		return errors.Join(fmt.Errorf("open %s: %w", Redacted(s.URL), err), s.Close())
 	}
 	s.reader.Logger = s.downtimes.of(s.reader.Logger)
+	s.settings, s.results = batcher(s, s.setTogether), batcher(s, s.recordTogether)
 	return nil
 }
 
@@ -158,7 +150,7 @@ func (s *Store) Close() error {
 		s.others.close()
 	}
 	if s.writes != nil {
-		errs = append(errs, s.writes.close())
+		errs = append(errs, s.writes.Close())
 	}
 	for _, pool := range slices.Backward(s.pools) { // the last to close tidies up, which readers cannot
 		errs = append(errs, pool.Close())
@@ -180,21 +172,31 @@ func (s *Store) Close() error {
 func (s *Store) now() int64 { return s.clock.use(s.Now().UnixMilli()) }
 
 // read is the pool of readers, for one request.
-func (s *Store) read(ctx context.Context) *gorm.DB { return s.reader.WithContext(ctx) }
+func (s *Store) read(ctx context.Context) *sqldb.ReadTx { return sqldb.Read(ctx, s.reader) }
 
 // write runs a function in a transaction and returns when it is durable. A domain error of the function undoes what
 // it did and comes back as it is; trouble of the database comes back as *Error of kind Unavailable.
-func (s *Store) write(ctx context.Context, fn func(tx *gorm.DB) error) error {
-	var own *write
-	err := s.writes.do(ctx, func(tx *gorm.DB) error {
-		own = ownWrite(tx)
-		return fn(tx)
-	})
+func (s *Store) write(ctx context.Context, fn sqldb.Work) error {
+	return s.outcome(ctx, s.writes.Do(ctx, fn))
+}
+
+// outcome notes what a transaction that writes came to, and makes it fit to leave the package.
+func (s *Store) outcome(ctx context.Context, err error) error {
 	s.downtimes.note(ctx, err)
-	if err == nil {
-		s.say(ctx, own.lines)
-	}
 	return failure(err)
+}
+
+// batcher has a function do tasks together.
+func batcher[T sqldb.Task](s *Store, work func(tx *sqldb.Tx, tasks []T, wait bool) ([]T, error)) *sqldb.Batcher[T] {
+	return sqldb.NewBatcher(sqldb.BatcherOptions[T]{
+		Writer: s.writes, Work: work, Outcome: s.outcome, Unavailable: inTrouble, Contended: pgWriters / 4,
+	})
+}
+
+// inTrouble says whether an error is of the database, and not of what a transaction did or of who was in its way.
+func inTrouble(err error) bool {
+	var trouble *Error
+	return errors.As(err, &trouble) && !inTheWay(err)
 }
 
 // failure makes an error of the database fit to leave the package.

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/agentevents/agentevents/store/internal/postgres"
+	"github.com/agentevents/agentevents/store/internal/sqlite"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/mattn/go-sqlite3"
 	"gorm.io/gorm"
@@ -73,7 +75,7 @@ func unavailable(err error) bool {
 
 // isClosed says whether an error is that the store is closed.
 func isClosed(err error) bool {
-	return errors.Is(err, sql.ErrConnDone) || errors.Is(err, errClosed) ||
+	return errors.Is(err, sql.ErrConnDone) || errors.Is(err, sqlite.ErrClosed) ||
 		strings.HasSuffix(err.Error(), "sql: database is closed") // database/sql does not export it
 }
 
@@ -90,5 +92,5 @@ func contended(err error) bool {
 	if errors.As(err, &lite) {
 		return lite.Code == sqlite3.ErrBusy || lite.Code == sqlite3.ErrLocked || lite.Code == sqlite3.ErrInterrupt
 	}
-	return inTheWay(err) || again(err)
+	return inTheWay(err) || postgres.Again(err)
 }
