@@ -16,11 +16,10 @@ import (
 	"testing"
 	"time"
 
-	"gorm.io/gorm"
-
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
 	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 	"github.com/agentevents/agentevents/store/vfs/fault"
 )
 
@@ -37,15 +36,15 @@ type disk struct {
 // later moves the time that does not depend on a clock.
 func (d *disk) later(by time.Duration) { d.ahead.Add(int64(by)) }
 
-func nothing(*gorm.DB) error { return nil }
+func nothing(*sqldb.Tx) error { return nil }
 
 // room writes so many bytes into one row.
-func room(bytes int) func(tx *gorm.DB) error {
-	return func(tx *gorm.DB) error { return tx.Exec("UPDATE probes SET room = randomblob(?)", bytes).Error }
+func room(bytes int) func(tx *sqldb.Tx) error {
+	return func(tx *sqldb.Tx) error { return tx.Exec("UPDATE probes SET room = randomblob(?)", bytes) }
 }
 
 // fill writes much, in little room.
-func fill(tx *gorm.DB) error { return room(4_000_000)(tx) }
+func fill(tx *sqldb.Tx) error { return room(4_000_000)(tx) }
 
 func openDisk(t *testing.T) *disk {
 	cluster.SQLiteOnly(t, "it is about the file")
@@ -459,14 +458,14 @@ func TestOneLineForATransactionThatHasEnded(t *testing.T) {
 	d.arm(fault.Rule{Suffix: "-wal", Writes: syscall.ENOSPC})
 	hold, held := make(chan struct{}), make(chan struct{})
 	var all sync.WaitGroup
-	write := func(fn func(tx *gorm.DB) error) {
+	write := func(fn func(tx *sqldb.Tx) error) {
 		all.Go(func() {
 			if err := d.Write(d.ctx, fn); err == nil {
 				t.Error("a write is answered")
 			}
 		})
 	}
-	write(func(*gorm.DB) error { close(held); <-hold; return nil })
+	write(func(*sqldb.Tx) error { close(held); <-hold; return nil })
 	<-held
 	write(fill) // more than there is memory for
 	for d.Waiting() == 0 {

@@ -21,7 +21,7 @@ func TestSQLiteSettings(t *testing.T) {
 		"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1", "busy_timeout": "5000", "auto_vacuum": "2",
 	} {
 		var got string
-		if err := s.writes.handle().Raw("PRAGMA " + pragma).Scan(&got).Error; err != nil || got != want {
+		if err := s.writes.DB().Raw("PRAGMA " + pragma).Scan(&got).Error; err != nil || got != want {
 			t.Errorf("PRAGMA %s is %q, want %q (%v)", pragma, got, want, err)
 		}
 	}
@@ -79,7 +79,7 @@ func TestNewerDatabaseIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = s.writes.handle().Exec("INSERT INTO goose_db_version (version_id, is_applied) VALUES (99999, 1)").Error
+	err = s.writes.DB().Exec("INSERT INTO goose_db_version (version_id, is_applied) VALUES (99999, 1)").Error
 	if err != nil {
 		t.Fatal(err)
 	}

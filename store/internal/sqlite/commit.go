@@ -71,7 +71,7 @@ func (w *Writer) doWaiting(units []*unit, results []error) ([]*unit, []error, er
 	if w.ended() {
 		return units, results, errEnded
 	}
-	for len(units) < maxUnits {
+	for len(units) < MaxUnits {
 		u := w.next()
 		if u == nil {
 			break

@@ -12,8 +12,8 @@ import (
 	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
-// maxUnits is how many units of work one commit takes.
-const maxUnits = 256
+// MaxUnits is how many units of work one commit takes.
+const MaxUnits = 256
 
 var (
 	// ErrClosed is what work comes to when the writer is closed.
@@ -219,3 +219,6 @@ func (w *Writer) refuse() {
 		u.done(nil, ErrClosed)
 	}
 }
+
+// Closing is closed when the writer is about to close.
+func (w *Writer) Closing() <-chan struct{} { return w.quit }
