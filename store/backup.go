@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"github.com/agentevents/agentevents/store/internal/schema"
 )
 
 // Saved is what Backup has made.
@@ -96,7 +98,7 @@ func vacuum(ctx context.Context, from, to string) error {
 		return err
 	}
 	return with(from, func(db *sql.DB) error {
-		if err := checkSchema(ctx, db, sqliteSchema); err != nil {
+		if err := schema.SQLite.Check(ctx, db); err != nil {
 			return err
 		}
 		_, err := db.ExecContext(ctx, "VACUUM INTO ?", to)

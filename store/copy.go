@@ -10,6 +10,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"gorm.io/gorm"
+
+	"github.com/agentevents/agentevents/store/internal/schema"
 )
 
 // copyRows is how many rows one commit of a copy has.
@@ -38,7 +40,7 @@ func CopyTo(ctx context.Context, from, to string, progress func(Copied)) error {
 		return err
 	}
 	err = with(file, func(source *sql.DB) error {
-		if err := checkSchema(ctx, source, sqliteSchema); err != nil {
+		if err := schema.SQLite.Check(ctx, source); err != nil {
 			return err
 		}
 		if err := migratePostgres(ctx, to); err != nil {

@@ -19,6 +19,8 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
+
+	"github.com/agentevents/agentevents/store/internal/schema"
 )
 
 const (
@@ -193,9 +195,18 @@ func (s *Store) reach(ctx context.Context, pool *sql.DB) error {
 		return unreachable(err)
 	}
 	if s.beside {
-		return checkSchema(ctx, pool, postgresSchema)
+		return schema.Postgres.Check(ctx, pool)
 	}
 	return migratePostgres(ctx, s.URL)
+}
+
+// migratePostgres brings the schema up to date on connections of its own, since a migration may take long.
+func migratePostgres(ctx context.Context, databaseURL string) error {
+	db, err := openPool(databaseURL, 2, map[string]string{"idle_in_transaction_session_timeout": "0"})
+	if err != nil {
+		return err
+	}
+	return errors.Join(schema.Postgres.Migrate(ctx, db), db.Close())
 }
 
 // databaseClock has all times come from the database's clock, unless the store was given one.

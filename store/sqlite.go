@@ -18,6 +18,7 @@ import (
 	"gorm.io/driver/sqlite"
 	"gorm.io/gorm"
 
+	"github.com/agentevents/agentevents/store/internal/schema"
 	"github.com/agentevents/agentevents/store/vfs" // which SQLite reads and writes by
 )
 
@@ -147,9 +148,9 @@ func carryBySelf(ctx context.Context, conn *sql.Conn) error {
 // migrate leaves the schema alone when another process has the file.
 func (s *Store) migrate(ctx context.Context, pool *sql.DB) error {
 	if s.lock.Locked() {
-		return migrate(ctx, pool)
+		return schema.SQLite.Migrate(ctx, pool)
 	}
-	return checkSchema(ctx, pool, sqliteSchema)
+	return schema.SQLite.Check(ctx, pool)
 }
 
 // dsn is the driver's name of a file, with what every connection has in common and the given pragmas.

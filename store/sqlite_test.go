@@ -71,23 +71,3 @@ func TestCloseLeavesOneFile(t *testing.T) {
 		t.Errorf("mode %v, %v", info.Mode(), err)
 	}
 }
-
-func TestNewerDatabaseIsRefused(t *testing.T) {
-	cluster.SQLiteOnly(t, "it is about the file")
-	url := "sqlite:" + filepath.Join(t.TempDir(), "agentevents.db")
-	s, err := Open(context.Background(), Options{URL: url})
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = s.writes.handle().Exec("INSERT INTO goose_db_version (version_id, is_applied) VALUES (99999, 1)").Error
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	_, err = Open(context.Background(), Options{URL: url})
-	if err == nil || !strings.Contains(err.Error(), "schema version 99999") {
-		t.Errorf("open of a newer database: %v", err)
-	}
-}

@@ -11,6 +11,7 @@ import (
 
 	"gorm.io/gorm"
 
+	"github.com/agentevents/agentevents/store/internal/schema"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -160,7 +161,7 @@ func openFile(databaseURL string) (*sql.DB, error) {
 	return openReaders(file)
 }
 
-func readyFile(ctx context.Context, pool *sql.DB) error { return checkSchema(ctx, pool, sqliteSchema) }
+func readyFile(ctx context.Context, pool *sql.DB) error { return schema.SQLite.Check(ctx, pool) }
 
 // checkAll checks all rules, and stops at the first error.
 func (s *Store) checkAll(ctx context.Context, pool *sql.DB, orm mapper, done func(Check)) error {
