@@ -12,6 +12,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/agentevents/agentevents/store/internal/schema"
+	"github.com/agentevents/agentevents/store/internal/sqlite"
 )
 
 // copyRows is how many rows one commit of a copy has.
@@ -31,15 +32,11 @@ func CopyTo(ctx context.Context, from, to string, progress func(Copied)) error {
 	if isPostgres(from) || !isPostgres(to) {
 		return errors.New("a copy goes from sqlite:PATH to postgres://USER@HOST:PORT/DATABASE")
 	}
-	file, err := existing(from)
+	file, err := sqlite.ExistingPath(from)
 	if err != nil {
 		return err
 	}
-	lock, err := own(file)
-	if err != nil {
-		return err
-	}
-	err = with(file, func(source *sql.DB) error {
+	return sqlite.UseAlone(file, func(source *sql.DB) error {
 		if err := schema.SQLite.Check(ctx, source); err != nil {
 			return err
 		}
@@ -48,7 +45,6 @@ func CopyTo(ctx context.Context, from, to string, progress func(Copied)) error {
 		}
 		return copyInto(ctx, source, to, progress)
 	})
-	return errors.Join(err, lock.Unlock())
 }
 
 func copyInto(ctx context.Context, source *sql.DB, to string, progress func(Copied)) error {
@@ -302,7 +298,7 @@ func (c copier) finish(ctx context.Context, to string) error {
 // release drops the leases of who served the source last.
 func release(ctx context.Context, to string) error {
 	s := &Store{Options: Options{URL: to}, copying: true, beside: true}
-	if err := s.openAs(ctx, nil); err != nil {
+	if err := s.openAs(ctx); err != nil {
 		return err
 	}
 	return errors.Join(s.write(ctx, s.dropAll), s.Close())

@@ -9,8 +9,9 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/mattn/go-sqlite3"
 	"gorm.io/gorm/logger"
+
+	"github.com/agentevents/agentevents/store/internal/sqlite"
 )
 
 // calmFor is how long nothing may have failed for a reason before that is over: on a full disk some writes succeed,
@@ -137,12 +138,12 @@ func (d *downtimes) recent(within time.Duration) error {
 
 // reason is what errors with the same reason have in common: their texts may name a statement or a port.
 func reason(err error) string {
-	var lite sqlite3.Error
+	if code, is := sqlite.Reason(err); is {
+		return code
+	}
 	var said *pgconn.PgError
 	var refused *pgconn.ConnectError
 	switch {
-	case errors.As(err, &lite):
-		return lite.Code.Error()
 	case errors.As(err, &said):
 		return said.Code
 	case errors.As(err, &refused):

@@ -190,33 +190,23 @@ func (s *Store) SettingsWaiting() int {
 	return len(s.settings.waiting)
 }
 
-// The bounds of what is carried over from SQLite's log, and of what is said of it.
-const (
-	CarryEvery = carryEvery
-
-	WriterCarries = writerPages * 4096 // bytes
-	WALBound      = walBound
-	WarnEvery     = warnEvery
-	CalmFor       = calmFor
-)
+// CalmFor is how long nothing may have failed before the log says that the store is available again.
+const CalmFor = calmFor
 
 // SetMonotonic has the store take the time for what must not depend on a clock from a function.
 func (s *Store) SetMonotonic(now func() time.Time) { s.monotonic = now }
 
-// Logged returns when what the store's keeper and its downtimes have logged is written.
+// Logged returns when what the store's file and its downtimes have logged is written.
 func (s *Store) Logged() { s.aside.queue.wait(time.Minute) }
 
-// Tend is a part of Work, too, with SQLite.
-func (s *Store) Tend(ctx context.Context) error { return s.tend(ctx) }
+// Maintain is a part of Work, too, with SQLite.
+func (s *Store) Maintain(ctx context.Context) error { return s.maintain(ctx) }
 
-// Checkpoint carries all over from SQLite's log to its file.
+// Checkpoint writes all of SQLite's log to its file.
 func (s *Store) Checkpoint() error {
-	_, err := s.keeper.carry(s.keeper.readers)
+	_, err := s.engine.(*sqliteEngine).file.Checkpoint()
 	return err
 }
-
-// NoteCheckpoint has a checkpoint fail with an error.
-func (s *Store) NoteCheckpoint(err error) { s.keeper.carriedOver(progress{}, progress{}, err) }
 
 // RefuseStatements has a function called before each statement, whose error keeps that from being sent.
 func (s *Store) RefuseStatements(fn func(statement string) error) {
@@ -225,7 +215,7 @@ func (s *Store) RefuseStatements(fn func(statement string) error) {
 
 // Allocate is what a look at the store writes.
 func (s *Store) Allocate(tx *gorm.DB) error {
-	if err := allocate(tx, s.now()); err != nil {
+	if err := s.engine.allocate(tx, s.now()); err != nil {
 		return err
 	}
 	_, err := Number(tx, "SELECT 1") // has it sent

@@ -3,7 +3,6 @@ package store
 import (
 	"cmp"
 	"context"
-	"database/sql"
 	"fmt"
 	"time"
 
@@ -254,11 +253,7 @@ func (r waitRow) waitingFirst(now int64) gen.Waiting {
 
 // snapshot runs a function that reads more than once in one moment of the database.
 func (s *Store) snapshot(ctx context.Context, fn func(tx *gorm.DB) error) error {
-	var moment []*sql.TxOptions
-	if isPostgres(s.URL) {
-		moment = append(moment, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
-	}
-	err := s.read(ctx).Transaction(fn, moment...)
+	err := s.read(ctx).Transaction(fn, s.engine.snapshot()...)
 	s.downtimes.read(ctx, err)
 	return failure(err)
 }

@@ -115,7 +115,7 @@ func (o *others) talk(ctx context.Context) {
 func (o *others) tellAll(ctx context.Context, text string) error {
 	ctx, cancel := context.WithTimeout(ctx, pgPatience)
 	defer cancel()
-	_, err := o.store.pools[0].ExecContext(ctx, "SELECT pg_notify($1, $2)", channel, text)
+	_, err := o.store.engine.(*postgresEngine).writers.ExecContext(ctx, "SELECT pg_notify($1, $2)", channel, text)
 	return err
 }
 
@@ -191,7 +191,7 @@ const mostAgain = 10_000
 // lookAgain has those look who wait for changes of clients that have some: what other processes say may be lost. One look
 // is for all who wait.
 func (s *Store) lookAgain(ctx context.Context) error {
-	upTo, err := s.settled(ctx)
+	upTo, err := s.engine.visibleUpTo(ctx)
 	seen := s.others.seen
 	if err != nil || upTo <= seen {
 		return failure(err)

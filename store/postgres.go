@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"maps"
 	"net"
 	"strconv"
@@ -19,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
+	"gorm.io/gorm/logger"
 
 	"github.com/agentevents/agentevents/store/internal/schema"
 )
@@ -129,9 +129,6 @@ func openPgVerifier(databaseURL string) (*sql.DB, error) {
 	return pool(c, 2), nil
 }
 
-// mapper puts GORM on top of connections.
-type mapper = func(pool gorm.ConnPool, log *slog.Logger) (*gorm.DB, error)
-
 // discreetPostgres is discreetSQLite for PostgreSQL.
 type discreetPostgres struct{ *postgres.Dialector }
 
@@ -140,64 +137,14 @@ func (discreetPostgres) Explain(sql string, _ ...any) string { return sql }
 
 // pgORM puts GORM on top of a pool. It names the columns that it reads, so that one that a later version of the program
 // adds is no trouble for the statements that are prepared.
-func pgORM(pool gorm.ConnPool, log *slog.Logger) (*gorm.DB, error) {
+func pgORM(pool gorm.ConnPool, log logger.Interface) (*gorm.DB, error) {
 	return gorm.Open(discreetPostgres{&postgres.Dialector{Config: &postgres.Config{Conn: pool}}}, &gorm.Config{
 		DisableAutomaticPing:   true,
 		SkipDefaultTransaction: true,
 		QueryFields:            true,
 		TranslateError:         true,
-		Logger:                 newTroubleLog(log),
+		Logger:                 log,
 	})
-}
-
-// openPostgres opens a database that any number of processes may share.
-func (s *Store) openPostgres(ctx context.Context) error {
-	writers, err := openPgWriters(s.URL)
-	if err != nil {
-		return err
-	}
-	s.pools = append(s.pools, writers)
-	readers, err := openPgReaders(s.URL)
-	if err != nil {
-		return err
-	}
-	s.pools = append(s.pools, readers)
-	if err := s.reach(ctx, writers); err != nil {
-		return err
-	}
-	db, err := pgORM(pgPool{writers}, s.Log)
-	if err != nil {
-		return err
-	}
-	if err := writable(db); err != nil {
-		return err
-	}
-	clock := s.databaseClock()
-	s.writes = newPgWriter(db, clock)
-	if s.reader, err = pgORM(readers, s.Log); err != nil {
-		return err
-	}
-	if err := readClock(s.read(ctx), clock); err != nil {
-		return err
-	}
-	if !s.beside {
-		s.join()
-	}
-	if s.copying {
-		return nil
-	}
-	return complete(s.read(ctx)) // and no copy can begin any more
-}
-
-// reach looks whether the database is there, and brings its schema up to date.
-func (s *Store) reach(ctx context.Context, pool *sql.DB) error {
-	if err := pool.PingContext(ctx); err != nil {
-		return unreachable(err)
-	}
-	if s.beside {
-		return schema.Postgres.Check(ctx, pool)
-	}
-	return migratePostgres(ctx, s.URL)
 }
 
 // migratePostgres brings the schema up to date on connections of its own, since a migration may take long.

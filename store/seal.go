@@ -99,11 +99,10 @@ func (s *Store) sealSecrets(ctx context.Context) error {
 	if _, err := s.seal.open(stored); err != nil || s.seal == nil {
 		return err
 	}
-	if err := s.write(ctx, s.sealOpen); err != nil || isPostgres(s.URL) {
+	if err := s.write(ctx, s.sealOpen); err != nil {
 		return err
 	}
-	var wal struct{ Busy int }
-	return s.read(ctx).Raw("PRAGMA wal_checkpoint(TRUNCATE)").Scan(&wal).Error // what was plain is in there, too
+	return s.engine.eraseOverwritten(ctx)
 }
 
 // sealOpen overwrites what it encrypts.

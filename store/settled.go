@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"math"
 
 	"gorm.io/gorm"
 )
@@ -27,13 +26,10 @@ func announceNumbers(tx *gorm.DB) error {
 const openSQL = "SELECT min(((classid::bigint & 65535) << 32) | objid::bigint) FROM pg_locks WHERE locktype = 'advisory' " +
 	"AND objsubid = 1 AND classid::bigint >> 16 = 24933 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 
-// settled is a sequence number up to which no change will appear any more. What was given out is asked for before who may
-// still be at it: a number that is drawn in between is greater.
-func (s *Store) settled(ctx context.Context) (upTo int64, err error) {
-	if !isPostgres(s.URL) {
-		return math.MaxInt64, nil
-	}
-	tx := s.read(ctx)
+// visibleUpTo implements engine. What was given out is asked for before which transactions are open: a number that is drawn
+// in between is greater.
+func (e *postgresEngine) visibleUpTo(ctx context.Context) (upTo int64, err error) {
+	tx := e.store.read(ctx)
 	if err := tx.Raw(lastSQL).Scan(&upTo).Error; err != nil {
 		return 0, err
 	}

@@ -133,3 +133,12 @@ func (t *total) add(c Counts) {
 	t.BreakerOpenings += c.BreakerOpenings
 	t.Expired += c.Expired
 }
+
+// FileStats is what is measured of SQLite's file.
+type FileStats struct {
+	WALBytes           int64
+	CheckpointFailures int64 // since the store was opened
+}
+
+// FileStats measures SQLite's file. With PostgreSQL, and for a store that works alongside another process, all is 0.
+func (s *Store) FileStats() FileStats { return s.engine.fileStats() }

@@ -2,15 +2,12 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync/atomic"
 	"time"
 
-	"github.com/gofrs/flock"
 	"gorm.io/gorm"
 
 	"github.com/agentevents/agentevents/webhook"
@@ -61,12 +58,10 @@ func (o *Options) setDefaults() {
 // Store is an open database. Its methods are safe for concurrent use.
 type Store struct {
 	Options
-	beside  bool         // another process may serve the database
-	copying bool         // it is a copy that is not complete yet
-	lock    *flock.Flock // of SQLite's file
-	keeper  *keeper      // of it; nil for PostgreSQL, and for a process that does not own the file
+	beside  bool // another process may serve the database
+	copying bool // it is a copy that is not complete yet
+	engine  engine
 	seal    *seal
-	pools   []*sql.DB
 	reader  *gorm.DB
 	writes  transactor
 	others  *others // that share the database; nil with SQLite
@@ -106,7 +101,7 @@ type transactor interface {
 // A PostgreSQL database is shared by any number of processes.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	s := &Store{Options: o}
-	if err := s.openAs(ctx, own); err != nil {
+	if err := s.openAs(ctx); err != nil {
 		return nil, err
 	}
 	if err := errors.Join(s.dropLeases(ctx), s.compareClock(ctx), s.firstEpoch(ctx), s.sealSecrets(ctx), s.shareRequests(ctx)); err != nil {
@@ -120,14 +115,14 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 // for short work of an operator.
 func OpenBeside(ctx context.Context, o Options) (*Store, error) {
 	s := &Store{Options: o, beside: true}
-	if err := s.openAs(ctx, ownOrNot); err != nil {
+	if err := s.openAs(ctx); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
-// openAs opens either database; own is how an SQLite file is taken.
-func (s *Store) openAs(ctx context.Context, own func(file string) (*flock.Flock, error)) (err error) {
+// openAs opens either database.
+func (s *Store) openAs(ctx context.Context) (err error) {
 	s.setDefaults()
 	s.monotonic = time.Now
 	s.aside = newAside(s.Log)
@@ -138,12 +133,8 @@ func (s *Store) openAs(ctx context.Context, own func(file string) (*flock.Flock,
 	if s.seal, err = newSeal(s.Key); err != nil {
 		return err
 	}
-	if isPostgres(s.URL) {
-		err = s.openPostgres(ctx)
-	} else {
-		err = s.openSQLite(ctx, own)
-	}
-	if err != nil {
+	s.engine = engineOf(s.URL)
+	if err := s.engine.open(ctx, s); err != nil {
 		return errors.Join(fmt.Errorf("open %s: %w", Redacted(s.URL), err), s.Close())
 	}
 	s.reader.Logger = s.downtimes.of(s.reader.Logger)
@@ -160,20 +151,12 @@ func (s *Store) Close() error {
 	if s.writes != nil {
 		errs = append(errs, s.writes.close())
 	}
-	for _, pool := range slices.Backward(s.pools) { // the last to close tidies up, which readers cannot
-		errs = append(errs, pool.Close())
-	}
+	errs = append(errs, s.engine.close())
 	s.probe.wait()
 	if s.aside.queue != nil {
 		s.aside.queue.wait(closeWait)
 	}
-	if s.keeper != nil {
-		errs = append(errs, s.keeper.close())
-	}
-	if s.lock != nil {
-		errs = append(errs, s.lock.Unlock())
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, s.engine.unlock())...)
 }
 
 // now is the time as rows have it: milliseconds since 1970.

@@ -5,13 +5,10 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"os"
-	"slices"
 	"strings"
 
 	"gorm.io/gorm"
 
-	"github.com/agentevents/agentevents/store/internal/schema"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -132,16 +129,13 @@ func Verify(ctx context.Context, o Options, done func(Check)) error {
 
 func (s *Store) verify(ctx context.Context, done func(Check)) error {
 	s.setDefaults()
-	open, ready, orm := openFile, readyFile, orm
-	if isPostgres(s.URL) {
-		open, ready, orm = openPgVerifier, s.reach, pgORM
-	}
-	pool, err := open(s.URL)
+	s.engine = engineOf(s.URL)
+	pool, err := s.engine.openVerifier(s.URL)
 	if err != nil {
 		return err
 	}
-	if err = ready(ctx, pool); err == nil {
-		err = s.checkAll(ctx, pool, orm, done)
+	if err = s.engine.checkSchema(ctx, pool); err == nil {
+		err = s.checkAll(ctx, pool, done)
 	}
 	if err := errors.Join(err, pool.Close()); err != nil {
 		return fmt.Errorf("verify %s: %w", Redacted(s.URL), err)
@@ -149,29 +143,15 @@ func (s *Store) verify(ctx context.Context, done func(Check)) error {
 	return nil
 }
 
-// openFile opens the file of a database URL, which must be there, for reading.
-func openFile(databaseURL string) (*sql.DB, error) {
-	file, err := path(databaseURL)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := os.Stat(file); err != nil {
-		return nil, fmt.Errorf("open the database: %w", err)
-	}
-	return openReaders(file)
-}
-
-func readyFile(ctx context.Context, pool *sql.DB) error { return schema.SQLite.Check(ctx, pool) }
-
 // checkAll checks all rules, and stops at the first error.
-func (s *Store) checkAll(ctx context.Context, pool *sql.DB, orm mapper, done func(Check)) error {
+func (s *Store) checkAll(ctx context.Context, pool *sql.DB, done func(Check)) error {
 	var checks []func(db *gorm.DB) (Check, error)
-	for _, r := range rulesOf(s.URL) {
+	for _, r := range s.engine.rules() {
 		checks = append(checks, func(db *gorm.DB) (Check, error) { return s.check(db, r) })
 	}
 	clock := s.databaseClock()
 	for _, look := range append(checks, checkReceivers) {
-		c, err := s.checkNow(ctx, pool, orm, clock, look)
+		c, err := s.checkNow(ctx, pool, clock, look)
 		if err != nil {
 			return err
 		}
@@ -183,13 +163,13 @@ func (s *Store) checkAll(ctx context.Context, pool *sql.DB, orm mapper, done fun
 // checkNow shows a check the database as it is at one moment, which is not later than the time of the store. A check
 // is one statement, so that what changes between two checks is no fault.
 func (s *Store) checkNow(
-	ctx context.Context, pool *sql.DB, orm mapper, clock *databaseClock, look func(db *gorm.DB) (Check, error),
+	ctx context.Context, pool *sql.DB, clock *databaseClock, look func(db *gorm.DB) (Check, error),
 ) (c Check, err error) {
 	moment, err := pool.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
 	if err != nil {
 		return c, err
 	}
-	db, err := orm(moment, s.Log)
+	db, err := s.engine.orm(moment, newTroubleLog(s.Log))
 	if err == nil {
 		err = s.firstRead(db.WithContext(ctx))
 	}
@@ -205,19 +185,11 @@ func (s *Store) checkNow(
 // firstRead fixes what a transaction sees. It refuses a database that is copied into: what is under way has all kinds
 // of faults.
 func (s *Store) firstRead(db *gorm.DB) error {
-	if isPostgres(s.URL) && !s.copying { // a file is never copied into
+	if !s.engine.servesAlone() && !s.copying { // a file is never copied into
 		return complete(db)
 	}
 	var epochs int
 	return db.Raw("SELECT count(*) FROM epochs").Scan(&epochs).Error
-}
-
-// rulesOf are the rules that the engine of a database leaves to us.
-func rulesOf(databaseURL string) []rule {
-	if !isPostgres(databaseURL) {
-		return slices.Concat(sqliteRules, rules)
-	}
-	return rules
 }
 
 func (s *Store) check(db *gorm.DB, r rule) (Check, error) {

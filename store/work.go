@@ -14,7 +14,7 @@ func (s *Store) Work(ctx context.Context) {
 	jobs.Go(func() { s.repeat(ctx, s.replays, s.replay) })
 	jobs.Go(func() { s.repeat(ctx, nil, s.prune) })
 	jobs.Go(func() { s.repeat(ctx, nil, s.writeCounts) })
-	jobs.Go(func() { s.repeat(ctx, nil, s.tend) })
+	jobs.Go(func() { s.repeat(ctx, nil, s.maintain) })
 	jobs.Go(func() { s.repeat(ctx, nil, s.watchClock) })
 	if s.others != nil {
 		jobs.Go(func() { s.repeat(ctx, nil, s.lookAgain) })
@@ -22,6 +22,9 @@ func (s *Store) Work(ctx context.Context) {
 	jobs.Wait()
 	s.try(context.WithoutCancel(ctx), s.writeCounts)
 }
+
+// maintain looks after SQLite's file.
+func (s *Store) maintain(ctx context.Context) error { return failure(s.engine.maintain(ctx)) }
 
 // writeCounts writes what is counted in memory.
 func (s *Store) writeCounts(ctx context.Context) error {

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"gorm.io/gorm"
+
+	"github.com/agentevents/agentevents/store/internal/sqlite"
 )
 
 // most is how many writes one commit takes.
@@ -24,8 +26,7 @@ var (
 // its end: simultaneous requests share one fsync, which is what bounds a durable SQLite.
 type writer struct {
 	db     *gorm.DB // on one connection, which only work uses
-	conn   *sql.Conn
-	pool   gorm.ConnPool // of the statements that are prepared on it
+	file   *sqlite.DB
 	queue  chan *write
 	quit   chan struct{}
 	closed chan struct{}
@@ -33,8 +34,6 @@ type writer struct {
 	total  total
 
 	errands chan func() // between two transactions
-	keeper  *keeper     // of the file; nil for a process that does not own it
-	commits int         // since the log was looked at
 }
 
 // write is a function that waits for its transaction.
@@ -62,9 +61,9 @@ func afterwards(tx *gorm.DB, fn func(error)) {
 	w.after = append(w.after, fn)
 }
 
-func newWriter(db *gorm.DB, conn *sql.Conn, k *keeper) *writer {
+func newWriter(file *sqlite.DB) *writer {
 	w := &writer{
-		db: db, conn: conn, pool: db.ConnPool, keeper: k,
+		db: file.Writer(), file: file,
 		queue: make(chan *write, most), quit: make(chan struct{}), closed: make(chan struct{}), errands: make(chan func()),
 	}
 	go w.work()
@@ -129,20 +128,7 @@ func (w *writer) counted() Counts  { return w.total.get() }
 func (w *writer) close() error {
 	w.once.Do(func() { close(w.quit) })
 	<-w.closed
-	// What is committed is in the file itself then, for whoever copies that alone; but nobody who reads is waited for.
-	return errors.Join(w.db.Exec("PRAGMA busy_timeout = 500").Error, w.db.Exec("PRAGMA wal_checkpoint(TRUNCATE)").Error, closeStatements(w.pool), w.conn.Close())
-}
-
-// closeStatements closes the statements that were prepared on one connection, which would keep it open.
-func closeStatements(pool gorm.ConnPool) (err error) {
-	if p, ok := pool.(*gorm.PreparedStmtDB); ok {
-		for _, key := range p.Stmts.Keys() {
-			if statement, ok := p.Stmts.Get(key); ok {
-				err = errors.Join(err, statement.Close())
-			}
-		}
-	}
-	return err
+	return w.file.CloseWriter()
 }
 
 func (w *writer) work() {
@@ -154,7 +140,7 @@ func (w *writer) work() {
 			return
 		case j := <-w.queue:
 			w.commit(j)
-			w.carry()
+			w.file.AfterCommit()
 		case fn := <-w.errands:
 			fn()
 		}
@@ -165,25 +151,12 @@ func (w *writer) work() {
 func (w *writer) between(ctx context.Context, fn func(conn *sql.Conn) error) error {
 	done := make(chan error, 1)
 	select {
-	case w.errands <- func() { done <- fn(w.conn) }:
+	case w.errands <- func() { done <- fn(w.file.Conn()) }:
 		return <-done
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-w.closed:
 		return errClosed
-	}
-}
-
-// carry looks now and then whether the log is to be carried over to the file. Much of it, as after a reader has held
-// it up, it leaves to who tends the file, on another connection: writes need not wait for that.
-func (w *writer) carry() {
-	if w.commits++; w.keeper == nil || w.commits < carryLook {
-		return
-	}
-	w.commits = 0
-	p, err := checkpoint(w.conn, "NOOP")
-	if left := p.Log - p.Checkpointed; err == nil && p.Log >= carryPages && left > 0 && left <= writerPages {
-		_, _ = w.keeper.carry(w.conn) // which notes an error
 	}
 }
 
@@ -215,10 +188,10 @@ func (w *writer) transaction(first *write) (batch []*write, results []error, err
 		results = make([]error, len(batch))
 	} else if results[0] = w.begin(first); results[0] == nil {
 		if batch, results, err = w.others(batch, results); err == nil {
-			return batch, results, w.keeper.confirm()
+			return batch, results, w.file.CheckCommit()
 		}
 	}
-	if !w.ended() {
+	if !w.file.TransactionEnded() {
 		_ = w.run("ROLLBACK") // an error here means that the one before was in vain
 	}
 	return batch, results, err
@@ -226,7 +199,7 @@ func (w *writer) transaction(first *write) (batch []*write, results []error, err
 
 // beginTransaction refuses to write to a file that is known to be lost.
 func (w *writer) beginTransaction() error {
-	if err := w.keeper.lost(); err != nil {
+	if err := w.file.LostFile(); err != nil {
 		return err
 	}
 	return w.run("BEGIN IMMEDIATE")
@@ -257,7 +230,7 @@ func (w *writer) waiting(first *write) (batch []*write) {
 
 // others runs the writes that wait, also those that come while it does so, and commits.
 func (w *writer) others(batch []*write, results []error) ([]*write, []error, error) {
-	if w.ended() {
+	if w.file.TransactionEnded() {
 		return batch, results, errEnded
 	}
 	for len(batch) < most {
@@ -297,7 +270,7 @@ func (w *writer) step(j *write) (own, fatal error) {
 	}
 	own = w.begin(j)
 	if own != nil {
-		if w.ended() { // there is no savepoint any more
+		if w.file.TransactionEnded() { // there is no savepoint any more
 			return nil, errors.Join(own, errEnded)
 		}
 		if err := w.run("ROLLBACK TO step"); err != nil {

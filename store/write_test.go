@@ -37,7 +37,7 @@ func openWatched(t testing.TB) *watched {
 		t.Fatal(err)
 	}
 	w := &watched{Store: s, t: t}
-	err = s.writes.(*writer).conn.Raw(func(conn any) error {
+	err = s.writes.(*writer).file.Conn().Raw(func(conn any) error {
 		conn.(*sqlite3.SQLiteConn).RegisterCommitHook(func() int {
 			if w.refuse.Swap(false) {
 				return 1
