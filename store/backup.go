@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 
+	"github.com/agentevents/agentevents/store/internal/postgres"
 	"github.com/agentevents/agentevents/store/internal/sqlite"
 )
 
@@ -21,7 +22,7 @@ type Saved struct {
 // the leases that it has.
 func Backup(ctx context.Context, o Options, to string) (Saved, error) {
 	defer unmapped()()
-	if isPostgres(o.URL) {
+	if postgres.IsURL(o.URL) {
 		return Saved{}, errors.New("a backup of PostgreSQL is made by its own means, such as pg_dump; " +
 			"after one was restored, `agentevents new-epoch` is to be run before anything else")
 	}

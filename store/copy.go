@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"gorm.io/gorm"
 
+	"github.com/agentevents/agentevents/store/internal/postgres"
 	"github.com/agentevents/agentevents/store/internal/schema"
 	"github.com/agentevents/agentevents/store/internal/sqlite"
 )
@@ -29,7 +30,7 @@ type Copied struct {
 // program is in, or that an earlier copy into was interrupted. It goes on where that was, unless the source was served since:
 // then it begins anew. Until all is there and was counted, the copy cannot be served. It tells of its progress now and then.
 func CopyTo(ctx context.Context, from, to string, progress func(Copied)) error {
-	if isPostgres(from) || !isPostgres(to) {
+	if postgres.IsURL(from) || !postgres.IsURL(to) {
 		return errors.New("a copy goes from sqlite:PATH to postgres://USER@HOST:PORT/DATABASE")
 	}
 	file, err := sqlite.ExistingPath(from)
@@ -40,7 +41,7 @@ func CopyTo(ctx context.Context, from, to string, progress func(Copied)) error {
 		if err := schema.SQLite.Check(ctx, source); err != nil {
 			return err
 		}
-		if err := migratePostgres(ctx, to); err != nil {
+		if err := postgres.Migrate(ctx, to); err != nil {
 			return fmt.Errorf("open %s: %w", Redacted(to), err)
 		}
 		return copyInto(ctx, source, to, progress)
@@ -48,13 +49,9 @@ func CopyTo(ctx context.Context, from, to string, progress func(Copied)) error {
 }
 
 func copyInto(ctx context.Context, source *sql.DB, to string, progress func(Copied)) error {
-	config, err := connect(to, map[string]string{"idle_in_transaction_session_timeout": "0"})
+	target, err := postgres.Connect(ctx, to)
 	if err != nil {
-		return err
-	}
-	target, err := pgx.ConnectConfig(ctx, config)
-	if err != nil {
-		return fmt.Errorf("open %s: %w", Redacted(to), unreachable(err))
+		return fmt.Errorf("open %s: %w", Redacted(to), err)
 	}
 	defer target.Close(context.WithoutCancel(ctx))
 	c := copier{source, target, progress}
@@ -106,8 +103,8 @@ var copied = []copiedTable{
 
 // claim makes sure that nobody serves the target, and that what is there is of this source as it is.
 func (c copier) claim(ctx context.Context, name string) error {
-	var mine bool
-	if err := c.target.QueryRow(ctx, "SELECT pg_try_advisory_lock("+servedLock+")").Scan(&mine); err != nil {
+	mine, err := postgres.LockUnserved(ctx, c.target)
+	if err != nil {
 		return err
 	}
 	if !mine {
@@ -115,7 +112,7 @@ func (c copier) claim(ctx context.Context, name string) error {
 	}
 	const marked = "SELECT coalesce((SELECT mark FROM copies), '')"
 	var here, there string
-	err := errors.Join(c.source.QueryRowContext(ctx, marked).Scan(&here), c.target.QueryRow(ctx, marked).Scan(&there))
+	err = errors.Join(c.source.QueryRowContext(ctx, marked).Scan(&here), c.target.QueryRow(ctx, marked).Scan(&there))
 	if err != nil || here != "" && here == there {
 		return err
 	}

@@ -6,6 +6,8 @@ import (
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
+
+	"github.com/agentevents/agentevents/store/internal/postgres"
 )
 
 // engine is what SQLite and PostgreSQL do differently. engine_sqlite.go and engine_postgres.go have the two.
@@ -45,14 +47,27 @@ type engine interface {
 
 	// snapshot are the options of a transaction that reads more than once in one moment of the database.
 	snapshot() []*sql.TxOptions
+	// announceNumbers comes before a transaction draws its first sequence number.
+	announceNumbers(tx *gorm.DB) error
 	// visibleUpTo is a sequence number up to which no status change will appear any more.
 	visibleUpTo(ctx context.Context) (int64, error)
 }
 
 // engineOf is the engine of a database URL.
 func engineOf(databaseURL string) engine {
-	if isPostgres(databaseURL) {
+	if postgres.IsURL(databaseURL) {
 		return &postgresEngine{}
 	}
 	return &sqliteEngine{}
+}
+
+// CheckURL says what is wrong with the URL of a PostgreSQL database, without repeating it: it may hold a password.
+func CheckURL(databaseURL string) error { return postgres.CheckURL(databaseURL) }
+
+// Redacted is a database URL without its password and its settings.
+func Redacted(databaseURL string) string {
+	if !postgres.IsURL(databaseURL) {
+		return databaseURL
+	}
+	return postgres.Redact(databaseURL)
 }

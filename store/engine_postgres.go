@@ -8,43 +8,35 @@ import (
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
 
-	"github.com/agentevents/agentevents/store/internal/schema"
+	"github.com/agentevents/agentevents/store/internal/postgres"
 )
 
 // postgresEngine is a database that any number of processes share.
 type postgresEngine struct {
-	store            *Store
-	writers, readers *sql.DB
+	store *Store
+	db    *postgres.DB // nil until it is open
 }
 
 func (e *postgresEngine) open(ctx context.Context, s *Store) (err error) {
 	e.store = s
-	if e.writers, err = openPgWriters(s.URL); err != nil {
+	if e.db, err = postgres.Open(ctx, postgres.Options{URL: s.URL, Alongside: s.beside}); err != nil {
 		return err
 	}
-	if e.readers, err = openPgReaders(s.URL); err != nil {
-		return err
-	}
-	if err := e.prepare(ctx); err != nil {
-		return err
-	}
-	db, err := pgORM(pgPool{e.writers}, newTroubleLog(s.Log))
+	log := newTroubleLog(s.Log)
+	writers, err := postgres.ORM(pgPool{e.db.Writers()}, log)
 	if err != nil {
 		return err
 	}
-	if err := writable(db); err != nil {
-		return err
-	}
 	clock := s.databaseClock()
-	s.writes = newPgWriter(db, clock)
-	if s.reader, err = pgORM(e.readers, newTroubleLog(s.Log)); err != nil {
+	s.writes = newPgWriter(writers, clock)
+	if s.reader, err = postgres.ORM(e.db.Readers(), log); err != nil {
 		return err
 	}
 	if err := readClock(s.read(ctx), clock); err != nil {
 		return err
 	}
 	if !s.beside {
-		s.join()
+		s.joinPeers(e.db)
 	}
 	if s.copying {
 		return nil
@@ -52,50 +44,36 @@ func (e *postgresEngine) open(ctx context.Context, s *Store) (err error) {
 	return complete(s.read(ctx)) // and no copy can begin any more
 }
 
-// prepare looks whether the database is there, and brings its schema up to date.
-func (e *postgresEngine) prepare(ctx context.Context) error {
-	if e.store.beside {
-		return e.checkSchema(ctx, e.writers)
+// databaseClock has all times come from the database's clock, unless the store was given one.
+func (s *Store) databaseClock() *databaseClock {
+	if s.Now != nil {
+		return nil
 	}
-	if err := reach(ctx, e.writers); err != nil {
-		return err
-	}
-	return migratePostgres(ctx, e.store.URL)
+	c := &databaseClock{}
+	s.Now = c.now
+	return c
 }
 
 func (e *postgresEngine) close() error {
-	var errs []error
-	for _, pool := range []*sql.DB{e.readers, e.writers} {
-		if pool != nil {
-			errs = append(errs, pool.Close())
-		}
+	if e.db == nil {
+		return nil
 	}
-	return errors.Join(errs...)
+	return e.db.Close()
 }
 
 func (e *postgresEngine) unlock() error { return nil }
 
 // openVerifier implements engine. The server may be a standby.
 func (e *postgresEngine) openVerifier(databaseURL string) (*sql.DB, error) {
-	return openPgVerifier(databaseURL)
+	return postgres.OpenVerifier(databaseURL)
 }
 
 func (e *postgresEngine) checkSchema(ctx context.Context, db *sql.DB) error {
-	if err := reach(ctx, db); err != nil {
-		return err
-	}
-	return schema.Postgres.Check(ctx, db)
-}
-
-func reach(ctx context.Context, pool *sql.DB) error {
-	if err := pool.PingContext(ctx); err != nil {
-		return unreachable(err)
-	}
-	return nil
+	return postgres.CheckSchema(ctx, db)
 }
 
 func (e *postgresEngine) orm(pool gorm.ConnPool, log logger.Interface) (*gorm.DB, error) {
-	return pgORM(pool, log)
+	return postgres.ORM(pool, log)
 }
 
 func (e *postgresEngine) rules() []rule                    { return rules }
@@ -119,4 +97,15 @@ func (e *postgresEngine) eraseOverwritten(context.Context) error { return nil }
 
 func (e *postgresEngine) snapshot() []*sql.TxOptions {
 	return []*sql.TxOptions{{Isolation: sql.LevelRepeatableRead, ReadOnly: true}}
+}
+
+// changeNumbers are the sequence numbers of status changes.
+const changeNumbers = postgres.Sequence("status_changes_id_seq")
+
+func (e *postgresEngine) announceNumbers(tx *gorm.DB) error {
+	return execute(tx, changeNumbers.AnnounceSQL())
+}
+
+func (e *postgresEngine) visibleUpTo(ctx context.Context) (int64, error) {
+	return changeNumbers.VisibleUpTo(e.store.read(ctx))
 }

@@ -38,8 +38,19 @@ func (e *sqliteEngine) open(ctx context.Context, s *Store) error {
 	return nil
 }
 
-func (e *sqliteEngine) close() error  { return e.file.Close() }
-func (e *sqliteEngine) unlock() error { return e.file.Unlock() }
+func (e *sqliteEngine) close() error {
+	if e.file == nil {
+		return nil
+	}
+	return e.file.Close()
+}
+
+func (e *sqliteEngine) unlock() error {
+	if e.file == nil {
+		return nil
+	}
+	return e.file.Unlock()
+}
 
 // openVerifier implements engine. The file must be there.
 func (e *sqliteEngine) openVerifier(databaseURL string) (*sql.DB, error) {
@@ -85,4 +96,5 @@ func (e *sqliteEngine) eraseOverwritten(ctx context.Context) error {
 }
 
 func (e *sqliteEngine) snapshot() []*sql.TxOptions                 { return nil }
+func (e *sqliteEngine) announceNumbers(*gorm.DB) error             { return nil } // one writer draws all
 func (e *sqliteEngine) visibleUpTo(context.Context) (int64, error) { return math.MaxInt64, nil }

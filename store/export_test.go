@@ -180,8 +180,8 @@ func (s *Store) ShareRequests(ctx context.Context) error { return s.shareRequest
 // WatchClock is one that Work does every second.
 func (s *Store) WatchClock(ctx context.Context) error { return s.watchClock(ctx) }
 
-// LookAgain is one as well, with PostgreSQL.
-func (s *Store) LookAgain(ctx context.Context) error { return s.lookAgain(ctx) }
+// LookForChanges is one as well, with PostgreSQL.
+func (s *Store) LookForChanges(ctx context.Context) error { return s.lookForChanges(ctx) }
 
 // SettingsWaiting is how many statuses wait for those that are being set.
 func (s *Store) SettingsWaiting() int {

@@ -289,7 +289,7 @@ func (s *Store) make(tx *gorm.DB, changes []*change, lanes owedLanes) error {
 	for _, c := range changes {
 		s.trace(tx, c)
 	}
-	if err := insertChanges(tx, changes); err != nil {
+	if err := s.insertChanges(tx, changes); err != nil {
 		return err
 	}
 	for _, c := range changes {
@@ -316,8 +316,8 @@ func (s *Store) trace(tx *gorm.DB, c *change) {
 	c.row.Traceparent = traceparent
 }
 
-func insertChanges(tx *gorm.DB, changes []*change) error {
-	if err := announceNumbers(tx); err != nil {
+func (s *Store) insertChanges(tx *gorm.DB, changes []*change) error {
+	if err := s.engine.announceNumbers(tx); err != nil {
 		return err
 	}
 	ids, err := insertAll(tx, "status_changes", each(changes, func(c *change) changeRow { return c.row }))

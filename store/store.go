@@ -10,6 +10,7 @@ import (
 
 	"gorm.io/gorm"
 
+	"github.com/agentevents/agentevents/store/internal/postgres"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -29,7 +30,7 @@ type Options struct {
 }
 
 func (o *Options) setDefaults() {
-	if o.Now == nil && !isPostgres(o.URL) {
+	if o.Now == nil && !postgres.IsURL(o.URL) {
 		o.Now = time.Now
 	}
 	if o.Lease == 0 {
@@ -64,7 +65,7 @@ type Store struct {
 	seal    *seal
 	reader  *gorm.DB
 	writes  transactor
-	others  *others // that share the database; nil with SQLite
+	peers   *peers // that share the database; nil with SQLite
 	dueSoon chan struct{}
 	repeats repeats
 	feeds   feeds
@@ -145,8 +146,8 @@ func (s *Store) openAs(ctx context.Context) (err error) {
 func (s *Store) Close() error {
 	var errs []error
 	s.closed.Store(true)
-	if s.others != nil {
-		s.others.close()
+	if s.peers != nil {
+		s.peers.close()
 	}
 	if s.writes != nil {
 		errs = append(errs, s.writes.close())

@@ -13,6 +13,8 @@ import (
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
+
+	"github.com/agentevents/agentevents/store/internal/postgres"
 )
 
 // task is what one caller wants done together with what others want, and what comes of it.
@@ -50,7 +52,7 @@ const mostTries = 3
 
 // mostApart is how many transactions of each gatherer wait for what others hold: those of all take half of the connections,
 // so that the others are there for the rest.
-const mostApart = pgWriters / 4
+const mostApart = postgres.MaxWriters / 4
 
 func (g *gatherer[T]) init(
 	write func(context.Context, func(tx *gorm.DB) error) error, work func(tx *gorm.DB, tasks []T, wait bool) ([]T, error),
@@ -173,7 +175,7 @@ func (g *gatherer[T]) try(batch []waiter[T], wait bool) (left []waiter[T]) {
 // inTrouble says whether an error is of the database, and not of what a transaction did or of who was in its way.
 func inTrouble(err error) bool {
 	var trouble *Error
-	return errors.As(err, &trouble) && !inTheWay(err)
+	return errors.As(err, &trouble) && !postgres.IsLockTimeout(err)
 }
 
 // alone is a task that is not to be tried with others again.

@@ -11,6 +11,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/store/internal/postgres"
 )
 
 const (
@@ -45,7 +46,7 @@ type Caller struct {
 
 // Caller returns whose token it is, or ErrToken.
 func (s *Store) Caller(ctx context.Context, token string) (Caller, error) {
-	ctx, cancel := context.WithTimeout(ctx, pgPatience)
+	ctx, cancel := context.WithTimeout(ctx, postgres.TransactionTimeout)
 	defer cancel()
 	hash := sha256.Sum256([]byte(token))
 	c, is, err := first[Caller](s.read(ctx), "SELECT a.number, a.id AS application, a.name, a.client_id AS client, a.access, "+

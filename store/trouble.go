@@ -8,10 +8,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
 
+	"github.com/agentevents/agentevents/store/internal/postgres"
 	"github.com/agentevents/agentevents/store/internal/sqlite"
 )
 
@@ -43,17 +43,13 @@ func expected(err error) bool {
 
 // duplicate says whether a key exists already, also where GORM has not read the error.
 func duplicate(err error) bool {
-	var said *pgconn.PgError
-	if errors.As(err, &said) {
-		return said.Code == "23505"
-	}
-	return sqlite.IsDuplicate(err) || errors.Is(err, gorm.ErrDuplicatedKey)
+	return sqlite.IsDuplicate(err) || postgres.IsDuplicate(err) || errors.Is(err, gorm.ErrDuplicatedKey)
 }
 
 // unavailable says whether a database error is about the database and not about the statement, so that the same
 // request may succeed later.
 func unavailable(err error) bool {
-	return isClosed(err) || errors.Is(err, context.DeadlineExceeded) || sqlite.IsUnavailable(err) || pgUnavailable(err)
+	return isClosed(err) || errors.Is(err, context.DeadlineExceeded) || sqlite.IsUnavailable(err) || postgres.IsUnavailable(err)
 }
 
 // isClosed says whether an error is that the store is closed.
@@ -64,5 +60,5 @@ func isClosed(err error) bool {
 
 // contended says whether an error is that another transaction was in the way, which says nothing of the next one.
 func contended(err error) bool {
-	return sqlite.IsContended(err) || inTheWay(err) || again(err)
+	return sqlite.IsContended(err) || postgres.IsLockTimeout(err) || postgres.IsRetryable(err)
 }

@@ -16,8 +16,8 @@ func (s *Store) Work(ctx context.Context) {
 	jobs.Go(func() { s.repeat(ctx, nil, s.writeCounts) })
 	jobs.Go(func() { s.repeat(ctx, nil, s.maintain) })
 	jobs.Go(func() { s.repeat(ctx, nil, s.watchClock) })
-	if s.others != nil {
-		jobs.Go(func() { s.repeat(ctx, nil, s.lookAgain) })
+	if s.peers != nil {
+		jobs.Go(func() { s.repeat(ctx, nil, s.lookForChanges) })
 	}
 	jobs.Wait()
 	s.try(context.WithoutCancel(ctx), s.writeCounts)

@@ -8,6 +8,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"gorm.io/gorm"
+
+	"github.com/agentevents/agentevents/store/internal/postgres"
 )
 
 // tries is how often a transaction is begun that was rolled back because others were in its way.
@@ -38,11 +40,11 @@ func (w *pgWriter) do(ctx context.Context, fn func(tx *gorm.DB) error) error {
 
 // try is do, but gives up when ctx ends.
 func (w *pgWriter) try(ctx context.Context, fn func(tx *gorm.DB) error) error {
-	ctx, cancel := context.WithTimeout(ctx, pgPatience)
+	ctx, cancel := context.WithTimeout(ctx, postgres.TransactionTimeout)
 	defer cancel()
 	j := &write{ctx: ctx, fn: fn}
 	err := w.once(j)
-	for n := 1; n < tries && err != nil && again(err); n++ {
+	for n := 1; n < tries && err != nil && postgres.IsRetryable(err); n++ {
 		j.tell(err)
 		err = w.once(j)
 	}
@@ -73,7 +75,7 @@ func (w *pgWriter) once(j *write) error {
 // commit does not say again: whether a commit that nobody has answered was carried out is not known.
 func (w *pgWriter) commit(tx *gorm.DB) error {
 	err := tx.Commit().Error
-	if err != nil && !again(err) && !refused(err) {
+	if err != nil && !postgres.IsRetryable(err) && !refused(err) {
 		err = notAvailable(err)
 	}
 	return err
