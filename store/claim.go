@@ -131,7 +131,7 @@ func (s *Store) Claim(ctx context.Context, room webhook.Room) (claimed []webhook
 		s.fresh.add(0)
 	}
 	if err == nil && next == 0 {
-		s.others.tell(func(n *news) { n.Due = true })
+		s.peers.send(func(m *peerMessage) { m.Due = true })
 	}
 	if err != nil {
 		return nil, 0, err

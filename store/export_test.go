@@ -62,39 +62,29 @@ func (s *Store) ShareRequests(ctx context.Context) error { return s.shareRequest
 // WatchClock is one that Work does every second.
 func (s *Store) WatchClock(ctx context.Context) error { return s.watchClock(ctx) }
 
-// LookAgain is one as well, with PostgreSQL.
-func (s *Store) LookAgain(ctx context.Context) error { return s.lookAgain(ctx) }
+// LookForChanges is one as well, with PostgreSQL.
+func (s *Store) LookForChanges(ctx context.Context) error { return s.lookForChanges(ctx) }
 
 // SettingsWaiting is how many statuses wait for those that are being set.
 func (s *Store) SettingsWaiting() int { return s.settings.Waiting() }
 
-// The bounds of what is carried over from SQLite's log, and of what is said of it.
-const (
-	CarryEvery = carryEvery
-
-	WriterCarries = writerPages * 4096 // bytes
-	WALBound      = walBound
-	WarnEvery     = warnEvery
-	CalmFor       = calmFor
-)
+// CalmFor is how long nothing may have failed before the log says that the store is available again.
+const CalmFor = calmFor
 
 // SetMonotonic has the store take the time for what must not depend on a clock from a function.
 func (s *Store) SetMonotonic(now func() time.Time) { s.monotonic = now }
 
-// Logged returns when what the store's keeper and its downtimes have logged is written.
+// Logged returns when what the store's file and its downtimes have logged is written.
 func (s *Store) Logged() { s.aside.queue.wait(time.Minute) }
 
-// Tend is a part of Work, too, with SQLite.
-func (s *Store) Tend(ctx context.Context) error { return s.tend(ctx) }
+// Maintain is a part of Work, too, with SQLite.
+func (s *Store) Maintain(ctx context.Context) error { return s.maintain(ctx) }
 
-// Checkpoint carries all over from SQLite's log to its file.
+// Checkpoint writes all of SQLite's log to its file.
 func (s *Store) Checkpoint() error {
-	_, err := s.keeper.carry(s.keeper.readers)
+	_, err := s.engine.(*sqliteEngine).file.Checkpoint()
 	return err
 }
-
-// NoteCheckpoint has a checkpoint fail with an error.
-func (s *Store) NoteCheckpoint(err error) { s.keeper.carriedOver(progress{}, progress{}, err) }
 
 // RefuseStatements has a function called before each statement, whose error keeps that from being sent.
 func (s *Store) RefuseStatements(fn func(statement string) error) {
@@ -103,7 +93,7 @@ func (s *Store) RefuseStatements(fn func(statement string) error) {
 
 // Allocate is what a look at the store writes.
 func (s *Store) Allocate(tx *sqldb.Tx) error {
-	if err := allocate(tx, s.now()); err != nil {
+	if err := s.engine.allocate(tx, s.now()); err != nil {
 		return err
 	}
 	_, err := sqldb.Value[int](tx, "SELECT 1") // has it sent

@@ -114,7 +114,7 @@ func letGo(tx *sqldb.Tx, lane int64) (due *int64, err error) {
 // dropLeases lets every lane go, at the start of the one process that owns SQLite's file: whoever held one is gone. A
 // probe that it had begun is begun again. With PostgreSQL somebody else may hold them.
 func (s *Store) dropLeases(ctx context.Context) error {
-	if isPostgres(s.URL) {
+	if !s.engine.servesAlone() {
 		return nil
 	}
 	return s.write(ctx, func(tx *sqldb.Tx) error {

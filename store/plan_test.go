@@ -107,7 +107,7 @@ func (f *fixture) everyday(size growth.Size) {
 	f.createOnce(k)
 	f.check(f.WriteRepeats(f.ctx))
 	f.check(f.ShareRequests(f.ctx))
-	f.check(f.LookAgain(f.ctx))
+	f.check(f.LookForChanges(f.ctx))
 }
 
 // deliverEach has some deliveries delivered, by each way to claim them, one after the other in a lane, and others not.

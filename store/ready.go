@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
 
@@ -13,7 +12,6 @@ import (
 const (
 	probeEvery = time.Second     // at most, however many ask
 	probeWait  = 3 * time.Second // for one probe
-	probeBytes = 48 << 10        // that it writes on SQLite: more pages than a change needs, so that it fails first on a full disk
 	troubleFor = 2 * time.Second // in which a write has failed, so that the next one is not relied on
 )
 
@@ -26,7 +24,7 @@ func (s *Store) Ready(ctx context.Context) error {
 	case s.locked.Load():
 		return ErrLocked
 	}
-	if err := s.keeper.trouble(); err != nil {
+	if err := s.engine.checkWritable(); err != nil {
 		return notAvailable(err)
 	}
 	if err := s.downtimes.recent(troubleFor); err != nil {
@@ -37,14 +35,12 @@ func (s *Store) Ready(ctx context.Context) error {
 
 // tryOut writes what a change writes, in space that must be had first, and reads the end of what a change adds to.
 func (s *Store) tryOut(ctx context.Context) error {
-	if s.keeper != nil {
-		if err := s.keeper.look(s.reader.WithContext(ctx)); err != nil {
-			s.downtimes.note(ctx, err)
-			return notAvailable(err)
-		}
+	if err := s.engine.checkFiles(ctx); err != nil {
+		s.downtimes.note(ctx, err)
+		return notAvailable(err)
 	}
 	err := s.writes.Try(ctx, func(tx *sqldb.Tx) error {
-		if err := allocate(tx, s.now()); err != nil {
+		if err := s.engine.allocate(tx, s.now()); err != nil {
 			return err
 		}
 		_, _, err := sqldb.Get[int64](tx, "SELECT coalesce((SELECT max(id) FROM status_changes), 0) + "+
@@ -53,23 +49,6 @@ func (s *Store) tryOut(ctx context.Context) error {
 	})
 	s.downtimes.note(ctx, err)
 	return failure(err)
-}
-
-// allocate writes something that needs room.
-func allocate(tx *sqldb.Tx, now int64) error {
-	if tx.Dialect() == sqldb.Postgres {
-		return extend(tx)
-	}
-	return tx.Queue("UPDATE probes SET at = ?, room = randomblob(?) WHERE id = 1", now, probeBytes)
-}
-
-// extend needs new pages, and the commit that follows needs the log, although the rows are rolled back. It holds no
-// lock that a reader or another process waits for. Rows of a rolled back savepoint are removed by vacuum whatever
-// others still read.
-func extend(tx *sqldb.Tx) error {
-	return errors.Join(tx.Queue("SAVEPOINT room"),
-		tx.Queue("INSERT INTO probe_room (filler) SELECT repeat('x', 7000) FROM generate_series(1, 2)"),
-		tx.Queue("ROLLBACK TO SAVEPOINT room"))
 }
 
 // probe is a look whether the store takes a write, which all share who ask within a second.

@@ -21,8 +21,6 @@ const (
 type pruner struct {
 	next, again         time.Time
 	deliveries, changes int64 // the last that was looked at
-	warned              bool  // that the file cannot become smaller
-	shrunk              bool  // it is to become smaller, and does not show it yet
 }
 
 // prune removes what has ended and is older than Keep or more than KeepRows, little by little: deliveries with their
@@ -35,7 +33,7 @@ func (s *Store) prune(ctx context.Context) error {
 	}
 	s.pruner.next = now.Add(pruneEvery)
 	steps := []func(context.Context) error{
-		s.pruneDeliveries, s.pruneChanges, s.pruneReplays, s.pruneSamples, s.pruneTokens, s.pruneKeys, s.shrink,
+		s.pruneDeliveries, s.pruneChanges, s.pruneReplays, s.pruneSamples, s.pruneTokens, s.pruneKeys, s.engine.shrink,
 	}
 	if reached(now, s.pruner.again, pruneAgain) {
 		s.pruner.again, s.pruner.deliveries, s.pruner.changes = now.Add(pruneAgain), 0, 0

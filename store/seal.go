@@ -98,11 +98,10 @@ func (s *Store) sealSecrets(ctx context.Context) error {
 	if _, err := s.seal.open(stored); err != nil || s.seal == nil {
 		return err
 	}
-	if err := s.write(ctx, s.sealOpen); err != nil || isPostgres(s.URL) {
+	if err := s.write(ctx, s.sealOpen); err != nil {
 		return err
 	}
-	_, err = sqldb.Value[progress](s.read(ctx), "PRAGMA wal_checkpoint(TRUNCATE)") // what was plain is in there, too
-	return err
+	return s.engine.eraseOverwritten(ctx)
 }
 
 // sealOpen overwrites what it encrypts.

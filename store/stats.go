@@ -139,3 +139,12 @@ func (t *totalCounts) add(add func(c *Counts)) {
 	defer t.mu.Unlock()
 	add(&t.counts)
 }
+
+// FileStats is what is measured of SQLite's file.
+type FileStats struct {
+	WALBytes           int64
+	CheckpointFailures int64 // since the store was opened
+}
+
+// FileStats measures SQLite's file. With PostgreSQL, and for a store that works alongside another process, all is 0.
+func (s *Store) FileStats() FileStats { return s.engine.fileStats() }

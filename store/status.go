@@ -288,7 +288,7 @@ func (s *Store) make(tx *sqldb.Tx, changes []*change, lanes owedLanes) error {
 	for _, c := range changes {
 		s.trace(tx, c)
 	}
-	if err := insertChanges(tx, changes); err != nil {
+	if err := s.insertChanges(tx, changes); err != nil {
 		return err
 	}
 	for _, c := range changes {
@@ -315,8 +315,8 @@ func (s *Store) trace(tx *sqldb.Tx, c *change) {
 	c.row.Traceparent = traceparent
 }
 
-func insertChanges(tx *sqldb.Tx, changes []*change) error {
-	if err := announceNumbers(tx); err != nil {
+func (s *Store) insertChanges(tx *sqldb.Tx, changes []*change) error {
+	if err := s.engine.announceNumbers(tx); err != nil {
 		return err
 	}
 	ids, err := sqldb.InsertAll(tx, "status_changes", each(changes, func(c *change) changeRow { return c.row }))

@@ -35,7 +35,7 @@ type Feed struct {
 func (s *Store) StatusChanges(
 	ctx context.Context, client string, after *int64, epoch string, limit int,
 ) (feed Feed, err error) {
-	upTo, err := s.settled(ctx)
+	upTo, err := s.engine.visibleUpTo(ctx)
 	if err != nil {
 		return Feed{}, failure(err)
 	}
@@ -60,7 +60,7 @@ func (s *Store) StatusChanges(
 
 // NewestChange is the sequence number after which a client's changes are those that come from now on.
 func (s *Store) NewestChange(ctx context.Context, client string) (after *int64, err error) {
-	upTo, err := s.settled(ctx)
+	upTo, err := s.engine.visibleUpTo(ctx)
 	if err != nil {
 		return nil, failure(err)
 	}

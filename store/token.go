@@ -47,7 +47,7 @@ type Caller struct {
 
 // Caller returns whose token it is, or ErrToken.
 func (s *Store) Caller(ctx context.Context, token string) (Caller, error) {
-	ctx, cancel := context.WithTimeout(ctx, postgres.Patience)
+	ctx, cancel := context.WithTimeout(ctx, postgres.TransactionTimeout)
 	defer cancel()
 	hash := sha256.Sum256([]byte(token))
 	c, is, err := sqldb.Get[Caller](s.read(ctx), "SELECT a.number, a.id AS application, a.name, a.client_id AS client, a.access, "+

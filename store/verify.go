@@ -5,8 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"os"
-	"slices"
 
 	"github.com/agentevents/agentevents/store/internal/postgres"
 	"github.com/agentevents/agentevents/store/internal/sqldb"
@@ -130,16 +128,13 @@ func Verify(ctx context.Context, o Options, done func(Check)) error {
 
 func (s *Store) verify(ctx context.Context, done func(Check)) error {
 	s.setDefaults()
-	open, ready, orm := openFile, readyFile, orm
-	if isPostgres(s.URL) {
-		open, ready, orm = openPgVerifier, s.reach, pgORM
-	}
-	pool, err := open(s.URL)
+	s.engine = engineOf(s.URL)
+	pool, err := s.engine.openVerifier(s.URL)
 	if err != nil {
 		return err
 	}
-	if err = ready(ctx, pool); err == nil {
-		err = s.checkAll(ctx, pool, orm, done)
+	if err = s.engine.checkSchema(ctx, pool); err == nil {
+		err = s.checkAll(ctx, pool, done)
 	}
 	if err := errors.Join(err, pool.Close()); err != nil {
 		return fmt.Errorf("verify %s: %w", Redacted(s.URL), err)
@@ -147,29 +142,15 @@ func (s *Store) verify(ctx context.Context, done func(Check)) error {
 	return nil
 }
 
-// openFile opens the file of a database URL, which must be there, for reading.
-func openFile(databaseURL string) (*sql.DB, error) {
-	file, err := path(databaseURL)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := os.Stat(file); err != nil {
-		return nil, fmt.Errorf("open the database: %w", err)
-	}
-	return openReaders(file)
-}
-
-func readyFile(ctx context.Context, pool *sql.DB) error { return checkSchema(ctx, pool, sqliteSchema) }
-
 // checkAll checks all rules, and stops at the first error.
-func (s *Store) checkAll(ctx context.Context, pool *sql.DB, orm mapper, done func(Check)) error {
+func (s *Store) checkAll(ctx context.Context, pool *sql.DB, done func(Check)) error {
 	var checks []func(q sqldb.Querier) (Check, error)
-	for _, r := range rulesOf(s.URL) {
+	for _, r := range s.engine.rules() {
 		checks = append(checks, func(q sqldb.Querier) (Check, error) { return s.check(q, r) })
 	}
 	clock := s.databaseClock()
 	for _, look := range append(checks, checkReceivers) {
-		c, err := s.checkNow(ctx, pool, orm, clock, look)
+		c, err := s.checkNow(ctx, pool, clock, look)
 		if err != nil {
 			return err
 		}
@@ -181,13 +162,13 @@ func (s *Store) checkAll(ctx context.Context, pool *sql.DB, orm mapper, done fun
 // checkNow shows a check the database as it is at one moment, which is not later than the time of the store. A check
 // is one statement, so that what changes between two checks is no fault.
 func (s *Store) checkNow(
-	ctx context.Context, pool *sql.DB, orm mapper, clock *postgres.Clock, look func(q sqldb.Querier) (Check, error),
+	ctx context.Context, pool *sql.DB, clock *postgres.Clock, look func(q sqldb.Querier) (Check, error),
 ) (c Check, err error) {
 	moment, err := pool.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
 	if err != nil {
 		return c, err
 	}
-	db, err := orm(moment, s.Log)
+	db, err := s.engine.orm(moment, newTroubleLog(s.Log))
 	if err == nil {
 		c, err = s.checkIn(sqldb.Read(ctx, db), clock, look)
 	}
@@ -207,19 +188,11 @@ func (s *Store) checkIn(q sqldb.Querier, clock *postgres.Clock, look func(q sqld
 // firstRead fixes what a transaction sees. It refuses a database that is copied into: what is under way has all kinds
 // of faults.
 func (s *Store) firstRead(q sqldb.Querier) error {
-	if isPostgres(s.URL) && !s.copying { // a file is never copied into
+	if !s.engine.servesAlone() && !s.copying { // a file is never copied into
 		return complete(q)
 	}
 	_, err := sqldb.Value[int](q, "SELECT count(*) FROM epochs")
 	return err
-}
-
-// rulesOf are the rules that the engine of a database leaves to us.
-func rulesOf(databaseURL string) []rule {
-	if !isPostgres(databaseURL) {
-		return slices.Concat(sqliteRules, rules)
-	}
-	return rules
 }
 
 func (s *Store) check(q sqldb.Querier, r rule) (Check, error) {

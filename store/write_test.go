@@ -38,7 +38,7 @@ func openWatched(t testing.TB) *watched {
 		t.Fatal(err)
 	}
 	w := &watched{Store: s, t: t}
-	err = s.writes.(*sqlite.Writer).Conn().Raw(func(conn any) error {
+	err = s.writes.(*sqlite.Writer).File().Conn().Raw(func(conn any) error {
 		conn.(*sqlite3.SQLiteConn).RegisterCommitHook(func() int {
 			if w.refuse.Swap(false) {
 				return 1

@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -12,12 +11,8 @@ import (
 	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
-const (
-	// maxAttempts is how often a transaction is begun that was rolled back because others were in its way.
-	maxAttempts = 5
-	// Patience is how long a transaction may take.
-	Patience = 10 * time.Second
-)
+// maxAttempts is how often a transaction is begun that was rolled back because others were in its way.
+const maxAttempts = 5
 
 // Writer implements sqldb.Writer by a transaction for each unit of work. Many run side by side and share the server's fsync;
 // the second at a row waits for the first.
@@ -62,10 +57,10 @@ func (w *Writer) Submit(work sqldb.Work, done func(tx *sqldb.Tx, err error)) {
 
 // attempts does work until it is committed, or has failed by itself.
 func (w *Writer) attempts(ctx context.Context, work sqldb.Work) (tx *sqldb.Tx, err error) {
-	ctx, cancel := context.WithTimeout(ctx, Patience)
+	ctx, cancel := context.WithTimeout(ctx, TransactionTimeout)
 	defer cancel()
 	for range maxAttempts {
-		if tx, err = w.attempt(ctx, work); err == nil || !Again(err) {
+		if tx, err = w.attempt(ctx, work); err == nil || !IsRetryable(err) {
 			break
 		}
 	}
@@ -94,7 +89,7 @@ func (w *Writer) attempt(ctx context.Context, work sqldb.Work) (tx *sqldb.Tx, er
 // commit returns an error that does not say again when nothing has answered: whether the commit was carried out is not known.
 func (w *Writer) commit(tx *gorm.DB) error {
 	err := tx.Commit().Error
-	if err != nil && !Again(err) && !refused(err) {
+	if err != nil && !IsRetryable(err) && !refused(err) {
 		err = w.fails(err)
 	}
 	return err

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 
-	"github.com/mattn/go-sqlite3"
-
 	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
@@ -36,10 +34,10 @@ func (w *Writer) transaction(first *unit) (units []*unit, results []error, err e
 		results = make([]error, len(units))
 	} else if results[0] = w.do(first); results[0] == nil {
 		if units, results, err = w.doWaiting(units, results); err == nil {
-			return units, results, w.guard.Confirm()
+			return units, results, w.file.CheckCommit()
 		}
 	}
-	if !w.ended() {
+	if !w.file.TransactionEnded() {
 		_ = w.exec("ROLLBACK") // an error here means that the one before was in vain
 	}
 	return units, results, err
@@ -47,7 +45,7 @@ func (w *Writer) transaction(first *unit) (units []*unit, results []error, err e
 
 // beginTransaction refuses to write to a file that is known to be lost.
 func (w *Writer) beginTransaction() error {
-	if err := w.guard.Lost(); err != nil {
+	if err := w.file.LostFile(); err != nil {
 		return err
 	}
 	return w.exec("BEGIN IMMEDIATE")
@@ -55,7 +53,7 @@ func (w *Writer) beginTransaction() error {
 
 // exec runs a statement of the transaction itself.
 func (w *Writer) exec(statement string) error {
-	return sqldb.NewTx(context.Background(), w.db).Exec(statement)
+	return sqldb.NewTx(context.Background(), w.DB()).Exec(statement)
 }
 
 // allWaiting takes all units that wait.
@@ -68,7 +66,7 @@ func (w *Writer) allWaiting() (units []*unit) {
 
 // doWaiting does the units that wait, also those that come while it does so, and commits.
 func (w *Writer) doWaiting(units []*unit, results []error) ([]*unit, []error, error) {
-	if w.ended() {
+	if w.file.TransactionEnded() {
 		return units, results, errEnded
 	}
 	for len(units) < MaxUnits {
@@ -91,7 +89,7 @@ func (w *Writer) do(u *unit) error {
 	if err := u.ctx.Err(); err != nil {
 		return err
 	}
-	u.tx = sqldb.NewTx(context.WithoutCancel(u.ctx), w.db)
+	u.tx = sqldb.NewTx(context.WithoutCancel(u.ctx), w.DB())
 	return u.tx.Run(u.work)
 }
 
@@ -102,7 +100,7 @@ func (w *Writer) doApart(u *unit) (own, fatal error) {
 	}
 	own = w.do(u)
 	if own != nil {
-		if w.ended() { // there is no savepoint any more
+		if w.file.TransactionEnded() { // there is no savepoint any more
 			return nil, errors.Join(own, errEnded)
 		}
 		if err := w.exec("ROLLBACK TO unit"); err != nil {
@@ -110,14 +108,4 @@ func (w *Writer) doApart(u *unit) (own, fatal error) {
 		}
 	}
 	return own, w.exec("RELEASE unit")
-}
-
-// ended says whether there is no transaction any more: the database ends it by itself when, say, the disk is full. Another
-// unit must not begin one by its savepoint.
-func (w *Writer) ended() (ended bool) {
-	err := w.conn.Raw(func(conn any) error {
-		ended = conn.(*sqlite3.SQLiteConn).AutoCommit()
-		return nil
-	})
-	return ended || err != nil
 }

@@ -22,22 +22,10 @@ var (
 	errEnded = errors.New("the database has ended the transaction by itself")
 )
 
-// Guard looks after the file while the writer writes.
-type Guard interface {
-	// Lost says why nothing is to be written to the file any more.
-	Lost() error
-	// Confirm says why what is committed cannot be relied on.
-	Confirm() error
-	// Committed is called between two transactions, with the connection that writes.
-	Committed(conn *sql.Conn)
-}
-
 // Writer implements sqldb.Writer by one goroutine. It takes all units of work that wait into one transaction, and those that
 // come before its end: simultaneous requests share one fsync, which is what bounds a durable SQLite.
 type Writer struct {
-	db    *gorm.DB // on one connection, which only run uses
-	conn  *sql.Conn
-	guard Guard
+	file  *DB               // whose writing connection only run uses
 	fails func(error) error // what a unit gets whose transaction has failed
 
 	mu      sync.Mutex
@@ -59,11 +47,10 @@ type unit struct {
 	tx   *sqldb.Tx
 }
 
-// NewWriter returns a writer on a connection that GORM is on top of. fails makes the error of a transaction that of its
-// units.
-func NewWriter(db *gorm.DB, conn *sql.Conn, guard Guard, fails func(error) error) *Writer {
+// NewWriter returns the writer of a file. fails makes the error of a transaction that of its units.
+func NewWriter(file *DB, fails func(error) error) *Writer {
 	w := &Writer{
-		db: db, conn: conn, guard: guard, fails: fails,
+		file: file, fails: fails,
 		begin: make(chan struct{}, 1), errands: make(chan func()), quit: make(chan struct{}), closed: make(chan struct{}),
 	}
 	go w.run()
@@ -71,10 +58,10 @@ func NewWriter(db *gorm.DB, conn *sql.Conn, guard Guard, fails func(error) error
 }
 
 // DB implements sqldb.Writer.
-func (w *Writer) DB() *gorm.DB { return w.db }
+func (w *Writer) DB() *gorm.DB { return w.file.Writer() }
 
-// Conn is the connection that writes.
-func (w *Writer) Conn() *sql.Conn { return w.conn }
+// File is what it writes to.
+func (w *Writer) File() *DB { return w.file }
 
 // Waiting is how many units of work wait for a transaction.
 func (w *Writer) Waiting() int {
@@ -157,7 +144,7 @@ func (w *Writer) next() *unit {
 func (w *Writer) Between(ctx context.Context, fn func(conn *sql.Conn) error) error {
 	done := make(chan error, 1)
 	select {
-	case w.errands <- func() { done <- fn(w.conn) }:
+	case w.errands <- func() { done <- fn(w.file.Conn()) }:
 		return <-done
 	case <-ctx.Done():
 		return ctx.Err()
@@ -166,26 +153,11 @@ func (w *Writer) Between(ctx context.Context, fn func(conn *sql.Conn) error) err
 	}
 }
 
-// Close implements sqldb.Writer. It carries what is committed over to the file, for those who copy that alone, unless a
-// reader is in the way.
+// Close implements sqldb.Writer.
 func (w *Writer) Close() error {
 	w.once.Do(func() { close(w.quit) })
 	<-w.closed
-	return errors.Join(
-		w.db.Exec("PRAGMA busy_timeout = 500").Error, w.db.Exec("PRAGMA wal_checkpoint(TRUNCATE)").Error,
-		w.closeStatements(), w.conn.Close())
-}
-
-// closeStatements closes the statements that were prepared on the connection, which would keep it open.
-func (w *Writer) closeStatements() (err error) {
-	if p, ok := w.db.ConnPool.(*gorm.PreparedStmtDB); ok {
-		for _, key := range p.Stmts.Keys() {
-			if statement, ok := p.Stmts.Get(key); ok {
-				err = errors.Join(err, statement.Close())
-			}
-		}
-	}
-	return err
+	return w.file.CloseWriter()
 }
 
 // run commits what waits, until the writer is closed. A statement on another thread than the one before finds nothing of it
@@ -201,7 +173,7 @@ func (w *Writer) run() {
 		case <-w.begin:
 			if u := w.next(); u != nil {
 				w.commit(u)
-				w.guard.Committed(w.conn)
+				w.file.AfterCommit()
 				w.signal()
 			}
 		case fn := <-w.errands:

@@ -1,4 +1,4 @@
-package store
+package postgres
 
 import (
 	"context"
@@ -14,7 +14,7 @@ import (
 func silent(t *testing.T) (conn, server net.Conn) {
 	t.Helper()
 	ours, server := net.Pipe()
-	dial := listening(func(context.Context, string, string) (net.Conn, error) { return ours, nil })
+	dial := withReadDeadline(func(context.Context, string, string) (net.Conn, error) { return ours, nil })
 	conn, err := dial(t.Context(), "tcp", "")
 	if err != nil {
 		t.Fatal(err)
@@ -28,23 +28,23 @@ func TestSilenceEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		conn, server := silent(t)
 		go func() {
-			time.Sleep(pgQuery)
+			time.Sleep(readTimeout)
 			_, _ = server.Write([]byte{1})
 		}()
 		if _, err := conn.Read(make([]byte, 1)); err != nil {
-			t.Errorf("a server that takes %v: %v", pgQuery, err)
+			t.Errorf("a server that takes %v: %v", readTimeout, err)
 		}
 		began := time.Now()
-		if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) || !unavailable(err) {
+		if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) || !IsUnavailable(err) {
 			t.Errorf("a server that is silent: %v", err)
 		}
-		if took := time.Since(began); took != pgSilence {
-			t.Errorf("it was waited for %v, want %v", took, pgSilence)
+		if took := time.Since(began); took != silenceTimeout {
+			t.Errorf("it was waited for %v, want %v", took, silenceTimeout)
 		}
 	})
 }
 
-// Whoever has set an end of its own, as for a request that was given up, is not kept from it.
+// A deadline that the user of a connection has set, as for a request that was cancelled, holds.
 func TestSilenceKeepsOtherEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		conn, _ := silent(t)
@@ -62,7 +62,7 @@ func TestSilenceKeepsOtherEnds(t *testing.T) {
 			t.Fatal(err)
 		}
 		began := time.Now()
-		if _, err := conn.Read(make([]byte, 1)); time.Since(began) != pgSilence {
+		if _, err := conn.Read(make([]byte, 1)); time.Since(began) != silenceTimeout {
 			t.Errorf("after %v: %v", time.Since(began), err)
 		}
 	})

@@ -1,4 +1,4 @@
-package store
+package sqlite
 
 import (
 	"encoding/binary"
@@ -17,10 +17,10 @@ const (
 	lockByte    = 1 << 30 // its page is never written
 )
 
-// lacks says whether one of the pages behind the first ones is not in a log. A page that is there too early does not
+// walLacks says whether one of the pages behind the first ones is not in a log. A page that is there too early does not
 // matter: it can only be of a transaction after the one that asks.
-func lacks(log string, first, pages, pageBytes int64) (bool, error) {
-	has, err := pagesOf(log, pageBytes)
+func walLacks(log string, first, pages, pageBytes int64) (bool, error) {
+	has, err := walPages(log, pageBytes)
 	if err != nil {
 		return false, err
 	}
@@ -32,8 +32,8 @@ func lacks(log string, first, pages, pageBytes int64) (bool, error) {
 	return false, nil
 }
 
-// pagesOf returns the pages that a log has.
-func pagesOf(log string, pageBytes int64) (map[int64]bool, error) {
+// walPages returns the pages that a log has.
+func walPages(log string, pageBytes int64) (map[int64]bool, error) {
 	f, err := os.Open(log) // SQLite has no locks on this file that closing it could end
 	if err != nil {
 		return nil, err
