@@ -30,13 +30,16 @@ lint := .ci/bin/golangci-lint
 CI ?=
 check_spec := $(if $(CI)$(shell command -v npx 2>/dev/null || true),lint-spec,no-spec-lint)
 
-# go test shows nothing of a package that passes, so `test` itself says where PostgreSQL was skipped. With CI set, the tests
-# fail then.
+# Nothing is shown of a package that passes, so `test` itself says where PostgreSQL was skipped. With CI set, the tests fail
+# then.
 AGENTEVENTS_TEST_POSTGRES_URL ?=
 postgres = $(AGENTEVENTS_TEST_POSTGRES_URL)$(shell command -v initdb || ls /usr/lib/postgresql/*/bin/initdb 2>/dev/null || true)
 
 # Packages are tested in the order in which they are named: those that take longest first, or they are alone in the end.
 longest := ./store ./server
+
+# The packages whose tests run on PostgreSQL too. Each engine has a run of its own, within bounds of its own.
+on_postgres = $(shell grep -rlE --include='*_test.go' 'pgtest[.](Main|EngineVariable)' store server | xargs -n1 dirname | sort -u | sed 's|^|./|')
 
 .PHONY: help
 help: ## list these targets
@@ -48,7 +51,10 @@ demo: build ## build, then show the example of the README happen for real
 
 .PHONY: test
 test: ## run all tests, those of the store and of what the API promises on SQLite and on PostgreSQL (initdb, or AGENTEVENTS_TEST_POSTGRES_URL)
-	go test -timeout 20m $(longest) ./...
+	@echo "make test: on SQLite, and what is not about the store"
+	@AGENTEVENTS_TEST_ENGINE=sqlite go run ./.ci/progress -timeout 30m $(longest) ./...
+	@echo "make test: on PostgreSQL"
+	@AGENTEVENTS_TEST_ENGINE=postgres go run ./.ci/progress -timeout 30m $(longest) $(on_postgres)
 	$(if $(postgres),,@echo "make test: NOTHING was tested on PostgreSQL: neither initdb nor AGENTEVENTS_TEST_POSTGRES_URL is there" >&2)
 
 .PHONY: run

@@ -19,7 +19,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -56,7 +56,7 @@ func newWorld(t testing.TB) *world {
 	w.receivers, w.stopping = &receivers{}, make(chan struct{})
 	w.set(seedTime)
 	log := slog.New(slog.NewTextHandler(&w.log, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	databaseURL := cluster.URL(t)
+	databaseURL := pgtest.URL(t)
 	var err error
 	w.store, err = store.Open(t.Context(), store.Options{URL: databaseURL, Now: w.now, Log: log})
 	w.must(err)
@@ -139,8 +139,8 @@ func (w *world) exec(statement string, args ...any) {
 func (w *world) execOn(db querier, statement string, args ...any) {
 	w.Helper()
 	if len(args) > 0 {
-		statement = cluster.Numbered(statement)
-	} else if cluster.OnPostgres() {
+		statement = pgtest.Numbered(statement)
+	} else if pgtest.OnPostgres() {
 		args = []any{pgx.QueryExecModeSimpleProtocol} // one statement may hold several
 	}
 	_, err := db.ExecContext(w.Context(), statement, args...)
@@ -339,7 +339,7 @@ func (w *world) same(what, want string, got []byte) {
 // dump is all that is in the store, row by row, the last ids that were given included.
 func (w *world) dump() (all []string) {
 	w.Helper()
-	if cluster.OnPostgres() {
+	if pgtest.OnPostgres() {
 		all = w.rows(w.db, w.all)
 		slices.Sort(all) // a row that is written goes elsewhere
 		return all
@@ -355,7 +355,7 @@ func (w *world) dump() (all []string) {
 // stored is a dump but for what a refused request may change: PostgreSQL does not take the number of a row back that was
 // not made in the end. Those of agents are shown to nobody.
 func stored(dump []string) []string {
-	if !cluster.OnPostgres() {
+	if !pgtest.OnPostgres() {
 		return dump
 	}
 	return slices.DeleteFunc(slices.Clone(dump), func(row string) bool { return strings.HasPrefix(row, "sqlite_sequence: agents|") })
@@ -364,7 +364,7 @@ func stored(dump []string) []string {
 // everything is the query of a dump on PostgreSQL, where a query for each table would take too long.
 func (w *world) everything() string {
 	w.Helper()
-	if !cluster.OnPostgres() {
+	if !pgtest.OnPostgres() {
 		return ""
 	}
 	query := "SELECT 'sqlite_sequence: ' || replace(sequencename, '_id_seq', '') || '|' || last_value FROM pg_sequences " +
@@ -381,7 +381,7 @@ func (w *world) nothing() (statements string) {
 	for _, table := range w.contents(w.db) {
 		statements += "DELETE FROM " + table + ";"
 	}
-	if cluster.OnPostgres() {
+	if pgtest.OnPostgres() {
 		return statements + "SELECT setval(format('%I', sequencename)::regclass, 1, FALSE) FROM pg_sequences WHERE last_value IS NOT NULL"
 	}
 	return statements + "DELETE FROM sqlite_sequence"
@@ -398,7 +398,7 @@ type querier interface {
 func (w *world) contents(db querier) []string {
 	w.Helper()
 	const but = " NOT IN ('goose_db_version', 'clock', 'epochs', 'probes', 'probe_room', 'sqlite_sequence') "
-	if cluster.OnPostgres() {
+	if pgtest.OnPostgres() {
 		return w.rows(db, "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace "+
 			"AND relname"+but+"ORDER BY oid DESC")
 	}

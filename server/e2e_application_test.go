@@ -12,7 +12,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/server/lab"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 // tokenOf asks for a token and returns it, or none and how that was refused.
@@ -180,8 +180,8 @@ func (bin programs) refusesWithoutStore(t *testing.T, args []string) {
 	t.Helper()
 	file := newFile(t)
 	store, want := "sqlite:"+file, "there is no database yet"
-	if cluster.OnPostgres() {
-		store, want = cluster.Empty(t), "it is no database of this program"
+	if pgtest.OnPostgres() {
+		store, want = pgtest.Empty(t), "it is no database of this program"
 	}
 	stdout, stderr, code := bin.run(t, []string{"AGENTEVENTS_DATABASE_URL=" + store}, args...)
 	if _, err := os.Stat(file); code != 1 || stdout != "" || !strings.Contains(stderr, want) || err == nil {

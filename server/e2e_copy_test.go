@@ -5,12 +5,12 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 // A copy says of each table that it is done, in plain lines where nobody sees a bar; made again it says that it was made.
 func testCopy(t *testing.T, bin programs) {
-	from, to := "sqlite:"+newFile(t), cluster.Empty(t)
+	from, to := "sqlite:"+newFile(t), pgtest.Empty(t)
 	p := bin.serve(t, from)
 	a := newAPI(t, p)
 	a.putClient()

@@ -15,14 +15,14 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/agentevents/agentevents/gen"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 // testPostgresAway takes the database away from one server in one way after the other, while statuses change. Meanwhile it
 // says 503 and when to come again, and that it is not ready; it recovers by itself, and nothing is lost or out of order.
 func testPostgresAway(t *testing.T, bin programs) {
 	// Its connections are few, and what it has committed outlives its crash.
-	c := cluster.ForTest(t, cluster.Options{Settings: map[string]string{
+	c := pgtest.ForTest(t, pgtest.Options{Settings: map[string]string{
 		"fsync": "off", "full_page_writes": "off", "max_connections": "40",
 	}})
 	url, err := c.Create(t.Context())
@@ -40,10 +40,10 @@ func testPostgresAway(t *testing.T, bin programs) {
 	}
 	for _, away := range []struct {
 		name string
-		take func(*testing.T, *load, *cluster.Cluster)
+		take func(*testing.T, *load, *pgtest.Cluster)
 	}{
-		{"restarted", func(t *testing.T, l *load, c *cluster.Cluster) { stopAndStart(t, l, c, os.Interrupt) }},
-		{"crashed", func(t *testing.T, l *load, c *cluster.Cluster) { stopAndStart(t, l, c, syscall.SIGQUIT) }},
+		{"restarted", func(t *testing.T, l *load, c *pgtest.Cluster) { stopAndStart(t, l, c, os.Interrupt) }},
+		{"crashed", func(t *testing.T, l *load, c *pgtest.Cluster) { stopAndStart(t, l, c, syscall.SIGQUIT) }},
 		{"all connections ended", endConnections},
 		{"no connection left", takeConnections},
 	} {
@@ -61,7 +61,7 @@ func testPostgresAway(t *testing.T, bin programs) {
 	}
 }
 
-func stopAndStart(t *testing.T, l *load, c *cluster.Cluster, how os.Signal) {
+func stopAndStart(t *testing.T, l *load, c *pgtest.Cluster, how os.Signal) {
 	if err := c.Halt(how); err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +72,7 @@ func stopAndStart(t *testing.T, l *load, c *cluster.Cluster, how os.Signal) {
 }
 
 // endConnections ends all connections again and again, each time after something went through.
-func endConnections(t *testing.T, l *load, _ *cluster.Cluster) {
+func endConnections(t *testing.T, l *load, _ *pgtest.Cluster) {
 	conn := l.connect(t)
 	for range 10 {
 		before := l.accepted()
@@ -93,7 +93,7 @@ func endAll(t *testing.T, conn *pgx.Conn) (n int) {
 }
 
 // takeConnections takes each connection that the database has, while nobody wants one back.
-func takeConnections(t *testing.T, l *load, _ *cluster.Cluster) {
+func takeConnections(t *testing.T, l *load, _ *pgtest.Cluster) {
 	var taken []*pgx.Conn
 	defer func() {
 		for _, one := range taken {

@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"github.com/agentevents/agentevents/gen"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 func (a api) redeliver(id int64, want int) {
@@ -106,7 +106,7 @@ func sameAgain(t *testing.T, before, after []arrival) {
 // A replay that was cut off by a kill goes on after it, and sends nothing again twice.
 func testReplayKilled(t *testing.T, bin programs) {
 	many := 3000
-	if cluster.OnPostgres() {
+	if pgtest.OnPostgres() {
 		many = 1000 // each takes several times as long
 	}
 	store, r := newStore(t), newReceiver(t)

@@ -88,7 +88,7 @@ func (c *hanging) stop(t *testing.T) {
 	equal(t, "exit code after "+c.signal.String(), c.p.wait(t), 0)
 	took := c.p.until.Sub(c.at)
 	t.Logf("%s with %s: stopped after %v", c.signal, c.env, took.Round(time.Millisecond))
-	if took > 15*time.Second {
+	if took > 40*time.Second {
 		t.Errorf("%s with %s: it took %v to stop", c.signal, c.env, took)
 	}
 }
@@ -119,7 +119,7 @@ func testSecondSignal(t *testing.T, bin programs) {
 		_ = p.cmd.Process.Signal(syscall.SIGINT) // fails when it has ended
 		return p.ended()
 	})
-	if took := p.until.Sub(began); took > 5*time.Second {
+	if took := p.until.Sub(began); took > 10*time.Second { // a stop that waits for the attempt takes longer
 		t.Errorf("it took %v", took)
 	}
 	if p.cmd.ProcessState.Success() {

@@ -13,7 +13,7 @@ import (
 	"testing"
 
 	"github.com/agentevents/agentevents/gen"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 // engines are those that an end-to-end test runs on. What has nothing to do with the store, or with its file alone, runs on
@@ -75,7 +75,7 @@ func TestEndToEnd(t *testing.T) {
 		{"lines of the log", onBoth, testLines},
 		{"Prometheus", onPostgresAlone, testPrometheus},
 	} {
-		if test.on == onBoth || cluster.OnPostgres() == (test.on == onPostgresAlone) {
+		if test.on == onBoth || pgtest.OnPostgres() == (test.on == onPostgresAlone) {
 			t.Run(test.name, func(t *testing.T) {
 				t.Parallel()
 				test.run(t, bin)

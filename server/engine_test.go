@@ -13,17 +13,17 @@ import (
 	_ "github.com/mattn/go-sqlite3"    // the driver sqlite3
 
 	"github.com/agentevents/agentevents/store"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 // onPostgres are the tests of what is promised, which run on SQLite as all do, and then again on PostgreSQL.
 const onPostgres = "^Test(Contract.*|Token.*|EndToEnd|GracefulStop|ListenerFails|StopEndsPolls)$"
 
 func TestMain(m *testing.M) {
-	if cluster.OnPostgres() {
+	if pgtest.OnPostgres() {
 		_ = flag.Set("rapid.checks", "20") // each takes several times as long; the command line goes before
 	}
-	os.Exit(cluster.Main(m, cluster.Suite{Run: onPostgres, Prepare: prepare}))
+	os.Exit(pgtest.Main(m, pgtest.Suite{Run: onPostgres, Prepare: prepare}))
 }
 
 // prepare makes the tables of which each test on PostgreSQL has a copy.

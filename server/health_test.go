@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 func TestHealth(t *testing.T) {
@@ -35,7 +35,7 @@ func TestHealth(t *testing.T) {
 
 // When the database's file is removed nothing is stored any more, and the log has one line of it, however much fails.
 func TestHealthWithoutAFile(t *testing.T) {
-	cluster.SQLiteOnly(t, "it is about the file")
+	pgtest.SQLiteOnly(t, "it is about the file")
 	s := newSite(t)
 	s.expect(s.send(s.request("GET", "/readyz", nil)), http.StatusOK, `{"status":"ok"}`)
 	if err := os.Remove(strings.TrimPrefix(s.store.URL, "sqlite:")); err != nil {

@@ -6,20 +6,12 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 
 	"github.com/alecthomas/kong"
 )
 
-// garbage is how much of it there may be before it is collected, in percent of what is in use, unless GOGC says. What is in use
-// is a few MiB: one or two more are a fifth fewer collections than with Go's own 100.
-const garbage = 125
-
 func main() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(garbage)
-	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // the first signal stops gracefully, the second kills
 	os.Exit(run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr))

@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 func (p *program) scrape() scraped {
@@ -52,7 +52,7 @@ func (p *program) measures(want ...string) scraped {
 	p.Helper()
 	look := time.NewTicker(10 * time.Millisecond)
 	defer look.Stop()
-	for end := time.Now().Add(20 * time.Second); ; <-look.C {
+	for end := time.Now().Add(time.Minute); ; <-look.C {
 		s := p.scrape()
 		missing := slices.DeleteFunc(slices.Clone(want), s.has)
 		if len(missing) == 0 {
@@ -185,7 +185,7 @@ func TestProfiles(t *testing.T) {
 		}
 	}
 	p.stop()
-	p.ends(5 * time.Second)
+	p.ends(time.Minute)
 }
 
 // What the store cannot tell is left out, and the rest is told.
@@ -208,7 +208,7 @@ func TestMetricsOfAStoreThatIsGone(t *testing.T) {
 // Nor does it take long to say that nothing can be written.
 func TestMetricsOfAStoreThatHangs(t *testing.T) {
 	t.Parallel()
-	cluster.SQLiteOnly(t, "there it is one writer whom all wait for")
+	pgtest.SQLiteOnly(t, "there it is one writer whom all wait for")
 	s := newSite(t)
 	db, err := sql.Open("sqlite3", strings.TrimPrefix(s.store.URL, "sqlite:"))
 	if err != nil {
@@ -228,7 +228,7 @@ func TestMetricsOfAStoreThatHangs(t *testing.T) {
 	if !got.has("agentevents_store_up 0") || !got.has("agentevents_breakers_open 0") {
 		t.Errorf("got\n%s", got.text)
 	}
-	if took := time.Since(began); took > probeTimeout+time.Second {
+	if took := time.Since(began); took >= 5*time.Second { // as long as SQLite itself waits for its writer
 		t.Errorf("it took %v", took)
 	}
 }

@@ -20,7 +20,7 @@ import (
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/server/lab"
 	"github.com/agentevents/agentevents/store"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 // program is the whole program in this process, but for its signals.
@@ -37,7 +37,7 @@ type program struct {
 // start starts it on a free port, with a store of its own, and waits until it says where.
 func start(t testing.TB, env ...string) *program {
 	t.Helper()
-	return startOn(t, cluster.URL(t), env...)
+	return startOn(t, pgtest.URL(t), env...)
 }
 
 // startOn is start with a store that may have been another's before.
@@ -150,7 +150,7 @@ func (p *program) ends(within time.Duration) {
 func TestStart(t *testing.T) {
 	p := start(t, "AGENTEVENTS_NONSENSE=1")
 	p.stop()
-	p.ends(5 * time.Second)
+	p.ends(time.Minute)
 	for _, want := range []string{
 		`level=WARN msg="unknown variable" name=AGENTEVENTS_NONSENSE`, "version=" + build().version, "store=" + store.Redacted(p.store),
 		"api=" + p.url + basePath, `level=WARN msg="receivers may live in networks that are not public" networks=[127.0.0.0/8]`,
@@ -200,7 +200,7 @@ func TestGracefulStop(t *testing.T) {
 	if err != nil || !strings.Contains(string(answer), "201 Created") {
 		t.Errorf("the request that ran was answered %q, %v", answer, err)
 	}
-	p.ends(5 * time.Second)
+	p.ends(time.Minute)
 	http.DefaultClient.CloseIdleConnections()
 }
 
@@ -211,7 +211,7 @@ func TestListenerFails(t *testing.T) {
 		"of metrics":  func(on listeners) error { return on.metrics.Close() },
 	} {
 		t.Run(name, func(t *testing.T) {
-			env := variables([]string{"AGENTEVENTS_DATABASE_URL=" + cluster.URL(t), "AGENTEVENTS_ADDR=127.0.0.1:0", "AGENTEVENTS_METRICS_ADDR=127.0.0.1:0"})
+			env := variables([]string{"AGENTEVENTS_DATABASE_URL=" + pgtest.URL(t), "AGENTEVENTS_ADDR=127.0.0.1:0", "AGENTEVENTS_METRICS_ADDR=127.0.0.1:0"})
 			var line commands
 			_, err := parse(&line, []string{"serve"}, env, io.Discard, io.Discard)
 			must(t, err)
@@ -287,6 +287,6 @@ func TestStopInTime(t *testing.T) {
 	p.upload()
 	began := time.Now()
 	p.stop()
-	p.ends(15 * time.Second)
+	p.ends(40 * time.Second)
 	t.Logf("it took %v", time.Since(began).Round(time.Millisecond))
 }

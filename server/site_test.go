@@ -17,7 +17,7 @@ import (
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/server/lab"
 	"github.com/agentevents/agentevents/store"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -98,7 +98,7 @@ func (s *site) askAs(authorization, method, path, body string) got {
 func (s *site) openStore(log *slog.Logger) {
 	s.Helper()
 	var err error
-	s.store, err = store.Open(s.Context(), store.Options{URL: cluster.URL(s), Log: log})
+	s.store, err = store.Open(s.Context(), store.Options{URL: pgtest.URL(s), Log: log})
 	if err != nil {
 		s.Fatal(err)
 	}

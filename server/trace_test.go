@@ -21,7 +21,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 // tracedSpan is one as a collector gets it.
@@ -158,11 +158,11 @@ const available = `{"agent_status":"available"}`
 // The spans of a status change are one tree, down to the request that the receiver gets.
 func TestTrace(t *testing.T) {
 	s, r := collect(t), tell(t, http.StatusOK)
-	p := traced(t, cluster.URL(t), r)
+	p := traced(t, pgtest.URL(t), r)
 	p.changes("/client/12/agent/local/1/status", available)
 	header := <-r.headers
 	p.stop()
-	p.ends(5 * time.Second)
+	p.ends(time.Minute)
 
 	request := s.one(caller, "putLocalAgentStatus")
 	change := s.one(request, "status change")
@@ -203,13 +203,13 @@ func (p *program) logs(line, text string) bool {
 // One request may make several changes.
 func TestTraceOfManyStatuses(t *testing.T) {
 	s, r := collect(t), tell(t, http.StatusOK)
-	p := traced(t, cluster.URL(t), r)
+	p := traced(t, pgtest.URL(t), r)
 	p.changes("/client/12/status/", `[{"agent_type":"local","agent_id":1,"agent_status":"available"},
 		{"agent_type":"local","agent_id":2,"agent_status":"available"},
 		{"agent_type":"local","agent_id":2,"agent_status":"available"}]`)
 	headers := []string{<-r.headers, <-r.headers}
 	p.stop()
-	p.ends(5 * time.Second)
+	p.ends(time.Minute)
 	changes := s.under(s.one(caller, "putStatuses"))
 	if len(changes) != 2 {
 		t.Fatalf("the request has made %+v", changes)
@@ -224,12 +224,12 @@ func TestTraceOfManyStatuses(t *testing.T) {
 // What goes out after a restart is of the trace that it was of before.
 func TestTraceSurvivesARestart(t *testing.T) {
 	s, r := collect(t), tell(t, http.StatusServiceUnavailable)
-	url := cluster.URL(t)
+	url := pgtest.URL(t)
 	p := traced(t, url, r)
 	p.changes("/client/12/agent/local/1/status", available)
 	<-r.headers
 	p.stop()
-	p.ends(5 * time.Second)
+	p.ends(time.Minute)
 	change := s.one(s.one(caller, "putLocalAgentStatus"), "status change")
 	before := s.under(change)
 
@@ -240,7 +240,7 @@ func TestTraceSurvivesARestart(t *testing.T) {
 	p = startOn(t, url)
 	header := <-r.headers
 	p.stop()
-	p.ends(5 * time.Second)
+	p.ends(time.Minute)
 	all := s.under(change)
 	if last := all[len(all)-1]; len(all) != len(before)+1 || last.name != "attempt" || header != last.traceparent() || last.failed {
 		t.Errorf("the receiver was told %q, under the change is %+v", header, all)
@@ -253,14 +253,14 @@ func TestTraceSurvivesARestart(t *testing.T) {
 // Without anybody to send traces to nothing is said of any, not even what a caller or the store says.
 func TestNoTrace(t *testing.T) {
 	r := tell(t, http.StatusServiceUnavailable)
-	url := cluster.URL(t)
+	url := pgtest.URL(t)
 	p := traced(t, url, r)
 	p.changes("/client/12/agent/local/1/status", available)
 	if header := <-r.headers; header != "" {
 		t.Errorf("the receiver was told %q", header)
 	}
 	p.stop()
-	p.ends(5 * time.Second)
+	p.ends(time.Minute)
 
 	t.Setenv(tracesEndpointVariable, collectorOf(t))
 	p = startOn(t, url, "AGENTEVENTS_RETRY_SCHEDULE=100ms")
@@ -269,7 +269,7 @@ func TestNoTrace(t *testing.T) {
 	}
 	p.changes("/client/12/agent/local/2/status", available)
 	p.stop()
-	p.ends(5 * time.Second)
+	p.ends(time.Minute)
 
 	t.Setenv("OTEL_SDK_DISABLED", "true")
 	for len(r.headers) > 0 {
@@ -280,7 +280,7 @@ func TestNoTrace(t *testing.T) {
 		t.Errorf("the receiver was told %q", headers)
 	}
 	p.stop()
-	p.ends(5 * time.Second)
+	p.ends(time.Minute)
 	if strings.Contains(p.log.String(), "trace_id") {
 		t.Errorf("the log is about a trace:\n%s", p.log)
 	}
@@ -298,13 +298,13 @@ func collectorOf(t *testing.T) string {
 func TestTraceThatIsNotSampled(t *testing.T) {
 	s, r := collect(t), tell(t, http.StatusOK)
 	t.Setenv("OTEL_TRACES_SAMPLER", "always_off")
-	p := traced(t, cluster.URL(t), r)
+	p := traced(t, pgtest.URL(t), r)
 	p.changes("/client/12/agent/local/1/status", available)
 	if header := <-r.headers; !strings.HasPrefix(header, "00-"+caller.trace+"-") || !strings.HasSuffix(header, "-00") {
 		t.Errorf("the receiver was told %q", header)
 	}
 	p.stop()
-	p.ends(5 * time.Second)
+	p.ends(time.Minute)
 	if len(s.got) > 0 {
 		t.Errorf("the collector has got %+v", s.got)
 	}
@@ -319,11 +319,11 @@ func TestTraceToNobody(t *testing.T) {
 	for _, endpoint := range []string{closedPort(t), hanging.URL} {
 		t.Setenv(endpointVariable, endpoint)
 		r := tell(t, http.StatusOK)
-		p := traced(t, cluster.URL(t), r)
+		p := traced(t, pgtest.URL(t), r)
 		p.changes("/client/12/agent/local/1/status", available)
 		<-r.headers
 		p.stop()
-		p.ends(flushTimeout + 3*time.Second)
+		p.ends(flushTimeout + 30*time.Second)
 		if !p.logs("level=WARN", "traces") {
 			t.Errorf("nothing is said of it:\n%s", p.log)
 		}
@@ -334,7 +334,7 @@ func TestTraceToNonsense(t *testing.T) {
 	for _, endpoint := range []string{"nonsense", "127.0.0.1:4318", "tcp://secret@127.0.0.1:4318", "http://", "http://%zz"} {
 		t.Setenv(endpointVariable, endpoint)
 		code, _, stderr := call(t, []string{
-			"AGENTEVENTS_ADDR=127.0.0.1:0", "AGENTEVENTS_DATABASE_URL=" + cluster.URL(t),
+			"AGENTEVENTS_ADDR=127.0.0.1:0", "AGENTEVENTS_DATABASE_URL=" + pgtest.URL(t),
 		}, "serve")
 		if code != exitFailed || !strings.Contains(stderr, endpointVariable+" and") || strings.Contains(stderr, "secret") {
 			t.Errorf("%s: exit code %d, standard error %q", endpoint, code, stderr)
@@ -383,7 +383,7 @@ func (p *program) read200(path string, into any) {
 func TestTraceInTheLog(t *testing.T) {
 	collect(t)
 	r := tell(t, http.StatusServiceUnavailable)
-	p := traced(t, cluster.URL(t), r)
+	p := traced(t, pgtest.URL(t), r)
 	p.changes("/client/12/agent/local/1/status", available)
 	told := []string{<-r.headers}
 	r.answer(http.StatusOK)
@@ -408,13 +408,13 @@ func TestTraceInTheLog(t *testing.T) {
 		t.Errorf("the replay said %q, shown is %+v", header, again.Request)
 	}
 	p.stop()
-	p.ends(5 * time.Second)
+	p.ends(time.Minute)
 }
 
 // A test of an event is an attempt under the request that asks for it.
 func TestTraceOfATest(t *testing.T) {
 	s, r := collect(t), tell(t, http.StatusOK)
-	p := traced(t, cluster.URL(t), r)
+	p := traced(t, pgtest.URL(t), r)
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.url+basePath+"/client/12/agent/local/1/event/1/test", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -425,7 +425,7 @@ func TestTraceOfATest(t *testing.T) {
 	var tests []gen.EventTestResult
 	p.read200("/client/12/agent/local/1/event/1/test", &tests)
 	p.stop()
-	p.ends(5 * time.Second)
+	p.ends(time.Minute)
 	attempt := s.one(s.one(caller, "testLocalAgentEvent"), "attempt")
 	if header != attempt.traceparent() || attempt.attributes["agentevents.test"] != "true" {
 		t.Errorf("the receiver was told %q, the attempt is %+v", header, attempt)
@@ -441,7 +441,7 @@ func TestWrongTraceHeaders(t *testing.T) {
 	for _, wrong := range []string{"Bearer secret", "=secret", "authorization=secret%zz", "a=b,secret"} {
 		for _, name := range headerVariables {
 			t.Setenv(name, wrong)
-			code, _, stderr := call(t, []string{"AGENTEVENTS_DATABASE_URL=" + cluster.URL(t)}, "serve")
+			code, _, stderr := call(t, []string{"AGENTEVENTS_DATABASE_URL=" + pgtest.URL(t)}, "serve")
 			if code != exitFailed || !strings.Contains(stderr, name+" must be NAME=VALUE") || strings.Contains(stderr, "secret") {
 				t.Errorf("%s=%s: exit code %d, %s", name, wrong, code, stderr)
 			}

@@ -21,7 +21,6 @@ type Saved struct {
 // nothing of it is left. Each time that it is put in a store's place, its first start gives it another epoch, and drops
 // the leases that it has.
 func Backup(ctx context.Context, o Options, to string) (Saved, error) {
-	defer unmapped()()
 	if postgres.IsURL(o.URL) {
 		return Saved{}, errors.New("a backup of PostgreSQL is made by its own means, such as pg_dump; " +
 			"after one was restored, `agentevents new-epoch` is to be run before anything else")

@@ -15,7 +15,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -133,7 +133,7 @@ func (b *crowd) wait(more int) {
 
 // Copies of a store that is written to all the time are sound, and have all that was confirmed before.
 func TestBackupOfABusyStore(t *testing.T) {
-	cluster.SQLiteOnly(t, "a server makes backups itself")
+	pgtest.SQLiteOnly(t, "a server makes backups itself")
 	f := open(t)
 	b := f.keepBusy()
 	for range 5 {
@@ -181,7 +181,7 @@ func (f *fixture) has(changes []int64, made store.Saved) {
 // A copy goes on where it was made: what was pending goes out, and what was in flight at once. Numbers come again that the
 // store has given out since, and whoever has read those is told so.
 func TestRestore(t *testing.T) {
-	cluster.SQLiteOnly(t, "a server makes backups itself")
+	pgtest.SQLiteOnly(t, "a server makes backups itself")
 	f := open(t)
 	k := f.agent()
 	f.register(k, crm, both...)
@@ -270,7 +270,7 @@ func TestNewEpoch(t *testing.T) {
 
 // A store that nobody serves is copied too, and one that was killed with what its log has.
 func TestBackupOfAnIdleStore(t *testing.T) {
-	cluster.SQLiteOnly(t, "a server makes backups itself")
+	pgtest.SQLiteOnly(t, "a server makes backups itself")
 	f := openWithEverything(t)
 	killed := f.of("sqlite:" + filepath.Join(t.TempDir(), "killed.db"))
 	for _, end := range []string{"", "-wal"} {
@@ -291,7 +291,7 @@ func TestBackupOfAnIdleStore(t *testing.T) {
 
 // What cannot be copied, or not to there, leaves everything as it is.
 func TestBackupRefuses(t *testing.T) {
-	cluster.SQLiteOnly(t, "a server makes backups itself")
+	pgtest.SQLiteOnly(t, "a server makes backups itself")
 	f := openWithEverything(t)
 	dir := t.TempDir()
 	f.check(os.Mkdir(filepath.Join(dir, "folder"), 0o700))
@@ -338,7 +338,7 @@ func tree(t *testing.T, dir string) (all []string) {
 
 // A copy that is not sound is none.
 func TestBackupOfADamagedStore(t *testing.T) {
-	cluster.SQLiteOnly(t, "a server looks after its pages itself")
+	pgtest.SQLiteOnly(t, "a server looks after its pages itself")
 	f := openWithEverything(t)
 	dir := t.TempDir()
 	for plant, want := range map[string]string{
@@ -385,7 +385,7 @@ func (e *ending) look() {
 
 // Whenever a copy is given up, nothing of it is left.
 func TestBackupGivenUp(t *testing.T) {
-	cluster.SQLiteOnly(t, "a server makes backups itself")
+	pgtest.SQLiteOnly(t, "a server makes backups itself")
 	f := openWithEverything(t)
 	dir := t.TempDir()
 	for looks := 1; ; looks++ {

@@ -8,7 +8,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -199,7 +199,7 @@ func (f *fixture) backlog(n int) {
 				client_id, kind, i, new_status, changed_at
 			FROM deliveries, n WHERE id = 1;`, n))
 	for _, table := range []string{"lanes", "status_changes", "deliveries"} { // where ids go on
-		if cluster.OnPostgres() {
+		if pgtest.OnPostgres() {
 			f.sql(fmt.Sprintf("SELECT setval(pg_get_serial_sequence('%s', 'id'), max(id)) FROM %s", table, table))
 		}
 	}

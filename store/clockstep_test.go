@@ -10,7 +10,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -139,7 +139,7 @@ func TestClockPutBackAtReceivers(t *testing.T) {
 
 // TestClockPutBackOnce has two processes see the same step, of which one acts.
 func TestClockPutBackOnce(t *testing.T) {
-	cluster.PostgresOnly(t, "several processes share a database there")
+	pgtest.PostgresOnly(t, "several processes share a database there")
 	f := open(t)
 	other, err := store.Open(f.ctx, store.Options{URL: f.url, Now: f.clock.Now})
 	f.check(err)

@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/agentevents/agentevents/store"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 func noProgress(store.Copied) {}
@@ -16,13 +16,13 @@ func noProgress(store.Copied) {}
 // copying is a test of copies into PostgreSQL: a source with some of everything, closed, and an empty target.
 func copying(t *testing.T) (source, target *fixture) {
 	t.Helper()
-	cluster.PostgresOnly(t, "a copy goes there")
+	pgtest.PostgresOnly(t, "a copy goes there")
 	source = &fixture{t: t, ctx: t.Context(), clock: newClock()}
 	source.url = "sqlite:" + filepath.Join(t.TempDir(), "agentevents.db")
 	source.open()
 	fillWithEverything(source)
 	source.check(source.Close())
-	target = &fixture{t: t, ctx: t.Context(), clock: source.clock, url: cluster.Empty(t)}
+	target = &fixture{t: t, ctx: t.Context(), clock: source.clock, url: pgtest.Empty(t)}
 	return source, target
 }
 

@@ -17,9 +17,9 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/internal/diskfault"
 	"github.com/agentevents/agentevents/store/internal/sqldb"
-	"github.com/agentevents/agentevents/store/vfs/fault"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 // disk is a store on SQLite whose file fails when a test says so, and its log.
@@ -46,7 +46,7 @@ func room(bytes int) func(tx *sqldb.Tx) error {
 func fill(tx *sqldb.Tx) error { return room(4_000_000)(tx) }
 
 func openDisk(t *testing.T) *disk {
-	cluster.SQLiteOnly(t, "it is about the file")
+	pgtest.SQLiteOnly(t, "it is about the file")
 	d := &disk{fixture: open(t)}
 	d.fixture.log = slog.New(slog.NewTextHandler(&d.log, nil))
 	d.restart()
@@ -72,8 +72,8 @@ func (d *disk) change() bool {
 }
 
 // arm has files fail until the test, or what it returns, ends that.
-func (d *disk) arm(r fault.Rule) (disarm func()) {
-	disarm = fault.Arm(r)
+func (d *disk) arm(r diskfault.Rule) (disarm func()) {
+	disarm = diskfault.Arm(r)
 	d.t.Cleanup(disarm)
 	return disarm
 }
@@ -106,7 +106,7 @@ func TestReadyOnAFullDisk(t *testing.T) {
 	d.want(true, "at first")
 	const frame = 4096 + 24
 	d.check(d.Write(d.ctx, nothing)) // what is behind is free
-	disarm := d.arm(fault.Rule{Suffix: "-wal", Writes: syscall.ENOSPC, From: d.size("-wal") + 5*frame})
+	disarm := d.arm(diskfault.Rule{Suffix: "-wal", Writes: syscall.ENOSPC, From: d.size("-wal") + 5*frame})
 	for d.change() {
 	}
 	for range 3 {
@@ -199,7 +199,7 @@ func TestFileThatIsTruncatedBesideItsLog(t *testing.T) {
 // gone has the test end without a look at the file.
 func (d *disk) gone() {
 	_ = d.Close()
-	d.url = cluster.URL(d.t)
+	d.url = pgtest.URL(d.t)
 	d.open()
 }
 
@@ -271,14 +271,14 @@ func (d *disk) jam(text string) (line <-chan struct{}, read func()) {
 func TestLogThatIsNotRead(t *testing.T) {
 	for text, fail := range map[string]func(d *disk) (ready bool){
 		"checkpoint failed, the write-ahead log grows": func(d *disk) bool {
-			defer d.arm(fault.Rule{Suffix: "agentevents.db", Writes: syscall.EIO})()
+			defer d.arm(diskfault.Rule{Suffix: "agentevents.db", Writes: syscall.EIO})()
 			for d.FileStats().CheckpointFailures == 0 {
 				d.change()
 			}
 			return false
 		},
 		"store unavailable": func(d *disk) bool {
-			defer d.arm(fault.Rule{Suffix: "-wal", Writes: syscall.ENOSPC})()
+			defer d.arm(diskfault.Rule{Suffix: "-wal", Writes: syscall.ENOSPC})()
 			d.change()
 			return true
 		},
@@ -303,7 +303,7 @@ func TestLogThatIsNotRead(t *testing.T) {
 			<-line
 			select {
 			case <-done:
-			case <-time.After(20 * time.Second):
+			case <-time.After(patience):
 				t.Error("all waits for the log")
 			}
 			read()
@@ -312,10 +312,42 @@ func TestLogThatIsNotRead(t *testing.T) {
 	}
 }
 
+// changes returns how many status changes the file has.
+func (d *disk) changes() (n int) {
+	d.t.Helper()
+	db := d.db()
+	defer db.Close()
+	d.check(db.QueryRow("SELECT count(*) FROM status_changes").Scan(&n))
+	return n
+}
+
+// A change that the disk has no room for leaves nothing in the file, and the next one that has room is in it.
+func TestRefusedChangeLeavesNothing(t *testing.T) {
+	d := openDisk(t)
+	d.change()
+	before := d.changes()
+	disarm := d.arm(diskfault.Rule{Suffix: "-wal", Writes: syscall.ENOSPC})
+	if d.change() {
+		t.Error("a change is answered")
+	}
+	disarm()
+	if n := d.changes(); n != before {
+		t.Errorf("%d changes became %d", before, n)
+	}
+	if !d.change() || d.changes() != before+1 {
+		t.Errorf("of %d changes and another one, the file has %d", before, d.changes())
+	}
+	d.restart()
+	if n := d.changes(); n != before+1 {
+		t.Errorf("after a restart %d changes are left of %d", n, before+1)
+	}
+	d.verify()
+}
+
 // Of a full disk the log has one line, however many requests fail of it, and one when that is over.
 func TestOneLineForAFullDisk(t *testing.T) {
 	d := openDisk(t)
-	disarm := d.arm(fault.Rule{Suffix: "-wal", Writes: syscall.ENOSPC})
+	disarm := d.arm(diskfault.Rule{Suffix: "-wal", Writes: syscall.ENOSPC})
 	for range 20 {
 		if d.change() {
 			t.Fatal("a change is answered")
@@ -337,7 +369,7 @@ func TestOneLineForAFullDisk(t *testing.T) {
 // Also where the database ends a transaction in the middle of it, which others share.
 func TestOneLineForATransactionThatHasEnded(t *testing.T) {
 	d := openDisk(t)
-	d.arm(fault.Rule{Suffix: "-wal", Writes: syscall.ENOSPC})
+	d.arm(diskfault.Rule{Suffix: "-wal", Writes: syscall.ENOSPC})
 	hold, held := make(chan struct{}), make(chan struct{})
 	var all sync.WaitGroup
 	write := func(fn func(tx *sqldb.Tx) error) {

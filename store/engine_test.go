@@ -12,14 +12,12 @@ import (
 	"github.com/mattn/go-sqlite3"
 
 	"github.com/agentevents/agentevents/store"
-	"github.com/agentevents/agentevents/store/cluster"
-	"github.com/agentevents/agentevents/store/vfs"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
-// All tests run on SQLite, where files are read as large ones are, and then again on PostgreSQL.
+// All tests run on SQLite and then again on PostgreSQL.
 func TestMain(m *testing.M) {
-	vfs.MapFrom(0)
-	os.Exit(cluster.Main(m, cluster.Suite{Prepare: prepare}))
+	os.Exit(pgtest.Main(m, pgtest.Suite{Prepare: prepare}))
 }
 
 // prepare makes the tables of which each test on PostgreSQL has a copy.
@@ -35,7 +33,7 @@ func prepare(ctx context.Context, url string) error {
 func (f *fixture) db() *sql.DB {
 	f.t.Helper()
 	driver, name := "sqlite3", strings.TrimPrefix(f.url, "sqlite:")+"?_busy_timeout=5000"
-	if cluster.OnPostgres() {
+	if pgtest.OnPostgres() {
 		driver, name = "pgx", f.url+"&default_query_exec_mode=simple_protocol"
 	}
 	db, err := sql.Open(driver, name)
@@ -45,7 +43,7 @@ func (f *fixture) db() *sql.DB {
 
 // brokenDisk is what the driver says of a disk that fails.
 func brokenDisk() error {
-	if cluster.OnPostgres() {
+	if pgtest.OnPostgres() {
 		return &pgconn.PgError{Severity: "ERROR", Code: "58030", Message: "could not read block 0"}
 	}
 	return sqlite3.Error{Code: sqlite3.ErrIoErr}
@@ -56,7 +54,7 @@ func brokenDisk() error {
 func (f *fixture) crash() {
 	f.t.Helper()
 	f.restart()
-	if cluster.OnPostgres() {
+	if pgtest.OnPostgres() {
 		f.clock.add(leaseTime)
 	}
 }

@@ -15,17 +15,17 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 	"github.com/agentevents/agentevents/webhook"
 )
 
 // TestPostgresFaults has a PostgreSQL server do to the store what servers do: nothing of it is ever half done, and what
 // fails says that it may be tried again.
 func TestPostgresFaults(t *testing.T) {
-	if cluster.OnPostgres() {
+	if pgtest.OnPostgres() {
 		t.Skip("it has a server of its own, and ran on it already")
 	}
-	c := cluster.ForTest(t, cluster.Options{Settings: map[string]string{
+	c := pgtest.ForTest(t, pgtest.Options{Settings: map[string]string{
 		"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "deadlock_timeout": "50ms",
 	}})
 	for name, test := range map[string]func(*shared){
@@ -53,11 +53,11 @@ func TestPostgresFaults(t *testing.T) {
 // shared is a database that several stores may have open.
 type shared struct {
 	*fixture
-	server *cluster.Cluster
+	server *pgtest.Cluster
 }
 
 // newShared makes a database with an agent that has a login at a receiver, 136.
-func newShared(t *testing.T, c *cluster.Cluster) *shared {
+func newShared(t *testing.T, c *pgtest.Cluster) *shared {
 	url, err := c.Create(context.Background())
 	if err != nil {
 		t.Fatal(err)
@@ -113,11 +113,11 @@ func (s *shared) until(what, query string) {
 	s.t.Helper()
 	conn := s.connect()
 	defer conn.Close(s.ctx)
-	limit := time.Now().Add(time.Minute)
+	limit := time.Now().Add(patience)
 	for n := 0; n == 0; {
 		s.check(conn.QueryRow(s.ctx, query).Scan(&n))
 		if time.Now().After(limit) {
-			s.t.Fatalf("%s: not within a minute", what)
+			s.t.Fatalf("%s: not within %v", what, patience)
 		}
 	}
 }
@@ -243,7 +243,7 @@ func testLateCommit(s *shared) {
 	s.wantChanges(other, 1, 2)
 	select {
 	case <-news:
-	case <-time.After(time.Minute):
+	case <-time.After(patience):
 		s.t.Error("nobody was told that there are changes")
 	}
 	s.wantChanges(s.Store, 1, 2, s.login(s.key(138)).Sequence)
@@ -374,7 +374,7 @@ func testHeldLock(s *shared) {
 }
 
 func testStatementTimeout(s *shared) {
-	hasty := s.another("statement_timeout=100", "lock_timeout=0")
+	hasty := s.another("statement_timeout=2000", "lock_timeout=0")
 	conn := s.connect()
 	s.exec(conn, "BEGIN")
 	s.exec(conn, "SELECT id FROM lanes FOR UPDATE") // so that the agent is changed already

@@ -14,8 +14,8 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
-	"github.com/agentevents/agentevents/store/cluster"
 	"github.com/agentevents/agentevents/store/internal/sqldb"
+	"github.com/agentevents/agentevents/store/pgtest"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -94,7 +94,7 @@ func (s *saboteur) attempt(what string, step func() error, rows func() string) {
 			s.t.Fatalf("%s, statement %d fails: the rows were\n%s\nand are\n%s", what, n, before, after)
 		}
 		// What is as it was is as sound as it was; on PostgreSQL the look at that costs minutes.
-		if !s.unsound && (before == "" || !cluster.OnPostgres()) {
+		if !s.unsound && (before == "" || !pgtest.OnPostgres()) {
 			s.verify()
 		}
 	}
@@ -429,7 +429,7 @@ func (f *fixture) tally() map[string]int {
 func (f *fixture) refuse(table string, of store.AgentKey) (allow func()) {
 	f.t.Helper()
 	when := fmt.Sprintf("BEFORE UPDATE ON %s FOR EACH ROW WHEN (new.kind = '%s' AND new.agent_id = %d) ", table, of.Type, of.ID)
-	if !cluster.OnPostgres() {
+	if !pgtest.OnPostgres() {
 		f.sql("CREATE TRIGGER refused " + when + "BEGIN SELECT RAISE(ABORT, 'refused'); END")
 		return func() { f.sql("DROP TRIGGER refused") }
 	}

@@ -10,7 +10,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -226,7 +226,7 @@ func TestNewClientIsHandedOut(t *testing.T) {
 // A client whose delivery is being sent again is not deleted before that is done: else its id might be another
 // client's, whose secret would sign.
 func TestRedeliveryKeepsTheClient(t *testing.T) {
-	cluster.PostgresOnly(t, "there is one writer")
+	pgtest.PostgresOnly(t, "there is one writer")
 	f := open(t)
 	k := f.agent()
 	events := f.register(k, crm, gen.EventTypeAgentLogin)
@@ -265,7 +265,7 @@ func TestRedeliveryKeepsTheClient(t *testing.T) {
 
 // A client that is created while what an earlier client with its id has left is removed keeps what it has.
 func TestCreatedWhileOthersAreRemoved(t *testing.T) {
-	cluster.PostgresOnly(t, "there is one writer")
+	pgtest.PostgresOnly(t, "there is one writer")
 	f := open(t)
 	k := f.agent()
 	f.check(f.DeleteClient(f.ctx, k.Client))

@@ -14,7 +14,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 const idempotencyKey = "8e03978e-40d5-43dd-bc93-6894a57f9324"
@@ -309,7 +309,7 @@ func TestIdempotencyKeysAreForgotten(t *testing.T) {
 	f.clock.add(time.Millisecond)
 	old := "SELECT application, %s, client_id, fingerprint, answer, created_at FROM idempotency_keys, n"
 	hash := "CAST('x' || i AS BLOB)"
-	if cluster.OnPostgres() {
+	if pgtest.OnPostgres() {
 		hash = "convert_to('x' || i, 'UTF8')"
 	}
 	f.sql("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500) INSERT INTO idempotency_keys " +

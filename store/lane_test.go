@@ -10,7 +10,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -492,7 +492,7 @@ func TestStartDropsLeases(t *testing.T) {
 	f.register(k, crm, gen.EventTypeAgentLogin)
 	f.login(k)
 	before := f.claimOne()
-	if cluster.OnPostgres() {
+	if pgtest.OnPostgres() {
 		f.restart()
 		f.claimNone()
 	}
@@ -727,7 +727,7 @@ func (f *fixture) receiverOf(client string) (id int64) {
 	f.t.Helper()
 	db := f.db()
 	defer db.Close()
-	f.check(db.QueryRow(cluster.Numbered("SELECT id FROM receivers WHERE client_id = ?"), client).Scan(&id))
+	f.check(db.QueryRow(pgtest.Numbered("SELECT id FROM receivers WHERE client_id = ?"), client).Scan(&id))
 	return id
 }
 

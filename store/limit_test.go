@@ -13,7 +13,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 func limitOf(n int64) gen.ClientLimitUpdate { return gen.ClientLimitUpdate{Limit: &n} }
@@ -122,7 +122,7 @@ func TestLimitsUnderConcurrency(t *testing.T) {
 
 // A database of before has its agents and events counted.
 func TestLimitsOfAnOlderDatabase(t *testing.T) {
-	cluster.SQLiteOnly(t, "PostgreSQL never was without")
+	pgtest.SQLiteOnly(t, "PostgreSQL never was without")
 	f := open(t)
 	f.register(f.agent(), crm, gen.EventTypeAgentLogin, gen.EventTypeAgentLogout)
 	_, _, err := f.PutClient(f.ctx, "13", gen.ClientUpdate{})

@@ -12,7 +12,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -208,7 +208,7 @@ func TestOnlyWhatIsCommittedIsLogged(t *testing.T) {
 		if seen++; seen != fails {
 			return nil
 		}
-		if cluster.OnPostgres() {
+		if pgtest.OnPostgres() {
 			return &pgconn.PgError{Code: "40P01"} // has the transaction be done again
 		}
 		return brokenDisk()
@@ -237,7 +237,7 @@ func TestOnlyWhatIsCommittedIsLogged(t *testing.T) {
 			break
 		}
 	}
-	if rolledBack == 0 && !cluster.OnPostgres() {
+	if rolledBack == 0 && !pgtest.OnPostgres() {
 		t.Error("nothing was rolled back")
 	}
 }

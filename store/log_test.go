@@ -14,7 +14,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -186,7 +186,7 @@ func (f *fixture) lastIs(want webhook.Verdict) {
 
 // The log of a database of before is as it was.
 func TestLogOfAnOlderDatabase(t *testing.T) {
-	cluster.SQLiteOnly(t, "PostgreSQL never was without")
+	pgtest.SQLiteOnly(t, "PostgreSQL never was without")
 	f := openWithEverything(t)
 	want, err := f.Deliveries(f.ctx, "12", store.DeliveryFilter{}, 0, 100)
 	f.check(err)

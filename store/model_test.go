@@ -11,7 +11,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -454,7 +454,7 @@ func (m *model) query(each func(*sql.Rows), statement string, args ...any) {
 	prepared := m.statements[statement]
 	if prepared == nil {
 		var err error
-		prepared, err = m.conn.Prepare(cluster.Numbered(statement))
+		prepared, err = m.conn.Prepare(pgtest.Numbered(statement))
 		m.check(err)
 		m.statements[statement] = prepared
 	}

@@ -13,14 +13,14 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/agentevents/agentevents/store"
-	"github.com/agentevents/agentevents/store/cluster"
 	"github.com/agentevents/agentevents/store/internal/sqldb"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 // On PostgreSQL, where statements wait for others, nothing of a transaction is committed in which one has failed, whether
 // anybody has looked or not, and the next transaction knows nothing of it.
 func TestNothingIsCommittedAfterAnError(t *testing.T) {
-	if !cluster.OnPostgres() {
+	if !pgtest.OnPostgres() {
 		t.Skip("a statement that fails is undone alone there")
 	}
 	f := open(t)
@@ -89,7 +89,7 @@ var errTrouble = errors.New("trouble")
 
 // A commit that the database has answered is one, though the connection ends before it says that it is ready again.
 func TestCommitIsAnsweredAndNoMore(t *testing.T) {
-	if !cluster.OnPostgres() {
+	if !pgtest.OnPostgres() {
 		t.Skip("there is no connection to end")
 	}
 	f := open(t)

@@ -19,8 +19,8 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
-	"github.com/agentevents/agentevents/store/cluster"
 	"github.com/agentevents/agentevents/store/growth"
+	"github.com/agentevents/agentevents/store/pgtest"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -28,7 +28,7 @@ import (
 // makes depends on what it believes to be there. It believes what was there in a quiet hour: of a large table it notices
 // late that there is a backlog.
 func TestStatementsReadByIndex(t *testing.T) {
-	cluster.PostgresOnly(t, "the plans of SQLite do not depend on what is there, and have tests of their own")
+	pgtest.PostgresOnly(t, "the plans of SQLite do not depend on what is there, and have tests of their own")
 	f := open(t)
 	size := growth.Size{Agents: 10_000, Events: 10_000, Deliveries: 20_000}
 	f.check(growth.Fill(f.ctx, f.url, size, f.clock.Now(), func(int, int) {}))

@@ -16,7 +16,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -63,7 +63,7 @@ func TestAnySchedule(t *testing.T) {
 func setRapid(t *testing.T) {
 	t.Helper()
 	checks := "150"
-	if cluster.OnPostgres() {
+	if pgtest.OnPostgres() {
 		checks = "20" // each takes ten times as long
 	}
 	for name, value := range map[string]string{
@@ -84,7 +84,7 @@ func setRapid(t *testing.T) {
 // openInMemory opens a store on a file that costs no disk, where there is such a thing.
 func openInMemory(t *testing.T) *fixture {
 	t.Helper()
-	if cluster.OnPostgres() {
+	if pgtest.OnPostgres() {
 		return open(t)
 	}
 	dir, err := os.MkdirTemp("/dev/shm", "agentevents")
@@ -523,7 +523,7 @@ func (m *model) recorded(w *worker, goOn bool) *worker {
 
 // holds says whether nobody has claimed a worker's lane since.
 func (m *model) holds(w *worker) (holds bool) {
-	m.check(m.conn.QueryRow(cluster.Numbered("SELECT claim = ? FROM lanes WHERE id = ?"), w.d.Claim, w.d.Lane).Scan(&holds))
+	m.check(m.conn.QueryRow(pgtest.Numbered("SELECT claim = ? FROM lanes WHERE id = ?"), w.d.Claim, w.d.Lane).Scan(&holds))
 	return holds
 }
 
@@ -536,7 +536,7 @@ func (m *model) counted(w *worker) (counted bool) {
 	var due int64
 	var failures int
 	var tried, same bool
-	m.check(m.conn.QueryRow(cluster.Numbered("SELECT d.state, d.due_at, d.attempts > 0, d.failures, d.outage = r.outages AND r.failing_since IS NOT NULL "+
+	m.check(m.conn.QueryRow(pgtest.Numbered("SELECT d.state, d.due_at, d.attempts > 0, d.failures, d.outage = r.outages AND r.failing_since IS NOT NULL "+
 		"FROM deliveries d JOIN lanes l ON l.id = d.lane_id JOIN receivers r ON r.id = l.receiver_id WHERE d.id = ?"), w.item.id).
 		Scan(&state, &due, &tried, &failures, &same))
 	if w.answer.Verdict == webhook.Retry && state == w.item.state {

@@ -8,13 +8,13 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/agentevents/agentevents/store/cluster"
 	"github.com/agentevents/agentevents/store/internal/sqldb"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 // A transaction that reads all tables, such as that of pg_dump, keeps no replica from being ready.
 func TestReadyWhileAllTablesAreRead(t *testing.T) {
-	cluster.PostgresOnly(t, "SQLite has no such locks")
+	pgtest.PostgresOnly(t, "SQLite has no such locks")
 	f := open(t)
 	ahead := f.moved()
 	f.check(f.Ready(f.ctx))
@@ -43,7 +43,7 @@ func TestReadyWhileAllTablesAreRead(t *testing.T) {
 
 // A process that is stopped in the middle of its look at the store keeps no other one from being ready.
 func TestReadyBesideALookThatDoesNotEnd(t *testing.T) {
-	cluster.PostgresOnly(t, "SQLite has one process")
+	pgtest.PostgresOnly(t, "SQLite has one process")
 	f := open(t)
 	f.check(f.Write(f.ctx, func(tx *sqldb.Tx) error {
 		if err := f.Allocate(tx); err != nil {
@@ -55,7 +55,7 @@ func TestReadyBesideALookThatDoesNotEnd(t *testing.T) {
 
 // Each look needs pages that the table has not, and what it wrote is gone.
 func TestReadyNeedsRoom(t *testing.T) {
-	cluster.PostgresOnly(t, "a file has its own test")
+	pgtest.PostgresOnly(t, "a file has its own test")
 	f := open(t)
 	ahead := f.moved()
 	size := func() int { return f.count("SELECT pg_relation_size('probe_room')") }

@@ -12,8 +12,8 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
-	"github.com/agentevents/agentevents/store/cluster"
 	"github.com/agentevents/agentevents/store/internal/sqldb"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 // moved is the store's time for what must not depend on a clock, which a test moves.
@@ -54,7 +54,7 @@ func TestReadyWritesOnceASecond(t *testing.T) {
 
 // A server whose disk is full lets rows be changed for a while, and refuses what needs another page.
 func TestReadyOnAFullServer(t *testing.T) {
-	cluster.PostgresOnly(t, "a file has its own test")
+	pgtest.PostgresOnly(t, "a file has its own test")
 	f := open(t)
 	ahead := f.moved()
 	f.check(f.Ready(f.ctx))
@@ -103,7 +103,7 @@ func TestReadyWhileChangesFail(t *testing.T) {
 	broken.Store(false)
 	ahead.Add(int64(3 * time.Second))
 	f.check(f.Ready(f.ctx))
-	if cluster.OnPostgres() {
+	if pgtest.OnPostgres() {
 		err = f.Write(f.ctx, func(*sqldb.Tx) error { return &pgconn.PgError{Code: "55P03"} })
 		if err == nil {
 			t.Error("a lock that is held is no error")

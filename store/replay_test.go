@@ -10,7 +10,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -179,7 +179,7 @@ func (f *fixture) work(done func() bool) {
 	defer stop()
 	var working sync.WaitGroup
 	working.Go(func() { f.Work(ctx) })
-	look, limit := time.NewTicker(time.Millisecond), time.After(20*time.Second)
+	look, limit := time.NewTicker(time.Millisecond), time.After(patience)
 	defer look.Stop()
 	for !done() {
 		select {
@@ -368,7 +368,7 @@ func TestWorkGoesOnBesideTrouble(t *testing.T) {
 		f.check(err)
 	}
 	trigger := "CREATE TRIGGER broken BEFORE UPDATE ON deliveries WHEN old.event_id = 1 BEGIN SELECT raise(ABORT, 'broken'); END"
-	if cluster.OnPostgres() {
+	if pgtest.OnPostgres() {
 		trigger = `CREATE FUNCTION broken() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''broken''; END';
 			CREATE TRIGGER broken BEFORE UPDATE ON deliveries FOR EACH ROW WHEN (old.event_id = 1) EXECUTE FUNCTION broken()`
 	}
@@ -396,7 +396,7 @@ func TestReplaysDoNotWaitForRetention(t *testing.T) {
 		r, err := f.CreateReplay(f.ctx, "12", store.DeliveryFilter{State: gen.DeliveryStateFailed})
 		f.check(err)
 		defer close(release)
-		for end := time.Now().Add(10 * time.Second); f.replay(r.ID).State != "finished"; {
+		for end := time.Now().Add(patience); f.replay(r.ID).State != "finished"; {
 			if time.Now().After(end) {
 				t.Error("the replay waits for retention")
 				break

@@ -14,7 +14,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -153,7 +153,7 @@ func TestRetentionLeavesTheWriterAlone(t *testing.T) {
 
 // However many rows stay, those that go are found by an index.
 func TestRetentionReadsNoTableWhole(t *testing.T) {
-	cluster.SQLiteOnly(t, "plans are the engine's")
+	pgtest.SQLiteOnly(t, "plans are the engine's")
 	for _, writes := range []bool{false, true} {
 		f := open(t)
 		k := f.agent()
@@ -205,7 +205,7 @@ func (f *fixture) plan(statement string) (steps []string) {
 
 // Where a file cannot become smaller, pruning ends all the same, and says so once.
 func TestRetentionEndsThoughTheFileCannotShrink(t *testing.T) {
-	cluster.SQLiteOnly(t, "it is about the file")
+	pgtest.SQLiteOnly(t, "it is about the file")
 	f := open(t)
 	var log bytes.Buffer
 	f.log = slog.New(slog.NewTextHandler(&log, nil))
@@ -274,7 +274,7 @@ func TestRetentionAfterARedelivery(t *testing.T) {
 
 // A file that was large becomes small again.
 func TestRetentionShrinksTheFile(t *testing.T) {
-	cluster.SQLiteOnly(t, "it is about the file")
+	pgtest.SQLiteOnly(t, "it is about the file")
 	f := openInMemory(t)
 	k := f.agent()
 	f.register(k, "http://crm.example/"+strings.Repeat("x", 2000), both...)

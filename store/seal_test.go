@@ -11,7 +11,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -53,7 +53,7 @@ func readFile(t testing.TB, name string) []byte {
 // What was stored as it is gets encrypted when there is a key, stays the same for everybody else, and cannot be read
 // with another key or with none.
 func TestSecretsAreEncrypted(t *testing.T) {
-	cluster.SQLiteOnly(t, "it looks into the file")
+	pgtest.SQLiteOnly(t, "it looks into the file")
 	file := filepath.Join(t.TempDir(), "test.db")
 	opened := func(key []byte) *store.Store {
 		t.Helper()
@@ -153,7 +153,7 @@ func TestEncryptedSecretsSign(t *testing.T) {
 // A replica that is given a key encrypts what others read without one. Those send nothing any more, change no secret, and
 // say that they are not ready; what they store is delivered by who has the key.
 func TestReplicaWithoutTheKey(t *testing.T) {
-	cluster.PostgresOnly(t, "SQLite has one process")
+	pgtest.PostgresOnly(t, "SQLite has one process")
 	f := open(t)
 	k := f.agent()
 	f.register(k, crm, both...)

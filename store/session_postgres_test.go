@@ -15,23 +15,23 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
-	"github.com/agentevents/agentevents/store/cluster"
 	"github.com/agentevents/agentevents/store/internal/sqldb"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 // ownCluster is a server of a test alone, which restarts it or makes databases of other encodings.
-func ownCluster(t *testing.T, o cluster.Options) *cluster.Cluster {
+func ownCluster(t *testing.T, o pgtest.Options) *pgtest.Cluster {
 	t.Helper()
-	if cluster.OnPostgres() {
+	if pgtest.OnPostgres() {
 		t.Skip("it has a server of its own, and ran on it already")
 	}
-	return cluster.ForTest(t, o)
+	return pgtest.ForTest(t, o)
 }
 
 // TestTargetSessionAttrs opens a store with every value that PostgreSQL knows, on a primary. What names a server that
 // writes is served; what names one that only reads is refused with a message that says what to ask for.
 func TestTargetSessionAttrs(t *testing.T) {
-	c := ownCluster(t, cluster.Options{Settings: map[string]string{"fsync": "off"}})
+	c := ownCluster(t, pgtest.Options{Settings: map[string]string{"fsync": "off"}})
 	for _, v := range []string{"any", "read-write", "primary", "prefer-standby"} {
 		t.Run(v, func(t *testing.T) {
 			newGuest(t, c, "&target_session_attrs="+v).works()
@@ -52,8 +52,8 @@ func TestTargetSessionAttrs(t *testing.T) {
 // primary is found, whatever the order and the value. Verify works on a standby.
 func TestStandby(t *testing.T) {
 	dir := clusterDir(t)
-	standby := ownCluster(t, cluster.Options{Dir: dir, Settings: map[string]string{"fsync": "off"}})
-	primary := cluster.ForTest(t, cluster.Options{Settings: map[string]string{"fsync": "off"}})
+	standby := ownCluster(t, pgtest.Options{Dir: dir, Settings: map[string]string{"fsync": "off"}})
+	primary := pgtest.ForTest(t, pgtest.Options{Settings: map[string]string{"fsync": "off"}})
 	values := []string{"any", "read-write", "primary", "prefer-standby"}
 	for _, v := range values {
 		make1(t, standby, named(v))
@@ -82,7 +82,7 @@ func TestStandby(t *testing.T) {
 func named(value string) string { return "for_" + strings.ReplaceAll(value, "-", "_") }
 
 // make1 makes a database of a name.
-func make1(t *testing.T, c *cluster.Cluster, name string) {
+func make1(t *testing.T, c *pgtest.Cluster, name string) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), c.URL("postgres"))
 	check(t, err)
@@ -92,7 +92,7 @@ func make1(t *testing.T, c *cluster.Cluster, name string) {
 
 // TestReadOnlyDatabase has an administrator suspend writes.
 func TestReadOnlyDatabase(t *testing.T) {
-	c := ownCluster(t, cluster.Options{Settings: map[string]string{"fsync": "off"}})
+	c := ownCluster(t, pgtest.Options{Settings: map[string]string{"fsync": "off"}})
 	g := newGuest(t, c, "")
 	check(t, g.Close())
 	g.alter("default_transaction_read_only = on")
@@ -106,7 +106,7 @@ func TestReadOnlyDatabase(t *testing.T) {
 // TestEncoding has servers, databases and roles be of other encodings than UTF-8. A database that cannot hold every
 // name is refused at the start; what a session of others would be of does not matter.
 func TestEncoding(t *testing.T) {
-	c := ownCluster(t, cluster.Options{Settings: map[string]string{"fsync": "off"}})
+	c := ownCluster(t, pgtest.Options{Settings: map[string]string{"fsync": "off"}})
 	conn, err := pgx.Connect(t.Context(), c.URL("postgres"))
 	check(t, err)
 	defer conn.Close(context.Background())
@@ -141,7 +141,7 @@ var hostile = []string{
 
 // TestSettingsOfTheDatabase has all of them at once, before the schema is there.
 func TestSettingsOfTheDatabase(t *testing.T) {
-	c := ownCluster(t, cluster.Options{Settings: map[string]string{"fsync": "off"}})
+	c := ownCluster(t, pgtest.Options{Settings: map[string]string{"fsync": "off"}})
 	address, err := c.Create(t.Context())
 	check(t, err)
 	g := guest{&fixture{t: t, ctx: t.Context(), url: address}}
@@ -162,7 +162,7 @@ func TestSettingsOfTheDatabase(t *testing.T) {
 
 // TestDurabilityByURL: what is asked of this program itself goes before, and a stronger one stays.
 func TestDurabilityByURL(t *testing.T) {
-	c := ownCluster(t, cluster.Options{Settings: map[string]string{"fsync": "off"}})
+	c := ownCluster(t, pgtest.Options{Settings: map[string]string{"fsync": "off"}})
 	newGuest(t, c, "&synchronous_commit=off").wantSetting("synchronous_commit", "off")
 	newGuest(t, c, "").reopened("synchronous_commit = remote_apply").wantSetting("synchronous_commit", "remote_apply")
 }
@@ -171,7 +171,7 @@ func TestDurabilityByURL(t *testing.T) {
 type guest struct{ *fixture }
 
 // newGuest opens a store in a new database of a server, with further settings in its URL.
-func newGuest(t *testing.T, c *cluster.Cluster, settings string) guest {
+func newGuest(t *testing.T, c *pgtest.Cluster, settings string) guest {
 	t.Helper()
 	address, err := c.Create(context.Background())
 	check(t, err)

@@ -9,7 +9,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 // N simultaneous identical logins are one change with one delivery per registration.
@@ -99,7 +99,7 @@ func TestDeletingAClientStillOwes(t *testing.T) {
 
 // A status that is asked for while another one is being committed comes after that, also if the agent still has it.
 func TestStatusesInOrderOfArrival(t *testing.T) {
-	cluster.SQLiteOnly(t, "where the commit is seen")
+	pgtest.SQLiteOnly(t, "where the commit is seen")
 	f := open(t)
 	k := f.agent()
 	committing, commit := make(chan struct{}), make(chan struct{})
@@ -142,7 +142,7 @@ func TestStatusesInOrderOfArrival(t *testing.T) {
 
 // An agent that is made between the two looks for it has its status set, by whom it was asked for.
 func TestAgentIsMadeWhileItIsLookedFor(t *testing.T) {
-	cluster.PostgresOnly(t, "there is one writer")
+	pgtest.PostgresOnly(t, "there is one writer")
 	f := open(t)
 	f.agent()
 	k := store.AgentKey{Client: "12", Type: gen.AgentTypeRemote, ID: 777}

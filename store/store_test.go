@@ -12,9 +12,12 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 	"github.com/agentevents/agentevents/webhook"
 )
+
+// patience is how long a test waits for what must happen. Only a fault takes that long, however slow the machine is.
+const patience = 3 * time.Minute
 
 // clock is a clock that a test moves.
 type clock struct {
@@ -52,7 +55,7 @@ type fixture struct {
 
 func open(t testing.TB) *fixture {
 	t.Helper()
-	f := &fixture{t: t, ctx: context.Background(), clock: newClock(), url: cluster.URL(t), log: slog.New(slog.NewTextHandler(t.Output(), nil))}
+	f := &fixture{t: t, ctx: context.Background(), clock: newClock(), url: pgtest.URL(t), log: slog.New(slog.NewTextHandler(t.Output(), nil))}
 	f.open()
 	t.Cleanup(func() { f.check(f.Close()) })
 	return f

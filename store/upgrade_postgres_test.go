@@ -11,14 +11,14 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 	"github.com/agentevents/agentevents/webhook"
 )
 
 // When many processes start on an empty database, one makes the tables, and the others wait for it.
 func TestOneMigrates(t *testing.T) {
-	cluster.PostgresOnly(t, "one process owns a file")
-	f := &fixture{t: t, ctx: t.Context(), clock: newClock(), url: cluster.Empty(t)}
+	pgtest.PostgresOnly(t, "one process owns a file")
+	f := &fixture{t: t, ctx: t.Context(), clock: newClock(), url: pgtest.Empty(t)}
 	var starts sync.WaitGroup
 	for range 6 {
 		starts.Go(func() {
@@ -44,7 +44,7 @@ func TestOneMigrates(t *testing.T) {
 
 // A later version of the program adds to tables while this one works. This one goes on; only a start of it is refused.
 func TestTablesGrowMeanwhile(t *testing.T) {
-	cluster.PostgresOnly(t, "one process owns a file")
+	pgtest.PostgresOnly(t, "one process owns a file")
 	f := open(t)
 	k := f.agent()
 	f.register(k, crm, gen.EventTypeAgentLogin, gen.EventTypeAgentLogout)
@@ -84,7 +84,7 @@ func TestTablesGrowMeanwhile(t *testing.T) {
 // An index is made once those are done who have looked at the database before, however long a lock may be waited for, and
 // anew where that was interrupted.
 func TestIndexIsMadeBesideOthers(t *testing.T) {
-	cluster.PostgresOnly(t, "one process owns a file")
+	pgtest.PostgresOnly(t, "one process owns a file")
 	f := open(t)
 	f.check(f.Close())
 	f.sql("UPDATE pg_index SET indisvalid = FALSE WHERE indexrelid = 'deliveries_agent'::regclass")
@@ -129,7 +129,7 @@ func (f *fixture) undoAfter(number string) {
 // untilSo waits until a condition of the database is so; that something ends before is an error.
 func (f *fixture) untilSo(db *sql.DB, ended <-chan error, condition string) {
 	f.t.Helper()
-	look, limit := time.NewTicker(10*time.Millisecond), time.After(20*time.Second)
+	look, limit := time.NewTicker(10*time.Millisecond), time.After(patience)
 	defer look.Stop()
 	for so := false; !so; {
 		select {

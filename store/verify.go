@@ -121,7 +121,6 @@ var rules = []rule{
 // as all of them take would keep SQLite's log, or PostgreSQL's dead rows, from being cleaned up. A copy that is not
 // complete is an error.
 func Verify(ctx context.Context, o Options, done func(Check)) error {
-	defer unmapped()()
 	s := &Store{Options: o, beside: true}
 	return s.verify(ctx, done)
 }

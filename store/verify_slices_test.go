@@ -4,12 +4,12 @@ import (
 	"testing"
 
 	"github.com/agentevents/agentevents/store"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 // Between two checks nothing is held up: the log can be truncated.
 func TestVerifyHoldsUpNoLog(t *testing.T) {
-	cluster.SQLiteOnly(t, "a server looks after its log itself")
+	pgtest.SQLiteOnly(t, "a server looks after its log itself")
 	f := open(t)
 	k := f.agent()
 	f.register(k, crm, both...)

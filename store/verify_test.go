@@ -13,7 +13,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -84,13 +84,13 @@ func TestVerifyFindsEachFault(t *testing.T) {
 	f := openWithEverything(t)
 	f.verify()
 	idle := f.checks()
-	if cluster.OnPostgres() {
+	if pgtest.OnPostgres() {
 		f.check(f.Close())
 	}
 	for _, name := range slices.Sorted(maps.Keys(faults)) {
 		t.Run(name, func(t *testing.T) {
 			if strings.HasPrefix(faults[name].want, "names a missing row") {
-				cluster.SQLiteOnly(t, "a server looks after its references itself")
+				pgtest.SQLiteOnly(t, "a server looks after its references itself")
 			}
 			c := &fixture{t: t, ctx: t.Context(), clock: f.clock, url: f.copy(t)}
 			c.sql(unreferenced() + strings.ReplaceAll(faults[name].plant, "1e12 * 9", "9000000000000"))
@@ -107,7 +107,7 @@ func TestVerifyFindsEachFault(t *testing.T) {
 		})
 	}
 	pages := 1
-	if cluster.OnPostgres() {
+	if pgtest.OnPostgres() {
 		pages = 0
 	}
 	if len(idle) != pages {
@@ -157,7 +157,7 @@ func (f *fixture) checks() map[string][]string {
 
 // unreferenced has what follows take no care of references.
 func unreferenced() string {
-	if cluster.OnPostgres() {
+	if pgtest.OnPostgres() {
 		return "SET session_replication_role = replica; "
 	}
 	return "PRAGMA foreign_keys = OFF; "
@@ -166,8 +166,8 @@ func unreferenced() string {
 // copy copies the database, which on PostgreSQL must be closed, as it is at this moment, and returns the copy's URL.
 func (f *fixture) copy(t *testing.T) string {
 	t.Helper()
-	if cluster.OnPostgres() {
-		return cluster.CopyOf(t, f.url)
+	if pgtest.OnPostgres() {
+		return pgtest.CopyOf(t, f.url)
 	}
 	file := filepath.Join(t.TempDir(), "agentevents.db")
 	db := f.db()
@@ -180,7 +180,7 @@ func (f *fixture) copy(t *testing.T) string {
 
 // A damaged page is found, whatever cannot be read then.
 func TestVerifyFindsADamagedPage(t *testing.T) {
-	cluster.SQLiteOnly(t, "a server looks after its pages itself")
+	pgtest.SQLiteOnly(t, "a server looks after its pages itself")
 	f := openWithEverything(t)
 	file := strings.TrimPrefix(f.copy(t), "sqlite:")
 	content, err := os.ReadFile(file)
@@ -203,7 +203,7 @@ func TestVerifyFindsADamagedPage(t *testing.T) {
 // Verify reads what a process has open, what it has left in order, and what it has left by a kill. What lies there is as
 // before then, but for what a kill has left beside the file.
 func TestVerifyChangesNothing(t *testing.T) {
-	cluster.SQLiteOnly(t, "it is about files")
+	pgtest.SQLiteOnly(t, "it is about files")
 	f := openWithEverything(t)
 	f.verify()
 	killed := &fixture{t: t, ctx: t.Context(), clock: f.clock, url: "sqlite:" + filepath.Join(t.TempDir(), "agentevents.db")}
@@ -245,7 +245,7 @@ func files(t *testing.T, url string) map[string]string {
 
 // What is no database of ours is refused, and not made into one.
 func TestVerifyRefuses(t *testing.T) {
-	cluster.SQLiteOnly(t, "it is about files")
+	pgtest.SQLiteOnly(t, "it is about files")
 	dir := t.TempDir()
 	for name, c := range map[string]struct{ plant, want string }{
 		"missing.db": {"", "no such file"},
@@ -267,8 +267,8 @@ func TestVerifyRefuses(t *testing.T) {
 
 // A database that cannot be reached may be one of this program all the same.
 func TestVerifyOfWhatCannotBeReached(t *testing.T) {
-	cluster.PostgresOnly(t, "it is about a server")
-	there := cluster.Empty(t)
+	pgtest.PostgresOnly(t, "it is about a server")
+	there := pgtest.Empty(t)
 	free, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -15,9 +15,9 @@ import (
 
 	"github.com/mattn/go-sqlite3"
 
-	"github.com/agentevents/agentevents/store/cluster"
 	"github.com/agentevents/agentevents/store/internal/sqldb"
 	"github.com/agentevents/agentevents/store/internal/sqlite"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 // watched is a store whose commits are counted and can be made to fail.
@@ -30,7 +30,7 @@ type watched struct {
 
 func openWatched(t testing.TB) *watched {
 	t.Helper()
-	cluster.SQLiteOnly(t, "it is about the one writer, and watches SQLite's commits")
+	pgtest.SQLiteOnly(t, "it is about the one writer, and watches SQLite's commits")
 	s, err := Open(context.Background(), Options{
 		URL: "sqlite:" + filepath.Join(t.TempDir(), "agentevents.db"), Log: slog.New(slog.DiscardHandler),
 	})

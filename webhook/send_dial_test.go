@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
@@ -193,31 +194,36 @@ func TestDialRace(t *testing.T) {
 // Of two connections the one that comes second is closed, and it does not matter which that is.
 func TestDialRaceClosesTheSlower(t *testing.T) {
 	for _, fastest := range []string{"::1", "10.0.0.1"} {
-		made, goOn := make(chan *pipe, 1), make(chan struct{})
-		slow := func(_ context.Context, p *pipe) (net.Conn, error) {
-			<-goOn
-			made <- p
-			return p, nil
-		}
-		w := world{"::1": slow, "10.0.0.1": slow}
-		w[fastest] = func(_ context.Context, p *pipe) (net.Conn, error) { <-time.After(brief); return p, nil }
-		conn, err := raceOf(t, w, time.Millisecond, []string{"::1"}, []string{"10.0.0.1"})
-		if err != nil || conn.(*pipe).to.String() != fastest {
-			t.Fatalf("connected to %v, %v", conn, err)
-		}
-		close(goOn)
-		<-(<-made).closed
+		synctest.Test(t, func(t *testing.T) {
+			made, goOn := make(chan *pipe, 1), make(chan struct{})
+			slow := func(_ context.Context, p *pipe) (net.Conn, error) {
+				<-goOn
+				made <- p
+				return p, nil
+			}
+			w := world{"::1": slow, "10.0.0.1": slow}
+			w[fastest] = func(_ context.Context, p *pipe) (net.Conn, error) { <-time.After(brief); return p, nil }
+			conn, err := raceOf(t, w, time.Millisecond, []string{"::1"}, []string{"10.0.0.1"})
+			if err != nil || conn.(*pipe).to.String() != fastest {
+				t.Fatalf("connected to %v, %v", conn, err)
+			}
+			close(goOn)
+			<-(<-made).closed
+		})
 	}
 }
 
 // If all fail, the error is that of the preferred family, whichever fails last.
 func TestDialRaceFails(t *testing.T) {
 	for _, last := range []string{"::1", "10.0.0.1"} {
-		w := world{"::1": down, "10.0.0.1": down}
-		w[last] = func(ctx context.Context, p *pipe) (net.Conn, error) { <-time.After(brief); return down(ctx, p) }
-		if _, err := raceOf(t, w, time.Millisecond, []string{"::1"}, []string{"10.0.0.1"}); err == nil || err.Error() != "down\n::1" {
-			t.Errorf("the error is %v", err)
-		}
+		synctest.Test(t, func(t *testing.T) {
+			w := world{"::1": down, "10.0.0.1": down}
+			w[last] = func(ctx context.Context, p *pipe) (net.Conn, error) { <-time.After(brief); return down(ctx, p) }
+			_, err := raceOf(t, w, time.Millisecond, []string{"::1"}, []string{"10.0.0.1"})
+			if err == nil || err.Error() != "down\n::1" {
+				t.Errorf("the error is %v", err)
+			}
+		})
 	}
 }
 

@@ -72,7 +72,7 @@ func TestSendNothingLateWithTLS(t *testing.T) {
 	var got atomic.Int64
 	server := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { got.Add(1) }))
 	defer server.Close()
-	s := loopbackSender(t, short)
+	s := loopbackSender(t, ample)
 	renewing, ok := s.transport.(*renewing)
 	if !ok {
 		t.Fatal("it has another transport")

@@ -31,9 +31,9 @@ import (
 )
 
 const (
-	ample = time.Minute            // for exchanges that end by themselves
-	brief = 50 * time.Millisecond  // for those that never would
-	short = 500 * time.Millisecond // for those that never would, but must have got as far as the status
+	ample = time.Minute           // for exchanges that end by themselves
+	brief = 50 * time.Millisecond // for those that never would, however far they get
+	short = time.Second           // for those that never would, but must get as far as the status before
 )
 
 // loopbackSender may reach loopback. The test fails if the sender leaves goroutines behind.

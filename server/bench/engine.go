@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 // engine is a kind of store, and how such stores are made.
@@ -35,7 +35,7 @@ func (h *house) engines(ctx context.Context) ([]*engine, error) {
 	}
 	for _, name := range h.wanted {
 		e, err := h.engine(ctx, name)
-		if errors.Is(err, cluster.ErrNone) {
+		if errors.Is(err, pgtest.ErrNone) {
 			h.say("NOTHING is measured on PostgreSQL: %v", err)
 			continue
 		}
@@ -82,7 +82,7 @@ func sqliteFile(url string) string { return strings.TrimPrefix(url, "sqlite:") }
 
 // postgres is a server of its own, as durable as PostgreSQL is.
 func postgres(ctx context.Context) (*engine, error) {
-	c, err := cluster.Start(ctx, cluster.Options{})
+	c, err := pgtest.Start(ctx, pgtest.Options{})
 	if err != nil {
 		return nil, err
 	}

@@ -14,8 +14,8 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
-	"github.com/agentevents/agentevents/store/cluster"
 	"github.com/agentevents/agentevents/store/growth"
+	"github.com/agentevents/agentevents/store/pgtest"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -46,7 +46,7 @@ func (w *large) flags(f *flag.FlagSet) {
 	f.IntVar(&w.Events, "growth-events", 1_000_000, "its `events`")
 	f.IntVar(&w.Deliveries, "growth-deliveries", 10_000_000, "its `deliveries`; a million takes 1 GB on each engine and, with the checks, some 5 minutes")
 	f.IntVar(&w.rounds, "growth-rounds", 1000, "how `often` everything is done in each store")
-	f.StringVar(&w.postgres, "growth-postgres", os.Getenv(cluster.ServerVariable),
+	f.StringVar(&w.postgres, "growth-postgres", os.Getenv(pgtest.ServerVariable),
 		"`URL` of a PostgreSQL server to make databases in; without it one is started, where its programs are")
 }
 
@@ -72,7 +72,7 @@ func (w *large) run(ctx context.Context, h *house) (*report, error) {
 
 func (w *large) onPostgres(ctx context.Context, h *house, out *report) error {
 	server, stop, err := w.server(ctx)
-	if errors.Is(err, cluster.ErrNone) {
+	if errors.Is(err, pgtest.ErrNone) {
 		h.say("growth: %v", err)
 		return nil
 	}
@@ -88,11 +88,11 @@ func (w *large) onPostgres(ctx context.Context, h *house, out *report) error {
 var roomy = map[string]string{"shared_buffers": "2GB", "max_wal_size": "8GB", "checkpoint_timeout": "30min"}
 
 // server is the PostgreSQL server of the configuration, or one that is started.
-func (w *large) server(ctx context.Context) (server *cluster.Server, stop func() error, err error) {
+func (w *large) server(ctx context.Context) (server *pgtest.Server, stop func() error, err error) {
 	if w.postgres != "" {
-		return cluster.At(w.postgres), func() error { return nil }, nil
+		return pgtest.At(w.postgres), func() error { return nil }, nil
 	}
-	c, err := cluster.Start(ctx, cluster.Options{Settings: roomy})
+	c, err := pgtest.Start(ctx, pgtest.Options{Settings: roomy})
 	if err != nil {
 		return nil, nil, err
 	}

@@ -16,7 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 // build builds the program that is measured.
@@ -32,7 +32,7 @@ func build(t *testing.T) (binary string) {
 // Each workload that is held against floors, as small as can be: every subject has all its figures in each round, and
 // nothing is lost, delivered twice or out of order, which would be an error of run.
 func TestWorkloads(t *testing.T) {
-	wanted := stdcmp.Or(os.Getenv(cluster.EngineVariable), sqliteName+","+postgresName)
+	wanted := stdcmp.Or(os.Getenv(pgtest.EngineVariable), sqliteName+","+postgresName)
 	all, said := measured(
 		t, "-binary", build(t), "-rounds", "1", "-engines", wanted, "-burst-agents", "20", "-burst-changes", "100", "-steady-agents", "20",
 		"-steady-lasts", "200ms", "-shift-agents", "50", "-fanout-agents", "10", "-fanout-changes", "20", "-fanout-each", "3",

@@ -14,7 +14,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/gen/client"
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 // followers is how many read the feed.
@@ -25,8 +25,8 @@ type fleet struct {
 	*scene
 	life       *life // of all the goroutines, and of no server
 	dir        string
-	cluster    *cluster.Cluster // nil for a server that somebody else runs
-	url        string           // of the database
+	cluster    *pgtest.Cluster // nil for a server that somebody else runs
+	url        string          // of the database
 	replicas   []*replica
 	followers  []*follower
 	blows      sync.WaitGroup
@@ -68,14 +68,14 @@ func (f *fleet) run(ctx context.Context) (err error) {
 // provide makes the database, and returns what ends it.
 func (f *fleet) provide(ctx context.Context) (end func() error, err error) {
 	if f.postgres != "" {
-		server := cluster.At(f.postgres)
+		server := pgtest.At(f.postgres)
 		f.url, err = server.Create(ctx)
 		return func() error { return server.Drop(context.WithoutCancel(ctx), f.url) }, err
 	}
 	if err := os.Chmod(f.dir, 0o755); err != nil { //nolint:gosec // the server may run as another user
 		return nil, err
 	}
-	f.cluster, err = cluster.Start(ctx, cluster.Options{
+	f.cluster, err = pgtest.Start(ctx, pgtest.Options{
 		Dir: filepath.Join(f.dir, "postgres"), Settings: map[string]string{"max_connections": "200"},
 	})
 	if err == nil {

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 // TestReplicas is the second part of make crash, in short. Which troubles there are is chance, and no matter of this test.
@@ -22,12 +22,12 @@ func TestReplicas(t *testing.T) {
 	openDir(t, tmp)
 	var out bytes.Buffer
 	args := []string{"-binary", binary, "-replicas", "3", "-lasts", "30s"}
-	if url := os.Getenv(cluster.ServerVariable); url != "" {
+	if url := os.Getenv(pgtest.ServerVariable); url != "" {
 		args = append(args, "-postgres", url)
 	}
 	err := run(t.Context(), args, &out, io.Discard, false)
 	t.Logf("\n%s", out.String())
-	cluster.Need(t, err)
+	pgtest.Need(t, err)
 	for _, row := range []string{
 		`replicas +3\n`, `changes answered 200 +[1-9]`, `requests arrived +[1-9]`, `each follower of the feed saw +[1-9]`, `lost +0\n`,
 		`out of order +0\n`, `needless duplicates +0\n`, `mismatched +0\n`, `complaints +0\n`,

@@ -92,9 +92,9 @@ func (f *fleet) hitDatabase(ctx context.Context, b blow) error {
 	defer f.book.times.database(true)
 	switch b {
 	case restarted:
-		return f.cluster.Restart(ctx)
+		return f.pgtest.Restart(ctx)
 	case crashed:
-		return f.cluster.Crash(ctx)
+		return f.pgtest.Crash(ctx)
 	}
 	return f.endConnections(ctx, "")
 }

@@ -8,15 +8,15 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
-	"github.com/agentevents/agentevents/store/cluster"
 	"github.com/agentevents/agentevents/store/growth"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
-func TestMain(m *testing.M) { os.Exit(cluster.Main(m, cluster.Suite{})) }
+func TestMain(m *testing.M) { os.Exit(pgtest.Main(m, pgtest.Suite{})) }
 
 // What fills a store is what the store might have written itself, and it goes on from there.
 func TestFill(t *testing.T) {
-	url, size := cluster.URL(t), growth.Size{Agents: 3001, Events: 5000, Deliveries: 25_000}
+	url, size := pgtest.URL(t), growth.Size{Agents: 3001, Events: 5000, Deliveries: 25_000}
 	var told []int
 	err := growth.Fill(t.Context(), url, size, time.Now(), func(done, of int) { told = append(told, done, of) })
 	if err != nil {

@@ -4,16 +4,16 @@ import (
 	"os"
 	"testing"
 
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
-func TestMain(m *testing.M) { os.Exit(cluster.Main(m, cluster.Suite{})) }
+func TestMain(m *testing.M) { os.Exit(pgtest.Main(m, pgtest.Suite{})) }
 
 // openTest opens a database of the test alone.
 func openTest(t *testing.T) *DB {
 	t.Helper()
-	cluster.PostgresOnly(t, "it is about its server")
-	db, err := Open(t.Context(), Options{URL: cluster.Database(t)})
+	pgtest.PostgresOnly(t, "it is about its server")
+	db, err := Open(t.Context(), Options{URL: pgtest.Database(t)})
 	check(t, err)
 	t.Cleanup(func() { check(t, db.Close()) })
 	return db

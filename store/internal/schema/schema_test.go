@@ -10,18 +10,18 @@ import (
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver of PostgreSQL
 	_ "github.com/mattn/go-sqlite3"    // and that of SQLite
 
-	"github.com/agentevents/agentevents/store/cluster"
 	"github.com/agentevents/agentevents/store/internal/schema"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
-func TestMain(m *testing.M) { os.Exit(cluster.Main(m, cluster.Suite{})) }
+func TestMain(m *testing.M) { os.Exit(pgtest.Main(m, pgtest.Suite{})) }
 
 // openEmpty opens a database without tables.
 func openEmpty(t *testing.T) (*sql.DB, schema.Schema) {
 	t.Helper()
 	driver, url, s := "sqlite3", filepath.Join(t.TempDir(), "agentevents.db"), schema.SQLite
-	if cluster.OnPostgres() {
-		driver, url, s = "pgx", cluster.Database(t), schema.Postgres
+	if pgtest.OnPostgres() {
+		driver, url, s = "pgx", pgtest.Database(t), schema.Postgres
 	}
 	db, err := sql.Open(driver, url)
 	if err != nil {

@@ -4,12 +4,12 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/agentevents/agentevents/store/vfs/fault"
+	"github.com/agentevents/agentevents/store/internal/diskfault"
 )
 
 // failWrites has all writes to the file fail until the function that it returns is called.
 func (f *testFile) failWrites() (end func()) {
-	end = fault.Arm(fault.Rule{Suffix: "agentevents.db", Writes: syscall.EIO})
+	end = diskfault.Arm(diskfault.Rule{Suffix: "agentevents.db", Writes: syscall.EIO})
 	f.t.Cleanup(end)
 	return end
 }

@@ -17,7 +17,6 @@ import (
 	"gorm.io/gorm/logger"
 
 	"github.com/agentevents/agentevents/store/internal/schema"
-	_ "github.com/agentevents/agentevents/store/vfs" // which SQLite reads and writes by
 )
 
 const (
@@ -122,11 +121,21 @@ func (db *DB) openWriter(ctx context.Context, log logger.Interface) (err error) 
 	if db.conn, err = db.writePool.Conn(ctx); err != nil {
 		return err
 	}
+	if err := tempInMemory(ctx, db.conn); err != nil {
+		return err
+	}
 	if db.writer, err = ORM(db.conn, log); err != nil {
 		return err
 	}
 	db.prepared = db.writer.ConnPool
 	return nil
+}
+
+// tempInMemory keeps in memory what a statement of many rows may have to undo, instead of in a file of its own. It applies
+// to the connection that writes, and only after the migrations: a statement of those may change a whole table.
+func tempInMemory(ctx context.Context, conn *sql.Conn) error {
+	_, err := conn.ExecContext(ctx, "PRAGMA temp_store = MEMORY")
+	return err
 }
 
 // startWatch notes the files that are open by now, and has checkpoints be made by AfterCommit and Maintain alone: those

@@ -1,4 +1,4 @@
-package cluster_test
+package pgtest_test
 
 import (
 	"bufio"
@@ -17,7 +17,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/agentevents/agentevents/store/cluster"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 // parent makes this program the parent of a cluster, which it prints the URL and process id of.
@@ -27,11 +27,11 @@ func TestMain(m *testing.M) {
 	if len(os.Args) == 2 && os.Args[1] == parent {
 		beParent()
 	}
-	os.Exit(cluster.Main(m, cluster.Suite{Run: "^TestDatabase", Prepare: prepare}))
+	os.Exit(pgtest.Main(m, pgtest.Suite{Run: "^TestDatabase", Prepare: prepare}))
 }
 
 func beParent() {
-	c, err := cluster.Start(context.Background(), cluster.Options{Settings: fast()})
+	c, err := pgtest.Start(context.Background(), pgtest.Options{Settings: fast()})
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(1)
@@ -99,7 +99,7 @@ func count(t *testing.T, url, table string) (n int) {
 
 // A cluster is durable unless it is told not to be, and its text is UTF-8 in the order of its bytes.
 func TestSettings(t *testing.T) {
-	c := cluster.ForTest(t, cluster.Options{Settings: map[string]string{"max_connections": "17"}})
+	c := pgtest.ForTest(t, pgtest.Options{Settings: map[string]string{"max_connections": "17"}})
 	for setting, want := range map[string]string{
 		"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on", "max_connections": "17",
 		"server_encoding": "UTF8", "lc_collate": "C", "listen_addresses": "127.0.0.1",
@@ -112,7 +112,7 @@ func TestSettings(t *testing.T) {
 
 // What is committed outlives a stop in good order and one without any, on the same port; connections do not.
 func TestRestart(t *testing.T) {
-	c := cluster.ForTest(t, cluster.Options{})
+	c := pgtest.ForTest(t, pgtest.Options{})
 	url, err := c.Create(t.Context())
 	check(t, err)
 	exec1(t, url, "CREATE TABLE kept (id integer)")
@@ -134,7 +134,7 @@ func TestRestart(t *testing.T) {
 
 func TestHalt(t *testing.T) {
 	var log strings.Builder
-	c := cluster.ForTest(t, cluster.Options{Settings: fast(), Log: &log})
+	c := pgtest.ForTest(t, pgtest.Options{Settings: fast(), Log: &log})
 	check(t, c.Halt(os.Interrupt))
 	check(t, c.Halt(os.Interrupt))
 	if err := c.Ping(t.Context()); err == nil || c.PID() != 0 {
@@ -155,8 +155,8 @@ func TestHalt(t *testing.T) {
 
 // A server that does not start says why.
 func TestBadSetting(t *testing.T) {
-	_, err := cluster.Start(t.Context(), cluster.Options{Settings: map[string]string{"max_connections": "many"}})
-	if errors.Is(err, cluster.ErrNone) {
+	_, err := pgtest.Start(t.Context(), pgtest.Options{Settings: map[string]string{"max_connections": "many"}})
+	if errors.Is(err, pgtest.ErrNone) {
 		t.Skip(err)
 	}
 	if err == nil || !strings.Contains(err.Error(), "max_connections") {
@@ -167,7 +167,7 @@ func TestBadSetting(t *testing.T) {
 func TestStopLeavesNothing(t *testing.T) {
 	tmp := openDir(t)
 	t.Setenv("TMPDIR", tmp)
-	c := cluster.ForTest(t, cluster.Options{Settings: fast()})
+	c := pgtest.ForTest(t, pgtest.Options{Settings: fast()})
 	conn := connect(t, c.URL("postgres"))
 	check(t, c.Stop())
 	if err := conn.Ping(t.Context()); err == nil {
@@ -181,7 +181,7 @@ func TestStopLeavesNothing(t *testing.T) {
 // A directory that was given stays, as it was left.
 func TestDir(t *testing.T) {
 	dir := openDir(t)
-	c := cluster.ForTest(t, cluster.Options{Dir: dir, Settings: fast()})
+	c := pgtest.ForTest(t, pgtest.Options{Dir: dir, Settings: fast()})
 	check(t, c.Stop())
 	if _, err := os.Stat(dir + "/data/PG_VERSION"); err != nil {
 		t.Error(err)
@@ -190,8 +190,8 @@ func TestDir(t *testing.T) {
 
 // Whoever starts a cluster may be killed: the server ends with it.
 func TestKilledParent(t *testing.T) {
-	cluster.ForTest(t, cluster.Options{Settings: fast()}) // skips where there is none
-	t.Setenv("TMPDIR", openDir(t))                        // nobody removes what the killed one left
+	pgtest.ForTest(t, pgtest.Options{Settings: fast()}) // skips where there is none
+	t.Setenv("TMPDIR", openDir(t))                      // nobody removes what the killed one left
 	cmd := exec.Command(os.Args[0], parent)
 	out, err := cmd.StdoutPipe()
 	check(t, err)
@@ -214,7 +214,7 @@ func TestKilledParent(t *testing.T) {
 
 // Databases are made at the same time by many, from a template too, and do not know each other.
 func TestCopies(t *testing.T) {
-	c := cluster.ForTest(t, cluster.Options{Settings: fast()})
+	c := pgtest.ForTest(t, pgtest.Options{Settings: fast()})
 	template, err := c.Create(t.Context())
 	check(t, err)
 	check(t, prepare(t.Context(), template))
@@ -246,13 +246,13 @@ func TestCopies(t *testing.T) {
 
 // On PostgreSQL each test has a database of its own, as it was prepared or empty; on SQLite there is none.
 func TestDatabase(t *testing.T) {
-	cluster.PostgresOnly(t, "the databases are there")
+	pgtest.PostgresOnly(t, "the databases are there")
 	for range 2 {
-		url := cluster.Database(t)
+		url := pgtest.Database(t)
 		if n := count(t, url, "prepared"); n != 0 {
 			t.Errorf("%d rows", n)
 		}
 		exec1(t, url, "INSERT INTO prepared VALUES (1)")
 	}
-	exec1(t, cluster.Empty(t), "CREATE TABLE prepared (id integer)")
+	exec1(t, pgtest.Empty(t), "CREATE TABLE prepared (id integer)")
 }

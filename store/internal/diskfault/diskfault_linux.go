@@ -1,0 +1,21 @@
+package diskfault
+
+// #include <stdlib.h>
+// #include "diskfault_linux.h"
+import "C"
+
+import (
+	"unsafe"
+
+	_ "github.com/mattn/go-sqlite3" // links SQLite
+)
+
+// Arm applies the rule, in place of an earlier one, until disarm is called.
+func Arm(r Rule) (disarm func()) {
+	suffix := C.CString(r.Suffix)
+	defer C.free(unsafe.Pointer(suffix))
+	if C.diskfault_arm(suffix, C.int(r.Writes), C.int64_t(r.From)) != 0 {
+		panic("SQLite takes no system calls")
+	}
+	return func() { C.diskfault_disarm() }
+}
