@@ -36,7 +36,7 @@ AGENTEVENTS_TEST_POSTGRES_URL ?=
 postgres = $(AGENTEVENTS_TEST_POSTGRES_URL)$(shell command -v initdb || ls /usr/lib/postgresql/*/bin/initdb 2>/dev/null || true)
 
 # Packages are tested in the order in which they are named: those that take longest first, or they are alone in the end.
-longest := ./store ./server
+longest := ./store ./server/e2e ./server
 
 # The packages whose tests run on PostgreSQL too. Each engine has a run of its own, within bounds of its own.
 on_postgres = $(shell grep -rlE --include='*_test.go' 'pgtest[.](Main|EngineVariable)' store server | xargs -n1 dirname | sort -u | sed 's|^|./|')
@@ -81,7 +81,7 @@ swagger-ui: ## put the newest Swagger UI into server/docs/swagger-ui (needs npm;
 	printf 'swagger-ui-dist %s\nsha512-%s\n' "$$version" "$$sum" >"$$to/VERSION"; cat "$$to/VERSION"
 
 .PHONY: check
-check: check-gen check-fmt check-vet check-lint check-tidy check-breaking $(check_spec) ## check everything that is not a test: generated code, format, vet, lint, go.mod, openapi.yaml and what of it would break clients
+check: check-gen check-fmt check-vet check-lint check-house check-tidy check-breaking $(check_spec) ## check everything that is not a test: generated code, format, vet, lint, figures of the code, go.mod, openapi.yaml and what of it would break clients
 
 # Compared with a copy and not with git, so that it tells the truth in a dirty tree too.
 .PHONY: check-gen
@@ -106,6 +106,11 @@ check-vet:
 check-lint: $(lint)
 	@echo "check: golangci-lint finds nothing, the order of imports included"
 	@$(lint) run
+
+.PHONY: check-house
+check-house:
+	@echo "check: names, imports and sizes are as .ci/house has them (go run ./.ci/house -v lists every place)"
+	@out=$$(go run ./.ci/house 2>&1) || { echo "$$out"; exit 1; }
 
 .PHONY: check-tidy
 check-tidy:

@@ -73,7 +73,7 @@ func (w *world) fix() {
 func (w *world) claim() webhook.Delivery {
 	w.Helper()
 	w.fix()
-	room := webhook.Room{Lanes: 1, PerReceiver: 1, Take: func(int64) bool { return true }}
+	room := webhook.ClaimLimits{Lanes: 1, PerReceiver: 1, Take: func(int64) bool { return true }}
 	claimed, _, err := w.store.Claim(w.Context(), room)
 	w.must(err)
 	if len(claimed) != 1 {

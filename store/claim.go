@@ -94,7 +94,7 @@ func (f *fresh) take() (changes []int64, all bool) {
 const afterOthers = 50 * time.Millisecond
 
 // Claim implements webhook.Outbox. What it leaves is for one that looks at all lanes.
-func (s *Store) Claim(ctx context.Context, room webhook.Room) (claimed []webhook.Delivery, next time.Duration, err error) {
+func (s *Store) Claim(ctx context.Context, room webhook.ClaimLimits) (claimed []webhook.Delivery, next time.Duration, err error) {
 	if s.locked.Load() { // who can read the secrets is not to find lanes taken
 		return nil, 0, ErrLocked
 	}
@@ -141,7 +141,7 @@ func (s *Store) Claim(ctx context.Context, room webhook.Room) (claimed []webhook
 
 // look picks the lanes that a claim takes, of all or of those of some changes, and says whether it found more than
 // there was room for.
-func (s *Store) look(tx *sqldb.Tx, room webhook.Room, changes []int64) ([]dueLane, bool, error) {
+func (s *Store) look(tx *sqldb.Tx, room webhook.ClaimLimits, changes []int64) ([]dueLane, bool, error) {
 	switch {
 	case room.Fresh && len(changes) == 0:
 		return nil, false, nil
@@ -203,7 +203,7 @@ type dueLane struct {
 func (l dueLane) open() bool { return l.Failures >= webhook.Failures }
 
 // dueLanes picks among all lanes.
-func (s *Store) dueLanes(tx *sqldb.Tx, room webhook.Room) (lanes []dueLane, more bool, err error) {
+func (s *Store) dueLanes(tx *sqldb.Tx, room webhook.ClaimLimits) (lanes []dueLane, more bool, err error) {
 	now := s.now()
 	among := claimSQL
 	if tx.Dialect() == sqldb.Postgres {
@@ -219,12 +219,12 @@ func (s *Store) dueLanes(tx *sqldb.Tx, room webhook.Room) (lanes []dueLane, more
 }
 
 // full are the receivers that a claim leaves out by name.
-func full(room webhook.Room) []int64 {
+func full(room webhook.ClaimLimits) []int64 {
 	return sqldb.Padded(append([]int64{0}, room.Full[:min(len(room.Full), mostFull)]...))
 }
 
 // pick picks among the lanes that a query finds those that there is room for.
-func pick(room webhook.Room, tx *sqldb.Tx, among string, args ...any) (lanes []dueLane, more bool, err error) {
+func pick(room webhook.ClaimLimits, tx *sqldb.Tx, among string, args ...any) (lanes []dueLane, more bool, err error) {
 	found, err := sqldb.Select[dueLane](tx, among, args...)
 	if err != nil {
 		return nil, false, err

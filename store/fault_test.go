@@ -150,7 +150,7 @@ func (s *saboteur) claim(what string, want int) []webhook.Delivery {
 func (s *saboteur) claims(what string) (claimed []webhook.Delivery) {
 	s.t.Helper()
 	s.try(what, func() (err error) {
-		claimed, _, err = s.Claim(s.ctx, webhook.Room{
+		claimed, _, err = s.Claim(s.ctx, webhook.ClaimLimits{
 			Fresh: s.fresh, Lanes: 100, PerReceiver: 10, Take: func(int64) bool { return true },
 		})
 		if err != nil && claimed != nil {
@@ -161,10 +161,10 @@ func (s *saboteur) claims(what string) (claimed []webhook.Delivery) {
 	return claimed
 }
 
-func (s *saboteur) recordAs(what string, d webhook.Delivery, o webhook.Outcome, goOn bool) (next *webhook.Delivery) {
+func (s *saboteur) recordAs(what string, d webhook.Delivery, o webhook.Outcome, keepLane bool) (next *webhook.Delivery) {
 	s.t.Helper()
 	s.try(what, func() (err error) {
-		next, err = s.Record(s.ctx, d, o, goOn)
+		next, err = s.Record(s.ctx, d, o, keepLane)
 		return err
 	})
 	return next
@@ -338,10 +338,10 @@ func end(s *saboteur, k store.AgentKey, board int64) {
 	s.recordAs("a failure", s.claim("the last login", 1)[0], busy(425, time.Hour), true)
 	s.clock.add(25 * time.Hour)
 	none := func() string { return "" } // it does its work in several transactions
-	s.attempt("sweep", func() error { _, err := s.Mend(s.ctx); return err }, none)
+	s.attempt("sweep", func() error { _, err := s.RepairLanes(s.ctx); return err }, none)
 	s.sql("UPDATE lanes SET pending = 7 WHERE id = (SELECT min(id) FROM lanes)")
 	s.unsound = true
-	s.try("mend", func() error { _, err := s.Mend(s.ctx); return err })
+	s.try("mend", func() error { _, err := s.RepairLanes(s.ctx); return err })
 	s.unsound = false
 	s.try("delete an agent", func() error { return s.DeleteAgent(s.ctx, k) })
 	for next := &s.claim("what is over and was not tried", 1)[0]; next != nil; { // and then its logout

@@ -14,8 +14,8 @@ import (
 
 var _ webhook.Outbox = (*Store)(nil)
 
-// Offer implements webhook.Outbox.
-func (s *Store) Offer(o *webhook.Offer) { s.offer.Store(o) }
+// SetHandoff implements webhook.Outbox.
+func (s *Store) SetHandoff(h *webhook.Handoff) { s.handoff.Store(h) }
 
 // Due implements webhook.Outbox.
 func (s *Store) Due() <-chan struct{} { return s.dueSoon }
@@ -31,9 +31,9 @@ func (s *Store) wakeFor(change int64) {
 
 // Record implements webhook.Outbox.
 func (s *Store) Record(
-	ctx context.Context, d webhook.Delivery, o webhook.Outcome, goOn bool,
+	ctx context.Context, d webhook.Delivery, o webhook.Outcome, keepLane bool,
 ) (next *webhook.Delivery, err error) {
-	r := &result{ctx: ctx, Delivery: d, outcome: o, goOn: goOn, lease: time.Now().Add(s.Lease)}
+	r := &result{ctx: ctx, Delivery: d, outcome: o, keepLane: keepLane, lease: time.Now().Add(s.Lease)}
 	if o.Verdict == webhook.Gone { // which takes more than its lane
 		r.End(s.write(ctx, func(tx *sqldb.Tx) error { return s.recordGone(tx, r) }))
 	} else {
@@ -51,10 +51,10 @@ func (s *Store) Record(
 // result is what came of sending a delivery, and what comes of recording it.
 type result struct {
 	webhook.Delivery
-	ctx     context.Context
-	outcome webhook.Outcome
-	goOn    bool
-	lease   time.Time // of what its lane goes on with
+	ctx      context.Context
+	outcome  webhook.Outcome
+	keepLane bool
+	lease    time.Time // of what its lane goes on with
 
 	next      *webhook.Delivery
 	more      bool // that may be claimed now in this lane
@@ -101,7 +101,7 @@ func (s *Store) record(tx *sqldb.Tx, r *result, lane laneRow) error {
 	if err != nil {
 		return err
 	}
-	empty, err := s.goOn(tx, r, r.goOn && receiver.free(s.now()) && !again)
+	empty, err := s.keepLane(tx, r, r.keepLane && receiver.free(s.now()) && !again)
 	r.more, r.elsewhere = again || !empty, moved || news
 	return err
 }
@@ -196,8 +196,8 @@ func (s *Store) gone(tx *sqldb.Tx, row deliveryRow, sentTo string) error {
 	return s.disable(tx, &e, reasonGone)
 }
 
-// goOn keeps the lane under the same claim and takes its next delivery, or lets it go, and says whether it is empty.
-func (s *Store) goOn(tx *sqldb.Tx, r *result, wanted bool) (empty bool, err error) {
+// keepLane keeps the lane under the same claim and takes its next delivery, or lets it go, and says whether it is empty.
+func (s *Store) keepLane(tx *sqldb.Tx, r *result, wanted bool) (empty bool, err error) {
 	due, err := letGo(tx, r.Lane)
 	if err != nil || due == nil || !wanted {
 		return due == nil, err

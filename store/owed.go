@@ -80,7 +80,7 @@ func (s *Store) holdOwed(tx *sqldb.Tx, changes []*change, wait bool) (owedLanes,
 }
 
 func (s *Store) owedLanes(tx *sqldb.Tx, ids []int64, wait bool) (rows []owedLane, err error) {
-	if s.offer.Load() == nil { // it does not matter how they are
+	if s.handoff.Load() == nil { // it does not matter how they are
 		got, err := tx.LockRows("lanes", ids, wait)
 		return each(got, func(id int64) owedLane { return owedLane{ID: id} }), err
 	}
@@ -148,12 +148,12 @@ func (s *Store) debts(tx *sqldb.Tx, all []owed, lanes owedLanes) (debts []debt) 
 // handOut gives the first delivery of a lane that was empty to a dispatcher, if there is one that has room for it, when it
 // is durable. It returns the end of the lease.
 func (s *Store) handOut(tx *sqldb.Tx, first owed, lane owedLane, pending int64) (until int64, leased bool) {
-	offer := s.offer.Load()
-	if offer == nil || !lane.Free {
+	handoff := s.handoff.Load()
+	if handoff == nil || !lane.Free {
 		return 0, false
 	}
 	head, err := first.head(lane).opened(s)
-	if err != nil || !offer.Take(lane.ReceiverID) {
+	if err != nil || !handoff.Take(lane.ReceiverID) {
 		return 0, false
 	}
 	lease, now := tx.Begun.Add(s.Lease), s.now() // the holder's view ends first
@@ -161,9 +161,9 @@ func (s *Store) handOut(tx *sqldb.Tx, first owed, lane owedLane, pending int64) 
 	x := s.handed(head, lease)
 	tx.OnEnd(func(err error) {
 		if err == nil {
-			offer.Deliver(x)
+			handoff.Deliver(x)
 		} else {
-			offer.Release(lane.ReceiverID)
+			handoff.Release(lane.ReceiverID)
 		}
 	})
 	return now + s.Lease.Milliseconds(), true

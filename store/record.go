@@ -225,7 +225,7 @@ func (s *Store) letGoPlain(tx *sqldb.Tx, at standing, results []*result) error {
 	var on []*result
 	for _, r := range results {
 		r.next, r.more, r.elsewhere = nil, due[r.Lane], false
-		if due[r.Lane] && r.goOn && r.ends() && at.receiver(r).free(s.now()) {
+		if due[r.Lane] && r.keepLane && r.ends() && at.receiver(r).free(s.now()) {
 			on = append(on, r)
 		}
 	}

@@ -83,7 +83,7 @@ type Store struct {
 	closed    atomic.Bool
 
 	requests requests
-	offer    atomic.Pointer[webhook.Offer]
+	handoff  atomic.Pointer[webhook.Handoff]
 	locked   atomic.Bool // a secret was encrypted by another process, with a key that this one lacks
 	settings *sqldb.Batcher[*setting]
 	results  *sqldb.Batcher[*result]

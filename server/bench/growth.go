@@ -227,7 +227,7 @@ func (g *grown) deliver(ctx context.Context, agent int, change, claim string, fr
 	}
 	var claimed []webhook.Delivery
 	g.time(claim, func() {
-		room := webhook.Room{Fresh: fresh, Lanes: 64, PerReceiver: 32, Take: func(int64) bool { return true }}
+		room := webhook.ClaimLimits{Fresh: fresh, Lanes: 64, PerReceiver: 32, Take: func(int64) bool { return true }}
 		claimed, _, err = g.Claim(ctx, room)
 	})
 	if err != nil || len(claimed) != 1 {

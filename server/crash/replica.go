@@ -9,21 +9,23 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/agentevents/agentevents/server/lab"
 )
 
-// timeout is what replicas are given for an attempt, so that a lease is short.
-const timeout = 2 * time.Second
+// checks is after how many lives of the only server its store is verified.
+const checks = 10
 
-// replica is one of the servers that share a database.
+// replica is one of the servers, or the only one, through all its lives.
 type replica struct {
-	fleet  *fleet
-	number int // from 1
-	proxy  *proxy
-	busy   atomic.Bool // it is in trouble
+	crash  *crash
+	number int    // from 1
+	url    string // of the database, as it sees it
+	proxy  *proxy // to PostgreSQL
+	busy   atomic.Bool
+	undo   func() error // ends the fault that it has
+	began  time.Time    // its last start
 
 	mu     sync.Mutex
 	server *lab.Server // nil while it is down
@@ -31,64 +33,76 @@ type replica struct {
 	logs   []*lab.Log // of all its lives
 }
 
-// application is the name that the database knows it by.
-func (r *replica) application() string { return fmt.Sprintf("replica-%d", r.number) }
-
-// databaseURL leads through the proxy.
-func (r *replica) databaseURL() string {
-	u, err := url.Parse(r.fleet.url)
+// newReplica prepares a server, with a proxy to the database if that is PostgreSQL.
+func newReplica(c *crash, number int) (*replica, error) {
+	r := &replica{crash: c, number: number, url: c.database.url}
+	if c.single() {
+		return r, nil
+	}
+	u, err := url.Parse(r.url)
 	if err != nil {
-		return r.fleet.url // which says what is wrong to whoever connects
+		return r, err
+	}
+	r.proxy, err = newProxy(c.database.network, c.database.address)
+	if err != nil {
+		return r, err
 	}
 	u.Host = r.proxy.listener.Addr().String()
 	q := u.Query()
 	q.Set("application_name", r.application())
 	u.RawQuery = q.Encode()
-	return u.String()
+	r.url = u.String()
+	return r, nil
 }
 
-// start starts it. While the database is in trouble a start may fail, and is tried again.
-func (r *replica) start(ctx context.Context) error {
+// application is the name that the database knows it by.
+func (r *replica) application() string { return fmt.Sprintf("replica-%d", r.number) }
+
+// launch starts a server on a database.
+func (c *crash) launch(ctx context.Context, url string) (*lab.Server, error) {
+	env := []string{"AGENTEVENTS_RETRY_SCHEDULE=" + schedule, "AGENTEVENTS_TIMEOUT=1m"} // only a kill ends what is held
+	if !c.single() {
+		env = append(env[:1], "AGENTEVENTS_TIMEOUT="+timeout.String(), "AGENTEVENTS_LOG_LEVEL=debug")
+	}
+	return lab.Start(context.WithoutCancel(ctx), c.binary, url, env...)
+}
+
+// start starts it, with receivers that leave some requests without an answer, or not. While the database has a fault a start
+// may fail, and is tried again.
+func (r *replica) start(ctx context.Context, holds bool) error {
+	if r.crash.single() {
+		r.crash.hold(holds)
+		if n := len(r.logs); n > 0 && n%checks == 0 {
+			if err := r.crash.verify(ctx, r.url); err != nil {
+				return err
+			}
+		}
+	}
 	for {
-		began := time.Now()
-		s, err := r.tryStart(ctx)
+		r.began = time.Now()
+		s, err := r.crash.launch(ctx, r.url)
+		if err != nil {
+			return err
+		}
+		r.logs = append(r.logs, s.Log)
+		err = s.Ready(ctx)
 		if err == nil {
 			r.serve(s)
 			return nil
 		}
-		err = fmt.Errorf("replica %d: %w\n\nits last lines:\n%s", r.number, err, s.Log.Tail(20))
-		if ctx.Err() != nil || !r.fleet.book.troubled(0, began) {
+		err = fmt.Errorf("server %d: %w", r.number, s.Explain(errors.Join(err, ignoreEnd(s.Kill()))))
+		if ctx.Err() != nil || !r.crash.timeline.troubled(0, r.began, everything) {
 			return err
 		}
-		if err := r.fleet.pause(ctx, 100*time.Millisecond); err != nil {
+		if err := pause(ctx, 100*time.Millisecond); err != nil {
 			return err
 		}
 	}
-}
-
-func (r *replica) tryStart(ctx context.Context) (*lab.Server, error) {
-	s, err := lab.Start(context.WithoutCancel(ctx), r.fleet.binary, "",
-		"AGENTEVENTS_DATABASE_URL="+r.databaseURL(),
-		"AGENTEVENTS_TIMEOUT="+timeout.String(),
-		"AGENTEVENTS_RETRY_SCHEDULE="+schedule,
-		"AGENTEVENTS_LOG_LEVEL=debug",
-		"GORACE=atexit_sleep_ms=0", // else the race detector makes every exit a second longer
-	)
-	if err != nil {
-		return &lab.Server{Log: &lab.Log{}}, err
-	}
-	r.mu.Lock()
-	r.logs = append(r.logs, s.Log)
-	r.mu.Unlock()
-	if err := s.Ready(ctx); err != nil {
-		return s, errors.Join(err, ignoreEnd(s.Kill()))
-	}
-	return s, nil
 }
 
 // ignoreEnd is for a server that may have ended by itself.
 func ignoreEnd(err error) error {
-	if err != nil && strings.Contains(err.Error(), "ended by itself") {
+	if errors.Is(err, lab.ErrEnded) {
 		return nil
 	}
 	return err
@@ -100,11 +114,11 @@ func (r *replica) serve(s *lab.Server) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.server = s
-	r.http = &http.Client{Timeout: patience, Transport: &lab.Operator{URL: s.URL, Base: watcher{base, r.fleet.book}}}
+	r.http = &http.Client{Timeout: patience, Transport: &lab.Operator{URL: s.URL, Base: watcher{base, r.crash}}}
 }
 
-// away lets it have no more requests, and returns the server.
-func (r *replica) away() *lab.Server {
+// leave lets it have no more requests, and returns the server.
+func (r *replica) leave() *lab.Server {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := r.server
@@ -129,79 +143,39 @@ func (r *replica) address() (host string, c *http.Client) {
 	return strings.TrimPrefix(r.server.URL, "http://"), r.http
 }
 
+// kill is kill -9. The process that owns a connection is found until it is gone.
+func (r *replica) kill(ctx context.Context) error {
+	s := r.running()
+	err := s.Kill()
+	r.leave()
+	return errors.Join(s.Explain(err), r.settle(ctx))
+}
+
+// stop stops it in order. Without a database it cannot write what it has counted, and reports that by its exit code.
+func (r *replica) stop(ctx context.Context) error {
+	began, s := time.Now(), r.running()
+	err := s.Stop()
+	if r.leave(); err != nil && !r.crash.timeline.troubled(r.number, began, everything) {
+		return fmt.Errorf("server %d: %w", r.number, s.Explain(err))
+	}
+	return r.settle(ctx)
+}
+
+// settle waits until everything is noted that it has sent, if it is the only one.
+func (r *replica) settle(ctx context.Context) error {
+	if !r.crash.single() {
+		return nil
+	}
+	return r.crash.settle(ctx)
+}
+
 // abandon ends what still runs.
 func (r *replica) abandon() error {
-	if s := r.away(); s != nil {
+	if r.proxy != nil {
+		r.proxy.close()
+	}
+	if s := r.leave(); s != nil {
 		return ignoreEnd(s.Kill())
 	}
 	return nil
-}
-
-// stop stops it in order. Without a database it cannot write what it has counted, and says so by its exit code.
-func (r *replica) stop() error {
-	began, s := time.Now(), r.running()
-	err := s.Stop()
-	r.away()
-	if err == nil || r.fleet.book.troubled(r.number, began) {
-		return nil
-	}
-	return fmt.Errorf("replica %d: %w\n\nits last lines:\n%s", r.number, err, s.Log.Tail(20))
-}
-
-// complain tells what it printed that it should never have to. Errors of the database it may.
-func (r *replica) complain() {
-	for _, log := range r.logs {
-		for line := range strings.SplitSeq(log.String(), "\n") {
-			if strings.Contains(line, "panic") || strings.Contains(line, "DATA RACE") || strings.Contains(line, "lanes mended") {
-				r.fleet.book.wrong(complaint, "replica %d printed: %s", r.number, line)
-			}
-		}
-	}
-}
-
-// hit is a blow, and what it takes to get up again.
-func (r *replica) hit(ctx context.Context, s stroke) error {
-	r.fleet.book.times.server(r.number, false)
-	defer r.fleet.book.times.server(r.number, true)
-	switch s.blow {
-	case killed, stopped:
-		if err := r.end(s.blow); err != nil {
-			return err
-		}
-		if err := r.fleet.pause(ctx, s.lasts); err != nil {
-			return err
-		}
-		return r.start(ctx)
-	case ended:
-		r.fleet.atDatabase.Lock()
-		defer r.fleet.atDatabase.Unlock()
-		defer r.fleet.book.over(r.fleet.book.trouble(s.blow, r.number))
-		return r.fleet.endConnections(ctx, r.application())
-	case cutOff:
-		defer r.fleet.book.over(r.fleet.book.trouble(s.blow, r.number))
-		defer r.proxy.cut()()
-		return r.fleet.pause(ctx, s.lasts)
-	}
-	return r.freeze(ctx, s)
-}
-
-// end ends it for a while.
-func (r *replica) end(b blow) error {
-	defer r.fleet.book.over(r.fleet.book.trouble(b, r.number))
-	if b == stopped {
-		return r.stop()
-	}
-	err := r.running().Kill() // before it is taken away: who holds a connection is asked until then
-	r.away()
-	return err
-}
-
-func (r *replica) freeze(ctx context.Context, s stroke) error {
-	defer r.fleet.book.over(r.fleet.book.trouble(s.blow, r.number))
-	pid := r.running().PID()
-	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
-		return fmt.Errorf("freeze replica %d: %w", r.number, err)
-	}
-	err := r.fleet.pause(ctx, s.lasts)
-	return errors.Join(err, syscall.Kill(pid, syscall.SIGCONT))
 }

@@ -10,24 +10,31 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5"
+	"github.com/agentevents/agentevents/gen/client"
+	"github.com/agentevents/agentevents/server/lab"
 )
 
-// errAway says that a replica or the database was away. Whether the request was carried out is not known.
+// errAway says that a server or the database was away. Whether the request was carried out is not known.
 var errAway = errors.New("away")
 
-// router makes requests of the replicas: mostly of one, and of another one after an error and now and then, so that not
-// everybody waits for one that is frozen.
+// router makes requests of the servers: mostly of one, and of another one after an error and now and then, so that not
+// everything waits for one that is frozen.
 type router struct {
-	fleet  *fleet
+	crash  *crash
 	mu     sync.Mutex
 	random *rand.Rand
 	home   int
 }
 
-// Do implements client.HTTPRequestDoer. After an error whatever the request did is done and to be seen.
+// client speaks to any of the servers.
+func (c *crash) client(number int) (*client.ClientWithResponses, error) {
+	r := &router{crash: c, random: c.random(2, number), home: number % len(c.replicas)}
+	return client.NewClientWithResponses("http://replica"+lab.APIPath, client.WithHTTPClient(r))
+}
+
+// Do implements client.HTTPRequestDoer. After errAway everything that the request may do is done and can be seen.
 func (r *router) Do(req *http.Request) (*http.Response, error) {
-	ctx := req.Context()
+	ctx, began := req.Context(), time.Now()
 	to, host, c, err := r.pick(ctx)
 	if err != nil {
 		return nil, err
@@ -44,24 +51,28 @@ func (r *router) Do(req *http.Request) (*http.Response, error) {
 		_ = resp.Body.Close()
 	}
 	r.leave()
-	if ctx.Err() != nil {
-		return nil, ctx.Err()
+	err = fmt.Errorf("%w: server %d: %w", errAway, to.number, err)
+	switch {
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case !r.crash.single():
+		return nil, errors.Join(r.crash.decided(ctx, to), err)
+	case !r.crash.timeline.troubled(to.number, began, nothing):
+		return nil, fmt.Errorf("without a fault: %v", err) //nolint:errorlint // it was not away
 	}
-	return nil, errors.Join(r.fleet.decided(ctx, to), fmt.Errorf("%w: replica %d: %w", errAway, to.number, err))
+	return nil, err
 }
 
-// pick takes a replica that is not known to be down, a frozen one too.
-func (r *router) pick(ctx context.Context) (*replica, string, *http.Client, error) {
+// pick takes a server that is not known to be down, a frozen one too.
+func (r *router) pick(ctx context.Context) (to *replica, host string, c *http.Client, err error) {
 	for {
-		to := r.next()
-		if host, c := to.address(); host != "" {
+		to = r.next()
+		if host, c = to.address(); host != "" {
 			return to, host, c, nil
 		}
 		r.leave()
-		select {
-		case <-ctx.Done():
-			return nil, "", nil, ctx.Err()
-		case <-time.After(time.Millisecond):
+		if err := pause(ctx, time.Millisecond); err != nil {
+			return nil, "", nil, err
 		}
 	}
 }
@@ -69,62 +80,58 @@ func (r *router) pick(ctx context.Context) (*replica, string, *http.Client, erro
 func (r *router) next() *replica {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	all := r.crash.replicas
 	if r.random.IntN(20) == 0 {
-		return r.fleet.replicas[r.random.IntN(len(r.fleet.replicas))]
+		return all[r.random.IntN(len(all))]
 	}
-	return r.fleet.replicas[r.home]
+	return all[r.home]
 }
 
 // leave looks for another home.
 func (r *router) leave() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.home = r.random.IntN(len(r.fleet.replicas))
+	r.home = r.random.IntN(len(r.crash.replicas))
 }
 
-// decided waits until the database has ended all that a replica had begun by now, one way or the other.
-func (f *fleet) decided(ctx context.Context, r *replica) error {
-	limit := time.Now().Add(silence)
+// decided waits until PostgreSQL has ended everything that a server had begun by now, one way or the other.
+func (c *crash) decided(ctx context.Context, r *replica) error {
 	var began *time.Time
-	for {
+	var err error
+	late := until(ctx, silence, func() bool {
 		var open bool
-		err := f.ask(ctx, func(conn *pgx.Conn) error {
-			if began == nil {
-				if err := conn.QueryRow(ctx, "SELECT clock_timestamp()").Scan(&began); err != nil {
-					return err
-				}
-			}
-			return conn.QueryRow(ctx, "SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE application_name = $1 "+
-				"AND xact_start <= $2)", r.application(), *began).Scan(&open)
-		})
-		switch {
-		case err == nil && !open:
-			return nil
-		case time.Now().After(limit):
-			return errors.Join(fmt.Errorf("a transaction of replica %d does not end", r.number), err)
+		if began == nil {
+			err = c.database.QueryRowContext(ctx, "SELECT clock_timestamp()").Scan(&began)
 		}
-		if err := f.pause(ctx, 20*time.Millisecond); err != nil {
-			return err
+		if err == nil {
+			err = c.database.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE application_name = $1 "+
+				"AND xact_start <= $2)", r.application(), began).Scan(&open)
 		}
+		return err == nil && !open
+	})
+	if errors.Is(late, errLate) {
+		return errors.Join(fmt.Errorf("a transaction of server %d does not end", r.number), err)
 	}
+	return late
 }
 
-// watcher looks at what servers answer when something is wrong: it is 503, and says when to come again.
+// watcher looks at what servers answer when something is wrong: it is 503, with Retry-After.
 type watcher struct {
 	http.RoundTripper
-	book *ledger
+	crash *crash
 }
 
+// RoundTrip implements http.RoundTripper.
 func (w watcher) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp, err := w.RoundTripper.RoundTrip(r)
 	switch {
 	case err != nil || resp.StatusCode < http.StatusInternalServerError:
 	case resp.StatusCode != http.StatusServiceUnavailable:
-		w.book.wrong(complaint, "%s %s was answered %s", r.Method, r.URL.Path, resp.Status)
+		w.crash.record.Wrong(complaint, "%s %s was answered %s", r.Method, r.URL.Path, resp.Status)
 	case resp.Header.Get("Retry-After") == "":
-		w.book.wrong(complaint, "%s %s was answered 503 without Retry-After", r.Method, r.URL.Path)
+		w.crash.record.Wrong(complaint, "%s %s was answered 503 without Retry-After", r.Method, r.URL.Path)
 	default:
-		w.book.refuse()
+		w.crash.tally.add(refused, 1)
 	}
 	return resp, err
 }

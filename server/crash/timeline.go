@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/agentevents/agentevents/server/lab"
 )
 
 // span is a time from a beginning to an end.
@@ -15,84 +17,146 @@ type span struct{ from, to time.Time }
 func (s span) length() time.Duration { return max(0, s.to.Sub(s.from)) }
 
 // within is the part of a span that lies in another one.
-func (s span) within(o span) span { return span{latest(s.from, o.from), earliest(s.to, o.to)} }
-
-func latest(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
+func (s span) within(o span) span {
+	if o.from.After(s.from) {
+		s.from = o.from
 	}
-	return b
-}
-
-func earliest(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return a
+	if o.to.Before(s.to) {
+		s.to = o.to
 	}
-	return b
+	return s
 }
 
-// outage is a time in which a receiver takes nothing.
-type outage struct {
-	span     // its end is zero while it lasts
-	receiver int
-	mode     mode
+// outside is how much of a span lies outside of others, which may overlap.
+func (s span) outside(spans []span) (left time.Duration) {
+	for _, o := range slices.SortedFunc(slices.Values(spans), func(a, b span) int { return a.from.Compare(b.from) }) {
+		left += span{s.from, o.from}.within(s).length()
+		if o.to.After(s.from) {
+			s.from = o.to
+		}
+	}
+	return left + s.length()
 }
 
-// timeline is when receivers took nothing, and when nothing could be sent.
+// overlap are the times that lie in spans of two lists.
+func overlap(some, others []span) (both []span) {
+	for _, s := range some {
+		for _, o := range others {
+			if x := s.within(o); x.length() > 0 {
+				both = append(both, x)
+			}
+		}
+	}
+	return both
+}
+
+// trouble is a time in which something is wrong: a fault of a server or of the database, or an outage of a receiver.
+type trouble struct {
+	span            // its end is zero while it lasts
+	fault *fault    // nil for an outage
+	mode  mode      // of an outage
+	who   int       // the server, 0 for all; the receiver
+	back  time.Time // when the server could send again; zero until then
+}
+
+func (t *trouble) String() string {
+	what := t.mode.String()
+	if t.fault != nil {
+		what = t.fault.name
+	}
+	return fmt.Sprintf("%s to %s, %d: %s", t.from.Format(lab.Clock), t.to.Format(lab.Clock), t.who, what)
+}
+
+// during says whether there was trouble in a time.
+func (t *trouble) during(s span) bool {
+	return t.from.Before(s.to) && (t.to.IsZero() || t.to.After(s.from))
+}
+
+// of says whether a server had it; one of 0 is not known.
+func (t *trouble) of(server int) bool { return t.who == 0 || server == 0 || t.who == server }
+
+// stops says whether a fault keeps a server from sending.
+func (t *trouble) stops() bool { return t.fault.recover != nil || t.who == 0 }
+
+// timeline is what was wrong when.
 type timeline struct {
 	mu      sync.Mutex
-	outages []*outage // of all receivers, in the order of their beginnings
-	dead    []span    // no server was able to send, or the machine was too busy to run this program
-
-	able      map[int]bool // the replicas that can send now; 1 is the only server
-	away      bool         // the database cannot be used now
-	deadSince time.Time    // zero while something can be sent
+	faults  []*trouble // in the order of their beginnings
+	outages []*trouble
+	stalls  []span // the machine was too busy to run this program
 }
 
-func newTimeline() *timeline { return &timeline{able: map[int]bool{}, deadSince: time.Now()} }
-
-// begin notes that an outage begins.
-func (t *timeline) begin(receiver int, m mode) *outage {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	o := &outage{receiver: receiver, mode: m, span: span{from: time.Now()}}
-	t.outages = append(t.outages, o)
-	return o
-}
-
-// end notes that an outage is over.
-func (t *timeline) end(o *outage) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	o.to = time.Now()
-}
-
-// server notes whether a replica can send.
-func (t *timeline) server(replica int, able bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if delete(t.able, replica); able {
-		t.able[replica] = true
+func (l *timeline) begin(t trouble) *trouble {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t.from = time.Now()
+	if t.fault != nil {
+		l.faults = append(l.faults, &t)
+	} else {
+		l.outages = append(l.outages, &t)
 	}
-	t.note()
+	return &t
 }
 
-// database notes whether the database can be used.
-func (t *timeline) database(usable bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.away = !usable
-	t.note()
-}
-
-// note notes what has changed about whether anything can be sent.
-func (t *timeline) note() {
-	switch dead := t.away || len(t.able) == 0; {
-	case dead && t.deadSince.IsZero():
-		t.deadSince = time.Now()
-	case !dead && !t.deadSince.IsZero():
-		t.dead, t.deadSince = append(t.dead, span{t.deadSince, time.Now()}), time.Time{}
+// end notes that trouble is over.
+func (l *timeline) end(t *trouble) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if t.to.IsZero() {
+		t.to = time.Now()
 	}
+}
+
+// recovered notes that trouble is over and the server can send again.
+func (l *timeline) recovered(t *trouble) {
+	l.end(t)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t.back = time.Now()
+}
+
+// troubled says whether a server, or the database, had a fault since a time that excuses as much as another.
+func (l *timeline) troubled(server int, since time.Time, least excuses) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(l.faults, func(t *trouble) bool {
+		its := t.who == 0 || t.who == server
+		return its && t.stops() && t.fault.excuses >= least && (t.back.IsZero() || t.back.After(since))
+	})
+}
+
+// excuses says whether a delivery may come again because of a fault, between two arrivals, of the server that the first
+// one is from.
+func (l *timeline) excuses(before, again *lab.Arrival) bool {
+	return slices.ContainsFunc(l.faults, func(t *trouble) bool {
+		enough := t.fault.excuses == everything || t.fault.excuses == unanswered && before.Status == 0
+		return enough && t.of(server(before)) && t.during(span{before.At, again.At})
+	})
+}
+
+// hits is how many faults a time has had that may keep a lane's lease.
+func (l *timeline) hits(s span) (n int) {
+	for _, t := range l.faults {
+		if t.fault.excuses != nothing && t.during(span{s.from.Add(-lease), s.to}) {
+			n++
+		}
+	}
+	return n
+}
+
+// dead is when nothing could be sent: without the database, without any server, or on a machine that was too busy.
+func (l *timeline) dead(servers int) []span {
+	down := make([][]span, servers+1)
+	for _, t := range l.faults {
+		if t.stops() {
+			down[t.who] = append(down[t.who], span{t.from, t.back})
+		}
+	}
+	every := down[1]
+	for _, of := range down[2:] {
+		every = overlap(every, of)
+	}
+	return slices.Concat(l.stalls, down[0], every)
 }
 
 // beat is how often this program looks whether the machine lets it run.
@@ -100,37 +164,25 @@ const beat = 20 * time.Millisecond
 
 // watchStalls notes, until ctx ends, when the machine was too busy to run this program. Then it did not run the server
 // either.
-func (t *timeline) watchStalls(ctx context.Context) {
+func (l *timeline) watchStalls(ctx context.Context) {
 	for before := time.Now(); ctx.Err() == nil; {
 		time.Sleep(beat)
 		now := time.Now()
 		if due := before.Add(beat); now.Sub(due) > beat {
-			t.stall(span{due, now})
+			l.mu.Lock()
+			l.stalls = append(l.stalls, span{due, now})
+			l.mu.Unlock()
 		}
 		before = now
 	}
 }
 
-func (t *timeline) stall(s span) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.dead = append(t.dead, s)
-}
-
-// nothing is when nothing could be sent.
-func (t *timeline) nothing() []span {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return slices.Clone(t.dead)
-}
-
-// story lists all outages, in the order of their beginnings.
-func (t *timeline) story() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+func (l *timeline) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	var s strings.Builder
-	for _, o := range t.outages {
-		fmt.Fprintf(&s, "%s to %s, receiver %d: %v\n", o.from.Format(clock), o.to.Format(clock), o.receiver, o.mode)
+	for _, t := range slices.Concat(l.faults, l.outages) {
+		fmt.Fprintln(&s, t)
 	}
 	return s.String()
 }
@@ -138,14 +190,14 @@ func (t *timeline) story() string {
 // up is a time in which a receiver takes what it gets.
 type up struct {
 	span
-	after *outage // nil for the first one
+	after *trouble // the outage before it, nil for the first one
 }
 
-// ups are the times in which a receiver takes what it gets; the last one does not end.
-func (t *timeline) ups(receiver int) []up {
+// ups are the times in which a receiver takes what it gets; the last one ends now.
+func (l *timeline) ups(receiver int) []up {
 	all := []up{{span: span{to: time.Now()}}}
-	for _, o := range t.outages {
-		if o.receiver == receiver {
+	for _, o := range l.outages {
+		if o.who == receiver {
 			all[len(all)-1].to = o.from
 			all = append(all, up{span{o.to, time.Now()}, o})
 		}
@@ -153,17 +205,8 @@ func (t *timeline) ups(receiver int) []up {
 	return all
 }
 
-// refusedConnections says whether a port was closed in a time.
-func (t *timeline) refusedConnections(s span) bool {
-	return slices.ContainsFunc(t.outages, func(o *outage) bool { return o.mode == closed && s.within(o.span).length() > 0 })
-}
-
-// outside is how much of a span lies outside of others, which may overlap.
-func (s span) outside(spans []span) (left time.Duration) {
-	spans = slices.SortedFunc(slices.Values(spans), func(a, b span) int { return a.from.Compare(b.from) })
-	for _, o := range spans {
-		left += span{s.from, o.from}.within(s).length()
-		s.from = latest(s.from, o.to)
-	}
-	return left + s.length()
+// refusedConnections says whether a port was closed between two arrivals.
+func (l *timeline) refusedConnections(before, again *lab.Arrival) bool {
+	between := span{before.At, again.At}
+	return slices.ContainsFunc(l.outages, func(o *trouble) bool { return o.mode == closed && o.during(between) })
 }
