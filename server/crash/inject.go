@@ -172,9 +172,9 @@ func endConnections(ctx context.Context, c *crash, r *replica, _ *stroke) error 
 }
 
 func restart(ctx context.Context, c *crash, _ *replica, _ *stroke) error {
-	return c.database.pgtest.Restart(ctx)
+	return c.database.cluster.Restart(ctx)
 }
 
 func crashDatabase(ctx context.Context, c *crash, _ *replica, _ *stroke) error {
-	return c.database.pgtest.Crash(ctx)
+	return c.database.cluster.Crash(ctx)
 }
