@@ -84,9 +84,9 @@ func (e *postgresEngine) fileStats() FileStats             { return FileStats{} 
 func (e *postgresEngine) maintain(context.Context) error   { return nil }
 func (e *postgresEngine) shrink(context.Context) error     { return nil } // it does so itself
 
-// allocate implements engine. It needs new pages, and the commit that follows needs the log, although the rows are rolled
-// back. It holds no lock that a reader or another process waits for. Rows of a rolled back savepoint are removed by vacuum
-// whatever others still read.
+// allocate implements engine. It needs new pages, and the commit that follows needs the log, although the rows are
+// rolled back. It holds no lock that a reader or another process waits for. Rows of a rolled back savepoint are removed
+// by vacuum whatever others still read.
 func (e *postgresEngine) allocate(tx *gorm.DB, _ int64) error {
 	return errors.Join(execute(tx, "SAVEPOINT room"),
 		execute(tx, "INSERT INTO probe_room (filler) SELECT repeat('x', 7000) FROM generate_series(1, 2)"),

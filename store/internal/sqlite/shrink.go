@@ -19,10 +19,11 @@ type shrinking struct {
 	unfinished bool // pages were given back, and the file does not show it yet
 }
 
-// Shrink gives pages back to the file system when many are free. It is for one goroutine at a time. write runs a function in
-// a transaction of the writer; each gives back a few pages, so that no other write waits long.
+// Shrink gives pages back to the file system when many are free. It is for one goroutine at a time. write runs a
+// function in a transaction of the writer; each gives back a few pages, so that no other write waits long.
 func (db *DB) Shrink(ctx context.Context, write func(context.Context, func(tx *gorm.DB) error) error) error {
-	const pagesSQL = "SELECT freelist_count AS unused, page_count AS total FROM pragma_freelist_count, pragma_page_count"
+	const pagesSQL = "SELECT freelist_count AS unused, page_count AS total " +
+		"FROM pragma_freelist_count, pragma_page_count"
 	for before := int64(math.MaxInt64); ctx.Err() == nil; {
 		var pages struct{ Unused, Total int64 }
 		if err := db.reader.WithContext(ctx).Raw(pagesSQL).Scan(&pages).Error; err != nil {
@@ -43,8 +44,8 @@ func (db *DB) Shrink(ctx context.Context, write func(context.Context, func(tx *g
 	return nil
 }
 
-// finishShrinking makes a checkpoint, since the file is smaller only after one, and without writes there is no other. It
-// does so the next time again if another checkpoint, or a reader of what was before, was in the way.
+// finishShrinking makes a checkpoint, since the file is smaller only after one, and without writes there is no other.
+// It does so the next time again if another checkpoint, or a reader of what was before, was in the way.
 func (db *DB) finishShrinking() error {
 	if !db.shrinking.unfinished {
 		return nil
@@ -54,8 +55,8 @@ func (db *DB) finishShrinking() error {
 	return err
 }
 
-// rigid says whether the file cannot become smaller, and the first time to the log too: a file that was made from a dump,
-// or by a VACUUM without that setting.
+// rigid says whether the file cannot become smaller, and the first time to the log too: a file that was made from a
+// dump, or by a VACUUM without that setting.
 func (db *DB) rigid(ctx context.Context) bool {
 	const incremental = 2
 	var mode int
