@@ -35,8 +35,8 @@ func IsUnavailable(err error) bool {
 		return false
 	}
 	var network net.Error
-	var refused *pgconn.ConnectError
-	return errors.As(err, &network) || errors.As(err, &refused) || errors.Is(err, net.ErrClosed) ||
+	var connectErr *pgconn.ConnectError
+	return errors.As(err, &network) || errors.As(err, &connectErr) || errors.Is(err, net.ErrClosed) ||
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, driver.ErrBadConn) ||
 		pgconn.SafeToRetry(err)
 }
@@ -80,8 +80,8 @@ func Reason(err error) (reason string, known bool) {
 	if code, is := codeOf(err); is {
 		return code, true
 	}
-	var refused *pgconn.ConnectError
-	if errors.As(err, &refused) {
+	var connectErr *pgconn.ConnectError
+	if errors.As(err, &connectErr) {
 		return "connect", true
 	}
 	return "", false
