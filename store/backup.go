@@ -30,8 +30,8 @@ func Backup(ctx context.Context, o Options, to string) (Saved, error) {
 		return Saved{}, err
 	}
 	var sequence int64
-	made, err := sqlite.Backup(ctx, from, to, func(ctx context.Context, copied *sql.DB) error {
-		sequence, err = detach(ctx, copied)
+	made, err := sqlite.Backup(ctx, from, to, func(ctx context.Context, db *sql.DB) error {
+		sequence, err = detach(ctx, db)
 		return err
 	})
 	if err != nil {

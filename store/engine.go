@@ -14,15 +14,16 @@ import (
 // engine is what SQLite and PostgreSQL do differently. engine_sqlite.go and engine_postgres.go have the two.
 type engine interface {
 	// open connects a store to its database, and brings the schema up to date unless the store works alongside the
-	// process that serves the database; then an old schema is an error. After an error, too, close and unlock are called.
+	// process that serves the database; then an old schema is an error. After an error, too, close and unlock are
+	// called.
 	open(ctx context.Context, s *Store) error
 	// close closes all connections but that of the writer, which has ended.
 	close() error
 	// unlock lets another process serve the database. Nothing uses a connection any more.
 	unlock() error
 
-	// openVerifier returns connections that only read, checkSchema an error if the schema is not up to date, and orm puts
-	// GORM on top of a transaction.
+	// openVerifier returns connections that only read, checkSchema an error if the schema is not up to date, and orm
+	// puts GORM on top of a transaction.
 	openVerifier(databaseURL string) (*sql.DB, error)
 	checkSchema(ctx context.Context, db *sql.DB) error
 	orm(pool gorm.ConnPool, log logger.Interface) (*gorm.DB, error)

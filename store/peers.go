@@ -18,8 +18,8 @@ const (
 	maxClients  = 100                  // that a message names
 )
 
-// peers are the other processes that serve a PostgreSQL database. They send each other messages about changes that requests
-// or senders may wait for. A message that is lost does no harm: every process looks by itself, every second.
+// peers are the other processes that serve a PostgreSQL database. They send each other messages about changes that
+// requests or senders may wait for. A message that is lost does no harm: every process looks by itself, every second.
 type peers struct {
 	store *Store
 	db    *postgres.DB
@@ -42,8 +42,8 @@ type peerMessage struct {
 	From    string   `json:"from"`              // the name of the sender
 }
 
-// joinPeers begins to send and receive messages. When it returns, the database is known to be served, unless the connection
-// failed; then it is tried again.
+// joinPeers begins to send and receive messages. When it returns, the database is known to be served, unless the
+// connection failed; then it is tried again.
 func (s *Store) joinPeers(db *postgres.DB) {
 	ctx, stop := context.WithCancel(context.Background())
 	p := &peers{store: s, db: db, name: rand.Text(), log: s.Log, stop: stop, ready: make(chan struct{}, 1)}
@@ -139,8 +139,8 @@ func (s *Store) received(m peerMessage) {
 // maxChanges is how many changes lookForChanges looks at one by one.
 const maxChanges = 10_000
 
-// lookForChanges wakes the requests that wait for changes of clients that have some: a message of a peer may be lost. One
-// look is for all requests.
+// lookForChanges wakes the requests that wait for changes of clients that have some: a message of a peer may be lost.
+// One look is for all requests.
 func (s *Store) lookForChanges(ctx context.Context) error {
 	upTo, err := s.engine.visibleUpTo(ctx)
 	seen := s.peers.seen

@@ -41,8 +41,8 @@ type DB struct {
 	writers, readers *sql.DB
 }
 
-// Open opens a database of a server that writes. Unless it is opened alongside the processes that serve it, its schema is
-// brought up to date.
+// Open opens a database of a server that writes. Unless it is opened alongside the processes that serve it, its schema
+// is brought up to date.
 func Open(ctx context.Context, o Options) (*DB, error) {
 	db := &DB{url: o.URL}
 	if err := db.open(ctx, o.Alongside); err != nil {
@@ -162,8 +162,8 @@ func writerConfig(databaseURL string, settings map[string]string) (*pgx.ConnConf
 	return c, err
 }
 
-// config is what connections to a server are made with, which may be a standby. Their sessions begin with settings, and then
-// with statements.
+// config is what connections to a server are made with, which may be a standby. Their sessions begin with settings, and
+// then with statements.
 func config(databaseURL string, settings map[string]string, statements string) (*pgx.ConnConfig, error) {
 	c, err := pgx.ParseConfig(databaseURL)
 	if err != nil {
@@ -181,6 +181,6 @@ func config(databaseURL string, settings map[string]string, statements string) (
 func PlanSettings() map[string]string { return maps.Clone(planSettings) }
 
 var planSettings = map[string]string{
-	"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off",
-	"jit": "off", "enable_bitmapscan": "off", "join_collapse_limit": "1",
+	"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off", "enable_bitmapscan": "off",
+	"plan_cache_mode": "force_generic_plan", "jit": "off", "join_collapse_limit": "1",
 }

@@ -9,11 +9,13 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// silenceTimeout is how long a server that was asked something may say nothing: longer than it works on a statement that
-// reads. Without it, one that is suspended, or behind a network that drops packets, would be waited for without an end.
+// silenceTimeout is how long a server that was asked something may say nothing: longer than it works on a statement
+// that reads. Without it, one that is suspended, or behind a network that drops packets, would be waited for without an
+// end.
 const silenceTimeout = readTimeout + 5*time.Second
 
-// deadlineConn is a connection on which a read ends after silenceTimeout, unless its user has set a deadline of its own.
+// deadlineConn is a connection on which a read ends after silenceTimeout, unless its user has set a deadline of its
+// own.
 type deadlineConn struct {
 	net.Conn
 	mu  sync.Mutex

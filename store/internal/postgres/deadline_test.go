@@ -48,7 +48,8 @@ func TestSilenceEnds(t *testing.T) {
 func TestSilenceKeepsOtherEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		conn, _ := silent(t)
-		for name, set := range map[string]func(time.Time) error{"all": conn.SetDeadline, "reads": conn.SetReadDeadline} {
+		setters := map[string]func(time.Time) error{"all": conn.SetDeadline, "reads": conn.SetReadDeadline}
+		for name, set := range setters {
 			began := time.Now()
 			if err := set(began.Add(time.Second)); err != nil {
 				t.Fatal(err)

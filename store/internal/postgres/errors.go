@@ -23,8 +23,8 @@ var unavailable = []string{
 	"XX",    // broken data
 }
 
-// IsUnavailable says whether an error is about the server or the connection and not about the statement, so that the same
-// request may succeed later.
+// IsUnavailable says whether an error is about the server or the connection and not about the statement, so that the
+// same request may succeed later.
 func IsUnavailable(err error) bool {
 	if code, is := codeOf(err); is {
 		for _, class := range unavailable {
@@ -35,9 +35,10 @@ func IsUnavailable(err error) bool {
 		return false
 	}
 	var network net.Error
-	var refused *pgconn.ConnectError
-	return errors.As(err, &network) || errors.As(err, &refused) || errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) ||
-		errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, driver.ErrBadConn) || pgconn.SafeToRetry(err)
+	var connectErr *pgconn.ConnectError
+	return errors.As(err, &network) || errors.As(err, &connectErr) || errors.Is(err, net.ErrClosed) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, driver.ErrBadConn) ||
+		pgconn.SafeToRetry(err)
 }
 
 // IsLockTimeout says whether an error is that another transaction held what a statement needed.
@@ -73,14 +74,14 @@ func IsRetryable(err error) bool {
 	return false
 }
 
-// Reason is what errors with the same reason have in common, and whether it is known: their texts may name a statement or a
-// port.
+// Reason is what errors with the same reason have in common, and whether it is known: their texts may name a statement
+// or a port.
 func Reason(err error) (reason string, known bool) {
 	if code, is := codeOf(err); is {
 		return code, true
 	}
-	var refused *pgconn.ConnectError
-	if errors.As(err, &refused) {
+	var connectErr *pgconn.ConnectError
+	if errors.As(err, &connectErr) {
 		return "connect", true
 	}
 	return "", false

@@ -42,7 +42,9 @@ func TestErrors(t *testing.T) {
 	} {
 		for _, err := range []error{c.err, fmt.Errorf("status: %w", c.err)} {
 			reason, _ := Reason(err)
-			got := []bool{IsUnavailable(err), IsRetryable(err), IsLockTimeout(err), IsStatementTimeout(err), IsDuplicate(err)}
+			got := []bool{
+				IsUnavailable(err), IsRetryable(err), IsLockTimeout(err), IsStatementTimeout(err), IsDuplicate(err),
+			}
 			want := []bool{c.unavailable, c.retryable, c.lockTimeout, c.tooLong, c.isDuplicate}
 			if fmt.Sprint(got) != fmt.Sprint(want) || reason != c.reason {
 				t.Errorf("%q: %v, for %q, want %v, for %q", err, got, reason, want, c.reason)

@@ -9,7 +9,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// servedLock is the advisory lock that all processes share that serve a database, so that none copies into it meanwhile.
+// servedLock is the advisory lock that all processes share that serve a database, so that none copies into it
+// meanwhile.
 const servedLock = "24934::bigint << 48"
 
 const (
@@ -31,12 +32,12 @@ type Listener struct {
 	Log *slog.Logger
 
 	Attempted func()               // is called once, when the first attempt to connect has succeeded or failed
-	Connected func()               // is called each time that messages are received from now on; some may have been missed
+	Connected func()               // is called each time that it is connected; messages before may have been missed
 	Received  func(payload string) // is called with each message
 }
 
-// Listen receives messages, and says that the database is served, until ctx ends. It connects again when the connection is
-// lost.
+// Listen receives messages, and says that the database is served, until ctx ends. It connects again when the connection
+// is lost.
 func (db *DB) Listen(ctx context.Context, l Listener) {
 	attempted := sync.OnceFunc(l.Attempted)
 	for ctx.Err() == nil {
@@ -85,8 +86,8 @@ func subscribe(ctx context.Context, conn *pgx.Conn) error {
 	return err
 }
 
-// hangUp does not wait for a server that is gone. One that is there notices the end of a connection a little later: the locks
-// that it holds are released before.
+// hangUp does not wait for a server that is gone. One that is there notices the end of a connection a little later: the
+// locks that it holds are released before.
 func hangUp(conn *pgx.Conn) {
 	ctx, cancel := context.WithTimeout(context.Background(), hangUpTimeout)
 	defer cancel()

@@ -39,7 +39,8 @@ func TestNotify(t *testing.T) {
 		t.Errorf("received %q", got)
 	}
 
-	const cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'"
+	const cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity " +
+		"WHERE datname = current_database() AND query LIKE 'LISTEN%'"
 	_, err = conn.Exec(t.Context(), cut)
 	check(t, err)
 	<-connected // again

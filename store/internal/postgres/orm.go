@@ -6,8 +6,8 @@ import (
 	"gorm.io/gorm/logger"
 )
 
-// ORM puts GORM on top of a pool or a transaction. It names the columns that it reads, so that one that a later version of
-// the program adds is no trouble for the statements that are prepared.
+// ORM puts GORM on top of a pool or a transaction. It names the columns that it reads, so that one that a later version
+// of the program adds is no trouble for the statements that are prepared.
 func ORM(pool gorm.ConnPool, log logger.Interface) (*gorm.DB, error) {
 	return gorm.Open(discreet{&postgres.Dialector{Config: &postgres.Config{Conn: pool}}}, &gorm.Config{
 		DisableAutomaticPing:   true,

@@ -32,8 +32,8 @@ var defaultSettings = map[string]string{
 	"lock_timeout": milliseconds(lockTimeout), idleSetting: milliseconds(idleTimeout),
 }
 
-// laterSettings are statements for settings that older servers do not know, and for one that is only ever made stronger:
-// with synchronous_commit off, the server says that a change is committed before it is on disk.
+// laterSettings are statements for settings that older servers do not know, and for one that is only ever made
+// stronger: with synchronous_commit off, the server says that a change is committed before it is on disk.
 var laterSettings = map[string]string{
 	"idle_session_timeout": "SELECT set_config('idle_session_timeout', '0', false) " +
 		"WHERE current_setting('idle_session_timeout', true) <> '0'; ",
@@ -70,8 +70,8 @@ type unusableError string
 
 func (e unusableError) Error() string { return string(e) }
 
-// addCheck has connections accept a server only if a check does, before those of target_session_attrs and those that were
-// added earlier. The next host of the URL is tried if there is one.
+// addCheck has connections accept a server only if a check does, before those of target_session_attrs and those that
+// were added earlier. The next host of the URL is tried if there is one.
 func addCheck(c *pgx.ConnConfig, check pgconn.ValidateConnectFunc) {
 	before := c.ValidateConnect
 	c.ValidateConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
@@ -88,8 +88,8 @@ func encodesAll(_ context.Context, conn *pgconn.PgConn) error {
 	if encoding == "UTF8" {
 		return nil
 	}
-	return unusableError(fmt.Sprintf("the database's encoding is %s, which cannot hold every name: make a database with the "+
-		"encoding UTF8, such as by CREATE DATABASE agentevents TEMPLATE template0 ENCODING 'UTF8'", encoding))
+	return unusableError(fmt.Sprintf("the database's encoding is %s, which cannot hold every name: make a database "+
+		"with the encoding UTF8, such as by CREATE DATABASE agentevents TEMPLATE template0 ENCODING 'UTF8'", encoding))
 }
 
 // isPrimary refuses a standby. Servers since version 14 say by themselves what they are.
@@ -132,8 +132,8 @@ func unreachable(err error) error {
 		return unusableError("target_session_attrs asks for a server that only reads, and the store writes: " +
 			"leave it out, or use target_session_attrs=read-write")
 	case errors.Is(err, pgconn.ErrStandbyConnection), errors.Is(err, pgconn.ErrReadOnlyConnection):
-		return unusableError("the server only reads, since it is a standby or its default_transaction_read_only is on: " +
-			"name the primary, or all servers as HOST:PORT,HOST:PORT with target_session_attrs=read-write")
+		return unusableError("the server only reads, since it is a standby or its default_transaction_read_only " +
+			"is on: name the primary, or all servers as HOST:PORT,HOST:PORT with target_session_attrs=read-write")
 	case errors.As(err, &answer):
 		return fmt.Errorf("the database cannot be reached: %s", answer.Message)
 	}

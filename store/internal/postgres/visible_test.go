@@ -8,7 +8,8 @@ import (
 	"gorm.io/gorm/logger"
 )
 
-// The mark stays below the numbers that a transaction may have drawn, until it has ended, although later ones are visible.
+// The mark stays below the numbers that a transaction may have drawn, until it has ended, although later ones are
+// visible.
 func TestVisibleUpTo(t *testing.T) {
 	db := openTest(t)
 	reader, err := ORM(db.Readers(), logger.Discard)

@@ -39,10 +39,10 @@ var (
 // Migrate brings the schema of a database up to date. It refuses a database that a later version of the program has
 // changed: this version does not know what it may do with it.
 //
-// On PostgreSQL one process migrates while the others wait. A process of an earlier version may serve meanwhile, so each
-// migration leaves what that version needs. No migration waits for a table that is held for long, since all statements
-// would queue behind it; it fails then, and the next start tries again. The pool must have two connections, and must not
-// limit how long a transaction is idle.
+// On PostgreSQL one process migrates while the others wait. A process of an earlier version may serve meanwhile, so
+// each migration leaves what that version needs. No migration waits for a table that is held for long, since all
+// statements would queue behind it; it fails then, and the next start tries again. The pool must have two connections,
+// and must not limit how long a transaction is idle.
 func (s Schema) Migrate(ctx context.Context, db *sql.DB) error {
 	provider, err := s.migrator(db)
 	if err != nil {
@@ -82,8 +82,8 @@ func (s Schema) Check(ctx context.Context, db *sql.DB) error {
 	case have > newest:
 		return newerError(have, newest)
 	case have < newest:
-		return fmt.Errorf("the database has schema version %d, this program knows %d: `agentevents serve` brings it up to date",
-			have, newest)
+		return fmt.Errorf("the database has schema version %d, this program knows %d: "+
+			"`agentevents serve` brings it up to date", have, newest)
 	}
 	return nil
 }
@@ -96,7 +96,7 @@ func isForeign(err error) bool {
 	case errors.As(err, &postgresErr):
 		return postgresErr.Code == "42P01" // no such table
 	case errors.As(err, &sqliteErr):
-		return sqliteErr.Code == sqlite3.ErrNotADB || sqliteErr.Code == sqlite3.ErrError // the latter for a missing table
+		return sqliteErr.Code == sqlite3.ErrNotADB || sqliteErr.Code == sqlite3.ErrError // the latter: no such table
 	}
 	return errors.Is(err, database.ErrVersionNotFound)
 }

@@ -17,10 +17,13 @@ type Saved struct {
 	Size int64 // in bytes
 }
 
-// Backup copies a file, as it is at one moment, to a place where there is none yet. A process may serve the file meanwhile;
-// neither its readers nor its writer wait, only its log grows. prepare may change the copy, which is then read to its last
-// page before it gets its name. After an error, also when ctx ends, nothing of the copy is left.
-func Backup(ctx context.Context, from, to string, prepare func(context.Context, *sql.DB) error) (Saved, error) {
+// prepareFunc changes a copy.
+type prepareFunc = func(ctx context.Context, copied *sql.DB) error
+
+// Backup copies a file, as it is at one moment, to a place where there is none yet. A process may serve the file
+// meanwhile; neither its readers nor its writer wait, only its log grows. prepare may change the copy, which is then
+// read to its last page before it gets its name. After an error, also when ctx ends, nothing of the copy is left.
+func Backup(ctx context.Context, from, to string, prepare prepareFunc) (Saved, error) {
 	err := checkSingle(from)
 	if err == nil {
 		to, err = filepath.Abs(to)
@@ -38,8 +41,8 @@ func Backup(ctx context.Context, from, to string, prepare func(context.Context, 
 	return Saved{Path: to, Size: size}, nil
 }
 
-// checkVacant returns nil when there is nothing of a name, nor a log of a database that had it before: SQLite would take
-// that for the copy's.
+// checkVacant returns nil when there is nothing of a name, nor a log of a database that had it before: SQLite would
+// take that for the copy's.
 func checkVacant(file string) error {
 	for _, name := range []string{file, file + walSuffix, file + "-journal"} {
 		_, err := os.Lstat(name)
@@ -54,7 +57,7 @@ func checkVacant(file string) error {
 }
 
 // backup works in a directory of its own alongside the copy's place, so that all files that SQLite makes go with it.
-func backup(ctx context.Context, from, to string, prepare func(context.Context, *sql.DB) error) (size int64, err error) {
+func backup(ctx context.Context, from, to string, prepare prepareFunc) (size int64, err error) {
 	dir, err := os.MkdirTemp(filepath.Dir(to), ".agentevents-backup-")
 	if err != nil {
 		return 0, err

@@ -25,7 +25,8 @@ const (
 	readerWait       = 20 * time.Millisecond
 )
 
-// checkpoints writes the pages of the log to the file, and knows how that went. SQLite itself does not say when it fails.
+// checkpoints writes the pages of the log to the file, and knows how that went. SQLite itself does not say when it
+// fails.
 type checkpoints struct {
 	wal     string // its path
 	readers *sql.DB
@@ -58,8 +59,8 @@ func (db *DB) Stats() Stats {
 	return Stats{c.walBytes(), c.failures}
 }
 
-// AfterCommit makes a checkpoint on the connection that writes when the log has grown. Much of it, as after a long read,
-// it leaves to Maintain, which works on another connection: writes need not wait for that.
+// AfterCommit makes a checkpoint on the connection that writes when the log has grown. Much of it, as after a long
+// read, it leaves to Maintain, which works on another connection: writes need not wait for that.
 func (db *DB) AfterCommit() {
 	c := db.checkpoints
 	if c == nil {
@@ -81,8 +82,8 @@ func (db *DB) Checkpoint() (complete bool, err error) {
 	return err == nil && !p.Busy && p.Checkpointed >= p.Log, err
 }
 
-// Maintain looks after the file and its log. It is called every second. What fails is known to CheckWritable. between runs a
-// function on the connection that writes, between two transactions.
+// Maintain looks after the file and its log. It is called every second. What fails is known to CheckWritable. between
+// runs a function on the connection that writes, between two transactions.
 func (db *DB) Maintain(ctx context.Context, between func(context.Context, func(*sql.Conn) error) error) error {
 	c := db.checkpoints
 	if c == nil || db.CheckFiles(ctx) != nil {
@@ -168,8 +169,8 @@ func (c *checkpoints) failure() error {
 	return fmt.Errorf("%w: %w", ErrCheckpoint, c.failed)
 }
 
-// note notes how a checkpoint ended, and logs when that changes. One that has written nothing because a reader needs all
-// says nothing of the file.
+// note notes how a checkpoint ended, and logs when that changes. One that has written nothing because a reader needs
+// all says nothing of the file.
 func (c *checkpoints) note(before, p progress, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -52,9 +52,9 @@ type DB struct {
 	shrinking   shrinking
 }
 
-// Open opens a file, and makes one that is not there. The process that serves the file has it alone and brings its schema
-// up to date. It is told from one that works alongside by Options.Alongside: that takes the file if no other process has
-// it, and else leaves locks, schema and checkpoints to the other.
+// Open opens a file, and makes one that is not there. The process that serves the file has it alone and brings its
+// schema up to date. It is told from one that works alongside by Options.Alongside: that takes the file if no other
+// process has it, and else leaves locks, schema and checkpoints to the other.
 func Open(ctx context.Context, o Options) (*DB, error) {
 	if err := checkSingle(o.File); err != nil {
 		return nil, err
@@ -149,7 +149,9 @@ func (db *DB) startWatch(now func() time.Time) error {
 		return err
 	}
 	db.watch = &watch{path: db.path, files: files, log: db.log}
-	db.checkpoints = &checkpoints{wal: db.path + walSuffix, readers: db.readPool, log: db.log, now: now, succeeded: now()}
+	db.checkpoints = &checkpoints{
+		wal: db.path + walSuffix, readers: db.readPool, log: db.log, now: now, succeeded: now(),
+	}
 	return nil
 }
 
@@ -162,8 +164,8 @@ func (db *DB) Conn() *sql.Conn { return db.conn }
 // Reader is GORM on the connections that read.
 func (db *DB) Reader() *gorm.DB { return db.reader }
 
-// TransactionEnded says whether there is no transaction on the connection that writes any more: SQLite ends it by itself
-// when, say, the disk is full. Another write must not begin one by its savepoint.
+// TransactionEnded says whether there is no transaction on the connection that writes any more: SQLite ends it by
+// itself when, say, the disk is full. Another write must not begin one by its savepoint.
 func (db *DB) TransactionEnded() (ended bool) {
 	err := db.conn.Raw(func(conn any) error {
 		ended = conn.(*sqlite3.SQLiteConn).AutoCommit()
@@ -172,8 +174,8 @@ func (db *DB) TransactionEnded() (ended bool) {
 	return ended || err != nil
 }
 
-// CloseWriter ends the use of the connection that writes. What is committed is in the file itself then, for a copy of that
-// alone, unless a reader needs what was before: no reader is waited for.
+// CloseWriter ends the use of the connection that writes. What is committed is in the file itself then, for a copy of
+// that alone, unless a reader needs what was before: no reader is waited for.
 func (db *DB) CloseWriter() error {
 	if db.conn == nil {
 		return nil

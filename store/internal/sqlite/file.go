@@ -78,8 +78,8 @@ func checkSingle(file string) error {
 		return nil //nolint:nilerr // to open it fails as well
 	}
 	if n := links(info); n > 1 {
-		return fmt.Errorf("%s has %d names (hard links): SQLite needs a file with one name; remove the others, or copy the file",
-			file, n)
+		return fmt.Errorf("%s has %d names (hard links): SQLite needs a file with one name; "+
+			"remove the others, or copy the file", file, n)
 	}
 	return nil
 }
@@ -99,8 +99,8 @@ func create(file string) error {
 	return f.Close()
 }
 
-// restrict takes the rights of other users from the files of a database, which hold secrets, and says so. It refuses files
-// that stay open to others because they have another owner.
+// restrict takes the rights of other users from the files of a database, which hold secrets, and says so. It refuses
+// files that stay open to others because they have another owner.
 func restrict(file string, log *slog.Logger) error {
 	for _, suffix := range suffixes() {
 		if err := restrictMode(file+suffix, log); err != nil {

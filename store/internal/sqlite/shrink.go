@@ -43,8 +43,8 @@ func (db *DB) Shrink(ctx context.Context, write func(context.Context, sqldb.Work
 	return nil
 }
 
-// finishShrinking makes a checkpoint, since the file is smaller only after one, and without writes there is no other. It
-// does so the next time again if another checkpoint, or a reader of what was before, was in the way.
+// finishShrinking makes a checkpoint, since the file is smaller only after one, and without writes there is no other.
+// It does so the next time again if another checkpoint, or a reader of what was before, was in the way.
 func (db *DB) finishShrinking() error {
 	if !db.shrinking.unfinished {
 		return nil
@@ -54,8 +54,8 @@ func (db *DB) finishShrinking() error {
 	return err
 }
 
-// rigid says whether the file cannot become smaller, and the first time to the log too: a file that was made from a dump,
-// or by a VACUUM without that setting.
+// rigid says whether the file cannot become smaller, and the first time to the log too: a file that was made from a
+// dump, or by a VACUUM without that setting.
 func (db *DB) rigid(ctx context.Context) bool {
 	const incremental = 2
 	var mode int

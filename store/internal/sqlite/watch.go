@@ -31,8 +31,8 @@ type watch struct {
 	size int64 // of the file, when it was last as it should be
 }
 
-// LostFile returns why the file takes no writes, as far as it is known by now; nil if it does, or if another process has
-// it.
+// LostFile returns why the file takes no writes, as far as it is known by now; nil if it does, or if another process
+// has it.
 func (db *DB) LostFile() error {
 	if db.watch == nil {
 		return nil
@@ -44,7 +44,7 @@ func (db *DB) LostFile() error {
 // commit is answered.
 func (db *DB) CheckCommit() error {
 	w := db.watch
-	if w == nil || w.files[0].lost() == nil && w.files[1].lost() == nil {
+	if w == nil || w.files[0].lost() == nil && w.files[1].lost() == nil { // what is committed is in one of these
 		return nil
 	}
 	return w.look(nil)
