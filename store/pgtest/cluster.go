@@ -17,31 +17,31 @@ import (
 )
 
 const (
-	// startPatience is how long a start may take that normally takes a second, recovery after a crash included.
-	startPatience = time.Minute
-	// stopPatience is how long a stop may take before the server is killed.
-	stopPatience = 30 * time.Second
-	// lookAgain is how long to wait between two looks whether the server answers.
-	lookAgain = 20 * time.Millisecond
+	// startTimeout bounds a start, recovery after a crash included, which takes a second on an idle machine.
+	startTimeout = 3 * time.Minute
+	// stopTimeout bounds a stop, before the server is killed.
+	stopTimeout = time.Minute
+	// pingInterval is the time between two pings of a server that starts.
+	pingInterval = 20 * time.Millisecond
 )
 
-// ErrNone says that the machine has no PostgreSQL: neither in Debian's /usr/lib/postgresql nor in PATH are there the
-// programs initdb and postgres.
+// ErrNone is returned if the machine has no PostgreSQL: the programs initdb and postgres are neither in Debian's
+// /usr/lib/postgresql nor in PATH.
 var ErrNone = errors.New("no PostgreSQL on this machine: initdb and postgres are neither in /usr/lib/postgresql/*/bin nor in PATH")
 
-// Options of a cluster. The zero value is a good one.
+// Options of a cluster. The zero value is valid.
 type Options struct {
-	// Dir is the directory to make the cluster in; it must be empty or absent, and the user that runs the server must
-	// get there. Empty means a temporary one that Stop removes.
+	// Dir is the directory of the cluster. It must be empty or absent, and the user that runs the server must have access
+	// to it. If Dir is "", the cluster has a temporary directory, which Stop removes.
 	Dir string
-	// Settings of postgresql.conf, such as fsync=off. Without any, a commit is as durable as PostgreSQL makes it.
+	// Settings of postgresql.conf, such as fsync=off. Without any, commits are durable.
 	Settings map[string]string
-	// Log gets what the server prints; nil means nobody does.
+	// Log gets the output of the server, if it is not nil.
 	Log io.Writer
 }
 
-// Cluster is a PostgreSQL server that runs, on a port of 127.0.0.1 that it keeps over restarts. It ends with this process,
-// however this one ends.
+// Cluster is a private PostgreSQL server on a port of 127.0.0.1, which it keeps over restarts. On Linux it ends with this
+// process, however this one ends.
 type Cluster struct {
 	*Server
 	bin       string
@@ -56,7 +56,7 @@ type Cluster struct {
 	process *process // nil while it is down
 }
 
-// Start makes a cluster and returns when it answers. What is trusted is whoever comes from this machine.
+// Start creates a cluster and returns when it answers. It trusts all connections from this machine.
 func Start(ctx context.Context, o Options) (*Cluster, error) {
 	bin, err := binaries(debian)
 	if err != nil {
@@ -85,7 +85,7 @@ func (c *Cluster) make(ctx context.Context) error {
 	return c.Launch(ctx)
 }
 
-// makeDir makes the directory, which belongs to the user that the server runs as.
+// makeDir creates the directory, which belongs to the user that runs the server.
 func (c *Cluster) makeDir() (err error) {
 	if c.dir == "" {
 		c.temporary = true
@@ -120,17 +120,17 @@ func (c *Cluster) initialize(ctx context.Context) error {
 
 func (c *Cluster) data() string { return filepath.Join(c.dir, "data") }
 
-// command is one of PostgreSQL's programs, run as the user who may.
+// command returns one of PostgreSQL's programs, to be run by a user that PostgreSQL accepts.
 func (c *Cluster) command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, filepath.Join(c.bin, name), args...) //nolint:gosec // what binaries found
 	cmd.Dir = c.dir
-	// Variables of the caller such as PGDATA or PGOPTIONS are about other servers.
+	// Variables of the caller, such as PGDATA or PGOPTIONS, concern other servers.
 	cmd.Env = []string{"LC_ALL=C", "PATH=" + os.Getenv("PATH")}
 	cmd.SysProcAttr = attributes(c.user)
 	return cmd
 }
 
-// Launch starts the server again after Halt, and returns when it answers.
+// Launch starts the server after Halt, and returns when it answers.
 func (c *Cluster) Launch(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -149,7 +149,7 @@ func (c *Cluster) Launch(ctx context.Context) error {
 	return nil
 }
 
-// postgres is the server. It has no socket in the file system, since paths of sockets must be short.
+// postgres returns the server's program. It has no socket in the file system, because paths of sockets must be short.
 func (c *Cluster) postgres(said io.Writer) *exec.Cmd {
 	args := []string{
 		"-D", c.data(), "-c", "listen_addresses=127.0.0.1", "-c", fmt.Sprintf("port=%d", c.port),
@@ -163,13 +163,13 @@ func (c *Cluster) postgres(said io.Writer) *exec.Cmd {
 		said = io.MultiWriter(said, c.log)
 	}
 	cmd.Stdout, cmd.Stderr = said, said
-	cmd.WaitDelay = stopPatience
+	cmd.WaitDelay = stopTimeout
 	return cmd
 }
 
 // ready waits until the server answers.
 func (c *Cluster) ready(ctx context.Context, p *process) error {
-	ctx, cancel := context.WithTimeout(ctx, startPatience)
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	for {
 		err := c.Ping(ctx)
@@ -181,13 +181,13 @@ func (c *Cluster) ready(ctx context.Context, p *process) error {
 			return fmt.Errorf("it ended: %w", p.err)
 		case <-ctx.Done():
 			return errors.Join(ctx.Err(), err)
-		case <-time.After(lookAgain):
+		case <-time.After(pingInterval):
 		}
 	}
 }
 
-// Halt ends the server by a signal and leaves its files: SIGINT ends it in good order, SIGQUIT as a crash does. One that
-// does not obey in half a minute is killed, which is an error. Nothing is to be done where it is down.
+// Halt stops the server by a signal and leaves its files: SIGINT is a clean stop, SIGQUIT is like a crash. A server that
+// still runs after a minute is killed, which is an error. If the server is down, Halt does nothing.
 func (c *Cluster) Halt(sig os.Signal) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -199,17 +199,17 @@ func (c *Cluster) Halt(sig os.Signal) error {
 	return err
 }
 
-// Restart stops the server in good order, which ends all connections, and starts it again on the same port.
+// Restart stops the server cleanly, which ends all connections, and starts it on the same port.
 func (c *Cluster) Restart(ctx context.Context) error {
 	return errors.Join(c.Halt(os.Interrupt), c.Launch(ctx))
 }
 
-// Crash ends the server without any order and starts it again on the same port, which recovers from its log.
+// Crash stops the server like a crash and starts it on the same port, where it recovers from its log.
 func (c *Cluster) Crash(ctx context.Context) error {
 	return errors.Join(c.Halt(syscall.SIGQUIT), c.Launch(ctx))
 }
 
-// Stop ends the server, and removes its directory if that is a temporary one.
+// Stop stops the server, and removes its directory if that is a temporary one.
 func (c *Cluster) Stop() error {
 	err := c.Halt(os.Interrupt)
 	if c.temporary {
@@ -218,7 +218,7 @@ func (c *Cluster) Stop() error {
 	return err
 }
 
-// PID is the process id of the server's first process, and 0 while it is down.
+// PID returns the id of the server's first process, and 0 while the server is down.
 func (c *Cluster) PID() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -1,5 +1,5 @@
-// Package pgtest runs a PostgreSQL server of its own, for tests and measurements, made from the programs initdb and
-// postgres of the machine: Start makes one, Stop leaves nothing of it. It can be restarted, crashed and frozen.
+// Package pgtest runs private PostgreSQL servers for tests and measurements, by the programs initdb and postgres of the
+// machine. Start creates a server, which a test can restart, crash and freeze; Stop leaves nothing of it.
 //
-// Main runs the tests of a package twice: on SQLite, and then as another process on PostgreSQL.
+// Main runs the tests of a package twice: on SQLite, and then, in another process, on PostgreSQL.
 package pgtest

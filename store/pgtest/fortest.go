@@ -10,10 +10,10 @@ import (
 	"testing"
 )
 
-// OnPostgres tells whether this process is the one that Main started for the tests on PostgreSQL.
+// OnPostgres reports whether this process is the one that Main started for the tests on PostgreSQL.
 func OnPostgres() bool { return os.Getenv(templateVariable) != "" }
 
-// SQLiteOnly skips a test on PostgreSQL, and says why.
+// SQLiteOnly skips the test on PostgreSQL, for a reason that it logs.
 func SQLiteOnly(t testing.TB, why string) {
 	t.Helper()
 	if OnPostgres() {
@@ -21,7 +21,7 @@ func SQLiteOnly(t testing.TB, why string) {
 	}
 }
 
-// PostgresOnly skips a test on SQLite, and says why.
+// PostgresOnly skips the test on SQLite, for a reason that it logs.
 func PostgresOnly(t testing.TB, why string) {
 	t.Helper()
 	if !OnPostgres() {
@@ -29,7 +29,7 @@ func PostgresOnly(t testing.TB, why string) {
 	}
 }
 
-// URL is that of a database for a test alone: on PostgreSQL, or a file in a directory of the test's, which is not there yet.
+// URL returns the URL of a database of the test's own: one on PostgreSQL, or an SQLite file that does not exist yet.
 func URL(t testing.TB) string {
 	t.Helper()
 	if OnPostgres() {
@@ -38,7 +38,7 @@ func URL(t testing.TB) string {
 	return "sqlite:" + filepath.Join(t.TempDir(), "agentevents.db")
 }
 
-// Numbered is a statement with the values as the engine wants them: each is a ? on SQLite, and has a number on PostgreSQL.
+// Numbered returns a statement with the engine's placeholders: each ? stays on SQLite, and becomes $1, $2, … on PostgreSQL.
 func Numbered(statement string) string {
 	if !OnPostgres() {
 		return statement
@@ -50,8 +50,8 @@ func Numbered(statement string) string {
 	return strings.Join(parts, "")
 }
 
-// ForTest starts a cluster that a test has to itself. Where there is no PostgreSQL the test is skipped, unless CI is set in
-// the environment.
+// ForTest starts a cluster of the test's own. Without PostgreSQL, it skips the test, or fails it if CI is set in the
+// environment.
 func ForTest(t testing.TB, o Options) *Cluster {
 	t.Helper()
 	c, err := Start(context.Background(), o)
@@ -64,7 +64,8 @@ func ForTest(t testing.TB, o Options) *Cluster {
 	return c
 }
 
-// Need ends a test for an error: without PostgreSQL it is skipped, unless CI is set in the environment, and else it fails.
+// Need ends the test if err is not nil. It skips the test for ErrNone, unless CI is set in the environment, and fails it
+// for all other errors.
 func Need(t testing.TB, err error) {
 	t.Helper()
 	if errors.Is(err, ErrNone) && os.Getenv("CI") == "" {
@@ -75,19 +76,19 @@ func Need(t testing.TB, err error) {
 	}
 }
 
-// Database makes a database for a test on PostgreSQL, as Prepare left the first one, and returns its URL.
+// Database creates a database on PostgreSQL for the test, as Suite.Prepare has left the template, and returns its URL.
 func Database(t testing.TB) string {
 	t.Helper()
 	return CopyOf(t, os.Getenv(templateVariable))
 }
 
-// CopyOf makes a copy of a database that nobody is connected to, for a test on PostgreSQL, and returns the copy's URL.
+// CopyOf copies a database on PostgreSQL for the test, and returns the copy's URL. The original must have no connections.
 func CopyOf(t testing.TB, url string) string {
 	t.Helper()
 	return forTest(t, func(s *Server) (string, error) { return s.Copy(context.Background(), url) })
 }
 
-// Empty makes a database without tables for a test on PostgreSQL, and returns its URL.
+// Empty creates a database without tables on PostgreSQL for the test, and returns its URL.
 func Empty(t testing.TB) string {
 	t.Helper()
 	return forTest(t, func(s *Server) (string, error) { return s.Create(context.Background()) })

@@ -12,10 +12,11 @@ import (
 	"strconv"
 )
 
-// debian is where Debian puts PostgreSQL, by version, outside PATH.
+// debian matches the directories outside PATH that Debian has PostgreSQL in, one for each version.
 const debian = "/usr/lib/postgresql/*/bin"
 
-// binaries is the directory of initdb and postgres: the newest in a pattern of …/VERSION/bin, else the one in PATH.
+// binaries returns the directory of initdb and postgres: the newest that matches a pattern …/VERSION/bin, else the one in
+// PATH.
 func binaries(pattern string) (string, error) {
 	dirs, err := filepath.Glob(pattern)
 	if err != nil {
@@ -57,7 +58,7 @@ func complete(dir string) bool {
 // credential is a user of the machine.
 type credential struct{ uid, gid uint32 }
 
-// unprivileged is who is to run the server: nil for this user, and another for root, whom PostgreSQL refuses.
+// unprivileged returns the user that runs the server: nil for the current one. PostgreSQL refuses root, which gets another.
 func unprivileged() *credential {
 	if os.Geteuid() != 0 {
 		return nil
@@ -79,13 +80,13 @@ func newCredential(u *user.User) *credential {
 	return &credential{uint32(uid), uint32(gid)}
 }
 
-// Ports that systems give neither to connections that go out nor, by habit, to services: a restart finds its own free.
+// Ports that systems use neither for outgoing connections nor for usual services, so that a restart finds its port free.
 const (
 	firstPort = 15500
 	ports     = 15000
 )
 
-// freePort finds a port of 127.0.0.1 that nobody listens on.
+// freePort returns a port of 127.0.0.1 that is free.
 func freePort(ctx context.Context) (port int, err error) {
 	for range 100 {
 		port = firstPort + rand.IntN(ports) //nolint:gosec // no secret

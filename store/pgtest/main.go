@@ -15,27 +15,27 @@ import (
 	"testing"
 )
 
-// The environment of tests. The first two are for people, the last one is from a process to the one it starts.
+// Environment variables of tests. The first two are set by people, the last one by Main for the process that it starts.
 const (
-	// ServerVariable holds the URL of a server to use instead of a private cluster. Each test makes a database in it.
+	// ServerVariable has the URL of a server to use instead of a private cluster. Each test creates a database there.
 	ServerVariable = "AGENTEVENTS_TEST_POSTGRES_URL"
-	// EngineVariable is sqlite or postgres for tests on that engine alone, and absent for both.
+	// EngineVariable is sqlite or postgres for the tests on that engine alone, and absent for both.
 	EngineVariable   = "AGENTEVENTS_TEST_ENGINE"
 	templateVariable = "AGENTEVENTS_TEST_POSTGRES_TEMPLATE"
 )
 
-// Suite is how the tests of a package run on PostgreSQL.
+// Suite says how the tests of a package run on PostgreSQL.
 type Suite struct {
-	// Run is the pattern of the tests that run there (see go help testflag), unless the command line has one; empty
-	// means all.
+	// Run is the pattern of the tests that run there (see go help testflag), unless the command line has one. Empty
+	// means all tests.
 	Run string
-	// Prepare makes the tables in an empty database, of which Database gives each test a copy; nil leaves it empty.
+	// Prepare creates the tables in an empty database, the template that Database copies. Nil leaves it empty.
 	Prepare func(ctx context.Context, url string) error
 }
 
-// Main runs the tests of a package on SQLite, and then again, as another process, on PostgreSQL: on the server of
-// AGENTEVENTS_TEST_POSTGRES_URL or else on a private cluster without durability. Where there is neither, a line on
-// standard error says so, and with CI set in the environment that is a failure. It returns the exit code for TestMain.
+// Main runs the tests of a package on SQLite, and then, in another process, on PostgreSQL: on the server of
+// AGENTEVENTS_TEST_POSTGRES_URL, or else on a private cluster without durability. It returns the exit code for TestMain.
+// If there is no PostgreSQL, it prints a line to standard error, and fails if CI is set in the environment.
 func Main(m *testing.M, s Suite) int {
 	if OnPostgres() {
 		return m.Run()
@@ -53,7 +53,7 @@ func Main(m *testing.M, s Suite) int {
 	return max(code, verdict(s.onPostgres(ctx, server), ci != "", os.Stderr))
 }
 
-// verdict is the exit code of the tests on PostgreSQL.
+// verdict returns the exit code of the tests on PostgreSQL.
 func verdict(err error, ci bool, stderr io.Writer) int {
 	switch {
 	case err == nil:
@@ -67,7 +67,7 @@ func verdict(err error, ci bool, stderr io.Writer) int {
 	}
 }
 
-// testsAsked tells whether go test was asked to run tests, and not to list or fuzz them.
+// testsAsked reports whether go test was asked to run tests, and not to list or fuzz them.
 func testsAsked() bool {
 	for _, name := range []string{"test.list", "test.fuzz"} {
 		if f := flag.Lookup(name); f != nil && f.Value.String() != "" {
@@ -77,7 +77,7 @@ func testsAsked() bool {
 	return true
 }
 
-// onPostgres runs the tests on a server, or without one on a private cluster.
+// onPostgres runs the tests on the server of a URL, or on a private cluster if there is no URL.
 func (s Suite) onPostgres(ctx context.Context, url string) error {
 	if url != "" {
 		return s.at(ctx, At(url))
@@ -106,7 +106,7 @@ func (s Suite) at(ctx context.Context, server *Server) (err error) {
 	return s.again(ctx, server.url, template)
 }
 
-// again runs this program again.
+// again runs this program in another process, with the tests on PostgreSQL.
 func (s Suite) again(ctx context.Context, server, template string) error {
 	cmd := exec.CommandContext(ctx, os.Args[0], s.arguments()...) //nolint:gosec // the tests themselves
 	cmd.Env = append(os.Environ(), ServerVariable+"="+server, templateVariable+"="+template)
@@ -119,7 +119,7 @@ func (s Suite) again(ctx context.Context, server, template string) error {
 	return p.wait()
 }
 
-// arguments are those of this process, but for the files that it has written itself.
+// arguments returns those of this process, without the files that this process writes itself.
 func (s Suite) arguments() []string {
 	args := slices.DeleteFunc(slices.Clone(os.Args[1:]), func(arg string) bool {
 		return strings.HasPrefix(arg, "-test.testlogfile=") || strings.HasPrefix(arg, "-test.coverprofile=")

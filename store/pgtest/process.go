@@ -9,15 +9,15 @@ import (
 	"time"
 )
 
-// process is a program that runs, and ends with this process at the latest (on Linux).
+// process is a program that was started. On Linux it ends with this process at the latest.
 type process struct {
 	cmd   *exec.Cmd
 	ended chan struct{}
-	err   error // how it ended; to be read when ended is closed
+	err   error // how it ended; read it when ended is closed
 }
 
-// run starts a program. Its thread waits for it and does nothing else: Linux ends a program that is to die with its
-// parent already when the thread dies that started it.
+// run starts a program. A thread of its own waits for it, because Linux ends the program when the thread ends that
+// started it.
 func run(cmd *exec.Cmd) (*process, error) {
 	p := &process{cmd: cmd, ended: make(chan struct{})}
 	started := make(chan error)
@@ -42,7 +42,7 @@ func (p *process) wait() error {
 	return p.err
 }
 
-// end sends a signal and waits for the end. How a program ends that was told to is nobody's business.
+// end sends a signal and waits for the end, with whatever exit code.
 func (p *process) end(sig os.Signal) error {
 	select {
 	case <-p.ended:
@@ -55,10 +55,10 @@ func (p *process) end(sig os.Signal) error {
 	select {
 	case <-p.ended:
 		return nil
-	case <-time.After(stopPatience):
+	case <-time.After(stopTimeout):
 		_ = p.cmd.Process.Kill()
 		<-p.ended
-		return fmt.Errorf("PostgreSQL did not end within %v of signal %v and was killed", stopPatience, sig)
+		return fmt.Errorf("PostgreSQL did not end within %v of signal %v and was killed", stopTimeout, sig)
 	}
 }
 

@@ -11,38 +11,38 @@ import (
 )
 
 const (
-	// superuser is who owns a cluster, whatever its user of the machine is called.
+	// superuser owns a cluster, whatever the machine calls the user that runs it.
 	superuser = "postgres"
-	// prefix of the databases that are made here.
+	// prefix of the names of databases.
 	prefix = "agentevents_test_"
 )
 
-// Server is a PostgreSQL server that runs somewhere, to make databases in.
+// Server is a running PostgreSQL server, to create databases in.
 type Server struct{ url string }
 
-// At is the server of a URL (postgres://user:password@host:port/database?…), whose user may make databases.
+// At returns the server of a URL (postgres://user:password@host:port/database?…), whose user may create databases.
 func At(url string) *Server { return &Server{url: url} }
 
-// URL is that of a database of the server.
+// URL returns the URL of a database of the server.
 func (s *Server) URL(database string) string {
 	u, err := url.Parse(s.url)
 	if err != nil {
-		return s.url // which says what is wrong to whoever connects
+		return s.url // whose mistake a connection reports
 	}
 	u.Path = "/" + database
 	return u.String()
 }
 
-// Ping asks the server for an answer.
+// Ping returns nil if the server answers.
 func (s *Server) Ping(ctx context.Context) error { return s.exec(ctx, "SELECT 1") }
 
-// Create makes an empty database with a name of its own, and returns its URL.
+// Create creates an empty database with a unique name, and returns its URL.
 func (s *Server) Create(ctx context.Context) (string, error) {
 	return s.create(ctx, " TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'")
 }
 
-// Copy makes a database with a name of its own as a copy of another, given by its URL, which nobody is connected to, and
-// returns the copy's URL. It is much faster than all the migrations.
+// Copy copies a database, given by its URL, to one with a unique name, and returns the copy's URL. The original must have
+// no connections. A copy is much faster than all the migrations.
 func (s *Server) Copy(ctx context.Context, template string) (string, error) {
 	name, err := database(template)
 	if err != nil {
@@ -59,7 +59,7 @@ func (s *Server) create(ctx context.Context, how string) (string, error) {
 	return s.URL(name), nil
 }
 
-// Drop removes a database, given by its URL, and ends all connections to it. One that is not there is no error.
+// Drop removes a database, given by its URL, and ends all connections to it. A database that does not exist is no error.
 func (s *Server) Drop(ctx context.Context, url string) error {
 	name, err := database(url)
 	if err != nil {
@@ -71,7 +71,7 @@ func (s *Server) Drop(ctx context.Context, url string) error {
 	return nil
 }
 
-// database is the name in a URL, quoted.
+// database returns the name of the database in a URL, quoted.
 func database(address string) (string, error) {
 	u, err := url.Parse(address)
 	if err != nil {
