@@ -17,7 +17,7 @@ import (
 )
 
 // onPostgres are the tests of what is promised, which run on SQLite as all do, and then again on PostgreSQL.
-const onPostgres = "^Test(Contract.*|Token.*|EndToEnd|GracefulStop|ListenerFails|StopEndsPolls)$"
+const onPostgres = "^Test(Contract.*|Token.*|GracefulStop|ListenerFails|StopEndsPolls)$"
 
 func TestMain(m *testing.M) {
 	if pgtest.OnPostgres() {

@@ -74,11 +74,11 @@ func TestSendNothingLateWithTLS(t *testing.T) {
 	server := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { got.Add(1) }))
 	defer server.Close()
 	s := loopbackSender(t, ample)
-	renewing, ok := s.transport.(*rotatingTransport)
+	rotating, ok := s.transport.(*rotatingTransport)
 	if !ok {
 		t.Fatal("it has another transport")
 	}
-	renewing.now.TLSClientConfig = server.Client().Transport.(*http.Transport).TLSClientConfig
+	rotating.now.TLSClientConfig = server.Client().Transport.(*http.Transport).TLSClientConfig
 	d := Delivery{URL: server.URL, Lease: time.Now().Add(ample)}
 	if a := s.Send(t.Context(), d); a.Verdict != Delivered || got.Load() != 1 {
 		t.Fatalf("the attempt is %+v", a)

@@ -665,7 +665,7 @@ func TestSendForgetsDeadReceivers(t *testing.T) {
 	}
 	kept := reflect.ValueOf(s.transport.(*rotatingTransport).current()).Elem().FieldByName("idleConnWait")
 	if !kept.IsValid() {
-		t.Fatal("net/http is made otherwise than it was: is renewing still of use?")
+		t.Fatal("net/http is made otherwise than it was: is rotatingTransport still of use?")
 	}
 	if kept.Len() == 0 || kept.Len() > 100 {
 		t.Errorf("%d dead receivers are remembered, want those since the transport is new", kept.Len())

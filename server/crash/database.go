@@ -24,9 +24,9 @@ import (
 type database struct {
 	*sql.DB
 	url              string
-	network, address string           // of PostgreSQL
+	network, address string          // of PostgreSQL
 	cluster          *pgtest.Cluster // nil if the server is not ours
-	exclusive        sync.Mutex       // is held while it has a fault
+	exclusive        sync.Mutex      // is held while it has a fault
 	drop             func() error
 }
 

@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	// startPatience is how long a start may take that normally takes milliseconds.
-	startPatience = 20 * time.Second
+	// startPatience is how long a start may take that normally takes milliseconds, however slow the machine is.
+	startPatience = 2 * time.Minute
 	// stopPatience is longer than the program says it needs to stop at most.
 	stopPatience = 20 * time.Second
 )
