@@ -68,7 +68,9 @@ func (t *trouble) String() string {
 }
 
 // during says whether there was trouble in a time.
-func (t *trouble) during(s span) bool { return t.from.Before(s.to) && (t.to.IsZero() || t.to.After(s.from)) }
+func (t *trouble) during(s span) bool {
+	return t.from.Before(s.to) && (t.to.IsZero() || t.to.After(s.from))
+}
 
 // of says whether a server had it; one of 0 is not known.
 func (t *trouble) of(server int) bool { return t.who == 0 || server == 0 || t.who == server }

@@ -197,8 +197,10 @@ func TestBound(t *testing.T) {
 func TestTimeline(t *testing.T) {
 	var l timeline
 	down := func(who int, from, to float64) {
-		l.faults = append(l.faults, &trouble{fault: &fault{recover: start}, who: who, span: span{second(from), second(to)},
-			back: second(to)})
+		l.faults = append(l.faults, &trouble{
+			fault: &fault{recover: start}, who: who, span: span{second(from), second(to)},
+			back: second(to),
+		})
 	}
 	down(1, 1, 5)
 	down(2, 3, 4)

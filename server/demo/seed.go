@@ -7,6 +7,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/gen/client"
+	"github.com/agentevents/agentevents/server/lab"
 )
 
 // seed gives a new client what the examples of the document name, so that every list has something to show: local
@@ -22,38 +23,38 @@ func seed(ctx context.Context, api *client.ClientWithResponses, receiver string)
 			{AgentType: gen.AgentTypeLocal, AgentID: local, AgentStatus: status},
 			{AgentType: gen.AgentTypeRemote, AgentID: remote, AgentStatus: status},
 		})
-		if err := answered(http.StatusOK, resp, err); err != nil {
+		if err := lab.Answered(http.StatusOK, resp, err); err != nil {
 			return err
 		}
 	}
 	resp, err := api.RedeliverManyWithResponse(ctx, pbxClient, nil, gen.ReplayFilter{})
-	return answered(http.StatusAccepted, resp, err)
+	return lab.Answered(http.StatusAccepted, resp, err)
 }
 
 func seedLocal(ctx context.Context, api *client.ClientWithResponses, e gen.AgentEventCreate) error {
 	name := extension
 	agent, err := api.PutLocalAgentWithResponse(ctx, pbxClient, local, gen.LocalAgentUpdate{ExtensionName: &name})
-	if err := answered(http.StatusCreated, agent, err); err != nil {
+	if err := lab.Answered(http.StatusCreated, agent, err); err != nil {
 		return err
 	}
 	made, err := api.CreateLocalAgentEventWithResponse(ctx, pbxClient, local, nil, e)
-	if err := answered(http.StatusCreated, made, err); err != nil {
+	if err := lab.Answered(http.StatusCreated, made, err); err != nil {
 		return err
 	}
 	test, err := api.TestLocalAgentEventWithResponse(ctx, pbxClient, local, made.JSON201.ID)
-	return answered(http.StatusOK, test, err)
+	return lab.Answered(http.StatusOK, test, err)
 }
 
 func seedRemote(ctx context.Context, api *client.ClientWithResponses, e gen.AgentEventCreate) error {
 	name := number
 	agent, err := api.PutRemoteAgentWithResponse(ctx, pbxClient, remote, gen.RemoteAgentUpdate{AgentNumber: &name})
-	if err := answered(http.StatusCreated, agent, err); err != nil {
+	if err := lab.Answered(http.StatusCreated, agent, err); err != nil {
 		return err
 	}
 	made, err := api.CreateRemoteAgentEventWithResponse(ctx, pbxClient, remote, nil, e)
-	if err := answered(http.StatusCreated, made, err); err != nil {
+	if err := lab.Answered(http.StatusCreated, made, err); err != nil {
 		return err
 	}
 	test, err := api.TestRemoteAgentEventWithResponse(ctx, pbxClient, remote, made.JSON201.ID)
-	return answered(http.StatusOK, test, err)
+	return lab.Answered(http.StatusOK, test, err)
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/agentevents/agentevents/server/lab"
 )
 
-// ours is the name of what trying it out makes in the store, anew each time.
+// ours is the name of the application that each run makes in place of the last one.
 const ours = "make run"
 
 // access is what to try the server out with.
@@ -23,7 +23,7 @@ type access struct {
 	tenant                               string // a token
 }
 
-// serve runs the server for whoever wants to try it out, until ctx ends.
+// serve runs the server, to be tried out, until ctx ends.
 func serve(ctx context.Context, binary string, stdout, stderr io.Writer) error {
 	a := access{operatorID: "operator", operatorSecret: rand.Text()}
 	s, err := lab.Serve(ctx, binary, stdout, stderr, a.environment()...)
@@ -45,10 +45,7 @@ func (a *access) prepare(ctx context.Context, server string) (err error) {
 	if a.operator, err = lab.Token(http.DefaultClient, server, a.operatorID, a.operatorSecret); err != nil {
 		return err
 	}
-	api, err := client.NewClientWithResponses(server+apiPath, client.WithRequestEditorFn(func(_ context.Context, req *http.Request) error {
-		req.Header.Set("Authorization", "Bearer "+a.operator)
-		return nil
-	}))
+	api, err := client.NewClientWithResponses(server+lab.APIPath, authorized(a.operator))
 	if err != nil {
 		return err
 	}
@@ -58,8 +55,9 @@ func (a *access) prepare(ctx context.Context, server string) (err error) {
 	if err := tidy(ctx, api); err != nil {
 		return err
 	}
-	made, err := api.CreateApplicationWithResponse(ctx, pbxClient, nil, gen.ApplicationCreate{Name: ours, Access: gen.AccessLevelAll})
-	if err := answered(http.StatusCreated, made, err); err != nil {
+	made, err := api.CreateApplicationWithResponse(ctx, pbxClient, nil,
+		gen.ApplicationCreate{Name: ours, Access: gen.AccessLevelAll})
+	if err := lab.Answered(http.StatusCreated, made, err); err != nil {
 		return err
 	}
 	a.ApplicationSecret = *made.JSON201
@@ -73,16 +71,16 @@ func makeClient(ctx context.Context, api *client.ClientWithResponses, server str
 	if err == nil && resp.StatusCode() == http.StatusOK {
 		return nil
 	}
-	if err := answered(http.StatusCreated, resp, err); err != nil {
+	if err := lab.Answered(http.StatusCreated, resp, err); err != nil {
 		return err
 	}
 	return seed(ctx, api, server+"/healthz")
 }
 
-// tidy revokes what was made before.
+// tidy revokes the application of the last run.
 func tidy(ctx context.Context, api *client.ClientWithResponses) error {
 	all, err := api.ListApplicationsWithResponse(ctx, pbxClient)
-	if err := answered(http.StatusOK, all, err); err != nil {
+	if err := lab.Answered(http.StatusOK, all, err); err != nil {
 		return err
 	}
 	for _, old := range *all.JSON200 {
@@ -90,7 +88,7 @@ func tidy(ctx context.Context, api *client.ClientWithResponses) error {
 			continue
 		}
 		resp, err := api.DeleteApplicationWithResponse(ctx, pbxClient, old.ID)
-		if err := answered(http.StatusNoContent, resp, err); err != nil {
+		if err := lab.Answered(http.StatusNoContent, resp, err); err != nil {
 			return err
 		}
 	}
@@ -123,14 +121,14 @@ A new token for the tenant, and for the operator:
     curl $api/oauth/token -d grant_type=client_credentials -d client_id=%[2]s -d client_secret=%[3]s
     curl $api/oauth/token -d grant_type=client_credentials -d client_id=%[4]s -d client_secret=%[5]s
 
-`, server, a.ID, a.Secret, a.operatorID, a.operatorSecret, apiPath, a.operator, a.tenant, store)
+`, server, a.ID, a.Secret, a.operatorID, a.operatorSecret, lab.APIPath, a.operator, a.tenant, store)
 }
 
-// store is where what is served is kept.
+// store is the database that is served.
 const store = "sqlite:bin/agentevents.db"
 
-// environment are the settings to try the server out with, whatever others the environment has: those may be for a store
-// that is somebody's, or for a key that the next make run does not have.
+// environment are the settings to try the server out with, whatever others the environment has: those may be for another
+// store, or for a key that the next make run does not have.
 func (a *access) environment() []string {
 	return []string{
 		"AGENTEVENTS_DATABASE_URL=" + store,
