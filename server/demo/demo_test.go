@@ -96,8 +96,8 @@ func TestFailure(t *testing.T) {
 
 func TestColour(t *testing.T) {
 	var plain, coloured bytes.Buffer
-	(&printer{w: &plain}).step(1, "The agent logs in.")
-	(&printer{w: &coloured, colour: true}).step(1, "The agent logs in.")
+	(&printer{w: &plain}).step("The agent logs in.")
+	(&printer{w: &coloured, colour: true}).step("The agent logs in.")
 	if strings.Contains(plain.String(), "\x1b") || !strings.Contains(coloured.String(), "\x1b[1m") {
 		t.Errorf("without colour %q, with it %q", plain.String(), coloured.String())
 	}

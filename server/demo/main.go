@@ -1,5 +1,5 @@
 // Demo makes the example of the API manual happen for real. It starts the program with a store in a temporary
-// directory and a receiver of its own, plays the story step by step through the generated client, and looks at each
+// directory and a receiver of its own, plays the story step by step by requests of the API, and looks at each
 // step whether what should be seen is seen. If not, it says what differs and exits with 1.
 //
 //	go run ./server/demo -binary bin/agentevents
@@ -26,7 +26,8 @@ import (
 const patience = 10 * time.Second
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
+	ctx, stop := signal.NotifyContext(context.Background(),
+		os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	defer stop()
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr, lab.IsTerminal(os.Stdout) && os.Getenv("NO_COLOR") == "")
 	if err != nil && !errors.Is(err, flag.ErrHelp) {

@@ -19,6 +19,7 @@ const (
 type printer struct {
 	w      io.Writer
 	colour bool
+	steps  int
 	names  []string // of tokens, each behind its token
 }
 
@@ -31,16 +32,18 @@ func (p *printer) paint(style, text string) string {
 
 // begin says what the story is played on.
 func (p *printer) begin(server, receiver string) {
-	fmt.Fprintf(p.w, "The server runs with an empty store in a temporary directory. For this demo it may send to loopback,\n"+
-		"where a receiver waits at %s. In the commands:\n\n    SERVER=%s\n    API=$SERVER%s\n", receiver, server, lab.APIPath)
+	fmt.Fprintf(p.w, "The server runs with an empty store in a temporary directory. For this demo it may send to\n"+
+		"loopback, where a receiver waits at %s. In the commands:\n\n    SERVER=%s\n    API=$SERVER%s\n",
+		receiver, server, lab.APIPath)
 }
 
 // name gives a token a name, which stands for it in commands.
 func (p *printer) name(token, name string) { p.names = append(p.names, token, "$"+name) }
 
 // step announces a step.
-func (p *printer) step(n int, text string) {
-	fmt.Fprintf(p.w, "\n%s\n", p.paint(bold, fmt.Sprintf("%2d. %s", n, text)))
+func (p *printer) step(text string) {
+	p.steps++
+	fmt.Fprintf(p.w, "\n%s\n", p.paint(bold, fmt.Sprintf("%2d. %s", p.steps, text)))
 }
 
 // block prints lines as they are, indented.
@@ -56,7 +59,9 @@ func (p *printer) indented(style, text string) {
 }
 
 // saw ends a step.
-func (p *printer) saw(text string) { fmt.Fprintf(p.w, "    %s %s\n", p.paint(green, "ok:"), text) }
+func (p *printer) saw(format string, args ...any) {
+	fmt.Fprintf(p.w, "    %s %s\n", p.paint(green, "ok:"), fmt.Sprintf(format, args...))
+}
 
 // end ends the story.
 func (p *printer) end(format string, args ...any) {
