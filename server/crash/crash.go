@@ -14,7 +14,6 @@ import (
 )
 
 const (
-	pbxClient = "12"
 	// patience is how long anything may take that normally takes milliseconds.
 	patience = 30 * time.Second
 	// silence is how long nothing may arrive before what is still pending counts as lost: longer than a breaker, the
@@ -29,6 +28,7 @@ type crash struct {
 	out      *lab.Progress
 	record   *lab.Record
 	timeline timeline
+	waits    waits
 	tally    tally
 	database *database
 
@@ -39,6 +39,7 @@ type crash struct {
 	cancel    context.CancelCauseFunc // ends the run with an error
 	reading   sync.WaitGroup          // followers
 	writing   sync.WaitGroup          // writers
+	watching  sync.WaitGroup          // of waits
 	suffering sync.WaitGroup          // faults that have not recovered
 	outages   sync.WaitGroup          // of receivers
 	over      atomic.Bool             // writers have done enough
@@ -51,7 +52,9 @@ type crash struct {
 }
 
 func newCrash(o options, dir string, out *lab.Progress) *crash {
-	return &crash{options: o, dir: dir, out: out, record: lab.NewRecord(lineOf), tally: tally{n: map[string]int{}}}
+	c := &crash{options: o, dir: dir, out: out, record: lab.NewRecord(lineOf), tally: tally{n: map[string]int{}}}
+	c.waits = waits{record: c.record, timeline: &c.timeline, servers: max(1, o.replicas), lanes: map[string]*wait{}}
+	return c
 }
 
 // single says whether there is one server, on SQLite.
@@ -61,19 +64,21 @@ func (c *crash) single() bool { return c.options.replicas == 0 }
 func (c *crash) run(ctx context.Context) (err error) {
 	began := time.Now()
 	ctx, c.cancel = context.WithCancelCause(ctx)
-	go c.timeline.watchStalls(ctx)
+	watched, endWatch := context.WithCancel(ctx)
+	c.spawn(&c.watching, func() error { c.waits.watch(watched); return nil })
 	if c.database, err = openDatabase(ctx, c.options, c.dir); err == nil {
 		err = c.play(ctx)
 	}
 	if cause := context.Cause(ctx); cause != nil {
 		err = cause // what went wrong first
 	}
+	endWatch()
+	c.watching.Wait()
 	c.cancel(nil)
 	if err = errors.Join(err, c.end()); err != nil {
 		return err
 	}
-	v, w := c.judge()
-	return c.report(&v, w, time.Since(began))
+	return c.report(time.Since(began))
 }
 
 func (c *crash) play(ctx context.Context) error {
@@ -135,27 +140,17 @@ func (c *crash) open(ctx context.Context) error {
 
 // beginLoad makes the client, and sets writers and followers to work.
 func (c *crash) beginLoad(ctx context.Context) error {
-	api, err := c.client(0)
+	_, err := lab.Call[any](ctx, c.router(0), http.StatusCreated, http.MethodPut, pbx, gen.ClientUpdate{})
 	if err != nil {
 		return err
 	}
-	resp, err := api.PutClientWithResponse(ctx, pbxClient, gen.ClientUpdate{})
-	if err := lab.Answered(http.StatusCreated, resp, err); err != nil {
-		return err
-	}
 	for number := range followers {
-		f := &follower{crash: c, random: c.random(3, number)}
-		if f.api, err = c.client(1 + number); err != nil {
-			return err
-		}
+		f := &follower{crash: c, api: c.router(1 + number), random: c.random(3, number)}
 		c.followers = append(c.followers, f)
 		c.spawn(&c.reading, func() error { return f.follow(ctx) })
 	}
 	for number, agents := range c.groups() {
-		w := &writer{crash: c, random: c.random(1, number), agents: agents}
-		if w.api, err = c.client(10 + number); err != nil {
-			return err
-		}
+		w := &writer{crash: c, api: c.router(10 + number), random: c.random(1, number), agents: agents}
 		c.spawn(&c.writing, func() error { return w.work(ctx) })
 	}
 	return nil

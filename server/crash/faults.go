@@ -40,7 +40,7 @@ type manner int
 
 const (
 	lasting    manner = 1 << iota // it goes on until it recovers; else it is over when it is injected
-	atDatabase                    // no two at a time
+	atDatabase                    // it needs the database: no two are injected at a time
 	ofAll                         // it happens to all servers
 	private                       // only if the database server is ours
 )
@@ -74,7 +74,7 @@ func faults() []fault {
 		{"a second server on its file", 1, 0, nil, startSecond, atOnce, nil, nothing, 0},
 
 		{"kill -9", 0, 3, nil, kill, shortly, start, everything, 0},
-		{"kill -9, and a lane damaged", 1, 1, sometime, damage, shortly, start, everything, 0},
+		{"kill -9, and a lane damaged", 1, 1, sometime, damage, shortly, start, everything, atDatabase},
 		{"stop in order", 0, 1, nil, stop, shortly, start, nothing, 0},
 		{"freeze of less than a lease", 0, 1, nil, freeze, less, undo, everything, lasting},
 		{"freeze of about a lease", 0, 2, nil, freeze, about, undo, everything, lasting},
@@ -153,7 +153,7 @@ func (c *crash) strike(ctx context.Context) error {
 	began := time.Now()
 	for n := 1; c.goesOn(n, time.Since(began)); n++ {
 		s := d.next()
-		r, err := c.target(ctx, s)
+		r, err := c.free(ctx, s)
 		if err != nil {
 			return err
 		}
@@ -185,8 +185,8 @@ func (c *crash) progress(n int, since time.Duration, s *stroke) {
 	c.out.Show("%s, last: %s; so far %d changes, %d requests", how, s.name, c.tally.of(answered), c.record.Count())
 }
 
-// target waits for a server that has no fault, from a certain one on, and takes it; nil stands for all.
-func (c *crash) target(ctx context.Context, s *stroke) (free *replica, err error) {
+// free waits for a server that has no fault, from a certain one on, and takes it; nil stands for all.
+func (c *crash) free(ctx context.Context, s *stroke) (free *replica, err error) {
 	if s.how&ofAll != 0 {
 		return nil, nil
 	}
@@ -215,12 +215,14 @@ func (c *crash) suffer(ctx context.Context, r *replica, s *stroke) error {
 	}
 	if s.how&atDatabase != 0 {
 		c.database.exclusive.Lock()
-		defer c.database.exclusive.Unlock()
 	}
 	c.tally.add(s.name, 1)
 	t := c.timeline.begin(trouble{fault: s.fault, who: who})
 	defer c.timeline.recovered(t)
 	err := s.inject(ctx, c, r, s)
+	if s.how&atDatabase != 0 {
+		c.database.exclusive.Unlock()
+	}
 	if s.how&lasting == 0 {
 		c.timeline.end(t)
 	}

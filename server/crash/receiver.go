@@ -102,8 +102,7 @@ func (r *receiver) reply(a *lab.Arrival) (reply lab.Reply) {
 	case r.mode == hanging:
 		reply.Hold = r.changed
 	case r.mode != healthy: // a closed port's are those that have come before
-		all := []int{http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable}
-		reply.Status = all[r.random.IntN(len(all))]
+		reply.Status = []int{500, 502, 503}[r.random.IntN(3)]
 	case r.holdsNext():
 		reply.Hold = r.changed
 	case r.refuses:

@@ -79,7 +79,7 @@ func TestExcuses(t *testing.T) {
 		"nor for what was confirmed": {"stopped in order", at(1, 2), at(9, 1), false},
 		"but for what was in flight": {"stopped in order", inFlight, at(9, 1), true},
 	} {
-		x := &trouble{fault: named(t, c.fault), who: 2, span: span{start.Add(4 * time.Second), start.Add(6 * time.Second)}}
+		x := &trouble{fault: named(t, c.fault), who: 2, from: start.Add(4 * time.Second), to: start.Add(6 * time.Second)}
 		if x.fault.how&ofAll != 0 {
 			x.who = 0
 		}
@@ -111,7 +111,7 @@ func TestJudgeReplicas(t *testing.T) {
 	judge := func(server int32, arrivals ...*lab.Arrival) lab.Verdict {
 		number.Store(server)
 		c := newCrash(options{replicas: 3}, "", nil)
-		c.timeline.faults = []*trouble{{fault: named(t, "kill -9"), who: 1, span: span{now, now.Add(time.Second)}}}
+		c.timeline.faults = []*trouble{{fault: named(t, "kill -9"), who: 1, from: now, to: now.Add(time.Second)}}
 		c.timeouts = map[attempt]bool{{first.ID, 1}: again.Attempt == 2}
 		v := lab.Check(lab.History{
 			Expected: []*lab.Expected{expected(1, 1), expected(1, 2)}, Arrivals: arrivals, Line: lineOf,

@@ -68,13 +68,11 @@ func (c *crash) complain() {
 }
 
 // judge compares everything that was promised with everything that has arrived.
-func (c *crash) judge() (lab.Verdict, *waits) {
+func (c *crash) judge() lab.Verdict {
 	h, found := c.record.Close()
 	v := lab.Check(h, c.rules())
-	w := &waits{Verdict: &v, timeline: &c.timeline, servers: len(c.replicas)}
-	w.judge(h)
 	v.Faults = append(found, v.Faults...)
-	return v, w
+	return v
 }
 
 // rules say which deliveries may come again.
@@ -85,12 +83,13 @@ func (c *crash) rules() lab.Rules {
 			return late || c.timeline.excuses(before, again)
 		},
 		Recounted: !c.single(),
-		Unseen:    c.timeline.refusedConnections,
+		Unseen:    c.timeline.closedPort,
 	}
 }
 
 // report prints what has happened and what was found. Any fault is an error.
-func (c *crash) report(v *lab.Verdict, w *waits, took time.Duration) error {
+func (c *crash) report(took time.Duration) error {
+	v := c.judge()
 	var out strings.Builder
 	table := tabwriter.NewWriter(&out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	row := func(what string, n any) { fmt.Fprintf(table, "%s\t%v\t\n", what, n) }
@@ -110,8 +109,8 @@ func (c *crash) report(v *lab.Verdict, w *waits, took time.Duration) error {
 	row("changes that each follower of the feed saw", len(c.followers[0].seen))
 	row("retries that a receiver had asked for", v.Retries)
 	row("duplicates, each with an excuse", v.Duplicates)
-	row("lanes that waited at a return", w.lanes)
-	row("the longest of them waited for", w.longest.Round(time.Millisecond))
+	row("lanes that waited at a return", c.waits.count)
+	row("the longest of them waited for", c.waits.longest.Round(time.Millisecond))
 	for _, k := range []lab.Kind{lab.Lost, lab.Disorder, lab.Needless, lab.Mismatched, late, overdue, complaint} {
 		row(string(k), v.Count(k))
 	}

@@ -9,9 +9,6 @@ import (
 	"net/http"
 	"sync"
 	"time"
-
-	"github.com/agentevents/agentevents/gen/client"
-	"github.com/agentevents/agentevents/server/lab"
 )
 
 // errAway says that a server or the database was away. Whether the request was carried out is not known.
@@ -26,13 +23,11 @@ type router struct {
 	home   int
 }
 
-// client speaks to any of the servers.
-func (c *crash) client(number int) (*client.ClientWithResponses, error) {
-	r := &router{crash: c, random: c.random(2, number), home: number % len(c.replicas)}
-	return client.NewClientWithResponses("http://replica"+lab.APIPath, client.WithHTTPClient(r))
+func (c *crash) router(number int) *router {
+	return &router{crash: c, random: c.random(2, number), home: number % len(c.replicas)}
 }
 
-// Do implements client.HTTPRequestDoer. After errAway everything that the request may do is done and can be seen.
+// Do implements lab.Doer. After errAway everything that the request may do is done and can be seen.
 func (r *router) Do(req *http.Request) (*http.Response, error) {
 	ctx, began := req.Context(), time.Now()
 	to, host, c, err := r.pick(ctx)

@@ -206,8 +206,11 @@ func (s *story) arrives(method string, sequence int64, status, kind, source, id,
 		return
 	}
 	want := []lab.Pair{
-		{Key: "agent_status", Value: status}, {Key: "agent_type", Value: kind}, {Key: "event_source", Value: source},
-		{Key: "agent_id", Value: id}, {Key: nameKey, Value: name},
+		{Key: "agent_status", Value: status},
+		{Key: "agent_type", Value: kind},
+		{Key: "event_source", Value: source},
+		{Key: "agent_id", Value: id},
+		{Key: nameKey, Value: name},
 	}
 	select {
 	case a := <-s.arrivals:
