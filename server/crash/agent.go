@@ -138,7 +138,7 @@ func (c *crash) said(a *agent, to gen.AgentStatusValue, s gen.AgentStatus) {
 	changed, deliveries := to != a.status, 0
 	if changed {
 		deliveries = len(a.fired(to))
-		defer c.tally.add(answered, 1)
+		defer c.tally.add(statusSet, 1)
 	}
 	if s.AgentStatus != to || s.Changed != changed || s.Stale || s.Deliveries != deliveries {
 		c.record.Wrong(lab.Mismatched, "agent %d was %s, must be %s with %d deliveries, and the answer is %+v",
@@ -158,7 +158,7 @@ func (c *crash) looked(a *agent, s gen.AgentStatus) {
 	case !a.unsure && s.Sequence > a.sequence:
 		c.record.Wrong(lab.Mismatched, "agent %d has a change %d that no request has made", a.id, s.Sequence)
 	case s.Sequence > a.sequence:
-		c.tally.add(stored, 1)
+		c.tally.add(foundStored, 1)
 	}
 	c.learn(a, s)
 	a.known, a.unsure, a.doubted = true, false, a.doubted || a.unsure

@@ -41,13 +41,12 @@ type crash struct {
 	writing   sync.WaitGroup          // writers
 	watching  sync.WaitGroup          // of waits
 	suffering sync.WaitGroup          // faults that have not recovered
-	outages   sync.WaitGroup          // of receivers
+	receiving sync.WaitGroup          // outages of receivers
 	over      atomic.Bool             // writers have done enough
 	complete  atomic.Bool             // nothing is added to the feed any more
 
 	startTook    time.Duration // the first start
 	longestAgain time.Duration // that came again after a kill what was in flight
-	damaged      atomic.Int32  // lanes whose rows were made wrong
 	timeouts     map[attempt]bool
 }
 
@@ -88,17 +87,17 @@ func (c *crash) play(ctx context.Context) error {
 	if err := c.beginLoad(ctx); err != nil {
 		return err
 	}
-	out, endOutages := context.WithCancel(ctx)
-	defer endOutages()
+	troubled, calm := context.WithCancel(ctx)
+	defer calm()
 	for _, r := range c.receivers[quick+1:] {
-		p := &outagePlan{random: c.random(0, 100+r.Number)}
-		c.spawn(&c.outages, func() error { return r.runOutages(out, p) })
+		plan := outages(c.random(0, 100+r.Number))
+		c.spawn(&c.receiving, func() error { return r.runOutages(troubled, plan) })
 	}
 	if err := c.strike(ctx); err != nil {
 		return err
 	}
-	endOutages()
-	c.outages.Wait()
+	calm()
+	c.receiving.Wait()
 	return c.finish(ctx)
 }
 
@@ -127,7 +126,7 @@ func (c *crash) open(ctx context.Context) error {
 	}
 	began := time.Now()
 	for _, r := range c.replicas {
-		c.spawn(&c.suffering, func() error { return r.start(ctx, false) })
+		c.spawn(&c.suffering, func() error { return r.start(ctx) })
 	}
 	c.suffering.Wait()
 	c.startTook = time.Since(began)
@@ -164,9 +163,7 @@ func (c *crash) random(thing, number int) *rand.Rand {
 // finish lets the servers work in peace until everything that is pending has arrived, stops them in order, and looks at
 // what they leave.
 func (c *crash) finish(ctx context.Context) error {
-	for _, r := range c.receivers {
-		r.calm()
-	}
+	c.calm()
 	c.over.Store(true)
 	c.writing.Wait()
 	c.complete.Store(true)
@@ -188,7 +185,10 @@ func (c *crash) finish(ctx context.Context) error {
 	if err == nil {
 		c.timeouts, err = c.database.timeouts(ctx)
 	}
-	c.complain()
+	damaged := c.tally.of(laneDamaged)
+	for _, r := range c.replicas {
+		damaged = r.complain(damaged)
+	}
 	return err
 }
 
@@ -207,7 +207,7 @@ func (c *crash) end() (err error) {
 	for _, r := range c.replicas {
 		err = errors.Join(err, r.abandon())
 	}
-	for _, group := range []*sync.WaitGroup{&c.suffering, &c.outages, &c.writing, &c.reading} {
+	for _, group := range []*sync.WaitGroup{&c.suffering, &c.receiving, &c.writing, &c.reading} {
 		group.Wait()
 	}
 	for _, r := range c.receivers {

@@ -47,7 +47,7 @@ func testEachFault(t *testing.T, binary string) {
 	}
 	for _, row := range []string{
 		`killed after some requests +2\n`, `killed while it makes its store +1\n`, `a second server on its file +1\n`,
-		`kill -9, and a lane damaged +1\n`, `each follower of the feed saw +[1-9]`,
+		`killed, and a lane damaged +1\n`, `each follower of the feed saw +[1-9]`,
 		`changes answered 200 +[1-9]`, `requests arrived +[1-9]`, `lost +0\n`,
 		`out of order +0\n`, `needless duplicates +0\n`, `mismatched +0\n`, `late after a start +0\n`,
 		`late to a receiver that was back +0\n`, `complaints +0\n`,

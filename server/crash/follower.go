@@ -17,7 +17,7 @@ const followers = 2
 
 // follower reads the feed of changes page by page, and waits for what comes.
 type follower struct {
-	crash  *crash
+	*crash
 	api    *router
 	random *rand.Rand
 	seen   []int64
@@ -26,7 +26,7 @@ type follower struct {
 // follow reads until nothing is added any more and a page is empty.
 func (f *follower) follow(ctx context.Context) error {
 	for {
-		complete := f.crash.complete.Load()
+		complete := f.complete.Load()
 		n, err := f.page(ctx)
 		switch {
 		case errors.Is(err, errAway):
@@ -43,7 +43,7 @@ func (f *follower) page(ctx context.Context) (n int, err error) {
 	changes, err := lab.Call[[]gen.StatusChange](ctx, f.api, http.StatusOK, http.MethodGet, url, nil)
 	for _, c := range changes {
 		if c.Sequence <= f.last() {
-			f.crash.record.Wrong(lab.Disorder, "the feed has change %d after change %d", c.Sequence, f.last())
+			f.record.Wrong(lab.Disorder, "the feed has change %d after change %d", c.Sequence, f.last())
 		}
 		f.seen = append(f.seen, c.Sequence)
 	}
@@ -62,10 +62,10 @@ func (f *follower) last() int64 {
 func (f *follower) compare(stored []int64) {
 	for _, sequence := range stored {
 		if !slices.Contains(f.seen, sequence) {
-			f.crash.record.Wrong(lab.Lost, "change %d is stored, and the feed has passed it", sequence)
+			f.record.Wrong(lab.Lost, "change %d is stored, and the feed has passed it", sequence)
 		}
 	}
 	if len(f.seen) != len(stored) {
-		f.crash.record.Wrong(lab.Mismatched, "the feed had %d changes, and %d are stored", len(f.seen), len(stored))
+		f.record.Wrong(lab.Mismatched, "the feed had %d changes, and %d are stored", len(f.seen), len(stored))
 	}
 }

@@ -91,7 +91,7 @@ func (l *timeline) troubled(server int, since time.Time, least excuses) bool {
 // excuses says whether a delivery may come again because of a fault, between two arrivals, of the server that the first
 // one is from.
 func (l *timeline) excuses(before, again *lab.Arrival) bool {
-	from := server(before)
+	from := senderOf(before)
 	return l.some(func(t *trouble) bool {
 		enough := t.fault.excuses == everything || t.fault.excuses == unanswered && before.Status == 0
 		its := t.who == 0 || from == 0 || t.who == from

@@ -232,7 +232,7 @@ func TestBound(t *testing.T) {
 // Something can be sent as long as there are the database and a server.
 func TestAble(t *testing.T) {
 	var l timeline
-	begin := func(who int) *trouble { return l.begin(trouble{fault: &fault{recover: start}, who: who}) }
+	begin := func(who int) *trouble { return l.begin(trouble{fault: &fault{recover: startServer}, who: who}) }
 	expect := func(want bool, when string) {
 		t.Helper()
 		if l.able(2) != want {
@@ -269,9 +269,9 @@ func TestAble(t *testing.T) {
 // The seed alone decides about outages, and three in a row have three modes.
 func TestOutagePlan(t *testing.T) {
 	all := func(seed uint64) (planned []outage) {
-		p := &outagePlan{random: rand.New(rand.NewPCG(seed, 0))}
+		next := outages(rand.New(rand.NewPCG(seed, 0)))
 		for range 6 {
-			planned = append(planned, p.next())
+			planned = append(planned, next())
 		}
 		return planned
 	}
@@ -301,7 +301,7 @@ func testOutage(t *testing.T, m mode) {
 	defer r.Close()
 	ctx, end := context.WithCancel(t.Context())
 	over := make(chan error)
-	go func() { over <- r.outage(ctx, outage{mode: m, lasts: time.Hour}) }()
+	go func() { over <- r.goAway(ctx, outage{mode: m, lasts: time.Hour}) }()
 	for r.modeNow() != m || m == closed && !silent(r.URL) {
 		time.Sleep(time.Millisecond)
 	}

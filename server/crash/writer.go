@@ -146,7 +146,7 @@ func (w *writer) setAtOnce(ctx context.Context, a *agent) error {
 		w.record.Wrong(lab.Mismatched, "%d of %d simultaneous requests have changed agent %d", changes, len(answers), a.id)
 	}
 	if a.status == to {
-		w.tally.add(answered, 1)
+		w.tally.add(statusSet, 1)
 	} else {
 		w.doubt(a)
 	}
