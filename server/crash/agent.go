@@ -17,7 +17,7 @@ const (
 // agent is how an agent stands, as far as servers have said so. One writer alone changes it.
 type agent struct {
 	id            int64
-	wants         []want
+	wants         []wanted
 	known         bool // it was created
 	status        gen.AgentStatusValue
 	sequence      int64 // of its last change
@@ -27,15 +27,15 @@ type agent struct {
 	made          int  // how many registrations it has had
 }
 
-// want is a registration that an agent must have.
-type want struct {
+// wanted is a registration that an agent must have.
+type wanted struct {
 	event    gen.EventType
 	receiver int
 }
 
 // groups are the agents of each writer: plain agents, and a quarter as many busy ones, which have a writer each.
-// Registrations are at one receiver and the other in turn, so that with more than two some share a lane. The first agent
-// has some at the receiver with one lane too.
+// Registrations are at one receiver and the other in turn, so that with more than two some share a lane. The first
+// agent has some at the receiver with one lane too.
 func (c *crash) groups() [][]*agent {
 	plain := 4
 	if !c.single() {
@@ -46,7 +46,7 @@ func (c *crash) groups() [][]*agent {
 		groups[id%plain] = append(groups[id%plain], newAgent(int64(id+1), c.registrations))
 	}
 	first := groups[0][0]
-	first.wants = append(first.wants, want{gen.EventTypeAgentLogin, alone}, want{gen.EventTypeAgentLogout, alone})
+	first.wants = append(first.wants, wanted{gen.EventTypeAgentLogin, alone}, wanted{gen.EventTypeAgentLogout, alone})
 	for id := range c.agents / 4 {
 		groups = append(groups, []*agent{newAgent(int64(firstBusy+id), common)})
 	}
@@ -57,7 +57,8 @@ func newAgent(id int64, registrations int) *agent {
 	a := &agent{id: id}
 	a.forget()
 	for i := range registrations {
-		a.wants = append(a.wants, want{gen.EventTypeAgentLogin, i % common}, want{gen.EventTypeAgentLogout, i % common})
+		at := i % common
+		a.wants = append(a.wants, wanted{gen.EventTypeAgentLogin, at}, wanted{gen.EventTypeAgentLogout, at})
 	}
 	return a
 }
@@ -67,17 +68,17 @@ func (a *agent) busy() bool { return a.id >= firstBusy }
 // url is that of something of the agent's in the API.
 func (a *agent) url(path string) string { return fmt.Sprintf("%s/agent/local/%d%s", pbx, a.id, path) }
 
-// lineOf is the order in which an arrival has its place: its lane or, if its agent is busy, its registration, which has one
-// delivery in flight wherever it moves.
+// lineOf is the order in which an arrival has its place: its lane or, if its agent is busy, its registration, which has
+// one delivery in flight wherever it moves.
 func lineOf(a *lab.Arrival) string { return lineAt(a.Path, a.Receiver) }
 
 // lineAt is that of a registration, whose path begins with the agent's id, at a receiver.
-func lineAt(path string, receiver int) string {
-	agent, _, _ := strings.Cut(path, "-")
-	if len(agent) == len("/1001") {
+func lineAt(path string, number int) string {
+	id, _, _ := strings.Cut(path, "-")
+	if len(id) == len("/1001") {
 		return path
 	}
-	return fmt.Sprintf("%s@%d", agent, receiver)
+	return fmt.Sprintf("%s@%d", id, number)
 }
 
 // fired lists the registrations that get a delivery of a change to a status.
@@ -152,7 +153,7 @@ func (c *crash) said(a *agent, to gen.AgentStatusValue, s gen.AgentStatus) {
 func (c *crash) looked(a *agent, s gen.AgentStatus) {
 	switch {
 	case s.Sequence < a.sequence:
-		c.record.Wrong(lab.Lost, "change %d of agent %d was answered 200, and its last one is %d", a.sequence, a.id, s.Sequence)
+		c.record.Wrong(lab.Lost, "change %d of agent %d was answered 200, its last is %d", a.sequence, a.id, s.Sequence)
 	case !a.unsure && !a.known:
 		c.record.Wrong(lab.Lost, "the deletion of agent %d is undone", a.id)
 	case !a.unsure && s.Sequence > a.sequence:

@@ -74,7 +74,7 @@ func (c *crash) run(ctx context.Context) (err error) {
 	endWatch()
 	c.watching.Wait()
 	c.cancel(nil)
-	if err = errors.Join(err, c.end()); err != nil {
+	if err := errors.Join(err, c.end()); err != nil {
 		return err
 	}
 	return c.report(time.Since(began))

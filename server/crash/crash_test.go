@@ -21,7 +21,8 @@ func build(t *testing.T) (binary string) {
 	t.Helper()
 	binary = filepath.Join(t.TempDir(), "agentevents")
 	args := []string{"build", "-buildvcs=false", "-o", binary}
-	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+	race := debug.BuildSetting{Key: "-race", Value: "true"}
+	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, race) {
 		args = append(args, "-race")
 	}
 	if out, err := exec.Command("go", append(args, "..")...).CombinedOutput(); err != nil {
@@ -99,8 +100,13 @@ func TestFailure(t *testing.T) {
 		args []string
 		want []string
 	}{
-		"no such program":  {[]string{"-binary", "/nonexistent/agentevents"}, []string{"/nonexistent/agentevents", "the store is left in "}},
-		"it ends at once":  {[]string{"-binary", script, "-seed", "5"}, []string{"ended before it was ready", "the file is broken", "the seed was 5"}},
+		"no such program": {
+			[]string{"-binary", "/nonexistent/agentevents"}, []string{"/nonexistent/agentevents", "the store is left in "},
+		},
+		"it ends at once": {
+			[]string{"-binary", script, "-seed", "5"},
+			[]string{"ended before it was ready", "the file is broken", "the seed was 5"},
+		},
 		"unknown argument": {[]string{"-colour"}, []string{"-colour"}},
 		"no cycles":        {[]string{"-cycles", "0"}, []string{"cycles"}},
 		"one replica":      {[]string{"-replicas", "1"}, []string{"from 2 to 4"}},

@@ -131,7 +131,8 @@ func (d *deck) next() *stroke {
 		}
 		d.random.Shuffle(len(d.left), func(i, j int) { d.left[i], d.left[j] = d.left[j], d.left[i] })
 	}
-	s := &stroke{fault: &d.left[0], replica: 1, random: rand.New(rand.NewPCG(d.random.Uint64(), 0))} //nolint:gosec // no secret
+	s := &stroke{fault: &d.left[0], replica: 1}
+	s.random = rand.New(rand.NewPCG(d.random.Uint64(), 0)) //nolint:gosec // no secret
 	d.left = d.left[1:]
 	if d.replicas > 0 { // else there is no other server that would go on
 		s.replica += d.random.IntN(d.replicas)

@@ -38,8 +38,8 @@ func (f *follower) follow(ctx context.Context) error {
 
 // page reads on after the last change that was seen.
 func (f *follower) page(ctx context.Context) (n int, err error) {
-	after, limit, wait := f.last(), 1+f.random.IntN(50), f.random.IntN(3)
-	url := fmt.Sprintf("%s/status_change/?after=%d&limit=%d&wait=%d", pbx, after, limit, wait)
+	after, limit, seconds := f.last(), 1+f.random.IntN(50), f.random.IntN(3)
+	url := fmt.Sprintf("%s/status_change/?after=%d&limit=%d&wait=%d", pbx, after, limit, seconds)
 	changes, err := lab.Call[[]gen.StatusChange](ctx, f.api, http.StatusOK, http.MethodGet, url, nil)
 	for _, c := range changes {
 		if c.Sequence <= f.last() {

@@ -58,7 +58,7 @@ const prompt = 5 * time.Second
 func killTwice(ctx context.Context, c *crash, r *replica, _ *stroke) error {
 	err := r.kill(ctx)
 	c.hold(false)
-	if err = errors.Join(err, r.start(ctx)); err != nil {
+	if err := errors.Join(err, r.start(ctx)); err != nil {
 		return err
 	}
 	began, again := time.Now(), r.began
@@ -135,8 +135,8 @@ func startSecond(ctx context.Context, c *crash, r *replica, _ *stroke) error {
 	return ignoreEnd(server.Kill())
 }
 
-// damageLane kills a server and makes the row of a lane wrong, as no rule allows: the lane counts one delivery too many, and
-// is never due. The safety net, which looks when a server starts, has to find that.
+// damageLane kills a server and makes the row of a lane wrong, as no rule allows: the lane counts one delivery too
+// many, and is never due. The safety net, which looks when a server starts, has to find that.
 func damageLane(ctx context.Context, c *crash, r *replica, _ *stroke) error {
 	if err := r.kill(ctx); err != nil {
 		return err

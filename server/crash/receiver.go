@@ -103,7 +103,7 @@ func (r *receiver) reply(a *lab.Arrival) (reply lab.Reply) {
 	case r.mode == hanging || r.mode == healthy && r.holdsNext():
 		reply.Hold = r.changed
 	case r.mode != healthy: // a closed port's are those that have come before
-		reply.Status = []int{http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable}[r.random.IntN(3)]
+		reply.Status = http.StatusInternalServerError + []int{0, 2, 3}[r.random.IntN(3)]
 	case r.refuses:
 		if r.random.IntN(2) == 0 {
 			reply.Delay = between(r.random, period{0, 50 * time.Millisecond})
@@ -117,8 +117,8 @@ func (r *receiver) reply(a *lab.Arrival) (reply lab.Reply) {
 	return reply
 }
 
-// holdsNext says whether a request is left without an answer. None of the first is: a server that knows nothing yet of a
-// receiver sends it few at a time, and without answers no more.
+// holdsNext says whether a request is left without an answer. None of the first is: a server that knows nothing yet of
+// a receiver sends it few at a time, and without answers no more.
 func (r *receiver) holdsNext() bool {
 	r.asked++
 	if !r.holds || r.asked < 20 || r.held == min(r.agents/2, 8) || r.random.IntN(20) > 0 {
@@ -151,16 +151,15 @@ type outage struct {
 // outages plans those of one receiver: each mode is dealt, until the deck is empty. An outage is long enough for the
 // breaker to open, or for one probe or two to fail.
 func outages(random *rand.Rand) func() outage {
-	var deck []int
+	var left []int
 	return func() outage {
-		if len(deck) == 0 {
-			deck = random.Perm(int(modes) - 1)
+		if len(left) == 0 {
+			left = random.Perm(int(modes) - 1)
 		}
-		m := mode(1 + deck[0])
-		deck = deck[1:]
-		return outage{
-			m, between(random, period{4 * time.Second, 12 * time.Second}), between(random, period{2 * time.Second, 14 * time.Second}),
-		}
+		m := mode(1 + left[0])
+		left = left[1:]
+		before := between(random, period{4 * time.Second, 12 * time.Second})
+		return outage{m, before, between(random, period{2 * time.Second, 14 * time.Second})}
 	}
 }
 
@@ -199,11 +198,12 @@ func (r *receiver) goAway(ctx context.Context, o outage) (err error) {
 	return err
 }
 
-// lagging says whether a plain agent's lane has got nothing yet, since a receiver is back, of what is pending from before.
-func (c *crash) lagging(receiver int, back time.Time) (is bool) {
+// lagging says whether a plain agent's lane has got nothing yet, since a receiver is back, of what is pending from
+// before.
+func (c *crash) lagging(number int, back time.Time) (is bool) {
 	c.record.View(func(last map[string]*lab.Arrival, pending map[lab.Key]*lab.Expected) {
 		for _, e := range pending {
-			if e.Receiver == receiver && e.Since.Before(back) {
+			if e.Receiver == number && e.Since.Before(back) {
 				a := last[e.Line]
 				is = is || a == nil || a.At.Before(back)
 			}
@@ -212,8 +212,9 @@ func (c *crash) lagging(receiver int, back time.Time) (is bool) {
 	return is
 }
 
-// inFlight lists the plain agents' lanes of the quick receiver whose last request has no answer: one that has arrived since
-// a server began, or one that a kill has cut off before. At others the server may have reason not to send it again.
+// inFlight lists the plain agents' lanes of the quick receiver whose last request has no answer: one that has arrived
+// since a server began, or one that a kill has cut off before. At others the server may have reason not to send it
+// again.
 func (c *crash) inFlight(since time.Time) (now, cut []string) {
 	c.record.View(func(last map[string]*lab.Arrival, _ map[lab.Key]*lab.Expected) {
 		for line, a := range last {

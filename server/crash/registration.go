@@ -33,8 +33,8 @@ func (r *registration) at(a *agent, path string) string {
 func (w *writer) furnish(ctx context.Context, a *agent) error {
 	if !a.known {
 		a.unsure = true
-		name := fmt.Sprintf("000*%d@example.org", a.id)
-		_, err := lab.Call[any](ctx, w.api, http.StatusCreated, http.MethodPut, a.url(""), gen.LocalAgentUpdate{ExtensionName: &name})
+		update := gen.LocalAgentUpdate{ExtensionName: new(fmt.Sprintf("000*%d@example.org", a.id))}
+		_, err := lab.Call[any](ctx, w.api, http.StatusCreated, http.MethodPut, a.url(""), update)
 		if err != nil {
 			return err
 		}
@@ -167,8 +167,8 @@ func (w *writer) unregister(ctx context.Context, a *agent, r *registration) erro
 	return err
 }
 
-// remove deletes an agent, which cancels nothing. It is logged out before, since no answer says which sequence the logout
-// has that its deletion makes, and nothing is parked, since nothing could enable it any more.
+// remove deletes an agent, which cancels nothing. It is logged out before, since no answer says which sequence the
+// logout has that its deletion makes, and nothing is parked, since nothing could enable it any more.
 func (w *writer) remove(ctx context.Context, a *agent) error {
 	if a.status == gen.AgentStatusValueAvailable {
 		return w.set(ctx, a, a.other())

@@ -61,8 +61,8 @@ func (c *crash) rules() lab.Rules {
 	}
 }
 
-// report compares everything that was promised with everything that has arrived, and prints what has happened and what was
-// found. Any fault is an error.
+// report compares everything that was promised with everything that has arrived, and prints what has happened and what
+// was found. Any fault is an error.
 func (c *crash) report(took time.Duration) error {
 	h, found := c.record.Close()
 	v := lab.Check(h, c.rules())

@@ -89,8 +89,8 @@ func (c *crash) decided(ctx context.Context, r *replica) error {
 		if began == nil {
 			err = c.database.QueryRowContext(ctx, "SELECT clock_timestamp()").Scan(&began)
 		} else {
-			err = c.database.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE application_name = $1 "+
-				"AND xact_start <= $2)", r.application(), began).Scan(&open)
+			err = c.database.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE "+
+				"application_name = $1 AND xact_start <= $2)", r.application(), began).Scan(&open)
 		}
 		return err == nil && !open
 	})

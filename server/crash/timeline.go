@@ -123,14 +123,14 @@ func (l *timeline) able(servers int) bool {
 }
 
 // up is since when a receiver takes what it gets.
-func (l *timeline) up(receiver int) up {
+func (l *timeline) up(number int) up {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, o := range slices.Backward(l.outages) {
 		switch {
-		case o.who == receiver && o.to.IsZero():
+		case o.who == number && o.to.IsZero():
 			return up{}
-		case o.who == receiver:
+		case o.who == number:
 			return up{o.to, o.to.Sub(o.from)}
 		}
 	}

@@ -18,19 +18,20 @@ const (
 	jitter = 0.2             // that of the server, as a part of a delay
 	pace   = 3 * time.Second // what it takes to send all the others
 	// maxLeases is how many leases may hold one delivery: of a server that had a fault while it held the lane, and of a
-	// second one that took it then and had one too. Some server has one every few seconds, so that without a limit every
-	// wait would be excused.
+	// second one that took it then and had one too. Some server has one every few seconds, so that without a limit
+	// every wait would be excused.
 	maxLeases = 2
 	// beat is how often waits are looked at. When the machine is too busy to do that it does not run the server either.
 	beat = 20 * time.Millisecond
 )
 
-// bound is how long after an outage a receiver gets what has waited, if the servers can send: as long as the breaker, or a
-// delivery that fails because of its receiver, waits by then at most. Each probe may have failed as soon as it was due.
-func bound(outage time.Duration) time.Duration {
+// bound is how long after an outage a receiver gets what has waited, if the servers can send: as long as the breaker,
+// or a delivery that fails because of its receiver, waits by then at most. Each probe may have failed as soon as it was
+// due.
+func bound(away time.Duration) time.Duration {
 	failed := 0
-	if outage > 0 {
-		for probe := webhook.RecoveryDelay(0); probe <= outage; probe += webhook.RecoveryDelay(failed) {
+	if away > 0 {
+		for probe := webhook.RecoveryDelay(0); probe <= away; probe += webhook.RecoveryDelay(failed) {
 			failed++
 		}
 	}
@@ -52,8 +53,8 @@ type wait struct {
 	judged   bool          // it was found to be late
 }
 
-// waits judges how long the first delivery of each plain agent's lane waits that is pending for a receiver that is there.
-// A busy agent's may be parked, or on their way to another receiver.
+// waits judges how long the first delivery of each plain agent's lane waits that is pending for a receiver that is
+// there. A busy agent's may be parked, or on their way to another receiver.
 type waits struct {
 	record   *lab.Record
 	timeline *timeline

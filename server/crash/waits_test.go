@@ -19,12 +19,12 @@ func second(n float64) time.Time { return zero.Add(time.Duration(n * float64(tim
 
 var zero = time.Now().Add(-100 * time.Second)
 
-func path(agent int64) string { return fmt.Sprintf("/%d-0-1", agent) }
+func pathOf(agent int64) string { return fmt.Sprintf("/%d-0-1", agent) }
 
 func expected(agent, sequence int64) *lab.Expected {
 	e := &lab.Expected{
-		Key: lab.Key{Path: path(agent), Sequence: sequence}, Agent: agent, Status: "available", Since: zero,
-		Line: lineAt(path(agent), 0),
+		Key: lab.Key{Path: pathOf(agent), Sequence: sequence}, Agent: agent, Status: "available", Since: zero,
+		Line: lineAt(pathOf(agent), 0),
 	}
 	if agent >= firstBusy {
 		e.Receiver = lab.Anywhere
@@ -34,13 +34,14 @@ func expected(agent, sequence int64) *lab.Expected {
 
 func got(agent, sequence int64, attempt, status int) *lab.Arrival {
 	return &lab.Arrival{
-		Key: lab.Key{Path: path(agent), Sequence: sequence}, ID: fmt.Sprintf("msg_%d_%d", agent, sequence), Attempt: attempt,
-		Method: "POST", Body: fmt.Sprintf("agent_id=%d&agent_status=available", agent), Status: status,
+		Key: lab.Key{Path: pathOf(agent), Sequence: sequence}, ID: fmt.Sprintf("msg_%d_%d", agent, sequence),
+		Attempt: attempt, Method: "POST", Body: fmt.Sprintf("agent_id=%d&agent_status=available", agent), Status: status,
 	}
 }
 
-// story is what happens at a receiver in the seconds from 1 to 91. It is away from 10 to 17, so that one probe fails and the
-// breaker then waits for 10 s, or 12 with the jitter. One delivery is pending meanwhile, behind one that arrived before.
+// story is what happens at a receiver in the seconds from 1 to 91. It is away from 10 to 17, so that one probe fails
+// and the breaker then waits for 10 s, or 12 with the jitter. One delivery is pending meanwhile, behind one that
+// arrived before.
 type story struct {
 	expected []*lab.Expected
 	arrivals []*lab.Arrival
@@ -69,8 +70,9 @@ func (s *story) judge() (w *waits, late bool) {
 	if s.faults > 0 {
 		w.servers = 2
 		for range s.faults {
-			x := &trouble{fault: &fault{excuses: everything}, who: 1, from: second(20), to: second(21), back: second(21)}
-			w.timeline.faults = append(w.timeline.faults, x)
+			w.timeline.faults = append(w.timeline.faults, &trouble{
+				fault: &fault{excuses: everything}, who: 1, from: second(20), to: second(21), back: second(21),
+			})
 		}
 	}
 	for at := 1.0; at < 91; at += beat.Seconds() {
@@ -166,6 +168,8 @@ func (s *story) healthy() *story {
 	return s
 }
 
+func at30(a *lab.Arrival) { a.Ended = second(30) }
+
 func at11(a *lab.Arrival) { a.At, a.Ended = second(11), second(11) }
 
 // What is sent within the bound after its receiver's return is in time; time in which it could not be sent does not
@@ -187,7 +191,7 @@ func TestJudgeWaits(t *testing.T) {
 		"the program was dead when it was due":         {newStory(40).dead(30, 39), false},
 		"the program was dead before it was due":       {newStory(32.2).dead(18, 28), true},
 		"dead time that overlaps counts once":          {newStory(40).dead(30, 34).dead(31, 35), true},
-		"the one before it was answered late":          {newStory(40).first(func(a *lab.Arrival) { a.Ended = second(30) }), false},
+		"the one before it was answered late":          {newStory(40).first(at30), false},
 		"the one before it was refused in the outage":  {newStory(40).first(refused).first(at11), true},
 		"the one before it was refused alone":          {newStory(40.1).healthy().first(refused).again(40), false},
 		"the receiver keeps others without an answer":  {newStory(40).another(28, 39), false},
@@ -222,7 +226,9 @@ func TestLongestWait(t *testing.T) {
 
 // The bound follows from how many probes can have failed.
 func TestBound(t *testing.T) {
-	for lasted, want := range map[float64]time.Duration{4.9: 6, 5: 12, 14.9: 12, 15: 36, 44.9: 36, 45: 72, 105: 72, 9000: 72} {
+	for lasted, want := range map[float64]time.Duration{
+		4.9: 6, 5: 12, 14.9: 12, 15: 36, 44.9: 36, 45: 72, 105: 72, 9000: 72,
+	} {
 		if got := bound(time.Duration(lasted * float64(time.Second))); got != want*time.Second {
 			t.Errorf("after %v s: %v", lasted, got)
 		}
@@ -352,7 +358,7 @@ func silent(url string) bool {
 // post sends a delivery and says what became of it.
 func post(r *receiver) string {
 	alone := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	resp, err := alone.Post(r.URL+path(1), "application/x-www-form-urlencoded", strings.NewReader("agent_id=1"))
+	resp, err := alone.Post(r.URL+pathOf(1), "application/x-www-form-urlencoded", strings.NewReader("agent_id=1"))
 	if err != nil {
 		return "no answer"
 	}
@@ -391,7 +397,7 @@ func hold(t *testing.T, c *crash, number int, paths ...string) (*receiver, func(
 func TestLagging(t *testing.T) {
 	c := newCrash(options{agents: 4}, "", nil)
 	e := expected(1, 1)
-	e.Receiver, e.Line = alone, lineAt(path(1), alone)
+	e.Receiver, e.Line = alone, lineAt(pathOf(1), alone)
 	c.record.Expect(*e)
 	busy := expected(firstBusy, 1)
 	c.record.Expect(*busy)
@@ -399,7 +405,7 @@ func TestLagging(t *testing.T) {
 	if !c.lagging(alone, back) || c.lagging(picky, back) || c.lagging(alone, zero) {
 		t.Error("what was pending at the return lags, and nothing else")
 	}
-	r, end := hold(t, c, alone, path(1))
+	r, end := hold(t, c, alone, pathOf(1))
 	defer r.Close()
 	defer end()
 	if c.lagging(alone, back) {
@@ -411,13 +417,13 @@ func TestLagging(t *testing.T) {
 func TestInFlight(t *testing.T) {
 	c := newCrash(options{agents: 4}, "", nil)
 	began := time.Now()
-	r, end := hold(t, c, quick, path(1), path(firstBusy))
+	r, end := hold(t, c, quick, pathOf(1), pathOf(firstBusy))
 	defer r.Close()
 	defer end()
-	other, endOther := hold(t, c, picky, path(3))
+	other, endOther := hold(t, c, picky, pathOf(3))
 	defer other.Close()
 	defer endOther()
-	lane := []string{lineAt(path(1), quick)}
+	lane := []string{lineAt(pathOf(1), quick)}
 	if now, cut := c.inFlight(began); !slices.Equal(now, lane) || cut != nil {
 		t.Errorf("while the server lives: %v, and %v cut off", now, cut)
 	}

@@ -68,7 +68,9 @@ func TestFailure(t *testing.T) {
 		args []string
 		want []string
 	}{
-		"no such program": {[]string{"-binary", "/nonexistent/agentevents"}, []string{"start the server", "/nonexistent/agentevents"}},
+		"no such program": {
+			[]string{"-binary", "/nonexistent/agentevents"}, []string{"start the server", "/nonexistent/agentevents"},
+		},
 		"it ends at once": {
 			[]string{"-binary", script("echo the file is broken >&2; exit 3")},
 			[]string{"ended before it was ready", "exit status 3", "the file is broken"},

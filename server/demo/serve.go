@@ -79,8 +79,8 @@ func (a *access) prepare(ctx context.Context, server string) (err error) {
 	return err
 }
 
-// seed gives client 12, unless an earlier run has made it, what the examples of the document name, so that every list has
-// something to show. The receiver answers every GET with 200.
+// seed gives client 12, unless an earlier run has made it, what the examples of the document name, so that every list
+// has something to show. The receiver answers every GET with 200.
 func seed(ctx context.Context, pbx lab.Doer, api, receiver string) error {
 	_, err := lab.Call[any](ctx, pbx, 201, http.MethodPut, api+"/client/12", gen.ClientUpdate{})
 	if there := new(lab.StatusError); errors.As(err, &there) && there.Status == 200 {
@@ -144,8 +144,8 @@ A new token for the tenant, and for the operator:
 `, server, a.ID, a.Secret, a.operatorID, a.operatorSecret, lab.APIPath, a.operator, a.tenant, store)
 }
 
-// environment are the settings to try the server out with, whatever others the environment has: those may be for another
-// store, or for a key that the next make run does not have.
+// environment are the settings to try the server out with, whatever others the environment has: those may be for
+// another store, or for a key that the next make run does not have.
 func (a *access) environment() []string {
 	return []string{
 		"AGENTEVENTS_DATABASE_URL=" + store,

@@ -53,12 +53,12 @@ func (s *story) access() {
 	s.token("OPERATOR", lab.OperatorID, lab.OperatorSecret)
 
 	s.step("The PBX makes its client 12 known.")
-	s.call("OPERATOR", http.MethodPut, "/client/12", `{"name":"Ringme"}`, 201, `"id":"12"`)
+	s.call(http.MethodPut, "/client/12", `{"name":"Ringme"}`, 201, `"id":"12"`)
 	s.saw("201, there is a client 12")
 
 	s.step("For the client's CRM it makes an application, which may manage events.")
 	const crm = `{"access":"call_api","name":"CRM"}`
-	made := s.call("OPERATOR", http.MethodPost, "/client/12/application/", crm, 201)
+	made := s.call(http.MethodPost, "/client/12/application/", crm, 201)
 	s.saw("201, its id is %s and its secret, shown this once, %s", made["id"], made["secret"])
 
 	s.step("The CRM gets a token. It sees nothing of other clients, and changes neither agents nor their status.")
@@ -67,19 +67,19 @@ func (s *story) access() {
 
 func (s *story) local() {
 	s.step("The client has a local agent 136, which is assigned to the internal number 000*094.")
-	s.call("OPERATOR", http.MethodPut, local, asLocal, 201, `"extension_name":"000*094@ringme.ru"`, `"logged_out"`)
+	s.call(http.MethodPut, local, asLocal, 201, `"extension_name":"000*094@ringme.ru"`, `"logged_out"`)
 	s.saw("201, agent 136 is 000*094@ringme.ru, logged_out")
 
 	s.step("An event is added to this agent that is generated when it enters the queue.")
 	s.event("local/136", 1, http.MethodGet, "agent-login")
 
 	s.step("The agent logs in to the queue.")
-	s.call("OPERATOR", http.MethodPut, local+"/status", available, 200, `"changed":true`, `"deliveries":1`, `"sequence":1`)
+	s.call(http.MethodPut, local+"/status", available, 200, `"changed":true`, `"deliveries":1`, `"sequence":1`)
 	s.arrives(http.MethodGet, 1, "available", "local", "api", "136", "extension_name", "000*094@ringme.ru")
 	s.saw("200, changed: true, deliveries: 1; the receiver has printed the manual's lines")
 
 	s.step("The agent logs in once more, and nothing is sent.")
-	s.call("OPERATOR", http.MethodPut, local+"/status", available, 200, `"changed":false`, `"deliveries":0`, `"sequence":1`)
+	s.call(http.MethodPut, local+"/status", available, 200, `"changed":false`, `"deliveries":0`, `"sequence":1`)
 	s.saw("200, changed: false, deliveries: 0; what the receiver gets next will prove it")
 
 	s.step("Another event is added, for the logout and by POST.")
@@ -87,7 +87,7 @@ func (s *story) local() {
 
 	s.step("The agent logs out by a command dialled on its phone.")
 	const logout = `{"agent_status":"logged_out","event_source":"phone"}`
-	s.call("OPERATOR", http.MethodPut, local+"/status", logout, 200, `"changed":true`, `"deliveries":1`, `"sequence":2`)
+	s.call(http.MethodPut, local+"/status", logout, 200, `"changed":true`, `"deliveries":1`, `"sequence":2`)
 	// One agent's events arrive at one receiver in the order of the changes.
 	s.arrives(http.MethodPost, 2, "logged_out", "local", "phone", "136", "extension_name", "000*094@ringme.ru")
 	s.saw("200, changed: true, deliveries: 1; it is the next one after the login: the second login has sent nothing")
@@ -95,7 +95,7 @@ func (s *story) local() {
 
 func (s *story) remote() {
 	s.step("The client also has a remote agent 7, on an external number.")
-	s.call("OPERATOR", http.MethodPut, remote, asRemote, 201, `"agent_number":"+7 (812) 336-42-42"`, `"logged_out"`)
+	s.call(http.MethodPut, remote, asRemote, 201, `"agent_number":"+7 (812) 336-42-42"`, `"logged_out"`)
 	s.saw("201, agent 7 is +7 (812) 336-42-42, logged_out")
 
 	s.step("An event for its login is added in the same way.")
@@ -103,7 +103,7 @@ func (s *story) remote() {
 
 	s.step("The remote agent logs in, from its phone.")
 	const login = `{"agent_status":"available","event_source":"phone"}`
-	s.call("OPERATOR", http.MethodPut, remote+"/status", login, 200, `"changed":true`, `"deliveries":1`, `"sequence":3`)
+	s.call(http.MethodPut, remote+"/status", login, 200, `"changed":true`, `"deliveries":1`, `"sequence":3`)
 	s.arrives(http.MethodGet, 3, "available", "remote", "phone", "7", "agent_number", "+7 (812) 336-42-42")
 	s.saw("200, changed: true, deliveries: 1; the number came through as it is")
 }
@@ -120,7 +120,8 @@ func (s *story) saw(format string, args ...any) {
 	}
 }
 
-// request makes a request of the API with a token, shown as a command, and returns the answer, which must have a status.
+// request makes a request of the API with a token, shown as a command, and returns the answer, which must have a
+// status.
 func (s *story) request(token, method, path, contentType, body string, status int) (answer []byte) {
 	if s.err != nil {
 		return nil
@@ -148,9 +149,9 @@ func (s *story) request(token, method, path, contentType, body string, status in
 	return answer
 }
 
-// call makes a request with JSON and returns the fields of the answer, in which there must be certain parts.
-func (s *story) call(token, method, path, body string, status int, parts ...string) (fields map[string]any) {
-	answer := s.request(token, method, path, "application/json", body, status)
+// call makes a request as the operator and returns the fields of the answer, in which there must be certain parts.
+func (s *story) call(method, path, body string, status int, parts ...string) (fields map[string]any) {
+	answer := s.request("OPERATOR", method, path, "application/json", body, status)
 	for _, part := range parts {
 		if s.err == nil && !bytes.Contains(answer, []byte(part)) {
 			s.err = fmt.Errorf("the answer is %s, without %s", answer, part)
@@ -217,7 +218,7 @@ func (s *story) arrives(method string, sequence int64, status, kind, source, id,
 		got := lab.Pairs(a.Form())
 		s.out.block("The receiver's log, after a "+a.Method+":", phpLog(a.At, got))
 		if a.Method != method || a.Sequence != sequence || !slices.Equal(got, want) {
-			s.err = fmt.Errorf("this should have come, as the change %d and by %s:\n%s", sequence, method, phpLog(a.At, want))
+			s.err = fmt.Errorf("expected is change %d, by %s:\n%s", sequence, method, phpLog(a.At, want))
 		}
 	case <-s.ctx.Done():
 		s.err = errors.New("the receiver got nothing")

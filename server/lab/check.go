@@ -14,7 +14,7 @@ const (
 	Lost       Kind = "lost"                // it was stored, and is gone or was not confirmed
 	Disorder   Kind = "out of order"        // a later delivery of a line arrived before an earlier one was confirmed
 	Needless   Kind = "needless duplicates" // a delivery came again without a reason
-	Mismatched Kind = "mismatched"          // contents differ for one webhook-id, ids for one delivery, or it is not expected
+	Mismatched Kind = "mismatched"          // two contents of one webhook-id, two ids of a delivery, or not expected
 )
 
 // Fault is one promise that was broken.

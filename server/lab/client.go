@@ -71,10 +71,10 @@ func Call[T any](ctx context.Context, d Doer, want int, method, url string, body
 		return answer, err
 	case resp.StatusCode != want:
 		return answer, &StatusError{resp.StatusCode, want, string(bytes.TrimSpace(content))}
-	case len(content) == 0:
-		return answer, nil
+	case len(content) > 0:
+		err = json.Unmarshal(content, &answer)
 	}
-	return answer, json.Unmarshal(content, &answer)
+	return answer, err
 }
 
 // Answered returns an error unless a request was answered with a status.
