@@ -101,7 +101,8 @@ func TestFailure(t *testing.T) {
 		want []string
 	}{
 		"no such program": {
-			[]string{"-binary", "/nonexistent/agentevents"}, []string{"/nonexistent/agentevents", "the store is left in "},
+			[]string{"-binary", "/nonexistent/agentevents"},
+			[]string{"/nonexistent/agentevents", "the store is left in "},
 		},
 		"it ends at once": {
 			[]string{"-binary", script, "-seed", "5"},

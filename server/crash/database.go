@@ -143,7 +143,7 @@ func (c *crash) verify(ctx context.Context, url string) error {
 	}
 	for line := range strings.Lines(string(out)) {
 		if !strings.HasPrefix(line, "ok ") {
-			c.record.Wrong(complaint, "verify, of %s: %s", url, strings.TrimSpace(line))
+			c.record.Wrong(complaint, "verify: %s", strings.TrimSpace(line))
 		}
 	}
 	return nil

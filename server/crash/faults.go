@@ -193,7 +193,10 @@ func (c *crash) suffer(ctx context.Context, r *replica, s *stroke) error {
 		defer r.busy.Store(false)
 	}
 	if s.when != nil {
-		if err := s.when(ctx, c, r, s); err != nil {
+		err := s.when(ctx, c, r, s)
+		if errors.Is(err, errLate) {
+			c.record.Wrong(overdue, "the moment to be %s does not come", s.name)
+		} else if err != nil {
 			return err
 		}
 	}

@@ -35,7 +35,8 @@ func expected(agent, sequence int64) *lab.Expected {
 func got(agent, sequence int64, attempt, status int) *lab.Arrival {
 	return &lab.Arrival{
 		Key: lab.Key{Path: pathOf(agent), Sequence: sequence}, ID: fmt.Sprintf("msg_%d_%d", agent, sequence),
-		Attempt: attempt, Method: "POST", Body: fmt.Sprintf("agent_id=%d&agent_status=available", agent), Status: status,
+		Body:    fmt.Sprintf("agent_id=%d&agent_status=available", agent),
+		Attempt: attempt, Method: "POST", Status: status,
 	}
 }
 

@@ -147,7 +147,7 @@ func (c *check) content(e *Expected, a *Arrival) {
 	pairs := Pairs(a.Form())
 	for _, want := range []Pair{{"agent_id", fmt.Sprint(e.Agent)}, {"agent_status", e.Status}} {
 		if !slices.Contains(pairs, want) {
-			c.Wrong(Mismatched, "%v: expected is %v", a, e)
+			c.Wrong(Mismatched, "%v with %s: expected is %v", a, a.Form(), e)
 		}
 	}
 	if e.Receiver != Anywhere && a.Receiver != e.Receiver {
