@@ -43,7 +43,7 @@ const (
 type manner int
 
 const (
-	lasting    manner = 1 << iota // it goes on until it recovers; else it is over when it is injected
+	lasting    manner = 1 << iota // it lasts until it recovers; else it is over when it is injected
 	atDatabase                    // it needs the database: no two are injected at a time
 	ofAll                         // it happens to all servers
 	private                       // only if the database server is ours
@@ -134,7 +134,7 @@ func (d *deck) next() *stroke {
 	s := &stroke{fault: &d.left[0], replica: 1}
 	s.random = rand.New(rand.NewPCG(d.random.Uint64(), 0)) //nolint:gosec // no secret
 	d.left = d.left[1:]
-	if d.replicas > 0 { // else there is no other server that would go on
+	if d.replicas > 0 { // else no other server would continue
 		s.replica += d.random.IntN(d.replicas)
 		s.lasts = between(d.random, s.fault.lasts)
 		s.pause = between(d.random, period{0, 15 * time.Second / time.Duration(d.replicas)})
@@ -201,11 +201,12 @@ func (c *crash) suffer(ctx context.Context, r *replica, s *stroke) error {
 		}
 	}
 	t, err := c.inject(ctx, who, r, s)
-	defer c.timeline.recovered(t)
-	if err == nil {
-		err = pause(ctx, s.lasts)
+	if err != nil {
+		return err
 	}
-	if s.recover != nil {
+	defer c.timeline.recovered(t)
+	err = pause(ctx, s.lasts)
+	if s.recover != nil { // in any case: what is frozen would stay so
 		err = errors.Join(err, s.recover(ctx, c, r, s))
 	}
 	return err
