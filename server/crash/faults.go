@@ -169,7 +169,7 @@ func (c *crash) strike(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-// free waits for a server that has no fault, from a certain one on, and takes it; that with the number 0 stands for all.
+// free waits for a server that has no fault, from a certain one on, and takes it. One with the number 0 stands for all.
 func (c *crash) free(ctx context.Context, s *stroke) (r *replica, err error) {
 	if s.how&ofAll != 0 {
 		return &replica{crash: c}, nil

@@ -159,8 +159,9 @@ func cutOff(_ context.Context, r *replica, _ *stroke) error {
 
 // endConnections ends a server's connections to the database, or those of all.
 func endConnections(ctx context.Context, r *replica, _ *stroke) error {
-	_, err := r.database.ExecContext(ctx, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE "+
-		"datname = current_database() AND pid <> pg_backend_pid() AND ($1 = '' OR application_name = $1)", r.application())
+	_, err := r.database.ExecContext(ctx, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "+
+		"WHERE datname = current_database() AND pid <> pg_backend_pid() AND ($1 = '' OR application_name = $1)",
+		r.application())
 	return err
 }
 
