@@ -35,7 +35,7 @@ func (r receiverRow) open() bool { return r.Failures >= webhook.Failures }
 // free says whether a lane may go on without a claim.
 func (r receiverRow) free(now int64) bool { return !r.open() && (r.Waits == nil || *r.Waits <= now) }
 
-// admitProbes leaves out lanes of receivers whose breaker is open and that another process probes by now.
+// admitProbes leaves out lanes of receivers whose breaker was open, if it is closed by now or another process probes them.
 func (s *Store) admitProbes(tx *sqldb.Tx, due []dueLane) ([]dueLane, error) {
 	var open []int64
 	for _, l := range due {
@@ -46,8 +46,8 @@ func (s *Store) admitProbes(tx *sqldb.Tx, due []dueLane) ([]dueLane, error) {
 	if len(open) == 0 || tx.Dialect() == sqldb.SQLite {
 		return due, nil
 	}
-	free, err := sqldb.Select[int64](tx, "SELECT id FROM receivers WHERE id IN ? AND (waits IS NULL OR waits <= ?) ORDER BY id"+
-		tx.ForUpdate(false), sqldb.Padded(open), s.now())
+	free, err := sqldb.Select[int64](tx, "SELECT id FROM receivers WHERE id IN ? AND failures >= ? "+
+		"AND (waits IS NULL OR waits <= ?) ORDER BY id"+tx.ForUpdate(false), sqldb.Padded(open), webhook.Failures, s.now())
 	return slices.DeleteFunc(due, func(l dueLane) bool { return l.open() && !slices.Contains(free, l.ReceiverID) }), err
 }
 
