@@ -16,7 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/agentevents/agentevents/store/cluster"
-	"github.com/agentevents/agentevents/store/growth"
+	"github.com/agentevents/agentevents/store/benchfill"
 )
 
 func TestMain(m *testing.M) {
@@ -212,7 +212,7 @@ func TestGrowthIsAskedFor(t *testing.T) {
 // Each thing is measured as often in a small store and in a larger one, on each engine that is there, and both stores are
 // sound in the end.
 func TestGrowth(t *testing.T) {
-	w := &large{Size: growth.Size{Agents: 2000, Events: 2000, Deliveries: 20_000}, rounds: 3, postgres: os.Getenv(cluster.ServerVariable)}
+	w := &large{Size: benchfill.Size{Agents: 2000, Events: 2000, Deliveries: 20_000}, rounds: 3, postgres: os.Getenv(cluster.ServerVariable)}
 	var said bytes.Buffer
 	h := &house{binary: build(t), dir: t.TempDir(), out: &said, began: time.Now(), wanted: []string{sqliteName, postgresName}}
 	r, err := w.run(t.Context(), h)

@@ -15,7 +15,7 @@ import (
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
 	"github.com/agentevents/agentevents/store/cluster"
-	"github.com/agentevents/agentevents/store/growth"
+	"github.com/agentevents/agentevents/store/benchfill"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -34,7 +34,7 @@ const (
 // without server and receivers, whose time would hide what the store's is, and then servers on both for the pages, which is
 // how anybody gets them. SQLite is measured first, then PostgreSQL where it is there.
 type large struct {
-	growth.Size
+	benchfill.Size
 	rounds   int
 	postgres string
 }
@@ -111,7 +111,7 @@ func (w *large) measure(
 			}
 		}
 	}()
-	for i, size := range []growth.Size{{Agents: few, Events: few, Deliveries: few}, w.Size} {
+	for i, size := range []benchfill.Size{{Agents: few, Events: few, Deliveries: few}, w.Size} {
 		url, err := create([]string{"small", "large"}[i])
 		if err != nil {
 			return err
@@ -147,7 +147,7 @@ type grown struct {
 	*store.Store
 	closed    sync.Once
 	url       string
-	size      growth.Size
+	size      benchfill.Size
 	random    *rand.Rand
 	available map[store.AgentKey]bool
 	times     []timed
@@ -160,8 +160,8 @@ type timed struct {
 }
 
 // grow makes a store and fills it.
-func grow(ctx context.Context, h *house, engine, url string, size growth.Size) (*grown, error) {
-	err := growth.Fill(ctx, url, size, time.Now(), func(done, of int) {
+func grow(ctx context.Context, h *house, engine, url string, size benchfill.Size) (*grown, error) {
+	err := benchfill.Fill(ctx, url, size, time.Now(), func(done, of int) {
 		if done%1_000_000 == 0 || done == of {
 			h.say("growth: %s: %d of %d deliveries", engine, done, of)
 		}

@@ -13,7 +13,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
-	"github.com/agentevents/agentevents/store/growth"
+	"github.com/agentevents/agentevents/store/benchfill"
 )
 
 // list is a page of a log or of a feed that somebody asks for.
@@ -38,7 +38,7 @@ func (g *grown) lists() []list {
 		deliveries("those of an agent that failed", k.Client, store.DeliveryFilter{State: failed, AgentType: k.Type, AgentID: k.ID}, 0),
 		deliveries("those until a time", k.Client, store.DeliveryFilter{Until: time.Now().Add(-10 * 24 * time.Hour)}, 0),
 		feed(k.Client, middle), changes(k),
-		deliveries("the newest deliveries of any client", growth.Client(g.random.IntN(clients)), store.DeliveryFilter{}, 0),
+		deliveries("the newest deliveries of any client", benchfill.Client(g.random.IntN(clients)), store.DeliveryFilter{}, 0),
 	}
 }
 

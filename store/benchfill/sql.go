@@ -1,4 +1,4 @@
-package growth
+package benchfill
 
 // countSQL names i the numbers from one to another. An agent's number is i of its row, and that of its lane; i of a
 // change, its delivery and attempt is that of the agent, i % :busy, and which change of that it is, i / :busy.

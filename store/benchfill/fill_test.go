@@ -1,4 +1,4 @@
-package growth_test
+package benchfill_test
 
 import (
 	"os"
@@ -9,16 +9,16 @@ import (
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
 	"github.com/agentevents/agentevents/store/cluster"
-	"github.com/agentevents/agentevents/store/growth"
+	"github.com/agentevents/agentevents/store/benchfill"
 )
 
 func TestMain(m *testing.M) { os.Exit(cluster.Main(m, cluster.Suite{})) }
 
 // What fills a store is what the store might have written itself, and it goes on from there.
 func TestFill(t *testing.T) {
-	url, size := cluster.URL(t), growth.Size{Agents: 3001, Events: 5000, Deliveries: 25_000}
+	url, size := cluster.URL(t), benchfill.Size{Agents: 3001, Events: 5000, Deliveries: 25_000}
 	var told []int
-	err := growth.Fill(t.Context(), url, size, time.Now(), func(done, of int) { told = append(told, done, of) })
+	err := benchfill.Fill(t.Context(), url, size, time.Now(), func(done, of int) { told = append(told, done, of) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +42,7 @@ func TestFill(t *testing.T) {
 }
 
 // goesOn looks at agents of each sort, and has one that is busy log in.
-func goesOn(t *testing.T, s *store.Store, size growth.Size) {
+func goesOn(t *testing.T, s *store.Store, size benchfill.Size) {
 	t.Helper()
 	for n, want := range map[int]int{0: 100, size.Busy() - 1: 100, size.Busy(): 0, size.Agents - 1: 0} {
 		client, id, login, _ := size.Agent(n)
@@ -66,10 +66,10 @@ func goesOn(t *testing.T, s *store.Store, size growth.Size) {
 }
 
 func TestFillRefuses(t *testing.T) {
-	for _, size := range []growth.Size{
+	for _, size := range []benchfill.Size{
 		{}, {Agents: 10, Events: 22, Deliveries: 100}, {Agents: 10, Events: 10, Deliveries: 600}, {Agents: 10, Events: 10, Deliveries: 99},
 	} {
-		err := growth.Fill(t.Context(), "sqlite:/nonexistent", size, time.Now(), func(int, int) {})
+		err := benchfill.Fill(t.Context(), "sqlite:/nonexistent", size, time.Now(), func(int, int) {})
 		if err == nil || !strings.Contains(err.Error(), "there cannot be") {
 			t.Errorf("%+v: %v", size, err)
 		}
