@@ -1,3 +1,4 @@
-// Package benchfill fills a store with much of everything that grows, so that it can be measured whether what is asked of a
-// large store takes longer than what is asked of a small one.
+// Package benchfill writes rows into a store's database past the store, for what measures and tries the store at sizes
+// that calls would take hours to reach, and reads what such programs compare. It is the one place beside the store that
+// knows its tables.
 package benchfill

@@ -17,99 +17,103 @@ import (
 )
 
 const (
-	perClient = 1000   // agents
-	turns     = 100    // changes of an agent that has any, the last of which logs it out
-	together  = 20_000 // rows of a table that one commit has
-	span      = 20 * 24 * time.Hour
+	agentsPerClient = 1000
+	changesPerAgent = 100 // of an agent that has any; the last one logs it out
+	rowsPerCommit   = 20_000
+	history         = 20 * 24 * time.Hour // the time over which the changes are spread
 )
 
-// Size is how much of everything a store has.
+// Size is how many rows a store has.
 type Size struct {
-	Agents     int // by a thousand for each client, which has one receiver
-	Events     int // every agent has one for its login and one for its logout as long as there are some
-	Deliveries int // and so many changes, by a hundred for each of the first agents
+	Agents     int // a thousand per client; each client has one receiver
+	Events     int // the first Events/2 agents have one for their login and one for their logout
+	Deliveries int // and as many changes: a hundred for each of the first Deliveries/100 agents
 }
 
 // Clients is how many clients there are. Their ids are those of Client.
-func (s Size) Clients() int { return max(s.Agents/perClient, 1) }
+func (s Size) Clients() int { return max(s.Agents/agentsPerClient, 1) }
 
 // Pairs is how many agents have events.
 func (s Size) Pairs() int { return s.Events / 2 }
 
 // Busy is how many agents have changes and deliveries.
-func (s Size) Busy() int { return s.Deliveries / turns }
+func (s Size) Busy() int { return s.Deliveries / changesPerAgent }
 
 // Client is the id of a client, by its number from 0.
 func Client(n int) string { return strconv.Itoa(firstClient + n) }
 
 const firstClient = 100_000
 
-// Agent is an agent by its number from 0, which go round the clients: the id of its client, its own, and those of its
-// events for its login and its logout.
+// Agent returns an agent by its number from 0, where the clients take turns: the id of its client, its own, and those
+// of its events for its login and its logout.
 func (s Size) Agent(n int) (client string, agent, login, logout int64) {
 	return Client(n % s.Clients()), int64(n/s.Clients()) + 1, int64(2*n) + 1, int64(2*n) + 2
 }
 
 func (s Size) check() error {
 	if s.Agents <= 0 || s.Pairs() > s.Agents || s.Busy() > s.Pairs() || s.Busy() == 0 {
-		return fmt.Errorf("there cannot be %d agents with %d events and %d deliveries: at most 2 events are of an agent, "+
-			"and %d deliveries of one with events", s.Agents, s.Events, s.Deliveries, turns)
+		return fmt.Errorf("there cannot be %d agents with %d events and %d deliveries: an agent has at most 2 events, "+
+			"and with them %d deliveries", s.Agents, s.Events, s.Deliveries, changesPerAgent)
 	}
 	return nil
 }
 
-// Fill fills a store that is empty, by the URL of its database, which on SQLite need not be there. What it holds then is
-// what 20 days until a time have left, in which all agents with changes took turns: nothing is pending, each tenth
-// delivery has failed at its one attempt. The progress is told in deliveries. After an error the store is of no use.
+// Fill fills an empty store, by the URL of its database; an SQLite file need not exist yet. The store then holds 20
+// days of history until a time, in which all agents with changes took turns: nothing is pending, and every tenth
+// delivery has failed at its one attempt. It reports its progress in deliveries. After an error the store is of no use.
 func Fill(ctx context.Context, url string, size Size, until time.Time, progress func(done, of int)) (err error) {
 	if err := size.check(); err != nil {
 		return err
 	}
-	s, err := store.Open(ctx, store.Options{URL: url}) // which makes its schema
-	if err == nil {
-		err = s.Close()
-	}
-	if err != nil {
+	if err := migrate(ctx, url); err != nil {
 		return err
 	}
-	db, postgres, err := connect(url)
+	db, postgres, err := connect(url, filling)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	var back []string
+	var restoring []string
 	if postgres {
-		back, err = aside(ctx, db)
+		if restoring, err = dropSlow(ctx, db); err != nil {
+			return err
+		}
 	}
-	if err == nil {
-		f := filling{ctx: ctx, db: db, numbers: size.numbers(until), progress: progress}
-		err = f.all(size)
+	f := filler{ctx: ctx, db: db, numbers: size.numbers(until), progress: progress}
+	if err := f.all(size); err != nil {
+		return err
 	}
-	if err == nil {
-		err = run(ctx, db, append(back, settled(postgres)...))
-	}
-	return err
+	return run(ctx, db, append(restoring, finishing(postgres)...))
 }
 
-// numbers are what the statements have names for.
+// migrate makes the tables.
+func migrate(ctx context.Context, url string) error {
+	s, err := store.Open(ctx, store.Options{URL: url})
+	if err != nil {
+		return err
+	}
+	return s.Close()
+}
+
+// numbers replaces the names in the statements by their values.
 func (s Size) numbers(until time.Time) *strings.Replacer {
 	n := strconv.Itoa
 	return strings.NewReplacer(
 		":clients", n(s.Clients()), ":agents", n(s.Agents), ":pairs", n(s.Pairs()), ":busy", n(s.Busy()),
-		":deliveries", n(s.Busy()*turns), ":first", n(firstClient), ":secret", webhook.NewSecret(),
-		":begin", n(int(until.Add(-span).UnixMilli())), ":span", n(int(span.Milliseconds())),
+		":deliveries", n(s.Busy()*changesPerAgent), ":first", n(firstClient), ":secret", webhook.NewSecret(),
+		":begin", n(int(until.Add(-history).UnixMilli())), ":span", n(int(history.Milliseconds())),
 	)
 }
 
-// filling is a store that is being filled.
-type filling struct {
+// filler is a store that is being filled.
+type filler struct {
 	ctx      context.Context
 	db       *sql.DB
 	numbers  *strings.Replacer
 	progress func(done, of int)
 }
 
-func (f filling) all(size Size) error {
+func (f filler) all(size Size) error {
 	for _, t := range []struct {
 		rows int
 		sql  string
@@ -125,14 +129,15 @@ func (f filling) all(size Size) error {
 			return err
 		}
 	}
-	n := size.Busy() * turns
+	n := size.Busy() * changesPerAgent
 	return f.rows(n, func(done int) { f.progress(done, n) }, changesSQL, deliveriesSQL, attemptsSQL)
 }
 
-// rows has statements insert so many rows each, few in a commit, as time would have done.
-func (f filling) rows(n int, progress func(done int), statements ...string) error {
-	for from := 0; from < n; from += together {
-		to := min(from+together, n)
+// rows has each statement insert n rows, a few of every table in a commit: so they lie in the file as time would have
+// written them.
+func (f filler) rows(n int, progress func(done int), statements ...string) error {
+	for from := 0; from < n; from += rowsPerCommit {
+		to := min(from+rowsPerCommit, n)
 		if err := f.part(from, to, statements); err != nil {
 			return err
 		}
@@ -141,7 +146,7 @@ func (f filling) rows(n int, progress func(done int), statements ...string) erro
 	return nil
 }
 
-func (f filling) part(from, to int, statements []string) error {
+func (f filler) part(from, to int, statements []string) error {
 	tx, err := f.db.BeginTx(f.ctx, nil)
 	if err != nil {
 		return err

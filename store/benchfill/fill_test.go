@@ -1,6 +1,7 @@
 package benchfill_test
 
 import (
+	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -8,24 +9,41 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
-	"github.com/agentevents/agentevents/store/cluster"
 	"github.com/agentevents/agentevents/store/benchfill"
+	"github.com/agentevents/agentevents/store/cluster"
 )
 
 func TestMain(m *testing.M) { os.Exit(cluster.Main(m, cluster.Suite{})) }
 
-// What fills a store is what the store might have written itself, and it goes on from there.
+// A store that was filled is sound and accepts further changes.
 func TestFill(t *testing.T) {
 	url, size := cluster.URL(t), benchfill.Size{Agents: 3001, Events: 5000, Deliveries: 25_000}
-	var told []int
-	err := benchfill.Fill(t.Context(), url, size, time.Now(), func(done, of int) { told = append(told, done, of) })
+	var reported []int
+	progress := func(done, of int) { reported = append(reported, done, of) }
+	err := benchfill.Fill(t.Context(), url, size, time.Now(), progress)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(told) != 4 || told[2] != 25_000 || told[3] != 25_000 {
-		t.Errorf("it told %v", told)
+	if len(reported) != 4 || reported[2] != 25_000 || reported[3] != 25_000 {
+		t.Errorf("the progress is %v", reported)
 	}
-	err = store.Verify(t.Context(), store.Options{URL: url}, func(c store.Check) {
+	deliveries, changes, err := benchfill.CountRows(t.Context(), url)
+	if err != nil || deliveries != 25_000 || changes != 25_000 {
+		t.Errorf("it has %d deliveries and %d changes: %v", deliveries, changes, err)
+	}
+	verify(t, url)
+	s, err := store.Open(t.Context(), store.Options{URL: url})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	checkContinues(t, s, size)
+}
+
+// verify looks whether a store is sound.
+func verify(t *testing.T, url string) {
+	t.Helper()
+	err := store.Verify(t.Context(), store.Options{URL: url}, func(c store.Check) {
 		if c.Count > 0 {
 			t.Errorf("%s: %q", c.Name, c.Faults)
 		}
@@ -33,16 +51,10 @@ func TestFill(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
-	s, err := store.Open(t.Context(), store.Options{URL: url})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	goesOn(t, s, size)
 }
 
-// goesOn looks at agents of each sort, and has one that is busy log in.
-func goesOn(t *testing.T, s *store.Store, size benchfill.Size) {
+// checkContinues looks at agents of each sort, and has a busy one log in.
+func checkContinues(t *testing.T, s *store.Store, size benchfill.Size) {
 	t.Helper()
 	for n, want := range map[int]int{0: 100, size.Busy() - 1: 100, size.Busy(): 0, size.Agents - 1: 0} {
 		client, id, login, _ := size.Agent(n)
@@ -58,7 +70,8 @@ func goesOn(t *testing.T, s *store.Store, size benchfill.Size) {
 		if err != nil || st.Deliveries != 1 || st.Sequence <= int64(size.Deliveries) {
 			t.Errorf("%v logs in: %+v, %v", k, st, err)
 		}
-		failed, err := s.Deliveries(t.Context(), client, store.DeliveryFilter{EventID: login, State: gen.DeliveryStateFailed}, 0, 1000)
+		filter := store.DeliveryFilter{EventID: login, State: gen.DeliveryStateFailed}
+		failed, err := s.Deliveries(t.Context(), client, filter, 0, 1000)
 		if err != nil || len(failed) != 5 {
 			t.Errorf("%d deliveries of event %d have failed: %v", len(failed), login, err)
 		}
@@ -67,11 +80,49 @@ func goesOn(t *testing.T, s *store.Store, size benchfill.Size) {
 
 func TestFillRefuses(t *testing.T) {
 	for _, size := range []benchfill.Size{
-		{}, {Agents: 10, Events: 22, Deliveries: 100}, {Agents: 10, Events: 10, Deliveries: 600}, {Agents: 10, Events: 10, Deliveries: 99},
+		{},
+		{Agents: 10, Events: 22, Deliveries: 100},
+		{Agents: 10, Events: 10, Deliveries: 600},
+		{Agents: 10, Events: 10, Deliveries: 99},
 	} {
 		err := benchfill.Fill(t.Context(), "sqlite:/nonexistent", size, time.Now(), func(int, int) {})
 		if err == nil || !strings.Contains(err.Error(), "there cannot be") {
 			t.Errorf("%+v: %v", size, err)
 		}
+	}
+}
+
+// Each clone of an agent has the registrations of the first one, with its own number in the URL.
+func TestCloneAgent(t *testing.T) {
+	ctx, url := t.Context(), cluster.URL(t)
+	s, err := store.Open(ctx, store.Options{URL: url})
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := func(n int64) store.AgentKey { return store.AgentKey{Client: "12", Type: gen.AgentTypeLocal, ID: n} }
+	_, _, err = s.PutClient(ctx, "12", gen.ClientUpdate{})
+	if err == nil {
+		_, err = s.CreateAgent(ctx, key(1), store.AgentUpdate{Name: new("1@example.com")})
+	}
+	if err == nil {
+		_, err = s.CreateEvent(ctx, key(1), gen.AgentEventCreate{
+			URL: "https://crm.example/12/1", Method: gen.RequestMethodPOST, EventType: gen.EventTypeAgentLogin,
+		})
+	}
+	if err := errors.Join(err, s.Close(), benchfill.CloneAgent(ctx, url, 30)); err != nil {
+		t.Fatal(err)
+	}
+	verify(t, url)
+	if s, err = store.Open(ctx, store.Options{URL: url}); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	events, err := s.Events(ctx, key(30), 0, 10)
+	if err != nil || len(events) != 1 || events[0].URL != "https://crm.example/12/30" {
+		t.Errorf("the last clone has the events %+v: %v", events, err)
+	}
+	st, err := s.SetStatus(ctx, key(30), gen.AgentStatusUpdate{AgentStatus: gen.AgentStatusValueAvailable})
+	if err != nil || st.Deliveries != 1 {
+		t.Errorf("the login of the last clone is %+v: %v", st, err)
 	}
 }
