@@ -19,8 +19,8 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
-	"github.com/agentevents/agentevents/store/cluster"
 	"github.com/agentevents/agentevents/store/benchfill"
+	"github.com/agentevents/agentevents/store/cluster"
 	"github.com/agentevents/agentevents/webhook"
 )
 

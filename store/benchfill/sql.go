@@ -42,7 +42,8 @@ SELECT i + 1, CAST(:first + i % :busy % :clients AS TEXT), 'local', i % :busy / 
 FROM n`
 
 const deliveriesSQL = `INSERT INTO deliveries (id, webhook_id, change_id, event_id, lane_id, url, method, state,
-	attempts, due_at, expires_at, created_at, finished_at, client_id, kind, agent_id, new_status, changed_at, last_attempt)
+	attempts, due_at, expires_at, created_at, finished_at, client_id, kind, agent_id, new_status, changed_at,
+	last_attempt)
 SELECT i + 1, 'msg_' || CAST(10000000000000 + i AS TEXT) || 'ABCDEFGHIJKL', i + 1, i % :busy * 2 + 1 + i / :busy % 2,
 	i % :busy + 1,
 	'https://crm' || (i % :busy % :clients) || '.example/agents/' || (i % :busy / :clients + 1), 'POST',
