@@ -74,7 +74,7 @@ func (h *house) progress(stay bool, format string, args ...any) {
 
 // serve runs a function beside the server on a store, given by its URL, which may be told more by variables (NAME=VALUE).
 func (h *house) serve(ctx context.Context, url string, fn func(*caller) error, env ...string) error {
-	s, err := lab.Start(ctx, h.binary, "", append(env, "AGENTEVENTS_DATABASE_URL="+url, "AGENTEVENTS_LOG_LEVEL=warn")...)
+	s, err := lab.Start(ctx, h.binary, url, append(env, "AGENTEVENTS_LOG_LEVEL=warn")...)
 	if err != nil {
 		return err
 	}
@@ -86,7 +86,7 @@ func (h *house) serve(ctx context.Context, url string, fn func(*caller) error, e
 		}
 	}
 	if err = errors.Join(err, s.Stop()); err != nil {
-		return fmt.Errorf("%w\n\nthe server's last lines:\n%s", err, s.Log.Tail(20))
+		return s.Explain(err)
 	}
 	return nil
 }

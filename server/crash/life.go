@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,7 +21,7 @@ type life struct {
 }
 
 func start(ctx context.Context, binary, file string) (*life, error) {
-	server, err := lab.Start(ctx, binary, file,
+	server, err := lab.Start(ctx, binary, "sqlite:"+file,
 		"AGENTEVENTS_TIMEOUT=1m", // so that only a kill ends what a receiver holds
 		"AGENTEVENTS_RETRY_SCHEDULE="+schedule,
 		"GORACE=atexit_sleep_ms=0", // else the race detector makes every exit a second longer
@@ -124,8 +123,5 @@ func (l *life) stop() error {
 
 // explain adds to an error what the server printed last.
 func (l *life) explain(err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("%w\n\nthe server's last lines:\n%s", err, l.server.Log.Tail(20))
+	return l.server.Explain(err)
 }

@@ -56,7 +56,7 @@ func (r *replica) start(ctx context.Context) error {
 			r.serve(s)
 			return nil
 		}
-		err = fmt.Errorf("replica %d: %w\n\nits last lines:\n%s", r.number, err, s.Log.Tail(20))
+		err = fmt.Errorf("replica %d: %w", r.number, s.Explain(err))
 		if ctx.Err() != nil || !r.fleet.book.troubled(0, began) {
 			return err
 		}
@@ -67,8 +67,7 @@ func (r *replica) start(ctx context.Context) error {
 }
 
 func (r *replica) tryStart(ctx context.Context) (*lab.Server, error) {
-	s, err := lab.Start(context.WithoutCancel(ctx), r.fleet.binary, "",
-		"AGENTEVENTS_DATABASE_URL="+r.databaseURL(),
+	s, err := lab.Start(context.WithoutCancel(ctx), r.fleet.binary, r.databaseURL(),
 		"AGENTEVENTS_TIMEOUT="+timeout.String(),
 		"AGENTEVENTS_RETRY_SCHEDULE="+schedule,
 		"AGENTEVENTS_LOG_LEVEL=debug",
@@ -145,7 +144,7 @@ func (r *replica) stop() error {
 	if err == nil || r.fleet.book.troubled(r.number, began) {
 		return nil
 	}
-	return fmt.Errorf("replica %d: %w\n\nits last lines:\n%s", r.number, err, s.Log.Tail(20))
+	return fmt.Errorf("replica %d: %w", r.number, s.Explain(err))
 }
 
 // complain tells what it printed that it should never have to. Errors of the database it may.

@@ -63,7 +63,7 @@ func show(ctx context.Context, binary, dir string, out *printer) error {
 		return err
 	}
 	defer r.close()
-	s, err := lab.Start(ctx, binary, filepath.Join(dir, "agentevents.db"))
+	s, err := lab.Start(ctx, binary, "sqlite:"+filepath.Join(dir, "agentevents.db"))
 	if err != nil {
 		return err
 	}
@@ -81,7 +81,7 @@ func show(ctx context.Context, binary, dir string, out *printer) error {
 		return errors.New("interrupted")
 	}
 	if err != nil {
-		return fmt.Errorf("%w\n\nthe server's last lines:\n%s", err, s.Log.Tail(20))
+		return s.Explain(err)
 	}
 	out.end("The server was stopped by SIGTERM and ended with exit code 0; the receiver got nothing else.\n"+
 		"All this took %.1f s. The temporary files are removed.", time.Since(began).Seconds())

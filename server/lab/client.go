@@ -1,6 +1,8 @@
 package lab
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -8,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/agentevents/agentevents/gen/client"
 )
 
 // The operator's application of every server in the lab.
@@ -16,7 +20,31 @@ const (
 	OperatorSecret = "a-secret-of-the-lab-alone"
 )
 
-// renewal is when a token is got anew, which is good for an hour.
+// APIPath is where the API is on a server.
+const APIPath = "/api/ver1.0"
+
+// NewClient returns the generated client of a server, by URL. It makes its requests as the operator.
+func NewClient(server string, base http.RoundTripper) (*client.ClientWithResponses, error) {
+	return client.NewClientWithResponses(server+APIPath,
+		client.WithHTTPClient(&http.Client{Transport: &Operator{URL: server, Base: base}}))
+}
+
+// Answered returns an error unless a request was answered with a status.
+func Answered(want int, resp interface {
+	StatusCode() int
+	GetBody() []byte
+}, err error,
+) error {
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode() != want {
+		return fmt.Errorf("the answer is %d and not %d: %s", resp.StatusCode(), want, bytes.TrimSpace(resp.GetBody()))
+	}
+	return nil
+}
+
+// renewal is how old a token gets, which is valid for an hour.
 const renewal = 50 * time.Minute
 
 // Operator makes requests of a server with a token of the operator's, which it gets by itself. A request that has an
@@ -45,16 +73,9 @@ func (o *Operator) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 // CloseIdleConnections is what http.Client looks for.
-func (o *Operator) CloseIdleConnections() {
-	(&http.Client{Transport: o.Base}).CloseIdleConnections()
-}
+func (o *Operator) CloseIdleConnections() { (&http.Client{Transport: o.Base}).CloseIdleConnections() }
 
-func (o *Operator) base() http.RoundTripper {
-	if o.Base == nil {
-		return http.DefaultTransport
-	}
-	return o.Base
-}
+func (o *Operator) base() http.RoundTripper { return cmp.Or(o.Base, http.DefaultTransport) }
 
 func (o *Operator) current() (string, error) {
 	o.mu.Lock()
@@ -73,7 +94,8 @@ func (o *Operator) current() (string, error) {
 func Token(c *http.Client, server, id, secret string) (string, error) {
 	Tell(secret)
 	form := url.Values{"grant_type": {"client_credentials"}, "client_id": {id}, "client_secret": {secret}}
-	resp, err := c.Post(server+"/oauth/token", "application/x-www-form-urlencoded", strings.NewReader(form.Encode())) //nolint:noctx // takes milliseconds
+	//nolint:noctx // takes milliseconds
+	resp, err := c.Post(server+"/oauth/token", "application/x-www-form-urlencoded", strings.NewReader(form.Encode()))
 	if err != nil {
 		return "", fmt.Errorf("get a token: %w", err)
 	}
