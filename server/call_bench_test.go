@@ -79,10 +79,7 @@ func wireRequest(method, path, body string) []byte {
 // callOnce returns the answer to a request.
 func callOnce(b *testing.B, addr string, request []byte) []byte {
 	b.Helper()
-	w, err := lab.Dial(addr)
-	if err != nil {
-		b.Fatal(err)
-	}
+	w := lab.Wire{Addr: addr}
 	defer w.Close()
 	body, err := w.Call(request)
 	if err != nil {
@@ -95,11 +92,7 @@ func callOnce(b *testing.B, addr string, request []byte) []byte {
 func callOften(b *testing.B, addr string, request []byte) {
 	b.SetParallelism(callConnections)
 	b.RunParallel(func(pb *testing.PB) {
-		w, err := lab.Dial(addr)
-		if err != nil {
-			b.Error(err)
-			return
-		}
+		w := lab.Wire{Addr: addr}
 		defer w.Close()
 		for pb.Next() {
 			if _, err := w.Call(request); err != nil {

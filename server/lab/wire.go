@@ -8,31 +8,50 @@ import (
 	"net"
 	"net/http/httputil"
 	"strconv"
+	"time"
 )
 
-// Wire is a connection to a server that knows as much of HTTP as the answers need: what it spends itself is missing to
-// what it measures on the same machine.
+// maxIdle is how long a connection is kept without a request: servers close those that have none for longer.
+const maxIdle = time.Second
+
+// Wire sends requests to a server over one connection at a time, and knows as much of HTTP as the answers need: what it
+// spends itself is missing to what it measures on the same machine. It is used by one goroutine.
 type Wire struct {
+	Addr string // HOST:PORT on loopback
+
 	conn net.Conn
+	used time.Time // last
 	in   *bufio.Reader
 	body []byte
 }
 
-// Dial opens a connection to HOST:PORT on loopback.
-func Dial(addr string) (*Wire, error) {
-	conn, err := net.Dial("tcp", addr) //nolint:noctx // on loopback
-	if err != nil {
-		return nil, err
+// Close closes the connection.
+func (w *Wire) Close() error {
+	if w.conn == nil {
+		return nil
 	}
-	return &Wire{conn: conn, in: bufio.NewReaderSize(conn, 16<<10)}, nil
+	return w.conn.Close()
 }
 
-// Close closes the connection.
-func (w *Wire) Close() error { return w.conn.Close() }
+func (w *Wire) connect() (err error) {
+	if w.conn != nil && time.Since(w.used) < maxIdle {
+		return nil
+	}
+	_ = w.Close()
+	if w.conn, err = net.Dial("tcp", w.Addr); err != nil { //nolint:noctx // on loopback
+		return err
+	}
+	w.in = bufio.NewReaderSize(w.conn, 16<<10)
+	return nil
+}
 
 // Call sends a request as it stands and returns the body of its answer, which is valid until the next call. An answer
 // that is not a 2xx is an error.
 func (w *Wire) Call(request []byte) ([]byte, error) {
+	if err := w.connect(); err != nil {
+		return nil, err
+	}
+	defer func() { w.used = time.Now() }()
 	if _, err := w.conn.Write(request); err != nil {
 		return nil, err
 	}

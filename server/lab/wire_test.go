@@ -20,10 +20,7 @@ func TestWire(t *testing.T) {
 		_, _ = w.Write(body)
 	}))
 	defer server.Close()
-	w, err := Dial(strings.TrimPrefix(server.URL, "http://"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	w := Wire{Addr: strings.TrimPrefix(server.URL, "http://")}
 	defer w.Close()
 	for _, want := range []string{"", `{"sequence": 17}`, strings.Repeat("x", 100_000), `{"sequence":5,`} {
 		request := fmt.Appendf(nil, "PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(want), want)
@@ -32,7 +29,7 @@ func TestWire(t *testing.T) {
 			t.Fatalf("%d bytes are answered with %d (%v)", len(want), len(body), err)
 		}
 	}
-	_, err = w.Call([]byte("GET /missing HTTP/1.1\r\nHost: x\r\n\r\n"))
+	_, err := w.Call([]byte("GET /missing HTTP/1.1\r\nHost: x\r\n\r\n"))
 	if err == nil || !strings.Contains(err.Error(), "404") {
 		t.Errorf("404 is %v", err)
 	}
