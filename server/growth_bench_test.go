@@ -59,15 +59,15 @@ func BenchmarkGrowth(b *testing.B) {
 	if cluster.OnPostgres() {
 		engine = "postgres"
 	}
-	var both []*grownServer
+	var servers []*grownServer
 	for _, g := range benchfill.Grow(b, *growthDeliveries) {
-		both = append(both, serveGrown(b, g))
+		servers = append(servers, serveGrown(b, g))
 	}
-	for _, page := range grownPages {
-		for _, g := range both {
-			b.Run(fmt.Sprintf("engine=%s/page=%s/deliveries=%d", engine, page.name, g.Deliveries), func(b *testing.B) {
+	for _, p := range grownPages {
+		for _, g := range servers {
+			b.Run(fmt.Sprintf("engine=%s/page=%s/deliveries=%d", engine, p.name, g.Deliveries), func(b *testing.B) {
 				for b.Loop() {
-					g.read(b, page.path)
+					g.read(b, p.path)
 				}
 			})
 		}
@@ -78,8 +78,8 @@ func BenchmarkGrowth(b *testing.B) {
 func TestGrownPages(t *testing.T) {
 	for _, filled := range benchfill.Grow(t, 20_000) {
 		g := serveGrown(t, filled)
-		for _, page := range grownPages {
-			g.read(t, page.path)
+		for _, p := range grownPages {
+			g.read(t, p.path)
 		}
 	}
 }

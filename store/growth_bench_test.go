@@ -41,12 +41,12 @@ var growthRounds = []struct {
 //
 //	go test -run xxx -bench Growth -benchtime 1000x -count 6 -timeout 0 ./store -growth 10000000
 func BenchmarkGrowth(b *testing.B) {
-	var both []*grownStore
+	var stores []*grownStore
 	for _, g := range benchfill.Grow(b, *growthDeliveries) {
-		both = append(both, openGrown(b, g))
+		stores = append(stores, openGrown(b, g))
 	}
 	for _, r := range growthRounds {
-		for _, g := range both {
+		for _, g := range stores {
 			name := fmt.Sprintf("engine=%s/%s/deliveries=%d", engineName(), r.name, g.Size.Deliveries)
 			b.Run(name, func(b *testing.B) {
 				g.times = map[string][]time.Duration{}
@@ -128,15 +128,15 @@ func (g *grownStore) familiar() int {
 
 func (g *grownStore) any() int { return g.random.IntN(g.Pairs()) }
 
-// deliver changes the status of an agent, claims the delivery and records that it was delivered.
-func (g *grownStore) deliver(t testing.TB, agent int, fresh bool) {
+// deliver changes the status of an agent, by its number, claims the delivery and records that it was delivered.
+func (g *grownStore) deliver(t testing.TB, n int, lately bool) {
 	t.Helper()
 	ctx := t.Context()
-	g.measure(t, "change", func() error { return g.toggle(ctx, agent) })
+	g.measure(t, "change", func() error { return g.toggle(ctx, n) })
 	var claimed []webhook.Delivery
 	g.measure(t, "claim", func() (err error) {
-		room := webhook.Room{Fresh: fresh, Lanes: 64, PerReceiver: 32, Take: func(int64) bool { return true }}
-		claimed, _, err = g.Claim(ctx, room)
+		limits := webhook.Room{Fresh: lately, Lanes: 64, PerReceiver: 32, Take: func(int64) bool { return true }}
+		claimed, _, err = g.Claim(ctx, limits)
 		if err == nil && len(claimed) != 1 {
 			err = fmt.Errorf("%d deliveries are claimed, want 1", len(claimed))
 		}
@@ -152,15 +152,15 @@ func (g *grownStore) deliver(t testing.TB, agent int, fresh bool) {
 }
 
 // toggle logs an agent in or out, by its number.
-func (g *grownStore) toggle(ctx context.Context, agent int) error {
-	client, id, _, _ := g.Size.Agent(agent)
+func (g *grownStore) toggle(ctx context.Context, n int) error {
+	client, id, _, _ := g.Size.Agent(n)
 	k := store.AgentKey{Client: client, Type: gen.AgentTypeLocal, ID: id}
-	to := gen.AgentStatusValueAvailable
+	status := gen.AgentStatusValueAvailable
 	if g.available[k] {
-		to = gen.AgentStatusValueLoggedOut
+		status = gen.AgentStatusValueLoggedOut
 	}
 	g.available[k] = !g.available[k]
-	st, err := g.SetStatus(ctx, k, gen.AgentStatusUpdate{AgentStatus: to})
+	st, err := g.SetStatus(ctx, k, gen.AgentStatusUpdate{AgentStatus: status})
 	if err == nil && st.Deliveries != 1 {
 		err = errors.New("the change has no delivery")
 	}

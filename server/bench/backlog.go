@@ -48,7 +48,7 @@ func backlog(ctx context.Context, b *bench, w workload) error {
 	if w.agents < 1 || w.changes < 1 || (w.others > 0 && len(w.rates) == 0) {
 		return errors.New("needs agents and changes")
 	}
-	return b.eachRound(ctx, w, 2, b.profileVariables(), func(t trial, _ int) story {
+	return b.eachRound(ctx, w, 2, nil, func(t trial, _ int) story {
 		x := &outage{trial: t, affected: agents(down, w.agents, 0, t.urls[0])}
 		if w.others > 0 {
 			x.others = [][]*agent{agents(neighbour, w.others, 0, t.urls[0]), agents(elsewhere, w.others, 1, t.urls[1])}
@@ -111,21 +111,18 @@ func (x *outage) goDown(ctx context.Context, c *caller) (changes []change, err e
 	now, _ := memory(c.pid)
 	x.growth = now - before
 	x.say("%s: the receiver of %d deliveries comes back", x.where, len(changes))
-	x.used, err = measureUsage(ctx, c.pid, x.pid(), func() error { return x.drain(ctx, c, len(changes)) })
+	x.used, err = measureUsage(ctx, c.pid, x.pid(), func() error { x.drain(ctx, len(changes)); return nil })
 	return changes, err
 }
 
 // drain lets the receiver come back, and waits until it has everything.
-func (x *outage) drain(ctx context.Context, c *caller, n int) error {
+func (x *outage) drain(ctx context.Context, n int) {
 	x.back = time.Now()
 	x.answer(down, http.StatusOK)
 	x.confirmed(ctx, down, 1, ignore)
 	x.found = time.Now()
-	return x.profiled(ctx, c.stats, x.where, func() error {
-		x.confirmed(ctx, down, n, func(done int) { x.show("%s: %d of %d", x.where, done, n) })
-		x.drained = time.Now()
-		return nil
-	})
+	x.confirmed(ctx, down, n, func(done int) { x.show("%s: %d of %d", x.where, done, n) })
+	x.drained = time.Now()
 }
 
 func (x *outage) report(arrivals []*lab.Arrival) {

@@ -15,7 +15,7 @@ import (
 )
 
 // options are what the command line says of all workloads.
-type options struct{ binaries, engines, floors, profiles string }
+type options struct{ binaries, engines, floors string }
 
 // bench is what the workloads run in.
 type bench struct {
@@ -40,7 +40,7 @@ func (o options) check() error {
 	for kind, list := range map[string][2]string{
 		"engine": {o.engines, "sqlite postgres"}, "floor": {o.floors, "raw relay ledger none"},
 	} {
-		for _, name := range strings.Split(list[0], ",") {
+		for name := range strings.SplitSeq(list[0], ",") {
 			if !slices.Contains(strings.Fields(list[1]), name) {
 				return fmt.Errorf("there is no %s %q", kind, name)
 			}
@@ -97,7 +97,7 @@ type program struct {
 func (b *bench) programs(ctx context.Context) (all []program, err error) {
 	engines, err := b.startEngines(ctx)
 	for _, e := range engines {
-		for _, binary := range strings.Split(b.binaries, ",") {
+		for binary := range strings.SplitSeq(b.binaries, ",") {
 			all = append(all, program{b, e, binary})
 		}
 	}
@@ -137,8 +137,8 @@ func (p program) prepare(ctx context.Context, fn func(*caller) error) (url strin
 }
 
 // round runs a function beside the program on a copy of such a store.
-func (p program) round(ctx context.Context, prepared string, fn func(*caller) error, env ...string) (err error) {
-	url, err := p.copy(ctx, prepared)
+func (p program) round(ctx context.Context, store string, fn func(*caller) error, env ...string) (err error) {
+	url, err := p.copy(ctx, store)
 	if err != nil {
 		return err
 	}

@@ -27,7 +27,7 @@ func (c change) path(receiver int) string {
 
 // check notes what must never happen to the deliveries of a client, of which each change has so many, when all of them
 // had their time.
-func (b *bench) check(where, client string, changes []change, each int, arrivals []*lab.Arrival) {
+func (b *bench) check(where, client string, changes []change, deliveries int, arrivals []*lab.Arrival) {
 	h := lab.History{Line: laneOf}
 	for _, a := range arrivals {
 		if clientOf(a) == client {
@@ -38,7 +38,7 @@ func (b *bench) check(where, client string, changes []change, each int, arrivals
 		if c.client != client {
 			continue
 		}
-		for r := c.receiver; r < c.receiver+each; r++ {
+		for r := c.receiver; r < c.receiver+deliveries; r++ {
 			h.Expected = append(h.Expected, &lab.Expected{
 				Key:   lab.Key{Path: c.path(r), Sequence: c.sequence},
 				Agent: c.agent, Status: string(c.status), Receiver: r,

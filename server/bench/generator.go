@@ -85,9 +85,9 @@ var sequenceKey = []byte(`"sequence":`)
 
 // sequenceIn is the sequence number in the JSON of a status, 0 if there is none.
 func sequenceIn(body []byte) int64 {
-	_, rest, _ := bytes.Cut(body, sequenceKey)
-	end := bytes.IndexAny(rest, ",}")
-	n, _ := strconv.ParseInt(string(bytes.TrimSpace(rest[:max(end, 0)])), 10, 64)
+	_, tail, _ := bytes.Cut(body, sequenceKey)
+	end := bytes.IndexAny(tail, ",}")
+	n, _ := strconv.ParseInt(string(bytes.TrimSpace(tail[:max(end, 0)])), 10, 64)
 	return n
 }
 

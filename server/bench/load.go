@@ -144,33 +144,23 @@ func (a *agent) path(receiver int) string {
 // toggleAll logs all agents of one client in or out as fast as it goes, in few requests.
 func (c *caller) toggleAll(ctx context.Context, all []*agent) (changes []change, err error) {
 	for chunk := range slices.Chunk(all, statusesPerRequest) {
-		made, err := c.toggleTogether(ctx, chunk)
-		if err != nil {
+		items := make([]gen.AgentStatusUpdateItem, len(chunk))
+		for i, a := range chunk {
+			ch := a.toggle()
+			changes = append(changes, ch)
+			items[i] = gen.AgentStatusUpdateItem{AgentType: gen.AgentTypeLocal, AgentID: a.id, AgentStatus: ch.status}
+		}
+		resp, err := c.api.PutStatusesWithResponse(ctx, all[0].client, items)
+		if err := lab.Answered(http.StatusOK, resp, err); err != nil {
 			return nil, err
 		}
-		changes = append(changes, made...)
-	}
-	return changes, nil
-}
-
-// toggleTogether does so in one request.
-func (c *caller) toggleTogether(ctx context.Context, all []*agent) ([]change, error) {
-	items, changes := make([]gen.AgentStatusUpdateItem, len(all)), make([]change, len(all))
-	for i, a := range all {
-		changes[i] = a.toggle()
-		items[i] = gen.AgentStatusUpdateItem{
-			AgentType: gen.AgentTypeLocal, AgentID: a.id, AgentStatus: changes[i].status,
+		made := changes[len(changes)-len(chunk):]
+		for i, result := range *resp.JSON200 {
+			if s := result.Status; s == nil || !s.Changed || s.Deliveries != 1 {
+				return nil, fmt.Errorf("the answer for agent %d is %+v, want one delivery", made[i].agent, result)
+			}
+			made[i].sequence = result.Status.Sequence
 		}
-	}
-	resp, err := c.api.PutStatusesWithResponse(ctx, all[0].client, items)
-	if err := lab.Answered(http.StatusOK, resp, err); err != nil {
-		return nil, err
-	}
-	for i, result := range *resp.JSON200 {
-		if s := result.Status; s == nil || !s.Changed || s.Deliveries != 1 {
-			return nil, fmt.Errorf("the answer for agent %d is %+v, want a change with 1 delivery", all[i].id, result)
-		}
-		changes[i].sequence = result.Status.Sequence
 	}
 	return changes, nil
 }

@@ -38,8 +38,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		fmt.Fprintf(stdout, "goos: %s\ngoarch: %s\npkg: github.com/agentevents/agentevents/server/bench\ncpus: %d\n",
 			runtime.GOOS, runtime.GOARCH, runtime.NumCPU())
 		for _, w := range chosen {
-			if err := w.run(ctx, b, w); err != nil {
-				return errors.Join(ctx.Err(), fmt.Errorf("%s: %w", w.name, err))
+			err := w.run(ctx, b, w)
+			if ctx.Err() != nil {
+				return errors.New("interrupted")
+			}
+			if err != nil {
+				return fmt.Errorf("%s: %w", w.name, err)
 			}
 		}
 		if len(b.wrong) > 0 {

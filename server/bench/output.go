@@ -26,16 +26,16 @@ func (v value) String() string {
 // result prints such a line: a workload, what it ran on and further parts (KEY=VALUE), the number of deliveries, and
 // what was measured of them.
 func (b *bench) result(w workload, n int, values []value, parts ...string) {
-	line := "Benchmark" + strings.ToUpper(w.name[:1]) + w.name[1:]
+	text := "Benchmark" + strings.ToUpper(w.name[:1]) + w.name[1:]
 	for _, part := range parts {
-		line += "/" + part
+		text += "/" + part
 	}
-	line += " " + strconv.Itoa(n)
+	text += " " + strconv.Itoa(n)
 	for _, v := range values {
-		line += " " + v.String()
+		text += " " + v.String()
 	}
 	b.progress.Print("") // clears a line that could be overwritten, on a terminal
-	fmt.Fprintln(b.out, line)
+	fmt.Fprintln(b.out, text)
 }
 
 // latencies are the values of how long deliveries took.

@@ -112,8 +112,8 @@ func (r *relay) open(ledgerURL string) (addr string, err error) {
 // put takes a change.
 func (r *relay) put(w http.ResponseWriter, req *http.Request) {
 	var u gen.AgentStatusUpdate
-	agent, err := strconv.ParseInt(req.PathValue("agent"), 10, 64)
-	c := change{client: req.PathValue("client"), agent: agent, sequence: r.sequence.Add(1)}
+	id, err := strconv.ParseInt(req.PathValue("agent"), 10, 64)
+	c := change{client: req.PathValue("client"), agent: id, sequence: r.sequence.Add(1)}
 	if err = errors.Join(err, json.NewDecoder(req.Body).Decode(&u)); err == nil {
 		c.status = u.AgentStatus
 		err = r.ledger.take(c)
@@ -122,7 +122,7 @@ func (r *relay) put(w http.ResponseWriter, req *http.Request) {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}
-	r.queues[agent%relayWorkers] <- c
+	r.queues[id%relayWorkers] <- c
 	w.Header().Set("Content-Type", "application/json")
 	fmt.Fprintf(w, `{"agent_status":%q,"sequence":%d,"changed":true,"deliveries":%d}`,
 		c.status, c.sequence, len(r.receivers))
@@ -164,4 +164,4 @@ func formRequest(c change, url string, receiver int) (*http.Request, error) {
 }
 
 // extension is the name that an agent has.
-func extension(agent int64) string { return strconv.FormatInt(agent, 10) + "@example.com" }
+func extension(id int64) string { return strconv.FormatInt(id, 10) + "@example.com" }

@@ -21,7 +21,6 @@ type site struct {
 	token    string
 	pid      int    // of its process, 0 if it has none of its own
 	database int    // of its database server's first process, likewise
-	stats    string // the URL of its profiles, empty if it has none
 	receiver string // its URL, where it is itself a receiver
 }
 
@@ -84,13 +83,13 @@ type prepared struct {
 
 func (p prepared) serve(ctx context.Context, fn func(*site) error) error {
 	return p.round(ctx, p.store, func(c *caller) error {
-		return fn(&site{addr: c.addr, token: c.token, pid: c.pid, database: p.pid(), stats: c.stats})
-	}, p.profileVariables()...)
+		return fn(&site{addr: c.addr, token: c.token, pid: c.pid, database: p.pid()})
+	})
 }
 
-// targets are the floors that are asked for, and the program with a number of agents. The ledgers and the receiver
-// itself take part where a change is one delivery.
-func (b *bench) targets(ctx context.Context, w workload, n int, urls []string) (all []target, err error) {
+// targets are the floors that are asked for, and the program with the agents of a workload. The ledgers and the
+// receiver itself take part where a change is one delivery.
+func (b *bench) targets(ctx context.Context, w workload, urls []string) (all []target, err error) {
 	programs, err := b.programs(ctx)
 	if err != nil {
 		return nil, err
@@ -107,12 +106,12 @@ func (b *bench) targets(ctx context.Context, w workload, n int, urls []string) (
 		}
 	}
 	for _, p := range programs {
-		b.say("%s: prepares %d agents, %s", w.name, n, p.label())
+		b.say("%s: prepares %d agents, %s", w.name, w.agents, p.label())
 		store, err := p.prepare(ctx, func(c *caller) error {
 			return c.register(ctx, []*agent{{client: w.name, id: 1, urls: urls}})
 		})
 		if err == nil {
-			err = benchfill.CloneAgent(ctx, store, n) // calls for all agents would take minutes on any disk
+			err = benchfill.CloneAgent(ctx, store, w.agents) // calls for all agents would take minutes on any disk
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", p.label(), err)

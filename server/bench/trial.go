@@ -45,8 +45,8 @@ func (b *bench) eachRound(
 	stores := make([]string, len(programs))
 	for i, p := range programs {
 		b.say("%s: prepares a store, %s", w.name, p.label())
-		agents := newStory(trial{program: p, workload: w, receivers: r}, 0).clients()
-		if stores[i], err = p.prepare(ctx, func(c *caller) error { return c.register(ctx, agents...) }); err != nil {
+		clients := newStory(trial{program: p, workload: w, receivers: r}, 0).clients()
+		if stores[i], err = p.prepare(ctx, func(c *caller) error { return c.register(ctx, clients...) }); err != nil {
 			return fmt.Errorf("%s: %w", p.label(), err)
 		}
 	}
@@ -54,11 +54,15 @@ func (b *bench) eachRound(
 		for i, p := range programs {
 			where := fmt.Sprintf("%s, round %d of %d, %s", w.name, round+1, w.count, p.label())
 			s := newStory(trial{program: p, workload: w, receivers: r, where: where}, round)
-			run := func(c *caller) error { return s.run(ctx, c) }
-			if err := p.round(ctx, stores[i], run, variables...); err != nil {
+			err := p.round(ctx, stores[i], func(c *caller) error { return s.run(ctx, c) }, variables...)
+			if err != nil {
 				return fmt.Errorf("%s: %w", p.label(), err)
 			}
-			s.report(r.harvest(ctx))
+			arrivals := r.harvest(ctx)
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			s.report(arrivals)
 		}
 	}
 	return nil

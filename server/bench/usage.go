@@ -32,10 +32,10 @@ func measureUsage(ctx context.Context, pid, database int, fn func() error) (u us
 
 // values are those of so many deliveries. A process that does not exist has none.
 func (u usage) values(n int) (all []value) {
-	each := float64(max(n, 1))
+	deliveries := float64(max(n, 1))
 	for _, v := range []value{
-		{float64(u.processor) / each, "cpu-ns/delivery"},
-		{float64(u.database) / each, "database-cpu-ns/delivery"},
+		{float64(u.processor) / deliveries, "cpu-ns/delivery"},
+		{float64(u.database) / deliveries, "database-cpu-ns/delivery"},
 		{u.peak, "peak-B"},
 	} {
 		if v.number > 0 {

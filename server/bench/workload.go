@@ -89,8 +89,6 @@ func flagSet(o *options, s *shape, stderr io.Writer) *flag.FlagSet {
 	f.StringVar(&o.binaries, "binary", "bin/agentevents", "the `program` to measure, or several, in turn: old,new")
 	f.StringVar(&o.engines, "engines", "sqlite,postgres", "the `databases` to measure it on")
 	f.StringVar(&o.floors, "floors", "raw,relay,ledger", "the `floors` to hold it against, or none")
-	f.StringVar(&o.profiles, "profile", "",
-		"a `directory` for profiles of the program under burst, steady, shift, fanout and the drain of a backlog")
 	f.IntVar(&s.count, "count", s.count, "`rounds` of each workload")
 	f.IntVar(&s.agents, "agents", s.agents, "`agents`; of isolation those of each receiver")
 	f.IntVar(&s.changes, "changes", s.changes, "status `changes` in all; of backlog and pending those of each agent")

@@ -25,7 +25,8 @@ func TestWorkloads(t *testing.T) {
 	contests := measured(t, append(common, "-binary", build(t), "-agents", "20", "-changes", "40", "-lasts", "200ms",
 		"burst", "steady", "shift", "fanout", "pending")...)
 	stories := measured(t, append(common, "-binary", build(t), "-agents", "2", "-changes", "5", "-others", "5",
-		"-receivers", "4", "-hanging", "1", "-rows", "1000", "-rate", "20", "-lasts", "2s", "isolation", "backlog", "soak")...)
+		"-receivers", "4", "-hanging", "1", "-rows", "1000", "-rate", "20", "-lasts", "2s",
+		"isolation", "backlog", "soak")...)
 	engines := strings.Split(wanted, ",")
 	if strings.Contains(contests, "NOTHING is measured on PostgreSQL") {
 		engines = engines[:1]
@@ -74,15 +75,15 @@ func each(parts, others []string) (all []string) {
 	return all
 }
 
-// line is the form of a result.
-var line = regexp.MustCompile(`(?m)^Benchmark(\w+)/(\S+) (\d+)((?: [0-9.e+-]+ \S+)+)$`)
+// resultLine is the form of a result.
+var resultLine = regexp.MustCompile(`(?m)^Benchmark(\w+)/(\S+) (\d+)((?: [0-9.e+-]+ \S+)+)$`)
 
 // checkLines looks whether a workload has these names, once each, and n deliveries under each unless that is 0.
-func checkLines(t *testing.T, out, workload string, n int, names []string) {
+func checkLines(t *testing.T, out, name string, n int, names []string) {
 	t.Helper()
 	var got []string
-	for _, found := range line.FindAllStringSubmatch(out, -1) {
-		if found[1] != workload {
+	for _, found := range resultLine.FindAllStringSubmatch(out, -1) {
+		if found[1] != name {
 			continue
 		}
 		got = append(got, found[2])
@@ -91,7 +92,7 @@ func checkLines(t *testing.T, out, workload string, n int, names []string) {
 		}
 	}
 	if diff := cmp.Diff(slices.Sorted(slices.Values(names)), slices.Sorted(slices.Values(got))); diff != "" {
-		t.Errorf("%s (-want +got)\n%s", workload, diff)
+		t.Errorf("%s (-want +got)\n%s", name, diff)
 	}
 }
 

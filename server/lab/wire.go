@@ -55,17 +55,17 @@ func (w *Wire) Call(request []byte) ([]byte, error) {
 	if _, err := w.conn.Write(request); err != nil {
 		return nil, err
 	}
-	line, err := w.in.ReadSlice('\n')
+	first, err := w.in.ReadSlice('\n')
 	if err != nil {
 		return nil, err
 	}
-	succeeded := len(line) > 9 && line[9] == '2'
-	status := string(line[:min(len(line), 32)])
+	succeeded := len(first) > 9 && first[9] == '2'
+	said := string(first[:min(len(first), 32)])
 	if err := w.readAnswer(); err != nil {
 		return nil, err
 	}
 	if !succeeded {
-		return nil, fmt.Errorf("the answer is %q: %s", status, w.body)
+		return nil, fmt.Errorf("the answer is %q: %s", said, w.body)
 	}
 	return w.body, nil
 }

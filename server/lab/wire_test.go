@@ -16,17 +16,17 @@ func TestWire(t *testing.T) {
 			http.NotFound(w, r)
 			return
 		}
-		body, _ := io.ReadAll(r.Body)
-		_, _ = w.Write(body)
+		sent, _ := io.ReadAll(r.Body)
+		_, _ = w.Write(sent)
 	}))
 	defer server.Close()
 	w := Wire{Addr: strings.TrimPrefix(server.URL, "http://")}
 	defer w.Close()
 	for _, want := range []string{"", `{"sequence": 17}`, strings.Repeat("x", 100_000), `{"sequence":5,`} {
 		request := fmt.Appendf(nil, "PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(want), want)
-		body, err := w.Call(request)
-		if err != nil || string(body) != want {
-			t.Fatalf("%d bytes are answered with %d (%v)", len(want), len(body), err)
+		answer, err := w.Call(request)
+		if err != nil || string(answer) != want {
+			t.Fatalf("%d bytes are answered with %d (%v)", len(want), len(answer), err)
 		}
 	}
 	_, err := w.Call([]byte("GET /missing HTTP/1.1\r\nHost: x\r\n\r\n"))
