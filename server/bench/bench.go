@@ -107,9 +107,9 @@ func (b *bench) programs(ctx context.Context) (all []program, err error) {
 // label is the part of a benchmark's name that says what it ran on.
 func (p program) label() string {
 	if !strings.Contains(p.binaries, ",") {
-		return "on=" + p.engine.name
+		return "on=" + p.name
 	}
-	return "on=" + p.engine.name + "/binary=" + filepath.Base(p.binary)
+	return "on=" + p.name + "/binary=" + filepath.Base(p.binary)
 }
 
 // serve runs a function beside the program on a store, given by its URL, with further variables (NAME=VALUE).

@@ -79,7 +79,7 @@ func (x *half) run(ctx context.Context, c *caller) (err error) {
 // load makes the changes: at a steady rate for most agents, and besides at the fresh receivers, and first at those that
 // hang.
 func (x *half) load(ctx context.Context, c *caller) ([]change, error) {
-	first, later := x.toHang[:x.workload.hanging], x.toHang[x.workload.hanging:]
+	first, later := x.toHang[:x.hanging], x.toHang[x.hanging:]
 	parts := []struct {
 		agents []*agent
 		rate   float64

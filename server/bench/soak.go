@@ -23,11 +23,11 @@ const (
 	deleteWithin = time.Minute
 )
 
-// bath is a round of soak: changes come at a steady rate to a program that keeps few of them. In the first minute it
-// has room for them; after that it deletes rows all the time.
+// bath is a round of soak: changes come at a steady rate to a program that keeps few of them. In the first quarter of
+// the time it has room for them; after that it deletes rows all the time.
 type bath struct {
 	trial
-	all     []*agent
+	busy    []*agent
 	samples []sample
 }
 
@@ -45,7 +45,7 @@ func soak(ctx context.Context, b *bench, w workload) error {
 	}
 	variables := []string{withStats, fmt.Sprintf("AGENTEVENTS_KEEP_ROWS=%d", w.rows)}
 	return b.eachRound(ctx, w, w.receivers, variables, func(t trial, _ int) story {
-		return &bath{trial: t, all: agents(soaked, w.agents, 0, t.urls...)}
+		return &bath{trial: t, busy: agents(soaked, w.agents, 0, t.urls...)}
 	})
 }
 
@@ -55,13 +55,13 @@ func (w workload) headroom() time.Duration { return w.lasts / 4 }
 // before is how many changes there are when the soak begins.
 func (w workload) before() int { return w.rows - int(w.rates[0]*w.headroom().Seconds()) }
 
-func (x *bath) clients() [][]*agent { return [][]*agent{x.all} }
+func (x *bath) clients() [][]*agent { return [][]*agent{x.busy} }
 
 // fill makes the changes that there are when the soak begins.
 func (x *bath) fill(ctx context.Context, c *caller) error {
 	made := 0
-	for ; made < x.before(); made += len(x.all) {
-		if _, err := c.toggleAll(ctx, x.all); err != nil {
+	for ; made < x.before(); made += len(x.busy) {
+		if _, err := c.toggleAll(ctx, x.busy); err != nil {
 			return err
 		}
 	}
@@ -79,7 +79,7 @@ func (x *bath) run(ctx context.Context, c *caller) error {
 	x.began = time.Now()
 	group, both := errgroup.WithContext(ctx)
 	group.Go(func() (err error) {
-		x.changes, err = c.toggleSteadily(both, both, shuffled(x.all), x.rates[0], x.lasts)
+		x.changes, err = c.toggleSteadily(both, both, shuffled(x.busy), x.rates[0], x.lasts)
 		return err
 	})
 	group.Go(func() error {
