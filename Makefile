@@ -136,7 +136,7 @@ race: ## run the tests under the race detector on SQLite, but for two of the ben
 	AGENTEVENTS_TEST_ENGINE=postgres go test -race -timeout 10m -run 'Feed|Copy|Migrates|Redeliver|Record|Replay|Status|Claim' ./store
 
 .PHONY: crash
-crash: build ## kill the program (-9) 300 times, then trouble replicas on PostgreSQL, and count what is lost (CYCLES=50 LASTS=1m REPLICAS=2 for less)
+crash: build ## kill the program (-9) 300 times, then replicas on PostgreSQL, and count what is lost (CYCLES=50 LASTS=1m REPLICAS=2 for less)
 	@go run ./server/crash -binary bin/agentevents -cycles $(CYCLES)
 	@go run ./server/crash -binary bin/agentevents -replicas $(REPLICAS) -lasts $(LASTS)
 

@@ -34,7 +34,7 @@ func (r receiverRow) open() bool { return r.Failures >= webhook.Failures }
 // free says whether a lane may go on without a claim.
 func (r receiverRow) free(now int64) bool { return !r.open() && (r.Waits == nil || *r.Waits <= now) }
 
-// admitProbes leaves out lanes of receivers whose breaker is open and that another process probes by now.
+// admitProbes leaves out lanes of receivers whose breaker was open, if it is closed by now or another process probes them.
 func (s *Store) admitProbes(tx *gorm.DB, due []dueLane) ([]dueLane, error) {
 	var open []int64
 	for _, l := range due {
@@ -46,8 +46,8 @@ func (s *Store) admitProbes(tx *gorm.DB, due []dueLane) ([]dueLane, error) {
 		return due, nil
 	}
 	var free []int64
-	err := tx.Raw("SELECT id FROM receivers WHERE id IN ? AND (waits IS NULL OR waits <= ?) ORDER BY id FOR "+forUpdate+" SKIP LOCKED",
-		padded(open), s.now()).Scan(&free).Error
+	err := tx.Raw("SELECT id FROM receivers WHERE id IN ? AND failures >= ? AND (waits IS NULL OR waits <= ?) ORDER BY id "+
+		"FOR "+forUpdate+" SKIP LOCKED", padded(open), webhook.Failures, s.now()).Scan(&free).Error
 	return slices.DeleteFunc(due, func(l dueLane) bool { return l.open() && !slices.Contains(free, l.ReceiverID) }), err
 }
 

@@ -54,8 +54,8 @@ func (a *Arrival) Form() string {
 func (a *Arrival) Request() string { return a.Method + " " + a.Path + "?" + a.Query + " " + a.Body }
 
 func (a *Arrival) String() string {
-	return fmt.Sprintf("change %d for %s (%s) at receiver %d as %s, attempt %d, at %s, answered %d",
-		a.Sequence, a.Path, a.Form(), a.Receiver, a.ID, a.Attempt, a.At.Format(Clock), a.Status)
+	return fmt.Sprintf("change %d for %s at receiver %d as %s, attempt %d, at %s, answered %d",
+		a.Sequence, a.Path, a.Receiver, a.ID, a.Attempt, a.At.Format(Clock), a.Status)
 }
 
 // Clock is the layout in which programs show times.

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	_ "github.com/jackc/pgx/v5/stdlib" // the driver pgx
+	_ "github.com/mattn/go-sqlite3"    // the driver sqlite3
+
+	"github.com/agentevents/agentevents/store/cluster"
+)
+
+// database is where the servers store everything: a SQLite file, or a database on PostgreSQL. Its methods ask it on no
+// server's way; a SQLite file only while no server has it.
+type database struct {
+	*sql.DB
+	url              string
+	network, address string           // of PostgreSQL
+	cluster          *cluster.Cluster // nil if the server is not ours
+	exclusive        sync.Mutex       // is held while it has a fault
+	drop             func() error
+}
+
+func openDatabase(ctx context.Context, o options, dir string) (d *database, err error) {
+	if o.replicas == 0 {
+		file := filepath.Join(dir, "agentevents.db")
+		d = &database{url: "sqlite:" + file, drop: func() error { return nil }}
+		d.DB, err = sql.Open("sqlite3", "file:"+(&url.URL{Path: file}).EscapedPath()+"?mode=rw")
+		d.SetMaxIdleConns(0)
+		return d, err
+	}
+	d = &database{}
+	if o.postgres != "" {
+		server := cluster.At(o.postgres)
+		d.url, err = server.Create(ctx)
+		d.drop = func() error { return server.Drop(context.WithoutCancel(ctx), d.url) }
+	} else {
+		err = d.startCluster(ctx, dir)
+	}
+	if err != nil {
+		return d, err
+	}
+	config, err := pgx.ParseConfig(d.url)
+	if err != nil {
+		return d, err
+	}
+	d.network, d.address = pgconn.NetworkAddress(config.Host, config.Port)
+	d.DB, err = sql.Open("pgx", d.url)
+	d.SetMaxIdleConns(0)
+	return d, err
+}
+
+func (d *database) startCluster(ctx context.Context, dir string) (err error) {
+	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // the server may run as another user
+		return err
+	}
+	d.cluster, err = cluster.Start(ctx, cluster.Options{
+		Dir: filepath.Join(dir, "postgres"), Settings: map[string]string{"max_connections": "200"},
+	})
+	if err != nil {
+		return err
+	}
+	d.drop = d.cluster.Stop
+	d.url, err = d.cluster.Create(ctx)
+	return err
+}
+
+func (d *database) close() (err error) {
+	if d.DB != nil {
+		err = d.Close()
+	}
+	if d.drop != nil {
+		err = errors.Join(err, d.drop())
+	}
+	return err
+}
+
+// compareFeeds holds what followers saw against what is stored.
+func (c *crash) compareFeeds(ctx context.Context) error {
+	var stored []int64
+	err := c.database.each(ctx, "SELECT id FROM status_changes ORDER BY id", func(rows *sql.Rows) error {
+		var id int64
+		err := rows.Scan(&id)
+		stored = append(stored, id)
+		return err
+	})
+	for _, f := range c.followers {
+		f.compare(stored)
+	}
+	return err
+}
+
+// attempt is one that a server has recorded.
+type attempt struct {
+	id     string // the webhook-id
+	number int
+}
+
+// timeouts are the attempts that failed since no answer came in time: receivers answer at once, or almost, but
+// everything is on one machine.
+func (d *database) timeouts(ctx context.Context) (map[attempt]bool, error) {
+	all := map[attempt]bool{}
+	err := d.each(ctx, "SELECT d.webhook_id, a.number FROM attempts a JOIN deliveries d ON d.id = a.delivery_id "+
+		"WHERE a.status = 0 AND a.error LIKE 'there was no complete answer within %'", func(rows *sql.Rows) error {
+		var a attempt
+		err := rows.Scan(&a.id, &a.number)
+		all[a] = true
+		return err
+	})
+	return all, err
+}
+
+// each does something with each row that a query finds.
+func (d *database) each(ctx context.Context, query string, do func(*sql.Rows) error) error {
+	rows, err := d.QueryContext(ctx, query)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := do(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// verify has the program look through a database that no server has.
+func (c *crash) verify(ctx context.Context, url string) error {
+	cmd := exec.CommandContext(ctx, c.binary, "verify", "--database-url", url) //nolint:gosec // named by the user
+	out, err := cmd.CombinedOutput()
+	if err == nil || ctx.Err() != nil {
+		return ctx.Err()
+	}
+	for line := range strings.Lines(string(out)) {
+		if !strings.HasPrefix(line, "ok ") {
+			c.record.Wrong(complaint, "verify: %s", strings.TrimSpace(line))
+		}
+	}
+	return nil
+}
