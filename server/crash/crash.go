@@ -11,6 +11,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/server/lab"
+	"github.com/agentevents/agentevents/store/benchfill"
 )
 
 const (
@@ -47,7 +48,7 @@ type crash struct {
 
 	startTook    time.Duration // the first start
 	longestAgain time.Duration // that came again after a kill what was in flight
-	timeouts     map[attempt]bool
+	timeouts     map[benchfill.Attempt]bool
 }
 
 func newCrash(o options, dir string, out *lab.Progress) *crash {
@@ -183,7 +184,7 @@ func (c *crash) finish(ctx context.Context) error {
 	c.suffering.Wait()
 	err := errors.Join(context.Cause(ctx), c.settle(ctx), c.verify(ctx, c.database.url), c.compareFeeds(ctx))
 	if err == nil {
-		c.timeouts, err = c.database.timeouts(ctx)
+		c.timeouts, err = benchfill.TimedOut(ctx, c.database.DB)
 	}
 	damaged := c.tally.of(laneDamaged)
 	for _, r := range c.replicas {

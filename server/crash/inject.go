@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/agentevents/agentevents/store/benchfill"
 )
 
 // Moments.
@@ -135,16 +137,14 @@ func startSecond(ctx context.Context, c *crash, r *replica, _ *stroke) error {
 	return ignoreEnd(server.Kill())
 }
 
-// damageLane kills a server and makes the row of a lane wrong, as no rule allows: the lane counts one delivery too
-// many, and is never due. The safety net, which looks when a server starts, has to find that.
+// damageLane kills a server and makes the row of a lane wrong. The safety net, which looks when a server starts, has to
+// find that.
 func damageLane(ctx context.Context, c *crash, r *replica, _ *stroke) error {
 	if err := r.kill(ctx); err != nil {
 		return err
 	}
-	_, err := c.database.ExecContext(ctx, "UPDATE lanes SET pending = pending + 1, due_at = NULL WHERE id = "+
-		"(SELECT id FROM lanes ORDER BY pending DESC, id LIMIT 1)")
 	c.tally.add(laneDamaged, 1)
-	return err
+	return benchfill.DamageLane(ctx, c.database.DB)
 }
 
 func freezeServer(_ context.Context, _ *crash, r *replica, _ *stroke) (err error) {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/agentevents/agentevents/server/lab"
+	"github.com/agentevents/agentevents/store/benchfill"
 )
 
 // Kinds of faults beside those of the lab.
@@ -53,7 +54,8 @@ func (t *tally) of(what string) int {
 func (c *crash) rules() lab.Rules {
 	return lab.Rules{
 		Excused: func(before, again *lab.Arrival) bool {
-			late := c.timeouts[attempt{before.ID, before.Attempt}] && again.Attempt == before.Attempt+1
+			failed := benchfill.Attempt{WebhookID: before.ID, Number: before.Attempt}
+			late := c.timeouts[failed] && again.Attempt == before.Attempt+1
 			return late || c.timeline.excuses(before, again)
 		},
 		Recounted: !c.single(),

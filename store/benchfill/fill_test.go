@@ -1,6 +1,7 @@
 package benchfill_test
 
 import (
+	"database/sql"
 	"errors"
 	"os"
 	"strings"
@@ -31,6 +32,7 @@ func TestFill(t *testing.T) {
 	if err != nil || deliveries != 25_000 || changes != 25_000 {
 		t.Errorf("it has %d deliveries and %d changes: %v", deliveries, changes, err)
 	}
+	checkReads(t, url)
 	verify(t, url)
 	s, err := store.Open(t.Context(), store.Options{URL: url})
 	if err != nil {
@@ -38,6 +40,38 @@ func TestFill(t *testing.T) {
 	}
 	defer s.Close()
 	checkContinues(t, s, size)
+}
+
+// open opens a database beside the store, until the test ends.
+func open(t *testing.T, url string) *sql.DB {
+	t.Helper()
+	driver, name := "pgx", url
+	if file, isFile := strings.CutPrefix(url, "sqlite:"); isFile {
+		driver, name = "sqlite3", "file:"+file
+	}
+	db, err := sql.Open(driver, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return db
+}
+
+// checkReads looks whether all changes are found, and no attempt that timed out.
+func checkReads(t *testing.T, url string) {
+	t.Helper()
+	db := open(t, url)
+	ids, err := benchfill.ChangeIDs(t.Context(), db)
+	if err != nil || len(ids) != 25_000 || ids[24_999] != 25_000 {
+		t.Errorf("%d changes are found: %v", len(ids), err)
+	}
+	if late, err := benchfill.TimedOut(t.Context(), db); err != nil || len(late) > 0 {
+		t.Errorf("the attempts %v timed out: %v", late, err)
+	}
 }
 
 // verify looks whether a store is sound.
@@ -124,5 +158,22 @@ func TestCloneAgent(t *testing.T) {
 	st, err := s.SetStatus(ctx, key(30), gen.AgentStatusUpdate{AgentStatus: gen.AgentStatusValueAvailable})
 	if err != nil || st.Deliveries != 1 {
 		t.Errorf("the login of the last clone is %+v: %v", st, err)
+	}
+}
+
+// A lane that is damaged is found.
+func TestDamageLane(t *testing.T) {
+	url := cluster.URL(t)
+	size := benchfill.Size{Agents: 10, Events: 20, Deliveries: 1000}
+	if err := benchfill.Fill(t.Context(), url, size, time.Now(), func(int, int) {}); err != nil {
+		t.Fatal(err)
+	}
+	if err := benchfill.DamageLane(t.Context(), open(t, url)); err != nil {
+		t.Fatal(err)
+	}
+	faults := 0
+	err := store.Verify(t.Context(), store.Options{URL: url}, func(c store.Check) { faults += c.Count })
+	if err != nil || faults == 0 {
+		t.Errorf("%d faults are found in a store with a lane that is damaged: %v", faults, err)
 	}
 }
