@@ -11,6 +11,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/server/lab"
+	"github.com/agentevents/agentevents/store/benchfill"
 )
 
 const (
@@ -47,7 +48,7 @@ type crash struct {
 
 	startTook    time.Duration // the first start
 	longestAgain time.Duration // that came again after a kill what was in flight
-	timeouts     map[attempt]bool
+	timeouts     map[benchfill.Attempt]bool
 }
 
 func newCrash(o options, dir string, out *lab.Progress) *crash {
@@ -101,7 +102,7 @@ func (c *crash) play(ctx context.Context) error {
 	return c.finish(ctx)
 }
 
-// spawn runs a function as a goroutine of a group. Its error ends the run.
+// spawn runs a function beside everything else. Its error ends the run.
 func (c *crash) spawn(group *sync.WaitGroup, f func() error) {
 	group.Go(func() {
 		if err := f(); err != nil {
@@ -171,7 +172,7 @@ func (c *crash) finish(ctx context.Context) error {
 	for left := c.record.Pending(); left > 0; left = c.record.Pending() {
 		err := until(ctx, silence, func() bool { return c.record.Pending() < left })
 		if errors.Is(err, errLate) {
-			break // the check reports what is lost
+			break // the check tells what is lost
 		}
 		if err != nil {
 			return err
@@ -183,7 +184,7 @@ func (c *crash) finish(ctx context.Context) error {
 	c.suffering.Wait()
 	err := errors.Join(context.Cause(ctx), c.settle(ctx), c.verify(ctx, c.database.url), c.compareFeeds(ctx))
 	if err == nil {
-		c.timeouts, err = c.database.timeouts(ctx)
+		c.timeouts, err = benchfill.TimedOut(ctx, c.database.DB)
 	}
 	damaged := c.tally.of(laneDamaged)
 	for _, r := range c.replicas {
@@ -204,13 +205,12 @@ func (c *crash) settle(ctx context.Context) error {
 
 // end ends what still runs, and leaves the logs in the directory.
 func (c *crash) end() (err error) {
-	c.suffering.Wait() // what it starts is abandoned next
 	for _, r := range c.replicas {
 		err = errors.Join(err, r.abandon())
 	}
-	c.receiving.Wait()
-	c.writing.Wait()
-	c.reading.Wait()
+	for _, group := range []*sync.WaitGroup{&c.suffering, &c.receiving, &c.writing, &c.reading} {
+		group.Wait()
+	}
 	for _, r := range c.receivers {
 		r.Close()
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/agentevents/agentevents/server/lab"
+	"github.com/agentevents/agentevents/store/benchfill"
 	"github.com/agentevents/agentevents/store/pgtest"
 )
 
@@ -114,7 +115,7 @@ func TestJudgeReplicas(t *testing.T) {
 		number.Store(server)
 		c := newCrash(options{replicas: 3}, "", nil)
 		c.timeline.faults = []*trouble{{fault: named(t, "kill -9"), who: 1, from: now, to: now.Add(time.Second)}}
-		c.timeouts = map[attempt]bool{{first.ID, 1}: again.Attempt == 2}
+		c.timeouts = map[benchfill.Attempt]bool{{WebhookID: first.ID, Number: 1}: again.Attempt == 2}
 		v := lab.Check(lab.History{
 			Expected: []*lab.Expected{expected(1, 1), expected(1, 2)}, Arrivals: arrivals, Line: lineOf,
 		}, c.rules())

@@ -11,16 +11,17 @@ import (
 	"time"
 
 	"github.com/agentevents/agentevents/server/lab"
+	"github.com/agentevents/agentevents/store/benchfill"
 )
 
-// Kinds of faults that Check does not find.
+// Kinds of faults beside those of the lab.
 const (
 	lateStart lab.Kind = "late after a start"               // what was in flight at a kill was not sent at once
 	overdue   lab.Kind = "late to a receiver that was back" // what was pending for it has waited for too long
 	complaint lab.Kind = "complaints"                       // the server says itself that something is wrong
 )
 
-// What a tally counts, in the order of the report, after faults and outages.
+// What a tally counts beside faults and outages, in the order of the report.
 const (
 	amended     = "changes of registrations"
 	statusSet   = "changes answered 200"
@@ -53,7 +54,8 @@ func (t *tally) of(what string) int {
 func (c *crash) rules() lab.Rules {
 	return lab.Rules{
 		Excused: func(before, again *lab.Arrival) bool {
-			late := c.timeouts[attempt{before.ID, before.Attempt}] && again.Attempt == before.Attempt+1
+			failed := benchfill.Attempt{WebhookID: before.ID, Number: before.Attempt}
+			late := c.timeouts[failed] && again.Attempt == before.Attempt+1
 			return late || c.timeline.excuses(before, again)
 		},
 		Recounted: !c.single(),

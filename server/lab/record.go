@@ -218,6 +218,24 @@ func (r *Record) Arrivals() []Arrival {
 	return all
 }
 
+// Take returns all that has arrived, and forgets it and what was expected. While a request has not ended it does neither,
+// and says so.
+func (r *Record) Take() (all []*Arrival, ended bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, a := range r.arrivals {
+		if a.Ended.IsZero() {
+			return nil, false
+		}
+	}
+	all, r.arrivals = r.arrivals, nil
+	clear(r.last)
+	clear(r.expected)
+	clear(r.confirmed)
+	clear(r.pending)
+	return all, true
+}
+
 // View shows the last arrival of each line and what is pending to a function, while neither changes.
 func (r *Record) View(look func(last map[string]*Arrival, pending map[Key]*Expected)) {
 	r.mu.Lock()
