@@ -25,7 +25,7 @@ SPECTRAL = @stoplight/spectral-cli@6.16.0
 BENCHSTAT = golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
 # The commit that make compare compares this tree with.
 BEFORE = HEAD
-# What npm takes for the newest Swagger UI 5; the one that is served is recorded in server/docs/swagger-ui/VERSION.
+# What npm takes for the newest Swagger UI 5; the one that is served is recorded in server/internal/api/docs/swagger-ui/VERSION.
 SWAGGER_UI = 5
 
 lint := .ci/bin/golangci-lint
@@ -40,7 +40,7 @@ AGENTEVENTS_TEST_POSTGRES_URL ?=
 postgres = $(AGENTEVENTS_TEST_POSTGRES_URL)$(shell command -v initdb || ls /usr/lib/postgresql/*/bin/initdb 2>/dev/null || true)
 
 # Packages are tested in the order in which they are named: those that take longest first, or they are alone in the end.
-longest := ./store ./server/e2e ./server
+longest := ./store ./server/internal/api ./server/e2e ./server
 
 # The packages whose tests run on PostgreSQL too. Each engine has a run of its own, within bounds of its own.
 on_postgres = $(shell grep -rlE --include='*_test.go' 'pgtest[.](Main|EngineVariable)' store server | xargs -n1 dirname | sort -u | sed 's|^|./|')
@@ -75,8 +75,8 @@ generate: ## generate gen/ from openapi.yaml
 	go generate ./gen/...
 
 .PHONY: swagger-ui
-swagger-ui: ## put the newest Swagger UI into server/docs/swagger-ui (needs npm; SWAGGER_UI=5.35.0 for that version)
-	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; to="$(CURDIR)/server/docs/swagger-ui"; \
+swagger-ui: ## put the newest Swagger UI into server/internal/api/docs/swagger-ui (needs npm; SWAGGER_UI=5.35.0 for that version)
+	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; to="$(CURDIR)/server/internal/api/docs/swagger-ui"; \
 	cd "$$dir"; npm pack --silent "swagger-ui-dist@$(SWAGGER_UI)" >/dev/null; tar xzf swagger-ui-dist-*.tgz; \
 	sum=$$(openssl dgst -sha512 -binary swagger-ui-dist-*.tgz | openssl base64 -A); cd package; mkdir -p "$$to"; \
 	cp LICENSE NOTICE favicon-32x32.png "$$to"; \
