@@ -10,6 +10,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"github.com/agentevents/agentevents/server/internal/contract"
 	"github.com/agentevents/agentevents/server/lab"
 	"github.com/agentevents/agentevents/store/pgtest"
 )
@@ -73,7 +74,7 @@ func arrangeCalls(b *testing.B, addr string) {
 func wireRequest(method, path, body string) []byte {
 	return fmt.Appendf(nil, "%s %s/client/12%s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n"+
 		"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
-		method, basePath, path, asOperator.token, len(body), body)
+		method, contract.BasePath, path, operatorToken.token, len(body), body)
 }
 
 // callOnce returns the answer to a request.

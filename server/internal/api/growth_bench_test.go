@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/agentevents/agentevents/server/internal/contract"
 	"github.com/agentevents/agentevents/server/lab"
 	"github.com/agentevents/agentevents/store"
 	"github.com/agentevents/agentevents/store/benchfill"
@@ -133,7 +134,7 @@ func (g *grownServer) read(t testing.TB, path func(*grownServer) string) {
 	clients := g.Clients()
 	g.client, g.agent, g.event, _ = g.Agent(clients/2 + g.random.IntN(10)*clients)
 	below := path(g) // which may choose another client
-	url := g.url + basePath + "/client/" + g.client + below
+	url := g.url + contract.BasePath + "/client/" + g.client + below
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
 	if err != nil {
 		t.Fatal(err)
