@@ -1,7 +1,7 @@
 // Package gen holds the words of the API: the models that openapi.yaml describes.
 //
-// Everything named *.gen.go in here and below, and api/openapi.yaml, is generated and never edited: change openapi.yaml, then run
-// `make generate`. The models carry no framework, so that every other package can use them:
+// Everything named *.gen.go in here and below, and api/openapi.yaml, is generated and never edited: change
+// openapi.yaml, then run `make generate`. The models carry no framework, so that every other package can use them:
 //
 //	gen         models
 //	gen/api     Echo routes, the strict server interface, the document

@@ -9,7 +9,7 @@ import (
 // A commit that nobody answered is tried again: whether the first one was carried out or not, the attempt is there once,
 // and was one failure.
 func TestRecordAgain(t *testing.T) {
-	for name, goOn := range map[string]bool{"and goes on": true, "and lets go": false} {
+	for name, keepLane := range map[string]bool{"and goes on": true, "and lets go": false} {
 		t.Run(name, func(t *testing.T) {
 			f := open(t)
 			f.register(f.agent(), "http://receiver.example/", "agent-login", "agent-logout")
@@ -19,7 +19,7 @@ func TestRecordAgain(t *testing.T) {
 			d := f.claimOne()
 			o := webhook.Outcome{Attempt: webhook.Attempt{StartedAt: f.clock.Now(), Status: 500, Verdict: webhook.Retry}, Delay: 1}
 			for range 3 {
-				_, err := f.Record(f.ctx, d, o, goOn)
+				_, err := f.Record(f.ctx, d, o, keepLane)
 				f.check(err)
 			}
 			equalCount(f, "SELECT count(*) FROM attempts", 1)
@@ -31,7 +31,7 @@ func TestRecordAgain(t *testing.T) {
 			}
 			o = webhook.Outcome{Attempt: webhook.Attempt{StartedAt: f.clock.Now(), Status: 200, Verdict: webhook.Delivered}}
 			for range 3 {
-				_, err := f.Record(f.ctx, d, o, goOn)
+				_, err := f.Record(f.ctx, d, o, keepLane)
 				f.check(err)
 			}
 			equalCount(f, "SELECT count(*) FROM attempts", 2)

@@ -62,7 +62,7 @@ func (f *fixture) lanes(client string, first, n int64, url string) {
 // oneLane claims the lane that is due the longest, alone.
 func (f *fixture) oneLane() webhook.Delivery {
 	f.t.Helper()
-	claimed, _, err := f.Claim(f.ctx, webhook.Room{Lanes: 1, PerReceiver: 1, Take: func(int64) bool { return true }})
+	claimed, _, err := f.Claim(f.ctx, webhook.ClaimLimits{Lanes: 1, PerReceiver: 1, Take: func(int64) bool { return true }})
 	f.check(err)
 	if len(claimed) != 1 {
 		f.t.Fatalf("claimed %+v, want one", claimed)

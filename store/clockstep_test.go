@@ -230,7 +230,7 @@ func (f *fixture) watchClock() {
 // claimAll takes everything that is due, whatever a receiver's slots.
 func (f *fixture) claimAll() []webhook.Delivery {
 	f.t.Helper()
-	claimed, _, err := f.Claim(f.ctx, webhook.Room{Lanes: 10_000, PerReceiver: 10_000, Take: func(int64) bool { return true }})
+	claimed, _, err := f.Claim(f.ctx, webhook.ClaimLimits{Lanes: 10_000, PerReceiver: 10_000, Take: func(int64) bool { return true }})
 	f.check(err)
 	return claimed
 }

@@ -16,7 +16,7 @@ const expiredLine = `level=WARN msg="delivery expired" client=12 agent_type=loca
 // mendAll runs the safety net, which finds no lane to repair.
 func (f *fixture) mendAll() {
 	f.t.Helper()
-	if n, err := f.Mend(f.ctx); err != nil || n != 0 {
+	if n, err := f.RepairLanes(f.ctx); err != nil || n != 0 {
 		f.t.Errorf("mended %d lanes, %v", n, err)
 	}
 }

@@ -12,10 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"gorm.io/gorm"
-
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 	"github.com/agentevents/agentevents/store/pgtest"
 	"github.com/agentevents/agentevents/webhook"
 )
@@ -89,7 +88,7 @@ func (s *saboteur) attempt(what string, step func() error, rows func() string) {
 			s.t.Fatalf("%s, statement %d fails: the error is %v", what, n, err)
 		}
 		if s.broken {
-			_ = s.Write(s.ctx, func(*gorm.DB) error { return nil }) // takes note that the database is back
+			_ = s.Write(s.ctx, func(*sqldb.Tx) error { return nil }) // takes note that the database is back
 		}
 		if after := rows(); after != before {
 			s.t.Fatalf("%s, statement %d fails: the rows were\n%s\nand are\n%s", what, n, before, after)
@@ -151,7 +150,7 @@ func (s *saboteur) claim(what string, want int) []webhook.Delivery {
 func (s *saboteur) claims(what string) (claimed []webhook.Delivery) {
 	s.t.Helper()
 	s.try(what, func() (err error) {
-		claimed, _, err = s.Claim(s.ctx, webhook.Room{
+		claimed, _, err = s.Claim(s.ctx, webhook.ClaimLimits{
 			Fresh: s.fresh, Lanes: 100, PerReceiver: 10, Take: func(int64) bool { return true },
 		})
 		if err != nil && claimed != nil {
@@ -162,10 +161,10 @@ func (s *saboteur) claims(what string) (claimed []webhook.Delivery) {
 	return claimed
 }
 
-func (s *saboteur) recordAs(what string, d webhook.Delivery, o webhook.Outcome, goOn bool) (next *webhook.Delivery) {
+func (s *saboteur) recordAs(what string, d webhook.Delivery, o webhook.Outcome, keepLane bool) (next *webhook.Delivery) {
 	s.t.Helper()
 	s.try(what, func() (err error) {
-		next, err = s.Record(s.ctx, d, o, goOn)
+		next, err = s.Record(s.ctx, d, o, keepLane)
 		return err
 	})
 	return next
@@ -339,10 +338,10 @@ func end(s *saboteur, k store.AgentKey, board int64) {
 	s.recordAs("a failure", s.claim("the last login", 1)[0], busy(425, time.Hour), true)
 	s.clock.add(25 * time.Hour)
 	none := func() string { return "" } // it does its work in several transactions
-	s.attempt("sweep", func() error { _, err := s.Mend(s.ctx); return err }, none)
+	s.attempt("sweep", func() error { _, err := s.RepairLanes(s.ctx); return err }, none)
 	s.sql("UPDATE lanes SET pending = 7 WHERE id = (SELECT min(id) FROM lanes)")
 	s.unsound = true
-	s.try("mend", func() error { _, err := s.Mend(s.ctx); return err })
+	s.try("mend", func() error { _, err := s.RepairLanes(s.ctx); return err })
 	s.unsound = false
 	s.try("delete an agent", func() error { return s.DeleteAgent(s.ctx, k) })
 	for next := &s.claim("what is over and was not tried", 1)[0]; next != nil; { // and then its logout

@@ -165,7 +165,7 @@ func TestSecretOfAParkedDelivery(t *testing.T) {
 	f.pruneClients(2)
 	f.verify()
 	f.clock.add(24 * time.Hour)
-	_, err := f.Mend(f.ctx)
+	_, err := f.RepairLanes(f.ctx)
 	f.check(err)
 	f.pruneClients(1)
 }

@@ -122,7 +122,7 @@ func TestDeletionOfManyInTwoLanes(t *testing.T) {
 	d := f.claimOne()
 	f.redirect(k, id, board)
 	f.check(f.DeleteEvent(f.ctx, k, id))
-	if n, err := f.Mend(f.ctx); err != nil || n != 0 {
+	if n, err := f.RepairLanes(f.ctx); err != nil || n != 0 {
 		t.Errorf("mended %d, %v", n, err)
 	}
 	f.record(d, webhook.Delivered, true)
@@ -433,7 +433,7 @@ func TestClockThatWasWrongStrandsNothing(t *testing.T) {
 	f.record(f.claimOne(), webhook.Retry, true)
 	f.clock.add(-365 * 24 * time.Hour)
 	f.claimNone()
-	if n, err := f.Mend(f.ctx); err != nil || n != 1 {
+	if n, err := f.RepairLanes(f.ctx); err != nil || n != 1 {
 		t.Fatalf("mended %d, %v; want 1", n, err)
 	}
 	f.record(f.claimOne(), webhook.Delivered, true)
@@ -451,7 +451,7 @@ func TestLongDelayIsNotAWrongClock(t *testing.T) {
 	o := webhook.Outcome{Attempt: webhook.Attempt{Verdict: webhook.Retry}, Delay: 23 * time.Hour}
 	_, err := f.Record(f.ctx, f.claimOne(), o, false)
 	f.check(err)
-	if n, err := f.Mend(f.ctx); err != nil || n != 0 {
+	if n, err := f.RepairLanes(f.ctx); err != nil || n != 0 {
 		t.Fatalf("mended %d, %v; want 0", n, err)
 	}
 	f.claimNone()
@@ -471,7 +471,7 @@ func TestClockThatWasWrongHoldsNothing(t *testing.T) {
 	f.sql("UPDATE receivers SET waits = 9999999999999 WHERE host = 'wallboard.example'")
 	lost := f.claimOne()
 	f.sql("UPDATE lanes SET lease_until = 9999999999999, due_at = 9999999999999 WHERE id = 1")
-	if n, err := f.Mend(f.ctx); err != nil || n != 1 {
+	if n, err := f.RepairLanes(f.ctx); err != nil || n != 1 {
 		t.Fatalf("mended %d, %v; want 1", n, err)
 	}
 	f.finish(f.claimOne()) // the lease is not dropped: somebody may really have it
@@ -509,7 +509,7 @@ func TestStartDropsLeases(t *testing.T) {
 }
 
 // Rule 8: the safety net mends a lane that is not due and one that counts wrong, and says how many.
-func TestMend(t *testing.T) {
+func TestRepairLanes(t *testing.T) {
 	f := open(t)
 	var log bytes.Buffer
 	f.log = slog.New(slog.NewTextHandler(&log, nil))
@@ -518,7 +518,7 @@ func TestMend(t *testing.T) {
 	f.register(k, crm, gen.EventTypeAgentLogin)
 	f.register(k, board, gen.EventTypeAgentLogin)
 	f.login(k)
-	if n, err := f.Mend(f.ctx); err != nil || n != 0 {
+	if n, err := f.RepairLanes(f.ctx); err != nil || n != 0 {
 		t.Fatalf("mended %d sound lanes, %v", n, err)
 	}
 	f.sql("UPDATE lanes SET due_at = NULL WHERE id = 1")
@@ -526,7 +526,7 @@ func TestMend(t *testing.T) {
 	if log.Len() > 0 {
 		t.Errorf("before there is anything to mend, the log says %s", log.String())
 	}
-	if n, err := f.Mend(f.ctx); err != nil || n != 2 {
+	if n, err := f.RepairLanes(f.ctx); err != nil || n != 2 {
 		t.Fatalf("mended %d, %v; want 2", n, err)
 	}
 	if !strings.Contains(log.String(), "level=ERROR") || !strings.Contains(log.String(), "lanes=2") {
@@ -537,7 +537,7 @@ func TestMend(t *testing.T) {
 	}
 	f.drained()
 	f.sql("UPDATE lanes SET pending = 3 WHERE id = 1") // of which there is none
-	if n, err := f.Mend(f.ctx); err != nil || n != 1 {
+	if n, err := f.RepairLanes(f.ctx); err != nil || n != 1 {
 		t.Fatalf("mended %d, %v; want 1", n, err)
 	}
 	f.claimNone()
@@ -553,7 +553,7 @@ func TestCancelledAndLostIsNotAstray(t *testing.T) {
 	f.claimOne()
 	f.check(f.DeleteEvent(f.ctx, k, id))
 	f.clock.add(15 * time.Second)
-	if n, err := f.Mend(f.ctx); err != nil || n != 0 {
+	if n, err := f.RepairLanes(f.ctx); err != nil || n != 0 {
 		t.Errorf("mended %d, %v", n, err)
 	}
 	f.claimNone()
@@ -612,7 +612,7 @@ func TestClaimIsFair(t *testing.T) {
 	f.login(last)
 
 	asked := 0
-	claimed, next, err := f.Claim(f.ctx, webhook.Room{Lanes: 4, PerReceiver: 3, Take: func(int64) bool {
+	claimed, next, err := f.Claim(f.ctx, webhook.ClaimLimits{Lanes: 4, PerReceiver: 3, Take: func(int64) bool {
 		asked++
 		return asked != 1
 	}})
@@ -629,7 +629,7 @@ func TestClaimIsFair(t *testing.T) {
 	if boards != 1 {
 		t.Errorf("%d claimed for the receiver with one lane, want 1", boards)
 	}
-	claimed, _, err = f.Claim(f.ctx, webhook.Room{
+	claimed, _, err = f.Claim(f.ctx, webhook.ClaimLimits{
 		Lanes: 100, PerReceiver: 100, Full: []int64{claimed[0].Receiver}, Take: func(int64) bool { return true },
 	})
 	f.check(err)
@@ -643,7 +643,7 @@ func TestClaimIsFair(t *testing.T) {
 func TestNextDue(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	room := webhook.Room{Lanes: 10, PerReceiver: 10, Take: func(int64) bool { return true }}
+	room := webhook.ClaimLimits{Lanes: 10, PerReceiver: 10, Take: func(int64) bool { return true }}
 	if _, next, err := f.Claim(f.ctx, room); err != nil || next >= 0 {
 		t.Errorf("next %v, %v; want none", next, err)
 	}
@@ -689,7 +689,7 @@ func TestClaimOfFreshLanes(t *testing.T) {
 // claimFresh looks only at what changes have made due, if nothing else has asked for more.
 func (f *fixture) claimFresh(take func(int64) bool) []webhook.Delivery {
 	f.t.Helper()
-	claimed, _, err := f.Claim(f.ctx, webhook.Room{Fresh: true, Lanes: 1000, PerReceiver: 100, Take: take})
+	claimed, _, err := f.Claim(f.ctx, webhook.ClaimLimits{Fresh: true, Lanes: 1000, PerReceiver: 100, Take: take})
 	f.check(err)
 	return claimed
 }
@@ -713,7 +713,7 @@ func TestClaimOfFreshLanesLeavesOutFullReceivers(t *testing.T) {
 	f.lanes("1", 1, 2, crm)
 	f.lanes("2", 1, 2, crm)
 	f.lanes("3", 1, 1, crm)
-	claimed, _, err := f.Claim(f.ctx, webhook.Room{
+	claimed, _, err := f.Claim(f.ctx, webhook.ClaimLimits{
 		Fresh: true, Lanes: 2, PerReceiver: 100, Full: []int64{f.receiverOf("1"), f.receiverOf("2")},
 		Take: func(r int64) bool { return r == f.receiverOf("3") },
 	})
@@ -762,7 +762,7 @@ func agentOf(f *fixture, d webhook.Delivery) int64 {
 }
 
 // A lane that is astray is found and mended among very many that are not.
-func TestMendWithABacklog(t *testing.T) {
+func TestRepairLanesWithABacklog(t *testing.T) {
 	f := open(t)
 	f.register(f.agent(), crm, gen.EventTypeAgentLogin)
 	f.login(store.AgentKey{Client: "12", Type: gen.AgentTypeLocal, ID: 136})
@@ -772,7 +772,7 @@ func TestMendWithABacklog(t *testing.T) {
 		SELECT 'msg_' || l.id, d.change_id, d.event_id, l.id, d.url, d.method, d.state, d.due_at, d.expires_at, d.created_at, d.client_id
 		FROM deliveries d, lanes l WHERE l.id <> d.lane_id`)
 	f.sql("UPDATE lanes SET pending = 2 WHERE agent_id = 100007")
-	if n, err := f.Mend(f.ctx); n != 1 || err != nil {
+	if n, err := f.RepairLanes(f.ctx); n != 1 || err != nil {
 		t.Errorf("%d lanes were mended: %v", n, err)
 	}
 	if n := f.count("SELECT count(*) FROM lanes WHERE pending <> 1"); n != 0 {

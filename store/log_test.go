@@ -192,7 +192,7 @@ func TestLogOfAnOlderDatabase(t *testing.T) {
 	f.check(err)
 	f.check(f.Close())
 	db := f.db()
-	older, err := goose.NewProvider(goose.DialectSQLite3, db, os.DirFS("migrations/sqlite"))
+	older, err := goose.NewProvider(goose.DialectSQLite3, db, os.DirFS("internal/schema/migrations/sqlite"))
 	f.check(err)
 	_, err = older.DownTo(f.ctx, 9) // what came before 00010_shown.sql
 	f.check(err)
@@ -215,14 +215,14 @@ func TestReasonOfTheEnd(t *testing.T) {
 	f.login(k) // is parked, and stays so until its time is over
 	f.logout(k)
 	f.clock.add(25 * time.Hour)
-	_, err := f.Mend(f.ctx)
+	_, err := f.RepairLanes(f.ctx)
 	f.check(err)
 	f.state(k, event, gen.AgentEventStateValueEnabled)
 	f.login(k) // is tried until its time is over
 	d := f.claimOne()
 	f.record(d, webhook.Retry, false)
 	f.clock.add(25 * time.Hour)
-	_, err = f.Mend(f.ctx)
+	_, err = f.RepairLanes(f.ctx)
 	f.check(err)
 	f.logout(k)
 	f.login(k) // is refused

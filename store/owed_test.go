@@ -21,7 +21,7 @@ type offered struct {
 
 func (f *fixture) offer(room int) *offered {
 	o := &offered{room: room}
-	f.Offer(&webhook.Offer{
+	f.SetHandoff(&webhook.Handoff{
 		Take: func(int64) bool {
 			o.room--
 			return o.room >= 0

@@ -227,7 +227,7 @@ func (m *model) change(rt *rapid.T) {
 
 // offer lets the next change hand out what it makes, or not.
 func (m *model) offer(rt *rapid.T) {
-	o := &webhook.Offer{
+	o := &webhook.Handoff{
 		Take:    func(int64) bool { return rapid.IntRange(0, 3).Draw(rt, "take") > 0 },
 		Deliver: func(d webhook.Delivery) { m.offered = append(m.offered, d) },
 		Release: func(int64) { m.fail("a lane was given back") },
@@ -235,7 +235,7 @@ func (m *model) offer(rt *rapid.T) {
 	if !rapid.Bool().Draw(rt, "offer") {
 		o = nil
 	}
-	m.Offer(o)
+	m.SetHandoff(o)
 }
 
 func (m *model) takeOffered() {
@@ -405,7 +405,7 @@ func (m *model) deleteOrCreate(rt *rapid.T) {
 }
 
 func (m *model) claimSome(rt *rapid.T) {
-	room := webhook.Room{
+	room := webhook.ClaimLimits{
 		Fresh: rapid.Bool().Draw(rt, "fresh"), Lanes: rapid.IntRange(1, 4).Draw(rt, "lanes"), PerReceiver: rapid.IntRange(1, 3).Draw(rt, "per receiver"),
 		Take: func(int64) bool { return rapid.IntRange(0, 3).Draw(rt, "take") > 0 },
 	}
@@ -428,7 +428,7 @@ func (m *model) claimAll(*rapid.T) {
 // everything claims all that is due, and returns how long it is until more is.
 func (m *model) everything() time.Duration {
 	for range 100 {
-		claimed, next, err := m.Claim(m.ctx, webhook.Room{
+		claimed, next, err := m.Claim(m.ctx, webhook.ClaimLimits{
 			Lanes: 1000, PerReceiver: 100, Take: func(int64) bool { return true },
 		})
 		m.check(err)
@@ -496,12 +496,12 @@ func (m *model) recordOne(rt *rapid.T) {
 
 // recorded records an answer. Between the loss of a lease and the next claim of the lane it may count or not, as the
 // delivery may have gone elsewhere; but only as a whole.
-func (m *model) recorded(w *worker, goOn bool) *worker {
+func (m *model) recorded(w *worker, keepLane bool) *worker {
 	valid, holds := m.valid(w), m.holds(w)
 	if valid && !holds {
 		m.fail("the claim of delivery %d was void before the end of its lease", w.item.id)
 	}
-	next, err := m.Record(m.ctx, w.d, *w.answer, goOn)
+	next, err := m.Record(m.ctx, w.d, *w.answer, keepLane)
 	m.check(err)
 	m.forget(w)
 	if holds {
@@ -514,7 +514,7 @@ func (m *model) recorded(w *worker, goOn bool) *worker {
 		return nil
 	}
 	n := m.handOut(*next)
-	if !goOn || !holds || w.answer.Verdict == webhook.Retry || n.at != w.at || m.site(n.at.site).open() ||
+	if !keepLane || !holds || w.answer.Verdict == webhook.Retry || n.at != w.at || m.site(n.at.site).open() ||
 		next.Claim != w.d.Claim || next.Lane != w.d.Lane {
 		m.fail("went on from delivery %d to %d", w.item.id, n.item.id)
 	}
@@ -600,7 +600,7 @@ func (m *model) crash(*rapid.T) {
 
 func (m *model) mend(*rapid.T) {
 	m.verify()
-	if n, err := m.Mend(m.ctx); err != nil || n != 0 {
+	if n, err := m.RepairLanes(m.ctx); err != nil || n != 0 {
 		m.fail("mended %d lanes, %v", n, err)
 	}
 	for _, i := range m.items { // the sweep

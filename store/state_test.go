@@ -295,7 +295,7 @@ func TestWindowIsOverForWhatWaits(t *testing.T) {
 	f.sql("UPDATE receivers SET failures = 5, waits = 9999999999999 WHERE host = 'crm.example'")
 	f.sql("UPDATE deliveries SET url = '" + crm + "' WHERE id = 2")
 	f.clock.add(24*time.Hour - time.Millisecond)
-	if n, err := f.Mend(f.ctx); err != nil || n != 0 {
+	if n, err := f.RepairLanes(f.ctx); err != nil || n != 0 {
 		t.Fatalf("mended %d, %v", n, err)
 	}
 	f.want(map[string]int{"parked": 1, "pending": 300})
@@ -303,7 +303,7 @@ func TestWindowIsOverForWhatWaits(t *testing.T) {
 	flying := f.oneLane()
 	f.sql("UPDATE receivers SET failures = 5, waits = 9999999999999 WHERE host = 'crm.example'")
 	f.clock.add(time.Millisecond)
-	if n, err := f.Mend(f.ctx); err != nil || n != 0 {
+	if n, err := f.RepairLanes(f.ctx); err != nil || n != 0 {
 		t.Fatalf("mended %d, %v", n, err)
 	}
 	f.want(map[string]int{"failed": 300, "pending": 1})

@@ -143,7 +143,7 @@ func TestCountsOfWhatIsMended(t *testing.T) {
 	f.register(k, "http://a.example/", both...)
 	f.login(k)
 	f.sql("UPDATE lanes SET due_at = NULL")
-	if n, err := f.Mend(f.ctx); n != 1 || err != nil {
+	if n, err := f.RepairLanes(f.ctx); n != 1 || err != nil {
 		t.Errorf("mended %d lanes, %v", n, err)
 	}
 	f.wantCounts(store.Counts{Logins: 1, Mended: 1})

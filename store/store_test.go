@@ -127,7 +127,7 @@ func (f *fixture) logout(k store.AgentKey) gen.AgentStatus {
 // claim takes everything that is due.
 func (f *fixture) claim() []webhook.Delivery {
 	f.t.Helper()
-	claimed, _, err := f.Claim(f.ctx, webhook.Room{Lanes: 1000, PerReceiver: 100, Take: func(int64) bool { return true }})
+	claimed, _, err := f.Claim(f.ctx, webhook.ClaimLimits{Lanes: 1000, PerReceiver: 100, Take: func(int64) bool { return true }})
 	f.check(err)
 	return claimed
 }
@@ -150,13 +150,13 @@ func (f *fixture) claimNone() {
 }
 
 // record stores a verdict and returns the delivery that the lane goes on with.
-func (f *fixture) record(d webhook.Delivery, v webhook.Verdict, goOn bool) *webhook.Delivery {
+func (f *fixture) record(d webhook.Delivery, v webhook.Verdict, keepLane bool) *webhook.Delivery {
 	f.t.Helper()
 	o := webhook.Outcome{Attempt: webhook.Attempt{StartedAt: time.Now(), Verdict: v}}
 	if v == webhook.Retry {
 		o.Delay = 5 * time.Second
 	}
-	next, err := f.Record(f.ctx, d, o, goOn)
+	next, err := f.Record(f.ctx, d, o, keepLane)
 	f.check(err)
 	return next
 }
@@ -244,7 +244,7 @@ func (f *fixture) drained() {
 		f.t.Errorf("%d deliveries are pending, %d lanes are not empty", pending, lanes)
 	}
 	f.verify()
-	if n, err := f.Mend(f.ctx); err != nil || n != 0 {
+	if n, err := f.RepairLanes(f.ctx); err != nil || n != 0 {
 		f.t.Errorf("mended %d lanes, %v", n, err)
 	}
 }
@@ -261,7 +261,7 @@ func TestGivenUpIsNotLogged(t *testing.T) {
 	if _, err := f.Clients(ctx, "", 0); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)
 	}
-	if _, err := f.Mend(ctx); !errors.Is(err, context.Canceled) {
+	if _, err := f.RepairLanes(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)
 	}
 	if log.Len() > 0 {

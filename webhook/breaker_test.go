@@ -81,7 +81,8 @@ func TestHealthOfAnAnswerThatIsCutOff(t *testing.T) {
 			s := loopbackSender(t, timeout)
 			a := s.Send(t.Context(), to(cutOff(t, answer, hangs), gen.RequestMethodGET))
 			if got := a.Health(); got != want || a.Verdict != Retry {
-				t.Errorf("%s of a %d cut off: %s, health %d, want %s, health %d: %q", name, status, a.Verdict, got, Retry, want, a.Error)
+				t.Errorf("%s of a %d cut off: %s, health %d, want %s, health %d: %q", name, status, a.Verdict, got,
+					Retry, want, a.Error)
 			}
 		}
 	}

@@ -31,12 +31,12 @@ type Delivery struct {
 	Data      gen.AgentEventData
 	Secrets   []string // what it is signed with; the newest first
 
-	// DeployingUntil is until when, by this process's monotonic clock, an answer of 3xx, 401, 403, 404 or 405 is one of a
-	// receiver that is being deployed, and the delivery is tried again. Zero for not at all.
+	// DeployingUntil is until when, by this process's monotonic clock, an answer of 3xx, 401, 403, 404 or 405 is one of
+	// a receiver that is being deployed, and the delivery is tried again. Zero for not at all.
 	DeployingUntil time.Time
 
-	// Traceparent is of which trace it is, as W3C's Trace Context has it: what the change is known by, or the attempt if
-	// DispatcherOptions.Observe says so. It is sent along. Empty for none.
+	// Traceparent is of which trace it is, as W3C's Trace Context has it: what the change is known by, or the attempt
+	// if DispatcherOptions.Observe says so. It is sent along. Empty for none.
 	Traceparent string
 }
 
@@ -67,48 +67,47 @@ const (
 type Outcome struct {
 	Attempt
 
-	// Until the next attempt, for the verdict Retry: if what failed is the delivery and, no longer than that, if it is the
-	// receiver, which is the same delivery's second failure with no sign of life of the receiver between.
+	// Until the next attempt, for the verdict Retry: if what failed is the delivery and, no longer than that, if it is
+	// the receiver, which is the same delivery's second failure with no sign of life of the receiver between.
 	Delay, Recovery time.Duration
 }
 
-// Room is how much a claim may take.
-type Room struct {
-	Fresh       bool                      // it suffices to look at the lanes that changes have made due since the last claim
-	Lanes       int                       // at most so many lanes in all
-	PerReceiver int                       // at most so many of any receiver
-	Take        func(receiver int64) bool // asked before each lane that is taken; false leaves it
-	Full        []int64                   // receivers that are not worth looking at
+// ClaimLimits say how many lanes a claim may take, and of which receivers.
+type ClaimLimits struct {
+	Fresh       bool                      // only the lanes that changes have made due since the last claim need a look
+	Lanes       int                       // at most so many lanes in all; 1 and up
+	PerReceiver int                       // at most so many lanes of any one receiver; 1 and up
+	Take        func(receiver int64) bool // asked before each lane is taken; false leaves the lane for a later claim
+	Full        []int64                   // receivers for which Take would return false; their lanes need no look
 }
 
-// Offer is what a dispatcher lets an outbox do by itself: hand out deliveries at once when a change has made them, without
-// another claim.
-type Offer struct {
-	Take    func(receiver int64) bool // asked before each lane that is leased; false leaves it to a claim
-	Deliver func(Delivery)            // called for each lane that was leased, when that is durable. It does not block.
-	Release func(receiver int64)      // called instead when that has failed
+// Handoff lets an outbox hand deliveries to the dispatcher as soon as a change has made them, without a claim.
+type Handoff struct {
+	Take    func(receiver int64) bool // asked before each lane is leased; false leaves the lane for a claim
+	Deliver func(Delivery)            // called for each leased lane when the lease is durable. It does not block.
+	Release func(receiver int64)      // called instead of Deliver when the lease could not be stored
 }
 
 // Outbox is what the dispatcher needs of a store. Its methods are safe for concurrent use; their errors mean that
 // the store is in trouble, and the same call may be made again.
 type Outbox interface {
-	// Offer has the outbox hand out by an offer what it may, until that is nil.
-	Offer(o *Offer)
+	// SetHandoff has the outbox hand new deliveries to h. Nil ends it.
+	SetHandoff(h *Handoff)
 
 	// Due signals that something may have become due. It never blocks the sender and may signal too often.
 	Due() <-chan struct{}
 
 	// Claim leases due lanes and returns the first delivery of each, and how long it is until the next lane
 	// is due (0 when more are due than there was room for, negative when none is, or Fresh was all that it looked at).
-	Claim(ctx context.Context, room Room) (claimed []Delivery, next time.Duration, err error)
+	Claim(ctx context.Context, limits ClaimLimits) (claimed []Delivery, next time.Duration, err error)
 
-	// Record stores an attempt and what follows from it, unless the claim is void. With goOn it keeps the lane
+	// Record stores an attempt and what follows from it, unless the claim is void. With keepLane it keeps the lane
 	// and returns its next delivery if one is due; otherwise, and when it returns nil, the lane is let go.
-	Record(ctx context.Context, d Delivery, o Outcome, goOn bool) (next *Delivery, err error)
+	Record(ctx context.Context, d Delivery, o Outcome, keepLane bool) (next *Delivery, err error)
 
 	// Release lets a lane go without an attempt: it is due at once.
 	Release(ctx context.Context, d Delivery) error
 
-	// Mend finds pending deliveries whose lane is not due, puts that right, and returns how many lanes it mended.
-	Mend(ctx context.Context) (lanes int, err error)
+	// RepairLanes finds lanes that do not match their deliveries, repairs them, and returns how many it repaired.
+	RepairLanes(ctx context.Context) (lanes int, err error)
 }

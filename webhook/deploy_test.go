@@ -14,7 +14,9 @@ import (
 func TestSendToAReceiverThatIsBeingDeployed(t *testing.T) {
 	again := []int{401, 403, 404, 405}
 	status := 0
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }))
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(status)
+	}))
 	defer server.Close()
 	s := loopbackSender(t, ample)
 	for status = 200; status <= 599; status++ {
@@ -73,7 +75,12 @@ func TestOutcome(t *testing.T) {
 		{Delivery{Attempt: 3, Failures: 1}, down, time.Hour, 10 * time.Second},
 		{Delivery{Attempt: 4, Failures: 1}, down, time.Hour, 30 * time.Second},
 		{Delivery{Attempt: 300, Failures: 1}, down, time.Hour, time.Minute},
-		{Delivery{Attempt: 2}, Attempt{Status: 429, Verdict: Retry, RetryAfter: time.Minute}, time.Minute, 10 * time.Second},
+		{
+			Delivery{Attempt: 2},
+			Attempt{Status: 429, Verdict: Retry, RetryAfter: time.Minute},
+			time.Minute,
+			10 * time.Second,
+		},
 		{Delivery{Attempt: 2}, Attempt{Status: 200, Verdict: Delivered}, 0, 0},
 	} {
 		if o := s.Outcome(test.d, test.a); o.Delay != test.delay || o.Recovery != test.recovery {

@@ -53,7 +53,8 @@ func TestDispatchKeepsOrderOverRetries(t *testing.T) {
 	})
 }
 
-// A receiver that is known to be quick has more that is due than it may be sent at once: the rest follows without a pause.
+// A receiver that is known to be quick has more that is due than it may be sent at once: the rest follows without a
+// pause.
 func TestDispatchGoesOnWhereThereWasNoRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := setUp(t, DispatcherOptions{PerReceiver: 8}, after(15*time.Millisecond, says(200)))
@@ -66,7 +67,7 @@ func TestDispatchGoesOnWhereThereWasNoRoom(t *testing.T) {
 		}
 		r.pass(time.Minute)
 		r.wantLeft(0, 0)
-		if took := r.at()[149] - r.at()[50]; took > poll/2 {
+		if took := r.at()[149] - r.at()[50]; took > pollInterval/2 {
 			t.Errorf("100 deliveries, of which 8 take 15 ms, took %v", took)
 		}
 	})
@@ -84,8 +85,8 @@ func TestDispatchLetsOthersHaveTheirTurn(t *testing.T) {
 		r.run().pass(0)
 		r.wantLeft(0, 0)
 		turn := slices.IndexFunc(r.arrivals(), func(a arrival) bool { return a.lane == "2" })
-		if turn != run {
-			t.Errorf("the other lane had its turn after %d deliveries, want %d", turn, run)
+		if turn != maxInARow {
+			t.Errorf("the other lane had its turn after %d deliveries, want %d", turn, maxInARow)
 		}
 	})
 }
@@ -252,8 +253,8 @@ func TestDispatchStopCutsOffWhatHangs(t *testing.T) {
 		r := setUp(t, DispatcherOptions{}, hangs).patient(time.Minute, 2*time.Minute)
 		r.add(1, 1, 2)
 		r.run().pass(20 * time.Second)
-		if took := r.stop(); took != grace {
-			t.Errorf("Run returned after %s, want %s", took, grace)
+		if took := r.stop(); took != stopGrace {
+			t.Errorf("Run returned after %s, want %s", took, stopGrace)
 		}
 		r.wantLeft(2, 0)
 		if x := r.records(); len(x) != 0 {
@@ -281,11 +282,12 @@ func TestDispatchStopRecordsTheLastAnswer(t *testing.T) {
 // However the store is, and whatever is in flight.
 func TestDispatchStopReturnsInTime(t *testing.T) {
 	answers := map[string]answer{
-		"quick": after(50*time.Millisecond, says(200)), "late": after(11*time.Second, says(200)), "hanging": hangs, "failing": says(503),
+		"quick": after(50*time.Millisecond, says(200)), "late": after(11*time.Second, says(200)), "hanging": hangs,
+		"failing": says(503),
 	}
 	for what, a := range answers {
 		for trouble, does := range map[string]func(context.Context) error{"fails": fails, "blocks": blocks} {
-			for _, method := range []string{"Claim", "Record", "Release", "Mend", "all"} {
+			for _, method := range []string{"Claim", "Record", "Release", "RepairLanes", "all"} {
 				t.Run(fmt.Sprint(what, method, trouble), func(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) {
 						r := setUp(t, DispatcherOptions{}, a).patient(time.Minute, 2*time.Minute)
@@ -293,7 +295,7 @@ func TestDispatchStopReturnsInTime(t *testing.T) {
 							r.add(lane, lane, 100)
 						}
 						r.run()
-						for _, m := range []string{"Claim", "Record", "Release", "Mend"} {
+						for _, m := range []string{"Claim", "Record", "Release", "RepairLanes"} {
 							if m == method || method == "all" {
 								r.setTrouble(m, does)
 							}
@@ -320,7 +322,7 @@ func TestDispatchGoesOnAfterClaimsFail(t *testing.T) {
 			t.Errorf("%d claims in a minute of trouble", n)
 		}
 		r.setTrouble("Claim", nil)
-		r.pass(poll)
+		r.pass(pollInterval)
 		r.wantLeft(0, 0)
 	})
 }
@@ -352,7 +354,7 @@ func TestDispatchGivesUpRecordingWithItsLease(t *testing.T) {
 				r.setTrouble("Record", does)
 				r.add(1, 1, 1)
 				r.run().pass(15*time.Second - 1)
-				r.setTrouble("Claim", blocks) // so that nobody takes the lane over
+				r.setTrouble("Claim", blocks) // so that no other process takes the lane over
 				tried := len(r.calls("Record"))
 				r.pass(time.Minute)
 				if n := len(r.calls("Record")); n != tried || n == 0 {
@@ -391,7 +393,7 @@ func TestDispatchGivesSlotsBack(t *testing.T) {
 		r.run().pass(time.Minute)
 		r.wantFree()
 		r.setTrouble("commit", nil)
-		r.pass(poll)
+		r.pass(pollInterval)
 		r.wantLeft(0, 0)
 		r.wantFree()
 		if len(r.arrivals()) != 10 {
@@ -424,7 +426,7 @@ func TestDispatchWakesWhenASlotIsFree(t *testing.T) {
 		r.add(1, 1, 1)
 		r.add(2, 2, 1)
 		r.run().pass(15*time.Second - 1)
-		equal(t, "attempts", r.at(), []time.Duration{0, 15*time.Second - retries})
+		equal(t, "attempts", r.at(), []time.Duration{0, 15*time.Second - recordRetryInterval})
 	})
 }
 
@@ -475,18 +477,18 @@ func TestDispatchTurns(t *testing.T) {
 				r.run()
 				for range 400 {
 					r.pass(time.Second / 4)
-					if age := time.Since(r.d.Turned()); age > poll {
+					if age := time.Since(r.d.Turned()); age > pollInterval {
 						t.Fatalf("turned %s ago", age)
 					}
 				}
 				r.setTrouble("Claim", fails)
 				r.pass(time.Minute)
-				if age := time.Since(r.d.Turned()); age > poll {
+				if age := time.Since(r.d.Turned()); age > pollInterval {
 					t.Errorf("turned %s ago while claims fail", age)
 				}
 				r.setTrouble("Claim", blocks)
 				r.pass(time.Minute)
-				if age := time.Since(r.d.Turned()); age < time.Minute-poll {
+				if age := time.Since(r.d.Turned()); age < time.Minute-pollInterval {
 					t.Errorf("turned %s ago while a claim hangs", age)
 				}
 			})
@@ -511,18 +513,18 @@ func TestDispatchTurnsSlowlyWhenFull(t *testing.T) {
 	})
 }
 
-func TestDispatchMendsEveryMinute(t *testing.T) {
+func TestDispatchRepairsLanesEveryMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := setUp(t, DispatcherOptions{}, says(200))
-		r.setTrouble("Mend", fails)
+		r.setTrouble("RepairLanes", fails)
 		r.run().pass(150 * time.Second)
-		if calls := r.calls("Mend"); len(calls) != 3 || calls[2].Sub(calls[0]) != 2*time.Minute {
+		if calls := r.calls("RepairLanes"); len(calls) != 3 || calls[2].Sub(calls[0]) != 2*time.Minute {
 			t.Errorf("mended at %v, want at once and after each minute", calls)
 		}
 	})
 }
 
-// Who looks is told of every attempt before it and after it, and of one that is cut off that it came to nothing.
+// Observe is called before and after every attempt; an attempt that was cut off has no verdict.
 func TestDispatchIsObserved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
@@ -549,7 +551,8 @@ func TestDispatchIsObserved(t *testing.T) {
 		r.pass(0)
 		r.stop()
 		equal(t, "seen", seen, []string{
-			"msg_1, attempt 1", "00-trace-attempt-01", `"retry" 503, again after 5s`, "msg_1, attempt 2", `"delivered" 200, again after 0s`,
+			"msg_1, attempt 1", "00-trace-attempt-01", `"retry" 503, again after 5s`, "msg_1, attempt 2",
+			`"delivered" 200, again after 0s`,
 			"msg_2, attempt 1", `"" 0, again after 0s`,
 		})
 	})
@@ -572,7 +575,9 @@ func survive(t *testing.T, random *rand.Rand) {
 		return random.IntN(n)
 	}
 	answers := []answer{says(200), says(200), says(503), says(404), hangs, after(2*time.Second, says(200))}
-	o := DispatcherOptions{Slots: 1 + draw(20), PerReceiver: 1 + draw(8), Schedule: Schedule{Delays: []time.Duration{time.Second}}}
+	o := DispatcherOptions{
+		Slots: 1 + draw(20), PerReceiver: 1 + draw(8), Schedule: Schedule{Delays: []time.Duration{time.Second}},
+	}
 	r := setUp(t, o, func(req *http.Request) (*http.Response, error) { return answers[draw(len(answers))](req) })
 	r.run()
 	for range 100 {

@@ -22,7 +22,8 @@ func Encode(d gen.AgentEventData) string {
 	if d.AgentType == gen.AgentTypeRemote {
 		name, value = "agent_number", d.AgentNumber
 	}
-	return "agent_status=" + url.QueryEscape(string(d.AgentStatus)) + "&agent_type=" + url.QueryEscape(string(d.AgentType)) +
+	return "agent_status=" + url.QueryEscape(string(d.AgentStatus)) +
+		"&agent_type=" + url.QueryEscape(string(d.AgentType)) +
 		"&event_source=" + url.QueryEscape(string(d.EventSource)) + "&agent_id=" + url.QueryEscape(d.AgentID) +
 		"&" + name + "=" + url.QueryEscape(value)
 }
@@ -41,14 +42,14 @@ func NewRequest(ctx context.Context, d Delivery, userAgent string, at time.Time)
 	if err != nil {
 		return nil, &RefusedError{Reason: "no request can be made of the URL"}
 	}
-	req.Header = make(http.Header, mostHeaders)
+	req.Header = make(http.Header, maxHeaders)
 	setAuthorization(req)
 	setHeaders(req.Header, d, userAgent, at)
 	return req, setSignature(req.Header, d, at, signed)
 }
 
-// newRequest also returns what the receiver has in hand of it, to be signed: the body of a POST, the whole query string of
-// a GET.
+// newRequest also returns the text to be signed, which the receiver sees unchanged: the body of a POST, the whole query
+// string of a GET.
 func newRequest(ctx context.Context, u *url.URL, d Delivery) (req *http.Request, signed string, err error) {
 	form := Encode(d.Data)
 	if d.Method == gen.RequestMethodGET {
@@ -86,11 +87,12 @@ func setSignature(h http.Header, d Delivery, at time.Time, signed string) error 
 	return err
 }
 
-// signatureHeader, like the others that are set here, is spelled as net/http writes it: any other name it makes anew each time.
+// signatureHeader, like the other names that are set here, is spelled as net/http writes it: another spelling would
+// cost an allocation for each request.
 const signatureHeader = "Webhook-Signature"
 
-// mostHeaders is how many headers a request has, with an exception or two, so that their map need not grow.
-const mostHeaders = 14
+// maxHeaders is how many headers a request has, with an exception or two, so that their map need not grow.
+const maxHeaders = 14
 
 func setHeaders(h http.Header, d Delivery, userAgent string, at time.Time) {
 	h.Set("Webhook-Id", d.WebhookID)

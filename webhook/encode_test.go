@@ -145,7 +145,8 @@ func seedDelivery() Delivery {
 	}
 }
 
-const seedForm = "agent_status=available&agent_type=local&event_source=api&agent_id=136&extension_name=000%2A094%40ringme.ru"
+const seedForm = "agent_status=available&agent_type=local&event_source=api&agent_id=136" +
+	"&extension_name=000%2A094%40ringme.ru"
 
 func TestNewRequestTarget(t *testing.T) {
 	cases := []struct {
@@ -165,7 +166,10 @@ func TestNewRequestTarget(t *testing.T) {
 		{"http://h/p#f", "/p?", "/p"},
 		{"http://h/p?#f", "/p?", "/p?"},
 		{"http://h/p?b=2&a=1&b=1", "/p?b=2&a=1&b=1&", "/p?b=2&a=1&b=1"},
-		{"http://h/p?a=%2f%2F+%20&x=*@'(!)~$,;:/?-._", "/p?a=%2f%2F+%20&x=*@'(!)~$,;:/?-._&", "/p?a=%2f%2F+%20&x=*@'(!)~$,;:/?-._"},
+		{
+			"http://h/p?a=%2f%2F+%20&x=*@'(!)~$,;:/?-._", "/p?a=%2f%2F+%20&x=*@'(!)~$,;:/?-._&",
+			"/p?a=%2f%2F+%20&x=*@'(!)~$,;:/?-._",
+		},
 		{"http://h/p?a=1|2", "/p?a=1%7C2&", "/p?a=1%7C2"},
 		{"http://h/p?{a}=^`\\", "/p?%7Ba%7D=%5E%60%5C&", "/p?%7Ba%7D=%5E%60%5C"},
 		{"http://h/p?\"<>\"", "/p?%22%3C%3E%22&", "/p?%22%3C%3E%22"},
@@ -177,7 +181,10 @@ func TestNewRequestTarget(t *testing.T) {
 		{"http://h/p?\xff", "/p?%FF&", "/p?%FF"},
 		{"http://h/p?agent_id=5", "/p?agent_id=5&", "/p?agent_id=5"},
 		{"http://h//a/../b%2Fc;d", "//a/../b%2Fc;d?", "//a/../b%2Fc;d"},
-		{"http://h/a|b{c}^`\\[\"<>\"]", "/a%7Cb%7Bc%7D%5E%60%5C%5B%22%3C%3E%22%5D?", "/a%7Cb%7Bc%7D%5E%60%5C%5B%22%3C%3E%22%5D"},
+		{
+			"http://h/a|b{c}^`\\[\"<>\"]", "/a%7Cb%7Bc%7D%5E%60%5C%5B%22%3C%3E%22%5D?",
+			"/a%7Cb%7Bc%7D%5E%60%5C%5B%22%3C%3E%22%5D",
+		},
 		{"http://h/a%2Fb|c", "/a%2Fb%7Cc?", "/a%2Fb%7Cc"},
 		{"http://h/a%2Fb/имя", "/a%2Fb/%D0%B8%D0%BC%D1%8F?", "/a%2Fb/%D0%B8%D0%BC%D1%8F"},
 		{"http://h/a%41%7e!$&'()*+,;=:@~b", "/a%41%7e!$&'()*+,;=:@~b?", "/a%41%7e!$&'()*+,;=:@~b"},
@@ -186,7 +193,9 @@ func TestNewRequestTarget(t *testing.T) {
 		{"http://h/имя", "/%D0%B8%D0%BC%D1%8F?", "/%D0%B8%D0%BC%D1%8F"},
 	}
 	for _, c := range cases {
-		for method, want := range map[gen.RequestMethod]string{gen.RequestMethodGET: c.get + seedForm, gen.RequestMethodPOST: c.post} {
+		for method, want := range map[gen.RequestMethod]string{
+			gen.RequestMethodGET: c.get + seedForm, gen.RequestMethodPOST: c.post,
+		} {
 			d := seedDelivery()
 			d.URL, d.Method = c.url, method
 			req, err := NewRequest(t.Context(), d, "agentevents/1", time.Now())
@@ -218,7 +227,8 @@ func TestNewRequestUserInfo(t *testing.T) {
 		}
 		user, password, ok := req.BasicAuth()
 		if !ok || user != c.user || password != c.password || req.URL.User != nil || req.Host != "h" {
-			t.Errorf("%s: user %q, password %q (%v), host %q, left in the URL: %v", c.url, user, password, ok, req.Host, req.URL.User)
+			t.Errorf("%s: user %q, password %q (%v), host %q, left in the URL: %v", c.url, user, password, ok,
+				req.Host, req.URL.User)
 		}
 	}
 }
@@ -257,7 +267,10 @@ func TestNewRequestSaysOfWhichTraceItIs(t *testing.T) {
 }
 
 func TestNewRequestRefusesBadURLs(t *testing.T) {
-	for _, raw := range []string{"", "ftp://h/", "http://", "http://us3r:s3cret@h:0/", "http://h/?s3cret=a b", "http://us3r:s3cret%zz@h/", "http://h:s3cret/"} {
+	for _, raw := range []string{
+		"", "ftp://h/", "http://", "http://us3r:s3cret@h:0/", "http://h/?s3cret=a b", "http://us3r:s3cret%zz@h/",
+		"http://h:s3cret/",
+	} {
 		d := seedDelivery()
 		d.URL = raw
 		_, err := NewRequest(t.Context(), d, "agentevents/1", time.Now())
@@ -276,7 +289,8 @@ func TestEncodePresence(t *testing.T) {
 		t.Errorf("local:  %s", got)
 	}
 	d.AgentType = gen.AgentTypeRemote
-	const want = "agent_status=available&agent_type=remote&event_source=api&agent_id=136&agent_number=%2B7+%28812%29+336-42-42"
+	const want = "agent_status=available&agent_type=remote&event_source=api&agent_id=136" +
+		"&agent_number=%2B7+%28812%29+336-42-42"
 	if got := Encode(d); got != want {
 		t.Errorf("remote: %s", got)
 	}
@@ -306,7 +320,9 @@ func decodePercent(s string) string {
 
 // FuzzEncode sends a name by GET and by POST, through a query of any kind, and reads it as a receiver would.
 func FuzzEncode(f *testing.F) {
-	for _, name := range []string{"000*094@ringme.ru", "+7 (812) 336-42-42", "x", "100 %", "%2B", "a&b=c;d#e?f", "Иван Ж", "\xff\x00", "😀\r\n"} {
+	for _, name := range []string{
+		"000*094@ringme.ru", "+7 (812) 336-42-42", "x", "100 %", "%2B", "a&b=c;d#e?f", "Иван Ж", "\xff\x00", "😀\r\n",
+	} {
 		f.Add(name, "", false)
 		f.Add(name, "a=%2f+&b", true)
 	}

@@ -37,25 +37,29 @@ func wantRefused(t *testing.T, err error) {
 
 func TestGuardRefusesAddresses(t *testing.T) {
 	classes := map[string][]string{
-		"unspecified":            {"0.0.0.0", "::"},
-		"this network":           {"0.0.0.1", "0.255.255.255"},
-		"private":                {"10.0.0.0", "10.0.0.1", "10.255.255.255", "172.16.0.1", "172.31.255.255", "192.168.0.1", "192.168.255.255"},
-		"shared (CGNAT)":         {"100.64.0.1", "100.127.255.255"},
-		"loopback":               {"127.0.0.1", "127.0.0.2", "127.255.255.255", "::1"},
-		"link-local":             {"169.254.0.1", "169.254.169.254", "fe80::1", "fe80::1%eth0", "febf::1"},
-		"IETF protocol":          {"192.0.0.1", "192.0.0.170", "2001::1", "2001:1ff::1"},
-		"documentation":          {"192.0.2.1", "198.51.100.1", "203.0.113.1", "2001:db8::1", "3fff::1"},
-		"relays and AS112":       {"192.31.196.1", "192.52.193.1", "192.88.99.1", "192.175.48.1", "2620:4f:8000::1"},
-		"benchmarking":           {"198.18.0.1", "198.19.255.255", "2001:2::1"},
-		"multicast":              {"224.0.0.1", "239.255.255.255", "ff02::1", "ff0e::1"},
-		"reserved":               {"240.0.0.1", "255.255.255.254"},
-		"broadcast":              {"255.255.255.255"},
-		"unique local (ULA)":     {"fc00::1", "fd00::1", "fdff:ffff::1", "fd00:ec2::254"},
-		"site-local":             {"fec0::1"},
-		"IPv4-mapped":            {"::ffff:127.0.0.1", "::ffff:10.0.0.1", "::ffff:169.254.169.254"},
-		"IPv4-compatible":        {"::127.0.0.1", "::10.0.0.1", "::8.8.8.8"},
-		"IPv4-translated":        {"::ffff:0:127.0.0.1", "::ffff:0:8.8.8.8"},
-		"NAT64":                  {"64:ff9b::127.0.0.1", "64:ff9b::10.0.0.1", "64:ff9b::a9fe:a9fe", "64:ff9b::", "64:ff9b:0:0:0:1:808:808"},
+		"unspecified":  {"0.0.0.0", "::"},
+		"this network": {"0.0.0.1", "0.255.255.255"},
+		"private": {
+			"10.0.0.0", "10.0.0.1", "10.255.255.255", "172.16.0.1", "172.31.255.255", "192.168.0.1", "192.168.255.255",
+		},
+		"shared (CGNAT)":     {"100.64.0.1", "100.127.255.255"},
+		"loopback":           {"127.0.0.1", "127.0.0.2", "127.255.255.255", "::1"},
+		"link-local":         {"169.254.0.1", "169.254.169.254", "fe80::1", "fe80::1%eth0", "febf::1"},
+		"IETF protocol":      {"192.0.0.1", "192.0.0.170", "2001::1", "2001:1ff::1"},
+		"documentation":      {"192.0.2.1", "198.51.100.1", "203.0.113.1", "2001:db8::1", "3fff::1"},
+		"relays and AS112":   {"192.31.196.1", "192.52.193.1", "192.88.99.1", "192.175.48.1", "2620:4f:8000::1"},
+		"benchmarking":       {"198.18.0.1", "198.19.255.255", "2001:2::1"},
+		"multicast":          {"224.0.0.1", "239.255.255.255", "ff02::1", "ff0e::1"},
+		"reserved":           {"240.0.0.1", "255.255.255.254"},
+		"broadcast":          {"255.255.255.255"},
+		"unique local (ULA)": {"fc00::1", "fd00::1", "fdff:ffff::1", "fd00:ec2::254"},
+		"site-local":         {"fec0::1"},
+		"IPv4-mapped":        {"::ffff:127.0.0.1", "::ffff:10.0.0.1", "::ffff:169.254.169.254"},
+		"IPv4-compatible":    {"::127.0.0.1", "::10.0.0.1", "::8.8.8.8"},
+		"IPv4-translated":    {"::ffff:0:127.0.0.1", "::ffff:0:8.8.8.8"},
+		"NAT64": {
+			"64:ff9b::127.0.0.1", "64:ff9b::10.0.0.1", "64:ff9b::a9fe:a9fe", "64:ff9b::", "64:ff9b:0:0:0:1:808:808",
+		},
 		"NAT64, local use":       {"64:ff9b:1::10.0.0.1", "64:ff9b:1::8.8.8.8", "64:ff9b:1:ffff::8.8.8.8"},
 		"6to4":                   {"2002:7f00:1::", "2002:a00:1::1", "2002:808:808::1"},
 		"Teredo":                 {"2001:0:4136:e378:8000:63bf:3fff:fdd2"},
@@ -95,15 +99,35 @@ func TestGuardAllowsNetworks(t *testing.T) {
 		reached   []string
 		neighbour []string
 	}{
-		{[]string{"10.1.0.0/16"}, []string{"10.1.0.0", "10.1.255.255", "::ffff:10.1.2.3"}, []string{"10.0.255.255", "10.2.0.0", "::ffff:10.2.0.0", "::10.1.2.3", "64:ff9b::10.1.2.3", "2002:a01:203::"}},
+		{
+			[]string{"10.1.0.0/16"}, []string{"10.1.0.0", "10.1.255.255", "::ffff:10.1.2.3"}, []string{
+				"10.0.255.255", "10.2.0.0", "::ffff:10.2.0.0", "::10.1.2.3", "64:ff9b::10.1.2.3", "2002:a01:203::",
+			},
+		},
 		{[]string{"10.1.2.3/16"}, []string{"10.1.0.1"}, []string{"10.2.0.1"}}, // host bits do not matter
-		{[]string{"127.0.0.1/32"}, []string{"127.0.0.1", "::ffff:127.0.0.1"}, []string{"127.0.0.0", "127.0.0.2", "::1"}},
+		{
+			[]string{"127.0.0.1/32"},
+			[]string{"127.0.0.1", "::ffff:127.0.0.1"},
+			[]string{"127.0.0.0", "127.0.0.2", "::1"},
+		},
 		{[]string{"::1/128"}, []string{"::1"}, []string{"::", "::2", "127.0.0.1", "::ffff:127.0.0.1"}},
-		{[]string{"::ffff:10.1.0.0/112"}, []string{"10.1.0.1", "::ffff:10.1.0.1"}, []string{"10.2.0.1", "::ffff:10.2.0.1"}},
-		{[]string{"fd12::/16", "192.168.7.0/24"}, []string{"fd12::1", "192.168.7.9"}, []string{"fd13::1", "192.168.8.1"}},
+		{
+			[]string{"::ffff:10.1.0.0/112"},
+			[]string{"10.1.0.1", "::ffff:10.1.0.1"},
+			[]string{"10.2.0.1", "::ffff:10.2.0.1"},
+		},
+		{
+			[]string{"fd12::/16", "192.168.7.0/24"},
+			[]string{"fd12::1", "192.168.7.9"},
+			[]string{"fd13::1", "192.168.8.1"},
+		},
 		{[]string{"fe80::/10"}, []string{"fe80::1", "fe80::1%eth0"}, []string{"fec0::1", "169.254.0.1"}},
 		{[]string{"64:ff9b::/96"}, []string{"64:ff9b::8.8.8.8"}, []string{"64:ff9b:1::1"}},
-		{[]string{"0.0.0.0/0"}, []string{"10.0.0.1", "127.0.0.1", "::ffff:10.0.0.1"}, []string{"::1", "fd00::1", "64:ff9b::10.0.0.1"}},
+		{
+			[]string{"0.0.0.0/0"},
+			[]string{"10.0.0.1", "127.0.0.1", "::ffff:10.0.0.1"},
+			[]string{"::1", "fd00::1", "64:ff9b::10.0.0.1"},
+		},
 	}
 	for _, c := range cases {
 		t.Run(strings.Join(c.allow, ","), func(t *testing.T) {
@@ -130,7 +154,8 @@ func TestGuardAllowedNetworkAndNoMore(t *testing.T) {
 		prefix := netip.PrefixFrom(ipv4.Draw(t, "network"), rapid.IntRange(1, 32).Draw(t, "bits"))
 		addr := ipv4.Draw(t, "address")
 		if rapid.Bool().Draw(t, "near") { // the last address before or after the network is the likeliest mistake
-			addr = rapid.SampledFrom([]netip.Addr{prefix.Masked().Addr(), prefix.Masked().Addr().Prev()}).Draw(t, "edge")
+			addr = rapid.SampledFrom([]netip.Addr{prefix.Masked().Addr(), prefix.Masked().Addr().Prev()}).Draw(t,
+				"edge")
 		}
 		if !addr.IsValid() {
 			return
@@ -184,7 +209,8 @@ func TestCheckURLAccepts(t *testing.T) {
 		"https://example.com./", "https://localhost.example.com/", "https://notlocalhost/",
 		"https://münchen.example/", "https://xn--mnchen-3ya.example/",
 		"https://my_host/", "https://8.8.8.8.example.com/", "https://1password.com", "https://a.0xyz",
-		"http://8.8.8.8/", "http://8.8.8.8:8080/", "http://[2606:4700::1111]:8080/", "http://[64:ff9b::808:808]/", "http://[::ffff:8.8.8.8]/",
+		"http://8.8.8.8/", "http://8.8.8.8:8080/", "http://[2606:4700::1111]:8080/", "http://[64:ff9b::808:808]/",
+		"http://[::ffff:8.8.8.8]/",
 	} {
 		if err := g.CheckURL(raw); err != nil {
 			t.Errorf("CheckURL(%q): %v", raw, err)
@@ -198,29 +224,52 @@ func TestCheckURLRefuses(t *testing.T) {
 		urls []string
 	}{
 		{"absolute http or https URL with a host", []string{
-			"", "x", "/path", "//example.com/", "example.com", "example.com:80/x", "http:", "http:/", "http://", "https:///path",
+			"", "x", "/path", "//example.com/", "example.com", "example.com:80/x", "http:", "http:/", "http://",
+			"https:///path",
 			"http:example.com", "http://:80/", "http://user@/", "http://user:pw@:80", "http://?a=1", "http://#x",
-			"ftp://example.com/", "file:///etc/passwd", "gopher://example.com", "javascript:alert(1)", "unix:///run/x", "://",
-			"http://exa%zzmple.com/", "http://[::1", "http://::1/", "http://[]/", "http://[example.com]/", "http://[127.0.0.1]/",
-			"http://[v1.x]/", "http://[fe80::1%25]/", "http://a\\b/", "http://example.com:http/", "http://example.com:-1/", "http://exam%20ple.com",
+			"ftp://example.com/", "file:///etc/passwd", "gopher://example.com", "javascript:alert(1)", "unix:///run/x",
+			"://",
+			"http://exa%zzmple.com/", "http://[::1", "http://::1/", "http://[]/", "http://[example.com]/",
+			"http://[127.0.0.1]/",
+			"http://[v1.x]/", "http://[fe80::1%25]/", "http://a\\b/", "http://example.com:http/",
+			"http://example.com:-1/", "http://exam%20ple.com",
 		}},
 		{"spaces or control characters", []string{
-			" http://example.com", "http://example.com ", "http://exam ple.com/", "http://example.com/a b", "http://example.com/?a=b c",
-			"http://example.com/\r\nHost: x", "http://exa\tmple.com", "http://example.com/\x00", "http://example.com/\x7f", "http://example.com/\u0085",
+			" http://example.com", "http://example.com ", "http://exam ple.com/", "http://example.com/a b",
+			"http://example.com/?a=b c",
+			"http://example.com/\r\nHost: x", "http://exa\tmple.com", "http://example.com/\x00",
+			"http://example.com/\x7f", "http://example.com/\u0085",
 		}},
-		{"a name or an IP address", []string{"http://exam%C2%A0ple.com/", "http://a..b/", "http://.a/", "http://*.a/", "http://" + strings.Repeat("a", 64) + "/"}},
-		{"a port from 1 to 65535", []string{"http://example.com:0/", "http://example.com:65536/", "http://example.com:99999999999999999999/"}},
+		{
+			"a name or an IP address", []string{
+				"http://exam%C2%A0ple.com/", "http://a..b/", "http://.a/", "http://*.a/",
+				"http://" + strings.Repeat("a", 64) + "/",
+			},
+		},
+		{
+			"a port from 1 to 65535", []string{
+				"http://example.com:0/", "http://example.com:65536/", "http://example.com:99999999999999999999/",
+			},
+		},
 		{"four decimal numbers", []string{
-			"http://2130706433/", "http://0x7f000001/", "http://017700000001/", "http://127.1/", "http://127.0.1/", "http://0x7f.1/",
-			"http://0177.0.0.1/", "http://127.0.0.01/", "http://127.0.0.0x1/", "http://127.0.0.1./", "http://0/", "http://8.8.8.8./",
+			"http://2130706433/", "http://0x7f000001/", "http://017700000001/", "http://127.1/", "http://127.0.1/",
+			"http://0x7f.1/",
+			"http://0177.0.0.1/", "http://127.0.0.01/", "http://127.0.0.0x1/", "http://127.0.0.1./", "http://0/",
+			"http://8.8.8.8./",
 			"http://1.2.3.4.5/", "http://256.0.0.1/", "http://host.1/", "http://0x/", "http://0X7F.1:80/",
 		}},
-		{"the address 127.0.0.1 is not one that receivers may live at", []string{"http://127.0.0.1/", "https://user:pw@127.0.0.1:8443/x?y"}},
+		{
+			"the address 127.0.0.1 is not one that receivers may live at",
+			[]string{"http://127.0.0.1/", "https://user:pw@127.0.0.1:8443/x?y"},
+		},
 		{"is not one that receivers may live at", []string{
-			"http://10.0.0.1/", "http://169.254.169.254/latest/meta-data/", "http://0.0.0.0/", "http://255.255.255.255/", "http://224.0.0.1/",
-			"http://[::1]/", "http://[::]:80/", "http://[2002:808:808::1]/", "http://[::ffff:127.0.0.1]/", "http://[::ffff:7f00:1]/", "http://[64:ff9b:1::808:808]/",
+			"http://10.0.0.1/", "http://169.254.169.254/latest/meta-data/", "http://0.0.0.0/",
+			"http://255.255.255.255/", "http://224.0.0.1/",
+			"http://[::1]/", "http://[::]:80/", "http://[2002:808:808::1]/", "http://[::ffff:127.0.0.1]/",
+			"http://[::ffff:7f00:1]/", "http://[64:ff9b:1::808:808]/",
 			"http://[64:ff9b::10.0.0.1]/", "http://[2002:7f00:1::]/", "http://[fe80::1%25eth0]/", "http://[fd00::1]/",
-			"http://[0:0:0:0:0:0:0:1]/", "http://localhost/", "http://LOCALHOST:8080/", "http://localhost./", "http://a.localhost/", "http://a.b.LocalHost./",
+			"http://[0:0:0:0:0:0:0:1]/", "http://localhost/", "http://LOCALHOST:8080/", "http://localhost./",
+			"http://a.localhost/", "http://a.b.LocalHost./",
 		}},
 	}
 	g := guardOf()
@@ -238,12 +287,17 @@ func TestCheckURLRefuses(t *testing.T) {
 
 func TestCheckURLWithAllowedNetworks(t *testing.T) {
 	g := guardOf("127.0.0.1/32", "10.1.0.0/16")
-	for _, raw := range []string{"http://127.0.0.1:8080/", "http://localhost:8080/", "http://a.localhost/", "http://10.1.2.3/", "http://[::ffff:10.1.2.3]/"} {
+	for _, raw := range []string{
+		"http://127.0.0.1:8080/", "http://localhost:8080/", "http://a.localhost/", "http://10.1.2.3/",
+		"http://[::ffff:10.1.2.3]/",
+	} {
 		if err := g.CheckURL(raw); err != nil {
 			t.Errorf("CheckURL(%q): %v", raw, err)
 		}
 	}
-	for _, raw := range []string{"http://127.0.0.2/", "http://10.2.0.1/", "http://[::1]/", "http://2130706433/", "http://127.1/"} {
+	for _, raw := range []string{
+		"http://127.0.0.2/", "http://10.2.0.1/", "http://[::1]/", "http://2130706433/", "http://127.1/",
+	} {
 		wantRefused(t, g.CheckURL(raw))
 	}
 	if err := guardOf("::1/128").CheckURL("http://localhost/"); err != nil {
@@ -266,7 +320,8 @@ func FuzzCheckURL(f *testing.F) {
 			return
 		}
 		wantRefused(t, err)
-		if err := g.CheckURL(raw + "s3cret"); err != nil && strings.Contains(raw, "?") && strings.Contains(err.Error(), "s3cret") {
+		if err := g.CheckURL(raw + "s3cret"); err != nil && strings.Contains(raw, "?") &&
+			strings.Contains(err.Error(), "s3cret") {
 			t.Errorf("CheckURL(%q) leaks the query: %v", raw, err)
 		}
 	})

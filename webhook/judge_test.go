@@ -53,11 +53,20 @@ func TestJudgeAndDescribeErrors(t *testing.T) {
 		verdict Verdict
 		text    string
 	}{
-		{"forbidden address", dial(&RefusedError{Reason: "the address 10.0.0.1 is not allowed"}), Failed, "the address 10.0.0.1 is not allowed"},
+		{
+			"forbidden address", dial(&RefusedError{Reason: "the address 10.0.0.1 is not allowed"}), Failed,
+			"the address 10.0.0.1 is not allowed",
+		},
 		{"timeout", timeoutError(10 * time.Second), Retry, "there was no complete answer within 10s"},
 		{"cut off", errCutOff, Retry, "cut off before there was an answer: the server is stopping"},
-		{"no such host", dial(&net.DNSError{Name: "no.example", Err: "no such host", IsNotFound: true}), Retry, "the host name no.example could not be resolved"},
-		{"resolver down", dial(&net.DNSError{Name: "no.example", Err: "server misbehaving", IsTemporary: true}), Retry, "the host name no.example could not be resolved"},
+		{
+			"no such host", dial(&net.DNSError{Name: "no.example", Err: "no such host", IsNotFound: true}), Retry,
+			"the host name no.example could not be resolved",
+		},
+		{
+			"resolver down", dial(&net.DNSError{Name: "no.example", Err: "server misbehaving", IsTemporary: true}),
+			Retry, "the host name no.example could not be resolved",
+		},
 		{"refused", call(syscall.ECONNREFUSED), Retry, "the receiver refused the connection"},
 		{"reset", call(syscall.ECONNRESET), Retry, "the receiver reset the connection before its answer was complete"},
 		{"broken pipe", call(syscall.EPIPE), Retry, "the receiver reset the connection before its answer was complete"},
@@ -66,14 +75,40 @@ func TestJudgeAndDescribeErrors(t *testing.T) {
 		{"no descriptors", call(syscall.EMFILE), Retry, "the connection failed: too many open files"},
 		{"unknown network error", dial(errors.New("?")), Retry, "the connection failed"},
 		{"closed", io.EOF, Retry, "the receiver closed the connection before its answer was complete"},
-		{"truncated", fmt.Errorf("read: %w", io.ErrUnexpectedEOF), Retry, "the receiver closed the connection before its answer was complete"},
-		{"unknown authority", verify(x509.UnknownAuthorityError{}), Retry, "the receiver's TLS certificate is signed by an unknown authority"},
-		{"another host", verify(x509.HostnameError{Certificate: certificate, Host: "here.example"}), Retry, "the receiver's TLS certificate is for another host"},
-		{"expired", verify(x509.CertificateInvalidError{Reason: x509.Expired}), Retry, "the receiver's TLS certificate has expired or is not valid yet"},
-		{"bad certificate", verify(x509.CertificateInvalidError{Reason: x509.NotAuthorizedToSign}), Retry, "the receiver's TLS certificate is not valid"},
-		{"no TLS", tls.RecordHeaderError{Msg: "first record does not look like a TLS handshake"}, Retry, "the receiver does not speak TLS on this port"},
-		{"TLS alert", &net.OpError{Op: "remote error", Err: errors.New("tls: handshake failure")}, Retry, "the TLS handshake with the receiver failed"},
-		{"TLS version", errors.New("tls: server selected unsupported protocol version 301"), Retry, "the TLS handshake with the receiver failed"},
+		{
+			"truncated", fmt.Errorf("read: %w", io.ErrUnexpectedEOF), Retry,
+			"the receiver closed the connection before its answer was complete",
+		},
+		{
+			"unknown authority", verify(x509.UnknownAuthorityError{}), Retry,
+			"the receiver's TLS certificate is signed by an unknown authority",
+		},
+		{
+			"another host", verify(x509.HostnameError{Certificate: certificate, Host: "here.example"}), Retry,
+			"the receiver's TLS certificate is for another host",
+		},
+		{
+			"expired", verify(x509.CertificateInvalidError{Reason: x509.Expired}), Retry,
+			"the receiver's TLS certificate has expired or is not valid yet",
+		},
+		{
+			"bad certificate", verify(x509.CertificateInvalidError{Reason: x509.NotAuthorizedToSign}), Retry,
+			"the receiver's TLS certificate is not valid",
+		},
+		{
+			"no TLS",
+			tls.RecordHeaderError{Msg: "first record does not look like a TLS handshake"},
+			Retry,
+			"the receiver does not speak TLS on this port",
+		},
+		{
+			"TLS alert", &net.OpError{Op: "remote error", Err: errors.New("tls: handshake failure")}, Retry,
+			"the TLS handshake with the receiver failed",
+		},
+		{
+			"TLS version", errors.New("tls: server selected unsupported protocol version 301"), Retry,
+			"the TLS handshake with the receiver failed",
+		},
 		{"malformed", errors.New(`malformed HTTP response "hello"`), Retry, "the receiver's answer was not valid HTTP"},
 	}
 	for _, c := range cases {
@@ -93,7 +128,8 @@ func TestJudgeAndDescribeErrors(t *testing.T) {
 // What the receiver says must not pass for our own words.
 func TestDescribeHoldsNothingOfTheReceiver(t *testing.T) {
 	for _, err := range []error{
-		fmt.Errorf("net/http: HTTP/1.x transport connection broken: %w", errors.New(`malformed HTTP status code "s3cret"`)),
+		fmt.Errorf("net/http: HTTP/1.x transport connection broken: %w",
+			errors.New(`malformed HTTP status code "s3cret"`)),
 		&tls.CertificateVerificationError{Err: errors.New("x509: s3cret")},
 		&net.OpError{Op: "read", Err: errors.New("s3cret")},
 		tls.RecordHeaderError{Msg: "s3cret"},

@@ -52,13 +52,13 @@ type record struct {
 	Delivery
 	Outcome
 	at   time.Time
-	void bool // somebody else had the lane by then
+	void bool // another claim had the lane by then
 }
 
 var _ Outbox = (*memory)(nil)
 
-// Offer implements Outbox: all is claimed.
-func (m *memory) Offer(*Offer) {}
+// SetHandoff implements Outbox: all is claimed.
+func (m *memory) SetHandoff(*Handoff) {}
 
 func newMemory() *memory {
 	return &memory{
@@ -159,7 +159,7 @@ func (m *memory) records() []record {
 	return slices.Clone(m.recorded)
 }
 
-// left is how many deliveries are pending, and how many lanes somebody holds.
+// left is how many deliveries are pending, and how many lanes are held.
 func (m *memory) left() (pending, held int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -174,7 +174,7 @@ func (m *memory) left() (pending, held int) {
 
 func (m *memory) Due() <-chan struct{} { return m.due }
 
-func (m *memory) Claim(ctx context.Context, room Room) (claimed []Delivery, next time.Duration, err error) {
+func (m *memory) Claim(ctx context.Context, limits ClaimLimits) (claimed []Delivery, next time.Duration, err error) {
 	lease := time.Now().Add(m.lease)
 	err = m.enter(ctx, "Claim")
 	m.mu.Lock()
@@ -185,8 +185,8 @@ func (m *memory) Claim(ctx context.Context, room Room) (claimed []Delivery, next
 	if err != nil {
 		return nil, 0, err
 	}
-	found := m.dueLanes(room, fresh, all || !room.Fresh)
-	lanes := slices.DeleteFunc(slices.Clone(found), func(l *memoryLane) bool { return !room.Take(l.receiver) })
+	found := m.dueLanes(limits, fresh, all || !limits.Fresh)
+	lanes := slices.DeleteFunc(slices.Clone(found), func(l *memoryLane) bool { return !limits.Take(l.receiver) })
 	if fail := m.trouble["commit"]; fail != nil {
 		return nil, 0, fail(ctx)
 	}
@@ -196,33 +196,36 @@ func (m *memory) Claim(ctx context.Context, room Room) (claimed []Delivery, next
 			claimed = append(claimed, *d)
 		}
 	}
-	if len(found) == room.Lanes || len(claimed) < len(lanes) {
+	if len(found) == limits.Lanes || len(claimed) < len(lanes) {
 		return claimed, 0, nil
 	}
-	if room.Fresh && !all {
+	if limits.Fresh && !all {
 		return claimed, -1, nil
 	}
 	return claimed, m.untilNext(), nil
 }
 
 // dueLanes is fair as the store's is: no receiver's second lane before every receiver's first, the longest due first.
-func (m *memory) dueLanes(room Room, fresh []int64, all bool) []*memoryLane {
+func (m *memory) dueLanes(limits ClaimLimits, fresh []int64, all bool) []*memoryLane {
 	var found []*memoryLane
 	for _, l := range m.lanes {
-		if (all || slices.Contains(fresh, l.id)) && len(l.pending) > 0 && !l.dueAt.After(time.Now()) && !slices.Contains(room.Full, l.receiver) {
+		if (all || slices.Contains(fresh, l.id)) && len(l.pending) > 0 && !l.dueAt.After(time.Now()) &&
+			!slices.Contains(limits.Full, l.receiver) {
 			found = append(found, l)
 		}
 	}
-	slices.SortFunc(found, func(a, b *memoryLane) int { return cmp.Or(a.dueAt.Compare(b.dueAt), cmp.Compare(a.id, b.id)) })
+	slices.SortFunc(found, func(a, b *memoryLane) int {
+		return cmp.Or(a.dueAt.Compare(b.dueAt), cmp.Compare(a.id, b.id))
+	})
 	turns := map[int64]int{}
 	turn := map[*memoryLane]int{}
 	for _, l := range found {
 		turns[l.receiver]++
 		turn[l] = turns[l.receiver]
 	}
-	found = slices.DeleteFunc(found, func(l *memoryLane) bool { return turn[l] > room.PerReceiver })
+	found = slices.DeleteFunc(found, func(l *memoryLane) bool { return turn[l] > limits.PerReceiver })
 	slices.SortStableFunc(found, func(a, b *memoryLane) int { return cmp.Compare(turn[a], turn[b]) })
-	return found[:min(len(found), room.Lanes)]
+	return found[:min(len(found), limits.Lanes)]
 }
 
 // untilNext is how long it is until the next lane is due that is not due yet.
@@ -236,7 +239,7 @@ func (m *memory) untilNext() time.Duration {
 	return next
 }
 
-func (m *memory) Record(ctx context.Context, d Delivery, o Outcome, goOn bool) (*Delivery, error) {
+func (m *memory) Record(ctx context.Context, d Delivery, o Outcome, keepLane bool) (*Delivery, error) {
 	lease := time.Now().Add(m.lease)
 	if err := m.enter(ctx, "Record"); err != nil {
 		return nil, err
@@ -259,7 +262,7 @@ func (m *memory) Record(ctx context.Context, d Delivery, o Outcome, goOn bool) (
 	}
 	l.letGo()
 	var next *Delivery
-	if goOn && o.Verdict != Retry && len(l.pending) > 0 && !l.dueAt.After(time.Now()) {
+	if keepLane && o.Verdict != Retry && len(l.pending) > 0 && !l.dueAt.After(time.Now()) {
 		next = l.head(lease)
 	}
 	if next == nil && len(l.pending) > 0 {
@@ -282,7 +285,7 @@ func (m *memory) Release(ctx context.Context, d Delivery) error {
 	return nil
 }
 
-func (m *memory) Mend(ctx context.Context) (int, error) { return 0, m.enter(ctx, "Mend") }
+func (m *memory) RepairLanes(ctx context.Context) (int, error) { return 0, m.enter(ctx, "RepairLanes") }
 
 // head holds the lane and hands out its first delivery, unless the time of that is over.
 func (l *memoryLane) head(lease time.Time) *Delivery {
@@ -312,7 +315,9 @@ type answer func(*http.Request) (*http.Response, error)
 // says answers with a status and headers, in pairs.
 func says(status int, header ...string) answer {
 	return func(*http.Request) (*http.Response, error) {
-		resp := &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader("thanks"))}
+		resp := &http.Response{
+			StatusCode: status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader("thanks")),
+		}
 		for pair := range slices.Chunk(header, 2) {
 			resp.Header.Set(pair[0], pair[1])
 		}
@@ -489,10 +494,10 @@ func (r *rig) wantLeft(pending, held int) {
 
 func (r *rig) wantFree() {
 	r.t.Helper()
-	r.d.slots.mu.Lock()
-	defer r.d.slots.mu.Unlock()
-	if r.d.slots.used != [kinds]int{} {
-		r.t.Errorf("%v slots are in use, want none", r.d.slots.used)
+	r.d.limiter.mu.Lock()
+	defer r.d.limiter.mu.Unlock()
+	if r.d.limiter.used != [kinds]int{} {
+		r.t.Errorf("%v slots are in use, want none", r.d.limiter.used)
 	}
 }
 

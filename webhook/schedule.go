@@ -11,13 +11,13 @@ import (
 
 // What a receiver may ask for by Retry-After: less is taken for the least, more for the most.
 const (
-	leastRetryAfter = time.Second
-	mostRetryAfter  = time.Hour
+	minRetryAfter = time.Second
+	maxRetryAfter = time.Hour
 )
 
 // Schedule says how long to wait before an attempt. The first is made at once.
 type Schedule struct {
-	Delays []time.Duration // before the second attempt, the third, …; the last one repeats for ever; none at all: hourly
+	Delays []time.Duration // before the second attempt, the third, …; the last one repeats; none at all: hourly
 	Jitter float64         // how far a delay is varied at random, as a part of it, 0 to 1: 0.2 is ±20 %
 	Random func() float64  // in [0, 1); nil is math/rand/v2
 }
@@ -32,14 +32,14 @@ func DefaultSchedule() Schedule {
 	}
 }
 
-// Delay returns the time between a failure, counted from 1, and the next attempt. retryAfter, when the receiver asked
-// for one, replaces the schedule's delay, also where it is shorter, within 1 s and 1 h and without jitter.
-func (s Schedule) Delay(failure int, retryAfter time.Duration) time.Duration {
-	if retryAfter > 0 {
-		return clampRetryAfter(retryAfter)
+// Delay returns the time between a failure, counted from 1, and the next attempt. A delay that the receiver asked for
+// by Retry-After, 0 for none, replaces the schedule's, even if it is shorter, within 1 s and 1 h and without jitter.
+func (s Schedule) Delay(failure int, asked time.Duration) time.Duration {
+	if asked > 0 {
+		return clampRetryAfter(asked)
 	}
 	if len(s.Delays) == 0 {
-		return mostRetryAfter
+		return maxRetryAfter
 	}
 	return s.vary(s.Delays[min(max(failure, 1), len(s.Delays))-1])
 }
@@ -71,7 +71,7 @@ func (s Schedule) random() float64 {
 // Longest returns a time that no Delay exceeds.
 func (s Schedule) Longest() time.Duration {
 	longest := slices.Max(append([]time.Duration{0}, s.Delays...))
-	return max(mostRetryAfter, time.Duration(float64(longest)*(1+s.Jitter)))
+	return max(maxRetryAfter, time.Duration(float64(longest)*(1+s.Jitter)))
 }
 
 // parseRetryAfter reads the header of that name, seconds or a date (RFC 9110, section 10.2.3), as a time from now
@@ -80,7 +80,7 @@ func parseRetryAfter(value string, now time.Time) time.Duration {
 	if value != "" && strings.Trim(value, "0123456789") == "" {
 		seconds, err := strconv.ParseUint(value, 10, 64)
 		if err != nil {
-			return mostRetryAfter
+			return maxRetryAfter
 		}
 		return clampRetryAfter(time.Duration(min(seconds, 3600)) * time.Second)
 	}
@@ -91,5 +91,5 @@ func parseRetryAfter(value string, now time.Time) time.Duration {
 }
 
 func clampRetryAfter(d time.Duration) time.Duration {
-	return min(max(d, leastRetryAfter), mostRetryAfter)
+	return min(max(d, minRetryAfter), maxRetryAfter)
 }

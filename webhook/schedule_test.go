@@ -23,7 +23,9 @@ func TestScheduleDefault(t *testing.T) {
 
 func TestScheduleOddAttempts(t *testing.T) {
 	s := Schedule{Delays: []time.Duration{time.Second, time.Minute}}
-	for attempt, want := range map[int]time.Duration{-1: time.Second, 0: time.Second, 1: time.Second, 1 << 40: time.Minute} {
+	for attempt, want := range map[int]time.Duration{
+		-1: time.Second, 0: time.Second, 1: time.Second, 1 << 40: time.Minute,
+	} {
 		if got := s.Delay(attempt, 0); got != want {
 			t.Errorf("Delay(%d, 0) = %s, want %s", attempt, got, want)
 		}

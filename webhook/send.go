@@ -42,13 +42,13 @@ func NewSender(o SenderOptions) *Sender {
 	}
 	if s.transport == nil {
 		guard := cmp.Or(o.Guard, NewGuard(nil))
-		s.transport = newRenewing(&net.Dialer{Timeout: s.timeout + time.Second}, guard)
+		s.transport = newRotatingTransport(&net.Dialer{Timeout: s.timeout + time.Second}, guard)
 	}
 	return s
 }
 
-// Render returns what a receiver was sent for a delivery at a time, signed as it was, or with an empty signature what it
-// would be sent. A URL that cannot be sent to is shown as it is.
+// Render returns what a receiver was sent for a delivery at a time, signed as it was, or with an empty signature what
+// it would be sent. A URL that cannot be sent to is shown as it is.
 func (s *Sender) Render(d Delivery, at time.Time, signature string) (gen.SentRequest, error) {
 	return render(d, s.userAgent, at, signature)
 }
@@ -126,7 +126,7 @@ func (s *Sender) exchange(ctx context.Context, d Delivery, attempt *Attempt) err
 func (s *Sender) roundTrip(ctx context.Context, u *use, req *http.Request, lease time.Time) (*http.Response, error) {
 	resp, err := s.transport.RoundTrip(req)
 	err = u.reason(err)
-	keeping, ok := s.transport.(*renewing)
+	keeping, ok := s.transport.(*rotatingTransport)
 	if !ok || !u.stale() || ctx.Err() != nil || errors.Is(err, errHeldUp) {
 		return resp, err
 	}

@@ -91,7 +91,9 @@ func TestSendJudgesAnAnswerByItsStatus(t *testing.T) {
 		{"the same length twice", "Content-Length: 2\r\n", "ok", "ok"},
 	}
 	for _, c := range cases {
-		for framing, framed := range map[string]func(string) string{"measured": measured, "chunked": chunked, "until the end": untilTheEnd} {
+		for framing, framed := range map[string]func(string) string{
+			"measured": measured, "chunked": chunked, "until the end": untilTheEnd,
+		} {
 			if strings.HasPrefix(c.header, "Content-Length") && framing != "measured" {
 				continue
 			}
@@ -118,8 +120,9 @@ func TestSendNoticesWhatDidNotArrive(t *testing.T) {
 	gz := packed(t, strings.Repeat("no such agent ", 8), asGzip)
 	for name, answer := range map[string]string{
 		"measured": "Content-Encoding: gzip\r\nContent-Length: 1000\r\n\r\n" + gz,
-		"chunked":  fmt.Sprintf("Content-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n", len(gz), gz),
-		"a chunk":  "Content-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n1000\r\n" + gz,
+		"chunked": fmt.Sprintf("Content-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n", len(gz),
+			gz),
+		"a chunk": "Content-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n1000\r\n" + gz,
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := loopbackSender(t, ample)
@@ -141,7 +144,9 @@ func TestSendBodyWhereThereIsNone(t *testing.T) {
 	log.SetOutput(io.Discard) // net/http says that there is more
 	t.Cleanup(func() { log.SetOutput(os.Stderr) })
 	for _, answer := range []string{"204 No Content", "304 Not Modified"} {
-		for _, header := range []string{"Content-Length: 2\r\n", "Transfer-Encoding: chunked\r\n", "Content-Encoding: gzip\r\n", ""} {
+		for _, header := range []string{
+			"Content-Length: 2\r\n", "Transfer-Encoding: chunked\r\n", "Content-Encoding: gzip\r\n", "",
+		} {
 			s := loopbackSender(t, ample)
 			address := wireReceiver(t, func(conn net.Conn, r *bufio.Reader) {
 				_, _, _ = readRequest(r)

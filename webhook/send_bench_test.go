@@ -15,10 +15,12 @@ import (
 
 func benchedDelivery() Delivery {
 	return Delivery{
-		ID: 1, WebhookID: "msg_0123456789", URL: "https://example.com/hook?key=a", Method: gen.RequestMethodPOST, EventType: gen.EventTypeAgentLogin,
-		Sequence: 123456, Epoch: "9f86d081884c7d65", ChangedAt: time.Now(), Attempt: 1, Lease: time.Now().Add(time.Hour),
+		ID: 1, WebhookID: "msg_0123456789", URL: "https://example.com/hook?key=a", Method: gen.RequestMethodPOST,
+		EventType: gen.EventTypeAgentLogin, Sequence: 123456, Epoch: "9f86d081884c7d65", ChangedAt: time.Now(),
+		Attempt: 1, Lease: time.Now().Add(time.Hour),
 		Data: gen.AgentEventData{
-			AgentStatus: gen.AgentStatusValueAvailable, AgentType: gen.AgentTypeLocal, EventSource: "api", AgentID: "136", ExtensionName: "Jane Doe",
+			AgentStatus: gen.AgentStatusValueAvailable, AgentType: gen.AgentTypeLocal, EventSource: "api",
+			AgentID: "136", ExtensionName: "Jane Doe",
 		},
 		Secrets: []string{NewSecret()},
 	}
@@ -65,7 +67,9 @@ func BenchmarkSend(b *testing.B) {
 type instant struct{}
 
 func (instant) RoundTrip(r *http.Request) (*http.Response, error) {
-	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(bytes.NewReader(nil)), Request: r}, nil
+	return &http.Response{
+		StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(bytes.NewReader(nil)), Request: r,
+	}, nil
 }
 
 // forgetful is an outbox that has nothing and keeps nothing.

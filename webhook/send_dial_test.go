@@ -85,7 +85,12 @@ func TestSendJudgesANameByAllItsAddresses(t *testing.T) {
 		{"the other one allowed", []string{"::1", "127.0.0.1"}, []string{"::1/128"}, Retry, refused},
 		{"the first of a family", []string{"127.0.0.1", "127.0.0.2"}, []string{"127.0.0.1/32"}, Retry, refused},
 		{"the second of a family", []string{"127.0.0.1", "127.0.0.2"}, []string{"127.0.0.2/32"}, Retry, refused},
-		{"the last of many", []string{"10.0.0.1", "192.168.0.1", "fd00::1", "169.254.169.254", "127.0.0.9"}, []string{"127.0.0.9/32"}, Retry, refused},
+		{
+			"the last of many",
+			[]string{"10.0.0.1", "192.168.0.1", "fd00::1", "169.254.169.254", "127.0.0.9"},
+			[]string{"127.0.0.9/32"},
+			Retry, refused,
+		},
 		{"both", []string{"::1", "127.0.0.1"}, []string{"127.0.0.0/8", "::1/128"}, Retry, refused},
 		{"none", []string{"127.0.0.1", "::1", "10.0.0.1"}, nil, Failed, ""},
 		{"none, of one family", []string{"127.0.0.1", "127.0.0.2"}, []string{"127.0.0.3/32"}, Failed, ""},
@@ -100,7 +105,8 @@ func TestSendJudgesANameByAllItsAddresses(t *testing.T) {
 			for range addrs {
 				addrs = append(addrs[1:], addrs[0])
 				resolver, _ := namingDNS(t, addrs...)
-				got := resolvingSender(t, guardOf(c.allow...), resolver).Send(t.Context(), to("http://many.example:"+port, gen.RequestMethodPOST))
+				got := resolvingSender(t, guardOf(c.allow...), resolver).Send(t.Context(),
+					to("http://many.example:"+port, gen.RequestMethodPOST))
 				if c.verdict == Failed {
 					wantRefused(t, &RefusedError{got.Error})
 					c.text = got.Error
@@ -116,11 +122,17 @@ func TestSendReachesTheAddressThatItMay(t *testing.T) {
 	port, first, second := twoReceivers(t)
 	resolver, _ := namingDNS(t, addrsFrom("127.0.0.1", "127.0.0.2", "127.0.0.3", "::1")...)
 	url := "http://many.example:" + port
-	wantAttempt(t, resolvingSender(t, guardOf("127.0.0.2/32"), resolver).Send(t.Context(), to(url, gen.RequestMethodPOST)), 204, Delivered, "")
+	wantAttempt(
+		t, resolvingSender(t, guardOf("127.0.0.2/32"), resolver).Send(t.Context(), to(url, gen.RequestMethodPOST)),
+		204, Delivered, "",
+	)
 	if first.Load() != 0 || second.Load() != 1 {
 		t.Errorf("%d and %d connections, want 0 and 1", first.Load(), second.Load())
 	}
-	wantAttempt(t, resolvingSender(t, guardOf("127.0.0.2/31", "::1/128"), resolver).Send(t.Context(), to(url, gen.RequestMethodPOST)), 204, Delivered, "")
+	wantAttempt(
+		t, resolvingSender(t, guardOf("127.0.0.2/31", "::1/128"), resolver).Send(t.Context(),
+			to(url, gen.RequestMethodPOST)), 204, Delivered, "",
+	)
 	if first.Load() != 0 || second.Load() != 2 {
 		t.Errorf("%d and %d connections, want 0 and 2", first.Load(), second.Load())
 	}
@@ -195,9 +207,9 @@ func TestDialRace(t *testing.T) {
 func TestDialRaceClosesTheSlower(t *testing.T) {
 	for _, fastest := range []string{"::1", "10.0.0.1"} {
 		synctest.Test(t, func(t *testing.T) {
-			made, goOn := make(chan *pipe, 1), make(chan struct{})
+			made, proceed := make(chan *pipe, 1), make(chan struct{})
 			slow := func(_ context.Context, p *pipe) (net.Conn, error) {
-				<-goOn
+				<-proceed
 				made <- p
 				return p, nil
 			}
@@ -207,7 +219,7 @@ func TestDialRaceClosesTheSlower(t *testing.T) {
 			if err != nil || conn.(*pipe).to.String() != fastest {
 				t.Fatalf("connected to %v, %v", conn, err)
 			}
-			close(goOn)
+			close(proceed)
 			<-(<-made).closed
 		})
 	}
@@ -239,7 +251,8 @@ func TestDialSharesTheTime(t *testing.T) {
 	over, cancel := context.WithTimeout(t.Context(), 0)
 	defer cancel()
 	w := world{"::3": silent, "::1": up}
-	if conn, err := inTurn(over, addrsFrom("::3", "::1"), w.connect); conn != nil || !errors.Is(err, context.DeadlineExceeded) {
+	if conn, err := inTurn(over, addrsFrom("::3", "::1"), w.connect); conn != nil ||
+		!errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("connected to %v, %v", conn, err)
 	}
 }

@@ -36,7 +36,8 @@ func TestSendNothingLate(t *testing.T) {
 			released := make(chan struct{})
 			time.AfterFunc(2*brief, func() { close(released) })
 			s := loopbackSender(t, timeout)
-			a := s.Send(frozenAt(t.Context(), released), Delivery{URL: "http://" + address, Lease: time.Now().Add(lease)})
+			a := s.Send(frozenAt(t.Context(), released),
+				Delivery{URL: "http://" + address, Lease: time.Now().Add(lease)})
 			if a.Error != why || a.Verdict != Retry {
 				t.Errorf("the attempt is %+v", a)
 			}
@@ -54,7 +55,7 @@ func TestPunctualConnection(t *testing.T) {
 	defer near.Close()
 	defer far.Close()
 	go func() { _, _ = io.Copy(io.Discard, far) }()
-	c := &punctual{Conn: near}
+	c := &leaseConn{Conn: near}
 	write := func(until time.Time, want error) {
 		t.Helper()
 		c.use.Store(&use{until: until, end: func(error) {}})
@@ -73,11 +74,11 @@ func TestSendNothingLateWithTLS(t *testing.T) {
 	server := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { got.Add(1) }))
 	defer server.Close()
 	s := loopbackSender(t, ample)
-	renewing, ok := s.transport.(*renewing)
+	rotating, ok := s.transport.(*rotatingTransport)
 	if !ok {
 		t.Fatal("it has another transport")
 	}
-	renewing.now.TLSClientConfig = server.Client().Transport.(*http.Transport).TLSClientConfig
+	rotating.now.TLSClientConfig = server.Client().Transport.(*http.Transport).TLSClientConfig
 	d := Delivery{URL: server.URL, Lease: time.Now().Add(ample)}
 	if a := s.Send(t.Context(), d); a.Verdict != Delivered || got.Load() != 1 {
 		t.Fatalf("the attempt is %+v", a)

@@ -83,7 +83,8 @@ func overTLS(t *testing.T, s *Sender, serve func(net.Conn, *bufio.Reader)) func(
 	t.Helper()
 	server := httptest.NewTLSServer(http.NotFoundHandler()) // for its certificate
 	server.Close()
-	s.transport.(*renewing).current().TLSClientConfig = server.Client().Transport.(*http.Transport).TLSClientConfig
+	trusting := server.Client().Transport.(*http.Transport).TLSClientConfig
+	s.transport.(*rotatingTransport).current().TLSClientConfig = trusting
 	config := &tls.Config{Certificates: server.TLS.Certificates}
 	return func(conn net.Conn, _ *bufio.Reader) {
 		secure := tls.Server(conn, config)
@@ -118,7 +119,8 @@ func TestSendResendsOnceAtMost(t *testing.T) {
 	eachWay(t, ample, func(t *testing.T, s *Sender, f *flaky, d Delivery) {
 		keepConnections(t, s, f, d.URL, 32)
 		f.breakWith(hangUp)
-		wantAttempt(t, s.Send(t.Context(), d), 0, Retry, "the receiver closed the connection before its answer was complete")
+		wantAttempt(t, s.Send(t.Context(), d), 0, Retry,
+			"the receiver closed the connection before its answer was complete")
 		if want := []sighting{{1, "msg_1"}, {0, "msg_1"}}; !slices.Equal(f.seen(), want) {
 			t.Errorf("the receiver saw %v, want %v", f.seen(), want)
 		}
@@ -135,7 +137,8 @@ func TestSendResendsOnceAtMostAfterAReset(t *testing.T) {
 			_ = conn.(*net.TCPConn).SetLinger(0)
 			conn.Close()
 		})
-		wantAttempt(t, s.Send(t.Context(), d), 0, Retry, "the receiver reset the connection before its answer was complete")
+		wantAttempt(t, s.Send(t.Context(), d), 0, Retry,
+			"the receiver reset the connection before its answer was complete")
 		if want := []sighting{{1, "msg_1"}, {0, "msg_1"}}; !slices.Equal(f.seen(), want) {
 			t.Errorf("the receiver saw %v, want %v", f.seen(), want)
 		}
@@ -163,7 +166,8 @@ func TestSendResendIsAnswered(t *testing.T) {
 func TestSendOnAFreshConnectionIsOneRequest(t *testing.T) {
 	eachWay(t, ample, func(t *testing.T, s *Sender, f *flaky, d Delivery) {
 		f.breakWith(hangUp)
-		wantAttempt(t, s.Send(t.Context(), d), 0, Retry, "the receiver closed the connection before its answer was complete")
+		wantAttempt(t, s.Send(t.Context(), d), 0, Retry,
+			"the receiver closed the connection before its answer was complete")
 		if want := []sighting{{0, "msg_1"}}; !slices.Equal(f.seen(), want) {
 			t.Errorf("the receiver saw %v, want %v", f.seen(), want)
 		}
@@ -175,7 +179,8 @@ func TestSendDoesNotResendAfterTheBeginningOfAnAnswer(t *testing.T) {
 	eachWay(t, ample, func(t *testing.T, s *Sender, f *flaky, d Delivery) {
 		keepConnections(t, s, f, d.URL, 8)
 		f.breakWith(func(conn net.Conn, _ int) { _, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\na: b") })
-		wantAttempt(t, s.Send(t.Context(), d), 0, Retry, "the receiver closed the connection before its answer was complete")
+		wantAttempt(t, s.Send(t.Context(), d), 0, Retry,
+			"the receiver closed the connection before its answer was complete")
 		if want := []sighting{{1, "msg_1"}}; !slices.Equal(f.seen(), want) {
 			t.Errorf("the receiver saw %v, want %v", f.seen(), want)
 		}

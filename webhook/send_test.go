@@ -135,14 +135,17 @@ func TestSendArrives(t *testing.T) {
 		fmt.Fprint(w, "thanks")
 	})
 	want := map[gen.RequestMethod]arrival{
-		gen.RequestMethodGET:  {"GET /hook?a=1&" + seedForm, "", "agentevents", "msg_1", "[] 0 []"},
-		gen.RequestMethodPOST: {"POST /hook?a=1", seedForm, "agentevents", "msg_1", fmt.Sprint("[] ", len(seedForm), " []")},
+		gen.RequestMethodGET: {"GET /hook?a=1&" + seedForm, "", "agentevents", "msg_1", "[] 0 []"},
+		gen.RequestMethodPOST: {
+			"POST /hook?a=1", seedForm, "agentevents", "msg_1", fmt.Sprint("[] ", len(seedForm), " []"),
+		},
 	}
 	for method, want := range want {
 		got := s.Send(t.Context(), to(server.URL+"/hook?a=1#top", method))
 		wantAttempt(t, got, 200, Delivered, "")
 		if a := <-arrived; a != want || got.Excerpt != "thanks" || got.RetryAfter != 0 {
-			t.Errorf("%s\narrived %+v\nwant    %+v\nexcerpt %q, retry after %s", method, a, want, got.Excerpt, got.RetryAfter)
+			t.Errorf("%s\narrived %+v\nwant    %+v\nexcerpt %q, retry after %s", method, a, want, got.Excerpt,
+				got.RetryAfter)
 		}
 	}
 }
@@ -218,32 +221,75 @@ func TestSendTrouble(t *testing.T) {
 	}{
 		{"hangs", answerAndWait(""), brief, 0, Retry, timeout},
 		{"does not even read", func(_ net.Conn, r *bufio.Reader) { untilClosed(r) }, brief, 0, Retry, timeout},
-		{"drips its headers", forEver("HTTP/1.1 200 OK\r\n", "a: b\r\n", 10*time.Millisecond), brief, 0, Retry, timeout},
+		{
+			"drips its headers", forEver("HTTP/1.1 200 OK\r\n", "a: b\r\n", 10*time.Millisecond), brief, 0, Retry,
+			timeout,
+		},
 		{"drips its body", forEver("HTTP/1.1 200 OK\r\n\r\n", "x", 10*time.Millisecond), short, 200, Retry, timeout},
-		{"drips its chunks", forEver("HTTP/1.1 410 Gone\r\nTransfer-Encoding: chunked\r\n\r\n", "1\r\nx\r\n", 10*time.Millisecond), short, 410, Retry, timeout},
-		{"stops within its body", answerAndWait("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"), short, 200, Retry, timeout},
-		{"is never done announcing", forEver("", "HTTP/1.1 103 Early Hints\r\n\r\n", time.Millisecond), brief, 0, Retry, timeout},
+		{
+			"drips its chunks", forEver("HTTP/1.1 410 Gone\r\nTransfer-Encoding: chunked\r\n\r\n", "1\r\nx\r\n",
+				10*time.Millisecond), short, 410, Retry, timeout,
+		},
+		{
+			"stops within its body", answerAndWait("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"), short, 200,
+			Retry, timeout,
+		},
+		{
+			"is never done announcing", forEver("", "HTTP/1.1 103 Early Hints\r\n\r\n", time.Millisecond), brief, 0,
+			Retry, timeout,
+		},
 		{"never ends its headers", forEver("HTTP/1.1 200 OK\r\n", "a: b\r\n", 0), ample, 0, Retry, malformed},
-		{"never ends its status line", forEver("HTTP/1.1 200 O", strings.Repeat("K", 1000), 0), ample, 0, Retry, malformed},
-		{"never ends a header", forEver("HTTP/1.1 200 OK\r\na: ", strings.Repeat("b", 1000), 0), ample, 0, Retry, malformed},
-		{"has too long headers", answer("HTTP/1.1 200 OK\r\na: " + strings.Repeat("b", maxHeader) + "\r\n\r\n"), ample, 0, Retry, malformed},
+		{
+			"never ends its status line", forEver("HTTP/1.1 200 O", strings.Repeat("K", 1000), 0), ample, 0, Retry,
+			malformed,
+		},
+		{
+			"never ends a header", forEver("HTTP/1.1 200 OK\r\na: ", strings.Repeat("b", 1000), 0), ample, 0, Retry,
+			malformed,
+		},
+		{
+			"has too long headers", answer("HTTP/1.1 200 OK\r\na: " + strings.Repeat("b", maxHeader) + "\r\n\r\n"),
+			ample, 0, Retry, malformed,
+		},
 		{"never ends its body", forEver("HTTP/1.1 200 OK\r\n\r\n", "endless ", 0), ample, 200, Delivered, ""},
 		{"never ends its refusal", forEver("HTTP/1.1 404 No\r\n\r\n", "endless ", 0), ample, 404, Failed, ""},
-		{"announces a huge body", forEver("HTTP/1.1 200 OK\r\nContent-Length: 999999999999\r\n\r\n", "huge ", 0), ample, 200, Delivered, ""},
+		{
+			"announces a huge body", forEver("HTTP/1.1 200 OK\r\nContent-Length: 999999999999\r\n\r\n", "huge ", 0),
+			ample, 200, Delivered, "",
+		},
 		{"closes", answer(""), ample, 0, Retry, closed},
 		{"closes at once", func(net.Conn, *bufio.Reader) {}, ample, 0, Retry, ""},
 		{"closes within its headers", answer("HTTP/1.1 200 OK\r\na: b"), ample, 0, Retry, closed},
-		{"closes within its body", answer("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"), ample, 200, Retry, closed},
-		{"closes within a chunk", answer("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nabc"), ample, 200, Retry, closed},
+		{
+			"closes within its body", answer("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"), ample, 200, Retry,
+			closed,
+		},
+		{
+			"closes within a chunk", answer("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nabc"), ample,
+			200, Retry, closed,
+		},
 		{"resets", resetConnection(""), ample, 0, Retry, reset},
-		{"resets within its body", resetConnection("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"), ample, 200, Retry, reset},
+		{
+			"resets within its body", resetConnection("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"), ample, 200,
+			Retry, reset,
+		},
 		{"is not HTTP", answer("220 mail.example ESMTP\r\n"), ample, 0, Retry, malformed},
 		{"has a status of its own", answer("HTTP/1.1 abc OK\r\n\r\n"), ample, 0, Retry, malformed},
 		{"has a status beyond", answer("HTTP/1.1 999 Denied\r\nContent-Length: 0\r\n\r\n"), ample, 999, Retry, ""},
 		{"has bad headers", answer("HTTP/1.1 200 OK\r\nno colon\r\n\r\n"), ample, 0, Retry, malformed},
-		{"has two lengths", answer("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab"), ample, 0, Retry, malformed},
-		{"has bad chunks", answer("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"), ample, 200, Retry, malformed},
-		{"has bad gzip", answer("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 12\r\n\r\nnot gzip at."), ample, 200, Delivered, ""},
+		{
+			"has two lengths", answer("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab"), ample, 0,
+			Retry, malformed,
+		},
+		{
+			"has bad chunks", answer("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"), ample, 200, Retry,
+			malformed,
+		},
+		{
+			"has bad gzip", answer(
+				"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 12\r\n\r\nnot gzip at.",
+			), ample, 200, Delivered, "",
+		},
 		{"speaks HTTP/2 unasked", answer("\x00\x00\x00\x04\x00\x00\x00\x00\x00"), ample, 0, Retry, malformed},
 		{"ends its body by closing", answer("HTTP/1.0 200 OK\r\n\r\nabc"), ample, 200, Delivered, ""},
 	}
@@ -293,14 +339,18 @@ func TestSendNobodyThere(t *testing.T) {
 	s := loopbackSender(t, ample)
 	listener := listen(t, "127.0.0.1:0")
 	listener.Close()
-	got := s.Send(t.Context(), to("http://us3r:s3cret@"+listener.Addr().String()+"/?token=s3cret", gen.RequestMethodPOST))
+	got := s.Send(t.Context(),
+		to("http://us3r:s3cret@"+listener.Addr().String()+"/?token=s3cret", gen.RequestMethodPOST))
 	wantAttempt(t, got, 0, Retry, "the receiver refused the connection")
 	wantNoSecret(t, got)
 }
 
 func TestSendUnusableURL(t *testing.T) {
 	s := loopbackSender(t, ample)
-	for _, raw := range []string{"ftp://us3r:s3cret@h/", "http://us3r:s3cret@h:99999/", "http://us3r:s3cret@127.1/", "http://h/?token=s3cret x", ""} {
+	for _, raw := range []string{
+		"ftp://us3r:s3cret@h/", "http://us3r:s3cret@h:99999/", "http://us3r:s3cret@127.1/", "http://h/?token=s3cret x",
+		"",
+	} {
 		got := s.Send(t.Context(), to(raw, gen.RequestMethodGET))
 		if got.Verdict != Failed || !strings.HasPrefix(got.Error, "the URL must ") {
 			t.Errorf("%q: %s, %q", raw, got.Verdict, got.Error)
@@ -317,7 +367,8 @@ func TestSendForbiddenAddress(t *testing.T) {
 	defer s.Close()
 	for _, host := range []string{"127.0.0.1", "localhost", "[::ffff:127.0.0.1]"} {
 		got := s.Send(t.Context(), to("http://us3r:s3cret@"+host+":"+port+"/?token=s3cret", gen.RequestMethodPOST))
-		if got.Verdict != Failed || got.Status != 0 || !strings.Contains(got.Error, "is not one that receivers may live at") {
+		if got.Verdict != Failed || got.Status != 0 ||
+			!strings.Contains(got.Error, "is not one that receivers may live at") {
 			t.Errorf("%s: %s, %q", host, got.Verdict, got.Error)
 		}
 		wantNoSecret(t, got)
@@ -330,7 +381,9 @@ func TestSendForbiddenAddress(t *testing.T) {
 func TestSendFollowsNoRedirect(t *testing.T) {
 	var followed atomic.Int32
 	other := httpReceiver(t, func(http.ResponseWriter, *http.Request) { followed.Add(1) })
-	for _, location := range []string{other.URL, "http://10.0.0.1/", "http://169.254.169.254/latest/", "/again", "", "http://%zz/"} {
+	for _, location := range []string{
+		other.URL, "http://10.0.0.1/", "http://169.254.169.254/latest/", "/again", "", "http://%zz/",
+	} {
 		var asked atomic.Int32
 		server := httpReceiver(t, func(w http.ResponseWriter, r *http.Request) {
 			asked.Add(1)
@@ -519,7 +572,8 @@ func TestSendCutOff(t *testing.T) {
 			untilClosed(r)
 		})
 		got := s.Send(ctx, to("http://"+address, gen.RequestMethodPOST))
-		if ctx.Err() == nil || got.Error != "cut off before there was an answer: the server is stopping" || got.Verdict != Retry {
+		if ctx.Err() == nil || got.Error != "cut off before there was an answer: the server is stopping" ||
+			got.Verdict != Retry {
 			t.Errorf("after %q: %s, %q", text, got.Verdict, got.Error)
 		}
 	}
@@ -557,7 +611,10 @@ func TestSendTLS(t *testing.T) {
 		name, address, text string
 		timeout             time.Duration
 	}{
-		{"untrusted", untrusted.Listener.Addr().String(), "the receiver's TLS certificate is signed by an unknown authority", ample},
+		{
+			"untrusted", untrusted.Listener.Addr().String(),
+			"the receiver's TLS certificate is signed by an unknown authority", ample,
+		},
 		{"old version", old.Listener.Addr().String(), "the TLS handshake with the receiver failed", ample},
 		{"no TLS", plain.Listener.Addr().String(), "the receiver does not speak TLS on this port", ample},
 		{"garbage", garbage, "the TLS handshake with the receiver failed", ample},
@@ -565,21 +622,26 @@ func TestSendTLS(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			got := loopbackSender(t, c.timeout).Send(t.Context(), to("https://us3r:s3cret@"+c.address+"/?token=s3cret", gen.RequestMethodPOST))
+			got := loopbackSender(t, c.timeout).Send(t.Context(),
+				to("https://us3r:s3cret@"+c.address+"/?token=s3cret", gen.RequestMethodPOST))
 			wantAttempt(t, got, 0, Retry, c.text)
 			wantNoSecret(t, got)
 		})
 	}
 	// The other way round: an answer, of which TLS is no part.
-	got := loopbackSender(t, ample).Send(t.Context(), to("http://"+untrusted.Listener.Addr().String(), gen.RequestMethodPOST))
+	got := loopbackSender(t, ample).Send(t.Context(),
+		to("http://"+untrusted.Listener.Addr().String(), gen.RequestMethodPOST))
 	wantAttempt(t, got, 400, Failed, "")
 }
 
 func TestSendTrustedTLS(t *testing.T) {
-	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.Proto) }))
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, r.Proto)
+	}))
 	defer server.Close()
 	s := loopbackSender(t, ample)
-	s.transport.(*renewing).current().TLSClientConfig = server.Client().Transport.(*http.Transport).TLSClientConfig
+	trusting := server.Client().Transport.(*http.Transport).TLSClientConfig
+	s.transport.(*rotatingTransport).current().TLSClientConfig = trusting
 	got := s.Send(t.Context(), to(server.URL, gen.RequestMethodPOST))
 	wantAttempt(t, got, 200, Delivered, "")
 	if got.Excerpt != "HTTP/1.1" {
@@ -590,7 +652,7 @@ func TestSendTrustedTLS(t *testing.T) {
 func TestSendUsesNoProxy(t *testing.T) {
 	t.Setenv("HTTP_PROXY", "http://127.0.0.1:1")
 	t.Setenv("HTTPS_PROXY", "http://127.0.0.1:1")
-	if NewSender(SenderOptions{}).transport.(*renewing).current().Proxy != nil {
+	if NewSender(SenderOptions{}).transport.(*rotatingTransport).current().Proxy != nil {
 		t.Error("there is a proxy")
 	}
 }
@@ -598,12 +660,12 @@ func TestSendUsesNoProxy(t *testing.T) {
 // Of receivers that are dead net/http keeps something each, which nothing but a look inside shows.
 func TestSendForgetsDeadReceivers(t *testing.T) {
 	s := loopbackSender(t, ample)
-	for i := range mostDials + 100 {
+	for i := range maxDials + 100 {
 		s.Send(t.Context(), to(fmt.Sprintf("http://127.%d.%d.%d:9", 1+i>>16, i>>8&255, i&255), gen.RequestMethodGET))
 	}
-	kept := reflect.ValueOf(s.transport.(*renewing).current()).Elem().FieldByName("idleConnWait")
+	kept := reflect.ValueOf(s.transport.(*rotatingTransport).current()).Elem().FieldByName("idleConnWait")
 	if !kept.IsValid() {
-		t.Fatal("net/http is made otherwise than it was: is renewing still of use?")
+		t.Fatal("net/http is made otherwise than it was: is rotatingTransport still of use?")
 	}
 	if kept.Len() == 0 || kept.Len() > 100 {
 		t.Errorf("%d dead receivers are remembered, want those since the transport is new", kept.Len())
@@ -702,7 +764,7 @@ func answerDNS(packet []byte, answers []netip.Addr, given *atomic.Int32) []byte 
 // resolvingSender is a sender as NewSender makes it, but for the resolver.
 func resolvingSender(t *testing.T, g *Guard, resolver *net.Resolver) *Sender {
 	t.Helper()
-	transport := newRenewing(&net.Dialer{Timeout: ample, Resolver: resolver}, g)
+	transport := newRotatingTransport(&net.Dialer{Timeout: ample, Resolver: resolver}, g)
 	s := NewSender(SenderOptions{Transport: transport, Timeout: ample})
 	t.Cleanup(s.Close)
 	return s
@@ -769,7 +831,8 @@ func TestSendAllowedNetworkAndItsNeighbour(t *testing.T) {
 	s := NewSender(SenderOptions{Guard: guardOf("127.0.0.2/32"), Timeout: ample})
 	defer s.Close()
 	wantAttempt(t, s.Send(t.Context(), to("http://127.0.0.2:"+port, gen.RequestMethodGET)), 204, Delivered, "")
-	wantAttempt(t, s.Send(t.Context(), to("http://127.0.0.1:"+port, gen.RequestMethodGET)), 0, Failed, refuse("the address 127.0.0.1").Error())
+	wantAttempt(t, s.Send(t.Context(), to("http://127.0.0.1:"+port, gen.RequestMethodGET)), 0, Failed,
+		refuse("the address 127.0.0.1").Error())
 	if allowed.Load() != 1 || neighbour.Load() != 0 {
 		t.Errorf("%d and %d connections, want 1 and 0", allowed.Load(), neighbour.Load())
 	}

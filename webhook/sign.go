@@ -19,8 +19,8 @@ const (
 	secretBytes  = 32
 )
 
-// ErrSecret is what a secret is refused with that nothing may be signed with. For a receiver it means that its own
-// configuration is wrong, and nothing about the request.
+// ErrSecret says that a secret is malformed, so that nothing may be signed or verified with it. For a receiver it means
+// that its own configuration is wrong; it says nothing about the request.
 var ErrSecret = errors.New("a secret must be whsec_ and 24 to 64 bytes in base64")
 
 // NewSecret returns a new secret: 256 random bits, as whsec_ and base64.
@@ -45,16 +45,17 @@ func Sign(id string, timestamp time.Time, content string, secrets ...string) (st
 	return strings.Join(signatures, " "), nil
 }
 
-// sign does what the library does that verifies, which goes a long way round about it.
+// sign computes what the verifying library expects, with fewer allocations than that library signs.
 func sign(key []byte, id string, timestamp time.Time, content string) string {
 	mac := hmac.New(sha256.New, key)
 	mac.Write([]byte(id + "." + strconv.FormatInt(timestamp.Unix(), 10) + "." + content))
 	return "v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil))
 }
 
-// Verify is for receivers. It returns nil when one of the secrets has signed the request and its webhook-timestamp is
-// within 5 minutes of now. The content is the body of a POST and the raw query of a GET, as it came in; secrets are
-// as the API gives them out; one that is none, or that there is none at all, is ErrSecret. Who drops a webhook-id that it knows is also safe from requests that are played back.
+// Verify is for receivers. It returns nil if one of the secrets has signed the request and its webhook-timestamp is
+// within 5 minutes of now. The content is the body of a POST, or the raw query of a GET, as it arrived. Secrets are as
+// the API returns them; without any, or with an invalid one, the error is ErrSecret. A receiver that also drops each
+// webhook-id that it has seen before is safe from replayed requests.
 func Verify(header http.Header, content string, secrets ...string) error {
 	err := ErrSecret
 	for _, secret := range secrets {

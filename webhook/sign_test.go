@@ -39,8 +39,11 @@ func TestRequestsAreSigned(t *testing.T) {
 	current, previous, other := NewSecret(), NewSecret(), NewSecret()
 	for _, method := range []gen.RequestMethod{gen.RequestMethodGET, gen.RequestMethodPOST} {
 		d := Delivery{
-			WebhookID: "msg_1", URL: "http://crm.example/hook?a=%20b", Method: method, Secrets: []string{current, previous},
-			Data: gen.AgentEventData{AgentID: "136", AgentType: gen.AgentTypeLocal, ExtensionName: "000*094@ringme.ru"},
+			WebhookID: "msg_1", URL: "http://crm.example/hook?a=%20b", Method: method,
+			Secrets: []string{current, previous},
+			Data: gen.AgentEventData{
+				AgentID: "136", AgentType: gen.AgentTypeLocal, ExtensionName: "000*094@ringme.ru",
+			},
 		}
 		req, err := NewRequest(t.Context(), d, "agentevents/test", time.Now())
 		if err != nil {

@@ -13,7 +13,7 @@ import (
 // dialer's, longer than an exchange, for connecting and for the TLS handshake.
 //
 // It asks for no compression, and decodes none: an answer is complete when what it announced has arrived.
-func newTransport(r *renewing) *http.Transport {
+func newTransport(r *rotatingTransport) *http.Transport {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	return &http.Transport{
@@ -29,12 +29,12 @@ func newTransport(r *renewing) *http.Transport {
 	}
 }
 
-// mostDials is how many connections one transport opens, or tries to.
-const mostDials = 1 << 12
+// maxDials is how many connections one transport opens, or tries to.
+const maxDials = 1 << 12
 
-// renewing is a transport that gives way to a new one after some dials: net/http's keeps a request of each address
-// where no connection was ever left over for another, which is each that is dead, for as long as it is in use itself.
-type renewing struct {
+// rotatingTransport replaces its transport after maxDials. A transport of net/http keeps, for as long as it is in use,
+// one request of each address where no connection was ever left over, which is every dead address.
+type rotatingTransport struct {
 	dialer *guarded
 
 	mu    sync.Mutex
@@ -42,22 +42,22 @@ type renewing struct {
 	dials int
 }
 
-func newRenewing(dialer *net.Dialer, guard *Guard) *renewing {
-	r := &renewing{dialer: newGuarded(dialer, guard)}
+func newRotatingTransport(dialer *net.Dialer, guard *Guard) *rotatingTransport {
+	r := &rotatingTransport{dialer: newGuarded(dialer, guard)}
 	r.now = newTransport(r)
 	return r
 }
 
-func (r *renewing) RoundTrip(req *http.Request) (*http.Response, error) {
+func (r *rotatingTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return r.current().RoundTrip(req)
 }
 
-func (r *renewing) CloseIdleConnections() { r.current().CloseIdleConnections() }
+func (r *rotatingTransport) CloseIdleConnections() { r.current().CloseIdleConnections() }
 
-func (r *renewing) current() *http.Transport {
+func (r *rotatingTransport) current() *http.Transport {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.dials >= mostDials {
+	if r.dials >= maxDials {
 		r.now.CloseIdleConnections() // those in use end with their exchange
 		r.now, r.dials = newTransport(r), 0
 	}
@@ -65,7 +65,7 @@ func (r *renewing) current() *http.Transport {
 }
 
 // resend sends a copy of a request that was sent before on a connection of its own.
-func (r *renewing) resend(req *http.Request) (*http.Response, error) {
+func (r *rotatingTransport) resend(req *http.Request) (*http.Response, error) {
 	if req.GetBody != nil {
 		req.Body, _ = req.GetBody() // of a text in memory
 	}
@@ -74,7 +74,7 @@ func (r *renewing) resend(req *http.Request) (*http.Response, error) {
 	return alone.RoundTrip(req)
 }
 
-func (r *renewing) dial(ctx context.Context, network, address string) (net.Conn, error) {
+func (r *rotatingTransport) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	r.mu.Lock()
 	r.dials++
 	r.mu.Unlock()
@@ -82,5 +82,5 @@ func (r *renewing) dial(ctx context.Context, network, address string) (net.Conn,
 	if err != nil {
 		return nil, err
 	}
-	return &punctual{Conn: conn}, nil
+	return &leaseConn{Conn: conn}, nil
 }

@@ -33,12 +33,16 @@ func ReceiverOf(rawURL string) (scheme, host string, port int, err error) {
 // which are percent-encoded. Its error never quotes raw, which may hold secrets.
 func parseURL(raw string) (*url.URL, error) {
 	if strings.ContainsFunc(raw, isSpaceOrControl) {
-		return nil, &RefusedError{Reason: "must not contain spaces or control characters (in a URL they are percent-encoded)"}
+		return nil, &RefusedError{
+			Reason: "must not contain spaces or control characters (in a URL they are percent-encoded)",
+		}
 	}
 	head, path, query := split(raw)
 	u, err := url.Parse(head + encodeInvalid(path) + encodeInvalid(query))
 	if err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return nil, &RefusedError{Reason: "must be an absolute http or https URL with a host, such as https://example.com/path"}
+		return nil, &RefusedError{
+			Reason: "must be an absolute http or https URL with a host, such as https://example.com/path",
+		}
 	}
 	host, err := mapHost(u.Hostname())
 	if err != nil {

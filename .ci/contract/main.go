@@ -1,6 +1,7 @@
-// Program contract compares openapi.yaml with the document that is kept beside this file. A breaking change fails it, unless
-// breaking.txt names the change with its reason. Each rule there is a line of the check's id in oasdiff and a regular
-// expression of "METHOD PATH TEXT", below a comment with the reason; a rule that nothing fits any more fails too.
+// Program contract compares openapi.yaml with the document that is kept beside this file. A breaking change fails it,
+// unless breaking.txt names the change with its reason. Each rule there is a line of the check's id in oasdiff and a
+// regular expression of "METHOD PATH TEXT", below a comment with the reason; a rule that nothing fits any more fails
+// too.
 package main
 
 import (

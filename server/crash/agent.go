@@ -1,178 +1,166 @@
 package main
 
 import (
-	"context"
 	"fmt"
-	"net/http"
+	"strings"
 
 	"github.com/agentevents/agentevents/gen"
-	"github.com/agentevents/agentevents/gen/client"
+	"github.com/agentevents/agentevents/server/lab"
 )
 
 const (
-	pbxClient = "12"
-	firstBusy = 1001 // the ids of busy agents begin here
-	common    = 2    // receivers that all agents have registrations at
+	pbx       = "http://server" + lab.APIPath + "/client/12" // the router knows where the servers are
+	firstBusy = 1001                                         // the ids of busy agents begin here
+	common    = 2                                            // receivers that all agents have registrations at
 )
 
-// agent is how an agent stands, as far as the server has said so. One writer alone changes it.
+// agent is how an agent stands, as far as servers have said so. One writer alone changes it.
 type agent struct {
 	id            int64
-	wants         []want
+	wants         []wanted
 	known         bool // it was created
 	status        gen.AgentStatusValue
 	sequence      int64 // of its last change
 	registrations []*registration
-	unsure        bool // a request about it was cut off: how it stands is to be looked up
-	doubted       bool // a request about it was cut off before, and a replica that was held up may still carry it out
+	unsure        bool // a request about it was cut off: how it stands must be looked up
+	doubted       bool // one was before, and a server that was held up may still carry it out
 	made          int  // how many registrations it has had
 }
 
-// want is a registration that an agent is to have.
-type want struct {
+// wanted is a registration that an agent must have.
+type wanted struct {
 	event    gen.EventType
 	receiver int
 }
 
-// newAgents returns plain agents and a quarter as many busy ones. Registrations are at one receiver and the other in
-// turn, so that with more than two some share a lane. One agent has some at the receiver with one lane too.
-func newAgents(plain, registrations int) (agents []*agent) {
-	for id := range plain {
-		agents = append(agents, newAgent(int64(id+1), registrations))
+// groups are the agents of each writer: plain agents, and a quarter as many busy ones, which have a writer each.
+// Registrations are at one receiver and the other in turn, so that with more than two some share a lane. The first
+// agent has some at the receiver with one lane too.
+func (c *crash) groups() [][]*agent {
+	plain := 4
+	if !c.single() {
+		plain = min(4*c.options.replicas, c.agents) // some of which wait for a server that is frozen
 	}
-	agents[0].wants = append(agents[0].wants, want{gen.EventTypeAgentLogin, alone}, want{gen.EventTypeAgentLogout, alone})
-	for id := range plain / 4 {
-		agents = append(agents, newAgent(int64(firstBusy+id), common))
+	groups := make([][]*agent, plain)
+	for id := range c.agents {
+		groups[id%plain] = append(groups[id%plain], newAgent(int64(id+1), c.registrations))
 	}
-	return agents
+	first := groups[0][0]
+	first.wants = append(first.wants, wanted{gen.EventTypeAgentLogin, alone}, wanted{gen.EventTypeAgentLogout, alone})
+	for id := range c.agents / 4 {
+		groups = append(groups, []*agent{newAgent(int64(firstBusy+id), common)})
+	}
+	return groups
 }
 
 func newAgent(id int64, registrations int) *agent {
-	a := &agent{id: id, status: gen.AgentStatusValueLoggedOut}
+	a := &agent{id: id}
+	a.forget()
 	for i := range registrations {
-		a.wants = append(a.wants,
-			want{gen.EventTypeAgentLogin, i % common}, want{gen.EventTypeAgentLogout, i % common})
+		at := i % common
+		a.wants = append(a.wants, wanted{gen.EventTypeAgentLogin, at}, wanted{gen.EventTypeAgentLogout, at})
 	}
 	return a
 }
 
 func (a *agent) busy() bool { return a.id >= firstBusy }
 
-// firing lists the registrations that are told of a change to a status.
-func (a *agent) firing(to gen.AgentStatusValue) (fired []*registration) {
+// url is that of something of the agent's in the API.
+func (a *agent) url(path string) string { return fmt.Sprintf("%s/agent/local/%d%s", pbx, a.id, path) }
+
+// lineOf is the order in which an arrival has its place: its lane or, if its agent is busy, its registration, which has
+// one delivery in flight wherever it moves.
+func lineOf(a *lab.Arrival) string { return lineAt(a.Path, a.Receiver) }
+
+// lineAt is that of a registration, whose path begins with the agent's id, at a receiver.
+func lineAt(path string, number int) string {
+	id, _, _ := strings.Cut(path, "-")
+	if len(id) == len("/1001") {
+		return path
+	}
+	return fmt.Sprintf("%s@%d", id, number)
+}
+
+// fired lists the registrations that get a delivery of a change to a status.
+func (a *agent) fired(to gen.AgentStatusValue) (all []*registration) {
 	event := gen.EventTypeAgentLogout
 	if to == gen.AgentStatusValueAvailable {
 		event = gen.EventTypeAgentLogin
 	}
 	for _, r := range a.registrations {
-		if r.event == event {
-			fired = append(fired, r)
+		if a.wants[r.want].event == event {
+			all = append(all, r)
 		}
 	}
-	return fired
+	return all
 }
 
-// missing lists which of the registrations that it is to have it does not have.
-func (a *agent) missing() (wants []int) {
-	has := map[int]bool{}
-	for _, r := range a.registrations {
-		has[r.want] = true
-	}
-	for i := range a.wants {
-		if !has[i] {
-			wants = append(wants, i)
-		}
-	}
-	return wants
-}
-
-// forget is what the end of an agent leaves of it. What it owed stays owed.
+// forget is what the end of an agent leaves of it. What is pending stays pending.
 func (a *agent) forget() {
 	a.known, a.unsure, a.status, a.sequence, a.registrations = false, false, gen.AgentStatusValueLoggedOut, 0, nil
 }
 
-// session is what agents are changed with while the server lives.
-type session struct {
-	api       *client.ClientWithResponses
-	book      *ledger
-	receivers []string // their URLs
+func (a *agent) other() gen.AgentStatusValue {
+	if a.status == gen.AgentStatusValueAvailable {
+		return gen.AgentStatusValueLoggedOut
+	}
+	return gen.AgentStatusValueAvailable
 }
 
-// furnish creates an agent, and what it lacks of its registrations.
-func (s session) furnish(ctx context.Context, a *agent) error {
-	if !a.known {
-		a.unsure = true
-		name := fmt.Sprintf("000*%d@example.org", a.id)
-		resp, err := s.api.PutLocalAgentWithResponse(ctx, pbxClient, a.id, gen.LocalAgentUpdate{ExtensionName: &name})
-		if err := answered(http.StatusCreated, resp, err); err != nil {
-			return err
+// expect notes what must arrive because of a change.
+func (c *crash) expect(a *agent, s gen.AgentStatus) {
+	for _, r := range a.fired(s.AgentStatus) {
+		at := r.receiver
+		if a.busy() {
+			at = lab.Anywhere
 		}
-		a.known, a.unsure = true, false
+		c.record.Expect(lab.Expected{
+			Key: lab.Key{Path: r.path, Sequence: s.Sequence}, Agent: a.id, Status: string(s.AgentStatus),
+			Receiver: at, Line: lineAt(r.path, r.receiver),
+		})
 	}
-	for _, i := range a.missing() {
-		if err := s.register(ctx, a, i); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
-// look compares how an agent stands after a start with what was answered before, and takes over what was cut off.
-func (s session) look(ctx context.Context, a *agent) error {
-	resp, err := s.api.GetLocalAgentStatusWithResponse(ctx, pbxClient, a.id)
-	if err == nil && resp.StatusCode() == http.StatusNotFound {
-		if a.known && (!a.unsure || !a.busy()) {
-			s.book.wrong(lost, "agent %d is gone", a.id)
-		}
-		a.forget()
-		return nil
-	}
-	if err := answered(http.StatusOK, resp, err); err != nil {
-		return err
-	}
-	s.lookAtStatus(a, *resp.JSON200)
-	return s.lookAtRegistrations(ctx, a)
-}
-
-func (s session) lookAtStatus(a *agent, st gen.AgentStatus) {
-	switch {
-	case st.Sequence < a.sequence:
-		s.book.wrong(lost, "the change %d of agent %d was answered 200, and now its last one is %d", a.sequence, a.id, st.Sequence)
-	case !a.unsure && !a.known:
-		s.book.wrong(lost, "the deletion of agent %d is undone", a.id)
-	case !a.unsure && st.Sequence > a.sequence:
-		s.book.wrong(mismatched, "agent %d has a change %d that nobody asked for", a.id, st.Sequence)
-	case st.Sequence > a.sequence:
-		s.book.resolve()
-	}
-	s.learn(a, st)
-	a.known, a.unsure, a.doubted = true, false, a.doubted || a.unsure
-}
-
-// learn takes over what the server says of an agent's status.
-func (s session) learn(a *agent, st gen.AgentStatus) {
-	changed := st.AgentStatus != a.status
-	if changed != (st.Sequence > a.sequence) {
-		s.book.wrong(mismatched, "agent %d was %s by change %d and is %s by change %d",
-			a.id, a.status, a.sequence, st.AgentStatus, st.Sequence)
+// learn takes over what a server says of an agent's status.
+func (c *crash) learn(a *agent, s gen.AgentStatus) {
+	changed := s.AgentStatus != a.status
+	if changed != (s.Sequence > a.sequence) {
+		c.record.Wrong(lab.Mismatched, "agent %d was %s by change %d and is %s by change %d",
+			a.id, a.status, a.sequence, s.AgentStatus, s.Sequence)
 	}
 	if changed {
-		s.book.owe(a, st)
+		c.expect(a, s)
 	}
-	a.status, a.sequence = st.AgentStatus, st.Sequence
+	a.status, a.sequence = s.AgentStatus, s.Sequence
 }
 
-// answered says whether the server answered a request as it should.
-func answered(want int, resp interface {
-	StatusCode() int
-	GetBody() []byte
-}, err error,
-) error {
-	if err != nil {
-		return err
+// said compares the answer to a status with what it must be, and takes it over.
+func (c *crash) said(a *agent, to gen.AgentStatusValue, s gen.AgentStatus) {
+	changed, deliveries := to != a.status, 0
+	if changed {
+		deliveries = len(a.fired(to))
+		defer c.tally.add(statusSet, 1)
 	}
-	if resp.StatusCode() != want {
-		return fmt.Errorf("the answer is %d and not %d: %s", resp.StatusCode(), want, resp.GetBody())
+	if s.AgentStatus != to || s.Changed != changed || s.Stale || s.Deliveries != deliveries {
+		c.record.Wrong(lab.Mismatched, "agent %d was %s, must be %s with %d deliveries, and the answer is %+v",
+			a.id, a.status, to, deliveries, s)
 	}
-	return nil
+	a.unsure = false
+	c.learn(a, s)
+}
+
+// looked compares how an agent stands with what was answered before, and takes over what was cut off.
+func (c *crash) looked(a *agent, s gen.AgentStatus) {
+	switch {
+	case s.Sequence < a.sequence:
+		c.record.Wrong(lab.Lost, "change %d of agent %d was answered 200, its last is %d", a.sequence, a.id, s.Sequence)
+	case !a.unsure && !a.known:
+		c.record.Wrong(lab.Lost, "the deletion of agent %d is undone", a.id)
+	case !a.unsure && s.Sequence > a.sequence:
+		c.record.Wrong(lab.Mismatched, "agent %d has a change %d that no request has made", a.id, s.Sequence)
+	case s.Sequence > a.sequence:
+		c.tally.add(foundStored, 1)
+	}
+	c.learn(a, s)
+	a.known, a.unsure, a.doubted = true, false, a.doubted || a.unsure
 }

@@ -1,43 +1,46 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"net"
 	"os"
-	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
+
+	"github.com/prometheus/procfs"
+
+	"github.com/agentevents/agentevents/server/lab"
 )
 
-// connection is one that a receiver has.
-type connection struct {
-	from, to string       // the ports of the two ends, as Linux writes them
-	replica  atomic.Int32 // which has made it, from 1; 0 as long as it is not known
+// owner finds out beside which server has made a connection: an atomic.Int32 that is 0 while that is not known, and
+// always on a machine without proc(5).
+func (c *crash) owner(conn net.Conn) any {
+	number := new(atomic.Int32)
+	from, to := port(conn.RemoteAddr()), port(conn.LocalAddr())
+	go func() { number.Store(c.ownerOf(socketOf(from, to))) }()
+	return number
 }
 
-// census finds out which replicas have made connections. It can on Linux alone; elsewhere it is not known of any.
-type census struct {
-	replicas []*replica
-	asked    chan *connection
-}
-
-func newCensus(ctx context.Context, replicas []*replica) *census {
-	c := &census{replicas: replicas, asked: make(chan *connection, 1<<12)}
-	go c.count(ctx)
-	return c
-}
-
-// look returns a connection of which somebody finds out whose it is.
-func (c *census) look(conn net.Conn) *connection {
-	x := &connection{from: port(conn.RemoteAddr()), to: port(conn.LocalAddr())}
-	select {
-	case c.asked <- x:
-	default: // there are too many
+// ownerOf is the server that has a socket.
+func (c *crash) ownerOf(socket string) int32 {
+	for _, r := range c.replicas {
+		s := r.life.Load()
+		if s == nil {
+			continue
+		}
+		p, err := procfs.NewProc(s.PID())
+		if err != nil {
+			continue
+		}
+		if all, _ := p.FileDescriptorTargets(); slices.Contains(all, socket) {
+			return int32(r.number) //nolint:gosec // from 1 to 4
+		}
 	}
-	return x
+	return 0
 }
 
+// port is a port as Linux writes it.
 func port(a net.Addr) string {
 	tcp, ok := a.(*net.TCPAddr)
 	if !ok {
@@ -46,59 +49,26 @@ func port(a net.Addr) string {
 	return fmt.Sprintf(":%04X", tcp.Port)
 }
 
-// count looks at all connections that are asked for, at once.
-func (c *census) count(ctx context.Context) {
-	for {
-		var asked []*connection
-		select {
-		case x := <-c.asked:
-			asked = append(asked, x)
-		case <-ctx.Done():
-			return
-		}
-		for range len(c.asked) {
-			asked = append(asked, <-c.asked)
-		}
-		owners, sockets := c.owners(), sockets()
-		for _, x := range asked {
-			x.replica.Store(owners[sockets[x.from+x.to]])
-		}
-	}
-}
-
-// owners are the replicas by the links to their sockets.
-func (c *census) owners() map[string]int32 {
-	owners := map[string]int32{}
-	for _, r := range c.replicas {
-		s := r.running()
-		if s == nil {
-			continue
-		}
-		files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", s.PID())) // the pattern is a good one
-		for _, file := range files {
-			if to, err := os.Readlink(file); err == nil {
-				owners[to] = int32(r.number) //nolint:gosec // from 1 to 4
-			}
-		}
-	}
-	return owners
-}
-
-// sockets are the links to all sockets of this machine by their two ports, see proc(5).
-func sockets() map[string]string {
-	links := map[string]string{}
+// socketOf is what a file descriptor of the socket with two ports links to.
+func socketOf(from, to string) string {
 	table, err := os.ReadFile("/proc/net/tcp")
 	if err != nil {
-		return links
+		return ""
 	}
 	for line := range strings.Lines(string(table)) {
 		field := strings.Fields(line)
-		if len(field) < 10 {
-			continue
+		if len(field) > 9 && strings.HasSuffix(field[1], from) && strings.HasSuffix(field[2], to) {
+			return "socket:[" + field[9] + "]"
 		}
-		_, from, _ := strings.Cut(field[1], ":")
-		_, to, _ := strings.Cut(field[2], ":")
-		links[":"+from+":"+to] = "socket:[" + field[9] + "]"
 	}
-	return links
+	return ""
+}
+
+// senderOf is which server has sent a request, 0 if that is not known.
+func senderOf(a *lab.Arrival) int {
+	number, ok := a.Peer.(*atomic.Int32)
+	if !ok {
+		return 0
+	}
+	return int(number.Load())
 }

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/agentevents/agentevents/server/lab"
 )
 
 // build builds the program, with the race detector when the test has it.
@@ -19,7 +21,8 @@ func build(t *testing.T) (binary string) {
 	t.Helper()
 	binary = filepath.Join(t.TempDir(), "agentevents")
 	args := []string{"build", "-buildvcs=false", "-o", binary}
-	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+	race := debug.BuildSetting{Key: "-race", Value: "true"}
+	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, race) {
 		args = append(args, "-race")
 	}
 	if out, err := exec.Command("go", append(args, "..")...).CombinedOutput(); err != nil {
@@ -31,20 +34,21 @@ func build(t *testing.T) (binary string) {
 // TestCrash is make crash, in short. How many requests a kill finds in flight is chance, and no matter of this test.
 func TestCrash(t *testing.T) {
 	binary := build(t)
-	t.Run("each moment of a kill", func(t *testing.T) { testEachMoment(t, binary) })
+	t.Run("each fault", func(t *testing.T) { testEachFault(t, binary) })
 	t.Run("interrupted", func(t *testing.T) { testInterrupted(t, binary) })
 }
 
-func testEachMoment(t *testing.T, binary string) {
+func testEachFault(t *testing.T, binary string) {
 	tmp := temporary(t)
 	var out bytes.Buffer
-	err := run(t.Context(), []string{"-binary", binary, "-cycles", "10", "-agents", "8"}, &out, io.Discard, false)
+	err := run(t.Context(), []string{"-binary", binary, "-cycles", "12", "-agents", "8"}, &out, io.Discard, false)
 	t.Logf("\n%s", out.String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, row := range []string{
-		`cycles +10\n`, `killed after some requests +2\n`, `killed while it makes its store +1\n`,
+		`killed after some requests +2\n`, `killed while it makes its store +1\n`, `a second server on its file +1\n`,
+		`killed, and a lane damaged +1\n`, `each follower of the feed saw +[1-9]`,
 		`changes answered 200 +[1-9]`, `requests arrived +[1-9]`, `lost +0\n`,
 		`out of order +0\n`, `needless duplicates +0\n`, `mismatched +0\n`, `late after a start +0\n`,
 		`late to a receiver that was back +0\n`, `complaints +0\n`,
@@ -96,8 +100,14 @@ func TestFailure(t *testing.T) {
 		args []string
 		want []string
 	}{
-		"no such program":  {[]string{"-binary", "/nonexistent/agentevents"}, []string{"/nonexistent/agentevents", "the store is left in "}},
-		"it ends at once":  {[]string{"-binary", script, "-seed", "5"}, []string{"ended before it was ready", "the file is broken", "the seed was 5"}},
+		"no such program": {
+			[]string{"-binary", "/nonexistent/agentevents"},
+			[]string{"/nonexistent/agentevents", "the store is left in "},
+		},
+		"it ends at once": {
+			[]string{"-binary", script, "-seed", "5"},
+			[]string{"ended before it was ready", "the file is broken", "the seed was 5"},
+		},
 		"unknown argument": {[]string{"-colour"}, []string{"-colour"}},
 		"no cycles":        {[]string{"-cycles", "0"}, []string{"cycles"}},
 		"one replica":      {[]string{"-replicas", "1"}, []string{"from 2 to 4"}},
@@ -124,31 +134,10 @@ func (f writerFunc) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func TestPrinter(t *testing.T) {
-	var plain, live bytes.Buffer
-	for cycle := 1; cycle <= 20; cycle++ {
-		(&printer{w: &plain, cycles: 20}).progress(cycle, afterTime, 1, 2)
-		(&printer{w: &live, cycles: 20, terminal: true}).progress(cycle, afterTime, 1, 2)
-	}
-	if n := strings.Count(plain.String(), "\n"); n != 10 || strings.Contains(plain.String(), "\x1b") {
-		t.Errorf("to a file, %d lines:\n%s", n, plain.String())
-	}
-	if strings.Contains(live.String(), "\n") || strings.Count(live.String(), "\r") != 20 {
-		t.Errorf("to a terminal: %q", live.String())
-	}
-	var table bytes.Buffer
-	faults := slices.Repeat([]fault{{lost, "change 1"}}, mostFaults+2)
-	sum := total{verdict: verdict{faults: faults}}
-	(&printer{w: &table}).end(sum.last(lost), faults)
-	if !regexp.MustCompile(`lost +32\n`).MatchString(table.String()) || !strings.HasSuffix(table.String(), "lost: change 1\nand 2 more\n") {
-		t.Errorf("the table is\n%s", table.String())
-	}
-	file, err := os.Create(filepath.Join(t.TempDir(), "out"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	if isTerminal(file) {
-		t.Error("a file is no terminal")
+// Of many faults some are printed, and all are counted.
+func TestList(t *testing.T) {
+	text := list(slices.Repeat([]lab.Fault{{Kind: lab.Lost, Text: "change 1"}}, maxFaults+2))
+	if n := strings.Count(text, "lost: change 1\n"); n != maxFaults || !strings.HasSuffix(text, "and 2 more\n") {
+		t.Errorf("%d faults are printed:\n%s", n, text)
 	}
 }

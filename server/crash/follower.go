@@ -3,67 +3,69 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"slices"
 
 	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/server/lab"
 )
+
+// followers is how many read the feed.
+const followers = 2
 
 // follower reads the feed of changes page by page, and waits for what comes.
 type follower struct {
-	session
+	*crash
+	api    *router
 	random *rand.Rand
 	seen   []int64
 }
 
 // follow reads until nothing is added any more and a page is empty.
-func (w *follower) follow(ctx context.Context, complete func() bool) error {
+func (f *follower) follow(ctx context.Context) error {
 	for {
-		last := complete()
-		n, err := w.page(ctx)
+		complete := f.complete.Load()
+		n, err := f.page(ctx)
 		switch {
 		case errors.Is(err, errAway):
-		case err != nil || last && n == 0:
+		case err != nil || complete && n == 0:
 			return err
 		}
 	}
 }
 
 // page reads on after the last change that was seen.
-func (w *follower) page(ctx context.Context) (n int, err error) {
-	after, limit, wait := w.last(), 1+w.random.IntN(50), w.random.IntN(3)
-	resp, err := w.api.ListStatusChangesWithResponse(ctx, pbxClient, &gen.ListStatusChangesParams{After: &after, Limit: &limit, Wait: &wait})
-	if err := answered(http.StatusOK, resp, err); err != nil {
-		return 0, err
-	}
-	for _, c := range *resp.JSON200 {
-		if c.Sequence <= w.last() {
-			w.book.wrong(disorder, "the feed has change %d after change %d", c.Sequence, w.last())
+func (f *follower) page(ctx context.Context) (n int, err error) {
+	after, limit, seconds := f.last(), 1+f.random.IntN(50), f.random.IntN(3)
+	url := fmt.Sprintf("%s/status_change/?after=%d&limit=%d&wait=%d", pbx, after, limit, seconds)
+	changes, err := lab.Call[[]gen.StatusChange](ctx, f.api, http.StatusOK, http.MethodGet, url, nil)
+	for _, c := range changes {
+		if c.Sequence <= f.last() {
+			f.record.Wrong(lab.Disorder, "the feed has change %d after change %d", c.Sequence, f.last())
 		}
-		w.seen = append(w.seen, c.Sequence)
+		f.seen = append(f.seen, c.Sequence)
 	}
-	return len(*resp.JSON200), nil
+	return len(changes), err
 }
 
 // last is the last change that was seen, 0 for none.
-func (w *follower) last() int64 {
-	if len(w.seen) == 0 {
+func (f *follower) last() int64 {
+	if len(f.seen) == 0 {
 		return 0
 	}
-	return w.seen[len(w.seen)-1]
+	return f.seen[len(f.seen)-1]
 }
 
-func (w *follower) saw() int { return len(w.seen) }
-
 // compare holds what was seen against what is stored.
-func (w *follower) compare(stored []int64) {
+func (f *follower) compare(stored []int64) {
 	for _, sequence := range stored {
-		if !slices.Contains(w.seen, sequence) {
-			w.book.wrong(lost, "change %d is stored, and the feed has passed it", sequence)
+		if !slices.Contains(f.seen, sequence) {
+			f.record.Wrong(lab.Lost, "change %d is stored, and the feed has passed it", sequence)
 		}
 	}
-	if len(w.seen) != len(stored) {
-		w.book.wrong(mismatched, "the feed had %d changes, and %d are stored", len(w.seen), len(stored))
+	if len(f.seen) != len(stored) {
+		f.record.Wrong(lab.Mismatched, "the feed had %d changes, and %d are stored", len(f.seen), len(stored))
 	}
 }

@@ -7,201 +7,153 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/agentevents/agentevents/server/lab"
 )
 
-// timeout is what replicas are given for an attempt, so that a lease is short.
-const timeout = 2 * time.Second
+// checks is after how many lives of the only server its store is verified.
+const checks = 10
 
-// replica is one of the servers that share a database.
+// replica is one of the servers, or the only one, through all its lives.
 type replica struct {
-	fleet  *fleet
-	number int // from 1
-	proxy  *proxy
-	busy   atomic.Bool // it is in trouble
-
-	mu     sync.Mutex
-	server *lab.Server // nil while it is down
-	http   *http.Client
-	logs   []*lab.Log // of all its lives
+	*crash
+	number int    // from 1
+	url    string // of the database, as it sees it
+	proxy  *proxy // to PostgreSQL
+	busy   atomic.Bool
+	undo   func() error         // ends the fault that it has
+	began  time.Time            // its last start
+	life   atomic.Pointer[life] // nil while it is down
+	logs   []*lab.Log           // of all its lives
 }
 
-// application is the name that the database knows it by.
-func (r *replica) application() string { return fmt.Sprintf("replica-%d", r.number) }
+// life is a server that has requests.
+type life struct {
+	*lab.Server
+	http http.Client
+}
 
-// databaseURL leads through the proxy.
-func (r *replica) databaseURL() string {
-	u, err := url.Parse(r.fleet.url)
+// newReplica prepares a server, with a proxy to the database if that is PostgreSQL.
+func newReplica(c *crash, number int) (*replica, error) {
+	r := &replica{crash: c, number: number, url: c.database.url}
+	if c.single() {
+		return r, nil
+	}
+	u, err := url.Parse(r.url)
 	if err != nil {
-		return r.fleet.url // which says what is wrong to whoever connects
+		return r, err
+	}
+	if r.proxy, err = newProxy(c.database.network, c.database.address); err != nil {
+		return r, err
 	}
 	u.Host = r.proxy.listener.Addr().String()
 	q := u.Query()
 	q.Set("application_name", r.application())
 	u.RawQuery = q.Encode()
-	return u.String()
+	r.url = u.String()
+	return r, nil
 }
 
-// start starts it. While the database is in trouble a start may fail, and is tried again.
+// application is the name that the database knows it by.
+func (r *replica) application() string { return fmt.Sprintf("replica-%d", r.number) }
+
+// launch starts a server on a database.
+func (c *crash) launch(ctx context.Context, url string) (*lab.Server, error) {
+	env := []string{"AGENTEVENTS_RETRY_SCHEDULE=" + schedule, "AGENTEVENTS_TIMEOUT=1m"} // only a kill ends what is held
+	if !c.single() {
+		env = append(env[:1], "AGENTEVENTS_TIMEOUT="+timeout.String(), "AGENTEVENTS_LOG_LEVEL=debug")
+	}
+	return lab.Start(context.WithoutCancel(ctx), c.binary, url, env...)
+}
+
+// start starts it. While the database has a fault a start may fail, and is tried again.
 func (r *replica) start(ctx context.Context) error {
 	for {
-		began := time.Now()
-		s, err := r.tryStart(ctx)
-		if err == nil {
-			r.serve(s)
+		r.began = time.Now()
+		s, err := r.launch(ctx, r.url)
+		if err != nil {
+			return err
+		}
+		r.logs = append(r.logs, s.Log)
+		if err = s.Ready(ctx); err == nil {
+			base := watcher{&http.Transport{MaxIdleConnsPerHost: 64}, r.crash}
+			r.life.Store(&life{s, http.Client{Timeout: patience, Transport: &lab.Operator{URL: s.URL, Base: base}}})
 			return nil
 		}
-		err = fmt.Errorf("replica %d: %w\n\nits last lines:\n%s", r.number, err, s.Log.Tail(20))
-		if ctx.Err() != nil || !r.fleet.book.troubled(0, began) {
+		err = errors.Join(s.Explain(err), ignoreEnd(s.Kill()))
+		if ctx.Err() != nil || !r.timeline.troubled(0, r.began, everything) {
+			return fmt.Errorf("server %d: %w", r.number, err)
+		}
+		if err := pause(ctx, 100*time.Millisecond); err != nil {
 			return err
 		}
-		if err := r.fleet.pause(ctx, 100*time.Millisecond); err != nil {
-			return err
-		}
 	}
-}
-
-func (r *replica) tryStart(ctx context.Context) (*lab.Server, error) {
-	s, err := lab.Start(context.WithoutCancel(ctx), r.fleet.binary, "",
-		"AGENTEVENTS_DATABASE_URL="+r.databaseURL(),
-		"AGENTEVENTS_TIMEOUT="+timeout.String(),
-		"AGENTEVENTS_RETRY_SCHEDULE="+schedule,
-		"AGENTEVENTS_LOG_LEVEL=debug",
-		"GORACE=atexit_sleep_ms=0", // else the race detector makes every exit a second longer
-	)
-	if err != nil {
-		return &lab.Server{Log: &lab.Log{}}, err
-	}
-	r.mu.Lock()
-	r.logs = append(r.logs, s.Log)
-	r.mu.Unlock()
-	if err := s.Ready(ctx); err != nil {
-		return s, errors.Join(err, ignoreEnd(s.Kill()))
-	}
-	return s, nil
 }
 
 // ignoreEnd is for a server that may have ended by itself.
 func ignoreEnd(err error) error {
-	if err != nil && strings.Contains(err.Error(), "ended by itself") {
+	if errors.Is(err, lab.ErrEnded) {
 		return nil
 	}
 	return err
 }
 
-// serve lets it have requests.
-func (r *replica) serve(s *lab.Server) {
-	base := &http.Transport{MaxIdleConnsPerHost: 64}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.server = s
-	r.http = &http.Client{Timeout: patience, Transport: &lab.Operator{URL: s.URL, Base: watcher{base, r.fleet.book}}}
+// kill is kill -9. Until the process is gone the owners of connections are found by it.
+func (r *replica) kill(ctx context.Context) error {
+	err := r.life.Load().Kill()
+	return errors.Join(r.life.Swap(nil).Explain(err), r.gone(ctx))
 }
 
-// away lets it have no more requests, and returns the server.
-func (r *replica) away() *lab.Server {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	s := r.server
-	r.server = nil
-	return s
-}
-
-// running is the server, nil while it is down.
-func (r *replica) running() *lab.Server {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.server
-}
-
-// address is where it has requests, empty while it is down.
-func (r *replica) address() (host string, c *http.Client) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.server == nil {
-		return "", nil
+// stop stops it in order. Without a database it cannot write what it has counted, and reports that by its exit code.
+func (r *replica) stop(ctx context.Context) error {
+	began := time.Now()
+	err := r.life.Load().Stop()
+	s := r.life.Swap(nil)
+	if err != nil && !r.timeline.troubled(r.number, began, everything) {
+		return fmt.Errorf("server %d: %w", r.number, s.Explain(err))
 	}
-	return strings.TrimPrefix(r.server.URL, "http://"), r.http
+	return r.gone(ctx)
+}
+
+// gone waits until everything is noted that the only server has sent, and verifies its store now and then.
+func (r *replica) gone(ctx context.Context) error {
+	if !r.single() {
+		return nil
+	}
+	err := r.settle(ctx)
+	if err == nil && len(r.logs)%checks == 0 {
+		err = r.verify(ctx, r.url)
+	}
+	return err
 }
 
 // abandon ends what still runs.
 func (r *replica) abandon() error {
-	if s := r.away(); s != nil {
+	if r.proxy != nil {
+		r.proxy.close()
+	}
+	if s := r.life.Swap(nil); s != nil {
 		return ignoreEnd(s.Kill())
 	}
 	return nil
 }
 
-// stop stops it in order. Without a database it cannot write what it has counted, and says so by its exit code.
-func (r *replica) stop() error {
-	began, s := time.Now(), r.running()
-	err := s.Stop()
-	r.away()
-	if err == nil || r.fleet.book.troubled(r.number, began) {
-		return nil
-	}
-	return fmt.Errorf("replica %d: %w\n\nits last lines:\n%s", r.number, err, s.Log.Tail(20))
-}
-
-// complain tells what it printed that it should never have to. Errors of the database it may.
-func (r *replica) complain() {
+// complain notes what it printed that it should never have to, but for a number of lanes whose rows were damaged, which
+// the safety net has to find. Errors of the database may happen to replicas.
+func (r *replica) complain(damaged int) (left int) {
 	for _, log := range r.logs {
 		for line := range strings.SplitSeq(log.String(), "\n") {
-			if strings.Contains(line, "panic") || strings.Contains(line, "DATA RACE") || strings.Contains(line, "lanes mended") {
-				r.fleet.book.wrong(complaint, "replica %d printed: %s", r.number, line)
+			repaired := strings.Contains(line, "lanes mended")
+			wrong := strings.Contains(line, "panic") || strings.Contains(line, "DATA RACE") ||
+				strings.Contains(line, "level=ERROR") && r.single()
+			if repaired && damaged > 0 {
+				damaged--
+			} else if repaired || wrong {
+				r.record.Wrong(complaint, "server %d printed: %s", r.number, line)
 			}
 		}
 	}
-}
-
-// hit is a blow, and what it takes to get up again.
-func (r *replica) hit(ctx context.Context, s stroke) error {
-	r.fleet.book.times.server(r.number, false)
-	defer r.fleet.book.times.server(r.number, true)
-	switch s.blow {
-	case killed, stopped:
-		if err := r.end(s.blow); err != nil {
-			return err
-		}
-		if err := r.fleet.pause(ctx, s.lasts); err != nil {
-			return err
-		}
-		return r.start(ctx)
-	case ended:
-		r.fleet.atDatabase.Lock()
-		defer r.fleet.atDatabase.Unlock()
-		defer r.fleet.book.over(r.fleet.book.trouble(s.blow, r.number))
-		return r.fleet.endConnections(ctx, r.application())
-	case cutOff:
-		defer r.fleet.book.over(r.fleet.book.trouble(s.blow, r.number))
-		defer r.proxy.cut()()
-		return r.fleet.pause(ctx, s.lasts)
-	}
-	return r.freeze(ctx, s)
-}
-
-// end ends it for a while.
-func (r *replica) end(b blow) error {
-	defer r.fleet.book.over(r.fleet.book.trouble(b, r.number))
-	if b == stopped {
-		return r.stop()
-	}
-	err := r.running().Kill() // before it is taken away: who holds a connection is asked until then
-	r.away()
-	return err
-}
-
-func (r *replica) freeze(ctx context.Context, s stroke) error {
-	defer r.fleet.book.over(r.fleet.book.trouble(s.blow, r.number))
-	pid := r.running().PID()
-	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
-		return fmt.Errorf("freeze replica %d: %w", r.number, err)
-	}
-	err := r.fleet.pause(ctx, s.lasts)
-	return errors.Join(err, syscall.Kill(pid, syscall.SIGCONT))
+	return damaged
 }

@@ -7,34 +7,41 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 )
 
-// errAway says that a replica or the database was away. Whether the request was carried out is not known.
+// errAway says that a server or the database was away. Whether the request was carried out is not known.
 var errAway = errors.New("away")
 
-// router makes requests of the replicas: mostly of one, and of another one after an error and now and then, so that not
-// everybody waits for one that is frozen.
+// router makes requests of the servers: mostly of one, and of another one after an error and now and then, so that not
+// everything waits for one that is frozen.
 type router struct {
-	fleet  *fleet
+	*crash
 	mu     sync.Mutex
 	random *rand.Rand
 	home   int
 }
 
-// Do implements client.HTTPRequestDoer. After an error whatever the request did is done and to be seen.
+func (c *crash) router(number int) *router {
+	return &router{crash: c, random: c.random(2, number), home: number % len(c.replicas)}
+}
+
+// Do implements lab.Doer. After errAway everything that the request may do is done and can be seen.
 func (r *router) Do(req *http.Request) (*http.Response, error) {
-	ctx := req.Context()
-	to, host, c, err := r.pick(ctx)
-	if err != nil {
-		return nil, err
+	ctx, began := req.Context(), time.Now()
+	to, s := r.pick()
+	for ; s == nil; to, s = r.pick() {
+		r.leave()
+		if err := pause(ctx, time.Millisecond); err != nil {
+			return nil, err
+		}
 	}
 	out := req.Clone(ctx)
-	out.URL.Host, out.Host = host, host
-	resp, err := c.Do(out)
+	out.URL.Host = strings.TrimPrefix(s.URL, "http://")
+	out.Host = out.URL.Host
+	resp, err := s.http.Do(out)
 	if err == nil && resp.StatusCode != http.StatusServiceUnavailable {
 		return resp, nil
 	}
@@ -44,87 +51,71 @@ func (r *router) Do(req *http.Request) (*http.Response, error) {
 		_ = resp.Body.Close()
 	}
 	r.leave()
-	if ctx.Err() != nil {
-		return nil, ctx.Err()
+	switch {
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case !r.single():
+		return nil, errors.Join(r.decided(ctx, to), fmt.Errorf("%w: server %d: %w", errAway, to.number, err))
+	case !r.timeline.troubled(to.number, began, nothing):
+		return nil, fmt.Errorf("without a fault: %w", err)
 	}
-	return nil, errors.Join(r.fleet.decided(ctx, to), fmt.Errorf("%w: replica %d: %w", errAway, to.number, err))
+	return nil, fmt.Errorf("%w: %w", errAway, err)
 }
 
-// pick takes a replica that is not known to be down, a frozen one too.
-func (r *router) pick(ctx context.Context) (*replica, string, *http.Client, error) {
-	for {
-		to := r.next()
-		if host, c := to.address(); host != "" {
-			return to, host, c, nil
-		}
-		r.leave()
-		select {
-		case <-ctx.Done():
-			return nil, "", nil, ctx.Err()
-		case <-time.After(time.Millisecond):
-		}
-	}
-}
-
-func (r *router) next() *replica {
+// pick takes a server, a frozen one too, of which the life is nil while it is down.
+func (r *router) pick() (*replica, *life) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	to := r.replicas[r.home]
 	if r.random.IntN(20) == 0 {
-		return r.fleet.replicas[r.random.IntN(len(r.fleet.replicas))]
+		to = r.replicas[r.random.IntN(len(r.replicas))]
 	}
-	return r.fleet.replicas[r.home]
+	return to, to.life.Load()
 }
 
 // leave looks for another home.
 func (r *router) leave() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.home = r.random.IntN(len(r.fleet.replicas))
+	r.home = r.random.IntN(len(r.replicas))
 }
 
-// decided waits until the database has ended all that a replica had begun by now, one way or the other.
-func (f *fleet) decided(ctx context.Context, r *replica) error {
-	limit := time.Now().Add(silence)
+// decided waits until PostgreSQL has ended everything that a server had begun by now, one way or the other.
+func (c *crash) decided(ctx context.Context, r *replica) error {
 	var began *time.Time
-	for {
-		var open bool
-		err := f.ask(ctx, func(conn *pgx.Conn) error {
-			if began == nil {
-				if err := conn.QueryRow(ctx, "SELECT clock_timestamp()").Scan(&began); err != nil {
-					return err
-				}
-			}
-			return conn.QueryRow(ctx, "SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE application_name = $1 "+
-				"AND xact_start <= $2)", r.application(), *began).Scan(&open)
-		})
-		switch {
-		case err == nil && !open:
-			return nil
-		case time.Now().After(limit):
-			return errors.Join(fmt.Errorf("a transaction of replica %d does not end", r.number), err)
+	var err error
+	late := until(ctx, silence, func() bool {
+		open := true
+		if began == nil {
+			err = c.database.QueryRowContext(ctx, "SELECT clock_timestamp()").Scan(&began)
+		} else {
+			err = c.database.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE "+
+				"application_name = $1 AND xact_start <= $2)", r.application(), began).Scan(&open)
 		}
-		if err := f.pause(ctx, 20*time.Millisecond); err != nil {
-			return err
-		}
+		return err == nil && !open
+	})
+	if errors.Is(late, errLate) {
+		return fmt.Errorf("a transaction of server %d does not end (%w)", r.number, err)
 	}
+	return late
 }
 
-// watcher looks at what servers answer when something is wrong: it is 503, and says when to come again.
+// watcher looks at what servers answer when something is wrong: it is 503, with Retry-After.
 type watcher struct {
 	http.RoundTripper
-	book *ledger
+	*crash
 }
 
+// RoundTrip implements http.RoundTripper.
 func (w watcher) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp, err := w.RoundTripper.RoundTrip(r)
 	switch {
 	case err != nil || resp.StatusCode < http.StatusInternalServerError:
-	case resp.StatusCode != http.StatusServiceUnavailable:
-		w.book.wrong(complaint, "%s %s was answered %s", r.Method, r.URL.Path, resp.Status)
-	case resp.Header.Get("Retry-After") == "":
-		w.book.wrong(complaint, "%s %s was answered 503 without Retry-After", r.Method, r.URL.Path)
+	case resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "":
+		w.record.Wrong(complaint, "%s %s was answered %s, Retry-After %q",
+			r.Method, r.URL.Path, resp.Status, resp.Header.Get("Retry-After"))
 	default:
-		w.book.refuse()
+		w.tally.add(unavailable, 1)
 	}
 	return resp, err
 }

@@ -1,169 +1,157 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/agentevents/agentevents/server/lab"
 )
 
-// span is a time from a beginning to an end.
-type span struct{ from, to time.Time }
+// trouble is a time in which something is wrong: a fault of a server or of the database, or an outage of a receiver.
+type trouble struct {
+	from, to time.Time // to is zero while it lasts
+	back     time.Time // when the server could send again; zero until then
+	fault    *fault    // nil for an outage
+	mode     mode      // of an outage
+	who      int       // the server, 0 for all; the receiver
+}
 
-func (s span) length() time.Duration { return max(0, s.to.Sub(s.from)) }
-
-// within is the part of a span that lies in another one.
-func (s span) within(o span) span { return span{latest(s.from, o.from), earliest(s.to, o.to)} }
-
-func latest(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
+func (t *trouble) String() string {
+	what := t.mode.String()
+	if t.fault != nil {
+		what = t.fault.name
 	}
-	return b
+	return fmt.Sprintf("%s to %s, %d: %s", t.from.Format(lab.Clock), t.to.Format(lab.Clock), t.who, what)
 }
 
-func earliest(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return a
-	}
-	return b
+// during says whether it lasted in a time.
+func (t *trouble) during(from, to time.Time) bool {
+	return t.from.Before(to) && (t.to.IsZero() || t.to.After(from))
 }
 
-// outage is a time in which a receiver takes nothing.
-type outage struct {
-	span     // its end is zero while it lasts
-	receiver int
-	mode     mode
-}
+// down says whether the server cannot send yet.
+func (t *trouble) down() bool { return t.back.IsZero() && t.stops() }
 
-// timeline is when receivers took nothing, and when nothing could be sent.
+// stops says whether it keeps a server from sending.
+func (t *trouble) stops() bool { return t.fault.recover != nil || t.who == 0 }
+
+// timeline is what was wrong when.
 type timeline struct {
 	mu      sync.Mutex
-	outages []*outage // of all receivers, in the order of their beginnings
-	dead    []span    // no server was able to send, or the machine was too busy to run this program
-
-	able      map[int]bool // the replicas that can send now; 1 is the only server
-	away      bool         // the database cannot be used now
-	deadSince time.Time    // zero while something can be sent
+	faults  []*trouble // in the order of their beginnings
+	outages []*trouble
 }
 
-func newTimeline() *timeline { return &timeline{able: map[int]bool{}, deadSince: time.Now()} }
-
-// begin notes that an outage begins.
-func (t *timeline) begin(receiver int, m mode) *outage {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	o := &outage{receiver: receiver, mode: m, span: span{from: time.Now()}}
-	t.outages = append(t.outages, o)
-	return o
-}
-
-// end notes that an outage is over.
-func (t *timeline) end(o *outage) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	o.to = time.Now()
-}
-
-// server notes whether a replica can send.
-func (t *timeline) server(replica int, able bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if delete(t.able, replica); able {
-		t.able[replica] = true
+func (l *timeline) begin(t trouble) *trouble {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t.from = time.Now()
+	if t.fault != nil {
+		l.faults = append(l.faults, &t)
+	} else {
+		l.outages = append(l.outages, &t)
 	}
-	t.note()
+	return &t
 }
 
-// database notes whether the database can be used.
-func (t *timeline) database(usable bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.away = !usable
-	t.note()
-}
-
-// note notes what has changed about whether anything can be sent.
-func (t *timeline) note() {
-	switch dead := t.away || len(t.able) == 0; {
-	case dead && t.deadSince.IsZero():
-		t.deadSince = time.Now()
-	case !dead && !t.deadSince.IsZero():
-		t.dead, t.deadSince = append(t.dead, span{t.deadSince, time.Now()}), time.Time{}
+// end notes that trouble is over.
+func (l *timeline) end(t *trouble) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if t.to.IsZero() {
+		t.to = time.Now()
 	}
 }
 
-// beat is how often this program looks whether the machine lets it run.
-const beat = 20 * time.Millisecond
+// recovered notes that trouble is over and the server can send again.
+func (l *timeline) recovered(t *trouble) {
+	l.end(t)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t.back = time.Now()
+}
 
-// watchStalls notes, until ctx ends, when the machine was too busy to run this program. Then it did not run the server
-// either.
-func (t *timeline) watchStalls(ctx context.Context) {
-	for before := time.Now(); ctx.Err() == nil; {
-		time.Sleep(beat)
-		now := time.Now()
-		if due := before.Add(beat); now.Sub(due) > beat {
-			t.stall(span{due, now})
+func (l *timeline) some(is func(*trouble) bool) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(l.faults, is)
+}
+
+// troubled says whether a server, or the database, had a fault since a time that excuses as much as another.
+func (l *timeline) troubled(server int, since time.Time, least excuses) bool {
+	return l.some(func(t *trouble) bool {
+		its := t.who == 0 || t.who == server
+		return its && t.stops() && t.fault.excuses >= least && (t.down() || t.back.After(since))
+	})
+}
+
+// excuses says whether a delivery may come again because of a fault, between two arrivals, of the server that the first
+// one is from.
+func (l *timeline) excuses(before, again *lab.Arrival) bool {
+	from := senderOf(before)
+	return l.some(func(t *trouble) bool {
+		enough := t.fault.excuses == everything || t.fault.excuses == unanswered && before.Status == 0
+		its := t.who == 0 || from == 0 || t.who == from
+		return enough && its && t.during(before.At, again.At)
+	})
+}
+
+// leases is how many faults may have kept a lane's lease in a time.
+func (l *timeline) leases(from, to time.Time) (n int) {
+	l.some(func(t *trouble) bool {
+		if t.fault.excuses != nothing && t.during(from.Add(-lease), to) {
+			n++
 		}
-		before = now
+		return false
+	})
+	return n
+}
+
+// able says whether any of some servers can send.
+func (l *timeline) able(servers int) bool {
+	down := map[int]bool{}
+	l.some(func(t *trouble) bool {
+		if t.down() {
+			down[t.who] = true
+		}
+		return false
+	})
+	return !down[0] && len(down) < servers
+}
+
+// up is since when a receiver takes what it gets.
+func (l *timeline) up(number int) up {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, o := range slices.Backward(l.outages) {
+		switch {
+		case o.who == number && o.to.IsZero():
+			return up{}
+		case o.who == number:
+			return up{o.to, o.to.Sub(o.from)}
+		}
 	}
+	return up{since: time.Unix(0, 0)}
 }
 
-func (t *timeline) stall(s span) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.dead = append(t.dead, s)
+// closedPort says whether a port was closed between two arrivals.
+func (l *timeline) closedPort(before, again *lab.Arrival) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(l.outages, func(o *trouble) bool {
+		return o.mode == closed && o.during(before.At, again.At)
+	})
 }
 
-// nothing is when nothing could be sent.
-func (t *timeline) nothing() []span {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return slices.Clone(t.dead)
-}
-
-// story lists all outages, in the order of their beginnings.
-func (t *timeline) story() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+func (l *timeline) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	var s strings.Builder
-	for _, o := range t.outages {
-		fmt.Fprintf(&s, "%s to %s, receiver %d: %v\n", o.from.Format(clock), o.to.Format(clock), o.receiver, o.mode)
+	for _, t := range slices.Concat(l.faults, l.outages) {
+		fmt.Fprintln(&s, t)
 	}
 	return s.String()
-}
-
-// up is a time in which a receiver takes what it gets.
-type up struct {
-	span
-	after *outage // nil for the first one
-}
-
-// ups are the times in which a receiver takes what it gets; the last one does not end.
-func (t *timeline) ups(receiver int) []up {
-	all := []up{{span: span{to: time.Now()}}}
-	for _, o := range t.outages {
-		if o.receiver == receiver {
-			all[len(all)-1].to = o.from
-			all = append(all, up{span{o.to, time.Now()}, o})
-		}
-	}
-	return all
-}
-
-// refusedConnections says whether a port was closed in a time.
-func (t *timeline) refusedConnections(s span) bool {
-	return slices.ContainsFunc(t.outages, func(o *outage) bool { return o.mode == closed && s.within(o.span).length() > 0 })
-}
-
-// outside is how much of a span lies outside of others, which may overlap.
-func (s span) outside(spans []span) (left time.Duration) {
-	spans = slices.SortedFunc(slices.Values(spans), func(a, b span) int { return a.from.Compare(b.from) })
-	for _, o := range spans {
-		left += span{s.from, o.from}.within(s).length()
-		s.from = latest(s.from, o.to)
-	}
-	return left + s.length()
 }

@@ -121,7 +121,7 @@ func (t *trial) tell(ctx context.Context, s sdk) (err error) {
 		return err
 	}
 	defer r.close()
-	server, err := lab.Start(ctx, t.binary, filepath.Join(t.home(s), "agentevents.db"))
+	server, err := lab.Start(ctx, t.binary, "sqlite:"+filepath.Join(t.home(s), "agentevents.db"))
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,241 @@
+package main
+
+import (
+	"bytes"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/agentevents/agentevents/server/lab"
+	"github.com/agentevents/agentevents/store/benchfill"
+	"github.com/agentevents/agentevents/store/pgtest"
+)
+
+// TestReplicas is the second part of make crash, in short. Which troubles there are is chance, and no matter of this
+// test.
+func TestReplicas(t *testing.T) {
+	binary := build(t)
+	tmp := temporary(t)
+	openDir(t, tmp)
+	var out bytes.Buffer
+	args := []string{"-binary", binary, "-replicas", "3", "-lasts", "30s"}
+	if url := os.Getenv(pgtest.ServerVariable); url != "" {
+		args = append(args, "-postgres", url)
+	}
+	err := run(t.Context(), args, &out, io.Discard, false)
+	t.Logf("\n%s", out.String())
+	pgtest.Need(t, err)
+	for _, row := range []string{
+		`changes answered 200 +[1-9]`, `requests arrived +[1-9]`, `each follower of the feed saw +[1-9]`, `lost +0\n`,
+		`out of order +0\n`, `needless duplicates +0\n`, `mismatched +0\n`, `complaints +0\n`,
+		`lanes that waited at a return +[1-9]`, `late to a receiver that was back +0\n`,
+	} {
+		if !regexp.MustCompile(row).MatchString(out.String()) {
+			t.Errorf("there is no %q", row)
+		}
+	}
+	isEmpty(t, tmp)
+}
+
+// openDir lets any user into a test's directory, such as the one that runs PostgreSQL when root runs the tests.
+func openDir(t *testing.T, dir string) {
+	t.Helper()
+	for _, d := range []string{filepath.Dir(dir), dir} {
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// What a fault excuses: a delivery of its server or, if it is the database's, of any, when it was between two arrivals.
+func TestExcuses(t *testing.T) {
+	start := time.Now()
+	at := func(second, server int) *lab.Arrival {
+		number := new(atomic.Int32)
+		number.Store(int32(server))
+		return &lab.Arrival{Peer: number, At: start.Add(time.Duration(second) * time.Second), Status: 200}
+	}
+	inFlight := at(1, 2)
+	inFlight.Status = 0
+	for name, c := range map[string]struct {
+		fault         string
+		before, again *lab.Arrival
+		want          bool
+	}{
+		"between":                    {"kill -9", at(1, 2), at(9, 1), true},
+		"it had begun before":        {"freeze of about a lease", at(5, 2), at(9, 1), true},
+		"it was over":                {"freeze of about a lease", at(7, 2), at(9, 1), false},
+		"it began later":             {"freeze of about a lease", at(1, 2), at(3, 1), false},
+		"another server":             {"kill -9", at(1, 1), at(9, 2), false},
+		"it is not known which":      {"kill -9", at(1, 0), at(9, 2), true},
+		"the database":               {"restart of the database", at(1, 1), at(9, 2), true},
+		"the database, after it":     {"restart of the database", at(7, 1), at(9, 2), false},
+		"a stop is no excuse":        {"stop in order", at(1, 2), at(9, 1), false},
+		"nor for what was confirmed": {"stopped in order", at(1, 2), at(9, 1), false},
+		"but for what was in flight": {"stopped in order", inFlight, at(9, 1), true},
+	} {
+		x := &trouble{fault: named(t, c.fault), who: 2}
+		x.from, x.to = start.Add(4*time.Second), start.Add(6*time.Second)
+		if x.fault.how&ofAll != 0 {
+			x.who = 0
+		}
+		l := timeline{faults: []*trouble{x}}
+		if got := l.excuses(c.before, c.again); got != c.want {
+			t.Errorf("%s: %t", name, got)
+		}
+	}
+}
+
+// named is a fault of the table.
+func named(t *testing.T, name string) *fault {
+	t.Helper()
+	for _, f := range faults() {
+		if f.name == name {
+			return &f
+		}
+	}
+	t.Fatalf("there is no fault %q", name)
+	return nil
+}
+
+// The judgement goes by faults of the sender, and by timeouts that the log knows of.
+func TestJudgeReplicas(t *testing.T) {
+	now := time.Now()
+	first, again := got(1, 1, 1, 200), got(1, 1, 1, 200)
+	number := new(atomic.Int32)
+	first.Peer = number
+	judge := func(server int32, arrivals ...*lab.Arrival) lab.Verdict {
+		number.Store(server)
+		c := newCrash(options{replicas: 3}, "", nil)
+		c.timeline.faults = []*trouble{{fault: named(t, "kill -9"), who: 1, from: now, to: now.Add(time.Second)}}
+		c.timeouts = map[benchfill.Attempt]bool{{WebhookID: first.ID, Number: 1}: again.Attempt == 2}
+		v := lab.Check(lab.History{
+			Expected: []*lab.Expected{expected(1, 1), expected(1, 2)}, Arrivals: arrivals, Line: lineOf,
+		}, c.rules())
+		return v
+	}
+	next := got(1, 2, 1, 200)
+	for i, a := range []*lab.Arrival{first, again, next} {
+		a.At = now.Add(time.Duration(6*i) * time.Second)
+		a.Ended = a.At
+	}
+	if v := judge(1, first, again, next); len(v.Faults) > 0 || v.Duplicates != 1 {
+		t.Errorf("%d duplicates, faults %v", v.Duplicates, v.Faults)
+	}
+	if v := judge(3, first, again, next); v.Count(lab.Needless) != 1 {
+		t.Errorf("of a server without a fault: faults %v", v.Faults)
+	}
+	if v := judge(1, first, next, again); v.Count(lab.Needless) != 1 {
+		t.Errorf("what was overtaken comes late: faults %v", v.Faults)
+	}
+	again.Attempt = 2
+	if v := judge(3, first, again, next); len(v.Faults) > 0 || v.Duplicates != 1 {
+		t.Errorf("after a timeout: %d duplicates, faults %v", v.Duplicates, v.Faults)
+	}
+}
+
+// The seed alone decides about the faults, and in a deck there is each of them that there can be.
+func TestDeck(t *testing.T) {
+	deal := func(seed uint64, replicas int, private bool) (all []stroke) {
+		d := &deck{random: rand.New(rand.NewPCG(seed, 0)), replicas: replicas, private: private}
+		for range 60 {
+			s := *d.next()
+			all = append(all, stroke{fault: named(t, s.name), replica: s.replica, lasts: s.lasts, pause: s.pause})
+		}
+		return all
+	}
+	same := func(a, b []stroke) bool {
+		return slices.EqualFunc(a, b, func(a, b stroke) bool {
+			return a.name == b.name && a.replica == b.replica && a.lasts == b.lasts && a.pause == b.pause
+		})
+	}
+	for _, replicas := range []int{0, 3} {
+		all := deal(7, replicas, true)
+		if !same(all, deal(7, replicas, true)) || same(all, deal(8, replicas, true)) {
+			t.Error("the seed does not decide")
+		}
+		size := 0
+		for _, f := range faults() {
+			size += f.count(replicas == 0, true)
+		}
+		for _, f := range faults() {
+			is := func(s stroke) bool { return s.name == f.name }
+			if there := f.count(replicas == 0, true) > 0; there != slices.ContainsFunc(all[:size], is) {
+				t.Errorf("%s, with %d replicas: in the deck: %t", f.name, replicas, !there)
+			}
+			if f.how&private != 0 && slices.ContainsFunc(deal(7, 3, false), is) {
+				t.Errorf("%s of another's server", f.name)
+			}
+		}
+	}
+}
+
+// A follower of the feed reports what it did not see, and what it saw too often.
+func TestFollower(t *testing.T) {
+	for name, c := range map[string]struct {
+		seen []int64
+		want int
+	}{
+		"all":     {[]int64{1, 2, 4}, 0},
+		"skipped": {[]int64{1, 4}, 2},
+		"twice":   {[]int64{1, 2, 2, 4}, 1},
+	} {
+		f := &follower{crash: newCrash(options{}, "", nil), seen: c.seen}
+		f.compare([]int64{1, 2, 4})
+		if _, faults := f.record.Close(); len(faults) != c.want {
+			t.Errorf("%s: %v", name, faults)
+		}
+	}
+}
+
+// What is cut off hears nothing until that is restoreed, and then all of it.
+func TestProxy(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	p, err := newProxy("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.close()
+	near, err := net.Dial("tcp", p.listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer near.Close()
+	far, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer far.Close()
+	restore := p.cut()
+	if _, err := near.Write([]byte("held up")); err != nil {
+		t.Fatal(err)
+	}
+	heard := make(chan string)
+	go func() {
+		text := make([]byte, 7)
+		_, _ = io.ReadFull(far, text)
+		heard <- string(text)
+	}()
+	select {
+	case <-heard:
+		t.Error("it heard what is cut off")
+	default:
+	}
+	if err := restore(); err != nil {
+		t.Fatal(err)
+	}
+	if text := <-heard; text != "held up" {
+		t.Errorf("it heard %q", text)
+	}
+}

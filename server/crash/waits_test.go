@@ -1,0 +1,455 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/agentevents/agentevents/server/lab"
+)
+
+// second is a time of a story whose end is now.
+func second(n float64) time.Time { return zero.Add(time.Duration(n * float64(time.Second))) }
+
+var zero = time.Now().Add(-100 * time.Second)
+
+func pathOf(agent int64) string { return fmt.Sprintf("/%d-0-1", agent) }
+
+func expected(agent, sequence int64) *lab.Expected {
+	e := &lab.Expected{
+		Key: lab.Key{Path: pathOf(agent), Sequence: sequence}, Agent: agent, Status: "available", Since: zero,
+		Line: lineAt(pathOf(agent), 0),
+	}
+	if agent >= firstBusy {
+		e.Receiver = lab.Anywhere
+	}
+	return e
+}
+
+func got(agent, sequence int64, attempt, status int) *lab.Arrival {
+	return &lab.Arrival{
+		Key: lab.Key{Path: pathOf(agent), Sequence: sequence}, ID: fmt.Sprintf("msg_%d_%d", agent, sequence),
+		Body:    fmt.Sprintf("agent_id=%d&agent_status=available", agent),
+		Attempt: attempt, Method: "POST", Status: status,
+	}
+}
+
+// story is what happens at a receiver in the seconds from 1 to 91. It is away from 10 to 17, so that one probe fails
+// and the breaker then waits for 10 s, or 12 with the jitter. One delivery is pending meanwhile, behind one that
+// arrived before.
+type story struct {
+	expected []*lab.Expected
+	arrivals []*lab.Arrival
+	outages  [][2]float64
+	away     [][2]float64 // the only server
+	faults   int          // of one of two servers, which sends nevertheless
+}
+
+func newStory(sent float64) *story { return newStoryOf(1, sent) }
+
+func newStoryOf(agent int64, sent float64) *story {
+	s := &story{
+		expected: []*lab.Expected{expected(agent, 1), expected(agent, 2)},
+		arrivals: []*lab.Arrival{got(agent, 1, 1, 200), got(agent, 2, 1, 200)}, outages: [][2]float64{{10, 17}},
+	}
+	s.expected[0].Since, s.expected[1].Since = second(1), second(12)
+	for i, at := range []float64{2, sent} {
+		s.arrivals[i].At, s.arrivals[i].Ended = second(at), second(at)
+	}
+	return s
+}
+
+// judge lets time pass, and returns whether a delivery was late.
+func (s *story) judge() (w *waits, late bool) {
+	w = &waits{timeline: &timeline{}, servers: 1, lanes: map[string]*wait{}}
+	if s.faults > 0 {
+		w.servers = 2
+		for range s.faults {
+			w.timeline.faults = append(w.timeline.faults, &trouble{
+				fault: &fault{excuses: everything}, who: 1, from: second(20), to: second(21), back: second(21),
+			})
+		}
+	}
+	for at := 1.0; at < 91; at += beat.Seconds() {
+		w.timeline.outages = nil
+		for _, o := range s.outages {
+			x := &trouble{mode: failing, from: second(o[0]), to: second(o[1])}
+			if x.to.After(second(at)) {
+				x.to = time.Time{}
+			}
+			if at >= o[0] {
+				w.timeline.outages = append(w.timeline.outages, x)
+			}
+		}
+		able := !slices.ContainsFunc(s.away, func(a [2]float64) bool { return at >= a[0] && at < a[1] })
+		last, pending := s.at(at)
+		late = len(w.look(second(at), able, last, pending)) > 0 || late
+	}
+	return w, late
+}
+
+// at is what has arrived and what is pending at a time.
+func (s *story) at(at float64) (last map[string]*lab.Arrival, pending map[lab.Key]*lab.Expected) {
+	last, pending = map[string]*lab.Arrival{}, map[lab.Key]*lab.Expected{}
+	for _, e := range s.expected {
+		if !e.Since.After(second(at)) {
+			pending[e.Key] = e
+		}
+	}
+	for _, a := range s.arrivals {
+		if a.At.After(second(at)) {
+			continue
+		}
+		now := *a
+		if now.Ended.After(second(at)) {
+			now.Status, now.Ended = 0, time.Time{}
+		}
+		if last[lineOf(a)] = &now; now.Confirmed() {
+			delete(pending, a.Key)
+		}
+	}
+	return last, pending
+}
+
+func (s *story) outage(from, to float64) *story {
+	s.outages = append(s.outages, [2]float64{from, to})
+	return s
+}
+
+func (s *story) dead(from, to float64) *story {
+	s.away = append(s.away, [2]float64{from, to})
+	return s
+}
+
+func (s *story) hits(n int) *story {
+	s.faults = n
+	return s
+}
+
+func (s *story) first(change func(*lab.Arrival)) *story {
+	change(s.arrivals[0])
+	return s
+}
+
+// another is a request that the receiver keeps without an answer.
+func (s *story) another(from, to float64) *story {
+	a := got(2, 1, 1, 0)
+	a.At, a.Ended, a.Held = second(from), second(to), true
+	s.expected, s.arrivals = append(s.expected, expected(2, 1)), append(s.arrivals, a)
+	s.expected[2].Since = a.At
+	return s
+}
+
+// again has the first delivery arrive once more.
+func (s *story) again(at float64) *story {
+	a := got(1, 1, 2, 200)
+	a.At, a.Ended = second(at), second(at)
+	s.arrivals = slices.Insert(s.arrivals, 1, a)
+	return s
+}
+
+func (s *story) never() *story {
+	s.arrivals = s.arrivals[:1]
+	return s
+}
+
+func (s *story) longer() *story {
+	s.outages[0][0] = -35
+	return s
+}
+
+func (s *story) healthy() *story {
+	s.outages = nil
+	return s
+}
+
+func at30(a *lab.Arrival) { a.Ended = second(30) }
+
+func at11(a *lab.Arrival) { a.At, a.Ended = second(11), second(11) }
+
+// What is sent within the bound after its receiver's return is in time; time in which it could not be sent does not
+// count.
+func TestJudgeWaits(t *testing.T) {
+	refused := func(a *lab.Arrival) { a.Status = 503 }
+	for name, c := range map[string]struct {
+		story *story
+		late  bool
+	}{
+		"at once":                                      {newStory(17.1), false},
+		"within the bound and the pace":                {newStory(31.9), false},
+		"after the bound":                              {newStory(32.2), true},
+		"never":                                        {newStory(90).never(), true},
+		"within the bound of a shorter outage":         {newStory(29.9).outage(17.5, 21), false},
+		"after the bound of a shorter outage":          {newStory(30.1).outage(17.5, 21), true},
+		"after a long outage":                          {newStory(91).longer(), false},
+		"no outage":                                    {newStory(25).healthy(), true},
+		"the program was dead when it was due":         {newStory(40).dead(30, 39), false},
+		"the program was dead before it was due":       {newStory(32.2).dead(18, 28), true},
+		"dead time that overlaps counts once":          {newStory(40).dead(30, 34).dead(31, 35), true},
+		"the one before it was answered late":          {newStory(40).first(at30), false},
+		"the one before it was refused in the outage":  {newStory(40).first(refused).first(at11), true},
+		"the one before it was refused alone":          {newStory(40.1).healthy().first(refused).again(40), false},
+		"the receiver keeps others without an answer":  {newStory(40).another(28, 39), false},
+		"the next outage begins":                       {newStory(90).outage(30, 80), false},
+		"after the bound, and the next outage begins":  {newStory(90).outage(40, 80), true},
+		"a replica was hit that may have had its lane": {newStory(38).hits(1), false},
+		"that is over too":                             {newStory(39.5).hits(1), true},
+		"two replicas":                                 {newStory(45).hits(2), false},
+		"more":                                         {newStory(47).hits(9), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if _, late := c.story.judge(); late != c.late {
+				t.Errorf("late: %t", late)
+			}
+		})
+	}
+}
+
+// A busy agent's may be parked.
+func TestWaitsOfBusyAgents(t *testing.T) {
+	if _, late := newStoryOf(firstBusy, 90).judge(); late {
+		t.Error("it is late")
+	}
+}
+
+// The longest wait after a return is that of the first delivery of a lane.
+func TestLongestWait(t *testing.T) {
+	if w, _ := newStory(20).judge(); w.count != 1 || w.longest.Round(time.Second/2) != 3*time.Second {
+		t.Errorf("%d lanes have waited, at most for %v", w.count, w.longest)
+	}
+}
+
+// The bound follows from how many probes can have failed.
+func TestBound(t *testing.T) {
+	for lasted, want := range map[float64]time.Duration{
+		4.9: 6, 5: 12, 14.9: 12, 15: 36, 44.9: 36, 45: 72, 105: 72, 9000: 72,
+	} {
+		if got := bound(time.Duration(lasted * float64(time.Second))); got != want*time.Second {
+			t.Errorf("after %v s: %v", lasted, got)
+		}
+	}
+}
+
+// Something can be sent as long as there are the database and a server.
+func TestAble(t *testing.T) {
+	var l timeline
+	begin := func(who int) *trouble { return l.begin(trouble{fault: &fault{recover: startServer}, who: who}) }
+	expect := func(want bool, when string) {
+		t.Helper()
+		if l.able(2) != want {
+			t.Errorf("%s: %t", when, !want)
+		}
+	}
+	expect(true, "at first")
+	one := begin(1)
+	l.begin(trouble{fault: &fault{}, who: 2}) // one that does not keep the server from sending
+	expect(true, "without the first server")
+	two := begin(2)
+	expect(false, "without both")
+	l.end(one)
+	expect(false, "until one has recovered")
+	l.recovered(one)
+	expect(true, "with the first server")
+	database := begin(0)
+	expect(false, "without the database")
+	l.recovered(database)
+	l.recovered(two)
+	expect(true, "in the end")
+	if up := l.up(alone); up.since.IsZero() {
+		t.Error("a receiver is away before its first outage")
+	}
+	o := l.begin(trouble{mode: closed, who: alone})
+	if up := l.up(alone); !up.since.IsZero() || l.up(picky).since.IsZero() {
+		t.Error("a receiver is there during its outage, or another is not")
+	}
+	if l.end(o); l.up(alone).since != o.to || l.up(alone).outage != o.to.Sub(o.from) {
+		t.Errorf("after its outage a receiver is up since %v", l.up(alone))
+	}
+}
+
+// The seed alone decides about outages, and three in a row have three modes.
+func TestOutagePlan(t *testing.T) {
+	all := func(seed uint64) (planned []outage) {
+		next := outages(rand.New(rand.NewPCG(seed, 0)))
+		for range 6 {
+			planned = append(planned, next())
+		}
+		return planned
+	}
+	if !slices.Equal(all(7), all(7)) || slices.Equal(all(7), all(8)) {
+		t.Error("the seed does not decide")
+	}
+	for i := closed; i < modes; i++ {
+		if !slices.ContainsFunc(all(7)[:3], func(o outage) bool { return o.mode == i }) {
+			t.Errorf("%v: not among the first three", i)
+		}
+	}
+}
+
+// A receiver takes nothing during an outage, in three ways, and everything after it.
+func TestOutage(t *testing.T) {
+	for m := closed; m < modes; m++ {
+		t.Run(m.String(), func(t *testing.T) { testOutage(t, m) })
+	}
+}
+
+func testOutage(t *testing.T, m mode) {
+	c := newCrash(options{agents: 4}, "", nil)
+	if err := c.openReceiver(alone); err != nil {
+		t.Fatal(err)
+	}
+	r := c.receivers[0]
+	defer r.Close()
+	ctx, end := context.WithCancel(t.Context())
+	over := make(chan error)
+	go func() { over <- r.goAway(ctx, outage{mode: m, lasts: time.Hour}) }()
+	for r.modeNow() != m || m == closed && !silent(r.URL) {
+		time.Sleep(time.Millisecond)
+	}
+	answers := make(chan string, 1)
+	go func() { answers <- post(r) }()
+	if m == hanging {
+		for c.record.Count() == 0 {
+			time.Sleep(time.Millisecond)
+		}
+	} else if got := <-answers; got != map[mode]string{closed: "no answer", failing: "5xx"}[m] {
+		t.Errorf("during the outage: %s", got)
+	}
+	if c.record.Count() > 0 && m == closed {
+		t.Error("a request has arrived at a port that is closed")
+	}
+	end()
+	if err := <-over; err != nil {
+		t.Fatal(err)
+	}
+	if m == hanging {
+		if got := <-answers; got != "no answer" || !c.record.Arrivals()[0].Cut {
+			t.Errorf("at its end: %s", got)
+		}
+	}
+	if got := post(r); got != "2xx" {
+		t.Errorf("after the outage: %s", got)
+	}
+	if o := c.timeline.outages[0]; o.mode != m || !o.to.After(o.from) {
+		t.Errorf("the timeline has %v", o)
+	}
+}
+
+func (r *receiver) modeNow() mode {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.mode
+}
+
+// silent says whether nothing listens at a URL.
+func silent(url string) bool {
+	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	if err == nil {
+		_ = conn.Close()
+	}
+	return err != nil
+}
+
+// post sends a delivery and says what became of it.
+func post(r *receiver) string {
+	alone := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := alone.Post(r.URL+pathOf(1), "application/x-www-form-urlencoded", strings.NewReader("agent_id=1"))
+	if err != nil {
+		return "no answer"
+	}
+	_ = resp.Body.Close()
+	return fmt.Sprintf("%dxx", resp.StatusCode/100)
+}
+
+// arrivals puts arrivals into a record through a receiver that holds them.
+func hold(t *testing.T, c *crash, number int, paths ...string) (*receiver, func()) {
+	t.Helper()
+	if err := c.openReceiver(number); err != nil {
+		t.Fatal(err)
+	}
+	r := c.receivers[len(c.receivers)-1]
+	r.setMode(hanging)
+	ctx, cancel := context.WithCancel(t.Context())
+	for _, p := range paths {
+		before := c.record.Count()
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.URL+p, http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			if resp, err := http.DefaultClient.Do(req); err == nil {
+				_ = resp.Body.Close()
+			}
+		}()
+		for c.record.Count() == before {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	return r, cancel
+}
+
+// A receiver that is back lags until each plain agent's lane has got something of what was pending.
+func TestLagging(t *testing.T) {
+	c := newCrash(options{agents: 4}, "", nil)
+	e := expected(1, 1)
+	e.Receiver, e.Line = alone, lineAt(pathOf(1), alone)
+	c.record.Expect(*e)
+	busy := expected(firstBusy, 1)
+	c.record.Expect(*busy)
+	back := time.Now()
+	if !c.lagging(alone, back) || c.lagging(picky, back) || c.lagging(alone, zero) {
+		t.Error("what was pending at the return lags, and nothing else")
+	}
+	r, end := hold(t, c, alone, pathOf(1))
+	defer r.Close()
+	defer end()
+	if c.lagging(alone, back) {
+		t.Error("what has arrived does not lag")
+	}
+}
+
+// What the quick receiver has left without an answer must come again, and not what another has, or a busy agent.
+func TestInFlight(t *testing.T) {
+	c := newCrash(options{agents: 4}, "", nil)
+	began := time.Now()
+	r, end := hold(t, c, quick, pathOf(1), pathOf(firstBusy))
+	defer r.Close()
+	defer end()
+	other, endOther := hold(t, c, picky, pathOf(3))
+	defer other.Close()
+	defer endOther()
+	lane := []string{lineAt(pathOf(1), quick)}
+	if now, cut := c.inFlight(began); !slices.Equal(now, lane) || cut != nil {
+		t.Errorf("while the server lives: %v, and %v cut off", now, cut)
+	}
+	if now, cut := c.inFlight(time.Now()); now != nil || !slices.Equal(cut, lane) {
+		t.Errorf("after a kill: %v, and %v cut off", now, cut)
+	}
+}
+
+// A receiver that is back refuses no first attempt until each lane has got something: a probe may be one.
+func TestReceiverThatIsBackRefusesNoProbe(t *testing.T) {
+	r := &receiver{random: rand.New(rand.NewPCG(1, 2)), refuses: true, changed: make(chan struct{})}
+	refused := func() (n int) {
+		for range 1000 {
+			if r.reply(&lab.Arrival{Attempt: 1}).Status >= 300 {
+				n++
+			}
+		}
+		return n
+	}
+	r.setMode(failing)
+	r.setMode(healthy)
+	if n := refused(); n > 0 {
+		t.Errorf("%d of 1000 are refused, want none", n)
+	}
+	if r.caughtUp(); refused() == 0 {
+		t.Error("none is refused later")
+	}
+}

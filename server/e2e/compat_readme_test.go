@@ -1,0 +1,60 @@
+package e2e
+
+import (
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/agentevents/agentevents/store/pgtest"
+)
+
+// The clients that the README shows work as they are printed there.
+func TestClientsOfTheReadme(t *testing.T) {
+	pgtest.SQLiteOnly(t, "requests do not depend on the engine")
+	t.Parallel()
+	for language, command := range map[string]struct {
+		debian, program string
+		args            []string
+	}{
+		"php":    {"php-cli", "php", []string{"-n"}}, // without what the machine's php.ini adds
+		"python": {"python3", "python3", nil},
+	} {
+		t.Run(language, func(t *testing.T) {
+			t.Parallel()
+			path := installed(t, command.program, command.debian)
+			dir := t.TempDir()
+			writeScript(t, dir, "client", fromReadme(t, "## A client in PHP or Python", language))
+			c := newShop(t).customer(t)
+			run := func(server, secret string) (string, int) {
+				t.Helper()
+				cmd := exec.Command(path, append(command.args, filepath.Join(dir, "client"), showURL)...)
+				cmd.Env = append(os.Environ(), "SERVER="+server, "APPLICATION_ID="+c.made.ID,
+					"APPLICATION_SECRET="+secret)
+				out, _ := cmd.CombinedOutput() // the exit code tells more
+				return string(out), cmd.ProcessState.ExitCode()
+			}
+			out, code := run(c.server.URL, c.made.Secret)
+			equal(t, "exit code", code, 0)
+			event := strings.TrimSpace(strings.TrimPrefix(strings.SplitN(out, "\n", 2)[0], "registered "))
+			equal(t, "output", out, "registered "+event+"\n"+event+" agent-login GET "+showURL+"\n")
+			c.has(event)
+
+			out, code = run(c.server.URL, strings.Repeat("0", 32))
+			contains(t, "output", out, "POST /api/ver1.0/oauth/token: 400 ", `"error":"invalid_client"`)
+			if code == 0 {
+				t.Error("that it failed does not show in its exit code")
+			}
+		})
+	}
+}
+
+// has checks that this is the customer's only event.
+func (c *customer) has(event string) {
+	c.Helper()
+	list := c.pbx("GET", "/agent/local/136/event/", "", http.StatusOK)
+	want := `[{"url":"` + showURL + `","id":` + event + `,"method":"GET","event_type":"agent-login"}]` + "\n"
+	equal(c, "list", list, want)
+}

@@ -1,0 +1,36 @@
+package e2e
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/agentevents/agentevents/store/pgtest"
+)
+
+// A copy reports each table in plain lines if its output is no terminal; a second copy is refused as complete.
+func TestCopyToPostgres(t *testing.T) {
+	pgtest.PostgresOnly(t, "a copy goes from SQLite to PostgreSQL")
+	t.Parallel()
+	from, to := "sqlite:"+newFile(t), pgtest.Empty(t)
+	p := serve(t, from)
+	a := newAPI(t, p)
+	a.putClient()
+	equal(t, "exit code", p.stop(t), 0)
+	copying := []string{"copy", "--from=" + from, "--to=" + to}
+	stdout, stderr, code := command(t, nil, copying...)
+	if code != 0 || !strings.HasSuffix(stdout, "has all of "+from+", verified\n") {
+		t.Errorf("exit code %d\n%s", code, stdout)
+	}
+	if !regexp.MustCompile(`^(\w+ +\d+ of \d+ rows\n){10,}$`).MatchString(stderr) {
+		t.Errorf("it says %q", stderr)
+	}
+	contains(t, "progress", stderr, "clients        1 of 1 rows\n")
+
+	_, stderr, code = command(t, nil, copying...)
+	equal(t, "exit code of a second copy", code, 1)
+	contains(t, "message", stderr, "a copy that was complete is done")
+	_, stderr, code = command(t, databaseAt(to), "verify")
+	equal(t, "exit code of verify", code, 0)
+	equal(t, "what is wrong with the copy", stderr, "")
+}

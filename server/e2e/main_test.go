@@ -1,0 +1,175 @@
+package e2e
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	_ "github.com/jackc/pgx/v5/stdlib" // the driver pgx
+	_ "github.com/mattn/go-sqlite3"    // the driver sqlite3
+
+	"github.com/agentevents/agentevents/server/lab"
+	"github.com/agentevents/agentevents/store"
+	"github.com/agentevents/agentevents/store/pgtest"
+)
+
+// patience is how long a test waits for what must happen. Only a fault takes that long, however slow the machine is.
+const patience = 2 * time.Minute
+
+// version is that of the binary under test.
+const version = "v1.2.3-e2e"
+
+// binaries are the programs under test. They are built before the first test, for the tests on both engines.
+const (
+	serverBinary = "agentevents"
+	demoBinary   = "demo"
+)
+
+// binariesVariable names the directory of the binaries, for the process that runs the tests on PostgreSQL.
+const binariesVariable = "AGENTEVENTS_E2E_BINARIES"
+
+func TestMain(m *testing.M) {
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	if !pgtest.OnPostgres() {
+		dir, err := os.MkdirTemp("", "agentevents-e2e-")
+		if err == nil {
+			defer os.RemoveAll(dir)
+			err = errors.Join(build(dir, serverBinary, "..", "-X main.version="+version),
+				build(dir, demoBinary, "../demo", ""))
+		}
+		if err == nil {
+			err = os.Setenv(binariesVariable, dir)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+	}
+	return pgtest.Main(m, pgtest.Suite{Prepare: prepare})
+}
+
+// build builds a binary, with the race detector if the test has it.
+func build(dir, name, source, ldflags string) error {
+	args := []string{"build", "-buildvcs=false", "-ldflags", ldflags, "-o", filepath.Join(dir, name)}
+	if underRace() {
+		args = append(args, "-race")
+	}
+	if out, err := exec.Command("go", append(args, source)...).CombinedOutput(); err != nil {
+		return fmt.Errorf("go build %s: %w\n%s", source, err, out)
+	}
+	return nil
+}
+
+// binary is the path of a program under test.
+func binary(name string) string { return filepath.Join(os.Getenv(binariesVariable), name) }
+
+// underRace says whether the test was built with the race detector.
+func underRace() bool {
+	info, ok := debug.ReadBuildInfo()
+	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
+}
+
+// prepare makes the tables that each database on PostgreSQL is a copy of.
+func prepare(ctx context.Context, url string) error {
+	s, err := store.Open(ctx, store.Options{URL: url})
+	if err != nil {
+		return err
+	}
+	return s.Close()
+}
+
+// newStore is the URL of an unused database.
+func newStore(t *testing.T) string {
+	t.Helper()
+	return pgtest.URL(t)
+}
+
+// newFile is the path of a database that does not exist yet.
+func newFile(t *testing.T) string {
+	t.Helper()
+	return filepath.Join(t.TempDir(), "agentevents.db")
+}
+
+// open opens a database past the server.
+func open(t testing.TB, url string) *sql.DB {
+	t.Helper()
+	driver, name := "sqlite3", strings.TrimPrefix(url, "sqlite:")+"?_busy_timeout=5000"
+	if pgtest.OnPostgres() {
+		driver, name = "pgx", url
+	}
+	db, err := sql.Open(driver, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	return db
+}
+
+// environment is that of this process without settings for another server.
+func environment() []string {
+	return slices.DeleteFunc(os.Environ(), func(e string) bool { return strings.HasPrefix(e, "AGENTEVENTS_") })
+}
+
+// eventually ends the test unless a condition becomes true in time.
+func eventually(t testing.TB, what string, condition func() bool) {
+	t.Helper()
+	if !becomesTrue(condition) {
+		t.Fatalf("%s: not within %v", what, patience)
+	}
+}
+
+// becomesTrue waits for a condition, and says whether it became true in time.
+func becomesTrue(condition func() bool) bool {
+	look := time.NewTicker(5 * time.Millisecond)
+	defer look.Stop()
+	end := time.NewTimer(patience)
+	defer end.Stop()
+	for !condition() {
+		select {
+		case <-look.C:
+		case <-end.C:
+			return false
+		}
+	}
+	return true
+}
+
+func equal[T comparable](t testing.TB, what string, got, want T) {
+	t.Helper()
+	if got != want {
+		t.Errorf("%s: got %v, want %v", what, got, want)
+	}
+}
+
+func contains(t testing.TB, what, text string, parts ...string) {
+	t.Helper()
+	for _, part := range parts {
+		if !strings.Contains(text, part) {
+			t.Errorf("the %s does not say %q:\n%s", what, part, text)
+		}
+	}
+}
+
+// must ends the test unless the server has answered with a status.
+func must(t testing.TB, want int, resp interface {
+	StatusCode() int
+	GetBody() []byte
+}, err error,
+) {
+	t.Helper()
+	if err := lab.Answered(want, resp, err); err != nil {
+		t.Fatal(err)
+	}
+}

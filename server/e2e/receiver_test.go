@@ -1,0 +1,98 @@
+package e2e
+
+import (
+	"strconv"
+	"sync"
+	"testing"
+
+	"github.com/agentevents/agentevents/server/lab"
+)
+
+// receiver is the other side. It notes its requests, and answers 200 at once, unless a test has it hold requests or
+// answer otherwise.
+type receiver struct {
+	*lab.Receiver
+	record *lab.Record
+
+	mu       sync.Mutex
+	reply    func(*lab.Arrival) lab.Reply
+	holds    func(*lab.Arrival) bool // nil for none
+	released chan struct{}
+}
+
+// newReceiver opens a receiver.
+func newReceiver(t *testing.T) *receiver {
+	t.Helper()
+	r := &receiver{record: lab.NewRecord(nil)}
+	r.record.KeepHeaders = true
+	r.answer(200)
+	var err error
+	if r.Receiver, err = lab.NewReceiver(r.record, 0, r.treat); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		r.release()
+		r.Close()
+	})
+	return r
+}
+
+// newScriptedReceiver opens a receiver that answers as a function says.
+func newScriptedReceiver(t *testing.T, reply func(*lab.Arrival) lab.Reply) *receiver {
+	t.Helper()
+	r := newReceiver(t)
+	r.script(reply)
+	return r
+}
+
+// answer has the receiver answer with a status from now on.
+func (r *receiver) answer(status int) {
+	r.script(func(*lab.Arrival) lab.Reply { return lab.Reply{Status: status} })
+}
+
+// script has the receiver answer as a function says from now on.
+func (r *receiver) script(reply func(*lab.Arrival) lab.Reply) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.reply = reply
+}
+
+// hold leaves the requests that a function names without an answer, until release or until their sender gives up.
+func (r *receiver) hold(which func(*lab.Arrival) bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.holds, r.released = which, make(chan struct{})
+}
+
+// all holds every request.
+func all(*lab.Arrival) bool { return true }
+
+// release answers the requests that are held, and holds no more.
+func (r *receiver) release() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.holds != nil {
+		r.holds = nil
+		close(r.released)
+	}
+}
+
+// treat is the receiver's program.
+func (r *receiver) treat(a *lab.Arrival) lab.Reply {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.holds != nil && r.holds(a) {
+		return lab.Reply{Hold: r.released}
+	}
+	return r.reply(a)
+}
+
+// arrivals are the requests so far.
+func (r *receiver) arrivals() []lab.Arrival { return r.record.Arrivals() }
+
+// wait returns all requests when there are at least n.
+func (r *receiver) wait(t testing.TB, n int) []lab.Arrival {
+	t.Helper()
+	eventually(t, "the receiver gets "+strconv.Itoa(n), func() bool { return r.record.Count() >= n })
+	return r.arrivals()
+}

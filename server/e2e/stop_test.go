@@ -1,0 +1,120 @@
+package e2e
+
+import (
+	"syscall"
+	"testing"
+	"time"
+)
+
+// An attempt that is in flight when the server is stopped is finished and recorded, and no other is begun.
+func TestStopFinishesAttemptsInFlight(t *testing.T) {
+	t.Parallel()
+	store, r := newStore(t), newReceiver(t)
+	p := serve(t, store)
+	a := newAPI(t, p)
+	a.putClient()
+	r.hold(all)
+	a.login(r, 1)
+	a.logout(1)
+	r.wait(t, 1)
+	p.signal(t, syscall.SIGTERM)
+	eventually(t, "the server listens no more", func() bool { return !listens(p.URL) })
+	r.release()
+	equal(t, "exit code", p.wait(t), 0)
+	equal(t, "requests before the stop", len(r.arrivals()), 1)
+
+	p = serve(t, store)
+	got := r.wait(t, 2)
+	equal(t, "first request after the new start", got[1].Value("agent_status"), "logged_out")
+	equal(t, "exit code", p.stop(t), 0)
+	equal(t, "requests in all", len(r.arrivals()), 2)
+}
+
+// The server stops within 15 s, however long a receiver takes. An attempt that failed meanwhile counts; one that the
+// stop cut off does not.
+func TestStopWithAHangingReceiver(t *testing.T) {
+	t.Parallel()
+	cases := []*hanging{
+		{signal: syscall.SIGTERM, env: "AGENTEVENTS_TIMEOUT=2s", attempt: "2"},
+		{signal: syscall.SIGTERM, env: "AGENTEVENTS_TIMEOUT=1m", attempt: "1"},
+		{signal: syscall.SIGINT, env: "AGENTEVENTS_LOG_LEVEL=debug"}, // all as it is by default
+	}
+	for _, c := range cases {
+		c.start(t)
+	}
+	for _, c := range cases {
+		c.stop(t)
+	}
+	for _, c := range cases {
+		c.startAgain(t)
+	}
+}
+
+type hanging struct {
+	signal  syscall.Signal
+	env     string
+	attempt string // number of the next attempt after the new start; empty when that would be too long to wait for
+
+	store string
+	r     *receiver
+	p     *process
+	at    time.Time
+}
+
+func (c *hanging) start(t *testing.T) {
+	t.Helper()
+	c.store, c.r = newStore(t), newReceiver(t)
+	c.p = serve(t, c.store, c.env)
+	a := newAPI(t, c.p)
+	a.putClient()
+	c.r.hold(all)
+	a.login(c.r, 1)
+	c.r.wait(t, 1)
+	c.at = time.Now()
+	c.p.signal(t, c.signal)
+}
+
+func (c *hanging) stop(t *testing.T) {
+	t.Helper()
+	equal(t, "exit code after "+c.signal.String(), c.p.wait(t), 0)
+	took := c.p.until.Sub(c.at)
+	t.Logf("%s with %s: stopped after %v", c.signal, c.env, took.Round(time.Millisecond))
+	if took > 40*time.Second {
+		t.Errorf("%s with %s: it took %v to stop", c.signal, c.env, took)
+	}
+}
+
+func (c *hanging) startAgain(t *testing.T) {
+	t.Helper()
+	if c.attempt == "" {
+		return
+	}
+	c.r.release()
+	c.p = serve(t, c.store, c.env)
+	got := c.r.wait(t, 2)
+	equal(t, "number of the attempt with "+c.env, got[1].Header.Get("agentevents-attempt"), c.attempt)
+	equal(t, "webhook-id", got[1].ID, got[0].ID)
+}
+
+// A second signal ends the server at once.
+func TestSecondSignalEndsAtOnce(t *testing.T) {
+	t.Parallel()
+	r := newReceiver(t)
+	p := serve(t, newStore(t))
+	a := newAPI(t, p)
+	a.putClient()
+	r.hold(all)
+	a.login(r, 1)
+	r.wait(t, 1)
+	began := time.Now()
+	eventually(t, "the server ends", func() bool {
+		_ = p.Signal(syscall.SIGINT) // fails when it has ended
+		return p.ended()
+	})
+	if took := p.until.Sub(began); took > 10*time.Second { // a stop that waits for the attempt takes longer
+		t.Errorf("it took %v", took)
+	}
+	if p.ExitCode() == 0 {
+		t.Error("exit code 0, though an attempt was not waited for")
+	}
+}

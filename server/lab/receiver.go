@@ -1,0 +1,228 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// patience is how long anything may take that normally takes milliseconds.
+const patience = 10 * time.Second
+
+// Reply is how a receiver treats one request.
+type Reply struct {
+	Status     int             // of the answer; 0 means 200
+	RetryAfter int             // seconds of the header Retry-After, 0 for none
+	Delay      time.Duration   // before the answer
+	Hold       <-chan struct{} // if set: no answer until it is closed, then the receiver asks for a reply again
+	Cut        bool            // ends the connection in place of an answer
+}
+
+// Receiver is a web server on a port of loopback. It notes every request in its record, and treats it as its program
+// says.
+type Receiver struct {
+	URL    string
+	Number int // which of the record's receivers it is
+
+	// Peer returns what Arrival.Peer is for the requests of a connection; nil means nil. It must not wait.
+	Peer atomic.Pointer[func(net.Conn) any]
+
+	record *Record
+	reply  func(*Arrival) Reply
+	port   sync.Mutex   // is held while the port is opened or closed, and while that must not be
+	http   *http.Server // nil while the port is closed
+	open   atomic.Int64 // connections
+}
+
+// NewReceiver opens a receiver. A program of nil answers every request with 200 at once; else it is called for many
+// requests side by side.
+func NewReceiver(record *Record, number int, program func(*Arrival) Reply) (*Receiver, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // does not wait
+	if err != nil {
+		return nil, fmt.Errorf("open a receiver: %w", err)
+	}
+	if program == nil {
+		program = func(*Arrival) Reply { return Reply{} }
+	}
+	r := &Receiver{URL: "http://" + l.Addr().String(), Number: number, record: record, reply: program}
+	r.serve(l)
+	return r, nil
+}
+
+func (r *Receiver) serve(l net.Listener) {
+	s := &http.Server{Handler: r, ReadHeaderTimeout: patience, ConnState: r.count, ConnContext: r.connected}
+	go func() { _ = s.Serve(l) }() // until Close or ClosePort
+	r.http = s
+}
+
+// Close ends the receiver and its connections.
+func (r *Receiver) Close() {
+	r.port.Lock()
+	defer r.port.Unlock()
+	if r.http != nil {
+		_ = r.http.Close()
+	}
+}
+
+// ClosePort refuses connections from now on. What has arrived gets its answer before it returns.
+func (r *Receiver) ClosePort() error {
+	r.port.Lock()
+	defer r.port.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	err := r.http.Shutdown(ctx)
+	r.http = nil
+	return err
+}
+
+// OpenPort opens the port that was closed, which a connection of another program may use for a moment.
+func (r *Receiver) OpenPort() error {
+	r.port.Lock()
+	defer r.port.Unlock()
+	for began := time.Now(); ; time.Sleep(time.Millisecond) {
+		l, err := net.Listen("tcp", strings.TrimPrefix(r.URL, "http://")) //nolint:noctx // does not wait
+		if err == nil {
+			r.serve(l)
+			return nil
+		}
+		if time.Since(began) > patience {
+			return fmt.Errorf("open a receiver again: %w", err)
+		}
+	}
+}
+
+type peerKey struct{}
+
+func (r *Receiver) connected(ctx context.Context, c net.Conn) context.Context {
+	if peer := r.Peer.Load(); peer != nil {
+		return context.WithValue(ctx, peerKey{}, (*peer)(c))
+	}
+	return ctx
+}
+
+func (r *Receiver) count(_ net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateNew:
+		r.open.Add(1)
+	case http.StateClosed, http.StateHijacked:
+		r.open.Add(-1)
+	}
+}
+
+// Settle waits until all is noted that was sent by a server that is gone: its connections are read to their ends.
+func (r *Receiver) Settle(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	r.port.Lock()
+	defer r.port.Unlock()
+	if r.http != nil {
+		if err := r.knock(ctx); err != nil {
+			return err
+		}
+	}
+	look := time.NewTicker(time.Millisecond)
+	defer look.Stop()
+	for r.open.Load() > 0 {
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return fmt.Errorf("a connection of a server that is gone stays open: %w", ctx.Err())
+		}
+	}
+	return nil
+}
+
+// knockPath is that of a request of the receiver itself.
+const knockPath = "/.knock"
+
+// knock makes a connection of its own. Those that were made before are accepted when it is answered.
+func (r *Receiver) knock(ctx context.Context) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.URL+knockPath, http.NoBody)
+	if err != nil {
+		return err
+	}
+	single := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := single.Do(req)
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
+}
+
+func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	if req.URL.Path == knockPath {
+		return
+	}
+	a, err := r.read(req)
+	if err != nil {
+		return // the sender was killed in the middle of it
+	}
+	r.record.arrive(a)
+	reply, err := r.wait(req.Context(), a)
+	if err != nil {
+		r.record.end(a, 0, errors.Is(err, errCut))
+		panic(http.ErrAbortHandler) // ends the connection
+	}
+	if reply.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(reply.RetryAfter))
+	}
+	r.record.end(a, reply.Status, false)
+	w.WriteHeader(reply.Status)
+}
+
+func (r *Receiver) read(req *http.Request) (*Arrival, error) {
+	body, err := io.ReadAll(io.LimitReader(req.Body, 1<<16))
+	if err != nil {
+		return nil, err
+	}
+	a := &Arrival{
+		Receiver: r.Number, Method: req.Method, Query: req.URL.RawQuery, Body: string(body),
+		Peer: req.Context().Value(peerKey{}),
+	}
+	a.Path = req.URL.EscapedPath()
+	a.readHeader(req.Header)
+	if r.record.KeepHeaders {
+		a.Header = req.Header
+	}
+	return a, nil
+}
+
+// errCut says that the receiver ends a connection.
+var errCut = errors.New("cut off")
+
+// wait waits until the answer is due. It fails if there is to be none, or the sender is gone.
+func (r *Receiver) wait(ctx context.Context, a *Arrival) (Reply, error) {
+	reply := r.reply(a)
+	for reply.Hold != nil {
+		r.record.hold(a)
+		select {
+		case <-reply.Hold:
+		case <-ctx.Done():
+			return reply, ctx.Err()
+		}
+		reply = r.reply(a)
+	}
+	if reply.Cut && ctx.Err() == nil {
+		return reply, errCut
+	}
+	if reply.Status == 0 {
+		reply.Status = http.StatusOK
+	}
+	if reply.Delay > 0 {
+		timer := time.NewTimer(reply.Delay)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+	}
+	return reply, ctx.Err()
+}

@@ -1,0 +1,120 @@
+package webhook
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"time"
+)
+
+// workLane works a lane, from the claimed delivery on, until the lane has nothing due or has had its turn. When soft
+// ends, it begins no new attempt; when hard ends, it cuts off the one in flight.
+func (d *Dispatcher) workLane(soft, hard context.Context, x Delivery) {
+	for n := 1; ; n++ {
+		next, answered := d.deliver(soft, hard, x, n < maxInARow)
+		switch {
+		case answered:
+			d.signal(d.limiter.recorded())
+			return
+		case next == nil:
+			d.free(x.Receiver)
+			return
+		}
+		x = *next
+	}
+}
+
+// deliver makes one attempt and records it. It begins none when less of the lease is left than an attempt may take: a
+// process that was suspended must not send what another process has overtaken. When the receiver has taken the last
+// delivery of its lane, its slot is free before the attempt is recorded, since recording does not concern it.
+func (d *Dispatcher) deliver(soft, hard context.Context, x Delivery, keepLane bool) (next *Delivery, answered bool) {
+	if soft.Err() != nil || time.Until(x.Lease) < d.Sender.Timeout() {
+		d.giveUp(hard, x)
+		return nil, false
+	}
+	observed := d.Observe(&x)
+	a := d.attempt(hard, x)
+	if hard.Err() != nil && a.Verdict == Retry && a.Error != "" {
+		observed(Outcome{})
+		d.giveUp(hard, x)
+		return nil, false
+	}
+	o := d.Schedule.Outcome(x, a)
+	observed(o)
+	d.log(x, o)
+	if answered = a.Verdict == Delivered && !x.More; answered {
+		d.signal(d.limiter.answered(x.Receiver))
+	}
+	return d.record(hard, x, o, keepLane && !answered && soft.Err() == nil), answered
+}
+
+// attempt sends, and lets the limiter learn from it: when it ends, and before that as soon as it is slow.
+func (d *Dispatcher) attempt(ctx context.Context, x Delivery) Attempt {
+	noted, receiver := make(chan struct{}), x.Receiver
+	timer := time.AfterFunc(slowAfter, func() {
+		defer close(noted)
+		d.signal(d.limiter.late(receiver))
+	})
+	a := d.Sender.Send(ctx, x)
+	late := !timer.Stop()
+	if late {
+		<-noted
+	}
+	d.signal(d.limiter.learn(receiver, a.Verdict != Retry || a.Health() == Alive, late))
+	return a
+}
+
+// record stores the outcome. While the store fails it tries again, until the lease is over and another process may
+// have the lane, or ctx has ended and a last try has failed.
+func (d *Dispatcher) record(ctx context.Context, x Delivery, o Outcome, keepLane bool) *Delivery {
+	for {
+		try, cancel := outlast(ctx, x.Lease)
+		next, err := d.Outbox.Record(try, x, o, keepLane)
+		cancel()
+		if err == nil {
+			return next
+		}
+		d.Log.Warn("record an attempt", "delivery", x.ID, "error", err)
+		if time.Until(x.Lease) <= recordRetryInterval || !sleep(ctx, recordRetryInterval) {
+			return nil
+		}
+	}
+}
+
+// outlast returns a context that ends at a deadline, or storeGrace after ctx: an outcome that is stored by then is
+// worth keeping, but a store that hangs must not block the end.
+func outlast(ctx context.Context, deadline time.Time) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(storeGrace, cancel) })
+	return longer, func() { stop(); cancel() }
+}
+
+// giveUp releases a lane that was not worked. If that fails, its lease will end.
+func (d *Dispatcher) giveUp(ctx context.Context, x Delivery) {
+	try, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeGrace)
+	defer cancel()
+	if err := d.Outbox.Release(try, x); err != nil {
+		d.Log.Warn("release a lane", "lane", x.Lane, "error", err)
+	}
+}
+
+// log says how an attempt went. It leaves out the URL, which may hold secrets.
+func (d *Dispatcher) log(x Delivery, o Outcome) {
+	level := slog.LevelDebug
+	if o.Verdict != Delivered {
+		level = slog.LevelInfo
+	}
+	log := d.Log
+	if id := TraceID(x.Traceparent); id != "" {
+		log = log.With("trace_id", id)
+	}
+	log.Log(context.Background(), level, "attempt", "delivery", x.ID, "sequence", x.Sequence, "attempt", x.Attempt,
+		"verdict", o.Verdict, "status", o.Status, "error", o.Error, "duration", o.Duration, "delay", o.Delay)
+}
+
+// TraceID is the second of a traceparent's four parts.
+func TraceID(traceparent string) string {
+	_, rest, _ := strings.Cut(traceparent, "-")
+	id, _, _ := strings.Cut(rest, "-")
+	return id
+}

@@ -1,0 +1,262 @@
+package webhook
+
+import (
+	"container/list"
+	"math"
+	"sync"
+	"time"
+)
+
+// slowAfter is how long an attempt may take before it is late, and its receiver slow.
+const slowAfter = time.Second
+
+// limiter bounds how many attempts are in flight, by slots. One receiver's bound is what it has earned; all receivers
+// of a kind together have a part of the total:
+//
+//	kind     its receivers                                  one receiver                 all of the kind
+//	unknown  no attempt has ended yet                       1 slot                       1/4; with slow ones 3/4
+//	quick    the last attempt succeeded within slowAfter,   what it has earned; 1 slot   no bound but the total
+//	         and none in flight is late                     when the kind has 1/2
+//	slow     all others                                     what it has earned           1/2
+//
+// So a quarter is always left for quick receivers, however many new ones hang. Quick ones may begin to hang, too: one
+// slot each beyond the half keeps a few with long lanes from taking everything before they are late.
+//
+// A receiver earns slots by how its attempts end, from one slot to maxPerReceiver:
+//
+//	success within slowAfter   twice as many
+//	later success              one more
+//	failure                    half as many
+//
+// Idle receivers, which have no attempt in flight, are remembered up to maxIdle of each kind. Beyond that the limiter
+// forgets the one that has been idle for longest, which is unknown from then on. An idle unknown receiver is remembered
+// only while there is no room for it.
+type limiter struct {
+	total, maxPerReceiver int
+
+	mu        sync.Mutex
+	used      [kinds]int
+	refused   bool // a receiver was, since there was room for the last time
+	recording int  // attempts that have ended and are being recorded, without a slot of their receiver
+	receivers map[int64]*receiverLimit
+	busy      map[int64]*receiverLimit // receivers with attempts in flight
+	idle      [kinds]list.List         // ids of the other receivers; the last to become idle is at the back
+}
+
+// maxIdle is how many idle receivers of each kind are remembered, at about 150 bytes each. Each kind has a bound of its
+// own, so slow receivers do not push out quick ones.
+var maxIdle = [kinds]int{unknown: math.MaxInt, quick: 1 << 16, slow: 1 << 13}
+
+// The kinds of receivers, as limiter's table has them.
+const (
+	unknown = iota
+	quick
+	slow
+	kinds
+)
+
+// receiverLimit is what the limiter knows of one receiver.
+type receiverLimit struct {
+	used, allowed int
+	late          int // attempts in flight that take longer than slowAfter
+	last          int // kind by the last attempt that has ended
+	idle          *list.Element
+	in            *list.List // the list of idle
+}
+
+func (r *receiverLimit) kind() int {
+	if r.late > 0 {
+		return slow
+	}
+	return r.last
+}
+
+func newLimiter(total, maxPerReceiver int) *limiter {
+	return &limiter{
+		total: total, maxPerReceiver: maxPerReceiver,
+		receivers: map[int64]*receiverLimit{}, busy: map[int64]*receiverLimit{},
+	}
+}
+
+// take takes a slot for a receiver if one is free.
+func (s *limiter) take(receiver int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.of(receiver)
+	defer s.place(receiver, r)
+	if !s.free(r) {
+		s.refused = true
+		return false
+	}
+	r.used++
+	s.used[r.kind()]++
+	return true
+}
+
+// takeDue is take for a lane that a claim has found due. The claim did not look for more of the receiver's lanes than
+// there was room for, so a receiver that takes its last slot counts as refused.
+func (s *limiter) takeDue(receiver int64) bool {
+	ok := s.take(receiver)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refused = s.refused || !s.free(s.of(receiver))
+	return ok
+}
+
+// release gives a slot back, and says whether that made room for a receiver that was refused.
+func (s *limiter) release(receiver int64) (made bool) {
+	return s.change(receiver, func(r *receiverLimit) { r.used-- })
+}
+
+// answered gives a receiver's slot back before its attempt is recorded; until then the attempt counts in the total. It
+// says whether that made room.
+func (s *limiter) answered(receiver int64) (made bool) {
+	return s.change(receiver, func(r *receiverLimit) {
+		r.used--
+		s.recording++
+	})
+}
+
+// recorded ends what answered began, and says whether it made room.
+func (s *limiter) recorded() (made bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	made = s.all() == s.total && s.refused
+	s.recording--
+	return made
+}
+
+// giveBack gives back a slot that its claim did not use. It reports no room: the claim would only fail to use it again.
+// The next release reports it.
+func (s *limiter) giveBack(receiver int64) {
+	if s.release(receiver) {
+		s.mu.Lock()
+		s.refused = true
+		s.mu.Unlock()
+	}
+}
+
+// learn notes how an attempt has ended, and whether late was called for it before. It says whether that made room.
+func (s *limiter) learn(receiver int64, ok, late bool) (made bool) {
+	return s.change(receiver, func(r *receiverLimit) {
+		r.last = slow
+		if late {
+			r.late--
+		}
+		switch {
+		case !ok:
+			r.allowed = max(r.allowed/2, 1)
+		case late:
+			r.allowed = min(r.allowed+1, s.maxPerReceiver)
+		default:
+			r.last = quick
+			r.allowed = min(2*r.allowed, s.maxPerReceiver)
+		}
+	})
+}
+
+// late notes that an attempt in flight has become late. It says whether that made room.
+func (s *limiter) late(receiver int64) (made bool) {
+	return s.change(receiver, func(r *receiverLimit) {
+		r.late++
+		r.last = slow
+	})
+}
+
+// change changes what is known of a receiver, and by that the kind that its slots belong to. It says whether that made
+// room for a receiver that was refused before: for this one, or under a bound that several share.
+func (s *limiter) change(receiver int64, how func(*receiverLimit)) (made bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.of(receiver)
+	free, before := s.free(r), s.under()
+	s.used[r.kind()] -= r.used
+	how(r)
+	s.used[r.kind()] += r.used
+	s.place(receiver, r)
+	for i, under := range s.under() {
+		made = made || under && !before[i]
+	}
+	made = s.refused && (made || !free && s.free(r))
+	s.refused = s.refused && !made
+	return made
+}
+
+// place puts a receiver among the busy or the idle ones.
+func (s *limiter) place(receiver int64, r *receiverLimit) {
+	if r.idle != nil {
+		r.in.Remove(r.idle)
+		r.idle = nil
+	}
+	if r.used > 0 {
+		s.busy[receiver] = r
+		return
+	}
+	delete(s.busy, receiver)
+	if r.kind() == unknown && s.free(r) {
+		delete(s.receivers, receiver)
+		return
+	}
+	r.in = &s.idle[r.kind()]
+	r.idle = r.in.PushBack(receiver)
+	s.forget(r.in, maxIdle[r.kind()])
+}
+
+// forget leaves at most so many of the idle receivers of a kind.
+func (s *limiter) forget(idle *list.List, left int) {
+	for idle.Len() > left {
+		delete(s.receivers, idle.Remove(idle.Front()).(int64))
+	}
+}
+
+// room is how many slots are free in all, and which receivers are full: of the busy ones those without a free slot, of
+// the idle ones all of a kind that has its whole part. A kind that has room lists none, since there may be very many.
+func (s *limiter) room() (free int, full []int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, r := range s.busy {
+		if !s.free(r) {
+			full = append(full, id)
+		}
+	}
+	under := s.under()
+	if under[unknown] {
+		s.forget(&s.idle[unknown], 0)
+	}
+	for _, kind := range []int{unknown, slow} {
+		for e := s.idle[kind].Front(); e != nil && !under[kind]; e = e.Next() {
+			full = append(full, e.Value.(int64))
+		}
+	}
+	free = s.total - s.all()
+	s.refused = s.refused || free == 0 || len(full) > 0
+	return free, full
+}
+
+func (s *limiter) free(r *receiverLimit) bool {
+	kind := r.kind()
+	return s.all() < s.total && r.used < r.allowed && (s.under()[kind] || kind == quick && r.used == 0)
+}
+
+// under says of each kind whether it has less than its part, and last whether all have less than the total.
+func (s *limiter) under() [kinds + 1]bool {
+	half, quarter, threeQuarters := (s.total+1)/2, (s.total+3)/4, (3*s.total+3)/4
+	return [...]bool{
+		unknown: s.used[unknown] < quarter && s.used[unknown]+s.used[slow] < threeQuarters,
+		quick:   s.used[quick] < half,
+		slow:    s.used[slow] < half,
+		kinds:   s.all() < s.total,
+	}
+}
+
+func (s *limiter) all() int { return s.used[unknown] + s.used[quick] + s.used[slow] + s.recording }
+
+// of returns what is known of a receiver; a new one has one slot.
+func (s *limiter) of(receiver int64) *receiverLimit {
+	r := s.receivers[receiver]
+	if r == nil {
+		r = &receiverLimit{allowed: 1}
+		s.receivers[receiver] = r
+	}
+	return r
+}
