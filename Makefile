@@ -52,9 +52,9 @@ demo: build ## build, then show the example of the README happen for real
 .PHONY: test
 test: ## run all tests, those of the store and of what the API promises on SQLite and on PostgreSQL (initdb, or AGENTEVENTS_TEST_POSTGRES_URL)
 	@echo "make test: on SQLite, and what is not about the store"
-	@AGENTEVENTS_TEST_ENGINE=sqlite go run ./.ci/progress -timeout 30m $(longest) ./...
+	@AGENTEVENTS_TEST_ENGINE=sqlite go run ./.ci/progress -timeout 60m $(longest) ./...
 	@echo "make test: on PostgreSQL"
-	@AGENTEVENTS_TEST_ENGINE=postgres go run ./.ci/progress -timeout 30m $(longest) $(on_postgres)
+	@AGENTEVENTS_TEST_ENGINE=postgres go run ./.ci/progress -timeout 60m $(longest) $(on_postgres)
 	$(if $(postgres),,@echo "make test: NOTHING was tested on PostgreSQL: neither initdb nor AGENTEVENTS_TEST_POSTGRES_URL is there" >&2)
 
 .PHONY: run

