@@ -19,37 +19,38 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// settings are the settings as they are written, with their defaults.
+// settings are the settings as an operator writes them, with their defaults. Each is a flag and a variable. The texts
+// of their help are in help.go.
 type settings struct {
-	Addr               string `default:"127.0.0.1:8080" help:"Where to listen. Without HOST at all addresses; port 0 takes a free one."`
-	MetricsAddr        string `placeholder:"HOST:PORT" help:"Where to listen for who collects metrics (/metrics) and profiles (/debug/pprof/). Nowhere unless given."`
-	DatabaseURL        string `default:"sqlite:agentevents.db" help:"The store: sqlite:PATH, whose file is made if there is none and owned by one process, or postgres://USER@HOST:PORT/DATABASE, which any number of processes share."`
-	AllowNetworks      string `placeholder:"CIDR,..." help:"Networks that receivers may live in although they are not public, such as 10.0.0.0/8. None unless given."`
-	TrustedProxies     string `placeholder:"CIDR,..." help:"Networks of proxies that are believed, by X-Forwarded-For, whose request they pass on, such as 127.0.0.0/8. None unless given."`
-	Timeout            string `default:"10s" help:"How long one attempt at a delivery may take, from 100ms to 1m."`
-	RetryWindow        string `default:"24h" help:"How long a delivery is tried, from the change on, from 1m to 720h."`
-	RetrySchedule      string `default:"5s,30s,2m,10m,30m,1h" help:"Delays between attempts, from 100ms to 24h each; the last one repeats."`
-	DeployWindow       string `default:"15m" help:"How long an answer of a receiver that is being deployed (3xx, 401, 403, 404, 405) is tried again, from the change on, up to 24h; 0s for not at all."`
-	RetryJitter        string `default:"20%" help:"How far each of these delays is varied at random, from 0% to 100%."`
-	Drain              string `default:"5s" help:"How long requests are still taken after SIGTERM while /readyz is red, so that a load balancer sees it, from 0s to 1m; nothing is waited for when nothing looks at /readyz."`
-	Keep               string `default:"720h" help:"How long the log keeps what has ended, from its end on, from 1h to 87600h."`
-	KeepRows           string `default:"1000000" help:"How many deliveries, and how many status changes, the log keeps at most, of all clients together, from 1000 to 1000000000."`
-	OperatorID         string `placeholder:"ID" help:"Application that may do everything for every client; it is made at the start, with the secret below. Without it the first start makes one and prints it."`
-	OperatorSecretFile string `placeholder:"PATH" help:"File that holds the secret of this application. AGENTEVENTS_OPERATOR_SECRET may hold the secret itself, which no flag does."`
-	EncryptionKeyFile  string `placeholder:"PATH" help:"File that holds the key that signing secrets are encrypted with in the store, 64 hexadecimal digits. AGENTEVENTS_ENCRYPTION_KEY may hold the key itself, which no flag does."`
-	LogLevel           string `default:"info" help:"The least that is logged: debug, info, warn or error."`
-	LogFormat          string `default:"text" help:"How it is logged, on standard error: text or json."`
+	Addr               string `default:"127.0.0.1:8080" help:"${addr}"`
+	MetricsAddr        string `placeholder:"HOST:PORT" help:"${metrics_addr}"`
+	DatabaseURL        string `default:"sqlite:agentevents.db" help:"${database_url}"`
+	AllowNetworks      string `placeholder:"CIDR,..." help:"${allow_networks}"`
+	TrustedProxies     string `placeholder:"CIDR,..." help:"${trusted_proxies}"`
+	Timeout            string `default:"10s" help:"${timeout}"`
+	RetryWindow        string `default:"24h" help:"${retry_window}"`
+	RetrySchedule      string `default:"5s,30s,2m,10m,30m,1h" help:"${retry_schedule}"`
+	DeployWindow       string `default:"15m" help:"${deploy_window}"`
+	RetryJitter        string `default:"20%" help:"${retry_jitter}"`
+	Drain              string `default:"5s" help:"${drain}"`
+	Keep               string `default:"720h" help:"${keep}"`
+	KeepRows           string `default:"1000000" help:"${keep_rows}"`
+	OperatorID         string `placeholder:"ID" help:"${operator_id}"`
+	OperatorSecretFile string `placeholder:"PATH" help:"${operator_secret_file}"`
+	EncryptionKeyFile  string `placeholder:"PATH" help:"${encryption_key_file}"`
+	LogLevel           string `default:"info" help:"${log_level}"`
+	LogFormat          string `default:"text" help:"${log_format}"`
 
-	env vars // what has no flag
+	env vars // for the settings that have no flag
 }
 
-// The settings that have no flag.
+// The settings that have no flag, since other users of the machine can see the flags of a process.
 const (
 	operatorSecret = "operator-secret"
 	encryptionKey  = "encryption-key"
 )
 
-// config is the settings as the program uses them.
+// config is the settings in the form that the program uses.
 type config struct {
 	addr           string
 	metricsAddr    string // empty for none
@@ -70,7 +71,7 @@ type config struct {
 	logJSON        bool
 }
 
-// validate returns the settings for use. Its error lists everything that is wrong with them.
+// validate parses the settings. Its error lists every one that is wrong.
 func (s settings) validate() (c config, err error) {
 	var wrong problems
 	c.addr = s.Addr
@@ -85,7 +86,8 @@ func (s settings) validate() (c config, err error) {
 	wrong.add("allow-networks", err)
 	c.trustedProxies, err = parseNetworks(s.TrustedProxies)
 	wrong.add("trusted-proxies", err)
-	c.timeout, err = parseDuration(s.Timeout, 100*time.Millisecond, time.Minute, "from 100ms to 1m, such as 500ms or 30s")
+	c.timeout, err = parseDuration(s.Timeout, 100*time.Millisecond, time.Minute,
+		"from 100ms to 1m, such as 500ms or 30s")
 	wrong.add("timeout", err)
 	c.retryWindow, err = parseDuration(s.RetryWindow, time.Minute, 720*time.Hour, "from 1m to 720h, such as 30m or 48h")
 	wrong.add("retry-window", err)
@@ -112,10 +114,10 @@ func (s settings) validate() (c config, err error) {
 	return c, wrong.err()
 }
 
-// lease is how long a worker holds a lane for an attempt, and to record it.
+// lease is how long a worker leases a lane: for one attempt, and to record it.
 func (c config) lease() time.Duration { return c.timeout + leaseMargin }
 
-// problems are what is wrong with the settings, each with the setting's name.
+// problems are errors of settings, each with the name of the setting.
 type problems []string
 
 func (p *problems) add(flag string, err error) {
@@ -150,20 +152,22 @@ func checkDatabaseURL(s string) error {
 	case scheme == "postgres" || scheme == "postgresql":
 		return store.CheckURL(s)
 	case scheme != "sqlite":
-		return fmt.Errorf("has the unknown scheme %q; it must be sqlite:PATH or postgres://USER@HOST:PORT/DATABASE", scheme)
+		return fmt.Errorf("has the unknown scheme %q; "+
+			"it must be sqlite:PATH or postgres://USER@HOST:PORT/DATABASE", scheme)
 	case path == "" || strings.HasPrefix(path, ":memory:"):
 		return errors.New("must be sqlite:PATH, with the path of a file")
 	}
 	return nil
 }
 
-// secret is the value of a variable that has no flag, since others see the flags of a process, or what is in its file.
+// secret is the value of a setting without a flag: that of its variable, or the content of the file that another
+// setting names.
 func (s settings) secret(wrong *problems, name, file string) string {
 	secret := s.env[variable(name)]
 	if file == "" {
 		return secret
 	}
-	text, err := os.ReadFile(file) //nolint:gosec // the operator says which
+	text, err := os.ReadFile(file) //nolint:gosec // the operator names the file
 	switch {
 	case secret != "":
 		err = fmt.Errorf("is given beside %s", variable(name))
@@ -177,33 +181,35 @@ func (s settings) secret(wrong *problems, name, file string) string {
 }
 
 var (
-	goodID     = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
-	goodSecret = regexp.MustCompile(`^[A-Za-z0-9._~-]{16,128}$`)
+	validID     = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+	validSecret = regexp.MustCompile(`^[A-Za-z0-9._~-]{16,128}$`)
 )
 
-// checkOperator does not repeat the secret.
+// checkOperator checks the operator's application. Its errors do not contain the secret.
 func checkOperator(id, secret string) error {
 	switch {
 	case id == "" && secret == "":
 		return nil
 	case id == "" || secret == "":
 		return fmt.Errorf("and %s are given together or not at all", variable(operatorSecret))
-	case !goodID.MatchString(id):
+	case !validID.MatchString(id):
 		return errors.New("must be 1 to 64 characters of A-Z a-z 0-9 . _ -")
-	case !goodSecret.MatchString(secret):
-		return fmt.Errorf("has a secret in %s that is not 16 to 128 characters of A-Z a-z 0-9 . _ ~ -", variable(operatorSecret))
+	case !validSecret.MatchString(secret):
+		return fmt.Errorf("has a secret in %s that is not 16 to 128 characters of A-Z a-z 0-9 . _ ~ -",
+			variable(operatorSecret))
 	}
 	return nil
 }
 
-// parseKey does not repeat the key.
+// parseKey parses the encryption key, nil for none. Its error does not contain the key.
 func parseKey(s string) ([]byte, error) {
 	if s == "" {
 		return nil, nil
 	}
 	key, err := hex.DecodeString(s)
 	if err != nil || len(key) != store.KeySize {
-		return nil, fmt.Errorf("or %s must be 64 hexadecimal digits, such as `openssl rand -hex 32` prints", variable(encryptionKey))
+		return nil, fmt.Errorf("or %s must be 64 hexadecimal digits, such as `openssl rand -hex 32` prints",
+			variable(encryptionKey))
 	}
 	return key, nil
 }

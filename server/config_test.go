@@ -28,7 +28,8 @@ func TestConfig(t *testing.T) {
 				"AGENTEVENTS_RETRY_WINDOW=720h", "AGENTEVENTS_LOG_LEVEL=debug", "AGENTEVENTS_LOG_FORMAT=json",
 				"AGENTEVENTS_ALLOW_NETWORKS=10.1.2.3/8, fd00::/8", "ADDR=ignored",
 				"AGENTEVENTS_RETRY_SCHEDULE=100ms, 24h", "AGENTEVENTS_RETRY_JITTER=0%", "AGENTEVENTS_DEPLOY_WINDOW=90s",
-				"AGENTEVENTS_KEEP=1h", "AGENTEVENTS_KEEP_ROWS=1000", "AGENTEVENTS_METRICS_ADDR=:9090", "AGENTEVENTS_DRAIN=1m",
+				"AGENTEVENTS_KEEP=1h", "AGENTEVENTS_KEEP_ROWS=1000", "AGENTEVENTS_METRICS_ADDR=:9090",
+				"AGENTEVENTS_DRAIN=1m",
 				"AGENTEVENTS_TRUSTED_PROXIES=127.0.0.1/8,::1/128",
 			},
 			config{
@@ -46,21 +47,28 @@ func TestConfig(t *testing.T) {
 			nil,
 			config{timeout: time.Minute, retryWindow: time.Minute, logLevel: slog.LevelError},
 		},
-		"a flag wins": {[]string{"--timeout=2s"}, []string{"AGENTEVENTS_TIMEOUT=nonsense"}, config{timeout: 2 * time.Second}},
+		"a flag wins": {
+			[]string{"--timeout=2s"}, []string{"AGENTEVENTS_TIMEOUT=nonsense"}, config{timeout: 2 * time.Second},
+		},
 		"a percentage without its sign": {
 			[]string{"--retry-schedule=1s", "--retry-jitter=100"},
 			nil,
 			config{schedule: webhook.Schedule{Delays: []time.Duration{time.Second}, Jitter: 1}},
 		},
-		"an empty variable is none": {nil, []string{"AGENTEVENTS_TIMEOUT=", "AGENTEVENTS_ALLOW_NETWORKS=", "AGENTEVENTS_TRUSTED_PROXIES="}, config{}},
-		"an empty network is none":  {[]string{"--allow-networks=,"}, nil, config{}},
+		"an empty variable is none": {
+			nil,
+			[]string{"AGENTEVENTS_TIMEOUT=", "AGENTEVENTS_ALLOW_NETWORKS=", "AGENTEVENTS_TRUSTED_PROXIES="},
+			config{},
+		},
+		"an empty network is none": {[]string{"--allow-networks=,"}, nil, config{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := configOf(t, c.args, c.env)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(withDefaults(c.want), got, cmp.AllowUnexported(config{}, netip.Prefix{}), cmp.Comparer(sameNetwork)); diff != "" {
+			if diff := cmp.Diff(withDefaults(c.want), got, cmp.AllowUnexported(config{}, netip.Prefix{}),
+				cmp.Comparer(sameNetwork)); diff != "" {
 				t.Error(diff)
 			}
 		})
@@ -71,8 +79,10 @@ func sameNetwork(a, b netip.Prefix) bool { return a == b }
 
 func withDefaults(c config) config {
 	d := config{
-		"127.0.0.1:8080", c.metricsAddr, "sqlite:agentevents.db", c.networks, c.trustedProxies, 10 * time.Second, 24 * time.Hour, 15 * time.Minute, webhook.DefaultSchedule(),
-		5 * time.Second, 720 * time.Hour, 1_000_000, c.operatorID, c.operatorSecret, c.encryptionKey, c.logLevel, c.logJSON,
+		"127.0.0.1:8080", c.metricsAddr, "sqlite:agentevents.db", c.networks, c.trustedProxies, 10 * time.Second,
+		24 * time.Hour, 15 * time.Minute, webhook.DefaultSchedule(),
+		5 * time.Second, 720 * time.Hour, 1_000_000, c.operatorID, c.operatorSecret, c.encryptionKey, c.logLevel,
+		c.logJSON,
 	}
 	if c.addr != "" {
 		d.addr, d.databaseURL = c.addr, c.databaseURL
@@ -112,10 +122,15 @@ func configOf(t *testing.T, args, env []string) (config, error) {
 
 func TestConfigRefusesWrongValues(t *testing.T) {
 	for flag, values := range map[string][]string{
-		"addr":            {"nowhere", "127.0.0.1", "127.0.0.1:http", "127.0.0.1:65536", "127.0.0.1:-1", "::1:80", ":"},
-		"metrics-addr":    {"9090", "127.0.0.1", "127.0.0.1:65536", ":"},
-		"database-url":    {"agentevents.db", "sqlite:", "sqlite::memory:", ":x", "SQLITE:x", "oracle://scott:tiger@db/x", "postgres://scott:tiger@db:y/x"},
-		"allow-networks":  {"10.0.0.0", "10.0.0.0/33", "banana", "10.0.0.0/8;192.168.0.0/16", "10.0.0.0/8 192.168.0.0/16"},
+		"addr":         {"nowhere", "127.0.0.1", "127.0.0.1:http", "127.0.0.1:65536", "127.0.0.1:-1", "::1:80", ":"},
+		"metrics-addr": {"9090", "127.0.0.1", "127.0.0.1:65536", ":"},
+		"database-url": {
+			"agentevents.db", "sqlite:", "sqlite::memory:", ":x", "SQLITE:x", "oracle://scott:tiger@db/x",
+			"postgres://scott:tiger@db:y/x",
+		},
+		"allow-networks": {
+			"10.0.0.0", "10.0.0.0/33", "banana", "10.0.0.0/8;192.168.0.0/16", "10.0.0.0/8 192.168.0.0/16",
+		},
 		"trusted-proxies": {"127.0.0.1", "::1", "all", "*"},
 		"timeout":         {"10", "99ms", "61s", "-1s", "soon"},
 		"retry-window":    {"59s", "721h", "1d", "0"},
@@ -130,7 +145,8 @@ func TestConfigRefusesWrongValues(t *testing.T) {
 	} {
 		for _, value := range values {
 			_, err := configOf(t, []string{"--" + flag + "=" + value}, nil)
-			if err == nil || strings.Count(err.Error(), "--") != 1 || !strings.Contains(err.Error(), variable(flag)+" (--"+flag+") ") {
+			if err == nil || strings.Count(err.Error(), "--") != 1 ||
+				!strings.Contains(err.Error(), variable(flag)+" (--"+flag+") ") {
 				t.Errorf("--%s=%s: %v", flag, value, err)
 			}
 			if err != nil && strings.Contains(err.Error(), "tiger") {
@@ -144,7 +160,7 @@ func TestConfigRefusesWrongValues(t *testing.T) {
 	}
 }
 
-// A secret comes by a variable or by a file, and no message has it.
+// The secret is set by a variable or by a file, and no error contains it.
 func TestConfigOfTheOperator(t *testing.T) {
 	const secret = "correct-horse-battery"
 	file := filepath.Join(t.TempDir(), "secret")
@@ -161,10 +177,18 @@ func TestConfigOfTheOperator(t *testing.T) {
 	for want, env := range map[string][]string{
 		"AGENTEVENTS_OPERATOR_ID (--operator-id) and AGENTEVENTS_OPERATOR_SECRET are given together": {byVariable},
 		"given together or not at all": {"AGENTEVENTS_OPERATOR_ID=pbx"},
-		"AGENTEVENTS_OPERATOR_SECRET_FILE (--operator-secret-file) is given beside": {"AGENTEVENTS_OPERATOR_ID=pbx", byFile, byVariable},
-		"AGENTEVENTS_OPERATOR_SECRET_FILE (--operator-secret-file) cannot be read":  {"AGENTEVENTS_OPERATOR_ID=pbx", byFile + "x"},
-		"must be 1 to 64 characters":                                      {"AGENTEVENTS_OPERATOR_ID=p b x", byVariable},
-		"AGENTEVENTS_OPERATOR_SECRET that is not 16 to 128 characters of": {"AGENTEVENTS_OPERATOR_ID=pbx", "AGENTEVENTS_OPERATOR_SECRET=correct horse"},
+		"AGENTEVENTS_OPERATOR_SECRET_FILE (--operator-secret-file) is given beside": {
+			"AGENTEVENTS_OPERATOR_ID=pbx", byFile, byVariable,
+		},
+		"AGENTEVENTS_OPERATOR_SECRET_FILE (--operator-secret-file) cannot be read": {
+			"AGENTEVENTS_OPERATOR_ID=pbx", byFile + "x",
+		},
+		"must be 1 to 64 characters": {
+			"AGENTEVENTS_OPERATOR_ID=p b x", byVariable,
+		},
+		"AGENTEVENTS_OPERATOR_SECRET that is not 16 to 128 characters of": {
+			"AGENTEVENTS_OPERATOR_ID=pbx", "AGENTEVENTS_OPERATOR_SECRET=correct horse",
+		},
 	} {
 		_, err := configOf(t, nil, env)
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "horse") {
@@ -181,13 +205,14 @@ func TestConfigOfTheEncryptionKey(t *testing.T) {
 	}
 	for _, wrong := range []string{key + "0f", key[2:], key[:63] + "g", "swordfish"} {
 		_, err := configOf(t, nil, []string{"AGENTEVENTS_ENCRYPTION_KEY=" + wrong})
-		if err == nil || !strings.Contains(err.Error(), "AGENTEVENTS_ENCRYPTION_KEY must be 64 hexadecimal digits") || strings.Contains(err.Error(), wrong) {
+		if err == nil || !strings.Contains(err.Error(), "AGENTEVENTS_ENCRYPTION_KEY must be 64 hexadecimal digits") ||
+			strings.Contains(err.Error(), wrong) {
 			t.Errorf("%s: %v", wrong, err)
 		}
 	}
 }
 
-// A password is where it is looked for, and the URL goes to the driver as it is.
+// The URL of PostgreSQL goes to the driver as it is.
 func TestConfigTakesPostgreSQL(t *testing.T) {
 	for _, url := range []string{"postgres://scott:tiger@db/x", "postgresql://db:5433/x?sslmode=require"} {
 		c, err := configOf(t, nil, []string{"AGENTEVENTS_DATABASE_URL=" + url})
@@ -197,13 +222,15 @@ func TestConfigTakesPostgreSQL(t *testing.T) {
 	}
 }
 
-func TestConfigTellsAllProblemsAtOnce(t *testing.T) {
+func TestConfigListsAllErrors(t *testing.T) {
 	_, err := configOf(t, []string{"--timeout=soon", "--addr=nowhere"},
 		[]string{"AGENTEVENTS_DATABASE_URL=oracle:x", "AGENTEVENTS_ALLOW_NETWORKS=banana,10.0.0.0/8,kiwi"})
 	const want = `the configuration is wrong:
   AGENTEVENTS_ADDR (--addr) must be HOST:PORT with a port from 0 to 65535, such as 127.0.0.1:8080
-  AGENTEVENTS_DATABASE_URL (--database-url) has the unknown scheme "oracle"; it must be sqlite:PATH or postgres://USER@HOST:PORT/DATABASE
-  AGENTEVENTS_ALLOW_NETWORKS (--allow-networks) must be networks such as 10.0.0.0/8,fd00::/8; these are none: ["banana" "kiwi"]
+  AGENTEVENTS_DATABASE_URL (--database-url) has the unknown scheme "oracle"; ` +
+		`it must be sqlite:PATH or postgres://USER@HOST:PORT/DATABASE
+  AGENTEVENTS_ALLOW_NETWORKS (--allow-networks) must be networks such as 10.0.0.0/8,fd00::/8; ` +
+		`these are none: ["banana" "kiwi"]
   AGENTEVENTS_TIMEOUT (--timeout) must be a time from 100ms to 1m, such as 500ms or 30s`
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v\nwant %s", err, want)

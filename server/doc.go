@@ -1,17 +1,16 @@
-// The program agentevents: HTTP in, configuration, and what wires the other packages together.
+// The program agentevents reads its command line and settings, and puts the other packages together.
 //
-// A request passes through the files in this order:
+//	main.go           the command line; help.go has the texts of --help
+//	config.go         the settings: defaults, bounds and their errors; env.go has the variables of the environment
+//	serve.go          the command serve: what starts and stops in which order; listener.go opens the addresses
+//	*_cmd.go          the other commands, a file for each
+//	version.go        what was built
 //
-//	router.go     one route for each form of a path; requestid.go, log.go and errors.go are around all of it
-//	params.go     path and query in the form that openapi.yaml has them: unescaped, @me, PHP's brackets
-//	body.go       one JSON value of at most 1 MiB
-//	validate.go   what openapi.yaml says; fields.go and words.go tell in words what is wrong
-//	client.go …   the handlers: they ask the store and name the answer
-//	errors.go     the one place where an error becomes an answer
+// The packages in internal serve the API. Each imports only those to its right, and store:
 //
-// main.go reads the command line, config.go and env.go the settings, serve.go starts and stops; docs.go shows
-// openapi.yaml, health.go answers probes, drain.go lets them see a stop before it; metrics.go measures, trace.go
-// follows requests to what comes of them.
+//	api → auth, telemetry → contract → request
 //
-// echo.Context stays in the middlewares. No text of Go, SQL or a file reaches a client.
+// api has the routes, the handlers and the HTTP server; auth checks tokens, access and rates; telemetry has log,
+// metrics and traces; contract validates requests against openapi.yaml; request is what is known of one request, and
+// how it is refused. main imports all of them, store and webhook. No text of Go, SQL or a file reaches a client.
 package main

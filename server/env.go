@@ -15,7 +15,7 @@ func variable(flag string) string {
 	return prefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// vars are the variables of the environment that look like ours.
+// vars are the variables of the environment whose names begin with prefix.
 type vars map[string]string
 
 func variables(env []string) vars {
@@ -28,14 +28,14 @@ func variables(env []string) vars {
 	return v
 }
 
-// unknown returns those that are no settings.
+// unknown returns the names that are not those of settings.
 func (v vars) unknown(known []string) []string {
 	return slices.DeleteFunc(slices.Sorted(maps.Keys(v)), func(name string) bool {
 		return slices.Contains(known, name)
 	})
 }
 
-// resolver gives the flags that are not on the command line the values of their variables.
+// resolver gives a flag that is not on the command line the value of its variable.
 func (v vars) resolver() kong.Resolver {
 	return kong.ResolverFunc(func(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
 		if value := v[variable(flag.Name)]; value != "" && !flag.Tag.Has("command") {
@@ -45,7 +45,7 @@ func (v vars) resolver() kong.Resolver {
 	})
 }
 
-// withVariable is the help of a flag, with its variable. An argument that is no flag has none.
+// withVariable is the help of a flag with the name of its variable. Flags of a command have none.
 func withVariable(value *kong.Value) string {
 	if value.Flag == nil || value.Name == "help" || value.Tag.Has("command") {
 		return value.Help

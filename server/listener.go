@@ -1,129 +1,37 @@
 package main
 
 import (
-	"bytes"
-	"io"
-	"log/slog"
+	"context"
+	"errors"
+	"fmt"
 	"net"
-	"net/http"
-	"sync"
-	"sync/atomic"
-	"time"
+	"strings"
 )
 
-// maxUnread is how many bytes the server reads and drops after an answer that closes the connection.
-const maxUnread = 16 << 20
-
-// listener accepts TCP connections and bounds how many are open at a time. On its connections every error is an answer of
-// the API, also one that net/http gives without a handler, and the client can read it.
-type listener struct {
-	net.Listener
-	log    *slog.Logger
-	linger time.Duration // how long a client may still send after an answer that closes the connection
-	slots  chan struct{} // one value for each connection
-	closed chan struct{}
-	close  func() error
+// listeners are the program's listeners.
+type listeners struct {
+	api, metrics net.Listener // metrics is nil for none
 }
 
-func newListener(on net.Listener, log *slog.Logger, b bounds) *listener {
-	l := &listener{
-		Listener: on, log: log, linger: b.head, slots: make(chan struct{}, b.connections), closed: make(chan struct{}),
+// listen opens both listeners before the store, so that an address that is taken is reported first.
+func listen(ctx context.Context, c config) (on listeners, err error) {
+	if on.api, err = new(net.ListenConfig).Listen(ctx, "tcp", c.addr); err != nil || c.metricsAddr == "" {
+		return on, err
 	}
-	l.close = sync.OnceValue(func() error {
-		close(l.closed)
-		return on.Close()
-	})
-	return l
+	if on.metrics, err = new(net.ListenConfig).Listen(ctx, "tcp", c.metricsAddr); err != nil {
+		return on, errors.Join(fmt.Errorf("listen for metrics: %w", err), on.api.Close())
+	}
+	return on, nil
 }
 
-// Accept implements net.Listener.
-func (l *listener) Accept() (net.Conn, error) {
-	select {
-	case <-l.closed:
-		return nil, net.ErrClosed
-	case l.slots <- struct{}{}:
+func (on listeners) close() error {
+	if on.metrics == nil {
+		return on.api.Close()
 	}
-	accepted, err := l.Listener.Accept()
-	if err != nil {
-		<-l.slots
-		return nil, err
-	}
-	return &conn{TCPConn: accepted.(*net.TCPConn), on: l, release: sync.OnceFunc(func() { <-l.slots })}, nil
+	return errors.Join(on.api.Close(), on.metrics.Close())
 }
 
-// Close implements net.Listener.
-func (l *listener) Close() error { return l.close() }
-
-func (l *listener) isClosed() bool {
-	select {
-	case <-l.closed:
-		return true
-	default:
-		return false
-	}
-}
-
-// conn is a connection of a listener. It embeds the TCP connection for its ReadFrom, which net/http looks for.
-type conn struct {
-	*net.TCPConn
-	on       *listener
-	release  func()
-	lineRead atomic.Bool // the request line has been read
-	answered atomic.Bool // an answer has been written, and no new request has been awaited since
-	drained  sync.Once
-}
-
-// Read implements net.Conn.
-func (c *conn) Read(p []byte) (int, error) {
-	n, err := c.TCPConn.Read(p)
-	if !c.lineRead.Load() && bytes.IndexByte(p[:n], '\n') >= 0 {
-		c.lineRead.Store(true)
-	}
-	return n, err
-}
-
-// Write implements net.Conn. In place of an answer that net/http gives without a handler it writes one of the API.
-func (c *conn) Write(p []byte) (int, error) {
-	if c.answered.Swap(true) { // p continues an answer: clients choose some of its text
-		return c.TCPConn.Write(p)
-	}
-	own, ok := readOwnAnswer(p)
-	if !ok {
-		return c.TCPConn.Write(p)
-	}
-	if _, err := c.TCPConn.Write(c.refuse(own.refusal(c.lineRead.Load()))); err != nil {
-		return 0, err
-	}
-	return len(p), nil
-}
-
-// CloseWrite ends the answer. It drops what the client still sends, until the client has sent all or the bounds are
-// reached: a connection that is closed with unread bytes is reset, and the client may lose the answer.
-func (c *conn) CloseWrite() (err error) {
-	c.drained.Do(func() {
-		if err = c.TCPConn.CloseWrite(); err != nil {
-			return
-		}
-		if err = c.SetReadDeadline(time.Now().Add(c.on.linger)); err == nil {
-			_, _ = io.CopyN(io.Discard, c.TCPConn, maxUnread)
-		}
-	})
-	return err
-}
-
-// Close implements net.Conn. It waits for the client only after an answer, and not when the server shuts down.
-func (c *conn) Close() error {
-	defer c.release()
-	if c.answered.Load() && !c.on.isClosed() {
-		_ = c.CloseWrite() // fails if the client has closed the connection
-	}
-	return c.TCPConn.Close()
-}
-
-// awaitRequest implements http.Server.ConnState.
-func awaitRequest(idle net.Conn, state http.ConnState) {
-	if c, ok := idle.(*conn); ok && state == http.StateIdle {
-		c.answered.Store(false)
-		c.lineRead.Store(false)
-	}
+// urlOf is the URL of a listener for this machine.
+func urlOf(on net.Listener) string {
+	return "http://" + strings.NewReplacer("[::]", "localhost", "0.0.0.0", "localhost").Replace(on.Addr().String())
 }

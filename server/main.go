@@ -17,22 +17,17 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
 }
 
-const description = `Tells other systems, at once and without a gap, when a call centre's queue agent logs in or out.
-
-Every setting is a flag, or the environment variable that is named with it; the flag wins, and an empty variable
-counts as none. Setting AGENTEVENTS_ADDR=:8080 is the same as --addr=:8080.`
-
-// commands is what the command line may say.
+// commands are the commands and flags of the command line, in the form that kong parses.
 type commands struct {
 	settings
-	known       []string            // variables
-	Serve       struct{}            `cmd:"" help:"Serve the API and carry out deliveries, until SIGINT or SIGTERM; a second one kills."`
-	Verify      struct{}            `cmd:"" help:"Check the store, also while it is served, and say what is wrong with it; nothing is changed."`
-	Backup      backupCommand       `cmd:"" help:"Copy an SQLite store, also while it is served, into a file that may be put in its place."`
-	Copy        copyCommand         `cmd:"" help:"Copy an SQLite store that nobody serves into a PostgreSQL database; when it was interrupted, run it again."`
-	NewEpoch    struct{}            `cmd:"" help:"Give the store another epoch, after it was restored from anything but a copy that backup made, before it is served."`
-	Application applicationCommands `cmd:"" help:"Make, list and revoke the applications that get tokens, also while the store is served."`
-	Version     struct{}            `cmd:"" help:"Print what was built: version, commit, Go and platform."`
+	known       []string            // names of all variables
+	Serve       struct{}            `cmd:"" help:"${command_serve}"`
+	Verify      struct{}            `cmd:"" help:"${command_verify}"`
+	Backup      backupCommand       `cmd:"" help:"${command_backup}"`
+	Copy        copyCommand         `cmd:"" help:"${command_copy}"`
+	NewEpoch    struct{}            `cmd:"" help:"${command_new_epoch}"`
+	Application applicationCommands `cmd:"" help:"${command_application}"`
+	Version     struct{}            `cmd:"" help:"${command_version}"`
 }
 
 const (
@@ -40,18 +35,18 @@ const (
 	exitUsage  = 2
 )
 
-// run is the whole program but for its process, and returns the exit code.
+// run is the program without its process, so that tests can run it. It returns the exit code.
 func run(ctx context.Context, args, env []string, stdout, stderr io.Writer) int {
 	var line commands
-	vars := variables(env)
-	command, err := parse(&line, args, vars, stdout, stderr)
+	set := variables(env)
+	command, err := parse(&line, args, set, stdout, stderr)
 	if err != nil {
 		fmt.Fprintf(stderr, "agentevents: %v (agentevents --help explains)\n", err)
 		return exitUsage
 	}
 	switch command {
 	case "serve":
-		err = serve(ctx, line.settings, vars.unknown(line.known), stdout, stderr)
+		err = serve(ctx, line.settings, set.unknown(line.known), stdout, stderr)
 	case "backup":
 		err = line.Backup.run(ctx, line.settings, stdout)
 	case "new-epoch":
@@ -76,17 +71,17 @@ func run(ctx context.Context, args, env []string, stdout, stderr io.Writer) int 
 	return 0
 }
 
-// parse reads the command line, and variables for what it does not say. It returns the command that was asked for, or
-// none when it was help, which is given.
-func parse(line *commands, args []string, vars vars, stdout, stderr io.Writer) (command string, err error) {
+// parse reads the command line, and takes from variables what is not on it. It returns the name of the command, or ""
+// if it has printed help instead.
+func parse(line *commands, args []string, set vars, stdout, stderr io.Writer) (command string, err error) {
 	if len(args) == 0 {
 		args = []string{"--help"}
 	}
-	line.env = vars
+	line.env = set
 	helped := false
 	parser, err := kong.New(line, kong.Name("agentevents"), kong.Description(description),
-		kong.Writers(stdout, stderr), kong.Exit(func(int) { helped = true }), kong.Resolvers(vars.resolver()),
-		kong.ValueFormatter(withVariable), kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
+		kong.Writers(stdout, stderr), kong.Exit(func(int) { helped = true }), kong.Resolvers(set.resolver()),
+		kong.ValueFormatter(withVariable), helpTexts, kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
 	if err != nil {
 		return "", err
 	}

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// call runs the program to its end.
-func call(t *testing.T, env []string, args ...string) (code int, stdout, stderr string) {
+// runCommand runs the program to its end.
+func runCommand(t *testing.T, env []string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer
 	code = run(t.Context(), args, env, &out, &errs)
@@ -20,17 +20,20 @@ func call(t *testing.T, env []string, args ...string) (code int, stdout, stderr 
 
 func TestHelpExplainsEverything(t *testing.T) {
 	for _, args := range [][]string{nil, {"--help"}, {"-h"}, {"serve", "--help"}} {
-		code, help, stderr := call(t, nil, args...)
+		code, help, stderr := runCommand(t, nil, args...)
 		if code != 0 || stderr != "" {
 			t.Errorf("%q: exit code %d, standard error %q", args, code, stderr)
 		}
 		for _, part := range []string{
-			"AGENTEVENTS_ADDR", "127.0.0.1:8080", "AGENTEVENTS_METRICS_ADDR", "/metrics", "AGENTEVENTS_DATABASE_URL", "sqlite:agentevents.db", "sqlite:PATH",
-			"AGENTEVENTS_ALLOW_NETWORKS", "AGENTEVENTS_TRUSTED_PROXIES", "X-Forwarded-For", "AGENTEVENTS_TIMEOUT", "10s", "AGENTEVENTS_RETRY_WINDOW", "24h",
+			"AGENTEVENTS_ADDR", "127.0.0.1:8080", "AGENTEVENTS_METRICS_ADDR", "/metrics", "AGENTEVENTS_DATABASE_URL",
+			"sqlite:agentevents.db", "sqlite:PATH",
+			"AGENTEVENTS_ALLOW_NETWORKS", "AGENTEVENTS_TRUSTED_PROXIES", "X-Forwarded-For", "AGENTEVENTS_TIMEOUT",
+			"10s", "AGENTEVENTS_RETRY_WINDOW", "24h",
 			"AGENTEVENTS_RETRY_SCHEDULE", "5s,30s,2m,10m,30m,1h", "AGENTEVENTS_RETRY_JITTER", "20%",
 			"AGENTEVENTS_DRAIN", "5s", "AGENTEVENTS_KEEP", "720h", "AGENTEVENTS_KEEP_ROWS", "1000000",
 			"AGENTEVENTS_OPERATOR_ID", "AGENTEVENTS_OPERATOR_SECRET_FILE", "AGENTEVENTS_OPERATOR_SECRET ",
-			"AGENTEVENTS_ENCRYPTION_KEY_FILE", "AGENTEVENTS_ENCRYPTION_KEY ", "AGENTEVENTS_LOG_LEVEL", "info", "AGENTEVENTS_LOG_FORMAT", "text",
+			"AGENTEVENTS_ENCRYPTION_KEY_FILE", "AGENTEVENTS_ENCRYPTION_KEY ", "AGENTEVENTS_LOG_LEVEL", "info",
+			"AGENTEVENTS_LOG_FORMAT", "text",
 		} {
 			if !strings.Contains(help, part) {
 				t.Errorf("%q does not explain %q:\n%s", args, part, help)
@@ -39,27 +42,29 @@ func TestHelpExplainsEverything(t *testing.T) {
 	}
 }
 
-// A variable that a help names is a setting, so that it does something.
-func TestHelpNamesSettingsAlone(t *testing.T) {
+// Every variable that --help names is a setting.
+func TestHelpNamesOnlySettings(t *testing.T) {
 	var line commands
 	if _, err := parse(&line, []string{"version"}, nil, io.Discard, io.Discard); err != nil {
 		t.Fatal(err)
 	}
 	for _, command := range []string{
-		"serve", "verify", "backup", "copy", "new-epoch", "application create", "application list", "application revoke", "version",
+		"serve", "verify", "backup", "copy", "new-epoch", "application create", "application list",
+		"application revoke", "version",
 	} {
-		_, help, _ := call(t, nil, append(strings.Fields(command), "--help")...)
+		_, help, _ := runCommand(t, nil, append(strings.Fields(command), "--help")...)
 		names := regexp.MustCompile(prefix+`\w+`).FindAllString(help, -1)
-		unknown := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return slices.Contains(line.known, name) })
+		unknown := slices.DeleteFunc(slices.Clone(names),
+			func(name string) bool { return slices.Contains(line.known, name) })
 		if len(names) == 0 || len(unknown) > 0 {
 			t.Errorf("the help of %s names %q", command, unknown)
 		}
 	}
 }
 
-// An application is made for a client or for the operator: neither flag is required by itself.
+// Of --client and --operator one is required, but neither is by itself.
 func TestHelpOfApplicationCreate(t *testing.T) {
-	_, help, _ := call(t, nil, "application", "create", "--help")
+	_, help, _ := runCommand(t, nil, "application", "create", "--help")
 	help = strings.Join(strings.Fields(help), " ")
 	for _, part := range []string{
 		"Usage: agentevents application create --name=STRING [flags] ", "Either this or --operator is required.",
@@ -71,16 +76,17 @@ func TestHelpOfApplicationCreate(t *testing.T) {
 	}
 }
 
-// Other programs may have tables of their own in the database of a copy.
+// The database of a copy may have tables of other programs.
 func TestHelpOfCopy(t *testing.T) {
-	_, help, _ := call(t, nil, "copy", "--help")
-	if help = strings.Join(strings.Fields(help), " "); !strings.Contains(help, "nothing of this program may be in it yet") {
+	_, help, _ := runCommand(t, nil, "copy", "--help")
+	if help = strings.Join(strings.Fields(help), " "); !strings.Contains(help,
+		"nothing of this program may be in it yet") {
 		t.Error(help)
 	}
 }
 
 func TestVersion(t *testing.T) {
-	code, out, stderr := call(t, []string{"AGENTEVENTS_ADDR=nonsense"}, "version")
+	code, out, stderr := runCommand(t, []string{"AGENTEVENTS_ADDR=nonsense"}, "version")
 	if code != 0 || stderr != "" {
 		t.Errorf("exit code %d, standard error %q", code, stderr)
 	}
@@ -91,11 +97,12 @@ func TestVersion(t *testing.T) {
 	}
 }
 
-func TestWrongCalls(t *testing.T) {
+func TestInvalidCommandLines(t *testing.T) {
 	for name, args := range map[string][]string{
-		"swerve": {"swerve"}, "--listen": {"serve", "--listen=:1"}, "--addr": {"serve", "--addr"}, "extra": {"serve", "extra"},
+		"swerve": {"swerve"}, "--listen": {"serve", "--listen=:1"}, "--addr": {"serve", "--addr"},
+		"extra": {"serve", "extra"},
 	} {
-		code, out, stderr := call(t, nil, args...)
+		code, out, stderr := runCommand(t, nil, args...)
 		if code != exitUsage || out != "" || !strings.Contains(stderr, name) || strings.Count(stderr, "\n") != 1 {
 			t.Errorf("%q: exit code %d, output %q, standard error %q", args, code, out, stderr)
 		}

@@ -12,50 +12,51 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// scraped is what a collector was answered.
-type scraped struct {
+// scrapedMetrics are the metrics in one answer to Prometheus.
+type scrapedMetrics struct {
 	text   string
 	kinds  map[string]string              // of each metric
 	labels map[string]map[string][]string // of each series, with their values
 }
 
 var (
-	typeLine = regexp.MustCompile(`^# TYPE (\w+) (\w+)$`)
-	sample   = regexp.MustCompile(`^(\w+)(?:\{(.*)\})? \S+$`)
-	label    = regexp.MustCompile(`(\w+)="([^"]*)"`)
+	typeLine   = regexp.MustCompile(`^# TYPE (\w+) (\w+)$`)
+	sampleLine = regexp.MustCompile(`^(\w+)(?:\{(.*)\})? \S+$`)
+	labelPair  = regexp.MustCompile(`(\w+)="([^"]*)"`)
 )
 
-func read(text string) scraped {
-	s := scraped{text, map[string]string{}, map[string]map[string][]string{}}
+func parseMetrics(text string) scrapedMetrics {
+	s := scrapedMetrics{text, map[string]string{}, map[string]map[string][]string{}}
 	for line := range strings.SplitSeq(text, "\n") {
 		if found := typeLine.FindStringSubmatch(line); found != nil {
 			s.kinds[found[1]] = found[2]
 		}
-		found := sample.FindStringSubmatch(line)
+		found := sampleLine.FindStringSubmatch(line)
 		if found == nil {
 			continue
 		}
 		if s.labels[found[1]] == nil {
-			s.labels[found[1]] = map[string][]string{"instance": nil, "job": nil, "namespace": nil} // as Prometheus adds them
+			// as Prometheus adds them
+			s.labels[found[1]] = map[string][]string{"instance": nil, "job": nil, "namespace": nil}
 		}
-		for _, l := range label.FindAllStringSubmatch(found[2], -1) {
+		for _, l := range labelPair.FindAllStringSubmatch(found[2], -1) {
 			s.labels[found[1]][l[1]] = append(s.labels[found[1]][l[1]], l[2])
 		}
 	}
 	return s
 }
 
-// has says whether a line is there as it is.
-func (s scraped) has(line string) bool { return strings.Contains(s.text, "\n"+line+"\n") }
+// has reports whether there is such a line.
+func (s scrapedMetrics) has(line string) bool { return strings.Contains(s.text, "\n"+line+"\n") }
 
-// ours are the names of the program's own metrics.
-func (s scraped) ours() []string {
+// ownNames are the names of the program's own metrics.
+func (s scrapedMetrics) ownNames() []string {
 	all := slices.Sorted(maps.Keys(s.kinds))
 	return slices.DeleteFunc(all, func(name string) bool { return !strings.HasPrefix(name, "agentevents_") })
 }
 
-// labelsOf are the labels of a metric, but for those that a histogram adds.
-func (s scraped) labelsOf(name string) []string {
+// labelsOf are the labels of a metric, without those that a histogram adds.
+func (s scrapedMetrics) labelsOf(name string) []string {
 	if s.kinds[name] == "histogram" {
 		name += "_count"
 	}
@@ -64,13 +65,13 @@ func (s scraped) labelsOf(name string) []string {
 }
 
 // The table in the README has each metric, its type and its labels.
-func compareWithREADME(t *testing.T, s scraped) {
+func compareWithREADME(t *testing.T, s scrapedMetrics) {
 	readme, err := os.ReadFile("../README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	var want []string
-	for _, name := range s.ours() {
+	for _, name := range s.ownNames() {
 		row := "| `" + name + "` | " + s.kinds[name] + " | "
 		if labels := s.labelsOf(name); len(labels) > 0 {
 			row += "`" + strings.Join(labels, "`, `") + "` "
@@ -83,7 +84,7 @@ func compareWithREADME(t *testing.T, s scraped) {
 	}
 }
 
-func compareWithDashboard(t *testing.T, s scraped) {
+func compareWithDashboard(t *testing.T, s scrapedMetrics) {
 	var dashboard struct {
 		Panels []struct {
 			Title   string
@@ -103,14 +104,14 @@ func compareWithDashboard(t *testing.T, s scraped) {
 			used = append(used, s.compare(t, p.Title, target.Expr)...)
 		}
 	}
-	for _, name := range s.ours() {
+	for _, name := range s.ownNames() {
 		if !slices.Contains(used, name) {
 			t.Errorf("%s is not on the dashboard", name)
 		}
 	}
 }
 
-func compareWithAlerts(t *testing.T, s scraped) {
+func compareWithAlerts(t *testing.T, s scrapedMetrics) {
 	var rules struct {
 		Groups []struct {
 			Rules []struct {
@@ -143,8 +144,8 @@ var (
 	grouping = regexp.MustCompile(`by \(([^)]*)\)`)
 )
 
-// compare checks that a query is about series and labels that there are, and returns the names of its metrics.
-func (s scraped) compare(t *testing.T, where, query string) (metrics []string) {
+// compare checks that the series and labels in a query exist, and returns the names of its metrics.
+func (s scrapedMetrics) compare(t *testing.T, where, query string) (metrics []string) {
 	t.Helper()
 	for _, found := range inQuery.FindAllStringSubmatch(query, -1) {
 		series := found[1]
@@ -169,8 +170,8 @@ func (s scraped) compare(t *testing.T, where, query string) (metrics []string) {
 	return metrics
 }
 
-// metricOf is the metric that a series is of.
-func (s scraped) metricOf(series string) string {
+// metricOf is the metric of a series.
+func (s scrapedMetrics) metricOf(series string) string {
 	for _, suffix := range []string{"_bucket", "_count", "_sum"} {
 		if name, cut := strings.CutSuffix(series, suffix); cut && s.kinds[name] == "histogram" {
 			return name
@@ -179,13 +180,14 @@ func (s scraped) metricOf(series string) string {
 	return series
 }
 
-// No label has the name of a client or agent, or anything of a URL.
-func nobodyIsNamed(t *testing.T, s scraped, url string) {
+// No label has the id of a client, or a part of a URL.
+func checkNoClientLabels(t *testing.T, s scrapedMetrics, url string) {
 	for series, labels := range s.labels {
 		for name, values := range labels {
 			for _, value := range values {
 				if strings.Contains(name, "client") || strings.Contains(value, "tiger") ||
-					strings.Contains(url, value) && len(value) > 3 || slices.Contains([]string{"12", "13", "14"}, value) {
+					strings.Contains(url, value) && len(value) > 3 ||
+					slices.Contains([]string{"12", "13", "14"}, value) {
 					t.Errorf("%s{%s=%q}", series, name, value)
 				}
 			}

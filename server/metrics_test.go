@@ -1,7 +1,6 @@
 package main
 
 import (
-	"database/sql"
 	"fmt"
 	"io"
 	"net"
@@ -15,13 +14,11 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/agentevents/agentevents/store/pgtest"
 )
 
-func (p *program) scrape() scraped {
+func (p *program) scrape() scrapedMetrics {
 	p.Helper()
-	return read(p.get(p.metricsURL() + "/metrics"))
+	return parseMetrics(p.get(p.metricsURL() + "/metrics"))
 }
 
 func (p *program) metricsURL() string {
@@ -47,8 +44,8 @@ func (p *program) get(url string) string {
 	return string(body)
 }
 
-// measures waits until the answer has all of these lines.
-func (p *program) measures(want ...string) scraped {
+// waitForMetrics waits until the answer has all of these lines.
+func (p *program) waitForMetrics(want ...string) scrapedMetrics {
 	p.Helper()
 	look := time.NewTicker(10 * time.Millisecond)
 	defer look.Stop()
@@ -64,8 +61,8 @@ func (p *program) measures(want ...string) scraped {
 	}
 }
 
-// login makes a local agent of a client, with a registration, log in.
-func (p *program) login(client string, agent int, url string) {
+// logIn creates a local agent of a client with an event, and logs it in.
+func (p *program) logIn(client string, agent int, url string) {
 	p.Helper()
 	path := fmt.Sprintf("/client/%s/agent/local/%d", client, agent)
 	p.put("/client/"+client, `{}`)
@@ -74,9 +71,9 @@ func (p *program) login(client string, agent int, url string) {
 	p.put(path+"/status", `{"agent_status":"available"}`)
 }
 
-// fickle answers as the path says: with a status, with another one from the second time on (500-200), or when it is
-// let go.
-func fickle(t *testing.T) (url string, letGo func()) {
+// scriptedReceiver answers as the path says: /200 with a status, /500-200 with another one from the second request on,
+// and /hold after release.
+func scriptedReceiver(t *testing.T) (url string, release func()) {
 	held := make(chan struct{})
 	var mu sync.Mutex
 	times := map[string]int{}
@@ -92,13 +89,13 @@ func fickle(t *testing.T) (url string, letGo func()) {
 		mu.Unlock()
 		w.WriteHeader(status)
 	}))
-	letGo = sync.OnceFunc(func() { close(held) })
+	release = sync.OnceFunc(func() { close(held) })
 	t.Cleanup(server.Close)
-	t.Cleanup(letGo)
-	return server.URL, letGo
+	t.Cleanup(release)
+	return server.URL, release
 }
 
-// closedPort is a URL where nobody listens.
+// closedPort is a URL of a port on which nothing listens.
 func closedPort(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -109,32 +106,33 @@ func closedPort(t *testing.T) string {
 	return "http://" + l.Addr().String() + "/"
 }
 
-func startMeasured(t *testing.T) *program {
+func startWithMetrics(t *testing.T) *program {
 	t.Helper()
-	return start(t, "AGENTEVENTS_METRICS_ADDR=127.0.0.1:0", "AGENTEVENTS_RETRY_SCHEDULE=100ms", "AGENTEVENTS_RETRY_JITTER=0%")
+	return start(t, "AGENTEVENTS_METRICS_ADDR=127.0.0.1:0", "AGENTEVENTS_RETRY_SCHEDULE=100ms",
+		"AGENTEVENTS_RETRY_JITTER=0%")
 }
 
-// What operators are given (README, dashboard, alerts) is about what the program really tells, and tells all of it.
+// The metrics in README, dashboard and alerts exist, and README and dashboard have all of them.
 func TestMetrics(t *testing.T) {
-	p := startMeasured(t)
-	url, letGo := fickle(t)
-	p.login("12", 1, url+"/200?secret=tiger")
-	p.measures(`agentevents_deliveries_total{state="delivered"} 1`)
-	p.login("12", 2, url+"/500-200")
-	p.measures(`agentevents_deliveries_total{state="delivered"} 2`)
-	p.login("12", 3, url+"/400")
-	p.login("12", 4, url+"/410")
-	p.login("13", 1, closedPort(t)) // for five attempts
-	p.measures(`agentevents_attempts_total{verdict="gone"} 1`, "agentevents_breakers_open 1")
-	p.login("14", 1, url+"/hold")
+	p := startWithMetrics(t)
+	url, release := scriptedReceiver(t)
+	p.logIn("12", 1, url+"/200?secret=tiger")
+	p.waitForMetrics(`agentevents_deliveries_total{state="delivered"} 1`)
+	p.logIn("12", 2, url+"/500-200")
+	p.waitForMetrics(`agentevents_deliveries_total{state="delivered"} 2`)
+	p.logIn("12", 3, url+"/400")
+	p.logIn("12", 4, url+"/410")
+	p.logIn("13", 1, closedPort(t)) // for five attempts
+	p.waitForMetrics(`agentevents_attempts_total{verdict="gone"} 1`, "agentevents_breakers_open 1")
+	p.logIn("14", 1, url+"/hold")
 	p.get(p.url + "/docs/")
-	s := p.measures(strings.Split(afterTraffic, "\n")...)
-	letGo()
-	p.measures("agentevents_attempts_in_flight 0", "agentevents_deliveries_pending 1")
+	s := p.waitForMetrics(strings.Split(afterTraffic, "\n")...)
+	release()
+	p.waitForMetrics("agentevents_attempts_in_flight 0", "agentevents_deliveries_pending 1")
 	t.Run("README", func(t *testing.T) { compareWithREADME(t, s) })
 	t.Run("dashboard", func(t *testing.T) { compareWithDashboard(t, s) })
 	t.Run("alerts", func(t *testing.T) { compareWithAlerts(t, s) })
-	t.Run("labels", func(t *testing.T) { nobodyIsNamed(t, s, url) })
+	t.Run("labels", func(t *testing.T) { checkNoClientLabels(t, s, url) })
 }
 
 const afterTraffic = `agentevents_store_up 1
@@ -166,9 +164,10 @@ agentevents_http_request_seconds_count{operation="putLocalAgentStatus"} 6
 agentevents_http_requests_total{code="200",operation="none"} 1`
 
 func TestProfiles(t *testing.T) {
-	p := startMeasured(t)
+	p := startWithMetrics(t)
 	for path, want := range map[string]string{
-		"": "goroutine", "goroutine?debug=1": "goroutine profile:", "cmdline": "", "symbol": "num_symbols", "heap?debug=1": "heap profile:",
+		"": "goroutine", "goroutine?debug=1": "goroutine profile:", "cmdline": "", "symbol": "num_symbols",
+		"heap?debug=1":       "heap profile:",
 		"trace?seconds=0.01": "", "profile?seconds=1": "",
 	} {
 		if got := p.get(p.metricsURL() + "/debug/pprof/" + path); !strings.Contains(got, want) {
@@ -185,62 +184,7 @@ func TestProfiles(t *testing.T) {
 		}
 	}
 	p.stop()
-	p.ends(time.Minute)
-}
-
-// What the store cannot tell is left out, and the rest is told.
-func TestMetricsOfAStoreThatIsGone(t *testing.T) {
-	s := newSite(t)
-	m := newMetrics(s.store)
-	s.closeStore()
-	got := measured(t, m)
-	if !got.has("agentevents_store_up 0") || !got.has("agentevents_attempts_in_flight 0") ||
-		!got.has(`agentevents_deliveries_total{state="failed"} 0`) {
-		t.Errorf("got\n%s", got.text)
-	}
-	for _, name := range []string{"pending", "lanes_due", "oldest_due_seconds", "breakers_open", "registrations_disabled"} {
-		if got.labels["agentevents_"+name] != nil {
-			t.Errorf("%s cannot be known", name)
-		}
-	}
-}
-
-// Nor does it take long to say that nothing can be written.
-func TestMetricsOfAStoreThatHangs(t *testing.T) {
-	t.Parallel()
-	pgtest.SQLiteOnly(t, "there it is one writer whom all wait for")
-	s := newSite(t)
-	db, err := sql.Open("sqlite3", strings.TrimPrefix(s.store.URL, "sqlite:"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	conn, err := db.Conn(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	if _, err := conn.ExecContext(t.Context(), "BEGIN IMMEDIATE"); err != nil {
-		t.Fatal(err)
-	}
-	m, began := newMetrics(s.store), time.Now()
-	got := measured(t, m)
-	if !got.has("agentevents_store_up 0") || !got.has("agentevents_breakers_open 0") {
-		t.Errorf("got\n%s", got.text)
-	}
-	if took := time.Since(began); took >= 5*time.Second { // as long as SQLite itself waits for its writer
-		t.Errorf("it took %v", took)
-	}
-}
-
-func measured(t *testing.T, m *metrics) scraped {
-	t.Helper()
-	w := httptest.NewRecorder()
-	m.handler(newLog(t.Output(), config{})).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", http.NoBody))
-	if w.Code != http.StatusOK {
-		t.Fatalf("%d %s", w.Code, w.Body)
-	}
-	return read(w.Body.String())
+	p.waitForExit(time.Minute)
 }
 
 func TestMetricsAddressIsTaken(t *testing.T) {
@@ -249,11 +193,12 @@ func TestMetricsAddressIsTaken(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	code, _, stderr := call(t, []string{
+	code, _, stderr := runCommand(t, []string{
 		"AGENTEVENTS_ADDR=127.0.0.1:0", "AGENTEVENTS_METRICS_ADDR=" + taken.Addr().String(),
 		"AGENTEVENTS_DATABASE_URL=sqlite:" + filepath.Join(t.TempDir(), "test.db"),
 	}, "serve")
-	if want := "agentevents: listen for metrics: listen tcp " + taken.Addr().String(); code != exitFailed || !strings.HasPrefix(stderr, want) {
+	if want := "agentevents: listen for metrics: listen tcp " + taken.Addr().String(); code != exitFailed ||
+		!strings.HasPrefix(stderr, want) {
 		t.Errorf("exit code %d, standard error %q", code, stderr)
 	}
 }

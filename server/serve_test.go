@@ -18,34 +18,64 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/server/internal/contract"
+	"github.com/agentevents/agentevents/server/internal/servertest"
+	"github.com/agentevents/agentevents/server/internal/telemetry"
 	"github.com/agentevents/agentevents/server/lab"
 	"github.com/agentevents/agentevents/store"
 	"github.com/agentevents/agentevents/store/pgtest"
 )
 
-// program is the whole program in this process, but for its signals.
+// Polls that wait do not delay the end.
+func TestStopEndsPolls(t *testing.T) {
+	p := start(t)
+	p.put("/client/12", `{}`)
+	answers := make(chan string)
+	for range 20 {
+		go func() {
+			resp, err := p.api.Get(p.url + contract.BasePath + "/client/12/status_change/?wait=30")
+			if err != nil {
+				answers <- err.Error()
+				return
+			}
+			defer resp.Body.Close()
+			body, err := io.ReadAll(resp.Body)
+			answers <- fmt.Sprintf("%d %s%v", resp.StatusCode, body, err)
+		}()
+	}
+	servertest.AwaitPolls(t, 20)
+	p.stop()
+	for range 20 {
+		if got := <-answers; got != "200 []\n<nil>" {
+			t.Errorf("a poll ended with %q", got)
+		}
+	}
+	p.waitForExit(5 * time.Second)
+}
+
+// program is the program in this process, stopped without a signal.
 type program struct {
 	testing.TB
 	url    string
 	store  string // its URL
 	stop   context.CancelFunc
-	log    *transcript
+	log    *servertest.Log
 	exited chan int
 	api    http.Client // of the operator
 }
 
-// start starts it on a free port, with a store of its own, and waits until it says where.
+// start starts it on a free port with a store of its own, and returns when it listens.
 func start(t testing.TB, env ...string) *program {
 	t.Helper()
 	return startOn(t, pgtest.URL(t), env...)
 }
 
-// startOn is start with a store that may have been another's before.
+// startOn is start with a store that may exist already.
 func startOn(t testing.TB, databaseURL string, env ...string) *program {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	t.Cleanup(stop)
-	p := &program{TB: t, store: databaseURL, stop: stop, log: &transcript{}, exited: make(chan int, 1)}
+	p := &program{TB: t, store: databaseURL, stop: stop, log: &servertest.Log{}, exited: make(chan int, 1)}
 	lines, stderr := io.Pipe()
 	env = append(env, "AGENTEVENTS_ADDR=127.0.0.1:0", "AGENTEVENTS_ALLOW_NETWORKS=127.0.0.0/8",
 		"AGENTEVENTS_DATABASE_URL="+databaseURL, "AGENTEVENTS_OPERATOR_ID="+lab.OperatorID,
@@ -54,14 +84,22 @@ func startOn(t testing.TB, databaseURL string, env ...string) *program {
 		p.exited <- run(ctx, []string{"serve"}, env, io.Discard, stderr)
 		_ = stderr.Close()
 	}()
-	p.url = p.read(lines)
+	p.url = p.readLog(lines)
 	p.api.Transport = &lab.Operator{URL: p.url}
 	t.Cleanup(func() { keepsSecrets(t, p.log.String()) })
 	return p
 }
 
-// read keeps all that is logged, and returns the address in it.
-func (p *program) read(log io.Reader) string {
+// keepsSecrets looks for secrets in what was logged.
+func keepsSecrets(t testing.TB, log string) {
+	t.Helper()
+	if secret := lab.Secret(log); secret != "" {
+		t.Errorf("the log has the secret %q:\n%s", secret, log)
+	}
+}
+
+// readLog keeps the log, and returns the address in it.
+func (p *program) readLog(log io.Reader) string {
 	p.Helper()
 	url := make(chan string, 1)
 	go func() {
@@ -84,7 +122,9 @@ func (p *program) read(log io.Reader) string {
 // put makes a request that must succeed.
 func (p *program) put(path, body string) {
 	p.Helper()
-	r, err := http.NewRequestWithContext(p.Context(), http.MethodPut, p.url+basePath+path, strings.NewReader(body))
+	r,
+		err := http.NewRequestWithContext(p.Context(), http.MethodPut, p.url+contract.BasePath+path,
+		strings.NewReader(body))
 	if err != nil {
 		p.Fatal(err)
 	}
@@ -93,7 +133,9 @@ func (p *program) put(path, body string) {
 
 func (p *program) post(path, body string) {
 	p.Helper()
-	r, err := http.NewRequestWithContext(p.Context(), http.MethodPost, p.url+basePath+path, strings.NewReader(body))
+	r,
+		err := http.NewRequestWithContext(p.Context(), http.MethodPost, p.url+contract.BasePath+path,
+		strings.NewReader(body))
 	if err != nil {
 		p.Fatal(err)
 	}
@@ -113,7 +155,7 @@ func (p *program) send(r *http.Request) {
 	}
 }
 
-// upload begins a request with a body of two bytes and returns when a handler reads it.
+// upload sends the head of a request with a body of two bytes, and returns when the handler waits for the body.
 func (p *program) upload() net.Conn {
 	p.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(p.url, "http://"))
@@ -125,8 +167,9 @@ func (p *program) upload() net.Conn {
 	if err != nil {
 		p.Fatal(err)
 	}
-	fmt.Fprintf(conn, "PUT %s/client/12 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: 2\r\n"+
-		"Expect: 100-continue\r\n\r\n", basePath, token)
+	fmt.Fprintf(conn, "PUT %s/client/12 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: "+
+		"application/json\r\nContent-Length: 2\r\n"+
+		"Expect: 100-continue\r\n\r\n", contract.BasePath, token)
 	line, err := bufio.NewReader(conn).ReadString('\n')
 	if err != nil || !strings.Contains(line, "100") {
 		p.Fatalf("%q, %v", line, err)
@@ -134,8 +177,8 @@ func (p *program) upload() net.Conn {
 	return conn
 }
 
-// ends waits for the end and compares how.
-func (p *program) ends(within time.Duration) {
+// waitForExit waits for exit code 0.
+func (p *program) waitForExit(within time.Duration) {
 	p.Helper()
 	select {
 	case code := <-p.exited:
@@ -150,10 +193,12 @@ func (p *program) ends(within time.Duration) {
 func TestStart(t *testing.T) {
 	p := start(t, "AGENTEVENTS_NONSENSE=1")
 	p.stop()
-	p.ends(time.Minute)
+	p.waitForExit(time.Minute)
 	for _, want := range []string{
-		`level=WARN msg="unknown variable" name=AGENTEVENTS_NONSENSE`, "version=" + build().version, "store=" + store.Redacted(p.store),
-		"api=" + p.url + basePath, `level=WARN msg="receivers may live in networks that are not public" networks=[127.0.0.0/8]`,
+		`level=WARN msg="unknown variable" name=AGENTEVENTS_NONSENSE`, "version=" + build().version, "store=" +
+			store.Redacted(p.store),
+		"api=" + p.url + contract.BasePath,
+		`level=WARN msg="receivers may live in networks that are not public" networks=[127.0.0.0/8]`,
 	} {
 		if !strings.Contains(p.log.String(), want) {
 			t.Errorf("it does not say %s:\n%s", want, p.log)
@@ -169,18 +214,21 @@ func TestRefusedStart(t *testing.T) {
 	defer taken.Close()
 	file := "AGENTEVENTS_DATABASE_URL=sqlite:" + filepath.Join(t.TempDir(), "test.db")
 	for want, env := range map[string][]string{
-		"the configuration is wrong":  {"AGENTEVENTS_ADDR=x", file},
-		taken.Addr().String():         {"AGENTEVENTS_ADDR=" + taken.Addr().String(), file},
-		"/nonexistent/agentevents.db": {"AGENTEVENTS_ADDR=127.0.0.1:0", "AGENTEVENTS_DATABASE_URL=sqlite:/nonexistent/agentevents.db"},
+		"the configuration is wrong": {"AGENTEVENTS_ADDR=x", file},
+		taken.Addr().String():        {"AGENTEVENTS_ADDR=" + taken.Addr().String(), file},
+		"/nonexistent/agentevents.db": {
+			"AGENTEVENTS_ADDR=127.0.0.1:0", "AGENTEVENTS_DATABASE_URL=sqlite:/nonexistent/agentevents.db",
+		},
 	} {
-		code, out, stderr := call(t, env, "serve")
-		if code != exitFailed || out != "" || !strings.HasPrefix(stderr, "agentevents: ") || !strings.Contains(stderr, want) {
+		code, out, stderr := runCommand(t, env, "serve")
+		if code != exitFailed || out != "" || !strings.HasPrefix(stderr, "agentevents: ") ||
+			!strings.Contains(stderr, want) {
 			t.Errorf("%q: exit code %d, output %q, standard error %q", env, code, out, stderr)
 		}
 	}
 }
 
-// What runs is finished, what is new is refused, and nothing is left behind.
+// On a stop, requests that run are finished, new ones are refused, and no goroutine is left.
 func TestGracefulStop(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent(),
 		goleak.IgnoreAnyFunction("gorm.io/gorm/internal/lru.NewLRU[...].func1")) // which nothing can end
@@ -200,24 +248,27 @@ func TestGracefulStop(t *testing.T) {
 	if err != nil || !strings.Contains(string(answer), "201 Created") {
 		t.Errorf("the request that ran was answered %q, %v", answer, err)
 	}
-	p.ends(time.Minute)
+	p.waitForExit(time.Minute)
 	http.DefaultClient.CloseIdleConnections()
 }
 
-// A listener that fails ends the program, and what waits for changes is answered before.
+// If a listener fails, polls are answered and the program ends.
 func TestListenerFails(t *testing.T) {
 	for name, fail := range map[string]func(on listeners) error{
 		"of requests": func(on listeners) error { return on.api.Close() },
 		"of metrics":  func(on listeners) error { return on.metrics.Close() },
 	} {
 		t.Run(name, func(t *testing.T) {
-			env := variables([]string{"AGENTEVENTS_DATABASE_URL=" + pgtest.URL(t), "AGENTEVENTS_ADDR=127.0.0.1:0", "AGENTEVENTS_METRICS_ADDR=127.0.0.1:0"})
+			env := variables([]string{
+				"AGENTEVENTS_DATABASE_URL=" + pgtest.URL(t), "AGENTEVENTS_ADDR=127.0.0.1:0",
+				"AGENTEVENTS_METRICS_ADDR=127.0.0.1:0",
+			})
 			var line commands
 			_, err := parse(&line, []string{"serve"}, env, io.Discard, io.Discard)
 			must(t, err)
 			c, err := line.validate()
 			must(t, err)
-			log := newLog(io.Discard, c)
+			log := telemetry.NewLog(io.Discard, c.logLevel, c.logJSON)
 			on, err := listen(t.Context(), c)
 			must(t, err)
 			st, err := store.Open(t.Context(), store.Options{URL: c.databaseURL, Log: log})
@@ -227,12 +278,13 @@ func TestListenerFails(t *testing.T) {
 			must(t, err)
 			must(t, st.EnsureOperator(t.Context(), lab.OperatorID, lab.OperatorSecret))
 			ended := make(chan error, 1)
-			go func() { ended <- work(t.Context(), c, st, on, nil, log) }()
-			before, answered := waiting(), make(chan string, 1)
+			go func() { ended <- serveAndDeliver(t.Context(), c, st, on, nil, log) }()
+			before, answered := servertest.WaitingPolls(), make(chan string, 1)
 			go func() {
-				answered <- answerOf("http://"+on.api.Addr().String(), basePath+"/client/12/status_change/?wait=30")
+				answered <- getAsOperator("http://"+on.api.Addr().String(), contract.BasePath+
+					"/client/12/status_change/?wait=30")
 			}()
-			for waiting() == before {
+			for servertest.WaitingPolls() == before {
 				runtime.Gosched()
 			}
 			must(t, fail(on))
@@ -246,8 +298,8 @@ func TestListenerFails(t *testing.T) {
 	}
 }
 
-// answerOf is the answer to a request of the operator in short.
-func answerOf(server, path string) string {
+// getAsOperator sends a GET with the operator's token, and returns status and body.
+func getAsOperator(server, path string) string {
 	operator := http.Client{Transport: &lab.Operator{URL: server}}
 	resp, err := operator.Get(server + path)
 	if err != nil {
@@ -268,7 +320,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// Neither a receiver that hangs nor a client that does holds up the end for long.
+// Neither a receiver that hangs nor a client that hangs delays the end for long.
 func TestStopInTime(t *testing.T) {
 	t.Parallel()
 	reached, release := make(chan struct{}), make(chan struct{})
@@ -287,6 +339,6 @@ func TestStopInTime(t *testing.T) {
 	p.upload()
 	began := time.Now()
 	p.stop()
-	p.ends(40 * time.Second)
+	p.waitForExit(time.Minute)
 	t.Logf("it took %v", time.Since(began).Round(time.Millisecond))
 }

@@ -7,13 +7,12 @@ import (
 	"runtime/debug"
 )
 
-// What was built, set by the linker (-X main.version=…), and by nothing else.
+// The version and commit of the build, set only by the linker (-X main.version=…).
 var version, commit string
 
-// buildInfo says what was built.
 type buildInfo struct{ version, commit string }
 
-// build takes what the linker did not set from what Go put into the binary.
+// build returns the version and commit. What the linker did not set is taken from the build info of the binary.
 func build() buildInfo {
 	b := buildInfo{version, commit}
 	if info, ok := debug.ReadBuildInfo(); ok {

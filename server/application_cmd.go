@@ -1,0 +1,111 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"text/tabwriter"
+	"unicode"
+
+	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/store"
+)
+
+// applicationCommands manage applications without the API. Their flags have no variables.
+type applicationCommands struct {
+	Create createCommand `cmd:"" help:"${application_create}"`
+	List   listCommand   `cmd:"" help:"${application_list}"`
+	Revoke revokeCommand `cmd:"" help:"${application_revoke}"`
+}
+
+type createCommand struct {
+	Client   string          `command:"" placeholder:"ID" xor:"whose" help:"${create_client}"`
+	Operator bool            `command:"" xor:"whose" help:"${create_operator}"`
+	Name     string          `command:"" required:"" help:"${create_name}"`
+	Access   gen.AccessLevel `command:"" enum:",all,call_api,read_only" default:"" help:"${create_access}"`
+}
+
+// Validate is called by kong. Its tag "required" would make the help ask for both flags.
+func (c createCommand) Validate() error {
+	if c.Client == "" && !c.Operator {
+		return errors.New("either --client=ID or --operator is required")
+	}
+	return nil
+}
+
+type listCommand struct{}
+
+type revokeCommand struct {
+	ID string `arg:"" help:"${revoke_id}"`
+}
+
+// withStore calls a function with the store, which another process may serve at the same time.
+func (s settings) withStore(ctx context.Context, fn func(*store.Store) error) error {
+	c, err := s.validate()
+	if err != nil {
+		return err
+	}
+	st, err := store.OpenBeside(ctx, store.Options{URL: c.databaseURL, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return err
+	}
+	return errors.Join(fn(st), st.Close())
+}
+
+func (c createCommand) run(ctx context.Context, s settings, stdout io.Writer) error {
+	return s.withStore(ctx, func(st *store.Store) error {
+		made, err := c.create(ctx, st)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(stdout, "id     %s\nsecret %s\n", made.ID, made.Secret)
+		return err
+	})
+}
+
+func (c createCommand) create(ctx context.Context, st *store.Store) (gen.ApplicationSecret, error) {
+	n := len([]rune(c.Name))
+	switch {
+	case n < 1 || n > 255 || strings.ContainsFunc(c.Name, unicode.IsControl):
+		return gen.ApplicationSecret{}, errors.New(
+			"--name must be 1 to 255 characters long, without control characters")
+	case c.Operator && c.Access != "":
+		return gen.ApplicationSecret{}, errors.New(
+			"--access is for a client's application: an operator's may do everything")
+	case c.Operator:
+		return st.CreateOperator(ctx, c.Name)
+	}
+	return st.CreateApplication(ctx, c.Client, gen.ApplicationCreate{
+		Name: c.Name, Access: cmp.Or(c.Access, gen.AccessLevelAll),
+	})
+}
+
+func (listCommand) run(ctx context.Context, s settings, stdout io.Writer) error {
+	return s.withStore(ctx, func(st *store.Store) error {
+		all, err := st.AllApplications(ctx)
+		if err != nil {
+			return err
+		}
+		w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(w, "ID\tCLIENT\tACCESS\tCREATED\tNAME")
+		for _, a := range all {
+			created := a.CreatedAt.Format("2006-01-02T15:04:05.000Z")
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", a.ID, a.Client, a.Access, created, a.Name)
+		}
+		return w.Flush()
+	})
+}
+
+func (c revokeCommand) run(ctx context.Context, s settings, stdout io.Writer) error {
+	return s.withStore(ctx, func(st *store.Store) error {
+		if err := st.RevokeApplication(ctx, c.ID); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintf(stdout, "revoked %s\n", c.ID)
+		return err
+	})
+}

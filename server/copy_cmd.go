@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"golang.org/x/term"
+
+	"github.com/agentevents/agentevents/store"
+)
+
+type copyCommand struct {
+	From string `command:"" placeholder:"URL" required:"" help:"${copy_from}"`
+	To   string `command:"" placeholder:"URL" required:"" help:"${copy_to}"`
+}
+
+func (c copyCommand) run(ctx context.Context, stdout, stderr io.Writer) error {
+	p := progress{on: stderr, plain: !terminal(stderr)}
+	err := store.CopyTo(ctx, c.From, c.To, p.show)
+	p.end()
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(stdout, "%s has all of %s, verified\n", store.Redacted(c.To), c.From)
+	return err
+}
+
+// progress shows how much of a table is copied.
+type progress struct {
+	on    io.Writer
+	plain bool // no bar, but a line for each table that is complete
+	table string
+	bar   *progressbar.ProgressBar
+}
+
+func (p *progress) show(c store.Copied) {
+	if c.Anew {
+		fmt.Fprintln(p.on, "an earlier copy was of another source, or this one was served since: "+
+			"it is taken away, and all is copied anew")
+		return
+	}
+	if p.plain {
+		p.line(c)
+		return
+	}
+	if c.Table != p.table {
+		p.end()
+		p.table = c.Table
+		p.bar = progressbar.NewOptions64(max(c.Total, 1), progressbar.OptionSetWriter(p.on),
+			progressbar.OptionShowCount(), progressbar.OptionSetPredictTime(true),
+			progressbar.OptionSetDescription(fmt.Sprintf("%-14s", c.Table)),
+			progressbar.OptionThrottle(100*time.Millisecond))
+	}
+	if c.Total == 0 {
+		c.Done = 1
+	}
+	_ = p.bar.Set64(c.Done) // the copy goes on without its bar
+}
+
+func (p *progress) line(c store.Copied) {
+	if c.Done >= c.Total {
+		fmt.Fprintf(p.on, "%-14s %d of %d rows\n", c.Table, c.Done, c.Total)
+	}
+}
+
+// terminal reports whether w is a terminal.
+func terminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// end ends the line of the bar.
+func (p *progress) end() {
+	if p.bar != nil {
+		_, _ = fmt.Fprintln(p.on)
+	}
+}

@@ -1,0 +1,221 @@
+package api
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+	"testing"
+
+	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/store"
+)
+
+// checkLimitHeaders checks X-RateLimit-* of an answer.
+func checkLimitHeaders(resp *apiResponse) error {
+	told := map[string]int64{}
+	for _, name := range []string{"X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"} {
+		n, err := strconv.ParseInt(resp.header.Get(name), 10, 64)
+		if err != nil || n < 0 || len(resp.header.Values(name)) != 1 {
+			return fmt.Errorf("%s is %q", name, resp.header.Values(name))
+		}
+		told[name] = n
+	}
+	limit, left, reset := told["X-RateLimit-Limit"], told["X-RateLimit-Remaining"], told["X-RateLimit-Reset"]
+	if left > limit || reset < 1 || reset > 3600 {
+		return fmt.Errorf("%d of %d requests are left, for %d s", left, limit, reset)
+	}
+	if resp.request.Header.Get("Authorization") == "Bearer "+operatorToken.token &&
+		(limit != store.NoLimit || left != limit) {
+		return fmt.Errorf("the operator is limited to %d requests, %d are left", limit, left)
+	}
+	return nil
+}
+
+// setLimits changes limits of client 12, which it creates if it does not exist.
+func (ts *testServer) setLimits(u gen.ClientLimitsUpdate) {
+	ts.Helper()
+	_, err := ts.store.SetLimits(ts.Context(), ts.client("12").id, u)
+	ts.must(err)
+}
+
+func limitOf(n int64) gen.ClientLimitUpdate { return gen.ClientLimitUpdate{Limit: &n} }
+
+// operationLimitScenario is a request of a client whose limit is 0. It is refused for that first, whatever else is
+// wrong.
+func operationLimitScenario(e *apiOperation, s scenario) scenario {
+	want := `{"message":"the client may make 0 requests an hour, and has made them","status":"rate_limit_exceeded"}`
+	return s.refused("beyond the rate limit", http.StatusTooManyRequests, nil, func(s *scenario) {
+		given := s.setup
+		s.setup = func(ts *testServer) {
+			if given != nil {
+				given(ts)
+			}
+			ts.setLimits(gen.ClientLimitsUpdate{RequestsPerHour: limitOf(0)})
+			ts.setTime(exampleTime)
+		}
+		s.sharedSetup += " limited"
+		if e.jsonBody() != nil {
+			s.body = `{"`
+		}
+		s.header, s.wantBody = allToken.header(), want
+		s.wantHeader = map[string]string{
+			"Retry-After": "3130", "X-RateLimit-Limit": "0", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "3130",
+		}
+	})
+}
+
+func limitHeaders(limit, left string) map[string]string {
+	return map[string]string{
+		"X-RateLimit-Limit": limit, "X-RateLimit-Remaining": left, "X-RateLimit-Reset": "3130", "Retry-After": "",
+	}
+}
+
+func limitScenarios() []scenario {
+	zero := func(ts *testServer) { ts.setLimits(gen.ClientLimitsUpdate{RequestsPerHour: limitOf(0)}) }
+	return []scenario{
+		{
+			name: "read as the operator", op: "getLimits", representative: true, setup: (*testServer).withEvents,
+			request: "GET /client/12/limit/", status: 200,
+		}, {
+			name: "change one", op: "putLimits", representative: true, setup: (*testServer).withEvents,
+			request: "PUT /client/12/limit/",
+			body:    `{"agent_event":{"limit":5}}`, status: 200,
+		}, {
+			name: "get", op: "getLimits", setup: (*testServer).withEvents, request: "GET /client/12/limit/",
+			status: 200,
+			wantBody: `{"agent_event":{"limit":1000,"used":2},"agent":{"limit":10000,"used":2},` +
+				`"requests_per_hour":{"limit":100000,"used":0}}`,
+			wantHeader: limitHeaders("2147483647", "2147483647"),
+		}, {
+			name: "get as a client, whose request is counted", op: "getLimits", setup: (*testServer).withClient,
+			request: "GET /client/@me/limit", header: readOnlyToken.header(), status: 200,
+			wantBody: `{"agent_event":{"limit":1000,"used":0},"agent":{"limit":10000,"used":0},` +
+				`"requests_per_hour":{"limit":100000,"used":1}}`,
+			wantHeader: limitHeaders("100000", "99999"),
+		}, {
+			name: "a refusal has the headers, and does not count", op: "putLimits", setup: (*testServer).withClient,
+			request: "PUT /client/12/limit/", body: `{}`, header: allToken.header(), status: 403,
+			wantBody:   `{"message":"access denied","status":"access_denied"}`,
+			wantHeader: limitHeaders("100000", "100000"),
+		}, {
+			name: "403 comes before 429", op: "putLimits", setup: zero,
+			request: "PUT /client/12/limit/", body: `{}`, header: allToken.header(), status: 403,
+			wantBody: `{"message":"access denied","status":"access_denied"}`,
+		}, {
+			name: "the operator's requests are not limited", op: "getClient", setup: zero, request: "GET /client/12",
+			status:     200,
+			wantHeader: limitHeaders("2147483647", "2147483647"),
+		}, {
+			name: "an invalid token gets the headers of no limit", op: "getClient", setup: zero,
+			request: "GET /client/12", status: 401,
+			header:     map[string]string{"Authorization": "Bearer x"},
+			wantHeader: limitHeaders("2147483647", "2147483647"),
+		}, {
+			name: "set one", op: "putLimits", setup: (*testServer).withEvents, request: "PUT /client/12/limit/",
+			body: `{"agent_event":{"limit":0}}`, status: 200,
+			wantBody: `{"agent_event":{"limit":0,"used":2},"agent":{"limit":10000,"used":2},` +
+				`"requests_per_hour":{"limit":100000,"used":0}}`,
+			after: func(ts *testServer) {
+				ts.wantGet("/client/12/limit/", `{"agent_event":{"limit":0,"used":2},"agent":{"limit":10000,"used":2},`+
+					`"requests_per_hour":{"limit":100000,"used":0}}`)
+			},
+		}, {
+			name: "set all to the maximum", op: "putLimits", setup: (*testServer).withClient,
+			request: "PUT /client/12/limit",
+			body: `{"agent_event":{"limit":2147483647},"agent":{"limit":2147483647},` +
+				`"requests_per_hour":{"limit":2147483647}}`,
+			status: 200,
+			wantBody: `{"agent_event":{"limit":2147483647,"used":0},"agent":{"limit":2147483647,"used":0},` +
+				`"requests_per_hour":{"limit":2147483647,"used":0}}`,
+		}, {
+			name: "set nothing", op: "putLimits", setup: (*testServer).withClient, request: "PUT /client/12/limit/",
+			body: `{"agent":{}}`, status: 200,
+			wantBody: `{"agent_event":{"limit":1000,"used":0},"agent":{"limit":10000,"used":0},` +
+				`"requests_per_hour":{"limit":100000,"used":0}}`,
+		}, {
+			name: "numbers out of range are refused", op: "putLimits", setup: (*testServer).withClient,
+			request: "PUT /client/12/limit/",
+			body:    `{"agent_event":{"limit":2147483648},"agent":{"limit":-1},"requests_per_hour":{"limit":1.5}}`,
+			status:  400, wantFields: []string{"agent_event.limit", "agent.limit", "requests_per_hour.limit"},
+		}, {
+			name: "null and texts are refused", op: "putLimits", setup: (*testServer).withClient,
+			request: "PUT /client/12/limit/",
+			body:    `{"agent_event":null,"agent":{"limit":null},"requests_per_hour":{"limit":"5"}}`, status: 400,
+			wantFields: []string{"agent_event", "agent.limit", "requests_per_hour.limit"},
+		}, {
+			name: "unknown fields are refused", op: "putLimits", setup: (*testServer).withClient,
+			request: "PUT /client/12/limit/",
+			body:    `{"event":{},"agent":{"limit":5,"used":0}}`, status: 400,
+			wantFields: []string{"event", "agent.used"},
+		},
+	}
+}
+
+// usedUpScenarios are about clients that have as many agents and events as they may have.
+func usedUpScenarios() []scenario {
+	full := func(ts *testServer) {
+		ts.withEvents()
+		ts.setLimits(gen.ClientLimitsUpdate{AgentEvent: limitOf(2), Agent: limitOf(2)})
+	}
+	noAgent := `{"message":"client 12 may have 2 agents and has 2; ` +
+		`GET /api/ver1.0/client/12/limit/ shows its limits",` +
+		`"status":"agent_limit_exceeded"}`
+	event := `{"url":"http://example.com/","method":"GET","event_type":"agent-login"}`
+	return []scenario{
+		{
+			name: "POST of an agent beyond the limit", op: "create{Kind}Agent", setup: full,
+			request: "POST /client/12/agent/{kind}/",
+			body:    `{"{field}":"x"}`, status: 409, wantBody: noAgent,
+		}, {
+			name: "PUT of an agent beyond the limit", op: "put{Kind}Agent", setup: full,
+			request: "PUT /client/12/agent/{kind}/999",
+			body:    `{"{field}":"x"}`, status: 409, wantBody: noAgent,
+		}, {
+			name: "PUT of an agent that exists, at the limit", op: "put{Kind}Agent", setup: full,
+			request: "PUT /client/12/agent/{kind}/{id}",
+			body:    `{"{field}":"x"}`, status: 200,
+		}, {
+			name: "POST of an event beyond the limit", op: "create{Kind}AgentEvent", setup: full,
+			request: "POST /client/12/agent/{kind}/{id}/event/", body: event, status: 409,
+			wantBody: `{"message":"client 12 may have 2 events and has 2; GET /api/ver1.0/client/12/limit/ shows its ` +
+				`limits",` +
+				`"status":"agent_event_limit_exceeded"}`,
+		}, {
+			name: "an event after another one was deleted", op: "create{Kind}AgentEvent",
+			request: "POST /client/12/agent/{kind}/{id}/event/",
+			setup: func(ts *testServer) {
+				full(ts)
+				ts.send(scenario{request: "DELETE " + ts.kind.fill("/client/12/agent/{other}/{otherID}")})
+			},
+			body: event, status: 201,
+		},
+	}
+}
+
+// The last request that the limit allows, the first that it refuses, and the next hour.
+func TestContractRateLimit(t *testing.T) {
+	t.Parallel()
+	ts := newTestServer(t)
+	ts.withEvents()
+	ts.setLimits(gen.ClientLimitsUpdate{RequestsPerHour: limitOf(3)})
+	ask := func(status int, left string) {
+		t.Helper()
+		resp := ts.send(scenario{request: "GET /client/@me/agent/local/136", header: callAPIToken.header()})
+		if resp.status != status || resp.header.Get("X-RateLimit-Remaining") != left {
+			t.Errorf("%d %s, %s are left; want %d and %s", resp.status, resp.body,
+				resp.header.Get("X-RateLimit-Remaining"), status, left)
+		}
+	}
+	ask(200, "2")
+	ts.send(scenario{request: "GET /client/13", header: allToken.header()})                    // 403
+	ts.send(scenario{request: "GET /client/12/agent/local/0", header: readOnlyToken.header()}) // 400
+	ask(200, "0")
+	ask(429, "0")
+	ts.send(scenario{request: "PUT /client/12/agent/local/136/status", body: `{"agent_status":"available"}`})
+	ts.setLimits(gen.ClientLimitsUpdate{RequestsPerHour: limitOf(4)})
+	ask(200, "0")
+	ts.setLimits(gen.ClientLimitsUpdate{RequestsPerHour: limitOf(1)})
+	ask(429, "0")
+	ts.setTime("2017-05-30T16:00:00Z")
+	ask(200, "0")
+}

@@ -1,0 +1,144 @@
+package api
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/server/internal/auth"
+	"github.com/agentevents/agentevents/server/internal/contract"
+	"github.com/agentevents/agentevents/store"
+)
+
+const testEventPath = "/client/12/agent/local/136/event/1/test"
+
+// newLiveServerWithEvent is a server with an event whose URL the API might refuse.
+func newLiveServerWithEvent(t *testing.T, url string) *liveServer {
+	t.Helper()
+	ls := newLiveServer(t).withAgents()
+	_, err := ls.store.CreateEvent(t.Context(), store.AgentKey{Client: "12", Type: gen.AgentTypeLocal, ID: 136},
+		gen.AgentEventCreate{URL: url, Method: gen.RequestMethodGET, EventType: gen.EventTypeAgentLogin})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ls
+}
+
+func (ls *liveServer) sendTest() (m gen.EventTestResult) {
+	ls.Helper()
+	g := ls.call("POST", testEventPath, "")
+	if err := json.Unmarshal([]byte(g.body), &m); err != nil || g.status != http.StatusOK {
+		ls.Fatalf("%d %s", g.status, g.body)
+	}
+	return m
+}
+
+// The guard of deliveries also guards test deliveries: the answer says that the URL is forbidden, and nothing is sent.
+func TestContractTestDeliveryToForbiddenURL(t *testing.T) {
+	t.Parallel()
+	for url, want := range map[string]string{
+		"http://10.0.0.1/x":              "the address 10.0.0.1 is not one that receivers may live at",
+		"http://169.254.169.254/latest":  "the address 169.254.169.254 is not one that receivers may live at",
+		"http://[::ffff:192.168.0.1]/":   "is not one that receivers may live at",
+		"ftp://example.com/":             "http or https",
+		"http://u:secret@10.0.0.1/?k=v1": "the address 10.0.0.1 is not one that receivers may live at",
+	} {
+		ls := newLiveServerWithEvent(t, url)
+		m := ls.sendTest()
+		if !strings.Contains(m.Attempt.Error, want) || m.Attempt.Status != 0 || m.Attempt.Verdict != "failed" {
+			t.Errorf("the test of %s: %+v, want %s", url, m.Attempt, want)
+		}
+		if m.Request.Curl == "" || m.Request.URL == "" {
+			t.Errorf("the test of %s shows %+v", url, m.Request)
+		}
+		var list []gen.EventTestResult
+		if err := json.Unmarshal([]byte(ls.call("GET", testEventPath, "").body), &list); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff([]gen.EventTestResult{m}, list, ignoreChangedAt); diff != "" {
+			t.Errorf("the list (-want +got):\n%s", diff)
+		}
+	}
+}
+
+// ignoreChangedAt ignores the header agentevents-changed-at.
+var ignoreChangedAt = cmp.FilterPath(func(p cmp.Path) bool {
+	return slices.ContainsFunc(p,
+		func(s cmp.PathStep) bool { return s.String() == ".Curl" || s.String() == `["agentevents-changed-at"]` })
+}, cmp.Ignore())
+
+// The answer says that the receiver cannot be reached.
+func TestContractTestDeliveryToClosedPort(t *testing.T) {
+	t.Parallel()
+	gone := httptest.NewServer(http.NotFoundHandler())
+	gone.Close()
+	m := newLiveServerWithEvent(t, gone.URL).sendTest()
+	if !strings.Contains(m.Attempt.Error, "refused") || m.Attempt.Verdict != "retry" || m.Attempt.Status != 0 {
+		t.Errorf("the test: %+v", m.Attempt)
+	}
+}
+
+// One test delivery more than a client may have under way is answered 429, until one of them is finished.
+func TestContractTestDeliveryLimit(t *testing.T) {
+	t.Parallel()
+	reached, release := make(chan struct{}), make(chan struct{})
+	receiver := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		reached <- struct{}{}
+		<-release
+	}))
+	defer receiver.Close()
+	ls := newLiveServerWithEvent(t, receiver.URL)
+	var tests sync.WaitGroup
+	for range auth.MaxTestsPerClient {
+		tests.Go(func() { ls.expect(ls.call("POST", testEventPath, ""), http.StatusOK, "") })
+		<-reached
+	}
+	refused := ls.call("POST", testEventPath, "")
+	ls.expect(refused, http.StatusTooManyRequests, `{"message":"too many tests are under way, try again",`+
+		`"status":"too_many_tests"}`)
+	if refused.header.Get("Retry-After") == "" {
+		t.Error("there is no Retry-After")
+	}
+	close(release)
+	tests.Wait()
+	go func() { <-reached }()
+	ls.sendTest()
+}
+
+// A test delivery is stored even if the client closes the connection.
+func TestContractTestDeliveryOfClosedConnection(t *testing.T) {
+	t.Parallel()
+	reached, release := make(chan struct{}), make(chan struct{})
+	receiver := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		close(reached)
+		<-release
+	}))
+	defer receiver.Close()
+	ls := newLiveServerWithEvent(t, receiver.URL)
+	givenUp := make(chan error)
+	go func() {
+		resp, err := ls.Client().Post(ls.URL+contract.BasePath+testEventPath, "", nil)
+		if err == nil {
+			_ = resp.Body.Close()
+		}
+		givenUp <- err
+	}()
+	<-reached
+	ls.CloseClientConnections()
+	if err := <-givenUp; err == nil {
+		t.Error("the request was answered")
+	}
+	close(release)
+	ls.Close() // waits for the handler
+	tests, err := ls.store.Samples(t.Context(), store.AgentKey{Client: "12", Type: gen.AgentTypeLocal, ID: 136}, 1)
+	if err != nil || len(tests) != 1 || tests[0].Attempt.Status != http.StatusOK {
+		t.Errorf("stored are %+v, %v", tests, err)
+	}
+}

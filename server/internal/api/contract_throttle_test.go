@@ -1,0 +1,49 @@
+package api
+
+import (
+	"net/http"
+	"testing"
+
+	"github.com/agentevents/agentevents/gen"
+)
+
+// tokenFailures is how many requests for a token may fail in a row.
+const tokenFailures = 10
+
+// Failed requests for a token are throttled for one application. Requests with the right secret never are.
+func TestTokenThrottle(t *testing.T) {
+	t.Parallel()
+	ts := newTestServer(t)
+	ts.withClient()
+	made, other := ts.application(gen.AccessLevelAll), ts.application(gen.AccessLevelAll)
+	fail := func(id string, status int) {
+		t.Helper()
+		body := credentials(gen.ApplicationSecret{ID: id, Secret: "x"}).Encode()
+		resp := ts.send(scenario{request: "POST /oauth/token", body: body, header: formType})
+		if throttled := resp.header.Get("Retry-After") == "6"; resp.status != status ||
+			throttled != (status == http.StatusTooManyRequests) {
+			t.Errorf("%d %s, Retry-After %q; want %d", resp.status, resp.body, resp.header.Get("Retry-After"), status)
+		}
+	}
+	ts.failTokenRequests(made.ID)
+	fail(made.ID, http.StatusTooManyRequests)
+	fail(other.ID, http.StatusBadRequest)
+	for range tokenFailures {
+		fail("x", http.StatusBadRequest)
+	}
+	fail("x", http.StatusTooManyRequests) // although there is no such application
+	for range 30 {
+		ts.token(made)
+	}
+	fail(made.ID, http.StatusTooManyRequests)
+}
+
+// failTokenRequests sends as many wrong secrets of an application as are not throttled.
+func (ts *testServer) failTokenRequests(id string) {
+	ts.Helper()
+	for range tokenFailures {
+		body := credentials(gen.ApplicationSecret{ID: id, Secret: "x"}).Encode()
+		resp := ts.send(scenario{request: "POST /oauth/token", body: body, header: formType})
+		ts.wantJSON("a failure", invalidClient, resp.body)
+	}
+}

@@ -1,0 +1,20 @@
+// Package api serves the HTTP API: its routes, the handlers of its operations, and the server that they run on. A
+// request passes through these files in this order:
+//
+//	server.go          one listener; listener.go bounds its connections, nethttp_answer.go answers malformed requests
+//	browser.go         headers that bound what a browser does with an answer
+//	router.go          the middlewares around all requests and those of each operation, and both forms of each path
+//	request_limits.go  limits of the head of a request
+//	idempotency.go     Idempotency-Key
+//	client.go …        the handlers: a file for each noun. They call the store, and build the answer
+//	redact.go          what a caller with access read_only does not see
+//	pagination.go      limits of lists, and the link to the next page
+//	errors.go          the one place where an error becomes an answer
+//
+// Outside of openapi.yaml, docs.go serves the documentation, health.go the probes, and drain.go waits after a signal
+// until load balancers have seen that the server stops.
+//
+// Authentication and limits of rates are in server/internal/auth, validation is in server/internal/contract. In this
+// package the name api stands for gen/api, the code that is generated from openapi.yaml. echo.Context stays in the
+// middlewares: a handler sees only its operation's request. It may import all other packages but main.
+package api

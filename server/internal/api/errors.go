@@ -1,0 +1,116 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/server/internal/auth"
+	"github.com/agentevents/agentevents/server/internal/request"
+	"github.com/agentevents/agentevents/store"
+)
+
+// statusClientClosedRequest is the status of a request whose client closed the connection. Only the log shows it.
+const statusClientClosedRequest = 499
+
+// answerTo returns the answer to an error. The text of an unknown error does not reach the client.
+func answerTo(err error) (status int, body any) {
+	var refusal *request.Refusal
+	var tokenRefusal *auth.TokenRefusal
+	var storeError *store.Error
+	var echoError *echo.HTTPError
+	switch {
+	case errors.As(err, &refusal):
+		return refusal.Status, refusal.Body
+	case errors.As(err, &tokenRefusal):
+		return tokenRefusal.Status, tokenRefusal.Body()
+	case errors.As(err, &storeError) && storeStatus(storeError.Kind) != 0:
+		return storeStatus(storeError.Kind), storeError.Body()
+	case errors.As(err, &echoError):
+		return echoError.Code, gen.ErrorResponse{Message: routingMessage(echoError.Code)}
+	case errors.Is(err, context.Canceled):
+		return statusClientClosedRequest, gen.ErrorResponse{Message: "the request was given up"}
+	}
+	return http.StatusInternalServerError, gen.ErrorResponse{Message: "internal error"}
+}
+
+// storeStatus is the status of an error of the store, 0 for an unknown kind.
+func storeStatus(kind store.Kind) int {
+	switch kind {
+	case store.NotFound:
+		return http.StatusNotFound
+	case store.Conflict:
+		return http.StatusConflict
+	case store.Invalid:
+		return http.StatusBadRequest
+	case store.Truncated, store.Restarted:
+		return http.StatusGone
+	case store.Unavailable:
+		return http.StatusServiceUnavailable
+	case store.KeyReused:
+		return http.StatusUnprocessableEntity
+	}
+	return 0
+}
+
+// routingMessage is the message of an error of Echo or the generated binding, in place of their own, which may be Go's.
+func routingMessage(status int) string {
+	switch status {
+	case http.StatusNotFound:
+		return "there is nothing at this path"
+	case http.StatusMethodNotAllowed:
+		return "this path does not have this method; the header Allow lists those it has"
+	case http.StatusBadRequest:
+		return "the request is not valid"
+	case http.StatusInternalServerError:
+		return "internal error"
+	}
+	return http.StatusText(status)
+}
+
+// errorHandler answers every error.
+func errorHandler(log *slog.Logger) echo.HTTPErrorHandler {
+	return func(err error, c echo.Context) {
+		if c.Response().Committed { // most often because the client closed the connection
+			log.Debug("the answer was cut off", "request_id", request.ID(c), "error", err)
+			return
+		}
+		status, body := answerTo(err)
+		logError(log, c, status, err)
+		header := c.Response().Header()
+		temporary := status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests
+		if temporary && header.Get(echo.HeaderRetryAfter) == "" {
+			header.Set(echo.HeaderRetryAfter, "1")
+		}
+		if err := c.JSON(status, body); err != nil {
+			log.Debug("the answer was cut off", "request_id", request.ID(c), "error", err)
+		}
+	}
+}
+
+// logError logs the errors that are not the client's.
+func logError(log *slog.Logger, c echo.Context, status int, err error) {
+	if status < http.StatusInternalServerError {
+		return
+	}
+	log.ErrorContext(c.Request().Context(), "request failed", "request_id", request.ID(c),
+		"operation", request.Operation(c), "status", status, "error", err)
+}
+
+// recoverPanics turns a panic into an error.
+func recoverPanics(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) (err error) {
+		defer func() {
+			if r := recover(); r != nil {
+				err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
+			}
+		}()
+		return next(c)
+	}
+}

@@ -1,0 +1,78 @@
+package api
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/agentevents/agentevents/server/internal/request"
+)
+
+// netHTTPHeader is the header of an answer that net/http gives without a handler. The answer of a handler has a Date.
+const netHTTPHeader = "Content-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"
+
+// netHTTPAnswer is an answer that net/http gives without a handler, to a malformed request.
+type netHTTPAnswer struct {
+	status int
+	text   string // such as "400 Bad Request: missing required Host header"
+}
+
+// parseNetHTTPAnswer reports whether what net/http writes is such an answer. An answer 417 always is.
+func parseNetHTTPAnswer(p []byte) (netHTTPAnswer, bool) {
+	line, rest, _ := bytes.Cut(p, []byte("\r\n"))
+	if len(line) < len("HTTP/1.1 400") || !bytes.HasPrefix(line, []byte("HTTP/1.")) {
+		return netHTTPAnswer{}, false
+	}
+	text, found := bytes.CutPrefix(rest, []byte(netHTTPHeader))
+	status, err := strconv.Atoi(string(line[len("HTTP/1.1 "):len("HTTP/1.1 400")]))
+	return netHTTPAnswer{status, string(text)}, err == nil && (found || status == http.StatusExpectationFailed)
+}
+
+// refusal is what the API answers instead. lineRead: the request line ended within the limit of the head.
+func (a netHTTPAnswer) refusal(lineRead bool) *request.Refusal {
+	switch a.status {
+	case http.StatusRequestHeaderFieldsTooLarge:
+		if !lineRead {
+			return refuseLongURL()
+		}
+		return request.Refuse(a.status, fmt.Sprintf("the head of the request may have at most %d bytes", maxHead))
+	case http.StatusExpectationFailed:
+		return request.Refuse(a.status, "the header Expect must be 100-continue")
+	case http.StatusNotImplemented:
+		return request.Refuse(a.status, "the Transfer-Encoding must be chunked")
+	case http.StatusHTTPVersionNotSupported:
+		return request.Refuse(a.status, "the protocol must be HTTP/1.0 or HTTP/1.1")
+	}
+	message := "the head of the request is malformed"
+	if _, reason, ok := strings.Cut(a.text, ": "); ok {
+		message += ": " + reason
+	}
+	return request.Refuse(a.status, message)
+}
+
+// refuse logs a refusal and returns its answer as bytes. The connection closes after it.
+func (c *conn) refuse(r *request.Refusal) []byte {
+	id := rand.Text()
+	c.on.log.Info("request refused",
+		"status", r.Status, "error", r, "address", c.RemoteAddr().String(), "request_id", id)
+	body, _ := json.Marshal(r.Body) // cannot fail: these are texts
+	header := http.Header{}
+	setBrowserHeaders(header, defaultPolicy)
+	header.Set(echo.HeaderContentType, echo.MIMEApplicationJSON)
+	header.Set(echo.HeaderXRequestID, id)
+	header.Set("Date", time.Now().UTC().Format(http.TimeFormat))
+	var answer bytes.Buffer
+	_ = (&http.Response{
+		StatusCode: r.Status, ProtoMajor: 1, ProtoMinor: 1, Close: true, Header: header,
+		ContentLength: int64(len(body)), Body: io.NopCloser(bytes.NewReader(body)),
+	}).Write(&answer) // a buffer takes everything
+	return answer.Bytes()
+}

@@ -1,0 +1,379 @@
+package api
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/server/internal/contract"
+	"github.com/agentevents/agentevents/server/internal/telemetry"
+	"github.com/agentevents/agentevents/store"
+)
+
+// shortLimits are far below those of a server in use.
+func shortLimits() Limits {
+	return Limits{Head: 50 * time.Millisecond, Request: 50 * time.Millisecond, Connections: 100}
+}
+
+// serveWith serves the same handler with other limits, by Serve. It returns the address.
+func (ls *liveServer) serveWith(b Limits) string {
+	ls.Helper()
+	on, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		ls.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error)
+	go func() {
+		log := telemetry.NewLog(ls.log, slog.LevelInfo, false)
+		ended <- Serve(ctx, func() {}, ls.Config.Handler, on, log, b)
+	}()
+	ls.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			ls.Error(err)
+		}
+	})
+	return on.Addr().String()
+}
+
+// rawConn is a connection that a test writes bytes to.
+type rawConn struct {
+	*liveServer
+	net.Conn
+	in *bufio.Reader
+}
+
+func (ls *liveServer) dial(address string) *rawConn {
+	ls.Helper()
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		ls.Fatal(err)
+	}
+	ls.Cleanup(func() { _ = conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil { // long after the end of every wait
+		ls.Fatal(err)
+	}
+	return &rawConn{ls, conn, bufio.NewReader(conn)}
+}
+
+func (raw *rawConn) send(format string, args ...any) *rawConn {
+	raw.Helper()
+	if _, err := fmt.Fprintf(raw.Conn, format, args...); err != nil {
+		raw.Fatal(err)
+	}
+	return raw
+}
+
+// wantAnswer compares an answer; an empty body is not compared. An error must have the form of the API, and its id is
+// in the log.
+func (raw *rawConn) wantAnswer(what string, status int, body string) {
+	raw.Helper()
+	resp, err := http.ReadResponse(raw.in, nil)
+	if err != nil {
+		raw.Fatalf("%s: %v", what, err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if resp.StatusCode != status || body != "" && (err != nil || strings.TrimSpace(string(text)) != body) {
+		raw.Errorf("%s: %d %s, %v; want %d %s", what, resp.StatusCode, text, err, status, body)
+	}
+	if status < http.StatusBadRequest {
+		return
+	}
+	raw.errorOf(liveResponse{resp.StatusCode, resp.Header, string(text)})
+	checkBrowserHeaders(raw, what, resp.Header, defaultPolicy[0])
+	logged := fmt.Sprintf("status=%d ", status)
+	if id := resp.Header.Get("X-Request-Id"); id == "" || !raw.logs(logged, "request_id="+id) {
+		raw.Errorf("%s: the log has no line of the request %q with %s: %s", what, id, logged, raw.log)
+	}
+}
+
+// logs reports whether a line of the log has all the texts.
+func (ls *liveServer) logs(texts ...string) bool {
+	return slices.ContainsFunc(strings.Split(ls.log.String(), "\n"), func(line string) bool {
+		return !slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(line, text) })
+	})
+}
+
+// wantAnswerAndClose is wantAnswer if the server closes the connection after the answer.
+func (raw *rawConn) wantAnswerAndClose(what string, status int, body string) {
+	raw.Helper()
+	raw.wantAnswer(what, status, body)
+	if rest, err := io.ReadAll(raw.in); len(rest) > 0 || err != nil {
+		raw.Errorf("%s: after the answer the connection has %q, %v", what, rest, err)
+	}
+}
+
+// wantClose waits until the server closes the connection.
+func (raw *rawConn) wantClose(what string) {
+	raw.Helper()
+	rest, err := io.ReadAll(raw.in)
+	if len(rest) > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+		raw.Errorf("%s: the connection has %q, %v", what, rest, err)
+	}
+}
+
+func TestSlowHead(t *testing.T) {
+	t.Parallel()
+	ls := newLiveServer(t)
+	address := ls.serveWith(shortLimits())
+	ls.dial(address).wantClose("nothing is sent")
+	ls.dial(address).send("GET /healthz HTTP/1.1\r\nHost: x\r\n").wantClose("a head that stops")
+	drip := ls.dial(address).send("GET /healthz HTTP/1.1\r\nHost: x\r\nX: ")
+	go func() {
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
+		for range tick.C {
+			if _, err := fmt.Fprint(drip.Conn, "x"); err != nil {
+				return
+			}
+		}
+	}()
+	drip.wantClose("a head that drips")
+}
+
+func TestSlowBody(t *testing.T) {
+	t.Parallel()
+	ls := newLiveServer(t)
+	address := ls.serveWith(shortLimits())
+	const late = `{"message":"the body did not arrive in time"}`
+	put := "PUT " + contract.BasePath +
+		"/client/12 HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAuthorization: " + ls.operatorToken() +
+		"\r\n"
+	form := "POST /oauth/token HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+	for what, request := range map[string]string{
+		"a body that stops":        put + "Content-Length: 2\r\n\r\n{",
+		"one that never begins":    put + "Content-Length: 2\r\n\r\n",
+		"one of unknown length":    put + "Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n",
+		"a form that stops":        form + "Content-Length: 9\r\n\r\ngrant",
+		"a form of unknown length": form + "Transfer-Encoding: chunked\r\n\r\n5\r\ngrant\r\n",
+		"a form that is announced": form + "Content-Length: 16384\r\n\r\n",
+	} {
+		raw := ls.dial(address).send("%s", request)
+		raw.wantAnswer(what, http.StatusRequestTimeout, late)
+		raw.wantClose(what)
+	}
+	unread := ls.dial(address).send("PUT %s/client/12 HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{",
+		contract.BasePath)
+	unread.wantAnswer("one that nobody reads", http.StatusUnauthorized, "")
+	unread.wantClose("one that nobody reads")
+	twice := ls.dial(address)
+	for _, status := range []int{http.StatusCreated, http.StatusOK} {
+		twice.send("%sContent-Length: 2\r\n\r\n{}", put).wantAnswer("one in time", status, "")
+	}
+}
+
+// The limit of a request does not count while the server waits with its answer.
+func TestPollOutlivesTheRequestLimit(t *testing.T) {
+	t.Parallel()
+	ls := newLiveServer(t).withAgents()
+	address := ls.serveWith(shortLimits())
+	feed := "GET " + contract.BasePath + "/client/12/status_change/?wait=30 HTTP/1.1\r\nHost: x\r\nAuthorization: " +
+		ls.operatorToken() + "\r\n"
+	waiting := []*rawConn{
+		ls.dial(address).send("%s\r\n", feed), ls.dial(address).send("%sContent-Length: 2\r\n\r\n{}", feed),
+	}
+	for range 2 { // meanwhile the limit of a request has passed
+		slow := ls.dial(address).send("POST /oauth/token HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
+		slow.wantAnswer("a body that never begins", http.StatusRequestTimeout, "")
+	}
+	k := store.AgentKey{Client: "12", Type: gen.AgentTypeLocal, ID: 136}
+	login := gen.AgentStatusUpdate{AgentStatus: gen.AgentStatusValueAvailable}
+	if _, err := ls.store.SetStatus(t.Context(), k, login); err != nil {
+		t.Fatal(err)
+	}
+	for _, raw := range waiting {
+		raw.wantAnswer("a poll that waits", http.StatusOK, "")
+	}
+}
+
+func TestConnectionsAreBounded(t *testing.T) {
+	t.Parallel()
+	ls := newLiveServer(t)
+	b := DefaultLimits()
+	b.Connections = 1
+	address := ls.serveWith(b)
+	const healthy = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+	first := ls.dial(address).send(healthy)
+	first.wantAnswer("the first", http.StatusOK, "")
+	second := ls.dial(address).send(healthy)
+	first.send(healthy).wantAnswer("the first, again", http.StatusOK, "")
+	if n := second.in.Buffered(); n > 0 {
+		t.Errorf("the second was answered %d bytes while there is the first", n)
+	}
+	_ = first.Close()
+	second.wantAnswer("the second", http.StatusOK, "")
+}
+
+func TestHeadIsBounded(t *testing.T) {
+	t.Parallel()
+	ls := newLiveServer(t)
+	address := ls.serveWith(DefaultLimits())
+	// head has a size, a URL of another size, and a number of fields besides Host.
+	head := func(size, url, fields int) string {
+		path := "/healthz?" + strings.Repeat("x", url-len("/healthz?"))
+		text := "GET " + path + " HTTP/1.1\r\nHost: x\r\n" + strings.Repeat("A: \r\n", fields-1) + "B: "
+		return text + strings.Repeat("b", max(0, size-len(text)-4)) + "\r\n\r\n"
+	}
+	ls.dial(address).send("%s", head(0, 100, 100)).wantAnswer("100 fields", http.StatusOK, "")
+	ls.dial(address).send("%s", head(0, 100, 101)).
+		wantAnswer("101 fields", http.StatusRequestHeaderFieldsTooLarge,
+			`{"message":"the header may have at most 100 fields"}`)
+	ls.dial(address).send("%s", head(0, 8192, 1)).wantAnswer("a URL of 8 KiB", http.StatusOK, "")
+	ls.dial(address).send("%s", head(0, 8193, 1)).
+		wantAnswer("one byte more", http.StatusRequestURITooLong, `{"message":"the URL may have at most 8192 bytes"}`)
+	ls.dial(address).send("%s", head(32<<10, 100, 1)).wantAnswer("a head of 32 KiB", http.StatusOK, "")
+	ls.dial(address).send("%s", head(32<<10+1, 100, 1)).wantAnswerAndClose("one byte more",
+		http.StatusRequestHeaderFieldsTooLarge, longHead)
+	ls.dial(address).send("%s", head(1<<20, 100, 1)[:40<<10]).wantAnswerAndClose("far more",
+		http.StatusRequestHeaderFieldsTooLarge, longHead)
+	ls.dial(address).send("%s", head(0, 64<<10, 1)).wantAnswerAndClose("a URL of 64 KiB", http.StatusRequestURITooLong,
+		longTarget)
+	again := ls.dial(address).send("%s", head(0, 100, 1))
+	again.wantAnswer("the first on a connection", http.StatusOK, "")
+	again.send("%s", head(0, 64<<10, 1)).wantAnswerAndClose("the second, of 64 KiB", http.StatusRequestURITooLong,
+		longTarget)
+}
+
+const (
+	longHead   = `{"message":"the head of the request may have at most 32768 bytes"}`
+	longTarget = `{"message":"the URL may have at most 8192 bytes"}`
+	// farTooMuch is more bytes than a connection buffers, and fewer than the server discards after its answer.
+	farTooMuch = 12 << 20
+)
+
+func TestMalformedHead(t *testing.T) {
+	t.Parallel()
+	ls := newLiveServer(t)
+	address := ls.serveWith(DefaultLimits())
+	const host = " HTTP/1.1\r\nHost: x\r\n"
+	for _, c := range []struct {
+		head    string
+		status  int
+		message string
+	}{
+		{"GET /healthz\r\n\r\n", 400, "the head of the request is malformed"},
+		{"GET /healthz" + host + "A B: c\r\n\r\n", 400, "the head of the request is malformed: invalid header name"},
+		{"GET /healthz" + host + "A: \x00\r\n\r\n", 400, "the head of the request is malformed"},
+		{"GET /healthz HTTP/1.1\r\n\r\n", 400, "the head of the request is malformed: missing required Host header"},
+		{"GET /healthz" + host + "Transfer-Encoding: gzip\r\n\r\n", 501, "the Transfer-Encoding must be chunked"},
+		{"GET /healthz HTTP/3.0\r\nHost: x\r\n\r\n", 505, "the protocol must be HTTP/1.0 or HTTP/1.1"},
+		{
+			"PUT /healthz" + host + "Expect: x\r\nContent-Length: 2\r\n\r\n{}", 417,
+			"the header Expect must be 100-continue",
+		},
+		{strings.Repeat("x", 64<<10), 414, "the URL may have at most 8192 bytes"},
+	} {
+		ls.dial(address).send("%s", c.head).wantAnswerAndClose(fmt.Sprintf("%.60q", c.head), c.status, `{"message":"`+
+			c.message+`"}`)
+	}
+	ls.dial(address).send("OPTIONS *"+host+"\r\n").wantAnswer("OPTIONS *", http.StatusNotFound, "")
+}
+
+// A client that writes its whole request before it reads gets the answer, too.
+func TestRefusedClientReads(t *testing.T) {
+	t.Parallel()
+	ls := newLiveServer(t)
+	patient := Limits{Head: time.Minute, Request: time.Minute, Connections: 100}
+	address := ls.serveWith(patient)
+	put := "PUT " + contract.BasePath + "/client/12 HTTP/1.1\r\nHost: x\r\nAuthorization: " + ls.operatorToken() +
+		"\r\n"
+	long := strings.Repeat("x", farTooMuch)
+	for what, c := range map[string]struct {
+		request string
+		status  int
+		body    string
+	}{
+		"a long header":              {put + "X: " + long, 431, longHead},
+		"a long URL":                 {"GET /" + long, 414, longTarget},
+		"no head at all":             {"\x16\x03\x01\r\n" + long, 400, ""},
+		"a body in another encoding": {put + "Transfer-Encoding: gzip\r\n\r\n" + long, 501, ""},
+		"a long body":                {fmt.Sprintf("%sContent-Length: %d\r\n\r\n%s", put, farTooMuch, long), 413, ""},
+		"one of unknown length": {
+			fmt.Sprintf("%sTransfer-Encoding: chunked\r\n\r\n%x\r\n%s", put, farTooMuch, long), 413, "",
+		},
+		"a body that is not read": {
+			fmt.Sprintf("PUT %s/client/12 HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", contract.BasePath,
+				farTooMuch, long), 401, "",
+		},
+	} {
+		ls.dial(address).send("%s", c.request).wantAnswerAndClose(what, c.status, c.body)
+	}
+	patient.Request = shortLimits().Request
+	late := ls.dial(ls.serveWith(patient)).send("%sContent-Length: %d\r\n\r\n{", put, farTooMuch)
+	late.wantAnswer("a body that stops", http.StatusRequestTimeout, "")
+	late.send("%s", long).wantClose("what comes after the answer")
+}
+
+// After an answer that closes the connection the server cuts the client off within its bounds, and accepts the next
+// client.
+func TestRefusedClientIsCutOff(t *testing.T) {
+	t.Parallel()
+	ls := newLiveServer(t)
+	patient, hasty := Limits{Head: time.Minute, Request: time.Minute, Connections: 1},
+		Limits{Head: time.Second, Request: time.Second, Connections: 1}
+	for what, c := range map[string]struct {
+		Limits
+		after func(raw *rawConn)
+	}{
+		"much":           {patient, func(raw *rawConn) { raw.sendsUntilCutOff() }},
+		"nothing":        {hasty, func(*rawConn) {}},
+		"that it closes": {patient, func(raw *rawConn) { _ = raw.Close() }},
+	} {
+		address := ls.serveWith(c.Limits)
+		first := ls.dial(address).send("GET /healthz HTTP/1.1\r\n\r\n")
+		first.wantAnswer(what, http.StatusBadRequest, "")
+		c.after(first)
+		ls.dial(address).send("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").wantAnswer("the next after "+what,
+			http.StatusOK, "")
+	}
+}
+
+func (raw *rawConn) sendsUntilCutOff() {
+	raw.Helper()
+	part, err := make([]byte, 1<<20), error(nil)
+	for err == nil {
+		_, err = raw.Write(part)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		raw.Error("the client is not cut off")
+	}
+}
+
+// A request that is refused for its head gets all headers of the API.
+func TestRefusedHeadHasLimitHeaders(t *testing.T) {
+	ls := newLiveServer(t)
+	g := ls.call("GET", "/client/12?"+strings.Repeat("x", 8<<10), "")
+	ls.expect(g, http.StatusRequestURITooLong, "")
+	ls.errorOf(g)
+	if g.header.Get("X-RateLimit-Limit") != "2147483647" || g.header.Get("X-Request-Id") == "" {
+		t.Errorf("the header is %v", g.header)
+	}
+}
+
+// The server looks at no part of an answer but its beginning, wherever net/http splits the answer into writes.
+func TestAnswerThatLooksLikeARefusal(t *testing.T) {
+	t.Parallel()
+	ls := newLiveServer(t)
+	body := "HTTP/1.1 417 Expectation Failed\r\n" + netHTTPHeader + strings.Repeat("x", 8<<10)
+	ls.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		flushed := http.NewResponseController(w).Flush() // so that the body is written separately
+		_, err := io.WriteString(w, body)
+		if err = errors.Join(flushed, err); err != nil {
+			t.Error(err)
+		}
+	})
+	ls.dial(ls.serveWith(DefaultLimits())).send("GET / HTTP/1.0\r\n\r\n").wantAnswer("a body", http.StatusOK, body)
+}

@@ -1,0 +1,144 @@
+package api
+
+import (
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/getkin/kin-openapi/routers"
+	"github.com/labstack/echo/v4"
+
+	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/gen/api"
+	"github.com/agentevents/agentevents/server/internal/auth"
+	"github.com/agentevents/agentevents/server/internal/contract"
+	"github.com/agentevents/agentevents/server/internal/request"
+	"github.com/agentevents/agentevents/server/internal/telemetry"
+	"github.com/agentevents/agentevents/store"
+	"github.com/agentevents/agentevents/webhook"
+)
+
+// Options are what the API is made of. Store, Guard, Sender, Log and LoopTurned are required.
+type Options struct {
+	Store      *store.Store
+	Guard      *webhook.Guard  // decides which URLs receivers may have
+	Sender     *webhook.Sender // sends test deliveries
+	Log        *slog.Logger
+	LoopTurned func() time.Time // when the dispatcher's loop last turned
+
+	Metrics        *telemetry.Metrics // nil measures nothing
+	Traces         *telemetry.Traces  // nil traces nothing
+	Drain          *Drain             // nil for none
+	Stopping       <-chan struct{}    // closed when polls must end; nil never is
+	TrustedProxies []netip.Prefix     // whose X-Forwarded-For is believed
+}
+
+// NewRouter returns the handler of everything that clients may request.
+func NewRouter(o Options) (http.Handler, error) { return newHandlers(o).router(o) }
+
+// handlers has a method for each operation of openapi.yaml.
+type handlers struct {
+	store       *store.Store
+	guard       *webhook.Guard
+	sender      *webhook.Sender
+	traces      *telemetry.Traces
+	stopping    <-chan struct{}
+	tokens      *auth.TokenCache
+	throttle    *auth.Throttle
+	testLimiter *auth.TestLimiter
+}
+
+var _ api.StrictServerInterface = handlers{}
+
+func newHandlers(o Options) handlers {
+	return handlers{
+		store: o.Store, guard: o.Guard, sender: o.Sender, traces: o.Traces, stopping: o.Stopping,
+		tokens:   auth.NewTokenCache(o.Store, auth.TokenCacheLife),
+		throttle: auth.NewThrottle(o.Store.Now), testLimiter: auth.NewTestLimiter(),
+	}
+}
+
+func (h handlers) router(o Options) (http.Handler, error) {
+	e, err := h.routes(o)
+	if err != nil {
+		return nil, err
+	}
+	return BrowserHeaders(e), nil
+}
+
+func (h handlers) routes(o Options) (*echo.Echo, error) {
+	document, err := contract.Load()
+	if err != nil {
+		return nil, err
+	}
+	middlewares, err := h.middlewares(document)
+	if err != nil {
+		return nil, err
+	}
+	e := echo.New()
+	e.HTTPErrorHandler = errorHandler(o.Log)
+	e.IPExtractor = request.ClientIP(o.TrustedProxies)
+	every := wrap([]echo.MiddlewareFunc{
+		request.Identify, o.Metrics.Request, o.Traces.Request, telemetry.LogRequests(o.Log),
+		auth.SetLimitHeaders(o.Store), recoverPanics, limitHead,
+	}, routedHandler)
+	e.Use(func(echo.HandlerFunc) echo.HandlerFunc { return every })
+	api.RegisterHandlersWithOptions(slashRouter{e}, api.NewStrictHandler(h, nil),
+		api.RegisterHandlersOptions{BaseURL: contract.BasePath, OperationMiddlewares: middlewares})
+	addHealth(e, o)
+	return e, addDocs(e, document)
+}
+
+// wrap puts middlewares around a handler, the first of them outermost. Echo would do so for each request.
+func wrap(middlewares []echo.MiddlewareFunc, h echo.HandlerFunc) echo.HandlerFunc {
+	for _, m := range slices.Backward(middlewares) {
+		h = m(h)
+	}
+	return h
+}
+
+// routedHandler calls the handler that Echo has found for a request.
+func routedHandler(c echo.Context) error { return c.Handler()(c) }
+
+// middlewares are those of each operation, by operationId.
+func (h handlers) middlewares(document *openapi3.T) (map[string][]echo.MiddlewareFunc, error) {
+	all := map[string][]echo.MiddlewareFunc{}
+	for path, item := range document.Paths.Map() {
+		for method, operation := range item.Operations() {
+			level, err := auth.LevelOf(operation)
+			if err != nil {
+				return nil, err
+			}
+			route := &routers.Route{Spec: document, Path: path, PathItem: item, Method: method, Operation: operation}
+			all[operation.OperationID] = h.middlewaresOf(route, level)
+		}
+	}
+	return all, nil
+}
+
+// middlewaresOf are those of one operation, the outermost first: the order in which a request is refused.
+func (h handlers) middlewaresOf(route *routers.Route, level gen.AccessLevel) []echo.MiddlewareFunc {
+	id := route.Operation.OperationID
+	if level == auth.NoToken {
+		return []echo.MiddlewareFunc{request.WithOperation(id), h.throttle.LimitFailures, auth.TokenForm}
+	}
+	return []echo.MiddlewareFunc{
+		refuseGetOfRedeliver, request.WithOperation(id), contract.UnescapePath,
+		auth.Authenticate(h.tokens, level), auth.Authorize(level), auth.LimitRequests(h.store), auth.ResolveMe,
+		contract.ParsePHPArrays, contract.Validate(route), auth.AuthorizeAgain, withIdempotencyKey(route),
+	}
+}
+
+// refuseGetOfRedeliver answers 405 to GET …/delivery/redeliver, which Echo routes to the operation of a delivery.
+func refuseGetOfRedeliver(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		if c.Request().Method == http.MethodGet && c.Param("delivery_id") == "redeliver" {
+			c.Set(echo.ContextKeyHeaderAllow, "OPTIONS, POST")
+			return echo.MethodNotAllowedHandler(c)
+		}
+		return next(c)
+	}
+}

@@ -1,0 +1,45 @@
+package api
+
+import (
+	"context"
+
+	"github.com/agentevents/agentevents/gen/api"
+	"github.com/agentevents/agentevents/server/internal/request"
+)
+
+func (h handlers) GetLocalAgentStatus(
+	ctx context.Context, r api.GetLocalAgentStatusRequestObject,
+) (api.GetLocalAgentStatusResponseObject, error) {
+	status, err := h.store.Status(ctx, localKey(r.ClientID, r.AgentID))
+	return api.GetLocalAgentStatus200JSONResponse{AgentStatusJSONResponse: api.AgentStatusJSONResponse(status)}, err
+}
+
+func (h handlers) GetRemoteAgentStatus(
+	ctx context.Context, r api.GetRemoteAgentStatusRequestObject,
+) (api.GetRemoteAgentStatusResponseObject, error) {
+	status, err := h.store.Status(ctx, remoteKey(r.ClientID, r.AgentID))
+	return api.GetRemoteAgentStatus200JSONResponse{AgentStatusJSONResponse: api.AgentStatusJSONResponse(status)}, err
+}
+
+func (h handlers) PutLocalAgentStatus(
+	ctx context.Context, r api.PutLocalAgentStatusRequestObject,
+) (api.PutLocalAgentStatusResponseObject, error) {
+	status, err := h.store.SetStatus(ctx, localKey(r.ClientID, r.AgentID), *r.Body)
+	return api.PutLocalAgentStatus200JSONResponse{AgentStatusJSONResponse: api.AgentStatusJSONResponse(status)}, err
+}
+
+func (h handlers) PutRemoteAgentStatus(
+	ctx context.Context, r api.PutRemoteAgentStatusRequestObject,
+) (api.PutRemoteAgentStatusResponseObject, error) {
+	status, err := h.store.SetStatus(ctx, remoteKey(r.ClientID, r.AgentID), *r.Body)
+	return api.PutRemoteAgentStatus200JSONResponse{AgentStatusJSONResponse: api.AgentStatusJSONResponse(status)}, err
+}
+
+// PutStatuses counts as one request for each entry: auth.LimitRequests has counted one of them.
+func (h handlers) PutStatuses(
+	ctx context.Context, r api.PutStatusesRequestObject,
+) (api.PutStatusesResponseObject, error) {
+	h.store.ChargeRequests(request.Caller(ctx), len(*r.Body)-1)
+	results, err := h.store.SetStatuses(ctx, r.ClientID, *r.Body)
+	return api.PutStatuses200JSONResponse(results), err
+}

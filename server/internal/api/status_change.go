@@ -1,0 +1,110 @@
+package api
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/gen/api"
+	"github.com/agentevents/agentevents/server/internal/request"
+	"github.com/agentevents/agentevents/store"
+)
+
+func (h handlers) ListStatusChanges(
+	ctx context.Context, r api.ListStatusChangesRequestObject,
+) (api.ListStatusChangesResponseObject, error) {
+	feed, err := h.follow(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	last := feed.After
+	if n := len(feed.Changes); n > 0 {
+		last = feed.Changes[n-1].Sequence
+	}
+	var page api.ListStatusChanges200JSONResponse
+	page.Body, page.Headers.AgenteventsEpoch = feed.Changes, feed.Epoch
+	page.Headers.Link = nextChanges(ctx, feed.Epoch, last)
+	return page, nil
+}
+
+// nextChanges links to the changes after a number. The epoch in the link tells a reader if the numbers begin again.
+func nextChanges(ctx context.Context, epoch string, after int64) *string {
+	return linkTo(ctx, map[string]string{"after": strconv.FormatInt(after, 10), "epoch": epoch, "start": ""})
+}
+
+// follow returns the changes that a reader asks for. If there are none, and wait is given, it waits until there are
+// some, the time is over or the server stops.
+func (h handlers) follow(ctx context.Context, r api.ListStatusChangesRequestObject) (feed store.Feed, err error) {
+	after, err := h.feedStart(ctx, r)
+	if err != nil {
+		return store.Feed{}, err
+	}
+	epoch := valueOf(r.Params.Epoch)
+	if r.Params.After == nil {
+		epoch = "" // without a number it says nothing
+	}
+	read := func() (store.Feed, error) {
+		return h.store.StatusChanges(ctx, r.ClientID, after, epoch, pageSize(r.Params.Limit))
+	}
+	wait := time.Duration(valueOf(r.Params.Wait)) * time.Second
+	timeout := time.After(wait)
+	feed, err = read()
+	for wait > 0 && err == nil && len(feed.Changes) == 0 {
+		next := h.store.NextChange(r.ClientID)
+		feed, err = read() // changes before NextChange are not announced
+		if err == nil && len(feed.Changes) > 0 {
+			err = request.StillAllowed(ctx) // the poll may have waited for long
+		}
+		if err != nil || len(feed.Changes) > 0 {
+			return feed, err
+		}
+		select {
+		case <-next:
+		case <-timeout:
+			return feed, nil
+		case <-h.stopping:
+			return feed, nil
+		case <-ctx.Done():
+			return feed, ctx.Err()
+		}
+	}
+	return feed, err
+}
+
+// feedStart is the number after which the feed begins, nil for the oldest change that is kept.
+func (h handlers) feedStart(ctx context.Context, r api.ListStatusChangesRequestObject) (after *int64, err error) {
+	switch start := valueOf(r.Params.Start); {
+	case start != "" && r.Params.After != nil:
+		return nil, request.Invalid(gen.FieldError{Field: "start", Message: "must be absent when after is given"})
+	case start == gen.FeedStartNewest:
+		return h.store.NewestChange(ctx, r.ClientID)
+	}
+	return r.Params.After, nil
+}
+
+// agentChanges is a page of an agent's changes, each with what it meant to the agent's events.
+func (h handlers) agentChanges(
+	ctx context.Context, k store.AgentKey, p gen.ListLocalAgentStatusChangesParams,
+) (page api.AgentStatusChangesJSONResponse, err error) {
+	limit := pageSize(p.Limit)
+	changes, err := h.store.AgentStatusChanges(ctx, k, valueOf(p.Before), limit+1)
+	sequence := func(m gen.AgentStatusChange) int64 { return m.Change.Sequence }
+	page.Body, page.Headers.Link = pageBefore(ctx, changes, limit, sequence)
+	return page, err
+}
+
+func (h handlers) ListLocalAgentStatusChanges(
+	ctx context.Context, r api.ListLocalAgentStatusChangesRequestObject,
+) (api.ListLocalAgentStatusChangesResponseObject, error) {
+	page, err := h.agentChanges(ctx, localKey(r.ClientID, r.AgentID), r.Params)
+	return api.ListLocalAgentStatusChanges200JSONResponse{AgentStatusChangesJSONResponse: page}, err
+}
+
+func (h handlers) ListRemoteAgentStatusChanges(
+	ctx context.Context, r api.ListRemoteAgentStatusChangesRequestObject,
+) (api.ListRemoteAgentStatusChangesResponseObject, error) {
+	params := gen.ListLocalAgentStatusChangesParams(r.Params)
+	page, err := h.agentChanges(ctx, remoteKey(r.ClientID, r.AgentID), params)
+	return api.ListRemoteAgentStatusChanges200JSONResponse{AgentStatusChangesJSONResponse: page}, err
+}

@@ -1,0 +1,71 @@
+package auth
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/server/internal/contract"
+	"github.com/agentevents/agentevents/server/internal/request"
+	"github.com/agentevents/agentevents/store"
+)
+
+// SetLimitHeaders adds X-RateLimit-* to every answer of the API that LimitRequests has not given them. They are those
+// of the caller's client. If the caller is not known, they say that there is no limit.
+func SetLimitHeaders(st *store.Store) echo.MiddlewareFunc {
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error {
+			path := c.Request().URL.Path
+			if path == contract.BasePath || strings.HasPrefix(path, contract.BasePath+"/") {
+				c.Response().Before(func() {
+					if c.Response().Header().Get(limitHeader) == "" {
+						setLimitHeaders(c, st.Requests(request.Caller(c.Request().Context())))
+					}
+				})
+			}
+			return next(c)
+		}
+	}
+}
+
+// LimitRequests counts an authorized request. It refuses the request if its client has used up the hour's limit.
+func LimitRequests(st *store.Store) echo.MiddlewareFunc {
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error {
+			used, ok := st.CountRequest(request.Caller(c.Request().Context()))
+			setLimitHeaders(c, used)
+			if ok {
+				return next(c)
+			}
+			c.Response().Header().Set(echo.HeaderRetryAfter, wholeSeconds(used.Left))
+			return &request.Refusal{Status: http.StatusTooManyRequests, Body: gen.ErrorResponse{
+				Message: fmt.Sprintf("the client may make %d requests an hour, and has made them", used.Limit),
+				Status:  "rate_limit_exceeded",
+			}}
+		}
+	}
+}
+
+// The names of the headers as net/http writes them: it would convert any other spelling each time.
+const (
+	limitHeader     = "X-Ratelimit-Limit"
+	remainingHeader = "X-Ratelimit-Remaining"
+	resetHeader     = "X-Ratelimit-Reset"
+)
+
+func setLimitHeaders(c echo.Context, used store.Requests) {
+	h := c.Response().Header()
+	h.Set(limitHeader, strconv.FormatInt(used.Limit, 10))
+	h.Set(remainingHeader, strconv.FormatInt(max(0, used.Limit-used.Made), 10))
+	h.Set(resetHeader, wholeSeconds(used.Left))
+}
+
+// wholeSeconds rounds up, so that a client that waits for so long has waited long enough.
+func wholeSeconds(d time.Duration) string {
+	return strconv.FormatInt(int64((d+time.Second-1)/time.Second), 10)
+}

@@ -1,0 +1,86 @@
+package auth
+
+import (
+	"crypto/sha256"
+	"errors"
+	"net/http"
+	"net/netip"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/labstack/echo/v4"
+	"golang.org/x/time/rate"
+)
+
+const (
+	// maxFailures is how many requests for a token may fail in a row. After them one may fail each failureInterval.
+	maxFailures     = 10
+	failureInterval = 6 * time.Second
+	// maxThrottled is for how many pairs of address and application failures are counted. The pair that failed longest
+	// ago is evicted.
+	maxThrottled = 10_000
+)
+
+// Throttle answers 429 after too many failed requests for a token. A request with the right secret always succeeds:
+// many clients may share an address, and a guess gains nothing from the answer 429.
+type Throttle struct {
+	now      func() time.Time
+	failures *lru.Cache[failureKey, *rate.Limiter]
+}
+
+// failureKey is what failures are counted by: the address, and the id that was sent. It makes no difference whether
+// there is such an application, so that the answers do not reveal it.
+type failureKey struct {
+	address     netip.Prefix
+	application [sha256.Size]byte // the hash of its id
+}
+
+// NewThrottle returns a throttle that has counted nothing.
+func NewThrottle(now func() time.Time) *Throttle {
+	failures, _ := lru.New[failureKey, *rate.Limiter](maxThrottled) // fails only for a size below 1
+	return &Throttle{now, failures}
+}
+
+// LimitFailures answers 429 in place of invalid_client if there were too many failures before.
+func (t *Throttle) LimitFailures(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		err := next(c)
+		var refused *TokenRefusal
+		if !errors.As(err, &refused) || refused.code != codeInvalidClient ||
+			t.allow(c.RealIP(), refused.claimedID) {
+			return err
+		}
+		c.Response().Header().Set(echo.HeaderRetryAfter, wholeSeconds(failureInterval))
+		return &TokenRefusal{
+			Status: http.StatusTooManyRequests, code: codeRateLimitExceeded,
+			message: "too many failed attempts, wait a little",
+		}
+	}
+}
+
+// allow counts a failure, and reports whether it is within the limit.
+func (t *Throttle) allow(address, application string) bool {
+	key := failureKey{networkOf(address), sha256.Sum256([]byte(application))}
+	limiter, ok := t.failures.Get(key)
+	if !ok {
+		limiter = rate.NewLimiter(rate.Every(failureInterval), maxFailures)
+		if other, ok, _ := t.failures.PeekOrAdd(key, limiter); ok { // another request was quicker
+			limiter = other
+		}
+	}
+	return limiter.AllowN(t.now(), 1)
+}
+
+// networkOf is an IPv4 address, or the /64 network of an IPv6 address: a single host has that many, and could use
+// another one for each attempt.
+func networkOf(address string) netip.Prefix {
+	a, err := netip.ParseAddr(address)
+	if err != nil {
+		return netip.Prefix{}
+	}
+	a = a.Unmap().WithZone("")
+	if a.Is6() {
+		return netip.PrefixFrom(a, 64).Masked()
+	}
+	return netip.PrefixFrom(a, a.BitLen())
+}

@@ -1,0 +1,156 @@
+package auth
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"mime/multipart"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/agentevents/agentevents/server/internal/contract"
+	"github.com/agentevents/agentevents/server/internal/request"
+)
+
+const (
+	// MaxTokenBody is how many bytes the body of a request for a token may have. The form of no client comes near it.
+	MaxTokenBody = 16 << 10
+	// maxTokenFields is how many fields the body may have: each costs time to parse.
+	maxTokenFields = 20
+)
+
+// TokenForm accepts every form of a request for a token, and rewrites it as the one that the generated binding reads.
+// Each field is taken from the first of these that has it: the body (a form or multipart/form-data), HTTP Basic, the
+// query.
+func TokenForm(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		r := c.Request()
+		form, err := bodyForm(c)
+		if err != nil {
+			return err
+		}
+		sources := []url.Values{form, basicForm(r.Header), r.URL.Query()}
+		form = url.Values{}
+		for _, name := range []string{"grant_type", "client_id", "client_secret", "scope"} {
+			form.Set(name, firstValue(sources, name))
+		}
+		r.URL.RawQuery, r.Form, r.PostForm, r.MultipartForm = "", nil, nil, nil
+		r.Header.Set(echo.HeaderContentType, echo.MIMEApplicationForm)
+		r.Body = io.NopCloser(strings.NewReader(form.Encode()))
+		err = next(c)
+		noteApplication(r.Context(), form.Get("client_id"), err)
+		return err
+	}
+}
+
+// noteApplication records the application that requested a token, for the log. An id that is no application's is left
+// out, since it may be a secret in the wrong field.
+func noteApplication(ctx context.Context, id string, err error) {
+	info := request.From(ctx)
+	if refusal, refused := errors.AsType[*TokenRefusal](err); refused {
+		info.TokenApplication = refusal.application
+	} else if err == nil {
+		info.TokenApplication = id
+	}
+}
+
+func firstValue(sources []url.Values, name string) string {
+	for _, values := range sources {
+		if values.Get(name) != "" {
+			return values.Get(name)
+		}
+	}
+	return ""
+}
+
+// bodyForm reads the form in the body. Only an empty body may have another type.
+func bodyForm(c echo.Context) (url.Values, error) {
+	r := c.Request()
+	body, err := contract.ReadBody(c, MaxTokenBody)
+	if err != nil {
+		return nil, toTokenRefusal(err)
+	}
+	media, params, _ := mime.ParseMediaType(r.Header.Get(echo.HeaderContentType))
+	switch media {
+	case echo.MIMEApplicationForm:
+		if bytes.Count(body, []byte("&")) >= maxTokenFields {
+			return nil, tooManyFields()
+		}
+		form, _ := url.ParseQuery(string(body)) // a malformed field is no credential
+		return form, nil
+	case echo.MIMEMultipartForm:
+		return multipartForm(body, params["boundary"])
+	}
+	if len(body) > 0 {
+		return nil, refuseForm(http.StatusUnsupportedMediaType,
+			"the Content-Type must be application/x-www-form-urlencoded")
+	}
+	return nil, nil
+}
+
+// toTokenRefusal gives a refusal of the body OAuth's form, if openapi.yaml has that form for its status.
+func toTokenRefusal(err error) error {
+	refusal, ok := errors.AsType[*request.Refusal](err)
+	if !ok || refusal.Status != http.StatusBadRequest && refusal.Status != http.StatusUnsupportedMediaType {
+		return err
+	}
+	return refuseForm(refusal.Status, refusal.Body.Message)
+}
+
+// refuseForm refuses a body that is no form.
+func refuseForm(status int, message string) *TokenRefusal {
+	return &TokenRefusal{Status: status, code: CodeInvalidRequest, message: message}
+}
+
+func multipartForm(body []byte, boundary string) (url.Values, error) {
+	if len(body) == 0 {
+		return nil, nil
+	}
+	form, err := multipart.NewReader(bytes.NewReader(body), boundary).ReadForm(MaxTokenBody)
+	if err != nil {
+		return nil, RefuseToken(CodeInvalidRequest, "the body is no multipart/form-data")
+	}
+	parts := 0
+	for _, values := range form.Value {
+		parts += len(values)
+	}
+	for _, files := range form.File {
+		parts += len(files)
+	}
+	if parts > maxTokenFields {
+		return nil, tooManyFields()
+	}
+	return form.Value, nil
+}
+
+func tooManyFields() error {
+	return RefuseToken(CodeInvalidRequest, fmt.Sprintf("the body may have at most %d fields", maxTokenFields))
+}
+
+// basicForm reads the credentials of HTTP Basic. Both are encoded like the values of a form (RFC 6749, 2.3.1). A client
+// that does not encode them sends the same, since no id and no secret has a % or a +.
+func basicForm(h http.Header) url.Values {
+	scheme, text, _ := strings.Cut(h.Get(echo.HeaderAuthorization), " ")
+	plain, err := base64.StdEncoding.DecodeString(strings.TrimSpace(text))
+	if !strings.EqualFold(scheme, "Basic") || err != nil {
+		return nil
+	}
+	id, secret, _ := strings.Cut(string(plain), ":")
+	return url.Values{"client_id": {unescapeForm(id)}, "client_secret": {unescapeForm(secret)}}
+}
+
+// unescapeForm returns a malformed text unchanged.
+func unescapeForm(text string) string {
+	plain, err := url.QueryUnescape(text)
+	if err != nil {
+		return text
+	}
+	return plain
+}

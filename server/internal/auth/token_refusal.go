@@ -1,0 +1,49 @@
+package auth
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/store"
+)
+
+// The codes of OAuth's errors: RFC 6749, section 5.2, and rate_limit_exceeded, which is this server's own.
+const (
+	codeInvalidClient        = "invalid_client"
+	CodeInvalidRequest       = "invalid_request"
+	CodeUnsupportedGrantType = "unsupported_grant_type"
+	codeRateLimitExceeded    = "rate_limit_exceeded"
+)
+
+// TokenRefusal refuses a request for a token. Its answer has OAuth's form, not that of request.Refusal.
+type TokenRefusal struct {
+	Status        int // of HTTP
+	code, message string
+
+	application string // id of the application that sent a wrong secret, empty if there is no such application
+	claimedID   string // client_id as it was sent, which may be any text
+}
+
+// Error is the message that the client sees.
+func (r *TokenRefusal) Error() string { return r.message }
+
+// Body is the body of the answer.
+func (r *TokenRefusal) Body() gen.TokenError {
+	return gen.TokenError{Error: r.code, ErrorDescription: r.message, Message: r.message}
+}
+
+// RefuseToken refuses a request for a token with 400.
+func RefuseToken(code, message string) *TokenRefusal {
+	return &TokenRefusal{Status: http.StatusBadRequest, code: code, message: message}
+}
+
+// RefuseCredentials refuses an id or its secret; err wraps store.ErrCredentials. Such refusals are counted by Throttle.
+func RefuseCredentials(err error, id string) *TokenRefusal {
+	refusal := RefuseToken(codeInvalidClient, err.Error())
+	refusal.claimedID = id
+	if !errors.Is(err, store.ErrApplication) {
+		refusal.application = id
+	}
+	return refusal
+}

@@ -1,0 +1,107 @@
+package contract
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"os"
+	"strings"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/labstack/echo/v4"
+
+	"github.com/agentevents/agentevents/server/internal/request"
+)
+
+// MaxBody is how many bytes the JSON body of a request may have.
+const MaxBody = 1 << 20
+
+// takeBody reads the body of a request whose operation has a schema for one, and refuses it unless it is one JSON
+// value. Without a schema it reads nothing.
+func takeBody(c echo.Context, schema *openapi3.Schema) (value any, err error) {
+	if schema == nil {
+		return nil, nil
+	}
+	r := c.Request()
+	text, err := ReadBody(c, MaxBody)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(text) == 0:
+		return nil, request.Refuse(http.StatusBadRequest, "a JSON body is required")
+	case !isJSON(r.Header.Get(echo.HeaderContentType)):
+		return nil, request.Refuse(http.StatusUnsupportedMediaType, "the Content-Type must be application/json")
+	}
+	r.Header.Set(echo.HeaderContentType, echo.MIMEApplicationJSON)
+	value, err = parseJSON(text)
+	r.Body = parsedBody{bytes.NewReader(text), value}
+	return value, err
+}
+
+// parsedBody is a body with its JSON value. The generated binding takes the value, and reads the text only if the value
+// does not fit the Go type.
+type parsedBody struct {
+	*bytes.Reader
+	value any
+}
+
+// Close implements io.ReadCloser.
+func (parsedBody) Close() error { return nil }
+
+// ValidatedValue is what the generated binding looks for.
+func (b parsedBody) ValidatedValue() any { return b.value }
+
+// BodyValue is the JSON value of a body that Validate accepted, nil if the operation takes no body.
+func BodyValue(r *http.Request) any {
+	if b, ok := r.Body.(parsedBody); ok {
+		return b.value
+	}
+	return nil
+}
+
+// ReadBody reads the body of a request. It refuses a body of more than limit bytes, and a compressed one.
+func ReadBody(c echo.Context, limit int64) ([]byte, error) {
+	coding := c.Request().Header.Get(echo.HeaderContentEncoding)
+	if coding != "" && !strings.EqualFold(coding, identity) {
+		return nil, refuseCompressed(c)
+	}
+	text, err := io.ReadAll(http.MaxBytesReader(c.Response().Writer, c.Request().Body, limit))
+	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
+		message := fmt.Sprintf("the body may have at most %d bytes", limit)
+		return nil, request.Refuse(http.StatusRequestEntityTooLarge, message)
+	}
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil, request.Refuse(http.StatusRequestTimeout, "the body did not arrive in time")
+	case err != nil:
+		return nil, request.Refuse(http.StatusBadRequest, "the body could not be read")
+	case bytes.HasPrefix(text, gzipMagic):
+		return nil, refuseCompressed(c)
+	}
+	return text, nil
+}
+
+// identity is the Content-Encoding of a body that is not compressed.
+const identity = "identity"
+
+// gzipMagic is how data in the gzip format begin. Neither JSON nor a form begins so.
+var gzipMagic = []byte{0x1f, 0x8b}
+
+// refuseCompressed answers as RFC 9110 says, section 15.5.16.
+func refuseCompressed(c echo.Context) error {
+	c.Response().Header().Set(echo.HeaderAcceptEncoding, identity)
+	return request.Refuse(http.StatusUnsupportedMediaType,
+		"the body must not be compressed; the only Content-Encoding is identity")
+}
+
+// isJSON ignores the parameters of a media type, such as a charset, even if they are malformed.
+func isJSON(contentType string) bool {
+	if contentType == echo.MIMEApplicationJSON {
+		return true
+	}
+	media, _, err := mime.ParseMediaType(contentType)
+	return media == echo.MIMEApplicationJSON && (err == nil || errors.Is(err, mime.ErrInvalidMediaParameter))
+}

@@ -1,0 +1,104 @@
+package contract
+
+import (
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/getkin/kin-openapi/openapi3filter"
+
+	"github.com/agentevents/agentevents/gen"
+)
+
+// The limits of an answer with field errors, as in openapi.yaml.
+const (
+	maxFieldErrors = 100
+	maxFieldName   = 256
+)
+
+// fieldErrorList collects one error for each field.
+type fieldErrorList struct {
+	list []gen.FieldError
+	seen map[string]bool
+}
+
+// fieldErrors describes what the validation found. It uses none of the validation's own text, which quotes schemas and
+// Go.
+func fieldErrors(err error) []gen.FieldError {
+	f := fieldErrorList{seen: map[string]bool{}}
+	f.collect(err, nil, nil)
+	return f.list
+}
+
+func (f *fieldErrorList) add(path []string, message string) {
+	e := fieldError(strings.Join(path, "."), message)
+	if !f.seen[e.Field] && len(f.list) < maxFieldErrors {
+		f.seen[e.Field] = true
+		f.list = append(f.list, e)
+	}
+}
+
+// fieldError is about the whole body if name is empty.
+func fieldError(name, message string) gen.FieldError {
+	if name == "" {
+		name = "body"
+	}
+	if runes := []rune(name); len(runes) > maxFieldName {
+		name = string(runes[:maxFieldName])
+	}
+	return gen.FieldError{Field: name, Message: message}
+}
+
+// collect walks down a tree of errors to those of single values. path leads to the value, and schema is its schema if
+// the tree has shown it so far.
+func (f *fieldErrorList) collect(err error, path []string, schema *openapi3.Schema) {
+	switch e := err.(type) { //nolint:errorlint // each node of the tree has its own case
+	case openapi3.MultiError:
+		for _, err := range e {
+			f.collect(err, path, schema)
+		}
+	case *openapi3filter.RequestError:
+		if e.Parameter != nil {
+			path, schema = []string{e.Parameter.Name}, e.Parameter.Schema.Value
+		}
+		f.collect(e.Err, path, schema)
+	case *openapi3.SchemaError:
+		if e.SchemaField == "allOf" {
+			f.collect(e.Origin, path, schema)
+			return
+		}
+		f.add(append(slices.Clone(path), pointer(e)...), schemaMessage(e))
+	case *openapi3filter.ParseError:
+		f.add(path, parseMessage(schema))
+	default:
+		f.collectOther(err, path, schema)
+	}
+}
+
+// collectOther handles the errors that have no type of their own.
+func (f *fieldErrorList) collectOther(err error, path []string, schema *openapi3.Schema) {
+	switch {
+	case errors.Is(err, openapi3filter.ErrInvalidRequired):
+		f.add(path, "is required")
+	case errors.Is(err, openapi3filter.ErrInvalidEmptyValue):
+		f.add(path, insteadOf("empty", parseMessage(schema)))
+	case errors.Unwrap(err) != nil:
+		f.collect(errors.Unwrap(err), path, schema)
+	default:
+		f.add(path, "is not valid")
+	}
+}
+
+// pointer is the path to a value. For an unknown field kin-openapi has only the path to its object; the name is in the
+// reason.
+func pointer(e *openapi3.SchemaError) []string {
+	path := e.JSONPointer()
+	if e.SchemaField != "properties" {
+		return path
+	}
+	quoted, _ := strconv.QuotedPrefix(strings.TrimPrefix(e.Reason, "property "))
+	name, _ := strconv.Unquote(quoted)
+	return append(path, name)
+}

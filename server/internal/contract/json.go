@@ -1,0 +1,111 @@
+package contract
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"unicode/utf8"
+
+	"github.com/agentevents/agentevents/server/internal/request"
+)
+
+// parseJSON refuses everything but one JSON value in UTF-8. It also refuses an object that names a member twice: Go
+// would silently take the last one.
+func parseJSON(text []byte) (any, error) {
+	switch {
+	case bytes.HasPrefix(text, []byte("\ufeff")):
+		return nil, request.Refuse(http.StatusBadRequest, "the body must not begin with a byte order mark")
+	case bytes.HasPrefix(text, []byte{0xff, 0xfe}), bytes.HasPrefix(text, []byte{0xfe, 0xff}):
+		return nil, request.Refuse(http.StatusBadRequest, "the body must be UTF-8, and is UTF-16")
+	case !utf8.Valid(text):
+		return nil, request.Refuse(http.StatusBadRequest, "the body is not valid UTF-8")
+	case !json.Valid(text):
+		err := json.Unmarshal(text, new(json.RawMessage))
+		return nil, request.Refuse(http.StatusBadRequest, "the body is not valid JSON, "+syntaxErrorPosition(text, err))
+	}
+	var value any
+	_ = newDecoder(text).Decode(&value) // cannot fail: the text is valid
+	if countMembers(value) == countNames(text) {
+		return value, nil
+	}
+	if name := repeatedName(newDecoder(text)); name != "" {
+		return nil, request.Invalid(fieldError(name, "must be given only once"))
+	}
+	return value, nil
+}
+
+// newDecoder keeps numbers as they are written: a float64 does not hold every integer.
+func newDecoder(text []byte) *json.Decoder {
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.UseNumber()
+	return d
+}
+
+// countMembers counts the members of all objects in a value.
+func countMembers(value any) (n int) {
+	switch v := value.(type) {
+	case map[string]any:
+		n = len(v)
+		for _, member := range v {
+			n += countMembers(member)
+		}
+	case []any:
+		for _, item := range v {
+			n += countMembers(item)
+		}
+	}
+	return n
+}
+
+// countNames counts the names of members in a JSON text. A colon follows each name and stands nowhere else, except in
+// strings. If there are more names than members, an object names a member twice: that is cheaper than to look for it.
+func countNames(text []byte) (n int) {
+	quoted := false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case c == '"':
+			quoted = !quoted
+		case c == '\\':
+			i++ // the escaped character is part of the string
+		case c == ':' && !quoted:
+			n++
+		}
+	}
+	return n
+}
+
+// syntaxErrorPosition says where a JSON text stops being valid.
+func syntaxErrorPosition(text []byte, err error) string {
+	syntax, ok := errors.AsType[*json.SyntaxError](err)
+	if !ok || syntax.Error() == "unexpected end of JSON input" {
+		return "it ends too early"
+	}
+	valid := text[:max(syntax.Offset-1, 0)]
+	line := bytes.Count(valid, []byte("\n")) + 1
+	column := utf8.RuneCount(valid[bytes.LastIndexByte(valid, '\n')+1:]) + 1
+	return fmt.Sprintf("from line %d, column %d on", line, column)
+}
+
+// repeatedName returns the name of a member that an object in a JSON text has twice, or nothing. The text must be valid
+// JSON, so no token can be wrong.
+func repeatedName(d *json.Decoder) (name string) {
+	token, _ := d.Token()
+	if token != json.Delim('[') && token != json.Delim('{') {
+		return ""
+	}
+	seen := map[json.Token]bool{}
+	for name == "" && d.More() {
+		if token == json.Delim('{') {
+			key, _ := d.Token()
+			if seen[key] {
+				return fmt.Sprint(key)
+			}
+			seen[key] = true
+		}
+		name = repeatedName(d)
+	}
+	_, _ = d.Token() // the closing bracket
+	return name
+}

@@ -1,0 +1,26 @@
+package request
+
+import (
+	"net/http"
+
+	"github.com/agentevents/agentevents/gen"
+)
+
+// Refusal is an error of the client, with the answer to it. Everything in it is shown to the client.
+type Refusal struct {
+	Status int // of HTTP
+	Body   gen.ErrorResponse
+}
+
+// Error is the message that the client sees.
+func (r *Refusal) Error() string { return r.Body.Message }
+
+// Refuse refuses a request as a whole.
+func Refuse(status int, message string) *Refusal {
+	return &Refusal{status, gen.ErrorResponse{Message: message}}
+}
+
+// Invalid refuses a request for its fields, with 400.
+func Invalid(fields ...gen.FieldError) *Refusal {
+	return &Refusal{http.StatusBadRequest, gen.ErrorResponse{Message: "the request is not valid", Errors: fields}}
+}

@@ -1,0 +1,228 @@
+package telemetry
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"net/http"
+	"net/http/pprof"
+	"runtime"
+	"strconv"
+	"time"
+
+	"github.com/labstack/echo/v4"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/server/internal/request"
+	"github.com/agentevents/agentevents/store"
+	"github.com/agentevents/agentevents/webhook"
+)
+
+// collectTimeout bounds how long one scrape reads from the store, and tries whether it can be written.
+const collectTimeout = 3 * time.Second
+
+// maxScrapes is how many scrapes run at a time. Each occupies one of the store's readers for some milliseconds.
+const maxScrapes = 2
+
+// Metrics counts and measures what the program does. No label names a client, an agent or a URL: these belong to the
+// clients, and there is no limit to how many there are.
+type Metrics struct {
+	registry *prometheus.Registry
+	attempts *prometheus.CounterVec
+	inFlight prometheus.Gauge
+	arrival  *prometheus.HistogramVec
+	requests *prometheus.CounterVec
+	duration *prometheus.HistogramVec
+}
+
+// NewMetrics returns metrics of the program and of its store. version and commit are those of the build.
+func NewMetrics(st *store.Store, version, commit string) *Metrics {
+	m := &Metrics{
+		registry: prometheus.NewRegistry(),
+		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "agentevents_attempts_total", Help: "Attempts at deliveriesDesc, by what became of them.",
+		}, []string{"verdict"}),
+		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "agentevents_attempts_in_flight", Help: "Attempts that are under way.",
+		}),
+		arrival: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "agentevents_arrival_seconds",
+			Help:    "Time from a status change to the answer that confirmed its delivery, replays excepted.",
+			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 28800, 86400},
+		}, []string{"attempt"}),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "agentevents_http_requests_total", Help: "Requests, by operationId and status.",
+		}, []string{"operation", "code"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "agentevents_http_request_seconds", Help: "Time from a request to its answer.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
+		}, []string{"operation"}),
+	}
+	for _, v := range []webhook.Verdict{webhook.Delivered, webhook.Retry, webhook.Failed, webhook.Gone} {
+		m.attempts.WithLabelValues(string(v))
+	}
+	m.arrival.WithLabelValues("first")
+	m.arrival.WithLabelValues("later")
+	m.registry.MustRegister(m.attempts, m.inFlight, m.arrival, m.requests, m.duration,
+		newBuildInfo(version, commit), storeCollector{st},
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+func newBuildInfo(version, commit string) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "agentevents_build_info", Help: "What was built; always 1.",
+		ConstLabels: prometheus.Labels{"version": version, "commit": commit, "go": runtime.Version()},
+	}, func() float64 { return 1 })
+}
+
+// Attempt measures an attempt at a delivery: see webhook.DispatcherOptions.Observe.
+func (m *Metrics) Attempt(d *webhook.Delivery) func(webhook.Outcome) {
+	m.inFlight.Inc()
+	return func(o webhook.Outcome) {
+		m.inFlight.Dec()
+		if o.Verdict != "" {
+			m.attempts.WithLabelValues(string(o.Verdict)).Inc()
+		}
+		if o.Verdict == webhook.Delivered && !d.Replay {
+			answered := o.StartedAt.Add(o.Duration)
+			m.arrival.WithLabelValues(firstOrLater(d.Attempt)).Observe(answered.Sub(d.CreatedAt).Seconds())
+		}
+	}
+}
+
+func firstOrLater(attempt int) string {
+	if attempt == 1 {
+		return "first"
+	}
+	return "later"
+}
+
+// Request counts answered requests, and measures how long they took. Those for no operation of the API are counted as
+// "none". Nil does nothing.
+func (m *Metrics) Request(next echo.HandlerFunc) echo.HandlerFunc {
+	if m == nil {
+		return next
+	}
+	return func(c echo.Context) error {
+		start := time.Now()
+		err := next(c)
+		name := cmp.Or(request.Operation(c), "none")
+		m.requests.WithLabelValues(name, strconv.Itoa(c.Response().Status)).Inc()
+		m.duration.WithLabelValues(name).Observe(time.Since(start).Seconds())
+		return err
+	}
+}
+
+// Handler serves /metrics, and the profiles of net/http/pprof.
+func (m *Metrics) Handler(log *slog.Logger) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn), MaxRequestsInFlight: maxScrapes,
+	}))
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	return mux
+}
+
+// storeCollector reads the store at each scrape.
+type storeCollector struct{ *store.Store }
+
+// What is read from the store at each scrape.
+var (
+	storeUpDesc = newDesc("agentevents_store_up",
+		"1 when the store can be read and takes a write, else 0.")
+	changesDesc = newDesc("agentevents_status_changes_total",
+		"Status changes, by the type of event that they fire.", "event_type")
+	deliveriesDesc = newDesc("agentevents_deliveries_total",
+		"Deliveries that have ended, by how.", "state")
+	repairedLanesDesc = newDesc("agentevents_lanes_mended_total",
+		"Lanes that were astray and were put right, which should never happen.")
+	pendingDesc = newDesc("agentevents_deliveries_pending",
+		"Deliveries that have not ended, but for parked ones.")
+	dueLanesDesc = newDesc("agentevents_lanes_due",
+		"Lanes that wait to be worked, by whether their receiver is left alone (breaker open, or 429).", "receiver")
+	oldestDueDesc = newDesc("agentevents_oldest_due_seconds",
+		"For how long the oldest delivery is due that is not under way; 0 for none.", "receiver")
+	expiredDesc = newDesc("agentevents_deliveries_expired_total",
+		"Deliveries that failed because their retry window was over.")
+	openingsDesc = newDesc("agentevents_breaker_openings_total",
+		"Times that the breaker of a receiver opened, since it failed.")
+	breakersDesc = newDesc("agentevents_breakers_open",
+		"Receivers that are probed and not sent to, since they fail.")
+	walBytesDesc = newDesc("agentevents_wal_bytes",
+		"Size of SQLite's write-ahead log, which grows while a transaction reads; 0 with PostgreSQL.")
+	checkpointsDesc = newDesc("agentevents_checkpoint_failures_total",
+		"Times that SQLite's write-ahead log could not be carried over to its file.")
+	disabledDesc = newDesc("agentevents_registrations_disabled",
+		"Registrations that are disabled, by a request or by 410.")
+)
+
+func newDesc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc(name, help, labels, nil)
+}
+
+// Describe implements prometheus.Collector.
+func (s storeCollector) Describe(to chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		storeUpDesc, changesDesc, deliveriesDesc, expiredDesc, repairedLanesDesc, openingsDesc, pendingDesc,
+		dueLanesDesc, oldestDueDesc, breakersDesc, disabledDesc, walBytesDesc, checkpointsDesc,
+	} {
+		to <- d
+	}
+}
+
+// Collect implements prometheus.Collector. It leaves out what cannot be read within collectTimeout.
+func (s storeCollector) Collect(to chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), collectTimeout)
+	defer cancel()
+	s.counts(to)
+	up := 0.0
+	stats, err := s.Stats(ctx)
+	if err == nil {
+		gauges(stats, to)
+		if s.Ready(ctx) == nil {
+			up = 1
+		}
+	}
+	to <- prometheus.MustNewConstMetric(storeUpDesc, prometheus.GaugeValue, up)
+}
+
+// counts sends what the process has counted, which reads nothing.
+func (s storeCollector) counts(to chan<- prometheus.Metric) {
+	counter := func(d *prometheus.Desc, n int64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
+	}
+	c := s.Counts()
+	counter(changesDesc, c.Logins, string(gen.EventTypeAgentLogin))
+	counter(changesDesc, c.Logouts, string(gen.EventTypeAgentLogout))
+	counter(deliveriesDesc, c.Delivered, string(gen.DeliveryStateDelivered))
+	counter(deliveriesDesc, c.Failed, string(gen.DeliveryStateFailed))
+	counter(deliveriesDesc, c.Cancelled, string(gen.DeliveryStateCancelled))
+	counter(repairedLanesDesc, c.Mended)
+	counter(openingsDesc, c.BreakerOpenings)
+	counter(expiredDesc, c.Expired)
+	file := s.FileStats()
+	counter(checkpointsDesc, file.CheckpointFailures)
+	to <- prometheus.MustNewConstMetric(walBytesDesc, prometheus.GaugeValue, float64(file.WALBytes))
+}
+
+// gauges sends what the store has now.
+func gauges(s store.Stats, to chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+	}
+	gauge(pendingDesc, float64(s.Pending))
+	gauge(dueLanesDesc, float64(s.Ready.Lanes), "ready")
+	gauge(dueLanesDesc, float64(s.Waiting.Lanes), "waiting")
+	gauge(oldestDueDesc, s.Ready.Oldest.Seconds(), "ready")
+	gauge(oldestDueDesc, s.Waiting.Oldest.Seconds(), "waiting")
+	gauge(breakersDesc, float64(s.Breakers))
+	gauge(disabledDesc, float64(s.Disabled))
+}

@@ -1,0 +1,91 @@
+package telemetry
+
+import (
+	"database/sql"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	_ "github.com/mattn/go-sqlite3" // the driver sqlite3
+
+	"github.com/agentevents/agentevents/store"
+	"github.com/agentevents/agentevents/store/pgtest"
+)
+
+// Metrics that cannot be read from the store are left out. All others are served.
+func TestMetricsOfAStoreThatIsGone(t *testing.T) {
+	st := openStore(t, pgtest.URL(t))
+	m := NewMetrics(st, "test", "test")
+	if err := st.Close(); err != nil {
+		t.Fatal(err)
+	}
+	got := scrape(t, m)
+	for _, line := range []string{
+		"agentevents_store_up 0", "agentevents_attempts_in_flight 0", `agentevents_deliveries_total{state="failed"} 0`,
+	} {
+		if !strings.Contains(got, "\n"+line+"\n") {
+			t.Errorf("%s is missing in\n%s", line, got)
+		}
+	}
+	for _, name := range []string{
+		"deliveries_pending", "lanes_due", "oldest_due_seconds", "breakers_open", "registrations_disabled",
+	} {
+		if regexp.MustCompile("(?m)^agentevents_" + name + `\b`).MatchString(got) {
+			t.Errorf("%s is there, and cannot be known:\n%s", name, got)
+		}
+	}
+}
+
+// A scrape ends within its time although nothing can be written.
+func TestMetricsOfAStoreThatHangs(t *testing.T) {
+	t.Parallel()
+	url := pgtest.URL(t)
+	st := openStore(t, url)
+	db, err := sql.Open("sqlite3", strings.TrimPrefix(url, "sqlite:"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	conn, err := db.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.ExecContext(t.Context(), "BEGIN IMMEDIATE"); err != nil {
+		t.Fatal(err)
+	}
+	m, began := NewMetrics(st, "test", "test"), time.Now()
+	got := scrape(t, m)
+	for _, line := range []string{"agentevents_store_up 0", "agentevents_breakers_open 0"} {
+		if !strings.Contains(got, "\n"+line+"\n") {
+			t.Errorf("%s is missing in\n%s", line, got)
+		}
+	}
+	if took := time.Since(began); took > collectTimeout+time.Second {
+		t.Errorf("it took %v", took)
+	}
+}
+
+func openStore(t *testing.T, url string) *store.Store {
+	t.Helper()
+	st, err := store.Open(t.Context(), store.Options{URL: url, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = st.Close() })
+	return st
+}
+
+func scrape(t *testing.T, m *Metrics) string {
+	t.Helper()
+	w := httptest.NewRecorder()
+	m.Handler(slog.New(slog.DiscardHandler)).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", http.NoBody))
+	if w.Code != http.StatusOK {
+		t.Fatalf("%d %s", w.Code, w.Body)
+	}
+	return w.Body.String()
+}

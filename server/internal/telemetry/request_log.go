@@ -1,0 +1,34 @@
+package telemetry
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/agentevents/agentevents/server/internal/request"
+)
+
+// LogRequests logs one line for every request. It has errors answered first, since the line has the status. Bodies,
+// headers and queries are never in it: they may hold secrets.
+func LogRequests(log *slog.Logger) echo.MiddlewareFunc {
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error {
+			start := time.Now()
+			if err := next(c); err != nil {
+				c.Error(err)
+			}
+			r, w := c.Request(), c.Response()
+			info := request.From(r.Context())
+			log.LogAttrs(r.Context(), slog.LevelInfo, "request",
+				slog.String("method", r.Method), slog.String("path", r.URL.Path),
+				slog.String("operation", info.Operation), slog.Int("status", w.Status), slog.Int64("bytes", w.Size),
+				slog.Float64("ms", milliseconds(time.Since(start))),
+				slog.String("application", info.ApplicationID()), slog.String("client", info.Caller.Client),
+				slog.String("address", c.RealIP()), slog.String("request_id", request.ID(c)))
+			return nil
+		}
+	}
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

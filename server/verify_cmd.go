@@ -1,0 +1,53 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/agentevents/agentevents/store"
+)
+
+// longestDelay is the longest delay of retries that any configuration allows, with its jitter: the store may have been
+// served with another configuration.
+const longestDelay = 48 * time.Hour
+
+// verify prints each check of the store with the faults that it finds. A fault is an error.
+func verify(ctx context.Context, s settings, stdout io.Writer) error {
+	c, err := s.validate()
+	if err != nil {
+		return err
+	}
+	faults := 0
+	err = store.Verify(ctx, store.Options{
+		URL: c.databaseURL, Longest: longestDelay, Log: slog.New(slog.DiscardHandler),
+	}, func(check store.Check) {
+		faults += check.Count
+		printCheck(stdout, check)
+	})
+	if err != nil {
+		return err
+	}
+	if faults > 0 {
+		return fmt.Errorf("%s has faults, %d in all", store.Redacted(c.databaseURL), faults)
+	}
+	_, err = fmt.Fprintf(stdout, "%s is sound\n", store.Redacted(c.databaseURL))
+	return err
+}
+
+// printCheck prints a line for the check, and one for each fault.
+func printCheck(w io.Writer, c store.Check) {
+	if c.Count == 0 {
+		fmt.Fprintln(w, "ok    ", c.Name)
+		return
+	}
+	fmt.Fprintln(w, "FAULT ", c.Name)
+	for _, fault := range c.Faults {
+		fmt.Fprintln(w, "         ", fault)
+	}
+	if more := c.Count - len(c.Faults); more > 0 {
+		fmt.Fprintf(w, "          and %d more\n", more)
+	}
+}
