@@ -21,6 +21,10 @@ REPLICAS = 3
 SDK =
 REDOCLY = @redocly/cli@2.77.0
 SPECTRAL = @stoplight/spectral-cli@6.16.0
+# It compares benchmarks.
+BENCHSTAT = golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
+# The commit that make compare compares this tree with.
+BEFORE = HEAD
 # What npm takes for the newest Swagger UI 5; the one that is served is recorded in server/internal/api/docs/swagger-ui/VERSION.
 SWAGGER_UI = 5
 
@@ -36,7 +40,7 @@ AGENTEVENTS_TEST_POSTGRES_URL ?=
 postgres = $(AGENTEVENTS_TEST_POSTGRES_URL)$(shell command -v initdb || ls /usr/lib/postgresql/*/bin/initdb 2>/dev/null || true)
 
 # Packages are tested in the order in which they are named: those that take longest first, or they are alone in the end.
-longest := ./store ./server/e2e ./server/internal/api ./server
+longest := ./store ./server/internal/api ./server/e2e ./server
 
 # The packages whose tests run on PostgreSQL too. Each engine has a run of its own, within bounds of its own.
 on_postgres = $(shell grep -rlE --include='*_test.go' 'pgtest[.](Main|EngineVariable)' store server | xargs -n1 dirname | sort -u | sed 's|^|./|')
@@ -52,9 +56,9 @@ demo: build ## build, then show the example of the README happen for real
 .PHONY: test
 test: ## run all tests, those of the store and of what the API promises on SQLite and on PostgreSQL (initdb, or AGENTEVENTS_TEST_POSTGRES_URL)
 	@echo "make test: on SQLite, and what is not about the store"
-	@AGENTEVENTS_TEST_ENGINE=sqlite go run ./.ci/progress -timeout 30m $(longest) ./...
+	@AGENTEVENTS_TEST_ENGINE=sqlite go run ./.ci/progress -timeout 60m $(longest) ./...
 	@echo "make test: on PostgreSQL"
-	@AGENTEVENTS_TEST_ENGINE=postgres go run ./.ci/progress -timeout 30m $(longest) $(on_postgres)
+	@AGENTEVENTS_TEST_ENGINE=postgres go run ./.ci/progress -timeout 60m $(longest) $(on_postgres)
 	$(if $(postgres),,@echo "make test: NOTHING was tested on PostgreSQL: neither initdb nor AGENTEVENTS_TEST_POSTGRES_URL is there" >&2)
 
 .PHONY: run
@@ -139,11 +143,11 @@ fmt: $(lint) ## format the Go code
 
 .PHONY: race
 race: ## run the tests under the race detector on SQLite, but for two of the benchmark, whose programs are built without it, and that of the browser, whose work is in the page, and those of the store about several processes on PostgreSQL
-	AGENTEVENTS_TEST_ENGINE=sqlite go test -race -timeout 20m -skip '^(TestWorkloads|TestGrowth|TestDocumentationInABrowser)$$' $(longest) ./...
+	AGENTEVENTS_TEST_ENGINE=sqlite go test -race -timeout 20m -skip '^(TestWorkloads|TestPrograms|TestDocumentationInABrowser)$$' $(longest) ./...
 	AGENTEVENTS_TEST_ENGINE=postgres go test -race -timeout 10m -run 'Feed|Copy|Migrates|Redeliver|Record|Replay|Status|Claim' ./store
 
 .PHONY: crash
-crash: build ## kill the program (-9) 300 times, then trouble replicas on PostgreSQL, and count what is lost (CYCLES=50 LASTS=1m REPLICAS=2 for less)
+crash: build ## kill the program (-9) 300 times, then replicas on PostgreSQL, and count what is lost (CYCLES=50 LASTS=1m REPLICAS=2 for less)
 	@go run ./server/crash -binary bin/agentevents -cycles $(CYCLES)
 	@go run ./server/crash -binary bin/agentevents -replicas $(REPLICAS) -lasts $(LASTS)
 
@@ -160,8 +164,18 @@ fuzz: ## run each fuzz test of webhook/ for a minute (FUZZTIME=10s for less)
 	done
 
 .PHONY: bench
-bench: build ## measure for more than an hour how fast the program is, held against floors, and whether it keeps what it promises (BENCH="-json bench.json -picture bench.svg burst steady" for some workloads: burst, steady, shift, fanout, pending, api, isolation, backlog, soak; growth only so, and for hours)
-	@go run ./server/bench -binary bin/agentevents $(BENCH)
+bench: build ## measure for more than an hour how fast the program is, held against floors, and compare by benchstat (BENCH="burst steady" for some workloads: burst, steady, shift, fanout, pending, isolation, backlog, soak; go run ./server/bench -h lists flags)
+	@go run ./server/bench -binary bin/agentevents $(BENCH) >bin/bench.txt || { cat bin/bench.txt; exit 1; }
+	@go run $(BENCHSTAT) -filter '.name:(Burst OR Steady OR Shift OR Fanout OR Pending)' -col /on bin/bench.txt
+	@go run $(BENCHSTAT) -filter '.name:(Isolation OR Backlog OR Soak)' -col /when bin/bench.txt
+
+.PHONY: compare
+compare: build ## build the commit BEFORE too, measure both in turn, and compare them by benchstat (BEFORE=v1.2.0 BENCH="-count 10 burst steady")
+	@rm -rf bin/before; mkdir -p bin/before; git archive $(BEFORE) | tar xC bin/before
+	@cd bin/before && go build -trimpath -buildvcs=false -o ../agentevents-before ./server
+	@rm -rf bin/before
+	@go run ./server/bench -binary bin/agentevents-before,bin/agentevents -floors none $(BENCH) >bin/compare.txt || { cat bin/compare.txt; exit 1; }
+	@go run $(BENCHSTAT) -col /binary bin/compare.txt
 
 .PHONY: clean
 clean: ## remove what was built, and the store of make run

@@ -26,7 +26,7 @@ func TestReadinessEndsBeforeTheListener(t *testing.T) {
 			t.Errorf("after the signal it is %d %s", status, body)
 		}
 	}
-	p.waitForExit(40 * time.Second)
+	p.waitForExit(time.Minute)
 }
 
 // During the drain requests are answered as before.
@@ -39,7 +39,7 @@ func TestRequestsWhileDraining(t *testing.T) {
 	for range 3 {
 		p.readiness()
 	}
-	p.waitForExit(40 * time.Second)
+	p.waitForExit(time.Minute)
 }
 
 // If no address polls /readyz there is no drain.
@@ -47,7 +47,7 @@ func TestNoDrainWithoutPollers(t *testing.T) {
 	p := start(t, "AGENTEVENTS_DRAIN=1m")
 	p.put("/client/12", `{}`)
 	p.stop()
-	p.waitForExit(40 * time.Second)
+	p.waitForExit(time.Minute)
 }
 
 func (p *program) readiness() (status int, body string) {

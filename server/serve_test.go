@@ -50,7 +50,7 @@ func TestStopEndsPolls(t *testing.T) {
 			t.Errorf("a poll ended with %q", got)
 		}
 	}
-	p.waitForExit(time.Minute)
+	p.waitForExit(5 * time.Second)
 }
 
 // program is the program in this process, stopped without a signal.
@@ -339,6 +339,6 @@ func TestStopInTime(t *testing.T) {
 	p.upload()
 	began := time.Now()
 	p.stop()
-	p.waitForExit(40 * time.Second)
+	p.waitForExit(time.Minute)
 	t.Logf("it took %v", time.Since(began).Round(time.Millisecond))
 }

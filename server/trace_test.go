@@ -343,7 +343,7 @@ func TestTraceToUnreachableCollector(t *testing.T) {
 		p.putStatusTraced("/client/12/agent/local/1/status", available)
 		<-r.traceparents
 		p.stop()
-		p.waitForExit(32 * time.Second) // the last spans have two of them
+		p.waitForExit(time.Minute) // the last spans have two of them
 		if !p.hasLogged("level=WARN", "traces") {
 			t.Errorf("nothing is said of it:\n%s", p.log)
 		}

@@ -11,6 +11,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
 // AgentKey names an agent.
@@ -85,37 +86,37 @@ func (r *agentRow) apply(u AgentUpdate) {
 
 // findAgent returns the row of an agent, or says whether it or its client is missing. In a transaction that changes
 // anything of an agent it comes first, and holds the agent until the commit.
-func findAgent(tx *gorm.DB, k AgentKey) (agentRow, error) {
-	r, is, err := first[agentRow](tx, agentSQL+toHold(tx, true), k.Client, string(k.Type), k.ID)
+func findAgent(q sqldb.Querier, k AgentKey) (agentRow, error) {
+	r, is, err := sqldb.Get[agentRow](q, agentSQL+q.ForUpdate(true), k.Client, string(k.Type), k.ID)
 	if err != nil || is {
 		return r, failure(err)
 	}
-	return r, missing(tx, k)
+	return r, missing(q, k)
 }
 
 var (
-	agentsSQL = "SELECT " + columns[agentRow]() + " FROM agents WHERE "
+	agentsSQL = "SELECT " + sqldb.Columns[agentRow]() + " FROM agents WHERE "
 	agentSQL  = agentsSQL + "client_id = ? AND kind = ? AND agent_id = ?"
 )
 
 // missing says what is missing of an agent that was not found: it, or its client.
-func missing(tx *gorm.DB, k AgentKey) error {
-	if _, err := findClient(tx, k.Client); err != nil {
+func missing(q sqldb.Querier, k AgentKey) error {
+	if _, err := findClient(q, k.Client); err != nil {
 		return err
 	}
 	return &Error{Kind: NotFound, Message: fmt.Sprintf("there is no %v", k), Status: "agent_not_found"}
 }
 
 // findAgents returns the rows of those agents that there are. How they are to be held follows the query.
-func findAgents(tx *gorm.DB, keys []AgentKey, how string) (map[AgentKey]agentRow, error) {
+func findAgents(tx *sqldb.Tx, keys []AgentKey, how string) (map[AgentKey]agentRow, error) {
 	type key struct {
 		Client string        `json:"client_id"`
 		Kind   gen.AgentType `json:"kind"`
 		ID     int64         `json:"agent_id"`
 	}
 	rows := each(keys, func(k AgentKey) key { return key{k.Client, k.Type, k.ID} })
-	found, err := query[agentRow](tx, agentsSQL+"(client_id, kind, agent_id) IN (SELECT client_id, kind, agent_id FROM ? AS x) ORDER BY id"+how,
-		tableOf(tx, rows))
+	found, err := sqldb.Select[agentRow](tx, agentsSQL+"(client_id, kind, agent_id) IN (SELECT client_id, kind, agent_id FROM ? AS x) ORDER BY id"+how,
+		sqldb.Table(tx, rows))
 	of := make(map[AgentKey]agentRow, len(found))
 	for _, r := range found {
 		of[AgentKey{Client: r.ClientID, Type: r.Kind, ID: r.AgentID}] = r
@@ -129,7 +130,7 @@ func (s *Store) Agents(ctx context.Context, client string, kind gen.AgentType, f
 	if _, err := findClient(tx, client); err != nil {
 		return nil, err
 	}
-	q := gorm.G[agentRow](tx).Where("client_id = ? AND kind = ? AND agent_id > ?", client, kind, f.After)
+	q := gorm.G[agentRow](tx.GORM()).Where("client_id = ? AND kind = ? AND agent_id > ?", client, kind, f.After)
 	if len(f.Extensions) > 0 {
 		q = q.Where("extension_id IN ?", f.Extensions)
 	}
@@ -145,9 +146,9 @@ func (s *Store) Agent(ctx context.Context, k AgentKey) (Agent, error) {
 
 // CreateAgent creates an agent under its id or, where that is 0, under a free one. It is logged out.
 func (s *Store) CreateAgent(ctx context.Context, k AgentKey, u AgentUpdate) (Agent, error) {
-	return once(ctx, s, func(tx *gorm.DB) (a Agent, err error) {
+	return once(ctx, s, func(tx *sqldb.Tx) (a Agent, err error) {
 		k := k
-		if _, err := holdClient(tx, k.Client); err != nil {
+		if _, err := lockClient(tx, k.Client); err != nil {
 			return a, err
 		}
 		if k.ID == 0 {
@@ -168,7 +169,7 @@ func (s *Store) CreateAgent(ctx context.Context, k AgentKey, u AgentUpdate) (Age
 
 // PutAgent creates an agent under its id, which needs a name, or updates it.
 func (s *Store) PutAgent(ctx context.Context, k AgentKey, u AgentUpdate) (a Agent, created bool, err error) {
-	err = s.write(ctx, func(tx *gorm.DB) error {
+	err = s.write(ctx, func(tx *sqldb.Tx) error {
 		if _, err := findClient(tx, k.Client); err != nil {
 			return err
 		}
@@ -185,20 +186,20 @@ func (s *Store) PutAgent(ctx context.Context, k AgentKey, u AgentUpdate) (a Agen
 		}
 		r.apply(u)
 		a = r.model()
-		return tx.Exec("UPDATE agents SET name = ?, extension_id = ? WHERE id = ?", r.Name, r.ExtensionID, r.ID).Error
+		return tx.Exec("UPDATE agents SET name = ?, extension_id = ? WHERE id = ?", r.Name, r.ExtensionID, r.ID)
 	})
 	return a, created, err
 }
 
 // findOrHold looks for an agent once more while nobody else can make it.
-func findOrHold(tx *gorm.DB, k AgentKey) (agentRow, error) {
-	if _, err := holdClient(tx, k.Client); err != nil {
+func findOrHold(tx *sqldb.Tx, k AgentKey) (agentRow, error) {
+	if _, err := lockClient(tx, k.Client); err != nil {
 		return agentRow{}, err
 	}
 	return findAgent(tx, k)
 }
 
-func (s *Store) insertAgent(tx *gorm.DB, k AgentKey, u AgentUpdate) (Agent, error) {
+func (s *Store) insertAgent(tx *sqldb.Tx, k AgentKey, u AgentUpdate) (Agent, error) {
 	if u.Name == nil {
 		return Agent{}, nameRequired(k.Type)
 	}
@@ -207,7 +208,7 @@ func (s *Store) insertAgent(tx *gorm.DB, k AgentKey, u AgentUpdate) (Agent, erro
 		EventSource: gen.EventSourceAPI, ChangedAt: s.now(),
 	}
 	r.apply(u)
-	if err := gorm.G[agentRow](tx).Create(tx.Statement.Context, &r); err != nil {
+	if err := gorm.G[agentRow](tx.GORM()).Create(tx.Context(), &r); err != nil {
 		return r.model(), err
 	}
 	return r.model(), limitedAgents.add(tx, k.Client)
@@ -225,15 +226,14 @@ func nameRequired(kind gen.AgentType) error {
 }
 
 // freeID is the id after the greatest one or, when that is the last possible, the first that is free.
-func freeID(tx *gorm.DB, k AgentKey) (id int64, err error) {
+func freeID(tx *sqldb.Tx, k AgentKey) (id int64, err error) {
 	const taken = "FROM agents WHERE client_id = ? AND kind = ?"
-	err = tx.Raw("SELECT coalesce(max(agent_id), 0) + 1 "+taken, k.Client, k.Type).Scan(&id).Error
+	id, err = sqldb.Value[int64](tx, "SELECT coalesce(max(agent_id), 0) + 1 "+taken, k.Client, k.Type)
 	if err != nil || id <= math.MaxUint32 {
 		return id, err
 	}
-	err = tx.Raw("SELECT min(id) FROM (SELECT 1 AS id UNION ALL SELECT agent_id + 1 "+taken+
-		") AS free WHERE id NOT IN (SELECT agent_id "+taken+")", k.Client, k.Type, k.Client, k.Type).Scan(&id).Error
-	return id, err
+	return sqldb.Value[int64](tx, "SELECT min(id) FROM (SELECT 1 AS id UNION ALL SELECT agent_id + 1 "+taken+
+		") AS free WHERE id NOT IN (SELECT agent_id "+taken+")", k.Client, k.Type, k.Client, k.Type)
 }
 
 // DeleteAgent deletes an agent and its events. One that is available is logged out first, which makes its deliveries.
@@ -241,7 +241,7 @@ func freeID(tx *gorm.DB, k AgentKey) (id int64, err error) {
 func (s *Store) DeleteAgent(ctx context.Context, k AgentKey) error {
 	defer s.wake()
 	defer s.announce(k.Client)
-	return s.write(ctx, func(tx *gorm.DB) error {
+	return s.write(ctx, func(tx *sqldb.Tx) error {
 		r, err := findAgent(tx, k)
 		if err != nil {
 			return err
@@ -251,29 +251,29 @@ func (s *Store) DeleteAgent(ctx context.Context, k AgentKey) error {
 }
 
 // deleteAgents deletes agents of a client, which are held.
-func (s *Store) deleteAgents(tx *gorm.DB, client string, rows []agentRow) error {
+func (s *Store) deleteAgents(tx *sqldb.Tx, client string, rows []agentRow) error {
 	if len(rows) == 0 {
 		return nil
 	}
-	ids := padded(each(rows, func(r agentRow) int64 { return r.ID }))
+	ids := sqldb.Padded(each(rows, func(r agentRow) int64 { return r.ID }))
 	if err := removeAgents(tx, client, ids, len(rows)); err != nil {
 		return err
 	}
 	if _, err := s.change(tx, s.logouts(tx, rows), true); err != nil {
 		return err
 	}
-	if err := tx.Exec("DELETE FROM agent_events WHERE agent IN ?", ids).Error; err != nil {
+	if err := tx.Exec("DELETE FROM agent_events WHERE agent IN ?", ids); err != nil {
 		return err
 	}
-	return tx.Exec("DELETE FROM agents WHERE id IN ?", ids).Error
+	return tx.Exec("DELETE FROM agents WHERE id IN ?", ids)
 }
 
 // logouts are the changes of those agents that are available.
-func (s *Store) logouts(tx *gorm.DB, rows []agentRow) (changes []*change) {
+func (s *Store) logouts(tx *sqldb.Tx, rows []agentRow) (changes []*change) {
 	for _, r := range rows {
 		if r.Status == gen.AgentStatusValueAvailable {
 			changes = append(changes, &change{
-				ctx: tx.Statement.Context, agent: &r, status: gen.AgentStatusValueLoggedOut, source: gen.EventSourceAPI, at: s.now(),
+				ctx: tx.Context(), agent: &r, status: gen.AgentStatusValueLoggedOut, source: gen.EventSourceAPI, at: s.now(),
 			})
 		}
 	}

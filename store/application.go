@@ -12,6 +12,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
 // Operator is the access of an application that may do everything for every client. It belongs to none.
@@ -70,7 +71,7 @@ func (s *Store) Applications(ctx context.Context, client string) ([]gen.Applicat
 	if _, err := findClient(tx, client); err != nil {
 		return nil, err
 	}
-	rows, err := gorm.G[applicationRow](tx).Where("client_id = ?", client).Order("number").Find(ctx)
+	rows, err := gorm.G[applicationRow](tx.GORM()).Where("client_id = ?", client).Order("number").Find(ctx)
 	return each(rows, applicationRow.model), failure(err)
 }
 
@@ -80,11 +81,11 @@ func (s *Store) Application(ctx context.Context, client, id string) (gen.Applica
 	return r.model(), err
 }
 
-func findApplication(tx *gorm.DB, client, id string) (applicationRow, error) {
-	if _, err := findClient(tx, client); err != nil {
+func findApplication(q sqldb.Querier, client, id string) (applicationRow, error) {
+	if _, err := findClient(q, client); err != nil {
 		return applicationRow{}, err
 	}
-	r, err := gorm.G[applicationRow](tx).Where("id = ? AND client_id = ?", id, client).Take(tx.Statement.Context)
+	r, err := gorm.G[applicationRow](q.GORM()).Where("id = ? AND client_id = ?", id, client).Take(q.Context())
 	if errors.Is(err, gorm.ErrRecordNotFound) {
 		return r, &Error{
 			Kind: NotFound, Status: "application_not_found",
@@ -101,11 +102,11 @@ func (s *Store) CreateApplication(
 	r, secret := s.newApplication(c.Name, c.Access), randomHex()
 	r.ClientID = client
 	r.hide(secret)
-	return once(ctx, s, func(tx *gorm.DB) (m gen.ApplicationSecret, err error) {
-		if _, err := holdClient(tx, client); err != nil {
+	return once(ctx, s, func(tx *sqldb.Tx) (m gen.ApplicationSecret, err error) {
+		if _, err := lockClient(tx, client); err != nil {
 			return m, err
 		}
-		n, err := gorm.G[applicationRow](tx).Where("client_id = ?", client).Count(tx.Statement.Context, "*")
+		n, err := gorm.G[applicationRow](tx.GORM()).Where("client_id = ?", client).Count(tx.Context(), "*")
 		if err == nil && n >= mostApplications {
 			err = &Error{
 				Kind: Conflict, Status: "application_limit_exceeded",
@@ -115,7 +116,7 @@ func (s *Store) CreateApplication(
 		if err != nil {
 			return m, err
 		}
-		return r.withSecret(secret), gorm.G[applicationRow](tx).Create(tx.Statement.Context, &r)
+		return r.withSecret(secret), gorm.G[applicationRow](tx.GORM()).Create(tx.Context(), &r)
 	})
 }
 
@@ -129,7 +130,7 @@ func (r applicationRow) withSecret(secret string) gen.ApplicationSecret {
 
 // DeleteApplication deletes a client's application and its tokens.
 func (s *Store) DeleteApplication(ctx context.Context, client, id string) error {
-	return s.write(ctx, func(tx *gorm.DB) error {
+	return s.write(ctx, func(tx *sqldb.Tx) error {
 		r, err := findApplication(tx, client, id)
 		if err != nil {
 			return err
@@ -139,10 +140,10 @@ func (s *Store) DeleteApplication(ctx context.Context, client, id string) error 
 }
 
 // revoke deletes applications and their tokens.
-func revoke(tx *gorm.DB, where string, value any) error {
-	err := tx.Exec("DELETE FROM tokens WHERE application IN (SELECT number FROM applications WHERE "+where+")", value).Error
+func revoke(tx *sqldb.Tx, where string, value any) error {
+	err := tx.Exec("DELETE FROM tokens WHERE application IN (SELECT number FROM applications WHERE "+where+")", value)
 	if err != nil {
 		return err
 	}
-	return tx.Exec("DELETE FROM applications WHERE "+where, value).Error
+	return tx.Exec("DELETE FROM applications WHERE "+where, value)
 }

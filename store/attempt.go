@@ -1,9 +1,8 @@
 package store
 
 import (
-	"gorm.io/gorm"
-
 	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -26,7 +25,7 @@ type attemptRow struct {
 
 func (attemptRow) TableName() string { return "attempts" }
 
-var attemptsSQL = "SELECT " + columns[attemptRow]() + " FROM attempts WHERE "
+var attemptsSQL = "SELECT " + sqldb.Columns[attemptRow]() + " FROM attempts WHERE "
 
 func (r attemptRow) model() gen.Attempt {
 	return gen.Attempt{
@@ -50,27 +49,23 @@ func (r *result) attempt() attemptRow {
 
 // recordAttempt notes how it was sent only where that is not what its delivery says by now. What is kept no longer is
 // removed, as far as there can be any.
-func recordAttempt(tx *gorm.DB, d webhook.Delivery, o webhook.Outcome) error {
-	var id int64
-	err := tx.Raw("INSERT INTO attempts (delivery_id, number, started_at, duration, status, error, excerpt, verdict, "+
+func recordAttempt(tx *sqldb.Tx, d webhook.Delivery, o webhook.Outcome) error {
+	id, err := sqldb.Value[int64](tx, "INSERT INTO attempts (delivery_id, number, started_at, duration, status, error, excerpt, verdict, "+
 		"signature, traceparent, url, method) SELECT id, ?, ?, ?, ?, ?, ?, ?, ?, ?, CASE WHEN url = ? AND method = ? THEN '' ELSE ? END, "+
-		"CASE WHEN url = ? AND method = ? THEN '' ELSE ? END FROM deliveries WHERE id = ? RETURNING id",
-		d.Attempt, o.StartedAt.UnixMilli(), o.Duration.Microseconds(), o.Status, o.Error, o.Excerpt, o.Verdict,
-		o.Signature, d.Traceparent, d.URL, d.Method, d.URL, d.URL, d.Method, d.Method, d.ID).Scan(&id).Error
+		"CASE WHEN url = ? AND method = ? THEN '' ELSE ? END FROM deliveries WHERE id = ? RETURNING id", d.Attempt, o.StartedAt.UnixMilli(), o.Duration.Microseconds(), o.Status, o.Error, o.Excerpt, o.Verdict, o.Signature, d.Traceparent, d.URL, d.Method, d.URL, d.URL, d.Method, d.Method, d.ID)
 	if err == nil {
 		// One that comes too late may be recorded beside one of who has the lane by now.
-		err = tx.Exec("UPDATE deliveries SET last_attempt = ? WHERE id = ? AND coalesce(last_attempt, 0) < ?", id, d.ID, id).Error
+		err = tx.Exec("UPDATE deliveries SET last_attempt = ? WHERE id = ? AND coalesce(last_attempt, 0) < ?", id, d.ID, id)
 	}
 	if err != nil || d.Attempt <= mostAttempts && !d.Replay {
 		return err
 	}
 	return tx.Exec("DELETE FROM attempts WHERE id IN (SELECT id FROM attempts WHERE delivery_id = ? ORDER BY id DESC "+
-		"LIMIT ? OFFSET ?)", d.ID, mostAttempts, mostAttempts).Error
+		"LIMIT ? OFFSET ?)", d.ID, mostAttempts, mostAttempts)
 }
 
 // recorded says whether an attempt is recorded already, by a commit whose answer was lost.
-func recorded(tx *gorm.DB, d webhook.Delivery) (bool, error) {
-	var n int
-	err := tx.Raw("SELECT count(*) FROM deliveries WHERE id = ? AND replays = ? AND attempts >= ?", d.ID, d.Replays, d.Attempt).Scan(&n).Error
+func recorded(tx *sqldb.Tx, d webhook.Delivery) (bool, error) {
+	n, err := sqldb.Value[int](tx, "SELECT count(*) FROM deliveries WHERE id = ? AND replays = ? AND attempts >= ?", d.ID, d.Replays, d.Attempt)
 	return n > 0, err
 }

@@ -7,6 +7,7 @@ import (
 
 	"gorm.io/gorm"
 
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -34,20 +35,19 @@ func (r receiverRow) open() bool { return r.Failures >= webhook.Failures }
 // free says whether a lane may go on without a claim.
 func (r receiverRow) free(now int64) bool { return !r.open() && (r.Waits == nil || *r.Waits <= now) }
 
-// admitProbes leaves out lanes of receivers whose breaker is open and that another process probes by now.
-func (s *Store) admitProbes(tx *gorm.DB, due []dueLane) ([]dueLane, error) {
+// admitProbes leaves out lanes of receivers whose breaker was open, if it is closed by now or another process probes them.
+func (s *Store) admitProbes(tx *sqldb.Tx, due []dueLane) ([]dueLane, error) {
 	var open []int64
 	for _, l := range due {
 		if l.open() {
 			open = append(open, l.ReceiverID)
 		}
 	}
-	if len(open) == 0 || !onPostgres(tx) {
+	if len(open) == 0 || tx.Dialect() == sqldb.SQLite {
 		return due, nil
 	}
-	var free []int64
-	err := tx.Raw("SELECT id FROM receivers WHERE id IN ? AND (waits IS NULL OR waits <= ?) ORDER BY id FOR "+forUpdate+" SKIP LOCKED",
-		padded(open), s.now()).Scan(&free).Error
+	free, err := sqldb.Select[int64](tx, "SELECT id FROM receivers WHERE id IN ? AND failures >= ? "+
+		"AND (waits IS NULL OR waits <= ?) ORDER BY id"+tx.ForUpdate(false), sqldb.Padded(open), webhook.Failures, s.now())
 	return slices.DeleteFunc(due, func(l dueLane) bool { return l.open() && !slices.Contains(free, l.ReceiverID) }), err
 }
 
@@ -56,15 +56,15 @@ const waitsForProbe = "waits = (SELECT l.lease_until FROM lanes l WHERE l.id = p
 
 // beginProbes makes probes of the heads that were taken from receivers whose breaker is open: all other lanes of these
 // wait for the result, no longer than the probe's lease.
-func (s *Store) beginProbes(tx *gorm.DB, due []dueLane, heads []headRow) error {
+func (s *Store) beginProbes(tx *sqldb.Tx, due []dueLane, heads []headRow) error {
 	for _, l := range due {
 		if !l.open() || !slices.ContainsFunc(heads, func(h headRow) bool { return h.LaneID == l.ID }) {
 			continue
 		}
 		err := tx.Exec("UPDATE receivers SET probe = ?, waits = (SELECT lease_until FROM lanes WHERE id = ?) WHERE id = ?",
-			l.ID, l.ID, l.ReceiverID).Error
+			l.ID, l.ID, l.ReceiverID)
 		if err == nil {
-			err = tx.Exec("UPDATE lanes SET probed_at = ? WHERE id = ?", s.now(), l.ID).Error
+			err = tx.Exec("UPDATE lanes SET probed_at = ? WHERE id = ?", s.now(), l.ID)
 		}
 		if err != nil {
 			return err
@@ -84,7 +84,7 @@ const mostSuspects = 100
 // delivery has had the fewest failures of its own, so that what a receiver fails at does not keep it from being asked
 // for something else.
 const newProbeSQL = "SELECT lanes.id FROM (" + probeSQL +
-	"AND coalesce(x.probed_at, 0) < ? ORDER BY x.due_at, x.id" + limitSQL + ") lanes " +
+	"AND coalesce(x.probed_at, 0) < ? ORDER BY x.due_at, x.id" + sqldb.Limit + ") lanes " +
 	"ORDER BY (SELECT d.failures " + head + "), lanes.due_at, lanes.id LIMIT 1"
 
 // oldProbeSQL finds the lane that was probed longest ago.
@@ -92,11 +92,11 @@ const oldProbeSQL = probeSQL + "ORDER BY coalesce(x.probed_at, 0), x.due_at, x.i
 
 // chooseProbe replaces a lane of a receiver whose breaker is open by the one that was probed longest ago. Those that
 // were not probed since it began to fail come first.
-func (s *Store) chooseProbe(tx *gorm.DB, l *dueLane) error {
-	id, is, err := first[int64](tx, newProbeSQL, l.ReceiverID, s.now(), l.FailingSince, mostSuspects)
+func (s *Store) chooseProbe(tx *sqldb.Tx, l *dueLane) error {
+	id, is, err := sqldb.Get[int64](tx, newProbeSQL, l.ReceiverID, s.now(), l.FailingSince, mostSuspects)
 	if err == nil && !is {
 		var oldest laneDue
-		oldest, is, err = first[laneDue](tx, oldProbeSQL, l.ReceiverID, s.now())
+		oldest, is, err = sqldb.Get[laneDue](tx, oldProbeSQL, l.ReceiverID, s.now())
 		id = oldest.ID
 	}
 	if is {
@@ -106,26 +106,26 @@ func (s *Store) chooseProbe(tx *gorm.DB, l *dueLane) error {
 }
 
 // giveUpProbe lets another lane be the probe at once, if this one was and it was for this that the receiver waited.
-func (s *Store) giveUpProbe(tx *gorm.DB, lane laneRow) error {
+func (s *Store) giveUpProbe(tx *sqldb.Tx, lane laneRow) error {
 	return tx.Exec("UPDATE receivers SET probe = NULL, waits = ? WHERE id = ? AND probe = ? AND waits = ?",
-		s.now(), lane.ReceiverID, lane.ID, lane.LeaseUntil).Error
+		s.now(), lane.ReceiverID, lane.ID, lane.LeaseUntil)
 }
 
 // judge draws from an attempt what it says about the receiver, which it returns, and says whether that is news.
-func (s *Store) judge(tx *gorm.DB, lane laneRow, o webhook.Outcome) (after receiverRow, news bool, err error) {
-	r, err := gorm.G[receiverRow](tx).Where("id = ?", lane.ReceiverID).Take(tx.Statement.Context)
+func (s *Store) judge(tx *sqldb.Tx, lane laneRow, o webhook.Outcome) (after receiverRow, news bool, err error) {
+	r, err := gorm.G[receiverRow](tx.GORM()).Where("id = ?", lane.ReceiverID).Take(tx.Context())
 	if err != nil {
 		return r, false, err
 	}
 	if after = s.after(r, lane, o); after.same(r) {
 		return after, false, nil // next to always
 	}
-	r, err = gorm.G[receiverRow](tx, holding(tx)...).Where("id = ?", lane.ReceiverID).Take(tx.Statement.Context)
+	r, err = gorm.G[receiverRow](tx.GORM(), sqldb.Locking(tx)...).Where("id = ?", lane.ReceiverID).Take(tx.Context())
 	if err != nil {
 		return r, false, err
 	}
 	after = s.after(r, lane, o)
-	if err := s.announceBreaker(tx, r, after, o.Attempt); err != nil {
+	if err := s.logBreaker(tx, r, after, o.Attempt); err != nil {
 		return after, true, err
 	}
 	return after, true, after.save(tx)
@@ -188,10 +188,10 @@ func (r receiverRow) same(before receiverRow) bool {
 		same(r.PausedUntil, before.PausedUntil)
 }
 
-func (r receiverRow) save(tx *gorm.DB) error {
+func (r receiverRow) save(tx *sqldb.Tx) error {
 	return tx.Exec("UPDATE receivers SET failures = ?, probes = ?, waits = ?, probe = ?, outages = ?, "+
 		"failing_since = ?, paused_until = ?, recovered_at = ? WHERE id = ?",
-		r.Failures, r.Probes, r.Waits, r.Probe, r.Outages, r.FailingSince, r.PausedUntil, r.RecoveredAt, r.ID).Error
+		r.Failures, r.Probes, r.Waits, r.Probe, r.Outages, r.FailingSince, r.PausedUntil, r.RecoveredAt, r.ID)
 }
 
 func same(a, b *int64) bool { return a == b || (a != nil && b != nil && *a == *b) }

@@ -6,8 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"gorm.io/gorm"
-
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -46,9 +45,9 @@ SELECT l.id, l.receiver_id, v.failures, coalesce(v.failing_since, 0) AS failing_
 FROM r ` + receivers + ` ` + lanes + `
 	FROM lanes x WHERE x.receiver_id = r.id AND x.due_at <= ?
 		AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = x.id)
-	ORDER BY x.due_at, x.id` + limitSQL + end + `
+	ORDER BY x.due_at, x.id` + sqldb.Limit + end + `
 WHERE (v.waits IS NULL OR v.waits <= ?) AND r.id NOT IN ?
-ORDER BY turn, l.due_at, l.id` + limitSQL
+ORDER BY turn, l.due_at, l.id` + sqldb.Limit
 }
 
 // freshSQL finds the due lanes of some changes, in the same order. One whose lease has run out is left to who looks at all:
@@ -61,7 +60,7 @@ FROM (SELECT DISTINCT d.lane_id FROM deliveries d WHERE d.change_id IN ? AND d.s
 JOIN lanes l ON l.id = f.lane_id JOIN receivers v ON v.id = l.receiver_id
 WHERE l.due_at + 0 <= ? AND l.lease_until IS NULL AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = l.id)
 	AND (v.waits IS NULL OR v.waits <= ?) AND l.receiver_id NOT IN ?
-ORDER BY turn, l.due_at, l.id` + limitSQL
+ORDER BY turn, l.due_at, l.id` + sqldb.Limit
 
 // fresh is what a claim is to look at.
 type fresh struct {
@@ -102,7 +101,7 @@ func (s *Store) Claim(ctx context.Context, room webhook.ClaimLimits) (claimed []
 	changes, all := s.fresh.take()
 	room.Fresh = room.Fresh && !all
 	lease, beaten := time.Now().Add(s.Lease), false // before the commit: the holder's view ends first
-	err = s.write(ctx, func(tx *gorm.DB) error {
+	err = s.write(ctx, func(tx *sqldb.Tx) error {
 		claimed = nil
 		lanes, more, err := s.look(tx, room, changes)
 		if err != nil {
@@ -132,7 +131,7 @@ func (s *Store) Claim(ctx context.Context, room webhook.ClaimLimits) (claimed []
 		s.fresh.add(0)
 	}
 	if err == nil && next == 0 {
-		s.others.tell(func(n *news) { n.Due = true })
+		s.peers.send(func(m *peerMessage) { m.Due = true })
 	}
 	if err != nil {
 		return nil, 0, err
@@ -142,13 +141,13 @@ func (s *Store) Claim(ctx context.Context, room webhook.ClaimLimits) (claimed []
 
 // look picks the lanes that a claim takes, of all or of those of some changes, and says whether it found more than
 // there was room for.
-func (s *Store) look(tx *gorm.DB, room webhook.ClaimLimits, changes []int64) ([]dueLane, bool, error) {
+func (s *Store) look(tx *sqldb.Tx, room webhook.ClaimLimits, changes []int64) ([]dueLane, bool, error) {
 	switch {
 	case room.Fresh && len(changes) == 0:
 		return nil, false, nil
 	case room.Fresh:
 		now := s.now()
-		return pick(room, tx, freshSQL, padded(changes), now, now, full(room), room.Lanes)
+		return pick(room, tx, freshSQL, sqldb.Padded(changes), now, now, full(room), room.Lanes)
 	}
 	if err := s.follow(tx); err != nil {
 		return nil, false, err
@@ -158,13 +157,13 @@ func (s *Store) look(tx *gorm.DB, room webhook.ClaimLimits, changes []int64) ([]
 
 // follow lets deliveries go where their registration has moved to while they were in flight, if nobody has them any
 // more. That must not wait for a claim of their lane: it may itself be waiting for one that is to come from there.
-func (s *Store) follow(tx *gorm.DB) error {
+func (s *Store) follow(tx *sqldb.Tx) error {
 	now := s.now()
 	rows, err := stragglers(tx, now)
 	if err != nil || len(rows) == 0 {
 		return err
 	}
-	if err := holdLanes(tx, append(each(rows, laneOf), each(rows, movedTo)...)...); err != nil {
+	if err := lockLanes(tx, append(each(rows, laneOf), each(rows, movedTo)...)...); err != nil {
 		return err
 	}
 	held := rows
@@ -185,23 +184,14 @@ func (r deliveryRow) sameWay(before deliveryRow) bool {
 }
 
 // stragglers lists deliveries that nobody has any more and that are to follow elsewhere.
-func stragglers(tx *gorm.DB, now int64) (rows []deliveryRow, err error) {
-	return query[deliveryRow](tx, "SELECT d.id, d.lane_id, d.moved_to FROM deliveries d JOIN lanes l ON l.id = d.lane_id "+
+func stragglers(tx *sqldb.Tx, now int64) (rows []deliveryRow, err error) {
+	return sqldb.Select[deliveryRow](tx, "SELECT d.id, d.lane_id, d.moved_to FROM deliveries d JOIN lanes l ON l.id = d.lane_id "+
 		"WHERE d.moved_to IS NOT NULL AND (l.delivery_id IS DISTINCT FROM d.id OR l.lease_until IS NULL OR l.lease_until <= ?)",
 		now)
 }
 
 // mostFull is how many full receivers a claim leaves out by name. The others are refused when their turn comes.
 const mostFull = 1000
-
-// padded repeats the first of some ids until there are 1, 2, 4, 8 … of them, so that a statement about any number of
-// them is one of few statements.
-func padded(ids []int64) []int64 {
-	for len(ids)&(len(ids)-1) != 0 {
-		ids = append(ids, ids[0])
-	}
-	return ids
-}
 
 // dueLane is a lane that may be claimed.
 type dueLane struct {
@@ -213,10 +203,10 @@ type dueLane struct {
 func (l dueLane) open() bool { return l.Failures >= webhook.Failures }
 
 // dueLanes picks among all lanes.
-func (s *Store) dueLanes(tx *gorm.DB, room webhook.ClaimLimits) (lanes []dueLane, more bool, err error) {
+func (s *Store) dueLanes(tx *sqldb.Tx, room webhook.ClaimLimits) (lanes []dueLane, more bool, err error) {
 	now := s.now()
 	among := claimSQL
-	if onPostgres(tx) {
+	if tx.Dialect() == sqldb.Postgres {
 		among = claimPgSQL
 	}
 	lanes, more, err = pick(room, tx, among, now, room.PerReceiver, now, full(room), room.Lanes)
@@ -230,12 +220,12 @@ func (s *Store) dueLanes(tx *gorm.DB, room webhook.ClaimLimits) (lanes []dueLane
 
 // full are the receivers that a claim leaves out by name.
 func full(room webhook.ClaimLimits) []int64 {
-	return padded(append([]int64{0}, room.Full[:min(len(room.Full), mostFull)]...))
+	return sqldb.Padded(append([]int64{0}, room.Full[:min(len(room.Full), mostFull)]...))
 }
 
 // pick picks among the lanes that a query finds those that there is room for.
-func pick(room webhook.ClaimLimits, tx *gorm.DB, among string, args ...any) (lanes []dueLane, more bool, err error) {
-	found, err := query[dueLane](tx, among, args...)
+func pick(room webhook.ClaimLimits, tx *sqldb.Tx, among string, args ...any) (lanes []dueLane, more bool, err error) {
+	found, err := sqldb.Select[dueLane](tx, among, args...)
 	if err != nil {
 		return nil, false, err
 	}
@@ -249,17 +239,17 @@ func pick(room webhook.ClaimLimits, tx *gorm.DB, among string, args ...any) (lan
 
 // take returns the heads of lanes that were leased. What is not to be sent after all is put where it belongs: a head that is
 // not due yet waits, one whose window is over has failed. Only what is sent can be a probe.
-func (s *Store) take(tx *gorm.DB, due []dueLane) (heads []headRow, err error) {
+func (s *Store) take(tx *sqldb.Tx, due []dueLane) (heads []headRow, err error) {
 	if len(due) == 0 {
 		return nil, nil
 	}
-	now, lanes := s.now(), padded(each(due, laneID))
-	found, err := query[headRow](tx, headSQL+"WHERE l.id IN ? ORDER BY d.change_id, d.id", lanes)
+	now, lanes := s.now(), sqldb.Padded(each(due, laneID))
+	found, err := sqldb.Select[headRow](tx, headSQL+"WHERE l.id IN ? ORDER BY d.change_id, d.id", lanes)
 	if err != nil {
 		return nil, err
 	}
 	if len(found) < len(due) { // what the holder of a lost lease had was cancelled
-		err := tx.Exec("UPDATE lanes SET "+released+" WHERE id IN ? AND delivery_id IS NULL", lanes).Error
+		err := tx.Exec("UPDATE lanes SET "+released+" WHERE id IN ? AND delivery_id IS NULL", lanes)
 		if err != nil {
 			return nil, err
 		}
@@ -279,8 +269,8 @@ func (s *Store) take(tx *gorm.DB, due []dueLane) (heads []headRow, err error) {
 func laneID(l dueLane) int64 { return l.ID }
 
 // lease leases those of some lanes that nobody else has taken since they were found, and returns them.
-func (s *Store) lease(tx *gorm.DB, due []dueLane) ([]dueLane, error) {
-	held, err := hold(tx, "lanes", each(due, laneID), false)
+func (s *Store) lease(tx *sqldb.Tx, due []dueLane) ([]dueLane, error) {
+	held, err := tx.LockRows("lanes", each(due, laneID), false)
 	if err != nil {
 		return nil, err
 	}
@@ -290,19 +280,19 @@ func (s *Store) lease(tx *gorm.DB, due []dueLane) ([]dueLane, error) {
 	}
 	now := s.now()
 	until := now + s.Lease.Milliseconds()
-	taken, err := query[int64](tx, "UPDATE lanes SET claim = claim + 1, "+leased+" WHERE id IN ? AND due_at + 0 <= ? "+
+	taken, err := sqldb.Select[int64](tx, "UPDATE lanes SET claim = claim + 1, "+leased+" WHERE id IN ? AND due_at + 0 <= ? "+
 		"AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = lanes.id) RETURNING id",
-		until, until, padded(each(due, laneID)), now)
+		until, until, sqldb.Padded(each(due, laneID)), now)
 	return slices.DeleteFunc(due, func(l dueLane) bool { return !slices.Contains(taken, l.ID) }), err
 }
 
 // putAside lets a lane go whose head is not sent, and fails that if it is over.
-func (s *Store) putAside(tx *gorm.DB, h headRow, over bool) error {
+func (s *Store) putAside(tx *sqldb.Tx, h headRow, over bool) error {
 	if over {
 		if err := s.takeOut(tx, h.LaneID, failed, byID, h.ID); err != nil {
 			return err
 		}
-		if err := announceExpired(tx, h.ID); err != nil {
+		if err := s.logExpired(tx, h.ID); err != nil {
 			return err
 		}
 	}
@@ -311,7 +301,7 @@ func (s *Store) putAside(tx *gorm.DB, h headRow, over bool) error {
 }
 
 // untilNext is how long it is until the next lane is due, or negative if nobody has looked at all lanes.
-func (s *Store) untilNext(tx *gorm.DB, fresh, more bool) (time.Duration, error) {
+func (s *Store) untilNext(tx *sqldb.Tx, fresh, more bool) (time.Duration, error) {
 	switch {
 	case more:
 		return 0, nil
@@ -319,7 +309,7 @@ func (s *Store) untilNext(tx *gorm.DB, fresh, more bool) (time.Duration, error) 
 		return -1, nil
 	}
 	now := s.now()
-	due, _, err := first[*int64](tx, nextSQL, now, now)
+	due, _, err := sqldb.Get[*int64](tx, nextSQL, now, now)
 	if err != nil || due == nil {
 		return -1, err
 	}

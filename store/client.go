@@ -9,6 +9,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
 type clientRow struct {
@@ -33,27 +34,27 @@ func clientNotFound(id string) error {
 }
 
 // findClient returns the row of a client, or that there is none.
-func findClient(tx *gorm.DB, id string) (clientRow, error) { return clientHeld(tx, id, "") }
+func findClient(q sqldb.Querier, id string) (clientRow, error) { return clientHeld(q, id, "") }
 
 // clientHeld is findClient with an end of the query that says how the row is held.
-func clientHeld(tx *gorm.DB, id, how string) (clientRow, error) {
-	r, is, err := first[clientRow](tx, clientSQL+how, id)
+func clientHeld(q sqldb.Querier, id, how string) (clientRow, error) {
+	r, is, err := sqldb.Get[clientRow](q, clientSQL+how, id)
 	if err == nil && !is {
 		return r, clientNotFound(id)
 	}
 	return r, failure(err)
 }
 
-var clientSQL = "SELECT " + columns[clientRow]() + " FROM clients WHERE id = ?"
+var clientSQL = "SELECT " + sqldb.Columns[clientRow]() + " FROM clients WHERE id = ?"
 
-// holdClient is findClient, and nobody else changes the row before this transaction ends. Agents come before.
-func holdClient(tx *gorm.DB, id string) (clientRow, error) {
-	return clientHeld(tx, id, toHold(tx, true))
+// lockClient is findClient, and nobody else changes the row before this transaction ends. Agents come before.
+func lockClient(tx *sqldb.Tx, id string) (clientRow, error) {
+	return clientHeld(tx, id, tx.ForUpdate(true))
 }
 
 // Clients lists clients in the order of their ids, those after an id, at most limit of them; 0 means all.
 func (s *Store) Clients(ctx context.Context, after string, limit int) ([]gen.ClientAccount, error) {
-	rows, err := gorm.G[clientRow](s.read(ctx)).Where("id > ?", after).Order("id").Limit(all(limit)).Find(ctx)
+	rows, err := gorm.G[clientRow](s.read(ctx).GORM()).Where("id > ?", after).Order("id").Limit(all(limit)).Find(ctx)
 	return each(rows, clientRow.model), failure(err)
 }
 
@@ -65,11 +66,11 @@ func (s *Store) Client(ctx context.Context, id string) (gen.ClientAccount, error
 
 // PutClient creates a client or updates it; a field that is nil stays as it is.
 func (s *Store) PutClient(ctx context.Context, id string, u gen.ClientUpdate) (c gen.ClientAccount, created bool, err error) {
-	err = s.write(ctx, func(tx *gorm.DB) error {
+	err = s.write(ctx, func(tx *sqldb.Tx) error {
 		if created, err = s.createClient(tx, id); err != nil {
 			return err
 		}
-		r, err := holdClient(tx, id)
+		r, err := lockClient(tx, id)
 		if err != nil {
 			return err
 		}
@@ -80,18 +81,18 @@ func (s *Store) PutClient(ctx context.Context, id string, u gen.ClientUpdate) (c
 			r.Blocked = *u.Blocked
 		}
 		c = r.model()
-		return tx.Exec("UPDATE clients SET name = ?, blocked = ? WHERE id = ?", r.Name, r.Blocked, id).Error
+		return tx.Exec("UPDATE clients SET name = ?, blocked = ? WHERE id = ?", r.Name, r.Blocked, id)
 	})
 	return c, created, err
 }
 
 // createClient makes a client if there is none of that id, and says whether it has.
-func (s *Store) createClient(tx *gorm.DB, id string) (created bool, err error) {
-	made := tx.Exec("INSERT INTO clients (id, created_at, changes_before, deliveries_before) VALUES (?, ?, "+
+func (s *Store) createClient(tx *sqldb.Tx, id string) (created bool, err error) {
+	made, err := tx.ExecCount("INSERT INTO clients (id, created_at, changes_before, deliveries_before) VALUES (?, ?, "+
 		"(SELECT coalesce(max(id), 0) FROM status_changes), (SELECT coalesce(max(id), 0) FROM deliveries)) ON CONFLICT DO NOTHING",
 		id, s.now())
-	if made.Error != nil || made.RowsAffected == 0 {
-		return false, made.Error
+	if err != nil || made == 0 {
+		return false, err
 	}
 	if err := setAside(tx, id); err != nil {
 		return true, err
@@ -100,9 +101,9 @@ func (s *Store) createClient(tx *gorm.DB, id string) (created bool, err error) {
 }
 
 // newFeed has a client's feed begin after the changes of one that had the id before.
-func newFeed(tx *gorm.DB, client string) error {
+func newFeed(tx *sqldb.Tx, client string) error {
 	return tx.Exec("INSERT INTO truncated (client_id, sequence) SELECT client_id, id FROM status_changes WHERE client_id = ? "+
-		"ORDER BY id DESC LIMIT 1 ON CONFLICT (client_id) DO UPDATE SET sequence = excluded.sequence", client).Error
+		"ORDER BY id DESC LIMIT 1 ON CONFLICT (client_id) DO UPDATE SET sequence = excluded.sequence", client)
 }
 
 // agentsTogether is how many agents of a client are deleted in one transaction, so that nobody waits long for it.
@@ -110,12 +111,8 @@ const agentsTogether = 250
 
 // holdAsItIs keeps a client from being deleted before the transaction ends, and so its id from becoming another
 // client's. Others may still change the row.
-func holdAsItIs(tx *gorm.DB, id string) error {
-	how := ""
-	if holds(tx) {
-		how = " FOR KEY SHARE"
-	}
-	_, err := clientHeld(tx, id, how)
+func holdAsItIs(tx *sqldb.Tx, id string) error {
+	_, err := clientHeld(tx, id, tx.ForKeyShare())
 	return err
 }
 
@@ -134,7 +131,7 @@ func (s *Store) DeleteClient(ctx context.Context, id string) error {
 
 // deletePart deletes some agents of a client, and the client if these are the last.
 func (s *Store) deletePart(ctx context.Context, id string) (last bool, err error) {
-	err = s.write(ctx, func(tx *gorm.DB) error {
+	err = s.write(ctx, func(tx *sqldb.Tx) error {
 		agents, err := holdSome(tx, id)
 		if err != nil {
 			return err
@@ -151,32 +148,32 @@ func (s *Store) deletePart(ctx context.Context, id string) (last bool, err error
 }
 
 // deleteEmpty deletes a client that has no agents.
-func (s *Store) deleteEmpty(tx *gorm.DB, id string) error {
-	if err := tx.Exec("DELETE FROM replays WHERE client_id = ?", id).Error; err != nil {
+func (s *Store) deleteEmpty(tx *sqldb.Tx, id string) error {
+	if err := tx.Exec("DELETE FROM replays WHERE client_id = ?", id); err != nil {
 		return err
 	}
 	s.requests.forget(id)
-	if err := tx.Exec("DELETE FROM requests WHERE client_id = ?", id).Error; err != nil {
+	if err := tx.Exec("DELETE FROM requests WHERE client_id = ?", id); err != nil {
 		return err
 	}
-	if err := tx.Exec("DELETE FROM idempotency_keys WHERE client_id = ?", id).Error; err != nil {
+	if err := tx.Exec("DELETE FROM idempotency_keys WHERE client_id = ?", id); err != nil {
 		return err
 	}
 	if err := revoke(tx, "client_id = ?", id); err != nil {
 		return err
 	}
-	return tx.Exec("DELETE FROM clients WHERE id = ?", id).Error
+	return tx.Exec("DELETE FROM clients WHERE id = ?", id)
 }
 
 // holdSome holds the first agents of a client, which it returns, and then the client, so that there will be no more of them.
-func holdSome(tx *gorm.DB, id string) (agents []agentRow, err error) {
+func holdSome(tx *sqldb.Tx, id string) (agents []agentRow, err error) {
 	for range 2 {
-		agents, err = gorm.G[agentRow](tx, holding(tx)...).Where("client_id = ?", id).Order("id").Limit(agentsTogether).
-			Find(tx.Statement.Context)
+		agents, err = gorm.G[agentRow](tx.GORM(), sqldb.Locking(tx)...).Where("client_id = ?", id).Order("id").Limit(agentsTogether).
+			Find(tx.Context())
 		if err != nil {
 			return nil, err
 		}
-		if _, err := holdClient(tx, id); err != nil {
+		if _, err := lockClient(tx, id); err != nil {
 			return nil, err
 		}
 	}

@@ -7,7 +7,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
-	"github.com/agentevents/agentevents/store/growth"
+	"github.com/agentevents/agentevents/store/benchfill"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -116,9 +116,9 @@ func TestDeletedClientOfManyAgents(t *testing.T) {
 	f := open(t)
 	url := f.url
 	f.check(f.Close())
-	f.check(growth.Fill(f.ctx, url, growth.Size{Agents: 1000, Events: 1000, Deliveries: 1000}, f.clock.Now(), func(int, int) {}))
+	f.check(benchfill.Fill(f.ctx, url, benchfill.Size{Agents: 1000, Events: 1000, Deliveries: 1000}, f.clock.Now(), func(int, int) {}))
 	f.open()
-	client := growth.Client(0)
+	client := benchfill.Client(0)
 	for id := range int64(400) {
 		f.login(store.AgentKey{Client: client, Type: gen.AgentTypeLocal, ID: id + 1})
 	}

@@ -6,7 +6,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"gorm.io/gorm"
+	"github.com/agentevents/agentevents/store/internal/postgres"
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
 // All due times come from one clock. If that is put back, they are further away by as much, until the clock has made
@@ -38,7 +39,7 @@ func (w *clockWatch) use(now int64) int64 {
 // look returns how far the clock was put back since the last time. A small difference is none.
 func (w *clockWatch) look(now int64) int64 {
 	back := w.latest.Load() - now
-	if back <= clockJitter.Milliseconds() {
+	if back <= postgres.ClockJitter.Milliseconds() {
 		return 0
 	}
 	w.latest.Store(now)
@@ -58,8 +59,8 @@ func (s *Store) watchClock(ctx context.Context) error {
 	if now-w.written < seenEvery.Milliseconds() && now >= w.written {
 		return nil
 	}
-	err := s.write(ctx, func(tx *gorm.DB) error {
-		return tx.Exec("UPDATE clock SET seen_at = ? WHERE id = 1 AND seen_at < ?", now, now).Error
+	err := s.write(ctx, func(tx *sqldb.Tx) error {
+		return tx.Exec("UPDATE clock SET seen_at = ? WHERE id = 1 AND seen_at < ?", now, now)
 	})
 	if err == nil {
 		w.written = now
@@ -70,11 +71,12 @@ func (s *Store) watchClock(ctx context.Context) error {
 // compareClock looks at the start whether the clock was put back since the last process ran.
 func (s *Store) compareClock(ctx context.Context) error {
 	var seen int64
-	if err := s.read(ctx).Raw("SELECT seen_at FROM clock").Scan(&seen).Error; err != nil {
+	seen, err := sqldb.Value[int64](s.read(ctx), "SELECT seen_at FROM clock")
+	if err != nil {
 		return failure(err)
 	}
 	now := s.now()
-	if back := seen - now; back > clockJitter.Milliseconds() {
+	if back := seen - now; back > postgres.ClockJitter.Milliseconds() {
 		s.clock.back = back
 		return s.takeOffStep(ctx)
 	}
@@ -109,13 +111,13 @@ func (s *Store) takeOffStep(ctx context.Context) (err error) {
 // putSeenBack says whether this process is the first to notice a step, as the only one always is. The others notice
 // it a few seconds later, unless they are cut off.
 func (s *Store) putSeenBack(ctx context.Context) (first bool, err error) {
-	err = s.write(ctx, func(tx *gorm.DB) error {
+	err = s.write(ctx, func(tx *sqldb.Tx) error {
 		now, near := s.now(), seenEvery.Milliseconds()
-		done := tx.Exec("UPDATE clock SET seen_at = ?, stepped_at = ? "+
+		done, err := tx.ExecCount("UPDATE clock SET seen_at = ?, stepped_at = ? "+
 			"WHERE id = 1 AND (seen_at > ? OR stepped_at NOT BETWEEN ? AND ?)",
-			now, now, now+clockJitter.Milliseconds(), now-near, now+near)
-		first = done.RowsAffected > 0 || !onPostgres(tx)
-		return done.Error
+			now, now, now+postgres.ClockJitter.Milliseconds(), now-near, now+near)
+		first = done > 0 || tx.Dialect() == sqldb.SQLite
+		return err
 	})
 	return first, err
 }
@@ -128,15 +130,15 @@ type clockStepBack struct {
 
 // inSlices has the rows that a query finds after a last one changed, a slice of them in each transaction.
 func inSlices[R any](
-	ctx context.Context, s *Store, find func(tx *gorm.DB, after R) ([]R, error), after R,
-	change func(tx *gorm.DB, rows []R) error,
+	ctx context.Context, s *Store, find func(q sqldb.Querier, after R) ([]R, error), after R,
+	change func(tx *sqldb.Tx, rows []R) error,
 ) error {
 	for {
 		rows, err := find(s.read(ctx), after)
 		if err != nil || len(rows) == 0 {
 			return err
 		}
-		if err := s.write(ctx, func(tx *gorm.DB) error { return change(tx, rows) }); err != nil {
+		if err := s.write(ctx, func(tx *sqldb.Tx) error { return change(tx, rows) }); err != nil {
 			return err
 		}
 		if after = rows[len(rows)-1]; len(rows) < shiftRows {
@@ -148,19 +150,19 @@ func inSlices[R any](
 // deliveries makes deliveries that are due later due earlier, with their lanes. It goes by the index of what is
 // pending.
 func (s clockStepBack) deliveries(ctx context.Context) error {
-	find := func(tx *gorm.DB, after deliveryRow) ([]deliveryRow, error) {
-		return query[deliveryRow](tx, "SELECT d.id, d.lane_id, d.change_id FROM deliveries d WHERE d.state = 'pending' "+
-			"AND (d.lane_id, d.change_id, d.id) > (?, ?, ?) AND d.due_at > ? ORDER BY d.lane_id, d.change_id, d.id"+limitSQL,
+	find := func(q sqldb.Querier, after deliveryRow) ([]deliveryRow, error) {
+		return sqldb.Select[deliveryRow](q, "SELECT d.id, d.lane_id, d.change_id FROM deliveries d WHERE d.state = 'pending' "+
+			"AND (d.lane_id, d.change_id, d.id) > (?, ?, ?) AND d.due_at > ? ORDER BY d.lane_id, d.change_id, d.id"+sqldb.Limit,
 			after.LaneID, after.ChangeID, after.ID, s.now(), shiftRows)
 	}
-	return inSlices(ctx, s.Store, find, deliveryRow{}, func(tx *gorm.DB, rows []deliveryRow) error {
+	return inSlices(ctx, s.Store, find, deliveryRow{}, func(tx *sqldb.Tx, rows []deliveryRow) error {
 		lanes := slices.Compact(each(rows, laneOf))
-		if err := holdLanes(tx, lanes...); err != nil {
+		if err := lockLanes(tx, lanes...); err != nil {
 			return err
 		}
 		err := tx.Exec("UPDATE deliveries SET due_at = due_at - ? "+
 			"WHERE id IN ? AND state || '' = 'pending' AND due_at + 0 > ?",
-			s.back, padded(each(rows, func(r deliveryRow) int64 { return r.ID })), s.now()).Error
+			s.back, sqldb.Padded(each(rows, func(r deliveryRow) int64 { return r.ID })), s.now())
 		if err != nil {
 			return err
 		}
@@ -169,23 +171,23 @@ func (s clockStepBack) deliveries(ctx context.Context) error {
 }
 
 // bringForward makes lanes that are not held due when their first delivery is, if that is earlier.
-func (s clockStepBack) bringForward(tx *gorm.DB, lanes []int64) error {
+func (s clockStepBack) bringForward(tx *sqldb.Tx, lanes []int64) error {
 	return tx.Exec("UPDATE lanes SET due_at = (SELECT d.due_at "+head+") WHERE id IN ? AND lease_until IS NULL AND "+
-		"due_at + 0 > (SELECT d.due_at "+head+")", padded(lanes)).Error
+		"due_at + 0 > (SELECT d.due_at "+head+")", sqldb.Padded(lanes))
 }
 
 // lanes does so for lanes that are due later than their first delivery, and has none be probed later than now.
 func (s clockStepBack) lanes(ctx context.Context) error {
-	find := func(tx *gorm.DB, after int64) ([]int64, error) {
-		return query[int64](tx, "SELECT id FROM lanes WHERE id > ? "+
-			"AND (probed_at > ? OR due_at + 0 > ? AND lease_until IS NULL) ORDER BY id"+limitSQL, after, s.now(), s.now(), shiftRows)
+	find := func(q sqldb.Querier, after int64) ([]int64, error) {
+		return sqldb.Select[int64](q, "SELECT id FROM lanes WHERE id > ? "+
+			"AND (probed_at > ? OR due_at + 0 > ? AND lease_until IS NULL) ORDER BY id"+sqldb.Limit, after, s.now(), s.now(), shiftRows)
 	}
-	return inSlices(ctx, s.Store, find, 0, func(tx *gorm.DB, lanes []int64) error {
-		if err := holdLanes(tx, lanes...); err != nil {
+	return inSlices(ctx, s.Store, find, 0, func(tx *sqldb.Tx, lanes []int64) error {
+		if err := lockLanes(tx, lanes...); err != nil {
 			return err
 		}
 		now := s.now()
-		err := tx.Exec("UPDATE lanes SET probed_at = ? WHERE id IN ? AND probed_at > ?", now, padded(lanes), now).Error
+		err := tx.Exec("UPDATE lanes SET probed_at = ? WHERE id IN ? AND probed_at > ?", now, sqldb.Padded(lanes), now)
 		if err != nil {
 			return err
 		}
@@ -196,42 +198,42 @@ func (s clockStepBack) lanes(ctx context.Context) error {
 // leases has no lease end later than one that begins now: its holder goes by a clock of its own, by which it ends
 // before.
 func (s clockStepBack) leases(ctx context.Context) error {
-	find := func(tx *gorm.DB, after int64) ([]int64, error) {
-		return query[int64](tx, "SELECT id FROM lanes WHERE id > ? AND lease_until > ? ORDER BY id"+limitSQL,
+	find := func(q sqldb.Querier, after int64) ([]int64, error) {
+		return sqldb.Select[int64](q, "SELECT id FROM lanes WHERE id > ? AND lease_until > ? ORDER BY id"+sqldb.Limit,
 			after, s.now()+s.Lease.Milliseconds(), shiftRows)
 	}
-	return inSlices(ctx, s.Store, find, 0, func(tx *gorm.DB, lanes []int64) error {
-		if err := holdLanes(tx, lanes...); err != nil {
+	return inSlices(ctx, s.Store, find, 0, func(tx *sqldb.Tx, lanes []int64) error {
+		if err := lockLanes(tx, lanes...); err != nil {
 			return err
 		}
-		until, lanes := s.now()+s.Lease.Milliseconds(), padded(lanes)
+		until, lanes := s.now()+s.Lease.Milliseconds(), sqldb.Padded(lanes)
 		err := tx.Exec("UPDATE receivers SET waits = ? WHERE probe IN ? AND waits > ? AND "+waitsForProbe,
-			until, lanes, until).Error
+			until, lanes, until)
 		if err != nil {
 			return err
 		}
 		return tx.Exec("UPDATE lanes SET lease_until = ?, due_at = ? WHERE id IN ? AND lease_until > ?",
-			until, until, lanes, until).Error
+			until, until, lanes, until)
 	})
 }
 
 // receivers brings forward when breakers are probed, and the ends of pauses that receivers asked for. No outage
 // begins or ended later than now.
 func (s clockStepBack) receivers(ctx context.Context) error {
-	find := func(tx *gorm.DB, after int64) ([]int64, error) {
+	find := func(q sqldb.Querier, after int64) ([]int64, error) {
 		now := s.now()
-		return query[int64](tx, "SELECT id FROM receivers WHERE id > ? AND (waits > ? OR paused_until > ? "+
-			"OR failing_since > ? OR recovered_at > ?) ORDER BY id"+limitSQL, after, now, now, now, now, shiftRows)
+		return sqldb.Select[int64](q, "SELECT id FROM receivers WHERE id > ? AND (waits > ? OR paused_until > ? "+
+			"OR failing_since > ? OR recovered_at > ?) ORDER BY id"+sqldb.Limit, after, now, now, now, now, shiftRows)
 	}
-	return inSlices(ctx, s.Store, find, 0, func(tx *gorm.DB, ids []int64) error {
-		if _, err := hold(tx, "receivers", ids, true); err != nil {
+	return inSlices(ctx, s.Store, find, 0, func(tx *sqldb.Tx, ids []int64) error {
+		if _, err := tx.LockRows("receivers", ids, true); err != nil {
 			return err
 		}
-		values := map[string]any{"back": s.back, "now": s.now(), "ids": padded(ids)}
+		values := map[string]any{"back": s.back, "now": s.now(), "ids": sqldb.Padded(ids)}
 		return tx.Exec("UPDATE receivers SET "+
 			"waits = CASE WHEN waits > @now AND ("+waitsForProbe+") IS NOT TRUE THEN waits - @back ELSE waits END, "+
 			"paused_until = CASE WHEN paused_until > @now THEN paused_until - @back ELSE paused_until END, "+
 			"failing_since = CASE WHEN failing_since > @now THEN @now ELSE failing_since END, "+
-			"recovered_at = CASE WHEN recovered_at > @now THEN @now ELSE recovered_at END WHERE id IN @ids", values).Error
+			"recovered_at = CASE WHEN recovered_at > @now THEN @now ELSE recovered_at END WHERE id IN @ids", values)
 	})
 }

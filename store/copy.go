@@ -8,8 +8,12 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 	"github.com/jackc/pgx/v5"
-	"gorm.io/gorm"
+
+	"github.com/agentevents/agentevents/store/internal/postgres"
+	"github.com/agentevents/agentevents/store/internal/schema"
+	"github.com/agentevents/agentevents/store/internal/sqlite"
 )
 
 // copyRows is how many rows one commit of a copy has.
@@ -26,37 +30,28 @@ type Copied struct {
 // program is in, or that an earlier copy into was interrupted. It goes on where that was, unless the source was served since:
 // then it begins anew. Until all is there and was counted, the copy cannot be served. It tells of its progress now and then.
 func CopyTo(ctx context.Context, from, to string, progress func(Copied)) error {
-	if isPostgres(from) || !isPostgres(to) {
+	if postgres.IsURL(from) || !postgres.IsURL(to) {
 		return errors.New("a copy goes from sqlite:PATH to postgres://USER@HOST:PORT/DATABASE")
 	}
-	file, err := existing(from)
+	file, err := sqlite.ExistingPath(from)
 	if err != nil {
 		return err
 	}
-	lock, err := own(file)
-	if err != nil {
-		return err
-	}
-	err = with(file, func(source *sql.DB) error {
-		if err := checkSchema(ctx, source, sqliteSchema); err != nil {
+	return sqlite.UseAlone(file, func(source *sql.DB) error {
+		if err := schema.SQLite.Check(ctx, source); err != nil {
 			return err
 		}
-		if err := migratePostgres(ctx, to); err != nil {
+		if err := postgres.Migrate(ctx, to); err != nil {
 			return fmt.Errorf("open %s: %w", Redacted(to), err)
 		}
 		return copyInto(ctx, source, to, progress)
 	})
-	return errors.Join(err, lock.Unlock())
 }
 
 func copyInto(ctx context.Context, source *sql.DB, to string, progress func(Copied)) error {
-	config, err := connect(to, map[string]string{"idle_in_transaction_session_timeout": "0"})
+	target, err := postgres.Connect(ctx, to)
 	if err != nil {
-		return err
-	}
-	target, err := pgx.ConnectConfig(ctx, config)
-	if err != nil {
-		return fmt.Errorf("open %s: %w", Redacted(to), unreachable(err))
+		return fmt.Errorf("open %s: %w", Redacted(to), err)
 	}
 	defer target.Close(context.WithoutCancel(ctx))
 	c := copier{source, target, progress}
@@ -108,8 +103,8 @@ var copied = []copiedTable{
 
 // claim makes sure that nobody serves the target, and that what is there is of this source as it is.
 func (c copier) claim(ctx context.Context, name string) error {
-	var mine bool
-	if err := c.target.QueryRow(ctx, "SELECT pg_try_advisory_lock("+servedLock+")").Scan(&mine); err != nil {
+	mine, err := postgres.LockUnserved(ctx, c.target)
+	if err != nil {
 		return err
 	}
 	if !mine {
@@ -117,7 +112,7 @@ func (c copier) claim(ctx context.Context, name string) error {
 	}
 	const marked = "SELECT coalesce((SELECT mark FROM copies), '')"
 	var here, there string
-	err := errors.Join(c.source.QueryRowContext(ctx, marked).Scan(&here), c.target.QueryRow(ctx, marked).Scan(&there))
+	err = errors.Join(c.source.QueryRowContext(ctx, marked).Scan(&here), c.target.QueryRow(ctx, marked).Scan(&there))
 	if err != nil || here != "" && here == there {
 		return err
 	}
@@ -300,16 +295,15 @@ func (c copier) finish(ctx context.Context, to string) error {
 // release drops the leases of who served the source last.
 func release(ctx context.Context, to string) error {
 	s := &Store{Options: Options{URL: to}, copying: true, beside: true}
-	if err := s.openAs(ctx, nil); err != nil {
+	if err := s.openAs(ctx); err != nil {
 		return err
 	}
 	return errors.Join(s.write(ctx, s.dropAll), s.Close())
 }
 
 // complete returns an error for a database that is a copy which is not complete.
-func complete(tx *gorm.DB) error {
-	var under int
-	err := tx.Raw("SELECT count(*) FROM copies").Scan(&under).Error
+func complete(q sqldb.Querier) error {
+	under, err := sqldb.Value[int](q, "SELECT count(*) FROM copies")
 	if err == nil && under > 0 {
 		err = errors.New("a copy into this database was begun and is not complete: run `agentevents copy` again")
 	}

@@ -5,9 +5,8 @@ import (
 	"strconv"
 	"time"
 
-	"gorm.io/gorm"
-
 	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -162,32 +161,32 @@ const (
 )
 
 // takeOut takes pending deliveries out of a lane, those that a condition names, and tells the lane.
-func (s *Store) takeOut(tx *gorm.DB, lane int64, state, where string, args ...any) error {
+func (s *Store) takeOut(tx *sqldb.Tx, lane int64, state, where string, args ...any) error {
 	now := s.now()
 	finished := &now
 	if state == parked {
 		finished = nil
 	}
-	done := tx.Exec("UPDATE deliveries SET state = ?, finished_at = ?, moved_to = NULL "+
+	done, err := tx.ExecCount("UPDATE deliveries SET state = ?, finished_at = ?, moved_to = NULL "+
 		"WHERE lane_id = ? AND state || '' = 'pending' AND "+where, append([]any{state, finished, lane}, args...)...)
-	if done.Error != nil || done.RowsAffected == 0 {
-		return done.Error
+	if err != nil || done == 0 {
+		return err
 	}
-	counts(tx).ended(state, done.RowsAffected)
-	return shift(tx, lane, -int(done.RowsAffected), now)
+	s.countEnded(tx, state, done)
+	return shift(tx, lane, -int(done), now)
 }
 
 // cancel ends all that is pending or parked of an event.
-func (s *Store) cancel(tx *gorm.DB, event int64) error {
-	if err := holdLanesOf(tx, event); err != nil {
+func (s *Store) cancel(tx *sqldb.Tx, event int64) error {
+	if err := lockLanesOf(tx, event); err != nil {
 		return err
 	}
-	away := tx.Exec("UPDATE deliveries SET state = 'cancelled', finished_at = ? WHERE "+byEvent+" AND state || '' = 'parked'",
+	away, err := tx.ExecCount("UPDATE deliveries SET state = 'cancelled', finished_at = ? WHERE "+byEvent+" AND state || '' = 'parked'",
 		s.now(), event)
-	if away.Error != nil {
-		return away.Error
+	if err != nil {
+		return err
 	}
-	counts(tx).ended(cancelled, away.RowsAffected)
+	s.countEnded(tx, cancelled, away)
 	lanes, err := lanesOf(tx, event)
 	for i := 0; err == nil && i < len(lanes); i++ {
 		err = s.takeOut(tx, lanes[i], cancelled, byEvent, event)
@@ -196,39 +195,36 @@ func (s *Store) cancel(tx *gorm.DB, event int64) error {
 }
 
 // lanesOf lists the lanes that an event has pending deliveries in: its own and, for what is in flight, earlier ones.
-func lanesOf(tx *gorm.DB, event int64) (lanes []int64, err error) {
-	err = tx.Raw("SELECT DISTINCT lane_id FROM deliveries WHERE "+byEvent+" AND state || '' = 'pending' ORDER BY lane_id",
-		event).Scan(&lanes).Error
-	return lanes, err
+func lanesOf(tx *sqldb.Tx, event int64) (lanes []int64, err error) {
+	return sqldb.Select[int64](tx, "SELECT DISTINCT lane_id FROM deliveries WHERE "+byEvent+" AND state || '' = 'pending' ORDER BY lane_id", event)
 }
 
-// holdLanesOf holds all lanes that an event's deliveries which have not ended are in or move to, and some more.
-func holdLanesOf(tx *gorm.DB, event int64, more ...int64) error {
-	if !onPostgres(tx) {
+// lockLanesOf holds all lanes that an event's deliveries which have not ended are in or move to, and some more.
+func lockLanesOf(tx *sqldb.Tx, event int64, more ...int64) error {
+	if tx.Dialect() == sqldb.SQLite {
 		return nil
 	}
-	var lanes []int64
-	err := tx.Raw("SELECT lane_id FROM deliveries WHERE event_id = ? AND state IN ('pending', 'parked') UNION "+
+	lanes, err := sqldb.Select[int64](tx, "SELECT lane_id FROM deliveries WHERE event_id = ? AND state IN ('pending', 'parked') UNION "+
 		"SELECT moved_to FROM deliveries WHERE event_id = ? AND moved_to IS NOT NULL AND state IN ('pending', 'parked') UNION "+
-		"SELECT lane_id FROM agent_events WHERE id = ?", event, event, event).Scan(&lanes).Error
+		"SELECT lane_id FROM agent_events WHERE id = ?", event, event, event)
 	if err != nil {
 		return err
 	}
-	return holdLanes(tx, append(lanes, more...)...)
+	return lockLanes(tx, append(lanes, more...)...)
 }
 
 // redirect gives an event's pending deliveries its new URL, method and lane, and makes them due. Parked ones get
 // their lane when the event is enabled.
-func (s *Store) redirect(tx *gorm.DB, e eventRow) error {
+func (s *Store) redirect(tx *sqldb.Tx, e eventRow) error {
 	now := s.now()
-	if err := holdLanesOf(tx, e.ID, e.LaneID); err != nil {
+	if err := lockLanesOf(tx, e.ID, e.LaneID); err != nil {
 		return err
 	}
 	if err := rememberURL(tx, "event_id = ? AND state IN ('pending', 'parked')", e.ID); err != nil {
 		return err
 	}
 	err := tx.Exec("UPDATE deliveries SET url = ?, method = ?, due_at = ?, failures = 0, outage = 0 "+
-		"WHERE event_id = ? AND state IN ('pending', 'parked')", e.URL, e.Method, now, e.ID).Error
+		"WHERE event_id = ? AND state IN ('pending', 'parked')", e.URL, e.Method, now, e.ID)
 	if err != nil {
 		return err
 	}
@@ -241,21 +237,21 @@ func (s *Store) redirect(tx *gorm.DB, e eventRow) error {
 
 // rememberURL notes with the attempts at deliveries, those that a condition names, how they were sent, before that is
 // corrected.
-func rememberURL(tx *gorm.DB, where string, args ...any) error {
+func rememberURL(tx *sqldb.Tx, where string, args ...any) error {
 	const of = "(SELECT d.%s FROM deliveries d WHERE d.id = attempts.delivery_id)"
 	return tx.Exec("UPDATE attempts SET url = "+fmt.Sprintf(of, "url")+", method = "+fmt.Sprintf(of, "method")+
-		" WHERE url = '' AND delivery_id IN (SELECT id FROM deliveries WHERE "+where+")", args...).Error
+		" WHERE url = '' AND delivery_id IN (SELECT id FROM deliveries WHERE "+where+")", args...)
 }
 
 // move takes an event's pending deliveries from a lane to the event's own. One in flight stays until its result; the
 // other lane is not claimed until then, and if it comes back unsent it follows.
-func (s *Store) move(tx *gorm.DB, e eventRow, from, now int64) error {
+func (s *Store) move(tx *sqldb.Tx, e eventRow, from, now int64) error {
 	lane, err := findLane(tx, from)
 	if err != nil {
 		return err
 	}
 	if from == e.LaneID {
-		err := tx.Exec("UPDATE deliveries SET moved_to = NULL WHERE lane_id = ? AND state || '' = 'pending' AND "+byEvent, from, e.ID).Error
+		err := tx.Exec("UPDATE deliveries SET moved_to = NULL WHERE lane_id = ? AND state || '' = 'pending' AND "+byEvent, from, e.ID)
 		if err != nil {
 			return err
 		}
@@ -263,7 +259,7 @@ func (s *Store) move(tx *gorm.DB, e eventRow, from, now int64) error {
 	}
 	flying := lane.inFlight(now)
 	err = tx.Exec("UPDATE deliveries SET moved_to = ? WHERE id = ? AND event_id + 0 = ? AND lane_id = ? AND state || '' = 'pending'",
-		e.LaneID, flying, e.ID, from).Error
+		e.LaneID, flying, e.ID, from)
 	if err != nil {
 		return err
 	}
@@ -271,14 +267,14 @@ func (s *Store) move(tx *gorm.DB, e eventRow, from, now int64) error {
 }
 
 // carry puts pending deliveries of a lane, those that a condition names, into another lane.
-func carry(tx *gorm.DB, from, to, now int64, where string, args ...any) error {
-	done := tx.Exec("UPDATE deliveries SET lane_id = ?, moved_to = NULL WHERE lane_id = ? AND state || '' = 'pending' AND "+where,
+func carry(tx *sqldb.Tx, from, to, now int64, where string, args ...any) error {
+	done, err := tx.ExecCount("UPDATE deliveries SET lane_id = ?, moved_to = NULL WHERE lane_id = ? AND state || '' = 'pending' AND "+where,
 		append([]any{to, from}, args...)...)
-	if done.Error != nil || done.RowsAffected == 0 {
-		return done.Error
-	}
-	if err := shift(tx, from, -int(done.RowsAffected), now); err != nil {
+	if err != nil || done == 0 {
 		return err
 	}
-	return shift(tx, to, int(done.RowsAffected), now)
+	if err := shift(tx, from, -int(done), now); err != nil {
+		return err
+	}
+	return shift(tx, to, int(done), now)
 }

@@ -3,7 +3,6 @@ package store_test
 import (
 	"bytes"
 	"context"
-	"database/sql"
 	"errors"
 	"log/slog"
 	"os"
@@ -16,11 +15,10 @@ import (
 	"testing"
 	"time"
 
-	"gorm.io/gorm"
-
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
 	"github.com/agentevents/agentevents/store/internal/diskfault"
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 	"github.com/agentevents/agentevents/store/pgtest"
 )
 
@@ -37,15 +35,15 @@ type disk struct {
 // later moves the time that does not depend on a clock.
 func (d *disk) later(by time.Duration) { d.ahead.Add(int64(by)) }
 
-func nothing(*gorm.DB) error { return nil }
+func nothing(*sqldb.Tx) error { return nil }
 
 // room writes so many bytes into one row.
-func room(bytes int) func(tx *gorm.DB) error {
-	return func(tx *gorm.DB) error { return tx.Exec("UPDATE probes SET room = randomblob(?)", bytes).Error }
+func room(bytes int) func(tx *sqldb.Tx) error {
+	return func(tx *sqldb.Tx) error { return tx.Exec("UPDATE probes SET room = randomblob(?)", bytes) }
 }
 
 // fill writes much, in little room.
-func fill(tx *gorm.DB) error { return room(4_000_000)(tx) }
+func fill(tx *sqldb.Tx) error { return room(4_000_000)(tx) }
 
 func openDisk(t *testing.T) *disk {
 	pgtest.SQLiteOnly(t, "it is about the file")
@@ -164,7 +162,7 @@ func TestFileThatBecameSmallerIsWhole(t *testing.T) {
 			d := openDisk(t)
 			d.check(d.Write(d.ctx, room(12_000_000)))
 			d.check(d.Checkpoint())
-			d.check(d.Tend(d.ctx))
+			d.check(d.Maintain(d.ctx))
 			before := d.size("")
 			d.check(d.Write(d.ctx, room(0)))
 			shrink(d)
@@ -172,7 +170,7 @@ func TestFileThatBecameSmallerIsWhole(t *testing.T) {
 				t.Fatalf("%d bytes became %d", before, after)
 			}
 			d.check(d.Write(d.ctx, room(8_000_000)))
-			d.check(d.Tend(d.ctx))
+			d.check(d.Maintain(d.ctx))
 			d.want(true, "when it has grown in the log")
 			if !d.change() || d.lines("level=ERROR") > 0 {
 				t.Errorf("no change is answered: %s", &d.log)
@@ -187,10 +185,10 @@ func TestFileThatIsTruncatedBesideItsLog(t *testing.T) {
 	d := openDisk(t)
 	d.check(d.Write(d.ctx, room(4_000_000)))
 	d.check(d.Checkpoint())
-	d.check(d.Tend(d.ctx))
+	d.check(d.Maintain(d.ctx))
 	d.change()
 	d.check(os.Truncate(d.file, d.size("")/2))
-	d.check(d.Tend(d.ctx))
+	d.check(d.Maintain(d.ctx))
 	d.want(false, "when it is truncated")
 	if d.change() || d.lines("was truncated") == 0 {
 		t.Errorf("a change is answered: %s", &d.log)
@@ -314,123 +312,6 @@ func TestLogThatIsNotRead(t *testing.T) {
 	}
 }
 
-// What cannot be written to the database's file is in its log alone: a line and a number say so, and the store is not
-// ready.
-func TestCheckpointFails(t *testing.T) {
-	d := openDisk(t)
-	disarm := d.arm(diskfault.Rule{Suffix: "agentevents.db", Writes: syscall.EIO})
-	for range 3000 {
-		if !d.change() {
-			t.Fatal("a change is refused")
-		}
-		if d.FileStats().CheckpointFailures > 0 {
-			break
-		}
-	}
-	failures := d.FileStats().CheckpointFailures
-	d.want(false, "while nothing is carried over")
-	d.check(d.Tend(d.ctx))
-	if n := d.FileStats().CheckpointFailures; failures == 0 || n <= failures || d.lines("level=ERROR") != 1 || d.lines("checkpoint failed") != 1 {
-		t.Errorf("%d and then %d checkpoints failed: %s", failures, n, &d.log)
-	}
-	disarm()
-	d.check(d.Tend(d.ctx))
-	d.want(true, "when all is carried over")
-	if d.lines("checkpoint succeeded") != 1 {
-		t.Errorf("the log does not say that it is over: %s", &d.log)
-	}
-}
-
-// As long as a reader keeps anything from being carried over, nothing says that the file takes it again.
-func TestCheckpointFailsAndThenAReaderIsInTheWay(t *testing.T) {
-	d := openDisk(t)
-	d.check(d.Checkpoint())
-	tx, err := d.db().BeginTx(d.ctx, &sql.TxOptions{ReadOnly: true})
-	d.check(err)
-	var n int
-	d.check(tx.QueryRow("SELECT count(*) FROM clients").Scan(&n))
-	d.change()
-	d.NoteCheckpoint(syscall.EIO)
-	d.check(d.Checkpoint())
-	d.want(false, "while nothing could be carried over")
-	if d.lines("checkpoint succeeded") != 0 {
-		t.Errorf("it succeeded without a write: %s", &d.log)
-	}
-	d.check(tx.Rollback())
-	d.check(d.Checkpoint())
-	d.want(true, "when all is carried over")
-}
-
-// Also when little is written it is known soon.
-func TestCheckpointFailsInTheEnd(t *testing.T) {
-	d := openDisk(t)
-	d.check(d.Tend(d.ctx))
-	d.arm(diskfault.Rule{Suffix: "agentevents.db", Writes: syscall.EIO})
-	d.change()
-	d.want(true, "at first")
-	d.later(store.CarryEvery)
-	d.check(d.Tend(d.ctx))
-	d.want(false, "when nothing was carried over")
-}
-
-// What a reader holds up is seen, and gone soon after the reader has gone.
-func TestLogThatAReaderHoldsUp(t *testing.T) {
-	d := openDisk(t)
-	db := d.db()
-	defer db.Close()
-	tx, err := db.BeginTx(d.ctx, &sql.TxOptions{ReadOnly: true})
-	d.check(err)
-	var n int
-	d.check(tx.QueryRow("SELECT count(*) FROM clients").Scan(&n))
-	for d.size("-wal") < store.WALBound {
-		d.check(d.Write(d.ctx, fill))
-	}
-	for range 3 {
-		d.check(d.Tend(d.ctx))
-	}
-	if got := d.FileStats().WALBytes; got < store.WALBound || d.lines("level=WARN") != 1 {
-		t.Errorf("%d bytes: %s", got, &d.log)
-	}
-	d.want(true, "while somebody reads")
-	d.later(store.WarnEvery)
-	d.check(d.Tend(d.ctx))
-	if d.lines("level=WARN") != 2 {
-		t.Errorf("later it does not say so again: %s", &d.log)
-	}
-	d.check(tx.Rollback())
-	d.check(d.Tend(d.ctx))
-	if got := d.FileStats().WALBytes; got != 0 || d.lines("truncated") != 1 {
-		t.Errorf("%d bytes are left when nobody reads: %s", got, &d.log)
-	}
-	d.change()
-	d.verify()
-}
-
-// A change does not wait for all that a reader has held up to be carried over: that is done beside the writer.
-func TestWriterLeavesALargeLogToOthers(t *testing.T) {
-	d := openDisk(t)
-	tx, err := d.db().BeginTx(d.ctx, &sql.TxOptions{ReadOnly: true})
-	d.check(err)
-	var n int
-	d.check(tx.QueryRow("SELECT count(*) FROM clients").Scan(&n))
-	for d.size("-wal") < store.WriterCarries+1<<20 {
-		d.check(d.Write(d.ctx, fill))
-	}
-	d.check(tx.Rollback())
-	disarm := d.arm(diskfault.Rule{Suffix: "agentevents.db", Writes: syscall.EIO})
-	for range 20 {
-		d.change()
-	}
-	if d.FileStats().CheckpointFailures > 0 {
-		t.Error("the writer carries it over by itself")
-	}
-	disarm()
-	d.check(d.Tend(d.ctx))
-	if n := d.FileStats().WALBytes; n != 0 {
-		t.Errorf("%d bytes are left", n)
-	}
-}
-
 // changes returns how many status changes the file has.
 func (d *disk) changes() (n int) {
 	d.t.Helper()
@@ -491,14 +372,14 @@ func TestOneLineForATransactionThatHasEnded(t *testing.T) {
 	d.arm(diskfault.Rule{Suffix: "-wal", Writes: syscall.ENOSPC})
 	hold, held := make(chan struct{}), make(chan struct{})
 	var all sync.WaitGroup
-	write := func(fn func(tx *gorm.DB) error) {
+	write := func(fn func(tx *sqldb.Tx) error) {
 		all.Go(func() {
 			if err := d.Write(d.ctx, fn); err == nil {
 				t.Error("a write is answered")
 			}
 		})
 	}
-	write(func(*gorm.DB) error { close(held); <-hold; return nil })
+	write(func(*sqldb.Tx) error { close(held); <-hold; return nil })
 	<-held
 	write(fill) // more than there is memory for
 	for d.Waiting() == 0 {

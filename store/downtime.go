@@ -8,9 +8,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/mattn/go-sqlite3"
 	"gorm.io/gorm/logger"
+
+	"github.com/agentevents/agentevents/store/internal/postgres"
+	"github.com/agentevents/agentevents/store/internal/sqlite"
 )
 
 // calmFor is how long nothing may have failed for a reason before that is over: on a full disk some writes succeed,
@@ -34,8 +35,7 @@ type downtimes struct {
 
 // slow says whether an error is that one statement or transaction took too long, which says nothing of the next one.
 func slow(err error) bool {
-	var said *pgconn.PgError
-	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &said) && said.Code == "57014"
+	return errors.Is(err, context.DeadlineExceeded) || postgres.IsStatementTimeout(err)
 }
 
 type downtime struct {
@@ -137,19 +137,15 @@ func (d *downtimes) recent(within time.Duration) error {
 
 // reason is what errors with the same reason have in common: their texts may name a statement or a port.
 func reason(err error) string {
-	var lite sqlite3.Error
-	var said *pgconn.PgError
-	var refused *pgconn.ConnectError
+	for _, reasonOf := range []func(error) (string, bool){sqlite.Reason, postgres.Reason} {
+		if known, is := reasonOf(err); is {
+			return known
+		}
+	}
 	switch {
-	case errors.As(err, &lite):
-		return lite.Code.Error()
-	case errors.As(err, &said):
-		return said.Code
-	case errors.As(err, &refused):
-		return "connect"
 	case errors.Is(err, context.DeadlineExceeded):
 		return "time"
-	case pgUnavailable(err):
+	case postgres.IsUnavailable(err):
 		return "connection"
 	}
 	return err.Error()

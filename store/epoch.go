@@ -5,19 +5,19 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 
-	"gorm.io/gorm"
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
 // NewEpoch gives the database another epoch and returns it. Whoever goes on from a sequence number of the one before is
 // told so, from then on.
 func (s *Store) NewEpoch(ctx context.Context) (string, error) {
 	epoch := newEpoch()
-	return epoch, s.write(ctx, func(tx *gorm.DB) error { return tx.Exec(epochSQL, epoch).Error })
+	return epoch, s.write(ctx, func(tx *sqldb.Tx) error { return tx.Exec(epochSQL, epoch) })
 }
 
 // firstEpoch gives a copy that was never served an epoch: another one each time that the same copy is restored.
 func (s *Store) firstEpoch(ctx context.Context) error {
-	return s.write(ctx, func(tx *gorm.DB) error { return tx.Exec(epochSQL+" WHERE epoch = ''", newEpoch()).Error })
+	return s.write(ctx, func(tx *sqldb.Tx) error { return tx.Exec(epochSQL+" WHERE epoch = ''", newEpoch()) })
 }
 
 const epochSQL = "UPDATE epochs SET epoch = ?"

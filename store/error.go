@@ -4,6 +4,13 @@ import (
 	"errors"
 
 	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/store/internal/sqlite"
+)
+
+// Why a store on SQLite is Unavailable although its disk has room.
+var (
+	ErrFile       = sqlite.ErrFile       // the file is not the one that was opened, or only a part of it
+	ErrCheckpoint = sqlite.ErrCheckpoint // what is committed does not get from SQLite's log into its file
 )
 
 // Kind is what sort of thing went wrong.

@@ -7,6 +7,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
 type eventRow struct {
@@ -40,15 +41,15 @@ func (r *eventRow) apply(u gen.AgentEventUpdate) {
 	}
 }
 
-var eventsSQL = "SELECT " + columns[eventRow]() + " FROM agent_events WHERE "
+var eventsSQL = "SELECT " + sqldb.Columns[eventRow]() + " FROM agent_events WHERE "
 
 // findEvent returns the row of an agent's event, or says what is missing.
-func findEvent(tx *gorm.DB, k AgentKey, id int64) (e eventRow, err error) {
-	a, err := findAgent(tx, k)
+func findEvent(q sqldb.Querier, k AgentKey, id int64) (e eventRow, err error) {
+	a, err := findAgent(q, k)
 	if err != nil {
 		return e, err
 	}
-	e, is, err := first[eventRow](tx, eventsSQL+"id = ? AND agent = ?", id, a.ID)
+	e, is, err := sqldb.Get[eventRow](q, eventsSQL+"id = ? AND agent = ?", id, a.ID)
 	if err == nil && !is {
 		err = &Error{Kind: NotFound, Message: fmt.Sprintf("there is no event %d of %v", id, k), Status: "event_not_found"}
 	}
@@ -58,7 +59,7 @@ func findEvent(tx *gorm.DB, k AgentKey, id int64) (e eventRow, err error) {
 // Events lists an agent's events in the order of their ids, those after an id, at most limit of them; 0 means all.
 func (s *Store) Events(ctx context.Context, k AgentKey, after int64, limit int) ([]gen.AgentEvent, error) {
 	tx := s.read(ctx)
-	rows, err := query[eventRow](tx, eventsSQL+ofAgent+" AND id > ? ORDER BY id"+limitSQL, k.Client, string(k.Type), k.ID, after, all(limit))
+	rows, err := sqldb.Select[eventRow](tx, eventsSQL+ofAgent+" AND id > ? ORDER BY id"+sqldb.Limit, k.Client, string(k.Type), k.ID, after, all(limit))
 	if err == nil && len(rows) == 0 {
 		_, err = findAgent(tx, k) // there is none, or it has none
 	}
@@ -71,7 +72,7 @@ const ofAgent = "agent = (SELECT a.id FROM agents a WHERE a.client_id = ? AND a.
 // Event returns an agent's event.
 func (s *Store) Event(ctx context.Context, k AgentKey, id int64) (gen.AgentEvent, error) {
 	tx := s.read(ctx)
-	e, is, err := first[eventRow](tx, eventsSQL+"id = ? AND "+ofAgent, id, k.Client, string(k.Type), k.ID)
+	e, is, err := sqldb.Get[eventRow](tx, eventsSQL+"id = ? AND "+ofAgent, id, k.Client, string(k.Type), k.ID)
 	if err == nil && !is {
 		e, err = findEvent(tx, k, id) // which says what is missing
 	}
@@ -80,7 +81,7 @@ func (s *Store) Event(ctx context.Context, k AgentKey, id int64) (gen.AgentEvent
 
 // CreateEvent registers a URL. That it can be sent to was checked before.
 func (s *Store) CreateEvent(ctx context.Context, k AgentKey, c gen.AgentEventCreate) (gen.AgentEvent, error) {
-	return once(ctx, s, func(tx *gorm.DB) (m gen.AgentEvent, err error) {
+	return once(ctx, s, func(tx *sqldb.Tx) (m gen.AgentEvent, err error) {
 		a, err := findAgent(tx, k)
 		if err != nil {
 			return m, err
@@ -95,14 +96,14 @@ func (s *Store) CreateEvent(ctx context.Context, k AgentKey, c gen.AgentEventCre
 		if e.LaneID, err = ensureLane(tx, k, e.URL); err != nil {
 			return m, err
 		}
-		err = gorm.G[eventRow](tx).Create(tx.Statement.Context, &e)
+		err = gorm.G[eventRow](tx.GORM()).Create(tx.Context(), &e)
 		return e.model(), err
 	})
 }
 
 // laneAfter is the lane of an event that has a URL from now on. With the URL that it has it keeps its lane, and with
 // that the order of what is pending.
-func laneAfter(tx *gorm.DB, k AgentKey, e eventRow, rawURL string) (int64, error) {
+func laneAfter(tx *sqldb.Tx, k AgentKey, e eventRow, rawURL string) (int64, error) {
 	if rawURL == e.URL {
 		return e.LaneID, nil
 	}
@@ -115,7 +116,7 @@ func (s *Store) UpdateEvent(
 	ctx context.Context, k AgentKey, id int64, u gen.AgentEventUpdate,
 ) (m gen.AgentEvent, err error) {
 	defer s.wake()
-	err = s.write(ctx, func(tx *gorm.DB) error {
+	err = s.write(ctx, func(tx *sqldb.Tx) error {
 		old, err := findEvent(tx, k, id)
 		if err != nil {
 			return err
@@ -127,7 +128,7 @@ func (s *Store) UpdateEvent(
 		}
 		m = e.model()
 		err = tx.Exec("UPDATE agent_events SET url = ?, method = ?, event_type = ?, lane_id = ? WHERE id = ?",
-			e.URL, e.Method, e.EventType, e.LaneID, e.ID).Error
+			e.URL, e.Method, e.EventType, e.LaneID, e.ID)
 		if err != nil || (e.URL == old.URL && e.Method == old.Method) {
 			return err
 		}
@@ -139,7 +140,7 @@ func (s *Store) UpdateEvent(
 // DeleteEvent deletes an event and cancels its pending deliveries.
 func (s *Store) DeleteEvent(ctx context.Context, k AgentKey, id int64) error {
 	defer s.wake()
-	return s.write(ctx, func(tx *gorm.DB) error {
+	return s.write(ctx, func(tx *sqldb.Tx) error {
 		e, err := findEvent(tx, k, id)
 		if err != nil {
 			return err
@@ -150,6 +151,6 @@ func (s *Store) DeleteEvent(ctx context.Context, k AgentKey, id int64) error {
 		if err := s.cancel(tx, e.ID); err != nil {
 			return err
 		}
-		return tx.Exec("DELETE FROM agent_events WHERE id = ?", e.ID).Error
+		return tx.Exec("DELETE FROM agent_events WHERE id = ?", e.ID)
 	})
 }

@@ -3,7 +3,7 @@ package store
 import (
 	"log/slog"
 
-	"gorm.io/gorm"
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
 // A delivery has failed when its window is over. But one that was never tried, since the server was off or the clock
@@ -19,27 +19,27 @@ func (h headRow) over(now int64, open bool) bool {
 const overSQL = "d.expires_at <= ? AND (d.state = 'parked' OR d.attempts > 0 OR EXISTS (SELECT 1 FROM lanes l " +
 	"JOIN receivers r ON r.id = l.receiver_id WHERE l.id = d.lane_id AND (r.failures >= ? OR r.paused_until > ?)))"
 
-// announceExpired counts deliveries that have failed because their window is over, and has a line be logged for each.
-func announceExpired(tx *gorm.DB, deliveries ...int64) error {
+// logExpired counts deliveries that have failed because their window is over, and has a line be logged for each.
+func (s *Store) logExpired(tx *sqldb.Tx, deliveries ...int64) error {
 	if len(deliveries) == 0 {
 		return nil
 	}
-	counts(tx).Expired += int64(len(deliveries))
+	s.count(tx, func(c *Counts) { c.Expired += int64(len(deliveries)) })
 	found, err := subjects(tx, deliveries...)
 	for _, d := range found {
-		announce(tx, slog.LevelWarn, "delivery expired", d.attrs(slog.Int("attempts", d.Attempts))...)
+		s.logCommitted(tx, slog.LevelWarn, "delivery expired", d.attrs(slog.Int("attempts", d.Attempts))...)
 	}
 	return err
 }
 
 // expireParked fails what is parked of an event and is over.
-func (s *Store) expireParked(tx *gorm.DB, event int64) error {
+func (s *Store) expireParked(tx *sqldb.Tx, event int64) error {
 	now := s.now()
-	over, err := query[int64](tx, "UPDATE deliveries SET state = 'failed', finished_at = ? WHERE "+byEvent+
+	over, err := sqldb.Select[int64](tx, "UPDATE deliveries SET state = 'failed', finished_at = ? WHERE "+byEvent+
 		" AND state || '' = 'parked' AND expires_at <= ? RETURNING id", now, event, now)
 	if err != nil {
 		return err
 	}
-	counts(tx).ended(failed, int64(len(over)))
-	return announceExpired(tx, over...)
+	s.countEnded(tx, failed, int64(len(over)))
+	return s.logExpired(tx, over...)
 }

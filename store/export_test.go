@@ -2,10 +2,10 @@ package store
 
 import (
 	"context"
-	"database/sql"
-	"errors"
 	"time"
 
+	"github.com/agentevents/agentevents/store/internal/sqldb"
+	"github.com/agentevents/agentevents/store/internal/sqlite"
 	"gorm.io/gorm"
 )
 
@@ -31,139 +31,21 @@ type statementFunc func(writes bool, statement string, values []any) error
 
 // tap has functions called before each statement, which an error keeps from being sent, and after it; either may be nil.
 func (s *Store) tap(before, after statementFunc) {
-	for _, db := range []*gorm.DB{s.writes.handle(), s.reader} {
-		t := tapped{ConnPool: db.ConnPool, writes: db == s.writes.handle(), before: before, after: after}
-		db.ConnPool, db.Statement.ConnPool = t, t
+	for _, db := range []*gorm.DB{s.writes.DB(), s.reader} {
+		sqldb.AddTap(db, before.of(db == s.writes.DB()), after.of(db == s.writes.DB()))
 	}
 }
 
-// tapped is what statements go through.
-type tapped struct {
-	gorm.ConnPool
-	writes        bool
-	before, after statementFunc
-}
-
-func (t tapped) ExecContext(ctx context.Context, statement string, values ...any) (r sql.Result, err error) {
-	err = t.around(statement, values, func() error {
-		r, err = t.ConnPool.ExecContext(ctx, statement, values...)
-		return err
-	})
-	return r, err
-}
-
-func (t tapped) QueryContext(ctx context.Context, statement string, values ...any) (r *sql.Rows, err error) {
-	err = t.around(statement, values, func() error {
-		r, err = t.ConnPool.QueryContext(ctx, statement, values...) //nolint:sqlclosecheck,rowserrcheck // who asked does so
-		return err
-	})
-	return r, err
-}
-
-func (t tapped) around(statement string, values []any, fn func() error) error {
-	if t.before != nil {
-		if err := t.before(t.writes, statement, values); err != nil {
-			return err
-		}
+func (fn statementFunc) of(writes bool) sqldb.Tap {
+	if fn == nil {
+		return nil
 	}
-	err := fn()
-	if err == nil && t.after != nil {
-		err = t.after(t.writes, statement, values)
-	}
-	return err
-}
-
-// BeginTx implements gorm.ConnPoolBeginner.
-func (t tapped) BeginTx(ctx context.Context, o *sql.TxOptions) (gorm.ConnPool, error) {
-	tx, err := beginOn(ctx, t.ConnPool, o)
-	if err != nil {
-		return nil, err
-	}
-	inner := t
-	inner.ConnPool = tx
-	outer := tappedTx{inner, tx.(gorm.TxCommitter)}
-	if p, is := tx.(pipelined); is {
-		return &tappedPipeline{tappedTx: outer, pipeline: p}, nil
-	}
-	return &outer, nil
-}
-
-func beginOn(ctx context.Context, pool gorm.ConnPool, o *sql.TxOptions) (gorm.ConnPool, error) {
-	if b, is := pool.(gorm.TxBeginner); is {
-		return b.BeginTx(ctx, o)
-	}
-	return pool.(gorm.ConnPoolBeginner).BeginTx(ctx, o)
-}
-
-type tappedTx struct {
-	tapped
-	gorm.TxCommitter
-}
-
-// tappedPipeline is one that keeps statements, whose errors are those of the next. What comes after such a statement is
-// called when it is kept.
-type tappedPipeline struct {
-	tappedTx
-	pipeline pipelined
-	failed   error // the first
-}
-
-func (t *tappedPipeline) later(statement string, values []any) {
-	_ = t.try(func() error {
-		return t.around(statement, values, func() error {
-			t.pipeline.later(statement, values)
-			return nil
-		})
-	})
-}
-
-// try does something unless something before it has failed.
-func (t *tappedPipeline) try(fn func() error) error {
-	if t.failed == nil {
-		t.failed = fn()
-	}
-	return t.failed
-}
-
-func (t *tappedPipeline) fetch(ctx context.Context, statement string, values []any, read func(cursor) error) error {
-	return t.try(func() error {
-		return t.around(statement, values, func() error { return t.pipeline.fetch(ctx, statement, values, read) })
-	})
-}
-
-func (t *tappedPipeline) ExecContext(ctx context.Context, statement string, values ...any) (sql.Result, error) {
-	if t.failed != nil {
-		return nil, t.failed
-	}
-	return t.tapped.ExecContext(ctx, statement, values...)
-}
-
-func (t *tappedPipeline) QueryContext(ctx context.Context, statement string, values ...any) (*sql.Rows, error) {
-	if t.failed != nil {
-		return nil, t.failed
-	}
-	return t.tapped.QueryContext(ctx, statement, values...)
-}
-
-func (t *tappedPipeline) Commit() error {
-	if t.failed != nil {
-		return errors.Join(t.failed, t.Rollback())
-	}
-	return t.TxCommitter.Commit()
+	return func(text string, values []any) error { return fn(writes, text, values) }
 }
 
 // Write is what all that is written goes through.
-func (s *Store) Write(ctx context.Context, fn func(tx *gorm.DB) error) error { return s.write(ctx, fn) }
-
-// Execute runs a statement as what happens often does.
-func Execute(tx *gorm.DB, statement string, args ...any) error {
-	return execute(tx, statement, args...)
-}
-
-// Number is a number that a query finds, likewise.
-func Number(tx *gorm.DB, statement string, args ...any) (int64, error) {
-	n, _, err := first[int64](tx, statement, args...)
-	return n, err
+func (s *Store) Write(ctx context.Context, fn func(tx *sqldb.Tx) error) error {
+	return s.write(ctx, fn)
 }
 
 // ReplayAll, PruneAll and PruneKeys are the parts of Work, once.
@@ -180,43 +62,29 @@ func (s *Store) ShareRequests(ctx context.Context) error { return s.shareRequest
 // WatchClock is one that Work does every second.
 func (s *Store) WatchClock(ctx context.Context) error { return s.watchClock(ctx) }
 
-// LookAgain is one as well, with PostgreSQL.
-func (s *Store) LookAgain(ctx context.Context) error { return s.lookAgain(ctx) }
+// LookForChanges is one as well, with PostgreSQL.
+func (s *Store) LookForChanges(ctx context.Context) error { return s.lookForChanges(ctx) }
 
 // SettingsWaiting is how many statuses wait for those that are being set.
-func (s *Store) SettingsWaiting() int {
-	s.settings.mu.Lock()
-	defer s.settings.mu.Unlock()
-	return len(s.settings.waiting)
-}
+func (s *Store) SettingsWaiting() int { return s.settings.Waiting() }
 
-// The bounds of what is carried over from SQLite's log, and of what is said of it.
-const (
-	CarryEvery = carryEvery
-
-	WriterCarries = writerPages * 4096 // bytes
-	WALBound      = walBound
-	WarnEvery     = warnEvery
-	CalmFor       = calmFor
-)
+// CalmFor is how long nothing may have failed before the log says that the store is available again.
+const CalmFor = calmFor
 
 // SetMonotonic has the store take the time for what must not depend on a clock from a function.
 func (s *Store) SetMonotonic(now func() time.Time) { s.monotonic = now }
 
-// Logged returns when what the store's keeper and its downtimes have logged is written.
+// Logged returns when what the store's file and its downtimes have logged is written.
 func (s *Store) Logged() { s.aside.queue.wait(time.Minute) }
 
-// Tend is a part of Work, too, with SQLite.
-func (s *Store) Tend(ctx context.Context) error { return s.tend(ctx) }
+// Maintain is a part of Work, too, with SQLite.
+func (s *Store) Maintain(ctx context.Context) error { return s.maintain(ctx) }
 
-// Checkpoint carries all over from SQLite's log to its file.
+// Checkpoint writes all of SQLite's log to its file.
 func (s *Store) Checkpoint() error {
-	_, err := s.keeper.carry(s.keeper.readers)
+	_, err := s.engine.(*sqliteEngine).file.Checkpoint()
 	return err
 }
-
-// NoteCheckpoint has a checkpoint fail with an error.
-func (s *Store) NoteCheckpoint(err error) { s.keeper.carriedOver(progress{}, progress{}, err) }
 
 // RefuseStatements has a function called before each statement, whose error keeps that from being sent.
 func (s *Store) RefuseStatements(fn func(statement string) error) {
@@ -224,13 +92,13 @@ func (s *Store) RefuseStatements(fn func(statement string) error) {
 }
 
 // Allocate is what a look at the store writes.
-func (s *Store) Allocate(tx *gorm.DB) error {
-	if err := allocate(tx, s.now()); err != nil {
+func (s *Store) Allocate(tx *sqldb.Tx) error {
+	if err := s.engine.allocate(tx, s.now()); err != nil {
 		return err
 	}
-	_, err := Number(tx, "SELECT 1") // has it sent
+	_, err := sqldb.Value[int](tx, "SELECT 1") // has it sent
 	return err
 }
 
 // Waiting is how many writes wait for SQLite's writer.
-func (s *Store) Waiting() int { return len(s.writes.(*writer).queue) }
+func (s *Store) Waiting() int { return s.writes.(*sqlite.Writer).Waiting() }

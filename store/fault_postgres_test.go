@@ -598,9 +598,9 @@ func testHeldResults(s *shared) {
 
 // Of a change that nobody was told of, those who wait for it hear by a look that is shared by all; others are left alone.
 func testUnheard(s *shared) {
-	s.check(s.LookAgain(s.ctx))
+	s.check(s.LookForChanges(s.ctx))
 	news, unchanged, quiet := s.NextChange("12"), s.NextChange("12"), s.NextChange("13")
-	s.check(s.LookAgain(s.ctx))
+	s.check(s.LookForChanges(s.ctx))
 	if closed(news) {
 		s.t.Error("there was a change before there was one")
 	}
@@ -611,7 +611,7 @@ func testUnheard(s *shared) {
 	if closed(unchanged) {
 		s.t.Error("somebody was told")
 	}
-	s.check(s.LookAgain(s.ctx))
+	s.check(s.LookForChanges(s.ctx))
 	if !closed(news) || closed(quiet) {
 		s.t.Errorf("who waits for a change was told: %v; who waits for none: %v", closed(news), closed(quiet))
 	}

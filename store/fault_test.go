@@ -12,10 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"gorm.io/gorm"
-
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 	"github.com/agentevents/agentevents/store/pgtest"
 	"github.com/agentevents/agentevents/webhook"
 )
@@ -89,7 +88,7 @@ func (s *saboteur) attempt(what string, step func() error, rows func() string) {
 			s.t.Fatalf("%s, statement %d fails: the error is %v", what, n, err)
 		}
 		if s.broken {
-			_ = s.Write(s.ctx, func(*gorm.DB) error { return nil }) // takes note that the database is back
+			_ = s.Write(s.ctx, func(*sqldb.Tx) error { return nil }) // takes note that the database is back
 		}
 		if after := rows(); after != before {
 			s.t.Fatalf("%s, statement %d fails: the rows were\n%s\nand are\n%s", what, n, before, after)

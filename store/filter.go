@@ -7,9 +7,8 @@ import (
 	"strings"
 	"time"
 
-	"gorm.io/gorm"
-
 	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
 // DeliveryFilter says which deliveries are wanted. The zero value wants all. A log is long: there is an index for each
@@ -134,19 +133,19 @@ func (c *condition) order(direction string) string {
 }
 
 // condition is what a filter means for a client's deliveries.
-func (f DeliveryFilter) condition(tx *gorm.DB, client string) (*condition, error) {
+func (f DeliveryFilter) condition(q sqldb.Querier, client string) (*condition, error) {
 	c := &condition{filter: f, before: math.MaxInt64}
-	if err := c.of(tx, client); err != nil {
+	if err := c.of(q, client); err != nil {
 		return nil, err
 	}
 	c.in()
-	c.walk.whole = onPostgres(tx) && f.EventID == 0 && f.AgentID == 0 && !f.undelivered()
-	err := c.within(tx)
+	c.walk.whole = q.Dialect() == sqldb.Postgres && f.EventID == 0 && f.AgentID == 0 && !f.undelivered()
+	err := c.within(q)
 	return c, err
 }
 
 // of says whose deliveries, and by that which index leads to them: an operator keeps others from being used.
-func (c *condition) of(tx *gorm.DB, client string) error {
+func (c *condition) of(q sqldb.Querier, client string) error {
 	f := c.filter
 	if f.byChange() {
 		c.walk.by("d.client_id", client)
@@ -162,7 +161,7 @@ func (c *condition) of(tx *gorm.DB, client string) error {
 		c.walk.by("d.event_id", f.EventID)
 		c.add("d.client_id || '' = ?", client)
 	case f.AgentID > 0 && f.undelivered():
-		return c.inLanes(tx, client)
+		return c.inLanes(q, client)
 	default:
 		c.walk.by("d.client_id", client)
 	}
@@ -173,11 +172,10 @@ func (c *condition) of(tx *gorm.DB, client string) error {
 }
 
 // inLanes names an agent by its lanes, which deliveries know themselves.
-func (c *condition) inLanes(tx *gorm.DB, client string) error {
-	var lanes []int64
-	err := tx.Raw("SELECT l.id FROM receivers r JOIN lanes l ON l.receiver_id = r.id AND l.kind = ? AND l.agent_id = ? "+
-		"WHERE r.client_id = ?", c.filter.AgentType, c.filter.AgentID, client).Scan(&lanes).Error
-	c.add("d.lane_id IN ?", padded(lanes))
+func (c *condition) inLanes(q sqldb.Querier, client string) error {
+	lanes, err := sqldb.Select[int64](q, "SELECT l.id FROM receivers r JOIN lanes l ON l.receiver_id = r.id AND l.kind = ? AND l.agent_id = ? "+
+		"WHERE r.client_id = ?", c.filter.AgentType, c.filter.AgentID, client)
+	c.add("d.lane_id IN ?", sqldb.Padded(lanes))
 	return err
 }
 
@@ -204,9 +202,9 @@ func (c *condition) in() {
 }
 
 // within says in which time.
-func (c *condition) within(tx *gorm.DB) error {
+func (c *condition) within(q sqldb.Querier) error {
 	if since := c.filter.Since; !since.IsZero() {
-		from, err := firstAt(tx, since.Add(-clockStep))
+		from, err := firstAt(q, since.Add(-clockStep))
 		if err != nil {
 			return err
 		}
@@ -217,7 +215,7 @@ func (c *condition) within(tx *gorm.DB) error {
 	if until.IsZero() {
 		return nil
 	}
-	to, err := firstAt(tx, until.Add(clockStep))
+	to, err := firstAt(q, until.Add(clockStep))
 	c.before = to
 	c.add("d.created_at < ?", until.UnixMilli())
 	return err
@@ -228,12 +226,12 @@ const clockStep = 5 * time.Minute
 
 // firstAt returns the id of the first delivery that was made at a time or later, or the next one when there is none.
 // Ids grow with time, so that halving finds it.
-func firstAt(tx *gorm.DB, at time.Time) (int64, error) { return firstIn(tx, "deliveries", at) }
+func firstAt(q sqldb.Querier, at time.Time) (int64, error) { return firstIn(q, "deliveries", at) }
 
 // firstIn is firstAt for any table that has ids and times of making.
-func firstIn(tx *gorm.DB, table string, at time.Time) (id int64, err error) {
+func firstIn(q sqldb.Querier, table string, at time.Time) (id int64, err error) {
 	ms := at.UnixMilli()
-	id, _, err = first[int64](tx, strings.ReplaceAll(halvingSQL, "rows_of", table), ms, ms, ms)
+	id, _, err = sqldb.Get[int64](q, strings.ReplaceAll(halvingSQL, "rows_of", table), ms, ms, ms)
 	return id, err
 }
 

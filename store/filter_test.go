@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
 // plan is how SQLite goes about the first page of a filter, and whether it has to sort what it finds.
@@ -17,12 +18,15 @@ func (w *watched) plan(query string, f DeliveryFilter, direction string) (steps 
 		w.t.Fatal(err)
 	}
 	found, args := c.found()
-	var rows []struct{ Detail string }
-	err = tx.Raw("EXPLAIN QUERY PLAN "+query+found+c.order(direction)+" LIMIT ?", append(args, 100)...).Scan(&rows).Error
+	type step struct {
+		ID, Parent, Notused int64
+		Detail              string
+	}
+	rows, err := sqldb.Select[step](tx, "EXPLAIN QUERY PLAN "+query+found+c.order(direction)+" LIMIT ?", append(args, 100)...)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	details := strings.Join(each(rows, func(r struct{ Detail string }) string { return r.Detail }), "; ")
+	details := strings.Join(each(rows, func(r step) string { return r.Detail }), "; ")
 	details = strings.ReplaceAll(details, "COVERING INDEX", "INDEX") // where ids are all that is asked for
 	return details, strings.Contains(details, "TEMP B-TREE")
 }

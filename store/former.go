@@ -5,8 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 
-	"gorm.io/gorm"
-
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -32,7 +31,7 @@ const noneBusy = "NOT EXISTS (SELECT 1 FROM receivers r WHERE r.client_id = t.cl
 
 // setAside gives what an earlier client with an id has left, as far as that is needed, another id. The new client
 // takes the other receivers with their empty lanes, but not the state of their breakers.
-func setAside(tx *gorm.DB, client string) error {
+func setAside(tx *sqldb.Tx, client string) error {
 	left, err := leftReceivers(tx, client)
 	if err != nil {
 		return err
@@ -47,11 +46,11 @@ func setAside(tx *gorm.DB, client string) error {
 		return nil
 	}
 	earlier := ofEarlier(client)
-	err = tx.Exec("UPDATE receivers SET client_id = ? WHERE id IN ?", earlier, each(busy, leftReceiver.id)).Error
+	err = tx.Exec("UPDATE receivers SET client_id = ? WHERE id IN ?", earlier, each(busy, leftReceiver.id))
 	if err != nil {
 		return err
 	}
-	return tx.Exec("UPDATE secrets SET client_id = ? WHERE client_id = ?", earlier, client).Error
+	return tx.Exec("UPDATE secrets SET client_id = ? WHERE client_id = ?", earlier, client)
 }
 
 // leftReceiver is a receiver of a deleted client.
@@ -64,28 +63,25 @@ func (r leftReceiver) id() int64 { return r.ID }
 
 // leftReceivers holds the receivers of a deleted client and returns them. No idle one becomes busy any more, since
 // that takes an agent or a replay of the client, or the client itself.
-func leftReceivers(tx *gorm.DB, client string) ([]leftReceiver, error) {
-	how := ""
-	if holds(tx) {
-		how = " FOR " + forUpdate + " OF r"
-	}
-	return query[leftReceiver](tx, "SELECT r.id, "+busySQL+" AS busy FROM receivers r WHERE r.client_id = ? ORDER BY r.id"+how, client)
+func leftReceivers(tx *sqldb.Tx, client string) ([]leftReceiver, error) {
+	return sqldb.Select[leftReceiver](tx, "SELECT r.id, "+busySQL+" AS busy FROM receivers r WHERE r.client_id = ? ORDER BY r.id"+
+		tx.ForUpdateOf("r", true), client)
 }
 
 // closeBreakers closes breakers of deleted clients for whom nothing is sent any more: no probe would.
 func (s *Store) closeBreakers(ctx context.Context) error {
 	open := fmt.Sprintf("SELECT r.id FROM receivers r WHERE r.failures >= %d AND NOT EXISTS "+
 		"(SELECT 1 FROM secrets t WHERE t.client_id = r.client_id)", webhook.Failures)
-	found, err := query[int64](s.read(ctx), open)
+	found, err := sqldb.Select[int64](s.read(ctx), open)
 	if err != nil || len(found) == 0 {
 		return err
 	}
-	return s.write(context.WithoutCancel(ctx), func(tx *gorm.DB) error {
-		ids, err := hold(tx, "receivers", found, true)
+	return s.write(context.WithoutCancel(ctx), func(tx *sqldb.Tx) error {
+		ids, err := tx.LockRows("receivers", found, true)
 		if err != nil {
 			return err
 		}
-		still, err := query[int64](tx, open+" AND r.id IN ? ORDER BY r.id", padded(ids))
+		still, err := sqldb.Select[int64](tx, open+" AND r.id IN ? ORDER BY r.id", sqldb.Padded(ids))
 		for i := 0; err == nil && i < len(still); i++ {
 			err = receiverRow{ID: still[i]}.save(tx)
 		}

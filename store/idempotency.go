@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 	"gorm.io/gorm"
 )
 
@@ -36,9 +37,9 @@ func WithIdempotency(ctx context.Context, k Idempotency) context.Context {
 
 // once creates something in a transaction of its own. The record of an Idempotency-Key is written in the same transaction:
 // after a crash there are both or neither. An error stores nothing.
-func once[T any](ctx context.Context, s *Store, create func(tx *gorm.DB) (T, error)) (answer T, err error) {
+func once[T any](ctx context.Context, s *Store, create func(tx *sqldb.Tx) (T, error)) (answer T, err error) {
 	k, given := ctx.Value(idempotencyKey{}).(Idempotency)
-	err = s.write(ctx, func(tx *gorm.DB) (err error) {
+	err = s.write(ctx, func(tx *sqldb.Tx) (err error) {
 		answer = *new(T) // nothing is left of a transaction that is tried again
 		if !given {
 			answer, err = create(tx)
@@ -69,21 +70,21 @@ func (idempotencyRow) TableName() string { return "idempotency_keys" }
 // reserve takes a key that is new, or older than a day, and says whether it has. On PostgreSQL a second transaction
 // with the same key waits here for the first. It holds the application before the client, as a deletion of the client
 // does not: if the two meet, PostgreSQL ends one of them, which is tried again.
-func (s *Store) reserve(tx *gorm.DB, k Idempotency) (first bool, err error) {
-	taken := tx.Exec("INSERT INTO idempotency_keys (application, hash, client_id, fingerprint, answer, created_at) "+
+func (s *Store) reserve(tx *sqldb.Tx, k Idempotency) (first bool, err error) {
+	taken, err := tx.ExecCount("INSERT INTO idempotency_keys (application, hash, client_id, fingerprint, answer, created_at) "+
 		"SELECT number, ?, ?, ?, '', ? FROM applications WHERE number = ? ON CONFLICT (application, hash) DO UPDATE SET "+
 		"client_id = excluded.client_id, fingerprint = excluded.fingerprint, created_at = excluded.created_at "+
 		"WHERE idempotency_keys.created_at <= ?", k.hash(), k.Client, k.Fingerprint, s.now(), k.Application, s.forgotten())
-	return taken.RowsAffected > 0, taken.Error
+	return taken > 0, err
 }
 
 // forgotten is the time of the youngest record that is too old.
 func (s *Store) forgotten() int64 { return s.now() - remembered.Milliseconds() }
 
 // recall reads the answer to the first request with a key.
-func (s *Store) recall(tx *gorm.DB, k Idempotency, answer any) error {
-	r, err := gorm.G[idempotencyRow](tx).Select("fingerprint, answer").
-		Where("application = ? AND hash = ?", k.Application, k.hash()).Take(tx.Statement.Context)
+func (s *Store) recall(tx *sqldb.Tx, k Idempotency, answer any) error {
+	r, err := gorm.G[idempotencyRow](tx.GORM()).Select("fingerprint, answer").
+		Where("application = ? AND hash = ?", k.Application, k.hash()).Take(tx.Context())
 	if errors.Is(err, gorm.ErrRecordNotFound) { // a key was not taken, and is not there
 		return &Error{Kind: Unavailable, Message: "the application was revoked, try again", cause: err}
 	}
@@ -122,7 +123,7 @@ var errUnreadable = &Error{
 }
 
 // remember keeps the answer to the first request with a key.
-func (s *Store) remember(tx *gorm.DB, k Idempotency, answer any) error {
+func (s *Store) remember(tx *sqldb.Tx, k Idempotency, answer any) error {
 	text, err := json.Marshal(answer)
 	if err != nil {
 		return fmt.Errorf("write an answer: %w", err)
@@ -132,7 +133,7 @@ func (s *Store) remember(tx *gorm.DB, k Idempotency, answer any) error {
 		return err
 	}
 	return tx.Exec("UPDATE idempotency_keys SET answer = ? WHERE application = ? AND hash = ?",
-		key.close(string(text)), k.Application, k.hash()).Error
+		key.close(string(text)), k.Application, k.hash())
 }
 
 // hash is what a key is found by. It tells nothing of the key that answers are encrypted with.
@@ -160,14 +161,14 @@ func (s *Store) pruneKeys(ctx context.Context) error {
 	for more := true; more && ctx.Err() == nil; {
 		var found []int64
 		const old = " FROM idempotency_keys WHERE created_at <= ? ORDER BY created_at LIMIT ?"
-		err := s.read(ctx).Raw("SELECT created_at"+old, s.forgotten(), pruneRows).Scan(&found).Error
+		found, err := sqldb.Select[int64](s.read(ctx), "SELECT created_at"+old, s.forgotten(), pruneRows)
 		if err != nil || len(found) == 0 {
 			return err
 		}
-		err = s.write(context.WithoutCancel(ctx), func(tx *gorm.DB) error {
+		err = s.write(context.WithoutCancel(ctx), func(tx *sqldb.Tx) error {
 			// A record of which the key is used again while this waits for it stays.
 			return tx.Exec("DELETE FROM idempotency_keys WHERE (application, hash) IN (SELECT application, hash"+old+") AND created_at <= ?",
-				s.forgotten(), pruneRows, s.forgotten()).Error
+				s.forgotten(), pruneRows, s.forgotten())
 		})
 		if err != nil {
 			return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 	"gorm.io/gorm"
 )
 
@@ -38,7 +39,7 @@ func (r laneRow) inFlight(now int64) int64 {
 }
 
 // ensureLane returns the id of the lane of an agent and a URL's receiver, which it makes if there is none.
-func ensureLane(tx *gorm.DB, k AgentKey, rawURL string) (id int64, err error) {
+func ensureLane(tx *sqldb.Tx, k AgentKey, rawURL string) (id int64, err error) {
 	receiver, err := ensureReceiver(tx, k.Client, rawURL)
 	if err != nil {
 		return 0, err
@@ -48,22 +49,22 @@ func ensureLane(tx *gorm.DB, k AgentKey, rawURL string) (id int64, err error) {
 
 // ensure returns the id of the row of a table that has three or four unique values, which it makes if there is none.
 // One that is there is not held.
-func ensure(tx *gorm.DB, table, columns string, values ...any) (id int64, err error) {
+func ensure(tx *sqldb.Tx, table, columns string, values ...any) (id int64, err error) {
 	marks := strings.TrimPrefix(strings.Repeat(", ?", len(values)), ", ")
 	find := "SELECT coalesce((SELECT id FROM " + table + " WHERE (" + columns + ") = (" + marks + ")), 0)"
-	if err := tx.Raw(find, values...).Scan(&id).Error; err != nil || id > 0 {
+	if id, err := sqldb.Value[int64](tx, find, values...); err != nil || id > 0 {
 		return id, err
 	}
-	err = tx.Exec("INSERT INTO "+table+" ("+columns+") VALUES ("+marks+") ON CONFLICT DO NOTHING", values...).Error
+	err = tx.Exec("INSERT INTO "+table+" ("+columns+") VALUES ("+marks+") ON CONFLICT DO NOTHING", values...)
 	if err != nil {
 		return 0, err
 	}
-	return id, tx.Raw(find, values...).Scan(&id).Error
+	return sqldb.Value[int64](tx, find, values...)
 }
 
 // findLane returns the row of a lane and, where transactions run side by side, holds it until the commit.
-func findLane(tx *gorm.DB, id int64) (laneRow, error) {
-	return gorm.G[laneRow](tx, holding(tx)...).Where("id = ?", id).Take(tx.Statement.Context)
+func findLane(tx *sqldb.Tx, id int64) (laneRow, error) {
+	return gorm.G[laneRow](tx.GORM(), sqldb.Locking(tx)...).Where("id = ?", id).Take(tx.Context())
 }
 
 // debt is how many deliveries a lane gets, when they are due, and of one that is leased at once the first of them and the
@@ -78,22 +79,22 @@ type debt struct {
 
 // addToLanes tells lanes, which are held, of new deliveries. The head of a lane that has one stays what it is, and so does
 // when it is due.
-func addToLanes(tx *gorm.DB, debts []debt) error {
+func addToLanes(tx *sqldb.Tx, debts []debt) error {
 	if len(debts) == 0 {
 		return nil
 	}
-	return execute(tx, "UPDATE lanes SET pending = pending + x.more, due_at = coalesce(x.until, due_at, x.due), "+
+	return tx.Queue("UPDATE lanes SET pending = pending + x.more, due_at = coalesce(x.until, due_at, x.due), "+
 		"lease_until = coalesce(x.until, lease_until), delivery_id = coalesce(x.first, delivery_id), "+
-		"claim = claim + CASE WHEN x.first IS NULL THEN 0 ELSE 1 END FROM ? AS x WHERE lanes.id = x.lane_id", tableOf(tx, debts))
+		"claim = claim + CASE WHEN x.first IS NULL THEN 0 ELSE 1 END FROM ? AS x WHERE lanes.id = x.lane_id", sqldb.Table(tx, debts))
 }
 
 // shift adds to what is pending in a lane (or takes from it) and makes it due now if nobody holds it and anything is
 // left; one that is due already keeps its place among the others. A claim then finds out when its head, which may be
 // another now, is really due.
-func shift(tx *gorm.DB, lane int64, by int, now int64) error {
+func shift(tx *sqldb.Tx, lane int64, by int, now int64) error {
 	return tx.Exec("UPDATE lanes SET pending = pending + ?, due_at = CASE "+
 		"WHEN lease_until > ? THEN due_at WHEN pending + ? <= 0 THEN NULL WHEN due_at < ? THEN due_at ELSE ? END WHERE id = ?",
-		by, now, by, now, now, lane).Error
+		by, now, by, now, now, lane)
 }
 
 const (
@@ -106,30 +107,29 @@ const (
 )
 
 // letGo ends a claim: the lane is due when its head is, which it returns, nil when the lane is empty.
-func letGo(tx *gorm.DB, lane int64) (due *int64, err error) {
-	err = tx.Raw("UPDATE lanes SET "+released+" WHERE id = ? RETURNING due_at", lane).Scan(&due).Error
-	return due, err
+func letGo(tx *sqldb.Tx, lane int64) (due *int64, err error) {
+	return sqldb.Value[*int64](tx, "UPDATE lanes SET "+released+" WHERE id = ? RETURNING due_at", lane)
 }
 
 // dropLeases lets every lane go, at the start of the one process that owns SQLite's file: whoever held one is gone. A
 // probe that it had begun is begun again. With PostgreSQL somebody else may hold them.
 func (s *Store) dropLeases(ctx context.Context) error {
-	if isPostgres(s.URL) {
+	if !s.engine.servesAlone() {
 		return nil
 	}
-	return s.write(ctx, func(tx *gorm.DB) error {
-		if err := tx.Exec("DELETE FROM copies").Error; err != nil { // they are out of date from now on
+	return s.write(ctx, func(tx *sqldb.Tx) error {
+		if err := tx.Exec("DELETE FROM copies"); err != nil { // they are out of date from now on
 			return err
 		}
 		return s.dropAll(tx)
 	})
 }
 
-func (s *Store) dropAll(tx *gorm.DB) error {
+func (s *Store) dropAll(tx *sqldb.Tx) error {
 	err := tx.Exec("UPDATE receivers SET waits = ?, probe = NULL "+
-		"WHERE "+waitsForProbe, s.now()).Error
+		"WHERE "+waitsForProbe, s.now())
 	if err != nil {
 		return err
 	}
-	return tx.Exec("UPDATE lanes SET " + released + " WHERE lease_until IS NOT NULL").Error
+	return tx.Exec("UPDATE lanes SET " + released + " WHERE lease_until IS NOT NULL")
 }

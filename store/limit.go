@@ -4,9 +4,8 @@ import (
 	"context"
 	"fmt"
 
-	"gorm.io/gorm"
-
 	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
 // NoLimit is the greatest limit that there is, and that of callers who have none.
@@ -36,8 +35,8 @@ func (s *Store) limits(r clientRow) gen.ClientLimits {
 
 // SetLimits changes a client's limits; one that is nil stays as it is.
 func (s *Store) SetLimits(ctx context.Context, client string, u gen.ClientLimitsUpdate) (m gen.ClientLimits, err error) {
-	err = s.write(ctx, func(tx *gorm.DB) error {
-		r, err := holdClient(tx, client)
+	err = s.write(ctx, func(tx *sqldb.Tx) error {
+		r, err := lockClient(tx, client)
 		if err != nil {
 			return err
 		}
@@ -46,7 +45,7 @@ func (s *Store) SetLimits(ctx context.Context, client string, u gen.ClientLimits
 		set(&r.RequestLimit, u.RequestsPerHour)
 		m = s.limits(r)
 		return tx.Exec("UPDATE clients SET event_limit = ?, agent_limit = ?, request_limit = ? WHERE id = ?",
-			r.EventLimit, r.AgentLimit, r.RequestLimit, client).Error
+			r.EventLimit, r.AgentLimit, r.RequestLimit, client)
 	})
 	return m, err
 }
@@ -59,13 +58,15 @@ func set(limit *int64, u gen.ClientLimitUpdate) {
 
 // add counts one more of a client, or refuses it if the client has as many as it may. In a transaction it comes
 // after the agent and before lanes. That is one statement, so that of several at once no more pass than may.
-func (l limited) add(tx *gorm.DB, client string) error {
-	counted := tx.Exec("UPDATE clients SET "+l.count+" = "+l.count+" + 1 WHERE id = ? AND "+l.count+" < "+l.limit, client)
-	if counted.Error != nil || counted.RowsAffected == 1 {
-		return counted.Error
+func (l limited) add(tx *sqldb.Tx, client string) error {
+	counted, err := tx.ExecCount("UPDATE clients SET "+l.count+" = "+l.count+" + 1 WHERE id = ? AND "+l.count+" < "+l.limit, client)
+	if err != nil || counted == 1 {
+		return err
 	}
-	var is struct{ Have, May int64 }
-	err := tx.Raw("SELECT "+l.count+" AS have, "+l.limit+" AS may FROM clients WHERE id = ?", client).Scan(&is).Error
+	is, err := sqldb.Value[struct {
+		Have int64
+		May  int64
+	}](tx, "SELECT "+l.count+" AS have, "+l.limit+" AS may FROM clients WHERE id = ?", client)
 	if err != nil {
 		return err
 	}
@@ -77,12 +78,12 @@ func (l limited) add(tx *gorm.DB, client string) error {
 }
 
 // remove counts one less.
-func (l limited) remove(tx *gorm.DB, client string) error {
-	return tx.Exec("UPDATE clients SET "+l.count+" = "+l.count+" - 1 WHERE id = ?", client).Error
+func (l limited) remove(tx *sqldb.Tx, client string) error {
+	return tx.Exec("UPDATE clients SET "+l.count+" = "+l.count+" - 1 WHERE id = ?", client)
 }
 
 // removeAgents counts some agents less, and their events. An id may be there twice.
-func removeAgents(tx *gorm.DB, client string, ids []int64, agents int) error {
+func removeAgents(tx *sqldb.Tx, client string, ids []int64, agents int) error {
 	return tx.Exec("UPDATE clients SET agents = agents - ?, events = events - "+
-		"(SELECT count(*) FROM agent_events WHERE agent IN ?) WHERE id = ?", agents, ids, client).Error
+		"(SELECT count(*) FROM agent_events WHERE agent IN ?) WHERE id = ?", agents, ids, client)
 }

@@ -129,7 +129,7 @@ func TestLimitsOfAnOlderDatabase(t *testing.T) {
 	f.check(err)
 	f.check(f.Close())
 	db := f.db()
-	older, err := goose.NewProvider(goose.DialectSQLite3, db, os.DirFS("migrations/sqlite"))
+	older, err := goose.NewProvider(goose.DialectSQLite3, db, os.DirFS("internal/schema/migrations/sqlite"))
 	f.check(err)
 	_, err = older.DownTo(f.ctx, 6) // what came before 00007_limit.sql
 	f.check(err)

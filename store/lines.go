@@ -1,37 +1,22 @@
 package store
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"net"
 	"strconv"
 	"time"
 
-	"gorm.io/gorm"
-
 	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// line is a line of the log about what a transaction has done.
-type line struct {
-	level   slog.Level
-	message string
-	attrs   []slog.Attr
-}
-
-// announce has a line be logged when, and only if, a transaction is committed.
-func announce(tx *gorm.DB, level slog.Level, message string, attrs ...slog.Attr) {
-	w := ownWrite(tx)
-	w.lines = append(w.lines, line{level, message, attrs})
-}
-
-// say logs lines. The writer does not do so itself: a log that is not read must not keep it from its work.
-func (s *Store) say(ctx context.Context, lines []line) {
-	for _, l := range lines {
-		s.Log.LogAttrs(ctx, l.level, l.message, l.attrs...)
-	}
+// logCommitted has a line be logged when, and only if, a transaction is committed, by the caller whom that was for: a log
+// that is not read must not keep the writer from its work.
+func (s *Store) logCommitted(tx *sqldb.Tx, level slog.Level, message string, attrs ...slog.Attr) {
+	ctx := tx.Context()
+	tx.AfterCommit(func() { s.Log.LogAttrs(ctx, level, message, attrs...) })
 }
 
 // subject is a delivery as lines are about it.
@@ -46,8 +31,8 @@ const subjectSQL = "SELECT d.id, d.event_id, d.change_id, d.agent_id, d.client_i
 	"FROM deliveries d JOIN status_changes c ON c.id = d.change_id WHERE d.id IN ? ORDER BY d.id"
 
 // subjects finds deliveries, of which there is one at least.
-func subjects(tx *gorm.DB, deliveries ...int64) ([]subject, error) {
-	return query[subject](tx, subjectSQL, padded(deliveries))
+func subjects(tx *sqldb.Tx, deliveries ...int64) ([]subject, error) {
+	return sqldb.Select[subject](tx, subjectSQL, sqldb.Padded(deliveries))
 }
 
 // attrs say which delivery it is. Of its URL they have no more than the receiver.
@@ -83,8 +68,8 @@ func cameTo(a webhook.Attempt) (attrs []slog.Attr) {
 	return attrs
 }
 
-// announceFailures has a line be logged for each result with which a delivery has failed.
-func announceFailures(tx *gorm.DB, results ...*result) error {
+// logFailures has a line be logged for each result with which a delivery has failed.
+func (s *Store) logFailures(tx *sqldb.Tx, results ...*result) error {
 	failures, _ := split(results, func(r *result) bool { return r.ends() && ended(r.outcome.Verdict) == failed })
 	if len(failures) == 0 {
 		return nil
@@ -93,41 +78,41 @@ func announceFailures(tx *gorm.DB, results ...*result) error {
 	of := index(found, func(s subject) int64 { return s.ID })
 	for _, r := range failures {
 		attrs := append(of[r.ID].attrs(slog.Int("attempt", r.Attempt)), cameTo(r.outcome.Attempt)...)
-		announce(tx, slog.LevelWarn, "delivery failed", attrs...)
+		s.logCommitted(tx, slog.LevelWarn, "delivery failed", attrs...)
 	}
 	return err
 }
 
-// announceDisabled has a line be logged about an event that was disabled because of the answer to a delivery.
-func announceDisabled(tx *gorm.DB, delivery int64, reason string) error {
+// logDisabled has a line be logged about an event that was disabled because of the answer to a delivery.
+func (s *Store) logDisabled(tx *sqldb.Tx, delivery int64, reason string) error {
 	found, err := subjects(tx, delivery)
-	for _, s := range found {
-		announce(tx, slog.LevelWarn, "event disabled", s.attrs(slog.String("reason", reason))...)
+	for _, d := range found {
+		s.logCommitted(tx, slog.LevelWarn, "event disabled", d.attrs(slog.String("reason", reason))...)
 	}
 	return err
 }
 
-// announceBreaker has a line be logged when an attempt opens the breaker of a receiver or closes it, and counts
+// logBreaker has a line be logged when an attempt opens the breaker of a receiver or closes it, and counts
 // openings.
-func (s *Store) announceBreaker(tx *gorm.DB, before, after receiverRow, a webhook.Attempt) error {
+func (s *Store) logBreaker(tx *sqldb.Tx, before, after receiverRow, a webhook.Attempt) error {
 	if before.open() == after.open() {
 		return nil
 	}
-	at, _, err := first[receiverAt](tx, "SELECT client_id, scheme, host, port FROM receivers WHERE id = ?", after.ID)
+	at, _, err := sqldb.Get[receiverAt](tx, "SELECT client_id, scheme, host, port FROM receivers WHERE id = ?", after.ID)
 	if err != nil {
 		return err
 	}
 	attrs := []slog.Attr{slog.String("client", at.ClientID), slog.String("receiver", at.String())}
 	if after.open() {
-		counts(tx).BreakerOpenings++
+		s.count(tx, func(c *Counts) { c.BreakerOpenings++ })
 		attrs = append(attrs, slog.Int("failures", after.Failures))
-		announce(tx, slog.LevelWarn, "breaker open", append(attrs, cameTo(a)...)...)
+		s.logCommitted(tx, slog.LevelWarn, "breaker open", append(attrs, cameTo(a)...)...)
 		return nil
 	}
 	if before.FailingSince != nil {
 		attrs = append(attrs, slog.Duration("down_for", time.Duration(s.now()-*before.FailingSince)*time.Millisecond))
 	}
-	announce(tx, slog.LevelInfo, "breaker closed", attrs...)
+	s.logCommitted(tx, slog.LevelInfo, "breaker closed", attrs...)
 	return nil
 }
 

@@ -3,13 +3,11 @@ package store
 import (
 	"cmp"
 	"context"
-	"database/sql"
 	"fmt"
 	"time"
 
-	"gorm.io/gorm"
-
 	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -86,13 +84,13 @@ func (s *Store) Deliveries(
 		c.before = min(c.before, before)
 	}
 	found, args := c.found()
-	rows, err := logged(tx, found+c.order(" DESC")+limitSQL, append(args, limit)...)
+	rows, err := logged(tx, found+c.order(" DESC")+sqldb.Limit, append(args, limit)...)
 	return rows, failure(err)
 }
 
 // logged reads deliveries with their last attempts.
-func logged(tx *gorm.DB, found string, args ...any) ([]gen.Delivery, error) {
-	rows, err := query[deliveryRow](tx, logSQL+found, args...)
+func logged(q sqldb.Querier, found string, args ...any) ([]gen.Delivery, error) {
+	rows, err := sqldb.Select[deliveryRow](q, logSQL+found, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -102,7 +100,7 @@ func logged(tx *gorm.DB, found string, args ...any) ([]gen.Delivery, error) {
 			ids = append(ids, *r.LastAttempt)
 		}
 	}
-	last, err := query[attemptRow](tx, attemptsSQL+"id IN ?", padded(ids))
+	last, err := sqldb.Select[attemptRow](q, attemptsSQL+"id IN ?", sqldb.Padded(ids))
 	of := map[int64]*attemptRow{}
 	for i := range last {
 		of[last[i].DeliveryID] = &last[i]
@@ -122,23 +120,23 @@ type DeliveryLog struct {
 
 // Delivery returns a client's delivery with all that is known of it.
 func (s *Store) Delivery(ctx context.Context, client string, id int64) (l DeliveryLog, err error) {
-	err = s.snapshot(ctx, func(tx *gorm.DB) error {
+	err = s.snapshot(ctx, func(tx *sqldb.ReadTx) error {
 		l, err = s.deliveryLog(tx, client, id)
 		return err
 	})
 	return l, err
 }
 
-func (s *Store) deliveryLog(tx *gorm.DB, client string, id int64) (l DeliveryLog, err error) {
-	if l.Delivery, err = findLogged(tx, client, id); err != nil {
+func (s *Store) deliveryLog(q sqldb.Querier, client string, id int64) (l DeliveryLog, err error) {
+	if l.Delivery, err = findLogged(q, client, id); err != nil {
 		return l, err
 	}
-	attempts, err := query[attemptRow](tx, attemptsSQL+"delivery_id = ? ORDER BY id", id)
+	attempts, err := sqldb.Select[attemptRow](q, attemptsSQL+"delivery_id = ? ORDER BY id", id)
 	if err != nil {
 		return l, err
 	}
 	l.Attempts = each(attempts, attemptRow.model)
-	h, _, err := first[headRow](tx, sentSQL, id)
+	h, _, err := sqldb.Get[headRow](q, sentSQL, id)
 	if err != nil {
 		return l, err
 	}
@@ -151,7 +149,7 @@ func (s *Store) deliveryLog(tx *gorm.DB, client string, id int64) (l DeliveryLog
 		return l, nil
 	}
 	if l.FinishedAt == nil {
-		l.Waiting, err = s.waiting(tx, id)
+		l.Waiting, err = s.waiting(q, id)
 	}
 	return l, err
 }
@@ -173,12 +171,12 @@ const sentSQL = "SELECT d.id, d.lane_id, d.event_id, d.webhook_id, d.url, d.meth
 	"JOIN secrets s ON s.client_id = r.client_id WHERE d.id = ?"
 
 // findLogged returns a client's delivery, or says what is missing.
-func findLogged(tx *gorm.DB, client string, id int64) (gen.Delivery, error) {
-	c, err := findClient(tx, client)
+func findLogged(q sqldb.Querier, client string, id int64) (gen.Delivery, error) {
+	c, err := findClient(q, client)
 	if err != nil {
 		return gen.Delivery{}, err
 	}
-	found, err := logged(tx, "FROM deliveries d WHERE d.id = ? AND d.client_id = ? AND d.id > ?", id, client, c.DeliveriesBefore)
+	found, err := logged(q, "FROM deliveries d WHERE d.id = ? AND d.client_id = ? AND d.id > ?", id, client, c.DeliveriesBefore)
 	switch {
 	case err != nil:
 		return gen.Delivery{}, err
@@ -210,9 +208,9 @@ const waitSQL = "SELECT d.id, d.state, d.due_at, d.expires_at, d.attempts, d.mov
 	"LEFT JOIN agent_events e ON e.id = d.event_id WHERE d.id = ?"
 
 // waiting says why a delivery that has not ended is not under way, or that it is.
-func (s *Store) waiting(tx *gorm.DB, id int64) (*gen.Waiting, error) {
-	var r waitRow
-	if err := tx.Raw(waitSQL, id).Scan(&r).Error; err != nil {
+func (s *Store) waiting(q sqldb.Querier, id int64) (*gen.Waiting, error) {
+	r, err := sqldb.Value[waitRow](q, waitSQL, id)
+	if err != nil {
 		return nil, err
 	}
 	w := r.waiting(s.now())
@@ -253,12 +251,8 @@ func (r waitRow) waitingFirst(now int64) gen.Waiting {
 }
 
 // snapshot runs a function that reads more than once in one moment of the database.
-func (s *Store) snapshot(ctx context.Context, fn func(tx *gorm.DB) error) error {
-	var moment []*sql.TxOptions
-	if isPostgres(s.URL) {
-		moment = append(moment, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
-	}
-	err := s.read(ctx).Transaction(fn, moment...)
+func (s *Store) snapshot(ctx context.Context, fn func(tx *sqldb.ReadTx) error) error {
+	err := sqldb.Snapshot(ctx, s.reader, fn)
 	s.downtimes.read(ctx, err)
 	return failure(err)
 }

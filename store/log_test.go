@@ -192,7 +192,7 @@ func TestLogOfAnOlderDatabase(t *testing.T) {
 	f.check(err)
 	f.check(f.Close())
 	db := f.db()
-	older, err := goose.NewProvider(goose.DialectSQLite3, db, os.DirFS("migrations/sqlite"))
+	older, err := goose.NewProvider(goose.DialectSQLite3, db, os.DirFS("internal/schema/migrations/sqlite"))
 	f.check(err)
 	_, err = older.DownTo(f.ctx, 9) // what came before 00010_shown.sql
 	f.check(err)

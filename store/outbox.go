@@ -8,6 +8,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -34,9 +35,9 @@ func (s *Store) Record(
 ) (next *webhook.Delivery, err error) {
 	r := &result{ctx: ctx, Delivery: d, outcome: o, keepLane: keepLane, lease: time.Now().Add(s.Lease)}
 	if o.Verdict == webhook.Gone { // which takes more than its lane
-		r.end(s.write(ctx, func(tx *gorm.DB) error { return s.recordGone(tx, r) }))
+		r.End(s.write(ctx, func(tx *sqldb.Tx) error { return s.recordGone(tx, r) }))
 	} else {
-		s.results.do(r)
+		s.results.Do(r)
 	}
 	if r.err != nil {
 		return nil, r.err
@@ -61,14 +62,14 @@ type result struct {
 	err       error
 }
 
-func (r *result) asked() context.Context { return r.ctx }
-func (r *result) end(err error)          { r.err = err }
-func (r *result) about() any             { return r.Lane }
-func (r *result) lane() int64            { return r.Lane }
+func (r *result) Context() context.Context { return r.ctx }
+func (r *result) End(err error)            { r.err = err }
+func (r *result) Key() any                 { return r.Lane }
+func (r *result) lane() int64              { return r.Lane }
 
 // recordGone records an answer of 410.
-func (s *Store) recordGone(tx *gorm.DB, r *result) error {
-	if err := holdForGone(tx, r.Delivery); err != nil {
+func (s *Store) recordGone(tx *sqldb.Tx, r *result) error {
+	if err := lockForGone(tx, r.Delivery); err != nil {
 		return err
 	}
 	lane, err := findLane(tx, r.Lane)
@@ -79,7 +80,7 @@ func (s *Store) recordGone(tx *gorm.DB, r *result) error {
 }
 
 // record records one result by itself.
-func (s *Store) record(tx *gorm.DB, r *result, lane laneRow) error {
+func (s *Store) record(tx *sqldb.Tx, r *result, lane laneRow) error {
 	r.next, r.more, r.elsewhere = nil, true, false
 	done, err := recorded(tx, r.Delivery)
 	if err == nil && done && lane.Claim == r.Claim {
@@ -109,9 +110,9 @@ func (s *Store) record(tx *gorm.DB, r *result, lane laneRow) error {
 // statements name lane and state makes them do nothing to one that was cancelled or moved meanwhile. A refusal by where
 // it was sent to before its registration was corrected counts for nothing, nor does any answer from before it was sent again.
 func (s *Store) settle(
-	tx *gorm.DB, d webhook.Delivery, o webhook.Outcome, receiver receiverRow,
+	tx *sqldb.Tx, d webhook.Delivery, o webhook.Outcome, receiver receiverRow,
 ) (again, moved bool, err error) {
-	row, err := gorm.G[deliveryRow](tx).Where("id = ?", d.ID).Take(tx.Statement.Context)
+	row, err := gorm.G[deliveryRow](tx.GORM()).Where("id = ?", d.ID).Take(tx.Context())
 	if err != nil || row.LaneID != d.Lane {
 		return true, true, err // the lease was over, and it went where somebody else may have it by now
 	}
@@ -124,7 +125,7 @@ func (s *Store) settle(
 		o.Verdict, next, due = webhook.Retry, backoff{}, row.DueAt // it was corrected meanwhile, and is due at once
 	}
 	err = tx.Exec("UPDATE deliveries SET attempts = ?, due_at = ?, failures = ?, outage = ? WHERE id = ?",
-		d.Attempt, due, next.Failures, next.Outage, d.ID).Error
+		d.Attempt, due, next.Failures, next.Outage, d.ID)
 	switch {
 	case err != nil:
 		return false, false, err
@@ -138,7 +139,7 @@ func (s *Store) settle(
 	}
 	s.passed.deliveries.note(d.ID)
 	if row.FinishedAt == nil { // it was neither cancelled nor over meanwhile
-		if err := announceFailures(tx, &result{Delivery: d, outcome: o}); err != nil {
+		if err := s.logFailures(tx, &result{Delivery: d, outcome: o}); err != nil {
 			return false, false, err
 		}
 	}
@@ -154,50 +155,49 @@ func ended(v webhook.Verdict) string {
 }
 
 // end ends a delivery of a lane, also one that is parked: it must not go out again.
-func (s *Store) end(tx *gorm.DB, delivery, lane int64, state string) error {
-	away := tx.Exec("UPDATE deliveries SET state = ?, finished_at = ? WHERE id = ? AND lane_id = ? AND state || '' = 'parked'",
+func (s *Store) end(tx *sqldb.Tx, delivery, lane int64, state string) error {
+	away, err := tx.ExecCount("UPDATE deliveries SET state = ?, finished_at = ? WHERE id = ? AND lane_id = ? AND state || '' = 'parked'",
 		state, s.now(), delivery, lane)
-	if away.Error != nil {
-		return away.Error
-	}
-	counts(tx).ended(state, away.RowsAffected)
-	return s.takeOut(tx, lane, state, byID, delivery)
-}
-
-// holdForGone holds what an answer of 410 is going to change beside the delivery's own lane.
-func holdForGone(tx *gorm.DB, d webhook.Delivery) error {
-	if err := holdAgentsOf(tx, []int64{d.ID}); err != nil {
-		return err
-	}
-	var event int64
-	err := tx.Raw("SELECT event_id FROM deliveries WHERE id = ?", d.ID).Scan(&event).Error
 	if err != nil {
 		return err
 	}
-	return holdLanesOf(tx, event, d.Lane)
+	s.countEnded(tx, state, away)
+	return s.takeOut(tx, lane, state, byID, delivery)
+}
+
+// lockForGone holds what an answer of 410 is going to change beside the delivery's own lane.
+func lockForGone(tx *sqldb.Tx, d webhook.Delivery) error {
+	if err := lockAgentsOf(tx, []int64{d.ID}); err != nil {
+		return err
+	}
+	event, err := sqldb.Value[int64](tx, "SELECT event_id FROM deliveries WHERE id = ?", d.ID)
+	if err != nil {
+		return err
+	}
+	return lockLanesOf(tx, event, d.Lane)
 }
 
 // gone disables the registration of a delivery that was answered by 410, but for the delivery itself, which has failed.
 // A URL that it no longer has does not count.
-func (s *Store) gone(tx *gorm.DB, row deliveryRow, sentTo string) error {
+func (s *Store) gone(tx *sqldb.Tx, row deliveryRow, sentTo string) error {
 	if err := s.takeOut(tx, row.LaneID, failed, byID, row.ID); err != nil {
 		return err
 	}
-	e, err := gorm.G[eventRow](tx).Where("id = ?", row.EventID).Take(tx.Statement.Context)
+	e, err := gorm.G[eventRow](tx.GORM()).Where("id = ?", row.EventID).Take(tx.Context())
 	switch {
 	case errors.Is(err, gorm.ErrRecordNotFound):
 		return nil
 	case err != nil || e.State == gen.AgentEventStateValueDisabled || e.URL != sentTo:
 		return err
 	}
-	if err := announceDisabled(tx, row.ID, reasonGone); err != nil {
+	if err := s.logDisabled(tx, row.ID, reasonGone); err != nil {
 		return err
 	}
 	return s.disable(tx, &e, reasonGone)
 }
 
 // keepLane keeps the lane under the same claim and takes its next delivery, or lets it go, and says whether it is empty.
-func (s *Store) keepLane(tx *gorm.DB, r *result, wanted bool) (empty bool, err error) {
+func (s *Store) keepLane(tx *sqldb.Tx, r *result, wanted bool) (empty bool, err error) {
 	due, err := letGo(tx, r.Lane)
 	if err != nil || due == nil || !wanted {
 		return due == nil, err
@@ -206,16 +206,16 @@ func (s *Store) keepLane(tx *gorm.DB, r *result, wanted bool) (empty bool, err e
 }
 
 // renew keeps those lanes of results, which were let go, that have something due, with their next delivery.
-func (s *Store) renew(tx *gorm.DB, results []*result) error {
+func (s *Store) renew(tx *sqldb.Tx, results []*result) error {
 	now := s.now()
 	until := now + s.Lease.Milliseconds()
-	lanes, err := query[int64](tx, "UPDATE lanes SET "+leased+" WHERE id IN ? AND due_at + 0 <= ? "+
+	lanes, err := sqldb.Select[int64](tx, "UPDATE lanes SET "+leased+" WHERE id IN ? AND due_at + 0 <= ? "+
 		"AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = lanes.id) RETURNING id",
-		until, until, padded(each(results, (*result).lane)), now)
+		until, until, sqldb.Padded(each(results, (*result).lane)), now)
 	if err != nil || len(lanes) == 0 {
 		return err
 	}
-	heads, err := query[headRow](tx, headSQL+"WHERE l.id IN ?", padded(lanes))
+	heads, err := sqldb.Select[headRow](tx, headSQL+"WHERE l.id IN ?", sqldb.Padded(lanes))
 	if err != nil {
 		return err
 	}
@@ -238,7 +238,7 @@ func (s *Store) renew(tx *gorm.DB, results []*result) error {
 // Release implements webhook.Outbox.
 func (s *Store) Release(ctx context.Context, d webhook.Delivery) error {
 	defer s.wake()
-	return s.write(ctx, func(tx *gorm.DB) error {
+	return s.write(ctx, func(tx *sqldb.Tx) error {
 		lane, err := findLane(tx, d.Lane)
 		if err != nil || lane.Claim != d.Claim {
 			return err

@@ -6,8 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"gorm.io/gorm"
-
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -25,9 +24,9 @@ func (s *Store) RepairLanes(ctx context.Context) (int, error) {
 		return 0, failure(err)
 	}
 	repaired := 0
-	err = s.write(ctx, func(tx *gorm.DB) error {
+	err = s.write(ctx, func(tx *sqldb.Tx) error {
 		repaired = 0
-		if err := holdLanes(tx, strays...); err != nil {
+		if err := lockLanes(tx, strays...); err != nil {
 			return err
 		}
 		lanes, err := s.strayAmong(tx, strays) // what was read outside may have been put right by itself
@@ -35,7 +34,7 @@ func (s *Store) RepairLanes(ctx context.Context) (int, error) {
 			return err
 		}
 		repaired = len(lanes)
-		counts(tx).Mended += int64(repaired)
+		s.count(tx, func(c *Counts) { c.Mended += int64(repaired) })
 		return s.repair(tx, lanes)
 	})
 	if err != nil {
@@ -70,16 +69,14 @@ WHERE pending <> actual OR (actual = 0 AND lease_until IS NULL AND due_at IS NOT
 	due_at IS NULL OR due_at > @far OR lease_until > @lease OR
 	((lease_until IS NULL OR lease_until <= @now) AND due_at > @now AND due_at > first_due)))`
 
-func (s *Store) strayLanes(tx *gorm.DB) (lanes []int64, err error) {
-	err = tx.Raw("SELECT id FROM ("+straySQL+") astray", s.bounds()).Scan(&lanes).Error
-	return lanes, err
+func (s *Store) strayLanes(q sqldb.Querier) (lanes []int64, err error) {
+	return sqldb.Select[int64](q, "SELECT id FROM ("+straySQL+") astray", s.bounds())
 }
 
-func (s *Store) strayAmong(tx *gorm.DB, some []int64) (lanes []int64, err error) {
+func (s *Store) strayAmong(tx *sqldb.Tx, some []int64) (lanes []int64, err error) {
 	values := s.bounds()
-	values["lanes"] = padded(slices.Clone(some))
-	err = tx.Raw("SELECT id FROM ("+someStraySQL+") astray", values).Scan(&lanes).Error
-	return lanes, err
+	values["lanes"] = sqldb.Padded(slices.Clone(some))
+	return sqldb.Select[int64](tx, "SELECT id FROM ("+someStraySQL+") astray", values)
 }
 
 // farOff is the first time that is further away than any delay is long.
@@ -93,21 +90,21 @@ const longestLease = 2 * time.Minute
 // leaseOff is the first time that no lease lasts until.
 func (s *Store) leaseOff() int64 { return s.now() + max(s.Lease, longestLease).Milliseconds() + 1 }
 
-func (s *Store) repair(tx *gorm.DB, lanes []int64) error {
+func (s *Store) repair(tx *sqldb.Tx, lanes []int64) error {
 	now := s.now()
 	err := tx.Exec("UPDATE deliveries SET due_at = ? WHERE lane_id IN ? AND state = 'pending' AND due_at > ?",
-		now, lanes, s.farOff()).Error
+		now, lanes, s.farOff())
 	if err != nil {
 		return err
 	}
 	until := now + s.Lease.Milliseconds()
 	err = tx.Exec("UPDATE lanes SET lease_until = ?, due_at = ? WHERE id IN ? AND lease_until > ?",
-		until, until, lanes, s.leaseOff()).Error
+		until, until, lanes, s.leaseOff())
 	if err != nil {
 		return err
 	}
 	err = tx.Exec("UPDATE lanes SET pending = (SELECT count(*) FROM deliveries d "+
-		"WHERE d.lane_id = lanes.id AND d.state = 'pending') WHERE id IN ?", lanes).Error
+		"WHERE d.lane_id = lanes.id AND d.state = 'pending') WHERE id IN ?", lanes)
 	for i := 0; err == nil && i < len(lanes); i++ {
 		err = shift(tx, lanes[i], 0, now)
 	}
@@ -116,14 +113,13 @@ func (s *Store) repair(tx *gorm.DB, lanes []int64) error {
 
 // repairWaits ends waits of receivers that are further away than any delay is long, by a clock that was wrong.
 func (s *Store) repairWaits(ctx context.Context) error {
-	var n int
-	err := s.read(ctx).Raw("SELECT count(*) FROM receivers WHERE waits > ?", s.farOff()).Scan(&n).Error
+	n, err := sqldb.Value[int](s.read(ctx), "SELECT count(*) FROM receivers WHERE waits > ?", s.farOff())
 	if err != nil || n == 0 {
 		return failure(err)
 	}
 	defer s.wake()
-	return s.write(ctx, func(tx *gorm.DB) error {
-		return tx.Exec("UPDATE receivers SET waits = ? WHERE waits > ?", s.now(), s.farOff()).Error
+	return s.write(ctx, func(tx *sqldb.Tx) error {
+		return tx.Exec("UPDATE receivers SET waits = ? WHERE waits > ?", s.now(), s.farOff())
 	})
 }
 
@@ -135,7 +131,7 @@ func (s *Store) expire(ctx context.Context) error {
 		if err != nil || len(over) == 0 {
 			return failure(err)
 		}
-		err = s.write(ctx, func(tx *gorm.DB) error { return s.failOverdue(tx, each(over, laneOf)) })
+		err = s.write(ctx, func(tx *sqldb.Tx) error { return s.failOverdue(tx, each(over, laneOf)) })
 		if err != nil {
 			return err
 		}
@@ -147,19 +143,18 @@ func (s *Store) expire(ctx context.Context) error {
 
 // overdue lists deliveries that have failed because their window is over and that nobody has in flight. The index of
 // what is pending or parked is all that it reads.
-func (s *Store) overdue(tx *gorm.DB) (rows []deliveryRow, err error) {
+func (s *Store) overdue(q sqldb.Querier) (rows []deliveryRow, err error) {
 	now := s.now()
-	err = tx.Raw("SELECT d.id, d.lane_id, d.state FROM deliveries d WHERE d.state IN ('pending', 'parked') "+
+	return sqldb.Select[deliveryRow](q, "SELECT d.id, d.lane_id, d.state FROM deliveries d WHERE d.state IN ('pending', 'parked') "+
 		"AND "+overSQL+" AND NOT EXISTS (SELECT 1 FROM lanes l WHERE l.id = d.lane_id "+
-		"AND l.delivery_id = d.id AND l.lease_until > ?) LIMIT ?", now, webhook.Failures, now, now, sweep).Scan(&rows).Error
-	return rows, err
+		"AND l.delivery_id = d.id AND l.lease_until > ?) LIMIT ?", now, webhook.Failures, now, now, sweep)
 }
 
 func laneOf(r deliveryRow) int64 { return r.LaneID }
 
 // failOverdue fails those that are overdue in some lanes.
-func (s *Store) failOverdue(tx *gorm.DB, lanes []int64) error {
-	if err := holdLanes(tx, lanes...); err != nil {
+func (s *Store) failOverdue(tx *sqldb.Tx, lanes []int64) error {
+	if err := lockLanes(tx, lanes...); err != nil {
 		return err
 	}
 	rows, err := s.overdue(tx)
@@ -173,5 +168,5 @@ func (s *Store) failOverdue(tx *gorm.DB, lanes []int64) error {
 	if err != nil {
 		return err
 	}
-	return announceExpired(tx, over...)
+	return s.logExpired(tx, over...)
 }

@@ -5,19 +5,18 @@ import (
 	"maps"
 	"slices"
 
-	"gorm.io/gorm"
-
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 	"github.com/agentevents/agentevents/webhook"
 )
 
 // findOwed finds the events of the changes' agents, and notes which of them are for which type.
-func findOwed(tx *gorm.DB, changes []*change) error {
+func findOwed(tx *sqldb.Tx, changes []*change) error {
 	if len(changes) == 0 {
 		return nil
 	}
 	agents := each(changes, func(c *change) int64 { return c.agent.ID })
-	events, err := query[eventRow](tx, "SELECT id, agent, url, method, event_type, lane_id, state FROM agent_events "+
-		"WHERE agent IN ? ORDER BY lane_id, id", padded(agents))
+	events, err := sqldb.Select[eventRow](tx, "SELECT id, agent, url, method, event_type, lane_id, state FROM agent_events "+
+		"WHERE agent IN ? ORDER BY lane_id, id", sqldb.Padded(agents))
 	of := map[int64][]eventRow{}
 	for _, e := range events {
 		of[e.Agent] = append(of[e.Agent], e)
@@ -66,7 +65,7 @@ const owedSQL = "SELECT l.id, l.receiver_id, l.claim, " + keysSQL + ", (SELECT e
 	"WHERE l.id IN ? ORDER BY l.id"
 
 // holdOwed holds the lanes of changes and returns them, unless it is to wait without those that somebody else holds.
-func (s *Store) holdOwed(tx *gorm.DB, changes []*change, wait bool) (owedLanes, error) {
+func (s *Store) holdOwed(tx *sqldb.Tx, changes []*change, wait bool) (owedLanes, error) {
 	ids := map[int64]bool{}
 	for _, c := range changes {
 		for _, lane := range c.lanes() {
@@ -80,16 +79,13 @@ func (s *Store) holdOwed(tx *gorm.DB, changes []*change, wait bool) (owedLanes, 
 	return index(rows, func(l owedLane) int64 { return l.ID }), err
 }
 
-func (s *Store) owedLanes(tx *gorm.DB, ids []int64, wait bool) (rows []owedLane, err error) {
+func (s *Store) owedLanes(tx *sqldb.Tx, ids []int64, wait bool) (rows []owedLane, err error) {
 	if s.handoff.Load() == nil { // it does not matter how they are
-		got, err := hold(tx, "lanes", ids, wait)
+		got, err := tx.LockRows("lanes", ids, wait)
 		return each(got, func(id int64) owedLane { return owedLane{ID: id} }), err
 	}
-	how, now := "", s.now()
-	if onPostgres(tx) {
-		how = " FOR " + forUpdate + " OF l " + skipLocked(wait)
-	}
-	return query[owedLane](tx, owedSQL+how, webhook.Failures, now, now, padded(ids))
+	now := s.now()
+	return sqldb.Select[owedLane](tx, owedSQL+tx.ForUpdateOf("l", wait), webhook.Failures, now, now, sqldb.Padded(ids))
 }
 
 // owed is a delivery that a change makes.
@@ -99,12 +95,12 @@ type owed struct {
 }
 
 // owe makes one delivery for each event that changes fire, and tells their lanes.
-func (s *Store) owe(tx *gorm.DB, changes []*change, lanes owedLanes) error {
+func (s *Store) owe(tx *sqldb.Tx, changes []*change, lanes owedLanes) error {
 	all := s.owed(changes)
 	if len(all) == 0 {
 		return nil
 	}
-	ids, err := insertAll(tx, "deliveries", each(all, func(o owed) deliveryRow { return o.row }))
+	ids, err := sqldb.InsertAll(tx, "deliveries", each(all, func(o owed) deliveryRow { return o.row }))
 	if err != nil {
 		return err
 	}
@@ -129,7 +125,7 @@ func (s *Store) owed(changes []*change) (all []owed) {
 }
 
 // debts are what lanes get. Parked deliveries are in no lane.
-func (s *Store) debts(tx *gorm.DB, all []owed, lanes owedLanes) (debts []debt) {
+func (s *Store) debts(tx *sqldb.Tx, all []owed, lanes owedLanes) (debts []debt) {
 	of := map[int64][]owed{}
 	for _, o := range all {
 		if o.row.State == pending {
@@ -151,7 +147,7 @@ func (s *Store) debts(tx *gorm.DB, all []owed, lanes owedLanes) (debts []debt) {
 
 // handOut gives the first delivery of a lane that was empty to a dispatcher, if there is one that has room for it, when it
 // is durable. It returns the end of the lease.
-func (s *Store) handOut(tx *gorm.DB, first owed, lane owedLane, pending int64) (until int64, leased bool) {
+func (s *Store) handOut(tx *sqldb.Tx, first owed, lane owedLane, pending int64) (until int64, leased bool) {
 	handoff := s.handoff.Load()
 	if handoff == nil || !lane.Free {
 		return 0, false
@@ -160,10 +156,10 @@ func (s *Store) handOut(tx *gorm.DB, first owed, lane owedLane, pending int64) (
 	if err != nil || !handoff.Take(lane.ReceiverID) {
 		return 0, false
 	}
-	lease, now := ownWrite(tx).began.Add(s.Lease), s.now() // the holder's view ends first
+	lease, now := tx.Begun.Add(s.Lease), s.now() // the holder's view ends first
 	head.Pending = pending
 	x := s.handed(head, lease)
-	afterwards(tx, func(err error) {
+	tx.OnEnd(func(err error) {
 		if err == nil {
 			handoff.Deliver(x)
 		} else {

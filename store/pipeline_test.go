@@ -11,9 +11,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"gorm.io/gorm"
 
 	"github.com/agentevents/agentevents/store"
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 	"github.com/agentevents/agentevents/store/pgtest"
 )
 
@@ -25,27 +25,27 @@ func TestNothingIsCommittedAfterAnError(t *testing.T) {
 	}
 	f := open(t)
 	at := func() int { return f.count("SELECT at FROM probes") }
-	set := func(tx *gorm.DB) { _ = store.Execute(tx, "UPDATE probes SET at = at + 1") }
-	fail := func(tx *gorm.DB) { _ = store.Execute(tx, "UPDATE probes SET at = 1 / 0") }
-	ask := func(tx *gorm.DB) { _, _ = store.Number(tx, "SELECT 1") }
-	for name, steps := range map[string][]func(tx *gorm.DB){
+	set := func(tx *sqldb.Tx) { _ = tx.Queue("UPDATE probes SET at = at + 1") }
+	fail := func(tx *sqldb.Tx) { _ = tx.Queue("UPDATE probes SET at = 1 / 0") }
+	ask := func(tx *sqldb.Tx) { _, _ = sqldb.Value[int64](tx, "SELECT 1") }
+	for name, steps := range map[string][]func(tx *sqldb.Tx){
 		"kept, and then the commit":       {set, fail},
 		"kept, and then a query":          {set, fail, ask},
-		"a query":                         {set, func(tx *gorm.DB) { _, _ = store.Number(tx, "SELECT 1 / 0") }},
-		"one that cannot be prepared":     {set, func(tx *gorm.DB) { _, _ = store.Number(tx, "SELEKT 1") }, set},
-		"of which a value cannot be sent": {set, func(tx *gorm.DB) { _ = store.Execute(tx, "UPDATE probes SET at = ?", func() {}) }, set, ask},
-		"of GORM":                         {set, func(tx *gorm.DB) { tx.Exec("SELECT 1 / 0") }},
-		"before one of GORM":              {fail, func(tx *gorm.DB) { tx.Exec("SELECT 1") }, set},
-		"before a row of GORM":            {fail, func(tx *gorm.DB) { _ = tx.Raw("SELECT 1").Row().Err() }, set},
+		"a query":                         {set, func(tx *sqldb.Tx) { _, _ = sqldb.Value[int64](tx, "SELECT 1 / 0") }},
+		"one that cannot be prepared":     {set, func(tx *sqldb.Tx) { _, _ = sqldb.Value[int64](tx, "SELEKT 1") }, set},
+		"of which a value cannot be sent": {set, func(tx *sqldb.Tx) { _ = tx.Queue("UPDATE probes SET at = ?", func() {}) }, set, ask},
+		"of GORM":                         {set, func(tx *sqldb.Tx) { tx.GORM().Exec("SELECT 1 / 0") }},
+		"before one of GORM":              {fail, func(tx *sqldb.Tx) { tx.GORM().Exec("SELECT 1") }, set},
+		"before a row of GORM":            {fail, func(tx *sqldb.Tx) { _ = tx.GORM().Raw("SELECT 1").Row().Err() }, set},
 		"before all, and a row of GORM": {
-			func(tx *gorm.DB) { _ = store.Execute(tx, "SELEKT 1") },
-			func(tx *gorm.DB) { _ = tx.Raw("UPDATE probes SET at = at + 1 RETURNING at").Row().Err() },
+			func(tx *sqldb.Tx) { _ = tx.Queue("SELEKT 1") },
+			func(tx *sqldb.Tx) { _ = tx.GORM().Raw("UPDATE probes SET at = at + 1 RETURNING at").Row().Err() },
 		},
-		"a row that cannot be read": {set, func(tx *gorm.DB) { _, _ = store.Number(tx, "SELECT 'x'") }},
+		"a row that cannot be read": {set, func(tx *sqldb.Tx) { _, _ = sqldb.Value[int64](tx, "SELECT 'x'") }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := at()
-			err := f.Write(t.Context(), func(tx *gorm.DB) error {
+			err := f.Write(t.Context(), func(tx *sqldb.Tx) error {
 				for _, step := range steps {
 					step(tx)
 				}
@@ -54,7 +54,7 @@ func TestNothingIsCommittedAfterAnError(t *testing.T) {
 			if after := at(); err == nil || after != before {
 				t.Errorf("committed: %d, before %d; %v", after, before, err)
 			}
-			f.check(f.Write(t.Context(), func(tx *gorm.DB) error { set(tx); return nil }))
+			f.check(f.Write(t.Context(), func(tx *sqldb.Tx) error { set(tx); return nil }))
 			if after := at(); after != before+1 {
 				t.Errorf("the next transaction makes %d of %d", after, before)
 			}
@@ -65,21 +65,21 @@ func TestNothingIsCommittedAfterAnError(t *testing.T) {
 // Statements take effect in the order in which they are given, whichever way they go.
 func TestStatementsInOrder(t *testing.T) {
 	f := open(t)
-	f.check(f.Write(f.ctx, func(tx *gorm.DB) error {
+	f.check(f.Write(f.ctx, func(tx *sqldb.Tx) error {
 		errs := []error{
-			store.Execute(tx, "UPDATE probes SET at = 1"), tx.Exec("UPDATE probes SET at = at * 10 + 2").Error,
-			store.Execute(tx, "UPDATE probes SET at = at * 10 + 3"), store.Execute(tx, "UPDATE probes SET at = at * 10 + 4"),
+			tx.Queue("UPDATE probes SET at = 1"), tx.Exec("UPDATE probes SET at = at * 10 + 2"),
+			tx.Queue("UPDATE probes SET at = at * 10 + 3"), tx.Queue("UPDATE probes SET at = at * 10 + 4"),
 		}
-		n, err := store.Number(tx, "SELECT at FROM probes")
+		n, err := sqldb.Value[int64](tx, "SELECT at FROM probes")
 		if n != 1234 {
 			t.Errorf("found %d", n)
 		}
-		return errors.Join(append(errs, err, store.Execute(tx, "UPDATE probes SET at = at * 10 + 5"))...)
+		return errors.Join(append(errs, err, tx.Queue("UPDATE probes SET at = at * 10 + 5"))...)
 	}))
 	if n := f.count("SELECT at FROM probes"); n != 12345 {
 		t.Errorf("stored is %d", n)
 	}
-	if err := f.Write(f.ctx, func(*gorm.DB) error { return errTrouble }); !errors.Is(err, errTrouble) {
+	if err := f.Write(f.ctx, func(*sqldb.Tx) error { return errTrouble }); !errors.Is(err, errTrouble) {
 		t.Error(err)
 	}
 	f.check(f.Ready(f.ctx))
@@ -98,7 +98,7 @@ func TestCommitIsAnsweredAndNoMore(t *testing.T) {
 	f.check(err)
 	defer func() { f.check(s.Close()) }()
 	cut.Store(true)
-	f.check(s.Write(f.ctx, func(tx *gorm.DB) error { return store.Execute(tx, "UPDATE probes SET at = 7") }))
+	f.check(s.Write(f.ctx, func(tx *sqldb.Tx) error { return tx.Queue("UPDATE probes SET at = 7") }))
 	if cut.Load() {
 		t.Error("the connection did not end")
 	}

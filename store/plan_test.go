@@ -19,7 +19,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
-	"github.com/agentevents/agentevents/store/growth"
+	"github.com/agentevents/agentevents/store/benchfill"
 	"github.com/agentevents/agentevents/store/pgtest"
 	"github.com/agentevents/agentevents/webhook"
 )
@@ -30,8 +30,8 @@ import (
 func TestStatementsReadByIndex(t *testing.T) {
 	pgtest.PostgresOnly(t, "the plans of SQLite do not depend on what is there, and have tests of their own")
 	f := open(t)
-	size := growth.Size{Agents: 10_000, Events: 10_000, Deliveries: 20_000}
-	f.check(growth.Fill(f.ctx, f.url, size, f.clock.Now(), func(int, int) {}))
+	size := benchfill.Size{Agents: 10_000, Events: 10_000, Deliveries: 20_000}
+	f.check(benchfill.Fill(f.ctx, f.url, size, f.clock.Now(), func(int, int) {}))
 	f.sql(manyClients)
 	f.sql("VACUUM (ANALYZE)")
 	f.sql(backlog)
@@ -97,7 +97,7 @@ func (s *statements) all() map[sent][]any {
 }
 
 // everyday does whatever is done often, and looks for what is looked for often.
-func (f *fixture) everyday(size growth.Size) {
+func (f *fixture) everyday(size benchfill.Size) {
 	f.t.Helper()
 	f.deliverEach(size)
 	client, agent, login, _ := size.Agent(7)
@@ -107,11 +107,11 @@ func (f *fixture) everyday(size growth.Size) {
 	f.createOnce(k)
 	f.check(f.WriteRepeats(f.ctx))
 	f.check(f.ShareRequests(f.ctx))
-	f.check(f.LookAgain(f.ctx))
+	f.check(f.LookForChanges(f.ctx))
 }
 
 // deliverEach has some deliveries delivered, by each way to claim them, one after the other in a lane, and others not.
-func (f *fixture) deliverEach(size growth.Size) {
+func (f *fixture) deliverEach(size benchfill.Size) {
 	f.t.Helper()
 	for i, v := range []webhook.Verdict{webhook.Delivered, webhook.Retry, webhook.Failed, webhook.Gone} {
 		client, agent, _, _ := size.Agent(1000 + i)

@@ -2,17 +2,16 @@ package store
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
 
-	"gorm.io/gorm"
+	"github.com/agentevents/agentevents/store/internal/sqldb"
+	"github.com/agentevents/agentevents/store/internal/sqlite"
 )
 
 const (
 	probeEvery = time.Second     // at most, however many ask
 	probeWait  = 3 * time.Second // for one probe
-	probeBytes = 48 << 10        // that it writes on SQLite: more pages than a change needs, so that it fails first on a full disk
 	troubleFor = 2 * time.Second // in which a write has failed, so that the next one is not relied on
 )
 
@@ -21,11 +20,11 @@ const (
 func (s *Store) Ready(ctx context.Context) error {
 	switch {
 	case s.closed.Load():
-		return failure(errClosed)
+		return failure(sqlite.ErrClosed)
 	case s.locked.Load():
 		return ErrLocked
 	}
-	if err := s.keeper.trouble(); err != nil {
+	if err := s.engine.checkWritable(); err != nil {
 		return notAvailable(err)
 	}
 	if err := s.downtimes.recent(troubleFor); err != nil {
@@ -36,39 +35,20 @@ func (s *Store) Ready(ctx context.Context) error {
 
 // tryOut writes what a change writes, in space that must be had first, and reads the end of what a change adds to.
 func (s *Store) tryOut(ctx context.Context) error {
-	if s.keeper != nil {
-		if err := s.keeper.look(s.read(ctx)); err != nil {
-			s.downtimes.note(ctx, err)
-			return notAvailable(err)
-		}
+	if err := s.engine.checkFiles(ctx); err != nil {
+		s.downtimes.note(ctx, err)
+		return notAvailable(err)
 	}
-	err := s.writes.try(ctx, func(tx *gorm.DB) error {
-		if err := allocate(tx, s.now()); err != nil {
+	err := s.writes.Try(ctx, func(tx *sqldb.Tx) error {
+		if err := s.engine.allocate(tx, s.now()); err != nil {
 			return err
 		}
-		_, _, err := first[int64](tx, "SELECT coalesce((SELECT max(id) FROM status_changes), 0) + "+
+		_, _, err := sqldb.Get[int64](tx, "SELECT coalesce((SELECT max(id) FROM status_changes), 0) + "+
 			"coalesce((SELECT max(id) FROM deliveries), 0) + coalesce((SELECT max(id) FROM lanes), 0)")
 		return err
 	})
 	s.downtimes.note(ctx, err)
 	return failure(err)
-}
-
-// allocate writes something that needs room.
-func allocate(tx *gorm.DB, now int64) error {
-	if onPostgres(tx) {
-		return extend(tx)
-	}
-	return execute(tx, "UPDATE probes SET at = ?, room = randomblob(?) WHERE id = 1", now, probeBytes)
-}
-
-// extend needs new pages, and the commit that follows needs the log, although the rows are rolled back. It holds no
-// lock that a reader or another process waits for. Rows of a rolled back savepoint are removed by vacuum whatever
-// others still read.
-func extend(tx *gorm.DB) error {
-	return errors.Join(execute(tx, "SAVEPOINT room"),
-		execute(tx, "INSERT INTO probe_room (filler) SELECT repeat('x', 7000) FROM generate_series(1, 2)"),
-		execute(tx, "ROLLBACK TO SAVEPOINT room"))
 }
 
 // probe is a look whether the store takes a write, which all share who ask within a second.

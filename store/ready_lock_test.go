@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
-	"gorm.io/gorm"
 
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 	"github.com/agentevents/agentevents/store/pgtest"
 )
 
@@ -45,7 +45,7 @@ func TestReadyWhileAllTablesAreRead(t *testing.T) {
 func TestReadyBesideALookThatDoesNotEnd(t *testing.T) {
 	pgtest.PostgresOnly(t, "SQLite has one process")
 	f := open(t)
-	f.check(f.Write(f.ctx, func(tx *gorm.DB) error {
+	f.check(f.Write(f.ctx, func(tx *sqldb.Tx) error {
 		if err := f.Allocate(tx); err != nil {
 			return err
 		}
@@ -77,7 +77,7 @@ func TestReadyAfterASlowTransaction(t *testing.T) {
 		"a statement":   &pgconn.PgError{Code: "57014", Message: "canceling statement due to statement timeout"},
 		"a transaction": fmt.Errorf("timeout: %w", context.DeadlineExceeded),
 	} {
-		if err := f.Write(f.ctx, func(*gorm.DB) error { return slow }); err == nil {
+		if err := f.Write(f.ctx, func(*sqldb.Tx) error { return slow }); err == nil {
 			t.Errorf("%s that took too long is no error", name)
 		}
 		if err := f.Ready(f.ctx); err != nil {

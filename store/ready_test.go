@@ -9,10 +9,10 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
-	"gorm.io/gorm"
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 	"github.com/agentevents/agentevents/store/pgtest"
 )
 
@@ -104,7 +104,7 @@ func TestReadyWhileChangesFail(t *testing.T) {
 	ahead.Add(int64(3 * time.Second))
 	f.check(f.Ready(f.ctx))
 	if pgtest.OnPostgres() {
-		err = f.Write(f.ctx, func(*gorm.DB) error { return &pgconn.PgError{Code: "55P03"} })
+		err = f.Write(f.ctx, func(*sqldb.Tx) error { return &pgconn.PgError{Code: "55P03"} })
 		if err == nil {
 			t.Error("a lock that is held is no error")
 		}

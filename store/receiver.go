@@ -6,8 +6,7 @@ import (
 	"strconv"
 	"strings"
 
-	"gorm.io/gorm"
-
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -55,7 +54,7 @@ func (r receiver) isOf(rawURL string) bool {
 }
 
 // ensureReceiver returns the id of a client's receiver, which it makes if there is none.
-func ensureReceiver(tx *gorm.DB, client, rawURL string) (id int64, err error) {
+func ensureReceiver(tx *sqldb.Tx, client, rawURL string) (id int64, err error) {
 	r, err := receiverOf(rawURL)
 	if err != nil {
 		return 0, err

@@ -4,16 +4,15 @@ import (
 	"cmp"
 	"slices"
 
-	"gorm.io/gorm"
-
 	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 	"github.com/agentevents/agentevents/webhook"
 )
 
 // recordTogether records results: those of one lane in turn, and else all together. Unless it is to wait, it returns those
 // whose lanes or receivers somebody else holds.
-func (s *Store) recordTogether(tx *gorm.DB, results []*result, wait bool) (held []*result, err error) {
-	for _, round := range rounds(results, (*result).lane) {
+func (s *Store) recordTogether(tx *sqldb.Tx, results []*result, wait bool) (held []*result, err error) {
+	for _, round := range sqldb.Waves(results, (*result).lane) {
 		more, err := s.recordRound(tx, round, wait)
 		if err != nil {
 			return nil, err
@@ -25,8 +24,8 @@ func (s *Store) recordTogether(tx *gorm.DB, results []*result, wait bool) (held 
 
 // recordRound records results of different lanes. Nearly all are plain, and take as many statements together as one
 // takes alone.
-func (s *Store) recordRound(tx *gorm.DB, results []*result, wait bool) (held []*result, err error) {
-	lanes, err := hold(tx, "lanes", each(results, (*result).lane), wait)
+func (s *Store) recordRound(tx *sqldb.Tx, results []*result, wait bool) (held []*result, err error) {
+	lanes, err := tx.LockRows("lanes", each(results, (*result).lane), wait)
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +68,7 @@ const standingSQL = "SELECT l.id AS lane_id, l.receiver_id, l.claim, l.lease_unt
 	"JOIN receivers r ON r.id = l.receiver_id LEFT JOIN deliveries d ON d.id = x.id"
 
 // stand reads what results are about, of which the lanes are held. Results are put in the order of their receivers.
-func stand(tx *gorm.DB, results []*result) (standing, error) {
+func stand(tx *sqldb.Tx, results []*result) (standing, error) {
 	if len(results) == 0 {
 		return nil, nil
 	}
@@ -80,7 +79,7 @@ func stand(tx *gorm.DB, results []*result) (standing, error) {
 		URL      string            `json:"url"`
 		Method   gen.RequestMethod `json:"method"`
 	}
-	rows, err := query[stood](tx, standingSQL, tableOf(tx, each(results, func(r *result) sent {
+	rows, err := sqldb.Select[stood](tx, standingSQL, sqldb.Table(tx, each(results, func(r *result) sent {
 		return sent{r.ID, r.Lane, r.Attempt - 1, r.URL, r.Method}
 	})))
 	at := standing(index(rows, func(r stood) int64 { return r.LaneID }))
@@ -103,11 +102,11 @@ func (at standing) isNews(s *Store, results []*result) func(*result) bool {
 }
 
 // holdReceivers parts results of receivers that somebody else holds from the others, unless it is to wait for them.
-func (at standing) holdReceivers(tx *gorm.DB, results []*result, wait bool) (held, free []*result, err error) {
+func (at standing) holdReceivers(tx *sqldb.Tx, results []*result, wait bool) (held, free []*result, err error) {
 	if wait || len(results) == 0 {
 		return nil, results, nil
 	}
-	got, err := hold(tx, "receivers", each(results, func(r *result) int64 { return at[r.Lane].ReceiverID }), false)
+	got, err := tx.LockRows("receivers", each(results, func(r *result) int64 { return at[r.Lane].ReceiverID }), false)
 	held, free = split(results, func(r *result) bool { return !slices.Contains(got, at[r.Lane].ReceiverID) })
 	return held, free, err
 }
@@ -142,15 +141,15 @@ func (at standing) plain(s *Store, r *result) bool {
 	return at[r.Lane].Same && lane.Claim == r.Claim && r.Attempt <= mostAttempts && s.after(receiver, lane, r.outcome).same(receiver)
 }
 
-func (s *Store) recordPlain(tx *gorm.DB, at standing, results []*result) error {
-	attempts, err := insertAll(tx, "attempts", each(results, (*result).attempt))
+func (s *Store) recordPlain(tx *sqldb.Tx, at standing, results []*result) error {
+	attempts, err := sqldb.InsertAll(tx, "attempts", each(results, (*result).attempt))
 	if err != nil {
 		return err
 	}
 	if err := s.settlePlain(tx, at, results, attempts); err != nil {
 		return err
 	}
-	if err := announceFailures(tx, results...); err != nil {
+	if err := s.logFailures(tx, results...); err != nil {
 		return err
 	}
 	return s.letGoPlain(tx, at, results)
@@ -169,7 +168,7 @@ type settlement struct {
 }
 
 // settlePlain notes what deliveries are after attempts with these ids.
-func (s *Store) settlePlain(tx *gorm.DB, at standing, results []*result, attempts []int64) error {
+func (s *Store) settlePlain(tx *sqldb.Tx, at standing, results []*result, attempts []int64) error {
 	now := s.now()
 	rows := make([]settlement, len(results))
 	for i, r := range results {
@@ -180,14 +179,14 @@ func (s *Store) settlePlain(tx *gorm.DB, at standing, results []*result, attempt
 		}
 		if r.ends() {
 			row.State, row.Finished = ended(r.outcome.Verdict), &now
-			counts(tx).ended(row.State, 1)
+			s.countEnded(tx, row.State, 1)
 			s.passed.deliveries.note(r.ID)
 		}
 		rows[i] = row
 	}
-	return execute(tx, "UPDATE deliveries SET state = x.state, attempts = x.attempts, last_attempt = "+latest+", "+
+	return tx.Queue("UPDATE deliveries SET state = x.state, attempts = x.attempts, last_attempt = "+latest+", "+
 		"finished_at = x.finished, failures = x.failures, outage = x.outage, due_at = "+
-		"CASE WHEN x.due < expires_at THEN x.due ELSE expires_at END FROM ? AS x WHERE deliveries.id = x.id", tableOf(tx, rows))
+		"CASE WHEN x.due < expires_at THEN x.due ELSE expires_at END FROM ? AS x WHERE deliveries.id = x.id", sqldb.Table(tx, rows))
 }
 
 // latest is the last attempt when one is recorded: another of the same delivery may have come before it.
@@ -203,7 +202,7 @@ type laneDue struct {
 }
 
 // letGoPlain lets lanes go, and goes on in those that are to go on and have something due.
-func (s *Store) letGoPlain(tx *gorm.DB, at standing, results []*result) error {
+func (s *Store) letGoPlain(tx *sqldb.Tx, at standing, results []*result) error {
 	type taken struct {
 		ID    int64 `json:"id"`
 		Ended int64 `json:"ended"`
@@ -214,8 +213,8 @@ func (s *Store) letGoPlain(tx *gorm.DB, at standing, results []*result) error {
 		}
 		return taken{r.Lane, 0}
 	})
-	lanes, err := query[laneDue](tx, "UPDATE lanes SET pending = pending - x.ended, "+released+" FROM ? AS x WHERE lanes.id = x.id "+
-		"RETURNING lanes.id, lanes.due_at", tableOf(tx, rows))
+	lanes, err := sqldb.Select[laneDue](tx, "UPDATE lanes SET pending = pending - x.ended, "+released+" FROM ? AS x WHERE lanes.id = x.id "+
+		"RETURNING lanes.id, lanes.due_at", sqldb.Table(tx, rows))
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
 const (
@@ -75,8 +76,8 @@ func (r replayRow) asOf() string {
 }
 
 // condition is one on deliveries that are still to be sent again: those that were as wanted when it was asked for.
-func (r replayRow) condition(tx *gorm.DB) (*condition, error) {
-	c, err := r.filter().condition(tx, r.ClientID)
+func (r replayRow) condition(q sqldb.Querier) (*condition, error) {
+	c, err := r.filter().condition(q, r.ClientID)
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +89,7 @@ func (r replayRow) condition(tx *gorm.DB) (*condition, error) {
 // Redeliver sends a delivery again that has ended, or at once if it is pending.
 func (s *Store) Redeliver(ctx context.Context, client string, id int64) (d gen.Delivery, err error) {
 	defer s.wake()
-	err = s.write(ctx, func(tx *gorm.DB) error {
+	err = s.write(ctx, func(tx *sqldb.Tx) error {
 		if err := holdForRedelivery(tx, client, id); err != nil {
 			return err
 		}
@@ -104,7 +105,7 @@ func (s *Store) Redeliver(ctx context.Context, client string, id int64) (d gen.D
 	return d, err
 }
 
-func (s *Store) sendAgain(tx *gorm.DB, d gen.Delivery) error {
+func (s *Store) sendAgain(tx *sqldb.Tx, d gen.Delivery) error {
 	switch d.State {
 	case pending:
 		return s.sendNow(tx, d.ID)
@@ -116,9 +117,9 @@ func (s *Store) sendAgain(tx *gorm.DB, d gen.Delivery) error {
 }
 
 // holdForRedelivery is holdForReplay for one delivery of a client, which keeps its id until the transaction ends.
-func holdForRedelivery(tx *gorm.DB, client string, id int64) error {
+func holdForRedelivery(tx *sqldb.Tx, client string, id int64) error {
 	ids := []int64{id}
-	if err := holdAgentsOf(tx, ids); err != nil {
+	if err := lockAgentsOf(tx, ids); err != nil {
 		return err
 	}
 	if err := holdAsItIs(tx, client); err != nil {
@@ -129,30 +130,30 @@ func holdForRedelivery(tx *gorm.DB, client string, id int64) error {
 
 // holdForReplay holds what sending deliveries again is going to change. The replay, which is held after that and ends
 // with its client, keeps the client.
-func holdForReplay(tx *gorm.DB, ids []int64) error {
-	if err := holdAgentsOf(tx, ids); err != nil {
+func holdForReplay(tx *sqldb.Tx, ids []int64) error {
+	if err := lockAgentsOf(tx, ids); err != nil {
 		return err
 	}
 	return holdReplayLanes(tx, ids)
 }
 
-func holdReplayLanes(tx *gorm.DB, ids []int64) error {
-	if !onPostgres(tx) {
+func holdReplayLanes(tx *sqldb.Tx, ids []int64) error {
+	if tx.Dialect() == sqldb.SQLite {
 		return nil
 	}
 	var lanes []int64
-	ids = padded(slices.Clone(ids))
-	err := tx.Raw("SELECT lane_id FROM deliveries WHERE id IN ? UNION "+
-		"SELECT e.lane_id FROM deliveries d JOIN agent_events e ON e.id = d.event_id WHERE d.id IN ?", ids, ids).Scan(&lanes).Error
+	ids = sqldb.Padded(slices.Clone(ids))
+	lanes, err := sqldb.Select[int64](tx, "SELECT lane_id FROM deliveries WHERE id IN ? UNION "+
+		"SELECT e.lane_id FROM deliveries d JOIN agent_events e ON e.id = d.event_id WHERE d.id IN ?", ids, ids)
 	if err != nil {
 		return err
 	}
-	return holdLanes(tx, lanes...)
+	return lockLanes(tx, lanes...)
 }
 
 // redeliver brings a delivery back that has ended: to its event's place or, if that is gone, to where it was sent.
-func (s *Store) redeliver(tx *gorm.DB, id int64) error {
-	d, err := gorm.G[deliveryRow](tx).Where("id = ?", id).Take(tx.Statement.Context)
+func (s *Store) redeliver(tx *sqldb.Tx, id int64) error {
+	d, err := gorm.G[deliveryRow](tx.GORM()).Where("id = ?", id).Take(tx.Context())
 	if err != nil {
 		return err
 	}
@@ -165,7 +166,7 @@ func (s *Store) redeliver(tx *gorm.DB, id int64) error {
 	}
 	now := s.now()
 	err = tx.Exec("UPDATE deliveries SET state = 'parked', url = ?, method = ?, attempts = 0, failures = 0, outage = 0, "+
-		"expires_at = ?, finished_at = NULL, replays = replays + 1 WHERE id = ?", e.URL, e.Method, now+s.Window.Milliseconds(), id).Error
+		"expires_at = ?, finished_at = NULL, replays = replays + 1 WHERE id = ?", e.URL, e.Method, now+s.Window.Milliseconds(), id)
 	if err != nil || e.deliveryState() == parked {
 		return err
 	}
@@ -174,8 +175,8 @@ func (s *Store) redeliver(tx *gorm.DB, id int64) error {
 
 // destination is a delivery's event or, if that is gone, one that is as it was. The lane that the delivery was in last
 // may be another: it may have been cancelled under way to where its event was before.
-func destination(tx *gorm.DB, d deliveryRow) (eventRow, error) {
-	e, err := gorm.G[eventRow](tx).Where("id = ?", d.EventID).Take(tx.Statement.Context)
+func destination(tx *sqldb.Tx, d deliveryRow) (eventRow, error) {
+	e, err := gorm.G[eventRow](tx.GORM()).Where("id = ?", d.EventID).Take(tx.Context())
 	if !errors.Is(err, gorm.ErrRecordNotFound) {
 		return e, err
 	}
@@ -196,23 +197,23 @@ func (s *Store) CreateReplay(ctx context.Context, client string, f DeliveryFilte
 	}
 	counted := s.snapshot(ctx, r.count)
 	defer signal(s.replays)
-	return once(ctx, s, func(tx *gorm.DB) (m gen.Replay, err error) {
+	return once(ctx, s, func(tx *sqldb.Tx) (m gen.Replay, err error) {
 		if counted != nil {
 			return m, counted
 		}
-		if _, err := holdClient(tx, client); err != nil {
+		if _, err := lockClient(tx, client); err != nil {
 			return m, err
 		}
 		if err := r.admit(tx); err != nil {
 			return m, err
 		}
-		err = gorm.G[replayRow](tx).Create(tx.Statement.Context, &r)
+		err = gorm.G[replayRow](tx.GORM()).Create(tx.Context(), &r)
 		return r.model(), err
 	})
 }
 
 // count counts what is to be sent again, if there may be a replay of it.
-func (r *replayRow) count(tx *gorm.DB) error {
+func (r *replayRow) count(tx *sqldb.ReadTx) error {
 	if err := r.admit(tx); err != nil {
 		return err
 	}
@@ -221,18 +222,18 @@ func (r *replayRow) count(tx *gorm.DB) error {
 		return err
 	}
 	found, args := c.found()
-	return tx.Raw("SELECT count(*) "+found, args...).Scan(&r.Total).Error
+	r.Total, err = sqldb.Value[int](tx, "SELECT count(*) "+found, args...)
+	return err
 }
 
 // admit refuses a replay of a client that has too many open, or is none, and has it begin with the client's own.
-func (r *replayRow) admit(tx *gorm.DB) error {
-	c, err := findClient(tx, r.ClientID)
+func (r *replayRow) admit(q sqldb.Querier) error {
+	c, err := findClient(q, r.ClientID)
 	if err != nil {
 		return err
 	}
 	r.Position = c.DeliveriesBefore
-	var n int
-	err = tx.Raw("SELECT count(*) FROM replays WHERE finished_at IS NULL AND client_id || '' = ?", c.ID).Scan(&n).Error
+	n, err := sqldb.Value[int](q, "SELECT count(*) FROM replays WHERE finished_at IS NULL AND client_id || '' = ?", c.ID)
 	if err != nil || n < mostReplays {
 		return err
 	}
@@ -246,7 +247,7 @@ func (s *Store) Replays(ctx context.Context, client string, before int64, limit 
 	if _, err := findClient(tx, client); err != nil {
 		return nil, err
 	}
-	q := gorm.G[replayRow](tx).Where("client_id = ?", client)
+	q := gorm.G[replayRow](tx.GORM()).Where("client_id = ?", client)
 	if before > 0 {
 		q = q.Where("id < ?", before)
 	}
@@ -260,7 +261,7 @@ func (s *Store) Replay(ctx context.Context, client string, id int64) (gen.Replay
 	if _, err := findClient(tx, client); err != nil {
 		return gen.Replay{}, err
 	}
-	r, err := gorm.G[replayRow](tx).Where("client_id = ? AND id = ?", client, id).Take(ctx)
+	r, err := gorm.G[replayRow](tx.GORM()).Where("client_id = ? AND id = ?", client, id).Take(ctx)
 	if errors.Is(err, gorm.ErrRecordNotFound) {
 		err = &Error{
 			Kind: NotFound, Message: fmt.Sprintf("there is no replay %d of client %s", id, client), Status: "replay_not_found",
@@ -272,7 +273,7 @@ func (s *Store) Replay(ctx context.Context, client string, id int64) (gen.Replay
 // replay works all replays, a part of each in turn, until none is left. One that fails holds up no other.
 func (s *Store) replay(ctx context.Context) error {
 	for ctx.Err() == nil {
-		open, err := gorm.G[replayRow](s.read(ctx)).Where("finished_at IS NULL").Order("id").Find(ctx)
+		open, err := gorm.G[replayRow](s.read(ctx).GORM()).Where("finished_at IS NULL").Order("id").Find(ctx)
 		if err != nil || len(open) == 0 {
 			return failure(err)
 		}
@@ -289,7 +290,7 @@ func (s *Store) replay(ctx context.Context) error {
 // replayPart finds what comes next in a replay and sends it again. A reader finds it, since it may read much.
 func (s *Store) replayPart(ctx context.Context, r replayRow) error {
 	var found []int64
-	err := s.snapshot(ctx, func(tx *gorm.DB) (err error) {
+	err := s.snapshot(ctx, func(tx *sqldb.ReadTx) (err error) {
 		found, err = r.next(tx)
 		return err
 	})
@@ -298,31 +299,30 @@ func (s *Store) replayPart(ctx context.Context, r replayRow) error {
 		if err != nil || ctx.Err() != nil {
 			return err
 		}
-		err = s.write(work, func(tx *gorm.DB) error { return s.redeliverPart(tx, r, part) })
+		err = s.write(work, func(tx *sqldb.Tx) error { return s.redeliverPart(tx, r, part) })
 		s.wake()
 	}
 	if err != nil || len(found) == lookAhead {
 		return err
 	}
-	return s.write(work, func(tx *gorm.DB) error {
-		return tx.Exec("UPDATE replays SET finished_at = ? WHERE id = ? AND finished_at IS NULL", s.now(), r.ID).Error
+	return s.write(work, func(tx *sqldb.Tx) error {
+		return tx.Exec("UPDATE replays SET finished_at = ? WHERE id = ? AND finished_at IS NULL", s.now(), r.ID)
 	})
 }
 
 // next lists what is still to be sent again, no more than a part of it.
-func (r replayRow) next(tx *gorm.DB) (found []int64, err error) {
-	c, err := r.condition(tx)
+func (r replayRow) next(q sqldb.Querier) (found []int64, err error) {
+	c, err := r.condition(q)
 	if err != nil {
 		return nil, err
 	}
 	where, args := c.found()
-	err = tx.Raw("SELECT d.id "+where+c.order("")+" LIMIT ?", append(args, lookAhead)...).Scan(&found).Error
-	return found, err
+	return sqldb.Select[int64](q, "SELECT d.id "+where+c.order("")+" LIMIT ?", append(args, lookAhead)...)
 }
 
 // rest holds a replay and returns what of a part no other process has worked already.
-func (r replayRow) rest(tx *gorm.DB, part []int64) ([]int64, error) {
-	now, err := gorm.G[replayRow](tx, holding(tx)...).Where("id = ?", r.ID).Take(tx.Statement.Context)
+func (r replayRow) rest(tx *sqldb.Tx, part []int64) ([]int64, error) {
+	now, err := gorm.G[replayRow](tx.GORM(), sqldb.Locking(tx)...).Where("id = ?", r.ID).Take(tx.Context())
 	if errors.Is(err, gorm.ErrRecordNotFound) {
 		return nil, nil
 	}
@@ -331,7 +331,7 @@ func (r replayRow) rest(tx *gorm.DB, part []int64) ([]int64, error) {
 
 // redeliverPart sends again those of some deliveries that are still as they were found. It does nothing when the replay
 // has ended meanwhile, with its client.
-func (s *Store) redeliverPart(tx *gorm.DB, r replayRow, part []int64) error {
+func (s *Store) redeliverPart(tx *sqldb.Tx, r replayRow, part []int64) error {
 	if err := holdForReplay(tx, part); err != nil {
 		return err
 	}
@@ -339,11 +339,8 @@ func (s *Store) redeliverPart(tx *gorm.DB, r replayRow, part []int64) error {
 	if err != nil || len(part) == 0 {
 		return err
 	}
-	var still []int64
-	err = tx.Raw("SELECT id FROM deliveries WHERE id IN ? AND state = ? AND "+r.asOf()+
-		" AND EXISTS (SELECT 1 FROM replays WHERE id = ?) ORDER BY id",
-		padded(slices.Clone(part)), r.State, r.CreatedAt, r.ID).
-		Scan(&still).Error
+	still, err := sqldb.Select[int64](tx, "SELECT id FROM deliveries WHERE id IN ? AND state = ? AND "+r.asOf()+
+		" AND EXISTS (SELECT 1 FROM replays WHERE id = ?) ORDER BY id", sqldb.Padded(slices.Clone(part)), r.State, r.CreatedAt, r.ID)
 	if err == nil {
 		err = s.redeliverAll(tx, r.State, still)
 	}
@@ -353,10 +350,10 @@ func (s *Store) redeliverPart(tx *gorm.DB, r replayRow, part []int64) error {
 	// What ended in the same millisecond in which the replay was asked for may not have been counted then.
 	return tx.Exec("UPDATE replays SET position = ?, redelivered = redelivered + ?, "+
 		"total = CASE WHEN total < redelivered + ? THEN redelivered + ? ELSE total END WHERE id = ?",
-		part[len(part)-1], len(still), len(still), len(still), r.ID).Error
+		part[len(part)-1], len(still), len(still), len(still), r.ID)
 }
 
-func (s *Store) redeliverAll(tx *gorm.DB, state gen.DeliveryState, ids []int64) (err error) {
+func (s *Store) redeliverAll(tx *sqldb.Tx, state gen.DeliveryState, ids []int64) (err error) {
 	if len(ids) > 0 && state == pending {
 		return s.sendNow(tx, slices.Clone(ids)...)
 	}

@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"gorm.io/gorm"
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
 // requests counts those of each client in an hour of the clock, so that none costs a commit: what is counted here is
@@ -133,7 +133,7 @@ func (s *Store) shareRequests(ctx context.Context) (err error) {
 	if len(mine) == 0 {
 		written, err = writtenRequests(s.read(ctx), hour)
 	} else {
-		err = s.write(ctx, func(tx *gorm.DB) error {
+		err = s.write(ctx, func(tx *sqldb.Tx) error {
 			if err := addRequests(tx, hour, mine); err != nil {
 				return err
 			}
@@ -148,23 +148,26 @@ func (s *Store) shareRequests(ctx context.Context) (err error) {
 }
 
 // addRequests keeps the hour before, in case that another process is in that still.
-func addRequests(tx *gorm.DB, hour int64, mine map[string]int64) error {
+func addRequests(tx *sqldb.Tx, hour int64, mine map[string]int64) error {
 	for _, client := range slices.Sorted(maps.Keys(mine)) {
 		err := tx.Exec("INSERT INTO requests (hour, client_id, made) VALUES (?, ?, ?) "+
-			"ON CONFLICT (hour, client_id) DO UPDATE SET made = requests.made + excluded.made", hour, client, mine[client]).Error
+			"ON CONFLICT (hour, client_id) DO UPDATE SET made = requests.made + excluded.made", hour, client, mine[client])
 		if err != nil {
 			return err
 		}
 	}
-	return tx.Exec("DELETE FROM requests WHERE hour < ?", hour-1).Error
+	return tx.Exec("DELETE FROM requests WHERE hour < ?", hour-1)
 }
 
-func writtenRequests(tx *gorm.DB, hour int64) (map[string]int64, error) {
+func writtenRequests(q sqldb.Querier, hour int64) (map[string]int64, error) {
 	var rows []struct {
 		ClientID string
 		Made     int64
 	}
-	err := tx.Raw("SELECT client_id, made FROM requests WHERE hour = ?", hour).Scan(&rows).Error
+	rows, err := sqldb.Select[struct {
+		ClientID string
+		Made     int64
+	}](q, "SELECT client_id, made FROM requests WHERE hour = ?", hour)
 	written := make(map[string]int64, len(rows))
 	for _, r := range rows {
 		written[r.ClientID] = r.Made

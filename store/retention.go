@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"gorm.io/gorm"
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
 const (
@@ -21,8 +21,6 @@ const (
 type pruner struct {
 	next, again         time.Time
 	deliveries, changes int64 // the last that was looked at
-	warned              bool  // that the file cannot become smaller
-	shrunk              bool  // it is to become smaller, and does not show it yet
 }
 
 // prune removes what has ended and is older than Keep or more than KeepRows, little by little: deliveries with their
@@ -35,7 +33,7 @@ func (s *Store) prune(ctx context.Context) error {
 	}
 	s.pruner.next = now.Add(pruneEvery)
 	steps := []func(context.Context) error{
-		s.pruneDeliveries, s.pruneChanges, s.pruneReplays, s.pruneSamples, s.pruneTokens, s.pruneKeys, s.shrink,
+		s.pruneDeliveries, s.pruneChanges, s.pruneReplays, s.pruneSamples, s.pruneTokens, s.pruneKeys, s.engine.shrink,
 	}
 	if reached(now, s.pruner.again, pruneAgain) {
 		s.pruner.again, s.pruner.deliveries, s.pruner.changes = now.Add(pruneAgain), 0, 0
@@ -89,38 +87,36 @@ type span struct {
 }
 
 // deliverySpan counts as too many also those of changes that are.
-func (s *Store) deliverySpan(tx *gorm.DB) (p span, err error) {
-	changes, err := s.surplus(tx, "status_changes")
+func (s *Store) deliverySpan(q sqldb.Querier) (p span, err error) {
+	changes, err := s.surplus(q, "status_changes")
 	if err != nil {
 		return p, err
 	}
-	var kept int64
-	err = tx.Raw("SELECT coalesce((SELECT id FROM deliveries WHERE change_id > ? ORDER BY change_id, id LIMIT 1), "+
-		"(SELECT max(id) + 1 FROM deliveries), 1)", changes).Scan(&kept).Error
+	kept, err := sqldb.Value[int64](q, "SELECT coalesce((SELECT id FROM deliveries WHERE change_id > ? ORDER BY change_id, id LIMIT 1), "+
+		"(SELECT max(id) + 1 FROM deliveries), 1)", changes)
 	if err != nil {
 		return p, err
 	}
-	return s.span(tx, "deliveries", kept-1)
+	return s.span(q, "deliveries", kept-1)
 }
 
-func (s *Store) changeSpan(tx *gorm.DB) (span, error) { return s.span(tx, "status_changes", 0) }
+func (s *Store) changeSpan(q sqldb.Querier) (span, error) { return s.span(q, "status_changes", 0) }
 
-func (s *Store) span(tx *gorm.DB, table string, surplus int64) (p span, err error) {
+func (s *Store) span(q sqldb.Querier, table string, surplus int64) (p span, err error) {
 	p = span{surplus: surplus, oldest: s.oldest()}
-	most, err := s.surplus(tx, table)
+	most, err := s.surplus(q, table)
 	if err != nil {
 		return p, err
 	}
-	kept, err := firstIn(tx, table, millis(p.oldest))
+	kept, err := firstIn(q, table, millis(p.oldest))
 	p.surplus = max(p.surplus, most)
 	p.end = max(p.surplus, kept-1)
 	return p, err
 }
 
 // surplus is the newest row of a table that is one too many, as ids have no gaps but where rows were removed.
-func (s *Store) surplus(tx *gorm.DB, table string) (id int64, err error) {
-	err = tx.Raw("SELECT coalesce(max(id), 0) - ? FROM "+table, s.KeepRows).Scan(&id).Error
-	return id, err
+func (s *Store) surplus(q sqldb.Querier, table string) (id int64, err error) {
+	return sqldb.Value[int64](q, "SELECT coalesce(max(id), 0) - ? FROM "+table, s.KeepRows)
 }
 
 // old is a row that is to go.
@@ -133,10 +129,10 @@ type old struct {
 
 // table is how the rows of a table are found that are to go, and removed.
 type table struct {
-	span   func(tx *gorm.DB) (span, error)
+	span   func(q sqldb.Querier) (span, error)
 	rows   string // selects rows t that may have to go
 	may    string // and says which of them do
-	remove func(tx *gorm.DB, gone []old) error
+	remove func(tx *sqldb.Tx, gone []old) error
 	passed *passed
 }
 
@@ -144,7 +140,7 @@ type table struct {
 // it went past before, and that have changed since.
 func (t table) prune(ctx context.Context, s *Store, last *int64) error {
 	var p span
-	err := s.snapshot(ctx, func(tx *gorm.DB) (err error) {
+	err := s.snapshot(ctx, func(tx *sqldb.ReadTx) (err error) {
 		p, err = t.span(tx)
 		return err
 	})
@@ -164,7 +160,7 @@ func (t table) prune(ctx context.Context, s *Store, last *int64) error {
 	for ids := range slices.Chunk(t.passed.take(*last), pruneRows) {
 		var gone []old
 		if err == nil && ctx.Err() == nil {
-			gone, err = t.find(ctx, s, p, "t.id IN @from AND "+t.may, padded(ids))
+			gone, err = t.find(ctx, s, p, "t.id IN @from AND "+t.may, sqldb.Padded(ids))
 		}
 		if err == nil {
 			err = t.removeIn(ctx, s, gone)
@@ -175,9 +171,9 @@ func (t table) prune(ctx context.Context, s *Store, last *int64) error {
 
 // find lists rows from a last one on, or of some ids.
 func (t table) find(ctx context.Context, s *Store, p span, where string, from any) (found []old, err error) {
-	err = s.read(ctx).Raw(t.rows+" WHERE "+where, map[string]any{
+	found, err = sqldb.Select[old](s.read(ctx), t.rows+" WHERE "+where, map[string]any{
 		"from": from, "end": p.end, "surplus": p.surplus, "oldest": p.oldest, "rows": pruneRows,
-	}).Scan(&found).Error
+	})
 	return found, err
 }
 
@@ -185,7 +181,7 @@ func (t table) removeIn(ctx context.Context, s *Store, gone []old) error {
 	if len(gone) == 0 {
 		return nil
 	}
-	return s.write(context.WithoutCancel(ctx), func(tx *gorm.DB) error { return t.remove(tx, gone) })
+	return s.write(context.WithoutCancel(ctx), func(tx *sqldb.Tx) error { return t.remove(tx, gone) })
 }
 
 // few are the first of the rows that were found, as many as one commit removes, and whether these are all that there are.
@@ -211,20 +207,18 @@ func (s *Store) pruneDeliveries(ctx context.Context) error {
 }
 
 // removeDeliveries leaves those that are sent again by now.
-func (s *Store) removeDeliveries(tx *gorm.DB, gone []old) error {
-	var ids []int64
-	err := tx.Raw("SELECT id FROM deliveries WHERE id IN ? AND state NOT IN ('pending', 'parked')"+skipHeld(tx), padded(oldIDs(gone))).
-		Scan(&ids).Error
+func (s *Store) removeDeliveries(tx *sqldb.Tx, gone []old) error {
+	ids, err := sqldb.Select[int64](tx, "SELECT id FROM deliveries WHERE id IN ? AND state NOT IN ('pending', 'parked')"+tx.SkipLocked("id"), sqldb.Padded(oldIDs(gone)))
 	if err != nil || len(ids) == 0 {
 		return err
 	}
-	if err := tx.Exec("DELETE FROM attempts WHERE delivery_id IN ?", padded(ids)).Error; err != nil {
+	if err := tx.Exec("DELETE FROM attempts WHERE delivery_id IN ?", sqldb.Padded(ids)); err != nil {
 		return err
 	}
 	for _, d := range gone {
 		s.passed.changes.note(d.ChangeID)
 	}
-	return tx.Exec("DELETE FROM deliveries WHERE id IN ?", padded(ids)).Error
+	return tx.Exec("DELETE FROM deliveries WHERE id IN ?", sqldb.Padded(ids))
 }
 
 func (s *Store) pruneChanges(ctx context.Context) error {
@@ -239,19 +233,19 @@ func (s *Store) pruneChanges(ctx context.Context) error {
 }
 
 // removeChanges notes for each client up to where its changes are gone.
-func removeChanges(tx *gorm.DB, gone []old) error {
+func removeChanges(tx *sqldb.Tx, gone []old) error {
 	upTo := map[string]int64{}
 	for _, r := range gone {
 		upTo[r.ClientID] = max(upTo[r.ClientID], r.ID)
 	}
 	for _, client := range slices.Sorted(maps.Keys(upTo)) {
 		err := tx.Exec("INSERT INTO truncated (client_id, sequence) VALUES (?, ?) ON CONFLICT (client_id) "+
-			"DO UPDATE SET sequence = excluded.sequence WHERE truncated.sequence < excluded.sequence", client, upTo[client]).Error
+			"DO UPDATE SET sequence = excluded.sequence WHERE truncated.sequence < excluded.sequence", client, upTo[client])
 		if err != nil {
 			return err
 		}
 	}
-	return tx.Exec("DELETE FROM status_changes WHERE id IN ?", padded(oldIDs(gone))).Error
+	return tx.Exec("DELETE FROM status_changes WHERE id IN ?", sqldb.Padded(oldIDs(gone)))
 }
 
 func (s *Store) pruneReplays(ctx context.Context) error {
@@ -265,14 +259,12 @@ func (s *Store) pruneSamples(ctx context.Context) error {
 // pruneOld removes rows of a table that are old by a column that has an index.
 func (s *Store) pruneOld(ctx context.Context, table, column string) error {
 	for more := true; more && ctx.Err() == nil; {
-		var ids []int64
-		err := s.read(ctx).Raw("SELECT id FROM "+table+" WHERE "+column+" < ? ORDER BY "+column+" LIMIT ?",
-			s.oldest(), pruneRows).Scan(&ids).Error
+		ids, err := sqldb.Select[int64](s.read(ctx), "SELECT id FROM "+table+" WHERE "+column+" < ? ORDER BY "+column+" LIMIT ?", s.oldest(), pruneRows)
 		if err != nil || len(ids) == 0 {
 			return err
 		}
-		err = s.write(context.WithoutCancel(ctx), func(tx *gorm.DB) error {
-			return tx.Exec("DELETE FROM "+table+" WHERE id IN ?", padded(ids)).Error
+		err = s.write(context.WithoutCancel(ctx), func(tx *sqldb.Tx) error {
+			return tx.Exec("DELETE FROM "+table+" WHERE id IN ?", sqldb.Padded(ids))
 		})
 		if err != nil {
 			return err
@@ -301,17 +293,15 @@ func (s *Store) pruneClients(ctx context.Context) error {
 // that is looked at for the last time: a client that was created meanwhile has them.
 func (s *Store) pruneLeft(ctx context.Context, table, condition string) error {
 	left := "NOT EXISTS (SELECT 1 FROM clients c WHERE c.id = t.client_id) AND " + condition
-	var found []string
-	err := s.read(ctx).Raw("SELECT client_id FROM "+table+" AS t WHERE "+left+" LIMIT ?", pruneRows).Scan(&found).Error
+	found, err := sqldb.Select[string](s.read(ctx), "SELECT client_id FROM "+table+" AS t WHERE "+left+" LIMIT ?", pruneRows)
 	if err != nil || len(found) == 0 {
 		return err
 	}
-	return s.write(context.WithoutCancel(ctx), func(tx *gorm.DB) error {
-		var held []string
-		err := tx.Raw("SELECT client_id FROM "+table+" WHERE client_id IN ?"+skipHeldBy(tx, "client_id"), found).Scan(&held).Error
+	return s.write(context.WithoutCancel(ctx), func(tx *sqldb.Tx) error {
+		held, err := sqldb.Select[string](tx, "SELECT client_id FROM "+table+" WHERE client_id IN ?"+tx.SkipLocked("client_id"), found)
 		if err != nil || len(held) == 0 {
 			return err
 		}
-		return tx.Exec("DELETE FROM "+table+" AS t WHERE t.client_id IN ? AND "+left, held).Error
+		return tx.Exec("DELETE FROM "+table+" AS t WHERE t.client_id IN ? AND "+left, held)
 	})
 }

@@ -4,8 +4,7 @@ import (
 	"errors"
 	"slices"
 
-	"gorm.io/gorm"
-
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -38,9 +37,9 @@ func (r receiverRow) backoff(o webhook.Outcome, failures int, outage int64) (nex
 // sendNow makes pending deliveries due at once, and what goes before them in their lanes, which are held: over a time
 // that they wait for by themselves, but not over a pause that their receiver has asked for. At an open breaker the
 // next probe is now. What is in flight stays so.
-func (s *Store) sendNow(tx *gorm.DB, ids ...int64) error {
-	last, err := query[deliveryRow](tx, "SELECT DISTINCT d.lane_id, d.change_id, d.id FROM deliveries d WHERE d.id IN ? "+
-		"AND d.state || '' = 'pending' ORDER BY d.lane_id, d.change_id, d.id", padded(ids))
+func (s *Store) sendNow(tx *sqldb.Tx, ids ...int64) error {
+	last, err := sqldb.Select[deliveryRow](tx, "SELECT DISTINCT d.lane_id, d.change_id, d.id FROM deliveries d WHERE d.id IN ? "+
+		"AND d.state || '' = 'pending' ORDER BY d.lane_id, d.change_id, d.id", sqldb.Padded(ids))
 	if err != nil || len(last) == 0 {
 		return err
 	}
@@ -56,25 +55,25 @@ func (s *Store) sendNow(tx *gorm.DB, ids ...int64) error {
 }
 
 // laneNow makes a lane's deliveries up to one due.
-func (s *Store) laneNow(tx *gorm.DB, last deliveryRow) error {
+func (s *Store) laneNow(tx *sqldb.Tx, last deliveryRow) error {
 	now := s.now()
 	return errors.Join(
 		tx.Exec("UPDATE deliveries SET due_at = ? "+
 			"WHERE lane_id = ? AND state = 'pending' AND (change_id, id) <= (?, ?) AND due_at > ?",
-			now, last.LaneID, last.ChangeID, last.ID, now).Error,
+			now, last.LaneID, last.ChangeID, last.ID, now),
 		shift(tx, last.LaneID, 0, now),
 	)
 }
 
 // probeNow ends the waits of open breakers of some lanes' receivers, unless a probe is under way.
-func (s *Store) probeNow(tx *gorm.DB, lanes []int64) error {
+func (s *Store) probeNow(tx *sqldb.Tx, lanes []int64) error {
 	now := s.now()
-	open, err := query[int64](tx, "SELECT id FROM receivers WHERE id IN (SELECT receiver_id FROM lanes WHERE id IN ?) "+
-		"AND failures >= ? AND waits > ? AND probe IS NULL ORDER BY id"+toHold(tx, true),
-		padded(lanes), webhook.Failures, now)
+	open, err := sqldb.Select[int64](tx, "SELECT id FROM receivers WHERE id IN (SELECT receiver_id FROM lanes WHERE id IN ?) "+
+		"AND failures >= ? AND waits > ? AND probe IS NULL ORDER BY id"+tx.ForUpdate(true),
+		sqldb.Padded(lanes), webhook.Failures, now)
 	if err != nil || len(open) == 0 {
 		return err
 	}
 	return tx.Exec("UPDATE receivers SET waits = CASE WHEN paused_until > ? THEN paused_until ELSE ? END WHERE id IN ?",
-		now, now, padded(open)).Error
+		now, now, sqldb.Padded(open))
 }

@@ -8,6 +8,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -44,7 +45,7 @@ func (sampleRow) TableName() string { return "samples" }
 
 // NewSample returns what a test of an event sends.
 func (s *Store) NewSample(ctx context.Context, k AgentKey, event int64) (d webhook.Delivery, err error) {
-	err = s.snapshot(ctx, func(tx *gorm.DB) error {
+	err = s.snapshot(ctx, func(tx *sqldb.ReadTx) error {
 		e, err := findEvent(tx, k, event)
 		if err != nil {
 			return err
@@ -78,8 +79,8 @@ func (s *Store) SaveSample(ctx context.Context, event int64, kind gen.AgentType,
 		Excerpt: a.Excerpt, Verdict: string(a.Verdict), Signature: a.Signature,
 		Traceparent: d.Traceparent,
 	}
-	err := s.write(ctx, func(tx *gorm.DB) error {
-		if err := gorm.G[sampleRow](tx).Create(tx.Statement.Context, &r); err != nil {
+	err := s.write(ctx, func(tx *sqldb.Tx) error {
+		if err := gorm.G[sampleRow](tx.GORM()).Create(tx.Context(), &r); err != nil {
 			return err
 		}
 		err := forgetSamples(tx, event)
@@ -93,21 +94,21 @@ func (s *Store) SaveSample(ctx context.Context, event int64, kind gen.AgentType,
 }
 
 // forgetSamples leaves the newest tests of an event.
-func forgetSamples(tx *gorm.DB, event int64) error {
+func forgetSamples(tx *sqldb.Tx, event int64) error {
 	return tx.Exec("DELETE FROM samples WHERE event_id = ? AND id <= (SELECT id FROM samples WHERE event_id = ? "+
-		"ORDER BY id DESC LIMIT 1 OFFSET ?)", event, event, mostSamples).Error
+		"ORDER BY id DESC LIMIT 1 OFFSET ?)", event, event, mostSamples)
 }
 
 // tested notes that the receiver of an event has taken a test of it, unless that was sent to where the event was
 // before.
-func (s *Store) tested(tx *gorm.DB, event int64, sentTo string) error {
-	r, is, err := first[receiverRow](tx, "SELECT "+columns[receiverRow]()+" FROM receivers WHERE id = (SELECT l.receiver_id "+
-		"FROM agent_events e JOIN lanes l ON l.id = e.lane_id WHERE e.id = ? AND e.url = ?)"+toHold(tx, true), event, sentTo)
+func (s *Store) tested(tx *sqldb.Tx, event int64, sentTo string) error {
+	r, is, err := sqldb.Get[receiverRow](tx, "SELECT "+sqldb.Columns[receiverRow]()+" FROM receivers WHERE id = (SELECT l.receiver_id "+
+		"FROM agent_events e JOIN lanes l ON l.id = e.lane_id WHERE e.id = ? AND e.url = ?)"+tx.ForUpdate(true), event, sentTo)
 	after := r.alive(s.now())
 	if err != nil || !is || after.same(r) {
 		return err
 	}
-	if err := s.announceBreaker(tx, r, after, webhook.Attempt{}); err != nil {
+	if err := s.logBreaker(tx, r, after, webhook.Attempt{}); err != nil {
 		return err
 	}
 	return after.save(tx)
@@ -115,11 +116,11 @@ func (s *Store) tested(tx *gorm.DB, event int64, sentTo string) error {
 
 // Samples lists an event's tests that are kept, the newest first.
 func (s *Store) Samples(ctx context.Context, k AgentKey, event int64) (m []Sample, err error) {
-	err = s.snapshot(ctx, func(tx *gorm.DB) error {
+	err = s.snapshot(ctx, func(tx *sqldb.ReadTx) error {
 		if _, err := findEvent(tx, k, event); err != nil {
 			return err
 		}
-		rows, err := gorm.G[sampleRow](tx).Where("event_id = ?", event).Order("id DESC").Limit(mostSamples).Find(ctx)
+		rows, err := gorm.G[sampleRow](tx.GORM()).Where("event_id = ?", event).Order("id DESC").Limit(mostSamples).Find(ctx)
 		m = each(rows, sampleRow.model)
 		return err
 	})

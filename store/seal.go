@@ -9,7 +9,7 @@ import (
 	"fmt"
 	"strings"
 
-	"gorm.io/gorm"
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
 // KeySize is how many bytes an encryption key has.
@@ -91,31 +91,29 @@ func (r headRow) opened(s *Store) (h headRow, err error) {
 
 // sealSecrets looks whether the key is the right one, and encrypts what is not yet.
 func (s *Store) sealSecrets(ctx context.Context) error {
-	var stored string
-	err := s.read(ctx).Raw("SELECT coalesce((SELECT secret FROM secrets WHERE secret LIKE ? LIMIT 1), '')", sealed+"%").Scan(&stored).Error
+	stored, err := sqldb.Value[string](s.read(ctx), "SELECT coalesce((SELECT secret FROM secrets WHERE secret LIKE ? LIMIT 1), '')", sealed+"%")
 	if err != nil {
 		return err
 	}
 	if _, err := s.seal.open(stored); err != nil || s.seal == nil {
 		return err
 	}
-	if err := s.write(ctx, s.sealOpen); err != nil || isPostgres(s.URL) {
+	if err := s.write(ctx, s.sealOpen); err != nil {
 		return err
 	}
-	var wal struct{ Busy int }
-	return s.read(ctx).Raw("PRAGMA wal_checkpoint(TRUNCATE)").Scan(&wal).Error // what was plain is in there, too
+	return s.engine.eraseOverwritten(ctx)
 }
 
 // sealOpen overwrites what it encrypts.
-func (s *Store) sealOpen(tx *gorm.DB) error {
-	if !onPostgres(tx) {
-		if err := tx.Exec("PRAGMA secure_delete = ON").Error; err != nil {
+func (s *Store) sealOpen(tx *sqldb.Tx) error {
+	if tx.Dialect() == sqldb.SQLite {
+		if err := tx.Exec("PRAGMA secure_delete = ON"); err != nil {
 			return err
 		}
 		defer tx.Exec("PRAGMA secure_delete = OFF")
 	}
-	rows, err := query[secretRow](tx, "SELECT s.client_id, "+keysSQL+" FROM secrets s WHERE s.secret NOT LIKE ? OR "+
-		"s.previous NOT LIKE ? AND s.previous <> '' OR s.older NOT LIKE ? AND s.older <> ''"+toHold(tx, true),
+	rows, err := sqldb.Select[secretRow](tx, "SELECT s.client_id, "+keysSQL+" FROM secrets s WHERE s.secret NOT LIKE ? OR "+
+		"s.previous NOT LIKE ? AND s.previous <> '' OR s.older NOT LIKE ? AND s.older <> ''"+tx.ForUpdate(true),
 		sealed+"%", sealed+"%", sealed+"%")
 	for i := 0; err == nil && i < len(rows); i++ {
 		k := rows[i].keys

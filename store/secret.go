@@ -10,6 +10,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -121,8 +122,8 @@ func (s *Store) Secret(ctx context.Context, client string) (gen.Secret, error) {
 }
 
 // keys returns the keys of a client, ready for use. A transaction that writes holds them.
-func (s *Store) keys(tx *gorm.DB, client string) (k keys, err error) {
-	k, is, err := first[keys](tx, "SELECT "+keysSQL+" FROM secrets s WHERE s.client_id = ?"+toHold(tx, true), client)
+func (s *Store) keys(q sqldb.Querier, client string) (k keys, err error) {
+	k, is, err := sqldb.Get[keys](q, "SELECT "+keysSQL+" FROM secrets s WHERE s.client_id = ?"+q.ForUpdate(true), client)
 	if err == nil && !is {
 		err = gorm.ErrRecordNotFound
 	}
@@ -164,7 +165,7 @@ func (s *Store) RollBackSecret(ctx context.Context, client string) (gen.Secret, 
 func (s *Store) changeKeys(
 	ctx context.Context, client string, back bool, change func(list []signer, takenBack bool) ([]signer, error),
 ) (gen.Secret, error) {
-	return once(ctx, s, func(tx *gorm.DB) (m gen.Secret, err error) {
+	return once(ctx, s, func(tx *sqldb.Tx) (m gen.Secret, err error) {
 		if _, err := findClient(tx, client); err != nil {
 			return m, err
 		}
@@ -172,7 +173,7 @@ func (s *Store) changeKeys(
 		if err != nil {
 			return m, err
 		}
-		takenBack, _, err := first[int64](tx, "SELECT taken_back FROM secrets WHERE client_id = ?", client)
+		takenBack, _, err := sqldb.Get[int64](tx, "SELECT taken_back FROM secrets WHERE client_id = ?", client)
 		if err != nil {
 			return m, err
 		}
@@ -187,13 +188,13 @@ func (s *Store) changeKeys(
 	})
 }
 
-func noteRollback(tx *gorm.DB, client string, back bool) error {
-	return tx.Exec("UPDATE secrets SET taken_back = CASE WHEN ? THEN 1 ELSE 0 END WHERE client_id = ?", back, client).Error
+func noteRollback(tx *sqldb.Tx, client string, back bool) error {
+	return tx.Exec("UPDATE secrets SET taken_back = CASE WHEN ? THEN 1 ELSE 0 END WHERE client_id = ?", back, client)
 }
 
-func (k keys) save(tx *gorm.DB, client string) error {
+func (k keys) save(tx *sqldb.Tx, client string) error {
 	return tx.Exec("UPDATE secrets SET secret = ?, previous = ?, previous_until = ?, older = ? WHERE client_id = ?",
-		k.Secret, k.Previous, k.PreviousUntil, k.Older, client).Error
+		k.Secret, k.Previous, k.PreviousUntil, k.Older, client)
 }
 
 func tooManySecrets(client string, list []signer) error {
@@ -214,8 +215,8 @@ func rotationTakenBack(client string) error {
 
 // newSecret gives a new client its first secret. That of an earlier client with the same id is needed no longer, or
 // setAside has kept it.
-func (s *Store) newSecret(tx *gorm.DB, client string) error {
+func (s *Store) newSecret(tx *sqldb.Tx, client string) error {
 	return tx.Exec("INSERT INTO secrets (client_id, secret) VALUES (?, ?) ON CONFLICT (client_id) "+
 		"DO UPDATE SET secret = excluded.secret, previous = '', previous_until = 0, older = '', taken_back = 0",
-		client, s.seal.close(webhook.NewSecret())).Error
+		client, s.seal.close(webhook.NewSecret()))
 }

@@ -12,10 +12,10 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
-	"gorm.io/gorm"
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 	"github.com/agentevents/agentevents/store/pgtest"
 )
 
@@ -218,7 +218,10 @@ func (g guest) alter(settings ...string) {
 func (g guest) wantSetting(name, want string) {
 	g.t.Helper()
 	var got string
-	g.check(g.Write(g.ctx, func(tx *gorm.DB) error { return tx.Raw("SELECT current_setting(?)", name).Scan(&got).Error }))
+	g.check(g.Write(g.ctx, func(tx *sqldb.Tx) (err error) {
+		got, err = sqldb.Value[string](tx, "SELECT current_setting(?)", name)
+		return err
+	}))
 	if got != want {
 		g.t.Errorf("%s is %q, want %q", name, got, want)
 	}

@@ -3,9 +3,8 @@ package store
 import (
 	"context"
 
-	"gorm.io/gorm"
-
 	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
 // What an event is disabled for.
@@ -40,7 +39,7 @@ func (s *Store) SetEventState(
 	ctx context.Context, k AgentKey, id int64, state gen.AgentEventStateValue,
 ) (m gen.AgentEventState, err error) {
 	defer s.wake()
-	err = s.write(ctx, func(tx *gorm.DB) error {
+	err = s.write(ctx, func(tx *sqldb.Tx) error {
 		e, err := findEvent(tx, k, id)
 		if err != nil {
 			return err
@@ -58,11 +57,11 @@ func (s *Store) SetEventState(
 	return m, err
 }
 
-func (s *Store) disable(tx *gorm.DB, e *eventRow, reason string) error {
+func (s *Store) disable(tx *sqldb.Tx, e *eventRow, reason string) error {
 	if err := s.setState(tx, e, gen.AgentEventStateValueDisabled, reason); err != nil {
 		return err
 	}
-	if err := holdLanesOf(tx, e.ID); err != nil {
+	if err := lockLanesOf(tx, e.ID); err != nil {
 		return err
 	}
 	lanes, err := lanesOf(tx, e.ID)
@@ -72,11 +71,11 @@ func (s *Store) disable(tx *gorm.DB, e *eventRow, reason string) error {
 	return err
 }
 
-func (s *Store) enable(tx *gorm.DB, e *eventRow) error {
+func (s *Store) enable(tx *sqldb.Tx, e *eventRow) error {
 	if err := s.setState(tx, e, gen.AgentEventStateValueEnabled, ""); err != nil {
 		return err
 	}
-	if err := holdLanesOf(tx, e.ID); err != nil {
+	if err := lockLanesOf(tx, e.ID); err != nil {
 		return err
 	}
 	if err := s.expireParked(tx, e.ID); err != nil {
@@ -90,40 +89,38 @@ func (s *Store) enable(tx *gorm.DB, e *eventRow) error {
 	return err
 }
 
-func (s *Store) setState(tx *gorm.DB, e *eventRow, state gen.AgentEventStateValue, reason string) error {
+func (s *Store) setState(tx *sqldb.Tx, e *eventRow, state gen.AgentEventStateValue, reason string) error {
 	e.State, e.Reason, e.Since = state, reason, s.now()
 	return tx.Exec("UPDATE agent_events SET state = ?, reason = ?, since = ? WHERE id = ?",
-		e.State, e.Reason, e.Since, e.ID).Error
+		e.State, e.Reason, e.Since, e.ID)
 }
 
 // parkedLanes lists the lanes that an event's parked deliveries were in.
-func parkedLanes(tx *gorm.DB, event int64) (lanes []int64, err error) {
-	err = tx.Raw("SELECT DISTINCT lane_id FROM deliveries WHERE "+byEvent+" AND state || '' = 'parked' ORDER BY lane_id",
-		event).Scan(&lanes).Error
-	return lanes, err
+func parkedLanes(tx *sqldb.Tx, event int64) (lanes []int64, err error) {
+	return sqldb.Select[int64](tx, "SELECT DISTINCT lane_id FROM deliveries WHERE "+byEvent+" AND state || '' = 'parked' ORDER BY lane_id", event)
 }
 
 // unpark puts parked deliveries that were in a lane, those that a condition names, into another one or the same. One
 // that is still in flight in the other lane goes on there, as one that is in flight when its registration moves.
-func unpark(tx *gorm.DB, to, from, now int64, where string, args ...any) error {
+func unpark(tx *sqldb.Tx, to, from, now int64, where string, args ...any) error {
 	lane, err := findLane(tx, from)
 	if err != nil {
 		return err
 	}
 	if flying := lane.inFlight(now); flying != 0 && from != to {
-		back := tx.Exec("UPDATE deliveries SET state = 'pending', due_at = ?, moved_to = ? "+
+		back, err := tx.ExecCount("UPDATE deliveries SET state = 'pending', due_at = ?, moved_to = ? "+
 			"WHERE id = ? AND state || '' = 'parked' AND "+where, append([]any{now, to, flying}, args...)...)
-		if back.Error != nil {
-			return back.Error
+		if err != nil {
+			return err
 		}
-		if err := shift(tx, from, int(back.RowsAffected), now); err != nil {
+		if err := shift(tx, from, int(back), now); err != nil {
 			return err
 		}
 	}
-	back := tx.Exec("UPDATE deliveries SET state = 'pending', due_at = ?, lane_id = ? "+
+	back, err := tx.ExecCount("UPDATE deliveries SET state = 'pending', due_at = ?, lane_id = ? "+
 		"WHERE lane_id = ? AND state || '' = 'parked' AND "+where, append([]any{now, to, from}, args...)...)
-	if back.Error != nil {
-		return back.Error
+	if err != nil {
+		return err
 	}
-	return shift(tx, to, int(back.RowsAffected), now)
+	return shift(tx, to, int(back), now)
 }

@@ -6,9 +6,8 @@ import (
 	"sync"
 	"time"
 
-	"gorm.io/gorm"
-
 	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -41,26 +40,33 @@ var countsSQL = fmt.Sprintf("SELECT (SELECT count(*) FROM deliveries WHERE state
 
 // Stats counts what waits. It takes a reader's connection for some milliseconds, and nothing from who writes.
 func (s *Store) Stats(ctx context.Context) (m Stats, err error) {
-	err = s.snapshot(ctx, func(tx *gorm.DB) error {
+	err = s.snapshot(ctx, func(tx *sqldb.ReadTx) error {
 		if err := s.backlogs(tx, &m); err != nil {
 			return err
 		}
-		var counts struct{ Pending, Breakers, Disabled int }
-		err := tx.Raw(countsSQL).Scan(&counts).Error
+		counts, err := sqldb.Value[struct {
+			Pending  int
+			Breakers int
+			Disabled int
+		}](tx, countsSQL)
 		m.Pending, m.Breakers, m.Disabled = counts.Pending, counts.Breakers, counts.Disabled
 		return err
 	})
 	return m, err
 }
 
-func (s *Store) backlogs(tx *gorm.DB, m *Stats) error {
+func (s *Store) backlogs(q sqldb.Querier, m *Stats) error {
 	var rows []struct {
 		Waiting bool
 		Lanes   int
 		Since   *int64 // nil without any lane that is due
 	}
 	now := s.now()
-	err := tx.Raw(backlogSQL, map[string]any{"open": webhook.Failures, "now": now}).Scan(&rows).Error
+	rows, err := sqldb.Select[struct {
+		Waiting bool
+		Lanes   int
+		Since   *int64
+	}](q, backlogSQL, map[string]any{"open": webhook.Failures, "now": now})
 	for _, r := range rows {
 		of := &m.Ready
 		if r.Waiting {
@@ -104,32 +110,41 @@ func (c *Counts) ended(state string, n int64) {
 }
 
 // Counts returns what was committed so far. It asks the database nothing.
-func (s *Store) Counts() Counts { return s.writes.counted() }
+func (s *Store) Counts() Counts { return s.counts.get() }
 
-// counts is where a transaction notes what it did. It counts when, and only if, it is committed.
-func counts(tx *gorm.DB) *Counts { return &ownWrite(tx).counts }
-
-// total adds up what was committed.
-type total struct {
-	mu sync.Mutex
-	Counts
+// count has a transaction count what it does, when it is committed.
+func (s *Store) count(tx *sqldb.Tx, add func(c *Counts)) {
+	tx.OnCommit(func() { s.counts.add(add) })
 }
 
-func (t *total) get() Counts {
+// countEnded counts deliveries that a transaction has given a state.
+func (s *Store) countEnded(tx *sqldb.Tx, state string, n int64) {
+	s.count(tx, func(c *Counts) { c.ended(state, n) })
+}
+
+// totalCounts adds up what was committed.
+type totalCounts struct {
+	mu     sync.Mutex
+	counts Counts
+}
+
+func (t *totalCounts) get() Counts {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.Counts
+	return t.counts
 }
 
-func (t *total) add(c Counts) {
+func (t *totalCounts) add(add func(c *Counts)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.Logins += c.Logins
-	t.Logouts += c.Logouts
-	t.Delivered += c.Delivered
-	t.Failed += c.Failed
-	t.Cancelled += c.Cancelled
-	t.Mended += c.Mended
-	t.BreakerOpenings += c.BreakerOpenings
-	t.Expired += c.Expired
+	add(&t.counts)
 }
+
+// FileStats is what is measured of SQLite's file.
+type FileStats struct {
+	WALBytes           int64
+	CheckpointFailures int64 // since the store was opened
+}
+
+// FileStats measures SQLite's file. With PostgreSQL, and for a store that works alongside another process, all is 0.
+func (s *Store) FileStats() FileStats { return s.engine.fileStats() }

@@ -9,9 +9,8 @@ import (
 	"strings"
 	"time"
 
-	"gorm.io/gorm"
-
 	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
 // ahead is how far the PBX's clock may be before ours. A time further off would make all that follows stale.
@@ -27,10 +26,10 @@ type setting struct {
 	err    error
 }
 
-func (t *setting) asked() context.Context { return t.ctx }
-func (t *setting) about() any             { return t.agent }
+func (t *setting) Context() context.Context { return t.ctx }
+func (t *setting) Key() any                 { return t.agent }
 
-func (t *setting) end(err error) {
+func (t *setting) End(err error) {
 	if err != nil {
 		t.status, t.err = gen.AgentStatus{}, err
 	}
@@ -60,7 +59,7 @@ func (s *Store) Status(ctx context.Context, k AgentKey) (gen.AgentStatus, error)
 // that type are durable when it returns.
 func (s *Store) SetStatus(ctx context.Context, k AgentKey, u gen.AgentStatusUpdate) (gen.AgentStatus, error) {
 	t := &setting{ctx: ctx, agent: k, update: u}
-	s.settings.do(t)
+	s.settings.Do(t)
 	s.told(t)
 	return t.status, t.err
 }
@@ -88,7 +87,7 @@ const together = 25
 func (s *Store) SetStatuses(
 	ctx context.Context, client string, items []gen.AgentStatusUpdateItem,
 ) (results []gen.AgentStatusResult, err error) {
-	err = s.write(ctx, func(tx *gorm.DB) error {
+	err = s.write(ctx, func(tx *sqldb.Tx) error {
 		_, err := findClient(tx, client)
 		return err
 	})
@@ -114,7 +113,7 @@ func (s *Store) setItems(
 			update: gen.AgentStatusUpdate{AgentStatus: i.AgentStatus, EventSource: i.EventSource, ChangedAt: i.ChangedAt},
 		}
 	})
-	err := s.write(ctx, func(tx *gorm.DB) error {
+	err := s.write(ctx, func(tx *sqldb.Tx) error {
 		_, err := s.setTogether(tx, tasks, true)
 		return err
 	})
@@ -141,8 +140,8 @@ func (t *setting) result() gen.AgentStatusResult {
 
 // setTogether sets statuses: those of one agent in turn, and else all together. Unless it is to wait, it returns those
 // whose agents or lanes somebody else holds.
-func (s *Store) setTogether(tx *gorm.DB, tasks []*setting, wait bool) (held []*setting, err error) {
-	for _, round := range rounds(tasks, func(t *setting) AgentKey { return t.agent }) {
+func (s *Store) setTogether(tx *sqldb.Tx, tasks []*setting, wait bool) (held []*setting, err error) {
+	for _, round := range sqldb.Waves(tasks, func(t *setting) AgentKey { return t.agent }) {
 		more, err := s.setRound(tx, round, wait)
 		if err != nil {
 			return nil, err
@@ -153,8 +152,8 @@ func (s *Store) setTogether(tx *gorm.DB, tasks []*setting, wait bool) (held []*s
 }
 
 // setRound sets statuses of different agents. What is refused is refused before anything is written.
-func (s *Store) setRound(tx *gorm.DB, tasks []*setting, wait bool) (held []*setting, err error) {
-	found, err := findAgents(tx, each(tasks, agentOf), toHold(tx, wait))
+func (s *Store) setRound(tx *sqldb.Tx, tasks []*setting, wait bool) (held []*setting, err error) {
+	found, err := findAgents(tx, each(tasks, agentOf), tx.ForUpdate(wait))
 	if err != nil {
 		return nil, err
 	}
@@ -177,7 +176,7 @@ func (s *Store) setRound(tx *gorm.DB, tasks []*setting, wait bool) (held []*sett
 func agentOf(t *setting) AgentKey { return t.agent }
 
 // refuseAbsent says of agents that were not found what is missing, and returns those that somebody else holds.
-func refuseAbsent(tx *gorm.DB, tasks []*setting) (held []*setting, err error) {
+func refuseAbsent(tx *sqldb.Tx, tasks []*setting) (held []*setting, err error) {
 	if len(tasks) == 0 {
 		return nil, nil
 	}
@@ -234,11 +233,11 @@ func (s *Store) decide(t *setting, r agentRow) (*change, error) {
 	return c, nil
 }
 
-func writeReported(tx *gorm.DB, rows []agentRow) error {
+func writeReported(tx *sqldb.Tx, rows []agentRow) error {
 	if len(rows) == 0 {
 		return nil
 	}
-	return execute(tx, "UPDATE agents SET reported_at = x.reported_at FROM ? AS x WHERE agents.id = x.id", tableOf(tx, rows))
+	return tx.Queue("UPDATE agents SET reported_at = x.reported_at FROM ? AS x WHERE agents.id = x.id", sqldb.Table(tx, rows))
 }
 
 func (s *Store) checkAhead(at time.Time) error {
@@ -269,7 +268,7 @@ type change struct {
 
 // change makes status changes of different agents with their deliveries. Unless it is to wait, it returns those for
 // whose lanes it would have to.
-func (s *Store) change(tx *gorm.DB, changes []*change, wait bool) (held []*change, err error) {
+func (s *Store) change(tx *sqldb.Tx, changes []*change, wait bool) (held []*change, err error) {
 	if err := findOwed(tx, changes); err != nil {
 		return nil, err
 	}
@@ -285,21 +284,21 @@ func (s *Store) change(tx *gorm.DB, changes []*change, wait bool) (held []*chang
 }
 
 // make makes changes whose lanes are held.
-func (s *Store) make(tx *gorm.DB, changes []*change, lanes owedLanes) error {
+func (s *Store) make(tx *sqldb.Tx, changes []*change, lanes owedLanes) error {
 	for _, c := range changes {
 		s.trace(tx, c)
 	}
-	if err := insertChanges(tx, changes); err != nil {
+	if err := s.insertChanges(tx, changes); err != nil {
 		return err
 	}
 	for _, c := range changes {
-		counts(tx).changed(c.status)
+		s.count(tx, func(n *Counts) { n.changed(c.status) })
 		s.passed.changes.note(c.agent.Sequence)
 		c.made()
 	}
 	rows := each(changes, func(c *change) agentRow { return *c.agent })
-	err := execute(tx, "UPDATE agents SET status = x.status, event_source = x.event_source, sequence = x.sequence, "+
-		"changed_at = x.changed_at, reported_at = x.reported_at FROM ? AS x WHERE agents.id = x.id", tableOf(tx, rows))
+	err := tx.Queue("UPDATE agents SET status = x.status, event_source = x.event_source, sequence = x.sequence, "+
+		"changed_at = x.changed_at, reported_at = x.reported_at FROM ? AS x WHERE agents.id = x.id", sqldb.Table(tx, rows))
 	if err != nil {
 		return err
 	}
@@ -307,20 +306,20 @@ func (s *Store) make(tx *gorm.DB, changes []*change, lanes owedLanes) error {
 }
 
 // trace makes the row of a change, with what it is known by in a trace.
-func (s *Store) trace(tx *gorm.DB, c *change) {
+func (s *Store) trace(tx *sqldb.Tx, c *change) {
 	traceparent, ended := s.Trace(c.ctx)
-	afterwards(tx, func(err error) { ended(c.row.ID, err) })
+	tx.OnEnd(func(err error) { ended(c.row.ID, err) })
 	r := c.agent
 	c.row.ClientID, c.row.Kind, c.row.AgentID, c.row.Name, c.row.OldStatus = r.ClientID, r.Kind, r.AgentID, r.Name, r.Status
 	c.row.NewStatus, c.row.EventSource, c.row.ChangedAt, c.row.CreatedAt = c.status, c.source, c.at, s.now()
 	c.row.Traceparent = traceparent
 }
 
-func insertChanges(tx *gorm.DB, changes []*change) error {
-	if err := announceNumbers(tx); err != nil {
+func (s *Store) insertChanges(tx *sqldb.Tx, changes []*change) error {
+	if err := s.engine.announceNumbers(tx); err != nil {
 		return err
 	}
-	ids, err := insertAll(tx, "status_changes", each(changes, func(c *change) changeRow { return c.row }))
+	ids, err := sqldb.InsertAll(tx, "status_changes", each(changes, func(c *change) changeRow { return c.row }))
 	for i, id := range ids {
 		changes[i].row.ID = id
 	}

@@ -11,9 +11,8 @@ import (
 	"strings"
 	"sync"
 
-	"gorm.io/gorm"
-
 	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
 func (r changeRow) model() gen.StatusChange {
@@ -36,11 +35,11 @@ type Feed struct {
 func (s *Store) StatusChanges(
 	ctx context.Context, client string, after *int64, epoch string, limit int,
 ) (feed Feed, err error) {
-	upTo, err := s.settled(ctx)
+	upTo, err := s.engine.visibleUpTo(ctx)
 	if err != nil {
 		return Feed{}, failure(err)
 	}
-	err = s.snapshot(ctx, func(tx *gorm.DB) error {
+	err = s.snapshot(ctx, func(tx *sqldb.ReadTx) error {
 		if _, err := findClient(tx, client); err != nil {
 			return err
 		}
@@ -48,7 +47,7 @@ func (s *Store) StatusChanges(
 		if err != nil {
 			return err
 		}
-		w := walk{columns: []string{"client_id"}, values: []any{client}, whole: onPostgres(tx)}
+		w := walk{columns: []string{"client_id"}, values: []any{client}, whole: tx.Dialect() == sqldb.Postgres}
 		rows, err := changesBy(tx, w, from, upTo, "", limit)
 		feed = Feed{now, from, each(rows, changeRow.model)}
 		return err
@@ -61,7 +60,7 @@ func (s *Store) StatusChanges(
 
 // NewestChange is the sequence number after which a client's changes are those that come from now on.
 func (s *Store) NewestChange(ctx context.Context, client string) (after *int64, err error) {
-	upTo, err := s.settled(ctx)
+	upTo, err := s.engine.visibleUpTo(ctx)
 	if err != nil {
 		return nil, failure(err)
 	}
@@ -69,44 +68,45 @@ func (s *Store) NewestChange(ctx context.Context, client string) (after *int64, 
 	if _, err := findClient(tx, client); err != nil {
 		return nil, err
 	}
-	var newest, gone int64
-	err = tx.Raw("SELECT coalesce(max(id), 0), (SELECT coalesce(max(sequence), 0) FROM truncated WHERE client_id = ?) "+
-		"FROM status_changes", client).Row().Scan(&newest, &gone)
-	return new(max(min(newest, upTo), gone)), failure(err)
+	is, err := sqldb.Value[struct{ Newest, Gone int64 }](tx, "SELECT coalesce(max(id), 0) AS newest, "+
+		"(SELECT coalesce(max(sequence), 0) FROM truncated WHERE client_id = ?) AS gone FROM status_changes", client)
+	return new(max(min(is.Newest, upTo), is.Gone)), failure(err)
 }
 
 // changesBy lists changes that a walk leads to, those after a number up to another one, at most limit of them.
-func changesBy(tx *gorm.DB, w walk, after, upTo int64, direction string, limit int) ([]changeRow, error) {
+func changesBy(q sqldb.Querier, w walk, after, upTo int64, direction string, limit int) ([]changeRow, error) {
 	var t terms
 	w.found(&t)
 	w.bound(&t, "id", ">", "?", after)
 	w.bound(&t, "id", "<=", "?", upTo)
-	return query[changeRow](tx, changesSQL+strings.Join(t.sql, " AND ")+" ORDER BY "+w.order(direction, "id")+limitSQL, append(t.args, limit)...)
+	return sqldb.Select[changeRow](q, changesSQL+strings.Join(t.sql, " AND ")+" ORDER BY "+w.order(direction, "id")+sqldb.Limit, append(t.args, limit)...)
 }
 
-var changesSQL = "SELECT " + columns[changeRow]() + " FROM status_changes WHERE "
+var changesSQL = "SELECT " + sqldb.Columns[changeRow]() + " FROM status_changes WHERE "
 
 // begin is the sequence number that a page comes after, and the epoch that it is of.
-func begin(tx *gorm.DB, client string, after *int64, epoch string) (from int64, now string, err error) {
+func begin(q sqldb.Querier, client string, after *int64, epoch string) (from int64, now string, err error) {
 	var feed struct {
 		Epoch     string
 		Truncated int64
 	}
-	err = tx.Raw("SELECT e.epoch, coalesce(t.sequence, 0) AS truncated FROM epochs e LEFT JOIN truncated t ON t.client_id = ?",
-		client).Scan(&feed).Error
+	feed, err = sqldb.Value[struct {
+		Epoch     string
+		Truncated int64
+	}](q, "SELECT e.epoch, coalesce(t.sequence, 0) AS truncated FROM epochs e LEFT JOIN truncated t ON t.client_id = ?", client)
 	switch {
 	case err != nil || after == nil:
 		return feed.Truncated, feed.Epoch, err
 	case epoch != "" && epoch != feed.Epoch:
-		return 0, "", restarted(tx, client, feed.Truncated, epoch, feed.Epoch)
+		return 0, "", restarted(q, client, feed.Truncated, epoch, feed.Epoch)
 	case *after < feed.Truncated:
-		return 0, "", truncated(tx, client, feed.Truncated, *after)
+		return 0, "", truncated(q, client, feed.Truncated, *after)
 	}
 	return *after, feed.Epoch, nil
 }
 
-func truncated(tx *gorm.DB, client string, gone, after int64) error {
-	oldest, err := oldestChange(tx, client, gone)
+func truncated(q sqldb.Querier, client string, gone, after int64) error {
+	oldest, err := oldestChange(q, client, gone)
 	if err != nil {
 		return err
 	}
@@ -116,8 +116,8 @@ func truncated(tx *gorm.DB, client string, gone, after int64) error {
 	}
 }
 
-func restarted(tx *gorm.DB, client string, gone int64, epoch, now string) error {
-	oldest, err := oldestChange(tx, client, gone)
+func restarted(q sqldb.Querier, client string, gone int64, epoch, now string) error {
+	oldest, err := oldestChange(q, client, gone)
 	if err != nil {
 		return err
 	}
@@ -129,10 +129,8 @@ func restarted(tx *gorm.DB, client string, gone int64, epoch, now string) error 
 }
 
 // oldestChange is the sequence number of a client's oldest change that is kept, or the least that it may have.
-func oldestChange(tx *gorm.DB, client string, gone int64) (oldest int64, err error) {
-	err = tx.Raw("SELECT coalesce(min(id), ?) FROM status_changes WHERE client_id = ? AND id > ?",
-		gone+1, client, gone).Scan(&oldest).Error
-	return oldest, err
+func oldestChange(q sqldb.Querier, client string, gone int64) (oldest int64, err error) {
+	return sqldb.Value[int64](q, "SELECT coalesce(min(id), ?) FROM status_changes WHERE client_id = ? AND id > ?", gone+1, client, gone)
 }
 
 // feeds tells those who wait for changes of a client that there are some.
@@ -180,7 +178,7 @@ func (f *feeds) announceAll() {
 func (s *Store) AgentStatusChanges(
 	ctx context.Context, k AgentKey, before int64, limit int,
 ) (m []gen.AgentStatusChange, err error) {
-	err = s.snapshot(ctx, func(tx *gorm.DB) error {
+	err = s.snapshot(ctx, func(tx *sqldb.ReadTx) error {
 		if _, err := findAgent(tx, k); err != nil {
 			return err
 		}
@@ -204,11 +202,11 @@ func (s *Store) AgentStatusChanges(
 }
 
 // firedBy returns the deliveries that changes of an agent, of which the newest come first, have made and that are still kept.
-func firedBy(tx *gorm.DB, k AgentKey, changes []changeRow) (map[int64][]deliveryRow, error) {
+func firedBy(q sqldb.Querier, k AgentKey, changes []changeRow) (map[int64][]deliveryRow, error) {
 	if len(changes) == 0 {
 		return nil, nil
 	}
-	rows, err := query[deliveryRow](tx, "SELECT id, change_id, event_id, state, attempts FROM deliveries "+
+	rows, err := sqldb.Select[deliveryRow](q, "SELECT id, change_id, event_id, state, attempts FROM deliveries "+
 		"WHERE client_id = ? AND kind = ? AND agent_id = ? AND change_id BETWEEN ? AND ?",
 		k.Client, string(k.Type), k.ID, changes[len(changes)-1].ID, changes[0].ID)
 	of := map[int64][]deliveryRow{}
@@ -343,7 +341,7 @@ func (r *repeats) forget(sequences []int64, written map[int64]repeat) {
 func (s *Store) writeRepeats(ctx context.Context) error {
 	seen := s.repeats.snapshot()
 	for part := range slices.Chunk(slices.Sorted(maps.Keys(seen)), repeatsTogether) {
-		err := s.write(context.WithoutCancel(ctx), func(tx *gorm.DB) error { return writeRepeatsOf(tx, part, seen) })
+		err := s.write(context.WithoutCancel(ctx), func(tx *sqldb.Tx) error { return writeRepeatsOf(tx, part, seen) })
 		if err != nil {
 			return err
 		}
@@ -355,10 +353,10 @@ func (s *Store) writeRepeats(ctx context.Context) error {
 // repeatsTogether is how many of them one commit writes, so that nobody waits long for the writer.
 const repeatsTogether = 100
 
-func writeRepeatsOf(tx *gorm.DB, sequences []int64, seen map[int64]repeat) error {
+func writeRepeatsOf(tx *sqldb.Tx, sequences []int64, seen map[int64]repeat) error {
 	for _, sequence := range sequences {
 		err := tx.Exec("UPDATE status_changes SET repeated = repeated + ?, repeated_at = ? WHERE id = ?",
-			seen[sequence].times, seen[sequence].last, sequence).Error
+			seen[sequence].times, seen[sequence].last, sequence)
 		if err != nil {
 			return err
 		}

@@ -2,17 +2,16 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync/atomic"
 	"time"
 
-	"github.com/gofrs/flock"
 	"gorm.io/gorm"
 
+	"github.com/agentevents/agentevents/store/internal/postgres"
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -32,7 +31,7 @@ type Options struct {
 }
 
 func (o *Options) setDefaults() {
-	if o.Now == nil && !isPostgres(o.URL) {
+	if o.Now == nil && !postgres.IsURL(o.URL) {
 		o.Now = time.Now
 	}
 	if o.Lease == 0 {
@@ -61,15 +60,13 @@ func (o *Options) setDefaults() {
 // Store is an open database. Its methods are safe for concurrent use.
 type Store struct {
 	Options
-	beside  bool         // another process may serve the database
-	copying bool         // it is a copy that is not complete yet
-	lock    *flock.Flock // of SQLite's file
-	keeper  *keeper      // of it; nil for PostgreSQL, and for a process that does not own the file
+	beside  bool // another process may serve the database
+	copying bool // it is a copy that is not complete yet
+	engine  engine
 	seal    *seal
-	pools   []*sql.DB
 	reader  *gorm.DB
-	writes  transactor
-	others  *others // that share the database; nil with SQLite
+	writes  sqldb.Writer
+	peers   *peers // that share the database; nil with SQLite
 	dueSoon chan struct{}
 	repeats repeats
 	feeds   feeds
@@ -88,17 +85,9 @@ type Store struct {
 	requests requests
 	handoff  atomic.Pointer[webhook.Handoff]
 	locked   atomic.Bool // a secret was encrypted by another process, with a key that this one lacks
-	settings gatherer[*setting]
-	results  gatherer[*result]
-}
-
-// transactor runs functions in transactions.
-type transactor interface {
-	do(ctx context.Context, fn func(tx *gorm.DB) error) error  // returns when it is durable
-	try(ctx context.Context, fn func(tx *gorm.DB) error) error // is do for who does not want to know any more when ctx ends
-	handle() *gorm.DB
-	counted() Counts
-	close() error
+	settings *sqldb.Batcher[*setting]
+	results  *sqldb.Batcher[*result]
+	counts   totalCounts
 }
 
 // Open opens the database and brings its schema up to date. An SQLite file is made if there is none, and one process owns
@@ -106,7 +95,7 @@ type transactor interface {
 // A PostgreSQL database is shared by any number of processes.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	s := &Store{Options: o}
-	if err := s.openAs(ctx, own); err != nil {
+	if err := s.openAs(ctx); err != nil {
 		return nil, err
 	}
 	if err := errors.Join(s.dropLeases(ctx), s.compareClock(ctx), s.firstEpoch(ctx), s.sealSecrets(ctx), s.shareRequests(ctx)); err != nil {
@@ -120,33 +109,28 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 // for short work of an operator.
 func OpenBeside(ctx context.Context, o Options) (*Store, error) {
 	s := &Store{Options: o, beside: true}
-	if err := s.openAs(ctx, ownOrNot); err != nil {
+	if err := s.openAs(ctx); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
-// openAs opens either database; own is how an SQLite file is taken.
-func (s *Store) openAs(ctx context.Context, own func(file string) (*flock.Flock, error)) (err error) {
+// openAs opens either database.
+func (s *Store) openAs(ctx context.Context) (err error) {
 	s.setDefaults()
 	s.monotonic = time.Now
 	s.aside = newAside(s.Log)
 	s.downtimes = newDowntimes(slog.New(s.aside), func() time.Time { return s.monotonic() })
-	s.settings.init(s.write, s.setTogether)
-	s.results.init(s.write, s.recordTogether)
 	s.dueSoon, s.replays = make(chan struct{}, 1), make(chan struct{}, 1)
 	if s.seal, err = newSeal(s.Key); err != nil {
 		return err
 	}
-	if isPostgres(s.URL) {
-		err = s.openPostgres(ctx)
-	} else {
-		err = s.openSQLite(ctx, own)
-	}
-	if err != nil {
+	s.engine = engineOf(s.URL)
+	if err := s.engine.open(ctx, s); err != nil {
 		return errors.Join(fmt.Errorf("open %s: %w", Redacted(s.URL), err), s.Close())
 	}
 	s.reader.Logger = s.downtimes.of(s.reader.Logger)
+	s.settings, s.results = batcher(s, s.setTogether), batcher(s, s.recordTogether)
 	return nil
 }
 
@@ -154,47 +138,49 @@ func (s *Store) openAs(ctx context.Context, own func(file string) (*flock.Flock,
 func (s *Store) Close() error {
 	var errs []error
 	s.closed.Store(true)
-	if s.others != nil {
-		s.others.close()
+	if s.peers != nil {
+		s.peers.close()
 	}
 	if s.writes != nil {
-		errs = append(errs, s.writes.close())
+		errs = append(errs, s.writes.Close())
 	}
-	for _, pool := range slices.Backward(s.pools) { // the last to close tidies up, which readers cannot
-		errs = append(errs, pool.Close())
-	}
+	errs = append(errs, s.engine.close())
 	s.probe.wait()
 	if s.aside.queue != nil {
 		s.aside.queue.wait(closeWait)
 	}
-	if s.keeper != nil {
-		errs = append(errs, s.keeper.close())
-	}
-	if s.lock != nil {
-		errs = append(errs, s.lock.Unlock())
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, s.engine.unlock())...)
 }
 
 // now is the time as rows have it: milliseconds since 1970.
 func (s *Store) now() int64 { return s.clock.use(s.Now().UnixMilli()) }
 
 // read is the pool of readers, for one request.
-func (s *Store) read(ctx context.Context) *gorm.DB { return s.reader.WithContext(ctx) }
+func (s *Store) read(ctx context.Context) *sqldb.ReadTx { return sqldb.Read(ctx, s.reader) }
 
 // write runs a function in a transaction and returns when it is durable. A domain error of the function undoes what
 // it did and comes back as it is; trouble of the database comes back as *Error of kind Unavailable.
-func (s *Store) write(ctx context.Context, fn func(tx *gorm.DB) error) error {
-	var own *write
-	err := s.writes.do(ctx, func(tx *gorm.DB) error {
-		own = ownWrite(tx)
-		return fn(tx)
-	})
+func (s *Store) write(ctx context.Context, fn sqldb.Work) error {
+	return s.outcome(ctx, s.writes.Do(ctx, fn))
+}
+
+// outcome notes what a transaction that writes came to, and makes it fit to leave the package.
+func (s *Store) outcome(ctx context.Context, err error) error {
 	s.downtimes.note(ctx, err)
-	if err == nil {
-		s.say(ctx, own.lines)
-	}
 	return failure(err)
+}
+
+// batcher has a function do tasks together.
+func batcher[T sqldb.Task](s *Store, work func(tx *sqldb.Tx, tasks []T, wait bool) ([]T, error)) *sqldb.Batcher[T] {
+	return sqldb.NewBatcher(sqldb.BatcherOptions[T]{
+		Writer: s.writes, Work: work, Outcome: s.outcome, Unavailable: inTrouble, Contended: postgres.MaxWriters / 4,
+	})
+}
+
+// inTrouble says whether an error is of the database, and not of what a transaction did or of who was in its way.
+func inTrouble(err error) bool {
+	var trouble *Error
+	return errors.As(err, &trouble) && !postgres.IsLockTimeout(err)
 }
 
 // failure makes an error of the database fit to leave the package.

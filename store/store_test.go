@@ -50,12 +50,12 @@ type fixture struct {
 	longest  time.Duration // of all delays
 	keepRows int
 	key      []byte
-	log      *slog.Logger
+	log      *slog.Logger // nil means the test's output, which is shown when the test fails
 }
 
 func open(t testing.TB) *fixture {
 	t.Helper()
-	f := &fixture{t: t, ctx: context.Background(), clock: newClock(), url: pgtest.URL(t), log: slog.New(slog.NewTextHandler(t.Output(), nil))}
+	f := &fixture{t: t, ctx: context.Background(), clock: newClock(), url: pgtest.URL(t)}
 	f.open()
 	t.Cleanup(func() { f.check(f.Close()) })
 	return f
@@ -63,6 +63,9 @@ func open(t testing.TB) *fixture {
 
 func (f *fixture) open() {
 	f.t.Helper()
+	if f.log == nil {
+		f.log = slog.New(slog.NewTextHandler(f.t.Output(), nil))
+	}
 	s, err := store.Open(f.ctx, store.Options{URL: f.url, Now: f.clock.Now, Longest: f.longest, KeepRows: f.keepRows, Key: f.key, Log: f.log})
 	f.check(err)
 	f.Store = s

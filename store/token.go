@@ -11,6 +11,8 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/store/internal/postgres"
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
 const (
@@ -45,10 +47,10 @@ type Caller struct {
 
 // Caller returns whose token it is, or ErrToken.
 func (s *Store) Caller(ctx context.Context, token string) (Caller, error) {
-	ctx, cancel := context.WithTimeout(ctx, pgPatience)
+	ctx, cancel := context.WithTimeout(ctx, postgres.TransactionTimeout)
 	defer cancel()
 	hash := sha256.Sum256([]byte(token))
-	c, is, err := first[Caller](s.read(ctx), "SELECT a.number, a.id AS application, a.name, a.client_id AS client, a.access, "+
+	c, is, err := sqldb.Get[Caller](s.read(ctx), "SELECT a.number, a.id AS application, a.name, a.client_id AS client, a.access, "+
 		"coalesce(c.blocked, FALSE) AS blocked, coalesce(c.request_limit, ?) AS request_limit FROM tokens t JOIN applications a ON a.number = t.application "+
 		"LEFT JOIN clients c ON c.id = a.client_id WHERE t.hash = ? AND t.expires_at > ?", NoLimit, hash[:], s.now())
 	if err == nil && !is {
@@ -63,7 +65,7 @@ func (s *Store) IssueToken(ctx context.Context, id, secret string) (token string
 		return "", err // without keeping those busy who write
 	}
 	token = newToken()
-	err = s.write(ctx, func(tx *gorm.DB) error {
+	err = s.write(ctx, func(tx *sqldb.Tx) error {
 		if err := s.checkCredentials(tx, id, secret); err != nil {
 			return err
 		}
@@ -72,8 +74,8 @@ func (s *Store) IssueToken(ctx context.Context, id, secret string) (token string
 	return token, err
 }
 
-func (s *Store) checkCredentials(tx *gorm.DB, id, secret string) error {
-	r, err := gorm.G[applicationRow](tx, holding(tx)...).Where("id = ?", id).Take(tx.Statement.Context)
+func (s *Store) checkCredentials(q sqldb.Querier, id, secret string) error {
+	r, err := gorm.G[applicationRow](q.GORM(), sqldb.Locking(q)...).Where("id = ?", id).Take(q.Context())
 	switch {
 	case errors.Is(err, gorm.ErrRecordNotFound):
 		return ErrApplication
@@ -82,8 +84,7 @@ func (s *Store) checkCredentials(tx *gorm.DB, id, secret string) error {
 	case !r.knows(secret):
 		return ErrCredentials
 	}
-	var blocked bool
-	err = tx.Raw("SELECT coalesce((SELECT blocked FROM clients WHERE id = ?), FALSE)", r.ClientID).Scan(&blocked).Error
+	blocked, err := sqldb.Value[bool](q, "SELECT coalesce((SELECT blocked FROM clients WHERE id = ?), FALSE)", r.ClientID)
 	if err == nil && blocked {
 		return ErrCredentials
 	}
@@ -93,27 +94,26 @@ func (s *Store) checkCredentials(tx *gorm.DB, id, secret string) error {
 // newToken is 150 random bits.
 func newToken() string { return (rand.Text() + rand.Text())[:tokenLength] }
 
-func (s *Store) keepToken(tx *gorm.DB, id, token string) error {
+func (s *Store) keepToken(tx *sqldb.Tx, id, token string) error {
 	const mine = "application = (SELECT number FROM applications WHERE id = ?)"
 	err := tx.Exec("DELETE FROM tokens WHERE "+mine+" AND hash NOT IN (SELECT hash FROM tokens WHERE "+mine+
-		" AND expires_at > ? ORDER BY expires_at DESC LIMIT ?)", id, id, s.now(), mostTokens-1).Error
+		" AND expires_at > ? ORDER BY expires_at DESC LIMIT ?)", id, id, s.now(), mostTokens-1)
 	if err != nil {
 		return err
 	}
 	hash := sha256.Sum256([]byte(token))
 	return tx.Exec("INSERT INTO tokens (hash, application, expires_at) SELECT ?, number, ? FROM applications WHERE id = ?",
-		hash[:], s.now()+TokenLife.Milliseconds(), id).Error
+		hash[:], s.now()+TokenLife.Milliseconds(), id)
 }
 
 // pruneTokens removes those that have expired.
 func (s *Store) pruneTokens(ctx context.Context) error {
-	var oldest *int64
-	err := s.read(ctx).Raw("SELECT min(expires_at) FROM tokens").Scan(&oldest).Error
+	oldest, err := sqldb.Value[*int64](s.read(ctx), "SELECT min(expires_at) FROM tokens")
 	if err != nil || oldest == nil || *oldest > s.now() {
 		return err
 	}
-	return s.write(ctx, func(tx *gorm.DB) error {
+	return s.write(ctx, func(tx *sqldb.Tx) error {
 		return tx.Exec("DELETE FROM tokens WHERE hash IN (SELECT hash FROM tokens WHERE expires_at <= ? LIMIT ?)",
-			s.now(), pruneRows).Error
+			s.now(), pruneRows)
 	})
 }

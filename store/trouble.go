@@ -8,10 +8,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/mattn/go-sqlite3"
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
+
+	"github.com/agentevents/agentevents/store/internal/postgres"
+	"github.com/agentevents/agentevents/store/internal/sqlite"
 )
 
 // troubleLog logs statements that failed, with three exceptions. A statement of a request that was cancelled needs no
@@ -42,53 +43,22 @@ func expected(err error) bool {
 
 // duplicate says whether a key exists already, also where GORM has not read the error.
 func duplicate(err error) bool {
-	var lite sqlite3.Error
-	var said *pgconn.PgError
-	switch {
-	case errors.As(err, &lite):
-		return lite.ExtendedCode == sqlite3.ErrConstraintUnique || lite.ExtendedCode == sqlite3.ErrConstraintPrimaryKey
-	case errors.As(err, &said):
-		return said.Code == "23505"
-	}
-	return errors.Is(err, gorm.ErrDuplicatedKey)
+	return sqlite.IsDuplicate(err) || postgres.IsDuplicate(err) || errors.Is(err, gorm.ErrDuplicatedKey)
 }
 
 // unavailable says whether a database error is about the database and not about the statement, so that the same
 // request may succeed later.
 func unavailable(err error) bool {
-	if isClosed(err) || errors.Is(err, context.DeadlineExceeded) {
-		return true
-	}
-	var lite sqlite3.Error
-	if !errors.As(err, &lite) {
-		return pgUnavailable(err)
-	}
-	switch lite.Code {
-	case sqlite3.ErrBusy, sqlite3.ErrLocked, sqlite3.ErrFull, sqlite3.ErrIoErr, sqlite3.ErrReadonly,
-		sqlite3.ErrCantOpen, sqlite3.ErrNomem, sqlite3.ErrInterrupt, sqlite3.ErrCorrupt, sqlite3.ErrNotADB:
-		return true
-	}
-	return false
+	return isClosed(err) || errors.Is(err, context.DeadlineExceeded) || sqlite.IsUnavailable(err) || postgres.IsUnavailable(err)
 }
 
 // isClosed says whether an error is that the store is closed.
 func isClosed(err error) bool {
-	return errors.Is(err, sql.ErrConnDone) || errors.Is(err, errClosed) ||
+	return errors.Is(err, sql.ErrConnDone) || errors.Is(err, sqlite.ErrClosed) ||
 		strings.HasSuffix(err.Error(), "sql: database is closed") // database/sql does not export it
-}
-
-// damaged says whether the database says that its file is not as it should be.
-func damaged(err error) bool {
-	var lite sqlite3.Error
-	return errors.As(err, &lite) &&
-		(lite.Code == sqlite3.ErrCorrupt || lite.Code == sqlite3.ErrNotADB || lite.Code == sqlite3.ErrIoErr)
 }
 
 // contended says whether an error is that another transaction was in the way, which says nothing of the next one.
 func contended(err error) bool {
-	var lite sqlite3.Error
-	if errors.As(err, &lite) {
-		return lite.Code == sqlite3.ErrBusy || lite.Code == sqlite3.ErrLocked || lite.Code == sqlite3.ErrInterrupt
-	}
-	return inTheWay(err) || again(err)
+	return sqlite.IsContended(err) || postgres.IsLockTimeout(err) || postgres.IsRetryable(err)
 }

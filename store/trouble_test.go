@@ -7,9 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"gorm.io/gorm"
-
-	"github.com/agentevents/agentevents/store"
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
 // Of a statement that is wrong the log says which it is. When the database is away all fail, and who has asked says so.
@@ -41,7 +39,7 @@ func TestDuplicateKeysAreNotLogged(t *testing.T) {
 	f.restart()
 	log.Reset()
 	for range 2 {
-		err := f.Write(f.ctx, func(tx *gorm.DB) error { return store.Execute(tx, "INSERT INTO probes (id, at) VALUES (1, 1)") })
+		err := f.Write(f.ctx, func(tx *sqldb.Tx) error { return tx.Queue("INSERT INTO probes (id, at) VALUES (1, 1)") })
 		if err == nil || log.Len() > 0 {
 			t.Errorf("the error is %v, and the log: %s", err, &log)
 		}

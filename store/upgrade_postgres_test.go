@@ -114,7 +114,7 @@ func TestIndexIsMadeBesideOthers(t *testing.T) {
 // undoAfter undoes the migrations after one that its number names, the last first.
 func (f *fixture) undoAfter(number string) {
 	f.t.Helper()
-	files, err := filepath.Glob("migrations/postgres/*.sql")
+	files, err := filepath.Glob("internal/schema/migrations/postgres/*.sql")
 	f.check(err)
 	slices.Sort(files)
 	for _, file := range slices.Backward(files) {

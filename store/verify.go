@@ -5,12 +5,9 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"os"
-	"slices"
-	"strings"
 
-	"gorm.io/gorm"
-
+	"github.com/agentevents/agentevents/store/internal/postgres"
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 	"github.com/agentevents/agentevents/webhook"
 )
 
@@ -130,16 +127,13 @@ func Verify(ctx context.Context, o Options, done func(Check)) error {
 
 func (s *Store) verify(ctx context.Context, done func(Check)) error {
 	s.setDefaults()
-	open, ready, orm := openFile, readyFile, orm
-	if isPostgres(s.URL) {
-		open, ready, orm = openPgVerifier, s.reach, pgORM
-	}
-	pool, err := open(s.URL)
+	s.engine = engineOf(s.URL)
+	pool, err := s.engine.openVerifier(s.URL)
 	if err != nil {
 		return err
 	}
-	if err = ready(ctx, pool); err == nil {
-		err = s.checkAll(ctx, pool, orm, done)
+	if err = s.engine.checkSchema(ctx, pool); err == nil {
+		err = s.checkAll(ctx, pool, done)
 	}
 	if err := errors.Join(err, pool.Close()); err != nil {
 		return fmt.Errorf("verify %s: %w", Redacted(s.URL), err)
@@ -147,29 +141,15 @@ func (s *Store) verify(ctx context.Context, done func(Check)) error {
 	return nil
 }
 
-// openFile opens the file of a database URL, which must be there, for reading.
-func openFile(databaseURL string) (*sql.DB, error) {
-	file, err := path(databaseURL)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := os.Stat(file); err != nil {
-		return nil, fmt.Errorf("open the database: %w", err)
-	}
-	return openReaders(file)
-}
-
-func readyFile(ctx context.Context, pool *sql.DB) error { return checkSchema(ctx, pool, sqliteSchema) }
-
 // checkAll checks all rules, and stops at the first error.
-func (s *Store) checkAll(ctx context.Context, pool *sql.DB, orm mapper, done func(Check)) error {
-	var checks []func(db *gorm.DB) (Check, error)
-	for _, r := range rulesOf(s.URL) {
-		checks = append(checks, func(db *gorm.DB) (Check, error) { return s.check(db, r) })
+func (s *Store) checkAll(ctx context.Context, pool *sql.DB, done func(Check)) error {
+	var checks []func(q sqldb.Querier) (Check, error)
+	for _, r := range s.engine.rules() {
+		checks = append(checks, func(q sqldb.Querier) (Check, error) { return s.check(q, r) })
 	}
 	clock := s.databaseClock()
 	for _, look := range append(checks, checkReceivers) {
-		c, err := s.checkNow(ctx, pool, orm, clock, look)
+		c, err := s.checkNow(ctx, pool, clock, look)
 		if err != nil {
 			return err
 		}
@@ -181,71 +161,67 @@ func (s *Store) checkAll(ctx context.Context, pool *sql.DB, orm mapper, done fun
 // checkNow shows a check the database as it is at one moment, which is not later than the time of the store. A check
 // is one statement, so that what changes between two checks is no fault.
 func (s *Store) checkNow(
-	ctx context.Context, pool *sql.DB, orm mapper, clock *databaseClock, look func(db *gorm.DB) (Check, error),
+	ctx context.Context, pool *sql.DB, clock *postgres.Clock, look func(q sqldb.Querier) (Check, error),
 ) (c Check, err error) {
 	moment, err := pool.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
 	if err != nil {
 		return c, err
 	}
-	db, err := orm(moment, s.Log)
+	db, err := s.engine.orm(moment, newTroubleLog(s.Log))
 	if err == nil {
-		err = s.firstRead(db.WithContext(ctx))
-	}
-	if err == nil {
-		err = readClock(db, clock)
-	}
-	if err == nil {
-		c, err = look(db.WithContext(ctx))
+		c, err = s.checkIn(sqldb.Read(ctx, db), clock, look)
 	}
 	return c, errors.Join(err, moment.Rollback())
 }
 
+func (s *Store) checkIn(q sqldb.Querier, clock *postgres.Clock, look func(q sqldb.Querier) (Check, error)) (c Check, err error) {
+	if err := s.firstRead(q); err != nil {
+		return c, err
+	}
+	if err := clock.Read(q); err != nil {
+		return c, err
+	}
+	return look(q)
+}
+
 // firstRead fixes what a transaction sees. It refuses a database that is copied into: what is under way has all kinds
 // of faults.
-func (s *Store) firstRead(db *gorm.DB) error {
-	if isPostgres(s.URL) && !s.copying { // a file is never copied into
-		return complete(db)
+func (s *Store) firstRead(q sqldb.Querier) error {
+	if !s.engine.servesAlone() && !s.copying { // a file is never copied into
+		return complete(q)
 	}
-	var epochs int
-	return db.Raw("SELECT count(*) FROM epochs").Scan(&epochs).Error
+	_, err := sqldb.Value[int](q, "SELECT count(*) FROM epochs")
+	return err
 }
 
-// rulesOf are the rules that the engine of a database leaves to us.
-func rulesOf(databaseURL string) []rule {
-	if !isPostgres(databaseURL) {
-		return slices.Concat(sqliteRules, rules)
-	}
-	return rules
-}
-
-func (s *Store) check(db *gorm.DB, r rule) (Check, error) {
+func (s *Store) check(q sqldb.Querier, r rule) (Check, error) {
 	c := Check{Name: r.name}
-	query := db.Raw(r.query)
-	if strings.Contains(r.query, "@") {
-		query = db.Raw(r.query, s.bounds())
-	}
-	err := forEach(query, func(rows *sql.Rows) error {
-		var fault string
-		err := rows.Scan(&fault)
+	err := sqldb.Each(q, func(fault string) error {
 		c.add(fault)
-		return err
-	})
+		return nil
+	}, r.query, s.bounds())
 	return c, err
 }
 
+// way is a URL and the lane that leads to it.
+type way struct {
+	URL          string
+	LaneID       int64
+	Scheme, Host string
+	Port         int
+}
+
 // checkReceivers is the one check that takes a parser of URLs.
-func checkReceivers(db *gorm.DB) (Check, error) {
+func checkReceivers(q sqldb.Querier) (Check, error) {
 	c := Check{Name: "a lane leads to the receiver of its URL"}
-	err := forEach(db.Raw(waysSQL), func(rows *sql.Rows) error {
-		var raw string
-		var lane int64
-		var to receiver
-		err := rows.Scan(&raw, &lane, &to.scheme, &to.host, &to.port)
-		if !to.isOf(raw) {
-			c.add(fmt.Sprintf("lane %d: leads to %s://%s, port %d, and has a URL of another receiver", lane, to.scheme, to.host, to.port))
+	err := sqldb.Each(q, func(w way) error {
+		to := receiver{w.Scheme, w.Host, w.Port}
+		if !to.isOf(w.URL) {
+			c.add(fmt.Sprintf("lane %d: leads to %s://%s, port %d, and has a URL of another receiver",
+				w.LaneID, to.scheme, to.host, to.port))
 		}
-		return err
-	})
+		return nil
+	}, waysSQL)
 	return c, err
 }
 
@@ -254,21 +230,6 @@ const waysSQL = `SELECT DISTINCT x.url, x.lane_id, r.scheme, r.host, r.port FROM
 	SELECT url, lane_id FROM agent_events
 	UNION ALL SELECT url, coalesce(moved_to, lane_id) FROM deliveries WHERE state = 'pending'
 ) x JOIN lanes l ON l.id = x.lane_id JOIN receivers r ON r.id = l.receiver_id`
-
-// forEach calls a function with each row of a query, and keeps none.
-func forEach(query *gorm.DB, fn func(*sql.Rows) error) error {
-	rows, err := query.Rows()
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		if err := fn(rows); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
-}
 
 func (c *Check) add(fault string) {
 	if c.Count++; c.Count <= mostFaults {

@@ -14,14 +14,17 @@ func (s *Store) Work(ctx context.Context) {
 	jobs.Go(func() { s.repeat(ctx, s.replays, s.replay) })
 	jobs.Go(func() { s.repeat(ctx, nil, s.prune) })
 	jobs.Go(func() { s.repeat(ctx, nil, s.writeCounts) })
-	jobs.Go(func() { s.repeat(ctx, nil, s.tend) })
+	jobs.Go(func() { s.repeat(ctx, nil, s.maintain) })
 	jobs.Go(func() { s.repeat(ctx, nil, s.watchClock) })
-	if s.others != nil {
-		jobs.Go(func() { s.repeat(ctx, nil, s.lookAgain) })
+	if s.peers != nil {
+		jobs.Go(func() { s.repeat(ctx, nil, s.lookForChanges) })
 	}
 	jobs.Wait()
 	s.try(context.WithoutCancel(ctx), s.writeCounts)
 }
+
+// maintain looks after SQLite's file.
+func (s *Store) maintain(ctx context.Context) error { return failure(s.engine.maintain(ctx)) }
 
 // writeCounts writes what is counted in memory.
 func (s *Store) writeCounts(ctx context.Context) error {

@@ -14,8 +14,9 @@ import (
 	"testing"
 
 	"github.com/mattn/go-sqlite3"
-	"gorm.io/gorm"
 
+	"github.com/agentevents/agentevents/store/internal/sqldb"
+	"github.com/agentevents/agentevents/store/internal/sqlite"
 	"github.com/agentevents/agentevents/store/pgtest"
 )
 
@@ -37,7 +38,7 @@ func openWatched(t testing.TB) *watched {
 		t.Fatal(err)
 	}
 	w := &watched{Store: s, t: t}
-	err = s.writes.(*writer).conn.Raw(func(conn any) error {
+	err = s.writes.(*sqlite.Writer).File().Conn().Raw(func(conn any) error {
 		conn.(*sqlite3.SQLiteConn).RegisterCommitHook(func() int {
 			if w.refuse.Swap(false) {
 				return 1
@@ -54,9 +55,9 @@ func openWatched(t testing.TB) *watched {
 }
 
 // put is a write that stores a row.
-func put(id string) func(*gorm.DB) error {
-	return func(tx *gorm.DB) error {
-		return tx.Exec("INSERT INTO clients (id, created_at) VALUES (?, 0)", id).Error
+func put(id string) func(*sqldb.Tx) error {
+	return func(tx *sqldb.Tx) error {
+		return tx.Exec("INSERT INTO clients (id, created_at) VALUES (?, 0)", id)
 	}
 }
 
@@ -65,7 +66,7 @@ var errBefore = errors.New("the write before fails")
 
 // together makes writes share a transaction: they wait in the queue, in this order, until all are there. It returns
 // what each came to.
-func (w *watched) together(writes ...func(*gorm.DB) error) []error {
+func (w *watched) together(writes ...func(*sqldb.Tx) error) []error {
 	w.t.Helper()
 	contexts := make([]context.Context, len(writes))
 	for i := range contexts {
@@ -74,13 +75,13 @@ func (w *watched) together(writes ...func(*gorm.DB) error) []error {
 	return w.togetherWith(contexts, writes)
 }
 
-func (w *watched) togetherWith(contexts []context.Context, writes []func(*gorm.DB) error) []error {
+func (w *watched) togetherWith(contexts []context.Context, writes []func(*sqldb.Tx) error) []error {
 	w.t.Helper()
 	hold, held := make(chan struct{}), make(chan struct{})
 	results := make([]error, len(writes))
 	var all sync.WaitGroup
 	all.Go(func() {
-		err := w.write(context.Background(), func(*gorm.DB) error { close(held); <-hold; return errBefore })
+		err := w.write(context.Background(), func(*sqldb.Tx) error { close(held); <-hold; return errBefore })
 		if !errors.Is(err, errBefore) {
 			w.t.Errorf("the write before: %v", err)
 		}
@@ -97,7 +98,7 @@ func (w *watched) togetherWith(contexts []context.Context, writes []func(*gorm.D
 
 // queued returns when so many writes wait.
 func (w *watched) queued(n int) {
-	for len(w.writes.(*writer).queue) < n {
+	for w.writes.(*sqlite.Writer).Waiting() < n {
 		runtime.Gosched()
 	}
 }
@@ -133,8 +134,8 @@ func (w *watched) works() {
 	if n := w.commits.Load() - before; n != 1 {
 		w.t.Errorf("a later write took %d commits", n)
 	}
-	if err := w.write(context.Background(), func(tx *gorm.DB) error {
-		return tx.Exec("DELETE FROM clients WHERE id = ?", id).Error
+	if err := w.write(context.Background(), func(tx *sqldb.Tx) error {
+		return tx.Exec("DELETE FROM clients WHERE id = ?", id)
 	}); err != nil {
 		w.t.Errorf("a later write: %v", err)
 	}
@@ -149,9 +150,9 @@ func (w *watched) done() {
 func TestWritesShareACommit(t *testing.T) {
 	w := openWatched(t)
 	defer w.done()
-	var writes []func(*gorm.DB) error
+	var writes []func(*sqldb.Tx) error
 	var ids []string
-	for i := range most {
+	for i := range sqlite.MaxUnits {
 		ids = append(ids, fmt.Sprintf("%03d", i))
 		writes = append(writes, put(ids[i]))
 	}
@@ -159,7 +160,7 @@ func TestWritesShareACommit(t *testing.T) {
 		t.Fatal(err)
 	}
 	if n := w.commits.Load(); n != 1 {
-		t.Errorf("%d writes took %d commits, want 1", most, n)
+		t.Errorf("%d writes took %d commits, want 1", sqlite.MaxUnits, n)
 	}
 	w.want(ids...)
 }
@@ -172,7 +173,7 @@ func TestWriteJoinsTheTransactionBefore(t *testing.T) {
 	var all sync.WaitGroup
 	var first, second error
 	all.Go(func() {
-		first = w.write(t.Context(), func(tx *gorm.DB) error { close(held); <-hold; return put("a")(tx) })
+		first = w.write(t.Context(), func(tx *sqldb.Tx) error { close(held); <-hold; return put("a")(tx) })
 	})
 	<-held
 	all.Go(func() { second = w.write(t.Context(), put("b")) })
@@ -208,12 +209,12 @@ func TestWriteReturnsAfterItsCommit(t *testing.T) {
 
 func TestWriteThatFailsTakesNothingWithIt(t *testing.T) {
 	bad := errors.New("no")
-	for name, fn := range map[string]func(*gorm.DB) error{
-		"error":     func(*gorm.DB) error { return bad },
-		"panic":     func(*gorm.DB) error { panic("no") },
-		"statement": func(tx *gorm.DB) error { return tx.Exec("INSERT INTO nowhere VALUES ('no')").Error },
-		"panic among rows": func(tx *gorm.DB) error {
-			rows, err := tx.Raw("SELECT id FROM clients").Rows()
+	for name, fn := range map[string]func(*sqldb.Tx) error{
+		"error":     func(*sqldb.Tx) error { return bad },
+		"panic":     func(*sqldb.Tx) error { panic("no") },
+		"statement": func(tx *sqldb.Tx) error { return tx.Exec("INSERT INTO nowhere VALUES ('no')") },
+		"panic among rows": func(tx *sqldb.Tx) error {
+			rows, err := tx.GORM().Raw("SELECT id FROM clients").Rows()
 			if err != nil {
 				return err
 			}
@@ -224,9 +225,9 @@ func TestWriteThatFailsTakesNothingWithIt(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := openWatched(t)
 			defer w.done()
-			results := w.together(put("a"), func(tx *gorm.DB) error {
+			results := w.together(put("a"), func(tx *sqldb.Tx) error {
 				return errors.Join(put("b")(tx), fn(tx))
-			}, put("c"), func(tx *gorm.DB) error { return errors.Join(put("d")(tx), fn(tx)) })
+			}, put("c"), func(tx *sqldb.Tx) error { return errors.Join(put("d")(tx), fn(tx)) })
 			if results[0] != nil || results[2] != nil || results[1] == nil || !strings.Contains(results[3].Error(), "no") {
 				t.Errorf("results are %v, want the second's and the fourth's own errors", results)
 			}
@@ -244,7 +245,7 @@ func TestWriteSeesWhatWentBefore(t *testing.T) {
 	defer w.done()
 	first, again := put("a"), put("a")
 	results := w.together(first, again, put("b"))
-	if results[0] != nil || !errors.Is(results[1], gorm.ErrDuplicatedKey) || results[2] != nil {
+	if results[0] != nil || !duplicate(results[1]) || results[2] != nil {
 		t.Errorf("results are %v, want the second to find the first", results)
 	}
 	w.want("a", "b")
@@ -255,8 +256,8 @@ func TestWriteCancelledBeforeItsTurnDoesNothing(t *testing.T) {
 	defer w.done()
 	ctx, cancel := context.WithCancel(context.Background())
 	background := context.Background()
-	results := w.togetherWith([]context.Context{background, ctx, background}, []func(*gorm.DB) error{
-		func(tx *gorm.DB) error { cancel(); return put("a")(tx) }, put("b"), put("c"),
+	results := w.togetherWith([]context.Context{background, ctx, background}, []func(*sqldb.Tx) error{
+		func(tx *sqldb.Tx) error { cancel(); return put("a")(tx) }, put("b"), put("c"),
 	})
 	if results[0] != nil || !errors.Is(results[1], context.Canceled) || results[2] != nil {
 		t.Errorf("results are %v, want the second cancelled", results)
@@ -269,7 +270,7 @@ func TestWriteCancelledInItsTurnIsDone(t *testing.T) {
 	w := openWatched(t)
 	defer w.done()
 	ctx, cancel := context.WithCancel(context.Background())
-	err := w.write(ctx, func(tx *gorm.DB) error { cancel(); return put("a")(tx) })
+	err := w.write(ctx, func(tx *sqldb.Tx) error { cancel(); return put("a")(tx) })
 	if err != nil {
 		t.Errorf("write: %v", err)
 	}
@@ -277,26 +278,26 @@ func TestWriteCancelledInItsTurnIsDone(t *testing.T) {
 }
 
 func TestCommitThatFailsTakesAll(t *testing.T) {
-	orphan := func(tx *gorm.DB) error {
-		if err := tx.Exec("PRAGMA defer_foreign_keys = 1").Error; err != nil {
+	orphan := func(tx *sqldb.Tx) error {
+		if err := tx.Exec("PRAGMA defer_foreign_keys = 1"); err != nil {
 			return err
 		}
 		return tx.Exec("INSERT INTO agent_events (agent, url, method, event_type, lane_id, since) " +
-			"VALUES (7, 'http://a.example', 'GET', 'agent-login', 7, 0)").Error
+			"VALUES (7, 'http://a.example', 'GET', 'agent-login', 7, 0)")
 	}
 	for name, c := range map[string]struct {
-		bad   func(*watched) func(*gorm.DB) error
+		bad   func(*watched) func(*sqldb.Tx) error
 		ended bool // so that what comes behind goes into the next transaction
 	}{
-		"foreign key": {bad: func(*watched) func(*gorm.DB) error { return orphan }},
-		"disk": {bad: func(w *watched) func(*gorm.DB) error {
-			return func(*gorm.DB) error { w.refuse.Store(true); return nil }
+		"foreign key": {bad: func(*watched) func(*sqldb.Tx) error { return orphan }},
+		"disk": {bad: func(w *watched) func(*sqldb.Tx) error {
+			return func(*sqldb.Tx) error { w.refuse.Store(true); return nil }
 		}},
-		"rolled back": {ended: true, bad: func(*watched) func(*gorm.DB) error {
-			return func(tx *gorm.DB) error { return tx.Exec("ROLLBACK").Error }
+		"rolled back": {ended: true, bad: func(*watched) func(*sqldb.Tx) error {
+			return func(tx *sqldb.Tx) error { return tx.Exec("ROLLBACK") }
 		}},
-		"and an error": {ended: true, bad: func(*watched) func(*gorm.DB) error {
-			return func(tx *gorm.DB) error { tx.Exec("ROLLBACK"); return errClosed }
+		"and an error": {ended: true, bad: func(*watched) func(*sqldb.Tx) error {
+			return func(tx *sqldb.Tx) error { tx.Exec("ROLLBACK"); return sqlite.ErrClosed }
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -326,7 +327,7 @@ func TestCommitThatFailsTakesAll(t *testing.T) {
 func TestTransactionThatEndsByItself(t *testing.T) {
 	w := openWatched(t)
 	defer w.done()
-	results := w.together(func(tx *gorm.DB) error { return tx.Exec("ROLLBACK").Error }, put("a"), put("b"))
+	results := w.together(func(tx *sqldb.Tx) error { return tx.Exec("ROLLBACK") }, put("a"), put("b"))
 	w.wantUnavailable(results[0])
 	if err := errors.Join(results[1:]...); err != nil {
 		t.Error(err)
@@ -354,16 +355,15 @@ func TestTransactionThatDoesNotBegin(t *testing.T) {
 	gone, end := context.WithCancel(t.Context())
 	end()
 	ctx := t.Context()
-	results := w.togetherWith([]context.Context{ctx, ctx, ctx}, []func(*gorm.DB) error{put("a"), put("b"), put("c")})
+	results := w.togetherWith([]context.Context{ctx, ctx, ctx}, []func(*sqldb.Tx) error{put("a"), put("b"), put("c")})
 	for _, err := range results {
 		w.wantUnavailable(err)
 	}
 	if begun != 2 {
 		t.Errorf("%d transactions were begun, want 2", begun)
 	}
-	if batch, results, err := w.writes.(*writer).transaction(&write{ctx: gone, fn: put("d")}); len(batch) != 1 || err != nil ||
-		!errors.Is(results[0], context.Canceled) || begun != 2 {
-		t.Errorf("%d writes of who has given up came to %v, %v; %d transactions were begun", len(batch), results, err, begun)
+	if err := w.write(gone, put("d")); !errors.Is(err, context.Canceled) || begun != 2 {
+		t.Errorf("a write whose caller has given up came to %v; %d transactions were begun", err, begun)
 	}
 	w.want()
 	w.works()
@@ -374,9 +374,9 @@ func TestTransactionEnds(t *testing.T) {
 	w := openWatched(t)
 	defer w.done()
 	var all sync.WaitGroup
-	var next func(left int) func(*gorm.DB) error
-	next = func(left int) func(*gorm.DB) error {
-		return func(tx *gorm.DB) error {
+	var next func(left int) func(*sqldb.Tx) error
+	next = func(left int) func(*sqldb.Tx) error {
+		return func(tx *sqldb.Tx) error {
 			if left > 0 {
 				all.Go(func() { w.wantDone(w.write(context.Background(), next(left-1))) })
 				w.queued(1)
@@ -384,13 +384,13 @@ func TestTransactionEnds(t *testing.T) {
 			return put(fmt.Sprintf("%04d", left))(tx)
 		}
 	}
-	w.wantDone(w.write(context.Background(), next(2*most)))
+	w.wantDone(w.write(context.Background(), next(2*sqlite.MaxUnits)))
 	if n := w.commits.Load(); n == 0 {
 		t.Error("no commit")
 	}
 	all.Wait()
 	if n := w.commits.Load(); n != 3 {
-		t.Errorf("%d writes took %d commits, want 3", 2*most+1, n)
+		t.Errorf("%d writes took %d commits, want 3", 2*sqlite.MaxUnits+1, n)
 	}
 }
 
@@ -404,7 +404,7 @@ func (w *watched) wantDone(err error) {
 func TestWriteAfterClose(t *testing.T) {
 	w := openWatched(t)
 	w.done()
-	for range 2 * most { // a queue that is full as well
+	for range 2 * sqlite.MaxUnits { // a queue that is full as well
 		w.wantUnavailable(w.write(context.Background(), put("a")))
 	}
 }
@@ -415,22 +415,22 @@ func TestWritesDuringClose(t *testing.T) {
 	hold, held := make(chan struct{}), make(chan struct{})
 	var all sync.WaitGroup
 	all.Go(func() {
-		err := w.write(context.Background(), func(tx *gorm.DB) error { close(held); <-hold; return put("first")(tx) })
+		err := w.write(context.Background(), func(tx *sqldb.Tx) error { close(held); <-hold; return put("first")(tx) })
 		if err != nil {
 			t.Errorf("what was begun before Close: %v", err)
 		}
 	})
 	<-held
-	for i := range 2 * most {
+	for i := range 2 * sqlite.MaxUnits {
 		all.Go(func() {
 			if err := w.write(context.Background(), put(fmt.Sprint(i))); err != nil {
 				w.wantUnavailable(err)
 			}
 		})
 	}
-	w.queued(most)
+	w.queued(sqlite.MaxUnits)
 	all.Go(w.done)
-	<-w.writes.(*writer).quit
+	<-w.writes.(*sqlite.Writer).Closing()
 	close(hold)
 	all.Wait()
 }
@@ -442,13 +442,13 @@ func TestReadyWhileATransactionHangs(t *testing.T) {
 	defer w.done()
 	hold, held, done := make(chan struct{}), make(chan struct{}), make(chan error)
 	go func() {
-		done <- w.write(t.Context(), func(*gorm.DB) error { close(held); <-hold; return nil })
+		done <- w.write(t.Context(), func(*sqldb.Tx) error { close(held); <-hold; return nil })
 	}()
 	<-held
 	asked := make(chan error)
 	ctx, end := context.WithCancel(t.Context())
 	go func() { asked <- w.Ready(ctx) }()
-	for len(w.writes.(*writer).queue) == 0 {
+	for w.writes.(*sqlite.Writer).Waiting() == 0 {
 		select {
 		case err := <-asked:
 			t.Fatalf("it is not known yet: %v", err)

@@ -3,102 +3,65 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
-	"fmt"
 	"net/http"
 	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/agentevents/agentevents/server/lab"
+)
+
+// The clients of backlog and pending.
+const (
+	down      = "down"      // its receiver goes down
+	neighbour = "neighbour" // it has the same host and port, where its requests are answered
+	elsewhere = "elsewhere" // it has another receiver
 )
 
 const (
-	clientA = "a" // the client whose receiver dies
-	clientB = "b" // one with the same host and port
-	clientC = "c" // one with another receiver
-
-	// failuresInAll is how many requests the dead receiver may get before its breaker is open: five, and as many as
-	// were on their way together.
-	failuresInAll = 5 + perReceiver
-	// perReceiver is how many requests of one client a receiver may get at a time.
-	perReceiver = 32
-	// betweenProbes is the shortest time between two probes of a dead receiver, less some tolerance.
-	betweenProbes = 4 * time.Second
+	// maxOutage is how long a round may last with changes of the other clients.
+	maxOutage = 10 * time.Minute
+	// maxPerReceiver is how many requests of one client a receiver may have at a time.
+	maxPerReceiver = 32
+	// maxFailures is how many requests a receiver may refuse before its breaker is open: five, and as many as were
+	// under way together.
+	maxFailures = 5 + maxPerReceiver
+	// minProbeGap is the shortest time between two probes of a receiver that is down, less some tolerance.
+	minProbeGap = 4 * time.Second
 )
 
-// backlog lets the one receiver of a client with very many agents be dead while changes pile up for it, and then come
-// back. Two more clients have agents that change at a steady rate all the time: one at the same host and port, where its
-// own requests are answered, and one elsewhere.
-type backlog struct {
-	rounds, agents, each, bulk, others int
-	rate                               float64
-	before, dead                       time.Duration
+// outage is a round of backlog: the receiver of a client goes down while changes pile up for it, and comes back. Agents
+// of two more clients change at a rate meanwhile. A round of pending has no other clients.
+type outage struct {
+	trial
+	affected []*agent   // of the client whose receiver goes down
+	others   [][]*agent // of each of the others
+
+	died, piled, back, found, drained time.Time
+	growth                            float64 // bytes of memory that the program has more when all are pending
+	used                              usage   // by the drain
 }
 
-func (*backlog) name() string { return "backlog" }
-
-func (w *backlog) flags(f *flag.FlagSet) {
-	f.IntVar(&w.rounds, "backlog-rounds", 1, "how many `rounds`")
-	f.IntVar(&w.agents, "backlog-agents", 5000, "`agents` of the client whose receiver dies")
-	f.IntVar(&w.each, "backlog-changes", 10, "`changes` of each of these while it is dead")
-	f.IntVar(&w.bulk, "backlog-bulk", 1000, "how many of these `changes` go in one request, up to 1000")
-	f.IntVar(&w.others, "backlog-others", 200, "`agents` of each of the two other clients")
-	f.Float64Var(&w.rate, "backlog-rate", 25, "`changes` per second of each of the two other clients")
-	f.DurationVar(&w.before, "backlog-before", 15*time.Second, "how long the others are measured before")
-	f.DurationVar(&w.dead, "backlog-dead", 42*time.Second, "how long the receiver is dead at least; probes come after 5, 15, 45, 105 s")
-}
-
-func (w *backlog) run(ctx context.Context, h *house) (*report, error) {
-	out := &report{Workload: w.name(), What: fmt.Sprintf(
-		"the receiver of client A with %d agents is dead while each changes %d times, and comes back. Clients B, at the same "+
-			"host and port, and C, elsewhere, have %.0f changes per second each.", w.agents, w.each, w.rate)}
-	urls, err := h.receivers.open(2)
-	if err != nil {
-		return nil, err
+// backlog measures how changes pile up and drain, and what that costs other clients.
+func backlog(ctx context.Context, b *bench, w workload) error {
+	if w.agents < 1 || w.changes < 1 || (w.others > 0 && len(w.rates) == 0) {
+		return errors.New("needs agents and changes")
 	}
-	h.say("backlog: registers %d agents", w.agents+2*w.others)
-	prepared, err := h.prepare(ctx, h.sqlite(), w.name(), func(c *caller) error { return c.register(ctx, slices.Concat(w.fleet(urls)...)) })
-	for round := 1; err == nil && round <= w.rounds; round++ {
-		fleet := w.fleet(urls)
-		x := story{backlog: *w, house: h, round: round, a: fleet[0], others: fleet[1:]}
-		err = h.round(ctx, h.sqlite(), prepared, func(c *caller) error {
-			defer c.reportHeldUp(out, round)
-			return x.run(ctx, c)
-		})
-		if err == nil {
-			err = x.report(out)
+	return b.eachRound(ctx, w, 2, nil, func(t trial, _ int) story {
+		x := &outage{trial: t, affected: agents(down, w.agents, 0, t.urls[0])}
+		if w.others > 0 {
+			x.others = [][]*agent{agents(neighbour, w.others, 0, t.urls[0]), agents(elsewhere, w.others, 1, t.urls[1])}
 		}
-	}
-	return out, err
+		return x
+	})
 }
 
-// fleet is the agents of A, B and C.
-func (w *backlog) fleet(urls []string) [][]*agent {
-	return [][]*agent{
-		agents(clientA, w.agents, urls[0]), agents(clientB, w.others, urls[0]), agents(clientC, w.others, urls[1]),
-	}
-}
+func (x *outage) clients() [][]*agent { return append(x.others, x.affected) }
 
-// story is a round.
-type story struct {
-	backlog
-	*house
-	round  int
-	a      []*agent
-	others [][]*agent
-
-	changes                                  []change
-	began, died, piled, back, flows, drained time.Time
-	got                                      Harvest
-}
-
-func (x *story) say(format string, args ...any) {
-	x.house.say("backlog %d/%d: %s", x.round, x.rounds, fmt.Sprintf(format, args...))
-}
-
-// run has the others change while A lives through its story.
-func (x *story) run(ctx context.Context, c *caller) (err error) {
-	if err := x.warm(ctx, c); err != nil {
+// run has the other clients change while the receiver goes down and comes back.
+func (x *outage) run(ctx context.Context, c *caller) (err error) {
+	if err := x.warm(ctx, c, x.clients()...); err != nil {
 		return err
 	}
 	until, stop := context.WithCancel(ctx)
@@ -107,124 +70,86 @@ func (x *story) run(ctx context.Context, c *caller) (err error) {
 	group, ctx := errgroup.WithContext(ctx)
 	for i, all := range x.others {
 		group.Go(func() (err error) {
-			made[i], err = c.steady(ctx, until, all, x.rate)
+			made[i], err = c.toggleSteadily(ctx, until, all, x.rates[0], maxOutage)
 			return err
 		})
 	}
 	group.Go(func() (err error) {
 		defer stop()
-		made[len(x.others)], err = x.tell(ctx, c)
+		made[len(x.others)], err = x.goDown(ctx, c)
 		return err
 	})
 	err = group.Wait()
 	x.changes = slices.Concat(made...)
-	for _, all := range x.others {
-		client := all[0].client
-		err = errors.Join(err, x.receivers.confirmed(ctx, client, count(x.changes, client)))
+	for _, client := range []string{neighbour, elsewhere} {
+		x.confirmed(ctx, client, count(x.changes, client), ignore)
 	}
 	return err
 }
 
-// warm has some agents of each client log in and out, so that their receivers have shown that they are quick.
-func (x *story) warm(ctx context.Context, c *caller) error {
-	for _, all := range append(x.others, x.a[:min(len(x.a), 200)]) {
-		for range 2 {
-			if _, err := c.bulk(ctx, all, 1000); err != nil {
-				return err
-			}
-		}
-		if err := x.receivers.confirmed(ctx, all[0].client, 2*len(all)); err != nil {
-			return err
-		}
-	}
-	_, err := x.receivers.take()
-	return err
-}
-
-// tell is what happens to A.
-func (x *story) tell(ctx context.Context, c *caller) (changes []change, err error) {
-	x.say("%v before", x.before)
+// goDown is what happens to the client whose receiver goes down.
+func (x *outage) goDown(ctx context.Context, c *caller) (changes []change, err error) {
 	x.began = time.Now()
-	sleep(ctx, x.before)
-	x.say("A's receiver is dead, and %d changes pile up", x.agents*x.each)
-	x.died = time.Now()
-	if err := x.receivers.answer(clientA, http.StatusInternalServerError); err != nil {
-		return nil, err
+	if len(x.others) > 0 {
+		before := x.lasts / 3 // the other clients are measured for as long
+		x.say("%s: %v before the receiver goes down", x.where, before)
+		sleep(ctx, before)
 	}
-	for range x.each {
-		more, err := c.bulk(ctx, x.a, x.bulk)
+	before, _ := memory(c.pid)
+	x.died = time.Now()
+	x.answer(down, http.StatusInternalServerError)
+	for range x.workload.changes {
+		more, err := c.toggleAll(ctx, x.affected)
 		if err != nil {
 			return nil, err
 		}
 		changes = append(changes, more...)
+		x.show("%s: %d are pending", x.where, len(changes))
 	}
 	x.piled = time.Now()
-	x.say("all are there after %.0f s", x.piled.Sub(x.died).Seconds())
-	sleep(ctx, time.Until(x.died.Add(x.dead)))
-	return changes, x.drain(ctx, len(changes))
+	sleep(ctx, time.Until(x.died.Add(x.lasts)))
+	now, _ := memory(c.pid)
+	x.growth = now - before
+	x.say("%s: the receiver of %d deliveries comes back", x.where, len(changes))
+	x.used, err = measureUsage(ctx, c.pid, x.pid(), func() error { x.drain(ctx, len(changes)); return nil })
+	return changes, err
 }
 
-// drain lets the receiver come back and waits until it has everything.
-func (x *story) drain(ctx context.Context, n int) error {
+// drain lets the receiver come back, and waits until it has everything.
+func (x *outage) drain(ctx context.Context, n int) {
 	x.back = time.Now()
-	if err := x.receivers.answer(clientA, http.StatusOK); err != nil {
-		return err
-	}
-	x.say("it is back and waits for the next probe")
-	if err := x.receivers.confirmed(ctx, clientA, 1); err != nil {
-		return err
-	}
-	x.flows = time.Now()
-	x.say("it is found")
-	err := x.receivers.confirmed(ctx, clientA, n)
+	x.answer(down, http.StatusOK)
+	x.confirmed(ctx, down, 1, ignore)
+	x.found = time.Now()
+	x.confirmed(ctx, down, n, func(done int) { x.show("%s: %d of %d", x.where, done, n) })
 	x.drained = time.Now()
-	x.say("%d are delivered after %.0f s", n, x.drained.Sub(x.flows).Seconds())
-	return err
 }
 
-func (x *story) report(out *report) (err error) {
-	if x.got, err = x.receivers.take(); err != nil {
-		return err
-	}
-	for _, client := range []string{clientB, clientC} {
-		x.reportOther(out, client)
-	}
-	n := float64(x.agents * x.each)
-	out.figure(x.round, "seconds in which these piled up", x.piled.Sub(x.died).Seconds())
-	out.figure(x.round, "seconds from coming back to being found", x.flows.Sub(x.back).Seconds())
-	out.figure(x.round, "seconds to drain", x.drained.Sub(x.flows).Seconds())
-	out.figure(x.round, "deliveries per second while draining", n/x.drained.Sub(x.flows).Seconds())
-	allowed := failuresInAll + int(x.back.Sub(x.died)/betweenProbes)
-	out.atMost(x.round, "requests of A to the dead receiver", x.failed(), allowed)
-	out.atMost(x.round, "most requests of A together", x.got.AtOne[clientA], perReceiver)
-	for _, client := range []string{clientA, clientB, clientC} {
-		faultsOf(x.changes, x.got, client, 1).report(out, x.round, "client "+client)
-	}
-	return nil
-}
-
-// failed is how many requests of A were answered with an error.
-func (x *story) failed() (n int) {
-	for _, a := range x.got.Arrivals {
-		if a.Client == clientA && !a.confirmed() {
-			n++
+func (x *outage) report(arrivals []*lab.Arrival) {
+	n, refused, together := count(x.changes, down), 0, maxTogether(arrivals, down)
+	for _, a := range arrivals {
+		if clientOf(a) == down && !a.Confirmed() {
+			refused++
 		}
 	}
-	return n
-}
-
-// reportOther says how long another client's changes took in each part of the story.
-func (x *story) reportOther(out *report, client string) {
-	before := client + ", before"
-	for _, part := range []struct {
-		of, base string
-		span
-	}{
-		{before, "", span{x.began, x.died}},
-		{client + ", while it piles up", before, span{x.died, x.piled}},
-		{client + ", while it is dead after that", before, span{x.piled, x.flows}},
-		{client + ", while it drains", before, span{x.flows, x.drained}},
-	} {
-		out.latency(x.round, part.of, part.base, times(x.changes, x.got, client, part.span))
+	x.result(x.workload, n, slices.Concat([]value{
+		{float64(n) / x.drained.Sub(x.found).Seconds(), "deliveries/s"},
+		{float64(x.found.Sub(x.back)), "until-found-ns"},
+		{x.growth, "growth-B"},
+		{float64(refused), "refused"},
+		{float64(together), "requests-at-a-time"},
+	}, x.used.values(n)), x.label())
+	allowed := maxFailures + int(x.back.Sub(x.died)/minProbeGap)
+	x.neverIf(refused > allowed, "%s: %d requests while it is down, allowed are %d", x.where, refused, allowed)
+	x.neverIf(together > maxPerReceiver, "%s: %d requests at a time", x.where, together)
+	for _, client := range []string{down, neighbour, elsewhere} {
+		x.check(x.where, client, x.changes, 1, arrivals)
+	}
+	for _, all := range x.others {
+		client := "client=" + all[0].client
+		x.measureLatency(arrivals, all[0].client, span{x.began, x.died}, client, "when=before")
+		x.measureLatency(arrivals, all[0].client, span{x.died, x.piled}, client, "when=pile-up")
+		x.measureLatency(arrivals, all[0].client, span{x.piled, x.found}, client, "when=down")
+		x.measureLatency(arrivals, all[0].client, span{x.found, x.drained}, client, "when=drain")
 	}
 }

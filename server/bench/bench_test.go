@@ -13,14 +13,13 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
 
-	"github.com/agentevents/agentevents/store/growth"
-	"github.com/agentevents/agentevents/store/pgtest"
+	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/server/lab"
 )
 
 func TestMain(m *testing.M) {
-	if play(os.Args[1:], os.Stdin, os.Stdout) {
+	if serveRelay(os.Args[1:], os.Stdin, os.Stdout) {
 		return
 	}
 	os.Exit(m.Run())
@@ -29,156 +28,167 @@ func TestMain(m *testing.M) {
 func TestPercentile(t *testing.T) {
 	hundred := make([]time.Duration, 100)
 	for i := range hundred {
-		hundred[len(hundred)-1-i] = time.Duration(i + 1)
+		hundred[i] = time.Duration(i + 1)
 	}
 	for _, c := range []struct {
-		times []time.Duration
-		p     float64
-		want  time.Duration
+		sorted []time.Duration
+		p      float64
+		want   time.Duration
 	}{
 		{nil, 99, 0},
 		{[]time.Duration{7}, 1, 7},
 		{[]time.Duration{7}, 100, 7},
-		{[]time.Duration{2, 1}, 50, 1},
+		{[]time.Duration{1, 2}, 50, 1},
 		{hundred, 50, 50},
 		{hundred, 99, 99},
 		{hundred, 99.1, 100},
 		{hundred, 100, 100},
 	} {
-		if got := percentile(c.times, c.p); got != c.want {
-			t.Errorf("percentile %v of %d times is %d, want %d", c.p, len(c.times), got, c.want)
+		if got := percentile(c.sorted, c.p); got != c.want {
+			t.Errorf("percentile %v of %d times is %d, want %d", c.p, len(c.sorted), got, c.want)
 		}
 	}
 }
 
 func TestMedian(t *testing.T) {
-	for want, sorted := range map[float64][]float64{1: {1}, 1.5: {1, 2}, 3: {1, 3, 9}, 2.5: {1, 2, 3, 9}} {
-		if got := median(sorted); got != want {
-			t.Errorf("the median of %v is %v, want %v", sorted, got, want)
+	for want, values := range map[float64][]float64{0: nil, 1: {1}, 1.5: {2, 1}, 3: {9, 1, 3}, 2.5: {9, 1, 3, 2}} {
+		if got := median(values); got != want {
+			t.Errorf("the median of %v is %v, want %v", values, got, want)
 		}
 	}
 }
 
-// A change counts by when it was sent, and by its first arrival.
-func TestTimes(t *testing.T) {
+// arrival is a request for a change of an agent at a receiver, which was answered.
+func arrival(client string, of, sequence int64, id string, status int, at time.Time) *lab.Arrival {
+	path := change{client: client, agent: of}.path(0)
+	body := fmt.Sprintf("agent_id=%d&agent_status=available", of)
+	return &lab.Arrival{
+		Key: lab.Key{Path: path, Sequence: sequence}, Method: http.MethodPost, Body: body, ID: id, Status: status,
+		At: at, Ended: at.Add(time.Millisecond),
+	}
+}
+
+// A change counts by when it was due to be sent, and by its first arrival.
+func TestLatencyOf(t *testing.T) {
 	began := time.Unix(1000, 0)
 	at := func(s int64) time.Time { return began.Add(time.Duration(s) * time.Second) }
-	changes := []change{{"a", 1, at(0)}, {"a", 2, at(1)}, {"b", 3, at(1)}, {"a", 4, at(2)}, {"a", 5, at(1)}}
-	got := Harvest{Arrivals: []Arrival{
-		{Client: "a", Sequence: 2, At: at(4).UnixNano()},
-		{Client: "b", Sequence: 3, At: at(5).UnixNano()},
-		{Client: "a", Sequence: 2, At: at(9).UnixNano()},
-		{Client: "a", Sequence: 1, At: at(1).UnixNano()},
-		{Client: "a", Sequence: 4, At: at(2).UnixNano()},
-	}}
+	var changes []change
+	for _, c := range []struct {
+		client         string
+		sequence, sent int64
+	}{{"a", 1, 0}, {"a", 2, 1}, {"b", 3, 1}, {"a", 4, 2}, {"a", 5, 1}} {
+		changes = append(changes, change{client: c.client, sequence: c.sequence, sent: at(c.sent)})
+	}
+	arrivals := []*lab.Arrival{
+		arrival("a", 1, 1, "w", 200, at(1)), arrival("a", 1, 4, "x", 200, at(2)), arrival("a", 1, 2, "y", 200, at(4)),
+		arrival("b", 1, 3, "z", 200, at(5)), arrival("a", 1, 2, "y", 200, at(9)),
+	}
 	for name, c := range map[string]struct {
 		within span
 		want   []time.Duration
 	}{
-		"all":             {span{}, []time.Duration{time.Second, 3 * time.Second, 0}},
+		"all":             {span{}, []time.Duration{time.Second, 0, 3 * time.Second}},
 		"the end is out":  {span{at(0), at(2)}, []time.Duration{time.Second, 3 * time.Second}},
-		"the start is in": {span{from: at(1)}, []time.Duration{3 * time.Second, 0}},
+		"the start is in": {span{from: at(1)}, []time.Duration{0, 3 * time.Second}},
 		"none":            {span{from: at(3)}, nil},
 	} {
-		if diff := cmp.Diff(c.want, times(changes, got, "a", c.within)); diff != "" {
+		if diff := cmp.Diff(c.want, latencyOf(changes, arrivals, "a", c.within)); diff != "" {
 			t.Errorf("%s: (-want +got)\n%s", name, diff)
 		}
 	}
+	if got := rateOf(changes, arrivals); got != 5.0/9 {
+		t.Errorf("the rate is %v", got)
+	}
 }
 
-func TestFaults(t *testing.T) {
-	changes := []change{{client: "a", sequence: 1}, {client: "a", sequence: 2}, {client: "a", sequence: 3}, {client: "b", sequence: 4}}
-	in := func(client string, agent, sequence int64, id string, status int) Arrival {
-		return Arrival{Client: client, Agent: agent, Sequence: sequence, ID: id, Status: status}
+// What is lost, comes twice or out of order is an error, and only that of the client that is asked for.
+func TestCheck(t *testing.T) {
+	began := time.Unix(1000, 0)
+	var changes []change
+	for sequence := range int64(4) {
+		client := "a"
+		if sequence == 3 {
+			client = "b"
+		}
+		changes = append(changes, change{
+			client: client, agent: 1, status: gen.AgentStatusValueAvailable, sequence: sequence + 1,
+		})
+	}
+	in := func(second, sequence int64, id string, status int) *lab.Arrival {
+		return arrival("a", 1, sequence, id, status, began.Add(time.Duration(second)*time.Second))
 	}
 	for name, c := range map[string]struct {
-		arrivals []Arrival
-		want     faults
+		arrivals []*lab.Arrival
+		want     string // what is said
 	}{
-		"all well": {[]Arrival{
-			in("a", 1, 1, "x", 500), in("a", 1, 1, "x", 200), in("a", 2, 3, "y", 200), in("a", 1, 2, "z", 204),
-		}, faults{}},
-		"nothing came":      {nil, faults{lost: 3}},
-		"not confirmed":     {[]Arrival{in("a", 1, 1, "x", 500), in("a", 1, 2, "y", 0), in("a", 1, 3, "z", 200)}, faults{lost: 2}},
-		"of another client": {[]Arrival{in("b", 1, 1, "x", 200), in("b", 1, 2, "y", 200), in("b", 1, 3, "z", 200)}, faults{lost: 3}},
-		"twice": {[]Arrival{
-			in("a", 1, 1, "x", 200), in("a", 1, 1, "x", 200), in("a", 1, 2, "y", 200), in("a", 1, 3, "z", 200),
-		}, faults{twice: 1}},
-		"out of order": {[]Arrival{
-			in("a", 1, 2, "y", 200), in("a", 1, 1, "x", 200), in("a", 1, 3, "z", 200),
-		}, faults{outOfOrder: 1}},
+		"all well":       {[]*lab.Arrival{in(1, 1, "x", 200), in(2, 2, "y", 204), in(3, 3, "z", 200)}, ""},
+		"one is lost":    {[]*lab.Arrival{in(1, 1, "x", 200), in(2, 2, "y", 200)}, "lost"},
+		"one is refused": {[]*lab.Arrival{in(1, 1, "x", 200), in(2, 2, "y", 200), in(3, 3, "z", 500)}, "lost"},
+		"one comes twice": {
+			[]*lab.Arrival{in(1, 1, "x", 200), in(2, 1, "x", 200), in(3, 2, "y", 200), in(4, 3, "z", 200)}, "needless",
+		},
+		"out of order": {[]*lab.Arrival{in(1, 2, "y", 200), in(2, 1, "x", 200), in(3, 3, "z", 200)}, "out of order"},
 	} {
-		if got := faultsOf(changes, Harvest{Arrivals: c.arrivals}, "a", 1); got != c.want {
-			t.Errorf("%s: %+v, want %+v", name, got, c.want)
-		}
+		t.Run(name, func(t *testing.T) {
+			b := &bench{}
+			b.check("here", "a", changes, 1, c.arrivals)
+			said := strings.Join(b.wrong, "\n")
+			if c.want == "" && said != "" || !strings.Contains(said, c.want) {
+				t.Errorf("it finds %q, want %q", said, c.want)
+			}
+		})
 	}
 }
 
-// A ratio is to the same round, and only what must never happen is an error.
-func TestReport(t *testing.T) {
-	r := &report{Workload: "trial", What: "a trial"}
-	for round, ms := range []time.Duration{1, 2, 4} {
-		r.latency(round+1, "before", "", []time.Duration{2 * ms * time.Millisecond})
-		r.latency(round+1, "after", "before", []time.Duration{3 * ms * ms * time.Millisecond})
+func TestMaxTogether(t *testing.T) {
+	began := time.Unix(1000, 0)
+	var arrivals []*lab.Arrival
+	for i, spans := range [][2]int{{0, 4}, {1, 2}, {2, 3}, {3, 5}} { // one that ends is gone when another begins
+		a := arrival("a", int64(i), 1, "x", 200, began.Add(time.Duration(spans[0])*time.Second))
+		a.Ended = began.Add(time.Duration(spans[1]) * time.Second)
+		arrivals = append(arrivals, a, arrival("b", 1, 1, "y", 200, a.At))
 	}
-	r.figure(1, "seconds", 12.5)
-	r.never(1, "lost", "a", 0)
-	r.atMost(1, "together", 32, 32)
-	if err := (results{Reports: []*report{r}}).wrong(); err != nil {
-		t.Errorf("nothing is wrong, but: %v", err)
+	if got := maxTogether(arrivals, "a"); got != 2 {
+		t.Errorf("%d requests of a were under way together, want 2", got)
 	}
-	r.never(2, "lost", "a", 3)
-	r.atMost(2, "together", 33, 32)
-	err := results{Reports: []*report{r}}.wrong()
-	want := "this must never happen:\ntrial: round 2: lost, of a: 3\ntrial: round 2: together: 33, and at most 32 are allowed"
-	if err == nil || err.Error() != want {
-		t.Errorf("the error is %v, want %s", err, want)
-	}
+}
+
+// A line has the form that benchstat reads.
+func TestResult(t *testing.T) {
 	var out bytes.Buffer
-	r.print(&out)
-	for _, want := range []string{"TRIAL: a trial", "3 (1.50-6) to before", "12.5", "1.50 (0-3)"} {
-		if !strings.Contains(out.String(), want) {
-			t.Errorf("there is no %q in\n%s", want, out.String())
-		}
+	b := &bench{out: &out, progress: &lab.Progress{Out: io.Discard}}
+	values := append([]value{{6643.96, "deliveries/s"}, {0.1825, "share"}}, latencies([]time.Duration{3, 1, 2})...)
+	b.result(workload{name: "burst"}, 3, values, "rate=50", "on=sqlite")
+	want := "BenchmarkBurst/rate=50/on=sqlite 3 6644 deliveries/s 0.1825 share 2 p50-ns 3 p90-ns 3 p99-ns 3 max-ns\n"
+	if out.String() != want {
+		t.Errorf("the line is\n%swant\n%s", out.String(), want)
 	}
 }
 
-// A trend is of medians, and an outlier makes none.
-func TestTrends(t *testing.T) {
-	at := func(files, rows float64) sample { return sample{File: files, Rows: rows} }
-	r := &report{Workload: "trial"}
-	r.trends([]sample{at(10, 5), at(10, 6), at(90, 7)}, []sample{at(12, 3), at(15, 3)})
-	want := map[string]trend{
-		"database, MB": {"database, MB", 10, 13.5, 1.35}, "deliveries kept": {"deliveries kept", 6, 3, 0.5},
-		"goroutines": {"goroutines", 0, 0, 0},
-	}
-	for _, got := range r.Trends {
-		if w, ok := want[got.Of]; ok && got != w {
-			t.Errorf("%+v, want %+v", got, w)
-		}
-	}
-	var out bytes.Buffer
-	r.print(&out)
-	if !strings.Contains(out.String(), "1.35") {
-		t.Errorf("there is no ratio in\n%s", out.String())
-	}
-}
-
-// What comes after the first minute is parted in thirds, and a sample is of the one that it was taken in.
+// What comes after the headroom is parted in thirds. A sample is of the one that it was taken in, and an outlier does
+// not move a median.
 func TestSoakThirds(t *testing.T) {
-	x := bath{soak: soak{lasts: 4 * time.Minute}, began: time.Unix(1000, 0)}
-	for _, at := range []float64{0, 59, 60, 119, 120, 239.9, 240} {
-		x.samples = append(x.samples, sample{At: at})
+	x := bath{trial: trial{workload: workload{shape: shape{lasts: 4 * time.Minute}}, began: time.Unix(1000, 0)}}
+	for n, at := range []float64{0, 59, 60, 61, 119, 120, 239.9, 240} {
+		when := x.began.Add(time.Duration(at * float64(time.Second)))
+		x.samples = append(x.samples, sample{at: when, values: []value{{float64(n * n), "file-B"}}})
 	}
-	for n, want := range [][]sample{{{At: 60}, {At: 119}}, {{At: 120}}, {{At: 239.9}}} {
-		if diff := cmp.Diff(want, x.of(x.third(n))); diff != "" {
+	for n, want := range []float64{9, 25, 36} {
+		if diff := cmp.Diff([]string{value{want, "file-B"}.String()}, words(x.medians(x.third(n)))); diff != "" {
 			t.Errorf("third %d: (-want +got)\n%s", n, diff)
 		}
 	}
 }
 
-// Of what a server tells of itself only what is a name and a number counts.
-func TestGaugeReadsNumbers(t *testing.T) {
+func words(values []value) (all []string) {
+	for _, v := range values {
+		all = append(all, v.String())
+	}
+	return all
+}
+
+// Of the metrics of a program what is a name and a number counts, and an error status is an error.
+func TestFetchMetrics(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/metrics" {
 			http.NotFound(w, r)
@@ -186,66 +196,44 @@ func TestGaugeReadsNumbers(t *testing.T) {
 		fmt.Fprint(w, "# HELP a b\na 1.5e+06\nb{c=\"d\"} 7\n\ne\n")
 	}))
 	defer server.Close()
-	g := gauge{url: server.URL}
-	got, err := g.get(t.Context(), "/metrics")
+	got, err := fetchMetrics(t.Context(), server.URL)
 	if diff := cmp.Diff(map[string]float64{"a": 1.5e6, `b{c="d"}`: 7}, got); diff != "" || err != nil {
 		t.Errorf("%v (-want +got)\n%s", err, diff)
 	}
-	if _, err := g.get(t.Context(), "/nothing"); err == nil {
+	if _, err := fetchMetrics(t.Context(), server.URL+"/nothing"); err == nil {
 		t.Error("404 is no error")
 	}
 }
 
-// Nobody who asks for nothing in particular waits for a store to grow.
-func TestGrowthIsAskedFor(t *testing.T) {
-	usual, err := pick(workloads(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, w := range usual {
-		if w.name() == "growth" {
-			t.Error("growth is among what is measured anyway")
+func TestSequenceIn(t *testing.T) {
+	for text, want := range map[string]int64{
+		`{"sequence":12,"a":3}`: 12, `{ "sequence": 7 }`: 7, `{"a":1,"sequence":9}`: 9, `{}`: 0, `"sequence":`: 0,
+	} {
+		if got := sequenceIn([]byte(text)); got != want {
+			t.Errorf("%s has %d, want %d", text, got, want)
 		}
 	}
 }
 
-// Each thing is measured as often in a small store and in a larger one, on each engine that is there, and both stores are
-// sound in the end.
-func TestGrowth(t *testing.T) {
-	w := &large{Size: growth.Size{Agents: 2000, Events: 2000, Deliveries: 20_000}, rounds: 3, postgres: os.Getenv(pgtest.ServerVariable)}
-	var said bytes.Buffer
-	h := &house{binary: build(t), dir: t.TempDir(), out: &said, began: time.Now(), wanted: []string{sqliteName, postgresName}}
-	r, err := w.run(t.Context(), h)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, s := range r.Sizes {
-		if s.N%3 != 0 || s.N == 0 || s.Small <= 0 || s.Large <= 0 || s.Ratio <= 0 {
-			t.Errorf("%+v", s)
-		}
-	}
-	if engines := names(r.Sizes, func(s scale) string { return s.Engine }); len(engines) == 0 || len(r.Sizes) != 26*len(engines) || len(r.Wrong) > 0 {
-		t.Errorf("%d figures of %q, wrong is %q; it said:\n%s", len(r.Sizes), engines, r.Wrong, said.String())
-	}
-	var out bytes.Buffer
-	r.print(&out)
-	if !strings.Contains(out.String(), "SQLite: by the API: those of an agent that failed") || strings.Contains(out.String(), "arrival") {
-		t.Errorf("printed:\n%s", out.String())
-	}
-}
-
+// What cannot be measured is an error that says why, and nothing is left behind.
 func TestArguments(t *testing.T) {
-	for name, args := range map[string][]string{
-		"there is no workload \"nap\"": {"nap"},
-		"that is no large store":       {"-growth-deliveries", "999", "growth"},
-		"-colour":                      {"-colour"},
-		"there is no engine \"paper\"": {"-engines", "paper"},
-		"/nonexistent":                 {"-binary", "/nonexistent/agentevents", "backlog"},
+	for want, args := range map[string][]string{
+		`there is no workload "nap"`:     {"nap"},
+		`there is no engine "paper"`:     {"-engines", "paper"},
+		`there is no floor "cellar"`:     {"-floors", "raw,cellar"},
+		"two programs are called \"x\"":  {"-binary", "a/x,b/x"},
+		"must be above 0":                {"-rate", "0"},
+		"-colour":                        {"-colour"},
+		"/nonexistent":                   {"-engines", "sqlite", "-binary", "/nonexistent/agentevents", "backlog"},
+		"needs receivers that hang":      {"-hanging", "1000", "isolation"},
+		"needs a rate, and more rows":    {"-rows", "10", "soak"},
+		"needs agents and changes":       {"-agents", "0", "pending"},
+		"needs agents, receivers and ch": {"-receivers", "0", "burst"},
 	} {
 		t.Setenv("TMPDIR", t.TempDir())
 		err := run(t.Context(), args, io.Discard, io.Discard)
-		if err == nil || !strings.Contains(err.Error(), name) {
-			t.Errorf("%v: the error is %v, and does not say %s", args, err, name)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: the error is %v, and does not say %s", args, err, want)
 		}
 		if left, err := os.ReadDir(os.Getenv("TMPDIR")); err != nil || len(left) > 0 {
 			t.Errorf("%v: left behind: %v (%v)", args, left, err)
@@ -253,59 +241,60 @@ func TestArguments(t *testing.T) {
 	}
 }
 
-// The receivers, in a process of their own: they answer, hang until they are told otherwise, and tell what came.
-func TestReceivers(t *testing.T) {
-	r, err := startReceivers(t.Context())
-	if err != nil {
-		t.Fatal(err)
+// A flag overrides the shape of each workload that is named, and no more.
+func TestShapes(t *testing.T) {
+	_, chosen, err := parse([]string{"-agents", "7", "-rate", "30", "soak", "burst"}, io.Discard)
+	if err != nil || len(chosen) != 2 {
+		t.Fatalf("%+v, %v", chosen, err)
 	}
-	defer func() {
-		if err := r.stop(); err != nil {
-			t.Error(err)
+	for _, w := range chosen {
+		if w.agents != 7 || !slices.Equal(w.rates, []float64{30}) {
+			t.Errorf("%+v", w.shape)
 		}
-	}()
-	urls, err := r.open(2)
+	}
+	if w := chosen[0]; w.name != "burst" || w.changes != 20_000 || w.receivers != 1 {
+		t.Errorf("%+v", w)
+	}
+}
+
+// The receivers answer, hang until that is changed, and hand over what has arrived.
+func TestReceivers(t *testing.T) {
+	r, err := openReceivers(2, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := r.answer("b", 0); err != nil {
-		t.Fatal(err)
-	}
-	hung := make(chan int)
-	go func() { hung <- ask(t, urls[1]+"/b/7", 4) }()
-	if status := ask(t, urls[0]+"/a/5", 3); status != http.StatusOK {
+	defer r.close()
+	r.hang("b")
+	answered := make(chan int)
+	go func() { answered <- ask(t, r.urls[1]+"/b/1/7", 4) }()
+	if status := ask(t, r.urls[0]+"/a/0/5", 3); status != http.StatusOK {
 		t.Errorf("a is answered %d", status)
 	}
-	got := arrivals(t, r, 2)
-	if err := r.answer("b", http.StatusTeapot); err != nil {
-		t.Fatal(err)
+	for r.record.Count() < 2 {
+		sleep(t.Context(), time.Millisecond)
 	}
-	if status := <-hung; status != http.StatusTeapot {
+	if _, ended := r.record.Take(); ended {
+		t.Error("a request that hangs has ended")
+	}
+	r.answer("b", http.StatusTeapot)
+	if status := <-answered; status != http.StatusTeapot {
 		t.Errorf("b is answered %d", status)
 	}
-	want := []Arrival{
-		{Client: "a", Agent: 5, Sequence: 3, ID: "msg_3", Status: http.StatusOK}, {Client: "b", Agent: 7, Sequence: 4, ID: "msg_4"},
+	r.confirmed(t.Context(), "a", 1, ignore)
+	got := map[string]int{}
+	for _, a := range r.harvest(t.Context()) {
+		got[fmt.Sprintf("%s at %d: %s %d", clientOf(a), a.Receiver, a.ID, a.Sequence)] = a.Status
 	}
-	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(Arrival{}, "At", "Host")); diff != "" {
-		t.Errorf("what came: (-want +got)\n%s", diff)
+	want := map[string]int{"a at 0: msg_3 3": http.StatusOK, "b at 1: msg_4 4": http.StatusTeapot}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("what has arrived: (-want +got)\n%s", diff)
+	}
+	if again := r.harvest(t.Context()); len(again) > 0 {
+		t.Errorf("a second harvest has %v", again)
 	}
 }
 
-// arrivals waits until so many requests have come, and returns them by client.
-func arrivals(t *testing.T, r *remote, n int) (all []Arrival) {
-	t.Helper()
-	for len(all) < n {
-		h, err := r.take()
-		if err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, h.Arrivals...)
-	}
-	slices.SortFunc(all, func(a, b Arrival) int { return strings.Compare(a.Client, b.Client) })
-	return all
-}
-
-// ask makes a request as the server does, and returns the status of the answer.
+// ask makes a request as the program does, and returns the status of the answer.
 func ask(t *testing.T, url string, sequence int64) int {
 	t.Helper()
 	req, err := http.NewRequest(http.MethodGet, url, http.NoBody)

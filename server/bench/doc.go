@@ -1,25 +1,26 @@
-// Bench measures the built binary from outside. The program, as server/lab starts it, what it is held against, the
-// receivers and the load are processes of their own on one machine, which talk over loopback; all but the program are
-// this program once more (process.go). Each workload is one file.
+// Bench measures the built binary from outside, and holds it against floors. This process sends the changes and
+// receives the webhooks; the program, as server/lab starts it, and the floors are processes of their own, on the same
+// machine.
 //
-//	go run ./server/bench                    # all workloads but growth
-//	go run ./server/bench -json out.json -picture out.svg burst steady
-//	go run ./server/bench -engines sqlite -burst-changes 2000 -rounds 1 burst
-//	go run ./server/bench growth             # takes hours, and 20 GB in TMPDIR
+//	go run ./server/bench burst steady >bench.txt       # results in Go's benchmark format
+//	benchstat -col /on bench.txt                        # golang.org/x/perf/cmd/benchstat
+//	go run ./server/bench -engines sqlite -agents 100 -changes 2000 -count 1 burst
+//	go run ./server/bench -binary bin/before,bin/agentevents -floors none -count 10 burst steady
 //
-// burst, steady, shift, fanout, pending and api hold the program, on SQLite and on PostgreSQL, against floors in the same
-// run, in turn and several times, since what a machine can do drifts: the ratios of one round say more than its figures.
-// "raw" is the receiver, which is sent the forms directly; "relay" takes the same changes, stores nothing, and sends the
-// same forms; "ledger-sqlite" and "ledger-postgres" are that relay with the least that makes it durable, one row for each
-// form; "bare" is a handler that knows the answer. What is to be reached stands in the table of targets.
+// The workloads (workload.go):
 //
-// isolation, backlog, soak and growth hold the program against itself: while a receiver hangs or is dead, after some
-// minutes, with a large store. Their load comes from this process (load.go).
+//   - burst, steady, shift and fanout have changes come as fast as they are taken, or at a rate, and compare the
+//     program with floors (throughput.go). Each round has them all in turn, since what a machine can do drifts.
+//   - isolation has some receivers hang (isolation.go).
+//   - backlog and pending have changes pile up for a receiver that is down, and come back (backlog.go).
+//   - soak has the program delete old rows all the time (soak.go).
 //
-// What is measured is the time from change to arrival: from when a change of a status was to be sent to when a receiver
-// has the headers of the request that tells of it. Both ends read the clock of the machine, and the sequence number
-// tells which belong together. Where changes come at a rate, the load does not wait for answers, so that a server that
-// hangs is not spared.
+// The floors (target.go): "raw" sends the forms directly to the receiver; "relay" takes the same changes, stores
+// nothing, and sends the same forms; "ledger-sqlite" and "ledger-postgres" are that relay with the least that makes it
+// durable, one row per form.
+//
+// The latency of a delivery is the time from when its change was due to be sent until a receiver has the request. Where
+// changes come at a rate, the load does not wait for answers, so that a server that hangs is not spared.
 //
 // It exits with 1 when something happened that must never happen, as when a delivery was lost, and never because
 // something took long.

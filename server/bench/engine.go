@@ -3,75 +3,73 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/agentevents/agentevents/store/pgtest"
 )
 
-// engine is a kind of store, and how such stores are made.
-type engine struct {
-	name   string
-	create func(ctx context.Context, name string) (url string, err error)
-	copy   func(ctx context.Context, url string) (string, error) // of a store that nobody has open
-	drop   func(ctx context.Context, url string) error
-	pid    func() int // of the first process of a server of its own, 0 if it has none
-	stop   func() error
-}
-
-// The names of the engines, as the flag has them.
+// The names of the engines.
 const (
 	sqliteName   = "sqlite"
 	postgresName = "postgres"
 )
 
-// engines are those that are asked for and there, from the first time on that anybody wants them.
-func (h *house) engines(ctx context.Context) ([]*engine, error) {
-	if h.started != nil {
-		return h.started, nil
+// engine is a kind of database, and how such databases are made.
+type engine struct {
+	name   string
+	create func(ctx context.Context) (url string, err error)
+	copy   func(ctx context.Context, url string) (string, error) // of a database that no process has open
+	drop   func(ctx context.Context, url string) error
+	pid    func() int // of the first process of the database server, 0 if there is none
+	stop   func() error
+}
+
+// startEngines starts those that are asked for, once. Without PostgreSQL on the machine it says so and goes without.
+func (b *bench) startEngines(ctx context.Context) ([]*engine, error) {
+	if b.started != nil {
+		return b.started, nil
 	}
-	for _, name := range h.wanted {
-		e, err := h.engine(ctx, name)
+	for name := range strings.SplitSeq(b.engines, ",") {
+		if name == sqliteName {
+			b.started = append(b.started, sqliteIn(b.dir))
+			continue
+		}
+		e, err := startPostgres(ctx)
 		if errors.Is(err, pgtest.ErrNone) {
-			h.say("NOTHING is measured on PostgreSQL: %v", err)
+			b.say("NOTHING is measured on PostgreSQL: %v", err)
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		h.started = append(h.started, e)
+		b.started = append(b.started, e)
 	}
-	return h.started, nil
+	if len(b.started) == 0 {
+		return nil, errors.New("there is no database to measure on")
+	}
+	return b.started, nil
 }
 
-func (h *house) engine(ctx context.Context, name string) (*engine, error) {
-	if name == sqliteName {
-		return h.sqlite(), nil
-	}
-	return postgres(ctx)
-}
-
-// stop stops what the engines have started.
-func (h *house) stop() (err error) {
-	for _, e := range h.started {
+func (b *bench) stopEngines() (err error) {
+	for _, e := range b.started {
 		err = errors.Join(err, e.stop())
 	}
 	return err
 }
 
-func (h *house) sqlite() *engine {
+// sqliteIn makes each database in a directory of its own below another.
+func sqliteIn(parent string) *engine {
+	create := func(context.Context) (string, error) {
+		dir, err := os.MkdirTemp(parent, "store-")
+		return "sqlite:" + filepath.Join(dir, "agentevents.db"), err
+	}
 	return &engine{
-		name: sqliteName, pid: func() int { return 0 }, stop: func() error { return nil },
-		create: func(_ context.Context, name string) (string, error) {
-			return "sqlite:" + filepath.Join(h.dir, name+".db"), nil
-		},
-		copy: func(_ context.Context, url string) (string, error) {
-			dir, err := os.MkdirTemp(h.dir, "round-")
-			to := filepath.Join(dir, "agentevents.db")
-			return "sqlite:" + to, errors.Join(err, copyFile(to, sqliteFile(url)))
+		name: sqliteName, create: create, pid: func() int { return 0 }, stop: func() error { return nil },
+		copy: func(ctx context.Context, url string) (string, error) {
+			to, err := create(ctx)
+			return to, errors.Join(err, copyFile(sqliteFile(to), sqliteFile(url)))
 		},
 		drop: func(_ context.Context, url string) error { return os.RemoveAll(filepath.Dir(sqliteFile(url))) },
 	}
@@ -80,25 +78,25 @@ func (h *house) sqlite() *engine {
 // sqliteFile is the path in a URL.
 func sqliteFile(url string) string { return strings.TrimPrefix(url, "sqlite:") }
 
-// postgres is a server of its own, as durable as PostgreSQL is.
-func postgres(ctx context.Context) (*engine, error) {
+// startPostgres starts a server as durable as PostgreSQL is by default.
+func startPostgres(ctx context.Context) (*engine, error) {
 	c, err := pgtest.Start(ctx, pgtest.Options{})
 	if err != nil {
 		return nil, err
 	}
-	return &engine{
-		name: postgresName, pid: c.PID, stop: c.Stop, copy: c.Copy, drop: c.Drop,
-		create: func(ctx context.Context, _ string) (string, error) { return c.Create(ctx) },
-	}, nil
+	return &engine{name: postgresName, create: c.Create, copy: c.Copy, drop: c.Drop, pid: c.PID, stop: c.Stop}, nil
 }
 
-// parseEngines reads a list such as sqlite,postgres.
-func parseEngines(list string) ([]string, error) {
-	all := strings.Split(list, ",")
-	for _, name := range all {
-		if !slices.Contains([]string{sqliteName, postgresName}, name) {
-			return nil, fmt.Errorf("there is no engine %q", name)
-		}
+// copyFile returns when the copy is on disk, or else the first durable commit would wait for all of it.
+func copyFile(to, from string) error {
+	data, err := os.ReadFile(filepath.Clean(from))
+	if err != nil {
+		return err
 	}
-	return all, nil
+	out, err := os.Create(filepath.Clean(to))
+	if err != nil {
+		return err
+	}
+	_, err = out.Write(data)
+	return errors.Join(err, out.Sync(), out.Close())
 }

@@ -3,65 +3,77 @@ package main
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"strings"
 
-	"github.com/jackc/pgx/v5"
-	_ "github.com/mattn/go-sqlite3" // the driver sqlite3
+	_ "github.com/jackc/pgx/v5/stdlib" // the driver pgx
+	_ "github.com/mattn/go-sqlite3"    // the driver sqlite3
 )
 
-// mostEntries is how many entries of a ledger share a commit.
-const mostEntries = 256
+// maxBatch is how many entries of a ledger share a commit at most.
+const maxBatch = 256
 
-// ledger is the least that keeps what a relay has taken: a row for each form, which has one column that says whether it
-// was sent, and no index. What is written at the same time shares a commit.
+const ledgerTable = "CREATE TABLE ledger (sequence INTEGER PRIMARY KEY, client TEXT NOT NULL, agent BIGINT NOT NULL, " +
+	"status TEXT NOT NULL, sent INTEGER NOT NULL DEFAULT 0)"
+
+// ledger is the least that keeps what a relay has taken: a row per form, with one column that says whether it was sent,
+// and no index. Entries that wait at the same time share a commit.
 type ledger struct {
-	write func([]entry) error
+	db    *sql.DB
 	queue chan entry
 }
 
-// entry is a form that was taken or, with nobody who waits for it, one that was sent.
+// entry is a form that was taken or, without a channel, one that was sent.
 type entry struct {
-	told
+	change
 	durable chan error
 }
 
 // openLedger makes a ledger in an empty database.
-func openLedger(url string) (l *ledger, err error) {
-	l = &ledger{queue: make(chan entry, relayWorkers*relayQueue)}
-	if file, is := strings.CutPrefix(url, "sqlite:"); is {
-		l.write, err = sqliteLedger(file)
-	} else {
-		l.write, err = postgresLedger(url)
+func openLedger(url string) (*ledger, error) {
+	driver, name := "pgx", url+"&default_query_exec_mode=simple_protocol" // which takes several statements at once
+	if file, isFile := strings.CutPrefix(url, "sqlite:"); isFile {
+		driver, name = "sqlite3", "file:"+file+"?_journal_mode=WAL&_synchronous=FULL"
 	}
+	db, err := sql.Open(driver, name)
+	if err != nil {
+		return nil, err
+	}
+	db.SetMaxOpenConns(1)
+	if _, err := db.ExecContext(context.Background(), ledgerTable); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	l := &ledger{db: db, queue: make(chan entry, relayWorkers*relayQueue)}
 	go l.run()
-	return l, err
+	return l, nil
 }
 
-// take returns when a form is durable.
-func (l *ledger) take(t told) error {
+// take returns when a form is durable. Without a ledger it does nothing.
+func (l *ledger) take(c change) error {
 	if l == nil {
 		return nil
 	}
 	durable := make(chan error, 1)
-	l.queue <- entry{t, durable}
+	l.queue <- entry{c, durable}
 	return <-durable
 }
 
-// sent notes that a form was sent, some time.
-func (l *ledger) sent(t told) {
+// sent notes that a form was sent, and does not wait until that is durable.
+func (l *ledger) sent(c change) {
 	if l != nil {
-		l.queue <- entry{told: t}
+		l.queue <- entry{change: c}
 	}
 }
 
+// run commits what waits, batch by batch.
 func (l *ledger) run() {
 	for e := range l.queue {
 		batch := []entry{e}
-		for n := min(len(l.queue), mostEntries-1); n > 0; n-- {
+		for n := min(len(l.queue), maxBatch-1); n > 0; n-- {
 			batch = append(batch, <-l.queue)
 		}
-		err := l.write(batch)
+		_, err := l.db.ExecContext(context.Background(), batchSQL(batch))
 		for _, e := range batch {
 			if e.durable != nil {
 				e.durable <- err
@@ -70,58 +82,22 @@ func (l *ledger) run() {
 	}
 }
 
-const (
-	ledgerTable = "CREATE TABLE ledger (sequence %s PRIMARY KEY, client TEXT NOT NULL, agent BIGINT NOT NULL, " +
-		"status TEXT NOT NULL, sent INTEGER NOT NULL DEFAULT 0)"
-	ledgerTaken = "INSERT INTO ledger (sequence, client, agent, status) VALUES ($1, $2, $3, $4)"
-	ledgerSent  = "UPDATE ledger SET sent = 1 WHERE sequence = $1"
-)
-
-func sqliteLedger(file string) (write func([]entry) error, err error) {
-	ctx := context.Background()
-	db, err := sql.Open("sqlite3", "file:"+file+"?_journal_mode=WAL&_synchronous=FULL&_stmt_cache_size=2")
-	if err != nil {
-		return nil, err
-	}
-	db.SetMaxOpenConns(1)
-	_, err = db.ExecContext(ctx, fmt.Sprintf(ledgerTable, "INTEGER"))
-	if err != nil {
-		return nil, err
-	}
-	return func(batch []entry) error {
-		tx, err := db.BeginTx(ctx, nil)
-		for i := 0; err == nil && i < len(batch); i++ {
-			statement, values := batch[i].statement()
-			_, err = tx.ExecContext(ctx, statement, values...)
+// batchSQL writes a batch in one transaction.
+func batchSQL(batch []entry) string {
+	var taken, sent []string
+	for _, e := range batch {
+		if e.durable == nil {
+			sent = append(sent, fmt.Sprint(e.sequence))
+		} else {
+			taken = append(taken, fmt.Sprintf("(%d, '%s', %d, '%s')", e.sequence, e.client, e.agent, e.status))
 		}
-		if err == nil {
-			err = tx.Commit()
-		}
-		return err
-	}, nil
-}
-
-// statement is what an entry is written by.
-func (e entry) statement() (string, []any) {
-	if e.durable == nil {
-		return ledgerSent, []any{e.sequence}
 	}
-	return ledgerTaken, []any{e.sequence, e.client, e.agent, string(e.status)}
-}
-
-func postgresLedger(url string) (write func([]entry) error, err error) {
-	ctx := context.Background()
-	conn, err := pgx.Connect(ctx, url)
-	if err != nil {
-		return nil, err
+	text := "BEGIN;"
+	if len(taken) > 0 {
+		text += "INSERT INTO ledger (sequence, client, agent, status) VALUES " + strings.Join(taken, ", ") + ";"
 	}
-	_, err = conn.Exec(ctx, fmt.Sprintf(ledgerTable, "BIGINT"))
-	return func(batch []entry) error {
-		var b pgx.Batch
-		for _, e := range batch {
-			statement, values := e.statement()
-			b.Queue(statement, values...)
-		}
-		return conn.SendBatch(ctx, &b).Close()
-	}, err
+	if len(sent) > 0 {
+		text += "UPDATE ledger SET sent = 1 WHERE sequence IN (" + strings.Join(sent, ", ") + ");"
+	}
+	return text + "COMMIT"
 }

@@ -1,14 +1,13 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"regexp"
 	"slices"
-	"sync"
-	"sync/atomic"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -18,24 +17,31 @@ import (
 	"github.com/agentevents/agentevents/server/lab"
 )
 
-// together is how many requests are made side by side where the rate does not matter.
-const together = 64
+const (
+	// setupRequests is how many requests are under way where the rate does not matter.
+	setupRequests = 64
+	// statusesPerRequest is as many as the API takes.
+	statusesPerRequest = 1000
+	// clientLimit is how many agents and events a client may have.
+	clientLimit = 1_000_000
+)
 
-// agent is a local agent with an event for its login and one for its logout, so that each change of its status is one
-// delivery.
+// agent is a local agent that has an event for its login and one for its logout at each of its receivers. It is used by
+// one goroutine at a time.
 type agent struct {
-	client   string
-	id       int64
-	receiver string // its URL
-
-	mu        sync.Mutex // one change at a time
-	available bool
+	client    string
+	id        int64
+	receiver  int      // the number of the first receiver
+	urls      []string // of all of them
+	available bool     // after the changes so far
 }
 
-// agents makes n agents of a client, with the ids 1 to n, over receivers in turn.
-func agents(client string, n int, receivers ...string) (all []*agent) {
+// agents makes n agents of a client, with the ids 1 to n, which have one of some receivers each, in turn. The receivers
+// are given by the number of the first, and their URLs.
+func agents(client string, n, first int, urls ...string) (all []*agent) {
 	for i := range n {
-		all = append(all, &agent{client: client, id: int64(i + 1), receiver: receivers[i%len(receivers)]})
+		r := i % len(urls)
+		all = append(all, &agent{client: client, id: int64(i + 1), receiver: first + r, urls: urls[r : r+1]})
 	}
 	return all
 }
@@ -43,213 +49,130 @@ func agents(client string, n int, receivers ...string) (all []*agent) {
 // shuffled returns agents in an order that is the same in every run.
 func shuffled(all []*agent) []*agent {
 	all = slices.Clone(all)
-	rand.New(rand.NewPCG(1, 2)).Shuffle(len(all), func(i, j int) { //nolint:gosec // nobody is to be surprised
-		all[i], all[j] = all[j], all[i]
-	})
+	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // every run has the same order
+	random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	return all
 }
 
-// change is a change of a status as it was asked for.
-type change struct {
-	client   string
-	sequence int64
-	sent     time.Time
+// toggle is the next change of an agent, which logs it in or out.
+func (a *agent) toggle() change {
+	status := gen.AgentStatusValueAvailable
+	if a.available {
+		status = gen.AgentStatusValueLoggedOut
+	}
+	a.available = !a.available
+	return change{client: a.client, agent: a.id, receiver: a.receiver, status: status, sent: time.Now()}
 }
 
-// caller is the PBX.
+// caller is the PBX of a running program.
 type caller struct {
-	api    *client.ClientWithResponses
-	url    string       // of the server
-	asks   *http.Client // as the operator
-	pid    int          // its process
-	log    *lab.Log     // what it prints
-	heldUp atomic.Int64 // nanoseconds, see hiccup
+	api   *client.ClientWithResponses
+	addr  string // HOST:PORT
+	token string
+	pid   int
+	store string // the URL of its database
+	stats string // the URL of its metrics and profiles, empty if it has none
 }
 
-func newCaller(server string) (*caller, error) {
-	t := &http.Transport{MaxIdleConns: 1024, MaxIdleConnsPerHost: 1024, IdleConnTimeout: time.Minute}
-	asks := &http.Client{Transport: &lab.Operator{URL: server, Base: t}}
-	api, err := client.NewClientWithResponses(server+"/api/ver1.0", client.WithHTTPClient(asks))
-	return &caller{url: server, api: api, asks: asks}, err
+// statsURL is what a server says about where its metrics are.
+var statsURL = regexp.MustCompile(`metrics=(http://\S+)/metrics`)
+
+func newCaller(s *lab.Server, store string) (*caller, error) {
+	api, err := lab.NewClient(s.URL, &http.Transport{MaxIdleConnsPerHost: setupRequests})
+	if err != nil {
+		return nil, err
+	}
+	token, err := lab.Token(http.DefaultClient, s.URL, lab.OperatorID, lab.OperatorSecret)
+	c := &caller{api: api, addr: hostPort(s.URL), token: token, pid: s.PID(), store: store}
+	if found := statsURL.FindStringSubmatch(s.Log.String()); found != nil {
+		c.stats = found[1]
+	}
+	return c, err
 }
 
-// register makes agents known, with their events, and their clients before.
-func (c *caller) register(ctx context.Context, all []*agent) error {
-	known := map[string]bool{}
-	for _, a := range all {
-		if known[a.client] {
-			continue
-		}
-		known[a.client] = true
-		resp, err := c.api.PutClientWithResponse(ctx, a.client, gen.ClientUpdate{})
-		if err := answered(http.StatusCreated, resp, err); err != nil {
-			return err
-		}
-		if err := c.unlimit(ctx, a.client); err != nil {
+// hostPort is HOST:PORT of a URL without a path.
+func hostPort(url string) string { return strings.TrimPrefix(url, "http://") }
+
+// register makes clients with their agents and events.
+func (c *caller) register(ctx context.Context, clients ...[]*agent) error {
+	for _, all := range clients {
+		if err := c.addClient(ctx, all[0].client); err != nil {
 			return err
 		}
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(together)
-	for _, a := range all {
-		group.Go(func() error { return c.add(ctx, a) })
+	group.SetLimit(setupRequests)
+	for _, a := range slices.Concat(clients...) {
+		group.Go(func() error { return c.addAgent(ctx, a) })
 	}
 	return group.Wait()
 }
 
-// unlimit lets a client have as many agents and events as it likes.
-func (c *caller) unlimit(ctx context.Context, id string) error {
-	many := gen.ClientLimitUpdate{Limit: new(int64(1_000_000))}
-	resp, err := c.api.PutLimitsWithResponse(ctx, id, gen.ClientLimitsUpdate{Agent: many, AgentEvent: many})
-	return answered(http.StatusOK, resp, err)
+func (c *caller) addClient(ctx context.Context, id string) error {
+	resp, err := c.api.PutClientWithResponse(ctx, id, gen.ClientUpdate{})
+	if err := lab.Answered(http.StatusCreated, resp, err); err != nil {
+		return err
+	}
+	many := gen.ClientLimitUpdate{Limit: new(int64(clientLimit))}
+	limits, err := c.api.PutLimitsWithResponse(ctx, id, gen.ClientLimitsUpdate{Agent: many, AgentEvent: many})
+	return lab.Answered(http.StatusOK, limits, err)
 }
 
-// add makes an agent: it is told of by GET when it logs in, and by POST when it logs out.
-func (c *caller) add(ctx context.Context, a *agent) error {
-	name := fmt.Sprintf("%06d@example.com", a.id)
+func (c *caller) addAgent(ctx context.Context, a *agent) error {
+	name := extension(a.id)
 	resp, err := c.api.PutLocalAgentWithResponse(ctx, a.client, a.id, gen.LocalAgentUpdate{ExtensionName: &name})
-	if err := answered(http.StatusCreated, resp, err); err != nil {
+	if err := lab.Answered(http.StatusCreated, resp, err); err != nil {
 		return err
 	}
-	url := fmt.Sprintf("%s/%s/%d", a.receiver, a.client, a.id)
-	for _, e := range []gen.AgentEventCreate{
-		{URL: url, Method: gen.RequestMethodGET, EventType: gen.EventTypeAgentLogin},
-		{URL: url, Method: gen.RequestMethodPOST, EventType: gen.EventTypeAgentLogout},
-	} {
-		resp, err := c.api.CreateLocalAgentEventWithResponse(ctx, a.client, a.id, nil, e)
-		if err := answered(http.StatusCreated, resp, err); err != nil {
-			return err
+	for i, url := range a.urls {
+		for _, t := range []gen.EventType{gen.EventTypeAgentLogin, gen.EventTypeAgentLogout} {
+			e := gen.AgentEventCreate{URL: url + a.path(a.receiver+i), Method: gen.RequestMethodPOST, EventType: t}
+			resp, err := c.api.CreateLocalAgentEventWithResponse(ctx, a.client, a.id, nil, e)
+			if err := lab.Answered(http.StatusCreated, resp, err); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-// reportHeldUp says how long the load stood still, so that nobody trusts what was measured on a machine that was busy.
-func (c *caller) reportHeldUp(out *report, round int) {
-	out.figure(round, "seconds in which the load was held up", time.Duration(c.heldUp.Load()).Seconds())
+// path is that of an agent's events at a receiver.
+func (a *agent) path(receiver int) string {
+	return change{client: a.client, agent: a.id}.path(receiver)
 }
 
-// toggle logs an agent in or out. The time that counts is that of the call.
-func (c *caller) toggle(ctx context.Context, a *agent) (change, error) {
-	ch := change{client: a.client, sent: time.Now()}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	resp, err := c.api.PutLocalAgentStatusWithResponse(ctx, a.client, a.id, gen.AgentStatusUpdate{AgentStatus: a.other()})
-	if err := answered(http.StatusOK, resp, err); err != nil {
-		return ch, err
-	}
-	ch.sequence = resp.JSON200.Sequence
-	return ch, a.changed(resp.JSON200)
-}
-
-// toggleAll does so to up to 1,000 agents of one client in one request.
-func (c *caller) toggleAll(ctx context.Context, all []*agent) ([]change, error) {
-	items := make([]gen.AgentStatusUpdateItem, len(all))
-	defer hold(all)()
-	for i, a := range all {
-		items[i] = gen.AgentStatusUpdateItem{AgentType: gen.AgentTypeLocal, AgentID: a.id, AgentStatus: a.other()}
-	}
-	sent := time.Now()
-	resp, err := c.api.PutStatusesWithResponse(ctx, all[0].client, items)
-	if err := answered(http.StatusOK, resp, err); err != nil {
-		return nil, err
-	}
-	changes := make([]change, len(all))
-	for i, result := range *resp.JSON200 {
-		if result.Status == nil {
-			return nil, fmt.Errorf("the answer for agent %d is %+v", all[i].id, *result.Error)
-		}
-		changes[i] = change{client: all[i].client, sequence: result.Status.Sequence, sent: sent}
-		if err := all[i].changed(result.Status); err != nil {
-			return nil, err
-		}
-	}
-	return changes, nil
-}
-
-// hold keeps others from changing agents until what it returns is called.
-func hold(all []*agent) (letGo func()) {
-	for _, a := range all {
-		a.mu.Lock()
-	}
-	return func() {
-		for _, a := range all {
-			a.mu.Unlock()
-		}
-	}
-}
-
-// other is the status that an agent does not have.
-func (a *agent) other() gen.AgentStatusValue {
-	if a.available {
-		return gen.AgentStatusValueLoggedOut
-	}
-	return gen.AgentStatusValueAvailable
-}
-
-// changed notes an answer, which must be that of a change with one delivery.
-func (a *agent) changed(s *gen.AgentStatus) error {
-	a.available = !a.available
-	if !s.Changed || s.Deliveries != 1 {
-		return fmt.Errorf("the answer for agent %d is %+v, and not: changed, with 1 delivery", a.id, *s)
-	}
-	return nil
-}
-
-// bulk toggles all agents of one client as fast as it goes, so many in a request.
-func (c *caller) bulk(ctx context.Context, all []*agent, size int) (changes []change, err error) {
-	for chunk := range slices.Chunk(all, size) {
-		made, err := c.toggleAll(ctx, chunk)
-		if err != nil {
-			return nil, err
-		}
-		changes = append(changes, made...)
-	}
-	return changes, nil
-}
-
-// hiccup is how long this process may be late with a change. When it is later, the machine has been busy with other
-// things, or stood still, which is no load that anybody asked for: what it has missed then is left out.
-const hiccup = 50 * time.Millisecond
-
-// steady toggles agents in turn, so many a second, until a context ends. It does not wait for answers, but for the last
-// ones in the end.
-func (c *caller) steady(ctx, until context.Context, all []*agent, rate float64) (changes []change, err error) {
-	var mu sync.Mutex
-	group, ctx := errgroup.WithContext(ctx)
-	at := time.Now()
-	for i := 0; ctx.Err() == nil && len(all) > 0; i++ {
-		if !sleep(until, time.Until(at)) {
-			break
-		}
-		if late := time.Since(at); late > hiccup {
-			at = at.Add(late)
-			c.heldUp.Add(int64(late))
-		}
-		at = at.Add(time.Duration(float64(time.Second) / rate))
-		group.Go(func() error {
-			ch, err := c.toggle(ctx, all[i%len(all)])
-			mu.Lock()
-			defer mu.Unlock()
+// toggleAll logs all agents of one client in or out as fast as it goes, in few requests.
+func (c *caller) toggleAll(ctx context.Context, all []*agent) (changes []change, err error) {
+	for chunk := range slices.Chunk(all, statusesPerRequest) {
+		items := make([]gen.AgentStatusUpdateItem, len(chunk))
+		for i, a := range chunk {
+			ch := a.toggle()
 			changes = append(changes, ch)
-			return err
-		})
+			items[i] = gen.AgentStatusUpdateItem{AgentType: gen.AgentTypeLocal, AgentID: a.id, AgentStatus: ch.status}
+		}
+		resp, err := c.api.PutStatusesWithResponse(ctx, all[0].client, items)
+		if err := lab.Answered(http.StatusOK, resp, err); err != nil {
+			return nil, err
+		}
+		made := changes[len(changes)-len(chunk):]
+		for i, result := range *resp.JSON200 {
+			if s := result.Status; s == nil || !s.Changed || s.Deliveries != 1 {
+				return nil, fmt.Errorf("the answer for agent %d is %+v, want one delivery", made[i].agent, result)
+			}
+			made[i].sequence = result.Status.Sequence
+		}
 	}
-	err = group.Wait()
-	return changes, err
+	return changes, nil
 }
 
-// answered says whether the server answered a request as it should.
-func answered(want int, resp interface {
-	StatusCode() int
-	GetBody() []byte
-}, err error,
-) error {
-	if err != nil {
-		return err
+// toggleSteadily toggles agents in turn, at a rate per second, for a time or until a context ends.
+func (c *caller) toggleSteadily(
+	ctx, until context.Context, all []*agent, rate float64, lasts time.Duration,
+) ([]change, error) {
+	l := load{addr: c.addr, connections: concurrency, rate: rate}
+	for i := range int(rate * lasts.Seconds()) {
+		ch := all[i%len(all)].toggle()
+		l.calls = append(l.calls, call{ch, apiRequest(c.addr, c.token, ch)})
 	}
-	if resp.StatusCode() != want {
-		return fmt.Errorf("the answer is %d and not %d: %s", resp.StatusCode(), want, bytes.TrimSpace(resp.GetBody()))
-	}
-	return nil
+	return l.send(ctx, until)
 }

@@ -1,188 +1,164 @@
 package main
 
 import (
-	"fmt"
-	"io"
+	"context"
 	"net/http"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/agentevents/agentevents/server/lab"
 )
 
-// Arrival is a request as a receiver got it.
-type Arrival struct {
-	Client   string // whose events they are: the first element of the path
-	Agent    int64  // the second one
-	Host     string // of the receiver, with its port
-	Sequence int64
-	ID       string // the webhook-id
-	At       int64  // when the headers were there, nanoseconds since 1970
-	Status   int    // what it was answered, 0 if nothing
+// patience is how long a round waits in vain for the next of its deliveries.
+const patience = 2 * time.Minute
+
+// receivers are web servers of this process that share a record. How they answer is set by client, which is the first
+// element of the path.
+type receivers struct {
+	urls   []string
+	record *lab.Record
+	all    []*lab.Receiver
+	delay  time.Duration // of each answer
+
+	mu      sync.Mutex
+	clients map[string]*treatment
 }
 
-func (a Arrival) confirmed() bool { return a.Status/100 == 2 }
-
-// Behaviour is what the requests of a client get from now on.
-type Behaviour struct {
-	Client string
-	Status int           // 0 leaves them without an answer, until the caller goes or it is to be otherwise
-	After  time.Duration // how long an answer takes
+// treatment is how a client's requests are answered.
+type treatment struct {
+	lab.Reply
+	release   func() // answers the requests that hang
+	confirmed int    // requests that were answered with a 2xx since the last harvest
 }
 
-// Harvest is what came since the last one.
-type Harvest struct {
-	Arrivals []Arrival      // in their order
-	Together map[string]int // the most requests of a client that were at work together
-	AtOne    map[string]int // the same at any one receiver
-}
-
-// Receivers are many receivers in one process. Its exported methods are called from the other one.
-type Receivers struct {
-	mu       sync.Mutex
-	clients  map[string]*treated
-	working  map[place]int // requests at work, of a client in all (where host is empty) and at each receiver
-	arrivals []*Arrival
-	together map[string]int
-	atOne    map[string]int
-}
-
-// place is a receiver, as one client asks it.
-type place struct{ client, host string }
-
-// treated is how a client is.
-type treated struct {
-	Behaviour
-	changed   chan struct{} // closed when that changes
-	confirmed int
-}
-
-func newReceivers() *Receivers {
-	return &Receivers{
-		clients: map[string]*treated{}, working: map[place]int{}, together: map[string]int{}, atOne: map[string]int{},
-	}
-}
-
-// Open opens so many receivers, each on a port of its own, and returns their URLs.
-func (r *Receivers) Open(n int, urls *[]string) error {
-	for range n {
-		addr, err := listen(r)
+// openReceivers opens n receivers, which answer with 200.
+func openReceivers(n int, delay time.Duration) (r *receivers, err error) {
+	r = &receivers{record: lab.NewRecord(laneOf), delay: delay, clients: map[string]*treatment{}}
+	for i := range n {
+		one, err := lab.NewReceiver(r.record, i, r.reply)
 		if err != nil {
-			return err
+			r.close()
+			return nil, err
 		}
-		*urls = append(*urls, "http://"+addr)
+		r.all, r.urls = append(r.all, one), append(r.urls, one.URL)
 	}
-	return nil
+	return r, nil
 }
 
-// Behave changes what a client gets, also those of its requests that have no answer yet.
-func (r *Receivers) Behave(b Behaviour, _ *struct{}) error {
+func (r *receivers) close() {
+	for _, one := range r.all {
+		one.Close()
+	}
+}
+
+func (r *receivers) reply(a *lab.Arrival) lab.Reply {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	g := r.of(b.Client)
-	g.Behaviour = b
-	close(g.changed)
-	g.changed = make(chan struct{})
-	return nil
+	t := r.of(clientOf(a))
+	if t.Hold == nil && t.Status == http.StatusOK {
+		t.confirmed++
+	}
+	return t.Reply
 }
 
-// Count tells how many requests of a client were confirmed since the last harvest.
-func (r *Receivers) Count(client string, n *int) error {
+// of is how a client is treated.
+func (r *receivers) of(client string) *treatment {
+	t := r.clients[client]
+	if t == nil {
+		t = &treatment{Reply: lab.Reply{Status: http.StatusOK, Delay: r.delay}, release: func() {}}
+		r.clients[client] = t
+	}
+	return t
+}
+
+// answer answers a client with a status, also the requests that hang.
+func (r *receivers) answer(client string, status int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	*n = r.of(client).confirmed
-	return nil
+	t := r.of(client)
+	t.Status, t.Hold = status, nil
+	t.release()
+	t.release = func() {}
 }
 
-// Take returns what came, and begins anew.
-func (r *Receivers) Take(_ struct{}, h *Harvest) error {
+// hang leaves the requests of a client without an answer.
+func (r *receivers) hang(client string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, a := range r.arrivals {
-		h.Arrivals = append(h.Arrivals, *a)
-	}
-	h.Together, h.AtOne = r.together, r.atOne
-	r.arrivals, r.together, r.atOne = nil, map[string]int{}, map[string]int{}
-	for _, g := range r.clients {
-		g.confirmed = 0
-	}
-	return nil
+	held := make(chan struct{})
+	t := r.of(client)
+	t.Hold, t.release = held, func() { close(held) }
 }
 
-// of is how a client is treated: until somebody says otherwise, it is answered at once.
-func (r *Receivers) of(name string) *treated {
-	g := r.clients[name]
-	if g == nil {
-		g = &treated{Behaviour: Behaviour{Client: name, Status: http.StatusOK}, changed: make(chan struct{})}
-		r.clients[name] = g
-	}
-	return g
-}
-
-func (r *Receivers) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	a, err := arrival(req)
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
-	}
-	_, _ = io.Copy(io.Discard, req.Body) // only then it is noticed when the caller goes
-	b, changed := r.enter(a)
-	for b.Status == 0 && req.Context().Err() == nil {
-		select {
-		case <-req.Context().Done():
-		case <-changed:
-			b, changed = r.behaviour(a.Client)
+// confirmed waits until n requests of a client were answered with a 2xx since the last harvest, and reports how many
+// there are so far. When none comes for too long it returns as well: the check finds what is missing.
+func (r *receivers) confirmed(ctx context.Context, client string, n int, progress func(done int)) {
+	last := time.Now()
+	for before := 0; time.Since(last) < patience && ctx.Err() == nil; sleep(ctx, 10*time.Millisecond) {
+		r.mu.Lock()
+		done := r.of(client).confirmed
+		r.mu.Unlock()
+		progress(done)
+		if done >= n {
+			return
+		}
+		if done > before {
+			before, last = done, time.Now()
 		}
 	}
-	time.Sleep(b.After)
-	r.leave(a, b.Status)
-	w.WriteHeader(max(b.Status, http.StatusOK))
 }
 
-// arrival reads /CLIENT/AGENT and the headers.
-func arrival(req *http.Request) (a *Arrival, err error) {
-	a = &Arrival{At: time.Now().UnixNano(), ID: req.Header.Get("webhook-id"), Host: req.Host}
-	path := strings.TrimPrefix(req.URL.Path, "/")
-	client, agent, found := strings.Cut(path, "/")
-	if a.Client = client; !found {
-		return a, fmt.Errorf("the path %q is not /CLIENT/AGENT", req.URL.Path)
+// ignore is a progress that does not matter.
+func ignore(int) {}
+
+// warm has all agents of some clients log in and out, so that the receivers have shown that they are quick, and the
+// program has the memory that it needs for any load.
+func (r *receivers) warm(ctx context.Context, c *caller, clients ...[]*agent) error {
+	for _, all := range clients {
+		for range 2 {
+			if _, err := c.toggleAll(ctx, all); err != nil {
+				return err
+			}
+		}
+		r.confirmed(ctx, all[0].client, 2*len(all), ignore)
 	}
-	if a.Agent, err = strconv.ParseInt(agent, 10, 64); err != nil {
-		return a, err
+	rest(ctx, c.pid)
+	r.harvest(ctx)
+	return nil
+}
+
+// harvest returns the requests that have arrived since the last harvest, when all of them have ended.
+func (r *receivers) harvest(ctx context.Context) []*lab.Arrival {
+	all, ended := r.record.Take()
+	for !ended && sleep(ctx, time.Millisecond) {
+		all, ended = r.record.Take()
 	}
-	a.Sequence, err = strconv.ParseInt(req.Header.Get("agentevents-sequence"), 10, 64)
-	return a, err
-}
-
-// enter notes an arrival and returns what it is to get.
-func (r *Receivers) enter(a *Arrival) (b Behaviour, changed <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.arrivals = append(r.arrivals, a)
-	all, one := place{client: a.Client}, place{a.Client, a.Host}
-	r.working[all]++
-	r.working[one]++
-	r.together[a.Client] = max(r.together[a.Client], r.working[all])
-	r.atOne[a.Client] = max(r.atOne[a.Client], r.working[one])
-	g := r.of(a.Client)
-	return g.Behaviour, g.changed
+	for _, t := range r.clients {
+		t.confirmed = 0
+	}
+	return all
 }
 
-func (r *Receivers) behaviour(client string) (Behaviour, <-chan struct{}) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	g := r.of(client)
-	return g.Behaviour, g.changed
+// clientOf is the client of a path /CLIENT/RECEIVER/AGENT, by which each registration has its own.
+func clientOf(a *lab.Arrival) string {
+	client, _, _ := strings.Cut(strings.TrimPrefix(a.Path, "/"), "/")
+	return client
 }
 
-// leave notes what a request is answered.
-func (r *Receivers) leave(a *Arrival, status int) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.working[place{client: a.Client}]--
-	r.working[place{a.Client, a.Host}]--
-	a.Status = status
-	if a.confirmed() {
-		r.of(a.Client).confirmed++
+// laneOf names the lane of an arrival.
+func laneOf(a *lab.Arrival) string { return a.Path }
+
+// sleep says whether it has slept to the end.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
 	}
 }

@@ -1,122 +1,162 @@
 package main
 
 import (
+	"bufio"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/server/lab"
 	"github.com/agentevents/agentevents/webhook"
 )
 
 const (
-	// relayWorkers is how many forms a relay sends together.
+	// relayArgument starts this program as a relay, with the URL of its ledger (empty for none) and those of the
+	// receivers.
+	relayArgument = "relay"
+	// relayWorkers is how many forms a relay sends at the same time.
 	relayWorkers = 32
-	// relayQueue is how many may wait for each of its workers before an answer has to.
+	// relayQueue is how many may wait for each worker before an answer has to wait.
 	relayQueue = 8192
 )
 
-// Relay is the least that takes a change of a status by HTTP and tells receivers of it by HTTP: it signs nothing, forgets
-// what fails, and stores nothing, unless it has a ledger. Its exported methods are called from another process.
-type Relay struct {
+// relay is the least that takes a status change by HTTP and sends it to receivers by HTTP: it signs nothing, forgets
+// what fails, and stores nothing, unless it has a ledger.
+type relay struct {
 	receivers []string
 	ledger    *ledger // may be nil
 	client    *http.Client
-	waiting   []chan told
+	queues    []chan change // by agent, which keeps the order of its changes
 	sequence  atomic.Int64
 }
 
-// told is a form that is to be sent to all receivers.
-type told struct {
-	client   string
-	agent    int64
-	status   gen.AgentStatusValue
-	sequence int64
+// startRelay starts a relay as a process of its own, and runs a function beside it.
+func startRelay(ctx context.Context, urls []string, ledgerURL string, fn func(addr string, pid int) error) (err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	args := append([]string{relayArgument, ledgerURL}, urls...)
+	cmd := exec.CommandContext(ctx, self, args...) //nolint:gosec // this program itself
+	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for this process, which ends that one
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start the relay: %w", err)
+	}
+	defer func() { err = errors.Join(err, in.Close(), cmd.Wait()) }()
+	addr, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		return fmt.Errorf("start the relay: %w", err)
+	}
+	return fn(strings.TrimSpace(addr), cmd.Process.Pid)
 }
 
-// Relaying is what a relay is for.
-type Relaying struct {
-	Receivers []string // their URLs
-	Ledger    string   // the URL of an empty database for its ledger, empty for none
+// serveRelay serves as a relay until its input ends, if the arguments say so, and tells whether they do.
+func serveRelay(args []string, in io.Reader, out io.Writer) bool {
+	if len(args) < 3 || args[0] != relayArgument {
+		return false
+	}
+	r := &relay{
+		receivers: args[2:], client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: relayWorkers}},
+	}
+	addr, err := r.open(args[1])
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "relay:", err)
+		return true
+	}
+	fmt.Fprintln(out, addr)
+	_, _ = io.Copy(io.Discard, in)
+	return true
 }
 
-// Open begins to serve, and returns the address.
-func (r *Relay) Open(x Relaying, addr *string) (err error) {
-	r.receivers = x.Receivers
-	if x.Ledger != "" {
-		if r.ledger, err = openLedger(x.Ledger); err != nil {
-			return err
+func (r *relay) open(ledgerURL string) (addr string, err error) {
+	if ledgerURL != "" {
+		if r.ledger, err = openLedger(ledgerURL); err != nil {
+			return "", err
 		}
 	}
-	r.client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: relayWorkers}}
 	for range relayWorkers {
-		waiting := make(chan told, relayQueue)
-		r.waiting = append(r.waiting, waiting)
-		go r.work(waiting)
+		queue := make(chan change, relayQueue)
+		r.queues = append(r.queues, queue)
+		go r.forward(queue)
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("PUT "+base+"{client}/agent/local/{agent}/status", r.put)
-	*addr, err = listen(mux)
-	return err
+	mux.HandleFunc("PUT "+lab.APIPath+"/client/{client}/agent/local/{agent}/status", r.put)
+	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // does not wait
+	if err != nil {
+		return "", err
+	}
+	go func() { _ = http.Serve(l, mux) }() // until the process ends
+	return l.Addr().String(), nil
 }
 
-// put takes a change. An agent's go to one worker, which keeps their order.
-func (r *Relay) put(w http.ResponseWriter, req *http.Request) {
+// put takes a change.
+func (r *relay) put(w http.ResponseWriter, req *http.Request) {
 	var u gen.AgentStatusUpdate
-	agent, err := strconv.ParseInt(req.PathValue("agent"), 10, 64)
-	if err == nil {
-		err = json.NewDecoder(req.Body).Decode(&u)
+	id, err := strconv.ParseInt(req.PathValue("agent"), 10, 64)
+	c := change{client: req.PathValue("client"), agent: id, sequence: r.sequence.Add(1)}
+	if err = errors.Join(err, json.NewDecoder(req.Body).Decode(&u)); err == nil {
+		c.status = u.AgentStatus
+		err = r.ledger.take(c)
 	}
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
-	}
-	t := told{req.PathValue("client"), agent, u.AgentStatus, r.sequence.Add(1)}
-	if err := r.ledger.take(t); err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}
-	r.waiting[agent%relayWorkers] <- t
+	r.queues[id%relayWorkers] <- c
 	w.Header().Set("Content-Type", "application/json")
-	fmt.Fprintf(w, `{"agent_status":%q,"sequence":%d,"changed":true,"deliveries":%d}`, u.AgentStatus, t.sequence, len(r.receivers))
+	fmt.Fprintf(w, `{"agent_status":%q,"sequence":%d,"changed":true,"deliveries":%d}`,
+		c.status, c.sequence, len(r.receivers))
 }
 
-func (r *Relay) work(waiting <-chan told) {
-	for t := range waiting {
-		for _, receiver := range r.receivers {
-			if req, err := t.post(receiver); err == nil {
-				r.send(req)
+// forward sends the changes of a queue to all receivers.
+func (r *relay) forward(queue <-chan change) {
+	for c := range queue {
+		for i, url := range r.receivers {
+			req, err := formRequest(c, url, i)
+			if err != nil {
+				continue
+			}
+			if resp, err := r.client.Do(req); err == nil {
+				_, _ = io.Copy(io.Discard, resp.Body)
+				_ = resp.Body.Close()
 			}
 		}
-		r.ledger.sent(t)
+		r.ledger.sent(c)
 	}
 }
 
-func (r *Relay) send(req *http.Request) {
-	resp, err := r.client.Do(req)
-	if err != nil {
-		return
-	}
-	_, _ = io.Copy(io.Discard, resp.Body)
-	_ = resp.Body.Close()
-}
-
-// post is the request that tells a receiver, with the same form as the program's.
-func (t told) post(receiver string) (*http.Request, error) {
+// formRequest is the request for a change to a receiver, with the same form as the program's.
+func formRequest(c change, url string, receiver int) (*http.Request, error) {
 	form := webhook.Encode(gen.AgentEventData{
-		AgentStatus: t.status, AgentType: gen.AgentTypeLocal, EventSource: gen.EventSourceAPI,
-		AgentID: strconv.FormatInt(t.agent, 10), ExtensionName: extension(t.agent),
+		AgentStatus: c.status, AgentType: gen.AgentTypeLocal, EventSource: gen.EventSourceAPI,
+		AgentID: strconv.FormatInt(c.agent, 10), ExtensionName: extension(c.agent),
 	})
-	url := receiver + "/" + t.client + "/" + strconv.FormatInt(t.agent, 10)
-	req, err := http.NewRequest(http.MethodPost, url, strings.NewReader(form)) //nolint:noctx // until the process ends
+	//nolint:noctx // until the process ends
+	req, err := http.NewRequest(http.MethodPost, url+c.path(receiver), strings.NewReader(form))
 	if err != nil {
 		return nil, err
 	}
-	sequence := strconv.FormatInt(t.sequence, 10)
+	sequence := strconv.FormatInt(c.sequence, 10)
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	req.Header.Set("webhook-id", "msg_"+sequence+"@"+req.URL.Host)
 	req.Header.Set("agentevents-sequence", sequence)
@@ -124,4 +164,4 @@ func (t told) post(receiver string) (*http.Request, error) {
 }
 
 // extension is the name that an agent has.
-func extension(agent int64) string { return strconv.FormatInt(agent, 10) + "@example.com" }
+func extension(id int64) string { return strconv.FormatInt(id, 10) + "@example.com" }

@@ -1,57 +1,122 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"fmt"
-	"io"
-	"slices"
-	"text/tabwriter"
+
+	"github.com/agentevents/agentevents/store/benchfill"
 )
 
-// target is what a value is to be, by its median over all rounds.
-type target struct {
-	Of     string  `json:"of"`
-	Least  float64 `json:"least"` // of the rounds
-	Median float64 `json:"median"`
-	Most   float64 `json:"most"`
-	Bound  float64 `json:"bound"`
-	Above  bool    `json:"above"` // at least the bound, and not at most
-	Met    bool    `json:"met"`
+// target is what burst, steady, shift and fanout send their changes to: the program, or a floor.
+type target interface {
+	label() string // see program.label
+	// serve starts it without any change of before, and runs a function beside it.
+	serve(ctx context.Context, fn func(*site) error) error
 }
 
-// atLeast notes a target for values that are to be large, where there are any.
-func (r *report) atLeast(bound float64, of string, values []float64) {
-	r.target(of, values, bound, true)
+// site is a target that runs.
+type site struct {
+	addr     string // HOST:PORT
+	token    string
+	pid      int    // of its process, 0 if it has none of its own
+	database int    // of its database server's first process, likewise
+	receiver string // its URL, where it is itself a receiver
 }
 
-// notAbove notes one for values that are to be small.
-func (r *report) notAbove(bound float64, of string, values []float64) {
-	r.target(of, values, bound, false)
-}
-
-func (r *report) target(of string, values []float64, bound float64, above bool) {
-	if len(values) == 0 {
-		return
+// call is a change and the request that makes it: by the API, or at a receiver directly.
+func (s *site) call(c change) (call, error) {
+	if s.receiver == "" {
+		return call{c, apiRequest(s.addr, s.token, c)}, nil
 	}
-	values = slices.Sorted(slices.Values(values))
-	m := median(values)
-	r.Targets = append(r.Targets, target{
-		Of: of, Least: values[0], Median: m, Most: values[len(values)-1], Bound: bound, Above: above,
-		Met: m == bound || (m > bound) == above,
+	req, err := formRequest(c, s.receiver, 0)
+	if err != nil {
+		return call{}, err
+	}
+	var b bytes.Buffer
+	err = req.Write(&b)
+	return call{c, b.Bytes()}, err
+}
+
+// raw is the receiver itself, which gets the forms directly.
+type raw struct{ url string }
+
+func (raw) label() string { return "on=raw" }
+
+func (r raw) serve(_ context.Context, fn func(*site) error) error {
+	return fn(&site{addr: hostPort(r.url), receiver: r.url})
+}
+
+// relayed is a relay, with a ledger if it has an engine for that.
+type relayed struct {
+	urls   []string // of the receivers
+	engine *engine
+}
+
+func (r relayed) label() string {
+	if r.engine == nil {
+		return "on=relay"
+	}
+	return "on=ledger-" + r.engine.name
+}
+
+func (r relayed) serve(ctx context.Context, fn func(*site) error) error {
+	s, ledgerURL := site{}, ""
+	if r.engine != nil {
+		var err error
+		if ledgerURL, err = r.engine.create(ctx); err != nil {
+			return err
+		}
+		s.database = r.engine.pid()
+	}
+	return startRelay(ctx, r.urls, ledgerURL, func(addr string, pid int) error {
+		s.addr, s.pid = addr, pid
+		return fn(&s)
 	})
 }
 
-// printTargets prints those of all workloads, if there are any.
-func (r results) printTargets(w io.Writer) {
-	if !slices.ContainsFunc(r.Reports, func(r *report) bool { return len(r.Targets) > 0 }) {
-		return
+// prepared is the program with a store that has the agents of a workload.
+type prepared struct {
+	program
+	store string // its URL
+}
+
+func (p prepared) serve(ctx context.Context, fn func(*site) error) error {
+	return p.round(ctx, p.store, func(c *caller) error {
+		return fn(&site{addr: c.addr, token: c.token, pid: c.pid, database: p.pid()})
+	})
+}
+
+// targets are the floors that are asked for, and the program with the agents of a workload. The ledgers and the
+// receiver itself take part where a change is one delivery.
+func (b *bench) targets(ctx context.Context, w workload, urls []string) (all []target, err error) {
+	programs, err := b.programs(ctx)
+	if err != nil {
+		return nil, err
 	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "\nTARGETS\tmedian\tleast\tmost\ttarget\t")
-	for _, report := range r.Reports {
-		for _, x := range report.Targets {
-			fmt.Fprintf(t, "%s: %s\t%s\t%s\t%s\t%s %s\t%s\n", report.Workload, x.Of, short(x.Median), short(x.Least), short(x.Most),
-				map[bool]string{true: "at least", false: "at most"}[x.Above], short(x.Bound), map[bool]string{true: "met", false: "NOT met"}[x.Met])
+	if b.has("relay") { // first, since benchstat compares with the first
+		all = append(all, relayed{urls: urls})
+	}
+	if b.has("raw") && w.receivers == 1 {
+		all = append(all, raw{urls[0]})
+	}
+	for _, e := range b.started {
+		if b.has("ledger") && w.receivers == 1 {
+			all = append(all, relayed{urls, e})
 		}
 	}
-	_ = t.Flush()
+	for _, p := range programs {
+		b.say("%s: prepares %d agents, %s", w.name, w.agents, p.label())
+		store, err := p.prepare(ctx, func(c *caller) error {
+			return c.register(ctx, []*agent{{client: w.name, id: 1, urls: urls}})
+		})
+		if err == nil {
+			err = benchfill.CloneAgent(ctx, store, w.agents) // calls for all agents would take minutes on any disk
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", p.label(), err)
+		}
+		all = append(all, prepared{p, store})
+	}
+	return all, nil
 }

@@ -18,14 +18,14 @@ import (
 func (c *crash) owner(conn net.Conn) any {
 	number := new(atomic.Int32)
 	from, to := port(conn.RemoteAddr()), port(conn.LocalAddr())
-	go func() { number.Store(c.ownerOf(socket(from, to))) }()
+	go func() { number.Store(c.ownerOf(socketOf(from, to))) }()
 	return number
 }
 
 // ownerOf is the server that has a socket.
 func (c *crash) ownerOf(socket string) int32 {
 	for _, r := range c.replicas {
-		s := r.running()
+		s := r.life.Load()
 		if s == nil {
 			continue
 		}
@@ -49,8 +49,8 @@ func port(a net.Addr) string {
 	return fmt.Sprintf(":%04X", tcp.Port)
 }
 
-// socket is what a file descriptor of the socket with two ports links to.
-func socket(from, to string) string {
+// socketOf is what a file descriptor of the socket with two ports links to.
+func socketOf(from, to string) string {
 	table, err := os.ReadFile("/proc/net/tcp")
 	if err != nil {
 		return ""
@@ -64,8 +64,8 @@ func socket(from, to string) string {
 	return ""
 }
 
-// server is which one has sent a request, 0 if that is not known.
-func server(a *lab.Arrival) int {
+// senderOf is which server has sent a request, 0 if that is not known.
+func senderOf(a *lab.Arrival) int {
 	number, ok := a.Peer.(*atomic.Int32)
 	if !ok {
 		return 0

@@ -11,10 +11,10 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/server/lab"
+	"github.com/agentevents/agentevents/store/benchfill"
 )
 
 const (
-	pbxClient = "12"
 	// patience is how long anything may take that normally takes milliseconds.
 	patience = 30 * time.Second
 	// silence is how long nothing may arrive before what is still pending counts as lost: longer than a breaker, the
@@ -29,6 +29,7 @@ type crash struct {
 	out      *lab.Progress
 	record   *lab.Record
 	timeline timeline
+	waits    waits
 	tally    tally
 	database *database
 
@@ -39,19 +40,21 @@ type crash struct {
 	cancel    context.CancelCauseFunc // ends the run with an error
 	reading   sync.WaitGroup          // followers
 	writing   sync.WaitGroup          // writers
+	watching  sync.WaitGroup          // of waits
 	suffering sync.WaitGroup          // faults that have not recovered
-	outages   sync.WaitGroup          // of receivers
+	receiving sync.WaitGroup          // outages of receivers
 	over      atomic.Bool             // writers have done enough
 	complete  atomic.Bool             // nothing is added to the feed any more
 
 	startTook    time.Duration // the first start
 	longestAgain time.Duration // that came again after a kill what was in flight
-	damaged      atomic.Int32  // lanes whose rows were made wrong
-	timeouts     map[attempt]bool
+	timeouts     map[benchfill.Attempt]bool
 }
 
 func newCrash(o options, dir string, out *lab.Progress) *crash {
-	return &crash{options: o, dir: dir, out: out, record: lab.NewRecord(lineOf), tally: tally{n: map[string]int{}}}
+	c := &crash{options: o, dir: dir, out: out, record: lab.NewRecord(lineOf), tally: tally{n: map[string]int{}}}
+	c.waits = waits{record: c.record, timeline: &c.timeline, servers: max(1, o.replicas), lanes: map[string]*wait{}}
+	return c
 }
 
 // single says whether there is one server, on SQLite.
@@ -61,19 +64,21 @@ func (c *crash) single() bool { return c.options.replicas == 0 }
 func (c *crash) run(ctx context.Context) (err error) {
 	began := time.Now()
 	ctx, c.cancel = context.WithCancelCause(ctx)
-	go c.timeline.watchStalls(ctx)
+	watched, endWatch := context.WithCancel(ctx)
+	c.spawn(&c.watching, func() error { c.waits.watch(watched); return nil })
 	if c.database, err = openDatabase(ctx, c.options, c.dir); err == nil {
 		err = c.play(ctx)
 	}
 	if cause := context.Cause(ctx); cause != nil {
 		err = cause // what went wrong first
 	}
+	endWatch()
+	c.watching.Wait()
 	c.cancel(nil)
-	if err = errors.Join(err, c.end()); err != nil {
+	if err := errors.Join(err, c.end()); err != nil {
 		return err
 	}
-	v, w := c.judge()
-	return c.report(&v, w, time.Since(began))
+	return c.report(time.Since(began))
 }
 
 func (c *crash) play(ctx context.Context) error {
@@ -83,17 +88,17 @@ func (c *crash) play(ctx context.Context) error {
 	if err := c.beginLoad(ctx); err != nil {
 		return err
 	}
-	out, endOutages := context.WithCancel(ctx)
-	defer endOutages()
+	troubled, calm := context.WithCancel(ctx)
+	defer calm()
 	for _, r := range c.receivers[quick+1:] {
-		p := &outagePlan{random: c.random(0, 100+r.Number)}
-		c.spawn(&c.outages, func() error { return r.runOutages(out, p) })
+		plan := outages(c.random(0, 100+r.Number))
+		c.spawn(&c.receiving, func() error { return r.runOutages(troubled, plan) })
 	}
 	if err := c.strike(ctx); err != nil {
 		return err
 	}
-	endOutages()
-	c.outages.Wait()
+	calm()
+	c.receiving.Wait()
 	return c.finish(ctx)
 }
 
@@ -122,7 +127,7 @@ func (c *crash) open(ctx context.Context) error {
 	}
 	began := time.Now()
 	for _, r := range c.replicas {
-		c.spawn(&c.suffering, func() error { return r.start(ctx, false) })
+		c.spawn(&c.suffering, func() error { return r.start(ctx) })
 	}
 	c.suffering.Wait()
 	c.startTook = time.Since(began)
@@ -135,27 +140,17 @@ func (c *crash) open(ctx context.Context) error {
 
 // beginLoad makes the client, and sets writers and followers to work.
 func (c *crash) beginLoad(ctx context.Context) error {
-	api, err := c.client(0)
+	_, err := lab.Call[any](ctx, c.router(0), http.StatusCreated, http.MethodPut, pbx, gen.ClientUpdate{})
 	if err != nil {
 		return err
 	}
-	resp, err := api.PutClientWithResponse(ctx, pbxClient, gen.ClientUpdate{})
-	if err := lab.Answered(http.StatusCreated, resp, err); err != nil {
-		return err
-	}
 	for number := range followers {
-		f := &follower{crash: c, random: c.random(3, number)}
-		if f.api, err = c.client(1 + number); err != nil {
-			return err
-		}
+		f := &follower{crash: c, api: c.router(1 + number), random: c.random(3, number)}
 		c.followers = append(c.followers, f)
 		c.spawn(&c.reading, func() error { return f.follow(ctx) })
 	}
 	for number, agents := range c.groups() {
-		w := &writer{crash: c, random: c.random(1, number), agents: agents}
-		if w.api, err = c.client(10 + number); err != nil {
-			return err
-		}
+		w := &writer{crash: c, api: c.router(10 + number), random: c.random(1, number), agents: agents}
 		c.spawn(&c.writing, func() error { return w.work(ctx) })
 	}
 	return nil
@@ -169,9 +164,7 @@ func (c *crash) random(thing, number int) *rand.Rand {
 // finish lets the servers work in peace until everything that is pending has arrived, stops them in order, and looks at
 // what they leave.
 func (c *crash) finish(ctx context.Context) error {
-	for _, r := range c.receivers {
-		r.calm()
-	}
+	c.calm()
 	c.over.Store(true)
 	c.writing.Wait()
 	c.complete.Store(true)
@@ -191,9 +184,12 @@ func (c *crash) finish(ctx context.Context) error {
 	c.suffering.Wait()
 	err := errors.Join(context.Cause(ctx), c.settle(ctx), c.verify(ctx, c.database.url), c.compareFeeds(ctx))
 	if err == nil {
-		c.timeouts, err = c.database.timeouts(ctx)
+		c.timeouts, err = benchfill.TimedOut(ctx, c.database.DB)
 	}
-	c.complain()
+	damaged := c.tally.of(laneDamaged)
+	for _, r := range c.replicas {
+		damaged = r.complain(damaged)
+	}
 	return err
 }
 
@@ -212,7 +208,7 @@ func (c *crash) end() (err error) {
 	for _, r := range c.replicas {
 		err = errors.Join(err, r.abandon())
 	}
-	for _, group := range []*sync.WaitGroup{&c.suffering, &c.outages, &c.writing, &c.reading} {
+	for _, group := range []*sync.WaitGroup{&c.suffering, &c.receiving, &c.writing, &c.reading} {
 		group.Wait()
 	}
 	for _, r := range c.receivers {

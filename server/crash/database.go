@@ -16,6 +16,7 @@ import (
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver pgx
 	_ "github.com/mattn/go-sqlite3"    // the driver sqlite3
 
+	"github.com/agentevents/agentevents/store/benchfill"
 	"github.com/agentevents/agentevents/store/pgtest"
 )
 
@@ -86,50 +87,11 @@ func (d *database) close() (err error) {
 
 // compareFeeds holds what followers saw against what is stored.
 func (c *crash) compareFeeds(ctx context.Context) error {
-	var stored []int64
-	err := c.database.each(ctx, "SELECT id FROM status_changes ORDER BY id", func(scan func(...any) error) error {
-		stored = append(stored, 0)
-		return scan(&stored[len(stored)-1])
-	})
+	stored, err := benchfill.ChangeIDs(ctx, c.database.DB)
 	for _, f := range c.followers {
 		f.compare(stored)
 	}
 	return err
-}
-
-// attempt is one that a server has recorded.
-type attempt struct {
-	id     string // the webhook-id
-	number int
-}
-
-// timeouts are the attempts that failed since no answer came in time: receivers answer at once, or almost, but everything
-// is on one machine.
-func (d *database) timeouts(ctx context.Context) (map[attempt]bool, error) {
-	all := map[attempt]bool{}
-	err := d.each(ctx, "SELECT d.webhook_id, a.number FROM attempts a JOIN deliveries d ON d.id = a.delivery_id "+
-		"WHERE a.status = 0 AND a.error LIKE 'there was no complete answer within %'", func(scan func(...any) error) error {
-		var a attempt
-		err := scan(&a.id, &a.number)
-		all[a] = true
-		return err
-	})
-	return all, err
-}
-
-// each does something with each row that a query finds.
-func (d *database) each(ctx context.Context, query string, do func(scan func(...any) error) error) error {
-	rows, err := d.QueryContext(ctx, query)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		if err := do(rows.Scan); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
 }
 
 // verify has the program look through a database that no server has.
@@ -141,7 +103,7 @@ func (c *crash) verify(ctx context.Context, url string) error {
 	}
 	for line := range strings.Lines(string(out)) {
 		if !strings.HasPrefix(line, "ok ") {
-			c.record.Wrong(complaint, "verify, of %s: %s", url, strings.TrimSpace(line))
+			c.record.Wrong(complaint, "verify: %s", strings.TrimSpace(line))
 		}
 	}
 	return nil

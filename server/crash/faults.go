@@ -27,6 +27,10 @@ type step func(ctx context.Context, c *crash, r *replica, s *stroke) error
 // period is a random time, from one to less than the other.
 type period struct{ from, to time.Duration }
 
+func between(random *rand.Rand, p period) time.Duration {
+	return p.from + time.Duration(random.Int64N(max(1, int64(p.to-p.from))))
+}
+
 // excuses are which deliveries may come again.
 type excuses int
 
@@ -40,7 +44,7 @@ type manner int
 
 const (
 	lasting    manner = 1 << iota // it goes on until it recovers; else it is over when it is injected
-	atDatabase                    // no two at a time
+	atDatabase                    // it needs the database: no two are injected at a time
 	ofAll                         // it happens to all servers
 	private                       // only if the database server is ours
 )
@@ -51,82 +55,40 @@ const (
 )
 
 var (
-	atOnce  period
-	shortly = period{0, 2 * time.Second}
-	less    = period{10 * time.Millisecond, lease - time.Second}
-	about   = period{lease - time.Second/2, lease + time.Second/2}
-	longer  = period{lease + time.Second/2, lease + 4*time.Second}
-	either  = period{time.Second / 2, lease + 4*time.Second}
+	atOnce        period
+	shortly       = period{0, 2 * time.Second}
+	lessThanLease = period{10 * time.Millisecond, lease - time.Second}
+	aboutLease    = period{lease - time.Second/2, lease + time.Second/2}
+	moreThanLease = period{lease + time.Second/2, lease + 4*time.Second}
+	anyLength     = period{time.Second / 2, lease + 4*time.Second}
 )
 
 // faults are all that there are. What is most dangerous is in a deck more than once.
 func faults() []fault {
 	return []fault{
 		// name, in a deck of each kind, when, inject, lasts, recover, excuses, manner
-		{"killed after some changes", 2, 0, changes, kill, atOnce, start, everything, 0},
-		{"killed after some requests", 2, 0, requests, kill, atOnce, start, everything, 0},
-		{"killed after some time", 1, 0, sometime, kill, atOnce, start, everything, 0},
-		{"killed while requests are held", 1, 0, held, killTwice, atOnce, start, everything, 0},
-		{"killed while it starts", 1, 0, nil, killStarting, atOnce, start, everything, 0},
-		{"killed while it stops", 1, 0, sometime, killStopping, atOnce, start, everything, 0},
+		{"killed after some changes", 2, 0, afterChanges, killServer, atOnce, startServer, everything, 0},
+		{"killed after some requests", 2, 0, afterRequests, killServer, atOnce, startServer, everything, 0},
+		{"killed after some time", 1, 0, afterTime, killServer, atOnce, startServer, everything, 0},
+		{"killed while requests are held", 1, 0, whileHeld, killTwice, atOnce, startServer, everything, 0},
+		{"killed while it starts", 1, 0, nil, killStarting, atOnce, startServer, everything, 0},
+		{"killed while it stops", 1, 0, afterTime, killStopping, atOnce, startServer, everything, 0},
 		{"killed while it makes its store", 1, 0, nil, killNew, atOnce, nil, nothing, 0},
-		{"stopped in order", 1, 0, sometime, stop, atOnce, start, unanswered, 0},
+		{"stopped in order", 1, 0, afterTime, stopServer, atOnce, startServer, unanswered, 0},
 		{"a second server on its file", 1, 0, nil, startSecond, atOnce, nil, nothing, 0},
+		{"killed, and a lane damaged", 1, 1, afterTime, damageLane, shortly, startServer, everything, atDatabase},
 
-		{"kill -9", 0, 3, nil, kill, shortly, start, everything, 0},
-		{"kill -9, and a lane damaged", 1, 1, sometime, damage, shortly, start, everything, 0},
-		{"stop in order", 0, 1, nil, stop, shortly, start, nothing, 0},
-		{"freeze of less than a lease", 0, 1, nil, freeze, less, undo, everything, lasting},
-		{"freeze of about a lease", 0, 2, nil, freeze, about, undo, everything, lasting},
-		{"freeze of more than a lease", 0, 2, nil, freeze, longer, undo, everything, lasting},
-		{"cut off from the database", 0, 1, nil, cut, either, undo, everything, lasting},
+		{"kill -9", 0, 3, nil, killServer, shortly, startServer, everything, 0},
+		{"stop in order", 0, 1, nil, stopServer, shortly, startServer, nothing, 0},
+		{"freeze of less than a lease", 0, 1, nil, freezeServer, lessThanLease, undoFault, everything, lasting},
+		{"freeze of about a lease", 0, 2, nil, freezeServer, aboutLease, undoFault, everything, lasting},
+		{"freeze of more than a lease", 0, 2, nil, freezeServer, moreThanLease, undoFault, everything, lasting},
+		{"cut off from the database", 0, 1, nil, cutOff, anyLength, undoFault, everything, lasting},
 		{"connections ended", 0, 1, nil, endConnections, atOnce, nil, everything, atDatabase},
 		{"all connections ended", 0, 1, nil, endConnections, atOnce, nil, everything, atDatabase | ofAll},
-		{"restart of the database", 0, 1, nil, restart, atOnce, nil, everything, atDatabase | ofAll | private},
+		{"restart of the database", 0, 1, nil, restartDatabase, atOnce, nil, everything, atDatabase | ofAll | private},
 		{"crash of the database", 0, 1, nil, crashDatabase, atOnce, nil, everything, atDatabase | ofAll | private},
 	}
-}
-
-// stroke is one fault that is planned.
-type stroke struct {
-	*fault
-	replica int           // which server it happens to, from 1; the next one that has no fault
-	lasts   time.Duration // before it recovers
-	pause   time.Duration // before the next
-	random  *rand.Rand    // decides about the rest
-}
-
-// deck decides about strokes: each fault in it is dealt, until it is empty.
-type deck struct {
-	random   *rand.Rand
-	replicas int // 0 for one server on SQLite
-	private  bool
-	left     []*fault
-}
-
-func (d *deck) next() *stroke {
-	if len(d.left) == 0 {
-		d.shuffle()
-	}
-	s := &stroke{fault: d.left[0], replica: 1 + d.random.IntN(max(1, d.replicas))}
-	d.left = d.left[1:]
-	s.lasts = between(d.random, s.fault.lasts)
-	if d.replicas > 0 {
-		s.pause = between(d.random, period{0, 15 * time.Second / time.Duration(d.replicas)})
-	} else {
-		s.lasts = 0 // there is no other server that would go on
-	}
-	s.random = rand.New(rand.NewPCG(d.random.Uint64(), 0)) //nolint:gosec // no secret
-	return s
-}
-
-func (d *deck) shuffle() {
-	for _, f := range faults() {
-		for range f.count(d.replicas == 0, d.private) {
-			d.left = append(d.left, &f)
-		}
-	}
-	d.random.Shuffle(len(d.left), func(i, j int) { d.left[i], d.left[j] = d.left[j], d.left[i] })
 }
 
 // count is how many of a fault are in a deck.
@@ -140,20 +102,53 @@ func (f *fault) count(single, ours bool) int {
 	return f.several
 }
 
+// stroke is one fault that is planned.
+type stroke struct {
+	*fault
+	replica int           // which server it happens to, from 1; the next one that has no fault
+	lasts   time.Duration // before it recovers
+	pause   time.Duration // before the next
+	random  *rand.Rand    // decides about the rest
+}
+
 // upTo is a random time that is less than another.
 func (s *stroke) upTo(d time.Duration) time.Duration { return between(s.random, period{0, d}) }
 
-func between(random *rand.Rand, p period) time.Duration {
-	return p.from + time.Duration(random.Int64N(max(1, int64(p.to-p.from))))
+// deck decides about strokes: each fault in it is dealt, until it is empty.
+type deck struct {
+	random   *rand.Rand
+	replicas int // 0 for one server on SQLite
+	private  bool
+	left     []fault
+}
+
+func (d *deck) next() *stroke {
+	if len(d.left) == 0 {
+		for _, f := range faults() {
+			for range f.count(d.replicas == 0, d.private) {
+				d.left = append(d.left, f)
+			}
+		}
+		d.random.Shuffle(len(d.left), func(i, j int) { d.left[i], d.left[j] = d.left[j], d.left[i] })
+	}
+	s := &stroke{fault: &d.left[0], replica: 1}
+	s.random = rand.New(rand.NewPCG(d.random.Uint64(), 0)) //nolint:gosec // no secret
+	d.left = d.left[1:]
+	if d.replicas > 0 { // else there is no other server that would go on
+		s.replica += d.random.IntN(d.replicas)
+		s.lasts = between(d.random, s.fault.lasts)
+		s.pause = between(d.random, period{0, 15 * time.Second / time.Duration(d.replicas)})
+	}
+	return s
 }
 
 // strike deals faults until there were enough and all servers are up again.
 func (c *crash) strike(ctx context.Context) error {
 	d := &deck{random: c.random(0, -1), replicas: c.options.replicas, private: c.database.cluster != nil}
 	began := time.Now()
-	for n := 1; c.goesOn(n, time.Since(began)); n++ {
+	for n := 1; n <= c.cycles && c.single() || time.Since(began) < c.lasts && !c.single(); n++ {
 		s := d.next()
-		r, err := c.target(ctx, s)
+		r, err := c.free(ctx, s)
 		if err != nil {
 			return err
 		}
@@ -164,36 +159,25 @@ func (c *crash) strike(ctx context.Context) error {
 		if err := pause(ctx, s.pause); err != nil {
 			return err
 		}
-		c.progress(n, time.Since(began), s)
+		how := fmt.Sprintf("cycle %d of %d", n, c.cycles)
+		if !c.single() {
+			how = fmt.Sprintf("%.0f of %.0f seconds", time.Since(began).Seconds(), c.lasts.Seconds())
+		}
+		c.out.Show("%s, last: %s; so far %d changes, %d requests", how, s.name, c.tally.of(statusSet), c.record.Count())
 	}
 	c.suffering.Wait()
 	return context.Cause(ctx)
 }
 
-func (c *crash) goesOn(n int, since time.Duration) bool {
-	if c.single() {
-		return n <= c.cycles
-	}
-	return since < c.options.lasts
-}
-
-func (c *crash) progress(n int, since time.Duration, s *stroke) {
-	how := fmt.Sprintf("cycle %d of %d", n, c.cycles)
-	if !c.single() {
-		how = fmt.Sprintf("%.0f of %.0f seconds", since.Seconds(), c.options.lasts.Seconds())
-	}
-	c.out.Show("%s, last: %s; so far %d changes, %d requests", how, s.name, c.tally.of(answered), c.record.Count())
-}
-
-// target waits for a server that has no fault, from a certain one on, and takes it; nil stands for all.
-func (c *crash) target(ctx context.Context, s *stroke) (free *replica, err error) {
+// free waits for a server that has no fault, from a certain one on, and takes it; nil stands for all.
+func (c *crash) free(ctx context.Context, s *stroke) (r *replica, err error) {
 	if s.how&ofAll != 0 {
 		return nil, nil
 	}
-	return free, until(ctx, patience, func() bool {
+	return r, until(ctx, patience, func() bool {
 		for i := range c.replicas {
-			free = c.replicas[(s.replica-1+i)%len(c.replicas)]
-			if free.busy.CompareAndSwap(false, true) {
+			r = c.replicas[(s.replica-1+i)%len(c.replicas)]
+			if r.busy.CompareAndSwap(false, true) {
 				return true
 			}
 		}
@@ -209,26 +193,34 @@ func (c *crash) suffer(ctx context.Context, r *replica, s *stroke) error {
 		defer r.busy.Store(false)
 	}
 	if s.when != nil {
-		if err := s.when(ctx, c, r, s); err != nil {
+		err := s.when(ctx, c, r, s)
+		if errors.Is(err, errLate) {
+			c.record.Wrong(overdue, "the moment to be %s does not come", s.name)
+		} else if err != nil {
 			return err
 		}
 	}
+	t, err := c.inject(ctx, who, r, s)
+	defer c.timeline.recovered(t)
+	if err == nil {
+		err = pause(ctx, s.lasts)
+	}
+	if s.recover != nil {
+		err = errors.Join(err, s.recover(ctx, c, r, s))
+	}
+	return err
+}
+
+func (c *crash) inject(ctx context.Context, who int, r *replica, s *stroke) (*trouble, error) {
 	if s.how&atDatabase != 0 {
 		c.database.exclusive.Lock()
 		defer c.database.exclusive.Unlock()
 	}
 	c.tally.add(s.name, 1)
 	t := c.timeline.begin(trouble{fault: s.fault, who: who})
-	defer c.timeline.recovered(t)
 	err := s.inject(ctx, c, r, s)
 	if s.how&lasting == 0 {
 		c.timeline.end(t)
 	}
-	if err == nil {
-		err = pause(ctx, s.lasts)
-	}
-	if s.recover == nil {
-		return err
-	}
-	return errors.Join(err, s.recover(ctx, c, r, s))
+	return t, err
 }

@@ -3,12 +3,12 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"slices"
 
 	"github.com/agentevents/agentevents/gen"
-	"github.com/agentevents/agentevents/gen/client"
 	"github.com/agentevents/agentevents/server/lab"
 )
 
@@ -17,8 +17,8 @@ const followers = 2
 
 // follower reads the feed of changes page by page, and waits for what comes.
 type follower struct {
-	crash  *crash
-	api    *client.ClientWithResponses
+	*crash
+	api    *router
 	random *rand.Rand
 	seen   []int64
 }
@@ -26,7 +26,7 @@ type follower struct {
 // follow reads until nothing is added any more and a page is empty.
 func (f *follower) follow(ctx context.Context) error {
 	for {
-		complete := f.crash.complete.Load()
+		complete := f.complete.Load()
 		n, err := f.page(ctx)
 		switch {
 		case errors.Is(err, errAway):
@@ -38,19 +38,16 @@ func (f *follower) follow(ctx context.Context) error {
 
 // page reads on after the last change that was seen.
 func (f *follower) page(ctx context.Context) (n int, err error) {
-	after, limit, wait := f.last(), 1+f.random.IntN(50), f.random.IntN(3)
-	params := gen.ListStatusChangesParams{After: &after, Limit: &limit, Wait: &wait}
-	resp, err := f.api.ListStatusChangesWithResponse(ctx, pbxClient, &params)
-	if err := lab.Answered(http.StatusOK, resp, err); err != nil {
-		return 0, err
-	}
-	for _, c := range *resp.JSON200 {
+	after, limit, seconds := f.last(), 1+f.random.IntN(50), f.random.IntN(3)
+	url := fmt.Sprintf("%s/status_change/?after=%d&limit=%d&wait=%d", pbx, after, limit, seconds)
+	changes, err := lab.Call[[]gen.StatusChange](ctx, f.api, http.StatusOK, http.MethodGet, url, nil)
+	for _, c := range changes {
 		if c.Sequence <= f.last() {
-			f.crash.record.Wrong(lab.Disorder, "the feed has change %d after change %d", c.Sequence, f.last())
+			f.record.Wrong(lab.Disorder, "the feed has change %d after change %d", c.Sequence, f.last())
 		}
 		f.seen = append(f.seen, c.Sequence)
 	}
-	return len(*resp.JSON200), nil
+	return len(changes), err
 }
 
 // last is the last change that was seen, 0 for none.
@@ -65,10 +62,10 @@ func (f *follower) last() int64 {
 func (f *follower) compare(stored []int64) {
 	for _, sequence := range stored {
 		if !slices.Contains(f.seen, sequence) {
-			f.crash.record.Wrong(lab.Lost, "change %d is stored, and the feed has passed it", sequence)
+			f.record.Wrong(lab.Lost, "change %d is stored, and the feed has passed it", sequence)
 		}
 	}
 	if len(f.seen) != len(stored) {
-		f.crash.record.Wrong(lab.Mismatched, "the feed had %d changes, and %d are stored", len(f.seen), len(stored))
+		f.record.Wrong(lab.Mismatched, "the feed had %d changes, and %d are stored", len(f.seen), len(stored))
 	}
 }

@@ -6,17 +6,17 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/agentevents/agentevents/server/lab"
+	"github.com/agentevents/agentevents/store/benchfill"
 )
 
 // Moments.
 
-func changes(ctx context.Context, c *crash, _ *replica, s *stroke) error {
-	return grows(ctx, s, func() int { return c.tally.of(answered) })
+func afterChanges(ctx context.Context, c *crash, _ *replica, s *stroke) error {
+	return grows(ctx, s, func() int { return c.tally.of(statusSet) })
 }
 
-// requests is when some have arrived: the last is being answered, and not recorded yet.
-func requests(ctx context.Context, c *crash, _ *replica, s *stroke) error {
+// afterRequests is when some have arrived: the last is being answered, and not recorded yet.
+func afterRequests(ctx context.Context, c *crash, _ *replica, s *stroke) error {
 	return grows(ctx, s, c.record.Count)
 }
 
@@ -25,12 +25,12 @@ func grows(ctx context.Context, s *stroke, count func() int) error {
 	return until(ctx, patience, func() bool { return count() >= want })
 }
 
-func sometime(ctx context.Context, _ *crash, _ *replica, s *stroke) error {
+func afterTime(ctx context.Context, _ *crash, _ *replica, s *stroke) error {
 	return pause(ctx, s.upTo(300*time.Millisecond))
 }
 
-// held is when the first receiver holds some requests.
-func held(ctx context.Context, c *crash, r *replica, s *stroke) error {
+// whileHeld is when the first receiver holds some requests.
+func whileHeld(ctx context.Context, c *crash, r *replica, s *stroke) error {
 	c.hold(true)
 	want := min(1+s.random.IntN(3), c.agents/4)
 	return until(ctx, patience, func() bool {
@@ -41,35 +41,38 @@ func held(ctx context.Context, c *crash, r *replica, s *stroke) error {
 
 // Faults and recoveries.
 
-func start(ctx context.Context, c *crash, r *replica, s *stroke) error {
-	return r.start(ctx, c.single() && s.random.IntN(4) > 0)
+func startServer(ctx context.Context, c *crash, r *replica, s *stroke) error {
+	c.hold(c.single() && s.random.IntN(4) > 0)
+	return r.start(ctx)
 }
 
-func kill(ctx context.Context, _ *crash, r *replica, _ *stroke) error { return r.kill(ctx) }
+func killServer(ctx context.Context, _ *crash, r *replica, _ *stroke) error { return r.kill(ctx) }
 
-func stop(ctx context.Context, _ *crash, r *replica, _ *stroke) error { return r.stop(ctx) }
+func stopServer(ctx context.Context, _ *crash, r *replica, _ *stroke) error { return r.stop(ctx) }
 
-func undo(_ context.Context, _ *crash, r *replica, _ *stroke) error { return r.undo() }
+func undoFault(_ context.Context, _ *crash, r *replica, _ *stroke) error { return r.undo() }
 
-// prompt is how soon after a start everything has arrived again that was in flight at a kill. The server promises a second.
-// What differs from that is the end of a lease, more than a minute.
+// prompt is how soon after a start everything has arrived again that was in flight at a kill. The server promises a
+// second. What differs from that is the end of a lease, more than a minute.
 const prompt = 5 * time.Second
 
 // killTwice kills a server, and again when what was in flight has come again.
 func killTwice(ctx context.Context, c *crash, r *replica, _ *stroke) error {
-	if err := errors.Join(r.kill(ctx), r.start(ctx, false)); err != nil {
+	err := r.kill(ctx)
+	c.hold(false)
+	if err := errors.Join(err, r.start(ctx)); err != nil {
 		return err
 	}
-	began := time.Now()
-	_, cut := c.inFlight(r.began)
+	began, again := time.Now(), r.began
+	_, cut := c.inFlight(again)
 	c.tally.add(heldTwice, len(cut))
-	err := until(ctx, prompt, func() bool {
-		_, cut = c.inFlight(r.began)
+	err = until(ctx, prompt, func() bool {
+		_, cut = c.inFlight(again)
 		return len(cut) == 0
 	})
 	c.longestAgain = max(c.longestAgain, time.Since(began))
 	if errors.Is(err, errLate) {
-		c.record.Wrong(late, "what was in flight at a kill did not come again within %v: %v", prompt, cut)
+		c.record.Wrong(lateStart, "what was in flight at a kill did not come again within %v: %v", prompt, cut)
 		err = nil
 	}
 	return errors.Join(err, r.kill(ctx))
@@ -77,10 +80,10 @@ func killTwice(ctx context.Context, c *crash, r *replica, _ *stroke) error {
 
 // killStarting kills a server before it is ready again, or hardly later.
 func killStarting(ctx context.Context, c *crash, r *replica, s *stroke) error {
-	if err := errors.Join(r.kill(ctx), c.killEarly(ctx, c.database.url, s)); err != nil {
+	if err := errors.Join(r.kill(ctx), c.killEarly(ctx, r.url, s)); err != nil {
 		return err
 	}
-	return r.settle(ctx)
+	return r.gone(ctx)
 }
 
 // killEarly starts a server and kills it after a part of the time that a start takes.
@@ -94,19 +97,19 @@ func (c *crash) killEarly(ctx context.Context, url string, s *stroke) error {
 }
 
 // killStopping sends SIGTERM and kills the server shortly after, if it has not stopped in order by then.
-func killStopping(ctx context.Context, c *crash, r *replica, s *stroke) error {
-	server, stopped := r.leave(), make(chan error, 1)
+func killStopping(ctx context.Context, _ *crash, r *replica, s *stroke) error {
+	server, stopped := r.life.Swap(nil), make(chan error, 1)
 	go func() { stopped <- server.Stop() }()
 	select {
 	case err := <-stopped:
-		return errors.Join(server.Explain(err), r.settle(ctx))
+		return errors.Join(server.Explain(err), r.gone(ctx))
 	case <-time.After(s.upTo(60 * time.Millisecond)):
 	}
 	killed := server.Kill()
 	if err := <-stopped; killed != nil && err != nil {
 		return server.Explain(errors.Join(killed, err))
 	}
-	return r.settle(ctx)
+	return r.gone(ctx)
 }
 
 // killNew kills a server while it makes a store. Whatever is there then, the next start is one like any other.
@@ -123,40 +126,34 @@ func killNew(ctx context.Context, c *crash, _ *replica, s *stroke) error {
 }
 
 // startSecond starts another server on a file that one serves, which must be refused.
-func startSecond(ctx context.Context, c *crash, _ *replica, _ *stroke) error {
-	server, err := c.launch(ctx, c.database.url)
+func startSecond(ctx context.Context, c *crash, r *replica, _ *stroke) error {
+	server, err := c.launch(ctx, r.url)
 	if err != nil {
 		return err
 	}
 	if server.Ready(ctx) == nil {
 		c.record.Wrong(complaint, "a second server serves a file that another one does")
 	}
-	if err := server.Kill(); !errors.Is(err, lab.ErrEnded) {
-		return err
-	}
-	return nil
+	return ignoreEnd(server.Kill())
 }
 
-// damage kills a server and makes the row of a lane wrong, as no rule allows: the lane counts one delivery too many, and is
-// never due. The safety net, which looks when a server starts, has to find that.
-func damage(ctx context.Context, c *crash, r *replica, _ *stroke) error {
+// damageLane kills a server and makes the row of a lane wrong. The safety net, which looks when a server starts, has to
+// find that.
+func damageLane(ctx context.Context, c *crash, r *replica, _ *stroke) error {
 	if err := r.kill(ctx); err != nil {
 		return err
 	}
-	_, err := c.database.ExecContext(ctx, "UPDATE lanes SET pending = pending + 1, due_at = NULL WHERE id = "+
-		"(SELECT id FROM lanes ORDER BY pending DESC, id LIMIT 1)")
-	c.damaged.Add(1)
+	c.tally.add(laneDamaged, 1)
+	return benchfill.DamageLane(ctx, c.database.DB)
+}
+
+func freezeServer(_ context.Context, _ *crash, r *replica, _ *stroke) (err error) {
+	r.undo, err = r.life.Load().Freeze()
 	return err
 }
 
-func freeze(_ context.Context, _ *crash, r *replica, _ *stroke) (err error) {
-	r.undo, err = r.running().Freeze()
-	return err
-}
-
-func cut(_ context.Context, _ *crash, r *replica, _ *stroke) error {
-	mend := r.proxy.cut()
-	r.undo = func() error { mend(); return nil }
+func cutOff(_ context.Context, _ *crash, r *replica, _ *stroke) error {
+	r.undo = r.proxy.cut()
 	return nil
 }
 
@@ -171,7 +168,7 @@ func endConnections(ctx context.Context, c *crash, r *replica, _ *stroke) error 
 	return err
 }
 
-func restart(ctx context.Context, c *crash, _ *replica, _ *stroke) error {
+func restartDatabase(ctx context.Context, c *crash, _ *replica, _ *stroke) error {
 	return c.database.cluster.Restart(ctx)
 }
 

@@ -1,13 +1,13 @@
 // Crash has faults happen to the program again and again at random moments, while statuses change and deliveries are in
 // flight, while registrations are moved, disabled and deleted. In the end every delivery that was promised is compared
-// with every request that has arrived. What is lost, out of order, late, or came twice without an excuse is printed, and
-// makes the exit code 1.
+// with every request that has arrived. What is lost, out of order, late, or came twice without an excuse is printed,
+// and makes the exit code 1.
 //
 //	go run ./server/crash -binary bin/agentevents -cycles 300
 //	go run ./server/crash -binary bin/agentevents -replicas 3 -lasts 3m
 //
-// The first is one server on SQLite, which is killed (kill -9) or stopped so often. The second are servers that share one
-// PostgreSQL database, with more faults, for a time. The table in faults.go has all of them, and what each excuses.
+// The first is one server on SQLite, which is killed (kill -9) or stopped so often. The second are servers that share
+// one PostgreSQL database, with more faults, for a time. The table in faults.go has all of them, and what each excuses.
 //
 // Two of the three receivers go away again and again for some seconds, see mode. What is pending for a receiver that is
 // back has to be sent within the bound that the README gives, from the delays that the outage was long enough for; time

@@ -7,7 +7,7 @@ import (
 	"sync"
 )
 
-// proxy is the network between a replica and the database. It can swallow what goes through, and nobody is told.
+// proxy is the network between a server and the database. It can swallow what goes through, unnoticed by both.
 type proxy struct {
 	listener net.Listener
 	network  string // of the database, and
@@ -41,21 +41,18 @@ func (p *proxy) serve() {
 
 // join carries what is said on a connection, until either side ends it.
 func (p *proxy) join(from net.Conn) {
-	defer from.Close()
 	to, err := new(net.Dialer).DialContext(context.Background(), p.network, p.address)
 	if err != nil {
+		_ = from.Close()
 		return
 	}
-	defer to.Close()
-	go func() {
-		defer from.Close()
-		defer to.Close()
-		p.carry(from, to)
-	}()
+	go p.carry(from, to)
 	p.carry(to, from)
 }
 
 func (p *proxy) carry(from, to net.Conn) {
+	defer from.Close()
+	defer to.Close()
 	text := make([]byte, 1<<15)
 	for {
 		n, err := from.Read(text)
@@ -71,8 +68,11 @@ func (p *proxy) carry(from, to net.Conn) {
 	}
 }
 
-// cut lets nothing through until it is mended.
-func (p *proxy) cut() (mend func()) {
+// cut lets nothing through until it is restored.
+func (p *proxy) cut() (restore func() error) {
 	p.gate.Lock()
-	return p.gate.Unlock
+	return func() error {
+		p.gate.Unlock()
+		return nil
+	}
 }

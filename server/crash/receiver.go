@@ -36,23 +36,21 @@ func (m mode) String() string {
 // receiver is one whose mode changes.
 type receiver struct {
 	*lab.Receiver
-	crash *crash
+	*crash
 
 	mu      sync.Mutex
 	random  *rand.Rand
 	mode    mode
 	changed chan struct{} // is closed when the mode changes
 	behind  bool          // it has come back, and not each lane has got something since
-	refuses bool          // and is slow
+	refuses bool          // it is slow, and refuses now and then
 	holds   bool          // it leaves some requests without an answer
 	asked   int           // requests since that was set
 	held    int           // how many of these have no answer
 }
 
 func (c *crash) openReceiver(number int) (err error) {
-	r := &receiver{
-		crash: c, random: c.random(0, number), changed: make(chan struct{}), refuses: number == picky,
-	}
+	r := &receiver{crash: c, random: c.random(0, number), changed: make(chan struct{}), refuses: number == picky}
 	r.Receiver, err = lab.NewReceiver(c.record, number, r.reply)
 	if err == nil {
 		c.receivers = append(c.receivers, r)
@@ -69,12 +67,15 @@ func (c *crash) hold(holds bool) {
 	}
 }
 
-// calm makes a receiver confirm everything from now on.
-func (r *receiver) calm() {
-	r.setMode(healthy)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.holds, r.refuses = false, false
+// calm makes receivers confirm everything from now on.
+func (c *crash) calm() {
+	c.hold(false)
+	for _, r := range c.receivers {
+		r.setMode(healthy)
+		r.mu.Lock()
+		r.refuses = false
+		r.mu.Unlock()
+	}
 }
 
 // setMode begins or ends an outage, and cuts off what has no answer.
@@ -99,13 +100,10 @@ func (r *receiver) reply(a *lab.Arrival) (reply lab.Reply) {
 	switch {
 	case a.Held:
 		reply.Cut = true
-	case r.mode == hanging:
+	case r.mode == hanging || r.mode == healthy && r.holdsNext():
 		reply.Hold = r.changed
 	case r.mode != healthy: // a closed port's are those that have come before
-		all := []int{http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable}
-		reply.Status = all[r.random.IntN(len(all))]
-	case r.holdsNext():
-		reply.Hold = r.changed
+		reply.Status = http.StatusInternalServerError + []int{0, 2, 3}[r.random.IntN(3)]
 	case r.refuses:
 		if r.random.IntN(2) == 0 {
 			reply.Delay = between(r.random, period{0, 50 * time.Millisecond})
@@ -113,26 +111,26 @@ func (r *receiver) reply(a *lab.Arrival) (reply lab.Reply) {
 		// After more failures the delivery would wait for long, see schedule. A probe that is refused means that the
 		// receiver is not back yet.
 		if a.Attempt == 1 && !r.behind {
-			reply.Status, reply.RetryAfter = r.refusal()
+			reply.Status, reply.RetryAfter = refusal(r.random.IntN(5000))
 		}
 	}
 	return reply
 }
 
-// holdsNext says whether a request is left without an answer. None of the first is: a server that knows nothing yet of a
-// receiver sends it few at a time, and without answers no more.
+// holdsNext says whether a request is left without an answer. None of the first is: a server that knows nothing yet of
+// a receiver sends it few at a time, and without answers no more.
 func (r *receiver) holdsNext() bool {
 	r.asked++
-	if !r.holds || r.asked < 20 || r.held == min(r.crash.agents/2, 8) || r.random.IntN(20) > 0 {
+	if !r.holds || r.asked < 20 || r.held == min(r.agents/2, 8) || r.random.IntN(20) > 0 {
 		return false
 	}
 	r.held++
 	return true
 }
 
-// refusal is nothing most of the time.
-func (r *receiver) refusal() (status, retryAfter int) {
-	switch n := r.random.IntN(5000); {
+// refusal is that of a random number below 5000, and most of the time nothing.
+func refusal(n int) (status, retryAfter int) {
+	switch {
 	case n < 100:
 		return http.StatusInternalServerError, 0
 	case n < 120:
@@ -143,12 +141,6 @@ func (r *receiver) refusal() (status, retryAfter int) {
 	return 0, 0
 }
 
-// outagePlan decides about the outages of one receiver: each mode is dealt, until the deck is empty.
-type outagePlan struct {
-	random *rand.Rand
-	deck   []int
-}
-
 // outage is one that is planned.
 type outage struct {
 	mode  mode
@@ -156,62 +148,62 @@ type outage struct {
 	lasts time.Duration
 }
 
-// next is an outage that is long enough for the breaker to open, or for one probe or two to fail.
-func (p *outagePlan) next() outage {
-	if len(p.deck) == 0 {
-		p.deck = p.random.Perm(int(modes) - 1)
+// outages plans those of one receiver: each mode is dealt, until the deck is empty. An outage is long enough for the
+// breaker to open, or for one probe or two to fail.
+func outages(random *rand.Rand) func() outage {
+	var left []int
+	return func() outage {
+		if len(left) == 0 {
+			left = random.Perm(int(modes) - 1)
+		}
+		m := mode(1 + left[0])
+		left = left[1:]
+		before := between(random, period{4 * time.Second, 12 * time.Second})
+		return outage{m, before, between(random, period{2 * time.Second, 14 * time.Second})}
 	}
-	m := mode(1 + p.deck[0])
-	p.deck = p.deck[1:]
-	pause := between(p.random, period{4 * time.Second, 12 * time.Second})
-	return outage{m, pause, between(p.random, period{2 * time.Second, 14 * time.Second})}
 }
 
 // maxBacklog is how long the next outage waits for lanes that have got nothing since the one before it.
 const maxBacklog = time.Minute
 
 // runOutages has a receiver go away and come back until ctx ends. In the end it is back.
-func (r *receiver) runOutages(ctx context.Context, p *outagePlan) error {
+func (r *receiver) runOutages(ctx context.Context, next func() outage) error {
 	for {
-		next := p.next()
-		if pause(ctx, next.pause) != nil {
+		o := next()
+		if pause(ctx, o.pause) != nil {
 			return nil //nolint:nilerr // it is the end
 		}
-		if err := r.outage(ctx, next); err != nil {
+		if err := r.goAway(ctx, o); err != nil {
 			return err
 		}
 		back := time.Now()
-		_ = until(ctx, maxBacklog, func() bool { return !r.crash.lagging(r.Number, back) })
+		_ = until(ctx, maxBacklog, func() bool { return !r.lagging(r.Number, back) })
 		r.caughtUp()
 	}
 }
 
-// outage is one outage, which ends early when ctx does. What was confirmed before it gets its answer completely.
-func (r *receiver) outage(ctx context.Context, o outage) error {
-	t := r.crash.timeline.begin(trouble{mode: o.mode, who: r.Number})
-	defer r.crash.timeline.end(t)
-	r.crash.tally.add(o.mode.String(), 1)
+// goAway is one outage, which ends early when ctx does. What was confirmed before it gets its answer completely.
+func (r *receiver) goAway(ctx context.Context, o outage) (err error) {
+	t := r.timeline.begin(trouble{mode: o.mode, who: r.Number})
+	defer r.timeline.end(t)
+	r.tally.add(o.mode.String(), 1)
 	r.setMode(o.mode)
 	if o.mode == closed {
-		if err := r.ClosePort(); err != nil {
-			return err
-		}
+		err = r.ClosePort()
 	}
-	_ = pause(ctx, o.lasts) // it comes back in any case
-	if o.mode == closed {
-		if err := r.OpenPort(); err != nil {
-			return err
-		}
+	if _ = pause(ctx, o.lasts); err == nil && o.mode == closed { // it comes back in any case
+		err = r.OpenPort()
 	}
 	r.setMode(healthy)
-	return nil
+	return err
 }
 
-// lagging says whether a plain agent's lane has got nothing yet, since a receiver is back, of what is pending from before.
-func (c *crash) lagging(receiver int, back time.Time) (is bool) {
+// lagging says whether a plain agent's lane has got nothing yet, since a receiver is back, of what is pending from
+// before.
+func (c *crash) lagging(number int, back time.Time) (is bool) {
 	c.record.View(func(last map[string]*lab.Arrival, pending map[lab.Key]*lab.Expected) {
 		for _, e := range pending {
-			if e.Receiver == receiver && e.Since.Before(back) {
+			if e.Receiver == number && e.Since.Before(back) {
 				a := last[e.Line]
 				is = is || a == nil || a.At.Before(back)
 			}
@@ -220,8 +212,9 @@ func (c *crash) lagging(receiver int, back time.Time) (is bool) {
 	return is
 }
 
-// inFlight lists the plain agents' lanes of the quick receiver whose last request has no answer: one that has arrived since
-// a server began, or one that a kill has cut off before. At others the server may have reason not to send it again.
+// inFlight lists the plain agents' lanes of the quick receiver whose last request has no answer: one that has arrived
+// since a server began, or one that a kill has cut off before. At others the server may have reason not to send it
+// again.
 func (c *crash) inFlight(since time.Time) (now, cut []string) {
 	c.record.View(func(last map[string]*lab.Arrival, _ map[lab.Key]*lab.Expected) {
 		for line, a := range last {

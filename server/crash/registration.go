@@ -21,108 +21,104 @@ type registration struct {
 	unsure   bool // a request about it was cut off
 }
 
-func (c *crash) url(r *registration) string { return c.receivers[r.receiver].URL + r.path }
+// target is the URL to which its deliveries are sent.
+func (c *crash) target(r *registration) string { return c.receivers[r.receiver].URL + r.path }
 
-// furnish creates an agent, and what it lacks of its registrations.
+// at is where it is in the API.
+func (r *registration) at(a *agent, path string) string {
+	return a.url(fmt.Sprintf("/event/%d%s", r.id, path))
+}
+
+// furnish creates an agent, and what it lacks of its registrations, odd ones by GET and even ones by POST.
 func (w *writer) furnish(ctx context.Context, a *agent) error {
 	if !a.known {
 		a.unsure = true
-		name := fmt.Sprintf("000*%d@example.org", a.id)
-		resp, err := w.api.PutLocalAgentWithResponse(ctx, pbxClient, a.id, gen.LocalAgentUpdate{ExtensionName: &name})
-		if err := lab.Answered(http.StatusCreated, resp, err); err != nil {
+		update := gen.LocalAgentUpdate{ExtensionName: new(fmt.Sprintf("000*%d@example.org", a.id))}
+		_, err := lab.Call[any](ctx, w.api, http.StatusCreated, http.MethodPut, a.url(""), update)
+		if err != nil {
 			return err
 		}
 		a.known, a.unsure = true, false
 	}
-	for i := range a.wants {
+	for i, want := range a.wants {
 		if slices.ContainsFunc(a.registrations, func(r *registration) bool { return r.want == i }) {
 			continue
 		}
-		if err := w.register(ctx, a, i); err != nil {
+		a.made++
+		r := &registration{want: i, path: fmt.Sprintf("/%d-%d-%d", a.id, i, a.made), receiver: want.receiver}
+		a.registrations = append(a.registrations, r)
+		method := []gen.RequestMethod{gen.RequestMethodPOST, gen.RequestMethodGET}[i%2]
+		e := gen.AgentEventCreate{URL: w.target(r), Method: method, EventType: want.event}
+		made, err := change[gen.AgentEvent](ctx, w, r, http.StatusCreated, http.MethodPost, a.url("/event/"), e)
+		if err != nil {
 			return err
 		}
+		r.id = made.ID
 	}
 	return nil
 }
 
-// register creates a registration, odd ones by GET and even ones by POST.
-func (w *writer) register(ctx context.Context, a *agent, i int) error {
-	a.made++
-	r := &registration{
-		want: i, path: fmt.Sprintf("/%d-%d-%d", a.id, i, a.made), receiver: a.wants[i].receiver, unsure: true,
+// change makes a request that changes a registration.
+func change[T any](
+	ctx context.Context, w *writer, r *registration, want int, method, url string, body any,
+) (answer T, err error) {
+	r.unsure = true
+	if answer, err = lab.Call[T](ctx, w.api, want, method, url, body); err == nil {
+		r.unsure = false
+		w.tally.add(amended, 1)
 	}
-	a.registrations = append(a.registrations, r)
-	method := []gen.RequestMethod{gen.RequestMethodPOST, gen.RequestMethodGET}[i%2]
-	e := gen.AgentEventCreate{URL: w.crash.url(r), Method: method, EventType: a.wants[i].event}
-	resp, err := w.api.CreateLocalAgentEventWithResponse(ctx, pbxClient, a.id, nil, e)
-	if err := lab.Answered(http.StatusCreated, resp, err); err != nil {
-		return err
-	}
-	r.id = resp.JSON201.ID
-	w.amended(r)
-	return nil
+	return answer, err
 }
 
-// amended notes that a change of a registration was answered.
-func (w *writer) amended(r *registration) {
-	r.unsure = false
-	w.crash.tally.add(amended, 1)
-}
-
-// lookAtRegistrations compares an agent's registrations with what was answered before.
-func (w *writer) lookAtRegistrations(ctx context.Context, a *agent) error {
-	resp, err := w.api.ListLocalAgentEventsWithResponse(ctx, pbxClient, a.id, nil)
-	if err := lab.Answered(http.StatusOK, resp, err); err != nil {
+// look compares an agent's registrations with what was answered before.
+func (w *writer) look(ctx context.Context, a *agent) error {
+	all, err := lab.Call[[]gen.AgentEvent](ctx, w.api, http.StatusOK, http.MethodGet, a.url("/event/"), nil)
+	if err != nil {
 		return err
 	}
 	var there []*registration
 	for _, r := range a.registrations {
-		is := func(e gen.AgentEvent) bool { return strings.HasSuffix(e.URL, r.path) }
-		i := slices.IndexFunc(*resp.JSON200, is)
-		if i < 0 {
-			w.gone(r)
+		i := slices.IndexFunc(all, func(e gen.AgentEvent) bool { return strings.HasSuffix(e.URL, r.path) })
+		if i < 0 { // it was deleted, or the request to create it never came through
+			if !r.unsure {
+				w.record.Wrong(lab.Lost, "the registration %s is gone", r.path)
+			}
+			w.record.Cancel(r.path)
 			continue
 		}
-		if err := w.lookAt(ctx, a, r, (*resp.JSON200)[i]); err != nil {
+		if err := w.compare(ctx, a, r, all[i]); err != nil {
 			return err
 		}
 		there = append(there, r)
 	}
-	if n := len(*resp.JSON200); n > len(there) {
-		w.crash.record.Wrong(lab.Mismatched, "agent %d has %d registrations, expected are %d", a.id, n, len(there))
+	if len(all) > len(there) {
+		w.record.Wrong(lab.Mismatched, "agent %d has %d registrations, expected are %d", a.id, len(all), len(there))
 	}
 	a.registrations = there
 	return nil
 }
 
-// gone notes that a registration is not there. It was deleted, or the request to create it never came through.
-func (w *writer) gone(r *registration) {
-	if !r.unsure {
-		w.crash.record.Wrong(lab.Lost, "the registration %s is gone", r.path)
-	}
-	w.crash.record.Cancel(r.path)
-}
-
-// lookAt compares a registration.
-func (w *writer) lookAt(ctx context.Context, a *agent, r *registration, e gen.AgentEvent) error {
-	disabled := r.disabled
+// compare compares one registration.
+func (w *writer) compare(ctx context.Context, a *agent, r *registration, e gen.AgentEvent) error {
+	before := *r
+	r.id = e.ID
+	r.receiver = slices.IndexFunc(w.receivers, func(x *receiver) bool { return e.URL == x.URL+r.path })
 	if a.busy() {
-		resp, err := w.api.GetLocalAgentEventStateWithResponse(ctx, pbxClient, a.id, e.ID)
-		if err := lab.Answered(http.StatusOK, resp, err); err != nil {
+		s, err := lab.Call[gen.AgentEventState](ctx, w.api, http.StatusOK, http.MethodGet, r.at(a, "/state"), nil)
+		if err != nil {
 			return err
 		}
-		disabled = resp.JSON200.State == gen.AgentEventStateValueDisabled
+		r.disabled = s.State == gen.AgentEventStateValueDisabled
 	}
-	if !r.unsure && (e.ID != r.id || e.URL != w.crash.url(r) || disabled != r.disabled) {
-		w.crash.record.Wrong(lab.Lost, "what was changed of the registration %s is undone: %v, disabled %t", r.path, e, disabled)
+	if *r != before && !r.unsure {
+		w.record.Wrong(lab.Lost, "what was changed of a registration is undone: %+v was %+v", *r, before)
 	}
-	r.id, r.disabled, r.unsure = e.ID, disabled, false
-	r.receiver = slices.IndexFunc(w.crash.receivers, func(x *receiver) bool { return e.URL == x.URL+r.path })
+	r.unsure = false
 	return nil
 }
 
-// fuss changes the status of a busy agent, or its registrations, or deletes it.
-func (w *writer) fuss(ctx context.Context, a *agent) error {
+// alter changes the status of a busy agent, or its registrations, or deletes it.
+func (w *writer) alter(ctx context.Context, a *agent) error {
 	if err := w.furnish(ctx, a); err != nil { // what the step before has deleted
 		return err
 	}
@@ -142,47 +138,37 @@ func (w *writer) fuss(ctx context.Context, a *agent) error {
 
 // move sends what is pending of a registration, and what comes, to the next receiver.
 func (w *writer) move(ctx context.Context, a *agent, r *registration) error {
-	r.unsure, r.receiver = true, (r.receiver+1)%common
-	url := w.crash.url(r)
-	resp, err := w.api.UpdateLocalAgentEventWithResponse(ctx, pbxClient, a.id, r.id, gen.AgentEventUpdate{URL: &url})
-	if err := lab.Answered(http.StatusOK, resp, err); err != nil {
-		return err
-	}
-	w.amended(r)
-	return nil
+	r.receiver = (r.receiver + 1) % common
+	url := w.target(r)
+	_, err := change[any](ctx, w, r, http.StatusOK, http.MethodPut, r.at(a, ""), gen.AgentEventUpdate{URL: &url})
+	return err
 }
 
 // toggle disables a registration, or enables it.
 func (w *writer) toggle(ctx context.Context, a *agent, r *registration) error {
-	r.unsure = true
 	update := gen.AgentEventStateUpdate{State: gen.AgentEventStateValueDisabled}
 	if r.disabled {
 		update.State = gen.AgentEventStateValueEnabled
 	}
-	resp, err := w.api.PutLocalAgentEventStateWithResponse(ctx, pbxClient, a.id, r.id, update)
-	if err := lab.Answered(http.StatusOK, resp, err); err != nil {
-		return err
+	_, err := change[any](ctx, w, r, http.StatusOK, http.MethodPut, r.at(a, "/state"), update)
+	if err == nil {
+		r.disabled = !r.disabled
 	}
-	r.disabled = !r.disabled
-	w.amended(r)
-	return nil
+	return err
 }
 
 // unregister deletes a registration, which cancels what is pending of it. The next one has another path.
 func (w *writer) unregister(ctx context.Context, a *agent, r *registration) error {
-	r.unsure = true
-	resp, err := w.api.DeleteLocalAgentEventWithResponse(ctx, pbxClient, a.id, r.id)
-	if err := lab.Answered(http.StatusNoContent, resp, err); err != nil {
-		return err
+	_, err := change[any](ctx, w, r, http.StatusNoContent, http.MethodDelete, r.at(a, ""), nil)
+	if err == nil {
+		w.record.Cancel(r.path)
+		a.registrations = slices.DeleteFunc(a.registrations, func(x *registration) bool { return x == r })
 	}
-	w.amended(r)
-	w.crash.record.Cancel(r.path)
-	a.registrations = slices.DeleteFunc(a.registrations, func(x *registration) bool { return x == r })
-	return nil
+	return err
 }
 
-// remove deletes an agent, which cancels nothing. It is logged out before, since no answer says which sequence the logout
-// has that its deletion makes, and nothing is parked, since nothing could enable it any more.
+// remove deletes an agent, which cancels nothing. It is logged out before, since no answer says which sequence the
+// logout has that its deletion makes, and nothing is parked, since nothing could enable it any more.
 func (w *writer) remove(ctx context.Context, a *agent) error {
 	if a.status == gen.AgentStatusValueAvailable {
 		return w.set(ctx, a, a.other())
@@ -191,23 +177,21 @@ func (w *writer) remove(ctx context.Context, a *agent) error {
 		return err
 	}
 	a.unsure = true
-	resp, err := w.api.DeleteLocalAgentWithResponse(ctx, pbxClient, a.id)
-	if err := lab.Answered(http.StatusNoContent, resp, err); err != nil {
-		return err
+	_, err := lab.Call[any](ctx, w.api, http.StatusNoContent, http.MethodDelete, a.url(""), nil)
+	if err == nil {
+		a.forget()
+		w.tally.add(amended, 1)
 	}
-	a.forget()
-	w.crash.tally.add(amended, 1)
-	return nil
+	return err
 }
 
 // enable enables what is disabled of an agent's registrations.
 func (w *writer) enable(ctx context.Context, a *agent) error {
 	for _, r := range a.registrations {
-		if !r.disabled {
-			continue
-		}
-		if err := w.toggle(ctx, a, r); err != nil {
-			return err
+		if r.disabled {
+			if err := w.toggle(ctx, a, r); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

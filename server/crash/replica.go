@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,18 +18,21 @@ const checks = 10
 
 // replica is one of the servers, or the only one, through all its lives.
 type replica struct {
-	crash  *crash
+	*crash
 	number int    // from 1
 	url    string // of the database, as it sees it
 	proxy  *proxy // to PostgreSQL
 	busy   atomic.Bool
-	undo   func() error // ends the fault that it has
-	began  time.Time    // its last start
+	undo   func() error         // ends the fault that it has
+	began  time.Time            // its last start
+	life   atomic.Pointer[life] // nil while it is down
+	logs   []*lab.Log           // of all its lives
+}
 
-	mu     sync.Mutex
-	server *lab.Server // nil while it is down
-	http   *http.Client
-	logs   []*lab.Log // of all its lives
+// life is a server that has requests.
+type life struct {
+	*lab.Server
+	http http.Client
 }
 
 // newReplica prepares a server, with a proxy to the database if that is PostgreSQL.
@@ -43,8 +45,7 @@ func newReplica(c *crash, number int) (*replica, error) {
 	if err != nil {
 		return r, err
 	}
-	r.proxy, err = newProxy(c.database.network, c.database.address)
-	if err != nil {
+	if r.proxy, err = newProxy(c.database.network, c.database.address); err != nil {
 		return r, err
 	}
 	u.Host = r.proxy.listener.Addr().String()
@@ -67,32 +68,23 @@ func (c *crash) launch(ctx context.Context, url string) (*lab.Server, error) {
 	return lab.Start(context.WithoutCancel(ctx), c.binary, url, env...)
 }
 
-// start starts it, with receivers that leave some requests without an answer, or not. While the database has a fault a start
-// may fail, and is tried again.
-func (r *replica) start(ctx context.Context, holds bool) error {
-	if r.crash.single() {
-		r.crash.hold(holds)
-		if n := len(r.logs); n > 0 && n%checks == 0 {
-			if err := r.crash.verify(ctx, r.url); err != nil {
-				return err
-			}
-		}
-	}
+// start starts it. While the database has a fault a start may fail, and is tried again.
+func (r *replica) start(ctx context.Context) error {
 	for {
 		r.began = time.Now()
-		s, err := r.crash.launch(ctx, r.url)
+		s, err := r.launch(ctx, r.url)
 		if err != nil {
 			return err
 		}
 		r.logs = append(r.logs, s.Log)
-		err = s.Ready(ctx)
-		if err == nil {
-			r.serve(s)
+		if err = s.Ready(ctx); err == nil {
+			base := watcher{&http.Transport{MaxIdleConnsPerHost: 64}, r.crash}
+			r.life.Store(&life{s, http.Client{Timeout: patience, Transport: &lab.Operator{URL: s.URL, Base: base}}})
 			return nil
 		}
-		err = fmt.Errorf("server %d: %w", r.number, s.Explain(errors.Join(err, ignoreEnd(s.Kill()))))
-		if ctx.Err() != nil || !r.crash.timeline.troubled(0, r.began, everything) {
-			return err
+		err = errors.Join(s.Explain(err), ignoreEnd(s.Kill()))
+		if ctx.Err() != nil || !r.timeline.troubled(0, r.began, everything) {
+			return fmt.Errorf("server %d: %w", r.number, err)
 		}
 		if err := pause(ctx, 100*time.Millisecond); err != nil {
 			return err
@@ -108,65 +100,33 @@ func ignoreEnd(err error) error {
 	return err
 }
 
-// serve lets it have requests.
-func (r *replica) serve(s *lab.Server) {
-	base := &http.Transport{MaxIdleConnsPerHost: 64}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.server = s
-	r.http = &http.Client{Timeout: patience, Transport: &lab.Operator{URL: s.URL, Base: watcher{base, r.crash}}}
-}
-
-// leave lets it have no more requests, and returns the server.
-func (r *replica) leave() *lab.Server {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	s := r.server
-	r.server = nil
-	return s
-}
-
-// running is the server, nil while it is down.
-func (r *replica) running() *lab.Server {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.server
-}
-
-// address is where it has requests, empty while it is down.
-func (r *replica) address() (host string, c *http.Client) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.server == nil {
-		return "", nil
-	}
-	return strings.TrimPrefix(r.server.URL, "http://"), r.http
-}
-
-// kill is kill -9. The process that owns a connection is found until it is gone.
+// kill is kill -9. Until the process is gone the owners of connections are found by it.
 func (r *replica) kill(ctx context.Context) error {
-	s := r.running()
-	err := s.Kill()
-	r.leave()
-	return errors.Join(s.Explain(err), r.settle(ctx))
+	err := r.life.Load().Kill()
+	return errors.Join(r.life.Swap(nil).Explain(err), r.gone(ctx))
 }
 
 // stop stops it in order. Without a database it cannot write what it has counted, and reports that by its exit code.
 func (r *replica) stop(ctx context.Context) error {
-	began, s := time.Now(), r.running()
-	err := s.Stop()
-	if r.leave(); err != nil && !r.crash.timeline.troubled(r.number, began, everything) {
+	began := time.Now()
+	err := r.life.Load().Stop()
+	s := r.life.Swap(nil)
+	if err != nil && !r.timeline.troubled(r.number, began, everything) {
 		return fmt.Errorf("server %d: %w", r.number, s.Explain(err))
 	}
-	return r.settle(ctx)
+	return r.gone(ctx)
 }
 
-// settle waits until everything is noted that it has sent, if it is the only one.
-func (r *replica) settle(ctx context.Context) error {
-	if !r.crash.single() {
+// gone waits until everything is noted that the only server has sent, and verifies its store now and then.
+func (r *replica) gone(ctx context.Context) error {
+	if !r.single() {
 		return nil
 	}
-	return r.crash.settle(ctx)
+	err := r.settle(ctx)
+	if err == nil && len(r.logs)%checks == 0 {
+		err = r.verify(ctx, r.url)
+	}
+	return err
 }
 
 // abandon ends what still runs.
@@ -174,8 +134,26 @@ func (r *replica) abandon() error {
 	if r.proxy != nil {
 		r.proxy.close()
 	}
-	if s := r.leave(); s != nil {
+	if s := r.life.Swap(nil); s != nil {
 		return ignoreEnd(s.Kill())
 	}
 	return nil
+}
+
+// complain notes what it printed that it should never have to, but for a number of lanes whose rows were damaged, which
+// the safety net has to find. Errors of the database may happen to replicas.
+func (r *replica) complain(damaged int) (left int) {
+	for _, log := range r.logs {
+		for line := range strings.SplitSeq(log.String(), "\n") {
+			repaired := strings.Contains(line, "lanes mended")
+			wrong := strings.Contains(line, "panic") || strings.Contains(line, "DATA RACE") ||
+				strings.Contains(line, "level=ERROR") && r.single()
+			if repaired && damaged > 0 {
+				damaged--
+			} else if repaired || wrong {
+				r.record.Wrong(complaint, "server %d printed: %s", r.number, line)
+			}
+		}
+	}
+	return damaged
 }

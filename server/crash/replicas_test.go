@@ -14,10 +14,12 @@ import (
 	"time"
 
 	"github.com/agentevents/agentevents/server/lab"
+	"github.com/agentevents/agentevents/store/benchfill"
 	"github.com/agentevents/agentevents/store/pgtest"
 )
 
-// TestReplicas is the second part of make crash, in short. Which troubles there are is chance, and no matter of this test.
+// TestReplicas is the second part of make crash, in short. Which troubles there are is chance, and no matter of this
+// test.
 func TestReplicas(t *testing.T) {
 	binary := build(t)
 	tmp := temporary(t)
@@ -31,7 +33,7 @@ func TestReplicas(t *testing.T) {
 	t.Logf("\n%s", out.String())
 	pgtest.Need(t, err)
 	for _, row := range []string{
-		`replicas +3\n`, `changes answered 200 +[1-9]`, `requests arrived +[1-9]`, `each follower of the feed saw +[1-9]`, `lost +0\n`,
+		`changes answered 200 +[1-9]`, `requests arrived +[1-9]`, `each follower of the feed saw +[1-9]`, `lost +0\n`,
 		`out of order +0\n`, `needless duplicates +0\n`, `mismatched +0\n`, `complaints +0\n`,
 		`lanes that waited at a return +[1-9]`, `late to a receiver that was back +0\n`,
 	} {
@@ -79,7 +81,8 @@ func TestExcuses(t *testing.T) {
 		"nor for what was confirmed": {"stopped in order", at(1, 2), at(9, 1), false},
 		"but for what was in flight": {"stopped in order", inFlight, at(9, 1), true},
 	} {
-		x := &trouble{fault: named(t, c.fault), who: 2, span: span{start.Add(4 * time.Second), start.Add(6 * time.Second)}}
+		x := &trouble{fault: named(t, c.fault), who: 2}
+		x.from, x.to = start.Add(4*time.Second), start.Add(6*time.Second)
 		if x.fault.how&ofAll != 0 {
 			x.who = 0
 		}
@@ -111,8 +114,8 @@ func TestJudgeReplicas(t *testing.T) {
 	judge := func(server int32, arrivals ...*lab.Arrival) lab.Verdict {
 		number.Store(server)
 		c := newCrash(options{replicas: 3}, "", nil)
-		c.timeline.faults = []*trouble{{fault: named(t, "kill -9"), who: 1, span: span{now, now.Add(time.Second)}}}
-		c.timeouts = map[attempt]bool{{first.ID, 1}: again.Attempt == 2}
+		c.timeline.faults = []*trouble{{fault: named(t, "kill -9"), who: 1, from: now, to: now.Add(time.Second)}}
+		c.timeouts = map[benchfill.Attempt]bool{{WebhookID: first.ID, Number: 1}: again.Attempt == 2}
 		v := lab.Check(lab.History{
 			Expected: []*lab.Expected{expected(1, 1), expected(1, 2)}, Arrivals: arrivals, Line: lineOf,
 		}, c.rules())
@@ -186,7 +189,7 @@ func TestFollower(t *testing.T) {
 	} {
 		f := &follower{crash: newCrash(options{}, "", nil), seen: c.seen}
 		f.compare([]int64{1, 2, 4})
-		if _, faults := f.crash.record.Close(); len(faults) != c.want {
+		if _, faults := f.record.Close(); len(faults) != c.want {
 			t.Errorf("%s: %v", name, faults)
 		}
 	}
@@ -229,7 +232,9 @@ func TestProxy(t *testing.T) {
 		t.Error("it heard what is cut off")
 	default:
 	}
-	restore()
+	if err := restore(); err != nil {
+		t.Fatal(err)
+	}
 	if text := <-heard; text != "held up" {
 		t.Errorf("it heard %q", text)
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,52 +10,13 @@ import (
 	"github.com/agentevents/agentevents/server/lab"
 )
 
-// span is a time from a beginning to an end.
-type span struct{ from, to time.Time }
-
-func (s span) length() time.Duration { return max(0, s.to.Sub(s.from)) }
-
-// within is the part of a span that lies in another one.
-func (s span) within(o span) span {
-	if o.from.After(s.from) {
-		s.from = o.from
-	}
-	if o.to.Before(s.to) {
-		s.to = o.to
-	}
-	return s
-}
-
-// outside is how much of a span lies outside of others, which may overlap.
-func (s span) outside(spans []span) (left time.Duration) {
-	for _, o := range slices.SortedFunc(slices.Values(spans), func(a, b span) int { return a.from.Compare(b.from) }) {
-		left += span{s.from, o.from}.within(s).length()
-		if o.to.After(s.from) {
-			s.from = o.to
-		}
-	}
-	return left + s.length()
-}
-
-// overlap are the times that lie in spans of two lists.
-func overlap(some, others []span) (both []span) {
-	for _, s := range some {
-		for _, o := range others {
-			if x := s.within(o); x.length() > 0 {
-				both = append(both, x)
-			}
-		}
-	}
-	return both
-}
-
 // trouble is a time in which something is wrong: a fault of a server or of the database, or an outage of a receiver.
 type trouble struct {
-	span            // its end is zero while it lasts
-	fault *fault    // nil for an outage
-	mode  mode      // of an outage
-	who   int       // the server, 0 for all; the receiver
-	back  time.Time // when the server could send again; zero until then
+	from, to time.Time // to is zero while it lasts
+	back     time.Time // when the server could send again; zero until then
+	fault    *fault    // nil for an outage
+	mode     mode      // of an outage
+	who      int       // the server, 0 for all; the receiver
 }
 
 func (t *trouble) String() string {
@@ -67,15 +27,15 @@ func (t *trouble) String() string {
 	return fmt.Sprintf("%s to %s, %d: %s", t.from.Format(lab.Clock), t.to.Format(lab.Clock), t.who, what)
 }
 
-// during says whether there was trouble in a time.
-func (t *trouble) during(s span) bool {
-	return t.from.Before(s.to) && (t.to.IsZero() || t.to.After(s.from))
+// during says whether it lasted in a time.
+func (t *trouble) during(from, to time.Time) bool {
+	return t.from.Before(to) && (t.to.IsZero() || t.to.After(from))
 }
 
-// of says whether a server had it; one of 0 is not known.
-func (t *trouble) of(server int) bool { return t.who == 0 || server == 0 || t.who == server }
+// down says whether the server cannot send yet.
+func (t *trouble) down() bool { return t.back.IsZero() && t.stops() }
 
-// stops says whether a fault keeps a server from sending.
+// stops says whether it keeps a server from sending.
 func (t *trouble) stops() bool { return t.fault.recover != nil || t.who == 0 }
 
 // timeline is what was wrong when.
@@ -83,7 +43,6 @@ type timeline struct {
 	mu      sync.Mutex
 	faults  []*trouble // in the order of their beginnings
 	outages []*trouble
-	stalls  []span // the machine was too busy to run this program
 }
 
 func (l *timeline) begin(t trouble) *trouble {
@@ -115,66 +74,76 @@ func (l *timeline) recovered(t *trouble) {
 	t.back = time.Now()
 }
 
-// troubled says whether a server, or the database, had a fault since a time that excuses as much as another.
-func (l *timeline) troubled(server int, since time.Time, least excuses) bool {
+func (l *timeline) some(is func(*trouble) bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return slices.ContainsFunc(l.faults, func(t *trouble) bool {
+	return slices.ContainsFunc(l.faults, is)
+}
+
+// troubled says whether a server, or the database, had a fault since a time that excuses as much as another.
+func (l *timeline) troubled(server int, since time.Time, least excuses) bool {
+	return l.some(func(t *trouble) bool {
 		its := t.who == 0 || t.who == server
-		return its && t.stops() && t.fault.excuses >= least && (t.back.IsZero() || t.back.After(since))
+		return its && t.stops() && t.fault.excuses >= least && (t.down() || t.back.After(since))
 	})
 }
 
 // excuses says whether a delivery may come again because of a fault, between two arrivals, of the server that the first
 // one is from.
 func (l *timeline) excuses(before, again *lab.Arrival) bool {
-	return slices.ContainsFunc(l.faults, func(t *trouble) bool {
+	from := senderOf(before)
+	return l.some(func(t *trouble) bool {
 		enough := t.fault.excuses == everything || t.fault.excuses == unanswered && before.Status == 0
-		return enough && t.of(server(before)) && t.during(span{before.At, again.At})
+		its := t.who == 0 || from == 0 || t.who == from
+		return enough && its && t.during(before.At, again.At)
 	})
 }
 
-// hits is how many faults a time has had that may keep a lane's lease.
-func (l *timeline) hits(s span) (n int) {
-	for _, t := range l.faults {
-		if t.fault.excuses != nothing && t.during(span{s.from.Add(-lease), s.to}) {
+// leases is how many faults may have kept a lane's lease in a time.
+func (l *timeline) leases(from, to time.Time) (n int) {
+	l.some(func(t *trouble) bool {
+		if t.fault.excuses != nothing && t.during(from.Add(-lease), to) {
 			n++
 		}
-	}
+		return false
+	})
 	return n
 }
 
-// dead is when nothing could be sent: without the database, without any server, or on a machine that was too busy.
-func (l *timeline) dead(servers int) []span {
-	down := make([][]span, servers+1)
-	for _, t := range l.faults {
-		if t.stops() {
-			down[t.who] = append(down[t.who], span{t.from, t.back})
+// able says whether any of some servers can send.
+func (l *timeline) able(servers int) bool {
+	down := map[int]bool{}
+	l.some(func(t *trouble) bool {
+		if t.down() {
+			down[t.who] = true
 		}
-	}
-	every := down[1]
-	for _, of := range down[2:] {
-		every = overlap(every, of)
-	}
-	return slices.Concat(l.stalls, down[0], every)
+		return false
+	})
+	return !down[0] && len(down) < servers
 }
 
-// beat is how often this program looks whether the machine lets it run.
-const beat = 20 * time.Millisecond
-
-// watchStalls notes, until ctx ends, when the machine was too busy to run this program. Then it did not run the server
-// either.
-func (l *timeline) watchStalls(ctx context.Context) {
-	for before := time.Now(); ctx.Err() == nil; {
-		time.Sleep(beat)
-		now := time.Now()
-		if due := before.Add(beat); now.Sub(due) > beat {
-			l.mu.Lock()
-			l.stalls = append(l.stalls, span{due, now})
-			l.mu.Unlock()
+// up is since when a receiver takes what it gets.
+func (l *timeline) up(number int) up {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, o := range slices.Backward(l.outages) {
+		switch {
+		case o.who == number && o.to.IsZero():
+			return up{}
+		case o.who == number:
+			return up{o.to, o.to.Sub(o.from)}
 		}
-		before = now
 	}
+	return up{since: time.Unix(0, 0)}
+}
+
+// closedPort says whether a port was closed between two arrivals.
+func (l *timeline) closedPort(before, again *lab.Arrival) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(l.outages, func(o *trouble) bool {
+		return o.mode == closed && o.during(before.At, again.At)
+	})
 }
 
 func (l *timeline) String() string {
@@ -185,28 +154,4 @@ func (l *timeline) String() string {
 		fmt.Fprintln(&s, t)
 	}
 	return s.String()
-}
-
-// up is a time in which a receiver takes what it gets.
-type up struct {
-	span
-	after *trouble // the outage before it, nil for the first one
-}
-
-// ups are the times in which a receiver takes what it gets; the last one ends now.
-func (l *timeline) ups(receiver int) []up {
-	all := []up{{span: span{to: time.Now()}}}
-	for _, o := range l.outages {
-		if o.who == receiver {
-			all[len(all)-1].to = o.from
-			all = append(all, up{span{o.to, time.Now()}, o})
-		}
-	}
-	return all
-}
-
-// refusedConnections says whether a port was closed between two arrivals.
-func (l *timeline) refusedConnections(before, again *lab.Arrival) bool {
-	between := span{before.At, again.At}
-	return slices.ContainsFunc(l.outages, func(o *trouble) bool { return o.mode == closed && o.during(between) })
 }

@@ -19,12 +19,12 @@ func second(n float64) time.Time { return zero.Add(time.Duration(n * float64(tim
 
 var zero = time.Now().Add(-100 * time.Second)
 
-func path(agent int64) string { return fmt.Sprintf("/%d-0-1", agent) }
+func pathOf(agent int64) string { return fmt.Sprintf("/%d-0-1", agent) }
 
 func expected(agent, sequence int64) *lab.Expected {
 	e := &lab.Expected{
-		Key: lab.Key{Path: path(agent), Sequence: sequence}, Agent: agent, Status: "available", Since: zero,
-		Line: lineAt(path(agent), 0),
+		Key: lab.Key{Path: pathOf(agent), Sequence: sequence}, Agent: agent, Status: "available", Since: zero,
+		Line: lineAt(pathOf(agent), 0),
 	}
 	if agent >= firstBusy {
 		e.Receiver = lab.Anywhere
@@ -34,193 +34,251 @@ func expected(agent, sequence int64) *lab.Expected {
 
 func got(agent, sequence int64, attempt, status int) *lab.Arrival {
 	return &lab.Arrival{
-		Key: lab.Key{Path: path(agent), Sequence: sequence}, ID: fmt.Sprintf("msg_%d_%d", agent, sequence), Attempt: attempt,
-		Method: "POST", Body: fmt.Sprintf("agent_id=%d&agent_status=available", agent), Status: status,
+		Key: lab.Key{Path: pathOf(agent), Sequence: sequence}, ID: fmt.Sprintf("msg_%d_%d", agent, sequence),
+		Body:    fmt.Sprintf("agent_id=%d&agent_status=available", agent),
+		Attempt: attempt, Method: "POST", Status: status,
 	}
 }
 
-// A receiver is away for 7 seconds, so that one probe fails and the breaker then waits for 10, or 12 with the jitter.
-// One delivery is pending meanwhile, behind one that arrived before.
-type waiting struct {
-	lab.History
-	timeline timeline
-	servers  int
+// story is what happens at a receiver in the seconds from 1 to 91. It is away from 10 to 17, so that one probe fails
+// and the breaker then waits for 10 s, or 12 with the jitter. One delivery is pending meanwhile, behind one that
+// arrived before.
+type story struct {
+	expected []*lab.Expected
+	arrivals []*lab.Arrival
+	outages  [][2]float64
+	away     [][2]float64 // the only server
+	faults   int          // of one of two servers, which sends nevertheless
 }
 
-func newWaiting(sent float64) *waiting { return newWaitingOf(1, sent) }
+func newStory(sent float64) *story { return newStoryOf(1, sent) }
 
-func newWaitingOf(agent int64, sent float64) *waiting {
-	w := &waiting{servers: 1}
-	w.Line = lineOf
-	w.Expected = []*lab.Expected{expected(agent, 1), expected(agent, 2)}
-	w.Expected[0].Since, w.Expected[1].Since = second(1), second(12)
-	w.Arrivals = []*lab.Arrival{got(agent, 1, 1, 200), got(agent, 2, 1, 200)}
+func newStoryOf(agent int64, sent float64) *story {
+	s := &story{
+		expected: []*lab.Expected{expected(agent, 1), expected(agent, 2)},
+		arrivals: []*lab.Arrival{got(agent, 1, 1, 200), got(agent, 2, 1, 200)}, outages: [][2]float64{{10, 17}},
+	}
+	s.expected[0].Since, s.expected[1].Since = second(1), second(12)
 	for i, at := range []float64{2, sent} {
-		w.Arrivals[i].At, w.Arrivals[i].Ended = second(at), second(at)
+		s.arrivals[i].At, s.arrivals[i].Ended = second(at), second(at)
 	}
-	return w.outage(10, 17)
+	return s
 }
 
-func (w *waiting) judge() (lab.Verdict, waits) {
-	var v lab.Verdict
-	judge := waits{Verdict: &v, timeline: &w.timeline, servers: w.servers}
-	judge.judge(w.History)
-	return v, judge
-}
-
-func (w *waiting) outage(from, to float64) *waiting {
-	w.timeline.outages = append(w.timeline.outages, &trouble{mode: failing, span: span{second(from), second(to)}})
-	return w
-}
-
-// dead has the only server be away.
-func (w *waiting) dead(from, to float64) *waiting {
-	w.timeline.faults = append(w.timeline.faults, &trouble{
-		fault: &fault{recover: start}, who: 1, span: span{second(from), second(to)}, back: second(to),
-	})
-	return w
-}
-
-// hits has n faults of one of two servers in a time in which it could send nevertheless.
-func (w *waiting) hits(n int) *waiting {
-	w.servers = 2
-	for range n {
-		w.timeline.faults = append(w.timeline.faults, &trouble{
-			fault: &fault{excuses: everything}, who: 1, span: span{second(20), second(21)}, back: second(21),
-		})
+// judge lets time pass, and returns whether a delivery was late.
+func (s *story) judge() (w *waits, late bool) {
+	w = &waits{timeline: &timeline{}, servers: 1, lanes: map[string]*wait{}}
+	if s.faults > 0 {
+		w.servers = 2
+		for range s.faults {
+			w.timeline.faults = append(w.timeline.faults, &trouble{
+				fault: &fault{excuses: everything}, who: 1, from: second(20), to: second(21), back: second(21),
+			})
+		}
 	}
-	return w
+	for at := 1.0; at < 91; at += beat.Seconds() {
+		w.timeline.outages = nil
+		for _, o := range s.outages {
+			x := &trouble{mode: failing, from: second(o[0]), to: second(o[1])}
+			if x.to.After(second(at)) {
+				x.to = time.Time{}
+			}
+			if at >= o[0] {
+				w.timeline.outages = append(w.timeline.outages, x)
+			}
+		}
+		able := !slices.ContainsFunc(s.away, func(a [2]float64) bool { return at >= a[0] && at < a[1] })
+		last, pending := s.at(at)
+		late = len(w.look(second(at), able, last, pending)) > 0 || late
+	}
+	return w, late
 }
 
-func (w *waiting) first(change func(*lab.Arrival)) *waiting {
-	change(w.Arrivals[0])
-	return w
+// at is what has arrived and what is pending at a time.
+func (s *story) at(at float64) (last map[string]*lab.Arrival, pending map[lab.Key]*lab.Expected) {
+	last, pending = map[string]*lab.Arrival{}, map[lab.Key]*lab.Expected{}
+	for _, e := range s.expected {
+		if !e.Since.After(second(at)) {
+			pending[e.Key] = e
+		}
+	}
+	for _, a := range s.arrivals {
+		if a.At.After(second(at)) {
+			continue
+		}
+		now := *a
+		if now.Ended.After(second(at)) {
+			now.Status, now.Ended = 0, time.Time{}
+		}
+		if last[lineOf(a)] = &now; now.Confirmed() {
+			delete(pending, a.Key)
+		}
+	}
+	return last, pending
+}
+
+func (s *story) outage(from, to float64) *story {
+	s.outages = append(s.outages, [2]float64{from, to})
+	return s
+}
+
+func (s *story) dead(from, to float64) *story {
+	s.away = append(s.away, [2]float64{from, to})
+	return s
+}
+
+func (s *story) hits(n int) *story {
+	s.faults = n
+	return s
+}
+
+func (s *story) first(change func(*lab.Arrival)) *story {
+	change(s.arrivals[0])
+	return s
 }
 
 // another is a request that the receiver keeps without an answer.
-func (w *waiting) another(from, to float64) *waiting {
+func (s *story) another(from, to float64) *story {
 	a := got(2, 1, 1, 0)
-	a.At, a.Ended = second(from), second(to)
-	w.Arrivals = append(w.Arrivals, a)
-	return w
+	a.At, a.Ended, a.Held = second(from), second(to), true
+	s.expected, s.arrivals = append(s.expected, expected(2, 1)), append(s.arrivals, a)
+	s.expected[2].Since = a.At
+	return s
 }
+
+// again has the first delivery arrive once more.
+func (s *story) again(at float64) *story {
+	a := got(1, 1, 2, 200)
+	a.At, a.Ended = second(at), second(at)
+	s.arrivals = slices.Insert(s.arrivals, 1, a)
+	return s
+}
+
+func (s *story) never() *story {
+	s.arrivals = s.arrivals[:1]
+	return s
+}
+
+func (s *story) longer() *story {
+	s.outages[0][0] = -35
+	return s
+}
+
+func (s *story) healthy() *story {
+	s.outages = nil
+	return s
+}
+
+func at30(a *lab.Arrival) { a.Ended = second(30) }
+
+func at11(a *lab.Arrival) { a.At, a.Ended = second(11), second(11) }
 
 // What is sent within the bound after its receiver's return is in time; time in which it could not be sent does not
 // count.
 func TestJudgeWaits(t *testing.T) {
 	refused := func(a *lab.Arrival) { a.Status = 503 }
 	for name, c := range map[string]struct {
-		story *waiting
+		story *story
 		late  bool
 	}{
-		"at once":                                      {newWaiting(17.1), false},
-		"within the bound and the pace":                {newWaiting(31.9), false},
-		"after the bound":                              {newWaiting(32.2), true},
-		"never":                                        {newWaiting(90).never(), true},
-		"within the bound of a shorter outage":         {newWaiting(29.9).outage(17.5, 21), false},
-		"after the bound of a shorter outage":          {newWaiting(30.1).outage(17.5, 21), true},
-		"after a long outage":                          {newWaiting(91).longer(), false},
-		"no outage":                                    {newWaiting(25).healthy(), true},
-		"the program was dead when it was due":         {newWaiting(40).dead(30, 39), false},
-		"the program was dead before it was due":       {newWaiting(32.2).dead(18, 28), true},
-		"dead time that overlaps counts once":          {newWaiting(40).dead(30, 34).dead(31, 35), true},
-		"the one before it was answered late":          {newWaiting(40).first(func(a *lab.Arrival) { a.Ended = second(30) }), false},
-		"the one before it was refused in the outage":  {newWaiting(40).first(refused).first(at11), true},
-		"the one before it was refused alone":          {newWaiting(40.1).healthy().first(refused).again(40), false},
-		"the receiver keeps others without an answer":  {newWaiting(40).another(28, 39), false},
-		"the next outage begins":                       {newWaiting(90).outage(30, 80), false},
-		"after the bound, and the next outage begins":  {newWaiting(90).outage(40, 80), true},
-		"a replica was hit that may have had its lane": {newWaiting(38).hits(1), false},
-		"that is over too":                             {newWaiting(39.5).hits(1), true},
-		"two replicas":                                 {newWaiting(45).hits(2), false},
-		"more":                                         {newWaiting(47).hits(9), true},
+		"at once":                                      {newStory(17.1), false},
+		"within the bound and the pace":                {newStory(31.9), false},
+		"after the bound":                              {newStory(32.2), true},
+		"never":                                        {newStory(90).never(), true},
+		"within the bound of a shorter outage":         {newStory(29.9).outage(17.5, 21), false},
+		"after the bound of a shorter outage":          {newStory(30.1).outage(17.5, 21), true},
+		"after a long outage":                          {newStory(91).longer(), false},
+		"no outage":                                    {newStory(25).healthy(), true},
+		"the program was dead when it was due":         {newStory(40).dead(30, 39), false},
+		"the program was dead before it was due":       {newStory(32.2).dead(18, 28), true},
+		"dead time that overlaps counts once":          {newStory(40).dead(30, 34).dead(31, 35), true},
+		"the one before it was answered late":          {newStory(40).first(at30), false},
+		"the one before it was refused in the outage":  {newStory(40).first(refused).first(at11), true},
+		"the one before it was refused alone":          {newStory(40.1).healthy().first(refused).again(40), false},
+		"the receiver keeps others without an answer":  {newStory(40).another(28, 39), false},
+		"the next outage begins":                       {newStory(90).outage(30, 80), false},
+		"after the bound, and the next outage begins":  {newStory(90).outage(40, 80), true},
+		"a replica was hit that may have had its lane": {newStory(38).hits(1), false},
+		"that is over too":                             {newStory(39.5).hits(1), true},
+		"two replicas":                                 {newStory(45).hits(2), false},
+		"more":                                         {newStory(47).hits(9), true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			v, _ := c.story.judge()
-			if late := v.Count(overdue) > 0; late != c.late {
-				t.Errorf("late: %t; the faults are %v", late, v.Faults)
+			if _, late := c.story.judge(); late != c.late {
+				t.Errorf("late: %t", late)
 			}
 		})
 	}
 }
 
-func at11(a *lab.Arrival) { a.At, a.Ended = second(11), second(11) }
-
-// again has the first delivery arrive once more.
-func (w *waiting) again(at float64) *waiting {
-	a := got(1, 1, 2, 200)
-	a.At, a.Ended = second(at), second(at)
-	w.Arrivals = slices.Insert(w.Arrivals, 1, a)
-	return w
-}
-
-func (w *waiting) never() *waiting {
-	w.Arrivals = w.Arrivals[:1]
-	return w
-}
-
-func (w *waiting) longer() *waiting {
-	w.timeline.outages[0].from = second(-35)
-	return w
-}
-
-func (w *waiting) healthy() *waiting {
-	w.timeline.outages = nil
-	return w
-}
-
 // A busy agent's may be parked.
-func TestJudgeWaitsOfBusyAgents(t *testing.T) {
-	if v, _ := newWaitingOf(firstBusy, 90).judge(); len(v.Faults) > 0 {
-		t.Errorf("faults: %v", v.Faults)
+func TestWaitsOfBusyAgents(t *testing.T) {
+	if _, late := newStoryOf(firstBusy, 90).judge(); late {
+		t.Error("it is late")
 	}
 }
 
 // The longest wait after a return is that of the first delivery of a lane.
-func TestJudgeLongestWait(t *testing.T) {
-	if _, w := newWaiting(20).judge(); w.lanes != 1 || w.longest != 3*time.Second {
-		t.Errorf("%d lanes have waited, at most for %v", w.lanes, w.longest)
+func TestLongestWait(t *testing.T) {
+	if w, _ := newStory(20).judge(); w.count != 1 || w.longest.Round(time.Second/2) != 3*time.Second {
+		t.Errorf("%d lanes have waited, at most for %v", w.count, w.longest)
 	}
 }
 
 // The bound follows from how many probes can have failed.
 func TestBound(t *testing.T) {
-	for lasted, want := range map[float64]time.Duration{4.9: 6, 5: 12, 14.9: 12, 15: 36, 44.9: 36, 45: 72, 105: 72, 9000: 72} {
-		u := up{after: &trouble{span: span{zero, second(lasted)}}}
-		if got := u.bound(); got != want*time.Second {
+	for lasted, want := range map[float64]time.Duration{
+		4.9: 6, 5: 12, 14.9: 12, 15: 36, 44.9: 36, 45: 72, 105: 72, 9000: 72,
+	} {
+		if got := bound(time.Duration(lasted * float64(time.Second))); got != want*time.Second {
 			t.Errorf("after %v s: %v", lasted, got)
 		}
 	}
 }
 
-// A timeline knows when nothing could be sent: without any server, without the database, and on a machine that stood still.
-func TestTimeline(t *testing.T) {
+// Something can be sent as long as there are the database and a server.
+func TestAble(t *testing.T) {
 	var l timeline
-	down := func(who int, from, to float64) {
-		l.faults = append(l.faults, &trouble{
-			fault: &fault{recover: start}, who: who, span: span{second(from), second(to)},
-			back: second(to),
-		})
+	begin := func(who int) *trouble { return l.begin(trouble{fault: &fault{recover: startServer}, who: who}) }
+	expect := func(want bool, when string) {
+		t.Helper()
+		if l.able(2) != want {
+			t.Errorf("%s: %t", when, !want)
+		}
 	}
-	down(1, 1, 5)
-	down(2, 3, 4)
-	down(2, 6, 7)
-	down(1, 6.5, 9)
-	down(0, 8, 8.5)
-	l.faults = append(l.faults, &trouble{fault: &fault{}, who: 1, span: span{second(2), second(7)}, back: second(7)})
-	l.stalls = []span{{second(20), second(21)}}
-	want := []span{{second(20), second(21)}, {second(8), second(8.5)}, {second(3), second(4)}, {second(6.5), second(7)}}
-	if got := l.dead(2); !slices.Equal(got, want) {
-		t.Errorf("nothing could be sent in %v", got)
+	expect(true, "at first")
+	one := begin(1)
+	l.begin(trouble{fault: &fault{}, who: 2}) // one that does not keep the server from sending
+	expect(true, "without the first server")
+	two := begin(2)
+	expect(false, "without both")
+	l.end(one)
+	expect(false, "until one has recovered")
+	l.recovered(one)
+	expect(true, "with the first server")
+	database := begin(0)
+	expect(false, "without the database")
+	l.recovered(database)
+	l.recovered(two)
+	expect(true, "in the end")
+	if up := l.up(alone); up.since.IsZero() {
+		t.Error("a receiver is away before its first outage")
+	}
+	o := l.begin(trouble{mode: closed, who: alone})
+	if up := l.up(alone); !up.since.IsZero() || l.up(picky).since.IsZero() {
+		t.Error("a receiver is there during its outage, or another is not")
+	}
+	if l.end(o); l.up(alone).since != o.to || l.up(alone).outage != o.to.Sub(o.from) {
+		t.Errorf("after its outage a receiver is up since %v", l.up(alone))
 	}
 }
 
 // The seed alone decides about outages, and three in a row have three modes.
 func TestOutagePlan(t *testing.T) {
 	all := func(seed uint64) (planned []outage) {
-		p := &outagePlan{random: rand.New(rand.NewPCG(seed, 0))}
+		next := outages(rand.New(rand.NewPCG(seed, 0)))
 		for range 6 {
-			planned = append(planned, p.next())
+			planned = append(planned, next())
 		}
 		return planned
 	}
@@ -250,7 +308,7 @@ func testOutage(t *testing.T, m mode) {
 	defer r.Close()
 	ctx, end := context.WithCancel(t.Context())
 	over := make(chan error)
-	go func() { over <- r.outage(ctx, outage{mode: m, lasts: time.Hour}) }()
+	go func() { over <- r.goAway(ctx, outage{mode: m, lasts: time.Hour}) }()
 	for r.modeNow() != m || m == closed && !silent(r.URL) {
 		time.Sleep(time.Millisecond)
 	}
@@ -278,7 +336,7 @@ func testOutage(t *testing.T, m mode) {
 	if got := post(r); got != "2xx" {
 		t.Errorf("after the outage: %s", got)
 	}
-	if o := c.timeline.outages[0]; o.mode != m || o.length() <= 0 {
+	if o := c.timeline.outages[0]; o.mode != m || !o.to.After(o.from) {
 		t.Errorf("the timeline has %v", o)
 	}
 }
@@ -301,7 +359,7 @@ func silent(url string) bool {
 // post sends a delivery and says what became of it.
 func post(r *receiver) string {
 	alone := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	resp, err := alone.Post(r.URL+path(1), "application/x-www-form-urlencoded", strings.NewReader("agent_id=1"))
+	resp, err := alone.Post(r.URL+pathOf(1), "application/x-www-form-urlencoded", strings.NewReader("agent_id=1"))
 	if err != nil {
 		return "no answer"
 	}
@@ -340,7 +398,7 @@ func hold(t *testing.T, c *crash, number int, paths ...string) (*receiver, func(
 func TestLagging(t *testing.T) {
 	c := newCrash(options{agents: 4}, "", nil)
 	e := expected(1, 1)
-	e.Receiver, e.Line = alone, lineAt(path(1), alone)
+	e.Receiver, e.Line = alone, lineAt(pathOf(1), alone)
 	c.record.Expect(*e)
 	busy := expected(firstBusy, 1)
 	c.record.Expect(*busy)
@@ -348,7 +406,7 @@ func TestLagging(t *testing.T) {
 	if !c.lagging(alone, back) || c.lagging(picky, back) || c.lagging(alone, zero) {
 		t.Error("what was pending at the return lags, and nothing else")
 	}
-	r, end := hold(t, c, alone, path(1))
+	r, end := hold(t, c, alone, pathOf(1))
 	defer r.Close()
 	defer end()
 	if c.lagging(alone, back) {
@@ -360,13 +418,13 @@ func TestLagging(t *testing.T) {
 func TestInFlight(t *testing.T) {
 	c := newCrash(options{agents: 4}, "", nil)
 	began := time.Now()
-	r, end := hold(t, c, quick, path(1), path(firstBusy))
+	r, end := hold(t, c, quick, pathOf(1), pathOf(firstBusy))
 	defer r.Close()
 	defer end()
-	other, endOther := hold(t, c, picky, path(3))
+	other, endOther := hold(t, c, picky, pathOf(3))
 	defer other.Close()
 	defer endOther()
-	lane := []string{lineAt(path(1), quick)}
+	lane := []string{lineAt(pathOf(1), quick)}
 	if now, cut := c.inFlight(began); !slices.Equal(now, lane) || cut != nil {
 		t.Errorf("while the server lives: %v, and %v cut off", now, cut)
 	}

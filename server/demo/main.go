@@ -1,10 +1,10 @@
 // Demo makes the example of the API manual happen for real. It starts the program with a store in a temporary
-// directory and a receiver of its own, tells the story step by step through the generated client, and looks at each
-// step whether what should be seen is seen; if not, it says what differs and exits with 1.
+// directory and a receiver of its own, plays the story step by step by requests of the API, and looks at each
+// step whether what should be seen is seen. If not, it says what differs and exits with 1.
 //
 //	go run ./server/demo -binary bin/agentevents
 //
-// With -serve it starts the program for whoever wants to try it out, with a client and tokens, until it is interrupted.
+// With -serve it starts the program to be tried out, with a client and tokens, until it is interrupted.
 package main
 
 import (
@@ -22,13 +22,14 @@ import (
 	"github.com/agentevents/agentevents/server/lab"
 )
 
-// patience is how long anything may take that normally takes milliseconds.
+// patience is how long a step may take that normally takes milliseconds.
 const patience = 10 * time.Second
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
+	ctx, stop := signal.NotifyContext(context.Background(),
+		os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	defer stop()
-	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr, colourful(os.Stdout))
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr, lab.IsTerminal(os.Stdout) && os.Getenv("NO_COLOR") == "")
 	if err != nil && !errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(os.Stderr, "\ndemo:", err)
 		os.Exit(1) //nolint:gocritic // the process ends, and with it what stop would undo
@@ -58,30 +59,31 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, colour bo
 // show runs receiver and server around the story.
 func show(ctx context.Context, binary, dir string, out *printer) error {
 	began := time.Now()
-	r, err := newReceiver()
+	s := &story{out: out, arrivals: make(chan *lab.Arrival, 100)}
+	r, err := lab.NewReceiver(lab.NewRecord(nil), 0, s.receive)
 	if err != nil {
 		return err
 	}
-	defer r.close()
-	s, err := lab.Start(ctx, binary, "sqlite:"+filepath.Join(dir, "agentevents.db"))
+	defer r.Close()
+	server, err := lab.Start(ctx, binary, "sqlite:"+filepath.Join(dir, "agentevents.db"))
 	if err != nil {
 		return err
 	}
-	err = s.Ready(ctx)
-	if err == nil {
-		err = tell(ctx, s.URL, r, out)
+	if err = server.Ready(ctx); err == nil {
+		s.server, s.receiver = server.URL, r.URL+script
+		err = s.play(ctx)
 	}
-	if stopped := s.Stop(); err == nil {
+	if stopped := server.Stop(); err == nil {
 		err = stopped
 	}
 	if err == nil {
-		err = r.quiet()
+		err = s.quiet()
 	}
 	if ctx.Err() != nil {
 		return errors.New("interrupted")
 	}
 	if err != nil {
-		return s.Explain(err)
+		return server.Explain(err)
 	}
 	out.end("The server was stopped by SIGTERM and ended with exit code 0; the receiver got nothing else.\n"+
 		"All this took %.1f s. The temporary files are removed.", time.Since(began).Seconds())

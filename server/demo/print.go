@@ -4,16 +4,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"strings"
 
-	"golang.org/x/term"
+	"github.com/agentevents/agentevents/server/lab"
 )
-
-// colourful says whether a file wants colours: it is a terminal, and nobody has set NO_COLOR.
-func colourful(f *os.File) bool {
-	return term.IsTerminal(int(f.Fd())) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
-}
 
 const (
 	bold  = "1"
@@ -21,7 +15,7 @@ const (
 	green = "32"
 )
 
-// printer tells the story.
+// printer prints the story.
 type printer struct {
 	w      io.Writer
 	colour bool
@@ -38,14 +32,15 @@ func (p *printer) paint(style, text string) string {
 
 // begin says what the story is played on.
 func (p *printer) begin(server, receiver string) {
-	fmt.Fprintf(p.w, "The server runs with an empty store in a temporary directory. For this demo it may send to loopback,\n"+
-		"where a receiver waits at %s. In the commands:\n\n    SERVER=%s\n    API=$SERVER%s\n", receiver, server, apiPath)
+	fmt.Fprintf(p.w, "The server runs with an empty store in a temporary directory. For this demo it may send to\n"+
+		"loopback, where a receiver waits at %s. In the commands:\n\n    SERVER=%s\n    API=$SERVER%s\n",
+		receiver, server, lab.APIPath)
 }
 
 // name gives a token a name, which stands for it in commands.
 func (p *printer) name(token, name string) { p.names = append(p.names, token, "$"+name) }
 
-// step announces the next step.
+// step announces a step.
 func (p *printer) step(text string) {
 	p.steps++
 	fmt.Fprintf(p.w, "\n%s\n", p.paint(bold, fmt.Sprintf("%2d. %s", p.steps, text)))
@@ -82,13 +77,10 @@ func (p *printer) command(req *http.Request, server string) error {
 	return err
 }
 
-// apiPath is where the API is on the server.
-const apiPath = "/api/ver1.0"
-
 // curl is the command that makes a request, with $SERVER or $API for what begins its URL.
 func curl(req *http.Request, server string) (string, error) {
 	url := "$SERVER" + strings.TrimPrefix(req.URL.String(), server)
-	if path, ok := strings.CutPrefix(url, "$SERVER"+apiPath); ok {
+	if path, ok := strings.CutPrefix(url, "$SERVER"+lab.APIPath); ok {
 		url = "$API" + path
 	}
 	text := "curl -X " + req.Method + ` "` + url + `"`
@@ -103,11 +95,6 @@ func curl(req *http.Request, server string) (string, error) {
 		return "", err
 	}
 	content, err := io.ReadAll(body)
-	if err != nil {
-		return "", err
-	}
-	return fmt.Sprintf("%s -H 'Content-Type: %s' \\\n  -d %s", text, req.Header.Get("Content-Type"), quote(string(content))), nil
+	quoted := "'" + strings.ReplaceAll(string(content), "'", `'\''`) + "'" // one word of a shell
+	return fmt.Sprintf("%s -H 'Content-Type: %s' \\\n  -d %s", text, req.Header.Get("Content-Type"), quoted), err
 }
-
-// quote makes one word of a shell out of text.
-func quote(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }

@@ -9,12 +9,14 @@ import (
 	"net/http"
 
 	"github.com/agentevents/agentevents/gen"
-	"github.com/agentevents/agentevents/gen/client"
 	"github.com/agentevents/agentevents/server/lab"
 )
 
-// ours is the name of what trying it out makes in the store, anew each time.
+// ours is the name of the application that each run makes in place of the last one.
 const ours = "make run"
+
+// store is the database that is served.
+const store = "sqlite:bin/agentevents.db"
 
 // access is what to try the server out with.
 type access struct {
@@ -23,7 +25,7 @@ type access struct {
 	tenant                               string // a token
 }
 
-// serve runs the server for whoever wants to try it out, until ctx ends.
+// serve runs the server, to be tried out, until ctx ends.
 func serve(ctx context.Context, binary string, stdout, stderr io.Writer) error {
 	a := access{operatorID: "operator", operatorSecret: rand.Text()}
 	s, err := lab.Serve(ctx, binary, stdout, stderr, a.environment()...)
@@ -40,61 +42,77 @@ func serve(ctx context.Context, binary string, stdout, stderr io.Writer) error {
 	return s.Wait()
 }
 
-// prepare makes client 12 with all that seed makes and an application, and gets tokens.
+// RoundTrip makes a request as the operator.
+func (a *access) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.Header.Set("Authorization", "Bearer "+a.operator)
+	return http.DefaultTransport.RoundTrip(r)
+}
+
+// prepare makes client 12 with everything that seed makes and an application, and gets tokens.
 func (a *access) prepare(ctx context.Context, server string) (err error) {
 	if a.operator, err = lab.Token(http.DefaultClient, server, a.operatorID, a.operatorSecret); err != nil {
 		return err
 	}
-	api, err := client.NewClientWithResponses(server+apiPath, client.WithRequestEditorFn(func(_ context.Context, req *http.Request) error {
-		req.Header.Set("Authorization", "Bearer "+a.operator)
-		return nil
-	}))
+	pbx, api := &http.Client{Transport: a}, server+lab.APIPath
+	if err := seed(ctx, pbx, api, server+"/healthz"); err != nil {
+		return err
+	}
+	applications := api + "/client/12/application/"
+	all, err := lab.Call[[]gen.Application](ctx, pbx, 200, http.MethodGet, applications, nil)
 	if err != nil {
 		return err
 	}
-	if err := makeClient(ctx, api, server); err != nil {
-		return err
-	}
-	if err := tidy(ctx, api); err != nil {
-		return err
-	}
-	made, err := api.CreateApplicationWithResponse(ctx, pbxClient, nil, gen.ApplicationCreate{Name: ours, Access: gen.AccessLevelAll})
-	if err := answered(http.StatusCreated, made, err); err != nil {
-		return err
-	}
-	a.ApplicationSecret = *made.JSON201
-	a.tenant, err = lab.Token(http.DefaultClient, server, a.ID, a.Secret)
-	return err
-}
-
-// makeClient leaves a client as it is that an earlier run made.
-func makeClient(ctx context.Context, api *client.ClientWithResponses, server string) error {
-	resp, err := api.PutClientWithResponse(ctx, pbxClient, gen.ClientUpdate{})
-	if err == nil && resp.StatusCode() == http.StatusOK {
-		return nil
-	}
-	if err := answered(http.StatusCreated, resp, err); err != nil {
-		return err
-	}
-	return seed(ctx, api, server+"/healthz")
-}
-
-// tidy revokes what was made before.
-func tidy(ctx context.Context, api *client.ClientWithResponses) error {
-	all, err := api.ListApplicationsWithResponse(ctx, pbxClient)
-	if err := answered(http.StatusOK, all, err); err != nil {
-		return err
-	}
-	for _, old := range *all.JSON200 {
-		if old.Name != ours {
+	for _, last := range all {
+		if last.Name != ours {
 			continue
 		}
-		resp, err := api.DeleteApplicationWithResponse(ctx, pbxClient, old.ID)
-		if err := answered(http.StatusNoContent, resp, err); err != nil {
+		if _, err := lab.Call[any](ctx, pbx, 204, http.MethodDelete, applications+last.ID, nil); err != nil {
 			return err
 		}
 	}
-	return nil
+	this := gen.ApplicationCreate{Name: ours, Access: gen.AccessLevelAll}
+	a.ApplicationSecret, err = lab.Call[gen.ApplicationSecret](ctx, pbx, 201, http.MethodPost, applications, this)
+	if err == nil {
+		a.tenant, err = lab.Token(http.DefaultClient, server, a.ID, a.Secret)
+	}
+	return err
+}
+
+// seed gives client 12, unless an earlier run has made it, what the examples of the document name, so that every list
+// has something to show. The receiver answers every GET with 200.
+func seed(ctx context.Context, pbx lab.Doer, api, receiver string) error {
+	_, err := lab.Call[any](ctx, pbx, 201, http.MethodPut, api+"/client/12", gen.ClientUpdate{})
+	if there := new(lab.StatusError); errors.As(err, &there) && there.Status == 200 {
+		return nil
+	}
+	e := gen.AgentEventCreate{URL: receiver, Method: gen.RequestMethodGET, EventType: gen.EventTypeAgentLogin}
+	both := func(status gen.AgentStatusValue) any {
+		return gen.PutStatusesJSONRequestBody{
+			{AgentType: gen.AgentTypeLocal, AgentID: 136, AgentStatus: status},
+			{AgentType: gen.AgentTypeRemote, AgentID: 7, AgentStatus: status},
+		}
+	}
+	for _, r := range []struct {
+		want         int
+		method, path string
+		body         any
+	}{
+		{201, http.MethodPut, local, gen.LocalAgentUpdate{ExtensionName: new("000*094@ringme.ru")}},
+		{201, http.MethodPost, local + "/event/", e},
+		{200, http.MethodPost, local + "/event/1/test", nil},
+		{201, http.MethodPut, remote, gen.RemoteAgentUpdate{AgentNumber: new("+7 (812) 336-42-42")}},
+		{201, http.MethodPost, remote + "/event/", e},
+		{200, http.MethodPost, remote + "/event/2/test", nil},
+		{200, http.MethodPut, "/client/12/status/", both(gen.AgentStatusValueAvailable)},
+		{200, http.MethodPut, "/client/12/status/", both(gen.AgentStatusValueLoggedOut)},
+		{202, http.MethodPost, "/client/12/delivery/redeliver", gen.ReplayFilter{}},
+	} {
+		if err == nil {
+			_, err = lab.Call[any](ctx, pbx, r.want, r.method, api+r.path, r.body)
+		}
+	}
+	return err
 }
 
 func (a *access) print(w io.Writer, server string) {
@@ -123,14 +141,11 @@ A new token for the tenant, and for the operator:
     curl $api/oauth/token -d grant_type=client_credentials -d client_id=%[2]s -d client_secret=%[3]s
     curl $api/oauth/token -d grant_type=client_credentials -d client_id=%[4]s -d client_secret=%[5]s
 
-`, server, a.ID, a.Secret, a.operatorID, a.operatorSecret, apiPath, a.operator, a.tenant, store)
+`, server, a.ID, a.Secret, a.operatorID, a.operatorSecret, lab.APIPath, a.operator, a.tenant, store)
 }
 
-// store is where what is served is kept.
-const store = "sqlite:bin/agentevents.db"
-
-// environment are the settings to try the server out with, whatever others the environment has: those may be for a store
-// that is somebody's, or for a key that the next make run does not have.
+// environment are the settings to try the server out with, whatever others the environment has: those may be for
+// another store, or for a key that the next make run does not have.
 func (a *access) environment() []string {
 	return []string{
 		"AGENTEVENTS_DATABASE_URL=" + store,

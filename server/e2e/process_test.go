@@ -194,8 +194,8 @@ func listens(url string) bool {
 	return true
 }
 
-// freePort is a free address, for programs that do not say which port they take. The system gives ports from 32768 on to
-// programs that ask for any, so a lower one stays free until its program takes it.
+// freePort is a free address, for programs that do not say which port they take. The system gives ports from 32768 on
+// to programs that ask for any, so a lower one stays free until its program takes it.
 func freePort(t *testing.T) string {
 	t.Helper()
 	for range 100 {

@@ -14,7 +14,7 @@ const (
 	Lost       Kind = "lost"                // it was stored, and is gone or was not confirmed
 	Disorder   Kind = "out of order"        // a later delivery of a line arrived before an earlier one was confirmed
 	Needless   Kind = "needless duplicates" // a delivery came again without a reason
-	Mismatched Kind = "mismatched"          // contents differ for one webhook-id, ids for one delivery, or it is not expected
+	Mismatched Kind = "mismatched"          // two contents of one webhook-id, two ids of a delivery, or not expected
 )
 
 // Fault is one promise that was broken.
@@ -147,7 +147,7 @@ func (c *check) content(e *Expected, a *Arrival) {
 	pairs := Pairs(a.Form())
 	for _, want := range []Pair{{"agent_id", fmt.Sprint(e.Agent)}, {"agent_status", e.Status}} {
 		if !slices.Contains(pairs, want) {
-			c.Wrong(Mismatched, "%v: expected is %v", a, e)
+			c.Wrong(Mismatched, "%v with %s: expected is %v", a, a.Form(), e)
 		}
 	}
 	if e.Receiver != Anywhere && a.Receiver != e.Receiver {

@@ -3,8 +3,10 @@ package lab
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -29,6 +31,52 @@ func NewClient(server string, base http.RoundTripper) (*client.ClientWithRespons
 		client.WithHTTPClient(&http.Client{Transport: &Operator{URL: server, Base: base}}))
 }
 
+// Doer makes requests, as http.Client does.
+type Doer interface {
+	Do(req *http.Request) (*http.Response, error)
+}
+
+// StatusError is an answer with another status than the one that was wanted.
+type StatusError struct {
+	Status, Want int
+	Body         string
+}
+
+func (e *StatusError) Error() string {
+	return fmt.Sprintf("the answer is %d and not %d: %s", e.Status, e.Want, e.Body)
+}
+
+// Call makes a request with a body as JSON, unless that is nil, and reads the answer as T. The error is a *StatusError
+// unless the answer has the status that is wanted.
+func Call[T any](ctx context.Context, d Doer, want int, method, url string, body any) (answer T, err error) {
+	content, err := json.Marshal(body)
+	if err != nil {
+		return answer, err
+	}
+	req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(content))
+	if err != nil {
+		return answer, err
+	}
+	if req.Header.Set("Content-Type", "application/json"); body == nil {
+		req.Body, req.ContentLength = http.NoBody, 0
+	}
+	resp, err := d.Do(req)
+	if err != nil {
+		return answer, err
+	}
+	defer resp.Body.Close()
+	content, err = io.ReadAll(resp.Body)
+	switch {
+	case err != nil:
+		return answer, err
+	case resp.StatusCode != want:
+		return answer, &StatusError{resp.StatusCode, want, string(bytes.TrimSpace(content))}
+	case len(content) > 0:
+		err = json.Unmarshal(content, &answer)
+	}
+	return answer, err
+}
+
 // Answered returns an error unless a request was answered with a status.
 func Answered(want int, resp interface {
 	StatusCode() int
@@ -39,7 +87,7 @@ func Answered(want int, resp interface {
 		return err
 	}
 	if resp.StatusCode() != want {
-		return fmt.Errorf("the answer is %d and not %d: %s", resp.StatusCode(), want, bytes.TrimSpace(resp.GetBody()))
+		return &StatusError{resp.StatusCode(), want, string(bytes.TrimSpace(resp.GetBody()))}
 	}
 	return nil
 }

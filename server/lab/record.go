@@ -65,8 +65,8 @@ func (a *Arrival) Value(key string) string {
 func (a *Arrival) Request() string { return a.Method + " " + a.Path + "?" + a.Query + " " + a.Body }
 
 func (a *Arrival) String() string {
-	return fmt.Sprintf("change %d for %s (%s) at receiver %d as %s, attempt %d, at %s, answered %d",
-		a.Sequence, a.Path, a.Form(), a.Receiver, a.ID, a.Attempt, a.At.Format(Clock), a.Status)
+	return fmt.Sprintf("change %d for %s at receiver %d as %s, attempt %d, at %s, answered %d",
+		a.Sequence, a.Path, a.Receiver, a.ID, a.Attempt, a.At.Format(Clock), a.Status)
 }
 
 // Clock is the layout in which programs show times.
@@ -216,6 +216,24 @@ func (r *Record) Arrivals() []Arrival {
 		all[i] = *a
 	}
 	return all
+}
+
+// Take returns all that has arrived, and forgets it and what was expected. While a request has not ended it does
+// neither, and says so.
+func (r *Record) Take() (all []*Arrival, ended bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, a := range r.arrivals {
+		if a.Ended.IsZero() {
+			return nil, false
+		}
+	}
+	all, r.arrivals = r.arrivals, nil
+	clear(r.last)
+	clear(r.expected)
+	clear(r.confirmed)
+	clear(r.pending)
+	return all, true
 }
 
 // View shows the last arrival of each line and what is pending to a function, while neither changes.

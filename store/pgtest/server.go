@@ -41,8 +41,8 @@ func (s *Server) Create(ctx context.Context) (string, error) {
 	return s.create(ctx, " TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'")
 }
 
-// Copy copies a database, given by its URL, to one with a unique name, and returns the copy's URL. The original must have
-// no connections. A copy is much faster than all the migrations.
+// Copy copies a database, given by its URL, to one with a unique name, and returns the copy's URL. The original must
+// have no connections. A copy is much faster than all the migrations.
 func (s *Server) Copy(ctx context.Context, template string) (string, error) {
 	name, err := database(template)
 	if err != nil {
@@ -59,7 +59,8 @@ func (s *Server) create(ctx context.Context, how string) (string, error) {
 	return s.URL(name), nil
 }
 
-// Drop removes a database, given by its URL, and ends all connections to it. A database that does not exist is no error.
+// Drop removes a database, given by its URL, and ends all connections to it. A database that does not exist is no
+// error.
 func (s *Server) Drop(ctx context.Context, url string) error {
 	name, err := database(url)
 	if err != nil {

@@ -1,0 +1,36 @@
+package lab
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+// An answer is read to its end, whatever shows where that is, and the next one after it; an error status is an error.
+func TestWire(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/" {
+			http.NotFound(w, r)
+			return
+		}
+		sent, _ := io.ReadAll(r.Body)
+		_, _ = w.Write(sent)
+	}))
+	defer server.Close()
+	w := Wire{Addr: strings.TrimPrefix(server.URL, "http://")}
+	defer w.Close()
+	for _, want := range []string{"", `{"sequence": 17}`, strings.Repeat("x", 100_000), `{"sequence":5,`} {
+		request := fmt.Appendf(nil, "PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(want), want)
+		answer, err := w.Call(request)
+		if err != nil || string(answer) != want {
+			t.Fatalf("%d bytes are answered with %d (%v)", len(want), len(answer), err)
+		}
+	}
+	_, err := w.Call([]byte("GET /missing HTTP/1.1\r\nHost: x\r\n\r\n"))
+	if err == nil || !strings.Contains(err.Error(), "404") {
+		t.Errorf("404 is %v", err)
+	}
+}

@@ -1,0 +1,57 @@
+package benchfill
+
+import (
+	"testing"
+	"time"
+
+	"github.com/agentevents/agentevents/store/pgtest"
+)
+
+// Grown is a store that was filled.
+type Grown struct {
+	Size
+	URL string
+}
+
+// smallSize has one client, of whose agents ten have changes.
+var smallSize = Size{Agents: 1000, Events: 1000, Deliveries: 1000}
+
+// roomySettings are those of a PostgreSQL server that holds gigabytes: memory for what is asked for most, and few
+// copies of whole pages in its log.
+var roomySettings = map[string]string{
+	"shared_buffers": "2GB", "max_wal_size": "8GB", "checkpoint_timeout": "30min",
+}
+
+// manyDeliveries is from how many on a store on PostgreSQL has a durable server of its own with roomySettings.
+const manyDeliveries = 1_000_000
+
+// Grow fills two stores for a test on the engine of its process: one with 1,000 agents, events and deliveries, and one
+// with a number of deliveries, at least 10,000, and a tenth as many agents and events. A client and an agent with
+// changes have about as many rows in both.
+func Grow(t testing.TB, deliveries int) []Grown {
+	t.Helper()
+	create := func() string { return pgtest.URL(t) }
+	if pgtest.OnPostgres() && deliveries >= manyDeliveries {
+		server := pgtest.ForTest(t, pgtest.Options{Settings: roomySettings})
+		create = func() string {
+			url, err := server.Create(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return url
+		}
+	}
+	large := Size{Agents: deliveries / 10, Events: deliveries / 10, Deliveries: deliveries}
+	return []Grown{fillForTest(t, create(), smallSize), fillForTest(t, create(), large)}
+}
+
+func fillForTest(t testing.TB, url string, size Size) Grown {
+	t.Helper()
+	if size.Deliveries < smallSize.Deliveries || size.Pairs() < smallSize.Pairs() {
+		t.Fatalf("a large store has at least %d deliveries", 10*smallSize.Deliveries)
+	}
+	if err := Fill(t.Context(), url, size, time.Now(), func(int, int) {}); err != nil {
+		t.Fatal(err)
+	}
+	return Grown{Size: size, URL: url}
+}

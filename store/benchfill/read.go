@@ -1,0 +1,71 @@
+package benchfill
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+)
+
+// CountRows returns how many deliveries and status changes a store keeps, by its URL. A server may have it open.
+func CountRows(ctx context.Context, url string) (deliveries, changes int, err error) {
+	db, _, err := connect(url, reading)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	err = db.QueryRowContext(ctx, "SELECT (SELECT count(*) FROM deliveries), (SELECT count(*) FROM status_changes)").
+		Scan(&deliveries, &changes)
+	return deliveries, changes, err
+}
+
+// ChangeIDs returns the ids of all status changes that a store keeps, in their order.
+func ChangeIDs(ctx context.Context, db *sql.DB) (ids []int64, err error) {
+	err = eachRow(ctx, db, "SELECT id FROM status_changes ORDER BY id", func(rows *sql.Rows) error {
+		var id int64
+		err := rows.Scan(&id)
+		ids = append(ids, id)
+		return err
+	})
+	return ids, err
+}
+
+// Attempt is an attempt at a delivery.
+type Attempt struct {
+	WebhookID string
+	Number    int // from 1
+}
+
+// TimedOut returns the attempts of which no complete answer came in time.
+func TimedOut(ctx context.Context, db *sql.DB) (map[Attempt]bool, error) {
+	all := map[Attempt]bool{}
+	err := eachRow(ctx, db, "SELECT d.webhook_id, a.number FROM attempts a JOIN deliveries d ON d.id = a.delivery_id "+
+		"WHERE a.status = 0 AND a.error LIKE 'there was no complete answer within %'", func(rows *sql.Rows) error {
+		var a Attempt
+		err := rows.Scan(&a.WebhookID, &a.Number)
+		all[a] = true
+		return err
+	})
+	return all, err
+}
+
+// DamageLane makes the row of a lane wrong, as no rule allows: the lane counts one delivery too many, and is never due.
+func DamageLane(ctx context.Context, db *sql.DB) error {
+	_, err := db.ExecContext(ctx, "UPDATE lanes SET pending = pending + 1, due_at = NULL WHERE id = "+
+		"(SELECT id FROM lanes ORDER BY pending DESC, id LIMIT 1)")
+	return err
+}
+
+// eachRow calls a function for each row of an answer.
+func eachRow(ctx context.Context, db *sql.DB, query string, scan func(*sql.Rows) error) error {
+	rows, err := db.QueryContext(ctx, query)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := scan(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}

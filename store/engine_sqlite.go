@@ -1,0 +1,101 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"log/slog"
+	"math"
+	"slices"
+	"time"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/logger"
+
+	"github.com/agentevents/agentevents/store/internal/schema"
+	"github.com/agentevents/agentevents/store/internal/sqldb"
+	"github.com/agentevents/agentevents/store/internal/sqlite"
+)
+
+// sqliteEngine is one file, which one process serves.
+type sqliteEngine struct {
+	store *Store
+	file  *sqlite.DB // nil until it is open
+}
+
+func (e *sqliteEngine) open(ctx context.Context, s *Store) error {
+	path, err := sqlite.Path(s.URL)
+	if err != nil {
+		return err
+	}
+	e.store = s
+	e.file, err = sqlite.Open(ctx, sqlite.Options{
+		File: path, Alongside: s.beside, ORMLog: newTroubleLog(s.Log),
+		Log: slog.New(s.aside), Now: func() time.Time { return s.monotonic() },
+	})
+	if err != nil {
+		return err
+	}
+	s.writes, s.reader = sqlite.NewWriter(e.file, notAvailable), e.file.Reader()
+	return nil
+}
+
+func (e *sqliteEngine) close() error {
+	if e.file == nil {
+		return nil
+	}
+	return e.file.Close()
+}
+
+func (e *sqliteEngine) unlock() error {
+	if e.file == nil {
+		return nil
+	}
+	return e.file.Unlock()
+}
+
+// openVerifier implements engine. The file must be there.
+func (e *sqliteEngine) openVerifier(databaseURL string) (*sql.DB, error) {
+	path, err := sqlite.ExistingPath(databaseURL)
+	if err != nil {
+		return nil, err
+	}
+	return sqlite.OpenReaders(path)
+}
+
+func (e *sqliteEngine) checkSchema(ctx context.Context, db *sql.DB) error {
+	return schema.SQLite.Check(ctx, db)
+}
+
+func (e *sqliteEngine) orm(pool gorm.ConnPool, log logger.Interface) (*gorm.DB, error) {
+	return sqlite.ORM(pool, log)
+}
+
+func (e *sqliteEngine) rules() []rule { return slices.Concat(sqliteRules, rules) }
+
+func (e *sqliteEngine) servesAlone() bool                    { return true }
+func (e *sqliteEngine) checkWritable() error                 { return e.file.CheckWritable() }
+func (e *sqliteEngine) checkFiles(ctx context.Context) error { return e.file.CheckFiles(ctx) }
+func (e *sqliteEngine) fileStats() FileStats                 { return FileStats(e.file.Stats()) }
+
+func (e *sqliteEngine) maintain(ctx context.Context) error {
+	return e.file.Maintain(ctx, e.store.writes.(*sqlite.Writer).Between)
+}
+
+func (e *sqliteEngine) shrink(ctx context.Context) error { return e.file.Shrink(ctx, e.store.write) }
+
+// probeBytes is what allocate writes: more pages than a change needs, so that it fails first on a full disk.
+const probeBytes = 48 << 10
+
+func (e *sqliteEngine) allocate(tx *sqldb.Tx, now int64) error {
+	return tx.Queue("UPDATE probes SET at = ?, room = randomblob(?) WHERE id = 1", now, probeBytes)
+}
+
+// eraseOverwritten implements engine. What is overwritten in the file may be in the log too.
+func (e *sqliteEngine) eraseOverwritten(ctx context.Context) error {
+	type checkpoint struct{ Busy, Log, Checkpointed int }
+	_, err := sqldb.Value[checkpoint](e.store.read(ctx), "PRAGMA wal_checkpoint(TRUNCATE)")
+	return err
+}
+
+func (e *sqliteEngine) announceNumbers(*sqldb.Tx) error            { return nil } // one writer draws all
+func (e *sqliteEngine) visibleUpTo(context.Context) (int64, error) { return math.MaxInt64, nil }

@@ -1,0 +1,134 @@
+package sqldb
+
+import (
+	"context"
+	"database/sql"
+	"math"
+	"reflect"
+	"time"
+
+	"gorm.io/gorm"
+)
+
+// Select returns the rows of a query. R is a struct, whose fields get the columns of their names in snake case, or the
+// type of the only column.
+func Select[R any](q Querier, text string, args ...any) ([]R, error) {
+	return selectSome[R](q, math.MaxInt, text, args)
+}
+
+// Get returns the first row of a query, and whether there is one.
+func Get[R any](q Querier, text string, args ...any) (row R, found bool, err error) {
+	rows, err := selectSome[R](q, 1, text, args)
+	if err != nil || len(rows) == 0 {
+		return row, false, err
+	}
+	return rows[0], true, nil
+}
+
+// Value returns the first row of a query that has one in any case; without one, it is the zero value.
+func Value[R any](q Querier, text string, args ...any) (R, error) {
+	row, _, err := Get[R](q, text, args...)
+	return row, err
+}
+
+// Each calls fn with each row of a query, and keeps none. It stops at the first error.
+func Each[R any](q Querier, fn func(row R) error, statement string, args ...any) error {
+	text, values := bind(q.Dialect(), statement, args)
+	began, pool := time.Now(), q.GORM().Statement.ConnPool
+	var own error
+	err := fetch(q.Context(), pool, text, values, func(rows Rows) error {
+		return scanEach(rows, text, func(row *R) bool {
+			own = fn(*row)
+			return own == nil
+		})
+	})
+	if own != nil {
+		return own
+	}
+	return logFailed(q, began, text, err)
+}
+
+// selectSome looks at no more rows than maxRows.
+func selectSome[R any](q Querier, maxRows int, statement string, args []any) (found []R, err error) {
+	text, values := bind(q.Dialect(), statement, args)
+	began, pool := time.Now(), q.GORM().Statement.ConnPool
+	err = fetch(q.Context(), pool, text, values, func(rows Rows) error {
+		return scanEach(rows, text, func(row *R) bool {
+			found = append(found, *row)
+			return len(found) < maxRows
+		})
+	})
+	return found, logFailed(q, began, text, err)
+}
+
+// fetch carries a query out and has its rows read.
+func fetch(ctx context.Context, pool gorm.ConnPool, text string, values []any, read func(Rows) error) error {
+	if p, is := pool.(Queuer); is {
+		return p.Fetch(ctx, text, values, read)
+	}
+	rows, err := pool.QueryContext(ctx, text, values...) //nolint:rowserrcheck // read does so
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	return read(&sqlRows{Rows: rows})
+}
+
+// logFailed logs a statement that has failed, as GORM does with its own.
+func logFailed(q Querier, began time.Time, text string, err error) error {
+	if err != nil {
+		q.GORM().Logger.Trace(q.Context(), began, func() (string, int64) { return text, -1 }, err)
+	}
+	return err
+}
+
+// Rows are the rows of a query, one after another.
+type Rows interface {
+	Columns() ([]string, error)
+	Next() bool
+	Values() ([]any, error) // of a row, until the next
+	Err() error
+}
+
+// sqlRows are rows as database/sql has them.
+type sqlRows struct {
+	*sql.Rows
+	row, into []any
+}
+
+// Values implements Rows.
+func (r *sqlRows) Values() ([]any, error) {
+	if r.row == nil {
+		columns, err := r.Columns()
+		if err != nil {
+			return nil, err
+		}
+		r.row, r.into = make([]any, len(columns)), make([]any, len(columns))
+		for i := range r.row {
+			r.into[i] = &r.row[i]
+		}
+	}
+	return r.row, r.Scan(r.into...)
+}
+
+// scanEach reads rows of a statement, as long as fn wants more. The row is fn's until it returns.
+func scanEach[R any](rows Rows, text string, fn func(row *R) (more bool)) error {
+	fields, err := fieldsFor(reflect.TypeFor[R](), rows, text)
+	if err != nil {
+		return err
+	}
+	var none R
+	for row := new(R); rows.Next(); *row = none {
+		values, err := rows.Values()
+		if err != nil {
+			return err
+		}
+		if err := fill(reflect.ValueOf(row).Elem(), fields, values); err != nil {
+			return err
+		}
+		if !fn(row) {
+			break
+		}
+	}
+	return rows.Err()
+}

@@ -1,0 +1,17 @@
+package sqlite
+
+import (
+	"os"
+	"strings"
+	"testing"
+)
+
+// A second process is refused although the lock file was removed.
+func TestLockWithoutItsFile(t *testing.T) {
+	f := openTestFile(t)
+	check(t, os.Remove(f.path+lockSuffix))
+	_, err := tryOpen(t, f.path)
+	if err == nil || !strings.Contains(err.Error(), "another process serves this database") {
+		t.Errorf("the error is %v", err)
+	}
+}

@@ -1,0 +1,75 @@
+package sqlite
+
+import (
+	"context"
+	"os"
+	"testing"
+
+	"github.com/agentevents/agentevents/store/internal/sqldb"
+	"gorm.io/gorm"
+)
+
+// inTransaction is a write of the store, without its queue.
+func (f *testFile) inTransaction(ctx context.Context, work sqldb.Work) error {
+	return f.Writer().WithContext(ctx).Transaction(func(db *gorm.DB) error { return work(sqldb.NewTx(ctx, db)) })
+}
+
+func (f *testFile) size() int64 {
+	f.t.Helper()
+	info, err := os.Stat(f.path)
+	check(f.t, err)
+	return info.Size()
+}
+
+// A file becomes smaller when much of it is free, and then is whole.
+func TestShrink(t *testing.T) {
+	f := openTestFile(t)
+	f.write(12_000_000)
+	_, err := f.Checkpoint()
+	check(t, err, f.CheckFiles(t.Context()))
+	before := f.size()
+	f.write(0)
+	check(t, f.Shrink(t.Context(), f.inTransaction))
+	if after := f.size(); after > before/2 {
+		t.Errorf("%d bytes became %d", before, after)
+	}
+	check(t, f.CheckFiles(t.Context()))
+	f.wantWritable(true, "when the file is smaller")
+}
+
+// A file becomes smaller, too, when a reader of what was before kept it from that.
+func TestShrinkAfterAReader(t *testing.T) {
+	f := openTestFile(t)
+	f.write(12_000_000)
+	_, err := f.Checkpoint()
+	check(t, err)
+	before := f.size()
+	end := f.read()
+	f.write(0)
+	check(t, f.Shrink(t.Context(), f.inTransaction))
+	if after := f.size(); after < before {
+		t.Errorf("%d bytes became %d while a reader needs them", before, after)
+	}
+	end()
+	check(t, f.Shrink(t.Context(), f.inTransaction))
+	if after := f.size(); after > before/2 {
+		t.Errorf("%d bytes became %d", before, after)
+	}
+}
+
+// A file that cannot become smaller is warned of once.
+func TestShrinkARigidFile(t *testing.T) {
+	f := openTestFile(t)
+	for _, statement := range []string{"PRAGMA auto_vacuum = 0", "VACUUM"} {
+		_, err := f.Conn().ExecContext(t.Context(), statement)
+		check(t, err)
+	}
+	f.write(12_000_000)
+	f.write(0)
+	for range 2 {
+		check(t, f.Shrink(t.Context(), f.inTransaction))
+	}
+	if n := f.lines("does not become smaller"); n != 1 {
+		t.Errorf("%d warnings: %s", n, &f.log)
+	}
+}

@@ -1,8 +1,0 @@
-//go:build !linux
-
-package store
-
-import "os"
-
-// lockInode is what Linux alone has; the lock file is all that there is here.
-func lockInode(string) (*os.File, error) { return nil, nil }
