@@ -201,7 +201,7 @@ func freePort(t *testing.T) string {
 	for range 100 {
 		l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", 20000+rand.IntN(10000)))
 		if err == nil {
-			defer l.Close()
+			_ = l.Close()
 			return l.Addr().String()
 		}
 	}

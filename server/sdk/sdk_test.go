@@ -163,7 +163,8 @@ func TestTrial(t *testing.T) {
 		},
 		"it is only generated": {sdk{generate: []string{"true"}}, result{generated: passed}, ""},
 		"it is not understood": {
-			sdk{generate: []string{"echo [main] WARN no schema >&2"}, tell: "true"}, result{generated: failed},
+			sdk{generate: []string{"echo [main] WARN no schema >&2"}, tell: "true"},
+			result{generated: failed},
 			"no schema",
 		},
 		"a warning is harmless": {
@@ -174,7 +175,8 @@ func TestTrial(t *testing.T) {
 		},
 		"it does not compile": {
 			sdk{build: []string{"true", "echo line 7; exit 3"}, tell: "true"},
-			result{generated: passed, built: failed}, "line 7",
+			result{generated: passed, built: failed},
+			"line 7",
 		},
 		"there is no server": {
 			sdk{tell: "true"}, result{generated: passed, built: passed, told: failed}, "start the server",
