@@ -114,8 +114,11 @@ func jsonColumns[R any]() (columns []string) {
 // declaredColumns are the columns of a row as PostgreSQL declares them.
 func declaredColumns[R any]() (columns []string) {
 	for _, f := range jsonFields[R]() {
-		kind := " bigint"
-		if f.Type.Kind() == reflect.String {
+		kind, of := " bigint", f.Type
+		if of.Kind() == reflect.Pointer {
+			of = of.Elem()
+		}
+		if of.Kind() == reflect.String {
 			kind = " text"
 		}
 		columns = append(columns, f.Tag.Get("json")+kind)
