@@ -1,11 +1,10 @@
-package store
+package sqlite
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
-	"log/slog"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -16,29 +15,28 @@ import (
 	"github.com/mattn/go-sqlite3"
 
 	"github.com/agentevents/agentevents/store/internal/sqldb"
-	"github.com/agentevents/agentevents/store/internal/sqlite"
-	"github.com/agentevents/agentevents/store/pgtest"
 )
 
-// watched is a store whose commits are counted and can be made to fail.
+// watched is a writer whose commits are counted and can be made to fail.
 type watched struct {
-	*Store
+	*Writer
 	t       testing.TB
 	commits atomic.Int64
 	refuse  atomic.Bool // the next commit
+	once    sync.Once   // it is closed
 }
 
-func openWatched(t testing.TB) *watched {
+// errFailed is what a unit gets whose transaction has failed.
+var errFailed = errors.New("the transaction has failed")
+
+func openWatched(t *testing.T) *watched {
 	t.Helper()
-	pgtest.SQLiteOnly(t, "it is about the one writer, and watches SQLite's commits")
-	s, err := Open(context.Background(), Options{
-		URL: "sqlite:" + filepath.Join(t.TempDir(), "agentevents.db"), Log: slog.New(slog.DiscardHandler),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := &watched{Store: s, t: t}
-	err = s.writes.(*sqlite.Writer).File().Conn().Raw(func(conn any) error {
+	f := openTestFile(t)
+	_, err := f.Conn().ExecContext(t.Context(), "CREATE TABLE things (id TEXT PRIMARY KEY, thing TEXT "+
+		"REFERENCES things (id) DEFERRABLE INITIALLY DEFERRED)")
+	check(t, err)
+	w := &watched{t: t}
+	check(t, f.Conn().Raw(func(conn any) error {
 		conn.(*sqlite3.SQLiteConn).RegisterCommitHook(func() int {
 			if w.refuse.Swap(false) {
 				return 1
@@ -47,17 +45,27 @@ func openWatched(t testing.TB) *watched {
 			return 0
 		})
 		return nil
+	}))
+	w.Writer = NewWriter(f.DB, func(err error) error { return errors.Join(errFailed, err) })
+	f.close.Do(func() { // before the file, the writer is closed
+		t.Cleanup(func() {
+			w.done()
+			check(t, f.Close(), f.Unlock())
+		})
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	return w
 }
+
+// done closes the writer, the first time.
+func (w *watched) done() { w.once.Do(func() { check(w.t, w.Close()) }) }
+
+// write is a unit of work of a caller that does not go away.
+func (w *watched) write(work sqldb.Work) error { return w.Do(context.Background(), work) }
 
 // put is a write that stores a row.
 func put(id string) func(*sqldb.Tx) error {
 	return func(tx *sqldb.Tx) error {
-		return tx.Exec("INSERT INTO clients (id, created_at) VALUES (?, 0)", id)
+		return tx.Exec("INSERT INTO things (id) VALUES (?)", id)
 	}
 }
 
@@ -81,14 +89,14 @@ func (w *watched) togetherWith(contexts []context.Context, writes []func(*sqldb.
 	results := make([]error, len(writes))
 	var all sync.WaitGroup
 	all.Go(func() {
-		err := w.write(context.Background(), func(*sqldb.Tx) error { close(held); <-hold; return errBefore })
+		err := w.write(func(*sqldb.Tx) error { close(held); <-hold; return errBefore })
 		if !errors.Is(err, errBefore) {
 			w.t.Errorf("the write before: %v", err)
 		}
 	})
 	<-held
 	for i, fn := range writes {
-		all.Go(func() { results[i] = w.write(contexts[i], fn) })
+		all.Go(func() { results[i] = w.Do(contexts[i], fn) })
 		w.queued(i + 1)
 	}
 	close(hold)
@@ -98,7 +106,7 @@ func (w *watched) togetherWith(contexts []context.Context, writes []func(*sqldb.
 
 // queued returns when so many writes wait.
 func (w *watched) queued(n int) {
-	for w.writes.(*sqlite.Writer).Waiting() < n {
+	for w.Waiting() < n {
 		runtime.Gosched()
 	}
 }
@@ -107,7 +115,7 @@ func (w *watched) queued(n int) {
 func (w *watched) want(ids ...string) {
 	w.t.Helper()
 	var got []string
-	if err := w.reader.Raw("SELECT id FROM clients ORDER BY id").Scan(&got).Error; err != nil {
+	if err := w.file.Reader().Raw("SELECT id FROM things ORDER BY id").Scan(&got).Error; err != nil {
 		w.t.Fatal(err)
 	}
 	if !slices.Equal(got, ids) {
@@ -115,11 +123,10 @@ func (w *watched) want(ids ...string) {
 	}
 }
 
-func (w *watched) wantUnavailable(err error) {
+func (w *watched) wantFailed(err error) {
 	w.t.Helper()
-	var known *Error
-	if !errors.As(err, &known) || known.Kind != Unavailable {
-		w.t.Errorf("error is %v, want one of kind Unavailable", err)
+	if !errors.Is(err, errFailed) {
+		w.t.Errorf("error is %v, want that the transaction has failed", err)
 	}
 }
 
@@ -128,31 +135,24 @@ func (w *watched) works() {
 	w.t.Helper()
 	before := w.commits.Load()
 	id := fmt.Sprint("later", before)
-	if err := w.write(context.Background(), put(id)); err != nil {
+	if err := w.write(put(id)); err != nil {
 		w.t.Errorf("a later write: %v", err)
 	}
 	if n := w.commits.Load() - before; n != 1 {
 		w.t.Errorf("a later write took %d commits", n)
 	}
-	if err := w.write(context.Background(), func(tx *sqldb.Tx) error {
-		return tx.Exec("DELETE FROM clients WHERE id = ?", id)
+	if err := w.write(func(tx *sqldb.Tx) error {
+		return tx.Exec("DELETE FROM things WHERE id = ?", id)
 	}); err != nil {
 		w.t.Errorf("a later write: %v", err)
 	}
 }
 
-func (w *watched) done() {
-	if err := w.Close(); err != nil {
-		w.t.Error(err)
-	}
-}
-
 func TestWritesShareACommit(t *testing.T) {
 	w := openWatched(t)
-	defer w.done()
 	var writes []func(*sqldb.Tx) error
 	var ids []string
-	for i := range sqlite.MaxUnits {
+	for i := range MaxUnits {
 		ids = append(ids, fmt.Sprintf("%03d", i))
 		writes = append(writes, put(ids[i]))
 	}
@@ -160,7 +160,7 @@ func TestWritesShareACommit(t *testing.T) {
 		t.Fatal(err)
 	}
 	if n := w.commits.Load(); n != 1 {
-		t.Errorf("%d writes took %d commits, want 1", sqlite.MaxUnits, n)
+		t.Errorf("%d writes took %d commits, want 1", MaxUnits, n)
 	}
 	w.want(ids...)
 }
@@ -168,15 +168,14 @@ func TestWritesShareACommit(t *testing.T) {
 // What is asked for while a transaction is at work is part of it.
 func TestWriteJoinsTheTransactionBefore(t *testing.T) {
 	w := openWatched(t)
-	defer w.done()
 	hold, held := make(chan struct{}), make(chan struct{})
 	var all sync.WaitGroup
 	var first, second error
 	all.Go(func() {
-		first = w.write(t.Context(), func(tx *sqldb.Tx) error { close(held); <-hold; return put("a")(tx) })
+		first = w.write(func(tx *sqldb.Tx) error { close(held); <-hold; return put("a")(tx) })
 	})
 	<-held
-	all.Go(func() { second = w.write(t.Context(), put("b")) })
+	all.Go(func() { second = w.write(put("b")) })
 	w.queued(1)
 	close(hold)
 	all.Wait()
@@ -191,15 +190,14 @@ func TestWriteJoinsTheTransactionBefore(t *testing.T) {
 
 func TestWriteReturnsAfterItsCommit(t *testing.T) {
 	w := openWatched(t)
-	defer w.done()
 	var all sync.WaitGroup
 	for i := range 1000 {
 		all.Go(func() {
-			if err := w.write(context.Background(), put(fmt.Sprint(i))); err != nil {
+			if err := w.write(put(fmt.Sprint(i))); err != nil {
 				t.Error(err)
 			}
 			var n int
-			if err := w.reader.Raw("SELECT count(*) FROM clients WHERE id = ?", fmt.Sprint(i)).Scan(&n).Error; err != nil || n != 1 {
+			if err := w.file.Reader().Raw("SELECT count(*) FROM things WHERE id = ?", fmt.Sprint(i)).Scan(&n).Error; err != nil || n != 1 {
 				t.Errorf("another connection sees %d rows of write %d (%v)", n, i, err)
 			}
 		})
@@ -214,7 +212,7 @@ func TestWriteThatFailsTakesNothingWithIt(t *testing.T) {
 		"panic":     func(*sqldb.Tx) error { panic("no") },
 		"statement": func(tx *sqldb.Tx) error { return tx.Exec("INSERT INTO nowhere VALUES ('no')") },
 		"panic among rows": func(tx *sqldb.Tx) error {
-			rows, err := tx.GORM().Raw("SELECT id FROM clients").Rows()
+			rows, err := tx.GORM().Raw("SELECT id FROM things").Rows()
 			if err != nil {
 				return err
 			}
@@ -224,7 +222,6 @@ func TestWriteThatFailsTakesNothingWithIt(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := openWatched(t)
-			defer w.done()
 			results := w.together(put("a"), func(tx *sqldb.Tx) error {
 				return errors.Join(put("b")(tx), fn(tx))
 			}, put("c"), func(tx *sqldb.Tx) error { return errors.Join(put("d")(tx), fn(tx)) })
@@ -242,10 +239,9 @@ func TestWriteThatFailsTakesNothingWithIt(t *testing.T) {
 
 func TestWriteSeesWhatWentBefore(t *testing.T) {
 	w := openWatched(t)
-	defer w.done()
 	first, again := put("a"), put("a")
 	results := w.together(first, again, put("b"))
-	if results[0] != nil || !duplicate(results[1]) || results[2] != nil {
+	if results[0] != nil || !IsDuplicate(results[1]) || results[2] != nil {
 		t.Errorf("results are %v, want the second to find the first", results)
 	}
 	w.want("a", "b")
@@ -253,7 +249,6 @@ func TestWriteSeesWhatWentBefore(t *testing.T) {
 
 func TestWriteCancelledBeforeItsTurnDoesNothing(t *testing.T) {
 	w := openWatched(t)
-	defer w.done()
 	ctx, cancel := context.WithCancel(context.Background())
 	background := context.Background()
 	results := w.togetherWith([]context.Context{background, ctx, background}, []func(*sqldb.Tx) error{
@@ -268,9 +263,8 @@ func TestWriteCancelledBeforeItsTurnDoesNothing(t *testing.T) {
 
 func TestWriteCancelledInItsTurnIsDone(t *testing.T) {
 	w := openWatched(t)
-	defer w.done()
 	ctx, cancel := context.WithCancel(context.Background())
-	err := w.write(ctx, func(tx *sqldb.Tx) error { cancel(); return put("a")(tx) })
+	err := w.Do(ctx, func(tx *sqldb.Tx) error { cancel(); return put("a")(tx) })
 	if err != nil {
 		t.Errorf("write: %v", err)
 	}
@@ -278,13 +272,7 @@ func TestWriteCancelledInItsTurnIsDone(t *testing.T) {
 }
 
 func TestCommitThatFailsTakesAll(t *testing.T) {
-	orphan := func(tx *sqldb.Tx) error {
-		if err := tx.Exec("PRAGMA defer_foreign_keys = 1"); err != nil {
-			return err
-		}
-		return tx.Exec("INSERT INTO agent_events (agent, url, method, event_type, lane_id, since) " +
-			"VALUES (7, 'http://a.example', 'GET', 'agent-login', 7, 0)")
-	}
+	orphan := func(tx *sqldb.Tx) error { return tx.Exec("INSERT INTO things (id, thing) VALUES ('x', 'nowhere')") }
 	for name, c := range map[string]struct {
 		bad   func(*watched) func(*sqldb.Tx) error
 		ended bool // so that what comes behind goes into the next transaction
@@ -297,22 +285,21 @@ func TestCommitThatFailsTakesAll(t *testing.T) {
 			return func(tx *sqldb.Tx) error { return tx.Exec("ROLLBACK") }
 		}},
 		"and an error": {ended: true, bad: func(*watched) func(*sqldb.Tx) error {
-			return func(tx *sqldb.Tx) error { tx.Exec("ROLLBACK"); return sqlite.ErrClosed }
+			return func(tx *sqldb.Tx) error { tx.Exec("ROLLBACK"); return ErrClosed }
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := openWatched(t)
-			defer w.done()
 			results := w.together(put("a"), c.bad(w), put("b"))
-			w.wantUnavailable(results[0])
-			w.wantUnavailable(results[1])
+			w.wantFailed(results[0])
+			w.wantFailed(results[1])
 			if c.ended {
 				if results[2] != nil {
 					t.Errorf("what came behind: %v", results[2])
 				}
 				w.want("b")
 			} else {
-				w.wantUnavailable(results[2])
+				w.wantFailed(results[2])
 				w.want()
 			}
 			w.works()
@@ -326,9 +313,8 @@ func TestCommitThatFailsTakesAll(t *testing.T) {
 // A transaction that its first write has lost takes none with it, and nobody else's write becomes one.
 func TestTransactionThatEndsByItself(t *testing.T) {
 	w := openWatched(t)
-	defer w.done()
 	results := w.together(func(tx *sqldb.Tx) error { return tx.Exec("ROLLBACK") }, put("a"), put("b"))
-	w.wantUnavailable(results[0])
+	w.wantFailed(results[0])
 	if err := errors.Join(results[1:]...); err != nil {
 		t.Error(err)
 	}
@@ -342,27 +328,26 @@ func TestTransactionThatEndsByItself(t *testing.T) {
 // When somebody else has the file, all who wait are told so together. Who has given up is not waited for.
 func TestTransactionThatDoesNotBegin(t *testing.T) {
 	w := openWatched(t)
-	defer w.done()
 	begun := 0
-	w.before(func(_ bool, statement string) error {
+	sqldb.AddTap(w.DB(), func(statement string, _ []any) error {
 		if statement == "BEGIN IMMEDIATE" {
 			if begun++; begun == 2 { // that of the writes that wait, after the one before
 				return errors.New("database is locked")
 			}
 		}
 		return nil
-	})
+	}, nil)
 	gone, end := context.WithCancel(t.Context())
 	end()
 	ctx := t.Context()
 	results := w.togetherWith([]context.Context{ctx, ctx, ctx}, []func(*sqldb.Tx) error{put("a"), put("b"), put("c")})
 	for _, err := range results {
-		w.wantUnavailable(err)
+		w.wantFailed(err)
 	}
 	if begun != 2 {
 		t.Errorf("%d transactions were begun, want 2", begun)
 	}
-	if err := w.write(gone, put("d")); !errors.Is(err, context.Canceled) || begun != 2 {
+	if err := w.Do(gone, put("d")); !errors.Is(err, context.Canceled) || begun != 2 {
 		t.Errorf("a write whose caller has given up came to %v; %d transactions were begun", err, begun)
 	}
 	w.want()
@@ -372,25 +357,24 @@ func TestTransactionThatDoesNotBegin(t *testing.T) {
 // However many writes keep coming, a transaction takes no more than its share.
 func TestTransactionEnds(t *testing.T) {
 	w := openWatched(t)
-	defer w.done()
 	var all sync.WaitGroup
 	var next func(left int) func(*sqldb.Tx) error
 	next = func(left int) func(*sqldb.Tx) error {
 		return func(tx *sqldb.Tx) error {
 			if left > 0 {
-				all.Go(func() { w.wantDone(w.write(context.Background(), next(left-1))) })
+				all.Go(func() { w.wantDone(w.write(next(left - 1))) })
 				w.queued(1)
 			}
 			return put(fmt.Sprintf("%04d", left))(tx)
 		}
 	}
-	w.wantDone(w.write(context.Background(), next(2*sqlite.MaxUnits)))
+	w.wantDone(w.write(next(2 * MaxUnits)))
 	if n := w.commits.Load(); n == 0 {
 		t.Error("no commit")
 	}
 	all.Wait()
 	if n := w.commits.Load(); n != 3 {
-		t.Errorf("%d writes took %d commits, want 3", 2*sqlite.MaxUnits+1, n)
+		t.Errorf("%d writes took %d commits, want 3", 2*MaxUnits+1, n)
 	}
 }
 
@@ -404,66 +388,134 @@ func (w *watched) wantDone(err error) {
 func TestWriteAfterClose(t *testing.T) {
 	w := openWatched(t)
 	w.done()
-	for range 2 * sqlite.MaxUnits { // a queue that is full as well
-		w.wantUnavailable(w.write(context.Background(), put("a")))
+	for range 2 * MaxUnits {
+		w.wantClosed(w.write(put("a")))
+	}
+	w.wantClosed(w.Try(t.Context(), put("a")))
+	w.wantClosed(w.Between(t.Context(), func(*sql.Conn) error { return nil }))
+	w.Submit(put("a"), func(tx *sqldb.Tx, err error) {
+		if w.wantClosed(err); tx != nil {
+			t.Error("it has a transaction")
+		}
+	})
+}
+
+func (w *watched) wantClosed(err error) {
+	w.t.Helper()
+	if !errors.Is(err, ErrClosed) {
+		w.t.Errorf("error is %v, want that the writer is closed", err)
 	}
 }
 
-// What waits when the store is closed is either done or told so.
+// What waits when the writer is closed is either done or refused, and its caller learns which.
 func TestWritesDuringClose(t *testing.T) {
 	w := openWatched(t)
 	hold, held := make(chan struct{}), make(chan struct{})
 	var all sync.WaitGroup
 	all.Go(func() {
-		err := w.write(context.Background(), func(tx *sqldb.Tx) error { close(held); <-hold; return put("first")(tx) })
+		err := w.write(func(tx *sqldb.Tx) error { close(held); <-hold; return put("first")(tx) })
 		if err != nil {
 			t.Errorf("what was begun before Close: %v", err)
 		}
 	})
 	<-held
-	for i := range 2 * sqlite.MaxUnits {
+	var stored atomic.Int64
+	for i := range 3 * MaxUnits { // more than the transaction takes
 		all.Go(func() {
-			if err := w.write(context.Background(), put(fmt.Sprint(i))); err != nil {
-				w.wantUnavailable(err)
+			err := w.write(put(fmt.Sprint(i)))
+			if err == nil {
+				stored.Add(1)
+			} else {
+				w.wantClosed(err)
 			}
 		})
 	}
-	w.queued(sqlite.MaxUnits)
+	w.queued(3 * MaxUnits)
 	all.Go(w.done)
-	<-w.writes.(*sqlite.Writer).Closing()
+	<-w.quit
 	close(hold)
 	all.Wait()
+	var n int64
+	check(t, w.file.Reader().Raw("SELECT count(*) FROM things WHERE id <> 'first'").Scan(&n).Error)
+	if n != stored.Load() {
+		t.Errorf("%d writes were done, and %d rows are stored", stored.Load(), n)
+	}
 }
 
-// Whether the store is ready is said as long as somebody wants to know, also while a transaction hangs. What was asked
-// in vain holds up nothing later.
-func TestReadyWhileATransactionHangs(t *testing.T) {
+// A caller of Try that has gone is not kept by a transaction that hangs. What it asked for is not begun.
+func TestTryGivesUp(t *testing.T) {
 	w := openWatched(t)
-	defer w.done()
-	hold, held, done := make(chan struct{}), make(chan struct{}), make(chan error)
-	go func() {
-		done <- w.write(t.Context(), func(*sqldb.Tx) error { close(held); <-hold; return nil })
-	}()
+	hold, held := make(chan struct{}), make(chan struct{})
+	var all sync.WaitGroup
+	all.Go(func() {
+		w.wantDone(w.write(func(tx *sqldb.Tx) error { close(held); <-hold; return put("a")(tx) }))
+	})
 	<-held
-	asked := make(chan error)
 	ctx, end := context.WithCancel(t.Context())
-	go func() { asked <- w.Ready(ctx) }()
-	for w.writes.(*sqlite.Writer).Waiting() == 0 {
-		select {
-		case err := <-asked:
-			t.Fatalf("it is not known yet: %v", err)
-		default:
-		}
-	}
+	tried := make(chan error, 1)
+	go func() { tried <- w.Try(ctx, put("b")) }()
+	w.queued(1)
 	end()
-	if err := <-asked; !errors.Is(err, context.Canceled) {
-		t.Errorf("the store is said to be ready: %v", err)
+	if err := <-tried; !errors.Is(err, context.Canceled) {
+		t.Errorf("it came to %v", err)
 	}
 	close(hold)
-	if err := <-done; err != nil {
-		t.Error(err)
+	all.Wait()
+	w.works()
+	w.want("a")
+}
+
+// What runs between two transactions is in neither, and begins when the one that is at work has ended.
+func TestBetween(t *testing.T) {
+	w := openWatched(t)
+	hold, held := make(chan struct{}), make(chan struct{})
+	var all sync.WaitGroup
+	all.Go(func() {
+		w.wantDone(w.write(func(tx *sqldb.Tx) error { close(held); <-hold; return put("a")(tx) }))
+	})
+	<-held
+	gone, end := context.WithCancel(t.Context())
+	end()
+	err := w.Between(gone, func(*sql.Conn) error { return errors.New("it has run") })
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("for a caller that has gone: %v", err)
 	}
-	if err := w.Ready(t.Context()); err != nil {
-		t.Errorf("when the transaction is over: %v", err)
+	own := errors.New("its own")
+	all.Go(func() {
+		err := w.Between(t.Context(), func(conn *sql.Conn) error {
+			if !w.file.TransactionEnded() || w.commits.Load() != 1 {
+				t.Error("it runs in a transaction")
+			}
+			return own
+		})
+		if !errors.Is(err, own) {
+			t.Errorf("its error is %v", err)
+		}
+	})
+	close(hold)
+	all.Wait()
+	w.works()
+}
+
+// Units whose transaction ends learn it in the order in which they were done, each once.
+func TestUnitsEndInOrder(t *testing.T) {
+	w := openWatched(t)
+	hold, ended := make(chan struct{}), make(chan int, 8)
+	w.Submit(func(*sqldb.Tx) error { <-hold; return errBefore }, func(*sqldb.Tx, error) { ended <- 0 })
+	for i := range 3 {
+		w.Submit(put(fmt.Sprint(i)), func(tx *sqldb.Tx, err error) {
+			w.wantDone(err)
+			ended <- i + 1
+		})
+	}
+	close(hold)
+	for want := range 4 {
+		if got := <-ended; got != want {
+			t.Errorf("unit %d has ended, want %d", got, want)
+		}
+	}
+	w.works()
+	if len(ended) > 0 {
+		t.Error("a unit has ended twice")
 	}
 }
