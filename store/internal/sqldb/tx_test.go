@@ -105,3 +105,23 @@ func TestSubmit(t *testing.T) {
 		t.Errorf("without a transaction, it ends with %v, %v", e.tx, e.err)
 	}
 }
+
+// Statements take effect in the order in which they are given, whichever way they go.
+func TestStatementsInOrder(t *testing.T) {
+	db := open(t)
+	db.write("INSERT INTO things (amount, name) VALUES (0, 'a')")
+	db.do(func(tx *sqldb.Tx) error {
+		errs := []error{
+			tx.Queue("UPDATE things SET amount = 1"), tx.Exec("UPDATE things SET amount = amount * 10 + 2"),
+			tx.Queue("UPDATE things SET amount = amount * 10 + 3"), tx.Queue("UPDATE things SET amount = amount * 10 + 4"),
+		}
+		n, err := sqldb.Value[int64](tx, "SELECT amount FROM things")
+		if n != 1234 {
+			t.Errorf("found %d", n)
+		}
+		return errors.Join(append(errs, err, tx.Queue("UPDATE things SET amount = amount * 10 + 5"))...)
+	})
+	if n, err := sqldb.Value[int64](db.read(), "SELECT amount FROM things"); n != 12345 {
+		t.Errorf("stored is %d, %v", n, err)
+	}
+}
