@@ -18,11 +18,14 @@ func TestBind(t *testing.T) {
 	}{
 		"no arguments": {"SELECT 1", nil, "SELECT 1", "SELECT 1", nil},
 		"arguments": {
-			"SELECT ?, ?", []any{1, "one"},
-			"SELECT ?, ?", "SELECT $1, $2", []any{1, "one"},
+			"SELECT ?, ?",
+			[]any{1, "one"},
+			"SELECT ?, ?", "SELECT $1, $2",
+			[]any{1, "one"},
 		},
 		"a list of ids": {
-			"x = ? AND id IN ? AND y = ?", []any{"x", []int64{7, 8, 9}, nil},
+			"x = ? AND id IN ? AND y = ?",
+			[]any{"x", []int64{7, 8, 9}, nil},
 			"x = ? AND id IN (?,?,?) AND y = ?", "x = $1 AND id IN ($2,$3,$4) AND y = $5",
 			[]any{"x", int64(7), int64(8), int64(9), nil},
 		},
@@ -32,21 +35,29 @@ func TestBind(t *testing.T) {
 		"a ? in a value":       {"a = ? AND b = ?", []any{"a?b$1", 2}, "a = ? AND b = ?", "a = $1 AND b = $2", []any{"a?b$1", 2}},
 		"a ? without argument": {"a = ? AND b = '?'", []any{1}, "a = ? AND b = '?'", "a = $1 AND b = '?'", []any{1}},
 		"a table": {
-			"UPDATE t SET c = ? FROM ? AS x WHERE id IN ?", []any{0, table, []int64{5}},
+			"UPDATE t SET c = ? FROM ? AS x WHERE id IN ?",
+			[]any{0, table, []int64{5}},
 			"UPDATE t SET c = ? FROM (SELECT ? AS a, ? AS b) AS x WHERE id IN (?)",
-			"UPDATE t SET c = $1 FROM (SELECT $2 AS a, $3 AS b) AS x WHERE id IN ($4)", []any{0, 1, "one", int64(5)},
+			"UPDATE t SET c = $1 FROM (SELECT $2 AS a, $3 AS b) AS x WHERE id IN ($4)",
+			[]any{0, 1, "one", int64(5)},
 		},
 		"names": {
-			"a = @now OR b IN @ids OR c = @now", []any{map[string]any{"now": 3, "ids": []int64{1, 2}}},
-			"a = ? OR b IN (?,?) OR c = ?", "a = $1 OR b IN ($2,$3) OR c = $4", []any{3, int64(1), int64(2), 3},
+			"a = @now OR b IN @ids OR c = @now",
+			[]any{map[string]any{"now": 3, "ids": []int64{1, 2}}},
+			"a = ? OR b IN (?,?) OR c = ?", "a = $1 OR b IN ($2,$3) OR c = $4",
+			[]any{3, int64(1), int64(2), 3},
 		},
 		"a name that begins like another": {
-			"a = @now AND b = @now_and_then", []any{map[string]any{"now": 1, "now_and_then": 2}},
-			"a = ? AND b = ?", "a = $1 AND b = $2", []any{1, 2},
+			"a = @now AND b = @now_and_then",
+			[]any{map[string]any{"now": 1, "now_and_then": 2}},
+			"a = ? AND b = ?", "a = $1 AND b = $2",
+			[]any{1, 2},
 		},
 		"a name without a value": {
-			"a = @now AND b = 'x@example'", []any{map[string]any{"now": 1}},
-			"a = ? AND b = 'x@example'", "a = $1 AND b = 'x@example'", []any{1},
+			"a = @now AND b = 'x@example'",
+			[]any{map[string]any{"now": 1}},
+			"a = ? AND b = 'x@example'", "a = $1 AND b = 'x@example'",
+			[]any{1},
 		},
 	} {
 		for dialect, want := range map[Dialect]string{SQLite: c.sqlite, Postgres: c.postgres} {
