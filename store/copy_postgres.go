@@ -8,8 +8,9 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/agentevents/agentevents/store/internal/sqldb"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 
 	"github.com/agentevents/agentevents/store/internal/postgres"
 	"github.com/agentevents/agentevents/store/internal/schema"

@@ -256,3 +256,32 @@ func (s *Store) snapshot(ctx context.Context, fn func(tx *sqldb.ReadTx) error) e
 	s.downtimes.read(ctx, err)
 	return failure(err)
 }
+
+type attemptRow struct {
+	ID         int64             `gorm:"primaryKey" json:"id"`
+	DeliveryID int64             `json:"delivery_id"`
+	Number     int               `json:"number"`
+	StartedAt  int64             `json:"started_at"`
+	Duration   int64             `json:"duration"`
+	Status     int               `json:"status"`
+	Error      string            `json:"error"`
+	Excerpt    string            `json:"excerpt"`
+	Verdict    string            `json:"verdict"`
+	URL        string            `json:"-"`
+	Method     gen.RequestMethod `json:"-"`
+	Signature  string            `json:"signature"`
+
+	Traceparent string `json:"traceparent"` // as it was sent
+}
+
+func (attemptRow) TableName() string { return "attempts" }
+
+var attemptsSQL = "SELECT " + sqldb.Columns[attemptRow]() + " FROM attempts WHERE "
+
+func (r attemptRow) model() gen.Attempt {
+	return gen.Attempt{
+		Number: r.Number, StartedAt: wire(r.StartedAt), DurationMs: float64(r.Duration) / 1000, Status: r.Status,
+		Verdict: r.Verdict, Error: r.Error, Answer: r.Excerpt, Method: r.Method, URL: r.URL,
+		Traceparent: r.Traceparent,
+	}
+}

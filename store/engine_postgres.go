@@ -2,8 +2,14 @@ package store
 
 import (
 	"context"
+	"crypto/rand"
 	"database/sql"
+	"encoding/json"
 	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
@@ -105,4 +111,165 @@ func (e *postgresEngine) announceNumbers(tx *sqldb.Tx) error {
 
 func (e *postgresEngine) visibleUpTo(ctx context.Context) (int64, error) {
 	return changeNumbers.VisibleUpTo(e.store.read(ctx))
+}
+
+const (
+	notifyEvery = 5 * time.Millisecond // at most, since each takes a lock of the whole server
+	maxClients  = 100                  // that a message names
+)
+
+// peers are the other processes that serve a PostgreSQL database. They send each other messages about changes that
+// requests or senders may wait for. A message that is lost does no harm: every process looks by itself, every second.
+type peers struct {
+	store *Store
+	db    *postgres.DB
+	name  string // of this process
+	seen  int64  // sequence number up to which lookForChanges has looked
+	log   *slog.Logger
+	stop  func()
+	done  sync.WaitGroup
+
+	mu      sync.Mutex
+	message peerMessage   // that is sent next
+	ready   chan struct{} // there is something to send
+}
+
+// peerMessage is what peers send each other.
+type peerMessage struct {
+	Clients []string `json:"clients,omitempty"` // whose agents have changed
+	All     bool     `json:"all,omitempty"`     // agents of any client may have
+	Due     bool     `json:"due,omitempty"`     // more lanes are due than the sender has room for
+	From    string   `json:"from"`              // the name of the sender
+}
+
+// joinPeers begins to send and receive messages. When it returns, the database is known to be served, unless the
+// connection failed; then it is tried again.
+func (s *Store) joinPeers(db *postgres.DB) {
+	ctx, stop := context.WithCancel(context.Background())
+	p := &peers{store: s, db: db, name: rand.Text(), log: s.Log, stop: stop, ready: make(chan struct{}, 1)}
+	attempted := make(chan struct{})
+	p.done.Go(func() {
+		db.Listen(ctx, postgres.Listener{
+			Log:       s.Log,
+			Attempted: func() { close(attempted) },
+			Connected: func() { s.received(peerMessage{All: true, Due: true}) },
+			Received:  p.receive,
+		})
+	})
+	p.done.Go(func() { p.sendAll(ctx) })
+	s.peers = p
+	<-attempted
+}
+
+func (p *peers) close() {
+	p.stop()
+	p.done.Wait()
+}
+
+// send adds something to the message that is sent next. On SQLite there are no peers.
+func (p *peers) send(add func(m *peerMessage)) {
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	add(&p.message)
+	p.mu.Unlock()
+	signal(p.ready)
+}
+
+// addClient adds a client whose agents have changed.
+func (m *peerMessage) addClient(client string) {
+	if slices.Contains(m.Clients, client) {
+		return
+	}
+	if m.All = m.All || len(m.Clients) == maxClients; m.All {
+		m.Clients = nil
+		return
+	}
+	m.Clients = append(m.Clients, client)
+}
+
+func (p *peers) take() (m peerMessage) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	m, p.message = p.message, peerMessage{}
+	return m
+}
+
+// sendAll sends messages, outside of any transaction of a change.
+func (p *peers) sendAll(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.ready:
+		}
+		m := p.take()
+		m.From = p.name
+		text, _ := json.Marshal(m)
+		err := p.db.Notify(ctx, string(text))
+		if err != nil && ctx.Err() == nil {
+			p.log.Warn("tell the other processes", "error", err)
+		}
+		pause(ctx, notifyEvery)
+	}
+}
+
+// receive reads a message. Those of this process come back to it.
+func (p *peers) receive(payload string) {
+	var m peerMessage
+	if json.Unmarshal([]byte(payload), &m) == nil && m.From != p.name {
+		p.store.received(m)
+	}
+}
+
+// received wakes all that waits here for what a message says.
+func (s *Store) received(m peerMessage) {
+	for _, client := range m.Clients {
+		s.feeds.announce(client)
+	}
+	if m.All {
+		s.feeds.announceAll()
+	}
+	if m.Due {
+		s.wake()
+	}
+}
+
+// maxChanges is how many changes lookForChanges looks at one by one.
+const maxChanges = 10_000
+
+// lookForChanges wakes the requests that wait for changes of clients that have some: a message of a peer may be lost.
+// One look is for all requests.
+func (s *Store) lookForChanges(ctx context.Context) error {
+	upTo, err := s.engine.visibleUpTo(ctx)
+	seen := s.peers.seen
+	if err != nil || upTo <= seen {
+		return failure(err)
+	}
+	m := peerMessage{All: upTo-seen > maxChanges}
+	if !m.All {
+		m.Clients, err = sqldb.Select[string](s.read(ctx),
+			"SELECT DISTINCT client_id FROM status_changes WHERE id > ? AND id <= ?", seen, upTo)
+	}
+	if err == nil {
+		s.peers.seen = upTo
+		s.received(m)
+	}
+	return failure(err)
+}
+
+// announce wakes the requests that wait for changes of a client, here and elsewhere.
+func (s *Store) announce(client string) {
+	s.feeds.announce(client)
+	s.peers.send(func(m *peerMessage) { m.addClient(client) })
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
 }

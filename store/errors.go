@@ -1,9 +1,15 @@
 package store
 
 import (
+	"context"
+	"database/sql"
 	"errors"
+	"strings"
+
+	"gorm.io/gorm"
 
 	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/store/internal/postgres"
 	"github.com/agentevents/agentevents/store/internal/sqlite"
 )
 
@@ -59,3 +65,52 @@ func isNotFound(err error) bool {
 	var e *Error
 	return errors.As(err, &e) && e.Kind == NotFound
 }
+
+// expected says whether a statement may fail with an error although the statement is right.
+func expected(err error) bool {
+	return errors.Is(err, context.Canceled) || duplicate(err) || unavailable(err)
+}
+
+// duplicate says whether a key exists already, also where GORM has not read the error.
+func duplicate(err error) bool {
+	return sqlite.IsDuplicate(err) || postgres.IsDuplicate(err) || errors.Is(err, gorm.ErrDuplicatedKey)
+}
+
+// unavailable says whether a database error is about the database and not about the statement, so that the same
+// request may succeed later.
+func unavailable(err error) bool {
+	return isClosed(err) || errors.Is(err, context.DeadlineExceeded) || sqlite.IsUnavailable(err) || postgres.IsUnavailable(err)
+}
+
+// isClosed says whether an error is that the store is closed.
+func isClosed(err error) bool {
+	return errors.Is(err, sql.ErrConnDone) || errors.Is(err, sqlite.ErrClosed) ||
+		strings.HasSuffix(err.Error(), "sql: database is closed") // database/sql does not export it
+}
+
+// contended says whether an error is that another transaction was in the way, which says nothing of the next one.
+func contended(err error) bool {
+	return sqlite.IsContended(err) || postgres.IsLockTimeout(err) || postgres.IsRetryable(err)
+}
+
+// inTrouble says whether an error is of the database, and not of what a transaction did or of who was in its way.
+func inTrouble(err error) bool {
+	var trouble *Error
+	return errors.As(err, &trouble) && !postgres.IsLockTimeout(err)
+}
+
+// failure makes an error of the database fit to leave the package.
+func failure(err error) error {
+	var known *Error
+	if err == nil || errors.As(err, &known) || !unavailable(err) {
+		return err
+	}
+	return notAvailable(err)
+}
+
+// notAvailable is what is answered when the database is in trouble.
+func notAvailable(cause error) error {
+	return &Error{Kind: Unavailable, Message: awayMessage, cause: cause}
+}
+
+const awayMessage = "the store is not available, try again"

@@ -154,3 +154,91 @@ func (s *Store) DeleteEvent(ctx context.Context, k AgentKey, id int64) error {
 		return tx.Exec("DELETE FROM agent_events WHERE id = ?", e.ID)
 	})
 }
+
+// What an event is disabled for.
+const (
+	reasonRequest = "disabled by a request"
+	reasonGone    = "the receiver answered 410 Gone"
+)
+
+func (r eventRow) state() gen.AgentEventState {
+	return gen.AgentEventState{State: r.State, Reason: r.Reason, Since: gen.Time{Time: millis(r.Since)}}
+}
+
+func (r eventRow) disabled() bool { return r.State == gen.AgentEventStateValueDisabled }
+
+// deliveryState is the state that a new delivery of an event has.
+func (r eventRow) deliveryState() string {
+	if r.disabled() {
+		return parked
+	}
+	return pending
+}
+
+// EventState returns whether an event is enabled.
+func (s *Store) EventState(ctx context.Context, k AgentKey, id int64) (gen.AgentEventState, error) {
+	e, err := findEvent(s.read(ctx), k, id)
+	return e.state(), err
+}
+
+// SetEventState enables or disables an event. The deliveries of a disabled one are parked: they leave their lane and
+// hold up nobody. When it is enabled they take their place by sequence among what is still pending.
+func (s *Store) SetEventState(
+	ctx context.Context, k AgentKey, id int64, state gen.AgentEventStateValue,
+) (m gen.AgentEventState, err error) {
+	defer s.wake()
+	err = s.write(ctx, func(tx *sqldb.Tx) error {
+		e, err := findEvent(tx, k, id)
+		if err != nil {
+			return err
+		}
+		switch {
+		case e.State == state:
+		case state == gen.AgentEventStateValueDisabled:
+			err = s.disable(tx, &e, reasonRequest)
+		default:
+			err = s.enable(tx, &e)
+		}
+		m = e.state()
+		return err
+	})
+	return m, err
+}
+
+func (s *Store) disable(tx *sqldb.Tx, e *eventRow, reason string) error {
+	if err := s.setState(tx, e, gen.AgentEventStateValueDisabled, reason); err != nil {
+		return err
+	}
+	if err := lockLanesOf(tx, e.ID); err != nil {
+		return err
+	}
+	lanes, err := lanesOf(tx, e.ID)
+	for i := 0; err == nil && i < len(lanes); i++ {
+		err = s.takeOut(tx, lanes[i], parked, byEvent, e.ID)
+	}
+	return err
+}
+
+func (s *Store) enable(tx *sqldb.Tx, e *eventRow) error {
+	if err := s.setState(tx, e, gen.AgentEventStateValueEnabled, ""); err != nil {
+		return err
+	}
+	if err := lockLanesOf(tx, e.ID); err != nil {
+		return err
+	}
+	if err := s.expireParked(tx, e.ID); err != nil {
+		return err
+	}
+	now := s.now()
+	lanes, err := parkedLanes(tx, e.ID)
+	for i := 0; err == nil && i < len(lanes); i++ {
+		err = unpark(tx, e.LaneID, lanes[i], now, byEvent, e.ID)
+	}
+	return err
+}
+
+func (s *Store) setState(tx *sqldb.Tx, e *eventRow, state gen.AgentEventStateValue, reason string) error {
+	e.State, e.Reason, e.Since = state, reason, s.now()
+	return tx.Exec("UPDATE agent_events SET state = ?, reason = ?, since = ? WHERE id = ?",
+		e.State, e.Reason, e.Since, e.ID)
+}

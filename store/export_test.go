@@ -4,9 +4,10 @@ import (
 	"context"
 	"time"
 
+	"gorm.io/gorm"
+
 	"github.com/agentevents/agentevents/store/internal/sqldb"
 	"github.com/agentevents/agentevents/store/internal/sqlite"
-	"gorm.io/gorm"
 )
 
 // BeforeStatements has a function called before each statement of the store, which it makes fail by its error.

@@ -10,8 +10,9 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/agentevents/agentevents/store/internal/sqldb"
 	"gorm.io/gorm"
+
+	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
 // remembered is how long a request with an Idempotency-Key gets the answer of the first one.

@@ -250,3 +250,38 @@ func (s *Store) Release(ctx context.Context, d webhook.Delivery) error {
 		return err
 	})
 }
+
+// mostAttempts is how many attempts at a delivery are kept: a receiver may ask for one each second.
+const mostAttempts = 100
+
+// attempt is the row of a result. How it was sent is what its delivery says.
+func (r *result) attempt() attemptRow {
+	o := r.outcome
+	return attemptRow{
+		DeliveryID: r.ID, Number: r.Attempt, StartedAt: o.StartedAt.UnixMilli(), Duration: o.Duration.Microseconds(), Status: o.Status,
+		Error: o.Error, Excerpt: o.Excerpt, Verdict: string(o.Verdict), Signature: o.Signature, Traceparent: r.Traceparent,
+	}
+}
+
+// recordAttempt notes how it was sent only where that is not what its delivery says by now. What is kept no longer is
+// removed, as far as there can be any.
+func recordAttempt(tx *sqldb.Tx, d webhook.Delivery, o webhook.Outcome) error {
+	id, err := sqldb.Value[int64](tx, "INSERT INTO attempts (delivery_id, number, started_at, duration, status, error, excerpt, verdict, "+
+		"signature, traceparent, url, method) SELECT id, ?, ?, ?, ?, ?, ?, ?, ?, ?, CASE WHEN url = ? AND method = ? THEN '' ELSE ? END, "+
+		"CASE WHEN url = ? AND method = ? THEN '' ELSE ? END FROM deliveries WHERE id = ? RETURNING id", d.Attempt, o.StartedAt.UnixMilli(), o.Duration.Microseconds(), o.Status, o.Error, o.Excerpt, o.Verdict, o.Signature, d.Traceparent, d.URL, d.Method, d.URL, d.URL, d.Method, d.Method, d.ID)
+	if err == nil {
+		// One that comes too late may be recorded beside one of who has the lane by now.
+		err = tx.Exec("UPDATE deliveries SET last_attempt = ? WHERE id = ? AND coalesce(last_attempt, 0) < ?", id, d.ID, id)
+	}
+	if err != nil || d.Attempt <= mostAttempts && !d.Replay {
+		return err
+	}
+	return tx.Exec("DELETE FROM attempts WHERE id IN (SELECT id FROM attempts WHERE delivery_id = ? ORDER BY id DESC "+
+		"LIMIT ? OFFSET ?)", d.ID, mostAttempts, mostAttempts)
+}
+
+// recorded says whether an attempt is recorded already, by a commit whose answer was lost.
+func recorded(tx *sqldb.Tx, d webhook.Delivery) (bool, error) {
+	n, err := sqldb.Value[int](tx, "SELECT count(*) FROM deliveries WHERE id = ? AND replays = ? AND attempts >= ?", d.ID, d.Replays, d.Attempt)
+	return n > 0, err
+}

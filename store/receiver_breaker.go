@@ -195,3 +195,29 @@ func (r receiverRow) save(tx *sqldb.Tx) error {
 }
 
 func same(a, b *int64) bool { return a == b || (a != nil && b != nil && *a == *b) }
+
+// backoff is how long a delivery waits after an attempt that is to be repeated, and what that counts as.
+type backoff struct {
+	Delay    int64 // milliseconds
+	Failures int
+	Outage   int64
+}
+
+// backoff says whose failure an attempt was. The second in one outage of the receiver is the receiver's: it must not
+// make the delivery wait for long once the receiver is back. Any other is the delivery's own, which waits for the
+// longer the more of these it has had: others may be taken while it is not. What the receiver has set a time for, or
+// was not sent, is neither.
+func (r receiverRow) backoff(o webhook.Outcome, failures int, outage int64) (next backoff) {
+	next = backoff{Delay: o.Delay.Milliseconds(), Failures: failures + 1, Outage: outage}
+	down := o.Health() == webhook.Down
+	switch {
+	case o.RetryAfter > 0, o.Status == 0 && !down:
+		next.Failures = failures
+	case down && outage == r.Outages:
+		next.Delay, next.Failures = o.Recovery.Milliseconds(), failures
+	}
+	if down {
+		next.Outage = r.Outages
+	}
+	return next
+}

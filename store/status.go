@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/agentevents/agentevents/gen"
@@ -252,91 +250,6 @@ func (s *Store) checkAhead(at time.Time) error {
 	}
 }
 
-// change is what happens to an agent's status.
-type change struct {
-	ctx      context.Context // of whose trace it is
-	agent    *agentRow       // in the end as it is then
-	status   gen.AgentStatusValue
-	source   gen.EventSource
-	at       int64
-	reported bool // at is what the PBX has said
-
-	task *setting // that is told what came of it; may be nil
-	owed []eventRow
-	row  changeRow
-}
-
-// change makes status changes of different agents with their deliveries. Unless it is to wait, it returns those for
-// whose lanes it would have to.
-func (s *Store) change(tx *sqldb.Tx, changes []*change, wait bool) (held []*change, err error) {
-	if err := findOwed(tx, changes); err != nil {
-		return nil, err
-	}
-	lanes, err := s.holdOwed(tx, changes, wait)
-	if err != nil {
-		return nil, err
-	}
-	held, changes = split(changes, func(c *change) bool { return !lanes.all(c) })
-	if len(changes) == 0 {
-		return held, nil
-	}
-	return held, s.make(tx, changes, lanes)
-}
-
-// make makes changes whose lanes are held.
-func (s *Store) make(tx *sqldb.Tx, changes []*change, lanes owedLanes) error {
-	for _, c := range changes {
-		s.trace(tx, c)
-	}
-	if err := s.insertChanges(tx, changes); err != nil {
-		return err
-	}
-	for _, c := range changes {
-		s.count(tx, func(n *Counts) { n.changed(c.status) })
-		s.passed.changes.note(c.agent.Sequence)
-		c.made()
-	}
-	rows := each(changes, func(c *change) agentRow { return *c.agent })
-	err := tx.Queue("UPDATE agents SET status = x.status, event_source = x.event_source, sequence = x.sequence, "+
-		"changed_at = x.changed_at, reported_at = x.reported_at FROM ? AS x WHERE agents.id = x.id", sqldb.Table(tx, rows))
-	if err != nil {
-		return err
-	}
-	return s.owe(tx, changes, lanes)
-}
-
-// trace makes the row of a change, with what it is known by in a trace.
-func (s *Store) trace(tx *sqldb.Tx, c *change) {
-	traceparent, ended := s.Trace(c.ctx)
-	tx.OnEnd(func(err error) { ended(c.row.ID, err) })
-	r := c.agent
-	c.row.ClientID, c.row.Kind, c.row.AgentID, c.row.Name, c.row.OldStatus = r.ClientID, r.Kind, r.AgentID, r.Name, r.Status
-	c.row.NewStatus, c.row.EventSource, c.row.ChangedAt, c.row.CreatedAt = c.status, c.source, c.at, s.now()
-	c.row.Traceparent = traceparent
-}
-
-func (s *Store) insertChanges(tx *sqldb.Tx, changes []*change) error {
-	if err := s.engine.announceNumbers(tx); err != nil {
-		return err
-	}
-	ids, err := sqldb.InsertAll(tx, "status_changes", each(changes, func(c *change) changeRow { return c.row }))
-	for i, id := range ids {
-		changes[i].row.ID = id
-	}
-	return err
-}
-
-// made has the agent, and who wants to know, say what was changed.
-func (c *change) made() {
-	r := c.agent
-	r.Status, r.EventSource, r.Sequence, r.ChangedAt = c.status, c.source, c.row.ID, c.at
-	r.ReportedAt = max(r.ReportedAt, c.at)
-	if c.task != nil {
-		c.task.status = r.status()
-		c.task.status.Changed, c.task.status.Deliveries = true, len(c.owed)
-	}
-}
-
 // split parts a list into those that something is so of and the others, in their order.
 func split[T any](list []T, is func(T) bool) (those, others []T) {
 	for _, e := range list {
@@ -347,9 +260,4 @@ func split[T any](list []T, is func(T) bool) (those, others []T) {
 		}
 	}
 	return those, others
-}
-
-// idsOf are the ids of events, separated by commas.
-func idsOf(events []eventRow) string {
-	return strings.Join(each(events, func(e eventRow) string { return strconv.FormatInt(e.ID, 10) }), ",")
 }

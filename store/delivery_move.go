@@ -1,0 +1,210 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/agentevents/agentevents/store/internal/sqldb"
+	"github.com/agentevents/agentevents/webhook"
+)
+
+// What conditions on deliveries of a lane name: one of them, or all that an event is owed. Each is found by an index of its
+// own; the states beside them are written so that no other index seems to fit, which may have very many entries.
+const (
+	byID    = "id = ?"
+	byEvent = "event_id = ? AND state IN ('pending', 'parked')"
+)
+
+// takeOut takes pending deliveries out of a lane, those that a condition names, and tells the lane.
+func (s *Store) takeOut(tx *sqldb.Tx, lane int64, state, where string, args ...any) error {
+	now := s.now()
+	finished := &now
+	if state == parked {
+		finished = nil
+	}
+	done, err := tx.ExecCount("UPDATE deliveries SET state = ?, finished_at = ?, moved_to = NULL "+
+		"WHERE lane_id = ? AND state || '' = 'pending' AND "+where, append([]any{state, finished, lane}, args...)...)
+	if err != nil || done == 0 {
+		return err
+	}
+	s.countEnded(tx, state, done)
+	return shift(tx, lane, -int(done), now)
+}
+
+// cancel ends all that is pending or parked of an event.
+func (s *Store) cancel(tx *sqldb.Tx, event int64) error {
+	if err := lockLanesOf(tx, event); err != nil {
+		return err
+	}
+	away, err := tx.ExecCount("UPDATE deliveries SET state = 'cancelled', finished_at = ? WHERE "+byEvent+" AND state || '' = 'parked'",
+		s.now(), event)
+	if err != nil {
+		return err
+	}
+	s.countEnded(tx, cancelled, away)
+	lanes, err := lanesOf(tx, event)
+	for i := 0; err == nil && i < len(lanes); i++ {
+		err = s.takeOut(tx, lanes[i], cancelled, byEvent, event)
+	}
+	return err
+}
+
+// lanesOf lists the lanes that an event has pending deliveries in: its own and, for what is in flight, earlier ones.
+func lanesOf(tx *sqldb.Tx, event int64) (lanes []int64, err error) {
+	return sqldb.Select[int64](tx, "SELECT DISTINCT lane_id FROM deliveries WHERE "+byEvent+" AND state || '' = 'pending' ORDER BY lane_id", event)
+}
+
+// lockLanesOf holds all lanes that an event's deliveries which have not ended are in or move to, and some more.
+func lockLanesOf(tx *sqldb.Tx, event int64, more ...int64) error {
+	if tx.Dialect() == sqldb.SQLite {
+		return nil
+	}
+	lanes, err := sqldb.Select[int64](tx, "SELECT lane_id FROM deliveries WHERE event_id = ? AND state IN ('pending', 'parked') UNION "+
+		"SELECT moved_to FROM deliveries WHERE event_id = ? AND moved_to IS NOT NULL AND state IN ('pending', 'parked') UNION "+
+		"SELECT lane_id FROM agent_events WHERE id = ?", event, event, event)
+	if err != nil {
+		return err
+	}
+	return lockLanes(tx, append(lanes, more...)...)
+}
+
+// redirect gives an event's pending deliveries its new URL, method and lane, and makes them due. Parked ones get
+// their lane when the event is enabled.
+func (s *Store) redirect(tx *sqldb.Tx, e eventRow) error {
+	now := s.now()
+	if err := lockLanesOf(tx, e.ID, e.LaneID); err != nil {
+		return err
+	}
+	if err := rememberURL(tx, "event_id = ? AND state IN ('pending', 'parked')", e.ID); err != nil {
+		return err
+	}
+	err := tx.Exec("UPDATE deliveries SET url = ?, method = ?, due_at = ?, failures = 0, outage = 0 "+
+		"WHERE event_id = ? AND state IN ('pending', 'parked')", e.URL, e.Method, now, e.ID)
+	if err != nil {
+		return err
+	}
+	lanes, err := lanesOf(tx, e.ID)
+	for i := 0; err == nil && i < len(lanes); i++ {
+		err = s.move(tx, e, lanes[i], now)
+	}
+	return err
+}
+
+// rememberURL notes with the attempts at deliveries, those that a condition names, how they were sent, before that is
+// corrected.
+func rememberURL(tx *sqldb.Tx, where string, args ...any) error {
+	const of = "(SELECT d.%s FROM deliveries d WHERE d.id = attempts.delivery_id)"
+	return tx.Exec("UPDATE attempts SET url = "+fmt.Sprintf(of, "url")+", method = "+fmt.Sprintf(of, "method")+
+		" WHERE url = '' AND delivery_id IN (SELECT id FROM deliveries WHERE "+where+")", args...)
+}
+
+// move takes an event's pending deliveries from a lane to the event's own. One in flight stays until its result; the
+// other lane is not claimed until then, and if it comes back unsent it follows.
+func (s *Store) move(tx *sqldb.Tx, e eventRow, from, now int64) error {
+	lane, err := findLane(tx, from)
+	if err != nil {
+		return err
+	}
+	if from == e.LaneID {
+		err := tx.Exec("UPDATE deliveries SET moved_to = NULL WHERE lane_id = ? AND state || '' = 'pending' AND "+byEvent, from, e.ID)
+		if err != nil {
+			return err
+		}
+		return shift(tx, from, 0, now)
+	}
+	flying := lane.inFlight(now)
+	err = tx.Exec("UPDATE deliveries SET moved_to = ? WHERE id = ? AND event_id + 0 = ? AND lane_id = ? AND state || '' = 'pending'",
+		e.LaneID, flying, e.ID, from)
+	if err != nil {
+		return err
+	}
+	return carry(tx, from, e.LaneID, now, byEvent+" AND id <> ?", e.ID, flying)
+}
+
+// carry puts pending deliveries of a lane, those that a condition names, into another lane.
+func carry(tx *sqldb.Tx, from, to, now int64, where string, args ...any) error {
+	done, err := tx.ExecCount("UPDATE deliveries SET lane_id = ?, moved_to = NULL WHERE lane_id = ? AND state || '' = 'pending' AND "+where,
+		append([]any{to, from}, args...)...)
+	if err != nil || done == 0 {
+		return err
+	}
+	if err := shift(tx, from, -int(done), now); err != nil {
+		return err
+	}
+	return shift(tx, to, int(done), now)
+}
+
+// parkedLanes lists the lanes that an event's parked deliveries were in.
+func parkedLanes(tx *sqldb.Tx, event int64) (lanes []int64, err error) {
+	return sqldb.Select[int64](tx, "SELECT DISTINCT lane_id FROM deliveries WHERE "+byEvent+" AND state || '' = 'parked' ORDER BY lane_id", event)
+}
+
+// unpark puts parked deliveries that were in a lane, those that a condition names, into another one or the same. One
+// that is still in flight in the other lane goes on there, as one that is in flight when its registration moves.
+func unpark(tx *sqldb.Tx, to, from, now int64, where string, args ...any) error {
+	lane, err := findLane(tx, from)
+	if err != nil {
+		return err
+	}
+	if flying := lane.inFlight(now); flying != 0 && from != to {
+		back, err := tx.ExecCount("UPDATE deliveries SET state = 'pending', due_at = ?, moved_to = ? "+
+			"WHERE id = ? AND state || '' = 'parked' AND "+where, append([]any{now, to, flying}, args...)...)
+		if err != nil {
+			return err
+		}
+		if err := shift(tx, from, int(back), now); err != nil {
+			return err
+		}
+	}
+	back, err := tx.ExecCount("UPDATE deliveries SET state = 'pending', due_at = ?, lane_id = ? "+
+		"WHERE lane_id = ? AND state || '' = 'parked' AND "+where, append([]any{now, to, from}, args...)...)
+	if err != nil {
+		return err
+	}
+	return shift(tx, to, int(back), now)
+}
+
+// sendNow makes pending deliveries due at once, and what goes before them in their lanes, which are held: over a time
+// that they wait for by themselves, but not over a pause that their receiver has asked for. At an open breaker the
+// next probe is now. What is in flight stays so.
+func (s *Store) sendNow(tx *sqldb.Tx, ids ...int64) error {
+	last, err := sqldb.Select[deliveryRow](tx, "SELECT DISTINCT d.lane_id, d.change_id, d.id FROM deliveries d WHERE d.id IN ? "+
+		"AND d.state || '' = 'pending' ORDER BY d.lane_id, d.change_id, d.id", sqldb.Padded(ids))
+	if err != nil || len(last) == 0 {
+		return err
+	}
+	for i := 0; err == nil && i < len(last); i++ {
+		if i+1 == len(last) || last[i+1].LaneID != last[i].LaneID {
+			err = s.laneNow(tx, last[i])
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return s.probeNow(tx, slices.Compact(each(last, laneOf)))
+}
+
+// laneNow makes a lane's deliveries up to one due.
+func (s *Store) laneNow(tx *sqldb.Tx, last deliveryRow) error {
+	now := s.now()
+	return errors.Join(
+		tx.Exec("UPDATE deliveries SET due_at = ? "+
+			"WHERE lane_id = ? AND state = 'pending' AND (change_id, id) <= (?, ?) AND due_at > ?",
+			now, last.LaneID, last.ChangeID, last.ID, now),
+		shift(tx, last.LaneID, 0, now),
+	)
+}
+
+// probeNow ends the waits of open breakers of some lanes' receivers, unless a probe is under way.
+func (s *Store) probeNow(tx *sqldb.Tx, lanes []int64) error {
+	now := s.now()
+	open, err := sqldb.Select[int64](tx, "SELECT id FROM receivers WHERE id IN (SELECT receiver_id FROM lanes WHERE id IN ?) "+
+		"AND failures >= ? AND waits > ? AND probe IS NULL ORDER BY id"+tx.ForUpdate(true),
+		sqldb.Padded(lanes), webhook.Failures, now)
+	if err != nil || len(open) == 0 {
+		return err
+	}
+	return tx.Exec("UPDATE receivers SET waits = CASE WHEN paused_until > ? THEN paused_until ELSE ? END WHERE id IN ?",
+		now, now, sqldb.Padded(open))
+}
