@@ -9,14 +9,6 @@ import (
 	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
-// Tracer begins the part of a trace that is a status change, in the trace of the request that ctx is of. It returns what
-// the change is known by there, a W3C traceparent or nothing, and what is called once: with the sequence number when the
-// change is committed, or also with the error of why it is not, when another change will have that number. It holds up
-// the writer and must not block.
-type Tracer func(ctx context.Context) (traceparent string, ended func(sequence int64, err error))
-
-func untraced(context.Context) (string, func(int64, error)) { return "", func(int64, error) {} }
-
 // change is what happens to an agent's status.
 type change struct {
 	ctx      context.Context // of whose trace it is
@@ -102,11 +94,6 @@ func (c *change) made() {
 	}
 }
 
-// idsOf are the ids of events, separated by commas.
-func idsOf(events []eventRow) string {
-	return strings.Join(each(events, func(e eventRow) string { return strconv.FormatInt(e.ID, 10) }), ",")
-}
-
 type changeRow struct {
 	ID          int64                `gorm:"primaryKey" json:"id"`
 	ClientID    string               `json:"client_id"`
@@ -127,3 +114,16 @@ type changeRow struct {
 }
 
 func (changeRow) TableName() string { return "status_changes" }
+
+// Tracer begins the part of a trace that is a status change, in the trace of the request that ctx is of. It returns what
+// the change is known by there, a W3C traceparent or nothing, and what is called once: with the sequence number when the
+// change is committed, or also with the error of why it is not, when another change will have that number. It holds up
+// the writer and must not block.
+type Tracer func(ctx context.Context) (traceparent string, ended func(sequence int64, err error))
+
+func untraced(context.Context) (string, func(int64, error)) { return "", func(int64, error) {} }
+
+// idsOf are the ids of events, separated by commas.
+func idsOf(events []eventRow) string {
+	return strings.Join(each(events, func(e eventRow) string { return strconv.FormatInt(e.ID, 10) }), ",")
+}
