@@ -89,7 +89,7 @@ func (r *agentRow) apply(u AgentUpdate) {
 func findAgent(q sqldb.Querier, k AgentKey) (agentRow, error) {
 	r, is, err := sqldb.Get[agentRow](q, agentSQL+q.ForUpdate(true), k.Client, string(k.Type), k.ID)
 	if err != nil || is {
-		return r, failure(err)
+		return r, publicError(err)
 	}
 	return r, missing(q, k)
 }
@@ -134,8 +134,8 @@ func (s *Store) Agents(ctx context.Context, client string, kind gen.AgentType, f
 	if len(f.Extensions) > 0 {
 		q = q.Where("extension_id IN ?", f.Extensions)
 	}
-	rows, err := q.Order("agent_id").Limit(all(f.Limit)).Find(ctx)
-	return each(rows, agentRow.model), failure(err)
+	rows, err := q.Order("agent_id").Limit(limitOrMax(f.Limit)).Find(ctx)
+	return each(rows, agentRow.model), publicError(err)
 }
 
 // Agent returns an agent.
@@ -146,7 +146,7 @@ func (s *Store) Agent(ctx context.Context, k AgentKey) (Agent, error) {
 
 // CreateAgent creates an agent under its id or, where that is 0, under a free one. It is logged out.
 func (s *Store) CreateAgent(ctx context.Context, k AgentKey, u AgentUpdate) (Agent, error) {
-	return once(ctx, s, func(tx *sqldb.Tx) (a Agent, err error) {
+	return createOnce(ctx, s, func(tx *sqldb.Tx) (a Agent, err error) {
 		k := k
 		if _, err := lockClient(tx, k.Client); err != nil {
 			return a, err
@@ -175,7 +175,7 @@ func (s *Store) PutAgent(ctx context.Context, k AgentKey, u AgentUpdate) (a Agen
 		}
 		r, err := findAgent(tx, k)
 		if isNotFound(err) {
-			r, err = findOrHold(tx, k)
+			r, err = findAgentLocked(tx, k)
 		}
 		if created = isNotFound(err); created {
 			a, err = s.insertAgent(tx, k, u)
@@ -191,8 +191,8 @@ func (s *Store) PutAgent(ctx context.Context, k AgentKey, u AgentUpdate) (a Agen
 	return a, created, err
 }
 
-// findOrHold looks for an agent once more while nobody else can make it.
-func findOrHold(tx *sqldb.Tx, k AgentKey) (agentRow, error) {
+// findAgentLocked looks for an agent once more while nobody else can make it.
+func findAgentLocked(tx *sqldb.Tx, k AgentKey) (agentRow, error) {
 	if _, err := lockClient(tx, k.Client); err != nil {
 		return agentRow{}, err
 	}
@@ -211,7 +211,7 @@ func (s *Store) insertAgent(tx *sqldb.Tx, k AgentKey, u AgentUpdate) (Agent, err
 	if err := gorm.G[agentRow](tx.GORM()).Create(tx.Context(), &r); err != nil {
 		return r.model(), err
 	}
-	return r.model(), limitedAgents.add(tx, k.Client)
+	return r.model(), agentQuota.add(tx, k.Client)
 }
 
 func nameRequired(kind gen.AgentType) error {
@@ -259,7 +259,7 @@ func (s *Store) deleteAgents(tx *sqldb.Tx, client string, rows []agentRow) error
 	if err := removeAgents(tx, client, ids, len(rows)); err != nil {
 		return err
 	}
-	if _, err := s.change(tx, s.logouts(tx, rows), true); err != nil {
+	if _, err := s.applyChanges(tx, s.logouts(tx, rows), true); err != nil {
 		return err
 	}
 	if err := tx.Exec("DELETE FROM agent_events WHERE agent IN ?", ids); err != nil {
@@ -269,10 +269,10 @@ func (s *Store) deleteAgents(tx *sqldb.Tx, client string, rows []agentRow) error
 }
 
 // logouts are the changes of those agents that are available.
-func (s *Store) logouts(tx *sqldb.Tx, rows []agentRow) (changes []*change) {
+func (s *Store) logouts(tx *sqldb.Tx, rows []agentRow) (changes []*statusChange) {
 	for _, r := range rows {
 		if r.Status == gen.AgentStatusValueAvailable {
-			changes = append(changes, &change{
+			changes = append(changes, &statusChange{
 				ctx: tx.Context(), agent: &r, status: gen.AgentStatusValueLoggedOut, source: gen.EventSourceAPI, at: s.now(),
 			})
 		}

@@ -18,8 +18,8 @@ import (
 // Operator is the access of an application that may do everything for every client. It belongs to none.
 const Operator gen.AccessLevel = "operator"
 
-// mostApplications is how many a client has.
-const mostApplications = 100
+// maxApplications is how many a client has.
+const maxApplications = 100
 
 type applicationRow struct {
 	Number    int64 `gorm:"primaryKey"`
@@ -38,18 +38,18 @@ func (r applicationRow) model() gen.Application {
 	return gen.Application{ID: r.ID, Name: r.Name, Access: r.Access, CreatedAt: wire(r.CreatedAt)}
 }
 
-// hide keeps what is needed to know a secret again, and forgets the secret.
-func (r *applicationRow) hide(secret string) {
+// setSecret keeps what is needed to know a secret again, and forgets the secret.
+func (r *applicationRow) setSecret(secret string) {
 	r.HashKey = randomBytes(32)
-	r.Hash = keyed(r.HashKey, secret)
+	r.Hash = keyedHash(r.HashKey, secret)
 }
 
-// knows says whether a secret is the application's.
-func (r applicationRow) knows(secret string) bool {
-	return len(r.Hash) > 0 && hmac.Equal(r.Hash, keyed(r.HashKey, secret))
+// hasSecret says whether a secret is the application's.
+func (r applicationRow) hasSecret(secret string) bool {
+	return len(r.Hash) > 0 && hmac.Equal(r.Hash, keyedHash(r.HashKey, secret))
 }
 
-func keyed(key []byte, secret string) []byte {
+func keyedHash(key []byte, secret string) []byte {
 	hash := hmac.New(sha256.New, key)
 	hash.Write([]byte(secret))
 	return hash.Sum(nil)
@@ -72,7 +72,7 @@ func (s *Store) Applications(ctx context.Context, client string) ([]gen.Applicat
 		return nil, err
 	}
 	rows, err := gorm.G[applicationRow](tx.GORM()).Where("client_id = ?", client).Order("number").Find(ctx)
-	return each(rows, applicationRow.model), failure(err)
+	return each(rows, applicationRow.model), publicError(err)
 }
 
 // Application returns a client's application.
@@ -92,7 +92,7 @@ func findApplication(q sqldb.Querier, client, id string) (applicationRow, error)
 			Message: fmt.Sprintf("there is no application %s of client %s", id, client),
 		}
 	}
-	return r, failure(err)
+	return r, publicError(err)
 }
 
 // CreateApplication makes an application of a client. Its secret is in the result and nowhere else.
@@ -101,13 +101,13 @@ func (s *Store) CreateApplication(
 ) (gen.ApplicationSecret, error) {
 	r, secret := s.newApplication(c.Name, c.Access), randomHex()
 	r.ClientID = client
-	r.hide(secret)
-	return once(ctx, s, func(tx *sqldb.Tx) (m gen.ApplicationSecret, err error) {
+	r.setSecret(secret)
+	return createOnce(ctx, s, func(tx *sqldb.Tx) (m gen.ApplicationSecret, err error) {
 		if _, err := lockClient(tx, client); err != nil {
 			return m, err
 		}
 		n, err := gorm.G[applicationRow](tx.GORM()).Where("client_id = ?", client).Count(tx.Context(), "*")
-		if err == nil && n >= mostApplications {
+		if err == nil && n >= maxApplications {
 			err = &Error{
 				Kind: Conflict, Status: "application_limit_exceeded",
 				Message: fmt.Sprintf("client %s has %d applications, which is the most", client, n),
@@ -135,12 +135,12 @@ func (s *Store) DeleteApplication(ctx context.Context, client, id string) error 
 		if err != nil {
 			return err
 		}
-		return revoke(tx, "number = ?", r.Number)
+		return deleteApplications(tx, "number = ?", r.Number)
 	})
 }
 
-// revoke deletes applications and their tokens.
-func revoke(tx *sqldb.Tx, where string, value any) error {
+// deleteApplications deletes applications and their tokens.
+func deleteApplications(tx *sqldb.Tx, where string, value any) error {
 	err := tx.Exec("DELETE FROM tokens WHERE application IN (SELECT number FROM applications WHERE "+where+")", value)
 	if err != nil {
 		return err
@@ -159,13 +159,13 @@ func (s *Store) AllApplications(ctx context.Context) ([]AnyApplication, error) {
 	rows, err := gorm.G[applicationRow](s.read(ctx).GORM()).Order("number").Find(ctx)
 	return each(rows, func(r applicationRow) AnyApplication {
 		return AnyApplication{r.model(), r.ClientID}
-	}), failure(err)
+	}), publicError(err)
 }
 
 // CreateOperator makes an application that may do everything. Its secret is in the result and nowhere else.
 func (s *Store) CreateOperator(ctx context.Context, name string) (gen.ApplicationSecret, error) {
 	r, secret := s.newApplication(name, Operator), randomHex()
-	r.hide(secret)
+	r.setSecret(secret)
 	err := s.write(ctx, func(tx *sqldb.Tx) error {
 		return gorm.G[applicationRow](tx.GORM()).Create(tx.Context(), &r)
 	})
@@ -184,9 +184,9 @@ func (s *Store) EnsureOperator(ctx context.Context, id, secret string) error {
 		case errors.Is(err, gorm.ErrRecordNotFound):
 			r = s.newApplication("operator", Operator)
 			r.ID = id
-			r.hide(secret)
+			r.setSecret(secret)
 			return gorm.G[applicationRow](tx.GORM()).Create(tx.Context(), &r)
-		case err != nil || r.knows(secret) && r.Access == Operator:
+		case err != nil || r.hasSecret(secret) && r.Access == Operator:
 			return err
 		case r.Access != Operator:
 			return fmt.Errorf("the application %s is client %s's, not the operator's", id, r.ClientID)
@@ -196,7 +196,7 @@ func (s *Store) EnsureOperator(ctx context.Context, id, secret string) error {
 }
 
 func changeSecret(tx *sqldb.Tx, r applicationRow, secret string) error {
-	r.hide(secret)
+	r.setSecret(secret)
 	err := tx.Exec("UPDATE applications SET hash_key = ?, hash = ? WHERE number = ?", r.HashKey, r.Hash, r.Number)
 	if err != nil {
 		return err
@@ -207,7 +207,7 @@ func changeSecret(tx *sqldb.Tx, r applicationRow, secret string) error {
 // FirstOperator makes an operator's application if there is none yet, and says whether it has.
 func (s *Store) FirstOperator(ctx context.Context) (m gen.ApplicationSecret, made bool, err error) {
 	r, secret := s.newApplication("operator", Operator), randomHex()
-	r.hide(secret)
+	r.setSecret(secret)
 	err = s.write(ctx, func(tx *sqldb.Tx) error {
 		if err := tx.LockTable("applications"); err != nil {
 			return err
@@ -231,6 +231,6 @@ func (s *Store) RevokeApplication(ctx context.Context, id string) error {
 		if err != nil {
 			return err
 		}
-		return revoke(tx, "id = ?", id)
+		return deleteApplications(tx, "id = ?", id)
 	})
 }

@@ -15,9 +15,9 @@ import (
 	"github.com/agentevents/agentevents/store/internal/sqlite"
 )
 
-// calmFor is how long nothing may have failed for a reason before that is over: on a full disk some writes succeed,
+// recoveredAfter is how long nothing may have failed for a reason before that is over: on a full disk some writes succeed,
 // too.
-const calmFor = 10 * time.Second
+const recoveredAfter = 10 * time.Second
 
 // downtimes logs one line for each reason why the database is not available, and one when that is over: as long as it
 // lasts, all requests fail for that reason.
@@ -34,8 +34,8 @@ type downtimes struct {
 	}
 }
 
-// slow says whether an error is that one statement or transaction took too long, which says nothing of the next one.
-func slow(err error) bool {
+// isSlow says whether an error is that one statement or transaction took too long, which says nothing of the next one.
+func isSlow(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || postgres.IsStatementTimeout(err)
 }
 
@@ -63,11 +63,11 @@ func (d *downtimes) note(ctx context.Context, err error) {
 func causeOf(err error) error {
 	var known *Error
 	if errors.As(err, &known) {
-		if known.Message != awayMessage {
+		if known.Message != unavailableMessage {
 			return nil
 		}
 		err = known.cause
-	} else if err == nil || !unavailable(err) {
+	} else if err == nil || !isUnavailable(err) {
 		return nil
 	}
 	if errors.Is(err, ErrFile) || isClosed(err) {
@@ -80,13 +80,13 @@ func (d *downtimes) failed(cause error, write bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := d.now()
-	if write && !contended(cause) && !slow(cause) {
+	if write && !isContended(cause) && !isSlow(cause) {
 		d.last.at, d.last.err = now, cause
 	}
-	x := d.all[reason(cause)]
+	x := d.all[commonCause(cause)]
 	if x == nil {
 		x = &downtime{cause: cause, first: now}
-		d.all[reason(cause)] = x
+		d.all[commonCause(cause)] = x
 		d.open.Store(int32(len(d.all))) //nolint:gosec // a handful
 		d.log.Error("store unavailable", "error", cause)
 	}
@@ -103,7 +103,7 @@ func (d *downtimes) succeeded() {
 	defer d.mu.Unlock()
 	now := d.now()
 	for name, x := range d.all {
-		if now.Sub(x.last) >= calmFor {
+		if now.Sub(x.last) >= recoveredAfter {
 			delete(d.all, name)
 			d.log.Info("store available again", "error", x.cause, "failed", x.failed, "seconds", int(x.last.Sub(x.first).Seconds()))
 		}
@@ -119,7 +119,7 @@ func (d *downtimes) read(ctx context.Context, err error) {
 		return
 	}
 	d.mu.Lock()
-	_, lasts := d.all[reason(cause)]
+	_, lasts := d.all[commonCause(cause)]
 	d.mu.Unlock()
 	if !lasts {
 		d.failed(cause, false)
@@ -136,8 +136,8 @@ func (d *downtimes) recent(within time.Duration) error {
 	return d.last.err
 }
 
-// reason is what errors with the same reason have in common: their texts may name a statement or a port.
-func reason(err error) string {
+// commonCause is what errors with the same reason have in common: their texts may name a statement or a port.
+func commonCause(err error) string {
 	for _, reasonOf := range []func(error) (string, bool){sqlite.Reason, postgres.Reason} {
 		if known, is := reasonOf(err); is {
 			return known
@@ -174,9 +174,9 @@ func (l *readLog) Trace(ctx context.Context, begin time.Time, fc func() (string,
 }
 
 const (
-	probeEvery = time.Second     // at most, however many ask
-	probeWait  = 3 * time.Second // for one probe
-	troubleFor = 2 * time.Second // in which a write has failed, so that the next one is not relied on
+	readinessEvery = time.Second     // at most, however many ask
+	readinessTimeout  = 3 * time.Second // for one probe
+	recentFailure = 2 * time.Second // in which a write has failed, so that the next one is not relied on
 )
 
 // Ready returns nil when a change would be stored, and an error when it would not, when that is not known before ctx
@@ -184,24 +184,24 @@ const (
 func (s *Store) Ready(ctx context.Context) error {
 	switch {
 	case s.closed.Load():
-		return failure(sqlite.ErrClosed)
+		return publicError(sqlite.ErrClosed)
 	case s.locked.Load():
 		return ErrLocked
 	}
 	if err := s.engine.checkWritable(); err != nil {
-		return notAvailable(err)
+		return unavailableError(err)
 	}
-	if err := s.downtimes.recent(troubleFor); err != nil {
-		return notAvailable(err)
+	if err := s.downtimes.recent(recentFailure); err != nil {
+		return unavailableError(err)
 	}
-	return s.probe.ask(ctx, s.monotonic, s.tryOut)
+	return s.readiness.ask(ctx, s.monotonic, s.tryWrite)
 }
 
-// tryOut writes what a change writes, in space that must be had first, and reads the end of what a change adds to.
-func (s *Store) tryOut(ctx context.Context) error {
+// tryWrite writes what a change writes, in space that must be had first, and reads the end of what a change adds to.
+func (s *Store) tryWrite(ctx context.Context) error {
 	if err := s.engine.checkFiles(ctx); err != nil {
 		s.downtimes.note(ctx, err)
-		return notAvailable(err)
+		return unavailableError(err)
 	}
 	err := s.writes.Try(ctx, func(tx *sqldb.Tx) error {
 		if err := s.engine.allocate(tx, s.now()); err != nil {
@@ -212,11 +212,11 @@ func (s *Store) tryOut(ctx context.Context) error {
 		return err
 	})
 	s.downtimes.note(ctx, err)
-	return failure(err)
+	return publicError(err)
 }
 
-// probe is a look whether the store takes a write, which all share who ask within a second.
-type probe struct {
+// readinessProbe is a look whether the store takes a write, which all share who ask within a second.
+type readinessProbe struct {
 	mu     sync.Mutex
 	begun  time.Time
 	result error
@@ -224,7 +224,7 @@ type probe struct {
 }
 
 // ask returns what the last probe has found, or the one that it begins, or joins.
-func (p *probe) ask(ctx context.Context, now func() time.Time, look func(context.Context) error) error {
+func (p *readinessProbe) ask(ctx context.Context, now func() time.Time, look func(context.Context) error) error {
 	flight := p.join(now(), look)
 	if flight != nil {
 		select {
@@ -239,18 +239,18 @@ func (p *probe) ask(ctx context.Context, now func() time.Time, look func(context
 }
 
 // join returns when the probe that is under way ends, nil when the last is new enough.
-func (p *probe) join(now time.Time, look func(context.Context) error) chan struct{} {
+func (p *readinessProbe) join(now time.Time, look func(context.Context) error) chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.flight == nil && (p.begun.IsZero() || now.Sub(p.begun) >= probeEvery) {
+	if p.flight == nil && (p.begun.IsZero() || now.Sub(p.begun) >= readinessEvery) {
 		p.begun, p.flight = now, make(chan struct{})
 		go p.run(look)
 	}
 	return p.flight
 }
 
-func (p *probe) run(look func(context.Context) error) {
-	ctx, cancel := context.WithTimeout(context.Background(), probeWait)
+func (p *readinessProbe) run(look func(context.Context) error) {
+	ctx, cancel := context.WithTimeout(context.Background(), readinessTimeout)
 	defer cancel()
 	err := look(ctx)
 	p.mu.Lock()
@@ -260,7 +260,7 @@ func (p *probe) run(look func(context.Context) error) {
 }
 
 // wait returns when no probe is under way.
-func (p *probe) wait() {
+func (p *readinessProbe) wait() {
 	p.mu.Lock()
 	flight := p.flight
 	p.mu.Unlock()

@@ -254,7 +254,7 @@ func TestNewEpoch(t *testing.T) {
 	f.register(k, crm, both...)
 	f.login(k)
 	was := f.epoch()
-	beside, err := store.OpenBeside(f.ctx, store.Options{URL: f.url})
+	beside, err := store.OpenAlongside(f.ctx, store.Options{URL: f.url})
 	f.check(err)
 	now, err := beside.NewEpoch(f.ctx)
 	f.check(errors.Join(err, beside.Close()))

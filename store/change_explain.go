@@ -62,14 +62,14 @@ func firedBy(q sqldb.Querier, k AgentKey, changes []changeRow) (map[int64][]deli
 func (s *Store) explain(c changeRow, kept []deliveryRow) gen.AgentStatusChange {
 	typ := eventType(c.NewStatus)
 	events := each(kept, func(d deliveryRow) gen.EventOutcome { return c.outcome(d, typ) })
-	for _, id := range lost(c.Fired, kept) {
-		events = append(events, forgotten(id, typ, ""))
+	for _, id := range unkeptIDs(c.Fired, kept) {
+		events = append(events, unkeptOutcome(id, typ, ""))
 	}
-	for _, id := range lost(c.Parked, kept) {
-		events = append(events, forgotten(id, typ, ", but was disabled then"))
+	for _, id := range unkeptIDs(c.Parked, kept) {
+		events = append(events, unkeptOutcome(id, typ, ", but was disabled then"))
 	}
 	slices.SortFunc(events, func(a, b gen.EventOutcome) int { return cmp.Compare(a.EventID, b.EventID) })
-	for _, id := range lost(c.Skipped, nil) {
+	for _, id := range unkeptIDs(c.Skipped, nil) {
 		events = append(events, gen.EventOutcome{
 			EventID: id, Outcome: outcomeNotFired,
 			Reason: fmt.Sprintf("the event is for the other type, %s", eventType(c.OldStatus)),
@@ -78,8 +78,8 @@ func (s *Store) explain(c changeRow, kept []deliveryRow) gen.AgentStatusChange {
 	return gen.AgentStatusChange{Change: c.model(), Events: events, Repeated: s.repeats.of(c)}
 }
 
-// lost are the ids of a list, as rows have it, that no delivery is kept of.
-func lost(list string, kept []deliveryRow) (ids []int64) {
+// unkeptIDs are the ids of a list, as rows have it, that no delivery is kept of.
+func unkeptIDs(list string, kept []deliveryRow) (ids []int64) {
 	for text := range strings.SplitSeq(list, ",") {
 		id, err := strconv.ParseInt(text, 10, 64)
 		if err == nil && !slices.ContainsFunc(kept, func(d deliveryRow) bool { return d.EventID == id }) {
@@ -103,7 +103,7 @@ func (r changeRow) outcome(d deliveryRow, typ gen.EventType) gen.EventOutcome {
 		DeliveryID: d.ID, DeliveryState: gen.DeliveryState(d.State),
 	}
 	switch wasParked := slices.Contains(strings.Split(r.Parked, ","), strconv.FormatInt(d.EventID, 10)); {
-	case d.State == parked:
+	case d.State == stateParked:
 		m.Outcome = outcomeParked
 		m.Reason += ", but disabled: the delivery waits until it is enabled"
 	case wasParked:
@@ -115,19 +115,19 @@ func (r changeRow) outcome(d deliveryRow, typ gen.EventType) gen.EventOutcome {
 	return m
 }
 
-// forgotten is the outcome of a delivery that has ended and is no longer kept.
-func forgotten(event int64, typ gen.EventType, more string) gen.EventOutcome {
+// unkeptOutcome is the outcome of a delivery that has ended and is no longer kept.
+func unkeptOutcome(event int64, typ gen.EventType, more string) gen.EventOutcome {
 	return gen.EventOutcome{
 		EventID: event, Outcome: outcomeFired,
 		Reason: fmt.Sprintf("the event is for this type, %s%s; its delivery is no longer kept", typ, more),
 	}
 }
 
-// repeats counts how often a status was set that an agent had already, by the sequence number of the change that led to
+// repeatCounter counts how often a status was set that an agent had already, by the sequence number of the change that led to
 // it. That is for people who wonder why nothing was sent, and not worth a commit: it is written every second.
-type repeats struct {
+type repeatCounter struct {
 	mu   sync.Mutex
-	seen map[int64]repeat
+	counts map[int64]repeat
 }
 
 type repeat struct {
@@ -135,23 +135,23 @@ type repeat struct {
 	last  int64
 }
 
-func (r *repeats) note(sequence, at int64) {
+func (r *repeatCounter) note(sequence, at int64) {
 	if sequence == 0 {
 		return // the agent is as it was made
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.seen == nil {
-		r.seen = map[int64]repeat{}
+	if r.counts == nil {
+		r.counts = map[int64]repeat{}
 	}
-	r.seen[sequence] = repeat{r.seen[sequence].times + 1, at}
+	r.counts[sequence] = repeat{r.counts[sequence].times + 1, at}
 }
 
 // of adds what is not written yet to what is.
-func (r *repeats) of(c changeRow) *gen.Repeated {
+func (r *repeatCounter) of(c changeRow) *gen.Repeated {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	fresh := r.seen[c.ID]
+	fresh := r.counts[c.ID]
 	if fresh.times > 0 {
 		c.RepeatedAt = &fresh.last
 	}
@@ -161,28 +161,28 @@ func (r *repeats) of(c changeRow) *gen.Repeated {
 	return &gen.Repeated{Times: c.Repeated + fresh.times, LastAt: wire(*c.RepeatedAt)}
 }
 
-func (r *repeats) snapshot() map[int64]repeat {
+func (r *repeatCounter) snapshot() map[int64]repeat {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return maps.Clone(r.seen)
+	return maps.Clone(r.counts)
 }
 
 // forget takes off what is written by now.
-func (r *repeats) forget(sequences []int64, written map[int64]repeat) {
+func (r *repeatCounter) forget(sequences []int64, written map[int64]repeat) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, sequence := range sequences {
-		if left := r.seen[sequence].times - written[sequence].times; left > 0 {
-			r.seen[sequence] = repeat{left, r.seen[sequence].last}
+		if left := r.counts[sequence].times - written[sequence].times; left > 0 {
+			r.counts[sequence] = repeat{left, r.counts[sequence].last}
 		} else {
-			delete(r.seen, sequence)
+			delete(r.counts, sequence)
 		}
 	}
 }
 
 func (s *Store) writeRepeats(ctx context.Context) error {
 	seen := s.repeats.snapshot()
-	for part := range slices.Chunk(slices.Sorted(maps.Keys(seen)), repeatsTogether) {
+	for part := range slices.Chunk(slices.Sorted(maps.Keys(seen)), repeatsPerCommit) {
 		err := s.write(context.WithoutCancel(ctx), func(tx *sqldb.Tx) error { return writeRepeatsOf(tx, part, seen) })
 		if err != nil {
 			return err
@@ -192,8 +192,8 @@ func (s *Store) writeRepeats(ctx context.Context) error {
 	return nil
 }
 
-// repeatsTogether is how many of them one commit writes, so that nobody waits long for the writer.
-const repeatsTogether = 100
+// repeatsPerCommit is how many of them one commit writes, so that nobody waits long for the writer.
+const repeatsPerCommit = 100
 
 func writeRepeatsOf(tx *sqldb.Tx, sequences []int64, seen map[int64]repeat) error {
 	for _, sequence := range sequences {

@@ -34,13 +34,13 @@ func (s *Store) StatusChanges(
 ) (feed Feed, err error) {
 	upTo, err := s.engine.visibleUpTo(ctx)
 	if err != nil {
-		return Feed{}, failure(err)
+		return Feed{}, publicError(err)
 	}
 	err = s.snapshot(ctx, func(tx *sqldb.ReadTx) error {
 		if _, err := findClient(tx, client); err != nil {
 			return err
 		}
-		from, now, err := begin(tx, client, after, epoch)
+		from, now, err := pageStart(tx, client, after, epoch)
 		if err != nil {
 			return err
 		}
@@ -59,7 +59,7 @@ func (s *Store) StatusChanges(
 func (s *Store) NewestChange(ctx context.Context, client string) (after *int64, err error) {
 	upTo, err := s.engine.visibleUpTo(ctx)
 	if err != nil {
-		return nil, failure(err)
+		return nil, publicError(err)
 	}
 	tx := s.read(ctx)
 	if _, err := findClient(tx, client); err != nil {
@@ -67,7 +67,7 @@ func (s *Store) NewestChange(ctx context.Context, client string) (after *int64, 
 	}
 	is, err := sqldb.Value[struct{ Newest, Gone int64 }](tx, "SELECT coalesce(max(id), 0) AS newest, "+
 		"(SELECT coalesce(max(sequence), 0) FROM truncated WHERE client_id = ?) AS gone FROM status_changes", client)
-	return new(max(min(is.Newest, upTo), is.Gone)), failure(err)
+	return new(max(min(is.Newest, upTo), is.Gone)), publicError(err)
 }
 
 // changesBy lists changes that a walk leads to, those after a number up to another one, at most limit of them.
@@ -81,8 +81,8 @@ func changesBy(q sqldb.Querier, w walk, after, upTo int64, direction string, lim
 
 var changesSQL = "SELECT " + sqldb.Columns[changeRow]() + " FROM status_changes WHERE "
 
-// begin is the sequence number that a page comes after, and the epoch that it is of.
-func begin(q sqldb.Querier, client string, after *int64, epoch string) (from int64, now string, err error) {
+// pageStart is the sequence number that a page comes after, and the epoch that it is of.
+func pageStart(q sqldb.Querier, client string, after *int64, epoch string) (from int64, now string, err error) {
 	var feed struct {
 		Epoch     string
 		Truncated int64

@@ -36,28 +36,28 @@ func clientNotFound(id string) error {
 }
 
 // findClient returns the row of a client, or that there is none.
-func findClient(q sqldb.Querier, id string) (clientRow, error) { return clientHeld(q, id, "") }
+func findClient(q sqldb.Querier, id string) (clientRow, error) { return readClient(q, id, "") }
 
-// clientHeld is findClient with an end of the query that says how the row is held.
-func clientHeld(q sqldb.Querier, id, how string) (clientRow, error) {
+// readClient is findClient with an end of the query that says how the row is held.
+func readClient(q sqldb.Querier, id, how string) (clientRow, error) {
 	r, is, err := sqldb.Get[clientRow](q, clientSQL+how, id)
 	if err == nil && !is {
 		return r, clientNotFound(id)
 	}
-	return r, failure(err)
+	return r, publicError(err)
 }
 
 var clientSQL = "SELECT " + sqldb.Columns[clientRow]() + " FROM clients WHERE id = ?"
 
 // lockClient is findClient, and nobody else changes the row before this transaction ends. Agents come before.
 func lockClient(tx *sqldb.Tx, id string) (clientRow, error) {
-	return clientHeld(tx, id, tx.ForUpdate(true))
+	return readClient(tx, id, tx.ForUpdate(true))
 }
 
 // Clients lists clients in the order of their ids, those after an id, at most limit of them; 0 means all.
 func (s *Store) Clients(ctx context.Context, after string, limit int) ([]gen.ClientAccount, error) {
-	rows, err := gorm.G[clientRow](s.read(ctx).GORM()).Where("id > ?", after).Order("id").Limit(all(limit)).Find(ctx)
-	return each(rows, clientRow.model), failure(err)
+	rows, err := gorm.G[clientRow](s.read(ctx).GORM()).Where("id > ?", after).Order("id").Limit(limitOrMax(limit)).Find(ctx)
+	return each(rows, clientRow.model), publicError(err)
 }
 
 // Client returns a client.
@@ -96,7 +96,7 @@ func (s *Store) createClient(tx *sqldb.Tx, id string) (created bool, err error) 
 	if err != nil || made == 0 {
 		return false, err
 	}
-	if err := setAside(tx, id); err != nil {
+	if err := renameEarlierClient(tx, id); err != nil {
 		return true, err
 	}
 	return true, errors.Join(s.newSecret(tx, id), newFeed(tx, id))
@@ -108,13 +108,13 @@ func newFeed(tx *sqldb.Tx, client string) error {
 		"ORDER BY id DESC LIMIT 1 ON CONFLICT (client_id) DO UPDATE SET sequence = excluded.sequence", client)
 }
 
-// agentsTogether is how many agents of a client are deleted in one transaction, so that nobody waits long for it.
-const agentsTogether = 250
+// agentsPerCommit is how many agents of a client are deleted in one transaction, so that nobody waits long for it.
+const agentsPerCommit = 250
 
-// holdAsItIs keeps a client from being deleted before the transaction ends, and so its id from becoming another
+// lockClientKey keeps a client from being deleted before the transaction ends, and so its id from becoming another
 // client's. Others may still change the row.
-func holdAsItIs(tx *sqldb.Tx, id string) error {
-	_, err := clientHeld(tx, id, tx.ForKeyShare())
+func lockClientKey(tx *sqldb.Tx, id string) error {
+	_, err := readClient(tx, id, tx.ForKeyShare())
 	return err
 }
 
@@ -134,14 +134,14 @@ func (s *Store) DeleteClient(ctx context.Context, id string) error {
 // deletePart deletes some agents of a client, and the client if these are the last.
 func (s *Store) deletePart(ctx context.Context, id string) (last bool, err error) {
 	err = s.write(ctx, func(tx *sqldb.Tx) error {
-		agents, err := holdSome(tx, id)
+		agents, err := lockSomeAgents(tx, id)
 		if err != nil {
 			return err
 		}
 		if err := s.deleteAgents(tx, id, agents); err != nil {
 			return err
 		}
-		if last = len(agents) < agentsTogether; !last {
+		if last = len(agents) < agentsPerCommit; !last {
 			return nil
 		}
 		return s.deleteEmpty(tx, id)
@@ -154,23 +154,23 @@ func (s *Store) deleteEmpty(tx *sqldb.Tx, id string) error {
 	if err := tx.Exec("DELETE FROM replays WHERE client_id = ?", id); err != nil {
 		return err
 	}
-	s.requests.forget(id)
+	s.requestCounter.forget(id)
 	if err := tx.Exec("DELETE FROM requests WHERE client_id = ?", id); err != nil {
 		return err
 	}
 	if err := tx.Exec("DELETE FROM idempotency_keys WHERE client_id = ?", id); err != nil {
 		return err
 	}
-	if err := revoke(tx, "client_id = ?", id); err != nil {
+	if err := deleteApplications(tx, "client_id = ?", id); err != nil {
 		return err
 	}
 	return tx.Exec("DELETE FROM clients WHERE id = ?", id)
 }
 
-// holdSome holds the first agents of a client, which it returns, and then the client, so that there will be no more of them.
-func holdSome(tx *sqldb.Tx, id string) (agents []agentRow, err error) {
+// lockSomeAgents holds the first agents of a client, which it returns, and then the client, so that there will be no more of them.
+func lockSomeAgents(tx *sqldb.Tx, id string) (agents []agentRow, err error) {
 	for range 2 {
-		agents, err = gorm.G[agentRow](tx.GORM(), sqldb.Locking(tx)...).Where("client_id = ?", id).Order("id").Limit(agentsTogether).
+		agents, err = gorm.G[agentRow](tx.GORM(), sqldb.Locking(tx)...).Where("client_id = ?", id).Order("id").Limit(agentsPerCommit).
 			Find(tx.Context())
 		if err != nil {
 			return nil, err
@@ -182,8 +182,8 @@ func holdSome(tx *sqldb.Tx, id string) (agents []agentRow, err error) {
 	return agents, nil
 }
 
-// all turns "no limit" into a limit.
-func all(limit int) int {
+// limitOrMax turns "no limit" into a limit.
+func limitOrMax(limit int) int {
 	if limit == 0 {
 		return math.MaxInt
 	}
@@ -204,11 +204,11 @@ func each[R, M any](rows []R, model func(R) M) []M {
 // has ended, the rows that they need get another id, which no client can have: the client's, a space and a random
 // text. A delivery's lane leads to its receiver and that to the secret, so nothing else changes.
 
-// ofEarlier is another id for what an earlier client with an id has left.
-func ofEarlier(client string) string { return client + " " + rand.Text() }
+// earlierClientID is another id for what an earlier client with an id has left.
+func earlierClientID(client string) string { return client + " " + rand.Text() }
 
-// notOfEarlier is so of a receiver r that does not belong to an earlier client with the id in a change c.
-const notOfEarlier = "substr(r.client_id, 1, length(c.client_id) + 1) <> c.client_id || ' '"
+// notOfEarlierSQL is so of a receiver r that does not belong to an earlier client with the id in a change c.
+const notOfEarlierSQL = "substr(r.client_id, 1, length(c.client_id) + 1) <> c.client_id || ' '"
 
 // busySQL is so of a receiver r with a lane that has deliveries which have not ended, that is held, or that a
 // delivery in flight elsewhere moves to. It names the states in the words of an index as well.
@@ -216,17 +216,17 @@ const busySQL = "EXISTS (SELECT 1 FROM lanes l WHERE l.receiver_id = r.id AND (l
 	"EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = l.id) OR " +
 	"EXISTS (SELECT 1 FROM deliveries d WHERE d.lane_id = l.id AND d.state = 'parked' AND d.state IN ('failed', 'cancelled', 'parked'))))"
 
-// noneBusy is so of a row t that belongs to a client without a busy receiver.
-const noneBusy = "NOT EXISTS (SELECT 1 FROM receivers r WHERE r.client_id = t.client_id AND " + busySQL + ")"
+// noneBusySQL is so of a row t that belongs to a client without a busy receiver.
+const noneBusySQL = "NOT EXISTS (SELECT 1 FROM receivers r WHERE r.client_id = t.client_id AND " + busySQL + ")"
 
-// setAside gives what an earlier client with an id has left, as far as that is needed, another id. The new client
+// renameEarlierClient gives what an earlier client with an id has left, as far as that is needed, another id. The new client
 // takes the other receivers with their empty lanes, but not the state of their breakers.
-func setAside(tx *sqldb.Tx, client string) error {
+func renameEarlierClient(tx *sqldb.Tx, client string) error {
 	left, err := leftReceivers(tx, client)
 	if err != nil {
 		return err
 	}
-	busy, idle := split(left, func(r leftReceiver) bool { return r.Busy })
+	busy, idle := partition(left, func(r leftReceiver) bool { return r.Busy })
 	for _, r := range idle {
 		if err := (receiverRow{ID: r.ID}).save(tx); err != nil {
 			return err
@@ -235,7 +235,7 @@ func setAside(tx *sqldb.Tx, client string) error {
 	if len(busy) == 0 {
 		return nil
 	}
-	earlier := ofEarlier(client)
+	earlier := earlierClientID(client)
 	err = tx.Exec("UPDATE receivers SET client_id = ? WHERE id IN ?", earlier, each(busy, leftReceiver.id))
 	if err != nil {
 		return err

@@ -15,10 +15,10 @@ import (
 // whatever waits. A clock that is put forward only makes things due earlier.
 
 const (
-	// seenEvery is how often the clock's time is written down for the next start.
-	seenEvery = 10 * time.Second
-	// shiftRows is how many deliveries or lanes one commit changes.
-	shiftRows = 500
+	// clockNotedEvery is how often the clock's time is written down for the next start.
+	clockNotedEvery = 10 * time.Second
+	// stepRowsPerCommit is how many deliveries or lanes one commit changes.
+	stepRowsPerCommit = 500
 )
 
 // clockWatch is what a process remembers of the clock, in milliseconds. All but the latest time is of Work alone.
@@ -56,7 +56,7 @@ func (s *Store) watchClock(ctx context.Context) error {
 		}
 		return err
 	}
-	if now-w.written < seenEvery.Milliseconds() && now >= w.written {
+	if now-w.written < clockNotedEvery.Milliseconds() && now >= w.written {
 		return nil
 	}
 	err := s.write(ctx, func(tx *sqldb.Tx) error {
@@ -73,7 +73,7 @@ func (s *Store) compareClock(ctx context.Context) error {
 	var seen int64
 	seen, err := sqldb.Value[int64](s.read(ctx), "SELECT seen_at FROM clock")
 	if err != nil {
-		return failure(err)
+		return publicError(err)
 	}
 	now := s.now()
 	if back := seen - now; back > postgres.ClockJitter.Milliseconds() {
@@ -88,7 +88,7 @@ func (s *Store) compareClock(ctx context.Context) error {
 func (s *Store) takeOffStep(ctx context.Context) (err error) {
 	w := &s.clock
 	if !w.first {
-		if w.first, err = s.putSeenBack(ctx); err != nil {
+		if w.first, err = s.claimStep(ctx); err != nil {
 			return err
 		}
 		if !w.first {
@@ -101,18 +101,18 @@ func (s *Store) takeOffStep(ctx context.Context) (err error) {
 	step := clockStepBack{Store: s, back: w.back}
 	for _, part := range []func(context.Context) error{step.deliveries, step.lanes, step.leases, step.receivers} {
 		if err := part(ctx); err != nil {
-			return failure(err) // and is tried again
+			return publicError(err) // and is tried again
 		}
 	}
 	w.back, w.first = 0, false
 	return nil
 }
 
-// putSeenBack says whether this process is the first to notice a step, as the only one always is. The others notice
+// claimStep says whether this process is the first to notice a step, as the only one always is. The others notice
 // it a few seconds later, unless they are cut off.
-func (s *Store) putSeenBack(ctx context.Context) (first bool, err error) {
+func (s *Store) claimStep(ctx context.Context) (first bool, err error) {
 	err = s.write(ctx, func(tx *sqldb.Tx) error {
-		now, near := s.now(), seenEvery.Milliseconds()
+		now, near := s.now(), clockNotedEvery.Milliseconds()
 		done, err := tx.ExecCount("UPDATE clock SET seen_at = ?, stepped_at = ? "+
 			"WHERE id = 1 AND (seen_at > ? OR stepped_at NOT BETWEEN ? AND ?)",
 			now, now, now+postgres.ClockJitter.Milliseconds(), now-near, now+near)
@@ -141,7 +141,7 @@ func inSlices[R any](
 		if err := s.write(ctx, func(tx *sqldb.Tx) error { return change(tx, rows) }); err != nil {
 			return err
 		}
-		if after = rows[len(rows)-1]; len(rows) < shiftRows {
+		if after = rows[len(rows)-1]; len(rows) < stepRowsPerCommit {
 			return nil
 		}
 	}
@@ -153,7 +153,7 @@ func (s clockStepBack) deliveries(ctx context.Context) error {
 	find := func(q sqldb.Querier, after deliveryRow) ([]deliveryRow, error) {
 		return sqldb.Select[deliveryRow](q, "SELECT d.id, d.lane_id, d.change_id FROM deliveries d WHERE d.state = 'pending' "+
 			"AND (d.lane_id, d.change_id, d.id) > (?, ?, ?) AND d.due_at > ? ORDER BY d.lane_id, d.change_id, d.id"+sqldb.Limit,
-			after.LaneID, after.ChangeID, after.ID, s.now(), shiftRows)
+			after.LaneID, after.ChangeID, after.ID, s.now(), stepRowsPerCommit)
 	}
 	return inSlices(ctx, s.Store, find, deliveryRow{}, func(tx *sqldb.Tx, rows []deliveryRow) error {
 		lanes := slices.Compact(each(rows, laneOf))
@@ -172,15 +172,15 @@ func (s clockStepBack) deliveries(ctx context.Context) error {
 
 // bringForward makes lanes that are not held due when their first delivery is, if that is earlier.
 func (s clockStepBack) bringForward(tx *sqldb.Tx, lanes []int64) error {
-	return tx.Exec("UPDATE lanes SET due_at = (SELECT d.due_at "+head+") WHERE id IN ? AND lease_until IS NULL AND "+
-		"due_at + 0 > (SELECT d.due_at "+head+")", sqldb.Padded(lanes))
+	return tx.Exec("UPDATE lanes SET due_at = (SELECT d.due_at "+headOfLaneSQL+") WHERE id IN ? AND lease_until IS NULL AND "+
+		"due_at + 0 > (SELECT d.due_at "+headOfLaneSQL+")", sqldb.Padded(lanes))
 }
 
 // lanes does so for lanes that are due later than their first delivery, and has none be probed later than now.
 func (s clockStepBack) lanes(ctx context.Context) error {
 	find := func(q sqldb.Querier, after int64) ([]int64, error) {
 		return sqldb.Select[int64](q, "SELECT id FROM lanes WHERE id > ? "+
-			"AND (probed_at > ? OR due_at + 0 > ? AND lease_until IS NULL) ORDER BY id"+sqldb.Limit, after, s.now(), s.now(), shiftRows)
+			"AND (probed_at > ? OR due_at + 0 > ? AND lease_until IS NULL) ORDER BY id"+sqldb.Limit, after, s.now(), s.now(), stepRowsPerCommit)
 	}
 	return inSlices(ctx, s.Store, find, 0, func(tx *sqldb.Tx, lanes []int64) error {
 		if err := lockLanes(tx, lanes...); err != nil {
@@ -200,7 +200,7 @@ func (s clockStepBack) lanes(ctx context.Context) error {
 func (s clockStepBack) leases(ctx context.Context) error {
 	find := func(q sqldb.Querier, after int64) ([]int64, error) {
 		return sqldb.Select[int64](q, "SELECT id FROM lanes WHERE id > ? AND lease_until > ? ORDER BY id"+sqldb.Limit,
-			after, s.now()+s.Lease.Milliseconds(), shiftRows)
+			after, s.now()+s.Lease.Milliseconds(), stepRowsPerCommit)
 	}
 	return inSlices(ctx, s.Store, find, 0, func(tx *sqldb.Tx, lanes []int64) error {
 		if err := lockLanes(tx, lanes...); err != nil {
@@ -223,7 +223,7 @@ func (s clockStepBack) receivers(ctx context.Context) error {
 	find := func(q sqldb.Querier, after int64) ([]int64, error) {
 		now := s.now()
 		return sqldb.Select[int64](q, "SELECT id FROM receivers WHERE id > ? AND (waits > ? OR paused_until > ? "+
-			"OR failing_since > ? OR recovered_at > ?) ORDER BY id"+sqldb.Limit, after, now, now, now, now, shiftRows)
+			"OR failing_since > ? OR recovered_at > ?) ORDER BY id"+sqldb.Limit, after, now, now, now, now, stepRowsPerCommit)
 	}
 	return inSlices(ctx, s.Store, find, 0, func(tx *sqldb.Tx, ids []int64) error {
 		if _, err := tx.LockRows("receivers", ids, true); err != nil {

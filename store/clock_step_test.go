@@ -14,9 +14,9 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// ahead is how far the clock of these tests is put forward and back: less than the longest delay, so that no time is
+// maxAhead is how far the clock of these tests is put forward and back: less than the longest delay, so that no time is
 // too far away to be right.
-const ahead = 40 * time.Minute
+const maxAhead = 40 * time.Minute
 
 // retry has a delivery be tried again in 5 s, which says nothing of its receiver.
 func retry(f *fixture, d webhook.Delivery) { f.get(d, busy(http.StatusTooEarly, 5*time.Second)) }
@@ -37,9 +37,9 @@ func TestClockPutBack(t *testing.T) {
 	for name, after := range map[string]func(*fixture){
 		"while it runs": (*fixture).watchClock,
 		"while it is off": func(f *fixture) {
-			f.clock.add(ahead)
+			f.clock.add(maxAhead)
 			f.watchClock()
-			f.clock.add(-ahead)
+			f.clock.add(-maxAhead)
 			f.restart()
 		},
 	} {
@@ -48,7 +48,7 @@ func TestClockPutBack(t *testing.T) {
 			const agents = 510 // more than one commit takes
 			f.logins(agents)
 			f.watchClock()
-			f.clock.add(ahead)
+			f.clock.add(maxAhead)
 			f.watchClock()
 			for _, d := range f.claimAll() {
 				retry(f, d)
@@ -57,7 +57,7 @@ func TestClockPutBack(t *testing.T) {
 			k := store.AgentKey{Client: "12", Type: gen.AgentTypeLocal, ID: 1}
 			f.register(k, crm, gen.EventTypeAgentLogout)
 			f.logout(k) // behind one that is tried again
-			f.clock.add(-ahead)
+			f.clock.add(-maxAhead)
 			after(f)
 			if claimed := f.claim(); len(claimed) != 1 {
 				t.Errorf("%d deliveries are due at once, want the one that was not tried", len(claimed))
@@ -84,9 +84,9 @@ func TestClockPutBackUnderWay(t *testing.T) {
 	f := open(t)
 	f.lanes("12", 1, 2, crm)
 	f.watchClock()
-	f.clock.add(ahead)
+	f.clock.add(maxAhead)
 	held := f.claim()
-	f.clock.add(-ahead)
+	f.clock.add(-maxAhead)
 	f.watchClock()
 	f.clock.add(leaseTime - time.Millisecond)
 	f.claimNone()
@@ -104,7 +104,7 @@ func TestClockPutBackAtReceivers(t *testing.T) {
 	f.lanes("12", 1, 6, crm)
 	f.lanes("12", 20, 1, board)
 	f.watchClock()
-	f.clock.add(ahead)
+	f.clock.add(maxAhead)
 	for _, d := range f.claim() {
 		if d.URL == board {
 			f.get(d, busy(429, 10*time.Minute))
@@ -113,7 +113,7 @@ func TestClockPutBackAtReceivers(t *testing.T) {
 		}
 	}
 	f.lanes("12", 30, 1, crm) // not tried yet, and held up by the breaker
-	f.clock.add(-ahead)
+	f.clock.add(-maxAhead)
 	f.watchClock()
 	f.claimNone()
 	f.clock.add(5 * time.Second)
@@ -121,7 +121,7 @@ func TestClockPutBackAtReceivers(t *testing.T) {
 	if probe.URL != crm {
 		t.Errorf("claimed %s", probe.URL)
 	}
-	f.clock.add(-ahead) // during the probe
+	f.clock.add(-maxAhead) // during the probe
 	f.watchClock()
 	f.get(probe, answer(204))
 	f.clock.add(10*time.Minute - 6*time.Second)
@@ -146,16 +146,16 @@ func TestClockPutBackOnce(t *testing.T) {
 	defer other.Close()
 	f.lanes("12", 1, 1, crm)
 	f.watchClock()
-	f.clock.add(ahead)
+	f.clock.add(maxAhead)
 	f.check(other.WatchClock(f.ctx))
 	d := f.claimOne()
-	o := webhook.Outcome{Attempt: webhook.Attempt{StartedAt: f.clock.Now(), Verdict: webhook.Retry}, Delay: ahead + time.Minute}
+	o := webhook.Outcome{Attempt: webhook.Attempt{StartedAt: f.clock.Now(), Verdict: webhook.Retry}, Delay: maxAhead + time.Minute}
 	_, err = f.Record(f.ctx, d, o, false)
 	f.check(err)
-	f.clock.add(-ahead)
+	f.clock.add(-maxAhead)
 	f.watchClock()
 	f.check(other.WatchClock(f.ctx))
-	f.clock.add(ahead + time.Minute - time.Millisecond)
+	f.clock.add(maxAhead + time.Minute - time.Millisecond)
 	f.claimNone()
 	f.clock.add(time.Millisecond)
 	f.claimOne()
@@ -175,7 +175,7 @@ func TestClockStepIsLogged(t *testing.T) {
 	if log.Len() > 0 {
 		t.Errorf("the log says %s", log.String())
 	}
-	f.clock.add(-ahead)
+	f.clock.add(-maxAhead)
 	f.watchClock()
 	f.watchClock()
 	if text := log.String(); strings.Count(text, "\n") != 1 || !strings.Contains(text, "level=WARN msg=\"clock put back\" by=40m0s") {
@@ -188,9 +188,9 @@ func TestClockPutBackDuringTrouble(t *testing.T) {
 	f := open(t)
 	f.lanes("12", 1, 1, crm)
 	f.watchClock()
-	f.clock.add(ahead)
+	f.clock.add(maxAhead)
 	retry(f, f.claimOne())
-	f.clock.add(-ahead)
+	f.clock.add(-maxAhead)
 	broken := true
 	f.BeforeStatements(func() error {
 		if broken {

@@ -22,7 +22,7 @@ const copyRows = 10_000
 
 // Copied is how far the copy of a table is.
 type Copied struct {
-	Anew        bool // what an earlier copy has left is taken away first; said once, before any table
+	Restarted        bool // what an earlier copy has left is taken away first; said once, before any table
 	Table       string
 	Done, Total int64 // rows
 }
@@ -62,7 +62,7 @@ func copyInto(ctx context.Context, source *sql.DB, to string, progress func(Copi
 	if _, err := target.Exec(ctx, "TRUNCATE applications, tokens, idempotency_keys"); err != nil { // revoked while no server runs
 		return err
 	}
-	for _, t := range copied {
+	for _, t := range copiedTables {
 		if err := c.table(ctx, t); err != nil {
 			return fmt.Errorf("copy %s: %w", t.name, err)
 		}
@@ -81,8 +81,8 @@ type copier struct {
 // others are small, and copied anew.
 type copiedTable struct{ name, key string }
 
-// copied are the tables, in an order in which no row comes before one that it refers to.
-var copied = []copiedTable{
+// copiedTables are the tables, in an order in which no row comes before one that it refers to.
+var copiedTables = []copiedTable{
 	{"clients", "id"},
 	{"agents", "id"},
 	{"receivers", "id"},
@@ -136,12 +136,12 @@ func (c copier) begin(ctx context.Context, name string, again bool) error {
 	if err != nil {
 		return err
 	}
-	names := make([]string, len(copied))
-	for i, t := range copied {
+	names := make([]string, len(copiedTables))
+	for i, t := range copiedTables {
 		names[i] = t.name
 	}
 	if again {
-		c.progress(Copied{Anew: true})
+		c.progress(Copied{Restarted: true})
 	}
 	return pgx.BeginFunc(ctx, c.target, func(tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, "TRUNCATE "+strings.Join(names, ", ")+", copies")
@@ -256,7 +256,7 @@ func (c copier) proceed(ctx context.Context, t copiedTable) error {
 
 // finish looks whether all is there, as it should be, and only then lets the copy be served.
 func (c copier) finish(ctx context.Context, to string) error {
-	for _, t := range copied {
+	for _, t := range copiedTables {
 		var here, there int64
 		count := "SELECT count(*) FROM " + t.name
 		err := errors.Join(c.source.QueryRowContext(ctx, count).Scan(&here), c.target.QueryRow(ctx, count).Scan(&there))
@@ -274,7 +274,7 @@ func (c copier) finish(ctx context.Context, to string) error {
 		return err
 	}
 	var faults []string
-	s := &Store{Options: Options{URL: to}, copying: true, beside: true}
+	s := &Store{Options: Options{URL: to}, copying: true, alongside: true}
 	err := s.verify(ctx, func(k Check) {
 		if k.Count > 0 {
 			faults = append(faults, fmt.Sprintf("%s: %d faults, such as: %s", k.Name, k.Count, k.Faults[0]))
@@ -295,15 +295,15 @@ func (c copier) finish(ctx context.Context, to string) error {
 
 // release drops the leases of who served the source last.
 func release(ctx context.Context, to string) error {
-	s := &Store{Options: Options{URL: to}, copying: true, beside: true}
+	s := &Store{Options: Options{URL: to}, copying: true, alongside: true}
 	if err := s.openAs(ctx); err != nil {
 		return err
 	}
-	return errors.Join(s.write(ctx, s.dropAll), s.Close())
+	return errors.Join(s.write(ctx, s.releaseAll), s.Close())
 }
 
-// complete returns an error for a database that is a copy which is not complete.
-func complete(q sqldb.Querier) error {
+// checkComplete returns an error for a database that is a copy which is not complete.
+func checkComplete(q sqldb.Querier) error {
 	under, err := sqldb.Value[int](q, "SELECT count(*) FROM copies")
 	if err == nil && under > 0 {
 		err = errors.New("a copy into this database was begun and is not complete: run `agentevents copy` again")

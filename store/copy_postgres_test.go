@@ -112,7 +112,7 @@ func TestCopyIsInterrupted(t *testing.T) {
 			}
 			first, anew := map[string]int64{}, false
 			err = store.CopyTo(t.Context(), source.url, target.url, func(c store.Copied) {
-				anew = anew || c.Anew
+				anew = anew || c.Restarted
 				if _, seen := first[c.Table]; !seen {
 					first[c.Table] = c.Done
 				}
@@ -149,7 +149,7 @@ func TestCopyOfWhatIsRevokedMeanwhile(t *testing.T) {
 	if err == nil {
 		t.Fatal("it was not interrupted")
 	}
-	s, err := store.OpenBeside(t.Context(), store.Options{URL: source.url})
+	s, err := store.OpenAlongside(t.Context(), store.Options{URL: source.url})
 	source.check(err)
 	was, err := s.AllApplications(t.Context())
 	source.check(err)

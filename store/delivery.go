@@ -10,11 +10,11 @@ import (
 
 // The states of a delivery.
 const (
-	pending   = "pending" // in its lane
-	parked    = "parked"  // out of its lane while its registration is disabled
-	delivered = "delivered"
-	failed    = "failed"
-	cancelled = "cancelled"
+	statePending   = "pending" // in its lane
+	stateParked    = "parked"  // out of its lane while its registration is disabled
+	stateDelivered = "delivered"
+	stateFailed    = "failed"
+	stateCancelled = "cancelled"
 )
 
 type deliveryRow struct {
@@ -70,7 +70,7 @@ type headRow struct {
 	Epoch                         string // of the database
 	Pending                       int64  // in its lane
 
-	keys
+	clientSecrets
 }
 
 // headSQL selects heads; a condition on lanes l and deliveries d follows. The secret is that of the lane's client:
@@ -78,7 +78,7 @@ type headRow struct {
 const headSQL = "SELECT d.id, d.lane_id, l.claim, l.receiver_id, l.pending, d.event_id, d.webhook_id, d.url, " +
 	"d.method, d.attempts, d.failures, r.recovered_at, r.failing_since, d.due_at, d.expires_at, d.change_id, " +
 	"c.changed_at, c.agent_id, c.kind, c.name, " +
-	"c.new_status, c.event_source, c.created_at, d.replays, c.traceparent, " + keysSQL + ", " +
+	"c.new_status, c.event_source, c.created_at, d.replays, c.traceparent, " + clientSecretsSQL + ", " +
 	"(SELECT epoch FROM epochs) AS epoch FROM lanes l " +
 	"JOIN receivers r ON r.id = l.receiver_id JOIN deliveries d ON d.id = l.delivery_id " +
 	"JOIN status_changes c ON c.id = d.change_id " +
@@ -94,20 +94,20 @@ func (r headRow) delivery(lease time.Time, now int64) webhook.Delivery {
 	}
 }
 
-// handed is a delivery as it is handed out, until the end of a lease.
-func (s *Store) handed(r headRow, lease time.Time) webhook.Delivery {
+// leasedDelivery is a delivery as it is handed out, until the end of a lease.
+func (s *Store) leasedDelivery(r headRow, lease time.Time) webhook.Delivery {
 	now := s.now()
 	d := r.delivery(lease, now)
 	if s.DeployWindow > 0 {
-		since := min(s.deploying(r, now), now) // not from a clock that was ahead
+		since := min(s.deployingSince(r, now), now) // not from a clock that was ahead
 		d.DeployingUntil = time.Now().Add(s.DeployWindow - time.Duration(now-since)*time.Millisecond)
 	}
 	return d
 }
 
-// deploying is since when a receiver may be one that is being deployed: since the change or the replay or, because
+// deployingSince is since when a receiver may be one that is being deployed: since the change or the replay or, because
 // what comes up again may not be complete at once, since the end of its last outage, which may be this attempt.
-func (s *Store) deploying(r headRow, now int64) (since int64) {
+func (s *Store) deployingSince(r headRow, now int64) (since int64) {
 	since = max(r.CreatedAt, r.RecoveredAt)
 	if r.Replays > 0 {
 		since = max(since, r.ExpiresAt-s.Window.Milliseconds())

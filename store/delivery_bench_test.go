@@ -37,7 +37,7 @@ func BenchmarkDelivery(b *testing.B) {
 	})
 	b.ResetTimer()
 	start := time.Now()
-	change(b, f, keys)
+	statusChange(b, f, keys)
 	for arrived.Load() < int64(b.N) {
 		time.Sleep(time.Millisecond)
 	}
@@ -79,8 +79,8 @@ func dispatch(b *testing.B, f *fixture) (stop func()) {
 	return func() { cancel(); f.check(<-done) }
 }
 
-// change changes statuses b.N times.
-func change(b *testing.B, f *fixture, keys []store.AgentKey) {
+// statusChange changes statuses b.N times.
+func statusChange(b *testing.B, f *fixture, keys []store.AgentKey) {
 	var next atomic.Int64
 	var callers sync.WaitGroup
 	for range 32 {

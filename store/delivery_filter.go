@@ -26,8 +26,8 @@ func (f DeliveryFilter) undelivered() bool {
 	return f.State != "" && f.State != gen.DeliveryStateDelivered
 }
 
-// owed is whether those are wanted that have not ended.
-func (f DeliveryFilter) owed() bool {
+// unfinished is whether those are wanted that have not ended.
+func (f DeliveryFilter) unfinished() bool {
 	return f.State == gen.DeliveryStatePending || f.State == gen.DeliveryStateParked
 }
 
@@ -38,11 +38,11 @@ func (f DeliveryFilter) byChange() bool {
 
 // sorted is whether all that an index leads to are looked at, and sorted: what an agent or an event is owed.
 func (f DeliveryFilter) sorted() bool {
-	return f.EventID > 0 && f.owed() || f.AgentID > 0 && f.State == gen.DeliveryStatePending
+	return f.EventID > 0 && f.unfinished() || f.AgentID > 0 && f.State == gen.DeliveryStatePending
 }
 
-// condition is one on deliveries d.
-type condition struct {
+// deliveryCondition is one on deliveries d.
+type deliveryCondition struct {
 	terms
 	filter        DeliveryFilter
 	walk          walk  // that leads to them
@@ -98,13 +98,13 @@ func (x walk) order(direction string, columns ...string) string {
 }
 
 // found is where the deliveries are that the condition names, in SQL.
-func (c *condition) found() (from string, args []any) {
+func (c *deliveryCondition) found() (from string, args []any) {
 	where, args := c.where()
 	return "FROM deliveries d WHERE " + where, args
 }
 
 // where is the condition in SQL. That later changes have later deliveries bounds those that are looked at.
-func (c *condition) where() (where string, args []any) {
+func (c *deliveryCondition) where() (where string, args []any) {
 	t := terms{slices.Clone(c.sql), slices.Clone(c.args)}
 	c.walk.found(&t)
 	if c.filter.sorted() || c.filter.byChange() { // that is not what leads to them
@@ -114,18 +114,18 @@ func (c *condition) where() (where string, args []any) {
 		c.walk.bound(&t, "d.id", "<", "?", c.before)
 	}
 	if c.filter.byChange() {
-		c.walk.bound(&t, "d.change_id", ">=", "(SELECT x.change_id FROM deliveries x WHERE x.id > ? ORDER BY x.id LIMIT 1) - "+apart, c.after)
-		c.walk.bound(&t, "d.change_id", "<=", "(SELECT x.change_id FROM deliveries x WHERE x.id < ? ORDER BY x.id DESC LIMIT 1) + "+apart, c.before)
+		c.walk.bound(&t, "d.change_id", ">=", "(SELECT x.change_id FROM deliveries x WHERE x.id > ? ORDER BY x.id LIMIT 1) - "+maxIDLag, c.after)
+		c.walk.bound(&t, "d.change_id", "<=", "(SELECT x.change_id FROM deliveries x WHERE x.id < ? ORDER BY x.id DESC LIMIT 1) + "+maxIDLag, c.before)
 	}
 	return strings.Join(t.sql, " AND "), t.args
 }
 
-// apart is further than the numbers of changes and the ids of their deliveries can be out of step, since transactions of
+// maxIDLag is further than the numbers of changes and the ids of their deliveries can be out of step, since transactions of
 // many changes that run side by side draw both in turn.
-const apart = "100000"
+const maxIDLag = "100000"
 
 // order is that of ids, in the words of the index.
-func (c *condition) order(direction string) string {
+func (c *deliveryCondition) order(direction string) string {
 	if c.filter.byChange() {
 		return " ORDER BY " + c.walk.order(direction, "d.change_id", "d.id")
 	}
@@ -133,8 +133,8 @@ func (c *condition) order(direction string) string {
 }
 
 // condition is what a filter means for a client's deliveries.
-func (f DeliveryFilter) condition(q sqldb.Querier, client string) (*condition, error) {
-	c := &condition{filter: f, before: math.MaxInt64}
+func (f DeliveryFilter) condition(q sqldb.Querier, client string) (*deliveryCondition, error) {
+	c := &deliveryCondition{filter: f, before: math.MaxInt64}
 	if err := c.of(q, client); err != nil {
 		return nil, err
 	}
@@ -145,7 +145,7 @@ func (f DeliveryFilter) condition(q sqldb.Querier, client string) (*condition, e
 }
 
 // of says whose deliveries, and by that which index leads to them: an operator keeps others from being used.
-func (c *condition) of(q sqldb.Querier, client string) error {
+func (c *deliveryCondition) of(q sqldb.Querier, client string) error {
 	f := c.filter
 	if f.byChange() {
 		c.walk.by("d.client_id", client)
@@ -172,7 +172,7 @@ func (c *condition) of(q sqldb.Querier, client string) error {
 }
 
 // inLanes names an agent by its lanes, which deliveries know themselves.
-func (c *condition) inLanes(q sqldb.Querier, client string) error {
+func (c *deliveryCondition) inLanes(q sqldb.Querier, client string) error {
 	lanes, err := sqldb.Select[int64](q, "SELECT l.id FROM receivers r JOIN lanes l ON l.receiver_id = r.id AND l.kind = ? AND l.agent_id = ? "+
 		"WHERE r.client_id = ?", c.filter.AgentType, c.filter.AgentID, client)
 	c.add("d.lane_id IN ?", sqldb.Padded(lanes))
@@ -180,10 +180,10 @@ func (c *condition) inLanes(q sqldb.Querier, client string) error {
 }
 
 // in says in which state.
-func (c *condition) in() {
+func (c *deliveryCondition) in() {
 	switch f := c.filter; { // in the words of the indexes
 	case f.State == "":
-	case f.EventID > 0 && f.owed():
+	case f.EventID > 0 && f.unfinished():
 		c.add("d.id IN (SELECT x.id FROM deliveries x WHERE x.event_id = ? AND x.state IN ('pending', 'parked') "+
 			"AND x.state || '' = ?)", f.EventID, f.State)
 	case f.EventID > 0 && f.undelivered():
@@ -202,9 +202,9 @@ func (c *condition) in() {
 }
 
 // within says in which time.
-func (c *condition) within(q sqldb.Querier) error {
+func (c *deliveryCondition) within(q sqldb.Querier) error {
 	if since := c.filter.Since; !since.IsZero() {
-		from, err := firstAt(q, since.Add(-clockStep))
+		from, err := firstAt(q, since.Add(-clockTolerance))
 		if err != nil {
 			return err
 		}
@@ -215,14 +215,14 @@ func (c *condition) within(q sqldb.Querier) error {
 	if until.IsZero() {
 		return nil
 	}
-	to, err := firstAt(q, until.Add(clockStep))
+	to, err := firstAt(q, until.Add(clockTolerance))
 	c.before = to
 	c.add("d.created_at < ?", until.UnixMilli())
 	return err
 }
 
-// clockStep is how far the clock may have been put back or forward without a filter by time missing anything.
-const clockStep = 5 * time.Minute
+// clockTolerance is how far the clock may have been put back or forward without a filter by time missing anything.
+const clockTolerance = 5 * time.Minute
 
 // firstAt returns the id of the first delivery that was made at a time or later, or the next one when there is none.
 // Ids grow with time, so that halving finds it.

@@ -93,7 +93,7 @@ func TestEachFilterHasAnIndex(t *testing.T) {
 			for _, since := range []time.Time{{}, w.Now()} {
 				f := c.filter
 				f.State, f.Since, f.Until = state, since, since
-				steps, sorts := w.plan(logSQL, f, " DESC")
+				steps, sorts := w.plan(deliveriesSQL, f, " DESC")
 				if !strings.Contains(steps, want) || sorts && !f.sorted() {
 					t.Errorf("%s, %s, since %v: %s; want %s", whose, state, since, steps, want)
 				}

@@ -11,8 +11,8 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// logSQL selects deliveries as the log shows them; where they are found follows.
-const logSQL = "SELECT d.id, d.webhook_id, d.change_id, d.event_id, d.lane_id, d.url, d.method, d.state, d.attempts, d.due_at, " +
+// deliveriesSQL selects deliveries as the log shows them; where they are found follows.
+const deliveriesSQL = "SELECT d.id, d.webhook_id, d.change_id, d.event_id, d.lane_id, d.url, d.method, d.state, d.attempts, d.due_at, " +
 	"d.expires_at, d.created_at, d.finished_at, d.replays, d.agent_id, d.kind, d.new_status, d.changed_at, d.last_attempt "
 
 // model is a delivery as the log shows it, with its last attempt.
@@ -23,7 +23,7 @@ func (r deliveryRow) model(last *attemptRow) gen.Delivery {
 		Attempts: r.Attempts, Replays: r.Replays, CreatedAt: wire(r.CreatedAt), ChangedAt: wire(r.ChangedAt),
 		ExpiresAt: wire(r.ExpiresAt), FinishedAt: wireOf(r.FinishedAt),
 	}
-	if r.State == pending {
+	if r.State == statePending {
 		d.NextAttemptAt = wireOf(&r.DueAt)
 	}
 	if last != nil {
@@ -38,18 +38,18 @@ func (r deliveryRow) model(last *attemptRow) gen.Delivery {
 const (
 	eventDeleted = "its event was deleted"
 	neverSent    = "its time was over before it could be sent"
-	neverTaken   = "its time was over before an attempt was confirmed"
+	neverConfirmed   = "its time was over before an attempt was confirmed"
 )
 
 // reason is why a delivery ended, empty when its last attempt says so or it has not.
 func (r deliveryRow) reason(last *attemptRow) string {
 	switch {
-	case r.State == cancelled:
+	case r.State == stateCancelled:
 		return eventDeleted
-	case r.State == failed && r.Attempts == 0:
+	case r.State == stateFailed && r.Attempts == 0:
 		return neverSent
-	case r.State == failed && last != nil && webhook.Verdict(last.Verdict) == webhook.Retry:
-		return neverTaken
+	case r.State == stateFailed && last != nil && webhook.Verdict(last.Verdict) == webhook.Retry:
+		return neverConfirmed
 	}
 	return ""
 }
@@ -77,20 +77,20 @@ func (s *Store) Deliveries(
 	}
 	c, err := f.condition(tx, client)
 	if err != nil {
-		return nil, failure(err)
+		return nil, publicError(err)
 	}
 	c.after = max(c.after, owner.DeliveriesBefore)
 	if before > 0 {
 		c.before = min(c.before, before)
 	}
 	found, args := c.found()
-	rows, err := logged(tx, found+c.order(" DESC")+sqldb.Limit, append(args, limit)...)
-	return rows, failure(err)
+	rows, err := readDeliveries(tx, found+c.order(" DESC")+sqldb.Limit, append(args, limit)...)
+	return rows, publicError(err)
 }
 
-// logged reads deliveries with their last attempts.
-func logged(q sqldb.Querier, found string, args ...any) ([]gen.Delivery, error) {
-	rows, err := sqldb.Select[deliveryRow](q, logSQL+found, args...)
+// readDeliveries reads deliveries with their last attempts.
+func readDeliveries(q sqldb.Querier, found string, args ...any) ([]gen.Delivery, error) {
+	rows, err := sqldb.Select[deliveryRow](q, deliveriesSQL+found, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +128,7 @@ func (s *Store) Delivery(ctx context.Context, client string, id int64) (l Delive
 }
 
 func (s *Store) deliveryLog(q sqldb.Querier, client string, id int64) (l DeliveryLog, err error) {
-	if l.Delivery, err = findLogged(q, client, id); err != nil {
+	if l.Delivery, err = findDelivery(q, client, id); err != nil {
 		return l, err
 	}
 	attempts, err := sqldb.Select[attemptRow](q, attemptsSQL+"delivery_id = ? ORDER BY id", id)
@@ -140,12 +140,12 @@ func (s *Store) deliveryLog(q sqldb.Querier, client string, id int64) (l Deliver
 	if err != nil {
 		return l, err
 	}
-	if h, err = h.opened(s); err != nil {
+	if h, err = h.decrypted(s); err != nil {
 		return l, err
 	}
 	l.Sent = h.delivery(time.Time{}, s.now())
 	if n := len(attempts); l.FinishedAt != nil && n > 0 {
-		l.sent(attempts[n-1], h)
+		l.setSent(attempts[n-1], h)
 		return l, nil
 	}
 	if l.FinishedAt == nil {
@@ -154,9 +154,9 @@ func (s *Store) deliveryLog(q sqldb.Querier, client string, id int64) (l Deliver
 	return l, err
 }
 
-// sent makes of what would be sent what was sent last: to where the event said then, and as a replay only if it has been
+// setSent makes of what would be sent what was sent last: to where the event said then, and as a replay only if it has been
 // tried since it was to be sent again.
-func (l *DeliveryLog) sent(last attemptRow, h headRow) {
+func (l *DeliveryLog) setSent(last attemptRow, h headRow) {
 	l.Sent.URL, l.Sent.Method = cmp.Or(last.URL, h.URL), cmp.Or(last.Method, h.Method)
 	l.Sent.Attempt, l.SentAt, l.Signed = last.Number, millis(last.StartedAt), last.Signature
 	l.Sent.Traceparent = last.Traceparent
@@ -166,17 +166,17 @@ func (l *DeliveryLog) sent(last attemptRow, h headRow) {
 // sentSQL is headSQL for any delivery, but for the traceparent, which each attempt has its own of.
 const sentSQL = "SELECT d.id, d.lane_id, d.event_id, d.webhook_id, d.url, d.method, d.attempts, d.due_at, d.expires_at, " +
 	"d.change_id, d.replays, c.changed_at, c.agent_id, c.kind, c.name, c.new_status, c.event_source, c.created_at, " +
-	keysSQL + ", (SELECT epoch FROM epochs) AS epoch FROM deliveries d JOIN status_changes c ON c.id = d.change_id " +
+	clientSecretsSQL + ", (SELECT epoch FROM epochs) AS epoch FROM deliveries d JOIN status_changes c ON c.id = d.change_id " +
 	"JOIN lanes l ON l.id = d.lane_id JOIN receivers r ON r.id = l.receiver_id " +
 	"JOIN secrets s ON s.client_id = r.client_id WHERE d.id = ?"
 
-// findLogged returns a client's delivery, or says what is missing.
-func findLogged(q sqldb.Querier, client string, id int64) (gen.Delivery, error) {
+// findDelivery returns a client's delivery, or says what is missing.
+func findDelivery(q sqldb.Querier, client string, id int64) (gen.Delivery, error) {
 	c, err := findClient(q, client)
 	if err != nil {
 		return gen.Delivery{}, err
 	}
-	found, err := logged(q, "FROM deliveries d WHERE d.id = ? AND d.client_id = ? AND d.id > ?", id, client, c.DeliveriesBefore)
+	found, err := readDeliveries(q, "FROM deliveries d WHERE d.id = ? AND d.client_id = ? AND d.id > ?", id, client, c.DeliveriesBefore)
 	switch {
 	case err != nil:
 		return gen.Delivery{}, err
@@ -220,9 +220,9 @@ func (s *Store) waiting(q sqldb.Querier, id int64) (*gen.Waiting, error) {
 func (r waitRow) waiting(now int64) gen.Waiting {
 	held := r.LeaseUntil != nil && *r.LeaseUntil > now
 	switch {
-	case r.State == parked && r.Reason == nil:
+	case r.State == stateParked && r.Reason == nil:
 		return gen.Waiting{Reason: "its event was disabled and is gone; it will fail", Until: wireOf(&r.ExpiresAt)}
-	case r.State == parked:
+	case r.State == stateParked:
 		return gen.Waiting{Reason: "its event is disabled: " + *r.Reason, Until: wireOf(&r.ExpiresAt)}
 	case held && r.InFlight != nil && *r.InFlight == r.ID:
 		return gen.Waiting{Reason: "it is under way"}
@@ -240,7 +240,7 @@ func (r waitRow) waiting(now int64) gen.Waiting {
 func (r waitRow) waitingFirst(now int64) gen.Waiting {
 	receiver := r.Waits != nil && *r.Waits > now && *r.Waits >= r.DueAt
 	switch {
-	case receiver && r.Failures >= webhook.Failures && !same(r.Waits, r.PausedUntil):
+	case receiver && r.Failures >= webhook.Failures && !equalInt64(r.Waits, r.PausedUntil):
 		return gen.Waiting{Reason: "the receiver has failed too often in a row and is tried again then", Until: wireOf(r.Waits)}
 	case receiver:
 		return gen.Waiting{Reason: "the receiver has asked for a pause (429)", Until: wireOf(r.Waits)}
@@ -254,7 +254,7 @@ func (r waitRow) waitingFirst(now int64) gen.Waiting {
 func (s *Store) snapshot(ctx context.Context, fn func(tx *sqldb.ReadTx) error) error {
 	err := sqldb.Snapshot(ctx, s.reader, fn)
 	s.downtimes.read(ctx, err)
-	return failure(err)
+	return publicError(err)
 }
 
 type attemptRow struct {

@@ -16,11 +16,11 @@ const (
 	byEvent = "event_id = ? AND state IN ('pending', 'parked')"
 )
 
-// takeOut takes pending deliveries out of a lane, those that a condition names, and tells the lane.
-func (s *Store) takeOut(tx *sqldb.Tx, lane int64, state, where string, args ...any) error {
+// removeFromLane takes pending deliveries out of a lane, those that a condition names, and tells the lane.
+func (s *Store) removeFromLane(tx *sqldb.Tx, lane int64, state, where string, args ...any) error {
 	now := s.now()
 	finished := &now
-	if state == parked {
+	if state == stateParked {
 		finished = nil
 	}
 	done, err := tx.ExecCount("UPDATE deliveries SET state = ?, finished_at = ?, moved_to = NULL "+
@@ -29,12 +29,12 @@ func (s *Store) takeOut(tx *sqldb.Tx, lane int64, state, where string, args ...a
 		return err
 	}
 	s.countEnded(tx, state, done)
-	return shift(tx, lane, -int(done), now)
+	return adjustLane(tx, lane, -int(done), now)
 }
 
-// cancel ends all that is pending or parked of an event.
-func (s *Store) cancel(tx *sqldb.Tx, event int64) error {
-	if err := lockLanesOf(tx, event); err != nil {
+// cancelDeliveries ends all that is pending or parked of an event.
+func (s *Store) cancelDeliveries(tx *sqldb.Tx, event int64) error {
+	if err := lockLanesOfEvent(tx, event); err != nil {
 		return err
 	}
 	away, err := tx.ExecCount("UPDATE deliveries SET state = 'cancelled', finished_at = ? WHERE "+byEvent+" AND state || '' = 'parked'",
@@ -42,21 +42,21 @@ func (s *Store) cancel(tx *sqldb.Tx, event int64) error {
 	if err != nil {
 		return err
 	}
-	s.countEnded(tx, cancelled, away)
-	lanes, err := lanesOf(tx, event)
+	s.countEnded(tx, stateCancelled, away)
+	lanes, err := pendingLanes(tx, event)
 	for i := 0; err == nil && i < len(lanes); i++ {
-		err = s.takeOut(tx, lanes[i], cancelled, byEvent, event)
+		err = s.removeFromLane(tx, lanes[i], stateCancelled, byEvent, event)
 	}
 	return err
 }
 
-// lanesOf lists the lanes that an event has pending deliveries in: its own and, for what is in flight, earlier ones.
-func lanesOf(tx *sqldb.Tx, event int64) (lanes []int64, err error) {
+// pendingLanes lists the lanes that an event has pending deliveries in: its own and, for what is in flight, earlier ones.
+func pendingLanes(tx *sqldb.Tx, event int64) (lanes []int64, err error) {
 	return sqldb.Select[int64](tx, "SELECT DISTINCT lane_id FROM deliveries WHERE "+byEvent+" AND state || '' = 'pending' ORDER BY lane_id", event)
 }
 
-// lockLanesOf holds all lanes that an event's deliveries which have not ended are in or move to, and some more.
-func lockLanesOf(tx *sqldb.Tx, event int64, more ...int64) error {
+// lockLanesOfEvent holds all lanes that an event's deliveries which have not ended are in or move to, and some more.
+func lockLanesOfEvent(tx *sqldb.Tx, event int64, more ...int64) error {
 	if tx.Dialect() == sqldb.SQLite {
 		return nil
 	}
@@ -73,7 +73,7 @@ func lockLanesOf(tx *sqldb.Tx, event int64, more ...int64) error {
 // their lane when the event is enabled.
 func (s *Store) redirect(tx *sqldb.Tx, e eventRow) error {
 	now := s.now()
-	if err := lockLanesOf(tx, e.ID, e.LaneID); err != nil {
+	if err := lockLanesOfEvent(tx, e.ID, e.LaneID); err != nil {
 		return err
 	}
 	if err := rememberURL(tx, "event_id = ? AND state IN ('pending', 'parked')", e.ID); err != nil {
@@ -84,9 +84,9 @@ func (s *Store) redirect(tx *sqldb.Tx, e eventRow) error {
 	if err != nil {
 		return err
 	}
-	lanes, err := lanesOf(tx, e.ID)
+	lanes, err := pendingLanes(tx, e.ID)
 	for i := 0; err == nil && i < len(lanes); i++ {
-		err = s.move(tx, e, lanes[i], now)
+		err = s.moveDeliveries(tx, e, lanes[i], now)
 	}
 	return err
 }
@@ -99,9 +99,9 @@ func rememberURL(tx *sqldb.Tx, where string, args ...any) error {
 		" WHERE url = '' AND delivery_id IN (SELECT id FROM deliveries WHERE "+where+")", args...)
 }
 
-// move takes an event's pending deliveries from a lane to the event's own. One in flight stays until its result; the
+// moveDeliveries takes an event's pending deliveries from a lane to the event's own. One in flight stays until its result; the
 // other lane is not claimed until then, and if it comes back unsent it follows.
-func (s *Store) move(tx *sqldb.Tx, e eventRow, from, now int64) error {
+func (s *Store) moveDeliveries(tx *sqldb.Tx, e eventRow, from, now int64) error {
 	lane, err := findLane(tx, from)
 	if err != nil {
 		return err
@@ -111,7 +111,7 @@ func (s *Store) move(tx *sqldb.Tx, e eventRow, from, now int64) error {
 		if err != nil {
 			return err
 		}
-		return shift(tx, from, 0, now)
+		return adjustLane(tx, from, 0, now)
 	}
 	flying := lane.inFlight(now)
 	err = tx.Exec("UPDATE deliveries SET moved_to = ? WHERE id = ? AND event_id + 0 = ? AND lane_id = ? AND state || '' = 'pending'",
@@ -119,20 +119,20 @@ func (s *Store) move(tx *sqldb.Tx, e eventRow, from, now int64) error {
 	if err != nil {
 		return err
 	}
-	return carry(tx, from, e.LaneID, now, byEvent+" AND id <> ?", e.ID, flying)
+	return changeLane(tx, from, e.LaneID, now, byEvent+" AND id <> ?", e.ID, flying)
 }
 
-// carry puts pending deliveries of a lane, those that a condition names, into another lane.
-func carry(tx *sqldb.Tx, from, to, now int64, where string, args ...any) error {
+// changeLane puts pending deliveries of a lane, those that a condition names, into another lane.
+func changeLane(tx *sqldb.Tx, from, to, now int64, where string, args ...any) error {
 	done, err := tx.ExecCount("UPDATE deliveries SET lane_id = ?, moved_to = NULL WHERE lane_id = ? AND state || '' = 'pending' AND "+where,
 		append([]any{to, from}, args...)...)
 	if err != nil || done == 0 {
 		return err
 	}
-	if err := shift(tx, from, -int(done), now); err != nil {
+	if err := adjustLane(tx, from, -int(done), now); err != nil {
 		return err
 	}
-	return shift(tx, to, int(done), now)
+	return adjustLane(tx, to, int(done), now)
 }
 
 // parkedLanes lists the lanes that an event's parked deliveries were in.
@@ -153,7 +153,7 @@ func unpark(tx *sqldb.Tx, to, from, now int64, where string, args ...any) error 
 		if err != nil {
 			return err
 		}
-		if err := shift(tx, from, int(back), now); err != nil {
+		if err := adjustLane(tx, from, int(back), now); err != nil {
 			return err
 		}
 	}
@@ -162,7 +162,7 @@ func unpark(tx *sqldb.Tx, to, from, now int64, where string, args ...any) error 
 	if err != nil {
 		return err
 	}
-	return shift(tx, to, int(back), now)
+	return adjustLane(tx, to, int(back), now)
 }
 
 // sendNow makes pending deliveries due at once, and what goes before them in their lanes, which are held: over a time
@@ -192,7 +192,7 @@ func (s *Store) laneNow(tx *sqldb.Tx, last deliveryRow) error {
 		tx.Exec("UPDATE deliveries SET due_at = ? "+
 			"WHERE lane_id = ? AND state = 'pending' AND (change_id, id) <= (?, ?) AND due_at > ?",
 			now, last.LaneID, last.ChangeID, last.ID, now),
-		shift(tx, last.LaneID, 0, now),
+		adjustLane(tx, last.LaneID, 0, now),
 	)
 }
 

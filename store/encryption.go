@@ -15,15 +15,15 @@ import (
 // KeySize is how many bytes an encryption key has.
 const KeySize = 32
 
-// sealed is what an encrypted secret in the database begins with. Behind it, in base64, are nonce and ciphertext of
+// encryptedPrefix is what an encrypted secret in the database begins with. Behind it, in base64, are nonce and ciphertext of
 // AES-256 in Galois counter mode.
-const sealed = "sealed:"
+const encryptedPrefix = "sealed:"
 
-// seal encrypts secrets at rest. Nil leaves them as they are.
-type seal struct{ cipher.AEAD }
+// secretCipher encrypts secrets at rest. Nil leaves them as they are.
+type secretCipher struct{ cipher.AEAD }
 
-// newSeal returns nil for no key.
-func newSeal(key []byte) (*seal, error) {
+// newSecretCipher returns nil for no key.
+func newSecretCipher(key []byte) (*secretCipher, error) {
 	if key == nil {
 		return nil, nil
 	}
@@ -32,29 +32,29 @@ func newSeal(key []byte) (*seal, error) {
 		return nil, fmt.Errorf("encryption key: %w", err)
 	}
 	aead, err := cipher.NewGCMWithRandomNonce(block)
-	return &seal{aead}, err
+	return &secretCipher{aead}, err
 }
 
-func (s *seal) close(secret string) string {
+func (s *secretCipher) encrypt(secret string) string {
 	if s == nil || secret == "" {
 		return secret
 	}
-	return sealed + base64.StdEncoding.EncodeToString(s.Seal(nil, nil, []byte(secret), nil))
+	return encryptedPrefix + base64.StdEncoding.EncodeToString(s.Seal(nil, nil, []byte(secret), nil))
 }
 
-var errSealed = errors.New("the signing secrets in the database are encrypted, and the encryption key is not the one")
+var errWrongKey = errors.New("the signing secrets in the database are encrypted, and the encryption key is not the one")
 
 // ErrLocked is what comes of all that needs a secret in a process without the key.
-var ErrLocked = &Error{Kind: Unavailable, Message: "the signing secrets cannot be read here, try again", cause: errSealed}
+var ErrLocked = &Error{Kind: Unavailable, Message: "the signing secrets cannot be read here, try again", cause: errWrongKey}
 
-// open returns a secret that was not encrypted as it is.
-func (s *seal) open(stored string) (string, error) {
-	text, is := strings.CutPrefix(stored, sealed)
+// decrypt returns a secret that was not encrypted as it is.
+func (s *secretCipher) decrypt(stored string) (string, error) {
+	text, is := strings.CutPrefix(stored, encryptedPrefix)
 	if !is {
 		return stored, nil
 	}
 	if s == nil {
-		return "", errSealed
+		return "", errWrongKey
 	}
 	data, err := base64.StdEncoding.DecodeString(text)
 	if err != nil {
@@ -62,16 +62,16 @@ func (s *seal) open(stored string) (string, error) {
 	}
 	plain, err := s.Open(nil, nil, data, nil)
 	if err != nil {
-		return "", errSealed
+		return "", errWrongKey
 	}
 	return string(plain), nil
 }
 
-// unseal makes stored secrets fit for use. One that cannot be opened was encrypted by another process, with a key that this
+// decryptAll makes stored secrets fit for use. One that cannot be opened was encrypted by another process, with a key that this
 // one lacks: what needs it is left to that one, and this one is not ready.
-func (s *Store) unseal(secrets ...*string) error {
+func (s *Store) decryptAll(secrets ...*string) error {
 	for _, secret := range secrets {
-		plain, err := s.seal.open(*secret)
+		plain, err := s.cipher.decrypt(*secret)
 		if err != nil {
 			if !s.locked.Swap(true) {
 				s.Log.Error("nothing is sent from here any more, and this process is not ready", "error", err)
@@ -83,41 +83,41 @@ func (s *Store) unseal(secrets ...*string) error {
 	return nil
 }
 
-// opened is the row with its secrets for use.
-func (r headRow) opened(s *Store) (h headRow, err error) {
-	r.keys, err = r.keys.opened(s)
+// decrypted is the row with its secrets for use.
+func (r headRow) decrypted(s *Store) (h headRow, err error) {
+	r.clientSecrets, err = r.clientSecrets.decrypted(s)
 	return r, err
 }
 
-// sealSecrets looks whether the key is the right one, and encrypts what is not yet.
-func (s *Store) sealSecrets(ctx context.Context) error {
-	stored, err := sqldb.Value[string](s.read(ctx), "SELECT coalesce((SELECT secret FROM secrets WHERE secret LIKE ? LIMIT 1), '')", sealed+"%")
+// encryptSecrets looks whether the key is the right one, and encrypts what is not yet.
+func (s *Store) encryptSecrets(ctx context.Context) error {
+	stored, err := sqldb.Value[string](s.read(ctx), "SELECT coalesce((SELECT secret FROM secrets WHERE secret LIKE ? LIMIT 1), '')", encryptedPrefix+"%")
 	if err != nil {
 		return err
 	}
-	if _, err := s.seal.open(stored); err != nil || s.seal == nil {
+	if _, err := s.cipher.decrypt(stored); err != nil || s.cipher == nil {
 		return err
 	}
-	if err := s.write(ctx, s.sealOpen); err != nil {
+	if err := s.write(ctx, s.encryptPlain); err != nil {
 		return err
 	}
 	return s.engine.eraseOverwritten(ctx)
 }
 
-// sealOpen overwrites what it encrypts.
-func (s *Store) sealOpen(tx *sqldb.Tx) error {
+// encryptPlain overwrites what it encrypts.
+func (s *Store) encryptPlain(tx *sqldb.Tx) error {
 	if tx.Dialect() == sqldb.SQLite {
 		if err := tx.Exec("PRAGMA secure_delete = ON"); err != nil {
 			return err
 		}
 		defer tx.Exec("PRAGMA secure_delete = OFF")
 	}
-	rows, err := sqldb.Select[secretRow](tx, "SELECT s.client_id, "+keysSQL+" FROM secrets s WHERE s.secret NOT LIKE ? OR "+
+	rows, err := sqldb.Select[secretRow](tx, "SELECT s.client_id, "+clientSecretsSQL+" FROM secrets s WHERE s.secret NOT LIKE ? OR "+
 		"s.previous NOT LIKE ? AND s.previous <> '' OR s.older NOT LIKE ? AND s.older <> ''"+tx.ForUpdate(true),
-		sealed+"%", sealed+"%", sealed+"%")
+		encryptedPrefix+"%", encryptedPrefix+"%", encryptedPrefix+"%")
 	for i := 0; err == nil && i < len(rows); i++ {
-		k := rows[i].keys
-		k.Secret, k.Previous, k.Older = s.sealOnce(k.Secret), s.sealOnce(k.Previous), s.sealOnce(k.Older)
+		k := rows[i].clientSecrets
+		k.Secret, k.Previous, k.Older = s.encryptOnce(k.Secret), s.encryptOnce(k.Previous), s.encryptOnce(k.Older)
 		err = k.save(tx, rows[i].ClientID)
 	}
 	return err
@@ -126,12 +126,12 @@ func (s *Store) sealOpen(tx *sqldb.Tx) error {
 // secretRow is a row of secrets.
 type secretRow struct {
 	ClientID string
-	keys
+	clientSecrets
 }
 
-func (s *Store) sealOnce(stored string) string {
-	if strings.HasPrefix(stored, sealed) {
+func (s *Store) encryptOnce(stored string) string {
+	if strings.HasPrefix(stored, encryptedPrefix) {
 		return stored
 	}
-	return s.seal.close(stored)
+	return s.cipher.encrypt(stored)
 }

@@ -143,7 +143,7 @@ func TestEncryptedSecretsSign(t *testing.T) {
 	f.signedWith(f.secret(k.Client).Secret)
 	log, err := f.Delivery(f.ctx, k.Client, 1)
 	f.check(err)
-	sample, err := f.NewSample(f.ctx, k, 1)
+	sample, err := f.NewTestDelivery(f.ctx, k, 1)
 	f.check(err)
 	if want := f.secret(k.Client).Secret; log.Sent.Secrets[0] != want || sample.Secrets[0] != want {
 		t.Errorf("shown with %q, sampled with %q, want %q", log.Sent.Secrets, sample.Secrets, want)
@@ -176,7 +176,7 @@ func TestReplicaWithoutTheKey(t *testing.T) {
 		"claim":  func() error { _, _, err := f.Claim(f.ctx, anyRoom); return err },
 		"secret": func() error { _, err := f.Secret(f.ctx, k.Client); return err },
 		"rotate": func() error { _, err := f.RotateSecret(f.ctx, k.Client); return err },
-		"test":   func() error { _, err := f.NewSample(f.ctx, k, 1); return err },
+		"test":   func() error { _, err := f.NewTestDelivery(f.ctx, k, 1); return err },
 		"log":    func() error { _, err := f.Delivery(f.ctx, k.Client, 1); return err },
 		"ready":  func() error { return f.Ready(f.ctx) },
 	} {

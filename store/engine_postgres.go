@@ -26,29 +26,29 @@ type postgresEngine struct {
 
 func (e *postgresEngine) open(ctx context.Context, s *Store) (err error) {
 	e.store = s
-	if e.db, err = postgres.Open(ctx, postgres.Options{URL: s.URL, Alongside: s.beside}); err != nil {
+	if e.db, err = postgres.Open(ctx, postgres.Options{URL: s.URL, Alongside: s.alongside}); err != nil {
 		return err
 	}
-	log := newTroubleLog(s.Log)
+	log := newStatementLog(s.Log)
 	writers, err := postgres.ORM(postgres.Queued(e.db.Writers()), log)
 	if err != nil {
 		return err
 	}
 	clock := s.databaseClock()
-	s.writes = postgres.NewWriter(writers, clock, notAvailable)
+	s.writes = postgres.NewWriter(writers, clock, unavailableError)
 	if s.reader, err = postgres.ORM(e.db.Readers(), log); err != nil {
 		return err
 	}
 	if err := clock.Read(s.read(ctx)); err != nil {
 		return err
 	}
-	if !s.beside {
+	if !s.alongside {
 		s.joinPeers(e.db)
 	}
 	if s.copying {
 		return nil
 	}
-	return complete(s.read(ctx)) // and no copy can begin any more
+	return checkComplete(s.read(ctx)) // and no copy can begin any more
 }
 
 // databaseClock has all times come from the database's clock, unless the store was given one.
@@ -115,7 +115,7 @@ func (e *postgresEngine) visibleUpTo(ctx context.Context) (int64, error) {
 
 const (
 	notifyEvery = 5 * time.Millisecond // at most, since each takes a lock of the whole server
-	maxClients  = 100                  // that a message names
+	maxMessageClients  = 100                  // that a message names
 )
 
 // peers are the other processes that serve a PostgreSQL database. They send each other messages about changes that
@@ -182,14 +182,14 @@ func (m *peerMessage) addClient(client string) {
 	if slices.Contains(m.Clients, client) {
 		return
 	}
-	if m.All = m.All || len(m.Clients) == maxClients; m.All {
+	if m.All = m.All || len(m.Clients) == maxMessageClients; m.All {
 		m.Clients = nil
 		return
 	}
 	m.Clients = append(m.Clients, client)
 }
 
-func (p *peers) take() (m peerMessage) {
+func (p *peers) drain() (m peerMessage) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	m, p.message = p.message, peerMessage{}
@@ -204,7 +204,7 @@ func (p *peers) sendAll(ctx context.Context) {
 			return
 		case <-p.ready:
 		}
-		m := p.take()
+		m := p.drain()
 		m.From = p.name
 		text, _ := json.Marshal(m)
 		err := p.db.Notify(ctx, string(text))
@@ -236,8 +236,8 @@ func (s *Store) received(m peerMessage) {
 	}
 }
 
-// maxChanges is how many changes lookForChanges looks at one by one.
-const maxChanges = 10_000
+// maxChangesSeen is how many changes lookForChanges looks at one by one.
+const maxChangesSeen = 10_000
 
 // lookForChanges wakes the requests that wait for changes of clients that have some: a message of a peer may be lost.
 // One look is for all requests.
@@ -245,9 +245,9 @@ func (s *Store) lookForChanges(ctx context.Context) error {
 	upTo, err := s.engine.visibleUpTo(ctx)
 	seen := s.peers.seen
 	if err != nil || upTo <= seen {
-		return failure(err)
+		return publicError(err)
 	}
-	m := peerMessage{All: upTo-seen > maxChanges}
+	m := peerMessage{All: upTo-seen > maxChangesSeen}
 	if !m.All {
 		m.Clients, err = sqldb.Select[string](s.read(ctx),
 			"SELECT DISTINCT client_id FROM status_changes WHERE id > ? AND id <= ?", seen, upTo)
@@ -256,7 +256,7 @@ func (s *Store) lookForChanges(ctx context.Context) error {
 		s.peers.seen = upTo
 		s.received(m)
 	}
-	return failure(err)
+	return publicError(err)
 }
 
 // announce wakes the requests that wait for changes of a client, here and elsewhere.

@@ -29,13 +29,13 @@ func (e *sqliteEngine) open(ctx context.Context, s *Store) error {
 	}
 	e.store = s
 	e.file, err = sqlite.Open(ctx, sqlite.Options{
-		File: path, Alongside: s.beside, ORMLog: newTroubleLog(s.Log),
-		Log: slog.New(s.aside), Now: func() time.Time { return s.monotonic() },
+		File: path, Alongside: s.alongside, ORMLog: newStatementLog(s.Log),
+		Log: slog.New(s.asyncLog), Now: func() time.Time { return s.monotonic() },
 	})
 	if err != nil {
 		return err
 	}
-	s.writes, s.reader = sqlite.NewWriter(e.file, notAvailable), e.file.Reader()
+	s.writes, s.reader = sqlite.NewWriter(e.file, unavailableError), e.file.Reader()
 	return nil
 }
 

@@ -53,7 +53,7 @@ func (e *Error) Unwrap() error { return e.cause }
 
 // Logged says whether the store logs what an error comes from, once for all that fail of it.
 func (e *Error) Logged() bool {
-	return e.Kind == Unavailable && e.Message == awayMessage && e.cause != nil && !isClosed(e.cause)
+	return e.Kind == Unavailable && e.Message == unavailableMessage && e.cause != nil && !isClosed(e.cause)
 }
 
 // Body is the error as the API says it.
@@ -66,19 +66,19 @@ func isNotFound(err error) bool {
 	return errors.As(err, &e) && e.Kind == NotFound
 }
 
-// expected says whether a statement may fail with an error although the statement is right.
-func expected(err error) bool {
-	return errors.Is(err, context.Canceled) || duplicate(err) || unavailable(err)
+// isExpected says whether a statement may fail with an error although the statement is right.
+func isExpected(err error) bool {
+	return errors.Is(err, context.Canceled) || isDuplicate(err) || isUnavailable(err)
 }
 
-// duplicate says whether a key exists already, also where GORM has not read the error.
-func duplicate(err error) bool {
+// isDuplicate says whether a key exists already, also where GORM has not read the error.
+func isDuplicate(err error) bool {
 	return sqlite.IsDuplicate(err) || postgres.IsDuplicate(err) || errors.Is(err, gorm.ErrDuplicatedKey)
 }
 
-// unavailable says whether a database error is about the database and not about the statement, so that the same
+// isUnavailable says whether a database error is about the database and not about the statement, so that the same
 // request may succeed later.
-func unavailable(err error) bool {
+func isUnavailable(err error) bool {
 	return isClosed(err) || errors.Is(err, context.DeadlineExceeded) || sqlite.IsUnavailable(err) || postgres.IsUnavailable(err)
 }
 
@@ -88,29 +88,29 @@ func isClosed(err error) bool {
 		strings.HasSuffix(err.Error(), "sql: database is closed") // database/sql does not export it
 }
 
-// contended says whether an error is that another transaction was in the way, which says nothing of the next one.
-func contended(err error) bool {
+// isContended says whether an error is that another transaction was in the way, which says nothing of the next one.
+func isContended(err error) bool {
 	return sqlite.IsContended(err) || postgres.IsLockTimeout(err) || postgres.IsRetryable(err)
 }
 
-// inTrouble says whether an error is of the database, and not of what a transaction did or of who was in its way.
-func inTrouble(err error) bool {
+// isDatabaseFailure says whether an error is of the database, and not of what a transaction did or of who was in its way.
+func isDatabaseFailure(err error) bool {
 	var trouble *Error
 	return errors.As(err, &trouble) && !postgres.IsLockTimeout(err)
 }
 
-// failure makes an error of the database fit to leave the package.
-func failure(err error) error {
+// publicError makes an error of the database fit to leave the package.
+func publicError(err error) error {
 	var known *Error
-	if err == nil || errors.As(err, &known) || !unavailable(err) {
+	if err == nil || errors.As(err, &known) || !isUnavailable(err) {
 		return err
 	}
-	return notAvailable(err)
+	return unavailableError(err)
 }
 
-// notAvailable is what is answered when the database is in trouble.
-func notAvailable(cause error) error {
-	return &Error{Kind: Unavailable, Message: awayMessage, cause: cause}
+// unavailableError is what is answered when the database is in trouble.
+func unavailableError(cause error) error {
+	return &Error{Kind: Unavailable, Message: unavailableMessage, cause: cause}
 }
 
-const awayMessage = "the store is not available, try again"
+const unavailableMessage = "the store is not available, try again"

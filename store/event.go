@@ -53,17 +53,17 @@ func findEvent(q sqldb.Querier, k AgentKey, id int64) (e eventRow, err error) {
 	if err == nil && !is {
 		err = &Error{Kind: NotFound, Message: fmt.Sprintf("there is no event %d of %v", id, k), Status: "event_not_found"}
 	}
-	return e, failure(err)
+	return e, publicError(err)
 }
 
 // Events lists an agent's events in the order of their ids, those after an id, at most limit of them; 0 means all.
 func (s *Store) Events(ctx context.Context, k AgentKey, after int64, limit int) ([]gen.AgentEvent, error) {
 	tx := s.read(ctx)
-	rows, err := sqldb.Select[eventRow](tx, eventsSQL+ofAgent+" AND id > ? ORDER BY id"+sqldb.Limit, k.Client, string(k.Type), k.ID, after, all(limit))
+	rows, err := sqldb.Select[eventRow](tx, eventsSQL+ofAgent+" AND id > ? ORDER BY id"+sqldb.Limit, k.Client, string(k.Type), k.ID, after, limitOrMax(limit))
 	if err == nil && len(rows) == 0 {
 		_, err = findAgent(tx, k) // there is none, or it has none
 	}
-	return each(rows, eventRow.model), failure(err)
+	return each(rows, eventRow.model), publicError(err)
 }
 
 // ofAgent has events be those of an agent.
@@ -76,17 +76,17 @@ func (s *Store) Event(ctx context.Context, k AgentKey, id int64) (gen.AgentEvent
 	if err == nil && !is {
 		e, err = findEvent(tx, k, id) // which says what is missing
 	}
-	return e.model(), failure(err)
+	return e.model(), publicError(err)
 }
 
 // CreateEvent registers a URL. That it can be sent to was checked before.
 func (s *Store) CreateEvent(ctx context.Context, k AgentKey, c gen.AgentEventCreate) (gen.AgentEvent, error) {
-	return once(ctx, s, func(tx *sqldb.Tx) (m gen.AgentEvent, err error) {
+	return createOnce(ctx, s, func(tx *sqldb.Tx) (m gen.AgentEvent, err error) {
 		a, err := findAgent(tx, k)
 		if err != nil {
 			return m, err
 		}
-		if err := limitedEvents.add(tx, k.Client); err != nil {
+		if err := eventQuota.add(tx, k.Client); err != nil {
 			return m, err
 		}
 		e := eventRow{
@@ -145,10 +145,10 @@ func (s *Store) DeleteEvent(ctx context.Context, k AgentKey, id int64) error {
 		if err != nil {
 			return err
 		}
-		if err := limitedEvents.remove(tx, k.Client); err != nil {
+		if err := eventQuota.remove(tx, k.Client); err != nil {
 			return err
 		}
-		if err := s.cancel(tx, e.ID); err != nil {
+		if err := s.cancelDeliveries(tx, e.ID); err != nil {
 			return err
 		}
 		return tx.Exec("DELETE FROM agent_events WHERE id = ?", e.ID)
@@ -170,9 +170,9 @@ func (r eventRow) disabled() bool { return r.State == gen.AgentEventStateValueDi
 // deliveryState is the state that a new delivery of an event has.
 func (r eventRow) deliveryState() string {
 	if r.disabled() {
-		return parked
+		return stateParked
 	}
-	return pending
+	return statePending
 }
 
 // EventState returns whether an event is enabled.
@@ -209,12 +209,12 @@ func (s *Store) disable(tx *sqldb.Tx, e *eventRow, reason string) error {
 	if err := s.setState(tx, e, gen.AgentEventStateValueDisabled, reason); err != nil {
 		return err
 	}
-	if err := lockLanesOf(tx, e.ID); err != nil {
+	if err := lockLanesOfEvent(tx, e.ID); err != nil {
 		return err
 	}
-	lanes, err := lanesOf(tx, e.ID)
+	lanes, err := pendingLanes(tx, e.ID)
 	for i := 0; err == nil && i < len(lanes); i++ {
-		err = s.takeOut(tx, lanes[i], parked, byEvent, e.ID)
+		err = s.removeFromLane(tx, lanes[i], stateParked, byEvent, e.ID)
 	}
 	return err
 }
@@ -223,7 +223,7 @@ func (s *Store) enable(tx *sqldb.Tx, e *eventRow) error {
 	if err := s.setState(tx, e, gen.AgentEventStateValueEnabled, ""); err != nil {
 		return err
 	}
-	if err := lockLanesOf(tx, e.ID); err != nil {
+	if err := lockLanesOfEvent(tx, e.ID); err != nil {
 		return err
 	}
 	if err := s.expireParked(tx, e.ID); err != nil {

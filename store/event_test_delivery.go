@@ -12,17 +12,17 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// mostSamples is how many tests of an event are kept.
-const mostSamples = 100
+// maxTestDeliveries is how many tests of an event are kept.
+const maxTestDeliveries = 100
 
-// Sample is a test of an event: a delivery that is in no lane, and its one attempt.
-type Sample struct {
+// TestDelivery is a test of an event: a delivery that is in no lane, and its one attempt.
+type TestDelivery struct {
 	ID      int64
 	Sent    webhook.Delivery
 	Attempt webhook.Attempt
 }
 
-type sampleRow struct {
+type testDeliveryRow struct {
 	ID        int64 `gorm:"primaryKey"`
 	EventID   int64
 	WebhookID string
@@ -41,25 +41,25 @@ type sampleRow struct {
 	Traceparent string // as it was sent
 }
 
-func (sampleRow) TableName() string { return "samples" }
+func (testDeliveryRow) TableName() string { return "samples" }
 
-// NewSample returns what a test of an event sends.
-func (s *Store) NewSample(ctx context.Context, k AgentKey, event int64) (d webhook.Delivery, err error) {
+// NewTestDelivery returns what a test of an event sends.
+func (s *Store) NewTestDelivery(ctx context.Context, k AgentKey, event int64) (d webhook.Delivery, err error) {
 	err = s.snapshot(ctx, func(tx *sqldb.ReadTx) error {
 		e, err := findEvent(tx, k, event)
 		if err != nil {
 			return err
 		}
-		secret, err := s.keys(tx, k.Client)
-		d = sampleOf(sampleRow{WebhookID: "msg_" + rand.Text(), URL: e.URL, Method: e.Method, EventType: e.EventType, Kind: k.Type, StartedAt: s.now()})
+		secret, err := s.readSecrets(tx, k.Client)
+		d = testDelivery(testDeliveryRow{WebhookID: "msg_" + rand.Text(), URL: e.URL, Method: e.Method, EventType: e.EventType, Kind: k.Type, StartedAt: s.now()})
 		d.Secrets = secret.secrets(s.now())
 		return err
 	})
 	return d, err
 }
 
-// sampleOf is what is sent, but for its id and secrets.
-func sampleOf(r sampleRow) webhook.Delivery {
+// testDelivery is what is sent, but for its id and secrets.
+func testDelivery(r testDeliveryRow) webhook.Delivery {
 	h := headRow{Kind: r.Kind, Name: "test", EventSource: gen.EventSourceAPI, NewStatus: gen.AgentStatusValueAvailable}
 	if r.EventType == gen.EventTypeAgentLogout {
 		h.NewStatus = gen.AgentStatusValueLoggedOut
@@ -71,41 +71,41 @@ func sampleOf(r sampleRow) webhook.Delivery {
 	}
 }
 
-// SaveSample stores a test of an event, and forgets the oldest. One that succeeded is a sign of life of its receiver.
-func (s *Store) SaveSample(ctx context.Context, event int64, kind gen.AgentType, d webhook.Delivery, a webhook.Attempt) (Sample, error) {
-	r := sampleRow{
+// SaveTestDelivery stores a test of an event, and forgets the oldest. One that succeeded is a sign of life of its receiver.
+func (s *Store) SaveTestDelivery(ctx context.Context, event int64, kind gen.AgentType, d webhook.Delivery, a webhook.Attempt) (TestDelivery, error) {
+	r := testDeliveryRow{
 		EventID: event, WebhookID: d.WebhookID, URL: d.URL, Method: d.Method, EventType: d.EventType, Kind: kind,
 		StartedAt: a.StartedAt.UnixMilli(), Duration: a.Duration.Microseconds(), Status: a.Status, Error: a.Error,
 		Excerpt: a.Excerpt, Verdict: string(a.Verdict), Signature: a.Signature,
 		Traceparent: d.Traceparent,
 	}
 	err := s.write(ctx, func(tx *sqldb.Tx) error {
-		if err := gorm.G[sampleRow](tx.GORM()).Create(tx.Context(), &r); err != nil {
+		if err := gorm.G[testDeliveryRow](tx.GORM()).Create(tx.Context(), &r); err != nil {
 			return err
 		}
-		err := forgetSamples(tx, event)
+		err := deleteOldTests(tx, event)
 		if err == nil && a.Verdict == webhook.Delivered {
-			err = s.tested(tx, event, d.URL)
+			err = s.noteTestSuccess(tx, event, d.URL)
 		}
 		return err
 	})
 	s.wake()
-	return Sample{ID: r.ID, Sent: d, Attempt: a}, err
+	return TestDelivery{ID: r.ID, Sent: d, Attempt: a}, err
 }
 
-// forgetSamples leaves the newest tests of an event.
-func forgetSamples(tx *sqldb.Tx, event int64) error {
+// deleteOldTests leaves the newest tests of an event.
+func deleteOldTests(tx *sqldb.Tx, event int64) error {
 	return tx.Exec("DELETE FROM samples WHERE event_id = ? AND id <= (SELECT id FROM samples WHERE event_id = ? "+
-		"ORDER BY id DESC LIMIT 1 OFFSET ?)", event, event, mostSamples)
+		"ORDER BY id DESC LIMIT 1 OFFSET ?)", event, event, maxTestDeliveries)
 }
 
-// tested notes that the receiver of an event has taken a test of it, unless that was sent to where the event was
+// noteTestSuccess notes that the receiver of an event has taken a test of it, unless that was sent to where the event was
 // before.
-func (s *Store) tested(tx *sqldb.Tx, event int64, sentTo string) error {
+func (s *Store) noteTestSuccess(tx *sqldb.Tx, event int64, sentTo string) error {
 	r, is, err := sqldb.Get[receiverRow](tx, "SELECT "+sqldb.Columns[receiverRow]()+" FROM receivers WHERE id = (SELECT l.receiver_id "+
 		"FROM agent_events e JOIN lanes l ON l.id = e.lane_id WHERE e.id = ? AND e.url = ?)"+tx.ForUpdate(true), event, sentTo)
-	after := r.alive(s.now())
-	if err != nil || !is || after.same(r) {
+	after := r.afterSuccess(s.now())
+	if err != nil || !is || after.equal(r) {
 		return err
 	}
 	if err := s.logBreaker(tx, r, after, webhook.Attempt{}); err != nil {
@@ -114,21 +114,21 @@ func (s *Store) tested(tx *sqldb.Tx, event int64, sentTo string) error {
 	return after.save(tx)
 }
 
-// Samples lists an event's tests that are kept, the newest first.
-func (s *Store) Samples(ctx context.Context, k AgentKey, event int64) (m []Sample, err error) {
+// TestDeliveries lists an event's tests that are kept, the newest first.
+func (s *Store) TestDeliveries(ctx context.Context, k AgentKey, event int64) (m []TestDelivery, err error) {
 	err = s.snapshot(ctx, func(tx *sqldb.ReadTx) error {
 		if _, err := findEvent(tx, k, event); err != nil {
 			return err
 		}
-		rows, err := gorm.G[sampleRow](tx.GORM()).Where("event_id = ?", event).Order("id DESC").Limit(mostSamples).Find(ctx)
-		m = each(rows, sampleRow.model)
+		rows, err := gorm.G[testDeliveryRow](tx.GORM()).Where("event_id = ?", event).Order("id DESC").Limit(maxTestDeliveries).Find(ctx)
+		m = each(rows, testDeliveryRow.model)
 		return err
 	})
 	return m, err
 }
 
-func (r sampleRow) model() Sample {
-	return Sample{ID: r.ID, Sent: sampleOf(r), Attempt: webhook.Attempt{
+func (r testDeliveryRow) model() TestDelivery {
+	return TestDelivery{ID: r.ID, Sent: testDelivery(r), Attempt: webhook.Attempt{
 		StartedAt: millis(r.StartedAt), Duration: time.Duration(r.Duration) * time.Microsecond, Status: r.Status,
 		Error: r.Error, Excerpt: r.Excerpt, Verdict: webhook.Verdict(r.Verdict), Signature: r.Signature,
 	}}

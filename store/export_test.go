@@ -70,13 +70,13 @@ func (s *Store) LookForChanges(ctx context.Context) error { return s.lookForChan
 func (s *Store) SettingsWaiting() int { return s.settings.Waiting() }
 
 // CalmFor is how long nothing may have failed before the log says that the store is available again.
-const CalmFor = calmFor
+const CalmFor = recoveredAfter
 
 // SetMonotonic has the store take the time for what must not depend on a clock from a function.
 func (s *Store) SetMonotonic(now func() time.Time) { s.monotonic = now }
 
 // Logged returns when what the store's file and its downtimes have logged is written.
-func (s *Store) Logged() { s.aside.queue.wait(time.Minute) }
+func (s *Store) Logged() { s.asyncLog.queue.wait(time.Minute) }
 
 // Maintain is a part of Work, too, with SQLite.
 func (s *Store) Maintain(ctx context.Context) error { return s.maintain(ctx) }

@@ -227,7 +227,7 @@ func story(s *saboteur) {
 	deliver(s, k)
 	move(s, k, login)
 	pause(s, k, login, logout)
-	probe(s, k)
+	readinessProbe(s, k)
 	again(s, k, login)
 	end(s, k, board)
 }
@@ -287,8 +287,8 @@ func pause(s *saboteur, k store.AgentKey, login, logout int64) {
 	s.setState("enable after a 410", k, login, gen.AgentEventStateValueEnabled)
 }
 
-// probe opens a breaker and closes it.
-func probe(s *saboteur, k store.AgentKey) {
+// readinessProbe opens a breaker and closes it.
+func readinessProbe(s *saboteur, k store.AgentKey) {
 	s.status("logout to a dead receiver", k, gen.AgentStatusValueLoggedOut)
 	for range webhook.Failures {
 		s.recordAs("nothing answers", s.claim("attempt", 1)[0], answer(0), true)
@@ -317,7 +317,7 @@ func again(s *saboteur, k store.AgentKey, event int64) {
 		s.recordAs("200 of a replay", claimed[0], answer(200), false)
 	}
 	s.try("test", func() error {
-		_, err := s.SaveSample(s.ctx, event, k.Type, webhook.Delivery{URL: crm}, webhook.Attempt{Verdict: webhook.Failed})
+		_, err := s.SaveTestDelivery(s.ctx, event, k.Type, webhook.Delivery{URL: crm}, webhook.Attempt{Verdict: webhook.Failed})
 		return err
 	})
 }

@@ -29,12 +29,12 @@ type laneRow struct {
 
 func (laneRow) TableName() string { return "lanes" }
 
-// held says whether a worker has the lane at a time.
-func (r laneRow) held(now int64) bool { return r.LeaseUntil != nil && *r.LeaseUntil > now }
+// leased says whether a worker has the lane at a time.
+func (r laneRow) leased(now int64) bool { return r.LeaseUntil != nil && *r.LeaseUntil > now }
 
 // inFlight is the delivery that a worker has at a time, or 0.
 func (r laneRow) inFlight(now int64) int64 {
-	if !r.held(now) || r.DeliveryID == nil {
+	if !r.leased(now) || r.DeliveryID == nil {
 		return 0
 	}
 	return *r.DeliveryID
@@ -69,9 +69,9 @@ func findLane(tx *sqldb.Tx, id int64) (laneRow, error) {
 	return gorm.G[laneRow](tx.GORM(), sqldb.Locking(tx)...).Where("id = ?", id).Take(tx.Context())
 }
 
-// debt is how many deliveries a lane gets, when they are due, and of one that is leased at once the first of them and the
+// laneAddition is how many deliveries a lane gets, when they are due, and of one that is leased at once the first of them and the
 // end of the lease.
-type debt struct {
+type laneAddition struct {
 	LaneID int64  `json:"lane_id"`
 	More   int64  `json:"more"`
 	Due    int64  `json:"due"`
@@ -81,7 +81,7 @@ type debt struct {
 
 // addToLanes tells lanes, which are held, of new deliveries. The head of a lane that has one stays what it is, and so does
 // when it is due.
-func addToLanes(tx *sqldb.Tx, debts []debt) error {
+func addToLanes(tx *sqldb.Tx, debts []laneAddition) error {
 	if len(debts) == 0 {
 		return nil
 	}
@@ -90,27 +90,27 @@ func addToLanes(tx *sqldb.Tx, debts []debt) error {
 		"claim = claim + CASE WHEN x.first IS NULL THEN 0 ELSE 1 END FROM ? AS x WHERE lanes.id = x.lane_id", sqldb.Table(tx, debts))
 }
 
-// shift adds to what is pending in a lane (or takes from it) and makes it due now if nobody holds it and anything is
+// adjustLane adds to what is pending in a lane (or takes from it) and makes it due now if nobody holds it and anything is
 // left; one that is due already keeps its place among the others. A claim then finds out when its head, which may be
 // another now, is really due.
-func shift(tx *sqldb.Tx, lane int64, by int, now int64) error {
+func adjustLane(tx *sqldb.Tx, lane int64, by int, now int64) error {
 	return tx.Exec("UPDATE lanes SET pending = pending + ?, due_at = CASE "+
 		"WHEN lease_until > ? THEN due_at WHEN pending + ? <= 0 THEN NULL WHEN due_at < ? THEN due_at ELSE ? END WHERE id = ?",
 		by, now, by, now, now, lane)
 }
 
 const (
-	// head is the rest of a subselect on deliveries d: the first that is pending in a lane.
-	head = "FROM deliveries d WHERE d.lane_id = lanes.id AND d.state = 'pending' ORDER BY d.change_id, d.id LIMIT 1"
-	// released is what a lane is set to that nobody holds: due when its head is.
-	released = "lease_until = NULL, delivery_id = NULL, due_at = (SELECT d.due_at " + head + ")"
-	// leased is what a lane is set to that somebody holds; the time that the lease ends goes in twice.
-	leased = "lease_until = ?, due_at = ?, delivery_id = (SELECT d.id " + head + ")"
+	// headOfLaneSQL is the rest of a subselect on deliveries d: the first that is pending in a lane.
+	headOfLaneSQL = "FROM deliveries d WHERE d.lane_id = lanes.id AND d.state = 'pending' ORDER BY d.change_id, d.id LIMIT 1"
+	// setReleasedSQL is what a lane is set to that nobody holds: due when its head is.
+	setReleasedSQL = "lease_until = NULL, delivery_id = NULL, due_at = (SELECT d.due_at " + headOfLaneSQL + ")"
+	// setLeasedSQL is what a lane is set to that somebody holds; the time that the lease ends goes in twice.
+	setLeasedSQL = "lease_until = ?, due_at = ?, delivery_id = (SELECT d.id " + headOfLaneSQL + ")"
 )
 
-// letGo ends a claim: the lane is due when its head is, which it returns, nil when the lane is empty.
-func letGo(tx *sqldb.Tx, lane int64) (due *int64, err error) {
-	return sqldb.Value[*int64](tx, "UPDATE lanes SET "+released+" WHERE id = ? RETURNING due_at", lane)
+// releaseLane ends a claim: the lane is due when its head is, which it returns, nil when the lane is empty.
+func releaseLane(tx *sqldb.Tx, lane int64) (due *int64, err error) {
+	return sqldb.Value[*int64](tx, "UPDATE lanes SET "+setReleasedSQL+" WHERE id = ? RETURNING due_at", lane)
 }
 
 // dropLeases lets every lane go, at the start of the one process that owns SQLite's file: whoever held one is gone. A
@@ -123,17 +123,17 @@ func (s *Store) dropLeases(ctx context.Context) error {
 		if err := tx.Exec("DELETE FROM copies"); err != nil { // they are out of date from now on
 			return err
 		}
-		return s.dropAll(tx)
+		return s.releaseAll(tx)
 	})
 }
 
-func (s *Store) dropAll(tx *sqldb.Tx) error {
+func (s *Store) releaseAll(tx *sqldb.Tx) error {
 	err := tx.Exec("UPDATE receivers SET waits = ?, probe = NULL "+
 		"WHERE "+waitsForProbe, s.now())
 	if err != nil {
 		return err
 	}
-	return tx.Exec("UPDATE lanes SET " + released + " WHERE lease_until IS NOT NULL")
+	return tx.Exec("UPDATE lanes SET " + setReleasedSQL + " WHERE lease_until IS NOT NULL")
 }
 
 // On PostgreSQL transactions run side by side, and what they lock, they keep until their end. So that none waits for

@@ -24,30 +24,30 @@ func (s *Store) logCommitted(tx *sqldb.Tx, level slog.Level, message string, att
 	tx.AfterCommit(func() { s.Log.LogAttrs(ctx, level, message, attrs...) })
 }
 
-// subject is a delivery as lines are about it.
-type subject struct {
+// logSubject is a delivery as lines are about it.
+type logSubject struct {
 	ID, EventID, ChangeID, AgentID        int64
 	Attempts                              int // since it was last sent again
 	ClientID, WebhookID, URL, Traceparent string
 	Kind                                  gen.AgentType
 }
 
-const subjectSQL = "SELECT d.id, d.event_id, d.change_id, d.agent_id, d.client_id, d.attempts, d.webhook_id, d.url, d.kind, c.traceparent " +
+const logSubjectSQL = "SELECT d.id, d.event_id, d.change_id, d.agent_id, d.client_id, d.attempts, d.webhook_id, d.url, d.kind, c.traceparent " +
 	"FROM deliveries d JOIN status_changes c ON c.id = d.change_id WHERE d.id IN ? ORDER BY d.id"
 
-// subjects finds deliveries, of which there is one at least.
-func subjects(tx *sqldb.Tx, deliveries ...int64) ([]subject, error) {
-	return sqldb.Select[subject](tx, subjectSQL, sqldb.Padded(deliveries))
+// logSubjects finds deliveries, of which there is one at least.
+func logSubjects(tx *sqldb.Tx, deliveries ...int64) ([]logSubject, error) {
+	return sqldb.Select[logSubject](tx, logSubjectSQL, sqldb.Padded(deliveries))
 }
 
 // attrs say which delivery it is. Of its URL they have no more than the receiver.
-func (s subject) attrs(more ...slog.Attr) []slog.Attr {
+func (s logSubject) attrs(more ...slog.Attr) []slog.Attr {
 	attrs := []slog.Attr{
 		slog.String("client", s.ClientID), slog.String("agent_type", string(s.Kind)), slog.Int64("agent_id", s.AgentID),
 		slog.Int64("event", s.EventID), slog.Int64("delivery", s.ID), slog.Int64("sequence", s.ChangeID),
 		slog.String("webhook_id", s.WebhookID),
 	}
-	if r, err := receiverOf(s.URL); err == nil {
+	if r, err := originOf(s.URL); err == nil {
 		attrs = append(attrs, slog.String("receiver", r.String()))
 	}
 	if id := webhook.TraceID(s.Traceparent); id != "" {
@@ -57,13 +57,13 @@ func (s subject) attrs(more ...slog.Attr) []slog.Attr {
 }
 
 // String is a receiver as the log names it.
-func (r receiver) String() string {
+func (r origin) String() string {
 	return fmt.Sprintf("%s://%s", r.scheme, net.JoinHostPort(r.host, strconv.Itoa(r.port)))
 }
 
-// cameTo is what an attempt came to: the status, if there was an answer, and what went wrong, if there was none or
+// attemptAttrs is what an attempt came to: the status, if there was an answer, and what went wrong, if there was none or
 // not all of it.
-func cameTo(a webhook.Attempt) (attrs []slog.Attr) {
+func attemptAttrs(a webhook.Attempt) (attrs []slog.Attr) {
 	if a.Status != 0 {
 		attrs = append(attrs, slog.Int("status", a.Status))
 	}
@@ -75,14 +75,14 @@ func cameTo(a webhook.Attempt) (attrs []slog.Attr) {
 
 // logFailures has a line be logged for each result with which a delivery has failed.
 func (s *Store) logFailures(tx *sqldb.Tx, results ...*result) error {
-	failures, _ := split(results, func(r *result) bool { return r.ends() && ended(r.outcome.Verdict) == failed })
+	failures, _ := partition(results, func(r *result) bool { return r.ends() && finalState(r.outcome.Verdict) == stateFailed })
 	if len(failures) == 0 {
 		return nil
 	}
-	found, err := subjects(tx, each(failures, func(r *result) int64 { return r.ID })...)
-	of := index(found, func(s subject) int64 { return s.ID })
+	found, err := logSubjects(tx, each(failures, func(r *result) int64 { return r.ID })...)
+	of := indexBy(found, func(s logSubject) int64 { return s.ID })
 	for _, r := range failures {
-		attrs := append(of[r.ID].attrs(slog.Int("attempt", r.Attempt)), cameTo(r.outcome.Attempt)...)
+		attrs := append(of[r.ID].attrs(slog.Int("attempt", r.Attempt)), attemptAttrs(r.outcome.Attempt)...)
 		s.logCommitted(tx, slog.LevelWarn, "delivery failed", attrs...)
 	}
 	return err
@@ -90,7 +90,7 @@ func (s *Store) logFailures(tx *sqldb.Tx, results ...*result) error {
 
 // logDisabled has a line be logged about an event that was disabled because of the answer to a delivery.
 func (s *Store) logDisabled(tx *sqldb.Tx, delivery int64, reason string) error {
-	found, err := subjects(tx, delivery)
+	found, err := logSubjects(tx, delivery)
 	for _, d := range found {
 		s.logCommitted(tx, slog.LevelWarn, "event disabled", d.attrs(slog.String("reason", reason))...)
 	}
@@ -103,7 +103,7 @@ func (s *Store) logBreaker(tx *sqldb.Tx, before, after receiverRow, a webhook.At
 	if before.open() == after.open() {
 		return nil
 	}
-	at, _, err := sqldb.Get[receiverAt](tx, "SELECT client_id, scheme, host, port FROM receivers WHERE id = ?", after.ID)
+	at, _, err := sqldb.Get[clientOrigin](tx, "SELECT client_id, scheme, host, port FROM receivers WHERE id = ?", after.ID)
 	if err != nil {
 		return err
 	}
@@ -111,7 +111,7 @@ func (s *Store) logBreaker(tx *sqldb.Tx, before, after receiverRow, a webhook.At
 	if after.open() {
 		s.count(tx, func(c *Counts) { c.BreakerOpenings++ })
 		attrs = append(attrs, slog.Int("failures", after.Failures))
-		s.logCommitted(tx, slog.LevelWarn, "breaker open", append(attrs, cameTo(a)...)...)
+		s.logCommitted(tx, slog.LevelWarn, "breaker open", append(attrs, attemptAttrs(a)...)...)
 		return nil
 	}
 	if before.FailingSince != nil {
@@ -121,49 +121,49 @@ func (s *Store) logBreaker(tx *sqldb.Tx, before, after receiverRow, a webhook.At
 	return nil
 }
 
-// receiverAt is where a client's receiver is.
-type receiverAt struct {
+// clientOrigin is where a client's receiver is.
+type clientOrigin struct {
 	ClientID, Scheme, Host string
 	Port                   int
 }
 
-func (r receiverAt) String() string { return receiver{r.Scheme, r.Host, r.Port}.String() }
+func (r clientOrigin) String() string { return origin{r.Scheme, r.Host, r.Port}.String() }
 
 // closeWait is how long the end of a store waits for a log that is not read.
 const closeWait = time.Second
 
-// aside is the handler of a log that may be written with a lock held, and by the goroutine that writes to the
+// asyncHandler is the handler of a log that may be written with a lock held, and by the goroutine that writes to the
 // database: a log may not be read for any time, and then only what it is given waits. It is for lines that are few,
 // since it keeps them all.
-type aside struct {
+type asyncHandler struct {
 	slog.Handler
-	queue *asideQueue
+	queue *asyncQueue
 }
 
-type asideQueue struct {
+type asyncQueue struct {
 	mu    sync.Mutex
 	lines []func()
 	idle  chan struct{} // closed when all is written; nil if nothing is being written
 }
 
-func newAside(log *slog.Logger) aside { return aside{log.Handler(), &asideQueue{}} }
+func newAsyncHandler(log *slog.Logger) asyncHandler { return asyncHandler{log.Handler(), &asyncQueue{}} }
 
 // Handle implements slog.Handler.
-func (a aside) Handle(ctx context.Context, r slog.Record) error {
+func (a asyncHandler) Handle(ctx context.Context, r slog.Record) error {
 	r, ctx = r.Clone(), context.WithoutCancel(ctx)
 	a.queue.add(func() { _ = a.Handler.Handle(ctx, r) }) // there is no other log to say so
 	return nil
 }
 
 // WithAttrs implements slog.Handler.
-func (a aside) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return aside{a.Handler.WithAttrs(attrs), a.queue}
+func (a asyncHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return asyncHandler{a.Handler.WithAttrs(attrs), a.queue}
 }
 
 // WithGroup implements slog.Handler.
-func (a aside) WithGroup(name string) slog.Handler { return aside{a.Handler.WithGroup(name), a.queue} }
+func (a asyncHandler) WithGroup(name string) slog.Handler { return asyncHandler{a.Handler.WithGroup(name), a.queue} }
 
-func (q *asideQueue) add(line func()) {
+func (q *asyncQueue) add(line func()) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.lines = append(q.lines, line)
@@ -174,13 +174,13 @@ func (q *asideQueue) add(line func()) {
 }
 
 // write writes the lines in their order, until there are none.
-func (q *asideQueue) write() {
+func (q *asyncQueue) write() {
 	for line := q.next(); line != nil; line = q.next() {
 		line()
 	}
 }
 
-func (q *asideQueue) next() (line func()) {
+func (q *asyncQueue) next() (line func()) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if len(q.lines) == 0 {
@@ -193,7 +193,7 @@ func (q *asideQueue) next() (line func()) {
 }
 
 // wait returns when all is written, or after a time.
-func (q *asideQueue) wait(most time.Duration) {
+func (q *asyncQueue) wait(most time.Duration) {
 	q.mu.Lock()
 	idle := q.idle
 	q.mu.Unlock()
@@ -206,23 +206,23 @@ func (q *asideQueue) wait(most time.Duration) {
 	}
 }
 
-// troubleLog logs statements that failed, with three exceptions. A statement of a request that was cancelled needs no
+// statementLog logs statements that failed, with three exceptions. A statement of a request that was cancelled needs no
 // answer. When the database is not available, all statements fail, and their callers log it. A key that exists already is
 // the client's mistake; if the caller has no answer to it, the caller logs it.
-type troubleLog struct{ logger.Interface }
+type statementLog struct{ logger.Interface }
 
-func newTroubleLog(log *slog.Logger) *troubleLog {
-	return &troubleLog{logger.NewSlogLogger(log, logger.Config{LogLevel: logger.Error, IgnoreRecordNotFoundError: true})}
+func newStatementLog(log *slog.Logger) *statementLog {
+	return &statementLog{logger.NewSlogLogger(log, logger.Config{LogLevel: logger.Error, IgnoreRecordNotFoundError: true})}
 }
 
 // LogMode implements logger.Interface.
-func (l *troubleLog) LogMode(level logger.LogLevel) logger.Interface {
-	return &troubleLog{l.Interface.LogMode(level)}
+func (l *statementLog) LogMode(level logger.LogLevel) logger.Interface {
+	return &statementLog{l.Interface.LogMode(level)}
 }
 
 // Trace implements logger.Interface. The logger beneath would format each statement, also those that it does not log.
-func (l *troubleLog) Trace(ctx context.Context, begin time.Time, fc func() (string, int64), err error) {
-	if err != nil && !errors.Is(ctx.Err(), context.Canceled) && !expected(err) {
+func (l *statementLog) Trace(ctx context.Context, begin time.Time, fc func() (string, int64), err error) {
+	if err != nil && !errors.Is(ctx.Err(), context.Canceled) && !isExpected(err) {
 		l.Interface.Trace(ctx, begin, fc, err)
 	}
 }

@@ -192,9 +192,9 @@ func TestTestThatClosesABreakerIsLogged(t *testing.T) {
 	f.openBreaker()
 	log.take()
 	k := store.AgentKey{Client: "12", Type: gen.AgentTypeLocal, ID: 1}
-	d, err := f.NewSample(f.ctx, k, 1)
+	d, err := f.NewTestDelivery(f.ctx, k, 1)
 	f.check(err)
-	_, err = f.SaveSample(f.ctx, 1, k.Type, d, webhook.Attempt{Status: 200, Verdict: webhook.Delivered})
+	_, err = f.SaveTestDelivery(f.ctx, 1, k.Type, d, webhook.Attempt{Status: 200, Verdict: webhook.Delivered})
 	f.check(err)
 	log.says(`level=INFO msg="breaker closed" client=12 receiver=http://crm.example:8080 down_for=0s`)
 }

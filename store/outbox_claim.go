@@ -30,15 +30,15 @@ FROM r JOIN receivers v ON v.id = r.id`
 // receiver's first; of one whose breaker is open, one. A lane that a delivery still in flight elsewhere will follow to
 // is not claimed before that is back.
 var (
-	claimSQL = claimOf("JOIN receivers v ON v.id = r.id", "JOIN lanes l ON l.id IN (SELECT x.id", ")")
+	claimSQL = claimQuery("JOIN receivers v ON v.id = r.id", "JOIN lanes l ON l.id IN (SELECT x.id", ")")
 	// In these words PostgreSQL looks for the receivers that are there, however many it believes these to be, and at the index
 	// of due lanes alone.
-	claimPgSQL = claimOf("CROSS JOIN LATERAL (SELECT * FROM receivers w WHERE w.id = r.id LIMIT 1) v",
+	claimPgSQL = claimQuery("CROSS JOIN LATERAL (SELECT * FROM receivers w WHERE w.id = r.id LIMIT 1) v",
 		"CROSS JOIN LATERAL (SELECT x.id, x.receiver_id, x.due_at", ") l")
 )
 
-// claimOf says how receivers v are joined to r, and between which words the lanes l of each are selected.
-func claimOf(receivers, lanes, end string) string {
+// claimQuery says how receivers v are joined to r, and between which words the lanes l of each are selected.
+func claimQuery(receivers, lanes, end string) string {
 	return receiversSQL + `
 SELECT l.id, l.receiver_id, v.failures, coalesce(v.failing_since, 0) AS failing_since,
 	row_number() OVER (PARTITION BY l.receiver_id ORDER BY l.due_at, l.id) AS turn
@@ -50,10 +50,10 @@ WHERE (v.waits IS NULL OR v.waits <= ?) AND r.id NOT IN ?
 ORDER BY turn, l.due_at, l.id` + sqldb.Limit
 }
 
-// freshSQL finds the due lanes of some changes, in the same order. One whose lease has run out is left to who looks at all:
+// freshLanesSQL finds the due lanes of some changes, in the same order. One whose lease has run out is left to who looks at all:
 // what was in flight may have to go elsewhere first. That a time is written with + 0 keeps lanes that are named, here and
 // elsewhere, from being looked for among all that are due, of which there were none when PostgreSQL made its plan.
-const freshSQL = `
+const freshLanesSQL = `
 SELECT l.id, l.receiver_id, v.failures,
 	row_number() OVER (PARTITION BY l.receiver_id ORDER BY l.due_at, l.id) AS turn
 FROM (SELECT DISTINCT d.lane_id FROM deliveries d WHERE d.change_id IN ? AND d.state || '' = 'pending') f
@@ -62,27 +62,27 @@ WHERE l.due_at + 0 <= ? AND l.lease_until IS NULL AND NOT EXISTS (SELECT 1 FROM 
 	AND (v.waits IS NULL OR v.waits <= ?) AND l.receiver_id NOT IN ?
 ORDER BY turn, l.due_at, l.id` + sqldb.Limit
 
-// fresh is what a claim is to look at.
-type fresh struct {
+// freshChanges is what a claim is to look at.
+type freshChanges struct {
 	mu      sync.Mutex
 	changes []int64
 	all     bool
 }
 
-// mostFresh is how many changes a claim looks at one by one. With more, it looks at all lanes.
-const mostFresh = 256
+// maxFreshChanges is how many changes a claim looks at one by one. With more, it looks at all lanes.
+const maxFreshChanges = 256
 
 // add adds a change, or all lanes if that is 0.
-func (f *fresh) add(change int64) {
+func (f *freshChanges) add(change int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.all = f.all || change == 0 || len(f.changes) == mostFresh; !f.all {
+	if f.all = f.all || change == 0 || len(f.changes) == maxFreshChanges; !f.all {
 		f.changes = append(f.changes, change)
 	}
 }
 
-// take returns what was added since the last time; if it says all, the changes do not matter.
-func (f *fresh) take() (changes []int64, all bool) {
+// drain returns what was added since the last time; if it says all, the changes do not matter.
+func (f *freshChanges) drain() (changes []int64, all bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	changes, all = f.changes, f.all
@@ -90,45 +90,45 @@ func (f *fresh) take() (changes []int64, all bool) {
 	return changes, all
 }
 
-// afterOthers is how long a claim waits for other processes who had what it found.
-const afterOthers = 50 * time.Millisecond
+// retryContended is how long a claim waits for other processes who had what it found.
+const retryContended = 50 * time.Millisecond
 
 // Claim implements webhook.Outbox. What it leaves is for one that looks at all lanes.
 func (s *Store) Claim(ctx context.Context, room webhook.ClaimLimits) (claimed []webhook.Delivery, next time.Duration, err error) {
 	if s.locked.Load() { // who can read the secrets is not to find lanes taken
 		return nil, 0, ErrLocked
 	}
-	changes, all := s.fresh.take()
+	changes, all := s.freshChanges.drain()
 	room.Fresh = room.Fresh && !all
 	lease, beaten := time.Now().Add(s.Lease), false // before the commit: the holder's view ends first
 	err = s.write(ctx, func(tx *sqldb.Tx) error {
 		claimed = nil
-		lanes, more, err := s.look(tx, room, changes)
+		lanes, more, err := s.findDueLanes(tx, room, changes)
 		if err != nil {
 			return err
 		}
-		mine, err := s.lease(tx, lanes)
+		mine, err := s.leaseLanes(tx, lanes)
 		if err != nil {
 			return err
 		}
-		heads, err := s.take(tx, mine)
+		heads, err := s.takeHeads(tx, mine)
 		if err != nil {
 			return err
 		}
 		for _, h := range heads {
-			if h, err = h.opened(s); err != nil {
+			if h, err = h.decrypted(s); err != nil {
 				return err
 			}
-			claimed = append(claimed, s.handed(h, lease))
+			claimed = append(claimed, s.leasedDelivery(h, lease))
 		}
 		next, err = s.untilNext(tx, room.Fresh, more || len(heads) < len(mine))
 		if beaten = len(mine) < len(lanes); beaten && (len(mine) == 0 || next != 0) {
-			next = afterOthers
+			next = retryContended
 		}
 		return err
 	})
 	if err != nil || next == 0 || beaten {
-		s.fresh.add(0)
+		s.freshChanges.add(0)
 	}
 	if err == nil && next == 0 {
 		s.peers.send(func(m *peerMessage) { m.Due = true })
@@ -139,25 +139,25 @@ func (s *Store) Claim(ctx context.Context, room webhook.ClaimLimits) (claimed []
 	return claimed, next, nil
 }
 
-// look picks the lanes that a claim takes, of all or of those of some changes, and says whether it found more than
+// findDueLanes picks the lanes that a claim takes, of all or of those of some changes, and says whether it found more than
 // there was room for.
-func (s *Store) look(tx *sqldb.Tx, room webhook.ClaimLimits, changes []int64) ([]dueLane, bool, error) {
+func (s *Store) findDueLanes(tx *sqldb.Tx, room webhook.ClaimLimits, changes []int64) ([]dueLane, bool, error) {
 	switch {
 	case room.Fresh && len(changes) == 0:
 		return nil, false, nil
 	case room.Fresh:
 		now := s.now()
-		return pick(room, tx, freshSQL, sqldb.Padded(changes), now, now, full(room), room.Lanes)
+		return pickLanes(room, tx, freshLanesSQL, sqldb.Padded(changes), now, now, fullReceivers(room), room.Lanes)
 	}
-	if err := s.follow(tx); err != nil {
+	if err := s.followMoves(tx); err != nil {
 		return nil, false, err
 	}
 	return s.dueLanes(tx, room)
 }
 
-// follow lets deliveries go where their registration has moved to while they were in flight, if nobody has them any
+// followMoves lets deliveries go where their registration has moved to while they were in flight, if nobody has them any
 // more. That must not wait for a claim of their lane: it may itself be waiting for one that is to come from there.
-func (s *Store) follow(tx *sqldb.Tx) error {
+func (s *Store) followMoves(tx *sqldb.Tx) error {
 	now := s.now()
 	rows, err := stragglers(tx, now)
 	if err != nil || len(rows) == 0 {
@@ -169,8 +169,8 @@ func (s *Store) follow(tx *sqldb.Tx) error {
 	held := rows
 	rows, err = stragglers(tx, now)
 	for i := 0; err == nil && i < len(rows); i++ {
-		if slices.ContainsFunc(held, rows[i].sameWay) {
-			err = carry(tx, rows[i].LaneID, *rows[i].MovedTo, now, byID, rows[i].ID)
+		if slices.ContainsFunc(held, rows[i].sameMove) {
+			err = changeLane(tx, rows[i].LaneID, *rows[i].MovedTo, now, byID, rows[i].ID)
 		}
 	}
 	return err
@@ -178,8 +178,8 @@ func (s *Store) follow(tx *sqldb.Tx) error {
 
 func movedTo(r deliveryRow) int64 { return *r.MovedTo }
 
-// sameWay says whether a straggler still is where another look has seen it.
-func (r deliveryRow) sameWay(before deliveryRow) bool {
+// sameMove says whether a straggler still is where another look has seen it.
+func (r deliveryRow) sameMove(before deliveryRow) bool {
 	return r.ID == before.ID && r.LaneID == before.LaneID && *r.MovedTo == *before.MovedTo
 }
 
@@ -190,8 +190,8 @@ func stragglers(tx *sqldb.Tx, now int64) (rows []deliveryRow, err error) {
 		now)
 }
 
-// mostFull is how many full receivers a claim leaves out by name. The others are refused when their turn comes.
-const mostFull = 1000
+// maxFullNamed is how many full receivers a claim leaves out by name. The others are refused when their turn comes.
+const maxFullNamed = 1000
 
 // dueLane is a lane that may be claimed.
 type dueLane struct {
@@ -209,7 +209,7 @@ func (s *Store) dueLanes(tx *sqldb.Tx, room webhook.ClaimLimits) (lanes []dueLan
 	if tx.Dialect() == sqldb.Postgres {
 		among = claimPgSQL
 	}
-	lanes, more, err = pick(room, tx, among, now, room.PerReceiver, now, full(room), room.Lanes)
+	lanes, more, err = pickLanes(room, tx, among, now, room.PerReceiver, now, fullReceivers(room), room.Lanes)
 	for i := 0; err == nil && i < len(lanes); i++ {
 		if lanes[i].open() {
 			err = s.chooseProbe(tx, &lanes[i])
@@ -218,13 +218,13 @@ func (s *Store) dueLanes(tx *sqldb.Tx, room webhook.ClaimLimits) (lanes []dueLan
 	return lanes, more, err
 }
 
-// full are the receivers that a claim leaves out by name.
-func full(room webhook.ClaimLimits) []int64 {
-	return sqldb.Padded(append([]int64{0}, room.Full[:min(len(room.Full), mostFull)]...))
+// fullReceivers are the receivers that a claim leaves out by name.
+func fullReceivers(room webhook.ClaimLimits) []int64 {
+	return sqldb.Padded(append([]int64{0}, room.Full[:min(len(room.Full), maxFullNamed)]...))
 }
 
-// pick picks among the lanes that a query finds those that there is room for.
-func pick(room webhook.ClaimLimits, tx *sqldb.Tx, among string, args ...any) (lanes []dueLane, more bool, err error) {
+// pickLanes picks among the lanes that a query finds those that there is room for.
+func pickLanes(room webhook.ClaimLimits, tx *sqldb.Tx, among string, args ...any) (lanes []dueLane, more bool, err error) {
 	found, err := sqldb.Select[dueLane](tx, among, args...)
 	if err != nil {
 		return nil, false, err
@@ -237,9 +237,9 @@ func pick(room webhook.ClaimLimits, tx *sqldb.Tx, among string, args ...any) (la
 	return lanes, len(found) == room.Lanes, nil
 }
 
-// take returns the heads of lanes that were leased. What is not to be sent after all is put where it belongs: a head that is
+// takeHeads returns the heads of lanes that were leased. What is not to be sent after all is put where it belongs: a head that is
 // not due yet waits, one whose window is over has failed. Only what is sent can be a probe.
-func (s *Store) take(tx *sqldb.Tx, due []dueLane) (heads []headRow, err error) {
+func (s *Store) takeHeads(tx *sqldb.Tx, due []dueLane) (heads []headRow, err error) {
 	if len(due) == 0 {
 		return nil, nil
 	}
@@ -249,17 +249,17 @@ func (s *Store) take(tx *sqldb.Tx, due []dueLane) (heads []headRow, err error) {
 		return nil, err
 	}
 	if len(found) < len(due) { // what the holder of a lost lease had was cancelled
-		err := tx.Exec("UPDATE lanes SET "+released+" WHERE id IN ? AND delivery_id IS NULL", lanes)
+		err := tx.Exec("UPDATE lanes SET "+setReleasedSQL+" WHERE id IN ? AND delivery_id IS NULL", lanes)
 		if err != nil {
 			return nil, err
 		}
 	}
-	open := index(due, laneID)
+	open := indexBy(due, laneID)
 	for _, h := range found {
-		over := h.over(now, open[h.LaneID].open())
+		over := h.expired(now, open[h.LaneID].open())
 		if h.DueAt <= now && !over {
 			heads = append(heads, h)
-		} else if err := s.putAside(tx, h, over); err != nil {
+		} else if err := s.requeue(tx, h, over); err != nil {
 			return nil, err
 		}
 	}
@@ -268,8 +268,8 @@ func (s *Store) take(tx *sqldb.Tx, due []dueLane) (heads []headRow, err error) {
 
 func laneID(l dueLane) int64 { return l.ID }
 
-// lease leases those of some lanes that nobody else has taken since they were found, and returns them.
-func (s *Store) lease(tx *sqldb.Tx, due []dueLane) ([]dueLane, error) {
+// leaseLanes leases those of some lanes that nobody else has taken since they were found, and returns them.
+func (s *Store) leaseLanes(tx *sqldb.Tx, due []dueLane) ([]dueLane, error) {
 	held, err := tx.LockRows("lanes", each(due, laneID), false)
 	if err != nil {
 		return nil, err
@@ -280,23 +280,23 @@ func (s *Store) lease(tx *sqldb.Tx, due []dueLane) ([]dueLane, error) {
 	}
 	now := s.now()
 	until := now + s.Lease.Milliseconds()
-	taken, err := sqldb.Select[int64](tx, "UPDATE lanes SET claim = claim + 1, "+leased+" WHERE id IN ? AND due_at + 0 <= ? "+
+	taken, err := sqldb.Select[int64](tx, "UPDATE lanes SET claim = claim + 1, "+setLeasedSQL+" WHERE id IN ? AND due_at + 0 <= ? "+
 		"AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = lanes.id) RETURNING id",
 		until, until, sqldb.Padded(each(due, laneID)), now)
 	return slices.DeleteFunc(due, func(l dueLane) bool { return !slices.Contains(taken, l.ID) }), err
 }
 
-// putAside lets a lane go whose head is not sent, and fails that if it is over.
-func (s *Store) putAside(tx *sqldb.Tx, h headRow, over bool) error {
+// requeue lets a lane go whose head is not sent, and fails that if it is over.
+func (s *Store) requeue(tx *sqldb.Tx, h headRow, over bool) error {
 	if over {
-		if err := s.takeOut(tx, h.LaneID, failed, byID, h.ID); err != nil {
+		if err := s.removeFromLane(tx, h.LaneID, stateFailed, byID, h.ID); err != nil {
 			return err
 		}
 		if err := s.logExpired(tx, h.ID); err != nil {
 			return err
 		}
 	}
-	_, err := letGo(tx, h.LaneID)
+	_, err := releaseLane(tx, h.LaneID)
 	return err
 }
 

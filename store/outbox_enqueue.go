@@ -9,12 +9,12 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// findOwed finds the events of the changes' agents, and notes which of them are for which type.
-func findOwed(tx *sqldb.Tx, changes []*change) error {
+// findEvents finds the events of the changes' agents, and notes which of them are for which type.
+func findEvents(tx *sqldb.Tx, changes []*statusChange) error {
 	if len(changes) == 0 {
 		return nil
 	}
-	agents := each(changes, func(c *change) int64 { return c.agent.ID })
+	agents := each(changes, func(c *statusChange) int64 { return c.agent.ID })
 	events, err := sqldb.Select[eventRow](tx, "SELECT id, agent, url, method, event_type, lane_id, state FROM agent_events "+
 		"WHERE agent IN ? ORDER BY lane_id, id", sqldb.Padded(agents))
 	of := map[int64][]eventRow{}
@@ -22,50 +22,50 @@ func findOwed(tx *sqldb.Tx, changes []*change) error {
 		of[e.Agent] = append(of[e.Agent], e)
 	}
 	for _, c := range changes {
-		owed, skipped := split(of[c.agent.ID], func(e eventRow) bool { return e.EventType == eventType(c.status) })
-		disabled, fired := split(owed, eventRow.disabled)
-		c.owed = owed
+		owed, skipped := partition(of[c.agent.ID], func(e eventRow) bool { return e.EventType == eventType(c.status) })
+		disabled, fired := partition(owed, eventRow.disabled)
+		c.events = owed
 		c.row = changeRow{Fired: idsOf(fired), Parked: idsOf(disabled), Skipped: idsOf(skipped)}
 	}
 	return err
 }
 
-// owedLane is a lane that a change adds to, as it is before.
-type owedLane struct {
+// targetLane is a lane that a change adds to, as it is before.
+type targetLane struct {
 	ID, ReceiverID, Claim int64
 	Free                  bool // it is empty, and neither is it held nor does its receiver wait or have others that are due
 	Epoch                 string
-	keys
+	clientSecrets
 }
 
-type owedLanes map[int64]owedLane
+type targetLanes map[int64]targetLane
 
-// all says whether all lanes of a change are among some.
-func (l owedLanes) all(c *change) bool {
+// haveAll says whether all lanes of a change are among some.
+func (l targetLanes) haveAll(c *statusChange) bool {
 	return !slices.ContainsFunc(c.lanes(), func(id int64) bool { _, is := l[id]; return !is })
 }
 
 // lanes are those that get a delivery by a change.
-func (c *change) lanes() (lanes []int64) {
-	for _, e := range c.owed {
-		if e.deliveryState() == pending {
+func (c *statusChange) lanes() (lanes []int64) {
+	for _, e := range c.events {
+		if e.deliveryState() == statePending {
 			lanes = append(lanes, e.LaneID)
 		}
 	}
 	return lanes
 }
 
-// owedSQL reads lanes with what it takes to send what comes first in them. That no other lane of the receiver is due lets
+// targetLanesSQL reads lanes with what it takes to send what comes first in them. That no other lane of the receiver is due lets
 // those that have waited go before.
-const owedSQL = "SELECT l.id, l.receiver_id, l.claim, " + keysSQL + ", (SELECT epoch FROM epochs) AS epoch, " +
+const targetLanesSQL = "SELECT l.id, l.receiver_id, l.claim, " + clientSecretsSQL + ", (SELECT epoch FROM epochs) AS epoch, " +
 	"l.pending = 0 AND l.lease_until IS NULL AND r.failures < ? AND (r.waits IS NULL OR r.waits <= ?) " +
 	"AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = l.id) " +
 	"AND NOT EXISTS (SELECT 1 FROM lanes x WHERE x.receiver_id = l.receiver_id AND x.due_at <= ?) AS free " +
 	"FROM lanes l JOIN receivers r ON r.id = l.receiver_id LEFT JOIN secrets s ON s.client_id = r.client_id " +
 	"WHERE l.id IN ? ORDER BY l.id"
 
-// holdOwed holds the lanes of changes and returns them, unless it is to wait without those that somebody else holds.
-func (s *Store) holdOwed(tx *sqldb.Tx, changes []*change, wait bool) (owedLanes, error) {
+// lockTargetLanes holds the lanes of changes and returns them, unless it is to wait without those that somebody else holds.
+func (s *Store) lockTargetLanes(tx *sqldb.Tx, changes []*statusChange, wait bool) (targetLanes, error) {
 	ids := map[int64]bool{}
 	for _, c := range changes {
 		for _, lane := range c.lanes() {
@@ -75,45 +75,45 @@ func (s *Store) holdOwed(tx *sqldb.Tx, changes []*change, wait bool) (owedLanes,
 	if len(ids) == 0 {
 		return nil, nil
 	}
-	rows, err := s.owedLanes(tx, slices.Sorted(maps.Keys(ids)), wait)
-	return index(rows, func(l owedLane) int64 { return l.ID }), err
+	rows, err := s.readTargetLanes(tx, slices.Sorted(maps.Keys(ids)), wait)
+	return indexBy(rows, func(l targetLane) int64 { return l.ID }), err
 }
 
-func (s *Store) owedLanes(tx *sqldb.Tx, ids []int64, wait bool) (rows []owedLane, err error) {
+func (s *Store) readTargetLanes(tx *sqldb.Tx, ids []int64, wait bool) (rows []targetLane, err error) {
 	if s.handoff.Load() == nil { // it does not matter how they are
 		got, err := tx.LockRows("lanes", ids, wait)
-		return each(got, func(id int64) owedLane { return owedLane{ID: id} }), err
+		return each(got, func(id int64) targetLane { return targetLane{ID: id} }), err
 	}
 	now := s.now()
-	return sqldb.Select[owedLane](tx, owedSQL+tx.ForUpdateOf("l", wait), webhook.Failures, now, now, sqldb.Padded(ids))
+	return sqldb.Select[targetLane](tx, targetLanesSQL+tx.ForUpdateOf("l", wait), webhook.Failures, now, now, sqldb.Padded(ids))
 }
 
-// owed is a delivery that a change makes.
-type owed struct {
-	change *change
+// newDelivery is a delivery that a change makes.
+type newDelivery struct {
+	change *statusChange
 	row    deliveryRow
 }
 
-// owe makes one delivery for each event that changes fire, and tells their lanes.
-func (s *Store) owe(tx *sqldb.Tx, changes []*change, lanes owedLanes) error {
-	all := s.owed(changes)
+// enqueue makes one delivery for each event that changes fire, and tells their lanes.
+func (s *Store) enqueue(tx *sqldb.Tx, changes []*statusChange, lanes targetLanes) error {
+	all := s.newDeliveries(changes)
 	if len(all) == 0 {
 		return nil
 	}
-	ids, err := sqldb.InsertAll(tx, "deliveries", each(all, func(o owed) deliveryRow { return o.row }))
+	ids, err := sqldb.InsertAll(tx, "deliveries", each(all, func(o newDelivery) deliveryRow { return o.row }))
 	if err != nil {
 		return err
 	}
 	for i, id := range ids {
 		all[i].row.ID = id
 	}
-	return addToLanes(tx, s.debts(tx, all, lanes))
+	return addToLanes(tx, s.laneAdditions(tx, all, lanes))
 }
 
-func (s *Store) owed(changes []*change) (all []owed) {
+func (s *Store) newDeliveries(changes []*statusChange) (all []newDelivery) {
 	for _, c := range changes {
-		for _, e := range c.owed {
-			all = append(all, owed{c, deliveryRow{
+		for _, e := range c.events {
+			all = append(all, newDelivery{c, deliveryRow{
 				WebhookID: "msg_" + rand.Text(), ChangeID: c.row.ID, EventID: e.ID, LaneID: e.LaneID, URL: e.URL,
 				Method: e.Method, State: e.deliveryState(), DueAt: c.row.CreatedAt,
 				ExpiresAt: c.row.CreatedAt + s.Window.Milliseconds(), CreatedAt: c.row.CreatedAt, ClientID: c.row.ClientID,
@@ -124,20 +124,20 @@ func (s *Store) owed(changes []*change) (all []owed) {
 	return all
 }
 
-// debts are what lanes get. Parked deliveries are in no lane.
-func (s *Store) debts(tx *sqldb.Tx, all []owed, lanes owedLanes) (debts []debt) {
-	of := map[int64][]owed{}
+// laneAdditions are what lanes get. Parked deliveries are in no lane.
+func (s *Store) laneAdditions(tx *sqldb.Tx, all []newDelivery, lanes targetLanes) (debts []laneAddition) {
+	of := map[int64][]newDelivery{}
 	for _, o := range all {
-		if o.row.State == pending {
+		if o.row.State == statePending {
 			of[o.row.LaneID] = append(of[o.row.LaneID], o)
 		}
 	}
 	for _, lane := range slices.Sorted(maps.Keys(of)) {
 		its := of[lane]
-		d := debt{LaneID: lane, More: int64(len(its)), Due: its[0].row.DueAt}
-		if until, leased := s.handOut(tx, its[0], lanes[lane], d.More); leased {
+		d := laneAddition{LaneID: lane, More: int64(len(its)), Due: its[0].row.DueAt}
+		if until, leased := s.handOff(tx, its[0], lanes[lane], d.More); leased {
 			d.First, d.Until = &its[0].row.ID, &until
-		} else if t := its[0].change.task; t != nil {
+		} else if t := its[0].change.setting; t != nil {
 			t.due = true
 		}
 		debts = append(debts, d)
@@ -145,20 +145,20 @@ func (s *Store) debts(tx *sqldb.Tx, all []owed, lanes owedLanes) (debts []debt) 
 	return debts
 }
 
-// handOut gives the first delivery of a lane that was empty to a dispatcher, if there is one that has room for it, when it
+// handOff gives the first delivery of a lane that was empty to a dispatcher, if there is one that has room for it, when it
 // is durable. It returns the end of the lease.
-func (s *Store) handOut(tx *sqldb.Tx, first owed, lane owedLane, pending int64) (until int64, leased bool) {
+func (s *Store) handOff(tx *sqldb.Tx, first newDelivery, lane targetLane, pending int64) (until int64, leased bool) {
 	handoff := s.handoff.Load()
 	if handoff == nil || !lane.Free {
 		return 0, false
 	}
-	head, err := first.head(lane).opened(s)
+	head, err := first.head(lane).decrypted(s)
 	if err != nil || !handoff.Take(lane.ReceiverID) {
 		return 0, false
 	}
 	lease, now := tx.Begun.Add(s.Lease), s.now() // the holder's view ends first
 	head.Pending = pending
-	x := s.handed(head, lease)
+	x := s.leasedDelivery(head, lease)
 	tx.OnEnd(func(err error) {
 		if err == nil {
 			handoff.Deliver(x)
@@ -170,11 +170,11 @@ func (s *Store) handOut(tx *sqldb.Tx, first owed, lane owedLane, pending int64) 
 }
 
 // head is a new delivery as headSQL selects it when its lane is leased.
-func (o owed) head(lane owedLane) headRow {
+func (o newDelivery) head(lane targetLane) headRow {
 	d, c := o.row, o.change.row
 	return headRow{
 		ID: d.ID, LaneID: lane.ID, Claim: lane.Claim + 1, ReceiverID: lane.ReceiverID, EventID: d.EventID,
-		keys: lane.keys, WebhookID: d.WebhookID, URL: d.URL, Method: d.Method, DueAt: d.DueAt,
+		clientSecrets: lane.clientSecrets, WebhookID: d.WebhookID, URL: d.URL, Method: d.Method, DueAt: d.DueAt,
 		ExpiresAt: d.ExpiresAt, ChangeID: c.ID, ChangedAt: c.ChangedAt, AgentID: c.AgentID,
 		Kind: c.Kind, Name: c.Name, NewStatus: c.NewStatus, EventSource: c.EventSource, CreatedAt: c.CreatedAt,
 		Traceparent: c.Traceparent, Epoch: lane.Epoch,

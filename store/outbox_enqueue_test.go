@@ -53,7 +53,7 @@ func TestHandedOutByAChange(t *testing.T) {
 		t.Errorf("claim %d follows %d", want.Claim, got.Claim)
 	}
 	got.Claim, got.Lease = want.Claim, want.Lease
-	if !same(got, want) {
+	if !equalInt64(got, want) {
 		t.Errorf("handed out was %+v, and by a claim %+v", got, want)
 	}
 	next := f.record(want, webhook.Delivered, true)
@@ -64,7 +64,7 @@ func TestHandedOutByAChange(t *testing.T) {
 	f.drained()
 }
 
-func same(a, b webhook.Delivery) bool {
+func equalInt64(a, b webhook.Delivery) bool {
 	secrets := slices.Equal(a.Secrets, b.Secrets)
 	a.Secrets, b.Secrets = nil, nil
 	return secrets && a.ID == b.ID && a.WebhookID == b.WebhookID && a.Lane == b.Lane && a.Receiver == b.Receiver && a.URL == b.URL &&

@@ -25,7 +25,7 @@ func (s *Store) wake() { s.wakeFor(0) }
 
 // wakeFor tells the dispatcher that the lanes of a change may have become due.
 func (s *Store) wakeFor(change int64) {
-	s.fresh.add(change)
+	s.freshChanges.add(change)
 	signal(s.dueSoon)
 }
 
@@ -84,7 +84,7 @@ func (s *Store) record(tx *sqldb.Tx, r *result, lane laneRow) error {
 	r.next, r.more, r.elsewhere = nil, true, false
 	done, err := recorded(tx, r.Delivery)
 	if err == nil && done && lane.Claim == r.Claim {
-		_, err = letGo(tx, r.Lane)
+		_, err = releaseLane(tx, r.Lane)
 		return err
 	}
 	if err == nil {
@@ -93,23 +93,23 @@ func (s *Store) record(tx *sqldb.Tx, r *result, lane laneRow) error {
 	if err != nil || lane.Claim != r.Claim {
 		return err // somebody else has the lane by now: what we did comes too late to count
 	}
-	receiver, news, err := s.judge(tx, lane, r.outcome)
+	receiver, news, err := s.updateReceiver(tx, lane, r.outcome)
 	if err != nil {
 		return err
 	}
-	again, moved, err := s.settle(tx, r.Delivery, r.outcome, receiver)
+	again, moved, err := s.updateDelivery(tx, r.Delivery, r.outcome, receiver)
 	if err != nil {
 		return err
 	}
-	empty, err := s.keepLane(tx, r, r.keepLane && receiver.free(s.now()) && !again)
+	empty, err := s.keepLane(tx, r, r.keepLane && receiver.accepts(s.now()) && !again)
 	r.more, r.elsewhere = again || !empty, moved || news
 	return err
 }
 
-// settle gives the delivery its new state, and says whether it is to be sent again, and whether it had moved. That the
+// updateDelivery gives the delivery its new state, and says whether it is to be sent again, and whether it had moved. That the
 // statements name lane and state makes them do nothing to one that was cancelled or moved meanwhile. A refusal by where
 // it was sent to before its registration was corrected counts for nothing, nor does any answer from before it was sent again.
-func (s *Store) settle(
+func (s *Store) updateDelivery(
 	tx *sqldb.Tx, d webhook.Delivery, o webhook.Outcome, receiver receiverRow,
 ) (again, moved bool, err error) {
 	row, err := gorm.G[deliveryRow](tx.GORM()).Where("id = ?", d.ID).Take(tx.Context())
@@ -132,37 +132,37 @@ func (s *Store) settle(
 	case o.Verdict == webhook.Retry:
 		return true, row.MovedTo != nil, nil // if it has moved, the next claim has it follow
 	case o.Verdict == webhook.Gone:
-		err = s.gone(tx, row, d.URL)
+		err = s.disableGone(tx, row, d.URL)
 	}
 	if err != nil {
 		return false, false, err
 	}
-	s.passed.deliveries.note(d.ID)
+	s.skipped.deliveries.note(d.ID)
 	if row.FinishedAt == nil { // it was neither cancelled nor over meanwhile
 		if err := s.logFailures(tx, &result{Delivery: d, outcome: o}); err != nil {
 			return false, false, err
 		}
 	}
-	return false, row.MovedTo != nil, s.end(tx, d.ID, d.Lane, ended(o.Verdict))
+	return false, row.MovedTo != nil, s.endDelivery(tx, d.ID, d.Lane, finalState(o.Verdict))
 }
 
-// ended is the state that a delivery has after a last attempt.
-func ended(v webhook.Verdict) string {
+// finalState is the state that a delivery has after a last attempt.
+func finalState(v webhook.Verdict) string {
 	if v == webhook.Delivered {
-		return delivered
+		return stateDelivered
 	}
-	return failed
+	return stateFailed
 }
 
-// end ends a delivery of a lane, also one that is parked: it must not go out again.
-func (s *Store) end(tx *sqldb.Tx, delivery, lane int64, state string) error {
+// endDelivery ends a delivery of a lane, also one that is parked: it must not go out again.
+func (s *Store) endDelivery(tx *sqldb.Tx, delivery, lane int64, state string) error {
 	away, err := tx.ExecCount("UPDATE deliveries SET state = ?, finished_at = ? WHERE id = ? AND lane_id = ? AND state || '' = 'parked'",
 		state, s.now(), delivery, lane)
 	if err != nil {
 		return err
 	}
 	s.countEnded(tx, state, away)
-	return s.takeOut(tx, lane, state, byID, delivery)
+	return s.removeFromLane(tx, lane, state, byID, delivery)
 }
 
 // lockForGone holds what an answer of 410 is going to change beside the delivery's own lane.
@@ -174,13 +174,13 @@ func lockForGone(tx *sqldb.Tx, d webhook.Delivery) error {
 	if err != nil {
 		return err
 	}
-	return lockLanesOf(tx, event, d.Lane)
+	return lockLanesOfEvent(tx, event, d.Lane)
 }
 
-// gone disables the registration of a delivery that was answered by 410, but for the delivery itself, which has failed.
+// disableGone disables the registration of a delivery that was answered by 410, but for the delivery itself, which has failed.
 // A URL that it no longer has does not count.
-func (s *Store) gone(tx *sqldb.Tx, row deliveryRow, sentTo string) error {
-	if err := s.takeOut(tx, row.LaneID, failed, byID, row.ID); err != nil {
+func (s *Store) disableGone(tx *sqldb.Tx, row deliveryRow, sentTo string) error {
+	if err := s.removeFromLane(tx, row.LaneID, stateFailed, byID, row.ID); err != nil {
 		return err
 	}
 	e, err := gorm.G[eventRow](tx.GORM()).Where("id = ?", row.EventID).Take(tx.Context())
@@ -198,7 +198,7 @@ func (s *Store) gone(tx *sqldb.Tx, row deliveryRow, sentTo string) error {
 
 // keepLane keeps the lane under the same claim and takes its next delivery, or lets it go, and says whether it is empty.
 func (s *Store) keepLane(tx *sqldb.Tx, r *result, wanted bool) (empty bool, err error) {
-	due, err := letGo(tx, r.Lane)
+	due, err := releaseLane(tx, r.Lane)
 	if err != nil || due == nil || !wanted {
 		return due == nil, err
 	}
@@ -209,7 +209,7 @@ func (s *Store) keepLane(tx *sqldb.Tx, r *result, wanted bool) (empty bool, err 
 func (s *Store) renew(tx *sqldb.Tx, results []*result) error {
 	now := s.now()
 	until := now + s.Lease.Milliseconds()
-	lanes, err := sqldb.Select[int64](tx, "UPDATE lanes SET "+leased+" WHERE id IN ? AND due_at + 0 <= ? "+
+	lanes, err := sqldb.Select[int64](tx, "UPDATE lanes SET "+setLeasedSQL+" WHERE id IN ? AND due_at + 0 <= ? "+
 		"AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = lanes.id) RETURNING id",
 		until, until, sqldb.Padded(each(results, (*result).lane)), now)
 	if err != nil || len(lanes) == 0 {
@@ -219,17 +219,17 @@ func (s *Store) renew(tx *sqldb.Tx, results []*result) error {
 	if err != nil {
 		return err
 	}
-	next := index(heads, func(h headRow) int64 { return h.LaneID })
+	next := indexBy(heads, func(h headRow) int64 { return h.LaneID })
 	for _, r := range results {
 		h, ok := next[r.Lane]
-		h, locked := h.opened(s)
-		over := h.over(now, false) // no lane goes on whose receiver's breaker is open
+		h, locked := h.decrypted(s)
+		over := h.expired(now, false) // no lane goes on whose receiver's breaker is open
 		switch {
 		case !ok:
 		case over || locked != nil:
-			err = errors.Join(err, s.putAside(tx, h, over))
+			err = errors.Join(err, s.requeue(tx, h, over))
 		default:
-			r.next = new(s.handed(h, r.lease))
+			r.next = new(s.leasedDelivery(h, r.lease))
 		}
 	}
 	return err
@@ -246,13 +246,13 @@ func (s *Store) Release(ctx context.Context, d webhook.Delivery) error {
 		if err := s.giveUpProbe(tx, lane); err != nil {
 			return err
 		}
-		_, err = letGo(tx, d.Lane)
+		_, err = releaseLane(tx, d.Lane)
 		return err
 	})
 }
 
-// mostAttempts is how many attempts at a delivery are kept: a receiver may ask for one each second.
-const mostAttempts = 100
+// maxAttempts is how many attempts at a delivery are kept: a receiver may ask for one each second.
+const maxAttempts = 100
 
 // attempt is the row of a result. How it was sent is what its delivery says.
 func (r *result) attempt() attemptRow {
@@ -273,11 +273,11 @@ func recordAttempt(tx *sqldb.Tx, d webhook.Delivery, o webhook.Outcome) error {
 		// One that comes too late may be recorded beside one of who has the lane by now.
 		err = tx.Exec("UPDATE deliveries SET last_attempt = ? WHERE id = ? AND coalesce(last_attempt, 0) < ?", id, d.ID, id)
 	}
-	if err != nil || d.Attempt <= mostAttempts && !d.Replay {
+	if err != nil || d.Attempt <= maxAttempts && !d.Replay {
 		return err
 	}
 	return tx.Exec("DELETE FROM attempts WHERE id IN (SELECT id FROM attempts WHERE delivery_id = ? ORDER BY id DESC "+
-		"LIMIT ? OFFSET ?)", d.ID, mostAttempts, mostAttempts)
+		"LIMIT ? OFFSET ?)", d.ID, maxAttempts, maxAttempts)
 }
 
 // recorded says whether an attempt is recorded already, by a commit whose answer was lost.

@@ -9,11 +9,11 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// recordTogether records results: those of one lane in turn, and else all together. Unless it is to wait, it returns those
+// recordBatch records results: those of one lane in turn, and else all together. Unless it is to wait, it returns those
 // whose lanes or receivers somebody else holds.
-func (s *Store) recordTogether(tx *sqldb.Tx, results []*result, wait bool) (held []*result, err error) {
+func (s *Store) recordBatch(tx *sqldb.Tx, results []*result, wait bool) (held []*result, err error) {
 	for _, round := range sqldb.Waves(results, (*result).lane) {
-		more, err := s.recordRound(tx, round, wait)
+		more, err := s.recordWave(tx, round, wait)
 		if err != nil {
 			return nil, err
 		}
@@ -22,20 +22,20 @@ func (s *Store) recordTogether(tx *sqldb.Tx, results []*result, wait bool) (held
 	return held, nil
 }
 
-// recordRound records results of different lanes. Nearly all are plain, and take as many statements together as one
+// recordWave records results of different lanes. Nearly all are plain, and take as many statements together as one
 // takes alone.
-func (s *Store) recordRound(tx *sqldb.Tx, results []*result, wait bool) (held []*result, err error) {
+func (s *Store) recordWave(tx *sqldb.Tx, results []*result, wait bool) (held []*result, err error) {
 	lanes, err := tx.LockRows("lanes", each(results, (*result).lane), wait)
 	if err != nil {
 		return nil, err
 	}
-	held, results = split(results, func(r *result) bool { return !slices.Contains(lanes, r.Lane) })
-	at, err := stand(tx, results)
+	held, results = partition(results, func(r *result) bool { return !slices.Contains(lanes, r.Lane) })
+	at, err := readLaneStates(tx, results)
 	if err != nil {
 		return nil, err
 	}
-	news, plain := split(results, at.isNews(s, results))
-	more, news, err := at.holdReceivers(tx, news, wait)
+	news, plain := partition(results, at.receiverChanges(s, results))
+	more, news, err := at.lockReceivers(tx, news, wait)
 	for i := 0; err == nil && i < len(news); i++ {
 		err = s.record(tx, news[i], at.lane(news[i]))
 	}
@@ -45,30 +45,30 @@ func (s *Store) recordRound(tx *sqldb.Tx, results []*result, wait bool) (held []
 	return append(held, more...), s.recordPlain(tx, at, plain)
 }
 
-// standing is how things stand when results are recorded, by their lanes.
-type standing map[int64]stood
+// laneStates is how things stand when results are recorded, by their lanes.
+type laneStates map[int64]laneState
 
-type stood struct {
+type laneState struct {
 	LaneID, ReceiverID, Claim int64
 	LeaseUntil                *int64
 	Failures, Probes          int
 	Waits, Probe              *int64
 	FailingSince, PausedUntil *int64
 	Outages, RecoveredAt      int64
-	Same                      bool // nothing has happened to the delivery since it was claimed
-	Own                       int  // failures of the delivery
-	Outage                    int64
+	DeliveryUnchanged                      bool // nothing has happened to the delivery since it was claimed
+	DeliveryFailures                       int  // failures of the delivery
+	DeliveryOutage                    int64
 }
 
-const standingSQL = "SELECT l.id AS lane_id, l.receiver_id, l.claim, l.lease_until, r.failures, r.probes, r.waits, r.probe, " +
+const laneStatesSQL = "SELECT l.id AS lane_id, l.receiver_id, l.claim, l.lease_until, r.failures, r.probes, r.waits, r.probe, " +
 	"r.outages, r.failing_since, r.paused_until, r.recovered_at, " +
-	"coalesce(d.failures, 0) AS own, coalesce(d.outage, 0) AS outage, " +
+	"coalesce(d.failures, 0) AS own, coalesce(d.outage, 0) AS delivery_outage, " +
 	"coalesce(d.lane_id = l.id AND d.state = 'pending' AND d.attempts = x.attempts AND d.moved_to IS NULL AND d.url = x.url " +
-	"AND d.method = x.method AND d.replays = 0, FALSE) AS same FROM ? AS x JOIN lanes l ON l.id = x.lane " +
+	"AND d.method = x.method AND d.replays = 0, FALSE) AS delivery_unchanged FROM ? AS x JOIN lanes l ON l.id = x.lane " +
 	"JOIN receivers r ON r.id = l.receiver_id LEFT JOIN deliveries d ON d.id = x.id"
 
-// stand reads what results are about, of which the lanes are held. Results are put in the order of their receivers.
-func stand(tx *sqldb.Tx, results []*result) (standing, error) {
+// readLaneStates reads what results are about, of which the lanes are held. Results are put in the order of their receivers.
+func readLaneStates(tx *sqldb.Tx, results []*result) (laneStates, error) {
 	if len(results) == 0 {
 		return nil, nil
 	}
@@ -79,19 +79,19 @@ func stand(tx *sqldb.Tx, results []*result) (standing, error) {
 		URL      string            `json:"url"`
 		Method   gen.RequestMethod `json:"method"`
 	}
-	rows, err := sqldb.Select[stood](tx, standingSQL, sqldb.Table(tx, each(results, func(r *result) sent {
+	rows, err := sqldb.Select[laneState](tx, laneStatesSQL, sqldb.Table(tx, each(results, func(r *result) sent {
 		return sent{r.ID, r.Lane, r.Attempt - 1, r.URL, r.Method}
 	})))
-	at := standing(index(rows, func(r stood) int64 { return r.LaneID }))
+	at := laneStates(indexBy(rows, func(r laneState) int64 { return r.LaneID }))
 	slices.SortStableFunc(results, func(a, b *result) int {
 		return cmp.Compare(at[a.Lane].ReceiverID, at[b.Lane].ReceiverID)
 	})
 	return at, err
 }
 
-// isNews says which results are of receivers of which not all results are plain: what one changes counts for those after
+// receiverChanges says which results are of receivers of which not all results are plain: what one changes counts for those after
 // it.
-func (at standing) isNews(s *Store, results []*result) func(*result) bool {
+func (at laneStates) receiverChanges(s *Store, results []*result) func(*result) bool {
 	news := map[int64]bool{}
 	for _, r := range results {
 		if !at.plain(s, r) {
@@ -101,17 +101,17 @@ func (at standing) isNews(s *Store, results []*result) func(*result) bool {
 	return func(r *result) bool { return news[at[r.Lane].ReceiverID] }
 }
 
-// holdReceivers parts results of receivers that somebody else holds from the others, unless it is to wait for them.
-func (at standing) holdReceivers(tx *sqldb.Tx, results []*result, wait bool) (held, free []*result, err error) {
+// lockReceivers parts results of receivers that somebody else holds from the others, unless it is to wait for them.
+func (at laneStates) lockReceivers(tx *sqldb.Tx, results []*result, wait bool) (held, free []*result, err error) {
 	if wait || len(results) == 0 {
 		return nil, results, nil
 	}
 	got, err := tx.LockRows("receivers", each(results, func(r *result) int64 { return at[r.Lane].ReceiverID }), false)
-	held, free = split(results, func(r *result) bool { return !slices.Contains(got, at[r.Lane].ReceiverID) })
+	held, free = partition(results, func(r *result) bool { return !slices.Contains(got, at[r.Lane].ReceiverID) })
 	return held, free, err
 }
 
-func index[R any](rows []R, id func(R) int64) map[int64]R {
+func indexBy[R any](rows []R, id func(R) int64) map[int64]R {
 	of := make(map[int64]R, len(rows))
 	for _, r := range rows {
 		of[id(r)] = r
@@ -120,13 +120,13 @@ func index[R any](rows []R, id func(R) int64) map[int64]R {
 }
 
 // lane is the one of a result.
-func (at standing) lane(r *result) laneRow {
+func (at laneStates) lane(r *result) laneRow {
 	of := at[r.Lane]
 	return laneRow{ID: r.Lane, ReceiverID: of.ReceiverID, LeaseUntil: of.LeaseUntil, Claim: of.Claim}
 }
 
 // receiver is the one of a result.
-func (at standing) receiver(r *result) receiverRow {
+func (at laneStates) receiver(r *result) receiverRow {
 	of := at[r.Lane]
 	return receiverRow{
 		ID: of.ReceiverID, Failures: of.Failures, Probes: of.Probes, Waits: of.Waits, Probe: of.Probe,
@@ -136,27 +136,27 @@ func (at standing) receiver(r *result) receiverRow {
 
 // plain says whether a result is one of a delivery to which nothing has happened since it was claimed, and says nothing
 // new of its receiver.
-func (at standing) plain(s *Store, r *result) bool {
+func (at laneStates) plain(s *Store, r *result) bool {
 	lane, receiver := at.lane(r), at.receiver(r)
-	return at[r.Lane].Same && lane.Claim == r.Claim && r.Attempt <= mostAttempts && s.after(receiver, lane, r.outcome).same(receiver)
+	return at[r.Lane].DeliveryUnchanged && lane.Claim == r.Claim && r.Attempt <= maxAttempts && s.afterAttempt(receiver, lane, r.outcome).equal(receiver)
 }
 
-func (s *Store) recordPlain(tx *sqldb.Tx, at standing, results []*result) error {
+func (s *Store) recordPlain(tx *sqldb.Tx, at laneStates, results []*result) error {
 	attempts, err := sqldb.InsertAll(tx, "attempts", each(results, (*result).attempt))
 	if err != nil {
 		return err
 	}
-	if err := s.settlePlain(tx, at, results, attempts); err != nil {
+	if err := s.updatePlain(tx, at, results, attempts); err != nil {
 		return err
 	}
 	if err := s.logFailures(tx, results...); err != nil {
 		return err
 	}
-	return s.letGoPlain(tx, at, results)
+	return s.releasePlain(tx, at, results)
 }
 
-// settlement is what a delivery is after a plain result.
-type settlement struct {
+// deliveryUpdate is what a delivery is after a plain result.
+type deliveryUpdate struct {
 	ID       int64  `json:"id"`
 	State    string `json:"state"`
 	Attempts int    `json:"attempts"`
@@ -167,30 +167,30 @@ type settlement struct {
 	Outage   int64  `json:"outage"`
 }
 
-// settlePlain notes what deliveries are after attempts with these ids.
-func (s *Store) settlePlain(tx *sqldb.Tx, at standing, results []*result, attempts []int64) error {
+// updatePlain notes what deliveries are after attempts with these ids.
+func (s *Store) updatePlain(tx *sqldb.Tx, at laneStates, results []*result, attempts []int64) error {
 	now := s.now()
-	rows := make([]settlement, len(results))
+	rows := make([]deliveryUpdate, len(results))
 	for i, r := range results {
-		again := at.receiver(r).backoff(r.outcome, at[r.Lane].Own, at[r.Lane].Outage)
-		row := settlement{
-			ID: r.ID, State: pending, Attempts: r.Attempt, Last: attempts[i], Due: now + again.Delay,
+		again := at.receiver(r).backoff(r.outcome, at[r.Lane].DeliveryFailures, at[r.Lane].DeliveryOutage)
+		row := deliveryUpdate{
+			ID: r.ID, State: statePending, Attempts: r.Attempt, Last: attempts[i], Due: now + again.Delay,
 			Failures: again.Failures, Outage: again.Outage,
 		}
 		if r.ends() {
-			row.State, row.Finished = ended(r.outcome.Verdict), &now
+			row.State, row.Finished = finalState(r.outcome.Verdict), &now
 			s.countEnded(tx, row.State, 1)
-			s.passed.deliveries.note(r.ID)
+			s.skipped.deliveries.note(r.ID)
 		}
 		rows[i] = row
 	}
-	return tx.Queue("UPDATE deliveries SET state = x.state, attempts = x.attempts, last_attempt = "+latest+", "+
+	return tx.Queue("UPDATE deliveries SET state = x.state, attempts = x.attempts, last_attempt = "+lastAttemptSQL+", "+
 		"finished_at = x.finished, failures = x.failures, outage = x.outage, due_at = "+
 		"CASE WHEN x.due < expires_at THEN x.due ELSE expires_at END FROM ? AS x WHERE deliveries.id = x.id", sqldb.Table(tx, rows))
 }
 
-// latest is the last attempt when one is recorded: another of the same delivery may have come before it.
-const latest = "CASE WHEN coalesce(last_attempt, 0) < x.last THEN x.last ELSE last_attempt END"
+// lastAttemptSQL is the last attempt when one is recorded: another of the same delivery may have come before it.
+const lastAttemptSQL = "CASE WHEN coalesce(last_attempt, 0) < x.last THEN x.last ELSE last_attempt END"
 
 // ends says whether a result is the last of its delivery.
 func (r *result) ends() bool { return r.outcome.Verdict != webhook.Retry }
@@ -201,8 +201,8 @@ type laneDue struct {
 	DueAt *int64
 }
 
-// letGoPlain lets lanes go, and goes on in those that are to go on and have something due.
-func (s *Store) letGoPlain(tx *sqldb.Tx, at standing, results []*result) error {
+// releasePlain lets lanes go, and goes on in those that are to go on and have something due.
+func (s *Store) releasePlain(tx *sqldb.Tx, at laneStates, results []*result) error {
 	type taken struct {
 		ID    int64 `json:"id"`
 		Ended int64 `json:"ended"`
@@ -213,7 +213,7 @@ func (s *Store) letGoPlain(tx *sqldb.Tx, at standing, results []*result) error {
 		}
 		return taken{r.Lane, 0}
 	})
-	lanes, err := sqldb.Select[laneDue](tx, "UPDATE lanes SET pending = pending - x.ended, "+released+" FROM ? AS x WHERE lanes.id = x.id "+
+	lanes, err := sqldb.Select[laneDue](tx, "UPDATE lanes SET pending = pending - x.ended, "+setReleasedSQL+" FROM ? AS x WHERE lanes.id = x.id "+
 		"RETURNING lanes.id, lanes.due_at", sqldb.Table(tx, rows))
 	if err != nil {
 		return err
@@ -225,7 +225,7 @@ func (s *Store) letGoPlain(tx *sqldb.Tx, at standing, results []*result) error {
 	var on []*result
 	for _, r := range results {
 		r.next, r.more, r.elsewhere = nil, due[r.Lane], false
-		if due[r.Lane] && r.keepLane && r.ends() && at.receiver(r).free(s.now()) {
+		if due[r.Lane] && r.keepLane && r.ends() && at.receiver(r).accepts(s.now()) {
 			on = append(on, r)
 		}
 	}

@@ -12,13 +12,13 @@ import (
 	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
-// requests counts those of each client in an hour of the clock, so that none costs a commit: what is counted here is
+// requestCounter counts those of each client in an hour of the clock, so that none costs a commit: what is counted here is
 // written every second, and what all processes together have counted is read back.
-type requests struct {
+type requestCounter struct {
 	mu      sync.Mutex
 	hour    int64            // since 1970
 	written map[string]int64 // by all processes, up to the last second
-	fresh   map[string]int64 // by this one, since
+	unwritten   map[string]int64 // by this one, since
 }
 
 // Requests is what a client has made of the requests that it may make in this hour.
@@ -34,7 +34,7 @@ func (s *Store) hour() int64 { return s.now() / time.Hour.Milliseconds() }
 func (s *Store) Requests(c Caller) Requests {
 	r := s.thisHour(c)
 	if c.Client != "" {
-		r.Made = s.requests.made(c.Client, s.hour())
+		r.Made = s.requestCounter.made(c.Client, s.hour())
 	}
 	return r
 }
@@ -44,7 +44,7 @@ func (s *Store) Requests(c Caller) Requests {
 func (s *Store) CountRequest(c Caller) (r Requests, ok bool) {
 	r, ok = s.thisHour(c), true
 	if c.Client != "" {
-		r.Made, ok = s.requests.count(c.Client, s.hour(), c.RequestLimit)
+		r.Made, ok = s.requestCounter.count(c.Client, s.hour(), c.RequestLimit)
 	}
 	return r, ok
 }
@@ -52,7 +52,7 @@ func (s *Store) CountRequest(c Caller) (r Requests, ok bool) {
 // ChargeRequests counts a request of the caller's client, which is counted already, for so many more.
 func (s *Store) ChargeRequests(c Caller, more int) {
 	if c.Client != "" && more > 0 {
-		s.requests.charge(c.Client, s.hour(), int64(more))
+		s.requestCounter.charge(c.Client, s.hour(), int64(more))
 	}
 }
 
@@ -64,56 +64,56 @@ func (s *Store) thisHour(c Caller) Requests {
 	return r
 }
 
-func (r *requests) made(client string, hour int64) int64 {
+func (r *requestCounter) made(client string, hour int64) int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.turn(hour)
-	return r.written[client] + r.fresh[client]
+	r.startHour(hour)
+	return r.written[client] + r.unwritten[client]
 }
 
-func (r *requests) count(client string, hour, limit int64) (made int64, ok bool) {
+func (r *requestCounter) count(client string, hour, limit int64) (made int64, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.turn(hour)
-	if made = r.written[client] + r.fresh[client]; made >= limit {
+	r.startHour(hour)
+	if made = r.written[client] + r.unwritten[client]; made >= limit {
 		return made, false
 	}
-	r.fresh[client]++
+	r.unwritten[client]++
 	return made + 1, true
 }
 
 // charge counts requests that are worth more than one.
-func (r *requests) charge(client string, hour, more int64) {
+func (r *requestCounter) charge(client string, hour, more int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.turn(hour)
-	r.fresh[client] += more
+	r.startHour(hour)
+	r.unwritten[client] += more
 }
 
 // forget forgets a client that is deleted.
-func (r *requests) forget(client string) {
+func (r *requestCounter) forget(client string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.fresh, client)
+	delete(r.unwritten, client)
 	delete(r.written, client)
 }
 
-// turn forgets another hour. What of it is not written yet limits nobody any more.
-func (r *requests) turn(hour int64) {
-	if r.hour != hour || r.fresh == nil {
-		r.hour, r.written, r.fresh = hour, map[string]int64{}, map[string]int64{}
+// startHour forgets another hour. What of it is not written yet limits nobody any more.
+func (r *requestCounter) startHour(hour int64) {
+	if r.hour != hour || r.unwritten == nil {
+		r.hour, r.written, r.unwritten = hour, map[string]int64{}, map[string]int64{}
 	}
 }
 
-func (r *requests) snapshot(hour int64) map[string]int64 {
+func (r *requestCounter) snapshot(hour int64) map[string]int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.turn(hour)
-	return maps.Clone(r.fresh)
+	r.startHour(hour)
+	return maps.Clone(r.unwritten)
 }
 
-// replace puts what is written by now in the place of what was.
-func (r *requests) replace(hour int64, written, mine map[string]int64) {
+// confirm puts what is written by now in the place of what was.
+func (r *requestCounter) confirm(hour int64, written, mine map[string]int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.hour != hour {
@@ -121,8 +121,8 @@ func (r *requests) replace(hour int64, written, mine map[string]int64) {
 	}
 	r.written = written
 	for client, n := range mine {
-		if r.fresh[client] -= n; r.fresh[client] == 0 {
-			delete(r.fresh, client)
+		if r.unwritten[client] -= n; r.unwritten[client] == 0 {
+			delete(r.unwritten, client)
 		}
 	}
 }
@@ -130,7 +130,7 @@ func (r *requests) replace(hour int64, written, mine map[string]int64) {
 // shareRequests writes what was counted here and reads what was counted everywhere.
 func (s *Store) shareRequests(ctx context.Context) (err error) {
 	hour := s.hour()
-	mine := s.requests.snapshot(hour)
+	mine := s.requestCounter.snapshot(hour)
 	var written map[string]int64
 	if len(mine) == 0 {
 		written, err = writtenRequests(s.read(ctx), hour)
@@ -144,9 +144,9 @@ func (s *Store) shareRequests(ctx context.Context) (err error) {
 		})
 	}
 	if err == nil {
-		s.requests.replace(hour, written, mine)
+		s.requestCounter.confirm(hour, written, mine)
 	}
-	return failure(err)
+	return publicError(err)
 }
 
 // addRequests keeps the hour before, in case that another process is in that still.
@@ -180,12 +180,12 @@ func writtenRequests(q sqldb.Querier, hour int64) (map[string]int64, error) {
 // NoLimit is the greatest limit that there is, and that of callers who have none.
 const NoLimit = 1<<31 - 1
 
-// limited is what a client may have only so much of, and where its row counts that.
-type limited struct{ noun, count, limit, status string }
+// quota is what a client may have only so much of, and where its row counts that.
+type quota struct{ noun, count, limit, status string }
 
 var (
-	limitedAgents = limited{"agents", "agents", "agent_limit", "agent_limit_exceeded"}
-	limitedEvents = limited{"events", "events", "event_limit", "agent_event_limit_exceeded"}
+	agentQuota = quota{"agents", "agents", "agent_limit", "agent_limit_exceeded"}
+	eventQuota = quota{"events", "events", "event_limit", "agent_event_limit_exceeded"}
 )
 
 // Limits returns a client's limits, with what is used of them.
@@ -198,7 +198,7 @@ func (s *Store) limits(r clientRow) gen.ClientLimits {
 	return gen.ClientLimits{
 		AgentEvent:      gen.ClientLimit{Limit: r.EventLimit, Used: r.Events},
 		Agent:           gen.ClientLimit{Limit: r.AgentLimit, Used: r.Agents},
-		RequestsPerHour: gen.ClientLimit{Limit: r.RequestLimit, Used: s.requests.made(r.ID, s.hour())},
+		RequestsPerHour: gen.ClientLimit{Limit: r.RequestLimit, Used: s.requestCounter.made(r.ID, s.hour())},
 	}
 }
 
@@ -209,9 +209,9 @@ func (s *Store) SetLimits(ctx context.Context, client string, u gen.ClientLimits
 		if err != nil {
 			return err
 		}
-		set(&r.EventLimit, u.AgentEvent)
-		set(&r.AgentLimit, u.Agent)
-		set(&r.RequestLimit, u.RequestsPerHour)
+		setLimit(&r.EventLimit, u.AgentEvent)
+		setLimit(&r.AgentLimit, u.Agent)
+		setLimit(&r.RequestLimit, u.RequestsPerHour)
 		m = s.limits(r)
 		return tx.Exec("UPDATE clients SET event_limit = ?, agent_limit = ?, request_limit = ? WHERE id = ?",
 			r.EventLimit, r.AgentLimit, r.RequestLimit, client)
@@ -219,7 +219,7 @@ func (s *Store) SetLimits(ctx context.Context, client string, u gen.ClientLimits
 	return m, err
 }
 
-func set(limit *int64, u gen.ClientLimitUpdate) {
+func setLimit(limit *int64, u gen.ClientLimitUpdate) {
 	if u.Limit != nil {
 		*limit = *u.Limit
 	}
@@ -227,7 +227,7 @@ func set(limit *int64, u gen.ClientLimitUpdate) {
 
 // add counts one more of a client, or refuses it if the client has as many as it may. In a transaction it comes
 // after the agent and before lanes. That is one statement, so that of several at once no more pass than may.
-func (l limited) add(tx *sqldb.Tx, client string) error {
+func (l quota) add(tx *sqldb.Tx, client string) error {
 	counted, err := tx.ExecCount("UPDATE clients SET "+l.count+" = "+l.count+" + 1 WHERE id = ? AND "+l.count+" < "+l.limit, client)
 	if err != nil || counted == 1 {
 		return err
@@ -247,7 +247,7 @@ func (l limited) add(tx *sqldb.Tx, client string) error {
 }
 
 // remove counts one less.
-func (l limited) remove(tx *sqldb.Tx, client string) error {
+func (l quota) remove(tx *sqldb.Tx, client string) error {
 	return tx.Exec("UPDATE clients SET "+l.count+" = "+l.count+" - 1 WHERE id = ?", client)
 }
 

@@ -32,8 +32,8 @@ func (receiverRow) TableName() string { return "receivers" }
 
 func (r receiverRow) open() bool { return r.Failures >= webhook.Failures }
 
-// free says whether a lane may go on without a claim.
-func (r receiverRow) free(now int64) bool { return !r.open() && (r.Waits == nil || *r.Waits <= now) }
+// accepts says whether a lane may go on without a claim.
+func (r receiverRow) accepts(now int64) bool { return !r.open() && (r.Waits == nil || *r.Waits <= now) }
 
 // admitProbes leaves out lanes of receivers whose breaker was open, if it is closed by now or another process probes them.
 func (s *Store) admitProbes(tx *sqldb.Tx, due []dueLane) ([]dueLane, error) {
@@ -77,15 +77,15 @@ func (s *Store) beginProbes(tx *sqldb.Tx, due []dueLane, heads []headRow) error 
 const probeSQL = "SELECT x.id, x.due_at FROM lanes x WHERE x.receiver_id = ? AND x.due_at <= ? " +
 	"AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = x.id) "
 
-// mostSuspects is among how many lanes the one is looked for whose first delivery has failed least.
-const mostSuspects = 100
+// maxProbeCandidates is among how many lanes the one is looked for whose first delivery has failed least.
+const maxProbeCandidates = 100
 
 // newProbeSQL finds a lane that was not probed since a time: of those that are due the longest the one whose first
 // delivery has had the fewest failures of its own, so that what a receiver fails at does not keep it from being asked
 // for something else.
 const newProbeSQL = "SELECT lanes.id FROM (" + probeSQL +
 	"AND coalesce(x.probed_at, 0) < ? ORDER BY x.due_at, x.id" + sqldb.Limit + ") lanes " +
-	"ORDER BY (SELECT d.failures " + head + "), lanes.due_at, lanes.id LIMIT 1"
+	"ORDER BY (SELECT d.failures " + headOfLaneSQL + "), lanes.due_at, lanes.id LIMIT 1"
 
 // oldProbeSQL finds the lane that was probed longest ago.
 const oldProbeSQL = probeSQL + "ORDER BY coalesce(x.probed_at, 0), x.due_at, x.id LIMIT 1"
@@ -93,7 +93,7 @@ const oldProbeSQL = probeSQL + "ORDER BY coalesce(x.probed_at, 0), x.due_at, x.i
 // chooseProbe replaces a lane of a receiver whose breaker is open by the one that was probed longest ago. Those that
 // were not probed since it began to fail come first.
 func (s *Store) chooseProbe(tx *sqldb.Tx, l *dueLane) error {
-	id, is, err := sqldb.Get[int64](tx, newProbeSQL, l.ReceiverID, s.now(), l.FailingSince, mostSuspects)
+	id, is, err := sqldb.Get[int64](tx, newProbeSQL, l.ReceiverID, s.now(), l.FailingSince, maxProbeCandidates)
 	if err == nil && !is {
 		var oldest laneDue
 		oldest, is, err = sqldb.Get[laneDue](tx, oldProbeSQL, l.ReceiverID, s.now())
@@ -111,61 +111,61 @@ func (s *Store) giveUpProbe(tx *sqldb.Tx, lane laneRow) error {
 		s.now(), lane.ReceiverID, lane.ID, lane.LeaseUntil)
 }
 
-// judge draws from an attempt what it says about the receiver, which it returns, and says whether that is news.
-func (s *Store) judge(tx *sqldb.Tx, lane laneRow, o webhook.Outcome) (after receiverRow, news bool, err error) {
+// updateReceiver draws from an attempt what it says about the receiver, which it returns, and says whether that is news.
+func (s *Store) updateReceiver(tx *sqldb.Tx, lane laneRow, o webhook.Outcome) (after receiverRow, news bool, err error) {
 	r, err := gorm.G[receiverRow](tx.GORM()).Where("id = ?", lane.ReceiverID).Take(tx.Context())
 	if err != nil {
 		return r, false, err
 	}
-	if after = s.after(r, lane, o); after.same(r) {
+	if after = s.afterAttempt(r, lane, o); after.equal(r) {
 		return after, false, nil // next to always
 	}
 	r, err = gorm.G[receiverRow](tx.GORM(), sqldb.Locking(tx)...).Where("id = ?", lane.ReceiverID).Take(tx.Context())
 	if err != nil {
 		return r, false, err
 	}
-	after = s.after(r, lane, o)
+	after = s.afterAttempt(r, lane, o)
 	if err := s.logBreaker(tx, r, after, o.Attempt); err != nil {
 		return after, true, err
 	}
 	return after, true, after.save(tx)
 }
 
-// after is a receiver after an attempt.
-func (s *Store) after(r receiverRow, lane laneRow, o webhook.Outcome) receiverRow {
+// afterAttempt is a receiver after an attempt.
+func (s *Store) afterAttempt(r receiverRow, lane laneRow, o webhook.Outcome) receiverRow {
 	after, health := r, o.Health()
 	if health == webhook.Down && r.FailingSince == nil {
 		after.Outages, after.FailingSince = r.Outages+1, new(s.now())
 	}
 	switch {
 	case health == webhook.Alive:
-		after = r.alive(s.now())
+		after = r.afterSuccess(s.now())
 	case health == webhook.Down && !r.open():
 		if after.Failures++; after.open() {
-			after.Waits = s.later(r.Waits, webhook.RecoveryDelay(0))
+			after.Waits = s.notBefore(r.Waits, webhook.RecoveryDelay(0))
 		}
 	case r.open() && r.Probe != nil && *r.Probe == lane.ID:
-		after = s.probed(after, lane)
+		after = s.afterProbe(after, lane)
 	}
 	if o.Status == http.StatusTooManyRequests {
-		after.Waits = s.later(after.Waits, o.Delay)
-		after.PausedUntil = s.later(after.PausedUntil, o.Delay)
+		after.Waits = s.notBefore(after.Waits, o.Delay)
+		after.PausedUntil = s.notBefore(after.PausedUntil, o.Delay)
 	}
 	return after
 }
 
-// probed is a receiver after a probe in a lane that was no sign of life.
-func (s *Store) probed(r receiverRow, lane laneRow) receiverRow {
+// afterProbe is a receiver after a probe in a lane that was no sign of life.
+func (s *Store) afterProbe(r receiverRow, lane laneRow) receiverRow {
 	r.Probes++
-	if r.Probe = nil; same(r.Waits, lane.LeaseUntil) { // for the probe, and not since a 429
+	if r.Probe = nil; equalInt64(r.Waits, lane.LeaseUntil) { // for the probe, and not since a 429
 		r.Waits = nil
 	}
-	r.Waits = s.later(r.Waits, webhook.RecoveryDelay(r.Probes))
+	r.Waits = s.notBefore(r.Waits, webhook.RecoveryDelay(r.Probes))
 	return r
 }
 
-// alive is a receiver after a sign of life. A pause that it has asked for goes on, unless its breaker was open.
-func (r receiverRow) alive(now int64) receiverRow {
+// afterSuccess is a receiver after a sign of life. A pause that it has asked for goes on, unless its breaker was open.
+func (r receiverRow) afterSuccess(now int64) receiverRow {
 	if r.open() {
 		return receiverRow{ID: r.ID, Outages: r.Outages, RecoveredAt: now}
 	}
@@ -173,8 +173,8 @@ func (r receiverRow) alive(now int64) receiverRow {
 	return r
 }
 
-// later is a time from now, or the one that was set before if that is later.
-func (s *Store) later(before *int64, d time.Duration) *int64 {
+// notBefore is a time from now, or the one that was set before if that is later.
+func (s *Store) notBefore(before *int64, d time.Duration) *int64 {
 	at := s.now() + d.Milliseconds()
 	if before != nil && *before > at {
 		return before
@@ -182,10 +182,10 @@ func (s *Store) later(before *int64, d time.Duration) *int64 {
 	return &at
 }
 
-func (r receiverRow) same(before receiverRow) bool {
-	return r.Failures == before.Failures && r.Probes == before.Probes && same(r.Waits, before.Waits) &&
-		same(r.Probe, before.Probe) && r.Outages == before.Outages && same(r.FailingSince, before.FailingSince) &&
-		same(r.PausedUntil, before.PausedUntil)
+func (r receiverRow) equal(before receiverRow) bool {
+	return r.Failures == before.Failures && r.Probes == before.Probes && equalInt64(r.Waits, before.Waits) &&
+		equalInt64(r.Probe, before.Probe) && r.Outages == before.Outages && equalInt64(r.FailingSince, before.FailingSince) &&
+		equalInt64(r.PausedUntil, before.PausedUntil)
 }
 
 func (r receiverRow) save(tx *sqldb.Tx) error {
@@ -194,7 +194,7 @@ func (r receiverRow) save(tx *sqldb.Tx) error {
 		r.Failures, r.Probes, r.Waits, r.Probe, r.Outages, r.FailingSince, r.PausedUntil, r.RecoveredAt, r.ID)
 }
 
-func same(a, b *int64) bool { return a == b || (a != nil && b != nil && *a == *b) }
+func equalInt64(a, b *int64) bool { return a == b || (a != nil && b != nil && *a == *b) }
 
 // backoff is how long a delivery waits after an attempt that is to be repeated, and what that counts as.
 type backoff struct {

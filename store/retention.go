@@ -33,7 +33,7 @@ func (s *Store) prune(ctx context.Context) error {
 	}
 	s.pruner.next = now.Add(pruneEvery)
 	steps := []func(context.Context) error{
-		s.pruneDeliveries, s.pruneChanges, s.pruneReplays, s.pruneSamples, s.pruneTokens, s.pruneKeys, s.engine.shrink,
+		s.pruneDeliveries, s.pruneChanges, s.pruneReplays, s.pruneTestDeliveries, s.pruneTokens, s.pruneKeys, s.engine.shrink,
 	}
 	if reached(now, s.pruner.again, pruneAgain) {
 		s.pruner.again, s.pruner.deliveries, s.pruner.changes = now.Add(pruneAgain), 0, 0
@@ -41,7 +41,7 @@ func (s *Store) prune(ctx context.Context) error {
 	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil || ctx.Err() != nil {
-			return failure(err)
+			return publicError(err)
 		}
 	}
 	return nil
@@ -52,16 +52,16 @@ func reached(now, at time.Time, delay time.Duration) bool {
 	return !now.Before(at) || at.Sub(now) > delay
 }
 
-// passed are rows that pruning went past since they had to stay, and that may be different by now: a delivery has ended,
+// skippedRows are rows that pruning went past since they had to stay, and that may be different by now: a delivery has ended,
 // the deliveries of a change are gone, or its agent has a later one. Without it they would stay until all is looked at
 // again.
-type passed struct {
+type skippedRows struct {
 	mu  sync.Mutex
 	to  int64 // the last row that was looked at
 	ids []int64
 }
 
-func (p *passed) note(id int64) {
+func (p *skippedRows) note(id int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if id > 0 && id <= p.to {
@@ -69,8 +69,8 @@ func (p *passed) note(id int64) {
 	}
 }
 
-// take returns what was noted. From now on all up to a row is.
-func (p *passed) take(to int64) (ids []int64) {
+// drain returns what was noted. From now on all up to a row is.
+func (p *skippedRows) drain(to int64) (ids []int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	ids, p.ids, p.to = p.ids, nil, to
@@ -119,35 +119,35 @@ func (s *Store) surplus(q sqldb.Querier, table string) (id int64, err error) {
 	return sqldb.Value[int64](q, "SELECT coalesce(max(id), 0) - ? FROM "+table, s.KeepRows)
 }
 
-// old is a row that is to go.
-type old struct {
+// prunableRow is a row that is to go.
+type prunableRow struct {
 	ID       int64
 	ClientID string
 	Attempts int   // of a delivery
 	ChangeID int64 // of a delivery
 }
 
-// table is how the rows of a table are found that are to go, and removed.
-type table struct {
+// prunableTable is how the rows of a table are found that are to go, and removed.
+type prunableTable struct {
 	span   func(q sqldb.Querier) (span, error)
 	rows   string // selects rows t that may have to go
-	may    string // and says which of them do
-	remove func(tx *sqldb.Tx, gone []old) error
-	passed *passed
+	condition    string // and says which of them do
+	remove func(tx *sqldb.Tx, gone []prunableRow) error
+	skipped *skippedRows
 }
 
 // prune removes rows of a table after the last that was looked at, and moves that on. Then it looks again at those that
 // it went past before, and that have changed since.
-func (t table) prune(ctx context.Context, s *Store, last *int64) error {
+func (t prunableTable) prune(ctx context.Context, s *Store, last *int64) error {
 	var p span
 	err := s.snapshot(ctx, func(tx *sqldb.ReadTx) (err error) {
 		p, err = t.span(tx)
 		return err
 	})
 	for err == nil && *last < p.end && ctx.Err() == nil {
-		var gone []old
-		gone, err = t.find(ctx, s, p, "t.id > @from AND t.id <= @end AND "+t.may+" ORDER BY t.id LIMIT @rows", *last)
-		gone, all := few(gone)
+		var gone []prunableRow
+		gone, err = t.find(ctx, s, p, "t.id > @from AND t.id <= @end AND "+t.condition+" ORDER BY t.id LIMIT @rows", *last)
+		gone, all := firstBatch(gone)
 		if err == nil {
 			err = t.removeIn(ctx, s, gone)
 		}
@@ -157,10 +157,10 @@ func (t table) prune(ctx context.Context, s *Store, last *int64) error {
 			*last = gone[len(gone)-1].ID
 		}
 	}
-	for ids := range slices.Chunk(t.passed.take(*last), pruneRows) {
-		var gone []old
+	for ids := range slices.Chunk(t.skipped.drain(*last), pruneRows) {
+		var gone []prunableRow
 		if err == nil && ctx.Err() == nil {
-			gone, err = t.find(ctx, s, p, "t.id IN @from AND "+t.may, sqldb.Padded(ids))
+			gone, err = t.find(ctx, s, p, "t.id IN @from AND "+t.condition, sqldb.Padded(ids))
 		}
 		if err == nil {
 			err = t.removeIn(ctx, s, gone)
@@ -170,22 +170,22 @@ func (t table) prune(ctx context.Context, s *Store, last *int64) error {
 }
 
 // find lists rows from a last one on, or of some ids.
-func (t table) find(ctx context.Context, s *Store, p span, where string, from any) (found []old, err error) {
-	found, err = sqldb.Select[old](s.read(ctx), t.rows+" WHERE "+where, map[string]any{
+func (t prunableTable) find(ctx context.Context, s *Store, p span, where string, from any) (found []prunableRow, err error) {
+	found, err = sqldb.Select[prunableRow](s.read(ctx), t.rows+" WHERE "+where, map[string]any{
 		"from": from, "end": p.end, "surplus": p.surplus, "oldest": p.oldest, "rows": pruneRows,
 	})
 	return found, err
 }
 
-func (t table) removeIn(ctx context.Context, s *Store, gone []old) error {
+func (t prunableTable) removeIn(ctx context.Context, s *Store, gone []prunableRow) error {
 	if len(gone) == 0 {
 		return nil
 	}
 	return s.write(context.WithoutCancel(ctx), func(tx *sqldb.Tx) error { return t.remove(tx, gone) })
 }
 
-// few are the first of the rows that were found, as many as one commit removes, and whether these are all that there are.
-func few(found []old) (gone []old, all bool) {
+// firstBatch are the first of the rows that were found, as many as one commit removes, and whether these are all that there are.
+func firstBatch(found []prunableRow) (gone []prunableRow, all bool) {
 	attempts := 0
 	for i, r := range found {
 		if attempts += r.Attempts; i > 0 && attempts > pruneTries {
@@ -195,20 +195,20 @@ func few(found []old) (gone []old, all bool) {
 	return found, len(found) < pruneRows
 }
 
-func oldIDs(rows []old) []int64 { return each(rows, func(r old) int64 { return r.ID }) }
+func prunableIDs(rows []prunableRow) []int64 { return each(rows, func(r prunableRow) int64 { return r.ID }) }
 
 func (s *Store) pruneDeliveries(ctx context.Context) error {
-	return table{
+	return prunableTable{
 		span:   s.deliverySpan,
 		rows:   "SELECT t.id, t.change_id, (SELECT count(*) FROM attempts a WHERE a.delivery_id = t.id) AS attempts FROM deliveries t",
-		may:    "t.state NOT IN ('pending', 'parked') AND (t.id <= @surplus OR (t.created_at < @oldest AND t.finished_at < @oldest))",
-		remove: s.removeDeliveries, passed: &s.passed.deliveries,
+		condition:    "t.state NOT IN ('pending', 'parked') AND (t.id <= @surplus OR (t.created_at < @oldest AND t.finished_at < @oldest))",
+		remove: s.removeDeliveries, skipped: &s.skipped.deliveries,
 	}.prune(ctx, s, &s.pruner.deliveries)
 }
 
 // removeDeliveries leaves those that are sent again by now.
-func (s *Store) removeDeliveries(tx *sqldb.Tx, gone []old) error {
-	ids, err := sqldb.Select[int64](tx, "SELECT id FROM deliveries WHERE id IN ? AND state NOT IN ('pending', 'parked')"+tx.SkipLocked("id"), sqldb.Padded(oldIDs(gone)))
+func (s *Store) removeDeliveries(tx *sqldb.Tx, gone []prunableRow) error {
+	ids, err := sqldb.Select[int64](tx, "SELECT id FROM deliveries WHERE id IN ? AND state NOT IN ('pending', 'parked')"+tx.SkipLocked("id"), sqldb.Padded(prunableIDs(gone)))
 	if err != nil || len(ids) == 0 {
 		return err
 	}
@@ -216,24 +216,24 @@ func (s *Store) removeDeliveries(tx *sqldb.Tx, gone []old) error {
 		return err
 	}
 	for _, d := range gone {
-		s.passed.changes.note(d.ChangeID)
+		s.skipped.changes.note(d.ChangeID)
 	}
 	return tx.Exec("DELETE FROM deliveries WHERE id IN ?", sqldb.Padded(ids))
 }
 
 func (s *Store) pruneChanges(ctx context.Context) error {
-	return table{
+	return prunableTable{
 		span: s.changeSpan,
 		rows: "SELECT t.id, t.client_id FROM status_changes t",
-		may: "(t.id <= @surplus OR t.created_at < @oldest) AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.change_id = t.id) " +
+		condition: "(t.id <= @surplus OR t.created_at < @oldest) AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.change_id = t.id) " +
 			"AND NOT EXISTS (SELECT 1 FROM agents a WHERE a.client_id = t.client_id AND a.kind = t.kind " +
 			"AND a.agent_id = t.agent_id AND a.sequence = t.id)",
-		remove: removeChanges, passed: &s.passed.changes,
+		remove: removeChanges, skipped: &s.skipped.changes,
 	}.prune(ctx, s, &s.pruner.changes)
 }
 
 // removeChanges notes for each client up to where its changes are gone.
-func removeChanges(tx *sqldb.Tx, gone []old) error {
+func removeChanges(tx *sqldb.Tx, gone []prunableRow) error {
 	upTo := map[string]int64{}
 	for _, r := range gone {
 		upTo[r.ClientID] = max(upTo[r.ClientID], r.ID)
@@ -245,14 +245,14 @@ func removeChanges(tx *sqldb.Tx, gone []old) error {
 			return err
 		}
 	}
-	return tx.Exec("DELETE FROM status_changes WHERE id IN ?", sqldb.Padded(oldIDs(gone)))
+	return tx.Exec("DELETE FROM status_changes WHERE id IN ?", sqldb.Padded(prunableIDs(gone)))
 }
 
 func (s *Store) pruneReplays(ctx context.Context) error {
 	return s.pruneOld(ctx, "replays", "finished_at")
 }
 
-func (s *Store) pruneSamples(ctx context.Context) error {
+func (s *Store) pruneTestDeliveries(ctx context.Context) error {
 	return s.pruneOld(ctx, "samples", "started_at")
 }
 
@@ -279,7 +279,7 @@ func (s *Store) pruneOld(ctx context.Context, table, column string) error {
 // receivers stay, since no index tells whether a delivery refers to a lane: a client that is created under the same
 // id takes them.
 func (s *Store) pruneClients(ctx context.Context) error {
-	err := s.pruneLeft(ctx, "secrets", noneBusy)
+	err := s.pruneLeft(ctx, "secrets", noneBusySQL)
 	if err == nil {
 		err = s.pruneLeft(ctx, "truncated", "NOT EXISTS (SELECT 1 FROM status_changes x WHERE x.client_id = t.client_id)")
 	}

@@ -83,7 +83,7 @@ func (s *Store) backlogs(q sqldb.Querier, m *Stats) error {
 type Counts struct {
 	Logins, Logouts              int64 // status changes
 	Delivered, Failed, Cancelled int64 // deliveries that ended so
-	Mended                       int64 // lanes
+	Repaired                       int64 // lanes
 	BreakerOpenings              int64
 	Expired                      int64 // deliveries that failed because their window was over
 }
@@ -100,11 +100,11 @@ func (c *Counts) changed(to gen.AgentStatusValue) {
 // ended counts deliveries that got a state, if it is one to end in.
 func (c *Counts) ended(state string, n int64) {
 	switch state {
-	case delivered:
+	case stateDelivered:
 		c.Delivered += n
-	case failed:
+	case stateFailed:
 		c.Failed += n
-	case cancelled:
+	case stateCancelled:
 		c.Cancelled += n
 	}
 }

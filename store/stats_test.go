@@ -146,7 +146,7 @@ func TestCountsOfWhatIsMended(t *testing.T) {
 	if n, err := f.RepairLanes(f.ctx); n != 1 || err != nil {
 		t.Errorf("mended %d lanes, %v", n, err)
 	}
-	f.wantCounts(store.Counts{Logins: 1, Mended: 1})
+	f.wantCounts(store.Counts{Logins: 1, Repaired: 1})
 }
 
 // What fails at any statement, the commit included, was not committed and does not count.

@@ -11,8 +11,8 @@ import (
 	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
-// ahead is how far the PBX's clock may be before ours. A time further off would make all that follows stale.
-const ahead = 5 * time.Minute
+// maxAhead is how far the PBX's clock may be before ours. A time further off would make all that follows stale.
+const maxAhead = 5 * time.Minute
 
 // setting is a status that somebody sets, and what comes of it.
 type setting struct {
@@ -58,12 +58,12 @@ func (s *Store) Status(ctx context.Context, k AgentKey) (gen.AgentStatus, error)
 func (s *Store) SetStatus(ctx context.Context, k AgentKey, u gen.AgentStatusUpdate) (gen.AgentStatus, error) {
 	t := &setting{ctx: ctx, agent: k, update: u}
 	s.settings.Do(t)
-	s.told(t)
+	s.notifySet(t)
 	return t.status, t.err
 }
 
-// told tells who waits for what was set, and notes what was set already.
-func (s *Store) told(t *setting) {
+// notifySet tells who waits for what was set, and notes what was set already.
+func (s *Store) notifySet(t *setting) {
 	switch {
 	case t.err != nil || t.status.Stale:
 		return
@@ -77,8 +77,8 @@ func (s *Store) told(t *setting) {
 	}
 }
 
-// together is how many statuses of a request share a transaction: few, so that nobody waits long for the writer.
-const together = 25
+// statusesPerCommit is how many statuses of a request share a transaction: few, so that nobody waits long for the writer.
+const statusesPerCommit = 25
 
 // SetStatuses sets the statuses of a client's agents in turn. An entry that is refused takes nothing with it; after an
 // error those before it may be set.
@@ -90,7 +90,7 @@ func (s *Store) SetStatuses(
 		return err
 	})
 	results = make([]gen.AgentStatusResult, 0, len(items))
-	for part := range slices.Chunk(items, together) {
+	for part := range slices.Chunk(items, statusesPerCommit) {
 		if err != nil {
 			return nil, err
 		}
@@ -112,14 +112,14 @@ func (s *Store) setItems(
 		}
 	})
 	err := s.write(ctx, func(tx *sqldb.Tx) error {
-		_, err := s.setTogether(tx, tasks, true)
+		_, err := s.setBatch(tx, tasks, true)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	for _, t := range tasks {
-		s.told(t)
+		s.notifySet(t)
 	}
 	return each(tasks, (*setting).result), nil
 }
@@ -136,11 +136,11 @@ func (t *setting) result() gen.AgentStatusResult {
 	return r
 }
 
-// setTogether sets statuses: those of one agent in turn, and else all together. Unless it is to wait, it returns those
+// setBatch sets statuses: those of one agent in turn, and else all together. Unless it is to wait, it returns those
 // whose agents or lanes somebody else holds.
-func (s *Store) setTogether(tx *sqldb.Tx, tasks []*setting, wait bool) (held []*setting, err error) {
+func (s *Store) setBatch(tx *sqldb.Tx, tasks []*setting, wait bool) (held []*setting, err error) {
 	for _, round := range sqldb.Waves(tasks, func(t *setting) AgentKey { return t.agent }) {
-		more, err := s.setRound(tx, round, wait)
+		more, err := s.setWave(tx, round, wait)
 		if err != nil {
 			return nil, err
 		}
@@ -149,16 +149,16 @@ func (s *Store) setTogether(tx *sqldb.Tx, tasks []*setting, wait bool) (held []*
 	return held, nil
 }
 
-// setRound sets statuses of different agents. What is refused is refused before anything is written.
-func (s *Store) setRound(tx *sqldb.Tx, tasks []*setting, wait bool) (held []*setting, err error) {
+// setWave sets statuses of different agents. What is refused is refused before anything is written.
+func (s *Store) setWave(tx *sqldb.Tx, tasks []*setting, wait bool) (held []*setting, err error) {
 	found, err := findAgents(tx, each(tasks, agentOf), tx.ForUpdate(wait))
 	if err != nil {
 		return nil, err
 	}
-	absent, present := split(tasks, func(t *setting) bool { _, is := found[t.agent]; return !is })
+	absent, present := partition(tasks, func(t *setting) bool { _, is := found[t.agent]; return !is })
 	held, err = refuseAbsent(tx, absent)
 	if err == nil && wait && len(held) > 0 { // they were made in between
-		held, err = s.setRound(tx, held, wait)
+		held, err = s.setWave(tx, held, wait)
 	}
 	if err != nil {
 		return nil, err
@@ -167,8 +167,8 @@ func (s *Store) setRound(tx *sqldb.Tx, tasks []*setting, wait bool) (held []*set
 	if err := writeReported(tx, reported); err != nil {
 		return nil, err
 	}
-	more, err := s.change(tx, changes, wait)
-	return append(held, each(more, func(c *change) *setting { return c.task })...), err
+	more, err := s.applyChanges(tx, changes, wait)
+	return append(held, each(more, func(c *statusChange) *setting { return c.setting })...), err
 }
 
 func agentOf(t *setting) AgentKey { return t.agent }
@@ -191,7 +191,7 @@ func refuseAbsent(tx *sqldb.Tx, tasks []*setting) (held []*setting, err error) {
 }
 
 // decideAll returns what changes, and those agents of which a time alone is to be kept.
-func (s *Store) decideAll(tasks []*setting, found map[AgentKey]agentRow) (changes []*change, reported []agentRow) {
+func (s *Store) decideAll(tasks []*setting, found map[AgentKey]agentRow) (changes []*statusChange, reported []agentRow) {
 	for _, t := range tasks {
 		r := found[t.agent]
 		c, err := s.decide(t, r)
@@ -208,8 +208,8 @@ func (s *Store) decideAll(tasks []*setting, found map[AgentKey]agentRow) (change
 
 // decide says what a status that somebody sets changes: nothing, if it is stale or the agent has it. A time that the PBX
 // gave is kept even then, as the latest known.
-func (s *Store) decide(t *setting, r agentRow) (*change, error) {
-	c := &change{ctx: t.ctx, task: t, agent: &r, status: t.update.AgentStatus, source: t.update.EventSource, at: s.now()}
+func (s *Store) decide(t *setting, r agentRow) (*statusChange, error) {
+	c := &statusChange{ctx: t.ctx, setting: t, agent: &r, status: t.update.AgentStatus, source: t.update.EventSource, at: s.now()}
 	if c.source == "" {
 		c.source = gen.EventSourceAPI
 	}
@@ -239,19 +239,19 @@ func writeReported(tx *sqldb.Tx, rows []agentRow) error {
 }
 
 func (s *Store) checkAhead(at time.Time) error {
-	if at.Sub(s.Now()) <= ahead {
+	if at.Sub(s.Now()) <= maxAhead {
 		return nil
 	}
 	return &Error{
 		Kind: Invalid, Message: "the time of the change is in the future",
 		Fields: []gen.FieldError{{
-			Field: "changed_at", Message: fmt.Sprintf("must be at most %v ahead of the server's clock", ahead),
+			Field: "changed_at", Message: fmt.Sprintf("must be at most %v ahead of the server's clock", maxAhead),
 		}},
 	}
 }
 
-// split parts a list into those that something is so of and the others, in their order.
-func split[T any](list []T, is func(T) bool) (those, others []T) {
+// partition parts a list into those that something is so of and the others, in their order.
+func partition[T any](list []T, is func(T) bool) (those, others []T) {
 	for _, e := range list {
 		if is(e) {
 			those = append(those, e)

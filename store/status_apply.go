@@ -9,8 +9,8 @@ import (
 	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
-// change is what happens to an agent's status.
-type change struct {
+// statusChange is what happens to an agent's status.
+type statusChange struct {
 	ctx      context.Context // of whose trace it is
 	agent    *agentRow       // in the end as it is then
 	status   gen.AgentStatusValue
@@ -18,52 +18,52 @@ type change struct {
 	at       int64
 	reported bool // at is what the PBX has said
 
-	task *setting // that is told what came of it; may be nil
-	owed []eventRow
+	setting *setting // that is told what came of it; may be nil
+	events []eventRow
 	row  changeRow
 }
 
-// change makes status changes of different agents with their deliveries. Unless it is to wait, it returns those for
+// applyChanges makes status changes of different agents with their deliveries. Unless it is to wait, it returns those for
 // whose lanes it would have to.
-func (s *Store) change(tx *sqldb.Tx, changes []*change, wait bool) (held []*change, err error) {
-	if err := findOwed(tx, changes); err != nil {
+func (s *Store) applyChanges(tx *sqldb.Tx, changes []*statusChange, wait bool) (held []*statusChange, err error) {
+	if err := findEvents(tx, changes); err != nil {
 		return nil, err
 	}
-	lanes, err := s.holdOwed(tx, changes, wait)
+	lanes, err := s.lockTargetLanes(tx, changes, wait)
 	if err != nil {
 		return nil, err
 	}
-	held, changes = split(changes, func(c *change) bool { return !lanes.all(c) })
+	held, changes = partition(changes, func(c *statusChange) bool { return !lanes.haveAll(c) })
 	if len(changes) == 0 {
 		return held, nil
 	}
-	return held, s.make(tx, changes, lanes)
+	return held, s.insertAll(tx, changes, lanes)
 }
 
-// make makes changes whose lanes are held.
-func (s *Store) make(tx *sqldb.Tx, changes []*change, lanes owedLanes) error {
+// insertAll makes changes whose lanes are held.
+func (s *Store) insertAll(tx *sqldb.Tx, changes []*statusChange, lanes targetLanes) error {
 	for _, c := range changes {
-		s.trace(tx, c)
+		s.beginTrace(tx, c)
 	}
 	if err := s.insertChanges(tx, changes); err != nil {
 		return err
 	}
 	for _, c := range changes {
 		s.count(tx, func(n *Counts) { n.changed(c.status) })
-		s.passed.changes.note(c.agent.Sequence)
-		c.made()
+		s.skipped.changes.note(c.agent.Sequence)
+		c.applyToAgent()
 	}
-	rows := each(changes, func(c *change) agentRow { return *c.agent })
+	rows := each(changes, func(c *statusChange) agentRow { return *c.agent })
 	err := tx.Queue("UPDATE agents SET status = x.status, event_source = x.event_source, sequence = x.sequence, "+
 		"changed_at = x.changed_at, reported_at = x.reported_at FROM ? AS x WHERE agents.id = x.id", sqldb.Table(tx, rows))
 	if err != nil {
 		return err
 	}
-	return s.owe(tx, changes, lanes)
+	return s.enqueue(tx, changes, lanes)
 }
 
-// trace makes the row of a change, with what it is known by in a trace.
-func (s *Store) trace(tx *sqldb.Tx, c *change) {
+// beginTrace makes the row of a change, with what it is known by in a trace.
+func (s *Store) beginTrace(tx *sqldb.Tx, c *statusChange) {
 	traceparent, ended := s.Trace(c.ctx)
 	tx.OnEnd(func(err error) { ended(c.row.ID, err) })
 	r := c.agent
@@ -72,25 +72,25 @@ func (s *Store) trace(tx *sqldb.Tx, c *change) {
 	c.row.Traceparent = traceparent
 }
 
-func (s *Store) insertChanges(tx *sqldb.Tx, changes []*change) error {
+func (s *Store) insertChanges(tx *sqldb.Tx, changes []*statusChange) error {
 	if err := s.engine.announceNumbers(tx); err != nil {
 		return err
 	}
-	ids, err := sqldb.InsertAll(tx, "status_changes", each(changes, func(c *change) changeRow { return c.row }))
+	ids, err := sqldb.InsertAll(tx, "status_changes", each(changes, func(c *statusChange) changeRow { return c.row }))
 	for i, id := range ids {
 		changes[i].row.ID = id
 	}
 	return err
 }
 
-// made has the agent, and who wants to know, say what was changed.
-func (c *change) made() {
+// applyToAgent has the agent, and who wants to know, say what was changed.
+func (c *statusChange) applyToAgent() {
 	r := c.agent
 	r.Status, r.EventSource, r.Sequence, r.ChangedAt = c.status, c.source, c.row.ID, c.at
 	r.ReportedAt = max(r.ReportedAt, c.at)
-	if c.task != nil {
-		c.task.status = r.status()
-		c.task.status.Changed, c.task.status.Deliveries = true, len(c.owed)
+	if c.setting != nil {
+		c.setting.status = r.status()
+		c.setting.status.Changed, c.setting.status.Deliveries = true, len(c.events)
 	}
 }
 

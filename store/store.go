@@ -61,29 +61,29 @@ func (o *Options) setDefaults() {
 // Store is an open database. Its methods are safe for concurrent use.
 type Store struct {
 	Options
-	beside  bool // another process may serve the database
+	alongside  bool // another process may serve the database
 	copying bool // it is a copy that is not complete yet
 	engine  engine
-	seal    *seal
+	cipher    *secretCipher
 	reader  *gorm.DB
 	writes  sqldb.Writer
 	peers   *peers // that share the database; nil with SQLite
 	dueSoon chan struct{}
-	repeats repeats
+	repeats repeatCounter
 	feeds   feeds
 	replays chan struct{}
 	pruner  pruner // of Work alone
 	clock   clockWatch
-	passed  struct{ deliveries, changes passed }
-	fresh   fresh
+	skipped  struct{ deliveries, changes skippedRows }
+	freshChanges   freshChanges
 
 	monotonic func() time.Time // the time for what must not depend on a clock that is set
 	downtimes *downtimes
-	aside     aside // the log of what looks after the database
-	probe     probe
+	asyncLog     asyncHandler // the log of what looks after the database
+	readiness     readinessProbe
 	closed    atomic.Bool
 
-	requests requests
+	requestCounter requestCounter
 	handoff  atomic.Pointer[webhook.Handoff]
 	locked   atomic.Bool // a secret was encrypted by another process, with a key that this one lacks
 	settings *sqldb.Batcher[*setting]
@@ -99,17 +99,17 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err := s.openAs(ctx); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(s.dropLeases(ctx), s.compareClock(ctx), s.firstEpoch(ctx), s.sealSecrets(ctx), s.shareRequests(ctx)); err != nil {
+	if err := errors.Join(s.dropLeases(ctx), s.compareClock(ctx), s.firstEpoch(ctx), s.encryptSecrets(ctx), s.shareRequests(ctx)); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-	s.fresh.add(0) // what was under way before is found by a look at all lanes alone
+	s.freshChanges.add(0) // what was under way before is found by a look at all lanes alone
 	return s, nil
 }
 
-// OpenBeside opens a database that is there, also while another process serves it, whose leases it leaves alone. It is
+// OpenAlongside opens a database that is there, also while another process serves it, whose leases it leaves alone. It is
 // for short work of an operator.
-func OpenBeside(ctx context.Context, o Options) (*Store, error) {
-	s := &Store{Options: o, beside: true}
+func OpenAlongside(ctx context.Context, o Options) (*Store, error) {
+	s := &Store{Options: o, alongside: true}
 	if err := s.openAs(ctx); err != nil {
 		return nil, err
 	}
@@ -120,10 +120,10 @@ func OpenBeside(ctx context.Context, o Options) (*Store, error) {
 func (s *Store) openAs(ctx context.Context) (err error) {
 	s.setDefaults()
 	s.monotonic = time.Now
-	s.aside = newAside(s.Log)
-	s.downtimes = newDowntimes(slog.New(s.aside), func() time.Time { return s.monotonic() })
+	s.asyncLog = newAsyncHandler(s.Log)
+	s.downtimes = newDowntimes(slog.New(s.asyncLog), func() time.Time { return s.monotonic() })
 	s.dueSoon, s.replays = make(chan struct{}, 1), make(chan struct{}, 1)
-	if s.seal, err = newSeal(s.Key); err != nil {
+	if s.cipher, err = newSecretCipher(s.Key); err != nil {
 		return err
 	}
 	s.engine = engineOf(s.URL)
@@ -131,7 +131,7 @@ func (s *Store) openAs(ctx context.Context) (err error) {
 		return errors.Join(fmt.Errorf("open %s: %w", Redacted(s.URL), err), s.Close())
 	}
 	s.reader.Logger = s.downtimes.of(s.reader.Logger)
-	s.settings, s.results = batcher(s, s.setTogether), batcher(s, s.recordTogether)
+	s.settings, s.results = batcher(s, s.setBatch), batcher(s, s.recordBatch)
 	return nil
 }
 
@@ -146,9 +146,9 @@ func (s *Store) Close() error {
 		errs = append(errs, s.writes.Close())
 	}
 	errs = append(errs, s.engine.close())
-	s.probe.wait()
-	if s.aside.queue != nil {
-		s.aside.queue.wait(closeWait)
+	s.readiness.wait()
+	if s.asyncLog.queue != nil {
+		s.asyncLog.queue.wait(closeWait)
 	}
 	return errors.Join(append(errs, s.engine.unlock())...)
 }
@@ -168,13 +168,13 @@ func (s *Store) write(ctx context.Context, fn sqldb.Work) error {
 // outcome notes what a transaction that writes came to, and makes it fit to leave the package.
 func (s *Store) outcome(ctx context.Context, err error) error {
 	s.downtimes.note(ctx, err)
-	return failure(err)
+	return publicError(err)
 }
 
 // batcher has a function do tasks together.
 func batcher[T sqldb.Task](s *Store, work func(tx *sqldb.Tx, tasks []T, wait bool) ([]T, error)) *sqldb.Batcher[T] {
 	return sqldb.NewBatcher(sqldb.BatcherOptions[T]{
-		Writer: s.writes, Work: work, Outcome: s.outcome, Unavailable: inTrouble, Contended: postgres.MaxWriters / 4,
+		Writer: s.writes, Work: work, Outcome: s.outcome, Unavailable: isDatabaseFailure, Contended: postgres.MaxWriters / 4,
 	})
 }
 
@@ -185,32 +185,32 @@ func millis(ms int64) time.Time { return time.UnixMilli(ms).UTC() }
 // of it waits for another.
 func (s *Store) Work(ctx context.Context) {
 	var jobs sync.WaitGroup
-	jobs.Go(func() { s.repeat(ctx, s.replays, s.replay) })
-	jobs.Go(func() { s.repeat(ctx, nil, s.prune) })
-	jobs.Go(func() { s.repeat(ctx, nil, s.writeCounts) })
-	jobs.Go(func() { s.repeat(ctx, nil, s.maintain) })
-	jobs.Go(func() { s.repeat(ctx, nil, s.watchClock) })
+	jobs.Go(func() { s.runEvery(ctx, s.replays, s.replay) })
+	jobs.Go(func() { s.runEvery(ctx, nil, s.prune) })
+	jobs.Go(func() { s.runEvery(ctx, nil, s.writeCounts) })
+	jobs.Go(func() { s.runEvery(ctx, nil, s.maintain) })
+	jobs.Go(func() { s.runEvery(ctx, nil, s.watchClock) })
 	if s.peers != nil {
-		jobs.Go(func() { s.repeat(ctx, nil, s.lookForChanges) })
+		jobs.Go(func() { s.runEvery(ctx, nil, s.lookForChanges) })
 	}
 	jobs.Wait()
-	s.try(context.WithoutCancel(ctx), s.writeCounts)
+	s.runJob(context.WithoutCancel(ctx), s.writeCounts)
 }
 
 // maintain looks after SQLite's file.
-func (s *Store) maintain(ctx context.Context) error { return failure(s.engine.maintain(ctx)) }
+func (s *Store) maintain(ctx context.Context) error { return publicError(s.engine.maintain(ctx)) }
 
 // writeCounts writes what is counted in memory.
 func (s *Store) writeCounts(ctx context.Context) error {
 	return errors.Join(s.writeRepeats(ctx), s.shareRequests(ctx))
 }
 
-// repeat does a job at once, every second and when it is asked to, until ctx ends.
-func (s *Store) repeat(ctx context.Context, asked <-chan struct{}, job func(context.Context) error) {
+// runEvery does a job at once, every second and when it is asked to, until ctx ends.
+func (s *Store) runEvery(ctx context.Context, asked <-chan struct{}, job func(context.Context) error) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
-		s.try(ctx, job)
+		s.runJob(ctx, job)
 		select {
 		case <-ctx.Done():
 			return
@@ -220,8 +220,8 @@ func (s *Store) repeat(ctx context.Context, asked <-chan struct{}, job func(cont
 	}
 }
 
-// try does a job, which nobody waits for.
-func (s *Store) try(ctx context.Context, job func(context.Context) error) {
+// runJob does a job, which nobody waits for.
+func (s *Store) runJob(ctx context.Context, job func(context.Context) error) {
 	if err := job(ctx); err != nil && ctx.Err() == nil {
 		s.Log.Warn("work of the store", "error", err)
 	}

@@ -18,8 +18,8 @@ import (
 const (
 	// TokenLife is how long a token is good.
 	TokenLife = time.Hour
-	// mostTokens is how many an application has at a time. Some clients ask for one before every request.
-	mostTokens = 100
+	// maxTokens is how many an application has at a time. Some clients ask for one before every request.
+	maxTokens = 100
 	// tokenLength is what the API that is re-implemented has.
 	tokenLength = 30
 )
@@ -56,7 +56,7 @@ func (s *Store) Caller(ctx context.Context, token string) (Caller, error) {
 	if err == nil && !is {
 		return c, ErrToken
 	}
-	return c, failure(err)
+	return c, publicError(err)
 }
 
 // IssueToken gives an application a token for TokenLife, or returns ErrCredentials. Of more than 100 the oldest goes.
@@ -80,15 +80,15 @@ func (s *Store) checkCredentials(q sqldb.Querier, id, secret string) error {
 	case errors.Is(err, gorm.ErrRecordNotFound):
 		return ErrApplication
 	case err != nil:
-		return failure(err)
-	case !r.knows(secret):
+		return publicError(err)
+	case !r.hasSecret(secret):
 		return ErrCredentials
 	}
 	blocked, err := sqldb.Value[bool](q, "SELECT coalesce((SELECT blocked FROM clients WHERE id = ?), FALSE)", r.ClientID)
 	if err == nil && blocked {
 		return ErrCredentials
 	}
-	return failure(err)
+	return publicError(err)
 }
 
 // newToken is 150 random bits.
@@ -97,7 +97,7 @@ func newToken() string { return (rand.Text() + rand.Text())[:tokenLength] }
 func (s *Store) keepToken(tx *sqldb.Tx, id, token string) error {
 	const mine = "application = (SELECT number FROM applications WHERE id = ?)"
 	err := tx.Exec("DELETE FROM tokens WHERE "+mine+" AND hash NOT IN (SELECT hash FROM tokens WHERE "+mine+
-		" AND expires_at > ? ORDER BY expires_at DESC LIMIT ?)", id, id, s.now(), mostTokens-1)
+		" AND expires_at > ? ORDER BY expires_at DESC LIMIT ?)", id, id, s.now(), maxTokens-1)
 	if err != nil {
 		return err
 	}

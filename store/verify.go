@@ -18,8 +18,8 @@ type Check struct {
 	Count  int      // of all faults
 }
 
-// mostFaults is how many faults of one kind are told.
-const mostFaults = 20
+// maxFaults is how many faults of one kind are told.
+const maxFaults = 20
 
 // rule is an invariant of the rows that holds whenever no transaction is open. Its query lists where it is broken, one
 // text each; @now is the time, @far the first time that is further away than anything may wait.
@@ -37,7 +37,7 @@ var sqliteRules = []rule{
 var rules = []rule{
 	{"a lane counts what is pending in it, and is due when its first delivery is", `SELECT 'lane ' || id || ': ' ||
 		actual || ' pending, its row says ' || pending || '; it is due at ' || coalesce(CAST(due_at AS TEXT), 'no time') ||
-		coalesce(', its first delivery at ' || first_due, '') FROM (` + straySQL + ") astray"},
+		coalesce(', its first delivery at ' || first_due, '') FROM (` + inconsistentLanesSQL + ") astray"},
 	{"who holds a lane has a delivery of it, and the lane is looked at when the lease ends", `SELECT 'lane ' || l.id ||
 		': leased until ' || coalesce(CAST(l.lease_until AS TEXT), 'no time') || ', due at ' || coalesce(CAST(l.due_at AS TEXT), 'no time') ||
 		', delivery ' || coalesce(l.delivery_id || coalesce(' (' || d.state || ' in lane ' || d.lane_id || ')', ' (missing)'), 'none')
@@ -75,7 +75,7 @@ var rules = []rule{
 		l.agent_id || ' of client ' || r.client_id || ', the change of ' || c.kind || ' agent ' || c.agent_id || ' of client ' || c.client_id
 		FROM deliveries d JOIN status_changes c ON c.id = d.change_id JOIN lanes l ON l.id = coalesce(d.moved_to, d.lane_id)
 		JOIN receivers r ON r.id = l.receiver_id
-		WHERE c.kind <> l.kind OR c.agent_id <> l.agent_id OR (c.client_id <> r.client_id AND ` + notOfEarlier + `)`},
+		WHERE c.kind <> l.kind OR c.agent_id <> l.agent_id OR (c.client_id <> r.client_id AND ` + notOfEarlierSQL + `)`},
 	{"what is owed goes where its event says", `SELECT 'delivery ' || d.id || ': ' || d.state || ', ' || d.method || ' in lane ' ||
 		coalesce(d.moved_to, d.lane_id) || '; event ' || e.id || ' is ' || e.state || ', ' || e.method || ' in lane ' || e.lane_id ||
 		CASE d.url WHEN e.url THEN '' ELSE '; the URLs differ' END
@@ -121,7 +121,7 @@ var rules = []rule{
 // as all of them take would keep SQLite's log, or PostgreSQL's dead rows, from being cleaned up. A copy that is not
 // complete is an error.
 func Verify(ctx context.Context, o Options, done func(Check)) error {
-	s := &Store{Options: o, beside: true}
+	s := &Store{Options: o, alongside: true}
 	return s.verify(ctx, done)
 }
 
@@ -167,7 +167,7 @@ func (s *Store) checkNow(
 	if err != nil {
 		return c, err
 	}
-	db, err := s.engine.orm(moment, newTroubleLog(s.Log))
+	db, err := s.engine.orm(moment, newStatementLog(s.Log))
 	if err == nil {
 		c, err = s.checkIn(sqldb.Read(ctx, db), clock, look)
 	}
@@ -188,7 +188,7 @@ func (s *Store) checkIn(q sqldb.Querier, clock *postgres.Clock, look func(q sqld
 // of faults.
 func (s *Store) firstRead(q sqldb.Querier) error {
 	if !s.engine.servesAlone() && !s.copying { // a file is never copied into
-		return complete(q)
+		return checkComplete(q)
 	}
 	_, err := sqldb.Value[int](q, "SELECT count(*) FROM epochs")
 	return err
@@ -203,8 +203,8 @@ func (s *Store) check(q sqldb.Querier, r rule) (Check, error) {
 	return c, err
 }
 
-// way is a URL and the lane that leads to it.
-type way struct {
+// route is a URL and the lane that leads to it.
+type route struct {
 	URL          string
 	LaneID       int64
 	Scheme, Host string
@@ -214,25 +214,25 @@ type way struct {
 // checkReceivers is the one check that takes a parser of URLs.
 func checkReceivers(q sqldb.Querier) (Check, error) {
 	c := Check{Name: "a lane leads to the receiver of its URL"}
-	err := sqldb.Each(q, func(w way) error {
-		to := receiver{w.Scheme, w.Host, w.Port}
+	err := sqldb.Each(q, func(w route) error {
+		to := origin{w.Scheme, w.Host, w.Port}
 		if !to.isOf(w.URL) {
 			c.add(fmt.Sprintf("lane %d: leads to %s://%s, port %d, and has a URL of another receiver",
 				w.LaneID, to.scheme, to.host, to.port))
 		}
 		return nil
-	}, waysSQL)
+	}, routesSQL)
 	return c, err
 }
 
-// waysSQL lists which URLs use which lanes.
-const waysSQL = `SELECT DISTINCT x.url, x.lane_id, r.scheme, r.host, r.port FROM (
+// routesSQL lists which URLs use which lanes.
+const routesSQL = `SELECT DISTINCT x.url, x.lane_id, r.scheme, r.host, r.port FROM (
 	SELECT url, lane_id FROM agent_events
 	UNION ALL SELECT url, coalesce(moved_to, lane_id) FROM deliveries WHERE state = 'pending'
 ) x JOIN lanes l ON l.id = x.lane_id JOIN receivers r ON r.id = l.receiver_id`
 
 func (c *Check) add(fault string) {
-	if c.Count++; c.Count <= mostFaults {
+	if c.Count++; c.Count <= maxFaults {
 		c.Faults = append(c.Faults, fault)
 	}
 }
@@ -240,7 +240,7 @@ func (c *Check) add(fault string) {
 // bounds are the values that the queries of rules have names for.
 func (s *Store) bounds() map[string]any {
 	return map[string]any{
-		"now": s.now(), "far": s.farOff(),
-		"lease": s.leaseOff(), "failures": webhook.Failures, "attempts": mostAttempts,
+		"now": s.now(), "far": s.latestDue(),
+		"lease": s.latestLease(), "failures": webhook.Failures, "attempts": maxAttempts,
 	}
 }

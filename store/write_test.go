@@ -245,7 +245,7 @@ func TestWriteSeesWhatWentBefore(t *testing.T) {
 	defer w.done()
 	first, again := put("a"), put("a")
 	results := w.together(first, again, put("b"))
-	if results[0] != nil || !duplicate(results[1]) || results[2] != nil {
+	if results[0] != nil || !isDuplicate(results[1]) || results[2] != nil {
 		t.Errorf("results are %v, want the second to find the first", results)
 	}
 	w.want("a", "b")
