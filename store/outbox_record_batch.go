@@ -62,7 +62,7 @@ type laneState struct {
 
 const laneStatesSQL = "SELECT l.id AS lane_id, l.receiver_id, l.claim, l.lease_until, r.failures, r.probes, r.waits, r.probe, " +
 	"r.outages, r.failing_since, r.paused_until, r.recovered_at, " +
-	"coalesce(d.failures, 0) AS own, coalesce(d.outage, 0) AS delivery_outage, " +
+	"coalesce(d.failures, 0) AS delivery_failures, coalesce(d.outage, 0) AS delivery_outage, " +
 	"coalesce(d.lane_id = l.id AND d.state = 'pending' AND d.attempts = x.attempts AND d.moved_to IS NULL AND d.url = x.url " +
 	"AND d.method = x.method AND d.replays = 0, FALSE) AS delivery_unchanged FROM ? AS x JOIN lanes l ON l.id = x.lane " +
 	"JOIN receivers r ON r.id = l.receiver_id LEFT JOIN deliveries d ON d.id = x.id"
