@@ -47,7 +47,7 @@ type AgentFilter struct {
 	Limit      int     // 0 means all
 }
 
-// agentRow is an agent. What has no name in JSON is not written by who sets statuses.
+// agentRow is an agent. Fields without a JSON name are not written when a status is set.
 type agentRow struct {
 	ID          int64                `gorm:"primaryKey" json:"id"`
 	ClientID    string               `json:"-"`
@@ -84,8 +84,7 @@ func (r *agentRow) apply(u AgentUpdate) {
 	}
 }
 
-// findAgent returns the row of an agent, or says whether it or its client is missing. In a transaction that changes
-// anything of an agent it comes first, and holds the agent until the commit.
+// findAgent returns the row of an agent, or says whether it or its client is missing. A transaction that changes anything of an agent calls it first, which locks the agent until the commit.
 func findAgent(q sqldb.Querier, k AgentKey) (agentRow, error) {
 	r, is, err := sqldb.Get[agentRow](q, agentSQL+q.ForUpdate(true), k.Client, string(k.Type), k.ID)
 	if err != nil || is {
@@ -107,7 +106,7 @@ func missing(q sqldb.Querier, k AgentKey) error {
 	return &Error{Kind: NotFound, Message: fmt.Sprintf("there is no %v", k), Status: "agent_not_found"}
 }
 
-// findAgents returns the rows of those agents that there are. How they are to be held follows the query.
+// findAgents returns the rows of those agents that exist. lock is the locking clause of the query.
 func findAgents(tx *sqldb.Tx, keys []AgentKey, how string) (map[AgentKey]agentRow, error) {
 	type key struct {
 		Client string        `json:"client_id"`
@@ -191,7 +190,7 @@ func (s *Store) PutAgent(ctx context.Context, k AgentKey, u AgentUpdate) (a Agen
 	return a, created, err
 }
 
-// findAgentLocked looks for an agent once more while nobody else can make it.
+// findAgentLocked looks for an agent again, with its client locked, so that no other transaction can create it.
 func findAgentLocked(tx *sqldb.Tx, k AgentKey) (agentRow, error) {
 	if _, err := lockClient(tx, k.Client); err != nil {
 		return agentRow{}, err
@@ -236,8 +235,7 @@ func freeID(tx *sqldb.Tx, k AgentKey) (id int64, err error) {
 		") AS free WHERE id NOT IN (SELECT agent_id "+taken+")", k.Client, k.Type, k.Client, k.Type)
 }
 
-// DeleteAgent deletes an agent and its events. One that is available is logged out first, which makes its deliveries.
-// What is owed stays owed.
+// DeleteAgent deletes an agent and its events. An available agent is logged out first, which enqueues the deliveries of that change. Pending deliveries stay pending.
 func (s *Store) DeleteAgent(ctx context.Context, k AgentKey) error {
 	defer s.wake()
 	defer s.announce(k.Client)
@@ -250,7 +248,7 @@ func (s *Store) DeleteAgent(ctx context.Context, k AgentKey) error {
 	})
 }
 
-// deleteAgents deletes agents of a client, which are held.
+// deleteAgents deletes agents of a client. The agents are locked.
 func (s *Store) deleteAgents(tx *sqldb.Tx, client string, rows []agentRow) error {
 	if len(rows) == 0 {
 		return nil

@@ -38,7 +38,7 @@ func (r applicationRow) model() gen.Application {
 	return gen.Application{ID: r.ID, Name: r.Name, Access: r.Access, CreatedAt: wire(r.CreatedAt)}
 }
 
-// setSecret keeps what is needed to know a secret again, and forgets the secret.
+// setSecret keeps a keyed hash of a secret, by which hasSecret recognizes it.
 func (r *applicationRow) setSecret(secret string) {
 	r.HashKey = randomBytes(32)
 	r.Hash = keyedHash(r.HashKey, secret)
@@ -55,7 +55,7 @@ func keyedHash(key []byte, secret string) []byte {
 	return hash.Sum(nil)
 }
 
-// randomBytes never fails: crypto/rand would rather end the program.
+// randomBytes never fails: crypto/rand ends the program instead.
 func randomBytes(n int) []byte {
 	b := make([]byte, n)
 	_, _ = rand.Read(b)
@@ -148,7 +148,7 @@ func deleteApplications(tx *sqldb.Tx, where string, value any) error {
 	return tx.Exec("DELETE FROM applications WHERE "+where, value)
 }
 
-// AnyApplication is an application of whoever it is.
+// AnyApplication is an application of a client or of the operator.
 type AnyApplication struct {
 	gen.Application
 	Client string // empty for the operator's
@@ -221,7 +221,7 @@ func (s *Store) FirstOperator(ctx context.Context) (m gen.ApplicationSecret, mad
 	return r.withSecret(secret), made && err == nil, err
 }
 
-// RevokeApplication deletes the application of an id, whoever it is of, and its tokens.
+// RevokeApplication deletes the application of an id, a client's or the operator's, and its tokens.
 func (s *Store) RevokeApplication(ctx context.Context, id string) error {
 	return s.write(ctx, func(tx *sqldb.Tx) error {
 		n, err := gorm.G[applicationRow](tx.GORM()).Where("id = ?", id).Count(tx.Context(), "*")

@@ -34,7 +34,7 @@ type downtimes struct {
 	}
 }
 
-// isSlow says whether an error is that one statement or transaction took too long, which says nothing of the next one.
+// isSlow says whether an error is that one statement or transaction took too long, which does not predict the next one.
 func isSlow(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || postgres.IsStatementTimeout(err)
 }
@@ -49,7 +49,7 @@ func newDowntimes(log *slog.Logger, now func() time.Time) *downtimes {
 	return &downtimes{log: log, now: now, all: map[string]*downtime{}}
 }
 
-// note takes the result of a transaction that writes. What a caller has given up says nothing.
+// note takes the result of a transaction that writes. An error after the caller gave up says nothing of the database.
 func (d *downtimes) note(ctx context.Context, err error) {
 	switch cause := causeOf(err); {
 	case err == nil:
@@ -111,8 +111,7 @@ func (d *downtimes) succeeded() {
 	d.open.Store(int32(len(d.all))) //nolint:gosec // a handful
 }
 
-// read takes the result of a transaction that reads. The statements that fail are noted one by one, but not where it
-// began.
+// read takes the result of a transaction that reads. Failed statements are noted one by one by the statement log, a failed BEGIN is noted here.
 func (d *downtimes) read(ctx context.Context, err error) {
 	cause := causeOf(err)
 	if cause == nil || ctx.Err() != nil {
@@ -152,7 +151,7 @@ func commonCause(err error) string {
 	return err.Error()
 }
 
-// of is a log of statements that has reads that fail noted, too.
+// of wraps a log of statements so that failed reads are noted, too.
 func (d *downtimes) of(l logger.Interface) logger.Interface { return &readLog{l, d} }
 
 type readLog struct {
@@ -174,9 +173,9 @@ func (l *readLog) Trace(ctx context.Context, begin time.Time, fc func() (string,
 }
 
 const (
-	readinessEvery = time.Second     // at most, however many ask
-	readinessTimeout  = 3 * time.Second // for one probe
-	recentFailure = 2 * time.Second // in which a write has failed, so that the next one is not relied on
+	readinessEvery   = time.Second     // at most, however many ask
+	readinessTimeout = 3 * time.Second // for one probe
+	recentFailure    = 2 * time.Second // in which a write has failed, so that the next one may fail, too
 )
 
 // Ready returns nil when a change would be stored, and an error when it would not, when that is not known before ctx
@@ -197,7 +196,7 @@ func (s *Store) Ready(ctx context.Context) error {
 	return s.readiness.ask(ctx, s.monotonic, s.tryWrite)
 }
 
-// tryWrite writes what a change writes, in space that must be had first, and reads the end of what a change adds to.
+// tryWrite writes what a change writes, in newly allocated space, and reads the end of the tables that a change adds to.
 func (s *Store) tryWrite(ctx context.Context) error {
 	if err := s.engine.checkFiles(ctx); err != nil {
 		s.downtimes.note(ctx, err)
@@ -215,7 +214,7 @@ func (s *Store) tryWrite(ctx context.Context) error {
 	return publicError(err)
 }
 
-// readinessProbe is a look whether the store takes a write, which all share who ask within a second.
+// readinessProbe is a test write of the store. Its result is shared by all calls within a second.
 type readinessProbe struct {
 	mu     sync.Mutex
 	begun  time.Time

@@ -58,7 +58,7 @@ func firedBy(q sqldb.Querier, k AgentKey, changes []changeRow) (map[int64][]deli
 	return of, err
 }
 
-// explain says what became of a change, by what it noted itself and by those of its deliveries that are still kept.
+// explain says what a change meant to each event, by what its row notes and by its deliveries that are still kept.
 func (s *Store) explain(c changeRow, kept []deliveryRow) gen.AgentStatusChange {
 	typ := eventType(c.NewStatus)
 	events := each(kept, func(d deliveryRow) gen.EventOutcome { return c.outcome(d, typ) })
@@ -78,7 +78,7 @@ func (s *Store) explain(c changeRow, kept []deliveryRow) gen.AgentStatusChange {
 	return gen.AgentStatusChange{Change: c.model(), Events: events, Repeated: s.repeats.of(c)}
 }
 
-// unkeptIDs are the ids of a list, as rows have it, that no delivery is kept of.
+// unkeptIDs are the event ids of a row's list that have no kept delivery.
 func unkeptIDs(list string, kept []deliveryRow) (ids []int64) {
 	for text := range strings.SplitSeq(list, ",") {
 		id, err := strconv.ParseInt(text, 10, 64)
@@ -124,9 +124,9 @@ func unkeptOutcome(event int64, typ gen.EventType, more string) gen.EventOutcome
 }
 
 // repeatCounter counts how often a status was set that an agent had already, by the sequence number of the change that led to
-// it. That is for people who wonder why nothing was sent, and not worth a commit: it is written every second.
+// it. It answers why nothing was sent, and is not worth a commit of its own: it is written every second.
 type repeatCounter struct {
-	mu   sync.Mutex
+	mu     sync.Mutex
 	counts map[int64]repeat
 }
 
@@ -167,7 +167,7 @@ func (r *repeatCounter) snapshot() map[int64]repeat {
 	return maps.Clone(r.counts)
 }
 
-// forget takes off what is written by now.
+// forget subtracts what is written by now.
 func (r *repeatCounter) forget(sequences []int64, written map[int64]repeat) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -192,7 +192,7 @@ func (s *Store) writeRepeats(ctx context.Context) error {
 	return nil
 }
 
-// repeatsPerCommit is how many of them one commit writes, so that nobody waits long for the writer.
+// repeatsPerCommit is how many rows one commit updates, so that no request waits long for the writer.
 const repeatsPerCommit = 100
 
 func writeRepeatsOf(tx *sqldb.Tx, sequences []int64, seen map[int64]repeat) error {

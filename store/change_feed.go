@@ -50,7 +50,7 @@ func (s *Store) StatusChanges(
 		return err
 	})
 	if isNotFound(err) {
-		s.feeds.announce(client) // or who has asked for its next change since it is gone would be waited for for ever
+		s.feeds.announce(client) // else a request that asked for the next change after the deletion would wait for ever
 	}
 	return feed, err
 }
@@ -130,14 +130,13 @@ func oldestChange(q sqldb.Querier, client string, gone int64) (oldest int64, err
 	return sqldb.Value[int64](q, "SELECT coalesce(min(id), ?) FROM status_changes WHERE client_id = ? AND id > ?", gone+1, client, gone)
 }
 
-// feeds tells those who wait for changes of a client that there are some.
+// feeds wakes the requests that wait for changes of a client.
 type feeds struct {
 	mu      sync.Mutex
 	waiting map[string]chan struct{}
 }
 
-// NextChange returns a channel that is closed when a client's agents have changed. Whoever waits asks for it first, and
-// then whether there is something already.
+// NextChange returns a channel that is closed when a client's agents have changed. A caller gets the channel first, and then looks whether there is a change already.
 func (s *Store) NextChange(client string) <-chan struct{} {
 	s.feeds.mu.Lock()
 	defer s.feeds.mu.Unlock()
@@ -170,14 +169,13 @@ func (f *feeds) announceAll() {
 	}
 }
 
-// NewEpoch gives the database another epoch and returns it. Whoever goes on from a sequence number of the one before is
-// told so, from then on.
+// NewEpoch gives the database another epoch and returns it. From then on a request that continues from a sequence number of the previous epoch gets an *Error of kind Restarted.
 func (s *Store) NewEpoch(ctx context.Context) (string, error) {
 	epoch := newEpoch()
 	return epoch, s.write(ctx, func(tx *sqldb.Tx) error { return tx.Exec(epochSQL, epoch) })
 }
 
-// firstEpoch gives a copy that was never served an epoch: another one each time that the same copy is restored.
+// firstEpoch gives a copy that was never served an epoch: a new one each time that the same copy is restored.
 func (s *Store) firstEpoch(ctx context.Context) error {
 	return s.write(ctx, func(tx *sqldb.Tx) error { return tx.Exec(epochSQL+" WHERE epoch = ''", newEpoch()) })
 }

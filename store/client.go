@@ -38,7 +38,7 @@ func clientNotFound(id string) error {
 // findClient returns the row of a client, or that there is none.
 func findClient(q sqldb.Querier, id string) (clientRow, error) { return readClient(q, id, "") }
 
-// readClient is findClient with an end of the query that says how the row is held.
+// readClient is findClient with a locking clause.
 func readClient(q sqldb.Querier, id, how string) (clientRow, error) {
 	r, is, err := sqldb.Get[clientRow](q, clientSQL+how, id)
 	if err == nil && !is {
@@ -49,7 +49,7 @@ func readClient(q sqldb.Querier, id, how string) (clientRow, error) {
 
 var clientSQL = "SELECT " + sqldb.Columns[clientRow]() + " FROM clients WHERE id = ?"
 
-// lockClient is findClient, and nobody else changes the row before this transaction ends. Agents come before.
+// lockClient is findClient that locks the row until the transaction ends. Agents are locked before.
 func lockClient(tx *sqldb.Tx, id string) (clientRow, error) {
 	return readClient(tx, id, tx.ForUpdate(true))
 }
@@ -108,7 +108,7 @@ func newFeed(tx *sqldb.Tx, client string) error {
 		"ORDER BY id DESC LIMIT 1 ON CONFLICT (client_id) DO UPDATE SET sequence = excluded.sequence", client)
 }
 
-// agentsPerCommit is how many agents of a client are deleted in one transaction, so that nobody waits long for it.
+// agentsPerCommit is how many agents of a client are deleted in one transaction, so that no request waits long for the writer.
 const agentsPerCommit = 250
 
 // lockClientKey keeps a client from being deleted before the transaction ends, and so its id from becoming another
@@ -167,7 +167,7 @@ func (s *Store) deleteEmpty(tx *sqldb.Tx, id string) error {
 	return tx.Exec("DELETE FROM clients WHERE id = ?", id)
 }
 
-// lockSomeAgents holds the first agents of a client, which it returns, and then the client, so that there will be no more of them.
+// lockSomeAgents locks the first agents of a client, which it returns, and then the client, so that no agent is added.
 func lockSomeAgents(tx *sqldb.Tx, id string) (agents []agentRow, err error) {
 	for range 2 {
 		agents, err = gorm.G[agentRow](tx.GORM(), sqldb.Locking(tx)...).Where("client_id = ?", id).Order("id").Limit(agentsPerCommit).
@@ -204,23 +204,21 @@ func each[R, M any](rows []R, model func(R) M) []M {
 // has ended, the rows that they need get another id, which no client can have: the client's, a space and a random
 // text. A delivery's lane leads to its receiver and that to the secret, so nothing else changes.
 
-// earlierClientID is another id for what an earlier client with an id has left.
+// earlierClientID is a new id for the rows of an earlier client with the same id.
 func earlierClientID(client string) string { return client + " " + rand.Text() }
 
-// notOfEarlierSQL is so of a receiver r that does not belong to an earlier client with the id in a change c.
+// notOfEarlierSQL is true of a receiver r that does not belong to an earlier client with the id in a change c.
 const notOfEarlierSQL = "substr(r.client_id, 1, length(c.client_id) + 1) <> c.client_id || ' '"
 
-// busySQL is so of a receiver r with a lane that has deliveries which have not ended, that is held, or that a
-// delivery in flight elsewhere moves to. It names the states in the words of an index as well.
+// busySQL is true of a receiver r with a lane that has unfinished deliveries, that is leased, or that a delivery in flight elsewhere moves to. It repeats the states in the terms of a partial index.
 const busySQL = "EXISTS (SELECT 1 FROM lanes l WHERE l.receiver_id = r.id AND (l.pending > 0 OR l.lease_until IS NOT NULL OR " +
 	"EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = l.id) OR " +
 	"EXISTS (SELECT 1 FROM deliveries d WHERE d.lane_id = l.id AND d.state = 'parked' AND d.state IN ('failed', 'cancelled', 'parked'))))"
 
-// noneBusySQL is so of a row t that belongs to a client without a busy receiver.
+// noneBusySQL is true of a row t that belongs to a client without a busy receiver.
 const noneBusySQL = "NOT EXISTS (SELECT 1 FROM receivers r WHERE r.client_id = t.client_id AND " + busySQL + ")"
 
-// renameEarlierClient gives what an earlier client with an id has left, as far as that is needed, another id. The new client
-// takes the other receivers with their empty lanes, but not the state of their breakers.
+// renameEarlierClient gives the busy receivers and the secrets of an earlier client with the same id another id. The new client inherits the other receivers with their empty lanes, and their breakers are closed.
 func renameEarlierClient(tx *sqldb.Tx, client string) error {
 	left, err := leftReceivers(tx, client)
 	if err != nil {
@@ -251,8 +249,7 @@ type leftReceiver struct {
 
 func (r leftReceiver) id() int64 { return r.ID }
 
-// leftReceivers holds the receivers of a deleted client and returns them. No idle one becomes busy any more, since
-// that takes an agent or a replay of the client, or the client itself.
+// leftReceivers locks the receivers of a deleted client and returns them. An idle one can no longer become busy, since that needs an agent or a replay of the client, or the client itself.
 func leftReceivers(tx *sqldb.Tx, client string) ([]leftReceiver, error) {
 	return sqldb.Select[leftReceiver](tx, "SELECT r.id, "+busySQL+" AS busy FROM receivers r WHERE r.client_id = ? ORDER BY r.id"+
 		tx.ForUpdateOf("r", true), client)

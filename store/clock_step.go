@@ -11,8 +11,7 @@ import (
 )
 
 // All due times come from one clock. If that is put back, they are further away by as much, until the clock has made
-// up for the whole step. So the step is noticed, by the process that runs or at the next start, and taken off
-// whatever waits. A clock that is put forward only makes things due earlier.
+// up for the whole step. So the process that runs, or the next start, notices the step and subtracts it from all times that lie ahead. A clock that is put forward only makes things due earlier.
 
 const (
 	// clockNotedEvery is how often the clock's time is written down for the next start.
@@ -25,8 +24,8 @@ const (
 type clockWatch struct {
 	latest  atomic.Int64 // that was used
 	written int64
-	back    int64 // that the clock was put back, and that is not taken off yet
-	first   bool  // of the processes that notice this, it is the one that takes it off
+	back    int64 // that the clock was put back, and that is not subtracted yet
+	first   bool  // of the processes that notice this, it is the one that subtracts it
 }
 
 // use notes a time that is used, and returns it.
@@ -83,8 +82,7 @@ func (s *Store) compareClock(ctx context.Context) error {
 	return nil
 }
 
-// takeOffStep makes whatever waits due earlier, by as much as the clock was put back. Of several processes that
-// notice it, the one does so that comes first; if two do, things are due too early, and leases as they should be.
+// takeOffStep makes all that waits due earlier, by as much as the clock was put back. Of several processes that notice the step, the first subtracts it. If two do, deliveries are due too early, and leases are still right.
 func (s *Store) takeOffStep(ctx context.Context) (err error) {
 	w := &s.clock
 	if !w.first {
@@ -122,7 +120,7 @@ func (s *Store) claimStep(ctx context.Context) (first bool, err error) {
 	return first, err
 }
 
-// clockStepBack takes a step off what waits, few rows at a time, so that nothing waits long for the writer.
+// clockStepBack subtracts a step from times that lie ahead, few rows at a time, so that no request waits long for the writer.
 type clockStepBack struct {
 	*Store
 	back int64
@@ -170,13 +168,13 @@ func (s clockStepBack) deliveries(ctx context.Context) error {
 	})
 }
 
-// bringForward makes lanes that are not held due when their first delivery is, if that is earlier.
+// bringForward makes lanes that are not leased due when their first delivery is, if that is earlier.
 func (s clockStepBack) bringForward(tx *sqldb.Tx, lanes []int64) error {
 	return tx.Exec("UPDATE lanes SET due_at = (SELECT d.due_at "+headOfLaneSQL+") WHERE id IN ? AND lease_until IS NULL AND "+
 		"due_at + 0 > (SELECT d.due_at "+headOfLaneSQL+")", sqldb.Padded(lanes))
 }
 
-// lanes does so for lanes that are due later than their first delivery, and has none be probed later than now.
+// lanes brings lanes forward that are due later than their first delivery, and sets probe times in the future to now.
 func (s clockStepBack) lanes(ctx context.Context) error {
 	find := func(q sqldb.Querier, after int64) ([]int64, error) {
 		return sqldb.Select[int64](q, "SELECT id FROM lanes WHERE id > ? "+
@@ -195,8 +193,7 @@ func (s clockStepBack) lanes(ctx context.Context) error {
 	})
 }
 
-// leases has no lease end later than one that begins now: its holder goes by a clock of its own, by which it ends
-// before.
+// leases shortens leases to the end of one that begins now: the holder of a lease uses its own clock, by which the lease ends earlier.
 func (s clockStepBack) leases(ctx context.Context) error {
 	find := func(q sqldb.Querier, after int64) ([]int64, error) {
 		return sqldb.Select[int64](q, "SELECT id FROM lanes WHERE id > ? AND lease_until > ? ORDER BY id"+sqldb.Limit,
@@ -217,8 +214,7 @@ func (s clockStepBack) leases(ctx context.Context) error {
 	})
 }
 
-// receivers brings forward when breakers are probed, and the ends of pauses that receivers asked for. No outage
-// begins or ended later than now.
+// receivers brings forward the probes of breakers and the ends of pauses that receivers asked for. Outage times in the future are set to now.
 func (s clockStepBack) receivers(ctx context.Context) error {
 	find := func(q sqldb.Querier, after int64) ([]int64, error) {
 		now := s.now()

@@ -22,14 +22,12 @@ const copyRows = 10_000
 
 // Copied is how far the copy of a table is.
 type Copied struct {
-	Restarted        bool // what an earlier copy has left is taken away first; said once, before any table
+	Restarted   bool // the rows of an earlier copy are removed first; reported once, before any table
 	Table       string
 	Done, Total int64 // rows
 }
 
-// CopyTo copies all of an SQLite database, which nobody may serve meanwhile, into a PostgreSQL database that nothing of this
-// program is in, or that an earlier copy into was interrupted. It goes on where that was, unless the source was served since:
-// then it begins anew. Until all is there and was counted, the copy cannot be served. It tells of its progress now and then.
+// CopyTo copies an SQLite database into a PostgreSQL database. No process may serve the source meanwhile. The target must be empty or hold an interrupted copy. An interrupted copy continues, unless the source was served since: then it starts again. The target cannot be served until all rows are there and were counted. progress is called now and then.
 func CopyTo(ctx context.Context, from, to string, progress func(Copied)) error {
 	if postgres.IsURL(from) || !postgres.IsURL(to) {
 		return errors.New("a copy goes from sqlite:PATH to postgres://USER@HOST:PORT/DATABASE")
@@ -77,8 +75,7 @@ type copier struct {
 	progress func(Copied)
 }
 
-// copiedTable is a table that is copied. One whose rows have a key that only grows goes on after the last that is there;
-// others are small, and copied anew.
+// copiedTable is a table that is copied. If its key only grows, an interrupted copy continues after the last row; the other tables are small, and are copied again.
 type copiedTable struct{ name, key string }
 
 // copiedTables are the tables, in an order in which no row comes before one that it refers to.
@@ -102,7 +99,7 @@ var copiedTables = []copiedTable{
 	{"epochs", ""},
 }
 
-// claim makes sure that nobody serves the target, and that what is there is of this source as it is.
+// claim makes sure that no process serves the target, and that its rows are of this source as it is now.
 func (c copier) claim(ctx context.Context, name string) error {
 	mine, err := postgres.LockUnserved(ctx, c.target)
 	if err != nil {
@@ -243,7 +240,7 @@ func nextRow(rows *sql.Rows, names []string) ([]any, error) {
 	return values, nil
 }
 
-// proceed has the numbers that a table gives out go on after the last that the source has given out.
+// proceed continues the sequence of a table after the last number that the source used.
 func (c copier) proceed(ctx context.Context, t copiedTable) error {
 	var last int64
 	err := c.source.QueryRowContext(ctx, "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = ?), 0)", t.name).Scan(&last)
@@ -293,7 +290,7 @@ func (c copier) finish(ctx context.Context, to string) error {
 	return err
 }
 
-// release drops the leases of who served the source last.
+// release drops the leases of the process that served the source last.
 func release(ctx context.Context, to string) error {
 	s := &Store{Options: Options{URL: to}, copying: true, alongside: true}
 	if err := s.openAs(ctx); err != nil {

@@ -21,12 +21,12 @@ type DeliveryFilter struct {
 	Since, Until time.Time // of the change's making: from, and before
 }
 
-// undelivered is whether those are wanted that were not, or not yet, delivered, which have indexes of their own.
+// undelivered is whether deliveries are wanted that were not, or not yet, delivered. These have indexes of their own.
 func (f DeliveryFilter) undelivered() bool {
 	return f.State != "" && f.State != gen.DeliveryStateDelivered
 }
 
-// unfinished is whether those are wanted that have not ended.
+// unfinished is whether deliveries are wanted that have not ended.
 func (f DeliveryFilter) unfinished() bool {
 	return f.State == gen.DeliveryStatePending || f.State == gen.DeliveryStateParked
 }
@@ -36,7 +36,7 @@ func (f DeliveryFilter) byChange() bool {
 	return f.AgentID > 0 && f.EventID == 0 && !f.undelivered()
 }
 
-// sorted is whether all that an index leads to are looked at, and sorted: what an agent or an event is owed.
+// sorted is whether all rows that an index leads to are read and sorted: the pending deliveries of an agent or an event.
 func (f DeliveryFilter) sorted() bool {
 	return f.EventID > 0 && f.unfinished() || f.AgentID > 0 && f.State == gen.DeliveryStatePending
 }
@@ -49,7 +49,7 @@ type deliveryCondition struct {
 	after, before int64 // their ids are between these two, which need not exist
 }
 
-// terms are what must all be so.
+// terms are conditions that must all be true.
 type terms struct {
 	sql  []string
 	args []any
@@ -59,9 +59,7 @@ func (t *terms) add(term string, args ...any) {
 	t.sql, t.args = append(t.sql, term), append(t.args, args...)
 }
 
-// walk goes along an index: columns that have values, before the one in whose order it has the rows. With whole set it is
-// found by all columns together, as rows: else PostgreSQL may take the index of the ids alone, which has the order too, and
-// read what all others have to find what a client has that was quiet for long.
+// walk goes along an index: columns that have values, before the one in whose order it has the rows. With whole set, all columns are compared together, as rows. Else PostgreSQL may use the index of the ids alone, which has the order too, and read the rows of all other clients to find those of a client that was quiet for long.
 type walk struct {
 	columns []string
 	values  []any
@@ -72,7 +70,7 @@ func (x *walk) by(column string, value any) {
 	x.columns, x.values = append(x.columns, column), append(x.values, value)
 }
 
-// found has the columns be what they must be, unless they are within bounds.
+// found adds that the columns have their values, unless bound does.
 func (x walk) found(t *terms) {
 	for i := 0; i < len(x.columns) && !x.whole; i++ {
 		t.add(x.columns[i]+" = ?", x.values[i])
@@ -120,7 +118,7 @@ func (c *deliveryCondition) where() (where string, args []any) {
 	return strings.Join(t.sql, " AND "), t.args
 }
 
-// maxIDLag is further than the numbers of changes and the ids of their deliveries can be out of step, since transactions of
+// maxIDLag is more than the numbers of changes and the ids of their deliveries can be out of step, since transactions of
 // many changes that run side by side draw both in turn.
 const maxIDLag = "100000"
 
@@ -144,7 +142,7 @@ func (f DeliveryFilter) condition(q sqldb.Querier, client string) (*deliveryCond
 	return c, err
 }
 
-// of says whose deliveries, and by that which index leads to them: an operator keeps others from being used.
+// of says whose deliveries, and by that which index leads to them. An operator such as || ” keeps other indexes from being used.
 func (c *deliveryCondition) of(q sqldb.Querier, client string) error {
 	f := c.filter
 	if f.byChange() {

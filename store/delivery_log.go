@@ -36,9 +36,9 @@ func (r deliveryRow) model(last *attemptRow) gen.Delivery {
 
 // Why deliveries end of which the last attempt does not say why.
 const (
-	eventDeleted = "its event was deleted"
-	neverSent    = "its time was over before it could be sent"
-	neverConfirmed   = "its time was over before an attempt was confirmed"
+	eventDeleted   = "its event was deleted"
+	neverSent      = "its time was over before it could be sent"
+	neverConfirmed = "its time was over before an attempt was confirmed"
 )
 
 // reason is why a delivery ended, empty when its last attempt says so or it has not.

@@ -9,14 +9,13 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// What conditions on deliveries of a lane name: one of them, or all that an event is owed. Each is found by an index of its
-// own; the states beside them are written so that no other index seems to fit, which may have very many entries.
+// Conditions on deliveries of a lane: one of them, or the unfinished ones of an event. Each has an index of its own. The states next to them are written with || ” so that the planner does not choose a larger index.
 const (
 	byID    = "id = ?"
 	byEvent = "event_id = ? AND state IN ('pending', 'parked')"
 )
 
-// removeFromLane takes pending deliveries out of a lane, those that a condition names, and tells the lane.
+// removeFromLane gives the pending deliveries of a lane that match a condition another state, and updates the lane.
 func (s *Store) removeFromLane(tx *sqldb.Tx, lane int64, state, where string, args ...any) error {
 	now := s.now()
 	finished := &now
@@ -32,7 +31,7 @@ func (s *Store) removeFromLane(tx *sqldb.Tx, lane int64, state, where string, ar
 	return adjustLane(tx, lane, -int(done), now)
 }
 
-// cancelDeliveries ends all that is pending or parked of an event.
+// cancelDeliveries cancels all pending and parked deliveries of an event.
 func (s *Store) cancelDeliveries(tx *sqldb.Tx, event int64) error {
 	if err := lockLanesOfEvent(tx, event); err != nil {
 		return err
@@ -55,7 +54,7 @@ func pendingLanes(tx *sqldb.Tx, event int64) (lanes []int64, err error) {
 	return sqldb.Select[int64](tx, "SELECT DISTINCT lane_id FROM deliveries WHERE "+byEvent+" AND state || '' = 'pending' ORDER BY lane_id", event)
 }
 
-// lockLanesOfEvent holds all lanes that an event's deliveries which have not ended are in or move to, and some more.
+// lockLanesOfEvent locks all lanes that the unfinished deliveries of an event are in or move to, and some more.
 func lockLanesOfEvent(tx *sqldb.Tx, event int64, more ...int64) error {
 	if tx.Dialect() == sqldb.SQLite {
 		return nil
@@ -91,16 +90,14 @@ func (s *Store) redirect(tx *sqldb.Tx, e eventRow) error {
 	return err
 }
 
-// rememberURL notes with the attempts at deliveries, those that a condition names, how they were sent, before that is
-// corrected.
+// rememberURL stores URL and method with the attempts of the deliveries that match a condition, before the deliveries get others.
 func rememberURL(tx *sqldb.Tx, where string, args ...any) error {
 	const of = "(SELECT d.%s FROM deliveries d WHERE d.id = attempts.delivery_id)"
 	return tx.Exec("UPDATE attempts SET url = "+fmt.Sprintf(of, "url")+", method = "+fmt.Sprintf(of, "method")+
 		" WHERE url = '' AND delivery_id IN (SELECT id FROM deliveries WHERE "+where+")", args...)
 }
 
-// moveDeliveries takes an event's pending deliveries from a lane to the event's own. One in flight stays until its result; the
-// other lane is not claimed until then, and if it comes back unsent it follows.
+// moveDeliveries moves the pending deliveries of an event from a lane to the event's own. A delivery in flight stays until its result. The event's lane is not claimed until then, and if the delivery is not finished it follows.
 func (s *Store) moveDeliveries(tx *sqldb.Tx, e eventRow, from, now int64) error {
 	lane, err := findLane(tx, from)
 	if err != nil {
@@ -122,7 +119,7 @@ func (s *Store) moveDeliveries(tx *sqldb.Tx, e eventRow, from, now int64) error 
 	return changeLane(tx, from, e.LaneID, now, byEvent+" AND id <> ?", e.ID, flying)
 }
 
-// changeLane puts pending deliveries of a lane, those that a condition names, into another lane.
+// changeLane moves the pending deliveries of a lane that match a condition to another lane.
 func changeLane(tx *sqldb.Tx, from, to, now int64, where string, args ...any) error {
 	done, err := tx.ExecCount("UPDATE deliveries SET lane_id = ?, moved_to = NULL WHERE lane_id = ? AND state || '' = 'pending' AND "+where,
 		append([]any{to, from}, args...)...)
@@ -140,8 +137,7 @@ func parkedLanes(tx *sqldb.Tx, event int64) (lanes []int64, err error) {
 	return sqldb.Select[int64](tx, "SELECT DISTINCT lane_id FROM deliveries WHERE "+byEvent+" AND state || '' = 'parked' ORDER BY lane_id", event)
 }
 
-// unpark puts parked deliveries that were in a lane, those that a condition names, into another one or the same. One
-// that is still in flight in the other lane goes on there, as one that is in flight when its registration moves.
+// unpark moves the parked deliveries of a lane that match a condition to another lane or back into the same. A delivery that is still in flight in the other lane stays there until its result, as when its event moves.
 func unpark(tx *sqldb.Tx, to, from, now int64, where string, args ...any) error {
 	lane, err := findLane(tx, from)
 	if err != nil {
@@ -165,9 +161,7 @@ func unpark(tx *sqldb.Tx, to, from, now int64, where string, args ...any) error 
 	return adjustLane(tx, to, int(back), now)
 }
 
-// sendNow makes pending deliveries due at once, and what goes before them in their lanes, which are held: over a time
-// that they wait for by themselves, but not over a pause that their receiver has asked for. At an open breaker the
-// next probe is now. What is in flight stays so.
+// sendNow makes pending deliveries due at once, together with the earlier ones of their lanes. The lanes are locked. It ends the wait for the next attempt, but not a pause that the receiver asked for. If a breaker is open, the next probe is due now. Deliveries in flight stay in flight.
 func (s *Store) sendNow(tx *sqldb.Tx, ids ...int64) error {
 	last, err := sqldb.Select[deliveryRow](tx, "SELECT DISTINCT d.lane_id, d.change_id, d.id FROM deliveries d WHERE d.id IN ? "+
 		"AND d.state || '' = 'pending' ORDER BY d.lane_id, d.change_id, d.id", sqldb.Padded(ids))

@@ -19,7 +19,7 @@ const KeySize = 32
 // AES-256 in Galois counter mode.
 const encryptedPrefix = "sealed:"
 
-// secretCipher encrypts secrets at rest. Nil leaves them as they are.
+// secretCipher encrypts secrets at rest. A nil cipher leaves them as they are.
 type secretCipher struct{ cipher.AEAD }
 
 // newSecretCipher returns nil for no key.
@@ -44,7 +44,7 @@ func (s *secretCipher) encrypt(secret string) string {
 
 var errWrongKey = errors.New("the signing secrets in the database are encrypted, and the encryption key is not the one")
 
-// ErrLocked is what comes of all that needs a secret in a process without the key.
+// ErrLocked is returned by all that needs a secret in a process without the key.
 var ErrLocked = &Error{Kind: Unavailable, Message: "the signing secrets cannot be read here, try again", cause: errWrongKey}
 
 // decrypt returns a secret that was not encrypted as it is.
@@ -67,8 +67,7 @@ func (s *secretCipher) decrypt(stored string) (string, error) {
 	return string(plain), nil
 }
 
-// decryptAll makes stored secrets fit for use. One that cannot be opened was encrypted by another process, with a key that this
-// one lacks: what needs it is left to that one, and this one is not ready.
+// decryptAll decrypts stored secrets. A secret that cannot be decrypted was encrypted by another process, with a key that this one lacks: deliveries that need it are left to that process, and this one is not ready.
 func (s *Store) decryptAll(secrets ...*string) error {
 	for _, secret := range secrets {
 		plain, err := s.cipher.decrypt(*secret)
@@ -83,13 +82,13 @@ func (s *Store) decryptAll(secrets ...*string) error {
 	return nil
 }
 
-// decrypted is the row with its secrets for use.
+// decrypted is the row with its secrets decrypted.
 func (r headRow) decrypted(s *Store) (h headRow, err error) {
 	r.clientSecrets, err = r.clientSecrets.decrypted(s)
 	return r, err
 }
 
-// encryptSecrets looks whether the key is the right one, and encrypts what is not yet.
+// encryptSecrets checks the key, and encrypts the secrets that are not encrypted yet.
 func (s *Store) encryptSecrets(ctx context.Context) error {
 	stored, err := sqldb.Value[string](s.read(ctx), "SELECT coalesce((SELECT secret FROM secrets WHERE secret LIKE ? LIMIT 1), '')", encryptedPrefix+"%")
 	if err != nil {
@@ -104,7 +103,7 @@ func (s *Store) encryptSecrets(ctx context.Context) error {
 	return s.engine.eraseOverwritten(ctx)
 }
 
-// encryptPlain overwrites what it encrypts.
+// encryptPlain encrypts the secrets that are not encrypted yet, and overwrites them.
 func (s *Store) encryptPlain(tx *sqldb.Tx) error {
 	if tx.Dialect() == sqldb.SQLite {
 		if err := tx.Exec("PRAGMA secure_delete = ON"); err != nil {

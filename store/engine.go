@@ -44,7 +44,7 @@ type engine interface {
 	shrink(ctx context.Context) error
 	// allocate writes something that needs room on the disk, and leaves nothing of it.
 	allocate(tx *sqldb.Tx, now int64) error
-	// eraseOverwritten has what was overwritten leave the disk, as far as the engine keeps it apart.
+	// eraseOverwritten removes overwritten secrets from the engine's log on the disk, as far as the engine can.
 	eraseOverwritten(ctx context.Context) error
 
 	// announceNumbers comes before a transaction draws its first sequence number.

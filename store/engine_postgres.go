@@ -92,8 +92,8 @@ func (e *postgresEngine) maintain(context.Context) error   { return nil }
 func (e *postgresEngine) shrink(context.Context) error     { return nil } // it does so itself
 
 // allocate implements engine. It needs new pages, and the commit that follows needs the log, although the rows are rolled
-// back. It holds no lock that a reader or another process waits for. Rows of a rolled back savepoint are removed by vacuum
-// whatever others still read.
+// back. It takes no lock that a reader or another process waits for. Rows of a rolled back savepoint are removed by vacuum
+// whatever other transactions still read.
 func (e *postgresEngine) allocate(tx *sqldb.Tx, _ int64) error {
 	return errors.Join(tx.Queue("SAVEPOINT room"),
 		tx.Queue("INSERT INTO probe_room (filler) SELECT repeat('x', 7000) FROM generate_series(1, 2)"),
@@ -114,8 +114,8 @@ func (e *postgresEngine) visibleUpTo(ctx context.Context) (int64, error) {
 }
 
 const (
-	notifyEvery = 5 * time.Millisecond // at most, since each takes a lock of the whole server
-	maxMessageClients  = 100                  // that a message names
+	notifyEvery       = 5 * time.Millisecond // at most, since each takes a lock of the whole server
+	maxMessageClients = 100                  // that a message names
 )
 
 // peers are the other processes that serve a PostgreSQL database. They send each other messages about changes that

@@ -29,12 +29,11 @@ const (
 	Invalid                     // the request cannot be carried out as it is
 	Unavailable                 // the database does not answer; nothing was done
 	Truncated                   // it is no longer kept
-	Restarted                   // what it goes on from is of another epoch
+	Restarted                   // the sequence number is of another epoch
 	KeyReused                   // another request had the Idempotency-Key
 )
 
-// Error is an error that may be shown to whoever made the request. Every other error that leaves this package is
-// internal.
+// Error is an error that may be shown to the caller of the API. Every other error that leaves this package is internal.
 type Error struct {
 	Kind    Kind
 	Message string           // for people
@@ -51,7 +50,7 @@ func (e *Error) Error() string { return e.Message }
 // Unwrap returns what the database said, if it said anything.
 func (e *Error) Unwrap() error { return e.cause }
 
-// Logged says whether the store logs what an error comes from, once for all that fail of it.
+// Logged says whether the store logs the cause of an error, once for all requests that fail by it.
 func (e *Error) Logged() bool {
 	return e.Kind == Unavailable && e.Message == unavailableMessage && e.cause != nil && !isClosed(e.cause)
 }
@@ -93,7 +92,7 @@ func isContended(err error) bool {
 	return sqlite.IsContended(err) || postgres.IsLockTimeout(err) || postgres.IsRetryable(err)
 }
 
-// isDatabaseFailure says whether an error is of the database, and not of what a transaction did or of who was in its way.
+// isDatabaseFailure says whether an error is of the database, and not of what a transaction did or of another transaction in its way.
 func isDatabaseFailure(err error) bool {
 	var trouble *Error
 	return errors.As(err, &trouble) && !postgres.IsLockTimeout(err)

@@ -110,8 +110,7 @@ func laneAfter(tx *sqldb.Tx, k AgentKey, e eventRow, rawURL string) (int64, erro
 	return ensureLane(tx, k, rawURL)
 }
 
-// UpdateEvent changes an event; a field that is nil stays as it is. What is not sent yet takes the new URL and method,
-// and is due at once.
+// UpdateEvent changes an event; a field that is nil stays as it is. Unfinished deliveries get the new URL and method, and are due at once.
 func (s *Store) UpdateEvent(
 	ctx context.Context, k AgentKey, id int64, u gen.AgentEventUpdate,
 ) (m gen.AgentEvent, err error) {
@@ -181,8 +180,7 @@ func (s *Store) EventState(ctx context.Context, k AgentKey, id int64) (gen.Agent
 	return e.state(), err
 }
 
-// SetEventState enables or disables an event. The deliveries of a disabled one are parked: they leave their lane and
-// hold up nobody. When it is enabled they take their place by sequence among what is still pending.
+// SetEventState enables or disables an event. The deliveries of a disabled one are parked: they leave their lane and block no other. When the event is enabled, they return to their lane in the order of their changes.
 func (s *Store) SetEventState(
 	ctx context.Context, k AgentKey, id int64, state gen.AgentEventStateValue,
 ) (m gen.AgentEventState, err error) {

@@ -15,7 +15,7 @@ import (
 // maxTestDeliveries is how many tests of an event are kept.
 const maxTestDeliveries = 100
 
-// TestDelivery is a test of an event: a delivery that is in no lane, and its one attempt.
+// TestDelivery is a test delivery of an event, which is in no lane, and its one attempt.
 type TestDelivery struct {
 	ID      int64
 	Sent    webhook.Delivery
@@ -58,7 +58,7 @@ func (s *Store) NewTestDelivery(ctx context.Context, k AgentKey, event int64) (d
 	return d, err
 }
 
-// testDelivery is what is sent, but for its id and secrets.
+// testDelivery is the delivery of a row, without its id and secrets.
 func testDelivery(r testDeliveryRow) webhook.Delivery {
 	h := headRow{Kind: r.Kind, Name: "test", EventSource: gen.EventSourceAPI, NewStatus: gen.AgentStatusValueAvailable}
 	if r.EventType == gen.EventTypeAgentLogout {
@@ -71,7 +71,7 @@ func testDelivery(r testDeliveryRow) webhook.Delivery {
 	}
 }
 
-// SaveTestDelivery stores a test of an event, and forgets the oldest. One that succeeded is a sign of life of its receiver.
+// SaveTestDelivery stores a test delivery of an event, and deletes the oldest. If it was delivered, its receiver is alive.
 func (s *Store) SaveTestDelivery(ctx context.Context, event int64, kind gen.AgentType, d webhook.Delivery, a webhook.Attempt) (TestDelivery, error) {
 	r := testDeliveryRow{
 		EventID: event, WebhookID: d.WebhookID, URL: d.URL, Method: d.Method, EventType: d.EventType, Kind: kind,
@@ -99,8 +99,7 @@ func deleteOldTests(tx *sqldb.Tx, event int64) error {
 		"ORDER BY id DESC LIMIT 1 OFFSET ?)", event, event, maxTestDeliveries)
 }
 
-// noteTestSuccess notes that the receiver of an event has taken a test of it, unless that was sent to where the event was
-// before.
+// noteTestSuccess notes a delivered test as a success of the event's receiver, unless the event has another URL by now.
 func (s *Store) noteTestSuccess(tx *sqldb.Tx, event int64, sentTo string) error {
 	r, is, err := sqldb.Get[receiverRow](tx, "SELECT "+sqldb.Columns[receiverRow]()+" FROM receivers WHERE id = (SELECT l.receiver_id "+
 		"FROM agent_events e JOIN lanes l ON l.id = e.lane_id WHERE e.id = ? AND e.url = ?)"+tx.ForUpdate(true), event, sentTo)

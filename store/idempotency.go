@@ -69,8 +69,7 @@ type idempotencyRow struct {
 func (idempotencyRow) TableName() string { return "idempotency_keys" }
 
 // reserve takes a key that is new, or older than a day, and says whether it has. On PostgreSQL a second transaction
-// with the same key waits here for the first. It holds the application before the client, as a deletion of the client
-// does not: if the two meet, PostgreSQL ends one of them, which is tried again.
+// with the same key waits here for the first. It locks the application before the client, which a deletion of the client does not: if the two meet, PostgreSQL ends one of them, which is tried again.
 func (s *Store) reserve(tx *sqldb.Tx, k Idempotency) (first bool, err error) {
 	taken, err := tx.ExecCount("INSERT INTO idempotency_keys (application, hash, client_id, fingerprint, answer, created_at) "+
 		"SELECT number, ?, ?, ?, '', ? FROM applications WHERE number = ? ON CONFLICT (application, hash) DO UPDATE SET "+
@@ -137,7 +136,7 @@ func (s *Store) saveAnswer(tx *sqldb.Tx, k Idempotency, answer any) error {
 		key.encrypt(string(text)), k.Application, k.hash())
 }
 
-// hash is what a key is found by. It tells nothing of the key that answers are encrypted with.
+// hash is the hash that the record of a key is found by. It reveals nothing of the key that encrypts answers.
 func (k Idempotency) hash() []byte {
 	hash, _ := k.derive(nil, "agentevents: the row of an Idempotency-Key")
 	return hash

@@ -11,14 +11,11 @@ import (
 )
 
 // A lane is one agent and one receiver. At most one of its deliveries is in flight, and they go in the order of the
-// changes. Its row is what everybody who touches it meets at:
+// changes. All that touches a lane locks its row:
 //
 //   - A status change adds to `pending` and makes an empty lane due.
-//   - A claim leases it, raises `claim` and notes which delivery it gave out. While the lane is held, `due_at` is the
-//     end of the lease, so that a holder who died is noticed by the same look at `due_at`.
-//   - What takes deliveries out of it lowers `pending` by the rows that it really changed, and makes the lane due if
-//     nobody holds it and anything is left. Without that, a deletion while its delivery is in flight would strand the
-//     next one for ever.
+//   - A claim leases it, raises `claim` and notes which delivery it gave out. While the lane is leased, `due_at` is the end of the lease, so that the claim that looks at `due_at` notices a dead holder, too.
+//   - A removal of deliveries lowers `pending` by the rows that it really changed, and makes the lane due if it is not leased and not empty. Else a deletion while a delivery is in flight would leave the next one stuck for ever.
 type laneRow struct {
 	ID         int64 `gorm:"primaryKey"`
 	ReceiverID int64
@@ -29,10 +26,10 @@ type laneRow struct {
 
 func (laneRow) TableName() string { return "lanes" }
 
-// leased says whether a worker has the lane at a time.
+// leased says whether a worker holds the lane at a time.
 func (r laneRow) leased(now int64) bool { return r.LeaseUntil != nil && *r.LeaseUntil > now }
 
-// inFlight is the delivery that a worker has at a time, or 0.
+// inFlight is the id of the delivery that a worker holds at a time, or 0.
 func (r laneRow) inFlight(now int64) int64 {
 	if !r.leased(now) || r.DeliveryID == nil {
 		return 0
@@ -50,7 +47,7 @@ func ensureLane(tx *sqldb.Tx, k AgentKey, rawURL string) (id int64, err error) {
 }
 
 // ensure returns the id of the row of a table that has three or four unique values, which it makes if there is none.
-// One that is there is not held.
+// An existing row is not locked.
 func ensure(tx *sqldb.Tx, table, columns string, values ...any) (id int64, err error) {
 	marks := strings.TrimPrefix(strings.Repeat(", ?", len(values)), ", ")
 	find := "SELECT coalesce((SELECT id FROM " + table + " WHERE (" + columns + ") = (" + marks + ")), 0)"
@@ -64,13 +61,12 @@ func ensure(tx *sqldb.Tx, table, columns string, values ...any) (id int64, err e
 	return sqldb.Value[int64](tx, find, values...)
 }
 
-// findLane returns the row of a lane and, where transactions run side by side, holds it until the commit.
+// findLane returns the row of a lane and, on PostgreSQL, locks it until the commit.
 func findLane(tx *sqldb.Tx, id int64) (laneRow, error) {
 	return gorm.G[laneRow](tx.GORM(), sqldb.Locking(tx)...).Where("id = ?", id).Take(tx.Context())
 }
 
-// laneAddition is how many deliveries a lane gets, when they are due, and of one that is leased at once the first of them and the
-// end of the lease.
+// laneAddition is how many deliveries a lane gets, and when they are due. If the lane is leased at once, it has the first of them and the end of the lease.
 type laneAddition struct {
 	LaneID int64  `json:"lane_id"`
 	More   int64  `json:"more"`
@@ -79,8 +75,7 @@ type laneAddition struct {
 	Until  *int64 `json:"until"`
 }
 
-// addToLanes tells lanes, which are held, of new deliveries. The head of a lane that has one stays what it is, and so does
-// when it is due.
+// addToLanes adds new deliveries to lanes, which are locked. A lane that is not empty keeps its head and its due time.
 func addToLanes(tx *sqldb.Tx, debts []laneAddition) error {
 	if len(debts) == 0 {
 		return nil
@@ -90,9 +85,7 @@ func addToLanes(tx *sqldb.Tx, debts []laneAddition) error {
 		"claim = claim + CASE WHEN x.first IS NULL THEN 0 ELSE 1 END FROM ? AS x WHERE lanes.id = x.lane_id", sqldb.Table(tx, debts))
 }
 
-// adjustLane adds to what is pending in a lane (or takes from it) and makes it due now if nobody holds it and anything is
-// left; one that is due already keeps its place among the others. A claim then finds out when its head, which may be
-// another now, is really due.
+// adjustLane adds to the number of pending deliveries of a lane, or subtracts from it, and makes the lane due now if it is not leased and not empty. A lane that is due already keeps its place among the others. A claim then finds when its head, which may be another one now, is really due.
 func adjustLane(tx *sqldb.Tx, lane int64, by int, now int64) error {
 	return tx.Exec("UPDATE lanes SET pending = pending + ?, due_at = CASE "+
 		"WHEN lease_until > ? THEN due_at WHEN pending + ? <= 0 THEN NULL WHEN due_at < ? THEN due_at ELSE ? END WHERE id = ?",
@@ -102,19 +95,18 @@ func adjustLane(tx *sqldb.Tx, lane int64, by int, now int64) error {
 const (
 	// headOfLaneSQL is the rest of a subselect on deliveries d: the first that is pending in a lane.
 	headOfLaneSQL = "FROM deliveries d WHERE d.lane_id = lanes.id AND d.state = 'pending' ORDER BY d.change_id, d.id LIMIT 1"
-	// setReleasedSQL is what a lane is set to that nobody holds: due when its head is.
+	// setReleasedSQL ends the lease of a lane: it is due when its head is.
 	setReleasedSQL = "lease_until = NULL, delivery_id = NULL, due_at = (SELECT d.due_at " + headOfLaneSQL + ")"
-	// setLeasedSQL is what a lane is set to that somebody holds; the time that the lease ends goes in twice.
+	// setLeasedSQL leases a lane; its two parameters are both the end of the lease.
 	setLeasedSQL = "lease_until = ?, due_at = ?, delivery_id = (SELECT d.id " + headOfLaneSQL + ")"
 )
 
-// releaseLane ends a claim: the lane is due when its head is, which it returns, nil when the lane is empty.
+// releaseLane ends a claim and returns when the lane is due, nil if it is empty.
 func releaseLane(tx *sqldb.Tx, lane int64) (due *int64, err error) {
 	return sqldb.Value[*int64](tx, "UPDATE lanes SET "+setReleasedSQL+" WHERE id = ? RETURNING due_at", lane)
 }
 
-// dropLeases lets every lane go, at the start of the one process that owns SQLite's file: whoever held one is gone. A
-// probe that it had begun is begun again. With PostgreSQL somebody else may hold them.
+// dropLeases releases all lanes, at the start of the one process that owns SQLite's file: the process that leased them has ended. A probe that it had begun is repeated. With PostgreSQL, another process may hold the leases.
 func (s *Store) dropLeases(ctx context.Context) error {
 	if !s.engine.servesAlone() {
 		return nil
@@ -136,8 +128,7 @@ func (s *Store) releaseAll(tx *sqldb.Tx) error {
 	return tx.Exec("UPDATE lanes SET " + setReleasedSQL + " WHERE lease_until IS NOT NULL")
 }
 
-// On PostgreSQL transactions run side by side, and what they lock, they keep until their end. So that none waits for
-// another that waits for it, all lock what they need in one order, each before it reads what depends on it:
+// On PostgreSQL transactions run side by side, and what they lock, they keep until their end. To avoid deadlocks, all lock what they need in one order, each before it reads what depends on it:
 //
 //  0. an Idempotency-Key, by its record
 //  1. agents by id; a transaction that changes an agent's events locks the agent

@@ -17,14 +17,13 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// logCommitted has a line be logged when, and only if, a transaction is committed, by the caller whom that was for: a log
-// that is not read must not keep the writer from its work.
+// logCommitted logs a line when, and only if, a transaction is committed. The goroutine of its caller writes the line: a blocked log must not block the writer.
 func (s *Store) logCommitted(tx *sqldb.Tx, level slog.Level, message string, attrs ...slog.Attr) {
 	ctx := tx.Context()
 	tx.AfterCommit(func() { s.Log.LogAttrs(ctx, level, message, attrs...) })
 }
 
-// logSubject is a delivery as lines are about it.
+// logSubject is a delivery as the log names it.
 type logSubject struct {
 	ID, EventID, ChangeID, AgentID        int64
 	Attempts                              int // since it was last sent again
@@ -61,7 +60,7 @@ func (r origin) String() string {
 	return fmt.Sprintf("%s://%s", r.scheme, net.JoinHostPort(r.host, strconv.Itoa(r.port)))
 }
 
-// attemptAttrs is what an attempt came to: the status, if there was an answer, and what went wrong, if there was none or
+// attemptAttrs is the result of an attempt: the status, if there was an answer, and what went wrong, if there was none or
 // not all of it.
 func attemptAttrs(a webhook.Attempt) (attrs []slog.Attr) {
 	if a.Status != 0 {
@@ -73,7 +72,7 @@ func attemptAttrs(a webhook.Attempt) (attrs []slog.Attr) {
 	return attrs
 }
 
-// logFailures has a line be logged for each result with which a delivery has failed.
+// logFailures logs a line for each result that failed its delivery.
 func (s *Store) logFailures(tx *sqldb.Tx, results ...*result) error {
 	failures, _ := partition(results, func(r *result) bool { return r.ends() && finalState(r.outcome.Verdict) == stateFailed })
 	if len(failures) == 0 {
@@ -88,7 +87,7 @@ func (s *Store) logFailures(tx *sqldb.Tx, results ...*result) error {
 	return err
 }
 
-// logDisabled has a line be logged about an event that was disabled because of the answer to a delivery.
+// logDisabled logs an event that was disabled because of the answer to a delivery.
 func (s *Store) logDisabled(tx *sqldb.Tx, delivery int64, reason string) error {
 	found, err := logSubjects(tx, delivery)
 	for _, d := range found {
@@ -97,8 +96,7 @@ func (s *Store) logDisabled(tx *sqldb.Tx, delivery int64, reason string) error {
 	return err
 }
 
-// logBreaker has a line be logged when an attempt opens the breaker of a receiver or closes it, and counts
-// openings.
+// logBreaker logs that an attempt opened or closed the breaker of a receiver, and counts openings.
 func (s *Store) logBreaker(tx *sqldb.Tx, before, after receiverRow, a webhook.Attempt) error {
 	if before.open() == after.open() {
 		return nil
@@ -132,9 +130,7 @@ func (r clientOrigin) String() string { return origin{r.Scheme, r.Host, r.Port}.
 // closeWait is how long the end of a store waits for a log that is not read.
 const closeWait = time.Second
 
-// asyncHandler is the handler of a log that may be written with a lock held, and by the goroutine that writes to the
-// database: a log may not be read for any time, and then only what it is given waits. It is for lines that are few,
-// since it keeps them all.
+// asyncHandler is the handler of a log that may be written with a lock held, and by the goroutine that writes to the database. If the log is blocked, its lines wait in memory, and the caller does not. It is for few lines, since it keeps them all.
 type asyncHandler struct {
 	slog.Handler
 	queue *asyncQueue
@@ -146,7 +142,9 @@ type asyncQueue struct {
 	idle  chan struct{} // closed when all is written; nil if nothing is being written
 }
 
-func newAsyncHandler(log *slog.Logger) asyncHandler { return asyncHandler{log.Handler(), &asyncQueue{}} }
+func newAsyncHandler(log *slog.Logger) asyncHandler {
+	return asyncHandler{log.Handler(), &asyncQueue{}}
+}
 
 // Handle implements slog.Handler.
 func (a asyncHandler) Handle(ctx context.Context, r slog.Record) error {
@@ -161,7 +159,9 @@ func (a asyncHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 }
 
 // WithGroup implements slog.Handler.
-func (a asyncHandler) WithGroup(name string) slog.Handler { return asyncHandler{a.Handler.WithGroup(name), a.queue} }
+func (a asyncHandler) WithGroup(name string) slog.Handler {
+	return asyncHandler{a.Handler.WithGroup(name), a.queue}
+}
 
 func (q *asyncQueue) add(line func()) {
 	q.mu.Lock()

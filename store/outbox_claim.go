@@ -50,8 +50,7 @@ WHERE (v.waits IS NULL OR v.waits <= ?) AND r.id NOT IN ?
 ORDER BY turn, l.due_at, l.id` + sqldb.Limit
 }
 
-// freshLanesSQL finds the due lanes of some changes, in the same order. One whose lease has run out is left to who looks at all:
-// what was in flight may have to go elsewhere first. That a time is written with + 0 keeps lanes that are named, here and
+// freshLanesSQL finds the due lanes of some changes, in the same order. A lane whose lease has run out is left to a claim that looks at all lanes: its delivery in flight may have to move first. That a time is written with + 0 keeps lanes that are named, here and
 // elsewhere, from being looked for among all that are due, of which there were none when PostgreSQL made its plan.
 const freshLanesSQL = `
 SELECT l.id, l.receiver_id, v.failures,
@@ -62,7 +61,7 @@ WHERE l.due_at + 0 <= ? AND l.lease_until IS NULL AND NOT EXISTS (SELECT 1 FROM 
 	AND (v.waits IS NULL OR v.waits <= ?) AND l.receiver_id NOT IN ?
 ORDER BY turn, l.due_at, l.id` + sqldb.Limit
 
-// freshChanges is what a claim is to look at.
+// freshChanges are the changes since the last claim, whose lanes the next one looks at.
 type freshChanges struct {
 	mu      sync.Mutex
 	changes []int64
@@ -90,12 +89,12 @@ func (f *freshChanges) drain() (changes []int64, all bool) {
 	return changes, all
 }
 
-// retryContended is how long a claim waits for other processes who had what it found.
+// retryContended is how long a dispatcher waits after a claim of which other processes leased the lanes first.
 const retryContended = 50 * time.Millisecond
 
-// Claim implements webhook.Outbox. What it leaves is for one that looks at all lanes.
+// Claim implements webhook.Outbox. If it fails or leaves lanes, the next one looks at all lanes.
 func (s *Store) Claim(ctx context.Context, room webhook.ClaimLimits) (claimed []webhook.Delivery, next time.Duration, err error) {
-	if s.locked.Load() { // who can read the secrets is not to find lanes taken
+	if s.locked.Load() { // a process that can read the secrets must find the lanes free
 		return nil, 0, ErrLocked
 	}
 	changes, all := s.freshChanges.drain()
@@ -139,8 +138,7 @@ func (s *Store) Claim(ctx context.Context, room webhook.ClaimLimits) (claimed []
 	return claimed, next, nil
 }
 
-// findDueLanes picks the lanes that a claim takes, of all or of those of some changes, and says whether it found more than
-// there was room for.
+// findDueLanes picks the lanes of a claim, among all or among those of some changes, and says whether it found more than there was room for.
 func (s *Store) findDueLanes(tx *sqldb.Tx, room webhook.ClaimLimits, changes []int64) ([]dueLane, bool, error) {
 	switch {
 	case room.Fresh && len(changes) == 0:
@@ -155,8 +153,7 @@ func (s *Store) findDueLanes(tx *sqldb.Tx, room webhook.ClaimLimits, changes []i
 	return s.dueLanes(tx, room)
 }
 
-// followMoves lets deliveries go where their registration has moved to while they were in flight, if nobody has them any
-// more. That must not wait for a claim of their lane: it may itself be waiting for one that is to come from there.
+// followMoves moves deliveries to the lane that their event has moved to while they were in flight, once their lease has ended. This must not wait for a claim of their lane: that lane may itself wait for a delivery that moves into it.
 func (s *Store) followMoves(tx *sqldb.Tx) error {
 	now := s.now()
 	rows, err := stragglers(tx, now)
@@ -178,12 +175,12 @@ func (s *Store) followMoves(tx *sqldb.Tx) error {
 
 func movedTo(r deliveryRow) int64 { return *r.MovedTo }
 
-// sameMove says whether a straggler still is where another look has seen it.
+// sameMove says whether a straggler is still where it was before.
 func (r deliveryRow) sameMove(before deliveryRow) bool {
 	return r.ID == before.ID && r.LaneID == before.LaneID && *r.MovedTo == *before.MovedTo
 }
 
-// stragglers lists deliveries that nobody has any more and that are to follow elsewhere.
+// stragglers lists deliveries that are no longer in flight and must follow their event to another lane.
 func stragglers(tx *sqldb.Tx, now int64) (rows []deliveryRow, err error) {
 	return sqldb.Select[deliveryRow](tx, "SELECT d.id, d.lane_id, d.moved_to FROM deliveries d JOIN lanes l ON l.id = d.lane_id "+
 		"WHERE d.moved_to IS NOT NULL AND (l.delivery_id IS DISTINCT FROM d.id OR l.lease_until IS NULL OR l.lease_until <= ?)",
@@ -237,8 +234,7 @@ func pickLanes(room webhook.ClaimLimits, tx *sqldb.Tx, among string, args ...any
 	return lanes, len(found) == room.Lanes, nil
 }
 
-// takeHeads returns the heads of lanes that were leased. What is not to be sent after all is put where it belongs: a head that is
-// not due yet waits, one whose window is over has failed. Only what is sent can be a probe.
+// takeHeads returns the heads of leased lanes that are to be sent. A head that is not due yet waits, one whose window is over fails, and both release their lane. Only a head that is sent can be a probe.
 func (s *Store) takeHeads(tx *sqldb.Tx, due []dueLane) (heads []headRow, err error) {
 	if len(due) == 0 {
 		return nil, nil
@@ -248,7 +244,7 @@ func (s *Store) takeHeads(tx *sqldb.Tx, due []dueLane) (heads []headRow, err err
 	if err != nil {
 		return nil, err
 	}
-	if len(found) < len(due) { // what the holder of a lost lease had was cancelled
+	if len(found) < len(due) { // the delivery of a lost lease was cancelled
 		err := tx.Exec("UPDATE lanes SET "+setReleasedSQL+" WHERE id IN ? AND delivery_id IS NULL", lanes)
 		if err != nil {
 			return nil, err
@@ -268,7 +264,7 @@ func (s *Store) takeHeads(tx *sqldb.Tx, due []dueLane) (heads []headRow, err err
 
 func laneID(l dueLane) int64 { return l.ID }
 
-// leaseLanes leases those of some lanes that nobody else has taken since they were found, and returns them.
+// leaseLanes leases those lanes that no other process has leased since they were found, and returns them.
 func (s *Store) leaseLanes(tx *sqldb.Tx, due []dueLane) ([]dueLane, error) {
 	held, err := tx.LockRows("lanes", each(due, laneID), false)
 	if err != nil {
@@ -286,7 +282,7 @@ func (s *Store) leaseLanes(tx *sqldb.Tx, due []dueLane) ([]dueLane, error) {
 	return slices.DeleteFunc(due, func(l dueLane) bool { return !slices.Contains(taken, l.ID) }), err
 }
 
-// requeue lets a lane go whose head is not sent, and fails that if it is over.
+// requeue releases a lane whose head is not sent. It fails the head if its window is over.
 func (s *Store) requeue(tx *sqldb.Tx, h headRow, over bool) error {
 	if over {
 		if err := s.removeFromLane(tx, h.LaneID, stateFailed, byID, h.ID); err != nil {
@@ -300,7 +296,7 @@ func (s *Store) requeue(tx *sqldb.Tx, h headRow, over bool) error {
 	return err
 }
 
-// untilNext is how long it is until the next lane is due, or negative if nobody has looked at all lanes.
+// untilNext is how long it is until the next lane is due, or negative if that is not known or no lane is.
 func (s *Store) untilNext(tx *sqldb.Tx, fresh, more bool) (time.Duration, error) {
 	switch {
 	case more:

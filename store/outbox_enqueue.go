@@ -30,10 +30,10 @@ func findEvents(tx *sqldb.Tx, changes []*statusChange) error {
 	return err
 }
 
-// targetLane is a lane that a change adds to, as it is before.
+// targetLane is a lane that a change adds a delivery to, as it is before.
 type targetLane struct {
 	ID, ReceiverID, Claim int64
-	Free                  bool // it is empty, and neither is it held nor does its receiver wait or have others that are due
+	Free                  bool // it is empty and not leased, and its receiver neither waits nor has other lanes that are due
 	Epoch                 string
 	clientSecrets
 }
@@ -55,8 +55,7 @@ func (c *statusChange) lanes() (lanes []int64) {
 	return lanes
 }
 
-// targetLanesSQL reads lanes with what it takes to send what comes first in them. That no other lane of the receiver is due lets
-// those that have waited go before.
+// targetLanesSQL reads lanes with all that sending their first delivery needs. A lane is not free while another lane of its receiver is due, which has waited longer.
 const targetLanesSQL = "SELECT l.id, l.receiver_id, l.claim, " + clientSecretsSQL + ", (SELECT epoch FROM epochs) AS epoch, " +
 	"l.pending = 0 AND l.lease_until IS NULL AND r.failures < ? AND (r.waits IS NULL OR r.waits <= ?) " +
 	"AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = l.id) " +
@@ -64,7 +63,7 @@ const targetLanesSQL = "SELECT l.id, l.receiver_id, l.claim, " + clientSecretsSQ
 	"FROM lanes l JOIN receivers r ON r.id = l.receiver_id LEFT JOIN secrets s ON s.client_id = r.client_id " +
 	"WHERE l.id IN ? ORDER BY l.id"
 
-// lockTargetLanes holds the lanes of changes and returns them, unless it is to wait without those that somebody else holds.
+// lockTargetLanes locks the lanes of changes and returns them. If it does not wait, it leaves out lanes that another transaction has locked.
 func (s *Store) lockTargetLanes(tx *sqldb.Tx, changes []*statusChange, wait bool) (targetLanes, error) {
 	ids := map[int64]bool{}
 	for _, c := range changes {
@@ -88,13 +87,13 @@ func (s *Store) readTargetLanes(tx *sqldb.Tx, ids []int64, wait bool) (rows []ta
 	return sqldb.Select[targetLane](tx, targetLanesSQL+tx.ForUpdateOf("l", wait), webhook.Failures, now, now, sqldb.Padded(ids))
 }
 
-// newDelivery is a delivery that a change makes.
+// newDelivery is a delivery of a change.
 type newDelivery struct {
 	change *statusChange
 	row    deliveryRow
 }
 
-// enqueue makes one delivery for each event that changes fire, and tells their lanes.
+// enqueue inserts one delivery for each event that changes fire, and adds them to their lanes.
 func (s *Store) enqueue(tx *sqldb.Tx, changes []*statusChange, lanes targetLanes) error {
 	all := s.newDeliveries(changes)
 	if len(all) == 0 {
@@ -124,7 +123,7 @@ func (s *Store) newDeliveries(changes []*statusChange) (all []newDelivery) {
 	return all
 }
 
-// laneAdditions are what lanes get. Parked deliveries are in no lane.
+// laneAdditions sums up the new deliveries by lane. Parked deliveries are in no lane.
 func (s *Store) laneAdditions(tx *sqldb.Tx, all []newDelivery, lanes targetLanes) (debts []laneAddition) {
 	of := map[int64][]newDelivery{}
 	for _, o := range all {
@@ -145,8 +144,7 @@ func (s *Store) laneAdditions(tx *sqldb.Tx, all []newDelivery, lanes targetLanes
 	return debts
 }
 
-// handOff gives the first delivery of a lane that was empty to a dispatcher, if there is one that has room for it, when it
-// is durable. It returns the end of the lease.
+// handOff passes the first delivery of an empty lane to the dispatcher of this process when it is durable, if the dispatcher has room for it. It returns the end of the lease.
 func (s *Store) handOff(tx *sqldb.Tx, first newDelivery, lane targetLane, pending int64) (until int64, leased bool) {
 	handoff := s.handoff.Load()
 	if handoff == nil || !lane.Free {

@@ -20,10 +20,10 @@ func (s *Store) SetHandoff(h *webhook.Handoff) { s.handoff.Store(h) }
 // Due implements webhook.Outbox.
 func (s *Store) Due() <-chan struct{} { return s.dueSoon }
 
-// wake tells the dispatcher that any lane may have become due.
+// wake notifies the dispatcher that any lane may have become due.
 func (s *Store) wake() { s.wakeFor(0) }
 
-// wakeFor tells the dispatcher that the lanes of a change may have become due.
+// wakeFor notifies the dispatcher that the lanes of a change may have become due.
 func (s *Store) wakeFor(change int64) {
 	s.freshChanges.add(change)
 	signal(s.dueSoon)
@@ -34,7 +34,7 @@ func (s *Store) Record(
 	ctx context.Context, d webhook.Delivery, o webhook.Outcome, keepLane bool,
 ) (next *webhook.Delivery, err error) {
 	r := &result{ctx: ctx, Delivery: d, outcome: o, keepLane: keepLane, lease: time.Now().Add(s.Lease)}
-	if o.Verdict == webhook.Gone { // which takes more than its lane
+	if o.Verdict == webhook.Gone { // which changes more than its lane
 		r.End(s.write(ctx, func(tx *sqldb.Tx) error { return s.recordGone(tx, r) }))
 	} else {
 		s.results.Do(r)
@@ -48,13 +48,13 @@ func (s *Store) Record(
 	return r.next, nil
 }
 
-// result is what came of sending a delivery, and what comes of recording it.
+// result is the outcome of an attempt, and what recording it leads to.
 type result struct {
 	webhook.Delivery
 	ctx      context.Context
 	outcome  webhook.Outcome
 	keepLane bool
-	lease    time.Time // of what its lane goes on with
+	lease    time.Time // of the next delivery of its lane
 
 	next      *webhook.Delivery
 	more      bool // that may be claimed now in this lane
@@ -91,7 +91,7 @@ func (s *Store) record(tx *sqldb.Tx, r *result, lane laneRow) error {
 		err = recordAttempt(tx, r.Delivery, r.outcome)
 	}
 	if err != nil || lane.Claim != r.Claim {
-		return err // somebody else has the lane by now: what we did comes too late to count
+		return err // another process has leased the lane since: the attempt comes too late to count
 	}
 	receiver, news, err := s.updateReceiver(tx, lane, r.outcome)
 	if err != nil {
@@ -106,15 +106,13 @@ func (s *Store) record(tx *sqldb.Tx, r *result, lane laneRow) error {
 	return err
 }
 
-// updateDelivery gives the delivery its new state, and says whether it is to be sent again, and whether it had moved. That the
-// statements name lane and state makes them do nothing to one that was cancelled or moved meanwhile. A refusal by where
-// it was sent to before its registration was corrected counts for nothing, nor does any answer from before it was sent again.
+// updateDelivery gives the delivery its new state, and says whether another attempt follows, and whether it moved. Since the statements name lane and state, they do not change a delivery that was cancelled or moved meanwhile. A failure at a URL that the event no longer has does not count, nor does an answer from before a redelivery.
 func (s *Store) updateDelivery(
 	tx *sqldb.Tx, d webhook.Delivery, o webhook.Outcome, receiver receiverRow,
 ) (again, moved bool, err error) {
 	row, err := gorm.G[deliveryRow](tx.GORM()).Where("id = ?", d.ID).Take(tx.Context())
 	if err != nil || row.LaneID != d.Lane {
-		return true, true, err // the lease was over, and it went where somebody else may have it by now
+		return true, true, err // the lease was over, and it moved to a lane that another worker may hold by now
 	}
 	if row.Replays != d.Replays {
 		return true, row.MovedTo != nil, nil
@@ -138,7 +136,7 @@ func (s *Store) updateDelivery(
 		return false, false, err
 	}
 	s.skipped.deliveries.note(d.ID)
-	if row.FinishedAt == nil { // it was neither cancelled nor over meanwhile
+	if row.FinishedAt == nil { // it was neither cancelled nor failed meanwhile
 		if err := s.logFailures(tx, &result{Delivery: d, outcome: o}); err != nil {
 			return false, false, err
 		}
@@ -154,7 +152,7 @@ func finalState(v webhook.Verdict) string {
 	return stateFailed
 }
 
-// endDelivery ends a delivery of a lane, also one that is parked: it must not go out again.
+// endDelivery ends a delivery of a lane, also a parked one, which must not be sent again.
 func (s *Store) endDelivery(tx *sqldb.Tx, delivery, lane int64, state string) error {
 	away, err := tx.ExecCount("UPDATE deliveries SET state = ?, finished_at = ? WHERE id = ? AND lane_id = ? AND state || '' = 'parked'",
 		state, s.now(), delivery, lane)
@@ -165,7 +163,7 @@ func (s *Store) endDelivery(tx *sqldb.Tx, delivery, lane int64, state string) er
 	return s.removeFromLane(tx, lane, state, byID, delivery)
 }
 
-// lockForGone holds what an answer of 410 is going to change beside the delivery's own lane.
+// lockForGone locks what an answer of 410 changes besides the delivery's own lane.
 func lockForGone(tx *sqldb.Tx, d webhook.Delivery) error {
 	if err := lockAgentsOf(tx, []int64{d.ID}); err != nil {
 		return err
@@ -177,8 +175,7 @@ func lockForGone(tx *sqldb.Tx, d webhook.Delivery) error {
 	return lockLanesOfEvent(tx, event, d.Lane)
 }
 
-// disableGone disables the registration of a delivery that was answered by 410, but for the delivery itself, which has failed.
-// A URL that it no longer has does not count.
+// disableGone fails a delivery that was answered with 410, and disables its event, unless that has another URL by now.
 func (s *Store) disableGone(tx *sqldb.Tx, row deliveryRow, sentTo string) error {
 	if err := s.removeFromLane(tx, row.LaneID, stateFailed, byID, row.ID); err != nil {
 		return err
@@ -196,7 +193,7 @@ func (s *Store) disableGone(tx *sqldb.Tx, row deliveryRow, sentTo string) error 
 	return s.disable(tx, &e, reasonGone)
 }
 
-// keepLane keeps the lane under the same claim and takes its next delivery, or lets it go, and says whether it is empty.
+// keepLane keeps the lane under the same claim and takes its next delivery, or releases it, and says whether it is empty.
 func (s *Store) keepLane(tx *sqldb.Tx, r *result, wanted bool) (empty bool, err error) {
 	due, err := releaseLane(tx, r.Lane)
 	if err != nil || due == nil || !wanted {
@@ -205,7 +202,7 @@ func (s *Store) keepLane(tx *sqldb.Tx, r *result, wanted bool) (empty bool, err 
 	return false, s.renew(tx, []*result{r})
 }
 
-// renew keeps those lanes of results, which were let go, that have something due, with their next delivery.
+// renew leases those lanes of results that have something due again, under the same claim, with their next delivery.
 func (s *Store) renew(tx *sqldb.Tx, results []*result) error {
 	now := s.now()
 	until := now + s.Lease.Milliseconds()
@@ -223,7 +220,7 @@ func (s *Store) renew(tx *sqldb.Tx, results []*result) error {
 	for _, r := range results {
 		h, ok := next[r.Lane]
 		h, locked := h.decrypted(s)
-		over := h.expired(now, false) // no lane goes on whose receiver's breaker is open
+		over := h.expired(now, false) // the lane of a receiver whose breaker is open was not kept
 		switch {
 		case !ok:
 		case over || locked != nil:
@@ -254,7 +251,7 @@ func (s *Store) Release(ctx context.Context, d webhook.Delivery) error {
 // maxAttempts is how many attempts at a delivery are kept: a receiver may ask for one each second.
 const maxAttempts = 100
 
-// attempt is the row of a result. How it was sent is what its delivery says.
+// attempt is the row of a plain result, without URL and method, which are those of its delivery.
 func (r *result) attempt() attemptRow {
 	o := r.outcome
 	return attemptRow{
@@ -263,14 +260,13 @@ func (r *result) attempt() attemptRow {
 	}
 }
 
-// recordAttempt notes how it was sent only where that is not what its delivery says by now. What is kept no longer is
-// removed, as far as there can be any.
+// recordAttempt stores an attempt. It stores URL and method only if those of the delivery have changed since. It removes attempts beyond maxAttempts, if there can be any.
 func recordAttempt(tx *sqldb.Tx, d webhook.Delivery, o webhook.Outcome) error {
 	id, err := sqldb.Value[int64](tx, "INSERT INTO attempts (delivery_id, number, started_at, duration, status, error, excerpt, verdict, "+
 		"signature, traceparent, url, method) SELECT id, ?, ?, ?, ?, ?, ?, ?, ?, ?, CASE WHEN url = ? AND method = ? THEN '' ELSE ? END, "+
 		"CASE WHEN url = ? AND method = ? THEN '' ELSE ? END FROM deliveries WHERE id = ? RETURNING id", d.Attempt, o.StartedAt.UnixMilli(), o.Duration.Microseconds(), o.Status, o.Error, o.Excerpt, o.Verdict, o.Signature, d.Traceparent, d.URL, d.Method, d.URL, d.URL, d.Method, d.Method, d.ID)
 	if err == nil {
-		// One that comes too late may be recorded beside one of who has the lane by now.
+		// An attempt that comes too late may be recorded after one of the lane's new holder.
 		err = tx.Exec("UPDATE deliveries SET last_attempt = ? WHERE id = ? AND coalesce(last_attempt, 0) < ?", id, d.ID, id)
 	}
 	if err != nil || d.Attempt <= maxAttempts && !d.Replay {

@@ -9,8 +9,7 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// recordBatch records results: those of one lane in turn, and else all together. Unless it is to wait, it returns those
-// whose lanes or receivers somebody else holds.
+// recordBatch records results: those of one lane in turn, the others together. If it does not wait, it returns those whose lanes or receivers another transaction has locked.
 func (s *Store) recordBatch(tx *sqldb.Tx, results []*result, wait bool) (held []*result, err error) {
 	for _, round := range sqldb.Waves(results, (*result).lane) {
 		more, err := s.recordWave(tx, round, wait)
@@ -22,8 +21,7 @@ func (s *Store) recordBatch(tx *sqldb.Tx, results []*result, wait bool) (held []
 	return held, nil
 }
 
-// recordWave records results of different lanes. Nearly all are plain, and take as many statements together as one
-// takes alone.
+// recordWave records results of different lanes. Nearly all are plain, and together need as many statements as one alone.
 func (s *Store) recordWave(tx *sqldb.Tx, results []*result, wait bool) (held []*result, err error) {
 	lanes, err := tx.LockRows("lanes", each(results, (*result).lane), wait)
 	if err != nil {
@@ -45,7 +43,7 @@ func (s *Store) recordWave(tx *sqldb.Tx, results []*result, wait bool) (held []*
 	return append(held, more...), s.recordPlain(tx, at, plain)
 }
 
-// laneStates is how things stand when results are recorded, by their lanes.
+// laneStates are the states of lanes, with the receiver and the delivery of their result, by the ids of the lanes.
 type laneStates map[int64]laneState
 
 type laneState struct {
@@ -55,9 +53,9 @@ type laneState struct {
 	Waits, Probe              *int64
 	FailingSince, PausedUntil *int64
 	Outages, RecoveredAt      int64
-	DeliveryUnchanged                      bool // nothing has happened to the delivery since it was claimed
-	DeliveryFailures                       int  // failures of the delivery
-	DeliveryOutage                    int64
+	DeliveryUnchanged         bool // nothing has happened to the delivery since it was claimed
+	DeliveryFailures          int  // failures of the delivery
+	DeliveryOutage            int64
 }
 
 const laneStatesSQL = "SELECT l.id AS lane_id, l.receiver_id, l.claim, l.lease_until, r.failures, r.probes, r.waits, r.probe, " +
@@ -67,7 +65,7 @@ const laneStatesSQL = "SELECT l.id AS lane_id, l.receiver_id, l.claim, l.lease_u
 	"AND d.method = x.method AND d.replays = 0, FALSE) AS delivery_unchanged FROM ? AS x JOIN lanes l ON l.id = x.lane " +
 	"JOIN receivers r ON r.id = l.receiver_id LEFT JOIN deliveries d ON d.id = x.id"
 
-// readLaneStates reads what results are about, of which the lanes are held. Results are put in the order of their receivers.
+// readLaneStates reads the states of the results' lanes, which are locked, and sorts the results by their receivers.
 func readLaneStates(tx *sqldb.Tx, results []*result) (laneStates, error) {
 	if len(results) == 0 {
 		return nil, nil
@@ -89,8 +87,7 @@ func readLaneStates(tx *sqldb.Tx, results []*result) (laneStates, error) {
 	return at, err
 }
 
-// receiverChanges says which results are of receivers of which not all results are plain: what one changes counts for those after
-// it.
+// receiverChanges tells the results whose receiver has a result that is not plain: what that changes counts for those after it.
 func (at laneStates) receiverChanges(s *Store, results []*result) func(*result) bool {
 	news := map[int64]bool{}
 	for _, r := range results {
@@ -101,7 +98,7 @@ func (at laneStates) receiverChanges(s *Store, results []*result) func(*result) 
 	return func(r *result) bool { return news[at[r.Lane].ReceiverID] }
 }
 
-// lockReceivers parts results of receivers that somebody else holds from the others, unless it is to wait for them.
+// lockReceivers locks the receivers of results. If it does not wait, it separates the results whose receivers another transaction has locked.
 func (at laneStates) lockReceivers(tx *sqldb.Tx, results []*result, wait bool) (held, free []*result, err error) {
 	if wait || len(results) == 0 {
 		return nil, results, nil
@@ -134,8 +131,7 @@ func (at laneStates) receiver(r *result) receiverRow {
 	}
 }
 
-// plain says whether a result is one of a delivery to which nothing has happened since it was claimed, and says nothing
-// new of its receiver.
+// plain says whether the delivery of a result is unchanged since it was claimed, and the result does not change its receiver.
 func (at laneStates) plain(s *Store, r *result) bool {
 	lane, receiver := at.lane(r), at.receiver(r)
 	return at[r.Lane].DeliveryUnchanged && lane.Claim == r.Claim && r.Attempt <= maxAttempts && s.afterAttempt(receiver, lane, r.outcome).equal(receiver)
@@ -155,7 +151,7 @@ func (s *Store) recordPlain(tx *sqldb.Tx, at laneStates, results []*result) erro
 	return s.releasePlain(tx, at, results)
 }
 
-// deliveryUpdate is what a delivery is after a plain result.
+// deliveryUpdate is the state of a delivery after a plain result.
 type deliveryUpdate struct {
 	ID       int64  `json:"id"`
 	State    string `json:"state"`
@@ -167,7 +163,7 @@ type deliveryUpdate struct {
 	Outage   int64  `json:"outage"`
 }
 
-// updatePlain notes what deliveries are after attempts with these ids.
+// updatePlain writes the state of deliveries after attempts with these ids.
 func (s *Store) updatePlain(tx *sqldb.Tx, at laneStates, results []*result, attempts []int64) error {
 	now := s.now()
 	rows := make([]deliveryUpdate, len(results))
@@ -201,7 +197,7 @@ type laneDue struct {
 	DueAt *int64
 }
 
-// releasePlain lets lanes go, and goes on in those that are to go on and have something due.
+// releasePlain releases lanes, and renews those that are to be kept and have something due.
 func (s *Store) releasePlain(tx *sqldb.Tx, at laneStates, results []*result) error {
 	type taken struct {
 		ID    int64 `json:"id"`

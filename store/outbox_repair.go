@@ -30,7 +30,7 @@ func (s *Store) RepairLanes(ctx context.Context) (int, error) {
 		if err := lockLanes(tx, strays...); err != nil {
 			return err
 		}
-		lanes, err := s.inconsistentAmong(tx, strays) // what was read outside may have been put right by itself
+		lanes, err := s.inconsistentAmong(tx, strays) // what was read outside may be consistent by now
 		if err != nil || len(lanes) == 0 {
 			return err
 		}
@@ -48,10 +48,7 @@ func (s *Store) RepairLanes(ctx context.Context) (int, error) {
 	return repaired, nil
 }
 
-// inconsistentLanesSQL lists lanes that count wrong, and those with pending deliveries that are never due, not due though nobody
-// holds them and their first delivery is, or due further away than anything may wait (by a clock that was wrong), and
-// those without any that are due though nobody has held them. One that is due and empty since its lease has ended is not
-// astray: what its holder had was cancelled before, and the next claim empties it.
+// inconsistentLanesSQL lists lanes that count wrong; lanes with pending deliveries that are never due, are not due though they are not leased and their first delivery is due, or are due later than anything may wait (by a clock that was wrong); and empty lanes that are due though they were not leased. A lane that is due and empty since its lease has ended is consistent: its delivery was cancelled, and the next claim clears it.
 const inconsistentLanesSQL = `SELECT * FROM (
 	SELECT ` + laneCountColumns + `coalesce(p.n, 0) AS actual
 	FROM lanes LEFT JOIN (SELECT lane_id, count(*) AS n FROM deliveries WHERE state = 'pending' GROUP BY lane_id) p
@@ -124,8 +121,7 @@ func (s *Store) repairWaits(ctx context.Context) error {
 	})
 }
 
-// expire fails deliveries whose window is over while they were parked, or waited behind a breaker or in a lane. What
-// is in flight has its chance. Few at a time, so that nobody waits long for the writer.
+// expire fails deliveries whose window is over while they were parked, or waited behind a breaker or in a lane. Deliveries in flight are left alone. Few at a time, so that no request waits long for the writer.
 func (s *Store) expire(ctx context.Context) error {
 	for more := true; more; {
 		over, err := s.expiredDeliveries(s.read(ctx))
@@ -142,8 +138,7 @@ func (s *Store) expire(ctx context.Context) error {
 	return nil
 }
 
-// expiredDeliveries lists deliveries that have failed because their window is over and that nobody has in flight. The index of
-// what is pending or parked is all that it reads.
+// expiredDeliveries lists deliveries whose window is over and that are not in flight. It reads the index of pending and parked deliveries alone.
 func (s *Store) expiredDeliveries(q sqldb.Querier) (rows []deliveryRow, err error) {
 	now := s.now()
 	return sqldb.Select[deliveryRow](q, "SELECT d.id, d.lane_id, d.state FROM deliveries d WHERE d.state IN ('pending', 'parked') "+
@@ -153,7 +148,7 @@ func (s *Store) expiredDeliveries(q sqldb.Querier) (rows []deliveryRow, err erro
 
 func laneOf(r deliveryRow) int64 { return r.LaneID }
 
-// failExpired fails those that are overdue in some lanes.
+// failExpired fails the expired deliveries of some lanes.
 func (s *Store) failExpired(tx *sqldb.Tx, lanes []int64) error {
 	if err := lockLanes(tx, lanes...); err != nil {
 		return err
@@ -176,7 +171,7 @@ func (s *Store) failExpired(tx *sqldb.Tx, lanes []int64) error {
 // was wrong, has one attempt first, unless its receiver is down or has asked for a pause, or its event is disabled:
 // then the window counts as ever.
 
-// expired says whether a head has failed because its window is over; open is whether its receiver's breaker is.
+// expired says whether a head fails because its window is over; open is whether its receiver's breaker is open.
 func (h headRow) expired(now int64, open bool) bool {
 	return h.ExpiresAt <= now && (h.Attempts > 0 || open)
 }
@@ -185,7 +180,7 @@ func (h headRow) expired(now int64, open bool) bool {
 const expiredSQL = "d.expires_at <= ? AND (d.state = 'parked' OR d.attempts > 0 OR EXISTS (SELECT 1 FROM lanes l " +
 	"JOIN receivers r ON r.id = l.receiver_id WHERE l.id = d.lane_id AND (r.failures >= ? OR r.paused_until > ?)))"
 
-// logExpired counts deliveries that have failed because their window is over, and has a line be logged for each.
+// logExpired counts deliveries that failed because their window was over, and logs a line for each.
 func (s *Store) logExpired(tx *sqldb.Tx, deliveries ...int64) error {
 	if len(deliveries) == 0 {
 		return nil
@@ -198,7 +193,7 @@ func (s *Store) logExpired(tx *sqldb.Tx, deliveries ...int64) error {
 	return err
 }
 
-// expireParked fails what is parked of an event and is over.
+// expireParked fails the parked deliveries of an event whose window is over.
 func (s *Store) expireParked(tx *sqldb.Tx, event int64) error {
 	now := s.now()
 	over, err := sqldb.Select[int64](tx, "UPDATE deliveries SET state = 'failed', finished_at = ? WHERE "+byEvent+

@@ -15,10 +15,10 @@ import (
 // requestCounter counts those of each client in an hour of the clock, so that none costs a commit: what is counted here is
 // written every second, and what all processes together have counted is read back.
 type requestCounter struct {
-	mu      sync.Mutex
-	hour    int64            // since 1970
-	written map[string]int64 // by all processes, up to the last second
-	unwritten   map[string]int64 // by this one, since
+	mu        sync.Mutex
+	hour      int64            // since 1970
+	written   map[string]int64 // by all processes, up to the last second
+	unwritten map[string]int64 // by this one, since
 }
 
 // Requests is what a client has made of the requests that it may make in this hour.
@@ -30,7 +30,7 @@ type Requests struct {
 // hour is the one that it is now, since 1970.
 func (s *Store) hour() int64 { return s.now() / time.Hour.Milliseconds() }
 
-// Requests returns what a caller's client has made. Nobody counts an operator's.
+// Requests returns how many requests a caller's client has made. Those of an operator are not counted.
 func (s *Store) Requests(c Caller) Requests {
 	r := s.thisHour(c)
 	if c.Client != "" {
@@ -98,7 +98,7 @@ func (r *requestCounter) forget(client string) {
 	delete(r.written, client)
 }
 
-// startHour forgets another hour. What of it is not written yet limits nobody any more.
+// startHour drops the counts of another hour. Those that are not written yet no longer limit any client.
 func (r *requestCounter) startHour(hour int64) {
 	if r.hour != hour || r.unwritten == nil {
 		r.hour, r.written, r.unwritten = hour, map[string]int64{}, map[string]int64{}
@@ -177,10 +177,10 @@ func writtenRequests(q sqldb.Querier, hour int64) (map[string]int64, error) {
 	return written, err
 }
 
-// NoLimit is the greatest limit that there is, and that of callers who have none.
+// NoLimit is the greatest limit, and that of callers without one.
 const NoLimit = 1<<31 - 1
 
-// quota is what a client may have only so much of, and where its row counts that.
+// quota is a limit on a client's rows of one kind, with the columns of its count and its limit.
 type quota struct{ noun, count, limit, status string }
 
 var (

@@ -10,7 +10,7 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// origin is where requests go to, whatever their path.
+// origin is the scheme, host and port of a URL, which identify a receiver of a client.
 type origin struct {
 	scheme string
 	host   string // as it is looked up; an IPv6 address without its brackets

@@ -22,8 +22,8 @@ type receiverRow struct {
 	Probe    *int64
 
 	// An outage begins with a failure and ends with the next sign of life.
-	Outages      int64  // so far, with the one that goes on
-	FailingSince *int64 // nil when none goes on
+	Outages      int64  // so far, with the current one
+	FailingSince *int64 // nil without a current one
 	PausedUntil  *int64 // by an answer of 429; Waits is no earlier then
 	RecoveredAt  int64  // when its breaker closed last
 }
@@ -32,7 +32,7 @@ func (receiverRow) TableName() string { return "receivers" }
 
 func (r receiverRow) open() bool { return r.Failures >= webhook.Failures }
 
-// accepts says whether a lane may go on without a claim.
+// accepts says whether a lane may be kept without a claim.
 func (r receiverRow) accepts(now int64) bool { return !r.open() && (r.Waits == nil || *r.Waits <= now) }
 
 // admitProbes leaves out lanes of receivers whose breaker was open, if it is closed by now or another process probes them.
@@ -54,8 +54,7 @@ func (s *Store) admitProbes(tx *sqldb.Tx, due []dueLane) ([]dueLane, error) {
 // waitsForProbe says that a receiver waits for the result of its probe.
 const waitsForProbe = "waits = (SELECT l.lease_until FROM lanes l WHERE l.id = probe)"
 
-// beginProbes makes probes of the heads that were taken from receivers whose breaker is open: all other lanes of these
-// wait for the result, no longer than the probe's lease.
+// beginProbes makes probes of the heads that were taken from receivers whose breaker is open: all other lanes of these wait for the result, at most until the end of the probe's lease.
 func (s *Store) beginProbes(tx *sqldb.Tx, due []dueLane, heads []headRow) error {
 	for _, l := range due {
 		if !l.open() || !slices.ContainsFunc(heads, func(h headRow) bool { return h.LaneID == l.ID }) {
@@ -111,14 +110,14 @@ func (s *Store) giveUpProbe(tx *sqldb.Tx, lane laneRow) error {
 		s.now(), lane.ReceiverID, lane.ID, lane.LeaseUntil)
 }
 
-// updateReceiver draws from an attempt what it says about the receiver, which it returns, and says whether that is news.
+// updateReceiver updates the receiver of a lane after an attempt, returns it, and says whether it changed.
 func (s *Store) updateReceiver(tx *sqldb.Tx, lane laneRow, o webhook.Outcome) (after receiverRow, news bool, err error) {
 	r, err := gorm.G[receiverRow](tx.GORM()).Where("id = ?", lane.ReceiverID).Take(tx.Context())
 	if err != nil {
 		return r, false, err
 	}
 	if after = s.afterAttempt(r, lane, o); after.equal(r) {
-		return after, false, nil // next to always
+		return after, false, nil // nearly always
 	}
 	r, err = gorm.G[receiverRow](tx.GORM(), sqldb.Locking(tx)...).Where("id = ?", lane.ReceiverID).Take(tx.Context())
 	if err != nil {
@@ -164,7 +163,7 @@ func (s *Store) afterProbe(r receiverRow, lane laneRow) receiverRow {
 	return r
 }
 
-// afterSuccess is a receiver after a sign of life. A pause that it has asked for goes on, unless its breaker was open.
+// afterSuccess is a receiver after a sign of life. A pause that it asked for stays, unless its breaker was open.
 func (r receiverRow) afterSuccess(now int64) receiverRow {
 	if r.open() {
 		return receiverRow{ID: r.ID, Outages: r.Outages, RecoveredAt: now}
@@ -196,7 +195,7 @@ func (r receiverRow) save(tx *sqldb.Tx) error {
 
 func equalInt64(a, b *int64) bool { return a == b || (a != nil && b != nil && *a == *b) }
 
-// backoff is how long a delivery waits after an attempt that is to be repeated, and what that counts as.
+// backoff is how long a delivery waits after a failed attempt, and its failures from then on.
 type backoff struct {
 	Delay    int64 // milliseconds
 	Failures int
@@ -204,9 +203,7 @@ type backoff struct {
 }
 
 // backoff says whose failure an attempt was. The second in one outage of the receiver is the receiver's: it must not
-// make the delivery wait for long once the receiver is back. Any other is the delivery's own, which waits for the
-// longer the more of these it has had: others may be taken while it is not. What the receiver has set a time for, or
-// was not sent, is neither.
+// make the delivery wait for long once the receiver is back. Any other is the delivery's own, whose waits grow with these failures: other deliveries may succeed while it fails. An attempt that was not sent, or whose answer sets a time, is neither.
 func (r receiverRow) backoff(o webhook.Outcome, failures int, outage int64) (next backoff) {
 	next = backoff{Delay: o.Delay.Milliseconds(), Failures: failures + 1, Outage: outage}
 	down := o.Health() == webhook.Down

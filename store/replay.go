@@ -13,9 +13,9 @@ import (
 )
 
 const (
-	redeliveriesPerCommit       = 100  // how many deliveries of a replay one commit sends again
-	lookAhead   = 1000 // how many are looked for at once
-	maxReplays = 10   // of a client at the same time
+	redeliveriesPerCommit = 100  // how many deliveries of a replay one commit sends again
+	lookAhead             = 1000 // how many are looked for at once
+	maxReplays            = 10   // of a client at the same time
 )
 
 type replayRow struct {
@@ -86,7 +86,7 @@ func (r replayRow) condition(q sqldb.Querier) (*deliveryCondition, error) {
 	return c, nil
 }
 
-// Redeliver sends a delivery again that has ended, or at once if it is pending.
+// Redeliver resends a finished delivery, or makes a pending one due at once.
 func (s *Store) Redeliver(ctx context.Context, client string, id int64) (d gen.Delivery, err error) {
 	defer s.wake()
 	err = s.write(ctx, func(tx *sqldb.Tx) error {
@@ -116,7 +116,7 @@ func (s *Store) sendAgain(tx *sqldb.Tx, d gen.Delivery) error {
 	return s.redeliver(tx, d.ID)
 }
 
-// lockForRedelivery is lockForReplay for one delivery of a client, which keeps its id until the transaction ends.
+// lockForRedelivery is lockForReplay for one delivery. It keeps the client from being deleted until the transaction ends.
 func lockForRedelivery(tx *sqldb.Tx, client string, id int64) error {
 	ids := []int64{id}
 	if err := lockAgentsOf(tx, ids); err != nil {
@@ -128,8 +128,7 @@ func lockForRedelivery(tx *sqldb.Tx, client string, id int64) error {
 	return lockReplayLanes(tx, ids)
 }
 
-// lockForReplay holds what sending deliveries again is going to change. The replay, which is held after that and ends
-// with its client, keeps the client.
+// lockForReplay locks what redeliveries change. The replay, which is locked after that and ends with its client, keeps the client from being deleted.
 func lockForReplay(tx *sqldb.Tx, ids []int64) error {
 	if err := lockAgentsOf(tx, ids); err != nil {
 		return err
@@ -151,7 +150,7 @@ func lockReplayLanes(tx *sqldb.Tx, ids []int64) error {
 	return lockLanes(tx, lanes...)
 }
 
-// redeliver brings a delivery back that has ended: to its event's place or, if that is gone, to where it was sent.
+// redeliver makes a finished delivery pending again, in the lane of its event or, if that is deleted, of its own URL.
 func (s *Store) redeliver(tx *sqldb.Tx, id int64) error {
 	d, err := gorm.G[deliveryRow](tx.GORM()).Where("id = ?", id).Take(tx.Context())
 	if err != nil {
@@ -185,8 +184,7 @@ func destination(tx *sqldb.Tx, d deliveryRow) (eventRow, error) {
 	return e, err
 }
 
-// CreateReplay takes note of what is to be sent again. Work does it. That is counted before, by a reader: it may read much.
-// Why it is refused counts only when no earlier request had the same Idempotency-Key.
+// CreateReplay stores a replay, which Work carries out. A reader counts its deliveries before, since that may read much. A refusal counts only if no earlier request had the same Idempotency-Key.
 func (s *Store) CreateReplay(ctx context.Context, client string, f DeliveryFilter) (gen.Replay, error) {
 	r := replayRow{ClientID: client, State: f.State, Kind: f.AgentType, AgentID: f.AgentID, EventID: f.EventID, CreatedAt: s.now()}
 	if !f.Since.IsZero() {
@@ -226,7 +224,7 @@ func (r *replayRow) count(tx *sqldb.ReadTx) error {
 	return err
 }
 
-// admit refuses a replay of a client that has too many open, or is none, and has it begin with the client's own.
+// admit refuses a replay if its client does not exist or has too many open. The replay begins after the deliveries of an earlier client with the same id.
 func (r *replayRow) admit(q sqldb.Querier) error {
 	c, err := findClient(q, r.ClientID)
 	if err != nil {
@@ -270,7 +268,7 @@ func (s *Store) Replay(ctx context.Context, client string, id int64) (gen.Replay
 	return r.model(), publicError(err)
 }
 
-// replay works all replays, a part of each in turn, until none is left. One that fails holds up no other.
+// replay carries out all replays, a part of each in turn, until none is left. A replay that fails blocks no other.
 func (s *Store) replay(ctx context.Context) error {
 	for ctx.Err() == nil {
 		open, err := gorm.G[replayRow](s.read(ctx).GORM()).Where("finished_at IS NULL").Order("id").Find(ctx)
@@ -320,7 +318,7 @@ func (r replayRow) next(q sqldb.Querier) (found []int64, err error) {
 	return sqldb.Select[int64](q, "SELECT d.id "+where+c.order("")+" LIMIT ?", append(args, lookAhead)...)
 }
 
-// unprocessed holds a replay and returns what of a part no other process has worked already.
+// unprocessed locks a replay and returns those ids of a part that no other process has redelivered already.
 func (r replayRow) unprocessed(tx *sqldb.Tx, part []int64) ([]int64, error) {
 	now, err := gorm.G[replayRow](tx.GORM(), sqldb.Locking(tx)...).Where("id = ?", r.ID).Take(tx.Context())
 	if errors.Is(err, gorm.ErrRecordNotFound) {

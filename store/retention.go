@@ -13,7 +13,7 @@ import (
 const (
 	pruneEvery = time.Second // so that there is never much to do at once
 	pruneAgain = time.Hour   // then rows are looked at that had to stay before
-	pruneRows  = 200         // that one commit removes, so that nobody waits long for the writer; and
+	pruneRows  = 200         // that one commit removes, so that no request waits long for the writer; and
 	pruneTries = 2000        // about as many attempts at them
 )
 
@@ -52,9 +52,7 @@ func reached(now, at time.Time, delay time.Duration) bool {
 	return !now.Before(at) || at.Sub(now) > delay
 }
 
-// skippedRows are rows that pruning went past since they had to stay, and that may be different by now: a delivery has ended,
-// the deliveries of a change are gone, or its agent has a later one. Without it they would stay until all is looked at
-// again.
+// skippedRows are rows that pruning has passed since they had to stay, and that may be prunable by now: a delivery has ended, the deliveries of a change are gone, or its agent has a later change. Else they would stay until pruning looks at all rows again.
 type skippedRows struct {
 	mu  sync.Mutex
 	to  int64 // the last row that was looked at
@@ -69,7 +67,7 @@ func (p *skippedRows) note(id int64) {
 	}
 }
 
-// drain returns what was noted. From now on all up to a row is.
+// drain returns the noted rows. From now on rows up to an id are noted.
 func (p *skippedRows) drain(to int64) (ids []int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -129,11 +127,11 @@ type prunableRow struct {
 
 // prunableTable is how the rows of a table are found that are to go, and removed.
 type prunableTable struct {
-	span   func(q sqldb.Querier) (span, error)
-	rows   string // selects rows t that may have to go
-	condition    string // and says which of them do
-	remove func(tx *sqldb.Tx, gone []prunableRow) error
-	skipped *skippedRows
+	span      func(q sqldb.Querier) (span, error)
+	rows      string // selects rows t that may have to go
+	condition string // and says which of them do
+	remove    func(tx *sqldb.Tx, gone []prunableRow) error
+	skipped   *skippedRows
 }
 
 // prune removes rows of a table after the last that was looked at, and moves that on. Then it looks again at those that
@@ -195,14 +193,16 @@ func firstBatch(found []prunableRow) (gone []prunableRow, all bool) {
 	return found, len(found) < pruneRows
 }
 
-func prunableIDs(rows []prunableRow) []int64 { return each(rows, func(r prunableRow) int64 { return r.ID }) }
+func prunableIDs(rows []prunableRow) []int64 {
+	return each(rows, func(r prunableRow) int64 { return r.ID })
+}
 
 func (s *Store) pruneDeliveries(ctx context.Context) error {
 	return prunableTable{
-		span:   s.deliverySpan,
-		rows:   "SELECT t.id, t.change_id, (SELECT count(*) FROM attempts a WHERE a.delivery_id = t.id) AS attempts FROM deliveries t",
-		condition:    "t.state NOT IN ('pending', 'parked') AND (t.id <= @surplus OR (t.created_at < @oldest AND t.finished_at < @oldest))",
-		remove: s.removeDeliveries, skipped: &s.skipped.deliveries,
+		span:      s.deliverySpan,
+		rows:      "SELECT t.id, t.change_id, (SELECT count(*) FROM attempts a WHERE a.delivery_id = t.id) AS attempts FROM deliveries t",
+		condition: "t.state NOT IN ('pending', 'parked') AND (t.id <= @surplus OR (t.created_at < @oldest AND t.finished_at < @oldest))",
+		remove:    s.removeDeliveries, skipped: &s.skipped.deliveries,
 	}.prune(ctx, s, &s.pruner.deliveries)
 }
 
@@ -289,8 +289,7 @@ func (s *Store) pruneClients(ctx context.Context) error {
 	return err
 }
 
-// pruneLeft removes rows t of a table that no client has, and of which a condition is so. The rows are held before
-// that is looked at for the last time: a client that was created meanwhile has them.
+// pruneLeft removes rows t of a table that no client has, and of which a condition is so. The rows are locked before the condition is checked for the last time: a client that was created meanwhile owns them.
 func (s *Store) pruneLeft(ctx context.Context, table, condition string) error {
 	left := "NOT EXISTS (SELECT 1 FROM clients c WHERE c.id = t.client_id) AND " + condition
 	found, err := sqldb.Select[string](s.read(ctx), "SELECT client_id FROM "+table+" AS t WHERE "+left+" LIMIT ?", pruneRows)

@@ -121,7 +121,7 @@ func (s *Store) Secret(ctx context.Context, client string) (gen.Secret, error) {
 	return k.model(s.now()), publicError(err)
 }
 
-// readSecrets returns the keys of a client, ready for use. A transaction that writes holds them.
+// readSecrets returns the decrypted secrets of a client. A transaction that writes locks the row.
 func (s *Store) readSecrets(q sqldb.Querier, client string) (k clientSecrets, err error) {
 	k, is, err := sqldb.Get[clientSecrets](q, "SELECT "+clientSecretsSQL+" FROM secrets s WHERE s.client_id = ?"+q.ForUpdate(true), client)
 	if err == nil && !is {
@@ -144,7 +144,7 @@ func (s *Store) RotateSecret(ctx context.Context, client string) (gen.Secret, er
 	})
 }
 
-// RollBackSecret takes the last rotation back: the secret before is the newest again, and the one that replaced it
+// RollBackSecret undoes the last rotation: the secret before is the newest again, and the one that replaced it
 // signs no longer. A second call is refused until the secret is rotated again: it would take the rest of its day from
 // another secret.
 func (s *Store) RollBackSecret(ctx context.Context, client string) (gen.Secret, error) {

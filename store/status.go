@@ -11,10 +11,10 @@ import (
 	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
-// maxAhead is how far the PBX's clock may be before ours. A time further off would make all that follows stale.
+// maxAhead is how far the PBX's clock may be ahead of ours. A later time would make all that follows stale.
 const maxAhead = 5 * time.Minute
 
-// setting is a status that somebody sets, and what comes of it.
+// setting is a request that sets a status, and its result.
 type setting struct {
 	ctx    context.Context
 	agent  AgentKey
@@ -62,7 +62,7 @@ func (s *Store) SetStatus(ctx context.Context, k AgentKey, u gen.AgentStatusUpda
 	return t.status, t.err
 }
 
-// notifySet tells who waits for what was set, and notes what was set already.
+// notifySet wakes the requests and the dispatcher that wait for a change, and counts a status that the agent had already.
 func (s *Store) notifySet(t *setting) {
 	switch {
 	case t.err != nil || t.status.Stale:
@@ -77,11 +77,10 @@ func (s *Store) notifySet(t *setting) {
 	}
 }
 
-// statusesPerCommit is how many statuses of a request share a transaction: few, so that nobody waits long for the writer.
+// statusesPerCommit is how many statuses of a request share a transaction: few, so that no request waits long for the writer.
 const statusesPerCommit = 25
 
-// SetStatuses sets the statuses of a client's agents in turn. An entry that is refused takes nothing with it; after an
-// error those before it may be set.
+// SetStatuses sets the statuses of a client's agents in turn. A refused entry affects no other. After an error, earlier ones may be set.
 func (s *Store) SetStatuses(
 	ctx context.Context, client string, items []gen.AgentStatusUpdateItem,
 ) (results []gen.AgentStatusResult, err error) {
@@ -136,8 +135,7 @@ func (t *setting) result() gen.AgentStatusResult {
 	return r
 }
 
-// setBatch sets statuses: those of one agent in turn, and else all together. Unless it is to wait, it returns those
-// whose agents or lanes somebody else holds.
+// setBatch sets statuses: those of one agent in turn, the others together. If it does not wait, it returns those whose agents or lanes another transaction has locked.
 func (s *Store) setBatch(tx *sqldb.Tx, tasks []*setting, wait bool) (held []*setting, err error) {
 	for _, round := range sqldb.Waves(tasks, func(t *setting) AgentKey { return t.agent }) {
 		more, err := s.setWave(tx, round, wait)
@@ -173,7 +171,7 @@ func (s *Store) setWave(tx *sqldb.Tx, tasks []*setting, wait bool) (held []*sett
 
 func agentOf(t *setting) AgentKey { return t.agent }
 
-// refuseAbsent says of agents that were not found what is missing, and returns those that somebody else holds.
+// refuseAbsent refuses settings of agents that do not exist, and returns those of agents that another transaction has locked.
 func refuseAbsent(tx *sqldb.Tx, tasks []*setting) (held []*setting, err error) {
 	if len(tasks) == 0 {
 		return nil, nil
@@ -190,7 +188,7 @@ func refuseAbsent(tx *sqldb.Tx, tasks []*setting) (held []*setting, err error) {
 	return held, err
 }
 
-// decideAll returns what changes, and those agents of which a time alone is to be kept.
+// decideAll returns the changes, and the agents of which only the reported time changes.
 func (s *Store) decideAll(tasks []*setting, found map[AgentKey]agentRow) (changes []*statusChange, reported []agentRow) {
 	for _, t := range tasks {
 		r := found[t.agent]
@@ -206,7 +204,7 @@ func (s *Store) decideAll(tasks []*setting, found map[AgentKey]agentRow) (change
 	return changes, reported
 }
 
-// decide says what a status that somebody sets changes: nothing, if it is stale or the agent has it. A time that the PBX
+// decide says what a setting changes: nothing, if it is stale or the agent has it. A time that the PBX
 // gave is kept even then, as the latest known.
 func (s *Store) decide(t *setting, r agentRow) (*statusChange, error) {
 	c := &statusChange{ctx: t.ctx, setting: t, agent: &r, status: t.update.AgentStatus, source: t.update.EventSource, at: s.now()}

@@ -18,13 +18,12 @@ type statusChange struct {
 	at       int64
 	reported bool // at is what the PBX has said
 
-	setting *setting // that is told what came of it; may be nil
-	events []eventRow
-	row  changeRow
+	setting *setting // that gets the result; nil for the logout of a deleted agent
+	events  []eventRow
+	row     changeRow
 }
 
-// applyChanges makes status changes of different agents with their deliveries. Unless it is to wait, it returns those for
-// whose lanes it would have to.
+// applyChanges stores status changes of different agents with their deliveries. If it does not wait, it returns the changes whose lanes another transaction has locked.
 func (s *Store) applyChanges(tx *sqldb.Tx, changes []*statusChange, wait bool) (held []*statusChange, err error) {
 	if err := findEvents(tx, changes); err != nil {
 		return nil, err
@@ -40,7 +39,7 @@ func (s *Store) applyChanges(tx *sqldb.Tx, changes []*statusChange, wait bool) (
 	return held, s.insertAll(tx, changes, lanes)
 }
 
-// insertAll makes changes whose lanes are held.
+// insertAll inserts changes, whose lanes are locked, with their deliveries.
 func (s *Store) insertAll(tx *sqldb.Tx, changes []*statusChange, lanes targetLanes) error {
 	for _, c := range changes {
 		s.beginTrace(tx, c)
@@ -62,7 +61,7 @@ func (s *Store) insertAll(tx *sqldb.Tx, changes []*statusChange, lanes targetLan
 	return s.enqueue(tx, changes, lanes)
 }
 
-// beginTrace makes the row of a change, with what it is known by in a trace.
+// beginTrace fills the row of a change, with its traceparent.
 func (s *Store) beginTrace(tx *sqldb.Tx, c *statusChange) {
 	traceparent, ended := s.Trace(c.ctx)
 	tx.OnEnd(func(err error) { ended(c.row.ID, err) })
@@ -83,7 +82,7 @@ func (s *Store) insertChanges(tx *sqldb.Tx, changes []*statusChange) error {
 	return err
 }
 
-// applyToAgent has the agent, and who wants to know, say what was changed.
+// applyToAgent updates the agent's row in memory, and the result of the setting.
 func (c *statusChange) applyToAgent() {
 	r := c.agent
 	r.Status, r.EventSource, r.Sequence, r.ChangedAt = c.status, c.source, c.row.ID, c.at
@@ -117,8 +116,7 @@ func (changeRow) TableName() string { return "status_changes" }
 
 // Tracer begins the part of a trace that is a status change, in the trace of the request that ctx is of. It returns what
 // the change is known by there, a W3C traceparent or nothing, and what is called once: with the sequence number when the
-// change is committed, or also with the error of why it is not, when another change will have that number. It holds up
-// the writer and must not block.
+// change is committed, or also with the error of why it is not, when another change will have that number. It delays the writer and must not block.
 type Tracer func(ctx context.Context) (traceparent string, ended func(sequence int64, err error))
 
 func untraced(context.Context) (string, func(int64, error)) { return "", func(int64, error) {} }

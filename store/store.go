@@ -61,34 +61,34 @@ func (o *Options) setDefaults() {
 // Store is an open database. Its methods are safe for concurrent use.
 type Store struct {
 	Options
-	alongside  bool // another process may serve the database
-	copying bool // it is a copy that is not complete yet
-	engine  engine
-	cipher    *secretCipher
-	reader  *gorm.DB
-	writes  sqldb.Writer
-	peers   *peers // that share the database; nil with SQLite
-	dueSoon chan struct{}
-	repeats repeatCounter
-	feeds   feeds
-	replays chan struct{}
-	pruner  pruner // of Work alone
-	clock   clockWatch
-	skipped  struct{ deliveries, changes skippedRows }
-	freshChanges   freshChanges
+	alongside    bool // another process may serve the database
+	copying      bool // it is a copy that is not complete yet
+	engine       engine
+	cipher       *secretCipher
+	reader       *gorm.DB
+	writes       sqldb.Writer
+	peers        *peers // that share the database; nil with SQLite
+	dueSoon      chan struct{}
+	repeats      repeatCounter
+	feeds        feeds
+	replays      chan struct{}
+	pruner       pruner // of Work alone
+	clock        clockWatch
+	skipped      struct{ deliveries, changes skippedRows }
+	freshChanges freshChanges
 
 	monotonic func() time.Time // the time for what must not depend on a clock that is set
 	downtimes *downtimes
-	asyncLog     asyncHandler // the log of what looks after the database
-	readiness     readinessProbe
+	asyncLog  asyncHandler // the log of what looks after the database
+	readiness readinessProbe
 	closed    atomic.Bool
 
 	requestCounter requestCounter
-	handoff  atomic.Pointer[webhook.Handoff]
-	locked   atomic.Bool // a secret was encrypted by another process, with a key that this one lacks
-	settings *sqldb.Batcher[*setting]
-	results  *sqldb.Batcher[*result]
-	counts   totalCounts
+	handoff        atomic.Pointer[webhook.Handoff]
+	locked         atomic.Bool // a secret was encrypted by another process, with a key that this one lacks
+	settings       *sqldb.Batcher[*setting]
+	results        *sqldb.Batcher[*result]
+	counts         totalCounts
 }
 
 // Open opens the database and brings its schema up to date. An SQLite file is made if there is none, and one process owns
@@ -171,7 +171,7 @@ func (s *Store) outcome(ctx context.Context, err error) error {
 	return publicError(err)
 }
 
-// batcher has a function do tasks together.
+// batcher runs a function on batches of tasks.
 func batcher[T sqldb.Task](s *Store, work func(tx *sqldb.Tx, tasks []T, wait bool) ([]T, error)) *sqldb.Batcher[T] {
 	return sqldb.NewBatcher(sqldb.BatcherOptions[T]{
 		Writer: s.writes, Work: work, Outcome: s.outcome, Unavailable: isDatabaseFailure, Contended: postgres.MaxWriters / 4,
@@ -181,8 +181,7 @@ func batcher[T sqldb.Task](s *Store, work func(tx *sqldb.Tx, tasks []T, wait boo
 // millis is a row's time as Go has it.
 func millis(ms int64) time.Time { return time.UnixMilli(ms).UTC() }
 
-// Work does what is to be done beside deliveries, until ctx ends: replays at once, and every second what can wait. None
-// of it waits for another.
+// Work runs the store's background jobs until ctx ends: replays at once, the others every second. No job waits for another.
 func (s *Store) Work(ctx context.Context) {
 	var jobs sync.WaitGroup
 	jobs.Go(func() { s.runEvery(ctx, s.replays, s.replay) })
@@ -205,7 +204,7 @@ func (s *Store) writeCounts(ctx context.Context) error {
 	return errors.Join(s.writeRepeats(ctx), s.shareRequests(ctx))
 }
 
-// runEvery does a job at once, every second and when it is asked to, until ctx ends.
+// runEvery runs a job at once, every second and when it is asked to, until ctx ends.
 func (s *Store) runEvery(ctx context.Context, asked <-chan struct{}, job func(context.Context) error) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -220,14 +219,14 @@ func (s *Store) runEvery(ctx context.Context, asked <-chan struct{}, job func(co
 	}
 }
 
-// runJob does a job, which nobody waits for.
+// runJob runs a job and logs its error.
 func (s *Store) runJob(ctx context.Context, job func(context.Context) error) {
 	if err := job(ctx); err != nil && ctx.Err() == nil {
 		s.Log.Warn("work of the store", "error", err)
 	}
 }
 
-// signal tells whoever waits on a channel with one place that there is something.
+// signal wakes the receiver of a channel with a buffer of one.
 func signal(c chan struct{}) {
 	select {
 	case c <- struct{}{}:

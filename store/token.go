@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	// TokenLife is how long a token is good.
+	// TokenLife is how long a token is valid.
 	TokenLife = time.Hour
 	// maxTokens is how many an application has at a time. Some clients ask for one before every request.
 	maxTokens = 100
@@ -30,7 +30,7 @@ var ErrCredentials = errors.New("there is no application with this id and this s
 // ErrApplication is the ErrCredentials that is returned for an id that no application has.
 var ErrApplication = fmt.Errorf("%w", ErrCredentials)
 
-// ErrToken is returned for a token that nobody was given, that has expired or was revoked.
+// ErrToken is returned for a token that was never issued, has expired or was revoked.
 var ErrToken = errors.New("the token is not good")
 
 // Caller is the application that makes a request.
@@ -62,7 +62,7 @@ func (s *Store) Caller(ctx context.Context, token string) (Caller, error) {
 // IssueToken gives an application a token for TokenLife, or returns ErrCredentials. Of more than 100 the oldest goes.
 func (s *Store) IssueToken(ctx context.Context, id, secret string) (token string, err error) {
 	if err := s.checkCredentials(s.read(ctx), id, secret); err != nil {
-		return "", err // without keeping those busy who write
+		return "", err // without using the writer
 	}
 	token = newToken()
 	err = s.write(ctx, func(tx *sqldb.Tx) error {

@@ -18,7 +18,7 @@ type Check struct {
 	Count  int      // of all faults
 }
 
-// maxFaults is how many faults of one kind are told.
+// maxFaults is how many faults of one kind are reported.
 const maxFaults = 20
 
 // rule is an invariant of the rows that holds whenever no transaction is open. Its query lists where it is broken, one
@@ -32,7 +32,7 @@ var sqliteRules = []rule{
 		FROM pragma_foreign_key_check`},
 }
 
-// rules are what lanes, deliveries, status changes and receivers must be like, beside what the schema enforces. Every
+// rules are the invariants of lanes, deliveries, status changes and receivers that the schema does not enforce. Every
 // engine understands them as they are.
 var rules = []rule{
 	{"a lane counts what is pending in it, and is due when its first delivery is", `SELECT 'lane ' || id || ': ' ||
@@ -211,7 +211,7 @@ type route struct {
 	Port         int
 }
 
-// checkReceivers is the one check that takes a parser of URLs.
+// checkReceivers is the one check that needs a parser of URLs.
 func checkReceivers(q sqldb.Querier) (Check, error) {
 	c := Check{Name: "a lane leads to the receiver of its URL"}
 	err := sqldb.Each(q, func(w route) error {
