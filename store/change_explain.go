@@ -151,14 +151,14 @@ func (r *repeatCounter) note(sequence, at int64) {
 func (r *repeatCounter) of(c changeRow) *gen.Repeated {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	fresh := r.counts[c.ID]
-	if fresh.times > 0 {
-		c.RepeatedAt = &fresh.last
+	unwritten := r.counts[c.ID]
+	if unwritten.times > 0 {
+		c.RepeatedAt = &unwritten.last
 	}
 	if c.RepeatedAt == nil {
 		return nil
 	}
-	return &gen.Repeated{Times: c.Repeated + fresh.times, LastAt: wire(*c.RepeatedAt)}
+	return &gen.Repeated{Times: c.Repeated + unwritten.times, LastAt: wire(*c.RepeatedAt)}
 }
 
 func (r *repeatCounter) snapshot() map[int64]repeat {

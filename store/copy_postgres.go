@@ -101,11 +101,11 @@ var copiedTables = []copiedTable{
 
 // claim makes sure that no process serves the target, and that its rows are of this source as it is now.
 func (c copier) claim(ctx context.Context, name string) error {
-	mine, err := postgres.LockUnserved(ctx, c.target)
+	locked, err := postgres.LockUnserved(ctx, c.target)
 	if err != nil {
 		return err
 	}
-	if !mine {
+	if !locked {
 		return fmt.Errorf("%s: another process serves this database or copies into it", name)
 	}
 	const marked = "SELECT coalesce((SELECT mark FROM copies), '')"

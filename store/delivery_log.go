@@ -218,19 +218,19 @@ func (s *Store) waiting(q sqldb.Querier, id int64) (*gen.Waiting, error) {
 }
 
 func (r waitRow) waiting(now int64) gen.Waiting {
-	held := r.LeaseUntil != nil && *r.LeaseUntil > now
+	leased := r.LeaseUntil != nil && *r.LeaseUntil > now
 	switch {
 	case r.State == stateParked && r.Reason == nil:
 		return gen.Waiting{Reason: "its event was disabled and is gone; it will fail", Until: wireOf(&r.ExpiresAt)}
 	case r.State == stateParked:
 		return gen.Waiting{Reason: "its event is disabled: " + *r.Reason, Until: wireOf(&r.ExpiresAt)}
-	case held && r.InFlight != nil && *r.InFlight == r.ID:
+	case leased && r.InFlight != nil && *r.InFlight == r.ID:
 		return gen.Waiting{Reason: "it is under way"}
 	case r.Straggler != nil && *r.Straggler != r.ID:
 		return gen.Waiting{Reason: "one that was moved here is under way to where it was sent before", DeliveryID: *r.Straggler}
 	case r.Head != nil && *r.Head != r.ID:
 		return gen.Waiting{Reason: "an earlier one for the same agent and receiver goes first", DeliveryID: *r.Head}
-	case held && r.InFlight != nil:
+	case leased && r.InFlight != nil:
 		return gen.Waiting{Reason: "another one for the same agent and receiver is under way", DeliveryID: *r.InFlight}
 	}
 	return r.waitingFirst(now)

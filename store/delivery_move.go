@@ -22,13 +22,13 @@ func (s *Store) removeFromLane(tx *sqldb.Tx, lane int64, state, where string, ar
 	if state == stateParked {
 		finished = nil
 	}
-	done, err := tx.ExecCount("UPDATE deliveries SET state = ?, finished_at = ?, moved_to = NULL "+
+	count, err := tx.ExecCount("UPDATE deliveries SET state = ?, finished_at = ?, moved_to = NULL "+
 		"WHERE lane_id = ? AND state || '' = 'pending' AND "+where, append([]any{state, finished, lane}, args...)...)
-	if err != nil || done == 0 {
+	if err != nil || count == 0 {
 		return err
 	}
-	s.countEnded(tx, state, done)
-	return adjustLane(tx, lane, -int(done), now)
+	s.countEnded(tx, state, count)
+	return adjustLane(tx, lane, -int(count), now)
 }
 
 // cancelDeliveries cancels all pending and parked deliveries of an event.
@@ -36,12 +36,12 @@ func (s *Store) cancelDeliveries(tx *sqldb.Tx, event int64) error {
 	if err := lockLanesOfEvent(tx, event); err != nil {
 		return err
 	}
-	away, err := tx.ExecCount("UPDATE deliveries SET state = 'cancelled', finished_at = ? WHERE "+byEvent+" AND state || '' = 'parked'",
+	count, err := tx.ExecCount("UPDATE deliveries SET state = 'cancelled', finished_at = ? WHERE "+byEvent+" AND state || '' = 'parked'",
 		s.now(), event)
 	if err != nil {
 		return err
 	}
-	s.countEnded(tx, stateCancelled, away)
+	s.countEnded(tx, stateCancelled, count)
 	lanes, err := pendingLanes(tx, event)
 	for i := 0; err == nil && i < len(lanes); i++ {
 		err = s.removeFromLane(tx, lanes[i], stateCancelled, byEvent, event)
@@ -110,26 +110,26 @@ func (s *Store) moveDeliveries(tx *sqldb.Tx, e eventRow, from, now int64) error 
 		}
 		return adjustLane(tx, from, 0, now)
 	}
-	flying := lane.inFlight(now)
+	inFlight := lane.inFlight(now)
 	err = tx.Exec("UPDATE deliveries SET moved_to = ? WHERE id = ? AND event_id + 0 = ? AND lane_id = ? AND state || '' = 'pending'",
-		e.LaneID, flying, e.ID, from)
+		e.LaneID, inFlight, e.ID, from)
 	if err != nil {
 		return err
 	}
-	return changeLane(tx, from, e.LaneID, now, byEvent+" AND id <> ?", e.ID, flying)
+	return changeLane(tx, from, e.LaneID, now, byEvent+" AND id <> ?", e.ID, inFlight)
 }
 
 // changeLane moves the pending deliveries of a lane that match a condition to another lane.
 func changeLane(tx *sqldb.Tx, from, to, now int64, where string, args ...any) error {
-	done, err := tx.ExecCount("UPDATE deliveries SET lane_id = ?, moved_to = NULL WHERE lane_id = ? AND state || '' = 'pending' AND "+where,
+	count, err := tx.ExecCount("UPDATE deliveries SET lane_id = ?, moved_to = NULL WHERE lane_id = ? AND state || '' = 'pending' AND "+where,
 		append([]any{to, from}, args...)...)
-	if err != nil || done == 0 {
+	if err != nil || count == 0 {
 		return err
 	}
-	if err := adjustLane(tx, from, -int(done), now); err != nil {
+	if err := adjustLane(tx, from, -int(count), now); err != nil {
 		return err
 	}
-	return adjustLane(tx, to, int(done), now)
+	return adjustLane(tx, to, int(count), now)
 }
 
 // parkedLanes lists the lanes that an event's parked deliveries were in.
@@ -143,22 +143,22 @@ func unpark(tx *sqldb.Tx, to, from, now int64, where string, args ...any) error 
 	if err != nil {
 		return err
 	}
-	if flying := lane.inFlight(now); flying != 0 && from != to {
-		back, err := tx.ExecCount("UPDATE deliveries SET state = 'pending', due_at = ?, moved_to = ? "+
-			"WHERE id = ? AND state || '' = 'parked' AND "+where, append([]any{now, to, flying}, args...)...)
+	if inFlight := lane.inFlight(now); inFlight != 0 && from != to {
+		count, err := tx.ExecCount("UPDATE deliveries SET state = 'pending', due_at = ?, moved_to = ? "+
+			"WHERE id = ? AND state || '' = 'parked' AND "+where, append([]any{now, to, inFlight}, args...)...)
 		if err != nil {
 			return err
 		}
-		if err := adjustLane(tx, from, int(back), now); err != nil {
+		if err := adjustLane(tx, from, int(count), now); err != nil {
 			return err
 		}
 	}
-	back, err := tx.ExecCount("UPDATE deliveries SET state = 'pending', due_at = ?, lane_id = ? "+
+	count, err := tx.ExecCount("UPDATE deliveries SET state = 'pending', due_at = ?, lane_id = ? "+
 		"WHERE lane_id = ? AND state || '' = 'parked' AND "+where, append([]any{now, to, from}, args...)...)
 	if err != nil {
 		return err
 	}
-	return adjustLane(tx, to, int(back), now)
+	return adjustLane(tx, to, int(count), now)
 }
 
 // sendNow makes pending deliveries due at once, together with the earlier ones of their lanes. The lanes are locked. It ends the wait for the next attempt, but not a pause that the receiver asked for. If a breaker is open, the next probe is due now. Deliveries in flight stay in flight.

@@ -76,13 +76,13 @@ type laneAddition struct {
 }
 
 // addToLanes adds new deliveries to lanes, which are locked. A lane that is not empty keeps its head and its due time.
-func addToLanes(tx *sqldb.Tx, debts []laneAddition) error {
-	if len(debts) == 0 {
+func addToLanes(tx *sqldb.Tx, additions []laneAddition) error {
+	if len(additions) == 0 {
 		return nil
 	}
 	return tx.Queue("UPDATE lanes SET pending = pending + x.more, due_at = coalesce(x.until, due_at, x.due), "+
 		"lease_until = coalesce(x.until, lease_until), delivery_id = coalesce(x.first, delivery_id), "+
-		"claim = claim + CASE WHEN x.first IS NULL THEN 0 ELSE 1 END FROM ? AS x WHERE lanes.id = x.lane_id", sqldb.Table(tx, debts))
+		"claim = claim + CASE WHEN x.first IS NULL THEN 0 ELSE 1 END FROM ? AS x WHERE lanes.id = x.lane_id", sqldb.Table(tx, additions))
 }
 
 // adjustLane adds to the number of pending deliveries of a lane, or subtracts from it, and makes the lane due now if it is not leased and not empty. A lane that is due already keeps its place among the others. A claim then finds when its head, which may be another one now, is really due.

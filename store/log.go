@@ -193,7 +193,7 @@ func (q *asyncQueue) next() (line func()) {
 }
 
 // wait returns when all is written, or after a time.
-func (q *asyncQueue) wait(most time.Duration) {
+func (q *asyncQueue) wait(limit time.Duration) {
 	q.mu.Lock()
 	idle := q.idle
 	q.mu.Unlock()
@@ -202,7 +202,7 @@ func (q *asyncQueue) wait(most time.Duration) {
 	}
 	select {
 	case <-idle:
-	case <-time.After(most):
+	case <-time.After(limit):
 	}
 }
 

@@ -93,24 +93,24 @@ func (f *freshChanges) drain() (changes []int64, all bool) {
 const retryContended = 50 * time.Millisecond
 
 // Claim implements webhook.Outbox. If it fails or leaves lanes, the next one looks at all lanes.
-func (s *Store) Claim(ctx context.Context, room webhook.ClaimLimits) (claimed []webhook.Delivery, next time.Duration, err error) {
+func (s *Store) Claim(ctx context.Context, limits webhook.ClaimLimits) (claimed []webhook.Delivery, next time.Duration, err error) {
 	if s.locked.Load() { // a process that can read the secrets must find the lanes free
 		return nil, 0, ErrLocked
 	}
 	changes, all := s.freshChanges.drain()
-	room.Fresh = room.Fresh && !all
-	lease, beaten := time.Now().Add(s.Lease), false // before the commit: the holder's view ends first
+	limits.Fresh = limits.Fresh && !all
+	lease, contended := time.Now().Add(s.Lease), false // before the commit: the holder's view ends first
 	err = s.write(ctx, func(tx *sqldb.Tx) error {
 		claimed = nil
-		lanes, more, err := s.findDueLanes(tx, room, changes)
+		lanes, more, err := s.findDueLanes(tx, limits, changes)
 		if err != nil {
 			return err
 		}
-		mine, err := s.leaseLanes(tx, lanes)
+		leased, err := s.leaseLanes(tx, lanes)
 		if err != nil {
 			return err
 		}
-		heads, err := s.takeHeads(tx, mine)
+		heads, err := s.takeHeads(tx, leased)
 		if err != nil {
 			return err
 		}
@@ -120,13 +120,13 @@ func (s *Store) Claim(ctx context.Context, room webhook.ClaimLimits) (claimed []
 			}
 			claimed = append(claimed, s.leasedDelivery(h, lease))
 		}
-		next, err = s.untilNext(tx, room.Fresh, more || len(heads) < len(mine))
-		if beaten = len(mine) < len(lanes); beaten && (len(mine) == 0 || next != 0) {
+		next, err = s.untilNext(tx, limits.Fresh, more || len(heads) < len(leased))
+		if contended = len(leased) < len(lanes); contended && (len(leased) == 0 || next != 0) {
 			next = retryContended
 		}
 		return err
 	})
-	if err != nil || next == 0 || beaten {
+	if err != nil || next == 0 || contended {
 		s.freshChanges.add(0)
 	}
 	if err == nil && next == 0 {
@@ -139,18 +139,18 @@ func (s *Store) Claim(ctx context.Context, room webhook.ClaimLimits) (claimed []
 }
 
 // findDueLanes picks the lanes of a claim, among all or among those of some changes, and says whether it found more than there was room for.
-func (s *Store) findDueLanes(tx *sqldb.Tx, room webhook.ClaimLimits, changes []int64) ([]dueLane, bool, error) {
+func (s *Store) findDueLanes(tx *sqldb.Tx, limits webhook.ClaimLimits, changes []int64) ([]dueLane, bool, error) {
 	switch {
-	case room.Fresh && len(changes) == 0:
+	case limits.Fresh && len(changes) == 0:
 		return nil, false, nil
-	case room.Fresh:
+	case limits.Fresh:
 		now := s.now()
-		return pickLanes(room, tx, freshLanesSQL, sqldb.Padded(changes), now, now, fullReceivers(room), room.Lanes)
+		return pickLanes(limits, tx, freshLanesSQL, sqldb.Padded(changes), now, now, fullReceivers(limits), limits.Lanes)
 	}
 	if err := s.followMoves(tx); err != nil {
 		return nil, false, err
 	}
-	return s.dueLanes(tx, room)
+	return s.dueLanes(tx, limits)
 }
 
 // followMoves moves deliveries to the lane that their event has moved to while they were in flight, once their lease has ended. This must not wait for a claim of their lane: that lane may itself wait for a delivery that moves into it.
@@ -163,10 +163,10 @@ func (s *Store) followMoves(tx *sqldb.Tx) error {
 	if err := lockLanes(tx, append(each(rows, laneOf), each(rows, movedTo)...)...); err != nil {
 		return err
 	}
-	held := rows
+	before := rows
 	rows, err = stragglers(tx, now)
 	for i := 0; err == nil && i < len(rows); i++ {
-		if slices.ContainsFunc(held, rows[i].sameMove) {
+		if slices.ContainsFunc(before, rows[i].sameMove) {
 			err = changeLane(tx, rows[i].LaneID, *rows[i].MovedTo, now, byID, rows[i].ID)
 		}
 	}
@@ -200,13 +200,13 @@ type dueLane struct {
 func (l dueLane) open() bool { return l.Failures >= webhook.Failures }
 
 // dueLanes picks among all lanes.
-func (s *Store) dueLanes(tx *sqldb.Tx, room webhook.ClaimLimits) (lanes []dueLane, more bool, err error) {
+func (s *Store) dueLanes(tx *sqldb.Tx, limits webhook.ClaimLimits) (lanes []dueLane, more bool, err error) {
 	now := s.now()
 	among := claimSQL
 	if tx.Dialect() == sqldb.Postgres {
 		among = claimPgSQL
 	}
-	lanes, more, err = pickLanes(room, tx, among, now, room.PerReceiver, now, fullReceivers(room), room.Lanes)
+	lanes, more, err = pickLanes(limits, tx, among, now, limits.PerReceiver, now, fullReceivers(limits), limits.Lanes)
 	for i := 0; err == nil && i < len(lanes); i++ {
 		if lanes[i].open() {
 			err = s.chooseProbe(tx, &lanes[i])
@@ -216,22 +216,22 @@ func (s *Store) dueLanes(tx *sqldb.Tx, room webhook.ClaimLimits) (lanes []dueLan
 }
 
 // fullReceivers are the receivers that a claim leaves out by name.
-func fullReceivers(room webhook.ClaimLimits) []int64 {
-	return sqldb.Padded(append([]int64{0}, room.Full[:min(len(room.Full), maxFullNamed)]...))
+func fullReceivers(limits webhook.ClaimLimits) []int64 {
+	return sqldb.Padded(append([]int64{0}, limits.Full[:min(len(limits.Full), maxFullNamed)]...))
 }
 
 // pickLanes picks among the lanes that a query finds those that there is room for.
-func pickLanes(room webhook.ClaimLimits, tx *sqldb.Tx, among string, args ...any) (lanes []dueLane, more bool, err error) {
+func pickLanes(limits webhook.ClaimLimits, tx *sqldb.Tx, among string, args ...any) (lanes []dueLane, more bool, err error) {
 	found, err := sqldb.Select[dueLane](tx, among, args...)
 	if err != nil {
 		return nil, false, err
 	}
 	for _, l := range found {
-		if (!l.open() || l.Turn == 1) && room.Take(l.ReceiverID) {
+		if (!l.open() || l.Turn == 1) && limits.Take(l.ReceiverID) {
 			lanes = append(lanes, l)
 		}
 	}
-	return lanes, len(found) == room.Lanes, nil
+	return lanes, len(found) == limits.Lanes, nil
 }
 
 // takeHeads returns the heads of leased lanes that are to be sent. A head that is not due yet waits, one whose window is over fails, and both release their lane. Only a head that is sent can be a probe.
@@ -252,10 +252,10 @@ func (s *Store) takeHeads(tx *sqldb.Tx, due []dueLane) (heads []headRow, err err
 	}
 	open := indexBy(due, laneID)
 	for _, h := range found {
-		over := h.expired(now, open[h.LaneID].open())
-		if h.DueAt <= now && !over {
+		expired := h.expired(now, open[h.LaneID].open())
+		if h.DueAt <= now && !expired {
 			heads = append(heads, h)
-		} else if err := s.requeue(tx, h, over); err != nil {
+		} else if err := s.requeue(tx, h, expired); err != nil {
 			return nil, err
 		}
 	}
@@ -266,11 +266,11 @@ func laneID(l dueLane) int64 { return l.ID }
 
 // leaseLanes leases those lanes that no other process has leased since they were found, and returns them.
 func (s *Store) leaseLanes(tx *sqldb.Tx, due []dueLane) ([]dueLane, error) {
-	held, err := tx.LockRows("lanes", each(due, laneID), false)
+	locked, err := tx.LockRows("lanes", each(due, laneID), false)
 	if err != nil {
 		return nil, err
 	}
-	due = slices.DeleteFunc(due, func(l dueLane) bool { return !slices.Contains(held, l.ID) })
+	due = slices.DeleteFunc(due, func(l dueLane) bool { return !slices.Contains(locked, l.ID) })
 	if due, err = s.admitProbes(tx, due); err != nil || len(due) == 0 {
 		return nil, err
 	}
@@ -283,8 +283,8 @@ func (s *Store) leaseLanes(tx *sqldb.Tx, due []dueLane) ([]dueLane, error) {
 }
 
 // requeue releases a lane whose head is not sent. It fails the head if its window is over.
-func (s *Store) requeue(tx *sqldb.Tx, h headRow, over bool) error {
-	if over {
+func (s *Store) requeue(tx *sqldb.Tx, h headRow, expired bool) error {
+	if expired {
 		if err := s.removeFromLane(tx, h.LaneID, stateFailed, byID, h.ID); err != nil {
 			return err
 		}

@@ -22,9 +22,9 @@ func findEvents(tx *sqldb.Tx, changes []*statusChange) error {
 		of[e.Agent] = append(of[e.Agent], e)
 	}
 	for _, c := range changes {
-		owed, skipped := partition(of[c.agent.ID], func(e eventRow) bool { return e.EventType == eventType(c.status) })
-		disabled, fired := partition(owed, eventRow.disabled)
-		c.events = owed
+		matching, skipped := partition(of[c.agent.ID], func(e eventRow) bool { return e.EventType == eventType(c.status) })
+		disabled, fired := partition(matching, eventRow.disabled)
+		c.events = matching
 		c.row = changeRow{Fired: idsOf(fired), Parked: idsOf(disabled), Skipped: idsOf(skipped)}
 	}
 	return err
@@ -80,8 +80,8 @@ func (s *Store) lockTargetLanes(tx *sqldb.Tx, changes []*statusChange, wait bool
 
 func (s *Store) readTargetLanes(tx *sqldb.Tx, ids []int64, wait bool) (rows []targetLane, err error) {
 	if s.handoff.Load() == nil { // it does not matter how they are
-		got, err := tx.LockRows("lanes", ids, wait)
-		return each(got, func(id int64) targetLane { return targetLane{ID: id} }), err
+		locked, err := tx.LockRows("lanes", ids, wait)
+		return each(locked, func(id int64) targetLane { return targetLane{ID: id} }), err
 	}
 	now := s.now()
 	return sqldb.Select[targetLane](tx, targetLanesSQL+tx.ForUpdateOf("l", wait), webhook.Failures, now, now, sqldb.Padded(ids))
@@ -124,7 +124,7 @@ func (s *Store) newDeliveries(changes []*statusChange) (all []newDelivery) {
 }
 
 // laneAdditions sums up the new deliveries by lane. Parked deliveries are in no lane.
-func (s *Store) laneAdditions(tx *sqldb.Tx, all []newDelivery, lanes targetLanes) (debts []laneAddition) {
+func (s *Store) laneAdditions(tx *sqldb.Tx, all []newDelivery, lanes targetLanes) (additions []laneAddition) {
 	of := map[int64][]newDelivery{}
 	for _, o := range all {
 		if o.row.State == statePending {
@@ -132,16 +132,16 @@ func (s *Store) laneAdditions(tx *sqldb.Tx, all []newDelivery, lanes targetLanes
 		}
 	}
 	for _, lane := range slices.Sorted(maps.Keys(of)) {
-		its := of[lane]
-		d := laneAddition{LaneID: lane, More: int64(len(its)), Due: its[0].row.DueAt}
-		if until, leased := s.handOff(tx, its[0], lanes[lane], d.More); leased {
-			d.First, d.Until = &its[0].row.ID, &until
-		} else if t := its[0].change.setting; t != nil {
+		added := of[lane]
+		d := laneAddition{LaneID: lane, More: int64(len(added)), Due: added[0].row.DueAt}
+		if until, leased := s.handOff(tx, added[0], lanes[lane], d.More); leased {
+			d.First, d.Until = &added[0].row.ID, &until
+		} else if t := added[0].change.setting; t != nil {
 			t.due = true
 		}
-		debts = append(debts, d)
+		additions = append(additions, d)
 	}
-	return debts
+	return additions
 }
 
 // handOff passes the first delivery of an empty lane to the dispatcher of this process when it is durable, if the dispatcher has room for it. It returns the end of the lease.

@@ -93,23 +93,23 @@ func (s *Store) record(tx *sqldb.Tx, r *result, lane laneRow) error {
 	if err != nil || lane.Claim != r.Claim {
 		return err // another process has leased the lane since: the attempt comes too late to count
 	}
-	receiver, news, err := s.updateReceiver(tx, lane, r.outcome)
+	receiver, changed, err := s.updateReceiver(tx, lane, r.outcome)
 	if err != nil {
 		return err
 	}
-	again, moved, err := s.updateDelivery(tx, r.Delivery, r.outcome, receiver)
+	retry, moved, err := s.updateDelivery(tx, r.Delivery, r.outcome, receiver)
 	if err != nil {
 		return err
 	}
-	empty, err := s.keepLane(tx, r, r.keepLane && receiver.accepts(s.now()) && !again)
-	r.more, r.elsewhere = again || !empty, moved || news
+	empty, err := s.keepLane(tx, r, r.keepLane && receiver.accepts(s.now()) && !retry)
+	r.more, r.elsewhere = retry || !empty, moved || changed
 	return err
 }
 
 // updateDelivery gives the delivery its new state, and says whether another attempt follows, and whether it moved. Since the statements name lane and state, they do not change a delivery that was cancelled or moved meanwhile. A failure at a URL that the event no longer has does not count, nor does an answer from before a redelivery.
 func (s *Store) updateDelivery(
 	tx *sqldb.Tx, d webhook.Delivery, o webhook.Outcome, receiver receiverRow,
-) (again, moved bool, err error) {
+) (retry, moved bool, err error) {
 	row, err := gorm.G[deliveryRow](tx.GORM()).Where("id = ?", d.ID).Take(tx.Context())
 	if err != nil || row.LaneID != d.Lane {
 		return true, true, err // the lease was over, and it moved to a lane that another worker may hold by now
@@ -154,12 +154,12 @@ func finalState(v webhook.Verdict) string {
 
 // endDelivery ends a delivery of a lane, also a parked one, which must not be sent again.
 func (s *Store) endDelivery(tx *sqldb.Tx, delivery, lane int64, state string) error {
-	away, err := tx.ExecCount("UPDATE deliveries SET state = ?, finished_at = ? WHERE id = ? AND lane_id = ? AND state || '' = 'parked'",
+	count, err := tx.ExecCount("UPDATE deliveries SET state = ?, finished_at = ? WHERE id = ? AND lane_id = ? AND state || '' = 'parked'",
 		state, s.now(), delivery, lane)
 	if err != nil {
 		return err
 	}
-	s.countEnded(tx, state, away)
+	s.countEnded(tx, state, count)
 	return s.removeFromLane(tx, lane, state, byID, delivery)
 }
 
@@ -220,11 +220,11 @@ func (s *Store) renew(tx *sqldb.Tx, results []*result) error {
 	for _, r := range results {
 		h, ok := next[r.Lane]
 		h, locked := h.decrypted(s)
-		over := h.expired(now, false) // the lane of a receiver whose breaker is open was not kept
+		expired := h.expired(now, false) // the lane of a receiver whose breaker is open was not kept
 		switch {
 		case !ok:
-		case over || locked != nil:
-			err = errors.Join(err, s.requeue(tx, h, over))
+		case expired || locked != nil:
+			err = errors.Join(err, s.requeue(tx, h, expired))
 		default:
 			r.next = new(s.leasedDelivery(h, r.lease))
 		}

@@ -10,37 +10,37 @@ import (
 )
 
 // recordBatch records results: those of one lane in turn, the others together. If it does not wait, it returns those whose lanes or receivers another transaction has locked.
-func (s *Store) recordBatch(tx *sqldb.Tx, results []*result, wait bool) (held []*result, err error) {
+func (s *Store) recordBatch(tx *sqldb.Tx, results []*result, wait bool) (contended []*result, err error) {
 	for _, round := range sqldb.Waves(results, (*result).lane) {
 		more, err := s.recordWave(tx, round, wait)
 		if err != nil {
 			return nil, err
 		}
-		held = append(held, more...)
+		contended = append(contended, more...)
 	}
-	return held, nil
+	return contended, nil
 }
 
 // recordWave records results of different lanes. Nearly all are plain, and together need as many statements as one alone.
-func (s *Store) recordWave(tx *sqldb.Tx, results []*result, wait bool) (held []*result, err error) {
+func (s *Store) recordWave(tx *sqldb.Tx, results []*result, wait bool) (contended []*result, err error) {
 	lanes, err := tx.LockRows("lanes", each(results, (*result).lane), wait)
 	if err != nil {
 		return nil, err
 	}
-	held, results = partition(results, func(r *result) bool { return !slices.Contains(lanes, r.Lane) })
-	at, err := readLaneStates(tx, results)
+	contended, results = partition(results, func(r *result) bool { return !slices.Contains(lanes, r.Lane) })
+	states, err := readLaneStates(tx, results)
 	if err != nil {
 		return nil, err
 	}
-	news, plain := partition(results, at.receiverChanges(s, results))
-	more, news, err := at.lockReceivers(tx, news, wait)
-	for i := 0; err == nil && i < len(news); i++ {
-		err = s.record(tx, news[i], at.lane(news[i]))
+	changing, plain := partition(results, states.receiverChanges(s, results))
+	more, changing, err := states.lockReceivers(tx, changing, wait)
+	for i := 0; err == nil && i < len(changing); i++ {
+		err = s.record(tx, changing[i], states.lane(changing[i]))
 	}
 	if err != nil || len(plain) == 0 {
-		return append(held, more...), err
+		return append(contended, more...), err
 	}
-	return append(held, more...), s.recordPlain(tx, at, plain)
+	return append(contended, more...), s.recordPlain(tx, states, plain)
 }
 
 // laneStates are the states of lanes, with the receiver and the delivery of their result, by the ids of the lanes.
@@ -80,32 +80,32 @@ func readLaneStates(tx *sqldb.Tx, results []*result) (laneStates, error) {
 	rows, err := sqldb.Select[laneState](tx, laneStatesSQL, sqldb.Table(tx, each(results, func(r *result) sent {
 		return sent{r.ID, r.Lane, r.Attempt - 1, r.URL, r.Method}
 	})))
-	at := laneStates(indexBy(rows, func(r laneState) int64 { return r.LaneID }))
+	states := laneStates(indexBy(rows, func(r laneState) int64 { return r.LaneID }))
 	slices.SortStableFunc(results, func(a, b *result) int {
-		return cmp.Compare(at[a.Lane].ReceiverID, at[b.Lane].ReceiverID)
+		return cmp.Compare(states[a.Lane].ReceiverID, states[b.Lane].ReceiverID)
 	})
-	return at, err
+	return states, err
 }
 
 // receiverChanges tells the results whose receiver has a result that is not plain: what that changes counts for those after it.
-func (at laneStates) receiverChanges(s *Store, results []*result) func(*result) bool {
-	news := map[int64]bool{}
+func (states laneStates) receiverChanges(s *Store, results []*result) func(*result) bool {
+	changing := map[int64]bool{}
 	for _, r := range results {
-		if !at.plain(s, r) {
-			news[at[r.Lane].ReceiverID] = true
+		if !states.plain(s, r) {
+			changing[states[r.Lane].ReceiverID] = true
 		}
 	}
-	return func(r *result) bool { return news[at[r.Lane].ReceiverID] }
+	return func(r *result) bool { return changing[states[r.Lane].ReceiverID] }
 }
 
 // lockReceivers locks the receivers of results. If it does not wait, it separates the results whose receivers another transaction has locked.
-func (at laneStates) lockReceivers(tx *sqldb.Tx, results []*result, wait bool) (held, free []*result, err error) {
+func (states laneStates) lockReceivers(tx *sqldb.Tx, results []*result, wait bool) (contended, free []*result, err error) {
 	if wait || len(results) == 0 {
 		return nil, results, nil
 	}
-	got, err := tx.LockRows("receivers", each(results, func(r *result) int64 { return at[r.Lane].ReceiverID }), false)
-	held, free = partition(results, func(r *result) bool { return !slices.Contains(got, at[r.Lane].ReceiverID) })
-	return held, free, err
+	locked, err := tx.LockRows("receivers", each(results, func(r *result) int64 { return states[r.Lane].ReceiverID }), false)
+	contended, free = partition(results, func(r *result) bool { return !slices.Contains(locked, states[r.Lane].ReceiverID) })
+	return contended, free, err
 }
 
 func indexBy[R any](rows []R, id func(R) int64) map[int64]R {
@@ -117,14 +117,14 @@ func indexBy[R any](rows []R, id func(R) int64) map[int64]R {
 }
 
 // lane is the one of a result.
-func (at laneStates) lane(r *result) laneRow {
-	of := at[r.Lane]
+func (states laneStates) lane(r *result) laneRow {
+	of := states[r.Lane]
 	return laneRow{ID: r.Lane, ReceiverID: of.ReceiverID, LeaseUntil: of.LeaseUntil, Claim: of.Claim}
 }
 
 // receiver is the one of a result.
-func (at laneStates) receiver(r *result) receiverRow {
-	of := at[r.Lane]
+func (states laneStates) receiver(r *result) receiverRow {
+	of := states[r.Lane]
 	return receiverRow{
 		ID: of.ReceiverID, Failures: of.Failures, Probes: of.Probes, Waits: of.Waits, Probe: of.Probe,
 		Outages: of.Outages, FailingSince: of.FailingSince, PausedUntil: of.PausedUntil, RecoveredAt: of.RecoveredAt,
@@ -132,23 +132,23 @@ func (at laneStates) receiver(r *result) receiverRow {
 }
 
 // plain says whether the delivery of a result is unchanged since it was claimed, and the result does not change its receiver.
-func (at laneStates) plain(s *Store, r *result) bool {
-	lane, receiver := at.lane(r), at.receiver(r)
-	return at[r.Lane].DeliveryUnchanged && lane.Claim == r.Claim && r.Attempt <= maxAttempts && s.afterAttempt(receiver, lane, r.outcome).equal(receiver)
+func (states laneStates) plain(s *Store, r *result) bool {
+	lane, receiver := states.lane(r), states.receiver(r)
+	return states[r.Lane].DeliveryUnchanged && lane.Claim == r.Claim && r.Attempt <= maxAttempts && s.afterAttempt(receiver, lane, r.outcome).equal(receiver)
 }
 
-func (s *Store) recordPlain(tx *sqldb.Tx, at laneStates, results []*result) error {
+func (s *Store) recordPlain(tx *sqldb.Tx, states laneStates, results []*result) error {
 	attempts, err := sqldb.InsertAll(tx, "attempts", each(results, (*result).attempt))
 	if err != nil {
 		return err
 	}
-	if err := s.updatePlain(tx, at, results, attempts); err != nil {
+	if err := s.updatePlain(tx, states, results, attempts); err != nil {
 		return err
 	}
 	if err := s.logFailures(tx, results...); err != nil {
 		return err
 	}
-	return s.releasePlain(tx, at, results)
+	return s.releasePlain(tx, states, results)
 }
 
 // deliveryUpdate is the state of a delivery after a plain result.
@@ -164,14 +164,14 @@ type deliveryUpdate struct {
 }
 
 // updatePlain writes the state of deliveries after attempts with these ids.
-func (s *Store) updatePlain(tx *sqldb.Tx, at laneStates, results []*result, attempts []int64) error {
+func (s *Store) updatePlain(tx *sqldb.Tx, states laneStates, results []*result, attempts []int64) error {
 	now := s.now()
 	rows := make([]deliveryUpdate, len(results))
 	for i, r := range results {
-		again := at.receiver(r).backoff(r.outcome, at[r.Lane].DeliveryFailures, at[r.Lane].DeliveryOutage)
+		next := states.receiver(r).backoff(r.outcome, states[r.Lane].DeliveryFailures, states[r.Lane].DeliveryOutage)
 		row := deliveryUpdate{
-			ID: r.ID, State: statePending, Attempts: r.Attempt, Last: attempts[i], Due: now + again.Delay,
-			Failures: again.Failures, Outage: again.Outage,
+			ID: r.ID, State: statePending, Attempts: r.Attempt, Last: attempts[i], Due: now + next.Delay,
+			Failures: next.Failures, Outage: next.Outage,
 		}
 		if r.ends() {
 			row.State, row.Finished = finalState(r.outcome.Verdict), &now
@@ -198,7 +198,7 @@ type laneDue struct {
 }
 
 // releasePlain releases lanes, and renews those that are to be kept and have something due.
-func (s *Store) releasePlain(tx *sqldb.Tx, at laneStates, results []*result) error {
+func (s *Store) releasePlain(tx *sqldb.Tx, states laneStates, results []*result) error {
 	type taken struct {
 		ID    int64 `json:"id"`
 		Ended int64 `json:"ended"`
@@ -218,15 +218,15 @@ func (s *Store) releasePlain(tx *sqldb.Tx, at laneStates, results []*result) err
 	for _, l := range lanes {
 		due[l.ID] = l.DueAt != nil
 	}
-	var on []*result
+	var kept []*result
 	for _, r := range results {
 		r.next, r.more, r.elsewhere = nil, due[r.Lane], false
-		if due[r.Lane] && r.keepLane && r.ends() && at.receiver(r).accepts(s.now()) {
-			on = append(on, r)
+		if due[r.Lane] && r.keepLane && r.ends() && states.receiver(r).accepts(s.now()) {
+			kept = append(kept, r)
 		}
 	}
-	if len(on) == 0 {
+	if len(kept) == 0 {
 		return nil
 	}
-	return s.renew(tx, on)
+	return s.renew(tx, kept)
 }

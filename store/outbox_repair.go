@@ -124,16 +124,16 @@ func (s *Store) repairWaits(ctx context.Context) error {
 // expire fails deliveries whose window is over while they were parked, or waited behind a breaker or in a lane. Deliveries in flight are left alone. Few at a time, so that no request waits long for the writer.
 func (s *Store) expire(ctx context.Context) error {
 	for more := true; more; {
-		over, err := s.expiredDeliveries(s.read(ctx))
-		if err != nil || len(over) == 0 {
+		expired, err := s.expiredDeliveries(s.read(ctx))
+		if err != nil || len(expired) == 0 {
 			return publicError(err)
 		}
-		err = s.write(ctx, func(tx *sqldb.Tx) error { return s.failExpired(tx, each(over, laneOf)) })
+		err = s.write(ctx, func(tx *sqldb.Tx) error { return s.failExpired(tx, each(expired, laneOf)) })
 		if err != nil {
 			return err
 		}
 		s.wake()
-		more = len(over) == expiredPerCommit
+		more = len(expired) == expiredPerCommit
 	}
 	return nil
 }
@@ -154,17 +154,17 @@ func (s *Store) failExpired(tx *sqldb.Tx, lanes []int64) error {
 		return err
 	}
 	rows, err := s.expiredDeliveries(tx)
-	var over []int64
+	var expired []int64
 	for i := 0; err == nil && i < len(rows); i++ {
 		if slices.Contains(lanes, rows[i].LaneID) {
-			over = append(over, rows[i].ID)
+			expired = append(expired, rows[i].ID)
 			err = s.endDelivery(tx, rows[i].ID, rows[i].LaneID, stateFailed)
 		}
 	}
 	if err != nil {
 		return err
 	}
-	return s.logExpired(tx, over...)
+	return s.logExpired(tx, expired...)
 }
 
 // A delivery has failed when its window is over. But one that was never tried, since the server was off or the clock
@@ -196,11 +196,11 @@ func (s *Store) logExpired(tx *sqldb.Tx, deliveries ...int64) error {
 // expireParked fails the parked deliveries of an event whose window is over.
 func (s *Store) expireParked(tx *sqldb.Tx, event int64) error {
 	now := s.now()
-	over, err := sqldb.Select[int64](tx, "UPDATE deliveries SET state = 'failed', finished_at = ? WHERE "+byEvent+
+	expired, err := sqldb.Select[int64](tx, "UPDATE deliveries SET state = 'failed', finished_at = ? WHERE "+byEvent+
 		" AND state || '' = 'parked' AND expires_at <= ? RETURNING id", now, event, now)
 	if err != nil {
 		return err
 	}
-	s.countEnded(tx, stateFailed, int64(len(over)))
-	return s.logExpired(tx, over...)
+	s.countEnded(tx, stateFailed, int64(len(expired)))
+	return s.logExpired(tx, expired...)
 }

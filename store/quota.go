@@ -113,14 +113,14 @@ func (r *requestCounter) snapshot(hour int64) map[string]int64 {
 }
 
 // confirm puts what is written by now in the place of what was.
-func (r *requestCounter) confirm(hour int64, written, mine map[string]int64) {
+func (r *requestCounter) confirm(hour int64, written, unwritten map[string]int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.hour != hour {
 		return
 	}
 	r.written = written
-	for client, n := range mine {
+	for client, n := range unwritten {
 		if r.unwritten[client] -= n; r.unwritten[client] == 0 {
 			delete(r.unwritten, client)
 		}
@@ -130,13 +130,13 @@ func (r *requestCounter) confirm(hour int64, written, mine map[string]int64) {
 // shareRequests writes what was counted here and reads what was counted everywhere.
 func (s *Store) shareRequests(ctx context.Context) (err error) {
 	hour := s.hour()
-	mine := s.requestCounter.snapshot(hour)
+	unwritten := s.requestCounter.snapshot(hour)
 	var written map[string]int64
-	if len(mine) == 0 {
+	if len(unwritten) == 0 {
 		written, err = writtenRequests(s.read(ctx), hour)
 	} else {
 		err = s.write(ctx, func(tx *sqldb.Tx) error {
-			if err := addRequests(tx, hour, mine); err != nil {
+			if err := addRequests(tx, hour, unwritten); err != nil {
 				return err
 			}
 			written, err = writtenRequests(tx, hour)
@@ -144,16 +144,16 @@ func (s *Store) shareRequests(ctx context.Context) (err error) {
 		})
 	}
 	if err == nil {
-		s.requestCounter.confirm(hour, written, mine)
+		s.requestCounter.confirm(hour, written, unwritten)
 	}
 	return publicError(err)
 }
 
 // addRequests keeps the hour before, in case that another process is in that still.
-func addRequests(tx *sqldb.Tx, hour int64, mine map[string]int64) error {
-	for _, client := range slices.Sorted(maps.Keys(mine)) {
+func addRequests(tx *sqldb.Tx, hour int64, unwritten map[string]int64) error {
+	for _, client := range slices.Sorted(maps.Keys(unwritten)) {
 		err := tx.Exec("INSERT INTO requests (hour, client_id, made) VALUES (?, ?, ?) "+
-			"ON CONFLICT (hour, client_id) DO UPDATE SET made = requests.made + excluded.made", hour, client, mine[client])
+			"ON CONFLICT (hour, client_id) DO UPDATE SET made = requests.made + excluded.made", hour, client, unwritten[client])
 		if err != nil {
 			return err
 		}

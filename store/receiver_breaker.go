@@ -111,7 +111,7 @@ func (s *Store) giveUpProbe(tx *sqldb.Tx, lane laneRow) error {
 }
 
 // updateReceiver updates the receiver of a lane after an attempt, returns it, and says whether it changed.
-func (s *Store) updateReceiver(tx *sqldb.Tx, lane laneRow, o webhook.Outcome) (after receiverRow, news bool, err error) {
+func (s *Store) updateReceiver(tx *sqldb.Tx, lane laneRow, o webhook.Outcome) (after receiverRow, changed bool, err error) {
 	r, err := gorm.G[receiverRow](tx.GORM()).Where("id = ?", lane.ReceiverID).Take(tx.Context())
 	if err != nil {
 		return r, false, err

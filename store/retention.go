@@ -102,12 +102,12 @@ func (s *Store) changeSpan(q sqldb.Querier) (span, error) { return s.span(q, "st
 
 func (s *Store) span(q sqldb.Querier, table string, surplus int64) (p span, err error) {
 	p = span{surplus: surplus, oldest: s.oldest()}
-	most, err := s.surplus(q, table)
+	tooMany, err := s.surplus(q, table)
 	if err != nil {
 		return p, err
 	}
 	kept, err := firstIn(q, table, millis(p.oldest))
-	p.surplus = max(p.surplus, most)
+	p.surplus = max(p.surplus, tooMany)
 	p.end = max(p.surplus, kept-1)
 	return p, err
 }
@@ -297,10 +297,10 @@ func (s *Store) pruneLeft(ctx context.Context, table, condition string) error {
 		return err
 	}
 	return s.write(context.WithoutCancel(ctx), func(tx *sqldb.Tx) error {
-		held, err := sqldb.Select[string](tx, "SELECT client_id FROM "+table+" WHERE client_id IN ?"+tx.SkipLocked("client_id"), found)
-		if err != nil || len(held) == 0 {
+		locked, err := sqldb.Select[string](tx, "SELECT client_id FROM "+table+" WHERE client_id IN ?"+tx.SkipLocked("client_id"), found)
+		if err != nil || len(locked) == 0 {
 			return err
 		}
-		return tx.Exec("DELETE FROM "+table+" AS t WHERE t.client_id IN ? AND "+left, held)
+		return tx.Exec("DELETE FROM "+table+" AS t WHERE t.client_id IN ? AND "+left, locked)
 	})
 }

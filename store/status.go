@@ -136,27 +136,27 @@ func (t *setting) result() gen.AgentStatusResult {
 }
 
 // setBatch sets statuses: those of one agent in turn, the others together. If it does not wait, it returns those whose agents or lanes another transaction has locked.
-func (s *Store) setBatch(tx *sqldb.Tx, tasks []*setting, wait bool) (held []*setting, err error) {
+func (s *Store) setBatch(tx *sqldb.Tx, tasks []*setting, wait bool) (contended []*setting, err error) {
 	for _, round := range sqldb.Waves(tasks, func(t *setting) AgentKey { return t.agent }) {
 		more, err := s.setWave(tx, round, wait)
 		if err != nil {
 			return nil, err
 		}
-		held = append(held, more...)
+		contended = append(contended, more...)
 	}
-	return held, nil
+	return contended, nil
 }
 
 // setWave sets statuses of different agents. What is refused is refused before anything is written.
-func (s *Store) setWave(tx *sqldb.Tx, tasks []*setting, wait bool) (held []*setting, err error) {
+func (s *Store) setWave(tx *sqldb.Tx, tasks []*setting, wait bool) (contended []*setting, err error) {
 	found, err := findAgents(tx, each(tasks, agentOf), tx.ForUpdate(wait))
 	if err != nil {
 		return nil, err
 	}
 	absent, present := partition(tasks, func(t *setting) bool { _, is := found[t.agent]; return !is })
-	held, err = refuseAbsent(tx, absent)
-	if err == nil && wait && len(held) > 0 { // they were made in between
-		held, err = s.setWave(tx, held, wait)
+	contended, err = refuseAbsent(tx, absent)
+	if err == nil && wait && len(contended) > 0 { // they were made in between
+		contended, err = s.setWave(tx, contended, wait)
 	}
 	if err != nil {
 		return nil, err
@@ -166,13 +166,13 @@ func (s *Store) setWave(tx *sqldb.Tx, tasks []*setting, wait bool) (held []*sett
 		return nil, err
 	}
 	more, err := s.applyChanges(tx, changes, wait)
-	return append(held, each(more, func(c *statusChange) *setting { return c.setting })...), err
+	return append(contended, each(more, func(c *statusChange) *setting { return c.setting })...), err
 }
 
 func agentOf(t *setting) AgentKey { return t.agent }
 
 // refuseAbsent refuses settings of agents that do not exist, and returns those of agents that another transaction has locked.
-func refuseAbsent(tx *sqldb.Tx, tasks []*setting) (held []*setting, err error) {
+func refuseAbsent(tx *sqldb.Tx, tasks []*setting) (contended []*setting, err error) {
 	if len(tasks) == 0 {
 		return nil, nil
 	}
@@ -180,12 +180,12 @@ func refuseAbsent(tx *sqldb.Tx, tasks []*setting) (held []*setting, err error) {
 	for i := 0; err == nil && i < len(tasks); i++ {
 		t := tasks[i]
 		if _, is := there[t.agent]; is {
-			held = append(held, t)
+			contended = append(contended, t)
 		} else if t.err = missing(tx, t.agent); !isNotFound(t.err) {
 			err = t.err
 		}
 	}
-	return held, err
+	return contended, err
 }
 
 // decideAll returns the changes, and the agents of which only the reported time changes.
@@ -249,13 +249,13 @@ func (s *Store) checkAhead(at time.Time) error {
 }
 
 // partition parts a list into those that something is so of and the others, in their order.
-func partition[T any](list []T, is func(T) bool) (those, others []T) {
+func partition[T any](list []T, is func(T) bool) (matching, rest []T) {
 	for _, e := range list {
 		if is(e) {
-			those = append(those, e)
+			matching = append(matching, e)
 		} else {
-			others = append(others, e)
+			rest = append(rest, e)
 		}
 	}
-	return those, others
+	return matching, rest
 }

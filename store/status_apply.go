@@ -24,7 +24,7 @@ type statusChange struct {
 }
 
 // applyChanges stores status changes of different agents with their deliveries. If it does not wait, it returns the changes whose lanes another transaction has locked.
-func (s *Store) applyChanges(tx *sqldb.Tx, changes []*statusChange, wait bool) (held []*statusChange, err error) {
+func (s *Store) applyChanges(tx *sqldb.Tx, changes []*statusChange, wait bool) (contended []*statusChange, err error) {
 	if err := findEvents(tx, changes); err != nil {
 		return nil, err
 	}
@@ -32,11 +32,11 @@ func (s *Store) applyChanges(tx *sqldb.Tx, changes []*statusChange, wait bool) (
 	if err != nil {
 		return nil, err
 	}
-	held, changes = partition(changes, func(c *statusChange) bool { return !lanes.haveAll(c) })
+	contended, changes = partition(changes, func(c *statusChange) bool { return !lanes.haveAll(c) })
 	if len(changes) == 0 {
-		return held, nil
+		return contended, nil
 	}
-	return held, s.insertAll(tx, changes, lanes)
+	return contended, s.insertAll(tx, changes, lanes)
 }
 
 // insertAll inserts changes, whose lanes are locked, with their deliveries.
