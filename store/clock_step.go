@@ -114,7 +114,7 @@ func (s *Store) claimStep(ctx context.Context) (first bool, err error) {
 		done, err := tx.ExecCount("UPDATE clock SET seen_at = ?, stepped_at = ? "+
 			"WHERE id = 1 AND (seen_at > ? OR stepped_at NOT BETWEEN ? AND ?)",
 			now, now, now+postgres.ClockJitter.Milliseconds(), now-near, now+near)
-		first = done > 0 || tx.Dialect() == sqldb.SQLite
+		first = done > 0 || s.engine.servesAlone()
 		return err
 	})
 	return first, err

@@ -105,12 +105,10 @@ func (s *Store) encryptSecrets(ctx context.Context) error {
 
 // encryptPlain encrypts the secrets that are not encrypted yet, and overwrites them.
 func (s *Store) encryptPlain(tx *sqldb.Tx) error {
-	if tx.Dialect() == sqldb.SQLite {
-		if err := tx.Exec("PRAGMA secure_delete = ON"); err != nil {
-			return err
-		}
-		defer tx.Exec("PRAGMA secure_delete = OFF")
-	}
+	return s.engine.overwrite(tx, func() error { return s.encryptRows(tx) })
+}
+
+func (s *Store) encryptRows(tx *sqldb.Tx) error {
 	rows, err := sqldb.Select[secretRow](tx, "SELECT s.client_id, "+clientSecretsSQL+" FROM secrets s WHERE s.secret NOT LIKE ? OR "+
 		"s.previous NOT LIKE ? AND s.previous <> '' OR s.older NOT LIKE ? AND s.older <> ''"+tx.ForUpdate(true),
 		encryptedPrefix+"%", encryptedPrefix+"%", encryptedPrefix+"%")

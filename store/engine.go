@@ -47,6 +47,12 @@ type engine interface {
 	// eraseOverwritten removes overwritten secrets from the engine's log on the disk, as far as the engine can.
 	eraseOverwritten(ctx context.Context) error
 
+	// overwrite runs a function of a transaction so that its updates leave nothing of the old values in the file.
+	overwrite(tx *sqldb.Tx, fn func() error) error
+
+	// dueLanesSQL is the query that finds the lanes of a claim.
+	dueLanesSQL() string
+
 	// announceNumbers comes before a transaction draws its first sequence number.
 	announceNumbers(tx *sqldb.Tx) error
 	// visibleUpTo is a sequence number up to which no status change will appear any more.

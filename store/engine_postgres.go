@@ -102,6 +102,10 @@ func (e *postgresEngine) allocate(tx *sqldb.Tx, _ int64) error {
 
 func (e *postgresEngine) eraseOverwritten(context.Context) error { return nil }
 
+func (e *postgresEngine) overwrite(_ *sqldb.Tx, fn func() error) error { return fn() }
+
+func (e *postgresEngine) dueLanesSQL() string { return postgresDueLanesSQL }
+
 // changeNumbers are the sequence numbers of status changes.
 const changeNumbers = postgres.Sequence("status_changes_id_seq")
 

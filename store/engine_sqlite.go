@@ -97,5 +97,15 @@ func (e *sqliteEngine) eraseOverwritten(ctx context.Context) error {
 	return err
 }
 
+func (e *sqliteEngine) overwrite(tx *sqldb.Tx, fn func() error) error {
+	if err := tx.Exec("PRAGMA secure_delete = ON"); err != nil {
+		return err
+	}
+	defer tx.Exec("PRAGMA secure_delete = OFF")
+	return fn()
+}
+
+func (e *sqliteEngine) dueLanesSQL() string { return sqliteDueLanesSQL }
+
 func (e *sqliteEngine) announceNumbers(*sqldb.Tx) error            { return nil } // one writer draws all
 func (e *sqliteEngine) visibleUpTo(context.Context) (int64, error) { return math.MaxInt64, nil }

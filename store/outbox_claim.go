@@ -26,19 +26,19 @@ SELECT min(CASE WHEN v.waits > ? THEN v.waits ELSE (
 	SELECT x.due_at FROM lanes x WHERE x.receiver_id = r.id AND x.due_at > ? ORDER BY x.due_at LIMIT 1) END)
 FROM r JOIN receivers v ON v.id = r.id`
 
-// claimSQL finds due lanes, fairly: of each receiver the longest due first, and no receiver's second before every
+// sqliteDueLanesSQL finds due lanes, fairly: of each receiver the longest due first, and no receiver's second before every
 // receiver's first; of one whose breaker is open, one. A lane that a delivery still in flight elsewhere will follow to
 // is not claimed before that is back.
 var (
-	claimSQL = claimQuery("JOIN receivers v ON v.id = r.id", "JOIN lanes l ON l.id IN (SELECT x.id", ")")
+	sqliteDueLanesSQL = dueLanesQuery("JOIN receivers v ON v.id = r.id", "JOIN lanes l ON l.id IN (SELECT x.id", ")")
 	// In these words PostgreSQL looks for the receivers that are there, however many it believes these to be, and at the index
 	// of due lanes alone.
-	claimPgSQL = claimQuery("CROSS JOIN LATERAL (SELECT * FROM receivers w WHERE w.id = r.id LIMIT 1) v",
+	postgresDueLanesSQL = dueLanesQuery("CROSS JOIN LATERAL (SELECT * FROM receivers w WHERE w.id = r.id LIMIT 1) v",
 		"CROSS JOIN LATERAL (SELECT x.id, x.receiver_id, x.due_at", ") l")
 )
 
-// claimQuery says how receivers v are joined to r, and between which words the lanes l of each are selected.
-func claimQuery(receivers, lanes, end string) string {
+// dueLanesQuery says how receivers v are joined to r, and between which words the lanes l of each are selected.
+func dueLanesQuery(receivers, lanes, end string) string {
 	return receiversSQL + `
 SELECT l.id, l.receiver_id, v.failures, coalesce(v.failing_since, 0) AS failing_since,
 	row_number() OVER (PARTITION BY l.receiver_id ORDER BY l.due_at, l.id) AS turn
@@ -150,7 +150,7 @@ func (s *Store) findDueLanes(tx *sqldb.Tx, limits webhook.ClaimLimits, changes [
 	if err := s.followMoves(tx); err != nil {
 		return nil, false, err
 	}
-	return s.dueLanes(tx, limits)
+	return s.dueAmongAll(tx, limits)
 }
 
 // followMoves moves deliveries to the lane that their event has moved to while they were in flight, once their lease has ended. This must not wait for a claim of their lane: that lane may itself wait for a delivery that moves into it.
@@ -199,14 +199,10 @@ type dueLane struct {
 
 func (l dueLane) open() bool { return l.Failures >= webhook.Failures }
 
-// dueLanes picks among all lanes.
-func (s *Store) dueLanes(tx *sqldb.Tx, limits webhook.ClaimLimits) (lanes []dueLane, more bool, err error) {
+// dueAmongAll picks among all lanes.
+func (s *Store) dueAmongAll(tx *sqldb.Tx, limits webhook.ClaimLimits) (lanes []dueLane, more bool, err error) {
 	now := s.now()
-	among := claimSQL
-	if tx.Dialect() == sqldb.Postgres {
-		among = claimPgSQL
-	}
-	lanes, more, err = pickLanes(limits, tx, among, now, limits.PerReceiver, now, fullReceivers(limits), limits.Lanes)
+	lanes, more, err = pickLanes(limits, tx, s.engine.dueLanesSQL(), now, limits.PerReceiver, now, fullReceivers(limits), limits.Lanes)
 	for i := 0; err == nil && i < len(lanes); i++ {
 		if lanes[i].open() {
 			err = s.chooseProbe(tx, &lanes[i])

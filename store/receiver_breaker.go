@@ -43,7 +43,7 @@ func (s *Store) admitProbes(tx *sqldb.Tx, due []dueLane) ([]dueLane, error) {
 			open = append(open, l.ReceiverID)
 		}
 	}
-	if len(open) == 0 || tx.Dialect() == sqldb.SQLite {
+	if len(open) == 0 || s.engine.servesAlone() {
 		return due, nil
 	}
 	free, err := sqldb.Select[int64](tx, "SELECT id FROM receivers WHERE id IN ? AND failures >= ? "+
