@@ -84,7 +84,8 @@ func (r *agentRow) apply(u AgentUpdate) {
 	}
 }
 
-// findAgent returns the row of an agent, or says whether it or its client is missing. A transaction that changes anything of an agent calls it first, which locks the agent until the commit.
+// findAgent returns the row of an agent, or says whether it or its client is missing. A transaction that changes
+// anything of an agent calls it first, which locks the agent until the commit.
 func findAgent(q sqldb.Querier, k AgentKey) (agentRow, error) {
 	r, is, err := sqldb.Get[agentRow](q, agentSQL+q.ForUpdate(true), k.Client, string(k.Type), k.ID)
 	if err != nil || is {
@@ -114,7 +115,8 @@ func findAgents(tx *sqldb.Tx, keys []AgentKey, how string) (map[AgentKey]agentRo
 		ID     int64         `json:"agent_id"`
 	}
 	rows := each(keys, func(k AgentKey) key { return key{k.Client, k.Type, k.ID} })
-	found, err := sqldb.Select[agentRow](tx, agentsSQL+"(client_id, kind, agent_id) IN (SELECT client_id, kind, agent_id FROM ? AS x) ORDER BY id"+how,
+	found, err := sqldb.Select[agentRow](tx,
+		agentsSQL+"(client_id, kind, agent_id) IN (SELECT client_id, kind, agent_id FROM ? AS x) ORDER BY id"+how,
 		sqldb.Table(tx, rows))
 	of := make(map[AgentKey]agentRow, len(found))
 	for _, r := range found {
@@ -235,7 +237,8 @@ func freeID(tx *sqldb.Tx, k AgentKey) (id int64, err error) {
 		") AS free WHERE id NOT IN (SELECT agent_id "+taken+")", k.Client, k.Type, k.Client, k.Type)
 }
 
-// DeleteAgent deletes an agent and its events. An available agent is logged out first, which enqueues the deliveries of that change. Pending deliveries stay pending.
+// DeleteAgent deletes an agent and its events. An available agent is logged out first, which enqueues the deliveries of
+// that change. Pending deliveries stay pending.
 func (s *Store) DeleteAgent(ctx context.Context, k AgentKey) error {
 	defer s.wake()
 	defer s.announce(k.Client)
@@ -271,7 +274,8 @@ func (s *Store) logouts(tx *sqldb.Tx, rows []agentRow) (changes []*statusChange)
 	for _, r := range rows {
 		if r.Status == gen.AgentStatusValueAvailable {
 			changes = append(changes, &statusChange{
-				ctx: tx.Context(), agent: &r, status: gen.AgentStatusValueLoggedOut, source: gen.EventSourceAPI, at: s.now(),
+				ctx: tx.Context(), agent: &r, status: gen.AgentStatusValueLoggedOut, source: gen.EventSourceAPI,
+				at: s.now(),
 			})
 		}
 	}

@@ -15,8 +15,8 @@ import (
 	"github.com/agentevents/agentevents/store/internal/sqlite"
 )
 
-// recoveredAfter is how long nothing may have failed for a reason before that is over: on a full disk some writes succeed,
-// too.
+// recoveredAfter is how long nothing may have failed for a reason before that is over: on a full disk some writes
+// succeed, too.
 const recoveredAfter = 10 * time.Second
 
 // downtimes logs one line for each reason why the database is not available, and one when that is over: as long as it
@@ -105,13 +105,15 @@ func (d *downtimes) succeeded() {
 	for name, x := range d.all {
 		if now.Sub(x.last) >= recoveredAfter {
 			delete(d.all, name)
-			d.log.Info("store available again", "error", x.cause, "failed", x.failed, "seconds", int(x.last.Sub(x.first).Seconds()))
+			d.log.Info("store available again", "error", x.cause, "failed", x.failed, "seconds",
+				int(x.last.Sub(x.first).Seconds()))
 		}
 	}
 	d.open.Store(int32(len(d.all))) //nolint:gosec // a handful
 }
 
-// read takes the result of a transaction that reads. Failed statements are noted one by one by the statement log, a failed BEGIN is noted here.
+// read takes the result of a transaction that reads. Failed statements are noted one by one by the statement log, a
+// failed BEGIN is noted here.
 func (d *downtimes) read(ctx context.Context, err error) {
 	cause := causeOf(err)
 	if cause == nil || ctx.Err() != nil {
@@ -196,7 +198,8 @@ func (s *Store) Ready(ctx context.Context) error {
 	return s.readiness.ask(ctx, s.monotonic, s.tryWrite)
 }
 
-// tryWrite writes what a change writes, in newly allocated space, and reads the end of the tables that a change adds to.
+// tryWrite writes what a change writes, in newly allocated space, and reads the end of the tables that a change adds
+// to.
 func (s *Store) tryWrite(ctx context.Context) error {
 	if err := s.engine.checkFiles(ctx); err != nil {
 		s.downtimes.note(ctx, err)

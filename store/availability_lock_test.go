@@ -21,7 +21,9 @@ func TestReadyWhileAllTablesAreRead(t *testing.T) {
 	db := f.db()
 	tx, err := db.BeginTx(f.ctx, nil)
 	f.check(err)
-	tables, err := tx.Query("SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace")
+	tables, err := tx.Query(
+		"SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace",
+	)
 	f.check(err)
 	defer tables.Close()
 	var names []string
@@ -63,7 +65,8 @@ func TestReadyNeedsRoom(t *testing.T) {
 		before := size()
 		f.check(f.Ready(f.ctx))
 		if size() <= before || f.count("SELECT count(*) FROM probe_room") != 0 {
-			t.Errorf("the table had %d bytes, has %d, and %d rows", before, size(), f.count("SELECT count(*) FROM probe_room"))
+			t.Errorf("the table had %d bytes, has %d, and %d rows", before, size(),
+				f.count("SELECT count(*) FROM probe_room"))
 		}
 		ahead.Add(int64(time.Second))
 	}

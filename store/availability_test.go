@@ -31,7 +31,8 @@ func TestReadyWritesOnceASecond(t *testing.T) {
 	f.SetMonotonic(func() time.Time { return stopped.Add(time.Duration(ahead.Load())) })
 	var writes atomic.Int64
 	f.WatchStatements(func(writing bool, statement string) {
-		if writing && (strings.Contains(statement, "probes") || strings.HasPrefix(statement, "INSERT INTO probe_room")) {
+		if writing && (strings.Contains(statement, "probes") ||
+			strings.HasPrefix(statement, "INSERT INTO probe_room")) {
 			writes.Add(1)
 		}
 	})
@@ -61,7 +62,9 @@ func TestReadyOnAFullServer(t *testing.T) {
 	var full atomic.Bool
 	f.RefuseStatements(func(statement string) error {
 		if full.Load() && strings.HasPrefix(statement, "INSERT") {
-			return &pgconn.PgError{Severity: "ERROR", Code: "53100", Message: "could not extend file: No space left on device"}
+			return &pgconn.PgError{
+				Severity: "ERROR", Code: "53100", Message: "could not extend file: No space left on device",
+			}
 		}
 		return nil
 	})

@@ -16,8 +16,10 @@ type Saved struct {
 	Sequence int64 // of the last status change that it knows of; 0 for none
 }
 
-// Backup copies a SQLite database, as it is at one moment, into a file that does not exist yet. The database may be served meanwhile, and no request waits for the copy. The copy has been read to its last page before it gets its name; when that fails, or ctx ends,
-// nothing of it is left. Each time that the copy is put in a store's place, its first start gives it another epoch and drops its leases.
+// Backup copies a SQLite database, as it is at one moment, into a file that does not exist yet. The database may be
+// served meanwhile, and no request waits for the copy. The copy has been read to its last page before it gets its name;
+// when that fails, or ctx ends, nothing of it is left. Each time that the copy is put in a store's place, its first
+// start gives it another epoch and drops its leases.
 func Backup(ctx context.Context, o Options, to string) (Saved, error) {
 	if postgres.IsURL(o.URL) {
 		return Saved{}, errors.New("a backup of PostgreSQL is made by its own means, such as pg_dump; " +

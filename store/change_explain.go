@@ -43,7 +43,8 @@ func (s *Store) AgentStatusChanges(
 	return m, err
 }
 
-// firedBy returns the deliveries that changes of an agent, of which the newest come first, have made and that are still kept.
+// firedBy returns the deliveries that changes of an agent, of which the newest come first, have made and that are still
+// kept.
 func firedBy(q sqldb.Querier, k AgentKey, changes []changeRow) (map[int64][]deliveryRow, error) {
 	if len(changes) == 0 {
 		return nil, nil
@@ -123,8 +124,8 @@ func unkeptOutcome(event int64, typ gen.EventType, more string) gen.EventOutcome
 	}
 }
 
-// repeatCounter counts how often a status was set that an agent had already, by the sequence number of the change that led to
-// it. It answers why nothing was sent, and is not worth a commit of its own: it is written every second.
+// repeatCounter counts how often a status was set that an agent had already, by the sequence number of the change that
+// led to it. It answers why nothing was sent, and is not worth a commit of its own: it is written every second.
 type repeatCounter struct {
 	mu     sync.Mutex
 	counts map[int64]repeat

@@ -15,7 +15,8 @@ import (
 func (r changeRow) model() gen.StatusChange {
 	return gen.StatusChange{
 		Sequence: r.ID, AgentType: r.Kind, AgentID: r.AgentID, Name: r.Name, OldStatus: r.OldStatus,
-		AgentStatus: r.NewStatus, EventSource: r.EventSource, ChangedAt: wire(r.ChangedAt), CreatedAt: wire(r.CreatedAt),
+		AgentStatus: r.NewStatus, EventSource: r.EventSource, ChangedAt: wire(r.ChangedAt),
+		CreatedAt: wire(r.CreatedAt),
 	}
 }
 
@@ -26,9 +27,10 @@ type Feed struct {
 	Changes []gen.StatusChange
 }
 
-// StatusChanges lists a client's status changes in the order of their sequence numbers, those after a number of an epoch,
-// at most limit of them. When changes after that number are no longer kept, it is an *Error of kind Truncated, and when
-// the epoch is another one, of kind Restarted; an empty epoch is any. After nil they begin with the oldest that is kept.
+// StatusChanges lists a client's status changes in the order of their sequence numbers, those after a number of an
+// epoch, at most limit of them. When changes after that number are no longer kept, it is an *Error of kind Truncated,
+// and when the epoch is another one, of kind Restarted; an empty epoch is any. After nil they begin with the oldest
+// that is kept.
 func (s *Store) StatusChanges(
 	ctx context.Context, client string, after *int64, epoch string, limit int,
 ) (feed Feed, err error) {
@@ -76,7 +78,10 @@ func changesBy(q sqldb.Querier, w walk, after, upTo int64, direction string, lim
 	w.found(&t)
 	w.bound(&t, "id", ">", "?", after)
 	w.bound(&t, "id", "<=", "?", upTo)
-	return sqldb.Select[changeRow](q, changesSQL+strings.Join(t.sql, " AND ")+" ORDER BY "+w.order(direction, "id")+sqldb.Limit, append(t.args, limit)...)
+	return sqldb.Select[changeRow](
+		q, changesSQL+strings.Join(t.sql, " AND ")+" ORDER BY "+w.order(direction, "id")+sqldb.Limit,
+		append(t.args, limit)...,
+	)
 }
 
 var changesSQL = "SELECT " + sqldb.Columns[changeRow]() + " FROM status_changes WHERE "
@@ -90,7 +95,11 @@ func pageStart(q sqldb.Querier, client string, after *int64, epoch string) (from
 	feed, err = sqldb.Value[struct {
 		Epoch     string
 		Truncated int64
-	}](q, "SELECT e.epoch, coalesce(t.sequence, 0) AS truncated FROM epochs e LEFT JOIN truncated t ON t.client_id = ?", client)
+	}](
+		q,
+		"SELECT e.epoch, coalesce(t.sequence, 0) AS truncated FROM epochs e LEFT JOIN truncated t ON t.client_id = ?",
+		client,
+	)
 	switch {
 	case err != nil || after == nil:
 		return feed.Truncated, feed.Epoch, err
@@ -109,7 +118,8 @@ func truncated(q sqldb.Querier, client string, gone, after int64) error {
 	}
 	return &Error{
 		Kind: Truncated, Status: "feed_truncated", Oldest: oldest,
-		Message: fmt.Sprintf("changes after %d are no longer kept, the oldest one is %d; start=oldest begins there", after, oldest),
+		Message: fmt.Sprintf("changes after %d are no longer kept, the oldest one is %d; start=oldest begins there",
+			after, oldest),
 	}
 }
 
@@ -127,7 +137,8 @@ func restarted(q sqldb.Querier, client string, gone int64, epoch, now string) er
 
 // oldestChange is the sequence number of a client's oldest change that is kept, or the least that it may have.
 func oldestChange(q sqldb.Querier, client string, gone int64) (oldest int64, err error) {
-	return sqldb.Value[int64](q, "SELECT coalesce(min(id), ?) FROM status_changes WHERE client_id = ? AND id > ?", gone+1, client, gone)
+	return sqldb.Value[int64](q, "SELECT coalesce(min(id), ?) FROM status_changes WHERE client_id = ? AND id > ?",
+		gone+1, client, gone)
 }
 
 // feeds wakes the requests that wait for changes of a client.
@@ -136,7 +147,8 @@ type feeds struct {
 	waiting map[string]chan struct{}
 }
 
-// NextChange returns a channel that is closed when a client's agents have changed. A caller gets the channel first, and then looks whether there is a change already.
+// NextChange returns a channel that is closed when a client's agents have changed. A caller gets the channel first, and
+// then looks whether there is a change already.
 func (s *Store) NextChange(client string) <-chan struct{} {
 	s.feeds.mu.Lock()
 	defer s.feeds.mu.Unlock()
@@ -169,7 +181,8 @@ func (f *feeds) announceAll() {
 	}
 }
 
-// NewEpoch gives the database another epoch and returns it. From then on a request that continues from a sequence number of the previous epoch gets an *Error of kind Restarted.
+// NewEpoch gives the database another epoch and returns it. From then on a request that continues from a sequence
+// number of the previous epoch gets an *Error of kind Restarted.
 func (s *Store) NewEpoch(ctx context.Context) (string, error) {
 	epoch := newEpoch()
 	return epoch, s.write(ctx, func(tx *sqldb.Tx) error { return tx.Exec(epochSQL, epoch) })

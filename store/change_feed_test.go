@@ -36,7 +36,8 @@ func TestFeed(t *testing.T) {
 	page, err := f.StatusChanges(f.ctx, "12", nil, "", 1)
 	f.check(err)
 	c := page.Changes[0]
-	if c.Sequence != 2 || c.OldStatus != "logged_out" || c.AgentStatus != "available" || c.AgentID != 136 || c.Name != "000*094@ringme.ru" {
+	if c.Sequence != 2 || c.OldStatus != "logged_out" || c.AgentStatus != "available" || c.AgentID != 136 ||
+		c.Name != "000*094@ringme.ru" {
 		t.Errorf("change: %+v", c)
 	}
 }
@@ -67,7 +68,8 @@ func TestFeedIsTruncated(t *testing.T) {
 	f.sql("DELETE FROM status_changes WHERE id <= 4")
 	f.sql("INSERT INTO truncated VALUES ('12', 4)")
 	var gone *store.Error
-	if _, err := f.StatusChanges(f.ctx, "12", new(int64(3)), "", 9); !errors.As(err, &gone) || gone.Kind != store.Truncated ||
+	if _, err := f.StatusChanges(f.ctx, "12", new(int64(3)), "", 9); !errors.As(err, &gone) ||
+		gone.Kind != store.Truncated ||
 		gone.Oldest != 5 || !strings.Contains(gone.Message, "the oldest one is 5") {
 		t.Errorf("after 3: %+v", err)
 	}
@@ -166,7 +168,10 @@ func TestExplanationOutlivesDeliveries(t *testing.T) {
 	list, err := f.AgentStatusChanges(f.ctx, k, 0, 10)
 	f.check(err)
 	const fired, lost = "fired: the event is for this type, agent-login", "; its delivery is no longer kept"
-	want := map[int64]string{1: fired + lost, 2: fired + ", but was disabled then" + lost, 3: fired, 4: "not_fired: the event is for the other type, agent-logout"}
+	want := map[int64]string{
+		1: fired + lost, 2: fired + ", but was disabled then" + lost, 3: fired,
+		4: "not_fired: the event is for the other type, agent-logout",
+	}
 	for i, e := range list[0].Events {
 		if got := fmt.Sprintf("%s: %s", e.Outcome, e.Reason); e.EventID != int64(i+1) || got != want[e.EventID] ||
 			(e.DeliveryID == 0) != (e.EventID != 3) {
@@ -187,7 +192,9 @@ func TestRepeatsAreWrittenInParts(t *testing.T) {
 	var login, again []gen.AgentStatusUpdateItem
 	for id := int64(1); id <= n; id++ {
 		f.agentN(id)
-		login = append(login, gen.AgentStatusUpdateItem{AgentType: gen.AgentTypeLocal, AgentID: id, AgentStatus: gen.AgentStatusValueAvailable})
+		login = append(login, gen.AgentStatusUpdateItem{
+			AgentType: gen.AgentTypeLocal, AgentID: id, AgentStatus: gen.AgentStatusValueAvailable,
+		})
 		again = append(again, login[id-1])
 	}
 	for _, items := range [][]gen.AgentStatusUpdateItem{login, again} {
@@ -208,7 +215,8 @@ func TestRepeatsAreWrittenInParts(t *testing.T) {
 		t.Errorf("%d of %d repeats were written before the trouble", written, n)
 	}
 	f.check(f.WriteRepeats(f.ctx))
-	if written := f.count("SELECT sum(repeated) FROM status_changes"); written != n || f.count("SELECT max(repeated) FROM status_changes") != 1 {
+	if written := f.count("SELECT sum(repeated) FROM status_changes"); written != n ||
+		f.count("SELECT max(repeated) FROM status_changes") != 1 {
 		t.Errorf("%d of %d repeats are written in the end", written, n)
 	}
 }

@@ -56,7 +56,9 @@ func lockClient(tx *sqldb.Tx, id string) (clientRow, error) {
 
 // Clients lists clients in the order of their ids, those after an id, at most limit of them; 0 means all.
 func (s *Store) Clients(ctx context.Context, after string, limit int) ([]gen.ClientAccount, error) {
-	rows, err := gorm.G[clientRow](s.read(ctx).GORM()).Where("id > ?", after).Order("id").Limit(limitOrMax(limit)).Find(ctx)
+	rows, err := gorm.G[clientRow](s.read(ctx).GORM()).Where("id > ?", after).Order("id").Limit(limitOrMax(limit)).Find(
+		ctx,
+	)
 	return each(rows, clientRow.model), publicError(err)
 }
 
@@ -67,7 +69,9 @@ func (s *Store) Client(ctx context.Context, id string) (gen.ClientAccount, error
 }
 
 // PutClient creates a client or updates it; a field that is nil stays as it is.
-func (s *Store) PutClient(ctx context.Context, id string, u gen.ClientUpdate) (c gen.ClientAccount, created bool, err error) {
+func (s *Store) PutClient(
+	ctx context.Context, id string, u gen.ClientUpdate,
+) (c gen.ClientAccount, created bool, err error) {
 	err = s.write(ctx, func(tx *sqldb.Tx) error {
 		if created, err = s.createClient(tx, id); err != nil {
 			return err
@@ -108,7 +112,8 @@ func newFeed(tx *sqldb.Tx, client string) error {
 		"ORDER BY id DESC LIMIT 1 ON CONFLICT (client_id) DO UPDATE SET sequence = excluded.sequence", client)
 }
 
-// agentsPerCommit is how many agents of a client are deleted in one transaction, so that no request waits long for the writer.
+// agentsPerCommit is how many agents of a client are deleted in one transaction, so that no request waits long for the
+// writer.
 const agentsPerCommit = 250
 
 // lockClientKey keeps a client from being deleted before the transaction ends, and so its id from becoming another
@@ -170,7 +175,9 @@ func (s *Store) deleteEmpty(tx *sqldb.Tx, id string) error {
 // lockSomeAgents locks the first agents of a client, which it returns, and then the client, so that no agent is added.
 func lockSomeAgents(tx *sqldb.Tx, id string) (agents []agentRow, err error) {
 	for range 2 {
-		agents, err = gorm.G[agentRow](tx.GORM(), sqldb.Locking(tx)...).Where("client_id = ?", id).Order("id").Limit(agentsPerCommit).
+		agents, err = gorm.G[agentRow](tx.GORM(), sqldb.Locking(tx)...).Where("client_id = ?", id).Order("id").Limit(
+			agentsPerCommit,
+		).
 			Find(tx.Context())
 		if err != nil {
 			return nil, err
@@ -210,7 +217,8 @@ func earlierClientID(client string) string { return client + " " + rand.Text() }
 // notOfEarlierSQL is true of a receiver r that does not belong to an earlier client with the id in a change c.
 const notOfEarlierSQL = "substr(r.client_id, 1, length(c.client_id) + 1) <> c.client_id || ' '"
 
-// busySQL is true of a receiver r with a lane that has unfinished deliveries, that is leased, or that a delivery in flight elsewhere moves to. It repeats the states in the terms of a partial index.
+// busySQL is true of a receiver r with a lane that has unfinished deliveries, that is leased, or that a delivery in
+// flight elsewhere moves to. It repeats the states in the terms of a partial index.
 const busySQL = "EXISTS (SELECT 1 FROM lanes l WHERE l.receiver_id = r.id AND (l.pending > 0 OR l.lease_until IS NOT NULL OR " +
 	"EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = l.id) OR " +
 	"EXISTS (SELECT 1 FROM deliveries d WHERE d.lane_id = l.id AND d.state = 'parked' AND d.state IN ('failed', 'cancelled', 'parked'))))"
@@ -218,7 +226,8 @@ const busySQL = "EXISTS (SELECT 1 FROM lanes l WHERE l.receiver_id = r.id AND (l
 // noneBusySQL is true of a row t that belongs to a client without a busy receiver.
 const noneBusySQL = "NOT EXISTS (SELECT 1 FROM receivers r WHERE r.client_id = t.client_id AND " + busySQL + ")"
 
-// renameEarlierClient gives the busy receivers and the secrets of an earlier client with the same id another id. The new client inherits the other receivers with their empty lanes, and their breakers are closed.
+// renameEarlierClient gives the busy receivers and the secrets of an earlier client with the same id another id. The
+// new client inherits the other receivers with their empty lanes, and their breakers are closed.
 func renameEarlierClient(tx *sqldb.Tx, client string) error {
 	left, err := leftReceivers(tx, client)
 	if err != nil {
@@ -249,10 +258,12 @@ type leftReceiver struct {
 
 func (r leftReceiver) id() int64 { return r.ID }
 
-// leftReceivers locks the receivers of a deleted client and returns them. An idle one can no longer become busy, since that needs an agent or a replay of the client, or the client itself.
+// leftReceivers locks the receivers of a deleted client and returns them. An idle one can no longer become busy, since
+// that needs an agent or a replay of the client, or the client itself.
 func leftReceivers(tx *sqldb.Tx, client string) ([]leftReceiver, error) {
-	return sqldb.Select[leftReceiver](tx, "SELECT r.id, "+busySQL+" AS busy FROM receivers r WHERE r.client_id = ? ORDER BY r.id"+
-		tx.ForUpdateOf("r", true), client)
+	return sqldb.Select[leftReceiver](tx,
+		"SELECT r.id, "+busySQL+" AS busy FROM receivers r WHERE r.client_id = ? ORDER BY r.id"+
+			tx.ForUpdateOf("r", true), client)
 }
 
 // closeBreakers closes breakers of deleted clients for whom nothing is sent any more: no probe would.

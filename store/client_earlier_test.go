@@ -48,7 +48,8 @@ func TestClientsOfOneIDShareNothing(t *testing.T) {
 	f.login(k)
 	claimed := f.bySecret()
 	old, its := claimed[rotated], claimed[second]
-	if len(claimed) != 2 || !slices.Equal(old.Secrets, []string{rotated, first}) || !slices.Equal(its.Secrets, []string{second}) ||
+	if len(claimed) != 2 || !slices.Equal(old.Secrets, []string{rotated, first}) ||
+		!slices.Equal(its.Secrets, []string{second}) ||
 		old.Receiver == its.Receiver || old.Lane == its.Lane {
 		t.Fatalf("claimed %+v, want one signed with %s and one with %s", claimed, rotated, second)
 	}
@@ -56,7 +57,8 @@ func TestClientsOfOneIDShareNothing(t *testing.T) {
 	f.again(k) // while both are in flight
 	third := f.secret(k.Client).Secret
 	f.login(k)
-	if next := f.record(old, webhook.Delivered, true); next == nil || next.Secrets[0] != rotated || next.Data.AgentStatus != gen.AgentStatusValueLoggedOut {
+	if next := f.record(old, webhook.Delivered, true); next == nil || next.Secrets[0] != rotated ||
+		next.Data.AgentStatus != gen.AgentStatusValueLoggedOut {
 		t.Errorf("the first client's lane goes on with %+v, want its logout signed with %s", next, rotated)
 	} else {
 		f.finish(*next)
@@ -131,9 +133,15 @@ func TestSecretOfADeletedClientIsRemoved(t *testing.T) {
 				t.Fatalf("it goes on with %+v, want it signed with %s", next, secret)
 			}
 			f.pruneClients(kept)
-			f.sql(fmt.Sprintf("UPDATE receivers SET failures = %d, waits = 1 WHERE id = %d", webhook.Failures, next.Receiver))
+			f.sql(
+				fmt.Sprintf("UPDATE receivers SET failures = %d, waits = 1 WHERE id = %d", webhook.Failures,
+					next.Receiver),
+			)
 			f.record(*next, webhook.Failed, false)
-			f.sql(fmt.Sprintf("UPDATE receivers SET failures = %d, waits = 1 WHERE id = %d", webhook.Failures, next.Receiver))
+			f.sql(
+				fmt.Sprintf("UPDATE receivers SET failures = %d, waits = 1 WHERE id = %d", webhook.Failures,
+					next.Receiver),
+			)
 			f.wantBreakers(1)
 			f.pruneClients(kept - 1)
 			f.wantBreakers(0)
@@ -218,7 +226,8 @@ func TestNewClientIsHandedOut(t *testing.T) {
 	f.again(k)
 	o := f.offer(1)
 	f.login(k)
-	if want := f.secret(k.Client).Secret; len(o.delivered) != 1 || !slices.Equal(o.delivered[0].Secrets, []string{want}) {
+	if want := f.secret(k.Client).Secret; len(o.delivered) != 1 ||
+		!slices.Equal(o.delivered[0].Secrets, []string{want}) {
 		t.Errorf("handed out %+v, want one signed with %s", o.delivered, want)
 	}
 }
@@ -273,7 +282,10 @@ func TestCreatedWhileOthersAreRemoved(t *testing.T) {
 	defer db.Close()
 	created, err := db.BeginTx(f.ctx, nil)
 	f.check(err)
-	_, err = created.ExecContext(f.ctx, "INSERT INTO clients (id, created_at) VALUES ('12', 0); UPDATE secrets SET secret = 'new' WHERE client_id = '12'")
+	_, err = created.ExecContext(
+		f.ctx,
+		"INSERT INTO clients (id, created_at) VALUES ('12', 0); UPDATE secrets SET secret = 'new' WHERE client_id = '12'",
+	)
 	f.check(err)
 	f.clock.add(time.Hour)
 	pruned := make(chan error, 1)

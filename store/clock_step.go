@@ -10,8 +10,9 @@ import (
 	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
-// All due times come from one clock. If that is put back, they are further away by as much, until the clock has made
-// up for the whole step. So the process that runs, or the next start, notices the step and subtracts it from all times that lie ahead. A clock that is put forward only makes things due earlier.
+// All due times come from one clock. If that is put back, they are further away by as much, until the clock has made up
+// for the whole step. So the process that runs, or the next start, notices the step and subtracts it from all times
+// that lie ahead. A clock that is put forward only makes things due earlier.
 
 const (
 	// clockNotedEvery is how often the clock's time is written down for the next start.
@@ -82,7 +83,8 @@ func (s *Store) compareClock(ctx context.Context) error {
 	return nil
 }
 
-// takeOffStep makes all that waits due earlier, by as much as the clock was put back. Of several processes that notice the step, the first subtracts it. If two do, deliveries are due too early, and leases are still right.
+// takeOffStep makes all that waits due earlier, by as much as the clock was put back. Of several processes that notice
+// the step, the first subtracts it. If two do, deliveries are due too early, and leases are still right.
 func (s *Store) takeOffStep(ctx context.Context) (err error) {
 	w := &s.clock
 	if !w.first {
@@ -120,7 +122,8 @@ func (s *Store) claimStep(ctx context.Context) (first bool, err error) {
 	return first, err
 }
 
-// clockStepBack subtracts a step from times that lie ahead, few rows at a time, so that no request waits long for the writer.
+// clockStepBack subtracts a step from times that lie ahead, few rows at a time, so that no request waits long for the
+// writer.
 type clockStepBack struct {
 	*Store
 	back int64
@@ -149,8 +152,10 @@ func inSlices[R any](
 // pending.
 func (s clockStepBack) deliveries(ctx context.Context) error {
 	find := func(q sqldb.Querier, after deliveryRow) ([]deliveryRow, error) {
-		return sqldb.Select[deliveryRow](q, "SELECT d.id, d.lane_id, d.change_id FROM deliveries d WHERE d.state = 'pending' "+
-			"AND (d.lane_id, d.change_id, d.id) > (?, ?, ?) AND d.due_at > ? ORDER BY d.lane_id, d.change_id, d.id"+sqldb.Limit,
+		return sqldb.Select[deliveryRow](q,
+			"SELECT d.id, d.lane_id, d.change_id FROM deliveries d WHERE d.state = 'pending' "+
+				"AND (d.lane_id, d.change_id, d.id) > (?, ?, ?) AND d.due_at > ? ORDER BY d.lane_id, d.change_id, d.id"+
+				sqldb.Limit,
 			after.LaneID, after.ChangeID, after.ID, s.now(), stepRowsPerCommit)
 	}
 	return inSlices(ctx, s.Store, find, deliveryRow{}, func(tx *sqldb.Tx, rows []deliveryRow) error {
@@ -170,7 +175,8 @@ func (s clockStepBack) deliveries(ctx context.Context) error {
 
 // bringForward makes lanes that are not leased due when their first delivery is, if that is earlier.
 func (s clockStepBack) bringForward(tx *sqldb.Tx, lanes []int64) error {
-	return tx.Exec("UPDATE lanes SET due_at = (SELECT d.due_at "+headOfLaneSQL+") WHERE id IN ? AND lease_until IS NULL AND "+
+	return tx.Exec("UPDATE lanes SET due_at = (SELECT d.due_at "+headOfLaneSQL+
+		") WHERE id IN ? AND lease_until IS NULL AND "+
 		"due_at + 0 > (SELECT d.due_at "+headOfLaneSQL+")", sqldb.Padded(lanes))
 }
 
@@ -178,7 +184,8 @@ func (s clockStepBack) bringForward(tx *sqldb.Tx, lanes []int64) error {
 func (s clockStepBack) lanes(ctx context.Context) error {
 	find := func(q sqldb.Querier, after int64) ([]int64, error) {
 		return sqldb.Select[int64](q, "SELECT id FROM lanes WHERE id > ? "+
-			"AND (probed_at > ? OR due_at + 0 > ? AND lease_until IS NULL) ORDER BY id"+sqldb.Limit, after, s.now(), s.now(), stepRowsPerCommit)
+			"AND (probed_at > ? OR due_at + 0 > ? AND lease_until IS NULL) ORDER BY id"+sqldb.Limit, after, s.now(),
+			s.now(), stepRowsPerCommit)
 	}
 	return inSlices(ctx, s.Store, find, 0, func(tx *sqldb.Tx, lanes []int64) error {
 		if err := lockLanes(tx, lanes...); err != nil {
@@ -193,7 +200,8 @@ func (s clockStepBack) lanes(ctx context.Context) error {
 	})
 }
 
-// leases shortens leases to the end of one that begins now: the holder of a lease uses its own clock, by which the lease ends earlier.
+// leases shortens leases to the end of one that begins now: the holder of a lease uses its own clock, by which the
+// lease ends earlier.
 func (s clockStepBack) leases(ctx context.Context) error {
 	find := func(q sqldb.Querier, after int64) ([]int64, error) {
 		return sqldb.Select[int64](q, "SELECT id FROM lanes WHERE id > ? AND lease_until > ? ORDER BY id"+sqldb.Limit,
@@ -214,12 +222,14 @@ func (s clockStepBack) leases(ctx context.Context) error {
 	})
 }
 
-// receivers brings forward the probes of breakers and the ends of pauses that receivers asked for. Outage times in the future are set to now.
+// receivers brings forward the probes of breakers and the ends of pauses that receivers asked for. Outage times in the
+// future are set to now.
 func (s clockStepBack) receivers(ctx context.Context) error {
 	find := func(q sqldb.Querier, after int64) ([]int64, error) {
 		now := s.now()
 		return sqldb.Select[int64](q, "SELECT id FROM receivers WHERE id > ? AND (waits > ? OR paused_until > ? "+
-			"OR failing_since > ? OR recovered_at > ?) ORDER BY id"+sqldb.Limit, after, now, now, now, now, stepRowsPerCommit)
+			"OR failing_since > ? OR recovered_at > ?) ORDER BY id"+sqldb.Limit, after, now, now, now, now,
+			stepRowsPerCommit)
 	}
 	return inSlices(ctx, s.Store, find, 0, func(tx *sqldb.Tx, ids []int64) error {
 		if _, err := tx.LockRows("receivers", ids, true); err != nil {

@@ -149,7 +149,9 @@ func TestClockPutBackOnce(t *testing.T) {
 	f.clock.add(maxAhead)
 	f.check(other.WatchClock(f.ctx))
 	d := f.claimOne()
-	o := webhook.Outcome{Attempt: webhook.Attempt{StartedAt: f.clock.Now(), Verdict: webhook.Retry}, Delay: maxAhead + time.Minute}
+	o := webhook.Outcome{
+		Attempt: webhook.Attempt{StartedAt: f.clock.Now(), Verdict: webhook.Retry}, Delay: maxAhead + time.Minute,
+	}
 	_, err = f.Record(f.ctx, d, o, false)
 	f.check(err)
 	f.clock.add(-maxAhead)
@@ -178,7 +180,8 @@ func TestClockStepIsLogged(t *testing.T) {
 	f.clock.add(-maxAhead)
 	f.watchClock()
 	f.watchClock()
-	if text := log.String(); strings.Count(text, "\n") != 1 || !strings.Contains(text, "level=WARN msg=\"clock put back\" by=40m0s") {
+	if text := log.String(); strings.Count(text, "\n") != 1 ||
+		!strings.Contains(text, "level=WARN msg=\"clock put back\" by=40m0s") {
 		t.Errorf("the log says %s", text)
 	}
 }
@@ -230,7 +233,9 @@ func (f *fixture) watchClock() {
 // claimAll takes everything that is due, whatever a receiver's slots.
 func (f *fixture) claimAll() []webhook.Delivery {
 	f.t.Helper()
-	claimed, _, err := f.Claim(f.ctx, webhook.ClaimLimits{Lanes: 10_000, PerReceiver: 10_000, Take: func(int64) bool { return true }})
+	claimed, _, err := f.Claim(f.ctx, webhook.ClaimLimits{Lanes: 10_000, PerReceiver: 10_000, Take: func(int64) bool {
+		return true
+	}})
 	f.check(err)
 	return claimed
 }

@@ -27,7 +27,9 @@ type Copied struct {
 	Done, Total int64 // rows
 }
 
-// CopyTo copies an SQLite database into a PostgreSQL database. No process may serve the source meanwhile. The target must be empty or hold an interrupted copy. An interrupted copy continues, unless the source was served since: then it starts again. The target cannot be served until all rows are there and were counted. progress is called now and then.
+// CopyTo copies an SQLite database into a PostgreSQL database. No process may serve the source meanwhile. The target
+// must be empty or hold an interrupted copy. An interrupted copy continues, unless the source was served since: then it
+// starts again. The target cannot be served until all rows are there and were counted. progress is called now and then.
 func CopyTo(ctx context.Context, from, to string, progress func(Copied)) error {
 	if postgres.IsURL(from) || !postgres.IsURL(to) {
 		return errors.New("a copy goes from sqlite:PATH to postgres://USER@HOST:PORT/DATABASE")
@@ -57,7 +59,8 @@ func copyInto(ctx context.Context, source *sql.DB, to string, progress func(Copi
 	if err := c.claim(ctx, Redacted(to)); err != nil {
 		return err
 	}
-	if _, err := target.Exec(ctx, "TRUNCATE applications, tokens, idempotency_keys"); err != nil { // revoked while no server runs
+	// revoked while no server runs
+	if _, err := target.Exec(ctx, "TRUNCATE applications, tokens, idempotency_keys"); err != nil {
 		return err
 	}
 	for _, t := range copiedTables {
@@ -75,7 +78,8 @@ type copier struct {
 	progress func(Copied)
 }
 
-// copiedTable is a table that is copied. If its key only grows, an interrupted copy continues after the last row; the other tables are small, and are copied again.
+// copiedTable is a table that is copied. If its key only grows, an interrupted copy continues after the last row; the
+// other tables are small, and are copied again.
 type copiedTable struct{ name, key string }
 
 // copiedTables are the tables, in an order in which no row comes before one that it refers to.
@@ -120,7 +124,8 @@ func (c copier) claim(ctx context.Context, name string) error {
 // begin marks both databases, and empties what an earlier copy has left.
 func (c copier) begin(ctx context.Context, name string, again bool) error {
 	var empty bool
-	err := c.target.QueryRow(ctx, "SELECT NOT EXISTS (SELECT FROM clients) AND NOT EXISTS (SELECT FROM applications)").Scan(&empty)
+	err := c.target.QueryRow(ctx,
+		"SELECT NOT EXISTS (SELECT FROM clients) AND NOT EXISTS (SELECT FROM applications)").Scan(&empty)
 	if err != nil {
 		return err
 	}
@@ -129,7 +134,8 @@ func (c copier) begin(ctx context.Context, name string, again bool) error {
 			"a copy that was complete is done, and over anything else none is made", name)
 	}
 	mark := rand.Text()
-	_, err = c.source.ExecContext(ctx, "INSERT INTO copies (id, mark) VALUES (1, ?) ON CONFLICT (id) DO UPDATE SET mark = excluded.mark", mark)
+	_, err = c.source.ExecContext(ctx,
+		"INSERT INTO copies (id, mark) VALUES (1, ?) ON CONFLICT (id) DO UPDATE SET mark = excluded.mark", mark)
 	if err != nil {
 		return err
 	}
@@ -197,7 +203,9 @@ func (c copier) part(ctx context.Context, t copiedTable) (n int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	n, err = c.target.CopyFrom(ctx, pgx.Identifier{t.name}, names, pgx.CopyFromFunc(func() ([]any, error) { return nextRow(rows, names) }))
+	n, err = c.target.CopyFrom(ctx, pgx.Identifier{t.name}, names, pgx.CopyFromFunc(func() ([]any, error) {
+		return nextRow(rows, names)
+	}))
 	return n, errors.Join(err, rows.Err())
 }
 
@@ -243,7 +251,8 @@ func nextRow(rows *sql.Rows, names []string) ([]any, error) {
 // proceed continues the sequence of a table after the last number that the source used.
 func (c copier) proceed(ctx context.Context, t copiedTable) error {
 	var last int64
-	err := c.source.QueryRowContext(ctx, "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = ?), 0)", t.name).Scan(&last)
+	err := c.source.QueryRowContext(ctx, "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = ?), 0)",
+		t.name).Scan(&last)
 	if err != nil || last == 0 {
 		return err
 	}
@@ -278,7 +287,10 @@ func (c copier) finish(ctx context.Context, to string) error {
 		}
 	})
 	if err == nil && len(faults) > 0 {
-		err = errors.New("the copy has faults, which `agentevents verify` may find in the source too:\n" + strings.Join(faults, "\n"))
+		err = errors.New(
+			"the copy has faults, which `agentevents verify` may find in the source too:\n" +
+				strings.Join(faults, "\n"),
+		)
 	}
 	if err != nil {
 		return err

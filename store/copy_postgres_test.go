@@ -100,7 +100,9 @@ func TestCopyIsInterrupted(t *testing.T) {
 			} else if !strings.Contains(err.Error(), "agentevents copy") {
 				t.Error(err)
 			}
-			err = store.Verify(t.Context(), store.Options{URL: target.url}, func(c store.Check) { t.Errorf("checked: %v", c) })
+			err = store.Verify(t.Context(), store.Options{URL: target.url}, func(c store.Check) {
+				t.Errorf("checked: %v", c)
+			})
 			if err == nil || !strings.Contains(err.Error(), "agentevents copy") {
 				t.Error("what is said of half a copy:", err)
 			}
@@ -160,7 +162,9 @@ func TestCopyOfWhatIsRevokedMeanwhile(t *testing.T) {
 	defer func() { target.check(target.Close()) }()
 	is, err := target.AllApplications(t.Context())
 	target.check(err)
-	if len(is) != len(was)-1 || slices.ContainsFunc(is, func(a store.AnyApplication) bool { return a.ID == was[0].ID }) {
+	if len(is) != len(was)-1 || slices.ContainsFunc(is, func(a store.AnyApplication) bool {
+		return a.ID == was[0].ID
+	}) {
 		t.Errorf("of %v are there %v", was, is)
 	}
 }

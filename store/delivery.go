@@ -120,7 +120,8 @@ func (s *Store) deployingSince(r headRow, now int64) (since int64) {
 
 func (r headRow) data() gen.AgentEventData {
 	d := gen.AgentEventData{
-		AgentStatus: r.NewStatus, AgentType: r.Kind, EventSource: r.EventSource, AgentID: strconv.FormatInt(r.AgentID, 10),
+		AgentStatus: r.NewStatus, AgentType: r.Kind, EventSource: r.EventSource,
+		AgentID: strconv.FormatInt(r.AgentID, 10),
 	}
 	if r.Kind == gen.AgentTypeLocal {
 		d.ExtensionName = r.Name

@@ -16,8 +16,8 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// BenchmarkDelivery is status changes by 32 callers at once, each delivered to a receiver on loopback. It tells how many
-// statements that takes for each delivery, and how many transactions.
+// BenchmarkDelivery is status changes by 32 callers at once, each delivered to a receiver on loopback. It tells how
+// many statements that takes for each delivery, and how many transactions.
 func BenchmarkDelivery(b *testing.B) {
 	f := open(b)
 	realTime(f)
@@ -71,7 +71,8 @@ func benchAgents(b *testing.B, f *fixture, url string) (keys []store.AgentKey) {
 func dispatch(b *testing.B, f *fixture) (stop func()) {
 	guard := webhook.NewGuard([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")})
 	d := webhook.NewDispatcher(webhook.DispatcherOptions{
-		Outbox: f.Store, Sender: webhook.NewSender(webhook.SenderOptions{Guard: guard}), Schedule: webhook.DefaultSchedule(),
+		Outbox: f.Store, Sender: webhook.NewSender(webhook.SenderOptions{Guard: guard}),
+		Schedule: webhook.DefaultSchedule(),
 	})
 	ctx, cancel := context.WithCancel(b.Context())
 	done := make(chan error)

@@ -36,7 +36,8 @@ func (f DeliveryFilter) byChange() bool {
 	return f.AgentID > 0 && f.EventID == 0 && !f.undelivered()
 }
 
-// sorted is whether all rows that an index leads to are read and sorted: the pending deliveries of an agent or an event.
+// sorted is whether all rows that an index leads to are read and sorted: the pending deliveries of an agent or an
+// event.
 func (f DeliveryFilter) sorted() bool {
 	return f.EventID > 0 && f.unfinished() || f.AgentID > 0 && f.State == gen.DeliveryStatePending
 }
@@ -59,7 +60,9 @@ func (t *terms) add(term string, args ...any) {
 	t.sql, t.args = append(t.sql, term), append(t.args, args...)
 }
 
-// walk goes along an index: columns that have values, before the one in whose order it has the rows. With whole set, all columns are compared together, as rows. Else PostgreSQL may use the index of the ids alone, which has the order too, and read the rows of all other clients to find those of a client that was quiet for long.
+// walk goes along an index: columns that have values, before the one in whose order it has the rows. With whole set,
+// all columns are compared together, as rows. Else PostgreSQL may use the index of the ids alone, which has the order
+// too, and read the rows of all other clients to find those of a client that was quiet for long.
 type walk struct {
 	columns []string
 	values  []any
@@ -112,14 +115,16 @@ func (c *deliveryCondition) where() (where string, args []any) {
 		c.walk.bound(&t, "d.id", "<", "?", c.before)
 	}
 	if c.filter.byChange() {
-		c.walk.bound(&t, "d.change_id", ">=", "(SELECT x.change_id FROM deliveries x WHERE x.id > ? ORDER BY x.id LIMIT 1) - "+maxIDLag, c.after)
-		c.walk.bound(&t, "d.change_id", "<=", "(SELECT x.change_id FROM deliveries x WHERE x.id < ? ORDER BY x.id DESC LIMIT 1) + "+maxIDLag, c.before)
+		c.walk.bound(&t, "d.change_id", ">=",
+			"(SELECT x.change_id FROM deliveries x WHERE x.id > ? ORDER BY x.id LIMIT 1) - "+maxIDLag, c.after)
+		c.walk.bound(&t, "d.change_id", "<=",
+			"(SELECT x.change_id FROM deliveries x WHERE x.id < ? ORDER BY x.id DESC LIMIT 1) + "+maxIDLag, c.before)
 	}
 	return strings.Join(t.sql, " AND "), t.args
 }
 
-// maxIDLag is more than the numbers of changes and the ids of their deliveries can be out of step, since transactions of
-// many changes that run side by side draw both in turn.
+// maxIDLag is more than the numbers of changes and the ids of their deliveries can be out of step, since transactions
+// of many changes that run side by side draw both in turn.
 const maxIDLag = "100000"
 
 // order is that of ids, in the words of the index.
@@ -142,7 +147,8 @@ func (f DeliveryFilter) condition(q sqldb.Querier, client string) (*deliveryCond
 	return c, err
 }
 
-// of says whose deliveries, and by that which index leads to them. An operator such as || ” keeps other indexes from being used.
+// of says whose deliveries, and by that which index leads to them. An operator such as || ” keeps other indexes from
+// being used.
 func (c *deliveryCondition) of(q sqldb.Querier, client string) error {
 	f := c.filter
 	if f.byChange() {
@@ -171,8 +177,9 @@ func (c *deliveryCondition) of(q sqldb.Querier, client string) error {
 
 // inLanes names an agent by its lanes, which deliveries know themselves.
 func (c *deliveryCondition) inLanes(q sqldb.Querier, client string) error {
-	lanes, err := sqldb.Select[int64](q, "SELECT l.id FROM receivers r JOIN lanes l ON l.receiver_id = r.id AND l.kind = ? AND l.agent_id = ? "+
-		"WHERE r.client_id = ?", c.filter.AgentType, c.filter.AgentID, client)
+	lanes, err := sqldb.Select[int64](q,
+		"SELECT l.id FROM receivers r JOIN lanes l ON l.receiver_id = r.id AND l.kind = ? AND l.agent_id = ? "+
+			"WHERE r.client_id = ?", c.filter.AgentType, c.filter.AgentID, client)
 	c.add("d.lane_id IN ?", sqldb.Padded(lanes))
 	return err
 }
@@ -233,8 +240,8 @@ func firstIn(q sqldb.Querier, table string, at time.Time) (id int64, err error) 
 	return id, err
 }
 
-// halvingSQL halves in one statement: the database may be far away. Each step looks for the time in the middle of the next
-// one, once.
+// halvingSQL halves in one statement: the database may be far away. Each step looks for the time in the middle of the
+// next one, once.
 const halvingSQL = `WITH RECURSIVE h (low, high, at) AS (
 	SELECT low, high, (SELECT created_at FROM rows_of WHERE id >= (low + high) / 2 ORDER BY id LIMIT 1)
 	FROM (SELECT coalesce((SELECT min(id) FROM rows_of), 1) AS low, coalesce((SELECT max(id) FROM rows_of), 0) + 1 AS high) ends

@@ -22,7 +22,8 @@ func (w *watched) plan(query string, f DeliveryFilter, direction string) (steps 
 		ID, Parent, Notused int64
 		Detail              string
 	}
-	rows, err := sqldb.Select[step](tx, "EXPLAIN QUERY PLAN "+query+found+c.order(direction)+" LIMIT ?", append(args, 100)...)
+	rows, err := sqldb.Select[step](tx, "EXPLAIN QUERY PLAN "+query+found+c.order(direction)+" LIMIT ?",
+		append(args, 100)...)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -31,7 +32,8 @@ func (w *watched) plan(query string, f DeliveryFilter, direction string) (steps 
 	return details, strings.Contains(details, "TEMP B-TREE")
 }
 
-// A page of the log is found by an index that has it in its order, whatever the filter. Only what an agent or an event is owed is sorted.
+// A page of the log is found by an index that has it in its order, whatever the filter. Only what an agent or an event
+// is owed is sorted.
 func TestEachFilterHasAnIndex(t *testing.T) {
 	w := openWatched(t)
 	defer w.done()
@@ -97,7 +99,8 @@ func TestEachFilterHasAnIndex(t *testing.T) {
 				if !strings.Contains(steps, want) || sorts && !f.sorted() {
 					t.Errorf("%s, %s, since %v: %s; want %s", whose, state, since, steps, want)
 				}
-				if steps, sorts := w.plan("SELECT d.id ", f, ""); !strings.Contains(steps, want) || sorts && !f.sorted() {
+				if steps, sorts := w.plan("SELECT d.id ", f, ""); !strings.Contains(steps, want) ||
+					sorts && !f.sorted() {
 					t.Errorf("a replay %s, %s, since %v: %s; want %s", whose, state, since, steps, want)
 				}
 			}

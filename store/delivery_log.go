@@ -154,8 +154,8 @@ func (s *Store) deliveryLog(q sqldb.Querier, client string, id int64) (l Deliver
 	return l, err
 }
 
-// setSent makes of what would be sent what was sent last: to where the event said then, and as a replay only if it has been
-// tried since it was to be sent again.
+// setSent makes of what would be sent what was sent last: to where the event said then, and as a replay only if it has
+// been tried since it was to be sent again.
 func (l *DeliveryLog) setSent(last attemptRow, h headRow) {
 	l.Sent.URL, l.Sent.Method = cmp.Or(last.URL, h.URL), cmp.Or(last.Method, h.Method)
 	l.Sent.Attempt, l.SentAt, l.Signed = last.Number, millis(last.StartedAt), last.Signature
@@ -166,7 +166,8 @@ func (l *DeliveryLog) setSent(last attemptRow, h headRow) {
 // sentSQL is headSQL for any delivery, but for the traceparent, which each attempt has its own of.
 const sentSQL = "SELECT d.id, d.lane_id, d.event_id, d.webhook_id, d.url, d.method, d.attempts, d.due_at, d.expires_at, " +
 	"d.change_id, d.replays, c.changed_at, c.agent_id, c.kind, c.name, c.new_status, c.event_source, c.created_at, " +
-	clientSecretsSQL + ", (SELECT epoch FROM epochs) AS epoch FROM deliveries d JOIN status_changes c ON c.id = d.change_id " +
+	clientSecretsSQL +
+	", (SELECT epoch FROM epochs) AS epoch FROM deliveries d JOIN status_changes c ON c.id = d.change_id " +
 	"JOIN lanes l ON l.id = d.lane_id JOIN receivers r ON r.id = l.receiver_id " +
 	"JOIN secrets s ON s.client_id = r.client_id WHERE d.id = ?"
 
@@ -176,7 +177,8 @@ func findDelivery(q sqldb.Querier, client string, id int64) (gen.Delivery, error
 	if err != nil {
 		return gen.Delivery{}, err
 	}
-	found, err := readDeliveries(q, "FROM deliveries d WHERE d.id = ? AND d.client_id = ? AND d.id > ?", id, client, c.DeliveriesBefore)
+	found, err := readDeliveries(q, "FROM deliveries d WHERE d.id = ? AND d.client_id = ? AND d.id > ?", id, client,
+		c.DeliveriesBefore)
 	switch {
 	case err != nil:
 		return gen.Delivery{}, err
@@ -184,7 +186,8 @@ func findDelivery(q sqldb.Querier, client string, id int64) (gen.Delivery, error
 		return found[0], nil
 	}
 	return gen.Delivery{}, &Error{
-		Kind: NotFound, Message: fmt.Sprintf("there is no delivery %d of client %s", id, client), Status: "delivery_not_found",
+		Kind: NotFound, Message: fmt.Sprintf("there is no delivery %d of client %s", id, client),
+		Status: "delivery_not_found",
 	}
 }
 
@@ -227,7 +230,9 @@ func (r waitRow) waiting(now int64) gen.Waiting {
 	case leased && r.InFlight != nil && *r.InFlight == r.ID:
 		return gen.Waiting{Reason: "it is under way"}
 	case r.Straggler != nil && *r.Straggler != r.ID:
-		return gen.Waiting{Reason: "one that was moved here is under way to where it was sent before", DeliveryID: *r.Straggler}
+		return gen.Waiting{
+			Reason: "one that was moved here is under way to where it was sent before", DeliveryID: *r.Straggler,
+		}
 	case r.Head != nil && *r.Head != r.ID:
 		return gen.Waiting{Reason: "an earlier one for the same agent and receiver goes first", DeliveryID: *r.Head}
 	case leased && r.InFlight != nil:
@@ -241,11 +246,15 @@ func (r waitRow) waitingFirst(now int64) gen.Waiting {
 	receiver := r.Waits != nil && *r.Waits > now && *r.Waits >= r.DueAt
 	switch {
 	case receiver && r.Failures >= webhook.Failures && !equalInt64(r.Waits, r.PausedUntil):
-		return gen.Waiting{Reason: "the receiver has failed too often in a row and is tried again then", Until: wireOf(r.Waits)}
+		return gen.Waiting{
+			Reason: "the receiver has failed too often in a row and is tried again then", Until: wireOf(r.Waits),
+		}
 	case receiver:
 		return gen.Waiting{Reason: "the receiver has asked for a pause (429)", Until: wireOf(r.Waits)}
 	case r.DueAt > now:
-		return gen.Waiting{Reason: "the attempt before has failed, and the next one is due then", Until: wireOf(&r.DueAt)}
+		return gen.Waiting{
+			Reason: "the attempt before has failed, and the next one is due then", Until: wireOf(&r.DueAt),
+		}
 	}
 	return gen.Waiting{Reason: "it is due, and is sent as soon as there is room"}
 }

@@ -42,22 +42,33 @@ func TestDeliveriesAreFiltered(t *testing.T) {
 		limit  int
 		want   string
 	}{
-		"all":                {store.DeliveryFilter{}, 0, 100, "7 pending,6 parked,5 failed,4 pending,3 pending,2 pending,1 delivered"},
-		"a page":             {store.DeliveryFilter{}, 6, 2, "5 failed,4 pending"},
-		"pending":            {store.DeliveryFilter{State: gen.DeliveryStatePending}, 0, 3, "7 pending,4 pending,3 pending"},
-		"parked":             {store.DeliveryFilter{State: gen.DeliveryStateParked}, 0, 9, "6 parked"},
-		"failed":             {store.DeliveryFilter{State: gen.DeliveryStateFailed}, 0, 9, "5 failed"},
-		"cancelled":          {store.DeliveryFilter{State: gen.DeliveryStateCancelled}, 0, 9, ""},
-		"delivered":          {store.DeliveryFilter{State: gen.DeliveryStateDelivered}, 0, 9, "1 delivered"},
-		"of an event":        {store.DeliveryFilter{EventID: 1}, 0, 9, "3 pending,1 delivered"},
-		"of an agent":        {store.DeliveryFilter{AgentType: gen.AgentTypeLocal, AgentID: 7}, 0, 9, "7 pending"},
-		"of another kind":    {store.DeliveryFilter{AgentType: gen.AgentTypeRemote, AgentID: 136}, 0, 9, ""},
-		"since":              {store.DeliveryFilter{Since: noon}, 0, 9, "7 pending"},
-		"since just after":   {store.DeliveryFilter{Since: noon.Add(time.Millisecond)}, 0, 9, ""},
-		"until":              {store.DeliveryFilter{Until: noon}, 0, 2, "6 parked,5 failed"},
-		"between":            {store.DeliveryFilter{Since: morning, Until: morning.Add(time.Millisecond)}, 3, 9, "2 pending,1 delivered"},
-		"before it all":      {store.DeliveryFilter{Until: morning}, 0, 9, ""},
-		"everything at once": {store.DeliveryFilter{State: gen.DeliveryStateFailed, AgentType: gen.AgentTypeLocal, AgentID: 136, EventID: 4, Since: morning, Until: noon}, 6, 9, "5 failed"},
+		"all": {
+			store.DeliveryFilter{}, 0, 100, "7 pending,6 parked,5 failed,4 pending,3 pending,2 pending,1 delivered",
+		},
+		"a page": {store.DeliveryFilter{}, 6, 2, "5 failed,4 pending"},
+		"pending": {
+			store.DeliveryFilter{State: gen.DeliveryStatePending}, 0, 3, "7 pending,4 pending,3 pending",
+		},
+		"parked":           {store.DeliveryFilter{State: gen.DeliveryStateParked}, 0, 9, "6 parked"},
+		"failed":           {store.DeliveryFilter{State: gen.DeliveryStateFailed}, 0, 9, "5 failed"},
+		"cancelled":        {store.DeliveryFilter{State: gen.DeliveryStateCancelled}, 0, 9, ""},
+		"delivered":        {store.DeliveryFilter{State: gen.DeliveryStateDelivered}, 0, 9, "1 delivered"},
+		"of an event":      {store.DeliveryFilter{EventID: 1}, 0, 9, "3 pending,1 delivered"},
+		"of an agent":      {store.DeliveryFilter{AgentType: gen.AgentTypeLocal, AgentID: 7}, 0, 9, "7 pending"},
+		"of another kind":  {store.DeliveryFilter{AgentType: gen.AgentTypeRemote, AgentID: 136}, 0, 9, ""},
+		"since":            {store.DeliveryFilter{Since: noon}, 0, 9, "7 pending"},
+		"since just after": {store.DeliveryFilter{Since: noon.Add(time.Millisecond)}, 0, 9, ""},
+		"until":            {store.DeliveryFilter{Until: noon}, 0, 2, "6 parked,5 failed"},
+		"between": {
+			store.DeliveryFilter{Since: morning, Until: morning.Add(time.Millisecond)}, 3, 9, "2 pending,1 delivered",
+		},
+		"before it all": {store.DeliveryFilter{Until: morning}, 0, 9, ""},
+		"everything at once": {
+			store.DeliveryFilter{
+				State: gen.DeliveryStateFailed, AgentType: gen.AgentTypeLocal, AgentID: 136, EventID: 4,
+				Since: morning, Until: noon,
+			}, 6, 9, "5 failed",
+		},
 	} {
 		if c.filter.EventID == 4 {
 			c.filter.EventID = f.eventOf(5)
@@ -267,7 +278,8 @@ func TestFilterByTimeWhileRowsGo(t *testing.T) {
 		}
 		return nil
 	})
-	if _, err := f.Deliveries(f.ctx, "12", store.DeliveryFilter{Since: f.clock.Now().Add(time.Hour)}, 0, 10); err != nil {
+	if _, err := f.Deliveries(f.ctx, "12", store.DeliveryFilter{Since: f.clock.Now().Add(time.Hour)}, 0,
+		10); err != nil {
 		t.Error(err)
 	}
 	n = -1000

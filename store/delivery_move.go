@@ -9,7 +9,8 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// Conditions on deliveries of a lane: one of them, or the unfinished ones of an event. Each has an index of its own. The states next to them are written with || ” so that the planner does not choose a larger index.
+// Conditions on deliveries of a lane: one of them, or the unfinished ones of an event. Each has an index of its own.
+// The states next to them are written with || ” so that the planner does not choose a larger index.
 const (
 	byID    = "id = ?"
 	byEvent = "event_id = ? AND state IN ('pending', 'parked')"
@@ -36,7 +37,8 @@ func (s *Store) cancelDeliveries(tx *sqldb.Tx, event int64) error {
 	if err := lockLanesOfEvent(tx, event); err != nil {
 		return err
 	}
-	count, err := tx.ExecCount("UPDATE deliveries SET state = 'cancelled', finished_at = ? WHERE "+byEvent+" AND state || '' = 'parked'",
+	count, err := tx.ExecCount("UPDATE deliveries SET state = 'cancelled', finished_at = ? WHERE "+byEvent+
+		" AND state || '' = 'parked'",
 		s.now(), event)
 	if err != nil {
 		return err
@@ -49,9 +51,11 @@ func (s *Store) cancelDeliveries(tx *sqldb.Tx, event int64) error {
 	return err
 }
 
-// pendingLanes lists the lanes that an event has pending deliveries in: its own and, for what is in flight, earlier ones.
+// pendingLanes lists the lanes that an event has pending deliveries in: its own and, for what is in flight, earlier
+// ones.
 func pendingLanes(tx *sqldb.Tx, event int64) (lanes []int64, err error) {
-	return sqldb.Select[int64](tx, "SELECT DISTINCT lane_id FROM deliveries WHERE "+byEvent+" AND state || '' = 'pending' ORDER BY lane_id", event)
+	return sqldb.Select[int64](tx,
+		"SELECT DISTINCT lane_id FROM deliveries WHERE "+byEvent+" AND state || '' = 'pending' ORDER BY lane_id", event)
 }
 
 // lockLanesOfEvent locks all lanes that the unfinished deliveries of an event are in or move to, and some more.
@@ -59,9 +63,10 @@ func lockLanesOfEvent(tx *sqldb.Tx, event int64, more ...int64) error {
 	if tx.Dialect() == sqldb.SQLite {
 		return nil
 	}
-	lanes, err := sqldb.Select[int64](tx, "SELECT lane_id FROM deliveries WHERE event_id = ? AND state IN ('pending', 'parked') UNION "+
-		"SELECT moved_to FROM deliveries WHERE event_id = ? AND moved_to IS NOT NULL AND state IN ('pending', 'parked') UNION "+
-		"SELECT lane_id FROM agent_events WHERE id = ?", event, event, event)
+	lanes, err := sqldb.Select[int64](tx,
+		"SELECT lane_id FROM deliveries WHERE event_id = ? AND state IN ('pending', 'parked') UNION "+
+			"SELECT moved_to FROM deliveries WHERE event_id = ? AND moved_to IS NOT NULL AND state IN ('pending', 'parked') UNION "+
+			"SELECT lane_id FROM agent_events WHERE id = ?", event, event, event)
 	if err != nil {
 		return err
 	}
@@ -90,21 +95,26 @@ func (s *Store) redirect(tx *sqldb.Tx, e eventRow) error {
 	return err
 }
 
-// rememberURL stores URL and method with the attempts of the deliveries that match a condition, before the deliveries get others.
+// rememberURL stores URL and method with the attempts of the deliveries that match a condition, before the deliveries
+// get others.
 func rememberURL(tx *sqldb.Tx, where string, args ...any) error {
 	const of = "(SELECT d.%s FROM deliveries d WHERE d.id = attempts.delivery_id)"
 	return tx.Exec("UPDATE attempts SET url = "+fmt.Sprintf(of, "url")+", method = "+fmt.Sprintf(of, "method")+
 		" WHERE url = '' AND delivery_id IN (SELECT id FROM deliveries WHERE "+where+")", args...)
 }
 
-// moveDeliveries moves the pending deliveries of an event from a lane to the event's own. A delivery in flight stays until its result. The event's lane is not claimed until then, and if the delivery is not finished it follows.
+// moveDeliveries moves the pending deliveries of an event from a lane to the event's own. A delivery in flight stays
+// until its result. The event's lane is not claimed until then, and if the delivery is not finished it follows.
 func (s *Store) moveDeliveries(tx *sqldb.Tx, e eventRow, from, now int64) error {
 	lane, err := findLane(tx, from)
 	if err != nil {
 		return err
 	}
 	if from == e.LaneID {
-		err := tx.Exec("UPDATE deliveries SET moved_to = NULL WHERE lane_id = ? AND state || '' = 'pending' AND "+byEvent, from, e.ID)
+		err := tx.Exec(
+			"UPDATE deliveries SET moved_to = NULL WHERE lane_id = ? AND state || '' = 'pending' AND "+byEvent, from,
+			e.ID,
+		)
 		if err != nil {
 			return err
 		}
@@ -134,10 +144,12 @@ func changeLane(tx *sqldb.Tx, from, to, now int64, where string, args ...any) er
 
 // parkedLanes lists the lanes that an event's parked deliveries were in.
 func parkedLanes(tx *sqldb.Tx, event int64) (lanes []int64, err error) {
-	return sqldb.Select[int64](tx, "SELECT DISTINCT lane_id FROM deliveries WHERE "+byEvent+" AND state || '' = 'parked' ORDER BY lane_id", event)
+	return sqldb.Select[int64](tx,
+		"SELECT DISTINCT lane_id FROM deliveries WHERE "+byEvent+" AND state || '' = 'parked' ORDER BY lane_id", event)
 }
 
-// unpark moves the parked deliveries of a lane that match a condition to another lane or back into the same. A delivery that is still in flight in the other lane stays there until its result, as when its event moves.
+// unpark moves the parked deliveries of a lane that match a condition to another lane or back into the same. A delivery
+// that is still in flight in the other lane stays there until its result, as when its event moves.
 func unpark(tx *sqldb.Tx, to, from, now int64, where string, args ...any) error {
 	lane, err := findLane(tx, from)
 	if err != nil {
@@ -161,10 +173,13 @@ func unpark(tx *sqldb.Tx, to, from, now int64, where string, args ...any) error 
 	return adjustLane(tx, to, int(count), now)
 }
 
-// sendNow makes pending deliveries due at once, together with the earlier ones of their lanes. The lanes are locked. It ends the wait for the next attempt, but not a pause that the receiver asked for. If a breaker is open, the next probe is due now. Deliveries in flight stay in flight.
+// sendNow makes pending deliveries due at once, together with the earlier ones of their lanes. The lanes are locked. It
+// ends the wait for the next attempt, but not a pause that the receiver asked for. If a breaker is open, the next probe
+// is due now. Deliveries in flight stay in flight.
 func (s *Store) sendNow(tx *sqldb.Tx, ids ...int64) error {
-	last, err := sqldb.Select[deliveryRow](tx, "SELECT DISTINCT d.lane_id, d.change_id, d.id FROM deliveries d WHERE d.id IN ? "+
-		"AND d.state || '' = 'pending' ORDER BY d.lane_id, d.change_id, d.id", sqldb.Padded(ids))
+	last, err := sqldb.Select[deliveryRow](tx,
+		"SELECT DISTINCT d.lane_id, d.change_id, d.id FROM deliveries d WHERE d.id IN ? "+
+			"AND d.state || '' = 'pending' ORDER BY d.lane_id, d.change_id, d.id", sqldb.Padded(ids))
 	if err != nil || len(last) == 0 {
 		return err
 	}
@@ -193,8 +208,9 @@ func (s *Store) laneNow(tx *sqldb.Tx, last deliveryRow) error {
 // probeNow ends the waits of open breakers of some lanes' receivers, unless a probe is under way.
 func (s *Store) probeNow(tx *sqldb.Tx, lanes []int64) error {
 	now := s.now()
-	open, err := sqldb.Select[int64](tx, "SELECT id FROM receivers WHERE id IN (SELECT receiver_id FROM lanes WHERE id IN ?) "+
-		"AND failures >= ? AND waits > ? AND probe IS NULL ORDER BY id"+tx.ForUpdate(true),
+	open, err := sqldb.Select[int64](tx,
+		"SELECT id FROM receivers WHERE id IN (SELECT receiver_id FROM lanes WHERE id IN ?) "+
+			"AND failures >= ? AND waits > ? AND probe IS NULL ORDER BY id"+tx.ForUpdate(true),
 		sqldb.Padded(lanes), webhook.Failures, now)
 	if err != nil || len(open) == 0 {
 		return err

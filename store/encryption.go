@@ -15,8 +15,8 @@ import (
 // KeySize is how many bytes an encryption key has.
 const KeySize = 32
 
-// encryptedPrefix is what an encrypted secret in the database begins with. Behind it, in base64, are nonce and ciphertext of
-// AES-256 in Galois counter mode.
+// encryptedPrefix is what an encrypted secret in the database begins with. Behind it, in base64, are nonce and
+// ciphertext of AES-256 in Galois counter mode.
 const encryptedPrefix = "sealed:"
 
 // secretCipher encrypts secrets at rest. A nil cipher leaves them as they are.
@@ -45,7 +45,9 @@ func (s *secretCipher) encrypt(secret string) string {
 var errWrongKey = errors.New("the signing secrets in the database are encrypted, and the encryption key is not the one")
 
 // ErrLocked is returned by all that needs a secret in a process without the key.
-var ErrLocked = &Error{Kind: Unavailable, Message: "the signing secrets cannot be read here, try again", cause: errWrongKey}
+var ErrLocked = &Error{
+	Kind: Unavailable, Message: "the signing secrets cannot be read here, try again", cause: errWrongKey,
+}
 
 // decrypt returns a secret that was not encrypted as it is.
 func (s *secretCipher) decrypt(stored string) (string, error) {
@@ -67,7 +69,8 @@ func (s *secretCipher) decrypt(stored string) (string, error) {
 	return string(plain), nil
 }
 
-// decryptAll decrypts stored secrets. A secret that cannot be decrypted was encrypted by another process, with a key that this one lacks: deliveries that need it are left to that process, and this one is not ready.
+// decryptAll decrypts stored secrets. A secret that cannot be decrypted was encrypted by another process, with a key
+// that this one lacks: deliveries that need it are left to that process, and this one is not ready.
 func (s *Store) decryptAll(secrets ...*string) error {
 	for _, secret := range secrets {
 		plain, err := s.cipher.decrypt(*secret)
@@ -90,7 +93,8 @@ func (r headRow) decrypted(s *Store) (h headRow, err error) {
 
 // encryptSecrets checks the key, and encrypts the secrets that are not encrypted yet.
 func (s *Store) encryptSecrets(ctx context.Context) error {
-	stored, err := sqldb.Value[string](s.read(ctx), "SELECT coalesce((SELECT secret FROM secrets WHERE secret LIKE ? LIMIT 1), '')", encryptedPrefix+"%")
+	stored, err := sqldb.Value[string](s.read(ctx),
+		"SELECT coalesce((SELECT secret FROM secrets WHERE secret LIKE ? LIMIT 1), '')", encryptedPrefix+"%")
 	if err != nil {
 		return err
 	}
@@ -109,8 +113,9 @@ func (s *Store) encryptPlain(tx *sqldb.Tx) error {
 }
 
 func (s *Store) encryptRows(tx *sqldb.Tx) error {
-	rows, err := sqldb.Select[secretRow](tx, "SELECT s.client_id, "+clientSecretsSQL+" FROM secrets s WHERE s.secret NOT LIKE ? OR "+
-		"s.previous NOT LIKE ? AND s.previous <> '' OR s.older NOT LIKE ? AND s.older <> ''"+tx.ForUpdate(true),
+	rows, err := sqldb.Select[secretRow](tx,
+		"SELECT s.client_id, "+clientSecretsSQL+" FROM secrets s WHERE s.secret NOT LIKE ? OR "+
+			"s.previous NOT LIKE ? AND s.previous <> '' OR s.older NOT LIKE ? AND s.older <> ''"+tx.ForUpdate(true),
 		encryptedPrefix+"%", encryptedPrefix+"%", encryptedPrefix+"%")
 	for i := 0; err == nil && i < len(rows); i++ {
 		k := rows[i].clientSecrets

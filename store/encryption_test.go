@@ -99,7 +99,8 @@ func TestSecretsAreEncrypted(t *testing.T) {
 	if err != nil || again.Previous != rotated.Secret || len(again.SigningSecrets) != 4 {
 		t.Errorf("rotated to %+v from %+v, %v", again, rotated, err)
 	}
-	if secretOf(s, "12").Secret != plain.Secret || secretOf(s, "13").Secret != again.Secret || !strings.HasPrefix(secretOf(s, "14").Secret, "whsec_") {
+	if secretOf(s, "12").Secret != plain.Secret || secretOf(s, "13").Secret != again.Secret ||
+		!strings.HasPrefix(secretOf(s, "14").Secret, "whsec_") {
 		t.Error("the secrets are others when they are encrypted")
 	}
 	if err := s.Close(); err != nil {
@@ -117,7 +118,9 @@ func TestSecretsAreEncrypted(t *testing.T) {
 	if len(stored) != 5 {
 		t.Errorf("%d secrets are stored", len(stored))
 	}
-	for name, wrong := range map[string][]byte{"no key": nil, "another key": bytes.Repeat([]byte{8}, store.KeySize), "a short key": {1}} {
+	for name, wrong := range map[string][]byte{
+		"no key": nil, "another key": bytes.Repeat([]byte{8}, store.KeySize), "a short key": {1},
+	} {
 		if s, err := store.Open(t.Context(), store.Options{URL: "sqlite:" + file, Key: wrong}); err == nil {
 			t.Errorf("%s opens it", name)
 			_ = s.Close()
@@ -150,8 +153,8 @@ func TestEncryptedSecretsSign(t *testing.T) {
 	}
 }
 
-// A replica that is given a key encrypts what others read without one. Those send nothing any more, change no secret, and
-// say that they are not ready; what they store is delivered by who has the key.
+// A replica that is given a key encrypts what others read without one. Those send nothing any more, change no secret,
+// and say that they are not ready; what they store is delivered by who has the key.
 func TestReplicaWithoutTheKey(t *testing.T) {
 	pgtest.PostgresOnly(t, "SQLite has one process")
 	f := open(t)
@@ -161,7 +164,8 @@ func TestReplicaWithoutTheKey(t *testing.T) {
 	inFlight := f.claimOne()
 	f.logout(k)
 	before := f.secret(k.Client)
-	other, err := store.Open(f.ctx, store.Options{URL: f.url, Now: f.clock.Now, Key: bytes.Repeat([]byte{7}, store.KeySize)})
+	other, err := store.Open(f.ctx,
+		store.Options{URL: f.url, Now: f.clock.Now, Key: bytes.Repeat([]byte{7}, store.KeySize)})
 	f.check(err)
 	defer func() { f.check(other.Close()) }()
 	f.check(f.Ready(f.ctx)) // it does not know yet

@@ -91,9 +91,9 @@ func (e *postgresEngine) fileStats() FileStats             { return FileStats{} 
 func (e *postgresEngine) maintain(context.Context) error   { return nil }
 func (e *postgresEngine) shrink(context.Context) error     { return nil } // it does so itself
 
-// allocate implements engine. It needs new pages, and the commit that follows needs the log, although the rows are rolled
-// back. It takes no lock that a reader or another process waits for. Rows of a rolled back savepoint are removed by vacuum
-// whatever other transactions still read.
+// allocate implements engine. It needs new pages, and the commit that follows needs the log, although the rows are
+// rolled back. It takes no lock that a reader or another process waits for. Rows of a rolled back savepoint are removed
+// by vacuum whatever other transactions still read.
 func (e *postgresEngine) allocate(tx *sqldb.Tx, _ int64) error {
 	return errors.Join(tx.Queue("SAVEPOINT room"),
 		tx.Queue("INSERT INTO probe_room (filler) SELECT repeat('x', 7000) FROM generate_series(1, 2)"),

@@ -57,7 +57,9 @@ func (e *Error) Logged() bool {
 
 // Body is the error as the API says it.
 func (e *Error) Body() gen.ErrorResponse {
-	return gen.ErrorResponse{Message: e.Message, Status: e.Status, Errors: e.Fields, OldestSequence: e.Oldest, Epoch: e.Epoch}
+	return gen.ErrorResponse{
+		Message: e.Message, Status: e.Status, Errors: e.Fields, OldestSequence: e.Oldest, Epoch: e.Epoch,
+	}
 }
 
 func isNotFound(err error) bool {
@@ -78,7 +80,8 @@ func isDuplicate(err error) bool {
 // isUnavailable says whether a database error is about the database and not about the statement, so that the same
 // request may succeed later.
 func isUnavailable(err error) bool {
-	return isClosed(err) || errors.Is(err, context.DeadlineExceeded) || sqlite.IsUnavailable(err) || postgres.IsUnavailable(err)
+	return isClosed(err) || errors.Is(err, context.DeadlineExceeded) || sqlite.IsUnavailable(err) ||
+		postgres.IsUnavailable(err)
 }
 
 // isClosed says whether an error is that the store is closed.
@@ -92,7 +95,8 @@ func isContended(err error) bool {
 	return sqlite.IsContended(err) || postgres.IsLockTimeout(err) || postgres.IsRetryable(err)
 }
 
-// isDatabaseFailure says whether an error is of the database, and not of what a transaction did or of another transaction in its way.
+// isDatabaseFailure says whether an error is of the database, and not of what a transaction did or of another
+// transaction in its way.
 func isDatabaseFailure(err error) bool {
 	var trouble *Error
 	return errors.As(err, &trouble) && !postgres.IsLockTimeout(err)

@@ -51,7 +51,9 @@ func findEvent(q sqldb.Querier, k AgentKey, id int64) (e eventRow, err error) {
 	}
 	e, is, err := sqldb.Get[eventRow](q, eventsSQL+"id = ? AND agent = ?", id, a.ID)
 	if err == nil && !is {
-		err = &Error{Kind: NotFound, Message: fmt.Sprintf("there is no event %d of %v", id, k), Status: "event_not_found"}
+		err = &Error{
+			Kind: NotFound, Message: fmt.Sprintf("there is no event %d of %v", id, k), Status: "event_not_found",
+		}
 	}
 	return e, publicError(err)
 }
@@ -59,7 +61,8 @@ func findEvent(q sqldb.Querier, k AgentKey, id int64) (e eventRow, err error) {
 // Events lists an agent's events in the order of their ids, those after an id, at most limit of them; 0 means all.
 func (s *Store) Events(ctx context.Context, k AgentKey, after int64, limit int) ([]gen.AgentEvent, error) {
 	tx := s.read(ctx)
-	rows, err := sqldb.Select[eventRow](tx, eventsSQL+ofAgent+" AND id > ? ORDER BY id"+sqldb.Limit, k.Client, string(k.Type), k.ID, after, limitOrMax(limit))
+	rows, err := sqldb.Select[eventRow](tx, eventsSQL+ofAgent+" AND id > ? ORDER BY id"+sqldb.Limit, k.Client,
+		string(k.Type), k.ID, after, limitOrMax(limit))
 	if err == nil && len(rows) == 0 {
 		_, err = findAgent(tx, k) // there is none, or it has none
 	}
@@ -110,7 +113,8 @@ func laneAfter(tx *sqldb.Tx, k AgentKey, e eventRow, rawURL string) (int64, erro
 	return ensureLane(tx, k, rawURL)
 }
 
-// UpdateEvent changes an event; a field that is nil stays as it is. Unfinished deliveries get the new URL and method, and are due at once.
+// UpdateEvent changes an event; a field that is nil stays as it is. Unfinished deliveries get the new URL and method,
+// and are due at once.
 func (s *Store) UpdateEvent(
 	ctx context.Context, k AgentKey, id int64, u gen.AgentEventUpdate,
 ) (m gen.AgentEvent, err error) {
@@ -180,7 +184,8 @@ func (s *Store) EventState(ctx context.Context, k AgentKey, id int64) (gen.Agent
 	return e.state(), err
 }
 
-// SetEventState enables or disables an event. The deliveries of a disabled one are parked: they leave their lane and block no other. When the event is enabled, they return to their lane in the order of their changes.
+// SetEventState enables or disables an event. The deliveries of a disabled one are parked: they leave their lane and
+// block no other. When the event is enabled, they return to their lane in the order of their changes.
 func (s *Store) SetEventState(
 	ctx context.Context, k AgentKey, id int64, state gen.AgentEventStateValue,
 ) (m gen.AgentEventState, err error) {

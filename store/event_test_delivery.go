@@ -51,7 +51,10 @@ func (s *Store) NewTestDelivery(ctx context.Context, k AgentKey, event int64) (d
 			return err
 		}
 		secret, err := s.readSecrets(tx, k.Client)
-		d = testDelivery(testDeliveryRow{WebhookID: "msg_" + rand.Text(), URL: e.URL, Method: e.Method, EventType: e.EventType, Kind: k.Type, StartedAt: s.now()})
+		d = testDelivery(testDeliveryRow{
+			WebhookID: "msg_" + rand.Text(), URL: e.URL, Method: e.Method, EventType: e.EventType, Kind: k.Type,
+			StartedAt: s.now(),
+		})
 		d.Secrets = secret.secrets(s.now())
 		return err
 	})
@@ -71,8 +74,11 @@ func testDelivery(r testDeliveryRow) webhook.Delivery {
 	}
 }
 
-// SaveTestDelivery stores a test delivery of an event, and deletes the oldest. If it was delivered, its receiver is alive.
-func (s *Store) SaveTestDelivery(ctx context.Context, event int64, kind gen.AgentType, d webhook.Delivery, a webhook.Attempt) (TestDelivery, error) {
+// SaveTestDelivery stores a test delivery of an event, and deletes the oldest. If it was delivered, its receiver is
+// alive.
+func (s *Store) SaveTestDelivery(
+	ctx context.Context, event int64, kind gen.AgentType, d webhook.Delivery, a webhook.Attempt,
+) (TestDelivery, error) {
 	r := testDeliveryRow{
 		EventID: event, WebhookID: d.WebhookID, URL: d.URL, Method: d.Method, EventType: d.EventType, Kind: kind,
 		StartedAt: a.StartedAt.UnixMilli(), Duration: a.Duration.Microseconds(), Status: a.Status, Error: a.Error,
@@ -101,8 +107,10 @@ func deleteOldTests(tx *sqldb.Tx, event int64) error {
 
 // noteTestSuccess notes a delivered test as a success of the event's receiver, unless the event has another URL by now.
 func (s *Store) noteTestSuccess(tx *sqldb.Tx, event int64, sentTo string) error {
-	r, is, err := sqldb.Get[receiverRow](tx, "SELECT "+sqldb.Columns[receiverRow]()+" FROM receivers WHERE id = (SELECT l.receiver_id "+
-		"FROM agent_events e JOIN lanes l ON l.id = e.lane_id WHERE e.id = ? AND e.url = ?)"+tx.ForUpdate(true), event, sentTo)
+	r, is, err := sqldb.Get[receiverRow](tx,
+		"SELECT "+sqldb.Columns[receiverRow]()+" FROM receivers WHERE id = (SELECT l.receiver_id "+
+			"FROM agent_events e JOIN lanes l ON l.id = e.lane_id WHERE e.id = ? AND e.url = ?)"+tx.ForUpdate(true),
+		event, sentTo)
 	after := r.afterSuccess(s.now())
 	if err != nil || !is || after.equal(r) {
 		return err
@@ -119,7 +127,9 @@ func (s *Store) TestDeliveries(ctx context.Context, k AgentKey, event int64) (m 
 		if _, err := findEvent(tx, k, event); err != nil {
 			return err
 		}
-		rows, err := gorm.G[testDeliveryRow](tx.GORM()).Where("event_id = ?", event).Order("id DESC").Limit(maxTestDeliveries).Find(ctx)
+		rows, err := gorm.G[testDeliveryRow](tx.GORM()).Where("event_id = ?", event).Order("id DESC").Limit(
+			maxTestDeliveries,
+		).Find(ctx)
 		m = each(rows, testDeliveryRow.model)
 		return err
 	})

@@ -30,7 +30,8 @@ func (s *Store) before(fn func(writes bool, statement string) error) {
 // statementFunc gets a statement, with its text and values as they are sent, and whether it is the writer's.
 type statementFunc func(writes bool, statement string, values []any) error
 
-// tap has functions called before each statement, which an error keeps from being sent, and after it; either may be nil.
+// tap has functions called before each statement, which an error keeps from being sent, and after it; either may be
+// nil.
 func (s *Store) tap(before, after statementFunc) {
 	for _, db := range []*gorm.DB{s.writes.DB(), s.reader} {
 		sqldb.AddTap(db, before.of(db == s.writes.DB()), after.of(db == s.writes.DB()))

@@ -36,8 +36,8 @@ func WithIdempotency(ctx context.Context, k Idempotency) context.Context {
 	return context.WithValue(ctx, idempotencyKey{}, k)
 }
 
-// createOnce creates something in a transaction of its own. The record of an Idempotency-Key is written in the same transaction:
-// after a crash there are both or neither. An error stores nothing.
+// createOnce creates something in a transaction of its own. The record of an Idempotency-Key is written in the same
+// transaction: after a crash there are both or neither. An error stores nothing.
 func createOnce[T any](ctx context.Context, s *Store, create func(tx *sqldb.Tx) (T, error)) (answer T, err error) {
 	k, given := ctx.Value(idempotencyKey{}).(Idempotency)
 	err = s.write(ctx, func(tx *sqldb.Tx) (err error) {
@@ -69,12 +69,14 @@ type idempotencyRow struct {
 func (idempotencyRow) TableName() string { return "idempotency_keys" }
 
 // reserve takes a key that is new, or older than a day, and says whether it has. On PostgreSQL a second transaction
-// with the same key waits here for the first. It locks the application before the client, which a deletion of the client does not: if the two meet, PostgreSQL ends one of them, which is tried again.
+// with the same key waits here for the first. It locks the application before the client, which a deletion of the
+// client does not: if the two meet, PostgreSQL ends one of them, which is tried again.
 func (s *Store) reserve(tx *sqldb.Tx, k Idempotency) (first bool, err error) {
 	taken, err := tx.ExecCount("INSERT INTO idempotency_keys (application, hash, client_id, fingerprint, answer, created_at) "+
 		"SELECT number, ?, ?, ?, '', ? FROM applications WHERE number = ? ON CONFLICT (application, hash) DO UPDATE SET "+
 		"client_id = excluded.client_id, fingerprint = excluded.fingerprint, created_at = excluded.created_at "+
-		"WHERE idempotency_keys.created_at <= ?", k.hash(), k.Client, k.Fingerprint, s.now(), k.Application, s.idempotencyCutoff())
+		"WHERE idempotency_keys.created_at <= ?", k.hash(), k.Client, k.Fingerprint, s.now(), k.Application,
+		s.idempotencyCutoff())
 	return taken > 0, err
 }
 
@@ -167,7 +169,8 @@ func (s *Store) pruneKeys(ctx context.Context) error {
 		}
 		err = s.write(context.WithoutCancel(ctx), func(tx *sqldb.Tx) error {
 			// A record of which the key is used again while this waits for it stays.
-			return tx.Exec("DELETE FROM idempotency_keys WHERE (application, hash) IN (SELECT application, hash"+old+") AND created_at <= ?",
+			return tx.Exec("DELETE FROM idempotency_keys WHERE (application, hash) IN (SELECT application, hash"+old+
+				") AND created_at <= ?",
 				s.idempotencyCutoff(), pruneRows, s.idempotencyCutoff())
 		})
 		if err != nil {

@@ -14,8 +14,10 @@ import (
 // changes. All that touches a lane locks its row:
 //
 //   - A status change adds to `pending` and makes an empty lane due.
-//   - A claim leases it, raises `claim` and notes which delivery it gave out. While the lane is leased, `due_at` is the end of the lease, so that the claim that looks at `due_at` notices a dead holder, too.
-//   - A removal of deliveries lowers `pending` by the rows that it really changed, and makes the lane due if it is not leased and not empty. Else a deletion while a delivery is in flight would leave the next one stuck for ever.
+//   - A claim leases it, raises `claim` and notes which delivery it gave out. While the lane is leased, `due_at` is the
+//     end of the lease, so that the claim that looks at `due_at` notices a dead holder, too.
+//   - A removal of deliveries lowers `pending` by the rows that it really changed, and makes the lane due if it is not
+//     leased and not empty. Else a deletion while a delivery is in flight would leave the next one stuck for ever.
 type laneRow struct {
 	ID         int64 `gorm:"primaryKey"`
 	ReceiverID int64
@@ -66,7 +68,8 @@ func findLane(tx *sqldb.Tx, id int64) (laneRow, error) {
 	return gorm.G[laneRow](tx.GORM(), sqldb.Locking(tx)...).Where("id = ?", id).Take(tx.Context())
 }
 
-// laneAddition is how many deliveries a lane gets, and when they are due. If the lane is leased at once, it has the first of them and the end of the lease.
+// laneAddition is how many deliveries a lane gets, and when they are due. If the lane is leased at once, it has the
+// first of them and the end of the lease.
 type laneAddition struct {
 	LaneID int64  `json:"lane_id"`
 	More   int64  `json:"more"`
@@ -82,10 +85,13 @@ func addToLanes(tx *sqldb.Tx, additions []laneAddition) error {
 	}
 	return tx.Queue("UPDATE lanes SET pending = pending + x.more, due_at = coalesce(x.until, due_at, x.due), "+
 		"lease_until = coalesce(x.until, lease_until), delivery_id = coalesce(x.first, delivery_id), "+
-		"claim = claim + CASE WHEN x.first IS NULL THEN 0 ELSE 1 END FROM ? AS x WHERE lanes.id = x.lane_id", sqldb.Table(tx, additions))
+		"claim = claim + CASE WHEN x.first IS NULL THEN 0 ELSE 1 END FROM ? AS x WHERE lanes.id = x.lane_id",
+		sqldb.Table(tx, additions))
 }
 
-// adjustLane adds to the number of pending deliveries of a lane, or subtracts from it, and makes the lane due now if it is not leased and not empty. A lane that is due already keeps its place among the others. A claim then finds when its head, which may be another one now, is really due.
+// adjustLane adds to the number of pending deliveries of a lane, or subtracts from it, and makes the lane due now if it
+// is not leased and not empty. A lane that is due already keeps its place among the others. A claim then finds when its
+// head, which may be another one now, is really due.
 func adjustLane(tx *sqldb.Tx, lane int64, by int, now int64) error {
 	return tx.Exec("UPDATE lanes SET pending = pending + ?, due_at = CASE "+
 		"WHEN lease_until > ? THEN due_at WHEN pending + ? <= 0 THEN NULL WHEN due_at < ? THEN due_at ELSE ? END WHERE id = ?",
@@ -106,7 +112,8 @@ func releaseLane(tx *sqldb.Tx, lane int64) (due *int64, err error) {
 	return sqldb.Value[*int64](tx, "UPDATE lanes SET "+setReleasedSQL+" WHERE id = ? RETURNING due_at", lane)
 }
 
-// dropLeases releases all lanes, at the start of the one process that owns SQLite's file: the process that leased them has ended. A probe that it had begun is repeated. With PostgreSQL, another process may hold the leases.
+// dropLeases releases all lanes, at the start of the one process that owns SQLite's file: the process that leased them
+// has ended. A probe that it had begun is repeated. With PostgreSQL, another process may hold the leases.
 func (s *Store) dropLeases(ctx context.Context) error {
 	if !s.engine.servesAlone() {
 		return nil
@@ -128,7 +135,8 @@ func (s *Store) releaseAll(tx *sqldb.Tx) error {
 	return tx.Exec("UPDATE lanes SET " + setReleasedSQL + " WHERE lease_until IS NOT NULL")
 }
 
-// On PostgreSQL transactions run side by side, and what they lock, they keep until their end. To avoid deadlocks, all lock what they need in one order, each before it reads what depends on it:
+// On PostgreSQL transactions run side by side, and what they lock, they keep until their end. To avoid deadlocks, all
+// lock what they need in one order, each before it reads what depends on it:
 //
 //  0. an Idempotency-Key, by its record
 //  1. agents by id; a transaction that changes an agent's events locks the agent

@@ -484,8 +484,8 @@ func TestClockThatWasWrongHoldsNothing(t *testing.T) {
 	f.drained()
 }
 
-// Rule 7: what was in flight when the process died is due at once after the next start. Where another process may have it
-// in flight, it is due when the lease is over.
+// Rule 7: what was in flight when the process died is due at once after the next start. Where another process may have
+// it in flight, it is due when the lease is over.
 func TestStartDropsLeases(t *testing.T) {
 	f := open(t)
 	k := f.agent()

@@ -17,7 +17,8 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// logCommitted logs a line when, and only if, a transaction is committed. The goroutine of its caller writes the line: a blocked log must not block the writer.
+// logCommitted logs a line when, and only if, a transaction is committed. The goroutine of its caller writes the line:
+// a blocked log must not block the writer.
 func (s *Store) logCommitted(tx *sqldb.Tx, level slog.Level, message string, attrs ...slog.Attr) {
 	ctx := tx.Context()
 	tx.AfterCommit(func() { s.Log.LogAttrs(ctx, level, message, attrs...) })
@@ -60,8 +61,8 @@ func (r origin) String() string {
 	return fmt.Sprintf("%s://%s", r.scheme, net.JoinHostPort(r.host, strconv.Itoa(r.port)))
 }
 
-// attemptAttrs is the result of an attempt: the status, if there was an answer, and what went wrong, if there was none or
-// not all of it.
+// attemptAttrs is the result of an attempt: the status, if there was an answer, and what went wrong, if there was none
+// or not all of it.
 func attemptAttrs(a webhook.Attempt) (attrs []slog.Attr) {
 	if a.Status != 0 {
 		attrs = append(attrs, slog.Int("status", a.Status))
@@ -74,7 +75,9 @@ func attemptAttrs(a webhook.Attempt) (attrs []slog.Attr) {
 
 // logFailures logs a line for each result that failed its delivery.
 func (s *Store) logFailures(tx *sqldb.Tx, results ...*result) error {
-	failures, _ := partition(results, func(r *result) bool { return r.ends() && finalState(r.outcome.Verdict) == stateFailed })
+	failures, _ := partition(results, func(r *result) bool {
+		return r.ends() && finalState(r.outcome.Verdict) == stateFailed
+	})
 	if len(failures) == 0 {
 		return nil
 	}
@@ -101,7 +104,8 @@ func (s *Store) logBreaker(tx *sqldb.Tx, before, after receiverRow, a webhook.At
 	if before.open() == after.open() {
 		return nil
 	}
-	at, _, err := sqldb.Get[clientOrigin](tx, "SELECT client_id, scheme, host, port FROM receivers WHERE id = ?", after.ID)
+	at, _, err := sqldb.Get[clientOrigin](tx, "SELECT client_id, scheme, host, port FROM receivers WHERE id = ?",
+		after.ID)
 	if err != nil {
 		return err
 	}
@@ -130,7 +134,9 @@ func (r clientOrigin) String() string { return origin{r.Scheme, r.Host, r.Port}.
 // closeWait is how long the end of a store waits for a log that is not read.
 const closeWait = time.Second
 
-// asyncHandler is the handler of a log that may be written with a lock held, and by the goroutine that writes to the database. If the log is blocked, its lines wait in memory, and the caller does not. It is for few lines, since it keeps them all.
+// asyncHandler is the handler of a log that may be written with a lock held, and by the goroutine that writes to the
+// database. If the log is blocked, its lines wait in memory, and the caller does not. It is for few lines, since it
+// keeps them all.
 type asyncHandler struct {
 	slog.Handler
 	queue *asyncQueue
@@ -207,12 +213,14 @@ func (q *asyncQueue) wait(limit time.Duration) {
 }
 
 // statementLog logs statements that failed, with three exceptions. A statement of a request that was cancelled needs no
-// answer. When the database is not available, all statements fail, and their callers log it. A key that exists already is
-// the client's mistake; if the caller has no answer to it, the caller logs it.
+// answer. When the database is not available, all statements fail, and their callers log it. A key that exists already
+// is the client's mistake; if the caller has no answer to it, the caller logs it.
 type statementLog struct{ logger.Interface }
 
 func newStatementLog(log *slog.Logger) *statementLog {
-	return &statementLog{logger.NewSlogLogger(log, logger.Config{LogLevel: logger.Error, IgnoreRecordNotFoundError: true})}
+	return &statementLog{
+		logger.NewSlogLogger(log, logger.Config{LogLevel: logger.Error, IgnoreRecordNotFoundError: true}),
+	}
 }
 
 // LogMode implements logger.Interface.

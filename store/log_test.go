@@ -78,15 +78,19 @@ const (
 )
 
 func TestFailedDeliveriesAreLogged(t *testing.T) {
-	refused := webhook.Outcome{Attempt: webhook.Attempt{Verdict: webhook.Failed, Error: "the address 10.0.0.1 is not one"}}
+	refused := webhook.Outcome{
+		Attempt: webhook.Attempt{Verdict: webhook.Failed, Error: "the address 10.0.0.1 is not one"},
+	}
 	for name, test := range map[string]struct {
 		outcome webhook.Outcome
 		want    []string
 	}{
-		"delivered":            {answer(204), nil},
-		"to be tried again":    {answer(500), nil},
-		"refused by status":    {answer(400), []string{failedLine + atCRM + "attempt=1 status=400"}},
-		"refused by this side": {refused, []string{failedLine + atCRM + `attempt=1 error="the address 10.0.0.1 is not one"`}},
+		"delivered":         {answer(204), nil},
+		"to be tried again": {answer(500), nil},
+		"refused by status": {answer(400), []string{failedLine + atCRM + "attempt=1 status=400"}},
+		"refused by this side": {
+			refused, []string{failedLine + atCRM + `attempt=1 error="the address 10.0.0.1 is not one"`},
+		},
 		"gone": {answer(410), []string{
 			`level=WARN msg="event disabled" client=12 agent_type=local agent_id=136 event=1 delivery=1 sequence=1 webhook_id=msg_…` +
 				atCRM + `reason="the receiver answered 410 Gone"`,
@@ -169,7 +173,8 @@ func TestBreakersAreLogged(t *testing.T) {
 	log.says()
 	f.wantCounts(store.Counts{Logins: 9})
 	f.get(f.oneLane(), webhook.Outcome{
-		Attempt: webhook.Attempt{Verdict: webhook.Retry, Error: "the receiver refused the connection"}, Delay: time.Hour,
+		Attempt: webhook.Attempt{Verdict: webhook.Retry, Error: "the receiver refused the connection"},
+		Delay:   time.Hour,
 	})
 	log.says(opened + `error="the receiver refused the connection"`)
 	f.wantCounts(store.Counts{Logins: 9, BreakerOpenings: 1})

@@ -26,13 +26,13 @@ SELECT min(CASE WHEN v.waits > ? THEN v.waits ELSE (
 	SELECT x.due_at FROM lanes x WHERE x.receiver_id = r.id AND x.due_at > ? ORDER BY x.due_at LIMIT 1) END)
 FROM r JOIN receivers v ON v.id = r.id`
 
-// sqliteDueLanesSQL finds due lanes, fairly: of each receiver the longest due first, and no receiver's second before every
-// receiver's first; of one whose breaker is open, one. A lane that a delivery still in flight elsewhere will follow to
-// is not claimed before that is back.
+// sqliteDueLanesSQL finds due lanes, fairly: of each receiver the longest due first, and no receiver's second before
+// every receiver's first; of one whose breaker is open, one. A lane that a delivery still in flight elsewhere will
+// follow to is not claimed before that is back.
 var (
 	sqliteDueLanesSQL = dueLanesQuery("JOIN receivers v ON v.id = r.id", "JOIN lanes l ON l.id IN (SELECT x.id", ")")
-	// In these words PostgreSQL looks for the receivers that are there, however many it believes these to be, and at the index
-	// of due lanes alone.
+	// In these words PostgreSQL looks for the receivers that are there, however many it believes these to be, and at
+	// the index of due lanes alone.
 	postgresDueLanesSQL = dueLanesQuery("CROSS JOIN LATERAL (SELECT * FROM receivers w WHERE w.id = r.id LIMIT 1) v",
 		"CROSS JOIN LATERAL (SELECT x.id, x.receiver_id, x.due_at", ") l")
 )
@@ -50,8 +50,10 @@ WHERE (v.waits IS NULL OR v.waits <= ?) AND r.id NOT IN ?
 ORDER BY turn, l.due_at, l.id` + sqldb.Limit
 }
 
-// freshLanesSQL finds the due lanes of some changes, in the same order. A lane whose lease has run out is left to a claim that looks at all lanes: its delivery in flight may have to move first. That a time is written with + 0 keeps lanes that are named, here and
-// elsewhere, from being looked for among all that are due, of which there were none when PostgreSQL made its plan.
+// freshLanesSQL finds the due lanes of some changes, in the same order. A lane whose lease has run out is left to a
+// claim that looks at all lanes: its delivery in flight may have to move first. That a time is written with + 0 keeps
+// lanes that are named, here and elsewhere, from being looked for among all that are due, of which there were none when
+// PostgreSQL made its plan.
 const freshLanesSQL = `
 SELECT l.id, l.receiver_id, v.failures,
 	row_number() OVER (PARTITION BY l.receiver_id ORDER BY l.due_at, l.id) AS turn
@@ -93,7 +95,9 @@ func (f *freshChanges) drain() (changes []int64, all bool) {
 const retryContended = 50 * time.Millisecond
 
 // Claim implements webhook.Outbox. If it fails or leaves lanes, the next one looks at all lanes.
-func (s *Store) Claim(ctx context.Context, limits webhook.ClaimLimits) (claimed []webhook.Delivery, next time.Duration, err error) {
+func (s *Store) Claim(
+	ctx context.Context, limits webhook.ClaimLimits,
+) (claimed []webhook.Delivery, next time.Duration, err error) {
 	if s.locked.Load() { // a process that can read the secrets must find the lanes free
 		return nil, 0, ErrLocked
 	}
@@ -138,14 +142,16 @@ func (s *Store) Claim(ctx context.Context, limits webhook.ClaimLimits) (claimed 
 	return claimed, next, nil
 }
 
-// findDueLanes picks the lanes of a claim, among all or among those of some changes, and says whether it found more than there was room for.
+// findDueLanes picks the lanes of a claim, among all or among those of some changes, and says whether it found more
+// than there was room for.
 func (s *Store) findDueLanes(tx *sqldb.Tx, limits webhook.ClaimLimits, changes []int64) ([]dueLane, bool, error) {
 	switch {
 	case limits.Fresh && len(changes) == 0:
 		return nil, false, nil
 	case limits.Fresh:
 		now := s.now()
-		return pickLanes(limits, tx, freshLanesSQL, sqldb.Padded(changes), now, now, fullReceivers(limits), limits.Lanes)
+		return pickLanes(limits, tx, freshLanesSQL, sqldb.Padded(changes), now, now, fullReceivers(limits),
+			limits.Lanes)
 	}
 	if err := s.followMoves(tx); err != nil {
 		return nil, false, err
@@ -153,7 +159,8 @@ func (s *Store) findDueLanes(tx *sqldb.Tx, limits webhook.ClaimLimits, changes [
 	return s.dueAmongAll(tx, limits)
 }
 
-// followMoves moves deliveries to the lane that their event has moved to while they were in flight, once their lease has ended. This must not wait for a claim of their lane: that lane may itself wait for a delivery that moves into it.
+// followMoves moves deliveries to the lane that their event has moved to while they were in flight, once their lease
+// has ended. This must not wait for a claim of their lane: that lane may itself wait for a delivery that moves into it.
 func (s *Store) followMoves(tx *sqldb.Tx) error {
 	now := s.now()
 	rows, err := stragglers(tx, now)
@@ -182,8 +189,9 @@ func (r deliveryRow) sameMove(before deliveryRow) bool {
 
 // stragglers lists deliveries that are no longer in flight and must follow their event to another lane.
 func stragglers(tx *sqldb.Tx, now int64) (rows []deliveryRow, err error) {
-	return sqldb.Select[deliveryRow](tx, "SELECT d.id, d.lane_id, d.moved_to FROM deliveries d JOIN lanes l ON l.id = d.lane_id "+
-		"WHERE d.moved_to IS NOT NULL AND (l.delivery_id IS DISTINCT FROM d.id OR l.lease_until IS NULL OR l.lease_until <= ?)",
+	return sqldb.Select[deliveryRow](tx,
+		"SELECT d.id, d.lane_id, d.moved_to FROM deliveries d JOIN lanes l ON l.id = d.lane_id "+
+			"WHERE d.moved_to IS NOT NULL AND (l.delivery_id IS DISTINCT FROM d.id OR l.lease_until IS NULL OR l.lease_until <= ?)",
 		now)
 }
 
@@ -202,7 +210,8 @@ func (l dueLane) open() bool { return l.Failures >= webhook.Failures }
 // dueAmongAll picks among all lanes.
 func (s *Store) dueAmongAll(tx *sqldb.Tx, limits webhook.ClaimLimits) (lanes []dueLane, more bool, err error) {
 	now := s.now()
-	lanes, more, err = pickLanes(limits, tx, s.engine.dueLanesSQL(), now, limits.PerReceiver, now, fullReceivers(limits), limits.Lanes)
+	lanes, more, err = pickLanes(limits, tx, s.engine.dueLanesSQL(), now, limits.PerReceiver, now,
+		fullReceivers(limits), limits.Lanes)
 	for i := 0; err == nil && i < len(lanes); i++ {
 		if lanes[i].open() {
 			err = s.chooseProbe(tx, &lanes[i])
@@ -217,7 +226,9 @@ func fullReceivers(limits webhook.ClaimLimits) []int64 {
 }
 
 // pickLanes picks among the lanes that a query finds those that there is room for.
-func pickLanes(limits webhook.ClaimLimits, tx *sqldb.Tx, among string, args ...any) (lanes []dueLane, more bool, err error) {
+func pickLanes(
+	limits webhook.ClaimLimits, tx *sqldb.Tx, among string, args ...any,
+) (lanes []dueLane, more bool, err error) {
 	found, err := sqldb.Select[dueLane](tx, among, args...)
 	if err != nil {
 		return nil, false, err
@@ -230,7 +241,8 @@ func pickLanes(limits webhook.ClaimLimits, tx *sqldb.Tx, among string, args ...a
 	return lanes, len(found) == limits.Lanes, nil
 }
 
-// takeHeads returns the heads of leased lanes that are to be sent. A head that is not due yet waits, one whose window is over fails, and both release their lane. Only a head that is sent can be a probe.
+// takeHeads returns the heads of leased lanes that are to be sent. A head that is not due yet waits, one whose window
+// is over fails, and both release their lane. Only a head that is sent can be a probe.
 func (s *Store) takeHeads(tx *sqldb.Tx, due []dueLane) (heads []headRow, err error) {
 	if len(due) == 0 {
 		return nil, nil
@@ -272,8 +284,9 @@ func (s *Store) leaseLanes(tx *sqldb.Tx, due []dueLane) ([]dueLane, error) {
 	}
 	now := s.now()
 	until := now + s.Lease.Milliseconds()
-	taken, err := sqldb.Select[int64](tx, "UPDATE lanes SET claim = claim + 1, "+setLeasedSQL+" WHERE id IN ? AND due_at + 0 <= ? "+
-		"AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = lanes.id) RETURNING id",
+	taken, err := sqldb.Select[int64](tx,
+		"UPDATE lanes SET claim = claim + 1, "+setLeasedSQL+" WHERE id IN ? AND due_at + 0 <= ? "+
+			"AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = lanes.id) RETURNING id",
 		until, until, sqldb.Padded(each(due, laneID)), now)
 	return slices.DeleteFunc(due, func(l dueLane) bool { return !slices.Contains(taken, l.ID) }), err
 }

@@ -15,14 +15,17 @@ func findEvents(tx *sqldb.Tx, changes []*statusChange) error {
 		return nil
 	}
 	agents := each(changes, func(c *statusChange) int64 { return c.agent.ID })
-	events, err := sqldb.Select[eventRow](tx, "SELECT id, agent, url, method, event_type, lane_id, state FROM agent_events "+
-		"WHERE agent IN ? ORDER BY lane_id, id", sqldb.Padded(agents))
+	events, err := sqldb.Select[eventRow](tx,
+		"SELECT id, agent, url, method, event_type, lane_id, state FROM agent_events "+
+			"WHERE agent IN ? ORDER BY lane_id, id", sqldb.Padded(agents))
 	of := map[int64][]eventRow{}
 	for _, e := range events {
 		of[e.Agent] = append(of[e.Agent], e)
 	}
 	for _, c := range changes {
-		matching, skipped := partition(of[c.agent.ID], func(e eventRow) bool { return e.EventType == eventType(c.status) })
+		matching, skipped := partition(of[c.agent.ID], func(e eventRow) bool {
+			return e.EventType == eventType(c.status)
+		})
 		disabled, fired := partition(matching, eventRow.disabled)
 		c.events = matching
 		c.row = changeRow{Fired: idsOf(fired), Parked: idsOf(disabled), Skipped: idsOf(skipped)}
@@ -33,8 +36,9 @@ func findEvents(tx *sqldb.Tx, changes []*statusChange) error {
 // targetLane is a lane that a change adds a delivery to, as it is before.
 type targetLane struct {
 	ID, ReceiverID, Claim int64
-	Free                  bool // it is empty and not leased, and its receiver neither waits nor has other lanes that are due
-	Epoch                 string
+	// it is empty and not leased, and its receiver neither waits nor has other lanes that are due
+	Free  bool
+	Epoch string
 	clientSecrets
 }
 
@@ -55,15 +59,18 @@ func (c *statusChange) lanes() (lanes []int64) {
 	return lanes
 }
 
-// targetLanesSQL reads lanes with all that sending their first delivery needs. A lane is not free while another lane of its receiver is due, which has waited longer.
-const targetLanesSQL = "SELECT l.id, l.receiver_id, l.claim, " + clientSecretsSQL + ", (SELECT epoch FROM epochs) AS epoch, " +
+// targetLanesSQL reads lanes with all that sending their first delivery needs. A lane is not free while another lane of
+// its receiver is due, which has waited longer.
+const targetLanesSQL = "SELECT l.id, l.receiver_id, l.claim, " + clientSecretsSQL +
+	", (SELECT epoch FROM epochs) AS epoch, " +
 	"l.pending = 0 AND l.lease_until IS NULL AND r.failures < ? AND (r.waits IS NULL OR r.waits <= ?) " +
 	"AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = l.id) " +
 	"AND NOT EXISTS (SELECT 1 FROM lanes x WHERE x.receiver_id = l.receiver_id AND x.due_at <= ?) AS free " +
 	"FROM lanes l JOIN receivers r ON r.id = l.receiver_id LEFT JOIN secrets s ON s.client_id = r.client_id " +
 	"WHERE l.id IN ? ORDER BY l.id"
 
-// lockTargetLanes locks the lanes of changes and returns them. If it does not wait, it leaves out lanes that another transaction has locked.
+// lockTargetLanes locks the lanes of changes and returns them. If it does not wait, it leaves out lanes that another
+// transaction has locked.
 func (s *Store) lockTargetLanes(tx *sqldb.Tx, changes []*statusChange, wait bool) (targetLanes, error) {
 	ids := map[int64]bool{}
 	for _, c := range changes {
@@ -84,7 +91,8 @@ func (s *Store) readTargetLanes(tx *sqldb.Tx, ids []int64, wait bool) (rows []ta
 		return each(locked, func(id int64) targetLane { return targetLane{ID: id} }), err
 	}
 	now := s.now()
-	return sqldb.Select[targetLane](tx, targetLanesSQL+tx.ForUpdateOf("l", wait), webhook.Failures, now, now, sqldb.Padded(ids))
+	return sqldb.Select[targetLane](tx, targetLanesSQL+tx.ForUpdateOf("l", wait), webhook.Failures, now, now,
+		sqldb.Padded(ids))
 }
 
 // newDelivery is a delivery of a change.
@@ -115,8 +123,9 @@ func (s *Store) newDeliveries(changes []*statusChange) (all []newDelivery) {
 			all = append(all, newDelivery{c, deliveryRow{
 				WebhookID: "msg_" + rand.Text(), ChangeID: c.row.ID, EventID: e.ID, LaneID: e.LaneID, URL: e.URL,
 				Method: e.Method, State: e.deliveryState(), DueAt: c.row.CreatedAt,
-				ExpiresAt: c.row.CreatedAt + s.Window.Milliseconds(), CreatedAt: c.row.CreatedAt, ClientID: c.row.ClientID,
-				Kind: c.row.Kind, AgentID: c.row.AgentID, NewStatus: c.row.NewStatus, ChangedAt: c.row.ChangedAt,
+				ExpiresAt: c.row.CreatedAt + s.Window.Milliseconds(), CreatedAt: c.row.CreatedAt,
+				ClientID: c.row.ClientID,
+				Kind:     c.row.Kind, AgentID: c.row.AgentID, NewStatus: c.row.NewStatus, ChangedAt: c.row.ChangedAt,
 			}})
 		}
 	}
@@ -144,7 +153,8 @@ func (s *Store) laneAdditions(tx *sqldb.Tx, all []newDelivery, lanes targetLanes
 	return additions
 }
 
-// handOff passes the first delivery of an empty lane to the dispatcher of this process when it is durable, if the dispatcher has room for it. It returns the end of the lease.
+// handOff passes the first delivery of an empty lane to the dispatcher of this process when it is durable, if the
+// dispatcher has room for it. It returns the end of the lease.
 func (s *Store) handOff(tx *sqldb.Tx, first newDelivery, lane targetLane, pending int64) (until int64, leased bool) {
 	handoff := s.handoff.Load()
 	if handoff == nil || !lane.Free {

@@ -67,18 +67,30 @@ func TestHandedOutByAChange(t *testing.T) {
 func equalInt64(a, b webhook.Delivery) bool {
 	secrets := slices.Equal(a.Secrets, b.Secrets)
 	a.Secrets, b.Secrets = nil, nil
-	return secrets && a.ID == b.ID && a.WebhookID == b.WebhookID && a.Lane == b.Lane && a.Receiver == b.Receiver && a.URL == b.URL &&
-		a.Method == b.Method && a.EventType == b.EventType && a.Sequence == b.Sequence && a.Epoch == b.Epoch && a.Epoch != "" &&
-		a.ChangedAt.Equal(b.ChangedAt) && a.CreatedAt.Equal(b.CreatedAt) && a.Attempt == b.Attempt && a.Replay == b.Replay &&
+	return secrets && a.ID == b.ID && a.WebhookID == b.WebhookID && a.Lane == b.Lane && a.Receiver == b.Receiver &&
+		a.URL == b.URL &&
+		a.Method == b.Method && a.EventType == b.EventType && a.Sequence == b.Sequence && a.Epoch == b.Epoch &&
+		a.Epoch != "" &&
+		a.ChangedAt.Equal(b.ChangedAt) && a.CreatedAt.Equal(b.CreatedAt) && a.Attempt == b.Attempt &&
+		a.Replay == b.Replay &&
 		a.Replays == b.Replays && a.More == b.More && a.Data == b.Data && a.Traceparent == b.Traceparent
 }
 
 // What must not go out yet, or not before others, is left to a claim.
 func TestNotHandedOutByAChange(t *testing.T) {
 	for name, before := range map[string]func(*fixture, store.AgentKey) *offered{
-		"no room":                 func(f *fixture, _ store.AgentKey) *offered { return f.offer(0) },
-		"one is pending before":   func(f *fixture, k store.AgentKey) *offered { f.login(k); f.logout(k); return f.offer(9) },
-		"one is in flight before": func(f *fixture, k store.AgentKey) *offered { f.login(k); f.claimOne(); f.logout(k); return f.offer(9) },
+		"no room": func(f *fixture, _ store.AgentKey) *offered { return f.offer(0) },
+		"one is pending before": func(f *fixture, k store.AgentKey) *offered {
+			f.login(k)
+			f.logout(k)
+			return f.offer(9)
+		},
+		"one is in flight before": func(f *fixture, k store.AgentKey) *offered {
+			f.login(k)
+			f.claimOne()
+			f.logout(k)
+			return f.offer(9)
+		},
 		"another is due there": func(f *fixture, _ store.AgentKey) *offered {
 			other := f.agentN(4711)
 			f.register(other, crm, gen.EventTypeAgentLogin)
@@ -88,7 +100,8 @@ func TestNotHandedOutByAChange(t *testing.T) {
 		"the receiver waits": func(f *fixture, k store.AgentKey) *offered {
 			f.login(k)
 			_, err := f.Record(f.ctx, f.claimOne(), webhook.Outcome{
-				Attempt: webhook.Attempt{StartedAt: f.clock.Now(), Status: 429, Verdict: webhook.Failed}, Delay: time.Hour,
+				Attempt: webhook.Attempt{StartedAt: f.clock.Now(), Status: 429, Verdict: webhook.Failed},
+				Delay:   time.Hour,
 			}, false)
 			f.check(err)
 			f.logout(k)

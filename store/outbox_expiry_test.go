@@ -111,7 +111,8 @@ func TestWindowCountsWhileAReceiverIsDown(t *testing.T) {
 			expire(f)
 			f.want(map[string]int{"failed": 7})
 			lines := strings.Join(log.take(), "\n")
-			if strings.Count(lines, "delivery expired") != 7 || strings.Count(lines, "attempts=0") != 2 || strings.Contains(lines, secret) {
+			if strings.Count(lines, "delivery expired") != 7 || strings.Count(lines, "attempts=0") != 2 ||
+				strings.Contains(lines, secret) {
 				t.Errorf("the log has\n%s", lines)
 			}
 			f.wantCounts(store.Counts{Logins: 7, Failed: 7, Expired: 7, BreakerOpenings: 1})

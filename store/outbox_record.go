@@ -106,7 +106,9 @@ func (s *Store) record(tx *sqldb.Tx, r *result, lane laneRow) error {
 	return err
 }
 
-// updateDelivery gives the delivery its new state, and says whether another attempt follows, and whether it moved. Since the statements name lane and state, they do not change a delivery that was cancelled or moved meanwhile. A failure at a URL that the event no longer has does not count, nor does an answer from before a redelivery.
+// updateDelivery gives the delivery its new state, and says whether another attempt follows, and whether it moved.
+// Since the statements name lane and state, they do not change a delivery that was cancelled or moved meanwhile. A
+// failure at a URL that the event no longer has does not count, nor does an answer from before a redelivery.
 func (s *Store) updateDelivery(
 	tx *sqldb.Tx, d webhook.Delivery, o webhook.Outcome, receiver receiverRow,
 ) (retry, moved bool, err error) {
@@ -193,7 +195,8 @@ func (s *Store) disableGone(tx *sqldb.Tx, row deliveryRow, sentTo string) error 
 	return s.disable(tx, &e, reasonGone)
 }
 
-// keepLane keeps the lane under the same claim and takes its next delivery, or releases it, and says whether it is empty.
+// keepLane keeps the lane under the same claim and takes its next delivery, or releases it, and says whether it is
+// empty.
 func (s *Store) keepLane(tx *sqldb.Tx, r *result, wanted bool) (empty bool, err error) {
 	due, err := releaseLane(tx, r.Lane)
 	if err != nil || due == nil || !wanted {
@@ -255,19 +258,26 @@ const maxAttempts = 100
 func (r *result) attempt() attemptRow {
 	o := r.outcome
 	return attemptRow{
-		DeliveryID: r.ID, Number: r.Attempt, StartedAt: o.StartedAt.UnixMilli(), Duration: o.Duration.Microseconds(), Status: o.Status,
-		Error: o.Error, Excerpt: o.Excerpt, Verdict: string(o.Verdict), Signature: o.Signature, Traceparent: r.Traceparent,
+		DeliveryID: r.ID, Number: r.Attempt, StartedAt: o.StartedAt.UnixMilli(), Duration: o.Duration.Microseconds(),
+		Status: o.Status,
+		Error:  o.Error, Excerpt: o.Excerpt, Verdict: string(o.Verdict), Signature: o.Signature,
+		Traceparent: r.Traceparent,
 	}
 }
 
-// recordAttempt stores an attempt. It stores URL and method only if those of the delivery have changed since. It removes attempts beyond maxAttempts, if there can be any.
+// recordAttempt stores an attempt. It stores URL and method only if those of the delivery have changed since. It
+// removes attempts beyond maxAttempts, if there can be any.
 func recordAttempt(tx *sqldb.Tx, d webhook.Delivery, o webhook.Outcome) error {
-	id, err := sqldb.Value[int64](tx, "INSERT INTO attempts (delivery_id, number, started_at, duration, status, error, excerpt, verdict, "+
-		"signature, traceparent, url, method) SELECT id, ?, ?, ?, ?, ?, ?, ?, ?, ?, CASE WHEN url = ? AND method = ? THEN '' ELSE ? END, "+
-		"CASE WHEN url = ? AND method = ? THEN '' ELSE ? END FROM deliveries WHERE id = ? RETURNING id", d.Attempt, o.StartedAt.UnixMilli(), o.Duration.Microseconds(), o.Status, o.Error, o.Excerpt, o.Verdict, o.Signature, d.Traceparent, d.URL, d.Method, d.URL, d.URL, d.Method, d.Method, d.ID)
+	id, err := sqldb.Value[int64](tx,
+		"INSERT INTO attempts (delivery_id, number, started_at, duration, status, error, excerpt, verdict, "+
+			"signature, traceparent, url, method) SELECT id, ?, ?, ?, ?, ?, ?, ?, ?, ?, CASE WHEN url = ? AND method = ? THEN '' ELSE ? END, "+
+			"CASE WHEN url = ? AND method = ? THEN '' ELSE ? END FROM deliveries WHERE id = ? RETURNING id", d.Attempt,
+		o.StartedAt.UnixMilli(), o.Duration.Microseconds(), o.Status, o.Error, o.Excerpt, o.Verdict, o.Signature,
+		d.Traceparent, d.URL, d.Method, d.URL, d.URL, d.Method, d.Method, d.ID)
 	if err == nil {
 		// An attempt that comes too late may be recorded after one of the lane's new holder.
-		err = tx.Exec("UPDATE deliveries SET last_attempt = ? WHERE id = ? AND coalesce(last_attempt, 0) < ?", id, d.ID, id)
+		err = tx.Exec("UPDATE deliveries SET last_attempt = ? WHERE id = ? AND coalesce(last_attempt, 0) < ?", id,
+			d.ID, id)
 	}
 	if err != nil || d.Attempt <= maxAttempts && !d.Replay {
 		return err
@@ -278,6 +288,7 @@ func recordAttempt(tx *sqldb.Tx, d webhook.Delivery, o webhook.Outcome) error {
 
 // recorded says whether an attempt is recorded already, by a commit whose answer was lost.
 func recorded(tx *sqldb.Tx, d webhook.Delivery) (bool, error) {
-	n, err := sqldb.Value[int](tx, "SELECT count(*) FROM deliveries WHERE id = ? AND replays = ? AND attempts >= ?", d.ID, d.Replays, d.Attempt)
+	n, err := sqldb.Value[int](tx, "SELECT count(*) FROM deliveries WHERE id = ? AND replays = ? AND attempts >= ?",
+		d.ID, d.Replays, d.Attempt)
 	return n > 0, err
 }

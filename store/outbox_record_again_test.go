@@ -6,8 +6,8 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// A commit that nobody answered is tried again: whether the first one was carried out or not, the attempt is there once,
-// and was one failure.
+// A commit that nobody answered is tried again: whether the first one was carried out or not, the attempt is there
+// once, and was one failure.
 func TestRecordAgain(t *testing.T) {
 	for name, keepLane := range map[string]bool{"and goes on": true, "and lets go": false} {
 		t.Run(name, func(t *testing.T) {
@@ -17,7 +17,9 @@ func TestRecordAgain(t *testing.T) {
 			f.login(k)
 			f.logout(k)
 			d := f.claimOne()
-			o := webhook.Outcome{Attempt: webhook.Attempt{StartedAt: f.clock.Now(), Status: 500, Verdict: webhook.Retry}, Delay: 1}
+			o := webhook.Outcome{
+				Attempt: webhook.Attempt{StartedAt: f.clock.Now(), Status: 500, Verdict: webhook.Retry}, Delay: 1,
+			}
 			for range 3 {
 				_, err := f.Record(f.ctx, d, o, keepLane)
 				f.check(err)
@@ -29,7 +31,9 @@ func TestRecordAgain(t *testing.T) {
 			if d.Attempt != 2 {
 				t.Errorf("it is attempt %d", d.Attempt)
 			}
-			o = webhook.Outcome{Attempt: webhook.Attempt{StartedAt: f.clock.Now(), Status: 200, Verdict: webhook.Delivered}}
+			o = webhook.Outcome{
+				Attempt: webhook.Attempt{StartedAt: f.clock.Now(), Status: 200, Verdict: webhook.Delivered},
+			}
 			for range 3 {
 				_, err := f.Record(f.ctx, d, o, keepLane)
 				f.check(err)

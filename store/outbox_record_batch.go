@@ -9,7 +9,8 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// recordBatch records results: those of one lane in turn, the others together. If it does not wait, it returns those whose lanes or receivers another transaction has locked.
+// recordBatch records results: those of one lane in turn, the others together. If it does not wait, it returns those
+// whose lanes or receivers another transaction has locked.
 func (s *Store) recordBatch(tx *sqldb.Tx, results []*result, wait bool) (contended []*result, err error) {
 	for _, round := range sqldb.Waves(results, (*result).lane) {
 		more, err := s.recordWave(tx, round, wait)
@@ -21,7 +22,8 @@ func (s *Store) recordBatch(tx *sqldb.Tx, results []*result, wait bool) (contend
 	return contended, nil
 }
 
-// recordWave records results of different lanes. Nearly all are plain, and together need as many statements as one alone.
+// recordWave records results of different lanes. Nearly all are plain, and together need as many statements as one
+// alone.
 func (s *Store) recordWave(tx *sqldb.Tx, results []*result, wait bool) (contended []*result, err error) {
 	lanes, err := tx.LockRows("lanes", each(results, (*result).lane), wait)
 	if err != nil {
@@ -87,7 +89,8 @@ func readLaneStates(tx *sqldb.Tx, results []*result) (laneStates, error) {
 	return states, err
 }
 
-// receiverChanges tells the results whose receiver has a result that is not plain: what that changes counts for those after it.
+// receiverChanges tells the results whose receiver has a result that is not plain: what that changes counts for those
+// after it.
 func (states laneStates) receiverChanges(s *Store, results []*result) func(*result) bool {
 	changing := map[int64]bool{}
 	for _, r := range results {
@@ -98,13 +101,20 @@ func (states laneStates) receiverChanges(s *Store, results []*result) func(*resu
 	return func(r *result) bool { return changing[states[r.Lane].ReceiverID] }
 }
 
-// lockReceivers locks the receivers of results. If it does not wait, it separates the results whose receivers another transaction has locked.
-func (states laneStates) lockReceivers(tx *sqldb.Tx, results []*result, wait bool) (contended, free []*result, err error) {
+// lockReceivers locks the receivers of results. If it does not wait, it separates the results whose receivers another
+// transaction has locked.
+func (states laneStates) lockReceivers(
+	tx *sqldb.Tx, results []*result, wait bool,
+) (contended, free []*result, err error) {
 	if wait || len(results) == 0 {
 		return nil, results, nil
 	}
-	locked, err := tx.LockRows("receivers", each(results, func(r *result) int64 { return states[r.Lane].ReceiverID }), false)
-	contended, free = partition(results, func(r *result) bool { return !slices.Contains(locked, states[r.Lane].ReceiverID) })
+	locked, err := tx.LockRows("receivers", each(results, func(r *result) int64 {
+		return states[r.Lane].ReceiverID
+	}), false)
+	contended, free = partition(results, func(r *result) bool {
+		return !slices.Contains(locked, states[r.Lane].ReceiverID)
+	})
 	return contended, free, err
 }
 
@@ -131,10 +141,12 @@ func (states laneStates) receiver(r *result) receiverRow {
 	}
 }
 
-// plain says whether the delivery of a result is unchanged since it was claimed, and the result does not change its receiver.
+// plain says whether the delivery of a result is unchanged since it was claimed, and the result does not change its
+// receiver.
 func (states laneStates) plain(s *Store, r *result) bool {
 	lane, receiver := states.lane(r), states.receiver(r)
-	return states[r.Lane].DeliveryUnchanged && lane.Claim == r.Claim && r.Attempt <= maxAttempts && s.afterAttempt(receiver, lane, r.outcome).equal(receiver)
+	return states[r.Lane].DeliveryUnchanged && lane.Claim == r.Claim && r.Attempt <= maxAttempts &&
+		s.afterAttempt(receiver, lane, r.outcome).equal(receiver)
 }
 
 func (s *Store) recordPlain(tx *sqldb.Tx, states laneStates, results []*result) error {
@@ -182,7 +194,8 @@ func (s *Store) updatePlain(tx *sqldb.Tx, states laneStates, results []*result, 
 	}
 	return tx.Queue("UPDATE deliveries SET state = x.state, attempts = x.attempts, last_attempt = "+lastAttemptSQL+", "+
 		"finished_at = x.finished, failures = x.failures, outage = x.outage, due_at = "+
-		"CASE WHEN x.due < expires_at THEN x.due ELSE expires_at END FROM ? AS x WHERE deliveries.id = x.id", sqldb.Table(tx, rows))
+		"CASE WHEN x.due < expires_at THEN x.due ELSE expires_at END FROM ? AS x WHERE deliveries.id = x.id",
+		sqldb.Table(tx, rows))
 }
 
 // lastAttemptSQL is the last attempt when one is recorded: another of the same delivery may have come before it.
@@ -209,8 +222,9 @@ func (s *Store) releasePlain(tx *sqldb.Tx, states laneStates, results []*result)
 		}
 		return taken{r.Lane, 0}
 	})
-	lanes, err := sqldb.Select[laneDue](tx, "UPDATE lanes SET pending = pending - x.ended, "+setReleasedSQL+" FROM ? AS x WHERE lanes.id = x.id "+
-		"RETURNING lanes.id, lanes.due_at", sqldb.Table(tx, rows))
+	lanes, err := sqldb.Select[laneDue](tx,
+		"UPDATE lanes SET pending = pending - x.ended, "+setReleasedSQL+" FROM ? AS x WHERE lanes.id = x.id "+
+			"RETURNING lanes.id, lanes.due_at", sqldb.Table(tx, rows))
 	if err != nil {
 		return err
 	}

@@ -26,9 +26,13 @@ func TestSuccessesBetweenFailuresCount(t *testing.T) {
 	claimed := f.claim()
 	var all sync.WaitGroup
 	for i, d := range claimed {
-		o := webhook.Outcome{Attempt: webhook.Attempt{StartedAt: f.clock.Now(), Status: 200, Verdict: webhook.Delivered}}
+		o := webhook.Outcome{
+			Attempt: webhook.Attempt{StartedAt: f.clock.Now(), Status: 200, Verdict: webhook.Delivered},
+		}
 		if i%4 == 3 {
-			o = webhook.Outcome{Attempt: webhook.Attempt{StartedAt: f.clock.Now(), Status: 500, Verdict: webhook.Retry}, Delay: 1}
+			o = webhook.Outcome{
+				Attempt: webhook.Attempt{StartedAt: f.clock.Now(), Status: 500, Verdict: webhook.Retry}, Delay: 1,
+			}
 		}
 		all.Go(func() {
 			if _, err := f.Record(f.ctx, d, o, true); err != nil {

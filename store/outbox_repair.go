@@ -48,7 +48,10 @@ func (s *Store) RepairLanes(ctx context.Context) (int, error) {
 	return repaired, nil
 }
 
-// inconsistentLanesSQL lists lanes that count wrong; lanes with pending deliveries that are never due, are not due though they are not leased and their first delivery is due, or are due later than anything may wait (by a clock that was wrong); and empty lanes that are due though they were not leased. A lane that is due and empty since its lease has ended is consistent: its delivery was cancelled, and the next claim clears it.
+// inconsistentLanesSQL lists lanes that count wrong; lanes with pending deliveries that are never due, are not due
+// though they are not leased and their first delivery is due, or are due later than anything may wait (by a clock that
+// was wrong); and empty lanes that are due though they were not leased. A lane that is due and empty since its lease
+// has ended is consistent: its delivery was cancelled, and the next claim clears it.
 const inconsistentLanesSQL = `SELECT * FROM (
 	SELECT ` + laneCountColumns + `coalesce(p.n, 0) AS actual
 	FROM lanes LEFT JOIN (SELECT lane_id, count(*) AS n FROM deliveries WHERE state = 'pending' GROUP BY lane_id) p
@@ -57,10 +60,12 @@ const inconsistentLanesSQL = `SELECT * FROM (
 
 // someInconsistentLanesSQL is inconsistentLanesSQL for some lanes.
 const someInconsistentLanesSQL = `SELECT * FROM (
-	SELECT ` + laneCountColumns + `(SELECT count(*) FROM deliveries d WHERE d.lane_id = lanes.id AND d.state = 'pending') AS actual
+	SELECT ` + laneCountColumns +
+	`(SELECT count(*) FROM deliveries d WHERE d.lane_id = lanes.id AND d.state = 'pending') AS actual
 	FROM lanes WHERE lanes.id IN @lanes) counted` + inconsistentSQL
 
-const laneCountColumns = "lanes.id, lanes.pending, lanes.due_at, lanes.lease_until, (SELECT d.due_at " + headOfLaneSQL + ") AS first_due, "
+const laneCountColumns = "lanes.id, lanes.pending, lanes.due_at, lanes.lease_until, (SELECT d.due_at " +
+	headOfLaneSQL + ") AS first_due, "
 
 const inconsistentSQL = `
 WHERE pending <> actual OR (actual = 0 AND lease_until IS NULL AND due_at IS NOT NULL) OR (actual > 0 AND (
@@ -121,7 +126,8 @@ func (s *Store) repairWaits(ctx context.Context) error {
 	})
 }
 
-// expire fails deliveries whose window is over while they were parked, or waited behind a breaker or in a lane. Deliveries in flight are left alone. Few at a time, so that no request waits long for the writer.
+// expire fails deliveries whose window is over while they were parked, or waited behind a breaker or in a lane.
+// Deliveries in flight are left alone. Few at a time, so that no request waits long for the writer.
 func (s *Store) expire(ctx context.Context) error {
 	for more := true; more; {
 		expired, err := s.expiredDeliveries(s.read(ctx))
@@ -138,12 +144,15 @@ func (s *Store) expire(ctx context.Context) error {
 	return nil
 }
 
-// expiredDeliveries lists deliveries whose window is over and that are not in flight. It reads the index of pending and parked deliveries alone.
+// expiredDeliveries lists deliveries whose window is over and that are not in flight. It reads the index of pending and
+// parked deliveries alone.
 func (s *Store) expiredDeliveries(q sqldb.Querier) (rows []deliveryRow, err error) {
 	now := s.now()
-	return sqldb.Select[deliveryRow](q, "SELECT d.id, d.lane_id, d.state FROM deliveries d WHERE d.state IN ('pending', 'parked') "+
-		"AND "+expiredSQL+" AND NOT EXISTS (SELECT 1 FROM lanes l WHERE l.id = d.lane_id "+
-		"AND l.delivery_id = d.id AND l.lease_until > ?) LIMIT ?", now, webhook.Failures, now, now, expiredPerCommit)
+	return sqldb.Select[deliveryRow](q,
+		"SELECT d.id, d.lane_id, d.state FROM deliveries d WHERE d.state IN ('pending', 'parked') "+
+			"AND "+expiredSQL+" AND NOT EXISTS (SELECT 1 FROM lanes l WHERE l.id = d.lane_id "+
+			"AND l.delivery_id = d.id AND l.lease_until > ?) LIMIT ?", now, webhook.Failures, now, now,
+		expiredPerCommit)
 }
 
 func laneOf(r deliveryRow) int64 { return r.LaneID }

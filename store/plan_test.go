@@ -24,9 +24,9 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// Of what is there, no statement that is sent often reads more than it needs, however much that is. Which plans PostgreSQL
-// makes depends on what it believes to be there. It believes what was there in a quiet hour: of a large table it notices
-// late that there is a backlog.
+// Of what is there, no statement that is sent often reads more than it needs, however much that is. Which plans
+// PostgreSQL makes depends on what it believes to be there. It believes what was there in a quiet hour: of a large
+// table it notices late that there is a backlog.
 func TestStatementsReadByIndex(t *testing.T) {
 	pgtest.PostgresOnly(t, "the plans of SQLite do not depend on what is there, and have tests of their own")
 	f := open(t)
@@ -39,7 +39,9 @@ func TestStatementsReadByIndex(t *testing.T) {
 	f.everyday(size)
 	p := f.planner()
 	all := seen.all()
-	for _, statement := range slices.SortedFunc(maps.Keys(all), func(a, b sent) int { return cmp.Compare(a.text, b.text) }) {
+	for _, statement := range slices.SortedFunc(maps.Keys(all), func(a, b sent) int {
+		return cmp.Compare(a.text, b.text)
+	}) {
 		p.look(statement, all[statement])
 	}
 }
@@ -116,7 +118,9 @@ func (f *fixture) deliverEach(size benchfill.Size) {
 	for i, v := range []webhook.Verdict{webhook.Delivered, webhook.Retry, webhook.Failed, webhook.Gone} {
 		client, agent, _, _ := size.Agent(1000 + i)
 		k := store.AgentKey{Client: client, Type: gen.AgentTypeLocal, ID: agent}
-		_, _, err := f.Claim(f.ctx, webhook.ClaimLimits{Lanes: 10_000, PerReceiver: 32, Take: func(int64) bool { return false }})
+		_, _, err := f.Claim(f.ctx, webhook.ClaimLimits{Lanes: 10_000, PerReceiver: 32, Take: func(int64) bool {
+			return false
+		}})
 		f.check(err) // the next one need not look at all
 		f.login(k)
 		f.logout(k)
@@ -236,8 +240,8 @@ func (p planner) exec(statement string) {
 	}
 }
 
-// look sends a statement in a transaction that is rolled back, by the plan for its values, and by the one for any, which
-// PostgreSQL may use when it has seen it five times, with the settings of its connection.
+// look sends a statement in a transaction that is rolled back, by the plan for its values, and by the one for any,
+// which PostgreSQL may use when it has seen it five times, with the settings of its connection.
 func (p planner) look(statement sent, values []any) {
 	p.t.Helper()
 	p.exec("PREPARE looked AS " + statement.text)
@@ -311,8 +315,9 @@ func (p planner) explain(statement string) step {
 }
 
 const (
-	mostRows   = 1000 // that a step may read
-	mostBlocks = 500  // that it may look at in a loop: 128 rows by their ids, each in a block of its own below two of the index
+	mostRows = 1000 // that a step may read
+	// that it may look at in a loop: 128 rows by their ids, each in a block of its own below two of the index
+	mostBlocks = 500
 )
 
 // much lists the steps of a plan that read much.
@@ -322,7 +327,10 @@ func (s step) much() (all []string) {
 		rows = s.Believed
 	}
 	if strings.Contains(s.Type, "Scan") && (rows > mostRows || blocks > mostBlocks && len(s.Plans) == 0) {
-		all = append(all, fmt.Sprintf("%s of %s by %q: %.0f rows, %.0f blocks at a time", s.Type, s.Relation, s.Index, rows, blocks))
+		all = append(
+			all, fmt.Sprintf("%s of %s by %q: %.0f rows, %.0f blocks at a time", s.Type, s.Relation, s.Index, rows,
+				blocks),
+		)
 	}
 	for _, below := range s.Plans {
 		all = append(all, below.much()...)

@@ -249,7 +249,8 @@ func (m *model) register(rt *rapid.T) {
 	a := pickLanes(rt, "agent", only(m.existing(), func(a *agent) bool {
 		return len(only(m.regs, func(r *registration) bool { return r.agent == a })) < 5
 	}))
-	m.add(a, drawURL(rt), pickLanes(rt, "method", []gen.RequestMethod{gen.RequestMethodPOST, gen.RequestMethodGET}), pickLanes(rt, "type", both))
+	m.add(a, drawURL(rt), pickLanes(rt, "method", []gen.RequestMethod{gen.RequestMethodPOST, gen.RequestMethodGET}),
+		pickLanes(rt, "type", both))
 }
 
 func (m *model) unregister(rt *rapid.T) {
@@ -406,8 +407,9 @@ func (m *model) deleteOrCreate(rt *rapid.T) {
 
 func (m *model) claimSome(rt *rapid.T) {
 	room := webhook.ClaimLimits{
-		Fresh: rapid.Bool().Draw(rt, "fresh"), Lanes: rapid.IntRange(1, 4).Draw(rt, "lanes"), PerReceiver: rapid.IntRange(1, 3).Draw(rt, "per receiver"),
-		Take: func(int64) bool { return rapid.IntRange(0, 3).Draw(rt, "take") > 0 },
+		Fresh: rapid.Bool().Draw(rt, "fresh"), Lanes: rapid.IntRange(1, 4).Draw(rt, "lanes"),
+		PerReceiver: rapid.IntRange(1, 3).Draw(rt, "per receiver"),
+		Take:        func(int64) bool { return rapid.IntRange(0, 3).Draw(rt, "take") > 0 },
 	}
 	claimed, _, err := m.Claim(m.ctx, room)
 	m.check(err)
@@ -483,9 +485,11 @@ func drawAnswer(rt *rapid.T, down bool) webhook.Outcome {
 		o.Delay = o.RetryAfter
 	}
 	if o.Verdict == webhook.Retry && o.Delay == 0 {
-		o.Delay = pickLanes(rt, "delay", []time.Duration{5 * time.Second, 5 * time.Second, 30 * time.Second, 10 * time.Minute, time.Hour})
+		o.Delay = pickLanes(rt, "delay",
+			[]time.Duration{5 * time.Second, 5 * time.Second, 30 * time.Second, 10 * time.Minute, time.Hour})
 	}
-	o.Recovery = min(o.Delay, pickLanes(rt, "recovery", []time.Duration{5 * time.Second, 10 * time.Second, time.Minute}))
+	o.Recovery = min(o.Delay,
+		pickLanes(rt, "recovery", []time.Duration{5 * time.Second, 10 * time.Second, time.Minute}))
 	return o
 }
 
@@ -523,11 +527,14 @@ func (m *model) recorded(w *worker, keepLane bool) *worker {
 
 // holds says whether nobody has claimed a worker's lane since.
 func (m *model) holds(w *worker) (holds bool) {
-	m.check(m.conn.QueryRow(pgtest.Numbered("SELECT claim = ? FROM lanes WHERE id = ?"), w.d.Claim, w.d.Lane).Scan(&holds))
+	m.check(
+		m.conn.QueryRow(pgtest.Numbered("SELECT claim = ? FROM lanes WHERE id = ?"), w.d.Claim, w.d.Lane).Scan(&holds),
+	)
 	return holds
 }
 
-// counted says whether a result that need not count did. What it cannot tell is whether a retry that counts was put off.
+// counted says whether a result that need not count did. What it cannot tell is whether a retry that counts was put
+// off.
 func (m *model) counted(w *worker) (counted bool) {
 	if !w.item.owed() {
 		return w.answer.Verdict == webhook.Gone && m.disabled(w.item.reg)
@@ -537,7 +544,8 @@ func (m *model) counted(w *worker) (counted bool) {
 	var failures int
 	var tried, same bool
 	m.check(m.conn.QueryRow(pgtest.Numbered("SELECT d.state, d.due_at, d.attempts > 0, d.failures, d.outage = r.outages AND r.failing_since IS NOT NULL "+
-		"FROM deliveries d JOIN lanes l ON l.id = d.lane_id JOIN receivers r ON r.id = l.receiver_id WHERE d.id = ?"), w.item.id).
+		"FROM deliveries d JOIN lanes l ON l.id = d.lane_id JOIN receivers r ON r.id = l.receiver_id WHERE d.id = ?"),
+		w.item.id).
 		Scan(&state, &due, &tried, &failures, &same))
 	if w.answer.Verdict == webhook.Retry && state == w.item.state {
 		w.item.due, w.item.tried, w.item.failures, w.item.failedIn = time.UnixMilli(due).UTC(), tried, failures, 0

@@ -12,8 +12,8 @@ import (
 	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
-// requestCounter counts those of each client in an hour of the clock, so that none costs a commit: what is counted here is
-// written every second, and what all processes together have counted is read back.
+// requestCounter counts those of each client in an hour of the clock, so that none costs a commit: what is counted here
+// is written every second, and what all processes together have counted is read back.
 type requestCounter struct {
 	mu        sync.Mutex
 	hour      int64            // since 1970
@@ -153,7 +153,8 @@ func (s *Store) shareRequests(ctx context.Context) (err error) {
 func addRequests(tx *sqldb.Tx, hour int64, unwritten map[string]int64) error {
 	for _, client := range slices.Sorted(maps.Keys(unwritten)) {
 		err := tx.Exec("INSERT INTO requests (hour, client_id, made) VALUES (?, ?, ?) "+
-			"ON CONFLICT (hour, client_id) DO UPDATE SET made = requests.made + excluded.made", hour, client, unwritten[client])
+			"ON CONFLICT (hour, client_id) DO UPDATE SET made = requests.made + excluded.made", hour, client,
+			unwritten[client])
 		if err != nil {
 			return err
 		}
@@ -203,7 +204,9 @@ func (s *Store) limits(r clientRow) gen.ClientLimits {
 }
 
 // SetLimits changes a client's limits; one that is nil stays as it is.
-func (s *Store) SetLimits(ctx context.Context, client string, u gen.ClientLimitsUpdate) (m gen.ClientLimits, err error) {
+func (s *Store) SetLimits(
+	ctx context.Context, client string, u gen.ClientLimitsUpdate,
+) (m gen.ClientLimits, err error) {
 	err = s.write(ctx, func(tx *sqldb.Tx) error {
 		r, err := lockClient(tx, client)
 		if err != nil {
@@ -228,7 +231,9 @@ func setLimit(limit *int64, u gen.ClientLimitUpdate) {
 // add counts one more of a client, or refuses it if the client has as many as it may. In a transaction it comes
 // after the agent and before lanes. That is one statement, so that of several at once no more pass than may.
 func (l quota) add(tx *sqldb.Tx, client string) error {
-	counted, err := tx.ExecCount("UPDATE clients SET "+l.count+" = "+l.count+" + 1 WHERE id = ? AND "+l.count+" < "+l.limit, client)
+	counted, err := tx.ExecCount(
+		"UPDATE clients SET "+l.count+" = "+l.count+" + 1 WHERE id = ? AND "+l.count+" < "+l.limit, client,
+	)
 	if err != nil || counted == 1 {
 		return err
 	}

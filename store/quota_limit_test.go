@@ -23,7 +23,10 @@ func (f *fixture) limits(client string, want ...int64) {
 	f.t.Helper()
 	m, err := f.Limits(f.ctx, client)
 	f.check(err)
-	got := []int64{m.AgentEvent.Limit, m.AgentEvent.Used, m.Agent.Limit, m.Agent.Used, m.RequestsPerHour.Limit, m.RequestsPerHour.Used}
+	got := []int64{
+		m.AgentEvent.Limit, m.AgentEvent.Used, m.Agent.Limit, m.Agent.Used, m.RequestsPerHour.Limit,
+		m.RequestsPerHour.Used,
+	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		f.t.Errorf("limits of client %s (-want +got):\n%s", client, diff)
 	}
@@ -34,13 +37,16 @@ func TestLimits(t *testing.T) {
 	f := open(t)
 	k := f.agent()
 	f.limits("12", 1000, 0, 10_000, 1, 100_000, 0)
-	_, err := f.SetLimits(f.ctx, "12", gen.ClientLimitsUpdate{AgentEvent: limitOf(2), RequestsPerHour: limitOf(store.NoLimit)})
+	_, err := f.SetLimits(f.ctx, "12",
+		gen.ClientLimitsUpdate{AgentEvent: limitOf(2), RequestsPerHour: limitOf(store.NoLimit)})
 	f.check(err)
 	first := f.register(k, crm, gen.EventTypeAgentLogin, gen.EventTypeAgentLogout)[0]
 	f.limits("12", 2, 2, 10_000, 1, store.NoLimit, 0)
 
-	_, err = f.CreateEvent(f.ctx, k, gen.AgentEventCreate{URL: board, Method: gen.RequestMethodGET, EventType: gen.EventTypeAgentLogin})
-	f.refused(err, "agent_event_limit_exceeded", "client 12 may have 2 events and has 2; GET /api/ver1.0/client/12/limit/ shows its limits")
+	_, err = f.CreateEvent(f.ctx, k,
+		gen.AgentEventCreate{URL: board, Method: gen.RequestMethodGET, EventType: gen.EventTypeAgentLogin})
+	f.refused(err, "agent_event_limit_exceeded",
+		"client 12 may have 2 events and has 2; GET /api/ver1.0/client/12/limit/ shows its limits")
 	f.check(f.DeleteEvent(f.ctx, k, first))
 	f.limits("12", 2, 1, 10_000, 1, store.NoLimit, 0)
 	f.register(k, board, gen.EventTypeAgentLogin)
@@ -52,17 +58,20 @@ func TestLimits(t *testing.T) {
 	name, other := "x", k
 	other.ID = 137
 	_, _, err = f.PutAgent(f.ctx, other, store.AgentUpdate{Name: &name})
-	f.refused(err, "agent_limit_exceeded", "client 12 may have 0 agents and has 1; GET /api/ver1.0/client/12/limit/ shows its limits")
+	f.refused(err, "agent_limit_exceeded",
+		"client 12 may have 0 agents and has 1; GET /api/ver1.0/client/12/limit/ shows its limits")
 	other.ID = 0
 	_, err = f.CreateAgent(f.ctx, other, store.AgentUpdate{Name: &name})
-	f.refused(err, "agent_limit_exceeded", "client 12 may have 0 agents and has 1; GET /api/ver1.0/client/12/limit/ shows its limits")
+	f.refused(err, "agent_limit_exceeded",
+		"client 12 may have 0 agents and has 1; GET /api/ver1.0/client/12/limit/ shows its limits")
 	f.limits("12", 0, 2, 0, 1, store.NoLimit, 0)
 }
 
 func (f *fixture) refused(err error, status, message string) {
 	f.t.Helper()
 	var refused *store.Error
-	if !errors.As(err, &refused) || refused.Kind != store.Conflict || refused.Status != status || refused.Message != message {
+	if !errors.As(err, &refused) || refused.Kind != store.Conflict || refused.Status != status ||
+		refused.Message != message {
 		f.t.Errorf("%#v, want %s: %s", err, status, message)
 	}
 }
@@ -104,12 +113,14 @@ func TestLimitsUnderConcurrency(t *testing.T) {
 	}
 	for range 50 {
 		group.Go(func() {
-			_, err := f.CreateEvent(f.ctx, k, gen.AgentEventCreate{URL: crm, Method: gen.RequestMethodGET, EventType: gen.EventTypeAgentLogin})
+			_, err := f.CreateEvent(f.ctx, k,
+				gen.AgentEventCreate{URL: crm, Method: gen.RequestMethodGET, EventType: gen.EventTypeAgentLogin})
 			count(&events, err)
 		})
 		group.Go(func() {
 			name := "x"
-			_, err := f.CreateAgent(f.ctx, store.AgentKey{Client: "12", Type: gen.AgentTypeRemote}, store.AgentUpdate{Name: &name})
+			_, err := f.CreateAgent(f.ctx, store.AgentKey{Client: "12", Type: gen.AgentTypeRemote},
+				store.AgentUpdate{Name: &name})
 			count(&agents, err)
 		})
 	}

@@ -143,7 +143,8 @@ func TestTestIsASignOfLife(t *testing.T) {
 	event := f.events()[0]
 	test := func(url string, status int) {
 		a := webhook.Attempt{StartedAt: f.clock.Now(), Status: status, Verdict: webhook.Judge(status, nil)}
-		_, err := f.SaveTestDelivery(f.ctx, event, gen.AgentTypeLocal, webhook.Delivery{URL: url, WebhookID: "msg_1"}, a)
+		_, err := f.SaveTestDelivery(f.ctx, event, gen.AgentTypeLocal, webhook.Delivery{URL: url, WebhookID: "msg_1"},
+			a)
 		f.check(err)
 	}
 	test(crm, 404)

@@ -35,7 +35,8 @@ func (r receiverRow) open() bool { return r.Failures >= webhook.Failures }
 // accepts says whether a lane may be kept without a claim.
 func (r receiverRow) accepts(now int64) bool { return !r.open() && (r.Waits == nil || *r.Waits <= now) }
 
-// admitProbes leaves out lanes of receivers whose breaker was open, if it is closed by now or another process probes them.
+// admitProbes leaves out lanes of receivers whose breaker was open, if it is closed by now or another process probes
+// them.
 func (s *Store) admitProbes(tx *sqldb.Tx, due []dueLane) ([]dueLane, error) {
 	var open []int64
 	for _, l := range due {
@@ -47,14 +48,16 @@ func (s *Store) admitProbes(tx *sqldb.Tx, due []dueLane) ([]dueLane, error) {
 		return due, nil
 	}
 	free, err := sqldb.Select[int64](tx, "SELECT id FROM receivers WHERE id IN ? AND failures >= ? "+
-		"AND (waits IS NULL OR waits <= ?) ORDER BY id"+tx.ForUpdate(false), sqldb.Padded(open), webhook.Failures, s.now())
+		"AND (waits IS NULL OR waits <= ?) ORDER BY id"+tx.ForUpdate(false), sqldb.Padded(open), webhook.Failures,
+		s.now())
 	return slices.DeleteFunc(due, func(l dueLane) bool { return l.open() && !slices.Contains(free, l.ReceiverID) }), err
 }
 
 // waitsForProbe says that a receiver waits for the result of its probe.
 const waitsForProbe = "waits = (SELECT l.lease_until FROM lanes l WHERE l.id = probe)"
 
-// beginProbes makes probes of the heads that were taken from receivers whose breaker is open: all other lanes of these wait for the result, at most until the end of the probe's lease.
+// beginProbes makes probes of the heads that were taken from receivers whose breaker is open: all other lanes of these
+// wait for the result, at most until the end of the probe's lease.
 func (s *Store) beginProbes(tx *sqldb.Tx, due []dueLane, heads []headRow) error {
 	for _, l := range due {
 		if !l.open() || !slices.ContainsFunc(heads, func(h headRow) bool { return h.LaneID == l.ID }) {
@@ -111,7 +114,9 @@ func (s *Store) giveUpProbe(tx *sqldb.Tx, lane laneRow) error {
 }
 
 // updateReceiver updates the receiver of a lane after an attempt, returns it, and says whether it changed.
-func (s *Store) updateReceiver(tx *sqldb.Tx, lane laneRow, o webhook.Outcome) (after receiverRow, changed bool, err error) {
+func (s *Store) updateReceiver(
+	tx *sqldb.Tx, lane laneRow, o webhook.Outcome,
+) (after receiverRow, changed bool, err error) {
 	r, err := gorm.G[receiverRow](tx.GORM()).Where("id = ?", lane.ReceiverID).Take(tx.Context())
 	if err != nil {
 		return r, false, err
@@ -183,7 +188,8 @@ func (s *Store) notBefore(before *int64, d time.Duration) *int64 {
 
 func (r receiverRow) equal(before receiverRow) bool {
 	return r.Failures == before.Failures && r.Probes == before.Probes && equalInt64(r.Waits, before.Waits) &&
-		equalInt64(r.Probe, before.Probe) && r.Outages == before.Outages && equalInt64(r.FailingSince, before.FailingSince) &&
+		equalInt64(r.Probe, before.Probe) && r.Outages == before.Outages &&
+		equalInt64(r.FailingSince, before.FailingSince) &&
 		equalInt64(r.PausedUntil, before.PausedUntil)
 }
 
@@ -203,7 +209,9 @@ type backoff struct {
 }
 
 // backoff says whose failure an attempt was. The second in one outage of the receiver is the receiver's: it must not
-// make the delivery wait for long once the receiver is back. Any other is the delivery's own, whose waits grow with these failures: other deliveries may succeed while it fails. An attempt that was not sent, or whose answer sets a time, is neither.
+// make the delivery wait for long once the receiver is back. Any other is the delivery's own, whose waits grow with
+// these failures: other deliveries may succeed while it fails. An attempt that was not sent, or whose answer sets a
+// time, is neither.
 func (r receiverRow) backoff(o webhook.Outcome, failures int, outage int64) (next backoff) {
 	next = backoff{Delay: o.Delay.Milliseconds(), Failures: failures + 1, Outage: outage}
 	down := o.Health() == webhook.Down

@@ -62,7 +62,9 @@ func (f *fixture) lanes(client string, first, n int64, url string) {
 // oneLane claims the lane that is due the longest, alone.
 func (f *fixture) oneLane() webhook.Delivery {
 	f.t.Helper()
-	claimed, _, err := f.Claim(f.ctx, webhook.ClaimLimits{Lanes: 1, PerReceiver: 1, Take: func(int64) bool { return true }})
+	claimed, _, err := f.Claim(f.ctx, webhook.ClaimLimits{Lanes: 1, PerReceiver: 1, Take: func(int64) bool {
+		return true
+	}})
 	f.check(err)
 	if len(claimed) != 1 {
 		f.t.Fatalf("claimed %+v, want one", claimed)
@@ -99,7 +101,8 @@ func TestBreakerOpens(t *testing.T) {
 	}{
 		{"after five in a row", []webhook.Outcome{answer(500), answer(0), answer(502), answer(599), answer(503)}, true},
 		{
-			"answers that were cut off count", []webhook.Outcome{answer(500), cutOff(200), cutOff(404), answer(0), cutOff(200)}, true,
+			"answers that were cut off count",
+			[]webhook.Outcome{answer(500), cutOff(200), cutOff(404), answer(0), cutOff(200)}, true,
 		},
 		{"not after four", []webhook.Outcome{answer(500), answer(0), answer(502), answer(599)}, false},
 		{
@@ -114,7 +117,9 @@ func TestBreakerOpens(t *testing.T) {
 		},
 		{
 			"what says nothing of the receiver does not count, nor does it begin anew",
-			[]webhook.Outcome{answer(500), answer(500), answer(408), answer(500), answer(425), answer(500), answer(500)},
+			[]webhook.Outcome{
+				answer(500), answer(500), answer(408), answer(500), answer(425), answer(500), answer(500),
+			},
 			true,
 		},
 		{

@@ -116,7 +116,8 @@ func (s *Store) sendAgain(tx *sqldb.Tx, d gen.Delivery) error {
 	return s.redeliver(tx, d.ID)
 }
 
-// lockForRedelivery is lockForReplay for one delivery. It keeps the client from being deleted until the transaction ends.
+// lockForRedelivery is lockForReplay for one delivery. It keeps the client from being deleted until the transaction
+// ends.
 func lockForRedelivery(tx *sqldb.Tx, client string, id int64) error {
 	ids := []int64{id}
 	if err := lockAgentsOf(tx, ids); err != nil {
@@ -128,7 +129,8 @@ func lockForRedelivery(tx *sqldb.Tx, client string, id int64) error {
 	return lockReplayLanes(tx, ids)
 }
 
-// lockForReplay locks what redeliveries change. The replay, which is locked after that and ends with its client, keeps the client from being deleted.
+// lockForReplay locks what redeliveries change. The replay, which is locked after that and ends with its client, keeps
+// the client from being deleted.
 func lockForReplay(tx *sqldb.Tx, ids []int64) error {
 	if err := lockAgentsOf(tx, ids); err != nil {
 		return err
@@ -165,7 +167,8 @@ func (s *Store) redeliver(tx *sqldb.Tx, id int64) error {
 	}
 	now := s.now()
 	err = tx.Exec("UPDATE deliveries SET state = 'parked', url = ?, method = ?, attempts = 0, failures = 0, outage = 0, "+
-		"expires_at = ?, finished_at = NULL, replays = replays + 1 WHERE id = ?", e.URL, e.Method, now+s.Window.Milliseconds(), id)
+		"expires_at = ?, finished_at = NULL, replays = replays + 1 WHERE id = ?", e.URL, e.Method,
+		now+s.Window.Milliseconds(), id)
 	if err != nil || e.deliveryState() == stateParked {
 		return err
 	}
@@ -184,9 +187,12 @@ func destination(tx *sqldb.Tx, d deliveryRow) (eventRow, error) {
 	return e, err
 }
 
-// CreateReplay stores a replay, which Work carries out. A reader counts its deliveries before, since that may read much. A refusal counts only if no earlier request had the same Idempotency-Key.
+// CreateReplay stores a replay, which Work carries out. A reader counts its deliveries before, since that may read
+// much. A refusal counts only if no earlier request had the same Idempotency-Key.
 func (s *Store) CreateReplay(ctx context.Context, client string, f DeliveryFilter) (gen.Replay, error) {
-	r := replayRow{ClientID: client, State: f.State, Kind: f.AgentType, AgentID: f.AgentID, EventID: f.EventID, CreatedAt: s.now()}
+	r := replayRow{
+		ClientID: client, State: f.State, Kind: f.AgentType, AgentID: f.AgentID, EventID: f.EventID, CreatedAt: s.now(),
+	}
 	if !f.Since.IsZero() {
 		r.Since = new(f.Since.UnixMilli())
 	}
@@ -224,14 +230,16 @@ func (r *replayRow) count(tx *sqldb.ReadTx) error {
 	return err
 }
 
-// admit refuses a replay if its client does not exist or has too many open. The replay begins after the deliveries of an earlier client with the same id.
+// admit refuses a replay if its client does not exist or has too many open. The replay begins after the deliveries of
+// an earlier client with the same id.
 func (r *replayRow) admit(q sqldb.Querier) error {
 	c, err := findClient(q, r.ClientID)
 	if err != nil {
 		return err
 	}
 	r.Position = c.DeliveriesBefore
-	n, err := sqldb.Value[int](q, "SELECT count(*) FROM replays WHERE finished_at IS NULL AND client_id || '' = ?", c.ID)
+	n, err := sqldb.Value[int](q, "SELECT count(*) FROM replays WHERE finished_at IS NULL AND client_id || '' = ?",
+		c.ID)
 	if err != nil || n < maxReplays {
 		return err
 	}
@@ -262,7 +270,8 @@ func (s *Store) Replay(ctx context.Context, client string, id int64) (gen.Replay
 	r, err := gorm.G[replayRow](tx.GORM()).Where("client_id = ? AND id = ?", client, id).Take(ctx)
 	if errors.Is(err, gorm.ErrRecordNotFound) {
 		err = &Error{
-			Kind: NotFound, Message: fmt.Sprintf("there is no replay %d of client %s", id, client), Status: "replay_not_found",
+			Kind: NotFound, Message: fmt.Sprintf("there is no replay %d of client %s", id, client),
+			Status: "replay_not_found",
 		}
 	}
 	return r.model(), publicError(err)
@@ -338,7 +347,8 @@ func (s *Store) redeliverPart(tx *sqldb.Tx, r replayRow, part []int64) error {
 		return err
 	}
 	still, err := sqldb.Select[int64](tx, "SELECT id FROM deliveries WHERE id IN ? AND state = ? AND "+r.asOf()+
-		" AND EXISTS (SELECT 1 FROM replays WHERE id = ?) ORDER BY id", sqldb.Padded(slices.Clone(part)), r.State, r.CreatedAt, r.ID)
+		" AND EXISTS (SELECT 1 FROM replays WHERE id = ?) ORDER BY id", sqldb.Padded(slices.Clone(part)), r.State,
+		r.CreatedAt, r.ID)
 	if err == nil {
 		err = s.redeliverAll(tx, r.State, still)
 	}

@@ -33,7 +33,8 @@ func (s *Store) prune(ctx context.Context) error {
 	}
 	s.pruner.next = now.Add(pruneEvery)
 	steps := []func(context.Context) error{
-		s.pruneDeliveries, s.pruneChanges, s.pruneReplays, s.pruneTestDeliveries, s.pruneTokens, s.pruneKeys, s.engine.shrink,
+		s.pruneDeliveries, s.pruneChanges, s.pruneReplays, s.pruneTestDeliveries, s.pruneTokens, s.pruneKeys,
+		s.engine.shrink,
 	}
 	if reached(now, s.pruner.again, pruneAgain) {
 		s.pruner.again, s.pruner.deliveries, s.pruner.changes = now.Add(pruneAgain), 0, 0
@@ -52,7 +53,9 @@ func reached(now, at time.Time, delay time.Duration) bool {
 	return !now.Before(at) || at.Sub(now) > delay
 }
 
-// skippedRows are rows that pruning has passed since they had to stay, and that may be prunable by now: a delivery has ended, the deliveries of a change are gone, or its agent has a later change. Else they would stay until pruning looks at all rows again.
+// skippedRows are rows that pruning has passed since they had to stay, and that may be prunable by now: a delivery has
+// ended, the deliveries of a change are gone, or its agent has a later change. Else they would stay until pruning looks
+// at all rows again.
 type skippedRows struct {
 	mu  sync.Mutex
 	to  int64 // the last row that was looked at
@@ -90,8 +93,9 @@ func (s *Store) deliverySpan(q sqldb.Querier) (p span, err error) {
 	if err != nil {
 		return p, err
 	}
-	kept, err := sqldb.Value[int64](q, "SELECT coalesce((SELECT id FROM deliveries WHERE change_id > ? ORDER BY change_id, id LIMIT 1), "+
-		"(SELECT max(id) + 1 FROM deliveries), 1)", changes)
+	kept, err := sqldb.Value[int64](q,
+		"SELECT coalesce((SELECT id FROM deliveries WHERE change_id > ? ORDER BY change_id, id LIMIT 1), "+
+			"(SELECT max(id) + 1 FROM deliveries), 1)", changes)
 	if err != nil {
 		return p, err
 	}
@@ -144,7 +148,8 @@ func (t prunableTable) prune(ctx context.Context, s *Store, last *int64) error {
 	})
 	for err == nil && *last < p.end && ctx.Err() == nil {
 		var gone []prunableRow
-		gone, err = t.find(ctx, s, p, "t.id > @from AND t.id <= @end AND "+t.condition+" ORDER BY t.id LIMIT @rows", *last)
+		gone, err = t.find(ctx, s, p, "t.id > @from AND t.id <= @end AND "+t.condition+" ORDER BY t.id LIMIT @rows",
+			*last)
 		gone, all := firstBatch(gone)
 		if err == nil {
 			err = t.removeIn(ctx, s, gone)
@@ -168,7 +173,9 @@ func (t prunableTable) prune(ctx context.Context, s *Store, last *int64) error {
 }
 
 // find lists rows from a last one on, or of some ids.
-func (t prunableTable) find(ctx context.Context, s *Store, p span, where string, from any) (found []prunableRow, err error) {
+func (t prunableTable) find(
+	ctx context.Context, s *Store, p span, where string, from any,
+) (found []prunableRow, err error) {
 	found, err = sqldb.Select[prunableRow](s.read(ctx), t.rows+" WHERE "+where, map[string]any{
 		"from": from, "end": p.end, "surplus": p.surplus, "oldest": p.oldest, "rows": pruneRows,
 	})
@@ -182,7 +189,8 @@ func (t prunableTable) removeIn(ctx context.Context, s *Store, gone []prunableRo
 	return s.write(context.WithoutCancel(ctx), func(tx *sqldb.Tx) error { return t.remove(tx, gone) })
 }
 
-// firstBatch are the first of the rows that were found, as many as one commit removes, and whether these are all that there are.
+// firstBatch are the first of the rows that were found, as many as one commit removes, and whether these are all that
+// there are.
 func firstBatch(found []prunableRow) (gone []prunableRow, all bool) {
 	attempts := 0
 	for i, r := range found {
@@ -208,7 +216,10 @@ func (s *Store) pruneDeliveries(ctx context.Context) error {
 
 // removeDeliveries leaves those that are sent again by now.
 func (s *Store) removeDeliveries(tx *sqldb.Tx, gone []prunableRow) error {
-	ids, err := sqldb.Select[int64](tx, "SELECT id FROM deliveries WHERE id IN ? AND state NOT IN ('pending', 'parked')"+tx.SkipLocked("id"), sqldb.Padded(prunableIDs(gone)))
+	ids, err := sqldb.Select[int64](
+		tx, "SELECT id FROM deliveries WHERE id IN ? AND state NOT IN ('pending', 'parked')"+tx.SkipLocked("id"),
+		sqldb.Padded(prunableIDs(gone)),
+	)
 	if err != nil || len(ids) == 0 {
 		return err
 	}
@@ -240,7 +251,8 @@ func removeChanges(tx *sqldb.Tx, gone []prunableRow) error {
 	}
 	for _, client := range slices.Sorted(maps.Keys(upTo)) {
 		err := tx.Exec("INSERT INTO truncated (client_id, sequence) VALUES (?, ?) ON CONFLICT (client_id) "+
-			"DO UPDATE SET sequence = excluded.sequence WHERE truncated.sequence < excluded.sequence", client, upTo[client])
+			"DO UPDATE SET sequence = excluded.sequence WHERE truncated.sequence < excluded.sequence", client,
+			upTo[client])
 		if err != nil {
 			return err
 		}
@@ -259,7 +271,8 @@ func (s *Store) pruneTestDeliveries(ctx context.Context) error {
 // pruneOld removes rows of a table that are old by a column that has an index.
 func (s *Store) pruneOld(ctx context.Context, table, column string) error {
 	for more := true; more && ctx.Err() == nil; {
-		ids, err := sqldb.Select[int64](s.read(ctx), "SELECT id FROM "+table+" WHERE "+column+" < ? ORDER BY "+column+" LIMIT ?", s.oldest(), pruneRows)
+		ids, err := sqldb.Select[int64](s.read(ctx),
+			"SELECT id FROM "+table+" WHERE "+column+" < ? ORDER BY "+column+" LIMIT ?", s.oldest(), pruneRows)
 		if err != nil || len(ids) == 0 {
 			return err
 		}
@@ -281,7 +294,8 @@ func (s *Store) pruneOld(ctx context.Context, table, column string) error {
 func (s *Store) pruneClients(ctx context.Context) error {
 	err := s.pruneLeft(ctx, "secrets", noneBusySQL)
 	if err == nil {
-		err = s.pruneLeft(ctx, "truncated", "NOT EXISTS (SELECT 1 FROM status_changes x WHERE x.client_id = t.client_id)")
+		err = s.pruneLeft(ctx, "truncated",
+			"NOT EXISTS (SELECT 1 FROM status_changes x WHERE x.client_id = t.client_id)")
 	}
 	if err == nil {
 		err = s.closeBreakers(ctx)
@@ -289,15 +303,18 @@ func (s *Store) pruneClients(ctx context.Context) error {
 	return err
 }
 
-// pruneLeft removes rows t of a table that no client has, and of which a condition is so. The rows are locked before the condition is checked for the last time: a client that was created meanwhile owns them.
+// pruneLeft removes rows t of a table that no client has, and of which a condition is so. The rows are locked before
+// the condition is checked for the last time: a client that was created meanwhile owns them.
 func (s *Store) pruneLeft(ctx context.Context, table, condition string) error {
 	left := "NOT EXISTS (SELECT 1 FROM clients c WHERE c.id = t.client_id) AND " + condition
-	found, err := sqldb.Select[string](s.read(ctx), "SELECT client_id FROM "+table+" AS t WHERE "+left+" LIMIT ?", pruneRows)
+	found, err := sqldb.Select[string](s.read(ctx), "SELECT client_id FROM "+table+" AS t WHERE "+left+" LIMIT ?",
+		pruneRows)
 	if err != nil || len(found) == 0 {
 		return err
 	}
 	return s.write(context.WithoutCancel(ctx), func(tx *sqldb.Tx) error {
-		locked, err := sqldb.Select[string](tx, "SELECT client_id FROM "+table+" WHERE client_id IN ?"+tx.SkipLocked("client_id"), found)
+		locked, err := sqldb.Select[string](tx,
+			"SELECT client_id FROM "+table+" WHERE client_id IN ?"+tx.SkipLocked("client_id"), found)
 		if err != nil || len(locked) == 0 {
 			return err
 		}

@@ -15,14 +15,15 @@ import (
 )
 
 const (
-	// secretOverlap is how long a secret still signs after it was replaced, for receivers that do not know the new one yet.
+	// secretOverlap is how long a secret still signs after it was replaced, for receivers that do not know the new one
+	// yet.
 	secretOverlap = 24 * time.Hour
 	// maxSecrets is how many secrets of a client sign at the same time: each is one more signature in a header.
 	maxSecrets = 5
 )
 
-// clientSecrets are the secrets of a client in a row. The columns of the newest two are as old as the table, so that a process
-// of an earlier version, which knows no others, signs with these.
+// clientSecrets are the secrets of a client in a row. The columns of the newest two are as old as the table, so that a
+// process of an earlier version, which knows no others, signs with these.
 type clientSecrets struct {
 	Secret        string
 	Previous      string
@@ -123,7 +124,8 @@ func (s *Store) Secret(ctx context.Context, client string) (gen.Secret, error) {
 
 // readSecrets returns the decrypted secrets of a client. A transaction that writes locks the row.
 func (s *Store) readSecrets(q sqldb.Querier, client string) (k clientSecrets, err error) {
-	k, is, err := sqldb.Get[clientSecrets](q, "SELECT "+clientSecretsSQL+" FROM secrets s WHERE s.client_id = ?"+q.ForUpdate(true), client)
+	k, is, err := sqldb.Get[clientSecrets](q,
+		"SELECT "+clientSecretsSQL+" FROM secrets s WHERE s.client_id = ?"+q.ForUpdate(true), client)
 	if err == nil && !is {
 		err = gorm.ErrRecordNotFound
 	}

@@ -43,7 +43,8 @@ func eventType(to gen.AgentStatusValue) gen.EventType {
 
 func (r agentRow) status() gen.AgentStatus {
 	return gen.AgentStatus{
-		AgentStatus: r.Status, EventSource: r.EventSource, Sequence: r.Sequence, ChangedAt: gen.Time{Time: millis(r.ChangedAt)},
+		AgentStatus: r.Status, EventSource: r.EventSource, Sequence: r.Sequence,
+		ChangedAt: gen.Time{Time: millis(r.ChangedAt)},
 	}
 }
 
@@ -62,7 +63,8 @@ func (s *Store) SetStatus(ctx context.Context, k AgentKey, u gen.AgentStatusUpda
 	return t.status, t.err
 }
 
-// notifySet wakes the requests and the dispatcher that wait for a change, and counts a status that the agent had already.
+// notifySet wakes the requests and the dispatcher that wait for a change, and counts a status that the agent had
+// already.
 func (s *Store) notifySet(t *setting) {
 	switch {
 	case t.err != nil || t.status.Stale:
@@ -77,10 +79,12 @@ func (s *Store) notifySet(t *setting) {
 	}
 }
 
-// statusesPerCommit is how many statuses of a request share a transaction: few, so that no request waits long for the writer.
+// statusesPerCommit is how many statuses of a request share a transaction: few, so that no request waits long for the
+// writer.
 const statusesPerCommit = 25
 
-// SetStatuses sets the statuses of a client's agents in turn. A refused entry affects no other. After an error, earlier ones may be set.
+// SetStatuses sets the statuses of a client's agents in turn. A refused entry affects no other. After an error, earlier
+// ones may be set.
 func (s *Store) SetStatuses(
 	ctx context.Context, client string, items []gen.AgentStatusUpdateItem,
 ) (results []gen.AgentStatusResult, err error) {
@@ -107,7 +111,9 @@ func (s *Store) setItems(
 	tasks := each(items, func(i gen.AgentStatusUpdateItem) *setting {
 		return &setting{
 			ctx: ctx, agent: AgentKey{Client: client, Type: i.AgentType, ID: i.AgentID},
-			update: gen.AgentStatusUpdate{AgentStatus: i.AgentStatus, EventSource: i.EventSource, ChangedAt: i.ChangedAt},
+			update: gen.AgentStatusUpdate{
+				AgentStatus: i.AgentStatus, EventSource: i.EventSource, ChangedAt: i.ChangedAt,
+			},
 		}
 	})
 	err := s.write(ctx, func(tx *sqldb.Tx) error {
@@ -135,7 +141,8 @@ func (t *setting) result() gen.AgentStatusResult {
 	return r
 }
 
-// setBatch sets statuses: those of one agent in turn, the others together. If it does not wait, it returns those whose agents or lanes another transaction has locked.
+// setBatch sets statuses: those of one agent in turn, the others together. If it does not wait, it returns those whose
+// agents or lanes another transaction has locked.
 func (s *Store) setBatch(tx *sqldb.Tx, tasks []*setting, wait bool) (contended []*setting, err error) {
 	for _, round := range sqldb.Waves(tasks, func(t *setting) AgentKey { return t.agent }) {
 		more, err := s.setWave(tx, round, wait)
@@ -171,7 +178,8 @@ func (s *Store) setWave(tx *sqldb.Tx, tasks []*setting, wait bool) (contended []
 
 func agentOf(t *setting) AgentKey { return t.agent }
 
-// refuseAbsent refuses settings of agents that do not exist, and returns those of agents that another transaction has locked.
+// refuseAbsent refuses settings of agents that do not exist, and returns those of agents that another transaction has
+// locked.
 func refuseAbsent(tx *sqldb.Tx, tasks []*setting) (contended []*setting, err error) {
 	if len(tasks) == 0 {
 		return nil, nil
@@ -189,7 +197,9 @@ func refuseAbsent(tx *sqldb.Tx, tasks []*setting) (contended []*setting, err err
 }
 
 // decideAll returns the changes, and the agents of which only the reported time changes.
-func (s *Store) decideAll(tasks []*setting, found map[AgentKey]agentRow) (changes []*statusChange, reported []agentRow) {
+func (s *Store) decideAll(
+	tasks []*setting, found map[AgentKey]agentRow,
+) (changes []*statusChange, reported []agentRow) {
 	for _, t := range tasks {
 		r := found[t.agent]
 		c, err := s.decide(t, r)
@@ -207,7 +217,9 @@ func (s *Store) decideAll(tasks []*setting, found map[AgentKey]agentRow) (change
 // decide says what a setting changes: nothing, if it is stale or the agent has it. A time that the PBX
 // gave is kept even then, as the latest known.
 func (s *Store) decide(t *setting, r agentRow) (*statusChange, error) {
-	c := &statusChange{ctx: t.ctx, setting: t, agent: &r, status: t.update.AgentStatus, source: t.update.EventSource, at: s.now()}
+	c := &statusChange{
+		ctx: t.ctx, setting: t, agent: &r, status: t.update.AgentStatus, source: t.update.EventSource, at: s.now(),
+	}
 	if c.source == "" {
 		c.source = gen.EventSourceAPI
 	}
@@ -233,7 +245,8 @@ func writeReported(tx *sqldb.Tx, rows []agentRow) error {
 	if len(rows) == 0 {
 		return nil
 	}
-	return tx.Queue("UPDATE agents SET reported_at = x.reported_at FROM ? AS x WHERE agents.id = x.id", sqldb.Table(tx, rows))
+	return tx.Queue("UPDATE agents SET reported_at = x.reported_at FROM ? AS x WHERE agents.id = x.id",
+		sqldb.Table(tx, rows))
 }
 
 func (s *Store) checkAhead(at time.Time) error {

@@ -23,7 +23,8 @@ type statusChange struct {
 	row     changeRow
 }
 
-// applyChanges stores status changes of different agents with their deliveries. If it does not wait, it returns the changes whose lanes another transaction has locked.
+// applyChanges stores status changes of different agents with their deliveries. If it does not wait, it returns the
+// changes whose lanes another transaction has locked.
 func (s *Store) applyChanges(tx *sqldb.Tx, changes []*statusChange, wait bool) (contended []*statusChange, err error) {
 	if err := findEvents(tx, changes); err != nil {
 		return nil, err
@@ -54,7 +55,8 @@ func (s *Store) insertAll(tx *sqldb.Tx, changes []*statusChange, lanes targetLan
 	}
 	rows := each(changes, func(c *statusChange) agentRow { return *c.agent })
 	err := tx.Queue("UPDATE agents SET status = x.status, event_source = x.event_source, sequence = x.sequence, "+
-		"changed_at = x.changed_at, reported_at = x.reported_at FROM ? AS x WHERE agents.id = x.id", sqldb.Table(tx, rows))
+		"changed_at = x.changed_at, reported_at = x.reported_at FROM ? AS x WHERE agents.id = x.id",
+		sqldb.Table(tx, rows))
 	if err != nil {
 		return err
 	}
@@ -66,7 +68,8 @@ func (s *Store) beginTrace(tx *sqldb.Tx, c *statusChange) {
 	traceparent, ended := s.Trace(c.ctx)
 	tx.OnEnd(func(err error) { ended(c.row.ID, err) })
 	r := c.agent
-	c.row.ClientID, c.row.Kind, c.row.AgentID, c.row.Name, c.row.OldStatus = r.ClientID, r.Kind, r.AgentID, r.Name, r.Status
+	c.row.ClientID, c.row.Kind, c.row.AgentID, c.row.Name, c.row.OldStatus = r.ClientID, r.Kind, r.AgentID, r.Name,
+		r.Status
 	c.row.NewStatus, c.row.EventSource, c.row.ChangedAt, c.row.CreatedAt = c.status, c.source, c.at, s.now()
 	c.row.Traceparent = traceparent
 }
@@ -104,19 +107,21 @@ type changeRow struct {
 	EventSource gen.EventSource      `json:"event_source"`
 	ChangedAt   int64                `json:"changed_at"`
 	CreatedAt   int64                `gorm:"autoCreateTime:false" json:"created_at"`
-	Fired       string               `json:"fired"`       // ids of the agent's events of its type then, but for disabled ones, separated by commas
-	Parked      string               `json:"parked"`      // those of the disabled ones
-	Skipped     string               `json:"skipped"`     // those of the events of the other type
-	Repeated    int                  `json:"-"`           // how often the same status was set again
-	RepeatedAt  *int64               `json:"-"`           // and when last
-	Traceparent string               `json:"traceparent"` // what it is known by in a trace
+	// ids of the agent's events of its type then, but for disabled ones, separated by commas
+	Fired       string `json:"fired"`
+	Parked      string `json:"parked"`      // those of the disabled ones
+	Skipped     string `json:"skipped"`     // those of the events of the other type
+	Repeated    int    `json:"-"`           // how often the same status was set again
+	RepeatedAt  *int64 `json:"-"`           // and when last
+	Traceparent string `json:"traceparent"` // what it is known by in a trace
 }
 
 func (changeRow) TableName() string { return "status_changes" }
 
-// Tracer begins the part of a trace that is a status change, in the trace of the request that ctx is of. It returns what
-// the change is known by there, a W3C traceparent or nothing, and what is called once: with the sequence number when the
-// change is committed, or also with the error of why it is not, when another change will have that number. It delays the writer and must not block.
+// Tracer begins the part of a trace that is a status change, in the trace of the request that ctx is of. It returns
+// what the change is known by there, a W3C traceparent or nothing, and what is called once: with the sequence number
+// when the change is committed, or also with the error of why it is not, when another change will have that number. It
+// delays the writer and must not block.
 type Tracer func(ctx context.Context) (traceparent string, ended func(sequence int64, err error))
 
 func untraced(context.Context) (string, func(int64, error)) { return "", func(int64, error) {} }

@@ -18,7 +18,9 @@ func TestTraceOfAChangeEndsWithItsCommit(t *testing.T) {
 	w.Trace = func(context.Context) (string, func(int64, error)) {
 		return "", func(sequence int64, err error) {
 			var refused *Error
-			ends = append(ends, fmt.Sprintf("%d %t, after %d commits", sequence, errors.As(err, &refused), w.commits.Load()))
+			ends = append(
+				ends, fmt.Sprintf("%d %t, after %d commits", sequence, errors.As(err, &refused), w.commits.Load()),
+			)
 		}
 	}
 	k, name := AgentKey{Client: "12", Type: gen.AgentTypeLocal, ID: 136}, "x"

@@ -18,17 +18,20 @@ import (
 
 // Options are what a store is opened with.
 type Options struct {
-	URL          string           // sqlite:PATH, or postgres://… as libpq has it
-	Now          func() time.Time // the one clock of all due times; nil means time.Now with SQLite, else the database's
-	Lease        time.Duration    // how long a claim holds a lane; 0 means 15 s; must be longer than an attempt takes
-	Window       time.Duration    // how long a delivery is tried, from its change on; 0 means 24 h
-	DeployWindow time.Duration    // how long answers of a receiver that is being deployed are tried again; 0 means not at all
-	Longest      time.Duration    // the longest that anything waits until it is due again; 0 means what webhook.DefaultSchedule has
-	Keep         time.Duration    // how long what has ended is kept, from its end on; 0 means 30 days
-	KeepRows     int              // how many deliveries, and how many changes, of all clients are kept at most; 0 means 1,000,000
-	Key          []byte           // KeySize bytes that signing secrets are encrypted with; nil leaves them as they are
-	Log          *slog.Logger     // nil means slog.Default
-	Trace        Tracer           // of each status change; nil means none
+	URL    string           // sqlite:PATH, or postgres://… as libpq has it
+	Now    func() time.Time // the one clock of all due times; nil means time.Now with SQLite, else the database's
+	Lease  time.Duration    // how long a claim holds a lane; 0 means 15 s; must be longer than an attempt takes
+	Window time.Duration    // how long a delivery is tried, from its change on; 0 means 24 h
+	// how long answers of a receiver that is being deployed are tried again; 0 means not at all
+	DeployWindow time.Duration
+	// the longest that anything waits until it is due again; 0 means what webhook.DefaultSchedule has
+	Longest time.Duration
+	Keep    time.Duration // how long what has ended is kept, from its end on; 0 means 30 days
+	// how many deliveries, and how many changes, of all clients are kept at most; 0 means 1,000,000
+	KeepRows int
+	Key      []byte       // KeySize bytes that signing secrets are encrypted with; nil leaves them as they are
+	Log      *slog.Logger // nil means slog.Default
+	Trace    Tracer       // of each status change; nil means none
 }
 
 func (o *Options) setDefaults() {
@@ -91,23 +94,24 @@ type Store struct {
 	counts         totalCounts
 }
 
-// Open opens the database and brings its schema up to date. An SQLite file is made if there is none, and one process owns
-// it: a second one is refused, and leases of the process before are dropped, so that what was in flight goes out at once.
-// A PostgreSQL database is shared by any number of processes.
+// Open opens the database and brings its schema up to date. An SQLite file is made if there is none, and one process
+// owns it: a second one is refused, and leases of the process before are dropped, so that what was in flight goes out
+// at once. A PostgreSQL database is shared by any number of processes.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	s := &Store{Options: o}
 	if err := s.openAs(ctx); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(s.dropLeases(ctx), s.compareClock(ctx), s.firstEpoch(ctx), s.encryptSecrets(ctx), s.shareRequests(ctx)); err != nil {
+	if err := errors.Join(s.dropLeases(ctx), s.compareClock(ctx), s.firstEpoch(ctx), s.encryptSecrets(ctx),
+		s.shareRequests(ctx)); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	s.freshChanges.add(0) // what was under way before is found by a look at all lanes alone
 	return s, nil
 }
 
-// OpenAlongside opens a database that is there, also while another process serves it, whose leases it leaves alone. It is
-// for short work of an operator.
+// OpenAlongside opens a database that is there, also while another process serves it, whose leases it leaves alone. It
+// is for short work of an operator.
 func OpenAlongside(ctx context.Context, o Options) (*Store, error) {
 	s := &Store{Options: o, alongside: true}
 	if err := s.openAs(ctx); err != nil {
@@ -174,14 +178,16 @@ func (s *Store) outcome(ctx context.Context, err error) error {
 // batcher runs a function on batches of tasks.
 func batcher[T sqldb.Task](s *Store, work func(tx *sqldb.Tx, tasks []T, wait bool) ([]T, error)) *sqldb.Batcher[T] {
 	return sqldb.NewBatcher(sqldb.BatcherOptions[T]{
-		Writer: s.writes, Work: work, Outcome: s.outcome, Unavailable: isDatabaseFailure, Contended: postgres.MaxWriters / 4,
+		Writer: s.writes, Work: work, Outcome: s.outcome, Unavailable: isDatabaseFailure,
+		Contended: postgres.MaxWriters / 4,
 	})
 }
 
 // millis is a row's time as Go has it.
 func millis(ms int64) time.Time { return time.UnixMilli(ms).UTC() }
 
-// Work runs the store's background jobs until ctx ends: replays at once, the others every second. No job waits for another.
+// Work runs the store's background jobs until ctx ends: replays at once, the others every second. No job waits for
+// another.
 func (s *Store) Work(ctx context.Context) {
 	var jobs sync.WaitGroup
 	jobs.Go(func() { s.runEvery(ctx, s.replays, s.replay) })

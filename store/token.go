@@ -50,9 +50,11 @@ func (s *Store) Caller(ctx context.Context, token string) (Caller, error) {
 	ctx, cancel := context.WithTimeout(ctx, postgres.TransactionTimeout)
 	defer cancel()
 	hash := sha256.Sum256([]byte(token))
-	c, is, err := sqldb.Get[Caller](s.read(ctx), "SELECT a.number, a.id AS application, a.name, a.client_id AS client, a.access, "+
-		"coalesce(c.blocked, FALSE) AS blocked, coalesce(c.request_limit, ?) AS request_limit FROM tokens t JOIN applications a ON a.number = t.application "+
-		"LEFT JOIN clients c ON c.id = a.client_id WHERE t.hash = ? AND t.expires_at > ?", NoLimit, hash[:], s.now())
+	c, is, err := sqldb.Get[Caller](s.read(ctx),
+		"SELECT a.number, a.id AS application, a.name, a.client_id AS client, a.access, "+
+			"coalesce(c.blocked, FALSE) AS blocked, coalesce(c.request_limit, ?) AS request_limit FROM tokens t JOIN applications a ON a.number = t.application "+
+			"LEFT JOIN clients c ON c.id = a.client_id WHERE t.hash = ? AND t.expires_at > ?", NoLimit, hash[:],
+		s.now())
 	if err == nil && !is {
 		return c, ErrToken
 	}
@@ -84,7 +86,8 @@ func (s *Store) checkCredentials(q sqldb.Querier, id, secret string) error {
 	case !r.hasSecret(secret):
 		return ErrCredentials
 	}
-	blocked, err := sqldb.Value[bool](q, "SELECT coalesce((SELECT blocked FROM clients WHERE id = ?), FALSE)", r.ClientID)
+	blocked, err := sqldb.Value[bool](q, "SELECT coalesce((SELECT blocked FROM clients WHERE id = ?), FALSE)",
+		r.ClientID)
 	if err == nil && blocked {
 		return ErrCredentials
 	}

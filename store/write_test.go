@@ -199,7 +199,9 @@ func TestWriteReturnsAfterItsCommit(t *testing.T) {
 				t.Error(err)
 			}
 			var n int
-			if err := w.reader.Raw("SELECT count(*) FROM clients WHERE id = ?", fmt.Sprint(i)).Scan(&n).Error; err != nil || n != 1 {
+			if err := w.reader.Raw("SELECT count(*) FROM clients WHERE id = ?", fmt.Sprint(i)).Scan(
+				&n,
+			).Error; err != nil || n != 1 {
 				t.Errorf("another connection sees %d rows of write %d (%v)", n, i, err)
 			}
 		})
@@ -228,7 +230,8 @@ func TestWriteThatFailsTakesNothingWithIt(t *testing.T) {
 			results := w.together(put("a"), func(tx *sqldb.Tx) error {
 				return errors.Join(put("b")(tx), fn(tx))
 			}, put("c"), func(tx *sqldb.Tx) error { return errors.Join(put("d")(tx), fn(tx)) })
-			if results[0] != nil || results[2] != nil || results[1] == nil || !strings.Contains(results[3].Error(), "no") {
+			if results[0] != nil || results[2] != nil || results[1] == nil ||
+				!strings.Contains(results[3].Error(), "no") {
 				t.Errorf("results are %v, want the second's and the fourth's own errors", results)
 			}
 			if n := w.commits.Load(); n != 1 {
