@@ -130,8 +130,8 @@ func restarted(q sqldb.Querier, client string, gone int64, epoch, now string) er
 	}
 	return &Error{
 		Kind: Restarted, Status: "feed_restarted", Oldest: oldest, Epoch: now,
-		Message: fmt.Sprintf("the sequence numbers are not those of epoch %s: the store was restored from a backup, or is "+
-			"another one; the oldest change that is kept is %d", epoch, oldest),
+		Message: fmt.Sprintf("the sequence numbers are not those of epoch %s: the store was restored from a "+
+			"backup, or is another one; the oldest change that is kept is %d", epoch, oldest),
 	}
 }
 

@@ -95,7 +95,8 @@ func (s *Store) PutClient(
 // createClient makes a client if there is none of that id, and says whether it has.
 func (s *Store) createClient(tx *sqldb.Tx, id string) (created bool, err error) {
 	made, err := tx.ExecCount("INSERT INTO clients (id, created_at, changes_before, deliveries_before) VALUES (?, ?, "+
-		"(SELECT coalesce(max(id), 0) FROM status_changes), (SELECT coalesce(max(id), 0) FROM deliveries)) ON CONFLICT DO NOTHING",
+		"(SELECT coalesce(max(id), 0) FROM status_changes), (SELECT coalesce(max(id), 0) "+
+		"FROM deliveries)) ON CONFLICT DO NOTHING",
 		id, s.now())
 	if err != nil || made == 0 {
 		return false, err
@@ -108,7 +109,8 @@ func (s *Store) createClient(tx *sqldb.Tx, id string) (created bool, err error) 
 
 // newFeed has a client's feed begin after the changes of one that had the id before.
 func newFeed(tx *sqldb.Tx, client string) error {
-	return tx.Exec("INSERT INTO truncated (client_id, sequence) SELECT client_id, id FROM status_changes WHERE client_id = ? "+
+	return tx.Exec("INSERT INTO truncated (client_id, sequence) SELECT client_id, id FROM status_changes "+
+		"WHERE client_id = ? "+
 		"ORDER BY id DESC LIMIT 1 ON CONFLICT (client_id) DO UPDATE SET sequence = excluded.sequence", client)
 }
 
@@ -219,9 +221,10 @@ const notOfEarlierSQL = "substr(r.client_id, 1, length(c.client_id) + 1) <> c.cl
 
 // busySQL is true of a receiver r with a lane that has unfinished deliveries, that is leased, or that a delivery in
 // flight elsewhere moves to. It repeats the states in the terms of a partial index.
-const busySQL = "EXISTS (SELECT 1 FROM lanes l WHERE l.receiver_id = r.id AND (l.pending > 0 OR l.lease_until IS NOT NULL OR " +
-	"EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = l.id) OR " +
-	"EXISTS (SELECT 1 FROM deliveries d WHERE d.lane_id = l.id AND d.state = 'parked' AND d.state IN ('failed', 'cancelled', 'parked'))))"
+const busySQL = "EXISTS (SELECT 1 FROM lanes l WHERE l.receiver_id = r.id AND (l.pending > 0 " +
+	"OR l.lease_until IS NOT NULL OR EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = l.id) OR " +
+	"EXISTS (SELECT 1 FROM deliveries d WHERE d.lane_id = l.id AND d.state = 'parked' " +
+	"AND d.state IN ('failed', 'cancelled', 'parked'))))"
 
 // noneBusySQL is true of a row t that belongs to a client without a busy receiver.
 const noneBusySQL = "NOT EXISTS (SELECT 1 FROM receivers r WHERE r.client_id = t.client_id AND " + busySQL + ")"

@@ -284,7 +284,8 @@ func TestCreatedWhileOthersAreRemoved(t *testing.T) {
 	f.check(err)
 	_, err = created.ExecContext(
 		f.ctx,
-		"INSERT INTO clients (id, created_at) VALUES ('12', 0); UPDATE secrets SET secret = 'new' WHERE client_id = '12'",
+		"INSERT INTO clients (id, created_at) VALUES ('12', 0); UPDATE secrets SET secret = 'new' "+
+			"WHERE client_id = '12'",
 	)
 	f.check(err)
 	f.clock.add(time.Hour)

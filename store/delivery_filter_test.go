@@ -50,7 +50,8 @@ func TestEachFilterHasAnIndex(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const agent = "d USING INDEX deliveries_agent (client_id=? AND kind=? AND agent_id=? AND change_id>? AND change_id<?)"
+	const agent = "d USING INDEX deliveries_agent (client_id=? AND kind=? AND agent_id=? AND change_id>? " +
+		"AND change_id<?)"
 	const (
 		undelivered = "d USING INDEX deliveries_undelivered (client_id=? AND state=? AND id>? AND id<?)"
 		ofEvent     = "SEARCH x USING INDEX deliveries_event (event_id=?)"

@@ -12,8 +12,10 @@ import (
 )
 
 // deliveriesSQL selects deliveries as the log shows them; where they are found follows.
-const deliveriesSQL = "SELECT d.id, d.webhook_id, d.change_id, d.event_id, d.lane_id, d.url, d.method, d.state, d.attempts, d.due_at, " +
-	"d.expires_at, d.created_at, d.finished_at, d.replays, d.agent_id, d.kind, d.new_status, d.changed_at, d.last_attempt "
+const deliveriesSQL = "SELECT d.id, d.webhook_id, d.change_id, d.event_id, d.lane_id, d.url, d.method, d.state, " +
+	"d.attempts, d.due_at, " +
+	"d.expires_at, d.created_at, d.finished_at, d.replays, d.agent_id, d.kind, d.new_status, d.changed_at, " +
+	"d.last_attempt "
 
 // model is a delivery as the log shows it, with its last attempt.
 func (r deliveryRow) model(last *attemptRow) gen.Delivery {
@@ -164,7 +166,8 @@ func (l *DeliveryLog) setSent(last attemptRow, h headRow) {
 }
 
 // sentSQL is headSQL for any delivery, but for the traceparent, which each attempt has its own of.
-const sentSQL = "SELECT d.id, d.lane_id, d.event_id, d.webhook_id, d.url, d.method, d.attempts, d.due_at, d.expires_at, " +
+const sentSQL = "SELECT d.id, d.lane_id, d.event_id, d.webhook_id, d.url, d.method, d.attempts, d.due_at, " +
+	"d.expires_at, " +
 	"d.change_id, d.replays, c.changed_at, c.agent_id, c.kind, c.name, c.new_status, c.event_source, c.created_at, " +
 	clientSecretsSQL +
 	", (SELECT epoch FROM epochs) AS epoch FROM deliveries d JOIN status_changes c ON c.id = d.change_id " +
@@ -205,7 +208,8 @@ type waitRow struct {
 
 const waitSQL = "SELECT d.id, d.state, d.due_at, d.expires_at, d.attempts, d.moved_to, l.lease_until, " +
 	"l.delivery_id AS in_flight, r.waits, r.paused_until, r.failures, e.reason, " +
-	"(SELECT h.id FROM deliveries h WHERE h.lane_id = d.lane_id AND h.state = 'pending' ORDER BY h.change_id, h.id LIMIT 1) AS head, " +
+	"(SELECT h.id FROM deliveries h WHERE h.lane_id = d.lane_id " +
+	"AND h.state = 'pending' ORDER BY h.change_id, h.id LIMIT 1) AS head, " +
 	"(SELECT m.id FROM deliveries m WHERE m.moved_to = d.lane_id LIMIT 1) AS straggler " +
 	"FROM deliveries d JOIN lanes l ON l.id = d.lane_id JOIN receivers r ON r.id = l.receiver_id " +
 	"LEFT JOIN agent_events e ON e.id = d.event_id WHERE d.id = ?"

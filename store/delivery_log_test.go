@@ -256,7 +256,8 @@ func TestReasonOfTheEnd(t *testing.T) {
 	}
 	changes, err := f.AgentStatusChanges(f.ctx, k, 2, 1)
 	f.check(err)
-	const why = "the event is for this type, agent-login, but was disabled then; its time was over before it could be sent"
+	const why = "the event is for this type, agent-login, but was disabled then; its time was over before it " +
+		"could be sent"
 	if e := changes[0].Events; len(e) != 1 || e[0].Reason != why {
 		t.Errorf("explained as %+v, want %s", e, why)
 	}

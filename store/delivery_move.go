@@ -65,7 +65,8 @@ func lockLanesOfEvent(tx *sqldb.Tx, event int64, more ...int64) error {
 	}
 	lanes, err := sqldb.Select[int64](tx,
 		"SELECT lane_id FROM deliveries WHERE event_id = ? AND state IN ('pending', 'parked') UNION "+
-			"SELECT moved_to FROM deliveries WHERE event_id = ? AND moved_to IS NOT NULL AND state IN ('pending', 'parked') UNION "+
+			"SELECT moved_to FROM deliveries WHERE event_id = ? AND moved_to IS NOT NULL "+
+			"AND state IN ('pending', 'parked') UNION "+
 			"SELECT lane_id FROM agent_events WHERE id = ?", event, event, event)
 	if err != nil {
 		return err
@@ -121,7 +122,8 @@ func (s *Store) moveDeliveries(tx *sqldb.Tx, e eventRow, from, now int64) error 
 		return adjustLane(tx, from, 0, now)
 	}
 	inFlight := lane.inFlight(now)
-	err = tx.Exec("UPDATE deliveries SET moved_to = ? WHERE id = ? AND event_id + 0 = ? AND lane_id = ? AND state || '' = 'pending'",
+	err = tx.Exec("UPDATE deliveries SET moved_to = ? WHERE id = ? AND event_id + 0 = ? AND lane_id = ? "+
+		"AND state || '' = 'pending'",
 		e.LaneID, inFlight, e.ID, from)
 	if err != nil {
 		return err
@@ -131,7 +133,8 @@ func (s *Store) moveDeliveries(tx *sqldb.Tx, e eventRow, from, now int64) error 
 
 // changeLane moves the pending deliveries of a lane that match a condition to another lane.
 func changeLane(tx *sqldb.Tx, from, to, now int64, where string, args ...any) error {
-	count, err := tx.ExecCount("UPDATE deliveries SET lane_id = ?, moved_to = NULL WHERE lane_id = ? AND state || '' = 'pending' AND "+where,
+	count, err := tx.ExecCount("UPDATE deliveries SET lane_id = ?, moved_to = NULL WHERE lane_id = ? "+
+		"AND state || '' = 'pending' AND "+where,
 		append([]any{to, from}, args...)...)
 	if err != nil || count == 0 {
 		return err

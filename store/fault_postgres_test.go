@@ -612,7 +612,8 @@ func testUnheard(s *shared) {
 	conn := s.connect()
 	s.exec(conn,
 		`INSERT INTO status_changes (client_id, kind, agent_id, name, old_status, new_status, event_source, changed_at,
-		created_at, fired, parked, skipped, traceparent) SELECT client_id, kind, agent_id, name, status, 'available', 'api', 1, 1, '', '', '', ''
+		created_at, fired, parked, skipped, traceparent) SELECT client_id, kind, agent_id, name, status, 'available',
+			'api', 1, 1, '', '', '', ''
 		FROM agents WHERE agent_id = 136`)
 	if closed(unchanged) {
 		s.t.Error("somebody was told")

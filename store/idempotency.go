@@ -72,8 +72,9 @@ func (idempotencyRow) TableName() string { return "idempotency_keys" }
 // with the same key waits here for the first. It locks the application before the client, which a deletion of the
 // client does not: if the two meet, PostgreSQL ends one of them, which is tried again.
 func (s *Store) reserve(tx *sqldb.Tx, k Idempotency) (first bool, err error) {
-	taken, err := tx.ExecCount("INSERT INTO idempotency_keys (application, hash, client_id, fingerprint, answer, created_at) "+
-		"SELECT number, ?, ?, ?, '', ? FROM applications WHERE number = ? ON CONFLICT (application, hash) DO UPDATE SET "+
+	taken, err := tx.ExecCount("INSERT INTO idempotency_keys (application, hash, client_id, fingerprint, "+
+		"answer, created_at) SELECT number, ?, ?, ?, '', ? FROM applications WHERE number = ? "+
+		"ON CONFLICT (application, hash) DO UPDATE SET "+
 		"client_id = excluded.client_id, fingerprint = excluded.fingerprint, created_at = excluded.created_at "+
 		"WHERE idempotency_keys.created_at <= ?", k.hash(), k.Client, k.Fingerprint, s.now(), k.Application,
 		s.idempotencyCutoff())
@@ -121,7 +122,8 @@ func (k Idempotency) readAnswer(storeKey []byte, stored string, answer any) erro
 // errUnreadable is for an answer that was encrypted with a key which this process lacks: to try again cannot help.
 var errUnreadable = &Error{
 	Kind: KeyReused, Status: "idempotency_key_reused",
-	Message: "the first answer cannot be read any more; look whether the request was carried out, and use a new Idempotency-Key",
+	Message: "the first answer cannot be read any more; look whether the request was carried out, and use a new " +
+		"Idempotency-Key",
 }
 
 // saveAnswer keeps the answer to the first request with a key.

@@ -318,7 +318,8 @@ func TestIdempotencyKeysAreForgotten(t *testing.T) {
 	if pgtest.OnPostgres() {
 		hash = "convert_to('x' || i, 'UTF8')"
 	}
-	f.sql("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500) INSERT INTO idempotency_keys " +
+	f.sql("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n " +
+		"WHERE i < 500) INSERT INTO idempotency_keys " +
 		strings.Replace(old, "%s", hash, 1))
 	k.Key = "younger"
 	f.create(f.creations()["event"], k)

@@ -32,7 +32,8 @@ type logSubject struct {
 	Kind                                  gen.AgentType
 }
 
-const logSubjectSQL = "SELECT d.id, d.event_id, d.change_id, d.agent_id, d.client_id, d.attempts, d.webhook_id, d.url, d.kind, c.traceparent " +
+const logSubjectSQL = "SELECT d.id, d.event_id, d.change_id, d.agent_id, d.client_id, d.attempts, d.webhook_id, " +
+	"d.url, d.kind, c.traceparent " +
 	"FROM deliveries d JOIN status_changes c ON c.id = d.change_id WHERE d.id IN ? ORDER BY d.id"
 
 // logSubjects finds deliveries, of which there is one at least.

@@ -73,8 +73,9 @@ func journaled(t testing.TB) (*fixture, *journal) {
 }
 
 const (
-	failedLine = `level=WARN msg="delivery failed" client=12 agent_type=local agent_id=136 event=1 delivery=1 sequence=1 webhook_id=msg_…`
-	atCRM      = " receiver=http://crm.example:8080 "
+	failedLine = `level=WARN msg="delivery failed" client=12 agent_type=local agent_id=136 event=1 delivery=1 ` +
+		`sequence=1 webhook_id=msg_…`
+	atCRM = " receiver=http://crm.example:8080 "
 )
 
 func TestFailedDeliveriesAreLogged(t *testing.T) {
@@ -92,7 +93,8 @@ func TestFailedDeliveriesAreLogged(t *testing.T) {
 			refused, []string{failedLine + atCRM + `attempt=1 error="the address 10.0.0.1 is not one"`},
 		},
 		"gone": {answer(410), []string{
-			`level=WARN msg="event disabled" client=12 agent_type=local agent_id=136 event=1 delivery=1 sequence=1 webhook_id=msg_…` +
+			`level=WARN msg="event disabled" client=12 agent_type=local agent_id=136 event=1 delivery=1 ` +
+				`sequence=1 webhook_id=msg_…` +
 				atCRM + `reason="the receiver answered 410 Gone"`,
 			failedLine + atCRM + "attempt=1 status=410",
 		}},

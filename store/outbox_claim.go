@@ -191,7 +191,8 @@ func (r deliveryRow) sameMove(before deliveryRow) bool {
 func stragglers(tx *sqldb.Tx, now int64) (rows []deliveryRow, err error) {
 	return sqldb.Select[deliveryRow](tx,
 		"SELECT d.id, d.lane_id, d.moved_to FROM deliveries d JOIN lanes l ON l.id = d.lane_id "+
-			"WHERE d.moved_to IS NOT NULL AND (l.delivery_id IS DISTINCT FROM d.id OR l.lease_until IS NULL OR l.lease_until <= ?)",
+			"WHERE d.moved_to IS NOT NULL AND (l.delivery_id IS DISTINCT FROM d.id OR l.lease_until IS NULL "+
+			"OR l.lease_until <= ?)",
 		now)
 }
 

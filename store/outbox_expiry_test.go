@@ -11,7 +11,8 @@ import (
 )
 
 // expiredLine is the line about the first delivery of agent 136, at secretURL.
-const expiredLine = `level=WARN msg="delivery expired" client=12 agent_type=local agent_id=136 event=1 delivery=1 sequence=1 webhook_id=msg_…`
+const expiredLine = `level=WARN msg="delivery expired" client=12 agent_type=local agent_id=136 event=1 ` +
+	`delivery=1 sequence=1 webhook_id=msg_…`
 
 // mendAll runs the safety net, which finds no lane to repair.
 func (f *fixture) mendAll() {

@@ -50,21 +50,27 @@ func TestStatementsReadByIndex(t *testing.T) {
 const manyClients = `INSERT INTO clients (id, created_at) SELECT 'more-' || i, 0 FROM generate_series(1, 5000) i;
 	INSERT INTO secrets (client_id, secret) SELECT id, 'x' FROM clients WHERE id LIKE 'more-%';
 	INSERT INTO truncated (client_id, sequence) SELECT id, 0 FROM clients;
-	INSERT INTO receivers (client_id, scheme, host, port) SELECT id, 'http', 'host', 80 FROM clients WHERE id LIKE 'more-%';
+	INSERT INTO receivers (client_id, scheme, host, port) SELECT id, 'http', 'host', 80 FROM clients
+		WHERE id LIKE 'more-%';
 	INSERT INTO applications (id, client_id, name, access, hash_key, hash, created_at)
 		SELECT id, id, '', 'all', '', '', 0 FROM clients WHERE id LIKE 'more-%';
-	INSERT INTO tokens (hash, application, expires_at) SELECT sha256(id::bytea), number, 9000000000000 FROM applications;
+	INSERT INTO tokens (hash, application, expires_at) SELECT sha256(id::bytea), number, 9000000000000
+		FROM applications;
 	INSERT INTO idempotency_keys (application, hash, client_id, fingerprint, answer, created_at)
-		SELECT number, sha256((number || '-' || i)::bytea), client_id, '', 'x', 9000000000000 FROM applications, generate_series(1, 4) i;
+		SELECT number, sha256((number || '-' || i)::bytea), client_id, '', 'x', 9000000000000
+			FROM applications, generate_series(1, 4) i;
 	UPDATE deliveries SET client_id = 'more-1' WHERE id <= 1500;
 	UPDATE status_changes SET client_id = 'more-1' WHERE id <= 1500`
 
 // backlog has deliveries pending and parked in each lane that had none before.
-const backlog = `ALTER TABLE deliveries SET (autovacuum_enabled = false); ALTER TABLE lanes SET (autovacuum_enabled = false);
-	INSERT INTO deliveries (webhook_id, change_id, event_id, lane_id, url, method, state, due_at, expires_at, created_at, client_id, kind, agent_id)
+const backlog = `ALTER TABLE deliveries SET (autovacuum_enabled = false); ALTER TABLE lanes SET
+	(autovacuum_enabled = false);
+	INSERT INTO deliveries (webhook_id, change_id, event_id, lane_id, url, method, state, due_at, expires_at,
+		created_at, client_id, kind, agent_id)
 		SELECT 'msg_' || l.id || '-' || i, (12 * l.id + i) % 20000 + 1, 2 * l.id - i % 2, l.id, e.url, 'POST',
 			CASE WHEN i > 9 THEN 'parked' ELSE 'pending' END, 1, 9000000000000, 1, r.client_id, l.kind, l.agent_id
-		FROM lanes l JOIN receivers r ON r.id = l.receiver_id JOIN agent_events e ON e.id = 2 * l.id, generate_series(1, 12) i
+		FROM lanes l JOIN receivers r ON r.id = l.receiver_id JOIN agent_events e ON e.id = 2 * l.id,
+			generate_series(1, 12) i
 		WHERE l.claim = 0;
 	UPDATE lanes SET pending = 9, due_at = 1 WHERE claim = 0`
 

@@ -381,8 +381,8 @@ func (m *model) sendNow(i *item) {
 // lane is the one that a delivery is in, and its receiver.
 func (m *model) lane(i *item) (id int64, at site) {
 	m.query(func(rows *sql.Rows) { m.check(rows.Scan(&id, &at.client, &at.host)) },
-		"SELECT l.id, r.client_id, r.host FROM deliveries d JOIN lanes l ON l.id = d.lane_id JOIN receivers r ON r.id = l.receiver_id "+
-			"WHERE d.id = ?", i.id)
+		"SELECT l.id, r.client_id, r.host FROM deliveries d JOIN lanes l ON l.id = d.lane_id "+
+			"JOIN receivers r ON r.id = l.receiver_id WHERE d.id = ?", i.id)
 	return id, at
 }
 
@@ -543,7 +543,8 @@ func (m *model) counted(w *worker) (counted bool) {
 	var due int64
 	var failures int
 	var tried, same bool
-	m.check(m.conn.QueryRow(pgtest.Numbered("SELECT d.state, d.due_at, d.attempts > 0, d.failures, d.outage = r.outages AND r.failing_since IS NOT NULL "+
+	m.check(m.conn.QueryRow(pgtest.Numbered("SELECT d.state, d.due_at, d.attempts > 0, d.failures, d.outage = "+
+		"r.outages AND r.failing_since IS NOT NULL "+
 		"FROM deliveries d JOIN lanes l ON l.id = d.lane_id JOIN receivers r ON r.id = l.receiver_id WHERE d.id = ?"),
 		w.item.id).
 		Scan(&state, &due, &tried, &failures, &same))

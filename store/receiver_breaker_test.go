@@ -102,7 +102,8 @@ func TestBreakerOpens(t *testing.T) {
 		{"after five in a row", []webhook.Outcome{answer(500), answer(0), answer(502), answer(599), answer(503)}, true},
 		{
 			"answers that were cut off count",
-			[]webhook.Outcome{answer(500), cutOff(200), cutOff(404), answer(0), cutOff(200)}, true,
+			[]webhook.Outcome{answer(500), cutOff(200), cutOff(404), answer(0), cutOff(200)},
+			true,
 		},
 		{"not after four", []webhook.Outcome{answer(500), answer(0), answer(502), answer(599)}, false},
 		{
@@ -194,11 +195,13 @@ func (f *fixture) backlog(n int) {
 			SELECT i FROM n WHERE i > 1;
 		INSERT INTO lanes (id, receiver_id, kind, agent_id, pending, due_at)
 			SELECT i, receiver_id, kind, i, 1, due_at FROM lanes, n WHERE id = 1;
-		INSERT INTO status_changes (id, client_id, kind, agent_id, name, old_status, new_status, event_source, changed_at, created_at,
+		INSERT INTO status_changes (id, client_id, kind, agent_id, name, old_status, new_status, event_source,
+			changed_at, created_at,
 				fired)
 			SELECT i, client_id, kind, i, name, old_status, new_status, event_source, changed_at, created_at, fired
 			FROM status_changes, n WHERE id = 1;
-		INSERT INTO deliveries (id, webhook_id, change_id, event_id, lane_id, url, method, state, due_at, expires_at, created_at,
+		INSERT INTO deliveries (id, webhook_id, change_id, event_id, lane_id, url, method, state, due_at, expires_at,
+			created_at,
 				client_id, kind, agent_id, new_status, changed_at)
 			SELECT i, 'msg_' || i, i, event_id, i, url, method, state, due_at, expires_at, created_at,
 				client_id, kind, i, new_status, changed_at

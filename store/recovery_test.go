@@ -134,7 +134,10 @@ func TestPoisonAtAQuietReceiver(t *testing.T) {
 		poisoned int64
 		every    time.Duration
 	}{
-		{1, 40 * time.Minute}, {8, 40 * time.Minute}, {8, 2 * time.Minute}, {20, 2 * time.Minute},
+		{1, 40 * time.Minute},
+		{8, 40 * time.Minute},
+		{8, 2 * time.Minute},
+		{20, 2 * time.Minute},
 		{20, 10 * time.Minute},
 	} {
 		poisoned := test.poisoned

@@ -166,8 +166,8 @@ func (s *Store) redeliver(tx *sqldb.Tx, id int64) error {
 		return err
 	}
 	now := s.now()
-	err = tx.Exec("UPDATE deliveries SET state = 'parked', url = ?, method = ?, attempts = 0, failures = 0, outage = 0, "+
-		"expires_at = ?, finished_at = NULL, replays = replays + 1 WHERE id = ?", e.URL, e.Method,
+	err = tx.Exec("UPDATE deliveries SET state = 'parked', url = ?, method = ?, attempts = 0, failures = 0, "+
+		"outage = 0, expires_at = ?, finished_at = NULL, replays = replays + 1 WHERE id = ?", e.URL, e.Method,
 		now+s.Window.Milliseconds(), id)
 	if err != nil || e.deliveryState() == stateParked {
 		return err

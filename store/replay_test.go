@@ -372,10 +372,12 @@ func TestWorkGoesOnBesideTrouble(t *testing.T) {
 		_, err := f.CreateReplay(f.ctx, "12", store.DeliveryFilter{State: gen.DeliveryStateFailed, EventID: event})
 		f.check(err)
 	}
-	trigger := "CREATE TRIGGER broken BEFORE UPDATE ON deliveries WHEN old.event_id = 1 BEGIN SELECT raise(ABORT, 'broken'); END"
+	trigger := "CREATE TRIGGER broken BEFORE UPDATE ON deliveries WHEN old.event_id = 1 BEGIN " +
+		"SELECT raise(ABORT, 'broken'); END"
 	if pgtest.OnPostgres() {
 		trigger = `CREATE FUNCTION broken() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''broken''; END';
-			CREATE TRIGGER broken BEFORE UPDATE ON deliveries FOR EACH ROW WHEN (old.event_id = 1) EXECUTE FUNCTION broken()`
+			CREATE TRIGGER broken BEFORE UPDATE ON deliveries FOR EACH ROW WHEN (old.event_id = 1) EXECUTE FUNCTION
+				broken()`
 	}
 	f.sql(trigger)
 	f.work(func() bool { return f.replay(2).State == "finished" })

@@ -201,7 +201,8 @@ func (k clientSecrets) save(tx *sqldb.Tx, client string) error {
 
 func tooManySecrets(client string, list []signer) error {
 	return &Error{Kind: Conflict, Status: "too_many_secrets", Message: fmt.Sprintf(
-		"client %s has %d secrets that sign, the most that it may have; the oldest ends at %s, then the next rotation is possible",
+		"client %s has %d secrets that sign, the most that it may have; the oldest ends at %s, then the next "+
+			"rotation is possible",
 		client, len(list), millis(list[len(list)-1].Until).UTC().Format("2006-01-02T15:04:05.000Z"))}
 }
 

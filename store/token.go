@@ -52,7 +52,8 @@ func (s *Store) Caller(ctx context.Context, token string) (Caller, error) {
 	hash := sha256.Sum256([]byte(token))
 	c, is, err := sqldb.Get[Caller](s.read(ctx),
 		"SELECT a.number, a.id AS application, a.name, a.client_id AS client, a.access, "+
-			"coalesce(c.blocked, FALSE) AS blocked, coalesce(c.request_limit, ?) AS request_limit FROM tokens t JOIN applications a ON a.number = t.application "+
+			"coalesce(c.blocked, FALSE) AS blocked, coalesce(c.request_limit, ?) AS request_limit "+
+			"FROM tokens t JOIN applications a ON a.number = t.application "+
 			"LEFT JOIN clients c ON c.id = a.client_id WHERE t.hash = ? AND t.expires_at > ?", NoLimit, hash[:],
 		s.now())
 	if err == nil && !is {
@@ -105,7 +106,8 @@ func (s *Store) keepToken(tx *sqldb.Tx, id, token string) error {
 		return err
 	}
 	hash := sha256.Sum256([]byte(token))
-	return tx.Exec("INSERT INTO tokens (hash, application, expires_at) SELECT ?, number, ? FROM applications WHERE id = ?",
+	return tx.Exec("INSERT INTO tokens (hash, application, expires_at) SELECT ?, number, ? "+
+		"FROM applications WHERE id = ?",
 		hash[:], s.now()+TokenLife.Milliseconds(), id)
 }
 

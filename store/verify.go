@@ -39,18 +39,26 @@ var sqliteRules = []rule{
 // engine understands them as they are.
 var rules = []rule{
 	{"a lane counts what is pending in it, and is due when its first delivery is", `SELECT 'lane ' || id || ': ' ||
-		actual || ' pending, its row says ' || pending || '; it is due at ' || coalesce(CAST(due_at AS TEXT), 'no time') ||
+		actual || ' pending, its row says ' || pending || '; it is due at ' ||
+			coalesce(CAST(due_at AS TEXT), 'no time') ||
 		coalesce(', its first delivery at ' || first_due, '') FROM (` + inconsistentLanesSQL + ") astray"},
 	{"who holds a lane has a delivery of it, and the lane is looked at when the lease ends", `SELECT 'lane ' || l.id ||
-		': leased until ' || coalesce(CAST(l.lease_until AS TEXT), 'no time') || ', due at ' || coalesce(CAST(l.due_at AS TEXT), 'no time') ||
-		', delivery ' || coalesce(l.delivery_id || coalesce(' (' || d.state || ' in lane ' || d.lane_id || ')', ' (missing)'), 'none')
+		': leased until ' || coalesce(CAST(l.lease_until AS TEXT), 'no time') || ', due at ' ||
+		coalesce(CAST(l.due_at AS TEXT), 'no time') ||
+		', delivery ' || coalesce(l.delivery_id || coalesce(' (' || d.state || ' in lane ' || d.lane_id ||
+		')', ' (missing)'), 'none')
 		FROM lanes l LEFT JOIN deliveries d ON d.id = l.delivery_id
 		WHERE (l.lease_until IS NULL AND l.delivery_id IS NOT NULL) OR l.lease_until > @lease OR (l.lease_until > @now
-			AND (l.due_at IS DISTINCT FROM l.lease_until OR d.id IS NULL OR (d.state = 'pending' AND d.lane_id <> l.id)))`},
-	{"a delivery is finished when it has ended, and waits for nothing then",
+			AND (l.due_at IS DISTINCT FROM l.lease_until OR d.id IS NULL OR (d.state = 'pending'
+				AND d.lane_id <> l.id)))`},
+	{
+		"a delivery is finished when it has ended, and waits for nothing then",
 		`SELECT 'delivery ' || id || ': ' || state ||
-		', finished at ' || coalesce(CAST(finished_at AS TEXT), 'no time') || coalesce(', moving to lane ' || moved_to, '') FROM deliveries
-		WHERE (state IN ('pending', 'parked')) <> (finished_at IS NULL) OR (moved_to IS NOT NULL AND state <> 'pending')`},
+		', finished at ' || coalesce(CAST(finished_at AS TEXT), 'no time') || coalesce(', moving to lane ' ||
+		moved_to, '') FROM deliveries
+		WHERE (state IN ('pending', 'parked')) <> (finished_at IS NULL) OR (moved_to IS NOT NULL
+			AND state <> 'pending')`,
+	},
 	{"no delivery waits longer than any delay is", `SELECT 'delivery ' || id || ': due at ' || due_at FROM deliveries
 		WHERE state = 'pending' AND due_at > @far`},
 	{"what was delivered has an attempt that says so, and no attempt is missing", `SELECT 'delivery ' || d.id || ': ' ||
@@ -58,80 +66,115 @@ var rules = []rule{
 		FROM deliveries d LEFT JOIN attempts a ON a.delivery_id = d.id GROUP BY d.id
 		HAVING (count(a.id) < d.attempts AND count(a.id) < @attempts)
 			OR (d.state = 'delivered' AND count(CASE WHEN a.verdict = 'delivered' THEN 1 END) = 0)`},
-	{"a delivery knows its last attempt",
+	{
+		"a delivery knows its last attempt",
 		`SELECT 'delivery ' || id || ': its last attempt is ' || coalesce(CAST(last AS TEXT), 'none') ||
 		', its row says ' || coalesce(CAST(last_attempt AS TEXT), 'none') FROM (SELECT d.id, d.last_attempt,
 			(SELECT max(a.id + 0) FROM attempts a WHERE a.delivery_id = d.id) AS last FROM deliveries d) known
-		WHERE last_attempt IS DISTINCT FROM last`},
-	{"a delivery says of its change what that is",
+		WHERE last_attempt IS DISTINCT FROM last`,
+	},
+	{
+		"a delivery says of its change what that is",
 		`SELECT 'delivery ' || d.id || ': of ' || d.kind || ' agent ' || d.agent_id ||
-		', to ' || d.new_status || ' at ' || d.changed_at || '; change ' || c.id || ' is of ' || c.kind || ' agent ' || c.agent_id ||
+		', to ' || d.new_status || ' at ' || d.changed_at || '; change ' || c.id || ' is of ' || c.kind ||
+		' agent ' || c.agent_id ||
 		', to ' || c.new_status || ' at ' || c.changed_at FROM deliveries d JOIN status_changes c ON c.id = d.change_id
-		WHERE d.kind <> c.kind OR d.agent_id <> c.agent_id OR d.new_status <> c.new_status OR d.changed_at <> c.changed_at
-			OR d.client_id <> c.client_id`},
-	{"a change makes one delivery for an event",
+		WHERE d.kind <> c.kind OR d.agent_id <> c.agent_id OR d.new_status <> c.new_status
+			OR d.changed_at <> c.changed_at
+			OR d.client_id <> c.client_id`,
+	},
+	{
+		"a change makes one delivery for an event",
 		`SELECT 'change ' || change_id || ': ' || count(*) || ' deliveries for event ' ||
-		event_id FROM deliveries GROUP BY change_id, event_id HAVING count(*) > 1`},
-	{"a change names the events that it made deliveries for",
+		event_id FROM deliveries GROUP BY change_id, event_id HAVING count(*) > 1`,
+	},
+	{
+		"a change names the events that it made deliveries for",
 		`SELECT 'change ' || c.id || ': delivery ' || d.id || ' for event ' ||
 		d.event_id || ', and the change names ' || c.fired || CASE c.parked WHEN '' THEN '' ELSE ' and ' || c.parked END
 		FROM deliveries d JOIN status_changes c ON c.id = d.change_id
-		WHERE ',' || c.fired || ',' || c.parked || ',' NOT LIKE '%,' || d.event_id || ',%'`},
-	{"no two deliveries have one webhook-id",
+		WHERE ',' || c.fired || ',' || c.parked || ',' NOT LIKE '%,' || d.event_id || ',%'`,
+	},
+	{
+		"no two deliveries have one webhook-id",
 		`SELECT webhook_id || ': deliveries ' || string_agg(CAST(id AS TEXT), ', ' ORDER BY id)
-		FROM deliveries GROUP BY webhook_id HAVING count(*) > 1`},
-	{"a delivery is in a lane of its agent",
+		FROM deliveries GROUP BY webhook_id HAVING count(*) > 1`,
+	},
+	{
+		"a delivery is in a lane of its agent",
 		`SELECT 'delivery ' || d.id || ': lane ' || l.id || ' is of ' || l.kind || ' agent ' ||
-		l.agent_id || ' of client ' || r.client_id || ', the change of ' || c.kind || ' agent ' || c.agent_id || ' of client ' || c.client_id
-		FROM deliveries d JOIN status_changes c ON c.id = d.change_id JOIN lanes l ON l.id = coalesce(d.moved_to, d.lane_id)
+		l.agent_id || ' of client ' || r.client_id || ', the change of ' || c.kind || ' agent ' || c.agent_id ||
+			' of client ' || c.client_id
+		FROM deliveries d JOIN status_changes c ON c.id = d.change_id
+			JOIN lanes l ON l.id = coalesce(d.moved_to, d.lane_id)
 		JOIN receivers r ON r.id = l.receiver_id
 		WHERE c.kind <> l.kind OR c.agent_id <> l.agent_id OR (c.client_id <> r.client_id AND ` + notOfEarlierSQL +
-			`)`},
-	{"what is owed goes where its event says",
+			`)`,
+	},
+	{
+		"what is owed goes where its event says",
 		`SELECT 'delivery ' || d.id || ': ' || d.state || ', ' || d.method || ' in lane ' ||
-		coalesce(d.moved_to, d.lane_id) || '; event ' || e.id || ' is ' || e.state || ', ' || e.method || ' in lane ' || e.lane_id ||
+		coalesce(d.moved_to, d.lane_id) || '; event ' || e.id || ' is ' || e.state || ', ' || e.method ||
+			' in lane ' || e.lane_id ||
 		CASE d.url WHEN e.url THEN '' ELSE '; the URLs differ' END
 		FROM deliveries d JOIN agent_events e ON e.id = d.event_id WHERE d.state IN ('pending', 'parked') AND (
 			d.url <> e.url OR d.method <> e.method OR (d.state = 'parked') <> (e.state = 'disabled')
-			OR (d.state = 'pending' AND coalesce(d.moved_to, d.lane_id) <> e.lane_id))`},
-	{"an event has a lane of its agent",
+			OR (d.state = 'pending' AND coalesce(d.moved_to, d.lane_id) <> e.lane_id))`,
+	},
+	{
+		"an event has a lane of its agent",
 		`SELECT 'event ' || e.id || ': lane ' || l.id || ' is of ' || l.kind || ' agent ' ||
 		l.agent_id || ' of client ' || r.client_id FROM agent_events e JOIN agents a ON a.id = e.agent
 		JOIN lanes l ON l.id = e.lane_id JOIN receivers r ON r.id = l.receiver_id
-		WHERE a.kind <> l.kind OR a.agent_id <> l.agent_id OR a.client_id <> r.client_id`},
-	{"a client counts the agents and events that it has",
+		WHERE a.kind <> l.kind OR a.agent_id <> l.agent_id OR a.client_id <> r.client_id`,
+	},
+	{
+		"a client counts the agents and events that it has",
 		`SELECT 'client ' || id || ': ' || agents || ' agents and ' || events ||
 		' events by its row, ' || actual_agents || ' and ' || actual_events || ' are there' FROM (SELECT c.*,
 			(SELECT count(*) FROM agents a WHERE a.client_id = c.id) AS actual_agents,
-			(SELECT count(*) FROM agents a JOIN agent_events e ON e.agent = a.id WHERE a.client_id = c.id) AS actual_events
-			FROM clients c) counted WHERE agents <> actual_agents OR events <> actual_events`},
+			(SELECT count(*) FROM agents a JOIN agent_events e ON e.agent = a.id
+				WHERE a.client_id = c.id) AS actual_events
+			FROM clients c) counted WHERE agents <> actual_agents OR events <> actual_events`,
+	},
 	{"there is a secret to sign with", `SELECT DISTINCT 'client ' || r.client_id || ': no secret' FROM deliveries d
-		JOIN lanes l ON l.id = d.lane_id JOIN receivers r ON r.id = l.receiver_id LEFT JOIN secrets s ON s.client_id = r.client_id
+		JOIN lanes l ON l.id = d.lane_id JOIN receivers r ON r.id = l.receiver_id LEFT
+			JOIN secrets s ON s.client_id = r.client_id
 		WHERE d.state IN ('pending', 'parked') AND (s.client_id IS NULL OR (s.secret NOT LIKE 'sealed:%' AND
 			(s.secret NOT LIKE 'whsec\_%' ESCAPE '\' OR length(s.secret) NOT BETWEEN 38 AND 94)))`},
-	{"a request with an Idempotency-Key has its answer",
+	{
+		"a request with an Idempotency-Key has its answer",
 		`SELECT 'application ' || application || ': a request for client ' ||
-		client_id || ' has no answer' FROM idempotency_keys WHERE answer = ''`},
-	{"each change of an agent begins where the one before ended",
+		client_id || ' has no answer' FROM idempotency_keys WHERE answer = ''`,
+	},
+	{
+		"each change of an agent begins where the one before ended",
 		`SELECT 'change ' || id || ': from ' || old_status || ' to ' ||
 		new_status || coalesce(', after one to ' || before, '') FROM (SELECT c.*, coalesce(t.sequence, 0) AS truncated,
 			lag(c.new_status) OVER w AS before, lag(c.id) OVER w AS before_id
 			FROM status_changes c LEFT JOIN truncated t ON t.client_id = c.client_id
 			WINDOW w AS (PARTITION BY c.client_id, c.kind, c.agent_id ORDER BY c.id)) ordered
-		WHERE old_status = new_status OR (old_status <> before AND before_id > truncated)`},
-	{"an agent has the status of its last change",
+		WHERE old_status = new_status OR (old_status <> before AND before_id > truncated)`,
+	},
+	{
+		"an agent has the status of its last change",
 		`SELECT a.kind || ' agent ' || a.agent_id || ' of client ' || a.client_id || ': ' ||
-		a.status || ' since change ' || a.sequence || '; the last one is ' || coalesce(c.id || ' to ' || c.new_status, 'missing')
+		a.status || ' since change ' || a.sequence || '; the last one is ' || coalesce(c.id || ' to ' ||
+			c.new_status, 'missing')
 		FROM agents a LEFT JOIN status_changes c ON c.id = (SELECT max(x.id) FROM status_changes x
 			WHERE x.client_id = a.client_id AND x.kind = a.kind AND x.agent_id = a.agent_id)
 		WHERE CASE a.sequence WHEN 0 THEN a.status <> 'logged_out' OR c.new_status <> 'logged_out'
-			ELSE c.id IS DISTINCT FROM a.sequence OR c.new_status <> a.status END`},
-	{"a receiver is probed only while its breaker is open, and waits no longer than any delay is",
+			ELSE c.id IS DISTINCT FROM a.sequence OR c.new_status <> a.status END`,
+	},
+	{
+		"a receiver is probed only while its breaker is open, and waits no longer than any delay is",
 		`SELECT 'receiver ' || r.id ||
 		': ' || r.failures || ' failures, ' || r.probes || ' probes' || coalesce(', one by lane ' || r.probe, '') ||
 		coalesce(', waits until ' || r.waits, '') FROM receivers r LEFT JOIN lanes l ON l.id = r.probe
 		WHERE r.failures < 0 OR r.waits > @far OR (r.failures < @failures AND (r.probes <> 0 OR r.probe IS NOT NULL))
-			OR (r.failures >= @failures AND r.waits IS NULL) OR (r.probe IS NOT NULL AND l.receiver_id IS DISTINCT FROM r.id)`},
+			OR (r.failures >= @failures AND r.waits IS NULL) OR (r.probe IS NOT NULL
+				AND l.receiver_id IS DISTINCT FROM r.id)`,
+	},
 }
 
 // Verify looks for what should never be in a database, whether a process serves it or not, and changes nothing. It
