@@ -95,8 +95,8 @@ func (s *Store) PutClient(
 // createClient makes a client if there is none of that id, and says whether it has.
 func (s *Store) createClient(tx *sqldb.Tx, id string) (created bool, err error) {
 	made, err := tx.ExecCount("INSERT INTO clients (id, created_at, changes_before, deliveries_before) VALUES (?, ?, "+
-		"(SELECT coalesce(max(id), 0) FROM status_changes), (SELECT coalesce(max(id), 0) "+
-		"FROM deliveries)) ON CONFLICT DO NOTHING",
+		"(SELECT coalesce(max(id), 0) FROM status_changes), "+
+		"(SELECT coalesce(max(id), 0) FROM deliveries)) ON CONFLICT DO NOTHING",
 		id, s.now())
 	if err != nil || made == 0 {
 		return false, err

@@ -244,11 +244,11 @@ func firstIn(q sqldb.Querier, table string, at time.Time) (id int64, err error) 
 // next one, once.
 const halvingSQL = `WITH RECURSIVE h (low, high, at) AS (
 	SELECT low, high, (SELECT created_at FROM rows_of WHERE id >= (low + high) / 2 ORDER BY id LIMIT 1)
-	FROM (SELECT coalesce((SELECT min(id) FROM rows_of), 1) AS low, coalesce((SELECT max(id)
-		FROM rows_of), 0) + 1 AS high) ends
+	FROM (SELECT coalesce((SELECT min(id) FROM rows_of), 1) AS low,
+		coalesce((SELECT max(id) FROM rows_of), 0) + 1 AS high) ends
 	UNION ALL
-	SELECT CASE WHEN at < ? THEN (low + high) / 2 + 1 ELSE low END, CASE WHEN at < ? THEN high
-		ELSE (low + high) / 2 END,
+	SELECT CASE WHEN at < ? THEN (low + high) / 2 + 1 ELSE low END,
+		CASE WHEN at < ? THEN high ELSE (low + high) / 2 END,
 		(SELECT created_at FROM rows_of WHERE id >= CASE WHEN at < ? THEN ((low + high) / 2 + 1 + high) / 2
 			ELSE (low + (low + high) / 2) / 2 END ORDER BY id LIMIT 1)
 	FROM h WHERE low < high

@@ -13,9 +13,8 @@ import (
 
 // deliveriesSQL selects deliveries as the log shows them; where they are found follows.
 const deliveriesSQL = "SELECT d.id, d.webhook_id, d.change_id, d.event_id, d.lane_id, d.url, d.method, d.state, " +
-	"d.attempts, d.due_at, " +
-	"d.expires_at, d.created_at, d.finished_at, d.replays, d.agent_id, d.kind, d.new_status, d.changed_at, " +
-	"d.last_attempt "
+	"d.attempts, d.due_at, d.expires_at, d.created_at, d.finished_at, d.replays, d.agent_id, d.kind, " +
+	"d.new_status, d.changed_at, d.last_attempt "
 
 // model is a delivery as the log shows it, with its last attempt.
 func (r deliveryRow) model(last *attemptRow) gen.Delivery {
@@ -167,8 +166,8 @@ func (l *DeliveryLog) setSent(last attemptRow, h headRow) {
 
 // sentSQL is headSQL for any delivery, but for the traceparent, which each attempt has its own of.
 const sentSQL = "SELECT d.id, d.lane_id, d.event_id, d.webhook_id, d.url, d.method, d.attempts, d.due_at, " +
-	"d.expires_at, " +
-	"d.change_id, d.replays, c.changed_at, c.agent_id, c.kind, c.name, c.new_status, c.event_source, c.created_at, " +
+	"d.expires_at, d.change_id, d.replays, c.changed_at, c.agent_id, c.kind, c.name, c.new_status, " +
+	"c.event_source, c.created_at, " +
 	clientSecretsSQL +
 	", (SELECT epoch FROM epochs) AS epoch FROM deliveries d JOIN status_changes c ON c.id = d.change_id " +
 	"JOIN lanes l ON l.id = d.lane_id JOIN receivers r ON r.id = l.receiver_id " +

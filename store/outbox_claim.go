@@ -104,42 +104,50 @@ func (s *Store) Claim(
 	changes, all := s.freshChanges.drain()
 	limits.Fresh = limits.Fresh && !all
 	lease, contended := time.Now().Add(s.Lease), false // before the commit: the holder's view ends first
-	err = s.write(ctx, func(tx *sqldb.Tx) error {
-		claimed = nil
-		lanes, more, err := s.findDueLanes(tx, limits, changes)
-		if err != nil {
-			return err
-		}
-		leased, err := s.leaseLanes(tx, lanes)
-		if err != nil {
-			return err
-		}
-		heads, err := s.takeHeads(tx, leased)
-		if err != nil {
-			return err
-		}
-		for _, h := range heads {
-			if h, err = h.decrypted(s); err != nil {
-				return err
-			}
-			claimed = append(claimed, s.leasedDelivery(h, lease))
-		}
-		next, err = s.untilNext(tx, limits.Fresh, more || len(heads) < len(leased))
-		if contended = len(leased) < len(lanes); contended && (len(leased) == 0 || next != 0) {
-			next = retryContended
-		}
+	err = s.write(ctx, func(tx *sqldb.Tx) (err error) {
+		claimed, next, contended, err = s.claim(tx, limits, changes, lease)
 		return err
 	})
 	if err != nil || next == 0 || contended {
 		s.freshChanges.add(0)
 	}
-	if err == nil && next == 0 {
-		s.peers.send(func(m *peerMessage) { m.Due = true })
-	}
 	if err != nil {
 		return nil, 0, err
 	}
+	if next == 0 {
+		s.peers.send(func(m *peerMessage) { m.Due = true })
+	}
 	return claimed, next, nil
+}
+
+// claim leases lanes until the end of a lease and returns their heads. It says when the next lane is due, and whether
+// other processes have leased lanes that it found.
+func (s *Store) claim(
+	tx *sqldb.Tx, limits webhook.ClaimLimits, changes []int64, lease time.Time,
+) (claimed []webhook.Delivery, next time.Duration, contended bool, err error) {
+	lanes, more, err := s.findDueLanes(tx, limits, changes)
+	if err != nil {
+		return nil, 0, false, err
+	}
+	leased, err := s.leaseLanes(tx, lanes)
+	if err != nil {
+		return nil, 0, false, err
+	}
+	heads, err := s.takeHeads(tx, leased)
+	if err != nil {
+		return nil, 0, false, err
+	}
+	for _, h := range heads {
+		if h, err = h.decrypted(s); err != nil {
+			return nil, 0, false, err
+		}
+		claimed = append(claimed, s.leasedDelivery(h, lease))
+	}
+	next, err = s.untilNext(tx, limits.Fresh, more || len(heads) < len(leased))
+	if contended = len(leased) < len(lanes); contended && (len(leased) == 0 || next != 0) {
+		next = retryContended
+	}
+	return claimed, next, contended, err
 }
 
 // findDueLanes picks the lanes of a claim, among all or among those of some changes, and says whether it found more

@@ -208,10 +208,10 @@ func prunableIDs(rows []prunableRow) []int64 {
 func (s *Store) pruneDeliveries(ctx context.Context) error {
 	return prunableTable{
 		span: s.deliverySpan,
-		rows: "SELECT t.id, t.change_id, (SELECT count(*) FROM attempts a " +
-			"WHERE a.delivery_id = t.id) AS attempts FROM deliveries t",
-		condition: "t.state NOT IN ('pending', 'parked') AND (t.id <= @surplus OR (t.created_at < @oldest " +
-			"AND t.finished_at < @oldest))",
+		rows: "SELECT t.id, t.change_id, " +
+			"(SELECT count(*) FROM attempts a WHERE a.delivery_id = t.id) AS attempts FROM deliveries t",
+		condition: "t.state NOT IN ('pending', 'parked') AND " +
+			"(t.id <= @surplus OR (t.created_at < @oldest AND t.finished_at < @oldest))",
 		remove: s.removeDeliveries, skipped: &s.skipped.deliveries,
 	}.prune(ctx, s, &s.pruner.deliveries)
 }
@@ -238,8 +238,8 @@ func (s *Store) pruneChanges(ctx context.Context) error {
 	return prunableTable{
 		span: s.changeSpan,
 		rows: "SELECT t.id, t.client_id FROM status_changes t",
-		condition: "(t.id <= @surplus OR t.created_at < @oldest) AND NOT EXISTS (SELECT 1 " +
-			"FROM deliveries d WHERE d.change_id = t.id) " +
+		condition: "(t.id <= @surplus OR t.created_at < @oldest) " +
+			"AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.change_id = t.id) " +
 			"AND NOT EXISTS (SELECT 1 FROM agents a WHERE a.client_id = t.client_id AND a.kind = t.kind " +
 			"AND a.agent_id = t.agent_id AND a.sequence = t.id)",
 		remove: removeChanges, skipped: &s.skipped.changes,

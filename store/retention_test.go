@@ -97,9 +97,8 @@ func TestAttemptsAreBounded(t *testing.T) {
 	f.flip(k, 50)
 	f.flip(k, 50)
 	f.sql("WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n " +
-		"WHERE i < 99) INSERT INTO attempts (delivery_id, " +
-		"number, started_at, duration, status, error, excerpt, verdict) " +
-		"SELECT d.id, i, 0, 0, 503, '', '', 'retry' FROM deliveries d, n")
+		"WHERE i < 99) INSERT INTO attempts (delivery_id, number, started_at, duration, status, error, " +
+		"excerpt, verdict) SELECT d.id, i, 0, 0, 503, '', '', 'retry' FROM deliveries d, n")
 	f.clock.add(31 * 24 * time.Hour)
 	removals := slices.DeleteFunc(f.watched(true), func(s string) bool {
 		return !strings.HasPrefix(s, "DELETE FROM attempts")
@@ -170,9 +169,8 @@ func TestRetentionReadsNoTableWhole(t *testing.T) {
 		f.check(err)
 		f.check(f.ReplayAll(f.ctx))
 		f.sql("INSERT INTO samples (event_id, webhook_id, url, method, event_type, kind, started_at, duration, " +
-			"status, error, " +
-			"excerpt, verdict, signature) VALUES (1, 'x', '', 'GET', 'agent-login', 'local', 0, 0, 0, '', '', " +
-			"'retry', '')")
+			"status, error, excerpt, verdict, signature) VALUES (1, 'x', '', 'GET', 'agent-login', 'local', " +
+			"0, 0, 0, '', '', 'retry', '')")
 		f.clock.add(31 * 24 * time.Hour)
 		statements := f.watched(writes)
 		if len(statements) < 8 || f.count("SELECT count(*) FROM deliveries") != 0 ||
