@@ -108,7 +108,7 @@ func missing(q sqldb.Querier, k AgentKey) error {
 }
 
 // findAgents returns the rows of those agents that exist. lock is the locking clause of the query.
-func findAgents(tx *sqldb.Tx, keys []AgentKey, how string) (map[AgentKey]agentRow, error) {
+func findAgents(tx *sqldb.Tx, keys []AgentKey, lock string) (map[AgentKey]agentRow, error) {
 	type key struct {
 		Client string        `json:"client_id"`
 		Kind   gen.AgentType `json:"kind"`
@@ -116,7 +116,7 @@ func findAgents(tx *sqldb.Tx, keys []AgentKey, how string) (map[AgentKey]agentRo
 	}
 	rows := each(keys, func(k AgentKey) key { return key{k.Client, k.Type, k.ID} })
 	found, err := sqldb.Select[agentRow](tx,
-		agentsSQL+"(client_id, kind, agent_id) IN (SELECT client_id, kind, agent_id FROM ? AS x) ORDER BY id"+how,
+		agentsSQL+"(client_id, kind, agent_id) IN (SELECT client_id, kind, agent_id FROM ? AS x) ORDER BY id"+lock,
 		sqldb.Table(tx, rows))
 	of := make(map[AgentKey]agentRow, len(found))
 	for _, r := range found {

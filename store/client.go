@@ -39,8 +39,8 @@ func clientNotFound(id string) error {
 func findClient(q sqldb.Querier, id string) (clientRow, error) { return readClient(q, id, "") }
 
 // readClient is findClient with a locking clause.
-func readClient(q sqldb.Querier, id, how string) (clientRow, error) {
-	r, is, err := sqldb.Get[clientRow](q, clientSQL+how, id)
+func readClient(q sqldb.Querier, id, lock string) (clientRow, error) {
+	r, is, err := sqldb.Get[clientRow](q, clientSQL+lock, id)
 	if err == nil && !is {
 		return r, clientNotFound(id)
 	}

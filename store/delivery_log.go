@@ -207,8 +207,8 @@ type waitRow struct {
 
 const waitSQL = "SELECT d.id, d.state, d.due_at, d.expires_at, d.attempts, d.moved_to, l.lease_until, " +
 	"l.delivery_id AS in_flight, r.waits, r.paused_until, r.failures, e.reason, " +
-	"(SELECT h.id FROM deliveries h WHERE h.lane_id = d.lane_id " +
-	"AND h.state = 'pending' ORDER BY h.change_id, h.id LIMIT 1) AS head, " +
+	"(SELECT h.id FROM deliveries h " +
+	"WHERE h.lane_id = d.lane_id AND h.state = 'pending' ORDER BY h.change_id, h.id LIMIT 1) AS head, " +
 	"(SELECT m.id FROM deliveries m WHERE m.moved_to = d.lane_id LIMIT 1) AS straggler " +
 	"FROM deliveries d JOIN lanes l ON l.id = d.lane_id JOIN receivers r ON r.id = l.receiver_id " +
 	"LEFT JOIN agent_events e ON e.id = d.event_id WHERE d.id = ?"

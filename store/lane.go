@@ -94,15 +94,15 @@ func addToLanes(tx *sqldb.Tx, additions []laneAddition) error {
 // head, which may be another one now, is really due.
 func adjustLane(tx *sqldb.Tx, lane int64, by int, now int64) error {
 	return tx.Exec("UPDATE lanes SET pending = pending + ?, due_at = CASE "+
-		"WHEN lease_until > ? THEN due_at WHEN pending + ? <= 0 THEN NULL WHEN due_at < ? THEN due_at "+
-		"ELSE ? END WHERE id = ?",
+		"WHEN lease_until > ? THEN due_at WHEN pending + ? <= 0 THEN NULL "+
+		"WHEN due_at < ? THEN due_at ELSE ? END WHERE id = ?",
 		by, now, by, now, now, lane)
 }
 
 const (
 	// headOfLaneSQL is the rest of a subselect on deliveries d: the first that is pending in a lane.
-	headOfLaneSQL = "FROM deliveries d WHERE d.lane_id = lanes.id " +
-		"AND d.state = 'pending' ORDER BY d.change_id, d.id LIMIT 1"
+	headOfLaneSQL = "FROM deliveries d " +
+		"WHERE d.lane_id = lanes.id AND d.state = 'pending' ORDER BY d.change_id, d.id LIMIT 1"
 	// setReleasedSQL ends the lease of a lane: it is due when its head is.
 	setReleasedSQL = "lease_until = NULL, delivery_id = NULL, due_at = (SELECT d.due_at " + headOfLaneSQL + ")"
 	// setLeasedSQL leases a lane; its two parameters are both the end of the lease.

@@ -271,8 +271,8 @@ func (r *result) attempt() attemptRow {
 func recordAttempt(tx *sqldb.Tx, d webhook.Delivery, o webhook.Outcome) error {
 	id, err := sqldb.Value[int64](tx,
 		"INSERT INTO attempts (delivery_id, number, started_at, duration, status, error, excerpt, verdict, "+
-			"signature, traceparent, url, method) SELECT id, ?, ?, ?, ?, ?, ?, ?, ?, ?, CASE WHEN url = ? "+
-			"AND method = ? THEN '' ELSE ? END, "+
+			"signature, traceparent, url, method) SELECT id, ?, ?, ?, ?, ?, ?, ?, ?, ?, "+
+			"CASE WHEN url = ? AND method = ? THEN '' ELSE ? END, "+
 			"CASE WHEN url = ? AND method = ? THEN '' ELSE ? END FROM deliveries WHERE id = ? RETURNING id", d.Attempt,
 		o.StartedAt.UnixMilli(), o.Duration.Microseconds(), o.Status, o.Error, o.Excerpt, o.Verdict, o.Signature,
 		d.Traceparent, d.URL, d.Method, d.URL, d.URL, d.Method, d.Method, d.ID)

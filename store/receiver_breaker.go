@@ -63,8 +63,8 @@ func (s *Store) beginProbes(tx *sqldb.Tx, due []dueLane, heads []headRow) error 
 		if !l.open() || !slices.ContainsFunc(heads, func(h headRow) bool { return h.LaneID == l.ID }) {
 			continue
 		}
-		err := tx.Exec("UPDATE receivers SET probe = ?, waits = (SELECT lease_until FROM lanes "+
-			"WHERE id = ?) WHERE id = ?",
+		err := tx.Exec("UPDATE receivers SET probe = ?, waits = "+
+			"(SELECT lease_until FROM lanes WHERE id = ?) WHERE id = ?",
 			l.ID, l.ID, l.ReceiverID)
 		if err == nil {
 			err = tx.Exec("UPDATE lanes SET probed_at = ? WHERE id = ?", s.now(), l.ID)

@@ -30,8 +30,8 @@ type Backlog struct {
 const backlogSQL = receiversSQL + `
 SELECT v.failures >= @open OR coalesce(v.waits, 0) > @now AS waiting,
 	CAST(sum((SELECT count(*) FROM lanes x WHERE x.receiver_id = r.id AND x.due_at <= @now)) AS BIGINT) AS lanes,
-	min((SELECT x.due_at FROM lanes x WHERE x.receiver_id = r.id
-		AND x.due_at <= @now ORDER BY x.due_at LIMIT 1)) AS since
+	min((SELECT x.due_at FROM lanes x
+		WHERE x.receiver_id = r.id AND x.due_at <= @now ORDER BY x.due_at LIMIT 1)) AS since
 FROM r JOIN receivers v ON v.id = r.id GROUP BY 1`
 
 // countsSQL counts the entries of three partial indexes that have no other rows.
