@@ -35,7 +35,7 @@ type applicationRow struct {
 func (applicationRow) TableName() string { return "applications" }
 
 func (r applicationRow) model() gen.Application {
-	return gen.Application{ID: r.ID, Name: r.Name, Access: r.Access, CreatedAt: wire(r.CreatedAt)}
+	return gen.Application{ID: r.ID, Name: r.Name, Access: r.Access, CreatedAt: apiTime(r.CreatedAt)}
 }
 
 // setSecret keeps a keyed hash of a secret, by which hasSecret recognizes it.
@@ -125,7 +125,9 @@ func (s *Store) newApplication(name string, access gen.AccessLevel) applicationR
 }
 
 func (r applicationRow) withSecret(secret string) gen.ApplicationSecret {
-	return gen.ApplicationSecret{ID: r.ID, Secret: secret, Name: r.Name, Access: r.Access, CreatedAt: wire(r.CreatedAt)}
+	return gen.ApplicationSecret{
+		ID: r.ID, Secret: secret, Name: r.Name, Access: r.Access, CreatedAt: apiTime(r.CreatedAt),
+	}
 }
 
 // DeleteApplication deletes a client's application and its tokens.

@@ -112,9 +112,9 @@ func (d *downtimes) succeeded() {
 	d.open.Store(int32(len(d.all))) //nolint:gosec // a handful
 }
 
-// read takes the result of a transaction that reads. Failed statements are noted one by one by the statement log, a
+// noteRead takes the result of a transaction that reads. Failed statements are noted one by one by the statement log, a
 // failed BEGIN is noted here.
-func (d *downtimes) read(ctx context.Context, err error) {
+func (d *downtimes) noteRead(ctx context.Context, err error) {
 	cause := causeOf(err)
 	if cause == nil || ctx.Err() != nil {
 		return
@@ -153,8 +153,8 @@ func commonCause(err error) string {
 	return err.Error()
 }
 
-// of wraps a log of statements so that failed reads are noted, too.
-func (d *downtimes) of(l logger.Interface) logger.Interface { return &readLog{l, d} }
+// observe wraps a log of statements so that failed reads are noted, too.
+func (d *downtimes) observe(l logger.Interface) logger.Interface { return &readLog{l, d} }
 
 type readLog struct {
 	logger.Interface

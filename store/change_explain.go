@@ -159,7 +159,7 @@ func (r *repeatCounter) of(c changeRow) *gen.Repeated {
 	if c.RepeatedAt == nil {
 		return nil
 	}
-	return &gen.Repeated{Times: c.Repeated + unwritten.times, LastAt: wire(*c.RepeatedAt)}
+	return &gen.Repeated{Times: c.Repeated + unwritten.times, LastAt: apiTime(*c.RepeatedAt)}
 }
 
 func (r *repeatCounter) snapshot() map[int64]repeat {

@@ -15,8 +15,8 @@ import (
 func (r changeRow) model() gen.StatusChange {
 	return gen.StatusChange{
 		Sequence: r.ID, AgentType: r.Kind, AgentID: r.AgentID, Name: r.Name, OldStatus: r.OldStatus,
-		AgentStatus: r.NewStatus, EventSource: r.EventSource, ChangedAt: wire(r.ChangedAt),
-		CreatedAt: wire(r.CreatedAt),
+		AgentStatus: r.NewStatus, EventSource: r.EventSource, ChangedAt: apiTime(r.ChangedAt),
+		CreatedAt: apiTime(r.CreatedAt),
 	}
 }
 

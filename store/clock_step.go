@@ -36,8 +36,8 @@ func (w *clockWatch) use(now int64) int64 {
 	return now
 }
 
-// look returns how far the clock was put back since the last time. A small difference is none.
-func (w *clockWatch) look(now int64) int64 {
+// steppedBack returns how far the clock was put back since the last time. A small difference is none.
+func (w *clockWatch) steppedBack(now int64) int64 {
 	back := w.latest.Load() - now
 	if back <= postgres.ClockJitter.Milliseconds() {
 		return 0
@@ -49,7 +49,7 @@ func (w *clockWatch) look(now int64) int64 {
 // watchClock looks whether the clock was put back since the last time, and writes down how late it is.
 func (s *Store) watchClock(ctx context.Context) error {
 	now, w := s.now(), &s.clock
-	if w.back += w.look(now); w.back > 0 {
+	if w.back += w.steppedBack(now); w.back > 0 {
 		err := s.takeOffStep(ctx)
 		if err == nil {
 			w.written = now

@@ -21,11 +21,11 @@ func (r deliveryRow) model(last *attemptRow) gen.Delivery {
 	d := gen.Delivery{
 		ID: r.ID, State: gen.DeliveryState(r.State), AgentType: r.Kind, AgentID: r.AgentID, EventID: r.EventID,
 		EventType: eventType(r.NewStatus), Sequence: r.ChangeID, WebhookID: r.WebhookID, Method: r.Method, URL: r.URL,
-		Attempts: r.Attempts, Replays: r.Replays, CreatedAt: wire(r.CreatedAt), ChangedAt: wire(r.ChangedAt),
-		ExpiresAt: wire(r.ExpiresAt), FinishedAt: wireOf(r.FinishedAt),
+		Attempts: r.Attempts, Replays: r.Replays, CreatedAt: apiTime(r.CreatedAt), ChangedAt: apiTime(r.ChangedAt),
+		ExpiresAt: apiTime(r.ExpiresAt), FinishedAt: apiTimeOrNil(r.FinishedAt),
 	}
 	if r.State == statePending {
-		d.NextAttemptAt = wireOf(&r.DueAt)
+		d.NextAttemptAt = apiTimeOrNil(&r.DueAt)
 	}
 	if last != nil {
 		a := last.model()
@@ -55,14 +55,14 @@ func (r deliveryRow) reason(last *attemptRow) string {
 	return ""
 }
 
-// wire is a row's time as the API says it.
-func wire(ms int64) gen.Time { return gen.Time{Time: millis(ms)} }
+// apiTime is a row's time as the API says it.
+func apiTime(ms int64) gen.Time { return gen.Time{Time: millis(ms)} }
 
-func wireOf(ms *int64) *gen.Time {
+func apiTimeOrNil(ms *int64) *gen.Time {
 	if ms == nil {
 		return nil
 	}
-	t := wire(*ms)
+	t := apiTime(*ms)
 	return &t
 }
 
@@ -227,9 +227,11 @@ func (r waitRow) waiting(now int64) gen.Waiting {
 	leased := r.LeaseUntil != nil && *r.LeaseUntil > now
 	switch {
 	case r.State == stateParked && r.Reason == nil:
-		return gen.Waiting{Reason: "its event was disabled and is gone; it will fail", Until: wireOf(&r.ExpiresAt)}
+		return gen.Waiting{
+			Reason: "its event was disabled and is gone; it will fail", Until: apiTimeOrNil(&r.ExpiresAt),
+		}
 	case r.State == stateParked:
-		return gen.Waiting{Reason: "its event is disabled: " + *r.Reason, Until: wireOf(&r.ExpiresAt)}
+		return gen.Waiting{Reason: "its event is disabled: " + *r.Reason, Until: apiTimeOrNil(&r.ExpiresAt)}
 	case leased && r.InFlight != nil && *r.InFlight == r.ID:
 		return gen.Waiting{Reason: "it is under way"}
 	case r.Straggler != nil && *r.Straggler != r.ID:
@@ -250,13 +252,13 @@ func (r waitRow) waitingFirst(now int64) gen.Waiting {
 	switch {
 	case receiver && r.Failures >= webhook.Failures && !equalInt64(r.Waits, r.PausedUntil):
 		return gen.Waiting{
-			Reason: "the receiver has failed too often in a row and is tried again then", Until: wireOf(r.Waits),
+			Reason: "the receiver has failed too often in a row and is tried again then", Until: apiTimeOrNil(r.Waits),
 		}
 	case receiver:
-		return gen.Waiting{Reason: "the receiver has asked for a pause (429)", Until: wireOf(r.Waits)}
+		return gen.Waiting{Reason: "the receiver has asked for a pause (429)", Until: apiTimeOrNil(r.Waits)}
 	case r.DueAt > now:
 		return gen.Waiting{
-			Reason: "the attempt before has failed, and the next one is due then", Until: wireOf(&r.DueAt),
+			Reason: "the attempt before has failed, and the next one is due then", Until: apiTimeOrNil(&r.DueAt),
 		}
 	}
 	return gen.Waiting{Reason: "it is due, and is sent as soon as there is room"}
@@ -265,7 +267,7 @@ func (r waitRow) waitingFirst(now int64) gen.Waiting {
 // snapshot runs a function that reads more than once in one moment of the database.
 func (s *Store) snapshot(ctx context.Context, fn func(tx *sqldb.ReadTx) error) error {
 	err := sqldb.Snapshot(ctx, s.reader, fn)
-	s.downtimes.read(ctx, err)
+	s.downtimes.noteRead(ctx, err)
 	return publicError(err)
 }
 
@@ -292,7 +294,7 @@ var attemptsSQL = "SELECT " + sqldb.Columns[attemptRow]() + " FROM attempts WHER
 
 func (r attemptRow) model() gen.Attempt {
 	return gen.Attempt{
-		Number: r.Number, StartedAt: wire(r.StartedAt), DurationMs: float64(r.Duration) / 1000, Status: r.Status,
+		Number: r.Number, StartedAt: apiTime(r.StartedAt), DurationMs: float64(r.Duration) / 1000, Status: r.Status,
 		Verdict: r.Verdict, Error: r.Error, Answer: r.Excerpt, Method: r.Method, URL: r.URL,
 		Traceparent: r.Traceparent,
 	}

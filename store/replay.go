@@ -57,9 +57,9 @@ func (r replayRow) model() gen.Replay {
 		ID: r.ID, State: replayWorking, Total: r.Total, Done: r.Redelivered, Redelivered: r.Redelivered,
 		Filter: gen.ReplayFilter{
 			State: gen.ReplayFilterState(r.State), AgentType: r.Kind, AgentID: r.AgentID, EventID: r.EventID,
-			Since: wireOf(r.Since), Until: wireOf(r.Until),
+			Since: apiTimeOrNil(r.Since), Until: apiTimeOrNil(r.Until),
 		},
-		CreatedAt: wire(r.CreatedAt), FinishedAt: wireOf(r.FinishedAt),
+		CreatedAt: apiTime(r.CreatedAt), FinishedAt: apiTimeOrNil(r.FinishedAt),
 	}
 	if r.FinishedAt != nil {
 		m.State, m.Done, m.Skipped = replayFinished, r.Total, r.Total-r.Redelivered

@@ -152,7 +152,7 @@ func (t prunableTable) prune(ctx context.Context, s *Store, last *int64) error {
 			*last)
 		gone, all := firstBatch(gone)
 		if err == nil {
-			err = t.removeIn(ctx, s, gone)
+			err = t.removeAll(ctx, s, gone)
 		}
 		if all && err == nil {
 			*last = p.end
@@ -166,7 +166,7 @@ func (t prunableTable) prune(ctx context.Context, s *Store, last *int64) error {
 			gone, err = t.find(ctx, s, p, "t.id IN @from AND "+t.condition, sqldb.Padded(ids))
 		}
 		if err == nil {
-			err = t.removeIn(ctx, s, gone)
+			err = t.removeAll(ctx, s, gone)
 		}
 	}
 	return err
@@ -182,7 +182,7 @@ func (t prunableTable) find(
 	return found, err
 }
 
-func (t prunableTable) removeIn(ctx context.Context, s *Store, gone []prunableRow) error {
+func (t prunableTable) removeAll(ctx context.Context, s *Store, gone []prunableRow) error {
 	if len(gone) == 0 {
 		return nil
 	}

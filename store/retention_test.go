@@ -236,6 +236,7 @@ func TestRetentionEndsThoughTheFileCannotShrink(t *testing.T) {
 	if n := f.count("PRAGMA freelist_count"); n < 1000 {
 		t.Fatalf("only %d pages are free", n)
 	}
+	f.Logged()
 	if n := strings.Count(log.String(), "auto_vacuum"); n != 1 {
 		t.Errorf("it says so %d times:\n%s", n, log.String())
 	}

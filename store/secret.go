@@ -99,7 +99,7 @@ func (k clientSecrets) model(now int64) gen.Secret {
 	list := k.signers(now)
 	m := gen.Secret{Secret: k.Secret, SigningSecrets: each(list, signer.model)}
 	if len(list) > 1 {
-		m.Previous, m.PreviousUntil = list[1].Secret, wireOf(&list[1].Until)
+		m.Previous, m.PreviousUntil = list[1].Secret, apiTimeOrNil(&list[1].Until)
 	}
 	return m
 }
@@ -107,7 +107,7 @@ func (k clientSecrets) model(now int64) gen.Secret {
 func (s signer) model() gen.SigningSecret {
 	m := gen.SigningSecret{Secret: s.Secret}
 	if s.Until > 0 {
-		m.Until = wireOf(&s.Until)
+		m.Until = apiTimeOrNil(&s.Until)
 	}
 	return m
 }

@@ -134,7 +134,7 @@ func (s *Store) openAs(ctx context.Context) (err error) {
 	if err := s.engine.open(ctx, s); err != nil {
 		return errors.Join(fmt.Errorf("open %s: %w", Redacted(s.URL), err), s.Close())
 	}
-	s.reader.Logger = s.downtimes.of(s.reader.Logger)
+	s.reader.Logger = s.downtimes.observe(s.reader.Logger)
 	s.settings, s.results = batcher(s, s.setBatch), batcher(s, s.recordBatch)
 	return nil
 }
