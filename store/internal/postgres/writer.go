@@ -30,7 +30,7 @@ func NewWriter(db *gorm.DB, clock *Clock, fails func(error) error) *Writer {
 // DB implements sqldb.Writer.
 func (w *Writer) DB() *gorm.DB { return w.db }
 
-// Close implements sqldb.Writer.
+// Close implements sqldb.Writer. The connections belong to who has opened them.
 func (w *Writer) Close() error { return nil }
 
 // Do implements sqldb.Writer.
