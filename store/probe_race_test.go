@@ -9,8 +9,8 @@ import (
 	"github.com/agentevents/agentevents/store/pgtest"
 )
 
-// A claim that has found a receiver's breaker open begins no probe there if another process closes the breaker before the
-// claim has its lane: as a probe, that lane would have all others of the receiver wait until the end of its lease.
+// A claim that has found a receiver's breaker open begins no probe there if another process closes the breaker before
+// the claim has its lane: as a probe, that lane would have all others of the receiver wait until the end of its lease.
 func TestBreakerIsClosedDuringAClaim(t *testing.T) {
 	pgtest.PostgresOnly(t, "one process serves a file, by one writer")
 	f := open(t)
@@ -36,7 +36,8 @@ func TestBreakerIsClosedDuringAClaim(t *testing.T) {
 	if !closed {
 		t.Fatal("the claim has locked no lanes")
 	}
-	if n := f.count("SELECT count(*) FROM receivers WHERE failures > 0 OR probe IS NOT NULL OR waits IS NOT NULL"); n != 0 {
+	waiting := f.count("SELECT count(*) FROM receivers WHERE failures > 0 OR probe IS NOT NULL OR waits IS NOT NULL")
+	if waiting != 0 {
 		t.Error("the receiver waits, although its breaker is closed")
 	}
 	if claimed := append(early, f.claim()...); len(claimed) != 2 {

@@ -14,8 +14,8 @@ import (
 // maxAttempts is how often a transaction is begun that was rolled back because others were in its way.
 const maxAttempts = 5
 
-// Writer implements sqldb.Writer by a transaction for each unit of work. Many run side by side and share the server's fsync;
-// the second at a row waits for the first.
+// Writer implements sqldb.Writer by a transaction for each unit of work. Many run side by side and share the server's
+// fsync; the second at a row waits for the first.
 type Writer struct {
 	db    *gorm.DB
 	clock *Clock                // nil when times come from elsewhere
@@ -86,7 +86,8 @@ func (w *Writer) attempt(ctx context.Context, work sqldb.Work) (tx *sqldb.Tx, er
 	return tx, err
 }
 
-// commit returns an error that does not say again when nothing has answered: whether the commit was carried out is not known.
+// commit returns an error that does not say again when nothing has answered: whether the commit was carried out is not
+// known.
 func (w *Writer) commit(tx *gorm.DB) error {
 	err := tx.Commit().Error
 	if err != nil && !IsRetryable(err) && !refused(err) {

@@ -9,8 +9,8 @@ import (
 const (
 	// maxBatch is how many tasks a transaction takes.
 	maxBatch = 256
-	// maxTries is how often a task is tried together with others before it is contended: mostly, what it needs is locked for
-	// no longer than another transaction takes.
+	// maxTries is how often a task is tried together with others before it is contended: mostly, what it needs is
+	// locked for no longer than another transaction takes.
 	maxTries = 3
 )
 
@@ -26,9 +26,9 @@ type Task interface {
 }
 
 // Batcher does in one transaction what is asked for at the same time, with as many statements for all tasks as it would
-// take for one. What is asked for while it is at work waits for the next transaction. A task that needs a row that another
-// transaction has locked for long is contended: it and those of its key are done apart from the others, so that these do
-// not wait for it.
+// take for one. What is asked for while it is at work waits for the next transaction. A task that needs a row that
+// another transaction has locked for long is contended: it and those of its key are done apart from the others, so that
+// these do not wait for it.
 type Batcher[T Task] struct {
 	BatcherOptions[T]
 
@@ -42,8 +42,8 @@ type Batcher[T Task] struct {
 // BatcherOptions are what a Batcher is made of.
 type BatcherOptions[T Task] struct {
 	Writer Writer
-	// Work does tasks and has each know what came of it, but for the End. Unless it waits, it leaves out those that need rows
-	// which others have locked, and returns them.
+	// Work does tasks and has each know what came of it, but for the End. Unless it waits, it leaves out those that
+	// need rows which others have locked, and returns them.
 	Work func(tx *Tx, tasks []T, wait bool) (locked []T, err error)
 	// Outcome makes what the writer returns what the callers get. It must not block.
 	Outcome func(ctx context.Context, err error) error
@@ -108,8 +108,8 @@ func (b *Batcher[T]) submit() {
 	})
 }
 
-// transact has a transaction do the tasks of calls, which it takes when it begins but for those whose callers have gone.
-// then gets the calls that are to be tried again. It must not block.
+// transact has a transaction do the tasks of calls, which it takes when it begins but for those whose callers have
+// gone. then gets the calls that are to be tried again. It must not block.
 func (b *Batcher[T]) transact(take func() []*call[T], wait bool, then func(left []*call[T])) {
 	var batch []*call[T]
 	var locked []T
@@ -165,8 +165,8 @@ func (b *Batcher[T]) work(tx *Tx, batch []*call[T], wait bool) (locked []T, err 
 	return b.Work(tx, tasks, wait)
 }
 
-// finish ends the calls of a transaction and returns those that are to be tried again: what they need is locked, or they
-// have failed together, and unless they were contended none takes others with it.
+// finish ends the calls of a transaction and returns those that are to be tried again: what they need is locked, or
+// they have failed together, and unless they were contended none takes others with it.
 func (b *Batcher[T]) finish(tx *Tx, batch []*call[T], locked []T, err error, contended bool) (left []*call[T]) {
 	if len(batch) == 0 {
 		return nil
