@@ -9,8 +9,8 @@ import (
 const (
 	// maxBatch is how many tasks a transaction takes.
 	maxBatch = 256
-	// maxTries is how often a task is tried together with others before it is contended: mostly, what it needs is locked for
-	// no longer than another transaction takes.
+	// maxTries is how often a task is tried together with others before it is contended: mostly, what it needs is
+	// locked for no longer than another transaction takes.
 	maxTries = 3
 )
 
@@ -26,9 +26,9 @@ type Task interface {
 }
 
 // Batcher does in one transaction what is asked for at the same time, with as many statements for all tasks as it would
-// take for one. What is asked for while it is at work waits for the next transaction. A task that needs a row that another
-// transaction has locked for long is contended: it and those of its key are done apart from the others, so that these do
-// not wait for it.
+// take for one. What is asked for while it is at work waits for the next transaction. A task that needs a row that
+// another transaction has locked for long is contended: it and those of its key are done apart from the others, so that
+// these do not wait for it.
 type Batcher[T Task] struct {
 	BatcherOptions[T]
 
@@ -42,8 +42,8 @@ type Batcher[T Task] struct {
 // BatcherOptions are what a Batcher is made of.
 type BatcherOptions[T Task] struct {
 	Writer Writer
-	// Work does tasks and has each know what came of it, but for the End. Unless it waits, it leaves out those that need rows
-	// which others have locked, and returns them.
+	// Work does tasks and has each know what came of it, but for the End. Unless it waits, it leaves out those that
+	// need rows which others have locked, and returns them.
 	Work func(tx *Tx, tasks []T, wait bool) (locked []T, err error)
 	// Outcome makes what the writer returns what the callers get. It must not block.
 	Outcome func(ctx context.Context, err error) error

@@ -360,7 +360,8 @@ func TestContendedTasks(t *testing.T) {
 	})
 }
 
-// There are no more transactions with contended tasks than there may be. What has ended is not done when it is their turn.
+// There are no more transactions with contended tasks than there may be. What has ended is not done when it is their
+// turn.
 func TestContendedTasksWaitForATurn(t *testing.T) {
 	inBubble(t, func(b *batch) {
 		b.work = func(_ *sqldb.Tx, j *job) (locked, failed bool) { return false, true }

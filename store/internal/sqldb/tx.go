@@ -15,8 +15,8 @@ type Querier interface {
 	Dialect() Dialect
 	// GORM is the same for GORM's own queries.
 	GORM() *gorm.DB
-	// ForUpdate is the end of a query that locks the rows that it finds, if it is of a transaction that writes and others
-	// write beside it. Unless it waits, it does not find rows that another transaction has locked.
+	// ForUpdate is the end of a query that locks the rows that it finds, if it is of a transaction that writes and
+	// others write beside it. Unless it waits, it does not find rows that another transaction has locked.
 	ForUpdate(wait bool) string
 }
 
@@ -123,8 +123,8 @@ type Queuer interface {
 	Fetch(ctx context.Context, text string, values []any, read func(Rows) error) error
 }
 
-// OnEnd has fn called with what became of the transaction: nil when it is committed. Others wait meanwhile, so fn must not
-// block.
+// OnEnd has fn called with what became of the transaction: nil when it is committed. Others wait meanwhile, so fn must
+// not block.
 func (t *Tx) OnEnd(fn func(error)) { t.ends = append(t.ends, fn) }
 
 // OnCommit is OnEnd for a transaction that is committed.

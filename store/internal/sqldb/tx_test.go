@@ -79,7 +79,8 @@ func TestStatementsInOrder(t *testing.T) {
 	db.do(func(tx *sqldb.Tx) error {
 		errs := []error{
 			tx.Queue("UPDATE things SET amount = 1"), tx.Exec("UPDATE things SET amount = amount * 10 + 2"),
-			tx.Queue("UPDATE things SET amount = amount * 10 + 3"), tx.Queue("UPDATE things SET amount = amount * 10 + 4"),
+			tx.Queue("UPDATE things SET amount = amount * 10 + 3"),
+			tx.Queue("UPDATE things SET amount = amount * 10 + 4"),
 		}
 		n, err := sqldb.Value[int64](tx, "SELECT amount FROM things")
 		if n != 1234 {

@@ -197,7 +197,8 @@ func TestWriteReturnsAfterItsCommit(t *testing.T) {
 				t.Error(err)
 			}
 			var n int
-			if err := w.file.Reader().Raw("SELECT count(*) FROM things WHERE id = ?", fmt.Sprint(i)).Scan(&n).Error; err != nil || n != 1 {
+			err := w.file.Reader().Raw("SELECT count(*) FROM things WHERE id = ?", fmt.Sprint(i)).Scan(&n).Error
+			if err != nil || n != 1 {
 				t.Errorf("another connection sees %d rows of write %d (%v)", n, i, err)
 			}
 		})
@@ -225,7 +226,8 @@ func TestWriteThatFailsTakesNothingWithIt(t *testing.T) {
 			results := w.together(put("a"), func(tx *sqldb.Tx) error {
 				return errors.Join(put("b")(tx), fn(tx))
 			}, put("c"), func(tx *sqldb.Tx) error { return errors.Join(put("d")(tx), fn(tx)) })
-			if results[0] != nil || results[2] != nil || results[1] == nil || !strings.Contains(results[3].Error(), "no") {
+			if results[0] != nil || results[2] != nil || results[1] == nil ||
+				!strings.Contains(results[3].Error(), "no") {
 				t.Errorf("results are %v, want the second's and the fourth's own errors", results)
 			}
 			if n := w.commits.Load(); n != 1 {
@@ -285,7 +287,7 @@ func TestCommitThatFailsTakesAll(t *testing.T) {
 			return func(tx *sqldb.Tx) error { return tx.Exec("ROLLBACK") }
 		}},
 		"and an error": {ended: true, bad: func(*watched) func(*sqldb.Tx) error {
-			return func(tx *sqldb.Tx) error { tx.Exec("ROLLBACK"); return ErrClosed }
+			return func(tx *sqldb.Tx) error { return errors.Join(tx.Exec("ROLLBACK"), ErrClosed) }
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
