@@ -15,7 +15,7 @@ const (
 	green = "32"
 )
 
-// printer tells the story.
+// printer prints the story.
 type printer struct {
 	w      io.Writer
 	colour bool

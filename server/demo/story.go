@@ -49,7 +49,7 @@ func (s *story) play(ctx context.Context) error {
 }
 
 func (s *story) access() {
-	s.step("The PBX gets a token. It is an operator, who may do everything; the server was started with its secret.")
+	s.step("The PBX gets a token. It is an operator and may do everything; the server was started with its secret.")
 	s.token("OPERATOR", lab.OperatorID, lab.OperatorSecret)
 
 	s.step("The PBX makes its client 12 known.")

@@ -20,13 +20,13 @@ func IsTerminal(f *os.File) bool {
 type Progress struct {
 	Out      io.Writer
 	Terminal bool          // of Out, see IsTerminal
-	Every    time.Duration // how far lines that stay are apart at least
+	Every    time.Duration // the least time between lines that stay
 
 	mu    sync.Mutex
 	shown time.Time
 }
 
-// rewrite begins a line anew on a terminal.
+// rewrite clears the line on a terminal.
 const rewrite = "\r\x1b[K"
 
 // Show shows a state, unless one was shown shortly before.

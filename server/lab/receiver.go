@@ -32,7 +32,7 @@ type Receiver struct {
 	URL    string
 	Number int // which of the record's receivers it is
 
-	// Peer finds out who has made a connection; nil means that it does not matter. It must not wait. See Arrival.Peer.
+	// Peer returns what Arrival.Peer is for the requests of a connection; nil means nil. It must not wait.
 	Peer atomic.Pointer[func(net.Conn) any]
 
 	record *Record
