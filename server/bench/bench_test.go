@@ -19,7 +19,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if serveRelay(os.Args[1:], os.Stdin, os.Stdout) {
+	if serveRelay() {
 		return
 	}
 	os.Exit(m.Run())
@@ -60,7 +60,7 @@ func TestMedian(t *testing.T) {
 
 // arrival is a request for a change of an agent at a receiver, which was answered.
 func arrival(client string, of, sequence int64, id string, status int, at time.Time) *lab.Arrival {
-	path := change{client: client, agent: of}.path(0)
+	path := (&agent{client: client, id: of}).path(0)
 	body := fmt.Sprintf("agent_id=%d&agent_status=available", of)
 	return &lab.Arrival{
 		Key: lab.Key{Path: path, Sequence: sequence}, Method: http.MethodPost, Body: body, ID: id, Status: status,
@@ -77,7 +77,7 @@ func TestLatencyOf(t *testing.T) {
 		client         string
 		sequence, sent int64
 	}{{"a", 1, 0}, {"a", 2, 1}, {"b", 3, 1}, {"a", 4, 2}, {"a", 5, 1}} {
-		changes = append(changes, change{client: c.client, sequence: c.sequence, sent: at(c.sent)})
+		changes = append(changes, change{agent: &agent{client: c.client}, sequence: c.sequence, sent: at(c.sent)})
 	}
 	arrivals := []*lab.Arrival{
 		arrival("a", 1, 1, "w", 200, at(1)), arrival("a", 1, 4, "x", 200, at(2)), arrival("a", 1, 2, "y", 200, at(4)),
@@ -111,7 +111,8 @@ func TestCheck(t *testing.T) {
 			client = "b"
 		}
 		changes = append(changes, change{
-			client: client, agent: 1, status: gen.AgentStatusValueAvailable, sequence: sequence + 1,
+			agent:  &agent{client: client, id: 1, urls: make([]string, 1)},
+			status: gen.AgentStatusValueAvailable, sequence: sequence + 1,
 		})
 	}
 	in := func(second, sequence int64, id string, status int) *lab.Arrival {
@@ -131,7 +132,7 @@ func TestCheck(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := &bench{}
-			b.check("here", "a", changes, 1, c.arrivals)
+			b.check("here", "a", changes, c.arrivals)
 			said := strings.Join(b.wrong, "\n")
 			if c.want == "" && said != "" || !strings.Contains(said, c.want) {
 				t.Errorf("it finds %q, want %q", said, c.want)
@@ -218,17 +219,17 @@ func TestSequenceIn(t *testing.T) {
 // What cannot be measured is an error that says why, and nothing is left behind.
 func TestArguments(t *testing.T) {
 	for want, args := range map[string][]string{
-		`there is no workload "nap"`:     {"nap"},
-		`there is no engine "paper"`:     {"-engines", "paper"},
-		`there is no floor "cellar"`:     {"-floors", "raw,cellar"},
-		"two programs are called \"x\"":  {"-binary", "a/x,b/x"},
-		"must be above 0":                {"-rate", "0"},
-		"-colour":                        {"-colour"},
-		"/nonexistent":                   {"-engines", "sqlite", "-binary", "/nonexistent/agentevents", "backlog"},
-		"needs receivers that hang":      {"-hanging", "1000", "isolation"},
-		"needs a rate, and more rows":    {"-rows", "10", "soak"},
-		"needs agents and changes":       {"-agents", "0", "pending"},
-		"needs agents, receivers and ch": {"-receivers", "0", "burst"},
+		`there is no workload "nap"`:    {"nap"},
+		`there is no engine "paper"`:    {"-engines", "paper"},
+		`there is no floor "cellar"`:    {"-floors", "raw,cellar"},
+		"two programs are called \"x\"": {"-binary", "a/x,b/x"},
+		"-rate: must be above 0":        {"-rate", "0"},
+		"-agents: must be above 0":      {"-agents", "0", "burst"},
+		"-colour":                       {"-colour"},
+		"/nonexistent":                  {"-engines", "sqlite", "-binary", "/nonexistent/agentevents", "backlog"},
+		"needs at least 4 receivers":    {"-receivers", "3", "isolation"},
+		"needs at least 2 receivers":    {"-receivers", "1", "backlog"},
+		"needs more rows than agents":   {"-rows", "10", "soak"},
 	} {
 		t.Setenv("TMPDIR", t.TempDir())
 		err := run(t.Context(), args, io.Discard, io.Discard)
@@ -259,12 +260,12 @@ func TestShapes(t *testing.T) {
 
 // The receivers answer, hang until that is changed, and hand over what has arrived.
 func TestReceivers(t *testing.T) {
-	r, err := openReceivers(2, 0)
+	r, err := openReceivers(2)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer r.close()
-	r.hang("b")
+	r.answer("b", noAnswer)
 	answered := make(chan int)
 	go func() { answered <- ask(t, r.urls[1]+"/b/1/7", 4) }()
 	if status := ask(t, r.urls[0]+"/a/0/5", 3); status != http.StatusOK {

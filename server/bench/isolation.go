@@ -7,8 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/agentevents/agentevents/server/lab"
 )
 
@@ -20,7 +18,6 @@ const (
 )
 
 const (
-	freshReceivers = 50
 	// undetected is how long the program cannot know that receivers hang, and a little more: until the first attempts
 	// at them have failed.
 	undetected = 12 * time.Second
@@ -29,88 +26,66 @@ const (
 	rush = 2 * time.Second
 )
 
-// half is a half of a round of isolation.
+// half is a half of a round of isolation. It compares the latency at healthy receivers while all receivers answer with
+// that while three of ten hang until the attempt's timeout. Both halves have the same load, each with a new program on
+// the same store. Before, all receivers have shown that they are quick: that is the worst case, since each may have 32
+// requests at a time then. Some receivers more get their first request meanwhile.
 type half struct {
 	trial
-	when                 string // calm or hang
-	toHang, others, once []*agent
+	when         string   // calm or hang
+	first, later []*agent // whose receivers hang: one of each of them, and the others
+	others, once []*agent
 }
 
-// isolation compares the latency at healthy receivers while all receivers answer with that while some hang until the
-// attempt's timeout. The two halves of a round have the same load, each with a new program on the same store. Before,
-// all receivers have shown that they are quick: that is the worst case, since each may have 32 requests at a time then.
-// Some receivers more get their first request meanwhile.
-func isolation(ctx context.Context, b *bench, w workload) error {
-	if w.hanging >= w.receivers || w.hanging < 1 || w.agents < 1 || len(w.rates) == 0 {
-		return errors.New("needs receivers that hang and others, agents and a rate")
+func newIsolation(t trial) (story, error) {
+	n := len(t.urls)
+	hang, answer := n*3/10, n-max(1, n/20) // the numbers of the first receivers that answer, and that are fresh
+	if hang < 1 {
+		return nil, errors.New("needs at least 4 receivers")
 	}
-	w.count *= 2 // halves
-	return b.eachRound(ctx, w, w.receivers+freshReceivers, nil, func(t trial, n int) story {
-		return &half{
-			trial: t, when: []string{"calm", "hang"}[n%2],
-			toHang: agents(hanging, w.hanging*w.agents, 0, t.urls[:w.hanging]...),
-			others: agents(healthy, (w.receivers-w.hanging)*w.agents, w.hanging, t.urls[w.hanging:w.receivers]...),
-			once:   agents(fresh, freshReceivers, w.receivers, t.urls[w.receivers:]...),
-		}
-	})
+	toHang := agents(hanging, hang*t.agents, 0, 1, t.urls[:hang])
+	return &half{
+		trial: t, when: []string{"calm", "hang"}[t.variant], first: toHang[:hang], later: toHang[hang:],
+		others: agents(healthy, (answer-hang)*t.agents, hang, 1, t.urls[hang:answer]),
+		once:   agents(fresh, n-answer, answer, 1, t.urls[answer:]),
+	}, nil
 }
 
-func (x *half) clients() [][]*agent { return [][]*agent{x.toHang, x.others, x.once} }
+func (x *half) setup() setup {
+	return setup{clients: [][]*agent{slices.Concat(x.first, x.later), x.others, x.once}}
+}
 
-func (x *half) run(ctx context.Context, c *caller) (err error) {
-	if err := x.warm(ctx, c, x.toHang, x.others); err != nil {
+// run makes the changes: at a steady rate for most agents, and besides at the fresh receivers, and first at those that
+// hang.
+func (x *half) run(ctx context.Context, c *caller) error {
+	if err := x.warm(ctx, c, 2, slices.Concat(x.first, x.later), x.others); err != nil {
 		return err
 	}
 	x.say("%s: %s for %v", x.where, x.when, x.lasts)
 	if x.when == "hang" {
-		x.hang(hanging)
+		x.answer(hanging, noAnswer)
 	}
 	x.began = time.Now()
-	if x.changes, err = x.load(ctx, c); err != nil {
-		return err
-	}
-	for _, client := range []string{healthy, fresh} {
-		x.confirmed(ctx, client, count(x.changes, client), ignore)
-	}
+	err := x.play(ctx, ctx, c, []stream{
+		steadily(shuffled(slices.Concat(x.later, x.others)), x.rate(0), x.lasts),
+		{x.once, len(x.once), float64(len(x.once)) / x.lasts.Seconds()},
+		{x.first, len(x.first), float64(len(x.first)) / rush.Seconds()},
+	}, nothing)
+	x.delivered(ctx, healthy, fresh)
 	x.answer(hanging, http.StatusOK)
-	return nil
-}
-
-// load makes the changes: at a steady rate for most agents, and besides at the fresh receivers, and first at those that
-// hang.
-func (x *half) load(ctx context.Context, c *caller) ([]change, error) {
-	first, later := x.toHang[:x.hanging], x.toHang[x.hanging:]
-	parts := []struct {
-		agents []*agent
-		rate   float64
-		lasts  time.Duration
-	}{
-		{shuffled(slices.Concat(later, x.others)), x.rates[0], x.lasts},
-		{x.once, float64(len(x.once)) / x.lasts.Seconds(), x.lasts},
-		{first, float64(len(first)) / rush.Seconds(), rush},
-	}
-	made := make([][]change, len(parts))
-	group, ctx := errgroup.WithContext(ctx)
-	for i, p := range parts {
-		group.Go(func() (err error) {
-			made[i], err = c.toggleSteadily(ctx, ctx, p.agents, p.rate, p.lasts)
-			return err
-		})
-	}
-	err := group.Wait()
-	return slices.Concat(made...), err
+	return err
 }
 
 // report reports the half as a whole and in parts: in the beginning there is more to do in both halves.
 func (x *half) report(arrivals []*lab.Arrival) {
-	turn := x.began.Add(undetected)
-	x.measureLatency(arrivals, healthy, span{from: x.began}, "part=all", "when="+x.when)
-	x.measureLatency(arrivals, healthy, span{x.began, turn}, "part=undetected", "when="+x.when)
-	x.measureLatency(arrivals, healthy, span{from: turn}, "part=later", "when="+x.when)
-	x.measureLatency(arrivals, fresh, span{from: x.began}, "part=fresh", "when="+x.when)
+	turn, when := x.began.Add(undetected), "when="+x.when
+	x.measureLatency(arrivals, healthy, span{}, "part=all", when)
+	x.measureLatency(arrivals, healthy, span{to: turn}, "part=undetected", when)
+	x.measureLatency(arrivals, healthy, span{from: turn}, "part=later", when)
+	x.measureLatency(arrivals, fresh, span{}, "part=fresh", when)
 	together := value{float64(maxTogether(arrivals, hanging)), "requests-at-a-time"}
-	x.result(x.workload, count(x.changes, hanging), []value{together}, "part=hanging", "when="+x.when, x.label())
+	x.result(x.workload, deliveries(x.changes, hanging), []value{together}, "part=hanging", when, x.label)
 	for _, client := range []string{healthy, fresh} {
-		x.check(x.where, client, x.changes, 1, arrivals)
+		x.check(x.where, client, x.changes, arrivals)
 	}
 }

@@ -9,8 +9,6 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/agentevents/agentevents/server/lab"
 	"github.com/agentevents/agentevents/store/benchfill"
 )
@@ -23,8 +21,9 @@ const (
 	deleteWithin = time.Minute
 )
 
-// bath is a round of soak: changes come at a steady rate to a program that keeps few of them. In the first quarter of
-// the time it has room for them; after that it deletes rows all the time.
+// bath is a round of soak, which measures whether file, memory and latency stay the same: changes come at a steady rate
+// to a program that keeps few of them. In the first quarter of the time it has room for them; after that it deletes rows
+// all the time.
 type bath struct {
 	trial
 	busy    []*agent
@@ -38,64 +37,45 @@ type sample struct {
 	values []value
 }
 
-// soak measures whether file, memory and latency stay the same while old rows are deleted.
-func soak(ctx context.Context, b *bench, w workload) error {
-	if len(w.rates) == 0 || w.before() < w.agents {
-		return errors.New("needs a rate, and more rows than agents")
+func newSoak(t trial) (story, error) {
+	x := &bath{trial: t, busy: agents(soaked, t.agents, 0, 1, t.urls)}
+	if x.before() < t.agents {
+		return nil, errors.New("needs more rows than agents and than come in a quarter of the time")
 	}
-	variables := []string{withStats, fmt.Sprintf("AGENTEVENTS_KEEP_ROWS=%d", w.rows)}
-	return b.eachRound(ctx, w, w.receivers, variables, func(t trial, _ int) story {
-		return &bath{trial: t, busy: agents(soaked, w.agents, 0, t.urls...)}
-	})
+	return x, nil
 }
 
 // headroom is how long changes come before the program has to delete rows.
-func (w workload) headroom() time.Duration { return w.lasts / 4 }
+func (x *bath) headroom() time.Duration { return x.lasts / 4 }
 
 // before is how many changes there are when the soak begins.
-func (w workload) before() int { return w.rows - int(w.rates[0]*w.headroom().Seconds()) }
+func (x *bath) before() int { return x.rows - int(x.rate(0)*x.headroom().Seconds()) }
 
-func (x *bath) clients() [][]*agent { return [][]*agent{x.busy} }
-
-// fill makes the changes that there are when the soak begins.
-func (x *bath) fill(ctx context.Context, c *caller) error {
-	made := 0
-	for ; made < x.before(); made += len(x.busy) {
-		if _, err := c.toggleAll(ctx, x.busy); err != nil {
-			return err
-		}
+func (x *bath) setup() setup {
+	return setup{
+		clients: [][]*agent{x.busy}, env: []string{withStats, fmt.Sprintf("AGENTEVENTS_KEEP_ROWS=%d", x.rows)},
 	}
-	x.confirmed(ctx, soaked, made, ignore)
-	x.harvest(ctx)
-	return nil
 }
 
 // run has changes come, and takes samples meanwhile.
 func (x *bath) run(ctx context.Context, c *caller) error {
-	if err := x.fill(ctx, c); err != nil {
+	if err := x.warm(ctx, c, x.before()/len(x.busy)+1, x.busy); err != nil {
 		return err
 	}
 	x.say("%s: %v", x.where, x.lasts)
 	x.began = time.Now()
-	group, both := errgroup.WithContext(ctx)
-	group.Go(func() (err error) {
-		x.changes, err = c.toggleSteadily(both, both, shuffled(x.busy), x.rates[0], x.lasts)
-		return err
-	})
-	group.Go(func() error {
+	streams := []stream{steadily(shuffled(x.busy), x.rate(0), x.lasts)}
+	err := x.play(ctx, ctx, c, streams, func(ctx context.Context) ([]change, error) {
 		for time.Since(x.began) < x.lasts {
-			if err := x.take(both, c); err != nil {
-				return err
+			if err := x.take(ctx, c); err != nil {
+				return nil, err
 			}
-			sleep(both, sampleEvery)
+			sleep(ctx, sampleEvery)
 		}
-		return nil
+		return nil, nil
 	})
-	if err := group.Wait(); err != nil {
-		return err
-	}
-	x.confirmed(ctx, soaked, len(x.changes), ignore)
-	return nil
+	x.delivered(ctx, soaked)
+	return err
 }
 
 // take takes a sample, after a garbage collection of the program.
@@ -161,11 +141,11 @@ func (x *bath) report(arrivals []*lab.Arrival) {
 	}{{"headroom", span{x.began, first.from}}, {"first", first}, {"last", last}} {
 		times := latencyOf(x.changes, arrivals, soaked, part.span)
 		values := append(latencies(times), x.medians(part.span)...)
-		x.result(x.workload, len(times), values, "when="+part.when, x.label())
+		x.result(x.workload, len(times), values, "when="+part.when, x.label)
 	}
-	allowed := x.rows + int(x.rates[0]*deleteWithin.Seconds())
+	allowed := x.rows + int(x.rate(0)*deleteWithin.Seconds())
 	for _, s := range x.samples {
 		x.neverIf(s.rows > allowed, "%s: %d rows, allowed are %d", x.where, s.rows, allowed)
 	}
-	x.check(x.where, soaked, x.changes, 1, arrivals)
+	x.check(x.where, soaked, x.changes, arrivals)
 }

@@ -2,96 +2,66 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
-	"golang.org/x/sync/errgroup"
-
-	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/server/lab"
 )
 
 // concurrency is how many changes are under way at a time where they come as fast as they are taken.
 const concurrency = 32
 
-// contest has the same changes made to floors and to the program, in turn. The agents log in and out in turn, each in
-// the order of its changes.
+// contest is a round of burst, steady, shift or fanout: the same changes are made to the floors and to the program. The
+// agents log in and out in turn.
 type contest struct {
-	*bench
-	workload
-	*receivers
-	rate    float64 // 0 for as fast as changes are taken
-	changes int
-	where   string // the target and the round, for progress and faults
+	trial
+	busy []*agent
+	used usage
 }
 
-// warmUp is how many changes come before n that count, for every target: connections are open then, and the program has
-// what it keeps in memory.
-func warmUp(n int) int { return min(n/20, 1000) }
-
-// throughput is burst, steady, shift and fanout. In each round it measures every target once, at every rate.
-func throughput(ctx context.Context, b *bench, w workload) error {
-	if w.agents < 1 || w.receivers < 1 || (len(w.rates) == 0 && w.changes < 1) {
-		return errors.New("needs agents, receivers and changes")
-	}
-	r, err := openReceivers(w.receivers, 0)
-	if err != nil {
-		return err
-	}
-	defer r.close()
-	if w.agents == w.changes {
-		w.agents += warmUp(w.changes) // so that no agent changes twice
-	}
-	targets, err := b.targets(ctx, w, r.urls)
-	if err != nil {
-		return err
-	}
-	rates := w.rates
-	if len(rates) == 0 {
-		rates = []float64{0}
-	}
-	for round := range w.count {
-		for _, rate := range rates {
-			x := contest{bench: b, workload: w, receivers: r, rate: rate, changes: w.changes}
-			if rate > 0 {
-				x.changes = max(1, int(rate*w.lasts.Seconds()))
-			}
-			for _, t := range targets {
-				if err := x.round(ctx, t, round); err != nil {
-					return fmt.Errorf("%s: %w", t.label(), err)
-				}
-			}
-		}
-	}
-	return nil
+func newThroughput(t trial) (story, error) {
+	return &contest{trial: t, busy: agents(t.name, t.agents, 0, len(t.urls), t.urls)}, nil
 }
 
-// round measures a target once.
-func (x *contest) round(ctx context.Context, t target, round int) error {
-	parts := []string{t.label()}
-	if x.rate > 0 {
-		parts = []string{fmt.Sprintf("rate=%.0f", x.rate), t.label()}
+func (x *contest) setup() setup {
+	return setup{clients: [][]*agent{x.busy[:1]}, clones: x.agents, floors: true}
+}
+
+// run has some changes come before those that count: connections are open then, and the target has what it keeps in
+// memory.
+func (x *contest) run(ctx context.Context, c *caller) error {
+	n, rate := x.workload.changes, x.rate(x.variant)
+	if rate > 0 {
+		n = max(1, int(rate*x.lasts.Seconds()))
 	}
-	x.where = fmt.Sprintf("%s, round %d of %d, %s", x.name, round+1, x.count, t.label())
-	var changes []change
-	var used usage
-	err := t.serve(ctx, func(s *site) (err error) {
-		changes, used, err = x.measure(ctx, s)
+	before := min(n/20, 1000)
+	if err := x.send(ctx, c, stream{x.busy, before, rate}); err != nil {
 		return err
-	})
-	if err != nil {
-		return err
 	}
-	arrivals := x.harvest(ctx) // no request can arrive any more
-	if ctx.Err() != nil {
-		return ctx.Err()
+	x.harvest(ctx)
+	turn := before % len(x.busy)
+	next := stream{slices.Concat(x.busy[turn:], x.busy[:turn]), n, rate}
+	var err error
+	x.used, err = measureUsage(ctx, c, func() error { return x.send(ctx, c, next) })
+	return err
+}
+
+// send sends a stream, and waits until all its deliveries have arrived.
+func (x *contest) send(ctx context.Context, c *caller, s stream) (err error) {
+	x.changes, err = c.send(ctx, ctx, s)
+	x.delivered(ctx, x.name)
+	return err
+}
+
+func (x *contest) report(arrivals []*lab.Arrival) {
+	parts := []string{x.label}
+	if rate := x.rate(x.variant); rate > 0 {
+		parts = []string{fmt.Sprintf("rate=%.0f", rate), x.label}
 	}
-	x.check(x.where, x.name, changes, x.workload.receivers, arrivals)
-	times := latencyOf(changes, arrivals, x.name, span{})
+	times := latencyOf(x.changes, arrivals, x.name, span{})
 	x.result(x.workload, len(times), slices.Concat(
-		[]value{{rateOf(changes, arrivals), "deliveries/s"}}, latencies(times), used.values(len(times))), parts...)
-	return nil
+		[]value{{rateOf(x.changes, arrivals), "deliveries/s"}}, latencies(times), x.used.values(len(times))), parts...)
+	x.check(x.where, x.name, x.changes, arrivals)
 }
 
 // rateOf is how many deliveries arrived per second, from the first change to the last arrival.
@@ -101,58 +71,4 @@ func rateOf(changes []change, arrivals []*lab.Arrival) float64 {
 	}
 	first := slices.MinFunc(changes, func(a, b change) int { return a.sent.Compare(b.sent) }).sent
 	return float64(len(arrivals)) / arrivals[len(arrivals)-1].At.Sub(first).Seconds()
-}
-
-// measure has the changes made at a site, and reads what that took.
-func (x *contest) measure(ctx context.Context, s *site) (changes []change, used usage, err error) {
-	calls, err := x.calls(s)
-	if err != nil {
-		return nil, used, err
-	}
-	first := warmUp(x.changes)
-	if _, err := x.send(ctx, s, calls[:first]); err != nil {
-		return nil, used, err
-	}
-	x.harvest(ctx)
-	used, err = measureUsage(ctx, s.pid, s.database, func() (err error) {
-		changes, err = x.send(ctx, s, calls[first:])
-		return err
-	})
-	return changes, used, err
-}
-
-// send sends calls, and waits until all their deliveries have arrived.
-func (x *contest) send(ctx context.Context, s *site, calls []call) (changes []change, err error) {
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() (err error) {
-		l := load{addr: s.addr, connections: concurrency, rate: x.rate, calls: calls}
-		changes, err = l.send(ctx, ctx)
-		return err
-	})
-	group.Go(func() error {
-		all := len(calls) * x.workload.receivers
-		x.confirmed(ctx, x.name, all, func(n int) { x.show("%s: %d of %d", x.where, n, all) })
-		return nil
-	})
-	err = group.Wait()
-	return changes, err
-}
-
-// calls are the requests that make the changes at a site, those of the warm-up first.
-func (x *contest) calls(s *site) (all []call, err error) {
-	for i := range warmUp(x.changes) + x.changes {
-		c := change{client: x.name, agent: int64(i%x.agents + 1), status: gen.AgentStatusValueAvailable}
-		if i/x.agents%2 == 1 {
-			c.status = gen.AgentStatusValueLoggedOut
-		}
-		if s.receiver != "" {
-			c.sequence = int64(i + 1)
-		}
-		one, err := s.call(c)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, one)
-	}
-	return all, nil
 }

@@ -218,8 +218,8 @@ func (r *Record) Arrivals() []Arrival {
 	return all
 }
 
-// Take returns all that has arrived, and forgets it and what was expected. While a request has not ended it does neither,
-// and says so.
+// Take returns all that has arrived, and forgets it and what was expected. While a request has not ended it does
+// neither, and says so.
 func (r *Record) Take() (all []*Arrival, ended bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
