@@ -32,76 +32,67 @@ const (
 // outage is a round of backlog: the receiver of a client goes down while changes pile up for it, and comes back. Agents
 // of two more clients change at a rate meanwhile.
 type outage struct {
-	trial
-	affected []*agent   // of the client whose receiver goes down
-	others   [][]*agent // of each of the others
+	*trial
+	affected []*agent // of the client whose receiver goes down
+	before   float64  // bytes of memory that the program has when it goes down
 
-	died, piled, back, found, drained time.Time
-	growth                            float64 // bytes of memory that the program has more when all are pending
-	used                              usage   // by the drain
+	died, back, found time.Time
+	drained           time.Duration // since it was found
+	growth            float64       // bytes of memory that the program has more when all are pending
+	used              usage         // by the drain
 }
 
-func newBacklog(t trial) (story, error) {
+func backlog(t *trial) error {
 	if len(t.urls) < 2 {
-		return nil, errors.New("needs at least 2 receivers")
+		return errors.New("needs at least 2 receivers")
 	}
 	n := max(1, t.agents/25)
-	return &outage{
-		trial: t, affected: agents(down, t.agents, 0, 1, t.urls[:1]),
-		others: [][]*agent{agents(neighbour, n, 0, 1, t.urls[:1]), agents(elsewhere, n, 1, 1, t.urls[1:2])},
-	}, nil
+	x := &outage{trial: t, affected: agents(down, t.agents, 0, 1, t.urls[:1])}
+	near, far := agents(neighbour, n, 0, 1, t.urls[:1]), agents(elsewhere, n, 1, 1, t.urls[1:2])
+	t.plan = plan{
+		clients: [][]*agent{near, far, x.affected}, measured: []string{neighbour, elsewhere}, closing: x.report,
+		streams: []stream{steadily(near, t.rate(0), maxOutage), steadily(far, t.rate(0), maxOutage)},
+		phases: []phase{
+			{part: "when=before", do: func(ctx context.Context, _ *caller) error { sleep(ctx, t.lasts/3); return nil }},
+			{part: "when=pile-up", do: x.pileUp},
+			{part: "when=down", do: x.stayDown},
+			{part: "when=drain", do: x.drain},
+		},
+	}
+	for _, all := range t.plan.clients {
+		t.warm = append(t.warm, stream{all, 2 * len(all), 0})
+	}
+	return nil
 }
 
-func (x *outage) setup() setup { return setup{clients: append(x.others, x.affected)} }
-
-// run has the other clients change while the receiver goes down and comes back.
-func (x *outage) run(ctx context.Context, c *caller) error {
-	if err := x.warm(ctx, c, 2, append(x.others, x.affected)...); err != nil {
-		return err
-	}
-	until, stop := context.WithCancel(ctx)
-	defer stop()
-	var streams []stream
-	for _, all := range x.others {
-		streams = append(streams, steadily(all, x.rate(0), maxOutage))
-	}
-	err := x.play(ctx, until, c, streams, func(ctx context.Context) ([]change, error) {
-		defer stop()
-		return x.goDown(ctx, c)
-	})
-	x.delivered(ctx, neighbour, elsewhere)
+func (x *outage) pileUp(ctx context.Context, c *caller) (err error) {
+	x.before, _ = memory(c.pid)
+	x.died = time.Now()
+	x.answer(down, http.StatusInternalServerError)
+	x.changes, err = c.send(ctx, ctx, stream{x.affected, x.workload.changes * len(x.affected), 0})
 	return err
 }
 
-// goDown is what happens to the client whose receiver goes down.
-func (x *outage) goDown(ctx context.Context, c *caller) (changes []change, err error) {
-	x.began = time.Now()
-	x.say("%s: %v before the receiver goes down", x.where, x.lasts/3)
-	sleep(ctx, x.lasts/3)
-	before, _ := memory(c.pid)
-	x.died = time.Now()
-	x.answer(down, http.StatusInternalServerError)
-	changes, err = c.send(ctx, ctx, stream{x.affected, x.workload.changes * len(x.affected), 0})
-	if err != nil {
-		return nil, err
-	}
-	x.piled = time.Now()
+// stayDown lasts until the receiver is found to be back.
+func (x *outage) stayDown(ctx context.Context, c *caller) error {
 	sleep(ctx, time.Until(x.died.Add(x.lasts)))
 	now, _ := memory(c.pid)
-	x.growth = now - before
-	x.say("%s: the receiver of %d deliveries comes back", x.where, len(changes))
-	x.used, err = measureUsage(ctx, c, func() error { x.drain(ctx, len(changes)); return nil })
-	return changes, err
-}
-
-// drain lets the receiver come back, and waits until it has everything.
-func (x *outage) drain(ctx context.Context, n int) {
+	x.growth = now - x.before
+	x.say("%s: the receiver of %d deliveries comes back", x.where, len(x.changes))
 	x.back = time.Now()
 	x.answer(down, http.StatusOK)
-	x.confirmed(ctx, down, 1, ignore)
+	x.confirmed(ctx, down, 1)
 	x.found = time.Now()
-	x.confirmed(ctx, down, n, func(done int) { x.show("%s: %d of %d", x.where, done, n) })
-	x.drained = time.Now()
+	return nil
+}
+
+func (x *outage) drain(ctx context.Context, c *caller) (err error) {
+	x.used, err = measureUsage(ctx, c, func() error {
+		x.delivered(ctx, down)
+		x.drained = time.Since(x.found)
+		return nil
+	})
+	return err
 }
 
 func (x *outage) report(arrivals []*lab.Arrival) {
@@ -111,22 +102,15 @@ func (x *outage) report(arrivals []*lab.Arrival) {
 			refused++
 		}
 	}
-	x.result(x.workload, n, slices.Concat([]value{
-		{float64(n) / x.drained.Sub(x.found).Seconds(), "deliveries/s"},
+	x.result(n, slices.Concat([]value{
+		{float64(n) / x.drained.Seconds(), "deliveries/s"},
 		{float64(x.found.Sub(x.back)), "until-found-ns"},
 		{x.growth, "growth-B"},
 		{float64(refused), "refused"},
 		{float64(together), "requests-at-a-time"},
-	}, x.used.values(n)), x.label)
+	}, x.used.values(n)), "")
 	allowed := maxFailures + int(x.back.Sub(x.died)/minProbeGap)
 	x.neverIf(refused > allowed, "%s: %d requests while it is down, allowed are %d", x.where, refused, allowed)
 	x.neverIf(together > maxPerReceiver, "%s: %d requests at a time", x.where, together)
 	x.check(x.where, down, x.changes, arrivals)
-	for _, client := range []string{neighbour, elsewhere} {
-		x.check(x.where, client, x.changes, arrivals)
-		x.measureLatency(arrivals, client, span{x.began, x.died}, "client="+client, "when=before")
-		x.measureLatency(arrivals, client, span{x.died, x.piled}, "client="+client, "when=pile-up")
-		x.measureLatency(arrivals, client, span{x.piled, x.found}, "client="+client, "when=down")
-		x.measureLatency(arrivals, client, span{x.found, x.drained}, "client="+client, "when=drain")
-	}
 }

@@ -157,27 +157,23 @@ func TestMaxTogether(t *testing.T) {
 // A line has the form that benchstat reads.
 func TestResult(t *testing.T) {
 	var out bytes.Buffer
-	b := &bench{out: &out, progress: &lab.Progress{Out: io.Discard}}
+	x := trial{
+		bench:    &bench{out: &out, progress: &lab.Progress{Out: io.Discard}},
+		workload: workload{name: "burst"}, target: target{label: "on=sqlite"},
+	}
 	values := append([]value{{6643.96, "deliveries/s"}, {0.1825, "share"}}, latencies([]time.Duration{3, 1, 2})...)
-	b.result(workload{name: "burst"}, 3, values, "rate=50", "on=sqlite")
+	x.result(3, values, "rate=50")
 	want := "BenchmarkBurst/rate=50/on=sqlite 3 6644 deliveries/s 0.1825 share 2 p50-ns 3 p90-ns 3 p99-ns 3 max-ns\n"
 	if out.String() != want {
 		t.Errorf("the line is\n%swant\n%s", out.String(), want)
 	}
 }
 
-// What comes after the headroom is parted in thirds. A sample is of the one that it was taken in, and an outlier does
-// not move a median.
-func TestSoakThirds(t *testing.T) {
-	x := bath{trial: trial{workload: workload{shape: shape{lasts: 4 * time.Minute}}, began: time.Unix(1000, 0)}}
-	for n, at := range []float64{0, 59, 60, 61, 119, 120, 239.9, 240} {
-		when := x.began.Add(time.Duration(at * float64(time.Second)))
-		x.samples = append(x.samples, sample{at: when, values: []value{{float64(n * n), "file-B"}}})
-	}
-	for n, want := range []float64{9, 25, 36} {
-		if diff := cmp.Diff([]string{value{want, "file-B"}.String()}, words(x.medians(x.third(n)))); diff != "" {
-			t.Errorf("third %d: (-want +got)\n%s", n, diff)
-		}
+// Of all samples of a phase the medians count: an outlier does not move one.
+func TestSamples(t *testing.T) {
+	got := samples{"file-B": {9, 1, 900}, "wal-B": {4, 3}}.medians()
+	if diff := cmp.Diff([]string{"9 file-B", "3.5 wal-B"}, words(got)); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
 	}
 }
 
@@ -281,7 +277,7 @@ func TestReceivers(t *testing.T) {
 	if status := <-answered; status != http.StatusTeapot {
 		t.Errorf("b is answered %d", status)
 	}
-	r.confirmed(t.Context(), "a", 1, ignore)
+	r.confirmed(t.Context(), "a", 1)
 	got := map[string]int{}
 	for _, a := range r.harvest(t.Context()) {
 		got[fmt.Sprintf("%s at %d: %s %d", clientOf(a), a.Receiver, a.ID, a.Sequence)] = a.Status

@@ -70,7 +70,7 @@ func (a *agent) toggle() change {
 		status = gen.AgentStatusValueLoggedOut
 	}
 	a.available = !a.available
-	return change{agent: a, status: status, sent: time.Now()}
+	return change{agent: a, status: status}
 }
 
 // caller is the PBX of a running target.

@@ -15,8 +15,8 @@
 //   - backlog has changes pile up for a receiver that goes down and comes back (backlog.go).
 //   - soak has the program delete old rows all the time (soak.go).
 //
-// All of them run in the same way (trial.go): streams of changes (generator.go) go to targets, and receivers.go has what
-// arrives. Each round has all targets in turn, since what a machine can do drifts.
+// All of them run in the same way (trial.go): streams of changes (generator.go) go to targets, and receivers.go has
+// what arrives. Each round has all targets in turn, since what a machine can do drifts.
 //
 // The floors (target.go): "raw" sends the forms directly to the receiver; "relay" takes the same changes, stores
 // nothing, and sends the same forms; "ledger-sqlite" and "ledger-postgres" are that relay with the least that makes it

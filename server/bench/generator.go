@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"slices"
 	"strconv"
 	"time"
 
@@ -12,6 +11,9 @@ import (
 
 	"github.com/agentevents/agentevents/server/lab"
 )
+
+// concurrency is how many connections a stream has, with one request at a time each.
+const concurrency = 32
 
 // stream is n changes that log agents in and out in turn, as fast as they are taken or at a rate per second.
 type stream struct {
@@ -25,52 +27,49 @@ func steadily(all []*agent, rate float64, lasts time.Duration) stream {
 	return stream{all, int(rate * lasts.Seconds()), rate}
 }
 
-// nothing is beside a stream.
-func nothing(context.Context) ([]change, error) { return nil, nil }
-
-// load is a stream with its requests made before: on a machine with few processors, what the load itself takes is
-// missing to what is measured.
-type load struct {
-	addr  string // HOST:PORT
-	rate  float64
-	calls []call
-}
-
-// call is a change and the request that makes it. All calls of an agent use one connection, in their order. A sequence
-// of 0 is set from the answer.
+// call is a change and the request that makes it.
 type call struct {
-	change
-	request []byte
+	change          // its sequence is set from the answer unless it is known before
+	request []byte  // made before: on a machine with few processors, what the load takes is missing to what is measured
+	due     float64 // seconds after the first; 0 for when the call before has its answer
 }
 
-// send sends a stream over connections with one request at a time each. At a rate, a call whose connection is late with
-// it counts from when it was due. It returns the changes that were sent until a context ended. An answer that is not a
-// 2xx is an error.
-func (c *caller) send(ctx, until context.Context, s stream) ([]change, error) {
-	l := load{addr: c.addr, rate: s.rate}
-	for i := range s.n {
-		one, err := c.call(s.agents[i%len(s.agents)].toggle(), int64(i+1))
+// send sends a stream. All calls of an agent use one connection, in their order. It returns the changes that were sent
+// until a context ended. An answer that is not a 2xx is an error.
+func (c *caller) send(ctx, until context.Context, s stream) (changes []change, err error) {
+	calls := make([]call, s.n)
+	lines := make([][]*call, concurrency)
+	for i := range calls {
+		calls[i], err = c.call(s.agents[i%len(s.agents)].toggle(), int64(i+1))
 		if err != nil {
 			return nil, err
 		}
-		l.calls = append(l.calls, one)
+		if s.rate > 0 {
+			calls[i].due = float64(i) / s.rate
+		}
+		line := &lines[calls[i].id%concurrency]
+		*line = append(*line, &calls[i])
 	}
-	changes := make([]change, len(l.calls))
 	group, ctx := errgroup.WithContext(ctx)
 	began := time.Now()
-	for n := range int64(concurrency) {
-		group.Go(func() error { return l.sendOn(ctx, until, n, began, changes) })
+	for _, line := range lines {
+		group.Go(func() error { return c.sendLine(ctx, until, began, line) })
 	}
-	err := group.Wait()
-	return slices.DeleteFunc(changes, func(c change) bool { return c.sequence == 0 }), err
+	err = group.Wait()
+	for _, one := range calls {
+		if !one.sent.IsZero() {
+			changes = append(changes, one.change)
+		}
+	}
+	return changes, err
 }
 
 // call makes the request for a change: by the API or, with a sequence, of the form.
 func (c *caller) call(ch change, sequence int64) (call, error) {
 	if !c.isReceiver {
 		body := fmt.Sprintf(`{"agent_status":%q}`, ch.status)
-		return call{ch, fmt.Appendf(nil, "PUT %s/client/%s/agent/local/%d/status HTTP/1.1\r\nHost: %s\r\n"+
-			"Authorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
+		return call{change: ch, request: fmt.Appendf(nil, "PUT %s/client/%s/agent/local/%d/status HTTP/1.1\r\n"+
+			"Host: %s\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
 			lab.APIPath, ch.client, ch.id, c.addr, c.token, len(body), body)}, nil
 	}
 	ch.sequence = sequence
@@ -80,45 +79,40 @@ func (c *caller) call(ch change, sequence int64) (call, error) {
 	}
 	var b bytes.Buffer
 	err = req.Write(&b)
-	return call{ch, b.Bytes()}, err
+	return call{change: ch, request: b.Bytes()}, err
 }
 
-// sendOn sends the calls of a connection.
-func (l *load) sendOn(ctx, until context.Context, connection int64, began time.Time, changes []change) error {
-	w := lab.Wire{Addr: l.addr}
+// sendLine sends the calls of a connection.
+func (c *caller) sendLine(ctx, until context.Context, began time.Time, line []*call) error {
+	w := lab.Wire{Addr: c.addr}
 	defer w.Close()
-	for i, c := range l.calls {
-		if c.id%concurrency != connection {
-			continue
-		}
-		if c.sent = l.await(until, i, began); until.Err() != nil || ctx.Err() != nil {
+	for _, one := range line {
+		sent := one.await(until, began)
+		if until.Err() != nil || ctx.Err() != nil {
 			return nil
 		}
-		body, err := w.Call(c.request)
+		one.sent = sent
+		body, err := w.Call(one.request)
 		if err != nil {
-			return fmt.Errorf("request %d: %w", i, err)
+			return err
 		}
-		if c.sequence == 0 {
-			if c.sequence = sequenceIn(body); c.sequence == 0 {
-				return fmt.Errorf("request %d: the answer %q has no sequence", i, body)
+		if one.sequence == 0 {
+			if one.sequence = sequenceIn(body); one.sequence == 0 {
+				return fmt.Errorf("the answer %q has no sequence", body)
 			}
 		}
-		changes[i] = c.change
 	}
 	return nil
 }
 
-// await waits until a call is due, and returns from when on it counts.
-func (l *load) await(until context.Context, i int, began time.Time) time.Time {
-	if l.rate <= 0 {
-		return time.Now()
+// await waits until a call is due, and returns from when on it counts: if its connection is late, from when it was due.
+func (c *call) await(until context.Context, began time.Time) time.Time {
+	due := began.Add(time.Duration(c.due * float64(time.Second)))
+	if c.due > 0 && time.Until(due) <= 0 {
+		return due
 	}
-	due := began.Add(time.Duration(float64(i) / l.rate * float64(time.Second)))
-	if wait := time.Until(due); wait > 0 {
-		sleep(until, wait)
-		return time.Now()
-	}
-	return due
+	sleep(until, time.Until(due))
+	return time.Now()
 }
 
 var sequenceKey = []byte(`"sequence":`)

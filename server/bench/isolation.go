@@ -26,66 +26,40 @@ const (
 	rush = 2 * time.Second
 )
 
-// half is a half of a round of isolation. It compares the latency at healthy receivers while all receivers answer with
-// that while three of ten hang until the attempt's timeout. Both halves have the same load, each with a new program on
-// the same store. Before, all receivers have shown that they are quick: that is the worst case, since each may have 32
-// requests at a time then. Some receivers more get their first request meanwhile.
-type half struct {
-	trial
-	when         string   // calm or hang
-	first, later []*agent // whose receivers hang: one of each of them, and the others
-	others, once []*agent
-}
-
-func newIsolation(t trial) (story, error) {
-	n := len(t.urls)
+// isolation compares the latency at healthy receivers while all receivers answer with that while three of ten hang
+// until the attempt's timeout. Both halves of a round have the same load, each with a new program on the same store:
+// most agents change at a steady rate. Before, all their receivers have shown that they are quick: that is the worst
+// case, since each may have 32 requests at a time then. Some receivers more get their first request meanwhile.
+func isolation(x *trial) error {
+	n := len(x.urls)
 	hang, answer := n*3/10, n-max(1, n/20) // the numbers of the first receivers that answer, and that are fresh
 	if hang < 1 {
-		return nil, errors.New("needs at least 4 receivers")
+		return errors.New("needs at least 4 receivers")
 	}
-	toHang := agents(hanging, hang*t.agents, 0, 1, t.urls[:hang])
-	return &half{
-		trial: t, when: []string{"calm", "hang"}[t.variant], first: toHang[:hang], later: toHang[hang:],
-		others: agents(healthy, (answer-hang)*t.agents, hang, 1, t.urls[hang:answer]),
-		once:   agents(fresh, n-answer, answer, 1, t.urls[answer:]),
-	}, nil
-}
-
-func (x *half) setup() setup {
-	return setup{clients: [][]*agent{slices.Concat(x.first, x.later), x.others, x.once}}
-}
-
-// run makes the changes: at a steady rate for most agents, and besides at the fresh receivers, and first at those that
-// hang.
-func (x *half) run(ctx context.Context, c *caller) error {
-	if err := x.warm(ctx, c, 2, slices.Concat(x.first, x.later), x.others); err != nil {
-		return err
+	toHang := agents(hanging, hang*x.agents, 0, 1, x.urls[:hang])
+	others := agents(healthy, (answer-hang)*x.agents, hang, 1, x.urls[hang:answer])
+	once := agents(fresh, n-answer, answer, 1, x.urls[answer:])
+	when, status := "/when=calm", http.StatusOK
+	if x.variant == 1 {
+		when, status = "/when=hang", noAnswer
 	}
-	x.say("%s: %s for %v", x.where, x.when, x.lasts)
-	if x.when == "hang" {
-		x.answer(hanging, noAnswer)
+	x.plan = plan{
+		clients: [][]*agent{toHang, others, once}, measured: []string{healthy, fresh},
+		warm: []stream{{toHang, 2 * len(toHang), 0}, {others, 2 * len(others), 0}},
+		streams: []stream{
+			steadily(shuffled(slices.Concat(toHang[hang:], others)), x.rate(0), x.lasts),
+			{once, len(once), float64(len(once)) / x.lasts.Seconds()},
+			{toHang[:hang], hang, float64(hang) / rush.Seconds()},
+		},
+		phases: []phase{{part: "part=undetected" + when, do: func(ctx context.Context, _ *caller) error {
+			x.answer(hanging, status)
+			sleep(ctx, min(undetected, x.lasts/2))
+			return nil
+		}}, {part: "part=later" + when}}, // in the beginning there is more to do in both halves
 	}
-	x.began = time.Now()
-	err := x.play(ctx, ctx, c, []stream{
-		steadily(shuffled(slices.Concat(x.later, x.others)), x.rate(0), x.lasts),
-		{x.once, len(x.once), float64(len(x.once)) / x.lasts.Seconds()},
-		{x.first, len(x.first), float64(len(x.first)) / rush.Seconds()},
-	}, nothing)
-	x.delivered(ctx, healthy, fresh)
-	x.answer(hanging, http.StatusOK)
-	return err
-}
-
-// report reports the half as a whole and in parts: in the beginning there is more to do in both halves.
-func (x *half) report(arrivals []*lab.Arrival) {
-	turn, when := x.began.Add(undetected), "when="+x.when
-	x.measureLatency(arrivals, healthy, span{}, "part=all", when)
-	x.measureLatency(arrivals, healthy, span{to: turn}, "part=undetected", when)
-	x.measureLatency(arrivals, healthy, span{from: turn}, "part=later", when)
-	x.measureLatency(arrivals, fresh, span{}, "part=fresh", when)
-	together := value{float64(maxTogether(arrivals, hanging)), "requests-at-a-time"}
-	x.result(x.workload, deliveries(x.changes, hanging), []value{together}, "part=hanging", when, x.label)
-	for _, client := range []string{healthy, fresh} {
-		x.check(x.where, client, x.changes, arrivals)
+	x.closing = func(arrivals []*lab.Arrival) {
+		together := value{float64(maxTogether(arrivals, hanging)), "requests-at-a-time"}
+		x.result(deliveries(x.changes, hanging), []value{together}, "client="+hanging+when)
 	}
+	return nil
 }

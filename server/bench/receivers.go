@@ -88,15 +88,14 @@ func (r *receivers) answer(client string, status int) {
 	}
 }
 
-// confirmed waits until n requests of a client were answered with a 2xx since the last harvest, and reports how many
-// there are so far. When none comes for too long it returns as well: the check finds what is missing.
-func (r *receivers) confirmed(ctx context.Context, client string, n int, progress func(done int)) {
+// confirmed waits until n requests of a client were answered with a 2xx since the last harvest. When none comes for too
+// long it returns as well: the check finds what is missing.
+func (r *receivers) confirmed(ctx context.Context, client string, n int) {
 	last := time.Now()
 	for before := 0; time.Since(last) < patience && ctx.Err() == nil; sleep(ctx, 10*time.Millisecond) {
 		r.mu.Lock()
 		done := r.of(client).confirmed
 		r.mu.Unlock()
-		progress(done)
 		if done >= n {
 			return
 		}
@@ -105,9 +104,6 @@ func (r *receivers) confirmed(ctx context.Context, client string, n int, progres
 		}
 	}
 }
-
-// ignore is a progress that does not matter.
-func ignore(int) {}
 
 // harvest returns the requests that have arrived since the last harvest, when all of them have ended.
 func (r *receivers) harvest(ctx context.Context) []*lab.Arrival {

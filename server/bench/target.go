@@ -23,24 +23,24 @@ type target struct {
 
 // targets are the programs with what a workload needs, and the floors. The ledgers and the receiver itself take part
 // where a change is one delivery.
-func (b *bench) targets(ctx context.Context, w workload, s setup, urls []string) ([]target, error) {
+func (b *bench) targets(ctx context.Context, workload string, p plan, urls []string) ([]target, error) {
 	if err := b.startEngines(ctx); err != nil {
 		return nil, err
 	}
-	all, err := b.floorTargets(s, urls)
+	all, err := b.floorTargets(p, urls)
 	if err != nil {
 		return nil, err
 	}
 	for _, e := range b.engines {
 		for binary := range strings.SplitSeq(b.binaries, ",") {
 			t := target{
-				label: "on=" + e.name, binary: binary, engine: e, env: append(s.env, "AGENTEVENTS_LOG_LEVEL=warn"),
+				label: "on=" + e.name, binary: binary, engine: e, env: append(p.env, "AGENTEVENTS_LOG_LEVEL=warn"),
 			}
 			if strings.Contains(b.binaries, ",") {
 				t.label += "/binary=" + filepath.Base(binary)
 			}
-			b.say("%s: prepares a store, %s", w.name, t.label)
-			if err := t.prepare(ctx, s); err != nil {
+			b.say("%s: prepares a store, %s", workload, t.label)
+			if err := t.prepare(ctx, p); err != nil {
 				return nil, fmt.Errorf("%s: %w", t.label, err)
 			}
 			all = append(all, t)
@@ -49,8 +49,8 @@ func (b *bench) targets(ctx context.Context, w workload, s setup, urls []string)
 	return all, nil
 }
 
-func (b *bench) floorTargets(s setup, urls []string) (all []target, err error) {
-	if !s.floors {
+func (b *bench) floorTargets(p plan, urls []string) (all []target, err error) {
+	if !p.floors {
 		return nil, nil
 	}
 	self, err := os.Executable()
@@ -71,13 +71,13 @@ func (b *bench) floorTargets(s setup, urls []string) (all []target, err error) {
 
 // prepare makes the store. The rounds use copies of it, so that each begins with the same data, and with a program that
 // has nothing in memory of the round before.
-func (t *target) prepare(ctx context.Context, s setup) (err error) {
+func (t *target) prepare(ctx context.Context, p plan) (err error) {
 	if t.store, err = t.Create(ctx); err != nil {
 		return err
 	}
-	err = t.serve(ctx, t.store, func(c *caller) error { return c.register(ctx, s.clients...) })
-	if err == nil && s.clones > 0 {
-		err = benchfill.CloneAgent(ctx, t.store, s.clones) // calls for all agents would take minutes on any disk
+	err = t.serve(ctx, t.store, func(c *caller) error { return c.register(ctx, p.clients...) })
+	if err == nil && p.clones > 0 {
+		err = benchfill.CloneAgent(ctx, t.store, p.clones) // calls for all agents would take minutes on any disk
 	}
 	return err
 }

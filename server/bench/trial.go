@@ -11,8 +11,30 @@ import (
 	"github.com/agentevents/agentevents/server/lab"
 )
 
-// answerTime is how long receivers take for an answer, but for those of throughput.
+// answerTime is how long receivers take for an answer where there are no floors.
 const answerTime = 5 * time.Millisecond
+
+// plan is what happens in a trial: streams of changes come while one phase follows another.
+type plan struct {
+	clients [][]*agent // the agents of each client that are there
+	clones  int        // if set: there is one agent, which is copied until there are so many
+	floors  bool       // are measured too
+	env     []string   // further variables of the program (NAME=VALUE)
+
+	measured []string // the clients whose latency is reported for each phase; all their deliveries must arrive
+	warm     []stream // come before, one after the other, and do not count
+	streams  []stream // come side by side
+	phases   []phase
+	closing  func(arrivals []*lab.Arrival) // reports what else was measured, may be nil
+}
+
+// phase is a part of a trial.
+type phase struct {
+	part   string                                     // of the benchmark's name, may be empty
+	do     func(ctx context.Context, c *caller) error // which it lasts for; of the last one nil: until the streams end
+	values func(arrivals []*lab.Arrival) []value      // what else was measured in it, may be nil
+	span
+}
 
 // trial is one variant of a round of a workload with one target.
 type trial struct {
@@ -23,50 +45,33 @@ type trial struct {
 	variant int
 	where   string // the workload, the round and the target, for progress and faults
 
-	began   time.Time
+	plan
 	changes []change
-}
-
-// story is what happens in a trial.
-type story interface {
-	setup() setup
-	// run is called beside the target.
-	run(ctx context.Context, c *caller) error
-	// report is called when the target has stopped, with all requests that have arrived.
-	report(arrivals []*lab.Arrival)
-}
-
-// setup is what the targets of a workload need.
-type setup struct {
-	clients [][]*agent // the agents of each client that are there
-	clones  int        // if set: there is one agent, which is copied until there are so many
-	floors  bool       // are measured too
-	env     []string   // further variables of the program (NAME=VALUE)
+	used    usage // by the target, from the first phase on
 }
 
 // measure runs a workload. Each round has every variant with all targets in turn.
 func (b *bench) measure(ctx context.Context, w workload) error {
-	t := trial{bench: b, workload: w}
-	var err error
-	if t.receivers, err = openReceivers(w.receivers); err != nil {
-		return err
-	}
-	defer t.close()
-	first, err := w.newStory(t)
+	r, err := openReceivers(w.receivers)
 	if err != nil {
 		return err
 	}
-	s := first.setup()
-	if !s.floors {
-		t.delay = answerTime
+	defer r.close()
+	t := trial{bench: b, workload: w, receivers: r}
+	if err := w.makePlan(&t); err != nil {
+		return err
 	}
-	targets, err := b.targets(ctx, w, s, t.urls)
+	if !t.floors {
+		r.delay = answerTime
+	}
+	targets, err := b.targets(ctx, w.name, t.plan, r.urls)
 	if err != nil {
 		return err
 	}
 	for round := range w.count {
-		for t.variant = range max(w.variants, len(w.rates), 1) {
-			for _, t.target = range targets {
+		for variant := range max(w.variants, len(w.rates), 1) {
+			for _, target := range targets {
+				t := trial{bench: b, workload: w, receivers: r, target: target, variant: variant}
 				t.where = fmt.Sprintf("%s, round %d of %d, %s", w.name, round+1, w.count, t.label)
 				if err := t.once(ctx); err != nil {
 					return fmt.Errorf("%s: %w", t.label, err)
@@ -77,55 +82,95 @@ func (b *bench) measure(ctx context.Context, w workload) error {
 	return nil
 }
 
-// once runs the workload's story once.
-func (x trial) once(ctx context.Context) error {
-	s, err := x.newStory(x)
-	if err != nil {
+// once follows a new plan once, and reports what was measured.
+func (x *trial) once(ctx context.Context) error {
+	if err := x.makePlan(x); err != nil {
 		return err
 	}
-	if err := x.round(ctx, x.urls[0], func(c *caller) error { return s.run(ctx, c) }); err != nil {
+	x.say("%s", x.where)
+	if err := x.round(ctx, x.urls[0], func(c *caller) error { return x.run(ctx, c) }); err != nil {
 		return err
 	}
 	arrivals := x.harvest(ctx) // no request can arrive any more
-	if ctx.Err() == nil {
-		s.report(arrivals)
+	if ctx.Err() != nil {
+		return ctx.Err()
 	}
-	return ctx.Err()
-}
-
-// warm has all agents of some clients change some times, so that the receivers have shown that they are quick, and the
-// program has the memory that it needs for any load.
-func (x *trial) warm(ctx context.Context, c *caller, times int, clients ...[]*agent) (err error) {
-	for _, all := range clients {
-		if x.changes, err = c.send(ctx, ctx, stream{all, times * len(all), 0}); err != nil {
-			return err
+	for _, client := range x.measured {
+		for _, p := range x.phases {
+			x.reportPhase(p, client, arrivals)
 		}
-		x.delivered(ctx, all[0].client)
+		x.check(x.where, client, x.changes, arrivals)
 	}
-	rest(ctx, c.pid)
-	x.harvest(ctx)
+	if x.closing != nil {
+		x.closing(arrivals)
+	}
 	return nil
 }
 
-// play sends streams side by side, with a function beside them that may make changes too, and waits for both. The
-// streams end early when their context does.
-func (x *trial) play(
-	ctx, until context.Context, c *caller, streams []stream, beside func(context.Context) ([]change, error),
-) error {
-	made := make([][]change, len(streams)+1)
+// reportPhase reports how long the deliveries of a client took, of the changes in a phase.
+func (x *trial) reportPhase(p phase, client string, arrivals []*lab.Arrival) {
+	times := latencyOf(x.changes, arrivals, client, p.span)
+	values := latencies(times)
+	if p.values != nil {
+		values = append(p.values(arrivals), values...)
+	}
+	if len(x.measured) > 1 {
+		p.part = "client=" + client + "/" + p.part
+	}
+	x.result(len(times), values, p.part)
+}
+
+// run is called beside the target. After the warm-up all receivers have shown that they are quick, and the target has
+// connections, and the memory that it needs for any load.
+func (x *trial) run(ctx context.Context, c *caller) (err error) {
+	for _, s := range x.warm {
+		if x.changes, err = c.send(ctx, ctx, s); err != nil {
+			return err
+		}
+		x.delivered(ctx, s.agents[0].client)
+	}
+	rest(ctx, c.pid)
+	x.harvest(ctx)
+	x.changes = nil
+	x.used, err = measureUsage(ctx, c, func() error {
+		err := x.play(ctx, c)
+		x.delivered(ctx, x.measured...)
+		return err
+	})
+	return err
+}
+
+// play sends the streams until they end, or the phases do.
+func (x *trial) play(ctx context.Context, c *caller) error {
+	made := make([][]change, len(x.streams))
 	group, ctx := errgroup.WithContext(ctx)
-	for i, s := range streams {
+	until, stop := context.WithCancel(ctx)
+	defer stop()
+	for i, s := range x.streams {
 		group.Go(func() (err error) {
 			made[i], err = c.send(ctx, until, s)
 			return err
 		})
 	}
-	group.Go(func() (err error) {
-		made[len(streams)], err = beside(ctx)
-		return err
+	group.Go(func() error {
+		for i := range x.phases {
+			p := &x.phases[i]
+			if i > 0 { // the streams may begin before the first phase
+				p.from = x.phases[i-1].to
+			}
+			if p.do == nil {
+				return nil
+			}
+			if err := p.do(ctx, c); err != nil {
+				return err
+			}
+			p.to = time.Now()
+		}
+		stop()
+		return nil
 	})
 	err := group.Wait()
-	x.changes = slices.Concat(made...)
+	x.changes = slices.Concat(append(made, x.changes)...)
 	return err
 }
 
@@ -133,12 +178,7 @@ func (x *trial) play(
 func (x *trial) delivered(ctx context.Context, clients ...string) {
 	for _, client := range clients {
 		n := deliveries(x.changes, client)
-		x.confirmed(ctx, client, n, func(done int) { x.show("%s: %d of %d", x.where, done, n) })
+		x.show("%s: waits for %d deliveries", x.where, n)
+		x.confirmed(ctx, client, n)
 	}
-}
-
-// measureLatency reports how long the deliveries of a client took, of the changes in a span.
-func (x *trial) measureLatency(arrivals []*lab.Arrival, client string, within span, parts ...string) {
-	times := latencyOf(x.changes, arrivals, client, within)
-	x.result(x.workload, len(times), latencies(times), append(parts, x.label)...)
 }

@@ -24,27 +24,27 @@ type shape struct {
 // workload is one thing to measure.
 type workload struct {
 	name     string
-	variants int // of each round, if there are others than one for each rate
-	newStory func(trial) (story, error)
+	variants int                // of each round, if there are others than one for each rate
+	makePlan func(*trial) error // anew for each trial
 	shape
 }
 
 // workloads are those that there are. All of throughput have as many rounds as benchstat needs for an interval.
 func workloads() []workload {
 	return []workload{
-		{"burst", 0, newThroughput, shape{count: 6, agents: 2000, changes: 20_000, receivers: 1}},
-		{"steady", 0, newThroughput, shape{
+		{"burst", 0, throughput, shape{count: 6, agents: 2000, changes: 20_000, receivers: 1}},
+		{"steady", 0, throughput, shape{
 			count: 6, agents: 2000, receivers: 1, rates: []float64{50, 200}, lasts: 10 * time.Second,
 		}},
-		{"shift", 0, newThroughput, shape{count: 6, agents: 101_000, changes: 100_000, receivers: 1}}, // and a warm-up
-		{"fanout", 0, newThroughput, shape{count: 6, agents: 500, changes: 2000, receivers: 10}},
-		{"isolation", 2, newIsolation, shape{
+		{"shift", 0, throughput, shape{count: 6, agents: 101_000, changes: 100_000, receivers: 1}}, // and a warm-up
+		{"fanout", 0, throughput, shape{count: 6, agents: 500, changes: 2000, receivers: 10}},
+		{"isolation", 2, isolation, shape{
 			count: 2, agents: 5, receivers: 1000, rates: []float64{150}, lasts: 50 * time.Second,
 		}},
-		{"backlog", 0, newBacklog, shape{
+		{"backlog", 0, backlog, shape{
 			count: 1, agents: 5000, changes: 10, receivers: 2, rates: []float64{25}, lasts: 42 * time.Second,
 		}},
-		{"soak", 0, newSoak, shape{
+		{"soak", 0, soak, shape{
 			count: 1, agents: 500, receivers: 50, rows: 20_000, rates: []float64{300}, lasts: 4 * time.Minute,
 		}},
 	}

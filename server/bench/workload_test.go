@@ -44,11 +44,13 @@ func TestWorkloads(t *testing.T) {
 		"Shift":  {40, append(slices.Clone(floors), programs...)},
 		"Fanout": {400, append(on("relay"), programs...)},
 
-		"Isolation": {0, each(each([]string{"part=all", "part=undetected", "part=later", "part=fresh", "part=hanging"},
-			[]string{"when=calm", "when=hang"}), programs)},
+		"Isolation": {0, each(each([]string{
+			"client=healthy/part=undetected", "client=healthy/part=later",
+			"client=fresh/part=undetected", "client=fresh/part=later", "client=hanging",
+		}, []string{"when=calm", "when=hang"}), programs)},
 		"Backlog": {0, append(slices.Clone(programs), each(each([]string{"client=neighbour", "client=elsewhere"},
 			[]string{"when=before", "when=pile-up", "when=down", "when=drain"}), programs)...)},
-		"Soak": {0, each([]string{"when=headroom", "when=first", "when=last"}, programs)},
+		"Soak": {0, each([]string{"when=headroom", "when=first", "when=middle", "when=last"}, programs)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			checkLines(t, contests+stories, name, c.n, c.names)
