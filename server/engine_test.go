@@ -12,7 +12,7 @@ import (
 )
 
 // onPostgres are the tests of what is promised: they run on SQLite as all do, and then again on PostgreSQL.
-const onPostgres = "^Test(EndToEnd|GracefulStop|ListenerFails|StopEndsPolls)$"
+const onPostgres = "^Test(GracefulStop|ListenerFails|StopEndsPolls)$"
 
 func TestMain(m *testing.M) {
 	os.Exit(pgtest.Main(m, pgtest.Suite{Run: onPostgres, Prepare: servertest.PrepareStore}))

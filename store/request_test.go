@@ -53,7 +53,7 @@ func TestRequestsAreShared(t *testing.T) {
 	made(t, f.Store, tenant, 1, true)
 	f.check(f.ShareRequests(f.ctx))
 	made(t, f.Store, tenant, 2, true)
-	other, err := store.OpenBeside(f.ctx, store.Options{URL: f.url, Now: f.clock.Now})
+	other, err := store.OpenBeside(f.ctx, store.Options{URL: f.url, Now: f.clock.Now, Log: f.log})
 	f.check(err)
 	defer other.Close()
 	f.check(other.ShareRequests(f.ctx))

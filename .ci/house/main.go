@@ -30,6 +30,7 @@ var figures = []figure{
 	{"server", "Go files directly in server, tests apart", 20, filesIn("server")},
 	{"harness", "lines of server/{bench,crash,demo,lab}, tests apart", 4800, linesIn(
 		"server/bench", "server/crash", "server/demo", "server/lab")},
+	{"paths", "paths that the guides in .github name and that are not there", 0, missingPaths},
 	{"c", "lines of C that the server links", 350, linesOfC},
 }
 

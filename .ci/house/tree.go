@@ -15,6 +15,7 @@ import (
 
 // tree is the source of the repository.
 type tree struct {
+	root  string
 	fset  *token.FileSet
 	files []*file
 }
@@ -38,7 +39,7 @@ func (f *file) program() bool {
 
 // readTree reads all source below root but what is generated or built.
 func readTree(root string) (*tree, error) {
-	t := &tree{fset: token.NewFileSet()}
+	t := &tree{root: root, fset: token.NewFileSet()}
 	err := filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
 		switch {
 		case err != nil:

@@ -1,5 +1,5 @@
-// Progress runs go test with its arguments. It reports each package when its first test begins and when its last one has
-// ended, and prints the output of tests that fail, but of none that pass.
+// Progress runs go test with its arguments. It reports each package when its first test begins and when its last one
+// has ended, and prints the output of tests that fail, but of none that pass.
 //
 //	go run ./.ci/progress -timeout 60m ./...
 package main
@@ -116,7 +116,8 @@ func (p *tested) passed() {
 	}
 }
 
-// failed prints the output of all tests that have failed, or were under way when the process ended, and then the package's.
+// failed prints the output of all tests that have failed, or were under way when the process ended, and then the
+// package's.
 func (p *tested) failed() {
 	for _, test := range p.tests {
 		if test != "" {

@@ -13,8 +13,8 @@ import (
 	"github.com/agentevents/agentevents/server/lab"
 )
 
-// owner finds out beside which server has made a connection: an atomic.Int32 that is 0 while that is not known, and
-// always on a machine without proc(5).
+// owner returns the number of the server that has made a connection, as an atomic.Int32: it is 0 until that is known,
+// and always on a machine without proc(5).
 func (c *crash) owner(conn net.Conn) any {
 	number := new(atomic.Int32)
 	from, to := port(conn.RemoteAddr()), port(conn.LocalAddr())

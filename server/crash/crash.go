@@ -102,7 +102,7 @@ func (c *crash) play(ctx context.Context) error {
 	return c.finish(ctx)
 }
 
-// spawn runs a function beside everything else. Its error ends the run.
+// spawn runs a function as a goroutine of a group. Its error ends the run.
 func (c *crash) spawn(group *sync.WaitGroup, f func() error) {
 	group.Go(func() {
 		if err := f(); err != nil {
@@ -172,7 +172,7 @@ func (c *crash) finish(ctx context.Context) error {
 	for left := c.record.Pending(); left > 0; left = c.record.Pending() {
 		err := until(ctx, silence, func() bool { return c.record.Pending() < left })
 		if errors.Is(err, errLate) {
-			break // the check tells what is lost
+			break // the check reports what is lost
 		}
 		if err != nil {
 			return err
@@ -205,12 +205,13 @@ func (c *crash) settle(ctx context.Context) error {
 
 // end ends what still runs, and leaves the logs in the directory.
 func (c *crash) end() (err error) {
+	c.suffering.Wait() // what it starts is abandoned next
 	for _, r := range c.replicas {
 		err = errors.Join(err, r.abandon())
 	}
-	for _, group := range []*sync.WaitGroup{&c.suffering, &c.receiving, &c.writing, &c.reading} {
-		group.Wait()
-	}
+	c.receiving.Wait()
+	c.writing.Wait()
+	c.reading.Wait()
 	for _, r := range c.receivers {
 		r.Close()
 	}

@@ -21,8 +21,8 @@ type fault struct {
 	how     manner
 }
 
-// step does a part of a fault to a server, which is nil if it happens to all.
-type step func(ctx context.Context, c *crash, r *replica, s *stroke) error
+// step does a part of a fault to a server, whose number is 0 if it happens to all.
+type step func(ctx context.Context, r *replica, s *stroke) error
 
 // period is a random time, from one to less than the other.
 type period struct{ from, to time.Duration }
@@ -43,7 +43,7 @@ const (
 type manner int
 
 const (
-	lasting    manner = 1 << iota // it goes on until it recovers; else it is over when it is injected
+	lasting    manner = 1 << iota // it lasts until it recovers; else it is over when it is injected
 	atDatabase                    // it needs the database: no two are injected at a time
 	ofAll                         // it happens to all servers
 	private                       // only if the database server is ours
@@ -134,7 +134,7 @@ func (d *deck) next() *stroke {
 	s := &stroke{fault: &d.left[0], replica: 1}
 	s.random = rand.New(rand.NewPCG(d.random.Uint64(), 0)) //nolint:gosec // no secret
 	d.left = d.left[1:]
-	if d.replicas > 0 { // else there is no other server that would go on
+	if d.replicas > 0 { // else no other server would continue
 		s.replica += d.random.IntN(d.replicas)
 		s.lasts = between(d.random, s.fault.lasts)
 		s.pause = between(d.random, period{0, 15 * time.Second / time.Duration(d.replicas)})
@@ -152,7 +152,7 @@ func (c *crash) strike(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		c.spawn(&c.suffering, func() error { return c.suffer(ctx, r, s) })
+		c.spawn(&c.suffering, func() error { return r.suffer(ctx, s) })
 		if c.single() {
 			c.suffering.Wait()
 		}
@@ -169,10 +169,10 @@ func (c *crash) strike(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-// free waits for a server that has no fault, from a certain one on, and takes it; nil stands for all.
+// free waits for a server that has no fault, from a certain one on, and takes it. One with the number 0 stands for all.
 func (c *crash) free(ctx context.Context, s *stroke) (r *replica, err error) {
 	if s.how&ofAll != 0 {
-		return nil, nil
+		return &replica{crash: c}, nil
 	}
 	return r, until(ctx, patience, func() bool {
 		for i := range c.replicas {
@@ -186,41 +186,38 @@ func (c *crash) free(ctx context.Context, s *stroke) (r *replica, err error) {
 }
 
 // suffer has a fault happen to a server, and waits until it has recovered.
-func (c *crash) suffer(ctx context.Context, r *replica, s *stroke) error {
-	who := 0
-	if r != nil {
-		who = r.number
-		defer r.busy.Store(false)
-	}
+func (r *replica) suffer(ctx context.Context, s *stroke) error {
+	defer r.busy.Store(false)
 	if s.when != nil {
-		err := s.when(ctx, c, r, s)
+		err := s.when(ctx, r, s)
 		if errors.Is(err, errLate) {
-			c.record.Wrong(overdue, "the moment to be %s does not come", s.name)
+			r.record.Wrong(overdue, "the moment to be %s does not come", s.name)
 		} else if err != nil {
 			return err
 		}
 	}
-	t, err := c.inject(ctx, who, r, s)
-	defer c.timeline.recovered(t)
-	if err == nil {
-		err = pause(ctx, s.lasts)
+	t, err := r.inject(ctx, s)
+	if err != nil {
+		return err
 	}
-	if s.recover != nil {
-		err = errors.Join(err, s.recover(ctx, c, r, s))
+	defer r.timeline.recovered(t)
+	err = pause(ctx, s.lasts)
+	if s.recover != nil { // in any case: what is frozen would stay so
+		err = errors.Join(err, s.recover(ctx, r, s))
 	}
 	return err
 }
 
-func (c *crash) inject(ctx context.Context, who int, r *replica, s *stroke) (*trouble, error) {
+func (r *replica) inject(ctx context.Context, s *stroke) (*trouble, error) {
 	if s.how&atDatabase != 0 {
-		c.database.exclusive.Lock()
-		defer c.database.exclusive.Unlock()
+		r.database.exclusive.Lock()
+		defer r.database.exclusive.Unlock()
 	}
-	c.tally.add(s.name, 1)
-	t := c.timeline.begin(trouble{fault: s.fault, who: who})
-	err := s.inject(ctx, c, r, s)
+	r.tally.add(s.name, 1)
+	t := r.timeline.begin(trouble{fault: s.fault, who: r.number})
+	err := s.inject(ctx, r, s)
 	if s.how&lasting == 0 {
-		c.timeline.end(t)
+		r.timeline.end(t)
 	}
 	return t, err
 }

@@ -56,8 +56,13 @@ func newReplica(c *crash, number int) (*replica, error) {
 	return r, nil
 }
 
-// application is the name that the database knows it by.
-func (r *replica) application() string { return fmt.Sprintf("replica-%d", r.number) }
+// application is the name that the database knows it by, empty for all.
+func (r *replica) application() string {
+	if r.number == 0 {
+		return ""
+	}
+	return fmt.Sprintf("replica-%d", r.number)
+}
 
 // launch starts a server on a database.
 func (c *crash) launch(ctx context.Context, url string) (*lab.Server, error) {

@@ -14,14 +14,14 @@ import (
 	"github.com/agentevents/agentevents/store/benchfill"
 )
 
-// Kinds of faults beside those of the lab.
+// Kinds of faults that Check does not find.
 const (
 	lateStart lab.Kind = "late after a start"               // what was in flight at a kill was not sent at once
 	overdue   lab.Kind = "late to a receiver that was back" // what was pending for it has waited for too long
 	complaint lab.Kind = "complaints"                       // the server says itself that something is wrong
 )
 
-// What a tally counts beside faults and outages, in the order of the report.
+// What a tally counts, in the order of the report, after faults and outages.
 const (
 	amended     = "changes of registrations"
 	statusSet   = "changes answered 200"

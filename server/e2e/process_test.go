@@ -194,14 +194,14 @@ func listens(url string) bool {
 	return true
 }
 
-// freePort is a free address, for programs that do not say which port they take. The system gives ports from 32768 on to
-// programs that ask for any, so a lower one stays free until its program takes it.
+// freePort is a free address, for programs that do not say which port they take. The system gives ports from 32768 on
+// to programs that ask for any, so a lower one stays free until its program takes it.
 func freePort(t *testing.T) string {
 	t.Helper()
 	for range 100 {
 		l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", 20000+rand.IntN(10000)))
 		if err == nil {
-			defer l.Close()
+			_ = l.Close()
 			return l.Addr().String()
 		}
 	}

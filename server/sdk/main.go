@@ -38,7 +38,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags.SetOutput(stderr)
 	binary := flags.String("binary", "bin/agentevents", "the `program` that the SDKs speak to")
 	only := flags.String("only", "", "the SDKs, for example `python,php`; all without it")
-	address := flags.String("receive", "", "be a receiver at this `address`, for example 127.0.0.1:9000, and nothing else")
+	address := flags.String("receive", "",
+		"be a receiver at this `address`, for example 127.0.0.1:9000, and nothing else")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}

@@ -13,7 +13,8 @@ import (
 )
 
 // received lists the events that have arrived at the end of the story, sorted.
-const received = `POST agent_status=available agent_type=local event_source=api agent_id=136 extension_name=000*094@ringme.ru agent_number=
+const received = `POST agent_status=available agent_type=local event_source=api agent_id=136 ` +
+	`extension_name=000*094@ringme.ru agent_number=
 POST agent_status=available agent_type=remote event_source=api agent_id=7 extension_name= agent_number=Доб. *7@Юг`
 
 // keys are those of AgentEventData.

@@ -62,7 +62,8 @@ func table(results []result) string {
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "SDK\tmade by\tgenerated\tbuilt\tstory\tseconds\tremark")
 	for _, r := range results {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%.0f\t%s\n", r.name, r.tool, r.generated, r.built, r.told, r.took.Seconds(), r.remark())
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%.0f\t%s\n", r.name, r.tool, r.generated, r.built, r.told,
+			r.took.Seconds(), r.remark())
 	}
 	_ = w.Flush() // to memory
 	lines := strings.Split(b.String(), "\n")

@@ -57,7 +57,9 @@ func block(s sdk) string {
 // Every SDK is of a pinned version, and what it was downloaded from is the choice of the machine.
 func TestPins(t *testing.T) {
 	for file, want := range map[string][]string{
-		"openapi-fetch/package.json":            {`"openapi-typescript": "` + openAPITypeScript + `"`, `"openapi-fetch": "` + openAPIFetch + `"`},
+		"openapi-fetch/package.json": {
+			`"openapi-typescript": "` + openAPITypeScript + `"`, `"openapi-fetch": "` + openAPIFetch + `"`,
+		},
 		"hey-api/package.json":                  {`"@hey-api/openapi-ts": "` + heyAPI + `"`},
 		"openapi-python-client/constraints.txt": {"openapi-python-client==" + openAPIPythonClient},
 		"typescript-fetch/package.json":         {`"typescript": "5.`},
@@ -156,14 +158,32 @@ func TestTrial(t *testing.T) {
 		want result
 		says string
 	}{
-		"something is missing":  {sdk{needs: []need{{"nothing", "true"}, {"a tool", "false"}}}, result{missing: []string{"a tool"}}, ""},
-		"it is only generated":  {sdk{generate: []string{"true"}}, result{generated: passed}, ""},
-		"it is not understood":  {sdk{generate: []string{"echo [main] WARN no schema >&2"}, tell: "true"}, result{generated: failed}, "no schema"},
-		"a warning is harmless": {sdk{generate: []string{"echo WARN a name"}, harmless: []string{"a name"}}, result{generated: passed}, ""},
-		"it is not generated":   {sdk{generate: []string{"echo no schema >&2; false"}, tell: "true"}, result{generated: failed}, "no schema"},
-		"it does not compile":   {sdk{build: []string{"true", "echo line 7; exit 3"}, tell: "true"}, result{generated: passed, built: failed}, "line 7"},
-		"there is no server":    {sdk{tell: "true"}, result{generated: passed, built: passed, told: failed}, "start the server"},
-		"it knows where we are": {sdk{generate: []string{`test "$agentevents" = /root-of-it`}}, result{generated: passed}, ""},
+		"something is missing": {
+			sdk{needs: []need{{"nothing", "true"}, {"a tool", "false"}}}, result{missing: []string{"a tool"}}, "",
+		},
+		"it is only generated": {sdk{generate: []string{"true"}}, result{generated: passed}, ""},
+		"it is not understood": {
+			sdk{generate: []string{"echo [main] WARN no schema >&2"}, tell: "true"},
+			result{generated: failed},
+			"no schema",
+		},
+		"a warning is harmless": {
+			sdk{generate: []string{"echo WARN a name"}, harmless: []string{"a name"}}, result{generated: passed}, "",
+		},
+		"it is not generated": {
+			sdk{generate: []string{"echo no schema >&2; false"}, tell: "true"}, result{generated: failed}, "no schema",
+		},
+		"it does not compile": {
+			sdk{build: []string{"true", "echo line 7; exit 3"}, tell: "true"},
+			result{generated: passed, built: failed},
+			"line 7",
+		},
+		"there is no server": {
+			sdk{tell: "true"}, result{generated: passed, built: passed, told: failed}, "start the server",
+		},
+		"it knows where we are": {
+			sdk{generate: []string{`test "$agentevents" = /root-of-it`}}, result{generated: passed}, "",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			trial := &trial{root: "/root-of-it", dir: t.TempDir(), binary: "/nonexistent/agentevents"}
@@ -203,8 +223,14 @@ func TestReceiver(t *testing.T) {
 	var printed bytes.Buffer
 	r.show = &printed
 	for _, form := range []url.Values{
-		{"agent_status": {"available"}, "agent_type": {"remote"}, "event_source": {"api"}, "agent_id": {"7"}, "agent_number": {"Доб. *7@Юг"}},
-		{"agent_status": {"available"}, "agent_type": {"local"}, "event_source": {"api"}, "agent_id": {"136"}, "extension_name": {"000*094@ringme.ru"}},
+		{
+			"agent_status": {"available"}, "agent_type": {"remote"}, "event_source": {"api"}, "agent_id": {"7"},
+			"agent_number": {"Доб. *7@Юг"},
+		},
+		{
+			"agent_status": {"available"}, "agent_type": {"local"}, "event_source": {"api"}, "agent_id": {"136"},
+			"extension_name": {"000*094@ringme.ru"},
+		},
 	} {
 		resp, err := http.PostForm(r.url, form)
 		if err != nil {

@@ -127,10 +127,12 @@ var sdks = []sdk{
 	},
 	{
 		name: "openapi-fetch", tool: "openapi-typescript " + openAPITypeScript + ", openapi-fetch " + openAPIFetch,
-		needs:    []need{needNode, needNpm},
-		generate: []string{copySpec, copyStory("openapi-fetch"), npm, "npx openapi-typescript openapi.yaml -o schema.d.ts"},
-		build:    []string{tsc},
-		tell:     tellJS,
+		needs: []need{needNode, needNpm},
+		generate: []string{
+			copySpec, copyStory("openapi-fetch"), npm, "npx openapi-typescript openapi.yaml -o schema.d.ts",
+		},
+		build: []string{tsc},
+		tell:  tellJS,
 	},
 	{
 		name: "hey-api", tool: "@hey-api/openapi-ts " + heyAPI, needs: []need{needNode, needNpm},
@@ -164,6 +166,8 @@ var sdks = []sdk{
 	},
 	{
 		name: "kotlin", tool: jarTool, needs: jarNeeds(),
-		generate: []string{copySpec, byJar("kotlin"), "test -s sdk/src/main/kotlin/org/openapitools/client/apis/EventApi.kt"},
+		generate: []string{
+			copySpec, byJar("kotlin"), "test -s sdk/src/main/kotlin/org/openapitools/client/apis/EventApi.kt",
+		},
 	},
 }

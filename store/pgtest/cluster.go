@@ -27,12 +27,14 @@ const (
 
 // ErrNone is returned if the machine has no PostgreSQL: the programs initdb and postgres are neither in Debian's
 // /usr/lib/postgresql nor in PATH.
-var ErrNone = errors.New("no PostgreSQL on this machine: initdb and postgres are neither in /usr/lib/postgresql/*/bin nor in PATH")
+var ErrNone = errors.New(
+	"no PostgreSQL on this machine: initdb and postgres are neither in /usr/lib/postgresql/*/bin nor in PATH",
+)
 
 // Options of a cluster. The zero value is valid.
 type Options struct {
-	// Dir is the directory of the cluster. It must be empty or absent, and the user that runs the server must have access
-	// to it. If Dir is "", the cluster has a temporary directory, which Stop removes.
+	// Dir is the directory of the cluster. It must be empty or absent, and the user that runs the server must have
+	// access to it. If Dir is "", the cluster has a temporary directory, which Stop removes.
 	Dir string
 	// Settings of postgresql.conf, such as fsync=off. Without any, commits are durable.
 	Settings map[string]string
@@ -40,8 +42,8 @@ type Options struct {
 	Log io.Writer
 }
 
-// Cluster is a private PostgreSQL server on a port of 127.0.0.1, which it keeps over restarts. On Linux it ends with this
-// process, however this one ends.
+// Cluster is a private PostgreSQL server on a port of 127.0.0.1, which it keeps over restarts. On Linux it ends with
+// this process, however this one ends.
 type Cluster struct {
 	*Server
 	bin       string
@@ -186,8 +188,8 @@ func (c *Cluster) ready(ctx context.Context, p *process) error {
 	}
 }
 
-// Halt stops the server by a signal and leaves its files: SIGINT is a clean stop, SIGQUIT is like a crash. A server that
-// still runs after a minute is killed, which is an error. If the server is down, Halt does nothing.
+// Halt stops the server by a signal and leaves its files: SIGINT is a clean stop, SIGQUIT is like a crash. A server
+// that still runs after a minute is killed, which is an error. If the server is down, Halt does nothing.
 func (c *Cluster) Halt(sig os.Signal) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -38,7 +38,8 @@ func URL(t testing.TB) string {
 	return "sqlite:" + filepath.Join(t.TempDir(), "agentevents.db")
 }
 
-// Numbered returns a statement with the engine's placeholders: each ? stays on SQLite, and becomes $1, $2, … on PostgreSQL.
+// Numbered returns a statement with the engine's placeholders: each ? stays on SQLite, and becomes $1, $2, … on
+// PostgreSQL.
 func Numbered(statement string) string {
 	if !OnPostgres() {
 		return statement
@@ -64,8 +65,8 @@ func ForTest(t testing.TB, o Options) *Cluster {
 	return c
 }
 
-// Need ends the test if err is not nil. It skips the test for ErrNone, unless CI is set in the environment, and fails it
-// for all other errors.
+// Need ends the test if err is not nil. It skips the test for ErrNone, unless CI is set in the environment, and fails
+// it for all other errors.
 func Need(t testing.TB, err error) {
 	t.Helper()
 	if errors.Is(err, ErrNone) && os.Getenv("CI") == "" {
@@ -82,7 +83,8 @@ func Database(t testing.TB) string {
 	return CopyOf(t, os.Getenv(templateVariable))
 }
 
-// CopyOf copies a database on PostgreSQL for the test, and returns the copy's URL. The original must have no connections.
+// CopyOf copies a database on PostgreSQL for the test, and returns the copy's URL. The original must have no
+// connections.
 func CopyOf(t testing.TB, url string) string {
 	t.Helper()
 	return forTest(t, func(s *Server) (string, error) { return s.Copy(context.Background(), url) })

@@ -15,8 +15,8 @@ import (
 // debian matches the directories outside PATH that Debian has PostgreSQL in, one for each version.
 const debian = "/usr/lib/postgresql/*/bin"
 
-// binaries returns the directory of initdb and postgres: the newest that matches a pattern …/VERSION/bin, else the one in
-// PATH.
+// binaries returns the directory of initdb and postgres: the newest that matches a pattern …/VERSION/bin, else the one
+// in PATH.
 func binaries(pattern string) (string, error) {
 	dirs, err := filepath.Glob(pattern)
 	if err != nil {
@@ -58,7 +58,8 @@ func complete(dir string) bool {
 // credential is a user of the machine.
 type credential struct{ uid, gid uint32 }
 
-// unprivileged returns the user that runs the server: nil for the current one. PostgreSQL refuses root, which gets another.
+// unprivileged returns the user that runs the server: nil for the current one. PostgreSQL refuses root, which gets
+// another.
 func unprivileged() *credential {
 	if os.Geteuid() != 0 {
 		return nil
@@ -80,7 +81,8 @@ func newCredential(u *user.User) *credential {
 	return &credential{uint32(uid), uint32(gid)}
 }
 
-// Ports that systems use neither for outgoing connections nor for usual services, so that a restart finds its port free.
+// Ports that systems use neither for outgoing connections nor for usual services, so that a restart finds its port
+// free.
 const (
 	firstPort = 15500
 	ports     = 15000

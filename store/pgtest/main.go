@@ -34,8 +34,8 @@ type Suite struct {
 }
 
 // Main runs the tests of a package on SQLite, and then, in another process, on PostgreSQL: on the server of
-// AGENTEVENTS_TEST_POSTGRES_URL, or else on a private cluster without durability. It returns the exit code for TestMain.
-// If there is no PostgreSQL, it prints a line to standard error, and fails if CI is set in the environment.
+// AGENTEVENTS_TEST_POSTGRES_URL, or else on a private cluster without durability. It returns the exit code for
+// TestMain. If there is no PostgreSQL, it prints a line to standard error, and fails if CI is set in the environment.
 func Main(m *testing.M, s Suite) int {
 	if OnPostgres() {
 		return m.Run()

@@ -41,10 +41,10 @@ func (s *Server) Create(ctx context.Context) (string, error) {
 	return s.create(ctx, " TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'")
 }
 
-// Copy copies a database, given by its URL, to one with a unique name, and returns the copy's URL. The original must have
-// no connections. A copy is much faster than all the migrations.
+// Copy copies a database, given by its URL, to one with a unique name, and returns the copy's URL. The original must
+// have no connections. A copy is much faster than all the migrations.
 func (s *Server) Copy(ctx context.Context, template string) (string, error) {
-	name, err := database(template)
+	name, err := databaseName(template)
 	if err != nil {
 		return "", err
 	}
@@ -59,9 +59,10 @@ func (s *Server) create(ctx context.Context, how string) (string, error) {
 	return s.URL(name), nil
 }
 
-// Drop removes a database, given by its URL, and ends all connections to it. A database that does not exist is no error.
+// Drop removes a database, given by its URL, and ends all connections to it. A database that does not exist is no
+// error.
 func (s *Server) Drop(ctx context.Context, url string) error {
-	name, err := database(url)
+	name, err := databaseName(url)
 	if err != nil {
 		return err
 	}
@@ -71,8 +72,8 @@ func (s *Server) Drop(ctx context.Context, url string) error {
 	return nil
 }
 
-// database returns the name of the database in a URL, quoted.
-func database(address string) (string, error) {
+// databaseName returns the name of the database in a URL, quoted.
+func databaseName(address string) (string, error) {
 	u, err := url.Parse(address)
 	if err != nil {
 		return "", err

@@ -73,8 +73,8 @@ func (ts *testServer) fixRandomValues() {
 func (ts *testServer) claim() webhook.Delivery {
 	ts.Helper()
 	ts.fixRandomValues()
-	room := webhook.ClaimLimits{Lanes: 1, PerReceiver: 1, Take: func(int64) bool { return true }}
-	claimed, _, err := ts.store.Claim(ts.Context(), room)
+	limits := webhook.ClaimLimits{Lanes: 1, PerReceiver: 1, Take: func(int64) bool { return true }}
+	claimed, _, err := ts.store.Claim(ts.Context(), limits)
 	ts.must(err)
 	if len(claimed) != 1 {
 		ts.Fatalf("%d deliveries are due at %v", len(claimed), ts.now())

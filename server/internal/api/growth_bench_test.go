@@ -53,7 +53,8 @@ var grownPages = []struct {
 // BenchmarkGrowth compares pages of a log and a feed of a store with 1,000 deliveries with those of one that has many
 // (-growth).
 //
-//	go test -run xxx -bench Growth -benchtime 1000x -count 6 -timeout 0 ./server/internal/api -growth 10000000 | tee growth.txt
+//	go test -run xxx -bench Growth -benchtime 1000x -count 6 -timeout 0 ./server/internal/api -growth 10000000 \
+//		| tee growth.txt
 //	benchstat -col /deliveries growth.txt
 func BenchmarkGrowth(b *testing.B) {
 	engine := "sqlite"

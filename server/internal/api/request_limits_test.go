@@ -21,9 +21,9 @@ import (
 	"github.com/agentevents/agentevents/store"
 )
 
-// shortLimits are far below those of a server in use.
+// shortLimits are below those of a server in use, and long enough for a request that is not interrupted.
 func shortLimits() Limits {
-	return Limits{Head: 50 * time.Millisecond, Request: 50 * time.Millisecond, Connections: 100}
+	return Limits{Head: time.Second, Request: time.Second, Connections: 100}
 }
 
 // serveWith serves the same handler with other limits, by Serve. It returns the address.
@@ -62,7 +62,7 @@ func (ls *liveServer) dial(address string) *rawConn {
 		ls.Fatal(err)
 	}
 	ls.Cleanup(func() { _ = conn.Close() })
-	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil { // long after the end of every wait
+	if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil { // long after the end of every wait
 		ls.Fatal(err)
 	}
 	return &rawConn{ls, conn, bufio.NewReader(conn)}
@@ -129,8 +129,7 @@ func TestSlowHead(t *testing.T) {
 	t.Parallel()
 	ls := newLiveServer(t)
 	address := ls.serveWith(shortLimits())
-	ls.dial(address).wantClose("nothing is sent")
-	ls.dial(address).send("GET /healthz HTTP/1.1\r\nHost: x\r\n").wantClose("a head that stops")
+	nothing, stops := ls.dial(address), ls.dial(address).send("GET /healthz HTTP/1.1\r\nHost: x\r\n")
 	drip := ls.dial(address).send("GET /healthz HTTP/1.1\r\nHost: x\r\nX: ")
 	go func() {
 		tick := time.NewTicker(time.Millisecond)
@@ -141,6 +140,8 @@ func TestSlowHead(t *testing.T) {
 			}
 		}
 	}()
+	nothing.wantClose("nothing is sent")
+	stops.wantClose("a head that stops")
 	drip.wantClose("a head that drips")
 }
 
@@ -153,6 +154,7 @@ func TestSlowBody(t *testing.T) {
 		"/client/12 HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAuthorization: " + ls.operatorToken() +
 		"\r\n"
 	form := "POST /oauth/token HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+	slow := map[string]*rawConn{}
 	for what, request := range map[string]string{
 		"a body that stops":        put + "Content-Length: 2\r\n\r\n{",
 		"one that never begins":    put + "Content-Length: 2\r\n\r\n",
@@ -161,15 +163,17 @@ func TestSlowBody(t *testing.T) {
 		"a form of unknown length": form + "Transfer-Encoding: chunked\r\n\r\n5\r\ngrant\r\n",
 		"a form that is announced": form + "Content-Length: 16384\r\n\r\n",
 	} {
-		raw := ls.dial(address).send("%s", request)
-		raw.wantAnswer(what, http.StatusRequestTimeout, late)
-		raw.wantClose(what)
+		slow[what] = ls.dial(address).send("%s", request)
 	}
 	unread := ls.dial(address).send("PUT %s/client/12 HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{",
 		contract.BasePath)
-	unread.wantAnswer("one that nobody reads", http.StatusUnauthorized, "")
-	unread.wantClose("one that nobody reads")
-	twice := ls.dial(address)
+	for what, raw := range slow {
+		raw.wantAnswer(what, http.StatusRequestTimeout, late)
+		raw.wantClose(what)
+	}
+	unread.wantAnswer("one that is not read", http.StatusUnauthorized, "")
+	unread.wantClose("one that is not read")
+	twice := ls.dial(ls.serveWith(DefaultLimits()))
 	for _, status := range []int{http.StatusCreated, http.StatusOK} {
 		twice.send("%sContent-Length: 2\r\n\r\n{}", put).wantAnswer("one in time", status, "")
 	}

@@ -1,7 +1,6 @@
 package request
 
 import (
-	"cmp"
 	"context"
 	"net/url"
 
@@ -19,9 +18,6 @@ type Info struct {
 
 	TokenApplication string // id of the application that requests a token; empty if there is no such application
 }
-
-// ApplicationID is the id of the caller's application, or of the application that requests a token.
-func (i *Info) ApplicationID() string { return cmp.Or(i.Caller.Application, i.TokenApplication) }
 
 type infoKey struct{}
 
@@ -54,6 +50,15 @@ func Operation(c echo.Context) string { return From(c.Request().Context()).Opera
 
 // Caller is the application that makes the request, zero if it is not known.
 func Caller(ctx context.Context) store.Caller { return From(ctx).Caller }
+
+// ApplicationID is the id of the caller's application, or of the application that requests a token.
+func ApplicationID(ctx context.Context) string {
+	i := From(ctx)
+	if i.Caller.Application != "" {
+		return i.Caller.Application
+	}
+	return i.TokenApplication
+}
 
 // StillAllowed refuses a caller that was revoked or blocked since the request began: a body may arrive late, and a
 // poll may wait for long. It requires an authenticated request.

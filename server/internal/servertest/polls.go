@@ -16,12 +16,12 @@ func WaitingPolls() int {
 	return len(waitingPoll.FindAll(stacks[:runtime.Stack(stacks, true)], -1))
 }
 
-// AwaitPolls returns when a number of polls wait. It fails the test after 20 s.
+// AwaitPolls returns when a number of polls wait. It fails the test after a minute.
 func AwaitPolls(t testing.TB, polls int) {
 	t.Helper()
 	look := time.NewTicker(time.Millisecond)
 	defer look.Stop()
-	end := time.NewTimer(20 * time.Second)
+	end := time.NewTimer(time.Minute)
 	defer end.Stop()
 	for WaitingPolls() != polls {
 		select {

@@ -1,7 +1,6 @@
 package telemetry
 
 import (
-	"cmp"
 	"context"
 	"log/slog"
 	"net/http"
@@ -110,7 +109,10 @@ func (m *Metrics) Request(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		start := time.Now()
 		err := next(c)
-		name := cmp.Or(request.Operation(c), "none")
+		name := request.Operation(c)
+		if name == "" {
+			name = "none"
+		}
 		m.requests.WithLabelValues(name, strconv.Itoa(c.Response().Status)).Inc()
 		m.duration.WithLabelValues(name).Observe(time.Since(start).Seconds())
 		return err

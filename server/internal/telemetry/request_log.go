@@ -19,12 +19,13 @@ func LogRequests(log *slog.Logger) echo.MiddlewareFunc {
 				c.Error(err)
 			}
 			r, w := c.Request(), c.Response()
-			info := request.From(r.Context())
 			log.LogAttrs(r.Context(), slog.LevelInfo, "request",
 				slog.String("method", r.Method), slog.String("path", r.URL.Path),
-				slog.String("operation", info.Operation), slog.Int("status", w.Status), slog.Int64("bytes", w.Size),
+				slog.String("operation", request.Operation(c)),
+				slog.Int("status", w.Status), slog.Int64("bytes", w.Size),
 				slog.Float64("ms", milliseconds(time.Since(start))),
-				slog.String("application", info.ApplicationID()), slog.String("client", info.Caller.Client),
+				slog.String("application", request.ApplicationID(r.Context())),
+				slog.String("client", request.Caller(r.Context()).Client),
 				slog.String("address", c.RealIP()), slog.String("request_id", request.ID(c)))
 			return nil
 		}

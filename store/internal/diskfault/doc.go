@@ -1,5 +1,6 @@
-// Package diskfault makes SQLite's files fail like a broken or full disk, for tests. It replaces the system calls of SQLite's
-// own file system by xSetSystemCall, which SQLite offers for this. It works on Linux only, and for all databases of the process.
+// Package diskfault makes SQLite's files fail like a broken or full disk, for tests. It replaces the system calls of
+// SQLite's own file system by xSetSystemCall, which SQLite offers for this. It works on Linux only, and for all
+// databases of the process.
 package diskfault
 
 import "syscall"

@@ -49,7 +49,7 @@ type BatcherOptions[T Task] struct {
 	Outcome func(ctx context.Context, err error) error
 	// Unavailable says whether an error, as Outcome has it, is of the database and so would be any other task's.
 	Unavailable func(err error) bool
-	// Contended is how many transactions with contended tasks there may be at once.
+	// Contended is how many transactions with contended tasks there may be at once, at least one.
 	Contended int
 }
 
@@ -63,7 +63,7 @@ type call[T Task] struct {
 	task  T
 	tries int // in which what it needs was locked
 	done  chan struct{}
-	tx    *Tx // whose functions of AfterCommit are for this caller to call; nil for none
+	txs   []*Tx // whose functions of AfterCommit are for this caller to call
 }
 
 // Do returns when what came of a task is durable.
@@ -73,8 +73,8 @@ func (b *Batcher[T]) Do(t T) {
 		b.submit()
 	}
 	<-c.done
-	if c.tx != nil {
-		c.tx.Committed()
+	for _, tx := range c.txs {
+		tx.Committed()
 	}
 }
 
@@ -100,35 +100,44 @@ func (b *Batcher[T]) add(c *call[T]) (begin bool) {
 
 // submit has a transaction do what waits when it begins.
 func (b *Batcher[T]) submit() {
-	var batch []*call[T]
-	var locked []T
-	taken := false
-	work := func(tx *Tx) (err error) {
-		if !taken { // it may be done again
-			batch, taken = b.take(), true
-		}
-		locked, err = b.work(tx, batch, false)
-		return err
-	}
-	b.Writer.Submit(work, func(tx *Tx, err error) {
-		if !taken {
-			batch = b.take()
-		}
-		b.requeue(b.finish(tx, batch, locked, err, false))
+	b.transact(b.take, false, func(left []*call[T]) {
+		b.requeue(left)
 		if b.more() {
 			b.submit()
 		}
 	})
 }
 
-// take returns the calls that wait, but ends those whose callers have gone.
+// transact has a transaction do the tasks of calls, which it takes when it begins but for those whose callers have gone.
+// then gets the calls that are to be tried again. It must not block.
+func (b *Batcher[T]) transact(take func() []*call[T], wait bool, then func(left []*call[T])) {
+	var batch []*call[T]
+	var locked []T
+	taken := false
+	begin := func() {
+		if !taken { // the writer may do the work again, or not at all
+			batch, taken = slices.DeleteFunc(take(), (*call[T]).gone), true
+		}
+	}
+	work := func(tx *Tx) (err error) {
+		begin()
+		locked, err = b.work(tx, batch, wait)
+		return err
+	}
+	b.Writer.Submit(work, func(tx *Tx, err error) {
+		begin()
+		then(b.finish(tx, batch, locked, err, wait))
+	})
+}
+
+// take returns the calls that wait, as many as one transaction does.
 func (b *Batcher[T]) take() []*call[T] {
 	b.mu.Lock()
+	defer b.mu.Unlock()
 	n := min(len(b.waiting), maxBatch)
 	batch := b.waiting[:n:n]
 	b.waiting = b.waiting[n:]
-	b.mu.Unlock()
-	return slices.DeleteFunc(batch, (*call[T]).gone)
+	return batch
 }
 
 // more says whether calls wait; if not, the next is to begin a transaction.
@@ -157,20 +166,20 @@ func (b *Batcher[T]) work(tx *Tx, batch []*call[T], wait bool) (locked []T, err 
 }
 
 // finish ends the calls of a transaction and returns those that are to be tried again: what they need is locked, or they
-// have failed together, so that none takes others with it.
-func (b *Batcher[T]) finish(tx *Tx, batch []*call[T], locked []T, err error, alone bool) (left []*call[T]) {
+// have failed together, and unless they were contended none takes others with it.
+func (b *Batcher[T]) finish(tx *Tx, batch []*call[T], locked []T, err error, contended bool) (left []*call[T]) {
 	if len(batch) == 0 {
 		return nil
 	}
 	err = b.Outcome(b.context(batch), err)
-	if err != nil && !alone && len(batch) > 1 && !b.Unavailable(err) {
+	if err != nil && !contended && len(batch) > 1 && !b.Unavailable(err) {
 		for _, c := range batch {
 			c.tries = maxTries
 		}
 		return batch
 	}
 	if err == nil {
-		batch[0].tx = tx
+		b.assign(tx, batch, locked)
 	}
 	for _, c := range batch {
 		if err == nil && slices.Contains(locked, c.task) {
@@ -180,6 +189,13 @@ func (b *Batcher[T]) finish(tx *Tx, batch []*call[T], locked []T, err error, alo
 		}
 	}
 	return left
+}
+
+// assign has one caller call the functions of AfterCommit: the first whose task is done, if there is one.
+func (b *Batcher[T]) assign(tx *Tx, batch []*call[T], locked []T) {
+	i := slices.IndexFunc(batch, func(c *call[T]) bool { return !slices.Contains(locked, c.task) })
+	c := batch[max(i, 0)]
+	c.txs = append(c.txs, tx)
 }
 
 func (b *Batcher[T]) context(batch []*call[T]) context.Context {
@@ -216,22 +232,17 @@ func (b *Batcher[T]) runContended(key any) {
 	b.slots <- struct{}{}
 	defer func() { <-b.slots }()
 	for batch := b.takeContended(key); batch != nil; batch = b.takeContended(key) {
-		for batch = slices.DeleteFunc(batch, (*call[T]).gone); len(batch) > 0; {
+		for len(batch) > 0 {
 			batch = b.wait(batch)
 		}
 	}
 }
 
 // wait does the tasks of calls in a transaction that waits for what they need.
-func (b *Batcher[T]) wait(batch []*call[T]) (left []*call[T]) {
-	var locked []T
-	var last *Tx
-	err := b.Writer.Do(b.context(batch), func(tx *Tx) (err error) {
-		last = tx
-		locked, err = b.work(tx, batch, true)
-		return err
-	})
-	return slices.DeleteFunc(b.finish(last, batch, locked, err, true), (*call[T]).gone)
+func (b *Batcher[T]) wait(batch []*call[T]) []*call[T] {
+	left := make(chan []*call[T], 1)
+	b.transact(func() []*call[T] { return batch }, true, func(calls []*call[T]) { left <- calls })
+	return <-left
 }
 
 func (b *Batcher[T]) takeContended(key any) []*call[T] {

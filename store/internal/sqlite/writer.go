@@ -60,9 +60,6 @@ func NewWriter(file *DB, fails func(error) error) *Writer {
 // DB implements sqldb.Writer.
 func (w *Writer) DB() *gorm.DB { return w.file.Writer() }
 
-// File is what it writes to.
-func (w *Writer) File() *DB { return w.file }
-
 // Waiting is how many units of work wait for a transaction.
 func (w *Writer) Waiting() int {
 	w.mu.Lock()
@@ -192,6 +189,3 @@ func (w *Writer) refuse() {
 		u.done(nil, ErrClosed)
 	}
 }
-
-// Closing is closed when the writer is about to close.
-func (w *Writer) Closing() <-chan struct{} { return w.quit }

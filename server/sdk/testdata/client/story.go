@@ -70,10 +70,11 @@ func main() {
 		ClientSecret: os.Getenv("CLIENT_SECRET"),
 	})).JSON200
 	fmt.Printf("token: %s, for %d s\n", token.TokenType, token.ExpiresIn)
-	api, err := client.NewClientWithResponses(base, client.WithRequestEditorFn(func(_ context.Context, req *http.Request) error {
-		req.Header.Set("Authorization", "Bearer "+token.AccessToken)
-		return nil
-	}))
+	api, err := client.NewClientWithResponses(base,
+		client.WithRequestEditorFn(func(_ context.Context, req *http.Request) error {
+			req.Header.Set("Authorization", "Bearer "+token.AccessToken)
+			return nil
+		}))
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -82,10 +83,14 @@ func main() {
 	put := ok(api.PutClientWithResponse(ctx, account, gen.ClientUpdate{Name: &name}))
 	made := cmp.Or(put.JSON201, put.JSON200) // created or updated
 	fmt.Println("client:", made.ID, made.Name)
-	putLocal := ok(api.PutLocalAgentWithResponse(ctx, account, local, gen.LocalAgentUpdate{ExtensionName: &extensionName}))
+	putLocal := ok(
+		api.PutLocalAgentWithResponse(ctx, account, local, gen.LocalAgentUpdate{ExtensionName: &extensionName}),
+	)
 	localAgent := cmp.Or(putLocal.JSON201, putLocal.JSON200)
 	fmt.Println("local agent:", localAgent.ID, localAgent.ExtensionName, localAgent.AgentStatus)
-	putRemote := ok(api.PutRemoteAgentWithResponse(ctx, account, remote, gen.RemoteAgentUpdate{AgentNumber: &agentNumber}))
+	putRemote := ok(
+		api.PutRemoteAgentWithResponse(ctx, account, remote, gen.RemoteAgentUpdate{AgentNumber: &agentNumber}),
+	)
 	remoteAgent := cmp.Or(putRemote.JSON201, putRemote.JSON200)
 	fmt.Println("remote agent:", remoteAgent.ID, remoteAgent.AgentNumber, remoteAgent.AgentStatus)
 	fmt.Println("local agents:", listed(*ok(api.ListLocalAgentsWithResponse(ctx, account, nil)).JSON200,
@@ -93,15 +98,19 @@ func main() {
 	fmt.Println("remote agents:", listed(*ok(api.ListRemoteAgentsWithResponse(ctx, account, nil)).JSON200,
 		func(a gen.RemoteAgent) string { return fmt.Sprint(a.ID, " ", a.AgentNumber) }))
 
-	login := gen.AgentEventCreate{URL: os.Getenv("RECEIVER_URL"), Method: gen.RequestMethodPOST, EventType: gen.EventTypeAgentLogin}
+	login := gen.AgentEventCreate{
+		URL: os.Getenv("RECEIVER_URL"), Method: gen.RequestMethodPOST, EventType: gen.EventTypeAgentLogin,
+	}
 	localEvent := ok(api.CreateLocalAgentEventWithResponse(ctx, account, local, nil, login)).JSON201
 	fmt.Printf("event of local agent %d: %s %s\n", local, localEvent.Method, localEvent.EventType)
 	remoteEvent := ok(api.CreateRemoteAgentEventWithResponse(ctx, account, remote, nil, login)).JSON201
 	fmt.Printf("event of remote agent %d: %s %s\n", remote, remoteEvent.Method, remoteEvent.EventType)
 
 	available := gen.AgentStatusUpdate{AgentStatus: gen.AgentStatusValueAvailable}
-	printStatus(fmt.Sprint("local agent ", local), ok(api.PutLocalAgentStatusWithResponse(ctx, account, local, available)).JSON200)
-	printStatus(fmt.Sprint("remote agent ", remote), ok(api.PutRemoteAgentStatusWithResponse(ctx, account, remote, available)).JSON200)
+	printStatus(fmt.Sprint("local agent ", local),
+		ok(api.PutLocalAgentStatusWithResponse(ctx, account, local, available)).JSON200)
+	printStatus(fmt.Sprint("remote agent ", remote),
+		ok(api.PutRemoteAgentStatusWithResponse(ctx, account, remote, available)).JSON200)
 
 	var delivered []gen.Delivery
 	since := time.Now().Add(-time.Hour)
@@ -115,15 +124,20 @@ func main() {
 	one := 1
 	page := *ok(api.ListDeliveriesWithResponse(ctx, account, &gen.ListDeliveriesParams{Limit: &one})).JSON200
 	for len(page) > 0 {
-		fmt.Println("page:", listed(page, func(d gen.Delivery) string { return fmt.Sprint(d.AgentType, " ", d.AgentID) }))
+		fmt.Println("page:", listed(page, func(d gen.Delivery) string {
+			return fmt.Sprint(d.AgentType, " ", d.AgentID)
+		}))
 		before := page[len(page)-1].ID
-		page = *ok(api.ListDeliveriesWithResponse(ctx, account, &gen.ListDeliveriesParams{Limit: &one, Before: &before})).JSON200
+		page = *ok(
+			api.ListDeliveriesWithResponse(ctx, account, &gen.ListDeliveriesParams{Limit: &one, Before: &before}),
+		).JSON200
 	}
 	fmt.Println("page: empty")
 
-	fmt.Println("feed:", listed(*ok(api.ListStatusChangesWithResponse(ctx, account, nil)).JSON200, func(c gen.StatusChange) string {
-		return fmt.Sprint(c.AgentType, " ", c.AgentID, " ", c.AgentStatus)
-	}))
+	fmt.Println("feed:", listed(*ok(api.ListStatusChangesWithResponse(ctx, account, nil)).JSON200,
+		func(c gen.StatusChange) string {
+			return fmt.Sprint(c.AgentType, " ", c.AgentID, " ", c.AgentStatus)
+		}))
 
 	for _, delivery := range slices.Backward(delivered) {
 		data := ok(api.GetDeliveryWithResponse(ctx, account, delivery.ID)).JSON200.Request.Data

@@ -61,7 +61,11 @@ func main() {
 	fmt.Printf("token: %s, for %d s\n", token.TokenType, token.ExpiresIn)
 	ctx := context.WithValue(context.Background(), openapi.ContextAccessToken, token.AccessToken)
 
-	account := ok(api.ClientAPI.PutClient(ctx, client).ClientUpdate(openapi.ClientUpdate{Name: openapi.PtrString("Ромашка")}).Execute())
+	account := ok(
+		api.ClientAPI.PutClient(ctx, client).ClientUpdate(openapi.ClientUpdate{
+			Name: openapi.PtrString("Ромашка"),
+		}).Execute(),
+	)
 	fmt.Println("client:", account.Id, account.GetName())
 	localAgent := ok(api.AgentAPI.PutLocalAgent(ctx, client, local).
 		LocalAgentUpdate(openapi.LocalAgentUpdate{ExtensionName: openapi.PtrString(extension)}).Execute())
@@ -96,14 +100,17 @@ func main() {
 
 	page := ok(api.DeliveryAPI.ListDeliveries(ctx, client).Limit(1).Execute())
 	for len(page) > 0 {
-		fmt.Println("page:", listed(page, func(d openapi.Delivery) string { return fmt.Sprint(d.AgentType, " ", d.AgentId) }))
+		fmt.Println("page:", listed(page, func(d openapi.Delivery) string {
+			return fmt.Sprint(d.AgentType, " ", d.AgentId)
+		}))
 		page = ok(api.DeliveryAPI.ListDeliveries(ctx, client).Limit(1).Before(page[len(page)-1].Id).Execute())
 	}
 	fmt.Println("page: empty")
 
-	fmt.Println("feed:", listed(ok(api.StatusAPI.ListStatusChanges(ctx, client).Execute()), func(c openapi.StatusChange) string {
-		return fmt.Sprint(c.AgentType, " ", c.AgentId, " ", c.AgentStatus)
-	}))
+	fmt.Println("feed:", listed(ok(api.StatusAPI.ListStatusChanges(ctx, client).Execute()),
+		func(c openapi.StatusChange) string {
+			return fmt.Sprint(c.AgentType, " ", c.AgentId, " ", c.AgentStatus)
+		}))
 
 	for _, delivery := range slices.Backward(delivered) {
 		data := ok(api.DeliveryAPI.GetDelivery(ctx, client, delivery.Id).Execute()).Request.Data

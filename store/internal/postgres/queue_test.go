@@ -1,4 +1,4 @@
-package store_test
+package postgres
 
 import (
 	"bytes"
@@ -12,19 +12,14 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/agentevents/agentevents/store"
 	"github.com/agentevents/agentevents/store/internal/sqldb"
-	"github.com/agentevents/agentevents/store/pgtest"
 )
 
-// On PostgreSQL, where statements wait for others, nothing of a transaction is committed in which one has failed, whether
-// anybody has looked or not, and the next transaction knows nothing of it.
+// Nothing of a transaction is committed in which a statement has failed, whether its error was looked at or not, and the
+// next transaction knows nothing of it.
 func TestNothingIsCommittedAfterAnError(t *testing.T) {
-	if !pgtest.OnPostgres() {
-		t.Skip("a statement that fails is undone alone there")
-	}
-	f := open(t)
-	at := func() int { return f.count("SELECT at FROM probes") }
+	w := openWriter(t)
+	at := func() int64 { return w.number("SELECT at FROM probes") }
 	set := func(tx *sqldb.Tx) { _ = tx.Queue("UPDATE probes SET at = at + 1") }
 	fail := func(tx *sqldb.Tx) { _ = tx.Queue("UPDATE probes SET at = 1 / 0") }
 	ask := func(tx *sqldb.Tx) { _, _ = sqldb.Value[int64](tx, "SELECT 1") }
@@ -45,7 +40,7 @@ func TestNothingIsCommittedAfterAnError(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := at()
-			err := f.Write(t.Context(), func(tx *sqldb.Tx) error {
+			err := w.Do(t.Context(), func(tx *sqldb.Tx) error {
 				for _, step := range steps {
 					step(tx)
 				}
@@ -54,7 +49,7 @@ func TestNothingIsCommittedAfterAnError(t *testing.T) {
 			if after := at(); err == nil || after != before {
 				t.Errorf("committed: %d, before %d; %v", after, before, err)
 			}
-			f.check(f.Write(t.Context(), func(tx *sqldb.Tx) error { set(tx); return nil }))
+			check(t, w.Do(t.Context(), func(tx *sqldb.Tx) error { set(tx); return nil }))
 			if after := at(); after != before+1 {
 				t.Errorf("the next transaction makes %d of %d", after, before)
 			}
@@ -62,55 +57,50 @@ func TestNothingIsCommittedAfterAnError(t *testing.T) {
 	}
 }
 
-// Statements take effect in the order in which they are given, whichever way they go.
-func TestStatementsInOrder(t *testing.T) {
-	f := open(t)
-	f.check(f.Write(f.ctx, func(tx *sqldb.Tx) error {
-		errs := []error{
-			tx.Queue("UPDATE probes SET at = 1"), tx.Exec("UPDATE probes SET at = at * 10 + 2"),
-			tx.Queue("UPDATE probes SET at = at * 10 + 3"), tx.Queue("UPDATE probes SET at = at * 10 + 4"),
-		}
-		n, err := sqldb.Value[int64](tx, "SELECT at FROM probes")
-		if n != 1234 {
-			t.Errorf("found %d", n)
-		}
-		return errors.Join(append(errs, err, tx.Queue("UPDATE probes SET at = at * 10 + 5"))...)
-	}))
-	if n := f.count("SELECT at FROM probes"); n != 12345 {
-		t.Errorf("stored is %d", n)
-	}
-	if err := f.Write(f.ctx, func(*sqldb.Tx) error { return errTrouble }); !errors.Is(err, errTrouble) {
-		t.Error(err)
-	}
-	f.check(f.Ready(f.ctx))
-}
-
-var errTrouble = errors.New("trouble")
-
 // A commit that the database has answered is one, though the connection ends before it says that it is ready again.
 func TestCommitIsAnsweredAndNoMore(t *testing.T) {
-	if !pgtest.OnPostgres() {
-		t.Skip("there is no connection to end")
-	}
-	f := open(t)
+	w := openWriter(t)
 	var cut atomic.Bool
-	s, err := store.Open(f.ctx, store.Options{URL: through(t, f.url, &cut), Now: f.clock.Now})
-	f.check(err)
-	defer func() { f.check(s.Close()) }()
+	db, err := Open(t.Context(), Options{URL: through(t, w.url, &cut, true)})
+	check(t, err)
+	defer func() { check(t, db.Close()) }()
+	writer := newWriter(t, db)
 	cut.Store(true)
-	f.check(s.Write(f.ctx, func(tx *sqldb.Tx) error { return tx.Queue("UPDATE probes SET at = 7") }))
+	check(t, writer.Do(t.Context(), func(tx *sqldb.Tx) error { return tx.Queue("UPDATE probes SET at = 7") }))
 	if cut.Load() {
 		t.Error("the connection did not end")
 	}
-	if n := f.count("SELECT at FROM probes"); n != 7 {
+	if n := w.number("SELECT at FROM probes"); n != 7 {
 		t.Errorf("stored is %d", n)
 	}
-	f.check(s.Ready(f.ctx))
+	check(t, writer.Do(t.Context(), func(tx *sqldb.Tx) error { return tx.Queue("UPDATE probes SET at = 8") }))
 }
 
-// through is the URL of a database behind a network that ends a connection right after the answer to a commit, once it is
-// to.
-func through(t *testing.T, databaseURL string, cut *atomic.Bool) string {
+// Of a commit that nothing has answered it is not known whether it was carried out, so it is not tried again.
+func TestCommitThatIsNotAnswered(t *testing.T) {
+	w := openWriter(t)
+	var cut atomic.Bool
+	db, err := Open(t.Context(), Options{URL: through(t, w.url, &cut, false)})
+	check(t, err)
+	defer func() { check(t, db.Close()) }()
+	writer, works := newWriter(t, db), 0
+	cut.Store(true)
+	err = writer.Do(t.Context(), func(tx *sqldb.Tx) error {
+		works++
+		tx.AfterCommit(func() { t.Error("it is said to be committed") })
+		return tx.Queue("UPDATE probes SET at = 7")
+	})
+	if works != 1 || !errors.Is(err, errUnknown) {
+		t.Errorf("it was done %d times, and is %v", works, err)
+	}
+	if n := w.number("SELECT at FROM probes"); n != 7 {
+		t.Errorf("stored is %d", n)
+	}
+}
+
+// through is the URL of a database behind a network that ends a connection at the answer to the next commit when cut is
+// true: after it, if that is to be answered, or before it.
+func through(t *testing.T, databaseURL string, cut *atomic.Bool, answered bool) string {
 	config, err := pgx.ParseConfig(databaseURL)
 	if err != nil {
 		t.Fatal(err)
@@ -133,21 +123,23 @@ func through(t *testing.T, databaseURL string, cut *atomic.Bool) string {
 				return
 			}
 			go func() { _, _ = io.Copy(server, client); _ = server.Close() }()
-			go func() { answers(client, server, cut); _ = client.Close() }()
+			go func() { carry(client, server, cut, answered); _ = client.Close() }()
 		}
 	}()
 	port := l.Addr().(*net.TCPAddr).Port
 	return fmt.Sprintf("postgres://%s@127.0.0.1:%d/%s?sslmode=disable", config.User, port, config.Database)
 }
 
-// answers carries over what a server says.
-func answers(client io.Writer, server io.Reader, cut *atomic.Bool) {
+// carry carries over what a server says.
+func carry(client io.Writer, server io.Reader, cut *atomic.Bool, answered bool) {
 	const committed = "COMMIT\x00"
 	said := make([]byte, 1<<16)
 	for {
 		n, err := server.Read(said)
 		if at := bytes.Index(said[:n], []byte(committed)); at >= 0 && cut.CompareAndSwap(true, false) {
-			_, _ = client.Write(said[:at+len(committed)])
+			if answered {
+				_, _ = client.Write(said[:at+len(committed)])
+			}
 			return
 		}
 		if _, failed := client.Write(said[:n]); err != nil || failed != nil {
