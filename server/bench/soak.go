@@ -1,12 +1,17 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
+	"net/http"
 	"os"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/agentevents/agentevents/server/lab"
@@ -33,7 +38,10 @@ func soak(x *trial) error {
 		return errors.New("needs more rows than agents and than come in a quarter of the time")
 	}
 	x.plan = plan{
-		clients: [][]*agent{busy}, env: []string{withStats, fmt.Sprintf("AGENTEVENTS_KEEP_ROWS=%d", x.rows)},
+		clients: [][]*agent{busy},
+		env: []string{
+			"AGENTEVENTS_METRICS_ADDR=127.0.0.1:0", fmt.Sprintf("AGENTEVENTS_KEEP_ROWS=%d", x.rows),
+		},
 		measured: []string{soaked},
 		warm:     []stream{{busy, before, 0}},
 		streams:  []stream{steadily(shuffled(busy), x.rate(0), x.lasts)},
@@ -91,4 +99,34 @@ func (s samples) medians() (all []value) {
 		all = append(all, value{median(s[unit]), unit})
 	}
 	return all
+}
+
+func fetch(ctx context.Context, url string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", url, resp.Status)
+	}
+	return body, err
+}
+
+// fetchMetrics returns the metrics of a program, by their names with their labels.
+func fetchMetrics(ctx context.Context, url string) (map[string]float64, error) {
+	body, err := fetch(ctx, url+"/metrics")
+	values := map[string]float64{}
+	for text := range bytes.Lines(body) {
+		name, number, _ := strings.Cut(strings.TrimSpace(string(text)), " ")
+		if v, err := strconv.ParseFloat(number, 64); err == nil {
+			values[name] = v
+		}
+	}
+	return values, err
 }
