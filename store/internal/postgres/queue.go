@@ -82,7 +82,7 @@ func answers(results pgx.BatchResults, sent []*pgx.QueuedQuery, read func(sqldb.
 	}
 	committed := false
 	for i := 0; err == nil && i < len(sent); i++ {
-		committed, err = answer(results, sent[i].SQL)
+		committed, err = readAnswer(results, sent[i].SQL)
 	}
 	if err == nil && read != nil {
 		err = answerRows(results, read)
@@ -94,8 +94,8 @@ func answers(results pgx.BatchResults, sent []*pgx.QueuedQuery, read func(sqldb.
 	return err
 }
 
-// answer reads what one statement is answered by, and says whether that is that all is committed.
-func answer(results pgx.BatchResults, text string) (committed bool, err error) {
+// readAnswer reads what one statement is answered by, and says whether that is that all is committed.
+func readAnswer(results pgx.BatchResults, text string) (committed bool, err error) {
 	tag, err := results.Exec()
 	switch {
 	case err != nil:

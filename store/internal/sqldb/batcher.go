@@ -117,8 +117,8 @@ func (b *Batcher[T]) take() []*call[T] {
 	return batch
 }
 
-// transact does the tasks of calls in one transaction, but for those whose callers have gone, and returns the calls that
-// are to be tried again.
+// transact does the tasks of calls in one transaction, but for those whose callers have gone, and returns the calls
+// that are to be tried again.
 func (b *Batcher[T]) transact(batch []*call[T], wait bool) (left []*call[T]) {
 	batch = slices.DeleteFunc(batch, (*call[T]).gone)
 	if len(batch) == 0 {
@@ -137,8 +137,8 @@ func (b *Batcher[T]) transact(batch []*call[T], wait bool) (left []*call[T]) {
 	return b.finish(batch, locked, b.Outcome(ctx, err), wait)
 }
 
-// finish ends the calls of a transaction and returns those that are to be tried again: what they need is locked, or they
-// have failed together, and unless they were contended none takes others with it.
+// finish ends the calls of a transaction and returns those that are to be tried again: what they need is locked, or
+// they have failed together, and unless they were contended none takes others with it.
 func (b *Batcher[T]) finish(batch []*call[T], locked []T, err error, contended bool) (left []*call[T]) {
 	if err != nil && !contended && len(batch) > 1 && !b.Unavailable(err) {
 		for _, c := range batch {

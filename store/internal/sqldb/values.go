@@ -85,12 +85,12 @@ func tuplesSQL[R any](n int) string {
 	for i, name := range jsonNames[R]() {
 		columns = append(columns, fmt.Sprintf("column%d AS %s", i+2, name))
 	}
-	tuples := make([]string, n)
-	for i := range tuples {
-		tuples[i] = fmt.Sprintf("(%d%s)", i, strings.Repeat(", ?", len(columns)-1))
+	rows := make([]string, n)
+	for i := range rows {
+		rows[i] = fmt.Sprintf("(%d%s)", i, strings.Repeat(", ?", len(columns)-1))
 	}
 	text := "(SELECT " + strings.Join(columns, ", ") +
-		" FROM (VALUES " + strings.Join(tuples, ", ") + ") WHERE column2 IS NOT NULL)"
+		" FROM (VALUES " + strings.Join(rows, ", ") + ") WHERE column2 IS NOT NULL)"
 	tuplesTexts.Store(key, text)
 	return text
 }
