@@ -82,7 +82,7 @@ func TestWriteThatIsNotCommitted(t *testing.T) {
 	if err := w.write(t.Context(), addClient); err != nil {
 		t.Errorf("a later write: %v", err)
 	}
-	if err := w.write(t.Context(), addClient); !duplicate(err) {
+	if err := w.write(t.Context(), addClient); !isDuplicate(err) {
 		t.Errorf("the same once more: %v", err)
 	}
 	w.done()

@@ -50,11 +50,6 @@ func (w *Writer) Try(ctx context.Context, work sqldb.Work) error {
 	return err
 }
 
-// Submit implements sqldb.Writer.
-func (w *Writer) Submit(work sqldb.Work, done func(tx *sqldb.Tx, err error)) {
-	go func() { done(w.attempts(context.Background(), work)) }()
-}
-
 // attempts does work until it is committed, or has failed by itself.
 func (w *Writer) attempts(ctx context.Context, work sqldb.Work) (tx *sqldb.Tx, err error) {
 	ctx, cancel := context.WithTimeout(ctx, TransactionTimeout)

@@ -66,20 +66,6 @@ func NewTx(ctx context.Context, db *gorm.DB) *Tx {
 	return &Tx{ReadTx: *Read(ctx, db), Begun: time.Now()}
 }
 
-// ActFor has the transaction's context carry the values of a caller's, such as what its log is to say.
-func (t *Tx) ActFor(caller context.Context) {
-	t.db = t.db.WithContext(actingFor{t.Context(), caller})
-}
-
-// actingFor ends with one context and has the values of another.
-type actingFor struct {
-	context.Context
-	caller context.Context
-}
-
-// Value implements context.Context.
-func (c actingFor) Value(key any) any { return c.caller.Value(key) }
-
 // Run runs a function in the transaction. A panic of it is its error.
 func (t *Tx) Run(fn func(tx *Tx) error) (err error) {
 	defer func() {

@@ -18,9 +18,6 @@ type Writer interface {
 	// Try is Do for a caller that does not want to know any more when ctx ends. Nothing calls the functions of
 	// AfterCommit then.
 	Try(ctx context.Context, work Work) error
-	// Submit has work run, and returns at once. done is called when it is durable, or is known not to become so, with
-	// its last transaction, which is nil if none was begun. Others wait meanwhile, so done must not block.
-	Submit(work Work, done func(tx *Tx, err error))
 	// DB is the database that it writes to.
 	DB() *gorm.DB
 	// Close has work that was not begun be refused. With SQLite, it returns when what was begun has ended; on

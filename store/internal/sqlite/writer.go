@@ -95,11 +95,6 @@ func (w *Writer) wait(ctx, patience context.Context, work sqldb.Work) error {
 	}
 }
 
-// Submit implements sqldb.Writer.
-func (w *Writer) Submit(work sqldb.Work, done func(tx *sqldb.Tx, err error)) {
-	w.enqueue(&unit{ctx: context.Background(), work: work, done: done})
-}
-
 func (w *Writer) enqueue(u *unit) {
 	if !w.add(u) {
 		u.done(nil, ErrClosed)

@@ -395,11 +395,6 @@ func TestWriteAfterClose(t *testing.T) {
 	}
 	w.wantClosed(w.Try(t.Context(), put("a")))
 	w.wantClosed(w.Between(t.Context(), func(*sql.Conn) error { return nil }))
-	w.Submit(put("a"), func(tx *sqldb.Tx, err error) {
-		if w.wantClosed(err); tx != nil {
-			t.Error("it has a transaction")
-		}
-	})
 }
 
 func (w *watched) wantClosed(err error) {
@@ -497,27 +492,4 @@ func TestBetween(t *testing.T) {
 	close(hold)
 	all.Wait()
 	w.works()
-}
-
-// Units whose transaction ends learn it in the order in which they were done, each once.
-func TestUnitsEndInOrder(t *testing.T) {
-	w := openWatched(t)
-	hold, ended := make(chan struct{}), make(chan int, 8)
-	w.Submit(func(*sqldb.Tx) error { <-hold; return errBefore }, func(*sqldb.Tx, error) { ended <- 0 })
-	for i := range 3 {
-		w.Submit(put(fmt.Sprint(i)), func(tx *sqldb.Tx, err error) {
-			w.wantDone(err)
-			ended <- i + 1
-		})
-	}
-	close(hold)
-	for want := range 4 {
-		if got := <-ended; got != want {
-			t.Errorf("unit %d has ended, want %d", got, want)
-		}
-	}
-	w.works()
-	if len(ended) > 0 {
-		t.Error("a unit has ended twice")
-	}
 }
