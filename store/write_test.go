@@ -68,8 +68,8 @@ func addClient(tx *sqldb.Tx) error {
 	return tx.Exec("INSERT INTO clients (id, created_at) VALUES ('12', 0)")
 }
 
-// A commit that fails, a transaction that ends by itself and a store that is closed are reported as unavailable. What the
-// caller's own function fails with comes back as it is.
+// A commit that fails, a transaction that ends by itself and a store that is closed are reported as unavailable. What
+// the caller's own function fails with comes back as it is.
 func TestWriteThatIsNotCommitted(t *testing.T) {
 	w := openWatched(t)
 	w.refuse.Store(true)
@@ -82,15 +82,15 @@ func TestWriteThatIsNotCommitted(t *testing.T) {
 	if err := w.write(t.Context(), addClient); err != nil {
 		t.Errorf("a later write: %v", err)
 	}
-	if err := w.write(t.Context(), addClient); !duplicate(err) {
+	if err := w.write(t.Context(), addClient); !isDuplicate(err) {
 		t.Errorf("the same once more: %v", err)
 	}
 	w.done()
 	w.wantUnavailable(w.write(t.Context(), addClient))
 }
 
-// Whether the store is ready is said as long as the caller waits, also while a transaction hangs. What was asked in vain
-// blocks nothing later.
+// Whether the store is ready is said as long as the caller waits, also while a transaction hangs. What was asked in
+// vain blocks nothing later.
 func TestReadyWhileATransactionHangs(t *testing.T) {
 	w := openWatched(t)
 	defer w.done()
