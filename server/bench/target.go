@@ -23,7 +23,7 @@ type target struct {
 
 // targets are the programs with what a workload needs, and the floors. The ledgers and the receiver itself take part
 // where a change is one delivery.
-func (b *bench) targets(ctx context.Context, workload string, p plan, urls []string) ([]target, error) {
+func (b *bench) targets(ctx context.Context, name string, p plan, urls []string) ([]target, error) {
 	if err := b.startEngines(ctx); err != nil {
 		return nil, err
 	}
@@ -39,7 +39,7 @@ func (b *bench) targets(ctx context.Context, workload string, p plan, urls []str
 			if strings.Contains(b.binaries, ",") {
 				t.label += "/binary=" + filepath.Base(binary)
 			}
-			b.say("%s: prepares a store, %s", workload, t.label)
+			b.say("%s: prepares a store, %s", name, t.label)
 			if err := t.prepare(ctx, p); err != nil {
 				return nil, fmt.Errorf("%s: %w", t.label, err)
 			}

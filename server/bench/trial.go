@@ -70,8 +70,8 @@ func (b *bench) measure(ctx context.Context, w workload) error {
 	}
 	for round := range w.count {
 		for variant := range max(w.variants, len(w.rates), 1) {
-			for _, target := range targets {
-				t := trial{bench: b, workload: w, receivers: r, target: target, variant: variant}
+			for _, to := range targets {
+				t := trial{bench: b, workload: w, receivers: r, target: to, variant: variant}
 				t.where = fmt.Sprintf("%s, round %d of %d, %s", w.name, round+1, w.count, t.label)
 				if err := t.once(ctx); err != nil {
 					return fmt.Errorf("%s: %w", t.label, err)

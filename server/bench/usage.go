@@ -31,10 +31,10 @@ func measureUsage(ctx context.Context, c *caller, fn func() error) (u usage, err
 
 // values are those of so many deliveries. A process that does not exist has none.
 func (u usage) values(n int) (all []value) {
-	deliveries := float64(max(n, 1))
+	each := float64(max(n, 1))
 	for _, v := range []value{
-		{float64(u.processor) / deliveries, "cpu-ns/delivery"},
-		{float64(u.database) / deliveries, "database-cpu-ns/delivery"},
+		{float64(u.processor) / each, "cpu-ns/delivery"},
+		{float64(u.database) / each, "database-cpu-ns/delivery"},
 		{u.peak, "peak-B"},
 	} {
 		if v.number > 0 {
