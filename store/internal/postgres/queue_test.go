@@ -15,8 +15,8 @@ import (
 	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
-// Nothing of a transaction is committed in which a statement has failed, whether its error was looked at or not, and the
-// next transaction knows nothing of it.
+// Nothing of a transaction is committed in which a statement has failed, whether its error was looked at or not, and
+// the next transaction knows nothing of it.
 func TestNothingIsCommittedAfterAnError(t *testing.T) {
 	w := openWriter(t)
 	at := func() int64 { return w.number("SELECT at FROM probes") }
@@ -24,14 +24,18 @@ func TestNothingIsCommittedAfterAnError(t *testing.T) {
 	fail := func(tx *sqldb.Tx) { _ = tx.Queue("UPDATE probes SET at = 1 / 0") }
 	ask := func(tx *sqldb.Tx) { _, _ = sqldb.Value[int64](tx, "SELECT 1") }
 	for name, steps := range map[string][]func(tx *sqldb.Tx){
-		"kept, and then the commit":       {set, fail},
-		"kept, and then a query":          {set, fail, ask},
-		"a query":                         {set, func(tx *sqldb.Tx) { _, _ = sqldb.Value[int64](tx, "SELECT 1 / 0") }},
-		"one that cannot be prepared":     {set, func(tx *sqldb.Tx) { _, _ = sqldb.Value[int64](tx, "SELEKT 1") }, set},
-		"of which a value cannot be sent": {set, func(tx *sqldb.Tx) { _ = tx.Queue("UPDATE probes SET at = ?", func() {}) }, set, ask},
-		"of GORM":                         {set, func(tx *sqldb.Tx) { tx.GORM().Exec("SELECT 1 / 0") }},
-		"before one of GORM":              {fail, func(tx *sqldb.Tx) { tx.GORM().Exec("SELECT 1") }, set},
-		"before a row of GORM":            {fail, func(tx *sqldb.Tx) { _ = tx.GORM().Raw("SELECT 1").Row().Err() }, set},
+		"kept, and then the commit":   {set, fail},
+		"kept, and then a query":      {set, fail, ask},
+		"a query":                     {set, func(tx *sqldb.Tx) { _, _ = sqldb.Value[int64](tx, "SELECT 1 / 0") }},
+		"one that cannot be prepared": {set, func(tx *sqldb.Tx) { _, _ = sqldb.Value[int64](tx, "SELEKT 1") }, set},
+		"of which a value cannot be sent": {
+			set, func(tx *sqldb.Tx) { _ = tx.Queue("UPDATE probes SET at = ?", func() {}) }, set, ask,
+		},
+		"of GORM":            {set, func(tx *sqldb.Tx) { tx.GORM().Exec("SELECT 1 / 0") }},
+		"before one of GORM": {fail, func(tx *sqldb.Tx) { tx.GORM().Exec("SELECT 1") }, set},
+		"before a row of GORM": {
+			fail, func(tx *sqldb.Tx) { _ = tx.GORM().Raw("SELECT 1").Row().Err() }, set,
+		},
 		"before all, and a row of GORM": {
 			func(tx *sqldb.Tx) { _ = tx.Queue("SELEKT 1") },
 			func(tx *sqldb.Tx) { _ = tx.GORM().Raw("UPDATE probes SET at = at + 1 RETURNING at").Row().Err() },

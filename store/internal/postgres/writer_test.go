@@ -66,7 +66,13 @@ func TestWorkIsDoneAgain(t *testing.T) {
 		failures, works int
 		code            string
 	}{
-		{0, 1, "40001"}, {1, 2, "40001"}, {4, 5, "40P01"}, {5, 5, "23503"}, {9, 5, "0A000"}, {1, 1, "23505"}, {1, 1, "55P03"},
+		{0, 1, "40001"},
+		{1, 2, "40001"},
+		{4, 5, "40P01"},
+		{5, 5, "23503"},
+		{9, 5, "0A000"},
+		{1, 1, "23505"},
+		{1, 1, "55P03"},
 	} {
 		before, works := w.number("SELECT at FROM probes"), 0
 		var ends []bool
@@ -85,7 +91,8 @@ func TestWorkIsDoneAgain(t *testing.T) {
 			want[c.works-1] = true
 		}
 		if works != c.works || (err == nil) != committed || !slices.Equal(ends, want) || (commits == 1) != committed {
-			t.Errorf("after %d errors %s: done %d times, ended %v, %d commits, %v", c.failures, c.code, works, ends, commits, err)
+			t.Errorf("after %d errors %s: done %d times, ended %v, %d commits, %v",
+				c.failures, c.code, works, ends, commits, err)
 		}
 		after := w.number("SELECT at FROM probes")
 		if (after == before+1) != committed || after > before+1 {

@@ -9,8 +9,8 @@ import (
 const (
 	// maxBatch is how many tasks a transaction takes.
 	maxBatch = 256
-	// maxTries is how often a task is tried together with others before it is contended: mostly, what it needs is locked for
-	// no longer than another transaction takes.
+	// maxTries is how often a task is tried together with others before it is contended: mostly, what it needs is
+	// locked for no longer than another transaction takes.
 	maxTries = 3
 )
 
@@ -26,9 +26,9 @@ type Task interface {
 }
 
 // Batcher does in one transaction what is asked for at the same time, with as many statements for all tasks as it would
-// take for one. What is asked for while it is at work waits for the next transaction. A task that needs a row that another
-// transaction has locked for long is contended: it and those of its key are done apart from the others, so that these do
-// not wait for it.
+// take for one. What is asked for while it is at work waits for the next transaction. A task that needs a row that
+// another transaction has locked for long is contended: it and those of its key are done apart from the others, so that
+// these do not wait for it.
 type Batcher[T Task] struct {
 	BatcherOptions[T]
 
@@ -42,8 +42,8 @@ type Batcher[T Task] struct {
 // BatcherOptions are what a Batcher is made of.
 type BatcherOptions[T Task] struct {
 	Writer Writer
-	// Work does tasks and has each know what came of it, but for the End. Unless it waits, it leaves out those that need rows
-	// which others have locked, and returns them.
+	// Work does tasks and has each know what came of it, but for the End. Unless it waits, it leaves out those that
+	// need rows which others have locked, and returns them.
 	Work func(tx *Tx, tasks []T, wait bool) (locked []T, err error)
 	// Outcome makes what the writer returns what the callers get. It must not block.
 	Outcome func(ctx context.Context, err error) error
@@ -63,19 +63,13 @@ type call[T Task] struct {
 	task  T
 	tries int // in which what it needs was locked
 	done  chan struct{}
-	txs   []*Tx // whose functions of AfterCommit are for this caller to call
 }
 
 // Do returns when what came of a task is durable.
 func (b *Batcher[T]) Do(t T) {
 	c := &call[T]{task: t, done: make(chan struct{})}
-	if b.add(c) {
-		b.submit()
-	}
+	b.add(c)
 	<-c.done
-	for _, tx := range c.txs {
-		tx.Committed()
-	}
 }
 
 // Waiting is how many tasks wait for a transaction.
@@ -85,101 +79,72 @@ func (b *Batcher[T]) Waiting() int {
 	return len(b.waiting)
 }
 
-// add has a call wait, and says whether a transaction is to be begun for it.
-func (b *Batcher[T]) add(c *call[T]) (begin bool) {
+// add has a call wait, and begins to work unless that is under way.
+func (b *Batcher[T]) add(c *call[T]) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if queue, is := b.contended[c.task.Key()]; is {
 		b.contended[c.task.Key()] = append(queue, c)
-		return false
+		return
 	}
 	b.waiting = append(b.waiting, c)
-	begin, b.busy = !b.busy, true
-	return begin
-}
-
-// submit has a transaction do what waits when it begins.
-func (b *Batcher[T]) submit() {
-	b.transact(b.take, false, func(left []*call[T]) {
-		b.requeue(left)
-		if b.more() {
-			b.submit()
-		}
-	})
-}
-
-// transact has a transaction do the tasks of calls, which it takes when it begins but for those whose callers have gone.
-// then gets the calls that are to be tried again. It must not block.
-func (b *Batcher[T]) transact(take func() []*call[T], wait bool, then func(left []*call[T])) {
-	var batch []*call[T]
-	var locked []T
-	taken := false
-	begin := func() {
-		if !taken { // the writer may do the work again, or not at all
-			batch, taken = slices.DeleteFunc(take(), (*call[T]).gone), true
-		}
+	if !b.busy {
+		b.busy = true
+		go b.run()
 	}
-	work := func(tx *Tx) (err error) {
-		begin()
-		locked, err = b.work(tx, batch, wait)
-		return err
-	}
-	b.Writer.Submit(work, func(tx *Tx, err error) {
-		begin()
-		then(b.finish(tx, batch, locked, err, wait))
-	})
 }
 
-// take returns the calls that wait, as many as one transaction does.
+// run does what waits, a batch in each transaction. That it takes a batch only when the one before has ended, and on a
+// goroutine of its own, lets tasks gather meanwhile: batches that the writer's own goroutine took at once were smaller,
+// and on SQLite left less of the processor to what sends deliveries.
+func (b *Batcher[T]) run() {
+	for batch := b.take(); batch != nil; batch = b.take() {
+		b.requeue(b.transact(batch, false))
+	}
+}
+
+// take returns the calls that wait, as many as one transaction does. Without any, the next call begins to work.
 func (b *Batcher[T]) take() []*call[T] {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	n := min(len(b.waiting), maxBatch)
 	batch := b.waiting[:n:n]
 	b.waiting = b.waiting[n:]
+	if n == 0 {
+		b.busy, b.waiting = false, nil
+		return nil
+	}
 	return batch
 }
 
-// more says whether calls wait; if not, the next is to begin a transaction.
-func (b *Batcher[T]) more() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.busy = len(b.waiting) > 0; !b.busy {
-		b.waiting = nil
-	}
-	return b.busy
-}
-
-// work does the tasks of calls.
-func (b *Batcher[T]) work(tx *Tx, batch []*call[T], wait bool) (locked []T, err error) {
+// transact does the tasks of calls in one transaction, but for those whose callers have gone, and returns the calls that
+// are to be tried again.
+func (b *Batcher[T]) transact(batch []*call[T], wait bool) (left []*call[T]) {
+	batch = slices.DeleteFunc(batch, (*call[T]).gone)
 	if len(batch) == 0 {
-		return nil, nil
-	}
-	if len(batch) == 1 {
-		tx.ActFor(batch[0].task.Context())
+		return nil
 	}
 	tasks := make([]T, len(batch))
 	for i, c := range batch {
 		tasks[i] = c.task
 	}
-	return b.Work(tx, tasks, wait)
+	var locked []T
+	ctx := b.context(batch)
+	err := b.Writer.Do(ctx, func(tx *Tx) (err error) {
+		locked, err = b.Work(tx, tasks, wait)
+		return err
+	})
+	return b.finish(batch, locked, b.Outcome(ctx, err), wait)
 }
 
 // finish ends the calls of a transaction and returns those that are to be tried again: what they need is locked, or they
 // have failed together, and unless they were contended none takes others with it.
-func (b *Batcher[T]) finish(tx *Tx, batch []*call[T], locked []T, err error, contended bool) (left []*call[T]) {
-	if len(batch) == 0 {
-		return nil
-	}
-	err = b.Outcome(b.context(batch), err)
+func (b *Batcher[T]) finish(batch []*call[T], locked []T, err error, contended bool) (left []*call[T]) {
 	if err != nil && !contended && len(batch) > 1 && !b.Unavailable(err) {
 		for _, c := range batch {
 			c.tries = maxTries
 		}
 		return batch
-	}
-	if err == nil {
-		b.assign(tx, batch, locked)
 	}
 	for _, c := range batch {
 		if err == nil && slices.Contains(locked, c.task) {
@@ -191,13 +156,7 @@ func (b *Batcher[T]) finish(tx *Tx, batch []*call[T], locked []T, err error, con
 	return left
 }
 
-// assign has one caller call the functions of AfterCommit: the first whose task is done, if there is one.
-func (b *Batcher[T]) assign(tx *Tx, batch []*call[T], locked []T) {
-	i := slices.IndexFunc(batch, func(c *call[T]) bool { return !slices.Contains(locked, c.task) })
-	c := batch[max(i, 0)]
-	c.txs = append(c.txs, tx)
-}
-
+// context is the caller's, if there is only one.
 func (b *Batcher[T]) context(batch []*call[T]) context.Context {
 	if len(batch) == 1 {
 		return batch[0].task.Context()
@@ -233,16 +192,9 @@ func (b *Batcher[T]) runContended(key any) {
 	defer func() { <-b.slots }()
 	for batch := b.takeContended(key); batch != nil; batch = b.takeContended(key) {
 		for len(batch) > 0 {
-			batch = b.wait(batch)
+			batch = b.transact(batch, true)
 		}
 	}
-}
-
-// wait does the tasks of calls in a transaction that waits for what they need.
-func (b *Batcher[T]) wait(batch []*call[T]) []*call[T] {
-	left := make(chan []*call[T], 1)
-	b.transact(func() []*call[T] { return batch }, true, func(calls []*call[T]) { left <- calls })
-	return <-left
 }
 
 func (b *Batcher[T]) takeContended(key any) []*call[T] {

@@ -57,22 +57,25 @@ func (j *job) result() (err error, ended bool) { //nolint:revive // the second s
 	return j.outcome, j.ended
 }
 
-// transaction is what was submitted to a fakeWriter.
+// transaction is one that a fakeWriter was asked for.
 type transaction struct {
+	ctx  context.Context
 	work sqldb.Work
-	done func(tx *sqldb.Tx, err error)
+	done chan error
 }
 
-// fakeWriter runs what is submitted when the test says so. It implements sqldb.Writer as far as a Batcher needs it.
+// fakeWriter runs a transaction when the test says so. It implements sqldb.Writer as far as a Batcher needs it.
 type fakeWriter struct {
 	sqldb.Writer
-	db        *gorm.DB
-	submitted chan transaction
+	db    *gorm.DB
+	asked chan transaction
 }
 
-// Submit implements sqldb.Writer.
-func (w *fakeWriter) Submit(work sqldb.Work, done func(tx *sqldb.Tx, err error)) {
-	w.submitted <- transaction{work, done}
+// Do implements sqldb.Writer.
+func (w *fakeWriter) Do(ctx context.Context, work sqldb.Work) error {
+	tx := transaction{ctx, work, make(chan error, 1)}
+	w.asked <- tx
+	return <-tx.done
 }
 
 // batch is a Batcher with a fakeWriter in a bubble.
@@ -95,7 +98,7 @@ func inBubble(t *testing.T, test func(b *batch)) {
 	db, err := sqlite.ORM(pool, logger.Discard)
 	check(t, err)
 	synctest.Test(t, func(t *testing.T) {
-		b := &batch{t: t, writer: &fakeWriter{db: db, submitted: make(chan transaction, 64)}}
+		b := &batch{t: t, writer: &fakeWriter{db: db, asked: make(chan transaction, 64)}}
 		b.Batcher = sqldb.NewBatcher(sqldb.BatcherOptions[*job]{
 			Writer: b.writer, Work: b.doAll, Contended: 1,
 			Outcome:     func(_ context.Context, err error) error { return err },
@@ -103,7 +106,7 @@ func inBubble(t *testing.T, test func(b *batch)) {
 		})
 		test(b)
 		synctest.Wait()
-		if n := len(b.writer.submitted); n != 0 {
+		if n := len(b.writer.asked); n != 0 {
 			t.Errorf("%d more transactions are begun", n)
 		}
 	})
@@ -113,6 +116,9 @@ func inBubble(t *testing.T, test func(b *batch)) {
 func (b *batch) doAll(tx *sqldb.Tx, jobs []*job, wait bool) (locked []*job, err error) {
 	var names []string
 	for _, j := range jobs {
+		if j.name == blocker {
+			return nil, nil
+		}
 		names = append(names, j.name)
 		if b.work == nil {
 			continue
@@ -151,12 +157,24 @@ func (b *batch) askWith(ctx context.Context, name string) *job {
 	return j
 }
 
-// next is the transaction that was submitted and not run yet. There must be one.
+// blocker is a job that other jobs wait behind.
+const blocker = "0"
+
+// gather has jobs wait for one transaction, which is the next.
+func (b *batch) gather(names ...string) []*job {
+	b.ask(blocker)
+	before := b.next()
+	jobs := b.ask(names...)
+	b.run(before)
+	return jobs
+}
+
+// next is the transaction that was asked for and not run yet. There must be one.
 func (b *batch) next() transaction {
 	b.t.Helper()
 	synctest.Wait()
 	select {
-	case tx := <-b.writer.submitted:
+	case tx := <-b.writer.asked:
 		return tx
 	default:
 		b.t.Fatal("no transaction is begun")
@@ -166,10 +184,13 @@ func (b *batch) next() transaction {
 
 // run runs a transaction as a writer does.
 func (b *batch) run(t transaction) {
-	tx := sqldb.NewTx(b.t.Context(), b.writer.db)
+	tx := sqldb.NewTx(t.ctx, b.writer.db)
 	err := tx.Run(t.work)
 	tx.End(err)
-	t.done(tx, err)
+	if err == nil {
+		tx.Committed()
+	}
+	t.done <- err
 	synctest.Wait()
 }
 
@@ -202,22 +223,19 @@ func (b *batch) wantWaiting(jobs ...*job) {
 	}
 }
 
-// What waits when a transaction begins is done by it, and what is asked for afterwards by the next one.
+// What is asked for while a transaction is at work is done by the next one.
 func TestTasksShareATransaction(t *testing.T) {
 	inBubble(t, func(b *batch) {
-		first := b.ask("a", "b", "c")
+		first := b.ask("a")
 		tx := b.next()
-		b.wantWaiting(first...)
-		var later []*job
-		b.run(transaction{work: tx.work, done: func(x *sqldb.Tx, err error) {
-			later = b.ask("a2", "d")
-			tx.done(x, err)
-		}})
+		later := b.ask("b", "a2", "c")
+		b.wantWaiting(append(first, later...)...)
+		b.run(tx)
 		b.wantEnded(nil, first...)
 		b.wantWaiting(later...)
 		b.run(b.next())
 		b.wantEnded(nil, later...)
-		b.want("a b c", "a2 d")
+		b.want("a", "b a2 c")
 		b.wantEnded(nil, b.askAndRun("e")...)
 	})
 }
@@ -235,33 +253,16 @@ func TestTransactionTakesNoMoreThanItsShare(t *testing.T) {
 		for i := range 300 {
 			names = append(names, fmt.Sprintf("a%d", i))
 		}
-		jobs := b.ask(names...)
-		b.run(b.next())
-		b.wantEnded(nil, jobs[:256]...)
-		b.wantWaiting(jobs[256:]...)
+		jobs := b.gather(names...)
+		tx := b.next()
 		if n := b.Waiting(); n != 44 {
 			t.Errorf("%d tasks wait", n)
 		}
+		b.run(tx)
+		b.wantEnded(nil, jobs[:256]...)
+		b.wantWaiting(jobs[256:]...)
 		b.run(b.next())
 		b.wantEnded(nil, jobs...)
-	})
-}
-
-// A writer that does work again, since others were in the way of the first transaction, has it take no more tasks.
-func TestWorkThatIsDoneAgain(t *testing.T) {
-	inBubble(t, func(b *batch) {
-		first := b.ask("a", "b")
-		tx := b.next()
-		var later []*job
-		b.run(transaction{done: tx.done, work: func(x *sqldb.Tx) error {
-			check(b.t, tx.work(x))
-			later = b.ask("c")
-			return tx.work(x)
-		}})
-		b.wantEnded(nil, first...)
-		b.wantWaiting(later...)
-		b.run(b.next())
-		b.want("a b", "a b", "c")
 	})
 }
 
@@ -269,7 +270,7 @@ func TestWorkThatIsDoneAgain(t *testing.T) {
 func TestTasksThatFailTogether(t *testing.T) {
 	inBubble(t, func(b *batch) {
 		b.work = func(_ *sqldb.Tx, j *job) (locked, failed bool) { return false, j.name == "bad" }
-		jobs := b.ask("a", "bad", "c")
+		jobs := b.gather("a", "bad", "c")
 		b.run(b.next())
 		b.wantWaiting(jobs...)
 		for range jobs {
@@ -301,10 +302,10 @@ func TestDatabaseIsAway(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(b *batch) {
-				jobs := b.ask("a", "b", "c")
+				jobs := b.gather("a", "b", "c")
 				tx := b.next()
 				check(b.t, fail(tx))
-				tx.done(nil, errAway)
+				tx.done <- errAway
 				synctest.Wait()
 				b.wantEnded(errAway, jobs...)
 				b.wantEnded(nil, b.askAndRun("d")...)
@@ -313,19 +314,21 @@ func TestDatabaseIsAway(t *testing.T) {
 	}
 }
 
-// A task whose caller has gone before its transaction begins is not done.
+// A task whose caller has gone while it waits is not done.
 func TestCallerHasGone(t *testing.T) {
 	inBubble(t, func(b *batch) {
 		ctx, end := context.WithCancel(b.t.Context())
-		jobs := append(b.ask("a"), b.askWith(ctx, "b"))
+		first := b.ask("a")
+		tx := b.next()
+		gone, stays := b.askWith(ctx, "b"), b.ask("c")
 		end()
-		b.run(b.next())
-		b.wantEnded(nil, jobs[0])
-		b.wantEnded(context.Canceled, jobs[1])
-		gone := b.askWith(ctx, "c")
-		b.run(b.next())
+		b.run(tx)
+		b.wantEnded(nil, first...)
 		b.wantEnded(context.Canceled, gone)
-		b.want("a")
+		b.run(b.next())
+		b.wantEnded(nil, stays...)
+		b.wantEnded(context.Canceled, b.askWith(ctx, "d"))
+		b.want("a", "c")
 	})
 }
 
@@ -333,10 +336,15 @@ func TestCallerHasGone(t *testing.T) {
 func TestContendedTasks(t *testing.T) {
 	inBubble(t, func(b *batch) {
 		b.work = func(_ *sqldb.Tx, j *job) (locked, failed bool) { return j.key == "l", false }
-		locked := b.ask("l")
-		b.wantEnded(nil, b.askAndRun("a")...)
-		b.wantEnded(nil, b.askAndRun("b")...)
-		b.wantEnded(nil, b.askAndRun("c")...)
+		jobs := b.gather("l", "a")
+		locked := jobs[:1]
+		for _, name := range []string{"b", "c"} {
+			tx := b.next()
+			jobs = append(jobs, b.ask(name)...)
+			b.run(tx)
+		}
+		b.run(b.next())
+		b.wantEnded(nil, jobs[1:]...)
 		contended := b.next()
 		locked = append(locked, b.ask("l2")...) // joins it, and begins no transaction
 		b.wantEnded(nil, b.askAndRun("d")...)
@@ -345,68 +353,35 @@ func TestContendedTasks(t *testing.T) {
 		b.wantEnded(nil, locked[0])
 		b.run(b.next())
 		b.wantEnded(nil, locked...)
-		b.want("l a", "l b", "l c", "d", "!l", "!l2")
+		b.want("l a", "b l", "c l", "d", "!l", "!l2")
 		b.work = nil
 		b.askAndRun("l3") // is not contended any more
-		b.want("l a", "l b", "l c", "d", "!l", "!l2", "l3")
+		b.want("l a", "b l", "c l", "d", "!l", "!l2", "l3")
 	})
 }
 
-// There are no more transactions with contended tasks than there may be. What has ended is not done when it is their turn.
+// There are no more transactions with contended tasks than there may be. What has ended is not done when it is their
+// turn.
 func TestContendedTasksWaitForATurn(t *testing.T) {
 	inBubble(t, func(b *batch) {
-		b.work = func(_ *sqldb.Tx, j *job) (locked, failed bool) { return false, j.name == "bad" }
+		b.work = func(_ *sqldb.Tx, j *job) (locked, failed bool) { return false, true }
 		ctx, end := context.WithCancel(b.t.Context())
-		jobs := append(b.ask("bad"), b.askWith(ctx, "c"))
+		b.ask(blocker)
+		before := b.next()
+		jobs := []*job{b.askWith(ctx, "a"), b.askWith(ctx, "c")}
+		b.run(before)
 		b.run(b.next())
-		first := b.next()
-		if n := len(b.writer.submitted); n != 0 {
+		first := b.next() // of either
+		if n := len(b.writer.asked); n != 0 {
 			t.Errorf("%d more transactions are begun", n)
 		}
 		end()
 		b.run(first)
-		b.run(b.next())
+		if jobs[0].outcome == context.Canceled { //nolint:errorlint // it is compared to put them in order
+			slices.Reverse(jobs)
+		}
 		b.wantEnded(errBad, jobs[0])
 		b.wantEnded(context.Canceled, jobs[1])
-	})
-}
-
-// What is to be done after a commit is done once, by a caller whose task is done: neither by the writer, which it would
-// keep from its work, nor by one that still waits.
-func TestAfterCommitIsCalledByOneCaller(t *testing.T) {
-	inBubble(t, func(b *batch) {
-		calls, hold := map[string]int{}, make(chan struct{})
-		b.work = func(tx *sqldb.Tx, j *job) (locked, failed bool) {
-			tx.AfterCommit(func() {
-				<-hold
-				b.mu.Lock()
-				defer b.mu.Unlock()
-				calls[j.name]++
-			})
-			return j.key == "l", false
-		}
-		wait := func(names ...string) *sync.WaitGroup {
-			var all sync.WaitGroup
-			for _, name := range names {
-				all.Go(func() { b.Do(&job{key: name[:1], name: name, ctx: b.t.Context()}) })
-				synctest.Wait()
-			}
-			return &all
-		}
-		one, two := wait("l"), wait("a", "b")
-		b.run(b.next()) // returns although what comes after the commit hangs
-		close(hold)
-		two.Wait()
-		if calls["a"] != 1 || calls["b"] != 1 || calls["l"] != 1 {
-			t.Errorf("after the first commit, what was to be called was called %v times", calls)
-		}
-		for range 3 { // twice more with others, and on its own
-			b.run(b.next())
-		}
-		one.Wait()
-		if calls["l"] != 4 || calls["a"] != 1 {
-			t.Errorf("after four commits, what was to be called was called %v times", calls)
-		}
 	})
 }
 
@@ -422,9 +397,10 @@ func TestTransactionActsForItsCaller(t *testing.T) {
 		}
 		ctx := context.WithValue(b.t.Context(), callerKey{}, "caller")
 		b.askWith(ctx, "a")
-		b.run(b.next())
+		tx := b.next()
 		b.askWith(ctx, "a")
 		b.askWith(ctx, "b")
+		b.run(tx)
 		b.run(b.next())
 		if want := []any{"caller", nil, nil}; !slices.Equal(got, want) {
 			t.Errorf("the values are %v, want %v", got, want)

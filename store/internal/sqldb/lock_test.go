@@ -69,7 +69,8 @@ func TestNothingIsLockedOnSQLite(t *testing.T) {
 	db := open(t)
 	db.do(func(tx *sqldb.Tx) error {
 		for _, wait := range []bool{true, false} {
-			if got := tx.ForUpdate(wait) + tx.ForUpdateOf("t", wait) + tx.ForKeyShare() + tx.SkipLocked("id"); got != "" {
+			got := tx.ForUpdate(wait) + tx.ForUpdateOf("t", wait) + tx.ForKeyShare() + tx.SkipLocked("id")
+			if got != "" {
 				t.Errorf("it adds %q", got)
 			}
 			ids, err := tx.LockRows("nowhere", []int64{3, 1}, wait)
@@ -99,7 +100,8 @@ func TestLockedRowsAreLeftOut(t *testing.T) {
 		}
 		want(tx.LockRows("things", []int64{3, 2, 1}, false))
 		want(sqldb.Select[int64](tx, "SELECT id FROM things ORDER BY id"+tx.ForUpdate(false)))
-		want(sqldb.Select[int64](tx, "SELECT x.id FROM things x JOIN things y ON y.id = x.id ORDER BY x.id"+tx.ForUpdateOf("x", false)))
+		want(sqldb.Select[int64](tx,
+			"SELECT x.id FROM things x JOIN things y ON y.id = x.id ORDER BY x.id"+tx.ForUpdateOf("x", false)))
 		want(sqldb.Select[int64](tx, "SELECT id FROM (SELECT id FROM things"+tx.SkipLocked("id")+") x ORDER BY id"))
 		return nil
 	})
@@ -126,7 +128,8 @@ func TestLockedRowsAreWaitedFor(t *testing.T) {
 			return sqldb.Select[int64](tx, "SELECT id FROM things ORDER BY id"+tx.ForUpdate(true))
 		},
 		"GORM": func(tx *sqldb.Tx) (ids []int64, err error) {
-			rows, err := gorm.G[struct{ ID int64 }](tx.GORM(), sqldb.Locking(tx)...).Table("things").Order("id").Find(tx.Context())
+			query := gorm.G[struct{ ID int64 }](tx.GORM(), sqldb.Locking(tx)...)
+			rows, err := query.Table("things").Order("id").Find(tx.Context())
 			for _, r := range rows {
 				ids = append(ids, r.ID)
 			}
@@ -135,7 +138,9 @@ func TestLockedRowsAreWaitedFor(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			db := withThings(t)
-			release := db.hold(func(tx *sqldb.Tx) error { return tx.Exec("UPDATE things SET amount = 20 WHERE id = 2") })
+			release := db.hold(func(tx *sqldb.Tx) error {
+				return tx.Exec("UPDATE things SET amount = 20 WHERE id = 2")
+			})
 			done := make(chan error, 1)
 			go func() {
 				done <- db.Do(context.Background(), func(tx *sqldb.Tx) error {

@@ -63,7 +63,8 @@ func (db *testDB) openSQLite() {
 // openFile opens an SQLite file.
 func openFile(t testing.TB) *sqlite.DB {
 	file, err := sqlite.Open(context.Background(), sqlite.Options{
-		File: filepath.Join(t.TempDir(), "test.db"), Log: slog.New(slog.DiscardHandler), ORMLog: logger.Discard, Now: time.Now,
+		File: filepath.Join(t.TempDir(), "test.db"), Now: time.Now,
+		Log: slog.New(slog.DiscardHandler), ORMLog: logger.Discard,
 	})
 	check(t, err)
 	return file

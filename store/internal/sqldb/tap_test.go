@@ -46,7 +46,8 @@ func TestTap(t *testing.T) {
 	_, err := sqldb.Value[int64](db.read(), "SELECT id FROM things WHERE id = ?", 5)
 	check(t, err)
 	want := []string{
-		"before SELECT [4]", "after SELECT [4]", "before DELETE [1]", "after DELETE [1]", "before UPDATE [2]", "after UPDATE [2]",
+		"before SELECT [4]", "after SELECT [4]", "before DELETE [1]", "after DELETE [1]",
+		"before UPDATE [2]", "after UPDATE [2]",
 		"before INSERT [3]", "after INSERT [3]", "read SELECT [5]",
 	}
 	if !slices.Equal(*seen, want) {

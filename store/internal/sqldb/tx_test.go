@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"github.com/agentevents/agentevents/store/internal/sqldb"
-	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 // What is to be known of the end of a transaction is called once, and before the caller goes on.
@@ -73,39 +72,6 @@ func TestContextOfATransaction(t *testing.T) {
 	}
 }
 
-// Work that is submitted has its transaction, and none if none was begun.
-func TestSubmit(t *testing.T) {
-	db := open(t)
-	type end struct {
-		tx  *sqldb.Tx
-		err error
-	}
-	ends := make(chan end, 1)
-	var mine *sqldb.Tx
-	db.Submit(func(tx *sqldb.Tx) error {
-		mine = tx
-		return tx.Exec("INSERT INTO things (amount, name) VALUES (1, 'a')")
-	}, func(tx *sqldb.Tx, err error) { ends <- end{tx, err} })
-	e := <-ends
-	n, err := sqldb.Value[int64](db.read(), "SELECT count(*) FROM things")
-	if e.err != nil || e.tx == nil || e.tx != mine || n != 1 {
-		t.Errorf("it ends with %v; there are %d rows, %v", e.err, n, err)
-	}
-	sqldb.AddTap(db.DB(), func(text string, _ []any) error {
-		if strings.HasPrefix(text, "BEGIN") {
-			return errAway
-		}
-		return nil
-	}, nil)
-	if pgtest.OnPostgres() {
-		return // whose transactions begin with their first statement
-	}
-	db.Submit(func(*sqldb.Tx) error { panic("it was begun") }, func(tx *sqldb.Tx, err error) { ends <- end{tx, err} })
-	if e := <-ends; e.tx != nil || !errors.Is(e.err, errAway) {
-		t.Errorf("without a transaction, it ends with %v, %v", e.tx, e.err)
-	}
-}
-
 // Statements take effect in the order in which they are given, whichever way they go.
 func TestStatementsInOrder(t *testing.T) {
 	db := open(t)
@@ -113,7 +79,8 @@ func TestStatementsInOrder(t *testing.T) {
 	db.do(func(tx *sqldb.Tx) error {
 		errs := []error{
 			tx.Queue("UPDATE things SET amount = 1"), tx.Exec("UPDATE things SET amount = amount * 10 + 2"),
-			tx.Queue("UPDATE things SET amount = amount * 10 + 3"), tx.Queue("UPDATE things SET amount = amount * 10 + 4"),
+			tx.Queue("UPDATE things SET amount = amount * 10 + 3"),
+			tx.Queue("UPDATE things SET amount = amount * 10 + 4"),
 		}
 		n, err := sqldb.Value[int64](tx, "SELECT amount FROM things")
 		if n != 1234 {

@@ -15,10 +15,10 @@ import (
 // maxTuples is how many rows go as parameters of their own.
 const maxTuples = 512
 
-// Table is rows as a table in a statement, by an argument for a ?. Its columns are the fields of the rows by their names in
-// JSON, the first of which is never NULL, and ordinal, by which they are in the order of the rows; fields are integers,
-// strings, or pointers to them. On SQLite, as long as the rows are not very many, each value is a parameter, which is
-// quickest; else all rows are one parameter.
+// Table is rows as a table in a statement, by an argument for a ?. Its columns are the fields of the rows by their
+// names in JSON, the first of which is never NULL, and ordinal, by which they are in the order of the rows; fields are
+// integers, strings, or pointers to them. On SQLite, as long as the rows are not very many, each value is a parameter,
+// which is quickest; else all rows are one parameter.
 func Table[R any](q Querier, rows []R) clause.Expr {
 	if q.Dialect() == SQLite && len(rows) <= maxTuples {
 		return tuples(rows)
@@ -31,9 +31,10 @@ func Table[R any](q Querier, rows []R) clause.Expr {
 		list := strings.Join(jsonColumns[R](), ", ")
 		return clause.Expr{SQL: "(SELECT key AS ordinal, " + list + " FROM json_each(?))", Vars: []any{string(text)}}
 	}
+	declared, names := strings.Join(declaredColumns[R](), ", "), strings.Join(jsonNames[R](), ", ")
 	return clause.Expr{
-		SQL: "(SELECT * FROM ROWS FROM (json_to_recordset(?::json) AS (" + strings.Join(declaredColumns[R](), ", ") +
-			")) WITH ORDINALITY AS r (" + strings.Join(jsonNames[R](), ", ") + ", ordinal) LIMIT ?)", // or it would expect a hundred
+		SQL: "(SELECT * FROM ROWS FROM (json_to_recordset(?::json) AS (" + declared + ")) " +
+			"WITH ORDINALITY AS r (" + names + ", ordinal) LIMIT ?)", // or it would expect a hundred
 		Vars: []any{string(text), len(rows)},
 	}
 }
@@ -135,13 +136,15 @@ func jsonFields[R any]() []reflect.StructField {
 	if fields, is := jsonFieldsOf.Load(row); is {
 		return fields.([]reflect.StructField)
 	}
-	fields := slices.DeleteFunc(reflect.VisibleFields(row), func(f reflect.StructField) bool { return f.Tag.Get("json") == "-" })
+	fields := slices.DeleteFunc(reflect.VisibleFields(row), func(f reflect.StructField) bool {
+		return f.Tag.Get("json") == "-"
+	})
 	jsonFieldsOf.Store(row, fields)
 	return fields
 }
 
-// InsertAll inserts rows, which are without ids, and returns the ids that they got, in their order. Columns that have no
-// names in JSON get their defaults.
+// InsertAll inserts rows, which are without ids, and returns the ids that they got, in their order. Columns that have
+// no names in JSON get their defaults.
 //
 // Ids are drawn in the order in which rows are inserted, which is that of the query for them, and each is greater than
 // those before. In which order RETURNING has them, SQL does not say.

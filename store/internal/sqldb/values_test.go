@@ -15,7 +15,8 @@ import (
 
 // strange are texts that would be something else if they became a part of a statement or of JSON.
 var strange = []string{
-	"", "it's", `"quoted"`, `back\slash`, "?", "$1", "@name", "Zoë Müller", "日本語", "🙂", "line\nbreak\t", "</script>&", "null", "1",
+	"", "it's", `"quoted"`, `back\slash`, "?", "$1", "@name",
+	"Zoë Müller", "日本語", "🙂", "line\nbreak\t", "</script>&", "null", "1",
 }
 
 // things are so many rows, each with another amount.
@@ -41,12 +42,13 @@ func TestTable(t *testing.T) {
 	db := open(t)
 	for _, n := range sizes {
 		rows := things(n)
-		got, err := sqldb.Select[thing](db.read(), "SELECT x.amount, x.name, x.owner, x.note FROM ? AS x ORDER BY x.ordinal",
-			sqldb.Table(db.read(), rows))
+		got, err := sqldb.Select[thing](db.read(),
+			"SELECT x.amount, x.name, x.owner, x.note FROM ? AS x ORDER BY x.ordinal", sqldb.Table(db.read(), rows))
 		check(t, err)
 		wantThings(t, got, rows)
 	}
-	if got, err := sqldb.Select[int64](db.read(), "SELECT x.amount FROM ? AS x", sqldb.Table(db.read(), []thing(nil))); len(got) > 0 {
+	got, err := sqldb.Select[int64](db.read(), "SELECT x.amount FROM ? AS x", sqldb.Table(db.read(), []thing(nil)))
+	if len(got) > 0 || err != nil {
 		t.Errorf("of no rows: %v, %v", got, err)
 	}
 }
@@ -80,8 +82,8 @@ func TestTableInAnUpdate(t *testing.T) {
 			for i, id := range ids {
 				changes = append(changes, change{id, int64(i)})
 			}
-			changed, err := tx.ExecCount("UPDATE things SET amount = amount + x.plus + ? FROM ? AS x WHERE things.id = x.id "+
-				"AND things.amount > ?", 1, sqldb.Table(tx, changes), 0)
+			changed, err := tx.ExecCount("UPDATE things SET amount = amount + x.plus + ? FROM ? AS x "+
+				"WHERE things.id = x.id AND things.amount > ?", 1, sqldb.Table(tx, changes), 0)
 			check(t, err)
 			if changed != int64(n) {
 				t.Errorf("%d of %d rows were changed", changed, n)
@@ -95,7 +97,8 @@ func TestTableInAnUpdate(t *testing.T) {
 	}
 }
 
-// Rows get their ids in their order, and the ids are returned in that order, whichever one the database returns them in.
+// Rows get their ids in their order, and the ids are returned in that order, whichever one the database returns them
+// in.
 func TestInsertAll(t *testing.T) {
 	db := open(t)
 	for name, prepare := range map[string]func(tx *sqldb.Tx){
@@ -118,7 +121,8 @@ func TestInsertAll(t *testing.T) {
 				}
 				var got []thing
 				for _, id := range ids {
-					row, _, err := sqldb.Get[thing](db.read(), "SELECT amount, name, owner, note, hidden FROM things WHERE id = ?", id)
+					row, _, err := sqldb.Get[thing](db.read(),
+						"SELECT amount, name, owner, note, hidden FROM things WHERE id = ?", id)
 					check(t, err)
 					if row.Hidden != "default" {
 						t.Fatalf("a column that is not inserted is %q", row.Hidden)

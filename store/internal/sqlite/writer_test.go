@@ -197,7 +197,8 @@ func TestWriteReturnsAfterItsCommit(t *testing.T) {
 				t.Error(err)
 			}
 			var n int
-			if err := w.file.Reader().Raw("SELECT count(*) FROM things WHERE id = ?", fmt.Sprint(i)).Scan(&n).Error; err != nil || n != 1 {
+			err := w.file.Reader().Raw("SELECT count(*) FROM things WHERE id = ?", fmt.Sprint(i)).Scan(&n).Error
+			if err != nil || n != 1 {
 				t.Errorf("another connection sees %d rows of write %d (%v)", n, i, err)
 			}
 		})
@@ -225,7 +226,8 @@ func TestWriteThatFailsTakesNothingWithIt(t *testing.T) {
 			results := w.together(put("a"), func(tx *sqldb.Tx) error {
 				return errors.Join(put("b")(tx), fn(tx))
 			}, put("c"), func(tx *sqldb.Tx) error { return errors.Join(put("d")(tx), fn(tx)) })
-			if results[0] != nil || results[2] != nil || results[1] == nil || !strings.Contains(results[3].Error(), "no") {
+			if results[0] != nil || results[2] != nil || results[1] == nil ||
+				!strings.Contains(results[3].Error(), "no") {
 				t.Errorf("results are %v, want the second's and the fourth's own errors", results)
 			}
 			if n := w.commits.Load(); n != 1 {
@@ -285,7 +287,7 @@ func TestCommitThatFailsTakesAll(t *testing.T) {
 			return func(tx *sqldb.Tx) error { return tx.Exec("ROLLBACK") }
 		}},
 		"and an error": {ended: true, bad: func(*watched) func(*sqldb.Tx) error {
-			return func(tx *sqldb.Tx) error { tx.Exec("ROLLBACK"); return ErrClosed }
+			return func(tx *sqldb.Tx) error { return errors.Join(tx.Exec("ROLLBACK"), ErrClosed) }
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -393,11 +395,6 @@ func TestWriteAfterClose(t *testing.T) {
 	}
 	w.wantClosed(w.Try(t.Context(), put("a")))
 	w.wantClosed(w.Between(t.Context(), func(*sql.Conn) error { return nil }))
-	w.Submit(put("a"), func(tx *sqldb.Tx, err error) {
-		if w.wantClosed(err); tx != nil {
-			t.Error("it has a transaction")
-		}
-	})
 }
 
 func (w *watched) wantClosed(err error) {
@@ -495,27 +492,4 @@ func TestBetween(t *testing.T) {
 	close(hold)
 	all.Wait()
 	w.works()
-}
-
-// Units whose transaction ends learn it in the order in which they were done, each once.
-func TestUnitsEndInOrder(t *testing.T) {
-	w := openWatched(t)
-	hold, ended := make(chan struct{}), make(chan int, 8)
-	w.Submit(func(*sqldb.Tx) error { <-hold; return errBefore }, func(*sqldb.Tx, error) { ended <- 0 })
-	for i := range 3 {
-		w.Submit(put(fmt.Sprint(i)), func(tx *sqldb.Tx, err error) {
-			w.wantDone(err)
-			ended <- i + 1
-		})
-	}
-	close(hold)
-	for want := range 4 {
-		if got := <-ended; got != want {
-			t.Errorf("unit %d has ended, want %d", got, want)
-		}
-	}
-	w.works()
-	if len(ended) > 0 {
-		t.Error("a unit has ended twice")
-	}
 }

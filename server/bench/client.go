@@ -20,8 +20,6 @@ import (
 const (
 	// setupRequests is how many requests are under way where the rate does not matter.
 	setupRequests = 64
-	// statusesPerRequest is as many as the API takes.
-	statusesPerRequest = 1000
 	// clientLimit is how many agents and events a client may have.
 	clientLimit = 1_000_000
 )
@@ -36,14 +34,25 @@ type agent struct {
 	available bool     // after the changes so far
 }
 
-// agents makes n agents of a client, with the ids 1 to n, which have one of some receivers each, in turn. The receivers
-// are given by the number of the first, and their URLs.
-func agents(client string, n, first int, urls ...string) (all []*agent) {
+// agents makes n agents of a client, with the ids 1 to n. In turn they have the next so many of some receivers each,
+// which are given by the number of the first, and their URLs.
+func agents(client string, n, first, each int, urls []string) (all []*agent) {
 	for i := range n {
-		r := i % len(urls)
-		all = append(all, &agent{client: client, id: int64(i + 1), receiver: first + r, urls: urls[r : r+1]})
+		r := i % (len(urls) / each) * each
+		all = append(all, &agent{client: client, id: int64(i + 1), receiver: first + r, urls: urls[r : r+each]})
 	}
 	return all
+}
+
+// path is that of the agent's events at a receiver.
+func (a *agent) path(receiver int) string { return fmt.Sprintf("/%s/%d/%d", a.client, receiver, a.id) }
+
+// change is a change of an agent's status.
+type change struct {
+	*agent
+	status   gen.AgentStatusValue
+	sequence int64
+	sent     time.Time // when it was due to be sent
 }
 
 // shuffled returns agents in an order that is the same in every run.
@@ -61,17 +70,19 @@ func (a *agent) toggle() change {
 		status = gen.AgentStatusValueLoggedOut
 	}
 	a.available = !a.available
-	return change{client: a.client, agent: a.id, receiver: a.receiver, status: status, sent: time.Now()}
+	return change{agent: a, status: status}
 }
 
-// caller is the PBX of a running program.
+// caller is the PBX of a running target.
 type caller struct {
-	api   *client.ClientWithResponses
-	addr  string // HOST:PORT
-	token string
-	pid   int
-	store string // the URL of its database
-	stats string // the URL of its metrics and profiles, empty if it has none
+	api        *client.ClientWithResponses
+	addr       string // HOST:PORT
+	isReceiver bool   // it gets the forms, and has no API
+	token      string
+	pid        int    // of its process, 0 if it has none of its own
+	database   int    // of its database server's first process, likewise
+	store      string // the URL of its database
+	stats      string // the URL of its metrics and profiles, empty if it has none
 }
 
 // statsURL is what a server says about where its metrics are.
@@ -134,45 +145,4 @@ func (c *caller) addAgent(ctx context.Context, a *agent) error {
 		}
 	}
 	return nil
-}
-
-// path is that of an agent's events at a receiver.
-func (a *agent) path(receiver int) string {
-	return change{client: a.client, agent: a.id}.path(receiver)
-}
-
-// toggleAll logs all agents of one client in or out as fast as it goes, in few requests.
-func (c *caller) toggleAll(ctx context.Context, all []*agent) (changes []change, err error) {
-	for chunk := range slices.Chunk(all, statusesPerRequest) {
-		items := make([]gen.AgentStatusUpdateItem, len(chunk))
-		for i, a := range chunk {
-			ch := a.toggle()
-			changes = append(changes, ch)
-			items[i] = gen.AgentStatusUpdateItem{AgentType: gen.AgentTypeLocal, AgentID: a.id, AgentStatus: ch.status}
-		}
-		resp, err := c.api.PutStatusesWithResponse(ctx, all[0].client, items)
-		if err := lab.Answered(http.StatusOK, resp, err); err != nil {
-			return nil, err
-		}
-		made := changes[len(changes)-len(chunk):]
-		for i, result := range *resp.JSON200 {
-			if s := result.Status; s == nil || !s.Changed || s.Deliveries != 1 {
-				return nil, fmt.Errorf("the answer for agent %d is %+v, want one delivery", made[i].agent, result)
-			}
-			made[i].sequence = result.Status.Sequence
-		}
-	}
-	return changes, nil
-}
-
-// toggleSteadily toggles agents in turn, at a rate per second, for a time or until a context ends.
-func (c *caller) toggleSteadily(
-	ctx, until context.Context, all []*agent, rate float64, lasts time.Duration,
-) ([]change, error) {
-	l := load{addr: c.addr, connections: concurrency, rate: rate}
-	for i := range int(rate * lasts.Seconds()) {
-		ch := all[i%len(all)].toggle()
-		l.calls = append(l.calls, call{ch, apiRequest(c.addr, c.token, ch)})
-	}
-	return l.send(ctx, until)
 }
