@@ -42,7 +42,7 @@ func NewMetrics(st *store.Store, version, commit string) *Metrics {
 	m := &Metrics{
 		registry: prometheus.NewRegistry(),
 		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "agentevents_attempts_total", Help: "Attempts at deliveriesDesc, by what became of them.",
+			Name: "agentevents_attempts_total", Help: "Attempts at deliveries, by what became of them.",
 		}, []string{"verdict"}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "agentevents_attempts_in_flight", Help: "Attempts that are under way.",
