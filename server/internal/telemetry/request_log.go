@@ -9,7 +9,7 @@ import (
 	"github.com/agentevents/agentevents/server/internal/request"
 )
 
-// LogRequests logs one line for every request. It has errors answered first, since the line has the status. Bodies,
+// LogRequests logs one line for every request that reaches the router. It has errors answered first, since the line has the status. Bodies,
 // headers and queries are never in it: they may hold secrets.
 func LogRequests(log *slog.Logger) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
