@@ -7,7 +7,8 @@
 //	slash_router.go    both forms of each path: with and without a trailing slash
 //	request_limits.go  limits of the head of a request
 //	idempotency.go     Idempotency-Key
-//	client.go …        the handlers: a file for each noun. They call the store, and build the answer
+//	client.go …        the handlers: a file for each noun. They call the store, and build the answer.
+//	                   test_delivery_limiter.go bounds how many test deliveries are sent at a time
 //	redact.go          what a caller with access read_only does not see
 //	pagination.go      limits of lists, and the link to the next page
 //	errors.go          where an error of a middleware or a handler becomes an answer

@@ -27,7 +27,7 @@ const collectTimeout = 3 * time.Second
 const maxScrapes = 2
 
 // Metrics counts and measures what the program does. No label names a client, an agent or a URL: these belong to the
-// clients, and there is no limit to how many there are.
+// clients, and there is no limit to how many there are. CONTRIBUTING.md lists what a new metric needs.
 type Metrics struct {
 	registry *prometheus.Registry
 	attempts *prometheus.CounterVec
