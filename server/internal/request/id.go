@@ -8,8 +8,8 @@ import (
 )
 
 // Identify gives every request an id: the client's X-Request-Id if it is valid, else a new one. The answer's header
-// keeps the id, for the client and for ID. The lines that the server logs of the request have it, and so has the span of
-// its trace. Lines that the store logs have the trace's id at most.
+// keeps the id, for the client and for ID. The lines that the server logs of the request have it, and so has the span
+// of its trace. Lines that the store logs have the trace's id at most.
 func Identify(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		id := c.Request().Header.Get(echo.HeaderXRequestID)
