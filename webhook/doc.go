@@ -1,7 +1,7 @@
 // Package webhook is HTTP out: it carries AgentEventData to the registered URLs.
 //
-// Read delivery.go first: Delivery, Attempt, Verdict, Outcome, and the Outbox that hands deliveries out. A delivery passes
-// through the files in this order:
+// Read delivery.go first: Delivery, Attempt, Verdict, Outcome, and the Outbox that hands deliveries out. A delivery
+// passes through the files in this order:
 //
 //	dispatch.go  claims due lanes of an Outbox; limiter.go bounds how many are worked at once
 //	lane.go      works a lane: one delivery after the other, each attempted and recorded
@@ -17,13 +17,13 @@
 //
 // render.go shows a request to people: as it was sent, or as it would be.
 //
-// A lane is the deliveries for one agent at one receiver; at most one of them is in flight. A claim takes lanes that are
-// due, each with a lease: the time within which this process alone works the lane. A handoff is a lane that the outbox
-// leases as soon as a change has made it due, without a claim.
+// A lane is the deliveries for one agent at one receiver; at most one of them is in flight. A claim takes lanes that
+// are due, each with a lease: the time within which this process alone works the lane. A handoff is a lane that the
+// outbox leases as soon as a change has made it due, without a claim.
 //
 // The verdict is the one of judge.go, with one exception: when the retry window of a delivery is over, the store has it
-// fail. An attempt that is cut off by a stop has no verdict, and is not recorded. The store also keeps the breaker of
-// each receiver: it opens after as many failures in a row as health.go says, and closes when an attempt finds the receiver Alive.
+// fail. An attempt that is cut off by a stop is not recorded. The store also keeps the breaker of each receiver: it opens
+// after as many failures in a row as health.go says, and closes when an attempt finds the receiver Alive.
 //
 // The package knows neither a database nor a web framework. The store implements Outbox.
 package webhook

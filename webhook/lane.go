@@ -111,7 +111,8 @@ func (d *Dispatcher) log(delivery Delivery, o Outcome) {
 		log = log.With("trace_id", id)
 	}
 	log.Log(context.Background(), level, "attempt", "delivery", delivery.ID, "sequence", delivery.Sequence,
-		"attempt", delivery.Attempt, "verdict", o.Verdict, "status", o.Status, "error", o.Error, "duration", o.Duration, "delay", o.Delay)
+		"attempt", delivery.Attempt, "verdict", o.Verdict, "status", o.Status, "error", o.Error,
+		"duration", o.Duration, "delay", o.Delay)
 }
 
 // TraceID is the second of a traceparent's four parts.
