@@ -164,9 +164,9 @@ fuzz: ## run each fuzz test of webhook/ for a minute (FUZZTIME=10s for less)
 	done
 
 .PHONY: bench
-bench: build ## measure for more than an hour how fast the program is, held against floors, and compare by benchstat (BENCH="burst steady" for some workloads: burst, steady, shift, fanout, pending, isolation, backlog, soak; go run ./server/bench -h lists flags)
+bench: build ## measure for more than an hour how fast the program is, held against floors, and compare by benchstat (BENCH="burst steady" for some workloads: burst, steady, shift, fanout, isolation, backlog, soak; go run ./server/bench -h lists flags)
 	@go run ./server/bench -binary bin/agentevents $(BENCH) >bin/bench.txt || { cat bin/bench.txt; exit 1; }
-	@go run $(BENCHSTAT) -filter '.name:(Burst OR Steady OR Shift OR Fanout OR Pending)' -col /on bin/bench.txt
+	@go run $(BENCHSTAT) -filter '.name:(Burst OR Steady OR Shift OR Fanout)' -col /on bin/bench.txt
 	@go run $(BENCHSTAT) -filter '.name:(Isolation OR Backlog OR Soak)' -col /when bin/bench.txt
 
 .PHONY: compare

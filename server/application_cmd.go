@@ -49,7 +49,7 @@ func (s settings) withStore(ctx context.Context, fn func(*store.Store) error) er
 	if err != nil {
 		return err
 	}
-	st, err := store.OpenBeside(ctx, store.Options{URL: c.databaseURL, Log: slog.New(slog.DiscardHandler)})
+	st, err := store.OpenAlongside(ctx, store.Options{URL: c.databaseURL, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return err
 	}

@@ -38,7 +38,7 @@ type progress struct {
 }
 
 func (p *progress) show(c store.Copied) {
-	if c.Anew {
+	if c.Restarted {
 		fmt.Fprintln(p.on, "an earlier copy was of another source, or this one was served since: "+
 			"it is taken away, and all is copied anew")
 		return

@@ -47,7 +47,7 @@ type AgentFilter struct {
 	Limit      int     // 0 means all
 }
 
-// agentRow is an agent. What has no name in JSON is not written by who sets statuses.
+// agentRow is an agent. Fields without a JSON name are not written when a status is set.
 type agentRow struct {
 	ID          int64                `gorm:"primaryKey" json:"id"`
 	ClientID    string               `json:"-"`
@@ -84,12 +84,12 @@ func (r *agentRow) apply(u AgentUpdate) {
 	}
 }
 
-// findAgent returns the row of an agent, or says whether it or its client is missing. In a transaction that changes
-// anything of an agent it comes first, and holds the agent until the commit.
+// findAgent returns the row of an agent, or says whether it or its client is missing. A transaction that changes
+// anything of an agent calls it first, which locks the agent until the commit.
 func findAgent(q sqldb.Querier, k AgentKey) (agentRow, error) {
 	r, is, err := sqldb.Get[agentRow](q, agentSQL+q.ForUpdate(true), k.Client, string(k.Type), k.ID)
 	if err != nil || is {
-		return r, failure(err)
+		return r, publicError(err)
 	}
 	return r, missing(q, k)
 }
@@ -107,15 +107,16 @@ func missing(q sqldb.Querier, k AgentKey) error {
 	return &Error{Kind: NotFound, Message: fmt.Sprintf("there is no %v", k), Status: "agent_not_found"}
 }
 
-// findAgents returns the rows of those agents that there are. How they are to be held follows the query.
-func findAgents(tx *sqldb.Tx, keys []AgentKey, how string) (map[AgentKey]agentRow, error) {
+// findAgents returns the rows of those agents that exist. lock is the locking clause of the query.
+func findAgents(tx *sqldb.Tx, keys []AgentKey, lock string) (map[AgentKey]agentRow, error) {
 	type key struct {
 		Client string        `json:"client_id"`
 		Kind   gen.AgentType `json:"kind"`
 		ID     int64         `json:"agent_id"`
 	}
 	rows := each(keys, func(k AgentKey) key { return key{k.Client, k.Type, k.ID} })
-	found, err := sqldb.Select[agentRow](tx, agentsSQL+"(client_id, kind, agent_id) IN (SELECT client_id, kind, agent_id FROM ? AS x) ORDER BY id"+how,
+	found, err := sqldb.Select[agentRow](tx,
+		agentsSQL+"(client_id, kind, agent_id) IN (SELECT client_id, kind, agent_id FROM ? AS x) ORDER BY id"+lock,
 		sqldb.Table(tx, rows))
 	of := make(map[AgentKey]agentRow, len(found))
 	for _, r := range found {
@@ -134,8 +135,8 @@ func (s *Store) Agents(ctx context.Context, client string, kind gen.AgentType, f
 	if len(f.Extensions) > 0 {
 		q = q.Where("extension_id IN ?", f.Extensions)
 	}
-	rows, err := q.Order("agent_id").Limit(all(f.Limit)).Find(ctx)
-	return each(rows, agentRow.model), failure(err)
+	rows, err := q.Order("agent_id").Limit(limitOrMax(f.Limit)).Find(ctx)
+	return each(rows, agentRow.model), publicError(err)
 }
 
 // Agent returns an agent.
@@ -146,7 +147,7 @@ func (s *Store) Agent(ctx context.Context, k AgentKey) (Agent, error) {
 
 // CreateAgent creates an agent under its id or, where that is 0, under a free one. It is logged out.
 func (s *Store) CreateAgent(ctx context.Context, k AgentKey, u AgentUpdate) (Agent, error) {
-	return once(ctx, s, func(tx *sqldb.Tx) (a Agent, err error) {
+	return createOnce(ctx, s, func(tx *sqldb.Tx) (a Agent, err error) {
 		k := k
 		if _, err := lockClient(tx, k.Client); err != nil {
 			return a, err
@@ -175,7 +176,7 @@ func (s *Store) PutAgent(ctx context.Context, k AgentKey, u AgentUpdate) (a Agen
 		}
 		r, err := findAgent(tx, k)
 		if isNotFound(err) {
-			r, err = findOrHold(tx, k)
+			r, err = findAgentLocked(tx, k)
 		}
 		if created = isNotFound(err); created {
 			a, err = s.insertAgent(tx, k, u)
@@ -191,8 +192,8 @@ func (s *Store) PutAgent(ctx context.Context, k AgentKey, u AgentUpdate) (a Agen
 	return a, created, err
 }
 
-// findOrHold looks for an agent once more while nobody else can make it.
-func findOrHold(tx *sqldb.Tx, k AgentKey) (agentRow, error) {
+// findAgentLocked looks for an agent again, with its client locked, so that no other transaction can create it.
+func findAgentLocked(tx *sqldb.Tx, k AgentKey) (agentRow, error) {
 	if _, err := lockClient(tx, k.Client); err != nil {
 		return agentRow{}, err
 	}
@@ -211,7 +212,7 @@ func (s *Store) insertAgent(tx *sqldb.Tx, k AgentKey, u AgentUpdate) (Agent, err
 	if err := gorm.G[agentRow](tx.GORM()).Create(tx.Context(), &r); err != nil {
 		return r.model(), err
 	}
-	return r.model(), limitedAgents.add(tx, k.Client)
+	return r.model(), agentQuota.add(tx, k.Client)
 }
 
 func nameRequired(kind gen.AgentType) error {
@@ -236,8 +237,8 @@ func freeID(tx *sqldb.Tx, k AgentKey) (id int64, err error) {
 		") AS free WHERE id NOT IN (SELECT agent_id "+taken+")", k.Client, k.Type, k.Client, k.Type)
 }
 
-// DeleteAgent deletes an agent and its events. One that is available is logged out first, which makes its deliveries.
-// What is owed stays owed.
+// DeleteAgent deletes an agent and its events. An available agent is logged out first, which enqueues the deliveries of
+// that change. Pending deliveries stay pending.
 func (s *Store) DeleteAgent(ctx context.Context, k AgentKey) error {
 	defer s.wake()
 	defer s.announce(k.Client)
@@ -250,7 +251,7 @@ func (s *Store) DeleteAgent(ctx context.Context, k AgentKey) error {
 	})
 }
 
-// deleteAgents deletes agents of a client, which are held.
+// deleteAgents deletes agents of a client. The agents are locked.
 func (s *Store) deleteAgents(tx *sqldb.Tx, client string, rows []agentRow) error {
 	if len(rows) == 0 {
 		return nil
@@ -259,7 +260,7 @@ func (s *Store) deleteAgents(tx *sqldb.Tx, client string, rows []agentRow) error
 	if err := removeAgents(tx, client, ids, len(rows)); err != nil {
 		return err
 	}
-	if _, err := s.change(tx, s.logouts(tx, rows), true); err != nil {
+	if _, err := s.applyChanges(tx, s.logouts(tx, rows), true); err != nil {
 		return err
 	}
 	if err := tx.Exec("DELETE FROM agent_events WHERE agent IN ?", ids); err != nil {
@@ -269,11 +270,12 @@ func (s *Store) deleteAgents(tx *sqldb.Tx, client string, rows []agentRow) error
 }
 
 // logouts are the changes of those agents that are available.
-func (s *Store) logouts(tx *sqldb.Tx, rows []agentRow) (changes []*change) {
+func (s *Store) logouts(tx *sqldb.Tx, rows []agentRow) (changes []*statusChange) {
 	for _, r := range rows {
 		if r.Status == gen.AgentStatusValueAvailable {
-			changes = append(changes, &change{
-				ctx: tx.Context(), agent: &r, status: gen.AgentStatusValueLoggedOut, source: gen.EventSourceAPI, at: s.now(),
+			changes = append(changes, &statusChange{
+				ctx: tx.Context(), agent: &r, status: gen.AgentStatusValueLoggedOut, source: gen.EventSourceAPI,
+				at: s.now(),
 			})
 		}
 	}

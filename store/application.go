@@ -18,8 +18,8 @@ import (
 // Operator is the access of an application that may do everything for every client. It belongs to none.
 const Operator gen.AccessLevel = "operator"
 
-// mostApplications is how many a client has.
-const mostApplications = 100
+// maxApplications is how many a client has.
+const maxApplications = 100
 
 type applicationRow struct {
 	Number    int64 `gorm:"primaryKey"`
@@ -35,27 +35,27 @@ type applicationRow struct {
 func (applicationRow) TableName() string { return "applications" }
 
 func (r applicationRow) model() gen.Application {
-	return gen.Application{ID: r.ID, Name: r.Name, Access: r.Access, CreatedAt: wire(r.CreatedAt)}
+	return gen.Application{ID: r.ID, Name: r.Name, Access: r.Access, CreatedAt: apiTime(r.CreatedAt)}
 }
 
-// hide keeps what is needed to know a secret again, and forgets the secret.
-func (r *applicationRow) hide(secret string) {
+// setSecret keeps a keyed hash of a secret, by which hasSecret recognizes it.
+func (r *applicationRow) setSecret(secret string) {
 	r.HashKey = randomBytes(32)
-	r.Hash = keyed(r.HashKey, secret)
+	r.Hash = keyedHash(r.HashKey, secret)
 }
 
-// knows says whether a secret is the application's.
-func (r applicationRow) knows(secret string) bool {
-	return len(r.Hash) > 0 && hmac.Equal(r.Hash, keyed(r.HashKey, secret))
+// hasSecret says whether a secret is the application's.
+func (r applicationRow) hasSecret(secret string) bool {
+	return len(r.Hash) > 0 && hmac.Equal(r.Hash, keyedHash(r.HashKey, secret))
 }
 
-func keyed(key []byte, secret string) []byte {
+func keyedHash(key []byte, secret string) []byte {
 	hash := hmac.New(sha256.New, key)
 	hash.Write([]byte(secret))
 	return hash.Sum(nil)
 }
 
-// randomBytes never fails: crypto/rand would rather end the program.
+// randomBytes never fails: crypto/rand ends the program instead.
 func randomBytes(n int) []byte {
 	b := make([]byte, n)
 	_, _ = rand.Read(b)
@@ -72,7 +72,7 @@ func (s *Store) Applications(ctx context.Context, client string) ([]gen.Applicat
 		return nil, err
 	}
 	rows, err := gorm.G[applicationRow](tx.GORM()).Where("client_id = ?", client).Order("number").Find(ctx)
-	return each(rows, applicationRow.model), failure(err)
+	return each(rows, applicationRow.model), publicError(err)
 }
 
 // Application returns a client's application.
@@ -92,7 +92,7 @@ func findApplication(q sqldb.Querier, client, id string) (applicationRow, error)
 			Message: fmt.Sprintf("there is no application %s of client %s", id, client),
 		}
 	}
-	return r, failure(err)
+	return r, publicError(err)
 }
 
 // CreateApplication makes an application of a client. Its secret is in the result and nowhere else.
@@ -101,13 +101,13 @@ func (s *Store) CreateApplication(
 ) (gen.ApplicationSecret, error) {
 	r, secret := s.newApplication(c.Name, c.Access), randomHex()
 	r.ClientID = client
-	r.hide(secret)
-	return once(ctx, s, func(tx *sqldb.Tx) (m gen.ApplicationSecret, err error) {
+	r.setSecret(secret)
+	return createOnce(ctx, s, func(tx *sqldb.Tx) (m gen.ApplicationSecret, err error) {
 		if _, err := lockClient(tx, client); err != nil {
 			return m, err
 		}
 		n, err := gorm.G[applicationRow](tx.GORM()).Where("client_id = ?", client).Count(tx.Context(), "*")
-		if err == nil && n >= mostApplications {
+		if err == nil && n >= maxApplications {
 			err = &Error{
 				Kind: Conflict, Status: "application_limit_exceeded",
 				Message: fmt.Sprintf("client %s has %d applications, which is the most", client, n),
@@ -125,7 +125,9 @@ func (s *Store) newApplication(name string, access gen.AccessLevel) applicationR
 }
 
 func (r applicationRow) withSecret(secret string) gen.ApplicationSecret {
-	return gen.ApplicationSecret{ID: r.ID, Secret: secret, Name: r.Name, Access: r.Access, CreatedAt: wire(r.CreatedAt)}
+	return gen.ApplicationSecret{
+		ID: r.ID, Secret: secret, Name: r.Name, Access: r.Access, CreatedAt: apiTime(r.CreatedAt),
+	}
 }
 
 // DeleteApplication deletes a client's application and its tokens.
@@ -135,15 +137,102 @@ func (s *Store) DeleteApplication(ctx context.Context, client, id string) error 
 		if err != nil {
 			return err
 		}
-		return revoke(tx, "number = ?", r.Number)
+		return deleteApplications(tx, "number = ?", r.Number)
 	})
 }
 
-// revoke deletes applications and their tokens.
-func revoke(tx *sqldb.Tx, where string, value any) error {
+// deleteApplications deletes applications and their tokens.
+func deleteApplications(tx *sqldb.Tx, where string, value any) error {
 	err := tx.Exec("DELETE FROM tokens WHERE application IN (SELECT number FROM applications WHERE "+where+")", value)
 	if err != nil {
 		return err
 	}
 	return tx.Exec("DELETE FROM applications WHERE "+where, value)
+}
+
+// AnyApplication is an application of a client or of the operator.
+type AnyApplication struct {
+	gen.Application
+	Client string // empty for the operator's
+}
+
+// AllApplications lists the applications of the operator and of all clients, the oldest first.
+func (s *Store) AllApplications(ctx context.Context) ([]AnyApplication, error) {
+	rows, err := gorm.G[applicationRow](s.read(ctx).GORM()).Order("number").Find(ctx)
+	return each(rows, func(r applicationRow) AnyApplication {
+		return AnyApplication{r.model(), r.ClientID}
+	}), publicError(err)
+}
+
+// CreateOperator makes an application that may do everything. Its secret is in the result and nowhere else.
+func (s *Store) CreateOperator(ctx context.Context, name string) (gen.ApplicationSecret, error) {
+	r, secret := s.newApplication(name, Operator), randomHex()
+	r.setSecret(secret)
+	err := s.write(ctx, func(tx *sqldb.Tx) error {
+		return gorm.G[applicationRow](tx.GORM()).Create(tx.Context(), &r)
+	})
+	return r.withSecret(secret), err
+}
+
+// EnsureOperator sees to it that there is an operator's application of this id and secret. If it had another secret,
+// the tokens that were given for that are refused from now on.
+func (s *Store) EnsureOperator(ctx context.Context, id, secret string) error {
+	return s.write(ctx, func(tx *sqldb.Tx) error {
+		if err := tx.LockTable("applications"); err != nil {
+			return err
+		}
+		r, err := gorm.G[applicationRow](tx.GORM()).Where("id = ?", id).Take(tx.Context())
+		switch {
+		case errors.Is(err, gorm.ErrRecordNotFound):
+			r = s.newApplication("operator", Operator)
+			r.ID = id
+			r.setSecret(secret)
+			return gorm.G[applicationRow](tx.GORM()).Create(tx.Context(), &r)
+		case err != nil || r.hasSecret(secret) && r.Access == Operator:
+			return err
+		case r.Access != Operator:
+			return fmt.Errorf("the application %s is client %s's, not the operator's", id, r.ClientID)
+		}
+		return changeSecret(tx, r, secret)
+	})
+}
+
+func changeSecret(tx *sqldb.Tx, r applicationRow, secret string) error {
+	r.setSecret(secret)
+	err := tx.Exec("UPDATE applications SET hash_key = ?, hash = ? WHERE number = ?", r.HashKey, r.Hash, r.Number)
+	if err != nil {
+		return err
+	}
+	return tx.Exec("DELETE FROM tokens WHERE application = ?", r.Number)
+}
+
+// FirstOperator makes an operator's application if there is none yet, and says whether it has.
+func (s *Store) FirstOperator(ctx context.Context) (m gen.ApplicationSecret, made bool, err error) {
+	r, secret := s.newApplication("operator", Operator), randomHex()
+	r.setSecret(secret)
+	err = s.write(ctx, func(tx *sqldb.Tx) error {
+		if err := tx.LockTable("applications"); err != nil {
+			return err
+		}
+		n, err := gorm.G[applicationRow](tx.GORM()).Where("access = ?", Operator).Count(tx.Context(), "*")
+		if made = err == nil && n == 0; !made {
+			return err
+		}
+		return gorm.G[applicationRow](tx.GORM()).Create(tx.Context(), &r)
+	})
+	return r.withSecret(secret), made && err == nil, err
+}
+
+// RevokeApplication deletes the application of an id, a client's or the operator's, and its tokens.
+func (s *Store) RevokeApplication(ctx context.Context, id string) error {
+	return s.write(ctx, func(tx *sqldb.Tx) error {
+		n, err := gorm.G[applicationRow](tx.GORM()).Where("id = ?", id).Count(tx.Context(), "*")
+		if err == nil && n == 0 {
+			err = &Error{Kind: NotFound, Message: "there is no application " + id, Status: "application_not_found"}
+		}
+		if err != nil {
+			return err
+		}
+		return deleteApplications(tx, "id = ?", id)
+	})
 }

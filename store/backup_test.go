@@ -86,7 +86,9 @@ func (f *fixture) keepBusy() *crowd {
 func (b *crowd) change(ctx context.Context, k store.AgentKey) {
 	status := gen.AgentStatusValueAvailable
 	for ctx.Err() == nil {
-		status = map[gen.AgentStatusValue]gen.AgentStatusValue{"available": "logged_out", "logged_out": "available"}[status]
+		status = map[gen.AgentStatusValue]gen.AgentStatusValue{
+			"available": "logged_out", "logged_out": "available",
+		}[status]
 		changed, err := b.SetStatus(context.Background(), k, gen.AgentStatusUpdate{AgentStatus: status})
 		if err != nil {
 			b.t.Error(err)
@@ -103,7 +105,9 @@ func (b *crowd) deliver(ctx context.Context) {
 	for ctx.Err() == nil {
 		claimed, _, err := b.Claim(ctx, room)
 		for _, d := range claimed {
-			o := webhook.Outcome{Attempt: webhook.Attempt{StartedAt: b.clock.Now(), Verdict: webhook.Delivered, Status: 200}}
+			o := webhook.Outcome{
+				Attempt: webhook.Attempt{StartedAt: b.clock.Now(), Verdict: webhook.Delivered, Status: 200},
+			}
 			_, err := b.Record(context.Background(), d, o, false)
 			if err != nil {
 				b.t.Error(err)
@@ -178,8 +182,8 @@ func (f *fixture) has(changes []int64, made store.Saved) {
 	}
 }
 
-// A copy goes on where it was made: what was pending goes out, and what was in flight at once. Numbers come again that the
-// store has given out since, and whoever has read those is told so.
+// A copy goes on where it was made: what was pending goes out, and what was in flight at once. Numbers come again that
+// the store has given out since, and whoever has read those is told so.
 func TestRestore(t *testing.T) {
 	pgtest.SQLiteOnly(t, "a server makes backups itself")
 	f := open(t)
@@ -242,7 +246,8 @@ func (f *fixture) restarted(after int64, epoch, now string, oldest int64) {
 	}
 	var gone *store.Error
 	_, err := f.StatusChanges(f.ctx, "12", &after, epoch, 9)
-	if !errors.As(err, &gone) || gone.Kind != store.Restarted || gone.Epoch != now || gone.Oldest != oldest || epoch == now {
+	if !errors.As(err, &gone) || gone.Kind != store.Restarted || gone.Epoch != now || gone.Oldest != oldest ||
+		epoch == now {
 		f.t.Errorf("after %d of %s, which is now %s: %+v", after, epoch, now, err)
 	}
 }
@@ -254,7 +259,7 @@ func TestNewEpoch(t *testing.T) {
 	f.register(k, crm, both...)
 	f.login(k)
 	was := f.epoch()
-	beside, err := store.OpenBeside(f.ctx, store.Options{URL: f.url})
+	beside, err := store.OpenAlongside(f.ctx, store.Options{URL: f.url})
 	f.check(err)
 	now, err := beside.NewEpoch(f.ctx)
 	f.check(errors.Join(err, beside.Close()))
@@ -342,7 +347,8 @@ func TestBackupOfADamagedStore(t *testing.T) {
 	f := openWithEverything(t)
 	dir := t.TempDir()
 	for plant, want := range map[string]string{
-		"PRAGMA ignore_check_constraints = ON; UPDATE lanes SET pending = -1 WHERE id = 4": "it is damaged: CHECK constraint failed in lanes",
+		"PRAGMA ignore_check_constraints = ON; " +
+			"UPDATE lanes SET pending = -1 WHERE id = 4": "it is damaged: CHECK constraint failed in lanes",
 		"DROP TABLE epochs": "no such table: epochs",
 	} {
 		c := f.of(f.copy(t))
@@ -390,7 +396,8 @@ func TestBackupGivenUp(t *testing.T) {
 	dir := t.TempDir()
 	for looks := 1; ; looks++ {
 		ctx, end := context.WithCancel(t.Context())
-		_, err := store.Backup(&ending{Context: ctx, end: end, looks: looks}, store.Options{URL: f.url}, filepath.Join(dir, "copy.db"))
+		_, err := store.Backup(&ending{Context: ctx, end: end, looks: looks}, store.Options{URL: f.url},
+			filepath.Join(dir, "copy.db"))
 		given := ctx.Err()
 		end()
 		if err == nil {

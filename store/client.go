@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"math"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store/internal/sqldb"
+	"github.com/agentevents/agentevents/webhook"
 )
 
 type clientRow struct {
@@ -34,28 +36,30 @@ func clientNotFound(id string) error {
 }
 
 // findClient returns the row of a client, or that there is none.
-func findClient(q sqldb.Querier, id string) (clientRow, error) { return clientHeld(q, id, "") }
+func findClient(q sqldb.Querier, id string) (clientRow, error) { return readClient(q, id, "") }
 
-// clientHeld is findClient with an end of the query that says how the row is held.
-func clientHeld(q sqldb.Querier, id, how string) (clientRow, error) {
-	r, is, err := sqldb.Get[clientRow](q, clientSQL+how, id)
+// readClient is findClient with a locking clause.
+func readClient(q sqldb.Querier, id, lock string) (clientRow, error) {
+	r, is, err := sqldb.Get[clientRow](q, clientSQL+lock, id)
 	if err == nil && !is {
 		return r, clientNotFound(id)
 	}
-	return r, failure(err)
+	return r, publicError(err)
 }
 
 var clientSQL = "SELECT " + sqldb.Columns[clientRow]() + " FROM clients WHERE id = ?"
 
-// lockClient is findClient, and nobody else changes the row before this transaction ends. Agents come before.
+// lockClient is findClient that locks the row until the transaction ends. Agents are locked before.
 func lockClient(tx *sqldb.Tx, id string) (clientRow, error) {
-	return clientHeld(tx, id, tx.ForUpdate(true))
+	return readClient(tx, id, tx.ForUpdate(true))
 }
 
 // Clients lists clients in the order of their ids, those after an id, at most limit of them; 0 means all.
 func (s *Store) Clients(ctx context.Context, after string, limit int) ([]gen.ClientAccount, error) {
-	rows, err := gorm.G[clientRow](s.read(ctx).GORM()).Where("id > ?", after).Order("id").Limit(all(limit)).Find(ctx)
-	return each(rows, clientRow.model), failure(err)
+	rows, err := gorm.G[clientRow](s.read(ctx).GORM()).Where("id > ?", after).Order("id").Limit(limitOrMax(limit)).Find(
+		ctx,
+	)
+	return each(rows, clientRow.model), publicError(err)
 }
 
 // Client returns a client.
@@ -65,7 +69,9 @@ func (s *Store) Client(ctx context.Context, id string) (gen.ClientAccount, error
 }
 
 // PutClient creates a client or updates it; a field that is nil stays as it is.
-func (s *Store) PutClient(ctx context.Context, id string, u gen.ClientUpdate) (c gen.ClientAccount, created bool, err error) {
+func (s *Store) PutClient(
+	ctx context.Context, id string, u gen.ClientUpdate,
+) (c gen.ClientAccount, created bool, err error) {
 	err = s.write(ctx, func(tx *sqldb.Tx) error {
 		if created, err = s.createClient(tx, id); err != nil {
 			return err
@@ -89,12 +95,13 @@ func (s *Store) PutClient(ctx context.Context, id string, u gen.ClientUpdate) (c
 // createClient makes a client if there is none of that id, and says whether it has.
 func (s *Store) createClient(tx *sqldb.Tx, id string) (created bool, err error) {
 	made, err := tx.ExecCount("INSERT INTO clients (id, created_at, changes_before, deliveries_before) VALUES (?, ?, "+
-		"(SELECT coalesce(max(id), 0) FROM status_changes), (SELECT coalesce(max(id), 0) FROM deliveries)) ON CONFLICT DO NOTHING",
+		"(SELECT coalesce(max(id), 0) FROM status_changes), "+
+		"(SELECT coalesce(max(id), 0) FROM deliveries)) ON CONFLICT DO NOTHING",
 		id, s.now())
 	if err != nil || made == 0 {
 		return false, err
 	}
-	if err := setAside(tx, id); err != nil {
+	if err := renameEarlierClient(tx, id); err != nil {
 		return true, err
 	}
 	return true, errors.Join(s.newSecret(tx, id), newFeed(tx, id))
@@ -102,17 +109,19 @@ func (s *Store) createClient(tx *sqldb.Tx, id string) (created bool, err error) 
 
 // newFeed has a client's feed begin after the changes of one that had the id before.
 func newFeed(tx *sqldb.Tx, client string) error {
-	return tx.Exec("INSERT INTO truncated (client_id, sequence) SELECT client_id, id FROM status_changes WHERE client_id = ? "+
+	return tx.Exec("INSERT INTO truncated (client_id, sequence) SELECT client_id, id FROM status_changes "+
+		"WHERE client_id = ? "+
 		"ORDER BY id DESC LIMIT 1 ON CONFLICT (client_id) DO UPDATE SET sequence = excluded.sequence", client)
 }
 
-// agentsTogether is how many agents of a client are deleted in one transaction, so that nobody waits long for it.
-const agentsTogether = 250
+// agentsPerCommit is how many agents of a client are deleted in one transaction, so that no request waits long for the
+// writer.
+const agentsPerCommit = 250
 
-// holdAsItIs keeps a client from being deleted before the transaction ends, and so its id from becoming another
+// lockClientKey keeps a client from being deleted before the transaction ends, and so its id from becoming another
 // client's. Others may still change the row.
-func holdAsItIs(tx *sqldb.Tx, id string) error {
-	_, err := clientHeld(tx, id, tx.ForKeyShare())
+func lockClientKey(tx *sqldb.Tx, id string) error {
+	_, err := readClient(tx, id, tx.ForKeyShare())
 	return err
 }
 
@@ -132,14 +141,14 @@ func (s *Store) DeleteClient(ctx context.Context, id string) error {
 // deletePart deletes some agents of a client, and the client if these are the last.
 func (s *Store) deletePart(ctx context.Context, id string) (last bool, err error) {
 	err = s.write(ctx, func(tx *sqldb.Tx) error {
-		agents, err := holdSome(tx, id)
+		agents, err := lockSomeAgents(tx, id)
 		if err != nil {
 			return err
 		}
 		if err := s.deleteAgents(tx, id, agents); err != nil {
 			return err
 		}
-		if last = len(agents) < agentsTogether; !last {
+		if last = len(agents) < agentsPerCommit; !last {
 			return nil
 		}
 		return s.deleteEmpty(tx, id)
@@ -152,23 +161,25 @@ func (s *Store) deleteEmpty(tx *sqldb.Tx, id string) error {
 	if err := tx.Exec("DELETE FROM replays WHERE client_id = ?", id); err != nil {
 		return err
 	}
-	s.requests.forget(id)
+	s.requestCounter.forget(id)
 	if err := tx.Exec("DELETE FROM requests WHERE client_id = ?", id); err != nil {
 		return err
 	}
 	if err := tx.Exec("DELETE FROM idempotency_keys WHERE client_id = ?", id); err != nil {
 		return err
 	}
-	if err := revoke(tx, "client_id = ?", id); err != nil {
+	if err := deleteApplications(tx, "client_id = ?", id); err != nil {
 		return err
 	}
 	return tx.Exec("DELETE FROM clients WHERE id = ?", id)
 }
 
-// holdSome holds the first agents of a client, which it returns, and then the client, so that there will be no more of them.
-func holdSome(tx *sqldb.Tx, id string) (agents []agentRow, err error) {
+// lockSomeAgents locks the first agents of a client, which it returns, and then the client, so that no agent is added.
+func lockSomeAgents(tx *sqldb.Tx, id string) (agents []agentRow, err error) {
 	for range 2 {
-		agents, err = gorm.G[agentRow](tx.GORM(), sqldb.Locking(tx)...).Where("client_id = ?", id).Order("id").Limit(agentsTogether).
+		agents, err = gorm.G[agentRow](tx.GORM(), sqldb.Locking(tx)...).Where("client_id = ?", id).Order("id").Limit(
+			agentsPerCommit,
+		).
 			Find(tx.Context())
 		if err != nil {
 			return nil, err
@@ -180,8 +191,8 @@ func holdSome(tx *sqldb.Tx, id string) (agents []agentRow, err error) {
 	return agents, nil
 }
 
-// all turns "no limit" into a limit.
-func all(limit int) int {
+// limitOrMax turns "no limit" into a limit.
+func limitOrMax(limit int) int {
 	if limit == 0 {
 		return math.MaxInt
 	}
@@ -195,4 +206,86 @@ func each[R, M any](rows []R, model func(R) M) []M {
 		models[i] = model(r)
 	}
 	return models
+}
+
+// The rows of secrets and receivers are found by a client's id, and so belong to whichever client has it. A client
+// that is deleted leaves deliveries that are still sent. If its id is given to a new client before the last of them
+// has ended, the rows that they need get another id, which no client can have: the client's, a space and a random
+// text. A delivery's lane leads to its receiver and that to the secret, so nothing else changes.
+
+// earlierClientID is a new id for the rows of an earlier client with the same id.
+func earlierClientID(client string) string { return client + " " + rand.Text() }
+
+// notOfEarlierSQL is true of a receiver r that does not belong to an earlier client with the id in a change c.
+const notOfEarlierSQL = "substr(r.client_id, 1, length(c.client_id) + 1) <> c.client_id || ' '"
+
+// busySQL is true of a receiver r with a lane that has unfinished deliveries, that is leased, or that a delivery in
+// flight elsewhere moves to. It repeats the states in the terms of a partial index.
+const busySQL = "EXISTS (SELECT 1 FROM lanes l WHERE l.receiver_id = r.id AND (l.pending > 0 " +
+	"OR l.lease_until IS NOT NULL OR EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = l.id) OR " +
+	"EXISTS (SELECT 1 FROM deliveries d WHERE d.lane_id = l.id AND d.state = 'parked' " +
+	"AND d.state IN ('failed', 'cancelled', 'parked'))))"
+
+// noneBusySQL is true of a row t that belongs to a client without a busy receiver.
+const noneBusySQL = "NOT EXISTS (SELECT 1 FROM receivers r WHERE r.client_id = t.client_id AND " + busySQL + ")"
+
+// renameEarlierClient gives the busy receivers and the secrets of an earlier client with the same id another id. The
+// new client inherits the other receivers with their empty lanes, and their breakers are closed.
+func renameEarlierClient(tx *sqldb.Tx, client string) error {
+	left, err := leftReceivers(tx, client)
+	if err != nil {
+		return err
+	}
+	busy, idle := partition(left, func(r leftReceiver) bool { return r.Busy })
+	for _, r := range idle {
+		if err := (receiverRow{ID: r.ID}).save(tx); err != nil {
+			return err
+		}
+	}
+	if len(busy) == 0 {
+		return nil
+	}
+	earlier := earlierClientID(client)
+	err = tx.Exec("UPDATE receivers SET client_id = ? WHERE id IN ?", earlier, each(busy, leftReceiver.id))
+	if err != nil {
+		return err
+	}
+	return tx.Exec("UPDATE secrets SET client_id = ? WHERE client_id = ?", earlier, client)
+}
+
+// leftReceiver is a receiver of a deleted client.
+type leftReceiver struct {
+	ID   int64
+	Busy bool
+}
+
+func (r leftReceiver) id() int64 { return r.ID }
+
+// leftReceivers locks the receivers of a deleted client and returns them. An idle one can no longer become busy, since
+// that needs an agent or a replay of the client, or the client itself.
+func leftReceivers(tx *sqldb.Tx, client string) ([]leftReceiver, error) {
+	return sqldb.Select[leftReceiver](tx,
+		"SELECT r.id, "+busySQL+" AS busy FROM receivers r WHERE r.client_id = ? ORDER BY r.id"+
+			tx.ForUpdateOf("r", true), client)
+}
+
+// closeBreakers closes breakers of deleted clients for whom nothing is sent any more: no probe would.
+func (s *Store) closeBreakers(ctx context.Context) error {
+	open := fmt.Sprintf("SELECT r.id FROM receivers r WHERE r.failures >= %d AND NOT EXISTS "+
+		"(SELECT 1 FROM secrets t WHERE t.client_id = r.client_id)", webhook.Failures)
+	found, err := sqldb.Select[int64](s.read(ctx), open)
+	if err != nil || len(found) == 0 {
+		return err
+	}
+	return s.write(context.WithoutCancel(ctx), func(tx *sqldb.Tx) error {
+		ids, err := tx.LockRows("receivers", found, true)
+		if err != nil {
+			return err
+		}
+		still, err := sqldb.Select[int64](tx, open+" AND r.id IN ? ORDER BY r.id", sqldb.Padded(ids))
+		for i := 0; err == nil && i < len(still); i++ {
+			err = receiverRow{ID: still[i]}.save(tx)
+		}
+		return err
+	})
 }

@@ -92,7 +92,8 @@ func TestNewClientUnderAnOldID(t *testing.T) {
 		t.Errorf("of before: %+v, %+v, %+v", replays, feed, explained)
 	}
 	var truncated *store.Error
-	if _, err := f.StatusChanges(f.ctx, "12", new(int64(1)), "", 9); !errors.As(err, &truncated) || truncated.Kind != store.Truncated {
+	if _, err := f.StatusChanges(f.ctx, "12", new(int64(1)), "", 9); !errors.As(err, &truncated) ||
+		truncated.Kind != store.Truncated {
 		t.Errorf("the feed after a change of before: %v", err)
 	}
 	r, err := f.CreateReplay(f.ctx, "12", store.DeliveryFilter{State: gen.DeliveryStateFailed})
@@ -111,12 +112,16 @@ func TestNewClientUnderAnOldID(t *testing.T) {
 	}
 }
 
-// A client with more agents than one transaction deletes: each that is available is logged out, once, and nothing is left.
+// A client with more agents than one transaction deletes: each that is available is logged out, once, and nothing is
+// left.
 func TestDeletedClientOfManyAgents(t *testing.T) {
 	f := open(t)
 	url := f.url
 	f.check(f.Close())
-	f.check(benchfill.Fill(f.ctx, url, benchfill.Size{Agents: 1000, Events: 1000, Deliveries: 1000}, f.clock.Now(), func(int, int) {}))
+	f.check(
+		benchfill.Fill(f.ctx, url, benchfill.Size{Agents: 1000, Events: 1000, Deliveries: 1000}, f.clock.Now(),
+			func(int, int) {}),
+	)
 	f.open()
 	client := benchfill.Client(0)
 	for id := range int64(400) {

@@ -16,8 +16,8 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// BenchmarkDelivery is status changes by 32 callers at once, each delivered to a receiver on loopback. It tells how many
-// statements that takes for each delivery, and how many transactions.
+// BenchmarkDelivery is status changes by 32 callers at once, each delivered to a receiver on loopback. It tells how
+// many statements that takes for each delivery, and how many transactions.
 func BenchmarkDelivery(b *testing.B) {
 	f := open(b)
 	realTime(f)
@@ -37,7 +37,7 @@ func BenchmarkDelivery(b *testing.B) {
 	})
 	b.ResetTimer()
 	start := time.Now()
-	change(b, f, keys)
+	statusChange(b, f, keys)
 	for arrived.Load() < int64(b.N) {
 		time.Sleep(time.Millisecond)
 	}
@@ -71,7 +71,8 @@ func benchAgents(b *testing.B, f *fixture, url string) (keys []store.AgentKey) {
 func dispatch(b *testing.B, f *fixture) (stop func()) {
 	guard := webhook.NewGuard([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")})
 	d := webhook.NewDispatcher(webhook.DispatcherOptions{
-		Outbox: f.Store, Sender: webhook.NewSender(webhook.SenderOptions{Guard: guard}), Schedule: webhook.DefaultSchedule(),
+		Outbox: f.Store, Sender: webhook.NewSender(webhook.SenderOptions{Guard: guard}),
+		Schedule: webhook.DefaultSchedule(),
 	})
 	ctx, cancel := context.WithCancel(b.Context())
 	done := make(chan error)
@@ -79,8 +80,8 @@ func dispatch(b *testing.B, f *fixture) (stop func()) {
 	return func() { cancel(); f.check(<-done) }
 }
 
-// change changes statuses b.N times.
-func change(b *testing.B, f *fixture, keys []store.AgentKey) {
+// statusChange changes statuses b.N times.
+func statusChange(b *testing.B, f *fixture, keys []store.AgentKey) {
 	var next atomic.Int64
 	var callers sync.WaitGroup
 	for range 32 {

@@ -1,9 +1,9 @@
 // Package store is SQL: rows, transactions, the outbox and the migrations.
 //
-// An exported method is one transaction. All writes of a SQLite store pass through one writer, which puts all that
-// wait into one commit (write.go); reads have a pool of their own. Rows and GORM stay inside; what comes out are the
-// models of package gen, small types of this package, and *Error. The statements of what happens most are written out and
-// not made by GORM (statement.go).
+// An exported method is one transaction. All writes of a SQLite store pass through one writer, which puts all that wait
+// into one commit (write.go); reads have a pool of their own. Rows and GORM stay inside; what comes out are the models
+// of package gen, small types of this package, and *Error. The statements of what happens most are written out and not
+// made by GORM (statement.go).
 //
 // What SQLite and PostgreSQL do differently is the interface of engine.go. The two are in packages of their own, and so
 // is the schema of both: internal/sqlite serves a file, and watches that it stays the one that was opened;

@@ -44,8 +44,14 @@ type engine interface {
 	shrink(ctx context.Context) error
 	// allocate writes something that needs room on the disk, and leaves nothing of it.
 	allocate(tx *sqldb.Tx, now int64) error
-	// eraseOverwritten has what was overwritten leave the disk, as far as the engine keeps it apart.
+	// eraseOverwritten removes overwritten secrets from the engine's log on the disk, as far as the engine can.
 	eraseOverwritten(ctx context.Context) error
+
+	// overwrite runs a function of a transaction so that its updates leave nothing of the old values in the file.
+	overwrite(tx *sqldb.Tx, fn func() error) error
+
+	// dueLanesSQL is the query that finds the lanes of a claim.
+	dueLanesSQL() string
 
 	// announceNumbers comes before a transaction draws its first sequence number.
 	announceNumbers(tx *sqldb.Tx) error

@@ -49,8 +49,8 @@ func brokenDisk() error {
 	return sqlite3.Error{Code: sqlite3.ErrIoErr}
 }
 
-// crash is a restart after a kill. On SQLite what was in flight is due at once; on PostgreSQL, where others may have it in
-// flight, when its lease is over.
+// crash is a restart after a kill. On SQLite what was in flight is due at once; on PostgreSQL, where others may have it
+// in flight, when its lease is over.
 func (f *fixture) crash() {
 	f.t.Helper()
 	f.restart()

@@ -51,19 +51,22 @@ func findEvent(q sqldb.Querier, k AgentKey, id int64) (e eventRow, err error) {
 	}
 	e, is, err := sqldb.Get[eventRow](q, eventsSQL+"id = ? AND agent = ?", id, a.ID)
 	if err == nil && !is {
-		err = &Error{Kind: NotFound, Message: fmt.Sprintf("there is no event %d of %v", id, k), Status: "event_not_found"}
+		err = &Error{
+			Kind: NotFound, Message: fmt.Sprintf("there is no event %d of %v", id, k), Status: "event_not_found",
+		}
 	}
-	return e, failure(err)
+	return e, publicError(err)
 }
 
 // Events lists an agent's events in the order of their ids, those after an id, at most limit of them; 0 means all.
 func (s *Store) Events(ctx context.Context, k AgentKey, after int64, limit int) ([]gen.AgentEvent, error) {
 	tx := s.read(ctx)
-	rows, err := sqldb.Select[eventRow](tx, eventsSQL+ofAgent+" AND id > ? ORDER BY id"+sqldb.Limit, k.Client, string(k.Type), k.ID, after, all(limit))
+	rows, err := sqldb.Select[eventRow](tx, eventsSQL+ofAgent+" AND id > ? ORDER BY id"+sqldb.Limit, k.Client,
+		string(k.Type), k.ID, after, limitOrMax(limit))
 	if err == nil && len(rows) == 0 {
 		_, err = findAgent(tx, k) // there is none, or it has none
 	}
-	return each(rows, eventRow.model), failure(err)
+	return each(rows, eventRow.model), publicError(err)
 }
 
 // ofAgent has events be those of an agent.
@@ -76,17 +79,17 @@ func (s *Store) Event(ctx context.Context, k AgentKey, id int64) (gen.AgentEvent
 	if err == nil && !is {
 		e, err = findEvent(tx, k, id) // which says what is missing
 	}
-	return e.model(), failure(err)
+	return e.model(), publicError(err)
 }
 
 // CreateEvent registers a URL. That it can be sent to was checked before.
 func (s *Store) CreateEvent(ctx context.Context, k AgentKey, c gen.AgentEventCreate) (gen.AgentEvent, error) {
-	return once(ctx, s, func(tx *sqldb.Tx) (m gen.AgentEvent, err error) {
+	return createOnce(ctx, s, func(tx *sqldb.Tx) (m gen.AgentEvent, err error) {
 		a, err := findAgent(tx, k)
 		if err != nil {
 			return m, err
 		}
-		if err := limitedEvents.add(tx, k.Client); err != nil {
+		if err := eventQuota.add(tx, k.Client); err != nil {
 			return m, err
 		}
 		e := eventRow{
@@ -110,8 +113,8 @@ func laneAfter(tx *sqldb.Tx, k AgentKey, e eventRow, rawURL string) (int64, erro
 	return ensureLane(tx, k, rawURL)
 }
 
-// UpdateEvent changes an event; a field that is nil stays as it is. What is not sent yet takes the new URL and method,
-// and is due at once.
+// UpdateEvent changes an event; a field that is nil stays as it is. Unfinished deliveries get the new URL and method,
+// and are due at once.
 func (s *Store) UpdateEvent(
 	ctx context.Context, k AgentKey, id int64, u gen.AgentEventUpdate,
 ) (m gen.AgentEvent, err error) {
@@ -145,12 +148,100 @@ func (s *Store) DeleteEvent(ctx context.Context, k AgentKey, id int64) error {
 		if err != nil {
 			return err
 		}
-		if err := limitedEvents.remove(tx, k.Client); err != nil {
+		if err := eventQuota.remove(tx, k.Client); err != nil {
 			return err
 		}
-		if err := s.cancel(tx, e.ID); err != nil {
+		if err := s.cancelDeliveries(tx, e.ID); err != nil {
 			return err
 		}
 		return tx.Exec("DELETE FROM agent_events WHERE id = ?", e.ID)
 	})
+}
+
+// What an event is disabled for.
+const (
+	reasonRequest = "disabled by a request"
+	reasonGone    = "the receiver answered 410 Gone"
+)
+
+func (r eventRow) state() gen.AgentEventState {
+	return gen.AgentEventState{State: r.State, Reason: r.Reason, Since: gen.Time{Time: millis(r.Since)}}
+}
+
+func (r eventRow) disabled() bool { return r.State == gen.AgentEventStateValueDisabled }
+
+// deliveryState is the state that a new delivery of an event has.
+func (r eventRow) deliveryState() string {
+	if r.disabled() {
+		return stateParked
+	}
+	return statePending
+}
+
+// EventState returns whether an event is enabled.
+func (s *Store) EventState(ctx context.Context, k AgentKey, id int64) (gen.AgentEventState, error) {
+	e, err := findEvent(s.read(ctx), k, id)
+	return e.state(), err
+}
+
+// SetEventState enables or disables an event. The deliveries of a disabled one are parked: they leave their lane and
+// block no other. When the event is enabled, they return to their lane in the order of their changes.
+func (s *Store) SetEventState(
+	ctx context.Context, k AgentKey, id int64, state gen.AgentEventStateValue,
+) (m gen.AgentEventState, err error) {
+	defer s.wake()
+	err = s.write(ctx, func(tx *sqldb.Tx) error {
+		e, err := findEvent(tx, k, id)
+		if err != nil {
+			return err
+		}
+		switch {
+		case e.State == state:
+		case state == gen.AgentEventStateValueDisabled:
+			err = s.disable(tx, &e, reasonRequest)
+		default:
+			err = s.enable(tx, &e)
+		}
+		m = e.state()
+		return err
+	})
+	return m, err
+}
+
+func (s *Store) disable(tx *sqldb.Tx, e *eventRow, reason string) error {
+	if err := s.setState(tx, e, gen.AgentEventStateValueDisabled, reason); err != nil {
+		return err
+	}
+	if err := lockLanesOfEvent(tx, e.ID); err != nil {
+		return err
+	}
+	lanes, err := pendingLanes(tx, e.ID)
+	for i := 0; err == nil && i < len(lanes); i++ {
+		err = s.removeFromLane(tx, lanes[i], stateParked, byEvent, e.ID)
+	}
+	return err
+}
+
+func (s *Store) enable(tx *sqldb.Tx, e *eventRow) error {
+	if err := s.setState(tx, e, gen.AgentEventStateValueEnabled, ""); err != nil {
+		return err
+	}
+	if err := lockLanesOfEvent(tx, e.ID); err != nil {
+		return err
+	}
+	if err := s.expireParked(tx, e.ID); err != nil {
+		return err
+	}
+	now := s.now()
+	lanes, err := parkedLanes(tx, e.ID)
+	for i := 0; err == nil && i < len(lanes); i++ {
+		err = unpark(tx, e.LaneID, lanes[i], now, byEvent, e.ID)
+	}
+	return err
+}
+
+func (s *Store) setState(tx *sqldb.Tx, e *eventRow, state gen.AgentEventStateValue, reason string) error {
+	e.State, e.Reason, e.Since = state, reason, s.now()
+	return tx.Exec("UPDATE agent_events SET state = ?, reason = ?, since = ? WHERE id = ?",
+		e.State, e.Reason, e.Since, e.ID)
 }

@@ -4,9 +4,10 @@ import (
 	"context"
 	"time"
 
+	"gorm.io/gorm"
+
 	"github.com/agentevents/agentevents/store/internal/sqldb"
 	"github.com/agentevents/agentevents/store/internal/sqlite"
-	"gorm.io/gorm"
 )
 
 // BeforeStatements has a function called before each statement of the store, which it makes fail by its error.
@@ -29,7 +30,8 @@ func (s *Store) before(fn func(writes bool, statement string) error) {
 // statementFunc gets a statement, with its text and values as they are sent, and whether it is the writer's.
 type statementFunc func(writes bool, statement string, values []any) error
 
-// tap has functions called before each statement, which an error keeps from being sent, and after it; either may be nil.
+// tap has functions called before each statement, which an error keeps from being sent, and after it; either may be
+// nil.
 func (s *Store) tap(before, after statementFunc) {
 	for _, db := range []*gorm.DB{s.writes.DB(), s.reader} {
 		sqldb.AddTap(db, before.of(db == s.writes.DB()), after.of(db == s.writes.DB()))
@@ -69,13 +71,13 @@ func (s *Store) LookForChanges(ctx context.Context) error { return s.lookForChan
 func (s *Store) SettingsWaiting() int { return s.settings.Waiting() }
 
 // CalmFor is how long nothing may have failed before the log says that the store is available again.
-const CalmFor = calmFor
+const CalmFor = recoveredAfter
 
 // SetMonotonic has the store take the time for what must not depend on a clock from a function.
 func (s *Store) SetMonotonic(now func() time.Time) { s.monotonic = now }
 
 // Logged returns when what the store's file and its downtimes have logged is written.
-func (s *Store) Logged() { s.aside.queue.wait(time.Minute) }
+func (s *Store) Logged() { s.asyncLog.queue.wait(time.Minute) }
 
 // Maintain is a part of Work, too, with SQLite.
 func (s *Store) Maintain(ctx context.Context) error { return s.maintain(ctx) }

@@ -406,8 +406,8 @@ func testCrowd(s *shared) {
 	s.sound(1, 1)
 }
 
-// testConnectionsEnd ends all connections of a store before each statement of each step in turn. The step fails in a way
-// that may be tried again, or succeeds, and is done wholly or not at all.
+// testConnectionsEnd ends all connections of a store before each statement of each step in turn. The step fails in a
+// way that may be tried again, or succeeds, and is done wholly or not at all.
 func testConnectionsEnd(s *shared) {
 	v := &victim{shared: s, conn: s.connect(), Store: s.another("application_name=victim")}
 	v.WatchStatements(v.before)
@@ -465,8 +465,9 @@ func (v *victim) before(_ bool, statement string) {
 		return
 	}
 	if v.seen++; v.seen == v.n {
-		v.exec(v.conn, "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE application_name = 'victim' "+
-			"AND datname = current_database()")
+		v.exec(v.conn,
+			"SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE application_name = 'victim' "+
+				"AND datname = current_database()")
 	}
 }
 
@@ -532,7 +533,8 @@ func testHeldAlone(s *shared) {
 	s.exec(conn, "SELECT id FROM agents WHERE agent_id = 136 FOR UPDATE")
 	s.exec(conn, "SELECT l.id FROM lanes l WHERE agent_id = 137 FOR UPDATE")
 	waiters := []<-chan result{s.begin(patient, s.key(136)), s.begin(patient, s.key(137)), s.begin(patient, s.key(136))}
-	s.until("two of the three wait, and the third for the first", strings.Replace(waiting, "count(*)", "count(*) / 2", 1))
+	s.until("two of the three wait, and the third for the first",
+		strings.Replace(waiting, "count(*)", "count(*) / 2", 1))
 	for _, k := range []store.AgentKey{s.key(138), s.key(139)} {
 		_, err := login(s.ctx, patient, k)
 		s.check(err)
@@ -575,7 +577,9 @@ func testHeldResults(s *shared) {
 	for _, d := range claimed {
 		end, o := make(chan error, 1), confirmed()
 		if d.URL == "http://failing.example/" {
-			o = webhook.Outcome{Attempt: webhook.Attempt{StartedAt: time.Now(), Status: 500, Verdict: webhook.Retry}, Delay: time.Hour}
+			o = webhook.Outcome{
+				Attempt: webhook.Attempt{StartedAt: time.Now(), Status: 500, Verdict: webhook.Retry}, Delay: time.Hour,
+			}
 		}
 		ends[d.URL] = end
 		go func() {
@@ -596,7 +600,8 @@ func testHeldResults(s *shared) {
 	s.sound(3, 3)
 }
 
-// Of a change that nobody was told of, those who wait for it hear by a look that is shared by all; others are left alone.
+// Of a change that nobody was told of, those who wait for it hear by a look that is shared by all; others are left
+// alone.
 func testUnheard(s *shared) {
 	s.check(s.LookForChanges(s.ctx))
 	news, unchanged, quiet := s.NextChange("12"), s.NextChange("12"), s.NextChange("13")
@@ -605,8 +610,10 @@ func testUnheard(s *shared) {
 		s.t.Error("there was a change before there was one")
 	}
 	conn := s.connect()
-	s.exec(conn, `INSERT INTO status_changes (client_id, kind, agent_id, name, old_status, new_status, event_source, changed_at,
-		created_at, fired, parked, skipped, traceparent) SELECT client_id, kind, agent_id, name, status, 'available', 'api', 1, 1, '', '', '', ''
+	s.exec(conn,
+		`INSERT INTO status_changes (client_id, kind, agent_id, name, old_status, new_status, event_source, changed_at,
+		created_at, fired, parked, skipped, traceparent) SELECT client_id, kind, agent_id, name, status, 'available',
+			'api', 1, 1, '', '', '', ''
 		FROM agents WHERE agent_id = 136`)
 	if closed(unchanged) {
 		s.t.Error("somebody was told")

@@ -108,7 +108,8 @@ func (s *saboteur) rows() string {
 	}
 	var all strings.Builder
 	for _, table := range []string{
-		"clients", "agents", "receivers", "secrets", "lanes", "agent_events", "status_changes", "deliveries", "attempts",
+		"clients", "agents", "receivers", "secrets", "lanes", "agent_events", "status_changes", "deliveries",
+		"attempts",
 		"replays", "samples", "truncated", "applications", "idempotency_keys",
 	} {
 		fmt.Fprintln(&all, table)
@@ -161,7 +162,9 @@ func (s *saboteur) claims(what string) (claimed []webhook.Delivery) {
 	return claimed
 }
 
-func (s *saboteur) recordAs(what string, d webhook.Delivery, o webhook.Outcome, keepLane bool) (next *webhook.Delivery) {
+func (s *saboteur) recordAs(
+	what string, d webhook.Delivery, o webhook.Outcome, keepLane bool,
+) (next *webhook.Delivery) {
 	s.t.Helper()
 	s.try(what, func() (err error) {
 		next, err = s.Record(s.ctx, d, o, keepLane)
@@ -209,11 +212,15 @@ func story(s *saboteur) {
 	k := store.AgentKey{Client: "12", Type: gen.AgentTypeLocal, ID: 136}
 	name := "000*094@ringme.ru"
 	s.try("client", func() error { _, _, err := s.PutClient(s.ctx, "12", gen.ClientUpdate{Name: &name}); return err })
-	s.try("client again", func() error { _, _, err := s.PutClient(s.ctx, "12", gen.ClientUpdate{Name: &name}); return err })
+	s.try("client again", func() error {
+		_, _, err := s.PutClient(s.ctx, "12", gen.ClientUpdate{Name: &name})
+		return err
+	})
 	s.try("agent", func() error { _, _, err := s.PutAgent(s.ctx, k, store.AgentUpdate{Name: &name}); return err })
 	s.try("agent again", func() error { _, _, err := s.PutAgent(s.ctx, k, store.AgentUpdate{Name: &name}); return err })
 	s.try("agent under a free id", func() error {
-		_, err := s.CreateAgent(s.ctx, store.AgentKey{Client: "12", Type: gen.AgentTypeRemote}, store.AgentUpdate{Name: &name})
+		_, err := s.CreateAgent(s.ctx, store.AgentKey{Client: "12", Type: gen.AgentTypeRemote},
+			store.AgentUpdate{Name: &name})
 		return err
 	})
 	s.try("secret", func() error { _, err := s.RotateSecret(s.ctx, "12"); return err })
@@ -227,7 +234,7 @@ func story(s *saboteur) {
 	deliver(s, k)
 	move(s, k, login)
 	pause(s, k, login, logout)
-	probe(s, k)
+	readinessProbe(s, k)
 	again(s, k, login)
 	end(s, k, board)
 }
@@ -287,8 +294,8 @@ func pause(s *saboteur, k store.AgentKey, login, logout int64) {
 	s.setState("enable after a 410", k, login, gen.AgentEventStateValueEnabled)
 }
 
-// probe opens a breaker and closes it.
-func probe(s *saboteur, k store.AgentKey) {
+// readinessProbe opens a breaker and closes it.
+func readinessProbe(s *saboteur, k store.AgentKey) {
 	s.status("logout to a dead receiver", k, gen.AgentStatusValueLoggedOut)
 	for range webhook.Failures {
 		s.recordAs("nothing answers", s.claim("attempt", 1)[0], answer(0), true)
@@ -317,7 +324,8 @@ func again(s *saboteur, k store.AgentKey, event int64) {
 		s.recordAs("200 of a replay", claimed[0], answer(200), false)
 	}
 	s.try("test", func() error {
-		_, err := s.SaveSample(s.ctx, event, k.Type, webhook.Delivery{URL: crm}, webhook.Attempt{Verdict: webhook.Failed})
+		_, err := s.SaveTestDelivery(s.ctx, event, k.Type, webhook.Delivery{URL: crm},
+			webhook.Attempt{Verdict: webhook.Failed})
 		return err
 	})
 }
@@ -393,7 +401,8 @@ func (f *fixture) beside(others []store.AgentKey, fn func()) {
 	all.Go(fn)
 	for _, k := range others {
 		all.Go(func() {
-			if _, err := f.SetStatus(f.ctx, k, gen.AgentStatusUpdate{AgentStatus: gen.AgentStatusValueAvailable}); err != nil {
+			if _, err := f.SetStatus(f.ctx, k,
+				gen.AgentStatusUpdate{AgentStatus: gen.AgentStatusValueAvailable}); err != nil {
 				f.t.Error(err)
 			}
 		})
@@ -418,7 +427,8 @@ func (f *fixture) tally() map[string]int {
 	n := map[string]int{}
 	for name, query := range map[string]string{
 		"changes": "SELECT count(*) FROM status_changes", "deliveries": "SELECT count(*) FROM deliveries",
-		"pending": "SELECT coalesce(sum(pending), 0) FROM lanes", "changed": "SELECT coalesce(max(sequence), 0) FROM agents",
+		"pending": "SELECT coalesce(sum(pending), 0) FROM lanes",
+		"changed": "SELECT coalesce(max(sequence), 0) FROM agents",
 	} {
 		n[name] = f.count(query)
 	}
@@ -428,7 +438,8 @@ func (f *fixture) tally() map[string]int {
 // refuse has the database refuse changes of an agent's rows in a table until the function that it returns is called.
 func (f *fixture) refuse(table string, of store.AgentKey) (allow func()) {
 	f.t.Helper()
-	when := fmt.Sprintf("BEFORE UPDATE ON %s FOR EACH ROW WHEN (new.kind = '%s' AND new.agent_id = %d) ", table, of.Type, of.ID)
+	when := fmt.Sprintf("BEFORE UPDATE ON %s FOR EACH ROW WHEN (new.kind = '%s' AND new.agent_id = %d) ", table,
+		of.Type, of.ID)
 	if !pgtest.OnPostgres() {
 		f.sql("CREATE TRIGGER refused " + when + "BEGIN SELECT RAISE(ABORT, 'refused'); END")
 		return func() { f.sql("DROP TRIGGER refused") }

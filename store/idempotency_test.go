@@ -35,14 +35,16 @@ func (f *fixture) creationsOf(k store.AgentKey) map[string]creation {
 			return f.CreateAgent(ctx, store.AgentKey{Client: k.Client, Type: k.Type}, store.AgentUpdate{Name: &name})
 		},
 		"event": func(ctx context.Context) (any, error) {
-			return f.CreateEvent(ctx, k, gen.AgentEventCreate{URL: crm, Method: gen.RequestMethodPOST, EventType: gen.EventTypeAgentLogin})
+			return f.CreateEvent(ctx, k,
+				gen.AgentEventCreate{URL: crm, Method: gen.RequestMethodPOST, EventType: gen.EventTypeAgentLogin})
 		},
 		"application": func(ctx context.Context) (any, error) {
 			return f.CreateApplication(ctx, k.Client, gen.ApplicationCreate{Name: "CRM", Access: gen.AccessLevelAll})
 		},
 		"rotation": func(ctx context.Context) (any, error) { return f.RotateSecret(ctx, k.Client) },
 		"replay": func(ctx context.Context) (any, error) {
-			return f.CreateReplay(ctx, k.Client, store.DeliveryFilter{State: gen.DeliveryStateFailed, Since: f.clock.Now()})
+			return f.CreateReplay(ctx, k.Client,
+				store.DeliveryFilter{State: gen.DeliveryStateFailed, Since: f.clock.Now()})
 		},
 	}
 }
@@ -53,7 +55,9 @@ func (f *fixture) caller() store.Idempotency {
 	made := f.application("12")
 	c, err := f.Caller(f.ctx, f.token(made))
 	f.check(err)
-	return store.Idempotency{Application: c.Number, Client: "12", Key: idempotencyKey, Fingerprint: []byte("one request")}
+	return store.Idempotency{
+		Application: c.Number, Client: "12", Key: idempotencyKey, Fingerprint: []byte("one request"),
+	}
 }
 
 func (f *fixture) create(c creation, k store.Idempotency) string {
@@ -283,7 +287,9 @@ func (f *fixture) operator() store.Idempotency {
 	f.check(err)
 	c, err := f.Caller(f.ctx, f.token(made))
 	f.check(err)
-	return store.Idempotency{Application: c.Number, Client: "12", Key: idempotencyKey, Fingerprint: []byte("one request")}
+	return store.Idempotency{
+		Application: c.Number, Client: "12", Key: idempotencyKey, Fingerprint: []byte("one request"),
+	}
 }
 
 // A request whose application was revoked meanwhile creates nothing.
@@ -312,7 +318,8 @@ func TestIdempotencyKeysAreForgotten(t *testing.T) {
 	if pgtest.OnPostgres() {
 		hash = "convert_to('x' || i, 'UTF8')"
 	}
-	f.sql("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500) INSERT INTO idempotency_keys " +
+	f.sql("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n " +
+		"WHERE i < 500) INSERT INTO idempotency_keys " +
 		strings.Replace(old, "%s", hash, 1))
 	k.Key = "younger"
 	f.create(f.creations()["event"], k)
@@ -329,10 +336,12 @@ func TestIdempotencyKeysAreForgotten(t *testing.T) {
 	equalCount(f, "SELECT count(*) FROM idempotency_keys", 1)
 }
 
-// Neither a key nor a secret that was answered is in the database. With an encryption key of the store this holds for the
-// signing secret too.
+// Neither a key nor a secret that was answered is in the database. With an encryption key of the store this holds for
+// the signing secret too.
 func TestIdempotencyKeyHidesSecrets(t *testing.T) {
-	for name, key := range map[string][]byte{"in plain": nil, "with an encryption key": bytes.Repeat([]byte{7}, store.KeySize)} {
+	for name, key := range map[string][]byte{
+		"in plain": nil, "with an encryption key": bytes.Repeat([]byte{7}, store.KeySize),
+	} {
 		t.Run(name, func(t *testing.T) {
 			f := open(t)
 			f.key = key
@@ -359,7 +368,8 @@ func TestIdempotencyKeyHidesSecrets(t *testing.T) {
 func (f *fixture) hides(rows string, texts ...string) {
 	f.t.Helper()
 	for _, text := range texts {
-		if text == "" || strings.Contains(rows, text) || strings.Contains(rows, strings.Trim(fmt.Sprintf("%d", []byte(text)), "[]")) {
+		if text == "" || strings.Contains(rows, text) ||
+			strings.Contains(rows, strings.Trim(fmt.Sprintf("%d", []byte(text)), "[]")) {
 			f.t.Errorf("%q is in the database", text)
 		}
 	}

@@ -484,8 +484,8 @@ func TestClockThatWasWrongHoldsNothing(t *testing.T) {
 	f.drained()
 }
 
-// Rule 7: what was in flight when the process died is due at once after the next start. Where another process may have it
-// in flight, it is due when the lease is over.
+// Rule 7: what was in flight when the process died is due at once after the next start. Where another process may have
+// it in flight, it is due when the lease is over.
 func TestStartDropsLeases(t *testing.T) {
 	f := open(t)
 	k := f.agent()
@@ -767,9 +767,12 @@ func TestRepairLanesWithABacklog(t *testing.T) {
 	f.register(f.agent(), crm, gen.EventTypeAgentLogin)
 	f.login(store.AgentKey{Client: "12", Type: gen.AgentTypeLocal, ID: 136})
 	f.sql(`WITH RECURSIVE g (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM g WHERE n < 16000)
-		INSERT INTO lanes (receiver_id, kind, agent_id, pending, due_at) SELECT l.receiver_id, l.kind, 100000 + n, 1, l.due_at FROM lanes l, g`)
-	f.sql(`INSERT INTO deliveries (webhook_id, change_id, event_id, lane_id, url, method, state, due_at, expires_at, created_at, client_id)
-		SELECT 'msg_' || l.id, d.change_id, d.event_id, l.id, d.url, d.method, d.state, d.due_at, d.expires_at, d.created_at, d.client_id
+		INSERT INTO lanes (receiver_id, kind, agent_id, pending, due_at) SELECT l.receiver_id, l.kind, 100000 + n, 1,
+			l.due_at FROM lanes l, g`)
+	f.sql(`INSERT INTO deliveries (webhook_id, change_id, event_id, lane_id, url, method, state, due_at,
+		expires_at, created_at, client_id)
+		SELECT 'msg_' || l.id, d.change_id, d.event_id, l.id, d.url, d.method, d.state, d.due_at, d.expires_at,
+			d.created_at, d.client_id
 		FROM deliveries d, lanes l WHERE l.id <> d.lane_id`)
 	f.sql("UPDATE lanes SET pending = 2 WHERE agent_id = 100007")
 	if n, err := f.RepairLanes(f.ctx); n != 1 || err != nil {

@@ -1,258 +1,237 @@
 package store
 
 import (
-	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+	"sync"
 	"time"
+
+	"gorm.io/gorm/logger"
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store/internal/sqldb"
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// logSQL selects deliveries as the log shows them; where they are found follows.
-const logSQL = "SELECT d.id, d.webhook_id, d.change_id, d.event_id, d.lane_id, d.url, d.method, d.state, d.attempts, d.due_at, " +
-	"d.expires_at, d.created_at, d.finished_at, d.replays, d.agent_id, d.kind, d.new_status, d.changed_at, d.last_attempt "
-
-// model is a delivery as the log shows it, with its last attempt.
-func (r deliveryRow) model(last *attemptRow) gen.Delivery {
-	d := gen.Delivery{
-		ID: r.ID, State: gen.DeliveryState(r.State), AgentType: r.Kind, AgentID: r.AgentID, EventID: r.EventID,
-		EventType: eventType(r.NewStatus), Sequence: r.ChangeID, WebhookID: r.WebhookID, Method: r.Method, URL: r.URL,
-		Attempts: r.Attempts, Replays: r.Replays, CreatedAt: wire(r.CreatedAt), ChangedAt: wire(r.ChangedAt),
-		ExpiresAt: wire(r.ExpiresAt), FinishedAt: wireOf(r.FinishedAt),
-	}
-	if r.State == pending {
-		d.NextAttemptAt = wireOf(&r.DueAt)
-	}
-	if last != nil {
-		a := last.model()
-		d.LastAttempt = &a
-	}
-	d.Reason = r.reason(last)
-	return d
+// logCommitted logs a line when, and only if, a transaction is committed. The goroutine of its caller writes the line:
+// a blocked log must not block the writer.
+func (s *Store) logCommitted(tx *sqldb.Tx, level slog.Level, message string, attrs ...slog.Attr) {
+	ctx := tx.Context()
+	tx.AfterCommit(func() { s.Log.LogAttrs(ctx, level, message, attrs...) })
 }
 
-// Why deliveries end of which the last attempt does not say why.
-const (
-	eventDeleted = "its event was deleted"
-	neverSent    = "its time was over before it could be sent"
-	neverTaken   = "its time was over before an attempt was confirmed"
-)
-
-// reason is why a delivery ended, empty when its last attempt says so or it has not.
-func (r deliveryRow) reason(last *attemptRow) string {
-	switch {
-	case r.State == cancelled:
-		return eventDeleted
-	case r.State == failed && r.Attempts == 0:
-		return neverSent
-	case r.State == failed && last != nil && webhook.Verdict(last.Verdict) == webhook.Retry:
-		return neverTaken
-	}
-	return ""
+// logSubject is a delivery as the log names it.
+type logSubject struct {
+	ID, EventID, ChangeID, AgentID        int64
+	Attempts                              int // since it was last sent again
+	ClientID, WebhookID, URL, Traceparent string
+	Kind                                  gen.AgentType
 }
 
-// wire is a row's time as the API says it.
-func wire(ms int64) gen.Time { return gen.Time{Time: millis(ms)} }
+const logSubjectSQL = "SELECT d.id, d.event_id, d.change_id, d.agent_id, d.client_id, d.attempts, d.webhook_id, " +
+	"d.url, d.kind, c.traceparent " +
+	"FROM deliveries d JOIN status_changes c ON c.id = d.change_id WHERE d.id IN ? ORDER BY d.id"
 
-func wireOf(ms *int64) *gen.Time {
-	if ms == nil {
+// logSubjects finds deliveries, of which there is one at least.
+func logSubjects(tx *sqldb.Tx, deliveries ...int64) ([]logSubject, error) {
+	return sqldb.Select[logSubject](tx, logSubjectSQL, sqldb.Padded(deliveries))
+}
+
+// attrs say which delivery it is. Of its URL they have no more than the receiver.
+func (s logSubject) attrs(more ...slog.Attr) []slog.Attr {
+	attrs := []slog.Attr{
+		slog.String("client", s.ClientID), slog.String("agent_type", string(s.Kind)), slog.Int64("agent_id", s.AgentID),
+		slog.Int64("event", s.EventID), slog.Int64("delivery", s.ID), slog.Int64("sequence", s.ChangeID),
+		slog.String("webhook_id", s.WebhookID),
+	}
+	if r, err := originOf(s.URL); err == nil {
+		attrs = append(attrs, slog.String("receiver", r.String()))
+	}
+	if id := webhook.TraceID(s.Traceparent); id != "" {
+		attrs = append(attrs, slog.String("trace_id", id))
+	}
+	return append(attrs, more...)
+}
+
+// String is a receiver as the log names it.
+func (r origin) String() string {
+	return fmt.Sprintf("%s://%s", r.scheme, net.JoinHostPort(r.host, strconv.Itoa(r.port)))
+}
+
+// attemptAttrs is the result of an attempt: the status, if there was an answer, and what went wrong, if there was none
+// or not all of it.
+func attemptAttrs(a webhook.Attempt) (attrs []slog.Attr) {
+	if a.Status != 0 {
+		attrs = append(attrs, slog.Int("status", a.Status))
+	}
+	if a.Error != "" {
+		attrs = append(attrs, slog.String("error", a.Error))
+	}
+	return attrs
+}
+
+// logFailures logs a line for each result that failed its delivery.
+func (s *Store) logFailures(tx *sqldb.Tx, results ...*result) error {
+	failures, _ := partition(results, func(r *result) bool {
+		return r.ends() && finalState(r.outcome.Verdict) == stateFailed
+	})
+	if len(failures) == 0 {
 		return nil
 	}
-	t := wire(*ms)
-	return &t
+	found, err := logSubjects(tx, each(failures, func(r *result) int64 { return r.ID })...)
+	of := indexBy(found, func(s logSubject) int64 { return s.ID })
+	for _, r := range failures {
+		attrs := append(of[r.ID].attrs(slog.Int("attempt", r.Attempt)), attemptAttrs(r.outcome.Attempt)...)
+		s.logCommitted(tx, slog.LevelWarn, "delivery failed", attrs...)
+	}
+	return err
 }
 
-// Deliveries lists a client's deliveries, the newest first, those older than the one of an id (0 means all), at most
-// limit of them.
-func (s *Store) Deliveries(
-	ctx context.Context, client string, f DeliveryFilter, before int64, limit int,
-) ([]gen.Delivery, error) {
-	tx := s.read(ctx)
-	owner, err := findClient(tx, client)
+// logDisabled logs an event that was disabled because of the answer to a delivery.
+func (s *Store) logDisabled(tx *sqldb.Tx, delivery int64, reason string) error {
+	found, err := logSubjects(tx, delivery)
+	for _, d := range found {
+		s.logCommitted(tx, slog.LevelWarn, "event disabled", d.attrs(slog.String("reason", reason))...)
+	}
+	return err
+}
+
+// logBreaker logs that an attempt opened or closed the breaker of a receiver, and counts openings.
+func (s *Store) logBreaker(tx *sqldb.Tx, before, after receiverRow, a webhook.Attempt) error {
+	if before.open() == after.open() {
+		return nil
+	}
+	at, _, err := sqldb.Get[clientOrigin](tx, "SELECT client_id, scheme, host, port FROM receivers WHERE id = ?",
+		after.ID)
 	if err != nil {
-		return nil, err
-	}
-	c, err := f.condition(tx, client)
-	if err != nil {
-		return nil, failure(err)
-	}
-	c.after = max(c.after, owner.DeliveriesBefore)
-	if before > 0 {
-		c.before = min(c.before, before)
-	}
-	found, args := c.found()
-	rows, err := logged(tx, found+c.order(" DESC")+sqldb.Limit, append(args, limit)...)
-	return rows, failure(err)
-}
-
-// logged reads deliveries with their last attempts.
-func logged(q sqldb.Querier, found string, args ...any) ([]gen.Delivery, error) {
-	rows, err := sqldb.Select[deliveryRow](q, logSQL+found, args...)
-	if err != nil {
-		return nil, err
-	}
-	ids := []int64{0}
-	for _, r := range rows {
-		if r.LastAttempt != nil {
-			ids = append(ids, *r.LastAttempt)
-		}
-	}
-	last, err := sqldb.Select[attemptRow](q, attemptsSQL+"id IN ?", sqldb.Padded(ids))
-	of := map[int64]*attemptRow{}
-	for i := range last {
-		of[last[i].DeliveryID] = &last[i]
-	}
-	return each(rows, func(r deliveryRow) gen.Delivery { return r.model(of[r.ID]) }), err
-}
-
-// DeliveryLog is all that is known of a delivery.
-type DeliveryLog struct {
-	gen.Delivery
-	Attempts []gen.Attempt    // all, in the order in which they were made
-	Waiting  *gen.Waiting     // nil when it has ended
-	Sent     webhook.Delivery // what was sent last or, when it has not ended, would be sent now
-	SentAt   time.Time        // zero when it has not ended
-	Signed   string           // how it was signed then; empty when it has not ended
-}
-
-// Delivery returns a client's delivery with all that is known of it.
-func (s *Store) Delivery(ctx context.Context, client string, id int64) (l DeliveryLog, err error) {
-	err = s.snapshot(ctx, func(tx *sqldb.ReadTx) error {
-		l, err = s.deliveryLog(tx, client, id)
 		return err
-	})
-	return l, err
+	}
+	attrs := []slog.Attr{slog.String("client", at.ClientID), slog.String("receiver", at.String())}
+	if after.open() {
+		s.count(tx, func(c *Counts) { c.BreakerOpenings++ })
+		attrs = append(attrs, slog.Int("failures", after.Failures))
+		s.logCommitted(tx, slog.LevelWarn, "breaker open", append(attrs, attemptAttrs(a)...)...)
+		return nil
+	}
+	if before.FailingSince != nil {
+		attrs = append(attrs, slog.Duration("down_for", time.Duration(s.now()-*before.FailingSince)*time.Millisecond))
+	}
+	s.logCommitted(tx, slog.LevelInfo, "breaker closed", attrs...)
+	return nil
 }
 
-func (s *Store) deliveryLog(q sqldb.Querier, client string, id int64) (l DeliveryLog, err error) {
-	if l.Delivery, err = findLogged(q, client, id); err != nil {
-		return l, err
-	}
-	attempts, err := sqldb.Select[attemptRow](q, attemptsSQL+"delivery_id = ? ORDER BY id", id)
-	if err != nil {
-		return l, err
-	}
-	l.Attempts = each(attempts, attemptRow.model)
-	h, _, err := sqldb.Get[headRow](q, sentSQL, id)
-	if err != nil {
-		return l, err
-	}
-	if h, err = h.opened(s); err != nil {
-		return l, err
-	}
-	l.Sent = h.delivery(time.Time{}, s.now())
-	if n := len(attempts); l.FinishedAt != nil && n > 0 {
-		l.sent(attempts[n-1], h)
-		return l, nil
-	}
-	if l.FinishedAt == nil {
-		l.Waiting, err = s.waiting(q, id)
-	}
-	return l, err
+// clientOrigin is where a client's receiver is.
+type clientOrigin struct {
+	ClientID, Scheme, Host string
+	Port                   int
 }
 
-// sent makes of what would be sent what was sent last: to where the event said then, and as a replay only if it has been
-// tried since it was to be sent again.
-func (l *DeliveryLog) sent(last attemptRow, h headRow) {
-	l.Sent.URL, l.Sent.Method = cmp.Or(last.URL, h.URL), cmp.Or(last.Method, h.Method)
-	l.Sent.Attempt, l.SentAt, l.Signed = last.Number, millis(last.StartedAt), last.Signature
-	l.Sent.Traceparent = last.Traceparent
-	l.Sent.Replay = h.Replays > 1 || h.Replays == 1 && h.Attempts > 0
+func (r clientOrigin) String() string { return origin{r.Scheme, r.Host, r.Port}.String() }
+
+// closeWait is how long the end of a store waits for a log that is not read.
+const closeWait = time.Second
+
+// asyncHandler is the handler of a log that may be written with a lock held, and by the goroutine that writes to the
+// database. If the log is blocked, its lines wait in memory, and the caller does not. It is for few lines, since it
+// keeps them all.
+type asyncHandler struct {
+	slog.Handler
+	queue *asyncQueue
 }
 
-// sentSQL is headSQL for any delivery, but for the traceparent, which each attempt has its own of.
-const sentSQL = "SELECT d.id, d.lane_id, d.event_id, d.webhook_id, d.url, d.method, d.attempts, d.due_at, d.expires_at, " +
-	"d.change_id, d.replays, c.changed_at, c.agent_id, c.kind, c.name, c.new_status, c.event_source, c.created_at, " +
-	keysSQL + ", (SELECT epoch FROM epochs) AS epoch FROM deliveries d JOIN status_changes c ON c.id = d.change_id " +
-	"JOIN lanes l ON l.id = d.lane_id JOIN receivers r ON r.id = l.receiver_id " +
-	"JOIN secrets s ON s.client_id = r.client_id WHERE d.id = ?"
+type asyncQueue struct {
+	mu    sync.Mutex
+	lines []func()
+	idle  chan struct{} // closed when all is written; nil if nothing is being written
+}
 
-// findLogged returns a client's delivery, or says what is missing.
-func findLogged(q sqldb.Querier, client string, id int64) (gen.Delivery, error) {
-	c, err := findClient(q, client)
-	if err != nil {
-		return gen.Delivery{}, err
-	}
-	found, err := logged(q, "FROM deliveries d WHERE d.id = ? AND d.client_id = ? AND d.id > ?", id, client, c.DeliveriesBefore)
-	switch {
-	case err != nil:
-		return gen.Delivery{}, err
-	case len(found) == 1:
-		return found[0], nil
-	}
-	return gen.Delivery{}, &Error{
-		Kind: NotFound, Message: fmt.Sprintf("there is no delivery %d of client %s", id, client), Status: "delivery_not_found",
+func newAsyncHandler(log *slog.Logger) asyncHandler {
+	return asyncHandler{log.Handler(), &asyncQueue{}}
+}
+
+// Handle implements slog.Handler.
+func (a asyncHandler) Handle(ctx context.Context, r slog.Record) error {
+	r, ctx = r.Clone(), context.WithoutCancel(ctx)
+	a.queue.add(func() { _ = a.Handler.Handle(ctx, r) }) // there is no other log to say so
+	return nil
+}
+
+// WithAttrs implements slog.Handler.
+func (a asyncHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return asyncHandler{a.Handler.WithAttrs(attrs), a.queue}
+}
+
+// WithGroup implements slog.Handler.
+func (a asyncHandler) WithGroup(name string) slog.Handler {
+	return asyncHandler{a.Handler.WithGroup(name), a.queue}
+}
+
+func (q *asyncQueue) add(line func()) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.lines = append(q.lines, line)
+	if q.idle == nil {
+		q.idle = make(chan struct{})
+		go q.write()
 	}
 }
 
-// waitRow is all that a delivery can wait for.
-type waitRow struct {
-	ID, DueAt, ExpiresAt int64
-	Attempts, Failures   int
-	State                string
-	MovedTo              *int64
-	LeaseUntil, InFlight *int64 // of its lane
-	Head, Straggler      *int64 // the first of its lane; one that is under way elsewhere and belongs here
-	Waits, PausedUntil   *int64 // of its receiver
-	Reason               *string
-}
-
-const waitSQL = "SELECT d.id, d.state, d.due_at, d.expires_at, d.attempts, d.moved_to, l.lease_until, " +
-	"l.delivery_id AS in_flight, r.waits, r.paused_until, r.failures, e.reason, " +
-	"(SELECT h.id FROM deliveries h WHERE h.lane_id = d.lane_id AND h.state = 'pending' ORDER BY h.change_id, h.id LIMIT 1) AS head, " +
-	"(SELECT m.id FROM deliveries m WHERE m.moved_to = d.lane_id LIMIT 1) AS straggler " +
-	"FROM deliveries d JOIN lanes l ON l.id = d.lane_id JOIN receivers r ON r.id = l.receiver_id " +
-	"LEFT JOIN agent_events e ON e.id = d.event_id WHERE d.id = ?"
-
-// waiting says why a delivery that has not ended is not under way, or that it is.
-func (s *Store) waiting(q sqldb.Querier, id int64) (*gen.Waiting, error) {
-	r, err := sqldb.Value[waitRow](q, waitSQL, id)
-	if err != nil {
-		return nil, err
+// write writes the lines in their order, until there are none.
+func (q *asyncQueue) write() {
+	for line := q.next(); line != nil; line = q.next() {
+		line()
 	}
-	w := r.waiting(s.now())
-	return &w, nil
 }
 
-func (r waitRow) waiting(now int64) gen.Waiting {
-	held := r.LeaseUntil != nil && *r.LeaseUntil > now
-	switch {
-	case r.State == parked && r.Reason == nil:
-		return gen.Waiting{Reason: "its event was disabled and is gone; it will fail", Until: wireOf(&r.ExpiresAt)}
-	case r.State == parked:
-		return gen.Waiting{Reason: "its event is disabled: " + *r.Reason, Until: wireOf(&r.ExpiresAt)}
-	case held && r.InFlight != nil && *r.InFlight == r.ID:
-		return gen.Waiting{Reason: "it is under way"}
-	case r.Straggler != nil && *r.Straggler != r.ID:
-		return gen.Waiting{Reason: "one that was moved here is under way to where it was sent before", DeliveryID: *r.Straggler}
-	case r.Head != nil && *r.Head != r.ID:
-		return gen.Waiting{Reason: "an earlier one for the same agent and receiver goes first", DeliveryID: *r.Head}
-	case held && r.InFlight != nil:
-		return gen.Waiting{Reason: "another one for the same agent and receiver is under way", DeliveryID: *r.InFlight}
+func (q *asyncQueue) next() (line func()) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.lines) == 0 {
+		close(q.idle)
+		q.idle, q.lines = nil, nil
+		return nil
 	}
-	return r.waitingFirst(now)
+	line, q.lines = q.lines[0], q.lines[1:]
+	return line
 }
 
-// waitingFirst is for one that is the first of its lane.
-func (r waitRow) waitingFirst(now int64) gen.Waiting {
-	receiver := r.Waits != nil && *r.Waits > now && *r.Waits >= r.DueAt
-	switch {
-	case receiver && r.Failures >= webhook.Failures && !same(r.Waits, r.PausedUntil):
-		return gen.Waiting{Reason: "the receiver has failed too often in a row and is tried again then", Until: wireOf(r.Waits)}
-	case receiver:
-		return gen.Waiting{Reason: "the receiver has asked for a pause (429)", Until: wireOf(r.Waits)}
-	case r.DueAt > now:
-		return gen.Waiting{Reason: "the attempt before has failed, and the next one is due then", Until: wireOf(&r.DueAt)}
+// wait returns when all is written, or after a time.
+func (q *asyncQueue) wait(limit time.Duration) {
+	q.mu.Lock()
+	idle := q.idle
+	q.mu.Unlock()
+	if idle == nil {
+		return
 	}
-	return gen.Waiting{Reason: "it is due, and is sent as soon as there is room"}
+	select {
+	case <-idle:
+	case <-time.After(limit):
+	}
 }
 
-// snapshot runs a function that reads more than once in one moment of the database.
-func (s *Store) snapshot(ctx context.Context, fn func(tx *sqldb.ReadTx) error) error {
-	err := sqldb.Snapshot(ctx, s.reader, fn)
-	s.downtimes.read(ctx, err)
-	return failure(err)
+// statementLog logs statements that failed, with three exceptions. A statement of a request that was cancelled needs no
+// answer. When the database is not available, all statements fail, and their callers log it. A key that exists already
+// is the client's mistake; if the caller has no answer to it, the caller logs it.
+type statementLog struct{ logger.Interface }
+
+func newStatementLog(log *slog.Logger) *statementLog {
+	return &statementLog{
+		logger.NewSlogLogger(log, logger.Config{LogLevel: logger.Error, IgnoreRecordNotFoundError: true}),
+	}
+}
+
+// LogMode implements logger.Interface.
+func (l *statementLog) LogMode(level logger.LogLevel) logger.Interface {
+	return &statementLog{l.Interface.LogMode(level)}
+}
+
+// Trace implements logger.Interface. The logger beneath would format each statement, also those that it does not log.
+func (l *statementLog) Trace(ctx context.Context, begin time.Time, fc func() (string, int64), err error) {
+	if err != nil && !errors.Is(ctx.Err(), context.Canceled) && !isExpected(err) {
+		l.Interface.Trace(ctx, begin, fc, err)
+	}
 }

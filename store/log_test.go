@@ -1,16 +1,14 @@
 package store_test
 
 import (
-	"errors"
-	"fmt"
-	"os"
-	"reflect"
+	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
-	"github.com/pressly/goose/v3"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
@@ -18,257 +16,259 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// logged lists a client's deliveries as "id state" of those that a filter fits.
-func (f *fixture) logged(filter store.DeliveryFilter, before int64, limit int) (found []string) {
-	f.t.Helper()
-	list, err := f.Deliveries(f.ctx, "12", filter, before, limit)
-	f.check(err)
-	for _, d := range list {
-		found = append(found, fmt.Sprint(d.ID, " ", d.State))
-	}
-	return found
+// secretURL is one of which the log may have the receiver alone.
+const (
+	secretURL = "http://s3cretuser:s3cretword@crm.example:8080/s3cretpath/hook?key=s3cretkey#s3cretend"
+	secret    = "s3cret"
+)
+
+// journal is a log that a test reads.
+type journal struct {
+	t    testing.TB
+	mu   sync.Mutex
+	text strings.Builder
 }
 
-func TestDeliveriesAreFiltered(t *testing.T) {
-	f := openWithEverything(t) // 1 delivered, 2 and 3 pending, 4 in flight, 5 failed, 6 parked
-	other := f.agentN(7)
-	f.clock.add(time.Hour)
-	f.register(other, crm, gen.EventTypeAgentLogin)
-	f.login(other) // 7
-	morning, noon := newClock().now, newClock().now.Add(time.Hour)
-	for name, c := range map[string]struct {
-		filter store.DeliveryFilter
-		before int64
-		limit  int
-		want   string
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(p)
+}
+
+// take returns the lines of what was logged since the last time, without their times.
+func (j *journal) take() (lines []string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for line := range strings.Lines(j.text.String()) {
+		_, line, _ = strings.Cut(strings.TrimSpace(line), " ")
+		lines = append(lines, line)
+	}
+	j.text.Reset()
+	return lines
+}
+
+// says compares what was logged since the last time. A line begins and ends as wanted, with … for what is between.
+func (j *journal) says(want ...string) {
+	j.t.Helper()
+	got := j.take()
+	fits := func(got, want string) bool {
+		begin, end, _ := strings.Cut(want, "…")
+		return strings.HasPrefix(got, begin) && strings.HasSuffix(got, end)
+	}
+	if !slices.EqualFunc(got, want, fits) {
+		j.t.Errorf("the log has\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	if strings.Contains(strings.Join(got, ""), secret) {
+		j.t.Errorf("the log has a secret:\n%s", strings.Join(got, "\n"))
+	}
+}
+
+// journaled is a store whose log is read.
+func journaled(t testing.TB) (*fixture, *journal) {
+	t.Helper()
+	f, j := open(t), &journal{t: t}
+	f.log = slog.New(slog.NewTextHandler(j, nil))
+	f.restart()
+	return f, j
+}
+
+const (
+	failedLine = `level=WARN msg="delivery failed" client=12 agent_type=local agent_id=136 event=1 delivery=1 ` +
+		`sequence=1 webhook_id=msg_…`
+	atCRM = " receiver=http://crm.example:8080 "
+)
+
+func TestFailedDeliveriesAreLogged(t *testing.T) {
+	refused := webhook.Outcome{
+		Attempt: webhook.Attempt{Verdict: webhook.Failed, Error: "the address 10.0.0.1 is not one"},
+	}
+	for name, test := range map[string]struct {
+		outcome webhook.Outcome
+		want    []string
 	}{
-		"all":                {store.DeliveryFilter{}, 0, 100, "7 pending,6 parked,5 failed,4 pending,3 pending,2 pending,1 delivered"},
-		"a page":             {store.DeliveryFilter{}, 6, 2, "5 failed,4 pending"},
-		"pending":            {store.DeliveryFilter{State: gen.DeliveryStatePending}, 0, 3, "7 pending,4 pending,3 pending"},
-		"parked":             {store.DeliveryFilter{State: gen.DeliveryStateParked}, 0, 9, "6 parked"},
-		"failed":             {store.DeliveryFilter{State: gen.DeliveryStateFailed}, 0, 9, "5 failed"},
-		"cancelled":          {store.DeliveryFilter{State: gen.DeliveryStateCancelled}, 0, 9, ""},
-		"delivered":          {store.DeliveryFilter{State: gen.DeliveryStateDelivered}, 0, 9, "1 delivered"},
-		"of an event":        {store.DeliveryFilter{EventID: 1}, 0, 9, "3 pending,1 delivered"},
-		"of an agent":        {store.DeliveryFilter{AgentType: gen.AgentTypeLocal, AgentID: 7}, 0, 9, "7 pending"},
-		"of another kind":    {store.DeliveryFilter{AgentType: gen.AgentTypeRemote, AgentID: 136}, 0, 9, ""},
-		"since":              {store.DeliveryFilter{Since: noon}, 0, 9, "7 pending"},
-		"since just after":   {store.DeliveryFilter{Since: noon.Add(time.Millisecond)}, 0, 9, ""},
-		"until":              {store.DeliveryFilter{Until: noon}, 0, 2, "6 parked,5 failed"},
-		"between":            {store.DeliveryFilter{Since: morning, Until: morning.Add(time.Millisecond)}, 3, 9, "2 pending,1 delivered"},
-		"before it all":      {store.DeliveryFilter{Until: morning}, 0, 9, ""},
-		"everything at once": {store.DeliveryFilter{State: gen.DeliveryStateFailed, AgentType: gen.AgentTypeLocal, AgentID: 136, EventID: 4, Since: morning, Until: noon}, 6, 9, "5 failed"},
+		"delivered":         {answer(204), nil},
+		"to be tried again": {answer(500), nil},
+		"refused by status": {answer(400), []string{failedLine + atCRM + "attempt=1 status=400"}},
+		"refused by this side": {
+			refused, []string{failedLine + atCRM + `attempt=1 error="the address 10.0.0.1 is not one"`},
+		},
+		"gone": {answer(410), []string{
+			`level=WARN msg="event disabled" client=12 agent_type=local agent_id=136 event=1 delivery=1 ` +
+				`sequence=1 webhook_id=msg_…` +
+				atCRM + `reason="the receiver answered 410 Gone"`,
+			failedLine + atCRM + "attempt=1 status=410",
+		}},
 	} {
-		if c.filter.EventID == 4 {
-			c.filter.EventID = f.eventOf(5)
-		}
-		if got := strings.Join(f.logged(c.filter, c.before, c.limit), ","); got != c.want {
-			t.Errorf("%s: %s, want %s", name, got, c.want)
-		}
+		t.Run(name, func(t *testing.T) {
+			f, log := journaled(t)
+			k := f.agent()
+			f.register(k, secretURL, gen.EventTypeAgentLogin)
+			f.login(k)
+			f.get(f.claimOne(), test.outcome)
+			log.says(test.want...)
+		})
 	}
 }
 
-func (f *fixture) eventOf(delivery int64) int64 {
-	f.t.Helper()
-	l, err := f.Delivery(f.ctx, "12", delivery)
-	f.check(err)
-	return l.EventID
-}
-
-// A clock that was put back a little makes no filter by time miss anything.
-func TestFilterByTimeAfterTheClockWasPutBack(t *testing.T) {
-	f := open(t)
+// A delivery that fails again after it was redelivered is another line; one that was cancelled or corrected while it
+// was in flight has not failed.
+func TestFailuresThatCountAreLogged(t *testing.T) {
+	f, log := journaled(t)
 	k := f.agent()
-	f.register(k, crm, both...)
-	start := f.clock.Now()
-	for i, step := range []time.Duration{0, time.Minute, -4 * time.Minute, time.Minute, time.Minute, time.Minute} {
-		f.clock.add(step)
-		f.set(k, []gen.AgentStatusValue{gen.AgentStatusValueAvailable, gen.AgentStatusValueLoggedOut}[i%2])
-	}
-	got := f.logged(store.DeliveryFilter{Since: start}, 0, 9)
-	if want := []string{"6 pending", "2 pending", "1 pending"}; !slices.Equal(got, want) {
-		t.Errorf("since the start: %q, want %q", got, want)
-	}
-	got = f.logged(store.DeliveryFilter{Until: start}, 0, 9)
-	if want := []string{"5 pending", "4 pending", "3 pending"}; !slices.Equal(got, want) {
-		t.Errorf("until the start: %q, want %q", got, want)
-	}
-}
-
-// What a delivery waits for is said.
-func TestWaiting(t *testing.T) {
-	f := openWithEverything(t)
-	for id, want := range map[int64]string{
-		1: "", 2: "the next one is due then", 3: "an earlier one", 4: "under way", 5: "", 6: "disabled by a request",
-	} {
-		l, err := f.Delivery(f.ctx, "12", id)
-		f.check(err)
-		switch {
-		case (l.Waiting == nil) != (want == ""), want != "" && !strings.Contains(l.Waiting.Reason, want):
-			t.Errorf("delivery %d waits: %+v, want %s", id, l.Waiting, want)
-		case id == 3 && l.Waiting.DeliveryID != 2:
-			t.Errorf("delivery 3 waits for %d", l.Waiting.DeliveryID)
-		case id == 2 && !l.Waiting.Until.Equal(f.clock.Now().Add(5*time.Second)):
-			t.Errorf("delivery 2 waits until %v", l.Waiting.Until)
-		}
-	}
-	f.clock.add(5 * time.Second)
-	f.waitsFor(2, "as soon as there is room")
-	f.sql("UPDATE receivers SET waits = 1e15 WHERE id = 1")
-	f.waitsFor(2, "429")
-	f.sql("UPDATE receivers SET failures = 5 WHERE id = 1")
-	f.waitsFor(2, "failed too often")
-	f.sql("UPDATE receivers SET failures = 0, waits = NULL WHERE id = 1")
-	f.record(f.claimOne(), webhook.Delivered, true)
-}
-
-func (f *fixture) waitsFor(id int64, reason string) {
-	f.t.Helper()
-	l, err := f.Delivery(f.ctx, "12", id)
-	f.check(err)
-	if l.Waiting == nil || !strings.Contains(l.Waiting.Reason, reason) {
-		f.t.Errorf("delivery %d waits: %+v, want %s", id, l.Waiting, reason)
-	}
-}
-
-// What was sent before a correction is shown as it was sent.
-func TestAttemptsKeepTheirURL(t *testing.T) {
-	f := open(t)
-	k := f.agent()
-	event := f.register(k, crm, gen.EventTypeAgentLogin)[0]
+	event := f.register(k, secretURL, gen.EventTypeAgentLogin)[0]
 	f.login(k)
-	f.record(f.claimOne(), webhook.Retry, false)
-	f.redirect(k, event, board)
-	flying := f.claimOne()
-	f.redirect(k, event, crm)
-	f.record(flying, webhook.Retry, false)
-	last := f.claimOne()
-	f.record(last, webhook.Delivered, false)
-	f.redirect(k, event, board) // of what has ended nothing changes
-	l, err := f.Delivery(f.ctx, "12", 1)
-	f.check(err)
-	var urls []string
-	for _, a := range l.Attempts {
-		urls = append(urls, a.URL)
-	}
-	if want := []string{crm, board, ""}; !slices.Equal(urls, want) || l.URL != crm {
-		t.Errorf("sent to %q, and the delivery is for %s; want %q", urls, l.URL, want)
-	}
-}
-
-// The last attempt is the one that was recorded last, also one that came too late to count.
-func TestLastAttemptMayBeLate(t *testing.T) {
-	f := open(t)
-	f.register(f.agent(), crm, gen.EventTypeAgentLogin)
-	f.login(store.AgentKey{Client: "12", Type: gen.AgentTypeLocal, ID: 136})
-	late := f.claimOne()
-	f.clock.add(leaseTime)
-	f.finish(f.claimOne())
-	f.lastIs(webhook.Delivered)
-	f.record(late, webhook.Failed, false)
-	f.lastIs(webhook.Failed)
+	f.get(f.claimOne(), answer(400))
+	log.says(failedLine + atCRM + "attempt=1 status=400")
 	f.redeliver(1)
-	f.lastIs(webhook.Failed) // until it is tried again
-	f.finish(f.claimOne())
-	f.lastIs(webhook.Delivered)
-	f.verify()
-}
+	f.get(f.claimOne(), answer(422))
+	log.says(failedLine + atCRM + "attempt=1 status=422")
 
-// lastIs looks at the last attempt at the newest delivery.
-func (f *fixture) lastIs(want webhook.Verdict) {
-	f.t.Helper()
-	list, err := f.Deliveries(f.ctx, "12", store.DeliveryFilter{}, 0, 1)
-	f.check(err)
-	if a := list[0].LastAttempt; a == nil || webhook.Verdict(a.Verdict) != want {
-		f.t.Errorf("the last attempt is %+v, want one that is %s", a, want)
-	}
-}
-
-// The log of a database of before is as it was.
-func TestLogOfAnOlderDatabase(t *testing.T) {
-	pgtest.SQLiteOnly(t, "PostgreSQL never was without")
-	f := openWithEverything(t)
-	want, err := f.Deliveries(f.ctx, "12", store.DeliveryFilter{}, 0, 100)
-	f.check(err)
-	f.check(f.Close())
-	db := f.db()
-	older, err := goose.NewProvider(goose.DialectSQLite3, db, os.DirFS("internal/schema/migrations/sqlite"))
-	f.check(err)
-	_, err = older.DownTo(f.ctx, 9) // what came before 00010_shown.sql
-	f.check(err)
-	f.check(db.Close())
-	f.open()
-	got, err := f.Deliveries(f.ctx, "12", store.DeliveryFilter{}, 0, 100)
-	f.check(err)
-	if !reflect.DeepEqual(got, want) {
-		t.Errorf("there is %+v, want %+v", got, want)
-	}
-	f.verify()
-}
-
-// Whoever asks why nothing came is told, also of what was never sent.
-func TestReasonOfTheEnd(t *testing.T) {
-	f := open(t)
-	k := f.agent()
-	event := f.register(k, crm, gen.EventTypeAgentLogin)[0]
-	f.state(k, event, gen.AgentEventStateValueDisabled)
-	f.login(k) // is parked, and stays so until its time is over
-	f.logout(k)
-	f.clock.add(25 * time.Hour)
-	_, err := f.RepairLanes(f.ctx)
-	f.check(err)
-	f.state(k, event, gen.AgentEventStateValueEnabled)
-	f.login(k) // is tried until its time is over
-	d := f.claimOne()
-	f.record(d, webhook.Retry, false)
-	f.clock.add(25 * time.Hour)
-	_, err = f.RepairLanes(f.ctx)
-	f.check(err)
-	f.logout(k)
-	f.login(k) // is refused
-	f.record(f.claimOne(), webhook.Failed, false)
-	f.logout(k)
-	f.login(k) // its event goes before it is sent
+	f.redeliver(1)
+	flying := f.claimOne()
+	f.redirect(k, event, board)
+	f.get(flying, answer(400))
+	log.says()
+	flying = f.claimOne()
 	f.check(f.DeleteEvent(f.ctx, k, event))
-	all, err := f.Deliveries(f.ctx, k.Client, store.DeliveryFilter{}, 0, 10)
-	f.check(err)
-	var got []string
-	for _, d := range all {
-		got = append(got, fmt.Sprintf("%s: %s", d.State, d.Reason))
+	f.get(flying, answer(400))
+	log.says()
+	f.want(map[string]int{"cancelled": 1})
+}
+
+// What is recorded together has a line for each.
+func TestEachFailureIsLogged(t *testing.T) {
+	f, log := journaled(t)
+	f.lanes("12", 1, 24, secretURL)
+	var all sync.WaitGroup
+	for _, d := range f.claim() {
+		all.Go(func() {
+			if _, err := f.Record(f.ctx, d, answer([]int{400, 200}[d.ID%2]), false); err != nil {
+				t.Error(err)
+			}
+		})
 	}
-	want := []string{
-		"cancelled: its event was deleted", "failed: ", "failed: its time was over before an attempt was confirmed",
-		"failed: its time was over before it could be sent",
-	}
-	if !slices.Equal(got, want) {
-		t.Errorf("got %q\nwant %q", got, want)
-	}
-	changes, err := f.AgentStatusChanges(f.ctx, k, 2, 1)
-	f.check(err)
-	const why = "the event is for this type, agent-login, but was disabled then; its time was over before it could be sent"
-	if e := changes[0].Events; len(e) != 1 || e[0].Reason != why {
-		t.Errorf("explained as %+v, want %s", e, why)
+	all.Wait()
+	lines := log.take()
+	slices.Sort(lines)
+	if len(lines) != 12 || len(slices.Compact(lines)) != 12 || strings.Contains(strings.Join(lines, ""), secret) {
+		t.Errorf("12 deliveries have failed, and the log has\n%s", strings.Join(lines, "\n"))
 	}
 }
 
-// That the newest are removed while a list by time is looked for makes no endless search.
-func TestFilterByTimeWhileRowsGo(t *testing.T) {
-	f := open(t)
-	k := f.agent()
-	f.register(k, crm, both...)
-	f.flip(k, 20)
-	n := 0
-	f.BeforeStatements(func() error {
-		if n++; n == 3 {
-			f.sql("DELETE FROM attempts; DELETE FROM deliveries WHERE id > 5")
-		}
-		if n > 200 {
-			return errors.New("there is no end to it")
-		}
-		return nil
-	})
-	if _, err := f.Deliveries(f.ctx, "12", store.DeliveryFilter{Since: f.clock.Now().Add(time.Hour)}, 0, 10); err != nil {
-		t.Error(err)
+// The trace of a change is that of its lines.
+func TestLinesHaveTheTrace(t *testing.T) {
+	f, log := journaled(t)
+	f.lanes("12", 1, 1, secretURL)
+	f.sql("UPDATE status_changes SET traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'")
+	f.get(f.claimOne(), answer(400))
+	log.says(`level=WARN msg="delivery failed"…trace_id=0af7651916cd43dd8448eb211c80319c attempt=1 status=400`)
+}
+
+func TestBreakersAreLogged(t *testing.T) {
+	f, log := journaled(t)
+	f.lanes("12", 1, 9, secretURL)
+	const opened = `level=WARN msg="breaker open" client=12 receiver=http://crm.example:8080 failures=5 `
+	for range 4 {
+		f.get(f.oneLane(), answer(500))
+		f.clock.add(time.Second)
 	}
-	n = -1000
+	log.says()
+	f.wantCounts(store.Counts{Logins: 9})
+	f.get(f.oneLane(), webhook.Outcome{
+		Attempt: webhook.Attempt{Verdict: webhook.Retry, Error: "the receiver refused the connection"},
+		Delay:   time.Hour,
+	})
+	log.says(opened + `error="the receiver refused the connection"`)
+	f.wantCounts(store.Counts{Logins: 9, BreakerOpenings: 1})
+	f.probe(5*time.Second, answer(500))
+	log.says()
+	f.probe(10*time.Second, answer(204))
+	log.says(`level=INFO msg="breaker closed" client=12 receiver=http://crm.example:8080 down_for=19s`)
+	f.clock.add(time.Hour)
+	for _, d := range f.claim() {
+		f.get(d, answer(503))
+	}
+	log.says(opened + "status=503")
+	f.wantCounts(store.Counts{Logins: 9, Delivered: 1, BreakerOpenings: 2})
+}
+
+// A test of an event that its receiver takes closes the breaker, too.
+func TestTestThatClosesABreakerIsLogged(t *testing.T) {
+	f, log := journaled(t)
+	f.lanes("12", 1, 5, secretURL)
+	f.openBreaker()
+	log.take()
+	k := store.AgentKey{Client: "12", Type: gen.AgentTypeLocal, ID: 1}
+	d, err := f.NewTestDelivery(f.ctx, k, 1)
+	f.check(err)
+	_, err = f.SaveTestDelivery(f.ctx, 1, k.Type, d, webhook.Attempt{Status: 200, Verdict: webhook.Delivered})
+	f.check(err)
+	log.says(`level=INFO msg="breaker closed" client=12 receiver=http://crm.example:8080 down_for=0s`)
+}
+
+// Whichever statement fails, what was rolled back is no line, and what is done again is one.
+func TestOnlyWhatIsCommittedIsLogged(t *testing.T) {
+	f, log := journaled(t)
+	f.lanes("12", 1, 60, secretURL)
+	seen, fails := 0, 0
+	f.BeforeStatements(func() error {
+		if seen++; seen != fails {
+			return nil
+		}
+		if pgtest.OnPostgres() {
+			return &pgconn.PgError{Code: "40P01"} // has the transaction be done again
+		}
+		return brokenDisk()
+	})
+	rolledBack := 0
+	for n := 1; ; n++ {
+		d := f.oneLane()
+		log.take()
+		seen, fails = 0, n
+		o := answer(400)
+		o.StartedAt = f.clock.Now()
+		_, err := f.Record(f.ctx, d, o, false)
+		last := seen < n
+		if fails = 0; err != nil {
+			if lines := failures(log); len(lines) > 0 {
+				t.Errorf("statement %d has failed, and the log has %s", n, lines)
+			}
+			_, err = f.Record(f.ctx, d, o, false)
+			rolledBack++
+		}
+		f.check(err)
+		if lines := failures(log); len(lines) != 1 {
+			t.Errorf("statement %d has failed once, and the log has %q", n, lines)
+		}
+		if last {
+			break
+		}
+	}
+	if rolledBack == 0 && !pgtest.OnPostgres() {
+		t.Error("nothing was rolled back")
+	}
+}
+
+// failures are the lines about deliveries that have failed, and not about statements.
+func failures(j *journal) []string {
+	return slices.DeleteFunc(j.take(), func(line string) bool { return !strings.Contains(line, "delivery failed") })
+}
+
+// What succeeds is recorded without a look at what a line would say.
+func TestSuccessTakesNoLookForLines(t *testing.T) {
+	f, _ := journaled(t)
+	f.lanes("12", 1, 2, secretURL)
+	looks := 0
+	f.WatchStatements(func(_ bool, statement string) {
+		if strings.Contains(statement, "d.webhook_id, d.url, d.kind, c.traceparent") {
+			looks++
+		}
+	})
+	f.get(f.oneLane(), answer(200))
+	if looks != 0 {
+		t.Errorf("%d looks for a delivery that succeeded", looks)
+	}
+	if f.get(f.oneLane(), answer(400)); looks != 1 {
+		t.Errorf("%d looks for a delivery that failed", looks)
+	}
 }

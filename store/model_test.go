@@ -249,7 +249,7 @@ func (m *model) owe(a *agent, status gen.AgentStatusValue, sequence int64) int {
 	return n
 }
 
-// handOut checks that a delivery may be in flight from now on, and notes who has it.
+// handOff checks that a delivery may be in flight from now on, and notes who has it.
 func (m *model) handOut(d webhook.Delivery) *worker {
 	i := m.item(d.ID)
 	w := &worker{d: d, item: i, at: placeOf(i.agent, d.URL), until: m.now().Add(leaseTime)}
@@ -266,7 +266,8 @@ func (m *model) handOut(d webhook.Delivery) *worker {
 		m.fail("delivery %d was handed out %v too early", i.id, i.due.Sub(m.now()))
 	case d.URL != i.reg.url || d.Method != i.reg.method:
 		m.fail("delivery %d goes to %s %s, want %s %s", i.id, d.Method, d.URL, i.reg.method, i.reg.url)
-	case d.WebhookID != i.webhookID || d.Sequence != i.sequence || d.Data.AgentStatus != i.status || d.Replays != i.replays || d.Replay != (i.replays > 0):
+	case d.WebhookID != i.webhookID || d.Sequence != i.sequence || d.Data.AgentStatus != i.status ||
+		d.Replays != i.replays || d.Replay != (i.replays > 0):
 		m.fail("delivery %d is not what it was: %+v", i.id, d)
 	case m.held(w.at) != nil:
 		m.fail("deliveries %d and %d are both in flight", m.held(w.at).item.id, i.id)
@@ -335,7 +336,8 @@ func (m *model) settle(w *worker) {
 	corrected := o.Verdict != webhook.Delivered && i.owed() && (i.reg.url != w.d.URL || i.reg.method != w.d.Method)
 	switch {
 	case corrected:
-		i.failures, i.failedIn = 0, 0 // it was not sent to where it belongs by now, and is due there since the correction
+		// it was not sent to where it belongs by now, and is due there since the correction
+		i.failures, i.failedIn = 0, 0
 	case o.Verdict == webhook.Retry && i.owed():
 		if i.due = m.now().Add(m.failed(w)); i.due.After(i.expires) {
 			i.due = i.expires

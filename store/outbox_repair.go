@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -10,8 +11,8 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// sweep is how many deliveries one commit fails whose window is over.
-const sweep = 100
+// expiredPerCommit is how many deliveries one commit fails whose window is over.
+const expiredPerCommit = 100
 
 // RepairLanes implements webhook.Outbox: it finds lanes whose row does not match their deliveries, which no rule should
 // ever allow, and repairs them. It also fails deliveries whose window ends before any claim reaches them.
@@ -19,9 +20,9 @@ func (s *Store) RepairLanes(ctx context.Context) (int, error) {
 	if err := errors.Join(s.expire(ctx), s.repairWaits(ctx)); err != nil {
 		return 0, err
 	}
-	strays, err := s.strayLanes(s.read(ctx))
+	strays, err := s.inconsistentLanes(s.read(ctx))
 	if err != nil || len(strays) == 0 {
-		return 0, failure(err)
+		return 0, publicError(err)
 	}
 	repaired := 0
 	err = s.write(ctx, func(tx *sqldb.Tx) error {
@@ -29,12 +30,12 @@ func (s *Store) RepairLanes(ctx context.Context) (int, error) {
 		if err := lockLanes(tx, strays...); err != nil {
 			return err
 		}
-		lanes, err := s.strayAmong(tx, strays) // what was read outside may have been put right by itself
+		lanes, err := s.inconsistentAmong(tx, strays) // what was read outside may be consistent by now
 		if err != nil || len(lanes) == 0 {
 			return err
 		}
 		repaired = len(lanes)
-		s.count(tx, func(c *Counts) { c.Mended += int64(repaired) })
+		s.count(tx, func(c *Counts) { c.Repaired += int64(repaired) })
 		return s.repair(tx, lanes)
 	})
 	if err != nil {
@@ -47,126 +48,168 @@ func (s *Store) RepairLanes(ctx context.Context) (int, error) {
 	return repaired, nil
 }
 
-// straySQL lists lanes that count wrong, and those with pending deliveries that are never due, not due though nobody
-// holds them and their first delivery is, or due further away than anything may wait (by a clock that was wrong), and
-// those without any that are due though nobody has held them. One that is due and empty since its lease has ended is not
-// astray: what its holder had was cancelled before, and the next claim empties it.
-const straySQL = `SELECT * FROM (
-	SELECT ` + strayColumns + `coalesce(p.n, 0) AS actual
+// inconsistentLanesSQL lists lanes that count wrong; lanes with pending deliveries that are never due, are not due
+// though they are not leased and their first delivery is due, or are due later than anything may wait (by a clock that
+// was wrong); and empty lanes that are due though they were not leased. A lane that is due and empty since its lease
+// has ended is consistent: its delivery was cancelled, and the next claim clears it.
+const inconsistentLanesSQL = `SELECT * FROM (
+	SELECT ` + laneCountColumns + `coalesce(p.n, 0) AS actual
 	FROM lanes LEFT JOIN (SELECT lane_id, count(*) AS n FROM deliveries WHERE state = 'pending' GROUP BY lane_id) p
 		ON p.lane_id = lanes.id
-	WHERE lanes.pending <> 0 OR p.n > 0 OR lanes.due_at IS NOT NULL) counted` + astray
+	WHERE lanes.pending <> 0 OR p.n > 0 OR lanes.due_at IS NOT NULL) counted` + inconsistentSQL
 
-// someStraySQL is straySQL for some lanes.
-const someStraySQL = `SELECT * FROM (
-	SELECT ` + strayColumns + `(SELECT count(*) FROM deliveries d WHERE d.lane_id = lanes.id AND d.state = 'pending') AS actual
-	FROM lanes WHERE lanes.id IN @lanes) counted` + astray
+// someInconsistentLanesSQL is inconsistentLanesSQL for some lanes.
+const someInconsistentLanesSQL = `SELECT * FROM (
+	SELECT ` + laneCountColumns +
+	`(SELECT count(*) FROM deliveries d WHERE d.lane_id = lanes.id AND d.state = 'pending') AS actual
+	FROM lanes WHERE lanes.id IN @lanes) counted` + inconsistentSQL
 
-const strayColumns = "lanes.id, lanes.pending, lanes.due_at, lanes.lease_until, (SELECT d.due_at " + head + ") AS first_due, "
+const laneCountColumns = "lanes.id, lanes.pending, lanes.due_at, lanes.lease_until, (SELECT d.due_at " +
+	headOfLaneSQL + ") AS first_due, "
 
-const astray = `
+const inconsistentSQL = `
 WHERE pending <> actual OR (actual = 0 AND lease_until IS NULL AND due_at IS NOT NULL) OR (actual > 0 AND (
 	due_at IS NULL OR due_at > @far OR lease_until > @lease OR
 	((lease_until IS NULL OR lease_until <= @now) AND due_at > @now AND due_at > first_due)))`
 
-func (s *Store) strayLanes(q sqldb.Querier) (lanes []int64, err error) {
-	return sqldb.Select[int64](q, "SELECT id FROM ("+straySQL+") astray", s.bounds())
+func (s *Store) inconsistentLanes(q sqldb.Querier) (lanes []int64, err error) {
+	return sqldb.Select[int64](q, "SELECT id FROM ("+inconsistentLanesSQL+") astray", s.bounds())
 }
 
-func (s *Store) strayAmong(tx *sqldb.Tx, some []int64) (lanes []int64, err error) {
+func (s *Store) inconsistentAmong(tx *sqldb.Tx, some []int64) (lanes []int64, err error) {
 	values := s.bounds()
 	values["lanes"] = sqldb.Padded(slices.Clone(some))
-	return sqldb.Select[int64](tx, "SELECT id FROM ("+someStraySQL+") astray", values)
+	return sqldb.Select[int64](tx, "SELECT id FROM ("+someInconsistentLanesSQL+") astray", values)
 }
 
-// farOff is the first time that is further away than any delay is long.
-func (s *Store) farOff() int64 {
+// latestDue is the first time that is further away than any delay is long.
+func (s *Store) latestDue() int64 {
 	return s.now() + max(s.Longest, s.Lease).Milliseconds() + 1
 }
 
 // longestLease is longer than any lease that the configuration allows.
 const longestLease = 2 * time.Minute
 
-// leaseOff is the first time that no lease lasts until.
-func (s *Store) leaseOff() int64 { return s.now() + max(s.Lease, longestLease).Milliseconds() + 1 }
+// latestLease is the first time that no lease lasts until.
+func (s *Store) latestLease() int64 { return s.now() + max(s.Lease, longestLease).Milliseconds() + 1 }
 
 func (s *Store) repair(tx *sqldb.Tx, lanes []int64) error {
 	now := s.now()
 	err := tx.Exec("UPDATE deliveries SET due_at = ? WHERE lane_id IN ? AND state = 'pending' AND due_at > ?",
-		now, lanes, s.farOff())
+		now, lanes, s.latestDue())
 	if err != nil {
 		return err
 	}
 	until := now + s.Lease.Milliseconds()
 	err = tx.Exec("UPDATE lanes SET lease_until = ?, due_at = ? WHERE id IN ? AND lease_until > ?",
-		until, until, lanes, s.leaseOff())
+		until, until, lanes, s.latestLease())
 	if err != nil {
 		return err
 	}
 	err = tx.Exec("UPDATE lanes SET pending = (SELECT count(*) FROM deliveries d "+
 		"WHERE d.lane_id = lanes.id AND d.state = 'pending') WHERE id IN ?", lanes)
 	for i := 0; err == nil && i < len(lanes); i++ {
-		err = shift(tx, lanes[i], 0, now)
+		err = adjustLane(tx, lanes[i], 0, now)
 	}
 	return err
 }
 
 // repairWaits ends waits of receivers that are further away than any delay is long, by a clock that was wrong.
 func (s *Store) repairWaits(ctx context.Context) error {
-	n, err := sqldb.Value[int](s.read(ctx), "SELECT count(*) FROM receivers WHERE waits > ?", s.farOff())
+	n, err := sqldb.Value[int](s.read(ctx), "SELECT count(*) FROM receivers WHERE waits > ?", s.latestDue())
 	if err != nil || n == 0 {
-		return failure(err)
+		return publicError(err)
 	}
 	defer s.wake()
 	return s.write(ctx, func(tx *sqldb.Tx) error {
-		return tx.Exec("UPDATE receivers SET waits = ? WHERE waits > ?", s.now(), s.farOff())
+		return tx.Exec("UPDATE receivers SET waits = ? WHERE waits > ?", s.now(), s.latestDue())
 	})
 }
 
-// expire fails deliveries whose window is over while they were parked, or waited behind a breaker or in a lane. What
-// is in flight has its chance. Few at a time, so that nobody waits long for the writer.
+// expire fails deliveries whose window is over while they were parked, or waited behind a breaker or in a lane.
+// Deliveries in flight are left alone. Few at a time, so that no request waits long for the writer.
 func (s *Store) expire(ctx context.Context) error {
 	for more := true; more; {
-		over, err := s.overdue(s.read(ctx))
-		if err != nil || len(over) == 0 {
-			return failure(err)
+		expired, err := s.expiredDeliveries(s.read(ctx))
+		if err != nil || len(expired) == 0 {
+			return publicError(err)
 		}
-		err = s.write(ctx, func(tx *sqldb.Tx) error { return s.failOverdue(tx, each(over, laneOf)) })
+		err = s.write(ctx, func(tx *sqldb.Tx) error { return s.failExpired(tx, each(expired, laneOf)) })
 		if err != nil {
 			return err
 		}
 		s.wake()
-		more = len(over) == sweep
+		more = len(expired) == expiredPerCommit
 	}
 	return nil
 }
 
-// overdue lists deliveries that have failed because their window is over and that nobody has in flight. The index of
-// what is pending or parked is all that it reads.
-func (s *Store) overdue(q sqldb.Querier) (rows []deliveryRow, err error) {
+// expiredDeliveries lists deliveries whose window is over and that are not in flight. It reads the index of pending and
+// parked deliveries alone.
+func (s *Store) expiredDeliveries(q sqldb.Querier) (rows []deliveryRow, err error) {
 	now := s.now()
-	return sqldb.Select[deliveryRow](q, "SELECT d.id, d.lane_id, d.state FROM deliveries d WHERE d.state IN ('pending', 'parked') "+
-		"AND "+overSQL+" AND NOT EXISTS (SELECT 1 FROM lanes l WHERE l.id = d.lane_id "+
-		"AND l.delivery_id = d.id AND l.lease_until > ?) LIMIT ?", now, webhook.Failures, now, now, sweep)
+	return sqldb.Select[deliveryRow](q,
+		"SELECT d.id, d.lane_id, d.state FROM deliveries d WHERE d.state IN ('pending', 'parked') "+
+			"AND "+expiredSQL+" AND NOT EXISTS (SELECT 1 FROM lanes l WHERE l.id = d.lane_id "+
+			"AND l.delivery_id = d.id AND l.lease_until > ?) LIMIT ?", now, webhook.Failures, now, now,
+		expiredPerCommit)
 }
 
 func laneOf(r deliveryRow) int64 { return r.LaneID }
 
-// failOverdue fails those that are overdue in some lanes.
-func (s *Store) failOverdue(tx *sqldb.Tx, lanes []int64) error {
+// failExpired fails the expired deliveries of some lanes.
+func (s *Store) failExpired(tx *sqldb.Tx, lanes []int64) error {
 	if err := lockLanes(tx, lanes...); err != nil {
 		return err
 	}
-	rows, err := s.overdue(tx)
-	var over []int64
+	rows, err := s.expiredDeliveries(tx)
+	var expired []int64
 	for i := 0; err == nil && i < len(rows); i++ {
 		if slices.Contains(lanes, rows[i].LaneID) {
-			over = append(over, rows[i].ID)
-			err = s.end(tx, rows[i].ID, rows[i].LaneID, failed)
+			expired = append(expired, rows[i].ID)
+			err = s.endDelivery(tx, rows[i].ID, rows[i].LaneID, stateFailed)
 		}
 	}
 	if err != nil {
 		return err
 	}
-	return s.logExpired(tx, over...)
+	return s.logExpired(tx, expired...)
+}
+
+// A delivery has failed when its window is over. But one that was never tried, since the server was off or the clock
+// was wrong, has one attempt first, unless its receiver is down or has asked for a pause, or its event is disabled:
+// then the window counts as ever.
+
+// expired says whether a head fails because its window is over; open is whether its receiver's breaker is open.
+func (h headRow) expired(now int64, open bool) bool {
+	return h.ExpiresAt <= now && (h.Attempts > 0 || open)
+}
+
+// expiredSQL is the same for deliveries d that are not in flight; the time, webhook.Failures and the time go in.
+const expiredSQL = "d.expires_at <= ? AND (d.state = 'parked' OR d.attempts > 0 OR EXISTS (SELECT 1 FROM lanes l " +
+	"JOIN receivers r ON r.id = l.receiver_id WHERE l.id = d.lane_id AND (r.failures >= ? OR r.paused_until > ?)))"
+
+// logExpired counts deliveries that failed because their window was over, and logs a line for each.
+func (s *Store) logExpired(tx *sqldb.Tx, deliveries ...int64) error {
+	if len(deliveries) == 0 {
+		return nil
+	}
+	s.count(tx, func(c *Counts) { c.Expired += int64(len(deliveries)) })
+	found, err := logSubjects(tx, deliveries...)
+	for _, d := range found {
+		s.logCommitted(tx, slog.LevelWarn, "delivery expired", d.attrs(slog.Int("attempts", d.Attempts))...)
+	}
+	return err
+}
+
+// expireParked fails the parked deliveries of an event whose window is over.
+func (s *Store) expireParked(tx *sqldb.Tx, event int64) error {
+	now := s.now()
+	expired, err := sqldb.Select[int64](tx, "UPDATE deliveries SET state = 'failed', finished_at = ? WHERE "+byEvent+
+		" AND state || '' = 'parked' AND expires_at <= ? RETURNING id", now, event, now)
+	if err != nil {
+		return err
+	}
+	s.countEnded(tx, stateFailed, int64(len(expired)))
+	return s.logExpired(tx, expired...)
 }

@@ -24,9 +24,9 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// Of what is there, no statement that is sent often reads more than it needs, however much that is. Which plans PostgreSQL
-// makes depends on what it believes to be there. It believes what was there in a quiet hour: of a large table it notices
-// late that there is a backlog.
+// Of what is there, no statement that is sent often reads more than it needs, however much that is. Which plans
+// PostgreSQL makes depends on what it believes to be there. It believes what was there in a quiet hour: of a large
+// table it notices late that there is a backlog.
 func TestStatementsReadByIndex(t *testing.T) {
 	pgtest.PostgresOnly(t, "the plans of SQLite do not depend on what is there, and have tests of their own")
 	f := open(t)
@@ -39,7 +39,9 @@ func TestStatementsReadByIndex(t *testing.T) {
 	f.everyday(size)
 	p := f.planner()
 	all := seen.all()
-	for _, statement := range slices.SortedFunc(maps.Keys(all), func(a, b sent) int { return cmp.Compare(a.text, b.text) }) {
+	for _, statement := range slices.SortedFunc(maps.Keys(all), func(a, b sent) int {
+		return cmp.Compare(a.text, b.text)
+	}) {
 		p.look(statement, all[statement])
 	}
 }
@@ -48,21 +50,27 @@ func TestStatementsReadByIndex(t *testing.T) {
 const manyClients = `INSERT INTO clients (id, created_at) SELECT 'more-' || i, 0 FROM generate_series(1, 5000) i;
 	INSERT INTO secrets (client_id, secret) SELECT id, 'x' FROM clients WHERE id LIKE 'more-%';
 	INSERT INTO truncated (client_id, sequence) SELECT id, 0 FROM clients;
-	INSERT INTO receivers (client_id, scheme, host, port) SELECT id, 'http', 'host', 80 FROM clients WHERE id LIKE 'more-%';
+	INSERT INTO receivers (client_id, scheme, host, port) SELECT id, 'http', 'host', 80 FROM clients
+		WHERE id LIKE 'more-%';
 	INSERT INTO applications (id, client_id, name, access, hash_key, hash, created_at)
 		SELECT id, id, '', 'all', '', '', 0 FROM clients WHERE id LIKE 'more-%';
-	INSERT INTO tokens (hash, application, expires_at) SELECT sha256(id::bytea), number, 9000000000000 FROM applications;
+	INSERT INTO tokens (hash, application, expires_at) SELECT sha256(id::bytea), number, 9000000000000
+		FROM applications;
 	INSERT INTO idempotency_keys (application, hash, client_id, fingerprint, answer, created_at)
-		SELECT number, sha256((number || '-' || i)::bytea), client_id, '', 'x', 9000000000000 FROM applications, generate_series(1, 4) i;
+		SELECT number, sha256((number || '-' || i)::bytea), client_id, '', 'x', 9000000000000
+			FROM applications, generate_series(1, 4) i;
 	UPDATE deliveries SET client_id = 'more-1' WHERE id <= 1500;
 	UPDATE status_changes SET client_id = 'more-1' WHERE id <= 1500`
 
 // backlog has deliveries pending and parked in each lane that had none before.
-const backlog = `ALTER TABLE deliveries SET (autovacuum_enabled = false); ALTER TABLE lanes SET (autovacuum_enabled = false);
-	INSERT INTO deliveries (webhook_id, change_id, event_id, lane_id, url, method, state, due_at, expires_at, created_at, client_id, kind, agent_id)
+const backlog = `ALTER TABLE deliveries SET (autovacuum_enabled = false); ALTER TABLE lanes SET
+	(autovacuum_enabled = false);
+	INSERT INTO deliveries (webhook_id, change_id, event_id, lane_id, url, method, state, due_at, expires_at,
+		created_at, client_id, kind, agent_id)
 		SELECT 'msg_' || l.id || '-' || i, (12 * l.id + i) % 20000 + 1, 2 * l.id - i % 2, l.id, e.url, 'POST',
 			CASE WHEN i > 9 THEN 'parked' ELSE 'pending' END, 1, 9000000000000, 1, r.client_id, l.kind, l.agent_id
-		FROM lanes l JOIN receivers r ON r.id = l.receiver_id JOIN agent_events e ON e.id = 2 * l.id, generate_series(1, 12) i
+		FROM lanes l JOIN receivers r ON r.id = l.receiver_id JOIN agent_events e ON e.id = 2 * l.id,
+			generate_series(1, 12) i
 		WHERE l.claim = 0;
 	UPDATE lanes SET pending = 9, due_at = 1 WHERE claim = 0`
 
@@ -116,7 +124,9 @@ func (f *fixture) deliverEach(size benchfill.Size) {
 	for i, v := range []webhook.Verdict{webhook.Delivered, webhook.Retry, webhook.Failed, webhook.Gone} {
 		client, agent, _, _ := size.Agent(1000 + i)
 		k := store.AgentKey{Client: client, Type: gen.AgentTypeLocal, ID: agent}
-		_, _, err := f.Claim(f.ctx, webhook.ClaimLimits{Lanes: 10_000, PerReceiver: 32, Take: func(int64) bool { return false }})
+		_, _, err := f.Claim(f.ctx, webhook.ClaimLimits{Lanes: 10_000, PerReceiver: 32, Take: func(int64) bool {
+			return false
+		}})
 		f.check(err) // the next one need not look at all
 		f.login(k)
 		f.logout(k)
@@ -236,8 +246,8 @@ func (p planner) exec(statement string) {
 	}
 }
 
-// look sends a statement in a transaction that is rolled back, by the plan for its values, and by the one for any, which
-// PostgreSQL may use when it has seen it five times, with the settings of its connection.
+// look sends a statement in a transaction that is rolled back, by the plan for its values, and by the one for any,
+// which PostgreSQL may use when it has seen it five times, with the settings of its connection.
 func (p planner) look(statement sent, values []any) {
 	p.t.Helper()
 	p.exec("PREPARE looked AS " + statement.text)
@@ -311,8 +321,9 @@ func (p planner) explain(statement string) step {
 }
 
 const (
-	mostRows   = 1000 // that a step may read
-	mostBlocks = 500  // that it may look at in a loop: 128 rows by their ids, each in a block of its own below two of the index
+	mostRows = 1000 // that a step may read
+	// that it may look at in a loop: 128 rows by their ids, each in a block of its own below two of the index
+	mostBlocks = 500
 )
 
 // much lists the steps of a plan that read much.
@@ -322,7 +333,10 @@ func (s step) much() (all []string) {
 		rows = s.Believed
 	}
 	if strings.Contains(s.Type, "Scan") && (rows > mostRows || blocks > mostBlocks && len(s.Plans) == 0) {
-		all = append(all, fmt.Sprintf("%s of %s by %q: %.0f rows, %.0f blocks at a time", s.Type, s.Relation, s.Index, rows, blocks))
+		all = append(
+			all, fmt.Sprintf("%s of %s by %q: %.0f rows, %.0f blocks at a time", s.Type, s.Relation, s.Index, rows,
+				blocks),
+		)
 	}
 	for _, below := range s.Plans {
 		all = append(all, below.much()...)

@@ -10,30 +10,30 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// receiver is where requests go to, whatever their path.
-type receiver struct {
+// origin is the scheme, host and port of a URL, which identify a receiver of a client.
+type origin struct {
 	scheme string
 	host   string // as it is looked up; an IPv6 address without its brackets
 	port   int
 }
 
-// receiverOf reads the receiver out of a registered URL.
-func receiverOf(raw string) (receiver, error) {
+// originOf reads the receiver out of a registered URL.
+func originOf(raw string) (origin, error) {
 	scheme, host, port, err := webhook.ReceiverOf(raw)
 	if err != nil {
-		return unmappedReceiverOf(raw)
+		return unmappedOriginOf(raw)
 	}
-	return receiver{scheme, host, port}, nil
+	return origin{scheme, host, port}, nil
 }
 
-// unmappedReceiverOf reads the receiver out of a URL whose host is only put in lower case. Events that were registered
+// unmappedOriginOf reads the receiver out of a URL whose host is only put in lower case. Events that were registered
 // before hosts were mapped keep such a receiver until they get another URL.
-func unmappedReceiverOf(raw string) (receiver, error) {
+func unmappedOriginOf(raw string) (origin, error) {
 	u, err := url.Parse(raw)
 	if err != nil {
-		return receiver{}, fmt.Errorf("parse the URL of an event: %w", err)
+		return origin{}, fmt.Errorf("parse the URL of an event: %w", err)
 	}
-	r := receiver{scheme: strings.ToLower(u.Scheme), host: strings.ToLower(u.Hostname()), port: 80}
+	r := origin{scheme: strings.ToLower(u.Scheme), host: strings.ToLower(u.Hostname()), port: 80}
 	if r.scheme == "https" {
 		r.port = 443
 	}
@@ -44,18 +44,18 @@ func unmappedReceiverOf(raw string) (receiver, error) {
 }
 
 // isOf says whether a URL leads to a receiver.
-func (r receiver) isOf(rawURL string) bool {
-	mapped, err := receiverOf(rawURL)
+func (r origin) isOf(rawURL string) bool {
+	mapped, err := originOf(rawURL)
 	if err == nil && mapped == r {
 		return true
 	}
-	unmapped, err := unmappedReceiverOf(rawURL)
+	unmapped, err := unmappedOriginOf(rawURL)
 	return err == nil && unmapped == r
 }
 
 // ensureReceiver returns the id of a client's receiver, which it makes if there is none.
 func ensureReceiver(tx *sqldb.Tx, client, rawURL string) (id int64, err error) {
-	r, err := receiverOf(rawURL)
+	r, err := originOf(rawURL)
 	if err != nil {
 		return 0, err
 	}

@@ -54,7 +54,8 @@ func (w *world) send(claimed []webhook.Delivery) {
 func (w *world) pass(d time.Duration) {
 	w.t.Helper()
 	for end := w.clock.Now().Add(d); ; {
-		claimed, next, err := w.Claim(w.ctx, webhook.ClaimLimits{Lanes: 1000, PerReceiver: 1000, Take: func(int64) bool { return true }})
+		claimed, next, err := w.Claim(w.ctx,
+			webhook.ClaimLimits{Lanes: 1000, PerReceiver: 1000, Take: func(int64) bool { return true }})
 		w.check(err)
 		w.send(claimed)
 		left := end.Sub(w.clock.Now())
@@ -132,7 +133,13 @@ func TestPoisonAtAQuietReceiver(t *testing.T) {
 	for _, test := range []struct {
 		poisoned int64
 		every    time.Duration
-	}{{1, 40 * time.Minute}, {8, 40 * time.Minute}, {8, 2 * time.Minute}, {20, 2 * time.Minute}, {20, 10 * time.Minute}} {
+	}{
+		{1, 40 * time.Minute},
+		{8, 40 * time.Minute},
+		{8, 2 * time.Minute},
+		{20, 2 * time.Minute},
+		{20, 10 * time.Minute},
+	} {
 		poisoned := test.poisoned
 		t.Run(fmt.Sprintf("%d agents, a login every %s", poisoned, test.every), func(t *testing.T) {
 			w := newWorld(t, webhook.DefaultSchedule())
@@ -150,7 +157,8 @@ func TestPoisonAtAQuietReceiver(t *testing.T) {
 				made := w.clock.Now()
 				w.pass(w.bound())
 				if n := len(w.arrived); n != int(id)+1 {
-					t.Fatalf("%s after the login of agent %d, %d of the others have arrived", w.clock.Now().Sub(made), 100+id, n)
+					t.Fatalf("%s after the login of agent %d, %d of the others have arrived", w.clock.Now().Sub(made),
+						100+id, n)
 				}
 			}
 		})

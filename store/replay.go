@@ -13,9 +13,9 @@ import (
 )
 
 const (
-	batch       = 100  // how many deliveries of a replay one commit sends again
-	lookAhead   = 1000 // how many are looked for at once
-	mostReplays = 10   // of a client at the same time
+	redeliveriesPerCommit = 100  // how many deliveries of a replay one commit sends again
+	lookAhead             = 1000 // how many are looked for at once
+	maxReplays            = 10   // of a client at the same time
 )
 
 type replayRow struct {
@@ -57,9 +57,9 @@ func (r replayRow) model() gen.Replay {
 		ID: r.ID, State: replayWorking, Total: r.Total, Done: r.Redelivered, Redelivered: r.Redelivered,
 		Filter: gen.ReplayFilter{
 			State: gen.ReplayFilterState(r.State), AgentType: r.Kind, AgentID: r.AgentID, EventID: r.EventID,
-			Since: wireOf(r.Since), Until: wireOf(r.Until),
+			Since: apiTimeOrNil(r.Since), Until: apiTimeOrNil(r.Until),
 		},
-		CreatedAt: wire(r.CreatedAt), FinishedAt: wireOf(r.FinishedAt),
+		CreatedAt: apiTime(r.CreatedAt), FinishedAt: apiTimeOrNil(r.FinishedAt),
 	}
 	if r.FinishedAt != nil {
 		m.State, m.Done, m.Skipped = replayFinished, r.Total, r.Total-r.Redelivered
@@ -69,14 +69,14 @@ func (r replayRow) model() gen.Replay {
 
 // asOf is a condition on deliveries to be as they were when the replay was asked for: they had ended, or were pending.
 func (r replayRow) asOf() string {
-	if r.State == pending {
+	if r.State == statePending {
 		return "created_at <= ?"
 	}
 	return "finished_at <= ?"
 }
 
 // condition is one on deliveries that are still to be sent again: those that were as wanted when it was asked for.
-func (r replayRow) condition(q sqldb.Querier) (*condition, error) {
+func (r replayRow) condition(q sqldb.Querier) (*deliveryCondition, error) {
 	c, err := r.filter().condition(q, r.ClientID)
 	if err != nil {
 		return nil, err
@@ -86,20 +86,20 @@ func (r replayRow) condition(q sqldb.Querier) (*condition, error) {
 	return c, nil
 }
 
-// Redeliver sends a delivery again that has ended, or at once if it is pending.
+// Redeliver resends a finished delivery, or makes a pending one due at once.
 func (s *Store) Redeliver(ctx context.Context, client string, id int64) (d gen.Delivery, err error) {
 	defer s.wake()
 	err = s.write(ctx, func(tx *sqldb.Tx) error {
-		if err := holdForRedelivery(tx, client, id); err != nil {
+		if err := lockForRedelivery(tx, client, id); err != nil {
 			return err
 		}
-		if d, err = findLogged(tx, client, id); err != nil {
+		if d, err = findDelivery(tx, client, id); err != nil {
 			return err
 		}
 		if err := s.sendAgain(tx, d); err != nil {
 			return err
 		}
-		d, err = findLogged(tx, client, id)
+		d, err = findDelivery(tx, client, id)
 		return err
 	})
 	return d, err
@@ -107,37 +107,38 @@ func (s *Store) Redeliver(ctx context.Context, client string, id int64) (d gen.D
 
 func (s *Store) sendAgain(tx *sqldb.Tx, d gen.Delivery) error {
 	switch d.State {
-	case pending:
+	case statePending:
 		return s.sendNow(tx, d.ID)
-	case parked:
+	case stateParked:
 		return &Error{Kind: Conflict, Status: "not_ended", Message: fmt.Sprintf(
 			"delivery %d is parked: it waits until its event is enabled, or fails when its time is over", d.ID)}
 	}
 	return s.redeliver(tx, d.ID)
 }
 
-// holdForRedelivery is holdForReplay for one delivery of a client, which keeps its id until the transaction ends.
-func holdForRedelivery(tx *sqldb.Tx, client string, id int64) error {
+// lockForRedelivery is lockForReplay for one delivery. It keeps the client from being deleted until the transaction
+// ends.
+func lockForRedelivery(tx *sqldb.Tx, client string, id int64) error {
 	ids := []int64{id}
 	if err := lockAgentsOf(tx, ids); err != nil {
 		return err
 	}
-	if err := holdAsItIs(tx, client); err != nil {
+	if err := lockClientKey(tx, client); err != nil {
 		return err
 	}
-	return holdReplayLanes(tx, ids)
+	return lockReplayLanes(tx, ids)
 }
 
-// holdForReplay holds what sending deliveries again is going to change. The replay, which is held after that and ends
-// with its client, keeps the client.
-func holdForReplay(tx *sqldb.Tx, ids []int64) error {
+// lockForReplay locks what redeliveries change. The replay, which is locked after that and ends with its client, keeps
+// the client from being deleted.
+func lockForReplay(tx *sqldb.Tx, ids []int64) error {
 	if err := lockAgentsOf(tx, ids); err != nil {
 		return err
 	}
-	return holdReplayLanes(tx, ids)
+	return lockReplayLanes(tx, ids)
 }
 
-func holdReplayLanes(tx *sqldb.Tx, ids []int64) error {
+func lockReplayLanes(tx *sqldb.Tx, ids []int64) error {
 	if tx.Dialect() == sqldb.SQLite {
 		return nil
 	}
@@ -151,7 +152,7 @@ func holdReplayLanes(tx *sqldb.Tx, ids []int64) error {
 	return lockLanes(tx, lanes...)
 }
 
-// redeliver brings a delivery back that has ended: to its event's place or, if that is gone, to where it was sent.
+// redeliver makes a finished delivery pending again, in the lane of its event or, if that is deleted, of its own URL.
 func (s *Store) redeliver(tx *sqldb.Tx, id int64) error {
 	d, err := gorm.G[deliveryRow](tx.GORM()).Where("id = ?", id).Take(tx.Context())
 	if err != nil {
@@ -165,9 +166,10 @@ func (s *Store) redeliver(tx *sqldb.Tx, id int64) error {
 		return err
 	}
 	now := s.now()
-	err = tx.Exec("UPDATE deliveries SET state = 'parked', url = ?, method = ?, attempts = 0, failures = 0, outage = 0, "+
-		"expires_at = ?, finished_at = NULL, replays = replays + 1 WHERE id = ?", e.URL, e.Method, now+s.Window.Milliseconds(), id)
-	if err != nil || e.deliveryState() == parked {
+	err = tx.Exec("UPDATE deliveries SET state = 'parked', url = ?, method = ?, attempts = 0, failures = 0, "+
+		"outage = 0, expires_at = ?, finished_at = NULL, replays = replays + 1 WHERE id = ?", e.URL, e.Method,
+		now+s.Window.Milliseconds(), id)
+	if err != nil || e.deliveryState() == stateParked {
 		return err
 	}
 	return unpark(tx, e.LaneID, d.LaneID, now, byID, id)
@@ -185,10 +187,12 @@ func destination(tx *sqldb.Tx, d deliveryRow) (eventRow, error) {
 	return e, err
 }
 
-// CreateReplay takes note of what is to be sent again. Work does it. That is counted before, by a reader: it may read much.
-// Why it is refused counts only when no earlier request had the same Idempotency-Key.
+// CreateReplay stores a replay, which Work carries out. A reader counts its deliveries before, since that may read
+// much. A refusal counts only if no earlier request had the same Idempotency-Key.
 func (s *Store) CreateReplay(ctx context.Context, client string, f DeliveryFilter) (gen.Replay, error) {
-	r := replayRow{ClientID: client, State: f.State, Kind: f.AgentType, AgentID: f.AgentID, EventID: f.EventID, CreatedAt: s.now()}
+	r := replayRow{
+		ClientID: client, State: f.State, Kind: f.AgentType, AgentID: f.AgentID, EventID: f.EventID, CreatedAt: s.now(),
+	}
 	if !f.Since.IsZero() {
 		r.Since = new(f.Since.UnixMilli())
 	}
@@ -197,7 +201,7 @@ func (s *Store) CreateReplay(ctx context.Context, client string, f DeliveryFilte
 	}
 	counted := s.snapshot(ctx, r.count)
 	defer signal(s.replays)
-	return once(ctx, s, func(tx *sqldb.Tx) (m gen.Replay, err error) {
+	return createOnce(ctx, s, func(tx *sqldb.Tx) (m gen.Replay, err error) {
 		if counted != nil {
 			return m, counted
 		}
@@ -226,15 +230,17 @@ func (r *replayRow) count(tx *sqldb.ReadTx) error {
 	return err
 }
 
-// admit refuses a replay of a client that has too many open, or is none, and has it begin with the client's own.
+// admit refuses a replay if its client does not exist or has too many open. The replay begins after the deliveries of
+// an earlier client with the same id.
 func (r *replayRow) admit(q sqldb.Querier) error {
 	c, err := findClient(q, r.ClientID)
 	if err != nil {
 		return err
 	}
 	r.Position = c.DeliveriesBefore
-	n, err := sqldb.Value[int](q, "SELECT count(*) FROM replays WHERE finished_at IS NULL AND client_id || '' = ?", c.ID)
-	if err != nil || n < mostReplays {
+	n, err := sqldb.Value[int](q, "SELECT count(*) FROM replays WHERE finished_at IS NULL AND client_id || '' = ?",
+		c.ID)
+	if err != nil || n < maxReplays {
 		return err
 	}
 	return &Error{Kind: Conflict, Status: "too_many_replays", Message: fmt.Sprintf(
@@ -252,7 +258,7 @@ func (s *Store) Replays(ctx context.Context, client string, before int64, limit 
 		q = q.Where("id < ?", before)
 	}
 	rows, err := q.Order("id DESC").Limit(limit).Find(ctx)
-	return each(rows, replayRow.model), failure(err)
+	return each(rows, replayRow.model), publicError(err)
 }
 
 // Replay returns a client's replay.
@@ -264,18 +270,19 @@ func (s *Store) Replay(ctx context.Context, client string, id int64) (gen.Replay
 	r, err := gorm.G[replayRow](tx.GORM()).Where("client_id = ? AND id = ?", client, id).Take(ctx)
 	if errors.Is(err, gorm.ErrRecordNotFound) {
 		err = &Error{
-			Kind: NotFound, Message: fmt.Sprintf("there is no replay %d of client %s", id, client), Status: "replay_not_found",
+			Kind: NotFound, Message: fmt.Sprintf("there is no replay %d of client %s", id, client),
+			Status: "replay_not_found",
 		}
 	}
-	return r.model(), failure(err)
+	return r.model(), publicError(err)
 }
 
-// replay works all replays, a part of each in turn, until none is left. One that fails holds up no other.
+// replay carries out all replays, a part of each in turn, until none is left. A replay that fails blocks no other.
 func (s *Store) replay(ctx context.Context) error {
 	for ctx.Err() == nil {
 		open, err := gorm.G[replayRow](s.read(ctx).GORM()).Where("finished_at IS NULL").Order("id").Find(ctx)
 		if err != nil || len(open) == 0 {
-			return failure(err)
+			return publicError(err)
 		}
 		for _, r := range open {
 			err = errors.Join(err, s.replayPart(ctx, r))
@@ -295,7 +302,7 @@ func (s *Store) replayPart(ctx context.Context, r replayRow) error {
 		return err
 	})
 	work := context.WithoutCancel(ctx) // what has begun is worth finishing
-	for part := range slices.Chunk(found, batch) {
+	for part := range slices.Chunk(found, redeliveriesPerCommit) {
 		if err != nil || ctx.Err() != nil {
 			return err
 		}
@@ -320,8 +327,8 @@ func (r replayRow) next(q sqldb.Querier) (found []int64, err error) {
 	return sqldb.Select[int64](q, "SELECT d.id "+where+c.order("")+" LIMIT ?", append(args, lookAhead)...)
 }
 
-// rest holds a replay and returns what of a part no other process has worked already.
-func (r replayRow) rest(tx *sqldb.Tx, part []int64) ([]int64, error) {
+// unprocessed locks a replay and returns those ids of a part that no other process has redelivered already.
+func (r replayRow) unprocessed(tx *sqldb.Tx, part []int64) ([]int64, error) {
 	now, err := gorm.G[replayRow](tx.GORM(), sqldb.Locking(tx)...).Where("id = ?", r.ID).Take(tx.Context())
 	if errors.Is(err, gorm.ErrRecordNotFound) {
 		return nil, nil
@@ -332,15 +339,16 @@ func (r replayRow) rest(tx *sqldb.Tx, part []int64) ([]int64, error) {
 // redeliverPart sends again those of some deliveries that are still as they were found. It does nothing when the replay
 // has ended meanwhile, with its client.
 func (s *Store) redeliverPart(tx *sqldb.Tx, r replayRow, part []int64) error {
-	if err := holdForReplay(tx, part); err != nil {
+	if err := lockForReplay(tx, part); err != nil {
 		return err
 	}
-	part, err := r.rest(tx, part)
+	part, err := r.unprocessed(tx, part)
 	if err != nil || len(part) == 0 {
 		return err
 	}
 	still, err := sqldb.Select[int64](tx, "SELECT id FROM deliveries WHERE id IN ? AND state = ? AND "+r.asOf()+
-		" AND EXISTS (SELECT 1 FROM replays WHERE id = ?) ORDER BY id", sqldb.Padded(slices.Clone(part)), r.State, r.CreatedAt, r.ID)
+		" AND EXISTS (SELECT 1 FROM replays WHERE id = ?) ORDER BY id", sqldb.Padded(slices.Clone(part)), r.State,
+		r.CreatedAt, r.ID)
 	if err == nil {
 		err = s.redeliverAll(tx, r.State, still)
 	}
@@ -354,7 +362,7 @@ func (s *Store) redeliverPart(tx *sqldb.Tx, r replayRow, part []int64) error {
 }
 
 func (s *Store) redeliverAll(tx *sqldb.Tx, state gen.DeliveryState, ids []int64) (err error) {
-	if len(ids) > 0 && state == pending {
+	if len(ids) > 0 && state == statePending {
 		return s.sendNow(tx, slices.Clone(ids)...)
 	}
 	for i := 0; err == nil && i < len(ids); i++ {

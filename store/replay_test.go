@@ -32,12 +32,14 @@ func TestRedeliver(t *testing.T) {
 	f.clock.add(25 * time.Hour)
 	f.logout(k)
 	f.login(k)
-	if d := f.redeliver(first.ID); d.State != gen.DeliveryStatePending || d.Attempts != 0 || d.Replays != 1 || d.FinishedAt != nil ||
+	if d := f.redeliver(first.ID); d.State != gen.DeliveryStatePending || d.Attempts != 0 || d.Replays != 1 ||
+		d.FinishedAt != nil ||
 		!d.ExpiresAt.Equal(f.clock.Now().Add(24*time.Hour)) {
 		t.Errorf("delivery: %+v", d)
 	}
 	again := f.claimOne()
-	if again.ID != first.ID || again.WebhookID != first.WebhookID || !again.Replay || first.Replay || again.Attempt != 1 {
+	if again.ID != first.ID || again.WebhookID != first.WebhookID || !again.Replay || first.Replay ||
+		again.Attempt != 1 {
 		t.Errorf("sent again: %+v", again)
 	}
 	next := f.record(again, webhook.Delivered, true)
@@ -125,7 +127,9 @@ func TestRedeliverGoesWhereTheEventIs(t *testing.T) {
 		url    string
 	}{
 		"as it was": {func(*fixture, store.AgentKey, int64) {}, gen.DeliveryStatePending, crm},
-		"moved":     {func(f *fixture, k store.AgentKey, event int64) { f.redirect(k, event, board) }, gen.DeliveryStatePending, board},
+		"moved": {func(f *fixture, k store.AgentKey, event int64) {
+			f.redirect(k, event, board)
+		}, gen.DeliveryStatePending, board},
 		"deleted": {func(f *fixture, k store.AgentKey, event int64) {
 			f.check(f.DeleteEvent(f.ctx, k, event))
 		}, gen.DeliveryStatePending, crm},
@@ -161,7 +165,8 @@ func TestRedeliverGoesWhereTheEventIs(t *testing.T) {
 func TestRedeliverRefuses(t *testing.T) {
 	f := openWithEverything(t)
 	for id, want := range map[int64]string{
-		6: "delivery 6 is parked: it waits until its event is enabled, or fails when its time is over", 4711: "there is no delivery 4711 of client 12",
+		6:    "delivery 6 is parked: it waits until its event is enabled, or fails when its time is over",
+		4711: "there is no delivery 4711 of client 12",
 	} {
 		if _, err := f.Redeliver(f.ctx, "12", id); err == nil || err.Error() != want {
 			t.Errorf("delivery %d: %v, want %s", id, err, want)
@@ -367,10 +372,12 @@ func TestWorkGoesOnBesideTrouble(t *testing.T) {
 		_, err := f.CreateReplay(f.ctx, "12", store.DeliveryFilter{State: gen.DeliveryStateFailed, EventID: event})
 		f.check(err)
 	}
-	trigger := "CREATE TRIGGER broken BEFORE UPDATE ON deliveries WHEN old.event_id = 1 BEGIN SELECT raise(ABORT, 'broken'); END"
+	trigger := "CREATE TRIGGER broken BEFORE UPDATE ON deliveries WHEN old.event_id = 1 BEGIN " +
+		"SELECT raise(ABORT, 'broken'); END"
 	if pgtest.OnPostgres() {
 		trigger = `CREATE FUNCTION broken() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''broken''; END';
-			CREATE TRIGGER broken BEFORE UPDATE ON deliveries FOR EACH ROW WHEN (old.event_id = 1) EXECUTE FUNCTION broken()`
+			CREATE TRIGGER broken BEFORE UPDATE ON deliveries FOR EACH ROW WHEN (old.event_id = 1) EXECUTE FUNCTION
+				broken()`
 	}
 	f.sql(trigger)
 	f.work(func() bool { return f.replay(2).State == "finished" })

@@ -13,7 +13,7 @@ import (
 const (
 	pruneEvery = time.Second // so that there is never much to do at once
 	pruneAgain = time.Hour   // then rows are looked at that had to stay before
-	pruneRows  = 200         // that one commit removes, so that nobody waits long for the writer; and
+	pruneRows  = 200         // that one commit removes, so that no request waits long for the writer; and
 	pruneTries = 2000        // about as many attempts at them
 )
 
@@ -33,7 +33,8 @@ func (s *Store) prune(ctx context.Context) error {
 	}
 	s.pruner.next = now.Add(pruneEvery)
 	steps := []func(context.Context) error{
-		s.pruneDeliveries, s.pruneChanges, s.pruneReplays, s.pruneSamples, s.pruneTokens, s.pruneKeys, s.engine.shrink,
+		s.pruneDeliveries, s.pruneChanges, s.pruneReplays, s.pruneTestDeliveries, s.pruneTokens, s.pruneKeys,
+		s.engine.shrink,
 	}
 	if reached(now, s.pruner.again, pruneAgain) {
 		s.pruner.again, s.pruner.deliveries, s.pruner.changes = now.Add(pruneAgain), 0, 0
@@ -41,7 +42,7 @@ func (s *Store) prune(ctx context.Context) error {
 	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil || ctx.Err() != nil {
-			return failure(err)
+			return publicError(err)
 		}
 	}
 	return nil
@@ -52,16 +53,16 @@ func reached(now, at time.Time, delay time.Duration) bool {
 	return !now.Before(at) || at.Sub(now) > delay
 }
 
-// passed are rows that pruning went past since they had to stay, and that may be different by now: a delivery has ended,
-// the deliveries of a change are gone, or its agent has a later one. Without it they would stay until all is looked at
-// again.
-type passed struct {
+// skippedRows are rows that pruning has passed since they had to stay, and that may be prunable by now: a delivery has
+// ended, the deliveries of a change are gone, or its agent has a later change. Else they would stay until pruning looks
+// at all rows again.
+type skippedRows struct {
 	mu  sync.Mutex
 	to  int64 // the last row that was looked at
 	ids []int64
 }
 
-func (p *passed) note(id int64) {
+func (p *skippedRows) note(id int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if id > 0 && id <= p.to {
@@ -69,8 +70,8 @@ func (p *passed) note(id int64) {
 	}
 }
 
-// take returns what was noted. From now on all up to a row is.
-func (p *passed) take(to int64) (ids []int64) {
+// drain returns the noted rows. From now on rows up to an id are noted.
+func (p *skippedRows) drain(to int64) (ids []int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	ids, p.ids, p.to = p.ids, nil, to
@@ -92,8 +93,9 @@ func (s *Store) deliverySpan(q sqldb.Querier) (p span, err error) {
 	if err != nil {
 		return p, err
 	}
-	kept, err := sqldb.Value[int64](q, "SELECT coalesce((SELECT id FROM deliveries WHERE change_id > ? ORDER BY change_id, id LIMIT 1), "+
-		"(SELECT max(id) + 1 FROM deliveries), 1)", changes)
+	kept, err := sqldb.Value[int64](q,
+		"SELECT coalesce((SELECT id FROM deliveries WHERE change_id > ? ORDER BY change_id, id LIMIT 1), "+
+			"(SELECT max(id) + 1 FROM deliveries), 1)", changes)
 	if err != nil {
 		return p, err
 	}
@@ -104,12 +106,12 @@ func (s *Store) changeSpan(q sqldb.Querier) (span, error) { return s.span(q, "st
 
 func (s *Store) span(q sqldb.Querier, table string, surplus int64) (p span, err error) {
 	p = span{surplus: surplus, oldest: s.oldest()}
-	most, err := s.surplus(q, table)
+	tooMany, err := s.surplus(q, table)
 	if err != nil {
 		return p, err
 	}
 	kept, err := firstIn(q, table, millis(p.oldest))
-	p.surplus = max(p.surplus, most)
+	p.surplus = max(p.surplus, tooMany)
 	p.end = max(p.surplus, kept-1)
 	return p, err
 }
@@ -119,37 +121,38 @@ func (s *Store) surplus(q sqldb.Querier, table string) (id int64, err error) {
 	return sqldb.Value[int64](q, "SELECT coalesce(max(id), 0) - ? FROM "+table, s.KeepRows)
 }
 
-// old is a row that is to go.
-type old struct {
+// prunableRow is a row that is to go.
+type prunableRow struct {
 	ID       int64
 	ClientID string
 	Attempts int   // of a delivery
 	ChangeID int64 // of a delivery
 }
 
-// table is how the rows of a table are found that are to go, and removed.
-type table struct {
-	span   func(q sqldb.Querier) (span, error)
-	rows   string // selects rows t that may have to go
-	may    string // and says which of them do
-	remove func(tx *sqldb.Tx, gone []old) error
-	passed *passed
+// prunableTable is how the rows of a table are found that are to go, and removed.
+type prunableTable struct {
+	span      func(q sqldb.Querier) (span, error)
+	rows      string // selects rows t that may have to go
+	condition string // and says which of them do
+	remove    func(tx *sqldb.Tx, gone []prunableRow) error
+	skipped   *skippedRows
 }
 
 // prune removes rows of a table after the last that was looked at, and moves that on. Then it looks again at those that
 // it went past before, and that have changed since.
-func (t table) prune(ctx context.Context, s *Store, last *int64) error {
+func (t prunableTable) prune(ctx context.Context, s *Store, last *int64) error {
 	var p span
 	err := s.snapshot(ctx, func(tx *sqldb.ReadTx) (err error) {
 		p, err = t.span(tx)
 		return err
 	})
 	for err == nil && *last < p.end && ctx.Err() == nil {
-		var gone []old
-		gone, err = t.find(ctx, s, p, "t.id > @from AND t.id <= @end AND "+t.may+" ORDER BY t.id LIMIT @rows", *last)
-		gone, all := few(gone)
+		var gone []prunableRow
+		gone, err = t.find(ctx, s, p, "t.id > @from AND t.id <= @end AND "+t.condition+" ORDER BY t.id LIMIT @rows",
+			*last)
+		gone, all := firstBatch(gone)
 		if err == nil {
-			err = t.removeIn(ctx, s, gone)
+			err = t.removeAll(ctx, s, gone)
 		}
 		if all && err == nil {
 			*last = p.end
@@ -157,35 +160,38 @@ func (t table) prune(ctx context.Context, s *Store, last *int64) error {
 			*last = gone[len(gone)-1].ID
 		}
 	}
-	for ids := range slices.Chunk(t.passed.take(*last), pruneRows) {
-		var gone []old
+	for ids := range slices.Chunk(t.skipped.drain(*last), pruneRows) {
+		var gone []prunableRow
 		if err == nil && ctx.Err() == nil {
-			gone, err = t.find(ctx, s, p, "t.id IN @from AND "+t.may, sqldb.Padded(ids))
+			gone, err = t.find(ctx, s, p, "t.id IN @from AND "+t.condition, sqldb.Padded(ids))
 		}
 		if err == nil {
-			err = t.removeIn(ctx, s, gone)
+			err = t.removeAll(ctx, s, gone)
 		}
 	}
 	return err
 }
 
 // find lists rows from a last one on, or of some ids.
-func (t table) find(ctx context.Context, s *Store, p span, where string, from any) (found []old, err error) {
-	found, err = sqldb.Select[old](s.read(ctx), t.rows+" WHERE "+where, map[string]any{
+func (t prunableTable) find(
+	ctx context.Context, s *Store, p span, where string, from any,
+) (found []prunableRow, err error) {
+	found, err = sqldb.Select[prunableRow](s.read(ctx), t.rows+" WHERE "+where, map[string]any{
 		"from": from, "end": p.end, "surplus": p.surplus, "oldest": p.oldest, "rows": pruneRows,
 	})
 	return found, err
 }
 
-func (t table) removeIn(ctx context.Context, s *Store, gone []old) error {
+func (t prunableTable) removeAll(ctx context.Context, s *Store, gone []prunableRow) error {
 	if len(gone) == 0 {
 		return nil
 	}
 	return s.write(context.WithoutCancel(ctx), func(tx *sqldb.Tx) error { return t.remove(tx, gone) })
 }
 
-// few are the first of the rows that were found, as many as one commit removes, and whether these are all that there are.
-func few(found []old) (gone []old, all bool) {
+// firstBatch are the first of the rows that were found, as many as one commit removes, and whether these are all that
+// there are.
+func firstBatch(found []prunableRow) (gone []prunableRow, all bool) {
 	attempts := 0
 	for i, r := range found {
 		if attempts += r.Attempts; i > 0 && attempts > pruneTries {
@@ -195,20 +201,27 @@ func few(found []old) (gone []old, all bool) {
 	return found, len(found) < pruneRows
 }
 
-func oldIDs(rows []old) []int64 { return each(rows, func(r old) int64 { return r.ID }) }
+func prunableIDs(rows []prunableRow) []int64 {
+	return each(rows, func(r prunableRow) int64 { return r.ID })
+}
 
 func (s *Store) pruneDeliveries(ctx context.Context) error {
-	return table{
-		span:   s.deliverySpan,
-		rows:   "SELECT t.id, t.change_id, (SELECT count(*) FROM attempts a WHERE a.delivery_id = t.id) AS attempts FROM deliveries t",
-		may:    "t.state NOT IN ('pending', 'parked') AND (t.id <= @surplus OR (t.created_at < @oldest AND t.finished_at < @oldest))",
-		remove: s.removeDeliveries, passed: &s.passed.deliveries,
+	return prunableTable{
+		span: s.deliverySpan,
+		rows: "SELECT t.id, t.change_id, " +
+			"(SELECT count(*) FROM attempts a WHERE a.delivery_id = t.id) AS attempts FROM deliveries t",
+		condition: "t.state NOT IN ('pending', 'parked') AND " +
+			"(t.id <= @surplus OR (t.created_at < @oldest AND t.finished_at < @oldest))",
+		remove: s.removeDeliveries, skipped: &s.skipped.deliveries,
 	}.prune(ctx, s, &s.pruner.deliveries)
 }
 
 // removeDeliveries leaves those that are sent again by now.
-func (s *Store) removeDeliveries(tx *sqldb.Tx, gone []old) error {
-	ids, err := sqldb.Select[int64](tx, "SELECT id FROM deliveries WHERE id IN ? AND state NOT IN ('pending', 'parked')"+tx.SkipLocked("id"), sqldb.Padded(oldIDs(gone)))
+func (s *Store) removeDeliveries(tx *sqldb.Tx, gone []prunableRow) error {
+	ids, err := sqldb.Select[int64](
+		tx, "SELECT id FROM deliveries WHERE id IN ? AND state NOT IN ('pending', 'parked')"+tx.SkipLocked("id"),
+		sqldb.Padded(prunableIDs(gone)),
+	)
 	if err != nil || len(ids) == 0 {
 		return err
 	}
@@ -216,50 +229,53 @@ func (s *Store) removeDeliveries(tx *sqldb.Tx, gone []old) error {
 		return err
 	}
 	for _, d := range gone {
-		s.passed.changes.note(d.ChangeID)
+		s.skipped.changes.note(d.ChangeID)
 	}
 	return tx.Exec("DELETE FROM deliveries WHERE id IN ?", sqldb.Padded(ids))
 }
 
 func (s *Store) pruneChanges(ctx context.Context) error {
-	return table{
+	return prunableTable{
 		span: s.changeSpan,
 		rows: "SELECT t.id, t.client_id FROM status_changes t",
-		may: "(t.id <= @surplus OR t.created_at < @oldest) AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.change_id = t.id) " +
+		condition: "(t.id <= @surplus OR t.created_at < @oldest) " +
+			"AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.change_id = t.id) " +
 			"AND NOT EXISTS (SELECT 1 FROM agents a WHERE a.client_id = t.client_id AND a.kind = t.kind " +
 			"AND a.agent_id = t.agent_id AND a.sequence = t.id)",
-		remove: removeChanges, passed: &s.passed.changes,
+		remove: removeChanges, skipped: &s.skipped.changes,
 	}.prune(ctx, s, &s.pruner.changes)
 }
 
 // removeChanges notes for each client up to where its changes are gone.
-func removeChanges(tx *sqldb.Tx, gone []old) error {
+func removeChanges(tx *sqldb.Tx, gone []prunableRow) error {
 	upTo := map[string]int64{}
 	for _, r := range gone {
 		upTo[r.ClientID] = max(upTo[r.ClientID], r.ID)
 	}
 	for _, client := range slices.Sorted(maps.Keys(upTo)) {
 		err := tx.Exec("INSERT INTO truncated (client_id, sequence) VALUES (?, ?) ON CONFLICT (client_id) "+
-			"DO UPDATE SET sequence = excluded.sequence WHERE truncated.sequence < excluded.sequence", client, upTo[client])
+			"DO UPDATE SET sequence = excluded.sequence WHERE truncated.sequence < excluded.sequence", client,
+			upTo[client])
 		if err != nil {
 			return err
 		}
 	}
-	return tx.Exec("DELETE FROM status_changes WHERE id IN ?", sqldb.Padded(oldIDs(gone)))
+	return tx.Exec("DELETE FROM status_changes WHERE id IN ?", sqldb.Padded(prunableIDs(gone)))
 }
 
 func (s *Store) pruneReplays(ctx context.Context) error {
 	return s.pruneOld(ctx, "replays", "finished_at")
 }
 
-func (s *Store) pruneSamples(ctx context.Context) error {
+func (s *Store) pruneTestDeliveries(ctx context.Context) error {
 	return s.pruneOld(ctx, "samples", "started_at")
 }
 
 // pruneOld removes rows of a table that are old by a column that has an index.
 func (s *Store) pruneOld(ctx context.Context, table, column string) error {
 	for more := true; more && ctx.Err() == nil; {
-		ids, err := sqldb.Select[int64](s.read(ctx), "SELECT id FROM "+table+" WHERE "+column+" < ? ORDER BY "+column+" LIMIT ?", s.oldest(), pruneRows)
+		ids, err := sqldb.Select[int64](s.read(ctx),
+			"SELECT id FROM "+table+" WHERE "+column+" < ? ORDER BY "+column+" LIMIT ?", s.oldest(), pruneRows)
 		if err != nil || len(ids) == 0 {
 			return err
 		}
@@ -279,9 +295,10 @@ func (s *Store) pruneOld(ctx context.Context, table, column string) error {
 // receivers stay, since no index tells whether a delivery refers to a lane: a client that is created under the same
 // id takes them.
 func (s *Store) pruneClients(ctx context.Context) error {
-	err := s.pruneLeft(ctx, "secrets", noneBusy)
+	err := s.pruneLeft(ctx, "secrets", noneBusySQL)
 	if err == nil {
-		err = s.pruneLeft(ctx, "truncated", "NOT EXISTS (SELECT 1 FROM status_changes x WHERE x.client_id = t.client_id)")
+		err = s.pruneLeft(ctx, "truncated",
+			"NOT EXISTS (SELECT 1 FROM status_changes x WHERE x.client_id = t.client_id)")
 	}
 	if err == nil {
 		err = s.closeBreakers(ctx)
@@ -289,19 +306,21 @@ func (s *Store) pruneClients(ctx context.Context) error {
 	return err
 }
 
-// pruneLeft removes rows t of a table that no client has, and of which a condition is so. The rows are held before
-// that is looked at for the last time: a client that was created meanwhile has them.
+// pruneLeft removes rows t of a table that no client has, and of which a condition is so. The rows are locked before
+// the condition is checked for the last time: a client that was created meanwhile owns them.
 func (s *Store) pruneLeft(ctx context.Context, table, condition string) error {
 	left := "NOT EXISTS (SELECT 1 FROM clients c WHERE c.id = t.client_id) AND " + condition
-	found, err := sqldb.Select[string](s.read(ctx), "SELECT client_id FROM "+table+" AS t WHERE "+left+" LIMIT ?", pruneRows)
+	found, err := sqldb.Select[string](s.read(ctx), "SELECT client_id FROM "+table+" AS t WHERE "+left+" LIMIT ?",
+		pruneRows)
 	if err != nil || len(found) == 0 {
 		return err
 	}
 	return s.write(context.WithoutCancel(ctx), func(tx *sqldb.Tx) error {
-		held, err := sqldb.Select[string](tx, "SELECT client_id FROM "+table+" WHERE client_id IN ?"+tx.SkipLocked("client_id"), found)
-		if err != nil || len(held) == 0 {
+		locked, err := sqldb.Select[string](tx,
+			"SELECT client_id FROM "+table+" WHERE client_id IN ?"+tx.SkipLocked("client_id"), found)
+		if err != nil || len(locked) == 0 {
 			return err
 		}
-		return tx.Exec("DELETE FROM "+table+" AS t WHERE t.client_id IN ? AND "+left, held)
+		return tx.Exec("DELETE FROM "+table+" AS t WHERE t.client_id IN ? AND "+left, locked)
 	})
 }

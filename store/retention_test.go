@@ -52,15 +52,17 @@ func TestRetentionByAge(t *testing.T) {
 	f.clock.add(time.Minute)
 	f.work(func() bool { return f.count("SELECT count(*) FROM status_changes") == 4 })
 	for what, want := range map[string]int{
-		"deliveries WHERE state = 'parked'": 1, "deliveries WHERE state = 'pending'": 1, "deliveries WHERE state = 'delivered'": 2,
-		"attempts": 3, "status_changes": 4,
+		"deliveries WHERE state = 'parked'": 1, "deliveries WHERE state = 'pending'": 1,
+		"deliveries WHERE state = 'delivered'": 2,
+		"attempts":                             3, "status_changes": 4,
 	} {
 		if n := f.count("SELECT count(*) FROM " + what); n != want {
 			t.Errorf("%s: %d, want %d", what, n, want)
 		}
 	}
 	f.verify()
-	if _, err := f.StatusChanges(f.ctx, "12", new(int64(1)), "", 9); err == nil || !strings.Contains(err.Error(), "the oldest one is 502") {
+	if _, err := f.StatusChanges(f.ctx, "12", new(int64(1)), "", 9); err == nil ||
+		!strings.Contains(err.Error(), "the oldest one is 502") {
 		t.Errorf("the feed after change 1: %v", err)
 	}
 }
@@ -80,7 +82,8 @@ func TestAttemptsAreBounded(t *testing.T) {
 	f.finish(f.claimOne())
 	l, err := f.Delivery(f.ctx, "12", 1)
 	f.check(err)
-	if n := len(l.Attempts); n != 100 || l.Attempts[0].Number != 152 || l.Attempts[n-1].Number != 251 || l.Delivery.Attempts != 251 {
+	if n := len(l.Attempts); n != 100 || l.Attempts[0].Number != 152 || l.Attempts[n-1].Number != 251 ||
+		l.Delivery.Attempts != 251 {
 		t.Errorf("%d attempts are kept of %d", n, l.Delivery.Attempts)
 	}
 	for range 3 {
@@ -93,10 +96,13 @@ func TestAttemptsAreBounded(t *testing.T) {
 	f.verify()
 	f.flip(k, 50)
 	f.flip(k, 50)
-	f.sql("WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 99) INSERT INTO attempts (delivery_id, " +
-		"number, started_at, duration, status, error, excerpt, verdict) SELECT d.id, i, 0, 0, 503, '', '', 'retry' FROM deliveries d, n")
+	f.sql("WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n " +
+		"WHERE i < 99) INSERT INTO attempts (delivery_id, number, started_at, duration, status, error, " +
+		"excerpt, verdict) SELECT d.id, i, 0, 0, 503, '', '', 'retry' FROM deliveries d, n")
 	f.clock.add(31 * 24 * time.Hour)
-	removals := slices.DeleteFunc(f.watched(true), func(s string) bool { return !strings.HasPrefix(s, "DELETE FROM attempts") })
+	removals := slices.DeleteFunc(f.watched(true), func(s string) bool {
+		return !strings.HasPrefix(s, "DELETE FROM attempts")
+	})
 	if len(removals) < 2 || f.count("SELECT count(*) FROM attempts") != 0 {
 		t.Errorf("all attempts went by %q", removals)
 	}
@@ -162,11 +168,13 @@ func TestRetentionReadsNoTableWhole(t *testing.T) {
 		_, err := f.CreateReplay(f.ctx, "12", store.DeliveryFilter{State: gen.DeliveryStateFailed})
 		f.check(err)
 		f.check(f.ReplayAll(f.ctx))
-		f.sql("INSERT INTO samples (event_id, webhook_id, url, method, event_type, kind, started_at, duration, status, error, " +
-			"excerpt, verdict, signature) VALUES (1, 'x', '', 'GET', 'agent-login', 'local', 0, 0, 0, '', '', 'retry', '')")
+		f.sql("INSERT INTO samples (event_id, webhook_id, url, method, event_type, kind, started_at, duration, " +
+			"status, error, excerpt, verdict, signature) VALUES (1, 'x', '', 'GET', 'agent-login', 'local', " +
+			"0, 0, 0, '', '', 'retry', '')")
 		f.clock.add(31 * 24 * time.Hour)
 		statements := f.watched(writes)
-		if len(statements) < 8 || f.count("SELECT count(*) FROM deliveries") != 0 || f.count("SELECT count(*) FROM replays") != 0 ||
+		if len(statements) < 8 || f.count("SELECT count(*) FROM deliveries") != 0 ||
+			f.count("SELECT count(*) FROM replays") != 0 ||
 			f.count("SELECT count(*) FROM samples") != 0 {
 			t.Fatalf("only this was asked for: %q", statements)
 		}
@@ -184,7 +192,8 @@ func TestRetentionReadsNoTableWhole(t *testing.T) {
 // plan is how SQLite carries a statement out.
 func (f *fixture) plan(statement string) (steps []string) {
 	f.t.Helper()
-	if words := strings.Fields(statement); len(words) == 0 || !slices.Contains([]string{"SELECT", "DELETE", "UPDATE"}, words[0]) {
+	if words := strings.Fields(statement); len(words) == 0 ||
+		!slices.Contains([]string{"SELECT", "DELETE", "UPDATE"}, words[0]) {
 		return nil
 	}
 	db := f.db()
@@ -227,6 +236,7 @@ func TestRetentionEndsThoughTheFileCannotShrink(t *testing.T) {
 	if n := f.count("PRAGMA freelist_count"); n < 1000 {
 		t.Fatalf("only %d pages are free", n)
 	}
+	f.Logged()
 	if n := strings.Count(log.String(), "auto_vacuum"); n != 1 {
 		t.Errorf("it says so %d times:\n%s", n, log.String())
 	}
@@ -241,7 +251,9 @@ func TestRetentionByRowsOfChanges(t *testing.T) {
 	f.register(k, crm, gen.EventTypeAgentLogin)
 	f.flip(k, 1000)
 	f.check(f.PruneAll(f.ctx))
-	if changes, deliveries := f.count("SELECT count(*) FROM status_changes"), f.count("SELECT count(*) FROM deliveries"); changes != 100 || deliveries != 50 {
+	if changes, deliveries := f.count("SELECT count(*) FROM status_changes"), f.count(
+		"SELECT count(*) FROM deliveries",
+	); changes != 100 || deliveries != 50 {
 		t.Errorf("%d changes with %d deliveries are left", changes, deliveries)
 	}
 	f.verify()
@@ -301,8 +313,8 @@ func TestRetentionShrinksTheFile(t *testing.T) {
 	f.verify()
 }
 
-// A change that had to stay for its deliveries goes with the last of them, and one that was its agent's last when there is
-// a later one, without waiting for the hour.
+// A change that had to stay for its deliveries goes with the last of them, and one that was its agent's last when there
+// is a later one, without waiting for the hour.
 func TestRetentionOfAChangeThatStayed(t *testing.T) {
 	f := open(t)
 	f.keepRows = 100

@@ -15,15 +15,16 @@ import (
 )
 
 const (
-	// overlap is how long a secret still signs after it was replaced, for receivers that do not know the new one yet.
-	overlap = 24 * time.Hour
-	// mostSecrets is how many secrets of a client sign at the same time: each is one more signature in a header.
-	mostSecrets = 5
+	// secretOverlap is how long a secret still signs after it was replaced, for receivers that do not know the new one
+	// yet.
+	secretOverlap = 24 * time.Hour
+	// maxSecrets is how many secrets of a client sign at the same time: each is one more signature in a header.
+	maxSecrets = 5
 )
 
-// keys are the secrets of a client in a row. The columns of the newest two are as old as the table, so that a process
-// of an earlier version, which knows no others, signs with these.
-type keys struct {
+// clientSecrets are the secrets of a client in a row. The columns of the newest two are as old as the table, so that a
+// process of an earlier version, which knows no others, signs with these.
+type clientSecrets struct {
 	Secret        string
 	Previous      string
 	PreviousUntil int64
@@ -32,8 +33,8 @@ type keys struct {
 	before []signer // what Older says
 }
 
-// keysSQL are the columns of keys in secrets s.
-const keysSQL = "s.secret, s.previous, s.previous_until, s.older"
+// clientSecretsSQL are the columns of keys in secrets s.
+const clientSecretsSQL = "s.secret, s.previous, s.previous_until, s.older"
 
 // signer is a secret that signs until a time in milliseconds. The newest has no such time.
 type signer struct {
@@ -41,8 +42,8 @@ type signer struct {
 	Until  int64  `json:"until"`
 }
 
-// keysOf is the row of signers, the newest first.
-func keysOf(list []signer) (k keys, err error) {
+// newClientSecrets is the row of signers, the newest first.
+func newClientSecrets(list []signer) (k clientSecrets, err error) {
 	k.Secret = list[0].Secret
 	if len(list) > 1 {
 		k.Previous, k.PreviousUntil = list[1].Secret, list[1].Until
@@ -57,23 +58,23 @@ func keysOf(list []signer) (k keys, err error) {
 	return k, nil
 }
 
-// opened are the keys for use.
-func (k keys) opened(s *Store) (keys, error) {
-	err := s.unseal(&k.Secret, &k.Previous, &k.Older)
+// decrypted are the keys for use.
+func (k clientSecrets) decrypted(s *Store) (clientSecrets, error) {
+	err := s.decryptAll(&k.Secret, &k.Previous, &k.Older)
 	if err == nil && k.Older != "" {
 		err = json.Unmarshal([]byte(k.Older), &k.before)
 	}
 	return k, err
 }
 
-// sealed are the keys for the database.
-func (k keys) sealed(s *seal) keys {
-	k.Secret, k.Previous, k.Older = s.close(k.Secret), s.close(k.Previous), s.close(k.Older)
+// encrypted are the keys for the database.
+func (k clientSecrets) encrypted(s *secretCipher) clientSecrets {
+	k.Secret, k.Previous, k.Older = s.encrypt(k.Secret), s.encrypt(k.Previous), s.encrypt(k.Older)
 	return k
 }
 
 // signers are those that sign at a time, the newest first.
-func (k keys) signers(now int64) []signer {
+func (k clientSecrets) signers(now int64) []signer {
 	list := []signer{{Secret: k.Secret}}
 	if k.Previous == "" { // an earlier version, which does not know of Older, has given the id to a new client
 		return list
@@ -90,15 +91,15 @@ func (k keys) signers(now int64) []signer {
 }
 
 // secrets are signers as a delivery has them.
-func (k keys) secrets(now int64) []string {
+func (k clientSecrets) secrets(now int64) []string {
 	return each(k.signers(now), func(s signer) string { return s.Secret })
 }
 
-func (k keys) model(now int64) gen.Secret {
+func (k clientSecrets) model(now int64) gen.Secret {
 	list := k.signers(now)
 	m := gen.Secret{Secret: k.Secret, SigningSecrets: each(list, signer.model)}
 	if len(list) > 1 {
-		m.Previous, m.PreviousUntil = list[1].Secret, wireOf(&list[1].Until)
+		m.Previous, m.PreviousUntil = list[1].Secret, apiTimeOrNil(&list[1].Until)
 	}
 	return m
 }
@@ -106,7 +107,7 @@ func (k keys) model(now int64) gen.Secret {
 func (s signer) model() gen.SigningSecret {
 	m := gen.SigningSecret{Secret: s.Secret}
 	if s.Until > 0 {
-		m.Until = wireOf(&s.Until)
+		m.Until = apiTimeOrNil(&s.Until)
 	}
 	return m
 }
@@ -117,38 +118,39 @@ func (s *Store) Secret(ctx context.Context, client string) (gen.Secret, error) {
 	if _, err := findClient(tx, client); err != nil {
 		return gen.Secret{}, err
 	}
-	k, err := s.keys(tx, client)
-	return k.model(s.now()), failure(err)
+	k, err := s.readSecrets(tx, client)
+	return k.model(s.now()), publicError(err)
 }
 
-// keys returns the keys of a client, ready for use. A transaction that writes holds them.
-func (s *Store) keys(q sqldb.Querier, client string) (k keys, err error) {
-	k, is, err := sqldb.Get[keys](q, "SELECT "+keysSQL+" FROM secrets s WHERE s.client_id = ?"+q.ForUpdate(true), client)
+// readSecrets returns the decrypted secrets of a client. A transaction that writes locks the row.
+func (s *Store) readSecrets(q sqldb.Querier, client string) (k clientSecrets, err error) {
+	k, is, err := sqldb.Get[clientSecrets](q,
+		"SELECT "+clientSecretsSQL+" FROM secrets s WHERE s.client_id = ?"+q.ForUpdate(true), client)
 	if err == nil && !is {
 		err = gorm.ErrRecordNotFound
 	}
 	if err != nil {
 		return k, err
 	}
-	return k.opened(s)
+	return k.decrypted(s)
 }
 
 // RotateSecret gives a client a new secret. The one before still signs for a day.
 func (s *Store) RotateSecret(ctx context.Context, client string) (gen.Secret, error) {
-	return s.changeKeys(ctx, client, false, func(list []signer, _ bool) ([]signer, error) {
-		if len(list) >= mostSecrets {
+	return s.changeSecrets(ctx, client, false, func(list []signer, _ bool) ([]signer, error) {
+		if len(list) >= maxSecrets {
 			return nil, tooManySecrets(client, list)
 		}
-		list[0].Until = s.now() + overlap.Milliseconds()
+		list[0].Until = s.now() + secretOverlap.Milliseconds()
 		return append([]signer{{Secret: webhook.NewSecret()}}, list...), nil
 	})
 }
 
-// RollBackSecret takes the last rotation back: the secret before is the newest again, and the one that replaced it
+// RollBackSecret undoes the last rotation: the secret before is the newest again, and the one that replaced it
 // signs no longer. A second call is refused until the secret is rotated again: it would take the rest of its day from
 // another secret.
 func (s *Store) RollBackSecret(ctx context.Context, client string) (gen.Secret, error) {
-	return s.changeKeys(ctx, client, true, func(list []signer, takenBack bool) ([]signer, error) {
+	return s.changeSecrets(ctx, client, true, func(list []signer, takenBack bool) ([]signer, error) {
 		switch {
 		case takenBack:
 			return nil, rotationTakenBack(client)
@@ -160,16 +162,16 @@ func (s *Store) RollBackSecret(ctx context.Context, client string) (gen.Secret, 
 	})
 }
 
-// changeKeys replaces the secrets of a client that sign, the newest first, and notes whether that takes a rotation
+// changeSecrets replaces the secrets of a client that sign, the newest first, and notes whether that takes a rotation
 // back.
-func (s *Store) changeKeys(
+func (s *Store) changeSecrets(
 	ctx context.Context, client string, back bool, change func(list []signer, takenBack bool) ([]signer, error),
 ) (gen.Secret, error) {
-	return once(ctx, s, func(tx *sqldb.Tx) (m gen.Secret, err error) {
+	return createOnce(ctx, s, func(tx *sqldb.Tx) (m gen.Secret, err error) {
 		if _, err := findClient(tx, client); err != nil {
 			return m, err
 		}
-		k, err := s.keys(tx, client)
+		k, err := s.readSecrets(tx, client)
 		if err != nil {
 			return m, err
 		}
@@ -181,10 +183,10 @@ func (s *Store) changeKeys(
 		if err != nil {
 			return m, err
 		}
-		if k, err = keysOf(list); err != nil {
+		if k, err = newClientSecrets(list); err != nil {
 			return m, err
 		}
-		return k.model(s.now()), errors.Join(k.sealed(s.seal).save(tx, client), noteRollback(tx, client, back))
+		return k.model(s.now()), errors.Join(k.encrypted(s.cipher).save(tx, client), noteRollback(tx, client, back))
 	})
 }
 
@@ -192,14 +194,15 @@ func noteRollback(tx *sqldb.Tx, client string, back bool) error {
 	return tx.Exec("UPDATE secrets SET taken_back = CASE WHEN ? THEN 1 ELSE 0 END WHERE client_id = ?", back, client)
 }
 
-func (k keys) save(tx *sqldb.Tx, client string) error {
+func (k clientSecrets) save(tx *sqldb.Tx, client string) error {
 	return tx.Exec("UPDATE secrets SET secret = ?, previous = ?, previous_until = ?, older = ? WHERE client_id = ?",
 		k.Secret, k.Previous, k.PreviousUntil, k.Older, client)
 }
 
 func tooManySecrets(client string, list []signer) error {
 	return &Error{Kind: Conflict, Status: "too_many_secrets", Message: fmt.Sprintf(
-		"client %s has %d secrets that sign, the most that it may have; the oldest ends at %s, then the next rotation is possible",
+		"client %s has %d secrets that sign, the most that it may have; the oldest ends at %s, then the next "+
+			"rotation is possible",
 		client, len(list), millis(list[len(list)-1].Until).UTC().Format("2006-01-02T15:04:05.000Z"))}
 }
 
@@ -214,9 +217,9 @@ func rotationTakenBack(client string) error {
 }
 
 // newSecret gives a new client its first secret. That of an earlier client with the same id is needed no longer, or
-// setAside has kept it.
+// renameEarlierClient has kept it.
 func (s *Store) newSecret(tx *sqldb.Tx, client string) error {
 	return tx.Exec("INSERT INTO secrets (client_id, secret) VALUES (?, ?) ON CONFLICT (client_id) "+
 		"DO UPDATE SET secret = excluded.secret, previous = '', previous_until = 0, older = '', taken_back = 0",
-		client, s.seal.close(webhook.NewSecret()))
+		client, s.cipher.encrypt(webhook.NewSecret()))
 }

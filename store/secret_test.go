@@ -33,7 +33,8 @@ func TestSecret(t *testing.T) {
 	f.lanes("99", 1, 1, crm)
 	f.finish(f.claimOne())
 	first := f.secret(k.Client)
-	if !strings.HasPrefix(first.Secret, "whsec_") || len(first.Secret) < 32 || first.Previous != "" || first.PreviousUntil != nil {
+	if !strings.HasPrefix(first.Secret, "whsec_") || len(first.Secret) < 32 || first.Previous != "" ||
+		first.PreviousUntil != nil {
 		t.Errorf("first: %+v", first)
 	}
 	if first.Secret == f.secret("99").Secret {
@@ -70,13 +71,15 @@ func TestRotation(t *testing.T) {
 	if second.Secret == first || second.Previous != first || !second.PreviousUntil.Equal(until) {
 		t.Errorf("second: %+v, want one besides %s until %v", second, first, until)
 	}
-	if got := f.secret(k.Client); got.Secret != second.Secret || got.Previous != first || !got.PreviousUntil.Equal(until) {
+	if got := f.secret(k.Client); got.Secret != second.Secret || got.Previous != first ||
+		!got.PreviousUntil.Equal(until) {
 		t.Errorf("it is %+v, want %+v", got, second)
 	}
 	f.signedWith(second.Secret, first)
 	next := f.claimOne()
 	f.logout(k)
-	if next := f.record(next, "delivered", true); next == nil || !slices.Equal(next.Secrets, []string{second.Secret, first}) {
+	if next := f.record(next, "delivered", true); next == nil ||
+		!slices.Equal(next.Secrets, []string{second.Secret, first}) {
 		t.Errorf("went on with %+v, want both", next)
 	}
 	f.clock.add(15 * time.Second)
@@ -145,9 +148,11 @@ func TestNoMoreThanFiveSecretsSign(t *testing.T) {
 	}
 	before := f.secret(k.Client)
 	_, err := f.RotateSecret(f.ctx, k.Client)
-	f.refused(err, "too_many_secrets", "client 12 has 5 secrets that sign, the most that it may have; the oldest ends at "+
-		until.UTC().Format("2006-01-02T15:04:05.000Z")+", then the next rotation is possible")
-	if after := f.secret(k.Client); !reflect.DeepEqual(after, before) || len(after.SigningSecrets) != 5 || after.SigningSecrets[4].Secret != first {
+	f.refused(err, "too_many_secrets",
+		"client 12 has 5 secrets that sign, the most that it may have; the oldest ends at "+
+			until.UTC().Format("2006-01-02T15:04:05.000Z")+", then the next rotation is possible")
+	if after := f.secret(k.Client); !reflect.DeepEqual(after, before) || len(after.SigningSecrets) != 5 ||
+		after.SigningSecrets[4].Secret != first {
 		t.Errorf("after the refusal: %+v, want %+v", after, before)
 	}
 	f.clock.add(until.Sub(f.clock.Now()))
@@ -166,7 +171,8 @@ func TestRotationIsTakenBack(t *testing.T) {
 	f.login(k)
 	f.sql("UPDATE deliveries SET expires_at = expires_at + 1000000000")
 	_, err := f.RollBackSecret(f.ctx, k.Client)
-	f.refused(err, "no_previous_secret", "client 12 has no previous secret that still signs, so there is no rotation to take back")
+	f.refused(err, "no_previous_secret",
+		"client 12 has no previous secret that still signs, so there is no rotation to take back")
 	first := f.secret(k.Client).Secret
 	second := f.rotate(k.Client)
 	before := f.secret(k.Client)
@@ -188,7 +194,8 @@ func TestRotationIsTakenBack(t *testing.T) {
 	f.signedWith(fourth, second, first)
 	f.clock.add(24 * time.Hour)
 	_, err = f.RollBackSecret(f.ctx, k.Client)
-	f.refused(err, "no_previous_secret", "client 12 has no previous secret that still signs, so there is no rotation to take back")
+	f.refused(err, "no_previous_secret",
+		"client 12 has no previous secret that still signs, so there is no rotation to take back")
 	f.signedWith(fourth)
 	_, err = f.RollBackSecret(f.ctx, "nobody")
 	f.missing("a client that there is not", err)

@@ -112,14 +112,17 @@ func TestEncoding(t *testing.T) {
 	defer conn.Close(context.Background())
 	for _, encoding := range []string{"EUC_JP", "SQL_ASCII", "LATIN1"} {
 		name := "in_" + strings.ToLower(encoding)
-		_, err = conn.Exec(t.Context(), "CREATE DATABASE "+name+" TEMPLATE template0 ENCODING '"+encoding+"' LC_COLLATE 'C' LC_CTYPE 'C'")
+		_, err = conn.Exec(t.Context(),
+			"CREATE DATABASE "+name+" TEMPLATE template0 ENCODING '"+encoding+"' LC_COLLATE 'C' LC_CTYPE 'C'")
 		check(t, err)
-		wantNoStart(t, c.URL(name), "the database's encoding is "+encoding+", which cannot hold every name", "ENCODING 'UTF8'")
+		wantNoStart(t, c.URL(name), "the database's encoding is "+encoding+", which cannot hold every name",
+			"ENCODING 'UTF8'")
 		wantSays(t, store.Verify(t.Context(), store.Options{URL: c.URL(name)}, func(store.Check) {}), "ENCODING 'UTF8'")
 	}
 	for _, encoding := range []string{"WIN1251", "LATIN1", "EUC_JP", "SQL_ASCII"} {
 		role := "role_" + strings.ToLower(encoding)
-		_, err := conn.Exec(t.Context(), "CREATE ROLE "+role+" LOGIN SUPERUSER; ALTER ROLE "+role+" SET client_encoding = '"+encoding+"'")
+		_, err := conn.Exec(t.Context(),
+			"CREATE ROLE "+role+" LOGIN SUPERUSER; ALTER ROLE "+role+" SET client_encoding = '"+encoding+"'")
 		check(t, err)
 		newGuest(t, c, "").reopened("client_encoding = '" + encoding + "'").works()
 		newGuest(t, c, "&client_encoding="+encoding).works()
@@ -132,10 +135,13 @@ func TestEncoding(t *testing.T) {
 // hostile are settings that an administrator may have given a database for other programs. None may change what this
 // one does.
 var hostile = []string{
-	"standard_conforming_strings = off", "backslash_quote = on", "DateStyle = 'SQL, DMY'", "IntervalStyle = sql_standard",
-	"TimeZone = 'Asia/Kathmandu'", "bytea_output = escape", "extra_float_digits = -15", "row_security = off", "jit = on",
+	"standard_conforming_strings = off", "backslash_quote = on", "DateStyle = 'SQL, DMY'",
+	"IntervalStyle = sql_standard",
+	"TimeZone = 'Asia/Kathmandu'", "bytea_output = escape", "extra_float_digits = -15", "row_security = off",
+	"jit = on",
 	"default_transaction_isolation = serializable", "default_transaction_deferrable = on", "synchronous_commit = off",
-	"statement_timeout = 1", "lock_timeout = 1", "idle_in_transaction_session_timeout = 1", "idle_session_timeout = 60000",
+	"statement_timeout = 1", "lock_timeout = 1", "idle_in_transaction_session_timeout = 1",
+	"idle_session_timeout = 60000",
 	"transform_null_equals = on", "array_nulls = off", "search_path = elsewhere",
 }
 
@@ -146,7 +152,8 @@ func TestSettingsOfTheDatabase(t *testing.T) {
 	check(t, err)
 	g := guest{&fixture{t: t, ctx: t.Context(), url: address}}
 	g.alter(hostile...)
-	conn, err := pgx.Connect(g.ctx, g.url+"&statement_timeout=0&lock_timeout=0&default_transaction_isolation=read%20committed")
+	conn, err := pgx.Connect(g.ctx,
+		g.url+"&statement_timeout=0&lock_timeout=0&default_transaction_isolation=read%20committed")
 	check(t, err)
 	_, err = conn.Exec(g.ctx, "CREATE SCHEMA elsewhere")
 	check(t, errors.Join(err, conn.Close(g.ctx)))

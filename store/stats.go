@@ -20,7 +20,7 @@ type Stats struct {
 	Disabled int     // registrations
 }
 
-// Backlog is the lanes that are due and held by nobody.
+// Backlog is the lanes that are due and not leased.
 type Backlog struct {
 	Lanes  int
 	Oldest time.Duration // since when the longest of them is due; 0 without any
@@ -30,15 +30,16 @@ type Backlog struct {
 const backlogSQL = receiversSQL + `
 SELECT v.failures >= @open OR coalesce(v.waits, 0) > @now AS waiting,
 	CAST(sum((SELECT count(*) FROM lanes x WHERE x.receiver_id = r.id AND x.due_at <= @now)) AS BIGINT) AS lanes,
-	min((SELECT x.due_at FROM lanes x WHERE x.receiver_id = r.id AND x.due_at <= @now ORDER BY x.due_at LIMIT 1)) AS since
+	min((SELECT x.due_at FROM lanes x
+		WHERE x.receiver_id = r.id AND x.due_at <= @now ORDER BY x.due_at LIMIT 1)) AS since
 FROM r JOIN receivers v ON v.id = r.id GROUP BY 1`
 
-// countsSQL counts the entries of three indexes that hold nothing else.
+// countsSQL counts the entries of three partial indexes that have no other rows.
 var countsSQL = fmt.Sprintf("SELECT (SELECT count(*) FROM deliveries WHERE state = 'pending') AS pending, "+
 	"(SELECT count(*) FROM receivers WHERE failures >= %d) AS breakers, "+
 	"(SELECT count(*) FROM agent_events WHERE state = 'disabled') AS disabled", webhook.Failures)
 
-// Stats counts what waits. It takes a reader's connection for some milliseconds, and nothing from who writes.
+// Stats counts what waits. It uses a reader's connection for some milliseconds, and does not block writers.
 func (s *Store) Stats(ctx context.Context) (m Stats, err error) {
 	err = s.snapshot(ctx, func(tx *sqldb.ReadTx) error {
 		if err := s.backlogs(tx, &m); err != nil {
@@ -83,7 +84,7 @@ func (s *Store) backlogs(q sqldb.Querier, m *Stats) error {
 type Counts struct {
 	Logins, Logouts              int64 // status changes
 	Delivered, Failed, Cancelled int64 // deliveries that ended so
-	Mended                       int64 // lanes
+	Repaired                     int64 // lanes
 	BreakerOpenings              int64
 	Expired                      int64 // deliveries that failed because their window was over
 }
@@ -100,11 +101,11 @@ func (c *Counts) changed(to gen.AgentStatusValue) {
 // ended counts deliveries that got a state, if it is one to end in.
 func (c *Counts) ended(state string, n int64) {
 	switch state {
-	case delivered:
+	case stateDelivered:
 		c.Delivered += n
-	case failed:
+	case stateFailed:
 		c.Failed += n
-	case cancelled:
+	case stateCancelled:
 		c.Cancelled += n
 	}
 }

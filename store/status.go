@@ -5,18 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
-// ahead is how far the PBX's clock may be before ours. A time further off would make all that follows stale.
-const ahead = 5 * time.Minute
+// maxAhead is how far the PBX's clock may be ahead of ours. A later time would make all that follows stale.
+const maxAhead = 5 * time.Minute
 
-// setting is a status that somebody sets, and what comes of it.
+// setting is a request that sets a status, and its result.
 type setting struct {
 	ctx    context.Context
 	agent  AgentKey
@@ -45,7 +43,8 @@ func eventType(to gen.AgentStatusValue) gen.EventType {
 
 func (r agentRow) status() gen.AgentStatus {
 	return gen.AgentStatus{
-		AgentStatus: r.Status, EventSource: r.EventSource, Sequence: r.Sequence, ChangedAt: gen.Time{Time: millis(r.ChangedAt)},
+		AgentStatus: r.Status, EventSource: r.EventSource, Sequence: r.Sequence,
+		ChangedAt: gen.Time{Time: millis(r.ChangedAt)},
 	}
 }
 
@@ -60,12 +59,13 @@ func (s *Store) Status(ctx context.Context, k AgentKey) (gen.AgentStatus, error)
 func (s *Store) SetStatus(ctx context.Context, k AgentKey, u gen.AgentStatusUpdate) (gen.AgentStatus, error) {
 	t := &setting{ctx: ctx, agent: k, update: u}
 	s.settings.Do(t)
-	s.told(t)
+	s.notifySet(t)
 	return t.status, t.err
 }
 
-// told tells who waits for what was set, and notes what was set already.
-func (s *Store) told(t *setting) {
+// notifySet wakes the requests and the dispatcher that wait for a change, and counts a status that the agent had
+// already.
+func (s *Store) notifySet(t *setting) {
 	switch {
 	case t.err != nil || t.status.Stale:
 		return
@@ -79,11 +79,12 @@ func (s *Store) told(t *setting) {
 	}
 }
 
-// together is how many statuses of a request share a transaction: few, so that nobody waits long for the writer.
-const together = 25
+// statusesPerCommit is how many statuses of a request share a transaction: few, so that no request waits long for the
+// writer.
+const statusesPerCommit = 25
 
-// SetStatuses sets the statuses of a client's agents in turn. An entry that is refused takes nothing with it; after an
-// error those before it may be set.
+// SetStatuses sets the statuses of a client's agents in turn. A refused entry affects no other. After an error, earlier
+// ones may be set.
 func (s *Store) SetStatuses(
 	ctx context.Context, client string, items []gen.AgentStatusUpdateItem,
 ) (results []gen.AgentStatusResult, err error) {
@@ -92,7 +93,7 @@ func (s *Store) SetStatuses(
 		return err
 	})
 	results = make([]gen.AgentStatusResult, 0, len(items))
-	for part := range slices.Chunk(items, together) {
+	for part := range slices.Chunk(items, statusesPerCommit) {
 		if err != nil {
 			return nil, err
 		}
@@ -110,18 +111,20 @@ func (s *Store) setItems(
 	tasks := each(items, func(i gen.AgentStatusUpdateItem) *setting {
 		return &setting{
 			ctx: ctx, agent: AgentKey{Client: client, Type: i.AgentType, ID: i.AgentID},
-			update: gen.AgentStatusUpdate{AgentStatus: i.AgentStatus, EventSource: i.EventSource, ChangedAt: i.ChangedAt},
+			update: gen.AgentStatusUpdate{
+				AgentStatus: i.AgentStatus, EventSource: i.EventSource, ChangedAt: i.ChangedAt,
+			},
 		}
 	})
 	err := s.write(ctx, func(tx *sqldb.Tx) error {
-		_, err := s.setTogether(tx, tasks, true)
+		_, err := s.setBatch(tx, tasks, true)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	for _, t := range tasks {
-		s.told(t)
+		s.notifySet(t)
 	}
 	return each(tasks, (*setting).result), nil
 }
@@ -138,29 +141,29 @@ func (t *setting) result() gen.AgentStatusResult {
 	return r
 }
 
-// setTogether sets statuses: those of one agent in turn, and else all together. Unless it is to wait, it returns those
-// whose agents or lanes somebody else holds.
-func (s *Store) setTogether(tx *sqldb.Tx, tasks []*setting, wait bool) (held []*setting, err error) {
+// setBatch sets statuses: those of one agent in turn, the others together. If it does not wait, it returns those whose
+// agents or lanes another transaction has locked.
+func (s *Store) setBatch(tx *sqldb.Tx, tasks []*setting, wait bool) (contended []*setting, err error) {
 	for _, round := range sqldb.Waves(tasks, func(t *setting) AgentKey { return t.agent }) {
-		more, err := s.setRound(tx, round, wait)
+		more, err := s.setWave(tx, round, wait)
 		if err != nil {
 			return nil, err
 		}
-		held = append(held, more...)
+		contended = append(contended, more...)
 	}
-	return held, nil
+	return contended, nil
 }
 
-// setRound sets statuses of different agents. What is refused is refused before anything is written.
-func (s *Store) setRound(tx *sqldb.Tx, tasks []*setting, wait bool) (held []*setting, err error) {
+// setWave sets statuses of different agents. What is refused is refused before anything is written.
+func (s *Store) setWave(tx *sqldb.Tx, tasks []*setting, wait bool) (contended []*setting, err error) {
 	found, err := findAgents(tx, each(tasks, agentOf), tx.ForUpdate(wait))
 	if err != nil {
 		return nil, err
 	}
-	absent, present := split(tasks, func(t *setting) bool { _, is := found[t.agent]; return !is })
-	held, err = refuseAbsent(tx, absent)
-	if err == nil && wait && len(held) > 0 { // they were made in between
-		held, err = s.setRound(tx, held, wait)
+	absent, present := partition(tasks, func(t *setting) bool { _, is := found[t.agent]; return !is })
+	contended, err = refuseAbsent(tx, absent)
+	if err == nil && wait && len(contended) > 0 { // they were made in between
+		contended, err = s.setWave(tx, contended, wait)
 	}
 	if err != nil {
 		return nil, err
@@ -169,14 +172,15 @@ func (s *Store) setRound(tx *sqldb.Tx, tasks []*setting, wait bool) (held []*set
 	if err := writeReported(tx, reported); err != nil {
 		return nil, err
 	}
-	more, err := s.change(tx, changes, wait)
-	return append(held, each(more, func(c *change) *setting { return c.task })...), err
+	more, err := s.applyChanges(tx, changes, wait)
+	return append(contended, each(more, func(c *statusChange) *setting { return c.setting })...), err
 }
 
 func agentOf(t *setting) AgentKey { return t.agent }
 
-// refuseAbsent says of agents that were not found what is missing, and returns those that somebody else holds.
-func refuseAbsent(tx *sqldb.Tx, tasks []*setting) (held []*setting, err error) {
+// refuseAbsent refuses settings of agents that do not exist, and returns those of agents that another transaction has
+// locked.
+func refuseAbsent(tx *sqldb.Tx, tasks []*setting) (contended []*setting, err error) {
 	if len(tasks) == 0 {
 		return nil, nil
 	}
@@ -184,16 +188,18 @@ func refuseAbsent(tx *sqldb.Tx, tasks []*setting) (held []*setting, err error) {
 	for i := 0; err == nil && i < len(tasks); i++ {
 		t := tasks[i]
 		if _, is := there[t.agent]; is {
-			held = append(held, t)
+			contended = append(contended, t)
 		} else if t.err = missing(tx, t.agent); !isNotFound(t.err) {
 			err = t.err
 		}
 	}
-	return held, err
+	return contended, err
 }
 
-// decideAll returns what changes, and those agents of which a time alone is to be kept.
-func (s *Store) decideAll(tasks []*setting, found map[AgentKey]agentRow) (changes []*change, reported []agentRow) {
+// decideAll returns the changes, and the agents of which only the reported time changes.
+func (s *Store) decideAll(
+	tasks []*setting, found map[AgentKey]agentRow,
+) (changes []*statusChange, reported []agentRow) {
 	for _, t := range tasks {
 		r := found[t.agent]
 		c, err := s.decide(t, r)
@@ -208,10 +214,12 @@ func (s *Store) decideAll(tasks []*setting, found map[AgentKey]agentRow) (change
 	return changes, reported
 }
 
-// decide says what a status that somebody sets changes: nothing, if it is stale or the agent has it. A time that the PBX
+// decide says what a setting changes: nothing, if it is stale or the agent has it. A time that the PBX
 // gave is kept even then, as the latest known.
-func (s *Store) decide(t *setting, r agentRow) (*change, error) {
-	c := &change{ctx: t.ctx, task: t, agent: &r, status: t.update.AgentStatus, source: t.update.EventSource, at: s.now()}
+func (s *Store) decide(t *setting, r agentRow) (*statusChange, error) {
+	c := &statusChange{
+		ctx: t.ctx, setting: t, agent: &r, status: t.update.AgentStatus, source: t.update.EventSource, at: s.now(),
+	}
 	if c.source == "" {
 		c.source = gen.EventSourceAPI
 	}
@@ -237,119 +245,30 @@ func writeReported(tx *sqldb.Tx, rows []agentRow) error {
 	if len(rows) == 0 {
 		return nil
 	}
-	return tx.Queue("UPDATE agents SET reported_at = x.reported_at FROM ? AS x WHERE agents.id = x.id", sqldb.Table(tx, rows))
+	return tx.Queue("UPDATE agents SET reported_at = x.reported_at FROM ? AS x WHERE agents.id = x.id",
+		sqldb.Table(tx, rows))
 }
 
 func (s *Store) checkAhead(at time.Time) error {
-	if at.Sub(s.Now()) <= ahead {
+	if at.Sub(s.Now()) <= maxAhead {
 		return nil
 	}
 	return &Error{
 		Kind: Invalid, Message: "the time of the change is in the future",
 		Fields: []gen.FieldError{{
-			Field: "changed_at", Message: fmt.Sprintf("must be at most %v ahead of the server's clock", ahead),
+			Field: "changed_at", Message: fmt.Sprintf("must be at most %v ahead of the server's clock", maxAhead),
 		}},
 	}
 }
 
-// change is what happens to an agent's status.
-type change struct {
-	ctx      context.Context // of whose trace it is
-	agent    *agentRow       // in the end as it is then
-	status   gen.AgentStatusValue
-	source   gen.EventSource
-	at       int64
-	reported bool // at is what the PBX has said
-
-	task *setting // that is told what came of it; may be nil
-	owed []eventRow
-	row  changeRow
-}
-
-// change makes status changes of different agents with their deliveries. Unless it is to wait, it returns those for
-// whose lanes it would have to.
-func (s *Store) change(tx *sqldb.Tx, changes []*change, wait bool) (held []*change, err error) {
-	if err := findOwed(tx, changes); err != nil {
-		return nil, err
-	}
-	lanes, err := s.holdOwed(tx, changes, wait)
-	if err != nil {
-		return nil, err
-	}
-	held, changes = split(changes, func(c *change) bool { return !lanes.all(c) })
-	if len(changes) == 0 {
-		return held, nil
-	}
-	return held, s.make(tx, changes, lanes)
-}
-
-// make makes changes whose lanes are held.
-func (s *Store) make(tx *sqldb.Tx, changes []*change, lanes owedLanes) error {
-	for _, c := range changes {
-		s.trace(tx, c)
-	}
-	if err := s.insertChanges(tx, changes); err != nil {
-		return err
-	}
-	for _, c := range changes {
-		s.count(tx, func(n *Counts) { n.changed(c.status) })
-		s.passed.changes.note(c.agent.Sequence)
-		c.made()
-	}
-	rows := each(changes, func(c *change) agentRow { return *c.agent })
-	err := tx.Queue("UPDATE agents SET status = x.status, event_source = x.event_source, sequence = x.sequence, "+
-		"changed_at = x.changed_at, reported_at = x.reported_at FROM ? AS x WHERE agents.id = x.id", sqldb.Table(tx, rows))
-	if err != nil {
-		return err
-	}
-	return s.owe(tx, changes, lanes)
-}
-
-// trace makes the row of a change, with what it is known by in a trace.
-func (s *Store) trace(tx *sqldb.Tx, c *change) {
-	traceparent, ended := s.Trace(c.ctx)
-	tx.OnEnd(func(err error) { ended(c.row.ID, err) })
-	r := c.agent
-	c.row.ClientID, c.row.Kind, c.row.AgentID, c.row.Name, c.row.OldStatus = r.ClientID, r.Kind, r.AgentID, r.Name, r.Status
-	c.row.NewStatus, c.row.EventSource, c.row.ChangedAt, c.row.CreatedAt = c.status, c.source, c.at, s.now()
-	c.row.Traceparent = traceparent
-}
-
-func (s *Store) insertChanges(tx *sqldb.Tx, changes []*change) error {
-	if err := s.engine.announceNumbers(tx); err != nil {
-		return err
-	}
-	ids, err := sqldb.InsertAll(tx, "status_changes", each(changes, func(c *change) changeRow { return c.row }))
-	for i, id := range ids {
-		changes[i].row.ID = id
-	}
-	return err
-}
-
-// made has the agent, and who wants to know, say what was changed.
-func (c *change) made() {
-	r := c.agent
-	r.Status, r.EventSource, r.Sequence, r.ChangedAt = c.status, c.source, c.row.ID, c.at
-	r.ReportedAt = max(r.ReportedAt, c.at)
-	if c.task != nil {
-		c.task.status = r.status()
-		c.task.status.Changed, c.task.status.Deliveries = true, len(c.owed)
-	}
-}
-
-// split parts a list into those that something is so of and the others, in their order.
-func split[T any](list []T, is func(T) bool) (those, others []T) {
+// partition parts a list into those that something is so of and the others, in their order.
+func partition[T any](list []T, is func(T) bool) (matching, rest []T) {
 	for _, e := range list {
 		if is(e) {
-			those = append(those, e)
+			matching = append(matching, e)
 		} else {
-			others = append(others, e)
+			rest = append(rest, e)
 		}
 	}
-	return those, others
-}
-
-// idsOf are the ids of events, separated by commas.
-func idsOf(events []eventRow) string {
-	return strings.Join(each(events, func(e eventRow) string { return strconv.FormatInt(e.ID, 10) }), ",")
+	return matching, rest
 }

@@ -70,7 +70,8 @@ func TestStale(t *testing.T) {
 			t.Errorf("%s: changed %t, stale %t, %v", step.name, st.Changed, st.Stale, err)
 		}
 	}
-	_, err := f.SetStatus(f.ctx, k, gen.AgentStatusUpdate{AgentStatus: "available", ChangedAt: at(5*time.Minute + time.Second)})
+	_, err := f.SetStatus(f.ctx, k,
+		gen.AgentStatusUpdate{AgentStatus: "available", ChangedAt: at(5*time.Minute + time.Second)})
 	var refused *store.Error
 	if !errors.As(err, &refused) || refused.Kind != store.Invalid || refused.Fields[0].Field != "changed_at" {
 		t.Errorf("far ahead: %v", err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -17,17 +18,20 @@ import (
 
 // Options are what a store is opened with.
 type Options struct {
-	URL          string           // sqlite:PATH, or postgres://… as libpq has it
-	Now          func() time.Time // the one clock of all due times; nil means time.Now with SQLite, else the database's
-	Lease        time.Duration    // how long a claim holds a lane; 0 means 15 s; must be longer than an attempt takes
-	Window       time.Duration    // how long a delivery is tried, from its change on; 0 means 24 h
-	DeployWindow time.Duration    // how long answers of a receiver that is being deployed are tried again; 0 means not at all
-	Longest      time.Duration    // the longest that anything waits until it is due again; 0 means what webhook.DefaultSchedule has
-	Keep         time.Duration    // how long what has ended is kept, from its end on; 0 means 30 days
-	KeepRows     int              // how many deliveries, and how many changes, of all clients are kept at most; 0 means 1,000,000
-	Key          []byte           // KeySize bytes that signing secrets are encrypted with; nil leaves them as they are
-	Log          *slog.Logger     // nil means slog.Default
-	Trace        Tracer           // of each status change; nil means none
+	URL    string           // sqlite:PATH, or postgres://… as libpq has it
+	Now    func() time.Time // the one clock of all due times; nil means time.Now with SQLite, else the database's
+	Lease  time.Duration    // how long a claim holds a lane; 0 means 15 s; must be longer than an attempt takes
+	Window time.Duration    // how long a delivery is tried, from its change on; 0 means 24 h
+	// how long answers of a receiver that is being deployed are tried again; 0 means not at all
+	DeployWindow time.Duration
+	// the longest that anything waits until it is due again; 0 means what webhook.DefaultSchedule has
+	Longest time.Duration
+	Keep    time.Duration // how long what has ended is kept, from its end on; 0 means 30 days
+	// how many deliveries, and how many changes, of all clients are kept at most; 0 means 1,000,000
+	KeepRows int
+	Key      []byte       // KeySize bytes that signing secrets are encrypted with; nil leaves them as they are
+	Log      *slog.Logger // nil means slog.Default
+	Trace    Tracer       // of each status change; nil means none
 }
 
 func (o *Options) setDefaults() {
@@ -60,55 +64,56 @@ func (o *Options) setDefaults() {
 // Store is an open database. Its methods are safe for concurrent use.
 type Store struct {
 	Options
-	beside  bool // another process may serve the database
-	copying bool // it is a copy that is not complete yet
-	engine  engine
-	seal    *seal
-	reader  *gorm.DB
-	writes  sqldb.Writer
-	peers   *peers // that share the database; nil with SQLite
-	dueSoon chan struct{}
-	repeats repeats
-	feeds   feeds
-	replays chan struct{}
-	pruner  pruner // of Work alone
-	clock   clockWatch
-	passed  struct{ deliveries, changes passed }
-	fresh   fresh
+	alongside    bool // another process may serve the database
+	copying      bool // it is a copy that is not complete yet
+	engine       engine
+	cipher       *secretCipher
+	reader       *gorm.DB
+	writes       sqldb.Writer
+	peers        *peers // that share the database; nil with SQLite
+	dueSoon      chan struct{}
+	repeats      repeatCounter
+	feeds        feeds
+	replays      chan struct{}
+	pruner       pruner // of Work alone
+	clock        clockWatch
+	skipped      struct{ deliveries, changes skippedRows }
+	freshChanges freshChanges
 
 	monotonic func() time.Time // the time for what must not depend on a clock that is set
 	downtimes *downtimes
-	aside     aside // the log of what looks after the database
-	probe     probe
+	asyncLog  asyncHandler // the log of what looks after the database
+	readiness readinessProbe
 	closed    atomic.Bool
 
-	requests requests
-	handoff  atomic.Pointer[webhook.Handoff]
-	locked   atomic.Bool // a secret was encrypted by another process, with a key that this one lacks
-	settings *sqldb.Batcher[*setting]
-	results  *sqldb.Batcher[*result]
-	counts   totalCounts
+	requestCounter requestCounter
+	handoff        atomic.Pointer[webhook.Handoff]
+	locked         atomic.Bool // a secret was encrypted by another process, with a key that this one lacks
+	settings       *sqldb.Batcher[*setting]
+	results        *sqldb.Batcher[*result]
+	counts         totalCounts
 }
 
-// Open opens the database and brings its schema up to date. An SQLite file is made if there is none, and one process owns
-// it: a second one is refused, and leases of the process before are dropped, so that what was in flight goes out at once.
-// A PostgreSQL database is shared by any number of processes.
+// Open opens the database and brings its schema up to date. An SQLite file is made if there is none, and one process
+// owns it: a second one is refused, and leases of the process before are dropped, so that what was in flight goes out
+// at once. A PostgreSQL database is shared by any number of processes.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	s := &Store{Options: o}
 	if err := s.openAs(ctx); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(s.dropLeases(ctx), s.compareClock(ctx), s.firstEpoch(ctx), s.sealSecrets(ctx), s.shareRequests(ctx)); err != nil {
+	if err := errors.Join(s.dropLeases(ctx), s.compareClock(ctx), s.firstEpoch(ctx), s.encryptSecrets(ctx),
+		s.shareRequests(ctx)); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-	s.fresh.add(0) // what was under way before is found by a look at all lanes alone
+	s.freshChanges.add(0) // what was under way before is found by a look at all lanes alone
 	return s, nil
 }
 
-// OpenBeside opens a database that is there, also while another process serves it, whose leases it leaves alone. It is
-// for short work of an operator.
-func OpenBeside(ctx context.Context, o Options) (*Store, error) {
-	s := &Store{Options: o, beside: true}
+// OpenAlongside opens a database that is there, also while another process serves it, whose leases it leaves alone. It
+// is for short work of an operator.
+func OpenAlongside(ctx context.Context, o Options) (*Store, error) {
+	s := &Store{Options: o, alongside: true}
 	if err := s.openAs(ctx); err != nil {
 		return nil, err
 	}
@@ -119,18 +124,18 @@ func OpenBeside(ctx context.Context, o Options) (*Store, error) {
 func (s *Store) openAs(ctx context.Context) (err error) {
 	s.setDefaults()
 	s.monotonic = time.Now
-	s.aside = newAside(s.Log)
-	s.downtimes = newDowntimes(slog.New(s.aside), func() time.Time { return s.monotonic() })
+	s.asyncLog = newAsyncHandler(s.Log)
+	s.downtimes = newDowntimes(slog.New(s.asyncLog), func() time.Time { return s.monotonic() })
 	s.dueSoon, s.replays = make(chan struct{}, 1), make(chan struct{}, 1)
-	if s.seal, err = newSeal(s.Key); err != nil {
+	if s.cipher, err = newSecretCipher(s.Key); err != nil {
 		return err
 	}
 	s.engine = engineOf(s.URL)
 	if err := s.engine.open(ctx, s); err != nil {
 		return errors.Join(fmt.Errorf("open %s: %w", Redacted(s.URL), err), s.Close())
 	}
-	s.reader.Logger = s.downtimes.of(s.reader.Logger)
-	s.settings, s.results = batcher(s, s.setTogether), batcher(s, s.recordTogether)
+	s.reader.Logger = s.downtimes.observe(s.reader.Logger)
+	s.settings, s.results = batcher(s, s.setBatch), batcher(s, s.recordBatch)
 	return nil
 }
 
@@ -145,9 +150,9 @@ func (s *Store) Close() error {
 		errs = append(errs, s.writes.Close())
 	}
 	errs = append(errs, s.engine.close())
-	s.probe.wait()
-	if s.aside.queue != nil {
-		s.aside.queue.wait(closeWait)
+	s.readiness.wait()
+	if s.asyncLog.queue != nil {
+		s.asyncLog.queue.wait(closeWait)
 	}
 	return errors.Join(append(errs, s.engine.unlock())...)
 }
@@ -167,37 +172,70 @@ func (s *Store) write(ctx context.Context, fn sqldb.Work) error {
 // outcome notes what a transaction that writes came to, and makes it fit to leave the package.
 func (s *Store) outcome(ctx context.Context, err error) error {
 	s.downtimes.note(ctx, err)
-	return failure(err)
+	return publicError(err)
 }
 
-// batcher has a function do tasks together.
+// batcher runs a function on batches of tasks.
 func batcher[T sqldb.Task](s *Store, work func(tx *sqldb.Tx, tasks []T, wait bool) ([]T, error)) *sqldb.Batcher[T] {
 	return sqldb.NewBatcher(sqldb.BatcherOptions[T]{
-		Writer: s.writes, Work: work, Outcome: s.outcome, Unavailable: inTrouble, Contended: postgres.MaxWriters / 4,
+		Writer: s.writes, Work: work, Outcome: s.outcome, Unavailable: isDatabaseFailure,
+		Contended: postgres.MaxWriters / 4,
 	})
 }
 
-// inTrouble says whether an error is of the database, and not of what a transaction did or of who was in its way.
-func inTrouble(err error) bool {
-	var trouble *Error
-	return errors.As(err, &trouble) && !postgres.IsLockTimeout(err)
-}
-
-// failure makes an error of the database fit to leave the package.
-func failure(err error) error {
-	var known *Error
-	if err == nil || errors.As(err, &known) || !unavailable(err) {
-		return err
-	}
-	return notAvailable(err)
-}
-
-// notAvailable is what is answered when the database is in trouble.
-func notAvailable(cause error) error {
-	return &Error{Kind: Unavailable, Message: awayMessage, cause: cause}
-}
-
-const awayMessage = "the store is not available, try again"
-
 // millis is a row's time as Go has it.
 func millis(ms int64) time.Time { return time.UnixMilli(ms).UTC() }
+
+// Work runs the store's background jobs until ctx ends: replays at once, the others every second. No job waits for
+// another.
+func (s *Store) Work(ctx context.Context) {
+	var jobs sync.WaitGroup
+	jobs.Go(func() { s.runEvery(ctx, s.replays, s.replay) })
+	jobs.Go(func() { s.runEvery(ctx, nil, s.prune) })
+	jobs.Go(func() { s.runEvery(ctx, nil, s.writeCounts) })
+	jobs.Go(func() { s.runEvery(ctx, nil, s.maintain) })
+	jobs.Go(func() { s.runEvery(ctx, nil, s.watchClock) })
+	if s.peers != nil {
+		jobs.Go(func() { s.runEvery(ctx, nil, s.lookForChanges) })
+	}
+	jobs.Wait()
+	s.runJob(context.WithoutCancel(ctx), s.writeCounts)
+}
+
+// maintain looks after SQLite's file.
+func (s *Store) maintain(ctx context.Context) error { return publicError(s.engine.maintain(ctx)) }
+
+// writeCounts writes what is counted in memory.
+func (s *Store) writeCounts(ctx context.Context) error {
+	return errors.Join(s.writeRepeats(ctx), s.shareRequests(ctx))
+}
+
+// runEvery runs a job at once, every second and when it is asked to, until ctx ends.
+func (s *Store) runEvery(ctx context.Context, asked <-chan struct{}, job func(context.Context) error) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		s.runJob(ctx, job)
+		select {
+		case <-ctx.Done():
+			return
+		case <-asked:
+		case <-tick.C:
+		}
+	}
+}
+
+// runJob runs a job and logs its error.
+func (s *Store) runJob(ctx context.Context, job func(context.Context) error) {
+	if err := job(ctx); err != nil && ctx.Err() == nil {
+		s.Log.Warn("work of the store", "error", err)
+	}
+}
+
+// signal wakes the receiver of a channel with a buffer of one.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

@@ -66,7 +66,8 @@ func (f *fixture) open() {
 	if f.log == nil {
 		f.log = slog.New(slog.NewTextHandler(f.t.Output(), nil))
 	}
-	s, err := store.Open(f.ctx, store.Options{URL: f.url, Now: f.clock.Now, Longest: f.longest, KeepRows: f.keepRows, Key: f.key, Log: f.log})
+	s, err := store.Open(f.ctx,
+		store.Options{URL: f.url, Now: f.clock.Now, Longest: f.longest, KeepRows: f.keepRows, Key: f.key, Log: f.log})
 	f.check(err)
 	f.Store = s
 }
@@ -127,7 +128,9 @@ func (f *fixture) logout(k store.AgentKey) gen.AgentStatus {
 // claim takes everything that is due.
 func (f *fixture) claim() []webhook.Delivery {
 	f.t.Helper()
-	claimed, _, err := f.Claim(f.ctx, webhook.ClaimLimits{Lanes: 1000, PerReceiver: 100, Take: func(int64) bool { return true }})
+	claimed, _, err := f.Claim(f.ctx, webhook.ClaimLimits{Lanes: 1000, PerReceiver: 100, Take: func(int64) bool {
+		return true
+	}})
 	f.check(err)
 	return claimed
 }
@@ -288,7 +291,9 @@ func TestValuesAreNotLogged(t *testing.T) {
 	f.login(k)
 	d := f.claimOne()
 	f.sql("ALTER TABLE attempts RENAME TO gone")
-	o := webhook.Outcome{Attempt: webhook.Attempt{StartedAt: f.clock.Now(), Verdict: webhook.Delivered, Signature: "s3cret"}}
+	o := webhook.Outcome{
+		Attempt: webhook.Attempt{StartedAt: f.clock.Now(), Verdict: webhook.Delivered, Signature: "s3cret"},
+	}
 	if _, err := f.Record(f.ctx, d, o, false); err == nil {
 		t.Error("the attempt was recorded in no table")
 	}

@@ -16,10 +16,10 @@ import (
 )
 
 const (
-	// TokenLife is how long a token is good.
+	// TokenLife is how long a token is valid.
 	TokenLife = time.Hour
-	// mostTokens is how many an application has at a time. Some clients ask for one before every request.
-	mostTokens = 100
+	// maxTokens is how many an application has at a time. Some clients ask for one before every request.
+	maxTokens = 100
 	// tokenLength is what the API that is re-implemented has.
 	tokenLength = 30
 )
@@ -30,7 +30,7 @@ var ErrCredentials = errors.New("there is no application with this id and this s
 // ErrApplication is the ErrCredentials that is returned for an id that no application has.
 var ErrApplication = fmt.Errorf("%w", ErrCredentials)
 
-// ErrToken is returned for a token that nobody was given, that has expired or was revoked.
+// ErrToken is returned for a token that was never issued, has expired or was revoked.
 var ErrToken = errors.New("the token is not good")
 
 // Caller is the application that makes a request.
@@ -50,19 +50,22 @@ func (s *Store) Caller(ctx context.Context, token string) (Caller, error) {
 	ctx, cancel := context.WithTimeout(ctx, postgres.TransactionTimeout)
 	defer cancel()
 	hash := sha256.Sum256([]byte(token))
-	c, is, err := sqldb.Get[Caller](s.read(ctx), "SELECT a.number, a.id AS application, a.name, a.client_id AS client, a.access, "+
-		"coalesce(c.blocked, FALSE) AS blocked, coalesce(c.request_limit, ?) AS request_limit FROM tokens t JOIN applications a ON a.number = t.application "+
-		"LEFT JOIN clients c ON c.id = a.client_id WHERE t.hash = ? AND t.expires_at > ?", NoLimit, hash[:], s.now())
+	c, is, err := sqldb.Get[Caller](s.read(ctx),
+		"SELECT a.number, a.id AS application, a.name, a.client_id AS client, a.access, "+
+			"coalesce(c.blocked, FALSE) AS blocked, coalesce(c.request_limit, ?) AS request_limit "+
+			"FROM tokens t JOIN applications a ON a.number = t.application "+
+			"LEFT JOIN clients c ON c.id = a.client_id WHERE t.hash = ? AND t.expires_at > ?", NoLimit, hash[:],
+		s.now())
 	if err == nil && !is {
 		return c, ErrToken
 	}
-	return c, failure(err)
+	return c, publicError(err)
 }
 
 // IssueToken gives an application a token for TokenLife, or returns ErrCredentials. Of more than 100 the oldest goes.
 func (s *Store) IssueToken(ctx context.Context, id, secret string) (token string, err error) {
 	if err := s.checkCredentials(s.read(ctx), id, secret); err != nil {
-		return "", err // without keeping those busy who write
+		return "", err // without using the writer
 	}
 	token = newToken()
 	err = s.write(ctx, func(tx *sqldb.Tx) error {
@@ -80,15 +83,16 @@ func (s *Store) checkCredentials(q sqldb.Querier, id, secret string) error {
 	case errors.Is(err, gorm.ErrRecordNotFound):
 		return ErrApplication
 	case err != nil:
-		return failure(err)
-	case !r.knows(secret):
+		return publicError(err)
+	case !r.hasSecret(secret):
 		return ErrCredentials
 	}
-	blocked, err := sqldb.Value[bool](q, "SELECT coalesce((SELECT blocked FROM clients WHERE id = ?), FALSE)", r.ClientID)
+	blocked, err := sqldb.Value[bool](q, "SELECT coalesce((SELECT blocked FROM clients WHERE id = ?), FALSE)",
+		r.ClientID)
 	if err == nil && blocked {
 		return ErrCredentials
 	}
-	return failure(err)
+	return publicError(err)
 }
 
 // newToken is 150 random bits.
@@ -97,12 +101,13 @@ func newToken() string { return (rand.Text() + rand.Text())[:tokenLength] }
 func (s *Store) keepToken(tx *sqldb.Tx, id, token string) error {
 	const mine = "application = (SELECT number FROM applications WHERE id = ?)"
 	err := tx.Exec("DELETE FROM tokens WHERE "+mine+" AND hash NOT IN (SELECT hash FROM tokens WHERE "+mine+
-		" AND expires_at > ? ORDER BY expires_at DESC LIMIT ?)", id, id, s.now(), mostTokens-1)
+		" AND expires_at > ? ORDER BY expires_at DESC LIMIT ?)", id, id, s.now(), maxTokens-1)
 	if err != nil {
 		return err
 	}
 	hash := sha256.Sum256([]byte(token))
-	return tx.Exec("INSERT INTO tokens (hash, application, expires_at) SELECT ?, number, ? FROM applications WHERE id = ?",
+	return tx.Exec("INSERT INTO tokens (hash, application, expires_at) SELECT ?, number, ? "+
+		"FROM applications WHERE id = ?",
 		hash[:], s.now()+TokenLife.Milliseconds(), id)
 }
 

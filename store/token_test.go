@@ -39,7 +39,8 @@ func TestTokenExpires(t *testing.T) {
 	f.agent()
 	token := f.token(f.application("12"))
 	c, err := f.Caller(f.ctx, token)
-	if err != nil || c.Client != "12" || c.Access != gen.AccessLevelAll || c.Blocked || c.Name != "CRM" || c.Number != 1 {
+	if err != nil || c.Client != "12" || c.Access != gen.AccessLevelAll || c.Blocked || c.Name != "CRM" ||
+		c.Number != 1 {
 		t.Errorf("it is %+v's, %v", c, err)
 	}
 	f.clock.add(time.Hour - time.Millisecond)

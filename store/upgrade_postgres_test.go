@@ -65,7 +65,8 @@ func TestTablesGrowMeanwhile(t *testing.T) {
 		day()
 	}
 	for _, table := range []string{
-		"clients", "agents", "receivers", "secrets", "lanes", "agent_events", "status_changes", "deliveries", "attempts", "tokens",
+		"clients", "agents", "receivers", "secrets", "lanes", "agent_events", "status_changes", "deliveries",
+		"attempts", "tokens",
 		"idempotency_keys",
 	} {
 		f.sql("ALTER TABLE " + table + " ADD COLUMN later TEXT NOT NULL DEFAULT ''")
@@ -81,8 +82,8 @@ func TestTablesGrowMeanwhile(t *testing.T) {
 	}
 }
 
-// An index is made once those are done who have looked at the database before, however long a lock may be waited for, and
-// anew where that was interrupted.
+// An index is made once those are done who have looked at the database before, however long a lock may be waited for,
+// and anew where that was interrupted.
 func TestIndexIsMadeBesideOthers(t *testing.T) {
 	pgtest.PostgresOnly(t, "one process owns a file")
 	f := open(t)
@@ -104,8 +105,9 @@ func TestIndexIsMadeBesideOthers(t *testing.T) {
 		}
 		opened <- err
 	}()
-	f.untilSo(db, opened, "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' "+
-		"AND query LIKE 'CREATE INDEX%' AND clock_timestamp() - query_start > interval '300 ms'")
+	f.untilSo(db, opened,
+		"SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' "+
+			"AND query LIKE 'CREATE INDEX%' AND clock_timestamp() - query_start > interval '300 ms'")
 	f.check(other.Rollback())
 	f.check(<-opened)
 	f.untilSo(db, nil, "SELECT indisvalid FROM pg_index WHERE indexrelid = 'deliveries_agent'::regclass")

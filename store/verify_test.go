@@ -19,63 +19,165 @@ import (
 
 // faults are what a test plants in a sound database of everything, and a piece of what Verify must say of it.
 var faults = map[string]struct{ plant, want string }{
-	"a reference to nothing":        {"DELETE FROM clients", "names a missing row of clients"},
-	"pending counted too low":       {"UPDATE lanes SET pending = pending - 1 WHERE id = 1", "lane 1: 2 pending, its row says 1"},
-	"pending counted too high":      {"UPDATE lanes SET pending = 1 WHERE id = 3", "lane 3: 0 pending, its row says 1"},
-	"a lane that is never due":      {"UPDATE lanes SET due_at = NULL WHERE id = 1", "lane 1: 2 pending, its row says 2; it is due at no time"},
-	"a lane due too late":           {"UPDATE lanes SET due_at = due_at + 1000 WHERE id = 1", "lane 1: 2 pending"},
-	"a lane due in a year":          {"UPDATE lanes SET due_at = due_at + 31536000000 WHERE id = 2", "lane 2: 1 pending"},
-	"a lease that nobody looks at":  {"UPDATE lanes SET due_at = due_at + 1 WHERE id = 2", "lane 2: leased until"},
-	"a lease for a year":            {"UPDATE lanes SET due_at = 1e12 * 9, lease_until = 1e12 * 9 WHERE id = 2", "lane 2: leased until 9000000000000"},
-	"a lease of nothing":            {"UPDATE lanes SET delivery_id = NULL WHERE id = 2", "delivery none"},
-	"a lease of what is not there":  {"UPDATE lanes SET delivery_id = 4711 WHERE id = 2", "delivery 4711 (missing)"},
-	"a lease of another lane's":     {"UPDATE lanes SET delivery_id = 2 WHERE id = 2", "delivery 2 (pending in lane 1)"},
-	"a delivery without a lease":    {"UPDATE lanes SET delivery_id = 2 WHERE id = 1", "lane 1: leased until no time"},
-	"ended without a time":          {"UPDATE deliveries SET finished_at = NULL WHERE state = 'failed'", "failed, finished at no time"},
-	"pending and finished":          {"UPDATE deliveries SET finished_at = 1 WHERE id = 2", "delivery 2: pending, finished at 1"},
-	"moving though it has ended":    {"UPDATE deliveries SET moved_to = lane_id WHERE id = 1", "delivery 1: delivered, finished at"},
-	"due in a year":                 {"UPDATE deliveries SET due_at = due_at + 31536000000 WHERE id = 2", "delivery 2: due at"},
-	"delivered without an attempt":  {"DELETE FROM attempts WHERE delivery_id = 1", "delivery 1: delivered after 1 attempts, of which 0 are there"},
-	"delivered by a failure":        {"UPDATE attempts SET verdict = 'retry' WHERE delivery_id = 1", "delivery 1: delivered after 1 attempts"},
-	"an attempt is missing":         {"DELETE FROM attempts WHERE delivery_id = 2", "delivery 2: pending after 1 attempts"},
-	"an older attempt as the last":  {"UPDATE deliveries SET last_attempt = 1 WHERE id = 2", "delivery 2: its last attempt is 2, its row says 1"},
-	"an attempt that is not known":  {"UPDATE deliveries SET last_attempt = NULL WHERE id = 1", "delivery 1: its last attempt is 1, its row says none"},
-	"a last attempt of none":        {"UPDATE deliveries SET last_attempt = 9 WHERE id = 4", "delivery 4: its last attempt is none, its row says 9"},
-	"shown of another agent":        {"UPDATE deliveries SET agent_id = 137 WHERE id = 1", "delivery 1: of local agent 137, to available"},
-	"shown of another kind":         {"UPDATE deliveries SET kind = 'remote' WHERE id = 1", "delivery 1: of remote agent 136, to available"},
-	"shown as another change":       {"UPDATE deliveries SET new_status = 'logged_out' WHERE id = 1", "delivery 1: of local agent 136, to logged_out"},
-	"shown at another time":         {"UPDATE deliveries SET changed_at = 1 WHERE id = 1", "delivery 1: of local agent 136, to available at 1; change 1"},
-	"shown to another client":       {"UPDATE deliveries SET client_id = '13' WHERE id = 1", "delivery 1: of local agent 136, to available"},
-	"two for one change and event":  {"UPDATE deliveries SET event_id = 1, change_id = 1 WHERE id = 3", "change 1: 2 deliveries for event 1"},
-	"an event that is not named":    {"UPDATE status_changes SET parked = '' WHERE id = 3", "change 3: delivery 6 for event 5, and the change names 1,3,4"},
-	"two of one id":                 {"UPDATE deliveries SET webhook_id = 'msg_x' WHERE id IN (2, 3)", "msg_x: deliveries 2, 3"},
-	"a change of another agent":     {"UPDATE status_changes SET agent_id = 137 WHERE id = 3", "the change of local agent 137 of client 12"},
-	"a lane of another client":      {"UPDATE receivers SET client_id = '13' WHERE id = 1", "of client 13, the change of local agent 136 of client 12"},
-	"an old URL":                    {"UPDATE deliveries SET url = url || '/old' WHERE id = 2", "delivery 2: pending, POST in lane 1; event 2 is enabled, POST in lane 1; the URLs differ"},
-	"an old method":                 {"UPDATE deliveries SET method = 'GET' WHERE id = 2", "delivery 2: pending, GET in lane 1; event 2 is enabled, POST"},
-	"pending though it is disabled": {"UPDATE agent_events SET state = 'disabled' WHERE id = 1", "delivery 3: pending, POST in lane 1; event 1 is disabled"},
-	"parked though it is enabled":   {"UPDATE agent_events SET state = 'enabled'", ": parked, POST"},
-	"left behind":                   {"UPDATE agent_events SET lane_id = 3 WHERE id = 1", "in lane 1; event 1 is enabled, POST in lane 3"},
-	"an event in a foreign lane":    {"UPDATE lanes SET agent_id = 137 WHERE id = 3", "lane 3 is of local agent 137 of client 12"},
-	"a key without an answer":       {"UPDATE idempotency_keys SET answer = ''", "application 1: a request for client 12 has no answer"},
-	"lost, and due in an hour":      {"UPDATE lanes SET lease_until = lease_until - 3600000, due_at = due_at + 3000000 WHERE id = 2", "lane 2: 1 pending"},
-	"a lease for an hour":           {"UPDATE lanes SET due_at = due_at + 3600000, lease_until = lease_until + 3600000 WHERE id = 2", "lane 2: leased until"},
-	"empty and due":                 {"UPDATE lanes SET due_at = 1 WHERE id = 3", "lane 3: 0 pending, its row says 0; it is due at 1"},
-	"an agent counted too many":     {"UPDATE clients SET agents = 2", "client 12: 2 agents and 5 events by its row, 1 and 5 are there"},
-	"an event counted too few":      {"UPDATE clients SET events = 4", "client 12: 1 agents and 4 events by its row, 1 and 5 are there"},
-	"no good secret":                {"UPDATE secrets SET secret = 'x'", "client 12: no secret"},
-	"no secret":                     {"DELETE FROM secrets", "client 12: no secret"},
-	"a change of nothing":           {"UPDATE status_changes SET old_status = new_status WHERE id = 1", "change 1: from available to available"},
-	"a change is missing":           {"UPDATE status_changes SET old_status = new_status, new_status = old_status WHERE id = 2", "change 2: from logged_out to available, after one to available"},
-	"a status without a change":     {"UPDATE agents SET status = 'logged_out'", "logged_out since change 3; the last one is 3 to available"},
-	"an old status":                 {"UPDATE agents SET sequence = 1", "since change 1; the last one is 3 to available"},
-	"a status of an agent unheard":  {"UPDATE agents SET sequence = 0", "since change 0; the last one is 3 to available"},
-	"a probe without a breaker":     {"UPDATE receivers SET probe = 1 WHERE id = 1", "receiver 1: 1 failures, 0 probes, one by lane 1"},
-	"probes without a breaker":      {"UPDATE receivers SET probes = 2 WHERE id = 1", "receiver 1: 1 failures, 2 probes"},
-	"a wait for a year":             {"UPDATE receivers SET waits = 1e12 * 9 WHERE id = 1", "waits until 9000000000000"},
-	"open and waiting for nothing":  {"UPDATE receivers SET failures = 5 WHERE id = 1", "receiver 1: 5 failures, 0 probes"},
-	"a probe of another receiver":   {"UPDATE receivers SET failures = 5, waits = 1, probe = 2 WHERE id = 1", "one by lane 2"},
-	"a lane to somewhere else":      {"UPDATE receivers SET host = 'elsewhere' WHERE id = 1", "lane 1: leads to http://elsewhere, port 80"},
+	"a reference to nothing": {"DELETE FROM clients", "names a missing row of clients"},
+	"pending counted too low": {
+		"UPDATE lanes SET pending = pending - 1 WHERE id = 1", "lane 1: 2 pending, its row says 1",
+	},
+	"pending counted too high": {"UPDATE lanes SET pending = 1 WHERE id = 3", "lane 3: 0 pending, its row says 1"},
+	"a lane that is never due": {
+		"UPDATE lanes SET due_at = NULL WHERE id = 1", "lane 1: 2 pending, its row says 2; it is due at no time",
+	},
+	"a lane due too late": {"UPDATE lanes SET due_at = due_at + 1000 WHERE id = 1", "lane 1: 2 pending"},
+	"a lane due in a year": {
+		"UPDATE lanes SET due_at = due_at + 31536000000 WHERE id = 2", "lane 2: 1 pending",
+	},
+	"a lease that nobody looks at": {"UPDATE lanes SET due_at = due_at + 1 WHERE id = 2", "lane 2: leased until"},
+	"a lease for a year": {
+		"UPDATE lanes SET due_at = 1e12 * 9, lease_until = 1e12 * 9 WHERE id = 2", "lane 2: leased until 9000000000000",
+	},
+	"a lease of nothing":           {"UPDATE lanes SET delivery_id = NULL WHERE id = 2", "delivery none"},
+	"a lease of what is not there": {"UPDATE lanes SET delivery_id = 4711 WHERE id = 2", "delivery 4711 (missing)"},
+	"a lease of another lane's": {
+		"UPDATE lanes SET delivery_id = 2 WHERE id = 2", "delivery 2 (pending in lane 1)",
+	},
+	"a delivery without a lease": {"UPDATE lanes SET delivery_id = 2 WHERE id = 1", "lane 1: leased until no time"},
+	"ended without a time": {
+		"UPDATE deliveries SET finished_at = NULL WHERE state = 'failed'", "failed, finished at no time",
+	},
+	"pending and finished": {
+		"UPDATE deliveries SET finished_at = 1 WHERE id = 2", "delivery 2: pending, finished at 1",
+	},
+	"moving though it has ended": {
+		"UPDATE deliveries SET moved_to = lane_id WHERE id = 1", "delivery 1: delivered, finished at",
+	},
+	"due in a year": {
+		"UPDATE deliveries SET due_at = due_at + 31536000000 WHERE id = 2", "delivery 2: due at",
+	},
+	"delivered without an attempt": {
+		"DELETE FROM attempts WHERE delivery_id = 1", "delivery 1: delivered after 1 attempts, of which 0 are there",
+	},
+	"delivered by a failure": {
+		"UPDATE attempts SET verdict = 'retry' WHERE delivery_id = 1", "delivery 1: delivered after 1 attempts",
+	},
+	"an attempt is missing": {
+		"DELETE FROM attempts WHERE delivery_id = 2", "delivery 2: pending after 1 attempts",
+	},
+	"an older attempt as the last": {
+		"UPDATE deliveries SET last_attempt = 1 WHERE id = 2", "delivery 2: its last attempt is 2, its row says 1",
+	},
+	"an attempt that is not known": {
+		"UPDATE deliveries SET last_attempt = NULL WHERE id = 1",
+		"delivery 1: its last attempt is 1, its row says none",
+	},
+	"a last attempt of none": {
+		"UPDATE deliveries SET last_attempt = 9 WHERE id = 4", "delivery 4: its last attempt is none, its row says 9",
+	},
+	"shown of another agent": {
+		"UPDATE deliveries SET agent_id = 137 WHERE id = 1", "delivery 1: of local agent 137, to available",
+	},
+	"shown of another kind": {
+		"UPDATE deliveries SET kind = 'remote' WHERE id = 1", "delivery 1: of remote agent 136, to available",
+	},
+	"shown as another change": {
+		"UPDATE deliveries SET new_status = 'logged_out' WHERE id = 1", "delivery 1: of local agent 136, to logged_out",
+	},
+	"shown at another time": {
+		"UPDATE deliveries SET changed_at = 1 WHERE id = 1",
+		"delivery 1: of local agent 136, to available at 1; change 1",
+	},
+	"shown to another client": {
+		"UPDATE deliveries SET client_id = '13' WHERE id = 1", "delivery 1: of local agent 136, to available",
+	},
+	"two for one change and event": {
+		"UPDATE deliveries SET event_id = 1, change_id = 1 WHERE id = 3", "change 1: 2 deliveries for event 1",
+	},
+	"an event that is not named": {
+		"UPDATE status_changes SET parked = '' WHERE id = 3",
+		"change 3: delivery 6 for event 5, and the change names 1,3,4",
+	},
+	"two of one id": {
+		"UPDATE deliveries SET webhook_id = 'msg_x' WHERE id IN (2, 3)", "msg_x: deliveries 2, 3",
+	},
+	"a change of another agent": {
+		"UPDATE status_changes SET agent_id = 137 WHERE id = 3", "the change of local agent 137 of client 12",
+	},
+	"a lane of another client": {
+		"UPDATE receivers SET client_id = '13' WHERE id = 1",
+		"of client 13, the change of local agent 136 of client 12",
+	},
+	"an old URL": {
+		"UPDATE deliveries SET url = url || '/old' WHERE id = 2",
+		"delivery 2: pending, POST in lane 1; event 2 is enabled, POST in lane 1; the URLs differ",
+	},
+	"an old method": {
+		"UPDATE deliveries SET method = 'GET' WHERE id = 2",
+		"delivery 2: pending, GET in lane 1; event 2 is enabled, POST",
+	},
+	"pending though it is disabled": {
+		"UPDATE agent_events SET state = 'disabled' WHERE id = 1",
+		"delivery 3: pending, POST in lane 1; event 1 is disabled",
+	},
+	"parked though it is enabled": {"UPDATE agent_events SET state = 'enabled'", ": parked, POST"},
+	"left behind": {
+		"UPDATE agent_events SET lane_id = 3 WHERE id = 1", "in lane 1; event 1 is enabled, POST in lane 3",
+	},
+	"an event in a foreign lane": {
+		"UPDATE lanes SET agent_id = 137 WHERE id = 3", "lane 3 is of local agent 137 of client 12",
+	},
+	"a key without an answer": {
+		"UPDATE idempotency_keys SET answer = ''", "application 1: a request for client 12 has no answer",
+	},
+	"lost, and due in an hour": {
+		"UPDATE lanes SET lease_until = lease_until - 3600000, due_at = due_at + 3000000 WHERE id = 2",
+		"lane 2: 1 pending",
+	},
+	"a lease for an hour": {
+		"UPDATE lanes SET due_at = due_at + 3600000, lease_until = lease_until + 3600000 WHERE id = 2",
+		"lane 2: leased until",
+	},
+	"empty and due": {
+		"UPDATE lanes SET due_at = 1 WHERE id = 3", "lane 3: 0 pending, its row says 0; it is due at 1",
+	},
+	"an agent counted too many": {
+		"UPDATE clients SET agents = 2", "client 12: 2 agents and 5 events by its row, 1 and 5 are there",
+	},
+	"an event counted too few": {
+		"UPDATE clients SET events = 4", "client 12: 1 agents and 4 events by its row, 1 and 5 are there",
+	},
+	"no good secret": {"UPDATE secrets SET secret = 'x'", "client 12: no secret"},
+	"no secret":      {"DELETE FROM secrets", "client 12: no secret"},
+	"a change of nothing": {
+		"UPDATE status_changes SET old_status = new_status WHERE id = 1", "change 1: from available to available",
+	},
+	"a change is missing": {
+		"UPDATE status_changes SET old_status = new_status, new_status = old_status WHERE id = 2",
+		"change 2: from logged_out to available, after one to available",
+	},
+	"a status without a change": {
+		"UPDATE agents SET status = 'logged_out'", "logged_out since change 3; the last one is 3 to available",
+	},
+	"an old status": {
+		"UPDATE agents SET sequence = 1", "since change 1; the last one is 3 to available",
+	},
+	"a status of an agent unheard": {
+		"UPDATE agents SET sequence = 0", "since change 0; the last one is 3 to available",
+	},
+	"a probe without a breaker": {
+		"UPDATE receivers SET probe = 1 WHERE id = 1", "receiver 1: 1 failures, 0 probes, one by lane 1",
+	},
+	"probes without a breaker": {
+		"UPDATE receivers SET probes = 2 WHERE id = 1", "receiver 1: 1 failures, 2 probes",
+	},
+	"a wait for a year": {"UPDATE receivers SET waits = 1e12 * 9 WHERE id = 1", "waits until 9000000000000"},
+	"open and waiting for nothing": {
+		"UPDATE receivers SET failures = 5 WHERE id = 1", "receiver 1: 5 failures, 0 probes",
+	},
+	"a probe of another receiver": {
+		"UPDATE receivers SET failures = 5, waits = 1, probe = 2 WHERE id = 1", "one by lane 2",
+	},
+	"a lane to somewhere else": {
+		"UPDATE receivers SET host = 'elsewhere' WHERE id = 1", "lane 1: leads to http://elsewhere, port 80",
+	},
 }
 
 // TestVerifyFindsEachFault plants one fault at a time. No check is without one, but that of pages, which has a test of
@@ -200,15 +302,20 @@ func TestVerifyFindsADamagedPage(t *testing.T) {
 	}
 }
 
-// Verify reads what a process has open, what it has left in order, and what it has left by a kill. What lies there is as
-// before then, but for what a kill has left beside the file.
+// Verify reads what a process has open, what it has left in order, and what it has left by a kill. What lies there is
+// as before then, but for what a kill has left beside the file.
 func TestVerifyChangesNothing(t *testing.T) {
 	pgtest.SQLiteOnly(t, "it is about files")
 	f := openWithEverything(t)
 	f.verify()
-	killed := &fixture{t: t, ctx: t.Context(), clock: f.clock, url: "sqlite:" + filepath.Join(t.TempDir(), "agentevents.db")}
+	killed := &fixture{
+		t: t, ctx: t.Context(), clock: f.clock, url: "sqlite:" + filepath.Join(t.TempDir(), "agentevents.db"),
+	}
 	for name, content := range files(t, f.url) {
-		f.check(os.WriteFile(filepath.Join(filepath.Dir(strings.TrimPrefix(killed.url, "sqlite:")), name), []byte(content), 0o600))
+		f.check(
+			os.WriteFile(filepath.Join(filepath.Dir(strings.TrimPrefix(killed.url, "sqlite:")), name), []byte(content),
+				0o600),
+		)
 	}
 	f.check(f.Close())
 	before := files(t, f.url)

@@ -22,8 +22,8 @@
 // outbox leases as soon as a change has made it due, without a claim.
 //
 // The verdict is the one of judge.go, with one exception: when the retry window of a delivery is over, the store has it
-// fail. An attempt that is cut off by a stop is not recorded. The store also keeps the breaker of each receiver: it opens
-// after as many failures in a row as health.go says, and closes when an attempt finds the receiver Alive.
+// fail. An attempt that is cut off by a stop is not recorded. The store also keeps the breaker of each receiver. It
+// opens after as many failures in a row as health.go says, and closes when an attempt finds the receiver Alive.
 //
 // The package knows neither a database nor a web framework. The store implements Outbox.
 package webhook

@@ -7,12 +7,10 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/agentevents/agentevents/server/lab"
 )
 
-// The clients of backlog and pending.
+// The clients of backlog.
 const (
 	down      = "down"      // its receiver goes down
 	neighbour = "neighbour" // it has the same host and port, where its requests are answered
@@ -32,124 +30,87 @@ const (
 )
 
 // outage is a round of backlog: the receiver of a client goes down while changes pile up for it, and comes back. Agents
-// of two more clients change at a rate meanwhile. A round of pending has no other clients.
+// of two more clients change at a rate meanwhile.
 type outage struct {
-	trial
-	affected []*agent   // of the client whose receiver goes down
-	others   [][]*agent // of each of the others
+	*trial
+	affected []*agent // of the client whose receiver goes down
+	before   float64  // bytes of memory that the program has when it goes down
 
-	died, piled, back, found, drained time.Time
-	growth                            float64 // bytes of memory that the program has more when all are pending
-	used                              usage   // by the drain
+	died, back, found time.Time
+	drained           time.Duration // since it was found
+	growth            float64       // bytes of memory that the program has more when all are pending
+	used              usage         // by the drain
 }
 
-// backlog measures how changes pile up and drain, and what that costs other clients.
-func backlog(ctx context.Context, b *bench, w workload) error {
-	if w.agents < 1 || w.changes < 1 || (w.others > 0 && len(w.rates) == 0) {
-		return errors.New("needs agents and changes")
+func backlog(t *trial) error {
+	if len(t.urls) < 2 {
+		return errors.New("needs at least 2 receivers")
 	}
-	return b.eachRound(ctx, w, 2, nil, func(t trial, _ int) story {
-		x := &outage{trial: t, affected: agents(down, w.agents, 0, t.urls[0])}
-		if w.others > 0 {
-			x.others = [][]*agent{agents(neighbour, w.others, 0, t.urls[0]), agents(elsewhere, w.others, 1, t.urls[1])}
-		}
-		return x
-	})
+	n := max(1, t.agents/25)
+	x := &outage{trial: t, affected: agents(down, t.agents, 0, 1, t.urls[:1])}
+	near, far := agents(neighbour, n, 0, 1, t.urls[:1]), agents(elsewhere, n, 1, 1, t.urls[1:2])
+	t.plan = plan{
+		clients: [][]*agent{near, far, x.affected}, measured: []string{neighbour, elsewhere}, closing: x.report,
+		streams: []stream{steadily(near, t.rate(0), maxOutage), steadily(far, t.rate(0), maxOutage)},
+		phases: []phase{
+			{part: "when=before", do: func(ctx context.Context, _ *caller) error { sleep(ctx, t.lasts/3); return nil }},
+			{part: "when=pile-up", do: x.pileUp},
+			{part: "when=down", do: x.stayDown},
+			{part: "when=drain", do: x.drain},
+		},
+	}
+	for _, all := range t.plan.clients {
+		t.warm = append(t.warm, stream{all, 2 * len(all), 0})
+	}
+	return nil
 }
 
-func (x *outage) clients() [][]*agent { return append(x.others, x.affected) }
-
-// run has the other clients change while the receiver goes down and comes back.
-func (x *outage) run(ctx context.Context, c *caller) (err error) {
-	if err := x.warm(ctx, c, x.clients()...); err != nil {
-		return err
-	}
-	until, stop := context.WithCancel(ctx)
-	defer stop()
-	made := make([][]change, 1+len(x.others))
-	group, ctx := errgroup.WithContext(ctx)
-	for i, all := range x.others {
-		group.Go(func() (err error) {
-			made[i], err = c.toggleSteadily(ctx, until, all, x.rates[0], maxOutage)
-			return err
-		})
-	}
-	group.Go(func() (err error) {
-		defer stop()
-		made[len(x.others)], err = x.goDown(ctx, c)
-		return err
-	})
-	err = group.Wait()
-	x.changes = slices.Concat(made...)
-	for _, client := range []string{neighbour, elsewhere} {
-		x.confirmed(ctx, client, count(x.changes, client), ignore)
-	}
+func (x *outage) pileUp(ctx context.Context, c *caller) (err error) {
+	x.before, _ = memory(c.pid)
+	x.died = time.Now()
+	x.answer(down, http.StatusInternalServerError)
+	x.changes, err = c.send(ctx, ctx, stream{x.affected, x.workload.changes * len(x.affected), 0})
 	return err
 }
 
-// goDown is what happens to the client whose receiver goes down.
-func (x *outage) goDown(ctx context.Context, c *caller) (changes []change, err error) {
-	x.began = time.Now()
-	if len(x.others) > 0 {
-		before := x.lasts / 3 // the other clients are measured for as long
-		x.say("%s: %v before the receiver goes down", x.where, before)
-		sleep(ctx, before)
-	}
-	before, _ := memory(c.pid)
-	x.died = time.Now()
-	x.answer(down, http.StatusInternalServerError)
-	for range x.workload.changes {
-		more, err := c.toggleAll(ctx, x.affected)
-		if err != nil {
-			return nil, err
-		}
-		changes = append(changes, more...)
-		x.show("%s: %d are pending", x.where, len(changes))
-	}
-	x.piled = time.Now()
+// stayDown lasts until the receiver is found to be back.
+func (x *outage) stayDown(ctx context.Context, c *caller) error {
 	sleep(ctx, time.Until(x.died.Add(x.lasts)))
 	now, _ := memory(c.pid)
-	x.growth = now - before
-	x.say("%s: the receiver of %d deliveries comes back", x.where, len(changes))
-	x.used, err = measureUsage(ctx, c.pid, x.pid(), func() error { x.drain(ctx, len(changes)); return nil })
-	return changes, err
-}
-
-// drain lets the receiver come back, and waits until it has everything.
-func (x *outage) drain(ctx context.Context, n int) {
+	x.growth = now - x.before
+	x.say("%s: the receiver of %d deliveries comes back", x.where, len(x.changes))
 	x.back = time.Now()
 	x.answer(down, http.StatusOK)
-	x.confirmed(ctx, down, 1, ignore)
+	x.confirmed(ctx, down, 1)
 	x.found = time.Now()
-	x.confirmed(ctx, down, n, func(done int) { x.show("%s: %d of %d", x.where, done, n) })
-	x.drained = time.Now()
+	return nil
+}
+
+func (x *outage) drain(ctx context.Context, c *caller) (err error) {
+	x.used, err = measureUsage(ctx, c, func() error {
+		x.delivered(ctx, down)
+		x.drained = time.Since(x.found)
+		return nil
+	})
+	return err
 }
 
 func (x *outage) report(arrivals []*lab.Arrival) {
-	n, refused, together := count(x.changes, down), 0, maxTogether(arrivals, down)
+	n, refused, together := deliveries(x.changes, down), 0, maxTogether(arrivals, down)
 	for _, a := range arrivals {
 		if clientOf(a) == down && !a.Confirmed() {
 			refused++
 		}
 	}
-	x.result(x.workload, n, slices.Concat([]value{
-		{float64(n) / x.drained.Sub(x.found).Seconds(), "deliveries/s"},
+	x.result(n, slices.Concat([]value{
+		{float64(n) / x.drained.Seconds(), "deliveries/s"},
 		{float64(x.found.Sub(x.back)), "until-found-ns"},
 		{x.growth, "growth-B"},
 		{float64(refused), "refused"},
 		{float64(together), "requests-at-a-time"},
-	}, x.used.values(n)), x.label())
+	}, x.used.values(n)), "")
 	allowed := maxFailures + int(x.back.Sub(x.died)/minProbeGap)
 	x.neverIf(refused > allowed, "%s: %d requests while it is down, allowed are %d", x.where, refused, allowed)
 	x.neverIf(together > maxPerReceiver, "%s: %d requests at a time", x.where, together)
-	for _, client := range []string{down, neighbour, elsewhere} {
-		x.check(x.where, client, x.changes, 1, arrivals)
-	}
-	for _, all := range x.others {
-		client := "client=" + all[0].client
-		x.measureLatency(arrivals, all[0].client, span{x.began, x.died}, client, "when=before")
-		x.measureLatency(arrivals, all[0].client, span{x.died, x.piled}, client, "when=pile-up")
-		x.measureLatency(arrivals, all[0].client, span{x.piled, x.found}, client, "when=down")
-		x.measureLatency(arrivals, all[0].client, span{x.found, x.drained}, client, "when=drain")
-	}
+	x.check(x.where, down, x.changes, arrivals)
 }

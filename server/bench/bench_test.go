@@ -19,7 +19,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if serveRelay(os.Args[1:], os.Stdin, os.Stdout) {
+	if serveRelay() {
 		return
 	}
 	os.Exit(m.Run())
@@ -60,7 +60,7 @@ func TestMedian(t *testing.T) {
 
 // arrival is a request for a change of an agent at a receiver, which was answered.
 func arrival(client string, of, sequence int64, id string, status int, at time.Time) *lab.Arrival {
-	path := change{client: client, agent: of}.path(0)
+	path := (&agent{client: client, id: of}).path(0)
 	body := fmt.Sprintf("agent_id=%d&agent_status=available", of)
 	return &lab.Arrival{
 		Key: lab.Key{Path: path, Sequence: sequence}, Method: http.MethodPost, Body: body, ID: id, Status: status,
@@ -77,7 +77,7 @@ func TestLatencyOf(t *testing.T) {
 		client         string
 		sequence, sent int64
 	}{{"a", 1, 0}, {"a", 2, 1}, {"b", 3, 1}, {"a", 4, 2}, {"a", 5, 1}} {
-		changes = append(changes, change{client: c.client, sequence: c.sequence, sent: at(c.sent)})
+		changes = append(changes, change{agent: &agent{client: c.client}, sequence: c.sequence, sent: at(c.sent)})
 	}
 	arrivals := []*lab.Arrival{
 		arrival("a", 1, 1, "w", 200, at(1)), arrival("a", 1, 4, "x", 200, at(2)), arrival("a", 1, 2, "y", 200, at(4)),
@@ -111,7 +111,8 @@ func TestCheck(t *testing.T) {
 			client = "b"
 		}
 		changes = append(changes, change{
-			client: client, agent: 1, status: gen.AgentStatusValueAvailable, sequence: sequence + 1,
+			agent:  &agent{client: client, id: 1, urls: make([]string, 1)},
+			status: gen.AgentStatusValueAvailable, sequence: sequence + 1,
 		})
 	}
 	in := func(second, sequence int64, id string, status int) *lab.Arrival {
@@ -131,7 +132,7 @@ func TestCheck(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := &bench{}
-			b.check("here", "a", changes, 1, c.arrivals)
+			b.check("here", "a", changes, c.arrivals)
 			said := strings.Join(b.wrong, "\n")
 			if c.want == "" && said != "" || !strings.Contains(said, c.want) {
 				t.Errorf("it finds %q, want %q", said, c.want)
@@ -156,27 +157,23 @@ func TestMaxTogether(t *testing.T) {
 // A line has the form that benchstat reads.
 func TestResult(t *testing.T) {
 	var out bytes.Buffer
-	b := &bench{out: &out, progress: &lab.Progress{Out: io.Discard}}
+	x := trial{
+		bench:    &bench{out: &out, progress: &lab.Progress{Out: io.Discard}},
+		workload: workload{name: "burst"}, target: target{label: "on=sqlite"},
+	}
 	values := append([]value{{6643.96, "deliveries/s"}, {0.1825, "share"}}, latencies([]time.Duration{3, 1, 2})...)
-	b.result(workload{name: "burst"}, 3, values, "rate=50", "on=sqlite")
+	x.result(3, values, "rate=50")
 	want := "BenchmarkBurst/rate=50/on=sqlite 3 6644 deliveries/s 0.1825 share 2 p50-ns 3 p90-ns 3 p99-ns 3 max-ns\n"
 	if out.String() != want {
 		t.Errorf("the line is\n%swant\n%s", out.String(), want)
 	}
 }
 
-// What comes after the headroom is parted in thirds. A sample is of the one that it was taken in, and an outlier does
-// not move a median.
-func TestSoakThirds(t *testing.T) {
-	x := bath{trial: trial{workload: workload{shape: shape{lasts: 4 * time.Minute}}, began: time.Unix(1000, 0)}}
-	for n, at := range []float64{0, 59, 60, 61, 119, 120, 239.9, 240} {
-		when := x.began.Add(time.Duration(at * float64(time.Second)))
-		x.samples = append(x.samples, sample{at: when, values: []value{{float64(n * n), "file-B"}}})
-	}
-	for n, want := range []float64{9, 25, 36} {
-		if diff := cmp.Diff([]string{value{want, "file-B"}.String()}, words(x.medians(x.third(n)))); diff != "" {
-			t.Errorf("third %d: (-want +got)\n%s", n, diff)
-		}
+// Of all samples of a phase the medians count: an outlier does not move one.
+func TestSamples(t *testing.T) {
+	got := samples{"file-B": {9, 1, 900}, "wal-B": {4, 3}}.medians()
+	if diff := cmp.Diff([]string{"9 file-B", "3.5 wal-B"}, words(got)); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
 	}
 }
 
@@ -218,17 +215,17 @@ func TestSequenceIn(t *testing.T) {
 // What cannot be measured is an error that says why, and nothing is left behind.
 func TestArguments(t *testing.T) {
 	for want, args := range map[string][]string{
-		`there is no workload "nap"`:     {"nap"},
-		`there is no engine "paper"`:     {"-engines", "paper"},
-		`there is no floor "cellar"`:     {"-floors", "raw,cellar"},
-		"two programs are called \"x\"":  {"-binary", "a/x,b/x"},
-		"must be above 0":                {"-rate", "0"},
-		"-colour":                        {"-colour"},
-		"/nonexistent":                   {"-engines", "sqlite", "-binary", "/nonexistent/agentevents", "backlog"},
-		"needs receivers that hang":      {"-hanging", "1000", "isolation"},
-		"needs a rate, and more rows":    {"-rows", "10", "soak"},
-		"needs agents and changes":       {"-agents", "0", "pending"},
-		"needs agents, receivers and ch": {"-receivers", "0", "burst"},
+		`there is no workload "nap"`:    {"nap"},
+		`there is no engine "paper"`:    {"-engines", "paper"},
+		`there is no floor "cellar"`:    {"-floors", "raw,cellar"},
+		"two programs are called \"x\"": {"-binary", "a/x,b/x"},
+		"-rate: must be above 0":        {"-rate", "0"},
+		"-agents: must be above 0":      {"-agents", "0", "burst"},
+		"-colour":                       {"-colour"},
+		"/nonexistent":                  {"-engines", "sqlite", "-binary", "/nonexistent/agentevents", "backlog"},
+		"needs at least 4 receivers":    {"-receivers", "3", "isolation"},
+		"needs at least 2 receivers":    {"-receivers", "1", "backlog"},
+		"needs more rows than agents":   {"-rows", "10", "soak"},
 	} {
 		t.Setenv("TMPDIR", t.TempDir())
 		err := run(t.Context(), args, io.Discard, io.Discard)
@@ -259,12 +256,12 @@ func TestShapes(t *testing.T) {
 
 // The receivers answer, hang until that is changed, and hand over what has arrived.
 func TestReceivers(t *testing.T) {
-	r, err := openReceivers(2, 0)
+	r, err := openReceivers(2)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer r.close()
-	r.hang("b")
+	r.answer("b", noAnswer)
 	answered := make(chan int)
 	go func() { answered <- ask(t, r.urls[1]+"/b/1/7", 4) }()
 	if status := ask(t, r.urls[0]+"/a/0/5", 3); status != http.StatusOK {
@@ -280,7 +277,7 @@ func TestReceivers(t *testing.T) {
 	if status := <-answered; status != http.StatusTeapot {
 		t.Errorf("b is answered %d", status)
 	}
-	r.confirmed(t.Context(), "a", 1, ignore)
+	r.confirmed(t.Context(), "a", 1)
 	got := map[string]int{}
 	for _, a := range r.harvest(t.Context()) {
 		got[fmt.Sprintf("%s at %d: %s %d", clientOf(a), a.Receiver, a.ID, a.Sequence)] = a.Status

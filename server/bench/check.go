@@ -1,33 +1,15 @@
 package main
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 	"time"
 
-	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/server/lab"
 )
 
-// change is a change of an agent's status.
-type change struct {
-	client   string
-	agent    int64
-	receiver int // of its delivery, or the first of several
-	status   gen.AgentStatusValue
-	sequence int64
-	sent     time.Time // when it was due to be sent
-}
-
-// path is that of the registration at a receiver.
-func (c change) path(receiver int) string {
-	return fmt.Sprintf("/%s/%d/%d", c.client, receiver, c.agent)
-}
-
-// check notes what must never happen to the deliveries of a client, of which each change has so many, when all of them
-// had their time.
-func (b *bench) check(where, client string, changes []change, deliveries int, arrivals []*lab.Arrival) {
+// check notes what must never happen to the deliveries of a client, when all of them had their time.
+func (b *bench) check(where, client string, changes []change, arrivals []*lab.Arrival) {
 	h := lab.History{Line: laneOf}
 	for _, a := range arrivals {
 		if clientOf(a) == client {
@@ -38,10 +20,10 @@ func (b *bench) check(where, client string, changes []change, deliveries int, ar
 		if c.client != client {
 			continue
 		}
-		for r := c.receiver; r < c.receiver+deliveries; r++ {
+		for r := c.receiver; r < c.receiver+len(c.urls); r++ {
 			h.Expected = append(h.Expected, &lab.Expected{
 				Key:   lab.Key{Path: c.path(r), Sequence: c.sequence},
-				Agent: c.agent, Status: string(c.status), Receiver: r,
+				Agent: c.id, Status: string(c.status), Receiver: r,
 			})
 		}
 	}
@@ -80,11 +62,11 @@ func latencyOf(changes []change, arrivals []*lab.Arrival, client string, within 
 	return times
 }
 
-// count is how many changes are of a client.
-func count(changes []change, client string) (n int) {
+// deliveries is how many the changes of a client have.
+func deliveries(changes []change, client string) (n int) {
 	for _, c := range changes {
 		if c.client == client {
-			n++
+			n += len(c.urls)
 		}
 	}
 	return n

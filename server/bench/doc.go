@@ -10,10 +10,13 @@
 // The workloads (workload.go):
 //
 //   - burst, steady, shift and fanout have changes come as fast as they are taken, or at a rate, and compare the
-//     program with floors (throughput.go). Each round has them all in turn, since what a machine can do drifts.
+//     program with floors (throughput.go).
 //   - isolation has some receivers hang (isolation.go).
-//   - backlog and pending have changes pile up for a receiver that is down, and come back (backlog.go).
+//   - backlog has changes pile up for a receiver that goes down and comes back (backlog.go).
 //   - soak has the program delete old rows all the time (soak.go).
+//
+// All of them run in the same way (trial.go): streams of changes (generator.go) go to targets, and receivers.go has
+// what arrives. Each round has all targets in turn, since what a machine can do drifts.
 //
 // The floors (target.go): "raw" sends the forms directly to the receiver; "relay" takes the same changes, stores
 // nothing, and sends the same forms; "ledger-sqlite" and "ledger-postgres" are that relay with the least that makes it

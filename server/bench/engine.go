@@ -16,87 +16,78 @@ const (
 	postgresName = "postgres"
 )
 
-// engine is a kind of database, and how such databases are made.
+// engine is a kind of database.
 type engine struct {
-	name   string
-	create func(ctx context.Context) (url string, err error)
-	copy   func(ctx context.Context, url string) (string, error) // of a database that no process has open
-	drop   func(ctx context.Context, url string) error
-	pid    func() int // of the first process of the database server, 0 if there is none
-	stop   func() error
+	name string
+	databases
+}
+
+// databases are made on an engine, and given by their URLs.
+type databases interface {
+	Create(ctx context.Context) (url string, err error)
+	Copy(ctx context.Context, url string) (string, error) // of one that no process has open
+	Drop(ctx context.Context, url string) error
+	PID() int // of the first process of the database server, 0 if there is none
+	Stop() error
 }
 
 // startEngines starts those that are asked for, once. Without PostgreSQL on the machine it says so and goes without.
-func (b *bench) startEngines(ctx context.Context) ([]*engine, error) {
-	if b.started != nil {
-		return b.started, nil
+func (b *bench) startEngines(ctx context.Context) error {
+	if b.engines != nil {
+		return nil
 	}
-	for name := range strings.SplitSeq(b.engines, ",") {
+	for name := range strings.SplitSeq(b.onEngines, ",") {
 		if name == sqliteName {
-			b.started = append(b.started, sqliteIn(b.dir))
+			b.engines = append(b.engines, &engine{name, sqlite{b.dir}})
 			continue
 		}
-		e, err := startPostgres(ctx)
+		c, err := pgtest.Start(ctx, pgtest.Options{}) // as durable as PostgreSQL is by default
 		if errors.Is(err, pgtest.ErrNone) {
 			b.say("NOTHING is measured on PostgreSQL: %v", err)
 			continue
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
-		b.started = append(b.started, e)
+		b.engines = append(b.engines, &engine{name, c})
 	}
-	if len(b.started) == 0 {
-		return nil, errors.New("there is no database to measure on")
+	if len(b.engines) == 0 {
+		return errors.New("there is no database to measure on")
 	}
-	return b.started, nil
+	return nil
 }
 
-func (b *bench) stopEngines() (err error) {
-	for _, e := range b.started {
-		err = errors.Join(err, e.stop())
-	}
-	return err
+// sqlite makes each database in a directory of its own below another.
+type sqlite struct{ dir string }
+
+func (s sqlite) Create(context.Context) (string, error) {
+	dir, err := os.MkdirTemp(s.dir, "store-")
+	return "sqlite:" + filepath.Join(dir, "agentevents.db"), err
 }
 
-// sqliteIn makes each database in a directory of its own below another.
-func sqliteIn(parent string) *engine {
-	create := func(context.Context) (string, error) {
-		dir, err := os.MkdirTemp(parent, "store-")
-		return "sqlite:" + filepath.Join(dir, "agentevents.db"), err
-	}
-	return &engine{
-		name: sqliteName, create: create, pid: func() int { return 0 }, stop: func() error { return nil },
-		copy: func(ctx context.Context, url string) (string, error) {
-			to, err := create(ctx)
-			return to, errors.Join(err, copyFile(sqliteFile(to), sqliteFile(url)))
-		},
-		drop: func(_ context.Context, url string) error { return os.RemoveAll(filepath.Dir(sqliteFile(url))) },
-	}
-}
-
-// sqliteFile is the path in a URL.
-func sqliteFile(url string) string { return strings.TrimPrefix(url, "sqlite:") }
-
-// startPostgres starts a server as durable as PostgreSQL is by default.
-func startPostgres(ctx context.Context) (*engine, error) {
-	c, err := pgtest.Start(ctx, pgtest.Options{})
+// Copy returns when the copy is on disk, or else the first durable commit would wait for all of it.
+func (s sqlite) Copy(ctx context.Context, url string) (string, error) {
+	to, err := s.Create(ctx)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	return &engine{name: postgresName, create: c.Create, copy: c.Copy, drop: c.Drop, pid: c.PID, stop: c.Stop}, nil
-}
-
-// copyFile returns when the copy is on disk, or else the first durable commit would wait for all of it.
-func copyFile(to, from string) error {
-	data, err := os.ReadFile(filepath.Clean(from))
+	data, err := os.ReadFile(sqliteFile(url))
 	if err != nil {
-		return err
+		return "", err
 	}
-	out, err := os.Create(filepath.Clean(to))
+	out, err := os.Create(sqliteFile(to))
 	if err != nil {
-		return err
+		return "", err
 	}
 	_, err = out.Write(data)
-	return errors.Join(err, out.Sync(), out.Close())
+	return to, errors.Join(err, out.Sync(), out.Close())
 }
+
+func (sqlite) Drop(_ context.Context, url string) error {
+	return os.RemoveAll(filepath.Dir(sqliteFile(url)))
+}
+func (sqlite) PID() int    { return 0 }
+func (sqlite) Stop() error { return nil }
+
+// sqliteFile is the path in a URL.
+func sqliteFile(url string) string { return filepath.Clean(strings.TrimPrefix(url, "sqlite:")) }

@@ -89,7 +89,7 @@ func batchSQL(batch []entry) string {
 		if e.durable == nil {
 			sent = append(sent, fmt.Sprint(e.sequence))
 		} else {
-			taken = append(taken, fmt.Sprintf("(%d, '%s', %d, '%s')", e.sequence, e.client, e.agent, e.status))
+			taken = append(taken, fmt.Sprintf("(%d, '%s', %d, '%s')", e.sequence, e.client, e.id, e.status))
 		}
 	}
 	text := "BEGIN;"

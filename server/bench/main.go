@@ -14,7 +14,7 @@ import (
 )
 
 func main() {
-	if serveRelay(os.Args[1:], os.Stdin, os.Stdout) {
+	if serveRelay() {
 		return
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
@@ -38,7 +38,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		fmt.Fprintf(stdout, "goos: %s\ngoarch: %s\npkg: github.com/agentevents/agentevents/server/bench\ncpus: %d\n",
 			runtime.GOOS, runtime.GOARCH, runtime.NumCPU())
 		for _, w := range chosen {
-			err := w.run(ctx, b, w)
+			err := b.measure(ctx, w)
 			if ctx.Err() != nil {
 				return errors.New("interrupted")
 			}

@@ -23,19 +23,19 @@ func (v value) String() string {
 	return strconv.FormatFloat(v.number, 'g', 4, 64) + " " + v.unit
 }
 
-// result prints such a line: a workload, what it ran on and further parts (KEY=VALUE), the number of deliveries, and
-// what was measured of them.
-func (b *bench) result(w workload, n int, values []value, parts ...string) {
-	text := "Benchmark" + strings.ToUpper(w.name[:1]) + w.name[1:]
-	for _, part := range parts {
-		text += "/" + part
+// result prints such a line: the workload, a further part of its name (KEY=VALUE) unless that is empty, what it ran on,
+// the number of deliveries, and what was measured of them.
+func (x *trial) result(n int, values []value, part string) {
+	text := "Benchmark" + strings.ToUpper(x.name[:1]) + x.name[1:] + "/"
+	if part != "" {
+		text += part + "/"
 	}
-	text += " " + strconv.Itoa(n)
+	text += x.label + " " + strconv.Itoa(n)
 	for _, v := range values {
 		text += " " + v.String()
 	}
-	b.progress.Print("") // clears a line that could be overwritten, on a terminal
-	fmt.Fprintln(b.out, text)
+	x.progress.Print("") // clears a line that could be overwritten, on a terminal
+	fmt.Fprintln(x.out, text)
 }
 
 // latencies are the values of how long deliveries took.

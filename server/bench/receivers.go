@@ -33,8 +33,8 @@ type treatment struct {
 }
 
 // openReceivers opens n receivers, which answer with 200.
-func openReceivers(n int, delay time.Duration) (r *receivers, err error) {
-	r = &receivers{record: lab.NewRecord(laneOf), delay: delay, clients: map[string]*treatment{}}
+func openReceivers(n int) (r *receivers, err error) {
+	r = &receivers{record: lab.NewRecord(laneOf), clients: map[string]*treatment{}}
 	for i := range n {
 		one, err := lab.NewReceiver(r.record, i, r.reply)
 		if err != nil {
@@ -56,7 +56,7 @@ func (r *receivers) reply(a *lab.Arrival) lab.Reply {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	t := r.of(clientOf(a))
-	if t.Hold == nil && t.Status == http.StatusOK {
+	if t.Status == http.StatusOK {
 		t.confirmed++
 	}
 	return t.Reply
@@ -72,34 +72,30 @@ func (r *receivers) of(client string) *treatment {
 	return t
 }
 
-// answer answers a client with a status, also the requests that hang.
+// noAnswer leaves requests without an answer.
+const noAnswer = 0
+
+// answer answers a client with a status from now on, also the requests that hang, or leaves its requests without one.
 func (r *receivers) answer(client string, status int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	t := r.of(client)
-	t.Status, t.Hold = status, nil
 	t.release()
-	t.release = func() {}
+	t.Status, t.Hold, t.release = status, nil, func() {}
+	if status == noAnswer {
+		held := make(chan struct{})
+		t.Hold, t.release = held, func() { close(held) }
+	}
 }
 
-// hang leaves the requests of a client without an answer.
-func (r *receivers) hang(client string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	held := make(chan struct{})
-	t := r.of(client)
-	t.Hold, t.release = held, func() { close(held) }
-}
-
-// confirmed waits until n requests of a client were answered with a 2xx since the last harvest, and reports how many
-// there are so far. When none comes for too long it returns as well: the check finds what is missing.
-func (r *receivers) confirmed(ctx context.Context, client string, n int, progress func(done int)) {
+// confirmed waits until n requests of a client were answered with a 2xx since the last harvest. When none comes for too
+// long it returns as well: the check finds what is missing.
+func (r *receivers) confirmed(ctx context.Context, client string, n int) {
 	last := time.Now()
 	for before := 0; time.Since(last) < patience && ctx.Err() == nil; sleep(ctx, 10*time.Millisecond) {
 		r.mu.Lock()
 		done := r.of(client).confirmed
 		r.mu.Unlock()
-		progress(done)
 		if done >= n {
 			return
 		}
@@ -107,25 +103,6 @@ func (r *receivers) confirmed(ctx context.Context, client string, n int, progres
 			before, last = done, time.Now()
 		}
 	}
-}
-
-// ignore is a progress that does not matter.
-func ignore(int) {}
-
-// warm has all agents of some clients log in and out, so that the receivers have shown that they are quick, and the
-// program has the memory that it needs for any load.
-func (r *receivers) warm(ctx context.Context, c *caller, clients ...[]*agent) error {
-	for _, all := range clients {
-		for range 2 {
-			if _, err := c.toggleAll(ctx, all); err != nil {
-				return err
-			}
-		}
-		r.confirmed(ctx, all[0].client, 2*len(all), ignore)
-	}
-	rest(ctx, c.pid)
-	r.harvest(ctx)
-	return nil
 }
 
 // harvest returns the requests that have arrived since the last harvest, when all of them have ended.

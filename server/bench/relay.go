@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,7 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
+	"os/signal"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -22,9 +21,9 @@ import (
 )
 
 const (
-	// relayArgument starts this program as a relay, with the URL of its ledger (empty for none) and those of the
-	// receivers.
-	relayArgument = "relay"
+	// relayVariable makes this program a relay. It has the URLs of the receivers; where the program has its database,
+	// the relay has its ledger, if any.
+	relayVariable = "BENCH_RELAY"
 	// relayWorkers is how many forms a relay sends at the same time.
 	relayWorkers = 32
 	// relayQueue is how many may wait for each worker before an answer has to wait.
@@ -41,50 +40,26 @@ type relay struct {
 	sequence  atomic.Int64
 }
 
-// startRelay starts a relay as a process of its own, and runs a function beside it.
-func startRelay(ctx context.Context, urls []string, ledgerURL string, fn func(addr string, pid int) error) (err error) {
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	args := append([]string{relayArgument, ledgerURL}, urls...)
-	cmd := exec.CommandContext(ctx, self, args...) //nolint:gosec // this program itself
-	cmd.Stderr = os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for this process, which ends that one
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		return err
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return err
-	}
-	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("start the relay: %w", err)
-	}
-	defer func() { err = errors.Join(err, in.Close(), cmd.Wait()) }()
-	addr, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		return fmt.Errorf("start the relay: %w", err)
-	}
-	return fn(strings.TrimSpace(addr), cmd.Process.Pid)
-}
-
-// serveRelay serves as a relay until its input ends, if the arguments say so, and tells whether they do.
-func serveRelay(args []string, in io.Reader, out io.Writer) bool {
-	if len(args) < 3 || args[0] != relayArgument {
+// serveRelay serves as a relay until SIGTERM, as lab starts and stops a server, if the environment says so. It returns
+// whether it does.
+func serveRelay() bool {
+	urls := os.Getenv(relayVariable)
+	if urls == "" {
 		return false
 	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
 	r := &relay{
-		receivers: args[2:], client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: relayWorkers}},
+		receivers: strings.Split(urls, ","),
+		client:    &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: relayWorkers}},
 	}
-	addr, err := r.open(args[1])
+	addr, err := r.open(os.Getenv("AGENTEVENTS_DATABASE_URL"))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "relay:", err)
 		return true
 	}
-	fmt.Fprintln(out, addr)
-	_, _ = io.Copy(io.Discard, in)
+	fmt.Fprintf(os.Stderr, "http://%s%s\n", addr, lab.APIPath)
+	<-ctx.Done()
 	return true
 }
 
@@ -100,6 +75,10 @@ func (r *relay) open(ledgerURL string) (addr string, err error) {
 		go r.forward(queue)
 	}
 	mux := http.NewServeMux()
+	mux.HandleFunc("GET /readyz", func(http.ResponseWriter, *http.Request) {})
+	mux.HandleFunc("POST /oauth/token", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `{"access_token":"any"}`)
+	})
 	mux.HandleFunc("PUT "+lab.APIPath+"/client/{client}/agent/local/{agent}/status", r.put)
 	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // does not wait
 	if err != nil {
@@ -113,7 +92,7 @@ func (r *relay) open(ledgerURL string) (addr string, err error) {
 func (r *relay) put(w http.ResponseWriter, req *http.Request) {
 	var u gen.AgentStatusUpdate
 	id, err := strconv.ParseInt(req.PathValue("agent"), 10, 64)
-	c := change{client: req.PathValue("client"), agent: id, sequence: r.sequence.Add(1)}
+	c := change{agent: &agent{client: req.PathValue("client"), id: id}, sequence: r.sequence.Add(1)}
 	if err = errors.Join(err, json.NewDecoder(req.Body).Decode(&u)); err == nil {
 		c.status = u.AgentStatus
 		err = r.ledger.take(c)
@@ -149,7 +128,7 @@ func (r *relay) forward(queue <-chan change) {
 func formRequest(c change, url string, receiver int) (*http.Request, error) {
 	form := webhook.Encode(gen.AgentEventData{
 		AgentStatus: c.status, AgentType: gen.AgentTypeLocal, EventSource: gen.EventSourceAPI,
-		AgentID: strconv.FormatInt(c.agent, 10), ExtensionName: extension(c.agent),
+		AgentID: strconv.FormatInt(c.id, 10), ExtensionName: extension(c.id),
 	})
 	//nolint:noctx // until the process ends
 	req, err := http.NewRequest(http.MethodPost, url+c.path(receiver), strings.NewReader(form))

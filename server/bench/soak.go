@@ -1,15 +1,18 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
+	"net/http"
 	"os"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/agentevents/agentevents/server/lab"
 	"github.com/agentevents/agentevents/store/benchfill"
@@ -23,83 +26,43 @@ const (
 	deleteWithin = time.Minute
 )
 
-// bath is a round of soak: changes come at a steady rate to a program that keeps few of them. In the first quarter of
-// the time it has room for them; after that it deletes rows all the time.
-type bath struct {
-	trial
-	busy    []*agent
-	samples []sample
-}
+// samples are what the program and its store take at moments of a phase, by units.
+type samples map[string][]float64
 
-// sample is what the program and its store take at a moment.
-type sample struct {
-	at     time.Time
-	rows   int // of deliveries or changes, whichever are more
-	values []value
-}
-
-// soak measures whether file, memory and latency stay the same while old rows are deleted.
-func soak(ctx context.Context, b *bench, w workload) error {
-	if len(w.rates) == 0 || w.before() < w.agents {
-		return errors.New("needs a rate, and more rows than agents")
+// soak measures whether file, memory and latency stay the same: changes come at a steady rate to a program that keeps
+// few of them. In the first quarter of the time it has room for them; after that it deletes rows all the time.
+func soak(x *trial) error {
+	quarter, busy := x.lasts/4, agents(soaked, x.agents, 0, 1, x.urls)
+	before := x.rows - int(x.rate(0)*quarter.Seconds())
+	if before < x.agents {
+		return errors.New("needs more rows than agents and than come in a quarter of the time")
 	}
-	variables := []string{withStats, fmt.Sprintf("AGENTEVENTS_KEEP_ROWS=%d", w.rows)}
-	return b.eachRound(ctx, w, w.receivers, variables, func(t trial, _ int) story {
-		return &bath{trial: t, busy: agents(soaked, w.agents, 0, t.urls...)}
-	})
-}
-
-// headroom is how long changes come before the program has to delete rows.
-func (w workload) headroom() time.Duration { return w.lasts / 4 }
-
-// before is how many changes there are when the soak begins.
-func (w workload) before() int { return w.rows - int(w.rates[0]*w.headroom().Seconds()) }
-
-func (x *bath) clients() [][]*agent { return [][]*agent{x.busy} }
-
-// fill makes the changes that there are when the soak begins.
-func (x *bath) fill(ctx context.Context, c *caller) error {
-	made := 0
-	for ; made < x.before(); made += len(x.busy) {
-		if _, err := c.toggleAll(ctx, x.busy); err != nil {
-			return err
-		}
+	x.plan = plan{
+		clients: [][]*agent{busy},
+		env: []string{
+			"AGENTEVENTS_METRICS_ADDR=127.0.0.1:0", fmt.Sprintf("AGENTEVENTS_KEEP_ROWS=%d", x.rows),
+		},
+		measured: []string{soaked},
+		warm:     []stream{{busy, before, 0}},
+		streams:  []stream{steadily(shuffled(busy), x.rate(0), x.lasts)},
 	}
-	x.confirmed(ctx, soaked, made, ignore)
-	x.harvest(ctx)
-	return nil
-}
-
-// run has changes come, and takes samples meanwhile.
-func (x *bath) run(ctx context.Context, c *caller) error {
-	if err := x.fill(ctx, c); err != nil {
-		return err
-	}
-	x.say("%s: %v", x.where, x.lasts)
-	x.began = time.Now()
-	group, both := errgroup.WithContext(ctx)
-	group.Go(func() (err error) {
-		x.changes, err = c.toggleSteadily(both, both, shuffled(x.busy), x.rates[0], x.lasts)
-		return err
-	})
-	group.Go(func() error {
-		for time.Since(x.began) < x.lasts {
-			if err := x.take(both, c); err != nil {
-				return err
+	for _, part := range []string{"when=headroom", "when=first", "when=middle", "when=last"} {
+		taken := samples{}
+		x.phases = append(x.phases, phase{part: part, do: func(ctx context.Context, c *caller) error {
+			for began := time.Now(); time.Since(began) < quarter; {
+				if err := x.take(ctx, c, taken); err != nil {
+					return err
+				}
+				sleep(ctx, min(sampleEvery, quarter-time.Since(began)))
 			}
-			sleep(both, sampleEvery)
-		}
-		return nil
-	})
-	if err := group.Wait(); err != nil {
-		return err
+			return nil
+		}, values: func([]*lab.Arrival) []value { return taken.medians() }})
 	}
-	x.confirmed(ctx, soaked, len(x.changes), ignore)
 	return nil
 }
 
 // take takes a sample, after a garbage collection of the program.
-func (x *bath) take(ctx context.Context, c *caller) error {
+func (x *trial) take(ctx context.Context, c *caller, to samples) error {
 	if _, err := fetch(ctx, c.stats+"/debug/pprof/heap?gc=1&debug=1"); err != nil {
 		return err
 	}
@@ -107,65 +70,63 @@ func (x *bath) take(ctx context.Context, c *caller) error {
 	if err != nil {
 		return err
 	}
-	deliveries, changes, err := benchfill.CountRows(ctx, c.store)
+	rows, changes, err := benchfill.CountRows(ctx, c.store)
 	if err != nil {
 		return err
 	}
-	s := sample{at: time.Now(), rows: max(deliveries, changes), values: []value{
-		{metrics["process_resident_memory_bytes"], "resident-B"},
-		{metrics["go_memstats_heap_alloc_bytes"], "heap-B"},
-		{metrics["go_goroutines"], "goroutines"},
-		{metrics["process_open_fds"], "open-files"},
-		{float64(deliveries), "deliveries"},
-		{float64(changes), "changes"},
-	}}
-	for _, f := range []struct{ suffix, unit string }{{"", "file-B"}, {"-wal", "wal-B"}} {
-		if info, err := os.Stat(sqliteFile(c.store) + f.suffix); err == nil { // on SQLite
-			s.values = append(s.values, value{float64(info.Size()), f.unit})
+	now := map[string]float64{
+		"resident-B": metrics["process_resident_memory_bytes"], "heap-B": metrics["go_memstats_heap_alloc_bytes"],
+		"goroutines": metrics["go_goroutines"], "open-files": metrics["process_open_fds"],
+		"deliveries": float64(rows), "changes": float64(changes),
+	}
+	for unit, suffix := range map[string]string{"file-B": "", "wal-B": "-wal"} {
+		if info, err := os.Stat(sqliteFile(c.store) + suffix); err == nil { // on SQLite
+			now[unit] = float64(info.Size())
 		}
 	}
-	x.samples = append(x.samples, s)
-	x.show("%s: %v", x.where, s.values)
+	for unit, number := range now {
+		to[unit] = append(to[unit], number)
+	}
+	most, allowed := max(rows, changes), x.rows+int(x.rate(0)*deleteWithin.Seconds())
+	x.neverIf(most > allowed, "%s: %d rows, allowed are %d", x.where, most, allowed)
+	x.show("%s: %v", x.where, now)
 	return nil
 }
 
-// third is the nth third, from 0, of the time after the headroom.
-func (x *bath) third(n int) span {
-	long := (x.lasts - x.headroom()) / 3
-	from := x.began.Add(x.headroom() + time.Duration(n)*long)
-	return span{from, from.Add(long)}
-}
-
-// medians are those of all values of the samples in a span.
-func (x *bath) medians(within span) (all []value) {
-	numbers := map[string][]float64{}
-	for _, s := range x.samples {
-		for _, v := range s.values {
-			if within.has(s.at) {
-				numbers[v.unit] = append(numbers[v.unit], v.number)
-			}
-		}
-	}
-	for _, unit := range slices.Sorted(maps.Keys(numbers)) {
-		all = append(all, value{median(numbers[unit]), unit})
+// medians are those of all samples.
+func (s samples) medians() (all []value) {
+	for _, unit := range slices.Sorted(maps.Keys(s)) {
+		all = append(all, value{median(s[unit]), unit})
 	}
 	return all
 }
 
-// report reports the time before rows are deleted, and the first and the last third of the time after.
-func (x *bath) report(arrivals []*lab.Arrival) {
-	first, last := x.third(0), x.third(2)
-	for _, part := range []struct {
-		when string
-		span
-	}{{"headroom", span{x.began, first.from}}, {"first", first}, {"last", last}} {
-		times := latencyOf(x.changes, arrivals, soaked, part.span)
-		values := append(latencies(times), x.medians(part.span)...)
-		x.result(x.workload, len(times), values, "when="+part.when, x.label())
+func fetch(ctx context.Context, url string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return nil, err
 	}
-	allowed := x.rows + int(x.rates[0]*deleteWithin.Seconds())
-	for _, s := range x.samples {
-		x.neverIf(s.rows > allowed, "%s: %d rows, allowed are %d", x.where, s.rows, allowed)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
 	}
-	x.check(x.where, soaked, x.changes, 1, arrivals)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", url, resp.Status)
+	}
+	return body, err
+}
+
+// fetchMetrics returns the metrics of a program, by their names with their labels.
+func fetchMetrics(ctx context.Context, url string) (map[string]float64, error) {
+	body, err := fetch(ctx, url+"/metrics")
+	values := map[string]float64{}
+	for text := range bytes.Lines(body) {
+		name, number, _ := strings.Cut(strings.TrimSpace(string(text)), " ")
+		if v, err := strconv.ParseFloat(number, 64); err == nil {
+			values[name] = v
+		}
+	}
+	return values, err
 }

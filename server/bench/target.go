@@ -1,122 +1,122 @@
 package main
 
 import (
-	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 
+	"github.com/agentevents/agentevents/server/lab"
 	"github.com/agentevents/agentevents/store/benchfill"
 )
 
-// target is what burst, steady, shift and fanout send their changes to: the program, or a floor.
-type target interface {
-	label() string // see program.label
-	// serve starts it without any change of before, and runs a function beside it.
-	serve(ctx context.Context, fn func(*site) error) error
+// target is what changes are sent to: a program on an engine, or a floor.
+type target struct {
+	label   string // the part of a benchmark's name that says what it is
+	binary  string // which lab starts; empty for the receiver itself
+	*engine        // nil if it stores nothing
+	store   string // the URL of a database of which each round uses a copy, empty if each begins with an empty one
+	env     []string
 }
 
-// site is a target that runs.
-type site struct {
-	addr     string // HOST:PORT
-	token    string
-	pid      int    // of its process, 0 if it has none of its own
-	database int    // of its database server's first process, likewise
-	receiver string // its URL, where it is itself a receiver
-}
-
-// call is a change and the request that makes it: by the API, or at a receiver directly.
-func (s *site) call(c change) (call, error) {
-	if s.receiver == "" {
-		return call{c, apiRequest(s.addr, s.token, c)}, nil
+// targets are the programs with what a workload needs, and the floors. The ledgers and the receiver itself take part
+// where a change is one delivery.
+func (b *bench) targets(ctx context.Context, workload string, p plan, urls []string) ([]target, error) {
+	if err := b.startEngines(ctx); err != nil {
+		return nil, err
 	}
-	req, err := formRequest(c, s.receiver, 0)
-	if err != nil {
-		return call{}, err
-	}
-	var b bytes.Buffer
-	err = req.Write(&b)
-	return call{c, b.Bytes()}, err
-}
-
-// raw is the receiver itself, which gets the forms directly.
-type raw struct{ url string }
-
-func (raw) label() string { return "on=raw" }
-
-func (r raw) serve(_ context.Context, fn func(*site) error) error {
-	return fn(&site{addr: hostPort(r.url), receiver: r.url})
-}
-
-// relayed is a relay, with a ledger if it has an engine for that.
-type relayed struct {
-	urls   []string // of the receivers
-	engine *engine
-}
-
-func (r relayed) label() string {
-	if r.engine == nil {
-		return "on=relay"
-	}
-	return "on=ledger-" + r.engine.name
-}
-
-func (r relayed) serve(ctx context.Context, fn func(*site) error) error {
-	s, ledgerURL := site{}, ""
-	if r.engine != nil {
-		var err error
-		if ledgerURL, err = r.engine.create(ctx); err != nil {
-			return err
-		}
-		s.database = r.engine.pid()
-	}
-	return startRelay(ctx, r.urls, ledgerURL, func(addr string, pid int) error {
-		s.addr, s.pid = addr, pid
-		return fn(&s)
-	})
-}
-
-// prepared is the program with a store that has the agents of a workload.
-type prepared struct {
-	program
-	store string // its URL
-}
-
-func (p prepared) serve(ctx context.Context, fn func(*site) error) error {
-	return p.round(ctx, p.store, func(c *caller) error {
-		return fn(&site{addr: c.addr, token: c.token, pid: c.pid, database: p.pid()})
-	})
-}
-
-// targets are the floors that are asked for, and the program with the agents of a workload. The ledgers and the
-// receiver itself take part where a change is one delivery.
-func (b *bench) targets(ctx context.Context, w workload, urls []string) (all []target, err error) {
-	programs, err := b.programs(ctx)
+	all, err := b.floorTargets(p, urls)
 	if err != nil {
 		return nil, err
 	}
-	if b.has("relay") { // first, since benchstat compares with the first
-		all = append(all, relayed{urls: urls})
-	}
-	if b.has("raw") && w.receivers == 1 {
-		all = append(all, raw{urls[0]})
-	}
-	for _, e := range b.started {
-		if b.has("ledger") && w.receivers == 1 {
-			all = append(all, relayed{urls, e})
+	for _, e := range b.engines {
+		for binary := range strings.SplitSeq(b.binaries, ",") {
+			t := target{
+				label: "on=" + e.name, binary: binary, engine: e, env: append(p.env, "AGENTEVENTS_LOG_LEVEL=warn"),
+			}
+			if strings.Contains(b.binaries, ",") {
+				t.label += "/binary=" + filepath.Base(binary)
+			}
+			b.say("%s: prepares a store, %s", workload, t.label)
+			if err := t.prepare(ctx, p); err != nil {
+				return nil, fmt.Errorf("%s: %w", t.label, err)
+			}
+			all = append(all, t)
 		}
-	}
-	for _, p := range programs {
-		b.say("%s: prepares %d agents, %s", w.name, w.agents, p.label())
-		store, err := p.prepare(ctx, func(c *caller) error {
-			return c.register(ctx, []*agent{{client: w.name, id: 1, urls: urls}})
-		})
-		if err == nil {
-			err = benchfill.CloneAgent(ctx, store, w.agents) // calls for all agents would take minutes on any disk
-		}
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", p.label(), err)
-		}
-		all = append(all, prepared{p, store})
 	}
 	return all, nil
+}
+
+func (b *bench) floorTargets(p plan, urls []string) (all []target, err error) {
+	if !p.floors {
+		return nil, nil
+	}
+	self, err := os.Executable()
+	env := []string{relayVariable + "=" + strings.Join(urls, ",")}
+	if b.has("relay") { // first, since benchstat compares with the first
+		all = append(all, target{label: "on=relay", binary: self, env: env})
+	}
+	if b.has("raw") && len(urls) == 1 {
+		all = append(all, target{label: "on=raw"})
+	}
+	for _, e := range b.engines {
+		if b.has("ledger") && len(urls) == 1 {
+			all = append(all, target{label: "on=ledger-" + e.name, binary: self, engine: e, env: env})
+		}
+	}
+	return all, err
+}
+
+// prepare makes the store. The rounds use copies of it, so that each begins with the same data, and with a program that
+// has nothing in memory of the round before.
+func (t *target) prepare(ctx context.Context, p plan) (err error) {
+	if t.store, err = t.Create(ctx); err != nil {
+		return err
+	}
+	err = t.serve(ctx, t.store, func(c *caller) error { return c.register(ctx, p.clients...) })
+	if err == nil && p.clones > 0 {
+		err = benchfill.CloneAgent(ctx, t.store, p.clones) // calls for all agents would take minutes on any disk
+	}
+	return err
+}
+
+// round runs a function beside the target, which has seen no change before.
+func (t *target) round(ctx context.Context, receiver string, fn func(*caller) error) (err error) {
+	if t.binary == "" {
+		return fn(&caller{addr: hostPort(receiver), isReceiver: true})
+	}
+	if t.engine == nil {
+		return t.serve(ctx, "", fn)
+	}
+	url := ""
+	if t.store == "" {
+		url, err = t.Create(ctx)
+	} else {
+		url, err = t.Copy(ctx, t.store)
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, t.Drop(context.WithoutCancel(ctx), url)) }()
+	return t.serve(ctx, url, fn)
+}
+
+// serve runs a function beside the target's process on a database.
+func (t *target) serve(ctx context.Context, url string, fn func(*caller) error) error {
+	s, err := lab.Start(ctx, t.binary, url, t.env...)
+	if err != nil {
+		return err
+	}
+	if err = s.Ready(ctx); err == nil {
+		var c *caller
+		if c, err = newCaller(s, url); err == nil {
+			if t.engine != nil {
+				c.database = t.PID()
+			}
+			err = fn(c)
+		}
+	}
+	return s.Explain(errors.Join(err, s.Stop()))
 }

@@ -17,17 +17,16 @@ type usage struct {
 	peak      float64       // bytes of memory, since its start
 }
 
-// measureUsage runs a function and returns what two processes took meanwhile: that of a target, and the first one of a
-// database server. A process id of 0 stands for none.
-func measureUsage(ctx context.Context, pid, database int, fn func() error) (u usage, err error) {
-	rest(ctx, pid, database)
-	processor, server := processorTime(pid), processorTime(database)
+// measureUsage runs a function and returns what a target and its database server took meanwhile.
+func measureUsage(ctx context.Context, c *caller, fn func() error) (u usage, err error) {
+	rest(ctx, c.pid, c.database)
+	processor, server := processorTime(c.pid), processorTime(c.database)
 	if err := fn(); err != nil {
 		return u, err
 	}
-	rest(ctx, pid, database)
-	_, peak := memory(pid)
-	return usage{processorTime(pid) - processor, processorTime(database) - server, peak}, nil
+	rest(ctx, c.pid, c.database)
+	_, peak := memory(c.pid)
+	return usage{processorTime(c.pid) - processor, processorTime(c.database) - server, peak}, nil
 }
 
 // values are those of so many deliveries. A process that does not exist has none.

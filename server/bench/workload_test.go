@@ -23,9 +23,9 @@ func TestWorkloads(t *testing.T) {
 	wanted := stdcmp.Or(os.Getenv(pgtest.EngineVariable), sqliteName+","+postgresName)
 	common := []string{"-count", "1", "-engines", wanted}
 	contests := measured(t, append(common, "-binary", build(t), "-agents", "20", "-changes", "40", "-lasts", "200ms",
-		"burst", "steady", "shift", "fanout", "pending")...)
-	stories := measured(t, append(common, "-binary", build(t), "-agents", "2", "-changes", "5", "-others", "5",
-		"-receivers", "4", "-hanging", "1", "-rows", "1000", "-rate", "20", "-lasts", "2s",
+		"burst", "steady", "shift", "fanout")...)
+	stories := measured(t, append(common, "-binary", build(t), "-agents", "2", "-changes", "5",
+		"-receivers", "4", "-rows", "1000", "-rate", "20", "-lasts", "2s",
 		"isolation", "backlog", "soak")...)
 	engines := strings.Split(wanted, ",")
 	if strings.Contains(contests, "NOTHING is measured on PostgreSQL") {
@@ -44,12 +44,13 @@ func TestWorkloads(t *testing.T) {
 		"Shift":  {40, append(slices.Clone(floors), programs...)},
 		"Fanout": {400, append(on("relay"), programs...)},
 
-		"Pending": {800, programs},
-		"Isolation": {0, each(each([]string{"part=all", "part=undetected", "part=later", "part=fresh", "part=hanging"},
-			[]string{"when=calm", "when=hang"}), programs)},
+		"Isolation": {0, each(each([]string{
+			"client=healthy/part=undetected", "client=healthy/part=later",
+			"client=fresh/part=undetected", "client=fresh/part=later", "client=hanging",
+		}, []string{"when=calm", "when=hang"}), programs)},
 		"Backlog": {0, append(slices.Clone(programs), each(each([]string{"client=neighbour", "client=elsewhere"},
 			[]string{"when=before", "when=pile-up", "when=down", "when=drain"}), programs)...)},
-		"Soak": {0, each([]string{"when=headroom", "when=first", "when=last"}, programs)},
+		"Soak": {0, each([]string{"when=headroom", "when=first", "when=middle", "when=last"}, programs)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			checkLines(t, contests+stories, name, c.n, c.names)

@@ -3,10 +3,11 @@ package lab
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net"
-	"net/http/httputil"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -70,48 +71,29 @@ func (w *Wire) Call(request []byte) ([]byte, error) {
 	return w.body, nil
 }
 
-var (
-	contentLength = []byte("content-length:")
-	chunked       = []byte("transfer-encoding: chunked")
-)
+var contentLength = []byte("content-length:")
 
-// readAnswer reads the headers of an answer and its body.
+// readAnswer reads the headers of an answer and its body, whose length must be among them.
 func (w *Wire) readAnswer() error {
-	length, inChunks := 0, false
+	length := -1
 	for {
 		header, err := w.in.ReadSlice('\n')
 		if err != nil {
 			return err
 		}
 		header = bytes.TrimRight(header, "\r\n")
+		n := len(contentLength)
 		switch {
+		case len(header) == 0 && length < 0:
+			return errors.New("the answer does not say how long it is")
 		case len(header) == 0:
-			return w.readBody(length, inChunks)
-		case hasPrefixFold(header, contentLength):
-			if length, err = strconv.Atoi(string(bytes.TrimSpace(header[len(contentLength):]))); err != nil {
+			w.body = slices.Grow(w.body[:0], length)[:length]
+			_, err = io.ReadFull(w.in, w.body)
+			return err
+		case len(header) >= n && bytes.EqualFold(header[:n], contentLength):
+			if length, err = strconv.Atoi(string(bytes.TrimSpace(header[n:]))); err != nil {
 				return err
 			}
-		case hasPrefixFold(header, chunked):
-			inChunks = true
 		}
 	}
-}
-
-func hasPrefixFold(header, prefix []byte) bool {
-	return len(header) >= len(prefix) && bytes.EqualFold(header[:len(prefix)], prefix)
-}
-
-func (w *Wire) readBody(length int, inChunks bool) (err error) {
-	if inChunks {
-		if w.body, err = io.ReadAll(httputil.NewChunkedReader(w.in)); err == nil {
-			_, err = w.in.ReadSlice('\n') // the end of the trailers, of which there are none
-		}
-		return err
-	}
-	if cap(w.body) < length {
-		w.body = make([]byte, length)
-	}
-	w.body = w.body[:length]
-	_, err = io.ReadFull(w.in, w.body)
-	return err
 }

@@ -5,11 +5,12 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 )
 
-// An answer is read to its end, whatever shows where that is, and the next one after it; an error status is an error.
+// An answer is read to its end, and the next one after it. An error status is an error, and so is an answer in chunks.
 func TestWire(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/" {
@@ -17,6 +18,9 @@ func TestWire(t *testing.T) {
 			return
 		}
 		sent, _ := io.ReadAll(r.Body)
+		if !strings.Contains(r.Host, "chunks") {
+			w.Header().Set("Content-Length", strconv.Itoa(len(sent)))
+		}
 		_, _ = w.Write(sent)
 	}))
 	defer server.Close()
@@ -28,6 +32,13 @@ func TestWire(t *testing.T) {
 		if err != nil || string(answer) != want {
 			t.Fatalf("%d bytes are answered with %d (%v)", len(want), len(answer), err)
 		}
+	}
+	long := strings.Repeat("x", 100_000)
+	other := Wire{Addr: w.Addr}
+	defer other.Close()
+	request := fmt.Appendf(nil, "PUT / HTTP/1.1\r\nHost: chunks\r\nContent-Length: %d\r\n\r\n%s", len(long), long)
+	if _, err := other.Call(request); err == nil {
+		t.Error("chunks are no error")
 	}
 	_, err := w.Call([]byte("GET /missing HTTP/1.1\r\nHost: x\r\n\r\n"))
 	if err == nil || !strings.Contains(err.Error(), "404") {

@@ -16,7 +16,7 @@ import (
 func (h handlers) sendTest(
 	ctx context.Context, k store.AgentKey, event int64,
 ) (result gen.EventTestResult, err error) {
-	d, err := h.store.NewSample(ctx, k, event)
+	d, err := h.store.NewTestDelivery(ctx, k, event)
 	if err != nil {
 		return result, err
 	}
@@ -29,7 +29,7 @@ func (h handlers) sendTest(
 	traced := h.traces.TestAttempt(ctx, &d)
 	attempt := h.sender.Send(ctx, d)
 	traced(webhook.Outcome{Attempt: attempt})
-	stored, err := h.store.SaveSample(ctx, event, k.Type, d, attempt)
+	stored, err := h.store.SaveTestDelivery(ctx, event, k.Type, d, attempt)
 	if err != nil {
 		return result, err
 	}
@@ -37,7 +37,7 @@ func (h handlers) sendTest(
 }
 
 // testResult is a stored test delivery as the caller may see it.
-func (h handlers) testResult(ctx context.Context, s store.Sample) (gen.EventTestResult, error) {
+func (h handlers) testResult(ctx context.Context, s store.TestDelivery) (gen.EventTestResult, error) {
 	at := gen.Time{Time: s.Attempt.StartedAt}
 	s.Sent.URL = redactURL(ctx, s.Sent.URL)
 	sent, err := h.sender.Render(s.Sent, s.Attempt.StartedAt, s.Attempt.Signature)
@@ -49,7 +49,7 @@ func (h handlers) testResult(ctx context.Context, s store.Sample) (gen.EventTest
 }
 
 func (h handlers) testResults(ctx context.Context, k store.AgentKey, event int64) ([]gen.EventTestResult, error) {
-	stored, err := h.store.Samples(ctx, k, event)
+	stored, err := h.store.TestDeliveries(ctx, k, event)
 	results := make([]gen.EventTestResult, len(stored))
 	for i := 0; err == nil && i < len(stored); i++ {
 		results[i], err = h.testResult(ctx, stored[i])

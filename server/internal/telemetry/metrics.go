@@ -207,7 +207,7 @@ func (s storeCollector) counts(to chan<- prometheus.Metric) {
 	counter(deliveriesDesc, c.Delivered, string(gen.DeliveryStateDelivered))
 	counter(deliveriesDesc, c.Failed, string(gen.DeliveryStateFailed))
 	counter(deliveriesDesc, c.Cancelled, string(gen.DeliveryStateCancelled))
-	counter(repairedLanesDesc, c.Mended)
+	counter(repairedLanesDesc, c.Repaired)
 	counter(openingsDesc, c.BreakerOpenings)
 	counter(expiredDesc, c.Expired)
 	file := s.FileStats()

@@ -7,8 +7,8 @@ import (
 	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
-// Clock is the clock of the database, which all processes that share it go by. Each transaction that writes asks for the
-// time first; in between, the local clock goes on from there.
+// Clock is the clock of the database, which all processes that share it go by. Each transaction that writes asks for
+// the time first; in between, the local clock goes on from there.
 type Clock struct {
 	mu      sync.Mutex
 	at      time.Time // that the database said

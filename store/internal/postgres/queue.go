@@ -87,7 +87,8 @@ func answers(results pgx.BatchResults, sent []*pgx.QueuedQuery, read func(sqldb.
 	if err == nil && read != nil {
 		err = answerRows(results, read)
 	}
-	if closed := results.Close(); err == nil && !committed { // what has happened to the connection since does not matter
+	// After a commit, what has happened to the connection since does not matter.
+	if closed := results.Close(); err == nil && !committed {
 		err = closed
 	}
 	return err
@@ -156,7 +157,8 @@ func (q *queue) QueryRowContext(ctx context.Context, text string, values ...any)
 	return q.conn.QueryRowContext(ctx, text, values...)
 }
 
-// Commit implements gorm.TxCommitter. After an error nothing is committed, unless the error is that nothing has answered.
+// Commit implements gorm.TxCommitter. After an error nothing is committed, unless the error is that nothing has
+// answered.
 func (q *queue) Commit() error {
 	q.Queue("commit", nil)
 	if err := q.send(q.ctx, nil); err != nil {

@@ -14,8 +14,8 @@ import (
 // maxAttempts is how often a transaction is begun that was rolled back because others were in its way.
 const maxAttempts = 5
 
-// Writer implements sqldb.Writer by a transaction for each unit of work. Many run side by side and share the server's fsync;
-// the second at a row waits for the first.
+// Writer implements sqldb.Writer by a transaction for each unit of work. Many run side by side and share the server's
+// fsync; the second at a row waits for the first.
 type Writer struct {
 	db    *gorm.DB
 	clock *Clock                // nil when times come from elsewhere
@@ -30,7 +30,7 @@ func NewWriter(db *gorm.DB, clock *Clock, fails func(error) error) *Writer {
 // DB implements sqldb.Writer.
 func (w *Writer) DB() *gorm.DB { return w.db }
 
-// Close implements sqldb.Writer.
+// Close implements sqldb.Writer. The connections belong to who has opened them.
 func (w *Writer) Close() error { return nil }
 
 // Do implements sqldb.Writer.
@@ -48,11 +48,6 @@ func (w *Writer) Try(ctx context.Context, work sqldb.Work) error {
 		tx.Committed()
 	}
 	return err
-}
-
-// Submit implements sqldb.Writer.
-func (w *Writer) Submit(work sqldb.Work, done func(tx *sqldb.Tx, err error)) {
-	go func() { done(w.attempts(context.Background(), work)) }()
 }
 
 // attempts does work until it is committed, or has failed by itself.
@@ -86,7 +81,8 @@ func (w *Writer) attempt(ctx context.Context, work sqldb.Work) (tx *sqldb.Tx, er
 	return tx, err
 }
 
-// commit returns an error that does not say again when nothing has answered: whether the commit was carried out is not known.
+// commit returns an error that does not say again when nothing has answered: whether the commit was carried out is not
+// known.
 func (w *Writer) commit(tx *gorm.DB) error {
 	err := tx.Commit().Error
 	if err != nil && !IsRetryable(err) && !refused(err) {

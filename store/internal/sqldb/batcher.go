@@ -9,8 +9,8 @@ import (
 const (
 	// maxBatch is how many tasks a transaction takes.
 	maxBatch = 256
-	// maxTries is how often a task is tried together with others before it is contended: mostly, what it needs is locked for
-	// no longer than another transaction takes.
+	// maxTries is how often a task is tried together with others before it is contended: mostly, what it needs is
+	// locked for no longer than another transaction takes.
 	maxTries = 3
 )
 
@@ -26,9 +26,9 @@ type Task interface {
 }
 
 // Batcher does in one transaction what is asked for at the same time, with as many statements for all tasks as it would
-// take for one. What is asked for while it is at work waits for the next transaction. A task that needs a row that another
-// transaction has locked for long is contended: it and those of its key are done apart from the others, so that these do
-// not wait for it.
+// take for one. What is asked for while it is at work waits for the next transaction. A task that needs a row that
+// another transaction has locked for long is contended: it and those of its key are done apart from the others, so that
+// these do not wait for it.
 type Batcher[T Task] struct {
 	BatcherOptions[T]
 
@@ -42,14 +42,14 @@ type Batcher[T Task] struct {
 // BatcherOptions are what a Batcher is made of.
 type BatcherOptions[T Task] struct {
 	Writer Writer
-	// Work does tasks and has each know what came of it, but for the End. Unless it waits, it leaves out those that need rows
-	// which others have locked, and returns them.
+	// Work does tasks and has each know what came of it, but for the End. Unless it waits, it leaves out those that
+	// need rows which others have locked, and returns them.
 	Work func(tx *Tx, tasks []T, wait bool) (locked []T, err error)
 	// Outcome makes what the writer returns what the callers get. It must not block.
 	Outcome func(ctx context.Context, err error) error
 	// Unavailable says whether an error, as Outcome has it, is of the database and so would be any other task's.
 	Unavailable func(err error) bool
-	// Contended is how many transactions with contended tasks there may be at once.
+	// Contended is how many transactions with contended tasks there may be at once, at least one.
 	Contended int
 }
 
@@ -63,19 +63,13 @@ type call[T Task] struct {
 	task  T
 	tries int // in which what it needs was locked
 	done  chan struct{}
-	tx    *Tx // whose functions of AfterCommit are for this caller to call; nil for none
 }
 
 // Do returns when what came of a task is durable.
 func (b *Batcher[T]) Do(t T) {
 	c := &call[T]{task: t, done: make(chan struct{})}
-	if b.add(c) {
-		b.submit()
-	}
+	b.add(c)
 	<-c.done
-	if c.tx != nil {
-		c.tx.Committed()
-	}
 }
 
 // Waiting is how many tasks wait for a transaction.
@@ -85,92 +79,72 @@ func (b *Batcher[T]) Waiting() int {
 	return len(b.waiting)
 }
 
-// add has a call wait, and says whether a transaction is to be begun for it.
-func (b *Batcher[T]) add(c *call[T]) (begin bool) {
+// add has a call wait, and begins to work unless that is under way.
+func (b *Batcher[T]) add(c *call[T]) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if queue, is := b.contended[c.task.Key()]; is {
 		b.contended[c.task.Key()] = append(queue, c)
-		return false
+		return
 	}
 	b.waiting = append(b.waiting, c)
-	begin, b.busy = !b.busy, true
-	return begin
-}
-
-// submit has a transaction do what waits when it begins.
-func (b *Batcher[T]) submit() {
-	var batch []*call[T]
-	var locked []T
-	taken := false
-	work := func(tx *Tx) (err error) {
-		if !taken { // it may be done again
-			batch, taken = b.take(), true
-		}
-		locked, err = b.work(tx, batch, false)
-		return err
+	if !b.busy {
+		b.busy = true
+		go b.run()
 	}
-	b.Writer.Submit(work, func(tx *Tx, err error) {
-		if !taken {
-			batch = b.take()
-		}
-		b.requeue(b.finish(tx, batch, locked, err, false))
-		if b.more() {
-			b.submit()
-		}
-	})
 }
 
-// take returns the calls that wait, but ends those whose callers have gone.
+// run does what waits, a batch in each transaction. That it takes a batch only when the one before has ended, and on a
+// goroutine of its own, lets tasks gather meanwhile: batches that the writer's own goroutine took at once were smaller,
+// and on SQLite left less of the processor to what sends deliveries.
+func (b *Batcher[T]) run() {
+	for batch := b.take(); batch != nil; batch = b.take() {
+		b.requeue(b.transact(batch, false))
+	}
+}
+
+// take returns the calls that wait, as many as one transaction does. Without any, the next call begins to work.
 func (b *Batcher[T]) take() []*call[T] {
 	b.mu.Lock()
+	defer b.mu.Unlock()
 	n := min(len(b.waiting), maxBatch)
 	batch := b.waiting[:n:n]
 	b.waiting = b.waiting[n:]
-	b.mu.Unlock()
-	return slices.DeleteFunc(batch, (*call[T]).gone)
-}
-
-// more says whether calls wait; if not, the next is to begin a transaction.
-func (b *Batcher[T]) more() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.busy = len(b.waiting) > 0; !b.busy {
-		b.waiting = nil
+	if n == 0 {
+		b.busy, b.waiting = false, nil
+		return nil
 	}
-	return b.busy
+	return batch
 }
 
-// work does the tasks of calls.
-func (b *Batcher[T]) work(tx *Tx, batch []*call[T], wait bool) (locked []T, err error) {
+// transact does the tasks of calls in one transaction, but for those whose callers have gone, and returns the calls that
+// are to be tried again.
+func (b *Batcher[T]) transact(batch []*call[T], wait bool) (left []*call[T]) {
+	batch = slices.DeleteFunc(batch, (*call[T]).gone)
 	if len(batch) == 0 {
-		return nil, nil
-	}
-	if len(batch) == 1 {
-		tx.ActFor(batch[0].task.Context())
+		return nil
 	}
 	tasks := make([]T, len(batch))
 	for i, c := range batch {
 		tasks[i] = c.task
 	}
-	return b.Work(tx, tasks, wait)
+	var locked []T
+	ctx := b.context(batch)
+	err := b.Writer.Do(ctx, func(tx *Tx) (err error) {
+		locked, err = b.Work(tx, tasks, wait)
+		return err
+	})
+	return b.finish(batch, locked, b.Outcome(ctx, err), wait)
 }
 
 // finish ends the calls of a transaction and returns those that are to be tried again: what they need is locked, or they
-// have failed together, so that none takes others with it.
-func (b *Batcher[T]) finish(tx *Tx, batch []*call[T], locked []T, err error, alone bool) (left []*call[T]) {
-	if len(batch) == 0 {
-		return nil
-	}
-	err = b.Outcome(b.context(batch), err)
-	if err != nil && !alone && len(batch) > 1 && !b.Unavailable(err) {
+// have failed together, and unless they were contended none takes others with it.
+func (b *Batcher[T]) finish(batch []*call[T], locked []T, err error, contended bool) (left []*call[T]) {
+	if err != nil && !contended && len(batch) > 1 && !b.Unavailable(err) {
 		for _, c := range batch {
 			c.tries = maxTries
 		}
 		return batch
-	}
-	if err == nil {
-		batch[0].tx = tx
 	}
 	for _, c := range batch {
 		if err == nil && slices.Contains(locked, c.task) {
@@ -182,6 +156,7 @@ func (b *Batcher[T]) finish(tx *Tx, batch []*call[T], locked []T, err error, alo
 	return left
 }
 
+// context is the caller's, if there is only one.
 func (b *Batcher[T]) context(batch []*call[T]) context.Context {
 	if len(batch) == 1 {
 		return batch[0].task.Context()
@@ -216,22 +191,10 @@ func (b *Batcher[T]) runContended(key any) {
 	b.slots <- struct{}{}
 	defer func() { <-b.slots }()
 	for batch := b.takeContended(key); batch != nil; batch = b.takeContended(key) {
-		for batch = slices.DeleteFunc(batch, (*call[T]).gone); len(batch) > 0; {
-			batch = b.wait(batch)
+		for len(batch) > 0 {
+			batch = b.transact(batch, true)
 		}
 	}
-}
-
-// wait does the tasks of calls in a transaction that waits for what they need.
-func (b *Batcher[T]) wait(batch []*call[T]) (left []*call[T]) {
-	var locked []T
-	var last *Tx
-	err := b.Writer.Do(b.context(batch), func(tx *Tx) (err error) {
-		last = tx
-		locked, err = b.work(tx, batch, true)
-		return err
-	})
-	return slices.DeleteFunc(b.finish(last, batch, locked, err, true), (*call[T]).gone)
 }
 
 func (b *Batcher[T]) takeContended(key any) []*call[T] {

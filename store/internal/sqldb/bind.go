@@ -9,8 +9,8 @@ import (
 	"gorm.io/gorm/clause"
 )
 
-// Limit is the end of a query for some rows. SQLite compiles a statement again whenever a parameter that is its whole LIMIT
-// is bound, which takes longer than to carry it out.
+// Limit is the end of a query for some rows. SQLite compiles a statement again whenever a parameter that is its whole
+// LIMIT is bound, which takes longer than to carry it out.
 const Limit = " LIMIT CAST(? AS BIGINT)"
 
 // Padded repeats the first of some ids until there are 1, 2, 4, 8 … of them, so that a statement about any number of
@@ -23,8 +23,8 @@ func Padded(ids []int64) []int64 {
 }
 
 // bind writes a statement out for an engine. Each ? stands for one argument: a list ([]int64, []string) becomes as many
-// parameters in brackets, a table (of Table) its text, anything else one parameter. With a map as the only argument, each
-// @name stands for its value.
+// parameters in brackets, a table (of Table) its text, anything else one parameter. With a map as the only argument,
+// each @name stands for its value.
 func bind(d Dialect, statement string, args []any) (text string, values []any) {
 	if len(args) == 1 {
 		if named, is := args[0].(map[string]any); is {

@@ -1,5 +1,5 @@
-// Package sqldb is what the store's transactions are made of, on both engines. It knows SQL and GORM, and nothing of agents,
-// lanes or deliveries.
+// Package sqldb is what the store's transactions are made of, on both engines. It knows SQL and GORM, and nothing of
+// agents, lanes or deliveries.
 //
 //   - tx.go: Tx, a transaction that writes, and ReadTx, which only reads. Both are a Querier.
 //   - writer.go: Writer, which an engine runs transactions by.
@@ -11,6 +11,6 @@
 //   - dialect.go: what the two engines spell differently.
 //   - tap.go: Tap, by which tests see each statement.
 //
-// GORM persists the nouns, by Querier.GORM. What happens with every status change, delivery and request is written out in
-// SQL and neither put together nor read by GORM, which takes as long as the database takes for it.
+// GORM persists the nouns, by Querier.GORM. What happens with every status change, delivery and request is written out
+// in SQL and neither put together nor read by GORM, which takes as long as the database takes for it.
 package sqldb

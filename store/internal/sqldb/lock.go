@@ -46,7 +46,8 @@ func (t *Tx) LockRows(table string, ids []int64, wait bool) (locked []int64, err
 	if t.dialect == SQLite || len(ids) == 0 {
 		return ids, nil
 	}
-	return Select[int64](t, "SELECT id FROM "+table+" WHERE id IN ? ORDER BY id"+t.ForUpdate(wait), Padded(slices.Clone(ids)))
+	text := "SELECT id FROM " + table + " WHERE id IN ? ORDER BY id" + t.ForUpdate(wait)
+	return Select[int64](t, text, Padded(slices.Clone(ids)))
 }
 
 // SkipLocked is the end of a subselect of the rows that a statement is about to delete, which have this key: those that

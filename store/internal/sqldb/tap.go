@@ -11,8 +11,8 @@ import (
 // Tap gets a statement, with its text and values as they are sent.
 type Tap func(text string, values []any) error
 
-// AddTap has functions called before each statement on a database, which an error keeps from being sent, and after it; either
-// may be nil. It is for tests.
+// AddTap has functions called before each statement on a database, which an error keeps from being sent, and after it;
+// either may be nil. It is for tests.
 func AddTap(db *gorm.DB, before, after Tap) {
 	t := tappedPool{ConnPool: db.ConnPool, before: before, after: after}
 	db.ConnPool, db.Statement.ConnPool = t, t
@@ -82,8 +82,8 @@ type tappedTx struct {
 	gorm.TxCommitter
 }
 
-// tappedQueue is a transaction that keeps statements, whose errors are those of the next. What comes after such a statement
-// is called when it is kept.
+// tappedQueue is a transaction that keeps statements, whose errors are those of the next. What comes after such a
+// statement is called when it is kept.
 type tappedQueue struct {
 	tappedTx
 	queuer Queuer

@@ -15,8 +15,8 @@ type Querier interface {
 	Dialect() Dialect
 	// GORM is the same for GORM's own queries.
 	GORM() *gorm.DB
-	// ForUpdate is the end of a query that locks the rows that it finds, if it is of a transaction that writes and others
-	// write beside it. Unless it waits, it does not find rows that another transaction has locked.
+	// ForUpdate is the end of a query that locks the rows that it finds, if it is of a transaction that writes and
+	// others write beside it. Unless it waits, it does not find rows that another transaction has locked.
 	ForUpdate(wait bool) string
 }
 
@@ -65,20 +65,6 @@ type Tx struct {
 func NewTx(ctx context.Context, db *gorm.DB) *Tx {
 	return &Tx{ReadTx: *Read(ctx, db), Begun: time.Now()}
 }
-
-// ActFor has the transaction's context carry the values of a caller's, such as what its log is to say.
-func (t *Tx) ActFor(caller context.Context) {
-	t.db = t.db.WithContext(actingFor{t.Context(), caller})
-}
-
-// actingFor ends with one context and has the values of another.
-type actingFor struct {
-	context.Context
-	caller context.Context
-}
-
-// Value implements context.Context.
-func (c actingFor) Value(key any) any { return c.caller.Value(key) }
 
 // Run runs a function in the transaction. A panic of it is its error.
 func (t *Tx) Run(fn func(tx *Tx) error) (err error) {
@@ -137,8 +123,8 @@ type Queuer interface {
 	Fetch(ctx context.Context, text string, values []any, read func(Rows) error) error
 }
 
-// OnEnd has fn called with what became of the transaction: nil when it is committed. Others wait meanwhile, so fn must not
-// block.
+// OnEnd has fn called with what became of the transaction: nil when it is committed. Others wait meanwhile, so fn must
+// not block.
 func (t *Tx) OnEnd(fn func(error)) { t.ends = append(t.ends, fn) }
 
 // OnCommit is OnEnd for a transaction that is committed.

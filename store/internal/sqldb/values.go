@@ -15,9 +15,10 @@ import (
 // maxTuples is how many rows go as parameters of their own.
 const maxTuples = 512
 
-// Table is rows as a table in a statement, by an argument for a ?. Its columns are the fields of the rows by their names in
-// JSON, the first of which is never NULL; fields are integers, strings, or pointers to them. On SQLite, as long as the rows
-// are not very many, each value is a parameter, which is quickest; else all rows are one parameter.
+// Table is rows as a table in a statement, by an argument for a ?. Its columns are the fields of the rows by their
+// names in JSON, the first of which is never NULL, and ordinal, by which they are in the order of the rows; fields are
+// integers, strings, or pointers to them. On SQLite, as long as the rows are not very many, each value is a parameter,
+// which is quickest; else all rows are one parameter.
 func Table[R any](q Querier, rows []R) clause.Expr {
 	if q.Dialect() == SQLite && len(rows) <= maxTuples {
 		return tuples(rows)
@@ -28,11 +29,12 @@ func Table[R any](q Querier, rows []R) clause.Expr {
 	}
 	if q.Dialect() == SQLite {
 		list := strings.Join(jsonColumns[R](), ", ")
-		return clause.Expr{SQL: "(SELECT " + list + " FROM json_each(?))", Vars: []any{string(text)}}
+		return clause.Expr{SQL: "(SELECT key AS ordinal, " + list + " FROM json_each(?))", Vars: []any{string(text)}}
 	}
-	list := strings.Join(declaredColumns[R](), ", ")
+	declared, names := strings.Join(declaredColumns[R](), ", "), strings.Join(jsonNames[R](), ", ")
 	return clause.Expr{
-		SQL:  "(SELECT * FROM json_to_recordset(?::json) AS r (" + list + ") LIMIT ?)", // or it would expect a hundred
+		SQL: "(SELECT * FROM ROWS FROM (json_to_recordset(?::json) AS (" + declared + ")) " +
+			"WITH ORDINALITY AS r (" + names + ", ordinal) LIMIT ?)", // or it would expect a hundred
 		Vars: []any{string(text), len(rows)},
 	}
 }
@@ -40,7 +42,7 @@ func Table[R any](q Querier, rows []R) clause.Expr {
 // tuples is rows as 1, 2, 4, 8 … rows of parameters, so that a statement about any number of them is one of few
 // statements. Those that are too many are NULL and left out.
 func tuples[R any](rows []R) clause.Expr {
-	fields, n := jsonFields[R](), 1<<bits.Len(uint(len(rows)-1))
+	fields, n := jsonFields[R](), 1<<bits.Len(uint(max(len(rows), 1)-1))
 	vars := make([]any, n*len(fields))
 	for i := range rows {
 		row := reflect.ValueOf(&rows[i]).Elem()
@@ -79,15 +81,26 @@ func tuplesSQL[R any](n int) string {
 	if text, is := tuplesTexts.Load(key); is {
 		return text.(string)
 	}
-	var columns []string
-	for i, f := range jsonFields[R]() {
-		columns = append(columns, fmt.Sprintf("column%d AS %s", i+1, f.Tag.Get("json")))
+	columns := []string{"column1 AS ordinal"}
+	for i, name := range jsonNames[R]() {
+		columns = append(columns, fmt.Sprintf("column%d AS %s", i+2, name))
 	}
-	row := "(?" + strings.Repeat(", ?", len(columns)-1) + ")"
+	tuples := make([]string, n)
+	for i := range tuples {
+		tuples[i] = fmt.Sprintf("(%d%s)", i, strings.Repeat(", ?", len(columns)-1))
+	}
 	text := "(SELECT " + strings.Join(columns, ", ") +
-		" FROM (VALUES " + row + strings.Repeat(", "+row, n-1) + ") WHERE column1 IS NOT NULL)"
+		" FROM (VALUES " + strings.Join(tuples, ", ") + ") WHERE column2 IS NOT NULL)"
 	tuplesTexts.Store(key, text)
 	return text
+}
+
+// jsonNames are the names of the fields of a row in JSON.
+func jsonNames[R any]() (names []string) {
+	for _, f := range jsonFields[R]() {
+		names = append(names, f.Tag.Get("json"))
+	}
+	return names
 }
 
 // jsonColumns are the columns of a row as SQLite takes them out of a JSON value.
@@ -102,8 +115,11 @@ func jsonColumns[R any]() (columns []string) {
 // declaredColumns are the columns of a row as PostgreSQL declares them.
 func declaredColumns[R any]() (columns []string) {
 	for _, f := range jsonFields[R]() {
-		kind := " bigint"
-		if f.Type.Kind() == reflect.String {
+		kind, of := " bigint", f.Type
+		if of.Kind() == reflect.Pointer {
+			of = of.Elem()
+		}
+		if of.Kind() == reflect.String {
 			kind = " text"
 		}
 		columns = append(columns, f.Tag.Get("json")+kind)
@@ -120,23 +136,23 @@ func jsonFields[R any]() []reflect.StructField {
 	if fields, is := jsonFieldsOf.Load(row); is {
 		return fields.([]reflect.StructField)
 	}
-	fields := slices.DeleteFunc(reflect.VisibleFields(row), func(f reflect.StructField) bool { return f.Tag.Get("json") == "-" })
+	fields := slices.DeleteFunc(reflect.VisibleFields(row), func(f reflect.StructField) bool {
+		return f.Tag.Get("json") == "-"
+	})
 	jsonFieldsOf.Store(row, fields)
 	return fields
 }
 
-// InsertAll inserts rows, which are without ids, and returns the ids that they got, in their order. Columns that have no
-// names in JSON get their defaults.
+// InsertAll inserts rows, which are without ids, and returns the ids that they got, in their order. Columns that have
+// no names in JSON get their defaults.
+//
+// Ids are drawn in the order in which rows are inserted, which is that of the query for them, and each is greater than
+// those before. In which order RETURNING has them, SQL does not say.
 func InsertAll[R any](tx *Tx, table string, rows []R) (ids []int64, err error) {
-	var names []string
-	for _, f := range jsonFields[R]() {
-		if name := f.Tag.Get("json"); name != "id" {
-			names = append(names, name)
-		}
-	}
+	names := slices.DeleteFunc(jsonNames[R](), func(name string) bool { return name == "id" })
 	list := strings.Join(names, ", ")
 	ids, err = Select[int64](tx,
-		"INSERT INTO "+table+" ("+list+") SELECT "+list+" FROM ? AS x RETURNING id", Table(tx, rows))
+		"INSERT INTO "+table+" ("+list+") SELECT "+list+" FROM ? AS x ORDER BY x.ordinal RETURNING id", Table(tx, rows))
 	slices.Sort(ids)
 	return ids, err
 }

@@ -83,8 +83,8 @@ func (w *Writer) doWaiting(units []*unit, results []error) ([]*unit, []error, er
 	return units, results, w.exec("COMMIT")
 }
 
-// do does a unit, unless its caller does not want it any more. Its context has the values of the caller's, but does not end
-// with it: others share the transaction.
+// do does a unit, unless its caller does not want it any more. Its context has the values of the caller's, but does not
+// end with it: others share the transaction.
 func (w *Writer) do(u *unit) error {
 	if err := u.ctx.Err(); err != nil {
 		return err

@@ -131,8 +131,8 @@ func (db *DB) openWriter(ctx context.Context, log logger.Interface) (err error) 
 	return nil
 }
 
-// tempInMemory keeps in memory what a statement of many rows may have to undo, instead of in a file of its own. It applies
-// to the connection that writes, and only after the migrations: a statement of those may change a whole table.
+// tempInMemory keeps in memory what a statement of many rows may have to undo, instead of in a file of its own. It
+// applies to the connection that writes, and only after the migrations: a statement of those may change a whole table.
 func tempInMemory(ctx context.Context, conn *sql.Conn) error {
 	_, err := conn.ExecContext(ctx, "PRAGMA temp_store = MEMORY")
 	return err

@@ -9,7 +9,8 @@ import (
 func TestSettings(t *testing.T) {
 	f := openTestFileAt(t, filepath.Join(t.TempDir(), "a b%c?d#.db"))
 	for pragma, want := range map[string]string{
-		"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1", "busy_timeout": "5000", "auto_vacuum": "2", "temp_store": "2",
+		"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1", "busy_timeout": "5000",
+		"auto_vacuum": "2", "temp_store": "2",
 	} {
 		var got string
 		if err := f.Writer().Raw("PRAGMA " + pragma).Scan(&got).Error; err != nil || got != want {

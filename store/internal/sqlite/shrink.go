@@ -19,10 +19,11 @@ type shrinking struct {
 	unfinished bool // pages were given back, and the file does not show it yet
 }
 
-// Shrink gives pages back to the file system when many are free. It is for one goroutine at a time. write runs a function in
-// a transaction of the writer; each gives back a few pages, so that no other write waits long.
+// Shrink gives pages back to the file system when many are free. It is for one goroutine at a time. write runs a
+// function in a transaction of the writer; each gives back a few pages, so that no other write waits long.
 func (db *DB) Shrink(ctx context.Context, write func(context.Context, sqldb.Work) error) error {
-	const pagesSQL = "SELECT freelist_count AS unused, page_count AS total FROM pragma_freelist_count, pragma_page_count"
+	const pagesSQL = "SELECT freelist_count AS unused, page_count AS total " +
+		"FROM pragma_freelist_count, pragma_page_count"
 	for before := int64(math.MaxInt64); ctx.Err() == nil; {
 		var pages struct{ Unused, Total int64 }
 		if err := db.reader.WithContext(ctx).Raw(pagesSQL).Scan(&pages).Error; err != nil {
@@ -33,7 +34,8 @@ func (db *DB) Shrink(ctx context.Context, write func(context.Context, sqldb.Work
 		}
 		before, db.shrinking.unfinished = pages.Unused, true
 		err := write(context.WithoutCancel(ctx), func(tx *sqldb.Tx) error {
-			_, err := sqldb.Select[int](tx, "PRAGMA incremental_vacuum("+vacuumPages+")") // each page that goes is a row without a column
+			// Each page that goes is a row without a column.
+			_, err := sqldb.Select[int](tx, "PRAGMA incremental_vacuum("+vacuumPages+")")
 			return err
 		})
 		if err != nil {

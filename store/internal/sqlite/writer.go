@@ -22,8 +22,8 @@ var (
 	errEnded = errors.New("the database has ended the transaction by itself")
 )
 
-// Writer implements sqldb.Writer by one goroutine. It takes all units of work that wait into one transaction, and those that
-// come before its end: simultaneous requests share one fsync, which is what bounds a durable SQLite.
+// Writer implements sqldb.Writer by one goroutine. It takes all units of work that wait into one transaction, and those
+// that come before its end: simultaneous requests share one fsync, which is what bounds a durable SQLite.
 type Writer struct {
 	file  *DB               // whose writing connection only run uses
 	fails func(error) error // what a unit gets whose transaction has failed
@@ -51,7 +51,8 @@ type unit struct {
 func NewWriter(file *DB, fails func(error) error) *Writer {
 	w := &Writer{
 		file: file, fails: fails,
-		begin: make(chan struct{}, 1), errands: make(chan func()), quit: make(chan struct{}), closed: make(chan struct{}),
+		begin: make(chan struct{}, 1), errands: make(chan func()),
+		quit: make(chan struct{}), closed: make(chan struct{}),
 	}
 	go w.run()
 	return w
@@ -59,9 +60,6 @@ func NewWriter(file *DB, fails func(error) error) *Writer {
 
 // DB implements sqldb.Writer.
 func (w *Writer) DB() *gorm.DB { return w.file.Writer() }
-
-// File is what it writes to.
-func (w *Writer) File() *DB { return w.file }
 
 // Waiting is how many units of work wait for a transaction.
 func (w *Writer) Waiting() int {
@@ -95,11 +93,6 @@ func (w *Writer) wait(ctx, patience context.Context, work sqldb.Work) error {
 	case <-patience.Done():
 		return patience.Err()
 	}
-}
-
-// Submit implements sqldb.Writer.
-func (w *Writer) Submit(work sqldb.Work, done func(tx *sqldb.Tx, err error)) {
-	w.enqueue(&unit{ctx: context.Background(), work: work, done: done})
 }
 
 func (w *Writer) enqueue(u *unit) {
@@ -160,9 +153,9 @@ func (w *Writer) Close() error {
 	return w.file.CloseWriter()
 }
 
-// run commits what waits, until the writer is closed. One thread finds what SQLite works with in the caches of its processor:
-// a delivery takes a fifth less processor time (0.20 ms instead of 0.25; go test -bench Delivery ./store, with TMPDIR in
-// memory).
+// run commits what waits, until the writer is closed. One thread finds what SQLite works with in the caches of its
+// processor: a delivery takes a fifth less processor time (0.20 ms instead of 0.25; go test -bench Delivery ./store,
+// with TMPDIR in memory).
 func (w *Writer) run() {
 	defer close(w.closed)
 	runtime.LockOSThread()
@@ -192,6 +185,3 @@ func (w *Writer) refuse() {
 		u.done(nil, ErrClosed)
 	}
 }
-
-// Closing is closed when the writer is about to close.
-func (w *Writer) Closing() <-chan struct{} { return w.quit }

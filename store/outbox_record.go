@@ -1,0 +1,296 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/store/internal/sqldb"
+	"github.com/agentevents/agentevents/webhook"
+)
+
+var _ webhook.Outbox = (*Store)(nil)
+
+// SetHandoff implements webhook.Outbox.
+func (s *Store) SetHandoff(h *webhook.Handoff) { s.handoff.Store(h) }
+
+// Due implements webhook.Outbox.
+func (s *Store) Due() <-chan struct{} { return s.dueSoon }
+
+// wake notifies the dispatcher that any lane may have become due.
+func (s *Store) wake() { s.wakeFor(0) }
+
+// wakeFor notifies the dispatcher that the lanes of a change may have become due.
+func (s *Store) wakeFor(change int64) {
+	s.freshChanges.add(change)
+	signal(s.dueSoon)
+}
+
+// Record implements webhook.Outbox.
+func (s *Store) Record(
+	ctx context.Context, d webhook.Delivery, o webhook.Outcome, keepLane bool,
+) (next *webhook.Delivery, err error) {
+	r := &result{ctx: ctx, Delivery: d, outcome: o, keepLane: keepLane, lease: time.Now().Add(s.Lease)}
+	if o.Verdict == webhook.Gone { // which changes more than its lane
+		r.End(s.write(ctx, func(tx *sqldb.Tx) error { return s.recordGone(tx, r) }))
+	} else {
+		s.results.Do(r)
+	}
+	if r.err != nil {
+		return nil, r.err
+	}
+	if r.elsewhere || r.next == nil && r.more {
+		s.wake()
+	}
+	return r.next, nil
+}
+
+// result is the outcome of an attempt, and what recording it leads to.
+type result struct {
+	webhook.Delivery
+	ctx      context.Context
+	outcome  webhook.Outcome
+	keepLane bool
+	lease    time.Time // of the next delivery of its lane
+
+	next      *webhook.Delivery
+	more      bool // that may be claimed now in this lane
+	elsewhere bool // or in others
+	err       error
+}
+
+func (r *result) Context() context.Context { return r.ctx }
+func (r *result) End(err error)            { r.err = err }
+func (r *result) Key() any                 { return r.Lane }
+func (r *result) lane() int64              { return r.Lane }
+
+// recordGone records an answer of 410.
+func (s *Store) recordGone(tx *sqldb.Tx, r *result) error {
+	if err := lockForGone(tx, r.Delivery); err != nil {
+		return err
+	}
+	lane, err := findLane(tx, r.Lane)
+	if err != nil {
+		return err
+	}
+	return s.record(tx, r, lane)
+}
+
+// record records one result by itself.
+func (s *Store) record(tx *sqldb.Tx, r *result, lane laneRow) error {
+	r.next, r.more, r.elsewhere = nil, true, false
+	done, err := recorded(tx, r.Delivery)
+	if err == nil && done && lane.Claim == r.Claim {
+		_, err = releaseLane(tx, r.Lane)
+		return err
+	}
+	if err == nil {
+		err = recordAttempt(tx, r.Delivery, r.outcome)
+	}
+	if err != nil || lane.Claim != r.Claim {
+		return err // another process has leased the lane since: the attempt comes too late to count
+	}
+	receiver, changed, err := s.updateReceiver(tx, lane, r.outcome)
+	if err != nil {
+		return err
+	}
+	retry, moved, err := s.updateDelivery(tx, r.Delivery, r.outcome, receiver)
+	if err != nil {
+		return err
+	}
+	empty, err := s.keepLane(tx, r, r.keepLane && receiver.accepts(s.now()) && !retry)
+	r.more, r.elsewhere = retry || !empty, moved || changed
+	return err
+}
+
+// updateDelivery gives the delivery its new state, and says whether another attempt follows, and whether it moved.
+// Since the statements name lane and state, they do not change a delivery that was cancelled or moved meanwhile. A
+// failure at a URL that the event no longer has does not count, nor does an answer from before a redelivery.
+func (s *Store) updateDelivery(
+	tx *sqldb.Tx, d webhook.Delivery, o webhook.Outcome, receiver receiverRow,
+) (retry, moved bool, err error) {
+	row, err := gorm.G[deliveryRow](tx.GORM()).Where("id = ?", d.ID).Take(tx.Context())
+	if err != nil || row.LaneID != d.Lane {
+		return true, true, err // the lease was over, and it moved to a lane that another worker may hold by now
+	}
+	if row.Replays != d.Replays {
+		return true, row.MovedTo != nil, nil
+	}
+	next := receiver.backoff(o, row.Failures, row.Outage)
+	due := min(s.now()+next.Delay, row.ExpiresAt)
+	if o.Verdict != webhook.Delivered && (row.URL != d.URL || row.Method != d.Method) {
+		o.Verdict, next, due = webhook.Retry, backoff{}, row.DueAt // it was corrected meanwhile, and is due at once
+	}
+	err = tx.Exec("UPDATE deliveries SET attempts = ?, due_at = ?, failures = ?, outage = ? WHERE id = ?",
+		d.Attempt, due, next.Failures, next.Outage, d.ID)
+	switch {
+	case err != nil:
+		return false, false, err
+	case o.Verdict == webhook.Retry:
+		return true, row.MovedTo != nil, nil // if it has moved, the next claim has it follow
+	case o.Verdict == webhook.Gone:
+		err = s.disableGone(tx, row, d.URL)
+	}
+	if err != nil {
+		return false, false, err
+	}
+	s.skipped.deliveries.note(d.ID)
+	if row.FinishedAt == nil { // it was neither cancelled nor failed meanwhile
+		if err := s.logFailures(tx, &result{Delivery: d, outcome: o}); err != nil {
+			return false, false, err
+		}
+	}
+	return false, row.MovedTo != nil, s.endDelivery(tx, d.ID, d.Lane, finalState(o.Verdict))
+}
+
+// finalState is the state that a delivery has after a last attempt.
+func finalState(v webhook.Verdict) string {
+	if v == webhook.Delivered {
+		return stateDelivered
+	}
+	return stateFailed
+}
+
+// endDelivery ends a delivery of a lane, also a parked one, which must not be sent again.
+func (s *Store) endDelivery(tx *sqldb.Tx, delivery, lane int64, state string) error {
+	count, err := tx.ExecCount("UPDATE deliveries SET state = ?, finished_at = ? WHERE id = ? "+
+		"AND lane_id = ? AND state || '' = 'parked'",
+		state, s.now(), delivery, lane)
+	if err != nil {
+		return err
+	}
+	s.countEnded(tx, state, count)
+	return s.removeFromLane(tx, lane, state, byID, delivery)
+}
+
+// lockForGone locks what an answer of 410 changes besides the delivery's own lane.
+func lockForGone(tx *sqldb.Tx, d webhook.Delivery) error {
+	if err := lockAgentsOf(tx, []int64{d.ID}); err != nil {
+		return err
+	}
+	event, err := sqldb.Value[int64](tx, "SELECT event_id FROM deliveries WHERE id = ?", d.ID)
+	if err != nil {
+		return err
+	}
+	return lockLanesOfEvent(tx, event, d.Lane)
+}
+
+// disableGone fails a delivery that was answered with 410, and disables its event, unless that has another URL by now.
+func (s *Store) disableGone(tx *sqldb.Tx, row deliveryRow, sentTo string) error {
+	if err := s.removeFromLane(tx, row.LaneID, stateFailed, byID, row.ID); err != nil {
+		return err
+	}
+	e, err := gorm.G[eventRow](tx.GORM()).Where("id = ?", row.EventID).Take(tx.Context())
+	switch {
+	case errors.Is(err, gorm.ErrRecordNotFound):
+		return nil
+	case err != nil || e.State == gen.AgentEventStateValueDisabled || e.URL != sentTo:
+		return err
+	}
+	if err := s.logDisabled(tx, row.ID, reasonGone); err != nil {
+		return err
+	}
+	return s.disable(tx, &e, reasonGone)
+}
+
+// keepLane keeps the lane under the same claim and takes its next delivery, or releases it, and says whether it is
+// empty.
+func (s *Store) keepLane(tx *sqldb.Tx, r *result, wanted bool) (empty bool, err error) {
+	due, err := releaseLane(tx, r.Lane)
+	if err != nil || due == nil || !wanted {
+		return due == nil, err
+	}
+	return false, s.renew(tx, []*result{r})
+}
+
+// renew leases those lanes of results that have something due again, under the same claim, with their next delivery.
+func (s *Store) renew(tx *sqldb.Tx, results []*result) error {
+	now := s.now()
+	until := now + s.Lease.Milliseconds()
+	lanes, err := sqldb.Select[int64](tx, "UPDATE lanes SET "+setLeasedSQL+" WHERE id IN ? AND due_at + 0 <= ? "+
+		"AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = lanes.id) RETURNING id",
+		until, until, sqldb.Padded(each(results, (*result).lane)), now)
+	if err != nil || len(lanes) == 0 {
+		return err
+	}
+	heads, err := sqldb.Select[headRow](tx, headSQL+"WHERE l.id IN ?", sqldb.Padded(lanes))
+	if err != nil {
+		return err
+	}
+	next := indexBy(heads, func(h headRow) int64 { return h.LaneID })
+	for _, r := range results {
+		h, ok := next[r.Lane]
+		h, locked := h.decrypted(s)
+		expired := h.expired(now, false) // the lane of a receiver whose breaker is open was not kept
+		switch {
+		case !ok:
+		case expired || locked != nil:
+			err = errors.Join(err, s.requeue(tx, h, expired))
+		default:
+			r.next = new(s.leasedDelivery(h, r.lease))
+		}
+	}
+	return err
+}
+
+// Release implements webhook.Outbox.
+func (s *Store) Release(ctx context.Context, d webhook.Delivery) error {
+	defer s.wake()
+	return s.write(ctx, func(tx *sqldb.Tx) error {
+		lane, err := findLane(tx, d.Lane)
+		if err != nil || lane.Claim != d.Claim {
+			return err
+		}
+		if err := s.giveUpProbe(tx, lane); err != nil {
+			return err
+		}
+		_, err = releaseLane(tx, d.Lane)
+		return err
+	})
+}
+
+// maxAttempts is how many attempts at a delivery are kept: a receiver may ask for one each second.
+const maxAttempts = 100
+
+// attempt is the row of a plain result, without URL and method, which are those of its delivery.
+func (r *result) attempt() attemptRow {
+	o := r.outcome
+	return attemptRow{
+		DeliveryID: r.ID, Number: r.Attempt, StartedAt: o.StartedAt.UnixMilli(), Duration: o.Duration.Microseconds(),
+		Status: o.Status,
+		Error:  o.Error, Excerpt: o.Excerpt, Verdict: string(o.Verdict), Signature: o.Signature,
+		Traceparent: r.Traceparent,
+	}
+}
+
+// recordAttempt stores an attempt. It stores URL and method only if those of the delivery have changed since. It
+// removes attempts beyond maxAttempts, if there can be any.
+func recordAttempt(tx *sqldb.Tx, d webhook.Delivery, o webhook.Outcome) error {
+	id, err := sqldb.Value[int64](tx,
+		"INSERT INTO attempts (delivery_id, number, started_at, duration, status, error, excerpt, verdict, "+
+			"signature, traceparent, url, method) SELECT id, ?, ?, ?, ?, ?, ?, ?, ?, ?, "+
+			"CASE WHEN url = ? AND method = ? THEN '' ELSE ? END, "+
+			"CASE WHEN url = ? AND method = ? THEN '' ELSE ? END FROM deliveries WHERE id = ? RETURNING id", d.Attempt,
+		o.StartedAt.UnixMilli(), o.Duration.Microseconds(), o.Status, o.Error, o.Excerpt, o.Verdict, o.Signature,
+		d.Traceparent, d.URL, d.Method, d.URL, d.URL, d.Method, d.Method, d.ID)
+	if err == nil {
+		// An attempt that comes too late may be recorded after one of the lane's new holder.
+		err = tx.Exec("UPDATE deliveries SET last_attempt = ? WHERE id = ? AND coalesce(last_attempt, 0) < ?", id,
+			d.ID, id)
+	}
+	if err != nil || d.Attempt <= maxAttempts && !d.Replay {
+		return err
+	}
+	return tx.Exec("DELETE FROM attempts WHERE id IN (SELECT id FROM attempts WHERE delivery_id = ? ORDER BY id DESC "+
+		"LIMIT ? OFFSET ?)", d.ID, maxAttempts, maxAttempts)
+}
+
+// recorded says whether an attempt is recorded already, by a commit whose answer was lost.
+func recorded(tx *sqldb.Tx, d webhook.Delivery) (bool, error) {
+	n, err := sqldb.Value[int](tx, "SELECT count(*) FROM deliveries WHERE id = ? AND replays = ? AND attempts >= ?",
+		d.ID, d.Replays, d.Attempt)
+	return n > 0, err
+}

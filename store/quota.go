@@ -1,0 +1,263 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/store/internal/sqldb"
+)
+
+// requestCounter counts those of each client in an hour of the clock, so that none costs a commit: what is counted here
+// is written every second, and what all processes together have counted is read back.
+type requestCounter struct {
+	mu        sync.Mutex
+	hour      int64            // since 1970
+	written   map[string]int64 // by all processes, up to the last second
+	unwritten map[string]int64 // by this one, since
+}
+
+// Requests is what a client has made of the requests that it may make in this hour.
+type Requests struct {
+	Limit, Made int64
+	Left        time.Duration // of the hour
+}
+
+// hour is the one that it is now, since 1970.
+func (s *Store) hour() int64 { return s.now() / time.Hour.Milliseconds() }
+
+// Requests returns how many requests a caller's client has made. Those of an operator are not counted.
+func (s *Store) Requests(c Caller) Requests {
+	r := s.thisHour(c)
+	if c.Client != "" {
+		r.Made = s.requestCounter.made(c.Client, s.hour())
+	}
+	return r
+}
+
+// CountRequest counts a request of the caller's client, and says what there is with it; or, if the client has made as
+// many in this hour as it may, that it is not ok.
+func (s *Store) CountRequest(c Caller) (r Requests, ok bool) {
+	r, ok = s.thisHour(c), true
+	if c.Client != "" {
+		r.Made, ok = s.requestCounter.count(c.Client, s.hour(), c.RequestLimit)
+	}
+	return r, ok
+}
+
+// ChargeRequests counts a request of the caller's client, which is counted already, for so many more.
+func (s *Store) ChargeRequests(c Caller, more int) {
+	if c.Client != "" && more > 0 {
+		s.requestCounter.charge(c.Client, s.hour(), int64(more))
+	}
+}
+
+func (s *Store) thisHour(c Caller) Requests {
+	r := Requests{Limit: NoLimit, Left: time.Hour - time.Duration(s.now()%time.Hour.Milliseconds())*time.Millisecond}
+	if c.Client != "" {
+		r.Limit = c.RequestLimit
+	}
+	return r
+}
+
+func (r *requestCounter) made(client string, hour int64) int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.startHour(hour)
+	return r.written[client] + r.unwritten[client]
+}
+
+func (r *requestCounter) count(client string, hour, limit int64) (made int64, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.startHour(hour)
+	if made = r.written[client] + r.unwritten[client]; made >= limit {
+		return made, false
+	}
+	r.unwritten[client]++
+	return made + 1, true
+}
+
+// charge counts requests that are worth more than one.
+func (r *requestCounter) charge(client string, hour, more int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.startHour(hour)
+	r.unwritten[client] += more
+}
+
+// forget forgets a client that is deleted.
+func (r *requestCounter) forget(client string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.unwritten, client)
+	delete(r.written, client)
+}
+
+// startHour drops the counts of another hour. Those that are not written yet no longer limit any client.
+func (r *requestCounter) startHour(hour int64) {
+	if r.hour != hour || r.unwritten == nil {
+		r.hour, r.written, r.unwritten = hour, map[string]int64{}, map[string]int64{}
+	}
+}
+
+func (r *requestCounter) snapshot(hour int64) map[string]int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.startHour(hour)
+	return maps.Clone(r.unwritten)
+}
+
+// confirm puts what is written by now in the place of what was.
+func (r *requestCounter) confirm(hour int64, written, unwritten map[string]int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.hour != hour {
+		return
+	}
+	r.written = written
+	for client, n := range unwritten {
+		if r.unwritten[client] -= n; r.unwritten[client] == 0 {
+			delete(r.unwritten, client)
+		}
+	}
+}
+
+// shareRequests writes what was counted here and reads what was counted everywhere.
+func (s *Store) shareRequests(ctx context.Context) (err error) {
+	hour := s.hour()
+	unwritten := s.requestCounter.snapshot(hour)
+	var written map[string]int64
+	if len(unwritten) == 0 {
+		written, err = writtenRequests(s.read(ctx), hour)
+	} else {
+		err = s.write(ctx, func(tx *sqldb.Tx) error {
+			if err := addRequests(tx, hour, unwritten); err != nil {
+				return err
+			}
+			written, err = writtenRequests(tx, hour)
+			return err
+		})
+	}
+	if err == nil {
+		s.requestCounter.confirm(hour, written, unwritten)
+	}
+	return publicError(err)
+}
+
+// addRequests keeps the hour before, in case that another process is in that still.
+func addRequests(tx *sqldb.Tx, hour int64, unwritten map[string]int64) error {
+	for _, client := range slices.Sorted(maps.Keys(unwritten)) {
+		err := tx.Exec("INSERT INTO requests (hour, client_id, made) VALUES (?, ?, ?) "+
+			"ON CONFLICT (hour, client_id) DO UPDATE SET made = requests.made + excluded.made", hour, client,
+			unwritten[client])
+		if err != nil {
+			return err
+		}
+	}
+	return tx.Exec("DELETE FROM requests WHERE hour < ?", hour-1)
+}
+
+func writtenRequests(q sqldb.Querier, hour int64) (map[string]int64, error) {
+	var rows []struct {
+		ClientID string
+		Made     int64
+	}
+	rows, err := sqldb.Select[struct {
+		ClientID string
+		Made     int64
+	}](q, "SELECT client_id, made FROM requests WHERE hour = ?", hour)
+	written := make(map[string]int64, len(rows))
+	for _, r := range rows {
+		written[r.ClientID] = r.Made
+	}
+	return written, err
+}
+
+// NoLimit is the greatest limit, and that of callers without one.
+const NoLimit = 1<<31 - 1
+
+// quota is a limit on a client's rows of one kind, with the columns of its count and its limit.
+type quota struct{ noun, count, limit, status string }
+
+var (
+	agentQuota = quota{"agents", "agents", "agent_limit", "agent_limit_exceeded"}
+	eventQuota = quota{"events", "events", "event_limit", "agent_event_limit_exceeded"}
+)
+
+// Limits returns a client's limits, with what is used of them.
+func (s *Store) Limits(ctx context.Context, client string) (gen.ClientLimits, error) {
+	r, err := findClient(s.read(ctx), client)
+	return s.limits(r), err
+}
+
+func (s *Store) limits(r clientRow) gen.ClientLimits {
+	return gen.ClientLimits{
+		AgentEvent:      gen.ClientLimit{Limit: r.EventLimit, Used: r.Events},
+		Agent:           gen.ClientLimit{Limit: r.AgentLimit, Used: r.Agents},
+		RequestsPerHour: gen.ClientLimit{Limit: r.RequestLimit, Used: s.requestCounter.made(r.ID, s.hour())},
+	}
+}
+
+// SetLimits changes a client's limits; one that is nil stays as it is.
+func (s *Store) SetLimits(
+	ctx context.Context, client string, u gen.ClientLimitsUpdate,
+) (m gen.ClientLimits, err error) {
+	err = s.write(ctx, func(tx *sqldb.Tx) error {
+		r, err := lockClient(tx, client)
+		if err != nil {
+			return err
+		}
+		setLimit(&r.EventLimit, u.AgentEvent)
+		setLimit(&r.AgentLimit, u.Agent)
+		setLimit(&r.RequestLimit, u.RequestsPerHour)
+		m = s.limits(r)
+		return tx.Exec("UPDATE clients SET event_limit = ?, agent_limit = ?, request_limit = ? WHERE id = ?",
+			r.EventLimit, r.AgentLimit, r.RequestLimit, client)
+	})
+	return m, err
+}
+
+func setLimit(limit *int64, u gen.ClientLimitUpdate) {
+	if u.Limit != nil {
+		*limit = *u.Limit
+	}
+}
+
+// add counts one more of a client, or refuses it if the client has as many as it may. In a transaction it comes
+// after the agent and before lanes. That is one statement, so that of several at once no more pass than may.
+func (l quota) add(tx *sqldb.Tx, client string) error {
+	counted, err := tx.ExecCount(
+		"UPDATE clients SET "+l.count+" = "+l.count+" + 1 WHERE id = ? AND "+l.count+" < "+l.limit, client,
+	)
+	if err != nil || counted == 1 {
+		return err
+	}
+	is, err := sqldb.Value[struct {
+		Have int64
+		May  int64
+	}](tx, "SELECT "+l.count+" AS have, "+l.limit+" AS may FROM clients WHERE id = ?", client)
+	if err != nil {
+		return err
+	}
+	return &Error{
+		Kind: Conflict, Status: l.status,
+		Message: fmt.Sprintf("client %s may have %d %s and has %d; GET /api/ver1.0/client/%s/limit/ shows its limits",
+			client, is.May, l.noun, is.Have, client),
+	}
+}
+
+// remove counts one less.
+func (l quota) remove(tx *sqldb.Tx, client string) error {
+	return tx.Exec("UPDATE clients SET "+l.count+" = "+l.count+" - 1 WHERE id = ?", client)
+}
+
+// removeAgents counts some agents less, and their events. An id may be there twice.
+func removeAgents(tx *sqldb.Tx, client string, ids []int64, agents int) error {
+	return tx.Exec("UPDATE clients SET agents = agents - ?, events = events - "+
+		"(SELECT count(*) FROM agent_events WHERE agent IN ?) WHERE id = ?", agents, ids, client)
+}
