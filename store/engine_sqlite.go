@@ -103,8 +103,7 @@ func (e *sqliteEngine) overwrite(tx *sqldb.Tx, fn func() error) error {
 	if err := tx.Exec("PRAGMA secure_delete = ON"); err != nil {
 		return err
 	}
-	defer tx.Exec("PRAGMA secure_delete = OFF")
-	return fn()
+	return errors.Join(fn(), tx.Exec("PRAGMA secure_delete = OFF"))
 }
 
 func (e *sqliteEngine) dueLanesSQL() string { return sqliteDueLanesSQL }

@@ -122,7 +122,7 @@ func (s *Store) updateDelivery(
 	next := receiver.backoff(o, row.Failures, row.Outage)
 	due := min(s.now()+next.Delay, row.ExpiresAt)
 	if o.Verdict != webhook.Delivered && (row.URL != d.URL || row.Method != d.Method) {
-		o.Verdict, next, due = webhook.Retry, backoff{}, row.DueAt // it was corrected meanwhile, and is due at once
+		o.Verdict, next, due = webhook.Retry, backoff{}, row.DueAt // the event has another URL or method by now
 	}
 	err = tx.Exec("UPDATE deliveries SET attempts = ?, due_at = ?, failures = ?, outage = ? WHERE id = ?",
 		d.Attempt, due, next.Failures, next.Outage, d.ID)
@@ -130,7 +130,7 @@ func (s *Store) updateDelivery(
 	case err != nil:
 		return false, false, err
 	case o.Verdict == webhook.Retry:
-		return true, row.MovedTo != nil, nil // if it has moved, the next claim has it follow
+		return true, row.MovedTo != nil, nil // if it moved, the next claim changes its lane
 	case o.Verdict == webhook.Gone:
 		err = s.disableGone(tx, row, d.URL)
 	}

@@ -12,8 +12,8 @@ import (
 // recordBatch records results: those of one lane in turn, the others together. If it does not wait, it returns those
 // whose lanes or receivers another transaction has locked.
 func (s *Store) recordBatch(tx *sqldb.Tx, results []*result, wait bool) (contended []*result, err error) {
-	for _, round := range sqldb.Waves(results, (*result).lane) {
-		more, err := s.recordWave(tx, round, wait)
+	for _, wave := range sqldb.Waves(results, (*result).lane) {
+		more, err := s.recordWave(tx, wave, wait)
 		if err != nil {
 			return nil, err
 		}

@@ -144,8 +144,8 @@ func (t *setting) result() gen.AgentStatusResult {
 // setBatch sets statuses: those of one agent in turn, the others together. If it does not wait, it returns those whose
 // agents or lanes another transaction has locked.
 func (s *Store) setBatch(tx *sqldb.Tx, tasks []*setting, wait bool) (contended []*setting, err error) {
-	for _, round := range sqldb.Waves(tasks, func(t *setting) AgentKey { return t.agent }) {
-		more, err := s.setWave(tx, round, wait)
+	for _, wave := range sqldb.Waves(tasks, func(t *setting) AgentKey { return t.agent }) {
+		more, err := s.setWave(tx, wave, wait)
 		if err != nil {
 			return nil, err
 		}

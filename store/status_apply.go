@@ -9,17 +9,17 @@ import (
 	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
-// statusChange is what happens to an agent's status.
+// statusChange is a change of an agent's status until it is stored.
 type statusChange struct {
 	ctx      context.Context // of whose trace it is
-	agent    *agentRow       // in the end as it is then
+	agent    *agentRow       // from applyToAgent on as it is after the change
 	status   gen.AgentStatusValue
 	source   gen.EventSource
 	at       int64
 	reported bool // at is what the PBX has said
 
-	setting *setting // that gets the result; nil for the logout of a deleted agent
-	events  []eventRow
+	setting *setting   // that gets the result; nil for the logout of a deleted agent
+	events  []eventRow // of the type that the change fires, with disabled ones
 	row     changeRow
 }
 
@@ -43,7 +43,7 @@ func (s *Store) applyChanges(tx *sqldb.Tx, changes []*statusChange, wait bool) (
 // insertAll inserts changes, whose lanes are locked, with their deliveries.
 func (s *Store) insertAll(tx *sqldb.Tx, changes []*statusChange, lanes targetLanes) error {
 	for _, c := range changes {
-		s.beginTrace(tx, c)
+		s.fillRow(tx, c)
 	}
 	if err := s.insertChanges(tx, changes); err != nil {
 		return err
@@ -63,8 +63,8 @@ func (s *Store) insertAll(tx *sqldb.Tx, changes []*statusChange, lanes targetLan
 	return s.enqueue(tx, changes, lanes)
 }
 
-// beginTrace fills the row of a change, with its traceparent.
-func (s *Store) beginTrace(tx *sqldb.Tx, c *statusChange) {
+// fillRow fills the row of a change, with its traceparent.
+func (s *Store) fillRow(tx *sqldb.Tx, c *statusChange) {
 	traceparent, ended := s.Trace(c.ctx)
 	tx.OnEnd(func(err error) { ended(c.row.ID, err) })
 	r := c.agent
