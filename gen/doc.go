@@ -3,7 +3,7 @@
 // Everything named *.gen.go in here and below, and api/openapi.yaml, is generated and never edited: change
 // openapi.yaml, then run `make generate`. The models carry no framework, so that every other package can use them:
 //
-//	gen         models
+//	gen         models, and time.go, written by hand: the type by which openapi.yaml has the models encode times
 //	gen/api     Echo routes, the strict server interface, the document
 //	gen/client  the Go client
 package gen

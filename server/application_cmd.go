@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"strings"
 	"text/tabwriter"
 	"unicode"
@@ -41,19 +40,6 @@ type listCommand struct{}
 
 type revokeCommand struct {
 	ID string `arg:"" help:"${revoke_id}"`
-}
-
-// withStore calls a function with the store, which another process may serve at the same time.
-func (s settings) withStore(ctx context.Context, fn func(*store.Store) error) error {
-	c, err := s.validate()
-	if err != nil {
-		return err
-	}
-	st, err := store.OpenAlongside(ctx, store.Options{URL: c.databaseURL, Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		return err
-	}
-	return errors.Join(fn(st), st.Close())
 }
 
 func (c createCommand) run(ctx context.Context, s settings, stdout io.Writer) error {

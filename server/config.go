@@ -20,7 +20,7 @@ import (
 )
 
 // settings are the settings as an operator writes them, with their defaults. Each is a flag and a variable. The texts
-// of their help are in help.go.
+// of their help are in help.go. CONTRIBUTING.md lists what a new one needs.
 type settings struct {
 	Addr               string `default:"127.0.0.1:8080" help:"${addr}"`
 	MetricsAddr        string `placeholder:"HOST:PORT" help:"${metrics_addr}"`
@@ -113,6 +113,9 @@ func (s settings) validate() (c config, err error) {
 	wrong.add("log-format", err)
 	return c, wrong.err()
 }
+
+// leaseMargin is how long recording an attempt may take.
+const leaseMargin = 5 * time.Second
 
 // lease is how long a worker leases a lane: for one attempt, and to record it.
 func (c config) lease() time.Duration { return c.timeout + leaseMargin }

@@ -91,7 +91,7 @@ func compareWithDashboard(t *testing.T, s scrapedMetrics) {
 			Targets []struct{ Expr string }
 		}
 	}
-	data, err := os.ReadFile("metrics/dashboard.json")
+	data, err := os.ReadFile("monitoring/dashboard.json")
 	if err == nil {
 		err = json.Unmarshal(data, &dashboard)
 	}
@@ -121,7 +121,7 @@ func compareWithAlerts(t *testing.T, s scrapedMetrics) {
 			}
 		}
 	}
-	data, err := os.ReadFile("metrics/alerts.yaml")
+	data, err := os.ReadFile("monitoring/alerts.yaml")
 	if err == nil {
 		err = yaml.Unmarshal(data, &rules)
 	}

@@ -17,9 +17,6 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// leaseMargin is how long recording an attempt may take.
-const leaseMargin = 5 * time.Second
-
 // serve runs the server until ctx ends.
 func serve(ctx context.Context, s settings, unknown []string, stdout, stderr io.Writer) error {
 	c, err := s.validate()
@@ -66,17 +63,22 @@ func bootstrap(ctx context.Context, c config, st *store.Store, stdout io.Writer)
 	if !made {
 		return err
 	}
-	_,
-		err = fmt.Fprintf(stdout, "The first operator's application, which may do everything. The secret is shown "+
-		"this once.\n"+
-		"  id     %s\n  secret %s\n", operator.ID, operator.Secret)
+	_, err = fmt.Fprintf(stdout, "The first operator's application, which may do everything. "+
+		"The secret is shown this once.\n  id     %s\n  secret %s\n", operator.ID, operator.Secret)
 	return err
 }
 
-// serveAndDeliver serves requests and processes deliveries until ctx ends. Then both accept nothing new, and finish
-// what they have.
+// serveAndDeliver serves requests and processes deliveries until signalled ends. Then it stops in this order:
+//
+//  1. /readyz answers 503, and requests are still taken, until the drain is over (api/drain.go).
+//  2. The listeners close, polls end, and no delivery is begun any more.
+//  3. Requests have 10 s to end (api/server.go). Meanwhile the attempts in flight have 12 s to end, and 1 s more to be
+//     recorded (webhook/dispatch.go).
+//
+// A part that fails ends the others by steps 2 and 3. After that, serve closes the store, and has 2 s to send the last
+// traces (telemetry/traces.go).
 func serveAndDeliver(
-	ctx context.Context, c config, st *store.Store, on listeners, tr *telemetry.Traces, log *slog.Logger,
+	signalled context.Context, c config, st *store.Store, on listeners, tr *telemetry.Traces, log *slog.Logger,
 ) error {
 	guard := webhook.NewGuard(c.networks)
 	b := build()
@@ -85,10 +87,10 @@ func serveAndDeliver(
 	})
 	defer sender.Close()
 	m := telemetry.NewMetrics(st, b.version, b.commit)
-	draining := api.NewDrain(c.drain, ctx.Done())
-	ctx, stop := draining.Context(ctx, log)
+	draining := api.NewDrain(c.drain, signalled.Done())
+	drained, stop := draining.Context(signalled, log)
 	defer stop()
-	group, ctx := errgroup.WithContext(ctx)
+	group, ctx := errgroup.WithContext(drained)
 	dispatcher := webhook.NewDispatcher(webhook.DispatcherOptions{
 		Outbox: st, Sender: sender, Schedule: c.schedule, Log: log, Observe: observe(m, tr),
 	})

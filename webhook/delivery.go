@@ -50,6 +50,8 @@ type Attempt struct {
 	Excerpt    string // beginning of the answer's body, valid UTF-8, the receiver's words
 	Verdict    Verdict
 	RetryAfter time.Duration // what the receiver asked for, 0 when it did not
+	CutOff     bool          // the context of Send ended first: the attempt says nothing of the receiver
+	HeldUp     bool          // the lease was over before the request was sent, as after a freeze
 }
 
 // Verdict says what becomes of a delivery after an attempt.
@@ -67,14 +69,15 @@ const (
 type Outcome struct {
 	Attempt
 
-	// Until the next attempt, for the verdict Retry: if what failed is the delivery and, no longer than that, if it is
-	// the receiver, which is the same delivery's second failure with no sign of life of the receiver between.
+	// How long to wait for the next attempt, for the verdict Retry. Delay is for when the delivery failed, Recovery for
+	// when its receiver is down; it is never longer than Delay. The store decides which: the receiver is down at the
+	// second failure of one delivery, if the receiver has answered nothing between the two.
 	Delay, Recovery time.Duration
 }
 
 // ClaimLimits say how many lanes a claim may take, and of which receivers.
 type ClaimLimits struct {
-	Fresh       bool                      // only the lanes that changes have made due since the last claim need a look
+	Fresh       bool                      // look only at lanes that changes have made due since the last claim
 	Lanes       int                       // at most so many lanes in all; 1 and up
 	PerReceiver int                       // at most so many lanes of any one receiver; 1 and up
 	Take        func(receiver int64) bool // asked before each lane is taken; false leaves the lane for a later claim
@@ -102,10 +105,10 @@ type Outbox interface {
 	Claim(ctx context.Context, limits ClaimLimits) (claimed []Delivery, next time.Duration, err error)
 
 	// Record stores an attempt and what follows from it, unless the claim is void. With keepLane it keeps the lane
-	// and returns its next delivery if one is due; otherwise, and when it returns nil, the lane is let go.
+	// and returns its next delivery if one is due; otherwise, and when it returns nil, the lane is released.
 	Record(ctx context.Context, d Delivery, o Outcome, keepLane bool) (next *Delivery, err error)
 
-	// Release lets a lane go without an attempt: it is due at once.
+	// Release releases a lane without an attempt: it is due at once.
 	Release(ctx context.Context, d Delivery) error
 
 	// RepairLanes finds lanes that do not match their deliveries, repairs them, and returns how many it repaired.

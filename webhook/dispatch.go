@@ -61,24 +61,24 @@ func NewDispatcher(o DispatcherOptions) *Dispatcher {
 	return &Dispatcher{DispatcherOptions: o, limiter: newLimiter(o.Slots, o.PerReceiver), freed: make(chan struct{}, 1)}
 }
 
-// Turned says when the dispatcher last claimed, for readiness. It claims at least once a second, however many
-// deliveries wait, as long as the outbox answers.
+// Turned says when the loop of Run last turned, for readiness: when a claim ended, also by an error, or when there was
+// no free slot to claim for. While the outbox answers, that is at least once a second, however many deliveries wait.
 func (d *Dispatcher) Turned() time.Time { return time.UnixMilli(d.turned.Load()) }
 
 // Run carries deliveries until ctx ends. Then it takes no new ones, and returns when those in flight are recorded;
 // after 12 s it cuts them off, which is not a failure of theirs.
 func (d *Dispatcher) Run(ctx context.Context) error {
-	work, cut := context.WithCancel(context.WithoutCancel(ctx))
+	hard, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(stopGrace, cut) })()
-	d.begin(func(x Delivery) { d.workLane(ctx, work, x) })
+	d.begin(func(delivery Delivery) { d.workLane(ctx, hard, delivery) })
 	defer d.end()
 	d.workers.Go(func() { d.repairLanes(ctx) })
 	fresh, until := false, time.Now()
 	for ctx.Err() == nil {
 		claimed, next := d.claim(ctx, fresh)
-		for _, x := range claimed {
-			d.start(x)
+		for _, delivery := range claimed {
+			d.start(delivery)
 		}
 		d.turned.Store(time.Now().UnixMilli())
 		if at := time.Now().Add(next); !fresh || at.Before(until) {
@@ -107,13 +107,13 @@ func (d *Dispatcher) end() {
 }
 
 // start works a lane in the background. A lane that arrives after the end is released.
-func (d *Dispatcher) start(x Delivery) {
+func (d *Dispatcher) start(delivery Delivery) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if work := d.work; work != nil {
-		d.workers.Go(func() { work(x) })
+		d.workers.Go(func() { work(delivery) })
 	} else {
-		go d.giveUp(context.Background(), x)
+		go d.giveUp(context.Background(), delivery)
 	}
 }
 
@@ -156,8 +156,8 @@ func (d *Dispatcher) giveBack(taken []int64, claimed []Delivery) {
 	for _, r := range taken {
 		unused[r]++
 	}
-	for _, x := range claimed {
-		unused[x.Receiver]--
+	for _, delivery := range claimed {
+		unused[delivery.Receiver]--
 	}
 	for r, n := range unused {
 		for range n {
@@ -166,8 +166,8 @@ func (d *Dispatcher) giveBack(taken []int64, claimed []Delivery) {
 	}
 }
 
-// wait waits until there may be something to claim, and says whether only changes can have made it due: a look at all
-// lanes is the more expensive, the more receivers have a backlog.
+// wait waits until there may be something to claim. It says whether only changes can have made it due: then the next
+// claim need not look at all lanes, which costs more for each receiver with a backlog.
 func (d *Dispatcher) wait(ctx context.Context, until time.Time) (fresh bool) {
 	timer := time.NewTimer(time.Until(until))
 	defer timer.Stop()

@@ -519,7 +519,7 @@ func TestDispatchRepairsLanesEveryMinute(t *testing.T) {
 		r.setTrouble("RepairLanes", fails)
 		r.run().pass(150 * time.Second)
 		if calls := r.calls("RepairLanes"); len(calls) != 3 || calls[2].Sub(calls[0]) != 2*time.Minute {
-			t.Errorf("mended at %v, want at once and after each minute", calls)
+			t.Errorf("repaired at %v, want at once and after each minute", calls)
 		}
 	})
 }

@@ -1,6 +1,7 @@
 // Package webhook is HTTP out: it carries AgentEventData to the registered URLs.
 //
-// A delivery passes through the files in this order:
+// Read delivery.go first: Delivery, Attempt, Verdict, Outcome, and the Outbox that hands deliveries out. A delivery
+// passes through the files in this order:
 //
 //	dispatch.go  claims due lanes of an Outbox; limiter.go bounds how many are worked at once
 //	lane.go      works a lane: one delivery after the other, each attempted and recorded
@@ -11,8 +12,18 @@
 //	transport.go keeps connections; lease_conn.go writes nothing after the lease, and knows a stale connection
 //	dial.go      connects to an address of a name; guard.go refuses those that receivers may not live at
 //	answer.go    reads an answer
-//	judge.go     says what becomes of the delivery; breaker.go what that says about its receiver
+//	judge.go     says what becomes of the delivery; health.go what that says about its receiver
 //	schedule.go  says when it is tried again
+//
+// render.go shows a request to people: as it was sent, or as it would be.
+//
+// A lane is the deliveries for one agent at one receiver; at most one of them is in flight. A claim takes lanes that
+// are due, each with a lease: the time within which this process alone works the lane. A handoff is a lane that the
+// outbox leases as soon as a change has made it due, without a claim.
+//
+// The verdict is the one of judge.go, with one exception: when the retry window of a delivery is over, the store has it
+// fail. An attempt that is cut off by a stop is not recorded. The store also keeps the breaker of each receiver. It
+// opens after as many failures in a row as health.go says, and closes when an attempt finds the receiver Alive.
 //
 // The package knows neither a database nor a web framework. The store implements Outbox.
 package webhook

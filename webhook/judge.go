@@ -27,7 +27,7 @@ func (e timeoutError) Error() string {
 // *RefusedError, with which trying again is hopeless. Without an err the status counts: 2xx delivered, 410 gone, 408,
 // 425, 429 and 5xx retry, anything else failed, redirects included, since they are not followed. A status outside
 // 100-599 is taken for a 5xx, as RFC 9110, section 15, has it. What a receiver may answer while it is deployed is
-// failed here; see Delivery.DeployingUntil.
+// failed here; see Delivery.judge.
 func Judge(status int, err error) Verdict {
 	switch {
 	case err != nil:
@@ -41,6 +41,15 @@ func Judge(status int, err error) Verdict {
 		return Retry
 	}
 	return Failed
+}
+
+// judge is Judge, but for what the receiver may answer while it is deployed, until DeployingUntil: that is tried again.
+func (d Delivery) judge(status int, err error) Verdict {
+	verdict := Judge(status, err)
+	if verdict == Failed && deploying(status) && time.Now().Before(d.DeployingUntil) {
+		return Retry
+	}
+	return verdict
 }
 
 // deploying says whether a status is one that receivers, and proxies before them, answer while they are deployed: their

@@ -9,53 +9,55 @@ import (
 
 // workLane works a lane, from the claimed delivery on, until the lane has nothing due or has had its turn. When soft
 // ends, it begins no new attempt; when hard ends, it cuts off the one in flight.
-func (d *Dispatcher) workLane(soft, hard context.Context, x Delivery) {
+func (d *Dispatcher) workLane(soft, hard context.Context, delivery Delivery) {
 	for n := 1; ; n++ {
-		next, answered := d.deliver(soft, hard, x, n < maxInARow)
+		next, answered := d.deliver(soft, hard, delivery, n < maxInARow)
 		switch {
 		case answered:
 			d.signal(d.limiter.recorded())
 			return
 		case next == nil:
-			d.free(x.Receiver)
+			d.free(delivery.Receiver)
 			return
 		}
-		x = *next
+		delivery = *next
 	}
 }
 
 // deliver makes one attempt and records it. It begins none when less of the lease is left than an attempt may take: a
-// process that was suspended must not send what another process has overtaken. When the receiver has taken the last
-// delivery of its lane, its slot is free before the attempt is recorded, since recording does not concern it.
-func (d *Dispatcher) deliver(soft, hard context.Context, x Delivery, keepLane bool) (next *Delivery, answered bool) {
-	if soft.Err() != nil || time.Until(x.Lease) < d.Sender.Timeout() {
-		d.giveUp(hard, x)
+// process that was suspended must not send what another process has overtaken. answered says that the receiver has
+// taken the last delivery of the lane: then the receiver's slot is free already, and only the record remains.
+func (d *Dispatcher) deliver(
+	soft, hard context.Context, delivery Delivery, keepLane bool,
+) (next *Delivery, answered bool) {
+	if soft.Err() != nil || time.Until(delivery.Lease) < d.Sender.Timeout() {
+		d.giveUp(hard, delivery)
 		return nil, false
 	}
-	observed := d.Observe(&x)
-	a := d.attempt(hard, x)
-	if hard.Err() != nil && a.Verdict == Retry && a.Error != "" {
+	observed := d.Observe(&delivery)
+	a := d.attempt(hard, delivery)
+	if a.CutOff {
 		observed(Outcome{})
-		d.giveUp(hard, x)
+		d.giveUp(hard, delivery)
 		return nil, false
 	}
-	o := d.Schedule.Outcome(x, a)
+	o := d.Schedule.Outcome(delivery, a)
 	observed(o)
-	d.log(x, o)
-	if answered = a.Verdict == Delivered && !x.More; answered {
-		d.signal(d.limiter.answered(x.Receiver))
+	d.log(delivery, o)
+	if answered = a.Verdict == Delivered && !delivery.More; answered {
+		d.signal(d.limiter.answered(delivery.Receiver))
 	}
-	return d.record(hard, x, o, keepLane && !answered && soft.Err() == nil), answered
+	return d.record(hard, delivery, o, keepLane && !answered && soft.Err() == nil), answered
 }
 
 // attempt sends, and lets the limiter learn from it: when it ends, and before that as soon as it is slow.
-func (d *Dispatcher) attempt(ctx context.Context, x Delivery) Attempt {
-	noted, receiver := make(chan struct{}), x.Receiver
+func (d *Dispatcher) attempt(ctx context.Context, delivery Delivery) Attempt {
+	noted, receiver := make(chan struct{}), delivery.Receiver
 	timer := time.AfterFunc(slowAfter, func() {
 		defer close(noted)
 		d.signal(d.limiter.late(receiver))
 	})
-	a := d.Sender.Send(ctx, x)
+	a := d.Sender.Send(ctx, delivery)
 	late := !timer.Stop()
 	if late {
 		<-noted
@@ -66,16 +68,16 @@ func (d *Dispatcher) attempt(ctx context.Context, x Delivery) Attempt {
 
 // record stores the outcome. While the store fails it tries again, until the lease is over and another process may
 // have the lane, or ctx has ended and a last try has failed.
-func (d *Dispatcher) record(ctx context.Context, x Delivery, o Outcome, keepLane bool) *Delivery {
+func (d *Dispatcher) record(ctx context.Context, delivery Delivery, o Outcome, keepLane bool) *Delivery {
 	for {
-		try, cancel := outlast(ctx, x.Lease)
-		next, err := d.Outbox.Record(try, x, o, keepLane)
+		try, cancel := outlast(ctx, delivery.Lease)
+		next, err := d.Outbox.Record(try, delivery, o, keepLane)
 		cancel()
 		if err == nil {
 			return next
 		}
-		d.Log.Warn("record an attempt", "delivery", x.ID, "error", err)
-		if time.Until(x.Lease) <= recordRetryInterval || !sleep(ctx, recordRetryInterval) {
+		d.Log.Warn("record an attempt", "delivery", delivery.ID, "error", err)
+		if time.Until(delivery.Lease) <= recordRetryInterval || !sleep(ctx, recordRetryInterval) {
 			return nil
 		}
 	}
@@ -90,26 +92,27 @@ func outlast(ctx context.Context, deadline time.Time) (context.Context, context.
 }
 
 // giveUp releases a lane that was not worked. If that fails, its lease will end.
-func (d *Dispatcher) giveUp(ctx context.Context, x Delivery) {
+func (d *Dispatcher) giveUp(ctx context.Context, delivery Delivery) {
 	try, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeGrace)
 	defer cancel()
-	if err := d.Outbox.Release(try, x); err != nil {
-		d.Log.Warn("release a lane", "lane", x.Lane, "error", err)
+	if err := d.Outbox.Release(try, delivery); err != nil {
+		d.Log.Warn("release a lane", "lane", delivery.Lane, "error", err)
 	}
 }
 
 // log says how an attempt went. It leaves out the URL, which may hold secrets.
-func (d *Dispatcher) log(x Delivery, o Outcome) {
+func (d *Dispatcher) log(delivery Delivery, o Outcome) {
 	level := slog.LevelDebug
 	if o.Verdict != Delivered {
 		level = slog.LevelInfo
 	}
 	log := d.Log
-	if id := TraceID(x.Traceparent); id != "" {
+	if id := TraceID(delivery.Traceparent); id != "" {
 		log = log.With("trace_id", id)
 	}
-	log.Log(context.Background(), level, "attempt", "delivery", x.ID, "sequence", x.Sequence, "attempt", x.Attempt,
-		"verdict", o.Verdict, "status", o.Status, "error", o.Error, "duration", o.Duration, "delay", o.Delay)
+	log.Log(context.Background(), level, "attempt", "delivery", delivery.ID, "sequence", delivery.Sequence,
+		"attempt", delivery.Attempt, "verdict", o.Verdict, "status", o.Status, "error", o.Error,
+		"duration", o.Duration, "delay", o.Delay)
 }
 
 // TraceID is the second of a traceparent's four parts.

@@ -79,66 +79,66 @@ func newLimiter(total, maxPerReceiver int) *limiter {
 }
 
 // take takes a slot for a receiver if one is free.
-func (s *limiter) take(receiver int64) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	r := s.of(receiver)
-	defer s.place(receiver, r)
-	if !s.free(r) {
-		s.refused = true
+func (l *limiter) take(receiver int64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r := l.of(receiver)
+	defer l.place(receiver, r)
+	if !l.free(r) {
+		l.refused = true
 		return false
 	}
 	r.used++
-	s.used[r.kind()]++
+	l.used[r.kind()]++
 	return true
 }
 
 // takeDue is take for a lane that a claim has found due. The claim did not look for more of the receiver's lanes than
 // there was room for, so a receiver that takes its last slot counts as refused.
-func (s *limiter) takeDue(receiver int64) bool {
-	ok := s.take(receiver)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.refused = s.refused || !s.free(s.of(receiver))
+func (l *limiter) takeDue(receiver int64) bool {
+	ok := l.take(receiver)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.refused = l.refused || !l.free(l.of(receiver))
 	return ok
 }
 
 // release gives a slot back, and says whether that made room for a receiver that was refused.
-func (s *limiter) release(receiver int64) (made bool) {
-	return s.change(receiver, func(r *receiverLimit) { r.used-- })
+func (l *limiter) release(receiver int64) (made bool) {
+	return l.change(receiver, func(r *receiverLimit) { r.used-- })
 }
 
 // answered gives a receiver's slot back before its attempt is recorded; until then the attempt counts in the total. It
 // says whether that made room.
-func (s *limiter) answered(receiver int64) (made bool) {
-	return s.change(receiver, func(r *receiverLimit) {
+func (l *limiter) answered(receiver int64) (made bool) {
+	return l.change(receiver, func(r *receiverLimit) {
 		r.used--
-		s.recording++
+		l.recording++
 	})
 }
 
 // recorded ends what answered began, and says whether it made room.
-func (s *limiter) recorded() (made bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	made = s.all() == s.total && s.refused
-	s.recording--
+func (l *limiter) recorded() (made bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	made = l.all() == l.total && l.refused
+	l.recording--
 	return made
 }
 
 // giveBack gives back a slot that its claim did not use. It reports no room: the claim would only fail to use it again.
 // The next release reports it.
-func (s *limiter) giveBack(receiver int64) {
-	if s.release(receiver) {
-		s.mu.Lock()
-		s.refused = true
-		s.mu.Unlock()
+func (l *limiter) giveBack(receiver int64) {
+	if l.release(receiver) {
+		l.mu.Lock()
+		l.refused = true
+		l.mu.Unlock()
 	}
 }
 
 // learn notes how an attempt has ended, and whether late was called for it before. It says whether that made room.
-func (s *limiter) learn(receiver int64, ok, late bool) (made bool) {
-	return s.change(receiver, func(r *receiverLimit) {
+func (l *limiter) learn(receiver int64, ok, late bool) (made bool) {
+	return l.change(receiver, func(r *receiverLimit) {
 		r.last = slow
 		if late {
 			r.late--
@@ -147,17 +147,17 @@ func (s *limiter) learn(receiver int64, ok, late bool) (made bool) {
 		case !ok:
 			r.allowed = max(r.allowed/2, 1)
 		case late:
-			r.allowed = min(r.allowed+1, s.maxPerReceiver)
+			r.allowed = min(r.allowed+1, l.maxPerReceiver)
 		default:
 			r.last = quick
-			r.allowed = min(2*r.allowed, s.maxPerReceiver)
+			r.allowed = min(2*r.allowed, l.maxPerReceiver)
 		}
 	})
 }
 
 // late notes that an attempt in flight has become late. It says whether that made room.
-func (s *limiter) late(receiver int64) (made bool) {
-	return s.change(receiver, func(r *receiverLimit) {
+func (l *limiter) late(receiver int64) (made bool) {
+	return l.change(receiver, func(r *receiverLimit) {
 		r.late++
 		r.last = slow
 	})
@@ -165,98 +165,98 @@ func (s *limiter) late(receiver int64) (made bool) {
 
 // change changes what is known of a receiver, and by that the kind that its slots belong to. It says whether that made
 // room for a receiver that was refused before: for this one, or under a bound that several share.
-func (s *limiter) change(receiver int64, how func(*receiverLimit)) (made bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	r := s.of(receiver)
-	free, before := s.free(r), s.under()
-	s.used[r.kind()] -= r.used
+func (l *limiter) change(receiver int64, how func(*receiverLimit)) (made bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r := l.of(receiver)
+	free, before := l.free(r), l.under()
+	l.used[r.kind()] -= r.used
 	how(r)
-	s.used[r.kind()] += r.used
-	s.place(receiver, r)
-	for i, under := range s.under() {
+	l.used[r.kind()] += r.used
+	l.place(receiver, r)
+	for i, under := range l.under() {
 		made = made || under && !before[i]
 	}
-	made = s.refused && (made || !free && s.free(r))
-	s.refused = s.refused && !made
+	made = l.refused && (made || !free && l.free(r))
+	l.refused = l.refused && !made
 	return made
 }
 
 // place puts a receiver among the busy or the idle ones.
-func (s *limiter) place(receiver int64, r *receiverLimit) {
+func (l *limiter) place(receiver int64, r *receiverLimit) {
 	if r.idle != nil {
 		r.in.Remove(r.idle)
 		r.idle = nil
 	}
 	if r.used > 0 {
-		s.busy[receiver] = r
+		l.busy[receiver] = r
 		return
 	}
-	delete(s.busy, receiver)
-	if r.kind() == unknown && s.free(r) {
-		delete(s.receivers, receiver)
+	delete(l.busy, receiver)
+	if r.kind() == unknown && l.free(r) {
+		delete(l.receivers, receiver)
 		return
 	}
-	r.in = &s.idle[r.kind()]
+	r.in = &l.idle[r.kind()]
 	r.idle = r.in.PushBack(receiver)
-	s.forget(r.in, maxIdle[r.kind()])
+	l.forget(r.in, maxIdle[r.kind()])
 }
 
 // forget leaves at most so many of the idle receivers of a kind.
-func (s *limiter) forget(idle *list.List, left int) {
+func (l *limiter) forget(idle *list.List, left int) {
 	for idle.Len() > left {
-		delete(s.receivers, idle.Remove(idle.Front()).(int64))
+		delete(l.receivers, idle.Remove(idle.Front()).(int64))
 	}
 }
 
 // room is how many slots are free in all, and which receivers are full: of the busy ones those without a free slot, of
 // the idle ones all of a kind that has its whole part. A kind that has room lists none, since there may be very many.
-func (s *limiter) room() (free int, full []int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for id, r := range s.busy {
-		if !s.free(r) {
+func (l *limiter) room() (free int, full []int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for id, r := range l.busy {
+		if !l.free(r) {
 			full = append(full, id)
 		}
 	}
-	under := s.under()
+	under := l.under()
 	if under[unknown] {
-		s.forget(&s.idle[unknown], 0)
+		l.forget(&l.idle[unknown], 0)
 	}
 	for _, kind := range []int{unknown, slow} {
-		for e := s.idle[kind].Front(); e != nil && !under[kind]; e = e.Next() {
+		for e := l.idle[kind].Front(); e != nil && !under[kind]; e = e.Next() {
 			full = append(full, e.Value.(int64))
 		}
 	}
-	free = s.total - s.all()
-	s.refused = s.refused || free == 0 || len(full) > 0
+	free = l.total - l.all()
+	l.refused = l.refused || free == 0 || len(full) > 0
 	return free, full
 }
 
-func (s *limiter) free(r *receiverLimit) bool {
+func (l *limiter) free(r *receiverLimit) bool {
 	kind := r.kind()
-	return s.all() < s.total && r.used < r.allowed && (s.under()[kind] || kind == quick && r.used == 0)
+	return l.all() < l.total && r.used < r.allowed && (l.under()[kind] || kind == quick && r.used == 0)
 }
 
 // under says of each kind whether it has less than its part, and last whether all have less than the total.
-func (s *limiter) under() [kinds + 1]bool {
-	half, quarter, threeQuarters := (s.total+1)/2, (s.total+3)/4, (3*s.total+3)/4
+func (l *limiter) under() [kinds + 1]bool {
+	half, quarter, threeQuarters := (l.total+1)/2, (l.total+3)/4, (3*l.total+3)/4
 	return [...]bool{
-		unknown: s.used[unknown] < quarter && s.used[unknown]+s.used[slow] < threeQuarters,
-		quick:   s.used[quick] < half,
-		slow:    s.used[slow] < half,
-		kinds:   s.all() < s.total,
+		unknown: l.used[unknown] < quarter && l.used[unknown]+l.used[slow] < threeQuarters,
+		quick:   l.used[quick] < half,
+		slow:    l.used[slow] < half,
+		kinds:   l.all() < l.total,
 	}
 }
 
-func (s *limiter) all() int { return s.used[unknown] + s.used[quick] + s.used[slow] + s.recording }
+func (l *limiter) all() int { return l.used[unknown] + l.used[quick] + l.used[slow] + l.recording }
 
 // of returns what is known of a receiver; a new one has one slot.
-func (s *limiter) of(receiver int64) *receiverLimit {
-	r := s.receivers[receiver]
+func (l *limiter) of(receiver int64) *receiverLimit {
+	r := l.receivers[receiver]
 	if r == nil {
 		r = &receiverLimit{allowed: 1}
-		s.receivers[receiver] = r
+		l.receivers[receiver] = r
 	}
 	return r
 }

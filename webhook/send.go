@@ -66,11 +66,8 @@ func (s *Sender) Close() {
 // Send makes one attempt. Without a complete answer within the timeout, body included, Error says why, whatever the
 // status was; of a body longer than 64 KiB the rest is not waited for. A redirect is an answer like any other.
 //
-// When ctx ends first, the attempt is cut off and says nothing of the receiver. Callers tell that by
-//
-//	ctx.Err() != nil && attempt.Error != ""
-//
-// When the delivery's lease is over, nothing is written any more, which is a failure like any other.
+// When ctx ends first, the attempt is CutOff and says nothing of the receiver. When the delivery's lease is over,
+// nothing is written any more: the attempt is HeldUp, a failure that says nothing of the receiver either.
 //
 // An attempt is one request, with one exception: a connection that was kept open may turn out to be closed, and
 // whether the receiver has read the request cannot be known then. Send resends it once at most, on a new connection,
@@ -83,11 +80,9 @@ func (s *Sender) Send(ctx context.Context, d Delivery) Attempt {
 	if err != nil {
 		err = ended(ctx, exchange, err)
 		attempt.Error = describe(err)
+		attempt.CutOff, attempt.HeldUp = errors.Is(err, errCutOff), errors.Is(err, errHeldUp)
 	}
-	attempt.Verdict = Judge(attempt.Status, err)
-	if attempt.Verdict == Failed && deploying(attempt.Status) && time.Now().Before(d.DeployingUntil) {
-		attempt.Verdict = Retry
-	}
+	attempt.Verdict = d.judge(attempt.Status, err)
 	attempt.Duration = time.Since(attempt.StartedAt)
 	return attempt
 }

@@ -38,7 +38,7 @@ func TestSendNothingLate(t *testing.T) {
 			s := loopbackSender(t, timeout)
 			a := s.Send(frozenAt(t.Context(), released),
 				Delivery{URL: "http://" + address, Lease: time.Now().Add(lease)})
-			if a.Error != why || a.Verdict != Retry {
+			if a.Error != why || a.Verdict != Retry || a.HeldUp != (lease == 0) {
 				t.Errorf("the attempt is %+v", a)
 			}
 			s.Close()
@@ -84,7 +84,7 @@ func TestSendNothingLateWithTLS(t *testing.T) {
 		t.Fatalf("the attempt is %+v", a)
 	}
 	d.Lease = time.Now().Add(-time.Second)
-	if a := s.Send(t.Context(), d); a.Verdict != Retry || a.Error != errHeldUp.Error() || got.Load() != 1 {
+	if a := s.Send(t.Context(), d); a.Verdict != Retry || !a.HeldUp || got.Load() != 1 {
 		t.Errorf("the attempt is %+v, and the receiver got %d requests", a, got.Load())
 	}
 }

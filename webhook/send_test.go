@@ -573,7 +573,7 @@ func TestSendCutOff(t *testing.T) {
 		})
 		got := s.Send(ctx, to("http://"+address, gen.RequestMethodPOST))
 		if ctx.Err() == nil || got.Error != "cut off before there was an answer: the server is stopping" ||
-			got.Verdict != Retry {
+			got.Verdict != Retry || !got.CutOff {
 			t.Errorf("after %q: %s, %q", text, got.Verdict, got.Error)
 		}
 	}

@@ -32,8 +32,8 @@ func newTransport(r *rotatingTransport) *http.Transport {
 // maxDials is how many connections one transport opens, or tries to.
 const maxDials = 1 << 12
 
-// rotatingTransport replaces its transport after maxDials. A transport of net/http keeps, for as long as it is in use,
-// one request of each address where no connection was ever left over, which is every dead address.
+// rotatingTransport replaces its transport after maxDials. A transport of net/http keeps one request of each address at
+// which no connection ever became idle, and forgets it only with the transport: its memory grows with dead addresses.
 type rotatingTransport struct {
 	dialer *guarded
 

@@ -2,6 +2,9 @@
 // database of its own; the generated client is on one side, and receivers on loopback are on the other. Its tests run
 // on SQLite and then on PostgreSQL; a test that does not depend on the engine runs on SQLite only, and says why.
 //
+// A test belongs here if it needs the process: signals, settings, several servers, the bytes that a receiver gets. What
+// one request is answered is a scenario of server/internal/api/contract_*_test.go.
+//
 //   - main_test.go: the binaries, databases, and what a test compares and waits with
 //   - process_test.go, receiver_test.go, api_test.go: the server, the receivers and the client, made of those of lab
 //   - story_test.go, php_test.go: the example of the API manual, and the contents of requests

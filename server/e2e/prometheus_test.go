@@ -29,7 +29,7 @@ func TestAlertRules(t *testing.T) {
 	promtool := installed(t, "promtool", "prometheus")
 	for _, args := range [][]string{{"check", "rules", "alerts.yaml"}, {"test", "rules", "alerts_test.yaml"}} {
 		cmd := exec.Command(promtool, args...)
-		cmd.Dir = "../metrics"
+		cmd.Dir = "../monitoring"
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Errorf("promtool %s: %v\n%s", strings.Join(args, " "), err, out)
 		}
@@ -38,7 +38,7 @@ func TestAlertRules(t *testing.T) {
 
 // Each alert is one that alerts_test.yaml makes fire.
 func TestEveryAlertIsTested(t *testing.T) {
-	tests, err := os.ReadFile("../metrics/alerts_test.yaml")
+	tests, err := os.ReadFile("../monitoring/alerts_test.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +57,7 @@ func alertRules(t *testing.T) map[string]string {
 			Rules []struct{ Alert, Expr string }
 		}
 	}
-	text, err := os.ReadFile("../metrics/alerts.yaml")
+	text, err := os.ReadFile("../monitoring/alerts.yaml")
 	if err == nil {
 		err = yaml.Unmarshal(text, &file)
 	}
@@ -81,7 +81,7 @@ func panels(t *testing.T) map[string]string {
 			Targets []struct{ RefID, Expr string }
 		}
 	}
-	text, err := os.ReadFile("../metrics/dashboard.json")
+	text, err := os.ReadFile("../monitoring/dashboard.json")
 	if err == nil {
 		err = json.Unmarshal(text, &dashboard)
 	}
@@ -120,7 +120,7 @@ scrape_configs:
 func scrape(t *testing.T, replicas ...*process) prometheus {
 	t.Helper()
 	program, dir, addr := installed(t, "prometheus", "prometheus"), t.TempDir(), freePort(t)
-	rules, err := filepath.Abs("../metrics/alerts.yaml")
+	rules, err := filepath.Abs("../monitoring/alerts.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,8 +30,8 @@ func TestStopFinishesAttemptsInFlight(t *testing.T) {
 	equal(t, "requests in all", len(r.arrivals()), 2)
 }
 
-// The server stops within 15 s, however long a receiver takes. An attempt that failed meanwhile counts; one that the
-// stop cut off does not.
+// The server stops although a receiver hangs. An attempt that failed meanwhile counts; one that the stop cut off does
+// not. The server promises 15 s; the test allows maxStop, for a machine with much other work.
 func TestStopWithAHangingReceiver(t *testing.T) {
 	t.Parallel()
 	cases := []*hanging{
@@ -49,6 +49,9 @@ func TestStopWithAHangingReceiver(t *testing.T) {
 		c.startAgain(t)
 	}
 }
+
+// maxStop is less than the minute that an attempt may take: a stop that waits for the attempt fails the test.
+const maxStop = 40 * time.Second
 
 type hanging struct {
 	signal  syscall.Signal
@@ -79,7 +82,7 @@ func (c *hanging) stop(t *testing.T) {
 	equal(t, "exit code after "+c.signal.String(), c.p.wait(t), 0)
 	took := c.p.until.Sub(c.at)
 	t.Logf("%s with %s: stopped after %v", c.signal, c.env, took.Round(time.Millisecond))
-	if took > 40*time.Second {
+	if took > maxStop {
 		t.Errorf("%s with %s: it took %v to stop", c.signal, c.env, took)
 	}
 }

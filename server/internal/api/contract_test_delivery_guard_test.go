@@ -12,7 +12,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/agentevents/agentevents/gen"
-	"github.com/agentevents/agentevents/server/internal/auth"
 	"github.com/agentevents/agentevents/server/internal/contract"
 	"github.com/agentevents/agentevents/store"
 )
@@ -96,7 +95,7 @@ func TestContractTestDeliveryLimit(t *testing.T) {
 	defer receiver.Close()
 	ls := newLiveServerWithEvent(t, receiver.URL)
 	var tests sync.WaitGroup
-	for range auth.MaxTestsPerClient {
+	for range maxTestDeliveriesPerClient {
 		tests.Go(func() { ls.expect(ls.call("POST", testEventPath, ""), http.StatusOK, "") })
 		<-reached
 	}

@@ -3,16 +3,21 @@
 //
 //	server.go          one listener; listener.go bounds its connections, nethttp_answer.go answers malformed requests
 //	browser.go         headers that bound what a browser does with an answer
-//	router.go          the middlewares around all requests and those of each operation, and both forms of each path
+//	router.go          the middlewares around all requests and those of each operation
+//	slash_router.go    both forms of each path: with and without a trailing slash
 //	request_limits.go  limits of the head of a request
 //	idempotency.go     Idempotency-Key
-//	client.go …        the handlers: a file for each noun. They call the store, and build the answer
+//	client.go …        the handlers: a file for each noun. They call the store, and build the answer.
+//	                   test_delivery_limiter.go bounds how many test deliveries are sent at a time
 //	redact.go          what a caller with access read_only does not see
 //	pagination.go      limits of lists, and the link to the next page
-//	errors.go          the one place where an error becomes an answer
+//	errors.go          where an error of a middleware or a handler becomes an answer
 //
 // Outside of openapi.yaml, docs.go serves the documentation, health.go the probes, and drain.go waits after a signal
 // until load balancers have seen that the server stops.
+//
+// The contract tests are contract_*_test.go. The head of contract_test.go says how to add a scenario, and
+// .github/CONTRIBUTING.md how to add an operation.
 //
 // Authentication and limits of rates are in server/internal/auth, validation is in server/internal/contract. In this
 // package the name api stands for gen/api, the code that is generated from openapi.yaml. echo.Context stays in the

@@ -21,20 +21,19 @@ const statusClientClosedRequest = 499
 
 // answerTo returns the answer to an error. The text of an unknown error does not reach the client.
 func answerTo(err error) (status int, body any) {
-	var refusal *request.Refusal
-	var tokenRefusal *auth.TokenRefusal
-	var storeError *store.Error
-	var echoError *echo.HTTPError
-	switch {
-	case errors.As(err, &refusal):
-		return refusal.Status, refusal.Body
-	case errors.As(err, &tokenRefusal):
-		return tokenRefusal.Status, tokenRefusal.Body()
-	case errors.As(err, &storeError) && storeStatus(storeError.Kind) != 0:
-		return storeStatus(storeError.Kind), storeError.Body()
-	case errors.As(err, &echoError):
-		return echoError.Code, gen.ErrorResponse{Message: routingMessage(echoError.Code)}
-	case errors.Is(err, context.Canceled):
+	if e, ok := errors.AsType[*request.Refusal](err); ok {
+		return e.Status, e.Body
+	}
+	if e, ok := errors.AsType[*auth.TokenRefusal](err); ok {
+		return e.Status, e.Body()
+	}
+	if e, ok := errors.AsType[*store.Error](err); ok && storeStatus(e.Kind) != 0 {
+		return storeStatus(e.Kind), e.Body()
+	}
+	if e, ok := errors.AsType[*echo.HTTPError](err); ok {
+		return e.Code, gen.ErrorResponse{Message: routingMessage(e.Code)}
+	}
+	if errors.Is(err, context.Canceled) {
 		return statusClientClosedRequest, gen.ErrorResponse{Message: "the request was given up"}
 	}
 	return http.StatusInternalServerError, gen.ErrorResponse{Message: "internal error"}

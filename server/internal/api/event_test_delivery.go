@@ -20,12 +20,11 @@ func (h handlers) sendTest(
 	if err != nil {
 		return result, err
 	}
-	if !h.testLimiter.Acquire(k.Client) {
-		return result, &request.Refusal{Status: http.StatusTooManyRequests, Body: gen.ErrorResponse{
-			Message: "too many tests are under way, try again", Status: "too_many_tests",
-		}}
+	if !h.testLimiter.acquire(k.Client) {
+		return result, request.RefuseAs(http.StatusTooManyRequests, "too_many_tests",
+			"too many tests are under way, try again")
 	}
-	defer h.testLimiter.Release(k.Client)
+	defer h.testLimiter.release(k.Client)
 	ctx = context.WithoutCancel(ctx)
 	traced := h.traces.TestAttempt(ctx, &d)
 	attempt := h.sender.Send(ctx, d)

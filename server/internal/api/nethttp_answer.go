@@ -2,7 +2,6 @@ package api
 
 import (
 	"bytes"
-	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -60,7 +59,7 @@ func (a netHTTPAnswer) refusal(lineRead bool) *request.Refusal {
 
 // refuse logs a refusal and returns its answer as bytes. The connection closes after it.
 func (c *conn) refuse(r *request.Refusal) []byte {
-	id := rand.Text()
+	id := request.NewID()
 	c.on.log.Info("request refused",
 		"status", r.Status, "error", r, "address", c.RemoteAddr().String(), "request_id", id)
 	body, _ := json.Marshal(r.Body) // cannot fail: these are texts

@@ -48,7 +48,7 @@ type handlers struct {
 	stopping    <-chan struct{}
 	tokens      *auth.TokenCache
 	throttle    *auth.Throttle
-	testLimiter *auth.TestLimiter
+	testLimiter *testDeliveryLimiter
 }
 
 var _ api.StrictServerInterface = handlers{}
@@ -57,7 +57,7 @@ func newHandlers(o Options) handlers {
 	return handlers{
 		store: o.Store, guard: o.Guard, sender: o.Sender, traces: o.Traces, stopping: o.Stopping,
 		tokens:   auth.NewTokenCache(o.Store, auth.TokenCacheLife),
-		throttle: auth.NewThrottle(o.Store.Now), testLimiter: auth.NewTestLimiter(),
+		throttle: auth.NewThrottle(o.Store.Now), testLimiter: newTestDeliveryLimiter(),
 	}
 }
 

@@ -53,7 +53,9 @@ func TestBothFormsOfEveryPath(t *testing.T) {
 			deleted := method == http.MethodDelete && a.status == 204 && b.status == 404
 			another := slices.Contains([]string{"rotateSecret", "redeliverMany"}, operation.OperationID) &&
 				a.status == b.status
-			if (a.status != b.status || a.body != b.body) && !created && !deleted && !another {
+			// It is possible if the secret was rotated before, by the other operation.
+			rolledBack := operation.OperationID == "rollBackSecret" && a.status == 200 && b.status == 409
+			if (a.status != b.status || a.body != b.body) && !created && !deleted && !another && !rolledBack {
 				t.Errorf("%s %s: %d %s, but with a slash %d %s", method, path, a.status, a.body, b.status, b.body)
 			}
 		}

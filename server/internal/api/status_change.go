@@ -34,7 +34,8 @@ func nextChanges(ctx context.Context, epoch string, after int64) *string {
 }
 
 // follow returns the changes that a reader asks for. If there are none, and wait is given, it waits until there are
-// some, the time is over or the server stops.
+// some, the time is over or the server stops. Tests find the polls that wait by the name of this method in the stacks
+// of goroutines (servertest.WaitingPolls).
 func (h handlers) follow(ctx context.Context, r api.ListStatusChangesRequestObject) (feed store.Feed, err error) {
 	after, err := h.feedStart(ctx, r)
 	if err != nil {

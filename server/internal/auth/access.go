@@ -115,8 +115,8 @@ func checkAccess(caller store.Caller, level gen.AccessLevel, c echo.Context) err
 	return nil
 }
 
-func forbid(status, message string) *request.Refusal {
-	return &request.Refusal{Status: http.StatusForbidden, Body: gen.ErrorResponse{Message: message, Status: status}}
+func forbid(code, message string) *request.Refusal {
+	return request.RefuseAs(http.StatusForbidden, code, message)
 }
 
 // ResolveMe puts the caller's client in place of @me.
@@ -127,10 +127,8 @@ func ResolveMe(next echo.HandlerFunc) echo.HandlerFunc {
 		}
 		own := request.Caller(c.Request().Context()).Client
 		if own == "" {
-			return &request.Refusal{Status: http.StatusNotFound, Body: gen.ErrorResponse{
-				Status:  "client_not_found",
-				Message: "@me stands for the client of the token, and an operator's has none",
-			}}
+			return request.RefuseAs(http.StatusNotFound, request.CodeClientNotFound,
+				"@me stands for the client of the token, and an operator's has none")
 		}
 		values := slices.Clone(c.ParamValues())
 		values[slices.Index(c.ParamNames(), "client_id")] = own

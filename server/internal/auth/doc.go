@@ -5,8 +5,8 @@
 //	token_form.go     the forms in which a client may request a token; token_refusal.go: OAuth's form of errors
 //	throttle.go       429 after too many failed requests for a token
 //	rate_limit.go     429 after too many requests of a client in an hour, and the headers X-RateLimit-*
-//	test_limiter.go   how many test deliveries are sent at a time
 //
-// All of it is middlewares of Echo, except for the caches behind them. It imports server/internal/contract and
+// Most of it is middlewares of Echo, and what is behind them. LevelOf reads what access an operation requires. The
+// handler that issues tokens refuses with TokenRefusal. The package imports server/internal/contract and
 // server/internal/request, store and gen.
 package auth

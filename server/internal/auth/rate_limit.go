@@ -9,7 +9,6 @@ import (
 
 	"github.com/labstack/echo/v4"
 
-	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/server/internal/contract"
 	"github.com/agentevents/agentevents/server/internal/request"
 	"github.com/agentevents/agentevents/store"
@@ -43,10 +42,8 @@ func LimitRequests(st *store.Store) echo.MiddlewareFunc {
 				return next(c)
 			}
 			c.Response().Header().Set(echo.HeaderRetryAfter, wholeSeconds(used.Left))
-			return &request.Refusal{Status: http.StatusTooManyRequests, Body: gen.ErrorResponse{
-				Message: fmt.Sprintf("the client may make %d requests an hour, and has made them", used.Limit),
-				Status:  "rate_limit_exceeded",
-			}}
+			return request.RefuseAs(http.StatusTooManyRequests, request.CodeRateLimitExceeded,
+				fmt.Sprintf("the client may make %d requests an hour, and has made them", used.Limit))
 		}
 	}
 }

@@ -10,6 +10,8 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/labstack/echo/v4"
 	"golang.org/x/time/rate"
+
+	"github.com/agentevents/agentevents/server/internal/request"
 )
 
 const (
@@ -45,14 +47,13 @@ func NewThrottle(now func() time.Time) *Throttle {
 func (t *Throttle) LimitFailures(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		err := next(c)
-		var refused *TokenRefusal
-		if !errors.As(err, &refused) || refused.code != codeInvalidClient ||
-			t.allow(c.RealIP(), refused.claimedID) {
+		refused, ok := errors.AsType[*TokenRefusal](err)
+		if !ok || refused.code != codeInvalidClient || t.allow(c.RealIP(), refused.claimedID) {
 			return err
 		}
 		c.Response().Header().Set(echo.HeaderRetryAfter, wholeSeconds(failureInterval))
 		return &TokenRefusal{
-			Status: http.StatusTooManyRequests, code: codeRateLimitExceeded,
+			Status: http.StatusTooManyRequests, code: request.CodeRateLimitExceeded,
 			message: "too many failed attempts, wait a little",
 		}
 	}

@@ -8,12 +8,11 @@ import (
 	"github.com/agentevents/agentevents/store"
 )
 
-// The codes of OAuth's errors: RFC 6749, section 5.2, and rate_limit_exceeded, which is this server's own.
+// The codes of OAuth's errors: RFC 6749, section 5.2. Besides there is request.CodeRateLimitExceeded, the server's own.
 const (
 	codeInvalidClient        = "invalid_client"
 	CodeInvalidRequest       = "invalid_request"
 	CodeUnsupportedGrantType = "unsupported_grant_type"
-	codeRateLimitExceeded    = "rate_limit_exceeded"
 )
 
 // TokenRefusal refuses a request for a token. Its answer has OAuth's form, not that of request.Refusal.

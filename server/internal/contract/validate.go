@@ -29,7 +29,7 @@ func Validate(route *routers.Route) echo.MiddlewareFunc {
 				return err
 			}
 			canonicalQuery(c, route.Operation)
-			wrong := slices.Concat(wrongInPath(c, route), wrongInQuery(c, route), wrongBody(schema, body))
+			wrong := slices.Concat(wrongInPath(c, route), wrongInParameters(c, route), wrongBody(schema, body))
 			if len(wrong) > 0 {
 				return request.Invalid(fieldErrors(wrong)...)
 			}
@@ -70,13 +70,14 @@ func checkInPath(schema *openapi3.Schema, text string) error {
 	return schema.VisitJSON(n, openapi3.MultiErrors(), formatValidators)
 }
 
-// wrongInQuery finds the query parameters that are wrong.
-func wrongInQuery(c echo.Context, route *routers.Route) (wrong openapi3.MultiError) {
+// wrongInParameters finds the wrong ones of the operation's own parameters: those in the query, and the header
+// Idempotency-Key.
+func wrongInParameters(c echo.Context, route *routers.Route) (wrong openapi3.MultiError) {
 	if len(route.Operation.Parameters) == 0 {
 		return nil
 	}
 	input := &openapi3filter.RequestValidationInput{
-		Request: c.Request(), QueryParams: c.QueryParams(), Route: route, Options: queryOptions,
+		Request: c.Request(), QueryParams: c.QueryParams(), Route: route, Options: parameterOptions,
 	}
 	for _, p := range route.Operation.Parameters {
 		if err := openapi3filter.ValidateParameter(c.Request().Context(), input, p.Value); err != nil {
@@ -86,7 +87,7 @@ func wrongInQuery(c echo.Context, route *routers.Route) (wrong openapi3.MultiErr
 	return wrong
 }
 
-var queryOptions = &openapi3filter.Options{
+var parameterOptions = &openapi3filter.Options{
 	MultiError:              true,
 	SkipSettingDefaults:     true, // the handlers know them
 	SchemaValidationOptions: []openapi3.SchemaValidationOption{formatValidators},

@@ -27,7 +27,7 @@ const collectTimeout = 3 * time.Second
 const maxScrapes = 2
 
 // Metrics counts and measures what the program does. No label names a client, an agent or a URL: these belong to the
-// clients, and there is no limit to how many there are.
+// clients, and there is no limit to how many there are. CONTRIBUTING.md lists what a new metric needs.
 type Metrics struct {
 	registry *prometheus.Registry
 	attempts *prometheus.CounterVec
@@ -42,7 +42,7 @@ func NewMetrics(st *store.Store, version, commit string) *Metrics {
 	m := &Metrics{
 		registry: prometheus.NewRegistry(),
 		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "agentevents_attempts_total", Help: "Attempts at deliveriesDesc, by what became of them.",
+			Name: "agentevents_attempts_total", Help: "Attempts at deliveries, by what became of them.",
 		}, []string{"verdict"}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "agentevents_attempts_in_flight", Help: "Attempts that are under way.",

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -36,6 +37,27 @@ func TestMetricsOfAStoreThatIsGone(t *testing.T) {
 	} {
 		if regexp.MustCompile("(?m)^agentevents_" + name + `\b`).MatchString(got) {
 			t.Errorf("%s is there, and cannot be known:\n%s", name, got)
+		}
+	}
+}
+
+var (
+	helpLine = regexp.MustCompile(`(?m)^# HELP agentevents_\w+ (.*)$`)
+	mixed    = regexp.MustCompile(`\w*[a-z][A-Z]\w*`)
+)
+
+// Each metric has a help text for people: of words in mixed case it has only names that its readers know.
+func TestHelpTextsHaveNoIdentifiers(t *testing.T) {
+	known := []string{"operationId", "PostgreSQL"}
+	texts := helpLine.FindAllStringSubmatch(scrape(t, NewMetrics(openStore(t, pgtest.URL(t)), "test", "test")), -1)
+	if len(texts) == 0 {
+		t.Fatal("no metric has a help text")
+	}
+	for _, text := range texts {
+		for _, word := range mixed.FindAllString(text[1], -1) {
+			if !slices.Contains(known, word) {
+				t.Errorf("%s has the identifier %s", text[0], word)
+			}
 		}
 	}
 }

@@ -44,7 +44,7 @@ func TestHealthWithoutAnswer(t *testing.T) {
 		{"forbidden address", &RefusedError{Reason: "private"}, Unclear},
 		{"held up, nothing sent", errHeldUp, Unclear},
 	} {
-		a := Attempt{Error: test.err.Error(), Verdict: Judge(0, test.err)}
+		a := Attempt{Error: test.err.Error(), Verdict: Judge(0, test.err), HeldUp: errors.Is(test.err, errHeldUp)}
 		if got := a.Health(); got != test.want {
 			t.Errorf("%s: %d, want %d", test.name, got, test.want)
 		}

@@ -21,7 +21,7 @@ const (
 // Health returns what an attempt says about its receiver.
 func (a Attempt) Health() Health {
 	switch {
-	case a.asksForTime(), a.Status == 0 && (a.Verdict != Retry || a.Error == errHeldUp.Error()):
+	case a.asksForTime(), a.Status == 0 && (a.Verdict != Retry || a.HeldUp):
 		return Unclear
 	case a.Error != "", a.Status < 100, a.Status >= 500:
 		return Down
