@@ -272,7 +272,7 @@ func leftReceivers(tx *sqldb.Tx, client string) ([]leftReceiver, error) {
 // closeBreakers closes breakers of deleted clients for whom nothing is sent any more: no probe would.
 func (s *Store) closeBreakers(ctx context.Context) error {
 	open := fmt.Sprintf("SELECT r.id FROM receivers r WHERE r.failures >= %d AND NOT EXISTS "+
-		"(SELECT 1 FROM secrets t WHERE t.client_id = r.client_id)", webhook.Failures)
+		"(SELECT 1 FROM secrets t WHERE t.client_id = r.client_id)", webhook.BreakerThreshold)
 	found, err := sqldb.Select[int64](s.read(ctx), open)
 	if err != nil || len(found) == 0 {
 		return err

@@ -84,7 +84,7 @@ func TestClientsOfOneIDShareNoBreaker(t *testing.T) {
 			k := f.agent()
 			event := f.register(k, crm, gen.EventTypeAgentLogin)[0]
 			f.login(k)
-			for range webhook.Failures {
+			for range webhook.BreakerThreshold {
 				f.get(f.claimOne(), webhook.Outcome{Attempt: webhook.Attempt{Verdict: webhook.Retry, Error: "refused"}})
 			}
 			f.wantBreakers(1)
@@ -134,12 +134,12 @@ func TestSecretOfADeletedClientIsRemoved(t *testing.T) {
 			}
 			f.pruneClients(kept)
 			f.sql(
-				fmt.Sprintf("UPDATE receivers SET failures = %d, waits = 1 WHERE id = %d", webhook.Failures,
+				fmt.Sprintf("UPDATE receivers SET failures = %d, waits = 1 WHERE id = %d", webhook.BreakerThreshold,
 					next.Receiver),
 			)
 			f.record(*next, webhook.Failed, false)
 			f.sql(
-				fmt.Sprintf("UPDATE receivers SET failures = %d, waits = 1 WHERE id = %d", webhook.Failures,
+				fmt.Sprintf("UPDATE receivers SET failures = %d, waits = 1 WHERE id = %d", webhook.BreakerThreshold,
 					next.Receiver),
 			)
 			f.wantBreakers(1)

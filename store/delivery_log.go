@@ -250,7 +250,7 @@ func (r waitRow) waiting(now int64) gen.Waiting {
 func (r waitRow) waitingFirst(now int64) gen.Waiting {
 	receiver := r.Waits != nil && *r.Waits > now && *r.Waits >= r.DueAt
 	switch {
-	case receiver && r.Failures >= webhook.Failures && !equalInt64(r.Waits, r.PausedUntil):
+	case receiver && r.Failures >= webhook.BreakerThreshold && !equalInt64(r.Waits, r.PausedUntil):
 		return gen.Waiting{
 			Reason: "the receiver has failed too often in a row and is tried again then", Until: apiTimeOrNil(r.Waits),
 		}

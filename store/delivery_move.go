@@ -214,7 +214,7 @@ func (s *Store) probeNow(tx *sqldb.Tx, lanes []int64) error {
 	open, err := sqldb.Select[int64](tx,
 		"SELECT id FROM receivers WHERE id IN (SELECT receiver_id FROM lanes WHERE id IN ?) "+
 			"AND failures >= ? AND waits > ? AND probe IS NULL ORDER BY id"+tx.ForUpdate(true),
-		sqldb.Padded(lanes), webhook.Failures, now)
+		sqldb.Padded(lanes), webhook.BreakerThreshold, now)
 	if err != nil || len(open) == 0 {
 		return err
 	}

@@ -297,7 +297,7 @@ func pause(s *saboteur, k store.AgentKey, login, logout int64) {
 // readinessProbe opens a breaker and closes it.
 func readinessProbe(s *saboteur, k store.AgentKey) {
 	s.status("logout to a dead receiver", k, gen.AgentStatusValueLoggedOut)
-	for range webhook.Failures {
+	for range webhook.BreakerThreshold {
 		s.recordAs("nothing answers", s.claim("attempt", 1)[0], answer(0), true)
 		s.clock.add(time.Hour)
 	}

@@ -735,7 +735,7 @@ func (f *fixture) receiverOf(client string) (id int64) {
 func TestGoingOnWakesTheOtherLanesOfTheReceiver(t *testing.T) {
 	f := open(t)
 	f.lanes("1", 1, 2, crm)
-	for range webhook.Failures {
+	for range webhook.BreakerThreshold {
 		f.get(f.oneLane(), answer(0))
 		f.clock.add(time.Hour)
 	}

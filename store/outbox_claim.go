@@ -214,7 +214,7 @@ type dueLane struct {
 	FailingSince   int64 // of its receiver
 }
 
-func (l dueLane) open() bool { return l.Failures >= webhook.Failures }
+func (l dueLane) open() bool { return l.Failures >= webhook.BreakerThreshold }
 
 // dueAmongAll picks among all lanes.
 func (s *Store) dueAmongAll(tx *sqldb.Tx, limits webhook.ClaimLimits) (lanes []dueLane, more bool, err error) {

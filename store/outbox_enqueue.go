@@ -91,7 +91,7 @@ func (s *Store) readTargetLanes(tx *sqldb.Tx, ids []int64, wait bool) (rows []ta
 		return each(locked, func(id int64) targetLane { return targetLane{ID: id} }), err
 	}
 	now := s.now()
-	return sqldb.Select[targetLane](tx, targetLanesSQL+tx.ForUpdateOf("l", wait), webhook.Failures, now, now,
+	return sqldb.Select[targetLane](tx, targetLanesSQL+tx.ForUpdateOf("l", wait), webhook.BreakerThreshold, now, now,
 		sqldb.Padded(ids))
 }
 

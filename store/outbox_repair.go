@@ -151,7 +151,7 @@ func (s *Store) expiredDeliveries(q sqldb.Querier) (rows []deliveryRow, err erro
 	return sqldb.Select[deliveryRow](q,
 		"SELECT d.id, d.lane_id, d.state FROM deliveries d WHERE d.state IN ('pending', 'parked') "+
 			"AND "+expiredSQL+" AND NOT EXISTS (SELECT 1 FROM lanes l WHERE l.id = d.lane_id "+
-			"AND l.delivery_id = d.id AND l.lease_until > ?) LIMIT ?", now, webhook.Failures, now, now,
+			"AND l.delivery_id = d.id AND l.lease_until > ?) LIMIT ?", now, webhook.BreakerThreshold, now, now,
 		expiredPerCommit)
 }
 
@@ -185,7 +185,8 @@ func (h headRow) expired(now int64, open bool) bool {
 	return h.ExpiresAt <= now && (h.Attempts > 0 || open)
 }
 
-// expiredSQL is the same for deliveries d that are not in flight; the time, webhook.Failures and the time go in.
+// expiredSQL is the same for deliveries d that are not in flight. The time, webhook.BreakerThreshold and the time again
+// go in.
 const expiredSQL = "d.expires_at <= ? AND (d.state = 'parked' OR d.attempts > 0 OR EXISTS (SELECT 1 FROM lanes l " +
 	"JOIN receivers r ON r.id = l.receiver_id WHERE l.id = d.lane_id AND (r.failures >= ? OR r.paused_until > ?)))"
 

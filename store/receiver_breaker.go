@@ -30,7 +30,7 @@ type receiverRow struct {
 
 func (receiverRow) TableName() string { return "receivers" }
 
-func (r receiverRow) open() bool { return r.Failures >= webhook.Failures }
+func (r receiverRow) open() bool { return r.Failures >= webhook.BreakerThreshold }
 
 // accepts says whether a lane may be kept without a claim.
 func (r receiverRow) accepts(now int64) bool { return !r.open() && (r.Waits == nil || *r.Waits <= now) }
@@ -48,8 +48,8 @@ func (s *Store) admitProbes(tx *sqldb.Tx, due []dueLane) ([]dueLane, error) {
 		return due, nil
 	}
 	free, err := sqldb.Select[int64](tx, "SELECT id FROM receivers WHERE id IN ? AND failures >= ? "+
-		"AND (waits IS NULL OR waits <= ?) ORDER BY id"+tx.ForUpdate(false), sqldb.Padded(open), webhook.Failures,
-		s.now())
+		"AND (waits IS NULL OR waits <= ?) ORDER BY id"+tx.ForUpdate(false), sqldb.Padded(open),
+		webhook.BreakerThreshold, s.now())
 	return slices.DeleteFunc(due, func(l dueLane) bool { return l.open() && !slices.Contains(free, l.ReceiverID) }), err
 }
 

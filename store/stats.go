@@ -37,7 +37,7 @@ FROM r JOIN receivers v ON v.id = r.id GROUP BY 1`
 // countsSQL counts the entries of three partial indexes that have no other rows.
 var countsSQL = fmt.Sprintf("SELECT (SELECT count(*) FROM deliveries WHERE state = 'pending') AS pending, "+
 	"(SELECT count(*) FROM receivers WHERE failures >= %d) AS breakers, "+
-	"(SELECT count(*) FROM agent_events WHERE state = 'disabled') AS disabled", webhook.Failures)
+	"(SELECT count(*) FROM agent_events WHERE state = 'disabled') AS disabled", webhook.BreakerThreshold)
 
 // Stats counts what waits. It uses a reader's connection for some milliseconds, and does not block writers.
 func (s *Store) Stats(ctx context.Context) (m Stats, err error) {
@@ -67,7 +67,7 @@ func (s *Store) backlogs(q sqldb.Querier, m *Stats) error {
 		Waiting bool
 		Lanes   int
 		Since   *int64
-	}](q, backlogSQL, map[string]any{"open": webhook.Failures, "now": now})
+	}](q, backlogSQL, map[string]any{"open": webhook.BreakerThreshold, "now": now})
 	for _, r := range rows {
 		of := &m.Ready
 		if r.Waiting {

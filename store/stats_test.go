@@ -47,7 +47,7 @@ func TestStatsOfWhatIsDue(t *testing.T) {
 func TestStatsOfReceiversLeftAlone(t *testing.T) {
 	f := open(t)
 	f.lanes("12", 1, 7, "http://down.example/")
-	for range webhook.Failures {
+	for range webhook.BreakerThreshold {
 		f.get(f.oneLane(), answer(503))
 	}
 	f.clock.add(time.Second)

@@ -304,6 +304,6 @@ func (c *Check) add(fault string) {
 func (s *Store) bounds() map[string]any {
 	return map[string]any{
 		"now": s.now(), "far": s.latestDue(),
-		"lease": s.latestLease(), "failures": webhook.Failures, "attempts": maxAttempts,
+		"lease": s.latestLease(), "failures": webhook.BreakerThreshold, "attempts": maxAttempts,
 	}
 }

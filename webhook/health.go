@@ -5,8 +5,9 @@ import (
 	"time"
 )
 
-// Failures is how many attempts at a receiver have to fail in a row, with no success between, for its breaker to open.
-const Failures = 5
+// BreakerThreshold is how many attempts at a receiver have to fail in a row, with no success between, for its breaker
+// to open. The store keeps the breakers.
+const BreakerThreshold = 5
 
 // Health is what an attempt says about its receiver, whatever becomes of the delivery.
 type Health int

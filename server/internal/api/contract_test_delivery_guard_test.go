@@ -136,8 +136,8 @@ func TestContractTestDeliveryOfClosedConnection(t *testing.T) {
 	}
 	close(release)
 	ls.Close() // waits for the handler
-	tests, err := ls.store.TestDeliveries(t.Context(), store.AgentKey{Client: "12", Type: gen.AgentTypeLocal, ID: 136},
-		1)
+	agent := store.AgentKey{Client: "12", Type: gen.AgentTypeLocal, ID: 136}
+	tests, err := ls.store.TestDeliveries(t.Context(), agent, 1)
 	if err != nil || len(tests) != 1 || tests[0].Attempt.Status != http.StatusOK {
 		t.Errorf("stored are %+v, %v", tests, err)
 	}
