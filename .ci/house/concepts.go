@@ -1,0 +1,28 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+)
+
+// remark is what stands in brackets behind a concept.
+var remark = regexp.MustCompile(`\([^)]*\)`)
+
+// concepts counts what the section of store/doc.go about concepts lists: "Of the API: client, agent. Of the outbox: lane."
+func concepts(t *tree) (n int, places []string) {
+	text, err := os.ReadFile(filepath.Join(t.root, "store/doc.go"))
+	if err != nil {
+		return 0, nil
+	}
+	_, section, _ := strings.Cut(string(text), "# The concepts of a status change")
+	section, _, _ = strings.Cut(section, "\n// #")
+	section = remark.ReplaceAllString(strings.ReplaceAll(section, "//", " "), "")
+	for sentence := range strings.SplitSeq(strings.Join(strings.Fields(section), " "), ".") {
+		if _, list, found := strings.Cut(sentence, ": "); found {
+			places = append(places, strings.Split(list, ", ")...)
+		}
+	}
+	return len(places), places
+}
