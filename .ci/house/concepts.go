@@ -10,9 +10,10 @@ import (
 // remark is what stands in brackets behind a concept.
 var remark = regexp.MustCompile(`\([^)]*\)`)
 
-// concepts counts what the section of store/doc.go about concepts lists: "Of the API: client, agent. Of the outbox: lane."
+// concepts counts what the section of store/doc.go about concepts lists, as in "Of the API: client, agent. Of the
+// outbox: lane."
 func concepts(t *tree) (n int, places []string) {
-	text, err := os.ReadFile(filepath.Join(t.root, "store/doc.go"))
+	text, err := os.ReadFile(filepath.Join(t.root, "store", "doc.go"))
 	if err != nil {
 		return 0, nil
 	}
