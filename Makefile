@@ -104,12 +104,12 @@ check-fmt: $(lint)
 .PHONY: check-vet
 check-vet:
 	@echo "check: go vet finds nothing"
-	@go vet ./...
+	@go vet ./... ./.ci/house ./.ci/progress
 
 .PHONY: check-lint
 check-lint: $(lint)
 	@echo "check: golangci-lint finds nothing, the order of imports included"
-	@$(lint) run
+	@$(lint) run ./... ./.ci/house/... ./.ci/progress/...
 
 .PHONY: check-house
 check-house:
@@ -170,7 +170,7 @@ bench: build ## measure for more than an hour how fast the program is, held agai
 	@go run $(BENCHSTAT) -filter '.name:(Isolation OR Backlog OR Soak)' -col /when bin/bench.txt
 
 .PHONY: compare
-compare: build ## build the commit BEFORE too, measure both in turn, and compare them by benchstat (BEFORE=v1.2.0 BENCH="-count 10 burst steady")
+compare: build ## build the commit BEFORE too, measure both in turn, and compare them by benchstat (BEFORE=HEAD~10 BENCH="-count 10 burst steady")
 	@rm -rf bin/before; mkdir -p bin/before; git archive $(BEFORE) | tar xC bin/before
 	@cd bin/before && go build -trimpath -buildvcs=false -o ../agentevents-before ./server
 	@rm -rf bin/before

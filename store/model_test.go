@@ -249,7 +249,7 @@ func (m *model) owe(a *agent, status gen.AgentStatusValue, sequence int64) int {
 	return n
 }
 
-// handOff checks that a delivery may be in flight from now on, and notes who has it.
+// handOut checks that a delivery may be in flight from now on, and notes who has it.
 func (m *model) handOut(d webhook.Delivery) *worker {
 	i := m.item(d.ID)
 	w := &worker{d: d, item: i, at: placeOf(i.agent, d.URL), until: m.now().Add(leaseTime)}

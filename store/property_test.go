@@ -159,8 +159,8 @@ func newModel(f *fixture, b beside, rt *rapid.T) *model {
 	return m
 }
 
-// pickLanes draws one of a list; of an empty one there is none, and the action is not to be had.
-func pickLanes[T any](rt *rapid.T, label string, of []T) T {
+// pick draws one of a list; of an empty one there is none, and the action is not to be had.
+func pick[T any](rt *rapid.T, label string, of []T) T {
 	if len(of) == 0 {
 		rt.Skip()
 	}
@@ -177,7 +177,7 @@ func only[T any](of []T, which func(T) bool) (some []T) {
 }
 
 func drawURL(rt *rapid.T) string {
-	return pickLanes(rt, "URL", []string{
+	return pick(rt, "URL", []string{
 		"http://crm.example/a", "http://board.example/a", "http://crm.example/b", "http://board.example/b",
 	})
 }
@@ -201,7 +201,7 @@ func (m *model) add(a *agent, url string, method gen.RequestMethod, typ gen.Even
 func (m *model) existing() []*agent { return only(m.agents, func(a *agent) bool { return a.exists }) }
 
 func (m *model) change(rt *rapid.T) {
-	a := pickLanes(rt, "agent", m.existing())
+	a := pick(rt, "agent", m.existing())
 	to := a.available
 	if rapid.IntRange(0, 4).Draw(rt, "unchanged") > 0 {
 		to = !to
@@ -246,15 +246,15 @@ func (m *model) takeOffered() {
 }
 
 func (m *model) register(rt *rapid.T) {
-	a := pickLanes(rt, "agent", only(m.existing(), func(a *agent) bool {
+	a := pick(rt, "agent", only(m.existing(), func(a *agent) bool {
 		return len(only(m.regs, func(r *registration) bool { return r.agent == a })) < 5
 	}))
-	m.add(a, drawURL(rt), pickLanes(rt, "method", []gen.RequestMethod{gen.RequestMethodPOST, gen.RequestMethodGET}),
-		pickLanes(rt, "type", both))
+	m.add(a, drawURL(rt), pick(rt, "method", []gen.RequestMethod{gen.RequestMethodPOST, gen.RequestMethodGET}),
+		pick(rt, "type", both))
 }
 
 func (m *model) unregister(rt *rapid.T) {
-	r := pickLanes(rt, "event", m.regs)
+	r := pick(rt, "event", m.regs)
 	m.check(m.DeleteEvent(m.ctx, r.agent.key, r.id))
 	m.regs = only(m.regs, func(o *registration) bool { return o != r })
 	for _, i := range m.items {
@@ -273,16 +273,16 @@ func (m *model) move(rt *rapid.T) {
 		regs = m.regs
 	}
 	url := ""
-	m.patch(pickLanes(rt, "event", regs), func(r *registration, u *gen.AgentEventUpdate) {
+	m.patch(pick(rt, "event", regs), func(r *registration, u *gen.AgentEventUpdate) {
 		url = drawURL(rt)
 		u.URL, r.url = &url, url
 	})
 }
 
 func (m *model) update(rt *rapid.T) {
-	m.patch(pickLanes(rt, "event", m.regs), func(r *registration, u *gen.AgentEventUpdate) {
-		r.method = pickLanes(rt, "method", []gen.RequestMethod{gen.RequestMethodPOST, gen.RequestMethodGET})
-		r.typ = pickLanes(rt, "type", both)
+	m.patch(pick(rt, "event", m.regs), func(r *registration, u *gen.AgentEventUpdate) {
+		r.method = pick(rt, "method", []gen.RequestMethod{gen.RequestMethodPOST, gen.RequestMethodGET})
+		r.typ = pick(rt, "type", both)
 		u.Method, u.EventType = &r.method, &r.typ
 	})
 }
@@ -306,7 +306,7 @@ func (m *model) patch(r *registration, fn func(*registration, *gen.AgentEventUpd
 }
 
 func (m *model) toggle(rt *rapid.T) {
-	m.setEnabled(pickLanes(rt, "event", m.regs), rapid.Bool().Draw(rt, "enabled"))
+	m.setEnabled(pick(rt, "event", m.regs), rapid.Bool().Draw(rt, "enabled"))
 }
 
 func (m *model) setEnabled(r *registration, enabled bool) {
@@ -327,7 +327,7 @@ func (m *model) setEnabled(r *registration, enabled bool) {
 
 // redeliver sends again what has ended: to where its registration is, or else to where it went.
 func (m *model) redeliver(rt *rapid.T) {
-	i := pickLanes(rt, "delivery", m.items)
+	i := pick(rt, "delivery", m.items)
 	d, err := m.Redeliver(m.ctx, i.agent.Client, i.id)
 	switch i.state {
 	case "pending":
@@ -356,7 +356,7 @@ func (m *model) redeliver(rt *rapid.T) {
 
 // test has a receiver take a test of an event.
 func (m *model) test(rt *rapid.T) {
-	r := pickLanes(rt, "event", m.regs)
+	r := pick(rt, "event", m.regs)
 	a := webhook.Attempt{StartedAt: m.now(), Status: 200, Verdict: webhook.Delivered}
 	_, err := m.SaveTestDelivery(m.ctx, r.id, r.agent.key.Type, webhook.Delivery{URL: r.url, WebhookID: "msg_test"}, a)
 	m.check(err)
@@ -387,7 +387,7 @@ func (m *model) lane(i *item) (id int64, at site) {
 }
 
 func (m *model) deleteOrCreate(rt *rapid.T) {
-	a := pickLanes(rt, "agent", m.agents)
+	a := pick(rt, "agent", m.agents)
 	if !a.exists {
 		m.createAgent(a)
 		for _, typ := range both {
@@ -447,7 +447,7 @@ func (m *model) everything() time.Duration {
 
 // send is the dispatcher's third rule, and an answer.
 func (m *model) send(rt *rapid.T) {
-	w := pickLanes(rt, "worker", only(m.workers, func(w *worker) bool {
+	w := pick(rt, "worker", only(m.workers, func(w *worker) bool {
 		return w.answer == nil && !m.now().Add(attemptTime).After(w.until)
 	}))
 	m.sent(w, drawAnswer(rt, m.down))
@@ -471,7 +471,7 @@ func drawAnswer(rt *rapid.T, down bool) webhook.Outcome {
 	if down {
 		answers = []int{500, 0, 502, 500, 0, 429, 503, 408, 200, 500, 0, -1}
 	}
-	status := pickLanes(rt, "status", answers)
+	status := pick(rt, "status", answers)
 	o := webhook.Outcome{Attempt: webhook.Attempt{Status: max(status, 0), Verdict: webhook.Judge(status, nil)}}
 	switch status {
 	case 0, -1: // no answer, and a forbidden address
@@ -479,22 +479,22 @@ func drawAnswer(rt *rapid.T, down bool) webhook.Outcome {
 	case 429, 503, 500:
 		o.RetryAfter = time.Duration(rapid.IntRange(0, 100).Draw(rt, "Retry-After")) * time.Second
 	case 404: // it may be one that is being deployed
-		o.Verdict = pickLanes(rt, "verdict", []webhook.Verdict{webhook.Failed, webhook.Retry})
+		o.Verdict = pick(rt, "verdict", []webhook.Verdict{webhook.Failed, webhook.Retry})
 	}
 	if o.Verdict == webhook.Retry {
 		o.Delay = o.RetryAfter
 	}
 	if o.Verdict == webhook.Retry && o.Delay == 0 {
-		o.Delay = pickLanes(rt, "delay",
+		o.Delay = pick(rt, "delay",
 			[]time.Duration{5 * time.Second, 5 * time.Second, 30 * time.Second, 10 * time.Minute, time.Hour})
 	}
 	o.Recovery = min(o.Delay,
-		pickLanes(rt, "recovery", []time.Duration{5 * time.Second, 10 * time.Second, time.Minute}))
+		pick(rt, "recovery", []time.Duration{5 * time.Second, 10 * time.Second, time.Minute}))
 	return o
 }
 
 func (m *model) recordOne(rt *rapid.T) {
-	w := pickLanes(rt, "worker", only(m.workers, func(w *worker) bool { return w.answer != nil }))
+	w := pick(rt, "worker", only(m.workers, func(w *worker) bool { return w.answer != nil }))
 	m.recorded(w, rapid.Bool().Draw(rt, "go on"))
 }
 
@@ -565,7 +565,7 @@ func (m *model) disabled(r *registration) (disabled bool) {
 }
 
 func (m *model) release(rt *rapid.T) {
-	w := pickLanes(rt, "worker", only(m.workers, func(w *worker) bool { return w.answer == nil }))
+	w := pick(rt, "worker", only(m.workers, func(w *worker) bool { return w.answer == nil }))
 	holds := m.holds(w)
 	m.check(m.Release(m.ctx, w.d))
 	m.forget(w)

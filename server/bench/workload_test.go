@@ -108,8 +108,12 @@ func TestPrograms(t *testing.T) {
 		"-agents", "5", "-changes", "10", "burst")
 	want := []string{"on=sqlite/binary=before", "on=sqlite/binary=agentevents"}
 	checkLines(t, out, "Burst", 10, append(want, want...))
-	if before := strings.Index(out, "binary=agentevents"); before > strings.LastIndex(out, "binary=before") {
-		t.Errorf("they are not measured in turn:\n%s", out)
+	var order []string
+	for _, found := range resultLine.FindAllStringSubmatch(out, -1) {
+		order = append(order, found[2])
+	}
+	if !slices.Equal(order, append(want, want...)) {
+		t.Errorf("they are measured in the order %q, want in turn", order)
 	}
 }
 
