@@ -143,8 +143,8 @@ fmt: $(lint) ## format the Go code
 
 .PHONY: race
 race: ## run the tests under the race detector on SQLite, but for two of the benchmark, whose programs are built without it, and that of the browser, whose work is in the page, and those of the store about several processes on PostgreSQL
-	AGENTEVENTS_TEST_ENGINE=sqlite go test -race -timeout 20m -skip '^(TestWorkloads|TestPrograms|TestDocumentationInABrowser)$$' $(longest) ./...
-	AGENTEVENTS_TEST_ENGINE=postgres go test -race -timeout 10m -run 'Feed|Copy|Migrates|Redeliver|Record|Replay|Status|Claim' ./store
+	AGENTEVENTS_TEST_ENGINE=sqlite go test -race -timeout 60m -skip '^(TestWorkloads|TestPrograms|TestDocumentationInABrowser)$$' $(longest) ./...
+	AGENTEVENTS_TEST_ENGINE=postgres go test -race -timeout 60m -run 'Feed|Copy|Migrates|Redeliver|Record|Replay|Status|Claim' ./store
 
 .PHONY: crash
 crash: build ## kill the program (-9) 300 times, then replicas on PostgreSQL, and count what is lost (CYCLES=50 LASTS=1m REPLICAS=2 for less)

@@ -28,7 +28,8 @@
 // Of the API: client, agent, event, status change, sequence number, delivery, attempt, receiver. Of the outbox: lane,
 // head (the first pending delivery of a lane), due time, lease, claim (its number tells a late result), handoff,
 // result, verdict, breaker, probe, outage, deploy window. Of the database: transaction, batch, wave, contended task,
-// writer, queued statement, lock order, engine. These are 28; webhook/doc.go explains those of the outbox.
+// writer, queued statement, lock order, engine. These are 28. lane.go, receiver_breaker.go and
+// webhook/doc.go explain those of the outbox.
 //
 // # Where the rest is
 //
@@ -40,8 +41,9 @@
 //   - What a request may do: idempotency, quota. What went wrong: errors, log, availability (whether a change would be
 //     stored, and why not). What is measured: stats.
 //   - The two databases: engine, engine_sqlite, engine_postgres over internal/sqlite, internal/postgres and
-//     internal/schema, all on internal/sqldb. backup and copy_postgres take a database elsewhere; encryption is that of
-//     secrets.
+//     internal/schema, all on internal/sqldb. Backup (engine_sqlite) and copy_postgres take a database elsewhere, the
+//     other processes are in engine_postgres, and encryption is that of secrets.
+//   - For tests: pgtest starts PostgreSQL, benchfill fills and reads stores, internal/diskfault has disks fail.
 //
 // The order in which transactions lock rows, and why, is in lane.go.
 package store

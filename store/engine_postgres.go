@@ -48,7 +48,7 @@ func (e *postgresEngine) open(ctx context.Context, s *Store) (err error) {
 	if s.copying {
 		return nil
 	}
-	return checkComplete(s.read(ctx)) // and no copy can begin any more
+	return checkComplete(s.read(ctx)) // no copy begins while a process of the store listens
 }
 
 // databaseClock has all times come from the database's clock, unless the store was given one.

@@ -24,13 +24,14 @@ type Kind int
 
 // The kinds of errors.
 const (
-	NotFound    Kind = iota + 1 // what was asked for does not exist
-	Conflict                    // it exists already
-	Invalid                     // the request cannot be carried out as it is
-	Unavailable                 // the database does not answer; nothing was done
-	Truncated                   // it is no longer kept
-	Restarted                   // the sequence number is of another epoch
-	KeyReused                   // another request had the Idempotency-Key
+	NotFound Kind = iota + 1 // what was asked for does not exist
+	Conflict                 // it exists already
+	Invalid                  // the request cannot be carried out as it is
+	// the database does not answer; nothing was done, unless the commit itself was not answered
+	Unavailable
+	Truncated // it is no longer kept
+	Restarted // the sequence number is of another epoch
+	KeyReused // another request had the Idempotency-Key
 )
 
 // Error is an error that may be shown to the caller of the API. Every other error that leaves this package is internal.
@@ -95,8 +96,8 @@ func isContended(err error) bool {
 	return sqlite.IsContended(err) || postgres.IsLockTimeout(err) || postgres.IsRetryable(err)
 }
 
-// isDatabaseFailure says whether an error is of the database, and not of what a transaction did or of another
-// transaction in its way.
+// isDatabaseFailure says whether a transaction would fail as well with fewer tasks: its error is for callers by now,
+// but not that it waited too long for a lock.
 func isDatabaseFailure(err error) bool {
 	var trouble *Error
 	return errors.As(err, &trouble) && !postgres.IsLockTimeout(err)

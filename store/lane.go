@@ -146,7 +146,9 @@ func (s *Store) releaseAll(tx *sqldb.Tx) error {
 //  3. lanes by id; a transaction that moves deliveries or changes their state locks their lanes
 //  4. receivers by id
 //
-// SQLite has one writer, which has everything.
+// A few transactions keep another order: a deletion locks the client and then its agents, a bulk that names an agent
+// twice locks its lanes once more. When two meet so that each waits for the other, PostgreSQL ends one, and that is
+// tried again. SQLite has one writer, which has everything.
 
 func lockLanes(tx *sqldb.Tx, lanes ...int64) error {
 	_, err := tx.LockRows("lanes", lanes, true)

@@ -101,8 +101,8 @@ func (states laneStates) receiverChanges(s *Store, results []*result) func(*resu
 	return func(r *result) bool { return changing[states[r.Lane].ReceiverID] }
 }
 
-// lockReceivers locks the receivers of results. If it does not wait, it separates the results whose receivers another
-// transaction has locked.
+// lockReceivers separates the results whose receivers another transaction has locked from those whose receivers it
+// locks now. If waiting is allowed, each result locks its own later.
 func (states laneStates) lockReceivers(
 	tx *sqldb.Tx, results []*result, wait bool,
 ) (contended, free []*result, err error) {

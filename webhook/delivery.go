@@ -111,6 +111,7 @@ type Outbox interface {
 	// Release releases a lane without an attempt: it is due at once.
 	Release(ctx context.Context, d Delivery) error
 
-	// RepairLanes finds lanes that do not match their deliveries, repairs them, and returns how many it repaired.
+	// RepairLanes finds lanes that do not match their deliveries, repairs them, and returns how many it repaired. It
+	// also ends deliveries whose retry window is over, and waits that are further away than any may be.
 	RepairLanes(ctx context.Context) (lanes int, err error)
 }

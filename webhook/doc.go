@@ -21,9 +21,10 @@
 // are due, each with a lease: the time within which this process alone works the lane. A handoff is a lane that the
 // outbox leases as soon as a change has made it due, without a claim.
 //
-// The verdict is the one of judge.go, with one exception: when the retry window of a delivery is over, the store has it
-// fail. An attempt that is cut off by a stop is not recorded. The store also keeps the breaker of each receiver. It
-// opens after as many failures in a row as health.go says, and closes when an attempt finds the receiver Alive.
+// The verdict is the one of judge.go, but the store has a delivery fail when its retry window is over, and has it tried
+// again when its event was corrected, or a redelivery asked for, while it was in flight. An attempt that is cut off by
+// a stop is not recorded. The store also keeps the breaker of each receiver. It opens after as many failures in a row
+// as health.go says, and closes when an attempt finds the receiver Alive.
 //
 // The package knows neither a database nor a web framework. The store implements Outbox.
 package webhook

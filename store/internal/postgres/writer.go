@@ -81,8 +81,8 @@ func (w *Writer) attempt(ctx context.Context, work sqldb.Work) (tx *sqldb.Tx, er
 	return tx, err
 }
 
-// commit returns an error that does not say again when nothing has answered: whether the commit was carried out is not
-// known.
+// commit commits. When nothing has answered it, it may have been carried out: the error then is not one to try again
+// for.
 func (w *Writer) commit(tx *gorm.DB) error {
 	err := tx.Commit().Error
 	if err != nil && !IsRetryable(err) && !refused(err) {

@@ -19,7 +19,7 @@ type Task interface {
 	comparable
 	// Context is the caller's.
 	Context() context.Context
-	// Key is what the task is about, such as an agent or a lane. Tasks of one key are done in turn.
+	// Key is what the task is about, such as an agent or a lane. One transaction does tasks of one key in turn.
 	Key() any
 	// End is called once with what became of the task.
 	End(err error)
@@ -27,8 +27,8 @@ type Task interface {
 
 // Batcher does in one transaction what is asked for at the same time, with as many statements for all tasks as it would
 // take for one. What is asked for while it is at work waits for the next transaction. A task that needs a row that
-// another transaction has locked for long is contended: it and those of its key are done apart from the others, so that
-// these do not wait for it.
+// another transaction has locked for long is contended: it, and what is asked for its key from then on, is done apart
+// from the others, so that these do not wait for it.
 type Batcher[T Task] struct {
 	BatcherOptions[T]
 
