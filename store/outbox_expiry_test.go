@@ -147,6 +147,24 @@ func TestWindowCountsWhileAnEventIsDisabled(t *testing.T) {
 	}
 }
 
+// However many have expired, in as many lanes, one look fails all of them, in more than one commit.
+func TestManyExpireAtOnce(t *testing.T) {
+	f := open(t)
+	f.agent()
+	const agents = 250
+	for id := range int64(agents) {
+		k := f.agentN(id + 1000)
+		for _, event := range f.register(k, crm, gen.EventTypeAgentLogin) {
+			f.state(k, event, gen.AgentEventStateValueDisabled)
+		}
+		f.login(k)
+	}
+	f.clock.add(25 * time.Hour)
+	f.mendAll()
+	f.want(map[string]int{"failed": agents})
+	f.drained()
+}
+
 // TestRedeliveredHasOneAttempt: what is redelivered begins again, so that it is tried although its window is over
 // once more.
 func TestRedeliveredHasOneAttempt(t *testing.T) {

@@ -134,7 +134,7 @@ func (s *Store) expire(ctx context.Context) error {
 		if err != nil || len(expired) == 0 {
 			return publicError(err)
 		}
-		err = s.write(ctx, func(tx *sqldb.Tx) error { return s.failExpired(tx, each(expired, laneOf)) })
+		err = s.write(ctx, func(tx *sqldb.Tx) error { return s.failExpired(tx, expired) })
 		if err != nil {
 			return err
 		}
@@ -144,25 +144,29 @@ func (s *Store) expire(ctx context.Context) error {
 	return nil
 }
 
-// expiredDeliveries lists deliveries whose window is over and that are not in flight. It reads the index of pending and
-// parked deliveries alone.
-func (s *Store) expiredDeliveries(q sqldb.Querier) (rows []deliveryRow, err error) {
-	now := s.now()
+// expiredDeliveries lists deliveries whose window is over and that are not in flight, all or those of some ids, but no
+// more than one commit fails.
+func (s *Store) expiredDeliveries(q sqldb.Querier, some ...int64) (rows []deliveryRow, err error) {
+	now, among := s.now(), ""
+	args := []any{now, webhook.BreakerThreshold, now, now}
+	if len(some) > 0 {
+		among, args = " AND d.id IN ?", append(args, sqldb.Padded(some))
+	}
 	return sqldb.Select[deliveryRow](q,
 		"SELECT d.id, d.lane_id, d.state FROM deliveries d WHERE d.state IN ('pending', 'parked') "+
 			"AND "+expiredSQL+" AND NOT EXISTS (SELECT 1 FROM lanes l WHERE l.id = d.lane_id "+
-			"AND l.delivery_id = d.id AND l.lease_until > ?) LIMIT ?", now, webhook.BreakerThreshold, now, now,
-		expiredPerCommit)
+			"AND l.delivery_id = d.id AND l.lease_until > ?)"+among+" LIMIT ?", append(args, expiredPerCommit)...)
 }
 
 func laneOf(r deliveryRow) int64 { return r.LaneID }
 
-// failExpired fails the expired deliveries of some lanes.
-func (s *Store) failExpired(tx *sqldb.Tx, lanes []int64) error {
+// failExpired fails deliveries that were listed as expired, if they still are, and are in the same lanes.
+func (s *Store) failExpired(tx *sqldb.Tx, listed []deliveryRow) error {
+	lanes := each(listed, laneOf)
 	if err := lockLanes(tx, lanes...); err != nil {
 		return err
 	}
-	rows, err := s.expiredDeliveries(tx)
+	rows, err := s.expiredDeliveries(tx, each(listed, func(r deliveryRow) int64 { return r.ID })...)
 	var expired []int64
 	for i := 0; err == nil && i < len(rows); i++ {
 		if slices.Contains(lanes, rows[i].LaneID) {
