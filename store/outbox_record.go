@@ -137,7 +137,7 @@ func (s *Store) updateDelivery(
 	if err != nil {
 		return false, false, err
 	}
-	s.skipped.deliveries.note(d.ID)
+	s.skipped.deliveries.noteIn(tx, d.ID)
 	if row.FinishedAt == nil { // it was neither cancelled nor failed meanwhile
 		if err := s.logFailures(tx, &result{Delivery: d, outcome: o}); err != nil {
 			return false, false, err

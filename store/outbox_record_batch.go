@@ -188,7 +188,7 @@ func (s *Store) updatePlain(tx *sqldb.Tx, states laneStates, results []*result, 
 		if r.ends() {
 			row.State, row.Finished = finalState(r.outcome.Verdict), &now
 			s.countEnded(tx, row.State, 1)
-			s.skipped.deliveries.note(r.ID)
+			s.skipped.deliveries.noteIn(tx, r.ID)
 		}
 		rows[i] = row
 	}

@@ -62,6 +62,9 @@ type skippedRows struct {
 	ids []int64
 }
 
+// noteIn is note when a transaction is committed: before, a look would still find the row as it was.
+func (p *skippedRows) noteIn(tx *sqldb.Tx, id int64) { tx.OnCommit(func() { p.note(id) }) }
+
 func (p *skippedRows) note(id int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -229,7 +232,7 @@ func (s *Store) removeDeliveries(tx *sqldb.Tx, gone []prunableRow) error {
 		return err
 	}
 	for _, d := range gone {
-		s.skipped.changes.note(d.ChangeID)
+		s.skipped.changes.noteIn(tx, d.ChangeID)
 	}
 	return tx.Exec("DELETE FROM deliveries WHERE id IN ?", sqldb.Padded(ids))
 }

@@ -50,7 +50,7 @@ func (s *Store) insertAll(tx *sqldb.Tx, changes []*statusChange, lanes targetLan
 	}
 	for _, c := range changes {
 		s.count(tx, func(n *Counts) { n.changed(c.status) })
-		s.skipped.changes.note(c.agent.Sequence)
+		s.skipped.changes.noteIn(tx, c.agent.Sequence)
 		c.applyToAgent()
 	}
 	rows := each(changes, func(c *statusChange) agentRow { return *c.agent })
