@@ -186,26 +186,36 @@ func (b *Batcher[T]) contend(c *call[T]) {
 	b.contended[key] = append(b.contended[key], c)
 }
 
-// runContended does the contended tasks of a key, and waits for what they need.
+// runContended does the contended tasks of a key until there are none.
 func (b *Batcher[T]) runContended(key any) {
+	for b.doContended(key) {
+	}
+}
+
+// doContended does contended tasks of a key, as many as one transaction does, and waits for what they need. It returns
+// whether there were any. After each batch, another key has its turn.
+func (b *Batcher[T]) doContended(key any) (more bool) {
 	b.slots <- struct{}{}
 	defer func() { <-b.slots }()
-	for batch := b.takeContended(key); batch != nil; batch = b.takeContended(key) {
-		for len(batch) > 0 {
-			batch = b.transact(batch, true)
-		}
+	batch := b.takeContended(key)
+	more = len(batch) > 0
+	for len(batch) > 0 {
+		batch = b.transact(batch, true)
 	}
+	return more
 }
 
 func (b *Batcher[T]) takeContended(key any) []*call[T] {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	batch := b.contended[key]
-	if b.contended[key] = nil; len(batch) == 0 {
+	queue := b.contended[key]
+	if len(queue) == 0 {
 		delete(b.contended, key)
 		return nil
 	}
-	return batch
+	n := min(len(queue), maxBatch)
+	b.contended[key] = queue[n:]
+	return queue[:n:n]
 }
 
 func (c *call[T]) end(err error) {

@@ -360,6 +360,36 @@ func TestContendedTasks(t *testing.T) {
 	})
 }
 
+// A contended key with very many tasks has no transaction do them all, and another key has its turn in between.
+func TestContendedTasksTakeTurns(t *testing.T) {
+	inBubble(t, func(b *batch) {
+		b.work = func(_ *sqldb.Tx, j *job) (locked, failed bool) { return true, false }
+		jobs := b.gather("a", "c")
+		for range 3 {
+			b.run(b.next())
+		}
+		held := b.next()
+		var names []string
+		for i := range 300 {
+			names = append(names, fmt.Sprintf("a%d", i), fmt.Sprintf("c%d", i))
+		}
+		jobs = append(jobs, b.ask(names...)...)
+		b.works = nil
+		for tx := held; ; tx = b.next() {
+			b.run(tx)
+			if _, ended := jobs[len(jobs)-1].result(); ended && len(b.writer.asked) == 0 {
+				break
+			}
+		}
+		b.wantEnded(nil, jobs...)
+		for i, names := range b.works {
+			if n := len(strings.Fields(names)); n > 256 || i > 0 && i < 4 && names[1] == b.works[i-1][1] {
+				t.Errorf("transaction %d has %d tasks of %c, after one of %c", i, n, names[1], b.works[max(i-1, 0)][1])
+			}
+		}
+	})
+}
+
 // There are no more transactions with contended tasks than there may be. What has ended is not done when it is their
 // turn.
 func TestContendedTasksWaitForATurn(t *testing.T) {
