@@ -42,6 +42,7 @@ postgres = $(AGENTEVENTS_TEST_POSTGRES_URL)$(shell command -v initdb || ls /usr/
 # Packages are tested in the order in which they are named: those that take longest first, or they are alone in the end.
 longest := ./store ./server/internal/api ./server/e2e ./server
 
+# What go test has in its cache does not know on which engine it was, so the run on PostgreSQL takes nothing from there.
 # The packages whose tests run on PostgreSQL too. Each engine has a run of its own, within bounds of its own.
 on_postgres = $(shell grep -rlE --include='*_test.go' 'pgtest[.](Main|EngineVariable)' store server | xargs -n1 dirname | sort -u | sed 's|^|./|')
 
@@ -58,7 +59,7 @@ test: ## run all tests, those of the store and of what the API promises on SQLit
 	@echo "make test: on SQLite, and what is not about the store"
 	@AGENTEVENTS_TEST_ENGINE=sqlite go run ./.ci/progress -timeout 60m $(longest) ./...
 	@echo "make test: on PostgreSQL"
-	@AGENTEVENTS_TEST_ENGINE=postgres go run ./.ci/progress -timeout 60m $(longest) $(on_postgres)
+	@AGENTEVENTS_TEST_ENGINE=postgres go run ./.ci/progress -count=1 -timeout 60m $(longest) $(on_postgres)
 	$(if $(postgres),,@echo "make test: NOTHING was tested on PostgreSQL: neither initdb nor AGENTEVENTS_TEST_POSTGRES_URL is there" >&2)
 
 .PHONY: run
