@@ -25,7 +25,7 @@ type shape struct {
 type workload struct {
 	name     string
 	variants int                // of each round, if there are others than one for each rate
-	makePlan func(*trial) error // anew for each trial
+	makePlan func(*trial) error // for each trial
 	shape
 }
 

@@ -144,6 +144,7 @@ func damageLane(ctx context.Context, r *replica, _ *stroke) error {
 		return err
 	}
 	r.tally.add(laneDamaged, 1)
+	r.damagedLife = len(r.logs)
 	return benchfill.DamageLane(ctx, r.database.DB)
 }
 

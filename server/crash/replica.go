@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -15,6 +16,9 @@ import (
 
 // checks is after how many lives of the only server its store is verified.
 const checks = 10
+
+// repairLine is what a server logs when it has repaired lanes.
+const repairLine = "lanes mended"
 
 // replica is one of the servers, or the only one, through all its lives.
 type replica struct {
@@ -27,6 +31,8 @@ type replica struct {
 	began  time.Time            // its last start
 	life   atomic.Pointer[life] // nil while it is down
 	logs   []*lab.Log           // of all its lives
+
+	damagedLife int // how many lives it had had when a lane was damaged last; 0 for never
 }
 
 // life is a server that has requests.
@@ -128,10 +134,18 @@ func (r *replica) gone(ctx context.Context) error {
 		return nil
 	}
 	err := r.settle(ctx)
-	if err == nil && len(r.logs)%checks == 0 {
+	if err == nil && len(r.logs)%checks == 0 && !r.damaged() {
 		err = r.verify(ctx, r.url)
 	}
 	return err
+}
+
+// damaged says whether a lane may still be as the test has damaged it: no server has reported since that it repaired one,
+// and the last ones may have been killed before they could.
+func (r *replica) damaged() bool {
+	return r.damagedLife > 0 && !slices.ContainsFunc(r.logs[r.damagedLife:], func(l *lab.Log) bool {
+		return strings.Contains(l.String(), repairLine)
+	})
 }
 
 // abandon ends what still runs.
@@ -150,7 +164,7 @@ func (r *replica) abandon() error {
 func (r *replica) complain(damaged int) (left int) {
 	for _, log := range r.logs {
 		for line := range strings.SplitSeq(log.String(), "\n") {
-			repaired := strings.Contains(line, "lanes mended")
+			repaired := strings.Contains(line, repairLine)
 			wrong := strings.Contains(line, "panic") || strings.Contains(line, "DATA RACE") ||
 				strings.Contains(line, "level=ERROR") && r.single()
 			if repaired && damaged > 0 {
