@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"slices"
 	"strings"
 
 	"gorm.io/gorm"
@@ -162,7 +161,7 @@ func lockAgentsOf(tx *sqldb.Tx, deliveries []int64) error {
 	}
 	agents, err := sqldb.Select[int64](tx, "SELECT DISTINCT a.id FROM deliveries d JOIN agents a "+
 		"ON (a.client_id, a.kind, a.agent_id) = (d.client_id, d.kind, d.agent_id) WHERE d.id IN ?",
-		sqldb.Padded(slices.Clone(deliveries)))
+		sqldb.Padded(deliveries))
 	if err != nil {
 		return err
 	}

@@ -78,7 +78,7 @@ func (s *Store) inconsistentLanes(q sqldb.Querier) (lanes []int64, err error) {
 
 func (s *Store) inconsistentAmong(tx *sqldb.Tx, some []int64) (lanes []int64, err error) {
 	values := s.bounds()
-	values["lanes"] = sqldb.Padded(slices.Clone(some))
+	values["lanes"] = sqldb.Padded(some)
 	return sqldb.Select[int64](tx, "SELECT id FROM ("+someInconsistentLanesSQL+") astray", values)
 }
 

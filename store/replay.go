@@ -143,7 +143,7 @@ func lockReplayLanes(tx *sqldb.Tx, ids []int64) error {
 		return nil
 	}
 	var lanes []int64
-	ids = sqldb.Padded(slices.Clone(ids))
+	ids = sqldb.Padded(ids)
 	lanes, err := sqldb.Select[int64](tx, "SELECT lane_id FROM deliveries WHERE id IN ? UNION "+
 		"SELECT e.lane_id FROM deliveries d JOIN agent_events e ON e.id = d.event_id WHERE d.id IN ?", ids, ids)
 	if err != nil {
@@ -347,7 +347,7 @@ func (s *Store) redeliverPart(tx *sqldb.Tx, r replayRow, part []int64) error {
 		return err
 	}
 	still, err := sqldb.Select[int64](tx, "SELECT id FROM deliveries WHERE id IN ? AND state = ? AND "+r.asOf()+
-		" AND EXISTS (SELECT 1 FROM replays WHERE id = ?) ORDER BY id", sqldb.Padded(slices.Clone(part)), r.State,
+		" AND EXISTS (SELECT 1 FROM replays WHERE id = ?) ORDER BY id", sqldb.Padded(part), r.State,
 		r.CreatedAt, r.ID)
 	if err == nil {
 		err = s.redeliverAll(tx, r.State, still)
@@ -363,7 +363,7 @@ func (s *Store) redeliverPart(tx *sqldb.Tx, r replayRow, part []int64) error {
 
 func (s *Store) redeliverAll(tx *sqldb.Tx, state gen.DeliveryState, ids []int64) (err error) {
 	if len(ids) > 0 && state == statePending {
-		return s.sendNow(tx, slices.Clone(ids)...)
+		return s.sendNow(tx, ids...)
 	}
 	for i := 0; err == nil && i < len(ids); i++ {
 		err = s.redeliver(tx, ids[i])

@@ -140,8 +140,8 @@ func (r *replica) gone(ctx context.Context) error {
 	return err
 }
 
-// damaged says whether a lane may still be as the test has damaged it: no server has reported since that it repaired one,
-// and the last ones may have been killed before they could.
+// damaged says whether a lane may still be as the test has damaged it: no server has reported since that it repaired
+// one, and the last ones may have been killed before they could.
 func (r *replica) damaged() bool {
 	return r.damagedLife > 0 && !slices.ContainsFunc(r.logs[r.damagedLife:], func(l *lab.Log) bool {
 		return strings.Contains(l.String(), repairLine)

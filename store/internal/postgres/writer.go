@@ -41,25 +41,21 @@ func (w *Writer) Do(ctx context.Context, work sqldb.Work) error {
 	return w.Try(context.WithoutCancel(ctx), work)
 }
 
-// Try implements sqldb.Writer. The transaction is given up when ctx ends.
-func (w *Writer) Try(ctx context.Context, work sqldb.Work) error {
-	tx, err := w.attempts(ctx, work)
-	if err == nil {
-		tx.Committed()
-	}
-	return err
-}
-
-// attempts does work until it is committed, or has failed by itself.
-func (w *Writer) attempts(ctx context.Context, work sqldb.Work) (tx *sqldb.Tx, err error) {
+// Try implements sqldb.Writer. The transaction is given up when ctx ends. It is begun again when others were in its way.
+func (w *Writer) Try(ctx context.Context, work sqldb.Work) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, TransactionTimeout)
 	defer cancel()
 	for range maxAttempts {
-		if tx, err = w.attempt(ctx, work); err == nil || !IsRetryable(err) {
+		var tx *sqldb.Tx
+		if tx, err = w.attempt(ctx, work); err == nil {
+			tx.Committed()
+			return nil
+		}
+		if !IsRetryable(err) {
 			break
 		}
 	}
-	return tx, err
+	return err
 }
 
 // attempt does work in one transaction. Its error tells whether to try again.

@@ -482,7 +482,7 @@ func TestBatcherOfAClosedWriter(t *testing.T) {
 		})
 		check(t, writer.Close(), file.Close(), file.Unlock())
 		var all sync.WaitGroup
-		for range 2 * sqlite.MaxUnits {
+		for range 2 * 256 {
 			all.Go(func() {
 				j := &job{key: "a", name: "a", ctx: t.Context()}
 				if b.Do(j); !errors.Is(j.outcome, sqlite.ErrClosed) {

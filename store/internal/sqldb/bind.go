@@ -16,6 +16,7 @@ const Limit = " LIMIT CAST(? AS BIGINT)"
 // Padded repeats the first of some ids until there are 1, 2, 4, 8 … of them, so that a statement about any number of
 // them is one of few statements.
 func Padded(ids []int64) []int64 {
+	ids = slices.Clip(ids) // what is behind them may be another's
 	for len(ids)&(len(ids)-1) != 0 {
 		ids = append(ids, ids[0])
 	}

@@ -1,8 +1,6 @@
 package sqldb
 
 import (
-	"slices"
-
 	"gorm.io/gorm/clause"
 )
 
@@ -47,7 +45,7 @@ func (t *Tx) LockRows(table string, ids []int64, wait bool) (locked []int64, err
 		return ids, nil
 	}
 	text := "SELECT id FROM " + table + " WHERE id IN ? ORDER BY id" + t.ForUpdate(wait)
-	return Select[int64](t, text, Padded(slices.Clone(ids)))
+	return Select[int64](t, text, Padded(ids))
 }
 
 // SkipLocked is the end of a subselect of the rows that a statement is about to delete, which have this key: those that

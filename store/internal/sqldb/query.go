@@ -32,33 +32,33 @@ func Value[R any](q Querier, text string, args ...any) (R, error) {
 }
 
 // Each calls fn with each row of a query, and keeps none. It stops at the first error.
-func Each[R any](q Querier, fn func(row R) error, statement string, args ...any) error {
-	text, values := bind(q.Dialect(), statement, args)
-	began, pool := time.Now(), q.GORM().Statement.ConnPool
+func Each[R any](q Querier, fn func(row R) error, text string, args ...any) error {
 	var own error
-	err := fetch(q.Context(), pool, text, values, func(rows Rows) error {
-		return scanEach(rows, text, func(row *R) bool {
-			own = fn(*row)
-			return own == nil
-		})
+	err := readRows(q, text, args, func(row *R) bool {
+		own = fn(*row)
+		return own == nil
 	})
 	if own != nil {
 		return own
 	}
-	return logFailed(q, began, text, err)
+	return err
 }
 
 // selectSome looks at no more rows than maxRows.
-func selectSome[R any](q Querier, maxRows int, statement string, args []any) (found []R, err error) {
+func selectSome[R any](q Querier, maxRows int, text string, args []any) (found []R, err error) {
+	err = readRows(q, text, args, func(row *R) bool {
+		found = append(found, *row)
+		return len(found) < maxRows
+	})
+	return found, err
+}
+
+// readRows carries a query out and calls fn with its rows, as long as fn wants more. The row is fn's until it returns.
+func readRows[R any](q Querier, statement string, args []any, fn func(row *R) (more bool)) error {
 	text, values := bind(q.Dialect(), statement, args)
 	began, pool := time.Now(), q.GORM().Statement.ConnPool
-	err = fetch(q.Context(), pool, text, values, func(rows Rows) error {
-		return scanEach(rows, text, func(row *R) bool {
-			found = append(found, *row)
-			return len(found) < maxRows
-		})
-	})
-	return found, logFailed(q, began, text, err)
+	err := fetch(q.Context(), pool, text, values, func(rows Rows) error { return scanEach(rows, text, fn) })
+	return logFailed(q, began, text, err)
 }
 
 // fetch carries a query out and has its rows read.
@@ -111,7 +111,7 @@ func (r *sqlRows) Values() ([]any, error) {
 	return r.row, r.Scan(r.into...)
 }
 
-// scanEach reads rows of a statement, as long as fn wants more. The row is fn's until it returns.
+// scanEach reads rows of a statement, as long as fn wants more.
 func scanEach[R any](rows Rows, text string, fn func(row *R) (more bool)) error {
 	fields, err := fieldsFor(reflect.TypeFor[R](), rows, text)
 	if err != nil {

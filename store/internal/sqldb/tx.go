@@ -105,14 +105,13 @@ func (t *Tx) ExecCount(text string, args ...any) (rows int64, err error) {
 // that a server is waited for takes longer than most statements. An error of it may be that of the next one, or of the
 // commit.
 func (t *Tx) Queue(text string, args ...any) error {
-	text, values := bind(t.dialect, text, args)
-	if q, is := t.db.Statement.ConnPool.(Queuer); is {
-		q.Queue(text, values)
-		return nil
+	q, is := t.db.Statement.ConnPool.(Queuer)
+	if !is {
+		return t.Exec(text, args...)
 	}
-	began := time.Now()
-	_, err := t.db.Statement.ConnPool.ExecContext(t.Context(), text, values...)
-	return logFailed(t, began, text, err)
+	text, values := bind(t.dialect, text, args)
+	q.Queue(text, values)
+	return nil
 }
 
 // Queuer is a connection in a transaction that can keep statements until the next one.

@@ -18,7 +18,7 @@ func (w *Writer) commit(first *unit) {
 		if u.tx != nil {
 			u.tx.End(results[i])
 		}
-		u.done(u.tx, results[i])
+		u.done <- results[i]
 	}
 }
 
@@ -69,7 +69,7 @@ func (w *Writer) doWaiting(units []*unit, results []error) ([]*unit, []error, er
 	if w.file.TransactionEnded() {
 		return units, results, errEnded
 	}
-	for len(units) < MaxUnits {
+	for len(units) < maxUnits {
 		u := w.next()
 		if u == nil {
 			break

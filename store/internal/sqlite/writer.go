@@ -12,8 +12,8 @@ import (
 	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
-// MaxUnits is how many units of work one commit takes.
-const MaxUnits = 256
+// maxUnits is how many units of work one commit takes.
+const maxUnits = 256
 
 var (
 	// ErrClosed is what work comes to when the writer is closed.
@@ -43,8 +43,8 @@ type Writer struct {
 type unit struct {
 	ctx  context.Context
 	work sqldb.Work
-	done func(tx *sqldb.Tx, err error)
-	tx   *sqldb.Tx
+	tx   *sqldb.Tx  // nil until it is begun
+	done chan error // gets what became of it, once
 }
 
 // NewWriter returns the writer of a file. fails makes the error of a transaction that of its units.
@@ -78,18 +78,14 @@ func (w *Writer) Try(ctx context.Context, work sqldb.Work) error { return w.wait
 
 // wait returns when work is done, or when the second context ends.
 func (w *Writer) wait(ctx, patience context.Context, work sqldb.Work) error {
-	type outcome struct {
-		tx  *sqldb.Tx
-		err error
-	}
-	done := make(chan outcome, 1)
-	w.enqueue(&unit{ctx: ctx, work: work, done: func(tx *sqldb.Tx, err error) { done <- outcome{tx, err} }})
+	u := &unit{ctx: ctx, work: work, done: make(chan error, 1)}
+	w.enqueue(u)
 	select {
-	case o := <-done:
-		if o.err == nil {
-			o.tx.Committed()
+	case err := <-u.done:
+		if err == nil {
+			u.tx.Committed()
 		}
-		return o.err
+		return err
 	case <-patience.Done():
 		return patience.Err()
 	}
@@ -97,7 +93,7 @@ func (w *Writer) wait(ctx, patience context.Context, work sqldb.Work) error {
 
 func (w *Writer) enqueue(u *unit) {
 	if !w.add(u) {
-		u.done(nil, ErrClosed)
+		u.done <- ErrClosed
 		return
 	}
 	w.signal()
@@ -182,6 +178,6 @@ func (w *Writer) refuse() {
 	w.refuses = true
 	w.mu.Unlock()
 	for u := w.next(); u != nil; u = w.next() {
-		u.done(nil, ErrClosed)
+		u.done <- ErrClosed
 	}
 }

@@ -152,7 +152,7 @@ func TestWritesShareACommit(t *testing.T) {
 	w := openWatched(t)
 	var writes []func(*sqldb.Tx) error
 	var ids []string
-	for i := range MaxUnits {
+	for i := range maxUnits {
 		ids = append(ids, fmt.Sprintf("%03d", i))
 		writes = append(writes, put(ids[i]))
 	}
@@ -160,7 +160,7 @@ func TestWritesShareACommit(t *testing.T) {
 		t.Fatal(err)
 	}
 	if n := w.commits.Load(); n != 1 {
-		t.Errorf("%d writes took %d commits, want 1", MaxUnits, n)
+		t.Errorf("%d writes took %d commits, want 1", maxUnits, n)
 	}
 	w.want(ids...)
 }
@@ -370,13 +370,13 @@ func TestTransactionEnds(t *testing.T) {
 			return put(fmt.Sprintf("%04d", left))(tx)
 		}
 	}
-	w.wantDone(w.write(next(2 * MaxUnits)))
+	w.wantDone(w.write(next(2 * maxUnits)))
 	if n := w.commits.Load(); n == 0 {
 		t.Error("no commit")
 	}
 	all.Wait()
 	if n := w.commits.Load(); n != 3 {
-		t.Errorf("%d writes took %d commits, want 3", 2*MaxUnits+1, n)
+		t.Errorf("%d writes took %d commits, want 3", 2*maxUnits+1, n)
 	}
 }
 
@@ -390,7 +390,7 @@ func (w *watched) wantDone(err error) {
 func TestWriteAfterClose(t *testing.T) {
 	w := openWatched(t)
 	w.done()
-	for range 2 * MaxUnits {
+	for range 2 * maxUnits {
 		w.wantClosed(w.write(put("a")))
 	}
 	w.wantClosed(w.Try(t.Context(), put("a")))
@@ -417,7 +417,7 @@ func TestWritesDuringClose(t *testing.T) {
 	})
 	<-held
 	var stored atomic.Int64
-	for i := range 3 * MaxUnits { // more than the transaction takes
+	for i := range 3 * maxUnits { // more than the transaction takes
 		all.Go(func() {
 			err := w.write(put(fmt.Sprint(i)))
 			if err == nil {
@@ -427,7 +427,7 @@ func TestWritesDuringClose(t *testing.T) {
 			}
 		})
 	}
-	w.queued(3 * MaxUnits)
+	w.queued(3 * maxUnits)
 	all.Go(w.done)
 	<-w.quit
 	close(hold)
