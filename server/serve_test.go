@@ -59,7 +59,7 @@ type program struct {
 	url    string
 	store  string // its URL
 	stop   context.CancelFunc
-	log    *servertest.Log
+	log    *lab.Log
 	exited chan int
 	api    http.Client // of the operator
 }
@@ -75,7 +75,7 @@ func startOn(t testing.TB, databaseURL string, env ...string) *program {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	t.Cleanup(stop)
-	p := &program{TB: t, store: databaseURL, stop: stop, log: &servertest.Log{}, exited: make(chan int, 1)}
+	p := &program{TB: t, store: databaseURL, stop: stop, log: &lab.Log{}, exited: make(chan int, 1)}
 	lines, stderr := io.Pipe()
 	env = append(env, "AGENTEVENTS_ADDR=127.0.0.1:0", "AGENTEVENTS_ALLOW_NETWORKS=127.0.0.0/8",
 		"AGENTEVENTS_DATABASE_URL="+databaseURL, "AGENTEVENTS_OPERATOR_ID="+lab.OperatorID,

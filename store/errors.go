@@ -24,14 +24,13 @@ type Kind int
 
 // The kinds of errors.
 const (
-	NotFound Kind = iota + 1 // what was asked for does not exist
-	Conflict                 // it exists already
-	Invalid                  // the request cannot be carried out as it is
-	// the database does not answer; nothing was done, unless the commit itself was not answered
-	Unavailable
-	Truncated // it is no longer kept
-	Restarted // the sequence number is of another epoch
-	KeyReused // another request had the Idempotency-Key
+	NotFound    Kind = iota + 1 // what was asked for does not exist
+	Conflict                    // it exists already
+	Invalid                     // the request cannot be carried out as it is
+	Unavailable                 // the database does not answer; unless that was the commit, nothing was done
+	Truncated                   // it is no longer kept
+	Restarted                   // the sequence number is of another epoch
+	KeyReused                   // another request had the Idempotency-Key
 )
 
 // Error is an error that may be shown to the caller of the API. Every other error that leaves this package is internal.

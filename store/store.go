@@ -18,20 +18,28 @@ import (
 
 // Options are what a store is opened with.
 type Options struct {
-	URL    string           // sqlite:PATH, or postgres://… as libpq has it
-	Now    func() time.Time // the one clock of all due times; nil means time.Now with SQLite, else the database's
-	Lease  time.Duration    // how long a claim holds a lane; 0 means 15 s; must be longer than an attempt takes
-	Window time.Duration    // how long a delivery is tried, from its change on; 0 means 24 h
-	// how long answers of a receiver that is being deployed are tried again; 0 means not at all
+	// URL is sqlite:PATH, or postgres://… as libpq has it.
+	URL string
+	// Now is the one clock of all due times; nil means time.Now with SQLite, else the database's.
+	Now func() time.Time
+	// Lease is how long a claim holds a lane; 0 means 15 s. It must be longer than an attempt takes.
+	Lease time.Duration
+	// Window is how long a delivery is tried, from its change on; 0 means 24 h.
+	Window time.Duration
+	// DeployWindow is how long answers of a receiver that is being deployed are tried again; 0 means not at all.
 	DeployWindow time.Duration
-	// the longest that anything waits until it is due again; 0 means what webhook.DefaultSchedule has
+	// Longest is the longest wait until anything is due again; 0 means that of webhook.DefaultSchedule.
 	Longest time.Duration
-	Keep    time.Duration // how long what has ended is kept, from its end on; 0 means 30 days
-	// how many deliveries, and how many changes, of all clients are kept at most; 0 means 1,000,000
+	// Keep is how long what has ended is kept, from its end on; 0 means 30 days.
+	Keep time.Duration
+	// KeepRows is how many deliveries, and how many changes, of all clients are kept at most; 0 means 1,000,000.
 	KeepRows int
-	Key      []byte       // KeySize bytes that signing secrets are encrypted with; nil leaves them as they are
-	Log      *slog.Logger // nil means slog.Default
-	Trace    Tracer       // of each status change; nil means none
+	// Key is KeySize bytes that signing secrets are encrypted with; nil leaves them as they are.
+	Key []byte
+	// Log gets what happens; nil means slog.Default.
+	Log *slog.Logger
+	// Trace begins the part of a trace that is a status change; nil means none.
+	Trace Tracer
 }
 
 func (o *Options) setDefaults() {

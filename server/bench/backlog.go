@@ -53,7 +53,7 @@ func backlog(t *trial) error {
 		clients: [][]*agent{near, far, x.affected}, measured: []string{neighbour, elsewhere}, closing: x.report,
 		streams: []stream{steadily(near, t.rate(0), maxOutage), steadily(far, t.rate(0), maxOutage)},
 		phases: []phase{
-			{part: "when=before", do: func(ctx context.Context, _ *caller) error { sleep(ctx, t.lasts/3); return nil }},
+			{part: "when=before", do: func(ctx context.Context, _ *caller) error { return lab.Pause(ctx, t.lasts/3) }},
 			{part: "when=pile-up", do: x.pileUp},
 			{part: "when=down", do: x.stayDown},
 			{part: "when=drain", do: x.drain},
@@ -75,7 +75,7 @@ func (x *outage) pileUp(ctx context.Context, c *caller) (err error) {
 
 // stayDown lasts until the receiver is found to be back.
 func (x *outage) stayDown(ctx context.Context, c *caller) error {
-	sleep(ctx, time.Until(x.died.Add(x.lasts)))
+	_ = lab.Pause(ctx, time.Until(x.died.Add(x.lasts)))
 	now, _ := memory(c.pid)
 	x.growth = now - x.before
 	x.say("%s: the receiver of %d deliveries comes back", x.where, len(x.changes))

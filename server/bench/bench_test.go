@@ -268,7 +268,7 @@ func TestReceivers(t *testing.T) {
 		t.Errorf("a is answered %d", status)
 	}
 	for r.record.Count() < 2 {
-		sleep(t.Context(), time.Millisecond)
+		_ = lab.Pause(t.Context(), time.Millisecond)
 	}
 	if _, ended := r.record.Take(); ended {
 		t.Error("a request that hangs has ended")

@@ -111,7 +111,7 @@ func (c *call) await(until context.Context, began time.Time) time.Time {
 	if c.due > 0 && time.Until(due) <= 0 {
 		return due
 	}
-	sleep(until, time.Until(due))
+	_ = lab.Pause(until, time.Until(due))
 	return time.Now()
 }
 

@@ -53,7 +53,7 @@ func isolation(x *trial) error {
 		},
 		phases: []phase{{part: "part=undetected" + when, do: func(ctx context.Context, _ *caller) error {
 			x.answer(hanging, status)
-			sleep(ctx, min(undetected, x.lasts/2))
+			_ = lab.Pause(ctx, min(undetected, x.lasts/2))
 			return nil
 		}}, {part: "part=later" + when}}, // in the beginning there is more to do in both halves
 	}

@@ -92,7 +92,7 @@ func (r *receivers) answer(client string, status int) {
 // long it returns as well: the check finds what is missing.
 func (r *receivers) confirmed(ctx context.Context, client string, n int) {
 	last := time.Now()
-	for before := 0; time.Since(last) < patience && ctx.Err() == nil; sleep(ctx, 10*time.Millisecond) {
+	for before := 0; time.Since(last) < patience && ctx.Err() == nil; _ = lab.Pause(ctx, 10*time.Millisecond) {
 		r.mu.Lock()
 		done := r.of(client).confirmed
 		r.mu.Unlock()
@@ -108,7 +108,7 @@ func (r *receivers) confirmed(ctx context.Context, client string, n int) {
 // harvest returns the requests that have arrived since the last harvest, when all of them have ended.
 func (r *receivers) harvest(ctx context.Context) []*lab.Arrival {
 	all, ended := r.record.Take()
-	for !ended && sleep(ctx, time.Millisecond) {
+	for !ended && lab.Pause(ctx, time.Millisecond) == nil {
 		all, ended = r.record.Take()
 	}
 	r.mu.Lock()
@@ -127,15 +127,3 @@ func clientOf(a *lab.Arrival) string {
 
 // laneOf names the lane of an arrival.
 func laneOf(a *lab.Arrival) string { return a.Path }
-
-// sleep says whether it has slept to the end.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
-}

@@ -53,7 +53,7 @@ func soak(x *trial) error {
 				if err := x.take(ctx, c, taken); err != nil {
 					return err
 				}
-				sleep(ctx, min(sampleEvery, quarter-time.Since(began)))
+				_ = lab.Pause(ctx, min(sampleEvery, quarter-time.Since(began)))
 			}
 			return nil
 		}, values: func([]*lab.Arrival) []value { return taken.medians() }})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/agentevents/agentevents/server/lab"
 	"github.com/prometheus/procfs"
 )
 
@@ -82,6 +83,6 @@ func rest(ctx context.Context, pids ...int) {
 			return
 		}
 		before = now
-		sleep(ctx, 100*time.Millisecond)
+		_ = lab.Pause(ctx, 100*time.Millisecond)
 	}
 }

@@ -231,18 +231,9 @@ func until(ctx context.Context, limit time.Duration, so func() bool) error {
 		if time.Since(began) > limit {
 			return errLate
 		}
-		if err := pause(ctx, time.Millisecond); err != nil {
+		if err := lab.Pause(ctx, time.Millisecond); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	select {
-	case <-time.After(d):
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"github.com/agentevents/agentevents/server/lab"
 )
 
 // fault is something that happens to a server, or to the database of all servers.
@@ -156,7 +158,7 @@ func (c *crash) strike(ctx context.Context) error {
 		if c.single() {
 			c.suffering.Wait()
 		}
-		if err := pause(ctx, s.pause); err != nil {
+		if err := lab.Pause(ctx, s.pause); err != nil {
 			return err
 		}
 		how := fmt.Sprintf("cycle %d of %d", n, c.cycles)
@@ -201,7 +203,7 @@ func (r *replica) suffer(ctx context.Context, s *stroke) error {
 		return err
 	}
 	defer r.timeline.recovered(t)
-	err = pause(ctx, s.lasts)
+	err = lab.Pause(ctx, s.lasts)
 	if s.recover != nil { // in any case: what is frozen would stay so
 		err = errors.Join(err, s.recover(ctx, r, s))
 	}

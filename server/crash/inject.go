@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/agentevents/agentevents/server/lab"
 	"github.com/agentevents/agentevents/store/benchfill"
 )
 
@@ -26,7 +27,7 @@ func grows(ctx context.Context, s *stroke, count func() int) error {
 }
 
 func afterTime(ctx context.Context, _ *replica, s *stroke) error {
-	return pause(ctx, s.upTo(300*time.Millisecond))
+	return lab.Pause(ctx, s.upTo(300*time.Millisecond))
 }
 
 // whileHeld is when the first receiver holds some requests.
@@ -92,7 +93,7 @@ func (c *crash) killEarly(ctx context.Context, url string, s *stroke) error {
 	if err != nil {
 		return err
 	}
-	err = pause(ctx, s.upTo(c.startTook))
+	err = lab.Pause(ctx, s.upTo(c.startTook))
 	return errors.Join(err, server.Explain(server.Kill()))
 }
 

@@ -170,7 +170,7 @@ const maxBacklog = time.Minute
 func (r *receiver) runOutages(ctx context.Context, next func() outage) error {
 	for {
 		o := next()
-		if pause(ctx, o.pause) != nil {
+		if lab.Pause(ctx, o.pause) != nil {
 			return nil //nolint:nilerr // it is the end
 		}
 		if err := r.goAway(ctx, o); err != nil {
@@ -191,7 +191,7 @@ func (r *receiver) goAway(ctx context.Context, o outage) (err error) {
 	if o.mode == closed {
 		err = r.ClosePort()
 	}
-	if _ = pause(ctx, o.lasts); err == nil && o.mode == closed { // it comes back in any case
+	if _ = lab.Pause(ctx, o.lasts); err == nil && o.mode == closed { // it comes back in any case
 		err = r.OpenPort()
 	}
 	r.setMode(healthy)

@@ -97,7 +97,7 @@ func (r *replica) start(ctx context.Context) error {
 		if ctx.Err() != nil || !r.timeline.troubled(0, r.began, everything) {
 			return fmt.Errorf("server %d: %w", r.number, err)
 		}
-		if err := pause(ctx, 100*time.Millisecond); err != nil {
+		if err := lab.Pause(ctx, 100*time.Millisecond); err != nil {
 			return err
 		}
 	}

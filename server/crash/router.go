@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/agentevents/agentevents/server/lab"
 )
 
 // errAway says that a server or the database was away. Whether the request was carried out is not known.
@@ -34,7 +36,7 @@ func (r *router) Do(req *http.Request) (*http.Response, error) {
 	to, s := r.pick()
 	for ; s == nil; to, s = r.pick() {
 		r.leave()
-		if err := pause(ctx, time.Millisecond); err != nil {
+		if err := lab.Pause(ctx, time.Millisecond); err != nil {
 			return nil, err
 		}
 	}

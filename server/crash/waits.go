@@ -68,7 +68,7 @@ type waits struct {
 
 // watch looks until ctx ends.
 func (w *waits) watch(ctx context.Context) {
-	for pause(ctx, beat) == nil {
+	for lab.Pause(ctx, beat) == nil {
 		able := w.timeline.able(w.servers)
 		var late []*lab.Expected
 		w.record.View(func(last map[string]*lab.Arrival, pending map[lab.Key]*lab.Expected) {

@@ -20,6 +20,7 @@ import (
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/server/internal/auth"
 	"github.com/agentevents/agentevents/server/internal/servertest"
+	"github.com/agentevents/agentevents/server/lab"
 	"github.com/agentevents/agentevents/store"
 	"github.com/agentevents/agentevents/store/pgtest"
 	"github.com/agentevents/agentevents/webhook"
@@ -44,10 +45,10 @@ type testServer struct {
 	dumpQuery       string  // on PostgreSQL, the query of dump
 	emptyStatements string  // of deleteAll
 	server          *httptest.Server
-	arranged        string         // the sharedSetup that has run
-	rowsBefore      []string       // dump after the setup
-	response        *apiResponse   // to the scenario's request
-	log             servertest.Log // warnings and errors
+	arranged        string       // the sharedSetup that has run
+	rowsBefore      []string     // dump after the setup
+	response        *apiResponse // to the scenario's request
+	log             lab.Log      // warnings and errors
 
 	receivers *fakeReceivers
 	stopping  chan struct{} // closed to end polls

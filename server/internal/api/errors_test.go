@@ -14,8 +14,8 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/server/internal/request"
-	"github.com/agentevents/agentevents/server/internal/servertest"
 	"github.com/agentevents/agentevents/server/internal/telemetry"
+	"github.com/agentevents/agentevents/server/lab"
 	"github.com/agentevents/agentevents/store"
 )
 
@@ -23,7 +23,7 @@ const internal = `{"message":"internal error"}`
 
 // handleError answers an error, and returns what was logged.
 func handleError(err error) (rec *httptest.ResponseRecorder, log string) {
-	var lines servertest.Log
+	var lines lab.Log
 	e := echo.New()
 	c := e.NewContext(httptest.NewRequest(http.MethodGet, "/", nil), httptest.NewRecorder())
 	c.Response().Header().Set(echo.HeaderXRequestID, "id-1")
@@ -96,7 +96,7 @@ func TestErrorAfterTheAnswer(t *testing.T) {
 	if err := c.String(http.StatusOK, "done"); err != nil {
 		t.Fatal(err)
 	}
-	errorHandler(telemetry.NewLog(&servertest.Log{}, slog.LevelInfo, false))(errors.New("late"), c)
+	errorHandler(telemetry.NewLog(&lab.Log{}, slog.LevelInfo, false))(errors.New("late"), c)
 	if rec.Code != http.StatusOK || rec.Body.String() != "done" {
 		t.Errorf("got %d %s", rec.Code, rec.Body)
 	}

@@ -15,7 +15,6 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/server/internal/contract"
-	"github.com/agentevents/agentevents/server/internal/servertest"
 	"github.com/agentevents/agentevents/server/internal/telemetry"
 	"github.com/agentevents/agentevents/server/lab"
 	"github.com/agentevents/agentevents/store"
@@ -29,13 +28,13 @@ type liveServer struct {
 	*httptest.Server
 	store      *store.Store
 	closeStore func()
-	log        *servertest.Log
+	log        *lab.Log
 	loopAge    atomic.Int64 // nanoseconds since the dispatcher's loop seems to have turned
 }
 
 func newLiveServer(t testing.TB, proxies ...netip.Prefix) *liveServer {
 	t.Helper()
-	ls := &liveServer{TB: t, log: &servertest.Log{}}
+	ls := &liveServer{TB: t, log: &lab.Log{}}
 	log := telemetry.NewLog(ls.log, slog.LevelDebug, false)
 	ls.openStore(log)
 	guard := webhook.NewGuard([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")})

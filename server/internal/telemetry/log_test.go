@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/agentevents/agentevents/server/internal/servertest"
+	"github.com/agentevents/agentevents/server/lab"
 	"github.com/agentevents/agentevents/store"
 	"github.com/agentevents/agentevents/store/pgtest"
 )
@@ -24,7 +24,7 @@ func TestCausesAreLogged(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, err := range []error{err, fmt.Errorf("count: %w", err)} {
-		var log servertest.Log
+		var log lab.Log
 		NewLog(&log, slog.LevelInfo, false).Warn("work", "error", err)
 		for _, want := range []string{err.Error(), known.Unwrap().Error()} {
 			if !strings.Contains(log.String(), want) {

@@ -41,7 +41,7 @@ func (w *Writer) Do(ctx context.Context, work sqldb.Work) error {
 	return w.Try(context.WithoutCancel(ctx), work)
 }
 
-// Try implements sqldb.Writer. The transaction is given up when ctx ends. It is begun again when others were in its way.
+// Try implements sqldb.Writer. The transaction is given up when ctx ends, and begun again when others were in its way.
 func (w *Writer) Try(ctx context.Context, work sqldb.Work) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, TransactionTimeout)
 	defer cancel()
