@@ -62,7 +62,7 @@ type skippedRows struct {
 	ids []int64
 }
 
-// noteIn is note when a transaction is committed: before, a look would still find the row as it was.
+// noteIn notes a row when a transaction is committed: before, a look would still find it as it was.
 func (p *skippedRows) noteIn(tx *sqldb.Tx, id int64) { tx.OnCommit(func() { p.note(id) }) }
 
 func (p *skippedRows) note(id int64) {
