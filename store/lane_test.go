@@ -544,6 +544,29 @@ func TestRepairLanes(t *testing.T) {
 	f.drained()
 }
 
+// Rule 8: one look repairs a lane that a worker has leased, so that it is claimed when that worker dies.
+func TestRepairLanesOfALeasedLane(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	f.register(k, crm, gen.EventTypeAgentLogin)
+	f.login(k)
+	before := f.claimOne()
+	f.sql("UPDATE lanes SET due_at = NULL, pending = pending + 1")
+	for _, want := range []int{1, 0} {
+		if n, err := f.RepairLanes(f.ctx); err != nil || n != want {
+			t.Errorf("repaired are %d lanes, %v; want %d", n, err, want)
+		}
+	}
+	f.claimNone()
+	f.clock.add(15 * time.Second) // its lease
+	if d := f.claimOne(); d.ID != before.ID {
+		t.Errorf("claimed is %+v", d)
+	} else {
+		f.record(d, webhook.Delivered, true)
+	}
+	f.drained()
+}
+
 // Rule 8: what is due and empty, since its holder died after it was cancelled, is no reason for an alarm.
 func TestCancelledAndLostIsNotAstray(t *testing.T) {
 	f := open(t)

@@ -106,8 +106,9 @@ func (s *Store) repair(tx *sqldb.Tx, lanes []int64) error {
 	if err != nil {
 		return err
 	}
-	err = tx.Exec("UPDATE lanes SET pending = (SELECT count(*) FROM deliveries d "+
-		"WHERE d.lane_id = lanes.id AND d.state = 'pending') WHERE id IN ?", lanes)
+	err = tx.Exec("UPDATE lanes SET due_at = coalesce(due_at, lease_until), "+
+		"pending = (SELECT count(*) FROM deliveries d WHERE d.lane_id = lanes.id AND d.state = 'pending') "+
+		"WHERE id IN ?", lanes)
 	for i := 0; err == nil && i < len(lanes); i++ {
 		err = adjustLane(tx, lanes[i], 0, now)
 	}
