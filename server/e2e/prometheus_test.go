@@ -358,5 +358,5 @@ var pbxAlerts = map[string]map[string]string{
 	"Down": {}, "ReplicaDown": {}, "StoreDown": {}, "DeliveriesLate": {}, "DeliveriesFail": {}, "DeliveriesExpired": {},
 	"BreakersOpen": {"pbx": "1", "other": "1"}, "BreakersOpenOften": {},
 	"EventsDisabled": {"pbx": "1", "other": "1"},
-	"LanesRepaired":           {"pbx": "1"}, "RequestsFail": {}, "CheckpointsFail": {}, "WALGrows": {},
+	"LanesRepaired":  {"pbx": "1"}, "RequestsFail": {}, "CheckpointsFail": {}, "WALGrows": {},
 }
