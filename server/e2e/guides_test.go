@@ -93,18 +93,24 @@ func (g guide) marked(language string) []block {
 	return slices.DeleteFunc(slices.Clone(g.blocks), func(b block) bool { return b.language != language })
 }
 
+// How a guide calls make and the program, with variables before them.
+var (
+	callsMake    = regexp.MustCompile(`(?m)^(?:\w+=\S* )*make +([a-z][a-z-]*)`)
+	callsProgram = regexp.MustCompile(`(?m)^(?:\w+=\S* )*(?:bin/)?agentevents +([a-z][a-z-]*)`)
+)
+
 // checkCommands checks that what the guide calls is there.
 func (g guide) checkCommands(t *testing.T) {
 	t.Helper()
 	makefile := readFile(t, "Makefile")
 	help, _, _ := command(t, nil, "--help")
 	for _, b := range append(g.marked("sh"), g.marked("shell")...) {
-		for _, m := range regexp.MustCompile(`(?m)^(?:\w+=\S* )*make +([a-z][a-z-]*)`).FindAllStringSubmatch(b.code, -1) {
+		for _, m := range callsMake.FindAllStringSubmatch(b.code, -1) {
 			if !strings.Contains(makefile, "\n"+m[1]+":") {
 				t.Errorf("%s: make has no target %q", b.at, m[1])
 			}
 		}
-		for _, m := range regexp.MustCompile(`(?m)^(?:\w+=\S* )*(?:bin/)?agentevents +([a-z][a-z-]*)`).FindAllStringSubmatch(b.code, -1) {
+		for _, m := range callsProgram.FindAllStringSubmatch(b.code, -1) {
 			if !regexp.MustCompile(`(?m)\b` + m[1] + `\b`).MatchString(help) {
 				t.Errorf("%s: agentevents has no command %q", b.at, m[1])
 			}
@@ -130,7 +136,9 @@ func (b block) checkPatterns(t *testing.T) {
 				continue
 			}
 			none := m[2] == "xxx" || m[2] == "^$" // by which benchmarks are run without tests
-			matches := func(name string) bool { return strings.HasPrefix(name, prefix[m[1]]) && pattern.MatchString(name) }
+			matches := func(name string) bool {
+				return strings.HasPrefix(name, prefix[m[1]]) && pattern.MatchString(name)
+			}
 			if !none && !slices.ContainsFunc(names, matches) {
 				t.Errorf("%s: -%s %s matches nothing", b.at, m[1], m[2])
 			}
