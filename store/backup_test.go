@@ -348,7 +348,7 @@ func TestBackupOfADamagedStore(t *testing.T) {
 	dir := t.TempDir()
 	for plant, want := range map[string]string{
 		"PRAGMA ignore_check_constraints = ON; " +
-			"UPDATE lanes SET pending = -1 WHERE id = 4": "it is damaged: CHECK constraint failed in lanes",
+			"UPDATE lanes SET pending = -1 WHERE id = 4": "the copy is damaged: CHECK constraint failed in lanes",
 		"DROP TABLE epochs": "no such table: epochs",
 	} {
 		c := f.of(f.copy(t))

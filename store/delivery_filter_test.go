@@ -17,7 +17,7 @@ func (w *watched) plan(query string, f DeliveryFilter, direction string) (steps 
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	found, args := c.found()
+	found, args := c.fromWhere()
 	type step struct {
 		ID, Parent, Notused int64
 		Detail              string
