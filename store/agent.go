@@ -85,7 +85,7 @@ func (r *agentRow) apply(u AgentUpdate) {
 }
 
 // findAgent returns the row of an agent, or an error for a missing agent or client. In a transaction that writes, it
-// locks the agent until the commit. Such a transaction calls it before it changes anything of the agent.
+// locks the agent until the commit. Such a transaction calls it before it changes the agent or its events.
 func findAgent(q sqldb.Querier, k AgentKey) (agentRow, error) {
 	r, is, err := sqldb.Get[agentRow](q, agentSQL+q.ForUpdate(true), k.Client, string(k.Type), k.ID)
 	if err != nil || is {

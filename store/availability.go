@@ -48,7 +48,7 @@ func newDowntimes(log *slog.Logger, now func() time.Time) *downtimes {
 	return &downtimes{log: log, now: now, all: map[string]*downtime{}}
 }
 
-// note records the result of a write. After the caller has gone, an error says nothing about the database.
+// note records the result of a write. An error after the end of the caller's context says nothing about the database.
 func (d *downtimes) note(ctx context.Context, err error) {
 	switch cause := causeOf(err); {
 	case err == nil:

@@ -21,7 +21,7 @@ const (
 	stepRowsPerCommit = 500
 )
 
-// clockWatch is what a process knows of the clock, in milliseconds. Only the job watchClock uses the fields other than
+// clockWatch is a process's state of the clock, in milliseconds. Only the job watchClock uses the fields other than
 // latest.
 type clockWatch struct {
 	latest  atomic.Int64 // the latest time that was used

@@ -164,7 +164,7 @@ func (l *DeliveryLog) setSent(last attemptRow, h headRow) {
 	l.Sent.Replay = h.Replays > 1 || h.Replays == 1 && h.Attempts > 0
 }
 
-// sentSQL is headSQL for any delivery, without the traceparent, of which each attempt has its own.
+// sentSQL is headSQL for any delivery, without the traceparent: each attempt has its own.
 const sentSQL = "SELECT d.id, d.lane_id, d.event_id, d.webhook_id, d.url, d.method, d.attempts, d.due_at, " +
 	"d.expires_at, d.change_id, d.replays, c.changed_at, c.agent_id, c.kind, c.name, c.new_status, " +
 	"c.event_source, c.created_at, " +

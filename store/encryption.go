@@ -42,7 +42,9 @@ func (s *secretCipher) encrypt(secret string) string {
 	return encryptedPrefix + base64.StdEncoding.EncodeToString(s.Seal(nil, nil, []byte(secret), nil))
 }
 
-var errWrongKey = errors.New("the encryption key must be the one that the signing secrets in the database are encrypted with")
+var errWrongKey = errors.New(
+	"the encryption key must be the one that the signing secrets in the database are encrypted with",
+)
 
 // ErrLocked is returned by each method that needs a secret, in a process without the key.
 var ErrLocked = &Error{
@@ -76,7 +78,7 @@ func (s *Store) decryptAll(secrets ...*string) error {
 		plain, err := s.cipher.decrypt(*secret)
 		if err != nil {
 			if !s.locked.Swap(true) {
-				s.Log.Error("signing secrets unreadable, this process sends no deliveries and is not ready", "error", err)
+				s.Log.Error("signing secrets unreadable, deliveries stopped in this process", "error", err)
 			}
 			return ErrLocked
 		}

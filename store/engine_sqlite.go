@@ -109,7 +109,7 @@ func (e *sqliteEngine) overwrite(tx *sqldb.Tx, fn func() error) error {
 
 func (e *sqliteEngine) dueLanesSQL() string { return sqliteDueLanesSQL }
 
-func (e *sqliteEngine) announceNumbers(*sqldb.Tx) error            { return nil } // the one writer draws all numbers in order
+func (e *sqliteEngine) announceNumbers(*sqldb.Tx) error            { return nil } // one writer draws in order
 func (e *sqliteEngine) visibleUpTo(context.Context) (int64, error) { return math.MaxInt64, nil }
 
 // Saved describes a file that Backup made.
@@ -126,8 +126,8 @@ type Saved struct {
 // time that the copy is restored, its first start gives it a new epoch and drops its leases.
 func Backup(ctx context.Context, o Options, to string) (Saved, error) {
 	if postgres.IsURL(o.URL) {
-		return Saved{}, errors.New("a backup must be of SQLite; back PostgreSQL up by its own means, such as pg_dump, " +
-			"and run `agentevents new-epoch` first after a restore")
+		return Saved{}, errors.New("a backup must be of SQLite; back PostgreSQL up by its own means, such as " +
+			"pg_dump, and run `agentevents new-epoch` first after a restore")
 	}
 	from, err := sqlite.ExistingPath(o.URL)
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 // idempotencyWindow is the time for which a repeated request with an Idempotency-Key gets the first answer.
 const idempotencyWindow = 24 * time.Hour
 
-// Idempotency is the Idempotency-Key of a request that creates something.
+// Idempotency is the Idempotency-Key of a request that creates a resource.
 type Idempotency struct {
 	Application int64  // Caller.Number
 	Client      string // the client of the resource; its deletion deletes the record

@@ -13,10 +13,10 @@ import (
 // order of their changes. Each change of a lane locks its row:
 //
 //   - A status change adds to `pending`, and makes an empty lane due.
-//   - A claim leases the lane, raises `claim` and stores the delivery in flight. While the lane is leased, `due_at` is the
-//     end of the lease, so that a claim finds the lane of a dead worker, too.
-//   - A removal of deliveries lowers `pending` by the rows that it changed. It makes a lane due that is neither leased nor
-//     empty. Otherwise a deletion during a flight would block the next delivery for ever.
+//   - A claim leases the lane, raises `claim` and stores the delivery in flight. While the lane is leased, `due_at` is
+//     the end of the lease, so that a claim finds the lane of a dead worker, too.
+//   - A removal of deliveries lowers `pending` by the rows that it changed. It makes a lane due that is neither leased
+//     nor empty. Otherwise a deletion during a flight would block the next delivery for ever.
 type laneRow struct {
 	ID         int64 `gorm:"primaryKey"`
 	ReceiverID int64
@@ -138,7 +138,7 @@ func (s *Store) releaseAll(tx *sqldb.Tx) error {
 }
 
 // PostgreSQL runs transactions concurrently, and each holds its locks until its end. To avoid deadlocks, all
-// transactions lock rows in one order, and before they read what depends on them:
+// transactions lock rows in one order, and before they read dependent rows:
 //
 //  0. an Idempotency-Key, by its record
 //  1. agents by id; a transaction that changes an agent's events locks the agent

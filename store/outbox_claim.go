@@ -104,7 +104,7 @@ func (s *Store) Claim(
 	}
 	changes, all := s.freshChanges.drain()
 	limits.Fresh = limits.Fresh && !all
-	lease, contended := time.Now().Add(s.Lease), false // before the commit, so that the lease ends earlier for its holder
+	lease, contended := time.Now().Add(s.Lease), false // begins before the commit: it ends earlier for its holder
 	err = s.write(ctx, func(tx *sqldb.Tx) (err error) {
 		claimed, next, contended, err = s.claim(tx, limits, changes, lease)
 		return err

@@ -12,7 +12,7 @@ import (
 
 const (
 	pruneEvery     = time.Second // so that each run has little to delete
-	fullPruneEvery = time.Hour   // then rows that had to stay are looked at again
+	fullPruneEvery = time.Hour   // the interval of full prunes, which include rows that had to stay
 	pruneRows      = 200         // rows that one commit deletes, so that no request waits long for the writer; and
 	pruneAttempts  = 2000        // the approximate maximum of attempts with them
 )
@@ -20,7 +20,7 @@ const (
 // pruner is the progress of pruning.
 type pruner struct {
 	next, nextFull      time.Time
-	deliveries, changes int64 // the last ids that were looked at
+	deliveries, changes int64 // the last ids of the previous run
 }
 
 // prune deletes finished rows that are older than Keep or more than KeepRows, a few at a time: deliveries with their

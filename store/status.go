@@ -154,7 +154,7 @@ func (s *Store) setBatch(tx *sqldb.Tx, tasks []*setting, wait bool) (contended [
 	return contended, nil
 }
 
-// setWave sets statuses of different agents. It refuses invalid settings before it writes anything.
+// setWave sets statuses of different agents. It refuses invalid settings before its first write.
 func (s *Store) setWave(tx *sqldb.Tx, tasks []*setting, wait bool) (contended []*setting, err error) {
 	found, err := findAgents(tx, each(tasks, agentOf), tx.ForUpdate(wait))
 	if err != nil {
@@ -196,7 +196,7 @@ func refuseAbsent(tx *sqldb.Tx, tasks []*setting) (contended []*setting, err err
 	return contended, err
 }
 
-// decideAll returns the changes, and the agents of which only the reported time changes.
+// decideAll returns the changes. It also returns the agents whose reported time alone changes.
 func (s *Store) decideAll(
 	tasks []*setting, found map[AgentKey]agentRow,
 ) (changes []*statusChange, reported []agentRow) {

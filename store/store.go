@@ -207,7 +207,7 @@ func (s *Store) Work(ctx context.Context) {
 	jobs.Go(func() { s.runEvery(ctx, nil, s.maintain) })
 	jobs.Go(func() { s.runEvery(ctx, nil, s.watchClock) })
 	if s.peers != nil {
-		jobs.Go(func() { s.runEvery(ctx, nil, s.lookForChanges) })
+		jobs.Go(func() { s.runEvery(ctx, nil, s.pollChanges) })
 	}
 	jobs.Wait()
 	s.runJob(context.WithoutCancel(ctx), s.writeCounts)

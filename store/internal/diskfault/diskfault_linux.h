@@ -2,7 +2,7 @@
 
 /*
  * diskfault_arm makes SQLite's writes to files whose path ends with suffix fail with the error number writes. Only
- * writes that end after the offset from fail. It returns 0, or another number if SQLite does not accept the system calls.
+ * writes that end after the offset from fail. It returns 0, or another number if SQLite does not accept the calls.
  */
 int diskfault_arm(const char *suffix, int writes, int64_t from);
 

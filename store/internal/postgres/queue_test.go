@@ -23,10 +23,10 @@ func TestFailedStatementPreventsTheCommit(t *testing.T) {
 	fail := func(tx *sqldb.Tx) { _ = tx.Queue("UPDATE probes SET at = 1 / 0") }
 	ask := func(tx *sqldb.Tx) { _, _ = sqldb.Value[int64](tx, "SELECT 1") }
 	for name, steps := range map[string][]func(tx *sqldb.Tx){
-		"queued, before the commit":           {set, fail},
-		"queued, before a query":              {set, fail, ask},
-		"a query":                             {set, func(tx *sqldb.Tx) { _, _ = sqldb.Value[int64](tx, "SELECT 1 / 0") }},
-		"a statement that cannot be prepared": {set, func(tx *sqldb.Tx) { _, _ = sqldb.Value[int64](tx, "SELEKT 1") }, set},
+		"queued, before the commit": {set, fail},
+		"queued, before a query":    {set, fail, ask},
+		"a query":                   {set, func(tx *sqldb.Tx) { _, _ = sqldb.Value[int64](tx, "SELECT 1 / 0") }},
+		"an invalid statement":      {set, func(tx *sqldb.Tx) { _, _ = sqldb.Value[int64](tx, "SELEKT 1") }, set},
 		"a value that cannot be sent": {
 			set, func(tx *sqldb.Tx) { _ = tx.Queue("UPDATE probes SET at = ?", func() {}) }, set, ask,
 		},

@@ -27,8 +27,7 @@ const (
 var fixedSettings = map[string]string{"client_encoding": "UTF8", "standard_conforming_strings": "on"}
 
 // defaultSettings are settings that the URL may change. The store needs read committed, by which each statement sees
-// what others have committed before. With a stricter isolation, concurrent changes of one agent would fail instead of
-// waiting.
+// all earlier commits. With a stricter isolation, concurrent changes of one agent would fail instead of waiting.
 var defaultSettings = map[string]string{
 	"application_name": "agentevents", "default_transaction_isolation": "read committed", statementSetting: "0",
 	"lock_timeout": milliseconds(lockTimeout), idleSetting: milliseconds(idleTimeout),

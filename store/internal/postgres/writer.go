@@ -74,7 +74,7 @@ func (w *Writer) try(ctx context.Context, work sqldb.Work) (tx *sqldb.Tx, err er
 	if err == nil {
 		return tx, w.commit(begun)
 	}
-	begun.Rollback() // an error means that the connection is gone, and the transaction with it
+	begun.Rollback() // after an error, the connection and its transaction have ended
 	return tx, err
 }
 

@@ -24,7 +24,7 @@ var (
 	errBad         = errors.New("a task is bad")
 )
 
-// job is a task. The work of a test decides by its name what to do with it.
+// job is a task. The Process function of a test reads its name.
 type job struct {
 	key, name string
 	ctx       context.Context

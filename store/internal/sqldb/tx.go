@@ -49,12 +49,13 @@ func Snapshot(ctx context.Context, db *gorm.DB, fn func(tx *ReadTx) error) error
 	if dialectOf(db) == Postgres {
 		options = append(options, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
 	}
-	return db.WithContext(ctx).Transaction(func(tx *gorm.DB) error { return fn(&ReadTx{tx, dialectOf(db)}) }, options...)
+	read := func(tx *gorm.DB) error { return fn(&ReadTx{tx, dialectOf(db)}) }
+	return db.WithContext(ctx).Transaction(read, options...)
 }
 
 // Tx is a transaction that writes, for one unit of work.
 //
-// Three hooks tell others how it ended. They differ in the goroutine that runs them. The functions of WriterOnEnd and
+// It has three hooks for its end, which differ in the goroutine that runs them. The functions of WriterOnEnd and
 // WriterOnCommit run in the writer, before it continues, so they must not block. The functions of CallerOnCommit run in
 // the goroutine that waits for the transaction, so they may block.
 type Tx struct {

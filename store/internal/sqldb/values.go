@@ -35,13 +35,13 @@ func Table[R any](q Querier, rows []R) clause.Expr {
 	declared, names := strings.Join(declaredColumns[R](), ", "), strings.Join(jsonNames[R](), ", ")
 	return clause.Expr{
 		SQL: "(SELECT * FROM ROWS FROM (json_to_recordset(?::json) AS (" + declared + ")) " +
-			"WITH ORDINALITY AS r (" + names + ", ordinal) LIMIT ?)", // the LIMIT prevents the planner's estimate of a hundred rows
+			"WITH ORDINALITY AS r (" + names + ", ordinal) LIMIT ?)", // else the planner expects 100
 		Vars: []any{string(text), len(rows)},
 	}
 }
 
-// tuples pads the rows to 1, 2, 4, 8 … tuples of parameters, so that few different statements are enough for any number
-// of rows. The padding is NULL, which the statement filters out.
+// tuples pads the rows to 1, 2, 4, 8 … tuples of parameters, so that few different statements are enough for any
+// number of rows. The padding is NULL, which the statement filters out.
 func tuples[R any](rows []R) clause.Expr {
 	fields, n := jsonFields[R](), 1<<bits.Len(uint(max(len(rows), 1)-1))
 	vars := make([]any, n*len(fields))

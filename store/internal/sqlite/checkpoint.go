@@ -18,7 +18,7 @@ var ErrCheckpoint = errors.New("the write-ahead log cannot be written to the dat
 const (
 	checkpointPages  = 1000                // pages of the log that make a checkpoint due, as in SQLite
 	checkpointEvery  = 10 * time.Second    // the interval after which a checkpoint is due for any number of pages
-	writerPages      = 4 * checkpointPages // the maximum that the writer checkpoints itself, since all writes wait for it
+	writerPages      = 4 * checkpointPages // the writer's maximum, since all writes wait for it
 	writerCheckEvery = 8                   // commits between two looks of the writer at the log
 	maxIdleWAL       = 16 << 20            // bytes up to which a log without unwritten pages is not truncated
 	largeWAL         = 64 << 20            // bytes of a log that cause a warning

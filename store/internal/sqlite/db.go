@@ -28,7 +28,7 @@ const (
 // Options configure Open. All fields are required.
 type Options struct {
 	File      string           // the result of Path
-	Alongside bool             // another process may serve the file, which must then exist and have an up-to-date schema
+	Alongside bool             // another process may serve the file; its schema must be up to date
 	Log       *slog.Logger     // for the state of the file; it is written with locks held, so it must not block
 	Now       func() time.Time // a clock that is never set
 	ORMLog    logger.Interface // for failed statements
@@ -192,7 +192,8 @@ func (db *DB) CloseWriter() error {
 // Close closes the connections, after CloseWriter.
 func (db *DB) Close() error {
 	var errs []error
-	for _, pool := range []*sql.DB{db.readPool, db.writePool} { // the last connection to close removes the log, which a reader cannot
+	// The last connection to close removes the log, which a reader cannot.
+	for _, pool := range []*sql.DB{db.readPool, db.writePool} {
 		if pool != nil {
 			errs = append(errs, pool.Close())
 		}

@@ -4,7 +4,7 @@
 //
 //   - db.go opens and closes a file; orm.go wraps its connections in GORM
 //   - writer.go is the goroutine that writes; commit.go runs its transactions, each for all units of work that wait
-//   - file.go resolves the path in a URL and protects the file from other users; lock.go locks it against other processes
+//   - file.go resolves the path in a URL and protects the file from other users; lock.go locks it
 //   - watch.go notices that the file was removed, replaced or truncated, which SQLite does not; wal.go reads the
 //     write-ahead log for it
 //   - checkpoint.go writes the pages of the write-ahead log to the file, and reports when it cannot
