@@ -42,8 +42,8 @@ type AgentUpdate struct {
 
 // AgentFilter selects agents of a list. The zero value selects all.
 type AgentFilter struct {
-	Extensions []int64 // only those on one of these
-	After      int64   // only those with a greater id
+	Extensions []int64 // only agents with one of these extensions
+	After      int64   // only agents with a greater id
 	Limit      int     // 0 means all
 }
 

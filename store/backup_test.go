@@ -196,7 +196,7 @@ func TestRestoredCopyContinuesWithANewEpoch(t *testing.T) {
 	f.logout(k)
 
 	epochs := map[string]bool{was: true}
-	for range 3 { // of the same copy
+	for range 3 { // restores of the same copy
 		c := f.of(f.copyOf(made))
 		epochs[c.wantContinues(k, made, was)] = true
 	}

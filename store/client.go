@@ -231,7 +231,8 @@ const busyReceiverSQL = "EXISTS (SELECT 1 FROM lanes l WHERE l.receiver_id = r.i
 	"AND d.state IN ('failed', 'cancelled', 'parked'))))"
 
 // noBusyReceiverSQL is true of a row t that belongs to a client without a busy receiver.
-const noBusyReceiverSQL = "NOT EXISTS (SELECT 1 FROM receivers r WHERE r.client_id = t.client_id AND " + busyReceiverSQL + ")"
+const noBusyReceiverSQL = "NOT EXISTS (SELECT 1 FROM receivers r WHERE r.client_id = t.client_id AND " +
+	busyReceiverSQL + ")"
 
 // renameEarlierClient gives another id to the busy receivers and the secrets of an earlier client with the same id. The
 // new client inherits the other receivers with their empty lanes, and their breakers are closed.

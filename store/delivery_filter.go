@@ -13,8 +13,8 @@ import (
 
 // DeliveryFilter selects deliveries. The zero value selects all.
 //
-// Each filter has an index that has the selected deliveries in their order, so that the time of a page does not depend
-// on the length of the log.
+// Each filter has an index that has the selected deliveries in their order. So the time of a page does not depend on
+// the length of the log.
 type DeliveryFilter struct {
 	State        gen.DeliveryState
 	AgentType    gen.AgentType // only with AgentID

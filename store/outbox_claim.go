@@ -37,8 +37,8 @@ var (
 		"CROSS JOIN LATERAL (SELECT x.id, x.receiver_id, x.due_at", ") l")
 )
 
-// dueLanesQuery builds the query from an engine's join of receivers v to r, and from the beginning and end of its join
-// of the lanes l of each receiver.
+// dueLanesQuery builds the query of an engine: from its join of receivers v to r, and from both ends of its join of
+// lanes l.
 func dueLanesQuery(receivers, lanes, end string) string {
 	return receiversSQL + `
 SELECT l.id, l.receiver_id, v.failures, coalesce(v.failing_since, 0) AS failing_since,
@@ -52,9 +52,10 @@ ORDER BY turn, l.due_at, l.id` + sqldb.Limit
 }
 
 // freshLanesSQL finds the due lanes of some changes, in the same order. It skips a lane whose lease has expired,
-// because the delivery in flight may have to move first: a claim over all lanes finds it. In PostgreSQL, due_at + 0
-// prevents a scan of the due lanes in place of the named ones, which its plan may choose if no lane was due when it was
-// made.
+// because the delivery in flight may have to move first: a claim over all lanes finds it.
+//
+// The term due_at + 0 is for PostgreSQL, whose plan may be of a time without due lanes. It would then scan the index of
+// due lanes instead of looking up the named ones.
 const freshLanesSQL = `
 SELECT l.id, l.receiver_id, v.failures,
 	row_number() OVER (PARTITION BY l.receiver_id ORDER BY l.due_at, l.id) AS turn

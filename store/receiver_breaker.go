@@ -86,7 +86,7 @@ const probeSQL = "SELECT x.id, x.due_at FROM lanes x WHERE x.receiver_id = ? AND
 const maxProbeCandidates = 100
 
 // newProbeSQL chooses a lane that was not probed since a time. Among the lanes that are due the longest, it prefers the
-// head with the fewest failures of its own, so that a delivery that the receiver rejects does not block its recovery.
+// head with the fewest failures of its own. So a delivery that the receiver rejects does not block its recovery.
 const newProbeSQL = "SELECT lanes.id FROM (" + probeSQL +
 	"AND coalesce(x.probed_at, 0) < ? ORDER BY x.due_at, x.id" + sqldb.Limit + ") lanes " +
 	"ORDER BY (SELECT d.failures " + headOfLaneSQL + "), lanes.due_at, lanes.id LIMIT 1"

@@ -59,7 +59,7 @@ var rules = []rule{
 		WHERE (state IN ('pending', 'parked')) <> (finished_at IS NULL) OR (moved_to IS NOT NULL
 			AND state <> 'pending')`,
 	},
-	{"no delivery is due later than any delay allows", `SELECT 'delivery ' || id || ': due at ' || due_at FROM deliveries
+	{"no delivery is due too late", `SELECT 'delivery ' || id || ': due at ' || due_at FROM deliveries
 		WHERE state = 'pending' AND due_at > @far`},
 	{"a delivered delivery has a successful attempt, and no attempt is missing", `SELECT 'delivery ' || d.id || ': ' ||
 		d.state || ' after ' || d.attempts || ' attempts, of which ' || count(a.id) || ' are there'
@@ -137,11 +137,14 @@ var rules = []rule{
 				WHERE a.client_id = c.id) AS actual_events
 			FROM clients c) counted WHERE agents <> actual_agents OR events <> actual_events`,
 	},
-	{"each client with unfinished deliveries has a secret", `SELECT DISTINCT 'client ' || r.client_id || ': no secret' FROM deliveries d
+	{
+		"a client with unfinished deliveries has a secret",
+		`SELECT DISTINCT 'client ' || r.client_id || ': no secret' FROM deliveries d
 		JOIN lanes l ON l.id = d.lane_id JOIN receivers r ON r.id = l.receiver_id LEFT
 			JOIN secrets s ON s.client_id = r.client_id
 		WHERE d.state IN ('pending', 'parked') AND (s.client_id IS NULL OR (s.secret NOT LIKE 'sealed:%' AND
-			(s.secret NOT LIKE 'whsec\_%' ESCAPE '\' OR length(s.secret) NOT BETWEEN 38 AND 94)))`},
+			(s.secret NOT LIKE 'whsec\_%' ESCAPE '\' OR length(s.secret) NOT BETWEEN 38 AND 94)))`,
+	},
 	{
 		"a request with an Idempotency-Key has its answer",
 		`SELECT 'application ' || application || ': a request for client ' ||

@@ -15,8 +15,8 @@ import (
 // debian matches Debian's directories of PostgreSQL outside PATH, one for each version.
 const debian = "/usr/lib/postgresql/*/bin"
 
-// binaries returns the directory of initdb and postgres: the newest one that matches a pattern …/VERSION/bin, else the
-// one in PATH.
+// binaries returns the directory of initdb and postgres: the newest one that matches a pattern …/VERSION/bin, else
+// the one in PATH.
 func binaries(pattern string) (string, error) {
 	dirs, err := filepath.Glob(pattern)
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 	"testing"
 )
 
-// Environment variables of tests. The first two are set by people, the last one by Main for the process that it starts.
+// Environment variables of tests. People set the first two. Main sets the last one for the process that it starts.
 const (
 	// ServerVariable has the URL of a server to use instead of a private cluster. Each test creates a database there.
 	ServerVariable = "AGENTEVENTS_TEST_POSTGRES_URL"
@@ -119,7 +119,7 @@ func (s Suite) runOn(ctx context.Context, server, template string) error {
 	return p.wait()
 }
 
-// arguments returns those of this process, without the files that this process writes itself.
+// arguments returns the arguments of this process, without the files that this process writes itself.
 func (s Suite) arguments() []string {
 	args := slices.DeleteFunc(slices.Clone(os.Args[1:]), func(arg string) bool {
 		return strings.HasPrefix(arg, "-test.testlogfile=") || strings.HasPrefix(arg, "-test.coverprofile=")

@@ -17,7 +17,7 @@ import (
 	"github.com/agentevents/agentevents/store/pgtest"
 )
 
-// The tests of this package run on SQLite and then again on PostgreSQL.
+// TestMain runs all tests on SQLite, and then on PostgreSQL.
 func TestMain(m *testing.M) {
 	os.Exit(pgtest.Main(m, pgtest.Suite{Prepare: postgres.Migrate}))
 }

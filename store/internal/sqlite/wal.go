@@ -10,10 +10,10 @@ import (
 // The layout of a write-ahead log, by SQLite's description of its file format. Numbers have four bytes, big-endian.
 const (
 	walHeader   = 32      // bytes; the two numbers at walSalt identify the generation of the log
-	walSalt     = 16      // of the header
+	walSalt     = 16      // offset in the header of the log
 	frameHeader = 24      // bytes before a page: its number, and the generation at frameSalt
-	frameSalt   = 8       // of the header of a frame
-	lockByte    = 1 << 30 // its page is never written
+	frameSalt   = 8       // offset in the header of a frame
+	lockByte    = 1 << 30 // the page with this byte is never written
 )
 
 // walLacks reports whether the log lacks one of the pages after the first ones. A page of a later transaction does not
