@@ -118,18 +118,16 @@ func whileHeld(ctx context.Context, r *replica, random *rand.Rand) error {
 	return r.await(ctx, patience, "requests in flight", func() bool { return len(r.inFlight(r.began, false)) >= want })
 }
 
-// prompt is how soon after a start everything has arrived again that was in flight. The server promises a second. What
-// differs from that is the end of a lease, more than a minute.
-const prompt = 5 * time.Second
-
-// restart starts a server again. What was in flight when the only one ended has to come again at once.
+// restart starts a server again. What was in flight when the only one ended has to come again at once, and not when a
+// lease ends, after more than a minute.
 func (r *replica) restart(ctx context.Context) error {
 	r.receivers[reliable].setMode(healthy)
 	if err := r.start(ctx); err != nil || !r.single() {
 		return err
 	}
-	r.tally.add(cutOffAtEnd, len(r.inFlight(r.began, true)))
-	return r.await(ctx, prompt, "what was in flight again", func() bool { return len(r.inFlight(r.began, true)) == 0 })
+	cut := func() int { return len(r.inFlight(r.began, true)) }
+	r.tally.add(cutOffAtEnd, cut())
+	return r.await(ctx, patience, "what was in flight again", func() bool { return cut() == 0 })
 }
 
 func killServer(ctx context.Context, r *replica, _ *rand.Rand) (undo, error) {
@@ -213,7 +211,7 @@ func damageLane(ctx context.Context, r *replica, _ *rand.Rand) (undo, error) {
 			return err
 		}
 		log := r.logs[len(r.logs)-1]
-		return r.await(ctx, prompt, "a repair", func() bool { return strings.Contains(log.String(), repairLine) })
+		return r.await(ctx, patience, "a repair", func() bool { return strings.Contains(log.String(), repairLine) })
 	}
 	return repaired, r.database.alone(func() error { return benchfill.DamageLane(ctx, r.database.DB) })
 }

@@ -19,18 +19,9 @@ import (
 // errAway says that a server or the database was away. Whether the request was carried out is not known.
 var errAway = errors.New("away")
 
-// Do implements lab.Doer as the operator.
-func (c *crash) Do(req *http.Request) (*http.Response, error) { return c.client.Load().Do(req) }
-
-// newClient gets a new token, which any server issues and any takes.
-func (c *crash) newClient() {
-	c.client.Store(&http.Client{Transport: &lab.Operator{URL: "http://server", Base: c}})
-}
-
-// RoundTrip implements http.RoundTripper by any of the servers, seldom by one that has a fault. When something is wrong
-// the server has to answer 503, with Retry-After. After errAway everything that the request may do is done and can be
-// seen.
-func (c *crash) RoundTrip(req *http.Request) (*http.Response, error) {
+// Do implements lab.Doer by any of the servers, seldom by one that has a fault. When something is wrong the server has
+// to answer 503, with Retry-After. After errAway everything that the request may do is done and can be seen.
+func (c *crash) Do(req *http.Request) (*http.Response, error) {
 	ctx, began := req.Context(), time.Now()
 	var to *replica
 	var server *lab.Server
@@ -42,6 +33,7 @@ func (c *crash) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	out := req.Clone(ctx)
 	out.URL.Host = strings.TrimPrefix(server.URL, "http://")
+	out.Header.Set("Authorization", "Bearer "+*c.token.Load())
 	resp, err := c.transport.RoundTrip(out)
 	switch {
 	case ctx.Err() != nil:

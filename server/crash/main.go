@@ -111,8 +111,8 @@ type crash struct {
 	receivers []*receiver
 	servers   []*replica // the only one, too
 	followers []*follower
-	transport http.Transport              // of requests to the servers
-	client    atomic.Pointer[http.Client] // that makes them
+	transport http.Transport         // of requests to the servers
+	token     atomic.Pointer[string] // of the operator, which any server issues and any takes
 
 	cancel    context.CancelCauseFunc // ends the run with an error
 	injecting sync.WaitGroup          // faults that are not undone

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"net/url"
 	"os"
@@ -35,6 +36,7 @@ type replica struct {
 	proxy     *proxy                     // to PostgreSQL
 	disturbed atomic.Bool                // it has a fault
 	began     time.Time                  // its last start
+	pid       atomic.Int64               // of its last process
 	life      atomic.Pointer[lab.Server] // nil while it is down
 	logs      []*lab.Log                 // of all its lives
 }
@@ -73,16 +75,20 @@ func (c *crash) launch(ctx context.Context, url string) (*lab.Server, error) {
 
 // start starts it. While the database has a fault a start may fail, and is tried again.
 func (r *replica) start(ctx context.Context) error {
-	for {
+	for token := ""; ; {
 		r.began = time.Now()
 		s, err := r.launch(ctx, r.url)
 		if err != nil {
 			return err
 		}
+		r.pid.Store(int64(s.PID()))
 		r.logs = append(r.logs, s.Log)
 		if err = s.Ready(ctx); err == nil {
+			token, err = lab.Token(&http.Client{Timeout: patience}, s.URL, lab.OperatorID, lab.OperatorSecret)
+		}
+		if err == nil {
+			r.token.Store(&token)
 			r.life.Store(s)
-			r.newClient()
 			return nil
 		}
 		err = errors.Join(s.Explain(err), ignoreEnd(s.Kill()))
@@ -103,10 +109,10 @@ func ignoreEnd(err error) error {
 	return err
 }
 
-// kill is kill -9. Until the process is gone the owners of connections are found by it.
+// kill is kill -9.
 func (r *replica) kill(ctx context.Context) error {
-	err := r.life.Load().Kill()
-	return errors.Join(r.life.Swap(nil).Explain(err), r.gone(ctx))
+	s := r.life.Swap(nil)
+	return errors.Join(s.Explain(s.Kill()), r.gone(ctx))
 }
 
 // stop stops it in order. Without a database it cannot write what it has counted, and reports that by its exit code.
@@ -281,11 +287,9 @@ func (c *crash) owner(conn net.Conn) any {
 	go func() {
 		socket := socketOf(conn)
 		for _, r := range c.servers {
-			if s := r.life.Load(); s != nil {
-				p, _ := procfs.NewProc(s.PID())
-				if all, err := p.FileDescriptorTargets(); err == nil && slices.Contains(all, socket) {
-					number.Store(int32(r.number)) //nolint:gosec // from 1 to 4
-				}
+			p, _ := procfs.NewProc(int(r.pid.Load()))
+			if all, err := p.FileDescriptorTargets(); err == nil && slices.Contains(all, socket) {
+				number.Store(int32(r.number)) //nolint:gosec // from 1 to 4
 			}
 		}
 	}()
