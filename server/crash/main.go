@@ -9,8 +9,8 @@
 // servers that share a PostgreSQL database. The tables in faults.go list all faults, and what each excuses.
 //
 // Two of the three receivers have outages of some seconds. What is pending for a receiver that is back has to be sent
-// within the bound that the README gives, from the delays that the outage was long enough for; time in which nothing
-// could be sent does not count. Followers of the feed must see each change once and in order.
+// within the bound that the delays of the breaker give, see timeline.go; time in which nothing could be sent does not
+// count. Followers of the feed must see each change once and in order.
 //
 // Agents are of two sorts. The events of plain agents stay as they are: each of their lanes is judged request by
 // request. Those of busy agents change all the time: nothing may be lost but what a deletion has cancelled, and each
@@ -150,7 +150,7 @@ func (c *crash) spawn(group *sync.WaitGroup, f func() error) {
 	})
 }
 
-// run runs everything, and judges what has come of it.
+// run runs everything, and judges the outcome.
 func (c *crash) run(ctx context.Context) (err error) {
 	ctx, c.cancel = context.WithCancelCause(ctx)
 	phases := []func(context.Context) error{c.openDatabase, c.open, c.beginLoad, c.injectFaults, c.finish}
