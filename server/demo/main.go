@@ -67,7 +67,7 @@ func show(ctx context.Context, binary string, stdout io.Writer) (err error) {
 	if err != nil {
 		return server.Explain(err)
 	}
-	fmt.Fprintf(stdout, "\nThe server was stopped by SIGTERM and ended with exit code 0; "+
-		"the receiver got nothing else.\nAll this took %.1f s. The temporary files are removed.\n", time.Since(began).Seconds())
+	fmt.Fprintf(stdout, "\nThe server was stopped by SIGTERM and ended with exit code 0; the receiver got nothing "+
+		"else.\nAll this took %.1f s. The temporary files are removed.\n", time.Since(began).Seconds())
 	return nil
 }

@@ -13,14 +13,11 @@ import (
 	"github.com/agentevents/agentevents/server/lab"
 )
 
-// ours is the name of the application that each run makes in place of the last one.
-const ours = "make run"
-
-// store is the database that is served.
-const store = "sqlite:bin/agentevents.db"
-
-// operatorID is the id of the operator, whose secret each run makes.
-const operatorID = "operator"
+const (
+	ours       = "make run"                  // the application that each run makes in place of the last one
+	store      = "sqlite:bin/agentevents.db" // the database that is served
+	operatorID = "operator"                  // whose secret each run makes
+)
 
 // serve runs the server, to be tried out, until ctx ends.
 func serve(ctx context.Context, binary string, stdout, stderr io.Writer) error {

@@ -121,9 +121,10 @@ func (r *Receiver) Settle(ctx context.Context) error {
 	}
 	defer last.Close()
 	// When the last connection is accepted, so are those that were made before.
-	if err := Until(ctx, patience, func() bool {
+	err = Until(ctx, patience, func() bool {
 		return r.newest.Load() == last.LocalAddr().String() && r.open.Load() == 1
-	}); err != nil {
+	})
+	if err != nil {
 		return fmt.Errorf("a connection of a server that is gone stays open: %w", err)
 	}
 	return nil
