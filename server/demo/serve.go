@@ -117,8 +117,9 @@ func seed(ctx context.Context, pbx lab.Doer, api, receiver string) error {
 
 func (a *access) print(w io.Writer, server string) {
 	fmt.Fprintf(w, `
-To try it out, open %[1]s/docs, press Authorize and sign in as one of these applications. "Try it out" and "Execute" then
-show something in every list. The operator's application may do everything, the client's everything for client 12.
+To try it out, open %[1]s/docs, press Authorize and sign in as one of these applications. "Try it out" and
+"Execute" then show something in every list. The operator's application may do everything, the client's may do
+everything for client 12.
 
     client    id %[2]s  secret %[3]s
     operator  id %[4]s  secret %[5]s
