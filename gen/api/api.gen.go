@@ -35,7 +35,7 @@ type ServerInterface interface {
 	// PutClient Create or update a client
 	// (PUT /client/{client_id})
 	PutClient(ctx echo.Context, clientID ClientID) error
-	// ListLocalAgents List the local agents
+	// ListLocalAgents List the local agents of a client
 	// (GET /client/{client_id}/agent/local/)
 	ListLocalAgents(ctx echo.Context, clientID ClientID, params ListLocalAgentsParams) error
 	// CreateLocalAgent Create a local agent
@@ -53,28 +53,28 @@ type ServerInterface interface {
 	// ListLocalAgentEvents List the events of a local agent
 	// (GET /client/{client_id}/agent/local/{agent_id}/event/)
 	ListLocalAgentEvents(ctx echo.Context, clientID ClientID, agentID LocalAgentID, params ListLocalAgentEventsParams) error
-	// CreateLocalAgentEvent Add an http event of the queue agent
+	// CreateLocalAgentEvent Create an event of a local agent
 	// (POST /client/{client_id}/agent/local/{agent_id}/event/)
 	CreateLocalAgentEvent(ctx echo.Context, clientID ClientID, agentID LocalAgentID, params CreateLocalAgentEventParams) error
-	// DeleteLocalAgentEvent Delete an http event of the queue agent
+	// DeleteLocalAgentEvent Delete an event of a local agent
 	// (DELETE /client/{client_id}/agent/local/{agent_id}/event/{event_id})
 	DeleteLocalAgentEvent(ctx echo.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID) error
-	// GetLocalAgentEvent Get an http event of the queue agent
+	// GetLocalAgentEvent Get an event of a local agent
 	// (GET /client/{client_id}/agent/local/{agent_id}/event/{event_id})
 	GetLocalAgentEvent(ctx echo.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID) error
-	// UpdateLocalAgentEvent Update an http event of the queue agent
+	// UpdateLocalAgentEvent Update an event of a local agent
 	// (PUT /client/{client_id}/agent/local/{agent_id}/event/{event_id})
 	UpdateLocalAgentEvent(ctx echo.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID) error
-	// GetLocalAgentEventState Get whether an event is enabled
+	// GetLocalAgentEventState Get the state of an event
 	// (GET /client/{client_id}/agent/local/{agent_id}/event/{event_id}/state)
 	GetLocalAgentEventState(ctx echo.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID) error
-	// PutLocalAgentEventState Enable or disable an event
+	// PutLocalAgentEventState Pause or resume an event
 	// (PUT /client/{client_id}/agent/local/{agent_id}/event/{event_id}/state)
 	PutLocalAgentEventState(ctx echo.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID) error
-	// ListLocalAgentEventTests List an event's tests
+	// ListLocalAgentEventTests List the test deliveries of an event
 	// (GET /client/{client_id}/agent/local/{agent_id}/event/{event_id}/test)
 	ListLocalAgentEventTests(ctx echo.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID) error
-	// TestLocalAgentEvent Test an event
+	// TestLocalAgentEvent Send a test delivery
 	// (POST /client/{client_id}/agent/local/{agent_id}/event/{event_id}/test)
 	TestLocalAgentEvent(ctx echo.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID) error
 	// GetLocalAgentStatus Get the status of a local agent
@@ -83,10 +83,10 @@ type ServerInterface interface {
 	// PutLocalAgentStatus Set the status of a local agent
 	// (PUT /client/{client_id}/agent/local/{agent_id}/status)
 	PutLocalAgentStatus(ctx echo.Context, clientID ClientID, agentID LocalAgentID) error
-	// ListLocalAgentStatusChanges Explain an agent's status changes
+	// ListLocalAgentStatusChanges List the status changes of a local agent
 	// (GET /client/{client_id}/agent/local/{agent_id}/status_change/)
 	ListLocalAgentStatusChanges(ctx echo.Context, clientID ClientID, agentID LocalAgentID, params ListLocalAgentStatusChangesParams) error
-	// ListRemoteAgents List the remote agents
+	// ListRemoteAgents List the remote agents of a client
 	// (GET /client/{client_id}/agent/remote/)
 	ListRemoteAgents(ctx echo.Context, clientID ClientID, params ListRemoteAgentsParams) error
 	// CreateRemoteAgent Create a remote agent
@@ -104,28 +104,28 @@ type ServerInterface interface {
 	// ListRemoteAgentEvents List the events of a remote agent
 	// (GET /client/{client_id}/agent/remote/{agent_id}/event/)
 	ListRemoteAgentEvents(ctx echo.Context, clientID ClientID, agentID RemoteAgentID, params ListRemoteAgentEventsParams) error
-	// CreateRemoteAgentEvent Add an http event of the queue agent
+	// CreateRemoteAgentEvent Create an event of a remote agent
 	// (POST /client/{client_id}/agent/remote/{agent_id}/event/)
 	CreateRemoteAgentEvent(ctx echo.Context, clientID ClientID, agentID RemoteAgentID, params CreateRemoteAgentEventParams) error
-	// DeleteRemoteAgentEvent Delete an http event of the queue agent
+	// DeleteRemoteAgentEvent Delete an event of a remote agent
 	// (DELETE /client/{client_id}/agent/remote/{agent_id}/event/{event_id})
 	DeleteRemoteAgentEvent(ctx echo.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID) error
-	// GetRemoteAgentEvent Get an http event of the queue agent
+	// GetRemoteAgentEvent Get an event of a remote agent
 	// (GET /client/{client_id}/agent/remote/{agent_id}/event/{event_id})
 	GetRemoteAgentEvent(ctx echo.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID) error
-	// UpdateRemoteAgentEvent Update an http event of the queue agent
+	// UpdateRemoteAgentEvent Update an event of a remote agent
 	// (PUT /client/{client_id}/agent/remote/{agent_id}/event/{event_id})
 	UpdateRemoteAgentEvent(ctx echo.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID) error
-	// GetRemoteAgentEventState Get whether an event is enabled
+	// GetRemoteAgentEventState Get the state of an event
 	// (GET /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/state)
 	GetRemoteAgentEventState(ctx echo.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID) error
-	// PutRemoteAgentEventState Enable or disable an event
+	// PutRemoteAgentEventState Pause or resume an event
 	// (PUT /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/state)
 	PutRemoteAgentEventState(ctx echo.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID) error
-	// ListRemoteAgentEventTests List an event's tests
+	// ListRemoteAgentEventTests List the test deliveries of an event
 	// (GET /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/test)
 	ListRemoteAgentEventTests(ctx echo.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID) error
-	// TestRemoteAgentEvent Test an event
+	// TestRemoteAgentEvent Send a test delivery
 	// (POST /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/test)
 	TestRemoteAgentEvent(ctx echo.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID) error
 	// GetRemoteAgentStatus Get the status of a remote agent
@@ -134,13 +134,13 @@ type ServerInterface interface {
 	// PutRemoteAgentStatus Set the status of a remote agent
 	// (PUT /client/{client_id}/agent/remote/{agent_id}/status)
 	PutRemoteAgentStatus(ctx echo.Context, clientID ClientID, agentID RemoteAgentID) error
-	// ListRemoteAgentStatusChanges Explain an agent's status changes
+	// ListRemoteAgentStatusChanges List the status changes of a remote agent
 	// (GET /client/{client_id}/agent/remote/{agent_id}/status_change/)
 	ListRemoteAgentStatusChanges(ctx echo.Context, clientID ClientID, agentID RemoteAgentID, params ListRemoteAgentStatusChangesParams) error
-	// ListApplications List the client's applications
+	// ListApplications List the applications of a client
 	// (GET /client/{client_id}/application/)
 	ListApplications(ctx echo.Context, clientID ClientID) error
-	// CreateApplication Make an application
+	// CreateApplication Create an application
 	// (POST /client/{client_id}/application/)
 	CreateApplication(ctx echo.Context, clientID ClientID, params CreateApplicationParams) error
 	// DeleteApplication Revoke an application
@@ -149,49 +149,49 @@ type ServerInterface interface {
 	// GetApplication Get an application
 	// (GET /client/{client_id}/application/{application_id})
 	GetApplication(ctx echo.Context, clientID ClientID, applicationID ApplicationID) error
-	// ListDeliveries List deliveries
+	// ListDeliveries List the deliveries of a client
 	// (GET /client/{client_id}/delivery/)
 	ListDeliveries(ctx echo.Context, clientID ClientID, params ListDeliveriesParams) error
-	// RedeliverMany Send many deliveries again
+	// RedeliverMany Replay deliveries
 	// (POST /client/{client_id}/delivery/redeliver)
 	RedeliverMany(ctx echo.Context, clientID ClientID, params RedeliverManyParams) error
 	// GetDelivery Get a delivery
 	// (GET /client/{client_id}/delivery/{delivery_id})
 	GetDelivery(ctx echo.Context, clientID ClientID, deliveryID DeliveryID) error
-	// Redeliver Send a delivery again
+	// Redeliver Redeliver a delivery
 	// (POST /client/{client_id}/delivery/{delivery_id}/redeliver)
 	Redeliver(ctx echo.Context, clientID ClientID, deliveryID DeliveryID) error
-	// GetLimits Get the client's limits
+	// GetLimits Get the limits of a client
 	// (GET /client/{client_id}/limit/)
 	GetLimits(ctx echo.Context, clientID ClientID) error
-	// PutLimits Change the client's limits
+	// PutLimits Update the limits of a client
 	// (PUT /client/{client_id}/limit/)
 	PutLimits(ctx echo.Context, clientID ClientID) error
-	// ListReplays List replays
+	// ListReplays List the replays of a client
 	// (GET /client/{client_id}/replay/)
 	ListReplays(ctx echo.Context, clientID ClientID, params ListReplaysParams) error
 	// GetReplay Get a replay
 	// (GET /client/{client_id}/replay/{replay_id})
 	GetReplay(ctx echo.Context, clientID ClientID, replayID ReplayID) error
-	// GetSecret Get the client's signing secret
+	// GetSecret Get the signing secret of a client
 	// (GET /client/{client_id}/secret/)
 	GetSecret(ctx echo.Context, clientID ClientID) error
-	// RollBackSecret Take the last rotation of the secret back
+	// RollBackSecret Roll back the last rotation of the signing secret
 	// (POST /client/{client_id}/secret/rollback)
 	RollBackSecret(ctx echo.Context, clientID ClientID, params RollBackSecretParams) error
-	// RotateSecret Rotate the client's signing secret
+	// RotateSecret Rotate the signing secret of a client
 	// (POST /client/{client_id}/secret/rotate)
 	RotateSecret(ctx echo.Context, clientID ClientID, params RotateSecretParams) error
 	// PutStatuses Set the status of many agents
 	// (PUT /client/{client_id}/status/)
 	PutStatuses(ctx echo.Context, clientID ClientID) error
-	// ListStatusChanges Follow the status changes
+	// ListStatusChanges Follow the status changes of a client
 	// (GET /client/{client_id}/status_change/)
 	ListStatusChanges(ctx echo.Context, clientID ClientID, params ListStatusChangesParams) error
-	// RequestToken Get a token
+	// RequestToken Create an access token
 	// (POST /oauth/token)
 	RequestToken(ctx echo.Context) error
-	// GetUser Who am I?
+	// GetUser Get the current application
 	// (GET /user/)
 	GetUser(ctx echo.Context) error
 }
@@ -1994,16 +1994,16 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 // callback echo.HandlerFunc returned by {Op}CallbackHandler at
 // whatever URL path they advertise to senders.
 type CallbackReceiverInterface interface {
-	// The event, sent by GET
+	// Receive a delivery by GET
 	// HandleSendLocalAgentEventByGetCallback handles the GET callback for agentEvent.
 	HandleSendLocalAgentEventByGetCallback(ctx echo.Context, params SendLocalAgentEventByGetParams) error
-	// The event, sent by POST
+	// Receive a delivery by POST
 	// HandleSendLocalAgentEventByPostCallback handles the POST callback for agentEvent.
 	HandleSendLocalAgentEventByPostCallback(ctx echo.Context) error
-	// The event, sent by GET
+	// Receive a delivery by GET
 	// HandleSendRemoteAgentEventByGetCallback handles the GET callback for agentEvent.
 	HandleSendRemoteAgentEventByGetCallback(ctx echo.Context, params SendRemoteAgentEventByGetParams) error
-	// The event, sent by POST
+	// Receive a delivery by POST
 	// HandleSendRemoteAgentEventByPostCallback handles the POST callback for agentEvent.
 	HandleSendRemoteAgentEventByPostCallback(ctx echo.Context) error
 }
@@ -12980,7 +12980,7 @@ type StrictServerInterface interface {
 	// PutClient Create or update a client
 	// (PUT /client/{client_id})
 	PutClient(ctx context.Context, request PutClientRequestObject) (PutClientResponseObject, error)
-	// ListLocalAgents List the local agents
+	// ListLocalAgents List the local agents of a client
 	// (GET /client/{client_id}/agent/local/)
 	ListLocalAgents(ctx context.Context, request ListLocalAgentsRequestObject) (ListLocalAgentsResponseObject, error)
 	// CreateLocalAgent Create a local agent
@@ -12998,28 +12998,28 @@ type StrictServerInterface interface {
 	// ListLocalAgentEvents List the events of a local agent
 	// (GET /client/{client_id}/agent/local/{agent_id}/event/)
 	ListLocalAgentEvents(ctx context.Context, request ListLocalAgentEventsRequestObject) (ListLocalAgentEventsResponseObject, error)
-	// CreateLocalAgentEvent Add an http event of the queue agent
+	// CreateLocalAgentEvent Create an event of a local agent
 	// (POST /client/{client_id}/agent/local/{agent_id}/event/)
 	CreateLocalAgentEvent(ctx context.Context, request CreateLocalAgentEventRequestObject) (CreateLocalAgentEventResponseObject, error)
-	// DeleteLocalAgentEvent Delete an http event of the queue agent
+	// DeleteLocalAgentEvent Delete an event of a local agent
 	// (DELETE /client/{client_id}/agent/local/{agent_id}/event/{event_id})
 	DeleteLocalAgentEvent(ctx context.Context, request DeleteLocalAgentEventRequestObject) (DeleteLocalAgentEventResponseObject, error)
-	// GetLocalAgentEvent Get an http event of the queue agent
+	// GetLocalAgentEvent Get an event of a local agent
 	// (GET /client/{client_id}/agent/local/{agent_id}/event/{event_id})
 	GetLocalAgentEvent(ctx context.Context, request GetLocalAgentEventRequestObject) (GetLocalAgentEventResponseObject, error)
-	// UpdateLocalAgentEvent Update an http event of the queue agent
+	// UpdateLocalAgentEvent Update an event of a local agent
 	// (PUT /client/{client_id}/agent/local/{agent_id}/event/{event_id})
 	UpdateLocalAgentEvent(ctx context.Context, request UpdateLocalAgentEventRequestObject) (UpdateLocalAgentEventResponseObject, error)
-	// GetLocalAgentEventState Get whether an event is enabled
+	// GetLocalAgentEventState Get the state of an event
 	// (GET /client/{client_id}/agent/local/{agent_id}/event/{event_id}/state)
 	GetLocalAgentEventState(ctx context.Context, request GetLocalAgentEventStateRequestObject) (GetLocalAgentEventStateResponseObject, error)
-	// PutLocalAgentEventState Enable or disable an event
+	// PutLocalAgentEventState Pause or resume an event
 	// (PUT /client/{client_id}/agent/local/{agent_id}/event/{event_id}/state)
 	PutLocalAgentEventState(ctx context.Context, request PutLocalAgentEventStateRequestObject) (PutLocalAgentEventStateResponseObject, error)
-	// ListLocalAgentEventTests List an event's tests
+	// ListLocalAgentEventTests List the test deliveries of an event
 	// (GET /client/{client_id}/agent/local/{agent_id}/event/{event_id}/test)
 	ListLocalAgentEventTests(ctx context.Context, request ListLocalAgentEventTestsRequestObject) (ListLocalAgentEventTestsResponseObject, error)
-	// TestLocalAgentEvent Test an event
+	// TestLocalAgentEvent Send a test delivery
 	// (POST /client/{client_id}/agent/local/{agent_id}/event/{event_id}/test)
 	TestLocalAgentEvent(ctx context.Context, request TestLocalAgentEventRequestObject) (TestLocalAgentEventResponseObject, error)
 	// GetLocalAgentStatus Get the status of a local agent
@@ -13028,10 +13028,10 @@ type StrictServerInterface interface {
 	// PutLocalAgentStatus Set the status of a local agent
 	// (PUT /client/{client_id}/agent/local/{agent_id}/status)
 	PutLocalAgentStatus(ctx context.Context, request PutLocalAgentStatusRequestObject) (PutLocalAgentStatusResponseObject, error)
-	// ListLocalAgentStatusChanges Explain an agent's status changes
+	// ListLocalAgentStatusChanges List the status changes of a local agent
 	// (GET /client/{client_id}/agent/local/{agent_id}/status_change/)
 	ListLocalAgentStatusChanges(ctx context.Context, request ListLocalAgentStatusChangesRequestObject) (ListLocalAgentStatusChangesResponseObject, error)
-	// ListRemoteAgents List the remote agents
+	// ListRemoteAgents List the remote agents of a client
 	// (GET /client/{client_id}/agent/remote/)
 	ListRemoteAgents(ctx context.Context, request ListRemoteAgentsRequestObject) (ListRemoteAgentsResponseObject, error)
 	// CreateRemoteAgent Create a remote agent
@@ -13049,28 +13049,28 @@ type StrictServerInterface interface {
 	// ListRemoteAgentEvents List the events of a remote agent
 	// (GET /client/{client_id}/agent/remote/{agent_id}/event/)
 	ListRemoteAgentEvents(ctx context.Context, request ListRemoteAgentEventsRequestObject) (ListRemoteAgentEventsResponseObject, error)
-	// CreateRemoteAgentEvent Add an http event of the queue agent
+	// CreateRemoteAgentEvent Create an event of a remote agent
 	// (POST /client/{client_id}/agent/remote/{agent_id}/event/)
 	CreateRemoteAgentEvent(ctx context.Context, request CreateRemoteAgentEventRequestObject) (CreateRemoteAgentEventResponseObject, error)
-	// DeleteRemoteAgentEvent Delete an http event of the queue agent
+	// DeleteRemoteAgentEvent Delete an event of a remote agent
 	// (DELETE /client/{client_id}/agent/remote/{agent_id}/event/{event_id})
 	DeleteRemoteAgentEvent(ctx context.Context, request DeleteRemoteAgentEventRequestObject) (DeleteRemoteAgentEventResponseObject, error)
-	// GetRemoteAgentEvent Get an http event of the queue agent
+	// GetRemoteAgentEvent Get an event of a remote agent
 	// (GET /client/{client_id}/agent/remote/{agent_id}/event/{event_id})
 	GetRemoteAgentEvent(ctx context.Context, request GetRemoteAgentEventRequestObject) (GetRemoteAgentEventResponseObject, error)
-	// UpdateRemoteAgentEvent Update an http event of the queue agent
+	// UpdateRemoteAgentEvent Update an event of a remote agent
 	// (PUT /client/{client_id}/agent/remote/{agent_id}/event/{event_id})
 	UpdateRemoteAgentEvent(ctx context.Context, request UpdateRemoteAgentEventRequestObject) (UpdateRemoteAgentEventResponseObject, error)
-	// GetRemoteAgentEventState Get whether an event is enabled
+	// GetRemoteAgentEventState Get the state of an event
 	// (GET /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/state)
 	GetRemoteAgentEventState(ctx context.Context, request GetRemoteAgentEventStateRequestObject) (GetRemoteAgentEventStateResponseObject, error)
-	// PutRemoteAgentEventState Enable or disable an event
+	// PutRemoteAgentEventState Pause or resume an event
 	// (PUT /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/state)
 	PutRemoteAgentEventState(ctx context.Context, request PutRemoteAgentEventStateRequestObject) (PutRemoteAgentEventStateResponseObject, error)
-	// ListRemoteAgentEventTests List an event's tests
+	// ListRemoteAgentEventTests List the test deliveries of an event
 	// (GET /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/test)
 	ListRemoteAgentEventTests(ctx context.Context, request ListRemoteAgentEventTestsRequestObject) (ListRemoteAgentEventTestsResponseObject, error)
-	// TestRemoteAgentEvent Test an event
+	// TestRemoteAgentEvent Send a test delivery
 	// (POST /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/test)
 	TestRemoteAgentEvent(ctx context.Context, request TestRemoteAgentEventRequestObject) (TestRemoteAgentEventResponseObject, error)
 	// GetRemoteAgentStatus Get the status of a remote agent
@@ -13079,13 +13079,13 @@ type StrictServerInterface interface {
 	// PutRemoteAgentStatus Set the status of a remote agent
 	// (PUT /client/{client_id}/agent/remote/{agent_id}/status)
 	PutRemoteAgentStatus(ctx context.Context, request PutRemoteAgentStatusRequestObject) (PutRemoteAgentStatusResponseObject, error)
-	// ListRemoteAgentStatusChanges Explain an agent's status changes
+	// ListRemoteAgentStatusChanges List the status changes of a remote agent
 	// (GET /client/{client_id}/agent/remote/{agent_id}/status_change/)
 	ListRemoteAgentStatusChanges(ctx context.Context, request ListRemoteAgentStatusChangesRequestObject) (ListRemoteAgentStatusChangesResponseObject, error)
-	// ListApplications List the client's applications
+	// ListApplications List the applications of a client
 	// (GET /client/{client_id}/application/)
 	ListApplications(ctx context.Context, request ListApplicationsRequestObject) (ListApplicationsResponseObject, error)
-	// CreateApplication Make an application
+	// CreateApplication Create an application
 	// (POST /client/{client_id}/application/)
 	CreateApplication(ctx context.Context, request CreateApplicationRequestObject) (CreateApplicationResponseObject, error)
 	// DeleteApplication Revoke an application
@@ -13094,49 +13094,49 @@ type StrictServerInterface interface {
 	// GetApplication Get an application
 	// (GET /client/{client_id}/application/{application_id})
 	GetApplication(ctx context.Context, request GetApplicationRequestObject) (GetApplicationResponseObject, error)
-	// ListDeliveries List deliveries
+	// ListDeliveries List the deliveries of a client
 	// (GET /client/{client_id}/delivery/)
 	ListDeliveries(ctx context.Context, request ListDeliveriesRequestObject) (ListDeliveriesResponseObject, error)
-	// RedeliverMany Send many deliveries again
+	// RedeliverMany Replay deliveries
 	// (POST /client/{client_id}/delivery/redeliver)
 	RedeliverMany(ctx context.Context, request RedeliverManyRequestObject) (RedeliverManyResponseObject, error)
 	// GetDelivery Get a delivery
 	// (GET /client/{client_id}/delivery/{delivery_id})
 	GetDelivery(ctx context.Context, request GetDeliveryRequestObject) (GetDeliveryResponseObject, error)
-	// Redeliver Send a delivery again
+	// Redeliver Redeliver a delivery
 	// (POST /client/{client_id}/delivery/{delivery_id}/redeliver)
 	Redeliver(ctx context.Context, request RedeliverRequestObject) (RedeliverResponseObject, error)
-	// GetLimits Get the client's limits
+	// GetLimits Get the limits of a client
 	// (GET /client/{client_id}/limit/)
 	GetLimits(ctx context.Context, request GetLimitsRequestObject) (GetLimitsResponseObject, error)
-	// PutLimits Change the client's limits
+	// PutLimits Update the limits of a client
 	// (PUT /client/{client_id}/limit/)
 	PutLimits(ctx context.Context, request PutLimitsRequestObject) (PutLimitsResponseObject, error)
-	// ListReplays List replays
+	// ListReplays List the replays of a client
 	// (GET /client/{client_id}/replay/)
 	ListReplays(ctx context.Context, request ListReplaysRequestObject) (ListReplaysResponseObject, error)
 	// GetReplay Get a replay
 	// (GET /client/{client_id}/replay/{replay_id})
 	GetReplay(ctx context.Context, request GetReplayRequestObject) (GetReplayResponseObject, error)
-	// GetSecret Get the client's signing secret
+	// GetSecret Get the signing secret of a client
 	// (GET /client/{client_id}/secret/)
 	GetSecret(ctx context.Context, request GetSecretRequestObject) (GetSecretResponseObject, error)
-	// RollBackSecret Take the last rotation of the secret back
+	// RollBackSecret Roll back the last rotation of the signing secret
 	// (POST /client/{client_id}/secret/rollback)
 	RollBackSecret(ctx context.Context, request RollBackSecretRequestObject) (RollBackSecretResponseObject, error)
-	// RotateSecret Rotate the client's signing secret
+	// RotateSecret Rotate the signing secret of a client
 	// (POST /client/{client_id}/secret/rotate)
 	RotateSecret(ctx context.Context, request RotateSecretRequestObject) (RotateSecretResponseObject, error)
 	// PutStatuses Set the status of many agents
 	// (PUT /client/{client_id}/status/)
 	PutStatuses(ctx context.Context, request PutStatusesRequestObject) (PutStatusesResponseObject, error)
-	// ListStatusChanges Follow the status changes
+	// ListStatusChanges Follow the status changes of a client
 	// (GET /client/{client_id}/status_change/)
 	ListStatusChanges(ctx context.Context, request ListStatusChangesRequestObject) (ListStatusChangesResponseObject, error)
-	// RequestToken Get a token
+	// RequestToken Create an access token
 	// (POST /oauth/token)
 	RequestToken(ctx context.Context, request RequestTokenRequestObject) (RequestTokenResponseObject, error)
-	// GetUser Who am I?
+	// GetUser Get the current application
 	// (GET /user/)
 	GetUser(ctx context.Context, request GetUserRequestObject) (GetUserResponseObject, error)
 }
@@ -15046,421 +15046,411 @@ func (sh *strictHandler) GetUser(ctx echo.Context) error {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7P37cts4tjcM3wpKe55K0kPbkiyfKzXbSSdpV6e7M44z6elRHhMWIYljCtAQUBRNPld9V/Ne2Hslb2Et",
-	"gAQpkqIOdtKJ9h+z0xYJ4rCwzuu3Pjd6YjQWnHElG6efG0NGAxbDP5/T3pA9F1zFItL/HTDZi8OxCgVv",
-	"nDZ+FTcimJGbiSLToSBU3rKAjOiM3DI2JqHabXgN9omOxhFrnDa42JFKxKzhNWRvyEZUD6hmY/2bVHHI",
-	"B427O6/xYix6w/lvvR+GvSFh+keihoxI9p8J4z1G+GR0w2JJaMyI6O+SC0WkojOJT9ERIxOuwsi8FH9k",
-	"MQkliRnMJSD9WIwIJTe0dzsZ73Z5Zson/ePDoHncOj7u9I6Cw4OKqXuNTztjqhSL9Wz/77+aOyd0p//h",
-	"c+vw7i+wrpeMBa9Dflu0NBYzEioyEEwSwT1CJfG7k2Zzv/fu8jX8g52RmEVPuw3OPqluwyePL18+J8ft",
-	"4+MnZ4RGU7PgmHlEhnpb9HL7jAVkSCXhgjAe5FeHX9ij43DvI4tbu829XhQyrvZa7T2pqJrI696Q8gHb",
-	"+xvtKxY/PWk2W/ql9iGcw9P89hTNdMGWDcSO/uOOvA3HOwJ2hEY7YxFyxeLGaZ9Gkundu6+du5GMa+pl",
-	"nKhhKDVp0CjCrSShXGbLAhaFH1k82/vbDeuLmD3tHLba97klokdxH4q3RQkSMxqQoZiSPo31NoUyeyWL",
-	"FxKzcURne/sLLuolVex1OAoV/M/8LH4SUzKifEZifVWlwhuJnwEuMaK3jIScUE6GYhJnptZq6v9zJzCi",
-	"n8LRZNQ4bbc6R53j/cPOkdcYhRz/2PTsDPU2DVicneIlG9GQ65mXT1P09QRHwEgi1ld6akATc5Pb5Lwk",
-	"q9o6yXqCBzKdE0yyaE6t45Lt2j/UPyQTahVPCI/o4sf5uVwEZmfsOXpkCryYRlJoVqvnB1tl+esjSSIx",
-	"yFLa0U2TtXoHNyf9w6BD99uN3FxfMz5Qw8bpYccrIjWm4tl5H+g/P7+3ZouUIFMaKoKXz52wvtQjGjBC",
-	"BzTk2V3LTKN6j96/f38+UUPGVdijihVdOwrfQjnYFzGymsOjg+aT7G48YzRmceX9uvMaUchvQQqfDxhX",
-	"z2OmqUb0aAT//eIj4wWkc8kGoVQs1reK6UeIwLOh+iU9DTFmMTCOi6Bx2ugVDus1xjSmI6aMHgAvX4f6",
-	"hb/ETI4Fl2xXC///2QuDhtfAW508ANu+O6ZquJv+opfkrOSSjYRim1/K3Lj3upYfWcTc7ZtfBT5RNe8g",
-	"P8YDzNjZpdWn7A5yr3N+xVTVFl9qMVcx20Hm9Yeb6VtQohbN95EkqG0tmLgZ7b6nX0kZNXb6IYnC+dYm",
-	"9np+uHtdwOtQqhzjLViAfiqzAGCFBQuIioZ7wAXglj0Hi6FgHS8+jSMa8oKzIGhlLFxS9gP3vrK8IFn3",
-	"bObHe8gl3NPplH7hXtf2ZlIpD96NA1otv8aTB5MImbmWcam3TNViUuPJAwuEN5NqgVBrqx9MJGRnu4HN",
-	"fkCJMB5HIRr0qH45fyiSah/Frdn29LkyPc0dam7+6W+bXcUrphYswQrmqgUMsqPc7+yfw3+heVI5d3xE",
-	"2yXOBKyZjGOWmSdVq8nNM7+Q/BSrWKCdIYn0Q0jq9SZYwReXnF8l40gmGMNTy8ywip3UniJeMvx3pQVU",
-	"NpfAHWDlabxiqmwOyQUpm8EgeXedz4MfSi78/CNJIniy2ErBQdaZx1vWi5mqMw8ZDnjIB0TCG4XzMYOt",
-	"PB+tPDk3tUr1S6blsIISZSkz4lpz+xF9zSGrNbMgebp4Xs5oa80qZR21puWwpoW6/5ozc1hGram5TGmx",
-	"5rv25MYRndWcFzxaNiMcZ63JLLATXoooElN09mbMgyzr1tehYu+qTYXa830zKWWejl5axj7Hk7XZp9bt",
-	"S9gnLq4eAx1P1magbyZmU1mFwivNE7XPauyMuvLULpnhP79QPiuYnKKxAj1AU+/c1Kp4V5wZefUJiih6",
-	"Rnu3ZRLoihpVO6JSkVioAnVvTixBRLlgytlvrTFnRRUrlZnw63JSM3ZHXGFeRojMXjErT2YlwnxoGIgN",
-	"mJqw5JwQT4ZZMJtCfd5r2OErZw2emLwTvyQe4SiF4OdZ7MmvE4BwZp/84NVcIkyj7voWB1zqLnDJEMsD",
-	"rDDjdi8NJxlFsmRtg/kxvsJ1aX7MShY3HTI1ZHG6SBJKwji9iVhQZ7049tew6DrBwYWn+VWSaX5SGz3P",
-	"4sG/+LILAh1XTFZq4jDyI0kUk2qh/VI49lex6vyBbHTZxYN/8XVnHN5VNP4CKJmImAShhH9W3Ofx5Cvl",
-	"Vlmf8ybX+5XeZk1mC4XtW8YDQjN0PCNKVK1YFYz7VSx2sTBacbVfn4BCs3nh6TrWdcnyJoUDfSXrW3yg",
-	"dRf4VZ3gyzCWNWMuff1oUfBCy5XNR2Gay8VhYCEL3eK4BpNPumj6K3h6mpl9XWDTphNK7v+iKd2reZud",
-	"/MswZsGCFUyHFHUQzqaaj6Ffj0B+tBIkVNIssFzhvucVYXLFXnPPfTBZY60EMUP3gzoks1qCwCqkXt90",
-	"dU5gifl/QdaUpcN6uWXLHNKKqQWrnNISNukyx/R1iJD8OY0jupjVZV22FSuE0VZjCviNBZNOXMww+xL9",
-	"rJpFp8nhJT7m+2XTuEevWPXW21IOTG6HzQ/lw+45zPcuP25Jbv5vPJqhYOmJEZMEyohMoU1g6wg4YwHh",
-	"QhH2yVBQqN/9zwQlCacj1jhtwKuZjPm+iEdUYZL+YafhpSUPnfZJ5+TwqH1yUFmJsUyxDSywTCW512VW",
-	"FkcsvYS3pmyuZBE2mDcN1ZBQMoB8izhfbLdL3odqKCaKhKAyzMgNG4ScTKHuyJeKxsonks7kLrnoJ4Pa",
-	"baHKjENozLqcCxIJPmAxuWVj5WFOEJdTLNTrtJoelpr0RUyaWJC1KoFsiBY037348WUYlRO9GgrJLH9B",
-	"UQZ7aohil1yy/0zCmEniIxvXX/Zt8V5oSn4mPPzPhBE6EnxggnR6TEpuQx6UklAqFla+LK31N+hqNmbL",
-	"bpGtbtLLs/uld8NuUhj48zun/1i5FbASdzP+ErN+47TxP3tp3ese/ir3krnn89mKaqPe4fmESYlULpct",
-	"rfjp9Fu9Zu+of9w/pJ3gkJ3092/atBU0eyfsuH9E7QI0L3bmnzWsNGeGtQeNUxVPWAmb2G9r9jxfirrf",
-	"vvtLo6i86hmUTFXxtVASEQV4ezFJWHCWHNeyTA5LtGre1fVIEVl2rbNDCegRERP/f0fMB4YDP9Aogqo2",
-	"Mc2d6v+OWPHBZaVpjTPTrN05s8f/Ot/5g+78t7lzsnu98+Fzyzvs3P3//nfEnhSfoLW8ai3UqiT5SriC",
-	"dbjaS9VKljm+JYq8jZgIOfGBvftAiH0o89W/Y6U68eHSonm4A0Nr6aO5rJVTyesKxJIm0WHIB2UECjPI",
-	"0Gdpafc6Ehn0/fqCJDT1BcWXjVA+IyMRs9JFffzScuHFJ8W4BF4qS5ZrhRxPGQyTjDD7pvQIVWQkpCLt",
-	"ZtPuRCiRTVHy7vI1GYookLvkF6r1Eq0nayUmOAOKuYlp75YpfbdHIEulGNmrL70u95MvXYfBv5ofnh6Y",
-	"gnf3z60PTw99QnlAso9/eHrge2TEDIuUdMQ8MmZxj3G1w3hPBCzQ7IULZQvLx5EImL1PhafmfCBzcqFi",
-	"I7mRI7yDVy5wPL2r9gEax2BDLDxhPf07ryHVDNiinlHDQB5Aek9FibrRHLP39JT4WtxI5XupGoB/sX4p",
-	"ZcQS6owJGSB/69NJpM6Ij64s30tUT61uuu4tj0iBQwlNfRFou4IzCZr8LnmnaS+EIKxVa7V4wFmW66Lw",
-	"aG2VI90mfUkuAjYaC8V4b/YzKzAEz61WeMtmCV9ISrO1zDI8Xd+Gdxc/ksdBTPtqJ2SqvzNUakzH4U6Y",
-	"fmTnls12kJE+2SXn1qEKmxKEyGAGtmIC1PIuxzslM0XWyTkB5sYtm53CZNodqFWXXvqbo9V4+kEPrhJA",
-	"idgPGRcQWgFgmcND2lgAxq2PGpPBA6KmYY/tkivn08Z+0Q+z2C0Dj1l/IpnRLTvt9i4554TFsQBbQy8V",
-	"6UlPyPmU/iMR/S6nib85zmf/W4LEFJlAb6VlPckMemKiuRuVkO+GfzNCGQr6YRH/mQiF9eOjRGLrE9Tc",
-	"qdv4+cU/uw0fZwgMTdsJ/s8v/ulnGc+ZKyCH+ouWbR4caOKPaU8b7x58DlcwovGtxLOgvVsZUTlkkoS8",
-	"F00CFjjUjqOm5O6Q7I6m2RIdp32AfMj+d8tbCxCkEHTi3KwSbsWI8tlZwltCRWgU5VEmii8wZGo2CvEU",
-	"EJmiuTGhmLppaylv/5mwiTWX0C4syOTMGFLZFe8fFlsagxr66vqSxq7XaD411ptEGxZoqo52c88LeEMH",
-	"rD71tZpNhwI3Qn0bIz3H9fwQtHf0hSkPl7sO6bW/MOmhV7fW5NGHW+PipM7eTRp4b8NyJyOaNFP4X6PN",
-	"TamFaDGXR4UjyJQBjcwjctIbArZTu9k62mke7Ow3r1oHp83mabP5R6n7B5xpxeZOQBXb0R9Zy4CDjJxK",
-	"8y3N4UrghKR+abdcc1T1nVXW7MfMID2jd1yF0Qr7nqDmmL0/M7ow+Ht82EjfI2Gf3AitWcWMDMKPjJct",
-	"AyDX7nPn39OwDm6SBQXSmii1iw77Cb4X4drMnDF1RvJsumhZeqxivrzf3JB7+U7fQoy4pNg/SbyxJ7gy",
-	"/3R0z71/S8z2SK76Z8OUrCGnB9mJxCAEHS5onLYO9ISZGoqgcdp49eKq4TUmcaSVO6XG8nRvTxvGQyHV",
-	"bk+M9voiDli0J4diujsejrVxt4Q7FacPa8tVVqRc1rqNswl09dcbMwp/bCDz6zF9MYwFwQLSaTXJK8Hh",
-	"aiFrauRYydHpQXO32Wz+oR/B7zdMnl6wynrtnSxcNHwgJ2dS4IZRqF586jEWaE68zCaMmJR0kDogSasN",
-	"SGtD+pERUFytkNZavrYK4I9n5NWLK1IMBge6yB7RJy8hCSSylUrSlNcbCQ5/v2Z23rV37IW2vi4NyZft",
-	"l4mgiEkUkBtIUUktILNUsHFQ60oWqWesN0DfZwfV8vcdg3e2cxGUTc88vpcio90loY1fhXopJnzlw3G4",
-	"T6Y+u7V/pGkiObv5TeZCXffh0xvd32Q2KGfnYjEeeq3w57SeboNbmmI11N9Q3JJ0hz7SMNLXteE1kNMn",
-	"eoz5z2sQQBX3PnDKals2X0KKSdzDaEyoTySJoLbgePRckHcvxSPMgqvo3YGmyG6TU51Zd7f+9dlsQjaj",
-	"BMzBin10AminDSDVRv3dNA6ahc/ltnk8RD5tZG6z2fyhedL5X60ijNhuPGl4DREF6XwjMdCzEROVOZ2T",
-	"ZrN1ZwaXsAGZVIzOUavlZGckHB//wLLpMiAtxUT1BEypH+IDGZmTFGhg2EjrURBF9D5nBmq5A8F1rjEY",
-	"I+jJ0iN6JJHmesl3H+4+uIRXVIVqnG/G8wm+NdBwrAe5JrHiYJoWM/7hEhI2Uf8zQO8bjdWMwOMWa1Xz",
-	"HK1GagUsx0ss1msVD4FnMiCJ/cJEx6Ix4JW9gsTIu1zId5N83nUVLggG35QLASce/DCioAze5F4lwjMa",
-	"mL8sqfPq9eFd74cs0pqtUXE951RGE6m0EoEBplOt+3jkzW9vrxr6JmVOz3Udc6HIRxqFm1Ztcp8wabih",
-	"JIHoTUaaBiSdyTPCaG9IYFnwKB1hDdhmdjzNbKq/2zeR6N1qGQvSD82KBtCr4dyXwLHrbxdO4rwHXvJS",
-	"tpLQWnLze+WwPeXXvwzr587LjJfNKq43nPNObrRc/mu94dyXkvHy8DWLhso8n4ySQZ9ZNET6sPt+in9Q",
-	"433zsPt+WsJe433zcPJ+EUzLomHm3smMlgVWqTOW80ZmpBwYSp2h3FcyY+XhS+oMlnknN1qCN1JvIHw8",
-	"M8acIlpnpOxLyXgZGI9F46QPu+/Xp8L0Yfd9FzujxgjJ48kYcyAXi0bJvpCOM4dFsXCg7BvOSFmEiMXj",
-	"OM/fuaAwdmuXtMz0PzCSgTEzrzGRWly0D5p31rJgH+cftM912s07dEkzqeT1mMXXQzGJ88Mmz7eO9vfv",
-	"lhQ2lhSKZQ26OkwKgs2Dg/ixwYoHwwxH2qSuaHW/fVf3MyllD6L2bVqhey54Pwp766tzYVaV00YWvWU8",
-	"p7llfSqHGXUak6UkoVHMaDDL7LCd5WYVvBAUNpgnaM01fVbksY8zg6Q3v8jJ5j/BoPxmDikr+pZwLBS6",
-	"E3I+A6qUNgLRr3I/DoTEUK9wfbNP4zBmMjdia27E1EMQUamuzexhM8Cj3DhtTNF+HdKPIR+QaMIhYzCY",
-	"YB3GtbasW+3dA6+BSYzWXRQvWFD7D4ckD5r7XuMjiwO4O42YqRhkRc5xz9mnZI5lYx/sttqwtNhK/2be",
-	"W5L6vceMBxiRWSIm4DWm7GYoxC0Wjozk4Lr90+vfLg5+uvzn63+8PvijfXnx5tnzn962f3uHtlaZ1yKl",
-	"xDUcF6lVX89fkfr+HtZlsYS3wl1SPFfyVP5yrjzKve2z816PjdWygYbtld9e+eWv/LJh7QVXdaYFo5k3",
-	"SNYxjW9ZQMI+BKoSH6qN4mWcBkExXFn5JSrCN8vcpB+Zohh7X+IeJXfkX18FnX1IXeLba7695qte89jx",
-	"3uJ39P8jO79DoHnnJ/LIDLgTBqekerxHZGdAdnbGVA13qNwJJXlUZ9J/c6NaT5OYFmbzp4T8FMjY5Pg7",
-	"caindBy6z4bB09b+Yb4WgNMRe9psNv9P+7x50vk/nWYSpHqkKYYqmivgbu0fNpYPuBXGIbOzKAyU3WV0",
-	"lHTLa53hyskhX3jn9dynNFSm2VsmrGZuks120uZXn4YRC9JsAn3jIDSgBccEIGA0e8GEporrd7e0dDPy",
-	"YoGMAxeDfWWTToZEiHaOWu3SiFMSIL0nv4NrCVvvg/2mtZbv1zdhsNruL+fGNIXJpNxsJOMGb8295t0U",
-	"+CnsajafWwMnsUkSRw2wddDS5F3lFHL3Fnf1fsg9NEnSGXI3NX1FtG4yceL7IfqrpQOsi9S1Im1K3G5c",
-	"eYIatVR5SnM27lC/O6ijgVCnZlQxqU6Jiifs0Z9VO2kWSki9sBJVpHlvioj+aE73yG+2fiqesFSz/BNq",
-	"JeU7voQy4IAMyklUGvUGZEEQIGKq+e7UZoy+ZCyAvNblPOtYfl3U3zqb/1DYZZsLlZYlY7H2YXO/uU9Z",
-	"u31zcnJ8fNg6NXjzWsua0rJ228D0NE80hXqCm7K18lJPgARpN/cxCYxJdZ1aOvrvDiPvMxZc6w8Dc9kg",
-	"H39ehWdCsnAm5LEP81DxhPe0yes/Maw+fStEUA+zCbb6nbotdbs8lCTkHvEZlrebYZPl+U+weLBi54am",
-	"aN581c/tnw/zmoZRhKoLVSRiVKoux1FySfNnpiD2qSnUxUJe04R8k2GJlyK+CYOA8VU1AtrrMSlJwHgI",
-	"iXYpu4Mfrs0PG1acADMCFEF9XQIBOT27JInpAAzBdDg7JX5mHj55bCnBFlYlUSNEeRLxI/nE63J/Ill8",
-	"bbJwfPLYiSuFkpi/P/EIPmc+onmc/tLMvOAmeOnJQhl0zGgAX6DjcZ0XQT3EXfb1wq/pOExKVE3sSxKf",
-	"RtFmI1Y/wZ+vhHhN4wFbQ2O0dbKJ3m6LZVvNJuZcyQ3Th/5grq82bOMIq3AoJ/tt8nP4TB99+rd0OptT",
-	"BbP15pcMg+mrb2WuGBjYP8TMoQYnW5J9pn8hlHA2hbJtqF6nAG0xtc+4N9YpW7++ZbPrGGe72aNZZgEb",
-	"PAauWMxpBFNcdf9DMwiWtG9wX94KrXiFfACaB5nGgg+yTd/P0FQVg0TOBODfkGTCAxa7hP4IELA2tnPZ",
-	"FL2VywcyaeQ1nGumjmr/sLCiqHmCxYloGdU+CDd1sKIyIBPJoJXd4csDGhVd5W1+TlF38wUDzr1ix5rr",
-	"4b1goOzzhaOkRSPLjGUrL8yIZV2YFwxZ+FrxmEvkyi1sq2y/MNcBd8GY2ecLR6m9m0Vv5W4i7AfSVvBt",
-	"1y06F5FV9hIq39SKHkS2gKW4v82CIQteKh8vKblcelBT6GhGrur1sWDo0lft2BWdJRYMXfamHbmkp8GC",
-	"UYvesiOWIukvGLP4PaDBX8WbmH0MxUSmWZ3r+amNG3JshrWty8Dgk0qbgjIccGlQklLnZNIDTQlQ7sGe",
-	"dxU1Lq7toNcySUy9h3TFwpmcFi0KVpKApJHH/vwcE9s83+ptSmWXQwYfjG+TB8lj3z5yDb9e6183a+P8",
-	"KtQLvkZQwg3ztCBhApIkTsGLRLXOBqGtbMaE6TEEu9EHJQ5SoPQzAMwQSiIQEtk5cXXN+OYjEJlcD5i6",
-	"1jTJQDBJxESlEytqkLSZI7jUFzIchWo9w8hcO21jjjSlYvayVYo1aQIIlJcEigCYQQ3ZyN3nmCr2YDEf",
-	"hOQwgZ9kohbIQs/WyVcVscmU9pUQ1/qVa6Wf971M/Aj+Bp5D0Jm6HO2DKZ3NXZtLpuLZToItXX1kKp7h",
-	"k3eePmx7ZjsJVE/l6/ZxfDo3xCUb0ZCbgHKtYdI35oaSTC0xjGR2NitTb7bmaFn7yIZpGn89Io+PW+0n",
-	"ZH//cKfT3um05wMIGRtKq2tHmzSOMoVQK1hHRQD+tcyjuRez9lHtqq7z4ncc22a5oXIvFI+zjJE0/5pr",
-	"0eS3oa4tM/9eyairGEqlrzs2znK7mnuheJxljKWCXc1dzO/dXFruZlb1NHUMnBUGLXqrYsQlbKbiV12j",
-	"qbRVYA2rqfhdx2xadealr7qG0wobXfha1nRaYdSSF+9S6LTlLldpluqxK7+8RgABWMhK6CdgYCUwQ+57",
-	"NikTc9BKssyOcrJSX+t9J/8fSt9Ojr2GvA3HYyiwS0eeivgW0z2VUDSyRXV15S1sWWndOgLMJXu7WiXB",
-	"do8X7nFSPka4ANSofPGJqC54TwpQ7HOZIpR4vvNMVSVJ9mHnam0yccusu1OapGVACx8wKRG/+DApiU6B",
-	"9jL4Pt/mTaqoEzP7tEaRmCXjeiViJsH+YevD6lxLt2mXoSAgqKtwxLQxtobXAmC5LQ44jePwIwMHQLgM",
-	"sketS1f0pWmohiEnraZFdNzcJVvFh2r9hZpWh5L1rp+3X/5DPvv7xTCWvefD6O8Xv/zjrzcH8u0/5Vjc",
-	"HIkfnd+fNrzk/eu5qzNfqGLcpvZLv/R//vtJfPzq53/+J76a/vvdmx+PL16/+eNCtF/T1/TtNP1dPAWQ",
-	"wwEP+cA4NrG+aJ0R77y595dc+8Il332oTU8uSkEBuCKu3Th+QUNZBzft+0FLWwwkZmP+2k6MTf5KONcf",
-	"TNbmvw8LLDbXJmYRy8CHAG1+Mf9+yVhgePid17gSt8umrNlMK3yz0Xx9234/OpK/z/44Ob95Hrzovxpe",
-	"/Pvn6Bf+2/jvsVPyFvLG6f6hlueyJ3D/ogiE6C3jlhyfMRqzJVJCcP5l6aj6x9zmPqe9Idt5LriKRbRo",
-	"r+Bh+2y6X5fYnmEFmAhIfgF4ruuebfULP1xnZ18GyeY2Z0sT1wzH82pgulUOsNyuYwrQgsAXHEGCNbg5",
-	"sQgzuBrGQqlo1ZMoilGUHIcQGBVApdIWaEkPYZspiUI9j+wJ1Hxno5s+xXY1xV9OIR9dioBUZ/xrEMRM",
-	"5g9pnejGeqe7gYRJUNbm0yUP94875GammLwP5VDbwUKQSE9+wxT/jsvJeCxitS73SbMWS9gPeY5j71zN",
-	"xoxYMEL3K592ptPpTl/Eo51JHJm+UXOp+SsOs7lbkZwJ6OvQr2aTh3JvNNrsHB8cHf75qFT8Qvksj3a3",
-	"fv5Hq9l0yUbmmmnpPSuDIH3o0kN3mvdRgGj2eAX3i7u9raZ1FGSBp7RSShWZivj2jFB5i32tUG1Nm92N",
-	"sCo55KEcZssVkqh6nALy3e9+22WYWTuxfnujkp5eKhxtntjfWuN1E3R+YJQxadKbwgH3Ego3lTLp4jJ1",
-	"SIwHsAllpiuMw9Py8SRvKJRkLKQM0TycP0lrnW/uJM9l0gAD1poB7YVF4+nO5k4PV2x2z5anmFWZfbAU",
-	"yjbqiHl3eaG5vcD0ilWZ/bvL1/O8/rh10r4XRg9tJjPlGsde8q0Nbg2nEzUUcfjf1VOPMmNsdhfQBgkl",
-	"GYVSAgjPhN9yMeUeQdsUul3G7KO4ncvHev/+/c75RN8bpZfBFu3M+/fvM4+vpwe/46nfZg2iwwJHqwLZ",
-	"ET2i4hly9w1vOH4vEMx80fRHVIaPjRhXu+RX07dwSiUJkpJKW2Q0wq6omNmlp/gVWCWO8v0LC0IK7bfX",
-	"OJaFqjGMcD+qnz4XaNE+0isBxP6kDBMy3aQSYmPJicka0L8FDqTX7COLijquUpXvWamJIRCnRDJG8GVC",
-	"b8RHkOSMT0aN038ZX5It68NGBcG14NGs8cHthe08ketP7eWaGOX7mcZsEEoVJyjz2MU307IJ6mPnumJ4",
-	"jXEsxixWBrPSTYb5rCf+Wx88uJWZK3yGGQnQrOGD1/i0A87NxmnHhK9WaVF40PQ201rZzKXtlL4vsTJD",
-	"K7/gm5nV7d+ZTKDPJeJNCWMI5HDwJRSAWc0As25FrzdBr29KDzWRpdz+oM3OcVFPMDPj1t2d26HuXzB9",
-	"z0LCGph/hwQ+JGOJm38zhHXNZ1uVXRMoQMS1ccYCuUt+g7I/LL4EVT4ccBGzwCMQOkVYWc12TS9pvU8B",
-	"dJfeDJ2WEOn+CoRRQRXtlCrqjoWdtt5dvs6OVHJayx/Ujwa6ovCYkkZfA6akh411oWcbQfqBPr3SeCeA",
-	"R0OZfBIiIP1JDAd7y2YFDCUN/SzTGzN7DxDyyyHzVrOCyDv637lm8x8+t7xW8+4vSSpikpSbn9WvWNpv",
-	"+dInUw2KsyJvYgaXtw8trJNYlU9iyJjKTrsw3XfZZr5mUYd3+bDZEjwskzeZpbBsxG3ZMecvU/suH15b",
-	"Voq8xffmrmi+njR/cC8nUQQ9PezZJZW8i84OwozZoyuKAa54cgf5W5w5xsz+57bOSy9P9f1OUhHnGsTD",
-	"xaS8sLIje08tyNv8IDNt1DsYoGeE3qQSLMwPm27iwjaC+R0t3UNNVbK4HSp0SU2mgoXTbofQdDoVAeHl",
-	"OmtqCY+PZAhU2lNYkt4xGbSS8SctTWEPahADpnHCZIIgxD6Zb5zzNv1myroqKkEkU/NEIqtyXkv6N/6D",
-	"RhNsrDq/ohorwdfnjt03FOd7bn9YLZE0aZ4R31KrD56lGfyExU+uZm5GaXhpn8qMRp7+XqGQp5tdIGCN",
-	"sWhSGIwWjuruV6cQ1Wmveg+K05Kf3YCCteQX4T4WE+qvxbIoZowogMHsk5a+Tu2DA00DMe0pFsukT24P",
-	"4/fOT4vlUMKs9AcWyiVXEfq/3e6nZnOn2/3U6ne7n476H374Sylpp+UZxVxiIl2TEkvuplalRFMnCAO9",
-	"9lCVqYWb1mWSnpVlohBkg52evZMqWVFm87HvpdmcGyEiRnlWsGczkwq+yZ2xyQ3rae1katzkoTxLW0Yz",
-	"TLo0U/JS49B0baWSmOSmh5NpnbtsN8/STtEOA87s74gGLN89fUGDZ/Ppo3vRIkGLSNK1qhV/F/0rYkDG",
-	"iV4xkR4ZwGnEoExim2+TU4WXwvQiOSPNsjPOb0x5d/jKnTKKR8Rq0rymJCUEERGsCfrEZaZieF852R8u",
-	"0GdzKmyy4ZnLkl5VO/0MrZXqBZlktwI/mDm2hBf1jD1QxIKcZq61SCubaJdnPSwp5ysp3DJBs/RSD2mA",
-	"fmcItYyAXIry8UJ8lAvOkMtKQbjjoJbGXq6VLQiX4zfTPTWfLZi7KzEbJ+V0dSWteWNFfSJHWeaEks1d",
-	"QBYG/7HwCIyfXwmIEzOu4tlpgiQHJQk+JJv4jl9OP2SgFyGnDourN+HeIHQk+MAJKz6StnmR2zM6yyP2",
-	"DzfvEN2s8Q/3wIJv1VRBs4GBVcimc5fGhWuvYU6LWJdWM2b8Yrsdv72SmXZuFYoyK21F3SqdljHZSrQr",
-	"o+zUGxXZZXCuVjcxVlME8lpAgWnmyHmQE/1YjM6IT8ehnyjoKDicO1Ml/Gqd9oVio/VO3OraQrLdb5Mh",
-	"bZZ291dldOVc7gtchYOv7Cp06nFAb6krUuLteTtnb54SP0kW8D2CWEJKWH8jgMdKmz9sSP2M+Gnphu8h",
-	"UC8XKvtSl2ffQqmfhHKdWhWnDiTjNHKfKbatbXQ+u8qfQx7k1giuacCBTd3ZiByMAQf8KYlSmHoNO1lb",
-	"P4PPOns/b/9VUqGeNp9tLjROzo3N9JHF0j5pNDQbTfqoKSHnDSmNj+uFmPjATcR26sXdXdvXXZtZbZUP",
-	"5CHpMffSyptXTpVlu1dK6pmdm2O96fbdJ5mvug32TtTagvkLNLd0lA+wZttipjQcQzFAccO09YVpGhab",
-	"65T4pq+U76W4YojtnqA7nREfXdjuM+XYY2fET0qG9Q6mwRg9i57g/TAesYCE6oz4WI9hB05sHnBwDISA",
-	"NLQEvEw/IACx1u9R3mORfdVOAhKnAF4kMA6QlQ8sqZWudWJpcy7cqdSvAP9OBkumnT/U7CHiwboCtCyM",
-	"npeepyg9MT/2/M2Fh8jMuCxCyZTdIK33aU8TOhQhwin1xGikFbwgpHqCRDiewEeSwIOrc4EluCc8isWR",
-	"uU3KaBTOFhUT/jqxmlXXWRa4KVlrcRxo7rLPRbXStRfzusT7g24eOpcF1BfxqYlGI+qQoZhsnpZhGdIV",
-	"MmfOayg/QpU+5wiW1Wklg4VUj2Yyr7jzKyQhh3lixcDLBE1hfh8RaSH1ohmEC2RWsKssAGV1GaPIdJcG",
-	"I0cfEHptTYAb8ucik0Ag79f42d+UN2Z+fbdG4Kaux2QPc/dR9CvWXpDjUbajDsnX+wo6+O43AbBTnkTg",
-	"1ERjmSLm9irTe0GLPOvnT7MfjFmEXabIjZjw6uCMCwSyenBmBatRFrNlJ9xfcFBDGmxGDtcRv45lbTAO",
-	"6p1QElsxp7Ti4Rx9ocM5nI8rZwfOMEXLJ90AegGei4m9we+70KpLQvENnC9V1OIPuDl+Hnnz29uruTS/",
-	"FeUGYuTVIhN8VH88Lx9yiQJewynbKzDIkuYKyiZdUHmLRcXilvGixEQw+ZZjtK6VmPcwueAThaFgo1jP",
-	"RUXLYT03FMSt5Qx0DPfs7Dr9Vq/ZO+of9w9pJzhkJ/39mzZtBc3eCTvuH9FsBsJ+uyr9uCAzk+70P3ze",
-	"b2NqZnFm369OUp8zTdSox0xohRpM7TzLen75y3JZZjmPFrivYE6eJZfMORc6s9IJpvnRS/h6neRp15cC",
-	"FbHkhlXRcSX1Zh0cdqMrX0k/D1ku+d3JbsyCvfh13ZP1aufM4Kk/QJZMOuEUCCnnuOfzABehspgWTpmw",
-	"HIqpgYQWvMful1t1vlpudbDlVrW5FWR+lNAdqHaGxlrtYxJTHogRuQlVPr+Mtm7avf2gww76h82j1nH7",
-	"ZJ92bg56h8ERO+6fLLFd7ertKmKtCTbMsjw27ZGaXfdvnGHhoHJcawWXyTRWLdo26MEH2Ff2DOHhRxJ0",
-	"olPiJjU/kmQq4kB6WLI2V79T3AXf2dBO8+SwYkuP7nJtX4tSsCLoI6WIEuLW08rdKIyi0MF6Sy0qaBqb",
-	"XlIxQeduQaaRqY7IR2JtbL9AZKVNrWAS4wgK8/XuZPPFEfxnCqqm5lsRU3aPK7LHE0w71D4TTDu51H4e",
-	"bqoEbP4UDLuUkAo5hTWCJhqE/T6LHSe+pcpH0ujoVgpAjp+IY9ZTLMAE4IzVfXyXNvzNn8CFkgY3zMMv",
-	"tVbLu2vdZTsJl0mGGzagvE4mYnsjYqGdyfDIbf7V1RsnHzW9sXO2oA2O2SkfNPfr7ouWmCqmPTamcWEF",
-	"5m99W+mnn8L0TuQVpi2i77zuk8fv95+TK3gUCm0/qSeuX8sQvSWo7AUyqV9dDql8egyTmORmDe90bvon",
-	"7f7+wdHRzX4noId0v8dO2idBkzVZ52j/cKfZ7DcPjyht3tCTZvvmaKfZyt6lSuHTapbVPr5HgK30OhAl",
-	"at+Id5evF1yHBcWRIgqWLoo8uXM6YddlC/8wL2QUq7lSn4SNOpcqy9LTTxcJujRloFBWvXn2+yNJQHMM",
-	"U6XD5JeS92l5joiwfyDNhhKgQ49NORbOA9rslwpH1YeGxDYIPzp4aTbv261ttXEhhFoG4AJMCDxNMhZD",
-	"rKi3rU2TzDxAy/AhF9TfJb9g1YQFoTggo5BPFJOEmq6fXZ72TXwkSS8Svdtd8j5JVfDI/O+Y7SqTLzu+",
-	"eM70hYOv5y/TeinW+hAhoea8B18vTFpFZBFzfG+e/T6vsZhWtFVJvm7mTgbkJ2ZJAiPB5hFkIIjg5Ibp",
-	"A0n8c8ulAe/XVdVxVp6hnpuZu0inxDNXG3nYWUYzP9/5g+78t7lzsnu98+Fzyzvs1NXQ7ezmlfO5MjeE",
-	"ss4JkcYlVGas72awJ1zIBmCSSReePP0AhpRTgBGaZqslec9R8ThJOr+5dFkNotms9Ma3W52jzvH+Yedo",
-	"GVXDAlWWTCQBIt0lvyQgMcCe9AqwnTZFphMJLC6clxOddnPl5Pq5k8KtMxNfcFIr5nbi2sDXU5zducrx",
-	"HWzu+GrlC91Vb40sj6KnDb4QhYgHJBBpPy/7/wNzDwvCfEsk5DnXal6r/61vYl8eFgjDtzERRKuSkigx",
-	"AN67W5zDyD5udjIYIvMgbSTChA+ToVk4kZYhXSaVvB6z+HooJvEGp5O0MjOwXzmpA+3ZQm47sqXsVvTQ",
-	"SjW+LkakIH2anXtJcjXuqNnfRtHyFlzJ1fKt3TJOyQw0TSJr4TrKClqsuctmavPks/T7hae+5CjlF3jT",
-	"W3h/us57dBJQg3ufpJbU1HNqJkauo2JU+bQRcgqLgfQ10ZznI5NGohfoH4sc3ku7uNfi9jaNqthHZyBv",
-	"sOvklM5sXc67y9fLJm9YWya85+T0zsarZSDjw8AfV8pzg5CchL1tebgxssGKA00V0TDDvvllRR9Qq25d",
-	"q0l5G9LxmHEWOLq9tbi8REkbgDRPMC4fpoK1VSvS4SxlYcRj81Pcr0ymucgiZFnnCGcM/aGAEJB05L3f",
-	"/Jm0AGFT8GCHdykCf2UgKowi1AcxgcQzNG6w4hIL1lBgmWeydQ/HpzfFIs1WrgEa+yY2pcmJvX8yWxbp",
-	"4LCuWe9GV1Jj66hVWcrcWmQRal52TdPwTk0KMy+sBu5wsnFgOD0iZ5+SlVTzHsC7NU+Ce2zCgMCtx4xF",
-	"EgAyw0RcnqECZXKs5hzbBZR0sNtqPzAlHYMqWgkqBHfCIxMeMSlhcSDL7F6AS1CK7NoKc8yXcb+0jrC0",
-	"2eJTz4td0VdpANwRrLSvWGzLsWHumak1a0vYZYAITGijADTgpNlc/bIdrQRYlEuOL4G9KwkIhEk84L5R",
-	"Dpt3XmPKboZC3BZK1fdzoZZbLqaAzH0z81JMZwFIPXGig2XnPZKD6/ZPr3+7OPjp8p+v//H64I/25cWb",
-	"Z89/etv+7d3VEu7M4+LguMF8KiurS5SGjFTOAC44e+DABiKKYKJ5ppchoyvl4BocMf2hQt3/kSlalL75",
-	"Qv+I7IzeaIOnMjxfqhRfQWwCOhA03aYloBQBOHwUmUTumJFbNlZett0SgMUbRM5ZqlHXhk9IJE01ckLg",
-	"WD/1LldiL82VmtpuGPVxKhhXRjjN5/1MaahMF/Z6o703L2ymSj7ZmBwB4myrKOurKarq8oevqury0rKq",
-	"THXqStVPK9eEZrEbCoU8zYQGrWtmHrzMdhLLj6CvKvw41x/NVBIQLqboRiF+n7HgOmYm1upnufVJ//gw",
-	"aB63jo87vaPg8KBRBdlYlsrUOsS4EiTCyLIyFYBzS7gQ5MTUZjAv9dumZQxIkAt8q9VslrMcBGIz8N2F",
-	"NySUNjdnURZaPjAqFIGuPEsl2mi+hQ0Prsv1nKu0K0JGyUmwvpF/O2er4gnvaQHlgzO+8sA77eb+ytpR",
-	"pyLhpGg/YzGI6UgW76jBm0367NZXDObiT/aQixhlBtlnQZXiiFFQxFIswrkraXloqePNPlCU3hVipBS5",
-	"m+m2Fgk+AJTgnB61ls3oYJTNrjeqzx78afwycNnKz93xmZvDh9qm5PyAgkN1Svx+aERaJIU9TVpwfDmJ",
-	"GYSBR24moFFbQeXAxWLwzkn/AGKxAjZbrgyXBGaRz8KAv9atKrEPJ0IwGbfxYQ7jqtRCzecxzvPJZK1J",
-	"TozRwZdI4s3dcEert2eaTLL01n8lpcldjrXJWcCMbBVxdSWyXdAVk6oMzetc22Ygvmzw31iVxPawcTFW",
-	"C4yL6oR3OYc+fp/u33YaA1jV3bVsoY9i+eSAtTx2mzNP9gvNYOpEelOrofwufPk67C4vK8TOXozKUul6",
-	"Vdh60RYW/eLHSjFlH8ujEEIUvl6u08EG5Nad13jJWPBWq2wFSAGoD/qe7QVbQ0PUYgP61msO1VdG1plW",
-	"9jlAHBxMCwT4eS3rx9HUC3gUWAHJPBMbIMuL4KHq4DGOo3VMGtMRgwJkTKswCJG2pGgc0R6D9g0hJ35z",
-	"13qKcmZQ4gXKiKhFunw948JOJpOJRqNITPOwtbahEPbsOyWvXlxhCepSVsaceoz76VWqya9Fj0bng5I+",
-	"OibTZ1AsOjaOWdzJ9DUIlwhAuNd+060SPNJP8KvXAapesWFCe6EkKwCrcw7unoEaWrV6Ebgwr9KFDn7I",
-	"YroieZqjDS8P31veYiC9OesWtjqHZXoDzXuEHuJWLAEDiBWwc4lwD3STNnc3zhw4P0JxepoLhya9/77v",
-	"Tt7cyZ5JNdltLvWsks3nSW9VlYpr2ihJ21pJldIDYrvFDDR9CZLm10vu5NJQACCQAy9Jd6/OZdhI+wa3",
-	"K0Rh4faNFNFEMTJUaqw1MIhTrtrXjZyToZAKNw/Sm0UUkIgpaAch+l0OLWdhCqfGLxIJccsCMhkj6jcE",
-	"oiV5d/WWdA7JiI6BqsjztKsE0OHly+dk/+T40OlxqVUw0BrJmKohNPTqcsD/QOcMJf7/8fFt7HEurb/G",
-	"S2C6yJjFPW2JmC7oZ0SOaY9Jr+CEYdCQfwzBLdPl7i9OhmbOxVMzDpzcm0kcFoWFq7QMOPaRUKxUATQJ",
-	"3pUa4Cqtw1aRBJvsH9a+l/5h96S/Li3h3FPLbuLRVvlznSku/S6h+jmXZl3dzz2qMuUvf83WF1wPcjVL",
-	"xO9Xci2W0vyO7lnvy5zwAorbnNq3HHP/KqhuCV2phCaXVpa8b0MDLtb50o4meQex28zfeBsxHmDS/2yM",
-	"z6LQGZ0sSHSlglI9zGatDjhg+r6ojDmcnLbaG4056Neqsh8zs2nXr+nMXXP8TJLWW3LTxxEtqBP50e0q",
-	"ZXIp0mTMgnY+NRGNqLzFBJzyHT/esDA+vvMageCsosoDb5Rk1vl+wxgnNHtl2s3aKaaYlm6xVJfIaXbx",
-	"BvPyp1aee9oyv2aqO25268FT3U/qBswwPTKzgP01Q2ZpUlYNipgn/NRBc3JclyIOteZ6G47H9T/KhbKl",
-	"Rmm6ZJoKEBq2jxii2qjM/DyX6NFepvubrG5piwYyVWQq4lswzg3ZaWM3B8Ik4lukmlq5A+njltzncgaU",
-	"UDSq1w8vVASSfnYJQFOhhR1Im5TqQDWlqalmbZZNJR1ExYQrFiAk53yJe10gm6pUY8Mx7AoN08oSbEpF",
-	"C2G68pDOS6lveifSjdwl5zaz1+qrFs3DrX6uWzj4G49mRA2FZFlcZBN1DCUJgzO0Tkiaf53U3ZlurRPk",
-	"FKh4p91y6AO0ytlMS5t6m+I2AErjstriMPublrG6BOwkey7kzajN1QSYzs8zlGmuxxdBj3YmBE2Z8tWE",
-	"xUDSfyqsaFiiy9e402Y7Y1niPihMy04q9nYLk5QX5ybXgp9ejB698ITyQNJ/CqxoYLEPhgbtnGAWtbka",
-	"+PnOa5Sho2YwPx7JueYQ4YCXIvqPY/YxFKX9ieGL5lTBcItAs9ZDQv/TRDsVWnRMQ5k78elQst718/bL",
-	"f8hnf78YxrL3fBj9/eKXf/z15kC+/acci5sj8aPz+9Osa7bVPl4CKhO/lqIY/XXvw1+f/gCZ5nad1yWU",
-	"/Q7yKBOvo33c7sD8guezdB+gWnaFrn9V0KYmuccinPq4f34C7HXLZpqub6hkh52ig/2l//PfT+LjVz//",
-	"8z/x1fTf7978eHzx+s0fF6L9mr6mb6fp72Kpg23VP1h9MiEfXOMiCuhYKzzmR6NnhwOO5Q5OghO0FM4V",
-	"OaH0DmN4g6pJjAzbN+VgO8mf/dplCW9xtuYmV1Q/zSmYCcZrfsFFGqObG1gYnEF2poRTdoM5TwZ7LiZT",
-	"MYkC9PoVgouIYFZStyHiEWbCasZWlMKPXqGnSepfd9Jstg9TNeypbRfl0svh/nFVij8gFBTWTV5ZZ5SF",
-	"SoXM2yjkDLtm6Gle/E7kkOUtHj0eeVQnnPa34oU9ytUoHBzsL4JV1bJkSTUU0jV/1O8Vty0Z0zCWBbCY",
-	"A6akRwIGYcjdvNcD8TZlub3xeV5AzX/bjGK7CSiFvYPdeWT2/LOttdzRGuui0tDCrg+ZWp5NVqO3yipz",
-	"rzBf2km2xC0XfZI9ICC4Vy+ulq/bLSGw5e5IQRlMppTVHrmhQnOhCvlLho0VpZaj2ESg0iXUkTpA3MuL",
-	"qfvSP5YQU4vVDqtWeaTdAawvA+06dRyC4ELrOfgXCfhrTpSjAYnZx4SV9mz5grpJu0TAFZJbvW71Ti/E",
-	"R26k+GuEQdq/lzyCw42DK7XrgBiBrx3Bi7wC9KIvC150vGSXBqJ1+oeb3snK7YhzDRUzx3ZUiqjmEnk2",
-	"tQ1cz07s1lUI59GA6iQqV2prIgo2SvsHS4CBWKzmAdBFDHIZWzTZqCTwkllBeHgttJDWPNNLQCbK8ClM",
-	"erGzXXMJJxn6yQFOLPAtX4lbxot4KrR7Kuufcq2KX9PEBT95CfIqJtv55xM1FHH4XwAY9FNNaSrigPjP",
-	"GI1Z7Fv3UR6br/n6tv1+dCR/n/1xcn7zPHjRfzW8+PfP0S/8t/Hf41xvjeZKgMcfPu83TU26QegIC9b3",
-	"UsRkaMMTpjWEcdMOhMiKjP1DCDNaEWH+s1Z0Aez2nigqwDqPpgDwTaPIP8PikFyDFNMuGrvI4nGRiH1k",
-	"EeAA5eyxKFqmB3Q+ZQ2OOhE1xRM1R5v9Lv6x7qfN0x+qtIcMXWZmljlRu6+lV+FFWWuOmevsQSInjy9f",
-	"PieHR50Tjxzstp8UpEBXNPpYpvQ95IAdcI0uvrr7NveW/UNaBjjhcjIeC8DUH8Q0ZUAxVewaMFmv2ace",
-	"Y0FBi0FY3XVmaeuDJiRbPNfwycSTjNofWt/ckqVOFUVY1lMAgg+6aQI8hRUa528u0BWfZ0/3Puv56mag",
-	"q6ITqC7aAhIvdQxBb8iYBYyrkEZJW/Zsi6hcsgiQ1oL0pnWaTM35GMwXywxFNEkXfrlGv6a5Lzv3o5Tb",
-	"mdk5u+i7Dv/5n7OO/4LfCyZSIhouBlzk2w8Ucvg8NWUufnqi+b0uIqh3siiBO9uuDa4TDiWd5gyAFUYo",
-	"mcjCmHPSp600cUHLOWP5UT5LUsecUNekvngzz2qWdC14NGvMmVXBKOQLEyk40YugSsSP5HJ9IA7uvKrb",
-	"dJXko1qgcHLDIsEHWmKYDEFwZ7ozsL0MsGeMk9AaBoZdoaaf625VoN7WTxjcBz8gjVhcuA5zUfR4u421",
-	"PtRZmGC5uW8dleQ4Za2KMm7TWQ/KEyrW67bHW7NxJ2Y0/rcwx87yuHdXz/1EREJm4hwaeOPd1fO6N08/",
-	"+mEhip+t23fZU0pm9no6re8ypOEsq4iL/SPtWlQUWeUJkiZAfyhxShzosjPix0zFMwRx0UxJTnpaY7J9",
-	"rjPgZaEkQzFmEZPyjPgDBATJuOWxPYPEPhydVnPl9sEwq7qn4KYQ2BeTVIEBbNyd13ifot4VYZQlUDjK",
-	"oskBhg8PWGAxsBK4ONsoSeGurAGclH5NCTIQGMrLQyM1V76D++ui21jiMcatnqiFX7YebICuNUUEwQSY",
-	"NV8Ki7WOhznTPSyUIH/51wd4O2falaL2YHR7Eodq9rY3ZCYT+watxXLfBG6AD7kZe4JO1HAP/u6bSyW9",
-	"ErfFKUFLlFz99vOLX0GxA8cUSPScRTtUaty401MMeV+Aqiy4oshk0DOHXhxsR2JiMGkwaBCq4eQGQkHO",
-	"Y+6/CwJuLNJaOzAEOZOKjbQGoKATLmoCJr2IkgEdexhZoKSn+XiPcRWzR5L8Z8ImNmMtEgOIeIuYiIna",
-	"7fIud7tsUdKLxCQAZS5mg1CamkXyww9p3OuHH8hjfxJHvkd8jDfpf6VIq/4TInhSSgwBWSwv6XJ0vkH/",
-	"NWgrhunrWSCZmNEosnqgtKwU58ICqDIdMCUzU/qRKvrDDyjCMGGny5GEyeNXL66ewCwySTvksaaWJ7AD",
-	"PxAAYcUSULDn4o8mnpXZZICjjGkY6XFlROXQI0EYs56KZp5plHaDyI7451099jsO19LkESVgJRg6C42G",
-	"rx+8sJi6b95d6almcFJGoZTwWaUlNjU+ql3ia5XHd+BEiNZ1DV+wg1i4aP0V/39HzNfD8MCic2X1UJXc",
-	"qlQd3SXnqRaaQuDo8a6supCKOCqx1HZ//0TT2rur57iXmfarerkp2BDls/QdSAYMJaIrIkv1/9psNps+",
-	"CXmXE0R00fSq/3zabPogURkd24Ymtp2dNKXYerkqQamGef8D5GtaQAHbliwBM4sBN3UE/ksgaFdmnxF/",
-	"Tuz6JAqx8Y9NwRQBne2mFGZkfI/GEDz1f98xpvvOhb5EBq03ksIekMleSbr1RWIAw51zdGXobfI/d62L",
-	"oNvwSNfgM3Ybf9P/gR6PbuNvd/5ZgjVnar4QcdUt01ZAjeTc5MWZ7YE915cjKZxGr4mr1jQPDB7luaZD",
-	"H2cJ+2EiRfpVwVEZSnp/vg75reM7Bqk5pgOGjrjj9vExXtH/+R+CTbuBY2l+5GjIP/xA2Cfr5teX1Dhn",
-	"0n7iJi8EybpYVHhO2VJ6BWBmcCu73OzT6QIZ4l6VbBeeLJqcMZo9493Fr+DxwGP4UdMKiJzzmZEDrj8q",
-	"vaFJtqAWdWmVuj5pfM2Y627DsIwveZdcDVmXO/JHv8tob2hWo/8Cu5OcFvqgrcZnBLw8RZbq2z3wsdtr",
-	"wj1oZFkHuLxP3YXn+gKlnbw8m7eFMsKebqbFUch70SQwzNTXMvCajkP8AMfEmDRtgQdg7MSMBiEf7GJa",
-	"R9IA0/kSVnsYcWTGTnwKPgA0mSURTM2Jba670wsboBEydZcY1AdAZakP1SzIQg/EzDS+1yrLJ/1/vhHW",
-	"zm11IZMRESuWKi1UQS1LZhqMmoZkcJkfd5odT1/cJzgRpHhH1mj2gv7lLn/cabaeoDDWO8uw+AJ6jAj0",
-	"gj7uNPdNwgyFdqVqIn37CsqXoQ3IKiEw4pL0SnvcaZ88ybZMDZVkUZ+EssvNNPQ3mh7ptPb1/xx4pNNu",
-	"J/whrYozPCLF20y6oFClxYREBcozYAzZ/EAn3yBRQRCSs9ymC5Uh+vanT6dO21D9p19Fvpk3fDIcMY8c",
-	"fPqkD+BYLwRWc3JKVBzqiWJdpT7ZbO6Ig1Yq+C7xL7Vlt3OuJZuPcl7rgGeaY8NRdNonEMwXkRH34AX/",
-	"6HruzOH0rfWWpHHp6e/jFFv6f/SuG5I5xUCVA/FtNO00oziUSRvVcSRmWqxcpWuDz7XS7rVzi4v1EnDL",
-	"E7NQs1ARO0k0mSMBU/6G9m6NoKdc67gUG/5SvUAtmVKlB1MIQS2mKrt0xDrXM7hhwxDupi1xMWj5iLC3",
-	"Sy6NqpdyCvyMOf1Oq3k6ZxuiNmtYqoMHayR7wuhhRz0iJ1opkMSl/U56Aez4u+RCkR7laZBW7/OpkXX/",
-	"7////9mz+7j32bHE7/aSDUYWcwXMI/ECmYOeU/8UFo8nSeLkfY4gepBuqh9U0PFQul3NqDn4tHNIj3Jt",
-	"H9CQnxEaBKC79tUQiZSarsW2mTOUsxkj/HGrmQRuTYfPJ+leJ42aoQKD3kJ3ShDzuDA4aJw8oFPqvcTy",
-	"OUvH+BIeibk4oXSvqdELIQdV/8sjk7H+CMhOfXUth7I11gnXM9sNabVGFTWF7FJoBUzfHtg8t136RcBG",
-	"Y6EY7812fmYz3yNSWOxOV48PQtz9AVNuN2lNIdh7GlGJUw08A0VskgyImoY9ZheArSIzRmPSj1Qajk5T",
-	"QWrlbqG01i9CK0yZFwUhT7cu0x3ztMt9LW738Nt7nxPX4d0eBDb3fJCaMm2FKwt7/6ohGxl8H4eurQap",
-	"fwUtzhR5mWPv8kRqObIXmWzzJK/2admdrAhYAwuBhGBagIUd28JFD/6DgiPHlgh1uYMHZL+CXFjPqNM+",
-	"gUPJmBVaG5wSf4+Ow72PLG7tNv2MqUEVgxPcgf/VRrv7x0s2oiEP+cBAyGd/k0yhW7PL7WVLTKeI9ZP4",
-	"HNA7uejnFq81KLvYVFVRUwE/p012d7vcVCSZxdMIlSlobp4YwzTShjwD+E99KhEAfEB+itbNEgvVHjbs",
-	"1TP01tlGKEgAiaoNOpHbG91svnQ7NcDxaGUONJmk8/Kx1zppk5uZFmSPO63OExBT+PTQzKfL0+f32+Tn",
-	"8Jl+ptVs2rYIjzv7rSewdXoO4KOwnFafofVIhJykDM/L42xZgnncaYLl1PAaUdhjpguF8VL9cnE1550S",
-	"Y8Yx3WhXxIM989IeNLn1GipU0bx/y1jCjdNGa7e529QP6mHoOGycNvZ3m7v7gDSuhuDFs7dW/3tQmGMc",
-	"RUlQsbhqIwwMVgvx4Rr5SRt8o1zzmYt0GwbEh//Sgu3KYaFodQ6NeyAxOk1PRhP6Ryulyw3MiMxYMbi1",
-	"iWF0ETROG69DqbATrESEdePoKc2BSx/ZM+2EvYUPgqaHX4Fkudg0GYEtbjeb1i9pOyynLHfv38bhnTiH",
-	"/+V0lDU+W8jRh47zhlZME1X9KUzZmz+354vOrHYtDY503gNWMVdLA77XshiqPANkc2gKa/B/03IuZEFY",
-	"z+VUQWgyKJuSeWwPntEfjkJ+a6CJY3vOZS/Ds3svnQdh7h08nqI3kmPce0aDBANcv9Ja/Mo7To1DggX4",
-	"0v7il16K+CYMAsbhjVanxmcuL66EeC0wZaGzX2NmP8Eu6rdoPIAWzAd19uDCYCcm3V4O6qzoHU+rKCCS",
-	"MBmNaDwzN9MxdSAFgw5kmr+B4UqbodCwtxyGKdA2TDCLFdUD/wh/l65llSBRZ30ZRpks0o48IzzAJJdG",
-	"NWA87eCcaCdWJDqw6wiQOBho8TixdXBdjs5FdHBBQ0FAVNdWg0z6JeYLO1QIpXbgVcIij5sZvKzVG3Ri",
-	"nMF/m0ZpUJhAzrN5DbLLrTaJscLE+AqNxjznsjJI2XJIY+cHs4+nFgmGWu8evAGTSpXNPmNBl9+wQag3",
-	"MJEJTjYw4DTROAoT75ieuhWmWjEQUeAkEIe5KG5GD0YHdyLh2wdNqwmHaWOqkBOp2FieWguVHGijWpr2",
-	"XE7jeuMnGiBuh9ZpEJCyy5PNsxMNHIKLmVTLCS0k1+c2nzAnTjpl9B3sNr5uhtaswdBw1b8K9RK6D337",
-	"fBDPLrET67NBr1hj+40nPM7whTDIkp/xMDseU631jpL2bFlifMVUGSU26x7nli4NXbZPFr+SWHhmPX8i",
-	"Wn7FVG1CTnMA75ZVzPEsDObkeFJwCRD2MyPwUzGHNVNaWoYBedwGH7qIyQSAGyGI+7jdbD7ZJf7nOx87",
-	"PonJYLgcD38zca8NkPQzU8xd1xT4nNf3XXV/scpugCjvsokeKp6wu/VucrvOtfyWL37zuMYtxtVchSMm",
-	"JrioVo35uVd4FQbTOqizcUk1wi8sCCmWI/65OA1e8PTariA/i80IzP3ZgzyZareI26cgF7bZsKfkrMvx",
-	"NTfb0sfsCJPWwEnqWZMO1KnciJdlOY1BW3ZpG4Tl/S4OqrCs435Zzk+zCQ9NtqS4kTbNmu9YUlzCGQam",
-	"2NlgdJWDa1c5eUx8fH0fj9NlqKaDx4I0P6R/J9sLaYGPx13S3Vb9/C7Uz8Sl5LJmRyDAH+5LDRWyQg/N",
-	"9HDxjC7qAxOPUzxCwZnn6Klh4EgDrKHG9QGXhtBymG3Zd4YhQggXKnQrdbnFey7k6DSK/CIejhN3LtGy",
-	"m+NERH9mM8N0V1SDl2GptZXkuf5QtRTlGpchy0y32q/Rfps1eM9zwftR2PuTqMvtdg0Wl7kGl2wizXF9",
-	"46zY6OcZvreAE9MoqqWUf7aoDbVd/iafyDih0cUPQd1w3k2vCj31pMRR3+V53HdAnTbeYQK536nTHuP+",
-	"QZLlX5sb42Iy3Pi7cgpj14qt8lPLj7zkjatwI7uNDxNfspeGzpzEX5m2EzKBoFCt6XWuIvfmdyaGtxeg",
-	"rvO5PvVvRPOv4Z1I6LCuwxovXIW/+sz1BGmVGLzUJhiN+muZS/tXzHjrchRltqIfQ7Q2HU6JSW9oyjYM",
-	"vttS4urNJH9570/xX0Hf37BjPMtotibC/ZoIsGvAoV5YwJw/h7HwXej7rj/+PjX/PVDiq/3zJpXHKVMV",
-	"bq/DrzGbcR0/+4uPD5DkuAnneVqUbJNXdyzsBPhwDpoppLDB6M+mxVZ2XK3yl7/4uCF/ebrhdf3lSIxf",
-	"yl+OU13GaW4Wd7dVnb8rx3lahFbGv+GJr0WTNj73Ho2iG9q7TYGHE4L//BejfO7eiGD2P3uTOLorlRpv",
-	"bckdzZaDib4tvX714sqWlBZDj0PN/XiMYCwGgh1BBpI6/neXr7vceoiGVGKyZj+mg5GtjYzFeMyCswwW",
-	"InQ1gUq09qdPpCd4P4xHMj01zJPEwjcDA9PlTt3bnPjQFkDuwj+bvWIFrv5yaFvOpoW9gl3o9FC/BHuQ",
-	"ZrDnkFWzWnhdjT4PU6tJaH6q0AfK7RCVnaltglA+SwvVuNYcUQ+cn+F7SxWmxBLqJfuxGOX2cxyWzDEH",
-	"SrvyLDMYx/PznGsz6ACYZKfa2j+s3M4wqJymiwrfLIDU+7xcj//FaMqFm5q1O2vOd2GD87t57en334sh",
-	"dJI6aXPRoVLXliAZkCfTcJ8qcPHuFw31q1v7SjIDp+WotkISOd9/JjRWSdn1UEziM3QtGL+e7ZClRdzC",
-	"2dvSJ1PI6DaGJM8mKqmzhgc67RPMqnfKOKkkB7//TkJTsZgpesbc607zoHTmtj64oCRaDdmoqi66CxrG",
-	"wcIV5rdxNwOY1Dj91wdX0CavGvCjmxkxXaiy4vWuLKC8WES9+e3tlZcD1jmzgsf4kVAihRKrBA1SQl60",
-	"YFp7mWwhS4uWN0LWdwZ92plOpzt6ATuTOGIcuqfkvENpiwHDdKrScly8/oTpZxHhG+MhNpDcpNsp3zum",
-	"htNpyxO+d54AvermmUKBbXmZAoJBDSyuOu3UASgguV4d5C37yGIaZTiI3sxICitFoZoFuu3QKCL9EDwQ",
-	"5ylmigESQHgtg22gBHlMuQFGA8Q2rLvRdjs0vdX2uwdgHkEQA8hNqGAiGZwHKLSBtBUShR8ZoeqJ26Cz",
-	"0GGSAMtU+UvyOS1oJHzRxJZyV8gaHpDlWdO9ZcA4owffZBjuHj3dsHd/Rk/3Ni2m1NFyHgC8BXBEFBfz",
-	"5tQCZ4tldat5zD/bRsW1k2dwmlrQYqtbDAvOF6euwZjz6S2WMX9XOS6w6K2fslaOy6ZuUEXuizN2KAki",
-	"ugw2WVS5kNybNeVREofYXoDvI8dlPer/Is76ms8DCVSmyZiyf8pnduVqGDNm8HrOAMPMACVyNgfMe056",
-	"Io5ZTxnMYn1D0WtigahuZhaYCi0QMGxmTHmJxIuZMj3lE2TLVeUeJqIUMYIV7Yn7tRI2nDfzjTOvb7VI",
-	"9BvnsO9M+srXoaTvSUVRQS9UVGxbHOV6nxgH4ErPyck1CCw24d1iW3pkOpxtVo15C/Ndjx3gGFuF5ntR",
-	"aKaGiimfI+JvWZdxKkcg38LeSmtxxwBcfcsCwOqeAVwwmYwJFzfCIA8lMEgDQaBjzS2gkwJWpm24qzWZ",
-	"hCVgtTjiWEH/GTINeSCmNnwgoGO9IGKiPJMnFcYG2v9mRmwfVUJHgg8SCE+sbjEK0i4CYhvXOuJRGv96",
-	"p9Ukr7ReZpbqOhjQrGJRfw19KpN3nGNHK2pUhv82LD2uoDbBHO5Nd/p2meVWgfpTcvQXcFP0NTW3POHr",
-	"D6UzKdN2s1BluhoyCMpJRRRA4VrQOYzAOU3+TeWfzf9tNZsbTta90t9vrA9Goap7pxtMbhgKGHHjtCFu",
-	"G14jmOD8rkeycdpq7x54DWxUCKkrUtHYNnMvGb6th7fh9nazCeiz2OLN6XRmmvodJFwY1oemqv5/ZOd3",
-	"aNiw8xN55GDZ7ijo66FZ5CP4bcpuhkLc7oTBKRnJwXX7p9e/XRz8dPnP1/94ffBH+/LizbPnP71t//bu",
-	"6hHZGZCdnTFVwx0qd0JJHtWxif/m5g88Tei7O2k224dp/sBToED8q5tA8JSOQ/fZMHjaNE9l8gme6oU9",
-	"0vtPFc3lMTTnsxjcVLo6SQyYKjaXwqAMz3dSi/ObrZ+KJ/o76VY3ThvVe924WyNW+ZA7jtlXZanhcBfn",
-	"r3/tjPDkQl8yOYlqp4UDC6qXFb61h76bTGwrMB9JJJBvxQoqy2gLADbWdGASqTg2TXqobQ0zzXQBNiq5",
-	"FrpcKNs6wDY8scYP9l8kQzG19flcnXa5n3IM0xkUckh9vd/mD7aUJ88mfYu8Ar5hnJm1w7gwSTae6e6S",
-	"tde6nHLbGED0wR5KTKFKmJZa5o9mP5uIKiW8bMtzvguec8UcnnNPSrpVZyq08lzLSdssxuSyweWNsKgi",
-	"VLvEN82/oPQZgPKxQ0aakOCTJuTBOg1UgjUr7jL+zrdp9cJK5rstW9hWWH0nfk7Iq0TiriiwMjflK8Yq",
-	"eMuUA1Tg5JVe9G0mp9stFvp0gdfPtgwLTce5tM8L+gAtbn5astvlULNrc1jTfmg49pnlDvrq53DyBdey",
-	"9db2g067Le2Sc3sMSU0WjJ6pynJEOrKPtBOlldQJD7qmyrfo8FR1OfgL0jZqFNrN2MRa2zUUuietgavw",
-	"1i2eWtq3Cbwq6XmfTUbOdCVueA3oep4aqgWWqaZ1TJ4vGSwIaQTMG8D5BmKiSE8EzMMmb6FMmogZvIuK",
-	"r2ay+tMDyDkpjl0MzZJEf7DJlvDm4o7fhyf3GxYFWy/un1JevV1PXq2A6IDjXOON3ltGU8x0Jc86b6Fn",
-	"HcA5QKyqR21Tj1OD6GYKnvv6FluUN9ukD7vUzTxttQVgQYq+Mg0uoT7CfH9KJfRdNP1BXai4SqNuFccx",
-	"cgqTBrV07cIbOmC1AR+wNVsp4kNttmYnu1V0v4vwz6dxBEVavOSafp2qbiWvitlIKFaNNoPPbOHgixnY",
-	"JezON44Hb4Nnjb8ekcfHrfYTsr9/uNNp73TaC4pTw6BxevS1gME7Z/U1o8G701yMbJNZ1BYP/juDtckw",
-	"568EEN6d058HEd69R1+ycrYOxwWuWtvEd1a24XLYHEPdwj1uEeG/Z0R4l/GtDQxpVPPvFhM+y4+3oPBb",
-	"DagYFH7ZS1dRGesO9QVg4Sspvvm9SePtJagLDL/EDXggF5RDiZuEhndV468PGD5/fe9N/19F8d9wbC/H",
-	"arbGwhYbfosN/wA2wBYdft7tvoWH38LDlzrQ6+LDz72yBYj/jgHiS5j4FyxRKNCotxDxa0LE5+/8d4gR",
-	"j4S+BYnfHEj80UNCxP8KVmJS6PupHB++OIxUOk9jfm7h4bdQ0Ft4+CXh4efFyn3iwx8lCTirJ+lkiq8T",
-	"kVCcWb5Fh9+yhC06/J8QHX7Owt3Cw99nPswWH36LD79NkvkS+PBlTvOvGCC+gDdvEeK3jspvFiF+Mb1v",
-	"UZa3N+DPCxGf89bXfeG7BIkv5AVblPgtyOk2peWbR4lfrKp//TDxef61xYnfajXfHE78fSk0W6T4e0CK",
-	"L+dIW6j4rRa11aK+Aaj4GorTV4sVn2dPW7D4LVj8Fix+Cxa/BYvfGkV/ArD4TZhCW7j4e4eL30iIaYsX",
-	"v8WL37im/s0AxjtXbIsYvy25WgsxvqTi6kviaNYEMdhixn85zPhiDrQFjd+Cxm9B47f+3HsGjV9GZK0C",
-	"9bCFja/lQ97ixm/V3S1u/D3ou2XsytGiqplS+mAlbHzIDYeACD8gSmp9eJe8Zb1YK9fg/IWKKzkUU25q",
-	"5tbkIOfO7DYQfJrzCniNHhb/zCljWeBzjAo1Ov1Wr9k76h/3D2knOGQn/f2bNm0Fzd4JO+4f0bRA+/nl",
-	"L9Vo6c7CUAKIKFjek+8MUxsr3flyXcCXLHCL+9HFmC2ZKW6Rz78zvBZkJY9khuxcxC28kg8Jgf4LvYXk",
-	"bHdKWc5nlSFtUrshdShHNv5wxDXEpheYdTRFJBSltSrNEsHp/xEgDTVDPHVMaSKVAIZIbtmMBfpDQ1Tw",
-	"VsFEd2/YF8VEL2CvLjusbbemn1m68nO92d6jMIAK61hL4UaTtm7avf2gww76h82j1nH7ZJ92bg56h8ER",
-	"O+6frLRTKIZrMH0XKBfeyTB450EsZarN7M+r3rzz3JFfMbXKsLnXvlFhco8Vu1dC/EL5LKNUbUt2/+Si",
-	"VouznDRbJF8r/RwO1/zs/MdS2Pbpa7vkfaiG2q7S3EbwABAbNPNR4pZxNBsqwROq8eezsu/7wp9Pl77V",
-	"RiuvyCX7KFa7JBXlt1Xao+me48jY9WK4lVTe/Kr1nlV0mRpazPYCf4c1xUvc3gfyxjlHWOWNs1Hkaldc",
-	"YiunUeH54MAphgTQeY+wRiHgSBt4Is/+rv+KoQCagcEiL8NIz73LOY1jm2cWiCk/A9mMvGxEemICww8g",
-	"iW3X4vqr2Zj5mLligyC+FuJdPgg/Mp68YPLctP1MowjT3Xwo9fMRuwoi3P6EqzD6UvDUaV3T0nYz1LLg",
-	"TtaiEwuvueQrFz/Wf8HkLtZ/4S20e6zx4Dt9SHUefLg4jXN0W5fi9+NSDNwbawWA5a734kVcxNFjZv6p",
-	"17ZxX+UV+Cq5UMxGs8cRBVQJzaqDXJ8vzS37yN1JP1RJnspIjJKCITfMgFx5KuJbBJ8A13+X39De7SDW",
-	"pGhR9wCGkMQMymx2if/qxRUp2hWc3t5n/P/6T771pfqvBcpJH1KXtWRjUSQhPt2ncZcb9AttLiZBfEZ8",
-	"U6vpe3Or1SLOJFexMEYxYcqHyJB+BJREk4t9RiRjWjKYMXx4DyXIe5PAhRWstrzUhX08twGxrD/YHAb8",
-	"Se8hMScAMXYVjtgp6TRPFgpOsp7cXDX7+tLuxS+Uz76o27ig63DrIGt32NJWVGEaXgOWn3vnKNOpuH73",
-	"HX2IVmjW8TO36/jn9KDnvR4bfxvAgl/ET4m7uHVRfgN5WTyA5jSZfFfNXBdL8YUJ/Ikk/mz/ZV2VhYbW",
-	"C/2EyY69ERNFaJLje4p5V0aGeBgMN9lUqSUiOCM9ARLMZvwb1mfFki21ickUcGhvGHQ1U4SL6ZqOoB/t",
-	"Jq2hM89+ZIqCPv9n50p2QVvNuUb/wSAlnYdQnBfbf/b0aqnZmcu9GaV7yRkuKghMKgUQWltZtwv0WXGb",
-	"qIN+6KdVy6gUTq3eW1THh5qm7xElMM1Aq8umazCRWgflYgqN210PCRdETmyyKKDRac6SDqIVZMutoEhQ",
-	"gbUB6KnFOCpdboFULNCc0b9xUaansaMGW7eUQXaSFildkkhoDqw3jrMpqOLY/Fim2DoJzEyoujzV0EH3",
-	"S+ouTFkl8NXfOEv+bieIPV9l1jxISjRtrzQhzZsDYVXs1LjILI4HyaJ2yVWKwmesgVPNzEFt8RHYDzY2",
-	"EGjFpTYL0AtN8AG1NhpMEIuCEv+SqXi2Ay3NfMwLgcYI2OfAxasZUtnlqBUTJYTJ9E332a7zZoaWYEKk",
-	"ItZ/s3joKnUZ6smFtjw1igwWf1KhaipWd8l5l4/pxG4bSkEzMzCTpD6qPn6m0z4hA70FEA80B4QXYkpn",
-	"BgBRil2SOUA8bXdWsstN0Y0+JXv0aGZtwBJqrKLqWx7xDSn7hWK1jt7+q1AveIIDvpXDRWpwXlBsQAOG",
-	"VpB7Feh71M3Fg6Iv8I9AAZrw0iiBMLVwpm8GlA9QU4RKroZQ5YaaLrT5mHCFbGdNpRaOc7WyVJTmZoCt",
-	"I/i7KkxNwmWRpR97kfCX+0oqrSwvxbkYMDnr3MsKtkjfDmg9YpUpAPVV1tWLtumUGuA8TI6RycOcTVHx",
-	"6HLRtxfSXEcJaqSTbZO9meD/hdsn4pJaTecurtUZm9nuhrAhjdODZrNZv3LRvdYbLl389jnGt1q8+Gfq",
-	"OG0hIJbmUvZ6lgp7E2Kpl0hgTJGiEkOwN03wBWt6aLyBfs/osf166/tcn/JWV/g+gsZxQpVfMmI8Hxst",
-	"vcM/mWuZxHtDuTYIjB6nsfqN+QYuDC5ke2Fq+IpjSy5fh6cYT67qcmGWbW0bOJNjB3q6DAecoRfWeMsY",
-	"easoD2gckPfoq5VEjlkv7Cep7ee20isJ/MDG9ViAQNNdrodF71W7A/0dpUekwOel6XOo7XH9XEH+gK//",
-	"HvLBNX5H+iQKJVoaozU8Xq+YMuVCqzAEW2m0laDfpbVtSNKQvlsVj38o72S1aYlqLn0ssLX+vSRgYbGo",
-	"3oBxzD6GYiLTO5+o1FkEDbjytgSAcsK4aWTrMoshDVJmESrzFhcQF2Gx1+X9WIzSqHMSYhZua1jNhGz9",
-	"vYGLhHIaMy6jcRSymNwyNjZZUowHcpe8kxj8MdXe2CIfxunyIZUkYvSWBR60RQWuRntDFhCIcpjYB8Zb",
-	"IuSUEdVqllBYDdGjnNwwcGhwok8GHRlQKovhCMsCQdJA6UGywByE1WkS7sGN6HL7Gc+BxyKhJJ3mCXns",
-	"21+v4evX+uv+EwgtcTF3hLjpTmAsP2CXP/a5uLbvGTasB4Q0NcqJ7+R07PzMZr4Hi1LxjAysTwgsLgvk",
-	"tVSN06WIome0d5tw6w1kaW3Z/bJBjTfm+J2dWEVObBOEyhE96S0rYCQJ/BzcVuDxC8RNVWVjIi5sr6L7",
-	"QhZw2Ok84w+V5c+2G0mRjgjAfQLjxog2WKZpdrnh8gY1ykRKoY++HW+XQNZTGnnq0Ri7uXDUfKmaxBDu",
-	"hyFMBUjKptPe15q1I4fucswKxsQCQMILNdtXU8YQ9uXcZMr2w492C2SxomvYqX6wmKsrIa5HlM8SPfiJ",
-	"IxZMRrOZdZdrEQcN4MmISUkHDDMkjLADJ/qyXFhTzJYHfzkebBJCjaqz5cD3UCILNL6Opl/JegEwa29d",
-	"plsaeZuMtWLc8prNpkHtgt6XwN+MYnlqiwpihaUUchj2lYcJNzGTM94z2UCUEzFRdAAx77TYrMsNVwIE",
-	"WNobelmALCOszOd2yQuu0loFQGvPpxLFDOoGtAHAiZrEfJeca3NBxbMuT3Fl+wXhQQPhcUawyg/mpTV1",
-	"n2l68PWAmMIl+sTHHfHTKYHDQ4mYBYSSPpsCACwFVpwyfcwMSuKLnLEgl8KUFgue2q0jB819R+cVnEkL",
-	"MiuZSjNm9TZ0udX5zROAr2tqLl5oQQRbYSObkCtm3zCbraVbFtK2yxNMW3KPkLZvDZGtHij9l9tKpbV/",
-	"uHYrFQMP67njHtUfFZEtKzHLrhJoTU3WAk/UoeChvij6LtSHL8sj1F4oNoImLfTTBQ7QajabRcBmtULB",
-	"6x5GbsdTTPiKXTXEiPOqAPvNNT5yKttOWyWH6zVsOqZteqQnD1jydyUHnz1drwH8Qa/A6EaN04abL+qi",
-	"pZIjfVlM0lCr7azfjM2Fuu6jHF9ENiZtsJplrkA19RvYAGRDloEnvS8qJ7XNEdgCHH+9AMdQVQPXUa6D",
-	"brwEinEWFdWWouIUqgBE8acwTlPKsX+btI5T8A8OYjHdJc/YIOSg5HS5Dzqbf0p8NPRMu5uA9ekkUh5k",
-	"WEmYQ5J0dcvGRtfw0UPr4+BOnndPjBgBFytkznPQ9bjNdoYy2AwagZcCL8czR+M6BQ3Mp5iqbUABwYuB",
-	"qzNfo1qz0hPiWiU1wIBE3objMQuM+etrzcrXml/CqaDOSGs+UghOEA8BeTU1B2DyMkMspKV253tU9YYM",
-	"FWPrMcCUMhGbRTo+6i4fT26isEfeXb7eJbZ9vd7uGBPVHOTCW8bGGIDC/DbB2Sl0BgIjG3YUd8qsH3oh",
-	"YHYJzh59A3Y4x59hNFIYgoK3ZzKGdkggmSy9RVSls6LmmJEGTB0wUpVWUECFlbvkrcDkcfsTtFroJ9nv",
-	"bCy0Np/A2yYlGOdOCcYL/ZCPRcunhMpb1MF9hn+XTGEvKJiStBgWgWDSAHGHruKZXTJUwM55PlrNtCjE",
-	"XDq/z1hwbeqwWeBr0SWVUWvtDhk8jy7X2jq224U9naEr6KWIB8hGuIMuDk/YvP8buH5Yx4KrhA8+TS6g",
-	"pRxL93DVcCfWTSFaDygcSibeWiWpDmiGnvTGoS3e03rPvWQseKu3dlW/0DcGVF4Uka2xIL2Nr9D62YZw",
-	"57WGl4lQ+xKQ5hC9FZp89gDyD5xAhe7zF59SFsZIGKTeAvR9A8vO4K5hJRUMSx7/dj5RQ9LebXqJFIxZ",
-	"wLgKaSQ9cvnyOTk86pw82SXn5pVQko80CoMuh4G48SecZz+SQwE2wIVnGd+zFephT7EAKqvSsjZf9sQY",
-	"0RvCAdcMH3jkSxGbeSZqk4jDQchpRM7fXHiutAAUDgoVRjJ1I/VDFgWgHvijSaTCMY3VXl/Eo52AKgqc",
-	"1mhg/5lACEHFIR8Q0e/y1JOSKAEk7dVutt7GXWbkp6urN+QZlWEPytlgVs5EEi6u98l3D9u3vv5YCOu1",
-	"6fKhkMqDwhFyDvtkzgscC6Ah4ZPSKAvgW0oixX0aRhMtXAyGR5YitByDPwZBzKTMbqNpt9ifxCD4p7FI",
-	"3JuoDpFOO1dKxgUeeHHlGFpIQNZ1PUGfdqbT6Q4c0ySOGO+JgAW5HPpEM68Ht2cerw8w7DUGMU29A+Z9",
-	"57rUx8+AxSfiZENJ+rijdeWZmUI/8dXfq3V7y/hDmLjwIcfOrS2ocIbDWCgV/WlkFetN4lDNGqf/+jCf",
-	"jajM/aoE/OPYHMtr7E0ki6tNWBgwi0kPSnuOHb959jvYH4RqzhSvmYL7ThZVmK4K3tmfRFHDa9BgFHLj",
-	"AvRcttFqe42A0YjF8J98EkVun+30b/pfHc92VTNQ5Socsf9CZ7TGu6vn9ZkBrLHA+fYeDW8UuhCAfUjN",
-	"c6sR5jXC90NB6Ihc/G0JGM3cPf3cuGE0ZrG+suD9BRGLumGB08ix9rEQXfQmI/RUGOsz6cW+R8fh3kcW",
-	"t3abYBaZCc4NC2pYGlLKNLLBWn40c0e7KSKtWZg2zbKjPZ+7+pi6oXmAmHLrXAgD6YxmKnjmR/v7hE2M",
-	"F91oIEEYs54S8QynZvp3aXWXCO5OcFA8Ytoi2QyI/SbjtHHPu8vX7tywAG9+oKtsfzSY4i55y5SClrMQ",
-	"c5xiejIPDBiDO660Xf8KU6wtnISLQurlIUi9pC+l+STG/NJvJNnmJV8pz912J2pyJj7c/X8BAAD//w==",
+	"7L37cts4tjf6Kijt2ZXLyDIly9ep1IxzbVenOxnHmfR0K58Ji5DEMQWoCdCOJsdV52nOg50n+QprASRI",
+	"kRIly85N+4/ZHYsEF27rvn7rc6MvxhPBGVeycfS5MWI0YDH85zPaH7FngqtYRPrfAZP9OJyoUPDGUeNs",
+	"xEjM5ERwycg4kYpwocgFI1KJmAWtRrPBPtHxJGKNowYXW/DnRrMh+yM2pno8NZ3o36SKQz5s3Nw0Gy8m",
+	"oj+a/RT8mYgBUSNGJPszYbzPCE/GFyyWLXKiiFR0KvFnOmYk4SqMzNPxFYtJKDWtQBgZxGJMKLmg/ctk",
+	"kifzcHCwF3gH7YODbn8/2NudQ26z8WlrQpVisabw//zhbR3SrcHHz+29m7/AXF4yFrwO+eXsdN6fvraT",
+	"4eyTIhM6ZE1CJfF7ieft9N+fvob/YH8jMYue9Br6qV7DJw9PXz4jB52Dg0ctchxd6ylPYiYZV00iQ70m",
+	"eswBYwEZUUm4IIwXNgK/sE0n4fYVi9stb7sfhYyr7XZnWyqqEnneH1E+ZNt/pwPF4ieHntfWL3X2mN6F",
+	"J8UlKqN0wbINxZb+45a8DCdbAlaFRlsTEXLF4sbRgEaS6RW8y9W70KtGBIdxIipxnPprFbAovGLxdPvv",
+	"F2wgYvaku9fu3OVaiD7FBZizHjGbRHSan0Q5+fjk9s6C+3hKFXsdjkMF/zP77VN9F6WSZMJiMhJJTNSI",
+	"KqAFv0XGdErG9DK/sm1P/5/76TH9FI6TceOo0+7udw929rr7zcY45PhHr2lp08syZHGeuFM2piHXNFcT",
+	"CHTRmJGIDRQJ9b6HEkjOUbZOoiQrWbF3rC94IFMOZYjQF1Xm1+igYoV29vQPKRntcjJw3ifPZyk4CbLj",
+	"Ag81yfUo7I8cdvlAkkgMSV9wRUMuiRIif6j2LzzW7u9eHA72gi7d6TQKlL5mfKhGjaO9brPsVDEVT48H",
+	"cMCr1kcJck1DLU/07XLJRV4+YVQVhEw7R8T89fnw4cNxokaMq7BPFZulw/k1FJzAwAxPEXz/zyTUsgR4",
+	"yt7+rvcov0BPGY1ZPPd23TQbUcgvQdIeDxlXz2I9J33RI/j3iyvGS04QPkYoJ+wKeBhuJtWvaCLEhMVA",
+	"9EnQOGr0SwdtNiY0pmOmjKSHl89D/cJfrExvXYhg+j/bYdBoNvAypw/APrQmVI1a2S96Qs48TtlYKLbu",
+	"icyMeqczec4i5i7e7BzwiXl0B8Ux7oFiZ5VWJ9kd5E5pfsXUvCV+xdQ8Yoe5t++P0HegLC0g94EkqFQt",
+	"oNsMdtfUzz0Xi9f5Pk+E8601rPTsaHdK/+tQqgLLLaFfP5WbALDBkglEZcPd4wRwyZ6BWVBnHrgRBO2I",
+	"hfPJj37n0ypKkNtuzOx49zmFu9iayuHvdGJvk7lS4P0koPOl1iS5N0GQo7WKPb2ryZ4myT0LgrfJfEFQ",
+	"a6nvTRbkqV3DYt+jLJhMImNAoNLl/KHMVL0Sl2bZs+eqtDN3qBn6s9/WO4tXTM2dQiqR59E/zA9yt8Q/",
+	"g3+hpTGX9MwYcQiwJgmOWWWTzJtNgc7iRIokzuOAlkIS6YfwpNcjcA5bXJK+uXwjJTCGp5ahcB43qU0i",
+	"3jH877lmTxUtgTvAymS8YqqKBns/qggYpq/e5uvgfpqjL0fw+6KNGaYD3YaWd6wfszkrIcMhD/mQSHiu",
+	"Bk1mwJVp0hqRc2Hn6kzOY4soi4rD3orA5+hcDueqdEH6UB3inCFvRVrGS+bR5rCoWtS5o96KPIeRzKPP",
+	"5VC1CMyNe0sKJxGdzicOnqhHFg52K4oW2BAvRRSJa7ytOeuhDoHzDYjaZL5NKnmqo61WETJJbs1WtcZf",
+	"wVYdAupx1klya876NjEry+bowma3xICMKZ/WPOwTZ+SVyTtlhjn9Qvm0TNPVp3YJBhbnxludLBFFT2n/",
+	"skoo6d8hLJwFBWOhcppgXl6VUJr/xC1IVVSxakKVPXLLCdDYHXYF4owUmb5iVqBMq2W7DZGWyvH09QVU",
+	"lGr2zYYdey614I8p+vArghGOegjensWO/DrxB4f69IdmzSkCGXXntzjaUneCS0ZY7mGGObd7xezsmauY",
+	"2nB2iK9wWprxsjm6Mlx6c8NrTxQH/Rpmu/iMLt7Fr/J0Folazz6Wj/rF51sS2zhjcq62rZhUJdK+YupR",
+	"1Qe+iqkXd2X9cy//wheffM7nPe+Yv6WJZETEJGYyGc+VOJPkK+VWeafz+mb7ld5pfcQWith3jAeE5g70",
+	"lCgBM3Zy0Comr0o+8VXMe7FUuv3Evz6phUbrwj13bNuK6SWlA30l81u8t3Un+FXt4MswlvUCMQP9ZFlE",
+	"Qwua9YdmvOWCMzCPRb5ynILJJl1E/QpuHi+3qoutWqQn5QOLKLpTOzdP+8swZkF9szxLor7WnA2depqv",
+	"hUqaWVYrp3c8LUy42Pa23QfTidbJFjMnf1jn1KyWNrDKYa9txzrrvwT5X5A15Y9irUSzZbZoxXSDVfao",
+	"vpm6zCZ9HQKkuEuTiC5kdRiOqDFBGGw1foDfWEBz6lUG4svcyub3pfl06l++Wy6NS/SKLVz4rI7j/pYZ",
+	"aLwpjluRpf+GR1PCuAKTFuqEsJQhDGwxAWcsgIIw9skseahf/DNBocHpmDWOGvBqLkt+IOIxVZitv9dt",
+	"NLO6h27nsHu4t9853J1bhLFMUQ3MrkoBubs5zi2QWJr+d6YermIGNlh3HaoRoWQI+RZxsYquRU4GRIxD",
+	"pVjQJL5UNFY+Ko5Mwo92HLsSVJlXe5zGjHBBIsGHLCaXbKKa5hib6sBQkm7bawKrJAMRE+82B2JNe6/Z",
+	"6snzl2FUfcLzfhvBTcT4CFSkMGiRU6wDkcRHLq2/7FfOLWPkK5/39u3nfDadsNVnfRnyknmHwYJZA9Hu",
+	"vP8Ss0HjqPE/21n16Tb+KrdTMov5Z2XlTO95+GfCSJhWNRWSz7KanO6g3ff6+4ODwR7tBnvscLBz0aHt",
+	"wOsfsoPBPrUT0GzToT9v9GgmirU/jSMVJ6ziXu90NCedrQ7d6dz8pVFWE/UU6pwWcCERBXj3sGxRbw1c",
+	"65X4ElZW1bxrtzt3yGJr7R6KqyYRMfH/MWY+sAunntA8psQlK2zvP8asfAfzErDG5mmm7Gzewz+Ot36n",
+	"W//1tg5b51sfP7ebe92b/+cfY/aofCutbVRrvm6Q1K1kK5mHq2XMm8kyu1i36BpZPQk58YFF+1BxG+I5",
+	"xJJx4sO9RdNtC972W+RkyKHoWp9TkSj7etWhhBrj3JmsrLG+jeAEFXwp5g9XDOZWfssI5VMyFjGrnNnV",
+	"l+b+Lz4pxiWwUVkxZ5sjwoG34N5LRph9UzYJVWQspCIdz9NyYMJMvW+qNxIliGQ8IJJdsZhGLXI2YuQi",
+	"pv1LpnpcT1kSPx3yPAz+8D4+2TU15u6f2x+f7PmE8qDw+Mcnuz4ZM8MFJR2zJpmwuM+42mK8LwIWaP7B",
+	"hcJbNYlEwOw9Kd0bZ/Tc/oSKjeVaNuoGXjnB8TpeprvQOAZ9fuE+avJvmg2ppsDuNEUNAzPwTqtrJZlb",
+	"6DpLHTsxU0nMSTiwt1ArZkbpOyK+li5S+ai74T/gGNiiV63YkYcBG9AkUo+QRaPzyG/2eGZzgcZgtETr",
+	"XmqRXxIJ6BDmewUqhuEV8vOy7QFttLb2kC2IPvQnARtPhGK8P/2ZTSsZ8iWbprc8LYvWosfwZELJ+/cn",
+	"z8nDIKYDtRUyNdgaKTWhk3ArzD6xdcmmW8gOH4HWzEWPp2owjePwSuvXcXZtbFGzkeMGv+KSTVvkpYhJ",
+	"pwvl4bKZ/eYoJE2gW18QbcORIZqPPW4Nd/xuE57gQo1CPtSLjTnXAVHXYZ/h9bRfNWaCfpjF+YrrQSIN",
+	"HyfdTqfV4z3+Io5FLAnq/8oAf+DnLhlmMFKCaSVBKsDjnD9avxvEYjJhQYu8oP1RWtudfr0vEq5kj9Mh",
+	"DbnNkaTKpNsh/X8mQr+iL0UqWfVONYnfa/z84t+9ho906V8u9Ef9n1/8u8BFcCgjzUZUf9Iyu91dfY9i",
+	"2teGcZOEvB8lgV5O/WGcyZjGlxI3g/YvZUTlCCus4EjjqNmZds7llj6YFapIZxfZiv13u3krPI1SEIdf",
+	"kJVZGS8GVt/MG4U0imC3kIsUa+81Ryu7u7BHjVIgA0SB8NYm3zI/aD07ARyPdCz4sEbOcjbTnb1yO2FY",
+	"Q8m8vRix8zQaTI15pk78Beqlo6Dc8QTe0iG73Vlse95ajt/azp7j3l3p8C1ISE8nuv+Fzx7O8zaHr/OF",
+	"Dx86UGsRXwKnU351Mr/qOu2yd2G1V88xToxjL5ebT2LWF7HWgylK3Mx9qUKtLsukPwLMpI7X3t/ydrd2",
+	"vLP27pHnHXne75XWGWBMlRswAVVsS499K7sM8mHqWmUWxAfy6ebojqq+58ma7piXoyl6z1UY3XYTUhAb",
+	"s/6ZNowb48PCVi47YAXd5bJ/oKFaDMWj1WFq5xbCFYnBt8u1xj9lKs+jK328erBylrzjrcm9e6PvIWq/",
+	"Gb5OGs3rC67Mfzqq6PZ/JKZSpJf9s2FL1lLTg2xFYhhyPbOgcdTe1QQzNRJB46jx6sVZo9lI4kire0pN",
+	"5NH2thRjNhJStfpivD3QpyHaliNx3ZqMJtp6W8IhiuTD3GaB+AyftT7efMZa/fnGjMIfG8j++gzCaZTL",
+	"axazgHTbHnklONwnZE6NAv/YP9r1Wp7n/a4fwe83glDSi4gFq8zXXsTSSZcl0mY4CeNQvfjUZyzQvHiZ",
+	"RRgzKekw8xySdgdgzEb0ihFQWq2c1sr+iEr849/IqxdnpBxuDdSQbaJ3XoIbPbIFQNIUtBsZDn8/Z5bu",
+	"2isGltipOfJV64VKh76w7Dqzhswk9Tz0P8czGhhOVt9mBxvyty0DMbZ1ElQRZx7fzsDIbtIoxK9CvRQJ",
+	"X3lrHOaTK4hu7+xrmtOdm11iLtT5AD59F6trnQiXIQcnlLPCgWAy75Zf43pmwAj1VxPXI1ueKxpG+qY2",
+	"mg3k8qkSY/55DjJnzpUPnMLVts1EkCKJ+xhKCfV2pPHKNuyNpgXZ9lLswUx43mY4OBD5ZXJqHeuu1h+f",
+	"zSLkczXAGpyzjk7066gB57RRfzWNn2bhc4VlnoyQRRtx63neY++w+w+tFYxZK04azYaIgozeSAw1NSJR",
+	"ud059Lz2jRlcwgLk0hy6++22k/mQMnv8A8snooCgFInqCyBpEOIDOXGDeTShNBEfrSpBCLD5OTdQ2x0I",
+	"7nKNwRhBh5YesUlSQa6nfPPx5qN78Ao6UK7itWmT5cDBBvqNdRDXPK948vRxzLl/5wg49+taAeOEjSdq",
+	"SuDFAhOxgKnzmAc8kwMfHJQmD5aNAa9slyQb3hQCtevk7q63cEEI96Ka9TtR3DsTAG6a7b1w/qc0MH9Z",
+	"Uq0Fvy3c6UHIIq28Gi226WzC2HrsIRR0pNWbJnn75t1ZQ9+Y3Ga5nmI9zysaheteXvuJdDHHVPVN7DsQ",
+	"/WSs9T/i49x8ormfJIz2RwTmuL5VzxKG6q/4RST6l1qegqRD66EBR9Rw6VPgzvWXDIk47oNzvGrJMgdS",
+	"etn71YA41Te+CkXnppkbL5+XW284553CaIUc0nrDuS+l4xWBYRYNlXs+HSWH67JoiOxh9/0MQqDG++Zh",
+	"9/2sHrzG++bh9P0y5JNFw8y8kxstD1NSZyznjdxIBVSROkO5r+TGKkKA1Bks905htBSuo95A+HhujBml",
+	"s85I+ZfS8XJIGIvGyR52369/CrOH3fdd5IkaI6SPp2PMwEMsGiX/QjbODJ7DwoHybzgj5eEWFo/jPH/j",
+	"wqnYpV3SCtP/gbEKDIs1G4nU4qKz691YK4JdzT5on+t2vBv0PTOp5PmExecjkcTFYdPn2/s7OzdLCht7",
+	"FMpljcE+MV6FMCaJZGB34cvr1Aithrfjangmy+uulLs71uSeCT6Iwv7t9bgwr8NpK4peMl5Q2fIek72c",
+	"2oxTk4RGMaPBNLfGlsr1rm0YEEtns6A5L/JKkYd+mePMf7S+rclLuSX8BaVegoIrgCqlzTl0l9yNXyC1",
+	"v+c4s9mnSRgzWRixPTNiZvhHVKpzQz0sBviIG0eNawZZAiN6FfIhiRIO+XxBgmUM59pabndau80GbqX1",
+	"AsULJtT53TmIu95Os3HF4gBuTCNmKgaxUHDFc/YppbFq7N1WuwNTi62g94pOkMyTPWE8wNjKEl7+ZuOa",
+	"XYyEuMS6i7Ecnnd+ev3mZPen03+//tfr3d87pydvnz776V3nzXs0raqcEdlJXNERkdnr9fwPgfPBO/Q9",
+	"LOF2cGcQz9QDVb9cqB1yL/b0uN9nE7VslGBzuze3e/nbvWwgesHNnNpk5FASQz7c1AmNLzHHUutkqTN0",
+	"QrX2l/MHBOWIXtU3qQwCLHednjNFMWS+xGVKL8ofX8Vh+5h5tjd3fXPXV73rseOcxe/o/0e2foNQ8dZP",
+	"5IEZcCsMjsj88R6QrSHZ2ppQNdqiciuU5EEdov/uBqeepKEpzLbPDvITOMYmB98JJz2hk9B9NgyetHf2",
+	"irn6nI7ZE8/z/rdz7B12/7frpbGmB/rEUEULFc7tnb3G8nGz0nBinorSeNdNTlHJlrzWHq6c3vGFV17T",
+	"fk1DZdqi5aJj5ibZvCRtZA1oGNnc7bS1nuBgcgcJIKRo9oKpSHOu383SIs7IiwWCDlwJ9pV1OhPSCvHu",
+	"frtTGT9K45x35V/ICtXvJXJk8MzuLkfG9EzJpcisJUMG78id5sks9D1k/WDWuBvrPNSo8bV325raec4e",
+	"d31xZe/qgDswGaFEappOKvQ9HvuzpeOli9SzMu1JXK5dWYKysUxZylItblCf262jcVCnSFMxqY6IihP2",
+	"4FvVRrxSiagnVqF6eHemeOiPFnSN4mLrp+KEZZrkN6iFVK/4EsLfgd+TSVQZwM5j7kGStZYNMbzUsuWP",
+	"kJK6nOMcS57L+j3n8xqKzabTWjc1EhJyT2EosufteDuUdToXh4cHB3vtI4P0qtWra1rVfBpsdc0NTb2d",
+	"4OxvbvWlLd10CzBDSbodbweTuJhU55mJo//u8PMBY8G5/jBwmTWy82dVUCBkFgmEPPSBDhUnvK9tXf9R",
+	"6uM3L10w/TzkmduFwEW1QAc93k/iGPs1sybx4VffjpzO0H/UskWs6aJAcemCFRVx001n73EOn4GaMEZl",
+	"Orm0tXGqG/cpB42nRZ6yIRbDxwaSASFUnpia2vVJsJcivgiDgPFV1QTa7zMpScB4CGlzGReEH87ND3eX",
+	"GmU6k+PnWrBQKpHpRqGhckT8HD0+eQjNgGdOioMXIXg07XFETBKxRF0UR3nUJH4iWXxu8nB88tDRNkJJ",
+	"zN/T58zHNWvUFEzNCxG7YhGcET9mNDjXn9QH2qeTyaJ3iN+nUXROJ6EpRfVpFPluN+E1Bq1+gj+fCfGa",
+	"xkN2C5XSlsOmyr0tiW17HiZWyTvK84pCztB8wCkS1PbJTof8HD61TCRGJ9UY62soB7oMzUje+hY1X0t+",
+	"yjCUvvrSFmqAQVBAkTVU2uRrsP+mfyGUcHYNddpQm04BhuLaPuPeZqco/fySTc9jpHa9W7XMBNa4DVyx",
+	"mNMISFx1/UMzCIEY+prXBbuoG59Ki5wo7KduDcoAPB6SJDwwIAlhsSf7+lYrn5S3cnFALkm8hs/NFEjt",
+	"7JWWCnmHWGqIBlTtxXeTBefk/ecCHHRua/XqOMecluw2I6esPfiCAWdesWPNNMFeMFD++dJRspKQZcay",
+	"dRVmxKpWxguGLH2tfMwlsuMW9ia2X5hpJrtgzPzzpaPUXs2ytwo3EdYDz1bwfRckOheRze3GU72oc7r4",
+	"2PKU8g4xC4Yseal6vLSWculBTQWjGXle94wFQ1e+asee06FhwdBVb9qRK/oDLBi17C07YiX+/IIxy9+D",
+	"M/ireBuzq1AkMsvjvJ1D21gqEzOs7bEFdqBUYRRB9y3ZJFK4xdBZ0zAlIKsNrH1XOePi3A56LtNU1DUp",
+	"IL86BGgD9YKRWEQRQ1yao7IZwTRSBDPy0J8l0DHbc43RelyvkskVJBeMcfdr5KFvHzyH/L5z/dd1Zuf9",
+	"KtQLfovwhRv+aWOORHzJgiMSKqh611qaCqN8HgXjUNAMKzIAVe56xDg8o8IxHAOBaMLOlqtzxtcfq0jp",
+	"T0nX+qb+l9TEpnQVaV/fDpzqCxmOQ3U7Y8hcO21njvWdwXxlqw/r0wlIWM00ojSmAYQlx+4yx1SxewsO",
+	"gamD/khDpA1vaEpb5AM4gpQQ52PKp+dKP+I3iRICOzIWewNpQzbkZBKLYcxk0XA9ZSqebqWAzPN3SMVT",
+	"fPKmqffWbtFWCrsz93X7OD5dGOKUjWnITVi51jDZGzNDSaaWGEYyS83KhzVfVLSsOWSDN42/7pOHB+3O",
+	"I7Kzs7fV7Wx1O7NhhZzJpLWz/XXaQrlKpxWMoTKY+1rW0MyLeXOodtnWcfk7jimz3FCFF8rHWcYmmn3N",
+	"NWCKy1DXdJl9r2LUVeyiytcdk2a5VS28UD7OMrZRyaoWLuaPbh0tdzPnNQF17JkVBi17a86IS5hI5a+6",
+	"NlJlm70aRlL5u46VtCrlla+6dtIKC136Wt5SWmHUihdvMhC05S5XZa7qgSu/mo0AorGQqzBIkbwq4ILc",
+	"92xqJnpNK3LN9guyUl/rHacUAGrbDg+aDXkZTiZQQZeNfC3iS0z6VELRyFbN1ZW3sGSVQQuEikvXdrWi",
+	"gs0aL1xjMG0wlq4tgWtthl8w0qdxHLKAiKToO38t5pe4p8Up9rlcgUo827NlXpVJ/mHnrq0zu8ssRLcy",
+	"k8vgEd5VKpftCHQvKVtOAfYyWD3f50WaUxxm1mnFyjB7YOvVhcX2W3dYFFbnvrldrMxhgbNzFo6ZNrtu",
+	"4Y4AQO0gRIR/BO4GwMlwGZCOWrep7EvXoRqFnLQ9IhGEcX33aRXnqPUF6mM5kqx//qzz8l/y6T9PRrHs",
+	"PxtF/zz55V9/vdiV7/4tJ+JiXzx3fn/SaKbvn8/cktnCFOMPtV/6ZfDzPw/jg1c///vP+Oz6P+/fPj84",
+	"ef329xPReU1f03fX2e/iCcASDnnIh8ZpifVEtxnxpjnz/pJzXzjlm4+1z5MLOFASdca5G6cugp7dBu/s",
+	"x0E5qw0ARi6mhMo+Fg/N9NCqy2zvAwpsphfLIjaBDwFK/GKe/ZKxwPDtm2bjTFwum49mc6XwzYb3+rLz",
+	"Ybwvf5v+fnh88Sx4MXg1OvnPz9Ev/M3kn7FT1hbyxtHOnhbXsi9w1aIIZOQl4/YEPmU0ZkvkdCD9VSmo",
+	"ttOQs7jPaH/Etp4JrmIRLVoreNg+m63XKTZUWAHwAbJXAGHrvG/73cIP53nqq0DU3JZRpt4ntKGgYgLs",
+	"8gMst+qYwzNv6V1oMTPtDCRCq1JchTRC5/l1LPhwfaISKDwbxUKpaNWdKgtIVGyXDQugTmmLtGQT0Zcp",
+	"iUJNR36Har6zrk2xn0sDHilWo3s+IMcZ/xoEMZMmFdOkQ60vqnG7fV1DbiSobrOZkXs7B11yMVVM3oWq",
+	"GEqIIEWa+DWf9fdcJpOJiNVt+VKWkFjBmMgzHHvrbDphxCINul/5tHV9fb01EPF4K4kj09ZpJj9/xWHW",
+	"yKTsnoD2Dg1o1rkpd3ZGve7B7v7et3dKxS+UT4swdrdP82h7nntspIOrACWAIp9d68KJftlSRJfota/z",
+	"Cr4Xd4nbnvUU5AGmtKimilyL+PJvhMpLAp2dMFch6zs3xrrkkIdylK9USCPqcYa2d59rbidVHau//dK/",
+	"swbsOk73rrUJTe5SOOTN9FybYhiVMolcCRLjgdSbVWW+wjg8K4tJU49CSSZCyhAtxNm9sxb6Pe9d0UiG",
+	"ll9m3YjUu3pt5+OswPq29/3piebqAtMnVmXq709fz/L0g/Zh504Yuv4aZNykRRYHzfRba1waThM1EnH4",
+	"39UziXJjrHcV0BoJJRmHUgLQTsIvubjmTYLWKeD9x+xKXM5ouR8+fNg6TvRNUXoabNHKfPjwIff47fTd",
+	"9zxz1tzi0GE1o1V17IhNouIpcvB1p7ZRRS+onP0kXlpTypdeA8g9HNOAoXOETGgM9eahMtV9qSU5ppdM",
+	"pu1Je/x0UTtGv1Do4jdxq2lgyjypYpnD/QtbN44S/wsLQgqNtG+x7QtVbBhhvVs/1oQDWr+ti3HV7HR+",
+	"6+I9KfHoOgPf1Gt2xUoaP0FeFZZQYmGf1sF4ruk4eccYwUFsh+SQq1gEST9tSs6TcePoD+O8snWB2MQA",
+	"qwobH93e1s4ThX7TzUJvozy1x8C7bbWrHsUUZ0FfV7O8+aZVZj42dWwSiwmLlUG/dBNsPmvq3wzAVTw3",
+	"G4ZPMcsBujl8bDY+bYk40Beia2Jiq7Qw3PWa6+mebGjpOEX2S8zMHKNf8M3c7HZuTHbR5wqRmt+WfDPz",
+	"mnhUbqdQr3tQ1gPMUNO+uXF70/0BpDUtXKzB/ne292M6lrj4D0PI12J2Vtl54+zabBd5A+V/WISJua3Y",
+	"C7xJIMCKgWKti4ESTcfStI0WY7aek1dx7HZW2Oo5+9zJ9rnuWNhX6/3p6/xIFXu0/PY8N7AX5TIVDx7N",
+	"+nsNmYKetnDXoFkbwQMEglQatwawYBC9puaWC9NV5ZJN5eyOZeGjhff7z4QlTrpqdg0QJ8w55W1vzhnv",
+	"6v8u9Iv/+LndbHs3f0kzF9Mc3rLlyewEYDufTI0oUkbexgyS6jUD9bOYl2+6d+ZJL80QXrazr5nY3k0x",
+	"/LYEi8qlWuaPWz5yt+yYszerc1MM0y0rJN7hezP3tVhxWrZ5gySKoO2H3b+0xnfR/kHIMr99ZfHEFXdv",
+	"t3itc1uZ24PC8jWzSzT/wqcZjPlV+TBicEEpL63/yN9XixA3O8iU5FoqGRRRcnwBqxmiip0bOVvHhY0E",
+	"i4tauYz6cMnylqhgnoVj9CqB3y4jeAhgLW6b0Iy4OdHm5TpsahrwkdyplXZblrwEmFQ6VzSkfU1hRWqc",
+	"DkwHBWKCIMS+mW+dA2Aa01R1WVSCSFaiEcp5ubMV/Rz/RaMEu6vOzqjGTPD10kOQdoS0J75FfHMs/aNi",
+	"qY3E3217Sv+o7JhjvVGoZI8XXjfVVo42b77UaGYtL3NafPb7HCU+26cSDoe6lDM/lOWmzE9v0NenddXp",
+	"2HoH2tmSn12DFrfkF+FKl5/1X0tl3MuYMaIAe2hA2vpGdnZ3tdkW075iMTYhFokifUw2cH5aLNtSfqc/",
+	"sFDWuUrW/+n1PnneVq/3qT3o9T7tDz4+/kvlEc8qRSpTXBwDNIMjZYMB66sSkIwynXPdSlLaDLNKvoJ8",
+	"sa4j83TqGUryq48NNc3qXAgRMcrz2kI+dapS1tkm8Q6ilbbulcjEXSJb5KntPW08VOYF9P/PCk1YwR6/",
+	"ppKYxKz7E5ndm3wH0fkausOODTKXuwkltLcXNpc2dOzfiRoL+kuad1Z6AfL5ZHV3+DVVLE4z1OD6TA2q",
+	"JjhGh7AW4PORrR73snbk+SNRXKzqfvVzV88oPhGreV/0UVNCEBHB1DCkwc2Nz9FkOGj13dlboGkXlOt0",
+	"N3I3Lrvvdh65U1mpoOSy+ko8I3k3WwHLsMR+dtrN1jp7+azCIg9jaY1iWTo3kJD2SjXQvSnenT1LwNN4",
+	"i7yArEPU+/VfueCsdvIj3I83poNrMfmxcF1icMyzpTQB88aKukfh/Jg9SJdvweYbMMs5i6yvp+CMMK7i",
+	"6VEKfgfxBGxd6dtoBTxiwCMHtm/Dyi4W3EM6FnzoVG08kLaPktu3Os8IdvbW72ldr9sBzrcFA6uppOaj",
+	"EKsclu5NFtauPYcZNeO2JzTnPFjsLcBvr2QLphysyhRcUfnKyDJ2YYX6ZbSheqMiGwyO1epGyGoaQFH8",
+	"l0h5+DEv3FvkZEDEOFRKG2o+nYQAGercmXmCrdZunyg2vt2ONzOhVREe+sb50XqP7s6qfK6ayX2Bm7D7",
+	"ld2Ebj0G2FzqhizwKOWN0hbx00wE/4gg8JES1ssJ4Txpc6BNbKNF/Kz+BF6CZwFruPwFN0jsVNo4VSw5",
+	"15L7TLnlbdMAZqeor1hhguAQ949SD3qL+Bjj8I/SqIhLoq35wYec5Z61++YePE0sn951AN5YTFcslqHg",
+	"ElJIaBCQK30MCr6Sysi7npKJSlxEbKteRN+1ft1Zmnkv7yFZ52EkXPR4+QtLLFj1SaxascrjnVutGV6b",
+	"Ldn6j/YyE7Znv9ZkZy/KzCSR9cPsbL+bivBO3uOdtcohvmlv5R8R0wIIgOaddFXio/vaeWIW56zHbUiH",
+	"+GnJsn9E+oIPwnjMAnIxJW6Ap0V8LPKAUzVA/7mIIWknHcCW0baI36e8zyJ8Hlzs+GVt8wSAaBIstRNp",
+	"MXatrchagOFSZGY+/Hc6WEpkcbfyu4M75gq98v1KZR7NewRaKOyOUO05fnvSRIxnnB2h5Jpd4KEd0L5+",
+	"Ggog/SNCSV+Mx5QHPR6EmOEjeKZjPZAEnlzuEi/B8OBRrMYsLFBOA3CWp85pvrf4zTLLUhXAqVia8njQ",
+	"zIWfCYxlS1XN2WzylrNQDuCRWQtUsi9YX4yZdCWF+zQKgTB9rsdd8bDcsclBLtU7PrlXXKJKT5PDHLE4",
+	"4WWK2lAWLouUqZJIAVrqmyxnoxl7JY15A755ZBIL5N3aJzvr8pdUi8c6EyxJ8li8auZoFgbN2mfdXT5f",
+	"d362QL6cWgsw/V5AKHSiso1NQmkkVZbq4NbEyqQ/Ihci4fNjJC5uyOoxkhXsNrmI0aYeXoc1jmiwHqla",
+	"R5g6tq3BSVhms9I4xhr2af8L7dPebBQ4P3COzVnO54a7S5fsp7OztwTD6C3iv3pxZiQC5P+FsizZr0X8",
+	"t2/enaEsMHVvTt5fXgz0+Dw5gNB6tc4LPqo/XOT3haB+s+FU/ZXEV3Im4FGuNDwtUj5+e1IiAcAOW46v",
+	"uqZb0efj4lnUS1TK1dbXCLzmEUPXFHit57VzrOwcdd1Bu+/19wcHgz3aDfbY4WDnokPbgdc/ZAeDfZrP",
+	"KNjpzMtULsnipFuDj593OpjGWZ0B6Cb/VZL67PSX5dLOCg4n8C4BDU17dnKbXupryojJUqeX8sRydl2c",
+	"UtUxnnt4804Hu5RzX8m+CnkpxfXIL8WC2f+67N41a2e14L7eQx5LRlyGpTSPGWVucyw6dGqL5Uhcc2hc",
+	"RQTvs7tlTt1vkzntbphTJTmQa1FxCDGjRP92RNqdAxJTHogxuQhVMR2Mti86/Z2gy3YHe95++6BzuEO7",
+	"F7v9vWCfHQwOl1iezvzlKeOkKe7Msiw167man/cbnjW4zvvFZm+XadZatnQXbBhyKBVOk84wWgz6UJNQ",
+	"mXN9Idx+WKhfKG+h76xm1zvcm7Oe+zeFHrKlNR3mgfRwmcmHnIzDKAodCLnM3oJetNndFAk6YEtSfEy9",
+	"RDE6auPtxQwfzTzAiQdYPHmNPFtD4CRC01LMyc4tagqLBxuVweLJpVZxb121XWWFivrHwsrbdpLpyXsg",
+	"7YMjKtMEQTBPc6b1wU3WH3hxeUr6NfDWt1fLdWvf5PsQ1xQKaQP5IeV1EgQ7axEFnVzKRYXVkwVJ3BM3",
+	"axteQ3cXnj9+u95O3ZXT4lTFtM8mNC4tvjzLuif6zoM+mt3680DQww87z8iZ/h1LbT+pRy6xXOgzP8Q0",
+	"Of1UUEzm3epeDA47g53d/f2LnW5A9+hOnx12DgOPeay7v7O35XkDb2+fUu+CHnqdi/0tr52/QHOFTNtb",
+	"VMm4+PhbCIGZs7+g5FFEwdKljoc3Tpfsuvf9X+aFnMY0U7mT8kLnyuQ5dPbpMqGVBePr5vWaCMvbp789",
+	"kKQfif5lMwV82CXjkCeKSUL1ObNvYvfBBxJC6WjLZxmfPW6jAtDGxyYDi9jNCo0otCYBcobhFeMOzlfW",
+	"uN0mcJo2SSZF22Zs24uHDYJ8yKT089F9l1icGypGekLpKCn4G2cgZvU460xJ1rsCuSfH/b5IyouoDaqI",
+	"Wd+3T3+bVSVMA9l5Oa+s0CfGTXpxUHxAY7Apf+R55pnTBlDIE7ZcTuxOXfXZdtKlUoZDngX3zHSdosxC",
+	"JeNedxmF+Xjrd7r1X2/rsHW+9fFzu7nXXUZxRiKLaoWD+jLD0RunUOVwe5Pf7nDpvQYC0uY6xfMDEFE2",
+	"EEUSWWLoReXvns2A2OTFvOfN9Zt32t397sHOXnd/GX3A4lKWwOuYPtyGFHKiTFdeVIZxnmZT8B9abEUC",
+	"qv5ylHc73soZ5jP7g4tnCF+wPyvmPuJsqlIfV9u93fXtXq3kmpv5K1OhVMHcMOnEXjTDncO4/CxT21um",
+	"Zoaac3nKtWxcfGGSOGQTC3aBDEykIEoMgc22yjP72NVdUYSxrCYsTxovKyenbU6tlgDnExafj0QS3wlR",
+	"9eTMhMXQqCx7SvQvW9AAPYC+5CYHs8ehnVljcRoyLrNZ9EbZbBdcTrlylWrJKS2WRlaf05rLboibPVVL",
+	"v196DJYcpfo2r7yITn1p7UW8K8XnDECajFJpDH/BmQHEr6kD1cw5XEb3mOuQJscWk9sAaGj2dMXkjGMo",
+	"VUoW+auX9lDfShrYlKZyr1q+gsnCCKXgPLdJrLjTDIru2itOICfDYC0vctVkmMxYgJ21UGVZ807XKVHU",
+	"YOv7ctpL1o7mNrRZYmsiYcZbAZbg/VWDtleLV5je+2mSwMw873EGO8umytjQEGcsyJrppJ157zZlJkv1",
+	"XxfA195NhtxffwfTW4GtdVN8kVwWacUutu9gF/W6WBjalaZh3k2tVvS03MM5XBaRYK+ur8ANqWQm3X57",
+	"btVwe5HdqbniOc3iOjWPn3lhNRCGw7XjvukROfuUzmSJIwMIurnYlUmnyrV5DhLWdD3DoIHNqhizJ2q3",
+	"1e7c84k6AGV3PrDQzEVpkoRHULyhjJvSrokcievZmWY5607m+DIOn/Y+FhtbsOt54jyV2uCmhERBUwad",
+	"3nOXOK+28F4ZH6Bauh163uo3cn8lAKNCUnwFUN7cMEJaTXDHiIjeTbNxzS5GQlxWymcbvzHPbYWB38xw",
+	"YSFBH46uOaB5ksdyeN756fWbk92fTv/9+l+vd3/vnJ68ffrsp3edN+/PlnCiHpRHzg0EVFUFXKp55MR6",
+	"DvbAmb6DM4iwg6l+m12NnD5WAE1w5PzHOZbFc6ZoWZ7nccYGsipTQ0HqOa3GfZmriwMLAYT/VBU32N6I",
+	"2Ute0DgKDUKGgTZU5JJN6vfPS4XQfECDwLGv6l2p1CKbKQa1PTbqA0Qwrozcmk0MMlVA9Uf7YF5YTxl7",
+	"ujCFc4fUzjtQP3BtlFOAuVIx08o1mnn0hFLBTnP4LpUIFsy2JquONcAjgFOcF3/S1KP7A8aC85iZkKyf",
+	"58GHg4O9wDtoHxx0+/vB3m5jHlBjVfZSew9jVJD0UsFkTOsb40OrzThe6sdNgxkQCCf4VtvzqlkJYqQZ",
+	"kO4yYoBQ29YAC8kmTEyi0lybLMIqFIFJLJVdo3kRstPz+eqL4bl5L5IFQdbcNrehKk54X8saH9j/3F3u",
+	"drydlfWc7oKkElzLvgjsQhrcvJLSJ6fjbn3hPhPNsjtbxvVy6DkLcGbocg47yyJr+CoyblpacMEZsFRz",
+	"pkgk+BBQggv60a3sRQcrbHq+VjV195ty2sDtqzoP/iCM08JIcwqMBufIREv/mE6d7bpguGOONAwVCcKg",
+	"SS4SlSu17HG31tKapaHJb7Ky04WIJT7cFEMdjqtfLFQehXH9wiP7cCr/0i80Ps7ASpUbpHh99G+Ahj2J",
+	"oCuRiAu5k41cmWmaGWO06yVydwv33tHX7Y6mtFbygi9Ua0xMqXGPl9Yau+gV+frg+TXGdlZnTKoqMK1j",
+	"AslJc7J6a/lbwiwF7/48wp0sbrCqg2vZkp2ZxcrSD27lrFuf+bFTat1SJ4CcWQXVF+ErKJV2T/3csuZ6",
+	"FdN6Zhb2/OR5rTjaA0lSpPQCQHdpctTuGoTRTbPxkrHgnVbMKu2wOM2e03pci/ioDJrFX6gZaoEBbe01",
+	"DzLFucx2ui8wHBxMCwD4+VaGjqOdlxX55HT+WUYEf14cV4bHtMY0oTEdM8ViED+UY2PnzB8S8oB9amI5",
+	"K5XE91rW21MwelJPTk4YLVLiKy2KD2YnaBSJ62LoxXYEwsZ9R+TVi7MmgXrOZYyIGSUY1645Vxl+Lfo0",
+	"Oh5WdL4xOULzkMrWCRTczXUpCJcIJ7iX/C4aHzTJIEWOvg1E9IrtDzq167cKkHDOBhYSR+42XaC9bKMB",
+	"JDzXaKAA+nzHBXJl8rNwcJpFLNzqxgHZtbpFrerc23cv92QJtD2say3Nqbunu7XEbal1QXJ59hSJ1Bxa",
+	"c3GT333Xl6ho3eQ3aP7BW0sGm7M8i9PYikdySVXrV31MKpK9VlKyeBKZho05wPgK/Mqv+/STU3MOEAFG",
+	"8wdThlLnYqylrYLbraG0XPtCiihRjIyUmmhdDMKNZd3z0vaw9hTk0UmwN+VISIXrNqZTWBIa8h6PmIJG",
+	"DQajHWn4m/GNjOlkgmGD92fvSHevRZ5lrR2AiNOXz8jO4cGeXsaLMAAUD0omVI00xYjlYYGxenzC4r42",
+	"LkzPc3TOSAEsgPj/a8rQ8FdpvTYt8m5C+0w2S/YRw3D8KgTHS+6HmPW44+NfOmqb3o8kDsuCuPNUDdjd",
+	"sVCsUhM0OeJzVcFVu4KtIgDW2Rqscyetwe5ImV1JDXR3b54euL/RAku8KO7hXkIHdG7ULZTA5S7eekTW",
+	"vVzWCuF7Txel3t1YVgXcv2MFMLfdC87cWvQ/d3FqFoN8jaexRHsqa5VZcU6X1p6a37QqXK77ZV1E8nM5",
+	"tWUpcDokU1lqF/JIGxqTjAeZjjRb/oeJq4sT7iETaaZCtRBxODxqd9YacdCvLcxrBK+irdPJ0depXzta",
+	"uPL44TSxt+LWTyI6LVfb9C9p8leanzPbKWfpIgEzNKamwJTn9bk6WLOoPrhpNgLB2bIdrgC1NhZ9Jot6",
+	"dsernWeK2ewWNHWJhGcXhrAor1ZIjzdbsHRyPG5G+96T4w/r6q8Z0mw6gZ1bRtqyVK4VTozzet7lc3hQ",
+	"98zsaV34MtT26SoUcKGOTL0wpuQ5SCCQA6dGbGpbSrvZIsQz2QMAXGFOjH65NNW6s0x/N1kjbdDZTeJf",
+	"i/gS0wbzuYKWFP8ICoCLINOl17VhBqub25A9br82k9OghKLRspszpqo/apE33ETbzOgpPKgDH1VovQh+",
+	"jQtGaBCwoMcjqgr52lDfXxdIZ152s+FVdoaGc+ZvRXY6F8KGFVGjl7JpMkDpbCVbxEldhmAYrCochiwX",
+	"sG5t5BseTd1tMu3C4IUjDAIGqUYoc12sv1IU6jkQ1IsnC91/ZqZr4p0LWTiqizWBq0uIATs+zZb7IljV",
+	"RaogFlxM7FuAXv0tYVMX5wuMKG3ene8NZNKpy9OgF2c/10K4XgxQvdwOzUJW/2Li57hrPpwD/5vAqQZu",
+	"ev9I1M5258Gj5+NP3zQb7xYiZVpLMBzyIi66A4owy9AnMbsKRVUGsf3VfKSQmBMIdL/jV0uzRhvXI8n6",
+	"5886L/8ln/7zZBTL/rNR9M+TX/7114td+e7fciIu9sVz5/cneY9yu3OwBGonfi1Davrr9se/PnkMGfB2",
+	"Kudz4Npndf3CAhCpxETCfMMZjMgsifgeSnxXaAs4D27VJCRZ1FUfF9JP0cwu2VSf9wsq2V63bId/Gfz8",
+	"z8P44NXP//4zPrv+z/u3zw9OXr/9/UR0XtPX9N119rtYaofb9XfY7Mq5uRAlhnkUldwWLq6bdv5QVdW0",
+	"NxtIMOqjtgDCIacqiZG5p4V16Z/92qUT75BSc6vnVF7NKJgp5mxxsmUao5u3WOqlQIVYCXA5YpgR4GFN",
+	"hqmIybVIogA9j2XcQ7O1iswey/UwQVdzurKyAxQ2T9KkxV7ieZ29TF17YttOuQdmb+dgXlkCoC9UlmuC",
+	"j8xOnUonMRidlG/fvDv5jcgRi6JCP7UkjsiDOmHBv5fP7UGhtGJ3d2cR9qsWNUtqrJBS+ly/V+7XndAw",
+	"djokp4C1Q6ZkkwQMQq6tot8Fq0lltd3xeVZoVdWkZiYcaHuiunT2cyOrXl1clVrajiJXd7TOYvn2gppg",
+	"PPevXpyhXqXSpRcDkt+o5ePOFQdsuWtSUr2Tq6K1W25OoblTpXwmx87KGoij8Ex5rnSt0BmmUgcWfHkB",
+	"dVcqyBICainNo0zhOCKdLgCfZfX7Ev08fTYu9itSRbH+9WklnQrxVnrIFjSpN/aK0zLxgRvK/mohnnbu",
+	"JA1ib+3AUZ0lEZq+Tmimg7UhM903JNPhyu2MC80dc7u6PxdDzl4jP5+l50PPfzfs7BNq2Pus36ZOQvZc",
+	"XU5EwVrvxu6ycCW2hZRt42WS4DA8P6JXjAzhSCEMw/pwTNqz7DHFv6iCzjAp086azeTO5E5RAQtjgQ/6",
+	"TFyyihZW2LRY6QeqmsGcq/LX4dLBi+Qdg5gpFIkcJ2ok4vC/pi/WU0ZjFpOzNz+/+LXgZvJeX3Y+jPfl",
+	"b9PfD48vngUvBq9GJ//5OfqFv5n8My50AfFWwnz++HnHM6X0Bi4k5JUqiuABlldmLATmR0KJZer5GNse",
+	"xECtCDH/rBWAALO+L8rqx46jazqVxKdR5GNqZ7H3dLFHTsD6YcAkuYa0Ucw5CUTBaouiZfpJFzPzYBVS",
+	"kVROMO5zYYfxj3U/bZ7+OE/VyB3JHGW5LbbrW3kbXlS1E4GSZNx2p/sQeXj68hnZ2+8eNvVJgYXfbXUe",
+	"leR1lw9cv7Df1Hido+uv7trNvGX/kFU0Jlwmk4mANgLDmGZ8KKaKnQOe7TmCa5d0SwTaz3Nzuh0ORNos",
+	"caZxFfiqw8DYCKF14i1Z3rUAsAL8CSmdxnOEhXEYRo4inEwWmDl+ewJi456nMlu2DSesbEvmV6/Bua90",
+	"LAECitPDcLbL/WwaDJy1Ovr4LRplzfgnzFcXm5sLv16jD9XM152LU8kKDYXOauZiRrM/54MJJb+XEFIh",
+	"P06GXMygVZax/+KpynGEbGeL6112sN5LFi/sSWevmIjHGNpIZJanWNrhImtFV6LiolAs2WHiD5IowlCO",
+	"FoXGwJRizEzBgR8zGpwLHk3Tp2aRIJL6EtM8m47amLHognHI5+NV51ZK6punV4IqET+Qy7Xf2L1pLrqY",
+	"+e4iucWDXErwqLoU5PsjQn6cqc4JLIwPLe0W0SlRoutnV+6AN5JGLC6dirluerxW41Yf6i5MQl3ft/Yr",
+	"0rpK2m1V8K3u7TBPofT/HruZYjrof0vTDy3HfH/2rKA5vj97Vvf+6Uc/LgQvtJAHLmvLDpe9pE47wNyB",
+	"cCZRxgH/lXV/mguQxFPcxgoQN+BOKtacaUynRCZ9rY8RTHdyAN2QZ9nfWz3uDxEwJRccwC52LCDdtrdU",
+	"X32goe76u5kP9sU0w2EIS3bTbHzI8P5KwNs4SbhNNcthz8IsNbeaMmVS97R2xrOmgzKXH7c8ylT6NQxv",
+	"JFKRoTBAjQX0KG/lm7ezJhSgrA8epHVAaiIsdTN1qQOmr6m7CBKAf+dLYdMu6/K+pqEijAcSQIIvubjm",
+	"Xx8w8IwhWYlzhCH3JA7V9F1/xEwm+wXapmXgQGArQktEyCIh24ImarQNf/ebeHrrOEbACQZSvWA1j5Sa",
+	"NG40YSEfCNC8BVcU+Q26AdFZhL1hTCgoi0kNQzVKLiAi5Tzm/vds3M/50RQjmJiexIJUSv5MWGKLXTBX",
+	"RdtMfcZVzEgkhnAvRUxEolo93uNuVzNK+pFIAq33GQsbdJ7Hj7MQ2+PH5KGfxJHfJD6GuPR/Zbiy/iPo",
+	"z2OKriEGnKv+Ih9GjPc4sovSylm3H5yZo0vAc6ro48c20Pn+9PVRWeoQefjqxdkj+L4kFNTbHr8QwZQ8",
+	"1IfhEUz9bMQkwyuNjkd9PceMQrdXm3EWiH4yZlwd6Tcek8ePcbkePwYUrEQqMc4rzOTxY0dK6+cqe9Dj",
+	"gOzKjsedWGaLHBMQjnoSCBnkhmOwfPfx49zaPX5shrSiRo8KqwlnuIn1yJojTUSsXCwkbM1o3rasV78t",
+	"FvT7ICcIKWTA/saa/T1+bLFbHYLMoHrMmOlthVdmhEsLHp5EdIpPmr+TMeVTMxaAzOlfg1Bq5c4BdDpR",
+	"sph5rflsil0H2/4//0OeCa5f0AIXt/UFiBoooQZ3QHzFApPCx4O0KitU0HszjPQBkRGVo6wLjD7nQRiz",
+	"vgIy33PguOZQpog+SFNorEH94DF5+/6MRIxeMWnL1hJu+2M6mQWYYyHGoZIt4mvN1k89oNg6/Bp8HtT4",
+	"S6RW4aSAj/j/GDNf76N1paoZe8O4jI9zBgYyUdPY0SS96fE0uwdGYrs74rygMH1n51D/8v7sGS5grvcw",
+	"SUuttEI3QXTE9DUtaFBi+n/1PM/zNa09TuCfR57nw6VgdGLcwgQ6NUrbgznkeoYqjeYCqXPVK81GzJrD",
+	"Sot+P4lxMd3JtYg/o2L5JAqxZCyFqNWUGrUtO1Npq2Nof/nbllmArRPNOItBsQdSX3ULFKDJw/075saF",
+	"F0rif+5Zf1Kv0SQ9A1raa/xd/wOdY73G329gsUwxfnp8HnY/fXpEpBKxU+uvv3AysBACEe1fat6C3L2Z",
+	"79ccStL1dg0+63EUiWs/e10vCEwTuICWOKFl5xY//XXIL314RuXB3kE9mtAhQ5fuQefg4JG9rdjJHoRV",
+	"3nnBPtkgEmbEI7QBepkw/wgPMFVlOgDwLhQwWUwBZgZY7j1uFu1ogY5AXtD+KEeXnh/luRABHmumn8SQ",
+	"Qcj7URJABYaQjFywSFz3eGjljG9voX+E5MBWNR2oeVveewbOTNN40Y1GgDAqrJhhaQI8HPi0/jIfSn14",
+	"lQCm7HT3kwzOCYEXkJVQcONkNBXbYuHEQIQqmXbqy8p+kgzH3e36hYNrZeUcMSltRz2Xn/MAPMAxowFm",
+	"jGLBc9aH0IoqtMMubGAZWW3Ow/TqxRlc9BY54fYwSmzsgLJTNtEXppU7+IIDrDHSrF3f50/6/3yrTRBH",
+	"WdNDwXbjRsJxBX3N5i/h6isTHjI6MDbrlXp1aerp1ss0bRpXeCyNGQFaVChNXmUoScxUEnMWHJHECB8L",
+	"CWKajj/set2mvr+PmmQcSplinqMMwQvwsOu1H+ldlMlgEPbxJJgL+LDr7TxqEhuNIDFVttvgw27nEF7D",
+	"sTJ+43lN0m3v6P/ZbZJup5Ne66ylrf4Dcsu8qhFKBxKdKs36YfZ91iLvckpjrmZEnw99IzOLG7SoQNvq",
+	"Z1hBhn9/IDPOlovXDYRmbdLcxc6nT0dOxyH9p91Pn/RKHugZwbQODYh72s3e4ZmI5a61Gc0RMTUyTT0C",
+	"C6WkCReyXaX5ECHXIQ/EdYv4p/ovW8dawPlEMiN/Aga1aR/00QJS4FTBX9NOykpg8ORqFiIA0w3gBJm0",
+	"QT3FHZxiW/+P3j5zdvLTaKe9p21bM2fVQdZix/4ovDTVDkEC+jklAZtEYjo2PIyR9q6eqe1kfcG06pte",
+	"lsLipH/PeqfB+qegPNnOS3JB+5dGJ6Bc2z10yFr6W78wyq9HYcSa6MmZKfsx8SiDRGJyMtKhtYGtFRrU",
+	"+rKGEXh4zEHptr2jGV9AChqMeMlGxE+Ry6YHJ0N4dC9RN7tJdmAQZAbTwCmHOwLNCeTe/////n/bdqG2",
+	"Pzu+l5vt9AXkYo7+h356wQfhMEFFWqKfQcKTH9DeXLTSTeD0toFCQTmPmUzGRtMGECPc/iaZRAnYbeFA",
+	"jXAvqGr2OPwZ7rnTHMl0QW97JNUy35l2SfrE406OiYJGkoMkRu8+FN2cDNwZYJ8xPXzqfLpIVI/jm7A5",
+	"Rp3Bq2Xoyp4exuJakmRiBSn0SzXczqIPpLX1sNq4VmRX3zDNigeahaScg8ZxeGVVKMMTx1D6eqU1BsbJ",
+	"mAasBfngmZwxuiwa8FmExWjcWmpk+thJwMYToRjvT7d+ZlPoSaHpzNkc2S3Ut+GSTWcAvm04Xl2Hmje/",
+	"1CaiXq4ez6hqgthObzOzzrKpSEo+apcN28Hqf+B/oTC05j/N5H/G2GjWwlzfNzHTebSoelR0wO1xXysJ",
+	"2zja9ufURX2zDTJv2zd9qOB42UXCZsj4bepeJiOo9MOolqGLJjbcgF6IK4abY9pnp+0ycOyud1g0z7SM",
+	"TycG7IeFqNnpEQCFPkYbiQWO6eWUhMP4PW4+gLxe09TtHKb8zA6QSen0gILWSvxtOgm3r1jcbnl+audQ",
+	"xWDLtuB//Wb+j6dsTEMe8qFp65D/TTKF/ZV63CYApQXguFMM7vnJoDD/jFxXX1LXAn7OGmm3CNTr5Wwb",
+	"JXp8TKOBgLYt+giD1fhfx3yyKfdoI8FWZqsC2pYxbaTtRGxtPP35/oj1L7XgxG5Dx9b+GWMpIOXkoNk+",
+	"7JCLqZaAM/vf7up3NAk9/tBSFIWaG/LAkvYoP+BOh/wcPtWTaXueNXVnRt5pw1Lq1QAfGRr8yvAfy557",
+	"PGOxZWbhQavHG81GFPaZaQdjnKC/nJzNOD/FhHFMmmuJeLhtXtqGptbNhgpVNOs+NUZ846jRbnktTz+o",
+	"h6GTsHHU2Gl5rR3A/VcjcA3be6v/e1iWkvAa7HfwjsKTsqJSKQxQ4KXlx7nUr8xQw+mnDO8kMN/AZswS",
+	"exIYN1BlymX2yLZp8d1c+CBIEfwK5Gamfgs9547nWde07X2esb7t/5jQRxoV+MPp5Gyc9VAt0u7YdMi0",
+	"abH+FGaIzq7ts4UrWre6C0c67sO1nqnuAvd7VShdgkylthUzvNFq5MpvXof8sooC89g2PKO/E4X80gB6",
+	"x3Zbq16GZ7dfOg8CqV3cjbI30l3bfkqDFCBfv9Je/Mp7To2LggX40s7il14CfGTAOLzR7tb4zOnJmRCv",
+	"Bea6dHdqUPYTrKJ+i8ZDaHq+W2cNTgzAaNoSabfOjN7zrHwHIkbJeEzjqbmIjskDuTt0KLPEH4xV2+SW",
+	"hr3VMEyJCmBimKyseP05/F06ikjmCXH1BOvhKHWHaJsojNEol6bRgDWv01csGIrU8jB1h6Ty3WlfAP9G",
+	"aYitCrR6boWTjfW4aBZv8x1Hjcbe41KFUPipp4XocZl+mLZzNyUyufiSxU9FU8tqjHndMgyIHFHHN5n9",
+	"bpqdAWqWDTpAp/9rbj4Hq9Lj+o8DBjX2w5BLp08AM+39UojWVCNCl7gAlZtl8Xkjd738RNCrnYrYzq5n",
+	"9zZMe7JpxicVm8gWyen4WhtPVVB8CazkSOvGgKRim7ppeTOjiSthfrfiV60smfCQPrN5qQWZ0a061UGr",
+	"8XWzMa8GG8NZ/yrUS+jR9f1zP9y7lCHVZ37NctXpFFyNGYebdwozp2vZMXzFVNUZ9Opu5OZEmhPZOVz8",
+	"Smpmmfl8Q6f4FVO1j3CW9nmzrN6Ne2HgWCdJyfF/ZuSl40JN5RSW5mmpFAbkYQec6SImCSCZAhjAw47n",
+	"PUKfJ1hbBkLL/3zjr8zN3ybuNYIj/tSgCdTV/D8X1XtXu1+soRuo1pt8Qo+KE3Zzu5vdqXNNv2dG4B3U",
+	"uNU4m7NwzESCk2rXoM+90qswnPZunYVL61t+YUFIsRj22+I8eOGze7yCJC03IzDbaxuypRZ5Kua3+iAX",
+	"U0Jl32jtYbC6SNZfy1pwLO+3cBCtZR33xXJ+jnV4OPIV4o2sd9tsv5zyitswMLXrBq6tGtF9npPEmGvF",
+	"javrGXHaXtV0i9hg/B16RfK9uBZ4RtwZ3GyUuB9CiUsdMUVWVsJS4ce7UuyEnKPZ5boGWTdJKEmuzyM5",
+	"GRA/DCANL4UjDBWA/9g6nMz7gFXtBveb/Cp63E2oN/6QeVwbao9L+DXS7NylZdfFCQL+zKaGwa6oQy7D",
+	"PmtrmDOdyGppmTXuRJ6FblRHozp6NVjQM8EHUdj/RnTNTqcGp8tdg1OWSLNd3zlHNsptjuUtYMI0impp",
+	"tJ8tlkY9f7kNiluHODrI09hkmvju+LWbBht0Cdd2j5f7tknm2l6FDeMscmz4h3KqYguUjfJTyw+75FVb",
+	"6IZ1exymfYINXtdtfLPzjrP3g8nXzQGv66Ktf7rXos3XcDGk57CuW9e5Skt5dY+zvkxpTvcM4pdJQzZJ",
+	"rVLRqUxjoDa3jqzJOnibFC/x3Wn2Kyj0a3Yb5xnOxga4WxsAVg041QsLUPRtWAM/hELveqvvUrXfBjW9",
+	"jvc6X3yATPKO3NYvru4h524dvuisdNrmO25ZTAxwk+x6GdayaWiQz6Sc21J3nvsZl2hl93O2zHXdzzbf",
+	"6V7cz0jZMj5oM5ebjab6Q/mh3cKBcjYJT3wtiqtxW/dpFF3Q/mUGwJwe+M9/sTUUFyKY/s92Ekc3lcz5",
+	"nQW4tkX0mc5rqgZfvTjDZIUKwHVT72RrKI2aDMWSRs8dxHQ4Nq6bIBaTiVMLlYL0QU+XErYuGQ8Kd/Tp",
+	"9BUr8XLnJ/Yru7ZVY5Xw0w0X7D3UbwHZWaZzAes1r6DWVXaL6Ll62/O0/hzyOSDZDdu1oZpCixh5K/pQ",
+	"PZqlDpGO04o4txKvsJqTsILKAkjuynTmkJdnKZ3pweiAoeRJbe/szV3QMJhLpotn75VA+BUJe5lEUQ7H",
+	"K+RuB+DFEM+li5o3yGrSu7Cp/M2sUvPbb6WeS1MPm2UyGaAINhiwvgKf5k7Zq6cVBaQA1WFLGufUVYKo",
+	"KRv4Jbz7N9Jte4RGUmB9paN7tsjTRKV1u8CDbKWTrWqFStXd335DDpWrf8X84q63W6AcCNqdM1PAbQ/Y",
+	"gCaRylX/tnK4Ro2jPz66IuoUCxOhVtbWI06JaWqVl003VQHNxfz97Zt3Z80MJgcZMTF9N8glY5Ms0Rq5",
+	"el0u/VbI+h6HT1vX19dbmoKtJI4Yh84pBRdE1mjAXOB5iRwuYH/KQvOY743JCJtIrtO3UewbU8Ozsblf",
+	"X9H9gjZysxesxKZ5lkFkwVPYq1LfmlAC7BYLsop0tHYtANdD3zH1/EcGkMv9s0iU/8hFg+hxo6mavqJp",
+	"Mbxb5DwIY9YEakw9Q76+4v3p6+xqj03HQWHbvpoScqT8qMd9bWJiewIwNv3UNxmFCgAqaBDEAFRvajsG",
+	"1lSBXUiRNOYZ9SniR53UBtRxv2h+Q7W5fgsrfXnecmeJEM7owXcZtLlDfyis3bfoD91kRyzMjrDq05J+",
+	"AsveVvOpfrZ9iuvmTxgsAR4Q7HGLqttkJt9hZY5czHKwHPmHSnWASW/8a7VSHW59bxblPjgfyPwn68l5",
+	"qDjcXk2xkzrHN8f9x0h8WPGsfxFfcs3nYe/nJU28NykQGQgrpkAAtkkKPeegkDnIgdZsyKOJZwCCaDOu",
+	"LqyQtrL7vKL2f7c6/ZpzIb5zHvS9lsV954zyvUlJ+ML69DZgkFWGxax2ce00g0lR+xjX8wos4uH1iPEM",
+	"2w8B7E1Pfxfib20KyTug/HYcAcfYqCY/imqSoe45oO/fs1ryFj3TD30DEh+gkxUBJ/XfzSX2Hzmay4dR",
+	"GLHcvW0WmhOYGgGDrZizp7GbAI0ZQbB54AiApZUCKEtsf5DnJgYDs+k4bBE1K4wRANagv2KJgoVLnSIs",
+	"pXkOelaTi2mx1yqhYwF6lh4ZSTe+AAQHN8CXpnmLvGaxLHPuG9fzynpYLge1wMNW1MQM+26YbVxF3QIa",
+	"7kzn+n457Ebx+ibFAHDEjAfWlQJrU7iU6W+5COEAi2Thf2bxmGG4pu3EDyl/TQcB2Ftr+ugZk0o2bo82",
+	"oOY3MzdYxjAU8ODGUUNcNpqNIEH6zseycdTutHabDWTrkLUhFY1t4/WK4Tt6eBsd73geQGhiRzSnPZjp",
+	"fLebcmOYH5q6+v+Rrd8ALX/rJ/LAAeTcUtAbQbPKB/Cb6US0FQZHZCyH552fXr852f3p9N+v//V69/fO",
+	"6cnbp89+etd58/7sAdkakq2tCVWjLSq3Qkke1LGp/+6G+5+k57yXeF5nLwv3P4GziH914/1P6CR0nw2D",
+	"J555Khf+f6In9kCvP1W0kHbgzSYduDlkdXIOMEtqJuNAGd7v5MEWF1s/FSf6O9lSN44a89e6cXOLyOR9",
+	"rjgmHlUlK5/l+UGeBdTOWU6v9Sk0/6ubuKyKHy/JYN7YUj9U1nCJfPrezKqqfLJAEpqbfwrH7rQSM0ko",
+	"4aCs4QF6S2LjY1FpM04L7NnjfsYwEAgcsyd9/Vk/9bVYFPsio8TWPsaxHNscIWvCceH2oQELTfa4U3Gn",
+	"bSNtBQUCgUiRaifLaVU7SHOedUSXUja24To/BNfRl6545+5IbbdqzQK/aBppzdo32ktp+lSATyFi0IAh",
+	"VC3im05MgJZDscEwAIwj/n/GSn3irclb+i7L21/JjrcJ+5t6oB/MS5rMLQcyV+QrLmR/ZwGo8lc0BVIp",
+	"NlzNtbxx2rlkzeZmUyxsZilVPa51aMwrNZffArgUAFYEJ0EoL23nF7eFRAHkxQJi206BSHFTi2kMHVth",
+	"XmhEsyp4S85D+c6t91naOwlMJm3nnh2ws2IScKPZgG6RmYlZYlPqQ4pZ6hWDBSEmGiOkGrSJ7YuANdOm",
+	"XtAZOmsJOOerufR5w65n3QsHLrxhRUY92FFL+GNxxe/CF/sd8/CNH/YbVeZuJWhWqM/Hcc7xRtep069q",
+	"zJ13uzqdLNB8k0cGdMsUKgz0BbZAXEEIjBpNv+vRtNXjfmx6ovm2kS/2hohzjaqkXS9tABo5YMbE5q1Z",
+	"G9u1uH6RYzzDOS9da/CWDlltEIGnIAcrUQRqszdL7EZT/aF8UHKmBeo3oLLOZV0xGwtVi0Xhk/eAhH0K",
+	"H/rOobBtWKnx133y8KDdeUR2dva2up2tbmdBlWUYNI72vywOtrNDXxEQtkvVYhSS3Bw2UNg/GCOfYWZf",
+	"GRa2S983AYbtXqcvWS1ah7sCB61tLjszW3MJaIGNboDwNmDYPzIYtsvzbg2ZZ/TaHw8OO8+IN3jYGw2o",
+	"HA972du2EBDbHXCtiNhzT7T3o4nZzSGvi4m9xAm/J8eMcxK/DCq2qx3fNyZ28RrfmYK/ima/5kBYgeVs",
+	"rIENLPYGFvselPyvCBjbuc4bZOwfEhm7eAKWc0pvsLF/eGzsCl75BVPcSxTYHxEdu3hNfzR4bDyYG3zs",
+	"deJj798nOvavWKtuSzw/VUNjlwdQKuk0dtkGGXuDjP1FkbFnOfRdQmPvpykbq6d15ApZUwZbnuu7Acbe",
+	"AGNvgLG/BDD2jIG2Qca+y7SIDTT2Bhp7kyuxABp7CTdBzRrVKr/q1wqOXcKVN+jYGw/bYnTsla7OvcNj",
+	"Lz7eG2zazYFfjI/91fuT677wHUBkl97pDUb2Bqpxk6nw1WBkfwnF+ltCyS7ysA1M9kZD+Y5gsu9KOdkA",
+	"ZX9dQNnVbGyDlL1Rvzbq1zePlF1D6/oGoLKLbGqDlb3Byt5gZW+wsjdY2RuD6pvDyl6HbbVBy74LtOy1",
+	"BJs2cNkbuOy70t2/fbxs54ptALM3RUK3AsyuiFF8SfjBmlXuG8js2xXRbzCzN5jZG8zsjUf2/jCzl5E1",
+	"qxTvb1Czl/ICb2CzN/rqtwub/Q0orlXsy9Gq6jCp7PECbHaTiCgoMCqtGSGvkqwfMyVvxy6OnY+vIVY0",
+	"Y7w3G0YNn9HA8mDUGMRpdAftvtffHxwM9mg32GOHg52LDm0HXv+QHQz2aVZO/Oz0l/kI1s7E8utYHzQk",
+	"G6I2inX+q2XYIXkMEPcbi+E/chRtMKl/MC5ZZBRlkNR4Ab8IJjV3CSwyMoN1SjkZ0SsGwW7yhkdTNO7s",
+	"MhDNa2hovHPI4I7Mf8dXLO5xqQSwOXLJpizQlvVIfypUqyNTu5fqiyJTlzBPl9nVNkWzzyxdeHk7au+Q",
+	"1UNldKwFacOj7YtOfyfost3BnrffPugc7tDuxW5/L9hnB4PDlVbqHY6+mK07yKXwSo6lO89hOVFt9n48",
+	"782bpjvyK6ZWGbbw2ncqPu6wXvZMiF8on+Y0pk3B7HdTMEtzYmCuQJ3ru3DY5mfnH8tAjGdvtcgHzKkV",
+	"HOSh4AGCKGgGpMQl45JcsL4YMxLyKxqFwerA4Hk5+GMBg2dT3yijc+/LKbsSlyvdl8VVsfPUR2P5OnL3",
+	"NgHWuUfd+6oVoVWUmxpqzeYW/4Clv0tc4XvysDlbOM/DZsO8ddxrs2nYlqnkcjDJcRY8BrQhA10URWQQ",
+	"RmoBMtBiR9vzlIyljUyoxngJRNRaQ4uMuOQrJ8/rv2Dy7Oq/8A660dV48D1XYVTnwfuLTzhbt3G5/Vgu",
+	"t0KK7KzDLU1muwuX2yLuFzPzn3qua3fsvVM0Vti4ZRLRKSxAFLlLAmHNGT5JuLgueNzJiSJxwgFOTi/r",
+	"Be1fDmN9ABFHTybxVXhlGttBZUiL+K8FCgI/zZ95f/rahFJH4tpABcViGDOJzPlDCiAHBaO+qRe0Cbjs",
+	"kyKmWsWKAiC+0GgplGRMA0aoIoL3GcBN+ulS+5hVOxBxj0OnvLdYMVlIErLgEFqumB6ojvPTLCmsh53B",
+	"3wjlUGkJth44RQfaCkeHU9c7XDlr99TS/gvl0y/q4izpSdrezavEtjYSsR8bzUYCAiH/zn6uj2n9dh56",
+	"0a3MquMT7dRxJulBj/t9Nvk+MOi+iFMNV3HjT/sO/AMgKwJX210gKxcmeqfy7rP9L+tMW9BxLFXoU5+9",
+	"Yf/SZu8wbtN4MhFh2K+WAS3N+OFcQ873tZY91xQTNElEpSIibva4kwmaflLLLMYDzBvSr4kkCsgFlsFr",
+	"EXkrB8bzLId+ZX12+pwpCrr2t86y7IQ2Wm2Nrmcl5Rd3qcQuts3s7tVSeXMsYD0K8JIUVqnLp0ya0rJB",
+	"yEM5ynTCabMAbexnBbDza8FQTcRqsKFAJLIM0+KBJP0kjjU/QdyyZr5cTXMqDDcETVvhZkkyXS8AZPlE",
+	"EUUvmVGoi3AcPV7A42Al+JyoT1NlE98V/suidCC7BZ02g/umkkR6REBz5+waG0+fDHq8tOIux13h76B3",
+	"g3pYCnMEDNbk4+deROqbMN2cUTCr+UN3bEbjKGRxiScJdjM35R63c26Rs1EobRGftaKaRArN30Hd8QtN",
+	"9bD6IKVmyCHXAQsMVAxSlU7tgcn6c5u99E/1Q1vQ7MmfxUjRAgmVaqKEIGKgGMdCJikI7ko67wuTlwEJ",
+	"TGCU9Pg1DZWz6VODBxOm6Cu4RQgWYwDajVeNTpEEnIkhygjW1MDpHCLKS48b2L0WOebZYmSGEiSJhDwx",
+	"EHtlOwxHo5krzdB/X4sR1VjFSrAc5DuyE0qFbh2V/1ehXvAUbXojpWc0aHPQlpLVC5XoSK/Gdq2qSHi0",
+	"4C0HrjMS12Sc9CHjitH+SN8pAIlDVmdutM2BV0LcSseF/Vut9BGFuxlg47P9oYofs9Nb4q41f7ij/Mi5",
+	"VYyGLkcQ2tuCKY9QO0jxMX2xLphtUmaVvESyplsmGLOxuIKOIonqcRoEIaaGYguTAd5MxLW1H8PRUdvD",
+	"1iwWtC1LMJl3afGSiriq/NC5s7dq38tsbzgguHG063le/WI89/qvuRrv++cs32s93rcHNrsaN7NXtFIT",
+	"QOOjTujcRinmxM1z1XO5YMwtKtjQF/z1Fqy53uqNZvHjRIOd+/CVhILNXf6M/7+mW9zEc1On+O2vLWCW",
+	"6EEbq1+n7+A24UQ2t6mGFzq2x+Xr8EHjzs27aZh1Ws+ANpWZJlchHHJHfD7I4YlcYNzpnaI8oHFAPqBj",
+	"WBI5Yf1wkGaBH+OC9VlgBu9xPa60HQTHImbYRhAcjKYNH6QcwPeNZ69FfP3PkA/PDY0+iay4H6/sG3vF",
+	"lKmfWeX629KbjTD9oTCK8Bya41whUk3NV3WjpXXLU3PLY4HNyu8kr+oXsL4hjhKzq1AkNqXdhKBBuaZD",
+	"GvIs751ywrhpr5o+DE79IOMMoSJSiYlM11a/jdEUCHNYJ4ASwIBtmOKdy62uWcyyEW3k45KxidHxGQ9k",
+	"i7wHOMFQ2oATZ9cpYxpRzTXoJQuIiCHsEDPaHzHoxpl+VvMaUwDKMJQeC4W5/6a3p94EFkCuGMaPtBgw",
+	"bOzY+CqI3amyhKkef+jbQc8VvWT8XD/qP3KCRrgw5iFwwXAxsy/IaimfAp8tjSvob3Fxbt807NV/hAU8",
+	"ev98JyVk62c29ZsoBhGkyu7N0LqLwLrKgKVWqOo5FVH0lPYvU9a8hryvDW9fNtbx1pwIZyVWEQqblKPq",
+	"gImIIuASJazExmlzwmaRgJlX3pcKCNuF5+7q6ZGp5ihvkRcQ4ywog6bxuX3W7SpNBrEYg5Vn3hlDUup7",
+	"ywB5s8chlJPGT/s0xhA3x3WjKokZmTALOAIKZtouGZg1DcREFeQAgbYcU8BtA+51bHDuB+FVpiHnlVNg",
+	"lfr3UhZLHvpKiPMx5dNUe3VZuck4BgEFLU3ImElJh4xIbbSb7tbQu201dqq3fMNMvxwzNbmiRl/ZsNK7",
+	"YKXKOp5X18/nsk9Ab9q+LeOsDLQlE63dtpue5xlQKSabiACKISZCU8Sp2MxKjsKBglQXyPahnIhE0aHJ",
+	"xkmZkFZkNU9EiLge1xyRcRVPm7aqQcQBi63IMQpdi7zgqiplSPPVWOhl09o7JyqJja2PiiwMTyjE6RDh",
+	"G7Jr/mb4uaYDyPKZ3n+fhFwqRgP9KR9n77fIC83dcSQTmE8nghRqXmiJhD5NSsRIjxzTKCLDWCQT9CvM",
+	"BC8RfNxtEnWMi0h2vZ2mo8gy84ExnZIL1uNSC7NT0H7hqeuRiPIkLY99+s5s+Orhxz/cbhntnb1bd8sw",
+	"OKJNd9z9+qMiBtpcnKuzFD4N0wMlNiO1+VsBi+vjXRUxTE8UG0MDDvrpBAdoe55XhoRVK7J6210oLHWG",
+	"8z1nOQ3+K9I1Bw620NTGyV8/alfsarNhUyRtQxtNPACC31TseH5bmw24t3oGRlNpHDX0NWKYNZiDwCP7",
+	"+lqbZJx2x5m/GZsLdT5AebrovBiUy/mMa4VTU78tyZuUkZKafHQTbN+A337F4LfaKsGLKm+DfLs0wm0J",
+	"cmYUGUIKGXwXU0Jl36RuF5otOh69AcOOB32o60wmPV7QiwDX0FE1rm3MIhyQqUiwxpELMkkuorAPKeZa",
+	"nj8mT9kwNPhZPuhf/hHx0WrzbX73gCaRaqatVfRk7Nwwvzxm5JJNDPyuj95SH12DCLorOCQGP9baGzd5",
+	"yLkE+9chv/SbGcIv2NOZktciJ0oSHyYNVT+pV8HkwZtVnYCK+Ksw9PU4Aej2y3Aygdzzx2jO+tc0tNNz",
+	"DVooA6KSSCE4wfpW5PvUDGiTm1OMeNgFMLJNPj6UmUIOPbho9aLMmM1tjzz09ZaeqzjhfQApfmSmiEt/",
+	"bo+Cnix6i40lbb5j+53rL6Alb9D4jMcYHLxGaQRvAwVvTDIhEdXKIW6LC3UfM9udM4zNVySWIehFgFqq",
+	"C31WjBOkx9lE9Ed2y9y9PHaKJV7oh7J6Cp/hv0Nuthw68GTdA3AKWn22dbfwgp4Ux2UwomfuqppyZVzV",
+	"56Hs0zjAgi99FWJ9RWBNQBNmtnMQzA59/MZJjxfiSXobrOPfnkM47Tij22XX3A4UGrT7d1btqQMUoUle",
+	"O5zDB1rvuZeMBVDGvqrH5TsDpS6LUNaYkF7GV2jIbEKas9rAy0zGlAFZz3pN7gzCGsKaQh+lbQCHAz9L",
+	"qZf5xadMrDISBinbdPw9eUQuKNlCzDny8M1xokak0/KaKbpBzALGVUgj2SSnL5+Rvf3u4aMWOcZXejyU",
+	"BADqYCDBMV0Ba3ycrwA/zjqiGoy7v2UVYoRdhX2j/CC3bBFf9sUE5JcpmsIcZnRFKK0F0DBKNLcMOfkz",
+	"CfuXRCaw8HZieuDcZDXPhj8GQcykbBJKrmOR+cO0oIayJxNv7PFu59B4jMLhSDnPYe9qaip/gLK3sRjG",
+	"dCzJdRwqIFDExvQJhyGnETl+e4Ku9QjSOczmDEIWBeDA8cdJpMIJjdX2QMTjrYAq6hvNDB79M9GKjVRx",
+	"yIc9bhDV0WmTBpXJhQim2JIbU0X0d8xZMPRfTMlPZ2dvyVMqwz4Kr0Qy4runzLdOtVgIfXJQekJTTvIr",
+	"u8b8Mj1bOYIi6EAQrtcWFalicJML3PTyIiw0heBs1/XyfNq6vr7eglVK4ojxvghYUMg6T1Xwenhs5vH6",
+	"kLTNxjCmmQPAvO/cmfooFjD5VL6sKa0dV7SugDMkDFK3+J2asZeM34ctCx9yDNrakgspHMVCqeibEV6s",
+	"n8ShmjaO/vhYAYeKeqUyV20uOBzHZknNxnYiWVwvR64E7BG+lXqB9IVFAaoHdVo/3SpN9b0sq+BcFfJx",
+	"kERRo9mgwTjkxvXXdHlJu9NsBIxGLIZ/8iSK3N7J2d/0f3Wbtt+WQbxW4Zj9F3pmNd6fPavPIWCONZCs",
+	"3WVv3aequlEhq7LibKnXasiMhZv9uXHBaMxifcnBJQwmL6qUJUEEx6YHR1Ag+snY4giklmwr7cC9TSfh",
+	"9hWL2y0PzCtD5czYoME1UwUz18UAvmZ608LQBunUzE6beIXsCLhc0mEH1i1AJaZpoVchDKQznFHBZ4f7",
+	"Z8IS42CXTQKRBeOhGAvFIN1Cf+2CAVIBYijk6ByWj5u1x5VHFrrMqf0za92nUSQtCk1FsyrnY1gUN/ux",
+	"s3wbLpgMpMi5A5l2iG72sTO0tP3lSkCeba6yU+iTweikCBxTs25QIeGMnOZ1V9A9kypdTp9Jffh4838D",
+	"AAD//w==",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,
