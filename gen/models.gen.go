@@ -271,7 +271,7 @@ type AgentEventData struct {
 	AgentNumber string `json:"agent_number,omitempty"`
 }
 
-// AgentEventState Whether an event is enabled.
+// AgentEventState The state of an event.
 type AgentEventState struct {
 	State AnyEventState `json:"state"`
 
@@ -280,7 +280,7 @@ type AgentEventState struct {
 	// Example: the receiver answered 410 Gone
 	Reason string `json:"reason,omitempty"`
 
-	// Since The time at which the event got this state.
+	// Since Time at which the event got this state.
 	//
 	// Example: 2017-05-30T15:07:50.000Z
 	Since Time `json:"since"`
@@ -324,8 +324,8 @@ type AgentStatus struct {
 	// Example: 1
 	Sequence int64 `json:"sequence"`
 
-	// ChangedAt The time of the change that led to this status. Before the first change, the time at which the agent
-	// was created.
+	// ChangedAt Time of the change that led to this status. Before the first change, the time at which the agent was
+	// created.
 	//
 	// Example: 2017-05-30T15:07:50.000Z
 	ChangedAt Time `json:"changed_at"`
@@ -340,7 +340,7 @@ type AgentStatus struct {
 	// Example: false
 	Stale bool `json:"stale"`
 
-	// Deliveries The number of deliveries that this request created.
+	// Deliveries Number of deliveries that this request created.
 	//
 	// Example: 1
 	Deliveries int `json:"deliveries"`
@@ -400,43 +400,43 @@ type AgentStatusValue string
 // AgentType The kind of an agent. `local`: internal. `remote`: external.
 type AgentType string
 
-// AnyAccessLevel The access level of an application. See Access in the introduction. Later versions may add values.
+// AnyAccessLevel The access level of an application. See Access in the introduction.
 //
 // Example: call_api
 type AnyAccessLevel = AccessLevel
 
 // AnyAgentStatus The status of an agent. `available`: ready to receive calls from the queue. `logged_out`: receives no
-// calls from the queue. Later versions may add values.
+// calls from the queue.
 //
 // Example: available
 type AnyAgentStatus = AgentStatusValue
 
-// AnyAgentType The kind of an agent. `local`: internal. `remote`: external. Later versions may add values.
+// AnyAgentType The kind of an agent. `local`: internal. `remote`: external.
 //
 // Example: local
 type AnyAgentType = AgentType
 
 // AnyDeliveryState The state of a delivery. `pending`: waiting or in progress. `parked`: waiting until its event is
 // enabled. `delivered`: confirmed by the receiver. `failed`: refused, or not delivered in time. `cancelled`: its
-// event was deleted. Later versions may add values.
+// event was deleted.
 //
 // Example: failed
 type AnyDeliveryState = DeliveryState
 
 // AnyEventSource The source of a status change. `api`: this API, for example a web interface. `phone`: a command
-// dialled on the agent's phone. Later versions may add values.
+// dialled on the agent's phone.
 //
 // Example: api
 type AnyEventSource = EventSource
 
 // AnyEventState The state of an event. `enabled`: deliveries are sent. `disabled`: the event is paused, and its
-// deliveries are parked. Later versions may add values.
+// deliveries are parked.
 //
 // Example: enabled
 type AnyEventState = AgentEventStateValue
 
 // AnyEventType The type of an event. `agent-login`: the agent becomes `available`. `agent-logout`: it becomes
-// `logged_out`. Later versions may add values.
+// `logged_out`.
 //
 // Example: agent-login
 type AnyEventType = EventType
@@ -444,8 +444,7 @@ type AnyEventType = EventType
 // AnyReplayFilter The filter of a replay.
 type AnyReplayFilter = ReplayFilter
 
-// AnyRequestMethod The HTTP method. `GET`: the data is in the query string. `POST`: it is the form body. Later versions
-// may add values.
+// AnyRequestMethod The HTTP method. `GET`: the data is in the query string. `POST`: it is the form body.
 //
 // Example: GET
 type AnyRequestMethod = RequestMethod
@@ -463,7 +462,7 @@ type Application struct {
 	Name   string         `json:"name"`
 	Access AnyAccessLevel `json:"access"`
 
-	// CreatedAt The time at which the application was created.
+	// CreatedAt Time at which the application was created.
 	//
 	// Example: 2017-05-30T09:00:00.000Z
 	CreatedAt Time `json:"created_at"`
@@ -505,7 +504,7 @@ type ApplicationSecret struct {
 	Name   string         `json:"name"`
 	Access AnyAccessLevel `json:"access"`
 
-	// CreatedAt The time at which the application was created.
+	// CreatedAt Time at which the application was created.
 	//
 	// Example: 2017-05-30T09:00:00.000Z
 	CreatedAt Time `json:"created_at"`
@@ -518,7 +517,7 @@ type Attempt struct {
 	// Example: 1
 	Number int `json:"number"`
 
-	// StartedAt The time at which the attempt began.
+	// StartedAt Time at which the attempt began.
 	//
 	// Example: 2017-05-30T15:07:50.002Z
 	StartedAt Time `json:"started_at"`
@@ -558,9 +557,9 @@ type Attempt struct {
 	Traceparent string `json:"traceparent,omitempty"`
 }
 
-// ChangedAt The time of the change by the PBX's clock, at most 5 minutes ahead of the server's. If it is before the
-// agent's last change, or before the latest time given for this agent, the request has no effect and the response
-// has `stale`. If omitted, the server's clock applies and the request is never stale.
+// ChangedAt Time of the change by the PBX's clock, at most 5 minutes ahead of the server's. If it is before the agent's
+// last change, or before the latest time given for this agent, the request has no effect and the response has
+// `stale`. If omitted, the server's clock applies and the request is never stale.
 //
 // Example: 2017-05-30T15:07:50.000Z
 type ChangedAt = time.Time
@@ -673,37 +672,37 @@ type Delivery struct {
 	WebhookID string           `json:"webhook_id"`
 	Method    AnyRequestMethod `json:"method"`
 
-	// URL The URL of the receiver.
+	// URL The URL to which it is sent.
 	//
 	// Example: https://somehost.com/fordel/show.php
 	URL string `json:"url"`
 
-	// Attempts The number of attempts, since the last redelivery if there was one.
+	// Attempts Number of attempts, since the last redelivery if there was one.
 	//
 	// Example: 1
 	Attempts int `json:"attempts"`
 
-	// Replays The number of redeliveries after it had finished.
+	// Replays Number of redeliveries after it had finished.
 	//
 	// Example: 0
 	Replays int `json:"replays"`
 
-	// CreatedAt The time at which the server recorded the status change.
+	// CreatedAt Time at which the server recorded the status change.
 	//
 	// Example: 2017-05-30T15:07:50.000Z
 	CreatedAt Time `json:"created_at"`
 
-	// ChangedAt The time of the status change, by the PBX's clock if that was given.
+	// ChangedAt Time of the status change, by the PBX's clock or, if no time was given, by the server's.
 	//
 	// Example: 2017-05-30T15:07:50.000Z
 	ChangedAt Time `json:"changed_at"`
 
-	// ExpiresAt The time at which the delivery fails if it is not delivered.
+	// ExpiresAt Time at which the delivery fails if it has not been delivered.
 	//
 	// Example: 2017-05-31T15:07:50.000Z
 	ExpiresAt Time `json:"expires_at"`
 
-	// FinishedAt The time at which the delivery finished. Absent before.
+	// FinishedAt Time at which the delivery finished. Absent before.
 	//
 	// Example: 2017-05-30T15:07:50.000Z
 	FinishedAt *Time `json:"finished_at,omitempty"`
@@ -713,7 +712,7 @@ type Delivery struct {
 	// Example: its event was deleted
 	Reason string `json:"reason,omitempty"`
 
-	// NextAttemptAt The time at which the next attempt of a pending delivery is due, if nothing blocks it.
+	// NextAttemptAt Time at which the next attempt of a pending delivery is due, if nothing blocks it.
 	//
 	// Example: 2017-05-30T15:07:55.120Z
 	NextAttemptAt *Time    `json:"next_attempt_at,omitempty"`
@@ -799,7 +798,7 @@ type EventTestResult struct {
 	// Example: 5
 	ID int64 `json:"id"`
 
-	// At The time at which it was sent.
+	// At Time at which it was sent.
 	//
 	// Example: 2017-05-30T15:07:50.000Z
 	At      Time        `json:"at"`
@@ -818,17 +817,18 @@ type EventType string
 // Example: 5
 type ExtensionID = int64
 
-// FeedStart The start of the feed. `oldest`: the oldest status change that is kept. `newest`: after the newest one.
+// FeedStart Where the feed starts. `oldest`: with the oldest status change that is kept. `newest`: after the newest
+// one.
 type FeedStart string
 
 // FieldError An invalid field.
 type FieldError struct {
-	// Field The name of the field or parameter, in an array with its index, such as `0.agent_id`.
+	// Field The name of the field or parameter. In an array it follows the index: `0.agent_id`.
 	//
 	// Example: method
 	Field string `json:"field"`
 
-	// Message What is allowed.
+	// Message What is wrong, or what is allowed.
 	//
 	// Example: must be one of: GET, POST
 	Message string `json:"message"`
@@ -848,7 +848,7 @@ type LocalAgent struct {
 	ExtensionID   ExtensionID    `json:"extension_id,omitempty"`
 	AgentStatus   AnyAgentStatus `json:"agent_status"`
 
-	// Since The time at which the agent got this status.
+	// Since Time at which the agent got this status.
 	//
 	// Example: 2017-05-30T09:00:00.000Z
 	Since Time `json:"since"`
@@ -904,7 +904,7 @@ type RemoteAgent struct {
 	ExtensionID ExtensionID    `json:"extension_id,omitempty"`
 	AgentStatus AnyAgentStatus `json:"agent_status"`
 
-	// Since The time at which the agent got this status.
+	// Since Time at which the agent got this status.
 	//
 	// Example: 2017-05-30T09:00:00.000Z
 	Since Time `json:"since"`
@@ -937,14 +937,14 @@ type RemoteAgentUpdate struct {
 	ExtensionID nullable.Nullable[int64] `json:"extension_id,omitempty"`
 }
 
-// Repeated Requests that set the same status, which sends nothing.
+// Repeated Requests that set the same status again, which sends nothing.
 type Repeated struct {
-	// Times The number of such requests.
+	// Times Number of such requests.
 	//
 	// Example: 2
 	Times int `json:"times"`
 
-	// LastAt The time of the last one.
+	// LastAt Time of the last one.
 	//
 	// Example: 2017-05-30T15:09:12.000Z
 	LastAt Time `json:"last_at"`
@@ -963,34 +963,33 @@ type Replay struct {
 	State  string          `json:"state"`
 	Filter AnyReplayFilter `json:"filter"`
 
-	// Total The number of deliveries that match. One that finishes in the millisecond of the request may be added
-	// later.
+	// Total Number of deliveries that match. One that finishes in the millisecond of the request may be added later.
 	//
 	// Example: 420
 	Total int `json:"total"`
 
-	// Done The number of deliveries that are processed.
+	// Done Number of deliveries that are processed.
 	//
 	// Example: 200
 	Done int `json:"done"`
 
-	// Redelivered The number of deliveries that are redelivered.
+	// Redelivered Number of deliveries that are redelivered.
 	//
 	// Example: 198
 	Redelivered int `json:"redelivered"`
 
-	// Skipped The number of deliveries that are not: their state has changed, or they are no longer kept. 0 until the
+	// Skipped Number of deliveries that are not: their state has changed, or they are no longer kept. 0 until the
 	// replay has finished.
 	//
 	// Example: 2
 	Skipped int `json:"skipped"`
 
-	// CreatedAt The time at which the replay was requested.
+	// CreatedAt Time at which the replay was requested.
 	//
 	// Example: 2017-05-30T18:00:00.000Z
 	CreatedAt Time `json:"created_at"`
 
-	// FinishedAt The time at which the replay finished. Absent before.
+	// FinishedAt Time at which the replay finished. Absent before.
 	//
 	// Example: 2017-05-30T18:00:01.000Z
 	FinishedAt *Time `json:"finished_at,omitempty"`
@@ -1003,10 +1002,10 @@ type ReplayFilter struct {
 	// Example: failed
 	State ReplayFilterState `json:"state,omitempty"`
 
-	// AgentType Only deliveries of one agent: its kind. Requires `agent_id`.
+	// AgentType Only deliveries of an agent of this kind. Requires `agent_id`.
 	AgentType AgentType `json:"agent_type,omitempty"`
 
-	// AgentID Only deliveries of one agent: its id. Requires `agent_type`.
+	// AgentID Only deliveries of the agent with this id. Requires `agent_type`.
 	//
 	// Example: 136
 	AgentID int64 `json:"agent_id,omitempty"`
@@ -1016,12 +1015,12 @@ type ReplayFilter struct {
 	// Example: 150
 	EventID int64 `json:"event_id,omitempty"`
 
-	// Since Only deliveries with a status change recorded at or after this time.
+	// Since Only deliveries with `created_at` at or after this time.
 	//
 	// Example: 2017-05-30T15:00:00.000Z
 	Since *Time `json:"since,omitempty"`
 
-	// Until Only deliveries with a status change recorded before this time. Must be after `since`.
+	// Until Only deliveries with `created_at` before this time. Must be after `since`.
 	//
 	// Example: 2017-05-30T17:00:00.000Z
 	Until *Time `json:"until,omitempty"`
@@ -1049,7 +1048,7 @@ type Secret struct {
 	// Example: whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oDC2FVsBQIhrs=
 	Previous string `json:"previous,omitempty"`
 
-	// PreviousUntil The time at which the previous secret stops signing. Absent if there is none.
+	// PreviousUntil Time at which the previous secret stops signing. Absent if there is none.
 	//
 	// Example: 2017-05-31T15:07:50.000Z
 	PreviousUntil *Time `json:"previous_until,omitempty"`
@@ -1093,7 +1092,7 @@ type SigningSecret struct {
 	// Example: whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oDC2FVsBQIhrs=
 	Secret string `json:"secret"`
 
-	// Until The time at which the secret stops signing: 24 hours after its replacement. Absent for the newest secret.
+	// Until Time at which the secret stops signing: 24 hours after its replacement. Absent for the newest secret.
 	//
 	// Example: 2017-05-31T15:07:50.000Z
 	Until *Time `json:"until,omitempty"`
@@ -1120,12 +1119,12 @@ type StatusChange struct {
 	AgentStatus AnyAgentStatus `json:"agent_status"`
 	EventSource AnyEventSource `json:"event_source"`
 
-	// ChangedAt The time of the change, by the PBX's clock if that was given.
+	// ChangedAt Time of the change, by the PBX's clock or, if no time was given, by the server's.
 	//
 	// Example: 2017-05-30T15:07:50.000Z
 	ChangedAt Time `json:"changed_at"`
 
-	// CreatedAt The time at which the server recorded the change.
+	// CreatedAt Time at which the server recorded the change.
 	//
 	// Example: 2017-05-30T15:07:50.000Z
 	CreatedAt Time `json:"created_at"`
@@ -1225,7 +1224,7 @@ type User struct {
 	// Example: false
 	Admin bool `json:"admin"`
 
-	// Access The access of the application. `full`: it can change something. `read_only`: it cannot.
+	// Access The access of the application. `full`: reading and changes. `read_only`: reading only.
 	//
 	// Example: full
 	Access string `json:"access"`
@@ -1240,7 +1239,7 @@ type User struct {
 }
 
 // Verdict The result of an attempt. `delivered`: confirmed. `retry`: may succeed later. `failed`: cannot succeed.
-// `gone`: the receiver answered 410. Later versions may add values.
+// `gone`: the receiver answered 410.
 //
 // Example: retry
 type Verdict = string
@@ -1252,7 +1251,7 @@ type Waiting struct {
 	// Example: the attempt before has failed, and the next one is due then
 	Reason string `json:"reason"`
 
-	// Until The time at which the wait ends, if known.
+	// Until Time at which the wait ends, if known.
 	//
 	// Example: 2017-05-30T15:07:55.120Z
 	Until *Time `json:"until,omitempty"`
@@ -1596,19 +1595,19 @@ type ListDeliveriesParams struct {
 	// State Only deliveries in this state.
 	State *StateFilter `form:"state,omitempty" json:"state,omitempty"`
 
-	// AgentType Only deliveries of one agent: its kind. Requires `agent_id`.
+	// AgentType Only deliveries of an agent of this kind. Requires `agent_id`.
 	AgentType *AgentTypeFilter `form:"agent_type,omitempty" json:"agent_type,omitempty"`
 
-	// AgentID Only deliveries of one agent: its id. Requires `agent_type`.
+	// AgentID Only deliveries of the agent with this id. Requires `agent_type`.
 	AgentID *AgentIDFilter `form:"agent_id,omitempty" json:"agent_id,omitempty"`
 
 	// EventID Only deliveries of this event, which need not exist any more.
 	EventID *EventIDFilter `form:"event_id,omitempty" json:"event_id,omitempty"`
 
-	// Since Only deliveries with a status change recorded at or after this time, such as `2017-05-30T15:00:00Z`.
+	// Since Only deliveries with `created_at` at or after this time, such as `2017-05-30T15:00:00Z`.
 	Since *Since `form:"since,omitempty" json:"since,omitempty"`
 
-	// Until Only deliveries with a status change recorded before this time. Must be after `since`.
+	// Until Only deliveries with `created_at` before this time. Must be after `since`.
 	Until *Until `form:"until,omitempty" json:"until,omitempty"`
 
 	// Limit Maximum number of entries. If omitted, 100.
@@ -1672,7 +1671,7 @@ type ListStatusChangesParams struct {
 	// are no longer kept, the response is 410, even for 0.
 	After *AfterSequence `form:"after,omitempty" json:"after,omitempty"`
 
-	// Epoch Epoch of the number in `after`, as in the header `Agentevents-Epoch`. Ignored without `after`.
+	// Epoch The epoch of the number in `after`, as in the header `Agentevents-Epoch`. Ignored without `after`.
 	Epoch *Epoch `form:"epoch,omitempty" json:"epoch,omitempty"`
 
 	// Limit Maximum number of entries. If omitted, 100.
@@ -1681,44 +1680,44 @@ type ListStatusChangesParams struct {
 	// Wait Seconds to wait for a change if there is none yet. If omitted, 0.
 	Wait *Wait `form:"wait,omitempty" json:"wait,omitempty"`
 
-	// Start First change to return if `after` is omitted: `oldest`, the oldest one that is kept (default), or `newest`,
-	// the first one after the newest. Must be omitted if `after` is given.
+	// Start Where the feed starts if `after` is omitted. `oldest` (default): with the oldest change that is kept.
+	// `newest`: after the newest change. Must be omitted if `after` is given.
 	Start *FeedStart `form:"start,omitempty" json:"start,omitempty"`
 }
 
 // SendLocalAgentEventByGetParams defines parameters for SendLocalAgentEventByGet.
 type SendLocalAgentEventByGetParams struct {
-	// AgentStatus New status of the agent.
+	// AgentStatus The new status of the agent.
 	AgentStatus AnyAgentStatus `form:"agent_status" json:"agent_status"`
 
-	// AgentType Kind of the agent.
+	// AgentType The kind of the agent.
 	AgentType AnyAgentType `form:"agent_type" json:"agent_type"`
 
-	// EventSource Source of the status change.
+	// EventSource The source of the status change.
 	EventSource AnyEventSource `form:"event_source" json:"event_source"`
 
 	// AgentID Unique id of the queue agent.
 	AgentID string `form:"agent_id" json:"agent_id"`
 
-	// ExtensionName Full name of the internal agent.
+	// ExtensionName The full name of the internal agent.
 	ExtensionName string `form:"extension_name" json:"extension_name"`
 }
 
 // SendRemoteAgentEventByGetParams defines parameters for SendRemoteAgentEventByGet.
 type SendRemoteAgentEventByGetParams struct {
-	// AgentStatus New status of the agent.
+	// AgentStatus The new status of the agent.
 	AgentStatus AnyAgentStatus `form:"agent_status" json:"agent_status"`
 
-	// AgentType Kind of the agent.
+	// AgentType The kind of the agent.
 	AgentType AnyAgentType `form:"agent_type" json:"agent_type"`
 
-	// EventSource Source of the status change.
+	// EventSource The source of the status change.
 	EventSource AnyEventSource `form:"event_source" json:"event_source"`
 
 	// AgentID Unique id of the queue agent.
 	AgentID string `form:"agent_id" json:"agent_id"`
 
-	// AgentNumber Number of the external agent.
+	// AgentNumber The number of the external agent.
 	AgentNumber string `form:"agent_number" json:"agent_number"`
 }
 

@@ -102,12 +102,12 @@ type ClientInterface interface {
 
 	// DeleteClient Delete a client
 	//
-	// Deletes a client, its agents with their events, and its applications. Their tokens become invalid, and its
-	// replays end. Agents that are `available` are first logged out, which creates deliveries. Pending deliveries are
-	// still sent, signed with the client's secret.
+	// Deletes a client with its agents, events and applications. Its tokens become invalid, and its replays end.
+	// Agents that are `available` are first logged out, which creates deliveries. Pending deliveries are still sent,
+	// signed with the client's secret.
 	//
 	// A client that is later created with the same id shares nothing with the deleted one. It has its own secret, and
-	// its feed begins after the earlier changes. Requests for those are answered with 410.
+	// its feed begins after the earlier changes. A request for these is answered with 410.
 	//
 	// A client with more than 250 agents is deleted in steps. After a 503, some of its agents may already be deleted.
 	// Repeat the request to delete the rest.
@@ -394,7 +394,7 @@ type ClientInterface interface {
 	// ListLocalAgentStatusChanges List the status changes of a local agent
 	//
 	// Lists the agent's status changes, newest first, with their results: which events fired, which did not, and why.
-	// `repeated` counts later requests that set the same status, which sends nothing.
+	// `repeated` counts later requests that set the same status again, which sends nothing.
 	//
 	// Requires access level `read_only`.
 	//
@@ -647,7 +647,7 @@ type ClientInterface interface {
 	// ListRemoteAgentStatusChanges List the status changes of a remote agent
 	//
 	// Lists the agent's status changes, newest first, with their results: which events fired, which did not, and why.
-	// `repeated` counts later requests that set the same status, which sends nothing.
+	// `repeated` counts later requests that set the same status again, which sends nothing.
 	//
 	// Requires access level `read_only`.
 	//
@@ -665,7 +665,7 @@ type ClientInterface interface {
 
 	// CreateApplicationWithBody Create an application
 	//
-	// Creates an application of the client, which can have 100. Only this response contains the secret: the server
+	// Creates an application of the client. A client can have 100. Only this response contains the secret: the server
 	// stores a keyed hash of it.
 	//
 	// Requires access level `all`.
@@ -677,7 +677,7 @@ type ClientInterface interface {
 
 	// CreateApplication Create an application
 	//
-	// Creates an application of the client, which can have 100. Only this response contains the secret: the server
+	// Creates an application of the client. A client can have 100. Only this response contains the secret: the server
 	// stores a keyed hash of it.
 	//
 	// Requires access level `all`.
@@ -746,8 +746,8 @@ type ClientInterface interface {
 
 	// GetDelivery Get a delivery
 	//
-	// Returns a delivery with its attempts, and when and why the next one is made. `request` is what was sent last or,
-	// before the delivery has ended, what would be sent now.
+	// Returns a delivery with its attempts, and when and why the next one is made. `request` is the last request that
+	// was sent. If the delivery has not finished, it is the request that would be sent now.
 	//
 	// Requires access level `read_only`.
 	//
@@ -837,9 +837,9 @@ type ClientInterface interface {
 
 	// RollBackSecret Roll back the last rotation of the signing secret
 	//
-	// Makes the previous secret the newest again, without an end. The secret that had replaced it stops signing with
-	// the next request to a receiver. Secrets that were replaced earlier keep their ends. Use this if the new secret
-	// has leaked or has reached no receiver.
+	// Makes the previous secret the newest again, with no end time. The secret that had replaced it stops signing with
+	// the next request to a receiver. Secrets that were replaced earlier keep their end times. Use this if the new
+	// secret has leaked or has reached no receiver.
 	//
 	// Only the last rotation can be rolled back, and only once. A second rollback is refused with 409
 	// (`rotation_taken_back`) until the next rotation. If no previous secret signs any more, the response is 409
@@ -852,11 +852,11 @@ type ClientInterface interface {
 
 	// RotateSecret Rotate the signing secret of a client
 	//
-	// Creates a new signing secret. Every replaced secret keeps signing for 24 hours from its replacement. Until then,
-	// each delivery carries one signature per secret, so receivers can adopt the new secret at any time.
+	// Creates a new signing secret. Every replaced secret keeps signing for 24 hours from its replacement. During that
+	// time, each delivery carries one signature per secret, so receivers can adopt the new secret at any time.
 	//
-	// At most five secrets sign at once. With five, the response is 409 (`too_many_secrets`) until the oldest ends.
-	// The message says when that is.
+	// At most five secrets sign at once. With five, the response is 409 (`too_many_secrets`) until the oldest stops
+	// signing. The message says when that is.
 	//
 	// Requires access level `all`.
 	//
@@ -869,8 +869,8 @@ type ClientInterface interface {
 	// per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
 	// no other; its result has `error` instead of `status`. Each entry counts as one request.
 	//
-	// Entries are stored in small groups, so that the request blocks no others. After a 503, the first entries may be
-	// set. Repeat the whole request.
+	// Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
+	// may be set. Repeat the whole request.
 	//
 	// Requires access level `all`.
 	//
@@ -885,8 +885,8 @@ type ClientInterface interface {
 	// per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
 	// no other; its result has `error` instead of `status`. Each entry counts as one request.
 	//
-	// Entries are stored in small groups, so that the request blocks no others. After a 503, the first entries may be
-	// set. Repeat the whole request.
+	// Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
+	// may be set. Repeat the whole request.
 	//
 	// Requires access level `all`.
 	//
@@ -987,12 +987,12 @@ func (c *HTTPClient) ListClients(ctx context.Context, params *ListClientsParams,
 
 // DeleteClient Delete a client
 //
-// Deletes a client, its agents with their events, and its applications. Their tokens become invalid, and its
-// replays end. Agents that are `available` are first logged out, which creates deliveries. Pending deliveries are
-// still sent, signed with the client's secret.
+// Deletes a client with its agents, events and applications. Its tokens become invalid, and its replays end.
+// Agents that are `available` are first logged out, which creates deliveries. Pending deliveries are still sent,
+// signed with the client's secret.
 //
 // A client that is later created with the same id shares nothing with the deleted one. It has its own secret, and
-// its feed begins after the earlier changes. Requests for those are answered with 410.
+// its feed begins after the earlier changes. A request for these is answered with 410.
 //
 // A client with more than 250 agents is deleted in steps. After a 503, some of its agents may already be deleted.
 // Repeat the request to delete the rest.
@@ -1539,7 +1539,7 @@ func (c *HTTPClient) PutLocalAgentStatus(ctx context.Context, clientID ClientID,
 // ListLocalAgentStatusChanges List the status changes of a local agent
 //
 // Lists the agent's status changes, newest first, with their results: which events fired, which did not, and why.
-// `repeated` counts later requests that set the same status, which sends nothing.
+// `repeated` counts later requests that set the same status again, which sends nothing.
 //
 // Requires access level `read_only`.
 //
@@ -2022,7 +2022,7 @@ func (c *HTTPClient) PutRemoteAgentStatus(ctx context.Context, clientID ClientID
 // ListRemoteAgentStatusChanges List the status changes of a remote agent
 //
 // Lists the agent's status changes, newest first, with their results: which events fired, which did not, and why.
-// `repeated` counts later requests that set the same status, which sends nothing.
+// `repeated` counts later requests that set the same status again, which sends nothing.
 //
 // Requires access level `read_only`.
 //
@@ -2060,7 +2060,7 @@ func (c *HTTPClient) ListApplications(ctx context.Context, clientID ClientID, re
 
 // CreateApplicationWithBody Create an application
 //
-// Creates an application of the client, which can have 100. Only this response contains the secret: the server
+// Creates an application of the client. A client can have 100. Only this response contains the secret: the server
 // stores a keyed hash of it.
 //
 // Requires access level `all`.
@@ -2082,7 +2082,7 @@ func (c *HTTPClient) CreateApplicationWithBody(ctx context.Context, clientID Cli
 
 // CreateApplication Create an application
 //
-// Creates an application of the client, which can have 100. Only this response contains the secret: the server
+// Creates an application of the client. A client can have 100. Only this response contains the secret: the server
 // stores a keyed hash of it.
 //
 // Requires access level `all`.
@@ -2211,8 +2211,8 @@ func (c *HTTPClient) RedeliverMany(ctx context.Context, clientID ClientID, param
 
 // GetDelivery Get a delivery
 //
-// Returns a delivery with its attempts, and when and why the next one is made. `request` is what was sent last or,
-// before the delivery has ended, what would be sent now.
+// Returns a delivery with its attempts, and when and why the next one is made. `request` is the last request that
+// was sent. If the delivery has not finished, it is the request that would be sent now.
 //
 // Requires access level `read_only`.
 //
@@ -2382,9 +2382,9 @@ func (c *HTTPClient) GetSecret(ctx context.Context, clientID ClientID, reqEditor
 
 // RollBackSecret Roll back the last rotation of the signing secret
 //
-// Makes the previous secret the newest again, without an end. The secret that had replaced it stops signing with
-// the next request to a receiver. Secrets that were replaced earlier keep their ends. Use this if the new secret
-// has leaked or has reached no receiver.
+// Makes the previous secret the newest again, with no end time. The secret that had replaced it stops signing with
+// the next request to a receiver. Secrets that were replaced earlier keep their end times. Use this if the new
+// secret has leaked or has reached no receiver.
 //
 // Only the last rotation can be rolled back, and only once. A second rollback is refused with 409
 // (`rotation_taken_back`) until the next rotation. If no previous secret signs any more, the response is 409
@@ -2407,11 +2407,11 @@ func (c *HTTPClient) RollBackSecret(ctx context.Context, clientID ClientID, para
 
 // RotateSecret Rotate the signing secret of a client
 //
-// Creates a new signing secret. Every replaced secret keeps signing for 24 hours from its replacement. Until then,
-// each delivery carries one signature per secret, so receivers can adopt the new secret at any time.
+// Creates a new signing secret. Every replaced secret keeps signing for 24 hours from its replacement. During that
+// time, each delivery carries one signature per secret, so receivers can adopt the new secret at any time.
 //
-// At most five secrets sign at once. With five, the response is 409 (`too_many_secrets`) until the oldest ends.
-// The message says when that is.
+// At most five secrets sign at once. With five, the response is 409 (`too_many_secrets`) until the oldest stops
+// signing. The message says when that is.
 //
 // Requires access level `all`.
 //
@@ -2434,8 +2434,8 @@ func (c *HTTPClient) RotateSecret(ctx context.Context, clientID ClientID, params
 // per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
 // no other; its result has `error` instead of `status`. Each entry counts as one request.
 //
-// Entries are stored in small groups, so that the request blocks no others. After a 503, the first entries may be
-// set. Repeat the whole request.
+// Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
+// may be set. Repeat the whole request.
 //
 // Requires access level `all`.
 //
@@ -2460,8 +2460,8 @@ func (c *HTTPClient) PutStatusesWithBody(ctx context.Context, clientID ClientID,
 // per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
 // no other; its result has `error` instead of `status`. Each entry counts as one request.
 //
-// Entries are stored in small groups, so that the request blocks no others. After a 503, the first entries may be
-// set. Repeat the whole request.
+// Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
+// may be set. Repeat the whole request.
 //
 // Requires access level `all`.
 //
@@ -5783,12 +5783,12 @@ type ClientWithResponsesInterface interface {
 
 	// DeleteClientWithResponse Delete a client
 	//
-	// Deletes a client, its agents with their events, and its applications. Their tokens become invalid, and its
-	// replays end. Agents that are `available` are first logged out, which creates deliveries. Pending deliveries are
-	// still sent, signed with the client's secret.
+	// Deletes a client with its agents, events and applications. Its tokens become invalid, and its replays end.
+	// Agents that are `available` are first logged out, which creates deliveries. Pending deliveries are still sent,
+	// signed with the client's secret.
 	//
 	// A client that is later created with the same id shares nothing with the deleted one. It has its own secret, and
-	// its feed begins after the earlier changes. Requests for those are answered with 410.
+	// its feed begins after the earlier changes. A request for these is answered with 410.
 	//
 	// A client with more than 250 agents is deleted in steps. After a 503, some of its agents may already be deleted.
 	// Repeat the request to delete the rest.
@@ -6099,7 +6099,7 @@ type ClientWithResponsesInterface interface {
 	// ListLocalAgentStatusChangesWithResponse List the status changes of a local agent
 	//
 	// Lists the agent's status changes, newest first, with their results: which events fired, which did not, and why.
-	// `repeated` counts later requests that set the same status, which sends nothing.
+	// `repeated` counts later requests that set the same status again, which sends nothing.
 	//
 	// Requires access level `read_only`.
 	//
@@ -6374,7 +6374,7 @@ type ClientWithResponsesInterface interface {
 	// ListRemoteAgentStatusChangesWithResponse List the status changes of a remote agent
 	//
 	// Lists the agent's status changes, newest first, with their results: which events fired, which did not, and why.
-	// `repeated` counts later requests that set the same status, which sends nothing.
+	// `repeated` counts later requests that set the same status again, which sends nothing.
 	//
 	// Requires access level `read_only`.
 	//
@@ -6396,7 +6396,7 @@ type ClientWithResponsesInterface interface {
 
 	// CreateApplicationWithBodyWithResponse Create an application
 	//
-	// Creates an application of the client, which can have 100. Only this response contains the secret: the server
+	// Creates an application of the client. A client can have 100. Only this response contains the secret: the server
 	// stores a keyed hash of it.
 	//
 	// Requires access level `all`.
@@ -6408,7 +6408,7 @@ type ClientWithResponsesInterface interface {
 
 	// CreateApplicationWithResponse Create an application
 	//
-	// Creates an application of the client, which can have 100. Only this response contains the secret: the server
+	// Creates an application of the client. A client can have 100. Only this response contains the secret: the server
 	// stores a keyed hash of it.
 	//
 	// Requires access level `all`.
@@ -6483,8 +6483,8 @@ type ClientWithResponsesInterface interface {
 
 	// GetDeliveryWithResponse Get a delivery
 	//
-	// Returns a delivery with its attempts, and when and why the next one is made. `request` is what was sent last or,
-	// before the delivery has ended, what would be sent now.
+	// Returns a delivery with its attempts, and when and why the next one is made. `request` is the last request that
+	// was sent. If the delivery has not finished, it is the request that would be sent now.
 	//
 	// Requires access level `read_only`.
 	//
@@ -6586,9 +6586,9 @@ type ClientWithResponsesInterface interface {
 
 	// RollBackSecretWithResponse Roll back the last rotation of the signing secret
 	//
-	// Makes the previous secret the newest again, without an end. The secret that had replaced it stops signing with
-	// the next request to a receiver. Secrets that were replaced earlier keep their ends. Use this if the new secret
-	// has leaked or has reached no receiver.
+	// Makes the previous secret the newest again, with no end time. The secret that had replaced it stops signing with
+	// the next request to a receiver. Secrets that were replaced earlier keep their end times. Use this if the new
+	// secret has leaked or has reached no receiver.
 	//
 	// Only the last rotation can be rolled back, and only once. A second rollback is refused with 409
 	// (`rotation_taken_back`) until the next rotation. If no previous secret signs any more, the response is 409
@@ -6603,11 +6603,11 @@ type ClientWithResponsesInterface interface {
 
 	// RotateSecretWithResponse Rotate the signing secret of a client
 	//
-	// Creates a new signing secret. Every replaced secret keeps signing for 24 hours from its replacement. Until then,
-	// each delivery carries one signature per secret, so receivers can adopt the new secret at any time.
+	// Creates a new signing secret. Every replaced secret keeps signing for 24 hours from its replacement. During that
+	// time, each delivery carries one signature per secret, so receivers can adopt the new secret at any time.
 	//
-	// At most five secrets sign at once. With five, the response is 409 (`too_many_secrets`) until the oldest ends.
-	// The message says when that is.
+	// At most five secrets sign at once. With five, the response is 409 (`too_many_secrets`) until the oldest stops
+	// signing. The message says when that is.
 	//
 	// Requires access level `all`.
 	//
@@ -6622,8 +6622,8 @@ type ClientWithResponsesInterface interface {
 	// per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
 	// no other; its result has `error` instead of `status`. Each entry counts as one request.
 	//
-	// Entries are stored in small groups, so that the request blocks no others. After a 503, the first entries may be
-	// set. Repeat the whole request.
+	// Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
+	// may be set. Repeat the whole request.
 	//
 	// Requires access level `all`.
 	//
@@ -6638,8 +6638,8 @@ type ClientWithResponsesInterface interface {
 	// per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
 	// no other; its result has `error` instead of `status`. Each entry counts as one request.
 	//
-	// Entries are stored in small groups, so that the request blocks no others. After a 503, the first entries may be
-	// set. Repeat the whole request.
+	// Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
+	// may be set. Repeat the whole request.
 	//
 	// Requires access level `all`.
 	//
@@ -17543,12 +17543,12 @@ func (c *ClientWithResponses) ListClientsWithResponse(ctx context.Context, param
 
 // DeleteClientWithResponse Delete a client
 //
-// Deletes a client, its agents with their events, and its applications. Their tokens become invalid, and its
-// replays end. Agents that are `available` are first logged out, which creates deliveries. Pending deliveries are
-// still sent, signed with the client's secret.
+// Deletes a client with its agents, events and applications. Its tokens become invalid, and its replays end.
+// Agents that are `available` are first logged out, which creates deliveries. Pending deliveries are still sent,
+// signed with the client's secret.
 //
 // A client that is later created with the same id shares nothing with the deleted one. It has its own secret, and
-// its feed begins after the earlier changes. Requests for those are answered with 410.
+// its feed begins after the earlier changes. A request for these is answered with 410.
 //
 // A client with more than 250 agents is deleted in steps. After a 503, some of its agents may already be deleted.
 // Repeat the request to delete the rest.
@@ -18015,7 +18015,7 @@ func (c *ClientWithResponses) PutLocalAgentStatusWithResponse(ctx context.Contex
 // ListLocalAgentStatusChangesWithResponse List the status changes of a local agent
 //
 // Lists the agent's status changes, newest first, with their results: which events fired, which did not, and why.
-// `repeated` counts later requests that set the same status, which sends nothing.
+// `repeated` counts later requests that set the same status again, which sends nothing.
 //
 // Requires access level `read_only`.
 //
@@ -18428,7 +18428,7 @@ func (c *ClientWithResponses) PutRemoteAgentStatusWithResponse(ctx context.Conte
 // ListRemoteAgentStatusChangesWithResponse List the status changes of a remote agent
 //
 // Lists the agent's status changes, newest first, with their results: which events fired, which did not, and why.
-// `repeated` counts later requests that set the same status, which sends nothing.
+// `repeated` counts later requests that set the same status again, which sends nothing.
 //
 // Requires access level `read_only`.
 //
@@ -18462,7 +18462,7 @@ func (c *ClientWithResponses) ListApplicationsWithResponse(ctx context.Context, 
 
 // CreateApplicationWithBodyWithResponse Create an application
 //
-// Creates an application of the client, which can have 100. Only this response contains the secret: the server
+// Creates an application of the client. A client can have 100. Only this response contains the secret: the server
 // stores a keyed hash of it.
 //
 // Requires access level `all`.
@@ -18480,7 +18480,7 @@ func (c *ClientWithResponses) CreateApplicationWithBodyWithResponse(ctx context.
 
 // CreateApplicationWithResponse Create an application
 //
-// Creates an application of the client, which can have 100. Only this response contains the secret: the server
+// Creates an application of the client. A client can have 100. Only this response contains the secret: the server
 // stores a keyed hash of it.
 //
 // Requires access level `all`.
@@ -18591,8 +18591,8 @@ func (c *ClientWithResponses) RedeliverManyWithResponse(ctx context.Context, cli
 
 // GetDeliveryWithResponse Get a delivery
 //
-// Returns a delivery with its attempts, and when and why the next one is made. `request` is what was sent last or,
-// before the delivery has ended, what would be sent now.
+// Returns a delivery with its attempts, and when and why the next one is made. `request` is the last request that
+// was sent. If the delivery has not finished, it is the request that would be sent now.
 //
 // Requires access level `read_only`.
 //
@@ -18742,9 +18742,9 @@ func (c *ClientWithResponses) GetSecretWithResponse(ctx context.Context, clientI
 
 // RollBackSecretWithResponse Roll back the last rotation of the signing secret
 //
-// Makes the previous secret the newest again, without an end. The secret that had replaced it stops signing with
-// the next request to a receiver. Secrets that were replaced earlier keep their ends. Use this if the new secret
-// has leaked or has reached no receiver.
+// Makes the previous secret the newest again, with no end time. The secret that had replaced it stops signing with
+// the next request to a receiver. Secrets that were replaced earlier keep their end times. Use this if the new
+// secret has leaked or has reached no receiver.
 //
 // Only the last rotation can be rolled back, and only once. A second rollback is refused with 409
 // (`rotation_taken_back`) until the next rotation. If no previous secret signs any more, the response is 409
@@ -18765,11 +18765,11 @@ func (c *ClientWithResponses) RollBackSecretWithResponse(ctx context.Context, cl
 
 // RotateSecretWithResponse Rotate the signing secret of a client
 //
-// Creates a new signing secret. Every replaced secret keeps signing for 24 hours from its replacement. Until then,
-// each delivery carries one signature per secret, so receivers can adopt the new secret at any time.
+// Creates a new signing secret. Every replaced secret keeps signing for 24 hours from its replacement. During that
+// time, each delivery carries one signature per secret, so receivers can adopt the new secret at any time.
 //
-// At most five secrets sign at once. With five, the response is 409 (`too_many_secrets`) until the oldest ends.
-// The message says when that is.
+// At most five secrets sign at once. With five, the response is 409 (`too_many_secrets`) until the oldest stops
+// signing. The message says when that is.
 //
 // Requires access level `all`.
 //
@@ -18790,8 +18790,8 @@ func (c *ClientWithResponses) RotateSecretWithResponse(ctx context.Context, clie
 // per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
 // no other; its result has `error` instead of `status`. Each entry counts as one request.
 //
-// Entries are stored in small groups, so that the request blocks no others. After a 503, the first entries may be
-// set. Repeat the whole request.
+// Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
+// may be set. Repeat the whole request.
 //
 // Requires access level `all`.
 //
@@ -18812,8 +18812,8 @@ func (c *ClientWithResponses) PutStatusesWithBodyWithResponse(ctx context.Contex
 // per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
 // no other; its result has `error` instead of `status`. Each entry counts as one request.
 //
-// Entries are stored in small groups, so that the request blocks no others. After a 503, the first entries may be
-// set. Repeat the whole request.
+// Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
+// may be set. Repeat the whole request.
 //
 // Requires access level `all`.
 //
