@@ -155,7 +155,7 @@ func TestContractDeclaresSecurity(t *testing.T) {
 func TestContractDescribesAccess(t *testing.T) {
 	t.Parallel()
 	for _, e := range testDocument(t).operations {
-		want := fmt.Sprintf("Requires access level `%s`.", e.spec.Extensions["x-access"])
+		want := fmt.Sprintf("Requires access level %#q.", e.spec.Extensions["x-access"])
 		if e.id == "requestToken" {
 			want = "Requires no token."
 		}
