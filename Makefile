@@ -114,7 +114,7 @@ check-lint: $(lint)
 
 .PHONY: check-house
 check-house:
-	@echo "check: names, imports and sizes are as .ci/house has them (go run ./.ci/house -v lists every place)"
+	@echo "check: names, imports, sizes and words are as .ci/house has them (go run ./.ci/house -v lists every place)"
 	@out=$$(go run ./.ci/house 2>&1) || { echo "$$out"; exit 1; }
 
 .PHONY: check-tidy
