@@ -30,10 +30,48 @@ func TestGuides(t *testing.T) {
 			t.Parallel()
 			g := readGuide(t, path)
 			g.checkCommands(t)
-			if run := g.marked("sh"); len(run) > 0 {
-				newGuideShell(t).run(t, run)
+			run := g.marked("sh")
+			if len(run) == 0 || path == "README.md" { // whose receiver is one that it shows
+				return
 			}
+			receiver := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+			defer receiver.Close()
+			newGuideShell(t, strings.TrimPrefix(receiver.URL, "http://")).run(t, run)
 		})
+	}
+}
+
+// The quick start of the README: its receiver prints what the README says, once.
+func TestQuickStart(t *testing.T) {
+	pgtest.SQLiteOnly(t, "make run serves a file")
+	t.Parallel()
+	g := readGuide(t, "README.md")
+	program, printed, addr, dir := g.marked("python"), g.marked("text"), freePort(t), t.TempDir()
+	if len(program) != 1 || len(printed) != 1 {
+		t.Fatalf("%d receivers in Python, and %d outputs", len(program), len(printed))
+	}
+	_, port, _ := strings.Cut(addr, ":")
+	writeScript(t, dir, "receiver.py", strings.Replace(program[0].code, "9000", port, 1))
+	receiver := background(t, exec.Command(installed(t, "python3", "python3"), filepath.Join(dir, "receiver.py")))
+	eventually(t, "the receiver listens", func() bool { return receiver.ended() || listens("http://"+addr) })
+	newGuideShell(t, addr).run(t, g.marked("sh"))
+	deliveries := func() int { return strings.Count(receiver.out.String(), " "+printed[0].code) }
+	eventually(t, "it prints the delivery", func() bool { return receiver.ended() || deliveries() > 0 })
+	equal(t, "deliveries", deliveries(), 1)
+}
+
+// The receiver in Go that the README shows compiles.
+func TestReceiverOfTheReadme(t *testing.T) {
+	pgtest.SQLiteOnly(t, "nothing is stored")
+	t.Parallel()
+	for _, b := range readGuide(t, "README.md").marked("go") {
+		imports := ""
+		for _, name := range []string{"log", "net/http", "os", "github.com/agentevents/agentevents/webhook"} {
+			imports += fmt.Sprintf("import %q\n", name)
+		}
+		dir := t.TempDir()
+		writeScript(t, dir, "receiver.go", "package main\n"+imports+"func main() {\n"+b.code+"}\n")
+		buildSnippet(t, filepath.Join(dir, "receiver.go"))
 	}
 }
 
@@ -196,13 +234,11 @@ type guideShell struct {
 	env       []string
 }
 
-func newGuideShell(t *testing.T) *guideShell {
+func newGuideShell(t *testing.T, receiver string) *guideShell {
 	t.Helper()
 	for _, program := range []string{"bash", "curl", "jq"} {
 		installed(t, program, program)
 	}
-	receiver := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
-	t.Cleanup(receiver.Close)
 	s := &guideShell{dir: t.TempDir()}
 	printed := s.makeRun(t)
 	for _, m := range regexp.MustCompile(`(?m)^ +((?:export )?\w+=\S+)$`).FindAllStringSubmatch(printed, -1) {
@@ -212,8 +248,7 @@ func newGuideShell(t *testing.T) *guideShell {
 	if server == nil {
 		t.Fatalf("make run does not say where the server is:\n%s", printed)
 	}
-	s.addresses = strings.NewReplacer("127.0.0.1:8080", server[1],
-		"127.0.0.1:9000", strings.TrimPrefix(receiver.URL, "http://"))
+	s.addresses = strings.NewReplacer("127.0.0.1:8080", server[1], "127.0.0.1:9000", receiver)
 	return s
 }
 
