@@ -25,6 +25,8 @@ SPECTRAL = @stoplight/spectral-cli@6.16.0
 BENCHSTAT = golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
 # The commit that make compare compares this tree with.
 BEFORE = HEAD
+# It draws the picture of the README.
+D2 = oss.terrastruct.com/d2@v0.7.2
 # What npm takes for the newest Swagger UI 5; the one that is served is recorded in server/internal/api/docs/swagger-ui/VERSION.
 SWAGGER_UI = 5
 
@@ -75,6 +77,10 @@ build: ## build bin/agentevents
 generate: ## generate gen/ from openapi.yaml
 	go generate ./gen/...
 
+.PHONY: picture
+picture: ## draw the picture of the README, .github/status-change.svg, from the .d2 file beside it
+	@go run $(D2) --pad 10 --theme 0 --dark-theme 200 .github/status-change.d2 .github/status-change.svg
+
 .PHONY: swagger-ui
 swagger-ui: ## put the newest Swagger UI into server/internal/api/docs/swagger-ui (needs npm; SWAGGER_UI=5.35.0 for that version)
 	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; to="$(CURDIR)/server/internal/api/docs/swagger-ui"; \
@@ -114,7 +120,7 @@ check-lint: $(lint)
 
 .PHONY: check-house
 check-house:
-	@echo "check: names, imports and sizes are as .ci/house has them (go run ./.ci/house -v lists every place)"
+	@echo "check: names, imports, sizes and words are as .ci/house has them (go run ./.ci/house -v lists every place)"
 	@out=$$(go run ./.ci/house 2>&1) || { echo "$$out"; exit 1; }
 
 .PHONY: check-tidy

@@ -132,10 +132,10 @@ func announce(log *slog.Logger, c config, on listeners) {
 		"store", store.Redacted(c.databaseURL))
 	if on.metrics != nil {
 		url := urlOf(on.metrics)
-		say(log, slog.LevelInfo, "measuring", "metrics", url+"/metrics", "profiles", url+"/debug/pprof/")
+		say(log, slog.LevelInfo, "metrics listening", "metrics", url+"/metrics", "profiles", url+"/debug/pprof/")
 	}
 	url := urlOf(on.api)
-	say(log, slog.LevelInfo, "serving", "api", url+contract.BasePath, "docs", url+"/docs/")
+	say(log, slog.LevelInfo, "API listening", "api", url+contract.BasePath, "docs", url+"/docs/")
 	if len(c.networks) > 0 {
 		say(log, slog.LevelWarn, "receivers may live in networks that are not public", "networks", c.networks)
 	}

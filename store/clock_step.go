@@ -95,7 +95,7 @@ func (s *Store) takeOffStep(ctx context.Context) (err error) {
 			w.back = 0
 			return nil
 		}
-		s.Log.Warn("clock put back", "by", time.Duration(w.back)*time.Millisecond)
+		s.Log.Warn("clock stepped back", "by", time.Duration(w.back)*time.Millisecond)
 	}
 	defer s.wake()
 	step := clockStepBack{Store: s, back: w.back}

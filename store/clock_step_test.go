@@ -181,7 +181,7 @@ func TestClockStepIsLogged(t *testing.T) {
 	f.watchClock()
 	f.watchClock()
 	if text := log.String(); strings.Count(text, "\n") != 1 ||
-		!strings.Contains(text, "level=WARN msg=\"clock put back\" by=40m0s") {
+		!strings.Contains(text, "level=WARN msg=\"clock stepped back\" by=40m0s") {
 		t.Errorf("the log says %s", text)
 	}
 }

@@ -114,7 +114,7 @@ func (s *Store) logBreaker(tx *sqldb.Tx, before, after receiverRow, a webhook.At
 	if after.open() {
 		s.count(tx, func(c *Counts) { c.BreakerOpenings++ })
 		attrs = append(attrs, slog.Int("failures", after.Failures))
-		s.logCommitted(tx, slog.LevelWarn, "breaker open", append(attrs, attemptAttrs(a)...)...)
+		s.logCommitted(tx, slog.LevelWarn, "breaker opened", append(attrs, attemptAttrs(a)...)...)
 		return nil
 	}
 	if before.FailingSince != nil {

@@ -167,7 +167,7 @@ func TestLinesHaveTheTrace(t *testing.T) {
 func TestBreakersAreLogged(t *testing.T) {
 	f, log := journaled(t)
 	f.lanes("12", 1, 9, secretURL)
-	const opened = `level=WARN msg="breaker open" client=12 receiver=http://crm.example:8080 failures=5 `
+	const opened = `level=WARN msg="breaker opened" client=12 receiver=http://crm.example:8080 failures=5 `
 	for range 4 {
 		f.get(f.oneLane(), answer(500))
 		f.clock.add(time.Second)

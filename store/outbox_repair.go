@@ -42,7 +42,7 @@ func (s *Store) RepairLanes(ctx context.Context) (int, error) {
 		return 0, err
 	}
 	if repaired > 0 {
-		s.Log.Error("lanes mended", "lanes", repaired)
+		s.Log.Error("lanes repaired", "lanes", repaired)
 		s.wake()
 	}
 	return repaired, nil

@@ -3,29 +3,93 @@ package main
 import (
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"strings"
 )
 
-// guides are the documents that say what is where.
-var guides = []string{".github/CONTRIBUTING.md", ".github/SECURITY.md"}
+// document is a text for people. Its path is relative to the repository, with slashes.
+type document struct{ path, text string }
+
+// paragraph is text between two blank lines, an item of a list, or a cell of a table.
+type paragraph struct {
+	line int // of the document, from 1
+	text string
+}
+
+// guides are the documents in Markdown.
+func (t *tree) guides() (found []document) {
+	for _, pattern := range []string{"*.md", "*/*.md", "*/*/*.md", ".github/*/*.md"} {
+		names, err := filepath.Glob(filepath.Join(t.root, pattern))
+		if err != nil {
+			panic(err) // the pattern is wrong
+		}
+		for _, name := range names {
+			if relative, err := filepath.Rel(t.root, name); err == nil {
+				found = append(found, t.document(filepath.ToSlash(relative)))
+			}
+		}
+	}
+	return found
+}
+
+// document reads a document. If it cannot be read, the program ends: an empty one would pass.
+func (t *tree) document(name string) document {
+	text, err := os.ReadFile(filepath.Join(t.root, name))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "house:", err)
+		os.Exit(1)
+	}
+	return document{path: name, text: string(text)}
+}
+
+// prose returns the lines of a document. Those of code, and its fences, are empty.
+func (d document) prose() []string {
+	lines, inCode := strings.Split(d.text, "\n"), false
+	for i, line := range lines {
+		fence := strings.HasPrefix(strings.TrimSpace(line), "```")
+		if fence || inCode {
+			lines[i] = ""
+		}
+		inCode = inCode != fence
+	}
+	return lines
+}
+
+// beginsItem finds what begins a paragraph without a blank line before it.
+var beginsItem = regexp.MustCompile(`^\s*([*-]|\d+\.|#+|>|\|) ?`)
+
+func (d document) paragraphs() (all []paragraph) {
+	last := ""
+	for i, line := range d.prose() {
+		item := beginsItem.FindString(line)
+		text := strings.TrimSpace(line[len(item):])
+		switch {
+		case strings.HasSuffix(item, "| ") || strings.HasSuffix(item, "|"):
+			for cell := range strings.SplitSeq(text, "|") {
+				all = append(all, paragraph{i + 1, strings.TrimSpace(cell)})
+			}
+		case item != "" || last == "" || len(all) == 0:
+			all = append(all, paragraph{i + 1, text})
+		default:
+			all[len(all)-1].text += " " + text
+		}
+		last = text
+	}
+	return all
+}
 
 // inBackquotes finds what may be a path. A capital stands for a name that the reader chooses.
 var inBackquotes = regexp.MustCompile("`([a-z0-9_./]+/[a-z0-9_./]*|[a-z0-9_]+\\.(?:go|md|yaml))`")
 
-// missingPaths lists the paths that a guide names and that are not there.
+// missingPaths lists the paths that a guide for contributors names and that are not there.
 func missingPaths(t *tree) (n int, places []string) {
-	for _, guide := range guides {
-		text, err := os.ReadFile(filepath.Join(t.root, guide))
-		if err != nil {
-			places = append(places, err.Error())
-			continue
-		}
-		for i, line := range strings.Split(string(text), "\n") {
+	for _, name := range []string{".github/CONTRIBUTING.md", ".github/SECURITY.md"} {
+		for i, line := range t.document(name).prose() {
 			for _, found := range inBackquotes.FindAllStringSubmatch(line, -1) {
 				if !t.has(found[1]) {
-					places = append(places, fmt.Sprintf("%s:%d: there is no %s", guide, i+1, found[1]))
+					places = append(places, fmt.Sprintf("%s:%d: there is no %s", name, i+1, found[1]))
 				}
 			}
 		}
@@ -35,15 +99,60 @@ func missingPaths(t *tree) (n int, places []string) {
 
 // has says whether a path is there: a file by its name alone may be in any directory.
 func (t *tree) has(name string) bool {
-	if strings.Contains(name, "/") {
-		_, err := os.Stat(filepath.Join(t.root, name))
-		return err == nil
-	}
-	for _, f := range t.files {
-		if strings.HasSuffix("/"+f.path, "/"+name) {
-			return true
+	if !strings.Contains(name, "/") {
+		for _, f := range t.files {
+			if path.Base(f.path) == name {
+				return true
+			}
 		}
 	}
 	_, err := os.Stat(filepath.Join(t.root, name))
 	return err == nil
+}
+
+// link finds what a document links to or shows as a picture.
+var link = regexp.MustCompile(`\]\(([^)\s]+)\)|(?:href|src)="([^"]+)"`)
+
+// brokenLinks lists the links of the guides to a file or a heading that is not there. Other hosts are not asked.
+func brokenLinks(t *tree) (n int, places []string) {
+	for _, d := range t.guides() {
+		for i, line := range d.prose() {
+			for _, found := range link.FindAllStringSubmatch(inlineCode.ReplaceAllString(line, ""), -1) {
+				to := found[1] + found[2]
+				if !strings.Contains(to, ":") && !t.reaches(d, to) {
+					places = append(places, fmt.Sprintf("%s:%d: there is no %s", d.path, i+1, to))
+				}
+			}
+		}
+	}
+	return len(places), places
+}
+
+// reaches says whether a link of a document, relative to it, leads to what is there.
+func (t *tree) reaches(from document, to string) bool {
+	target, anchor, hasAnchor := strings.Cut(to, "#")
+	if target != "" {
+		name := path.Join(path.Dir(from.path), target)
+		if _, err := os.Stat(filepath.Join(t.root, name)); err != nil {
+			return false
+		}
+		if !hasAnchor {
+			return true
+		}
+		from = t.document(name)
+	}
+	for _, line := range from.prose() {
+		if strings.HasPrefix(line, "#") && anchorOf(line) == anchor {
+			return true
+		}
+	}
+	return false
+}
+
+// notInAnchor finds what GitHub leaves out of the anchor of a heading.
+var notInAnchor = regexp.MustCompile(`[^\p{L}\p{N} _-]`)
+
+func anchorOf(heading string) string {
+	text := strings.ToLower(strings.TrimSpace(strings.TrimLeft(heading, "#")))
+	return strings.ReplaceAll(notInAnchor.ReplaceAllString(text, ""), " ", "-")
 }

@@ -32,6 +32,10 @@ var figures = []figure{
 	{"harness", "lines of server/{bench,crash,demo,lab}, tests apart; 4800 is the aim", 6430, linesIn(
 		"server/bench", "server/crash", "server/demo", "server/lab")},
 	{"paths", "paths that the guides in .github name and that are not there", 0, missingPaths},
+	{"links", "links of the guides that lead to no file or heading", 0, brokenLinks},
+	{"sentences", "sentences of the guides with more than 30 words", 0, longSentences},
+	{"words", "words in the guides and openapi.yaml that stand for a term", 20, wordsOfDocuments},
+	{"comments", "such words in comments and messages of the code", 60, wordsOfCode},
 	{"c", "lines of C that the server links", 350, linesOfC},
 }
 

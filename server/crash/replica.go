@@ -18,7 +18,7 @@ import (
 const checks = 10
 
 // repairLine is what a server logs when it has repaired lanes.
-const repairLine = "lanes mended"
+const repairLine = "lanes repaired"
 
 // replica is one of the servers, or the only one, through all its lives.
 type replica struct {

@@ -22,7 +22,7 @@ const store = "sqlite:bin/agentevents.db"
 type access struct {
 	operatorID, operatorSecret, operator string // the last is a token
 	gen.ApplicationSecret                       // the client's
-	tenant                               string // a token
+	client                               string // a token
 }
 
 // serve runs the server, to be tried out, until ctx ends.
@@ -74,7 +74,7 @@ func (a *access) prepare(ctx context.Context, server string) (err error) {
 	this := gen.ApplicationCreate{Name: ours, Access: gen.AccessLevelAll}
 	a.ApplicationSecret, err = lab.Call[gen.ApplicationSecret](ctx, pbx, 201, http.MethodPost, applications, this)
 	if err == nil {
-		a.tenant, err = lab.Token(http.DefaultClient, server, a.ID, a.Secret)
+		a.client, err = lab.Token(http.DefaultClient, server, a.ID, a.Secret)
 	}
 	return err
 }
@@ -117,31 +117,34 @@ func seed(ctx context.Context, pbx lab.Doer, api, receiver string) error {
 
 func (a *access) print(w io.Writer, server string) {
 	fmt.Fprintf(w, `
-To try it out, open %[1]s/docs, press Authorize and sign in as one of these. Then "Try it out" and "Execute" show
-something in every list. The operator may do everything. The tenant is an application of client 12, of access all.
+To try it out, open %[1]s/docs, press Authorize and sign in as one of these applications. "Try it out" and
+"Execute" then show something in every list. The operator's application may do everything, the client's may do
+everything for client 12.
 
-    tenant    id %[2]s  secret %[3]s
+    client    id %[2]s  secret %[3]s
     operator  id %[4]s  secret %[5]s
 
 Client 12 has local agent 136 with event 1 and remote agent 7 with event 2. The receiver of both events is /healthz of
 this server.
 
-Or in another terminal. The tokens are valid for an hour, and until the next make run, which makes others.
+Or use curl in another terminal. The tokens are valid for an hour, and until the next make run.
 
     server=%[1]s
     api=$server%[6]s
     operator=%[7]s
-    tenant=%[8]s
+    client=%[8]s
+    application_id=%[2]s
+    application_secret=%[3]s
     export AGENTEVENTS_DATABASE_URL=%[9]s
     curl -H "Authorization: Bearer $operator" $api/client/
-    curl -H "Authorization: Bearer $tenant" $api/client/@me
+    curl -H "Authorization: Bearer $client" $api/client/@me
 
-A new token for the tenant, and for the operator:
+A new token for the client, and for the operator:
 
     curl $api/oauth/token -d grant_type=client_credentials -d client_id=%[2]s -d client_secret=%[3]s
     curl $api/oauth/token -d grant_type=client_credentials -d client_id=%[4]s -d client_secret=%[5]s
 
-`, server, a.ID, a.Secret, a.operatorID, a.operatorSecret, lab.APIPath, a.operator, a.tenant, store)
+`, server, a.ID, a.Secret, a.operatorID, a.operatorSecret, lab.APIPath, a.operator, a.client, store)
 }
 
 // environment are the settings to try the server out with, whatever others the environment has: those may be for

@@ -81,7 +81,7 @@ func TestMakeRun(t *testing.T) {
 	printed := p.out.String()
 	contains(t, "output", printed, "export AGENTEVENTS_DATABASE_URL=sqlite:bin/agentevents.db\n",
 		`networks="[127.0.0.0/8 ::1/128]"`)
-	checkLists(t, printed, "tenant", "read_only")
+	checkLists(t, printed, "client", "read_only")
 	checkLists(t, printed, "operator", "operator")
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)

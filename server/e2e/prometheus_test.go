@@ -242,7 +242,7 @@ func TestPrometheusScrapesReplicas(t *testing.T) {
 		t.Fatal(err)
 	}
 	two := replicaOf(t, store, env)
-	eventually(t, "the lane is repaired", func() bool { return strings.Contains(two.Log.String(), "lanes mended") })
+	eventually(t, "the lane is repaired", func() bool { return strings.Contains(two.Log.String(), "lanes repaired") })
 	p := scrape(t, one.process, two.process)
 	trouble(t, one, two, r)
 	equal(t, "panels that are looked at", len(pbxPanels), len(panels(t)))
@@ -357,6 +357,6 @@ var pbxPanels = map[string]shown{
 var pbxAlerts = map[string]map[string]string{
 	"Down": {}, "ReplicaDown": {}, "StoreDown": {}, "DeliveriesLate": {}, "DeliveriesFail": {}, "DeliveriesExpired": {},
 	"BreakersOpen": {"pbx": "1", "other": "1"}, "BreakersOpenOften": {},
-	"RegistrationsDisabled": {"pbx": "1", "other": "1"},
-	"LanesMended":           {"pbx": "1"}, "RequestsFail": {}, "CheckpointsFail": {}, "WALGrows": {},
+	"EventsDisabled": {"pbx": "1", "other": "1"},
+	"LanesRepaired":  {"pbx": "1"}, "RequestsFail": {}, "CheckpointsFail": {}, "WALGrows": {},
 }

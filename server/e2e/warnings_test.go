@@ -40,7 +40,7 @@ func TestWarningsOfTheLog(t *testing.T) {
 		`level=WARN msg="delivery failed"` + about + `2 event=2 .*` + of + statuses.URL + ` attempt=1 status=410`,
 		`level=WARN msg="event disabled"` + about + `2 event=2 .*` + of + statuses.URL +
 			` reason="the receiver answered 410 Gone"`,
-		`level=WARN msg="breaker open" client=12 receiver=` + dead +
+		`level=WARN msg="breaker opened" client=12 receiver=` + dead +
 			` failures=5 error="the receiver refused the connection"`,
 	} {
 		is := regexp.MustCompile("(?m)" + line + "$")
@@ -48,5 +48,5 @@ func TestWarningsOfTheLog(t *testing.T) {
 	}
 	equal(t, "exit code", p.stop(t), 0)
 	equal(t, "failures", strings.Count(p.Log.String(), "delivery failed"), 2)
-	equal(t, "openings", strings.Count(p.Log.String(), "breaker open"), 1)
+	equal(t, "openings", strings.Count(p.Log.String(), "breaker opened"), 1)
 }

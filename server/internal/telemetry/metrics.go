@@ -144,8 +144,8 @@ var (
 		"Status changes, by the type of event that they fire.", "event_type")
 	deliveriesDesc = newDesc("agentevents_deliveries_total",
 		"Deliveries that have ended, by how.", "state")
-	repairedLanesDesc = newDesc("agentevents_lanes_mended_total",
-		"Lanes that were astray and were put right, which should never happen.")
+	repairedLanesDesc = newDesc("agentevents_lanes_repaired_total",
+		"Lanes whose row was inconsistent and was repaired, which should never happen.")
 	pendingDesc = newDesc("agentevents_deliveries_pending",
 		"Deliveries that have not ended, but for parked ones.")
 	dueLanesDesc = newDesc("agentevents_lanes_due",
@@ -162,8 +162,8 @@ var (
 		"Size of SQLite's write-ahead log, which grows while a transaction reads; 0 with PostgreSQL.")
 	checkpointsDesc = newDesc("agentevents_checkpoint_failures_total",
 		"Times that SQLite's write-ahead log could not be carried over to its file.")
-	disabledDesc = newDesc("agentevents_registrations_disabled",
-		"Registrations that are disabled, by a request or by 410.")
+	disabledDesc = newDesc("agentevents_events_disabled",
+		"Events that are disabled, by a request or by a 410 answer.")
 )
 
 func newDesc(name, help string, labels ...string) *prometheus.Desc {

@@ -33,7 +33,7 @@ func TestMetricsOfAStoreThatIsGone(t *testing.T) {
 		}
 	}
 	for _, name := range []string{
-		"deliveries_pending", "lanes_due", "oldest_due_seconds", "breakers_open", "registrations_disabled",
+		"deliveries_pending", "lanes_due", "oldest_due_seconds", "breakers_open", "events_disabled",
 	} {
 		if regexp.MustCompile("(?m)^agentevents_" + name + `\b`).MatchString(got) {
 			t.Errorf("%s is there, and cannot be known:\n%s", name, got)
