@@ -26,7 +26,7 @@ func TestClientsOfTheGuide(t *testing.T) {
 			t.Parallel()
 			path := installed(t, command.program, command.debian)
 			dir := t.TempDir()
-			writeScript(t, dir, "client", fromGuide(t, "gen", "## A client in PHP or Python", language))
+			writeScript(t, dir, "client", fromGuide(t, "gen/README.md", language))
 			c := newShop(t).customer(t)
 			run := func(server, secret string) (string, int) {
 				t.Helper()

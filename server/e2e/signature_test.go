@@ -207,7 +207,7 @@ func newSnippet(t *testing.T, language string) snippet {
 	t.Helper()
 	addr := freePort(t)
 	_, port, _ := strings.Cut(addr, ":")
-	program := fromGuide(t, "webhook", "## Verify the signature", language)
+	program := fromGuide(t, "webhook/README.md", language)
 	dir, name := t.TempDir(), strings.Replace("receiver."+language, "typescript", "mjs", 1)
 	writeScript(t, dir, name, strings.Replace(program, "9000", port, 1))
 	file := filepath.Join(dir, name)
@@ -225,21 +225,14 @@ func newSnippet(t *testing.T, language string) snippet {
 	return s
 }
 
-// fromGuide returns the one block of code in a language in a section of a guide, which is the README.md of a directory.
-func fromGuide(t *testing.T, dir, heading, language string) string {
+// fromGuide returns the one program of a guide in a language.
+func fromGuide(t *testing.T, path, language string) string {
 	t.Helper()
-	guide, err := os.ReadFile(filepath.Join("../..", dir, "README.md"))
-	if err != nil {
-		t.Fatal(err)
+	programs := readGuide(t, path).marked(language)
+	if len(programs) != 1 {
+		t.Fatalf("%s shows %d programs in %s, want 1", path, len(programs), language)
 	}
-	_, section, _ := strings.Cut(string(guide), "\n"+heading+"\n")
-	section, _, _ = strings.Cut(section, "\n## ")
-	blocks := strings.Split(section, "\n```"+language+"\n")
-	if len(blocks) != 2 {
-		t.Fatalf("%s/README.md shows %d programs in %s below %q", dir, len(blocks)-1, language, heading)
-	}
-	code, _, _ := strings.Cut(blocks[1], "\n```\n")
-	return code + "\n"
+	return programs[0].code
 }
 
 // buildSnippet builds a file as if it were in this module.
