@@ -20,14 +20,12 @@ import (
 	"github.com/agentevents/agentevents/gen/client"
 )
 
-// The operator's application of every server in the lab.
+// The operator's application of every server in the lab, and where the API is on a server.
 const (
 	OperatorID     = "lab"
 	OperatorSecret = "a-secret-of-the-lab-alone"
+	APIPath        = "/api/ver1.0"
 )
-
-// APIPath is where the API is on a server.
-const APIPath = "/api/ver1.0"
 
 // NewClient returns the generated client of a server, by URL. It makes its requests as the operator.
 func NewClient(server string, base http.RoundTripper) (*client.ClientWithResponses, error) {
