@@ -102,20 +102,20 @@ func afterTime(ctx context.Context, _ *replica, random *rand.Rand) error {
 
 func afterChanges(ctx context.Context, r *replica, random *rand.Rand) error {
 	want := r.tally.of(statusSet) + 1 + random.IntN(200)
-	return r.await(ctx, patience, "some changes", func() bool { return r.tally.of(statusSet) >= want })
+	return r.await(ctx, "some changes", func() bool { return r.tally.of(statusSet) >= want })
 }
 
 // afterRequests is when some have arrived: the last is being answered, and not recorded yet.
 func afterRequests(ctx context.Context, r *replica, random *rand.Rand) error {
 	want := r.record.Count() + 1 + random.IntN(200)
-	return r.await(ctx, patience, "some requests", func() bool { return r.record.Count() >= want })
+	return r.await(ctx, "some requests", func() bool { return r.record.Count() >= want })
 }
 
 // whileHeld is when the reliable receiver leaves some requests without an answer.
 func whileHeld(ctx context.Context, r *replica, random *rand.Rand) error {
 	r.receivers[reliable].setMode(hanging)
 	want := 1 + random.IntN(3)
-	return r.await(ctx, patience, "requests in flight", func() bool { return len(r.inFlight(r.began, false)) >= want })
+	return r.await(ctx, "requests in flight", func() bool { return len(r.inFlight(r.began, false)) >= want })
 }
 
 // restart starts a server again. What was in flight when the only one ended has to come again at once, and not when a
@@ -127,7 +127,7 @@ func (r *replica) restart(ctx context.Context) error {
 	}
 	cut := func() int { return len(r.inFlight(r.began, true)) }
 	r.tally.add(cutOffAtEnd, cut())
-	return r.await(ctx, patience, "what was in flight again", func() bool { return cut() == 0 })
+	return r.await(ctx, "what was in flight again", func() bool { return cut() == 0 })
 }
 
 func killServer(ctx context.Context, r *replica, _ *rand.Rand) (undo, error) {
@@ -211,7 +211,7 @@ func damageLane(ctx context.Context, r *replica, _ *rand.Rand) (undo, error) {
 			return err
 		}
 		log := r.logs[len(r.logs)-1]
-		return r.await(ctx, patience, "a repair", func() bool { return strings.Contains(log.String(), repairLine) })
+		return r.await(ctx, "a repair", func() bool { return strings.Contains(log.String(), repairLine) })
 	}
 	return repaired, r.database.alone(func() error { return benchfill.DamageLane(ctx, r.database.DB) })
 }

@@ -256,10 +256,10 @@ func (c *crash) settle(ctx context.Context) error {
 }
 
 // await waits until something has happened. If it does not happen in time, that is a fault, and the run continues.
-func (c *crash) await(ctx context.Context, limit time.Duration, what string, happened func() bool) error {
-	err := lab.Until(ctx, limit, happened)
+func (c *crash) await(ctx context.Context, what string, happened func() bool) error {
+	err := lab.Until(ctx, patience, happened)
 	if errors.Is(err, lab.ErrLate) {
-		c.record.Wrong(overdue, "after %v there is not yet: %s", limit, what)
+		c.record.Wrong(overdue, "after %v there is not yet: %s", patience, what)
 		return nil
 	}
 	return err
