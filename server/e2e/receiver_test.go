@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"net/url"
 	"strconv"
 	"sync"
 	"testing"
@@ -95,4 +96,10 @@ func (r *receiver) wait(t testing.TB, n int) []lab.Arrival {
 	t.Helper()
 	eventually(t, "the receiver gets "+strconv.Itoa(n), func() bool { return r.record.Count() >= n })
 	return r.arrivals()
+}
+
+// formValue is the value of a key in a form, empty if there is none.
+func formValue(form, key string) string {
+	values, _ := url.ParseQuery(form)
+	return values.Get(key)
 }

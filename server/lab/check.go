@@ -67,68 +67,33 @@ type History struct {
 func (r *Record) Close() (History, []Fault) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	h := History{Arrivals: r.arrivals, Line: r.line}
-	for _, of := range r.expected {
-		h.Expected = append(h.Expected, of...)
-	}
-	return h, r.faults
+	return History{r.expected, r.arrivals, r.line}, r.faults
 }
 
-// Check compares what is expected with what has arrived.
+// Check compares what is expected with what has arrived: it was confirmed, and nothing else has arrived. A status that
+// has not changed is not sent: no change has its sequence.
 func Check(h History, rules Rules) Verdict {
-	never := func(_, _ *Arrival) bool { return false }
-	if rules.Excused == nil {
-		rules.Excused = never
-	}
-	if rules.Unseen == nil {
-		rules.Unseen = never
-	}
-	c := &check{Rules: rules}
-	c.expectations(h)
-	for _, of := range grouped(h.Arrivals, func(a *Arrival) string { return a.ID }) {
-		c.repetitions(of)
-	}
-	for _, of := range grouped(h.Arrivals, h.Line) {
-		c.order(of)
-	}
-	return c.Verdict
-}
-
-type check struct {
-	Rules
-	Verdict
-}
-
-// grouped is what has the same key, each group in the order of arrival, the groups in that of their first.
-func grouped(arrivals []*Arrival, key func(*Arrival) string) (groups [][]*Arrival) {
-	place := map[string]int{}
-	for _, a := range arrivals {
-		k := key(a)
-		i, ok := place[k]
-		if !ok {
-			i = len(groups)
-			place[k] = i
-			groups = append(groups, nil)
-		}
-		groups[i] = append(groups[i], a)
-	}
-	return groups
-}
-
-// expectations: what is expected was confirmed, under one id, and nothing else has arrived. A status that has not
-// changed is not sent: no change has its sequence.
-func (c *check) expectations(h History) {
-	expected, ids, confirmed := map[Key]*Expected{}, map[Key]string{}, map[Key]bool{}
+	c := check{Rules: rules}
+	expected, confirmed := map[Key]*Expected{}, map[Key]bool{}
 	for _, e := range h.Expected {
 		expected[e.Key] = e
 	}
+	// The last arrival of each delivery, webhook-id and line.
+	ofKey, ofID, ofLine := map[Key]*Arrival{}, map[string]*Arrival{}, map[string]*Arrival{}
 	for _, a := range h.Arrivals {
-		if id, ok := ids[a.Key]; ok && id != a.ID {
-			c.Wrong(Mismatched, "%v came as %s too", a, id)
+		line, before := h.Line(a), ofID[a.ID]
+		if p := ofKey[a.Key]; p != nil && p.ID != a.ID {
+			c.Wrong(Mismatched, "%v came as %s too", a, p.ID)
 		}
-		ids[a.Key] = a.ID
-		confirmed[a.Key] = confirmed[a.Key] || a.Confirmed()
 		c.content(expected[a.Key], a)
+		if before != nil {
+			c.repetition(before, a)
+		}
+		if p := ofLine[line]; p != nil && p.ID != a.ID {
+			c.order(p, a, before != nil)
+		}
+		ofKey[a.Key], ofID[a.ID], ofLine[line] = a, a, a
+		confirmed[a.Key] = confirmed[a.Key] || a.Confirmed()
 	}
 	slices.SortFunc(h.Expected, func(a, b *Expected) int { return cmp.Compare(a.Sequence, b.Sequence) })
 	for _, e := range h.Expected {
@@ -136,6 +101,12 @@ func (c *check) expectations(h History) {
 			c.Wrong(Lost, "%v", e)
 		}
 	}
+	return c.Verdict
+}
+
+type check struct {
+	Rules
+	Verdict
 }
 
 // content: a request is one that is expected, with that agent and status, at that receiver.
@@ -155,47 +126,38 @@ func (c *check) content(e *Expected, a *Arrival) {
 	}
 }
 
-// repetitions: what comes under one id is the same each time. It comes again only if the receiver has refused it or cut
+// repetition: what comes under one id is the same each time. It comes again only if the receiver has refused it or cut
 // it off, or with an excuse.
-func (c *check) repetitions(of []*Arrival) {
-	for i, a := range of[1:] {
-		p := of[i]
-		if a.Key != p.Key || a.Request() != p.Request() {
-			c.Wrong(Mismatched, "%v: before, this id was %v", a, p)
-			continue
-		}
-		refused, excused := p.Status >= 300 || p.Cut, c.Excused(p, a)
-		switch {
-		case refused:
-			c.Retries++
-		case excused:
-			c.Duplicates++
-		default:
-			c.Wrong(Needless, "%v, though it was there before: %v", a, p)
-		}
-		counted := (refused || excused && c.Recounted) && a.Attempt == p.Attempt+1
-		uncounted := (excused || p.Cut) && a.Attempt == p.Attempt // what is cut off may go out once more at once
-		unseen := a.Attempt > p.Attempt && c.Unseen(p, a)
-		if !counted && !uncounted && !unseen {
-			c.Wrong(Mismatched, "%v: before, this was attempt %d", a, p.Attempt)
-		}
+func (c *check) repetition(p, a *Arrival) {
+	if a.Key != p.Key || a.Request() != p.Request() {
+		c.Wrong(Mismatched, "%v: before, this id was %v", a, p)
+		return
+	}
+	refused, excused := p.Status >= 300 || p.Cut, c.Excused != nil && c.Excused(p, a)
+	switch {
+	case refused:
+		c.Retries++
+	case excused:
+		c.Duplicates++
+	default:
+		c.Wrong(Needless, "%v, though it was there before: %v", a, p)
+	}
+	counted := (refused || excused && c.Recounted) && a.Attempt == p.Attempt+1
+	uncounted := (excused || p.Cut) && a.Attempt == p.Attempt // what is cut off may go out once more at once
+	unseen := a.Attempt > p.Attempt && c.Unseen != nil && c.Unseen(p, a)
+	if !counted && !uncounted && !unseen {
+		c.Wrong(Mismatched, "%v: before, this was attempt %d", a, p.Attempt)
 	}
 }
 
 // order: nothing of a line is sent before what precedes it is confirmed. So only the last one comes again.
-func (c *check) order(of []*Arrival) {
-	seen := map[string]bool{of[0].ID: true}
-	for i, a := range of[1:] {
-		p := of[i]
-		switch {
-		case a.ID == p.ID:
-		case seen[a.ID]:
-			c.Wrong(Needless, "%v came again after %v", a, p)
-		case a.Sequence < p.Sequence:
-			c.Wrong(Disorder, "%v came after %v", a, p)
-		case !p.Confirmed() || a.At.Before(p.Ended):
-			c.Wrong(Disorder, "%v came before this was confirmed: %v", a, p)
-		}
-		seen[a.ID] = true
+func (c *check) order(p, a *Arrival, again bool) {
+	switch {
+	case again:
+		c.Wrong(Needless, "%v came again after %v", a, p)
+	case a.Sequence < p.Sequence:
+		c.Wrong(Disorder, "%v came after %v", a, p)
+	case !p.Confirmed() || a.At.Before(p.Ended):
+		c.Wrong(Disorder, "%v came before this was confirmed: %v", a, p)
 	}
 }

@@ -9,10 +9,9 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"strings"
 	"sync"
-	"time"
 
+	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/gen/client"
 )
 
@@ -46,35 +45,44 @@ func (e *StatusError) Error() string {
 	return fmt.Sprintf("the answer is %d and not %d: %s", e.Status, e.Want, e.Body)
 }
 
-// Call makes a request with a body as JSON, unless that is nil, and reads the answer as T. The error is a *StatusError
-// unless the answer has the status that is wanted.
-func Call[T any](ctx context.Context, d Doer, want int, method, url string, body any) (answer T, err error) {
-	content, err := json.Marshal(body)
+// Call makes a request and reads the answer as T. The body is sent as a form if it is url.Values, not at all if it is
+// nil, and else as JSON. The error is a *StatusError unless the answer has the status that is wanted.
+func Call[T any](ctx context.Context, d Doer, want int, method, address string, body any) (answer T, err error) {
+	req, err := newRequest(ctx, method, address, body)
 	if err != nil {
 		return answer, err
-	}
-	req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(content))
-	if err != nil {
-		return answer, err
-	}
-	if req.Header.Set("Content-Type", "application/json"); body == nil {
-		req.Body, req.ContentLength = http.NoBody, 0
 	}
 	resp, err := d.Do(req)
 	if err != nil {
 		return answer, err
 	}
 	defer resp.Body.Close()
-	content, err = io.ReadAll(resp.Body)
+	content, err := io.ReadAll(resp.Body)
 	switch {
 	case err != nil:
-		return answer, err
 	case resp.StatusCode != want:
-		return answer, &StatusError{resp.StatusCode, want, string(bytes.TrimSpace(content))}
+		err = &StatusError{resp.StatusCode, want, string(bytes.TrimSpace(content))}
 	case len(content) > 0:
 		err = json.Unmarshal(content, &answer)
 	}
 	return answer, err
+}
+
+func newRequest(ctx context.Context, method, address string, body any) (req *http.Request, err error) {
+	kind, content := "application/json", []byte{}
+	if form, ok := body.(url.Values); ok {
+		kind, content = "application/x-www-form-urlencoded", []byte(form.Encode())
+	} else if body != nil {
+		content, err = json.Marshal(body)
+	}
+	if err != nil {
+		return nil, err
+	}
+	req, err = http.NewRequestWithContext(ctx, method, address, bytes.NewReader(content))
+	if err == nil {
+		req.Header.Set("Content-Type", kind)
+	}
+	return req, err
 }
 
 // Answered returns an error unless a request was answered with a status.
@@ -92,68 +100,49 @@ func Answered(want int, resp interface {
 	return nil
 }
 
-// renewal is how old a token gets, which is valid for an hour.
-const renewal = 50 * time.Minute
-
-// Operator makes requests of a server with a token of the operator's, which it gets by itself. A request that has an
-// Authorization of its own keeps it.
+// Operator makes requests of a server with a token of an application, which it gets before the first one. A request
+// that has an Authorization of its own keeps it.
 type Operator struct {
-	URL  string            // of the server
-	Base http.RoundTripper // nil means http.DefaultTransport
+	URL        string            // of the server
+	ID, Secret string            // of the application; without them, OperatorID and OperatorSecret
+	Base       http.RoundTripper // nil means http.DefaultTransport
 
 	mu    sync.Mutex
 	token string
-	since time.Time
 }
 
 // RoundTrip implements http.RoundTripper.
 func (o *Operator) RoundTrip(r *http.Request) (*http.Response, error) {
-	if r.Header.Get("Authorization") != "" {
-		return o.base().RoundTrip(r)
+	base := cmp.Or(o.Base, http.DefaultTransport)
+	if r.Header.Get("Authorization") == "" {
+		token, err := o.Token()
+		if err != nil {
+			return nil, err
+		}
+		r = r.Clone(r.Context())
+		r.Header.Set("Authorization", "Bearer "+token)
 	}
-	token, err := o.current()
-	if err != nil {
-		return nil, err
-	}
-	r = r.Clone(r.Context())
-	r.Header.Set("Authorization", "Bearer "+token)
-	return o.base().RoundTrip(r)
+	return base.RoundTrip(r)
 }
 
-// CloseIdleConnections is what http.Client looks for.
-func (o *Operator) CloseIdleConnections() { (&http.Client{Transport: o.Base}).CloseIdleConnections() }
-
-func (o *Operator) base() http.RoundTripper { return cmp.Or(o.Base, http.DefaultTransport) }
-
-func (o *Operator) current() (string, error) {
+// Token returns the token, which is valid for an hour.
+func (o *Operator) Token() (token string, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.token != "" && time.Since(o.since) < renewal {
-		return o.token, nil
+	if o.token == "" {
+		o.token, err = Token(&http.Client{Transport: o.Base}, o.URL,
+			cmp.Or(o.ID, OperatorID), cmp.Or(o.Secret, OperatorSecret))
 	}
-	token, err := Token(&http.Client{Transport: o.Base}, o.URL, OperatorID, OperatorSecret)
-	if err == nil {
-		o.token, o.since = token, time.Now()
-	}
-	return token, err
+	return o.token, err
 }
 
 // Token gets a token of a server for an application.
-func Token(c *http.Client, server, id, secret string) (string, error) {
+func Token(d Doer, server, id, secret string) (string, error) {
 	Tell(secret)
 	form := url.Values{"grant_type": {"client_credentials"}, "client_id": {id}, "client_secret": {secret}}
-	//nolint:noctx // takes milliseconds
-	resp, err := c.Post(server+"/oauth/token", "application/x-www-form-urlencoded", strings.NewReader(form.Encode()))
+	answer, err := Call[gen.Token](context.Background(), d, http.StatusOK, http.MethodPost, server+"/oauth/token", form)
 	if err != nil {
 		return "", fmt.Errorf("get a token: %w", err)
-	}
-	defer resp.Body.Close()
-	var answer struct {
-		AccessToken string `json:"access_token"`
-		Message     string `json:"message"`
-	}
-	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil || resp.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("get a token: %s %s (%w)", resp.Status, answer.Message, err)
 	}
 	return answer.AccessToken, nil
 }

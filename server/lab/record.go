@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -33,13 +32,6 @@ type Arrival struct {
 	Held   bool      // it was left without an answer for a while
 }
 
-func (a *Arrival) readHeader(h http.Header) {
-	a.ID = h.Get("webhook-id")
-	// What is not a number stays 0, which is no sequence and no attempt of any delivery.
-	a.Sequence, _ = strconv.ParseInt(h.Get("agentevents-sequence"), 10, 64)
-	a.Attempt, _ = strconv.Atoi(h.Get("agentevents-attempt"))
-}
-
 // Confirmed says whether it was answered by 2xx.
 func (a *Arrival) Confirmed() bool { return a.Status/100 == 2 }
 
@@ -49,16 +41,6 @@ func (a *Arrival) Form() string {
 		return a.Query
 	}
 	return a.Body
-}
-
-// Value is the first value of a key in the form, empty if there is none.
-func (a *Arrival) Value(key string) string {
-	for _, p := range Pairs(a.Form()) {
-		if p.Key == key {
-			return p.Value
-		}
-	}
-	return ""
 }
 
 // Request is the whole request.
@@ -75,21 +57,15 @@ const Clock = "15:04:05.000"
 // Pair is an element of a form.
 type Pair struct{ Key, Value string }
 
-// Pairs reads a form in its order, which url.ParseQuery does not keep. What cannot be read stays as it is.
+// Pairs reads a form in its order, which url.ParseQuery does not keep. What cannot be read is empty.
 func Pairs(form string) (pairs []Pair) {
 	for element := range strings.SplitSeq(form, "&") {
 		key, value, _ := strings.Cut(element, "=")
-		pairs = append(pairs, Pair{unescape(key), unescape(value)})
+		key, _ = url.QueryUnescape(key)
+		value, _ = url.QueryUnescape(value)
+		pairs = append(pairs, Pair{key, value})
 	}
 	return pairs
-}
-
-func unescape(s string) string {
-	plain, err := url.QueryUnescape(s)
-	if err != nil {
-		return s
-	}
-	return plain
 }
 
 // Expected is a delivery that must arrive: its change is stored, and its registration was there.
@@ -121,7 +97,7 @@ type Record struct {
 	mu        sync.Mutex
 	arrivals  []*Arrival // in their order, over all receivers
 	last      map[string]*Arrival
-	expected  map[string][]*Expected // by the path
+	expected  []*Expected
 	confirmed map[Key]bool
 	pending   map[Key]*Expected // neither confirmed nor cancelled
 	faults    []Fault           // that were found before Check
@@ -134,8 +110,7 @@ func NewRecord(line func(*Arrival) string) *Record {
 		line = func(a *Arrival) string { return a.ID }
 	}
 	return &Record{
-		line: line, last: map[string]*Arrival{}, expected: map[string][]*Expected{},
-		confirmed: map[Key]bool{}, pending: map[Key]*Expected{},
+		line: line, last: map[string]*Arrival{}, confirmed: map[Key]bool{}, pending: map[Key]*Expected{},
 	}
 }
 
@@ -169,19 +144,21 @@ func (r *Record) Expect(e Expected) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	e.Since = time.Now()
-	r.expected[e.Path] = append(r.expected[e.Path], &e)
+	r.expected = append(r.expected, &e)
 	if !r.confirmed[e.Key] {
 		r.pending[e.Key] = &e
 	}
 }
 
-// Cancel notes that a registration was deleted: what is expected for its path by now need not arrive.
+// Cancel notes that a registration was deleted: what is pending for its path need not arrive.
 func (r *Record) Cancel(path string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, e := range r.expected[path] {
-		e.Cancelled = true
-		delete(r.pending, e.Key)
+	for key, e := range r.pending {
+		if key.Path == path {
+			e.Cancelled = true
+			delete(r.pending, key)
+		}
 	}
 }
 
@@ -208,18 +185,16 @@ func (r *Record) Count() int {
 }
 
 // Arrivals returns copies of all that has arrived, in that order.
-func (r *Record) Arrivals() []Arrival {
+func (r *Record) Arrivals() (all []Arrival) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	all := make([]Arrival, len(r.arrivals))
-	for i, a := range r.arrivals {
-		all[i] = *a
+	for _, a := range r.arrivals {
+		all = append(all, *a)
 	}
 	return all
 }
 
-// Take returns all that has arrived, and forgets it and what was expected. While a request has not ended it does
-// neither, and says so.
+// Take returns all that has arrived, and forgets it. While a request has not ended it does neither, and says so.
 func (r *Record) Take() (all []*Arrival, ended bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -230,9 +205,7 @@ func (r *Record) Take() (all []*Arrival, ended bool) {
 	}
 	all, r.arrivals = r.arrivals, nil
 	clear(r.last)
-	clear(r.expected)
 	clear(r.confirmed)
-	clear(r.pending)
 	return all, true
 }
 

@@ -27,13 +27,13 @@ var ErrEnded = errors.New("the server ended by itself")
 
 // Server is the program, running.
 type Server struct {
-	URL    string // http://127.0.0.1:PORT, known when it is ready
-	Log    *Log   // its standard error
-	Stdout *Log
+	URL    string          // http://127.0.0.1:PORT, known when it is ready
+	Log    *Log            // its standard error
+	Stdout *Log            // its standard output
+	Cmd    *exec.Cmd       // its process
+	Exited <-chan struct{} // is closed when it has ended
 
-	cmd    *exec.Cmd
-	end    context.CancelFunc
-	exited chan struct{}
+	end context.CancelFunc
 }
 
 // Start starts a binary on a free port of loopback with a database and further variables (NAME=VALUE), receivers on
@@ -50,21 +50,21 @@ func Serve(ctx context.Context, binary string, stdout, stderr io.Writer, env ...
 
 func start(ctx context.Context, binary string, env []string, stdout, stderr io.Writer) (*Server, error) {
 	ctx, end := context.WithCancel(ctx)
-	s := &Server{Log: &Log{}, Stdout: &Log{}, end: end, exited: make(chan struct{})}
-	s.cmd = exec.CommandContext(ctx, binary, "serve") //nolint:gosec // the user names the program to try
-	s.cmd.Cancel = func() error { return s.cmd.Process.Signal(syscall.SIGTERM) }
-	s.cmd.WaitDelay = stopPatience
-	s.cmd.Env = append([]string{"AGENTEVENTS_DRAIN=0s"}, env...)
-	s.cmd.Stdout, s.cmd.Stderr = io.MultiWriter(s.Stdout, stdout), io.MultiWriter(s.Log, stderr)
+	cmd, exited := exec.CommandContext(ctx, binary, "serve"), make(chan struct{}) //nolint:gosec // the user names it
+	s := &Server{Log: &Log{}, Stdout: &Log{}, Cmd: cmd, Exited: exited, end: end}
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = stopPatience
+	cmd.Env = append([]string{"AGENTEVENTS_DRAIN=0s"}, env...)
+	cmd.Stdout, cmd.Stderr = io.MultiWriter(s.Stdout, stdout), io.MultiWriter(s.Log, stderr)
 	// Ctrl-C is for this process alone, which stops the server then: a second signal would kill the server.
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := s.cmd.Start(); err != nil {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
 		end()
 		return nil, fmt.Errorf("start the server: %w", err)
 	}
 	go func() {
-		defer close(s.exited)
-		_ = s.cmd.Wait() // Stop looks at the exit code
+		defer close(exited)
+		_ = cmd.Wait() // Stop looks at the exit code
 	}()
 	return s, nil
 }
@@ -87,57 +87,50 @@ func environment(databaseURL string, further []string) []string {
 	), further...)
 }
 
+// listening finds where a server says it listens. The path behind the port shows that the port is complete.
+var listening = regexp.MustCompile(`(http://[^/\s"]+:[1-9][0-9]*)/api/`)
+
 // Ready waits until the server says that it is.
 func (s *Server) Ready(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, startPatience)
-	defer cancel()
-	look := time.NewTicker(5 * time.Millisecond)
-	defer look.Stop()
-	for {
-		select {
-		case <-s.exited:
-			return fmt.Errorf("the server ended before it was ready: %s", s.cmd.ProcessState)
-		case <-ctx.Done():
-			return fmt.Errorf("the server is not ready: %w", ctx.Err())
-		case <-look.C:
-			if s.URL = s.Log.url(); s.URL != "" && answersOK(ctx, s.URL+"/readyz") {
-				return nil
-			}
+	err := Until(ctx, startPatience, func() bool {
+		if found := listening.FindStringSubmatch(s.Log.String()); found != nil {
+			s.URL = found[1]
 		}
+		return s.ended() || s.URL != "" && s.answers(ctx, "/readyz")
+	})
+	if s.ended() {
+		return fmt.Errorf("the server ended before it was ready: %s", s.Cmd.ProcessState)
 	}
+	if err != nil {
+		return fmt.Errorf("the server is not ready: %w", err)
+	}
+	return nil
 }
 
-func answersOK(ctx context.Context, url string) bool {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
-	if err != nil {
+// answers says whether a path is answered with 200.
+func (s *Server) answers(ctx context.Context, path string) bool {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	_, err := Call[any](ctx, http.DefaultClient, http.StatusOK, http.MethodGet, s.URL+path, nil)
+	return err == nil
+}
+
+func (s *Server) ended() bool {
+	select {
+	case <-s.Exited:
+		return true
+	default:
 		return false
 	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return false
-	}
-	_ = resp.Body.Close()
-	return resp.StatusCode == http.StatusOK
 }
 
 // PID is the number of the process.
-func (s *Server) PID() int { return s.cmd.Process.Pid }
-
-// Exited is closed when the server has ended.
-func (s *Server) Exited() <-chan struct{} { return s.exited }
-
-// ExitCode is that of a server that has ended; -1 if a signal ended it.
-func (s *Server) ExitCode() int { return s.cmd.ProcessState.ExitCode() }
-
-// Signal sends a signal to the server.
-func (s *Server) Signal(signal os.Signal) error { return s.cmd.Process.Signal(signal) }
+func (s *Server) PID() int { return s.Cmd.Process.Pid }
 
 // Stop sends SIGTERM and waits. Anything but an end in order is an error, and so is a secret in the log.
 func (s *Server) Stop() error {
-	select {
-	case <-s.exited:
-		return fmt.Errorf("%w: %s", ErrEnded, s.cmd.ProcessState)
-	default:
+	if s.ended() {
+		return fmt.Errorf("%w: %s", ErrEnded, s.Cmd.ProcessState)
 	}
 	s.end()
 	return errors.Join(s.Wait(), s.Log.keepsSecrets())
@@ -145,34 +138,34 @@ func (s *Server) Stop() error {
 
 // Wait waits until the server has ended. Anything but an end in order is an error.
 func (s *Server) Wait() error {
-	<-s.exited
+	<-s.Exited
 	s.end()
-	if !s.cmd.ProcessState.Success() {
-		return fmt.Errorf("the server did not end in order: %s", s.cmd.ProcessState)
+	if !s.Cmd.ProcessState.Success() {
+		return fmt.Errorf("the server did not end in order: %s", s.Cmd.ProcessState)
 	}
 	return nil
 }
 
 // Kill is kill -9. ErrEnded says that the server had ended before. A secret in the log is an error.
 func (s *Server) Kill() error {
-	err := s.cmd.Process.Kill()
-	<-s.exited
+	err := s.Cmd.Process.Kill()
+	<-s.Exited
 	s.end()
 	if err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("kill the server: %w", err)
 	}
-	if status, ok := s.cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || !status.Signaled() {
-		return fmt.Errorf("%w: %s", ErrEnded, s.cmd.ProcessState)
+	if status, ok := s.Cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || !status.Signaled() {
+		return fmt.Errorf("%w: %s", ErrEnded, s.Cmd.ProcessState)
 	}
 	return s.Log.keepsSecrets()
 }
 
 // Freeze suspends the process (SIGSTOP) until thaw is called.
 func (s *Server) Freeze() (thaw func() error, err error) {
-	if err := s.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+	if err := s.Cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 		return nil, fmt.Errorf("freeze the server: %w", err)
 	}
-	return func() error { return s.cmd.Process.Signal(syscall.SIGCONT) }, nil
+	return func() error { return s.Cmd.Process.Signal(syscall.SIGCONT) }, nil
 }
 
 // Explain adds to an error what the server printed last.
@@ -180,7 +173,9 @@ func (s *Server) Explain(err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("%w\n\nthe server's last lines:\n%s", err, s.Log.tail(20))
+	lines := strings.Split(strings.TrimSpace(s.Log.String()), "\n")
+	last := strings.Join(lines[max(0, len(lines)-20):], "\n")
+	return fmt.Errorf("%w\n\nthe server's last lines:\n%s", err, last)
 }
 
 // Log is what a server prints.
@@ -199,24 +194,6 @@ func (l *Log) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.String()
-}
-
-// The path behind the port shows that the port is complete.
-var listening = regexp.MustCompile(`(http://[^/\s"]+:[1-9][0-9]*)/api/`)
-
-// url is where the server says it listens, empty while it has not said so.
-func (l *Log) url() string {
-	found := listening.FindStringSubmatch(l.String())
-	if found == nil {
-		return ""
-	}
-	return found[1]
-}
-
-// tail is the last lines.
-func (l *Log) tail(lines int) string {
-	all := strings.Split(strings.TrimSpace(l.String()), "\n")
-	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 
 // keepsSecrets is an error if there is a secret in the log.

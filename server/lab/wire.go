@@ -1,11 +1,9 @@
 package lab
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"slices"
 	"strconv"
@@ -22,8 +20,7 @@ type Wire struct {
 
 	conn net.Conn
 	used time.Time // last
-	in   *bufio.Reader
-	body []byte
+	in   []byte    // the last answer
 }
 
 // Close closes the connection.
@@ -34,66 +31,48 @@ func (w *Wire) Close() error {
 	return w.conn.Close()
 }
 
-func (w *Wire) connect() (err error) {
-	if w.conn != nil && time.Since(w.used) < maxIdle {
-		return nil
-	}
-	_ = w.Close()
-	if w.conn, err = net.Dial("tcp", w.Addr); err != nil { //nolint:noctx // on loopback
-		return err
-	}
-	w.in = bufio.NewReaderSize(w.conn, 16<<10)
-	return nil
-}
-
 // Call sends a request as it stands and returns the body of its answer, which is valid until the next call. An answer
 // that is not a 2xx is an error.
-func (w *Wire) Call(request []byte) ([]byte, error) {
-	if err := w.connect(); err != nil {
-		return nil, err
+func (w *Wire) Call(request []byte) (body []byte, err error) {
+	if time.Since(w.used) > maxIdle {
+		_ = w.Close()
+		if w.conn, err = net.Dial("tcp", w.Addr); err != nil { //nolint:noctx // on loopback
+			return nil, err
+		}
 	}
-	defer func() { w.used = time.Now() }()
 	if _, err := w.conn.Write(request); err != nil {
 		return nil, err
 	}
-	first, err := w.in.ReadSlice('\n')
+	head, body, err := w.read()
 	if err != nil {
 		return nil, err
 	}
-	succeeded := len(first) > 9 && first[9] == '2'
-	said := string(first[:min(len(first), 32)])
-	if err := w.readAnswer(); err != nil {
-		return nil, err
+	if w.used = time.Now(); !bytes.HasPrefix(head, []byte("HTTP/1.1 2")) {
+		return nil, fmt.Errorf("the answer is %.32q: %s", head, body)
 	}
-	if !succeeded {
-		return nil, fmt.Errorf("the answer is %q: %s", said, w.body)
-	}
-	return w.body, nil
+	return body, nil
 }
 
-var contentLength = []byte("content-length:")
-
-// readAnswer reads the headers of an answer and its body, whose length must be among them.
-func (w *Wire) readAnswer() error {
-	length := -1
+// read reads an answer, whose length must be in its head.
+func (w *Wire) read() (head, body []byte, err error) {
+	w.in = w.in[:0]
 	for {
-		header, err := w.in.ReadSlice('\n')
-		if err != nil {
-			return err
-		}
-		header = bytes.TrimRight(header, "\r\n")
-		n := len(contentLength)
-		switch {
-		case len(header) == 0 && length < 0:
-			return errors.New("the answer does not say how long it is")
-		case len(header) == 0:
-			w.body = slices.Grow(w.body[:0], length)[:length]
-			_, err = io.ReadFull(w.in, w.body)
-			return err
-		case len(header) >= n && bytes.EqualFold(header[:n], contentLength):
-			if length, err = strconv.Atoi(string(bytes.TrimSpace(header[n:]))); err != nil {
-				return err
+		if head, body, found := bytes.Cut(w.in, []byte("\r\n\r\n")); found {
+			_, length, _ := bytes.Cut(head, []byte("Content-Length: "))
+			length, _, _ = bytes.Cut(length, []byte("\r\n"))
+			n, err := strconv.Atoi(string(length))
+			if err != nil {
+				return nil, nil, errors.New("the answer does not say how long it is")
+			}
+			if len(body) >= n {
+				return head, body, nil
 			}
 		}
+		w.in = slices.Grow(w.in, 16<<10)
+		n, err := w.conn.Read(w.in[len(w.in):cap(w.in)])
+		if err != nil {
+			return nil, nil, err
+		}
+		w.in = w.in[:len(w.in)+n]
 	}
 }
