@@ -3,6 +3,7 @@ package e2e
 import (
 	"net/url"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 
@@ -102,4 +103,18 @@ func (r *receiver) wait(t testing.TB, n int) []lab.Arrival {
 func formValue(form, key string) string {
 	values, _ := url.ParseQuery(form)
 	return values.Get(key)
+}
+
+// pair is an element of a form.
+type pair struct{ key, value string }
+
+// readForm reads a form in its order, which url.ParseQuery does not keep. What cannot be read is empty.
+func readForm(form string) (all []pair) {
+	for element := range strings.SplitSeq(form, "&") {
+		key, value, _ := strings.Cut(element, "=")
+		key, _ = url.QueryUnescape(key)
+		value, _ = url.QueryUnescape(value)
+		all = append(all, pair{key, value})
+	}
+	return all
 }

@@ -8,14 +8,10 @@ import (
 	"net"
 	"net/http"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 )
-
-// patience is how long anything may take that normally takes milliseconds.
-const patience = 10 * time.Second
 
 // Reply is how a receiver treats one request.
 type Reply struct {
@@ -35,33 +31,25 @@ type Receiver struct {
 	// Peer returns what Arrival.Peer is for the requests of a connection; nil means nil. It must not wait.
 	Peer atomic.Pointer[func(net.Conn) any]
 
-	record *Record
-	reply  func(*Arrival) Reply
-	port   sync.Mutex   // is held while the port is opened or closed, and while that must not be
-	http   *http.Server // nil while the port is closed
-	open   atomic.Int64 // connections
-	newest atomic.Value // the other end of the last connection, a string
+	record  *Record
+	reply   func(*Arrival) Reply
+	address string       // HOST:PORT
+	port    sync.Mutex   // is held while the port is opened or closed, and while that must not be
+	http    *http.Server // nil while the port is closed
+	open    atomic.Int64 // connections
+	newest  atomic.Value // the other end of the last connection, a string
 }
 
 // NewReceiver opens a receiver. A program of nil answers every request with 200 at once; else it is called for many
 // requests side by side.
 func NewReceiver(record *Record, number int, program func(*Arrival) Reply) (*Receiver, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // does not wait
-	if err != nil {
-		return nil, fmt.Errorf("open a receiver: %w", err)
-	}
 	if program == nil {
 		program = func(*Arrival) Reply { return Reply{} }
 	}
-	r := &Receiver{URL: "http://" + l.Addr().String(), Number: number, record: record, reply: program}
-	r.serve(l)
-	return r, nil
-}
-
-func (r *Receiver) serve(l net.Listener) {
-	s := &http.Server{Handler: r, ReadHeaderTimeout: patience, ConnState: r.count, ConnContext: r.connected}
-	go func() { _ = s.Serve(l) }() // until Close or ClosePort
-	r.http = s
+	r := &Receiver{Number: number, record: record, reply: program, address: "127.0.0.1:0"}
+	err := r.OpenPort()
+	r.URL = "http://" + r.address
+	return r, err
 }
 
 // Close ends the receiver and its connections.
@@ -85,23 +73,21 @@ func (r *Receiver) ClosePort() error {
 }
 
 // OpenPort opens the port that was closed, which a connection of another program may use for a moment.
-func (r *Receiver) OpenPort() error {
+func (r *Receiver) OpenPort() (err error) {
 	r.port.Lock()
 	defer r.port.Unlock()
-	for began := time.Now(); ; time.Sleep(time.Millisecond) {
-		l, err := net.Listen("tcp", r.address()) //nolint:noctx // does not wait
-		if err == nil {
-			r.serve(l)
-			return nil
-		}
-		if time.Since(began) > patience {
-			return fmt.Errorf("open a receiver again: %w", err)
-		}
+	var l net.Listener
+	if late := Until(context.Background(), patience, func() bool {
+		l, err = net.Listen("tcp", r.address) //nolint:noctx // does not wait
+		return err == nil
+	}); late != nil {
+		return fmt.Errorf("open a receiver: %w", err)
 	}
+	s := &http.Server{Handler: r, ReadHeaderTimeout: patience, ConnState: r.count, ConnContext: r.connected}
+	go func() { _ = s.Serve(l) }() // until Close or ClosePort
+	r.address, r.http = l.Addr().String(), s
+	return nil
 }
-
-// address is HOST:PORT.
-func (r *Receiver) address() string { return strings.TrimPrefix(r.URL, "http://") }
 
 type peerKey struct{}
 
@@ -117,7 +103,7 @@ func (r *Receiver) count(c net.Conn, state http.ConnState) {
 	case http.StateNew:
 		r.open.Add(1)
 		r.newest.Store(c.RemoteAddr().String())
-	case http.StateClosed, http.StateHijacked:
+	case http.StateClosed:
 		r.open.Add(-1)
 	}
 }
@@ -129,7 +115,7 @@ func (r *Receiver) Settle(ctx context.Context) error {
 	if r.http == nil {
 		return nil // ClosePort has waited for them
 	}
-	last, err := net.Dial("tcp", r.address()) //nolint:noctx // on loopback
+	last, err := net.Dial("tcp", r.address) //nolint:noctx // on loopback
 	if err != nil {
 		return err
 	}

@@ -9,18 +9,16 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 )
 
-const (
-	// startPatience is how long a start may take that normally takes milliseconds, however slow the machine is.
-	startPatience = 2 * time.Minute
-	// stopPatience is longer than the program says it needs to stop at most.
-	stopPatience = 20 * time.Second
-)
+// patience is how long anything may take that normally takes milliseconds, however slow the machine is. It is longer
+// than the program says it needs to stop at most.
+const patience = time.Minute
 
 // ErrEnded says that a server has ended by itself.
 var ErrEnded = errors.New("the server ended by itself")
@@ -37,24 +35,29 @@ type Server struct {
 }
 
 // Start starts a binary on a free port of loopback with a database and further variables (NAME=VALUE), receivers on
-// loopback allowed. When ctx ends it is stopped; Stop or Kill is still to be called.
+// loopback allowed. Other settings of this process are not its. When ctx ends it is stopped; Stop or Kill is still to
+// be called.
 func Start(ctx context.Context, binary, databaseURL string, env ...string) (*Server, error) {
-	return start(ctx, binary, environment(databaseURL, env), io.Discard, io.Discard)
+	env = append([]string{
+		"AGENTEVENTS_ADDR=127.0.0.1:0",
+		"AGENTEVENTS_DATABASE_URL=" + databaseURL,
+		"AGENTEVENTS_ALLOW_NETWORKS=127.0.0.0/8",
+		"AGENTEVENTS_OPERATOR_ID=" + OperatorID,
+		"AGENTEVENTS_OPERATOR_SECRET=" + OperatorSecret,
+		"GORACE=atexit_sleep_ms=0", // else the race detector makes every exit a second longer
+	}, env...)
+	setting := func(e string) bool { return strings.HasPrefix(e, "AGENTEVENTS_") }
+	return Serve(ctx, binary, io.Discard, io.Discard, append(slices.DeleteFunc(os.Environ(), setting), env...))
 }
 
-// Serve starts a binary with the environment of this process and further variables, and shows what it prints. When ctx
-// ends it is stopped; Wait is still to be called.
-func Serve(ctx context.Context, binary string, stdout, stderr io.Writer, env ...string) (*Server, error) {
-	return start(ctx, binary, append(os.Environ(), env...), stdout, stderr)
-}
-
-func start(ctx context.Context, binary string, env []string, stdout, stderr io.Writer) (*Server, error) {
+// Serve starts a binary with an environment, and shows what it prints. When ctx ends it is stopped; Wait is still to be
+// called.
+func Serve(ctx context.Context, binary string, stdout, stderr io.Writer, env []string) (*Server, error) {
 	ctx, end := context.WithCancel(ctx)
 	cmd, exited := exec.CommandContext(ctx, binary, "serve"), make(chan struct{}) //nolint:gosec // the user names it
 	s := &Server{Log: &Log{}, Stdout: &Log{}, Cmd: cmd, Exited: exited, end: end}
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = stopPatience
-	cmd.Env = append([]string{"AGENTEVENTS_DRAIN=0s"}, env...)
+	cmd.WaitDelay, cmd.Env = patience, append([]string{"AGENTEVENTS_DRAIN=0s"}, env...)
 	cmd.Stdout, cmd.Stderr = io.MultiWriter(s.Stdout, stdout), io.MultiWriter(s.Log, stderr)
 	// Ctrl-C is for this process alone, which stops the server then: a second signal would kill the server.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -64,27 +67,9 @@ func start(ctx context.Context, binary string, env []string, stdout, stderr io.W
 	}
 	go func() {
 		defer close(exited)
-		_ = cmd.Wait() // Stop looks at the exit code
+		_ = cmd.Wait() // Wait looks at the exit code
 	}()
 	return s, nil
-}
-
-// environment is that of this process without settings for other servers.
-func environment(databaseURL string, further []string) []string {
-	env := []string{}
-	for _, e := range os.Environ() {
-		if !strings.HasPrefix(e, "AGENTEVENTS_") {
-			env = append(env, e)
-		}
-	}
-	return append(append(env,
-		"AGENTEVENTS_ADDR=127.0.0.1:0",
-		"AGENTEVENTS_DATABASE_URL="+databaseURL,
-		"AGENTEVENTS_ALLOW_NETWORKS=127.0.0.0/8",
-		"AGENTEVENTS_OPERATOR_ID="+OperatorID,
-		"AGENTEVENTS_OPERATOR_SECRET="+OperatorSecret,
-		"GORACE=atexit_sleep_ms=0", // else the race detector makes every exit a second longer
-	), further...)
 }
 
 // listening finds where a server says it listens. The path behind the port shows that the port is complete.
@@ -92,11 +77,14 @@ var listening = regexp.MustCompile(`(http://[^/\s"]+:[1-9][0-9]*)/api/`)
 
 // Ready waits until the server says that it is.
 func (s *Server) Ready(ctx context.Context) error {
-	err := Until(ctx, startPatience, func() bool {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	err := Until(ctx, patience, func() bool {
 		if found := listening.FindStringSubmatch(s.Log.String()); found != nil {
 			s.URL = found[1]
 		}
-		return s.ended() || s.URL != "" && s.answers(ctx, "/readyz")
+		_, err := Call[any](ctx, http.DefaultClient, http.StatusOK, http.MethodGet, s.URL+"/readyz", nil)
+		return err == nil || s.ended()
 	})
 	if s.ended() {
 		return fmt.Errorf("the server ended before it was ready: %s", s.Cmd.ProcessState)
@@ -105,14 +93,6 @@ func (s *Server) Ready(ctx context.Context) error {
 		return fmt.Errorf("the server is not ready: %w", err)
 	}
 	return nil
-}
-
-// answers says whether a path is answered with 200.
-func (s *Server) answers(ctx context.Context, path string) bool {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	_, err := Call[any](ctx, http.DefaultClient, http.StatusOK, http.MethodGet, s.URL+path, nil)
-	return err == nil
 }
 
 func (s *Server) ended() bool {
@@ -148,13 +128,10 @@ func (s *Server) Wait() error {
 
 // Kill is kill -9. ErrEnded says that the server had ended before. A secret in the log is an error.
 func (s *Server) Kill() error {
-	err := s.Cmd.Process.Kill()
+	_ = s.Cmd.Process.Kill() // fails if the server has ended
 	<-s.Exited
 	s.end()
-	if err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return fmt.Errorf("kill the server: %w", err)
-	}
-	if status, ok := s.Cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || !status.Signaled() {
+	if s.Cmd.ProcessState.ExitCode() >= 0 { // there is none after a signal
 		return fmt.Errorf("%w: %s", ErrEnded, s.Cmd.ProcessState)
 	}
 	return s.Log.keepsSecrets()
@@ -174,8 +151,7 @@ func (s *Server) Explain(err error) error {
 		return nil
 	}
 	lines := strings.Split(strings.TrimSpace(s.Log.String()), "\n")
-	last := strings.Join(lines[max(0, len(lines)-20):], "\n")
-	return fmt.Errorf("%w\n\nthe server's last lines:\n%s", err, last)
+	return fmt.Errorf("%w\n\nthe server's last lines:\n%s", err, strings.Join(lines[max(0, len(lines)-20):], "\n"))
 }
 
 // Log is what a server prints.
@@ -202,4 +178,26 @@ func (l *Log) keepsSecrets() error {
 		return fmt.Errorf("the server has logged the secret %q", secret)
 	}
 	return nil
+}
+
+// likeSecret is what tokens, signatures, signing secrets and the headers around them look like, and the lab's own
+// secret. Ids of requests and of applications look otherwise.
+var likeSecret = regexp.MustCompile(`\b[A-Z2-7]{30}\b|whsec_\S+|\bv1,\S+|(?i:bearer|basic) [A-Za-z0-9+/=]{8,}|` +
+	`\b[a-z_]*secret=\S+|` + regexp.QuoteMeta(OperatorSecret))
+
+var told sync.Map // secrets that have no look of their own
+
+// Tell makes Secret look for a secret that has no look of its own.
+func Tell(secret string) { told.Store(secret, nil) }
+
+// Secret returns a secret in a server's log, or nothing.
+func Secret(log string) (found string) {
+	found = likeSecret.FindString(log)
+	told.Range(func(secret, _ any) bool {
+		if strings.Contains(log, secret.(string)) {
+			found = secret.(string)
+		}
+		return found == ""
+	})
+	return found
 }
