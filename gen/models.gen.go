@@ -222,14 +222,14 @@ func (e TokenRequestGrantType) Valid() bool {
 	}
 }
 
-// AccessLevel What an application may do: see Access above.
+// AccessLevel The access level of an application. See Access in the introduction.
 //
 // Example: call_api
 type AccessLevel string
 
-// AgentEvent A registration of a URL for a change of an agent's status.
+// AgentEvent A URL that is called for one type of status change of an agent.
 type AgentEvent struct {
-	// URL The URL to which the request is sent when the event occurs.
+	// URL The URL that is called.
 	//
 	// Example: https://somehost.com/fordel/show.php
 	URL string `json:"url"`
@@ -242,14 +242,14 @@ type AgentEvent struct {
 	EventType AnyEventType     `json:"event_type"`
 }
 
-// AgentEventCreate What a new event needs. Other fields are ignored, since existing clients send some.
+// AgentEventCreate A new event. Other fields are ignored, since existing programs send some.
 type AgentEventCreate struct {
 	URL       ReceiverURL   `json:"url"`
 	Method    RequestMethod `json:"method"`
 	EventType EventType     `json:"event_type"`
 }
 
-// AgentEventData What a receiver gets, as a query string or as a form body. There are no further keys.
+// AgentEventData The data that a receiver gets, in the query string or as a form body. There are no other keys.
 type AgentEventData struct {
 	AgentStatus AnyAgentStatus `json:"agent_status"`
 	AgentType   AnyAgentType   `json:"agent_type"`
@@ -260,27 +260,27 @@ type AgentEventData struct {
 	// Example: 136
 	AgentID string `json:"agent_id"`
 
-	// ExtensionName Full name of the internal agent. Present for `agent_type` local.
+	// ExtensionName The full name of the internal agent. Present for `agent_type` local.
 	//
 	// Example: 000*094@ringme.ru
 	ExtensionName string `json:"extension_name,omitempty"`
 
-	// AgentNumber Number of the external agent. Present for `agent_type` remote.
+	// AgentNumber The number of the external agent. Present for `agent_type` remote.
 	//
 	// Example: +7 (812) 336-42-42
 	AgentNumber string `json:"agent_number,omitempty"`
 }
 
-// AgentEventState Whether an event is enabled.
+// AgentEventState The state of an event.
 type AgentEventState struct {
 	State AnyEventState `json:"state"`
 
-	// Reason Why it is disabled; absent when it is enabled.
+	// Reason Why the event is paused. Absent if it is enabled.
 	//
 	// Example: the receiver answered 410 Gone
 	Reason string `json:"reason,omitempty"`
 
-	// Since Since when it has this state.
+	// Since Time at which the event got this state.
 	//
 	// Example: 2017-05-30T15:07:50.000Z
 	Since Time `json:"since"`
@@ -288,18 +288,20 @@ type AgentEventState struct {
 
 // AgentEventStateUpdate The state to set.
 type AgentEventStateUpdate struct {
-	// State `enabled`, deliveries are sent; `disabled`, they are parked.
+	// State The state of an event. `enabled`: deliveries are sent. `disabled`: the event is paused, and its
+	// deliveries are parked.
 	//
 	// Example: enabled
 	State AgentEventStateValue `json:"state"`
 }
 
-// AgentEventStateValue `enabled`, deliveries are sent; `disabled`, they are parked.
+// AgentEventStateValue The state of an event. `enabled`: deliveries are sent. `disabled`: the event is paused, and its
+// deliveries are parked.
 //
 // Example: enabled
 type AgentEventStateValue string
 
-// AgentEventUpdate What may be changed of an event. Other fields are ignored, since existing clients send some.
+// AgentEventUpdate The fields of an event that can be set. Other fields are ignored, since existing programs send some.
 type AgentEventUpdate struct {
 	URL       *ReceiverURL   `json:"url,omitempty"`
 	Method    *RequestMethod `json:"method,omitempty"`
@@ -311,17 +313,19 @@ type AgentEventUpdate struct {
 // Example: 000*094@ringme.ru
 type AgentName = string
 
-// AgentStatus The status of an agent, and what a request did to it.
+// AgentStatus The status of an agent, and the effect of the request.
 type AgentStatus struct {
 	AgentStatus AnyAgentStatus `json:"agent_status"`
 	EventSource AnyEventSource `json:"event_source"`
 
-	// Sequence Number of the change that led to this status, greater for later changes of any agent; 0 before the first change.
+	// Sequence The sequence number of the change that led to this status. Later changes of any agent have greater ones.
+	// 0 before the first change.
 	//
 	// Example: 1
 	Sequence int64 `json:"sequence"`
 
-	// ChangedAt When the status became what it is; before the first change, when the agent was created.
+	// ChangedAt Time of the change that led to this status. Before the first change, the time at which the agent was
+	// created.
 	//
 	// Example: 2017-05-30T15:07:50.000Z
 	ChangedAt Time `json:"changed_at"`
@@ -331,31 +335,31 @@ type AgentStatus struct {
 	// Example: true
 	Changed bool `json:"changed"`
 
-	// Stale Whether this request was too old to count.
+	// Stale Whether this request was too old to have an effect.
 	//
 	// Example: false
 	Stale bool `json:"stale"`
 
-	// Deliveries How many deliveries this request made.
+	// Deliveries Number of deliveries that this request created.
 	//
 	// Example: 1
 	Deliveries int `json:"deliveries"`
 }
 
-// AgentStatusChange A change and what came of it.
+// AgentStatusChange A status change with its results.
 type AgentStatusChange struct {
 	Change StatusChange `json:"change"`
 
-	// Events The events that the agent had at that moment; an empty array when it had none, and so nothing was sent.
+	// Events The results for the events that the agent had then. Empty if it had none.
 	Events   []EventOutcome `json:"events"`
 	Repeated *Repeated      `json:"repeated,omitempty"`
 }
 
-// AgentStatusResult The answer to one entry: `status`, or `error` when the entry was refused.
+// AgentStatusResult The result of one entry: `status`, or `error` if the entry was refused.
 type AgentStatusResult struct {
 	AgentType AnyAgentType `json:"agent_type"`
 
-	// AgentID Unique id of the queue agent among the client's agents of this kind.
+	// AgentID Unique id of the agent among the client's agents of this kind.
 	//
 	// Example: 136
 	AgentID int64          `json:"agent_id"`
@@ -367,272 +371,277 @@ type AgentStatusResult struct {
 type AgentStatusUpdate struct {
 	AgentStatus AgentStatusValue `json:"agent_status"`
 
-	// EventSource What the change came from; `api` without it.
+	// EventSource The source of the change. If omitted, `api`.
 	EventSource EventSource `json:"event_source,omitempty"`
 	ChangedAt   *ChangedAt  `json:"changed_at,omitempty"`
 }
 
-// AgentStatusUpdateItem A status to set, and whose.
+// AgentStatusUpdateItem A status to set, with its agent.
 type AgentStatusUpdateItem struct {
 	AgentType AgentType `json:"agent_type"`
 
-	// AgentID Unique id of the queue agent among the client's agents of this kind.
+	// AgentID Unique id of the agent among the client's agents of this kind.
 	//
 	// Example: 136
 	AgentID     int64            `json:"agent_id"`
 	AgentStatus AgentStatusValue `json:"agent_status"`
 
-	// EventSource What the change came from; `api` without it.
+	// EventSource The source of the change. If omitted, `api`.
 	EventSource EventSource `json:"event_source,omitempty"`
 	ChangedAt   *ChangedAt  `json:"changed_at,omitempty"`
 }
 
-// AgentStatusValue Status of an agent: `available`, ready to receive calls from the queue; `logged_out`, will not receive calls
-// from the queue.
+// AgentStatusValue The status of an agent. `available`: ready to receive calls from the queue. `logged_out`: receives
+// no calls from the queue.
 //
 // Example: available
 type AgentStatusValue string
 
-// AgentType Kind of an agent: `local`, an internal one; `remote`, an external one.
+// AgentType The kind of an agent. `local`: internal. `remote`: external.
 type AgentType string
 
-// AnyAccessLevel What an application may do: see Access above. A later version may answer further values.
+// AnyAccessLevel The access level of an application. See Access in the introduction.
 //
 // Example: call_api
 type AnyAccessLevel = AccessLevel
 
-// AnyAgentStatus Status of an agent: `available`, ready to receive calls from the queue; `logged_out`, will not receive calls from the queue. A later version may answer further values.
+// AnyAgentStatus The status of an agent. `available`: ready to receive calls from the queue. `logged_out`: receives no
+// calls from the queue.
 //
 // Example: available
 type AnyAgentStatus = AgentStatusValue
 
-// AnyAgentType Kind of an agent: `local`, an internal one; `remote`, an external one. A later version may answer further values.
+// AnyAgentType The kind of an agent. `local`: internal. `remote`: external.
 //
 // Example: local
 type AnyAgentType = AgentType
 
-// AnyDeliveryState What has become of a delivery: `pending`, it waits or is under way; `parked`, it waits until its event is enabled; `delivered`, a receiver has confirmed it; `failed`, it was refused for good or its time was over; `cancelled`, its event was deleted before. A later version may answer further values.
+// AnyDeliveryState The state of a delivery. `pending`: waiting or in progress. `parked`: waiting until its event is
+// enabled. `delivered`: confirmed by the receiver. `failed`: refused, or not delivered in time. `cancelled`: its
+// event was deleted.
 //
 // Example: failed
 type AnyDeliveryState = DeliveryState
 
-// AnyEventSource What a change came from: `api`, the API, for example a web interface; `phone`, a command dialled on the agent's phone. A later version may answer further values.
+// AnyEventSource The source of a status change. `api`: this API, for example a web interface. `phone`: a command
+// dialled on the agent's phone.
 //
 // Example: api
 type AnyEventSource = EventSource
 
-// AnyEventState `enabled`, deliveries are sent; `disabled`, they are parked. A later version may answer further values.
+// AnyEventState The state of an event. `enabled`: deliveries are sent. `disabled`: the event is paused, and its
+// deliveries are parked.
 //
 // Example: enabled
 type AnyEventState = AgentEventStateValue
 
-// AnyEventType The event that a request is sent for: `agent-login`, the agent's status becomes `available`; `agent-logout`, it becomes `logged_out`. A later version may answer further values.
+// AnyEventType The type of an event. `agent-login`: the agent becomes `available`. `agent-logout`: it becomes
+// `logged_out`.
 //
 // Example: agent-login
 type AnyEventType = EventType
 
-// AnyReplayFilter The filter that the replay was requested with.
+// AnyReplayFilter The filter of a replay.
 type AnyReplayFilter = ReplayFilter
 
-// AnyRequestMethod Request method. GET sends the data in the query string, POST as a form body. A later version may answer further values.
+// AnyRequestMethod The HTTP method. `GET`: the data is in the query string. `POST`: it is the form body.
 //
 // Example: GET
 type AnyRequestMethod = RequestMethod
 
-// Application Something that may ask for tokens.
+// Application An application: credentials for this API.
 type Application struct {
 	// ID Unique id of the application.
 	//
 	// Example: 4f1c0c7f8f6a4d6e9f3b2a1d0c9e8f7a
 	ID string `json:"id"`
 
-	// Name Name of the application, for people to read.
+	// Name The name of the application.
 	//
 	// Example: CRM
 	Name   string         `json:"name"`
 	Access AnyAccessLevel `json:"access"`
 
-	// CreatedAt When it was made.
+	// CreatedAt Time at which the application was created.
 	//
 	// Example: 2017-05-30T09:00:00.000Z
 	CreatedAt Time `json:"created_at"`
 }
 
-// ApplicationCreate What a new application is to be.
+// ApplicationCreate A new application.
 type ApplicationCreate struct {
-	// Access What an application may do: see Access above.
+	// Access The access level of an application. See Access in the introduction.
 	//
 	// Example: call_api
 	Access AccessLevel `json:"access"`
 
-	// Name Name of the application, for people to read, without control characters.
+	// Name The name of the application, without control characters.
 	//
 	// Example: CRM
 	Name ApplicationName `json:"name"`
 }
 
-// ApplicationName Name of the application, for people to read, without control characters.
+// ApplicationName The name of the application, without control characters.
 //
 // Example: CRM
 type ApplicationName = string
 
-// ApplicationSecret An application with its secret, which is shown this once.
+// ApplicationSecret An application with its secret, which is shown only once.
 type ApplicationSecret struct {
 	// ID Unique id of the application.
 	//
 	// Example: 4f1c0c7f8f6a4d6e9f3b2a1d0c9e8f7a
 	ID string `json:"id"`
 
-	// Secret The secret, 128 random bits.
+	// Secret The secret: 128 random bits.
 	//
 	// Example: 0a1b2c3d4e5f60718293a4b5c6d7e8f9
 	Secret string `json:"secret"`
 
-	// Name Name of the application, for people to read.
+	// Name The name of the application.
 	//
 	// Example: CRM
 	Name   string         `json:"name"`
 	Access AnyAccessLevel `json:"access"`
 
-	// CreatedAt When it was made.
+	// CreatedAt Time at which the application was created.
 	//
 	// Example: 2017-05-30T09:00:00.000Z
 	CreatedAt Time `json:"created_at"`
 }
 
-// Attempt One try at a delivery.
+// Attempt One attempt of a delivery.
 type Attempt struct {
-	// Number Its number, from 1.
+	// Number The number of the attempt, from 1.
 	//
 	// Example: 1
 	Number int `json:"number"`
 
-	// StartedAt When it began.
+	// StartedAt Time at which the attempt began.
 	//
 	// Example: 2017-05-30T15:07:50.002Z
 	StartedAt Time `json:"started_at"`
 
-	// DurationMs How long it took, in milliseconds.
+	// DurationMs The duration of the attempt in milliseconds.
 	//
 	// Example: 12.5
 	DurationMs float64 `json:"duration_ms"`
 
-	// Status HTTP status of the answer; absent without one.
+	// Status The HTTP status of the response. Absent if there was none.
 	//
 	// Example: 503
 	Status  int     `json:"status,omitempty"`
 	Verdict Verdict `json:"verdict"`
 
-	// Error What went wrong, in plain words; absent when there was a complete answer.
+	// Error What went wrong. Absent if the response was complete.
 	//
 	// Example: the receiver did not answer within 10s
 	Error string `json:"error,omitempty"`
 
-	// Answer The beginning of the answer's body: the receiver's words, not ours.
+	// Answer The beginning of the response body, as the receiver sent it.
 	//
 	// Example: we are having lunch
 	Answer string `json:"answer,omitempty"`
 
-	// Method How it was sent, where that differs from the delivery's method, which was corrected since.
+	// Method The method of the attempt, if the delivery's method has changed since.
 	Method AnyRequestMethod `json:"method,omitempty"`
 
-	// URL Where it was sent to, where that differs from the delivery's URL, which was corrected since.
+	// URL The URL of the attempt, if the delivery's URL has changed since.
 	//
 	// Example: https://somehost.com/old.php
 	URL string `json:"url,omitempty"`
 
-	// Traceparent Of which trace it is: the header `traceparent` (W3C Trace Context) that the receiver was sent; absent when nothing
-	// was traced.
-	//
+	// Traceparent The header `traceparent` that was sent (W3C Trace Context). Absent if nothing was traced.
 	//
 	// Example: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01
 	Traceparent string `json:"traceparent,omitempty"`
 }
 
-// ChangedAt The PBX's own time of the change. When it is older than the agent's last change, or than the latest time that
-// was given for this agent, the request was overtaken or repeated: nothing is done, and the answer says `stale`. May be at most 5 minutes ahead of
-// the server's clock. Without it, the server's clock counts and the request is never stale.
+// ChangedAt Time of the change by the PBX's clock, at most 5 minutes ahead of the server's. If it is before the agent's
+// last change, or before the latest time given for this agent, the request has no effect and the response has
+// `stale`. If omitted, the server's clock applies and the request is never stale.
 //
 // Example: 2017-05-30T15:07:50.000Z
 type ChangedAt = time.Time
 
 // ClientAccount A client of the PBX.
 type ClientAccount struct {
-	// ID Unique id of the client, given by the PBX.
+	// ID Unique id of the client, assigned by the PBX.
 	//
 	// Example: 12
 	ID string `json:"id"`
 
-	// Name Name of the client, for people to read; absent when it has none.
+	// Name The name of the client. Absent if the client has none.
 	//
 	// Example: Ringme
 	Name string `json:"name,omitempty"`
 
-	// Blocked Whether the client's applications are refused. Events go on being delivered.
+	// Blocked Whether the requests of the client's applications are refused. Deliveries continue.
 	//
 	// Example: false
 	Blocked bool `json:"blocked"`
 }
 
-// ClientLimit A limit, and what is used of it.
+// ClientLimit A limit and its use.
 type ClientLimit struct {
-	// Limit How many at most.
+	// Limit The maximum number.
 	//
 	// Example: 1000
 	Limit int64 `json:"limit"`
 
-	// Used How many there are. More than the limit if that was lowered since.
+	// Used The current number. It exceeds the limit if the limit was lowered.
 	//
 	// Example: 420
 	Used int64 `json:"used"`
 }
 
-// ClientLimitUpdate A limit to be set.
+// ClientLimitUpdate A limit to set.
 type ClientLimitUpdate struct {
-	// Limit How many at most.
+	// Limit The maximum number.
 	//
 	// Example: 5000
 	Limit *int64 `json:"limit,omitempty"`
 }
 
-// ClientLimits What a client may have and do, and has and has done.
+// ClientLimits The limits of a client and their use.
 type ClientLimits struct {
-	// AgentEvent Of events, of all its agents together.
+	// AgentEvent The limit on events, of all agents together.
 	AgentEvent ClientLimit `json:"agent_event"`
 
-	// Agent Of agents, local and remote ones together.
+	// Agent The limit on agents, local and remote together.
 	Agent ClientLimit `json:"agent"`
 
-	// RequestsPerHour Of requests that its applications make in an hour of the clock, in this one so far.
+	// RequestsPerHour The limit on requests of the client's applications per hour of the clock. `used` is of this
+	// hour.
 	RequestsPerHour ClientLimit `json:"requests_per_hour"`
 }
 
-// ClientLimitsUpdate What may be set of a client's limits.
+// ClientLimitsUpdate The limits of a client that can be set.
 type ClientLimitsUpdate struct {
-	// Agent A limit to be set.
+	// Agent A limit to set.
 	Agent ClientLimitUpdate `json:"agent,omitempty"`
 
-	// AgentEvent A limit to be set.
+	// AgentEvent A limit to set.
 	AgentEvent ClientLimitUpdate `json:"agent_event,omitempty"`
 
-	// RequestsPerHour A limit to be set.
+	// RequestsPerHour A limit to set.
 	RequestsPerHour ClientLimitUpdate `json:"requests_per_hour,omitempty"`
 }
 
-// ClientUpdate What may be set of a client.
+// ClientUpdate The fields of a client that can be set.
 type ClientUpdate struct {
-	// Blocked Whether the client's applications are refused. Within a second they are.
+	// Blocked Whether the requests of the client's applications are refused. Takes effect within one second.
 	//
 	// Example: false
 	Blocked *bool `json:"blocked,omitempty"`
 
-	// Name Name of the client, for people to read, without control characters; the empty one removes it.
+	// Name The name of the client, without control characters. An empty string removes it.
 	//
 	// Example: Ringme
 	Name *string `json:"name,omitempty"`
 }
 
-// Delivery One event on its way to one URL.
+// Delivery One status change for one event.
 type Delivery struct {
 	// ID Unique id of the delivery.
 	//
@@ -641,103 +650,103 @@ type Delivery struct {
 	State     AnyDeliveryState `json:"state"`
 	AgentType AnyAgentType     `json:"agent_type"`
 
-	// AgentID The agent's id.
+	// AgentID The id of the agent.
 	//
 	// Example: 136
 	AgentID int64 `json:"agent_id"`
 
-	// EventID Id of the event, which need not exist any more.
+	// EventID The id of the event, which need not exist any more.
 	//
 	// Example: 150
 	EventID   int64        `json:"event_id"`
 	EventType AnyEventType `json:"event_type"`
 
-	// Sequence Number of the status change.
+	// Sequence The sequence number of the status change.
 	//
 	// Example: 9001
 	Sequence int64 `json:"sequence"`
 
-	// WebhookID What the receiver knows it by, the same on every attempt.
+	// WebhookID The header `webhook-id`, the same for every attempt.
 	//
 	// Example: msg_2HLOI5HRYLVL5Z2RIPBCHS2OUT
 	WebhookID string           `json:"webhook_id"`
 	Method    AnyRequestMethod `json:"method"`
 
-	// URL Where it is sent to.
+	// URL The URL to which it is sent.
 	//
 	// Example: https://somehost.com/fordel/show.php
 	URL string `json:"url"`
 
-	// Attempts How many attempts were made, since it was last sent again if it was.
+	// Attempts Number of attempts, since the last redelivery if there was one.
 	//
 	// Example: 1
 	Attempts int `json:"attempts"`
 
-	// Replays How often it was sent again after it had ended.
+	// Replays Number of redeliveries after it had finished.
 	//
 	// Example: 0
 	Replays int `json:"replays"`
 
-	// CreatedAt When the change was made.
+	// CreatedAt Time at which the server recorded the status change.
 	//
 	// Example: 2017-05-30T15:07:50.000Z
 	CreatedAt Time `json:"created_at"`
 
-	// ChangedAt When the change happened by the PBX's clock, if that gave a time.
+	// ChangedAt Time of the status change, by the PBX's clock or, if no time was given, by the server's.
 	//
 	// Example: 2017-05-30T15:07:50.000Z
 	ChangedAt Time `json:"changed_at"`
 
-	// ExpiresAt When it will have failed, if it is not delivered by then.
+	// ExpiresAt Time at which the delivery fails if it has not been delivered.
 	//
 	// Example: 2017-05-31T15:07:50.000Z
 	ExpiresAt Time `json:"expires_at"`
 
-	// FinishedAt When it ended; absent before.
+	// FinishedAt Time at which the delivery finished. Absent before.
 	//
 	// Example: 2017-05-30T15:07:50.000Z
 	FinishedAt *Time `json:"finished_at,omitempty"`
 
-	// Reason Why it ended, unless its last attempt says so.
+	// Reason Why the delivery finished, unless its last attempt shows it.
 	//
 	// Example: its event was deleted
 	Reason string `json:"reason,omitempty"`
 
-	// NextAttemptAt When the next attempt is due, if nothing else is in its way; of a pending one.
+	// NextAttemptAt Time at which the next attempt of a pending delivery is due, if nothing blocks it.
 	//
 	// Example: 2017-05-30T15:07:55.120Z
 	NextAttemptAt *Time    `json:"next_attempt_at,omitempty"`
 	LastAttempt   *Attempt `json:"last_attempt,omitempty"`
 }
 
-// DeliveryDetail Everything about a delivery.
+// DeliveryDetail A delivery with its attempts and its request.
 type DeliveryDetail struct {
 	Delivery Delivery `json:"delivery"`
 
-	// Attempts The last 100 attempts, which are all that are kept, in the order in which they were made.
+	// Attempts The last 100 attempts, oldest first. Earlier ones are not kept.
 	Attempts []Attempt   `json:"attempts"`
 	Waiting  *Waiting    `json:"waiting,omitempty"`
 	Request  SentRequest `json:"request"`
 }
 
-// DeliveryState What has become of a delivery: `pending`, it waits or is under way; `parked`, it waits until its event is enabled;
-// `delivered`, a receiver has confirmed it; `failed`, it was refused for good or its time was over; `cancelled`, its
-// event was deleted before.
+// DeliveryState The state of a delivery. `pending`: waiting or in progress. `parked`: waiting until its event is
+// enabled. `delivered`: confirmed by the receiver. `failed`: refused, or not delivered in time. `cancelled`: its
+// event was deleted.
 type DeliveryState string
 
 // ErrorResponse Why a request was refused.
 type ErrorResponse struct {
-	// Message What is wrong, for people to read.
+	// Message The error message, for people.
 	//
 	// Example: the request is not valid
 	Message string `json:"message"`
 
-	// Status What is wrong, for programs to read.
+	// Status The error code, for programs.
 	//
 	// Example: agent_not_found
 	Status string `json:"status,omitempty"`
 
-	// Errors The fields that are wrong.
+	// Errors The invalid fields.
 	Errors []FieldError `json:"errors,omitempty"`
 
 	// OldestSequence The oldest status change that is kept, with `feed_truncated` and `feed_restarted`.
@@ -745,52 +754,51 @@ type ErrorResponse struct {
 	// Example: 4203
 	OldestSequence int64 `json:"oldest_sequence,omitempty"`
 
-	// Epoch Which epoch sequence numbers are of now, with `feed_restarted`.
+	// Epoch The current epoch of sequence numbers, with `feed_restarted`.
 	//
 	// Example: 9f86d081884c7d65
 	Epoch string `json:"epoch,omitempty"`
 }
 
-// EventOutcome What a change meant to an event.
+// EventOutcome The result of a status change for one event.
 type EventOutcome struct {
-	// EventID Id of the event, which need not exist any more.
+	// EventID The id of the event, which need not exist any more.
 	//
 	// Example: 150
 	EventID int64 `json:"event_id"`
 
-	// Outcome Whether the change made a delivery for it: `fired`, also when that is no longer kept; `parked`, it did, but the
-	// event is disabled, and nothing is sent until it is enabled; `not_fired`.
-	//
+	// Outcome `fired`: the change created a delivery, which may no longer be kept. `parked`: it did, but the event is
+	// paused, and nothing is sent until it is enabled. `not_fired`: it did not.
 	//
 	// Example: fired
 	Outcome string `json:"outcome"`
 
-	// Reason Why, in plain words.
+	// Reason The reason, in plain words.
 	//
 	// Example: the event is for this type
 	Reason string `json:"reason"`
 
-	// DeliveryID The delivery; absent when there is none or it is no longer kept.
+	// DeliveryID The id of the delivery. Absent if there is none or it is no longer kept.
 	//
 	// Example: 4711
 	DeliveryID    int64            `json:"delivery_id,omitempty"`
 	DeliveryState AnyDeliveryState `json:"delivery_state,omitempty"`
 }
 
-// EventSource What a change came from: `api`, the API, for example a web interface; `phone`, a command dialled on the agent's
-// phone.
+// EventSource The source of a status change. `api`: this API, for example a web interface. `phone`: a command dialled
+// on the agent's phone.
 //
 // Example: api
 type EventSource string
 
-// EventTestResult A sample that was sent to the URL of an event.
+// EventTestResult A test delivery.
 type EventTestResult struct {
-	// ID Unique id of the test.
+	// ID Unique id of the test delivery.
 	//
 	// Example: 5
 	ID int64 `json:"id"`
 
-	// At When it was sent.
+	// At Time at which it was sent.
 	//
 	// Example: 2017-05-30T15:07:50.000Z
 	At      Time        `json:"at"`
@@ -798,28 +806,29 @@ type EventTestResult struct {
 	Attempt Attempt     `json:"attempt"`
 }
 
-// EventType The event that a request is sent for: `agent-login`, the agent's status becomes `available`; `agent-logout`,
-// it becomes `logged_out`.
+// EventType The type of an event. `agent-login`: the agent becomes `available`. `agent-logout`: it becomes
+// `logged_out`.
 //
 // Example: agent-login
 type EventType string
 
-// ExtensionID Id of the extension that the agent is on; absent when it has none.
+// ExtensionID The id of the agent's extension. Absent if it has none.
 //
 // Example: 5
 type ExtensionID = int64
 
-// FeedStart `oldest`, with the oldest status change that is kept; `newest`, after the newest one.
+// FeedStart Where the feed starts. `oldest`: with the oldest status change that is kept. `newest`: after the newest
+// one.
 type FeedStart string
 
-// FieldError A field that is wrong.
+// FieldError An invalid field.
 type FieldError struct {
-	// Field Name of the field or parameter; in an array with its place, as in `0.agent_id`.
+	// Field The name of the field or parameter. In an array it follows the index: `0.agent_id`.
 	//
 	// Example: method
 	Field string `json:"field"`
 
-	// Message What is wrong with it and what is allowed.
+	// Message What is wrong, or what is allowed.
 	//
 	// Example: must be one of: GET, POST
 	Message string `json:"message"`
@@ -827,222 +836,224 @@ type FieldError struct {
 
 // LocalAgent A local agent.
 type LocalAgent struct {
-	// ID Unique id among the client's local agents.
+	// ID Unique id of the agent among the local agents of the client.
 	//
 	// Example: 136
 	ID int64 `json:"id"`
 
-	// ExtensionName Full name of the internal agent, free text without control characters.
+	// ExtensionName The full name of the internal agent, free text without control characters.
 	//
 	// Example: 000*094@ringme.ru
 	ExtensionName string         `json:"extension_name"`
 	ExtensionID   ExtensionID    `json:"extension_id,omitempty"`
 	AgentStatus   AnyAgentStatus `json:"agent_status"`
 
-	// Since Since when the agent has this status.
+	// Since Time at which the agent got this status.
 	//
 	// Example: 2017-05-30T09:00:00.000Z
 	Since Time `json:"since"`
 }
 
-// LocalAgentCreate What a new local agent needs.
+// LocalAgentCreate A new local agent.
 type LocalAgentCreate struct {
-	// ID Unique id among the client's local agents; without it a free one is given.
+	// ID Unique id among the local agents of the client. If omitted, a free one is assigned.
 	//
 	// Example: 136
 	ID int64 `json:"id,omitempty"`
 
-	// ExtensionName Full name of the internal agent, free text without control characters.
+	// ExtensionName The full name of the internal agent, free text without control characters.
 	//
 	// Example: 000*094@ringme.ru
 	ExtensionName AgentName   `json:"extension_name"`
 	ExtensionID   ExtensionID `json:"extension_id,omitempty"`
 }
 
-// LocalAgentUpdate What may be set of a local agent.
+// LocalAgentUpdate The fields of a local agent that can be set.
 type LocalAgentUpdate struct {
-	// ExtensionName Full name of the internal agent, free text without control characters. Required to create the agent.
+	// ExtensionName The full name of the internal agent, free text without control characters. Required for a new
+	// agent.
 	//
 	// Example: 000*094@ringme.ru
 	ExtensionName *AgentName `json:"extension_name,omitempty"`
 
-	// ExtensionID Id of the extension that the agent is on; null removes it.
+	// ExtensionID The id of the agent's extension. Null removes it.
 	//
 	// Example: 5
 	ExtensionID nullable.Nullable[int64] `json:"extension_id,omitempty"`
 }
 
-// ReceiverURL An absolute http or https URL to which the request is sent when the event occurs. A host name may hold letters of
-// any script: it is looked up and sent as UTS 46 maps it. Characters that RFC 3986 does not allow in a path or a
-// query, and a `%` that encodes nothing, are sent percent-encoded; spaces, control characters and invisible
-// characters are refused.
+// ReceiverURL An absolute http or https URL that is called when the agent's status changes. The host name may contain
+// letters of any script; it is mapped by UTS 46. Characters that RFC 3986 forbids in a path or query are sent
+// percent-encoded, and so is a `%` that encodes nothing. Spaces, control characters and invisible characters are
+// refused.
 //
 // Example: https://somehost.com/fordel/show.php
 type ReceiverURL = string
 
 // RemoteAgent A remote agent.
 type RemoteAgent struct {
-	// ID Unique id among the client's remote agents.
+	// ID Unique id of the agent among the remote agents of the client.
 	//
 	// Example: 7
 	ID int64 `json:"id"`
 
-	// AgentNumber Number of the external agent, free text without control characters.
+	// AgentNumber The number of the external agent, free text without control characters.
 	//
 	// Example: +7 (812) 336-42-42
 	AgentNumber string         `json:"agent_number"`
 	ExtensionID ExtensionID    `json:"extension_id,omitempty"`
 	AgentStatus AnyAgentStatus `json:"agent_status"`
 
-	// Since Since when the agent has this status.
+	// Since Time at which the agent got this status.
 	//
 	// Example: 2017-05-30T09:00:00.000Z
 	Since Time `json:"since"`
 }
 
-// RemoteAgentCreate What a new remote agent needs.
+// RemoteAgentCreate A new remote agent.
 type RemoteAgentCreate struct {
-	// ID Unique id among the client's remote agents; without it a free one is given.
+	// ID Unique id among the remote agents of the client. If omitted, a free one is assigned.
 	//
 	// Example: 7
 	ID int64 `json:"id,omitempty"`
 
-	// AgentNumber Number of the external agent, free text without control characters.
+	// AgentNumber The number of the external agent, free text without control characters.
 	//
 	// Example: +7 (812) 336-42-42
 	AgentNumber AgentName   `json:"agent_number"`
 	ExtensionID ExtensionID `json:"extension_id,omitempty"`
 }
 
-// RemoteAgentUpdate What may be set of a remote agent.
+// RemoteAgentUpdate The fields of a remote agent that can be set.
 type RemoteAgentUpdate struct {
-	// AgentNumber Number of the external agent, free text without control characters. Required to create the agent.
+	// AgentNumber The number of the external agent, free text without control characters. Required for a new agent.
 	//
 	// Example: +7 (812) 336-42-42
 	AgentNumber *AgentName `json:"agent_number,omitempty"`
 
-	// ExtensionID Id of the extension that the agent is on; null removes it.
+	// ExtensionID The id of the agent's extension. Null removes it.
 	//
 	// Example: 5
 	ExtensionID nullable.Nullable[int64] `json:"extension_id,omitempty"`
 }
 
-// Repeated That the same status was set again, which changes and sends nothing.
+// Repeated Requests that set the same status again, which sends nothing.
 type Repeated struct {
-	// Times How often.
+	// Times Number of such requests.
 	//
 	// Example: 2
 	Times int `json:"times"`
 
-	// LastAt When it was last so.
+	// LastAt Time of the last one.
 	//
 	// Example: 2017-05-30T15:09:12.000Z
 	LastAt Time `json:"last_at"`
 }
 
-// Replay Deliveries that are sent again.
+// Replay A replay and its progress.
 type Replay struct {
 	// ID Unique id of the replay.
 	//
 	// Example: 3
 	ID int64 `json:"id"`
 
-	// State Whether it is at work or has done all.
+	// State The state of the replay. `working`: in progress. `finished`: all deliveries are processed.
 	//
 	// Example: working
 	State  string          `json:"state"`
 	Filter AnyReplayFilter `json:"filter"`
 
-	// Total How many deliveries it found. One that ends in the millisecond in which it is asked for may be counted later.
+	// Total Number of deliveries that match. One that finishes in the millisecond of the request may be added later.
 	//
 	// Example: 420
 	Total int `json:"total"`
 
-	// Done How many of these it has been at.
+	// Done Number of deliveries that are processed.
 	//
 	// Example: 200
 	Done int `json:"done"`
 
-	// Redelivered How many of these are sent again.
+	// Redelivered Number of deliveries that are redelivered.
 	//
 	// Example: 198
 	Redelivered int `json:"redelivered"`
 
-	// Skipped How many of these are not, since they were no longer in that state or are no longer kept.
+	// Skipped Number of deliveries that are not: their state has changed, or they are no longer kept. 0 until the
+	// replay has finished.
 	//
 	// Example: 2
 	Skipped int `json:"skipped"`
 
-	// CreatedAt When it was asked for.
+	// CreatedAt Time at which the replay was requested.
 	//
 	// Example: 2017-05-30T18:00:00.000Z
 	CreatedAt Time `json:"created_at"`
 
-	// FinishedAt When it was done; absent before.
+	// FinishedAt Time at which the replay finished. Absent before.
 	//
 	// Example: 2017-05-30T18:00:01.000Z
 	FinishedAt *Time `json:"finished_at,omitempty"`
 }
 
-// ReplayFilter Which deliveries. All that is given counts together.
+// ReplayFilter A filter of deliveries. A delivery must match all fields.
 type ReplayFilter struct {
-	// State Only deliveries in this state; without it those that have failed.
+	// State Only deliveries in this state. If omitted, `failed`.
 	//
 	// Example: failed
 	State ReplayFilterState `json:"state,omitempty"`
 
-	// AgentType Only those of the agent of this kind with the id agent_id, without which it is refused.
+	// AgentType Only deliveries of an agent of this kind. Requires `agent_id`.
 	AgentType AgentType `json:"agent_type,omitempty"`
 
-	// AgentID Only those of the agent with this id; needs agent_type, since ids are unique among agents of a kind.
+	// AgentID Only deliveries of the agent with this id. Requires `agent_type`.
 	//
 	// Example: 136
 	AgentID int64 `json:"agent_id,omitempty"`
 
-	// EventID Only those of this event.
+	// EventID Only deliveries of this event.
 	//
 	// Example: 150
 	EventID int64 `json:"event_id,omitempty"`
 
-	// Since Only those whose change was made at this time or later.
+	// Since Only deliveries with `created_at` at or after this time.
 	//
 	// Example: 2017-05-30T15:00:00.000Z
 	Since *Time `json:"since,omitempty"`
 
-	// Until Only those whose change was made before this time.
+	// Until Only deliveries with `created_at` before this time. Must be after `since`.
 	//
 	// Example: 2017-05-30T17:00:00.000Z
 	Until *Time `json:"until,omitempty"`
 }
 
-// ReplayFilterState Only deliveries in this state; without it those that have failed.
+// ReplayFilterState Only deliveries in this state. If omitted, `failed`.
 //
 // Example: failed
 type ReplayFilterState string
 
-// RequestMethod Request method. GET sends the data in the query string, POST as a form body.
+// RequestMethod The HTTP method. `GET`: the data is in the query string. `POST`: it is the form body.
 //
 // Example: GET
 type RequestMethod string
 
-// Secret What a client's deliveries are signed with.
+// Secret The secrets that sign the deliveries of a client.
 type Secret struct {
-	// Secret The newest secret, `whsec_` and the key in base64.
+	// Secret The newest secret: `whsec_` and the key in base64.
 	//
 	// Example: whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo=
 	Secret string `json:"secret"`
 
-	// Previous The secret before, while it signs too; absent otherwise.
+	// Previous The previous secret. Absent if it does not sign any more.
 	//
 	// Example: whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oDC2FVsBQIhrs=
 	Previous string `json:"previous,omitempty"`
 
-	// PreviousUntil Until when the previous secret signs too; absent when there is none.
+	// PreviousUntil Time at which the previous secret stops signing. Absent if there is none.
 	//
 	// Example: 2017-05-31T15:07:50.000Z
 	PreviousUntil *Time `json:"previous_until,omitempty"`
 
-	// SigningSecrets All secrets that sign now, the newest first, in the order of their signatures in `webhook-signature`.
+	// SigningSecrets All secrets that sign now, newest first, in the order of their signatures in `webhook-signature`.
 	SigningSecrets []SigningSecret `json:"signing_secrets"`
 }
 
@@ -1050,7 +1061,7 @@ type Secret struct {
 type SentRequest struct {
 	Method AnyRequestMethod `json:"method"`
 
-	// URL The URL, with the pairs of AgentEventData for GET.
+	// URL The URL, for GET with the pairs of AgentEventData.
 	//
 	// Example: https://somehost.com/fordel/show.php?agent_status=available
 	URL string `json:"url"`
@@ -1060,7 +1071,7 @@ type SentRequest struct {
 	// Example: {"webhook-id":"msg_2HLOI5HRYLVL5Z2RIPBCHS2OUT"}
 	Headers map[string]string `json:"headers"`
 
-	// Body The form, for POST.
+	// Body The form body, for POST.
 	//
 	// Example: agent_status=available&agent_type=local
 	Body string `json:"body,omitempty"`
@@ -1068,20 +1079,20 @@ type SentRequest struct {
 	// Data The pairs that the receiver gets, decoded.
 	Data AgentEventData `json:"data"`
 
-	// Curl The same as a command line for a POSIX shell.
+	// Curl The same request as a command for a POSIX shell.
 	//
 	// Example: curl 'https://somehost.com/fordel/show.php?agent_status=available'
 	Curl string `json:"curl"`
 }
 
-// SigningSecret A secret that deliveries are signed with.
+// SigningSecret A secret that signs deliveries.
 type SigningSecret struct {
-	// Secret The secret, `whsec_` and the key in base64.
+	// Secret The secret: `whsec_` and the key in base64.
 	//
 	// Example: whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oDC2FVsBQIhrs=
 	Secret string `json:"secret"`
 
-	// Until Until when it signs, 24 hours from when it was replaced; absent from the newest secret, which has no end.
+	// Until Time at which the secret stops signing: 24 hours after its replacement. Absent for the newest secret.
 	//
 	// Example: 2017-05-31T15:07:50.000Z
 	Until *Time `json:"until,omitempty"`
@@ -1089,18 +1100,18 @@ type SigningSecret struct {
 
 // StatusChange A change of an agent's status.
 type StatusChange struct {
-	// Sequence Number of the change, greater for later changes of any agent.
+	// Sequence The sequence number. Later changes of any agent have greater ones.
 	//
 	// Example: 9001
 	Sequence  int64        `json:"sequence"`
 	AgentType AnyAgentType `json:"agent_type"`
 
-	// AgentID The agent's id.
+	// AgentID The id of the agent.
 	//
 	// Example: 136
 	AgentID int64 `json:"agent_id"`
 
-	// Name The agent's extension_name or agent_number, as it was then.
+	// Name The agent's `extension_name` or `agent_number` at that time.
 	//
 	// Example: 000*094@ringme.ru
 	Name        string         `json:"name"`
@@ -1108,20 +1119,20 @@ type StatusChange struct {
 	AgentStatus AnyAgentStatus `json:"agent_status"`
 	EventSource AnyEventSource `json:"event_source"`
 
-	// ChangedAt When it happened, by the PBX's clock if that gave a time.
+	// ChangedAt Time of the change, by the PBX's clock or, if no time was given, by the server's.
 	//
 	// Example: 2017-05-30T15:07:50.000Z
 	ChangedAt Time `json:"changed_at"`
 
-	// CreatedAt When it was made here.
+	// CreatedAt Time at which the server recorded the change.
 	//
 	// Example: 2017-05-30T15:07:50.000Z
 	CreatedAt Time `json:"created_at"`
 }
 
-// Token A token.
+// Token An access token.
 type Token struct {
-	// AccessToken The token, to be sent as `Authorization` with the word `Bearer` before it.
+	// AccessToken The token. Send it as `Authorization: Bearer TOKEN`.
 	//
 	// Example: 0Lk2Wm7sXyZ9AbCdEfGhIjKlMnOpQr
 	AccessToken string `json:"access_token"`
@@ -1131,30 +1142,30 @@ type Token struct {
 	// Example: Bearer
 	TokenType string `json:"token_type"`
 
-	// ExpiresIn For how many seconds it is good.
+	// ExpiresIn The seconds for which the token is valid.
 	//
 	// Example: 3600
 	ExpiresIn int `json:"expires_in"`
 
-	// Scope Always `all`; what the application may do, its access level says.
+	// Scope Always `all`. The access level of the application decides what it can do.
 	//
 	// Example: all
 	Scope string `json:"scope"`
 }
 
-// TokenError Why there is no token (RFC 6749, 5.2).
+// TokenError Why no token was created (RFC 6749, section 5.2).
 type TokenError struct {
-	// Error What is wrong, for programs to read.
+	// Error The error code, for programs.
 	//
 	// Example: invalid_client
 	Error string `json:"error"`
 
-	// ErrorDescription What is wrong, for people to read.
+	// ErrorDescription The error message, for people.
 	//
 	// Example: there is no application with this id and this secret
 	ErrorDescription string `json:"error_description"`
 
-	// Message The same, as all errors of the API have it.
+	// Message The same message, in the field that all errors of this API have.
 	//
 	// Example: there is no application with this id and this secret
 	Message string `json:"message"`
@@ -1162,12 +1173,12 @@ type TokenError struct {
 
 // TokenRequest The credentials of an application.
 type TokenRequest struct {
-	// ClientID Id of the application.
+	// ClientID The id of the application.
 	//
 	// Example: 4f1c0c7f8f6a4d6e9f3b2a1d0c9e8f7a
 	ClientID string `json:"client_id"`
 
-	// ClientSecret Secret of the application.
+	// ClientSecret The secret of the application.
 	//
 	// Example: 0a1b2c3d4e5f60718293a4b5c6d7e8f9
 	ClientSecret string `json:"client_secret"`
@@ -1188,19 +1199,19 @@ type TokenRequest struct {
 // Example: client_credentials
 type TokenRequestGrantType string
 
-// User An application, as clients of the PBX know a user.
+// User An application in the form of a user of the PBX.
 type User struct {
-	// ID Number of the application.
+	// ID The number of the application.
 	//
 	// Example: 4
 	ID int64 `json:"id"`
 
-	// Login Name of the application.
+	// Login The name of the application.
 	//
 	// Example: CRM
 	Login string `json:"login"`
 
-	// ClientID The client that it belongs to; null for an operator's, and where the client's id is no number.
+	// ClientID The client of the application. Null for an operator's application, and if the id is not a number.
 	//
 	// Example: 12
 	ClientID nullable.Nullable[int64] `json:"client_id"`
@@ -1208,12 +1219,12 @@ type User struct {
 	// DealerID Always null.
 	DealerID nullable.Nullable[int64] `json:"dealer_id"`
 
-	// Admin Whether it is an operator's.
+	// Admin Whether the application is an operator's.
 	//
 	// Example: false
 	Admin bool `json:"admin"`
 
-	// Access Whether it may change anything.
+	// Access The access of the application. `full`: reading and changes. `read_only`: reading only.
 	//
 	// Example: full
 	Access string `json:"access"`
@@ -1221,30 +1232,31 @@ type User struct {
 	// ExtensionID Always null.
 	ExtensionID nullable.Nullable[int64] `json:"extension_id"`
 
-	// Timezone Always `UTC`, as all times are.
+	// Timezone Always `UTC`.
 	//
 	// Example: UTC
 	Timezone string `json:"timezone"`
 }
 
-// Verdict What an attempt came to: `delivered`; `retry`, it may succeed later; `failed`, it is hopeless; `gone`, the receiver has answered 410. A later version may answer further values.
+// Verdict The result of an attempt. `delivered`: confirmed. `retry`: may succeed later. `failed`: cannot succeed.
+// `gone`: the receiver answered 410.
 //
 // Example: retry
 type Verdict = string
 
-// Waiting Why a delivery that has not ended is not under way, or that it is.
+// Waiting Why an unfinished delivery is not sent yet, or that an attempt is in progress.
 type Waiting struct {
-	// Reason Why, in plain words.
+	// Reason The reason, in plain words.
 	//
 	// Example: the attempt before has failed, and the next one is due then
 	Reason string `json:"reason"`
 
-	// Until Until when, where that is known.
+	// Until Time at which the wait ends, if known.
 	//
 	// Example: 2017-05-30T15:07:55.120Z
 	Until *Time `json:"until,omitempty"`
 
-	// DeliveryID The delivery that has to go first.
+	// DeliveryID The delivery that must go first.
 	//
 	// Example: 4710
 	DeliveryID int64 `json:"delivery_id,omitempty"`
@@ -1262,7 +1274,7 @@ type AfterSequence = int64
 // AgentIDFilter defines model for AgentIDFilter.
 type AgentIDFilter = int64
 
-// AgentTypeFilter Kind of an agent: `local`, an internal one; `remote`, an external one.
+// AgentTypeFilter The kind of an agent. `local`: internal. `remote`: external.
 type AgentTypeFilter = AgentType
 
 // ApplicationID defines model for ApplicationID.
@@ -1313,9 +1325,9 @@ type ReplayID = int64
 // Since defines model for Since.
 type Since = time.Time
 
-// StateFilter What has become of a delivery: `pending`, it waits or is under way; `parked`, it waits until its event is enabled;
-// `delivered`, a receiver has confirmed it; `failed`, it was refused for good or its time was over; `cancelled`, its
-// event was deleted before.
+// StateFilter The state of a delivery. `pending`: waiting or in progress. `parked`: waiting until its event is
+// enabled. `delivered`: confirmed by the receiver. `failed`: refused, or not delivered in time. `cancelled`: its
+// event was deleted.
 type StateFilter = DeliveryState
 
 // Until defines model for Until.
@@ -1330,7 +1342,7 @@ type AgentLimitExceeded = ErrorResponse
 // AgentNotFound Why a request was refused.
 type AgentNotFound = ErrorResponse
 
-// AgentStatusChanges Changes, the newest first.
+// AgentStatusChanges Status changes, newest first.
 type AgentStatusChanges = []AgentStatusChange
 
 // ApplicationNotFound Why a request was refused.
@@ -1348,10 +1360,10 @@ type ClientNotFound = ErrorResponse
 // Conflict Why a request was refused.
 type Conflict = ErrorResponse
 
-// Deliveries Deliveries, the newest first.
+// Deliveries Deliveries, newest first.
 type Deliveries = []Delivery
 
-// DeliveryAccepted One event on its way to one URL.
+// DeliveryAccepted One status change for one event.
 type DeliveryAccepted = Delivery
 
 // DeliveryNotFound Why a request was refused.
@@ -1363,7 +1375,7 @@ type EventLimitExceeded = ErrorResponse
 // EventNotFound Why a request was refused.
 type EventNotFound = ErrorResponse
 
-// EventTest A sample that was sent to the URL of an event.
+// EventTest A test delivery.
 type EventTest = EventTestResult
 
 // FeedGone Why a request was refused.
@@ -1381,7 +1393,7 @@ type IdempotencyKeyReused = ErrorResponse
 // InternalError Why a request was refused.
 type InternalError = ErrorResponse
 
-// LocalAgentEventCreated A registration of a URL for a change of an agent's status.
+// LocalAgentEventCreated A URL that is called for one type of status change of an agent.
 type LocalAgentEventCreated = AgentEvent
 
 // NoPreviousSecret Why a request was refused.
@@ -1393,34 +1405,34 @@ type NotEnded = ErrorResponse
 // RateLimited Why a request was refused.
 type RateLimited = ErrorResponse
 
-// RemoteAgentEventCreated A registration of a URL for a change of an agent's status.
+// RemoteAgentEventCreated A URL that is called for one type of status change of an agent.
 type RemoteAgentEventCreated = AgentEvent
 
-// ReplayAccepted Deliveries that are sent again.
+// ReplayAccepted A replay and its progress.
 type ReplayAccepted = Replay
 
 // ReplayNotFound Why a request was refused.
 type ReplayNotFound = ErrorResponse
 
-// Replays Replays, the newest first.
+// Replays Replays, newest first.
 type Replays = []Replay
 
 // RequestTimeout Why a request was refused.
 type RequestTimeout = ErrorResponse
 
-// StatusChanges Changes in the order of their sequence numbers.
+// StatusChanges Status changes by ascending sequence number.
 type StatusChanges = []StatusChange
 
-// TokenRefused Why there is no token (RFC 6749, 5.2).
+// TokenRefused Why no token was created (RFC 6749, section 5.2).
 type TokenRefused = TokenError
 
-// TokenThrottled Why there is no token (RFC 6749, 5.2).
+// TokenThrottled Why no token was created (RFC 6749, section 5.2).
 type TokenThrottled = TokenError
 
 // TokenTooLarge Why a request was refused.
 type TokenTooLarge = ErrorResponse
 
-// TokenUnsupported Why there is no token (RFC 6749, 5.2).
+// TokenUnsupported Why no token was created (RFC 6749, section 5.2).
 type TokenUnsupported = TokenError
 
 // TooLarge Why a request was refused.
@@ -1449,122 +1461,132 @@ type UnsupportedMediaType = ErrorResponse
 
 // ListClientsParams defines parameters for ListClients.
 type ListClientsParams struct {
-	// Limit At most this many; without it all.
+	// Limit Maximum number of entries. If omitted, all are returned.
 	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
 
-	// After Only what comes after this id, which need not exist.
+	// After Only entries after this id, which need not exist.
 	After *AfterClient `form:"after,omitempty" json:"after,omitempty"`
 }
 
 // ListLocalAgentsParams defines parameters for ListLocalAgents.
 type ListLocalAgentsParams struct {
-	// ExtensionID Only agents on one of these extensions, at most 200, which is what a URL holds. May be repeated; the bracket forms of some clients,
-	// `extension_id[0]=5&extension_id[1]=6` and `extension_id[]=5`, mean the same, percent-encoded or not.
+	// ExtensionID Only agents on one of these extensions, at most 200. Repeat the parameter to send several. The bracket
+	// forms `extension_id[0]=5&extension_id[1]=6` and `extension_id[]=5` mean the same, percent-encoded or not.
 	ExtensionID ExtensionIDs `form:"extension_id,omitempty" json:"extension_id,omitempty"`
 
-	// Limit At most this many; without it all.
+	// Limit Maximum number of entries. If omitted, all are returned.
 	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
 
-	// After Only what comes after this id, which need not exist.
+	// After Only entries after this id, which need not exist.
 	After *After `form:"after,omitempty" json:"after,omitempty"`
 }
 
 // CreateLocalAgentParams defines parameters for CreateLocalAgent.
 type CreateLocalAgentParams struct {
-	// IdempotencyKey A unique key of this request, for example a UUID (draft-ietf-httpapi-idempotency-key-header). A client that did not get the answer
-	// repeats the request with the same key: for 24 hours, the same application, key, and body get the first answer again, and
-	// nothing is created twice. The same key with another request is refused with 422. An error is not kept, and nothing is kept of
-	// a client or an application that is deleted. A repeated request counts as a request of the hour. The quoted form of the draft,
-	// `"KEY"`, and the bare `KEY` mean the same; the header has at most 255 characters, quotation marks and backslashes included.
+	// IdempotencyKey Unique key of this request, for example a UUID (draft-ietf-httpapi-idempotency-key-header). If no
+	// response arrived, repeat the request with the same key. For 24 hours, the same application, key and body get the
+	// first response, and nothing is created twice. The same key with another request is refused with 422.
+	//
+	// Errors are not stored, and keys of a deleted client or application are dropped. Each repeated request counts
+	// against the rate limit. The quoted form of the draft, `"KEY"`, and the bare `KEY` mean the same. The header has
+	// at most 255 characters, including quotation marks and backslashes.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
 // ListLocalAgentEventsParams defines parameters for ListLocalAgentEvents.
 type ListLocalAgentEventsParams struct {
-	// Limit At most this many; without it all.
+	// Limit Maximum number of entries. If omitted, all are returned.
 	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
 
-	// After Only what comes after this id, which need not exist.
+	// After Only entries after this id, which need not exist.
 	After *After `form:"after,omitempty" json:"after,omitempty"`
 }
 
 // CreateLocalAgentEventParams defines parameters for CreateLocalAgentEvent.
 type CreateLocalAgentEventParams struct {
-	// IdempotencyKey A unique key of this request, for example a UUID (draft-ietf-httpapi-idempotency-key-header). A client that did not get the answer
-	// repeats the request with the same key: for 24 hours, the same application, key, and body get the first answer again, and
-	// nothing is created twice. The same key with another request is refused with 422. An error is not kept, and nothing is kept of
-	// a client or an application that is deleted. A repeated request counts as a request of the hour. The quoted form of the draft,
-	// `"KEY"`, and the bare `KEY` mean the same; the header has at most 255 characters, quotation marks and backslashes included.
+	// IdempotencyKey Unique key of this request, for example a UUID (draft-ietf-httpapi-idempotency-key-header). If no
+	// response arrived, repeat the request with the same key. For 24 hours, the same application, key and body get the
+	// first response, and nothing is created twice. The same key with another request is refused with 422.
+	//
+	// Errors are not stored, and keys of a deleted client or application are dropped. Each repeated request counts
+	// against the rate limit. The quoted form of the draft, `"KEY"`, and the bare `KEY` mean the same. The header has
+	// at most 255 characters, including quotation marks and backslashes.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
 // ListLocalAgentStatusChangesParams defines parameters for ListLocalAgentStatusChanges.
 type ListLocalAgentStatusChangesParams struct {
-	// Limit At most this many; 100 without it.
+	// Limit Maximum number of entries. If omitted, 100.
 	Limit *PageLimit `form:"limit,omitempty" json:"limit,omitempty"`
 
-	// Before Only what is older than the one of this id, which need not exist.
+	// Before Only entries older than the one with this id, which need not exist.
 	Before *Before `form:"before,omitempty" json:"before,omitempty"`
 }
 
 // ListRemoteAgentsParams defines parameters for ListRemoteAgents.
 type ListRemoteAgentsParams struct {
-	// ExtensionID Only agents on one of these extensions, at most 200, which is what a URL holds. May be repeated; the bracket forms of some clients,
-	// `extension_id[0]=5&extension_id[1]=6` and `extension_id[]=5`, mean the same, percent-encoded or not.
+	// ExtensionID Only agents on one of these extensions, at most 200. Repeat the parameter to send several. The bracket
+	// forms `extension_id[0]=5&extension_id[1]=6` and `extension_id[]=5` mean the same, percent-encoded or not.
 	ExtensionID ExtensionIDs `form:"extension_id,omitempty" json:"extension_id,omitempty"`
 
-	// Limit At most this many; without it all.
+	// Limit Maximum number of entries. If omitted, all are returned.
 	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
 
-	// After Only what comes after this id, which need not exist.
+	// After Only entries after this id, which need not exist.
 	After *After `form:"after,omitempty" json:"after,omitempty"`
 }
 
 // CreateRemoteAgentParams defines parameters for CreateRemoteAgent.
 type CreateRemoteAgentParams struct {
-	// IdempotencyKey A unique key of this request, for example a UUID (draft-ietf-httpapi-idempotency-key-header). A client that did not get the answer
-	// repeats the request with the same key: for 24 hours, the same application, key, and body get the first answer again, and
-	// nothing is created twice. The same key with another request is refused with 422. An error is not kept, and nothing is kept of
-	// a client or an application that is deleted. A repeated request counts as a request of the hour. The quoted form of the draft,
-	// `"KEY"`, and the bare `KEY` mean the same; the header has at most 255 characters, quotation marks and backslashes included.
+	// IdempotencyKey Unique key of this request, for example a UUID (draft-ietf-httpapi-idempotency-key-header). If no
+	// response arrived, repeat the request with the same key. For 24 hours, the same application, key and body get the
+	// first response, and nothing is created twice. The same key with another request is refused with 422.
+	//
+	// Errors are not stored, and keys of a deleted client or application are dropped. Each repeated request counts
+	// against the rate limit. The quoted form of the draft, `"KEY"`, and the bare `KEY` mean the same. The header has
+	// at most 255 characters, including quotation marks and backslashes.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
 // ListRemoteAgentEventsParams defines parameters for ListRemoteAgentEvents.
 type ListRemoteAgentEventsParams struct {
-	// Limit At most this many; without it all.
+	// Limit Maximum number of entries. If omitted, all are returned.
 	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
 
-	// After Only what comes after this id, which need not exist.
+	// After Only entries after this id, which need not exist.
 	After *After `form:"after,omitempty" json:"after,omitempty"`
 }
 
 // CreateRemoteAgentEventParams defines parameters for CreateRemoteAgentEvent.
 type CreateRemoteAgentEventParams struct {
-	// IdempotencyKey A unique key of this request, for example a UUID (draft-ietf-httpapi-idempotency-key-header). A client that did not get the answer
-	// repeats the request with the same key: for 24 hours, the same application, key, and body get the first answer again, and
-	// nothing is created twice. The same key with another request is refused with 422. An error is not kept, and nothing is kept of
-	// a client or an application that is deleted. A repeated request counts as a request of the hour. The quoted form of the draft,
-	// `"KEY"`, and the bare `KEY` mean the same; the header has at most 255 characters, quotation marks and backslashes included.
+	// IdempotencyKey Unique key of this request, for example a UUID (draft-ietf-httpapi-idempotency-key-header). If no
+	// response arrived, repeat the request with the same key. For 24 hours, the same application, key and body get the
+	// first response, and nothing is created twice. The same key with another request is refused with 422.
+	//
+	// Errors are not stored, and keys of a deleted client or application are dropped. Each repeated request counts
+	// against the rate limit. The quoted form of the draft, `"KEY"`, and the bare `KEY` mean the same. The header has
+	// at most 255 characters, including quotation marks and backslashes.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
 // ListRemoteAgentStatusChangesParams defines parameters for ListRemoteAgentStatusChanges.
 type ListRemoteAgentStatusChangesParams struct {
-	// Limit At most this many; 100 without it.
+	// Limit Maximum number of entries. If omitted, 100.
 	Limit *PageLimit `form:"limit,omitempty" json:"limit,omitempty"`
 
-	// Before Only what is older than the one of this id, which need not exist.
+	// Before Only entries older than the one with this id, which need not exist.
 	Before *Before `form:"before,omitempty" json:"before,omitempty"`
 }
 
 // CreateApplicationParams defines parameters for CreateApplication.
 type CreateApplicationParams struct {
-	// IdempotencyKey A unique key of this request, for example a UUID (draft-ietf-httpapi-idempotency-key-header). A client that did not get the answer
-	// repeats the request with the same key: for 24 hours, the same application, key, and body get the first answer again, and
-	// nothing is created twice. The same key with another request is refused with 422. An error is not kept, and nothing is kept of
-	// a client or an application that is deleted. A repeated request counts as a request of the hour. The quoted form of the draft,
-	// `"KEY"`, and the bare `KEY` mean the same; the header has at most 255 characters, quotation marks and backslashes included.
+	// IdempotencyKey Unique key of this request, for example a UUID (draft-ietf-httpapi-idempotency-key-header). If no
+	// response arrived, repeat the request with the same key. For 24 hours, the same application, key and body get the
+	// first response, and nothing is created twice. The same key with another request is refused with 422.
+	//
+	// Errors are not stored, and keys of a deleted client or application are dropped. Each repeated request counts
+	// against the rate limit. The quoted form of the draft, `"KEY"`, and the bare `KEY` mean the same. The header has
+	// at most 255 characters, including quotation marks and backslashes.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
@@ -1573,64 +1595,70 @@ type ListDeliveriesParams struct {
 	// State Only deliveries in this state.
 	State *StateFilter `form:"state,omitempty" json:"state,omitempty"`
 
-	// AgentType Only those of the agent of this kind with the id `agent_id`. Requires `agent_id`.
+	// AgentType Only deliveries of an agent of this kind. Requires `agent_id`.
 	AgentType *AgentTypeFilter `form:"agent_type,omitempty" json:"agent_type,omitempty"`
 
-	// AgentID Only those of the agent with this id. Requires `agent_type`, since ids are unique among agents of a kind.
+	// AgentID Only deliveries of the agent with this id. Requires `agent_type`.
 	AgentID *AgentIDFilter `form:"agent_id,omitempty" json:"agent_id,omitempty"`
 
-	// EventID Only those of this event, which need not exist any more.
+	// EventID Only deliveries of this event, which need not exist any more.
 	EventID *EventIDFilter `form:"event_id,omitempty" json:"event_id,omitempty"`
 
-	// Since Only those whose change was made at this time or later, such as `2017-05-30T15:00:00Z`.
+	// Since Only deliveries with `created_at` at or after this time, such as `2017-05-30T15:00:00Z`.
 	Since *Since `form:"since,omitempty" json:"since,omitempty"`
 
-	// Until Only those whose change was made before this time; later than `since`, if both are given.
+	// Until Only deliveries with `created_at` before this time. Must be after `since`.
 	Until *Until `form:"until,omitempty" json:"until,omitempty"`
 
-	// Limit At most this many; 100 without it.
+	// Limit Maximum number of entries. If omitted, 100.
 	Limit *PageLimit `form:"limit,omitempty" json:"limit,omitempty"`
 
-	// Before Only what is older than the one of this id, which need not exist.
+	// Before Only entries older than the one with this id, which need not exist.
 	Before *Before `form:"before,omitempty" json:"before,omitempty"`
 }
 
 // RedeliverManyParams defines parameters for RedeliverMany.
 type RedeliverManyParams struct {
-	// IdempotencyKey A unique key of this request, for example a UUID (draft-ietf-httpapi-idempotency-key-header). A client that did not get the answer
-	// repeats the request with the same key: for 24 hours, the same application, key, and body get the first answer again, and
-	// nothing is created twice. The same key with another request is refused with 422. An error is not kept, and nothing is kept of
-	// a client or an application that is deleted. A repeated request counts as a request of the hour. The quoted form of the draft,
-	// `"KEY"`, and the bare `KEY` mean the same; the header has at most 255 characters, quotation marks and backslashes included.
+	// IdempotencyKey Unique key of this request, for example a UUID (draft-ietf-httpapi-idempotency-key-header). If no
+	// response arrived, repeat the request with the same key. For 24 hours, the same application, key and body get the
+	// first response, and nothing is created twice. The same key with another request is refused with 422.
+	//
+	// Errors are not stored, and keys of a deleted client or application are dropped. Each repeated request counts
+	// against the rate limit. The quoted form of the draft, `"KEY"`, and the bare `KEY` mean the same. The header has
+	// at most 255 characters, including quotation marks and backslashes.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
 // ListReplaysParams defines parameters for ListReplays.
 type ListReplaysParams struct {
-	// Limit At most this many; 100 without it.
+	// Limit Maximum number of entries. If omitted, 100.
 	Limit *PageLimit `form:"limit,omitempty" json:"limit,omitempty"`
 
-	// Before Only what is older than the one of this id, which need not exist.
+	// Before Only entries older than the one with this id, which need not exist.
 	Before *Before `form:"before,omitempty" json:"before,omitempty"`
 }
 
 // RollBackSecretParams defines parameters for RollBackSecret.
 type RollBackSecretParams struct {
-	// IdempotencyKey A unique key of this request, for example a UUID (draft-ietf-httpapi-idempotency-key-header). A client that did not get the answer
-	// repeats the request with the same key: for 24 hours, the same application, key, and body get the first answer again, and
-	// nothing is created twice. The same key with another request is refused with 422. An error is not kept, and nothing is kept of
-	// a client or an application that is deleted. A repeated request counts as a request of the hour. The quoted form of the draft,
-	// `"KEY"`, and the bare `KEY` mean the same; the header has at most 255 characters, quotation marks and backslashes included.
+	// IdempotencyKey Unique key of this request, for example a UUID (draft-ietf-httpapi-idempotency-key-header). If no
+	// response arrived, repeat the request with the same key. For 24 hours, the same application, key and body get the
+	// first response, and nothing is created twice. The same key with another request is refused with 422.
+	//
+	// Errors are not stored, and keys of a deleted client or application are dropped. Each repeated request counts
+	// against the rate limit. The quoted form of the draft, `"KEY"`, and the bare `KEY` mean the same. The header has
+	// at most 255 characters, including quotation marks and backslashes.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
 // RotateSecretParams defines parameters for RotateSecret.
 type RotateSecretParams struct {
-	// IdempotencyKey A unique key of this request, for example a UUID (draft-ietf-httpapi-idempotency-key-header). A client that did not get the answer
-	// repeats the request with the same key: for 24 hours, the same application, key, and body get the first answer again, and
-	// nothing is created twice. The same key with another request is refused with 422. An error is not kept, and nothing is kept of
-	// a client or an application that is deleted. A repeated request counts as a request of the hour. The quoted form of the draft,
-	// `"KEY"`, and the bare `KEY` mean the same; the header has at most 255 characters, quotation marks and backslashes included.
+	// IdempotencyKey Unique key of this request, for example a UUID (draft-ietf-httpapi-idempotency-key-header). If no
+	// response arrived, repeat the request with the same key. For 24 hours, the same application, key and body get the
+	// first response, and nothing is created twice. The same key with another request is refused with 422.
+	//
+	// Errors are not stored, and keys of a deleted client or application are dropped. Each repeated request counts
+	// against the rate limit. The quoted form of the draft, `"KEY"`, and the bare `KEY` mean the same. The header has
+	// at most 255 characters, including quotation marks and backslashes.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
@@ -1639,57 +1667,57 @@ type PutStatusesJSONBody = []AgentStatusUpdateItem
 
 // ListStatusChangesParams defines parameters for ListStatusChanges.
 type ListStatusChangesParams struct {
-	// After Only changes with a greater sequence number. Without it they begin where `start` says. If changes after that number are
-	// no longer kept, the answer is 410, also for 0.
+	// After Only changes with a greater sequence number. If omitted, `start` applies. If changes after that number
+	// are no longer kept, the response is 410, even for 0.
 	After *AfterSequence `form:"after,omitempty" json:"after,omitempty"`
 
-	// Epoch Which epoch the number in `after` is of, as the header `Agentevents-Epoch` said. Without `after` it says nothing.
+	// Epoch The epoch of the number in `after`, as in the header `Agentevents-Epoch`. Ignored without `after`.
 	Epoch *Epoch `form:"epoch,omitempty" json:"epoch,omitempty"`
 
-	// Limit At most this many; 100 without it.
+	// Limit Maximum number of entries. If omitted, 100.
 	Limit *PageLimit `form:"limit,omitempty" json:"limit,omitempty"`
 
-	// Wait How many seconds to wait for a change if there is none yet; 0 without it.
+	// Wait Seconds to wait for a change if there is none yet. If omitted, 0.
 	Wait *Wait `form:"wait,omitempty" json:"wait,omitempty"`
 
-	// Start Where to begin without `after`: `oldest`, with the oldest change that is kept, which is the default; `newest`, after the
-	// newest change, so that only later ones come. Use either `start` or `after`.
+	// Start Where the feed starts if `after` is omitted. `oldest` (default): with the oldest change that is kept.
+	// `newest`: after the newest change. Must be omitted if `after` is given.
 	Start *FeedStart `form:"start,omitempty" json:"start,omitempty"`
 }
 
 // SendLocalAgentEventByGetParams defines parameters for SendLocalAgentEventByGet.
 type SendLocalAgentEventByGetParams struct {
-	// AgentStatus The agent's new status.
+	// AgentStatus The new status of the agent.
 	AgentStatus AnyAgentStatus `form:"agent_status" json:"agent_status"`
 
 	// AgentType The kind of the agent.
 	AgentType AnyAgentType `form:"agent_type" json:"agent_type"`
 
-	// EventSource What the change came from.
+	// EventSource The source of the status change.
 	EventSource AnyEventSource `form:"event_source" json:"event_source"`
 
 	// AgentID Unique id of the queue agent.
 	AgentID string `form:"agent_id" json:"agent_id"`
 
-	// ExtensionName Full name of the internal agent.
+	// ExtensionName The full name of the internal agent.
 	ExtensionName string `form:"extension_name" json:"extension_name"`
 }
 
 // SendRemoteAgentEventByGetParams defines parameters for SendRemoteAgentEventByGet.
 type SendRemoteAgentEventByGetParams struct {
-	// AgentStatus The agent's new status.
+	// AgentStatus The new status of the agent.
 	AgentStatus AnyAgentStatus `form:"agent_status" json:"agent_status"`
 
 	// AgentType The kind of the agent.
 	AgentType AnyAgentType `form:"agent_type" json:"agent_type"`
 
-	// EventSource What the change came from.
+	// EventSource The source of the status change.
 	EventSource AnyEventSource `form:"event_source" json:"event_source"`
 
 	// AgentID Unique id of the queue agent.
 	AgentID string `form:"agent_id" json:"agent_id"`
 
-	// AgentNumber Number of the external agent.
+	// AgentNumber The number of the external agent.
 	AgentNumber string `form:"agent_number" json:"agent_number"`
 }
 

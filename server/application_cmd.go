@@ -16,12 +16,13 @@ import (
 
 // applicationCommands manage applications without the API. Their flags have no variables.
 type applicationCommands struct {
-	Create createCommand `cmd:"" help:"${application_create}"`
-	List   listCommand   `cmd:"" help:"${application_list}"`
-	Revoke revokeCommand `cmd:"" help:"${application_revoke}"`
+	Create createCommand `cmd:"" group:"Applications" help:"${application_create}"`
+	List   listCommand   `cmd:"" group:"Applications" help:"${application_list}"`
+	Revoke revokeCommand `cmd:"" group:"Applications" help:"${application_revoke}"`
 }
 
 type createCommand struct {
+	storeSettings
 	Client   string          `command:"" placeholder:"ID" xor:"whose" help:"${create_client}"`
 	Operator bool            `command:"" xor:"whose" help:"${create_operator}"`
 	Name     string          `command:"" required:"" help:"${create_name}"`
@@ -36,14 +37,15 @@ func (c createCommand) Validate() error {
 	return nil
 }
 
-type listCommand struct{}
+type listCommand struct{ storeSettings }
 
 type revokeCommand struct {
+	storeSettings
 	ID string `arg:"" help:"${revoke_id}"`
 }
 
-func (c createCommand) run(ctx context.Context, s settings, stdout io.Writer) error {
-	return s.withStore(ctx, func(st *store.Store) error {
+func (c createCommand) run(ctx context.Context, stdout io.Writer) error {
+	return c.withStore(ctx, func(st *store.Store) error {
 		made, err := c.create(ctx, st)
 		if err != nil {
 			return err
@@ -70,8 +72,8 @@ func (c createCommand) create(ctx context.Context, st *store.Store) (gen.Applica
 	})
 }
 
-func (listCommand) run(ctx context.Context, s settings, stdout io.Writer) error {
-	return s.withStore(ctx, func(st *store.Store) error {
+func (c listCommand) run(ctx context.Context, stdout io.Writer) error {
+	return c.withStore(ctx, func(st *store.Store) error {
 		all, err := st.AllApplications(ctx)
 		if err != nil {
 			return err
@@ -86,8 +88,8 @@ func (listCommand) run(ctx context.Context, s settings, stdout io.Writer) error 
 	})
 }
 
-func (c revokeCommand) run(ctx context.Context, s settings, stdout io.Writer) error {
-	return s.withStore(ctx, func(st *store.Store) error {
+func (c revokeCommand) run(ctx context.Context, stdout io.Writer) error {
+	return c.withStore(ctx, func(st *store.Store) error {
 		if err := st.RevokeApplication(ctx, c.ID); err != nil {
 			return err
 		}

@@ -4,21 +4,21 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 
 	"github.com/agentevents/agentevents/store"
 )
 
 type backupCommand struct {
+	storeSettings
 	To string `command:"" placeholder:"PATH" required:"" help:"${backup_to}"`
 }
 
-func (b backupCommand) run(ctx context.Context, s settings, stdout io.Writer) error {
-	c, err := s.validate()
+func (b backupCommand) run(ctx context.Context, stdout io.Writer) error {
+	o, err := b.options()
 	if err != nil {
 		return err
 	}
-	made, err := store.Backup(ctx, store.Options{URL: c.databaseURL, Log: slog.New(slog.DiscardHandler)}, b.To)
+	made, err := store.Backup(ctx, o, b.To)
 	if err != nil {
 		return err
 	}

@@ -42,7 +42,7 @@ func TestBackup(t *testing.T) {
 
 func TestBackupOfPostgreSQL(t *testing.T) {
 	code, out,
-		stderr := runCommand(t, nil, "--database-url=postgres://x:secret@127.0.0.1:1/y", "backup", "--to=copy.db")
+		stderr := runCommand(t, nil, "backup", "--database-url=postgres://x:secret@127.0.0.1:1/y", "--to=copy.db")
 	if code != exitFailed || out != "" || !strings.Contains(stderr, "pg_dump") || strings.Contains(stderr, "secret") {
 		t.Errorf("exit code %d, standard error %q\n%s", code, stderr, out)
 	}
@@ -60,7 +60,7 @@ func TestBackupInterrupted(t *testing.T) {
 	interrupt()
 	var stdout, stderr strings.Builder
 	code := run(ctx, []string{
-		"--database-url=sqlite:" + file, "backup", "--to=" + dir + "/copy.db",
+		"backup", "--database-url=sqlite:" + file, "--to=" + dir + "/copy.db",
 	}, nil, &stdout, &stderr)
 	left, err := os.ReadDir(dir)
 	if code != exitFailed || stdout.String() != "" || !strings.Contains(stderr.String(), "canceled") || err != nil ||

@@ -19,29 +19,41 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// settings are the settings as an operator writes them, with their defaults. Each is a flag and a variable. The texts
-// of their help are in help.go. CONTRIBUTING.md lists what a new one needs.
+// settings are the settings of serve as an operator writes them, with their defaults. Each is a flag and a variable.
+// The texts of their help are in help.go. CONTRIBUTING.md lists what a new one needs.
 type settings struct {
-	Addr               string `default:"127.0.0.1:8080" help:"${addr}"`
-	MetricsAddr        string `placeholder:"HOST:PORT" help:"${metrics_addr}"`
-	DatabaseURL        string `default:"sqlite:agentevents.db" help:"${database_url}"`
-	AllowNetworks      string `placeholder:"CIDR,..." help:"${allow_networks}"`
-	TrustedProxies     string `placeholder:"CIDR,..." help:"${trusted_proxies}"`
-	Timeout            string `default:"10s" help:"${timeout}"`
-	RetryWindow        string `default:"24h" help:"${retry_window}"`
-	RetrySchedule      string `default:"5s,30s,2m,10m,30m,1h" help:"${retry_schedule}"`
-	DeployWindow       string `default:"15m" help:"${deploy_window}"`
-	RetryJitter        string `default:"20%" help:"${retry_jitter}"`
-	Drain              string `default:"5s" help:"${drain}"`
-	Keep               string `default:"720h" help:"${keep}"`
-	KeepRows           string `default:"1000000" help:"${keep_rows}"`
-	OperatorID         string `placeholder:"ID" help:"${operator_id}"`
-	OperatorSecretFile string `placeholder:"PATH" help:"${operator_secret_file}"`
-	EncryptionKeyFile  string `placeholder:"PATH" help:"${encryption_key_file}"`
-	LogLevel           string `default:"info" help:"${log_level}"`
-	LogFormat          string `default:"text" help:"${log_format}"`
+	storeSettings
+	Addr               string `group:"HTTP" default:"127.0.0.1:8080" help:"${addr}"`
+	MetricsAddr        string `group:"HTTP" placeholder:"HOST:PORT" help:"${metrics_addr}"`
+	TrustedProxies     string `group:"HTTP" placeholder:"CIDR,..." help:"${trusted_proxies}"`
+	Drain              string `group:"HTTP" default:"5s" help:"${drain}"`
+	EncryptionKeyFile  string `group:"Store" placeholder:"PATH" help:"${encryption_key_file}"`
+	Keep               string `group:"Store" default:"720h" help:"${keep}"`
+	KeepRows           string `group:"Store" default:"1000000" help:"${keep_rows}"`
+	AllowNetworks      string `group:"Deliveries" placeholder:"CIDR,..." help:"${allow_networks}"`
+	Timeout            string `group:"Deliveries" default:"10s" help:"${timeout}"`
+	RetryWindow        string `group:"Deliveries" default:"24h" help:"${retry_window}"`
+	RetrySchedule      string `group:"Deliveries" default:"5s,30s,2m,10m,30m,1h" help:"${retry_schedule}"`
+	RetryJitter        string `group:"Deliveries" default:"20%" help:"${retry_jitter}"`
+	DeployWindow       string `group:"Deliveries" default:"15m" help:"${deploy_window}"`
+	OperatorID         string `group:"Operator" placeholder:"ID" help:"${operator_id}"`
+	OperatorSecretFile string `group:"Operator" placeholder:"PATH" help:"${operator_secret_file}"`
+	LogLevel           string `group:"Log" default:"info" help:"${log_level}"`
+	LogFormat          string `group:"Log" default:"text" help:"${log_format}"`
 
 	env vars // for the settings that have no flag
+}
+
+// storeSettings are the settings of every command that opens the store.
+type storeSettings struct {
+	DatabaseURL string `group:"Store" default:"sqlite:agentevents.db" help:"${database_url}"`
+}
+
+// options checks the settings, and returns options of a store that logs nothing.
+func (s storeSettings) options() (store.Options, error) {
+	var wrong problems
+	wrong.add("database-url", checkDatabaseURL(s.DatabaseURL))
+	return store.Options{URL: s.DatabaseURL, Log: slog.New(slog.DiscardHandler)}, wrong.err()
 }
 
 // The settings that have no flag, since other users of the machine can see the flags of a process.

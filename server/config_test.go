@@ -117,7 +117,7 @@ func configOf(t *testing.T, args, env []string) (config, error) {
 	if err != nil || command != "serve" || out.Len() > 0 {
 		t.Fatalf("command %q, error %v, output %s", command, err, out.String())
 	}
-	return line.validate()
+	return line.Serve.validate()
 }
 
 func TestConfigRefusesWrongValues(t *testing.T) {

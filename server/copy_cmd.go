@@ -39,8 +39,8 @@ type progress struct {
 
 func (p *progress) show(c store.Copied) {
 	if c.Restarted {
-		fmt.Fprintln(p.on, "an earlier copy was of another source, or this one was served since: "+
-			"it is taken away, and all is copied anew")
+		fmt.Fprintln(p.on, "the database holds a copy of another source, or the source was served since: "+
+			"that copy is deleted, and the copy starts again")
 		return
 	}
 	if p.plain {

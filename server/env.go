@@ -44,11 +44,3 @@ func (v vars) resolver() kong.Resolver {
 		return nil, nil
 	})
 }
-
-// withVariable is the help of a flag with the name of its variable. Flags of a command have none.
-func withVariable(value *kong.Value) string {
-	if value.Flag == nil || value.Name == "help" || value.Tag.Has("command") {
-		return value.Help
-	}
-	return value.Help + " (" + variable(value.Name) + ")"
-}

@@ -19,15 +19,14 @@ func main() {
 
 // commands are the commands and flags of the command line, in the form that kong parses.
 type commands struct {
-	settings
 	known       []string            // names of all variables
-	Serve       struct{}            `cmd:"" help:"${command_serve}"`
-	Verify      struct{}            `cmd:"" help:"${command_verify}"`
-	Backup      backupCommand       `cmd:"" help:"${command_backup}"`
-	Copy        copyCommand         `cmd:"" help:"${command_copy}"`
-	NewEpoch    struct{}            `cmd:"" help:"${command_new_epoch}"`
+	Serve       settings            `cmd:"" group:"Server" help:"${command_serve}"`
+	Version     versionCommand      `cmd:"" group:"Server" help:"${command_version}"`
 	Application applicationCommands `cmd:"" help:"${command_application}"`
-	Version     struct{}            `cmd:"" help:"${command_version}"`
+	Verify      verifyCommand       `cmd:"" group:"Store" help:"${command_verify}"`
+	Backup      backupCommand       `cmd:"" group:"Store" help:"${command_backup}"`
+	Copy        copyCommand         `cmd:"" group:"Store" help:"${command_copy}"`
+	NewEpoch    newEpochCommand     `cmd:"" group:"Store" help:"${command_new_epoch}"`
 }
 
 const (
@@ -46,19 +45,19 @@ func run(ctx context.Context, args, env []string, stdout, stderr io.Writer) int 
 	}
 	switch command {
 	case "serve":
-		err = serve(ctx, line.settings, set.unknown(line.known), stdout, stderr)
+		err = serve(ctx, line.Serve, set.unknown(line.known), stdout, stderr)
 	case "backup":
-		err = line.Backup.run(ctx, line.settings, stdout)
+		err = line.Backup.run(ctx, stdout)
 	case "new-epoch":
-		err = newEpoch(ctx, line.settings, stdout)
+		err = line.NewEpoch.run(ctx, stdout)
 	case "application create":
-		err = line.Application.Create.run(ctx, line.settings, stdout)
+		err = line.Application.Create.run(ctx, stdout)
 	case "application list":
-		err = line.Application.List.run(ctx, line.settings, stdout)
+		err = line.Application.List.run(ctx, stdout)
 	case "application revoke <id>":
-		err = line.Application.Revoke.run(ctx, line.settings, stdout)
+		err = line.Application.Revoke.run(ctx, stdout)
 	case "verify":
-		err = verify(ctx, line.settings, stdout)
+		err = line.Verify.run(ctx, stdout)
 	case "copy":
 		err = line.Copy.run(ctx, stdout, stderr)
 	case "version":
@@ -77,17 +76,19 @@ func parse(line *commands, args []string, set vars, stdout, stderr io.Writer) (c
 	if len(args) == 0 {
 		args = []string{"--help"}
 	}
-	line.env = set
+	line.Serve.env = set
 	helped := false
 	parser, err := kong.New(line, kong.Name("agentevents"), kong.Description(description),
 		kong.Writers(stdout, stderr), kong.Exit(func(int) { helped = true }), kong.Resolvers(set.resolver()),
-		kong.ValueFormatter(withVariable), helpTexts, kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
+		helpTexts, kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
 	if err != nil {
 		return "", err
 	}
 	line.known = []string{variable(operatorSecret), variable(encryptionKey)}
-	for _, flag := range parser.Model.Flags {
-		line.known = append(line.known, variable(flag.Name))
+	for _, command := range parser.Model.Children {
+		for _, flag := range command.Flags {
+			line.known = append(line.known, variable(flag.Name))
+		}
 	}
 	parsed, err := parser.Parse(args)
 	if helped {

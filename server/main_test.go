@@ -18,46 +18,64 @@ func runCommand(t *testing.T, env []string, args ...string) (code int, stdout, s
 	return code, out.String(), errs.String()
 }
 
-func TestHelpExplainsEverything(t *testing.T) {
-	for _, args := range [][]string{nil, {"--help"}, {"-h"}, {"serve", "--help"}} {
+// allCommands are the commands that have flags or an argument of their own, and those that have neither.
+var allCommands = []string{
+	"serve", "version", "application create", "application list", "application revoke", "verify", "backup", "copy",
+	"new-epoch",
+}
+
+func TestHelpListsEveryCommand(t *testing.T) {
+	for _, args := range [][]string{nil, {"--help"}, {"-h"}} {
 		code, help, stderr := runCommand(t, nil, args...)
 		if code != 0 || stderr != "" {
 			t.Errorf("%q: exit code %d, standard error %q", args, code, stderr)
 		}
-		for _, part := range []string{
-			"AGENTEVENTS_ADDR", "127.0.0.1:8080", "AGENTEVENTS_METRICS_ADDR", "/metrics", "AGENTEVENTS_DATABASE_URL",
-			"sqlite:agentevents.db", "sqlite:PATH",
-			"AGENTEVENTS_ALLOW_NETWORKS", "AGENTEVENTS_TRUSTED_PROXIES", "X-Forwarded-For", "AGENTEVENTS_TIMEOUT",
-			"10s", "AGENTEVENTS_RETRY_WINDOW", "24h",
-			"AGENTEVENTS_RETRY_SCHEDULE", "5s,30s,2m,10m,30m,1h", "AGENTEVENTS_RETRY_JITTER", "20%",
-			"AGENTEVENTS_DRAIN", "5s", "AGENTEVENTS_KEEP", "720h", "AGENTEVENTS_KEEP_ROWS", "1000000",
-			"AGENTEVENTS_OPERATOR_ID", "AGENTEVENTS_OPERATOR_SECRET_FILE", "AGENTEVENTS_OPERATOR_SECRET ",
-			"AGENTEVENTS_ENCRYPTION_KEY_FILE", "AGENTEVENTS_ENCRYPTION_KEY ", "AGENTEVENTS_LOG_LEVEL", "info",
-			"AGENTEVENTS_LOG_FORMAT", "text",
-		} {
-			if !strings.Contains(help, part) {
-				t.Errorf("%q does not explain %q:\n%s", args, part, help)
+		for _, command := range allCommands {
+			if !strings.Contains(help, "\n  "+command+" ") {
+				t.Errorf("%q does not list %s:\n%s", args, command, help)
 			}
 		}
 	}
 }
 
-// Every variable that --help names is a setting.
-func TestHelpNamesOnlySettings(t *testing.T) {
-	var line commands
-	if _, err := parse(&line, []string{"version"}, nil, io.Discard, io.Discard); err != nil {
-		t.Fatal(err)
-	}
-	for _, command := range []string{
-		"serve", "verify", "backup", "copy", "new-epoch", "application create", "application list",
-		"application revoke", "version",
-	} {
+// The help of each command fits on a screen of 48 lines and has an example that the command line accepts. Every
+// variable that it names is a setting.
+func TestHelpFitsOnAScreenWithAnExample(t *testing.T) {
+	for _, command := range allCommands {
 		_, help, _ := runCommand(t, nil, append(strings.Fields(command), "--help")...)
-		names := regexp.MustCompile(prefix+`\w+`).FindAllString(help, -1)
-		unknown := slices.DeleteFunc(slices.Clone(names),
-			func(name string) bool { return slices.Contains(line.known, name) })
-		if len(names) == 0 || len(unknown) > 0 {
-			t.Errorf("the help of %s names %q", command, unknown)
+		if n := strings.Count(help, "\n"); n > 48 {
+			t.Errorf("the help of %s has %d lines", command, n)
+		}
+		example := regexp.MustCompile(`(?m)^    agentevents (` + command + `.*)$`).FindStringSubmatch(help)
+		if example == nil {
+			t.Errorf("the help of %s has no example:\n%s", command, help)
+			continue
+		}
+		var line commands
+		got, err := parse(&line, strings.Fields(example[1]), nil, io.Discard, io.Discard)
+		if err != nil || !strings.HasPrefix(got, command) {
+			t.Errorf("%s is %q, %v", example[0], got, err)
+		}
+		for _, name := range regexp.MustCompile(prefix+`\w+`).FindAllString(help, -1) {
+			if !slices.Contains(line.known, name) {
+				t.Errorf("the help of %s names %q", command, name)
+			}
+		}
+	}
+}
+
+func TestHelpOfServeExplainsEverySetting(t *testing.T) {
+	_, help, _ := runCommand(t, nil, "serve", "--help")
+	for _, part := range []string{
+		`--addr="127.0.0.1:8080"`, "--metrics-addr", `--database-url="sqlite:agentevents.db"`, "sqlite:PATH",
+		"--allow-networks", "--trusted-proxies", "X-Forwarded-For", `--timeout="10s"`, `--retry-window="24h"`,
+		`--retry-schedule="5s,30s,2m,10m,30m,1h"`, `--deploy-window="15m"`, `--retry-jitter="20%"`, `--drain="5s"`,
+		`--keep="720h"`, `--keep-rows="1000000"`, "--operator-id", "--operator-secret-file",
+		"AGENTEVENTS_OPERATOR_SECRET ", "--encryption-key-file", "AGENTEVENTS_ENCRYPTION_KEY ", `--log-level="info"`,
+		`--log-format="text"`,
+	} {
+		if !strings.Contains(help, part) {
+			t.Errorf("the help does not explain %q:\n%s", part, help)
 		}
 	}
 }
@@ -67,8 +85,8 @@ func TestHelpOfApplicationCreate(t *testing.T) {
 	_, help, _ := runCommand(t, nil, "application", "create", "--help")
 	help = strings.Join(strings.Fields(help), " ")
 	for _, part := range []string{
-		"Usage: agentevents application create --name=STRING [flags] ", "Either this or --operator is required.",
-		"Either this or --client is required.",
+		"Usage: agentevents application create --name=STRING [flags] ", "This or --operator is required.",
+		"This or --client is required.",
 	} {
 		if !strings.Contains(help, part) {
 			t.Errorf("%q is missing in %s", part, help)
@@ -80,7 +98,7 @@ func TestHelpOfApplicationCreate(t *testing.T) {
 func TestHelpOfCopy(t *testing.T) {
 	_, help, _ := runCommand(t, nil, "copy", "--help")
 	if help = strings.Join(strings.Fields(help), " "); !strings.Contains(help,
-		"nothing of this program may be in it yet") {
+		"must hold nothing of agentevents") {
 		t.Error(help)
 	}
 }

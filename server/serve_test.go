@@ -266,7 +266,7 @@ func TestListenerFails(t *testing.T) {
 			var line commands
 			_, err := parse(&line, []string{"serve"}, env, io.Discard, io.Discard)
 			must(t, err)
-			c, err := line.validate()
+			c, err := line.Serve.validate()
 			must(t, err)
 			log := telemetry.NewLog(io.Discard, c.logLevel, c.logJSON)
 			on, err := listen(t.Context(), c)

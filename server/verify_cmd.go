@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"time"
 
 	"github.com/agentevents/agentevents/store"
@@ -14,16 +13,17 @@ import (
 // served with another configuration.
 const longestDelay = 48 * time.Hour
 
-// verify prints each check of the store with the faults that it finds. A fault is an error.
-func verify(ctx context.Context, s settings, stdout io.Writer) error {
-	c, err := s.validate()
+type verifyCommand struct{ storeSettings }
+
+// run prints each check of the store with the faults that it finds. A fault is an error.
+func (v verifyCommand) run(ctx context.Context, stdout io.Writer) error {
+	o, err := v.options()
 	if err != nil {
 		return err
 	}
+	o.Longest = longestDelay
 	faults := 0
-	err = store.Verify(ctx, store.Options{
-		URL: c.databaseURL, Longest: longestDelay, Log: slog.New(slog.DiscardHandler),
-	}, func(check store.Check) {
+	err = store.Verify(ctx, o, func(check store.Check) {
 		faults += check.Count
 		printCheck(stdout, check)
 	})
@@ -31,9 +31,9 @@ func verify(ctx context.Context, s settings, stdout io.Writer) error {
 		return err
 	}
 	if faults > 0 {
-		return fmt.Errorf("%s has faults, %d in all", store.Redacted(c.databaseURL), faults)
+		return fmt.Errorf("%s has faults, %d in all", store.Redacted(o.URL), faults)
 	}
-	_, err = fmt.Fprintf(stdout, "%s is sound\n", store.Redacted(c.databaseURL))
+	_, err = fmt.Fprintf(stdout, "%s is sound\n", store.Redacted(o.URL))
 	return err
 }
 

@@ -30,3 +30,5 @@ func (b buildInfo) String() string {
 	return fmt.Sprintf("agentevents %s\ncommit      %s\ngo          %s\nplatform    %s/%s\n",
 		b.version, b.commit, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
+
+type versionCommand struct{}

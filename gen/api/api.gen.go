@@ -35,7 +35,7 @@ type ServerInterface interface {
 	// PutClient Create or update a client
 	// (PUT /client/{client_id})
 	PutClient(ctx echo.Context, clientID ClientID) error
-	// ListLocalAgents List the local agents
+	// ListLocalAgents List the local agents of a client
 	// (GET /client/{client_id}/agent/local/)
 	ListLocalAgents(ctx echo.Context, clientID ClientID, params ListLocalAgentsParams) error
 	// CreateLocalAgent Create a local agent
@@ -53,28 +53,28 @@ type ServerInterface interface {
 	// ListLocalAgentEvents List the events of a local agent
 	// (GET /client/{client_id}/agent/local/{agent_id}/event/)
 	ListLocalAgentEvents(ctx echo.Context, clientID ClientID, agentID LocalAgentID, params ListLocalAgentEventsParams) error
-	// CreateLocalAgentEvent Add an http event of the queue agent
+	// CreateLocalAgentEvent Create an event of a local agent
 	// (POST /client/{client_id}/agent/local/{agent_id}/event/)
 	CreateLocalAgentEvent(ctx echo.Context, clientID ClientID, agentID LocalAgentID, params CreateLocalAgentEventParams) error
-	// DeleteLocalAgentEvent Delete an http event of the queue agent
+	// DeleteLocalAgentEvent Delete an event of a local agent
 	// (DELETE /client/{client_id}/agent/local/{agent_id}/event/{event_id})
 	DeleteLocalAgentEvent(ctx echo.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID) error
-	// GetLocalAgentEvent Get an http event of the queue agent
+	// GetLocalAgentEvent Get an event of a local agent
 	// (GET /client/{client_id}/agent/local/{agent_id}/event/{event_id})
 	GetLocalAgentEvent(ctx echo.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID) error
-	// UpdateLocalAgentEvent Update an http event of the queue agent
+	// UpdateLocalAgentEvent Update an event of a local agent
 	// (PUT /client/{client_id}/agent/local/{agent_id}/event/{event_id})
 	UpdateLocalAgentEvent(ctx echo.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID) error
-	// GetLocalAgentEventState Get whether an event is enabled
+	// GetLocalAgentEventState Get the state of an event
 	// (GET /client/{client_id}/agent/local/{agent_id}/event/{event_id}/state)
 	GetLocalAgentEventState(ctx echo.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID) error
-	// PutLocalAgentEventState Enable or disable an event
+	// PutLocalAgentEventState Pause or resume an event
 	// (PUT /client/{client_id}/agent/local/{agent_id}/event/{event_id}/state)
 	PutLocalAgentEventState(ctx echo.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID) error
-	// ListLocalAgentEventTests List an event's tests
+	// ListLocalAgentEventTests List the test deliveries of an event
 	// (GET /client/{client_id}/agent/local/{agent_id}/event/{event_id}/test)
 	ListLocalAgentEventTests(ctx echo.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID) error
-	// TestLocalAgentEvent Test an event
+	// TestLocalAgentEvent Send a test delivery
 	// (POST /client/{client_id}/agent/local/{agent_id}/event/{event_id}/test)
 	TestLocalAgentEvent(ctx echo.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID) error
 	// GetLocalAgentStatus Get the status of a local agent
@@ -83,10 +83,10 @@ type ServerInterface interface {
 	// PutLocalAgentStatus Set the status of a local agent
 	// (PUT /client/{client_id}/agent/local/{agent_id}/status)
 	PutLocalAgentStatus(ctx echo.Context, clientID ClientID, agentID LocalAgentID) error
-	// ListLocalAgentStatusChanges Explain an agent's status changes
+	// ListLocalAgentStatusChanges List the status changes of a local agent
 	// (GET /client/{client_id}/agent/local/{agent_id}/status_change/)
 	ListLocalAgentStatusChanges(ctx echo.Context, clientID ClientID, agentID LocalAgentID, params ListLocalAgentStatusChangesParams) error
-	// ListRemoteAgents List the remote agents
+	// ListRemoteAgents List the remote agents of a client
 	// (GET /client/{client_id}/agent/remote/)
 	ListRemoteAgents(ctx echo.Context, clientID ClientID, params ListRemoteAgentsParams) error
 	// CreateRemoteAgent Create a remote agent
@@ -104,28 +104,28 @@ type ServerInterface interface {
 	// ListRemoteAgentEvents List the events of a remote agent
 	// (GET /client/{client_id}/agent/remote/{agent_id}/event/)
 	ListRemoteAgentEvents(ctx echo.Context, clientID ClientID, agentID RemoteAgentID, params ListRemoteAgentEventsParams) error
-	// CreateRemoteAgentEvent Add an http event of the queue agent
+	// CreateRemoteAgentEvent Create an event of a remote agent
 	// (POST /client/{client_id}/agent/remote/{agent_id}/event/)
 	CreateRemoteAgentEvent(ctx echo.Context, clientID ClientID, agentID RemoteAgentID, params CreateRemoteAgentEventParams) error
-	// DeleteRemoteAgentEvent Delete an http event of the queue agent
+	// DeleteRemoteAgentEvent Delete an event of a remote agent
 	// (DELETE /client/{client_id}/agent/remote/{agent_id}/event/{event_id})
 	DeleteRemoteAgentEvent(ctx echo.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID) error
-	// GetRemoteAgentEvent Get an http event of the queue agent
+	// GetRemoteAgentEvent Get an event of a remote agent
 	// (GET /client/{client_id}/agent/remote/{agent_id}/event/{event_id})
 	GetRemoteAgentEvent(ctx echo.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID) error
-	// UpdateRemoteAgentEvent Update an http event of the queue agent
+	// UpdateRemoteAgentEvent Update an event of a remote agent
 	// (PUT /client/{client_id}/agent/remote/{agent_id}/event/{event_id})
 	UpdateRemoteAgentEvent(ctx echo.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID) error
-	// GetRemoteAgentEventState Get whether an event is enabled
+	// GetRemoteAgentEventState Get the state of an event
 	// (GET /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/state)
 	GetRemoteAgentEventState(ctx echo.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID) error
-	// PutRemoteAgentEventState Enable or disable an event
+	// PutRemoteAgentEventState Pause or resume an event
 	// (PUT /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/state)
 	PutRemoteAgentEventState(ctx echo.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID) error
-	// ListRemoteAgentEventTests List an event's tests
+	// ListRemoteAgentEventTests List the test deliveries of an event
 	// (GET /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/test)
 	ListRemoteAgentEventTests(ctx echo.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID) error
-	// TestRemoteAgentEvent Test an event
+	// TestRemoteAgentEvent Send a test delivery
 	// (POST /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/test)
 	TestRemoteAgentEvent(ctx echo.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID) error
 	// GetRemoteAgentStatus Get the status of a remote agent
@@ -134,13 +134,13 @@ type ServerInterface interface {
 	// PutRemoteAgentStatus Set the status of a remote agent
 	// (PUT /client/{client_id}/agent/remote/{agent_id}/status)
 	PutRemoteAgentStatus(ctx echo.Context, clientID ClientID, agentID RemoteAgentID) error
-	// ListRemoteAgentStatusChanges Explain an agent's status changes
+	// ListRemoteAgentStatusChanges List the status changes of a remote agent
 	// (GET /client/{client_id}/agent/remote/{agent_id}/status_change/)
 	ListRemoteAgentStatusChanges(ctx echo.Context, clientID ClientID, agentID RemoteAgentID, params ListRemoteAgentStatusChangesParams) error
-	// ListApplications List the client's applications
+	// ListApplications List the applications of a client
 	// (GET /client/{client_id}/application/)
 	ListApplications(ctx echo.Context, clientID ClientID) error
-	// CreateApplication Make an application
+	// CreateApplication Create an application
 	// (POST /client/{client_id}/application/)
 	CreateApplication(ctx echo.Context, clientID ClientID, params CreateApplicationParams) error
 	// DeleteApplication Revoke an application
@@ -149,49 +149,49 @@ type ServerInterface interface {
 	// GetApplication Get an application
 	// (GET /client/{client_id}/application/{application_id})
 	GetApplication(ctx echo.Context, clientID ClientID, applicationID ApplicationID) error
-	// ListDeliveries List deliveries
+	// ListDeliveries List the deliveries of a client
 	// (GET /client/{client_id}/delivery/)
 	ListDeliveries(ctx echo.Context, clientID ClientID, params ListDeliveriesParams) error
-	// RedeliverMany Send many deliveries again
+	// RedeliverMany Replay deliveries
 	// (POST /client/{client_id}/delivery/redeliver)
 	RedeliverMany(ctx echo.Context, clientID ClientID, params RedeliverManyParams) error
 	// GetDelivery Get a delivery
 	// (GET /client/{client_id}/delivery/{delivery_id})
 	GetDelivery(ctx echo.Context, clientID ClientID, deliveryID DeliveryID) error
-	// Redeliver Send a delivery again
+	// Redeliver Redeliver a delivery
 	// (POST /client/{client_id}/delivery/{delivery_id}/redeliver)
 	Redeliver(ctx echo.Context, clientID ClientID, deliveryID DeliveryID) error
-	// GetLimits Get the client's limits
+	// GetLimits Get the limits of a client
 	// (GET /client/{client_id}/limit/)
 	GetLimits(ctx echo.Context, clientID ClientID) error
-	// PutLimits Change the client's limits
+	// PutLimits Update the limits of a client
 	// (PUT /client/{client_id}/limit/)
 	PutLimits(ctx echo.Context, clientID ClientID) error
-	// ListReplays List replays
+	// ListReplays List the replays of a client
 	// (GET /client/{client_id}/replay/)
 	ListReplays(ctx echo.Context, clientID ClientID, params ListReplaysParams) error
 	// GetReplay Get a replay
 	// (GET /client/{client_id}/replay/{replay_id})
 	GetReplay(ctx echo.Context, clientID ClientID, replayID ReplayID) error
-	// GetSecret Get the client's signing secret
+	// GetSecret Get the signing secret of a client
 	// (GET /client/{client_id}/secret/)
 	GetSecret(ctx echo.Context, clientID ClientID) error
-	// RollBackSecret Take the last rotation of the secret back
+	// RollBackSecret Roll back the last rotation of the signing secret
 	// (POST /client/{client_id}/secret/rollback)
 	RollBackSecret(ctx echo.Context, clientID ClientID, params RollBackSecretParams) error
-	// RotateSecret Rotate the client's signing secret
+	// RotateSecret Rotate the signing secret of a client
 	// (POST /client/{client_id}/secret/rotate)
 	RotateSecret(ctx echo.Context, clientID ClientID, params RotateSecretParams) error
 	// PutStatuses Set the status of many agents
 	// (PUT /client/{client_id}/status/)
 	PutStatuses(ctx echo.Context, clientID ClientID) error
-	// ListStatusChanges Follow the status changes
+	// ListStatusChanges Follow the status changes of a client
 	// (GET /client/{client_id}/status_change/)
 	ListStatusChanges(ctx echo.Context, clientID ClientID, params ListStatusChangesParams) error
-	// RequestToken Get a token
+	// RequestToken Create an access token
 	// (POST /oauth/token)
 	RequestToken(ctx echo.Context) error
-	// GetUser Who am I?
+	// GetUser Get the current application
 	// (GET /user/)
 	GetUser(ctx echo.Context) error
 }
@@ -1994,16 +1994,16 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 // callback echo.HandlerFunc returned by {Op}CallbackHandler at
 // whatever URL path they advertise to senders.
 type CallbackReceiverInterface interface {
-	// The event, sent by GET
+	// Receive a delivery by GET
 	// HandleSendLocalAgentEventByGetCallback handles the GET callback for agentEvent.
 	HandleSendLocalAgentEventByGetCallback(ctx echo.Context, params SendLocalAgentEventByGetParams) error
-	// The event, sent by POST
+	// Receive a delivery by POST
 	// HandleSendLocalAgentEventByPostCallback handles the POST callback for agentEvent.
 	HandleSendLocalAgentEventByPostCallback(ctx echo.Context) error
-	// The event, sent by GET
+	// Receive a delivery by GET
 	// HandleSendRemoteAgentEventByGetCallback handles the GET callback for agentEvent.
 	HandleSendRemoteAgentEventByGetCallback(ctx echo.Context, params SendRemoteAgentEventByGetParams) error
-	// The event, sent by POST
+	// Receive a delivery by POST
 	// HandleSendRemoteAgentEventByPostCallback handles the POST callback for agentEvent.
 	HandleSendRemoteAgentEventByPostCallback(ctx echo.Context) error
 }
@@ -12980,7 +12980,7 @@ type StrictServerInterface interface {
 	// PutClient Create or update a client
 	// (PUT /client/{client_id})
 	PutClient(ctx context.Context, request PutClientRequestObject) (PutClientResponseObject, error)
-	// ListLocalAgents List the local agents
+	// ListLocalAgents List the local agents of a client
 	// (GET /client/{client_id}/agent/local/)
 	ListLocalAgents(ctx context.Context, request ListLocalAgentsRequestObject) (ListLocalAgentsResponseObject, error)
 	// CreateLocalAgent Create a local agent
@@ -12998,28 +12998,28 @@ type StrictServerInterface interface {
 	// ListLocalAgentEvents List the events of a local agent
 	// (GET /client/{client_id}/agent/local/{agent_id}/event/)
 	ListLocalAgentEvents(ctx context.Context, request ListLocalAgentEventsRequestObject) (ListLocalAgentEventsResponseObject, error)
-	// CreateLocalAgentEvent Add an http event of the queue agent
+	// CreateLocalAgentEvent Create an event of a local agent
 	// (POST /client/{client_id}/agent/local/{agent_id}/event/)
 	CreateLocalAgentEvent(ctx context.Context, request CreateLocalAgentEventRequestObject) (CreateLocalAgentEventResponseObject, error)
-	// DeleteLocalAgentEvent Delete an http event of the queue agent
+	// DeleteLocalAgentEvent Delete an event of a local agent
 	// (DELETE /client/{client_id}/agent/local/{agent_id}/event/{event_id})
 	DeleteLocalAgentEvent(ctx context.Context, request DeleteLocalAgentEventRequestObject) (DeleteLocalAgentEventResponseObject, error)
-	// GetLocalAgentEvent Get an http event of the queue agent
+	// GetLocalAgentEvent Get an event of a local agent
 	// (GET /client/{client_id}/agent/local/{agent_id}/event/{event_id})
 	GetLocalAgentEvent(ctx context.Context, request GetLocalAgentEventRequestObject) (GetLocalAgentEventResponseObject, error)
-	// UpdateLocalAgentEvent Update an http event of the queue agent
+	// UpdateLocalAgentEvent Update an event of a local agent
 	// (PUT /client/{client_id}/agent/local/{agent_id}/event/{event_id})
 	UpdateLocalAgentEvent(ctx context.Context, request UpdateLocalAgentEventRequestObject) (UpdateLocalAgentEventResponseObject, error)
-	// GetLocalAgentEventState Get whether an event is enabled
+	// GetLocalAgentEventState Get the state of an event
 	// (GET /client/{client_id}/agent/local/{agent_id}/event/{event_id}/state)
 	GetLocalAgentEventState(ctx context.Context, request GetLocalAgentEventStateRequestObject) (GetLocalAgentEventStateResponseObject, error)
-	// PutLocalAgentEventState Enable or disable an event
+	// PutLocalAgentEventState Pause or resume an event
 	// (PUT /client/{client_id}/agent/local/{agent_id}/event/{event_id}/state)
 	PutLocalAgentEventState(ctx context.Context, request PutLocalAgentEventStateRequestObject) (PutLocalAgentEventStateResponseObject, error)
-	// ListLocalAgentEventTests List an event's tests
+	// ListLocalAgentEventTests List the test deliveries of an event
 	// (GET /client/{client_id}/agent/local/{agent_id}/event/{event_id}/test)
 	ListLocalAgentEventTests(ctx context.Context, request ListLocalAgentEventTestsRequestObject) (ListLocalAgentEventTestsResponseObject, error)
-	// TestLocalAgentEvent Test an event
+	// TestLocalAgentEvent Send a test delivery
 	// (POST /client/{client_id}/agent/local/{agent_id}/event/{event_id}/test)
 	TestLocalAgentEvent(ctx context.Context, request TestLocalAgentEventRequestObject) (TestLocalAgentEventResponseObject, error)
 	// GetLocalAgentStatus Get the status of a local agent
@@ -13028,10 +13028,10 @@ type StrictServerInterface interface {
 	// PutLocalAgentStatus Set the status of a local agent
 	// (PUT /client/{client_id}/agent/local/{agent_id}/status)
 	PutLocalAgentStatus(ctx context.Context, request PutLocalAgentStatusRequestObject) (PutLocalAgentStatusResponseObject, error)
-	// ListLocalAgentStatusChanges Explain an agent's status changes
+	// ListLocalAgentStatusChanges List the status changes of a local agent
 	// (GET /client/{client_id}/agent/local/{agent_id}/status_change/)
 	ListLocalAgentStatusChanges(ctx context.Context, request ListLocalAgentStatusChangesRequestObject) (ListLocalAgentStatusChangesResponseObject, error)
-	// ListRemoteAgents List the remote agents
+	// ListRemoteAgents List the remote agents of a client
 	// (GET /client/{client_id}/agent/remote/)
 	ListRemoteAgents(ctx context.Context, request ListRemoteAgentsRequestObject) (ListRemoteAgentsResponseObject, error)
 	// CreateRemoteAgent Create a remote agent
@@ -13049,28 +13049,28 @@ type StrictServerInterface interface {
 	// ListRemoteAgentEvents List the events of a remote agent
 	// (GET /client/{client_id}/agent/remote/{agent_id}/event/)
 	ListRemoteAgentEvents(ctx context.Context, request ListRemoteAgentEventsRequestObject) (ListRemoteAgentEventsResponseObject, error)
-	// CreateRemoteAgentEvent Add an http event of the queue agent
+	// CreateRemoteAgentEvent Create an event of a remote agent
 	// (POST /client/{client_id}/agent/remote/{agent_id}/event/)
 	CreateRemoteAgentEvent(ctx context.Context, request CreateRemoteAgentEventRequestObject) (CreateRemoteAgentEventResponseObject, error)
-	// DeleteRemoteAgentEvent Delete an http event of the queue agent
+	// DeleteRemoteAgentEvent Delete an event of a remote agent
 	// (DELETE /client/{client_id}/agent/remote/{agent_id}/event/{event_id})
 	DeleteRemoteAgentEvent(ctx context.Context, request DeleteRemoteAgentEventRequestObject) (DeleteRemoteAgentEventResponseObject, error)
-	// GetRemoteAgentEvent Get an http event of the queue agent
+	// GetRemoteAgentEvent Get an event of a remote agent
 	// (GET /client/{client_id}/agent/remote/{agent_id}/event/{event_id})
 	GetRemoteAgentEvent(ctx context.Context, request GetRemoteAgentEventRequestObject) (GetRemoteAgentEventResponseObject, error)
-	// UpdateRemoteAgentEvent Update an http event of the queue agent
+	// UpdateRemoteAgentEvent Update an event of a remote agent
 	// (PUT /client/{client_id}/agent/remote/{agent_id}/event/{event_id})
 	UpdateRemoteAgentEvent(ctx context.Context, request UpdateRemoteAgentEventRequestObject) (UpdateRemoteAgentEventResponseObject, error)
-	// GetRemoteAgentEventState Get whether an event is enabled
+	// GetRemoteAgentEventState Get the state of an event
 	// (GET /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/state)
 	GetRemoteAgentEventState(ctx context.Context, request GetRemoteAgentEventStateRequestObject) (GetRemoteAgentEventStateResponseObject, error)
-	// PutRemoteAgentEventState Enable or disable an event
+	// PutRemoteAgentEventState Pause or resume an event
 	// (PUT /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/state)
 	PutRemoteAgentEventState(ctx context.Context, request PutRemoteAgentEventStateRequestObject) (PutRemoteAgentEventStateResponseObject, error)
-	// ListRemoteAgentEventTests List an event's tests
+	// ListRemoteAgentEventTests List the test deliveries of an event
 	// (GET /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/test)
 	ListRemoteAgentEventTests(ctx context.Context, request ListRemoteAgentEventTestsRequestObject) (ListRemoteAgentEventTestsResponseObject, error)
-	// TestRemoteAgentEvent Test an event
+	// TestRemoteAgentEvent Send a test delivery
 	// (POST /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/test)
 	TestRemoteAgentEvent(ctx context.Context, request TestRemoteAgentEventRequestObject) (TestRemoteAgentEventResponseObject, error)
 	// GetRemoteAgentStatus Get the status of a remote agent
@@ -13079,13 +13079,13 @@ type StrictServerInterface interface {
 	// PutRemoteAgentStatus Set the status of a remote agent
 	// (PUT /client/{client_id}/agent/remote/{agent_id}/status)
 	PutRemoteAgentStatus(ctx context.Context, request PutRemoteAgentStatusRequestObject) (PutRemoteAgentStatusResponseObject, error)
-	// ListRemoteAgentStatusChanges Explain an agent's status changes
+	// ListRemoteAgentStatusChanges List the status changes of a remote agent
 	// (GET /client/{client_id}/agent/remote/{agent_id}/status_change/)
 	ListRemoteAgentStatusChanges(ctx context.Context, request ListRemoteAgentStatusChangesRequestObject) (ListRemoteAgentStatusChangesResponseObject, error)
-	// ListApplications List the client's applications
+	// ListApplications List the applications of a client
 	// (GET /client/{client_id}/application/)
 	ListApplications(ctx context.Context, request ListApplicationsRequestObject) (ListApplicationsResponseObject, error)
-	// CreateApplication Make an application
+	// CreateApplication Create an application
 	// (POST /client/{client_id}/application/)
 	CreateApplication(ctx context.Context, request CreateApplicationRequestObject) (CreateApplicationResponseObject, error)
 	// DeleteApplication Revoke an application
@@ -13094,49 +13094,49 @@ type StrictServerInterface interface {
 	// GetApplication Get an application
 	// (GET /client/{client_id}/application/{application_id})
 	GetApplication(ctx context.Context, request GetApplicationRequestObject) (GetApplicationResponseObject, error)
-	// ListDeliveries List deliveries
+	// ListDeliveries List the deliveries of a client
 	// (GET /client/{client_id}/delivery/)
 	ListDeliveries(ctx context.Context, request ListDeliveriesRequestObject) (ListDeliveriesResponseObject, error)
-	// RedeliverMany Send many deliveries again
+	// RedeliverMany Replay deliveries
 	// (POST /client/{client_id}/delivery/redeliver)
 	RedeliverMany(ctx context.Context, request RedeliverManyRequestObject) (RedeliverManyResponseObject, error)
 	// GetDelivery Get a delivery
 	// (GET /client/{client_id}/delivery/{delivery_id})
 	GetDelivery(ctx context.Context, request GetDeliveryRequestObject) (GetDeliveryResponseObject, error)
-	// Redeliver Send a delivery again
+	// Redeliver Redeliver a delivery
 	// (POST /client/{client_id}/delivery/{delivery_id}/redeliver)
 	Redeliver(ctx context.Context, request RedeliverRequestObject) (RedeliverResponseObject, error)
-	// GetLimits Get the client's limits
+	// GetLimits Get the limits of a client
 	// (GET /client/{client_id}/limit/)
 	GetLimits(ctx context.Context, request GetLimitsRequestObject) (GetLimitsResponseObject, error)
-	// PutLimits Change the client's limits
+	// PutLimits Update the limits of a client
 	// (PUT /client/{client_id}/limit/)
 	PutLimits(ctx context.Context, request PutLimitsRequestObject) (PutLimitsResponseObject, error)
-	// ListReplays List replays
+	// ListReplays List the replays of a client
 	// (GET /client/{client_id}/replay/)
 	ListReplays(ctx context.Context, request ListReplaysRequestObject) (ListReplaysResponseObject, error)
 	// GetReplay Get a replay
 	// (GET /client/{client_id}/replay/{replay_id})
 	GetReplay(ctx context.Context, request GetReplayRequestObject) (GetReplayResponseObject, error)
-	// GetSecret Get the client's signing secret
+	// GetSecret Get the signing secret of a client
 	// (GET /client/{client_id}/secret/)
 	GetSecret(ctx context.Context, request GetSecretRequestObject) (GetSecretResponseObject, error)
-	// RollBackSecret Take the last rotation of the secret back
+	// RollBackSecret Roll back the last rotation of the signing secret
 	// (POST /client/{client_id}/secret/rollback)
 	RollBackSecret(ctx context.Context, request RollBackSecretRequestObject) (RollBackSecretResponseObject, error)
-	// RotateSecret Rotate the client's signing secret
+	// RotateSecret Rotate the signing secret of a client
 	// (POST /client/{client_id}/secret/rotate)
 	RotateSecret(ctx context.Context, request RotateSecretRequestObject) (RotateSecretResponseObject, error)
 	// PutStatuses Set the status of many agents
 	// (PUT /client/{client_id}/status/)
 	PutStatuses(ctx context.Context, request PutStatusesRequestObject) (PutStatusesResponseObject, error)
-	// ListStatusChanges Follow the status changes
+	// ListStatusChanges Follow the status changes of a client
 	// (GET /client/{client_id}/status_change/)
 	ListStatusChanges(ctx context.Context, request ListStatusChangesRequestObject) (ListStatusChangesResponseObject, error)
-	// RequestToken Get a token
+	// RequestToken Create an access token
 	// (POST /oauth/token)
 	RequestToken(ctx context.Context, request RequestTokenRequestObject) (RequestTokenResponseObject, error)
-	// GetUser Who am I?
+	// GetUser Get the current application
 	// (GET /user/)
 	GetUser(ctx context.Context, request GetUserRequestObject) (GetUserResponseObject, error)
 }
@@ -15046,421 +15046,411 @@ func (sh *strictHandler) GetUser(ctx echo.Context) error {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7P37cts4tjcM3wpKe55K0kPbkiyfKzXbSSdpV6e7M44z6elRHhMWIYljCtAQUBRNPld9V/Ne2Hslb2Et",
-	"gAQpkqIOdtKJ9h+z0xYJ4rCwzuu3Pjd6YjQWnHElG6efG0NGAxbDP5/T3pA9F1zFItL/HTDZi8OxCgVv",
-	"nDZ+FTcimJGbiSLToSBU3rKAjOiM3DI2JqHabXgN9omOxhFrnDa42JFKxKzhNWRvyEZUD6hmY/2bVHHI",
-	"B427O6/xYix6w/lvvR+GvSFh+keihoxI9p8J4z1G+GR0w2JJaMyI6O+SC0WkojOJT9ERIxOuwsi8FH9k",
-	"MQkliRnMJSD9WIwIJTe0dzsZ73Z5Zson/ePDoHncOj7u9I6Cw4OKqXuNTztjqhSL9Wz/77+aOyd0p//h",
-	"c+vw7i+wrpeMBa9Dflu0NBYzEioyEEwSwT1CJfG7k2Zzv/fu8jX8g52RmEVPuw3OPqluwyePL18+J8ft",
-	"4+MnZ4RGU7PgmHlEhnpb9HL7jAVkSCXhgjAe5FeHX9ij43DvI4tbu829XhQyrvZa7T2pqJrI696Q8gHb",
-	"+xvtKxY/PWk2W/ql9iGcw9P89hTNdMGWDcSO/uOOvA3HOwJ2hEY7YxFyxeLGaZ9Gkundu6+du5GMa+pl",
-	"nKhhKDVp0CjCrSShXGbLAhaFH1k82/vbDeuLmD3tHLba97klokdxH4q3RQkSMxqQoZiSPo31NoUyeyWL",
-	"FxKzcURne/sLLuolVex1OAoV/M/8LH4SUzKifEZifVWlwhuJnwEuMaK3jIScUE6GYhJnptZq6v9zJzCi",
-	"n8LRZNQ4bbc6R53j/cPOkdcYhRz/2PTsDPU2DVicneIlG9GQ65mXT1P09QRHwEgi1ld6akATc5Pb5Lwk",
-	"q9o6yXqCBzKdE0yyaE6t45Lt2j/UPyQTahVPCI/o4sf5uVwEZmfsOXpkCryYRlJoVqvnB1tl+esjSSIx",
-	"yFLa0U2TtXoHNyf9w6BD99uN3FxfMz5Qw8bpYccrIjWm4tl5H+g/P7+3ZouUIFMaKoKXz52wvtQjGjBC",
-	"BzTk2V3LTKN6j96/f38+UUPGVdijihVdOwrfQjnYFzGymsOjg+aT7G48YzRmceX9uvMaUchvQQqfDxhX",
-	"z2OmqUb0aAT//eIj4wWkc8kGoVQs1reK6UeIwLOh+iU9DTFmMTCOi6Bx2ugVDus1xjSmI6aMHgAvX4f6",
-	"hb/ETI4Fl2xXC///2QuDhtfAW508ANu+O6ZquJv+opfkrOSSjYRim1/K3Lj3upYfWcTc7ZtfBT5RNe8g",
-	"P8YDzNjZpdWn7A5yr3N+xVTVFl9qMVcx20Hm9Yeb6VtQohbN95EkqG0tmLgZ7b6nX0kZNXb6IYnC+dYm",
-	"9np+uHtdwOtQqhzjLViAfiqzAGCFBQuIioZ7wAXglj0Hi6FgHS8+jSMa8oKzIGhlLFxS9gP3vrK8IFn3",
-	"bObHe8gl3NPplH7hXtf2ZlIpD96NA1otv8aTB5MImbmWcam3TNViUuPJAwuEN5NqgVBrqx9MJGRnu4HN",
-	"fkCJMB5HIRr0qH45fyiSah/Frdn29LkyPc0dam7+6W+bXcUrphYswQrmqgUMsqPc7+yfw3+heVI5d3xE",
-	"2yXOBKyZjGOWmSdVq8nNM7+Q/BSrWKCdIYn0Q0jq9SZYwReXnF8l40gmGMNTy8ywip3UniJeMvx3pQVU",
-	"NpfAHWDlabxiqmwOyQUpm8EgeXedz4MfSi78/CNJIniy2ErBQdaZx1vWi5mqMw8ZDnjIB0TCG4XzMYOt",
-	"PB+tPDk3tUr1S6blsIISZSkz4lpz+xF9zSGrNbMgebp4Xs5oa80qZR21puWwpoW6/5ozc1hGram5TGmx",
-	"5rv25MYRndWcFzxaNiMcZ63JLLATXoooElN09mbMgyzr1tehYu+qTYXa830zKWWejl5axj7Hk7XZp9bt",
-	"S9gnLq4eAx1P1magbyZmU1mFwivNE7XPauyMuvLULpnhP79QPiuYnKKxAj1AU+/c1Kp4V5wZefUJiih6",
-	"Rnu3ZRLoihpVO6JSkVioAnVvTixBRLlgytlvrTFnRRUrlZnw63JSM3ZHXGFeRojMXjErT2YlwnxoGIgN",
-	"mJqw5JwQT4ZZMJtCfd5r2OErZw2emLwTvyQe4SiF4OdZ7MmvE4BwZp/84NVcIkyj7voWB1zqLnDJEMsD",
-	"rDDjdi8NJxlFsmRtg/kxvsJ1aX7MShY3HTI1ZHG6SBJKwji9iVhQZ7049tew6DrBwYWn+VWSaX5SGz3P",
-	"4sG/+LILAh1XTFZq4jDyI0kUk2qh/VI49lex6vyBbHTZxYN/8XVnHN5VNP4CKJmImAShhH9W3Ofx5Cvl",
-	"Vlmf8ybX+5XeZk1mC4XtW8YDQjN0PCNKVK1YFYz7VSx2sTBacbVfn4BCs3nh6TrWdcnyJoUDfSXrW3yg",
-	"dRf4VZ3gyzCWNWMuff1oUfBCy5XNR2Gay8VhYCEL3eK4BpNPumj6K3h6mpl9XWDTphNK7v+iKd2reZud",
-	"/MswZsGCFUyHFHUQzqaaj6Ffj0B+tBIkVNIssFzhvucVYXLFXnPPfTBZY60EMUP3gzoks1qCwCqkXt90",
-	"dU5gifl/QdaUpcN6uWXLHNKKqQWrnNISNukyx/R1iJD8OY0jupjVZV22FSuE0VZjCviNBZNOXMww+xL9",
-	"rJpFp8nhJT7m+2XTuEevWPXW21IOTG6HzQ/lw+45zPcuP25Jbv5vPJqhYOmJEZMEyohMoU1g6wg4YwHh",
-	"QhH2yVBQqN/9zwQlCacj1jhtwKuZjPm+iEdUYZL+YafhpSUPnfZJ5+TwqH1yUFmJsUyxDSywTCW512VW",
-	"FkcsvYS3pmyuZBE2mDcN1ZBQMoB8izhfbLdL3odqKCaKhKAyzMgNG4ScTKHuyJeKxsonks7kLrnoJ4Pa",
-	"baHKjENozLqcCxIJPmAxuWVj5WFOEJdTLNTrtJoelpr0RUyaWJC1KoFsiBY037348WUYlRO9GgrJLH9B",
-	"UQZ7aohil1yy/0zCmEniIxvXX/Zt8V5oSn4mPPzPhBE6EnxggnR6TEpuQx6UklAqFla+LK31N+hqNmbL",
-	"bpGtbtLLs/uld8NuUhj48zun/1i5FbASdzP+ErN+47TxP3tp3ese/ir3krnn89mKaqPe4fmESYlULpct",
-	"rfjp9Fu9Zu+of9w/pJ3gkJ3092/atBU0eyfsuH9E7QI0L3bmnzWsNGeGtQeNUxVPWAmb2G9r9jxfirrf",
-	"vvtLo6i86hmUTFXxtVASEQV4ezFJWHCWHNeyTA5LtGre1fVIEVl2rbNDCegRERP/f0fMB4YDP9Aogqo2",
-	"Mc2d6v+OWPHBZaVpjTPTrN05s8f/Ot/5g+78t7lzsnu98+Fzyzvs3P3//nfEnhSfoLW8ai3UqiT5SriC",
-	"dbjaS9VKljm+JYq8jZgIOfGBvftAiH0o89W/Y6U68eHSonm4A0Nr6aO5rJVTyesKxJIm0WHIB2UECjPI",
-	"0Gdpafc6Ehn0/fqCJDT1BcWXjVA+IyMRs9JFffzScuHFJ8W4BF4qS5ZrhRxPGQyTjDD7pvQIVWQkpCLt",
-	"ZtPuRCiRTVHy7vI1GYookLvkF6r1Eq0nayUmOAOKuYlp75YpfbdHIEulGNmrL70u95MvXYfBv5ofnh6Y",
-	"gnf3z60PTw99QnlAso9/eHrge2TEDIuUdMQ8MmZxj3G1w3hPBCzQ7IULZQvLx5EImL1PhafmfCBzcqFi",
-	"I7mRI7yDVy5wPL2r9gEax2BDLDxhPf07ryHVDNiinlHDQB5Aek9FibrRHLP39JT4WtxI5XupGoB/sX4p",
-	"ZcQS6owJGSB/69NJpM6Ij64s30tUT61uuu4tj0iBQwlNfRFou4IzCZr8LnmnaS+EIKxVa7V4wFmW66Lw",
-	"aG2VI90mfUkuAjYaC8V4b/YzKzAEz61WeMtmCV9ISrO1zDI8Xd+Gdxc/ksdBTPtqJ2SqvzNUakzH4U6Y",
-	"fmTnls12kJE+2SXn1qEKmxKEyGAGtmIC1PIuxzslM0XWyTkB5sYtm53CZNodqFWXXvqbo9V4+kEPrhJA",
-	"idgPGRcQWgFgmcND2lgAxq2PGpPBA6KmYY/tkivn08Z+0Q+z2C0Dj1l/IpnRLTvt9i4554TFsQBbQy8V",
-	"6UlPyPmU/iMR/S6nib85zmf/W4LEFJlAb6VlPckMemKiuRuVkO+GfzNCGQr6YRH/mQiF9eOjRGLrE9Tc",
-	"qdv4+cU/uw0fZwgMTdsJ/s8v/ulnGc+ZKyCH+ouWbR4caOKPaU8b7x58DlcwovGtxLOgvVsZUTlkkoS8",
-	"F00CFjjUjqOm5O6Q7I6m2RIdp32AfMj+d8tbCxCkEHTi3KwSbsWI8tlZwltCRWgU5VEmii8wZGo2CvEU",
-	"EJmiuTGhmLppaylv/5mwiTWX0C4syOTMGFLZFe8fFlsagxr66vqSxq7XaD411ptEGxZoqo52c88LeEMH",
-	"rD71tZpNhwI3Qn0bIz3H9fwQtHf0hSkPl7sO6bW/MOmhV7fW5NGHW+PipM7eTRp4b8NyJyOaNFP4X6PN",
-	"TamFaDGXR4UjyJQBjcwjctIbArZTu9k62mke7Ow3r1oHp83mabP5R6n7B5xpxeZOQBXb0R9Zy4CDjJxK",
-	"8y3N4UrghKR+abdcc1T1nVXW7MfMID2jd1yF0Qr7nqDmmL0/M7ow+Ht82EjfI2Gf3AitWcWMDMKPjJct",
-	"AyDX7nPn39OwDm6SBQXSmii1iw77Cb4X4drMnDF1RvJsumhZeqxivrzf3JB7+U7fQoy4pNg/SbyxJ7gy",
-	"/3R0z71/S8z2SK76Z8OUrCGnB9mJxCAEHS5onLYO9ISZGoqgcdp49eKq4TUmcaSVO6XG8nRvTxvGQyHV",
-	"bk+M9voiDli0J4diujsejrVxt4Q7FacPa8tVVqRc1rqNswl09dcbMwp/bCDz6zF9MYwFwQLSaTXJK8Hh",
-	"aiFrauRYydHpQXO32Wz+oR/B7zdMnl6wynrtnSxcNHwgJ2dS4IZRqF586jEWaE68zCaMmJR0kDogSasN",
-	"SGtD+pERUFytkNZavrYK4I9n5NWLK1IMBge6yB7RJy8hCSSylUrSlNcbCQ5/v2Z23rV37IW2vi4NyZft",
-	"l4mgiEkUkBtIUUktILNUsHFQ60oWqWesN0DfZwfV8vcdg3e2cxGUTc88vpcio90loY1fhXopJnzlw3G4",
-	"T6Y+u7V/pGkiObv5TeZCXffh0xvd32Q2KGfnYjEeeq3w57SeboNbmmI11N9Q3JJ0hz7SMNLXteE1kNMn",
-	"eoz5z2sQQBX3PnDKals2X0KKSdzDaEyoTySJoLbgePRckHcvxSPMgqvo3YGmyG6TU51Zd7f+9dlsQjaj",
-	"BMzBin10AminDSDVRv3dNA6ahc/ltnk8RD5tZG6z2fyhedL5X60ijNhuPGl4DREF6XwjMdCzEROVOZ2T",
-	"ZrN1ZwaXsAGZVIzOUavlZGckHB//wLLpMiAtxUT1BEypH+IDGZmTFGhg2EjrURBF9D5nBmq5A8F1rjEY",
-	"I+jJ0iN6JJHmesl3H+4+uIRXVIVqnG/G8wm+NdBwrAe5JrHiYJoWM/7hEhI2Uf8zQO8bjdWMwOMWa1Xz",
-	"HK1GagUsx0ss1msVD4FnMiCJ/cJEx6Ix4JW9gsTIu1zId5N83nUVLggG35QLASce/DCioAze5F4lwjMa",
-	"mL8sqfPq9eFd74cs0pqtUXE951RGE6m0EoEBplOt+3jkzW9vrxr6JmVOz3Udc6HIRxqFm1Ztcp8wabih",
-	"JIHoTUaaBiSdyTPCaG9IYFnwKB1hDdhmdjzNbKq/2zeR6N1qGQvSD82KBtCr4dyXwLHrbxdO4rwHXvJS",
-	"tpLQWnLze+WwPeXXvwzr587LjJfNKq43nPNObrRc/mu94dyXkvHy8DWLhso8n4ySQZ9ZNET6sPt+in9Q",
-	"433zsPt+WsJe433zcPJ+EUzLomHm3smMlgVWqTOW80ZmpBwYSp2h3FcyY+XhS+oMlnknN1qCN1JvIHw8",
-	"M8acIlpnpOxLyXgZGI9F46QPu+/Xp8L0Yfd9FzujxgjJ48kYcyAXi0bJvpCOM4dFsXCg7BvOSFmEiMXj",
-	"OM/fuaAwdmuXtMz0PzCSgTEzrzGRWly0D5p31rJgH+cftM912s07dEkzqeT1mMXXQzGJ88Mmz7eO9vfv",
-	"lhQ2lhSKZQ26OkwKgs2Dg/ixwYoHwwxH2qSuaHW/fVf3MyllD6L2bVqhey54Pwp766tzYVaV00YWvWU8",
-	"p7llfSqHGXUak6UkoVHMaDDL7LCd5WYVvBAUNpgnaM01fVbksY8zg6Q3v8jJ5j/BoPxmDikr+pZwLBS6",
-	"E3I+A6qUNgLRr3I/DoTEUK9wfbNP4zBmMjdia27E1EMQUamuzexhM8Cj3DhtTNF+HdKPIR+QaMIhYzCY",
-	"YB3GtbasW+3dA6+BSYzWXRQvWFD7D4ckD5r7XuMjiwO4O42YqRhkRc5xz9mnZI5lYx/sttqwtNhK/2be",
-	"W5L6vceMBxiRWSIm4DWm7GYoxC0Wjozk4Lr90+vfLg5+uvzn63+8PvijfXnx5tnzn962f3uHtlaZ1yKl",
-	"xDUcF6lVX89fkfr+HtZlsYS3wl1SPFfyVP5yrjzKve2z816PjdWygYbtld9e+eWv/LJh7QVXdaYFo5k3",
-	"SNYxjW9ZQMI+BKoSH6qN4mWcBkExXFn5JSrCN8vcpB+Zohh7X+IeJXfkX18FnX1IXeLba7695qte89jx",
-	"3uJ39P8jO79DoHnnJ/LIDLgTBqekerxHZGdAdnbGVA13qNwJJXlUZ9J/c6NaT5OYFmbzp4T8FMjY5Pg7",
-	"caindBy6z4bB09b+Yb4WgNMRe9psNv9P+7x50vk/nWYSpHqkKYYqmivgbu0fNpYPuBXGIbOzKAyU3WV0",
-	"lHTLa53hyskhX3jn9dynNFSm2VsmrGZuks120uZXn4YRC9JsAn3jIDSgBccEIGA0e8GEporrd7e0dDPy",
-	"YoGMAxeDfWWTToZEiHaOWu3SiFMSIL0nv4NrCVvvg/2mtZbv1zdhsNruL+fGNIXJpNxsJOMGb8295t0U",
-	"+CnsajafWwMnsUkSRw2wddDS5F3lFHL3Fnf1fsg9NEnSGXI3NX1FtG4yceL7IfqrpQOsi9S1Im1K3G5c",
-	"eYIatVR5SnM27lC/O6ijgVCnZlQxqU6Jiifs0Z9VO2kWSki9sBJVpHlvioj+aE73yG+2fiqesFSz/BNq",
-	"JeU7voQy4IAMyklUGvUGZEEQIGKq+e7UZoy+ZCyAvNblPOtYfl3U3zqb/1DYZZsLlZYlY7H2YXO/uU9Z",
-	"u31zcnJ8fNg6NXjzWsua0rJ228D0NE80hXqCm7K18lJPgARpN/cxCYxJdZ1aOvrvDiPvMxZc6w8Dc9kg",
-	"H39ehWdCsnAm5LEP81DxhPe0yes/Maw+fStEUA+zCbb6nbotdbs8lCTkHvEZlrebYZPl+U+weLBi54am",
-	"aN581c/tnw/zmoZRhKoLVSRiVKoux1FySfNnpiD2qSnUxUJe04R8k2GJlyK+CYOA8VU1AtrrMSlJwHgI",
-	"iXYpu4Mfrs0PG1acADMCFEF9XQIBOT27JInpAAzBdDg7JX5mHj55bCnBFlYlUSNEeRLxI/nE63J/Ill8",
-	"bbJwfPLYiSuFkpi/P/EIPmc+onmc/tLMvOAmeOnJQhl0zGgAX6DjcZ0XQT3EXfb1wq/pOExKVE3sSxKf",
-	"RtFmI1Y/wZ+vhHhN4wFbQ2O0dbKJ3m6LZVvNJuZcyQ3Th/5grq82bOMIq3AoJ/tt8nP4TB99+rd0OptT",
-	"BbP15pcMg+mrb2WuGBjYP8TMoQYnW5J9pn8hlHA2hbJtqF6nAG0xtc+4N9YpW7++ZbPrGGe72aNZZgEb",
-	"PAauWMxpBFNcdf9DMwiWtG9wX94KrXiFfACaB5nGgg+yTd/P0FQVg0TOBODfkGTCAxa7hP4IELA2tnPZ",
-	"FL2VywcyaeQ1nGumjmr/sLCiqHmCxYloGdU+CDd1sKIyIBPJoJXd4csDGhVd5W1+TlF38wUDzr1ix5rr",
-	"4b1goOzzhaOkRSPLjGUrL8yIZV2YFwxZ+FrxmEvkyi1sq2y/MNcBd8GY2ecLR6m9m0Vv5W4i7AfSVvBt",
-	"1y06F5FV9hIq39SKHkS2gKW4v82CIQteKh8vKblcelBT6GhGrur1sWDo0lft2BWdJRYMXfamHbmkp8GC",
-	"UYvesiOWIukvGLP4PaDBX8WbmH0MxUSmWZ3r+amNG3JshrWty8Dgk0qbgjIccGlQklLnZNIDTQlQ7sGe",
-	"dxU1Lq7toNcySUy9h3TFwpmcFi0KVpKApJHH/vwcE9s83+ptSmWXQwYfjG+TB8lj3z5yDb9e6183a+P8",
-	"KtQLvkZQwg3ztCBhApIkTsGLRLXOBqGtbMaE6TEEu9EHJQ5SoPQzAMwQSiIQEtk5cXXN+OYjEJlcD5i6",
-	"1jTJQDBJxESlEytqkLSZI7jUFzIchWo9w8hcO21jjjSlYvayVYo1aQIIlJcEigCYQQ3ZyN3nmCr2YDEf",
-	"hOQwgZ9kohbIQs/WyVcVscmU9pUQ1/qVa6Wf971M/Aj+Bp5D0Jm6HO2DKZ3NXZtLpuLZToItXX1kKp7h",
-	"k3eePmx7ZjsJVE/l6/ZxfDo3xCUb0ZCbgHKtYdI35oaSTC0xjGR2NitTb7bmaFn7yIZpGn89Io+PW+0n",
-	"ZH//cKfT3um05wMIGRtKq2tHmzSOMoVQK1hHRQD+tcyjuRez9lHtqq7z4ncc22a5oXIvFI+zjJE0/5pr",
-	"0eS3oa4tM/9eyairGEqlrzs2znK7mnuheJxljKWCXc1dzO/dXFruZlb1NHUMnBUGLXqrYsQlbKbiV12j",
-	"qbRVYA2rqfhdx2xadealr7qG0wobXfha1nRaYdSSF+9S6LTlLldpluqxK7+8RgABWMhK6CdgYCUwQ+57",
-	"NikTc9BKssyOcrJSX+t9J/8fSt9Ojr2GvA3HYyiwS0eeivgW0z2VUDSyRXV15S1sWWndOgLMJXu7WiXB",
-	"do8X7nFSPka4ANSofPGJqC54TwpQ7HOZIpR4vvNMVSVJ9mHnam0yccusu1OapGVACx8wKRG/+DApiU6B",
-	"9jL4Pt/mTaqoEzP7tEaRmCXjeiViJsH+YevD6lxLt2mXoSAgqKtwxLQxtobXAmC5LQ44jePwIwMHQLgM",
-	"sketS1f0pWmohiEnraZFdNzcJVvFh2r9hZpWh5L1rp+3X/5DPvv7xTCWvefD6O8Xv/zjrzcH8u0/5Vjc",
-	"HIkfnd+fNrzk/eu5qzNfqGLcpvZLv/R//vtJfPzq53/+J76a/vvdmx+PL16/+eNCtF/T1/TtNP1dPAWQ",
-	"wwEP+cA4NrG+aJ0R77y595dc+8Il332oTU8uSkEBuCKu3Th+QUNZBzft+0FLWwwkZmP+2k6MTf5KONcf",
-	"TNbmvw8LLDbXJmYRy8CHAG1+Mf9+yVhgePid17gSt8umrNlMK3yz0Xx9234/OpK/z/44Ob95Hrzovxpe",
-	"/Pvn6Bf+2/jvsVPyFvLG6f6hlueyJ3D/ogiE6C3jlhyfMRqzJVJCcP5l6aj6x9zmPqe9Idt5LriKRbRo",
-	"r+Bh+2y6X5fYnmEFmAhIfgF4ruuebfULP1xnZ18GyeY2Z0sT1wzH82pgulUOsNyuYwrQgsAXHEGCNbg5",
-	"sQgzuBrGQqlo1ZMoilGUHIcQGBVApdIWaEkPYZspiUI9j+wJ1Hxno5s+xXY1xV9OIR9dioBUZ/xrEMRM",
-	"5g9pnejGeqe7gYRJUNbm0yUP94875GammLwP5VDbwUKQSE9+wxT/jsvJeCxitS73SbMWS9gPeY5j71zN",
-	"xoxYMEL3K592ptPpTl/Eo51JHJm+UXOp+SsOs7lbkZwJ6OvQr2aTh3JvNNrsHB8cHf75qFT8Qvksj3a3",
-	"fv5Hq9l0yUbmmmnpPSuDIH3o0kN3mvdRgGj2eAX3i7u9raZ1FGSBp7RSShWZivj2jFB5i32tUG1Nm92N",
-	"sCo55KEcZssVkqh6nALy3e9+22WYWTuxfnujkp5eKhxtntjfWuN1E3R+YJQxadKbwgH3Ego3lTLp4jJ1",
-	"SIwHsAllpiuMw9Py8SRvKJRkLKQM0TycP0lrnW/uJM9l0gAD1poB7YVF4+nO5k4PV2x2z5anmFWZfbAU",
-	"yjbqiHl3eaG5vcD0ilWZ/bvL1/O8/rh10r4XRg9tJjPlGsde8q0Nbg2nEzUUcfjf1VOPMmNsdhfQBgkl",
-	"GYVSAgjPhN9yMeUeQdsUul3G7KO4ncvHev/+/c75RN8bpZfBFu3M+/fvM4+vpwe/46nfZg2iwwJHqwLZ",
-	"ET2i4hly9w1vOH4vEMx80fRHVIaPjRhXu+RX07dwSiUJkpJKW2Q0wq6omNmlp/gVWCWO8v0LC0IK7bfX",
-	"OJaFqjGMcD+qnz4XaNE+0isBxP6kDBMy3aQSYmPJicka0L8FDqTX7COLijquUpXvWamJIRCnRDJG8GVC",
-	"b8RHkOSMT0aN038ZX5It68NGBcG14NGs8cHthe08ketP7eWaGOX7mcZsEEoVJyjz2MU307IJ6mPnumJ4",
-	"jXEsxixWBrPSTYb5rCf+Wx88uJWZK3yGGQnQrOGD1/i0A87NxmnHhK9WaVF40PQ201rZzKXtlL4vsTJD",
-	"K7/gm5nV7d+ZTKDPJeJNCWMI5HDwJRSAWc0As25FrzdBr29KDzWRpdz+oM3OcVFPMDPj1t2d26HuXzB9",
-	"z0LCGph/hwQ+JGOJm38zhHXNZ1uVXRMoQMS1ccYCuUt+g7I/LL4EVT4ccBGzwCMQOkVYWc12TS9pvU8B",
-	"dJfeDJ2WEOn+CoRRQRXtlCrqjoWdtt5dvs6OVHJayx/Ujwa6ovCYkkZfA6akh411oWcbQfqBPr3SeCeA",
-	"R0OZfBIiIP1JDAd7y2YFDCUN/SzTGzN7DxDyyyHzVrOCyDv637lm8x8+t7xW8+4vSSpikpSbn9WvWNpv",
-	"+dInUw2KsyJvYgaXtw8trJNYlU9iyJjKTrsw3XfZZr5mUYd3+bDZEjwskzeZpbBsxG3ZMecvU/suH15b",
-	"Voq8xffmrmi+njR/cC8nUQQ9PezZJZW8i84OwozZoyuKAa54cgf5W5w5xsz+57bOSy9P9f1OUhHnGsTD",
-	"xaS8sLIje08tyNv8IDNt1DsYoGeE3qQSLMwPm27iwjaC+R0t3UNNVbK4HSp0SU2mgoXTbofQdDoVAeHl",
-	"OmtqCY+PZAhU2lNYkt4xGbSS8SctTWEPahADpnHCZIIgxD6Zb5zzNv1myroqKkEkU/NEIqtyXkv6N/6D",
-	"RhNsrDq/ohorwdfnjt03FOd7bn9YLZE0aZ4R31KrD56lGfyExU+uZm5GaXhpn8qMRp7+XqGQp5tdIGCN",
-	"sWhSGIwWjuruV6cQ1Wmveg+K05Kf3YCCteQX4T4WE+qvxbIoZowogMHsk5a+Tu2DA00DMe0pFsukT24P",
-	"4/fOT4vlUMKs9AcWyiVXEfq/3e6nZnOn2/3U6ne7n476H374Sylpp+UZxVxiIl2TEkvuplalRFMnCAO9",
-	"9lCVqYWb1mWSnpVlohBkg52evZMqWVFm87HvpdmcGyEiRnlWsGczkwq+yZ2xyQ3rae1katzkoTxLW0Yz",
-	"TLo0U/JS49B0baWSmOSmh5NpnbtsN8/STtEOA87s74gGLN89fUGDZ/Ppo3vRIkGLSNK1qhV/F/0rYkDG",
-	"iV4xkR4ZwGnEoExim2+TU4WXwvQiOSPNsjPOb0x5d/jKnTKKR8Rq0rymJCUEERGsCfrEZaZieF852R8u",
-	"0GdzKmyy4ZnLkl5VO/0MrZXqBZlktwI/mDm2hBf1jD1QxIKcZq61SCubaJdnPSwp5ysp3DJBs/RSD2mA",
-	"fmcItYyAXIry8UJ8lAvOkMtKQbjjoJbGXq6VLQiX4zfTPTWfLZi7KzEbJ+V0dSWteWNFfSJHWeaEks1d",
-	"QBYG/7HwCIyfXwmIEzOu4tlpgiQHJQk+JJv4jl9OP2SgFyGnDourN+HeIHQk+MAJKz6StnmR2zM6yyP2",
-	"DzfvEN2s8Q/3wIJv1VRBs4GBVcimc5fGhWuvYU6LWJdWM2b8Yrsdv72SmXZuFYoyK21F3SqdljHZSrQr",
-	"o+zUGxXZZXCuVjcxVlME8lpAgWnmyHmQE/1YjM6IT8ehnyjoKDicO1Ml/Gqd9oVio/VO3OraQrLdb5Mh",
-	"bZZ291dldOVc7gtchYOv7Cp06nFAb6krUuLteTtnb54SP0kW8D2CWEJKWH8jgMdKmz9sSP2M+Gnphu8h",
-	"UC8XKvtSl2ffQqmfhHKdWhWnDiTjNHKfKbatbXQ+u8qfQx7k1giuacCBTd3ZiByMAQf8KYlSmHoNO1lb",
-	"P4PPOns/b/9VUqGeNp9tLjROzo3N9JHF0j5pNDQbTfqoKSHnDSmNj+uFmPjATcR26sXdXdvXXZtZbZUP",
-	"5CHpMffSyptXTpVlu1dK6pmdm2O96fbdJ5mvug32TtTagvkLNLd0lA+wZttipjQcQzFAccO09YVpGhab",
-	"65T4pq+U76W4YojtnqA7nREfXdjuM+XYY2fET0qG9Q6mwRg9i57g/TAesYCE6oz4WI9hB05sHnBwDISA",
-	"NLQEvEw/IACx1u9R3mORfdVOAhKnAF4kMA6QlQ8sqZWudWJpcy7cqdSvAP9OBkumnT/U7CHiwboCtCyM",
-	"npeepyg9MT/2/M2Fh8jMuCxCyZTdIK33aU8TOhQhwin1xGikFbwgpHqCRDiewEeSwIOrc4EluCc8isWR",
-	"uU3KaBTOFhUT/jqxmlXXWRa4KVlrcRxo7rLPRbXStRfzusT7g24eOpcF1BfxqYlGI+qQoZhsnpZhGdIV",
-	"MmfOayg/QpU+5wiW1Wklg4VUj2Yyr7jzKyQhh3lixcDLBE1hfh8RaSH1ohmEC2RWsKssAGV1GaPIdJcG",
-	"I0cfEHptTYAb8ucik0Ag79f42d+UN2Z+fbdG4Kaux2QPc/dR9CvWXpDjUbajDsnX+wo6+O43AbBTnkTg",
-	"1ERjmSLm9irTe0GLPOvnT7MfjFmEXabIjZjw6uCMCwSyenBmBatRFrNlJ9xfcFBDGmxGDtcRv45lbTAO",
-	"6p1QElsxp7Ti4Rx9ocM5nI8rZwfOMEXLJ90AegGei4m9we+70KpLQvENnC9V1OIPuDl+Hnnz29uruTS/",
-	"FeUGYuTVIhN8VH88Lx9yiQJewynbKzDIkuYKyiZdUHmLRcXilvGixEQw+ZZjtK6VmPcwueAThaFgo1jP",
-	"RUXLYT03FMSt5Qx0DPfs7Dr9Vq/ZO+of9w9pJzhkJ/39mzZtBc3eCTvuH9FsBsJ+uyr9uCAzk+70P3ze",
-	"b2NqZnFm369OUp8zTdSox0xohRpM7TzLen75y3JZZjmPFrivYE6eJZfMORc6s9IJpvnRS/h6neRp15cC",
-	"FbHkhlXRcSX1Zh0cdqMrX0k/D1ku+d3JbsyCvfh13ZP1aufM4Kk/QJZMOuEUCCnnuOfzABehspgWTpmw",
-	"HIqpgYQWvMful1t1vlpudbDlVrW5FWR+lNAdqHaGxlrtYxJTHogRuQlVPr+Mtm7avf2gww76h82j1nH7",
-	"ZJ92bg56h8ERO+6fLLFd7ertKmKtCTbMsjw27ZGaXfdvnGHhoHJcawWXyTRWLdo26MEH2Ff2DOHhRxJ0",
-	"olPiJjU/kmQq4kB6WLI2V79T3AXf2dBO8+SwYkuP7nJtX4tSsCLoI6WIEuLW08rdKIyi0MF6Sy0qaBqb",
-	"XlIxQeduQaaRqY7IR2JtbL9AZKVNrWAS4wgK8/XuZPPFEfxnCqqm5lsRU3aPK7LHE0w71D4TTDu51H4e",
-	"bqoEbP4UDLuUkAo5hTWCJhqE/T6LHSe+pcpH0ujoVgpAjp+IY9ZTLMAE4IzVfXyXNvzNn8CFkgY3zMMv",
-	"tVbLu2vdZTsJl0mGGzagvE4mYnsjYqGdyfDIbf7V1RsnHzW9sXO2oA2O2SkfNPfr7ouWmCqmPTamcWEF",
-	"5m99W+mnn8L0TuQVpi2i77zuk8fv95+TK3gUCm0/qSeuX8sQvSWo7AUyqV9dDql8egyTmORmDe90bvon",
-	"7f7+wdHRzX4noId0v8dO2idBkzVZ52j/cKfZ7DcPjyht3tCTZvvmaKfZyt6lSuHTapbVPr5HgK30OhAl",
-	"at+Id5evF1yHBcWRIgqWLoo8uXM6YddlC/8wL2QUq7lSn4SNOpcqy9LTTxcJujRloFBWvXn2+yNJQHMM",
-	"U6XD5JeS92l5joiwfyDNhhKgQ49NORbOA9rslwpH1YeGxDYIPzp4aTbv261ttXEhhFoG4AJMCDxNMhZD",
-	"rKi3rU2TzDxAy/AhF9TfJb9g1YQFoTggo5BPFJOEmq6fXZ72TXwkSS8Svdtd8j5JVfDI/O+Y7SqTLzu+",
-	"eM70hYOv5y/TeinW+hAhoea8B18vTFpFZBFzfG+e/T6vsZhWtFVJvm7mTgbkJ2ZJAiPB5hFkIIjg5Ibp",
-	"A0n8c8ulAe/XVdVxVp6hnpuZu0inxDNXG3nYWUYzP9/5g+78t7lzsnu98+Fzyzvs1NXQ7ezmlfO5MjeE",
-	"ss4JkcYlVGas72awJ1zIBmCSSReePP0AhpRTgBGaZqslec9R8ThJOr+5dFkNotms9Ma3W52jzvH+Yedo",
-	"GVXDAlWWTCQBIt0lvyQgMcCe9AqwnTZFphMJLC6clxOddnPl5Pq5k8KtMxNfcFIr5nbi2sDXU5zducrx",
-	"HWzu+GrlC91Vb40sj6KnDb4QhYgHJBBpPy/7/wNzDwvCfEsk5DnXal6r/61vYl8eFgjDtzERRKuSkigx",
-	"AN67W5zDyD5udjIYIvMgbSTChA+ToVk4kZYhXSaVvB6z+HooJvEGp5O0MjOwXzmpA+3ZQm47sqXsVvTQ",
-	"SjW+LkakIH2anXtJcjXuqNnfRtHyFlzJ1fKt3TJOyQw0TSJr4TrKClqsuctmavPks/T7hae+5CjlF3jT",
-	"W3h/us57dBJQg3ufpJbU1HNqJkauo2JU+bQRcgqLgfQ10ZznI5NGohfoH4sc3ku7uNfi9jaNqthHZyBv",
-	"sOvklM5sXc67y9fLJm9YWya85+T0zsarZSDjw8AfV8pzg5CchL1tebgxssGKA00V0TDDvvllRR9Qq25d",
-	"q0l5G9LxmHEWOLq9tbi8REkbgDRPMC4fpoK1VSvS4SxlYcRj81Pcr0ymucgiZFnnCGcM/aGAEJB05L3f",
-	"/Jm0AGFT8GCHdykCf2UgKowi1AcxgcQzNG6w4hIL1lBgmWeydQ/HpzfFIs1WrgEa+yY2pcmJvX8yWxbp",
-	"4LCuWe9GV1Jj66hVWcrcWmQRal52TdPwTk0KMy+sBu5wsnFgOD0iZ5+SlVTzHsC7NU+Ce2zCgMCtx4xF",
-	"EgAyw0RcnqECZXKs5hzbBZR0sNtqPzAlHYMqWgkqBHfCIxMeMSlhcSDL7F6AS1CK7NoKc8yXcb+0jrC0",
-	"2eJTz4td0VdpANwRrLSvWGzLsWHumak1a0vYZYAITGijADTgpNlc/bIdrQRYlEuOL4G9KwkIhEk84L5R",
-	"Dpt3XmPKboZC3BZK1fdzoZZbLqaAzH0z81JMZwFIPXGig2XnPZKD6/ZPr3+7OPjp8p+v//H64I/25cWb",
-	"Z89/etv+7d3VEu7M4+LguMF8KiurS5SGjFTOAC44e+DABiKKYKJ5ppchoyvl4BocMf2hQt3/kSlalL75",
-	"Qv+I7IzeaIOnMjxfqhRfQWwCOhA03aYloBQBOHwUmUTumJFbNlZett0SgMUbRM5ZqlHXhk9IJE01ckLg",
-	"WD/1LldiL82VmtpuGPVxKhhXRjjN5/1MaahMF/Z6o703L2ymSj7ZmBwB4myrKOurKarq8oevqury0rKq",
-	"THXqStVPK9eEZrEbCoU8zYQGrWtmHrzMdhLLj6CvKvw41x/NVBIQLqboRiF+n7HgOmYm1upnufVJ//gw",
-	"aB63jo87vaPg8KBRBdlYlsrUOsS4EiTCyLIyFYBzS7gQ5MTUZjAv9dumZQxIkAt8q9VslrMcBGIz8N2F",
-	"NySUNjdnURZaPjAqFIGuPEsl2mi+hQ0Prsv1nKu0K0JGyUmwvpF/O2er4gnvaQHlgzO+8sA77eb+ytpR",
-	"pyLhpGg/YzGI6UgW76jBm0367NZXDObiT/aQixhlBtlnQZXiiFFQxFIswrkraXloqePNPlCU3hVipBS5",
-	"m+m2Fgk+AJTgnB61ls3oYJTNrjeqzx78afwycNnKz93xmZvDh9qm5PyAgkN1Svx+aERaJIU9TVpwfDmJ",
-	"GYSBR24moFFbQeXAxWLwzkn/AGKxAjZbrgyXBGaRz8KAv9atKrEPJ0IwGbfxYQ7jqtRCzecxzvPJZK1J",
-	"TozRwZdI4s3dcEert2eaTLL01n8lpcldjrXJWcCMbBVxdSWyXdAVk6oMzetc22Ygvmzw31iVxPawcTFW",
-	"C4yL6oR3OYc+fp/u33YaA1jV3bVsoY9i+eSAtTx2mzNP9gvNYOpEelOrofwufPk67C4vK8TOXozKUul6",
-	"Vdh60RYW/eLHSjFlH8ujEEIUvl6u08EG5Nad13jJWPBWq2wFSAGoD/qe7QVbQ0PUYgP61msO1VdG1plW",
-	"9jlAHBxMCwT4eS3rx9HUC3gUWAHJPBMbIMuL4KHq4DGOo3VMGtMRgwJkTKswCJG2pGgc0R6D9g0hJ35z",
-	"13qKcmZQ4gXKiKhFunw948JOJpOJRqNITPOwtbahEPbsOyWvXlxhCepSVsaceoz76VWqya9Fj0bng5I+",
-	"OibTZ1AsOjaOWdzJ9DUIlwhAuNd+060SPNJP8KvXAapesWFCe6EkKwCrcw7unoEaWrV6Ebgwr9KFDn7I",
-	"YroieZqjDS8P31veYiC9OesWtjqHZXoDzXuEHuJWLAEDiBWwc4lwD3STNnc3zhw4P0JxepoLhya9/77v",
-	"Tt7cyZ5JNdltLvWsks3nSW9VlYpr2ihJ21pJldIDYrvFDDR9CZLm10vu5NJQACCQAy9Jd6/OZdhI+wa3",
-	"K0Rh4faNFNFEMTJUaqw1MIhTrtrXjZyToZAKNw/Sm0UUkIgpaAch+l0OLWdhCqfGLxIJccsCMhkj6jcE",
-	"oiV5d/WWdA7JiI6BqsjztKsE0OHly+dk/+T40OlxqVUw0BrJmKohNPTqcsD/QOcMJf7/8fFt7HEurb/G",
-	"S2C6yJjFPW2JmC7oZ0SOaY9Jr+CEYdCQfwzBLdPl7i9OhmbOxVMzDpzcm0kcFoWFq7QMOPaRUKxUATQJ",
-	"3pUa4Cqtw1aRBJvsH9a+l/5h96S/Li3h3FPLbuLRVvlznSku/S6h+jmXZl3dzz2qMuUvf83WF1wPcjVL",
-	"xO9Xci2W0vyO7lnvy5zwAorbnNq3HHP/KqhuCV2phCaXVpa8b0MDLtb50o4meQex28zfeBsxHmDS/2yM",
-	"z6LQGZ0sSHSlglI9zGatDjhg+r6ojDmcnLbaG4056Neqsh8zs2nXr+nMXXP8TJLWW3LTxxEtqBP50e0q",
-	"ZXIp0mTMgnY+NRGNqLzFBJzyHT/esDA+vvMageCsosoDb5Rk1vl+wxgnNHtl2s3aKaaYlm6xVJfIaXbx",
-	"BvPyp1aee9oyv2aqO25268FT3U/qBswwPTKzgP01Q2ZpUlYNipgn/NRBc3JclyIOteZ6G47H9T/KhbKl",
-	"Rmm6ZJoKEBq2jxii2qjM/DyX6NFepvubrG5piwYyVWQq4lswzg3ZaWM3B8Ik4lukmlq5A+njltzncgaU",
-	"UDSq1w8vVASSfnYJQFOhhR1Im5TqQDWlqalmbZZNJR1ExYQrFiAk53yJe10gm6pUY8Mx7AoN08oSbEpF",
-	"C2G68pDOS6lveifSjdwl5zaz1+qrFs3DrX6uWzj4G49mRA2FZFlcZBN1DCUJgzO0Tkiaf53U3ZlurRPk",
-	"FKh4p91y6AO0ytlMS5t6m+I2AErjstriMPublrG6BOwkey7kzajN1QSYzs8zlGmuxxdBj3YmBE2Z8tWE",
-	"xUDSfyqsaFiiy9e402Y7Y1niPihMy04q9nYLk5QX5ybXgp9ejB698ITyQNJ/CqxoYLEPhgbtnGAWtbka",
-	"+PnOa5Sho2YwPx7JueYQ4YCXIvqPY/YxFKX9ieGL5lTBcItAs9ZDQv/TRDsVWnRMQ5k78elQst718/bL",
-	"f8hnf78YxrL3fBj9/eKXf/z15kC+/acci5sj8aPz+9Osa7bVPl4CKhO/lqIY/XXvw1+f/gCZ5nad1yWU",
-	"/Q7yKBOvo33c7sD8guezdB+gWnaFrn9V0KYmuccinPq4f34C7HXLZpqub6hkh52ig/2l//PfT+LjVz//",
-	"8z/x1fTf7978eHzx+s0fF6L9mr6mb6fp72Kpg23VP1h9MiEfXOMiCuhYKzzmR6NnhwOO5Q5OghO0FM4V",
-	"OaH0DmN4g6pJjAzbN+VgO8mf/dplCW9xtuYmV1Q/zSmYCcZrfsFFGqObG1gYnEF2poRTdoM5TwZ7LiZT",
-	"MYkC9PoVgouIYFZStyHiEWbCasZWlMKPXqGnSepfd9Jstg9TNeypbRfl0svh/nFVij8gFBTWTV5ZZ5SF",
-	"SoXM2yjkDLtm6Gle/E7kkOUtHj0eeVQnnPa34oU9ytUoHBzsL4JV1bJkSTUU0jV/1O8Vty0Z0zCWBbCY",
-	"A6akRwIGYcjdvNcD8TZlub3xeV5AzX/bjGK7CSiFvYPdeWT2/LOttdzRGuui0tDCrg+ZWp5NVqO3yipz",
-	"rzBf2km2xC0XfZI9ICC4Vy+ulq/bLSGw5e5IQRlMppTVHrmhQnOhCvlLho0VpZaj2ESg0iXUkTpA3MuL",
-	"qfvSP5YQU4vVDqtWeaTdAawvA+06dRyC4ELrOfgXCfhrTpSjAYnZx4SV9mz5grpJu0TAFZJbvW71Ti/E",
-	"R26k+GuEQdq/lzyCw42DK7XrgBiBrx3Bi7wC9KIvC150vGSXBqJ1+oeb3snK7YhzDRUzx3ZUiqjmEnk2",
-	"tQ1cz07s1lUI59GA6iQqV2prIgo2SvsHS4CBWKzmAdBFDHIZWzTZqCTwkllBeHgttJDWPNNLQCbK8ClM",
-	"erGzXXMJJxn6yQFOLPAtX4lbxot4KrR7Kuufcq2KX9PEBT95CfIqJtv55xM1FHH4XwAY9FNNaSrigPjP",
-	"GI1Z7Fv3UR6br/n6tv1+dCR/n/1xcn7zPHjRfzW8+PfP0S/8t/Hf41xvjeZKgMcfPu83TU26QegIC9b3",
-	"UsRkaMMTpjWEcdMOhMiKjP1DCDNaEWH+s1Z0Aez2nigqwDqPpgDwTaPIP8PikFyDFNMuGrvI4nGRiH1k",
-	"EeAA5eyxKFqmB3Q+ZQ2OOhE1xRM1R5v9Lv6x7qfN0x+qtIcMXWZmljlRu6+lV+FFWWuOmevsQSInjy9f",
-	"PieHR50Tjxzstp8UpEBXNPpYpvQ95IAdcI0uvrr7NveW/UNaBjjhcjIeC8DUH8Q0ZUAxVewaMFmv2ace",
-	"Y0FBi0FY3XVmaeuDJiRbPNfwycSTjNofWt/ckqVOFUVY1lMAgg+6aQI8hRUa528u0BWfZ0/3Puv56mag",
-	"q6ITqC7aAhIvdQxBb8iYBYyrkEZJW/Zsi6hcsgiQ1oL0pnWaTM35GMwXywxFNEkXfrlGv6a5Lzv3o5Tb",
-	"mdk5u+i7Dv/5n7OO/4LfCyZSIhouBlzk2w8Ucvg8NWUufnqi+b0uIqh3siiBO9uuDa4TDiWd5gyAFUYo",
-	"mcjCmHPSp600cUHLOWP5UT5LUsecUNekvngzz2qWdC14NGvMmVXBKOQLEyk40YugSsSP5HJ9IA7uvKrb",
-	"dJXko1qgcHLDIsEHWmKYDEFwZ7ozsL0MsGeMk9AaBoZdoaaf625VoN7WTxjcBz8gjVhcuA5zUfR4u421",
-	"PtRZmGC5uW8dleQ4Za2KMm7TWQ/KEyrW67bHW7NxJ2Y0/rcwx87yuHdXz/1EREJm4hwaeOPd1fO6N08/",
-	"+mEhip+t23fZU0pm9no6re8ypOEsq4iL/SPtWlQUWeUJkiZAfyhxShzosjPix0zFMwRx0UxJTnpaY7J9",
-	"rjPgZaEkQzFmEZPyjPgDBATJuOWxPYPEPhydVnPl9sEwq7qn4KYQ2BeTVIEBbNyd13ifot4VYZQlUDjK",
-	"oskBhg8PWGAxsBK4ONsoSeGurAGclH5NCTIQGMrLQyM1V76D++ui21jiMcatnqiFX7YebICuNUUEwQSY",
-	"NV8Ki7WOhznTPSyUIH/51wd4O2falaL2YHR7Eodq9rY3ZCYT+watxXLfBG6AD7kZe4JO1HAP/u6bSyW9",
-	"ErfFKUFLlFz99vOLX0GxA8cUSPScRTtUaty401MMeV+Aqiy4oshk0DOHXhxsR2JiMGkwaBCq4eQGQkHO",
-	"Y+6/CwJuLNJaOzAEOZOKjbQGoKATLmoCJr2IkgEdexhZoKSn+XiPcRWzR5L8Z8ImNmMtEgOIeIuYiIna",
-	"7fIud7tsUdKLxCQAZS5mg1CamkXyww9p3OuHH8hjfxJHvkd8jDfpf6VIq/4TInhSSgwBWSwv6XJ0vkH/",
-	"NWgrhunrWSCZmNEosnqgtKwU58ICqDIdMCUzU/qRKvrDDyjCMGGny5GEyeNXL66ewCwySTvksaaWJ7AD",
-	"PxAAYcUSULDn4o8mnpXZZICjjGkY6XFlROXQI0EYs56KZp5plHaDyI7451099jsO19LkESVgJRg6C42G",
-	"rx+8sJi6b95d6almcFJGoZTwWaUlNjU+ql3ia5XHd+BEiNZ1DV+wg1i4aP0V/39HzNfD8MCic2X1UJXc",
-	"qlQd3SXnqRaaQuDo8a6supCKOCqx1HZ//0TT2rur57iXmfarerkp2BDls/QdSAYMJaIrIkv1/9psNps+",
-	"CXmXE0R00fSq/3zabPogURkd24Ymtp2dNKXYerkqQamGef8D5GtaQAHbliwBM4sBN3UE/ksgaFdmnxF/",
-	"Tuz6JAqx8Y9NwRQBne2mFGZkfI/GEDz1f98xpvvOhb5EBq03ksIekMleSbr1RWIAw51zdGXobfI/d62L",
-	"oNvwSNfgM3Ybf9P/gR6PbuNvd/5ZgjVnar4QcdUt01ZAjeTc5MWZ7YE915cjKZxGr4mr1jQPDB7luaZD",
-	"H2cJ+2EiRfpVwVEZSnp/vg75reM7Bqk5pgOGjrjj9vExXtH/+R+CTbuBY2l+5GjIP/xA2Cfr5teX1Dhn",
-	"0n7iJi8EybpYVHhO2VJ6BWBmcCu73OzT6QIZ4l6VbBeeLJqcMZo9493Fr+DxwGP4UdMKiJzzmZEDrj8q",
-	"vaFJtqAWdWmVuj5pfM2Y627DsIwveZdcDVmXO/JHv8tob2hWo/8Cu5OcFvqgrcZnBLw8RZbq2z3wsdtr",
-	"wj1oZFkHuLxP3YXn+gKlnbw8m7eFMsKebqbFUch70SQwzNTXMvCajkP8AMfEmDRtgQdg7MSMBiEf7GJa",
-	"R9IA0/kSVnsYcWTGTnwKPgA0mSURTM2Jba670wsboBEydZcY1AdAZakP1SzIQg/EzDS+1yrLJ/1/vhHW",
-	"zm11IZMRESuWKi1UQS1LZhqMmoZkcJkfd5odT1/cJzgRpHhH1mj2gv7lLn/cabaeoDDWO8uw+AJ6jAj0",
-	"gj7uNPdNwgyFdqVqIn37CsqXoQ3IKiEw4pL0SnvcaZ88ybZMDZVkUZ+EssvNNPQ3mh7ptPb1/xx4pNNu",
-	"J/whrYozPCLF20y6oFClxYREBcozYAzZ/EAn3yBRQRCSs9ymC5Uh+vanT6dO21D9p19Fvpk3fDIcMY8c",
-	"fPqkD+BYLwRWc3JKVBzqiWJdpT7ZbO6Ig1Yq+C7xL7Vlt3OuJZuPcl7rgGeaY8NRdNonEMwXkRH34AX/",
-	"6HruzOH0rfWWpHHp6e/jFFv6f/SuG5I5xUCVA/FtNO00oziUSRvVcSRmWqxcpWuDz7XS7rVzi4v1EnDL",
-	"E7NQs1ARO0k0mSMBU/6G9m6NoKdc67gUG/5SvUAtmVKlB1MIQS2mKrt0xDrXM7hhwxDupi1xMWj5iLC3",
-	"Sy6NqpdyCvyMOf1Oq3k6ZxuiNmtYqoMHayR7wuhhRz0iJ1opkMSl/U56Aez4u+RCkR7laZBW7/OpkXX/",
-	"7////9mz+7j32bHE7/aSDUYWcwXMI/ECmYOeU/8UFo8nSeLkfY4gepBuqh9U0PFQul3NqDn4tHNIj3Jt",
-	"H9CQnxEaBKC79tUQiZSarsW2mTOUsxkj/HGrmQRuTYfPJ+leJ42aoQKD3kJ3ShDzuDA4aJw8oFPqvcTy",
-	"OUvH+BIeibk4oXSvqdELIQdV/8sjk7H+CMhOfXUth7I11gnXM9sNabVGFTWF7FJoBUzfHtg8t136RcBG",
-	"Y6EY7812fmYz3yNSWOxOV48PQtz9AVNuN2lNIdh7GlGJUw08A0VskgyImoY9ZheArSIzRmPSj1Qajk5T",
-	"QWrlbqG01i9CK0yZFwUhT7cu0x3ztMt9LW738Nt7nxPX4d0eBDb3fJCaMm2FKwt7/6ohGxl8H4eurQap",
-	"fwUtzhR5mWPv8kRqObIXmWzzJK/2admdrAhYAwuBhGBagIUd28JFD/6DgiPHlgh1uYMHZL+CXFjPqNM+",
-	"gUPJmBVaG5wSf4+Ow72PLG7tNv2MqUEVgxPcgf/VRrv7x0s2oiEP+cBAyGd/k0yhW7PL7WVLTKeI9ZP4",
-	"HNA7uejnFq81KLvYVFVRUwE/p012d7vcVCSZxdMIlSlobp4YwzTShjwD+E99KhEAfEB+itbNEgvVHjbs",
-	"1TP01tlGKEgAiaoNOpHbG91svnQ7NcDxaGUONJmk8/Kx1zppk5uZFmSPO63OExBT+PTQzKfL0+f32+Tn",
-	"8Jl+ptVs2rYIjzv7rSewdXoO4KOwnFafofVIhJykDM/L42xZgnncaYLl1PAaUdhjpguF8VL9cnE1550S",
-	"Y8Yx3WhXxIM989IeNLn1GipU0bx/y1jCjdNGa7e529QP6mHoOGycNvZ3m7v7gDSuhuDFs7dW/3tQmGMc",
-	"RUlQsbhqIwwMVgvx4Rr5SRt8o1zzmYt0GwbEh//Sgu3KYaFodQ6NeyAxOk1PRhP6Ryulyw3MiMxYMbi1",
-	"iWF0ETROG69DqbATrESEdePoKc2BSx/ZM+2EvYUPgqaHX4Fkudg0GYEtbjeb1i9pOyynLHfv38bhnTiH",
-	"/+V0lDU+W8jRh47zhlZME1X9KUzZmz+354vOrHYtDY503gNWMVdLA77XshiqPANkc2gKa/B/03IuZEFY",
-	"z+VUQWgyKJuSeWwPntEfjkJ+a6CJY3vOZS/Ds3svnQdh7h08nqI3kmPce0aDBANcv9Ja/Mo7To1DggX4",
-	"0v7il16K+CYMAsbhjVanxmcuL66EeC0wZaGzX2NmP8Eu6rdoPIAWzAd19uDCYCcm3V4O6qzoHU+rKCCS",
-	"MBmNaDwzN9MxdSAFgw5kmr+B4UqbodCwtxyGKdA2TDCLFdUD/wh/l65llSBRZ30ZRpks0o48IzzAJJdG",
-	"NWA87eCcaCdWJDqw6wiQOBho8TixdXBdjs5FdHBBQ0FAVNdWg0z6JeYLO1QIpXbgVcIij5sZvKzVG3Ri",
-	"nMF/m0ZpUJhAzrN5DbLLrTaJscLE+AqNxjznsjJI2XJIY+cHs4+nFgmGWu8evAGTSpXNPmNBl9+wQag3",
-	"MJEJTjYw4DTROAoT75ieuhWmWjEQUeAkEIe5KG5GD0YHdyLh2wdNqwmHaWOqkBOp2FieWguVHGijWpr2",
-	"XE7jeuMnGiBuh9ZpEJCyy5PNsxMNHIKLmVTLCS0k1+c2nzAnTjpl9B3sNr5uhtaswdBw1b8K9RK6D337",
-	"fBDPLrET67NBr1hj+40nPM7whTDIkp/xMDseU631jpL2bFlifMVUGSU26x7nli4NXbZPFr+SWHhmPX8i",
-	"Wn7FVG1CTnMA75ZVzPEsDObkeFJwCRD2MyPwUzGHNVNaWoYBedwGH7qIyQSAGyGI+7jdbD7ZJf7nOx87",
-	"PonJYLgcD38zca8NkPQzU8xd1xT4nNf3XXV/scpugCjvsokeKp6wu/VucrvOtfyWL37zuMYtxtVchSMm",
-	"JrioVo35uVd4FQbTOqizcUk1wi8sCCmWI/65OA1e8PTariA/i80IzP3ZgzyZareI26cgF7bZsKfkrMvx",
-	"NTfb0sfsCJPWwEnqWZMO1KnciJdlOY1BW3ZpG4Tl/S4OqrCs435Zzk+zCQ9NtqS4kTbNmu9YUlzCGQam",
-	"2NlgdJWDa1c5eUx8fH0fj9NlqKaDx4I0P6R/J9sLaYGPx13S3Vb9/C7Uz8Sl5LJmRyDAH+5LDRWyQg/N",
-	"9HDxjC7qAxOPUzxCwZnn6Klh4EgDrKHG9QGXhtBymG3Zd4YhQggXKnQrdbnFey7k6DSK/CIejhN3LtGy",
-	"m+NERH9mM8N0V1SDl2GptZXkuf5QtRTlGpchy0y32q/Rfps1eM9zwftR2PuTqMvtdg0Wl7kGl2wizXF9",
-	"46zY6OcZvreAE9MoqqWUf7aoDbVd/iafyDih0cUPQd1w3k2vCj31pMRR3+V53HdAnTbeYQK536nTHuP+",
-	"QZLlX5sb42Iy3Pi7cgpj14qt8lPLj7zkjatwI7uNDxNfspeGzpzEX5m2EzKBoFCt6XWuIvfmdyaGtxeg",
-	"rvO5PvVvRPOv4Z1I6LCuwxovXIW/+sz1BGmVGLzUJhiN+muZS/tXzHjrchRltqIfQ7Q2HU6JSW9oyjYM",
-	"vttS4urNJH9570/xX0Hf37BjPMtotibC/ZoIsGvAoV5YwJw/h7HwXej7rj/+PjX/PVDiq/3zJpXHKVMV",
-	"bq/DrzGbcR0/+4uPD5DkuAnneVqUbJNXdyzsBPhwDpoppLDB6M+mxVZ2XK3yl7/4uCF/ebrhdf3lSIxf",
-	"yl+OU13GaW4Wd7dVnb8rx3lahFbGv+GJr0WTNj73Ho2iG9q7TYGHE4L//BejfO7eiGD2P3uTOLorlRpv",
-	"bckdzZaDib4tvX714sqWlBZDj0PN/XiMYCwGgh1BBpI6/neXr7vceoiGVGKyZj+mg5GtjYzFeMyCswwW",
-	"InQ1gUq09qdPpCd4P4xHMj01zJPEwjcDA9PlTt3bnPjQFkDuwj+bvWIFrv5yaFvOpoW9gl3o9FC/BHuQ",
-	"ZrDnkFWzWnhdjT4PU6tJaH6q0AfK7RCVnaltglA+SwvVuNYcUQ+cn+F7SxWmxBLqJfuxGOX2cxyWzDEH",
-	"SrvyLDMYx/PznGsz6ACYZKfa2j+s3M4wqJymiwrfLIDU+7xcj//FaMqFm5q1O2vOd2GD87t57en334sh",
-	"dJI6aXPRoVLXliAZkCfTcJ8qcPHuFw31q1v7SjIDp+WotkISOd9/JjRWSdn1UEziM3QtGL+e7ZClRdzC",
-	"2dvSJ1PI6DaGJM8mKqmzhgc67RPMqnfKOKkkB7//TkJTsZgpesbc607zoHTmtj64oCRaDdmoqi66CxrG",
-	"wcIV5rdxNwOY1Dj91wdX0CavGvCjmxkxXaiy4vWuLKC8WES9+e3tlZcD1jmzgsf4kVAihRKrBA1SQl60",
-	"YFp7mWwhS4uWN0LWdwZ92plOpzt6ATuTOGIcuqfkvENpiwHDdKrScly8/oTpZxHhG+MhNpDcpNsp3zum",
-	"htNpyxO+d54AvermmUKBbXmZAoJBDSyuOu3UASgguV4d5C37yGIaZTiI3sxICitFoZoFuu3QKCL9EDwQ",
-	"5ylmigESQHgtg22gBHlMuQFGA8Q2rLvRdjs0vdX2uwdgHkEQA8hNqGAiGZwHKLSBtBUShR8ZoeqJ26Cz",
-	"0GGSAMtU+UvyOS1oJHzRxJZyV8gaHpDlWdO9ZcA4owffZBjuHj3dsHd/Rk/3Ni2m1NFyHgC8BXBEFBfz",
-	"5tQCZ4tldat5zD/bRsW1k2dwmlrQYqtbDAvOF6euwZjz6S2WMX9XOS6w6K2fslaOy6ZuUEXuizN2KAki",
-	"ugw2WVS5kNybNeVREofYXoDvI8dlPer/Is76ms8DCVSmyZiyf8pnduVqGDNm8HrOAMPMACVyNgfMe056",
-	"Io5ZTxnMYn1D0WtigahuZhaYCi0QMGxmTHmJxIuZMj3lE2TLVeUeJqIUMYIV7Yn7tRI2nDfzjTOvb7VI",
-	"9BvnsO9M+srXoaTvSUVRQS9UVGxbHOV6nxgH4ErPyck1CCw24d1iW3pkOpxtVo15C/Ndjx3gGFuF5ntR",
-	"aKaGiimfI+JvWZdxKkcg38LeSmtxxwBcfcsCwOqeAVwwmYwJFzfCIA8lMEgDQaBjzS2gkwJWpm24qzWZ",
-	"hCVgtTjiWEH/GTINeSCmNnwgoGO9IGKiPJMnFcYG2v9mRmwfVUJHgg8SCE+sbjEK0i4CYhvXOuJRGv96",
-	"p9Ukr7ReZpbqOhjQrGJRfw19KpN3nGNHK2pUhv82LD2uoDbBHO5Nd/p2meVWgfpTcvQXcFP0NTW3POHr",
-	"D6UzKdN2s1BluhoyCMpJRRRA4VrQOYzAOU3+TeWfzf9tNZsbTta90t9vrA9Goap7pxtMbhgKGHHjtCFu",
-	"G14jmOD8rkeycdpq7x54DWxUCKkrUtHYNnMvGb6th7fh9nazCeiz2OLN6XRmmvodJFwY1oemqv5/ZOd3",
-	"aNiw8xN55GDZ7ijo66FZ5CP4bcpuhkLc7oTBKRnJwXX7p9e/XRz8dPnP1/94ffBH+/LizbPnP71t//bu",
-	"6hHZGZCdnTFVwx0qd0JJHtWxif/m5g88Tei7O2k224dp/sBToED8q5tA8JSOQ/fZMHjaNE9l8gme6oU9",
-	"0vtPFc3lMTTnsxjcVLo6SQyYKjaXwqAMz3dSi/ObrZ+KJ/o76VY3ThvVe924WyNW+ZA7jtlXZanhcBfn",
-	"r3/tjPDkQl8yOYlqp4UDC6qXFb61h76bTGwrMB9JJJBvxQoqy2gLADbWdGASqTg2TXqobQ0zzXQBNiq5",
-	"FrpcKNs6wDY8scYP9l8kQzG19flcnXa5n3IM0xkUckh9vd/mD7aUJ88mfYu8Ar5hnJm1w7gwSTae6e6S",
-	"tde6nHLbGED0wR5KTKFKmJZa5o9mP5uIKiW8bMtzvguec8UcnnNPSrpVZyq08lzLSdssxuSyweWNsKgi",
-	"VLvEN82/oPQZgPKxQ0aakOCTJuTBOg1UgjUr7jL+zrdp9cJK5rstW9hWWH0nfk7Iq0TiriiwMjflK8Yq",
-	"eMuUA1Tg5JVe9G0mp9stFvp0gdfPtgwLTce5tM8L+gAtbn5astvlULNrc1jTfmg49pnlDvrq53DyBdey",
-	"9db2g067Le2Sc3sMSU0WjJ6pynJEOrKPtBOlldQJD7qmyrfo8FR1OfgL0jZqFNrN2MRa2zUUuietgavw",
-	"1i2eWtq3Cbwq6XmfTUbOdCVueA3oep4aqgWWqaZ1TJ4vGSwIaQTMG8D5BmKiSE8EzMMmb6FMmogZvIuK",
-	"r2ay+tMDyDkpjl0MzZJEf7DJlvDm4o7fhyf3GxYFWy/un1JevV1PXq2A6IDjXOON3ltGU8x0Jc86b6Fn",
-	"HcA5QKyqR21Tj1OD6GYKnvv6FluUN9ukD7vUzTxttQVgQYq+Mg0uoT7CfH9KJfRdNP1BXai4SqNuFccx",
-	"cgqTBrV07cIbOmC1AR+wNVsp4kNttmYnu1V0v4vwz6dxBEVavOSafp2qbiWvitlIKFaNNoPPbOHgixnY",
-	"JezON44Hb4Nnjb8ekcfHrfYTsr9/uNNp73TaC4pTw6BxevS1gME7Z/U1o8G701yMbJNZ1BYP/juDtckw",
-	"568EEN6d058HEd69R1+ycrYOxwWuWtvEd1a24XLYHEPdwj1uEeG/Z0R4l/GtDQxpVPPvFhM+y4+3oPBb",
-	"DagYFH7ZS1dRGesO9QVg4Sspvvm9SePtJagLDL/EDXggF5RDiZuEhndV468PGD5/fe9N/19F8d9wbC/H",
-	"arbGwhYbfosN/wA2wBYdft7tvoWH38LDlzrQ6+LDz72yBYj/jgHiS5j4FyxRKNCotxDxa0LE5+/8d4gR",
-	"j4S+BYnfHEj80UNCxP8KVmJS6PupHB++OIxUOk9jfm7h4bdQ0Ft4+CXh4efFyn3iwx8lCTirJ+lkiq8T",
-	"kVCcWb5Fh9+yhC06/J8QHX7Owt3Cw99nPswWH36LD79NkvkS+PBlTvOvGCC+gDdvEeK3jspvFiF+Mb1v",
-	"UZa3N+DPCxGf89bXfeG7BIkv5AVblPgtyOk2peWbR4lfrKp//TDxef61xYnfajXfHE78fSk0W6T4e0CK",
-	"L+dIW6j4rRa11aK+Aaj4GorTV4sVn2dPW7D4LVj8Fix+Cxa/BYvfGkV/ArD4TZhCW7j4e4eL30iIaYsX",
-	"v8WL37im/s0AxjtXbIsYvy25WgsxvqTi6kviaNYEMdhixn85zPhiDrQFjd+Cxm9B47f+3HsGjV9GZK0C",
-	"9bCFja/lQ97ixm/V3S1u/D3ou2XsytGiqplS+mAlbHzIDYeACD8gSmp9eJe8Zb1YK9fg/IWKKzkUU25q",
-	"5tbkIOfO7DYQfJrzCniNHhb/zCljWeBzjAo1Ov1Wr9k76h/3D2knOGQn/f2bNm0Fzd4JO+4f0bRA+/nl",
-	"L9Vo6c7CUAKIKFjek+8MUxsr3flyXcCXLHCL+9HFmC2ZKW6Rz78zvBZkJY9khuxcxC28kg8Jgf4LvYXk",
-	"bHdKWc5nlSFtUrshdShHNv5wxDXEpheYdTRFJBSltSrNEsHp/xEgDTVDPHVMaSKVAIZIbtmMBfpDQ1Tw",
-	"VsFEd2/YF8VEL2CvLjusbbemn1m68nO92d6jMIAK61hL4UaTtm7avf2gww76h82j1nH7ZJ92bg56h8ER",
-	"O+6frLRTKIZrMH0XKBfeyTB450EsZarN7M+r3rzz3JFfMbXKsLnXvlFhco8Vu1dC/EL5LKNUbUt2/+Si",
-	"VouznDRbJF8r/RwO1/zs/MdS2Pbpa7vkfaiG2q7S3EbwABAbNPNR4pZxNBsqwROq8eezsu/7wp9Pl77V",
-	"RiuvyCX7KFa7JBXlt1Xao+me48jY9WK4lVTe/Kr1nlV0mRpazPYCf4c1xUvc3gfyxjlHWOWNs1Hkaldc",
-	"YiunUeH54MAphgTQeY+wRiHgSBt4Is/+rv+KoQCagcEiL8NIz73LOY1jm2cWiCk/A9mMvGxEemICww8g",
-	"iW3X4vqr2Zj5mLligyC+FuJdPgg/Mp68YPLctP1MowjT3Xwo9fMRuwoi3P6EqzD6UvDUaV3T0nYz1LLg",
-	"TtaiEwuvueQrFz/Wf8HkLtZ/4S20e6zx4Dt9SHUefLg4jXN0W5fi9+NSDNwbawWA5a734kVcxNFjZv6p",
-	"17ZxX+UV+Cq5UMxGs8cRBVQJzaqDXJ8vzS37yN1JP1RJnspIjJKCITfMgFx5KuJbBJ8A13+X39De7SDW",
-	"pGhR9wCGkMQMymx2if/qxRUp2hWc3t5n/P/6T771pfqvBcpJH1KXtWRjUSQhPt2ncZcb9AttLiZBfEZ8",
-	"U6vpe3Or1SLOJFexMEYxYcqHyJB+BJREk4t9RiRjWjKYMXx4DyXIe5PAhRWstrzUhX08twGxrD/YHAb8",
-	"Se8hMScAMXYVjtgp6TRPFgpOsp7cXDX7+tLuxS+Uz76o27ig63DrIGt32NJWVGEaXgOWn3vnKNOpuH73",
-	"HX2IVmjW8TO36/jn9KDnvR4bfxvAgl/ET4m7uHVRfgN5WTyA5jSZfFfNXBdL8YUJ/Ikk/mz/ZV2VhYbW",
-	"C/2EyY69ERNFaJLje4p5V0aGeBgMN9lUqSUiOCM9ARLMZvwb1mfFki21ickUcGhvGHQ1U4SL6ZqOoB/t",
-	"Jq2hM89+ZIqCPv9n50p2QVvNuUb/wSAlnYdQnBfbf/b0aqnZmcu9GaV7yRkuKghMKgUQWltZtwv0WXGb",
-	"qIN+6KdVy6gUTq3eW1THh5qm7xElMM1Aq8umazCRWgflYgqN210PCRdETmyyKKDRac6SDqIVZMutoEhQ",
-	"gbUB6KnFOCpdboFULNCc0b9xUaansaMGW7eUQXaSFildkkhoDqw3jrMpqOLY/Fim2DoJzEyoujzV0EH3",
-	"S+ouTFkl8NXfOEv+bieIPV9l1jxISjRtrzQhzZsDYVXs1LjILI4HyaJ2yVWKwmesgVPNzEFt8RHYDzY2",
-	"EGjFpTYL0AtN8AG1NhpMEIuCEv+SqXi2Ay3NfMwLgcYI2OfAxasZUtnlqBUTJYTJ9E332a7zZoaWYEKk",
-	"ItZ/s3joKnUZ6smFtjw1igwWf1KhaipWd8l5l4/pxG4bSkEzMzCTpD6qPn6m0z4hA70FEA80B4QXYkpn",
-	"BgBRil2SOUA8bXdWsstN0Y0+JXv0aGZtwBJqrKLqWx7xDSn7hWK1jt7+q1AveIIDvpXDRWpwXlBsQAOG",
-	"VpB7Feh71M3Fg6Iv8I9AAZrw0iiBMLVwpm8GlA9QU4RKroZQ5YaaLrT5mHCFbGdNpRaOc7WyVJTmZoCt",
-	"I/i7KkxNwmWRpR97kfCX+0oqrSwvxbkYMDnr3MsKtkjfDmg9YpUpAPVV1tWLtumUGuA8TI6RycOcTVHx",
-	"6HLRtxfSXEcJaqSTbZO9meD/hdsn4pJaTecurtUZm9nuhrAhjdODZrNZv3LRvdYbLl389jnGt1q8+Gfq",
-	"OG0hIJbmUvZ6lgp7E2Kpl0hgTJGiEkOwN03wBWt6aLyBfs/osf166/tcn/JWV/g+gsZxQpVfMmI8Hxst",
-	"vcM/mWuZxHtDuTYIjB6nsfqN+QYuDC5ke2Fq+IpjSy5fh6cYT67qcmGWbW0bOJNjB3q6DAecoRfWeMsY",
-	"easoD2gckPfoq5VEjlkv7Cep7ee20isJ/MDG9ViAQNNdrodF71W7A/0dpUekwOel6XOo7XH9XEH+gK//",
-	"HvLBNX5H+iQKJVoaozU8Xq+YMuVCqzAEW2m0laDfpbVtSNKQvlsVj38o72S1aYlqLn0ssLX+vSRgYbGo",
-	"3oBxzD6GYiLTO5+o1FkEDbjytgSAcsK4aWTrMoshDVJmESrzFhcQF2Gx1+X9WIzSqHMSYhZua1jNhGz9",
-	"vYGLhHIaMy6jcRSymNwyNjZZUowHcpe8kxj8MdXe2CIfxunyIZUkYvSWBR60RQWuRntDFhCIcpjYB8Zb",
-	"IuSUEdVqllBYDdGjnNwwcGhwok8GHRlQKovhCMsCQdJA6UGywByE1WkS7sGN6HL7Gc+BxyKhJJ3mCXns",
-	"21+v4evX+uv+EwgtcTF3hLjpTmAsP2CXP/a5uLbvGTasB4Q0NcqJ7+R07PzMZr4Hi1LxjAysTwgsLgvk",
-	"tVSN06WIome0d5tw6w1kaW3Z/bJBjTfm+J2dWEVObBOEyhE96S0rYCQJ/BzcVuDxC8RNVWVjIi5sr6L7",
-	"QhZw2Ok84w+V5c+2G0mRjgjAfQLjxog2WKZpdrnh8gY1ykRKoY++HW+XQNZTGnnq0Ri7uXDUfKmaxBDu",
-	"hyFMBUjKptPe15q1I4fucswKxsQCQMILNdtXU8YQ9uXcZMr2w492C2SxomvYqX6wmKsrIa5HlM8SPfiJ",
-	"IxZMRrOZdZdrEQcN4MmISUkHDDMkjLADJ/qyXFhTzJYHfzkebBJCjaqz5cD3UCILNL6Opl/JegEwa29d",
-	"plsaeZuMtWLc8prNpkHtgt6XwN+MYnlqiwpihaUUchj2lYcJNzGTM94z2UCUEzFRdAAx77TYrMsNVwIE",
-	"WNobelmALCOszOd2yQuu0loFQGvPpxLFDOoGtAHAiZrEfJeca3NBxbMuT3Fl+wXhQQPhcUawyg/mpTV1",
-	"n2l68PWAmMIl+sTHHfHTKYHDQ4mYBYSSPpsCACwFVpwyfcwMSuKLnLEgl8KUFgue2q0jB819R+cVnEkL",
-	"MiuZSjNm9TZ0udX5zROAr2tqLl5oQQRbYSObkCtm3zCbraVbFtK2yxNMW3KPkLZvDZGtHij9l9tKpbV/",
-	"uHYrFQMP67njHtUfFZEtKzHLrhJoTU3WAk/UoeChvij6LtSHL8sj1F4oNoImLfTTBQ7QajabRcBmtULB",
-	"6x5GbsdTTPiKXTXEiPOqAPvNNT5yKttOWyWH6zVsOqZteqQnD1jydyUHnz1drwH8Qa/A6EaN04abL+qi",
-	"pZIjfVlM0lCr7azfjM2Fuu6jHF9ENiZtsJplrkA19RvYAGRDloEnvS8qJ7XNEdgCHH+9AMdQVQPXUa6D",
-	"brwEinEWFdWWouIUqgBE8acwTlPKsX+btI5T8A8OYjHdJc/YIOSg5HS5Dzqbf0p8NPRMu5uA9ekkUh5k",
-	"WEmYQ5J0dcvGRtfw0UPr4+BOnndPjBgBFytkznPQ9bjNdoYy2AwagZcCL8czR+M6BQ3Mp5iqbUABwYuB",
-	"qzNfo1qz0hPiWiU1wIBE3objMQuM+etrzcrXml/CqaDOSGs+UghOEA8BeTU1B2DyMkMspKV253tU9YYM",
-	"FWPrMcCUMhGbRTo+6i4fT26isEfeXb7eJbZ9vd7uGBPVHOTCW8bGGIDC/DbB2Sl0BgIjG3YUd8qsH3oh",
-	"YHYJzh59A3Y4x59hNFIYgoK3ZzKGdkggmSy9RVSls6LmmJEGTB0wUpVWUECFlbvkrcDkcfsTtFroJ9nv",
-	"bCy0Np/A2yYlGOdOCcYL/ZCPRcunhMpb1MF9hn+XTGEvKJiStBgWgWDSAHGHruKZXTJUwM55PlrNtCjE",
-	"XDq/z1hwbeqwWeBr0SWVUWvtDhk8jy7X2jq224U9naEr6KWIB8hGuIMuDk/YvP8buH5Yx4KrhA8+TS6g",
-	"pRxL93DVcCfWTSFaDygcSibeWiWpDmiGnvTGoS3e03rPvWQseKu3dlW/0DcGVF4Uka2xIL2Nr9D62YZw",
-	"57WGl4lQ+xKQ5hC9FZp89gDyD5xAhe7zF59SFsZIGKTeAvR9A8vO4K5hJRUMSx7/dj5RQ9LebXqJFIxZ",
-	"wLgKaSQ9cvnyOTk86pw82SXn5pVQko80CoMuh4G48SecZz+SQwE2wIVnGd+zFephT7EAKqvSsjZf9sQY",
-	"0RvCAdcMH3jkSxGbeSZqk4jDQchpRM7fXHiutAAUDgoVRjJ1I/VDFgWgHvijSaTCMY3VXl/Eo52AKgqc",
-	"1mhg/5lACEHFIR8Q0e/y1JOSKAEk7dVutt7GXWbkp6urN+QZlWEPytlgVs5EEi6u98l3D9u3vv5YCOu1",
-	"6fKhkMqDwhFyDvtkzgscC6Ah4ZPSKAvgW0oixX0aRhMtXAyGR5YitByDPwZBzKTMbqNpt9ifxCD4p7FI",
-	"3JuoDpFOO1dKxgUeeHHlGFpIQNZ1PUGfdqbT6Q4c0ySOGO+JgAW5HPpEM68Ht2cerw8w7DUGMU29A+Z9",
-	"57rUx8+AxSfiZENJ+rijdeWZmUI/8dXfq3V7y/hDmLjwIcfOrS2ocIbDWCgV/WlkFetN4lDNGqf/+jCf",
-	"jajM/aoE/OPYHMtr7E0ki6tNWBgwi0kPSnuOHb959jvYH4RqzhSvmYL7ThZVmK4K3tmfRFHDa9BgFHLj",
-	"AvRcttFqe42A0YjF8J98EkVun+30b/pfHc92VTNQ5Socsf9CZ7TGu6vn9ZkBrLHA+fYeDW8UuhCAfUjN",
-	"c6sR5jXC90NB6Ihc/G0JGM3cPf3cuGE0ZrG+suD9BRGLumGB08ix9rEQXfQmI/RUGOsz6cW+R8fh3kcW",
-	"t3abYBaZCc4NC2pYGlLKNLLBWn40c0e7KSKtWZg2zbKjPZ+7+pi6oXmAmHLrXAgD6YxmKnjmR/v7hE2M",
-	"F91oIEEYs54S8QynZvp3aXWXCO5OcFA8Ytoi2QyI/SbjtHHPu8vX7tywAG9+oKtsfzSY4i55y5SClrMQ",
-	"c5xiejIPDBiDO660Xf8KU6wtnISLQurlIUi9pC+l+STG/NJvJNnmJV8pz912J2pyJj7c/X8BAAD//w==",
+	"7P37cts4tjcM3wpKe57KYWhZkuVjV2q2c2xXpzsZx5n0dCuPCYuQxDEFqAnQjiafq76reS/svZK3sBZA",
+	"ghQpUbLsnLT/mN2xSHBhAVhYx9/63OiL8URwxpVsHH1ujBgNWAz/+Yz2R+yZ4CoWkf53wGQ/DicqFLxx",
+	"1DgbMRIzORFcMjJOpCJcKHLBiFQiZkGz4TXYJzqeRKxx1OBiC/7c8BqyP2JjqsdT04n+Tao45MPGzY3X",
+	"eDER/dHsp+DPRAyIGjEi2V8J431GeDK+YLFskhNFpKJTiT/TMSMJV2Fkno6vWExCqWkFwsggFmNCyQXt",
+	"XyaTPJmHg4O9oHXQPjjo9veDvd055HqNT1sTqhSLNYX/98/W1iHdGnz83N67+RvM5SVjweuQX85O5/3p",
+	"azsZzj4pMqFD5hEqid9LWq2d/vvT1/Af7CcSs+hJr6Gf6jV88vD05TNy0Dk4eNQkx9G1nvIkZpJx5REZ",
+	"ap7oMQeMBWREJeGCMF5YCPzCNp2E21csbjdb2/0oZFxttzvbUlGVyPP+iPIh2/4HHSgWPzlstdr6pc4e",
+	"06vwpMiiMkoXsG0otvQft+RlONkSwBUabU1EyBWLG0cDGkmmOXiX3LvQXCOCwzgRlThOfV4FLAqvWDzd",
+	"/scFG4iYPenutTt3yQvRp8iAOfyI2SSi0/wkysnHJ7d3FpzHU6rY63AcKvif2W+f6rMolSQTFpORSGKi",
+	"RlQBLfgtMqZTMqaXec62W/r/3E+P6adwnIwbR512d797sLPX3fca45DjH1uepU2zZcjiPHGnbExDrmmu",
+	"JhDoojEjERsoEup1DyWQnKNsnURJVsKxd6wveCBTCWWI0AdV5nl0UMGhnT39Q0pGu5wMnPfJ81kKToJs",
+	"u8BDHrkehf2RIy4fSBKJIekLrmjIJVFC5DfV/kWLtfu7F4eDvaBLdzqNAqWvGR+qUeNor+uV7Sqm4unx",
+	"ADZ4FX+UINc01PeJPl0uuSjLJ4yqwiXTzhExnz8fPnw4TtSIcRX2qWKzdDi/hoITGJjhLoLv/5WE+i4B",
+	"mbK3v9t6lGfQU0ZjFs89XTdeIwr5Jdy0x0PG1bNYz0kf9Aj+/eKK8ZIdhI8Rygm7AhmGi0n1K5oIMWEx",
+	"EH0SNI4a/dJBvcaExnTMlLnp4eXzUL/wN3unNy9EMP2f7TBoeA08zOkDsA7NCVWjZvaLnpAzj1M2Foqt",
+	"eyIzo97pTJ6ziLnMm50DPjGP7qA4xj1Q7HBpdZLdQe6U5ldMzWPxK6bmETvMvX1/hL4DZWkBuQ8kQaVq",
+	"Ad1msLumfu6+WMzn+9wRzrfWwOnZ0e6U/tehVAWRW0K/fio3ARCDJROIyoa7xwkgy56BWVBnHrgQBO2I",
+	"hfPJj37n0yreILddmNnx7nMKd7E0lcPf6cTeJnNvgfeTgM6/tSbJvV0EOVqrxNO7muJpktzzRfA2mX8R",
+	"1GL1vd0FeWrXwOx7vAsmk8gYEKh0OX8oM1WvxKVhe/ZclXbmDjVDf/bbemfxiqm5U0hv5Hn0D/OD3C3x",
+	"z+BfaGnMJT0zRhwCrEmCY1bZJPNmU6CzOJEiifMkoKWQRPoh3On1CJwjFpekb67cSAmM4allKJwnTWqT",
+	"iGcM/3uu2VNFS+AOsDIZr5iqosGejyoChumrt/k6uJ/m6MsR/L5oYYbpQLeh5R3rx2wOJ2Q45CEfEgnP",
+	"1aDJDLgyTVojcg7sXJ3JeWwRZVFx2FsR+Bydy+FclS5IH6pDnDPkrUjLZMk82hwRVYs6d9RbkecIknn0",
+	"uRKqFoG5cW9J4SSi0/nEwRP1yMLBbkXRAhvipYgicY2nNWc91CFwvgFRm8y3SaVMdbTVKkImya3Fqtb4",
+	"K8SqQ0A9yTpJbi1Z3yaGs2yOLmxWSwzImPJpzc0+cUZembxTZoTTr5RPyzRdvWuXEGBxbrzVyRJR9JT2",
+	"L6suJf07hIWzoGAsVE4TzN9XJZTmP3ELUhVVrJpQZbfcchdo7A67AnHmFpm+YvZCmVbf7TZEWnqPp68v",
+	"oKJUs/caduy51II/pujDrwhGOOoheHsWO/LrxB8c6tMfvJpTBDLqzm9xtKXuBJeMsNzDDHNu94rZ2T1X",
+	"MbXh7BBf4bS04GVzdGU49OaE154oDvo1zHbxHl28il/l7iwStZ51LB/1i8+3JLZxxuRcbVsxqUpu+4qp",
+	"R1Uf+CqmXlyV9c+9/AtffPI5n/e8bf6WJpIREZOYyWQ898aZJF+ptMo7ndc326/0TOsttvCKfcd4QGhu",
+	"Q0+JEjBjJwetYvKq5BNfxbwX30q3n/jXd2uh0bpwzR3btmJ6SelAX8n8Fq9t3Ql+VSv4MoxlvUDMQD9Z",
+	"FtHQF836QzOt5YIzMI9FvnKcgskmXUT9Cm6eVo6ri61apCeVA4soulM7N0/7yzBmQX2zPEuivtaSDZ16",
+	"Wq6FSppZViundzwtTLjYbm27D6YTrZMtZnb+sM6uWS1tYJXNXtuOdfi/BPlfUDTlt2KtRLNllmjFdINV",
+	"1qi+mbrMIn0dF0hxlSYRXSjqMBxRY4Iw2GryAL+xgObUqwzEl7mVze9Ly+nUv3y3UhpZ9IotZHxWx3F/",
+	"bAYab4rjVmTpv+HRlDCuwKSFOiEsZQgDW0zAGQugIIx9MiwP9Yt/JXhpcDpmjaMGvJrLkh+IeEwVZuvv",
+	"dRteVvfQ7Rx2D/f2O4e7c4swlimqgdlVKSB3N8e5BRJL0//O1MNVzMAG665DNSKUDCHfIi5W0TXJyYCI",
+	"cagUCzziS0Vj5aPiyCT8aMexnKDKvNrjNGaECxIJPmQxuWQT5ZltbKoDQ0m67ZYHopIMRExat9kQa1p7",
+	"LVZPnr8Mo+odPuu3wdsKeGk2Q5OcYjGIJD6Kav15v3KCmTRfedO3bz/xs+mELTF1yt17OpTkMuQlMw+D",
+	"BfMGst2Z/y1mg8ZR43+2syLUbfxVbqeEFtPQyqqa3vPwr4SRMC1uKuSgZaU53UG73+rvDw4Ge7Qb7LHD",
+	"wc5Fh7aDVv+QHQz2qZ2Alp4O/XnbR8tSLAFqHKk4YRXHe6ejBepskehO5+ZvjbLSqKdQ7rRAGIkowCOI",
+	"1YuCs9yOXE48YYFVzSN3u52HkrbW6uGt5RERE/9/x8wHqeGUFZrHlLhkheX93zErX8H8RVhj8bRsdhbv",
+	"4Z/HW3/Qrf+2tg6b51sfP7e9ve7N/+9/x+xR+VJaE6nWfN1YqVvQVjIPV9mYN5NlVnFO7fXZiBHm1l+j",
+	"1CchJz5Iax+Kb0Pci1g9Tnw4u2jFbcHAfpOcDDnUX+u9KhJlX6/amPDR3L6sLLe+zR0K2viS90BoSgLK",
+	"TxqhfErGImaVM7v60nfAi0+KcQmiVFbM2aaLcJAvuPaSEWbflB6hioyFVKTTaum7YMJM6W+qQhIliGQ8",
+	"IJJdsZhGTaJ300VM+5dM9biesiR+OuR5GPzZ+vhk15Sbu39uf3yy5xPKg8LjH5/s+mTMjCSUdMw8MmFx",
+	"n3G1xXhfBCzQMoQLhSdrEomA2bNSujbO6Ln1CRUby7Us1A28coLjdVqZGkPjGFT7heuoyb/xGlJNQeRp",
+	"ihoGceCd1txml/TDiMUOOgDod5KEA3sItYpm1L8m8fUFI5VPHgZsQJNIPTqyFwwj+FvqLjIFsVrpa/a4",
+	"j84k/yhVEwv+pSb5NZGAEmG+VqBhGF6hQC9bG6C6tvqQcUPv+JOAjSdCMd6f/sKmlRL5kk3TI56WR+u7",
+	"xwhlQsn79yfPycMgpgO1FTI12BopNaGTcCvMPrF1yaZbKAsfgfbMRY+n6jCN4/BK69lxdmZscXPKZ8Cx",
+	"uGTTJnkpYtLpQpm49LLfHI3EA7r16dC2HBmiGdnj1oDH73rwBBdqFPKhZjbmXgdEXYd9hmfTftWYC/ph",
+	"FucrrweJNEKcdDudZo/3+Is4FrEkaAcoAwCCn7tkmMlICaaXBOkNHuf80vrdIBaTid6AL2h/lNZ4p1/v",
+	"i4Qr2eN0SENucyWpMml3SP9fidCv6BORXq16pTzi9xq/vPh3r+EjXfqXC/1R/5cX/y6IEBzKXGUjqj9p",
+	"Jd3urt7IMe1rA9kjIe9HSaDZqT+MMxnT+FLiYtD+pYyoHGGlFWxpHDXb086+3NIbs0IX6eyiTLH/bnu3",
+	"wtUoBXP4FeWYveDFwCqceeOQRhGsVsxUEvNiDb4WZ2VnF9aoUQpogGgQrbVdbpk/tJ6hAIYNHQs+rJG7",
+	"nM10Z6/cUBjW0DJvf4fYeRr1pcY8U2f+Av3S0U7ueAJv6ZDdbi+2W621bL+17T3HzbvS5luQmJ5OdP8L",
+	"7z2c5202X+cLbz50pNYivgRWp/zoZP7VdRpm78Jq755jmcCN7Js7/ZwqX+vn+pbNXJcq1PqxTPojwEvq",
+	"tNr7W63drZ3WWXv3qNU6arX+qDTHAF+q3GIJqGJbeuxbGWKQC1PXDLMAPpBLN0dfVPXdTdZex5wcTdF7",
+	"rsJoFcanoDWG55nWi4vhAzMrWQ3YQHfJ6g80VIuhd7TaS62iH8JRiMGXy7VFOGUqL4srfbp6sHLRu9Na",
+	"kzv3Rp831HIzPJ00etcXXJn/dFTO7f9ITJ1ID/VnI36sOaYH2YrEMOR6ZkHjqL2rCWZqJILGUePVi7OG",
+	"10jiSKt1Sk3k0fa2FGM2ElI1+2K8PRBxwKJtORLXzclook20JTyfSD7MrcQjg/LUunPzGWr15xszCn9s",
+	"oJjrMwifUS6vWcwC0m23yCvB4QyhEGoUZMb+0W6r2Wq1/tCP4PcbQSjpRcSCVeZrD1/ppMsSZzNchHGo",
+	"XnzqMxZombsME8ZMSjrMXISk3QHYshG9YgSUU3sfa6V+RCX+8Sfy6sUZKYdXA3Vjm+iVl5BPEdmCH2kK",
+	"2M1dDX8/Z5bu2hwDi+vUbPkqfqFyoQ8su86sHjNJPQ/9z/GMpoWT1afZwYL8fctAim2dBFXEmce3M/Cx",
+	"mzTg8JtQL0XCV14aR/jkCqDbO/ua5nTlZlnMhTofwKfvgrtuQITkfdSBYDLvf18jPzMghPrcRH5k7Lmi",
+	"YaRPasNroJRPlRXzz3O4c+Yc+cApVG3bzAMpkriPMZNQL0can2zD2mhaUGwvJR7MhOcthoP7kGeTU9tY",
+	"l1t/fjZMyOdmgNU3h49OmOuoAfu0UZ+bmQox/7kCmycjFNHmum21Wo9bh93/1VrBmDXjpOE1RBRk9EZi",
+	"qKkRicqtzmGr1b4xg0tgQC6tobvfbjuZDqmwxz+wfOIJXJQiUX0BJA1CfCB33WDeTChNaEerShDr8z7n",
+	"Bmq7A8FZrjEYI+i40iN6JL3I9ZRvPt58dDdeQQfKVbh61nkJjjTQb6wXuOZ+xZ2nt2POxzvngnO/rhUw",
+	"Tth4oqYEXiwIEQuQOk94wDM5sMFBabJg2RjwynZJcuFNISK7TunuegUXxGovqkW/E669swvATau9F8n/",
+	"lAbmL0uqteCfhTM9CFmklVejxXrOIoytZx7iPUdavfHI2zfvzhr6xOQWy/UI63le0ShcN3vtJ1Jmjqnq",
+	"myB3IPrJWOt/xMe5+URLP0kY7Y8IzHF9XM8ShOpz/CIS/Ut9n8JNh9ZDA7aokdKnIJ3rswyJOO6DE7yK",
+	"ZZmjKD3s/WoAnOoTX4Wac+Plxsvn4dYbznmnMFohZ7TecO5L6XhFIJhFQ+WeT0fJ4bgsGiJ72H0/gwyo",
+	"8b552H0/q/+u8b55OH2/DOlk0TAz7+RGy8OS1BnLeSM3UgFFpM5Q7iu5sYqQH3UGy71TGC2F56g3ED6e",
+	"G2NG6awzUv6ldLwc8sWicbKH3ffr78LsYfd9F2mixgjp4+kYM3AQi0bJv5CNM4PfsHCg/BvOSHl4hcXj",
+	"OM/fuPAplrVLWmH6PzAmgeEvr5FIfV10dls31opgV7MP2ue6ndYN+piZVPJ8wuLzkUji4rDp8+39nZ2b",
+	"JS8buxXK7xqDdWK8CmFMEsnA7sKX16kRWg1vx9XwTDrXXSl3d6zJPRN8EIX92+txYV6H01YUvWS8oLLl",
+	"PSZ7ObUZpyYJjWJGg2mOx5bK9fI2DIil0ytozou8UuShX+Y48x+tb2nyt9wS/oJSL0HBFUCV0uYcukvu",
+	"xi+Q2t9znNns0ySMmSyM2J4ZMTP8IyrVuaEemAE+4sZR45pBNsCIXoV8SKKEQ9JekGDZwrm2ltud5q7X",
+	"wKW0XqB4wYQ6fzgbcbe14zWuWBzAiWnETMVwLRRc8Zx9SmmsGnu32e7A1GJ70beKTpDMkz1hPMDYyhJe",
+	"fq9xzS5GQlxincVYDs87P79+c7L78+m/X//r9e4fndOTt0+f/fyu8+Y9mlZVzohsJ67oiMjs9Xr+h8D5",
+	"4B36HpZwO7gziGfqf6pfLtQKuQd7etzvs4laNkqwOd2b07386V42+LzgZE5txnEoiSEfTuqExpeYS6l1",
+	"stQZOqFa+8v5A4JyBK/qk1QG+ZU7Ts+ZohgmX+IwpQflz69is33MPNubs74566ue9dhxzuJ39P8jW79D",
+	"qHjrZ/LADLgVBkdk/ngPyNaQbG1NqBptUbkVSvKgDtH/cINTT9LQFKbUZxv5CWxjk2jvhJOe0EnoPhsG",
+	"T9o7e8WEfE7H7Emr1fo/nePWYff/dFtprOmB3jFU0UJFc3tnr7F83Kw0nJinojTedZNTVDKW11rDldM7",
+	"vjDnNe3XNFSmDVouOmZOks1L0kbWgIaRzdFOW+kJDiZ3kECpgBYvmIo05/jdLH3FmftiwUUHrgT7yjqd",
+	"CWlFeHe/3amMH6VxzrvyL2SF6fcSOTL4ZXeXI2N6pORSZNaSIYNn5E7zZBb6HrL+L2tcjXVuatT42rtt",
+	"Te08Z4/LX+TsXW1wBxYjlEiN56Q83+O2P1s6XrpIPSvTnsTl2pUlqA3LlKUs1eIG9bndOhoHdSoxFZPq",
+	"iKg4YQ++VW2kVXoj6olVqB6tO1M89EcLukaR2fqpOGGZJvkNaiHVHF/i8nfg9mQSVQaw8xh7kFit74YY",
+	"XmraGkdISV3OcY61zWX9nfN5DcXm0mlNmxoJCbmnWAu919pp7VDW6VwcHh4c7LWPDLKrVq+uaVWzabDV",
+	"tTQ0dXWCs58WFFUCdkantYNJXEyq88zE0X935PmAseBcfxikzBrF+bMq6A8yi/xBHvpAh4oT3te2rv8o",
+	"9fGbly6Yfh7yzC0jkKkW0aDH+0kcY39m5hEffvXtyOkM/UdpqWrKFCgiXcBREXtuOnuPc/gM1H4xKtPJ",
+	"pa2MU924TzloPE3ylA2x4j022AsImfLEVM6u7wZ7KeKLMAgYX1VNoP0+k5IEjIeQNpdJQfjh3Pxwd6lR",
+	"phM5fq4JjFKJTBcKDZUj4ufo8clDAVXoZoM4RaOcICiSsLWZ8N4jj/iJZPG5ybzxyUNHvwglMX9PnzOf",
+	"08JQf3NqXojYFYv0837MaHCuifAfeT3u08lk8Tt9GkXndBKaIlOfRpHv9gteY5jqZ/jzmRCvaTxkt1Ai",
+	"baFrqs7bYtd2q4WpVPKOMruikDM0GHCKBPV7stMhv4RPrdiI0S01xooayoEuQzOStz6m5qvETxkGz1dn",
+	"baG6F64GKJ+G2pp8dfVP+hdCCWfXUIENVecU0CWu7TPu+XXKzc8v2fQ8RmrXu1TLTGCNy8AVizmNgMRV",
+	"+R+aQQhEzdfMF+yTbrwoTXKisGO6NSED8HFIkvDAoCCExa7r6+NWPg1v5XKAXFp4DS+bKYna2SstDmod",
+	"YkEhmky1me+mB87J9M+FNOjc5unVkY05TddtDk5ZA/AFA868YseaaXO9YKD886WjZEUgy4xlKynMiFXN",
+	"ihcMWfpa+ZhL5MMt7D5svzDTLnbBmPnnS0epzc2ytwonEfiBeyv4vksQnYPI5vbbqWbqnD49tiClvAfM",
+	"giFLXqoeL62eXHpQU7NoRp7XH2PB0JWv2rHn9GBYMHTVm3bkig4AC0Yte8uOWIkwv2DM8vdgD/4m3sbs",
+	"KhSJzDI3b+fCNrbJxAxru2iB5SdVGEXQX0t6RAq3/DlrC6YE5LGBfe8qZ1yc20HPZZp8uiYF5DeHAG2S",
+	"XjASiyhiiDhzVDYjmEYKTEYe+rMEOoZ6rvVZj2sumexAcsEYd79GHvr2wXPI6DvXf11nPt5vQr3gtwhY",
+	"uAGfNmZFxJcsOCKhgjp3raWpMMpnTjAOJczAkQGoctcjxuEZFY5hGwjEC3aWXJ0zvv7oREp/SrrWN/W/",
+	"JGCRWrqKtK9vBU71gQzHobqdMWSOnbYzx/rMYIay1Yf17gSMKy+NIY1pAIHIscvmmCp2b+EgMHVoFBkv",
+	"pCHUBjU0tYCB4Po0fCXE+Zjy6bnSD/seUUJgB8ZiLyAasx4POZnEYhgzWbRjT5mKp1spAvP8BVPxFJ+8",
+	"8fRS2xXbSvF15r5uH8enC0OcsjENuYkr1xome2NmKMnUEsNIZqlZee/mq4qWtY5s9Kbx933y8KDdeUR2",
+	"dva2up2tbmc2rpCzoLSytr9O0yhX6rSCbVSGa1/LOJp5MW8d1a7bOi5/x7Fslhuq8EL5OMuYSLOvufZM",
+	"kQ11LZnZ9ypGXcVMqnzdsXCW42rhhfJxljGVSrhaOJg/urG03Mmc1/XTMW9WGLTsrTkjLmExlb/qmkyV",
+	"ffVq2Ezl7zpG06qUV77qmk0rMLr0tbzhtMKoFS/eZGhnyx2uymTVA/f+8hoBhGMhWWGQwndV4AW579nc",
+	"THSiViSb7RfuSn2sd5xaAChuOzzwGvIynEyghC4b+VrEl5j1qYSikS2bq3vfAssqYxiICZfydrWqgg2P",
+	"F/IYLB0MpmvD4Fpb5ReM9GkchywgIim60l+L+TXuaXWKfS5XoRLPNmmZV2aSf9g5a+tM7zKM6Famchng",
+	"wbvK5bItgO4lZ8upwF4GrOf7PEhzqsMMn1YsDbMbtl5hWGy/dYdVYXXOm9u2ymwW2Dtn4Zhps+sW3glA",
+	"zg5CxPFHhG5AmQyXQemodZrKvnQdqlHISbtFJKIwru88reIrta5BvS1HkvXPn3Ve/ks+/efJKJb9Z6Po",
+	"nye//uvvF7vy3b/lRFzsi+fO708aXvr++cwpma1MMe5R+6VfB7/88zA+ePXLv/+Kz67/8/7t84OT12//",
+	"OBGd1/Q1fXed/S6eAC7hkId8aHyYWFB0mxFvvJn3l5z7winffKy9n1zEgZIgNM7d+HgR9ew2gGc/DsxZ",
+	"bQQwcjElVPaxemimaVZdYXsfWGAzHVcWiQl8CODgF8vsl4wFRm7feI0zcblsQppNncI3G63Xl50P4335",
+	"+/SPw+OLZ8GLwavRyX9+iX7lbyb/jJ26tpA3jnb29HUt+wK5FkVwR14ybnfgU0ZjtkSKB9JflYNqewo5",
+	"zH1G+yO29UxwFYtoEa/gYftsxq9T7JywAuIDJLMAxNZ53za4hR/O89RXoai5zaFMwU9oI0PFDNjlB1iO",
+	"65jSM4/1LraYmXaGEqFVKa5CGmFm7nUs+HB9VyVQeDaKhVLRqitVFp+oWC4bF0Cd0lZpSQ/hlymJQk1H",
+	"foVqvrOuRbGfS2MfKVijuz8gyRn/GgQxkxITCU121PqiGrdb1zWkSoLqNpsoubdz0CUXU8XkXaiKoYQQ",
+	"UqSJX/Nef89lMpmIWN1WLmX5iRWCiTzDsbfOphNGLNSg+5VPW9fX11sDEY+3kjgyzZtmEvRXHGaNQsqu",
+	"CWjv0GlmnYtyZ3u01T3Y3d/79nap+JXyaRHH7vZZH+1Wy9020gFWgBpAkU+2dfFEv2wtokv02vm8gu/F",
+	"ZXG7ZT0FeYQpfVVTRa5FfPkTofKSQAsnTF3IusuNsTA55KEc5UsV0pB6nMHt3SfP7aSqY/W3Z/07a8Cu",
+	"Y3fvWpvQpDKFQ+6l+9pUw6hUSORqkBgPpF6sKvMVxuFZXUyaiRRKMhFShmghzq6dtdDvee2KRjL09jJ8",
+	"I1Kv6rWdj+GAVGIi7XvrW+f3pydavAvMo1hVur8/fT0r3A/ah507kez6a5CJkxZfHHjpt9bIGk4TNRJx",
+	"+N/VM4xyY6yXC2iWhJKMQykBcifhl1xcc4+gmQrI/zG7Epcz6u6HDx+2jhN9ZJSeBlvEmQ8fPuQev53i",
+	"+55nXptbbDqsa7Q6jx3RIyqeoihfd8obVfSCytlP4uk1RX3pMYCcxDENGHpJyITGUHkeKlPnl5qUY3rJ",
+	"ZNqNtMdPFzVg9AsFML6HS00DU/BJFcs871/YzHG0+V9ZEFLonX2LZV+oa8MI6136sSYccPttvYyrb6fz",
+	"W5fsSYlHHxo4qV6zKxaVN0I2xZRY8Gf6ojt9xsk7xggOYhsih1zFIkj6aR9ynowbR38aL5atF8R2Blhu",
+	"2PjotrN2nii0mPYKXY7y1B6D7LZ1r3oUU7Sl9S3L3pyP0e3z3gQfvpiwWBkcTDfT5rOm/s0AfMZz02L4",
+	"FNMdoK/DR6/xaUvEgT4QXRMcW6Vp4W7LW0+zZENLxym3X2JmZhv9im/mZrdzY9KMPldcqfllyfcvr4lM",
+	"5fYGbXUPyrqBGWraNzduN7o/gTTPAseaLgDO8n5MxxIX/2EI/lpM0yrbb5xdm+Uib6AsEIszQfkPsfW3",
+	"RyDSihFjrZSBNk3H0nSJFmO2np1Xse12VljqOevcyda57ljYYev96ev8SBVrtPzyPDcAGOV3Km48mnX6",
+	"GjIFXWzhrEHbNoIbCC5SafwbIILh6jW1uFyY/iqXbCpnVyyLIy08338lLHHyVrNjgIhhzi5vt+bs8a7+",
+	"70J7+I+f2167dfO3NIUxTeYtY09mMIDY+WRqR5Ey8jZmkGyvBaifBb98068zT3ppqvCyvXzNxPZuinG4",
+	"JURULucyv93yIbxlx5w9WZ2bYrxu2UviHb43c16LlahlizdIoggagNj1S2t/F60fxC7zy1cWWFxx9XaL",
+	"xzq3lLk1KLDPyw7R/AOfpjLOaZdHeXaP5k+qRYmbbRc/Jbm2SgZJlBxfAB9DVK5ztSYZBxc2Eyyys5KB",
+	"elvJ8vanZ+EYnUrgtsuIHQJYi9saNCNsTrB5uQ6b5vuNwl6VdjGW3PqYUzr3Qkh7mQI3auwJzAYFYoIg",
+	"xL6Zb53FN41pqraNEkSykh0j56XOVvRz/BeNEuyoOjujGjPB12tuceKbLekfFUptoFyqSXzbntI/Ktvi",
+	"WH0UKtnjhddN7ZWjw5svNbys5WVOd89+n6O6Z+tUItdQg3Lmhze4KfrTC/T16Vp1OrbegU625GfXoLst",
+	"+UU40uV7/bfSm+1lzBhRgD00IG19Iju7u9pYi2lfsRgbD4tEkT7mGjg/Lb7RUnmnP7DwhnNVq//b631q",
+	"tbZ6vU/tQa/3aX/w8fHfKrd4VihSmeHimJ0ZHCkbDFhflUBmlGma61aN0maYs9ciw7aCozAtBzTWc+YP",
+	"SvLcx4aahjsXQkSM8ryOkM+cKr3nbCN4B81K2/NKZFddIpvkqe07bXxS5gV0/auZCxORGK+p7HGTk3V/",
+	"12X3Jt89tDjt31J93BHDBpHLZX4J3e2FTaUNDft3orSCzpKmm5Vu/HwaWd3VfU0Vi9PENDg2U7OG4AYd",
+	"Ai/AwyObPd7K2pDnt0ORWdX96Odyzyg8Eat5Tq4pRohFBFPDAAY3Jz1Hk5Gc1Wdmb4FeXVCl09XInbTs",
+	"nNt55HZkpWKSS+Yr8YPknWoFDMMSa9lpM1tr7+WTCYuyi6WliWVZ3EBC2iPVQPamOHd2L4Es403yApIN",
+	"UdfXf+WCs9o5j3A+3pjOrcWcx8JxicENz5bSAMwbK+ochf1j1iBl34LFNyCWc5isj6fgjDCu4ulRWiAO",
+	"0QNsWenb2AQ8YkAjB7Zfw8oOFVxDOhZ86BRrPJC2f5LbrzovCHb21u9XXa+TAfa3hQSrqZzmYw6rbJbu",
+	"TRbNrj2HGfXitjs05ypY7BvAb69kA6YSrMoEXFHpysgy9mCF2mW0oHqjohgMjtXqxsdqGkDx+i+55eHH",
+	"/OUOaBFiHCqlDTSfTkKACnXOzLyLrdZqnyg2vt2Ke9mlVREM+sbl0Xq37s6qcq5ayH2Bk7D7lZ2Ebj0B",
+	"6C11QhZ4kvLGaJP4ad6Bf0QQ/kgJ69mE4J20qc8mktEkflZ2Ai/Bs4AxXP6CGxJ2Cmyc4pWcS8l9ptzi",
+	"tkH/2SnqI1aYILi//aPUX94kPkY0/KM0BuKSaEt98CGH3bM239yNp4nl0/sIty8OpGuaTZDhImJb9QL0",
+	"rmnrTsNMbHnXxzp3G+Gixyt3W429VMWSyg2aY8eMtMx4cjebM52R3Z61ZjO7l2dmgdIZyLetaGrFW7Iu",
+	"NsQ3naf8I2K68wAGvJNISnz0LDtPzAKS9biNtBA/LSb2j0hf8EEYj1lALqbEjbs0iY/lF7AvBujaFjFk",
+	"0aQD2ALXJvH7lPdZhM+D9xu/rM2SALBGCr6htA66Fq+z9ls418zUhv9OB0upKC5Hnv24JO7FU74g6b1D",
+	"81Z5Ey+cI1Q9jt+eeIi2jLMjlFyzC9x2A9rXT0PtoX9EKOmL8ZjyoMeDEHNqBM/0nAeSwJOFc7aE0IFH",
+	"sdKxwIHcNevMf5n4370ERxaGPyrmXh5NmTmTM2GljBfV0sUmPDmccNCCzGRRVb1gfTFm0hXH7tMoacP0",
+	"uR53ZXBh4XOARPU2QO4V96ul+8ERUJi6/zLFNCiLJkXK1BCk8CX1Nfuz0Yxan4aDAQw8MtF2ebdq/M66",
+	"3ArVd1CdCZZkPizmmtl7hUGz7lJ3l+TWnRNIHzESiWsWkwuRIAP8rETb90jI+1Eiwyvmhv+dUlE+P8ru",
+	"omisHjZYwZyRi0Rj6vh0hNmIrumiq3O/OSafQQ0oIzaZTKoXh31afXH2v9Di7M1GQvMD52SZFW9uyLeU",
+	"Tz+fnb0lGEpuEv/VizMj1yHzLZRlaW5N4r998+4MJbop/coy3nKMQ/S4WpsAH9UDF4V2IXDtNZzCtpJY",
+	"Qs7cOcpVP6d1uMdvT0rEOJgkywlH14op+jdcyIbFiTi50nEqyaLgYh4Qc03BxXreKceazFHXHbT7rf7+",
+	"4GCwR7vBHjsc7Fx0aDto9Q/ZwWCf5iPmO515+bcluYl0a/Dx804HkxOr89rclLZKUp+d/rpcSlXBsQJe",
+	"FKDBs/smt+ClPpWMmCwheCmPI2fXxSlVbeG5Gzdve1tWzn0l+yrkXRT5kWfFgtn/tuzaebWzNnBd7yFP",
+	"IyMugwqaJ4gy9zDW1Dmls3IkrjmBzk2C99ndCqbutyeYdjeCqZIcyCeo2ICYNaF/OyLtzgGJKQ/EmFyE",
+	"qpjqRNsXnf5O0GW7g73Wfvugc7hDuxe7/b1gnx0MDpdgT2c+e8qkaAqpsqw4zfqJ5uf9hmfNm/OOpdmT",
+	"ZRqRlrHugg1DDlWwaUIVRkRBz/EIlTnfEQLLh4WM/PL28A43u63DvTn83L8p9EctrVIwD6Sby0w+5GQc",
+	"RlHooKNlxhL0Wc3OpkjQRVmSxmIqAIoRQBtTLmaxaOEBXjCAmckr2BkPQZIITUsx3zjH1BTxDRYqQ3yT",
+	"S3Fxb13VSmWld/rHAudtq8R05z2Q9sERlWnyG9iWObv44Cbrfbu44CL9Gjis26vlc7Vv8j12a1wIaWP0",
+	"IeV1kt86a7kGOrmUggpLJosRuLtt1sy7piV23m5rpy7X9DWqYtpnExqXlhKeZT0CfedBH+1n/Xkg6OGH",
+	"nWfkTP+OhaOf1COXWC70fh9iGph+KigmqW51LwaHncHO7v7+xU43oHt0p88OO4dBi7VYd39nb6vVGrT2",
+	"9iltXdDDVudif6vVzh+euRdMu7WoLm/x1rcF8TP7fkEBn4iCpQv3Dm+c7s91z/q/zAs5TWmmDiWVg85x",
+	"yUvn7NNlF1YWbK6Tr2pCE2+f/v5Akn4k+pdeCl2wS8YhTxSThOo9Zt/E/noPJISJ0TZ3shmNs73HoVGN",
+	"TXIVsftMRKHdBmS9DsMrxh3oqqwZuU1ONI2ATNqxzUJORTw0GvUhS9DPR65dYnFuqBAx6YyS4plxBter",
+	"HmedqbZ6RSCv4rjfF0l5ObDtoDqwazGrQpgWqfPyOVmhC4qb0OEA04CmYNPZyPPMvaaNnpAXIpEL8z13",
+	"6qrNSIxWaGQ45FlUzEzXKS8s1OTtdZdRlI+3/qBb/21tHTbPtz5+bnt73WUUZiSyqE44QCazXrtTyNy/",
+	"vZlvV7j0TAMBab+Y4v4B1CMb/yGJLDHuovJ3z2ZwWfLXe6s119ndaXf3uwc7e939ZfQAC7VYghhjeksb",
+	"UsiJMn1nUQnGeZpFwX/oKws85IU7q9tprZw9PbM+yDxD+IL1WTGvD2dTlda32urtrm/1aiWO3MznTIVC",
+	"BXPDfAt70Ix0DuPyvUxtu5Sa2VfO4SnXrpH5wqQ3SA9LT4EMzEAgSgxBzDbLs9bY1V1RhAEoD9iTBrnK",
+	"yWmbXatvgPMJi89HIonvhKh698yExdCGK3tK9C+b0OI7gHZcJr+wx6FZV2Nxii2y2TC9UTbbBYdTrlx5",
+	"WbJLi+V+1fu0JtsNcbO7aun3S7fBkqNUn+aVmejUTNZm4l0pPmcAN2SUSmPwC84MxntNHahmPt0yusdc",
+	"JzQ5tjDTBgpCi6crJmccQqlSsshHvbRX+la3gU0VKvem5atzLCBORXn8ctkQd5r20F17NQUkUhj44Hn1",
+	"dxnEMBYUZw1CWdaa0nVGFLXX+v6b9hK1kLmF9EpsTCJiDx0PaARq0sAQTB9Ojcx7q3psLx+zMJ3mY9bX",
+	"YwSzc79H6neWzXWxoSHOWJD1ikn70N5tzkuW0r4u2Kq9mwyYvt7qpScEm8jaWjpEMwPcujRPpGId23ew",
+	"jpozFmd16YmY91L7FX0u97ALl62336vrNXCDKplxt9+eWxvbXmSBahl5TrPITs3NZ15YDWLgcO1YZnpE",
+	"zj6lM6m5XQAaNhe5MplRuXbGQcI81zcMetisojG7m3ab7c4976YDUHnnw+XMHBKPJDyC8gQl8dK0PJEj",
+	"cT070yzl20m8Xsbt097HclqL4lx1qad3NzgqB4rFtsg3Pd8uYa3aV/jK1e/Vd9phq7X6SdxfCZankG5e",
+	"AfpWAe4nbD5E2qT7rhH+Wjde45pdjIS4rLyZbQTHPLcVBr6X4ZxC+jtsXbNB8ySP5fC88/PrNye7P5/+",
+	"+/W/Xu/+0Tk9efv02c/vOm/eny3hSj0oj5sbcKOqGq9U58hd6LnCfmf6Dm4ewuilWm52NHJaWAEWwLnh",
+	"P86xL54zRctSNo8zMZDVURoKUv9pNaJJpUZ+ZvVugK5PlXIDWo0YtOQFjaPQYEAYqD5FLtmkfmO49AKa",
+	"X7IfOFZWvWOV2mUz5Y62eUR9CATGlbmzZlOCTBFN/dE+mBfWU6idMqaw75DaeRvqBy8tuk2p0MpViHl8",
+	"gNKLneYQTCoxGpjtuVUdcYBHAHc3fwVKU3HtDxgLzmNmgrKFapLDwcFe0DpoHxx0+/vB3m5jHvBgVe5S",
+	"ew8jVZDyUiFkTE8X40mrLThe6sdN5xS4EE7wrXarVS1KEP3LgE6XEQOEWrx+LNOaMDGJSjNtsjirUAQm",
+	"sVRujZZFKE7P56swaaMA15dkQX21tM0tqIoT3td3jQ/if+4qdzutnZV1ne6CtBLkZV8ElpEGEa6kaslp",
+	"JVv/cp+JadmVLZN6OXyYBUgqdDm3nRWRNbwUmTStqJ4AkWr2FIkEHwLqbUE/upWt6CBhTc/XqqruflPu",
+	"Gjh9VfvBH4RxWpVodoHR4Jw70dI/plNnuS4YrphzG4aKBGHgkYtE5eoce9wtdLRmqdHi07vTBT4lPpwU",
+	"Qx2Oq18sFBGFcf0aIvtwev+lX2h8nAFOKjdI8fjo3wDdeRJBux0RFzInG7kazzQ/xmjXS2TuFs69o6/b",
+	"FU1prZQFX6iSl5hC3h6vrOQtL86dX+BrZ4Wt/svhoo4JpCjNyeld6GsJswS8+/MDd7LIwaqOrWULdWYY",
+	"lSUg3MpJtz7TY6fUsqVOCDmzCKoPwVdSwlyrGrleobOemYXwPnleK5L2QJIU9bsAOV2aHrW7hovoxmu8",
+	"ZCx4p5Wy0jiwBVLUVyOobtq8QkVQm1e2a8xC1VDfGNCwXQshcLyhv1T/qccLIgdH01cA/H4rU8fRz8sK",
+	"fHJa/6wogj8vji/DY1pnmtCYjpmCBCsOqB5a9ddLOBBRJK6lgWsJ2Kcj4rea1ttTMHpST07uMlqkxFda",
+	"FB/MQkBCPxit1+YvVBNVDMLYnjfYo+6IvHpx5hGo61zGrJhRi5GX3lz1+LXo0+h4WNHbxeQOzUPnWico",
+	"bjeHwx8uEVxwj/5dQPt7ZJCiJN8GDnlFgP9O7XquAgyas4CFhJK7TSNoLwOoj0TnAPUTeZ/FcmU3amHT",
+	"eEXs12qA/OxI3aJmde7Ju5czsgS6HNa3lubZ3dO5WuKk1Docudx7ikRq6awluMn5vusDVLR18gs0f+Ot",
+	"JavNYc/i1LbillxS+fpNb5OKBLCV1C6eRKYdYQ4YvQKv8eve/eTU7AOEctHyocdLehmVH4y1tA9wuxKU",
+	"lm1fSBElipGRUhOt70Dwsaw3XNoF1e6CnApr+qaOhFTItzGdAktoyHs8YgoaEhhMcqThJ+MpGdPJBIMI",
+	"78/eke5ekzzLWhgAEacvn5Gdw4M9zcaLMACkDkomVI00xYjXYTGqenzC4r42N0xrb3TVSAEigPj/x5Sl",
+	"4a/S+nCa5N2E9pn0StYRg3L8KgQ3TO6HmPW44/FfOoabno8kDstCuvPUDFjdsVCsUgs0eeNz1cBVe16t",
+	"cgGss/FV504aX92RIruSCuiu3jwdcH+jARZ8Ku7GXkL/c07TLRTA5Q7deq6rezmoFRfvPR2SeudiWfVv",
+	"/46Vv9xyL9hza9H9XObULA75GndjieZU1gSyYp8urTl537QaXK73ZR0z8nM5tWUq2PmfqSzJy2h00LHb",
+	"hsok9Pu3WtJsUSAmsc5PxYespEUwgIdH7c5aIxD6tbk5jjLpj9KqnRxtnfqVpIUDjx9Nk3srzvwkotNy",
+	"hU3/kiaBpXk6sz1hlioRMMNiegpMd14np4M1X9IHN14jEJwt08MJIGNj0WeyqFl3WrVzTTGL3eKdLpHs",
+	"7IILFm+pJdPiDeuXTorHRWjfe1L8YV1tNQOITSewc8tIW5bGteROcV7NO3cOD+rulT2t9V6G2hJd9utc",
+	"qCNTKYxpeA7+B4QQ1IhNbVtkN0OEtEzGgBqBGQk7Rb9cmmLdWaZrmayRKuisIvGvRXyJqYL5/EBLin8E",
+	"pb9FVOfSI9owg9XNZ8get1+byWNQQtFomYUZU9UfNckbboJrZuQU5NMBiyo0EQTPxQUjNAhYACgh8WxR",
+	"f13knHnJzEY02ckZIZk/CNmmXIgRVsR3XspwyaCfM0Y2iZOpDJEuYCrsgyz1r25B5BseTd1Vyhm9Jjoa",
+	"ShIGqe4nc52Yv1LQ6DmI0SUzts0L8l1tZiZsopwLhTeqhjWRpksXIJRZjtwXAZcuUoVpkQ6Csb5OtQlg",
+	"IuGhxKzhbwlQujhHEEFpA+p8nxuTOF2e8Lw4z7kWLPViVOnFq5ICKdkFIb+aWDiulA/r7X8T2NIgPL8M",
+	"enQpIPR8TOkbr/FuIQqmte7CIS8CmDvAB7PyexKzq1BU5QfbX81HCqk3gUB3On61NCe0cT2SrH/+rPPy",
+	"X/LpP09Gsew/G0X/PPn1X3+/2JXv/i0n4mJfPHd+f5L3ELc7B0sgcuLXMjSmv29//PuTx5DfbqdyXoWr",
+	"PqPJFyZPpBITCXMNZ7AfF4Krt79c2esiGFXMJErRVH1kop+ilV2yqd7rF1SyvW7Z6v46+OWfh/HBq1/+",
+	"/Vd8dv2f92+fH5y8fvvHiei8pq/pu+vsd7HU6rbrr65ZlXNzGEpM7SgqOSlcXHt2/lAv5dlTDSQYnUXr",
+	"+eGQU5XEKMzTkrn0z37tooh3SKk50XNqqmZ0yRRLtjjZMuXQzUos9Tug6qsEuBAxZAiwryZ/VMTkWiRR",
+	"gJ7EMsmhRVpFho6VeJh6q6VcWUEBOp+epCmJvaTV6uxlStkT24/J3TB7OwfzCg4ATaGyGBN8XnbqVDop",
+	"v+h0fPvm3cnvRI5YVGgjpYckD+qE+P5RPrcHhaKJ3d2dRZiu+ppZUi+FhNHn+r1yP+2EhrHT3TcFoh0y",
+	"JT0SMAifNoseFawTldUmxufZC6uq2jQz1kC7E/kyMpfnnxtZXerietPS9hG5iqJ1lsC3F1T84r5/9eIs",
+	"ywJF1osByS/U8jHkig223DEpqcvJ1cfaJTe70JypUjmTE2dlza/x8kxlrnQNzhmhUgfue/kL6q7UjyUu",
+	"qNpaR5mycUQ6XQA1yyrzJXpy+mxcbCCkilf616eRdCquttINtqC5ukmodmztB25Y+quFb9q5k3SGvbWD",
+	"QnWWQGD6tqCXDtaCvHTfkEuHK7flLTRIzK3y/ly8OHus/Hz2nQ+9692QMjhvUL+Y8dnUSbKeq9eJKFjr",
+	"WdldFpikSV5TLX1NApxNbkMH34heMTKE7YRgC+tDLGnPissU5aIKIMOkQjs8m8mLye2iAuLFAtfzmbhk",
+	"Fe2psPmu0g9UNXs5V+WvQ1ETvEjeMYiIaiXdP07USMThf03Pq6eMxiwmZ29+efFbwd3Uen3Z+TDel79P",
+	"/zg8vngWvBi8Gp3855foV/5m8s+40OmjtRK+88fPOy1TMG9AQUJeqa4IHmARZSZCYH4klFiMno+m7UGk",
+	"014p5p+14g5g4vdFWaXYcXRNp5L4NIp8TNks9lAu9sEJWD8MmDSFMJhPEoiCBRdFy7RNLmbcARfSK6qc",
+	"YFznwgrjH+t+2jz9cW4/fXdL5ijLLbHlb+VpeFHVMgQKj3HZnQ5D5OHpy2dkb7976OmdAozfbXYeleRr",
+	"lw9cv3zf1HGdowuwLu9m3rJ/yGoXEy6TyURAu4BhTDM5FFPFzgG79hyBtEvaGwLt57k53Q7twbrgZhtT",
+	"mTiTsRdC69BbsmRrASwF+BZSOo0XCYvfMHAcRTiZLBBz/PYEro17nspscTbssLIlmV+RBvu+0skEOCdO",
+	"f8LZbu2zSS6w1+ro57dohjXjqzBfXWx6Lvx6jV5TM193Dk6lKDQUOtzMxYtmf84HFUp+LyGk4v44GXIx",
+	"g0VZJv6LuyonEbKVLfK7bGO9lyxe2HPOHjERjzHEkcgsB7G0m0XWaq5ExcVLsWSFiT9Iosh04A/5EM5e",
+	"WgPh67+eCx5NnSf0PwtwD0n9C9M8mw7cmDHwgnHI50NT5xgl9cHTjKBKFC2shZ02dm+8Recy30gkxztI",
+	"kwTnqktBvv0hJL+ZopvAYvXQ0sYQnRIdun7i5A44JmnE4tKpmNOmx2s2bvWh7sL80vV9a78if6uko1aF",
+	"2OreDtQUavzvsVkp5nn+tzS/0ArM92fPCorj+7Nndc+ffvTjQoRCi23gSrZsc9lD6nT8y20IZxJlAvBf",
+	"WZOnuShIPAVnrEBqAwGlYi2cxnRKZNLX6phJcnJQ2/qUQyAXf2/2uD9EVJRcnAAb1bGAdNutPHvhI3UZ",
+	"7GY12BfT7IUh8OTGa3zIUPtKINg4SbhNHsshyMI0tDiaMmWS8bT2xbPGgTKX8bY8VlT6NQxlJFKRoTBw",
+	"iwUMqNbKR2tnTVg+WT87SN+AZENgtZe6zwGZ19RMBAmAWvClEGaXcW9f01ARxgMJ7sBLLq751wftO2Mk",
+	"ViIVYWg9iUM1fdcfMZN/foF2Zxm8D9iB0NIQMkXItqCJGm3D330Pd24dpwc4uODKLljEI6UmjRtNWMgH",
+	"ArRqwRVFYYIuPnQEYY8XE/LJYk/DUI2SC4g8OY+5/z0b33N+NOUDJnYnsYiUkr8SlrAsFY5CjSnpM65i",
+	"RiIxhDMpYiIS1ezxHne7k1HSj0QSaJ3OWM+g0Dx+nIXSHj8mD/0kjnyP+BjK0v+VIcP6j6DPjimUhlhv",
+	"rmqLfBgx3uMoKkqrXd2+bmaOLgHPqaKPH9uA5vvT10dl6UHk4asXZ4/g+5JQUF17/EIEU/JQb4ZHMPWz",
+	"EZMMjzM6FfXRHDMK3VptJlkg+smYcXWk33hMHj9Gdj1+DDhWiVRinFeGyePHzhWsn6vsHY8Dsis7Hndi",
+	"lk1yTODm05NA4J9cmiOU3D5+nOPd48dmSHuP6FGBm7CHPawh1tJoImLlIhphe0XzthW7+m2xoG8HOUFg",
+	"IAPXN9ai7/Fji77qEGQG1WPGTC8rvDJzsTTh4UlEp/ik+TsZUz41YwFMnP41CKXW3BxYphMli3nUWsam",
+	"6HOw7P/zP+SZ4PqFUHCJy/oCrhkoewZTP75iAfoBNLdsNVWooH9mGOkNIiMqR1k3F73PgzBmfQVkvucg",
+	"cc2mTBF5kKbQWHr6wWPy9v0ZiRi9YtKWmyXc9rh0Mggwl0KMQ0A/0mqrn3o3se33NfgzqPGFSK2fSQEf",
+	"8f93zHy9jtZNqmaMCeMOPs5ZDyhETYNGk9imx9PiHgSJ7dKI84Ji8p2dQ/3L+7NnyMBc72CSlkhpbW2C",
+	"+Ibpa/qiwdvS/3ur1Wr5mtYeJ/DPo1bLh0PB6MS4fAl0XJS2h3LI9QxVGrkFUjGQcMViCT2CtG5Gg0Cz",
+	"LWF6gpbnwGnR7ycxMtOdHHhzY+YRf0bL8kkUYsVXijWrCcbhm9nWcttZEv/3LcOHrRMtP4txrwdSn3hb",
+	"46+pxGU85sZLF0rif+5Zl1Gv4ZGeQR/tNf6h/4H+r17jHzfAM1NHn+6ih91Pnx4RqUTslOnrL5wMbPV/",
+	"RPuXWsSgkPfyPTlDSbqtXZO7ehxF4trPXtcMgWmCMNAXT2ilugVCfx3ySx+eUfn2r6AhTeiQodf2oHNw",
+	"8MgeWmxGD3dW3j/BPtk4kT6gxmdnHEmYboT7mKoyVQBEGN4zWdgAZgag7D1umHa0QFUgL2h/lKNLz4/y",
+	"XBQAdzfTT2JUIOT9KAmgtEJIRi5YJK57PLTXjW8Po3+E5MBSeQ5mvK3OPQN/pemj6AYc4E4qcMxINgFe",
+	"DHxaf5kPpd68SoBsdpr1SQb7hMALKFEoeGoymopdrnBicJMqmTbey2p5kgyQ3W3ihYNrneUcwSVtgzxX",
+	"rPMAnLzGCdTEW1M6bQXtjYW21oWNHaPEzTmSXr04QycSOeF2M0rs0oBXqPTQ3aV1PPiCg4kx0hJen+dP",
+	"+v98q1QQR2fTQ8Fy40LCdgW1zaYrIfeViQAZVRh770rNXZo6szWbpp7xdsfSWBKgTIXSpFGGksRMJTFn",
+	"wRFJzB1k0TxM7/CH3VbX0+f3kUfGoZQpeDleJXgAHnZb7Ud6FWUyGIR93AnmAD7stnYeecQGHEhMlW0e",
+	"+LDbOYTXcKxM3rRaHum2d/T/7Hqk2+mkxzrrUKv/8NwxMKnSwh4m2mdHWS1tVjmjhXkch1eMqOuwz7yM",
+	"rfCg23ChSd7l1Ey9MIIzAxqj95I+vZkFDopXoG33M8cwfyAzIZiL3hlkPXNsO58+HTndhfSfdj990kw/",
+	"0JMHDhwa4Pa0f70jXhG/Xes/Wnhi0mSamAQ2TUkbLpTQSossQq5DHojrJvFP9V+2jvWV6BPJzFUVMKhN",
+	"+6DZBaTABoS/pj2UlcBQytUsGAAmH8BmMwmFeoo7OMW2/h+90mab5afRTrtO26ZmDtNhQbFHfxRemhqI",
+	"IAGNnpKATSIxHRtxx0h7V8/U9rC+YFpZzjZAnjnp37POaQaD0EDvZAsvyQXtXxotgnJtKdEha+pv/coo",
+	"vx6FEfPQsVNSdQUbz+CNmAyNdGhtkmsVCPXErEkEbh6zUbrt1tGM5yAFCkaMZKMNTFEgpxvHw7prqm/n",
+	"7Lx1s0NnB4Y7z6AXODVxR6BrwRX5//7//59ty6jtz46n5mY7fQEFnqMxwpDgERsmqHpLBjtZwpMf0EJd",
+	"xGkPLgXbNKGgzsdMJmOjmwNUES6/RyZRApZeOFAjXAuqvB6HP2tB6TZEMv3P2y2S6qXvTIskveNxJcdE",
+	"QQvJQRKjsx9KcU4G7gyws5gePpVJF4nqcXwTFsdoPni0DF3Z08NYXEuSTOydC51SjWC0OANpHT1wG3lF",
+	"dvUJ01IbMr1SyYHS0HzTGGxjKH29YtjzbEwD1oRM8exKMtovmvxECn1RADNAR9cXTKa6nQRsPBGK8f50",
+	"6xeGsRhNZ85KyYvhSzadAfW2wXmQ203yUhuVml09nlHlwQ2fnmZmXWtTkZR81LING8Hqf+B/4b1pHQY0",
+	"UxUywUaz5uX6vImZnqNFLaWi922P+1qf2MbRtj+nHuubbbget33Tewq2l2UStkHGb1P3MJmLSj+MGhw6",
+	"dWIjDeiFuGK4OKZxdtoiA8futg6LBp1WB9KJgfhhISqBegRAno/RqmKBY6w55eAwfo+bD6Cs1zR1O4ep",
+	"PLMD6EUomD+g4BJ/m07C7SsWt5stPzWJqGKwZFvwv76X/+MpG9OQh3xoWjnkf5NMYU+lHrfpQGkBOK4U",
+	"g3N+MijMPyPXVa3UtYCfsxbaTQKVezkzSIkeH9NoIKBVi97CYGf+17G0bDI+mlOwlBlXQDEzVpC0PYit",
+	"Oag/3x+x/qW+OLHD0LE1lcZYIEg5OfDahx1yMdU34Mz6t7v6HU1Cjz+0FEWhloY8sKQ9yg+40yG/hE/1",
+	"ZNqtljWOZ0beaQMrNTfAq2bbKqL8seK5xzMRW2ZBHjR7vOE1orDPTAsY4zb99eRsxl0qJoxjCl1TxMNt",
+	"89I2tLP2GipU0azD1Zj9jaNGu9lqtvSDehg6CRtHjZ1mq7kDWP9qBM5ke271fw/LEhReg6kP/lR4UlbU",
+	"MIUBXnhp8XEuESyz6XD6qcA7Ccw3sA2zxD4ExnFUmYCZPbJtmnt7Cx+EWwS/ApmaqadDz7nTallntu16",
+	"nom+7f+YQEkaR/jT6eFs3PtQR9Lu2OTItF2x/hTmi87y9tlCjtat+8KRjvtwrGfqvsBhXxVZl3CnUtuE",
+	"Gd5oNnKFOa9DfllFgXlsG57R34lCfmkgvGO7rFUvw7PbL50HgdQurkbZG+mqbT+lQQqMr19pL37lPafG",
+	"m8ECfGln8UsvASQyYBzeaHdrfOb05EyI1wIzX7o7NSj7Gbio36LxENqd79bhwYmBEU3bIO3WmdF7nhX2",
+	"QIwpGY9pPDUH0TF5IJOHDmWWBoSha5vq0rCnGoYpUQFMxJOVlbE/h7/LrG161r3OOE6MsgI6gusuAZc3",
+	"mOzS9BSwxrfnNLyDxnv6Bmz2uHGWpFe606kA/o0XIHYl0Bq5vY9sQMhFsXibbyxqlXSpQigC5VoDR2i4",
+	"TCVMe7ebmplcEMoCo6J1ZZXEvDoZBkSOqOO5zH43Pc0AEMtGJqCt/zU3nwOu9Lj+I7QTAKtROt0AmOni",
+	"l+YdZSWcxnGOt1caoTdXbSs/EXR9p7dqZ7dlVc8wbb2mZZ1UbKI/4qr1WgFPtU58CQzjSKvDAKBie7fp",
+	"K2ZG+VbC/G5vXLXyZYT78plNTC1cE92qjRw0G1+35GrVkFw469+EegmtuL5/gYdrl8qg+vLOK9eWTsER",
+	"mQm1ebswc8mWbcNXTFXtwVbdhdzsSLMjO4eLX0ktKzOfb2gXv2Kq9hbOEj9vllW1cS0M1uokKdn+z8x9",
+	"6XhN03sK6/X0rRQG5GEHXO0iJgnAlAIywMNOq/UI3ZxgYBnkLP/zjb+yNH+buMcItvhTAy1QV9n/XNTo",
+	"XYV+sVJucFhv8lk/Kk7Yze1OdqfOMf2eBUHroMapxtmchWMmEpxUuwZ97pFeReC0d+swLi1w+ZUFIcXq",
+	"2G9L8uCBz87xCjdpueWAKWHbkFK1yDkxv4cHuZgSKvtGaw+D1a9k/bWst8byrgoHrlrW8Vgs59pYh1Mj",
+	"XzLeyNq0zTbCKS+5DQNTzG7w2arh2uf5RYy5Vly4us4Qp5dVTU+ItTjv0BGSb7C1wBnizuBmo8T9EEpc",
+	"6nspirISkQo/3pViJ+QczS7XDsi6SUJJci0dycmA+GEAuXopFmGoAAnIVuJk3gcsazeQ3uQ30eNuxr3x",
+	"h8yT2lB8XCKvkWbnLC3LFyfu9wubGgG7og65jPisrWHOtBirpWXWOBN5EbpRHY3q2Kohgp4JPojC/jei",
+	"a3Y6NSRd7hicskSa5frOJbJRbnMib4EQplFUS6P9bME06rnIbRzcerfRM56GI9PseMev7RmQ0CVc2z2+",
+	"0Le9ihjGWeTE8A/lVMX+Jhvlp5YfdsmjttAN6zYvTANMBsDrNr7Zedu59YPdr5sNXtdFW393r0Wbr+Fi",
+	"SPdhXbduDmF/Ca/ucdZ0Kc34noH8Audvj5s8VqnoVKYxUJtOR9ZkHbxNiof47jT7FRT6NbuN8wJnYwPc",
+	"rQ0AXANJ9cIiFH0b1sAPodC73uq7VO23QU2v473O1xugkLwjt/WLq3tIs1uHLzqrr7YpjlsWFQPcJLut",
+	"DHjZdDbIJ0/O7ZU7z/2MLFrZ/Zyxua772dZ73Yv7GSlbxgdt5nKz0VR/KD+0WytQLibhia9FcTVu6z6N",
+	"ogvav8wQmdMN//lvtmziQgTT/9lO4uimUji/s4jXttI+03lNTeGrF2eYrFCBvm5KnGyFpVGToZTS6LmD",
+	"mA7HxnUTxGIyccqfUpQ+aO5SItYl40HhjD6dvmIlXu7Sphy2WKwSk7rhor+H+k0gPUtwLgC+5pXUugpv",
+	"EUJXL/0svZchn4Oe3bCtHKqptNCRt6IR1aRyCjFLPy2IcwvxClydhBWUFhBzV6Y1B8M8S+1M60UHPSVP",
+	"antnby5Tw2AumS7QfasEz6+0uUcSRTlkr5C77X4XYz6XMjZvoNWkeWH3+JtZJef330s9maYkNstsMugS",
+	"bDBgfQU+zp2yV08rakgB38NWNc4prYSrp2zgl/DuT6TbbhEaSYEllo4u2iTacIHH5VFawguyyRY92QJX",
+	"KFrd/f13lFxpKWyPd1td86fdwgyAsN05Mwbc9oANaBKpXCFwMweK1Dj686N7dZ1ijSKUzdrSxCkxXa/y",
+	"d9ZNVaBzsdx/++bdmZdh7KCAJqY5B7lkbJIlYKO0ryu93wpZ3xPxaev6+npLU7CVxBHj0F6l4JrIOhKY",
+	"wzwvwcNF9k9Fah4MvjEZYVPJdfo8is1lang8NufsKzxn0G9u9qCV2DzPMpwteOoIzos+PaEE7C4WZEXq",
+	"aA1bFK+HvmMK+o8Mqpf7Z5Eo/5GLJdHjRpM1/UbT+ni37nkQxgwrTgwqSb7+4v3p6+yIj01rQmG7wZqq",
+	"cqT8qMd9bYJi/wIwRv3UdxmFCuAtaBDEgGRvaj8G1pSBVUhxOOYZ/SleSJ3UB9SBv2j+Q7U5fwsrfnkZ",
+	"c2eJEs7owXcZ1LlDfynw7lv0l26yJxZmT1g1akk/ghVvq/lcP9vGxXXzKwy8AA8INsBFFW4ykw+xskQu",
+	"ZkFYifxDpULApDf+t1qpELc+N4tyI5wPZH6V9eREVGzuVs1rJ3Web7b7j5EYseJe/yK+5prPw9rPS6p4",
+	"b1IkMiRXTJEAuJMUuM4BJnNwB63ZkIcjz+AH0WZc/bJC2srO84ra/93q9GvOlfjOZdD3Wjb3nQvK9yZl",
+	"4Qvr09sAS1YZNrPaxbXTLiYF8mNczyuwIIjXI8YzuD9EwTfN/13Uv7UpJO+A8ttJBBxjo5r8KKpJBsTn",
+	"IMd/z2rJW/RQP/QN0nyATlbEoNR/N4fYf+RoLh9GYcRy59YrdDgwNQQGbjFnT2NLAhozgoj1IBEAXiuF",
+	"X5bYQyEvTQwspuc4bBFIK4wRE9YAwmIJg0VQnSJSpXkOmlyTi2mxGSuhYwF6lh4ZSTe+AATHMViYpvuL",
+	"vGaxLHPyG9fzynpYLke1IMNW1MSM+G6YZVxF3QIa7kzn+n4l7Ebx+iavAZCImQysewusTeFSpgHmIgQE",
+	"LKKF/5mFaIbhPNu6H1ICPQcUuLXW9NIzJpVs3B6NQM3vdm7gjWEokMGNo4a4bHiNIEH6zseycdTuNHe9",
+	"Bop1yOKQisa2K3vF8B09vI2Sd1otQNXEnmlOfzHTG283lcYwPzR19f8jW78D1v7Wz+SBg9G5paCzghaV",
+	"D+C3DLH9iIzl8Lzz8+s3J7s/n/779b9e7/7ROT15+/TZz+86b96fPSBbQ7K1NaFqtEXlVijJgzo29T/c",
+	"sP+TdJ/3klars5eF/Z/AXsS/unH/J3QSus+GwZOWeSqXBvBET+yB5j9VtJB+0JpNPnDzy+rkHmDm1Ezm",
+	"gTKy38mTLTJbPxUn+jsZqxtHjfm8btzcIjJ5nxzHRKSqZOazvDzIi4DaOc3psT6F9oB1E5tV8eMlGc4b",
+	"W+qHyiouuZ++N7OqKq8skITm5p8itDv9yEwSSjgo64GA3pLY+FhU2q7TAn/2uJ8JDMQGx2xKX3/WT30t",
+	"Fti+KCixMZBxLMc2R8iacFy4XWzAQpM97lTkadtIW0GBQKBSpNrJdlrVDtKSZx3RpVSMbaTODyF19KEr",
+	"nrk7UtutWrPAL5pGWrMekPZQmtYV4FOIGPRkCFWT+KaPE6DpUGxBDJjj2BIgE6U+aa3JW/ouy+lfyY63",
+	"yfybeqEfzEuazC0XMkfkKy50f2cBqvJHNAVaKXZtzXXBcTq8ZK3qZlMsbGYpVT2udWjMKzWH3wK8FABY",
+	"BCdBKC9tMxi3q0QBBMYCZts+g0ixp69pDB3by7zQm2ZVcJech/KdWwu0tHcShEza8D3bYGfFJOCG14Be",
+	"k5mJWWJT6k2K2eoVgwUhJhoj5Br0mu2LgP2EWmo4ZrazIEAczPlmLoneCOtZ58KBC35YkVcPVtQS3ljk",
+	"9114Yr9jCb7xwn6jqtytrpkVqvdxnHM80XWq+Kt6e+edrk4LLDTe5JGB5DJlCgN9gC1MVxCCmEbD73o0",
+	"bfa4H5smab7tBYydI+Jc5ypp+aXNP6tpDmnI7cjY/jVrhLsW9y/KjWc486XrDd7SIasNNPAU7sJKpIHa",
+	"Qs4Su9FWfyg/lJzpjPoNqK1zBVjMxkLVElT45D2gZZ/Ch75zuGwbWmr8fZ88PGh3HpGdnb2tbmer21lQ",
+	"cRkGjaP9L4uV7azQVwSW7VK1GKkkN4cNXPYPJshnhNlXhpft0vdNAGa7x+lLVozWka4gQWsbzc7M1lwG",
+	"WhCjG7C8DWD2jwyY7cq8W8PqGb32x4PMzgviDWb2RgMqx8xe9rQtBM12B1wravbcHd360a7ZzSavi5u9",
+	"xA6/J8eMsxO/DHK2qx3fN2528RjfmYK/ima/5nBYQeRsrIENdPYGOvselPyvCDzbOc4b9OwfEj27uAOW",
+	"c0pv8LN/ePzsCln5BdPcSxTYHxFBu3hMf1QIbdygGwztdWNo7983grapX7dln5+q4bPLAyqVtBo7bYOe",
+	"vUHP/irQs2cl913CZ++nqRyrp3vkilxTgVueCbwBz96AZ2/As78kePaMAbdBz77LtIkNfPYGPnuTS7EA",
+	"PnsJN0LNOtYqv+vXCqBdIpU3CNobD9xiBO2Vjs69Q2gv3t4b/NrNhl+Mof3V+5vrvvAdwGiXnukNjvYG",
+	"znGTyfDV4Gh/CcX6W0LSLsqwDZT2RkP5jqC070o52YBpf11g2tVibIOmvVG/NurXN4+mXUPr+gbgtIti",
+	"aoOnvcHT3uBpb/C0N3jaG4Pqm8PTXodttUHUvgtE7bUEmzaQ2htI7bvS3b99TG3niG1AtTdFRLcC1a6I",
+	"UXxJeMKaVfAbWO3bFdlvcLU3uNobXO2NP/a+cLWXuWlWKe3fIGuv4AneQGtvdNZvF1r7G1Beq4SYo1nV",
+	"EVXZ4wVobY+IKCiIK60docSSrB8zJW8nLo6dj68hXjRjwHsNo4rP6GF5wGoM5DS6g3a/1d8fHAz2aDfY",
+	"Y4eDnYsObQet/iE7GOzTrMT42emv81GunYnl+VgfWCQbojbSdf6rZfgieZwQ9xuLIUJyFG1wq38wKVkU",
+	"FGWw1XgAvwhuNXcJzAuyJjm23QL6lJMRvWIQ8yZveDQlaoTpRMAJosUNDY2TDmXckfnv+IrFPS6VAElH",
+	"LtmUBdrAHumvhWp1AGv3XH1RAOsS+enKu9o2afaZpesvb0ftHUp7KJCO9V3aaNH2Rae/E3TZ7mCvtd8+",
+	"6Bzu0O7Fbn8v2GcHg8OVOPUOR18s2R2AU3glJ9Wd57CqqLaEP5735o3njvyKqVWGLbz2nd4gd1g2eybE",
+	"r5RPc0rTpm72u6mbpblrYO6dOteJ4YjNz84/lkEiz95qkg+YWis43IeCB4iloAWQEpeMS3LB+mLMSMiv",
+	"aBQGq+OH5+/BHws/PJv6Rh+de15O2ZW4XOm8LC6OrdQgM+PXuXdvE2edu9VbX7UitIpyU0Ot2ZziH7AC",
+	"eIkjfE9ONmcJ5znZbLS3jodtNhvbCpVcKiY5zmLIADpkEIyiiAzCSC0ACFrsa3uekrG0kQlFGS+BiFo8",
+	"tMCJS75y8rz+Cybdrv4L76BpXY0H33MVRnUevL8QhbN0G6/bj+V1K2TKzvrc0py2u/C6LZJ+MTP/qee6",
+	"dt/eO0Vjhf1dJhGdAgOiyGUJxDdn5CTh4rrgdCcnisQJB1Q5zdYL2r8cxnoDEsqDHpdJfBVemf53UCDS",
+	"JP5rgReBn6bRvD99bWKqI3FtEINiMYyZROH8IcWRg7pR35QN2jxc9kkRU7RirwIgvtCPKZRkTANGqCKC",
+	"9xmgT/opq31Mrh2IuMehod5bLJws5ApZjIhy56dhKfDDzuAnQjkUXIKtB07RgbbC0eHUbR2unLx7amn/",
+	"lfLpF3VxlrQube/mVWJbIolQkA2vkcCFkH9nP9futH7XD810e2fV8Yl26jiT9KDH/T6bfB9QdF/EqYZc",
+	"3PjTvgP/ANwVgavtLrgrF+Z7p/fdZ/tf1pm2oDFZqtCnPnsj/qVN42Hc5vNkV4QRv/oOaGrBD/vat2mI",
+	"EZXKZviY/NFrajI3bRJo+l3ExNW3IA/lyHRpDW3hSDYGuRZJFJALrJXXF+it3BvPs0T7lbXd6XOmKGji",
+	"37pAsxPa6Lw1WqeV1GjcpYq72HKzq1dLIc4JiPWox0tSWKVMnzJp6s+sLEhZ7RXwj/2sSnZ+wRgqkVgy",
+	"NhQIV5YBXzyQpJ/EsZYnCG7m5WvatNTCYETg2TI4S5JpnQFIzCeKKHrJjLpdxOzo8QJoBysB8URtmyqb",
+	"HW+EnoXyQGEMGm+GDU4lifSIAP3O2TV2rz4Z9HhpWV5O7MLfQSsH5bEUCwkEbFFehykEqQfTzZkMs3YB",
+	"tNhmNI5CFpf4mWA1c1PucTvnJjkbhdJW+lkbyyNSaPkOypBf6MyHJQopNUMOmRB4lagY7lw6tRsma/Jt",
+	"1tI/1Q9tQccofxZIRd9UqHITJQQRA8U4VjtJQXBV0nlfmKwNyHACk0XfgaFyFn1qQGPCFKIFlwgRZQya",
+	"u/G50SmSgDMxRJnbMTV/OocIBdPjBpuvSY55xozMjIIUkpAnBoevbIVha3i5+g3997WYWI1VbAgrQb4j",
+	"K6L00q1jEPwm1AueQlJvbukZ/dpstKXu6oUqdqS5sV2rdBIeLfjSQeqMxDUZJ33Ix2K0P9JnCpDkUNRZ",
+	"fdekyishbqXjwvqtVh+Jl7sZYOPR/aEqJLPdW+LMNX+4owTKuaWOhi7nIrSnBRMiwbak+Jg+WBfMdjqz",
+	"Sl4imefWEsZsLK6g7UiiepwGQYi5o9jnZIAnE8Fv7cdwdNT2sI+LRXbL0k/mHVo8pCKuqlF0zuytegAz",
+	"22AOCG4c7bZarfo1e+7xX3PR3vcvWb7Xsr1vD5F2NWlmj2ilJoDGR53Auo1hzImq54rscqGaW5S4oaf4",
+	"661oc33ZG83ix4kVO+fhKwkUm7P8Gf9/Tae5ifamLvPbH1sANtGDNlY/Tt/BacKJbE5TDS90bLfL1+GD",
+	"xpWbd9IwJ7WeAW1KN00mQzjkzvX5IAc6coFRqXeK8oDGAfmAjmFJ5IT1w0GaI36MDOuzwAze43pcadsM",
+	"jkXMsNcgOBhNrz5ISIDvG89ek/j6nyEfnhsafRLZ6368sm/sFVOmumaV428LczaX6Q8FZIT70GzniivV",
+	"VIRVd2Na931qTnkssOP5nWRd/QrWN8RRYnYVisQmvJsANSjXFj9C39FcEMYDgMrBCEH6OLj1g0w2hIpI",
+	"JSYy5a5+H+MpEOhII9ICRLANVLxz5dU1i1k2oo19XDI2MVq+pUU2yXuAHgyljTtxdt3jhroR1cKDXrKA",
+	"iBj+FTPaHzHo3Jl+W4scUyVqI+9CYYGA6QOq14IFkFCGYSR9GxhpdmxcFsQuWFlWVY8/9O2g54peMn6u",
+	"H/UfObEj5I55CDwxXMwsD0pcyqcgbkvDC/pbXJzbN42U9R9hlQ+hnPhO3sjWL2zqe3gbIqCVXaCh9RqB",
+	"kZWBUK1Q+nMqougp7V+mEnoNyWEbEb9syOOt2REOJ1a5GzZ5SdVxExFFICVKRIkN1+bunEX3zLwawPSe",
+	"sB177q7uHvy3ecqb5AWEOgs6oWmWbp91O1CTQSzGYOyZd8aQzfQ8iW3bsx7XMt3DuE4aTO3TGOPdHLlH",
+	"VRIzMmEWngS0zbTBMohsGohJepVZyqCRxxSvMC3Djg0y/iC8ytTlvKYKAlP/XipoyUNfCXE+pnyaqrKu",
+	"QDfJyXAboq4M3UXOoO+8lHTIiNSmvGmMDW3fVpOuegdsZOuXk60mv9ToMBvJeheSVVl39Opa+1xpCqBP",
+	"27eVo5Xht2SiNd6212q1DBYVkx6Ch2LgidAUqCo2s5KjcKAgAQZygCgnIlF0aDTwVBppvVYLR8SX63Et",
+	"GhlX8dSzlRAiDlhsbyCj3zXJC66qEom0gI2FZpvW6DlRSWw8AKjXwvCEQvQOwcEh5+YnI941HUCWz/T6",
+	"+yTkUjEa6E/5OHu/SV5oMY8jmXB9OhGkUMtCSyS0eFIiRnrkmEYRGcYimaC3YSakmYKTY58p22TqGDlJ",
+	"dls7nqPcMvxKj4/pFBNkVZOcgkYMT12PRJSna3ns1Hdm1VePTP7pdtto7+zdutuGQSL13HH364+K+Glz",
+	"MbLOUug1zByU2MzUpnYFLK6PlVVEQT1RbAwNPOinExyg3Wq1ylC0agVdb7sKBVZnOOFz2GkQZJGuOYCy",
+	"haY4TuL7UbtiVb2GzZ60DXE08QAoflOx4vll9RpwePUMjLrSOGroY8QwoTAHn0f29dk2eTrtjjN/MzYX",
+	"6nyAl+qi/WJwMudLrxV2Tf22Jm9SaUpqCtNNHH4Dn/sVw+dqGwUPqrwNdu7SGLklqJtRZAgpJPddTAmV",
+	"fZPVXWjW6Hj5Bgw7JvShIDSZ9HhBOQJMREffuLbhjHBApiLB4kguyCS5iMI+ZJ/r+/wxecqGoQHe8kEJ",
+	"84+Ijzacb1O/BzSJlJe2ZtGTsXPD1POYkUs2MQC+PjpSfXQXImyv4JAz/FircNykKOdy71+H/NL3Moxg",
+	"sLEzTa9JTpQkPkw6Xy5kUuQNVyegJ/4mDH09TgD6/TKcTCAt/TEat/41De30XPMWKoSoJFIITrAwFuU+",
+	"NQPavOcUYx5WAUxuk6oP9amQXg++W82UGSO63SIPfb2k5ypOeB9gjh+ZKSLrz+1W0JNFN7Kxq813bL90",
+	"/QW06w2Mn3Elg9PXaI7ggaDgoUkmJKL9S4um7ELlx8x29wxj8xWJFQqaCYDKf6H3inGM9DibiP7ILpm7",
+	"lsdOHcUL/VBWauEz/HfIzZJDB5+s+wBOQevQtmAXXtCT4sgGc/XM5aqpc0auPg9ln8YBudZ80Uch1kcE",
+	"eAKaMLOdh2B26P433ns8EE/S02CRcuw+hN2OM7pd4s3tAKVBu39n1Z46CBOa5LXjQHyg9Z57yVgA9e+r",
+	"ul2+M0DrsuBljQlpNr5CQ2YT7ZzVBl5md0wZCPas6+TO4K8h4in0VtoGVDlwtpR6nl98yq5VRsIgFZuO",
+	"0ycP5QXVXAhWRx6+OU7UiHSaLS+FRYhZwLgKaSQ9cvryGdnb7x4+apJjfKXHQ0kA2Q4GEhwzGbD8x/kK",
+	"yOOso6oBx/spKx4j7CrsG+UHpWWT+LIvJnB/mXoqTG9GV4TSWgANo0RLy5CTv5Kwf0lkAoy3E9MD5yar",
+	"ZTb8MQhiJqVHKLmOReYU0xc1VESZGGSPdzuHxm0UDkfKeQ57X1NTFASUvY3FMKZjSa7jUAGBIjamTzgM",
+	"OY3I8dsTdLRHkOlhFmcQsigAL44/TiIVTmistgciHm8FVFHfaGbw6F+JVmykikM+7HGDxo6eG3u3UHIh",
+	"gim29MYsEv0dsxcM/RdT8vPZ2VvylMqwj5dXIhnx3V3mW89aLITeOXh7QlNP8hu7xtQzPVs5gvroQBCu",
+	"eYuKVDHgyQUuenl9FppCsLfrenk+bV1fX28Bl5I4YrwvAhYUEtJTFbwekJt5vD6WrdcYxjRzAJj3nTNT",
+	"H/4CJp/eL2vKeEeO1r3gDAmD1Dd+p2bsJeP3YcvChxyDtvbNhRSOYqFU9M1cXqyfxKGaNo7+/FiBo4p6",
+	"pTJHbS6qHMd2S15jO5Esrpc+V4ISCd9KvUD6wOIFqge1z7x9+vutMljfy7LizlWxIgdJFDW8Bg3GITeu",
+	"P8+VJe2O1wgYjVgM/+RJFLm9l7O/6f/qerZfl4HKVuGY/Rd6bjXenz2rLyFgjjUgsF22N+9TVd2okFUJ",
+	"c7YKbDVIx8LJ/ty4YDRmsT7k4BIGkxdVypIggmPTgyMoEP1kbCEGUku2mXbw3qaTcPuKxe1mC8wrQ+XM",
+	"2KDBeamCmeuAAF8zvW1haAORamanTbxCxgQcLumIA+sWoBJTt9CrEAbSGc6o4LPD/TNhiXGwS49AZMF4",
+	"KMZCMUjB0F+7YABigPAKOTqH5eNm7XXlkcU8c8oCDa/7NIqkha+paHflfAzr5WY/dpZv5AWTgbQ5dyDT",
+	"TtFNTHaGlrZDXQk6tE1jdmqAMvydFJxjavgGxRPOyGnKdwXdM1nU5fSZ/IePN/9fAAAA//8=",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

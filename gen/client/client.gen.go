@@ -93,43 +93,44 @@ type ClientInterface interface {
 
 	// ListClients List the clients
 	//
-	// All clients in the order of their ids; with `limit` at most that many, after the id `after`.
-	// The header `Link` has the next page, if there is one.
+	// Lists all clients in the order of their ids.
 	//
-	// Requires the operator.
+	// Requires access level `operator`.
 	//
 	// Corresponds with GET /client/ (the `ListClients` operationId).
 	ListClients(ctx context.Context, params *ListClientsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// DeleteClient Delete a client
 	//
-	// Deletes the client with its agents, their events and its applications, whose tokens are then refused. An agent that is `available` is logged out first,
-	// which sends its logout. Its pending deliveries are still sent, signed by its own secret; its replays end. A client that is
-	// created under the same id later sees nothing of it and shares nothing with it: it has a secret of its own, and its feed
-	// begins after the changes of the earlier client. A request for older changes is answered 410.
+	// Deletes a client with its agents, events and applications. Its tokens become invalid, and its replays end.
+	// Agents that are `available` are first logged out, which creates deliveries. Pending deliveries are still sent,
+	// signed with the client's secret.
 	//
-	// A client with more than 250 agents is deleted in steps: after a 503, some of its agents may be gone already, and
-	// the same request deletes the rest.
+	// A client that is later created with the same id shares nothing with the deleted one. It has its own secret, and
+	// its feed begins after the earlier changes. A request for these is answered with 410.
 	//
-	// Requires the operator.
+	// A client with more than 250 agents is deleted in steps. After a 503, some of its agents may already be deleted.
+	// Repeat the request to delete the rest.
+	//
+	// Requires access level `operator`.
 	//
 	// Corresponds with DELETE /client/{client_id} (the `DeleteClient` operationId).
 	DeleteClient(ctx context.Context, clientID ClientID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetClient Get a client
 	//
-	// One client by its id.
+	// Returns a client.
 	//
-	// Requires access `read_only` or more.
+	// Requires access level `read_only`.
 	//
 	// Corresponds with GET /client/{client_id} (the `GetClient` operationId).
 	GetClient(ctx context.Context, clientID ClientID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// PutClientWithBody Create or update a client
 	//
-	// Creates the client under the PBX's own id (201), or updates it (200). `{}` is enough.
+	// Creates the client with the PBX's own id (201), or updates it (200). The body may be `{}`.
 	//
-	// Requires the operator.
+	// Requires access level `operator`.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -138,32 +139,30 @@ type ClientInterface interface {
 
 	// PutClient Create or update a client
 	//
-	// Creates the client under the PBX's own id (201), or updates it (200). `{}` is enough.
+	// Creates the client with the PBX's own id (201), or updates it (200). The body may be `{}`.
 	//
-	// Requires the operator.
+	// Requires access level `operator`.
 	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with PUT /client/{client_id} (the `PutClient` operationId).
 	PutClient(ctx context.Context, clientID ClientID, body PutClientJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// ListLocalAgents List the local agents
+	// ListLocalAgents List the local agents of a client
 	//
-	// All local agents of the client in the order of their ids; with `limit` at most that many, after the id `after`;
-	// with `extension_id` only those on one of these extensions.
-	// The header `Link` has the next page, if there is one.
+	// Lists the local agents of the client by ascending id.
 	//
-	// Requires access `read_only` or more.
+	// Requires access level `read_only`.
 	//
 	// Corresponds with GET /client/{client_id}/agent/local/ (the `ListLocalAgents` operationId).
 	ListLocalAgents(ctx context.Context, clientID ClientID, params *ListLocalAgentsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// CreateLocalAgentWithBody Create a local agent
 	//
-	// Creates a local agent, under `id` or, without one, under the id after the greatest there is. It is `logged_out`; creating it sends
-	// nothing.
+	// Creates a local agent, which is `logged_out`. If `id` is omitted, it gets the id after the greatest one. No
+	// delivery is created.
 	//
-	// Requires access `all`.
+	// Requires access level `all`.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -172,10 +171,10 @@ type ClientInterface interface {
 
 	// CreateLocalAgent Create a local agent
 	//
-	// Creates a local agent, under `id` or, without one, under the id after the greatest there is. It is `logged_out`; creating it sends
-	// nothing.
+	// Creates a local agent, which is `logged_out`. If `id` is omitted, it gets the id after the greatest one. No
+	// delivery is created.
 	//
-	// Requires access `all`.
+	// Requires access level `all`.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -184,29 +183,29 @@ type ClientInterface interface {
 
 	// DeleteLocalAgent Delete a local agent
 	//
-	// Deletes the agent and its events. If it is `available` it is logged out first, which sends its logout.
-	// Deliveries that were already owed are still carried out.
+	// Deletes an agent and its events. If the agent is `available`, it is first logged out, which creates deliveries.
+	// Pending deliveries are still sent.
 	//
-	// Requires access `all`.
+	// Requires access level `all`.
 	//
 	// Corresponds with DELETE /client/{client_id}/agent/local/{agent_id} (the `DeleteLocalAgent` operationId).
 	DeleteLocalAgent(ctx context.Context, clientID ClientID, agentID LocalAgentID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetLocalAgent Get a local agent
 	//
-	// One local agent by its id, with its status and since when it has it.
+	// Returns a local agent with its status.
 	//
-	// Requires access `read_only` or more.
+	// Requires access level `read_only`.
 	//
 	// Corresponds with GET /client/{client_id}/agent/local/{agent_id} (the `GetLocalAgent` operationId).
 	GetLocalAgent(ctx context.Context, clientID ClientID, agentID LocalAgentID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// PutLocalAgentWithBody Create or update a local agent
 	//
-	// Creates the agent under the PBX's own id (201; `extension_name` is then required), or updates it (200). Neither
-	// sends anything, and neither touches its status.
+	// Creates the agent with the PBX's own id (201), or updates it (200). A new agent requires `extension_name`. The
+	// status stays the same, and no delivery is created.
 	//
-	// Requires access `all`.
+	// Requires access level `all`.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -215,10 +214,10 @@ type ClientInterface interface {
 
 	// PutLocalAgent Create or update a local agent
 	//
-	// Creates the agent under the PBX's own id (201; `extension_name` is then required), or updates it (200). Neither
-	// sends anything, and neither touches its status.
+	// Creates the agent with the PBX's own id (201), or updates it (200). A new agent requires `extension_name`. The
+	// status stays the same, and no delivery is created.
 	//
-	// Requires access `all`.
+	// Requires access level `all`.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -227,154 +226,152 @@ type ClientInterface interface {
 
 	// ListLocalAgentEvents List the events of a local agent
 	//
-	// All events registered on the agent in the order of their ids; with `limit` at most that many, after the id `after`.
-	// The header `Link` has the next page, if there is one.
+	// Lists the events of the agent by ascending id.
 	//
-	// Requires access `read_only` or more.
+	// Requires access level `read_only`.
 	//
 	// Corresponds with GET /client/{client_id}/agent/local/{agent_id}/event/ (the `ListLocalAgentEvents` operationId).
 	ListLocalAgentEvents(ctx context.Context, clientID ClientID, agentID LocalAgentID, params *ListLocalAgentEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// CreateLocalAgentEventWithBody Add an http event of the queue agent
+	// CreateLocalAgentEventWithBody Create an event of a local agent
 	//
-	// Registers a URL for a change of this agent's status. Several registrations, also of the same URL, all fire.
-	// A URL that could never be sent to (another scheme than http or https, an address literal that receivers may
-	// not live at) is refused.
+	// Creates an event: its URL is called when the agent logs in (`agent-login`) or out (`agent-logout`). If several
+	// events match a change, all of them fire, even those with the same URL. The URL must be one that can be called:
+	// `http` or `https`, and no literal address that is forbidden for receivers.
 	//
-	// Requires access `call_api` or more.
+	// Requires access level `call_api`.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /client/{client_id}/agent/local/{agent_id}/event/ (the `CreateLocalAgentEvent` operationId).
 	CreateLocalAgentEventWithBody(ctx context.Context, clientID ClientID, agentID LocalAgentID, params *CreateLocalAgentEventParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// CreateLocalAgentEvent Add an http event of the queue agent
+	// CreateLocalAgentEvent Create an event of a local agent
 	//
-	// Registers a URL for a change of this agent's status. Several registrations, also of the same URL, all fire.
-	// A URL that could never be sent to (another scheme than http or https, an address literal that receivers may
-	// not live at) is refused.
+	// Creates an event: its URL is called when the agent logs in (`agent-login`) or out (`agent-logout`). If several
+	// events match a change, all of them fire, even those with the same URL. The URL must be one that can be called:
+	// `http` or `https`, and no literal address that is forbidden for receivers.
 	//
-	// Requires access `call_api` or more.
+	// Requires access level `call_api`.
 	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /client/{client_id}/agent/local/{agent_id}/event/ (the `CreateLocalAgentEvent` operationId).
 	CreateLocalAgentEvent(ctx context.Context, clientID ClientID, agentID LocalAgentID, params *CreateLocalAgentEventParams, body CreateLocalAgentEventJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// DeleteLocalAgentEvent Delete an http event of the queue agent
+	// DeleteLocalAgentEvent Delete an event of a local agent
 	//
-	// Deletes the event and cancels its pending deliveries.
+	// Deletes an event and cancels its pending deliveries.
 	//
-	// Requires access `call_api` or more.
+	// Requires access level `call_api`.
 	//
 	// Corresponds with DELETE /client/{client_id}/agent/local/{agent_id}/event/{event_id} (the `DeleteLocalAgentEvent` operationId).
 	DeleteLocalAgentEvent(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// GetLocalAgentEvent Get an http event of the queue agent
+	// GetLocalAgentEvent Get an event of a local agent
 	//
-	// One event of this very agent by its id.
+	// Returns an event of the agent.
 	//
-	// Requires access `read_only` or more.
+	// Requires access level `read_only`.
 	//
 	// Corresponds with GET /client/{client_id}/agent/local/{agent_id}/event/{event_id} (the `GetLocalAgentEvent` operationId).
 	GetLocalAgentEvent(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// UpdateLocalAgentEventWithBody Update an http event of the queue agent
+	// UpdateLocalAgentEventWithBody Update an event of a local agent
 	//
-	// Changes any of the three fields; a missing one stays as it is. A corrected URL or method is used by what is
-	// not sent yet, pending retries included.
+	// Updates an event. A new URL or method applies to everything that is not sent yet, including retries.
 	//
-	// Requires access `call_api` or more.
+	// Requires access level `call_api`.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with PUT /client/{client_id}/agent/local/{agent_id}/event/{event_id} (the `UpdateLocalAgentEvent` operationId).
 	UpdateLocalAgentEventWithBody(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// UpdateLocalAgentEvent Update an http event of the queue agent
+	// UpdateLocalAgentEvent Update an event of a local agent
 	//
-	// Changes any of the three fields; a missing one stays as it is. A corrected URL or method is used by what is
-	// not sent yet, pending retries included.
+	// Updates an event. A new URL or method applies to everything that is not sent yet, including retries.
 	//
-	// Requires access `call_api` or more.
+	// Requires access level `call_api`.
 	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with PUT /client/{client_id}/agent/local/{agent_id}/event/{event_id} (the `UpdateLocalAgentEvent` operationId).
 	UpdateLocalAgentEvent(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, body UpdateLocalAgentEventJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// GetLocalAgentEventState Get whether an event is enabled
+	// GetLocalAgentEventState Get the state of an event
 	//
-	// Whether the event is enabled, since when, and if it is disabled, why.
+	// Returns whether the event is enabled, since when, and the reason if it is paused.
 	//
-	// Requires access `read_only` or more.
+	// Requires access level `read_only`.
 	//
 	// Corresponds with GET /client/{client_id}/agent/local/{agent_id}/event/{event_id}/state (the `GetLocalAgentEventState` operationId).
 	GetLocalAgentEventState(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// PutLocalAgentEventStateWithBody Enable or disable an event
+	// PutLocalAgentEventStateWithBody Pause or resume an event
 	//
-	// Deliveries of a disabled event are parked: they hold up nobody, and changes go on making them. When it is
-	// enabled, those whose retry window is not over go out, in their place by sequence among what is still pending.
-	// A receiver that answers 410 Gone disables the event by itself.
+	// Pauses (`disabled`) or resumes (`enabled`) an event. While it is paused, status changes still create deliveries.
+	// These are parked and block no others. When the event is resumed, those within their retry window are sent. They
+	// take their place by sequence number among those still pending. A receiver that answers 410 also pauses the
+	// event.
 	//
-	// Requires access `call_api` or more.
+	// Requires access level `call_api`.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with PUT /client/{client_id}/agent/local/{agent_id}/event/{event_id}/state (the `PutLocalAgentEventState` operationId).
 	PutLocalAgentEventStateWithBody(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// PutLocalAgentEventState Enable or disable an event
+	// PutLocalAgentEventState Pause or resume an event
 	//
-	// Deliveries of a disabled event are parked: they hold up nobody, and changes go on making them. When it is
-	// enabled, those whose retry window is not over go out, in their place by sequence among what is still pending.
-	// A receiver that answers 410 Gone disables the event by itself.
+	// Pauses (`disabled`) or resumes (`enabled`) an event. While it is paused, status changes still create deliveries.
+	// These are parked and block no others. When the event is resumed, those within their retry window are sent. They
+	// take their place by sequence number among those still pending. A receiver that answers 410 also pauses the
+	// event.
 	//
-	// Requires access `call_api` or more.
+	// Requires access level `call_api`.
 	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with PUT /client/{client_id}/agent/local/{agent_id}/event/{event_id}/state (the `PutLocalAgentEventState` operationId).
 	PutLocalAgentEventState(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, body PutLocalAgentEventStateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// ListLocalAgentEventTests List an event's tests
+	// ListLocalAgentEventTests List the test deliveries of an event
 	//
-	// The latest tests of the event, the newest first, at most 100.
+	// Lists the latest test deliveries of the event, newest first, at most 100.
 	//
-	// Requires access `read_only` or more.
+	// Requires access level `read_only`.
 	//
 	// Corresponds with GET /client/{client_id}/agent/local/{agent_id}/event/{event_id}/test (the `ListLocalAgentEventTests` operationId).
 	ListLocalAgentEventTests(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// TestLocalAgentEvent Test an event
+	// TestLocalAgentEvent Send a test delivery
 	//
-	// Sends a sample to the event's URL at once, whether it is enabled or not, and answers when it is known how that went:
-	// `agent_id=0`, the name `test`, the header `agentevents-test`. It is sent once, changes no status, holds up nobody, and
-	// an answer of 410 disables nothing.
+	// Sends a test delivery to the event's URL, even if the event is paused, and returns the result. It has
+	// `agent_id=0`, the name `test` and the header `agentevents-test`. It is not retried, changes no status and blocks
+	// no delivery. A 410 does not pause the event.
 	//
-	// Requires access `call_api` or more.
+	// Requires access level `call_api`.
 	//
 	// Corresponds with POST /client/{client_id}/agent/local/{agent_id}/event/{event_id}/test (the `TestLocalAgentEvent` operationId).
 	TestLocalAgentEvent(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetLocalAgentStatus Get the status of a local agent
 	//
-	// The agent's status and the change that led to it. `changed` is false and `deliveries` 0, as nothing is done.
+	// Returns the agent's status and the change that led to it. `changed` is always false and `deliveries` 0.
 	//
-	// Requires access `read_only` or more.
+	// Requires access level `read_only`.
 	//
 	// Corresponds with GET /client/{client_id}/agent/local/{agent_id}/status (the `GetLocalAgentStatus` operationId).
 	GetLocalAgentStatus(ctx context.Context, clientID ClientID, agentID LocalAgentID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// PutLocalAgentStatusWithBody Set the status of a local agent
 	//
-	// Sets the agent's status. If that really changes it, one delivery is made for every event that is registered
-	// on this agent for that change; change and deliveries are on disk before the answer. A status that the agent
-	// already has changes nothing and sends nothing. `changed_at` may be at
-	// most 5 minutes ahead of the server's clock.
+	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
+	// type. The change and its deliveries are on disk before the response. If the agent already has the status,
+	// nothing changes and nothing is sent.
 	//
-	// Requires access `all`.
+	// Requires access level `all`.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -383,45 +380,42 @@ type ClientInterface interface {
 
 	// PutLocalAgentStatus Set the status of a local agent
 	//
-	// Sets the agent's status. If that really changes it, one delivery is made for every event that is registered
-	// on this agent for that change; change and deliveries are on disk before the answer. A status that the agent
-	// already has changes nothing and sends nothing. `changed_at` may be at
-	// most 5 minutes ahead of the server's clock.
+	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
+	// type. The change and its deliveries are on disk before the response. If the agent already has the status,
+	// nothing changes and nothing is sent.
 	//
-	// Requires access `all`.
+	// Requires access level `all`.
 	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with PUT /client/{client_id}/agent/local/{agent_id}/status (the `PutLocalAgentStatus` operationId).
 	PutLocalAgentStatus(ctx context.Context, clientID ClientID, agentID LocalAgentID, body PutLocalAgentStatusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// ListLocalAgentStatusChanges Explain an agent's status changes
+	// ListLocalAgentStatusChanges List the status changes of a local agent
 	//
-	// The agent's status changes, the newest first, each with what came of it: which events fired, which did not and why,
-	// and how often the same status was set again, which sends nothing.
+	// Lists the agent's status changes, newest first, with their results: which events fired, which did not, and why.
+	// `repeated` counts later requests that set the same status again, which sends nothing.
 	//
-	// Requires access `read_only` or more.
+	// Requires access level `read_only`.
 	//
 	// Corresponds with GET /client/{client_id}/agent/local/{agent_id}/status_change/ (the `ListLocalAgentStatusChanges` operationId).
 	ListLocalAgentStatusChanges(ctx context.Context, clientID ClientID, agentID LocalAgentID, params *ListLocalAgentStatusChangesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// ListRemoteAgents List the remote agents
+	// ListRemoteAgents List the remote agents of a client
 	//
-	// All remote agents of the client in the order of their ids; with `limit` at most that many, after the id `after`;
-	// with `extension_id` only those on one of these extensions.
-	// The header `Link` has the next page, if there is one.
+	// Lists the remote agents of the client by ascending id.
 	//
-	// Requires access `read_only` or more.
+	// Requires access level `read_only`.
 	//
 	// Corresponds with GET /client/{client_id}/agent/remote/ (the `ListRemoteAgents` operationId).
 	ListRemoteAgents(ctx context.Context, clientID ClientID, params *ListRemoteAgentsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// CreateRemoteAgentWithBody Create a remote agent
 	//
-	// Creates a remote agent, under `id` or, without one, under the id after the greatest there is. It is `logged_out`; creating it sends
-	// nothing.
+	// Creates a remote agent, which is `logged_out`. If `id` is omitted, it gets the id after the greatest one. No
+	// delivery is created.
 	//
-	// Requires access `all`.
+	// Requires access level `all`.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -430,10 +424,10 @@ type ClientInterface interface {
 
 	// CreateRemoteAgent Create a remote agent
 	//
-	// Creates a remote agent, under `id` or, without one, under the id after the greatest there is. It is `logged_out`; creating it sends
-	// nothing.
+	// Creates a remote agent, which is `logged_out`. If `id` is omitted, it gets the id after the greatest one. No
+	// delivery is created.
 	//
-	// Requires access `all`.
+	// Requires access level `all`.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -442,29 +436,29 @@ type ClientInterface interface {
 
 	// DeleteRemoteAgent Delete a remote agent
 	//
-	// Deletes the agent and its events. If it is `available` it is logged out first, which sends its logout.
-	// Deliveries that were already owed are still carried out.
+	// Deletes an agent and its events. If the agent is `available`, it is first logged out, which creates deliveries.
+	// Pending deliveries are still sent.
 	//
-	// Requires access `all`.
+	// Requires access level `all`.
 	//
 	// Corresponds with DELETE /client/{client_id}/agent/remote/{agent_id} (the `DeleteRemoteAgent` operationId).
 	DeleteRemoteAgent(ctx context.Context, clientID ClientID, agentID RemoteAgentID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetRemoteAgent Get a remote agent
 	//
-	// One remote agent by its id, with its status and since when it has it.
+	// Returns a remote agent with its status.
 	//
-	// Requires access `read_only` or more.
+	// Requires access level `read_only`.
 	//
 	// Corresponds with GET /client/{client_id}/agent/remote/{agent_id} (the `GetRemoteAgent` operationId).
 	GetRemoteAgent(ctx context.Context, clientID ClientID, agentID RemoteAgentID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// PutRemoteAgentWithBody Create or update a remote agent
 	//
-	// Creates the agent under the PBX's own id (201; `agent_number` is then required), or updates it (200). Neither
-	// sends anything, and neither touches its status.
+	// Creates the agent with the PBX's own id (201), or updates it (200). A new agent requires `agent_number`. The
+	// status stays the same, and no delivery is created.
 	//
-	// Requires access `all`.
+	// Requires access level `all`.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -473,10 +467,10 @@ type ClientInterface interface {
 
 	// PutRemoteAgent Create or update a remote agent
 	//
-	// Creates the agent under the PBX's own id (201; `agent_number` is then required), or updates it (200). Neither
-	// sends anything, and neither touches its status.
+	// Creates the agent with the PBX's own id (201), or updates it (200). A new agent requires `agent_number`. The
+	// status stays the same, and no delivery is created.
 	//
-	// Requires access `all`.
+	// Requires access level `all`.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -485,154 +479,152 @@ type ClientInterface interface {
 
 	// ListRemoteAgentEvents List the events of a remote agent
 	//
-	// All events registered on the agent in the order of their ids; with `limit` at most that many, after the id `after`.
-	// The header `Link` has the next page, if there is one.
+	// Lists the events of the agent by ascending id.
 	//
-	// Requires access `read_only` or more.
+	// Requires access level `read_only`.
 	//
 	// Corresponds with GET /client/{client_id}/agent/remote/{agent_id}/event/ (the `ListRemoteAgentEvents` operationId).
 	ListRemoteAgentEvents(ctx context.Context, clientID ClientID, agentID RemoteAgentID, params *ListRemoteAgentEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// CreateRemoteAgentEventWithBody Add an http event of the queue agent
+	// CreateRemoteAgentEventWithBody Create an event of a remote agent
 	//
-	// Registers a URL for a change of this agent's status. Several registrations, also of the same URL, all fire.
-	// A URL that could never be sent to (another scheme than http or https, an address literal that receivers may
-	// not live at) is refused.
+	// Creates an event: its URL is called when the agent logs in (`agent-login`) or out (`agent-logout`). If several
+	// events match a change, all of them fire, even those with the same URL. The URL must be one that can be called:
+	// `http` or `https`, and no literal address that is forbidden for receivers.
 	//
-	// Requires access `call_api` or more.
+	// Requires access level `call_api`.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /client/{client_id}/agent/remote/{agent_id}/event/ (the `CreateRemoteAgentEvent` operationId).
 	CreateRemoteAgentEventWithBody(ctx context.Context, clientID ClientID, agentID RemoteAgentID, params *CreateRemoteAgentEventParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// CreateRemoteAgentEvent Add an http event of the queue agent
+	// CreateRemoteAgentEvent Create an event of a remote agent
 	//
-	// Registers a URL for a change of this agent's status. Several registrations, also of the same URL, all fire.
-	// A URL that could never be sent to (another scheme than http or https, an address literal that receivers may
-	// not live at) is refused.
+	// Creates an event: its URL is called when the agent logs in (`agent-login`) or out (`agent-logout`). If several
+	// events match a change, all of them fire, even those with the same URL. The URL must be one that can be called:
+	// `http` or `https`, and no literal address that is forbidden for receivers.
 	//
-	// Requires access `call_api` or more.
+	// Requires access level `call_api`.
 	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /client/{client_id}/agent/remote/{agent_id}/event/ (the `CreateRemoteAgentEvent` operationId).
 	CreateRemoteAgentEvent(ctx context.Context, clientID ClientID, agentID RemoteAgentID, params *CreateRemoteAgentEventParams, body CreateRemoteAgentEventJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// DeleteRemoteAgentEvent Delete an http event of the queue agent
+	// DeleteRemoteAgentEvent Delete an event of a remote agent
 	//
-	// Deletes the event and cancels its pending deliveries.
+	// Deletes an event and cancels its pending deliveries.
 	//
-	// Requires access `call_api` or more.
+	// Requires access level `call_api`.
 	//
 	// Corresponds with DELETE /client/{client_id}/agent/remote/{agent_id}/event/{event_id} (the `DeleteRemoteAgentEvent` operationId).
 	DeleteRemoteAgentEvent(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// GetRemoteAgentEvent Get an http event of the queue agent
+	// GetRemoteAgentEvent Get an event of a remote agent
 	//
-	// One event of this very agent by its id.
+	// Returns an event of the agent.
 	//
-	// Requires access `read_only` or more.
+	// Requires access level `read_only`.
 	//
 	// Corresponds with GET /client/{client_id}/agent/remote/{agent_id}/event/{event_id} (the `GetRemoteAgentEvent` operationId).
 	GetRemoteAgentEvent(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// UpdateRemoteAgentEventWithBody Update an http event of the queue agent
+	// UpdateRemoteAgentEventWithBody Update an event of a remote agent
 	//
-	// Changes any of the three fields; a missing one stays as it is. A corrected URL or method is used by what is
-	// not sent yet, pending retries included.
+	// Updates an event. A new URL or method applies to everything that is not sent yet, including retries.
 	//
-	// Requires access `call_api` or more.
+	// Requires access level `call_api`.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with PUT /client/{client_id}/agent/remote/{agent_id}/event/{event_id} (the `UpdateRemoteAgentEvent` operationId).
 	UpdateRemoteAgentEventWithBody(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// UpdateRemoteAgentEvent Update an http event of the queue agent
+	// UpdateRemoteAgentEvent Update an event of a remote agent
 	//
-	// Changes any of the three fields; a missing one stays as it is. A corrected URL or method is used by what is
-	// not sent yet, pending retries included.
+	// Updates an event. A new URL or method applies to everything that is not sent yet, including retries.
 	//
-	// Requires access `call_api` or more.
+	// Requires access level `call_api`.
 	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with PUT /client/{client_id}/agent/remote/{agent_id}/event/{event_id} (the `UpdateRemoteAgentEvent` operationId).
 	UpdateRemoteAgentEvent(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, body UpdateRemoteAgentEventJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// GetRemoteAgentEventState Get whether an event is enabled
+	// GetRemoteAgentEventState Get the state of an event
 	//
-	// Whether the event is enabled, since when, and if it is disabled, why.
+	// Returns whether the event is enabled, since when, and the reason if it is paused.
 	//
-	// Requires access `read_only` or more.
+	// Requires access level `read_only`.
 	//
 	// Corresponds with GET /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/state (the `GetRemoteAgentEventState` operationId).
 	GetRemoteAgentEventState(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// PutRemoteAgentEventStateWithBody Enable or disable an event
+	// PutRemoteAgentEventStateWithBody Pause or resume an event
 	//
-	// Deliveries of a disabled event are parked: they hold up nobody, and changes go on making them. When it is
-	// enabled, those whose retry window is not over go out, in their place by sequence among what is still pending.
-	// A receiver that answers 410 Gone disables the event by itself.
+	// Pauses (`disabled`) or resumes (`enabled`) an event. While it is paused, status changes still create deliveries.
+	// These are parked and block no others. When the event is resumed, those within their retry window are sent. They
+	// take their place by sequence number among those still pending. A receiver that answers 410 also pauses the
+	// event.
 	//
-	// Requires access `call_api` or more.
+	// Requires access level `call_api`.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with PUT /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/state (the `PutRemoteAgentEventState` operationId).
 	PutRemoteAgentEventStateWithBody(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// PutRemoteAgentEventState Enable or disable an event
+	// PutRemoteAgentEventState Pause or resume an event
 	//
-	// Deliveries of a disabled event are parked: they hold up nobody, and changes go on making them. When it is
-	// enabled, those whose retry window is not over go out, in their place by sequence among what is still pending.
-	// A receiver that answers 410 Gone disables the event by itself.
+	// Pauses (`disabled`) or resumes (`enabled`) an event. While it is paused, status changes still create deliveries.
+	// These are parked and block no others. When the event is resumed, those within their retry window are sent. They
+	// take their place by sequence number among those still pending. A receiver that answers 410 also pauses the
+	// event.
 	//
-	// Requires access `call_api` or more.
+	// Requires access level `call_api`.
 	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with PUT /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/state (the `PutRemoteAgentEventState` operationId).
 	PutRemoteAgentEventState(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, body PutRemoteAgentEventStateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// ListRemoteAgentEventTests List an event's tests
+	// ListRemoteAgentEventTests List the test deliveries of an event
 	//
-	// The latest tests of the event, the newest first, at most 100.
+	// Lists the latest test deliveries of the event, newest first, at most 100.
 	//
-	// Requires access `read_only` or more.
+	// Requires access level `read_only`.
 	//
 	// Corresponds with GET /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/test (the `ListRemoteAgentEventTests` operationId).
 	ListRemoteAgentEventTests(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// TestRemoteAgentEvent Test an event
+	// TestRemoteAgentEvent Send a test delivery
 	//
-	// Sends a sample to the event's URL at once, whether it is enabled or not, and answers when it is known how that went:
-	// `agent_id=0`, the name `test`, the header `agentevents-test`. It is sent once, changes no status, holds up nobody, and
-	// an answer of 410 disables nothing.
+	// Sends a test delivery to the event's URL, even if the event is paused, and returns the result. It has
+	// `agent_id=0`, the name `test` and the header `agentevents-test`. It is not retried, changes no status and blocks
+	// no delivery. A 410 does not pause the event.
 	//
-	// Requires access `call_api` or more.
+	// Requires access level `call_api`.
 	//
 	// Corresponds with POST /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/test (the `TestRemoteAgentEvent` operationId).
 	TestRemoteAgentEvent(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetRemoteAgentStatus Get the status of a remote agent
 	//
-	// The agent's status and the change that led to it. `changed` is false and `deliveries` 0, as nothing is done.
+	// Returns the agent's status and the change that led to it. `changed` is always false and `deliveries` 0.
 	//
-	// Requires access `read_only` or more.
+	// Requires access level `read_only`.
 	//
 	// Corresponds with GET /client/{client_id}/agent/remote/{agent_id}/status (the `GetRemoteAgentStatus` operationId).
 	GetRemoteAgentStatus(ctx context.Context, clientID ClientID, agentID RemoteAgentID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// PutRemoteAgentStatusWithBody Set the status of a remote agent
 	//
-	// Sets the agent's status. If that really changes it, one delivery is made for every event that is registered
-	// on this agent for that change; change and deliveries are on disk before the answer. A status that the agent
-	// already has changes nothing and sends nothing. `changed_at` may be at
-	// most 5 minutes ahead of the server's clock.
+	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
+	// type. The change and its deliveries are on disk before the response. If the agent already has the status,
+	// nothing changes and nothing is sent.
 	//
-	// Requires access `all`.
+	// Requires access level `all`.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -641,55 +633,54 @@ type ClientInterface interface {
 
 	// PutRemoteAgentStatus Set the status of a remote agent
 	//
-	// Sets the agent's status. If that really changes it, one delivery is made for every event that is registered
-	// on this agent for that change; change and deliveries are on disk before the answer. A status that the agent
-	// already has changes nothing and sends nothing. `changed_at` may be at
-	// most 5 minutes ahead of the server's clock.
+	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
+	// type. The change and its deliveries are on disk before the response. If the agent already has the status,
+	// nothing changes and nothing is sent.
 	//
-	// Requires access `all`.
+	// Requires access level `all`.
 	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with PUT /client/{client_id}/agent/remote/{agent_id}/status (the `PutRemoteAgentStatus` operationId).
 	PutRemoteAgentStatus(ctx context.Context, clientID ClientID, agentID RemoteAgentID, body PutRemoteAgentStatusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// ListRemoteAgentStatusChanges Explain an agent's status changes
+	// ListRemoteAgentStatusChanges List the status changes of a remote agent
 	//
-	// The agent's status changes, the newest first, each with what came of it: which events fired, which did not and why,
-	// and how often the same status was set again, which sends nothing.
+	// Lists the agent's status changes, newest first, with their results: which events fired, which did not, and why.
+	// `repeated` counts later requests that set the same status again, which sends nothing.
 	//
-	// Requires access `read_only` or more.
+	// Requires access level `read_only`.
 	//
 	// Corresponds with GET /client/{client_id}/agent/remote/{agent_id}/status_change/ (the `ListRemoteAgentStatusChanges` operationId).
 	ListRemoteAgentStatusChanges(ctx context.Context, clientID ClientID, agentID RemoteAgentID, params *ListRemoteAgentStatusChangesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// ListApplications List the client's applications
+	// ListApplications List the applications of a client
 	//
-	// The applications of the client in the order in which they were made. Secrets are never shown again.
+	// Lists the applications of the client, oldest first, without their secrets.
 	//
-	// Requires access `read_only` or more.
+	// Requires access level `read_only`.
 	//
 	// Corresponds with GET /client/{client_id}/application/ (the `ListApplications` operationId).
 	ListApplications(ctx context.Context, clientID ClientID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// CreateApplicationWithBody Make an application
+	// CreateApplicationWithBody Create an application
 	//
-	// Makes an application of the client, which has at most 100. The answer is the only place where its secret is ever
-	// shown: the server stores a keyed hash of it.
+	// Creates an application of the client. A client can have 100. Only this response contains the secret: the server
+	// stores a keyed hash of it.
 	//
-	// Requires access `all`.
+	// Requires access level `all`.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /client/{client_id}/application/ (the `CreateApplication` operationId).
 	CreateApplicationWithBody(ctx context.Context, clientID ClientID, params *CreateApplicationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// CreateApplication Make an application
+	// CreateApplication Create an application
 	//
-	// Makes an application of the client, which has at most 100. The answer is the only place where its secret is ever
-	// shown: the server stores a keyed hash of it.
+	// Creates an application of the client. A client can have 100. Only this response contains the secret: the server
+	// stores a keyed hash of it.
 	//
-	// Requires access `all`.
+	// Requires access level `all`.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -698,56 +689,55 @@ type ClientInterface interface {
 
 	// DeleteApplication Revoke an application
 	//
-	// Deletes the application. Within a second all its tokens are refused.
+	// Deletes an application. Within one second, all its tokens become invalid.
 	//
-	// Requires access `all`.
+	// Requires access level `all`.
 	//
 	// Corresponds with DELETE /client/{client_id}/application/{application_id} (the `DeleteApplication` operationId).
 	DeleteApplication(ctx context.Context, clientID ClientID, applicationID ApplicationID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetApplication Get an application
 	//
-	// One application of the client, without its secret.
+	// Returns an application of the client, without its secret.
 	//
-	// Requires access `read_only` or more.
+	// Requires access level `read_only`.
 	//
 	// Corresponds with GET /client/{client_id}/application/{application_id} (the `GetApplication` operationId).
 	GetApplication(ctx context.Context, clientID ClientID, applicationID ApplicationID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// ListDeliveries List deliveries
+	// ListDeliveries List the deliveries of a client
 	//
-	// The client's deliveries, the newest first: what was sent to its receivers, what waits and what has failed. Filters
-	// narrow that down; all of them count together. `agent_type` and `agent_id` are
-	// given together or not at all, and `since` is before `until`.
-	// The header `Link` has the next page, if there is one.
+	// Lists the deliveries of the client, newest first. A delivery must match all filters.
 	//
-	// Requires access `read_only` or more.
+	// Requires access level `read_only`.
 	//
 	// Corresponds with GET /client/{client_id}/delivery/ (the `ListDeliveries` operationId).
 	ListDeliveries(ctx context.Context, clientID ClientID, params *ListDeliveriesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// RedeliverManyWithBody Send many deliveries again
+	// RedeliverManyWithBody Replay deliveries
 	//
-	// Takes note of a replay of all deliveries that the filters fit at this moment, the oldest first, and works it in the
-	// background, also over a restart. `GET /client/{client_id}/replay/{replay_id}`, which `Location` names, tells how far
-	// it is. With the state `pending`, deliveries that wait for their next attempt have it at once; see `redeliver` for one.
-	// What is parked is not sent again. A client has at most 10 replays at work at the same time: 409. `agent_type` and `agent_id` are given together or not at all, and `since` is before `until`.
+	// Starts a replay of all deliveries that match all filters now, oldest first. It runs in the background and
+	// survives a restart. `Location` has the URL that shows its progress.
 	//
-	// Requires access `call_api` or more.
+	// With the state `pending`, the next attempt of the matching deliveries is made at once, as `redeliver` does for
+	// one. Parked deliveries are not sent. A client can have 10 replays in progress; another one is refused with 409.
+	//
+	// Requires access level `call_api`.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /client/{client_id}/delivery/redeliver (the `RedeliverMany` operationId).
 	RedeliverManyWithBody(ctx context.Context, clientID ClientID, params *RedeliverManyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// RedeliverMany Send many deliveries again
+	// RedeliverMany Replay deliveries
 	//
-	// Takes note of a replay of all deliveries that the filters fit at this moment, the oldest first, and works it in the
-	// background, also over a restart. `GET /client/{client_id}/replay/{replay_id}`, which `Location` names, tells how far
-	// it is. With the state `pending`, deliveries that wait for their next attempt have it at once; see `redeliver` for one.
-	// What is parked is not sent again. A client has at most 10 replays at work at the same time: 409. `agent_type` and `agent_id` are given together or not at all, and `since` is before `until`.
+	// Starts a replay of all deliveries that match all filters now, oldest first. It runs in the background and
+	// survives a restart. `Location` has the URL that shows its progress.
 	//
-	// Requires access `call_api` or more.
+	// With the state `pending`, the next attempt of the matching deliveries is made at once, as `redeliver` does for
+	// one. Parked deliveries are not sent. A client can have 10 replays in progress; another one is refused with 409.
+	//
+	// Requires access level `call_api`.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -756,132 +746,133 @@ type ClientInterface interface {
 
 	// GetDelivery Get a delivery
 	//
-	// Everything about a delivery: each attempt, when and why the next one comes, and the request that was sent or would be
-	// sent now.
+	// Returns a delivery with its attempts, and when and why the next one is made. `request` is the last request that
+	// was sent. If the delivery has not finished, it is the request that would be sent now.
 	//
-	// Requires access `read_only` or more.
+	// Requires access level `read_only`.
 	//
 	// Corresponds with GET /client/{client_id}/delivery/{delivery_id} (the `GetDelivery` operationId).
 	GetDelivery(ctx context.Context, clientID ClientID, deliveryID DeliveryID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// Redeliver Send a delivery again
+	// Redeliver Redeliver a delivery
 	//
-	// Sends a delivery again that has ended, under the same `webhook-id` and with the header `agentevents-replay`, to where
-	// its event says now or, if there is no such event any more, to where it was sent. It takes its place by sequence among
-	// what is pending for the same agent at the same receiver, and is tried as long as a new one. If its event is disabled it
-	// is parked until that is enabled.
+	// Resends a finished delivery, with the same `webhook-id` and the header `agentevents-replay`. It goes to the
+	// event's current URL or, if the event was deleted, to the delivery's own URL. It takes its place by sequence
+	// number among the pending deliveries of that agent at that receiver, and is retried for as long as a new one. If
+	// the event is paused, the delivery is parked until the event is enabled.
 	//
-	// One that is pending has its next attempt at once, after those that go before it for the same agent and receiver. That is
-	// no replay: `replays` stays. It does not wait for a delay of the schedule or a `Retry-After` of its own. A receiver that has
-	// failed too often is tried at once, by this delivery or by another that waits for it, and all follow when it answers. A
-	// pause that the receiver has asked for by 429 goes on. What is under way stays so. One that is parked waits for its
-	// event to be enabled: 409.
+	// If the delivery is pending, its next attempt is made at once, after earlier deliveries of the same agent at that
+	// receiver. This is not a replay, so `replays` stays the same. The attempt ignores the retry delay and the
+	// delivery's own `Retry-After`. A receiver that has failed too often is also tried at once, by this or another
+	// waiting delivery. When it answers, the others follow. A delay that the receiver requested with 429 still
+	// applies. An attempt in progress continues.
 	//
-	// Requires access `call_api` or more.
+	// If the delivery is parked, the response is 409.
+	//
+	// Requires access level `call_api`.
 	//
 	// Corresponds with POST /client/{client_id}/delivery/{delivery_id}/redeliver (the `Redeliver` operationId).
 	Redeliver(ctx context.Context, clientID ClientID, deliveryID DeliveryID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// GetLimits Get the client's limits
+	// GetLimits Get the limits of a client
 	//
-	// What the client may have and do, and what of that it has and has done. This request is counted too.
+	// Returns the limits of the client and how much of each is used. This request counts too.
 	//
-	// Requires access `read_only` or more.
+	// Requires access level `read_only`.
 	//
 	// Corresponds with GET /client/{client_id}/limit/ (the `GetLimits` operationId).
 	GetLimits(ctx context.Context, clientID ClientID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// PutLimitsWithBody Change the client's limits
+	// PutLimitsWithBody Update the limits of a client
 	//
-	// Sets the limits that are given. One that is less than what is used takes nothing away, and refuses what is new. That
-	// of requests counts within a second.
+	// Sets the limits that the request contains. If a limit is below the current use, nothing is removed, but
+	// additions are refused. A new request limit takes effect within one second.
 	//
-	// Requires the operator.
+	// Requires access level `operator`.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with PUT /client/{client_id}/limit/ (the `PutLimits` operationId).
 	PutLimitsWithBody(ctx context.Context, clientID ClientID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// PutLimits Change the client's limits
+	// PutLimits Update the limits of a client
 	//
-	// Sets the limits that are given. One that is less than what is used takes nothing away, and refuses what is new. That
-	// of requests counts within a second.
+	// Sets the limits that the request contains. If a limit is below the current use, nothing is removed, but
+	// additions are refused. A new request limit takes effect within one second.
 	//
-	// Requires the operator.
+	// Requires access level `operator`.
 	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with PUT /client/{client_id}/limit/ (the `PutLimits` operationId).
 	PutLimits(ctx context.Context, clientID ClientID, body PutLimitsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// ListReplays List replays
+	// ListReplays List the replays of a client
 	//
-	// The client's replays, the newest first, with how far they are.
+	// Lists the replays of the client, newest first, with their progress.
 	//
-	// Requires access `read_only` or more.
+	// Requires access level `read_only`.
 	//
 	// Corresponds with GET /client/{client_id}/replay/ (the `ListReplays` operationId).
 	ListReplays(ctx context.Context, clientID ClientID, params *ListReplaysParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetReplay Get a replay
 	//
-	// How far a replay is.
+	// Returns a replay with its progress.
 	//
-	// Requires access `read_only` or more.
+	// Requires access level `read_only`.
 	//
 	// Corresponds with GET /client/{client_id}/replay/{replay_id} (the `GetReplay` operationId).
 	GetReplay(ctx context.Context, clientID ClientID, replayID ReplayID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// GetSecret Get the client's signing secret
+	// GetSecret Get the signing secret of a client
 	//
-	// What the client's deliveries are signed with, by the Standard Webhooks specification. A secret that was replaced still
-	// signs for 24 hours, so that several may sign at the same time: `signing_secrets` lists them.
+	// Returns the secrets that sign the client's deliveries by the Standard Webhooks specification. A replaced secret
+	// signs for 24 more hours, so several can sign at once. `signing_secrets` lists them.
 	//
-	// Requires access `call_api` or more.
+	// Requires access level `call_api`.
 	//
 	// Corresponds with GET /client/{client_id}/secret/ (the `GetSecret` operationId).
 	GetSecret(ctx context.Context, clientID ClientID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// RollBackSecret Take the last rotation of the secret back
+	// RollBackSecret Roll back the last rotation of the signing secret
 	//
-	// Makes the previous secret the newest again, which signs without an end. The secret that had replaced it signs no longer,
-	// from the next request to a receiver on. Secrets that were replaced earlier keep their ends. Use it when the new secret
-	// has leaked, or has reached no receiver.
+	// Makes the previous secret the newest again, with no end time. The secret that had replaced it stops signing with
+	// the next request to a receiver. Secrets that were replaced earlier keep their end times. Use this if the new
+	// secret has leaked or has reached no receiver.
 	//
-	// Only the last rotation can be taken back, and only once, so that a repeated request changes nothing: until the next
-	// rotation, the answer is 409 (`rotation_taken_back`). If no previous secret signs any more, the answer is 409
-	// (`no_previous_secret`). With an `Idempotency-Key`, a retry gets the first answer.
+	// Only the last rotation can be rolled back, and only once. A second rollback is refused with 409
+	// (`rotation_taken_back`) until the next rotation. If no previous secret signs any more, the response is 409
+	// (`no_previous_secret`). With an `Idempotency-Key`, a repeated request gets the first response.
 	//
-	// Requires access `all`.
+	// Requires access level `all`.
 	//
 	// Corresponds with POST /client/{client_id}/secret/rollback (the `RollBackSecret` operationId).
 	RollBackSecret(ctx context.Context, clientID ClientID, params *RollBackSecretParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// RotateSecret Rotate the client's signing secret
+	// RotateSecret Rotate the signing secret of a client
 	//
-	// Makes a new secret. The secret that it replaces still signs for 24 hours, and so does every secret that was replaced
-	// earlier, each for its own 24 hours. Every delivery carries one signature by each of them, so that receivers can change
-	// over at any time in between.
+	// Creates a new signing secret. Every replaced secret keeps signing for 24 hours from its replacement. During that
+	// time, each delivery carries one signature per secret, so receivers can adopt the new secret at any time.
 	//
-	// At most five secrets sign at the same time. With five, the answer is 409 (`too_many_secrets`) until the oldest of them
-	// ends; the message says when that is.
+	// At most five secrets sign at once. With five, the response is 409 (`too_many_secrets`) until the oldest stops
+	// signing. The message says when that is.
 	//
-	// Requires access `all`.
+	// Requires access level `all`.
 	//
 	// Corresponds with POST /client/{client_id}/secret/rotate (the `RotateSecret` operationId).
 	RotateSecret(ctx context.Context, clientID ClientID, params *RotateSecretParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// PutStatusesWithBody Set the status of many agents
 	//
-	// Sets up to 1,000 statuses in one request: the start of a shift, or a resync after an outage. There is one
-	// answer for each, in the order of the request. Entries that name the same agent are worked in turn. An entry
-	// that is refused takes nothing with it; its answer has `error` in place of `status`. Entries are stored a few at
-	// a time, so that other requests need not wait for all of them: after a 503 the first ones may be set, and the same
-	// request may be made again. Each entry counts as a request of the hour. `changed_at`
-	// may be at most 5 minutes ahead of the server's clock.
+	// Sets up to 1,000 statuses, for example at the start of a shift or after an outage. The response has one result
+	// per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
+	// no other; its result has `error` instead of `status`. Each entry counts as one request.
 	//
-	// Requires access `all`.
+	// Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
+	// may be set. Repeat the whole request.
+	//
+	// Requires access level `all`.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -890,48 +881,54 @@ type ClientInterface interface {
 
 	// PutStatuses Set the status of many agents
 	//
-	// Sets up to 1,000 statuses in one request: the start of a shift, or a resync after an outage. There is one
-	// answer for each, in the order of the request. Entries that name the same agent are worked in turn. An entry
-	// that is refused takes nothing with it; its answer has `error` in place of `status`. Entries are stored a few at
-	// a time, so that other requests need not wait for all of them: after a 503 the first ones may be set, and the same
-	// request may be made again. Each entry counts as a request of the hour. `changed_at`
-	// may be at most 5 minutes ahead of the server's clock.
+	// Sets up to 1,000 statuses, for example at the start of a shift or after an outage. The response has one result
+	// per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
+	// no other; its result has `error` instead of `status`. Each entry counts as one request.
 	//
-	// Requires access `all`.
+	// Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
+	// may be set. Repeat the whole request.
+	//
+	// Requires access level `all`.
 	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with PUT /client/{client_id}/status/ (the `PutStatuses` operationId).
 	PutStatuses(ctx context.Context, clientID ClientID, body PutStatusesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// ListStatusChanges Follow the status changes
+	// ListStatusChanges Follow the status changes of a client
 	//
-	// The status changes of all agents of the client in the order of their sequence numbers, which only grow. Begin with
-	// `start`: `oldest`, the default, gives all that are kept, and `newest` only those that come from now on. Then follow the
-	// header `Link`, which every answer has: its `after` is the last number that came, and none is ever skipped. With `wait`
-	// the answer comes as soon as there is a change. This is how a client catches up that was away, or follows without a
-	// public URL. Changes older than the server keeps them are gone: 410 says from which number on they are there.
+	// Lists the status changes of all agents of the client by ascending sequence number. Use this feed to catch up
+	// after an outage, or instead of webhooks if you have no public URL.
 	//
-	// A server that was restored from a backup knows no changes later than that, and gives their numbers to others. So its
-	// numbers are of another epoch, which the header `Agentevents-Epoch` tells: ask with `epoch` set to that, as `Link` does,
-	// and if the server was restored since, the answer is 410 with the status `feed_restarted`, instead of changes that do
-	// not go on from yours. Forget then what came from it, and begin again with `start=oldest`, without `after` and `epoch`.
+	// * Begin with `start`: `oldest`, the default, returns all changes that are kept, and `newest` only later ones.
+	// * Then follow the header `Link`, which every response has. Its `after` is the last number of the page. No change
+	//   is skipped.
+	// * With `wait`, the response is sent as soon as there is a change.
 	//
-	// Requires access `read_only` or more.
+	// If changes after the number are no longer kept, the response is 410 (`feed_truncated`). Its `oldest_sequence` is
+	// the oldest number that is kept.
+	//
+	// A server that was restored from a backup lacks later changes and reuses their numbers. It therefore begins a new
+	// epoch, which the header `Agentevents-Epoch` and the `epoch` in `Link` name. If the server has another epoch than
+	// the request, the response is 410 (`feed_restarted`). Discard what you read from the feed, and begin again with
+	// `start=oldest`, without `after` and `epoch`.
+	//
+	// Requires access level `read_only`.
 	//
 	// Corresponds with GET /client/{client_id}/status_change/ (the `ListStatusChanges` operationId).
 	ListStatusChanges(ctx context.Context, clientID ClientID, params *ListStatusChangesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// RequestTokenWithBody Get a token
+	// RequestTokenWithBody Create an access token
 	//
-	// Exchanges the id and the secret of an application for a token (OAuth 2.0, client credentials, RFC 6749). A token is valid
-	// for an hour. An application has at most 100 tokens; the oldest one is evicted by a new one. `scope` is ignored.
+	// Exchanges the id and the secret of an application for a token (OAuth 2.0, client credentials, RFC 6749). A token
+	// is valid for one hour. An application has at most 100 tokens; a new one evicts the oldest. `scope` is ignored.
 	//
-	// For clients of the original API, the server also accepts the same fields as `multipart/form-data` or in the query string of
-	// a request without a body, and id and secret by HTTP Basic. It serves the same operation at `/oauth/token` at the root of the
-	// host, too. A new client uses none of these.
+	// After ten failures in quick succession for one application from one address, a wrong secret is answered with
+	// 429. The right secret is still accepted.
 	//
-	// After repeated failures for one application from one address, the server answers further wrong secrets with 429.
+	// Programs written for the original API can also send the fields as `multipart/form-data`, or in the query string
+	// of a request without a body. They can send id and secret by HTTP Basic, and use `/oauth/token` at the root of
+	// the host. New programs should do none of these.
 	//
 	// Requires no token.
 	//
@@ -940,16 +937,17 @@ type ClientInterface interface {
 	// Corresponds with POST /oauth/token (the `RequestToken` operationId).
 	RequestTokenWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// RequestTokenWithFormdataBody Get a token
+	// RequestTokenWithFormdataBody Create an access token
 	//
-	// Exchanges the id and the secret of an application for a token (OAuth 2.0, client credentials, RFC 6749). A token is valid
-	// for an hour. An application has at most 100 tokens; the oldest one is evicted by a new one. `scope` is ignored.
+	// Exchanges the id and the secret of an application for a token (OAuth 2.0, client credentials, RFC 6749). A token
+	// is valid for one hour. An application has at most 100 tokens; a new one evicts the oldest. `scope` is ignored.
 	//
-	// For clients of the original API, the server also accepts the same fields as `multipart/form-data` or in the query string of
-	// a request without a body, and id and secret by HTTP Basic. It serves the same operation at `/oauth/token` at the root of the
-	// host, too. A new client uses none of these.
+	// After ten failures in quick succession for one application from one address, a wrong secret is answered with
+	// 429. The right secret is still accepted.
 	//
-	// After repeated failures for one application from one address, the server answers further wrong secrets with 429.
+	// Programs written for the original API can also send the fields as `multipart/form-data`, or in the query string
+	// of a request without a body. They can send id and secret by HTTP Basic, and use `/oauth/token` at the root of
+	// the host. New programs should do none of these.
 	//
 	// Requires no token.
 	//
@@ -958,11 +956,11 @@ type ClientInterface interface {
 	// Corresponds with POST /oauth/token (the `RequestToken` operationId).
 	RequestTokenWithFormdataBody(ctx context.Context, body RequestTokenFormdataRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// GetUser Who am I?
+	// GetUser Get the current application
 	//
-	// The token's application, as clients of the PBX know a user.
+	// Returns the application of the token, in the form of a user of the PBX.
 	//
-	// Requires access `read_only` or more.
+	// Requires access level `read_only`.
 	//
 	// Corresponds with GET /user/ (the `GetUser` operationId).
 	GetUser(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -970,10 +968,9 @@ type ClientInterface interface {
 
 // ListClients List the clients
 //
-// All clients in the order of their ids; with `limit` at most that many, after the id `after`.
-// The header `Link` has the next page, if there is one.
+// Lists all clients in the order of their ids.
 //
-// Requires the operator.
+// Requires access level `operator`.
 //
 // Corresponds with GET /client/ (the `ListClients` operationId).
 func (c *HTTPClient) ListClients(ctx context.Context, params *ListClientsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -990,15 +987,17 @@ func (c *HTTPClient) ListClients(ctx context.Context, params *ListClientsParams,
 
 // DeleteClient Delete a client
 //
-// Deletes the client with its agents, their events and its applications, whose tokens are then refused. An agent that is `available` is logged out first,
-// which sends its logout. Its pending deliveries are still sent, signed by its own secret; its replays end. A client that is
-// created under the same id later sees nothing of it and shares nothing with it: it has a secret of its own, and its feed
-// begins after the changes of the earlier client. A request for older changes is answered 410.
+// Deletes a client with its agents, events and applications. Its tokens become invalid, and its replays end.
+// Agents that are `available` are first logged out, which creates deliveries. Pending deliveries are still sent,
+// signed with the client's secret.
 //
-// A client with more than 250 agents is deleted in steps: after a 503, some of its agents may be gone already, and
-// the same request deletes the rest.
+// A client that is later created with the same id shares nothing with the deleted one. It has its own secret, and
+// its feed begins after the earlier changes. A request for these is answered with 410.
 //
-// Requires the operator.
+// A client with more than 250 agents is deleted in steps. After a 503, some of its agents may already be deleted.
+// Repeat the request to delete the rest.
+//
+// Requires access level `operator`.
 //
 // Corresponds with DELETE /client/{client_id} (the `DeleteClient` operationId).
 func (c *HTTPClient) DeleteClient(ctx context.Context, clientID ClientID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -1015,9 +1014,9 @@ func (c *HTTPClient) DeleteClient(ctx context.Context, clientID ClientID, reqEdi
 
 // GetClient Get a client
 //
-// One client by its id.
+// Returns a client.
 //
-// Requires access `read_only` or more.
+// Requires access level `read_only`.
 //
 // Corresponds with GET /client/{client_id} (the `GetClient` operationId).
 func (c *HTTPClient) GetClient(ctx context.Context, clientID ClientID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -1034,9 +1033,9 @@ func (c *HTTPClient) GetClient(ctx context.Context, clientID ClientID, reqEditor
 
 // PutClientWithBody Create or update a client
 //
-// Creates the client under the PBX's own id (201), or updates it (200). `{}` is enough.
+// Creates the client with the PBX's own id (201), or updates it (200). The body may be `{}`.
 //
-// Requires the operator.
+// Requires access level `operator`.
 //
 // Takes any type of body and a specified content type.
 //
@@ -1055,9 +1054,9 @@ func (c *HTTPClient) PutClientWithBody(ctx context.Context, clientID ClientID, c
 
 // PutClient Create or update a client
 //
-// Creates the client under the PBX's own id (201), or updates it (200). `{}` is enough.
+// Creates the client with the PBX's own id (201), or updates it (200). The body may be `{}`.
 //
-// Requires the operator.
+// Requires access level `operator`.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -1074,13 +1073,11 @@ func (c *HTTPClient) PutClient(ctx context.Context, clientID ClientID, body PutC
 	return c.Client.Do(req)
 }
 
-// ListLocalAgents List the local agents
+// ListLocalAgents List the local agents of a client
 //
-// All local agents of the client in the order of their ids; with `limit` at most that many, after the id `after`;
-// with `extension_id` only those on one of these extensions.
-// The header `Link` has the next page, if there is one.
+// Lists the local agents of the client by ascending id.
 //
-// Requires access `read_only` or more.
+// Requires access level `read_only`.
 //
 // Corresponds with GET /client/{client_id}/agent/local/ (the `ListLocalAgents` operationId).
 func (c *HTTPClient) ListLocalAgents(ctx context.Context, clientID ClientID, params *ListLocalAgentsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -1097,10 +1094,10 @@ func (c *HTTPClient) ListLocalAgents(ctx context.Context, clientID ClientID, par
 
 // CreateLocalAgentWithBody Create a local agent
 //
-// Creates a local agent, under `id` or, without one, under the id after the greatest there is. It is `logged_out`; creating it sends
-// nothing.
+// Creates a local agent, which is `logged_out`. If `id` is omitted, it gets the id after the greatest one. No
+// delivery is created.
 //
-// Requires access `all`.
+// Requires access level `all`.
 //
 // Takes any type of body and a specified content type.
 //
@@ -1119,10 +1116,10 @@ func (c *HTTPClient) CreateLocalAgentWithBody(ctx context.Context, clientID Clie
 
 // CreateLocalAgent Create a local agent
 //
-// Creates a local agent, under `id` or, without one, under the id after the greatest there is. It is `logged_out`; creating it sends
-// nothing.
+// Creates a local agent, which is `logged_out`. If `id` is omitted, it gets the id after the greatest one. No
+// delivery is created.
 //
-// Requires access `all`.
+// Requires access level `all`.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -1141,10 +1138,10 @@ func (c *HTTPClient) CreateLocalAgent(ctx context.Context, clientID ClientID, pa
 
 // DeleteLocalAgent Delete a local agent
 //
-// Deletes the agent and its events. If it is `available` it is logged out first, which sends its logout.
-// Deliveries that were already owed are still carried out.
+// Deletes an agent and its events. If the agent is `available`, it is first logged out, which creates deliveries.
+// Pending deliveries are still sent.
 //
-// Requires access `all`.
+// Requires access level `all`.
 //
 // Corresponds with DELETE /client/{client_id}/agent/local/{agent_id} (the `DeleteLocalAgent` operationId).
 func (c *HTTPClient) DeleteLocalAgent(ctx context.Context, clientID ClientID, agentID LocalAgentID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -1161,9 +1158,9 @@ func (c *HTTPClient) DeleteLocalAgent(ctx context.Context, clientID ClientID, ag
 
 // GetLocalAgent Get a local agent
 //
-// One local agent by its id, with its status and since when it has it.
+// Returns a local agent with its status.
 //
-// Requires access `read_only` or more.
+// Requires access level `read_only`.
 //
 // Corresponds with GET /client/{client_id}/agent/local/{agent_id} (the `GetLocalAgent` operationId).
 func (c *HTTPClient) GetLocalAgent(ctx context.Context, clientID ClientID, agentID LocalAgentID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -1180,10 +1177,10 @@ func (c *HTTPClient) GetLocalAgent(ctx context.Context, clientID ClientID, agent
 
 // PutLocalAgentWithBody Create or update a local agent
 //
-// Creates the agent under the PBX's own id (201; `extension_name` is then required), or updates it (200). Neither
-// sends anything, and neither touches its status.
+// Creates the agent with the PBX's own id (201), or updates it (200). A new agent requires `extension_name`. The
+// status stays the same, and no delivery is created.
 //
-// Requires access `all`.
+// Requires access level `all`.
 //
 // Takes any type of body and a specified content type.
 //
@@ -1202,10 +1199,10 @@ func (c *HTTPClient) PutLocalAgentWithBody(ctx context.Context, clientID ClientI
 
 // PutLocalAgent Create or update a local agent
 //
-// Creates the agent under the PBX's own id (201; `extension_name` is then required), or updates it (200). Neither
-// sends anything, and neither touches its status.
+// Creates the agent with the PBX's own id (201), or updates it (200). A new agent requires `extension_name`. The
+// status stays the same, and no delivery is created.
 //
-// Requires access `all`.
+// Requires access level `all`.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -1224,10 +1221,9 @@ func (c *HTTPClient) PutLocalAgent(ctx context.Context, clientID ClientID, agent
 
 // ListLocalAgentEvents List the events of a local agent
 //
-// All events registered on the agent in the order of their ids; with `limit` at most that many, after the id `after`.
-// The header `Link` has the next page, if there is one.
+// Lists the events of the agent by ascending id.
 //
-// Requires access `read_only` or more.
+// Requires access level `read_only`.
 //
 // Corresponds with GET /client/{client_id}/agent/local/{agent_id}/event/ (the `ListLocalAgentEvents` operationId).
 func (c *HTTPClient) ListLocalAgentEvents(ctx context.Context, clientID ClientID, agentID LocalAgentID, params *ListLocalAgentEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -1242,13 +1238,13 @@ func (c *HTTPClient) ListLocalAgentEvents(ctx context.Context, clientID ClientID
 	return c.Client.Do(req)
 }
 
-// CreateLocalAgentEventWithBody Add an http event of the queue agent
+// CreateLocalAgentEventWithBody Create an event of a local agent
 //
-// Registers a URL for a change of this agent's status. Several registrations, also of the same URL, all fire.
-// A URL that could never be sent to (another scheme than http or https, an address literal that receivers may
-// not live at) is refused.
+// Creates an event: its URL is called when the agent logs in (`agent-login`) or out (`agent-logout`). If several
+// events match a change, all of them fire, even those with the same URL. The URL must be one that can be called:
+// `http` or `https`, and no literal address that is forbidden for receivers.
 //
-// Requires access `call_api` or more.
+// Requires access level `call_api`.
 //
 // Takes any type of body and a specified content type.
 //
@@ -1265,13 +1261,13 @@ func (c *HTTPClient) CreateLocalAgentEventWithBody(ctx context.Context, clientID
 	return c.Client.Do(req)
 }
 
-// CreateLocalAgentEvent Add an http event of the queue agent
+// CreateLocalAgentEvent Create an event of a local agent
 //
-// Registers a URL for a change of this agent's status. Several registrations, also of the same URL, all fire.
-// A URL that could never be sent to (another scheme than http or https, an address literal that receivers may
-// not live at) is refused.
+// Creates an event: its URL is called when the agent logs in (`agent-login`) or out (`agent-logout`). If several
+// events match a change, all of them fire, even those with the same URL. The URL must be one that can be called:
+// `http` or `https`, and no literal address that is forbidden for receivers.
 //
-// Requires access `call_api` or more.
+// Requires access level `call_api`.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -1288,11 +1284,11 @@ func (c *HTTPClient) CreateLocalAgentEvent(ctx context.Context, clientID ClientI
 	return c.Client.Do(req)
 }
 
-// DeleteLocalAgentEvent Delete an http event of the queue agent
+// DeleteLocalAgentEvent Delete an event of a local agent
 //
-// Deletes the event and cancels its pending deliveries.
+// Deletes an event and cancels its pending deliveries.
 //
-// Requires access `call_api` or more.
+// Requires access level `call_api`.
 //
 // Corresponds with DELETE /client/{client_id}/agent/local/{agent_id}/event/{event_id} (the `DeleteLocalAgentEvent` operationId).
 func (c *HTTPClient) DeleteLocalAgentEvent(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -1307,11 +1303,11 @@ func (c *HTTPClient) DeleteLocalAgentEvent(ctx context.Context, clientID ClientI
 	return c.Client.Do(req)
 }
 
-// GetLocalAgentEvent Get an http event of the queue agent
+// GetLocalAgentEvent Get an event of a local agent
 //
-// One event of this very agent by its id.
+// Returns an event of the agent.
 //
-// Requires access `read_only` or more.
+// Requires access level `read_only`.
 //
 // Corresponds with GET /client/{client_id}/agent/local/{agent_id}/event/{event_id} (the `GetLocalAgentEvent` operationId).
 func (c *HTTPClient) GetLocalAgentEvent(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -1326,12 +1322,11 @@ func (c *HTTPClient) GetLocalAgentEvent(ctx context.Context, clientID ClientID, 
 	return c.Client.Do(req)
 }
 
-// UpdateLocalAgentEventWithBody Update an http event of the queue agent
+// UpdateLocalAgentEventWithBody Update an event of a local agent
 //
-// Changes any of the three fields; a missing one stays as it is. A corrected URL or method is used by what is
-// not sent yet, pending retries included.
+// Updates an event. A new URL or method applies to everything that is not sent yet, including retries.
 //
-// Requires access `call_api` or more.
+// Requires access level `call_api`.
 //
 // Takes any type of body and a specified content type.
 //
@@ -1348,12 +1343,11 @@ func (c *HTTPClient) UpdateLocalAgentEventWithBody(ctx context.Context, clientID
 	return c.Client.Do(req)
 }
 
-// UpdateLocalAgentEvent Update an http event of the queue agent
+// UpdateLocalAgentEvent Update an event of a local agent
 //
-// Changes any of the three fields; a missing one stays as it is. A corrected URL or method is used by what is
-// not sent yet, pending retries included.
+// Updates an event. A new URL or method applies to everything that is not sent yet, including retries.
 //
-// Requires access `call_api` or more.
+// Requires access level `call_api`.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -1370,11 +1364,11 @@ func (c *HTTPClient) UpdateLocalAgentEvent(ctx context.Context, clientID ClientI
 	return c.Client.Do(req)
 }
 
-// GetLocalAgentEventState Get whether an event is enabled
+// GetLocalAgentEventState Get the state of an event
 //
-// Whether the event is enabled, since when, and if it is disabled, why.
+// Returns whether the event is enabled, since when, and the reason if it is paused.
 //
-// Requires access `read_only` or more.
+// Requires access level `read_only`.
 //
 // Corresponds with GET /client/{client_id}/agent/local/{agent_id}/event/{event_id}/state (the `GetLocalAgentEventState` operationId).
 func (c *HTTPClient) GetLocalAgentEventState(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -1389,13 +1383,14 @@ func (c *HTTPClient) GetLocalAgentEventState(ctx context.Context, clientID Clien
 	return c.Client.Do(req)
 }
 
-// PutLocalAgentEventStateWithBody Enable or disable an event
+// PutLocalAgentEventStateWithBody Pause or resume an event
 //
-// Deliveries of a disabled event are parked: they hold up nobody, and changes go on making them. When it is
-// enabled, those whose retry window is not over go out, in their place by sequence among what is still pending.
-// A receiver that answers 410 Gone disables the event by itself.
+// Pauses (`disabled`) or resumes (`enabled`) an event. While it is paused, status changes still create deliveries.
+// These are parked and block no others. When the event is resumed, those within their retry window are sent. They
+// take their place by sequence number among those still pending. A receiver that answers 410 also pauses the
+// event.
 //
-// Requires access `call_api` or more.
+// Requires access level `call_api`.
 //
 // Takes any type of body and a specified content type.
 //
@@ -1412,13 +1407,14 @@ func (c *HTTPClient) PutLocalAgentEventStateWithBody(ctx context.Context, client
 	return c.Client.Do(req)
 }
 
-// PutLocalAgentEventState Enable or disable an event
+// PutLocalAgentEventState Pause or resume an event
 //
-// Deliveries of a disabled event are parked: they hold up nobody, and changes go on making them. When it is
-// enabled, those whose retry window is not over go out, in their place by sequence among what is still pending.
-// A receiver that answers 410 Gone disables the event by itself.
+// Pauses (`disabled`) or resumes (`enabled`) an event. While it is paused, status changes still create deliveries.
+// These are parked and block no others. When the event is resumed, those within their retry window are sent. They
+// take their place by sequence number among those still pending. A receiver that answers 410 also pauses the
+// event.
 //
-// Requires access `call_api` or more.
+// Requires access level `call_api`.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -1435,11 +1431,11 @@ func (c *HTTPClient) PutLocalAgentEventState(ctx context.Context, clientID Clien
 	return c.Client.Do(req)
 }
 
-// ListLocalAgentEventTests List an event's tests
+// ListLocalAgentEventTests List the test deliveries of an event
 //
-// The latest tests of the event, the newest first, at most 100.
+// Lists the latest test deliveries of the event, newest first, at most 100.
 //
-// Requires access `read_only` or more.
+// Requires access level `read_only`.
 //
 // Corresponds with GET /client/{client_id}/agent/local/{agent_id}/event/{event_id}/test (the `ListLocalAgentEventTests` operationId).
 func (c *HTTPClient) ListLocalAgentEventTests(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -1454,13 +1450,13 @@ func (c *HTTPClient) ListLocalAgentEventTests(ctx context.Context, clientID Clie
 	return c.Client.Do(req)
 }
 
-// TestLocalAgentEvent Test an event
+// TestLocalAgentEvent Send a test delivery
 //
-// Sends a sample to the event's URL at once, whether it is enabled or not, and answers when it is known how that went:
-// `agent_id=0`, the name `test`, the header `agentevents-test`. It is sent once, changes no status, holds up nobody, and
-// an answer of 410 disables nothing.
+// Sends a test delivery to the event's URL, even if the event is paused, and returns the result. It has
+// `agent_id=0`, the name `test` and the header `agentevents-test`. It is not retried, changes no status and blocks
+// no delivery. A 410 does not pause the event.
 //
-// Requires access `call_api` or more.
+// Requires access level `call_api`.
 //
 // Corresponds with POST /client/{client_id}/agent/local/{agent_id}/event/{event_id}/test (the `TestLocalAgentEvent` operationId).
 func (c *HTTPClient) TestLocalAgentEvent(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -1477,9 +1473,9 @@ func (c *HTTPClient) TestLocalAgentEvent(ctx context.Context, clientID ClientID,
 
 // GetLocalAgentStatus Get the status of a local agent
 //
-// The agent's status and the change that led to it. `changed` is false and `deliveries` 0, as nothing is done.
+// Returns the agent's status and the change that led to it. `changed` is always false and `deliveries` 0.
 //
-// Requires access `read_only` or more.
+// Requires access level `read_only`.
 //
 // Corresponds with GET /client/{client_id}/agent/local/{agent_id}/status (the `GetLocalAgentStatus` operationId).
 func (c *HTTPClient) GetLocalAgentStatus(ctx context.Context, clientID ClientID, agentID LocalAgentID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -1496,12 +1492,11 @@ func (c *HTTPClient) GetLocalAgentStatus(ctx context.Context, clientID ClientID,
 
 // PutLocalAgentStatusWithBody Set the status of a local agent
 //
-// Sets the agent's status. If that really changes it, one delivery is made for every event that is registered
-// on this agent for that change; change and deliveries are on disk before the answer. A status that the agent
-// already has changes nothing and sends nothing. `changed_at` may be at
-// most 5 minutes ahead of the server's clock.
+// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
+// type. The change and its deliveries are on disk before the response. If the agent already has the status,
+// nothing changes and nothing is sent.
 //
-// Requires access `all`.
+// Requires access level `all`.
 //
 // Takes any type of body and a specified content type.
 //
@@ -1520,12 +1515,11 @@ func (c *HTTPClient) PutLocalAgentStatusWithBody(ctx context.Context, clientID C
 
 // PutLocalAgentStatus Set the status of a local agent
 //
-// Sets the agent's status. If that really changes it, one delivery is made for every event that is registered
-// on this agent for that change; change and deliveries are on disk before the answer. A status that the agent
-// already has changes nothing and sends nothing. `changed_at` may be at
-// most 5 minutes ahead of the server's clock.
+// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
+// type. The change and its deliveries are on disk before the response. If the agent already has the status,
+// nothing changes and nothing is sent.
 //
-// Requires access `all`.
+// Requires access level `all`.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -1542,12 +1536,12 @@ func (c *HTTPClient) PutLocalAgentStatus(ctx context.Context, clientID ClientID,
 	return c.Client.Do(req)
 }
 
-// ListLocalAgentStatusChanges Explain an agent's status changes
+// ListLocalAgentStatusChanges List the status changes of a local agent
 //
-// The agent's status changes, the newest first, each with what came of it: which events fired, which did not and why,
-// and how often the same status was set again, which sends nothing.
+// Lists the agent's status changes, newest first, with their results: which events fired, which did not, and why.
+// `repeated` counts later requests that set the same status again, which sends nothing.
 //
-// Requires access `read_only` or more.
+// Requires access level `read_only`.
 //
 // Corresponds with GET /client/{client_id}/agent/local/{agent_id}/status_change/ (the `ListLocalAgentStatusChanges` operationId).
 func (c *HTTPClient) ListLocalAgentStatusChanges(ctx context.Context, clientID ClientID, agentID LocalAgentID, params *ListLocalAgentStatusChangesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -1562,13 +1556,11 @@ func (c *HTTPClient) ListLocalAgentStatusChanges(ctx context.Context, clientID C
 	return c.Client.Do(req)
 }
 
-// ListRemoteAgents List the remote agents
+// ListRemoteAgents List the remote agents of a client
 //
-// All remote agents of the client in the order of their ids; with `limit` at most that many, after the id `after`;
-// with `extension_id` only those on one of these extensions.
-// The header `Link` has the next page, if there is one.
+// Lists the remote agents of the client by ascending id.
 //
-// Requires access `read_only` or more.
+// Requires access level `read_only`.
 //
 // Corresponds with GET /client/{client_id}/agent/remote/ (the `ListRemoteAgents` operationId).
 func (c *HTTPClient) ListRemoteAgents(ctx context.Context, clientID ClientID, params *ListRemoteAgentsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -1585,10 +1577,10 @@ func (c *HTTPClient) ListRemoteAgents(ctx context.Context, clientID ClientID, pa
 
 // CreateRemoteAgentWithBody Create a remote agent
 //
-// Creates a remote agent, under `id` or, without one, under the id after the greatest there is. It is `logged_out`; creating it sends
-// nothing.
+// Creates a remote agent, which is `logged_out`. If `id` is omitted, it gets the id after the greatest one. No
+// delivery is created.
 //
-// Requires access `all`.
+// Requires access level `all`.
 //
 // Takes any type of body and a specified content type.
 //
@@ -1607,10 +1599,10 @@ func (c *HTTPClient) CreateRemoteAgentWithBody(ctx context.Context, clientID Cli
 
 // CreateRemoteAgent Create a remote agent
 //
-// Creates a remote agent, under `id` or, without one, under the id after the greatest there is. It is `logged_out`; creating it sends
-// nothing.
+// Creates a remote agent, which is `logged_out`. If `id` is omitted, it gets the id after the greatest one. No
+// delivery is created.
 //
-// Requires access `all`.
+// Requires access level `all`.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -1629,10 +1621,10 @@ func (c *HTTPClient) CreateRemoteAgent(ctx context.Context, clientID ClientID, p
 
 // DeleteRemoteAgent Delete a remote agent
 //
-// Deletes the agent and its events. If it is `available` it is logged out first, which sends its logout.
-// Deliveries that were already owed are still carried out.
+// Deletes an agent and its events. If the agent is `available`, it is first logged out, which creates deliveries.
+// Pending deliveries are still sent.
 //
-// Requires access `all`.
+// Requires access level `all`.
 //
 // Corresponds with DELETE /client/{client_id}/agent/remote/{agent_id} (the `DeleteRemoteAgent` operationId).
 func (c *HTTPClient) DeleteRemoteAgent(ctx context.Context, clientID ClientID, agentID RemoteAgentID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -1649,9 +1641,9 @@ func (c *HTTPClient) DeleteRemoteAgent(ctx context.Context, clientID ClientID, a
 
 // GetRemoteAgent Get a remote agent
 //
-// One remote agent by its id, with its status and since when it has it.
+// Returns a remote agent with its status.
 //
-// Requires access `read_only` or more.
+// Requires access level `read_only`.
 //
 // Corresponds with GET /client/{client_id}/agent/remote/{agent_id} (the `GetRemoteAgent` operationId).
 func (c *HTTPClient) GetRemoteAgent(ctx context.Context, clientID ClientID, agentID RemoteAgentID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -1668,10 +1660,10 @@ func (c *HTTPClient) GetRemoteAgent(ctx context.Context, clientID ClientID, agen
 
 // PutRemoteAgentWithBody Create or update a remote agent
 //
-// Creates the agent under the PBX's own id (201; `agent_number` is then required), or updates it (200). Neither
-// sends anything, and neither touches its status.
+// Creates the agent with the PBX's own id (201), or updates it (200). A new agent requires `agent_number`. The
+// status stays the same, and no delivery is created.
 //
-// Requires access `all`.
+// Requires access level `all`.
 //
 // Takes any type of body and a specified content type.
 //
@@ -1690,10 +1682,10 @@ func (c *HTTPClient) PutRemoteAgentWithBody(ctx context.Context, clientID Client
 
 // PutRemoteAgent Create or update a remote agent
 //
-// Creates the agent under the PBX's own id (201; `agent_number` is then required), or updates it (200). Neither
-// sends anything, and neither touches its status.
+// Creates the agent with the PBX's own id (201), or updates it (200). A new agent requires `agent_number`. The
+// status stays the same, and no delivery is created.
 //
-// Requires access `all`.
+// Requires access level `all`.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -1712,10 +1704,9 @@ func (c *HTTPClient) PutRemoteAgent(ctx context.Context, clientID ClientID, agen
 
 // ListRemoteAgentEvents List the events of a remote agent
 //
-// All events registered on the agent in the order of their ids; with `limit` at most that many, after the id `after`.
-// The header `Link` has the next page, if there is one.
+// Lists the events of the agent by ascending id.
 //
-// Requires access `read_only` or more.
+// Requires access level `read_only`.
 //
 // Corresponds with GET /client/{client_id}/agent/remote/{agent_id}/event/ (the `ListRemoteAgentEvents` operationId).
 func (c *HTTPClient) ListRemoteAgentEvents(ctx context.Context, clientID ClientID, agentID RemoteAgentID, params *ListRemoteAgentEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -1730,13 +1721,13 @@ func (c *HTTPClient) ListRemoteAgentEvents(ctx context.Context, clientID ClientI
 	return c.Client.Do(req)
 }
 
-// CreateRemoteAgentEventWithBody Add an http event of the queue agent
+// CreateRemoteAgentEventWithBody Create an event of a remote agent
 //
-// Registers a URL for a change of this agent's status. Several registrations, also of the same URL, all fire.
-// A URL that could never be sent to (another scheme than http or https, an address literal that receivers may
-// not live at) is refused.
+// Creates an event: its URL is called when the agent logs in (`agent-login`) or out (`agent-logout`). If several
+// events match a change, all of them fire, even those with the same URL. The URL must be one that can be called:
+// `http` or `https`, and no literal address that is forbidden for receivers.
 //
-// Requires access `call_api` or more.
+// Requires access level `call_api`.
 //
 // Takes any type of body and a specified content type.
 //
@@ -1753,13 +1744,13 @@ func (c *HTTPClient) CreateRemoteAgentEventWithBody(ctx context.Context, clientI
 	return c.Client.Do(req)
 }
 
-// CreateRemoteAgentEvent Add an http event of the queue agent
+// CreateRemoteAgentEvent Create an event of a remote agent
 //
-// Registers a URL for a change of this agent's status. Several registrations, also of the same URL, all fire.
-// A URL that could never be sent to (another scheme than http or https, an address literal that receivers may
-// not live at) is refused.
+// Creates an event: its URL is called when the agent logs in (`agent-login`) or out (`agent-logout`). If several
+// events match a change, all of them fire, even those with the same URL. The URL must be one that can be called:
+// `http` or `https`, and no literal address that is forbidden for receivers.
 //
-// Requires access `call_api` or more.
+// Requires access level `call_api`.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -1776,11 +1767,11 @@ func (c *HTTPClient) CreateRemoteAgentEvent(ctx context.Context, clientID Client
 	return c.Client.Do(req)
 }
 
-// DeleteRemoteAgentEvent Delete an http event of the queue agent
+// DeleteRemoteAgentEvent Delete an event of a remote agent
 //
-// Deletes the event and cancels its pending deliveries.
+// Deletes an event and cancels its pending deliveries.
 //
-// Requires access `call_api` or more.
+// Requires access level `call_api`.
 //
 // Corresponds with DELETE /client/{client_id}/agent/remote/{agent_id}/event/{event_id} (the `DeleteRemoteAgentEvent` operationId).
 func (c *HTTPClient) DeleteRemoteAgentEvent(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -1795,11 +1786,11 @@ func (c *HTTPClient) DeleteRemoteAgentEvent(ctx context.Context, clientID Client
 	return c.Client.Do(req)
 }
 
-// GetRemoteAgentEvent Get an http event of the queue agent
+// GetRemoteAgentEvent Get an event of a remote agent
 //
-// One event of this very agent by its id.
+// Returns an event of the agent.
 //
-// Requires access `read_only` or more.
+// Requires access level `read_only`.
 //
 // Corresponds with GET /client/{client_id}/agent/remote/{agent_id}/event/{event_id} (the `GetRemoteAgentEvent` operationId).
 func (c *HTTPClient) GetRemoteAgentEvent(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -1814,12 +1805,11 @@ func (c *HTTPClient) GetRemoteAgentEvent(ctx context.Context, clientID ClientID,
 	return c.Client.Do(req)
 }
 
-// UpdateRemoteAgentEventWithBody Update an http event of the queue agent
+// UpdateRemoteAgentEventWithBody Update an event of a remote agent
 //
-// Changes any of the three fields; a missing one stays as it is. A corrected URL or method is used by what is
-// not sent yet, pending retries included.
+// Updates an event. A new URL or method applies to everything that is not sent yet, including retries.
 //
-// Requires access `call_api` or more.
+// Requires access level `call_api`.
 //
 // Takes any type of body and a specified content type.
 //
@@ -1836,12 +1826,11 @@ func (c *HTTPClient) UpdateRemoteAgentEventWithBody(ctx context.Context, clientI
 	return c.Client.Do(req)
 }
 
-// UpdateRemoteAgentEvent Update an http event of the queue agent
+// UpdateRemoteAgentEvent Update an event of a remote agent
 //
-// Changes any of the three fields; a missing one stays as it is. A corrected URL or method is used by what is
-// not sent yet, pending retries included.
+// Updates an event. A new URL or method applies to everything that is not sent yet, including retries.
 //
-// Requires access `call_api` or more.
+// Requires access level `call_api`.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -1858,11 +1847,11 @@ func (c *HTTPClient) UpdateRemoteAgentEvent(ctx context.Context, clientID Client
 	return c.Client.Do(req)
 }
 
-// GetRemoteAgentEventState Get whether an event is enabled
+// GetRemoteAgentEventState Get the state of an event
 //
-// Whether the event is enabled, since when, and if it is disabled, why.
+// Returns whether the event is enabled, since when, and the reason if it is paused.
 //
-// Requires access `read_only` or more.
+// Requires access level `read_only`.
 //
 // Corresponds with GET /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/state (the `GetRemoteAgentEventState` operationId).
 func (c *HTTPClient) GetRemoteAgentEventState(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -1877,13 +1866,14 @@ func (c *HTTPClient) GetRemoteAgentEventState(ctx context.Context, clientID Clie
 	return c.Client.Do(req)
 }
 
-// PutRemoteAgentEventStateWithBody Enable or disable an event
+// PutRemoteAgentEventStateWithBody Pause or resume an event
 //
-// Deliveries of a disabled event are parked: they hold up nobody, and changes go on making them. When it is
-// enabled, those whose retry window is not over go out, in their place by sequence among what is still pending.
-// A receiver that answers 410 Gone disables the event by itself.
+// Pauses (`disabled`) or resumes (`enabled`) an event. While it is paused, status changes still create deliveries.
+// These are parked and block no others. When the event is resumed, those within their retry window are sent. They
+// take their place by sequence number among those still pending. A receiver that answers 410 also pauses the
+// event.
 //
-// Requires access `call_api` or more.
+// Requires access level `call_api`.
 //
 // Takes any type of body and a specified content type.
 //
@@ -1900,13 +1890,14 @@ func (c *HTTPClient) PutRemoteAgentEventStateWithBody(ctx context.Context, clien
 	return c.Client.Do(req)
 }
 
-// PutRemoteAgentEventState Enable or disable an event
+// PutRemoteAgentEventState Pause or resume an event
 //
-// Deliveries of a disabled event are parked: they hold up nobody, and changes go on making them. When it is
-// enabled, those whose retry window is not over go out, in their place by sequence among what is still pending.
-// A receiver that answers 410 Gone disables the event by itself.
+// Pauses (`disabled`) or resumes (`enabled`) an event. While it is paused, status changes still create deliveries.
+// These are parked and block no others. When the event is resumed, those within their retry window are sent. They
+// take their place by sequence number among those still pending. A receiver that answers 410 also pauses the
+// event.
 //
-// Requires access `call_api` or more.
+// Requires access level `call_api`.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -1923,11 +1914,11 @@ func (c *HTTPClient) PutRemoteAgentEventState(ctx context.Context, clientID Clie
 	return c.Client.Do(req)
 }
 
-// ListRemoteAgentEventTests List an event's tests
+// ListRemoteAgentEventTests List the test deliveries of an event
 //
-// The latest tests of the event, the newest first, at most 100.
+// Lists the latest test deliveries of the event, newest first, at most 100.
 //
-// Requires access `read_only` or more.
+// Requires access level `read_only`.
 //
 // Corresponds with GET /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/test (the `ListRemoteAgentEventTests` operationId).
 func (c *HTTPClient) ListRemoteAgentEventTests(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -1942,13 +1933,13 @@ func (c *HTTPClient) ListRemoteAgentEventTests(ctx context.Context, clientID Cli
 	return c.Client.Do(req)
 }
 
-// TestRemoteAgentEvent Test an event
+// TestRemoteAgentEvent Send a test delivery
 //
-// Sends a sample to the event's URL at once, whether it is enabled or not, and answers when it is known how that went:
-// `agent_id=0`, the name `test`, the header `agentevents-test`. It is sent once, changes no status, holds up nobody, and
-// an answer of 410 disables nothing.
+// Sends a test delivery to the event's URL, even if the event is paused, and returns the result. It has
+// `agent_id=0`, the name `test` and the header `agentevents-test`. It is not retried, changes no status and blocks
+// no delivery. A 410 does not pause the event.
 //
-// Requires access `call_api` or more.
+// Requires access level `call_api`.
 //
 // Corresponds with POST /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/test (the `TestRemoteAgentEvent` operationId).
 func (c *HTTPClient) TestRemoteAgentEvent(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -1965,9 +1956,9 @@ func (c *HTTPClient) TestRemoteAgentEvent(ctx context.Context, clientID ClientID
 
 // GetRemoteAgentStatus Get the status of a remote agent
 //
-// The agent's status and the change that led to it. `changed` is false and `deliveries` 0, as nothing is done.
+// Returns the agent's status and the change that led to it. `changed` is always false and `deliveries` 0.
 //
-// Requires access `read_only` or more.
+// Requires access level `read_only`.
 //
 // Corresponds with GET /client/{client_id}/agent/remote/{agent_id}/status (the `GetRemoteAgentStatus` operationId).
 func (c *HTTPClient) GetRemoteAgentStatus(ctx context.Context, clientID ClientID, agentID RemoteAgentID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -1984,12 +1975,11 @@ func (c *HTTPClient) GetRemoteAgentStatus(ctx context.Context, clientID ClientID
 
 // PutRemoteAgentStatusWithBody Set the status of a remote agent
 //
-// Sets the agent's status. If that really changes it, one delivery is made for every event that is registered
-// on this agent for that change; change and deliveries are on disk before the answer. A status that the agent
-// already has changes nothing and sends nothing. `changed_at` may be at
-// most 5 minutes ahead of the server's clock.
+// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
+// type. The change and its deliveries are on disk before the response. If the agent already has the status,
+// nothing changes and nothing is sent.
 //
-// Requires access `all`.
+// Requires access level `all`.
 //
 // Takes any type of body and a specified content type.
 //
@@ -2008,12 +1998,11 @@ func (c *HTTPClient) PutRemoteAgentStatusWithBody(ctx context.Context, clientID 
 
 // PutRemoteAgentStatus Set the status of a remote agent
 //
-// Sets the agent's status. If that really changes it, one delivery is made for every event that is registered
-// on this agent for that change; change and deliveries are on disk before the answer. A status that the agent
-// already has changes nothing and sends nothing. `changed_at` may be at
-// most 5 minutes ahead of the server's clock.
+// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
+// type. The change and its deliveries are on disk before the response. If the agent already has the status,
+// nothing changes and nothing is sent.
 //
-// Requires access `all`.
+// Requires access level `all`.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -2030,12 +2019,12 @@ func (c *HTTPClient) PutRemoteAgentStatus(ctx context.Context, clientID ClientID
 	return c.Client.Do(req)
 }
 
-// ListRemoteAgentStatusChanges Explain an agent's status changes
+// ListRemoteAgentStatusChanges List the status changes of a remote agent
 //
-// The agent's status changes, the newest first, each with what came of it: which events fired, which did not and why,
-// and how often the same status was set again, which sends nothing.
+// Lists the agent's status changes, newest first, with their results: which events fired, which did not, and why.
+// `repeated` counts later requests that set the same status again, which sends nothing.
 //
-// Requires access `read_only` or more.
+// Requires access level `read_only`.
 //
 // Corresponds with GET /client/{client_id}/agent/remote/{agent_id}/status_change/ (the `ListRemoteAgentStatusChanges` operationId).
 func (c *HTTPClient) ListRemoteAgentStatusChanges(ctx context.Context, clientID ClientID, agentID RemoteAgentID, params *ListRemoteAgentStatusChangesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2050,11 +2039,11 @@ func (c *HTTPClient) ListRemoteAgentStatusChanges(ctx context.Context, clientID 
 	return c.Client.Do(req)
 }
 
-// ListApplications List the client's applications
+// ListApplications List the applications of a client
 //
-// The applications of the client in the order in which they were made. Secrets are never shown again.
+// Lists the applications of the client, oldest first, without their secrets.
 //
-// Requires access `read_only` or more.
+// Requires access level `read_only`.
 //
 // Corresponds with GET /client/{client_id}/application/ (the `ListApplications` operationId).
 func (c *HTTPClient) ListApplications(ctx context.Context, clientID ClientID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2069,12 +2058,12 @@ func (c *HTTPClient) ListApplications(ctx context.Context, clientID ClientID, re
 	return c.Client.Do(req)
 }
 
-// CreateApplicationWithBody Make an application
+// CreateApplicationWithBody Create an application
 //
-// Makes an application of the client, which has at most 100. The answer is the only place where its secret is ever
-// shown: the server stores a keyed hash of it.
+// Creates an application of the client. A client can have 100. Only this response contains the secret: the server
+// stores a keyed hash of it.
 //
-// Requires access `all`.
+// Requires access level `all`.
 //
 // Takes any type of body and a specified content type.
 //
@@ -2091,12 +2080,12 @@ func (c *HTTPClient) CreateApplicationWithBody(ctx context.Context, clientID Cli
 	return c.Client.Do(req)
 }
 
-// CreateApplication Make an application
+// CreateApplication Create an application
 //
-// Makes an application of the client, which has at most 100. The answer is the only place where its secret is ever
-// shown: the server stores a keyed hash of it.
+// Creates an application of the client. A client can have 100. Only this response contains the secret: the server
+// stores a keyed hash of it.
 //
-// Requires access `all`.
+// Requires access level `all`.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -2115,9 +2104,9 @@ func (c *HTTPClient) CreateApplication(ctx context.Context, clientID ClientID, p
 
 // DeleteApplication Revoke an application
 //
-// Deletes the application. Within a second all its tokens are refused.
+// Deletes an application. Within one second, all its tokens become invalid.
 //
-// Requires access `all`.
+// Requires access level `all`.
 //
 // Corresponds with DELETE /client/{client_id}/application/{application_id} (the `DeleteApplication` operationId).
 func (c *HTTPClient) DeleteApplication(ctx context.Context, clientID ClientID, applicationID ApplicationID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2134,9 +2123,9 @@ func (c *HTTPClient) DeleteApplication(ctx context.Context, clientID ClientID, a
 
 // GetApplication Get an application
 //
-// One application of the client, without its secret.
+// Returns an application of the client, without its secret.
 //
-// Requires access `read_only` or more.
+// Requires access level `read_only`.
 //
 // Corresponds with GET /client/{client_id}/application/{application_id} (the `GetApplication` operationId).
 func (c *HTTPClient) GetApplication(ctx context.Context, clientID ClientID, applicationID ApplicationID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2151,14 +2140,11 @@ func (c *HTTPClient) GetApplication(ctx context.Context, clientID ClientID, appl
 	return c.Client.Do(req)
 }
 
-// ListDeliveries List deliveries
+// ListDeliveries List the deliveries of a client
 //
-// The client's deliveries, the newest first: what was sent to its receivers, what waits and what has failed. Filters
-// narrow that down; all of them count together. `agent_type` and `agent_id` are
-// given together or not at all, and `since` is before `until`.
-// The header `Link` has the next page, if there is one.
+// Lists the deliveries of the client, newest first. A delivery must match all filters.
 //
-// Requires access `read_only` or more.
+// Requires access level `read_only`.
 //
 // Corresponds with GET /client/{client_id}/delivery/ (the `ListDeliveries` operationId).
 func (c *HTTPClient) ListDeliveries(ctx context.Context, clientID ClientID, params *ListDeliveriesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2173,14 +2159,15 @@ func (c *HTTPClient) ListDeliveries(ctx context.Context, clientID ClientID, para
 	return c.Client.Do(req)
 }
 
-// RedeliverManyWithBody Send many deliveries again
+// RedeliverManyWithBody Replay deliveries
 //
-// Takes note of a replay of all deliveries that the filters fit at this moment, the oldest first, and works it in the
-// background, also over a restart. `GET /client/{client_id}/replay/{replay_id}`, which `Location` names, tells how far
-// it is. With the state `pending`, deliveries that wait for their next attempt have it at once; see `redeliver` for one.
-// What is parked is not sent again. A client has at most 10 replays at work at the same time: 409. `agent_type` and `agent_id` are given together or not at all, and `since` is before `until`.
+// Starts a replay of all deliveries that match all filters now, oldest first. It runs in the background and
+// survives a restart. `Location` has the URL that shows its progress.
 //
-// Requires access `call_api` or more.
+// With the state `pending`, the next attempt of the matching deliveries is made at once, as `redeliver` does for
+// one. Parked deliveries are not sent. A client can have 10 replays in progress; another one is refused with 409.
+//
+// Requires access level `call_api`.
 //
 // Takes any type of body and a specified content type.
 //
@@ -2197,14 +2184,15 @@ func (c *HTTPClient) RedeliverManyWithBody(ctx context.Context, clientID ClientI
 	return c.Client.Do(req)
 }
 
-// RedeliverMany Send many deliveries again
+// RedeliverMany Replay deliveries
 //
-// Takes note of a replay of all deliveries that the filters fit at this moment, the oldest first, and works it in the
-// background, also over a restart. `GET /client/{client_id}/replay/{replay_id}`, which `Location` names, tells how far
-// it is. With the state `pending`, deliveries that wait for their next attempt have it at once; see `redeliver` for one.
-// What is parked is not sent again. A client has at most 10 replays at work at the same time: 409. `agent_type` and `agent_id` are given together or not at all, and `since` is before `until`.
+// Starts a replay of all deliveries that match all filters now, oldest first. It runs in the background and
+// survives a restart. `Location` has the URL that shows its progress.
 //
-// Requires access `call_api` or more.
+// With the state `pending`, the next attempt of the matching deliveries is made at once, as `redeliver` does for
+// one. Parked deliveries are not sent. A client can have 10 replays in progress; another one is refused with 409.
+//
+// Requires access level `call_api`.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -2223,10 +2211,10 @@ func (c *HTTPClient) RedeliverMany(ctx context.Context, clientID ClientID, param
 
 // GetDelivery Get a delivery
 //
-// Everything about a delivery: each attempt, when and why the next one comes, and the request that was sent or would be
-// sent now.
+// Returns a delivery with its attempts, and when and why the next one is made. `request` is the last request that
+// was sent. If the delivery has not finished, it is the request that would be sent now.
 //
-// Requires access `read_only` or more.
+// Requires access level `read_only`.
 //
 // Corresponds with GET /client/{client_id}/delivery/{delivery_id} (the `GetDelivery` operationId).
 func (c *HTTPClient) GetDelivery(ctx context.Context, clientID ClientID, deliveryID DeliveryID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2241,20 +2229,22 @@ func (c *HTTPClient) GetDelivery(ctx context.Context, clientID ClientID, deliver
 	return c.Client.Do(req)
 }
 
-// Redeliver Send a delivery again
+// Redeliver Redeliver a delivery
 //
-// Sends a delivery again that has ended, under the same `webhook-id` and with the header `agentevents-replay`, to where
-// its event says now or, if there is no such event any more, to where it was sent. It takes its place by sequence among
-// what is pending for the same agent at the same receiver, and is tried as long as a new one. If its event is disabled it
-// is parked until that is enabled.
+// Resends a finished delivery, with the same `webhook-id` and the header `agentevents-replay`. It goes to the
+// event's current URL or, if the event was deleted, to the delivery's own URL. It takes its place by sequence
+// number among the pending deliveries of that agent at that receiver, and is retried for as long as a new one. If
+// the event is paused, the delivery is parked until the event is enabled.
 //
-// One that is pending has its next attempt at once, after those that go before it for the same agent and receiver. That is
-// no replay: `replays` stays. It does not wait for a delay of the schedule or a `Retry-After` of its own. A receiver that has
-// failed too often is tried at once, by this delivery or by another that waits for it, and all follow when it answers. A
-// pause that the receiver has asked for by 429 goes on. What is under way stays so. One that is parked waits for its
-// event to be enabled: 409.
+// If the delivery is pending, its next attempt is made at once, after earlier deliveries of the same agent at that
+// receiver. This is not a replay, so `replays` stays the same. The attempt ignores the retry delay and the
+// delivery's own `Retry-After`. A receiver that has failed too often is also tried at once, by this or another
+// waiting delivery. When it answers, the others follow. A delay that the receiver requested with 429 still
+// applies. An attempt in progress continues.
 //
-// Requires access `call_api` or more.
+// If the delivery is parked, the response is 409.
+//
+// Requires access level `call_api`.
 //
 // Corresponds with POST /client/{client_id}/delivery/{delivery_id}/redeliver (the `Redeliver` operationId).
 func (c *HTTPClient) Redeliver(ctx context.Context, clientID ClientID, deliveryID DeliveryID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2269,11 +2259,11 @@ func (c *HTTPClient) Redeliver(ctx context.Context, clientID ClientID, deliveryI
 	return c.Client.Do(req)
 }
 
-// GetLimits Get the client's limits
+// GetLimits Get the limits of a client
 //
-// What the client may have and do, and what of that it has and has done. This request is counted too.
+// Returns the limits of the client and how much of each is used. This request counts too.
 //
-// Requires access `read_only` or more.
+// Requires access level `read_only`.
 //
 // Corresponds with GET /client/{client_id}/limit/ (the `GetLimits` operationId).
 func (c *HTTPClient) GetLimits(ctx context.Context, clientID ClientID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2288,12 +2278,12 @@ func (c *HTTPClient) GetLimits(ctx context.Context, clientID ClientID, reqEditor
 	return c.Client.Do(req)
 }
 
-// PutLimitsWithBody Change the client's limits
+// PutLimitsWithBody Update the limits of a client
 //
-// Sets the limits that are given. One that is less than what is used takes nothing away, and refuses what is new. That
-// of requests counts within a second.
+// Sets the limits that the request contains. If a limit is below the current use, nothing is removed, but
+// additions are refused. A new request limit takes effect within one second.
 //
-// Requires the operator.
+// Requires access level `operator`.
 //
 // Takes any type of body and a specified content type.
 //
@@ -2310,12 +2300,12 @@ func (c *HTTPClient) PutLimitsWithBody(ctx context.Context, clientID ClientID, c
 	return c.Client.Do(req)
 }
 
-// PutLimits Change the client's limits
+// PutLimits Update the limits of a client
 //
-// Sets the limits that are given. One that is less than what is used takes nothing away, and refuses what is new. That
-// of requests counts within a second.
+// Sets the limits that the request contains. If a limit is below the current use, nothing is removed, but
+// additions are refused. A new request limit takes effect within one second.
 //
-// Requires the operator.
+// Requires access level `operator`.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -2332,11 +2322,11 @@ func (c *HTTPClient) PutLimits(ctx context.Context, clientID ClientID, body PutL
 	return c.Client.Do(req)
 }
 
-// ListReplays List replays
+// ListReplays List the replays of a client
 //
-// The client's replays, the newest first, with how far they are.
+// Lists the replays of the client, newest first, with their progress.
 //
-// Requires access `read_only` or more.
+// Requires access level `read_only`.
 //
 // Corresponds with GET /client/{client_id}/replay/ (the `ListReplays` operationId).
 func (c *HTTPClient) ListReplays(ctx context.Context, clientID ClientID, params *ListReplaysParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2353,9 +2343,9 @@ func (c *HTTPClient) ListReplays(ctx context.Context, clientID ClientID, params 
 
 // GetReplay Get a replay
 //
-// How far a replay is.
+// Returns a replay with its progress.
 //
-// Requires access `read_only` or more.
+// Requires access level `read_only`.
 //
 // Corresponds with GET /client/{client_id}/replay/{replay_id} (the `GetReplay` operationId).
 func (c *HTTPClient) GetReplay(ctx context.Context, clientID ClientID, replayID ReplayID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2370,12 +2360,12 @@ func (c *HTTPClient) GetReplay(ctx context.Context, clientID ClientID, replayID 
 	return c.Client.Do(req)
 }
 
-// GetSecret Get the client's signing secret
+// GetSecret Get the signing secret of a client
 //
-// What the client's deliveries are signed with, by the Standard Webhooks specification. A secret that was replaced still
-// signs for 24 hours, so that several may sign at the same time: `signing_secrets` lists them.
+// Returns the secrets that sign the client's deliveries by the Standard Webhooks specification. A replaced secret
+// signs for 24 more hours, so several can sign at once. `signing_secrets` lists them.
 //
-// Requires access `call_api` or more.
+// Requires access level `call_api`.
 //
 // Corresponds with GET /client/{client_id}/secret/ (the `GetSecret` operationId).
 func (c *HTTPClient) GetSecret(ctx context.Context, clientID ClientID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2390,17 +2380,17 @@ func (c *HTTPClient) GetSecret(ctx context.Context, clientID ClientID, reqEditor
 	return c.Client.Do(req)
 }
 
-// RollBackSecret Take the last rotation of the secret back
+// RollBackSecret Roll back the last rotation of the signing secret
 //
-// Makes the previous secret the newest again, which signs without an end. The secret that had replaced it signs no longer,
-// from the next request to a receiver on. Secrets that were replaced earlier keep their ends. Use it when the new secret
-// has leaked, or has reached no receiver.
+// Makes the previous secret the newest again, with no end time. The secret that had replaced it stops signing with
+// the next request to a receiver. Secrets that were replaced earlier keep their end times. Use this if the new
+// secret has leaked or has reached no receiver.
 //
-// Only the last rotation can be taken back, and only once, so that a repeated request changes nothing: until the next
-// rotation, the answer is 409 (`rotation_taken_back`). If no previous secret signs any more, the answer is 409
-// (`no_previous_secret`). With an `Idempotency-Key`, a retry gets the first answer.
+// Only the last rotation can be rolled back, and only once. A second rollback is refused with 409
+// (`rotation_taken_back`) until the next rotation. If no previous secret signs any more, the response is 409
+// (`no_previous_secret`). With an `Idempotency-Key`, a repeated request gets the first response.
 //
-// Requires access `all`.
+// Requires access level `all`.
 //
 // Corresponds with POST /client/{client_id}/secret/rollback (the `RollBackSecret` operationId).
 func (c *HTTPClient) RollBackSecret(ctx context.Context, clientID ClientID, params *RollBackSecretParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2415,16 +2405,15 @@ func (c *HTTPClient) RollBackSecret(ctx context.Context, clientID ClientID, para
 	return c.Client.Do(req)
 }
 
-// RotateSecret Rotate the client's signing secret
+// RotateSecret Rotate the signing secret of a client
 //
-// Makes a new secret. The secret that it replaces still signs for 24 hours, and so does every secret that was replaced
-// earlier, each for its own 24 hours. Every delivery carries one signature by each of them, so that receivers can change
-// over at any time in between.
+// Creates a new signing secret. Every replaced secret keeps signing for 24 hours from its replacement. During that
+// time, each delivery carries one signature per secret, so receivers can adopt the new secret at any time.
 //
-// At most five secrets sign at the same time. With five, the answer is 409 (`too_many_secrets`) until the oldest of them
-// ends; the message says when that is.
+// At most five secrets sign at once. With five, the response is 409 (`too_many_secrets`) until the oldest stops
+// signing. The message says when that is.
 //
-// Requires access `all`.
+// Requires access level `all`.
 //
 // Corresponds with POST /client/{client_id}/secret/rotate (the `RotateSecret` operationId).
 func (c *HTTPClient) RotateSecret(ctx context.Context, clientID ClientID, params *RotateSecretParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2441,14 +2430,14 @@ func (c *HTTPClient) RotateSecret(ctx context.Context, clientID ClientID, params
 
 // PutStatusesWithBody Set the status of many agents
 //
-// Sets up to 1,000 statuses in one request: the start of a shift, or a resync after an outage. There is one
-// answer for each, in the order of the request. Entries that name the same agent are worked in turn. An entry
-// that is refused takes nothing with it; its answer has `error` in place of `status`. Entries are stored a few at
-// a time, so that other requests need not wait for all of them: after a 503 the first ones may be set, and the same
-// request may be made again. Each entry counts as a request of the hour. `changed_at`
-// may be at most 5 minutes ahead of the server's clock.
+// Sets up to 1,000 statuses, for example at the start of a shift or after an outage. The response has one result
+// per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
+// no other; its result has `error` instead of `status`. Each entry counts as one request.
 //
-// Requires access `all`.
+// Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
+// may be set. Repeat the whole request.
+//
+// Requires access level `all`.
 //
 // Takes any type of body and a specified content type.
 //
@@ -2467,14 +2456,14 @@ func (c *HTTPClient) PutStatusesWithBody(ctx context.Context, clientID ClientID,
 
 // PutStatuses Set the status of many agents
 //
-// Sets up to 1,000 statuses in one request: the start of a shift, or a resync after an outage. There is one
-// answer for each, in the order of the request. Entries that name the same agent are worked in turn. An entry
-// that is refused takes nothing with it; its answer has `error` in place of `status`. Entries are stored a few at
-// a time, so that other requests need not wait for all of them: after a 503 the first ones may be set, and the same
-// request may be made again. Each entry counts as a request of the hour. `changed_at`
-// may be at most 5 minutes ahead of the server's clock.
+// Sets up to 1,000 statuses, for example at the start of a shift or after an outage. The response has one result
+// per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
+// no other; its result has `error` instead of `status`. Each entry counts as one request.
 //
-// Requires access `all`.
+// Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
+// may be set. Repeat the whole request.
+//
+// Requires access level `all`.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -2491,20 +2480,25 @@ func (c *HTTPClient) PutStatuses(ctx context.Context, clientID ClientID, body Pu
 	return c.Client.Do(req)
 }
 
-// ListStatusChanges Follow the status changes
+// ListStatusChanges Follow the status changes of a client
 //
-// The status changes of all agents of the client in the order of their sequence numbers, which only grow. Begin with
-// `start`: `oldest`, the default, gives all that are kept, and `newest` only those that come from now on. Then follow the
-// header `Link`, which every answer has: its `after` is the last number that came, and none is ever skipped. With `wait`
-// the answer comes as soon as there is a change. This is how a client catches up that was away, or follows without a
-// public URL. Changes older than the server keeps them are gone: 410 says from which number on they are there.
+// Lists the status changes of all agents of the client by ascending sequence number. Use this feed to catch up
+// after an outage, or instead of webhooks if you have no public URL.
 //
-// A server that was restored from a backup knows no changes later than that, and gives their numbers to others. So its
-// numbers are of another epoch, which the header `Agentevents-Epoch` tells: ask with `epoch` set to that, as `Link` does,
-// and if the server was restored since, the answer is 410 with the status `feed_restarted`, instead of changes that do
-// not go on from yours. Forget then what came from it, and begin again with `start=oldest`, without `after` and `epoch`.
+//   - Begin with `start`: `oldest`, the default, returns all changes that are kept, and `newest` only later ones.
+//   - Then follow the header `Link`, which every response has. Its `after` is the last number of the page. No change
+//     is skipped.
+//   - With `wait`, the response is sent as soon as there is a change.
 //
-// Requires access `read_only` or more.
+// If changes after the number are no longer kept, the response is 410 (`feed_truncated`). Its `oldest_sequence` is
+// the oldest number that is kept.
+//
+// A server that was restored from a backup lacks later changes and reuses their numbers. It therefore begins a new
+// epoch, which the header `Agentevents-Epoch` and the `epoch` in `Link` name. If the server has another epoch than
+// the request, the response is 410 (`feed_restarted`). Discard what you read from the feed, and begin again with
+// `start=oldest`, without `after` and `epoch`.
+//
+// Requires access level `read_only`.
 //
 // Corresponds with GET /client/{client_id}/status_change/ (the `ListStatusChanges` operationId).
 func (c *HTTPClient) ListStatusChanges(ctx context.Context, clientID ClientID, params *ListStatusChangesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2519,16 +2513,17 @@ func (c *HTTPClient) ListStatusChanges(ctx context.Context, clientID ClientID, p
 	return c.Client.Do(req)
 }
 
-// RequestTokenWithBody Get a token
+// RequestTokenWithBody Create an access token
 //
-// Exchanges the id and the secret of an application for a token (OAuth 2.0, client credentials, RFC 6749). A token is valid
-// for an hour. An application has at most 100 tokens; the oldest one is evicted by a new one. `scope` is ignored.
+// Exchanges the id and the secret of an application for a token (OAuth 2.0, client credentials, RFC 6749). A token
+// is valid for one hour. An application has at most 100 tokens; a new one evicts the oldest. `scope` is ignored.
 //
-// For clients of the original API, the server also accepts the same fields as `multipart/form-data` or in the query string of
-// a request without a body, and id and secret by HTTP Basic. It serves the same operation at `/oauth/token` at the root of the
-// host, too. A new client uses none of these.
+// After ten failures in quick succession for one application from one address, a wrong secret is answered with
+// 429. The right secret is still accepted.
 //
-// After repeated failures for one application from one address, the server answers further wrong secrets with 429.
+// Programs written for the original API can also send the fields as `multipart/form-data`, or in the query string
+// of a request without a body. They can send id and secret by HTTP Basic, and use `/oauth/token` at the root of
+// the host. New programs should do none of these.
 //
 // Requires no token.
 //
@@ -2547,16 +2542,17 @@ func (c *HTTPClient) RequestTokenWithBody(ctx context.Context, contentType strin
 	return c.Client.Do(req)
 }
 
-// RequestTokenWithFormdataBody Get a token
+// RequestTokenWithFormdataBody Create an access token
 //
-// Exchanges the id and the secret of an application for a token (OAuth 2.0, client credentials, RFC 6749). A token is valid
-// for an hour. An application has at most 100 tokens; the oldest one is evicted by a new one. `scope` is ignored.
+// Exchanges the id and the secret of an application for a token (OAuth 2.0, client credentials, RFC 6749). A token
+// is valid for one hour. An application has at most 100 tokens; a new one evicts the oldest. `scope` is ignored.
 //
-// For clients of the original API, the server also accepts the same fields as `multipart/form-data` or in the query string of
-// a request without a body, and id and secret by HTTP Basic. It serves the same operation at `/oauth/token` at the root of the
-// host, too. A new client uses none of these.
+// After ten failures in quick succession for one application from one address, a wrong secret is answered with
+// 429. The right secret is still accepted.
 //
-// After repeated failures for one application from one address, the server answers further wrong secrets with 429.
+// Programs written for the original API can also send the fields as `multipart/form-data`, or in the query string
+// of a request without a body. They can send id and secret by HTTP Basic, and use `/oauth/token` at the root of
+// the host. New programs should do none of these.
 //
 // Requires no token.
 //
@@ -2575,11 +2571,11 @@ func (c *HTTPClient) RequestTokenWithFormdataBody(ctx context.Context, body Requ
 	return c.Client.Do(req)
 }
 
-// GetUser Who am I?
+// GetUser Get the current application
 //
-// The token's application, as clients of the PBX know a user.
+// Returns the application of the token, in the form of a user of the PBX.
 //
-// Requires access `read_only` or more.
+// Requires access level `read_only`.
 //
 // Corresponds with GET /user/ (the `GetUser` operationId).
 func (c *HTTPClient) GetUser(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -5776,10 +5772,9 @@ type ClientWithResponsesInterface interface {
 
 	// ListClientsWithResponse List the clients
 	//
-	// All clients in the order of their ids; with `limit` at most that many, after the id `after`.
-	// The header `Link` has the next page, if there is one.
+	// Lists all clients in the order of their ids.
 	//
-	// Requires the operator.
+	// Requires access level `operator`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -5788,15 +5783,17 @@ type ClientWithResponsesInterface interface {
 
 	// DeleteClientWithResponse Delete a client
 	//
-	// Deletes the client with its agents, their events and its applications, whose tokens are then refused. An agent that is `available` is logged out first,
-	// which sends its logout. Its pending deliveries are still sent, signed by its own secret; its replays end. A client that is
-	// created under the same id later sees nothing of it and shares nothing with it: it has a secret of its own, and its feed
-	// begins after the changes of the earlier client. A request for older changes is answered 410.
+	// Deletes a client with its agents, events and applications. Its tokens become invalid, and its replays end.
+	// Agents that are `available` are first logged out, which creates deliveries. Pending deliveries are still sent,
+	// signed with the client's secret.
 	//
-	// A client with more than 250 agents is deleted in steps: after a 503, some of its agents may be gone already, and
-	// the same request deletes the rest.
+	// A client that is later created with the same id shares nothing with the deleted one. It has its own secret, and
+	// its feed begins after the earlier changes. A request for these is answered with 410.
 	//
-	// Requires the operator.
+	// A client with more than 250 agents is deleted in steps. After a 503, some of its agents may already be deleted.
+	// Repeat the request to delete the rest.
+	//
+	// Requires access level `operator`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -5805,9 +5802,9 @@ type ClientWithResponsesInterface interface {
 
 	// GetClientWithResponse Get a client
 	//
-	// One client by its id.
+	// Returns a client.
 	//
-	// Requires access `read_only` or more.
+	// Requires access level `read_only`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -5816,9 +5813,9 @@ type ClientWithResponsesInterface interface {
 
 	// PutClientWithBodyWithResponse Create or update a client
 	//
-	// Creates the client under the PBX's own id (201), or updates it (200). `{}` is enough.
+	// Creates the client with the PBX's own id (201), or updates it (200). The body may be `{}`.
 	//
-	// Requires the operator.
+	// Requires access level `operator`.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -5827,22 +5824,20 @@ type ClientWithResponsesInterface interface {
 
 	// PutClientWithResponse Create or update a client
 	//
-	// Creates the client under the PBX's own id (201), or updates it (200). `{}` is enough.
+	// Creates the client with the PBX's own id (201), or updates it (200). The body may be `{}`.
 	//
-	// Requires the operator.
+	// Requires access level `operator`.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /client/{client_id} (the `PutClient` operationId).
 	PutClientWithResponse(ctx context.Context, clientID ClientID, body PutClientJSONRequestBody, reqEditors ...RequestEditorFn) (*PutClientResponse, error)
 
-	// ListLocalAgentsWithResponse List the local agents
+	// ListLocalAgentsWithResponse List the local agents of a client
 	//
-	// All local agents of the client in the order of their ids; with `limit` at most that many, after the id `after`;
-	// with `extension_id` only those on one of these extensions.
-	// The header `Link` has the next page, if there is one.
+	// Lists the local agents of the client by ascending id.
 	//
-	// Requires access `read_only` or more.
+	// Requires access level `read_only`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -5851,10 +5846,10 @@ type ClientWithResponsesInterface interface {
 
 	// CreateLocalAgentWithBodyWithResponse Create a local agent
 	//
-	// Creates a local agent, under `id` or, without one, under the id after the greatest there is. It is `logged_out`; creating it sends
-	// nothing.
+	// Creates a local agent, which is `logged_out`. If `id` is omitted, it gets the id after the greatest one. No
+	// delivery is created.
 	//
-	// Requires access `all`.
+	// Requires access level `all`.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -5863,10 +5858,10 @@ type ClientWithResponsesInterface interface {
 
 	// CreateLocalAgentWithResponse Create a local agent
 	//
-	// Creates a local agent, under `id` or, without one, under the id after the greatest there is. It is `logged_out`; creating it sends
-	// nothing.
+	// Creates a local agent, which is `logged_out`. If `id` is omitted, it gets the id after the greatest one. No
+	// delivery is created.
 	//
-	// Requires access `all`.
+	// Requires access level `all`.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -5875,10 +5870,10 @@ type ClientWithResponsesInterface interface {
 
 	// DeleteLocalAgentWithResponse Delete a local agent
 	//
-	// Deletes the agent and its events. If it is `available` it is logged out first, which sends its logout.
-	// Deliveries that were already owed are still carried out.
+	// Deletes an agent and its events. If the agent is `available`, it is first logged out, which creates deliveries.
+	// Pending deliveries are still sent.
 	//
-	// Requires access `all`.
+	// Requires access level `all`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -5887,9 +5882,9 @@ type ClientWithResponsesInterface interface {
 
 	// GetLocalAgentWithResponse Get a local agent
 	//
-	// One local agent by its id, with its status and since when it has it.
+	// Returns a local agent with its status.
 	//
-	// Requires access `read_only` or more.
+	// Requires access level `read_only`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -5898,10 +5893,10 @@ type ClientWithResponsesInterface interface {
 
 	// PutLocalAgentWithBodyWithResponse Create or update a local agent
 	//
-	// Creates the agent under the PBX's own id (201; `extension_name` is then required), or updates it (200). Neither
-	// sends anything, and neither touches its status.
+	// Creates the agent with the PBX's own id (201), or updates it (200). A new agent requires `extension_name`. The
+	// status stays the same, and no delivery is created.
 	//
-	// Requires access `all`.
+	// Requires access level `all`.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -5910,10 +5905,10 @@ type ClientWithResponsesInterface interface {
 
 	// PutLocalAgentWithResponse Create or update a local agent
 	//
-	// Creates the agent under the PBX's own id (201; `extension_name` is then required), or updates it (200). Neither
-	// sends anything, and neither touches its status.
+	// Creates the agent with the PBX's own id (201), or updates it (200). A new agent requires `extension_name`. The
+	// status stays the same, and no delivery is created.
 	//
-	// Requires access `all`.
+	// Requires access level `all`.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -5922,143 +5917,142 @@ type ClientWithResponsesInterface interface {
 
 	// ListLocalAgentEventsWithResponse List the events of a local agent
 	//
-	// All events registered on the agent in the order of their ids; with `limit` at most that many, after the id `after`.
-	// The header `Link` has the next page, if there is one.
+	// Lists the events of the agent by ascending id.
 	//
-	// Requires access `read_only` or more.
+	// Requires access level `read_only`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /client/{client_id}/agent/local/{agent_id}/event/ (the `ListLocalAgentEvents` operationId).
 	ListLocalAgentEventsWithResponse(ctx context.Context, clientID ClientID, agentID LocalAgentID, params *ListLocalAgentEventsParams, reqEditors ...RequestEditorFn) (*ListLocalAgentEventsResponse, error)
 
-	// CreateLocalAgentEventWithBodyWithResponse Add an http event of the queue agent
+	// CreateLocalAgentEventWithBodyWithResponse Create an event of a local agent
 	//
-	// Registers a URL for a change of this agent's status. Several registrations, also of the same URL, all fire.
-	// A URL that could never be sent to (another scheme than http or https, an address literal that receivers may
-	// not live at) is refused.
+	// Creates an event: its URL is called when the agent logs in (`agent-login`) or out (`agent-logout`). If several
+	// events match a change, all of them fire, even those with the same URL. The URL must be one that can be called:
+	// `http` or `https`, and no literal address that is forbidden for receivers.
 	//
-	// Requires access `call_api` or more.
+	// Requires access level `call_api`.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /client/{client_id}/agent/local/{agent_id}/event/ (the `CreateLocalAgentEvent` operationId).
 	CreateLocalAgentEventWithBodyWithResponse(ctx context.Context, clientID ClientID, agentID LocalAgentID, params *CreateLocalAgentEventParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateLocalAgentEventResponse, error)
 
-	// CreateLocalAgentEventWithResponse Add an http event of the queue agent
+	// CreateLocalAgentEventWithResponse Create an event of a local agent
 	//
-	// Registers a URL for a change of this agent's status. Several registrations, also of the same URL, all fire.
-	// A URL that could never be sent to (another scheme than http or https, an address literal that receivers may
-	// not live at) is refused.
+	// Creates an event: its URL is called when the agent logs in (`agent-login`) or out (`agent-logout`). If several
+	// events match a change, all of them fire, even those with the same URL. The URL must be one that can be called:
+	// `http` or `https`, and no literal address that is forbidden for receivers.
 	//
-	// Requires access `call_api` or more.
+	// Requires access level `call_api`.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /client/{client_id}/agent/local/{agent_id}/event/ (the `CreateLocalAgentEvent` operationId).
 	CreateLocalAgentEventWithResponse(ctx context.Context, clientID ClientID, agentID LocalAgentID, params *CreateLocalAgentEventParams, body CreateLocalAgentEventJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateLocalAgentEventResponse, error)
 
-	// DeleteLocalAgentEventWithResponse Delete an http event of the queue agent
+	// DeleteLocalAgentEventWithResponse Delete an event of a local agent
 	//
-	// Deletes the event and cancels its pending deliveries.
+	// Deletes an event and cancels its pending deliveries.
 	//
-	// Requires access `call_api` or more.
+	// Requires access level `call_api`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with DELETE /client/{client_id}/agent/local/{agent_id}/event/{event_id} (the `DeleteLocalAgentEvent` operationId).
 	DeleteLocalAgentEventWithResponse(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, reqEditors ...RequestEditorFn) (*DeleteLocalAgentEventResponse, error)
 
-	// GetLocalAgentEventWithResponse Get an http event of the queue agent
+	// GetLocalAgentEventWithResponse Get an event of a local agent
 	//
-	// One event of this very agent by its id.
+	// Returns an event of the agent.
 	//
-	// Requires access `read_only` or more.
+	// Requires access level `read_only`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /client/{client_id}/agent/local/{agent_id}/event/{event_id} (the `GetLocalAgentEvent` operationId).
 	GetLocalAgentEventWithResponse(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, reqEditors ...RequestEditorFn) (*GetLocalAgentEventResponse, error)
 
-	// UpdateLocalAgentEventWithBodyWithResponse Update an http event of the queue agent
+	// UpdateLocalAgentEventWithBodyWithResponse Update an event of a local agent
 	//
-	// Changes any of the three fields; a missing one stays as it is. A corrected URL or method is used by what is
-	// not sent yet, pending retries included.
+	// Updates an event. A new URL or method applies to everything that is not sent yet, including retries.
 	//
-	// Requires access `call_api` or more.
+	// Requires access level `call_api`.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /client/{client_id}/agent/local/{agent_id}/event/{event_id} (the `UpdateLocalAgentEvent` operationId).
 	UpdateLocalAgentEventWithBodyWithResponse(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateLocalAgentEventResponse, error)
 
-	// UpdateLocalAgentEventWithResponse Update an http event of the queue agent
+	// UpdateLocalAgentEventWithResponse Update an event of a local agent
 	//
-	// Changes any of the three fields; a missing one stays as it is. A corrected URL or method is used by what is
-	// not sent yet, pending retries included.
+	// Updates an event. A new URL or method applies to everything that is not sent yet, including retries.
 	//
-	// Requires access `call_api` or more.
+	// Requires access level `call_api`.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /client/{client_id}/agent/local/{agent_id}/event/{event_id} (the `UpdateLocalAgentEvent` operationId).
 	UpdateLocalAgentEventWithResponse(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, body UpdateLocalAgentEventJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateLocalAgentEventResponse, error)
 
-	// GetLocalAgentEventStateWithResponse Get whether an event is enabled
+	// GetLocalAgentEventStateWithResponse Get the state of an event
 	//
-	// Whether the event is enabled, since when, and if it is disabled, why.
+	// Returns whether the event is enabled, since when, and the reason if it is paused.
 	//
-	// Requires access `read_only` or more.
+	// Requires access level `read_only`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /client/{client_id}/agent/local/{agent_id}/event/{event_id}/state (the `GetLocalAgentEventState` operationId).
 	GetLocalAgentEventStateWithResponse(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, reqEditors ...RequestEditorFn) (*GetLocalAgentEventStateResponse, error)
 
-	// PutLocalAgentEventStateWithBodyWithResponse Enable or disable an event
+	// PutLocalAgentEventStateWithBodyWithResponse Pause or resume an event
 	//
-	// Deliveries of a disabled event are parked: they hold up nobody, and changes go on making them. When it is
-	// enabled, those whose retry window is not over go out, in their place by sequence among what is still pending.
-	// A receiver that answers 410 Gone disables the event by itself.
+	// Pauses (`disabled`) or resumes (`enabled`) an event. While it is paused, status changes still create deliveries.
+	// These are parked and block no others. When the event is resumed, those within their retry window are sent. They
+	// take their place by sequence number among those still pending. A receiver that answers 410 also pauses the
+	// event.
 	//
-	// Requires access `call_api` or more.
+	// Requires access level `call_api`.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /client/{client_id}/agent/local/{agent_id}/event/{event_id}/state (the `PutLocalAgentEventState` operationId).
 	PutLocalAgentEventStateWithBodyWithResponse(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutLocalAgentEventStateResponse, error)
 
-	// PutLocalAgentEventStateWithResponse Enable or disable an event
+	// PutLocalAgentEventStateWithResponse Pause or resume an event
 	//
-	// Deliveries of a disabled event are parked: they hold up nobody, and changes go on making them. When it is
-	// enabled, those whose retry window is not over go out, in their place by sequence among what is still pending.
-	// A receiver that answers 410 Gone disables the event by itself.
+	// Pauses (`disabled`) or resumes (`enabled`) an event. While it is paused, status changes still create deliveries.
+	// These are parked and block no others. When the event is resumed, those within their retry window are sent. They
+	// take their place by sequence number among those still pending. A receiver that answers 410 also pauses the
+	// event.
 	//
-	// Requires access `call_api` or more.
+	// Requires access level `call_api`.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /client/{client_id}/agent/local/{agent_id}/event/{event_id}/state (the `PutLocalAgentEventState` operationId).
 	PutLocalAgentEventStateWithResponse(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, body PutLocalAgentEventStateJSONRequestBody, reqEditors ...RequestEditorFn) (*PutLocalAgentEventStateResponse, error)
 
-	// ListLocalAgentEventTestsWithResponse List an event's tests
+	// ListLocalAgentEventTestsWithResponse List the test deliveries of an event
 	//
-	// The latest tests of the event, the newest first, at most 100.
+	// Lists the latest test deliveries of the event, newest first, at most 100.
 	//
-	// Requires access `read_only` or more.
+	// Requires access level `read_only`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /client/{client_id}/agent/local/{agent_id}/event/{event_id}/test (the `ListLocalAgentEventTests` operationId).
 	ListLocalAgentEventTestsWithResponse(ctx context.Context, clientID ClientID, agentID LocalAgentID, eventID LocalEventID, reqEditors ...RequestEditorFn) (*ListLocalAgentEventTestsResponse, error)
 
-	// TestLocalAgentEventWithResponse Test an event
+	// TestLocalAgentEventWithResponse Send a test delivery
 	//
-	// Sends a sample to the event's URL at once, whether it is enabled or not, and answers when it is known how that went:
-	// `agent_id=0`, the name `test`, the header `agentevents-test`. It is sent once, changes no status, holds up nobody, and
-	// an answer of 410 disables nothing.
+	// Sends a test delivery to the event's URL, even if the event is paused, and returns the result. It has
+	// `agent_id=0`, the name `test` and the header `agentevents-test`. It is not retried, changes no status and blocks
+	// no delivery. A 410 does not pause the event.
 	//
-	// Requires access `call_api` or more.
+	// Requires access level `call_api`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -6067,9 +6061,9 @@ type ClientWithResponsesInterface interface {
 
 	// GetLocalAgentStatusWithResponse Get the status of a local agent
 	//
-	// The agent's status and the change that led to it. `changed` is false and `deliveries` 0, as nothing is done.
+	// Returns the agent's status and the change that led to it. `changed` is always false and `deliveries` 0.
 	//
-	// Requires access `read_only` or more.
+	// Requires access level `read_only`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -6078,12 +6072,11 @@ type ClientWithResponsesInterface interface {
 
 	// PutLocalAgentStatusWithBodyWithResponse Set the status of a local agent
 	//
-	// Sets the agent's status. If that really changes it, one delivery is made for every event that is registered
-	// on this agent for that change; change and deliveries are on disk before the answer. A status that the agent
-	// already has changes nothing and sends nothing. `changed_at` may be at
-	// most 5 minutes ahead of the server's clock.
+	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
+	// type. The change and its deliveries are on disk before the response. If the agent already has the status,
+	// nothing changes and nothing is sent.
 	//
-	// Requires access `all`.
+	// Requires access level `all`.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -6092,37 +6085,34 @@ type ClientWithResponsesInterface interface {
 
 	// PutLocalAgentStatusWithResponse Set the status of a local agent
 	//
-	// Sets the agent's status. If that really changes it, one delivery is made for every event that is registered
-	// on this agent for that change; change and deliveries are on disk before the answer. A status that the agent
-	// already has changes nothing and sends nothing. `changed_at` may be at
-	// most 5 minutes ahead of the server's clock.
+	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
+	// type. The change and its deliveries are on disk before the response. If the agent already has the status,
+	// nothing changes and nothing is sent.
 	//
-	// Requires access `all`.
+	// Requires access level `all`.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /client/{client_id}/agent/local/{agent_id}/status (the `PutLocalAgentStatus` operationId).
 	PutLocalAgentStatusWithResponse(ctx context.Context, clientID ClientID, agentID LocalAgentID, body PutLocalAgentStatusJSONRequestBody, reqEditors ...RequestEditorFn) (*PutLocalAgentStatusResponse, error)
 
-	// ListLocalAgentStatusChangesWithResponse Explain an agent's status changes
+	// ListLocalAgentStatusChangesWithResponse List the status changes of a local agent
 	//
-	// The agent's status changes, the newest first, each with what came of it: which events fired, which did not and why,
-	// and how often the same status was set again, which sends nothing.
+	// Lists the agent's status changes, newest first, with their results: which events fired, which did not, and why.
+	// `repeated` counts later requests that set the same status again, which sends nothing.
 	//
-	// Requires access `read_only` or more.
+	// Requires access level `read_only`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /client/{client_id}/agent/local/{agent_id}/status_change/ (the `ListLocalAgentStatusChanges` operationId).
 	ListLocalAgentStatusChangesWithResponse(ctx context.Context, clientID ClientID, agentID LocalAgentID, params *ListLocalAgentStatusChangesParams, reqEditors ...RequestEditorFn) (*ListLocalAgentStatusChangesResponse, error)
 
-	// ListRemoteAgentsWithResponse List the remote agents
+	// ListRemoteAgentsWithResponse List the remote agents of a client
 	//
-	// All remote agents of the client in the order of their ids; with `limit` at most that many, after the id `after`;
-	// with `extension_id` only those on one of these extensions.
-	// The header `Link` has the next page, if there is one.
+	// Lists the remote agents of the client by ascending id.
 	//
-	// Requires access `read_only` or more.
+	// Requires access level `read_only`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -6131,10 +6121,10 @@ type ClientWithResponsesInterface interface {
 
 	// CreateRemoteAgentWithBodyWithResponse Create a remote agent
 	//
-	// Creates a remote agent, under `id` or, without one, under the id after the greatest there is. It is `logged_out`; creating it sends
-	// nothing.
+	// Creates a remote agent, which is `logged_out`. If `id` is omitted, it gets the id after the greatest one. No
+	// delivery is created.
 	//
-	// Requires access `all`.
+	// Requires access level `all`.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -6143,10 +6133,10 @@ type ClientWithResponsesInterface interface {
 
 	// CreateRemoteAgentWithResponse Create a remote agent
 	//
-	// Creates a remote agent, under `id` or, without one, under the id after the greatest there is. It is `logged_out`; creating it sends
-	// nothing.
+	// Creates a remote agent, which is `logged_out`. If `id` is omitted, it gets the id after the greatest one. No
+	// delivery is created.
 	//
-	// Requires access `all`.
+	// Requires access level `all`.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -6155,10 +6145,10 @@ type ClientWithResponsesInterface interface {
 
 	// DeleteRemoteAgentWithResponse Delete a remote agent
 	//
-	// Deletes the agent and its events. If it is `available` it is logged out first, which sends its logout.
-	// Deliveries that were already owed are still carried out.
+	// Deletes an agent and its events. If the agent is `available`, it is first logged out, which creates deliveries.
+	// Pending deliveries are still sent.
 	//
-	// Requires access `all`.
+	// Requires access level `all`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -6167,9 +6157,9 @@ type ClientWithResponsesInterface interface {
 
 	// GetRemoteAgentWithResponse Get a remote agent
 	//
-	// One remote agent by its id, with its status and since when it has it.
+	// Returns a remote agent with its status.
 	//
-	// Requires access `read_only` or more.
+	// Requires access level `read_only`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -6178,10 +6168,10 @@ type ClientWithResponsesInterface interface {
 
 	// PutRemoteAgentWithBodyWithResponse Create or update a remote agent
 	//
-	// Creates the agent under the PBX's own id (201; `agent_number` is then required), or updates it (200). Neither
-	// sends anything, and neither touches its status.
+	// Creates the agent with the PBX's own id (201), or updates it (200). A new agent requires `agent_number`. The
+	// status stays the same, and no delivery is created.
 	//
-	// Requires access `all`.
+	// Requires access level `all`.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -6190,10 +6180,10 @@ type ClientWithResponsesInterface interface {
 
 	// PutRemoteAgentWithResponse Create or update a remote agent
 	//
-	// Creates the agent under the PBX's own id (201; `agent_number` is then required), or updates it (200). Neither
-	// sends anything, and neither touches its status.
+	// Creates the agent with the PBX's own id (201), or updates it (200). A new agent requires `agent_number`. The
+	// status stays the same, and no delivery is created.
 	//
-	// Requires access `all`.
+	// Requires access level `all`.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -6202,143 +6192,142 @@ type ClientWithResponsesInterface interface {
 
 	// ListRemoteAgentEventsWithResponse List the events of a remote agent
 	//
-	// All events registered on the agent in the order of their ids; with `limit` at most that many, after the id `after`.
-	// The header `Link` has the next page, if there is one.
+	// Lists the events of the agent by ascending id.
 	//
-	// Requires access `read_only` or more.
+	// Requires access level `read_only`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /client/{client_id}/agent/remote/{agent_id}/event/ (the `ListRemoteAgentEvents` operationId).
 	ListRemoteAgentEventsWithResponse(ctx context.Context, clientID ClientID, agentID RemoteAgentID, params *ListRemoteAgentEventsParams, reqEditors ...RequestEditorFn) (*ListRemoteAgentEventsResponse, error)
 
-	// CreateRemoteAgentEventWithBodyWithResponse Add an http event of the queue agent
+	// CreateRemoteAgentEventWithBodyWithResponse Create an event of a remote agent
 	//
-	// Registers a URL for a change of this agent's status. Several registrations, also of the same URL, all fire.
-	// A URL that could never be sent to (another scheme than http or https, an address literal that receivers may
-	// not live at) is refused.
+	// Creates an event: its URL is called when the agent logs in (`agent-login`) or out (`agent-logout`). If several
+	// events match a change, all of them fire, even those with the same URL. The URL must be one that can be called:
+	// `http` or `https`, and no literal address that is forbidden for receivers.
 	//
-	// Requires access `call_api` or more.
+	// Requires access level `call_api`.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /client/{client_id}/agent/remote/{agent_id}/event/ (the `CreateRemoteAgentEvent` operationId).
 	CreateRemoteAgentEventWithBodyWithResponse(ctx context.Context, clientID ClientID, agentID RemoteAgentID, params *CreateRemoteAgentEventParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateRemoteAgentEventResponse, error)
 
-	// CreateRemoteAgentEventWithResponse Add an http event of the queue agent
+	// CreateRemoteAgentEventWithResponse Create an event of a remote agent
 	//
-	// Registers a URL for a change of this agent's status. Several registrations, also of the same URL, all fire.
-	// A URL that could never be sent to (another scheme than http or https, an address literal that receivers may
-	// not live at) is refused.
+	// Creates an event: its URL is called when the agent logs in (`agent-login`) or out (`agent-logout`). If several
+	// events match a change, all of them fire, even those with the same URL. The URL must be one that can be called:
+	// `http` or `https`, and no literal address that is forbidden for receivers.
 	//
-	// Requires access `call_api` or more.
+	// Requires access level `call_api`.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /client/{client_id}/agent/remote/{agent_id}/event/ (the `CreateRemoteAgentEvent` operationId).
 	CreateRemoteAgentEventWithResponse(ctx context.Context, clientID ClientID, agentID RemoteAgentID, params *CreateRemoteAgentEventParams, body CreateRemoteAgentEventJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateRemoteAgentEventResponse, error)
 
-	// DeleteRemoteAgentEventWithResponse Delete an http event of the queue agent
+	// DeleteRemoteAgentEventWithResponse Delete an event of a remote agent
 	//
-	// Deletes the event and cancels its pending deliveries.
+	// Deletes an event and cancels its pending deliveries.
 	//
-	// Requires access `call_api` or more.
+	// Requires access level `call_api`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with DELETE /client/{client_id}/agent/remote/{agent_id}/event/{event_id} (the `DeleteRemoteAgentEvent` operationId).
 	DeleteRemoteAgentEventWithResponse(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, reqEditors ...RequestEditorFn) (*DeleteRemoteAgentEventResponse, error)
 
-	// GetRemoteAgentEventWithResponse Get an http event of the queue agent
+	// GetRemoteAgentEventWithResponse Get an event of a remote agent
 	//
-	// One event of this very agent by its id.
+	// Returns an event of the agent.
 	//
-	// Requires access `read_only` or more.
+	// Requires access level `read_only`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /client/{client_id}/agent/remote/{agent_id}/event/{event_id} (the `GetRemoteAgentEvent` operationId).
 	GetRemoteAgentEventWithResponse(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, reqEditors ...RequestEditorFn) (*GetRemoteAgentEventResponse, error)
 
-	// UpdateRemoteAgentEventWithBodyWithResponse Update an http event of the queue agent
+	// UpdateRemoteAgentEventWithBodyWithResponse Update an event of a remote agent
 	//
-	// Changes any of the three fields; a missing one stays as it is. A corrected URL or method is used by what is
-	// not sent yet, pending retries included.
+	// Updates an event. A new URL or method applies to everything that is not sent yet, including retries.
 	//
-	// Requires access `call_api` or more.
+	// Requires access level `call_api`.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /client/{client_id}/agent/remote/{agent_id}/event/{event_id} (the `UpdateRemoteAgentEvent` operationId).
 	UpdateRemoteAgentEventWithBodyWithResponse(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateRemoteAgentEventResponse, error)
 
-	// UpdateRemoteAgentEventWithResponse Update an http event of the queue agent
+	// UpdateRemoteAgentEventWithResponse Update an event of a remote agent
 	//
-	// Changes any of the three fields; a missing one stays as it is. A corrected URL or method is used by what is
-	// not sent yet, pending retries included.
+	// Updates an event. A new URL or method applies to everything that is not sent yet, including retries.
 	//
-	// Requires access `call_api` or more.
+	// Requires access level `call_api`.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /client/{client_id}/agent/remote/{agent_id}/event/{event_id} (the `UpdateRemoteAgentEvent` operationId).
 	UpdateRemoteAgentEventWithResponse(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, body UpdateRemoteAgentEventJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateRemoteAgentEventResponse, error)
 
-	// GetRemoteAgentEventStateWithResponse Get whether an event is enabled
+	// GetRemoteAgentEventStateWithResponse Get the state of an event
 	//
-	// Whether the event is enabled, since when, and if it is disabled, why.
+	// Returns whether the event is enabled, since when, and the reason if it is paused.
 	//
-	// Requires access `read_only` or more.
+	// Requires access level `read_only`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/state (the `GetRemoteAgentEventState` operationId).
 	GetRemoteAgentEventStateWithResponse(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, reqEditors ...RequestEditorFn) (*GetRemoteAgentEventStateResponse, error)
 
-	// PutRemoteAgentEventStateWithBodyWithResponse Enable or disable an event
+	// PutRemoteAgentEventStateWithBodyWithResponse Pause or resume an event
 	//
-	// Deliveries of a disabled event are parked: they hold up nobody, and changes go on making them. When it is
-	// enabled, those whose retry window is not over go out, in their place by sequence among what is still pending.
-	// A receiver that answers 410 Gone disables the event by itself.
+	// Pauses (`disabled`) or resumes (`enabled`) an event. While it is paused, status changes still create deliveries.
+	// These are parked and block no others. When the event is resumed, those within their retry window are sent. They
+	// take their place by sequence number among those still pending. A receiver that answers 410 also pauses the
+	// event.
 	//
-	// Requires access `call_api` or more.
+	// Requires access level `call_api`.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/state (the `PutRemoteAgentEventState` operationId).
 	PutRemoteAgentEventStateWithBodyWithResponse(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutRemoteAgentEventStateResponse, error)
 
-	// PutRemoteAgentEventStateWithResponse Enable or disable an event
+	// PutRemoteAgentEventStateWithResponse Pause or resume an event
 	//
-	// Deliveries of a disabled event are parked: they hold up nobody, and changes go on making them. When it is
-	// enabled, those whose retry window is not over go out, in their place by sequence among what is still pending.
-	// A receiver that answers 410 Gone disables the event by itself.
+	// Pauses (`disabled`) or resumes (`enabled`) an event. While it is paused, status changes still create deliveries.
+	// These are parked and block no others. When the event is resumed, those within their retry window are sent. They
+	// take their place by sequence number among those still pending. A receiver that answers 410 also pauses the
+	// event.
 	//
-	// Requires access `call_api` or more.
+	// Requires access level `call_api`.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/state (the `PutRemoteAgentEventState` operationId).
 	PutRemoteAgentEventStateWithResponse(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, body PutRemoteAgentEventStateJSONRequestBody, reqEditors ...RequestEditorFn) (*PutRemoteAgentEventStateResponse, error)
 
-	// ListRemoteAgentEventTestsWithResponse List an event's tests
+	// ListRemoteAgentEventTestsWithResponse List the test deliveries of an event
 	//
-	// The latest tests of the event, the newest first, at most 100.
+	// Lists the latest test deliveries of the event, newest first, at most 100.
 	//
-	// Requires access `read_only` or more.
+	// Requires access level `read_only`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /client/{client_id}/agent/remote/{agent_id}/event/{event_id}/test (the `ListRemoteAgentEventTests` operationId).
 	ListRemoteAgentEventTestsWithResponse(ctx context.Context, clientID ClientID, agentID RemoteAgentID, eventID RemoteEventID, reqEditors ...RequestEditorFn) (*ListRemoteAgentEventTestsResponse, error)
 
-	// TestRemoteAgentEventWithResponse Test an event
+	// TestRemoteAgentEventWithResponse Send a test delivery
 	//
-	// Sends a sample to the event's URL at once, whether it is enabled or not, and answers when it is known how that went:
-	// `agent_id=0`, the name `test`, the header `agentevents-test`. It is sent once, changes no status, holds up nobody, and
-	// an answer of 410 disables nothing.
+	// Sends a test delivery to the event's URL, even if the event is paused, and returns the result. It has
+	// `agent_id=0`, the name `test` and the header `agentevents-test`. It is not retried, changes no status and blocks
+	// no delivery. A 410 does not pause the event.
 	//
-	// Requires access `call_api` or more.
+	// Requires access level `call_api`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -6347,9 +6336,9 @@ type ClientWithResponsesInterface interface {
 
 	// GetRemoteAgentStatusWithResponse Get the status of a remote agent
 	//
-	// The agent's status and the change that led to it. `changed` is false and `deliveries` 0, as nothing is done.
+	// Returns the agent's status and the change that led to it. `changed` is always false and `deliveries` 0.
 	//
-	// Requires access `read_only` or more.
+	// Requires access level `read_only`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -6358,12 +6347,11 @@ type ClientWithResponsesInterface interface {
 
 	// PutRemoteAgentStatusWithBodyWithResponse Set the status of a remote agent
 	//
-	// Sets the agent's status. If that really changes it, one delivery is made for every event that is registered
-	// on this agent for that change; change and deliveries are on disk before the answer. A status that the agent
-	// already has changes nothing and sends nothing. `changed_at` may be at
-	// most 5 minutes ahead of the server's clock.
+	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
+	// type. The change and its deliveries are on disk before the response. If the agent already has the status,
+	// nothing changes and nothing is sent.
 	//
-	// Requires access `all`.
+	// Requires access level `all`.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -6372,59 +6360,58 @@ type ClientWithResponsesInterface interface {
 
 	// PutRemoteAgentStatusWithResponse Set the status of a remote agent
 	//
-	// Sets the agent's status. If that really changes it, one delivery is made for every event that is registered
-	// on this agent for that change; change and deliveries are on disk before the answer. A status that the agent
-	// already has changes nothing and sends nothing. `changed_at` may be at
-	// most 5 minutes ahead of the server's clock.
+	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
+	// type. The change and its deliveries are on disk before the response. If the agent already has the status,
+	// nothing changes and nothing is sent.
 	//
-	// Requires access `all`.
+	// Requires access level `all`.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /client/{client_id}/agent/remote/{agent_id}/status (the `PutRemoteAgentStatus` operationId).
 	PutRemoteAgentStatusWithResponse(ctx context.Context, clientID ClientID, agentID RemoteAgentID, body PutRemoteAgentStatusJSONRequestBody, reqEditors ...RequestEditorFn) (*PutRemoteAgentStatusResponse, error)
 
-	// ListRemoteAgentStatusChangesWithResponse Explain an agent's status changes
+	// ListRemoteAgentStatusChangesWithResponse List the status changes of a remote agent
 	//
-	// The agent's status changes, the newest first, each with what came of it: which events fired, which did not and why,
-	// and how often the same status was set again, which sends nothing.
+	// Lists the agent's status changes, newest first, with their results: which events fired, which did not, and why.
+	// `repeated` counts later requests that set the same status again, which sends nothing.
 	//
-	// Requires access `read_only` or more.
+	// Requires access level `read_only`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /client/{client_id}/agent/remote/{agent_id}/status_change/ (the `ListRemoteAgentStatusChanges` operationId).
 	ListRemoteAgentStatusChangesWithResponse(ctx context.Context, clientID ClientID, agentID RemoteAgentID, params *ListRemoteAgentStatusChangesParams, reqEditors ...RequestEditorFn) (*ListRemoteAgentStatusChangesResponse, error)
 
-	// ListApplicationsWithResponse List the client's applications
+	// ListApplicationsWithResponse List the applications of a client
 	//
-	// The applications of the client in the order in which they were made. Secrets are never shown again.
+	// Lists the applications of the client, oldest first, without their secrets.
 	//
-	// Requires access `read_only` or more.
+	// Requires access level `read_only`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /client/{client_id}/application/ (the `ListApplications` operationId).
 	ListApplicationsWithResponse(ctx context.Context, clientID ClientID, reqEditors ...RequestEditorFn) (*ListApplicationsResponse, error)
 
-	// CreateApplicationWithBodyWithResponse Make an application
+	// CreateApplicationWithBodyWithResponse Create an application
 	//
-	// Makes an application of the client, which has at most 100. The answer is the only place where its secret is ever
-	// shown: the server stores a keyed hash of it.
+	// Creates an application of the client. A client can have 100. Only this response contains the secret: the server
+	// stores a keyed hash of it.
 	//
-	// Requires access `all`.
+	// Requires access level `all`.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /client/{client_id}/application/ (the `CreateApplication` operationId).
 	CreateApplicationWithBodyWithResponse(ctx context.Context, clientID ClientID, params *CreateApplicationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateApplicationResponse, error)
 
-	// CreateApplicationWithResponse Make an application
+	// CreateApplicationWithResponse Create an application
 	//
-	// Makes an application of the client, which has at most 100. The answer is the only place where its secret is ever
-	// shown: the server stores a keyed hash of it.
+	// Creates an application of the client. A client can have 100. Only this response contains the secret: the server
+	// stores a keyed hash of it.
 	//
-	// Requires access `all`.
+	// Requires access level `all`.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -6433,9 +6420,9 @@ type ClientWithResponsesInterface interface {
 
 	// DeleteApplicationWithResponse Revoke an application
 	//
-	// Deletes the application. Within a second all its tokens are refused.
+	// Deletes an application. Within one second, all its tokens become invalid.
 	//
-	// Requires access `all`.
+	// Requires access level `all`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -6444,51 +6431,50 @@ type ClientWithResponsesInterface interface {
 
 	// GetApplicationWithResponse Get an application
 	//
-	// One application of the client, without its secret.
+	// Returns an application of the client, without its secret.
 	//
-	// Requires access `read_only` or more.
+	// Requires access level `read_only`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /client/{client_id}/application/{application_id} (the `GetApplication` operationId).
 	GetApplicationWithResponse(ctx context.Context, clientID ClientID, applicationID ApplicationID, reqEditors ...RequestEditorFn) (*GetApplicationResponse, error)
 
-	// ListDeliveriesWithResponse List deliveries
+	// ListDeliveriesWithResponse List the deliveries of a client
 	//
-	// The client's deliveries, the newest first: what was sent to its receivers, what waits and what has failed. Filters
-	// narrow that down; all of them count together. `agent_type` and `agent_id` are
-	// given together or not at all, and `since` is before `until`.
-	// The header `Link` has the next page, if there is one.
+	// Lists the deliveries of the client, newest first. A delivery must match all filters.
 	//
-	// Requires access `read_only` or more.
+	// Requires access level `read_only`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /client/{client_id}/delivery/ (the `ListDeliveries` operationId).
 	ListDeliveriesWithResponse(ctx context.Context, clientID ClientID, params *ListDeliveriesParams, reqEditors ...RequestEditorFn) (*ListDeliveriesResponse, error)
 
-	// RedeliverManyWithBodyWithResponse Send many deliveries again
+	// RedeliverManyWithBodyWithResponse Replay deliveries
 	//
-	// Takes note of a replay of all deliveries that the filters fit at this moment, the oldest first, and works it in the
-	// background, also over a restart. `GET /client/{client_id}/replay/{replay_id}`, which `Location` names, tells how far
-	// it is. With the state `pending`, deliveries that wait for their next attempt have it at once; see `redeliver` for one.
-	// What is parked is not sent again. A client has at most 10 replays at work at the same time: 409. `agent_type` and `agent_id` are given together or not at all, and `since` is before `until`.
+	// Starts a replay of all deliveries that match all filters now, oldest first. It runs in the background and
+	// survives a restart. `Location` has the URL that shows its progress.
 	//
-	// Requires access `call_api` or more.
+	// With the state `pending`, the next attempt of the matching deliveries is made at once, as `redeliver` does for
+	// one. Parked deliveries are not sent. A client can have 10 replays in progress; another one is refused with 409.
+	//
+	// Requires access level `call_api`.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /client/{client_id}/delivery/redeliver (the `RedeliverMany` operationId).
 	RedeliverManyWithBodyWithResponse(ctx context.Context, clientID ClientID, params *RedeliverManyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RedeliverManyResponse, error)
 
-	// RedeliverManyWithResponse Send many deliveries again
+	// RedeliverManyWithResponse Replay deliveries
 	//
-	// Takes note of a replay of all deliveries that the filters fit at this moment, the oldest first, and works it in the
-	// background, also over a restart. `GET /client/{client_id}/replay/{replay_id}`, which `Location` names, tells how far
-	// it is. With the state `pending`, deliveries that wait for their next attempt have it at once; see `redeliver` for one.
-	// What is parked is not sent again. A client has at most 10 replays at work at the same time: 409. `agent_type` and `agent_id` are given together or not at all, and `since` is before `until`.
+	// Starts a replay of all deliveries that match all filters now, oldest first. It runs in the background and
+	// survives a restart. `Location` has the URL that shows its progress.
 	//
-	// Requires access `call_api` or more.
+	// With the state `pending`, the next attempt of the matching deliveries is made at once, as `redeliver` does for
+	// one. Parked deliveries are not sent. A client can have 10 replays in progress; another one is refused with 409.
+	//
+	// Requires access level `call_api`.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -6497,76 +6483,78 @@ type ClientWithResponsesInterface interface {
 
 	// GetDeliveryWithResponse Get a delivery
 	//
-	// Everything about a delivery: each attempt, when and why the next one comes, and the request that was sent or would be
-	// sent now.
+	// Returns a delivery with its attempts, and when and why the next one is made. `request` is the last request that
+	// was sent. If the delivery has not finished, it is the request that would be sent now.
 	//
-	// Requires access `read_only` or more.
+	// Requires access level `read_only`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /client/{client_id}/delivery/{delivery_id} (the `GetDelivery` operationId).
 	GetDeliveryWithResponse(ctx context.Context, clientID ClientID, deliveryID DeliveryID, reqEditors ...RequestEditorFn) (*GetDeliveryResponse, error)
 
-	// RedeliverWithResponse Send a delivery again
+	// RedeliverWithResponse Redeliver a delivery
 	//
-	// Sends a delivery again that has ended, under the same `webhook-id` and with the header `agentevents-replay`, to where
-	// its event says now or, if there is no such event any more, to where it was sent. It takes its place by sequence among
-	// what is pending for the same agent at the same receiver, and is tried as long as a new one. If its event is disabled it
-	// is parked until that is enabled.
+	// Resends a finished delivery, with the same `webhook-id` and the header `agentevents-replay`. It goes to the
+	// event's current URL or, if the event was deleted, to the delivery's own URL. It takes its place by sequence
+	// number among the pending deliveries of that agent at that receiver, and is retried for as long as a new one. If
+	// the event is paused, the delivery is parked until the event is enabled.
 	//
-	// One that is pending has its next attempt at once, after those that go before it for the same agent and receiver. That is
-	// no replay: `replays` stays. It does not wait for a delay of the schedule or a `Retry-After` of its own. A receiver that has
-	// failed too often is tried at once, by this delivery or by another that waits for it, and all follow when it answers. A
-	// pause that the receiver has asked for by 429 goes on. What is under way stays so. One that is parked waits for its
-	// event to be enabled: 409.
+	// If the delivery is pending, its next attempt is made at once, after earlier deliveries of the same agent at that
+	// receiver. This is not a replay, so `replays` stays the same. The attempt ignores the retry delay and the
+	// delivery's own `Retry-After`. A receiver that has failed too often is also tried at once, by this or another
+	// waiting delivery. When it answers, the others follow. A delay that the receiver requested with 429 still
+	// applies. An attempt in progress continues.
 	//
-	// Requires access `call_api` or more.
+	// If the delivery is parked, the response is 409.
+	//
+	// Requires access level `call_api`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /client/{client_id}/delivery/{delivery_id}/redeliver (the `Redeliver` operationId).
 	RedeliverWithResponse(ctx context.Context, clientID ClientID, deliveryID DeliveryID, reqEditors ...RequestEditorFn) (*RedeliverResponse, error)
 
-	// GetLimitsWithResponse Get the client's limits
+	// GetLimitsWithResponse Get the limits of a client
 	//
-	// What the client may have and do, and what of that it has and has done. This request is counted too.
+	// Returns the limits of the client and how much of each is used. This request counts too.
 	//
-	// Requires access `read_only` or more.
+	// Requires access level `read_only`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /client/{client_id}/limit/ (the `GetLimits` operationId).
 	GetLimitsWithResponse(ctx context.Context, clientID ClientID, reqEditors ...RequestEditorFn) (*GetLimitsResponse, error)
 
-	// PutLimitsWithBodyWithResponse Change the client's limits
+	// PutLimitsWithBodyWithResponse Update the limits of a client
 	//
-	// Sets the limits that are given. One that is less than what is used takes nothing away, and refuses what is new. That
-	// of requests counts within a second.
+	// Sets the limits that the request contains. If a limit is below the current use, nothing is removed, but
+	// additions are refused. A new request limit takes effect within one second.
 	//
-	// Requires the operator.
+	// Requires access level `operator`.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /client/{client_id}/limit/ (the `PutLimits` operationId).
 	PutLimitsWithBodyWithResponse(ctx context.Context, clientID ClientID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutLimitsResponse, error)
 
-	// PutLimitsWithResponse Change the client's limits
+	// PutLimitsWithResponse Update the limits of a client
 	//
-	// Sets the limits that are given. One that is less than what is used takes nothing away, and refuses what is new. That
-	// of requests counts within a second.
+	// Sets the limits that the request contains. If a limit is below the current use, nothing is removed, but
+	// additions are refused. A new request limit takes effect within one second.
 	//
-	// Requires the operator.
+	// Requires access level `operator`.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /client/{client_id}/limit/ (the `PutLimits` operationId).
 	PutLimitsWithResponse(ctx context.Context, clientID ClientID, body PutLimitsJSONRequestBody, reqEditors ...RequestEditorFn) (*PutLimitsResponse, error)
 
-	// ListReplaysWithResponse List replays
+	// ListReplaysWithResponse List the replays of a client
 	//
-	// The client's replays, the newest first, with how far they are.
+	// Lists the replays of the client, newest first, with their progress.
 	//
-	// Requires access `read_only` or more.
+	// Requires access level `read_only`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -6575,54 +6563,53 @@ type ClientWithResponsesInterface interface {
 
 	// GetReplayWithResponse Get a replay
 	//
-	// How far a replay is.
+	// Returns a replay with its progress.
 	//
-	// Requires access `read_only` or more.
+	// Requires access level `read_only`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /client/{client_id}/replay/{replay_id} (the `GetReplay` operationId).
 	GetReplayWithResponse(ctx context.Context, clientID ClientID, replayID ReplayID, reqEditors ...RequestEditorFn) (*GetReplayResponse, error)
 
-	// GetSecretWithResponse Get the client's signing secret
+	// GetSecretWithResponse Get the signing secret of a client
 	//
-	// What the client's deliveries are signed with, by the Standard Webhooks specification. A secret that was replaced still
-	// signs for 24 hours, so that several may sign at the same time: `signing_secrets` lists them.
+	// Returns the secrets that sign the client's deliveries by the Standard Webhooks specification. A replaced secret
+	// signs for 24 more hours, so several can sign at once. `signing_secrets` lists them.
 	//
-	// Requires access `call_api` or more.
+	// Requires access level `call_api`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /client/{client_id}/secret/ (the `GetSecret` operationId).
 	GetSecretWithResponse(ctx context.Context, clientID ClientID, reqEditors ...RequestEditorFn) (*GetSecretResponse, error)
 
-	// RollBackSecretWithResponse Take the last rotation of the secret back
+	// RollBackSecretWithResponse Roll back the last rotation of the signing secret
 	//
-	// Makes the previous secret the newest again, which signs without an end. The secret that had replaced it signs no longer,
-	// from the next request to a receiver on. Secrets that were replaced earlier keep their ends. Use it when the new secret
-	// has leaked, or has reached no receiver.
+	// Makes the previous secret the newest again, with no end time. The secret that had replaced it stops signing with
+	// the next request to a receiver. Secrets that were replaced earlier keep their end times. Use this if the new
+	// secret has leaked or has reached no receiver.
 	//
-	// Only the last rotation can be taken back, and only once, so that a repeated request changes nothing: until the next
-	// rotation, the answer is 409 (`rotation_taken_back`). If no previous secret signs any more, the answer is 409
-	// (`no_previous_secret`). With an `Idempotency-Key`, a retry gets the first answer.
+	// Only the last rotation can be rolled back, and only once. A second rollback is refused with 409
+	// (`rotation_taken_back`) until the next rotation. If no previous secret signs any more, the response is 409
+	// (`no_previous_secret`). With an `Idempotency-Key`, a repeated request gets the first response.
 	//
-	// Requires access `all`.
+	// Requires access level `all`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /client/{client_id}/secret/rollback (the `RollBackSecret` operationId).
 	RollBackSecretWithResponse(ctx context.Context, clientID ClientID, params *RollBackSecretParams, reqEditors ...RequestEditorFn) (*RollBackSecretResponse, error)
 
-	// RotateSecretWithResponse Rotate the client's signing secret
+	// RotateSecretWithResponse Rotate the signing secret of a client
 	//
-	// Makes a new secret. The secret that it replaces still signs for 24 hours, and so does every secret that was replaced
-	// earlier, each for its own 24 hours. Every delivery carries one signature by each of them, so that receivers can change
-	// over at any time in between.
+	// Creates a new signing secret. Every replaced secret keeps signing for 24 hours from its replacement. During that
+	// time, each delivery carries one signature per secret, so receivers can adopt the new secret at any time.
 	//
-	// At most five secrets sign at the same time. With five, the answer is 409 (`too_many_secrets`) until the oldest of them
-	// ends; the message says when that is.
+	// At most five secrets sign at once. With five, the response is 409 (`too_many_secrets`) until the oldest stops
+	// signing. The message says when that is.
 	//
-	// Requires access `all`.
+	// Requires access level `all`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -6631,14 +6618,14 @@ type ClientWithResponsesInterface interface {
 
 	// PutStatusesWithBodyWithResponse Set the status of many agents
 	//
-	// Sets up to 1,000 statuses in one request: the start of a shift, or a resync after an outage. There is one
-	// answer for each, in the order of the request. Entries that name the same agent are worked in turn. An entry
-	// that is refused takes nothing with it; its answer has `error` in place of `status`. Entries are stored a few at
-	// a time, so that other requests need not wait for all of them: after a 503 the first ones may be set, and the same
-	// request may be made again. Each entry counts as a request of the hour. `changed_at`
-	// may be at most 5 minutes ahead of the server's clock.
+	// Sets up to 1,000 statuses, for example at the start of a shift or after an outage. The response has one result
+	// per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
+	// no other; its result has `error` instead of `status`. Each entry counts as one request.
 	//
-	// Requires access `all`.
+	// Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
+	// may be set. Repeat the whole request.
+	//
+	// Requires access level `all`.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -6647,50 +6634,56 @@ type ClientWithResponsesInterface interface {
 
 	// PutStatusesWithResponse Set the status of many agents
 	//
-	// Sets up to 1,000 statuses in one request: the start of a shift, or a resync after an outage. There is one
-	// answer for each, in the order of the request. Entries that name the same agent are worked in turn. An entry
-	// that is refused takes nothing with it; its answer has `error` in place of `status`. Entries are stored a few at
-	// a time, so that other requests need not wait for all of them: after a 503 the first ones may be set, and the same
-	// request may be made again. Each entry counts as a request of the hour. `changed_at`
-	// may be at most 5 minutes ahead of the server's clock.
+	// Sets up to 1,000 statuses, for example at the start of a shift or after an outage. The response has one result
+	// per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
+	// no other; its result has `error` instead of `status`. Each entry counts as one request.
 	//
-	// Requires access `all`.
+	// Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
+	// may be set. Repeat the whole request.
+	//
+	// Requires access level `all`.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /client/{client_id}/status/ (the `PutStatuses` operationId).
 	PutStatusesWithResponse(ctx context.Context, clientID ClientID, body PutStatusesJSONRequestBody, reqEditors ...RequestEditorFn) (*PutStatusesResponse, error)
 
-	// ListStatusChangesWithResponse Follow the status changes
+	// ListStatusChangesWithResponse Follow the status changes of a client
 	//
-	// The status changes of all agents of the client in the order of their sequence numbers, which only grow. Begin with
-	// `start`: `oldest`, the default, gives all that are kept, and `newest` only those that come from now on. Then follow the
-	// header `Link`, which every answer has: its `after` is the last number that came, and none is ever skipped. With `wait`
-	// the answer comes as soon as there is a change. This is how a client catches up that was away, or follows without a
-	// public URL. Changes older than the server keeps them are gone: 410 says from which number on they are there.
+	// Lists the status changes of all agents of the client by ascending sequence number. Use this feed to catch up
+	// after an outage, or instead of webhooks if you have no public URL.
 	//
-	// A server that was restored from a backup knows no changes later than that, and gives their numbers to others. So its
-	// numbers are of another epoch, which the header `Agentevents-Epoch` tells: ask with `epoch` set to that, as `Link` does,
-	// and if the server was restored since, the answer is 410 with the status `feed_restarted`, instead of changes that do
-	// not go on from yours. Forget then what came from it, and begin again with `start=oldest`, without `after` and `epoch`.
+	// * Begin with `start`: `oldest`, the default, returns all changes that are kept, and `newest` only later ones.
+	// * Then follow the header `Link`, which every response has. Its `after` is the last number of the page. No change
+	//   is skipped.
+	// * With `wait`, the response is sent as soon as there is a change.
 	//
-	// Requires access `read_only` or more.
+	// If changes after the number are no longer kept, the response is 410 (`feed_truncated`). Its `oldest_sequence` is
+	// the oldest number that is kept.
+	//
+	// A server that was restored from a backup lacks later changes and reuses their numbers. It therefore begins a new
+	// epoch, which the header `Agentevents-Epoch` and the `epoch` in `Link` name. If the server has another epoch than
+	// the request, the response is 410 (`feed_restarted`). Discard what you read from the feed, and begin again with
+	// `start=oldest`, without `after` and `epoch`.
+	//
+	// Requires access level `read_only`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /client/{client_id}/status_change/ (the `ListStatusChanges` operationId).
 	ListStatusChangesWithResponse(ctx context.Context, clientID ClientID, params *ListStatusChangesParams, reqEditors ...RequestEditorFn) (*ListStatusChangesResponse, error)
 
-	// RequestTokenWithBodyWithResponse Get a token
+	// RequestTokenWithBodyWithResponse Create an access token
 	//
-	// Exchanges the id and the secret of an application for a token (OAuth 2.0, client credentials, RFC 6749). A token is valid
-	// for an hour. An application has at most 100 tokens; the oldest one is evicted by a new one. `scope` is ignored.
+	// Exchanges the id and the secret of an application for a token (OAuth 2.0, client credentials, RFC 6749). A token
+	// is valid for one hour. An application has at most 100 tokens; a new one evicts the oldest. `scope` is ignored.
 	//
-	// For clients of the original API, the server also accepts the same fields as `multipart/form-data` or in the query string of
-	// a request without a body, and id and secret by HTTP Basic. It serves the same operation at `/oauth/token` at the root of the
-	// host, too. A new client uses none of these.
+	// After ten failures in quick succession for one application from one address, a wrong secret is answered with
+	// 429. The right secret is still accepted.
 	//
-	// After repeated failures for one application from one address, the server answers further wrong secrets with 429.
+	// Programs written for the original API can also send the fields as `multipart/form-data`, or in the query string
+	// of a request without a body. They can send id and secret by HTTP Basic, and use `/oauth/token` at the root of
+	// the host. New programs should do none of these.
 	//
 	// Requires no token.
 	//
@@ -6699,16 +6692,17 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /oauth/token (the `RequestToken` operationId).
 	RequestTokenWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RequestTokenResponse, error)
 
-	// RequestTokenWithFormdataBodyWithResponse Get a token
+	// RequestTokenWithFormdataBodyWithResponse Create an access token
 	//
-	// Exchanges the id and the secret of an application for a token (OAuth 2.0, client credentials, RFC 6749). A token is valid
-	// for an hour. An application has at most 100 tokens; the oldest one is evicted by a new one. `scope` is ignored.
+	// Exchanges the id and the secret of an application for a token (OAuth 2.0, client credentials, RFC 6749). A token
+	// is valid for one hour. An application has at most 100 tokens; a new one evicts the oldest. `scope` is ignored.
 	//
-	// For clients of the original API, the server also accepts the same fields as `multipart/form-data` or in the query string of
-	// a request without a body, and id and secret by HTTP Basic. It serves the same operation at `/oauth/token` at the root of the
-	// host, too. A new client uses none of these.
+	// After ten failures in quick succession for one application from one address, a wrong secret is answered with
+	// 429. The right secret is still accepted.
 	//
-	// After repeated failures for one application from one address, the server answers further wrong secrets with 429.
+	// Programs written for the original API can also send the fields as `multipart/form-data`, or in the query string
+	// of a request without a body. They can send id and secret by HTTP Basic, and use `/oauth/token` at the root of
+	// the host. New programs should do none of these.
 	//
 	// Requires no token.
 	//
@@ -6717,11 +6711,11 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /oauth/token (the `RequestToken` operationId).
 	RequestTokenWithFormdataBodyWithResponse(ctx context.Context, body RequestTokenFormdataRequestBody, reqEditors ...RequestEditorFn) (*RequestTokenResponse, error)
 
-	// GetUserWithResponse Who am I?
+	// GetUserWithResponse Get the current application
 	//
-	// The token's application, as clients of the PBX know a user.
+	// Returns the application of the token, in the form of a user of the PBX.
 	//
-	// Requires access `read_only` or more.
+	// Requires access level `read_only`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -17532,10 +17526,9 @@ func (r GetUserResponse) ContentType() string {
 
 // ListClientsWithResponse List the clients
 //
-// All clients in the order of their ids; with `limit` at most that many, after the id `after`.
-// The header `Link` has the next page, if there is one.
+// Lists all clients in the order of their ids.
 //
-// Requires the operator.
+// Requires access level `operator`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -17550,15 +17543,17 @@ func (c *ClientWithResponses) ListClientsWithResponse(ctx context.Context, param
 
 // DeleteClientWithResponse Delete a client
 //
-// Deletes the client with its agents, their events and its applications, whose tokens are then refused. An agent that is `available` is logged out first,
-// which sends its logout. Its pending deliveries are still sent, signed by its own secret; its replays end. A client that is
-// created under the same id later sees nothing of it and shares nothing with it: it has a secret of its own, and its feed
-// begins after the changes of the earlier client. A request for older changes is answered 410.
+// Deletes a client with its agents, events and applications. Its tokens become invalid, and its replays end.
+// Agents that are `available` are first logged out, which creates deliveries. Pending deliveries are still sent,
+// signed with the client's secret.
 //
-// A client with more than 250 agents is deleted in steps: after a 503, some of its agents may be gone already, and
-// the same request deletes the rest.
+// A client that is later created with the same id shares nothing with the deleted one. It has its own secret, and
+// its feed begins after the earlier changes. A request for these is answered with 410.
 //
-// Requires the operator.
+// A client with more than 250 agents is deleted in steps. After a 503, some of its agents may already be deleted.
+// Repeat the request to delete the rest.
+//
+// Requires access level `operator`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -17573,9 +17568,9 @@ func (c *ClientWithResponses) DeleteClientWithResponse(ctx context.Context, clie
 
 // GetClientWithResponse Get a client
 //
-// One client by its id.
+// Returns a client.
 //
-// Requires access `read_only` or more.
+// Requires access level `read_only`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -17590,9 +17585,9 @@ func (c *ClientWithResponses) GetClientWithResponse(ctx context.Context, clientI
 
 // PutClientWithBodyWithResponse Create or update a client
 //
-// Creates the client under the PBX's own id (201), or updates it (200). `{}` is enough.
+// Creates the client with the PBX's own id (201), or updates it (200). The body may be `{}`.
 //
-// Requires the operator.
+// Requires access level `operator`.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -17607,9 +17602,9 @@ func (c *ClientWithResponses) PutClientWithBodyWithResponse(ctx context.Context,
 
 // PutClientWithResponse Create or update a client
 //
-// Creates the client under the PBX's own id (201), or updates it (200). `{}` is enough.
+// Creates the client with the PBX's own id (201), or updates it (200). The body may be `{}`.
 //
-// Requires the operator.
+// Requires access level `operator`.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -17622,13 +17617,11 @@ func (c *ClientWithResponses) PutClientWithResponse(ctx context.Context, clientI
 	return ParsePutClientResponse(rsp)
 }
 
-// ListLocalAgentsWithResponse List the local agents
+// ListLocalAgentsWithResponse List the local agents of a client
 //
-// All local agents of the client in the order of their ids; with `limit` at most that many, after the id `after`;
-// with `extension_id` only those on one of these extensions.
-// The header `Link` has the next page, if there is one.
+// Lists the local agents of the client by ascending id.
 //
-// Requires access `read_only` or more.
+// Requires access level `read_only`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -17643,10 +17636,10 @@ func (c *ClientWithResponses) ListLocalAgentsWithResponse(ctx context.Context, c
 
 // CreateLocalAgentWithBodyWithResponse Create a local agent
 //
-// Creates a local agent, under `id` or, without one, under the id after the greatest there is. It is `logged_out`; creating it sends
-// nothing.
+// Creates a local agent, which is `logged_out`. If `id` is omitted, it gets the id after the greatest one. No
+// delivery is created.
 //
-// Requires access `all`.
+// Requires access level `all`.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -17661,10 +17654,10 @@ func (c *ClientWithResponses) CreateLocalAgentWithBodyWithResponse(ctx context.C
 
 // CreateLocalAgentWithResponse Create a local agent
 //
-// Creates a local agent, under `id` or, without one, under the id after the greatest there is. It is `logged_out`; creating it sends
-// nothing.
+// Creates a local agent, which is `logged_out`. If `id` is omitted, it gets the id after the greatest one. No
+// delivery is created.
 //
-// Requires access `all`.
+// Requires access level `all`.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -17679,10 +17672,10 @@ func (c *ClientWithResponses) CreateLocalAgentWithResponse(ctx context.Context, 
 
 // DeleteLocalAgentWithResponse Delete a local agent
 //
-// Deletes the agent and its events. If it is `available` it is logged out first, which sends its logout.
-// Deliveries that were already owed are still carried out.
+// Deletes an agent and its events. If the agent is `available`, it is first logged out, which creates deliveries.
+// Pending deliveries are still sent.
 //
-// Requires access `all`.
+// Requires access level `all`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -17697,9 +17690,9 @@ func (c *ClientWithResponses) DeleteLocalAgentWithResponse(ctx context.Context, 
 
 // GetLocalAgentWithResponse Get a local agent
 //
-// One local agent by its id, with its status and since when it has it.
+// Returns a local agent with its status.
 //
-// Requires access `read_only` or more.
+// Requires access level `read_only`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -17714,10 +17707,10 @@ func (c *ClientWithResponses) GetLocalAgentWithResponse(ctx context.Context, cli
 
 // PutLocalAgentWithBodyWithResponse Create or update a local agent
 //
-// Creates the agent under the PBX's own id (201; `extension_name` is then required), or updates it (200). Neither
-// sends anything, and neither touches its status.
+// Creates the agent with the PBX's own id (201), or updates it (200). A new agent requires `extension_name`. The
+// status stays the same, and no delivery is created.
 //
-// Requires access `all`.
+// Requires access level `all`.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -17732,10 +17725,10 @@ func (c *ClientWithResponses) PutLocalAgentWithBodyWithResponse(ctx context.Cont
 
 // PutLocalAgentWithResponse Create or update a local agent
 //
-// Creates the agent under the PBX's own id (201; `extension_name` is then required), or updates it (200). Neither
-// sends anything, and neither touches its status.
+// Creates the agent with the PBX's own id (201), or updates it (200). A new agent requires `extension_name`. The
+// status stays the same, and no delivery is created.
 //
-// Requires access `all`.
+// Requires access level `all`.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -17750,10 +17743,9 @@ func (c *ClientWithResponses) PutLocalAgentWithResponse(ctx context.Context, cli
 
 // ListLocalAgentEventsWithResponse List the events of a local agent
 //
-// All events registered on the agent in the order of their ids; with `limit` at most that many, after the id `after`.
-// The header `Link` has the next page, if there is one.
+// Lists the events of the agent by ascending id.
 //
-// Requires access `read_only` or more.
+// Requires access level `read_only`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -17766,13 +17758,13 @@ func (c *ClientWithResponses) ListLocalAgentEventsWithResponse(ctx context.Conte
 	return ParseListLocalAgentEventsResponse(rsp)
 }
 
-// CreateLocalAgentEventWithBodyWithResponse Add an http event of the queue agent
+// CreateLocalAgentEventWithBodyWithResponse Create an event of a local agent
 //
-// Registers a URL for a change of this agent's status. Several registrations, also of the same URL, all fire.
-// A URL that could never be sent to (another scheme than http or https, an address literal that receivers may
-// not live at) is refused.
+// Creates an event: its URL is called when the agent logs in (`agent-login`) or out (`agent-logout`). If several
+// events match a change, all of them fire, even those with the same URL. The URL must be one that can be called:
+// `http` or `https`, and no literal address that is forbidden for receivers.
 //
-// Requires access `call_api` or more.
+// Requires access level `call_api`.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -17785,13 +17777,13 @@ func (c *ClientWithResponses) CreateLocalAgentEventWithBodyWithResponse(ctx cont
 	return ParseCreateLocalAgentEventResponse(rsp)
 }
 
-// CreateLocalAgentEventWithResponse Add an http event of the queue agent
+// CreateLocalAgentEventWithResponse Create an event of a local agent
 //
-// Registers a URL for a change of this agent's status. Several registrations, also of the same URL, all fire.
-// A URL that could never be sent to (another scheme than http or https, an address literal that receivers may
-// not live at) is refused.
+// Creates an event: its URL is called when the agent logs in (`agent-login`) or out (`agent-logout`). If several
+// events match a change, all of them fire, even those with the same URL. The URL must be one that can be called:
+// `http` or `https`, and no literal address that is forbidden for receivers.
 //
-// Requires access `call_api` or more.
+// Requires access level `call_api`.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -17804,11 +17796,11 @@ func (c *ClientWithResponses) CreateLocalAgentEventWithResponse(ctx context.Cont
 	return ParseCreateLocalAgentEventResponse(rsp)
 }
 
-// DeleteLocalAgentEventWithResponse Delete an http event of the queue agent
+// DeleteLocalAgentEventWithResponse Delete an event of a local agent
 //
-// Deletes the event and cancels its pending deliveries.
+// Deletes an event and cancels its pending deliveries.
 //
-// Requires access `call_api` or more.
+// Requires access level `call_api`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -17821,11 +17813,11 @@ func (c *ClientWithResponses) DeleteLocalAgentEventWithResponse(ctx context.Cont
 	return ParseDeleteLocalAgentEventResponse(rsp)
 }
 
-// GetLocalAgentEventWithResponse Get an http event of the queue agent
+// GetLocalAgentEventWithResponse Get an event of a local agent
 //
-// One event of this very agent by its id.
+// Returns an event of the agent.
 //
-// Requires access `read_only` or more.
+// Requires access level `read_only`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -17838,12 +17830,11 @@ func (c *ClientWithResponses) GetLocalAgentEventWithResponse(ctx context.Context
 	return ParseGetLocalAgentEventResponse(rsp)
 }
 
-// UpdateLocalAgentEventWithBodyWithResponse Update an http event of the queue agent
+// UpdateLocalAgentEventWithBodyWithResponse Update an event of a local agent
 //
-// Changes any of the three fields; a missing one stays as it is. A corrected URL or method is used by what is
-// not sent yet, pending retries included.
+// Updates an event. A new URL or method applies to everything that is not sent yet, including retries.
 //
-// Requires access `call_api` or more.
+// Requires access level `call_api`.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -17856,12 +17847,11 @@ func (c *ClientWithResponses) UpdateLocalAgentEventWithBodyWithResponse(ctx cont
 	return ParseUpdateLocalAgentEventResponse(rsp)
 }
 
-// UpdateLocalAgentEventWithResponse Update an http event of the queue agent
+// UpdateLocalAgentEventWithResponse Update an event of a local agent
 //
-// Changes any of the three fields; a missing one stays as it is. A corrected URL or method is used by what is
-// not sent yet, pending retries included.
+// Updates an event. A new URL or method applies to everything that is not sent yet, including retries.
 //
-// Requires access `call_api` or more.
+// Requires access level `call_api`.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -17874,11 +17864,11 @@ func (c *ClientWithResponses) UpdateLocalAgentEventWithResponse(ctx context.Cont
 	return ParseUpdateLocalAgentEventResponse(rsp)
 }
 
-// GetLocalAgentEventStateWithResponse Get whether an event is enabled
+// GetLocalAgentEventStateWithResponse Get the state of an event
 //
-// Whether the event is enabled, since when, and if it is disabled, why.
+// Returns whether the event is enabled, since when, and the reason if it is paused.
 //
-// Requires access `read_only` or more.
+// Requires access level `read_only`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -17891,13 +17881,14 @@ func (c *ClientWithResponses) GetLocalAgentEventStateWithResponse(ctx context.Co
 	return ParseGetLocalAgentEventStateResponse(rsp)
 }
 
-// PutLocalAgentEventStateWithBodyWithResponse Enable or disable an event
+// PutLocalAgentEventStateWithBodyWithResponse Pause or resume an event
 //
-// Deliveries of a disabled event are parked: they hold up nobody, and changes go on making them. When it is
-// enabled, those whose retry window is not over go out, in their place by sequence among what is still pending.
-// A receiver that answers 410 Gone disables the event by itself.
+// Pauses (`disabled`) or resumes (`enabled`) an event. While it is paused, status changes still create deliveries.
+// These are parked and block no others. When the event is resumed, those within their retry window are sent. They
+// take their place by sequence number among those still pending. A receiver that answers 410 also pauses the
+// event.
 //
-// Requires access `call_api` or more.
+// Requires access level `call_api`.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -17910,13 +17901,14 @@ func (c *ClientWithResponses) PutLocalAgentEventStateWithBodyWithResponse(ctx co
 	return ParsePutLocalAgentEventStateResponse(rsp)
 }
 
-// PutLocalAgentEventStateWithResponse Enable or disable an event
+// PutLocalAgentEventStateWithResponse Pause or resume an event
 //
-// Deliveries of a disabled event are parked: they hold up nobody, and changes go on making them. When it is
-// enabled, those whose retry window is not over go out, in their place by sequence among what is still pending.
-// A receiver that answers 410 Gone disables the event by itself.
+// Pauses (`disabled`) or resumes (`enabled`) an event. While it is paused, status changes still create deliveries.
+// These are parked and block no others. When the event is resumed, those within their retry window are sent. They
+// take their place by sequence number among those still pending. A receiver that answers 410 also pauses the
+// event.
 //
-// Requires access `call_api` or more.
+// Requires access level `call_api`.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -17929,11 +17921,11 @@ func (c *ClientWithResponses) PutLocalAgentEventStateWithResponse(ctx context.Co
 	return ParsePutLocalAgentEventStateResponse(rsp)
 }
 
-// ListLocalAgentEventTestsWithResponse List an event's tests
+// ListLocalAgentEventTestsWithResponse List the test deliveries of an event
 //
-// The latest tests of the event, the newest first, at most 100.
+// Lists the latest test deliveries of the event, newest first, at most 100.
 //
-// Requires access `read_only` or more.
+// Requires access level `read_only`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -17946,13 +17938,13 @@ func (c *ClientWithResponses) ListLocalAgentEventTestsWithResponse(ctx context.C
 	return ParseListLocalAgentEventTestsResponse(rsp)
 }
 
-// TestLocalAgentEventWithResponse Test an event
+// TestLocalAgentEventWithResponse Send a test delivery
 //
-// Sends a sample to the event's URL at once, whether it is enabled or not, and answers when it is known how that went:
-// `agent_id=0`, the name `test`, the header `agentevents-test`. It is sent once, changes no status, holds up nobody, and
-// an answer of 410 disables nothing.
+// Sends a test delivery to the event's URL, even if the event is paused, and returns the result. It has
+// `agent_id=0`, the name `test` and the header `agentevents-test`. It is not retried, changes no status and blocks
+// no delivery. A 410 does not pause the event.
 //
-// Requires access `call_api` or more.
+// Requires access level `call_api`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -17967,9 +17959,9 @@ func (c *ClientWithResponses) TestLocalAgentEventWithResponse(ctx context.Contex
 
 // GetLocalAgentStatusWithResponse Get the status of a local agent
 //
-// The agent's status and the change that led to it. `changed` is false and `deliveries` 0, as nothing is done.
+// Returns the agent's status and the change that led to it. `changed` is always false and `deliveries` 0.
 //
-// Requires access `read_only` or more.
+// Requires access level `read_only`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -17984,12 +17976,11 @@ func (c *ClientWithResponses) GetLocalAgentStatusWithResponse(ctx context.Contex
 
 // PutLocalAgentStatusWithBodyWithResponse Set the status of a local agent
 //
-// Sets the agent's status. If that really changes it, one delivery is made for every event that is registered
-// on this agent for that change; change and deliveries are on disk before the answer. A status that the agent
-// already has changes nothing and sends nothing. `changed_at` may be at
-// most 5 minutes ahead of the server's clock.
+// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
+// type. The change and its deliveries are on disk before the response. If the agent already has the status,
+// nothing changes and nothing is sent.
 //
-// Requires access `all`.
+// Requires access level `all`.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -18004,12 +17995,11 @@ func (c *ClientWithResponses) PutLocalAgentStatusWithBodyWithResponse(ctx contex
 
 // PutLocalAgentStatusWithResponse Set the status of a local agent
 //
-// Sets the agent's status. If that really changes it, one delivery is made for every event that is registered
-// on this agent for that change; change and deliveries are on disk before the answer. A status that the agent
-// already has changes nothing and sends nothing. `changed_at` may be at
-// most 5 minutes ahead of the server's clock.
+// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
+// type. The change and its deliveries are on disk before the response. If the agent already has the status,
+// nothing changes and nothing is sent.
 //
-// Requires access `all`.
+// Requires access level `all`.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -18022,12 +18012,12 @@ func (c *ClientWithResponses) PutLocalAgentStatusWithResponse(ctx context.Contex
 	return ParsePutLocalAgentStatusResponse(rsp)
 }
 
-// ListLocalAgentStatusChangesWithResponse Explain an agent's status changes
+// ListLocalAgentStatusChangesWithResponse List the status changes of a local agent
 //
-// The agent's status changes, the newest first, each with what came of it: which events fired, which did not and why,
-// and how often the same status was set again, which sends nothing.
+// Lists the agent's status changes, newest first, with their results: which events fired, which did not, and why.
+// `repeated` counts later requests that set the same status again, which sends nothing.
 //
-// Requires access `read_only` or more.
+// Requires access level `read_only`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -18040,13 +18030,11 @@ func (c *ClientWithResponses) ListLocalAgentStatusChangesWithResponse(ctx contex
 	return ParseListLocalAgentStatusChangesResponse(rsp)
 }
 
-// ListRemoteAgentsWithResponse List the remote agents
+// ListRemoteAgentsWithResponse List the remote agents of a client
 //
-// All remote agents of the client in the order of their ids; with `limit` at most that many, after the id `after`;
-// with `extension_id` only those on one of these extensions.
-// The header `Link` has the next page, if there is one.
+// Lists the remote agents of the client by ascending id.
 //
-// Requires access `read_only` or more.
+// Requires access level `read_only`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -18061,10 +18049,10 @@ func (c *ClientWithResponses) ListRemoteAgentsWithResponse(ctx context.Context, 
 
 // CreateRemoteAgentWithBodyWithResponse Create a remote agent
 //
-// Creates a remote agent, under `id` or, without one, under the id after the greatest there is. It is `logged_out`; creating it sends
-// nothing.
+// Creates a remote agent, which is `logged_out`. If `id` is omitted, it gets the id after the greatest one. No
+// delivery is created.
 //
-// Requires access `all`.
+// Requires access level `all`.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -18079,10 +18067,10 @@ func (c *ClientWithResponses) CreateRemoteAgentWithBodyWithResponse(ctx context.
 
 // CreateRemoteAgentWithResponse Create a remote agent
 //
-// Creates a remote agent, under `id` or, without one, under the id after the greatest there is. It is `logged_out`; creating it sends
-// nothing.
+// Creates a remote agent, which is `logged_out`. If `id` is omitted, it gets the id after the greatest one. No
+// delivery is created.
 //
-// Requires access `all`.
+// Requires access level `all`.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -18097,10 +18085,10 @@ func (c *ClientWithResponses) CreateRemoteAgentWithResponse(ctx context.Context,
 
 // DeleteRemoteAgentWithResponse Delete a remote agent
 //
-// Deletes the agent and its events. If it is `available` it is logged out first, which sends its logout.
-// Deliveries that were already owed are still carried out.
+// Deletes an agent and its events. If the agent is `available`, it is first logged out, which creates deliveries.
+// Pending deliveries are still sent.
 //
-// Requires access `all`.
+// Requires access level `all`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -18115,9 +18103,9 @@ func (c *ClientWithResponses) DeleteRemoteAgentWithResponse(ctx context.Context,
 
 // GetRemoteAgentWithResponse Get a remote agent
 //
-// One remote agent by its id, with its status and since when it has it.
+// Returns a remote agent with its status.
 //
-// Requires access `read_only` or more.
+// Requires access level `read_only`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -18132,10 +18120,10 @@ func (c *ClientWithResponses) GetRemoteAgentWithResponse(ctx context.Context, cl
 
 // PutRemoteAgentWithBodyWithResponse Create or update a remote agent
 //
-// Creates the agent under the PBX's own id (201; `agent_number` is then required), or updates it (200). Neither
-// sends anything, and neither touches its status.
+// Creates the agent with the PBX's own id (201), or updates it (200). A new agent requires `agent_number`. The
+// status stays the same, and no delivery is created.
 //
-// Requires access `all`.
+// Requires access level `all`.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -18150,10 +18138,10 @@ func (c *ClientWithResponses) PutRemoteAgentWithBodyWithResponse(ctx context.Con
 
 // PutRemoteAgentWithResponse Create or update a remote agent
 //
-// Creates the agent under the PBX's own id (201; `agent_number` is then required), or updates it (200). Neither
-// sends anything, and neither touches its status.
+// Creates the agent with the PBX's own id (201), or updates it (200). A new agent requires `agent_number`. The
+// status stays the same, and no delivery is created.
 //
-// Requires access `all`.
+// Requires access level `all`.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -18168,10 +18156,9 @@ func (c *ClientWithResponses) PutRemoteAgentWithResponse(ctx context.Context, cl
 
 // ListRemoteAgentEventsWithResponse List the events of a remote agent
 //
-// All events registered on the agent in the order of their ids; with `limit` at most that many, after the id `after`.
-// The header `Link` has the next page, if there is one.
+// Lists the events of the agent by ascending id.
 //
-// Requires access `read_only` or more.
+// Requires access level `read_only`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -18184,13 +18171,13 @@ func (c *ClientWithResponses) ListRemoteAgentEventsWithResponse(ctx context.Cont
 	return ParseListRemoteAgentEventsResponse(rsp)
 }
 
-// CreateRemoteAgentEventWithBodyWithResponse Add an http event of the queue agent
+// CreateRemoteAgentEventWithBodyWithResponse Create an event of a remote agent
 //
-// Registers a URL for a change of this agent's status. Several registrations, also of the same URL, all fire.
-// A URL that could never be sent to (another scheme than http or https, an address literal that receivers may
-// not live at) is refused.
+// Creates an event: its URL is called when the agent logs in (`agent-login`) or out (`agent-logout`). If several
+// events match a change, all of them fire, even those with the same URL. The URL must be one that can be called:
+// `http` or `https`, and no literal address that is forbidden for receivers.
 //
-// Requires access `call_api` or more.
+// Requires access level `call_api`.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -18203,13 +18190,13 @@ func (c *ClientWithResponses) CreateRemoteAgentEventWithBodyWithResponse(ctx con
 	return ParseCreateRemoteAgentEventResponse(rsp)
 }
 
-// CreateRemoteAgentEventWithResponse Add an http event of the queue agent
+// CreateRemoteAgentEventWithResponse Create an event of a remote agent
 //
-// Registers a URL for a change of this agent's status. Several registrations, also of the same URL, all fire.
-// A URL that could never be sent to (another scheme than http or https, an address literal that receivers may
-// not live at) is refused.
+// Creates an event: its URL is called when the agent logs in (`agent-login`) or out (`agent-logout`). If several
+// events match a change, all of them fire, even those with the same URL. The URL must be one that can be called:
+// `http` or `https`, and no literal address that is forbidden for receivers.
 //
-// Requires access `call_api` or more.
+// Requires access level `call_api`.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -18222,11 +18209,11 @@ func (c *ClientWithResponses) CreateRemoteAgentEventWithResponse(ctx context.Con
 	return ParseCreateRemoteAgentEventResponse(rsp)
 }
 
-// DeleteRemoteAgentEventWithResponse Delete an http event of the queue agent
+// DeleteRemoteAgentEventWithResponse Delete an event of a remote agent
 //
-// Deletes the event and cancels its pending deliveries.
+// Deletes an event and cancels its pending deliveries.
 //
-// Requires access `call_api` or more.
+// Requires access level `call_api`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -18239,11 +18226,11 @@ func (c *ClientWithResponses) DeleteRemoteAgentEventWithResponse(ctx context.Con
 	return ParseDeleteRemoteAgentEventResponse(rsp)
 }
 
-// GetRemoteAgentEventWithResponse Get an http event of the queue agent
+// GetRemoteAgentEventWithResponse Get an event of a remote agent
 //
-// One event of this very agent by its id.
+// Returns an event of the agent.
 //
-// Requires access `read_only` or more.
+// Requires access level `read_only`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -18256,12 +18243,11 @@ func (c *ClientWithResponses) GetRemoteAgentEventWithResponse(ctx context.Contex
 	return ParseGetRemoteAgentEventResponse(rsp)
 }
 
-// UpdateRemoteAgentEventWithBodyWithResponse Update an http event of the queue agent
+// UpdateRemoteAgentEventWithBodyWithResponse Update an event of a remote agent
 //
-// Changes any of the three fields; a missing one stays as it is. A corrected URL or method is used by what is
-// not sent yet, pending retries included.
+// Updates an event. A new URL or method applies to everything that is not sent yet, including retries.
 //
-// Requires access `call_api` or more.
+// Requires access level `call_api`.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -18274,12 +18260,11 @@ func (c *ClientWithResponses) UpdateRemoteAgentEventWithBodyWithResponse(ctx con
 	return ParseUpdateRemoteAgentEventResponse(rsp)
 }
 
-// UpdateRemoteAgentEventWithResponse Update an http event of the queue agent
+// UpdateRemoteAgentEventWithResponse Update an event of a remote agent
 //
-// Changes any of the three fields; a missing one stays as it is. A corrected URL or method is used by what is
-// not sent yet, pending retries included.
+// Updates an event. A new URL or method applies to everything that is not sent yet, including retries.
 //
-// Requires access `call_api` or more.
+// Requires access level `call_api`.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -18292,11 +18277,11 @@ func (c *ClientWithResponses) UpdateRemoteAgentEventWithResponse(ctx context.Con
 	return ParseUpdateRemoteAgentEventResponse(rsp)
 }
 
-// GetRemoteAgentEventStateWithResponse Get whether an event is enabled
+// GetRemoteAgentEventStateWithResponse Get the state of an event
 //
-// Whether the event is enabled, since when, and if it is disabled, why.
+// Returns whether the event is enabled, since when, and the reason if it is paused.
 //
-// Requires access `read_only` or more.
+// Requires access level `read_only`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -18309,13 +18294,14 @@ func (c *ClientWithResponses) GetRemoteAgentEventStateWithResponse(ctx context.C
 	return ParseGetRemoteAgentEventStateResponse(rsp)
 }
 
-// PutRemoteAgentEventStateWithBodyWithResponse Enable or disable an event
+// PutRemoteAgentEventStateWithBodyWithResponse Pause or resume an event
 //
-// Deliveries of a disabled event are parked: they hold up nobody, and changes go on making them. When it is
-// enabled, those whose retry window is not over go out, in their place by sequence among what is still pending.
-// A receiver that answers 410 Gone disables the event by itself.
+// Pauses (`disabled`) or resumes (`enabled`) an event. While it is paused, status changes still create deliveries.
+// These are parked and block no others. When the event is resumed, those within their retry window are sent. They
+// take their place by sequence number among those still pending. A receiver that answers 410 also pauses the
+// event.
 //
-// Requires access `call_api` or more.
+// Requires access level `call_api`.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -18328,13 +18314,14 @@ func (c *ClientWithResponses) PutRemoteAgentEventStateWithBodyWithResponse(ctx c
 	return ParsePutRemoteAgentEventStateResponse(rsp)
 }
 
-// PutRemoteAgentEventStateWithResponse Enable or disable an event
+// PutRemoteAgentEventStateWithResponse Pause or resume an event
 //
-// Deliveries of a disabled event are parked: they hold up nobody, and changes go on making them. When it is
-// enabled, those whose retry window is not over go out, in their place by sequence among what is still pending.
-// A receiver that answers 410 Gone disables the event by itself.
+// Pauses (`disabled`) or resumes (`enabled`) an event. While it is paused, status changes still create deliveries.
+// These are parked and block no others. When the event is resumed, those within their retry window are sent. They
+// take their place by sequence number among those still pending. A receiver that answers 410 also pauses the
+// event.
 //
-// Requires access `call_api` or more.
+// Requires access level `call_api`.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -18347,11 +18334,11 @@ func (c *ClientWithResponses) PutRemoteAgentEventStateWithResponse(ctx context.C
 	return ParsePutRemoteAgentEventStateResponse(rsp)
 }
 
-// ListRemoteAgentEventTestsWithResponse List an event's tests
+// ListRemoteAgentEventTestsWithResponse List the test deliveries of an event
 //
-// The latest tests of the event, the newest first, at most 100.
+// Lists the latest test deliveries of the event, newest first, at most 100.
 //
-// Requires access `read_only` or more.
+// Requires access level `read_only`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -18364,13 +18351,13 @@ func (c *ClientWithResponses) ListRemoteAgentEventTestsWithResponse(ctx context.
 	return ParseListRemoteAgentEventTestsResponse(rsp)
 }
 
-// TestRemoteAgentEventWithResponse Test an event
+// TestRemoteAgentEventWithResponse Send a test delivery
 //
-// Sends a sample to the event's URL at once, whether it is enabled or not, and answers when it is known how that went:
-// `agent_id=0`, the name `test`, the header `agentevents-test`. It is sent once, changes no status, holds up nobody, and
-// an answer of 410 disables nothing.
+// Sends a test delivery to the event's URL, even if the event is paused, and returns the result. It has
+// `agent_id=0`, the name `test` and the header `agentevents-test`. It is not retried, changes no status and blocks
+// no delivery. A 410 does not pause the event.
 //
-// Requires access `call_api` or more.
+// Requires access level `call_api`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -18385,9 +18372,9 @@ func (c *ClientWithResponses) TestRemoteAgentEventWithResponse(ctx context.Conte
 
 // GetRemoteAgentStatusWithResponse Get the status of a remote agent
 //
-// The agent's status and the change that led to it. `changed` is false and `deliveries` 0, as nothing is done.
+// Returns the agent's status and the change that led to it. `changed` is always false and `deliveries` 0.
 //
-// Requires access `read_only` or more.
+// Requires access level `read_only`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -18402,12 +18389,11 @@ func (c *ClientWithResponses) GetRemoteAgentStatusWithResponse(ctx context.Conte
 
 // PutRemoteAgentStatusWithBodyWithResponse Set the status of a remote agent
 //
-// Sets the agent's status. If that really changes it, one delivery is made for every event that is registered
-// on this agent for that change; change and deliveries are on disk before the answer. A status that the agent
-// already has changes nothing and sends nothing. `changed_at` may be at
-// most 5 minutes ahead of the server's clock.
+// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
+// type. The change and its deliveries are on disk before the response. If the agent already has the status,
+// nothing changes and nothing is sent.
 //
-// Requires access `all`.
+// Requires access level `all`.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -18422,12 +18408,11 @@ func (c *ClientWithResponses) PutRemoteAgentStatusWithBodyWithResponse(ctx conte
 
 // PutRemoteAgentStatusWithResponse Set the status of a remote agent
 //
-// Sets the agent's status. If that really changes it, one delivery is made for every event that is registered
-// on this agent for that change; change and deliveries are on disk before the answer. A status that the agent
-// already has changes nothing and sends nothing. `changed_at` may be at
-// most 5 minutes ahead of the server's clock.
+// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
+// type. The change and its deliveries are on disk before the response. If the agent already has the status,
+// nothing changes and nothing is sent.
 //
-// Requires access `all`.
+// Requires access level `all`.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -18440,12 +18425,12 @@ func (c *ClientWithResponses) PutRemoteAgentStatusWithResponse(ctx context.Conte
 	return ParsePutRemoteAgentStatusResponse(rsp)
 }
 
-// ListRemoteAgentStatusChangesWithResponse Explain an agent's status changes
+// ListRemoteAgentStatusChangesWithResponse List the status changes of a remote agent
 //
-// The agent's status changes, the newest first, each with what came of it: which events fired, which did not and why,
-// and how often the same status was set again, which sends nothing.
+// Lists the agent's status changes, newest first, with their results: which events fired, which did not, and why.
+// `repeated` counts later requests that set the same status again, which sends nothing.
 //
-// Requires access `read_only` or more.
+// Requires access level `read_only`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -18458,11 +18443,11 @@ func (c *ClientWithResponses) ListRemoteAgentStatusChangesWithResponse(ctx conte
 	return ParseListRemoteAgentStatusChangesResponse(rsp)
 }
 
-// ListApplicationsWithResponse List the client's applications
+// ListApplicationsWithResponse List the applications of a client
 //
-// The applications of the client in the order in which they were made. Secrets are never shown again.
+// Lists the applications of the client, oldest first, without their secrets.
 //
-// Requires access `read_only` or more.
+// Requires access level `read_only`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -18475,12 +18460,12 @@ func (c *ClientWithResponses) ListApplicationsWithResponse(ctx context.Context, 
 	return ParseListApplicationsResponse(rsp)
 }
 
-// CreateApplicationWithBodyWithResponse Make an application
+// CreateApplicationWithBodyWithResponse Create an application
 //
-// Makes an application of the client, which has at most 100. The answer is the only place where its secret is ever
-// shown: the server stores a keyed hash of it.
+// Creates an application of the client. A client can have 100. Only this response contains the secret: the server
+// stores a keyed hash of it.
 //
-// Requires access `all`.
+// Requires access level `all`.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -18493,12 +18478,12 @@ func (c *ClientWithResponses) CreateApplicationWithBodyWithResponse(ctx context.
 	return ParseCreateApplicationResponse(rsp)
 }
 
-// CreateApplicationWithResponse Make an application
+// CreateApplicationWithResponse Create an application
 //
-// Makes an application of the client, which has at most 100. The answer is the only place where its secret is ever
-// shown: the server stores a keyed hash of it.
+// Creates an application of the client. A client can have 100. Only this response contains the secret: the server
+// stores a keyed hash of it.
 //
-// Requires access `all`.
+// Requires access level `all`.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -18513,9 +18498,9 @@ func (c *ClientWithResponses) CreateApplicationWithResponse(ctx context.Context,
 
 // DeleteApplicationWithResponse Revoke an application
 //
-// Deletes the application. Within a second all its tokens are refused.
+// Deletes an application. Within one second, all its tokens become invalid.
 //
-// Requires access `all`.
+// Requires access level `all`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -18530,9 +18515,9 @@ func (c *ClientWithResponses) DeleteApplicationWithResponse(ctx context.Context,
 
 // GetApplicationWithResponse Get an application
 //
-// One application of the client, without its secret.
+// Returns an application of the client, without its secret.
 //
-// Requires access `read_only` or more.
+// Requires access level `read_only`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -18545,14 +18530,11 @@ func (c *ClientWithResponses) GetApplicationWithResponse(ctx context.Context, cl
 	return ParseGetApplicationResponse(rsp)
 }
 
-// ListDeliveriesWithResponse List deliveries
+// ListDeliveriesWithResponse List the deliveries of a client
 //
-// The client's deliveries, the newest first: what was sent to its receivers, what waits and what has failed. Filters
-// narrow that down; all of them count together. `agent_type` and `agent_id` are
-// given together or not at all, and `since` is before `until`.
-// The header `Link` has the next page, if there is one.
+// Lists the deliveries of the client, newest first. A delivery must match all filters.
 //
-// Requires access `read_only` or more.
+// Requires access level `read_only`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -18565,14 +18547,15 @@ func (c *ClientWithResponses) ListDeliveriesWithResponse(ctx context.Context, cl
 	return ParseListDeliveriesResponse(rsp)
 }
 
-// RedeliverManyWithBodyWithResponse Send many deliveries again
+// RedeliverManyWithBodyWithResponse Replay deliveries
 //
-// Takes note of a replay of all deliveries that the filters fit at this moment, the oldest first, and works it in the
-// background, also over a restart. `GET /client/{client_id}/replay/{replay_id}`, which `Location` names, tells how far
-// it is. With the state `pending`, deliveries that wait for their next attempt have it at once; see `redeliver` for one.
-// What is parked is not sent again. A client has at most 10 replays at work at the same time: 409. `agent_type` and `agent_id` are given together or not at all, and `since` is before `until`.
+// Starts a replay of all deliveries that match all filters now, oldest first. It runs in the background and
+// survives a restart. `Location` has the URL that shows its progress.
 //
-// Requires access `call_api` or more.
+// With the state `pending`, the next attempt of the matching deliveries is made at once, as `redeliver` does for
+// one. Parked deliveries are not sent. A client can have 10 replays in progress; another one is refused with 409.
+//
+// Requires access level `call_api`.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -18585,14 +18568,15 @@ func (c *ClientWithResponses) RedeliverManyWithBodyWithResponse(ctx context.Cont
 	return ParseRedeliverManyResponse(rsp)
 }
 
-// RedeliverManyWithResponse Send many deliveries again
+// RedeliverManyWithResponse Replay deliveries
 //
-// Takes note of a replay of all deliveries that the filters fit at this moment, the oldest first, and works it in the
-// background, also over a restart. `GET /client/{client_id}/replay/{replay_id}`, which `Location` names, tells how far
-// it is. With the state `pending`, deliveries that wait for their next attempt have it at once; see `redeliver` for one.
-// What is parked is not sent again. A client has at most 10 replays at work at the same time: 409. `agent_type` and `agent_id` are given together or not at all, and `since` is before `until`.
+// Starts a replay of all deliveries that match all filters now, oldest first. It runs in the background and
+// survives a restart. `Location` has the URL that shows its progress.
 //
-// Requires access `call_api` or more.
+// With the state `pending`, the next attempt of the matching deliveries is made at once, as `redeliver` does for
+// one. Parked deliveries are not sent. A client can have 10 replays in progress; another one is refused with 409.
+//
+// Requires access level `call_api`.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -18607,10 +18591,10 @@ func (c *ClientWithResponses) RedeliverManyWithResponse(ctx context.Context, cli
 
 // GetDeliveryWithResponse Get a delivery
 //
-// Everything about a delivery: each attempt, when and why the next one comes, and the request that was sent or would be
-// sent now.
+// Returns a delivery with its attempts, and when and why the next one is made. `request` is the last request that
+// was sent. If the delivery has not finished, it is the request that would be sent now.
 //
-// Requires access `read_only` or more.
+// Requires access level `read_only`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -18623,20 +18607,22 @@ func (c *ClientWithResponses) GetDeliveryWithResponse(ctx context.Context, clien
 	return ParseGetDeliveryResponse(rsp)
 }
 
-// RedeliverWithResponse Send a delivery again
+// RedeliverWithResponse Redeliver a delivery
 //
-// Sends a delivery again that has ended, under the same `webhook-id` and with the header `agentevents-replay`, to where
-// its event says now or, if there is no such event any more, to where it was sent. It takes its place by sequence among
-// what is pending for the same agent at the same receiver, and is tried as long as a new one. If its event is disabled it
-// is parked until that is enabled.
+// Resends a finished delivery, with the same `webhook-id` and the header `agentevents-replay`. It goes to the
+// event's current URL or, if the event was deleted, to the delivery's own URL. It takes its place by sequence
+// number among the pending deliveries of that agent at that receiver, and is retried for as long as a new one. If
+// the event is paused, the delivery is parked until the event is enabled.
 //
-// One that is pending has its next attempt at once, after those that go before it for the same agent and receiver. That is
-// no replay: `replays` stays. It does not wait for a delay of the schedule or a `Retry-After` of its own. A receiver that has
-// failed too often is tried at once, by this delivery or by another that waits for it, and all follow when it answers. A
-// pause that the receiver has asked for by 429 goes on. What is under way stays so. One that is parked waits for its
-// event to be enabled: 409.
+// If the delivery is pending, its next attempt is made at once, after earlier deliveries of the same agent at that
+// receiver. This is not a replay, so `replays` stays the same. The attempt ignores the retry delay and the
+// delivery's own `Retry-After`. A receiver that has failed too often is also tried at once, by this or another
+// waiting delivery. When it answers, the others follow. A delay that the receiver requested with 429 still
+// applies. An attempt in progress continues.
 //
-// Requires access `call_api` or more.
+// If the delivery is parked, the response is 409.
+//
+// Requires access level `call_api`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -18649,11 +18635,11 @@ func (c *ClientWithResponses) RedeliverWithResponse(ctx context.Context, clientI
 	return ParseRedeliverResponse(rsp)
 }
 
-// GetLimitsWithResponse Get the client's limits
+// GetLimitsWithResponse Get the limits of a client
 //
-// What the client may have and do, and what of that it has and has done. This request is counted too.
+// Returns the limits of the client and how much of each is used. This request counts too.
 //
-// Requires access `read_only` or more.
+// Requires access level `read_only`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -18666,12 +18652,12 @@ func (c *ClientWithResponses) GetLimitsWithResponse(ctx context.Context, clientI
 	return ParseGetLimitsResponse(rsp)
 }
 
-// PutLimitsWithBodyWithResponse Change the client's limits
+// PutLimitsWithBodyWithResponse Update the limits of a client
 //
-// Sets the limits that are given. One that is less than what is used takes nothing away, and refuses what is new. That
-// of requests counts within a second.
+// Sets the limits that the request contains. If a limit is below the current use, nothing is removed, but
+// additions are refused. A new request limit takes effect within one second.
 //
-// Requires the operator.
+// Requires access level `operator`.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -18684,12 +18670,12 @@ func (c *ClientWithResponses) PutLimitsWithBodyWithResponse(ctx context.Context,
 	return ParsePutLimitsResponse(rsp)
 }
 
-// PutLimitsWithResponse Change the client's limits
+// PutLimitsWithResponse Update the limits of a client
 //
-// Sets the limits that are given. One that is less than what is used takes nothing away, and refuses what is new. That
-// of requests counts within a second.
+// Sets the limits that the request contains. If a limit is below the current use, nothing is removed, but
+// additions are refused. A new request limit takes effect within one second.
 //
-// Requires the operator.
+// Requires access level `operator`.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -18702,11 +18688,11 @@ func (c *ClientWithResponses) PutLimitsWithResponse(ctx context.Context, clientI
 	return ParsePutLimitsResponse(rsp)
 }
 
-// ListReplaysWithResponse List replays
+// ListReplaysWithResponse List the replays of a client
 //
-// The client's replays, the newest first, with how far they are.
+// Lists the replays of the client, newest first, with their progress.
 //
-// Requires access `read_only` or more.
+// Requires access level `read_only`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -18721,9 +18707,9 @@ func (c *ClientWithResponses) ListReplaysWithResponse(ctx context.Context, clien
 
 // GetReplayWithResponse Get a replay
 //
-// How far a replay is.
+// Returns a replay with its progress.
 //
-// Requires access `read_only` or more.
+// Requires access level `read_only`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -18736,12 +18722,12 @@ func (c *ClientWithResponses) GetReplayWithResponse(ctx context.Context, clientI
 	return ParseGetReplayResponse(rsp)
 }
 
-// GetSecretWithResponse Get the client's signing secret
+// GetSecretWithResponse Get the signing secret of a client
 //
-// What the client's deliveries are signed with, by the Standard Webhooks specification. A secret that was replaced still
-// signs for 24 hours, so that several may sign at the same time: `signing_secrets` lists them.
+// Returns the secrets that sign the client's deliveries by the Standard Webhooks specification. A replaced secret
+// signs for 24 more hours, so several can sign at once. `signing_secrets` lists them.
 //
-// Requires access `call_api` or more.
+// Requires access level `call_api`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -18754,17 +18740,17 @@ func (c *ClientWithResponses) GetSecretWithResponse(ctx context.Context, clientI
 	return ParseGetSecretResponse(rsp)
 }
 
-// RollBackSecretWithResponse Take the last rotation of the secret back
+// RollBackSecretWithResponse Roll back the last rotation of the signing secret
 //
-// Makes the previous secret the newest again, which signs without an end. The secret that had replaced it signs no longer,
-// from the next request to a receiver on. Secrets that were replaced earlier keep their ends. Use it when the new secret
-// has leaked, or has reached no receiver.
+// Makes the previous secret the newest again, with no end time. The secret that had replaced it stops signing with
+// the next request to a receiver. Secrets that were replaced earlier keep their end times. Use this if the new
+// secret has leaked or has reached no receiver.
 //
-// Only the last rotation can be taken back, and only once, so that a repeated request changes nothing: until the next
-// rotation, the answer is 409 (`rotation_taken_back`). If no previous secret signs any more, the answer is 409
-// (`no_previous_secret`). With an `Idempotency-Key`, a retry gets the first answer.
+// Only the last rotation can be rolled back, and only once. A second rollback is refused with 409
+// (`rotation_taken_back`) until the next rotation. If no previous secret signs any more, the response is 409
+// (`no_previous_secret`). With an `Idempotency-Key`, a repeated request gets the first response.
 //
-// Requires access `all`.
+// Requires access level `all`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -18777,16 +18763,15 @@ func (c *ClientWithResponses) RollBackSecretWithResponse(ctx context.Context, cl
 	return ParseRollBackSecretResponse(rsp)
 }
 
-// RotateSecretWithResponse Rotate the client's signing secret
+// RotateSecretWithResponse Rotate the signing secret of a client
 //
-// Makes a new secret. The secret that it replaces still signs for 24 hours, and so does every secret that was replaced
-// earlier, each for its own 24 hours. Every delivery carries one signature by each of them, so that receivers can change
-// over at any time in between.
+// Creates a new signing secret. Every replaced secret keeps signing for 24 hours from its replacement. During that
+// time, each delivery carries one signature per secret, so receivers can adopt the new secret at any time.
 //
-// At most five secrets sign at the same time. With five, the answer is 409 (`too_many_secrets`) until the oldest of them
-// ends; the message says when that is.
+// At most five secrets sign at once. With five, the response is 409 (`too_many_secrets`) until the oldest stops
+// signing. The message says when that is.
 //
-// Requires access `all`.
+// Requires access level `all`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -18801,14 +18786,14 @@ func (c *ClientWithResponses) RotateSecretWithResponse(ctx context.Context, clie
 
 // PutStatusesWithBodyWithResponse Set the status of many agents
 //
-// Sets up to 1,000 statuses in one request: the start of a shift, or a resync after an outage. There is one
-// answer for each, in the order of the request. Entries that name the same agent are worked in turn. An entry
-// that is refused takes nothing with it; its answer has `error` in place of `status`. Entries are stored a few at
-// a time, so that other requests need not wait for all of them: after a 503 the first ones may be set, and the same
-// request may be made again. Each entry counts as a request of the hour. `changed_at`
-// may be at most 5 minutes ahead of the server's clock.
+// Sets up to 1,000 statuses, for example at the start of a shift or after an outage. The response has one result
+// per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
+// no other; its result has `error` instead of `status`. Each entry counts as one request.
 //
-// Requires access `all`.
+// Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
+// may be set. Repeat the whole request.
+//
+// Requires access level `all`.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -18823,14 +18808,14 @@ func (c *ClientWithResponses) PutStatusesWithBodyWithResponse(ctx context.Contex
 
 // PutStatusesWithResponse Set the status of many agents
 //
-// Sets up to 1,000 statuses in one request: the start of a shift, or a resync after an outage. There is one
-// answer for each, in the order of the request. Entries that name the same agent are worked in turn. An entry
-// that is refused takes nothing with it; its answer has `error` in place of `status`. Entries are stored a few at
-// a time, so that other requests need not wait for all of them: after a 503 the first ones may be set, and the same
-// request may be made again. Each entry counts as a request of the hour. `changed_at`
-// may be at most 5 minutes ahead of the server's clock.
+// Sets up to 1,000 statuses, for example at the start of a shift or after an outage. The response has one result
+// per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
+// no other; its result has `error` instead of `status`. Each entry counts as one request.
 //
-// Requires access `all`.
+// Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
+// may be set. Repeat the whole request.
+//
+// Requires access level `all`.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -18843,20 +18828,25 @@ func (c *ClientWithResponses) PutStatusesWithResponse(ctx context.Context, clien
 	return ParsePutStatusesResponse(rsp)
 }
 
-// ListStatusChangesWithResponse Follow the status changes
+// ListStatusChangesWithResponse Follow the status changes of a client
 //
-// The status changes of all agents of the client in the order of their sequence numbers, which only grow. Begin with
-// `start`: `oldest`, the default, gives all that are kept, and `newest` only those that come from now on. Then follow the
-// header `Link`, which every answer has: its `after` is the last number that came, and none is ever skipped. With `wait`
-// the answer comes as soon as there is a change. This is how a client catches up that was away, or follows without a
-// public URL. Changes older than the server keeps them are gone: 410 says from which number on they are there.
+// Lists the status changes of all agents of the client by ascending sequence number. Use this feed to catch up
+// after an outage, or instead of webhooks if you have no public URL.
 //
-// A server that was restored from a backup knows no changes later than that, and gives their numbers to others. So its
-// numbers are of another epoch, which the header `Agentevents-Epoch` tells: ask with `epoch` set to that, as `Link` does,
-// and if the server was restored since, the answer is 410 with the status `feed_restarted`, instead of changes that do
-// not go on from yours. Forget then what came from it, and begin again with `start=oldest`, without `after` and `epoch`.
+//   - Begin with `start`: `oldest`, the default, returns all changes that are kept, and `newest` only later ones.
+//   - Then follow the header `Link`, which every response has. Its `after` is the last number of the page. No change
+//     is skipped.
+//   - With `wait`, the response is sent as soon as there is a change.
 //
-// Requires access `read_only` or more.
+// If changes after the number are no longer kept, the response is 410 (`feed_truncated`). Its `oldest_sequence` is
+// the oldest number that is kept.
+//
+// A server that was restored from a backup lacks later changes and reuses their numbers. It therefore begins a new
+// epoch, which the header `Agentevents-Epoch` and the `epoch` in `Link` name. If the server has another epoch than
+// the request, the response is 410 (`feed_restarted`). Discard what you read from the feed, and begin again with
+// `start=oldest`, without `after` and `epoch`.
+//
+// Requires access level `read_only`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -18869,16 +18859,17 @@ func (c *ClientWithResponses) ListStatusChangesWithResponse(ctx context.Context,
 	return ParseListStatusChangesResponse(rsp)
 }
 
-// RequestTokenWithBodyWithResponse Get a token
+// RequestTokenWithBodyWithResponse Create an access token
 //
-// Exchanges the id and the secret of an application for a token (OAuth 2.0, client credentials, RFC 6749). A token is valid
-// for an hour. An application has at most 100 tokens; the oldest one is evicted by a new one. `scope` is ignored.
+// Exchanges the id and the secret of an application for a token (OAuth 2.0, client credentials, RFC 6749). A token
+// is valid for one hour. An application has at most 100 tokens; a new one evicts the oldest. `scope` is ignored.
 //
-// For clients of the original API, the server also accepts the same fields as `multipart/form-data` or in the query string of
-// a request without a body, and id and secret by HTTP Basic. It serves the same operation at `/oauth/token` at the root of the
-// host, too. A new client uses none of these.
+// After ten failures in quick succession for one application from one address, a wrong secret is answered with
+// 429. The right secret is still accepted.
 //
-// After repeated failures for one application from one address, the server answers further wrong secrets with 429.
+// Programs written for the original API can also send the fields as `multipart/form-data`, or in the query string
+// of a request without a body. They can send id and secret by HTTP Basic, and use `/oauth/token` at the root of
+// the host. New programs should do none of these.
 //
 // Requires no token.
 //
@@ -18893,16 +18884,17 @@ func (c *ClientWithResponses) RequestTokenWithBodyWithResponse(ctx context.Conte
 	return ParseRequestTokenResponse(rsp)
 }
 
-// RequestTokenWithFormdataBodyWithResponse Get a token
+// RequestTokenWithFormdataBodyWithResponse Create an access token
 //
-// Exchanges the id and the secret of an application for a token (OAuth 2.0, client credentials, RFC 6749). A token is valid
-// for an hour. An application has at most 100 tokens; the oldest one is evicted by a new one. `scope` is ignored.
+// Exchanges the id and the secret of an application for a token (OAuth 2.0, client credentials, RFC 6749). A token
+// is valid for one hour. An application has at most 100 tokens; a new one evicts the oldest. `scope` is ignored.
 //
-// For clients of the original API, the server also accepts the same fields as `multipart/form-data` or in the query string of
-// a request without a body, and id and secret by HTTP Basic. It serves the same operation at `/oauth/token` at the root of the
-// host, too. A new client uses none of these.
+// After ten failures in quick succession for one application from one address, a wrong secret is answered with
+// 429. The right secret is still accepted.
 //
-// After repeated failures for one application from one address, the server answers further wrong secrets with 429.
+// Programs written for the original API can also send the fields as `multipart/form-data`, or in the query string
+// of a request without a body. They can send id and secret by HTTP Basic, and use `/oauth/token` at the root of
+// the host. New programs should do none of these.
 //
 // Requires no token.
 //
@@ -18917,11 +18909,11 @@ func (c *ClientWithResponses) RequestTokenWithFormdataBodyWithResponse(ctx conte
 	return ParseRequestTokenResponse(rsp)
 }
 
-// GetUserWithResponse Who am I?
+// GetUserWithResponse Get the current application
 //
-// The token's application, as clients of the PBX know a user.
+// Returns the application of the token, in the form of a user of the PBX.
 //
-// Requires access `read_only` or more.
+// Requires access level `read_only`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
