@@ -78,7 +78,7 @@ func (s *Store) decryptAll(secrets ...*string) error {
 		plain, err := s.cipher.decrypt(*secret)
 		if err != nil {
 			if !s.locked.Swap(true) {
-				s.Log.Error("signing secrets unreadable, deliveries stopped in this process", "error", err)
+				s.Log.Error("signing secrets unreadable, deliveries stopped", "error", err)
 			}
 			return ErrLocked
 		}

@@ -218,7 +218,7 @@ func (c *checkpoints) warn() {
 	switch bytes := c.walBytes(); {
 	case bytes > largeWAL && c.failed == nil && (c.warned.IsZero() || c.now().Sub(c.warned) >= warnEvery):
 		c.warned = c.now()
-		c.log.Warn("write-ahead log large, kept by a long read transaction or by another process", "bytes", bytes)
+		c.log.Warn("write-ahead log large, kept by a read transaction", "bytes", bytes)
 	case bytes <= maxIdleWAL && !c.warned.IsZero():
 		c.warned = time.Time{}
 		c.log.Info("write-ahead log truncated", "bytes", bytes)
