@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/agentevents/agentevents/gen"
-	"github.com/agentevents/agentevents/gen/client"
 )
 
 // The operator's application of every server in the lab.
@@ -28,12 +27,6 @@ const (
 
 // APIPath is where the API is on a server.
 const APIPath = "/api/ver1.0"
-
-// NewClient returns the generated client of a server, by URL. It makes its requests as the operator.
-func NewClient(server string, base http.RoundTripper) (*client.ClientWithResponses, error) {
-	return client.NewClientWithResponses(server+APIPath,
-		client.WithHTTPClient(&http.Client{Transport: &Operator{URL: server, Base: base}}))
-}
 
 // Doer makes requests, as http.Client does.
 type Doer interface {
@@ -84,21 +77,6 @@ func Call[T any](ctx context.Context, d Doer, want int, method, address string, 
 		err = json.Unmarshal(content, &answer)
 	}
 	return answer, err
-}
-
-// Answered returns an error unless a request was answered with a status.
-func Answered(want int, resp interface {
-	StatusCode() int
-	GetBody() []byte
-}, err error,
-) error {
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode() != want {
-		return &StatusError{resp.StatusCode(), want, string(bytes.TrimSpace(resp.GetBody()))}
-	}
-	return nil
 }
 
 // Operator makes requests of a server with a token. A request that has an Authorization of its own keeps it.
