@@ -58,9 +58,7 @@ func show(ctx context.Context, binary string, stdout io.Writer) (err error) {
 		s.server, s.receiver = server.URL, r.URL+script
 		err = s.play()
 	}
-	if stopped := server.Stop(); err == nil {
-		err = stopped
-	}
+	err = errors.Join(err, server.Stop())
 	if more := s.record.Arrivals()[s.webhooks:]; err == nil && len(more) > 0 {
 		err = fmt.Errorf("the receiver got one more request: %v", &more[0])
 	}

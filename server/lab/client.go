@@ -19,14 +19,12 @@ import (
 	"github.com/agentevents/agentevents/gen"
 )
 
-// The operator's application of every server in the lab.
+// The operator's application of every server in the lab, and where the API is on a server.
 const (
 	OperatorID     = "lab"
 	OperatorSecret = "a-secret-of-the-lab-alone"
+	APIPath        = "/api/ver1.0"
 )
-
-// APIPath is where the API is on a server.
-const APIPath = "/api/ver1.0"
 
 // Doer makes requests, as http.Client does.
 type Doer interface {

@@ -121,10 +121,9 @@ func (r *Receiver) Settle(ctx context.Context) error {
 	}
 	defer last.Close()
 	// When the last connection is accepted, so are those that were made before.
-	err = Until(ctx, patience, func() bool {
+	if err := Until(ctx, patience, func() bool {
 		return r.newest.Load() == last.LocalAddr().String() && r.open.Load() == 1
-	})
-	if err != nil {
+	}); err != nil {
 		return fmt.Errorf("a connection of a server that is gone stays open: %w", err)
 	}
 	return nil
