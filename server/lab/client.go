@@ -1,11 +1,11 @@
 package lab
 
 import (
+	"bufio"
 	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -162,7 +162,7 @@ func (w *Wire) Call(request []byte) (body []byte, err error) {
 	return body, nil
 }
 
-// read reads an answer, whose length must be in its head.
+// read reads an answer. A large body comes in chunks, without a length in its head: net/http reads it.
 func (w *Wire) read() (head, body []byte, err error) {
 	w.in = w.in[:0]
 	for {
@@ -171,7 +171,8 @@ func (w *Wire) read() (head, body []byte, err error) {
 			length, _, _ = bytes.Cut(length, []byte("\r\n"))
 			n, err := strconv.Atoi(string(length))
 			if err != nil {
-				return nil, nil, errors.New("the answer does not say how long it is")
+				body, err = w.readChunks()
+				return head, body, err
 			}
 			if len(body) >= n {
 				return head, body, nil
@@ -184,4 +185,14 @@ func (w *Wire) read() (head, body []byte, err error) {
 		}
 		w.in = w.in[:len(w.in)+n]
 	}
+}
+
+// readChunks reads the body of an answer that has begun.
+func (w *Wire) readChunks() ([]byte, error) {
+	resp, err := http.ReadResponse(bufio.NewReader(io.MultiReader(bytes.NewReader(w.in), w.conn)), nil)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	return io.ReadAll(resp.Body)
 }
