@@ -19,7 +19,7 @@ func TestCopyToPostgres(t *testing.T) {
 	equal(t, "exit code", p.stop(t), 0)
 	copying := []string{"copy", "--from=" + from, "--to=" + to}
 	stdout, stderr, code := command(t, nil, copying...)
-	if code != 0 || !strings.HasSuffix(stdout, "has all of "+from+", verified\n") {
+	if code != 0 || !strings.HasSuffix(stdout, " is a verified copy of "+from+"\n") {
 		t.Errorf("exit code %d\n%s", code, stdout)
 	}
 	if !regexp.MustCompile(`^(\w+ +\d+ of \d+ rows\n){10,}$`).MatchString(stderr) {
