@@ -230,7 +230,7 @@ func TestConfigListsAllErrors(t *testing.T) {
   AGENTEVENTS_DATABASE_URL (--database-url) must be sqlite:PATH or postgres://USER@HOST:PORT/DATABASE; ` +
 		`the scheme "oracle" is unknown
   AGENTEVENTS_ALLOW_NETWORKS (--allow-networks) must be networks such as 10.0.0.0/8,fd00::/8; ` +
-		`these are invalid:  ["banana" "kiwi"]
+		`these are invalid: ["banana" "kiwi"]
   AGENTEVENTS_TIMEOUT (--timeout) must be a duration from 100ms to 1m, such as 500ms or 30s`
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v\nwant %s", err, want)

@@ -22,7 +22,7 @@ type shownReplay struct {
 }
 
 func (r shownReplay) String() string {
-	state, done, skipped, finished := "background", r.redelivered, 0, ""
+	state, done, skipped, finished := "working", r.redelivered, 0, ""
 	if r.finishedAt != "" {
 		state, done, skipped, finished = "finished", r.total, r.total-r.redelivered, `,"finished_at":"`+r.finishedAt+`"`
 	}
@@ -229,7 +229,7 @@ func replayReads() []scenario {
 		wrong("?before=x", "before"),
 		read("a finished replay that skipped a delivery", "getReplay", get+"1", one.String(), "").asRepresentative(),
 		read("a finished replay of a delivery", "getReplay", get+"2", two.String(), ""),
-		read("still background", "getReplay", get+"3", three.String(), ""),
+		read("an unfinished replay", "getReplay", get+"3", three.String(), ""),
 		{
 			name: "an empty list", op: "listReplays", setup: (*testServer).withLog, request: list, status: 200,
 			wantBody: `[]`,
