@@ -128,8 +128,8 @@ func observe(m *telemetry.Metrics, tr *telemetry.Traces) func(*webhook.Delivery)
 // announce logs versions and addresses at any log level.
 func announce(log *slog.Logger, c config, on listeners) {
 	b := build()
-	logAlways(log, slog.LevelInfo, "agentevents", "version", b.version, "commit", b.commit, "addr", on.api.Addr().String(),
-		"store", store.Redacted(c.databaseURL))
+	logAlways(log, slog.LevelInfo, "agentevents", "version", b.version, "commit", b.commit,
+		"addr", on.api.Addr().String(), "store", store.Redacted(c.databaseURL))
 	if on.metrics != nil {
 		url := urlOf(on.metrics)
 		logAlways(log, slog.LevelInfo, "metrics listening", "metrics", url+"/metrics", "profiles", url+"/debug/pprof/")

@@ -33,7 +33,8 @@ func TestVerifyReportsFaults(t *testing.T) {
 		"WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 22) SELECT i, 'http', 'h', 80, 1 "+
 		"FROM n")
 	code, out, stderr := runCommand(t, []string{"AGENTEVENTS_DATABASE_URL=sqlite:" + file}, "verify")
-	if code != exitFailed || !strings.Contains(stderr, "is inconsistent: 22 faults") || strings.Count(out, "FAULT  ") != 1 ||
+	if code != exitFailed || !strings.Contains(stderr, "is inconsistent: 22 faults") ||
+		strings.Count(out, "FAULT  ") != 1 ||
 		strings.Count(out, "\n          receiver ") != 20 || !strings.Contains(out, "\n          and 2 more\n") {
 		t.Errorf("exit code %d, standard error %q\n%s", code, stderr, out)
 	}

@@ -27,7 +27,8 @@ type event struct {
 }
 
 func main() {
-	signal.Notify(make(chan os.Signal, 1), os.Interrupt, syscall.SIGTERM) // go test gets the signals as well, and ends first
+	// go test gets the signals as well, and ends first
+	signal.Notify(make(chan os.Signal, 1), os.Interrupt, syscall.SIGTERM)
 	args := append([]string{"test", "-json"}, os.Args[1:]...)
 	cmd := exec.CommandContext(context.Background(), "go", args...)
 	cmd.Stderr = os.Stderr

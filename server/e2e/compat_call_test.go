@@ -159,13 +159,14 @@ var callForms = map[string]func(*originalClient){
 		const json = "\nContent-Type: application/json\nContent-Length: {length}\n\n"
 		status := "PUT /api/ver1.0/client/@me/agent/local/136/status HTTP/1.1\nHost: {host}\nAuthorization: Bearer "
 		w.expect(status+c.token(c.createApplication(gen.AccessLevelCallAPI))+json+`{"agent_status":"available"}`, 403,
-			`{"message":"the operation requires access all, the application has call_api","status":"app_access_type_deny"}`)
+			`{"message":"the operation requires access all, the application has call_api",`+
+				`"status":"app_access_type_deny"}`)
 		events := "POST /api/ver1.0/client/@me/agent/local/136/event/ HTTP/1.1\nHost: {host}\nAuthorization: Bearer "
 		w.expect(events+c.token(c.createApplication(gen.AccessLevelReadOnly))+json+`{}`, 403,
 			`{"message":"the application has read-only access","status":"user_access_type_deny"}`)
 		for _, other := range []string{"1", "99999", "none"} {
-			w.expect("GET /api/ver1.0/client/"+other+" HTTP/1.1\nHost: {host}\nAuthorization: Bearer "+c.token(c.application)+
-				"\n\n", 403,
+			w.expect("GET /api/ver1.0/client/"+other+" HTTP/1.1\nHost: {host}\nAuthorization: Bearer "+
+				c.token(c.application)+"\n\n", 403,
 				`{"message":"access denied","status":"access_denied"}`)
 		}
 	},

@@ -18,7 +18,9 @@ import (
 // programForms are whole programs that keep a token, and request another one when they need it.
 var programForms = map[string]func(*originalClient){
 	"uses the Go client, with credentials that request tokens automatically": func(c *originalClient) {
-		credentials := &clientCredentials{URL: c.server.URL + "/oauth/token", ID: c.application.ID, Secret: c.application.Secret}
+		credentials := &clientCredentials{
+			URL: c.server.URL + "/oauth/token", ID: c.application.ID, Secret: c.application.Secret,
+		}
 		sdk := c.sdk(credentials)
 		ctx := c.Context()
 		create := gen.AgentEventCreate{URL: showURL, Method: gen.RequestMethodGET, EventType: gen.EventTypeAgentLogin}
@@ -72,7 +74,8 @@ var programForms = map[string]func(*originalClient){
 			return errors.As(err, &refused)
 		})
 		equal(c, "error", refused.Code, "invalid_client")
-		equal(c, "requests for tokens", credentials.tokenRequests, 3) // one succeeded; then one by HTTP Basic and one by a form failed
+		// One succeeded; then one by HTTP Basic and one by a form failed.
+		equal(c, "requests for tokens", credentials.tokenRequests, 3)
 	},
 }
 

@@ -115,7 +115,8 @@ func (c *originalClient) token(application gen.ApplicationSecret) string {
 func (c *originalClient) tokens() (n int) {
 	c.Helper()
 	row := open(c, c.store).QueryRowContext(c.Context(), // an id has only hexadecimal digits
-		"SELECT count(*) FROM tokens WHERE application = (SELECT number FROM applications WHERE id = '"+c.application.ID+"')")
+		"SELECT count(*) FROM tokens WHERE application = "+
+			"(SELECT number FROM applications WHERE id = '"+c.application.ID+"')")
 	c.must(row.Scan(&n))
 	return n
 }

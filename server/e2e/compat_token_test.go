@@ -89,7 +89,8 @@ var tokenForms = map[string]func(*originalClient){
 	},
 	"waits for 100 Continue before it sends multipart": func(c *originalClient) {
 		w := c.connect()
-		w.checkToken(w.requestToken(strings.Replace(curlRequest, "Accept: */*", "Accept: */*\nExpect: 100-continue", 1)))
+		request := strings.Replace(curlRequest, "Accept: */*", "Accept: */*\nExpect: 100-continue", 1)
+		w.checkToken(w.requestToken(request))
 	},
 	"declares the length and the type of each part, and quotes the boundary": func(c *originalClient) {
 		w := c.connect()
@@ -139,7 +140,8 @@ client_credentials
 		w := c.connect()
 		w.checkToken(w.requestToken(c.basicRequest(c.application.ID, c.application.Secret)))
 		// RFC 6749, section 2.3.1, allows any character to be encoded.
-		w.checkToken(w.requestToken(c.basicRequest(percentEncode(c.application.ID), percentEncode(c.application.Secret))))
+		id, secret := percentEncode(c.application.ID), percentEncode(c.application.Secret)
+		w.checkToken(w.requestToken(c.basicRequest(id, secret)))
 	},
 	"sends an empty or an old Bearer with its token request": func(c *originalClient) {
 		w := c.connect()

@@ -267,7 +267,8 @@ func replicaOf(t *testing.T, store string, env []string) replica {
 	return replica{p, newAPI(t, p)}
 }
 
-// makeFailures has three deliveries be pending, two of them under way, and others end in every way. Both replicas take part.
+// makeFailures leaves three deliveries pending, two of them in progress, and finishes others in every way. Both
+// replicas take part.
 func makeFailures(t *testing.T, one, two replica, r *receiver) {
 	t.Helper()
 	r.hold(func(a *lab.Arrival) bool { return a.Value("agent_id") == "2" || a.Value("agent_id") == "3" })

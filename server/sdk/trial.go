@@ -139,7 +139,7 @@ func (t *trial) runProgram(ctx context.Context, s sdk) (err error) {
 	if err != nil {
 		return err
 	}
-	return errors.Join(differs("the output", printed, story), differs("the list of received events", r.sorted(), received))
+	return errors.Join(differs("the output", printed, story), differs("the received events", r.sorted(), received))
 }
 
 func (t *trial) home(s sdk) string { return filepath.Join(t.dir, s.name) }

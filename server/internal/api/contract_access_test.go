@@ -117,7 +117,8 @@ func operationAccessScenario(e *apiOperation, s scenario, a testToken) scenario 
 	case rank[a.access] < rank[least] && a.access == gen.AccessLevelReadOnly:
 		want = `{"message":"the application has read-only access","status":"user_access_type_deny"}`
 	case rank[a.access] < rank[least]:
-		want = `{"message":"the operation requires access all, the application has call_api","status":"app_access_type_deny"}`
+		want = `{"message":"the operation requires access all, the application has call_api",` +
+			`"status":"app_access_type_deny"}`
 	}
 	name := fmt.Sprintf("with access %s of client %s", a.access, a.client)
 	if want == "" {
@@ -140,7 +141,8 @@ func accessScenarios() []scenario {
 			setup:  func(ts *testServer) { ts.failTokenRequests(otherClientToken.id()) },
 			body:   strings.Replace(otherClientToken.credentials(), "client_secret=", "client_secret=0", 1),
 			header: formType, status: 429,
-			wantBody: `{"error":"rate_limit_exceeded","error_description":"too many failed token requests; try again later",` +
+			wantBody: `{"error":"rate_limit_exceeded",` +
+				`"error_description":"too many failed token requests; try again later",` +
 				`"message":"too many failed token requests; try again later"}`,
 			wantHeader: map[string]string{"Retry-After": "6"},
 		}, {

@@ -220,8 +220,9 @@ func deliveryDetails() []scenario {
 			}, ","), "", shownRequest{of: logRefused, attempt: 3, at: "2017-05-30T15:09:00.000Z"}),
 		},
 		{
-			name: "the event was corrected during the attempt", op: op, setup: (*testServer).withCorrection, request: get + "1",
-			status: 200,
+			name: "the event was corrected during the attempt", op: op, setup: (*testServer).withCorrection,
+			request: get + "1",
+			status:  200,
 			wantBody: detailJSON(logCorrected, logCorrected.lastAttempt, "",
 				shownRequest{of: logDelivered, attempt: 1, at: exampleTime}),
 		},

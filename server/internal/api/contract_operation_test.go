@@ -85,7 +85,9 @@ func longHeads(s scenario) []scenario {
 		s.refused("a long URL", http.StatusRequestURITooLong, nil, func(s *scenario) {
 			s.request = path + "?" + strings.Repeat("x", maxURL)
 		}),
-		s.refused("too many fields", http.StatusRequestHeaderFieldsTooLarge, nil, func(s *scenario) { s.header = fields }),
+		s.refused("too many fields", http.StatusRequestHeaderFieldsTooLarge, nil, func(s *scenario) {
+			s.header = fields
+		}),
 	}
 }
 
@@ -182,9 +184,9 @@ func invalidBodies(s scenario) (all []scenario) {
 	}
 	padded := s.body + strings.Repeat(" ", mebibyte+1-len(s.body))
 	all = append(all,
-		s.variant("a body of a mebibyte", func(s *scenario) { s.body = padded[:mebibyte] }),
-		s.refused("a body above a mebibyte", http.StatusRequestEntityTooLarge, nil, func(s *scenario) { s.body = padded }),
-		s.refused("a body above a mebibyte, of unknown length", http.StatusRequestEntityTooLarge, nil, func(s *scenario) {
+		s.variant("a body of 1 MiB", func(s *scenario) { s.body = padded[:mebibyte] }),
+		s.refused("a body above 1 MiB", http.StatusRequestEntityTooLarge, nil, func(s *scenario) { s.body = padded }),
+		s.refused("a body above 1 MiB, of unknown length", http.StatusRequestEntityTooLarge, nil, func(s *scenario) {
 			s.body, s.chunked = padded, true
 		}))
 	for name, compressed := range map[string]scenario{

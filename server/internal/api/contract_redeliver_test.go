@@ -36,16 +36,19 @@ func redeliveries() []scenario {
 		},
 		{
 			name: "a delivered delivery of a disabled event", op: op, setup: (*testServer).withLog,
-			request: redeliverRequest(logDelivered), status: 202, wantBody: redelivered(logDelivered, "parked").String(),
+			request: redeliverRequest(logDelivered), status: 202,
+			wantBody: redelivered(logDelivered, "parked").String(),
 		},
 		{
 			name: "a cancelled delivery of a deleted event", op: op, setup: (*testServer).withLog,
-			request: redeliverRequest(logCancelled), status: 202, wantBody: redelivered(logCancelled, "pending").String(),
-			after: func(ts *testServer) { ts.wantNextDelivery(logNew) }, // the lane keeps its order
+			request: redeliverRequest(logCancelled), status: 202,
+			wantBody: redelivered(logCancelled, "pending").String(),
+			after:    func(ts *testServer) { ts.wantNextDelivery(logNew) }, // the lane keeps its order
 		},
 		{
-			name: "a delivered delivery, after its event was corrected", op: op, request: redeliverRequest(logDelivered),
-			status: 202,
+			name: "a delivered delivery, after its event was corrected", op: op,
+			request: redeliverRequest(logDelivered),
+			status:  202,
 			setup: func(ts *testServer) {
 				ts.withLog()
 				ts.put("/client/12/agent/local/136/event/1", `{"url":"https://new.example/","method":"POST"}`)
@@ -67,8 +70,9 @@ func redeliveries() []scenario {
 			wantBody: redelivered(logFailed, "pending").String(),
 		},
 		{
-			name: "a delivery that was cancelled before its redelivery", op: "getDelivery", request: "GET /client/12/delivery/2",
-			status: 200,
+			name: "a delivery that was cancelled before its redelivery", op: "getDelivery",
+			request: "GET /client/12/delivery/2",
+			status:  200,
 			setup: func(ts *testServer) {
 				ts.withLog()
 				ts.send(scenario{request: redeliverRequest(logFailed)})

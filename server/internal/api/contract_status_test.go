@@ -205,8 +205,9 @@ func statusTimes() []scenario {
 				`"changed_at":"2017-05-30T14:00:00.000Z",` +
 				`"changed":true,"stale":false,"deliveries":0}`,
 		}, {
-			name: "a time five minutes ahead of the clock is accepted", op: op, setup: (*testServer).withEvents, request: put,
-			body: `{"agent_status":"available","changed_at":"2017-05-30T15:12:50.000Z"}`, status: 200,
+			name: "a time five minutes ahead of the clock is accepted", op: op, setup: (*testServer).withEvents,
+			request: put,
+			body:    `{"agent_status":"available","changed_at":"2017-05-30T15:12:50.000Z"}`, status: 200,
 			wantBody: `{"agent_status":"available","event_source":"api","sequence":1,` +
 				`"changed_at":"2017-05-30T15:12:50.000Z",` +
 				`"changed":true,"stale":false,"deliveries":1}`,

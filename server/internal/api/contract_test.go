@@ -33,7 +33,8 @@ import (
 // The tests also check every answer against openapi.yaml, and that a GET or a refused request changes nothing in the
 // store. So wantBody is needed only for values that the document does not have. A new operation needs a scenario for
 // each status that openapi.yaml declares, one of them with representative: true. The tables "every local" and "every
-// remote" are derived from the representatives: unknown and invalid ids, tokens of every access level, malformed bodies.
+// remote" are derived from the representatives: unknown and invalid ids, tokens of every access level, malformed
+// bodies.
 //
 // The setups create the following, each in addition to the setup before. forBothKinds fills in {kind}, {id} and so on:
 //

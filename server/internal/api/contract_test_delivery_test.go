@@ -183,7 +183,8 @@ func (ts *testServer) wantSent(method, pairs string, r gen.SentRequest) {
 	}
 	if got.Method != method || content != pairs || string(r.Method) != method || r.URL != got.URL.String() ||
 		r.Body != body {
-		ts.Errorf("the receiver got %s %s %q, the answer has %s %s %q", got.Method, got.URL, content, r.Method, r.URL, r.Body)
+		ts.Errorf("the receiver got %s %s %q, the answer has %s %s %q", got.Method, got.URL, content,
+			r.Method, r.URL, r.Body)
 	}
 	if data := formPairsJSON(content); jsonOf(r.Data) != data {
 		ts.Errorf("the data are %s, want %s", jsonOf(r.Data), data)

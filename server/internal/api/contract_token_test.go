@@ -35,7 +35,9 @@ func (ts *testServer) application(access gen.AccessLevel) gen.ApplicationSecret 
 }
 
 func credentials(created gen.ApplicationSecret) url.Values {
-	return url.Values{"grant_type": {"client_credentials"}, "client_id": {created.ID}, "client_secret": {created.Secret}}
+	return url.Values{
+		"grant_type": {"client_credentials"}, "client_id": {created.ID}, "client_secret": {created.Secret},
+	}
 }
 
 var formType = map[string]string{"Content-Type": "application/x-www-form-urlencoded", "Authorization": ""}
@@ -105,7 +107,8 @@ func TestTokenRequestAcceptsEveryEncoding(t *testing.T) {
 				request: "GET /client/@me/", header: map[string]string{"Authorization": "Bearer " + token},
 			})
 			if resp.status != http.StatusOK {
-				t.Errorf("%s, at the root %v: a request with the token gets %d %s", name, s.atRoot, resp.status, resp.body)
+				t.Errorf("%s, at the root %v: a request with the token gets %d %s", name, s.atRoot,
+					resp.status, resp.body)
 			}
 		}
 	}

@@ -31,7 +31,8 @@ func TestReadinessReportsProblems(t *testing.T) {
 	probe("/readyz", http.StatusServiceUnavailable,
 		`{"status":"unavailable","wrong":["the store does not accept writes","the dispatcher has stalled"]}`)
 	ls.heartbeatAge.Store(0)
-	probe("/readyz", http.StatusServiceUnavailable, `{"status":"unavailable","wrong":["the store does not accept writes"]}`)
+	probe("/readyz", http.StatusServiceUnavailable,
+		`{"status":"unavailable","wrong":["the store does not accept writes"]}`)
 	probe("/healthz", http.StatusOK, ok)
 }
 

@@ -237,7 +237,8 @@ func TestHeadIsBounded(t *testing.T) {
 			`{"message":"the header may have at most 100 fields"}`)
 	ls.dial(address).send("%s", head(0, 8192, 1)).wantAnswer("a URL of 8 KiB", http.StatusOK, "")
 	ls.dial(address).send("%s", head(0, 8193, 1)).
-		wantAnswer("one byte above the limit", http.StatusRequestURITooLong, `{"message":"the URL may have at most 8192 bytes"}`)
+		wantAnswer("one byte above the limit", http.StatusRequestURITooLong,
+			`{"message":"the URL may have at most 8192 bytes"}`)
 	ls.dial(address).send("%s", head(32<<10, 100, 1)).wantAnswer("a head of 32 KiB", http.StatusOK, "")
 	ls.dial(address).send("%s", head(32<<10+1, 100, 1)).wantAnswerAndClose("one byte above the limit",
 		http.StatusRequestHeaderFieldsTooLarge, headTooLong)

@@ -43,7 +43,7 @@ func TestFieldErrorsSayWhatIsAllowed(t *testing.T) {
 		{
 			"PUT /client/12/agent/local/136/status", `{"agent_status":null,"event_source":null,"changed_at":null}`,
 			"agent_status must not be null, but one of: available, logged_out; changed_at must not be null, but an " +
-				"RFC 3339 time, such as  2017-05-30T15:07:50.000Z; event_source must not be null, but one of: " +
+				"RFC 3339 time, such as 2017-05-30T15:07:50.000Z; event_source must not be null, but one of: " +
 				"api, phone",
 		},
 		{"PUT /client/12/status/", `null`, "body must not be null, but an array"},
@@ -65,8 +65,8 @@ func TestFieldErrorsSayWhatIsAllowed(t *testing.T) {
 		{
 			"POST /client/12/delivery/redeliver", `{"state":null,"agent_type":null,"since":null}`,
 			"agent_type must not be null, but one of: local, remote; since must not be null, but an RFC " +
-				"3339 time, such as  2017-05-30T15:07:50.000Z; state must not be null, but one of: pending, delivered, " +
-				"failed, cancelled",
+				"3339 time, such as 2017-05-30T15:07:50.000Z; state must not be null, but one of: pending, " +
+				"delivered, failed, cancelled",
 		},
 		{
 			"PUT /client/12", `{"name":null,"blocked":null}`,

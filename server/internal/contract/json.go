@@ -23,7 +23,8 @@ func parseJSON(text []byte) (any, error) {
 		return nil, request.Refuse(http.StatusBadRequest, "the body must be valid UTF-8")
 	case !json.Valid(text):
 		err := json.Unmarshal(text, new(json.RawMessage))
-		return nil, request.Refuse(http.StatusBadRequest, "the body must be valid JSON; "+syntaxErrorPosition(text, err))
+		message := "the body must be valid JSON; " + syntaxErrorPosition(text, err)
+		return nil, request.Refuse(http.StatusBadRequest, message)
 	}
 	var value any
 	_ = newDecoder(text).Decode(&value) // cannot fail: the text is valid

@@ -87,7 +87,7 @@ func formatMessage(format string) string {
 	case "uri":
 		return "must be an absolute URL, such as https://example.com/path"
 	case "date-time":
-		return "must be an RFC 3339 time, such as  2017-05-30T15:07:50.000Z"
+		return "must be an RFC 3339 time, such as 2017-05-30T15:07:50.000Z"
 	case textFormat:
 		return noControlsMessage
 	}

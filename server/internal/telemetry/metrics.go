@@ -149,7 +149,8 @@ var (
 	pendingDesc = newDesc("agentevents_deliveries_pending",
 		"Unfinished deliveries, without parked ones.")
 	dueLanesDesc = newDesc("agentevents_lanes_due",
-		"Lanes with a due delivery, by receiver: ready, or waiting (breaker open, or paused by a 429 answer).", "receiver")
+		"Lanes with a due delivery, by receiver: ready, or waiting (breaker open, or paused by a 429 answer).",
+		"receiver")
 	oldestDueDesc = newDesc("agentevents_oldest_due_seconds",
 		"Time since the oldest due delivery without an attempt in progress became due; 0 for none.", "receiver")
 	expiredDesc = newDesc("agentevents_deliveries_expired_total",
