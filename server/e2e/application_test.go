@@ -101,8 +101,8 @@ func TestRevokedAndBlockedApplicationsLoseAccess(t *testing.T) {
 func checkNoToken(t *testing.T, p *process, created gen.ApplicationSecret) {
 	t.Helper()
 	token, refusal := requestToken(t, p, created)
-	if token != "" || !strings.Contains(refusal,
-		"400 Bad Request there is no application with this id and this secret") {
+	if token != "" || !strings.Contains(refusal, "the answer is 400 ") ||
+		!strings.Contains(refusal, `"message":"there is no application with this id and this secret"`) {
 		t.Errorf("the application gets the token %q, %s", token, refusal)
 	}
 }

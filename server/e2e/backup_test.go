@@ -56,7 +56,7 @@ func checkRestored(t *testing.T, r *receiver, file string, sequence int64, was p
 	equal(t, "the first sequence number after the backup", changed.Sequence, sequence+1)
 	eventually(t, "the new change arrives", func() bool {
 		return slices.ContainsFunc(r.arrivals()[sent:], func(got lab.Arrival) bool {
-			return got.Value("agent_id") == "5"
+			return formValue(got.Form(), "agent_id") == "5"
 		})
 	})
 	epoch := a.follow(nil, nil).epoch

@@ -1,7 +1,6 @@
 package lab
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"os"
@@ -51,14 +50,4 @@ func (p *Progress) Print(format string, args ...any) {
 		fmt.Fprint(p.Out, rewrite)
 	}
 	fmt.Fprintf(p.Out, format, args...)
-}
-
-// Pause waits for a time, or returns why ctx has ended before.
-func Pause(ctx context.Context, d time.Duration) error {
-	select {
-	case <-time.After(d):
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }

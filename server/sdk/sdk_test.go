@@ -51,7 +51,7 @@ func block(s sdk) string {
 	if s.run != "" {
 		lines = append(lines, s.run)
 	}
-	return fmt.Sprintf("```sh\n%s\n```\n", strings.Join(append(lines, "cd .."), "\n"))
+	return fmt.Sprintf("```shell\n%s\n```\n", strings.Join(append(lines, "cd .."), "\n"))
 }
 
 // The version of every tool is pinned. The machine chooses the registry from which it is downloaded.
