@@ -36,12 +36,12 @@ func (a api) replay(id int64) gen.Replay {
 	return *resp.JSON200
 }
 
-// awaitReplay waits until a replay has awaitReplay, and returns it.
+// awaitReplay waits until a replay has finished, and returns it.
 func (a api) awaitReplay(id int64) (m gen.Replay) {
 	a.t.Helper()
-	eventually(a.t, "the replay is awaitReplay", func() bool {
+	eventually(a.t, "the replay finishes", func() bool {
 		m = a.replay(id)
-		return m.State == "awaitReplay"
+		return m.State == "finished"
 	})
 	return m
 }
