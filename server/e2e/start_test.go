@@ -108,7 +108,7 @@ func TestHelpAndVersionPrintAndExit(t *testing.T) {
 	help, stderr, code := command(t, nil, "--help")
 	equal(t, "exit code of --help", code, 0)
 	equal(t, "standard error of --help", stderr, "")
-	contains(t, "help", help, "serve", "version")
+	contains(t, "help", help, "agentevents serve", "http://127.0.0.1:8080", "application create", "verify", "version")
 
 	help, stderr, code = command(t, nil, "serve", "--help")
 	equal(t, "exit code of serve --help", code, 0)

@@ -1,11 +1,11 @@
 package lab
 
 import (
+	"bufio"
 	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/agentevents/agentevents/gen"
-	"github.com/agentevents/agentevents/gen/client"
 )
 
 // The operator's application of every server in the lab, and where the API is on a server.
@@ -26,12 +25,6 @@ const (
 	OperatorSecret = "a-secret-of-the-lab-alone"
 	APIPath        = "/api/ver1.0"
 )
-
-// NewClient returns the generated client of a server, by URL. It makes its requests as the operator.
-func NewClient(server string, base http.RoundTripper) (*client.ClientWithResponses, error) {
-	return client.NewClientWithResponses(server+APIPath,
-		client.WithHTTPClient(&http.Client{Transport: &Operator{URL: server, Base: base}}))
-}
 
 // Doer makes requests, as http.Client does.
 type Doer interface {
@@ -82,21 +75,6 @@ func Call[T any](ctx context.Context, d Doer, want int, method, address string, 
 		err = json.Unmarshal(content, &answer)
 	}
 	return answer, err
-}
-
-// Answered returns an error unless a request was answered with a status.
-func Answered(want int, resp interface {
-	StatusCode() int
-	GetBody() []byte
-}, err error,
-) error {
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode() != want {
-		return &StatusError{resp.StatusCode(), want, string(bytes.TrimSpace(resp.GetBody()))}
-	}
-	return nil
 }
 
 // Operator makes requests of a server with a token. A request that has an Authorization of its own keeps it.
@@ -184,7 +162,7 @@ func (w *Wire) Call(request []byte) (body []byte, err error) {
 	return body, nil
 }
 
-// read reads an answer, whose length must be in its head.
+// read reads an answer. A large body comes in chunks, without a length in its head: net/http reads it.
 func (w *Wire) read() (head, body []byte, err error) {
 	w.in = w.in[:0]
 	for {
@@ -193,7 +171,8 @@ func (w *Wire) read() (head, body []byte, err error) {
 			length, _, _ = bytes.Cut(length, []byte("\r\n"))
 			n, err := strconv.Atoi(string(length))
 			if err != nil {
-				return nil, nil, errors.New("the answer does not say how long it is")
+				body, err = w.readChunks()
+				return head, body, err
 			}
 			if len(body) >= n {
 				return head, body, nil
@@ -206,4 +185,14 @@ func (w *Wire) read() (head, body []byte, err error) {
 		}
 		w.in = w.in[:len(w.in)+n]
 	}
+}
+
+// readChunks reads the body of an answer that has begun.
+func (w *Wire) readChunks() ([]byte, error) {
+	resp, err := http.ReadResponse(bufio.NewReader(io.MultiReader(bytes.NewReader(w.in), w.conn)), nil)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	return io.ReadAll(resp.Body)
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -53,4 +54,30 @@ func Until(ctx context.Context, limit time.Duration, so func() bool) error {
 		}
 	}
 	return nil
+}
+
+// Progress shows now and then how far a program is.
+type Progress struct {
+	Out   io.Writer
+	Every time.Duration // the least time between two states
+
+	mu    sync.Mutex
+	shown time.Time
+}
+
+// Show prints a state in a line, unless one was shown shortly before.
+func (p *Progress) Show(format string, args ...any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if time.Since(p.shown) >= p.Every {
+		p.shown = time.Now()
+		fmt.Fprintf(p.Out, format+"\n", args...)
+	}
+}
+
+// Print prints text in any case.
+func (p *Progress) Print(format string, args ...any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	fmt.Fprintf(p.Out, format, args...)
 }
