@@ -1999,13 +1999,13 @@ type CallbackReceiverInterface interface {
 	HandleSendLocalAgentEventByGetCallback(ctx echo.Context, params SendLocalAgentEventByGetParams) error
 	// Receive a delivery by POST
 	// HandleSendLocalAgentEventByPostCallback handles the POST callback for agentEvent.
-	HandleSendLocalAgentEventByPostCallback(ctx echo.Context) error
+	HandleSendLocalAgentEventByPostCallback(ctx echo.Context, params SendLocalAgentEventByPostParams) error
 	// Receive a delivery by GET
 	// HandleSendRemoteAgentEventByGetCallback handles the GET callback for agentEvent.
 	HandleSendRemoteAgentEventByGetCallback(ctx echo.Context, params SendRemoteAgentEventByGetParams) error
 	// Receive a delivery by POST
 	// HandleSendRemoteAgentEventByPostCallback handles the POST callback for agentEvent.
-	HandleSendRemoteAgentEventByPostCallback(ctx echo.Context) error
+	HandleSendRemoteAgentEventByPostCallback(ctx echo.Context, params SendRemoteAgentEventByPostParams) error
 }
 
 // SendLocalAgentEventByGetCallbackHandler returns the echo.HandlerFunc for the agentEvent callback.
@@ -2056,6 +2056,180 @@ func SendLocalAgentEventByGetCallbackHandler(si CallbackReceiverInterface, middl
 			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter extension_name: %s", err))
 		}
 
+		// ------------- Required header parameter "webhook-id" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("webhook-id")]; found {
+			var WebhookID DeliveryWebhookID
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for webhook-id, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "webhook-id", valueList[0], &WebhookID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter webhook-id: %s", err))
+			}
+			params.WebhookID = WebhookID
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter webhook-id is required, but not found"))
+		}
+
+		// ------------- Required header parameter "webhook-timestamp" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("webhook-timestamp")]; found {
+			var WebhookTimestamp DeliveryWebhookTimestamp
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for webhook-timestamp, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "webhook-timestamp", valueList[0], &WebhookTimestamp, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int64"})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter webhook-timestamp: %s", err))
+			}
+			params.WebhookTimestamp = WebhookTimestamp
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter webhook-timestamp is required, but not found"))
+		}
+
+		// ------------- Required header parameter "webhook-signature" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("webhook-signature")]; found {
+			var WebhookSignature DeliveryWebhookSignature
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for webhook-signature, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "webhook-signature", valueList[0], &WebhookSignature, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter webhook-signature: %s", err))
+			}
+			params.WebhookSignature = WebhookSignature
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter webhook-signature is required, but not found"))
+		}
+
+		// ------------- Required header parameter "agentevents-sequence" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-sequence")]; found {
+			var AgenteventsSequence DeliverySequence
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-sequence, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-sequence", valueList[0], &AgenteventsSequence, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int64"})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-sequence: %s", err))
+			}
+			params.AgenteventsSequence = AgenteventsSequence
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-sequence is required, but not found"))
+		}
+
+		// ------------- Optional header parameter "agentevents-epoch" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-epoch")]; found {
+			var AgenteventsEpoch DeliveryEpoch
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-epoch, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-epoch", valueList[0], &AgenteventsEpoch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-epoch: %s", err))
+			}
+			params.AgenteventsEpoch = AgenteventsEpoch
+
+		}
+
+		// ------------- Required header parameter "agentevents-changed-at" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-changed-at")]; found {
+			var AgenteventsChangedAt DeliveryChangedAt
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-changed-at, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-changed-at", valueList[0], &AgenteventsChangedAt, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: "date-time"})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-changed-at: %s", err))
+			}
+			params.AgenteventsChangedAt = AgenteventsChangedAt
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-changed-at is required, but not found"))
+		}
+
+		// ------------- Required header parameter "agentevents-attempt" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-attempt")]; found {
+			var AgenteventsAttempt DeliveryAttempt
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-attempt, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-attempt", valueList[0], &AgenteventsAttempt, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-attempt: %s", err))
+			}
+			params.AgenteventsAttempt = AgenteventsAttempt
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-attempt is required, but not found"))
+		}
+
+		// ------------- Required header parameter "agentevents-event-type" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-event-type")]; found {
+			var AgenteventsEventType DeliveryEventType
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-event-type, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-event-type", valueList[0], &AgenteventsEventType, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-event-type: %s", err))
+			}
+			params.AgenteventsEventType = AgenteventsEventType
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-event-type is required, but not found"))
+		}
+
+		// ------------- Optional header parameter "agentevents-replay" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-replay")]; found {
+			var AgenteventsReplay DeliveryReplay
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-replay, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-replay", valueList[0], &AgenteventsReplay, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-replay: %s", err))
+			}
+			params.AgenteventsReplay = AgenteventsReplay
+
+		}
+
+		// ------------- Optional header parameter "agentevents-test" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-test")]; found {
+			var AgenteventsTest DeliveryTest
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-test, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-test", valueList[0], &AgenteventsTest, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-test: %s", err))
+			}
+			params.AgenteventsTest = AgenteventsTest
+
+		}
+
 		return si.HandleSendLocalAgentEventByGetCallback(ctx, params)
 	})
 	for _, mw := range middlewares {
@@ -2071,7 +2245,187 @@ func SendLocalAgentEventByGetCallbackHandler(si CallbackReceiverInterface, middl
 // the order provided -- the last argument becomes the outermost wrapper.
 func SendLocalAgentEventByPostCallbackHandler(si CallbackReceiverInterface, middlewares ...echo.MiddlewareFunc) echo.HandlerFunc {
 	h := echo.HandlerFunc(func(ctx echo.Context) error {
-		return si.HandleSendLocalAgentEventByPostCallback(ctx)
+		var err error
+		_ = err
+
+		// Parameter object where we will unmarshal all parameters from the context.
+		var params SendLocalAgentEventByPostParams
+
+		// ------------- Required header parameter "webhook-id" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("webhook-id")]; found {
+			var WebhookID DeliveryWebhookID
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for webhook-id, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "webhook-id", valueList[0], &WebhookID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter webhook-id: %s", err))
+			}
+			params.WebhookID = WebhookID
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter webhook-id is required, but not found"))
+		}
+
+		// ------------- Required header parameter "webhook-timestamp" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("webhook-timestamp")]; found {
+			var WebhookTimestamp DeliveryWebhookTimestamp
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for webhook-timestamp, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "webhook-timestamp", valueList[0], &WebhookTimestamp, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int64"})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter webhook-timestamp: %s", err))
+			}
+			params.WebhookTimestamp = WebhookTimestamp
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter webhook-timestamp is required, but not found"))
+		}
+
+		// ------------- Required header parameter "webhook-signature" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("webhook-signature")]; found {
+			var WebhookSignature DeliveryWebhookSignature
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for webhook-signature, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "webhook-signature", valueList[0], &WebhookSignature, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter webhook-signature: %s", err))
+			}
+			params.WebhookSignature = WebhookSignature
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter webhook-signature is required, but not found"))
+		}
+
+		// ------------- Required header parameter "agentevents-sequence" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-sequence")]; found {
+			var AgenteventsSequence DeliverySequence
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-sequence, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-sequence", valueList[0], &AgenteventsSequence, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int64"})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-sequence: %s", err))
+			}
+			params.AgenteventsSequence = AgenteventsSequence
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-sequence is required, but not found"))
+		}
+
+		// ------------- Optional header parameter "agentevents-epoch" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-epoch")]; found {
+			var AgenteventsEpoch DeliveryEpoch
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-epoch, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-epoch", valueList[0], &AgenteventsEpoch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-epoch: %s", err))
+			}
+			params.AgenteventsEpoch = AgenteventsEpoch
+
+		}
+
+		// ------------- Required header parameter "agentevents-changed-at" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-changed-at")]; found {
+			var AgenteventsChangedAt DeliveryChangedAt
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-changed-at, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-changed-at", valueList[0], &AgenteventsChangedAt, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: "date-time"})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-changed-at: %s", err))
+			}
+			params.AgenteventsChangedAt = AgenteventsChangedAt
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-changed-at is required, but not found"))
+		}
+
+		// ------------- Required header parameter "agentevents-attempt" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-attempt")]; found {
+			var AgenteventsAttempt DeliveryAttempt
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-attempt, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-attempt", valueList[0], &AgenteventsAttempt, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-attempt: %s", err))
+			}
+			params.AgenteventsAttempt = AgenteventsAttempt
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-attempt is required, but not found"))
+		}
+
+		// ------------- Required header parameter "agentevents-event-type" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-event-type")]; found {
+			var AgenteventsEventType DeliveryEventType
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-event-type, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-event-type", valueList[0], &AgenteventsEventType, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-event-type: %s", err))
+			}
+			params.AgenteventsEventType = AgenteventsEventType
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-event-type is required, but not found"))
+		}
+
+		// ------------- Optional header parameter "agentevents-replay" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-replay")]; found {
+			var AgenteventsReplay DeliveryReplay
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-replay, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-replay", valueList[0], &AgenteventsReplay, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-replay: %s", err))
+			}
+			params.AgenteventsReplay = AgenteventsReplay
+
+		}
+
+		// ------------- Optional header parameter "agentevents-test" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-test")]; found {
+			var AgenteventsTest DeliveryTest
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-test, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-test", valueList[0], &AgenteventsTest, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-test: %s", err))
+			}
+			params.AgenteventsTest = AgenteventsTest
+
+		}
+
+		return si.HandleSendLocalAgentEventByPostCallback(ctx, params)
 	})
 	for _, mw := range middlewares {
 		h = mw(h)
@@ -2127,6 +2481,180 @@ func SendRemoteAgentEventByGetCallbackHandler(si CallbackReceiverInterface, midd
 			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agent_number: %s", err))
 		}
 
+		// ------------- Required header parameter "webhook-id" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("webhook-id")]; found {
+			var WebhookID DeliveryWebhookID
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for webhook-id, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "webhook-id", valueList[0], &WebhookID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter webhook-id: %s", err))
+			}
+			params.WebhookID = WebhookID
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter webhook-id is required, but not found"))
+		}
+
+		// ------------- Required header parameter "webhook-timestamp" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("webhook-timestamp")]; found {
+			var WebhookTimestamp DeliveryWebhookTimestamp
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for webhook-timestamp, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "webhook-timestamp", valueList[0], &WebhookTimestamp, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int64"})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter webhook-timestamp: %s", err))
+			}
+			params.WebhookTimestamp = WebhookTimestamp
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter webhook-timestamp is required, but not found"))
+		}
+
+		// ------------- Required header parameter "webhook-signature" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("webhook-signature")]; found {
+			var WebhookSignature DeliveryWebhookSignature
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for webhook-signature, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "webhook-signature", valueList[0], &WebhookSignature, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter webhook-signature: %s", err))
+			}
+			params.WebhookSignature = WebhookSignature
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter webhook-signature is required, but not found"))
+		}
+
+		// ------------- Required header parameter "agentevents-sequence" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-sequence")]; found {
+			var AgenteventsSequence DeliverySequence
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-sequence, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-sequence", valueList[0], &AgenteventsSequence, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int64"})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-sequence: %s", err))
+			}
+			params.AgenteventsSequence = AgenteventsSequence
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-sequence is required, but not found"))
+		}
+
+		// ------------- Optional header parameter "agentevents-epoch" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-epoch")]; found {
+			var AgenteventsEpoch DeliveryEpoch
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-epoch, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-epoch", valueList[0], &AgenteventsEpoch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-epoch: %s", err))
+			}
+			params.AgenteventsEpoch = AgenteventsEpoch
+
+		}
+
+		// ------------- Required header parameter "agentevents-changed-at" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-changed-at")]; found {
+			var AgenteventsChangedAt DeliveryChangedAt
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-changed-at, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-changed-at", valueList[0], &AgenteventsChangedAt, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: "date-time"})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-changed-at: %s", err))
+			}
+			params.AgenteventsChangedAt = AgenteventsChangedAt
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-changed-at is required, but not found"))
+		}
+
+		// ------------- Required header parameter "agentevents-attempt" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-attempt")]; found {
+			var AgenteventsAttempt DeliveryAttempt
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-attempt, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-attempt", valueList[0], &AgenteventsAttempt, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-attempt: %s", err))
+			}
+			params.AgenteventsAttempt = AgenteventsAttempt
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-attempt is required, but not found"))
+		}
+
+		// ------------- Required header parameter "agentevents-event-type" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-event-type")]; found {
+			var AgenteventsEventType DeliveryEventType
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-event-type, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-event-type", valueList[0], &AgenteventsEventType, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-event-type: %s", err))
+			}
+			params.AgenteventsEventType = AgenteventsEventType
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-event-type is required, but not found"))
+		}
+
+		// ------------- Optional header parameter "agentevents-replay" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-replay")]; found {
+			var AgenteventsReplay DeliveryReplay
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-replay, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-replay", valueList[0], &AgenteventsReplay, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-replay: %s", err))
+			}
+			params.AgenteventsReplay = AgenteventsReplay
+
+		}
+
+		// ------------- Optional header parameter "agentevents-test" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-test")]; found {
+			var AgenteventsTest DeliveryTest
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-test, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-test", valueList[0], &AgenteventsTest, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-test: %s", err))
+			}
+			params.AgenteventsTest = AgenteventsTest
+
+		}
+
 		return si.HandleSendRemoteAgentEventByGetCallback(ctx, params)
 	})
 	for _, mw := range middlewares {
@@ -2142,7 +2670,187 @@ func SendRemoteAgentEventByGetCallbackHandler(si CallbackReceiverInterface, midd
 // the order provided -- the last argument becomes the outermost wrapper.
 func SendRemoteAgentEventByPostCallbackHandler(si CallbackReceiverInterface, middlewares ...echo.MiddlewareFunc) echo.HandlerFunc {
 	h := echo.HandlerFunc(func(ctx echo.Context) error {
-		return si.HandleSendRemoteAgentEventByPostCallback(ctx)
+		var err error
+		_ = err
+
+		// Parameter object where we will unmarshal all parameters from the context.
+		var params SendRemoteAgentEventByPostParams
+
+		// ------------- Required header parameter "webhook-id" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("webhook-id")]; found {
+			var WebhookID DeliveryWebhookID
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for webhook-id, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "webhook-id", valueList[0], &WebhookID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter webhook-id: %s", err))
+			}
+			params.WebhookID = WebhookID
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter webhook-id is required, but not found"))
+		}
+
+		// ------------- Required header parameter "webhook-timestamp" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("webhook-timestamp")]; found {
+			var WebhookTimestamp DeliveryWebhookTimestamp
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for webhook-timestamp, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "webhook-timestamp", valueList[0], &WebhookTimestamp, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int64"})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter webhook-timestamp: %s", err))
+			}
+			params.WebhookTimestamp = WebhookTimestamp
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter webhook-timestamp is required, but not found"))
+		}
+
+		// ------------- Required header parameter "webhook-signature" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("webhook-signature")]; found {
+			var WebhookSignature DeliveryWebhookSignature
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for webhook-signature, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "webhook-signature", valueList[0], &WebhookSignature, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter webhook-signature: %s", err))
+			}
+			params.WebhookSignature = WebhookSignature
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter webhook-signature is required, but not found"))
+		}
+
+		// ------------- Required header parameter "agentevents-sequence" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-sequence")]; found {
+			var AgenteventsSequence DeliverySequence
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-sequence, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-sequence", valueList[0], &AgenteventsSequence, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int64"})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-sequence: %s", err))
+			}
+			params.AgenteventsSequence = AgenteventsSequence
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-sequence is required, but not found"))
+		}
+
+		// ------------- Optional header parameter "agentevents-epoch" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-epoch")]; found {
+			var AgenteventsEpoch DeliveryEpoch
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-epoch, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-epoch", valueList[0], &AgenteventsEpoch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-epoch: %s", err))
+			}
+			params.AgenteventsEpoch = AgenteventsEpoch
+
+		}
+
+		// ------------- Required header parameter "agentevents-changed-at" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-changed-at")]; found {
+			var AgenteventsChangedAt DeliveryChangedAt
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-changed-at, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-changed-at", valueList[0], &AgenteventsChangedAt, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: "date-time"})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-changed-at: %s", err))
+			}
+			params.AgenteventsChangedAt = AgenteventsChangedAt
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-changed-at is required, but not found"))
+		}
+
+		// ------------- Required header parameter "agentevents-attempt" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-attempt")]; found {
+			var AgenteventsAttempt DeliveryAttempt
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-attempt, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-attempt", valueList[0], &AgenteventsAttempt, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-attempt: %s", err))
+			}
+			params.AgenteventsAttempt = AgenteventsAttempt
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-attempt is required, but not found"))
+		}
+
+		// ------------- Required header parameter "agentevents-event-type" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-event-type")]; found {
+			var AgenteventsEventType DeliveryEventType
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-event-type, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-event-type", valueList[0], &AgenteventsEventType, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-event-type: %s", err))
+			}
+			params.AgenteventsEventType = AgenteventsEventType
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-event-type is required, but not found"))
+		}
+
+		// ------------- Optional header parameter "agentevents-replay" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-replay")]; found {
+			var AgenteventsReplay DeliveryReplay
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-replay, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-replay", valueList[0], &AgenteventsReplay, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-replay: %s", err))
+			}
+			params.AgenteventsReplay = AgenteventsReplay
+
+		}
+
+		// ------------- Optional header parameter "agentevents-test" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-test")]; found {
+			var AgenteventsTest DeliveryTest
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-test, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-test", valueList[0], &AgenteventsTest, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-test: %s", err))
+			}
+			params.AgenteventsTest = AgenteventsTest
+
+		}
+
+		return si.HandleSendRemoteAgentEventByPostCallback(ctx, params)
 	})
 	for _, mw := range middlewares {
 		h = mw(h)
@@ -15046,411 +15754,428 @@ func (sh *strictHandler) GetUser(ctx echo.Context) error {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7P37cts4tjcM3wpKe57KYWSZkuVjV2q2c2xXpzsZx5n0dCuPCYuQxDEFqAnQjiafq76reS/svZK3sBZA",
-	"ghQpUbLsnLT/mN2xSHBhAVhYx9/63OiL8URwxpVsHH1ujBgNWAz/+Yz2R+yZ4CoWkf53wGQ/DicqFLxx",
-	"1DgbMRIzORFcMjJOpCJcKHLBiFQiZkGr0WywT3Q8iVjjqMHFFvy50WzI/oiNqR5PTSf6N6nikA8bNzfN",
-	"xouJ6I9mPwV/JmJA1IgRyf5KGO8zwpPxBYtli5woIhWdSvyZjhlJuAoj83R8xWISSk0rEEYGsRgTSi5o",
-	"/zKZ5Mk8HBzsBd5B++Cg298P9nbnkNtsfNqaUKVYrCn8v396W4d0a/Dxc3vv5m8wl5eMBa9Dfjk7nfen",
-	"r+1kOPukyIQOWZNQSfxe4nk7/fenr+E/2E8kZtGTXkM/1Wv45OHpy2fkoHNw8KhFjqNrPeVJzCTjqklk",
-	"qHmixxwwFpARlYQLwnhhIfAL23QSbl+xuN3ytvtRyLjabne2paIqkef9EeVDtv0POlAsfnLoeW39UmeP",
-	"6VV4UmRRGaUL2DYUW/qPW/IynGwJ4AqNtiYi5IrFjaMBjSTTHLxL7l1orhHBYZyIShynPq8CFoVXLJ5u",
-	"/+OCDUTMnnT32p275IXoU2TAHH7EbBLRaX4S5eTjk9s7C87jKVXsdTgOFfzP7LdP9VmUSpIJi8lIJDFR",
-	"I6qAFvwWGdMpGdPLPGfbnv4/99Nj+ikcJ+PGUafd3e8e7Ox195uNccjxj17T0qbZMmRxnrhTNqYh1zRX",
-	"Ewh00ZiRiA0UCfW6hxJIzlG2TqIkK+HYO9YXPJCphDJE6IMq8zw6qODQzp7+ISWjXU4Gzvvk+SwFJ0G2",
-	"XeChJrkehf2RIy4fSBKJIekLrmjIJVFC5DfV/oXH2v3di8PBXtClO51GgdLXjA/VqHG0122W7Sqm4unx",
-	"ADZ4FX+UINc01PeJPl0uuSjLJ4yqwiXTzhExnz8fPnw4TtSIcRX2qWKzdDi/hoITGJjhLoLv/5WE+i4B",
-	"mbK3v+s9yjPoKaMxi+eerptmIwr5Jdy0x0PG1bNYz0kf9Aj+/eKK8ZIdhI8Rygm7AhmGi0n1K5oIMWEx",
-	"EH0SNI4a/dJBm40JjemYKXPTw8vnoX7hb/ZOb12IYPo/22HQaDbwMKcPwDq0JlSNWtkvekLOPE7ZWCi2",
-	"7onMjHqnM3nOIuYyb3YO+MQ8uoPiGPdAscOl1Ul2B7lTml8xNY/Fr5iaR+ww9/b9EfoOlKUF5D6QBJWq",
-	"BXSbwe6a+rn7YjGf73NHON9aA6dnR7tT+l+HUhVEbgn9+qncBEAMlkwgKhvuHieALHsGZkGdeeBCELQj",
-	"Fs4nP/qdT6t4g9x2YWbHu88p3MXSVA5/pxN7m8y9Bd5PAjr/1pok93YR5GitEk/vaoqnSXLPF8HbZP5F",
-	"UIvV93YX5KldA7Pv8S6YTCJjQKDS5fyhzFS9EpeG7dlzVdqZO9QM/dlv653FK6bmTiG9kefRP8wPcrfE",
-	"P4N/oaUxl/TMGHEIsCYJjlllk8ybTYHO4kSKJM6TgJZCEumHcKfXI3COWFySvrlyIyUwhqeWoXCeNKlN",
-	"Ip4x/O+5Zk8VLYE7wMpkvGKqigZ7PqoIGKav3ubr4H6aoy9H8PuihRmmA92GlnesH7M5nJDhkId8SCQ8",
-	"V4MmM+DKNGmNyDmwc3Um57FFlEXFYW9F4HN0LodzVbogfagOcc6QtyItkyXzaHNEVC3q3FFvRZ4jSObR",
-	"50qoWgTmxr0lhZOITucTB0/UIwsHuxVFC2yIlyKKxDWe1pz1UIfA+QZEbTLfJpUy1dFWqwiZJLcWq1rj",
-	"rxCrDgH1JOskubVkfZsYzrI5urBZLTEgY8qnNTf7xBl5ZfJOmRFOv1I+LdN09a5dQoDFufFWJ0tE0VPa",
-	"v6y6lPTvEBbOgoKxUDlNMH9flVCa/8QtSFVUsWpCld1yy12gsTvsCsSZW2T6itkLZVp9t9sQaek9nr6+",
-	"gIpSzb7ZsGPPpRb8MUUffkUwwlEPwduz2JFfJ/7gUJ/+0Kw5RSCj7vwWR1vqTnDJCMs9zDDndq+Ynd1z",
-	"FVMbzg7xFU5LC142R1eGQ29OeO2J4qBfw2wX79HFq/hV7s4iUetZx/JRv/h8S2IbZ0zO1bYVk6rktq+Y",
-	"elT1ga9i6sVVWf/cy7/wxSef83nP2+ZvaSIZETGJmUzGc2+cSfKVSqu803l9s/1Kz7TeYguv2HeMB4Tm",
-	"NvSUKAEzdnLQKiavSj7xVcx78a10+4l/fbcWGq0L19yxbSuml5QO9JXMb/Ha1p3gV7WCL8NY1gvEDPST",
-	"ZRENfdGsPzTjLRecgXks8pXjFEw26SLqV3DzeDmuLrZqkZ5UDiyi6E7t3DztL8OYBfXN8iyJ+lpLNnTq",
-	"abkWKmlmWa2c3vG0MOFi29t2H0wnWidbzOz8YZ1ds1rawCqbvbYd6/B/CfK/oGjKb8VaiWbLLNGK6Qar",
-	"rFF9M3WZRfo6LpDiKk0iulDUYTiixgRhsNXkAX5jAc2pVxmIL3Mrm9+XltOpf/lupTSy6BVbyPisjuP+",
-	"2Aw03hTHrcjSf8OjKWFcgUkLdUJYyhAGtpiAMxZAQRj7ZFge6hf/SvDS4HTMGkcNeDWXJT8Q8ZgqzNbf",
-	"6zaaWd1Dt3PYPdzb7xzuzi3CWKaoBmZXpYDc3RznFkgsTf87Uw9XMQMbrLsO1YhQMoR8i7hYRdciJwMi",
-	"xqFSLGgSXyoaKx8VRybhRzuO5QRV5tUepzEjXJBI8CGLySWbqKbZxqY6MJSk2/aaICrJQMTEu82GWNPa",
-	"a7F68vxlGFXv8Fm/Dd5WwEuzGVrkFItBJPFRVOvP+5UTzKT5ypu+ffuJn00nbImpU+7e06EklyEvmXkY",
-	"LJg3kO3O/G8xGzSOGv+znRWhbuOvcjsltJiGVlbV9J6HfyWMhGlxUyEHLSvN6Q7afa+/PzgY7NFusMcO",
-	"BzsXHdoOvP4hOxjsUzsBLT0d+vO2j5alWALUOFJxwiqO905HC9TZItGdzs3fGmWlUU+h3GmBMBJRgEcQ",
-	"qxcFZ7kduZx4wgKrmkfudjsPJW2t1cNbq0lETPz/HTMfpIZTVmgeU+KSFZb3f8esfAXzF2GNxdOy2Vm8",
-	"h38eb/1Bt/7rbR22zrc+fm4397o3/7//HbNH5UtpTaRa83VjpW5BW8k8XGVj3kyWWcU5tddnI0aYW3+N",
-	"Up+EnPggrX0ovg1xL2L1OPHh7KIVtwUD+y1yMuRQf633qkiUfb1qY8JHc/uystz6NncoaONL3gOhKQko",
-	"P2mE8ikZi5hVzuzqS98BLz4pxiWIUlkxZ5suwkG+4NpLRph9UzYJVWQspCIdz9N3wYSZ0t9UhSRKEMl4",
-	"QCS7YjGNWkTvpouY9i+Z6nE9ZUn8dMjzMPjT+/hk15Sbu39uf3yy5xPKg8LjH5/s+mTMjCSUdMyaZMLi",
-	"PuNqi/G+CFigZQgXCk/WJBIBs2eldG2c0XPrEyo2lmtZqBt45QTH63iZGkPjGFT7heuoyb9pNqSagsjT",
-	"FDUM4sA7rbnNLumHEYsddADQ7yQJB/YQahXNqH8t4usLRiqfPAzYgCaRenRkLxhG8LfUXWQKYrXS1+px",
-	"H51J/lGqJhb8Sy3yayIBJcJ8rUDDMLxCgV62NkB1bfUh44be8ScBG0+EYrw//YVNKyXyJZumRzwtj9Z3",
-	"jxHKhJL370+ek4dBTAdqK2RqsDVSakIn4VaYfWLrkk23UBY+Au2Zix5P1WEax+GV1rPj7MzY4uaUz4Bj",
-	"ccmmLfJSxKTThTJx2cx+czSSJtCtT4e25cgQzcgetwY8frcJT3ChRiEfamZj7nVA1HXYZ3g27VeNuaAf",
-	"ZnG+8nqQSCPESbfTafV4j7+IYxFLgnaAMgAg+LlLhpmMlGB6SZDe4HHOL63fDWIxmegN+IL2R2mNd/r1",
-	"vki4kj1OhzTkNleSKpN2h/T/lQj9ij4R6dWqV6pJ/F7jlxf/7jV8pEv/cqE/6v/y4t8FEYJDmatsRPUn",
-	"raTb3dUbOaZ9bSA3Scj7URJoduoP40zGNL6UuBi0fykjKkdYaQVbGkfN9rSzL7f0xqzQRTq7KFPsv9vN",
-	"W+FqlII5/IpyzF7wYmAVzrxxSKMIVitmKol5sQZfi7Oyswtr1CgFNEA0CG9tl1vmD61nKIBhQ8eCD2vk",
-	"Lmcz3dkrNxSGNbTM298hdp5Gfakxz9SZv0C/dLSTO57AWzpkt9uLbc9by/Zb295z3Lwrbb4FienpRPe/",
-	"8N7Ded5m83W+8OZDR2ot4ktgdcqPTuZfXadh9i6s9u45lgncyL6508+p8rV+rm/ZzHWpQq0fy6Q/Aryk",
-	"jtfe3/J2t3a8s/bukecded4fleYY4EuVWywBVWxLj30rQwxyYeqaYRbAB3Lp5uiLqr67ydrrmJOjKXrP",
-	"VRitwvgUtMbwPNN6cTF8YGYlqwEb6C5Z/YGGajH0jlZ7qVX0QzgKMfhyubYIp0zlZXGlT1cPVi56d7w1",
-	"uXNv9HlDLTfD00mjd33BlflPR+Xc/o/E1In0UH824seaY3qQrUgMQ65nFjSO2ruaYKZGImgcNV69OGs0",
-	"G0kcabVOqYk82t6WYsxGQqpWX4y3ByIOWLQtR+K6NRlNtIm2hOcTyYe5lXhkUJ5ad24+Q63+fGNG4Y8N",
-	"FHN9BuEzyuU1i1lAum2PvBIczhAKoUZBZuwf7Xotz/P+0I/g9xtBKOlFxIJV5msPX+mkyxJnM1yEcahe",
-	"fOozFmiZuwwTxkxKOsxchKTdAdiyEb1iBJRTex9rpX5EJf7xJ/LqxRkph1cDdWOb6JWXkE8R2YIfaQrY",
-	"zV0Nfz9nlu7aHAOL69Rs+Sp+oXKhDyy7zqweM0k9D/3P8YymhZPVp9nBgvx9y0CKbZ0EVcSZx7cz8LGb",
-	"NODwm1AvRcJXXhpH+OQKoNs7+5rmdOVmWcyFOh/Ap++Cu25AhOR91IFgMu9/XyM/MyCE+txEfmTsuaJh",
-	"pE9qo9lAKZ8qK+af53DnzDnygVOo2raZB1IkcR9jJqFejjQ+2Ya10bSg2F5KPJgJz1sMB/chzyantrEu",
-	"t/78bJiQz80Aq28OH50w11ED9mmjPjczFWL+cwU2T0Yoos1163neY++w+79aKxizVpw0mg0RBRm9kRhq",
-	"akSicqtz6HntGzO4BAbk0hq6++22k+mQCnv8A8snnsBFKRLVF0DSIMQHctcN5s2E0oR2tKoEsb7m59xA",
-	"bXcgOMs1BmMEHVd6xCZJL3I95ZuPNx/djVfQgXIVrk3rvARHGug31gtcc7/iztPbMefjnXPBuV/XChgn",
-	"bDxRUwIvFoSIBUidJzzgmRzY4KA0WbBsDHhluyS58KYQkV2ndHe9ggtitRfVot8J197ZBeCm1d6L5H9K",
-	"A/OXJdVa8M/CmR6ELNLKq9Fim84ijK1nHuI9R1q9aZK3b96dNfSJyS2W6xHW87yiUbhu9tpPpMwcU9U3",
-	"Qe5A9JOx1v+Ij3PziZZ+kjDaHxGY4/q4niUI1ef4RST6l/o+hZsOrYcGbFEjpU9BOtdnGRJx3AcneBXL",
-	"MkdRetj71QA41Se+CjXnppkbL5+HW284553CaIWc0XrDuS+l4xWBYBYNlXs+HSWH47JoiOxh9/0MMqDG",
-	"++Zh9/2s/rvG++bh9P0ypJNFw8y8kxstD0tSZyznjdxIBRSROkO5r+TGKkJ+1Bks905htBSeo95A+Hhu",
-	"jBmls85I+ZfS8XLIF4vGyR5236+/C7OH3fddpIkaI6SPp2PMwEEsGiX/QjbODH7DwoHybzgj5eEVFo/j",
-	"PH/jwqdY1i5phen/wJgEhr+ajUTq66Kz691YK4JdzT5on+t2vBv0MTOp5PmExecjkcTFYdPn2/s7OzdL",
-	"XjZ2K5TfNQbrxHgVwpgkkoHdhS+vUyO0Gt6Oq+GZdK67Uu7uWJN7JvggCvu31+PCvA6nrSh6yXhBZct7",
-	"TPZyajNOTRIaxYwG0xyPLZXr5W0YEEtns6A5L/JKkYd+mePMf7S+pcnfckv4C0q9BAVXAFVKm3PoLrkb",
-	"v0Bqf89xZrNPkzBmsjBie2bEzPCPqFTnhnpgBviIG0eNawbZACN6FfIhiRIOSXtBgmUL59pabndau80G",
-	"LqX1AsULJtT5w9mIu95Os3HF4gBOTCNmKoZroeCK5+xTSmPV2LutdgemFtuL3is6QTJP9oTxAGMrS3j5",
-	"m41rdjES4hLrLMZyeN75+fWbk92fT//9+l+vd//onJ68ffrs53edN+/RtKpyRmQ7cUVHRGav1/M/BM4H",
-	"79D3sITbwZ1BPFP/U/1yoVbIPdjT436fTdSyUYLN6d6c7uVP97LB5wUnc2ozjkNJDPlwUic0vsRcSq2T",
-	"pc7QCdXaX84fEJQjeFWfpDLIr9xxes4UxTD5EocpPSh/fhWb7WPm2d6c9c1ZX/Wsx45zFr+j/x/Z+h1C",
-	"xVs/kwdmwK0wOCLzx3tAtoZka2tC1WiLyq1Qkgd1iP6HG5x6koamMKU+28hPYBubRHsnnPSETkL32TB4",
-	"0t7ZKybkczpmTzzP+z+dY++w+3+6XhpreqB3DFW0UNHc3tlrLB83Kw0n5qkojXfd5BSVjOW11nDl9I4v",
-	"zHlN+zUNlWmDlouOmZNk85K0kTWgYWRztNNWeoKDyR0kUCqgxQumIs05fjdLX3Hmvlhw0YErwb6yTmdC",
-	"WhHe3W93KuNHaZzzrvwLWWH6vUSODH7Z3eXImB4puRSZtWTI4Bm50zyZhb6HrP/LGldjnZsaNb72bltT",
-	"O8/Z4/IXOXtXG9yBxQglUtN0Up7vcdufLR0vXaSelWlP4nLtyhLUhmXKUpZqcYP63G4djYM6lZiKSXVE",
-	"VJywB9+qNuKV3oh6YhWqh3dniof+aEHXKDJbPxUnLNMkv0EtpJrjS1z+DtyeTKLKAHYeYw8Sq/XdEMNL",
-	"LVvjCCmpyznOsba5rL9zPq+h2Fw6rWlTIyEh9xRrofe8HW+Hsk7n4vDw4GCvfWSQXbV6dU2rmk2Dra6l",
-	"oamrE5z9tKCoErAzOt4OJnExqc4zE0f/3ZHnA8aCc/1hkDJrFOfPqqA/yCzyB3noAx0qTnhf27r+o9TH",
-	"b166YPp5yDO3jECmWkSDHu8ncYz9mVmT+PCrb0dOZ+g/SktVU6ZAEekCjoq46aaz9ziHz0DtF6MynVza",
-	"yjjVjfuUg8bTIk/ZECveY4O9gJApT0zl7PpusJcivgiDgPFV1QTa7zMpScB4CGlzmRSEH87ND3eXGmU6",
-	"kePnWsAolch0odBQOSJ+jh6fPBRQhW42iFM0ygmCIglbmwnvPWoSP5EsPjeZNz556OgXoSTm7+lz5nNa",
-	"GOpvTs0LEbtikX7ejxkNzjUR/qNmj/t0Mln8Tp9G0TmdhKbI1KdR5Lv9gtcYpvoZ/nwmxGsaD9ktlEhb",
-	"6Jqq87bYte15mEol7yizKwo5Q4MBp0hQvyc7HfJL+NSKjRjdUmOsqKEc6DI0I3nrY2q+SvyUYfB8ddYW",
-	"qnvhaoDyaaityVdX/6R/IZRwdg0V2FB1TgFd4to+455fp9z8/JJNz2Okdr1LtcwE1rgMXLGY0whIXJX/",
-	"oRmEQNR8zXzBPunGi9IiJwo7plsTMgAfhyQJDwwKQljsur4+buXT8FYuB8ilhdfwspmSqJ290uIg7xAL",
-	"CtFkqs18Nz1wTqZ/LqRB5zZPr45szGm6bnNwyhqALxhw5hU71kyb6wUD5Z8vHSUrAllmLFtJYUasala8",
-	"YMjS18rHXCIfbmH3YfuFmXaxC8bMP186Sm1ulr1VOInAD9xbwfddgugcRDa33041U+f06bEFKeU9YBYM",
-	"WfJS9Xhp9eTSg5qaRTPyvP4YC4aufNWOPacHw4Khq960I1d0AFgwatlbdsRKhPkFY5a/B3vwN/E2Zleh",
-	"SGSWuXk7F7axTSZmWNtFCyw/qcIogv5askmkcMufs7ZgSkAeG9j3rnLGxbkd9FymyadrUkB+cwjQJukF",
-	"I7GIIoaIM0dlM4JppMBk5KE/S6BjqOdan/W45pLJDiQXjHH3a+Shbx88h4y+c/3Xdebj/SbUC36LgIUb",
-	"8GljVkR8yYIjEiqoc9damgqjfOYE41DCDBwZgCp3PWIcnlHhGLaBQLxgZ8nVOePrj06k9Keka31T/0sC",
-	"Fqmlq0j7+lbgVB/IcByq2xlD5thpO3Osz4xjZ3qeZ/VivUsB68rlbUwVu7cYENg3NIqM69FQZSMZmjQA",
-	"PnAdGb4S4nxM+fRc6Yf9JlFCYNvFYgMgGrMeDzmZxGIYM1k0Xk+ZiqdbKezy/FVS8RSfvGnq9bXLtJWC",
-	"6sx93T6OTxeGOGVjGnITTK41TPbGzFCSqSWGkcxSs/KGzZcSLWsS2ZBN4+/75OFBu/OI7OzsbXU7W93O",
-	"bDAhZzZpDW1/nfZQrr5pBYOoDMy+lkU082LeJKpdrHVc/o5jziw3VOGF8nGWsYtmX3ONmCIb6povs+9V",
-	"jLqKbVT5umPWLMfVwgvl4yxjH5VwtXAwf3QLabmTOa/Vp2PTrDBo2VtzRlzCTCp/1bWTKpvp1TCUyt91",
-	"LKVVKa981bWVVmB06Wt5a2mFUStevMkgzpY7XJUZqgfu/dVsBBCDhQyFQYrZVQES5L5nEzLRc1qRYbZf",
-	"uCv1sd5xCgCgou3woNmQl+FkAnVz2cjXIr7EVE8lFI1srVzd+xZYVhm4QCC4lLerlRJseLyQx2DeYASd",
-	"8oBca1P8gpE+jeOQBUQkRf/5azG/sD0tSbHP5cpS4tnOLPNqS/IPO2dtnTldhhHdyvwtgzZ4Vwlctu/P",
-	"vSRqOWXXyyD0fJ8HaU5JmOHTivVgdsPWqwaL7bfusBSsznlze1WZzQJ75ywcM2123cIlAXDZQYjg/QjL",
-	"DdCS4TLQHLVOU9mXrkM1Cjlpe0Qi9OL6ztMqDlLrD9TbciRZ//xZ5+W/5NN/noxi2X82iv558uu//n6x",
-	"K9/9W07Exb547vz+pNFM3z+fOSWz5SjGJ2q/9Ovgl38exgevfvn3X/HZ9X/ev31+cPL67R8novOavqbv",
-	"rrPfxRMAIxzykA+N4xKriG4z4k1z5v0l575wyjcfa+8nF2agJPKMczeOXYQ6uw3K2Y+DbVYb9otcTAmV",
-	"fSwZmumUVVfY3gcA2EyblUViAh8CDPjFMvslY4GR2zfNxpm4XDYLzeZL4ZsN7/Vl58N4X/4+/ePw+OJZ",
-	"8GLwanTyn1+iX/mbyT9jp5gt5I2jnT19Xcu+QK5FEdyRl4zbHfiU0ZgtkdeB9FclntpGQg5zn9H+iG09",
-	"E1zFIlrEK3jYPpvx6xTbJawA8wAZLICrdd63XW3hh/M89VXQaW5HKFPlE9pwUDHtdfkBluM65vHMY70L",
-	"KGamnUFDaFWKq5BGmI57HQs+XN9VCRSejWKhVLTqSpXFJyqWy8YFUKfMz17+RFQ8JdDggkQUW+E5K7Xk",
-	"u+taJPvZNBaSIja6+wUynfGvQRAzKTGb0KRIrS/Kcbt1XkO+JKhys9mSezsHXXIxVUzeheoYSggpRZr4",
-	"Ne/991wmk4mI1W3lVJakWCGoyDMce+tsOmHE4g26X/m0dX19vTUQ8XgriSPTwWkmS3/FYdYotOyagDYP",
-	"7WbWuSh3tke97sHu/t63t0vFr5RPi2B2t0/9aHueu22kg64AhYAin3Hrgop+2YJEl+i183kFX4zL4rZn",
-	"PQd5mCl9dVNFrkV8+ROh8tJcVZC/kLWYG2N1cshDOcrXK6Qh9jjD3LtPnttJVcfub8/6d9agXcfu3rU2",
-	"oslnCoe8me5rUxKjUiGRK0RiPJB6sarMWRiHZ8UxaTpSKMlESBmixTi7dtZiv+e1KxrN0ODL8I1IvarX",
-	"dj6GA1KJibTvrW+d35+eaPEuMK9iVen+/vT1rHA/aB927kSy669p1mYVGAfN9FtrZA2niRqJOPzv6mlG",
-	"uTHWywVUtkNJxqGUgLuT8EsurnmToNkK8P8xuxKXM+ruhw8fto4TfWSUngZbxJkPHz7kHr+d4vueZ16c",
-	"W2w6LG60Oo8dsZlZHevOe6OKXlA5+0k8vaayLz0GkJg4pgFDrwmZ0BjKz0Nliv1SE3NML5lMW5L2+Omi",
-	"Lox+oQrGb+JS08BUfVLFMk/8FzZzHG3+VxaEFBpo32LZF+raMMJ6l36sCQfwfls04+rb6fzWJXtS4tGn",
-	"Bk6r1+yKReXdkE1FJVb9meboTrNx8o4xgoPYrsghV7EIkn7ajJwn48bRn8arZYsGsacB1hw2Pro9rZ0n",
-	"Cn2mm4VWR3lqj0F22+JXPYqp3NL6lmVvzufoNntvgU9fTFisDBimm3nzWVP/ZgA+5LlpMnyK6Q/Q3OFj",
-	"s/FpS8SBPhBdEyxbpXPhrtdcT8dkQ0vHqblfYmZmG/2Kb+Zmt3Nj0o4+V1yp+WXJNzGvCU/lNgj1ugdl",
-	"LcEMNe2bG7cl3Z9AWtOix5pWAM7yfkzHEhf/YYgAW0zbKttvnF2b5SJvoDYQKzRB+Q+x/3eTQOQVI8ha",
-	"KQNtmo6laRUtxmw9O69i2+2ssNRz1rmTrXPdsbDN1vvT1/mRKtZo+eV5blAwyu9U3Hg0a/c1ZApa2cJZ",
-	"g95tBDcQXKTS+DdABMPVawpyuTBNVi7ZVM6uWBZXWni+/0pY4uSxZscAYcOcXd725uzxrv7vQo/4j5/b",
-	"zbZ387c0pTFN7i1jT2YwgNj5ZApIkTLyNmaQca8FqJ8Fw3zTtDNPemnq8LINfc3E9m6KcbklRFQuBzO/",
-	"3fIhvWXHnD1ZnZti/G7ZS+IdvjdzXovlqGWLN0iiCLqA2PVLC4AXrR/EMvPLVxZoXHH1dovHOreUuTUo",
-	"sK+ZHaL5Bz5NbZzTM4/y7B7Nn1QLFTfbM35Kcr2VDJwoOb4APoaoXOcKTjIOLuwoWGRnJQP1tpLlPVDP",
-	"wjE6lcBtlxE7BMQWtz9oRtic4PNybTbN9xuFvSrtYiy59THHdO6FkDY0BW7U2BOYHQrEBEGIzTPfOotv",
-	"utNUbRsliGQlO0bOS6WtaOr4Lxol2FZ1dkY1ZoKv19zixDdb0j8qlN5AzVSL+LZHpX9UtsURvSNUsscL",
-	"r5sCLEeHN19qNLO+lzndPft9juqerVOJXEMNypkf3uCm8k8v0Nena9Vp23oHOtmSn12D7rbkF+FIl+/1",
-	"30pvtpcxY0QBANGAtPWJ7OzuamMtpn3FYuw+LBJF+ph74Py0+EZL5Z3+wMIbzlWt/m+v98nztnq9T+1B",
-	"r/dpf/Dx8d8qt3hWOFKZ8eKYnRkmKRsMWF+V4GaUaZrrVo3Sjpiz1yLD3oKjMC0PNNZz5g9K8tzHrpqG",
-	"OxdCRIzyvI6Qz6QqvedsN3gH0gqzALKrLpEt8tQ2nzY+KfMCuv7VzIWJcIzXVPa4ydG6v+uye5NvIVqc",
-	"9m+pPu6IYQPL5TK/hO72ws7Shob9O1FaQWdJ089KN34+razu6r6misVpohocm6lZQ3CDDoEX4OGRrR73",
-	"sl7k+e1QZFZ1U/q53DMKT8RqnpNrihFiEcHUMIDBzUnP0WQkZ/WZ2VugVxdU6XQ1cictO+d2HrkdWamY",
-	"5JL7SvwgeadaAciwxFp2es3W2nv55MKi7GJpqWJZVjeQkDZKNbi9Kdid3Usgy3iLvIDkQ9T19V+54Kx2",
-	"DiScjzemfWsxB7JwXGJww7OlNADzxoo6R2H/mDVI2bdg8Q2S5Rwm6+MpOCOMq3h6lBaMQ/QA+1b6NjYB",
-	"jxjkyIFt2rCyQwXXkI4FHzrFGw+kbaLkNq3OC4KdvfX7VdfrZID9bXHBaiqn+ZjDKpule5NFs2vPYUa9",
-	"uO0OzbkKFvsG8Nsr2YCpBKsyAVdUujKyjD1YoXYZLajeqCgGg2O1uvGxmgZQvP5Lbnn4MX+5A3qEGIdK",
-	"aQPNp5MQ8EKdMzPvYqu12ieKjW+34s3s0qoIBn3j8mi9W3dnVTlXLeS+wEnY/cpOQreeAGwudUIWeJLy",
-	"xmiL+GnegX9EEANJCevZhOCdtKnPJpLRIn5WhgIvwbMANFz+ghsSdgpunGKWnEvJfabc4rZB/9kp6iNW",
-	"mCC4v/2j1F/eIj5GNPyjNAbikmhLf/Ahh92zNt/cjaeJ5dP7CLcvDqRrmk2Q4SJiW/UC9K5p607DTGx5",
-	"18c6dxvhoscrd1uNvVTFksoNmmPHjLTMeHI3mzOdkd2etWYzu5dnZoHSGci3/WhqxVuyVjbEN+2n/CNi",
-	"WvQAELyTSEp89Cw7T8yikvW4jbQQPy0u9o9IX/BBGI9ZQC6mxI27tIiP5RewLwbo2hYxZNGkA9iC1xbx",
-	"+5T3WYTPg/cbv6zNkgCwRwq+obQuuhavsx5cONfM1Ib/TgdLqSguR579uCTuxVO+IOm9Q/NWeQsvnCNU",
-	"PY7fnjQRchlnRyi5Zhe47Qa0r5+GWkT/iFDSF+Mx5UGPByHm1Aie6TkPJIEnC+dsCaEDj2LlY4EDuWvW",
-	"mf8y8b97CY4sDH9UzL08mjJzJmfCShkvqqWLTXhyOOGgB5nJoqp6wfpizKQrjt2nUdKG6XM97srgwsLn",
-	"AIrqbYDcK+5XS/eDI6Awdf9linFQFk2KlKkhSOFM6mv2Z6MZtT4NBwMieGSi7fJu1fiddbkVqu+gOhMs",
-	"yXxYzDWz9wqDZi2m7i7JrTsnkD5iJBLXLCYXIkEG+FnJtt8kIe9HiQyvmBv+d0pH+fwou4uqsXrYYAVz",
-	"Ri4Sjanj0xFmI7qmi67O/eaYfAZFoIzYZDKpXhz2afXF2f9Ci7M3GwnND5yTZVa8uSHfUj79fHb2lmAo",
-	"uUX8Vy/OjFyHzLdQlqW5tYj/9s27M5TopvQry3jLMQ7R5GptAnxUD1wU2oXAdbPhFLaVxBJy5s5Rrho6",
-	"rcM9fntSIsbBJFlOOLpWTNG/4UI4LE7EyZWSU0kWBRfzAJlrCi7W80451mSOuu6g3ff6+4ODwR7tBnvs",
-	"cLBz0aHtwOsfsoPBPs1HzHc68/JvS3IT6dbg4+edDiYnVue1uSltlaQ+O/11uZSqgmMFvChAQ9Pum9yC",
-	"l/pUMmKyhOClPI6cXRenVLWF527cvO1tWTn3leyrkHdR5EeeFQtm/9uya9esnbWB63oPeRoZcRl00DxB",
-	"lLmHsabOKZ2VI3HNCbRvErzP7lYwdb89wbS7EUyV5EA+QcUGxKwJ/dsRaXcOSEx5IMbkIlTFVCfavuj0",
-	"d4Iu2x3sefvtg87hDu1e7Pb3gn12MDhcgj2d+ewpk6IpxMqy4jRrKpqf9xuedXDOO5ZmT5bpRlrGugs2",
-	"DDlUwaYJVRgRBT2nSajM+Y4QXT4sZOSX94h3uNn1Dvfm8HP/ptAktbRKwTyQbi4z+ZCTcRhFoYOWlhlL",
-	"0Gw1O5siQRdlSRqLqQAoRgBtTLmYxaKFB3jBAHYmr2BnPARJIjQtxXzjHFNTBDhYqAwBTi7Fxb11VSuV",
-	"ld7pHwuct/0S0533QNoHR1SmyW9gW+bs4oObrAHu4oKL9GvgsG6vls/Vvsk32q1xIaTd0YeU10l+66zl",
-	"GujkUgoqLJksRuDutlkz75qW2Hm73k5drulrVMW0zyY0Li0lPMsaBfrOgz7az/rzQNDDDzvPyJn+HQtH",
-	"P6lHLrFc6P0+xDQw/VRQTFLd6l4MDjuDnd39/YudbkD36E6fHXYOA495rLu/s7fleQNvb59S74Ieep2L",
-	"/S2vnT88cy+YtreoLm/x1rcF8TP7fkEBn4iCpQv3Dm+cFtB1z/q/zAs5TWmmDiWVg85xyUvn7NNlF1YW",
-	"bK6Tr2pCE2+f/v5Akn4k+pfNFLpgl4xDnigmCdV7zL6JTfYeSAgTo23uZDMaZ3uPQ7cam+QqYveZiEL7",
-	"Dch6HYZXjDvQVVlHcpucaLoBmbRjm4WcinjoNupDlqCfj1y7xOLcUCFi0hklxTfjDK5XPc46U231ikBe",
-	"xXG/L5LycmDbRnVg12JWhTB9Uuflc7JCVxQ3ocMBpgFNwaazkeeZe00bPSEvRCIX5nvu1FWbkRit0Mhw",
-	"yLOomJmuU15YqMnb6y6jKB9v/UG3/uttHbbOtz5+bjf3ussozEhkUZ1wgExmvXankLl/ezPfrnDpmQYC",
-	"0v4xxf0DqEc2/kMSWWLcReXvns3gsuSvd8+b6+zutLv73YOdve7+MnqAhV4sQYwxDaYNKeREmeazqATj",
-	"PM2i4D/0lQUe8sKd1e14K2dPz6wPMs8QvmB9Vszrw9lUpfWttnq761u9WokjN/M5U6FQwdww38IeNCOd",
-	"w7h8L1PbPqVm9pVzeMq1a2S+MOkNsomlp0AGZiAQJYYgZlvlWWvs6q4owgBUE9iTBrnKyWmbXatvgPMJ",
-	"i8+hXdddEFXvnpmwGNpyZU+J/mUL+nwH0J7L5Bf2ODTvaixOsUU2G6Y3yma74HDKlSsvS3Zpsdyvep/W",
-	"ZLshbnZXLf1+6TZYcpTq07wyE52aydpMvCvF5wzghoxSaQx+wZnBfK+pA9XMp1tG95jrhCbHFnbaQEFo",
-	"8XTF5IxDKFVKFvmol/ZK3+o2sKlC5d60fHWOBcSpKI9fLhviTtMeumuvpoBECrR059bf2WdsQXHWJZRl",
-	"/SldZ0RRe63vv2kvUQuZW8hmiY1JRNxExwMagZo0MATTh1Mj896qHtvLxyxMu/mY9fUYwezc75H6nWVz",
-	"XWxoiDMWZL1j0ma0d5vzkqW0rwu2au8mA6qvt3rpCcFOsraWDtHMALcuzROpWMf2Hayj5ozFWV16Iua9",
-	"1H5Fn8s97MJl6+336noN3KBKZtztt+fWxrYXWaBaRp7TLLJTc/OZF1aDGDhcO5aZHpGzT+lMam4XgIbN",
-	"Ra5MZlSup3GQsKbrGwY9bFbRmN1Nu61255530wGovPPhcmYOSZMkPILyBCXx0rQ8kSNxPTvTLOXbSbxe",
-	"xu3T3sdyWoviXHWpp3c3OCoHisW2yDc93y5hXu0rfOXq9+o77dDzVj+J+yvB8hTSzStA3yrA/YTNh0g7",
-	"dd81wp9302xcs4uREJeVN7ON4JjntsLAb2Y4p5D+DlvXbNA8yWM5PO/8/PrNye7Pp/9+/a/Xu390Tk/e",
-	"Pn3287vOm/dnS7hSD8rj5gbcqKrGK9U5chd6rrDfmb6Dm4cweqmWmx2NnBZWgAVwbviPc+yL50zRspTN",
-	"40wMZHWUhoLUf1qNaFKpkZ9ZvRug61Ol3IBWIwYteUHjKDQYEAaqT5FLNqnfKC69gOaX7AeOlVXvWKV2",
-	"2Uy5o20eUR8CgXFl7qzZlCBTRFN/tA/mhfUUaqeMKew7pHbehvrBS4tuUyq0chViHh+g9GKnOQSTSowG",
-	"ZntwVUcc4BHA3c1fgdJUXPsDxoLzmJmgbKGa5HBwsBd4B+2Dg25/P9jbbcwDHqzKXWrvYaQKUl4qhIzp",
-	"6WI8abUFx0v9uOmcAhfCCb7V9rxqUYLoXwZ0uowYINTi9WOZ1oSJSVSaaZPFWYUiMImlcmu0LEJxej5f",
-	"hUkbBbi+JAvqq6VtbkFVnPC+vmt8EP9zV7nb8XZW1nW6C9JKkJd9EVhGGkS4kqolp7Vs/ct9JqZlV7ZM",
-	"6uXwYRYgqdDl3HZWRNbwUmTStKJ6AkSq2VMkEnwIqLcF/ehWtqKDhDU9X6uquvtNuWvg9FXtB38QxmlV",
-	"otkFRoNz7kRL/5hOneW6YLhizm0YKhKEQZNcJCpX59jjbqGjNUuNFp/enS7wKfHhpBjqcFz9YqGIKIzr",
-	"1xDZh9P7L/1C4+MMcFK5QYrHR/8G6M6TCNrtiLiQOdnI1Xim+TFGu14ic7dw7h193a5oSmulLPhClbzE",
-	"FPL2eGUlb3lx7vwCXzsrbP1fDhd1TCBFaU5O70JfS5gl4N2fH7iTRQ5WdWwtW6gzw6gsAeFWTrr1mR47",
-	"pZYtdULImUVQfQi+khLmWtXI9Qqd9cwshPfJ81qRtAeSpKjfBcjp0vSo3TVcRDfNxkvGgndaKSuNA1sg",
-	"RX01guqmzStUBLV5ZbvGLFQN9Y0BDdy1EALHG/pL9Z96vCBycDR9BcDvtzJ1HP28rMAnp/XPiiL48+L4",
-	"MjymdaYJjemYKUiw4oDqoVV/vYQDEUXiWhq4loB9OiK+17LenoLRk3pycpfRIiW+0qL4YBYCEvrBaL02",
-	"f6GaqGIQxva8wR51R+TVi7MmgbrOZcyKGbUYedmcqx6/Fn0aHQ8reruY3KF56FzrBMXt5nD4wyWCC+7R",
-	"vwto/yYZpCjJt4FDXhHgv1O7nqsAg+YsYCGh5G7TCNrLAOoj0TlA/UTeZ7Fc2Y1a2DTNIvZrNUB+dqRu",
-	"UbM69+TdyxlZAl0O61tL8+zu6VwtcVJqHY5c7j1FIrV01hLc5Hzf9QEq2jr5BZq/8daS1eawZ3FqW3FL",
-	"Lql8/aa3SUUC2EpqF08i044wB4xegdf4de9+cmr2AUK5aPnQ4yW9jMoPxlraB7hdCUrLti+kiBLFyEip",
-	"idZ3IPhY1hsu7YJqd0FOhTV9U0dCKuTbmE6BJTTkPR4xBQ0JDCY50vCT8ZSM6WSCQYT3Z+9Id69FnmUt",
-	"DICI05fPyM7hwZ5m40UYAFIHJROqRppixOuwGFU9PmFxX5sbprU3umqkABFA/P9jytLwV2l9OC3ybkL7",
-	"TDZL1hGDcvwqBDdM7oeY9bjj8V86hpuejyQOy0K689QMWN2xUKxSCzR543PVwFV7Xq1yAayz8VXnThpf",
-	"3ZEiu5IK6K7ePB1wf6MBFnwq7sZeQv9zTtMtFMDlDt16rqt7OagVF+89HZJ652JZ9W//jpW/3HIv2HNr",
-	"0f1c5tQsDvkad2OJ5lTWBLJiny6tOTW/aTW4XO/LOmbk53Jqy1Sw8z9TWZKX0eigY7cNlUno92+1pNmi",
-	"QExinZ+KD1lJi2AAD4/anbVGIPRrc3McZdIfpVU7Odo69StJCwceP5om91ac+UlEp+UKm/4lTQJL83Rm",
-	"e8IsVSJghsX0FJjuvE5OB2u+pA9umo1AcLZMDyeAjI1Fn8miZt3xaueaYha7xTtdItnZBRcs3lJLpsUb",
-	"1i+dFI+L0L73pPjDutpqBhCbTmDnlpG2LI1ryZ3ivJp37hwe1N0re1rrvQy1Jbrs17lQR6ZSGNPwHPwP",
-	"CCGoEZvatshuhgjxTMaAGoEZCTtFv1yaYt1ZpmuZrJEq6Kwi8a9FfImpgvn8QEuKfwSlv0VU59Ij2jCD",
-	"1c1nyB63X5vJY1BC0WiZhRlT1R+1yBtugmtm5BTk0wGLKjQRBM/FBSM0CFgAKCHxbFF/XeScecnMRjTZ",
-	"yRkhmT8I2aZciBFWxHdeynDJoJ8zRraIk6kMkS5gKuyDLPWvbkHkGx5N3VXKGb0mOhpKEgap7idznZi/",
-	"UtDoOYjRJTO2zQvyXW1mJmyinAuFN6qGNZGmSxcglFmO3BcBly5ShWmRDoKxvk61CWAi4aHErOFvCVC6",
-	"OEcQQWkD6nyfG5M4XZ7wvDjPuRYs9WJU6cWrkgIp2QUhv5pYOK6UD+vtfxPY0iA8vwx6dCkg9HxM6Ztm",
-	"491CFExr3YVDXgQwd4APZuX3JGZXoajKD7a/mo8UUm8Cge50/GppTmjjeiRZ//xZ5+W/5NN/noxi2X82",
-	"iv558uu//n6xK9/9W07Exb547vz+JO8hbncOlkDkxK9laEx/3/749yePIb/dTuW8Cld9RpMvTJ5IJSYS",
-	"5hrOYD8uBFdvf7my10UwqphJlKKp+shEP0Uru2RTvdcvqGR73bLV/XXwyz8P44NXv/z7r/js+j/v3z4/",
-	"OHn99o8T0XlNX9N319nvYqnVbddfXbMq5+YwlJjaUVRyUri4btr5Q71U055qIMHoLFrPD4ecqiRGYZ6W",
-	"zKV/9msXRbxDSs2JnlNTNaNLpliyxcmWKYduVmKp3wFVXyXAhYghQ4B9NfmjIibXIokC9CSWSQ4t0ioy",
-	"dKzEw9RbLeXKCgrQ+fQkTUnsJZ7X2cuUsie2H5O7YfZ2DuYVHACaQmUxJvi87NSpdFJ+0en49s27k9+J",
-	"HLGo0EZKD0ke1Anx/aN8bg8KRRO7uzuLMF31NbOkXgoJo8/1e+V+2gkNY6e7bwpEO2RKNknAIHzaKnpU",
-	"sE5UVpsYn2cvrKpq08xYA+1O5MvIXJ5/bmR1qYvrTUvbR+QqitZZAt9eUPGL+/7Vi7MsCxRZLwYkv1DL",
-	"x5ArNthyx6SkLidXH2uX3OxCc6ZK5UxOnJU1v8bLM5W50jU4Z4RKHbjv5S+ou1I/lrigamsdZcrGEel0",
-	"AdQsq8yX6Mnps3GxgZAqXulfn0bSqbjaSjfYgubqJqHasbUfuGHprxa+aedO0hn21g4K1VkCgenbgl46",
-	"WAvy0n1DLh2u3Ja30CAxt8r7c/Hi7LHy89l3PvSud0PK4LxB/WLGZ1MnyXquXieiYK1nZXdZYJIWeU21",
-	"9DUJcDa5DR18I3rFyBC2E4ItrA+xpD0rLlOUiyqADJMK7fBsJi8mt4sKiBcLXM9n4pJVtKfC5rtKP1DV",
-	"7OVclb8ORU3wInnHICKqlXT/OFEjEYf/NT2vnjIas5icvfnlxW8Fd5P3+rLzYbwvf5/+cXh88Sx4MXg1",
-	"OvnPL9Gv/M3kn3Gh04e3Er7zx887nimYN6AgIa9UVwQPsIgyEyEwPxJKLEbPR9P2INJprxTzz1pxBzDx",
-	"+6KsUuw4uqZTSXwaRT6mbBZ7KBf74ASsHwZMmkIYzCcJRMGCi6Jl2iYXM+6AC+kVVU4wrnNhhfGPdT9t",
-	"nv44t5++uyVzlOWW2PK38jS8qGoZAoXHuOxOhyHy8PTlM7K33z1s6p0CjN9tdR6V5GuXD1y/fN/UcZ2j",
-	"C7Au72besn/IahcTLpPJREC7gGFMMzkUU8XOAbv2HIG0S9obAu3nuTndDu3BuuBmG1OZOJOxF0Lr0Fuy",
-	"ZGsBLAX4FlI6jRcJi98wcBxFOJksEHP89gSujXueymxxNuywsiWZX5EG+77SyQQ4J05/wtlu7bNJLrDX",
-	"6ujnt2iGNeOrMF9dbHou/HqNXlMzX3cOTqUoNBQ63MzFi2Z/zgcVSn4vIaTi/jgZcjGDRVkm/ou7KicR",
-	"spUt8rtsY72XLF7Yc84eMRGPMcSRyCwHsbSbRdZqrkTFxUuxZIWJP0iiyHTgD/kQzl5aA+Hrv54LHk2d",
-	"J/Q/C3APSf0L0zybDtyYMfCCccjnQ1PnGCX1wdOMoEoULayFnTZ2b5qLzmW+kUiOd5AmCc5Vl4J8+0NI",
-	"fjNFN4HF6qGljSE6JTp0/cTJHXBM0ojFpVMxp02P12rc6kPdhfml6/vWfkX+VklHrQqx1b0dqCnU+N9j",
-	"s1LM8/xvaX6hFZjvz54VFMf3Z8/qnj/96MeFCIUW28CVbNnmsofU6fiX2xDOJMoE4L+yJk9zUZB4Cs5Y",
-	"gdQGAkrFWjiN6ZTIpK/VMZPk5KC29SmHQC7+3upxf4ioKLk4ATaqYwHptr08e+EjdRnsZjXYF9PshSHw",
-	"5KbZ+JCh9pVAsHGScJs8lkOQhWlocTRlyiTjae2LZ40DZS7jbXmsqPRrGMpIpCJDYeAWCxhQ3spHa2dN",
-	"WD5ZPztI34BkQ2B1M3WfAzKvqZkIEgC14EshzC7j3r6moSKMBxLcgZdcXPOvD9p3xkisRCrC0HoSh2r6",
-	"rj9iJv/8Au3OMngfsAOhpSFkipBtQRM12oa/+03cuXWcHuDggiu7YBGPlJo0bjRhIR8I0KoFVxSFCbr4",
-	"0BGEPV5MyCeLPQ1DNUouIPLkPOb+92x8z/nRlA+Y2J3EIlJK/kpYwrJUOAo1pqTPuIoZicQQzqSIiUhU",
-	"q8d73O1ORkk/EkmgdTpjPYNC8/hxFkp7/Jg89JM48pvEx1CW/q8MGdZ/BH12TKE0xHpzVVvkw4jxHkdR",
-	"UVrt6vZ1M3N0CXhOFX382AY035++PipLDyIPX704ewTfl4SC6trjFyKYkod6MzyCqZ+NmGR4nNGpqI/m",
-	"mFHo1mozyQLRT8aMqyP9xmPy+DGy6/FjwLFKpBLjvDJMHj92rmD9XGXveByQXdnxuBOzbJFjAjefngQC",
-	"/+TSHKHk9vHjHO8ePzZD2ntEjwrchD3cxBpiLY0mIlYuohG2VzRvW7Gr3xYL+naQEwQGMnB9Yy36Hj+2",
-	"6KsOQWZQPWbM9LLCKzMXSwsenkR0ik+av5Mx5VMzFsDE6V+DUGrNzYFlOlGymEetZWyKPgfL/j//Q54J",
-	"rl8IBZe4rC/gmoGyZzD14ysWoB9Ac8tWU4UK+meGkd4gMqJylHVz0fs8CGPWV0Dmew4S12zKFJEHaQqN",
-	"pacfPCZv35+RiNErJm25WcJtj0sngwBzKcQ4BPQjrbb6qXcT235fgz+DGl+I1PqZFPAR/3/HzNfraN2k",
-	"asaYMO7g45z1gELUNGg0iW16PC3uQZDYLo04Lygm39k51L+8P3uGDMz1DiZpiZTW1iaIb5i+pi8avC39",
-	"v3ue5/ma1h4n8M8jz/PhUDA6MS5fAh0Xpe2hHHI9Q5VGboFUDCRcsVhCjyCtm9Eg0GxLmJ6g5TlwWvT7",
-	"SYzMdCcH3tyYNYk/o2X5JAqx4ivFmtUE4/CtbGu57SyJ//uW4cPWiZafxbjXA6lPvK3x11TiMh5z46UL",
-	"JfE/96zLqNdokp5BH+01/qH/gf6vXuMfN8AzU0ef7qKH3U+fHhGpROyU6esvnAxs9X9E+5daxKCQb+Z7",
-	"coaSdL1dk7t6HEXi2s9e1wyBaYIw0BdPaKW6BUJ/HfJLH55R+favoCFN6JCh1/agc3DwyB5abEYPd1be",
-	"P8E+2TiRPqDGZ2ccSZhuhPuYqjJVAEQY3jNZ2ABmBqDsPW6YdrRAVSAvaH+Uo0vPj/JcFAB3N9NPYlQg",
-	"5P0oCaC0QkhGLlgkrns8tNeNbw+jf4TkwFI1Hcx4W517Bv5K00fRDTjAnVTgmJFsArwY+LT+Mh9KvXmV",
-	"ANnsNOuTDPYJgRdQolDw1GQ0Fbtc4cTgJlUybbyX1fIkGSC728QLB9c6yzmCS9oGea5Y5wE4eY0TqIW3",
-	"pnTaCtobC22tCxs7RombcyS9enGGTiRywu1mlNilAa9Q2UR3l9bx4AsOJsZIS3h9nj/p//OtUkEcnU0P",
-	"BcuNCwnbFdQ2m66E3FcmAmRUYey9KzV3aerM1myaNo23O5bGkgBlKpQmjTKUJGYqiTkLjkhi7iCL5mF6",
-	"hz/set2mPr+PmmQcSpmCl+NVggfgYddrP9KrKJPBIOzjTjAH8GHX23nUJDbgQGKqbPPAh93OIbyGY2Xy",
-	"xvOapNve0f+z2yTdTic91lmHWv2H546BSZUW9jDRPjvKammzyhktzOM4vGJEXYd91szYCg+6DRda5F1O",
-	"zdQLIzgzoDF6L+nTm1ngoHgF2nY/cwzzBzITgrnonUHWM8e28+nTkdNdSP9p99MnzfQDPXngwKEBbk/7",
-	"1zviFfHbtf6jhScmTaaJSWDTlLThQgmttMgi5DrkgbhuEf9U/2XrWF+JPpHMXFUBg9q0D5pdQApsQPhr",
-	"2kNZCQylXM2CAWDyAWw2k1Cop7iDU2zr/9ErbbZZfhrttOu0bWrmMB0WFHv0R+GlqYEIEtDoKQnYJBLT",
-	"sRF3jLR39UxtD+sLppXlbAPkmZP+PeucZjAIDfROtvCSXND+pdEiKNeWEh2ylv7Wr4zy61EYsSY6dkqq",
-	"rmDjGbwRk6GRDq1Ncq0CoZ6YNYnAzWM2SrftHc14DlKgYMRINtrAFAVyunGaWHdN9e2cnbdudujswHDn",
-	"GfQCpybuCHQtuCL/3////7NtGbX92fHU3GynL6DAczRGGBI8YsMEVW/JYCdLePIDWqiLON2ES8E2TSio",
-	"8zGTydjo5gBVhMvfJJMoAUsvHKgRrgVVzR6HP2tB6TZEMv3P2x5J9dJ3pkWS3vG4kmOioIXkIInR2Q+l",
-	"OCcDdwbYWUwPn8qki0T1OL4Ji2M0Hzxahq7s6WEsriVJJvbOhU6pRjBanIG0jh64jbwiu/qEaakNmV6p",
-	"5EBpaL5pDLYxlL5eMex5NqYBa0GmeHYlGe0XTX4ihb4ogBmgo+sLJlPdTgI2ngjFeH+69QvDWIymM2el",
-	"5MXwJZvOgHrb4DzI7RZ5qY1Kza4ez6hqwg2fnmZmXWtTkZR81LING8Hqf+B/4b1pHQY0UxUywUaz5uX6",
-	"vImZnqNFLaWi922P+1qf2MbRtj+nHuubbbget33Tewq2l2UStkHGb1P3MJmLSj+MGhw6dWIjDeiFuGK4",
-	"OKZxdtoiA8fueodFg06rA+nEQPywEJVAPQIgz8doVbHAMdaccnAYv8fNB1DWa5q6ncNUntkB9CIUzB9Q",
-	"cIm/TSfh9hWL2y3PT00iqhgs2Rb8r9/M//GUjWnIQz40rRzyv0mmsKdSj9t0oLQAHFeKwTk/GRTmn5Hr",
-	"qlbqWsDPWQvtFoHKvZwZpESPj2k0ENCqRW9hsDP/61haNhkfzSlYyowroJgZK0jaHsTWHNSf749Y/1Jf",
-	"nNhh6NiaSmMsEKScHDTbhx1yMdU34Mz6t7v6HU1Cjz+0FEWhloY8sKQ9yg+40yG/hE/1ZNqeZ43jmZF3",
-	"2sBKzQ3wqtm2iih/rHju8UzEllmQB60ebzQbUdhnpgWMcZv+enI24y4VE8Yxha4l4uG2eWkb2lk3GypU",
-	"0azD1Zj9jaNGu+W1PP2gHoZOwsZRY6fltXYA61+NwJlsz63+72FZgsJrMPXBnwpPyooapjDACy8tPs4l",
-	"gmU2HU4/FXgngfkGtmGW2IfAOI4qEzCzR7ZNc+/mwgfhFsGvQKZm6unQc+54nnVm267nmejb/o8JlKRx",
-	"hD+dHs7GvQ91JO2OTY5M2xXrT2G+6Cxvny3kaN26LxzpuA/HeqbuCxz2VZF1CXcqtU2Y4Y1WI1eY8zrk",
-	"l1UUmMe24Rn9nSjklwbCO7bLWvUyPLv90nkQSO3iapS9ka7a9lMapMD4+pX24lfec2q8GSzAl3YWv/QS",
-	"QCIDxuGNdrfGZ05PzoR4LTDzpbtTg7KfgYv6LRoPod35bh0enBgY0bQN0m6dGb3nWWEPxJiS8ZjGU3MQ",
-	"HZMHMnnoUGZpQBi6tqkuDXuqYZgSFcBEPFlZGftz+LvM2qZn3euM48QoK6AjuO4ScHmDyS5NTwFrfDed",
-	"hnfQeE/fgK0eN86S9Ep3OhXAv/ECxK4EWiO395ENCLkoFm/zjUWtki5VCEWgXGvgCA2XqYRp73ZTM5ML",
-	"QllgVLSurJKYVyfDgMgRdTyX2e+mpxkAYtnIBLT1v+bmc8CVHtd/hHYCYDVKpxsAM1380ryjrITTOM7x",
-	"9koj9Oaq9fITQdd3eqt2dj2reoZp6zUt66RiE/0RV63XCniqdeJLYBhHWh0GABXbu01fMTPKtxLmd3vj",
-	"qpUvI9yXz2xiauGa6FZt5KDV+Loll1dDcuGsfxPqJbTi+v4FHq5dKoPqy7tmubZ0Co7ITKjN24WZS7Zs",
-	"G75iqmoPenUXcrMjzY7sHC5+JbWszHy+oV38iqnaWzhL/LxZVtXGtTBYq5OkZPs/M/el4zVN7yms19O3",
-	"UhiQhx1wtYuYJABTCsgADzue9wjdnGBgGeQs//ONv7I0f5u4xwi2+FMDLVBX2f9c1OhdhX6xUm5wWG/y",
-	"WT8qTtjN7U52p84x/Z4FgXdQ41TjbM7CMRMJTqpdgz73SK8icNq7dRiXFrj8yoKQYnXstyV58MBn53iF",
-	"m7TccsCUsG1IqVrknJjfw4NcTAmVfaO1h8HqV7L+WtZbY3lXhQNXLet4LJZzbazDqZEvGW9kbdpmG+GU",
-	"l9yGgSlmN/hs1XDt8/wixlwrLlxdZ4jTy6qmJ8RanHfoCMk32FrgDHFncLNR4n4IJS71vRRFWYlIhR/v",
-	"SrETco5ml2sHZN0koSS5lo7kZED8MIBcvRSLMFSABGQrcTLvA5a1G0hv8pvocTfj3vhD5kltKD4ukddI",
-	"s3OWluWLE/f7hU2NgF1Rh1xGfNbWMGdajNXSMmucibwI3aiORnX0aoigZ4IPorD/jeianU4NSZc7Bqcs",
-	"kWa5vnOJbJTbnMhbIIRpFNXSaD9bMI16LnIbB7febfSMp+HINDve8Ws3DUjoEq7tHl/o215FDOMscmL4",
-	"h3KqYn+TjfJTyw+75FFb6IZ1mxemASYD4HUb3+y87ez9YPfrZoPXddHW391r0eZruBjSfVjXrZtD2F/C",
-	"q3ucNV1KM75nIL/A+dvjJo9VKjqVaQzUptORNVkHb5PiIb47zX4FhX7NbuO8wNnYAHdrAwDXQFK9sAhF",
-	"34Y18EMo9K63+i5V+21Q0+t4r/P1Bigk78ht/eLqHtLs1uGLzuqrbYrjlkXFADfJrpcBL5vOBvnkybm9",
-	"cue5n5FFK7ufMzbXdT/beq97cT8jZcv4oM1cbjaa6g/lh3ZrBcrFJDzxtSiuxm3dp1F0QfuXGSJzuuE/",
-	"/82WTVyIYPo/20kc3VQK53cW8dpW2mc6r6kpfPXiDJMVKtDXTYmTrbA0ajKUUho9dxDT4di4boJYTCZO",
-	"+VOK0gfNXUrEumQ8KJzRp9NXrMTLXdqUwxaLVWJSN1z091C/CaRnCc4FwNe8klpX4S1C6Oqln6X3MuRz",
-	"0LMbtpVDNZUWOvJWNKKaVE4hZumnBXFuIV6Bq5OwgtICYu7KtOZgmGepnWm96KCn5Elt7+zNZWoYzCXT",
-	"Bbr3SvD8Spt7JFGUQ/YKudvudzHmcylj8wZaTZoXdo+/mVVyfv+91JNpSmKzzCaDLsEGA9ZX4OPcKXv1",
-	"tKKGFPA9bFXjnNJKuHrKBn4J7/5Eum2P0EgKLLF0dNEW0YYLPC6P0hJekE226MkWuELR6u7vv6PkSkth",
-	"e7zrdc2fdgszAMJ258wYcNsDNqBJpHKFwK0cKFLj6M+P7tV1ijWKUDZrSxOnxHS9yt9ZN1WBzsVy/+2b",
-	"d2fNDGMHBTQxzTnIJWOTLAEbpX1d6f1WyPqeiE9b19fXW5qCrSSOGIf2KgXXRNaRwBzmeQkeLrJ/KlLz",
-	"YPCNyQibSq7T51FsLlPD47E5Z1/hOYN+c7MHrcTmeZbhbMFTR3Be9OkJJWB3sSArUkdr2KJ4PfQdU9B/",
-	"ZFC93D+LRPmPXCyJHjearOk3mtbHu3XPgzBmWHFiUEny9RfvT19nR3xsWhMK2w3WVJUj5Uc97msTFPsX",
-	"gDHqp77LKFQAb0GDIAYke1P7MbCmDKxCisMxz+hP8ULqpD6gDvxF8x+qzflbWPHLy5g7S5RwRg++y6DO",
-	"HfpLgXffor90kz2xMHvCqlFL+hGseFvN5/rZNi6um19h4AV4QLABLqpwk5l8iJUlcjELwkrkHyoVAia9",
-	"8b/VSoW49blZlBvhfCDzq6wnJ6Jic3s1r53Ueb7Z7j9GYsSKe/2L+JprPg9rPy+p4r1JkciQXDFFAuBO",
-	"UuA6B5jMwR20ZkMejjyDH0SbcfXLCmkrO88rav93q9OvOVfiO5dB32vZ3HcuKN+blIUvrE9vAyxZZdjM",
-	"ahfXTruYFMiPcT2vwIIgXo8Yz+D+EAXfNP93Uf/WppC8A8pvJxFwjI1q8qOoJhkQn4Mc/z2rJW/RQ/3Q",
-	"N0jzATpZEYNS/90cYv+Ro7l8GIURy53bZqHDgakhMHCLOXsaWxLQmBFErAeJAPBaKfyyxB4KeWliYDGb",
-	"jsMWgbTCGDFhDSAsljBYBNUpIlWa56DJNbmYFpuxEjoWoGfpkZF04wtAcByDhWm6v8hrFssyJ79xPa+s",
-	"h+VyVAsybEVNzIjvhlnGVdQtoOHOdK7vV8JuFK9v8hoAiZjJwLq3wNoULmUaYC5CQMAiWvifWYhmGK5p",
-	"W/dDSmDTAQX21ppeesakko3boxGo+d3ODbwxDAUyuHHUEJeNZiNIkL7zsWwctTut3WYDxTpkcUhFY9uV",
-	"vWL4jh7eRsk7ngeomtgzzekvZnrj7abSGOaHpq7+f2Trd8Da3/qZPHAwOrcUdFbQovIB/JYhth+RsRye",
-	"d35+/eZk9+fTf7/+1+vdPzqnJ2+fPvv5XefN+7MHZGtItrYmVI22qNwKJXlQx6b+hxv2f5Lu817ieZ29",
-	"LOz/BPYi/tWN+z+hk9B9NgyeeOapXBrAEz2xB5r/VNFC+oE3m3zg5pfVyT3AzKmZzANlZL+TJ1tktn4q",
-	"TvR3MlY3jhrzed24uUVk8j45jolIVcnMZ3l5kBcBtXOa02N9Cu0B6yY2q+LHSzKcN7bUD5VVXHI/fW9m",
-	"VVVeWSAJzc0/RWh3+pGZJJRwUNYDAb0lsfGxqLRdpwX+7HE/ExiIDY7ZlL7+rJ/6WiywfVFQYmMg41iO",
-	"bY6QNeG4cLvYgIUme9ypyNO2kbaCAoFApUi1k+20qh2kJc86okupGNtInR9C6uhDVzxzd6S2W7VmgV80",
-	"jbRmPSDtoTStK8CnEDHoyRCqFvFNHydA06HYghgwx7ElQCZKfeKtyVv6LsvpX8mOt8n8m3qhH8xLmswt",
-	"FzJH5CsudH9nAaryRzQFWil2bc11wXE6vGSt6mZTLGxmKVU9rnVozCs1h98CvBQAWAQnQSgvbTMYt6tE",
-	"AQTGAmbbPoNIcVNf0xg6tpd5oTfNquAuOQ/lO7cWaGnvJAiZtOF7tsHOiknAjWYDek1mJmaJTak3KWar",
-	"VwwWhJhojJBr0Gu2LwL2E2qp4ZjZzoIAcTDnm7kkeiOsZ50LBy74YUVePVhRS3hjkd934Yn9jiX4xgv7",
-	"japyt7pmVqjex3HO8UTXqeKv6u2dd7o6LbDQeJNHBpLLlCkM9AG2MF1BCGIaDb/r0bTV435smqT5thcw",
-	"do6Ic52rpOWXNv+spjmkIbcjY/vXrBHuWty/KDee4cyXrjd4S4esNtDAU7gLK5EGags5S+xGW/2h/FBy",
-	"pjPqN6C2zhVgMRsLVUtQ4ZP3gJZ9Ch/6zuGybWip8fd98vCg3XlEdnb2trqdrW5nQcVlGDSO9r8sVraz",
-	"Ql8RWLZL1WKkktwcNnDZP5ggnxFmXxletkvfNwGY7R6nL1kxWke6ggStbTQ7M1tzGWhBjG7A8jaA2T8y",
-	"YLYr824Nq2f02h8PMjsviDeY2RsNqBwze9nTthA02x1wrajZc3e096Nds5tNXhc3e4kdfk+OGWcnfhnk",
-	"bFc7vm/c7OIxvjMFfxXNfs3hsILI2VgDG+jsDXT2PSj5XxF4tnOcN+jZPyR6dnEHLOeU3uBn//D42RWy",
-	"8gumuZcosD8ignbxmP6oENq4QTcY2uvG0N6/bwRtU79uyz4/VcNnlwdUKmk1dtoGPXuDnv1VoGfPSu67",
-	"hM/eT1M5Vk/3yBW5pgK3PBN4A569Ac/egGd/SfDsGQNug559l2kTG/jsDXz2JpdiAXz2Em6EmnWsVX7X",
-	"rxVAu0QqbxC0Nx64xQjaKx2de4fQXry9N/i1mw2/GEP7q/c3133hO4DRLj3TGxztDZzjJpPhq8HR/hKK",
-	"9beEpF2UYRso7Y2G8h1Bad+VcrIB0/66wLSrxdgGTXujfm3Ur28eTbuG1vUNwGkXxdQGT3uDp73B097g",
-	"aW/wtDcG1TeHp70O22qDqH0XiNprCTZtILU3kNp3pbt/+5jazhHbgGpviohuBapdEaP4kvCENavgN7Da",
-	"tyuy3+Bqb3C1N7jaG3/sfeFqL3PTrFLav0HWXsETvIHW3uis3y609jegvFYJMUezqiOqsscL0NpNIqKg",
-	"IK60doQSS7J+zJS8nbg4dj6+hnjRjAHfbBhVfEYPywNWYyCn0R20+15/f3Aw2KPdYI8dDnYuOrQdeP1D",
-	"djDYp1mJ8bPTX+ejXDsTy/OxPrBINkRtpOv8V8vwRfI4Ie43FkOE5Cja4Fb/YFKyKCjKYKvxAH4R3Gru",
-	"EpgXZC1ybLsF9CknI3rFIOZN3vBoStQI04mAE0SLGxoaJx3KuCPz3/EVi3tcKgGSjlyyKQu0gT3SXwvV",
-	"6gDW7rn6ogDWJfLTlXe1bdLsM0vXX96O2juU9lAgHeu7tOHR9kWnvxN02e5gz9tvH3QOd2j3Yre/F+yz",
-	"g8HhSpx6h6MvluwOwCm8kpPqznNYVVRbwh/Pe/Om6Y78iqlVhi289p3eIHdYNnsmxK+UT3NK06Zu9rup",
-	"m6W5a2DunTrXieGIzc/OP5ZBIs/eapEPmForONyHggeIpaAFkBKXjEtywfpizEjIr2gUBqvjh+fvwR8L",
-	"Pzyb+kYfnXteTtmVuFzpvCwujq3UIDPj17l3bxNnnbvVva9aEVpFuamh1mxO8Q9YAbzEEb4nJ5uzhPOc",
-	"bDbaW8fDNpuNbYVKLhWTHGcxZAAdMghGUUQGYaQWAAQt9rU9T8lY2siEooyXQEQtHlrgxCVfOXle/wWT",
-	"blf/hXfQtK7Gg++5CqM6D95fiMJZuo3X7cfyuhUyZWd9bmlO21143RZJv5iZ/9RzXbtv752iscL+LpOI",
-	"ToEBUeSyBOKbM3KScHFdcLqTE0XihAOqnGbrBe1fDmO9AQnlQY/LJL4Kr0z/OygQaRH/tcCLwE/TaN6f",
-	"vjYx1ZG4NohBsRjGTKJw/pDiyEHdqG/KBm0eLvukiClasVcBEF/oxxRKMqYBI1QRwfsM0Cf9lNU+JtcO",
-	"RNzj0FDvLRZOFnKFLEZEufPTsBT4YWfwE6EcCi7B1gOn6EBb4ehw6nqHKyfvnlraf6V8+kVdnCWtS9u7",
-	"eZXYlkgiFGSj2UjgQsi/s59rd1q/64dmur2z6vhEO3WcSXrQ436fTb4PKLov4lRDLm78ad+BfwDuisDV",
-	"dhfclQvzvdP77rP9L+tMW9CYLFXoU5+9Ef/SpvEwbvN5sivCiF99B7S04Id97ds0xIhKZTN8TP7oNTWZ",
-	"mzYJNP0uYuLqW5CHcmS6tIa2cCQbg1yLJArIBdbK6wv0Vu6N51mi/cra7vQ5UxQ08W9doNkJbXTeGq3T",
-	"Smo07lLFXWy52dWrpRDnBMR61OMlKaxSpk+ZNPVnVhakrG4W8I/9rEp2fsEYKpFYMjYUCFeWAV88kKSf",
-	"xLGWJwhu1szXtGmphcGIoGnL4CxJpnUGIDGfKKLoJTPqdhGzo8cLoB2sBMQTtW2qbHa8EXoWygOFMWi8",
-	"GTY4lSTSIwL0O2fX2L36ZNDjpWV5ObELfwetHJTHUiwkELBFeR2mEKRNmG7OZJi1C6DFNqNxFLK4xM8E",
-	"q5mbco/bObfI2SiUttLP2lhNIoWW76AM+YXOfFiikFIz5JAJgVeJiuHOpVO7YbIm32Yt/VP90BZ0jPJn",
-	"gVT0TYUqN1FCEDFQjGO1kxQEVyWd94XJ2oAMJzBZ9B0YKmfRpwY0JkwhWnCJEFHGoLkbnxudIgk4E0OU",
-	"uR1T86dziFAwPW6w+VrkmGfMyMwoSCEJeWJw+MpWGLZGM1e/of++FhOrsYoNYSXId2RFlF66dQyC34R6",
-	"wVNI6s0tPaNfm4221F29UMWONDe2a5VOwqMFXzpInZG4JuOkD/lYjPZH+kwBkhyKOqvvmlR5JcStdFxY",
-	"v9XqI/FyNwNsPLo/VIVktntLnLnmD3eUQDm31NHQ5VyE9rRgQiTYlhQf0wfrgtlOZ1bJSyRrurWEMRuL",
-	"K2g7kqgep0EQYu4o9jkZ4MlE8Fv7MRwdtT3s42KR3bL0k3mHFg+piKtqFJ0ze6sewMw2mAOCG0e7nufV",
-	"r9lzj/+ai/a+f8nyvZbtfXuItKtJM3tEKzUBND7qBNZtDGNOVD1XZJcL1dyixA09xV9vRZvry95oFj9O",
-	"rNg5D19JoNic5c/4/2s6zU20N3WZ3/7YArCJHrSx+nH6Dk4TTmRzmmp4oWO7Xb4OHzSu3LyThjmp9Qxo",
-	"U7ppMhnCIXeuzwc50JELjEq9U5QHNA7IB3QMSyInrB8O0hzxY2RYnwVm8B7X40rbZnAsYoa9BsHBaHr1",
-	"QUICfN949lrE1/8M+fDc0OiTyF7345V9Y6+YMtU1qxx/W5izuUx/KCAj3IdmO1dcqaYirLob07rvU3PK",
-	"Y4Edz+8k6+pXsL4hjhKzq1AkNuHdBKhBubb4EfqO5oIwHgBUDkYI0sfBrR9ksiFURCoxkSl39fsYT4FA",
-	"RxqRFiCCbaDinSuvrlnMshFt7OOSsYnR8i0tskXeA/RgKG3cibPrHjfUjagWHvSSBUTE8K+Y0f6IQefO",
-	"9Nta5JgqURt5FwoLBEwfUL0WLICEMgwj6dvASLNj47IgdsHKsqp6/KFvBz1X9JLxc/2o/8iJHSF3zEPg",
-	"ieFiZnlQ4lI+BXFbGl7Q3+Li3L5ppKz/CKt8COXEd/JGtn5hU7+JtyECWtkFGlqvERhZGQjVCqU/pyKK",
-	"ntL+ZSqh15ActhHxy4Y83pod4XBilbthk5dUHTcRUQRSokSU2HBt7s5ZdM/MqwFM7wnbsefu6u7Bf5un",
-	"vEVeQKizoBOaZun2WbcDNRnEYgzGnnlnDNlMz5PYtj3rcS3TmxjXSYOpfRpjvJsj96hKYkYmzMKTgLaZ",
-	"NlgGkU0DMUmvMksZNPKY4hWmZdixQcYfhFeZupzXVEFg6t9LBS156CshzseUT1NV1hXoJjkZbkPUlaG7",
-	"yBn0nZeSDhmR2pQ3jbGh7dtq0lXvgI1s/XKy1eSXGh1mI1nvQrIq645eXWufK00B9Gn7tnK0MvyWTLTG",
-	"2256nmewqJhsIngoBp4ITYGqYjMrOQoHChJgIAeIciISRYdGA0+lkdZrtXBEfLke16KRcRVPm7YSQsQB",
-	"i+0NZPS7FnnBVVUikRawsdBs0xo9JyqJjQcA9VoYnlCI3iE4OOTc/GTEu6YDyPKZXn+fhFwqRgP9KR9n",
-	"77fICy3mcSQTrk8nghRqWWiJhBZPSsRIjxzTKCLDWCQT9DbMhDRTcHLsM2WbTB0jJ8mut9N0lFuGX+nx",
-	"MZ1igqxqkVPQiOGp65GI8nQtj536zqz66pHJP91uG+2dvVt32zBIpE133P36oyJ+2lyMrLMUeg0zByU2",
-	"M7WpXQGL62NlFVFQTxQbQwMP+ukEB2h7nleGolUr6HrbVSiwOsMJn8NOgyCLdM0BlC00xXES34/aFava",
-	"bNjsSdsQRxMPgOI3FSueX9ZmAw6vnoFRVxpHDX2MGCYU5uDzyL4+2yZPp91x5m/G5kKdD/BSXbRfDE7m",
-	"fOm1wq6p39bkTSpNSU1huonDb+Bzv2L4XG2j4EGVt8HOXRojtwR1M4oMIYXkvospobJvsroLzRodL9+A",
-	"YceEPhSEJpMeLyhHgIno6BvXNpwRDshUJFgcyQWZJBdR2Ifsc32fPyZP2TA0wFs+KGH+EfHRhvNt6veA",
-	"JpFqpq1Z9GTs3DD1PGbkkk0MgK+PjlQf3YUI2ys45Aw/1iocNynKudz71yG/9JsZRjDY2Jmm1yInShIf",
-	"Jp0vFzIp8oarE9ATfxOGvh4nAP1+GU4mkJb+GI1b/5qGdnqueQsVQlQSKQQnWBiLcp+aAW3ec4oxD6sA",
-	"JrdJ1Yf6VEivB9+tZsqMEd32yENfL+m5ihPeB5jjR2aKyPpzuxX0ZNGNbOxq8x3bL11/Ae16A+NnXMng",
-	"9DWaI3ggKHhokgmJaP/Soim7UPkxs909w9h8RWKFgmYCoPJf6L1iHCM9ziaiP7JL5q7lsVNH8UI/lJVa",
-	"+Az/HXKz5NDBJ+s+gFPQOrQt2IUX9KQ4ssFcPXO5auqckavPQ9mncUCuNV/0UYj1EQGegCbMbOchmB26",
-	"/433Hg/Ek/Q0WKQcuw9ht+OMbpd4cztAadDu31m1pw7ChCZ57TgQH2i9514yFkD9+6pul+8M0LoseFlj",
-	"QpqNr9CQ2UQ7Z7WBl9kdUwaCPes6uTP4a4h4Cr2VtgFVDpwtpZ7nF5+ya5WRMEjFpuP0yUN5QTUXgtWR",
-	"h2+OEzUinZbXTGERYhYwrkIaySY5ffmM7O13Dx+1yDG+0uOhJIBsBwMJjpkMWP7jfAXkcdZR1YDj/ZQV",
-	"jxF2FfaN8oPSskV82RcTuL9MPRWmN6MrQmktgIZRoqVlyMlfSdi/JDIBxtuJ6YFzk9UyG/4YBDGTskko",
-	"uY5F5hTTFzVURJkYZI93O4fGbRQOR8p5DntfU1MUBJS9jcUwpmNJruNQAYEiNqZPOAw5jcjx2xN0tEeQ",
-	"6WEWZxCyKAAvjj9OIhVOaKy2ByIebwVUUd9oZvDoX4lWbKSKQz7scYPGjp4be7dQciGCKbb0xiwS/R2z",
-	"Fwz9F1Py89nZW/KUyrCPl1ciGfHdXeZbz1oshN45eHtCU0/yG7vG1DM9WzmC+uhAEK55i4pUMeDJBS56",
-	"eX0WmkKwt+t6eT5tXV9fbwGXkjhivC8CFhQS0lMVvB6Qm3m8PpZtszGMaeYAMO87Z6Y+/AVMPr1f1pTx",
-	"jhyte8EZEgapb/xOzdhLxu/DloUPOQZt7ZsLKRzFQqnom7m8WD+JQzVtHP35sQJHFfVKZY7aXFQ5ju2W",
-	"mo3tRLK4XvpcCUokfCv1AukDixeoHtQ+8/bp77fKYH0vy4o7V8WKHCRR1Gg2aDAOuXH9NV1Z0u40GwGj",
-	"EYvhnzyJIrf3cvY3/V/dpu3XZaCyVThm/4WeW433Z8/qSwiYYw0IbJftrftUVTcqZFXCnK0CWw3SsXCy",
-	"PzcuGI1ZrA85uITB5EWVsiSI4Nj04AgKRD8ZW4iB1JJtpR28t+kk3L5icbvlgXllqJwZGzS4Zqpg5jog",
-	"wNdMb1sY2kCkmtlpE6+QMQGHSzriwLoFqMTULfQqhIF0hjMq+Oxw/0xYYhzsskkgsmA8FGOhGKRg6K9d",
-	"MAAxQHiFHJ3D8nGz9rryyGKeOWWBhtd9GkXSwtdUtLtyPob1crMfO8s38oLJQNqcO5Bpp+gmJjtDS9uh",
-	"rgQd2qYxOzVAGf5OCs4xNXyD4gln5DTlu4LumSzqcvpM/sPHm/8vAAD//w==",
+	"7L37cts4tjf6Kijt2ZXL0DIly9eu1Gzn2t6ddDK20+npVj4TEiGJYwpQE6QdTY6rztOcBztP8hXWAkiQ",
+	"IiVKlp2b9h+zOxYJLtzWff3W50ZfjCeCMx7LxtHnxohRn0Xwn89of8SeCR5HIlT/9pnsR8EkDgRvHDXO",
+	"R4xETE4El4yMExkTLmLSY0TGImJ+s+E02Cc6noSscdTgYgv+3HAasj9iY6rGi6cT9ZuMo4APGzc3TuPF",
+	"RPRHs5+CPxMxIPGIEcn+ShjvM8KTcY9FsklOYiJjOpX4Mx0zkvA4CPXT0RWLSCAVrUAYGURiTCjp0f5l",
+	"MsmTeTg42PPdg9bBQae/7+/tziHXaXzamtA4ZpGi8P/86W4d0q3Bx8+tvZu/wVxeMua/Dvjl7HTen742",
+	"k+HsU0wmdMgcQiXxuonr7vTfn76G/2A/kYiFT7oN9VS34ZGHpy+fkYP2wcGjJjkOr9WUJxGTjMcOkYFa",
+	"EzXmgDGfjKgkXBDGCxuBX9imk2D7ikWtprvdDwPG4+1We1vGNE7kRX9E+ZBt/4MOYhY9OXTdlnqpvcfU",
+	"LjwpLlEZpQuWbSi21B+35GUw2RKwKjTcmoiAxyxqHA1oKJlawbtcvZ5aNSI4jBNSiePUXyufhcEVi6bb",
+	"/+ixgYjYk85eq32XayH6FBdgznpEbBLSaX4S5eTjk9s7C+7jKY3Z62AcxPA/s98+VXdRxpJMWERGIolI",
+	"PKIx0ILfImM6JWN6mV/Zlqv+z/70mH4Kxsm4cdRudfY7Bzt7nX2nMQ44/tF1DG1qWYYsyhN3ysY04Irm",
+	"agKBLhoxErJBTAK174EEknOUrZMoyUpW7Iz1BfdlyqE0EeqiyvwaHVSs0M6e+iElo1VOBs775PksBSd+",
+	"dlzgIYdcj4L+yGKXDyQJxZD0BY9pwCWJhcgfqv2ey1r93d7hYM/v0J12o0Dpa8aH8ahxtNdxyk4Vi6Pp",
+	"8QAOeNX6xIJc00DJE3W7bHKRl08YjQtCppUjYv76fPjw4TiJR4zHQZ/GbJYO69dAcAIDMzxF8P2/kkDJ",
+	"EuApe/u77qP8Aj1lNGLR3Nt14zTCgF+CpD0eMh4/i9Sc1EUP4d8vrhgvOUH4GKGcsCvgYbiZVL2iiBAT",
+	"FgHRJ37jqNEvHdRpTGhExyzWkh5evgjUC38zMr3ZE/70v7YDv+E08DKnD8A+NCc0HjWzX9SErHmcsrGI",
+	"2bonMjPqnc7kOQuZvXizc8An5tHtF8e4B4qtVVqdZHuQO6X5FYvnLfErFs8jdph7+/4IPQNlaQG5DyRB",
+	"pWoB3Xqwu6Z+7rlYvM73eSKsb61hpWdHu1P6XwcyLrDcEvrVU7kJABssmUBYNtw9TgCX7BmYBXXmgRtB",
+	"0I5YOJ/86Hc+raIEue3GzI53n1O4i62pHP5OJ/YumSsF3k98Ol9qTZJ7EwQ5WqvY01lN9jRJ7lkQvEvm",
+	"C4JaS31vsiBP7RoW+x5lwWQSagMClS7rD2Wm6pW41MuePVelndlDzdCf/bbeWbxi8dwppBJ5Hv3D/CB3",
+	"S/wz+BdaGnNJz4wRiwBjkuCYVTbJvNkU6CxOpEjiPA5oKCSheghPej0C57DFJembyzdSAiN4ahkK53GT",
+	"2iTiHcP/nmv2VNHi2wOsTMYrFlfRYO5HFQHD9NXbfB3cT3P05RB+X7Qxw3Sg29ByxvoRm7MSMhjygA+J",
+	"hOdq0KQHXJkmpRFZF3auzmQ9toiysDjsrQh8js7lYK5K56cP1SHOGvJWpGW8ZB5tFouqRZ096q3IsxjJ",
+	"PPpsDlWLwNy4t6RwEtLpfOLgiXpk4WC3omiBDfFShKG4xtuasx7qEDjfgKhN5rukkqda2moVIZPk1mxV",
+	"afwVbNUioB5nnSS35qzvEr2ybI4urHdLDMiY8mnNwz6xRl6ZvFOmmdMbyqdlmq46tUswsCg33upkiTB8",
+	"SvuXVUJJ/Q5h4SwoGIk4pwnm5VUJpflP3ILUmMasmtDYHLnlBGhkD7sCcVqKTF8xI1Cm1bLdhEhL5Xj6",
+	"+gIqSjV7p2HGnkst+GOKPvyKYISlHoK3Z7Ejv078waI+/cGpOUUgo+78Fkdb6k5wyQjLPcww53avmJ05",
+	"cxVTG84O8RVOSzFeNkdXhkuvb3jtieKgX8NsF5/Rxbv4VZ7OIlHr2cfyUb/4fEtiG+dMztW2YybjEmlf",
+	"MfWw6gNfxdSLu7L+uZd/4YtPPufznnfM39FEMiIiEjGZjOdKnEnylXKrvNN5fbP9Su+0OmILRewZ4z6h",
+	"uQM9JbGAGVs5aBWTj0s+8VXMe7FUuv3Evz6phUbrwj23bNuK6SWlA30l81u8t3Un+FXt4MsgkvUCMQP1",
+	"ZFlEQwma9Ydm3OWCMzCPRb5ynILOJl1E/QpuHje3qoutWqQn5QOLKLpTOzdP+8sgYn59szxLor5WnA2d",
+	"eoqvBbHUs6xWTu94Wphwse1u2w+mE62TLaZP/rDOqVktbWCVw17bjrXWfwnyvyBryh/FWolmy2zRiukG",
+	"q+xRfTN1mU36OgRIcZcmIV3I6jAcUWOCMNhq/AC/sYDm1KsMxJe5lfXvS/Pp1L98t1wal+gVW7jwWR3H",
+	"/S0z0HhTHLciS/8tD6eE8RhMWqgTwlKGwDfFBJwxHwrC2Ce95IF68a8EhQanY9Y4asCruSz5gYjGNMZs",
+	"/b1Ow8nqHjrtw87h3n77cHduEcYyRTUwuyoF5O7mOLdAYmn6z3Q9XMUMTLDuOohHhJIh5FtExSq6JjkZ",
+	"EDEO4pj5DvFkTKPYQ8WRSfjRjGNWgsb61S6nESNckFDwIYvIJZvEjj7GujowkKTTch1glWQgIuLe5kCs",
+	"ae8VWz15/jIIq0/4rN8GpRWspT4MTXKKxSCSeMiq1ee9yglm3HzlQ9+6/cTPpxO2xNQpt+V0IMllwEtm",
+	"HvgL5g1k2zP/W8QGjaPGf21nRajb+KvcTgktpqGVVTW958FfCSNBWtxUyEHLSnM6g1bf7e8PDgZ7tOPv",
+	"scPBTq9NW77bP2QHg31qJqC4p0V/3vZRvBRLgBpHcZSwiuu901YMdbZIdKd987dGWWnUUyh3WsCMROjj",
+	"FcTqRcFZ7kQux56wwKrmlbvdyUNOW2v3UGo5RETE+58x84BrWGWF+rFYXLLC9v7PmJXvYF4Q1tg8xZut",
+	"zXv45/HWH3TrP+7WYfNi6+PnlrPXufl//mfMHpVvpTGRjuOYjSdxeQE1stD0zOKjDpYot9Itw5rswmVC",
+	"G2lLvzN3UnaJ3ILCOEM1pmz4x2V0B+M0fJHLCHFIwMnpy2dkZ2fnEI/kOAjDQGJNX63p4Ej+Fq05o0bb",
+	"be1vubtbO+55a/fI3T/adZuu6/7RcLJz7NOYbcUBnIzqjaooPlfbxOYUoKfFxAEveglrzRjGbpRPbs/d",
+	"cXcoa7d7h4cHB3ut+fRfGX5ZOgf14oyvcjF16v9tab5dZz/g5a1QDAPeKNNt2KeYcRn0QrbFuDqHfxZe",
+	"Sf8lkrjx0Z5gLc5hr7197ks4gq22z5vcMvzQprdKzT/hkCSb2iae+qDnEBGPWHQdSEYonKhaGxQZg6Bs",
+	"M9TAc89MtfJ4PnvSSy89wC8Ekrirnn/zkXrn69B1W85SSqE93XNWZjiezBBevSXkXST6TEolWEcBH6oF",
+	"4bXmqT6w6jZ9YL2REJdLXQAng8NQwpPBvLS0qCT4Gj+0teBGZKSP5fCi/fPrtye7P5/+6/Vvr3f/aJ+e",
+	"vHv67Oez9tv356jK2gJ1HHDzz1aNGZ8FQ07jpFwlwuwn+Jn0poTR/sjkQYF9on6Vju3kBKeAQyRTVm7M",
+	"fPWanNA+k0fEu2o5HqHcV9ruz2+On22d/Xy81d7dIwHv8h6VbK/TJOc654r5JGaf4OR72aJ5TvYvJW9k",
+	"TMcTHFRRoSxtUKfJu7dn50SrNKCQ4Z9fvTh3uvzfIlDjgwD1RSwX7la6DDU37arl/P1073+vf98+2w7+",
+	"+t9/Dk7/6p/w38Zn//smefniF3f/w+W7w+d/jTqvty8/DZ80lt62czP3+dpDqu8EnGglQeOYtA733YXT",
+	"Tle4pvLTOdxr7e4d7LvLM5C6uoFmlAEnHpiyHiCTBKio4zyId2xxBRjYa5KTIQdwGrXpIonN61Va+6zS",
+	"UIlFcxsHA6gUSxrJga6XLDdDCOVTMhYRq5zZ1Zc2kF+ghqLsTFkxZ5NLy8H4wr2XjDDzpnQIjclYyJi0",
+	"XVcZyhOmcVFS/xqJBZGM+0Qq1kxD5C29iPYvWdzlasqSeOmQF4H/p/vxya7G4rH/3Pr4ZA+ZTP7xj092",
+	"PTJm2kxUksAhExb1lX7FeF/4zFc8iIsYlaVJKHxmLlDp3lij5/YniNlYrmWjbuCVExyv7Wa3kUYRqDkL",
+	"91GRf+M0ZDwFXqcoamg4prOYRiXy/8OIRRZ0Eji/JAkG5hIqJq99Y03iKetbxh556LMBTcL40ZGxvhnB",
+	"39JYmkYLuWSTuNnlHgoh7yj1oRWCb03yJpEAoaW/VqBhGFxZukZhb4Dq2r6VbDXUiT/x2XgiYsb701/Y",
+	"tFLHuGTT9Iqn2DGgWyCLJZS8f3/ynDz0IzqItwIWD7ZGcTyhk2AryD6xdcmmW8gLH4FrkYsuT32FNIqC",
+	"K+Y7GuMlh/ySrjNoNZds2iQvRUTaHcDQkZbGY7lrHPWgQ5TqD3dECeEuHxZiHPh1B54wql0gCZan+SS+",
+	"DvpMS3/9be1R5aAi4vAiQhEP6zNIpBHinXa72eVd/iKKRCQJ+ktjDZSG37xkWPFBCabh+qmnI8rF79W7",
+	"fiQmE3UWXyiNx2DhpKvUFwmPZZfTIQ24qSmhsS5PwEn8lQj1irocqd6oNs0hXrfxy4t/dRuek6kt6qPe",
+	"Ly/+VeAmOJSWaiOqPmmY3u6uOtMR7cdM7UvA+2HiqzVVH8aZjGl0KXFHaP9ShlSOWLWqYx3RLXVGK3w2",
+	"7d3d+crKcvhjpaBXb5ClWUaRdszlneg0DGG3IhYnES9iFSnOVnaNYY8apcBPiJrlrk3OZXHjeg5VcADT",
+	"sUCjZ0GNVzbTnb1yh+qwhjfu9uLEzFNrMjXmmfpGFngPLEXljifwjg7Z7c5iy3XXcvzWdvascPhKh29B",
+	"AV860f0vfPZwnrc5fO0vfPjQiVWL+BL4wfKrk8Wh1+l2Owuqo6CWkQIS2dOC/YLGnlLVlZTNQrzKsHSI",
+	"TPojwJUsuJjdI9f9o9IyA/u13HipdkMvc3UgZ7iuRWaADqHmYI7qGNcPy6WuQ3hLUfSex0G4ysKn4H56",
+	"zTMFGDfDg8WsXGrAULzLpf5Ag3gxRKHSgKnR+QO4ChHEvLkyDqcszvPiyti3Gqyc9e64awp736j7hqpu",
+	"hjuYZjn1BY/1f1oq5/a/JaaYppf6s2Y/xjLLue8Dv3HU2lUEs3gk/MZR49WL84bTSKJQqXVxPJFH29tS",
+	"jNlIyLjZF+PtgYh8Fm7LkbhuTkYTZa0tESFG8mFuJc4Z5Kcm7J3P5K8/34hR+GMD2VyfQZoR5fKaRcwn",
+	"nZZLXgkOdwiZ0LywFF63o4YfSNoLmb/KfM3lK510WYFRhh81DuIXn/qM+YrnLrMIYyYlHWahVNJqA7zr",
+	"iF4xAsqpkcdKqR9RiX/8ibx6cU7KYWhB3dgmaucl5J2GpjBaaqAfLavh7xfM0F17xcDiOtVHvmq9ULlQ",
+	"F5ZdZ1aPnqSah/rneEbTwsmq22xhZv++paFXt078KuL049sZSOtNmpjxq4hfioSvvDUW88kBxbR29hXN",
+	"6c7NLjEX8cUAPn0Xq2snjpB8LN8XTObzFNa4nhlgVP3VxPXIlueKBqG6qQ2nocPTRlnR/7wAmTPnyvsW",
+	"oEfLZGhKkUR9zC0J1HakobgW7I2iBdn2UuxBT3jeZlj4WPllsjAg6q7Wn5/1IuRzWMHqm7OOVjrQUQPO",
+	"aaP+amYqxPznCss8GSGL1uLWdd3H7mHnf5RWMGbNKGk4DRH6Gb2hGCpqRBLndufQdVs3enAJC5BL/+zs",
+	"t1pWRmjK7PEPLJ+gC4JSJHFfAEmDAB/IiRvMLw6kToFRqhLkRDmfcwO17IHgLtcYjGGAE0Z0SC7yfvPx",
+	"5qN98Ao6UA4JxMnF10C/MQ7hmucVT546jjl37xwBZ39dKWCcsPEknhJ4scBEDJD8POYBz+RAmQelRRVl",
+	"Y8Ar2yVFGDeFzLV1cnfbK7ggp61XzfqttLY7EwB2+dG9cP6n1Nd/WVKtBf8s3OlBwEKlvGot1rE2YWyc",
+	"9BD6OYKgLQR0G+rG5DbLxixX87yiYbDu5TWfSBdzTOO+Tgb0RT8ZQ9qCh3PziOJ+EmPlMMf1rXqWSF1/",
+	"xXuh6F8qeQqSDq2HBhxRzaVPgTvXXzIk4rgPTvCqJcscRell71cDBVbf+Cp0wRsnN16+XqnecNY7hdEK",
+	"tTX1hrNfSscrAuYtGir3fDpKDu9u0RDZw/b7GbRSjff1w/b7GU5Ojff1w+n7ZYhwi4aZeSc3Wh6+rc5Y",
+	"1hu5kQpoa3WGsl/JjVWERqszWO6dwmgpjFm9gfDx3BgzSmedkfIvpePlEMIWjZM9bL9f/xRmD9vv24hc",
+	"NUZIH0/HmIHNWjRK/oVsnBmcq4UD5d+wRsrDUC0ex3r+xoaZM0u7pBWm/gNjEhj+chqJVOKiveveGCuC",
+	"Xc0+aJ7rtN0b9DEzGcuLCYsuRiKJisOmz7f2d3ZulhQ25iiUyxqNCae9CkFEEsnA7sKX16kRGg1vx9bw",
+	"dNr7XSl3d6zJPRN8EAb92+txQV6HU1YUvWS8oLLlPSZ7ObUZpyYJDSNG/WlujQ2V613bwCeGTqegOS/y",
+	"SpGHXpnjzHu0vq3JS7kl/AWlXoKCK0BnBqK75G78Aqn9PceZzT5NgojJwoitmREzwz+kMr6gWckH+ogh",
+	"aRGyAUb0KuBDEiYc8vf8BMs7L5S13Go3d50GbqXxAkULJtT+wzqIu+6O07hikQ83phGxOAKxUHDFc/Yp",
+	"pbFq7N1mqw1Ti4ygd4tOkMyTPWHcx9jKEl5+x+RxYj3qgkTiec6I7CSu6IjI7PV6/gff+uAd+h6WcDvY",
+	"M4hm6qSrXy7UVN/kCpf6fTaJl40SbG735nYvf7uXDT4vuJlTk3wcSKLJh5s6odElplUqnSx1hk6o0v5y",
+	"/gC/HOm0+iaVQaPmrtNzFlMMky9xmdKL8udXcdg+Zp7tzV3f3PVV73pkOWfxO+r/ka3fIVS89TN5kJXU",
+	"HJH54z0gW0OytTWh8WiLyq1Akgd1iP6HHZx6koamMLs+O8hP4BjrnHsrnPSETgL72cB/0trZK+bmczpm",
+	"T1zX/e/2sXvY+e+Om8aaHqgTQ2NaQH5p7ew1lo+blYYT81SUxrtucoqKVfpVZw9XTu/4wiuvaL+mQazb",
+	"xeaiY/ommbwkZWQNaBCaHO205bDgYHL7CVQNKPaCqUhzrt/N0iJOy4sFgg5cCeaVdToT0lLIzn6rXRk/",
+	"SuOcd+VfyAB87iVypHFe7y5HRveSy6XIrCVDBu/InebJLPQ9ZH3y1rgb6zzUqPG1dluK2nnOHnt9cWXv",
+	"6oBb8GGBRGocK+X5Ho/9+dLx0kXqWZn2JC7XrixBmVimLGWpFjeoz+3W0TiKpdpHJI4S9uBb1UbcUomo",
+	"Jlaherh3pnhA4Xte15ipi09r4L9dLaR6xZcQ/hYssUzCygB2HqwAEquVbIjgpaYpd4SU1OUc51jm3Dgc",
+	"HOz57kHr4KDT3/f3dhvFvIYCMkRW0xaPhITcUyyLLgKYHGkACaVeXVOgGIrgEPGGQilYMgFbXXFDXVwn",
+	"OPtpQX0lYIy13R1M4mIyvshMHPV3i58PGPMv1IeBy6yRnT+rgkgjswhp5KEHdMRRwvvK1vUepT5+/VKP",
+	"qechz9wsBC6qQX7q8n4SRSAlOHOIB796ZuR0ht6jtGo1XRSoJ12woiJy7HT2LufwGaj9YlSmk4OXcrpx",
+	"n3LQeJrkKRti8XukMaoQWu6JLqJdnwR7KaJe4PuMr6om0D7AeviMB5A2l3FB+OFC/3B3qVFKreKC4Oea",
+	"sFBxItONQkPliHg5ejzyUEBBuj4gVtEoJwgeKUxtJrz3yCFeIll0oTNvPPLQ0i8CSfTf0+f05xQzVN+c",
+	"6hdCdsVCQL+IGPUvFBHeI6fLPTqZLH6nT8Pwgk4CXWTq0TD0iK4qDiLmrzFM9TP8+VyI1zQaslsokabQ",
+	"NVXnTbFry3UxlUreUWZXGHCGBgNOkaB+T3ba5JfgqWEbEbqlxlhRQznQpWlG8ta3qPmC8VOGwfPVl7ZQ",
+	"3QuiAcqnobZGn229HD+pXwglnF1DGTYUoFMAmrg2z9j316o8v7hk04sIqV3vVi0zgTVuA49ZxGkIJK66",
+	"/oEehEDUfM3rIll0pc4feFGa5EQZsGKYmpA++DgkSbivARHsasI1r1Y+DW/lcoBcWngNL5suidrZKy0O",
+	"cg+xoBBNptqLb6cHzsn0z4U04C/F7MK0+Ks6snFc/Z7JwSk2Wasx4MwrZqxcX6waA+WfLx0lKwJZZixT",
+	"SaFHLGl8VGfI0tfKx1wiH+540dvmCzNt9ReMmX++dJTaq1n2VuEmwnrg2fK/7xJE6yKyuX0Jqxd1Tj9D",
+	"U5BS3itvwZAlL1WPl1ZPLj2orlnUI8/rI7Zg6MpXzdhzelUtGLrqTTNyRaekBaOWvWVGrOzEs2DM8vfg",
+	"DP4q3kXsKhCJzDI3b+fC1rbJRA+bR9mLgzA0WHtS2OXPWfvUWEAeG9j3tnLGxYUZ9EKmyadrUkB+tQhQ",
+	"JmmPkUiEIUPEmaOyGcE0Uowy8tCbJdAy1HMtYrtcrZLODiQ9xrj9NfLQMw9eQEbfhfrrOvPxfhXxC36L",
+	"gIUd8GlhVkR0yfwjEsRQ5660tDgI85kTjEMJM6zIAFS56xHj8EwcjOEYCOyrYG15fMH4+qMTKf0p6Qaa",
+	"FNB5U7qKtK9vB07VhQzGQXw7Y0hfO2VnjtWdsexM13WNXqxOKcBe2Wsb0ZjdWwwI7Bsahtr1qKkykQxF",
+	"GgAf2I4MLxbiYkz59CJWD3sOiYXA9tTFRok0Yl0ecDKJxDBismi8nrI4mm6l7Snm71IcTfHJG0ftr9mm",
+	"rRRUZ+7r5nF8ujDEKRvTgOtgcq1hsjdmhpIsXmIYyQw1Kx/YfCnRsiaRCdk0/r5PHh602o/Izs7eVqe9",
+	"1WnPBhNyZpPS0PbXaQ/l6ptWMIjKmv7UsohmXsybRLWLtY7L37HMmeWGKrxQPs4ydtHsa7YRU1yGuubL",
+	"7HsVo65iG1W+bpk1y61q4YXycZaxj0pWtXAxf3QLabmbOa8lumXTrDBo2VtzRlzCTCp/1baTKpsO1zCU",
+	"yt+1LKVVKa981baVVljo0tfy1tIKo1a8eJNBnC13uSozVA9s+eU0fIjBQobCIMXsqgAJst8zCZnoOa3I",
+	"MNsvyEp1rXesAgCoaDs8cBryMphMoG4uG/laRJeY6hmLmIamVq6uvIUlqwxcIBBcurarlRJs1njhGoN5",
+	"gxF0yn1yrUzxHiN9GkUB84lIiv7z12J+YXtakmKey5WlRLMd7ObVluQftu7aOnO69EJ0KvO3NNrgXSVw",
+	"mf6I95KoZZVdL4PQ831epDklYXqdVqwHMwe2XjVYZL51h6Vgde6b3dNTHxY4O+fBmCmz6xYuCUC19gPE",
+	"8UeEboCWDJaB5qh1m8q+dB3Eo4CTlkusTlLruU+rOEiNP1Ady5Fk/Ytn7Ze/yaf/PBlFsv9sFP7z5M1v",
+	"f+/tyrN/yYno7Yvn1u9PGk76/sXMLZktR9E+UfOlN4Nf/nkYHbz65V9/RefX/37/7vnByet3f5yI9mv6",
+	"mp5dZ7+LJwBGOOQBH2rHJVYR3WbEG2fm/SXnvnDKNx9rnycbZqAk8oxz145dhDq7DcrZj4NtVhv2i/Sm",
+	"hMo+lgzNtEWry2zvAwBspuPKIjaBDwEG/GKe/ZIxX/PtG6dxLi6XzUIz+VL4ZsN9fdn+MN6Xv0//ODzu",
+	"PfNfDF6NTv79S/iGv538M7KK2QLeONrZU+Ja9gWuWhiCjLxk3JzAp4xGbIm8DqS/KvHUNFy0FvcZ7Y/Y",
+	"1jPB40iEi9YKHjbPZut1iu0SVoB5gAwWwNW66Jvu//DDRZ76Kug0u3OmrvIJTDiomPa6/ADLrTrm8cxb",
+	"ehtQTE87g4ZQqhSPAxpiOu51JPhwfaISKDwfRSKOw1V3qiw+UbFdJi6AOmV+9vInEkdTAg0uSEixZbC1",
+	"U0u+u65NMp9NYyEpYqN9XiDTGf/q+xGTErMJdYrU+qIct9vnNeRLgio3my25t3PQIb1pzORdqI6BhJBS",
+	"qIhf89l/z2UymYgovi2fypIUKxgVeYZjb51PJ4wYvEH7K5+2rq+vtwYiGm8lUaibOc1k6a84zBqZltkT",
+	"0Oah3cw6N+XOzqjbOdjd3/v2Tql4Q/m0CGZ3+9SPluvax0Za6ApQCCjyGbc2qOiXLUi0iV77Oq/gi7GX",
+	"uOUaz0EeZkqJbhqTaxFd/kSovNSiCvIXsm5zY6xODnggR/l6hTTEHmWYe/e55mZS1bH72y/9mTFo13G6",
+	"d42NmHUNddJzrUti4pRJ5AqRGPel2qwqcxbG4VlxTJqOFEgyERLaIJfunbHY73nvikYzNPjS60ak2tVr",
+	"Mx+9AjIWE2neW98+vz89UexdYF7Fqtz9/enrWeZ+0Dps3wlnV19TS5tVYBw46bfWuDScJvFIRMF/Vk8z",
+	"yo2x3lVAZTuQZBxICbg7Cb/k4po7BM1WgP+P2JW4nFF3P3z4sHWcqCsTq2mwRSvz4cOH3OO3U3zf88yL",
+	"c4tDh8WNRucxIzqZ1bHuvDca0x6Vs5/E26sr+9JrAImJY+oz9JqQCY2g/DyIdbFfamKO6SWTaXfSLj9d",
+	"1JDRK1TBeA5uNfXTtuEs88R/YTPH0ubfMD+gpnH+qtu+UNeGEda79WNFeK6xv61vp/NbF+9JiUefGjit",
+	"XrMrFpY3RtYVlVj1p5Qxbq9Hk5wxRnAQ0yA54HEk/KQPvyvziCfjxtGf2qtligaxpwHWHDY+Ws3G7CcK",
+	"LaqdQqujPLXHwLtN8asaRVduKX3LLG/O52jmY3LKJpGYsCjWYJh25s1nRf3bAfiQ56bJ8CmmP0Bzh49O",
+	"49OWiHx1ITo6WLZK58Ld0l7XKzRP1rS0rZr7JWamj9EbfDM3u50bnXb0uUKk5rclN7268FR2g1C3c1DW",
+	"EkxT07q5sVvS/QmkOQY9VrcCsLb3YzqW6P2bIQJsMW2r7Lxxdq23i7yF2kCs0ATlP8BW4I5uhQ4RZKWU",
+	"gTZNx1J3jRZjtp6TV3HsdlbY6jn73M72ue5Y2Gbr/enr/EgVe7T89jzXKBjlMhUPHs3afQ1ZDK1srab9",
+	"eIBAkErt3wAWDKJXF+RyoZusXLKpnN2xLK608H7/lbDEymPNrgHChlmnvOXOOeMd9d+FdvEfP7eclnvz",
+	"tzSlMU3uLVuezGAo9uJskncRg3x7xT69LBTm6cfyhJcmDi/bzldPa++mGJVbgkHlMjDzhy0f0Ft2zNl7",
+	"1b4pRu+WFRFn+N7MbS0Wo5Zt3SAJQ+gBYnbPQkGas3nwVH7vymKMK27dbvFG5/YxtwGFtXOy+zP/rqdZ",
+	"jXPa5VGeidD8JTUocbOd46ck11ZJI4mS4x6sY4B6da7WJFvBhc0Ei8tZuYDqTMny9qfnwRj9SeCxy4gd",
+	"AliL3Ro0I2xO3Hm5Dpv6+43CQZVmM5Y895heOlcWpL1MYTVqnAlMDAVifD/AvpnvrM3XjWmqjk0siGQl",
+	"J0bOy6Kt6Of4Gw0T7Kg6O6MaM8HXax5x4ukj6R0Vqm6gXKpJPNOe0jsqO+II3BHEsssLr+vaK0t9119q",
+	"OFnLy5zanv0+R2vP9qmEqaHyZM0Phbcu+lMb9PWpWXU6tt6BOrbkZ9egti35RbjS5Wf911Kx9jJijMSA",
+	"PTQgLXUj27u7yk6LaD9mETYeFklM+ph2YP20WKKl/E59YKGEs7Wq/9PtfnLdrW73U2vQ7X7aH3x8/LfK",
+	"I57VjFQmu1gWZwZHygYD1o9LIDPKlMx160VpM8xZsciwreAoSCsDteGcuYKS/OpjQ029Oj0hQkZ5XkfI",
+	"J1GVyjnTCN5Cs8IEgEzUJbJJnpq+09odpV9Ar388IzARifGayi7X6Vn3Jy47N/nuocVp/5qq4hYb1ohc",
+	"9uKX0N1a2FRa07B/Jxor6Cxp5lnpwc9nlNXd3dc0ZlGaowbXZqr3EDygQ1gLcO7IZpe7WRvy/HEoLlZ1",
+	"P/q5q6cVnpDVvCfXFIPDIoSpYeyC65ueo0lzzuo7s7dAry6o0ulu5G5ads/NPHInslIxyeX1lbhA8v60",
+	"AoZhiaFstZmtdfbyeYVF3sXSKsWyhG4gIe2RqiF7U5w7c5aAl/EmeQF5h6jrq79ywVnt9Ee4H29159Zi",
+	"+mPhukTggWdLaQD6jRV1jsL50XuQLt+CzdcglnMWWV1PwRlhPI6mR2mtOAQOsGWlZ8IS8IgGjRyYfg0r",
+	"+1JwD+lY8KFVt/FAmv5Jdr/qPCPY2Vu/S3W9HgY43wYSrKZymg83rHJYOjdZILv2HGbUi9ue0JyrYLFv",
+	"AL+9kg2YcrAqE3BFpSsjS9uDFWqX1oLqjYps0D+OVzc+VtMAiuK/RMrDj3nhDsARYhzEsTLQPDoJACrU",
+	"ujPzBFut3T6J2fh2O+5kQqsiDvSN86P1Ht2dVflcNZP7Ajdh9yu7CZ16DNBZ6oYs8CTljdEm8dKUA++I",
+	"IPxRLIxnE+J20mQ96yBGk3hZBQq8BM8CxnD5C3Y02Kq1sepYci4l+5lyi9vE+2enqK6YPcEjIjho4Ma9",
+	"bnbo3dPfyUMPXOMaFAofFEksAz81Wx56GPpAsCczC1MYhL9ZOzJrFs49m2o+fHofwfjFYXZFs16lXsi2",
+	"6oXvbevXnoae2PLekXUeSMJFl1ceyBrHrWpJKs9wbjlmGGq2Jl/s/KaTNie41oRnj/vMRJHHwwxNQ5ta",
+	"UZusFw7xdP8q74joHj+AJG9lohIP/dPWE7OwZl1u4jXES6uTvSPSF3wQRGPmk96U2NGbJvGwfgOOzgAd",
+	"5CKCNJx0AFMx2yRen/I+C/F58KHjl5Vx4wN4ScHDlBZW11rrrIkXzjUz2OG/08FSKorbkV9+3BJbfJVv",
+	"SCq9aN62b6LYOkIF5vjdiYOYzTg7Qsk16xFgaQPaV09DMaN3RCjpi/GYcr/L/QCTcgTPtKUHksCThau4",
+	"BF+CR7F0srACOWFtzX+ZKOK9hFgWBlEq5l4ek5m5kzPBqWwtqhmQyZiyVsKCH9KTRYW3x/pizKTNse2n",
+	"kRkH6XNdbrPpwsbnEI7qHYDcK/ZXS8+DxaAw9/9lCpJQFpMKY12EkOKh1LcPzkczxkEaVAZI8VDH7OXd",
+	"GgM763JOVIupOhMsSZ5YvGr67BUGzXpU3V2WXGdOOB5SLq5ZRHoiwQXwsppvzyEB74eJDK6YnURg1Z7y",
+	"+bF6G5Zj9eDDCkaRXMQaU/epxcxGdE2Cro58swxHDUNQRmwymVRvDvu0+ubsf6HN2ZuNp+YHzvEyw97s",
+	"wHHpOv18fv6OYEC6SbxXL841X4fUuUCW5ck1iffu7dk5cnRdO5alzOUWDuHoah0CfFQNXGTahfC307Aq",
+	"40oiEjmL6ChXTp0W8h6/Oylh42C1LMccbUOn6CWxMSAWp/PkatGpJItClHmEzTWFKOv5uCyDM0ddZ9Dq",
+	"u/39wcFgj3b8PXY42Om1act3+4fsYLBP83H3nfa8BN6S5Ea6Nfj4eaeN2Y3VqXF2Vlwlqc9O3yyXmFVw",
+	"z4AvBmhwzLnJbXipZyYjJssoXspvydl1cUpVR3juwc2b52Yp576SfRWyN4rrkV+KBbP/ddm9c2rnfuC+",
+	"3kO2R0Zchj00jxFlTmYsyrNqb+VIXHMC/Z8E77O7ZUydb48x7W4YUyU5kJVQcQAx90L9dkRa7QMSUe6L",
+	"MekFcTFhirZ67f6O32G7gz13v3XQPtyhnd5uf8/fZweDwyWWpz1/ecq4aIrRsiw7zbqS5uf9lmctoPOO",
+	"pdmbpduZli1djw0DDmW0aVoWxlVBz3EIlTnfEcLTB4WU/vIm89ZqdtzDvTnruX9T6LJaWuagH0gPl558",
+	"wMk4CMPAglvLjCXo1prdTZGgF7MkGUaXEBTjiCYyXcyFUcwDvGCAW5NXsLM1BE4iFC3FrOXcoqYQcrBR",
+	"GYScXGoV99ZV7lRWu6d+LKy8abiYnrwH0jw4ojJNoQPbMmcXH9xkHXQXV2ykXwOfdmu1rLDWTb5Tbw2B",
+	"kLZXH1JeJ4WuvRYx0M4lJlRYMlkYwT5ts2beNS2x83bdnbqrpsRoHNE+m9CotBbxPOs06FkPemg/q88D",
+	"QQ8/7Dwj5+p3rDz9FD+yieVCnfchJpOpp/xiqutWpzc4bA92dvf3ezsdn+7RnT47bB/6LnNZZ39nb8t1",
+	"B+7ePqVujx667d7+ltvKX565AqblLirsW3z0TUX9zLlfUAEoQn/pyr/DG6uHdN27/pt+IacpzVSzpHzQ",
+	"ui557px9ukxgZSHrOlmvOjTx7unvDyTph6J/6aTYB7tkHPAkZpJQdcbMm9il74GEYDPa5lZOpHa2dzm0",
+	"uzGpsiKynwkp9O+A3NlhcMW4hX2VtTQ3KY66nZBOXja5zCmLh3alHuQaevn4t00szg0VIiatUVKANM5A",
+	"vKpx1pmwq3YEsjOO+32RlNcTmz6saaBtVoXQjVbnZYWyQlsVOy3EQrYBTcEkxZHnmXtNGT0BLwQrF2aN",
+	"7tRVm5EYpdDIYMizqJierlWfWCjr2+ssoygfb/1Bt/7jbh02L7Y+fm45e51lFGYksqhOWEgos167U8j/",
+	"v72Zb3a49E4DAWkDmuL5AdgkE/8hiSwx7sLyd89ngF3y4t115zq7263OfudgZ6+zv4weYLAbSyBndIdq",
+	"TQo5iXX3WlSCcZ56U/AfSmSBh7wgszptd+Uc7Jn9wcXThC/YnxWzA3E2VcmBq+3e7vp2r1Zuyc38lalQ",
+	"qGBumJJhLprmzkFUfpap6b9SM4fLujzl2jUuvtAZENIxZa7cN+XKsRgCm22W576xq7uiCANQDixPGuQq",
+	"J6elT62SABcTFl1Av6+7IKqenJmwCPp6ZU+J/mUTGoX70N9LZyl2OXT/aixO1MVl1oveKJvtgsspV67f",
+	"LDmlxaLB6nNac9k1cbOnaun3S4/BkqNU3+aVF9GqvKy9iHel+JwDXpFWKrXBLzjToPE1daCaKXfL6B5z",
+	"ndDk2OBWaywJxZ6umJxxCKVKySIf9dJe6VtJA5MqVO5Ny9f4GESdiiL75bIh7jTtobP2mgxIpEBLd24V",
+	"n3nGlCVnbUZZ1uDSdkYUtdf6/pvWEhWVuY10SmxMIiIHHQ9oBCrSwBBMH06NzHurnWwtH7PQ/eoj1ldj",
+	"+LNzv0fqd5bNdTGhIc6YnzWfSbvZ3m3OS5YYvy7cq72bDOm+3u6lNwRb0ZqKPIRDA+C7NE+kYh9bd7CP",
+	"amUMUOvSE9HvpfYr+lzu4RQuW7W/V9drYAdVMuNuvzW3wra1yAJVPPKCZpGdmodPv7AaUMHh2sHQ1Iic",
+	"fUpnUvO4ALZsLnKlM6NyTZH9hDm2bxj0sFlFY/Y07TZb7Xs+TQeg8s4H3Zm5JA5JeAgVDLFEoWnWRI7E",
+	"9exMs5RvK/F6GbdPax+Lcg0MdJVQT2U3OCoHMYtMqXB6v23C3NoifOUa+mqZdui6q9/E/ZXAfQrp5hWo",
+	"cRXogMLkQ6Stvu8aItC9cRrXrDcS4rJSMpsIjn5uK/A9JwNKhfR3OLr6gOZJHsvhRfvn129Pdn8+/dfr",
+	"317v/tE+PXn39NnPZ+2378+XcKUelMfNNURSVaVYqnPkBHoOHsCavgW8hzh8qZabXY2cFlYAF7Ak/Mc5",
+	"9sVzFtOylM3jjA1k1ZiagtR/Wo2LUqmRnxu9G7DvU6Vco14jiC15QaMw0EgSGusvJpdsUr/TXCqA5hf+",
+	"+5aVVe9apXbZTNGk6T5RH0iB8VjLrNmUIF1EU3+0D/qF9ZR7pwtTOHdI7bwD9YOXFt2mVGjlQsU8ykCp",
+	"YKc5HJRKpAdmmnhVRxzgEQDuzYtAqeu2vQFj/kXEdFC2UE1yODjY892D1sFBp7/v7+025sEXVuUutfYw",
+	"UgUpLxVMRjeF0Z602ozjpXpct14BgXCCb7Vct5qVIIaYRq0uIwYINYD/WKY1YWISlmbaZHFWEROYxFK5",
+	"NYoXITu9mK/CpJ0GbF+SQQVW3Da3oXGU8L6SNR6w/7m73Gm7OyvrOp0FaSW4ln3hm4XUuHIlVUtWb9r6",
+	"wn0mpmV2tozr5VBmFuCx0OXcdoZF1vBSZNy0onoCWKo+UyQUfAiwuQX96Fa2ooWnNb1Yq6q6+025a+D2",
+	"VZ0HbxBEaVWiPgVag7NkoqF/TKfWdvUY7pglDYOY+IHvkF4S5+ocu9wudDRmqdbiU9lpw6cSD26Kpg7H",
+	"VS8WioiCqH4NkXk4lX/pFxofZ+CXyg1SvD7qN4CHnoTQr0dEhczJRq7GM82P0dr1Epm7hXtv6etmR1Na",
+	"K3nBF6rkJbqQt8srK3nLi3PnF/iaWZ0zGVeBTh0TSFGak9O70NcSZAl49+cHbmeRg1UdW8sW6swsVJaA",
+	"cCsn3fpMj51Sy5ZaIeTMIqi+BF9JCXOtauR6hc5qZgbm4eR5rUjaA5khQxSAq0vTo3bXIIhunMZLxvwz",
+	"pZSVxoENHKMSjaC6KfMKFUFlXpm2MwtVQyUxoAO8YkLgeEN/qfpTlxdYDo6mRAD8fitTx9LPywp8clr/",
+	"LCuCPy+OL8NjSmea0IiOWQwJVgDhAaq/2sKBCENxLTWii88+HRHPbRpvT8HoST05OWG0SImvtCg+6I2A",
+	"hH4wWq/1X6giqhiEMU1zsMndEXn14twhUNe5jFkxoxbjWjpz1ePXok/D42FFcxgbIv8eoHU7OSj/YIng",
+	"gn31194dwCGDFGj5NojKK/YIaNcu5iogqVlTKGST3G0OQWsZTH4kOofJn8j7rJQrE6eFE+MU4WOrMfaz",
+	"+3SLgtW51+5eLsgSAHVY3FqaZHcfl2qJa1LrZuSy7ikSqfiy4t062/uub0/RysnvzvxTt5Z8Nmt5Fie1",
+	"Fc/jkmrXr+qMVKR+raRw8STUnQxzwOoVeI9f8dEnp/oQIIKL4gxdXtIDqfxWrKX3gN3SoLRauydFmMSM",
+	"jOJ4otQciDmW9ZRLu6eaI5DTXHW/1ZGQMS7amE5hSWjAuzxkMXQz0IDmSMNP2kEyppMJxg7en5+Rzl6T",
+	"PMv6HwARpy+fkZ3Dgz21jL3AB4AOSiY0HimKEabDQFN1+YRFfWVl6Jbg6KGRAu4/8f5bV6Phr9K4bprk",
+	"bEL7TDol+4ixOH4VgPcl90PEutxy9C8duk0vRxIFZZHceQoG7O5YxKxS+ct1t6rQ/lbrlbUK719nw6z2",
+	"nTTMuiPtdSXVz17tebrf/kbzKzhS7GO9hN5n3aVbKH7LXbn1SKp7uKYVEveerki9W7Gs3rd/x1pfbrMX",
+	"nLi1KH324tSsB/n6zmKJzlTWNrLilC6tMznftPZbrvFljTbyczk1dSlwNiSLs6wurctBj28TG5OM+5l+",
+	"NFsFiFmr83PvIQ1pEe7f4VGrvdaQg3ptblKjTPqjtEwnR1u7fulo4brjR9Ns3oobPwnptFxVU7+kWV9p",
+	"Ys5sK5mlagL0sJiPAtOd1wDqYM0C+uDGafiCs2VaPwFGbCT6TBZ16rZbO7kU09YNwOkS2c02mmBRRi2Z",
+	"B6+XfukseNyE1r1nwR/W1VQzRNh0Aju3DK1leVtLnhTr1bxP5/Cg7lnZUxrvZaBs0GW/zkV8pEuDMe/O",
+	"AvyAmEE8YlPTSNlOCSGuThGIR2BAwklRL5fmVLeXaXYma+QGWrtIvGsRXWJuYD4h0JDiHUGtbxHGufSK",
+	"NvRgdRMYssfN12YSF2IR03CZjRnTuD9qkrdcR9P0yCmqp4UOVeg9CD6LHiPU95kPsCDRbBV/XaicednL",
+	"mjWZyWkmmb8I2aFcCApWBHReymjJsJ6zhWwSKzUZQluwqHAOsly/uhWQb3k4tXcpZ/DqcGggSeCnup/M",
+	"NXD+SlGi50BEl8zYNDTIN8OZmbAOay5k3qga1oSWLt2AQGZJcV8ETbpIFeZBWpDFSpwqE0CHvgOJacLf",
+	"EoJ0cY7AgtK+1fn2ODpTujzDeXFicy0c6sUw0ot3JUVOMhtC3ujgN+6UB/vtfRNg0sA8vwxcdCkC9HwQ",
+	"6RuncbYQ9tJYd8GQFxHLLaSDWf49idhVIKoSgs2v+iOFXBtfoCMdv1qaBNq4HknWv3jWfvmbfPrPk1Ek",
+	"+89G4T9P3vz2996uPPuXnIjevnhu/f4k7x1utQ+WgODEr2XwS3/f/vj3J48hod1M5aIKSH1Gky9MnshY",
+	"TCTMNZgBe1yIpt76cnWui3BTMXUohU/1cBG9FJ7skk3VWe9RyfY6Zbv7ZvDLPw+jg1e//Ouv6Pz63+/f",
+	"PT84ef3ujxPRfk1f07Pr7Hex1O626u+u3pULfRlKTO0wLLkpXFw7Zv5QIOWYWw0kaJ1F6fnBkNM4iZCZ",
+	"pzVy6Z+92lUQZ0ipvtFziqhmdMkUPLY42TLl0E5DLPU7oOobC3AgYrAQcF51wqiIyLVIQh/9iGWcQ7G0",
+	"ipQcw/Ew11ZxubIKAnQ+PUlzELuJ67b3MqXsiWnAZB+YvZ2DeRUGAJ9QWX0JPi8zdSqtHF90Or57e3by",
+	"O5EjFoaF9mFJFJIHdYJ7/yif24NClcTu7s4iEFclZpbUSyFD9Ll6r9xLO6FBZDUFTpFnhyyWDvEZBE6b",
+	"RY8KFobKahPj86zAqiovzYw10O5Evm7MXvPPjawQdXGBaWm/iFwJ0Tpr3lsLSnzx3L96cZ6lfeLSiwHJ",
+	"b9Ty0eOKA7bcNSkpxMkVxJot16dQ36lSPpNjZ2U9s1F4pjxX2gbnDFOpg++9vIC6K/VjCQFVW+soUzaO",
+	"SLsDKGZZKb5ET06fjYsdg+KiSP/6NJJ2hWgrPWALerLrDGrL1n5gh6S/WrymnTtJZdhbOwpUewnIpW8L",
+	"a+lgLVBL942xdLhyN99CR8TcLu/PBYgz18rLJ9150PLeDiiD8wb1ixmfTZ3E6rl6nQj9td6V3WWRSJrk",
+	"NVXcV6e+mbQ2dPCN6BUjQzhOiK6wPoiS1iy7TGEtqhAxdPqztWYzOTG5U1SAuFjgej4Xl6yiHxU25I3V",
+	"A1XdXS7i8tehigleJGcMIqJKSfeOk3gkouA/usnVU0YjFpHzt7+8+LXgbnJfX7Y/jPfl79M/Do97z/wX",
+	"g1ejk3//Er7hbyf/jAqtPdyVAJ0/ft5xdYW8RgEJeKW6IriPVZMZC4H5kUBi9Xk+mrYHkU4jUvQ/a8Ud",
+	"wMTvi7LSsOPwmk4l8WgYepisWeyrXGx847N+4DOpK18wm8QXBQsuDJdppVzMtoNVSEVUOcG4z4Udxj/W",
+	"/bR++uPcNvz2kcxRlttis76Vt+FFVY8QqDTGbbdaCpGHpy+fkb39zqGjTgos/G6z/agkTbt84Pr1+rpw",
+	"6wJdgHXXbuYt84esWDHhMplMBPQHGEY040MRjdkFgNVeIHJ2ST9DoP0iN6fbwTsYF9xsJyodZ9L2QmAc",
+	"ekvWaC3AoQDfQkqn9iJhtRsGjsMQJ5MFYo7fnYDYuOepzFZjwwkr25L5JWhw7iudTABsYjUknO3gPpvk",
+	"Ametjn6e65cGzPWtEhO6UbqXDuQBfLsG/FBvWj9p2Dkaj5buoDXj79CjLjZfFzbFqtGgaubr1uWrZKea",
+	"QmtHcjGn2Z/zgYmS30sIqZBBJ0MuZgAsy0RI8WTmuEp2OorrXXY430sWLWpUl91TEY3NzogoGAachup6",
+	"PoBGBtG8NnUl2jLK15KNJl7EqH8heDjVsSRLCFOsoGgSb5CEoXeki0qzx9Qm0jC8oJPAc7ocJDoCxijK",
+	"aCyKwlKNUxtTAp9N6WvMWJX+OODzAbBtbhVIaMuvCSuYdQv7eezeOIuYQb5dSW6VITcTPLo2BfmNh4w7",
+	"fDfwDYOgpe0n2iWKe/1szR3whtKQRaVT0ddTjdds3OpDnYVJrev71n5F0thxsWuXvS15Rhz4KNHKmy+m",
+	"WOqgOOVPT+d2qKsAQnCP3VQxL/U/pfmQhjm/P39WuLvvz5/Vvbrq0Y8LIRQN+ILNRbNzae631ZIwd5as",
+	"SZQx29+yLlRzYZp4ih5ZASUHLDKOFHsc0ymRSV+pjzopy4KV61MOgWf8vdnl3hBhW3JxDeykx3zSabn5",
+	"5YWP1F1gOwvDvJhmWwxhTW6cxocMVrAEI46ThJtktxzELUxDcbIpi3XyoNIWedbZUOYy9JYHs0q/hqGX",
+	"RMZkKDQeZAGkyl35au2sCWwoa7gH6SaQHAlL7aTufoAO1hUefgKoG3wpCNxl3PHXNIgJ474E9+UlF9f8",
+	"68MenjFqK6GUMBUgiYJ4etYfMZ0v30M7uQx/COxW6LkImS1kW9AkHm3D3z0HT24dJw045EDaFyz4URxP",
+	"GjeKsIAPBFgBgscUmQm6JNFxhU1odIgqi5UNg3iU9CBSZj1m//dsPNL6UZc76FijxHJXSv5KWMKy1D0K",
+	"hgXpMx5HjIRiCHdSREQkcbPLu9xun0ZJPxSJT949/V1b+6ALPX6chf4ePyYPvSQKPYd4GHpT/5VB13qP",
+	"oBGQrj2G2HSuwox8GDHe5cgqSuty7cZzeo42Ac9pTB8/NgHY96evj8rSmcjDVy/OH8H3JaGgJXd5T/hT",
+	"8lAdhkcw9fMRkwyvMzpB1dUcMwrtZE3mmy/6yZjx+Ei98Zg8fozL9fgxAG0lMhbjTGt49/T3Jnn82BLB",
+	"6rnK5vY4oFWmDaOmiZcALpMKs8I37FUteU0ksQz81P+LX2JX2cPZijbJMQEZq5YLMZByCaBQhvz4cW6X",
+	"Hj/WQxqJpUaFfYPb4mBdteJ7ExHFNrgTdprUbxsGr94WC1qYKC1shD04FKFjxWQfPzZAtBZBelA1ZsTU",
+	"AYJXZkQYiqxoagG4q+e4uMblnYR0imPoN8iY8qn+CmDpqV/9QCrF08KuOollMfdc8fkUok+PYBtrZvHU",
+	"969HQjIySXph0FdfTGhIkAf0mLR2TYJECmJYrUnMItJt/BPuPjxD8KFuo0nO9XHrcgILCOU6NB5JxxTj",
+	"YacuRIqVcDX+67/IM8HVEIHgEo/+CxDFUMQO7pvoimlNWL1vKuTU6HFEg1AtqAypHGUteRQv8IOI9WNY",
+	"hPccpJK+uCmsEq5ZoC1v9eAxeff+nISMXjFpaE64aVRqZYVgfowYBwBhpawCL/VYY+/2a/BRUe3fkkqH",
+	"lQI+4v3PmHnqBBrXdzxjq2kX/3HOOENBo7ts6mRFNZ4SicBs05WFeQE0wM7Oofrl/fkzXMBcA2iSlr0p",
+	"jXaCIJXpa0oYo0bh/d11XddTtKqtVf88cl0PrjOjE+3GJ9A2U5pG2AFXM4zTaDyQisGhKxZJaPSk9Ffq",
+	"+2rZEqYmaNYcVlr0+0mEi2lPDjz0EXOIN6OJeiQMsIovBQxWBOPwzexo2T1Jiff7ll6HrRMlY4qxzAdS",
+	"8SqD2KCoxG085trzGkjife4aN2C34ZCuhpDtNv6h/oE+zW7jHzewZhoVIT1FDzufPj0iMhaRBbqgvnBi",
+	"nG8kpP1LxRxREDr5xqqBJB13V+cjH4ehuPay19WCwDSBjSnhHBjJZ9DsXwf80oNn4nwPX9AiJ3TI0BN/",
+	"0D44eGQu7THYQCDXc/4iwj6Z2J+6oNoPqx17mEKG55jGZeoSMF+UxVkoCGYGyPpdrhftaIE6RV7Q/ihH",
+	"l5of5bnIDp5upp5EJ1PA+2HiQ7mM4o09ForrLg+MSM6cSEdIDmyVYwH/m3pr4IQ6uTkXRAKZWlgxzdkE",
+	"OInwafVlPpTq8MYCuLXVcVEyOCcEXkCOQsEbltFUbFWGEwNtI5Zp98SsPivJUPXtTmw4eOpRO0q7HNpi",
+	"h/vguI8Y9THpFyvQs96QRtaiPdoz+QDIcXPuvlcvzuG+A96dPowSW22g8JcOOBuJ0oPhCxbCyUhxeHWf",
+	"P6n/84ziRSy9Vg0F240bCccVVFuTgoarH+uonjYXsIGyVKtL0wCFWqapoyMYkdTWFiicgdSpsYEkEYuT",
+	"iDP/iCRaBhlsFt0A/mHH7Tjq/j5yyDiQMkWgR1GCF+Bhx209Ursok8Eg6ONJ0BfwYcfdeeQQE0QiEY1N",
+	"B8iHnfYhvIZjZfzGdR3Sae2o/9l1SKfdTq911mZY/eG5ZYTTWDF7mGifHWX10Vk1lGLmURRcMRJfB33m",
+	"ZMsKD9pdM5rkLKeKq40RnGkIIHWW1O3NvBSgMvoswuis+fMDmTHBXERWwyPqa9v+9OnIahGl/rT76ZNa",
+	"9AM1eViBQ42+T/pCGa2xzV4RhF/pZ4p5YiJsmmwGdl9JLzXk0LFiWYRcB9xX2p53qv6ydaxEokck06LK",
+	"Z1Bv+EEtF5ACBxD+mjbCjgWGx65m4R0woQQOm04SVVPcwSm21P+ondbHLD+NVto63HSmsxYdNhTcQyQM",
+	"LnVdi5+A1UOJzyahmI41u2OktatmahqR95hS87MDkF+c9O9Z+zsNJKmBlLKNl6RH+5dai0Bzgw5ZU33r",
+	"DaP8ehSEzEHnV0klHRw8jR+js27Soa9pECsVCPXErNMHHh59UDot92jGu5KiPSPQtdYGpsiQ04PjYC09",
+	"VdI5u2+d7NKZgUHmaTwKq87xCHQtEJH////7/22bhdr+bHmzbrbTF5DhWRojDAlew2GCpoFkcJJR8QYB",
+	"aXvZdLfvdG/S3pwovB2o7yHb+Oftz6mT9GYbH9j2IDn+zzOl2NLI7/IP2mPw8aHxRFxfXzel/t34E8Av",
+	"8YjICesHg8DAZSmh0wOtRwysVYCl30Y9D8SVTsOFl7r8z2GibFF1tFORkX19sR9kuxeK3vaYBnxbk7d9",
+	"+uL4+ZsXzbH/SPebGolrdRvVQRtMFb9nWemDPtomyUDxDiM3QsqHCR3q1f+APpRF59yBOZq+IwVjL2Iy",
+	"GesdA9gvvHwOmYQJ+CKCQTwygTOny+HPSkzZPcViMhbQD4ekVsGZNlIVv8F7NCYxdGEdJBFGsqC47WRg",
+	"zwCb86nh00PVS+Iuxzfhami9ExmbCeilTw8jtbrJxGg80GxYiyWD3JEGPeCs41qRXcXflMyE3MmUb6Ms",
+	"ynt5xlBMfqWOVwRMUCQ5i64JlRiZeqAtEXRRdbkUSmrD2qDBZKvRJz4bT0TMeH+69QubQmMXRXXOYsyL",
+	"xEs2nUHJN8kvIEObXf5SRJqxZFQ5oG2lnJUZV/BUJCUfNYuInZXVP/C/UIcxDi6aqW2ZkKGpBgm8T8w0",
+	"8S1qjBXNpLu8knmAqrLt6csFh80sEvYVx29Tm7FppUE9jNo0+qMizZlpT1wxvJm6E33acwbH7riHReNa",
+	"qWbpxEAUsAAVcjUCtHKI0MJlvmU4W3ALMH6X6w+g3FU0ddqHqWwxAwADzpuiYGwQb5tOgu0rFrWarpea",
+	"pzRmsGVb8L+ek//jKVMMK+BDHerO/yZZjE3Kutyk26UAC7hTDG79yaAw/4xcW82NrwX8nPWkbxKojM2Z",
+	"pLHo8jENBwJ6H6kTDDb/fyyr1xS7oGkLW5mtCijJ2iKVpqm3Mc3V5/sj1r9USgy27Do2ZusYC3ApJwdO",
+	"67BNelOljczsf6uj3lEkdPlDQ1EYKN7IfUPao/yAO23yS/BUTablusZRMTPyTguWUq0GeIFNn1LkRoZZ",
+	"d3nGcMus+YNmlzecRhj0me6ppN38b07OZ9z7YsI4pqg2RTTc1i9tQ394pxEHcTgbINAumMZRo9V0m656",
+	"UA1DJ0HjqLHTdJs70DwjHkHww9xb9d/DsuSd1+B2Af8/PCkragQDH8VfWtyfS7S0kjRg+inDO/H1N7Cv",
+	"ucTGHtqJV5ngnD2yrbvlOwsfBJmCX4FM6NTrpObcdl0TfNGwkhbr2/63Duylca8/raboOhwFdVqttkk+",
+	"Tvt/q09hPvbs2j5buKJ16ypxpOM+XOuZukoIMFUlkUiQsNR0NYc3mo1c4dvrgF9WUaAf24Zn1HfCgF9q",
+	"TPzIbGvVy/Ds9kvrQSC1g7tR9ka6a9tPqZ92mlCvtBa/8p5T7VliPr60s/illwC/6jMOb7Q6NT5zenIu",
+	"xGuBWWGdnRqU/QyrqN6i0ZCp13brrMEJj1nEaZj2FdutM6P3PCucg5hoMh7TaKovomUhQJYbHcosRQ5T",
+	"LUz+V8PcahimRAXQEXpWBhPxHP4uU0XEagepnVhaWQEdwXZdQXgEU2N0kw7jCHGsDpLQyVJJwGaXa8dV",
+	"KtKt1h/wbxSA2OZDKY5GHpkApo0S8y7fqdeo7DIOoMiaK318gcGVD5oayGG0dI2SmFcnA5/IEbW8yNnv",
+	"ukkgAM6Z+JZaAaX2GPuOcr/L1R+hPwdY8NJqr8F0W8wU1TgrkdZBDJReaUaJFrVufiIYhkilanvXNapn",
+	"kPYyBLspZhP1EVvJV/p3qnXiS+CkCJU6DABFphmiEjEzyncs9O9G4sYrCyM8l89M4ndBTHSqDrLfbHzd",
+	"nMutwblw1r+K+CX0tvv+GR7uXcqD6vM7p1xbOgWncMbU5p3CzD1edgxfsbjqDLp1N3JzIvWJbB8ufiW1",
+	"rPR8vqFT/IrFtY9wluN8s6yqjXuhkYwnScnxf6blpeXBTuUU1sMqqRT45GEbwh4iIgmAAAPyxsO26z5C",
+	"HyEYWBqZzvt8463Mzd8l9jWCI/5UQ3fUVfY/FzV6W6FfrJRrlOObfJZaHCXs5nY3u13nmn7PjMA9qHGr",
+	"cTbnwZiJBCfVqkGffaVXYTit3ToLlxaQvWF+QLH6/NviPHjhs3u8giQttxzQdb8NeW2LnBPzW+OQ3pRQ",
+	"2ddae+CvLpLV17KWNcu7KiwweFnHY7Gca2MdTo08JEMj63s421yqvKQ98DVYhMY/rG6FMM8vos214sbV",
+	"dYZYzeFqekKMxXmHjpB8x7oFzhB7BjcbJe6HUOJS30uRlZWwVPjxrhQ7IedodjTfEUq32ZUk1yOVnAyI",
+	"F/iQN5lifQYxIG2Z8qfM+4CwERoyn/wqutyOXWt/yDyuDcX9Jfwaabbu0rLrYsX9fmFTzWBX1CGXYZ+1",
+	"NcyZtn21tMwadyLPQjeqo1Yd3Ros6JnggzDofyO6Zrtdg9PlrsEpS6Teru+cI2vlNsfyFjBhGoa1NNrP",
+	"BqymnovcxMGNdxs942k4Mq2xsPzajgbhXcK13eULfdursGGcRY4N/1BOVewetFF+avlhl7xqC92wdk/Q",
+	"NMCkAfJu45udd5zdH0y+bg54XRdt/dO9Fm2+hoshPYd13bq5DhZLeHWPs6Zmafb9DKSezvXUOcUyplOZ",
+	"xkBNOh1Zk3XwLile4rvT7FdQ6NfsNs4znI0NcLc2AKwacKoXBgHs27AGfgiF3vZW36Vqr1Paa3iv87Uf",
+	"yCTvyG394uoe0uzW4YvO8ABMiuOWQXEBN8mumwGb684h+eTJuV2o57mfcYlWdj9ny1zX/Wxq7+7F/YyU",
+	"LeOD1nO52WiqP5Qf2q4VKGeT8MTXorhqt3VaXZQinqcH/vPfTNlET/jT/9pOovCmkjmfGUR5g8qQ6by6",
+	"vvPVi3NMVqjobqDLzUy1q1aToaxV67mDiA7H2nXjR2IysUrRUhRMaJ5UwtYl437hjj6dvmIlXu7Spjem",
+	"cK8S871hd1cI1JtAepbgXABUziupdRXeIkS12vpZei8DPgedvmFapVRTaaBZb0UjqknlFGKWflqcaBdF",
+	"FlZ1ElRQWkCkXpnWHMz5LLUzrU0ttJ88qa2dvbmLGvhzybQbSbglWJelzXOSMMwh0VmMZzGgeumq5q2z",
+	"mgQDhtY44OkESulfwKNMjbUulqzH2AovAQJITMeTFd49M7WLy7x7ZtDVl3jnxUT0R8u8gA0t/ON4mZeO",
+	"sbZxKcKu0mtb/yXdr3qJN85B1ZlReX//vdSvrYvVszw3jfvCBgPWj8HjvVP26mlFdTcgA5l64zlFz6CI",
+	"lA38Et79iXRaLqGhFFj8bFkmTaLMWHhcHqXF9SCpTAmcKT2HcvLd339HOZYWqXd5x+3oP+0WZgCE7c6Z",
+	"MXTJ8NmAJmGcK9Fv5iDdGkd/frQVmVOsX4WCdlO2OiW6x2Beg7mpCnsv1gLevT07dzKEMBTXRLdCIpeM",
+	"TbJ0fJT9dWX5OyGXD1lveM6Px3Pq+C0/bV1fX2+pE7qVRCHj0Oys4MjM+gNp0T8vHczus5MqYPnWLI3J",
+	"CFs8r9NDWmz1VsM/uuHDXyEfhu6vs4y4xEPyLEORhKeOgJ8q7hpIAJNgfgYvgr4zg1H50LMcR94jjVlp",
+	"/1kksffIRgHqcm336u7fKbKJjZkwCCKG9WkaTypfrfX+9HUmAsa6UbAwvdk1HghSftTl3iiOJ9hNCFxX",
+	"XhrpCIMYACao70fQV0ZXig2M4yMPhzHPRZgiPdVJlEKL+YtmS1U7/27h81uex9xZWpU1uv9dhoDvMLoC",
+	"a/ctRlc2uVYLc62Mmr2k19Gwt9UiNJ+R3dTPxtJgJNwn2I5eA6LOZE+tzJGLOVOGI/9QiVMw6Y23vlbi",
+	"1K3vzaJMKusDmRd2PRlUFYfbrSl20lDb5rj/GGlUK571LxKZqvk87P28FKz3OqEqwwjHhCoAR0ohRy1I",
+	"SQsx1pgN+WYbGXAs2oyrCyukrew+r6j9361Ov+bMqu+cB32vRbbfOaN8rxOcvrA+vQ0ghpVBdqNdXFt9",
+	"1FIIVsbVvHwDX3s9YjwDasUeLyQY6DKHFK91bQrJGVB+O46AY2xUkx9FNclgO61uJd+zWvIOPdQPPd3D",
+	"xEcnK+LXqr/rS+w9sjSXD6MgZLl76xT69+iKI8zuztvT2HCHRoxgLxTgCADGlwLnS+wQlOcmGlLXsRy2",
+	"CLsXRIjmraG8seDJYF9PEeVWPzcJaZ+R3rTYGp3QsQA9S42MpGtfAEJpaRxd3dtMXrNIljn5tet5ZT0s",
+	"l9Fe4GEramKafTf0Nq6ibgENd6Zzfb8cdqN4fZNiADhixgPrSoG1KVyxbke9CC8FS+7hf2bB9WE4RxmY",
+	"gAEYRDJ2LEBxd63J6OdMxrJxe+ySuLQfoYYbcRoaGh2GAh7cOGqIy4bT8BOk72IsG0etdnPXaSBbh7Qv",
+	"GVNo8T5n+LYa3kTJ264LGLzYEdTqnqmbxu6m3Bjmh6au+n9k63fokrL1M3lgIfpuxdATR7HKB/Bb1mvj",
+	"iIzl8KL98+u3J7s/n/7r9W+vd/9on568e/rs57P22/fnD8jWkGxtTWg82qJyK5DkQR2b+h922P9Jes67",
+	"ieu297Kw/xM4i/hXO+7/hE4C+9nAf+Lqp3JpAE/UxB6o9acxLaQfuLPJB3Y2ap3cA8yznMk8iDXvt7Lq",
+	"i4utnooS9Z1sqRtHjflr3bi5RWTyPle8cTOv9OE8zw/yLKB2BUR6rU+h+W3dMoi4+PGSeoiNLfVD1SCU",
+	"yKfvzayqyjv0JaG5+af9HKwemDoJJRiUda9xdFNG9LHEaTNqAxPc5V7GMLCTAOZee+qzXuprMW0wiozS",
+	"s7uaRyZHyJhwXNj9x8BCk11u1e8q20hZQb5AWGOk2sp2WtUOUpxnHdGllI1tuM4PwXXUpSveuTtS241a",
+	"s8AvmkZasw7H5lLq/rbgUwgZdHAJ4ibxdAc+wN6i2GAfOhRgA5GMlXrEXZO39CyrAFrJjjelP5vqwh/M",
+	"S5rMLS7UV+QrhsU4M3B2+SuawjIVe5LnOmhZ/aCyJqOzKRYms5TGXa50aN1CDS+/gYMqwDUJTvxAXprW",
+	"UXYPmgJklIHXNx1ikWJHiWkMHRthXuhktSoUVM5DeWZXDi7tnQQmgzmhR5+tA3ZeTAJuOA3oEpyZmCU2",
+	"pTqkmK1eMZgfYKIx1qRBf/O+8NlPqKUGY2Z6wgIgypxv5pLoNbOedS4c2FCpFXn1YEUt4Y3F9b4LT+x3",
+	"zME3XthvVJW7lZhZAesDx7nAG10H86Og16VSIu90tRrmofEmjzSAny5TGKgLbED9/ADYNBp+16Nps8u9",
+	"SDdY9EwXd+wzE+X63EmzXsr8M5rmkAbcjIyNu7MW5mtx/yLfwMKs5SFJ3tEhqw1L8hRkYSUuSW0mZ4jd",
+	"aKs/lB9KzvS0/gbU1rkMLGJjEddiVPjkPWDrn8KHvnNwfRNaavx9nzw8aLUfkZ2dva1Oe6vTXlBxGfiN",
+	"o/0vi6xv7dBXBK1vU7UY1yg3hw24/g/GyGeY2VeGrm/T903A69vX6UtWjNbhrsBBaxvN1szWXAZaYKMb",
+	"aM0NvP6PDK9v87xbg3BqvfbHA9jPM+INwv5GAypH2F/2ti2E2LcHXCvG/twT7f5oYnZzyOui7C9xwu/J",
+	"MWOdxC+Ds29rx/eNsl+8xnem4K+i2a85HFZgORtrYAO0vwHavwcl/yuC2reu8wZr/4fE2i+egOWc0hu0",
+	"/R8ebb+CV37BNPcSBfZHxNsvXtMfFXAfD+gGcX/diPv79423r+vXNV0238kTVh5OqaRUW2kbsP0N8PUG",
+	"bH8Dtv/1ge3PCvIN2v6G6XwptP39NPNr9eywXE18qp+VFw5ssPY3WPsbrP0vibU/4+/ZgO3fZZbVBm1/",
+	"g7a/Sb1agLa/hNexZtl7VZjma8XbL+HKG8D9jcN+MeD+Slfn3hH3Fx/vDdz15sAvhtz/6sNTdV/4DlD3",
+	"S+/0BnZ/g/66SXz6amD3v4Ri/S0B7xd52AZ5f6OhfEfI+3elnGyw978u7P1qNrYB39+oXxv165sH36+h",
+	"dX0D6PtFNrWB39/A72/g9zfw+xv4/Y1B9c3B76/DttoA8N8FAP9agk0bBP4NAv9d6e7fPgS/dcU2GPyb",
+	"msNbYfBXxCi+JJppTdCMDQr/7TA5NjD8Gxj+DQz/xh97XzD8y0iaVZBANkD8K3iCN0j8G53120Xi/waU",
+	"1yomZmlWdVhV9ngBid8hIvQL7EppR8ixJOtHLJa3YxfH1sfXEC+aMeCdhlbFZ/SwPL49BnIanUGr7/b3",
+	"BweDPdrx99jhYKfXpi3f7R+yg8E+zTAJnp2+mQ+Kb00sv471cYiyIWoD4+e/WgZHlIcVsr+xGFEoR9EG",
+	"5v4H45JFRlGGco8X8IvA3HObwDwja5Jj01ykTzkZ0SsGMW/ylodTEo8wnQhWgih2QwPtpEMed6T/O7pi",
+	"UZfLWACnI5dsynxlYI/U14J4dbx7+159Ubz7Ev5p87vaNmn2maXrL29H7R1yeyiQjpQsbbi01Wv3d/wO",
+	"2x3sufutg/bhDu30dvt7/j47GByutFJnOPpizm7hIcMrOa5uPYdVRbU5/PG8N28ce+RXLF5l2MJr36kE",
+	"ucOy2XMh3lA+zSlNm7rZ76ZulubEwFyZOteJYbHNz9Y/lmlckL3VJB8wtVZwkIeC+4iloBhQLC4Zl6TH",
+	"+mLMSMCvaBj4q7cbyMvBH6vdQDb1jT46976csitxudJ9WVwcW6lBZsavJXdvE2ede9Tdr1oRWkW5qaHW",
+	"bG7xD1gBvMQVvicnm7WF85xsJtpbx8M2m41tmEouFZMcZzFkAB3SCEZhSAZBGC8ACFrsa3uekrG0kQlF",
+	"GS+BiFpraHBWl3zl5Hn9F3S6Xf0XzoKa+HTveRyEdR68vxCFtXUbr9uP5XUrZMrO+tzSnLa78Lot4n4R",
+	"0/+p5rp2395ZTKMY20FNQjqFBQhDe0kgvjnDJwkX1wWnOzmJSZRwQJVTy9qj/cthpA4godzvcplEV8GV",
+	"bpcJBSJN4r0WKAi8NI3m/elrHVMdiWuNGBSJYcQkMucPKY4c1I16umzQ5OGyTzHRRStGFADxhfZtgSRj",
+	"6jNCYyJ4nwE6qZcutYfJtQMRdTn033yHhZOFXCGDEVHu/NRLCuthZvAToRwKLsHWA6foQFnh6HDquIcr",
+	"J++eGtrfUD79oi7Okk7Hrd28SmxKJBEKsuE0EhAI+Xf2c92R6zcJUotuZFYdn2i7jjNJDXrc77PJ9wFF",
+	"90WcariKG3/ad+AfAFnh29ruAlm5MN87lXefzX8ZZ9qCPoapQp/67DX7lyaNh3GTz5OJCM1+lQxoKsYP",
+	"59ozaYghlbHJ8NH5o9dUZ26aJND0u4iJq6QgD+RIN3UOTOFINga5Fknokx7WyisBeiv3xvMs0X5lbXf6",
+	"nMUUNPFvnaGZCW103hqdFktqNO5Sxa2P111LIc4xiPWox0tSWKVMnzKp688ML0iX2ingH3tZlez8gjFU",
+	"IrFkbCgQriwDvnggST+JIsVPENzMyde0Ka6FwQjfMWVwhiTdaQeQmE9iEtNLptXtImZHlxdAO1gJiCdq",
+	"2zQ22fGa6RkoD2TGoPFm2OBUklCNCK0BOLvGZvcngy4vLcvLsV34O2jloDyWYiEBgy3y6yCFIHVgujmT",
+	"YdYugI78jEZhwKISPxPsZm7KXW7m3CTno0CaSj9jYzlECsXfQRnyCo08sUQhpWbIIRMCRUkcgcylU3Ng",
+	"urywl96pemgLGsx5s0AqSlKhyk1iIYgYxIxjtZMUBHclnXdPZ21AhhOYLEoGBrG16VMNGhOkEC24RYgo",
+	"o9Hctc+NTpEEnIkmSkvH1PxpHyIUTJdrbL4mOebZYmRmFKSQBDzROHxlOwxHw8nVb6i/r8XEaqxiQ6Td",
+	"Er4fK6JU6NYxCH4V8QueQlJvpPSMfq0P2lKyeqGKHarV2K5VOgmPFnzpwHVG4pqMkz7kYzHaH6k7BUhy",
+	"yOqMvqtT5WMhbqXjwv6tVh+Jwl0PsPHo/lAVktnpLXHm6j/cUQLl3FJHTZclCM1twYRIsC0pPqYuVo+Z",
+	"xohGyUskc+xawoiNxRW0HUniLqe+H2DuKPY5GeDNRPBb8zEcHbU97ONikN2y9JN5lxYvqYiqahStO3ur",
+	"luHM9KMEghtHu67r1q/Zs6//mov2vn/O8r2W7X17iLSrcTNzRSs1ATQ+6gTWTQxjTlQ9V2SXC9XcosQN",
+	"PcVfb0Wb7cveaBY/TqzYug9fSaBY3+XP+P9rOs11tDd1md/+2gKwCfTnW/06fQe3CSeyuU01vNCROS5f",
+	"hw8ad27eTcOc1HoGtC7d1JkMwZBb4vNBDnSkh1Gps5hyn0Y+0T1CJZET1g8GaY74MS5Yn/l68C5X40rT",
+	"ZnAsIoa9BsHBqHv1QUICfF979prEU/8M+PBC0+iR0Ij78cq+sVcs1tU1q1x/U5izEaY/FJARnkN9nCtE",
+	"qq4Iq+7GtG55qm95JMKwR/uXd5J19Qasb4ijROwqEIlJeNcBalCuDX6EktFcEMZ9gMrBCEH6OLj1/Yw3",
+	"BDGRsZjIdHXV+xhPgUBHGpEWwIJNoOLM5lfXLGLZiCb2ccnYRGv5hhbZJO8BejCQJu7E2XWXa+pGVDEP",
+	"esl8IiL4V8Rof8Sgc2f6bcVydJWoibyLGAsEdB9QtRfMh4QyDCMpaaC52bF2WRCzYWVZVV3+0DODXsT0",
+	"kvEL9aj3yIod4eroh8ATw8XM9iDHpXwK7LY0vKC+xcWFeVNzWe8RVvkQyoln5Y1s/cKmnoPSEAGtzAYN",
+	"jdcIjKwMhGqF0p9TEYZPaf8y5dBrSA7bsPhlQx7v9ImwVmIV2bDJS6qOm4gwBC5RwkpMuDYncxbJmXk1",
+	"gKmcMB177q7uHvy3ecqb5AWEOgs6oW6mb561O1CTQSTGYOzpd8aQzfQ8iUzbsy5XPN3BuE4aTO3TCOPd",
+	"HFcPGteTCTPwJKBtpg2WgWVTX0xSUWYog0YeUxRhiocda2T8QXCVqct5TRUYpvq9lNGSh14sxMWY8mmq",
+	"ytoMXScngzREXRm6iyjpOWZS0iEjUpnyujE2tH1bjbuqE7DhrV+Ot+r8Uq3DbDjrXXDW2LijV9fa53JT",
+	"AH3avi0frQy/JROl8bYc13U1FhWTDoKHYuCJ0BSoKtKzkqNgEEMCDOQAUU5EEtOh1sBTbqT0WsUcEV+u",
+	"yxVrZDyOpo6phBCRzyIjgbR+1yQveFyVSKQYbCTUsimNnpM4ibQHAPVaGJ5QiN4hODjk3Pyk2buiA8jy",
+	"mNp/jwRcxoz66lMezt5rkheKzeNIOlyfTgQpVLzQEAktnmIRIT1yTMOQDCORTNDbMBPSTMHJsc+UaTJ1",
+	"jCtJdt0dx1JuGX6ly8d0igmycZOcgkYMT12PRJina3ns1DO966tHJv+0u220dvZu3W1DI5E69rj79UdF",
+	"/LS5GFnnKfQaZg5KbGZqUrt8FtXHyiqioJ7EbAwNPOinExyg5bpuGYpWraDrbXehsNQZTvic5dQIskjX",
+	"HEDZQlMcK/H9qFWxq07DZE+ahjiKeAAUv6nY8fy2Og24vGoGWl1pHDXUNWKYUJiDzyP76m7rPJ1W25q/",
+	"HpuL+GKAQnXRedE4mfO51wqnpn5bk7cpNyU1mekmDr+Bz/2K4XOVjYIXVd4GO3dpjNwS1M0w1IQUkvt6",
+	"U0JlX2d1F5o1Wl6+AcOOCX0oCE0mXV5QjgAT0dI3rk04IxiQqUiwOJILMkl6YdCH7HMlzx+Tp2wYaOAt",
+	"D5Qw74h4aMN5JvV7QJMwdtLWLGoyZm6Yeh4xcskmGsDXQ0eqh+5ChO0VHHKGHysVjusU5Vzu/euAX3pO",
+	"hhEMNnam6TXJSSyJB5POlwvpFHm9qhPQE38Vmr4uJwD9fhlMJpCW/hiNW++aBmZ6tnkLFUJUEikEJ1gY",
+	"i3yf6gFN3nOKMQ+7ACa3TtWH+lRIrwffrVqUGSO65ZKHntrSizhKeB9gjh/pKeLSX5ijoCaLbmRtV+vv",
+	"mH7p6gto12sYP+1KBqev1hzBA0HBQ5NMSEj7lwZN2YbKj5jp7hlE+isSKxTUIgAqf0+dFe0Y6XI2Ef2R",
+	"2TJ7L4+tOooX6qGs1MJj+O+A6y2HDj5Z9wGcgtKhTcEuvKAmxXEZtOiZu6q6zhlX9Xkg+zTyybVaF3UV",
+	"InVFYE1AE2am8xDMDt3/2nuPF+JJehsMUo45h3DacUa3S7y5HaA0aPdnRu2pgzChSF47DsQHWu+5l4z5",
+	"UP++qtvlOwO0Lgte1piQWsZXaMhsop2z2sDLTMaUgWDPuk7uDP4aIp5CHaVtQJUDZ0up5/nFp0ysMhL4",
+	"Kdu0nD55KC+o5kKwOvLw7XESj0i76TopLELEfMbjgIbSIacvn5G9/c7hoyY5xle6PJAEkO1gIMExkwHL",
+	"f6yvAD/OOqpqcLyfsuIxwq6CvlZ+kFs2iSf7YgLyS9dTYXozuiJipQXQIEwUtww4+SsJ+pdEJrDwZmJq",
+	"4NxkFc+GP/p+xKR0CCXXkcicYkpQQ0WUjkF2ead9qN1GwXAUW89h72uqi4KAsneRGEZ0LMl1FMRAoIi0",
+	"6RMMA05DcvzuBB3tIWR66M0ZBCz0wYvjjZMwDiY0ircHIhpv+TSmntbM4NG/EqXYyDgK+LDLNRo7em6M",
+	"bKGkJ/wptvTGLBL1HX0WNP29Kfn5/PwdeUpl0EfhlUhGPPuUecazFgmhTg5KT2jqSX5l15h6pmYrR1Af",
+	"7QvC1dqiIlUMeHKBm15en4WmEJztul6eT1vX19dbsEpJFDLeFz7zCwnpqQpeD8hNP14fy9ZpDCOaOQD0",
+	"+9adqQ9/AZNP5cuaMt5xResKOE3CIPWN36kZe8n4fdiy8CHLoK0tuZDCUSTiOPxmhBfrJ1EQTxtHf36s",
+	"wFFFvTLWV20uqhzHdktOYzuRLKqXPleCEgnfSr1A6sKaX2y2+ADK0aImOeHEQxI8h3iDJAyh1Jb70rDT",
+	"Lge1WKLX2LES3FCftgtdVk+KfS/L6kVXhZ9U82g4DeqPA669iY7Nnlptp+EzGrII/smTMLTbOWd/U//V",
+	"cUwLMI2+HQdj9h9o49V4f/6sPtOBOdZA1bZ3snmf2u9GK63KwTOFZauhRBaYxedGj9GIRYpvgJcZrGjU",
+	"UkviEpabAHxLvugnY4NakBrHzbQp+DadBNtXLGo1XbDYNJUzY4NS6KQ6a66pAnxNt8uFoTXqqp6dshoL",
+	"SRhwuVJv2bunvxtPA5WYDYaOisCX1nBaq58d7p8JS7TPXjoEghXa6TEWMYOsDvW1HgNcBERsyNE5LB83",
+	"69grjwyMmlVpqNdacThpEHEqOmhZH8MSvNmPned7g8FkIBPPHkh3aLRzna2hpWl6VwI4bTKjrbKiDNIn",
+	"xfuY6nWDegxr5DSLvILumcTscvp0SsXHm/8bAAD//w==",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,
