@@ -60,8 +60,10 @@ func (a netHTTPAnswer) refusal(lineRead bool) *request.Refusal {
 // refuse logs a refusal and returns its answer as bytes. The connection closes after it.
 func (c *conn) refuse(r *request.Refusal) []byte {
 	id := request.NewID()
-	c.on.log.Info("request refused",
-		"status", r.Status, "error", r, "address", c.RemoteAddr().String(), "request_id", id)
+	if c.on.lines.Allow() {
+		c.on.log.Info("request refused",
+			"status", r.Status, "error", r, "address", c.RemoteAddr().String(), "request_id", id)
+	}
 	body, _ := json.Marshal(r.Body) // cannot fail: these are texts
 	header := http.Header{}
 	setBrowserHeaders(header, defaultPolicy)

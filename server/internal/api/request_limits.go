@@ -3,6 +3,7 @@ package api
 import (
 	"fmt"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -23,11 +24,17 @@ type Limits struct {
 	Head        time.Duration // within which the head of a request must arrive
 	Request     time.Duration // within which the whole request must arrive
 	Connections int           // open at a time
+
+	// ConnectionsPerAddress is how many of them one address may have. A trusted proxy may have any number.
+	ConnectionsPerAddress int
+	TrustedProxies        []netip.Prefix
 }
 
 // DefaultLimits are those of every listener of the program.
 func DefaultLimits() Limits {
-	return Limits{Head: 5 * time.Second, Request: 10 * time.Second, Connections: 10_000}
+	return Limits{
+		Head: 5 * time.Second, Request: 10 * time.Second, Connections: 10_000, ConnectionsPerAddress: 1000,
+	}
 }
 
 // limitHead refuses a long URL and a header of many fields.

@@ -34,8 +34,8 @@ func nextChanges(ctx context.Context, epoch string, after int64) *string {
 }
 
 // follow returns the changes that a reader asks for. If there are none, and wait is given, it waits until there are
-// some, the time is over or the server stops. Tests find the polls that wait by the name of this method in the stacks
-// of goroutines (servertest.WaitingPolls).
+// some, the time is over or the server stops. It does not wait if too many polls do. Tests find the polls that wait by
+// the name of this method in the stacks of goroutines (servertest.WaitingPolls).
 func (h handlers) follow(ctx context.Context, r api.ListStatusChangesRequestObject) (feed store.Feed, err error) {
 	after, err := h.feedStart(ctx, r)
 	if err != nil {
@@ -51,7 +51,11 @@ func (h handlers) follow(ctx context.Context, r api.ListStatusChangesRequestObje
 	wait := time.Duration(valueOf(r.Params.Wait)) * time.Second
 	timeout := time.After(wait)
 	feed, err = read()
-	for wait > 0 && err == nil && len(feed.Changes) == 0 {
+	if wait == 0 || err != nil || len(feed.Changes) > 0 || !h.startWait(ctx) {
+		return feed, err
+	}
+	defer h.endWait(ctx)
+	for {
 		next := h.store.NextChange(r.ClientID)
 		feed, err = read() // changes before NextChange are not announced
 		if err == nil && len(feed.Changes) > 0 {
@@ -70,7 +74,6 @@ func (h handlers) follow(ctx context.Context, r api.ListStatusChangesRequestObje
 			return feed, ctx.Err()
 		}
 	}
-	return feed, err
 }
 
 // feedStart is the number after which the feed begins, nil for the oldest change that is kept.

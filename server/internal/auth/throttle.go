@@ -72,16 +72,11 @@ func (t *Throttle) allow(address, application string) bool {
 	return limiter.AllowN(t.now(), 1)
 }
 
-// networkOf is an IPv4 address, or the /64 network of an IPv6 address: a single host has that many, and could use
-// another one for each attempt.
+// networkOf is request.NetworkOf of an address as text, zero if it is none.
 func networkOf(address string) netip.Prefix {
 	a, err := netip.ParseAddr(address)
 	if err != nil {
 		return netip.Prefix{}
 	}
-	a = a.Unmap().WithZone("")
-	if a.Is6() {
-		return netip.PrefixFrom(a, 64).Masked()
-	}
-	return netip.PrefixFrom(a, a.BitLen())
+	return request.NetworkOf(a)
 }

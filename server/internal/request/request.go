@@ -15,6 +15,7 @@ type Info struct {
 	URL       *url.URL     // as the client sent it
 	Caller    store.Caller // zero until the token is checked
 	Recheck   func() error // refuses a caller that has lost its access since; set together with Caller
+	Release   func()       // has the request no longer count as in progress; set when it begins to count
 
 	TokenApplication string // id of the application that requests a token; empty if there is no such application
 }
