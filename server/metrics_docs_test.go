@@ -64,12 +64,8 @@ func (s scrapedMetrics) labelsOf(name string) []string {
 	return slices.DeleteFunc(all, func(l string) bool { return l == "instance" || l == "job" || l == "namespace" })
 }
 
-// The table in the README has each metric, its type and its labels.
-func compareWithREADME(t *testing.T, s scrapedMetrics) {
-	readme, err := os.ReadFile("../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+// The guide has each metric with its type and its labels.
+func compareWithGuide(t *testing.T, s scrapedMetrics) {
 	var want []string
 	for _, name := range s.ownNames() {
 		row := "| `" + name + "` | " + s.kinds[name] + " | "
@@ -78,10 +74,7 @@ func compareWithREADME(t *testing.T, s scrapedMetrics) {
 		}
 		want = append(want, row+"|")
 	}
-	rows := regexp.MustCompile("(?m)^\\| `agentevents_\\w+` \\|[^|]*\\|[^|]*\\|").FindAllString(string(readme), -1)
-	if slices.Sort(rows); !slices.Equal(rows, want) {
-		t.Errorf("the README has\n%s\nwant\n%s", strings.Join(rows, "\n"), strings.Join(want, "\n"))
-	}
+	compareRows(t, guideRows(t, "\\| `agentevents_\\w+` \\|[^|]*\\|[^|]*\\|"), want)
 }
 
 func compareWithDashboard(t *testing.T, s scrapedMetrics) {

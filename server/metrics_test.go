@@ -112,7 +112,7 @@ func startWithMetrics(t *testing.T) *program {
 		"AGENTEVENTS_RETRY_JITTER=0%")
 }
 
-// The metrics in README, dashboard and alerts exist, and README and dashboard have all of them.
+// The metrics in guide, dashboard and alerts exist, and guide and dashboard have all of them.
 func TestMetrics(t *testing.T) {
 	p := startWithMetrics(t)
 	url, release := scriptedReceiver(t)
@@ -129,7 +129,7 @@ func TestMetrics(t *testing.T) {
 	s := p.waitForMetrics(strings.Split(afterTraffic, "\n")...)
 	release()
 	p.waitForMetrics("agentevents_attempts_in_flight 0", "agentevents_deliveries_pending 1")
-	t.Run("README", func(t *testing.T) { compareWithREADME(t, s) })
+	t.Run("guide", func(t *testing.T) { compareWithGuide(t, s) })
 	t.Run("dashboard", func(t *testing.T) { compareWithDashboard(t, s) })
 	t.Run("alerts", func(t *testing.T) { compareWithAlerts(t, s) })
 	t.Run("labels", func(t *testing.T) { checkNoClientLabels(t, s, url) })

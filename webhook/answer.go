@@ -13,9 +13,9 @@ import (
 	"unicode/utf8"
 )
 
-// readBody returns the beginning of the body as text and reads on, up to the bound, so that the connection can be used
-// again. Its error says that what the answer announced did not arrive; whether the body is what its headers call it has
-// nothing to do with that. After a 1xx there is no body but the bare connection.
+// readBody returns the beginning of the body as text and reads the rest, up to the bound, so that the connection can be
+// used again. Its error means that a part of the announced answer did not arrive. It does not depend on whether the
+// body can be decoded. After a 1xx there is no body, only the bare connection.
 func readBody(resp *http.Response) (string, error) {
 	if resp.StatusCode < 200 || resp.Body == http.NoBody {
 		return "", nil
@@ -30,8 +30,8 @@ func readBody(resp *http.Response) (string, error) {
 	return excerpt(decoded(head, resp.Header)), err
 }
 
-// decoded returns the beginning of what the beginning of a body holds, as Content-Encoding has it. What is text is so
-// already, whatever the header says. What cannot be decoded is left out.
+// decoded decodes the beginning of a body by its Content-Encoding. A body that is text already stays as it is, whatever
+// the header says. A body that cannot be decoded is left out.
 func decoded(head []byte, h http.Header) []byte {
 	coding := strings.ToLower(strings.Join(h.Values("Content-Encoding"), ","))
 	if coding == "" || coding == "identity" || isText(head) {
@@ -45,7 +45,7 @@ func decoded(head []byte, h http.Header) []byte {
 	return nil
 }
 
-// decoders has what to try for a coding: some servers send deflate without its envelope (RFC 9110, section 8.4.1.2).
+// decoders are tried in order for a coding: some servers send deflate without its envelope (RFC 9110, section 8.4.1.2).
 var decoders = map[string][]decoder{
 	"gzip":    {openGzip},
 	"x-gzip":  {openGzip},
@@ -58,18 +58,18 @@ func openGzip(r io.Reader) (io.ReadCloser, error) { return gzip.NewReader(r) }
 
 func openFlate(r io.Reader) (io.ReadCloser, error) { return flate.NewReader(r), nil }
 
-// decode returns what can be decoded of a beginning, and not much more than an excerpt has room for.
+// decode decodes as much of a beginning as it can, and little more than an excerpt has room for.
 func decode(head []byte, open decoder) []byte {
 	r, err := open(bytes.NewReader(head))
 	if err != nil {
 		return nil
 	}
 	defer r.Close()
-	text, _ := io.ReadAll(io.LimitReader(r, maxExcerpt+utf8.UTFMax)) // an error ends it: the head is cut off
+	text, _ := io.ReadAll(io.LimitReader(r, maxExcerpt+utf8.UTFMax)) // an error is expected: the head is cut off
 	return text
 }
 
-// isText says whether a beginning is UTF-8, of which the last rune may be cut off.
+// isText reports whether a beginning is UTF-8. Its last rune may be cut off.
 func isText(head []byte) bool {
 	for range utf8.UTFMax - 1 {
 		if utf8.Valid(head) {
@@ -80,7 +80,7 @@ func isText(head []byte) bool {
 	return utf8.Valid(head)
 }
 
-// excerpt returns at most maxExcerpt bytes of valid UTF-8 without control characters but tabs and line ends.
+// excerpt returns at most maxExcerpt bytes of valid UTF-8 without control characters, except tabs and line ends.
 func excerpt(head []byte) string {
 	text := strings.Map(printable, strings.ToValidUTF8(string(head), string(utf8.RuneError)))
 	end := min(len(text), maxExcerpt)

@@ -7,111 +7,111 @@ import (
 	"github.com/agentevents/agentevents/gen"
 )
 
-// Delivery is one event on its way to one registered URL, as an outbox hands it out for one attempt.
+// Delivery is one status change on its way to the URL of one event, as an outbox hands it out for one attempt.
 type Delivery struct {
 	ID        int64
 	WebhookID string // unique for ever; the same on every attempt
 	Lane      int64
-	Claim     int64     // fences what is recorded: a later claim of the lane makes this one void
-	Lease     time.Time // until when the lane is held, by this process's monotonic clock
+	Claim     int64     // fences the record: a later claim of the lane makes this one void
+	Lease     time.Time // end of the lane's lease, by this process's monotonic clock
 	Receiver  int64     // the receiver's row: client, scheme, host and port
 	URL       string
 	Method    gen.RequestMethod
 	EventType gen.EventType
-	Sequence  int64     // of the status change, 1 and up
-	Epoch     string    // that sequence numbers are of now; empty for none
+	Sequence  int64     // number of the status change, 1 and up; 0 in a test delivery
+	Epoch     string    // current epoch of sequence numbers; empty for none
 	ChangedAt time.Time // of the status change
 	CreatedAt time.Time // when the status change was stored
 	Attempt   int       // number of this attempt, 1 and up
-	Failures  int       // how many of those before were failures of its own, and not its receiver's
-	Replay    bool      // it had ended and is sent again
-	Replays   int       // how often, by then: fences what is recorded, as an attempt from before may be under way yet
-	More      bool      // there were others behind it in its lane when it was handed out
-	Test      bool      // a sample, and nothing that has happened
+	Failures  int       // failed attempts so far that were its own failures, and not its receiver's
+	Replay    bool      // a redelivery: it had ended before
+	Replays   int       // redeliveries so far; fences the record of an attempt that began before the last one
+	More      bool      // others waited behind it in its lane when it was handed out
+	Test      bool      // a test delivery, without a status change
 	Data      gen.AgentEventData
-	Secrets   []string // what it is signed with; the newest first
+	Secrets   []string // each signs the request; the newest first
 
-	// DeployingUntil is until when, by this process's monotonic clock, an answer of 3xx, 401, 403, 404 or 405 is one of
-	// a receiver that is being deployed, and the delivery is tried again. Zero for not at all.
+	// DeployingUntil is the end of the time in which an answer of 3xx, 401, 403, 404 or 405 is tried again, since the
+	// receiver may be in deployment. It is by this process's monotonic clock. If it is zero, such an answer is final.
 	DeployingUntil time.Time
 
-	// Traceparent is of which trace it is, as W3C's Trace Context has it: what the change is known by, or the attempt
-	// if DispatcherOptions.Observe says so. It is sent along. Empty for none.
+	// Traceparent is the trace context that is sent (W3C Trace Context): that of the status change, unless
+	// DispatcherOptions.Observe sets that of the attempt. Empty for none.
 	Traceparent string
 }
 
-// Attempt is what one try at a delivery came to. What goes wrong at a receiver is a result, not a Go error.
+// Attempt is the result of one try at a delivery. A failure of the receiver is a result, not a Go error.
 type Attempt struct {
 	StartedAt  time.Time
 	Signature  string // as it was sent; empty when no request could be made
 	Duration   time.Duration
 	Status     int    // HTTP status of the answer, 0 when there was none
-	Error      string // in plain words, without the URL's user info or query; empty when there was a complete answer
-	Excerpt    string // beginning of the answer's body, valid UTF-8, the receiver's words
+	Error      string // in plain words, without the URL's user info or query; empty after a complete answer
+	Excerpt    string // beginning of the answer's body, as valid UTF-8
 	Verdict    Verdict
-	RetryAfter time.Duration // what the receiver asked for, 0 when it did not
-	CutOff     bool          // the context of Send ended first: the attempt says nothing of the receiver
-	HeldUp     bool          // the lease was over before the request was sent, as after a freeze
+	RetryAfter time.Duration // delay that the receiver asked for, 0 for none
+	CutOff     bool          // the context of Send ended first: no result for the receiver
+	LeaseOver  bool          // the lease ended before the request was sent, as after a suspension
 }
 
-// Verdict says what becomes of a delivery after an attempt.
+// Verdict decides how a delivery continues after an attempt.
 type Verdict string
 
 // The verdicts.
 const (
 	Delivered Verdict = "delivered" // confirmed by a 2xx
 	Retry     Verdict = "retry"     // may succeed later
-	Failed    Verdict = "failed"    // hopeless
-	Gone      Verdict = "gone"      // 410: failed, and the registration has ended
+	Failed    Verdict = "failed"    // final
+	Gone      Verdict = "gone"      // 410: failed, and its event is disabled
 )
 
-// Outcome is an attempt with what the dispatcher made of it.
+// Outcome is an attempt, and the delays before the next one.
 type Outcome struct {
 	Attempt
 
-	// How long to wait for the next attempt, for the verdict Retry. Delay is for when the delivery failed, Recovery for
-	// when its receiver is down; it is never longer than Delay. The store decides which: the receiver is down at the
-	// second failure of one delivery, if the receiver has answered nothing between the two.
+	// The delays before the next attempt, for the verdict Retry. Delay applies if the delivery failed, Recovery if its
+	// receiver is down; Recovery is never longer than Delay. The store decides which applies: the receiver is down at
+	// the second failure of one delivery, if the receiver has answered nothing between the two.
 	Delay, Recovery time.Duration
 }
 
-// ClaimLimits say how many lanes a claim may take, and of which receivers.
+// ClaimLimits bound the lanes that a claim may take, in all and of each receiver.
 type ClaimLimits struct {
 	Fresh       bool                      // look only at lanes that changes have made due since the last claim
 	Lanes       int                       // at most so many lanes in all; 1 and up
-	PerReceiver int                       // at most so many lanes of any one receiver; 1 and up
+	PerReceiver int                       // at most so many lanes of one receiver; 1 and up
 	Take        func(receiver int64) bool // asked before each lane is taken; false leaves the lane for a later claim
-	Full        []int64                   // receivers for which Take would return false; their lanes need no look
+	Full        []int64                   // receivers for which Take would return false; the claim may skip them
 }
 
-// Handoff lets an outbox hand deliveries to the dispatcher as soon as a change has made them, without a claim.
+// Handoff lets an outbox hand new deliveries to the dispatcher when their change is committed, without a claim.
 type Handoff struct {
 	Take    func(receiver int64) bool // asked before each lane is leased; false leaves the lane for a claim
 	Deliver func(Delivery)            // called for each leased lane when the lease is durable. It does not block.
 	Release func(receiver int64)      // called instead of Deliver when the lease could not be stored
 }
 
-// Outbox is what the dispatcher needs of a store. Its methods are safe for concurrent use; their errors mean that
-// the store is in trouble, and the same call may be made again.
+// Outbox is the store of deliveries that a dispatcher needs. Its methods are safe for concurrent use. Their errors mean
+// that the store has failed, and that the same call may be repeated.
 type Outbox interface {
 	// SetHandoff has the outbox hand new deliveries to h. Nil ends it.
 	SetHandoff(h *Handoff)
 
-	// Due signals that something may have become due. It never blocks the sender and may signal too often.
+	// Due signals that a lane may have become due. It never blocks its sender, and may signal too often.
 	Due() <-chan struct{}
 
-	// Claim leases due lanes and returns the first delivery of each, and how long it is until the next lane
-	// is due (0 when more are due than there was room for, negative when none is, or Fresh was all that it looked at).
+	// Claim leases due lanes and returns the first delivery of each, and the time until the next lane is due. That time
+	// is 0 if more lanes are due than the limits allow. It is negative if none is due, or if Fresh was set.
 	Claim(ctx context.Context, limits ClaimLimits) (claimed []Delivery, next time.Duration, err error)
 
-	// Record stores an attempt and what follows from it, unless the claim is void. With keepLane it keeps the lane
-	// and returns its next delivery if one is due; otherwise, and when it returns nil, the lane is released.
+	// Record stores an attempt and its consequences, unless the claim is void. With keepLane it keeps the lane and
+	// returns its next delivery, if one is due. Otherwise, and if it returns nil, the lane is released.
 	Record(ctx context.Context, d Delivery, o Outcome, keepLane bool) (next *Delivery, err error)
 
-	// Release releases a lane without an attempt: it is due at once.
+	// Release releases a lane without an attempt, so that it is due at once.
 	Release(ctx context.Context, d Delivery) error
 
 	// RepairLanes finds lanes that do not match their deliveries, repairs them, and returns how many it repaired. It
-	// also ends deliveries whose retry window is over, and waits that are further away than any may be.
+	// also ends deliveries whose retry window is over, and waits that are longer than any may be.
 	RepairLanes(ctx context.Context) (lanes int, err error)
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/agentevents/agentevents/gen"
 )
 
-// Which answers are tried again because a receiver that is being deployed gives them.
+// The answers of a receiver in deployment, which are tried again, and others.
 func TestSendToAReceiverThatIsBeingDeployed(t *testing.T) {
 	again := []int{401, 403, 404, 405}
 	status := 0
@@ -41,7 +41,7 @@ func TestSendToAReceiverThatIsBeingDeployed(t *testing.T) {
 	}
 }
 
-// What is tried again for that goes out for the last time when the time is over, and not later.
+// The last attempt at a receiver in deployment is at the end of that time, and not later.
 func TestDeployingIsTriedUntilItsEnd(t *testing.T) {
 	s := DefaultSchedule()
 	a := Attempt{Status: 404, Verdict: Retry}
@@ -60,8 +60,8 @@ func TestDeployingIsTriedUntilItsEnd(t *testing.T) {
 	}
 }
 
-// How long a delivery waits for its receiver's sake grows with such failures alone, and is never longer than for its
-// own.
+// The wait of a delivery for its receiver grows with the receiver's failures alone, and is never longer than the wait
+// for its own failures.
 func TestOutcome(t *testing.T) {
 	s := Schedule{Delays: []time.Duration{time.Second, time.Hour}}
 	down := Attempt{Verdict: Retry, Error: "the receiver refused the connection"}

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// guarded connects to names: to one of those of their addresses that receivers may live at.
+// guarded connects to one of the allowed addresses of a name.
 type guarded struct {
 	net.Dialer // of one address, which its Control checks again
 	guard      *Guard
@@ -20,8 +20,8 @@ func newGuarded(dialer *net.Dialer, guard *Guard) *guarded {
 	return d
 }
 
-// dial connects to an address of the form host:port. The addresses of a name that may not be reached are left out. If
-// none is left, its error is a *RefusedError; otherwise it says what happened at the first one that is.
+// dial connects to an address of the form host:port. Addresses that are not allowed are left out. If none is left, its
+// error is a *RefusedError; otherwise it is the error of the first allowed address.
 func (d *guarded) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.Timeout)
 	defer cancel()
@@ -56,7 +56,7 @@ func addrsOf(found []net.IPAddr) []netip.Addr {
 	return addrs
 }
 
-// byFamily parts addresses by whether they are of the family of the first one.
+// byFamily splits addresses into those of the first one's family and the others.
 func byFamily(addrs []netip.Addr) (preferred, others []netip.Addr) {
 	for _, a := range addrs {
 		if a.Is4() == addrs[0].Is4() {
@@ -71,13 +71,13 @@ func byFamily(addrs []netip.Addr) (preferred, others []netip.Addr) {
 // connect opens a connection to one address.
 type connect func(context.Context, netip.Addr) (net.Conn, error)
 
-// dialled is what came of it.
+// dialled is the result of connect.
 type dialled struct {
 	conn net.Conn
 	err  error
 }
 
-// race returns the first connection of two families (RFC 8305): the others start when the preferred ones have failed,
+// race returns the first connection of two families (RFC 8305). The others start when the preferred ones have failed,
 // or have not connected within the head start. If all fail, the error is that of the preferred ones.
 func (d *guarded) race(ctx context.Context, preferred, others []netip.Addr, to connect) (net.Conn, error) {
 	if len(others) == 0 {
@@ -134,7 +134,7 @@ func faster(preferred, others <-chan dialled) (net.Conn, error) {
 	return last.conn, last.err
 }
 
-// orFirst is the first error of two unless the second try went well.
+// orFirst returns the first error of two, or nil if the second is nil.
 func orFirst(first, second error) error {
 	if second == nil {
 		return nil
@@ -161,7 +161,7 @@ func inTurn(ctx context.Context, addrs []netip.Addr, to connect) (conn net.Conn,
 	return nil, first
 }
 
-// shareOf is the time for one of so many addresses: an equal part of what is left, but 2 s at least, as with
+// shareOf is the time for one of so many addresses: an equal part of the time left, but at least 2 s, as with
 // net.Dialer.
 func shareOf(ctx context.Context, addrs int) time.Duration {
 	deadline, _ := ctx.Deadline() // dial sets one

@@ -10,15 +10,15 @@ import (
 )
 
 const (
-	pollInterval        = time.Second            // between two claims when nothing signals that something is due
-	repairInterval      = time.Minute            // between two looks for lanes to repair
+	pollInterval        = time.Second            // between two claims without a signal
+	repairInterval      = time.Minute            // between two repairs of lanes
 	stopGrace           = 12 * time.Second       // for attempts in flight when the dispatcher is stopped
 	storeGrace          = time.Second            // for the store after that
-	maxInARow           = 32                     // deliveries of one lane before other lanes have their turn
+	maxInARow           = 32                     // deliveries of one lane before other lanes continue
 	recordRetryInterval = 200 * time.Millisecond // between two tries to record an attempt while the store fails
 )
 
-// DispatcherOptions are what a dispatcher is made of.
+// DispatcherOptions are the parts and settings of a dispatcher. Outbox and Sender are required.
 type DispatcherOptions struct {
 	Outbox      Outbox
 	Sender      *Sender
@@ -27,12 +27,12 @@ type DispatcherOptions struct {
 	PerReceiver int          // attempts in flight at any one receiver, 1 and up; 0 means 32
 	Log         *slog.Logger // nil means slog.Default
 
-	// Observe is called before each attempt, to which it may give another Traceparent; the function that it returns is
-	// called after the attempt. The outcome of an attempt that was cut off has no verdict. Nil means no observer.
+	// Observe is called before each attempt, and may change its Traceparent. The function that it returns is called
+	// after the attempt. The outcome of an attempt that was cut off has no verdict. Nil means no observer.
 	Observe func(*Delivery) func(Outcome)
 }
 
-// Dispatcher carries deliveries from an outbox to their receivers. In each lane one is in flight at a time.
+// Dispatcher sends the deliveries of an outbox to their receivers. In each lane one is in flight at a time.
 type Dispatcher struct {
 	DispatcherOptions
 	limiter *limiter
@@ -40,7 +40,7 @@ type Dispatcher struct {
 	turned  atomic.Int64
 
 	mu      sync.Mutex
-	work    func(Delivery) // works a lane; nil while the dispatcher does not run
+	process func(Delivery) // processes a lane; nil while the dispatcher does not run
 	workers sync.WaitGroup
 }
 
@@ -61,17 +61,17 @@ func NewDispatcher(o DispatcherOptions) *Dispatcher {
 	return &Dispatcher{DispatcherOptions: o, limiter: newLimiter(o.Slots, o.PerReceiver), freed: make(chan struct{}, 1)}
 }
 
-// Turned says when the loop of Run last turned, for readiness: when a claim ended, also by an error, or when there was
-// no free slot to claim for. While the outbox answers, that is at least once a second, however many deliveries wait.
+// Turned returns the time at which the loop of Run last turned, for readiness: at the end of a claim, even one that
+// failed, or when no slot was free. While the outbox answers, that is at least once a second, however long its backlog.
 func (d *Dispatcher) Turned() time.Time { return time.UnixMilli(d.turned.Load()) }
 
-// Run carries deliveries until ctx ends. Then it takes no new ones, and returns when those in flight are recorded;
-// after 12 s it cuts them off, which is not a failure of theirs.
+// Run sends deliveries until ctx ends. Then it takes no new ones, and returns when those in flight are recorded. After
+// 12 s it cuts them off, which does not count as a failure.
 func (d *Dispatcher) Run(ctx context.Context) error {
 	hard, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(stopGrace, cut) })()
-	d.begin(func(delivery Delivery) { d.workLane(ctx, hard, delivery) })
+	d.begin(func(delivery Delivery) { d.processLane(ctx, hard, delivery) })
 	defer d.end()
 	d.workers.Go(func() { d.repairLanes(ctx) })
 	fresh, until := false, time.Now()
@@ -90,9 +90,9 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 }
 
 // begin accepts deliveries from now on.
-func (d *Dispatcher) begin(work func(Delivery)) {
+func (d *Dispatcher) begin(process func(Delivery)) {
 	d.mu.Lock()
-	d.work = work
+	d.process = process
 	d.mu.Unlock()
 	d.Outbox.SetHandoff(&Handoff{Take: d.limiter.take, Deliver: d.start, Release: d.free})
 }
@@ -101,17 +101,17 @@ func (d *Dispatcher) begin(work func(Delivery)) {
 func (d *Dispatcher) end() {
 	d.Outbox.SetHandoff(nil)
 	d.mu.Lock()
-	d.work = nil
+	d.process = nil
 	d.mu.Unlock()
 	d.workers.Wait()
 }
 
-// start works a lane in the background. A lane that arrives after the end is released.
+// start processes a lane in the background. A lane that arrives after the end is released.
 func (d *Dispatcher) start(delivery Delivery) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if work := d.work; work != nil {
-		d.workers.Go(func() { work(delivery) })
+	if process := d.process; process != nil {
+		d.workers.Go(func() { process(delivery) })
 	} else {
 		go d.giveUp(context.Background(), delivery)
 	}
@@ -139,18 +139,18 @@ func (d *Dispatcher) claim(ctx context.Context, fresh bool) ([]Delivery, time.Du
 	d.giveBack(taken, claimed)
 	if err != nil {
 		if ctx.Err() == nil {
-			d.Log.Warn("claim deliveries", "error", err)
+			d.Log.Warn("claim failed", "error", err)
 		}
 		return nil, pollInterval
 	}
-	// A receiver that was refused is full in the next claim and does not count again, so claiming at once ends.
+	// A receiver that was refused is full in the next claim and does not count again, so that immediate claims end.
 	if next < 0 || (next == 0 && len(taken) == 0 && !refused) {
 		next = pollInterval
 	}
 	return claimed, min(next, pollInterval)
 }
 
-// giveBack releases the slots that were taken for lanes that were not claimed after all.
+// giveBack releases slots that were taken for lanes that the claim did not return.
 func (d *Dispatcher) giveBack(taken []int64, claimed []Delivery) {
 	unused := map[int64]int{}
 	for _, r := range taken {
@@ -166,8 +166,8 @@ func (d *Dispatcher) giveBack(taken []int64, claimed []Delivery) {
 	}
 }
 
-// wait waits until there may be something to claim. It says whether only changes can have made it due: then the next
-// claim need not look at all lanes, which costs more for each receiver with a backlog.
+// wait waits until a lane may be due. It reports whether only changes can have made it due. Then the next claim need
+// not look at all lanes, which costs more for each receiver with a backlog.
 func (d *Dispatcher) wait(ctx context.Context, until time.Time) (fresh bool) {
 	timer := time.NewTimer(time.Until(until))
 	defer timer.Stop()
@@ -189,7 +189,7 @@ func (d *Dispatcher) free(receiver int64) {
 	d.signal(d.limiter.release(receiver))
 }
 
-// signal lets Run claim more, if there is room for a receiver that was refused before.
+// signal makes Run claim again, if there is room for a receiver that was refused before.
 func (d *Dispatcher) signal(room bool) {
 	if !room {
 		return
@@ -200,11 +200,11 @@ func (d *Dispatcher) signal(room bool) {
 	}
 }
 
-// repairLanes has lanes repaired, at once and then every minute.
+// repairLanes repairs lanes at once, and then every minute.
 func (d *Dispatcher) repairLanes(ctx context.Context) {
 	for {
 		if _, err := d.Outbox.RepairLanes(ctx); err != nil && ctx.Err() == nil {
-			d.Log.Warn("mend lanes", "error", err)
+			d.Log.Warn("lane repair failed", "error", err)
 		}
 		if !sleep(ctx, repairInterval) {
 			return
@@ -212,7 +212,7 @@ func (d *Dispatcher) repairLanes(ctx context.Context) {
 	}
 }
 
-// sleep says whether it was left to finish.
+// sleep reports whether the time passed before ctx ended.
 func sleep(ctx context.Context, t time.Duration) bool {
 	timer := time.NewTimer(t)
 	defer timer.Stop()

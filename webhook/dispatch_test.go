@@ -53,8 +53,7 @@ func TestDispatchKeepsOrderOverRetries(t *testing.T) {
 	})
 }
 
-// A receiver that is known to be quick has more that is due than it may be sent at once: the rest follows without a
-// pause.
+// A quick receiver has more lanes due than it has slots: the rest follow without a pause.
 func TestDispatchGoesOnWhereThereWasNoRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := setUp(t, DispatcherOptions{PerReceiver: 8}, after(15*time.Millisecond, says(200)))
@@ -73,7 +72,8 @@ func TestDispatchGoesOnWhereThereWasNoRoom(t *testing.T) {
 	})
 }
 
-// One slot, and a lane with more than a run: what came in meanwhile elsewhere is older than the rest of it.
+// With one slot and a lane of more than maxInARow deliveries, a lane that became due meanwhile is served before the
+// rest.
 func TestDispatchLetsOthersHaveTheirTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := setUp(t, DispatcherOptions{Slots: 1}, says(200))
@@ -150,7 +150,7 @@ func TestDispatchEndsWhatIsHopeless(t *testing.T) {
 	})
 }
 
-// leaseLeft is how much of its lease the lane of a request has left.
+// leaseLeft is the time left of the lease of a request's lane.
 func (r *rig) leaseLeft(req *http.Request) time.Duration {
 	id, _ := strconv.ParseInt(lane(req), 10, 64)
 	r.memory.mu.Lock()
@@ -263,7 +263,7 @@ func TestDispatchStopCutsOffWhatHangs(t *testing.T) {
 	})
 }
 
-// An answer that is there when the rest is cut off counts, whatever it says.
+// An answer that was complete before the stop counts, whatever its status.
 func TestDispatchStopRecordsTheLastAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := setUp(t, DispatcherOptions{}, func(req *http.Request) (*http.Response, error) {
@@ -279,7 +279,7 @@ func TestDispatchStopRecordsTheLastAnswer(t *testing.T) {
 	})
 }
 
-// However the store is, and whatever is in flight.
+// Run returns in time even if the store fails or hangs, and with attempts in flight.
 func TestDispatchStopReturnsInTime(t *testing.T) {
 	answers := map[string]answer{
 		"quick": after(50*time.Millisecond, says(200)), "late": after(11*time.Second, says(200)), "hanging": hangs,
@@ -345,7 +345,7 @@ func TestDispatchRecordsOnceAfterTrouble(t *testing.T) {
 	})
 }
 
-// After its lease another may have the lane: the outcome is given up, and the delivery is made again.
+// After the lease another process may have the lane: the outcome is dropped, and the delivery is attempted again.
 func TestDispatchGivesUpRecordingWithItsLease(t *testing.T) {
 	for name, does := range map[string]func(context.Context) error{"fails": fails, "blocks": blocks} {
 		t.Run(name, func(t *testing.T) {
@@ -418,7 +418,7 @@ func TestDispatchWakesAtOnce(t *testing.T) {
 	})
 }
 
-// A slot that becomes free without a word of the store, between two polls.
+// A slot becomes free between two polls, without a signal of the store.
 func TestDispatchWakesWhenASlotIsFree(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := setUp(t, DispatcherOptions{Slots: 1}, says(200))
@@ -430,7 +430,7 @@ func TestDispatchWakesWhenASlotIsFree(t *testing.T) {
 	})
 }
 
-// What is due a moment later is not left to the next poll.
+// A lane that is due a moment later does not wait for the next poll.
 func TestDispatchWakesWhenALaneIsDue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		short := Schedule{Delays: []time.Duration{123 * time.Millisecond}}
@@ -496,7 +496,7 @@ func TestDispatchTurns(t *testing.T) {
 	}
 }
 
-// Full, the loop has nothing to do but to turn.
+// With no free slot the loop still turns.
 func TestDispatchTurnsSlowlyWhenFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := setUp(t, DispatcherOptions{Slots: 1}, hangs)
@@ -558,7 +558,7 @@ func TestDispatchIsObserved(t *testing.T) {
 	})
 }
 
-// Whatever happens, every delivery arrives, in order, and nothing is held in the end.
+// With random failures every delivery arrives, in order, and no lane is leased in the end.
 func TestDispatchSurvivesAnything(t *testing.T) {
 	for seed := range uint64(10) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {

@@ -1,30 +1,55 @@
-// Package webhook is HTTP out: it carries AgentEventData to the registered URLs.
+// Package webhook sends status changes of agents to registered URLs, and verifies such requests for receivers.
 //
-// Read delivery.go first: Delivery, Attempt, Verdict, Outcome, and the Outbox that hands deliveries out. A delivery
-// passes through the files in this order:
+// # Receive
 //
-//	dispatch.go  claims due lanes of an Outbox; limiter.go bounds how many are worked at once
-//	lane.go      works a lane: one delivery after the other, each attempted and recorded
-//	url.go       reads a registered URL: one form of its host, what has to be encoded
-//	encode.go    turns AgentEventData into a request, by GET or by POST
-//	sign.go      signs it, and verifies for receivers
-//	send.go      makes one attempt, within one timeout and a bounded answer
-//	transport.go keeps connections; lease_conn.go writes nothing after the lease, and knows a stale connection
-//	dial.go      connects to an address of a name; guard.go refuses those that receivers may not live at
-//	answer.go    reads an answer
-//	judge.go     says what becomes of the delivery; health.go what that says about its receiver
-//	schedule.go  says when it is tried again
+// A receiver calls [Verify] for each request, with the body of a POST or the raw query of a GET as it arrived. The
+// README.md of this directory is the guide for receivers: what arrives, what to answer, duplicates, order, retries.
 //
-// render.go shows a request to people: as it was sent, or as it would be.
+// # Send
+//
+// A [Sender] makes one attempt at a [Delivery] and returns the [Attempt]. Its [Verdict] decides how the delivery
+// continues. A [Guard] allows the addresses that a Sender may dial, and checks URLs before they are registered. A
+// [Schedule] adds the delay before the next attempt.
+//
+// # Dispatch
+//
+// A [Dispatcher] sends all deliveries of a store, which implements [Outbox], until they are delivered or have failed.
+// [NewDispatcher] makes one and [Dispatcher.Run] runs it:
+//
+//	sender := webhook.NewSender(webhook.SenderOptions{})
+//	defer sender.Close()
+//	d := webhook.NewDispatcher(webhook.DispatcherOptions{
+//		Outbox: outbox, Sender: sender, Schedule: webhook.DefaultSchedule(),
+//	})
+//	err := d.Run(ctx)
 //
 // A lane is the deliveries for one agent at one receiver; at most one of them is in flight. A claim takes lanes that
-// are due, each with a lease: the time within which this process alone works the lane. A handoff is a lane that the
-// outbox leases as soon as a change has made it due, without a claim.
+// are due, each with a lease: the time in which this process alone has the lane. A handoff is a lane that the outbox
+// leases when it commits a status change, without a claim.
 //
-// The verdict is the one of judge.go, but the store has a delivery fail when its retry window is over, and has it tried
-// again when its event was corrected, or a redelivery asked for, while it was in flight. An attempt that is cut off by
-// a stop is not recorded. The store also keeps the breaker of each receiver. It opens after as many failures in a row
-// as health.go says, and closes when an attempt finds the receiver Alive.
+// The outbox has the last word on a verdict. It fails a delivery whose retry window is over. It tries a delivery again
+// if its event was corrected, or a redelivery requested, while the attempt was in flight. The outbox also keeps a
+// breaker for each receiver. It opens after [BreakerThreshold] failures in a row, and closes when an attempt finds the
+// receiver [Alive]. An attempt that is cut off by a stop is not recorded.
 //
-// The package knows neither a database nor a web framework. The store implements Outbox.
+// The package has no database and no web framework.
+//
+// # Files
+//
+// Read delivery.go first: Delivery, Attempt, Verdict, Outcome, Outbox. A delivery passes through the files in this
+// order:
+//
+//	dispatch.go  claims due lanes of an Outbox; limiter.go bounds the attempts in flight
+//	lane.go      processes a lane: one delivery after the other, each attempted and recorded
+//	url.go       reads a registered URL: one form of its host, the bytes to encode
+//	encode.go    makes the request from AgentEventData, by GET or by POST
+//	sign.go      signs it, and verifies for receivers
+//	send.go      makes one attempt, within one timeout and a bounded answer
+//	transport.go keeps connections; lease_conn.go writes nothing after the lease, and detects a stale connection
+//	dial.go      connects to an address of a name; guard.go refuses forbidden ones
+//	answer.go    reads an answer
+//	judge.go     decides the verdict; health.go the state of the receiver
+//	schedule.go  sets the delay before the next attempt
+//
+// render.go shows a request as it was sent, or as it would be sent now.
 package webhook

@@ -16,7 +16,7 @@ const timeFormat = "2006-01-02T15:04:05.000Z07:00"
 
 // Encode returns d as application/x-www-form-urlencoded, with its keys in the order of the API manual's example:
 // agent_status, agent_type, event_source, agent_id, and then extension_name of a local agent or agent_number of a
-// remote one. Whatever the values hold, a form parser gets them back unchanged.
+// remote one. A form parser returns every value unchanged.
 func Encode(d gen.AgentEventData) string {
 	name, value := "extension_name", d.ExtensionName
 	if d.AgentType == gen.AgentTypeRemote {
@@ -28,11 +28,10 @@ func Encode(d gen.AgentEventData) string {
 		"&" + name + "=" + url.QueryEscape(value)
 }
 
-// NewRequest returns the request that carries d, stamped and signed as of a time. userAgent is sent as it is,
-// "agentevents/VERSION". For GET the data is appended to the query that the URL has; for POST it is the body. The
-// URL's own path and query stay as they are to the byte, except that bytes that RFC 3986 does not allow there are
-// percent-encoded. The fragment is dropped, user info becomes basic authorization. A URL that cannot be sent to is a
-// *RefusedError.
+// NewRequest returns the request for a delivery, signed as of a time. userAgent, "agentevents/VERSION", is sent as it
+// is. For GET the data is appended to the query of the URL; for POST it is the body. Path and query of the URL stay as
+// they are to the byte, except that bytes that RFC 3986 does not allow there are percent-encoded. The fragment is
+// dropped; user info becomes basic authorization. If the URL is invalid, the error is a *RefusedError.
 func NewRequest(ctx context.Context, d Delivery, userAgent string, at time.Time) (*http.Request, error) {
 	u, err := parseURL(d.URL)
 	if err != nil {
@@ -48,8 +47,8 @@ func NewRequest(ctx context.Context, d Delivery, userAgent string, at time.Time)
 	return req, setSignature(req.Header, d, at, signed)
 }
 
-// newRequest also returns the text to be signed, which the receiver sees unchanged: the body of a POST, the whole query
-// string of a GET.
+// newRequest also returns the text to sign, which the receiver gets unchanged: the body of a POST, the whole query of a
+// GET.
 func newRequest(ctx context.Context, u *url.URL, d Delivery) (req *http.Request, signed string, err error) {
 	form := Encode(d.Data)
 	if d.Method == gen.RequestMethodGET {
@@ -69,8 +68,7 @@ func appendQuery(query, pairs string) string {
 	return query + "&" + pairs
 }
 
-// setAuthorization moves the URL's user info to where a receiver looks for it: http.Client does so, a transport
-// does not.
+// setAuthorization moves the URL's user info to the header, as http.Client does and a transport does not.
 func setAuthorization(req *http.Request) {
 	if user := req.URL.User; user != nil {
 		password, _ := user.Password()
@@ -91,7 +89,7 @@ func setSignature(h http.Header, d Delivery, at time.Time, signed string) error 
 // cost an allocation for each request.
 const signatureHeader = "Webhook-Signature"
 
-// maxHeaders is how many headers a request has, with an exception or two, so that their map need not grow.
+// maxHeaders is the number of headers that nearly every request stays within, so that their map need not grow.
 const maxHeaders = 14
 
 func setHeaders(h http.Header, d Delivery, userAgent string, at time.Time) {
@@ -102,7 +100,7 @@ func setHeaders(h http.Header, d Delivery, userAgent string, at time.Time) {
 	h.Set("Agentevents-Attempt", strconv.Itoa(d.Attempt))
 	h.Set("Agentevents-Event-Type", string(d.EventType))
 	h.Set("User-Agent", userAgent)
-	h.Set("Accept", "*/*") // any answer will do; some firewalls refuse requests without it
+	h.Set("Accept", "*/*") // some firewalls refuse requests without it
 	if d.Method == gen.RequestMethodPOST {
 		h.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
@@ -114,7 +112,7 @@ func setHeaders(h http.Header, d Delivery, userAgent string, at time.Time) {
 	}
 	if d.Test {
 		h.Set("Agentevents-Test", "true")
-		h.Set("Agentevents-Changed-At", at.UTC().Format(timeFormat)) // nothing has changed but now
+		h.Set("Agentevents-Changed-At", at.UTC().Format(timeFormat)) // there is no status change
 	}
 	if d.Traceparent != "" {
 		h.Set("Traceparent", d.Traceparent)

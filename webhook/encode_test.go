@@ -73,7 +73,7 @@ func TestNewRequestVectors(t *testing.T) {
 	}
 }
 
-// The vectors are what PHP itself reads, pair by pair and in this order.
+// PHP reads the same pairs as the vectors have, in the same order.
 func TestPHPReadsTheVectors(t *testing.T) {
 	php := lookPath(t, "php")
 	for _, v := range vectors(t) {
@@ -92,7 +92,7 @@ func TestPHPReadsTheVectors(t *testing.T) {
 	}
 }
 
-// lookPath skips the test where there is no such program, but not in CI.
+// lookPath skips the test if the program is not installed; in CI the test fails.
 func lookPath(t *testing.T, program string) string {
 	t.Helper()
 	path, err := exec.LookPath(program)
@@ -281,7 +281,7 @@ func TestNewRequestRefusesBadURLs(t *testing.T) {
 	}
 }
 
-// The pair that does not belong to the agent's type stays out, even if it is filled in.
+// The key of the other agent type is left out, even if it has a value.
 func TestEncodePresence(t *testing.T) {
 	d := seedDelivery().Data
 	d.AgentNumber = "+7 (812) 336-42-42"
@@ -296,7 +296,7 @@ func TestEncodePresence(t *testing.T) {
 	}
 }
 
-// parseForm reads a form as PHP does: it knows nothing of net/url, on which Encode is built.
+// parseForm reads a form as PHP does, without net/url, on which Encode is built.
 func parseForm(form string) (keys []string, values map[string]string) {
 	values = map[string]string{}
 	for _, field := range strings.Split(form, "&") {
@@ -355,7 +355,7 @@ func FuzzEncode(f *testing.F) {
 	})
 }
 
-// encodedBytes leaves alone what is encoded.
+// encodedBytes encodes all bytes that are not encoded.
 func encodedBytes(s string) string {
 	if len(s) == 3 && s[0] == '%' {
 		return s
@@ -367,7 +367,7 @@ func encodedBytes(s string) string {
 	return b.String()
 }
 
-// notInQuery finds what is encoded and what has to be.
+// notInQuery matches encoded bytes and bytes that must be encoded.
 var notInQuery = regexp.MustCompile("%[0-9A-Fa-f]{2}|[^A-Za-z0-9._~!$&'()*+,;=:@/?-]")
 
 func wantForm(t *testing.T, d gen.AgentEventData, last, form string) {

@@ -25,7 +25,7 @@ func loggedIn(url string, method gen.RequestMethod, secret string) webhook.Deliv
 	}
 }
 
-// send is one attempt at a receiver on this machine, which only an allowed network permits.
+// send makes one attempt at a receiver on this machine, which is possible only in an allowed network.
 func send(receiver http.HandlerFunc, method gen.RequestMethod, secret string) webhook.Attempt {
 	server := httptest.NewServer(receiver)
 	defer server.Close()
@@ -36,9 +36,9 @@ func send(receiver http.HandlerFunc, method gen.RequestMethod, secret string) we
 	return sender.Send(context.Background(), loggedIn(server.URL+"/hook?crm=7", method, secret))
 }
 
-// A receiver of GET requests verifies the query string exactly as it arrived, its own parameters included.
+// A receiver of GET requests verifies the raw query as it arrived, with the parameters of its own URL.
 func ExampleVerify() {
-	secret := webhook.NewSecret() // the API returns it once, when it is created
+	secret := webhook.NewSecret() // a receiver has the client's secret: GET /client/{client_id}/secret/
 	receiver := func(w http.ResponseWriter, r *http.Request) {
 		if err := webhook.Verify(r.Header, r.URL.RawQuery, secret); err != nil {
 			w.WriteHeader(http.StatusUnauthorized)
@@ -54,7 +54,7 @@ func ExampleVerify() {
 	// delivered
 }
 
-// A receiver of POST requests verifies the body exactly as it arrived, before it parses it.
+// A receiver of POST requests verifies the body as it arrived, before it parses the form.
 func ExampleVerify_post() {
 	secret := webhook.NewSecret()
 	receiver := func(w http.ResponseWriter, r *http.Request) {
@@ -76,7 +76,7 @@ func ExampleVerify_post() {
 	// delivered
 }
 
-// A guard refuses the addresses of private networks, but for those that the operator allows.
+// A guard refuses private networks, except those that the operator allows.
 func ExampleGuard() {
 	guard := webhook.NewGuard([]netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")})
 	for _, url := range []string{"https://crm.example/hook", "http://10.1.2.3/hook", "http://169.254.169.254/latest"} {
@@ -88,7 +88,7 @@ func ExampleGuard() {
 	// http://169.254.169.254/latest false
 }
 
-// An answer decides what becomes of a delivery: here the receiver is overloaded and asks for half a minute.
+// The receiver is overloaded and asks for half a minute, so the attempt is to be repeated after that time.
 func ExampleSender() {
 	busy := func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Retry-After", "30")
@@ -99,4 +99,15 @@ func ExampleSender() {
 	attempt := send(busy, gen.RequestMethodPOST, webhook.NewSecret())
 	fmt.Println(attempt.Status, attempt.Verdict, attempt.RetryAfter, attempt.Excerpt)
 	// Output: 503 retry 30s too many calls
+}
+
+// The default schedule waits longer after each failure. A Retry-After of the receiver replaces its delay.
+func ExampleSchedule() {
+	schedule := webhook.DefaultSchedule()
+	schedule.Jitter = 0
+	for failure := 1; failure <= 7; failure++ {
+		fmt.Print(schedule.Delay(failure, 0), " ")
+	}
+	fmt.Println("or", schedule.Delay(1, 20*time.Second))
+	// Output: 5s 30s 2m0s 10m0s 30m0s 1h0m0s 1h0m0s or 20s
 }

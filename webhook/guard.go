@@ -8,23 +8,23 @@ import (
 	"code.dny.dev/ssrf"
 )
 
-// RefusedError says that something can never be sent: the URL is of no use, or it leads to an address that
-// receivers may not live at.
+// RefusedError means that nothing can be sent to a URL: it is invalid, or all its addresses are forbidden.
 type RefusedError struct {
-	Reason string // fit for a client; never holds the URL's user info, path or query
+	Reason string // for the client to read; never has the URL's user info, path or query
 }
 
+// Error returns the reason.
 func (e *RefusedError) Error() string { return e.Reason }
 
-// Guard knows which addresses receivers may live at: public ones, as IANA's registries of special-purpose addresses
-// have it, and networks that the operator allows besides. So private, loopback, link-local, shared (CGNAT),
-// documentation, multicast and reserved addresses are refused. Any port may be used.
+// Guard allows the addresses that receivers may have: public ones, by IANA's registries of special-purpose addresses,
+// and those in networks that the operator allows. It refuses private, loopback, link-local, shared (CGNAT),
+// documentation, multicast and reserved addresses. It allows every port.
 //
-// An IPv4-mapped IPv6 address (::ffff:0:0/96) is the IPv4 address inside, which is what the system dials. One of
-// NAT64's well-known prefix (64:ff9b::/96), as DNS64 makes them, passes if the IPv4 address inside is public: RFC
-// 6052, section 3.1, has the prefix stand for no other. The other forms with an IPv4 address inside are refused:
-// IPv4-compatible ones, 6to4 and Teredo have been given up, and what the prefix of NAT64 for local use
-// (64:ff9b:1::/48) leads to is not known here.
+// An IPv4-mapped IPv6 address (::ffff:0:0/96) counts as the IPv4 address inside, which the system dials. An address of
+// NAT64's well-known prefix (64:ff9b::/96), as DNS64 makes them, is allowed if the IPv4 address inside is public: the
+// prefix stands for no other (RFC 6052, section 3.1). The guard refuses all other forms with an IPv4 address inside.
+// IPv4-compatible ones, 6to4 and Teredo are obsolete; the destination of NAT64's prefix for local use (64:ff9b:1::/48)
+// is unknown here.
 type Guard struct {
 	addresses *ssrf.Guardian
 	public    *ssrf.Guardian
@@ -33,8 +33,8 @@ type Guard struct {
 // wellKnownNAT64 is the prefix that stands for the whole public IPv4 internet (RFC 6052, section 2.1).
 var wellKnownNAT64 = netip.MustParsePrefix("64:ff9b::/96")
 
-// NewGuard returns a guard that lets the networks of allow pass in addition to public addresses. The mapped form of
-// an allowed IPv4 network (::ffff:10.0.0.0/104 for 10.0.0.0/8) is the same network.
+// NewGuard returns a guard that allows public addresses and the networks of allow. The mapped form of an IPv4 network
+// (::ffff:10.0.0.0/104 for 10.0.0.0/8) is the same network.
 func NewGuard(allow []netip.Prefix) *Guard {
 	var v4, v6 []netip.Prefix
 	for _, p := range allow {
@@ -50,17 +50,17 @@ func NewGuard(allow []netip.Prefix) *Guard {
 	return &Guard{ssrf.New(ssrf.WithAllowedV4Prefixes(v4...), ssrf.WithAllowedV6Prefixes(v6...)), ssrf.New()}
 }
 
-// Control is for net.Dialer.Control, which calls it with the very address that is dialled next: what a name
-// resolved to a moment ago, or will a moment later, does not matter. Its error is a *RefusedError.
+// Control is for net.Dialer.Control, which calls it with the very address that it dials next. So a name that changes
+// its addresses between check and dial gains nothing. Its error is a *RefusedError.
 func (g *Guard) Control(network, address string, _ syscall.RawConn) error {
 	addr, err := netip.ParseAddrPort(address)
 	if err != nil || !strings.HasPrefix(network, "tcp") {
-		return &RefusedError{Reason: "receivers are reached by TCP only"}
+		return &RefusedError{Reason: "a receiver must be reached by TCP"}
 	}
 	return g.check(addr.Addr())
 }
 
-// check leaves an IPv6 zone aside: it picks an interface and says nothing of the address.
+// check ignores an IPv6 zone, which names an interface and is no part of the address.
 func (g *Guard) check(addr netip.Addr) error {
 	a := addr.WithZone("").Unmap()
 	if g.addresses.SafeAddr(a) == nil || wellKnownNAT64.Contains(a) && g.public.SafeAddr(insideOf(a)) == nil {
@@ -75,8 +75,7 @@ func insideOf(a netip.Addr) netip.Addr {
 	return netip.AddrFrom4([4]byte(b[12:]))
 }
 
-// allowed returns those of a name's addresses that receivers may live at. If every one is refused, its error is a
-// *RefusedError.
+// allowed returns the allowed addresses of a name. If there is none, its error is a *RefusedError.
 func (g *Guard) allowed(addrs []netip.Addr) (allowed []netip.Addr, refused error) {
 	for _, a := range addrs {
 		if err := g.check(a); err == nil {
@@ -91,14 +90,15 @@ func (g *Guard) allowed(addrs []netip.Addr) (allowed []netip.Addr, refused error
 	return nil, refused
 }
 
-func refuse(who string) error {
-	return &RefusedError{Reason: who + " is not one that receivers may live at " +
-		"(public addresses are, and networks that the operator of this server allows)"}
+func refuse(subject string) error {
+	return &RefusedError{Reason: subject + " is not allowed: a receiver must have a public address, " +
+		"or one in a network that the operator of this server allows"}
 }
 
-// CheckURL refuses what can never be sent to: anything but an absolute http or https URL with a host, and a host that
-// is a forbidden address or this machine by name. Other names are looked up, and their addresses checked, at each
-// attempt. It also refuses characters that cannot be seen. Its error is a *RefusedError that reads on after "url:".
+// CheckURL checks a URL before it is registered. It must be an absolute http or https URL, without invisible
+// characters. Its host must not be a forbidden address, nor localhost if loopback is forbidden. Other names are
+// resolved, and their addresses checked, at each attempt. Its error is a *RefusedError, for a message that begins with
+// "url:".
 func (g *Guard) CheckURL(raw string) error {
 	if err := checkVisible(raw); err != nil {
 		return err

@@ -19,7 +19,7 @@ func guardOf(prefixes ...string) *Guard {
 	return NewGuard(allow)
 }
 
-// dial asks the guard as net.Dialer does.
+// dial calls the guard as net.Dialer does.
 func dial(g *Guard, address string) error {
 	network := "tcp6"
 	if netip.MustParseAddr(address).Is4() {
@@ -189,8 +189,8 @@ func TestGuardRefusesWhatIsNoTCPAddress(t *testing.T) {
 
 func TestGuardSpeaksPlainly(t *testing.T) {
 	err := dial(guardOf(), "10.0.0.1")
-	const want = "the address 10.0.0.1 is not one that receivers may live at " +
-		"(public addresses are, and networks that the operator of this server allows)"
+	const want = "the address 10.0.0.1 is not allowed: a receiver must have a public address, " +
+		"or one in a network that the operator of this server allows"
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v, want %q", err, want)
 	}
@@ -259,10 +259,10 @@ func TestCheckURLRefuses(t *testing.T) {
 			"http://1.2.3.4.5/", "http://256.0.0.1/", "http://host.1/", "http://0x/", "http://0X7F.1:80/",
 		}},
 		{
-			"the address 127.0.0.1 is not one that receivers may live at",
+			"the address 127.0.0.1 is not allowed: a receiver must have a public address",
 			[]string{"http://127.0.0.1/", "https://user:pw@127.0.0.1:8443/x?y"},
 		},
-		{"is not one that receivers may live at", []string{
+		{"is not allowed", []string{
 			"http://10.0.0.1/", "http://169.254.169.254/latest/meta-data/", "http://0.0.0.0/",
 			"http://255.255.255.255/", "http://224.0.0.1/",
 			"http://[::1]/", "http://[::]:80/", "http://[2002:808:808::1]/", "http://[::ffff:127.0.0.1]/",

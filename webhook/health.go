@@ -5,24 +5,24 @@ import (
 	"time"
 )
 
-// BreakerThreshold is how many attempts at a receiver have to fail in a row, with no success between, for its breaker
-// to open. The store keeps the breakers.
+// BreakerThreshold is the number of failed attempts at a receiver in a row at which its breaker opens. The store keeps
+// the breakers.
 const BreakerThreshold = 5
 
-// Health is what an attempt says about its receiver, whatever becomes of the delivery.
+// Health is the state of a receiver by one attempt, independent of the delivery's verdict.
 type Health int
 
 // The healths.
 const (
-	Unclear Health = iota // it will not take this one now (408, 425, 429, 503 with Retry-After), or it was not asked
+	Unclear Health = iota // it asks for time (408, 425, 429, 503 with Retry-After), or no request was sent
 	Alive                 // it answered: 2xx, 3xx, 4xx
 	Down                  // it did not answer in time, completely or at all, or with a 5xx
 )
 
-// Health returns what an attempt says about its receiver.
+// Health returns the state of the receiver by this attempt.
 func (a Attempt) Health() Health {
 	switch {
-	case a.asksForTime(), a.Status == 0 && (a.Verdict != Retry || a.HeldUp):
+	case a.asksForTime(), a.Status == 0 && (a.Verdict != Retry || a.LeaseOver):
 		return Unclear
 	case a.Error != "", a.Status < 100, a.Status >= 500:
 		return Down
@@ -30,7 +30,7 @@ func (a Attempt) Health() Health {
 	return Alive
 }
 
-// asksForTime says whether the receiver has answered that it will take this delivery later.
+// asksForTime reports whether the receiver asks to send this delivery later.
 func (a Attempt) asksForTime() bool {
 	switch a.Status {
 	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
@@ -39,8 +39,8 @@ func (a Attempt) asksForTime() bool {
 	return a.Status == http.StatusServiceUnavailable && a.RetryAfter > 0
 }
 
-// RecoveryDelay is how long a receiver that is Down is left alone after so many failed attempts, by a delivery and,
-// when its breaker is open, by all: 5 s, 10 s, 30 s, then a minute.
+// RecoveryDelay is the wait before the next attempt at a receiver that is Down, after so many failed attempts: 5 s, 10
+// s, 30 s, then a minute. One delivery waits so or, if the breaker is open, all of the receiver.
 func RecoveryDelay(failed int) time.Duration {
 	delays := []time.Duration{5 * time.Second, 10 * time.Second, 30 * time.Second, time.Minute}
 	return delays[min(max(failed, 0), len(delays)-1)]

@@ -14,7 +14,7 @@ import (
 	"github.com/agentevents/agentevents/gen"
 )
 
-// What every status says of its receiver, with a Retry-After and without.
+// The health of the receiver for every status, with a Retry-After and without.
 func TestHealth(t *testing.T) {
 	for status := 100; status <= 599; status++ {
 		for _, retryAfter := range []time.Duration{0, time.Second} {
@@ -42,9 +42,9 @@ func TestHealthWithoutAnswer(t *testing.T) {
 		{"timeout", timeoutError(time.Second), Down},
 		{"connection", errors.New("connection refused"), Down},
 		{"forbidden address", &RefusedError{Reason: "private"}, Unclear},
-		{"held up, nothing sent", errHeldUp, Unclear},
+		{"lease over, nothing sent", errLeaseOver, Unclear},
 	} {
-		a := Attempt{Error: test.err.Error(), Verdict: Judge(0, test.err), HeldUp: errors.Is(test.err, errHeldUp)}
+		a := Attempt{Error: test.err.Error(), Verdict: Judge(0, test.err), LeaseOver: errors.Is(test.err, errLeaseOver)}
 		if got := a.Health(); got != test.want {
 			t.Errorf("%s: %d, want %d", test.name, got, test.want)
 		}
@@ -59,8 +59,7 @@ func TestRecoveryDelay(t *testing.T) {
 	}
 }
 
-// What is tried again because its answer was not complete says that its receiver is down, whatever the status was,
-// unless the receiver has asked for time by that.
+// A receiver with an incomplete answer is down, whatever the status was, unless the status asks for time.
 func TestHealthOfAnAnswerThatIsCutOff(t *testing.T) {
 	for name, cut := range map[string]string{
 		"body":                 "HTTP/1.1 %d OK\r\nContent-Length: 10\r\n\r\nthan",
@@ -88,7 +87,7 @@ func TestHealthOfAnAnswerThatIsCutOff(t *testing.T) {
 	}
 }
 
-// cutOff answers one request by a beginning, and then closes the connection or does nothing any more.
+// cutOff answers one request with a beginning, and then closes the connection or hangs.
 func cutOff(t *testing.T, answer string, hangs bool) (url string) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

@@ -13,21 +13,21 @@ import (
 	"time"
 )
 
-// errCutOff stands for an attempt that its own side broke off.
+// errCutOff is the error of an attempt that this server ended.
 var errCutOff = errors.New("cut off before there was an answer: the server is stopping")
 
-// timeoutError says that an exchange was not over within this time.
+// timeoutError means that an exchange did not end within this time.
 type timeoutError time.Duration
 
 func (e timeoutError) Error() string {
 	return fmt.Sprintf("there was no complete answer within %s", time.Duration(e))
 }
 
-// Judge says what becomes of a delivery. err is why there was no complete answer: retry, unless it is a
-// *RefusedError, with which trying again is hopeless. Without an err the status counts: 2xx delivered, 410 gone, 408,
-// 425, 429 and 5xx retry, anything else failed, redirects included, since they are not followed. A status outside
-// 100-599 is taken for a 5xx, as RFC 9110, section 15, has it. What a receiver may answer while it is deployed is
-// failed here; see Delivery.judge.
+// Judge returns the verdict on a delivery. err is the reason for an incomplete answer: it means Retry, unless it is a
+// *RefusedError, which is final. Without an err the status decides: 2xx is Delivered, 410 is Gone; 408, 425, 429 and
+// 5xx are Retry; any other is Failed, even a redirect, since none is followed. A status outside 100-599 counts as a 5xx
+// (RFC 9110, section 15). The verdict on 3xx, 401, 403, 404 and 405 is Failed here, but until Delivery.DeployingUntil a
+// Sender makes it Retry.
 func Judge(status int, err error) Verdict {
 	switch {
 	case err != nil:
@@ -43,7 +43,7 @@ func Judge(status int, err error) Verdict {
 	return Failed
 }
 
-// judge is Judge, but for what the receiver may answer while it is deployed, until DeployingUntil: that is tried again.
+// judge is Judge, except that an answer of a receiver in deployment is tried again until DeployingUntil.
 func (d Delivery) judge(status int, err error) Verdict {
 	verdict := Judge(status, err)
 	if verdict == Failed && deploying(status) && time.Now().Before(d.DeployingUntil) {
@@ -52,8 +52,8 @@ func (d Delivery) judge(status int, err error) Verdict {
 	return verdict
 }
 
-// deploying says whether a status is one that receivers, and proxies before them, answer while they are deployed: their
-// routes are not there yet, nor are their users, or they send everybody elsewhere. It says nothing of the event.
+// deploying reports whether receivers, or proxies in front of them, answer a status during their deployment: they lack
+// their routes or users yet, or redirect all requests.
 func deploying(status int) bool {
 	switch status {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed:
@@ -74,8 +74,8 @@ func is[E error](err error) bool {
 	return ok
 }
 
-// describe puts into plain words why there was no complete answer. Of the URL it holds the host at most, and
-// nothing that the receiver said.
+// describe returns the reason for an incomplete answer in plain words. It has at most the host of the URL, and nothing
+// that the receiver sent.
 func describe(err error) string {
 	if refused, ok := errors.AsType[*RefusedError](err); ok {
 		return refused.Reason
@@ -86,15 +86,15 @@ func describe(err error) string {
 	switch {
 	case errors.Is(err, errCutOff), is[timeoutError](err):
 		return err.Error()
-	case errors.Is(err, errHeldUp):
-		return errHeldUp.Error()
+	case errors.Is(err, errLeaseOver):
+		return errLeaseOver.Error()
 	case isTLS(err):
 		return describeTLS(err)
 	}
 	return describeConnection(err)
 }
 
-// isTLS looks at the text too: not all errors of crypto/tls have a type.
+// isTLS checks the text too, because not all errors of crypto/tls have a type.
 func isTLS(err error) bool {
 	return is[*tls.CertificateVerificationError](err) || is[tls.RecordHeaderError](err) ||
 		is[*net.OpError](err) && strings.Contains(err.Error(), "tls: ") || strings.HasPrefix(err.Error(), "tls: ")
@@ -137,7 +137,7 @@ func describeConnection(err error) string {
 	return "the receiver's answer was not valid HTTP"
 }
 
-// isClosed looks at the text too: net/http exports no error for a connection that was closed before it was used.
+// isClosed checks the text too, because net/http exports no error for a connection that was closed before its use.
 func isClosed(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
 		strings.Contains(err.Error(), "server closed idle connection")

@@ -125,7 +125,7 @@ func TestJudgeAndDescribeErrors(t *testing.T) {
 	}
 }
 
-// What the receiver says must not pass for our own words.
+// Text of the receiver must not appear in the error.
 func TestDescribeHoldsNothingOfTheReceiver(t *testing.T) {
 	for _, err := range []error{
 		fmt.Errorf("net/http: HTTP/1.x transport connection broken: %w",

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// workLane works a lane, from the claimed delivery on, until the lane has nothing due or has had its turn. When soft
-// ends, it begins no new attempt; when hard ends, it cuts off the one in flight.
-func (d *Dispatcher) workLane(soft, hard context.Context, delivery Delivery) {
+// processLane sends the deliveries of a lane, from the claimed one on, until none is due or maxInARow are sent. When
+// soft ends, it begins no new attempt; when hard ends, it cuts off the one in flight.
+func (d *Dispatcher) processLane(soft, hard context.Context, delivery Delivery) {
 	for n := 1; ; n++ {
 		next, answered := d.deliver(soft, hard, delivery, n < maxInARow)
 		switch {
@@ -24,9 +24,9 @@ func (d *Dispatcher) workLane(soft, hard context.Context, delivery Delivery) {
 	}
 }
 
-// deliver makes one attempt and records it. It begins none when less of the lease is left than an attempt may take: a
-// process that was suspended must not send what another process has overtaken. answered says that the receiver has
-// taken the last delivery of the lane: then the receiver's slot is free already, and only the record remains.
+// deliver makes one attempt and records it. It begins none if less of the lease is left than an attempt may take: after
+// a suspension, another process may have sent later deliveries of the lane. answered reports that the receiver
+// confirmed the last delivery of the lane. Then the receiver's slot is free already, and only the record remains.
 func (d *Dispatcher) deliver(
 	soft, hard context.Context, delivery Delivery, keepLane bool,
 ) (next *Delivery, answered bool) {
@@ -50,7 +50,7 @@ func (d *Dispatcher) deliver(
 	return d.record(hard, delivery, o, keepLane && !answered && soft.Err() == nil), answered
 }
 
-// attempt sends, and lets the limiter learn from it: when it ends, and before that as soon as it is slow.
+// attempt sends, and reports to the limiter when the attempt ends, and before that when it becomes slow.
 func (d *Dispatcher) attempt(ctx context.Context, delivery Delivery) Attempt {
 	noted, receiver := make(chan struct{}), delivery.Receiver
 	timer := time.AfterFunc(slowAfter, func() {
@@ -66,8 +66,8 @@ func (d *Dispatcher) attempt(ctx context.Context, delivery Delivery) Attempt {
 	return a
 }
 
-// record stores the outcome. While the store fails it tries again, until the lease is over and another process may
-// have the lane, or ctx has ended and a last try has failed.
+// record stores the outcome. While the store fails it tries again, until the lease is over and another process may have
+// the lane, or until ctx has ended and a last try has failed.
 func (d *Dispatcher) record(ctx context.Context, delivery Delivery, o Outcome, keepLane bool) *Delivery {
 	for {
 		try, cancel := outlast(ctx, delivery.Lease)
@@ -76,31 +76,31 @@ func (d *Dispatcher) record(ctx context.Context, delivery Delivery, o Outcome, k
 		if err == nil {
 			return next
 		}
-		d.Log.Warn("record an attempt", "delivery", delivery.ID, "error", err)
+		d.Log.Warn("attempt not recorded", "delivery", delivery.ID, "error", err)
 		if time.Until(delivery.Lease) <= recordRetryInterval || !sleep(ctx, recordRetryInterval) {
 			return nil
 		}
 	}
 }
 
-// outlast returns a context that ends at a deadline, or storeGrace after ctx: an outcome that is stored by then is
-// worth keeping, but a store that hangs must not block the end.
+// outlast returns a context that ends at a deadline, or storeGrace after ctx. So an outcome can still be stored, and a
+// store that hangs does not block the end.
 func outlast(ctx context.Context, deadline time.Time) (context.Context, context.CancelFunc) {
 	longer, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
 	stop := context.AfterFunc(ctx, func() { time.AfterFunc(storeGrace, cancel) })
 	return longer, func() { stop(); cancel() }
 }
 
-// giveUp releases a lane that was not worked. If that fails, its lease will end.
+// giveUp releases a lane without an attempt. If that fails, the lane is free when its lease ends.
 func (d *Dispatcher) giveUp(ctx context.Context, delivery Delivery) {
 	try, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeGrace)
 	defer cancel()
 	if err := d.Outbox.Release(try, delivery); err != nil {
-		d.Log.Warn("release a lane", "lane", delivery.Lane, "error", err)
+		d.Log.Warn("lane not released", "lane", delivery.Lane, "error", err)
 	}
 }
 
-// log says how an attempt went. It leaves out the URL, which may hold secrets.
+// log writes a line about an attempt. It leaves out the URL, which may have secrets.
 func (d *Dispatcher) log(delivery Delivery, o Outcome) {
 	level := slog.LevelDebug
 	if o.Verdict != Delivered {

@@ -11,8 +11,8 @@ import (
 )
 
 var (
-	errHeldUp = errors.New("the server was held up, and sent nothing")
-	errStale  = errors.New("the connection was kept open and turned out to be closed")
+	errLeaseOver = errors.New("the server was suspended until its lease was over, and sent nothing")
+	errStale     = errors.New("the connection was kept open and turned out to be closed")
 )
 
 // leaseConn is a connection on which nothing is written after its lease. A process may be suspended at any instruction,
@@ -52,22 +52,22 @@ func (c *leaseConn) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// use is what an exchange makes of the connections that net/http gives it, one after another.
+// use is the use that one exchange makes of its connections, which net/http gives it one after another.
 type use struct {
 	until time.Time
 	end   context.CancelCauseFunc
 
-	conn     atomic.Pointer[leaseConn] // the last one, nil for one that another transport has made
-	kept     atomic.Bool               // that has served another exchange before
+	conn     atomic.Pointer[leaseConn] // the last one, nil for one of another transport
+	kept     atomic.Bool               // that connection has served another exchange before
 	wrote    atomic.Bool               // a part of the request was sent, on any connection
 	answered atomic.Bool               // the answer has begun
 	stopped  atomic.Bool               // nothing more is written
 	leftover atomic.Bool               // the answer was there before its request
-	heldUp   atomic.Bool               // something was to be written too late
+	late     atomic.Bool               // a write was refused because the lease was over
 }
 
-// newUse returns a use and the context for its exchange, in which nothing is written when the deadline of ctx or the
-// lease is over. Without a lease it is the deadline alone.
+// newUse returns a use and the context for its exchange. Nothing is written after the deadline of ctx, nor after the
+// lease, if there is one.
 func newUse(ctx context.Context, lease time.Time) (*use, context.Context) {
 	until, _ := ctx.Deadline()
 	if !lease.IsZero() && lease.Before(until) {
@@ -96,8 +96,8 @@ func (u *use) gotConn(info httptrace.GotConnInfo) {
 	c.use.Store(u)
 }
 
-// gotFirstResponseByte notices an answer on a kept connection of which nothing was read since the request was sent.
-// It is what the receiver sent beyond the end of the answer before.
+// gotFirstResponseByte detects an answer on a kept connection from which nothing was read since the request was sent.
+// The receiver sent these bytes beyond the end of the answer before.
 func (u *use) gotFirstResponseByte() {
 	u.answered.Store(true)
 	if c := u.conn.Load(); c != nil && u.kept.Load() && !c.heard.Load() {
@@ -105,13 +105,14 @@ func (u *use) gotFirstResponseByte() {
 	}
 }
 
-// refusal says why nothing may be written. It ends the exchange, or net/http would try the next connection.
+// refusal returns the reason why nothing may be written. It ends the exchange, or net/http would try the next
+// connection.
 func (u *use) refusal() error {
 	switch {
 	case !time.Now().Before(u.until):
-		u.heldUp.Store(true)
-		u.end(errHeldUp)
-		return errHeldUp
+		u.late.Store(true)
+		u.end(errLeaseOver)
+		return errLeaseOver
 	case u.stopped.Load():
 		u.end(errStale)
 		return errStale
@@ -119,16 +120,16 @@ func (u *use) refusal() error {
 	return nil
 }
 
-// reason is why an exchange has failed: net/http may say instead what became of its connection by that.
+// reason is the error of an exchange. net/http may report the state of the connection instead.
 func (u *use) reason(err error) error {
-	if err != nil && u.heldUp.Load() {
-		return errHeldUp
+	if err != nil && u.late.Load() {
+		return errLeaseOver
 	}
 	return err
 }
 
-// stale says whether the request went to a connection that had been kept open, and nothing came that answers it. Such a
-// connection is closed.
+// stale reports whether the request was sent on a connection that had been kept open, and got no answer. It closes such
+// a connection.
 func (u *use) stale() bool {
 	if u.leftover.Load() {
 		u.conn.Load().Close()
@@ -137,7 +138,7 @@ func (u *use) stale() bool {
 	return u.kept.Load() && !u.answered.Load()
 }
 
-// leaseConnOf is what is beneath a connection, nil for one that another transport has made.
+// leaseConnOf returns the connection beneath a connection, or nil for one of another transport.
 func leaseConnOf(conn net.Conn) *leaseConn {
 	if secure, ok := conn.(*tls.Conn); ok {
 		conn = secure.NetConn()

@@ -10,8 +10,8 @@ import (
 // slowAfter is how long an attempt may take before it is late, and its receiver slow.
 const slowAfter = time.Second
 
-// limiter bounds how many attempts are in flight, by slots. One receiver's bound is what it has earned; all receivers
-// of a kind together have a part of the total:
+// limiter bounds the number of attempts in flight, by slots. The bound of one receiver is the slots that it has earned;
+// all receivers of a kind together have a part of the total:
 //
 //	kind     its receivers                                  one receiver                 all of the kind
 //	unknown  no attempt has ended yet                       1 slot                       1/4; with slow ones 3/4
@@ -19,8 +19,8 @@ const slowAfter = time.Second
 //	         and none in flight is late                     when the kind has 1/2
 //	slow     all others                                     what it has earned           1/2
 //
-// So a quarter is always left for quick receivers, however many new ones hang. Quick ones may begin to hang, too: one
-// slot each beyond the half keeps a few with long lanes from taking everything before they are late.
+// So a quarter is always left for quick receivers, however many new ones hang. Quick ones can begin to hang, too.
+// Beyond the half each gets one slot, so that a few with many lanes do not take all slots before they are late.
 //
 // A receiver earns slots by how its attempts end, from one slot to maxPerReceiver:
 //
@@ -36,7 +36,7 @@ type limiter struct {
 
 	mu        sync.Mutex
 	used      [kinds]int
-	refused   bool // a receiver was, since there was room for the last time
+	refused   bool // a receiver was refused since there was room for the last time
 	recording int  // attempts that have ended and are being recorded, without a slot of their receiver
 	receivers map[int64]*receiverLimit
 	busy      map[int64]*receiverLimit // receivers with attempts in flight
@@ -55,7 +55,7 @@ const (
 	kinds
 )
 
-// receiverLimit is what the limiter knows of one receiver.
+// receiverLimit is the limiter's state of one receiver.
 type receiverLimit struct {
 	used, allowed int
 	late          int // attempts in flight that take longer than slowAfter
@@ -103,13 +103,13 @@ func (l *limiter) takeDue(receiver int64) bool {
 	return ok
 }
 
-// release gives a slot back, and says whether that made room for a receiver that was refused.
+// release gives a slot back, and reports whether that made room for a receiver that was refused.
 func (l *limiter) release(receiver int64) (made bool) {
 	return l.change(receiver, func(r *receiverLimit) { r.used-- })
 }
 
-// answered gives a receiver's slot back before its attempt is recorded; until then the attempt counts in the total. It
-// says whether that made room.
+// answered gives a receiver's slot back before its attempt is recorded. Until then the attempt counts in the total. It
+// reports whether that made room.
 func (l *limiter) answered(receiver int64) (made bool) {
 	return l.change(receiver, func(r *receiverLimit) {
 		r.used--
@@ -117,7 +117,7 @@ func (l *limiter) answered(receiver int64) (made bool) {
 	})
 }
 
-// recorded ends what answered began, and says whether it made room.
+// recorded takes an attempt, after answered, out of the total, and reports whether that made room.
 func (l *limiter) recorded() (made bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -136,7 +136,7 @@ func (l *limiter) giveBack(receiver int64) {
 	}
 }
 
-// learn notes how an attempt has ended, and whether late was called for it before. It says whether that made room.
+// learn notes the end of an attempt, and whether late was called for it before. It reports whether that made room.
 func (l *limiter) learn(receiver int64, ok, late bool) (made bool) {
 	return l.change(receiver, func(r *receiverLimit) {
 		r.last = slow
@@ -155,7 +155,7 @@ func (l *limiter) learn(receiver int64, ok, late bool) (made bool) {
 	})
 }
 
-// late notes that an attempt in flight has become late. It says whether that made room.
+// late notes that an attempt in flight has become late. It reports whether that made room.
 func (l *limiter) late(receiver int64) (made bool) {
 	return l.change(receiver, func(r *receiverLimit) {
 		r.late++
@@ -163,8 +163,8 @@ func (l *limiter) late(receiver int64) (made bool) {
 	})
 }
 
-// change changes what is known of a receiver, and by that the kind that its slots belong to. It says whether that made
-// room for a receiver that was refused before: for this one, or under a bound that several share.
+// change changes the state of a receiver, and so the kind of its slots. It reports whether that made room for a
+// receiver that was refused before: for this one, or under a bound that several share.
 func (l *limiter) change(receiver int64, how func(*receiverLimit)) (made bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -209,8 +209,8 @@ func (l *limiter) forget(idle *list.List, left int) {
 	}
 }
 
-// room is how many slots are free in all, and which receivers are full: of the busy ones those without a free slot, of
-// the idle ones all of a kind that has its whole part. A kind that has room lists none, since there may be very many.
+// room returns the number of free slots and the full receivers: of the busy ones those without a free slot, of the idle
+// ones all of a kind that has its whole part. A kind with room lists none, because there may be very many.
 func (l *limiter) room() (free int, full []int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -238,7 +238,7 @@ func (l *limiter) free(r *receiverLimit) bool {
 	return l.all() < l.total && r.used < r.allowed && (l.under()[kind] || kind == quick && r.used == 0)
 }
 
-// under says of each kind whether it has less than its part, and last whether all have less than the total.
+// under reports for each kind whether it has less than its part, and last whether all have less than the total.
 func (l *limiter) under() [kinds + 1]bool {
 	half, quarter, threeQuarters := (l.total+1)/2, (l.total+3)/4, (3*l.total+3)/4
 	return [...]bool{
@@ -251,7 +251,7 @@ func (l *limiter) under() [kinds + 1]bool {
 
 func (l *limiter) all() int { return l.used[unknown] + l.used[quick] + l.used[slow] + l.recording }
 
-// of returns what is known of a receiver; a new one has one slot.
+// of returns the state of a receiver; a new one has one slot.
 func (l *limiter) of(receiver int64) *receiverLimit {
 	r := l.receivers[receiver]
 	if r == nil {

@@ -11,7 +11,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// takeAll takes as many slots for a receiver as there are.
+// takeAll takes all free slots for a receiver.
 func takeAll(s *limiter, receiver int64) (n int) {
 	for s.take(receiver) {
 		n++
@@ -36,7 +36,7 @@ func TestLimiterStartsWithOneSlotAndDoubles(t *testing.T) {
 	}
 }
 
-// The usual client has thousands of agents and one receiver: a slow one is not to be served one by one.
+// The usual client has thousands of agents and one receiver: even a slow one gets several requests at a time.
 func TestLimiterLetsASlowReceiverGrow(t *testing.T) {
 	s := newLimiter(100, 5)
 	for want := 1; want <= 4; want++ {
@@ -94,7 +94,7 @@ func TestLimiterGivesNewReceiversAQuarter(t *testing.T) {
 	}
 }
 
-// However many new receivers come and hang, those that are quick get theirs.
+// However many new receivers hang, quick receivers get their slots.
 func TestLimiterIsNotFloodedByNewReceivers(t *testing.T) {
 	s := newLimiter(1024, 32)
 	s.learn(1, true, false)
@@ -113,7 +113,7 @@ func TestLimiterIsNotFloodedByNewReceivers(t *testing.T) {
 	}
 }
 
-// A few receivers that were quick and have much to do leave something for the others, should they hang.
+// If a few quick receivers with many lanes begin to hang, slots are left for the others.
 func TestLimiterGivesQuickReceiversOneSlotEachBeyondHalf(t *testing.T) {
 	s := newLimiter(8, 8)
 	for _, r := range []int64{1, 2, 3} {
@@ -149,15 +149,14 @@ func TestLimiterForgetsOnlyNewReceivers(t *testing.T) {
 	}
 }
 
-// meet has a receiver been asked once.
+// meet makes one attempt at a receiver, and ends it.
 func meet(s *limiter, receiver int64, ok bool) {
 	s.take(receiver)
 	s.learn(receiver, ok, false)
 	s.release(receiver)
 }
 
-// Receivers come and go for as long as the program runs. Those that are of no account any more are forgotten, whatever
-// they were, and those that fail do not push out those that are quick.
+// Idle receivers beyond the bound of their kind are forgotten, and slow ones do not evict quick ones.
 func TestLimiterForgetsTheLongestIdle(t *testing.T) {
 	s := newLimiter(1024, 32)
 	meet(s, 1, true)
@@ -196,7 +195,7 @@ func TestLimiterForgetsRefusedReceivers(t *testing.T) {
 	}
 }
 
-// The price of a claim does not grow with the receivers that were ever known.
+// The cost of a claim does not grow with the number of receivers that were ever known.
 func BenchmarkSlotsRoom(b *testing.B) {
 	s := newLimiter(1024, 32)
 	for _, id := range ids(1000, 100_000) {
@@ -392,7 +391,7 @@ func TestDispatchLeavesAFailingReceiverAtOneSlot(t *testing.T) {
 	})
 }
 
-// prove has receivers deliver quickly until they have earned all slots that they can.
+// prove adds deliveries until the receivers have earned all their slots.
 func (r *rig) prove(receivers ...int64) {
 	for _, id := range receivers {
 		for lane := range int64(4) {
@@ -434,7 +433,7 @@ func TestDispatchCountsAHangingReceiverAtOnce(t *testing.T) {
 	})
 }
 
-// serve has healthy receivers, proven, deliver for a while and says how long one of them waited at most.
+// serve adds deliveries for healthy receivers for a while, and returns the longest time until one arrived.
 func (r *rig) serve(healthy []int64, t time.Duration) (worst time.Duration) {
 	before := len(r.arrivals())
 	for start, tick := time.Now(), int64(0); time.Since(start) < t; tick++ {
@@ -487,8 +486,8 @@ func TestDispatchServesTheHealthyAtOnce(t *testing.T) {
 	}
 }
 
-// Receivers that were quick and begin to hang with much to do at once take little from the others, even before anybody
-// can know, and little from those that were never asked.
+// Quick receivers with many lanes that begin to hang take few slots from others, even before they are late, and few
+// from new receivers.
 func TestDispatchLeavesRoomWhenManyBeginToHang(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hanging := false

@@ -19,8 +19,8 @@ import (
 	"github.com/agentevents/agentevents/gen"
 )
 
-// memory is an Outbox that does in memory what the store does on disk, by the clock of the bubble. It keeps what was
-// recorded, counts what it was asked, and can be put in trouble.
+// memory is an Outbox in memory, by the clock of the bubble. It keeps the records, counts the calls, and can be made to
+// fail.
 type memory struct {
 	lease time.Duration
 	due   chan struct{}
@@ -47,7 +47,7 @@ type memoryDelivery struct {
 	dueAt, expiresAt time.Time
 }
 
-// record is an outcome as it was stored.
+// record is a stored outcome.
 type record struct {
 	Delivery
 	Outcome
@@ -57,7 +57,7 @@ type record struct {
 
 var _ Outbox = (*memory)(nil)
 
-// SetHandoff implements Outbox: all is claimed.
+// SetHandoff implements Outbox: every delivery is claimed.
 func (m *memory) SetHandoff(*Handoff) {}
 
 func newMemory() *memory {
@@ -95,7 +95,7 @@ func (m *memory) addUntil(receiver, lane int64, n int, expiresAt time.Time) {
 	}
 }
 
-// wake tells the dispatcher that any lane may have become due.
+// wake notifies the dispatcher that any lane may have become due.
 func (m *memory) wake() {
 	m.mu.Lock()
 	m.all = true
@@ -110,8 +110,8 @@ func (m *memory) signal() {
 	}
 }
 
-// setTrouble makes something happen before a method does its work: an error or a wait. The key "commit" is a claim
-// that fails after it has taken its lanes. Nil ends it.
+// setTrouble adds an error or a wait before a method. The key "commit" is a claim that fails after it has taken its
+// lanes. Nil ends it.
 func (m *memory) setTrouble(method string, what func(context.Context) error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -145,21 +145,21 @@ func (m *memory) enter(ctx context.Context, method string) error {
 	return what(ctx)
 }
 
-// calls lists when a method was called.
+// calls lists the times of the calls of a method.
 func (m *memory) calls(method string) []time.Time {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return slices.Clone(m.asked[method])
 }
 
-// records lists what was recorded.
+// records lists the stored outcomes.
 func (m *memory) records() []record {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return slices.Clone(m.recorded)
 }
 
-// left is how many deliveries are pending, and how many lanes are held.
+// left returns the number of pending deliveries and of leased lanes.
 func (m *memory) left() (pending, held int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -228,7 +228,7 @@ func (m *memory) dueLanes(limits ClaimLimits, fresh []int64, all bool) []*memory
 	return found[:min(len(found), limits.Lanes)]
 }
 
-// untilNext is how long it is until the next lane is due that is not due yet.
+// untilNext is the time until the next lane is due that is not due yet.
 func (m *memory) untilNext() time.Duration {
 	next := time.Duration(-1)
 	for _, l := range m.lanes {
@@ -287,7 +287,7 @@ func (m *memory) Release(ctx context.Context, d Delivery) error {
 
 func (m *memory) RepairLanes(ctx context.Context) (int, error) { return 0, m.enter(ctx, "RepairLanes") }
 
-// head holds the lane and hands out its first delivery, unless the time of that is over.
+// head leases the lane and hands out its first delivery, unless the retry window of that is over.
 func (l *memoryLane) head(lease time.Time) *Delivery {
 	x := l.pending[0]
 	if !x.expiresAt.After(time.Now()) {
@@ -309,10 +309,10 @@ func (l *memoryLane) letGo() {
 	}
 }
 
-// answer is what a receiver does with a request.
+// answer is the answer of a receiver to a request.
 type answer func(*http.Request) (*http.Response, error)
 
-// says answers with a status and headers, in pairs.
+// says answers with a status and pairs of headers.
 func says(status int, header ...string) answer {
 	return func(*http.Request) (*http.Response, error) {
 		resp := &http.Response{
@@ -325,7 +325,7 @@ func says(status int, header ...string) answer {
 	}
 }
 
-// after is an answer that takes its time.
+// after is an answer after a delay.
 func after(t time.Duration, then answer) answer {
 	return func(req *http.Request) (*http.Response, error) {
 		select {
@@ -411,7 +411,7 @@ func (n *network) arrivals() []arrival {
 	return slices.Clone(n.seen)
 }
 
-// at lists when requests arrived.
+// at lists the arrival times of requests.
 func (n *network) at() (times []time.Duration) {
 	for _, a := range n.arrivals() {
 		times = append(times, a.at)
@@ -429,7 +429,7 @@ type rig struct {
 	done chan struct{}
 }
 
-// setUp makes a rig without setting it going. The timeout is 10 s, the lease 15 s.
+// setUp makes a rig that does not run yet. The timeout is 10 s, the lease 15 s.
 func setUp(t testing.TB, o DispatcherOptions, a answer) *rig {
 	t.Helper()
 	r := &rig{
@@ -455,7 +455,7 @@ func (r *rig) patient(timeout, lease time.Duration) *rig {
 	return r
 }
 
-// run sets the rig going until the test ends, or until it is stopped.
+// run runs the rig until the test ends, or until it is stopped.
 func (r *rig) run() *rig {
 	ctx, cancel := context.WithCancel(context.Background())
 	r.soft = cancel
@@ -470,7 +470,7 @@ func (r *rig) run() *rig {
 	return r
 }
 
-// stop says how long Run took to return.
+// stop stops the rig and returns the time that Run took to return.
 func (r *rig) stop() time.Duration {
 	start := time.Now()
 	r.soft()
@@ -478,13 +478,14 @@ func (r *rig) stop() time.Duration {
 	return time.Since(start)
 }
 
-// pass lets time go by, and all that happens then happen.
+// pass lets time pass, and waits until the bubble is idle.
 func (r *rig) pass(t time.Duration) {
 	time.Sleep(t)
 	synctest.Wait()
 }
 
-// wantLeft checks what is pending and held in the outbox, and that no slot is taken that is not held.
+// wantLeft checks the pending deliveries and leased lanes of the outbox, and that a slot is taken for each of these
+// only.
 func (r *rig) wantLeft(pending, held int) {
 	r.t.Helper()
 	if p, h := r.left(); p != pending || h != held {
@@ -501,7 +502,7 @@ func (r *rig) wantFree() {
 	}
 }
 
-// wantOrder checks what each lane saw: one at a time, first arrivals in sequence.
+// wantOrder checks each lane: one request at a time, first arrivals in sequence.
 func (r *rig) wantOrder() {
 	r.t.Helper()
 	last := map[string]int{}

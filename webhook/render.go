@@ -12,7 +12,7 @@ import (
 	"github.com/agentevents/agentevents/gen"
 )
 
-// render returns what a receiver is sent, for people to read and to try.
+// render returns the request to a receiver, to be read, or run as a curl command.
 func render(d Delivery, userAgent string, at time.Time, signature string) (gen.SentRequest, error) {
 	req, err := NewRequest(context.Background(), d, userAgent, at)
 	if refused, ok := errors.AsType[*RefusedError](err); ok {
@@ -37,7 +37,7 @@ func render(d Delivery, userAgent string, at time.Time, signature string) (gen.S
 	return r, nil
 }
 
-// spelled is the name of a header as the documentation has it: ours, and that of traces, in lower case.
+// spelled is the name of a header as the guide spells it: those of this package, and traceparent, in lower case.
 func spelled(name string) string {
 	lower := strings.ToLower(name)
 	if lower == "traceparent" || strings.HasPrefix(lower, "webhook-") || strings.HasPrefix(lower, "agentevents-") {
@@ -58,5 +58,5 @@ func curl(r gen.SentRequest) string {
 	return strings.Join(append(words, "-g", "--path-as-is", quote(r.URL)), " ")
 }
 
-// quote makes one word of a shell out of text.
+// quote quotes text as one word of a POSIX shell.
 func quote(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }

@@ -9,20 +9,20 @@ import (
 	"time"
 )
 
-// What a receiver may ask for by Retry-After: less is taken for the least, more for the most.
+// The bounds of Retry-After: a shorter or longer delay counts as the bound.
 const (
 	minRetryAfter = time.Second
 	maxRetryAfter = time.Hour
 )
 
-// Schedule says how long to wait before an attempt. The first is made at once.
+// Schedule sets the delays between attempts. The first attempt is made at once.
 type Schedule struct {
-	Delays []time.Duration // before the second attempt, the third, …; the last one repeats; none at all: hourly
-	Jitter float64         // how far a delay is varied at random, as a part of it, 0 to 1: 0.2 is ±20 %
+	Delays []time.Duration // before the second attempt, the third, …; the last one repeats; none: hourly
+	Jitter float64         // random variation of a delay, as a part of it, 0 to 1: 0.2 is ±20 %
 	Random func() float64  // in [0, 1); nil is math/rand/v2
 }
 
-// DefaultSchedule tries again after 5 s, 30 s, 2 min, 10 min, 30 min and then hourly, each ±20 %.
+// DefaultSchedule returns the delays 5 s, 30 s, 2 min, 10 min, 30 min and then 1 h, each ±20 %.
 func DefaultSchedule() Schedule {
 	return Schedule{
 		Delays: []time.Duration{
@@ -32,8 +32,8 @@ func DefaultSchedule() Schedule {
 	}
 }
 
-// Delay returns the time between a failure, counted from 1, and the next attempt. A delay that the receiver asked for
-// by Retry-After, 0 for none, replaces the schedule's, even if it is shorter, within 1 s and 1 h and without jitter.
+// Delay returns the time between a failure, counted from 1, and the next attempt. If the receiver asked for a delay by
+// Retry-After (0 for none), that replaces the schedule's, even if it is shorter, within 1 s and 1 h and without jitter.
 func (s Schedule) Delay(failure int, asked time.Duration) time.Duration {
 	if asked > 0 {
 		return clampRetryAfter(asked)
@@ -44,7 +44,7 @@ func (s Schedule) Delay(failure int, asked time.Duration) time.Duration {
 	return s.vary(s.Delays[min(max(failure, 1), len(s.Delays))-1])
 }
 
-// Outcome is what is made of an attempt: how long a delivery waits that is to be tried again.
+// Outcome returns an attempt with the delays before the next one, which are 0 unless the verdict is Retry.
 func (s Schedule) Outcome(d Delivery, a Attempt) Outcome {
 	if a.Verdict != Retry {
 		return Outcome{Attempt: a}
@@ -68,14 +68,14 @@ func (s Schedule) random() float64 {
 	return s.Random()
 }
 
-// Longest returns a time that no Delay exceeds.
+// Longest returns the longest time that Delay may return.
 func (s Schedule) Longest() time.Duration {
 	longest := slices.Max(append([]time.Duration{0}, s.Delays...))
 	return max(maxRetryAfter, time.Duration(float64(longest)*(1+s.Jitter)))
 }
 
 // parseRetryAfter reads the header of that name, seconds or a date (RFC 9110, section 10.2.3), as a time from now
-// within 1 s and 1 h. It returns 0 when value is neither.
+// within 1 s and 1 h. It returns 0 if value is neither.
 func parseRetryAfter(value string, now time.Time) time.Duration {
 	if value != "" && strings.Trim(value, "0123456789") == "" {
 		seconds, err := strconv.ParseUint(value, 10, 64)

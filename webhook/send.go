@@ -11,14 +11,14 @@ import (
 	"github.com/agentevents/agentevents/gen"
 )
 
-// The bounds of what a receiver can make us read and keep, in bytes.
+// The bounds of an answer, in bytes: what is read of it, and what is kept.
 const (
 	maxHeader  = 64 << 10
 	maxBody    = 64 << 10 // as it is sent
 	maxExcerpt = 1 << 10
 )
 
-// SenderOptions are what a Sender may be given; the zero value is one that reaches public addresses only.
+// SenderOptions are the settings of a Sender. With the zero value it reaches public addresses only.
 type SenderOptions struct {
 	Guard     *Guard            // nil: public addresses only
 	Timeout   time.Duration     // of a whole exchange, from resolving the name to the end of the body; 0: 10 s
@@ -47,8 +47,8 @@ func NewSender(o SenderOptions) *Sender {
 	return s
 }
 
-// Render returns what a receiver was sent for a delivery at a time, signed as it was, or with an empty signature what
-// it would be sent. A URL that cannot be sent to is shown as it is.
+// Render returns the request that was sent for a delivery at a time, with its signature. If signature is empty, it
+// signs the request that would be sent. An invalid URL is shown as it is.
 func (s *Sender) Render(d Delivery, at time.Time, signature string) (gen.SentRequest, error) {
 	return render(d, s.userAgent, at, signature)
 }
@@ -56,18 +56,18 @@ func (s *Sender) Render(d Delivery, at time.Time, signature string) (gen.SentReq
 // Timeout returns the longest that Send takes.
 func (s *Sender) Timeout() time.Duration { return s.timeout }
 
-// Close closes the connections that are kept open for later attempts. Those in use are not touched.
+// Close closes the connections that are kept open for later attempts. It does not affect attempts in flight.
 func (s *Sender) Close() {
 	if t, ok := s.transport.(interface{ CloseIdleConnections() }); ok {
 		t.CloseIdleConnections()
 	}
 }
 
-// Send makes one attempt. Without a complete answer within the timeout, body included, Error says why, whatever the
-// status was; of a body longer than 64 KiB the rest is not waited for. A redirect is an answer like any other.
+// Send makes one attempt. If the answer is not complete within the timeout, body included, Error has the reason,
+// whatever the status was. Send does not wait for the part of a body beyond 64 KiB, and follows no redirect.
 //
-// When ctx ends first, the attempt is CutOff and says nothing of the receiver. When the delivery's lease is over,
-// nothing is written any more: the attempt is HeldUp, a failure that says nothing of the receiver either.
+// If ctx ends first, the attempt is CutOff. If the delivery's lease ends before the request is written, nothing is
+// written, and the attempt is LeaseOver. Neither is a failure of the receiver.
 //
 // An attempt is one request, with one exception: a connection that was kept open may turn out to be closed, and
 // whether the receiver has read the request cannot be known then. Send resends it once at most, on a new connection,
@@ -80,14 +80,14 @@ func (s *Sender) Send(ctx context.Context, d Delivery) Attempt {
 	if err != nil {
 		err = ended(ctx, exchange, err)
 		attempt.Error = describe(err)
-		attempt.CutOff, attempt.HeldUp = errors.Is(err, errCutOff), errors.Is(err, errHeldUp)
+		attempt.CutOff, attempt.LeaseOver = errors.Is(err, errCutOff), errors.Is(err, errLeaseOver)
 	}
 	attempt.Verdict = d.judge(attempt.Status, err)
 	attempt.Duration = time.Since(attempt.StartedAt)
 	return attempt
 }
 
-// ended returns the reason for err when it lies with one of the contexts, and else err.
+// ended returns the cause of err if one of the contexts has ended, and otherwise err.
 func ended(caller, exchange context.Context, err error) error {
 	switch {
 	case caller.Err() != nil:
@@ -98,7 +98,7 @@ func ended(caller, exchange context.Context, err error) error {
 	return err
 }
 
-// exchange notes in attempt what it learns from the answer.
+// exchange sends the request, and stores signature, status and answer in attempt.
 func (s *Sender) exchange(ctx context.Context, d Delivery, attempt *Attempt) error {
 	u, inUse := newUse(ctx, d.Lease)
 	req, err := NewRequest(inUse, d, s.userAgent, attempt.StartedAt)
@@ -117,12 +117,12 @@ func (s *Sender) exchange(ctx context.Context, d Delivery, attempt *Attempt) err
 	return err
 }
 
-// roundTrip resends a request once if the connection of its use had been kept open and turned out to be closed.
+// roundTrip resends a request once if its connection had been kept open and turned out to be closed.
 func (s *Sender) roundTrip(ctx context.Context, u *use, req *http.Request, lease time.Time) (*http.Response, error) {
 	resp, err := s.transport.RoundTrip(req)
 	err = u.reason(err)
 	keeping, ok := s.transport.(*rotatingTransport)
-	if !ok || !u.stale() || ctx.Err() != nil || errors.Is(err, errHeldUp) {
+	if !ok || !u.stale() || ctx.Err() != nil || errors.Is(err, errLeaseOver) {
 		return resp, err
 	}
 	if err == nil {
@@ -133,7 +133,7 @@ func (s *Sender) roundTrip(ctx context.Context, u *use, req *http.Request, lease
 	return resp, again.reason(err)
 }
 
-// retryAfter returns what the receiver asked for, 0 unless there will be a retry.
+// retryAfter returns the delay that the receiver asked for, 0 if no retry follows.
 func retryAfter(resp *http.Response) time.Duration {
 	if Judge(resp.StatusCode, nil) != Retry {
 		return 0

@@ -17,7 +17,7 @@ import (
 	"github.com/agentevents/agentevents/gen"
 )
 
-// packed returns text as one of the codings has it.
+// packed returns text in one of the codings.
 func packed(t *testing.T, text string, open func(io.Writer) io.WriteCloser) string {
 	t.Helper()
 	var b bytes.Buffer
@@ -38,7 +38,7 @@ func asFlate(w io.Writer) io.WriteCloser {
 	return f
 }
 
-// chunked frames a body, with trailers behind it.
+// chunked frames a body, with trailers after it.
 func chunked(body string) string {
 	chunk := fmt.Sprintf("%x\r\n%s\r\n", len(body), body)
 	if body == "" {
@@ -54,8 +54,8 @@ func measured(body string) string {
 // untilTheEnd is a body that ends with the connection.
 func untilTheEnd(body string) string { return "Connection: close\r\n\r\n" + body }
 
-// An answer that has arrived as it was announced is judged by its status, whatever its body is called. The excerpt is
-// what can be read of it.
+// A complete answer is judged by its status, whatever the Content-Encoding of its body. The excerpt is the part that
+// can be decoded.
 func TestSendJudgesAnAnswerByItsStatus(t *testing.T) {
 	const text = "no such agent: Иванов"
 	gz := packed(t, text, asGzip)
@@ -115,7 +115,7 @@ func TestSendJudgesAnAnswerByItsStatus(t *testing.T) {
 	}
 }
 
-// An answer of which a part did not arrive is no answer, and the excerpt is what did.
+// An answer without its last part is incomplete, and the excerpt is the part that arrived.
 func TestSendNoticesWhatDidNotArrive(t *testing.T) {
 	gz := packed(t, strings.Repeat("no such agent ", 8), asGzip)
 	for name, answer := range map[string]string{
@@ -139,7 +139,7 @@ func TestSendNoticesWhatDidNotArrive(t *testing.T) {
 	}
 }
 
-// An answer may have a body where HTTP has none: it is an answer.
+// An answer with a body where HTTP allows none counts as an answer.
 func TestSendBodyWhereThereIsNone(t *testing.T) {
 	log.SetOutput(io.Discard) // net/http says that there is more
 	t.Cleanup(func() { log.SetOutput(os.Stderr) })
@@ -160,7 +160,7 @@ func TestSendBodyWhereThereIsNone(t *testing.T) {
 	}
 }
 
-// What is sent is what a receiver is shown to be sent: every header but those of HTTP itself.
+// Render shows every header that is sent, except those of HTTP itself.
 func TestSendSendsTheHeadersThatAreShown(t *testing.T) {
 	s := loopbackSender(t, ample)
 	for _, method := range []gen.RequestMethod{gen.RequestMethodGET, gen.RequestMethodPOST} {

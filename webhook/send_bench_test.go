@@ -36,7 +36,7 @@ func BenchmarkNewRequest(b *testing.B) {
 	}
 }
 
-// An attempt but for its way through the network.
+// An attempt without the network.
 func BenchmarkDeliver(b *testing.B) {
 	d := NewDispatcher(DispatcherOptions{
 		Outbox: forgetful{}, Sender: NewSender(SenderOptions{Transport: instant{}}), Log: slog.New(slog.DiscardHandler),
@@ -72,7 +72,7 @@ func (instant) RoundTrip(r *http.Request) (*http.Response, error) {
 	}, nil
 }
 
-// forgetful is an outbox that has nothing and keeps nothing.
+// forgetful is an outbox without deliveries that stores nothing.
 type forgetful struct{ Outbox }
 
 func (forgetful) Record(context.Context, Delivery, Outcome, bool) (*Delivery, error) { return nil, nil }

@@ -15,8 +15,8 @@ import (
 	"github.com/agentevents/agentevents/gen"
 )
 
-// namingDNS answers each question with those of the addresses that it is for. It returns a resolver and what gives
-// the name that was asked for last.
+// namingDNS answers each question with the addresses of its family. It returns a resolver, and a function that returns
+// the last name that was asked for.
 func namingDNS(t *testing.T, addrs ...netip.Addr) (*net.Resolver, func() string) {
 	t.Helper()
 	server, err := net.ListenPacket("udp", "127.0.0.1:0")
@@ -71,7 +71,7 @@ func addrsFrom(texts ...string) (addrs []netip.Addr) {
 	return addrs
 }
 
-// A name is judged by all its addresses, whatever their order: it is refused if every one is.
+// A name is refused only if all its addresses are, in any order.
 func TestSendJudgesANameByAllItsAddresses(t *testing.T) {
 	const refused = "the receiver refused the connection"
 	cases := []struct {
@@ -117,7 +117,7 @@ func TestSendJudgesANameByAllItsAddresses(t *testing.T) {
 	}
 }
 
-// A forbidden address is not dialled, and one that is closed is no reason not to try the next one.
+// A forbidden address is not dialled, and after a closed one the next is tried.
 func TestSendReachesTheAddressThatItMay(t *testing.T) {
 	port, first, second := twoReceivers(t)
 	resolver, _ := namingDNS(t, addrsFrom("127.0.0.1", "127.0.0.2", "127.0.0.3", "::1")...)
@@ -138,7 +138,7 @@ func TestSendReachesTheAddressThatItMay(t *testing.T) {
 	}
 }
 
-// pipe is a connection that a test can tell from others.
+// pipe is a connection that a test can distinguish from others.
 type pipe struct {
 	net.Conn
 	to     netip.Addr
@@ -149,7 +149,7 @@ func (p *pipe) Close() error { close(p.closed); return nil }
 
 var errDown = errors.New("down")
 
-// world has what addresses do when they are dialled.
+// world is the behaviour of each address when it is dialled.
 type world map[string]func(ctx context.Context, p *pipe) (net.Conn, error)
 
 func (w world) connect(ctx context.Context, a netip.Addr) (net.Conn, error) {
@@ -203,7 +203,7 @@ func TestDialRace(t *testing.T) {
 	}
 }
 
-// Of two connections the one that comes second is closed, and it does not matter which that is.
+// Of two connections the later one is closed, whichever that is.
 func TestDialRaceClosesTheSlower(t *testing.T) {
 	for _, fastest := range []string{"::1", "10.0.0.1"} {
 		synctest.Test(t, func(t *testing.T) {
@@ -239,7 +239,7 @@ func TestDialRaceFails(t *testing.T) {
 	}
 }
 
-// A silent address leaves time for the next one, and a dial that is over tries no more.
+// A silent address leaves time for the next one, and a dial that has ended tries no other.
 func TestDialSharesTheTime(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()

@@ -14,13 +14,13 @@ import (
 	"time"
 )
 
-// frozenAt makes a context in which an exchange stands still when it has its connection, until it is released.
+// frozenAt makes a context in which an exchange is suspended when it has its connection, until it is released.
 func frozenAt(ctx context.Context, released <-chan struct{}) context.Context {
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { <-released }})
 }
 
-// A process that was frozen between its look at the lease and the request writes nothing when it wakes: others may have
-// the lane.
+// A process that was suspended between the check of its lease and the request writes nothing when it resumes: another
+// process may have the lane.
 func TestSendNothingLate(t *testing.T) {
 	for name, lease := range map[string]time.Duration{"after the timeout": ample, "after the lease": 0} {
 		t.Run(name, func(t *testing.T) {
@@ -31,14 +31,14 @@ func TestSendNothingLate(t *testing.T) {
 			})
 			timeout, why := brief, "there was no complete answer within 50ms"
 			if lease == 0 {
-				timeout, why = ample, errHeldUp.Error()
+				timeout, why = ample, errLeaseOver.Error()
 			}
 			released := make(chan struct{})
 			time.AfterFunc(2*brief, func() { close(released) })
 			s := loopbackSender(t, timeout)
 			a := s.Send(frozenAt(t.Context(), released),
 				Delivery{URL: "http://" + address, Lease: time.Now().Add(lease)})
-			if a.Error != why || a.Verdict != Retry || a.HeldUp != (lease == 0) {
+			if a.Error != why || a.Verdict != Retry || a.LeaseOver != (lease == 0) {
 				t.Errorf("the attempt is %+v", a)
 			}
 			s.Close()
@@ -64,11 +64,11 @@ func TestPunctualConnection(t *testing.T) {
 		}
 	}
 	write(time.Now().Add(ample), nil)
-	write(time.Now(), errHeldUp)
+	write(time.Now(), errLeaseOver)
 	write(time.Now().Add(ample), nil)
 }
 
-// It is the same with TLS.
+// The same holds with TLS.
 func TestSendNothingLateWithTLS(t *testing.T) {
 	var got atomic.Int64
 	server := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { got.Add(1) }))
@@ -84,7 +84,7 @@ func TestSendNothingLateWithTLS(t *testing.T) {
 		t.Fatalf("the attempt is %+v", a)
 	}
 	d.Lease = time.Now().Add(-time.Second)
-	if a := s.Send(t.Context(), d); a.Verdict != Retry || !a.HeldUp || got.Load() != 1 {
+	if a := s.Send(t.Context(), d); a.Verdict != Retry || !a.LeaseOver || got.Load() != 1 {
 		t.Errorf("the attempt is %+v, and the receiver got %d requests", a, got.Load())
 	}
 }

@@ -18,13 +18,14 @@ import (
 	"github.com/agentevents/agentevents/gen"
 )
 
-// sighting is a request that a flaky receiver read: how many its connection had carried before, and its webhook-id.
+// sighting is a request that a flaky receiver read: the number of requests before it on its connection, and its
+// webhook-id.
 type sighting struct {
 	before int
 	id     string
 }
 
-// flaky is a receiver that answers at first, and from a time on does with a request what it is made for.
+// flaky is a receiver that answers at first, and handles later requests by a function.
 type flaky struct {
 	gathered  sync.WaitGroup // of the first requests: each is answered when all are there, so each has a connection
 	mu        sync.Mutex
@@ -67,7 +68,7 @@ func (f *flaky) seen() []sighting {
 	return f.sightings
 }
 
-// keepConnections has the sender keep so many connections to a receiver.
+// keepConnections makes the sender keep so many connections to a receiver.
 func keepConnections(t *testing.T, s *Sender, f *flaky, url string, n int) {
 	t.Helper()
 	f.gathered.Add(n)
@@ -78,7 +79,7 @@ func keepConnections(t *testing.T, s *Sender, f *flaky, url string, n int) {
 	sent.Wait()
 }
 
-// overTLS has wireReceiver's connections speak TLS, and a sender trust them.
+// overTLS makes wireReceiver's connections speak TLS, and a sender trust them.
 func overTLS(t *testing.T, s *Sender, serve func(net.Conn, *bufio.Reader)) func(net.Conn, *bufio.Reader) {
 	t.Helper()
 	server := httptest.NewTLSServer(http.NotFoundHandler()) // for its certificate
@@ -113,8 +114,8 @@ func eachWay(t *testing.T, timeout time.Duration, test func(t *testing.T, s *Sen
 // hangUp closes a connection without an answer.
 func hangUp(net.Conn, int) {}
 
-// A receiver that reads requests and closes without an answer gets two of an attempt, of which the second one is on a
-// connection of its own, however many connections are kept.
+// A receiver that reads a request and closes without an answer gets two requests of an attempt, the second on a new
+// connection, however many connections are kept.
 func TestSendResendsOnceAtMost(t *testing.T) {
 	eachWay(t, ample, func(t *testing.T, s *Sender, f *flaky, d Delivery) {
 		keepConnections(t, s, f, d.URL, 32)
@@ -145,7 +146,7 @@ func TestSendResendsOnceAtMostAfterAReset(t *testing.T) {
 	})
 }
 
-// The answer on the fresh connection is the attempt's, whatever it is.
+// Any answer on the new connection is the attempt's.
 func TestSendResendIsAnswered(t *testing.T) {
 	eachWay(t, ample, func(t *testing.T, s *Sender, f *flaky, d Delivery) {
 		keepConnections(t, s, f, d.URL, 8)
@@ -162,7 +163,7 @@ func TestSendResendIsAnswered(t *testing.T) {
 	})
 }
 
-// On a fresh connection there is no excuse: the receiver has read the request.
+// After a new connection the request is not resent: the receiver has read it.
 func TestSendOnAFreshConnectionIsOneRequest(t *testing.T) {
 	eachWay(t, ample, func(t *testing.T, s *Sender, f *flaky, d Delivery) {
 		f.breakWith(hangUp)
@@ -174,7 +175,7 @@ func TestSendOnAFreshConnectionIsOneRequest(t *testing.T) {
 	})
 }
 
-// An answer that breaks off is an answer of a receiver that has the request: it is not sent again.
+// After an answer that breaks off the request is not resent: the receiver has read it.
 func TestSendDoesNotResendAfterTheBeginningOfAnAnswer(t *testing.T) {
 	eachWay(t, ample, func(t *testing.T, s *Sender, f *flaky, d Delivery) {
 		keepConnections(t, s, f, d.URL, 8)
@@ -187,7 +188,7 @@ func TestSendDoesNotResendAfterTheBeginningOfAnAnswer(t *testing.T) {
 	})
 }
 
-// When the lease is over, a second request is as late as the first one would be.
+// After the lease no second request is sent, as no first one is.
 func TestSendResendsNothingLate(t *testing.T) {
 	eachWay(t, ample, func(t *testing.T, s *Sender, f *flaky, d Delivery) {
 		keepConnections(t, s, f, d.URL, 8)
@@ -202,7 +203,7 @@ func TestSendResendsNothingLate(t *testing.T) {
 	})
 }
 
-// An attempt that is cut off ends there.
+// An attempt that is cut off is not resent.
 func TestSendResendsNothingAfterTheCutOff(t *testing.T) {
 	eachWay(t, short, func(t *testing.T, s *Sender, f *flaky, d Delivery) {
 		keepConnections(t, s, f, d.URL, 8)
@@ -216,7 +217,7 @@ func TestSendResendsNothingAfterTheCutOff(t *testing.T) {
 	})
 }
 
-// What a receiver sends beyond the end of an answer is not taken for the answer to the next request.
+// Bytes beyond the end of an answer do not count as the answer to the next request.
 func TestSendTakesNoLeftoverForAnAnswer(t *testing.T) {
 	log.SetOutput(io.Discard) // net/http says that there is more
 	t.Cleanup(func() { log.SetOutput(os.Stderr) })

@@ -49,7 +49,7 @@ func loopbackSender(t *testing.T, timeout time.Duration) *Sender {
 }
 
 // wireReceiver serves each connection with serve, which gets the requests one by one from r, and returns its
-// address. When the test is over the connections are closed and serve must come to its end.
+// address. When the test ends, the connections are closed and serve must return.
 func wireReceiver(t *testing.T, serve func(conn net.Conn, r *bufio.Reader)) string {
 	t.Helper()
 	listener := listen(t, "127.0.0.1:0")
@@ -85,7 +85,7 @@ func listen(t *testing.T, address string) net.Listener {
 	return listener
 }
 
-// httpReceiver is a proper HTTP server.
+// httpReceiver is a regular HTTP server.
 func httpReceiver(t *testing.T, handle http.HandlerFunc) *httptest.Server {
 	t.Helper()
 	server := httptest.NewServer(handle)
@@ -93,7 +93,7 @@ func httpReceiver(t *testing.T, handle http.HandlerFunc) *httptest.Server {
 	return server
 }
 
-// readRequest takes a request and its body off the wire.
+// readRequest reads a request and its body from the wire.
 func readRequest(r *bufio.Reader) (*http.Request, string, error) {
 	req, err := http.ReadRequest(r)
 	if err != nil {
@@ -178,7 +178,7 @@ func TestSendEveryStatus(t *testing.T) {
 	wantAttempt(t, got, 101, Failed, "")
 }
 
-// Each kind of trouble that a receiver can make on the wire. Those that never end by themselves get a brief timeout.
+// The failures of a receiver on the wire. Those that never end by themselves get a brief timeout.
 func TestSendTrouble(t *testing.T) {
 	const (
 		timeout   = "" // its text depends on the timeout
@@ -368,7 +368,7 @@ func TestSendForbiddenAddress(t *testing.T) {
 	for _, host := range []string{"127.0.0.1", "localhost", "[::ffff:127.0.0.1]"} {
 		got := s.Send(t.Context(), to("http://us3r:s3cret@"+host+":"+port+"/?token=s3cret", gen.RequestMethodPOST))
 		if got.Verdict != Failed || got.Status != 0 ||
-			!strings.Contains(got.Error, "is not one that receivers may live at") {
+			!strings.Contains(got.Error, "is not allowed") {
 			t.Errorf("%s: %s, %q", host, got.Verdict, got.Error)
 		}
 		wantNoSecret(t, got)
@@ -536,7 +536,7 @@ func FuzzExcerpt(f *testing.F) {
 	})
 }
 
-// What comes after the timeout is not taken for the answer to what is sent next.
+// An answer after the timeout does not count as the answer to the next request.
 func TestSendAnswerAfterTheTimeout(t *testing.T) {
 	s := loopbackSender(t, brief)
 	over := make(chan struct{})
@@ -657,7 +657,7 @@ func TestSendUsesNoProxy(t *testing.T) {
 	}
 }
 
-// Of receivers that are dead net/http keeps something each, which nothing but a look inside shows.
+// net/http keeps a request for each dead receiver; only its internal state shows that.
 func TestSendForgetsDeadReceivers(t *testing.T) {
 	s := loopbackSender(t, ample)
 	for i := range maxDials + 100 {
@@ -761,7 +761,7 @@ func answerDNS(packet []byte, answers []netip.Addr, given *atomic.Int32) []byte 
 	return reply
 }
 
-// resolvingSender is a sender as NewSender makes it, but for the resolver.
+// resolvingSender is a sender as NewSender makes it, except for the resolver.
 func resolvingSender(t *testing.T, g *Guard, resolver *net.Resolver) *Sender {
 	t.Helper()
 	transport := newRotatingTransport(&net.Dialer{Timeout: ample, Resolver: resolver}, g)

@@ -19,8 +19,8 @@ const (
 	secretBytes  = 32
 )
 
-// ErrSecret says that a secret is malformed, so that nothing may be signed or verified with it. For a receiver it means
-// that its own configuration is wrong; it says nothing about the request.
+// ErrSecret means that a secret is missing or malformed. For a receiver its own configuration is wrong, and the request
+// may be genuine: answer 500.
 var ErrSecret = errors.New("a secret must be whsec_ and 24 to 64 bytes in base64")
 
 // NewSecret returns a new secret: 256 random bits, as whsec_ and base64.
@@ -30,9 +30,8 @@ func NewSecret() string {
 	return secretPrefix + base64.StdEncoding.EncodeToString(key)
 }
 
-// Sign returns the value of webhook-signature: a signature by each secret, separated by spaces, as the Standard
-// Webhooks specification has it. The content is the body of a POST and the whole query string of a GET, as sent,
-// without the question mark.
+// Sign returns the value of webhook-signature: a signature by each secret, separated by spaces (Standard Webhooks). The
+// content is the body of a POST, or the whole query of a GET, as sent, without the question mark.
 func Sign(id string, timestamp time.Time, content string, secrets ...string) (string, error) {
 	signatures := make([]string, len(secrets))
 	for i, secret := range secrets {
@@ -45,17 +44,21 @@ func Sign(id string, timestamp time.Time, content string, secrets ...string) (st
 	return strings.Join(signatures, " "), nil
 }
 
-// sign computes what the verifying library expects, with fewer allocations than that library signs.
+// sign computes the same signature as the library that verifies, with fewer allocations.
 func sign(key []byte, id string, timestamp time.Time, content string) string {
 	mac := hmac.New(sha256.New, key)
 	mac.Write([]byte(id + "." + strconv.FormatInt(timestamp.Unix(), 10) + "." + content))
 	return "v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil))
 }
 
-// Verify is for receivers. It returns nil if one of the secrets has signed the request and its webhook-timestamp is
-// within 5 minutes of now. The content is the body of a POST, or the raw query of a GET, as it arrived. Secrets are as
-// the API returns them; without any, or with an invalid one, the error is ErrSecret. A receiver that also drops each
-// webhook-id that it has seen before is safe from replayed requests.
+// Verify is for receivers. It returns nil if one of the secrets has signed the request, and its webhook-timestamp is
+// within 5 minutes of now. Any other error than ErrSecret means that the request is not genuine: answer 401.
+//
+// The content is the body of a POST, or the raw query of a GET, as it arrived. Secrets are as the API returns them.
+// Without any, or with a malformed one, the error is ErrSecret.
+//
+// An attacker can resend a recorded request for 5 minutes. A receiver that drops each known webhook-id is safe from
+// that.
 func Verify(header http.Header, content string, secrets ...string) error {
 	err := ErrSecret
 	for _, secret := range secrets {
@@ -63,7 +66,7 @@ func Verify(header http.Header, content string, secrets ...string) error {
 		if bad != nil {
 			return bad
 		}
-		verifier, _ := standardwebhooks.NewWebhookRaw(key) // takes any
+		verifier, _ := standardwebhooks.NewWebhookRaw(key) // accepts every key
 		if err = verifier.Verify([]byte(content), header); err == nil {
 			return nil
 		}
@@ -71,7 +74,7 @@ func Verify(header http.Header, content string, secrets ...string) error {
 	return err
 }
 
-// keyOf refuses what the library takes: an empty secret, with which anybody could sign.
+// keyOf refuses an empty secret, which the library accepts, and with which anyone could sign.
 func keyOf(secret string) ([]byte, error) {
 	key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(secret, secretPrefix))
 	if err != nil || len(key) < 24 || len(key) > 64 { // the specification's bounds

@@ -34,7 +34,8 @@ func TestNewSecret(t *testing.T) {
 	}
 }
 
-// What a receiver has in hand is what was signed: the body of a POST, the raw query of a GET with the URL's own part.
+// The signature is of the content as a receiver gets it: the body of a POST, the raw query of a GET with the URL's own
+// part.
 func TestRequestsAreSigned(t *testing.T) {
 	current, previous, other := NewSecret(), NewSecret(), NewSecret()
 	for _, method := range []gen.RequestMethod{gen.RequestMethodGET, gen.RequestMethodPOST} {
@@ -72,7 +73,7 @@ func TestRequestsAreSigned(t *testing.T) {
 	}
 }
 
-// Nothing is signed or verified with what anybody could know.
+// Nothing is signed or verified with a malformed secret.
 func TestBadSecret(t *testing.T) {
 	short := "whsec_" + base64.StdEncoding.EncodeToString(make([]byte, 23))
 	long := "whsec_" + base64.StdEncoding.EncodeToString(make([]byte, 65))

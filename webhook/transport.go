@@ -8,11 +8,11 @@ import (
 	"time"
 )
 
-// newTransport speaks HTTP/1.1 alone, where one exchange cannot hold up another on the same connection, and knows
-// no proxy. A dial outlives the exchange that asked for it, to serve the next one, hence a limit of its own: the
-// dialer's, longer than an exchange, for connecting and for the TLS handshake.
+// newTransport returns a transport that speaks HTTP/1.1 alone, in which one exchange cannot block another on the same
+// connection, and uses no proxy. A dial outlives the exchange that began it, to serve the next one. So it has a limit
+// of its own: the dialer's, longer than an exchange, for the connection and for the TLS handshake.
 //
-// It asks for no compression, and decodes none: an answer is complete when what it announced has arrived.
+// It asks for no compression, and decodes none: an answer is complete when all announced bytes have arrived.
 func newTransport(r *rotatingTransport) *http.Transport {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
@@ -23,17 +23,17 @@ func newTransport(r *rotatingTransport) *http.Transport {
 		DisableCompression:     true,
 		MaxIdleConns:           1024,
 		MaxIdleConnsPerHost:    32,  // as many as there are attempts at one receiver
-		MaxConnsPerHost:        256, // a hard stop: the dispatcher's slots are meant to be the tighter bound
+		MaxConnsPerHost:        256, // a hard bound; the dispatcher's slots are the tighter one
 		IdleConnTimeout:        30 * time.Second,
 		MaxResponseHeaderBytes: maxHeader,
 	}
 }
 
-// maxDials is how many connections one transport opens, or tries to.
+// maxDials is the number of dials of one transport.
 const maxDials = 1 << 12
 
-// rotatingTransport replaces its transport after maxDials. A transport of net/http keeps one request of each address at
-// which no connection ever became idle, and forgets it only with the transport: its memory grows with dead addresses.
+// rotatingTransport replaces its transport after maxDials. A transport of net/http keeps one request for each address
+// at which no connection ever became idle, as long as the transport lives: its memory grows with dead addresses.
 type rotatingTransport struct {
 	dialer *guarded
 
@@ -64,7 +64,7 @@ func (r *rotatingTransport) current() *http.Transport {
 	return r.now
 }
 
-// resend sends a copy of a request that was sent before on a connection of its own.
+// resend sends a request that was sent before once more, on a new connection.
 func (r *rotatingTransport) resend(req *http.Request) (*http.Response, error) {
 	if req.GetBody != nil {
 		req.Body, _ = req.GetBody() // of a text in memory

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/net/idna"
 )
 
-// ReceiverOf returns where the requests of a URL go to, in one form for all ways to write it. The host of an IPv6
-// address is without brackets. A URL that cannot be sent to is a *RefusedError.
+// ReceiverOf returns scheme, host and port of a URL, in one form for all spellings. An IPv6 address is without
+// brackets. If the URL is invalid, the error is a *RefusedError.
 func ReceiverOf(rawURL string) (scheme, host string, port int, err error) {
 	u, err := parseURL(rawURL)
 	if err != nil {
@@ -28,9 +28,9 @@ func ReceiverOf(rawURL string) (scheme, host string, port int, err error) {
 	return u.Scheme, u.Hostname(), port, err
 }
 
-// parseURL returns a URL that a request can be made of: with the host in the form in which it is looked up, without a
-// fragment, and with a path and a query that are as registered but for the bytes that RFC 3986 does not allow there,
-// which are percent-encoded. Its error never quotes raw, which may hold secrets.
+// parseURL returns the URL for a request. Its host has the form in which it is looked up; its fragment is dropped. Path
+// and query are as registered, except that bytes that RFC 3986 does not allow there are percent-encoded. Its error
+// never quotes raw, which may have secrets.
 func parseURL(raw string) (*url.URL, error) {
 	if strings.ContainsFunc(raw, isSpaceOrControl) {
 		return nil, &RefusedError{
@@ -52,7 +52,7 @@ func parseURL(raw string) (*url.URL, error) {
 	return u, checkPort(u.Port())
 }
 
-// split parts a URL into scheme and authority, path, and query, the query with its question mark.
+// split splits a URL into scheme and authority, path, and query with its question mark.
 func split(raw string) (head, path, query string) {
 	rest, _, _ := strings.Cut(raw, "#")
 	if i := strings.IndexByte(rest, '?'); i >= 0 {
@@ -70,8 +70,8 @@ func split(raw string) (head, path, query string) {
 
 func isSpaceOrControl(r rune) bool { return r == ' ' || unicode.IsControl(r) }
 
-// checkVisible refuses characters that are displayed as nothing: they are there by mistake. A host may have joiners,
-// which some languages need, and a mapping that knows where.
+// checkVisible refuses invisible characters, which are in a URL by mistake. A host may have joiners, which some
+// languages need; its mapping checks their places.
 func checkVisible(raw string) error {
 	head, _, _ := split(raw)
 	for i, r := range raw {
@@ -83,13 +83,13 @@ func checkVisible(raw string) error {
 	return nil
 }
 
-// isInvisible knows spaces of all kinds and what is displayed as nothing, but selectors of a glyph's form.
+// isInvisible reports spaces of all kinds and characters without a glyph, except selectors of a glyph's form.
 func isInvisible(r rune) bool {
 	return r > unicode.MaxASCII && unicode.In(r, unicode.Z, unicode.Cf, unicode.Other_Default_Ignorable_Code_Point) &&
 		!unicode.Is(unicode.Prepended_Concatenation_Mark, r)
 }
 
-// isJoiner knows the zero-width joiner and non-joiner.
+// isJoiner reports the zero-width joiner and non-joiner.
 func isJoiner(r rune) bool { return unicode.Is(unicode.Join_Control, r) }
 
 // encodeInvalid percent-encodes the bytes that RFC 3986 allows in neither a path nor a query, and a percent sign that
@@ -120,10 +120,10 @@ func firstInvalid(s string) int {
 	return len(s)
 }
 
-// isEncoded says whether a percent-encoded byte comes first.
+// isEncoded reports whether s begins with a percent-encoded byte.
 func isEncoded(s string) bool { return len(s) > 2 && s[0] == '%' && isHex(s[1]) && isHex(s[2]) }
 
-// isAllowed knows what pchar of RFC 3986, section 3.3, has besides encoded bytes, and what separates: / and ?.
+// isAllowed reports the characters of pchar (RFC 3986, section 3.3), and the separators / and ?.
 func isAllowed(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' ||
 		strings.IndexByte("-._~!$&'()*+,;=:@/?", c) >= 0
@@ -131,13 +131,13 @@ func isAllowed(c byte) bool {
 
 func isHex(c byte) bool { return '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'f' }
 
-// lookup maps names as UTS 46 has it for a look-up, nontransitional. It leaves underscores and hyphens to DNS, which
-// has names with them.
+// lookup maps names for a look-up by UTS 46, nontransitional. It allows underscores and hyphens everywhere, as DNS
+// does.
 var lookup = idna.New(idna.MapForLookup(), idna.Transitional(false), idna.BidiRule(),
 	idna.StrictDomainName(false), idna.CheckHyphens(false))
 
-// mapHost returns the form of a host in which it is checked, looked up, and sent: a name in lower-case ASCII, an IPv6
-// address as RFC 5952 has it.
+// mapHost returns the form of a host in which it is checked, looked up and sent: a name in lower-case ASCII, an IPv6
+// address by RFC 5952.
 func mapHost(host string) (string, error) {
 	if addr, err := netip.ParseAddr(host); err == nil {
 		return addr.String(), nil
@@ -157,15 +157,15 @@ func mapHost(host string) (string, error) {
 
 var errHost = &RefusedError{Reason: "must have a host that is a name or an IP address"}
 
-// isPlain says whether a name is mapped to itself: lower-case ASCII without an encoded label.
+// isPlain reports whether a name is mapped to itself: lower-case ASCII without an encoded label.
 func isPlain(name string) bool {
 	return !strings.Contains(name, "xn--") && strings.IndexFunc(name, func(r rune) bool {
 		return r > unicode.MaxASCII || 'A' <= r && r <= 'Z'
 	}) < 0
 }
 
-// checkName refuses what DNS can have no name for, and the forms in which only some resolvers see an IPv4 address
-// (2130706433, 0x7f.1, 127.1), with all else whose last label is a number: no name ends so.
+// checkName refuses names that DNS cannot have. It also refuses forms that only some resolvers read as an IPv4 address
+// (2130706433, 0x7f.1, 127.1), and any other name whose last label is a number: no name ends so.
 func checkName(name string) error {
 	name = strings.TrimSuffix(name, ".")
 	if len(name) > 253 {
@@ -204,7 +204,7 @@ func hostPort(host, port string) string {
 	return host + ":" + port
 }
 
-// checkPort takes the empty port for the scheme's own.
+// checkPort accepts the empty port, which is the scheme's own.
 func checkPort(port string) error {
 	if n, err := strconv.ParseUint(port, 10, 16); port != "" && (err != nil || n == 0) {
 		return &RefusedError{Reason: fmt.Sprintf("must have a port from 1 to %d, or none", 1<<16-1)}

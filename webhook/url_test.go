@@ -14,7 +14,7 @@ import (
 	"github.com/agentevents/agentevents/gen"
 )
 
-// Ways to write a host, and the one form in which it is checked, looked up and sent.
+// Spellings of a host, and the one form in which it is checked, looked up and sent.
 var hosts = []struct{ written, mapped string }{
 	{"hook.test", "hook.test"},
 	{"HOOK.Test", "hook.test"},
@@ -95,7 +95,7 @@ func TestCheckURLRefusesHosts(t *testing.T) {
 	}
 	for _, host := range []string{"ｌｏｃａｌｈｏｓｔ", "LOCALHOST。", "a.localhost．", "１２７.0.0.1", "127。0。0。1", "①⓪.0.0.1"} {
 		err := g.CheckURL("http://" + host + "/")
-		if err == nil || !strings.Contains(err.Error(), "receivers may live at") {
+		if err == nil || !strings.Contains(err.Error(), "a receiver must have a public address") {
 			t.Errorf("%s: %v", host, err)
 		}
 	}
@@ -176,7 +176,7 @@ func TestCheckURLRefusesWhatCannotBeSeen(t *testing.T) {
 	wantRefused(t, g.CheckURL("http://example.com/می\u200cخواهم"))
 }
 
-// What was registered before is sent to as ever: the bytes are encoded.
+// URLs that were registered before the check are still sent to, with their bytes encoded.
 func TestNewRequestEncodesWhatCannotBeSeen(t *testing.T) {
 	req, err := NewRequest(t.Context(), Delivery{URL: "http://h/a\u200b?b\u00a0", Method: gen.RequestMethodPOST},
 		"agentevents", time.Now())
@@ -185,7 +185,7 @@ func TestNewRequestEncodesWhatCannotBeSeen(t *testing.T) {
 	}
 }
 
-// What is encoded for a request is encoded in what is signed.
+// The signature is of the encoded query.
 func TestSendSignsTheEncodedQuery(t *testing.T) {
 	s := loopbackSender(t, ample)
 	verified := make(chan error, 1)

@@ -231,7 +231,6 @@ type guideShell struct {
 	dir       string
 	variables string // assignments, as make run prints them
 	addresses *strings.Replacer
-	env       []string
 }
 
 func newGuideShell(t *testing.T, receiver string) *guideShell {

@@ -17,12 +17,12 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// The receivers that the README shows, as they are printed there, accept what the server sends before a rotation of the
+// The receivers in webhook/README.md, as they are printed there, accept what the server sends before a rotation of the
 // secret and after two of them, and nothing else.
-func TestReceiversOfTheReadmeVerifySignatures(t *testing.T) {
+func TestReceiversOfTheGuideVerifySignatures(t *testing.T) {
 	pgtest.SQLiteOnly(t, "requests do not depend on the engine")
 	t.Parallel()
-	for _, language := range []string{"go", "php", "python"} {
+	for _, language := range []string{"go", "php", "python", "typescript"} {
 		t.Run(language, func(t *testing.T) {
 			t.Parallel()
 			s := newSnippet(t, language)
@@ -45,7 +45,7 @@ func TestReceiversOfTheReadmeVerifySignatures(t *testing.T) {
 	}
 }
 
-// signingClient is client 12 of a server that logs every attempt, and a receiver that gets the same requests.
+// signingClient is client 12 of a server that logs every attempt, and a receiver that records the same requests.
 type signingClient struct {
 	api
 	server *process
@@ -76,8 +76,8 @@ func (c *signingClient) rotate() string {
 	return resp.JSON200.Previous
 }
 
-// deliver has the server call a receiver by GET and POST, which must confirm all of it at once, and returns such
-// requests.
+// deliver has the server send to a receiver by GET and POST, which must confirm each request at once, and returns the
+// same requests as another receiver got them.
 func (c *signingClient) deliver(site string) []lab.Arrival {
 	c.t.Helper()
 	noted := len(c.notes.arrivals())
@@ -187,7 +187,7 @@ func always(value string) func(string) string {
 	return func(string) string { return value }
 }
 
-// contentOf is what is signed.
+// contentOf returns the signed content.
 func contentOf(a *lab.Arrival) *string {
 	if a.Method == http.MethodGet {
 		return &a.Query
@@ -195,19 +195,21 @@ func contentOf(a *lab.Arrival) *string {
 	return &a.Body
 }
 
-// snippet is a receiver of the README.
+// snippet is a receiver of the guide.
 type snippet struct {
 	url     string
 	command []string
 }
 
-// newSnippet has the receiver listen on a free port in place of 9000; PHP gets the port as an argument.
+// newSnippet has the receiver listen on a free port in place of 9000; PHP gets the port as an argument. The TypeScript
+// is also JavaScript, as the guide says, and Node.js takes it for a module by its name.
 func newSnippet(t *testing.T, language string) snippet {
 	t.Helper()
 	addr := freePort(t)
 	_, port, _ := strings.Cut(addr, ":")
-	dir, name := t.TempDir(), "receiver."+language
-	writeScript(t, dir, name, strings.Replace(fromReadme(t, "### Verifying a signature", language), "9000", port, 1))
+	program := fromGuide(t, "webhook/README.md", language)
+	dir, name := t.TempDir(), strings.Replace("receiver."+language, "typescript", "mjs", 1)
+	writeScript(t, dir, name, strings.Replace(program, "9000", port, 1))
 	file := filepath.Join(dir, name)
 	s := snippet{url: "http://" + addr}
 	switch language {
@@ -217,25 +219,20 @@ func newSnippet(t *testing.T, language string) snippet {
 		s.command = []string{installed(t, "php", "php-cli"), "-n", "-S", addr, file}
 	case "python":
 		s.command = []string{installed(t, "python3", "python3"), file}
+	case "typescript":
+		s.command = []string{installed(t, "node", "nodejs"), file}
 	}
 	return s
 }
 
-// fromReadme returns the one block of code in a language in a section of the README.
-func fromReadme(t *testing.T, heading, language string) string {
+// fromGuide returns the one program of a guide in a language.
+func fromGuide(t *testing.T, path, language string) string {
 	t.Helper()
-	readme, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
+	programs := readGuide(t, path).marked(language)
+	if len(programs) != 1 {
+		t.Fatalf("%s shows %d programs in %s, want 1", path, len(programs), language)
 	}
-	_, section, _ := strings.Cut(string(readme), "\n"+heading+"\n")
-	section, _, _ = strings.Cut(section, "\n## ")
-	blocks := strings.Split(section, "\n```"+language+"\n")
-	if len(blocks) != 2 {
-		t.Fatalf("the README shows %d programs in %s below %q", len(blocks)-1, language, heading)
-	}
-	code, _, _ := strings.Cut(blocks[1], "\n```\n")
-	return code + "\n"
+	return programs[0].code
 }
 
 // buildSnippet builds a file as if it were in this module.
@@ -252,7 +249,7 @@ func buildSnippet(t *testing.T, file string) string {
 	return program
 }
 
-// start runs the receiver until the end of the test. It listens then, or has ended.
+// start runs the receiver until the end of the test. When it returns, the receiver listens or has ended.
 func (s snippet) start(t *testing.T, secret string) *other {
 	t.Helper()
 	cmd := exec.Command(s.command[0], s.command[1:]...)
@@ -262,7 +259,7 @@ func (s snippet) start(t *testing.T, secret string) *other {
 	return p
 }
 
-// failsWithoutSecret: the key would be empty, which anyone can sign with. What is sent must not be lost either.
+// failsWithoutSecret checks that no request is accepted by an empty key, and that none is refused for good.
 func (s snippet) failsWithoutSecret(t *testing.T) {
 	p := s.start(t, "")
 	if p.ended() {

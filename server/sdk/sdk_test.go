@@ -51,7 +51,7 @@ func block(s sdk) string {
 	if s.tell != "" {
 		lines = append(lines, s.tell)
 	}
-	return fmt.Sprintf("```sh\n%s\n```\n", strings.Join(append(lines, "cd .."), "\n"))
+	return fmt.Sprintf("```shell\n%s\n```\n", strings.Join(append(lines, "cd .."), "\n"))
 }
 
 // Every SDK is of a pinned version, and what it was downloaded from is the choice of the machine.

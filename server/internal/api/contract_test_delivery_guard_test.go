@@ -43,11 +43,11 @@ func (ls *liveServer) sendTest() (m gen.EventTestResult) {
 func TestContractTestDeliveryToForbiddenURL(t *testing.T) {
 	t.Parallel()
 	for url, want := range map[string]string{
-		"http://10.0.0.1/x":              "the address 10.0.0.1 is not one that receivers may live at",
-		"http://169.254.169.254/latest":  "the address 169.254.169.254 is not one that receivers may live at",
-		"http://[::ffff:192.168.0.1]/":   "is not one that receivers may live at",
+		"http://10.0.0.1/x":              "the address 10.0.0.1 is not allowed",
+		"http://169.254.169.254/latest":  "the address 169.254.169.254 is not allowed",
+		"http://[::ffff:192.168.0.1]/":   "is not allowed",
 		"ftp://example.com/":             "http or https",
-		"http://u:secret@10.0.0.1/?k=v1": "the address 10.0.0.1 is not one that receivers may live at",
+		"http://u:secret@10.0.0.1/?k=v1": "the address 10.0.0.1 is not allowed",
 	} {
 		ls := newLiveServerWithEvent(t, url)
 		m := ls.sendTest()

@@ -11,8 +11,8 @@ import (
 	"github.com/agentevents/agentevents/store/pgtest"
 )
 
-// The clients that the README shows work as they are printed there.
-func TestClientsOfTheReadme(t *testing.T) {
+// The clients in gen/README.md work as they are printed there.
+func TestClientsOfTheGuide(t *testing.T) {
 	pgtest.SQLiteOnly(t, "requests do not depend on the engine")
 	t.Parallel()
 	for language, command := range map[string]struct {
@@ -26,7 +26,7 @@ func TestClientsOfTheReadme(t *testing.T) {
 			t.Parallel()
 			path := installed(t, command.program, command.debian)
 			dir := t.TempDir()
-			writeScript(t, dir, "client", fromReadme(t, "## A client in PHP or Python", language))
+			writeScript(t, dir, "client", fromGuide(t, "gen/README.md", language))
 			c := newShop(t).customer(t)
 			run := func(server, secret string) (string, int) {
 				t.Helper()
