@@ -29,10 +29,10 @@ func admit(requests *clientLimiter) echo.MiddlewareFunc {
 			switch err := requests.acquire(client); {
 			case errors.Is(err, errClientBound):
 				return request.RefuseAs(http.StatusTooManyRequests, "too_many_requests",
-					"too many requests of the client are in progress, try again")
+					"too many requests of the client are in progress; try again")
 			case err != nil:
 				return request.RefuseAs(http.StatusServiceUnavailable, "server_busy",
-					"too many requests are in progress, try again")
+					"too many requests are in progress; try again")
 			}
 			release := sync.OnceFunc(func() { requests.release(client) })
 			defer release()

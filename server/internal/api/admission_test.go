@@ -22,7 +22,7 @@ func (ls *liveServer) withBounds(requests, polls *Bounds) *liveServer {
 	guard := webhook.NewGuard(nil)
 	router, err := NewRouter(Options{
 		Store: ls.store, Guard: guard, Sender: webhook.NewSender(webhook.SenderOptions{Guard: guard}),
-		Log: telemetry.NewLog(ls.log, slog.LevelInfo, false), LoopTurned: ls.loopTurned,
+		Log: telemetry.NewLog(ls.log, slog.LevelInfo, false), Heartbeat: ls.heartbeat,
 		Requests: requests, Polls: polls,
 	})
 	if err != nil {
@@ -62,8 +62,8 @@ func agentOf(client string) string { return "/client/" + client + "/agent/local/
 
 func TestRequestsInProgressAreBounded(t *testing.T) {
 	t.Parallel()
-	const own = `{"message":"too many requests of the client are in progress, try again","status":"too_many_requests"}`
-	const all = `{"message":"too many requests are in progress, try again","status":"server_busy"}`
+	const own = `{"message":"too many requests of the client are in progress; try again","status":"too_many_requests"}`
+	const all = `{"message":"too many requests are in progress; try again","status":"server_busy"}`
 	ls := newLiveServer(t)
 	tokens := ls.withClients("12", "13", "14")
 	address := ls.withBounds(&Bounds{All: 3, Clients: 2, PerClient: 1}, nil).serveWith(patientLimits())

@@ -14,18 +14,18 @@ import (
 	"github.com/agentevents/agentevents/server/internal/telemetry"
 )
 
-// maxUnread is how many bytes the server discards after an answer that closes the connection.
+// maxUnread is the number of bytes that the server discards after an answer that closes the connection.
 const maxUnread = 16 << 20
 
 // listener accepts TCP connections. If there are too many, it closes idle ones. On its connections every error has the
-// form of the API, even if net/http answers without a handler, and the client can read it.
+// form of the API, even one that net/http answers itself. Clients receive the error even while they send.
 type listener struct {
 	net.Listener
 	log     *slog.Logger
 	lines   *telemetry.LineLimiter // of malformed requests
 	evicted *telemetry.Tally
 	refused *telemetry.Tally
-	linger  time.Duration // how long a client may still send after an answer that closes the connection
+	linger  time.Duration // time for a client to finish sending after an answer that closes the connection
 	open    *connections
 	closed  chan struct{}
 	close   func() error
@@ -78,12 +78,12 @@ func (l *listener) isClosed() bool {
 	}
 }
 
-// conn is a connection of a listener. It embeds the TCP connection, since net/http looks for its method ReadFrom.
+// conn is a connection of a listener. It embeds *net.TCPConn because net/http uses its method ReadFrom.
 type conn struct {
 	*net.TCPConn
 	on       *listener
-	lineRead atomic.Bool // the request line has arrived
-	answered atomic.Bool // an answer has begun, and the connection has not been idle since
+	lineRead atomic.Bool // the request line is complete
+	answered atomic.Bool // an answer has begun since the connection was last idle
 	drained  sync.Once
 
 	// Under the mutex of on.open:
@@ -101,9 +101,9 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Write implements net.Conn. It replaces an answer that net/http gives without a handler.
+// Write implements net.Conn. It replaces the answers that net/http writes itself.
 func (c *conn) Write(p []byte) (int, error) {
-	if c.answered.Swap(true) { // p continues an answer, whose text may be the client's
+	if c.answered.Swap(true) { // p continues an answer, which may repeat text of the client
 		return c.TCPConn.Write(p)
 	}
 	answer, ok := parseNetHTTPAnswer(p)
@@ -116,8 +116,8 @@ func (c *conn) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// CloseWrite ends the answer. It discards what the client still sends, within the limits: a connection that is closed
-// with unread bytes is reset, and the client may lose the answer.
+// CloseWrite ends the answer, and then discards, within limits, what the client still sends. Closing a connection with
+// unread bytes would reset it, and the client could lose the answer.
 func (c *conn) CloseWrite() (err error) {
 	c.drained.Do(func() {
 		c.on.open.setIdle(c)
@@ -131,7 +131,7 @@ func (c *conn) CloseWrite() (err error) {
 	return err
 }
 
-// Close implements net.Conn. It waits for the client only after an answer, and not during shutdown.
+// Close implements net.Conn. It waits for the client only after an answer, and never during shutdown.
 func (c *conn) Close() error {
 	defer c.on.open.remove(c)
 	if c.answered.Load() && !c.on.isClosed() {
@@ -140,7 +140,8 @@ func (c *conn) Close() error {
 	return c.TCPConn.Close()
 }
 
-// followState is an http.Server.ConnState. A connection stays idle when the head of a request has arrived, until admit.
+// followState is an http.Server.ConnState. It resets an idle connection for the next request. When the head of a
+// request has arrived, the connection stays idle until admit.
 func followState(on net.Conn, state http.ConnState) {
 	c, ok := on.(*conn)
 	switch {

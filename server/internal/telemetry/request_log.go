@@ -16,9 +16,9 @@ const (
 	maxPath   = 256
 )
 
-// LogRequests logs one line for every request that reaches the router. It has errors answered first, by Echo's error
-// handler, since the line has the status. Bodies, headers and queries are never in it: they may hold secrets. Lines of
-// requests that no limit counts are limited.
+// LogRequests logs one line for every request that reaches the router. It calls Echo's error handler first, since the
+// line has the status of the answer. The line never has a body, a header or a query: they may contain secrets. Lines of
+// requests that no limit of a client counts are limited.
 func LogRequests(log *slog.Logger) echo.MiddlewareFunc {
 	strangers, refused := NewLineLimiter(log, "without a token"), NewLineLimiter(log, "refused")
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
