@@ -16,7 +16,7 @@ import (
 // fewer than the connections of a listener.
 var (
 	defaultRequests = Bounds{All: 1000, Clients: 800, PerClient: 100}
-	defaultPolls    = Bounds{All: 5000, Clients: 4500, PerClient: 100}
+	defaultPolls    = Bounds{All: 2500, Clients: 2200, PerClient: 100}
 )
 
 // admit refuses an authorized request if too many are in progress, of its client or of all. Otherwise the request's

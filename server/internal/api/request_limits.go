@@ -33,7 +33,7 @@ type Limits struct {
 // DefaultLimits returns the limits of every listener of the program.
 func DefaultLimits() Limits {
 	return Limits{
-		Head: 5 * time.Second, Request: 10 * time.Second, Connections: 10_000, ConnectionsPerAddress: 1000,
+		Head: 5 * time.Second, Request: 10 * time.Second, Connections: 5000, ConnectionsPerAddress: 1000,
 	}
 }
 
