@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -34,6 +35,8 @@ type Options struct {
 	Drain          *Drain             // nil drains nothing
 	Stopping       <-chan struct{}    // closed when polls must end; nil is never closed
 	TrustedProxies []netip.Prefix     // proxies whose X-Forwarded-For is used
+	Requests       *Bounds            // of requests in progress; nil for the default
+	Polls          *Bounds            // of polls of the feed that wait; nil for the default
 }
 
 // NewRouter returns the handler of the API, its documentation and the probes.
@@ -41,14 +44,16 @@ func NewRouter(o Options) (http.Handler, error) { return newHandlers(o).router(o
 
 // handlers has a method for each operation of openapi.yaml.
 type handlers struct {
-	store       *store.Store
-	guard       *webhook.Guard
-	sender      *webhook.Sender
-	traces      *telemetry.Traces
-	stopping    <-chan struct{}
-	tokens      *auth.TokenCache
-	throttle    *auth.Throttle
-	testLimiter *testDeliveryLimiter
+	store    *store.Store
+	guard    *webhook.Guard
+	sender   *webhook.Sender
+	traces   *telemetry.Traces
+	stopping <-chan struct{}
+	tokens   *auth.TokenCache
+	throttle *auth.Throttle
+	requests *clientLimiter
+	polls    *clientLimiter
+	tests    *clientLimiter
 }
 
 var _ api.StrictServerInterface = handlers{}
@@ -57,7 +62,10 @@ func newHandlers(o Options) handlers {
 	return handlers{
 		store: o.Store, guard: o.Guard, sender: o.Sender, traces: o.Traces, stopping: o.Stopping,
 		tokens:   auth.NewTokenCache(o.Store, auth.TokenCacheLife),
-		throttle: auth.NewThrottle(o.Store.Now), testLimiter: newTestDeliveryLimiter(),
+		throttle: auth.NewThrottle(o.Store.Now),
+		requests: newClientLimiter(*cmp.Or(o.Requests, &defaultRequests)),
+		polls:    newClientLimiter(*cmp.Or(o.Polls, &defaultPolls)),
+		tests:    newClientLimiter(testBounds),
 	}
 }
 
@@ -127,8 +135,9 @@ func (h handlers) middlewaresOf(route *routers.Route, level gen.AccessLevel) []e
 	}
 	return []echo.MiddlewareFunc{
 		refuseGetOfRedeliver, request.WithOperation(id), contract.UnescapePath,
-		auth.Authenticate(h.tokens, level), auth.Authorize(level), auth.LimitRequests(h.store), auth.ResolveMe,
-		contract.ParsePHPArrays, contract.Validate(route), auth.Reauthorize, withIdempotencyKey(route),
+		auth.Authenticate(h.tokens, level), auth.Authorize(level), admit(h.requests), auth.LimitRequests(h.store),
+		auth.ResolveMe, contract.ParsePHPArrays, contract.Validate(route), auth.Reauthorize,
+		withIdempotencyKey(route),
 	}
 }
 
