@@ -75,6 +75,20 @@ func TestGuideHasLogLinesOfTheProgram(t *testing.T) {
 	}
 }
 
+// The server answers /readyz with each reason that the guide has.
+func TestGuideHasReasonsOfReadiness(t *testing.T) {
+	source := sourceOf(t, "internal/api")
+	rows := guideRows(t, "\\| `(?:the|SQLite) [^`]+` \\|")
+	if len(rows) == 0 {
+		t.Fatal("README.md has no reasons")
+	}
+	for _, row := range rows {
+		if !strings.Contains(source, `"`+strings.Split(row, "`")[1]+`"`) {
+			t.Errorf("the server answers no reason %s", row)
+		}
+	}
+}
+
 // sourceOf returns the text of all Go files in directories and below, tests excepted.
 func sourceOf(t *testing.T, dirs ...string) string {
 	t.Helper()
