@@ -61,7 +61,7 @@ type Expected struct {
 	Agent     int64
 	Status    string    // the agent's
 	Receiver  int       // where the registration pointed to when the change was made, or Anywhere
-	Line      string    // in which it keeps its place, see NewRecord
+	OrderKey      string    // in which it keeps its place, see NewRecord
 	Since     time.Time // when that became known
 	Cancelled bool      // its registration was deleted; what had been sent by then may still arrive
 }
@@ -257,7 +257,7 @@ func (v *Verdict) Wrong(k Kind, format string, args ...any) {
 type History struct {
 	Expected []*Expected
 	Arrivals []*Arrival // in their order
-	Line     func(*Arrival) string
+	OrderKey     func(*Arrival) string
 }
 
 // Close returns the history of a record, and the faults that were found on the way. Nothing may arrive any more.
@@ -278,7 +278,7 @@ func Check(h History, rules Rules) Verdict {
 	// The last arrival of each delivery, webhook-id and line.
 	ofKey, ofID, ofLine := map[Key]*Arrival{}, map[string]*Arrival{}, map[string]*Arrival{}
 	for _, a := range h.Arrivals {
-		line, before := h.Line(a), ofID[a.ID]
+		line, before := h.OrderKey(a), ofID[a.ID]
 		if p := ofKey[a.Key]; p != nil && p.ID != a.ID {
 			c.Wrong(Mismatched, "%v came as %s too", a, p.ID)
 		}

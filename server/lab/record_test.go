@@ -80,7 +80,7 @@ func judge(expected []*Expected, arrivals []*Arrival, rules Rules) Verdict {
 			a.Ended = a.At
 		}
 	}
-	return Check(History{Expected: expected, Arrivals: arrivals, Line: lineOf}, rules)
+	return Check(History{Expected: expected, Arrivals: arrivals, OrderKey: lineOf}, rules)
 }
 
 var laterLife = Rules{Excused: func(before, again *Arrival) bool { return again.Peer.(int) > before.Peer.(int) }}
