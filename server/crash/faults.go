@@ -84,9 +84,9 @@ var postgresFaults = []fault{
 	{"kill -9", 3, afterTime, killServer, shortly, anyRequest, false},
 	{"kill -9, and a lane damaged", 1, afterTime, damageLane, shortly, anyRequest, false},
 	{"stop in order", 1, afterTime, stopServer, shortly, none, false},
-	{"freeze of less than a lease", 1, afterTime, freezeServer, lessThanLease, anyRequest, false},
-	{"freeze of about a lease", 2, afterTime, freezeServer, aboutLease, anyRequest, false},
-	{"freeze of more than a lease", 2, afterTime, freezeServer, moreThanLease, anyRequest, false},
+	{"suspension of less than a lease", 1, afterTime, suspendServer, lessThanLease, anyRequest, false},
+	{"suspension of about a lease", 2, afterTime, suspendServer, aboutLease, anyRequest, false},
+	{"suspension of more than a lease", 2, afterTime, suspendServer, moreThanLease, anyRequest, false},
 	{"cut off from the database", 1, afterTime, cutOff, anyLength, anyRequest, false},
 	{"connections ended", 1, afterTime, endConnections, atOnce, anyRequest, false},
 	{"all connections ended", 1, afterTime, endConnections, atOnce, anyRequest, true},
@@ -223,9 +223,9 @@ func damageLane(ctx context.Context, r *replica, _ *rand.Rand) (undo, error) {
 	return repaired, r.database.alone(func() error { return benchfill.DamageLane(ctx, r.database.DB) })
 }
 
-func freezeServer(_ context.Context, r *replica, _ *rand.Rand) (undo, error) {
-	thaw, err := r.process.Load().Freeze()
-	return func(context.Context) error { return thaw() }, err
+func suspendServer(_ context.Context, r *replica, _ *rand.Rand) (undo, error) {
+	resume, err := r.process.Load().Suspend()
+	return func(context.Context) error { return resume() }, err
 }
 
 func cutOff(_ context.Context, r *replica, _ *rand.Rand) (undo, error) {

@@ -359,7 +359,7 @@ func (c *crash) report() error {
 // rules returns the rules of permitted repetitions.
 func (c *crash) rules() lab.Rules {
 	return lab.Rules{
-		Excused: func(before, again *lab.Arrival) bool {
+		Permitted: func(before, again *lab.Arrival) bool {
 			failed := benchfill.Attempt{WebhookID: before.ID, Number: before.Attempt}
 			late := c.timeouts[failed] && again.Attempt == before.Attempt+1
 			return late || c.timeline.permits(before, again)

@@ -70,9 +70,9 @@ func TestFaultPermitsDuplicates(t *testing.T) {
 		want          bool
 	}{
 		"between":                   {"kill -9", at(1, 2), at(9, 1), true},
-		"it began before the first": {"freeze of about a lease", at(5, 2), at(9, 1), true},
-		"it was over":               {"freeze of about a lease", at(7, 2), at(9, 1), false},
-		"it began later":            {"freeze of about a lease", at(1, 2), at(3, 1), false},
+		"it began before the first": {"suspension of about a lease", at(5, 2), at(9, 1), true},
+		"it was over":               {"suspension of about a lease", at(7, 2), at(9, 1), false},
+		"it began later":            {"suspension of about a lease", at(1, 2), at(3, 1), false},
 		"another server":            {"kill -9", at(1, 1), at(9, 2), false},
 		"it is not known which":     {"kill -9", at(1, 0), at(9, 2), true},
 		"the database":              {"restart of the database", at(1, 1), at(9, 2), true},

@@ -83,7 +83,7 @@ func judge(expected []*Expected, arrivals []*Arrival, rules Rules) Verdict {
 	return Check(History{Expected: expected, Arrivals: arrivals, OrderKey: orderKeyOf}, rules)
 }
 
-var laterProcess = Rules{Excused: func(before, again *Arrival) bool { return again.Peer.(int) > before.Peer.(int) }}
+var laterProcess = Rules{Permitted: func(before, again *Arrival) bool { return again.Peer.(int) > before.Peer.(int) }}
 
 func TestCheckSoundRecord(t *testing.T) {
 	expected, arrivals := soundRecord()
