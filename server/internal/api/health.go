@@ -39,7 +39,7 @@ func addHealth(e *echo.Echo, o Options) {
 func readinessProblems(ctx context.Context, o Options, address string) (wrong []string) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	if o.Drain.poll(address) {
+	if o.Drain.probe(address) {
 		wrong = append(wrong, "the server is stopping")
 	}
 	if err := o.Store.Ready(ctx); err != nil {
