@@ -65,19 +65,19 @@ func TestJSON(t *testing.T) {
 	ls := newLiveServer(t)
 	const early = "the body is not valid JSON, it ends too early"
 	for body, want := range map[string]string{
-		`{"name":"x"`:                early,
-		` `:                          early,
-		`{"name":"x"}}`:              "the body is not valid JSON, from line 1, column 13 on",
-		`{"name":"x"} {}`:            "the body is not valid JSON, from line 1, column 14 on",
-		"{\n \"nämé\": x}":           "the body is not valid JSON, from line 2, column 10 on",
-		"{\"name\":\n\n\nNaN}":       "the body is not valid JSON, from line 4, column 1 on",
-		`name=x`:                     "the body is not valid JSON, from line 1, column 2 on",
-		`{'name':'x'}`:               "the body is not valid JSON, from line 1, column 2 on",
-		"\ufeff{}":                   "the body must not begin with a byte order mark",
-		"\xff\xfe{\x00}\x00":         "the body must be UTF-8, and is UTF-16",
-		"\xfe\xff\x00{\x00}":         "the body must be UTF-8, and is UTF-16",
-		strings.Repeat("[", 100_000): "the body is not valid JSON, from line 1, column 10001 on",
-		"{\"name\":\"\xff\"}":        "the body is not valid UTF-8",
+		`{"name":"x"`:           early,
+		` `:                     early,
+		`{"name":"x"}}`:         "the body is not valid JSON, from line 1, column 13 on",
+		`{"name":"x"} {}`:       "the body is not valid JSON, from line 1, column 14 on",
+		"{\n \"nämé\": x}":      "the body is not valid JSON, from line 2, column 10 on",
+		"{\"name\":\n\n\nNaN}":  "the body is not valid JSON, from line 4, column 1 on",
+		`name=x`:                "the body is not valid JSON, from line 1, column 2 on",
+		`{'name':'x'}`:          "the body is not valid JSON, from line 1, column 2 on",
+		"\ufeff{}":              "the body must not begin with a byte order mark",
+		"\xff\xfe{\x00}\x00":    "the body must be UTF-8, and is UTF-16",
+		"\xfe\xff\x00{\x00}":    "the body must be UTF-8, and is UTF-16",
+		strings.Repeat("[", 32): early,
+		"{\"name\":\"\xff\"}":   "the body is not valid UTF-8",
 	} {
 		g := ls.call("PUT", "/client/12", body)
 		if e := ls.errorOf(g); g.status != http.StatusBadRequest || e.Message != want {

@@ -4,6 +4,7 @@
 //	validate.go      Validate: path, query, headers and body of a request, against the schemas of its operation
 //	parameters.go    path and query in the form that openapi.yaml has: unescaped, and without PHP's brackets
 //	body.go          ReadBody and takeBody: one body within its limit; json.go parses it strictly
+//	bounds.go        refuses a body of too many values while it arrives
 //	times.go         every form of RFC 3339 in one form
 //	field_errors.go  which fields are wrong; messages.go says what they must be
 //

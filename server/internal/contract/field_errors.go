@@ -2,6 +2,7 @@ package contract
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -10,11 +11,12 @@ import (
 	"github.com/getkin/kin-openapi/openapi3filter"
 
 	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/server/internal/request"
 )
 
 // The limits of an answer with field errors, as in openapi.yaml.
 const (
-	maxFieldErrors = 100
+	maxFieldErrors = 20
 	maxFieldName   = 256
 )
 
@@ -22,19 +24,28 @@ const (
 type fieldErrorList struct {
 	list []gen.FieldError
 	seen map[string]bool
+	more bool // there are others
 }
 
-// fieldErrors describes what the validation found. It uses none of the validation's own text, which quotes schemas and
-// Go.
-func fieldErrors(err error) []gen.FieldError {
+// invalid refuses a request for what the validation found. It uses none of the validation's own text, which quotes
+// schemas and Go.
+func invalid(err error) *request.Refusal {
 	f := fieldErrorList{seen: map[string]bool{}}
 	f.collect(err, nil, nil)
-	return f.list
+	refusal := request.Invalid(f.list...)
+	if f.more {
+		refusal.Body.Message += fmt.Sprintf(", and these are the first %d errors", maxFieldErrors)
+	}
+	return refusal
 }
 
 func (f *fieldErrorList) add(path []string, message string) {
 	e := fieldError(strings.Join(path, "."), message)
-	if !f.seen[e.Field] && len(f.list) < maxFieldErrors {
+	switch {
+	case f.seen[e.Field]:
+	case len(f.list) == maxFieldErrors:
+		f.more = true
+	default:
 		f.seen[e.Field] = true
 		f.list = append(f.list, e)
 	}
@@ -54,6 +65,9 @@ func fieldError(name, message string) gen.FieldError {
 // collect walks down a tree of errors to those of single values. path leads to the value, and schema is its schema if
 // the tree has shown it so far.
 func (f *fieldErrorList) collect(err error, path []string, schema *openapi3.Schema) {
+	if f.more {
+		return
+	}
 	switch e := err.(type) { //nolint:errorlint // each node of the tree has its own case
 	case openapi3.MultiError:
 		for _, err := range e {

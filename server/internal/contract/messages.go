@@ -28,9 +28,13 @@ func schemaMessage(e *openapi3.SchemaError) string {
 	case "minLength", "maxLength":
 		return lengthMessage(s)
 	case "maxItems":
-		return fmt.Sprintf("must have at most %d items", *s.MaxItems)
+		return maxItemsMessage(s)
 	}
 	return kindMessage(s)
+}
+
+func maxItemsMessage(s *openapi3.Schema) string {
+	return fmt.Sprintf("must have at most %d items", *s.MaxItems)
 }
 
 // insteadOf says what a value must be instead of null or empty.
