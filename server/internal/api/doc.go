@@ -6,6 +6,7 @@
 //	router.go          the middlewares around all requests and those of each operation
 //	slash_router.go    both forms of each path: with and without a trailing slash
 //	request_limits.go  limits of the head of a request
+//	body_room.go       room for the bodies in work; fair_room.go gives each client a share
 //	idempotency.go     Idempotency-Key
 //	client.go …        the handlers: a file for each noun. They call the store, and build the answer.
 //	                   test_delivery_limiter.go bounds how many test deliveries are sent at a time

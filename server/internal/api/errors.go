@@ -93,9 +93,9 @@ func errorHandler(log *slog.Logger) echo.HTTPErrorHandler {
 	}
 }
 
-// logError logs the errors that are not the client's.
+// logError logs the errors that are not the client's, and no refusals.
 func logError(log *slog.Logger, c echo.Context, status int, err error) {
-	if status < http.StatusInternalServerError {
+	if _, refused := errors.AsType[*request.Refusal](err); refused || status < http.StatusInternalServerError {
 		return
 	}
 	log.ErrorContext(c.Request().Context(), "request failed", "request_id", request.ID(c),

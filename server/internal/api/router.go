@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -34,6 +35,7 @@ type Options struct {
 	Drain          *Drain             // nil for none
 	Stopping       <-chan struct{}    // closed when polls must end; nil never is
 	TrustedProxies []netip.Prefix     // whose X-Forwarded-For is believed
+	BodyRoom       int64              // bytes of all bodies in work; 0 means 32 MiB
 }
 
 // NewRouter returns the handler of everything that clients may request.
@@ -49,6 +51,7 @@ type handlers struct {
 	tokens      *auth.TokenCache
 	throttle    *auth.Throttle
 	testLimiter *testDeliveryLimiter
+	bodies      *fairRoom
 }
 
 var _ api.StrictServerInterface = handlers{}
@@ -58,6 +61,7 @@ func newHandlers(o Options) handlers {
 		store: o.Store, guard: o.Guard, sender: o.Sender, traces: o.Traces, stopping: o.Stopping,
 		tokens:   auth.NewTokenCache(o.Store, auth.TokenCacheLife),
 		throttle: auth.NewThrottle(o.Store.Now), testLimiter: newTestDeliveryLimiter(),
+		bodies: newBodyRoom(cmp.Or(o.BodyRoom, defaultBodyRoom)),
 	}
 }
 
@@ -123,12 +127,13 @@ func (h handlers) middlewares(document *openapi3.T) (map[string][]echo.Middlewar
 func (h handlers) middlewaresOf(route *routers.Route, level gen.AccessLevel) []echo.MiddlewareFunc {
 	id := route.Operation.OperationID
 	if level == auth.NoToken {
-		return []echo.MiddlewareFunc{request.WithOperation(id), h.throttle.LimitFailures, auth.TokenForm}
+		return []echo.MiddlewareFunc{request.WithOperation(id), h.throttle.LimitFailures,
+			takeBodyRoom(h.bodies, auth.MaxTokenBody), auth.TokenForm}
 	}
 	return []echo.MiddlewareFunc{
 		refuseGetOfRedeliver, request.WithOperation(id), contract.UnescapePath,
 		auth.Authenticate(h.tokens, level), auth.Authorize(level), auth.LimitRequests(h.store), auth.ResolveMe,
-		contract.ParsePHPArrays, contract.Validate(route), auth.AuthorizeAgain, withIdempotencyKey(route),
+		contract.ParsePHPArrays, takeBodyRoom(h.bodies, contract.MaxBody), contract.Validate(route), auth.AuthorizeAgain, withIdempotencyKey(route),
 	}
 }
 

@@ -1,0 +1,97 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/agentevents/agentevents/server/internal/request"
+)
+
+const (
+	// defaultBodyRoom is how many bytes the bodies in work may have together. A request takes up to eight times the
+	// size of its body.
+	defaultBodyRoom = 32 << 20
+	// smallBody is how many bytes of a body are not counted: they cost less than the connection they arrive on. The
+	// status of one agent is as small, and so is a request for a token, so neither ever waits for larger bodies.
+	smallBody = 4 << 10
+	// bodyPatience is how long a request waits for room. Its body must arrive within Limits.Request all the same.
+	bodyPatience = 3 * time.Second
+	// withoutToken is the client of requests for tokens. No client has this id.
+	withoutToken = "(none)"
+)
+
+// newBodyRoom returns room for so many bytes of bodies. A client may have an eighth of them, and the clients together
+// three quarters.
+func newBodyRoom(size int64) *fairRoom { return newFairRoom(size, size/4*3, size/8) }
+
+// takeBodyRoom lets a request with a body of up to limit bytes proceed when there is room for the body, and refuses it
+// if there is none in time. The room is taken before the body is read. It is that of the bytes that the request
+// announces, or else of limit bytes until all have arrived.
+func takeBodyRoom(room *fairRoom, limit int64) echo.MiddlewareFunc {
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error {
+			r := c.Request()
+			if r.ContentLength >= 0 && r.ContentLength <= smallBody {
+				return next(c)
+			}
+			size := min(limit, room.share)
+			if r.ContentLength > 0 {
+				size = min(size, r.ContentLength)
+			}
+			taken, err := waitForRoom(r.Context(), room, bodyOwner(r.Context()), size)
+			if err != nil {
+				return err
+			}
+			defer taken.leave()
+			r.Body = &countedBody{ReadCloser: r.Body, room: taken}
+			return next(c)
+		}
+	}
+}
+
+// bodyOwner is the client whose share a body is taken from, empty for an operator.
+func bodyOwner(ctx context.Context) string {
+	caller := request.Caller(ctx)
+	if caller.Application == "" {
+		return withoutToken
+	}
+	return caller.Client
+}
+
+// waitForRoom refuses a request for which there is no room within bodyPatience.
+func waitForRoom(ctx context.Context, room *fairRoom, client string, size int64) (*takenRoom, error) {
+	patience, cancel := context.WithTimeout(ctx, bodyPatience)
+	defer cancel()
+	taken, err := room.take(patience, client, size)
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		return nil, request.RefuseAs(http.StatusServiceUnavailable, "server_busy",
+			"other requests with large bodies are in progress, try again")
+	}
+	return taken, err
+}
+
+// countedBody gives back the room that a body does not need, when all of it has arrived.
+type countedBody struct {
+	io.ReadCloser
+	room *takenRoom
+	read int64
+}
+
+// Read implements io.Reader.
+func (b *countedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.read += int64(n)
+	size := b.read
+	if size <= smallBody {
+		size = 0
+	}
+	if errors.Is(err, io.EOF) && size < b.room.size {
+		b.room.shrink(size)
+	}
+	return n, err
+}
