@@ -12,17 +12,17 @@ import (
 	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
-// KeySize is how many bytes an encryption key has.
+// KeySize is the length of an encryption key in bytes.
 const KeySize = 32
 
-// encryptedPrefix is what an encrypted secret in the database begins with. Behind it, in base64, are nonce and
-// ciphertext of AES-256 in Galois counter mode.
+// encryptedPrefix is the beginning of an encrypted secret in the database. Nonce and ciphertext of AES-256 in Galois
+// counter mode follow it, in base64.
 const encryptedPrefix = "sealed:"
 
-// secretCipher encrypts secrets at rest. A nil cipher leaves them as they are.
+// secretCipher encrypts secrets at rest. A nil cipher leaves them in plain text.
 type secretCipher struct{ cipher.AEAD }
 
-// newSecretCipher returns nil for no key.
+// newSecretCipher returns nil if there is no key.
 func newSecretCipher(key []byte) (*secretCipher, error) {
 	if key == nil {
 		return nil, nil
@@ -42,14 +42,16 @@ func (s *secretCipher) encrypt(secret string) string {
 	return encryptedPrefix + base64.StdEncoding.EncodeToString(s.Seal(nil, nil, []byte(secret), nil))
 }
 
-var errWrongKey = errors.New("the signing secrets in the database are encrypted, and the encryption key is not the one")
+var errWrongKey = errors.New(
+	"the encryption key must be the one that the signing secrets in the database are encrypted with",
+)
 
-// ErrLocked is returned by all that needs a secret in a process without the key.
+// ErrLocked is returned by each method that needs a secret, in a process without the key.
 var ErrLocked = &Error{
-	Kind: Unavailable, Message: "the signing secrets cannot be read here, try again", cause: errWrongKey,
+	Kind: Unavailable, Message: "this server cannot read the signing secrets, try again", cause: errWrongKey,
 }
 
-// decrypt returns a secret that was not encrypted as it is.
+// decrypt returns a plain secret unchanged.
 func (s *secretCipher) decrypt(stored string) (string, error) {
 	text, is := strings.CutPrefix(stored, encryptedPrefix)
 	if !is {
@@ -69,14 +71,14 @@ func (s *secretCipher) decrypt(stored string) (string, error) {
 	return string(plain), nil
 }
 
-// decryptAll decrypts stored secrets. A secret that cannot be decrypted was encrypted by another process, with a key
-// that this one lacks: deliveries that need it are left to that process, and this one is not ready.
+// decryptAll decrypts stored secrets. If it cannot, another process encrypted them with a key that this process lacks.
+// This process then sends no deliveries, which the other one does, and is not ready.
 func (s *Store) decryptAll(secrets ...*string) error {
 	for _, secret := range secrets {
 		plain, err := s.cipher.decrypt(*secret)
 		if err != nil {
 			if !s.locked.Swap(true) {
-				s.Log.Error("nothing is sent from here any more, and this process is not ready", "error", err)
+				s.Log.Error("signing secrets unreadable, deliveries stopped", "error", err)
 			}
 			return ErrLocked
 		}
@@ -85,13 +87,13 @@ func (s *Store) decryptAll(secrets ...*string) error {
 	return nil
 }
 
-// decrypted is the row with its secrets decrypted.
+// decrypted returns the row with its secrets in plain text.
 func (r headRow) decrypted(s *Store) (h headRow, err error) {
 	r.clientSecrets, err = r.clientSecrets.decrypted(s)
 	return r, err
 }
 
-// encryptSecrets checks the key, and encrypts the secrets that are not encrypted yet.
+// encryptSecrets checks the key, and encrypts the secrets that are in plain text.
 func (s *Store) encryptSecrets(ctx context.Context) error {
 	stored, err := sqldb.Value[string](s.read(ctx),
 		"SELECT coalesce((SELECT secret FROM secrets WHERE secret LIKE ? LIMIT 1), '')", encryptedPrefix+"%")
@@ -107,7 +109,7 @@ func (s *Store) encryptSecrets(ctx context.Context) error {
 	return s.engine.eraseOverwritten(ctx)
 }
 
-// encryptPlain encrypts the secrets that are not encrypted yet, and overwrites them.
+// encryptPlain encrypts the secrets that are in plain text, and overwrites them in the file.
 func (s *Store) encryptPlain(tx *sqldb.Tx) error {
 	return s.engine.overwrite(tx, func() error { return s.encryptRows(tx) })
 }
