@@ -396,6 +396,9 @@ type ClientInterface interface {
 	// Lists the agent's status changes, newest first, with their results: which events fired, which did not, and why.
 	// `repeated` counts later requests that set the same status again, which sends nothing.
 	//
+	// A page may have fewer entries than `limit`: it ends before its entries have more than 2,000 results in all, but
+	// has at least one entry. Follow the header `Link`.
+	//
 	// Requires access level `read_only`.
 	//
 	// Corresponds with GET /client/{client_id}/agent/local/{agent_id}/status_change/ (the `ListLocalAgentStatusChanges` operationId).
@@ -648,6 +651,9 @@ type ClientInterface interface {
 	//
 	// Lists the agent's status changes, newest first, with their results: which events fired, which did not, and why.
 	// `repeated` counts later requests that set the same status again, which sends nothing.
+	//
+	// A page may have fewer entries than `limit`: it ends before its entries have more than 2,000 results in all, but
+	// has at least one entry. Follow the header `Link`.
 	//
 	// Requires access level `read_only`.
 	//
@@ -1541,6 +1547,9 @@ func (c *HTTPClient) PutLocalAgentStatus(ctx context.Context, clientID ClientID,
 // Lists the agent's status changes, newest first, with their results: which events fired, which did not, and why.
 // `repeated` counts later requests that set the same status again, which sends nothing.
 //
+// A page may have fewer entries than `limit`: it ends before its entries have more than 2,000 results in all, but
+// has at least one entry. Follow the header `Link`.
+//
 // Requires access level `read_only`.
 //
 // Corresponds with GET /client/{client_id}/agent/local/{agent_id}/status_change/ (the `ListLocalAgentStatusChanges` operationId).
@@ -2023,6 +2032,9 @@ func (c *HTTPClient) PutRemoteAgentStatus(ctx context.Context, clientID ClientID
 //
 // Lists the agent's status changes, newest first, with their results: which events fired, which did not, and why.
 // `repeated` counts later requests that set the same status again, which sends nothing.
+//
+// A page may have fewer entries than `limit`: it ends before its entries have more than 2,000 results in all, but
+// has at least one entry. Follow the header `Link`.
 //
 // Requires access level `read_only`.
 //
@@ -6101,6 +6113,9 @@ type ClientWithResponsesInterface interface {
 	// Lists the agent's status changes, newest first, with their results: which events fired, which did not, and why.
 	// `repeated` counts later requests that set the same status again, which sends nothing.
 	//
+	// A page may have fewer entries than `limit`: it ends before its entries have more than 2,000 results in all, but
+	// has at least one entry. Follow the header `Link`.
+	//
 	// Requires access level `read_only`.
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -6375,6 +6390,9 @@ type ClientWithResponsesInterface interface {
 	//
 	// Lists the agent's status changes, newest first, with their results: which events fired, which did not, and why.
 	// `repeated` counts later requests that set the same status again, which sends nothing.
+	//
+	// A page may have fewer entries than `limit`: it ends before its entries have more than 2,000 results in all, but
+	// has at least one entry. Follow the header `Link`.
 	//
 	// Requires access level `read_only`.
 	//
@@ -18017,6 +18035,9 @@ func (c *ClientWithResponses) PutLocalAgentStatusWithResponse(ctx context.Contex
 // Lists the agent's status changes, newest first, with their results: which events fired, which did not, and why.
 // `repeated` counts later requests that set the same status again, which sends nothing.
 //
+// A page may have fewer entries than `limit`: it ends before its entries have more than 2,000 results in all, but
+// has at least one entry. Follow the header `Link`.
+//
 // Requires access level `read_only`.
 //
 // Returns a wrapper object for the known response body format(s).
@@ -18429,6 +18450,9 @@ func (c *ClientWithResponses) PutRemoteAgentStatusWithResponse(ctx context.Conte
 //
 // Lists the agent's status changes, newest first, with their results: which events fired, which did not, and why.
 // `repeated` counts later requests that set the same status again, which sends nothing.
+//
+// A page may have fewer entries than `limit`: it ends before its entries have more than 2,000 results in all, but
+// has at least one entry. Follow the header `Link`.
 //
 // Requires access level `read_only`.
 //

@@ -88,10 +88,11 @@ func (h handlers) feedStart(ctx context.Context, r api.ListStatusChangesRequestO
 func (h handlers) agentChanges(
 	ctx context.Context, k store.AgentKey, p gen.ListLocalAgentStatusChangesParams,
 ) (page api.AgentStatusChangesJSONResponse, err error) {
-	limit := pageSize(p.Limit)
-	changes, err := h.store.AgentStatusChanges(ctx, k, valueOf(p.Before), limit+1)
-	sequence := func(m gen.AgentStatusChange) int64 { return m.Change.Sequence }
-	page.Body, page.Headers.Link = pageBefore(ctx, changes, limit, sequence)
+	changes, more, err := h.store.AgentStatusChanges(ctx, k, valueOf(p.Before), pageSize(p.Limit))
+	page.Body = changes
+	if more {
+		page.Headers.Link = nextPage(ctx, "before", changes[len(changes)-1].Change.Sequence)
+	}
 	return page, err
 }
 
