@@ -11,8 +11,8 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// sendTest sends a test delivery to the URL of an event, and stores what came of it. It does both even if the client
-// closes the connection meanwhile.
+// sendTest sends a test delivery to the URL of an event, and stores its result. It completes both even if the client
+// closes the connection.
 func (h handlers) sendTest(
 	ctx context.Context, k store.AgentKey, event int64,
 ) (result gen.EventTestResult, err error) {
@@ -22,7 +22,7 @@ func (h handlers) sendTest(
 	}
 	if !h.testLimiter.acquire(k.Client) {
 		return result, request.RefuseAs(http.StatusTooManyRequests, "too_many_tests",
-			"too many tests are under way, try again")
+			"too many test deliveries are in progress; try again")
 	}
 	defer h.testLimiter.release(k.Client)
 	ctx = context.WithoutCancel(ctx)
@@ -36,7 +36,7 @@ func (h handlers) sendTest(
 	return h.testResult(ctx, stored)
 }
 
-// testResult is a stored test delivery as the caller may see it.
+// testResult converts a stored test delivery to the form that the caller may see.
 func (h handlers) testResult(ctx context.Context, s store.TestDelivery) (gen.EventTestResult, error) {
 	at := gen.Time{Time: s.Attempt.StartedAt}
 	s.Sent.URL = redactURL(ctx, s.Sent.URL)

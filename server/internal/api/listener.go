@@ -11,15 +11,15 @@ import (
 	"time"
 )
 
-// maxUnread is how many bytes the server discards after an answer that closes the connection.
+// maxUnread is the number of bytes that the server discards after an answer that closes the connection.
 const maxUnread = 16 << 20
 
-// listener accepts TCP connections and bounds how many are open at a time. On its connections every error has the form
-// of the API, even if net/http answers without a handler, and the client can read it.
+// listener accepts TCP connections up to a limit. On its connections every error has the form of the API, even one that
+// net/http answers itself. Clients receive the error even while they send.
 type listener struct {
 	net.Listener
 	log    *slog.Logger
-	linger time.Duration // how long a client may still send after an answer that closes the connection
+	linger time.Duration // time for a client to finish sending after an answer that closes the connection
 	open   chan struct{} // a value for each open connection
 	closed chan struct{}
 	close  func() error
@@ -64,13 +64,13 @@ func (l *listener) isClosed() bool {
 	}
 }
 
-// conn is a connection of a listener. It embeds the TCP connection, since net/http looks for its method ReadFrom.
+// conn is a connection of a listener. It embeds *net.TCPConn because net/http uses its method ReadFrom.
 type conn struct {
 	*net.TCPConn
 	on       *listener
 	release  func()
-	lineRead atomic.Bool // the request line has arrived
-	answered atomic.Bool // an answer has begun, and the connection has not been idle since
+	lineRead atomic.Bool // the request line is complete
+	answered atomic.Bool // an answer has begun since the connection was last idle
 	drained  sync.Once
 }
 
@@ -83,9 +83,9 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Write implements net.Conn. It replaces an answer that net/http gives without a handler.
+// Write implements net.Conn. It replaces the answers that net/http writes itself.
 func (c *conn) Write(p []byte) (int, error) {
-	if c.answered.Swap(true) { // p continues an answer, whose text may be the client's
+	if c.answered.Swap(true) { // p continues an answer, which may repeat text of the client
 		return c.TCPConn.Write(p)
 	}
 	answer, ok := parseNetHTTPAnswer(p)
@@ -98,8 +98,8 @@ func (c *conn) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// CloseWrite ends the answer. It discards what the client still sends, within the limits: a connection that is closed
-// with unread bytes is reset, and the client may lose the answer.
+// CloseWrite ends the answer, and then discards, within limits, what the client still sends. Closing a connection with
+// unread bytes would reset it, and the client could lose the answer.
 func (c *conn) CloseWrite() (err error) {
 	c.drained.Do(func() {
 		if err = c.TCPConn.CloseWrite(); err != nil {
@@ -112,7 +112,7 @@ func (c *conn) CloseWrite() (err error) {
 	return err
 }
 
-// Close implements net.Conn. It waits for the client only after an answer, and not during shutdown.
+// Close implements net.Conn. It waits for the client only after an answer, and never during shutdown.
 func (c *conn) Close() error {
 	defer c.release()
 	if c.answered.Load() && !c.on.isClosed() {
@@ -121,7 +121,7 @@ func (c *conn) Close() error {
 	return c.TCPConn.Close()
 }
 
-// awaitRequest is an http.Server.ConnState.
+// awaitRequest is an http.Server.ConnState. It resets an idle connection for the next request.
 func awaitRequest(idle net.Conn, state http.ConnState) {
 	if c, ok := idle.(*conn); ok && state == http.StateIdle {
 		c.answered.Store(false)

@@ -2,13 +2,13 @@ package api
 
 import "sync"
 
-// How many test deliveries are sent at a time.
+// The limits of concurrent test deliveries.
 const (
 	maxTestDeliveries          = 64
 	maxTestDeliveriesPerClient = 4
 )
 
-// testDeliveryLimiter bounds how many test deliveries are sent at a time: each may take as long as a receiver hangs.
+// testDeliveryLimiter limits concurrent test deliveries: each may take as long as a receiver hangs.
 type testDeliveryLimiter struct {
 	mu       sync.Mutex
 	all      int
@@ -19,7 +19,7 @@ func newTestDeliveryLimiter() *testDeliveryLimiter {
 	return &testDeliveryLimiter{byClient: map[string]int{}}
 }
 
-// acquire reports whether a client may send one more. If it may, release must follow.
+// acquire reports whether a client may send another test delivery. If so, the caller must call release afterwards.
 func (l *testDeliveryLimiter) acquire(client string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -31,7 +31,7 @@ func (l *testDeliveryLimiter) acquire(client string) bool {
 	return true
 }
 
-// release ends what acquire began.
+// release frees what acquire reserved.
 func (l *testDeliveryLimiter) release(client string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -9,8 +9,8 @@ import (
 	"github.com/agentevents/agentevents/server/internal/request"
 )
 
-// LogRequests logs one line for every request that reaches the router. It has errors answered first, by Echo's error
-// handler, since the line has the status. Bodies, headers and queries are never in it: they may hold secrets.
+// LogRequests logs one line for every request that reaches the router. It calls Echo's error handler first, since the
+// line has the status of the answer. The line never has a body, a header or a query: they may contain secrets.
 func LogRequests(log *slog.Logger) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
