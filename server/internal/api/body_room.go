@@ -13,25 +13,24 @@ import (
 )
 
 const (
-	// defaultBodyRoom is how many bytes the bodies in work may have together. A request takes up to eight times the
-	// size of its body.
+	// defaultBodyRoom is the room for the bodies in progress, in bytes. While a request is processed, it takes up to
+	// eight times as much as its body.
 	defaultBodyRoom = 32 << 20
-	// smallBody is how many bytes of a body are not counted: they cost less than the connection they arrive on. The
-	// status of one agent is as small, and so is a request for a token, so neither ever waits for larger bodies.
+	// smallBody is the size up to which a body takes no room: it costs less than the connection that it arrives on. So
+	// the status of one agent and a request for a token never wait for larger bodies.
 	smallBody = 4 << 10
-	// bodyPatience is how long a request waits for room. Its body must arrive within Limits.Request all the same.
+	// bodyPatience is the longest time that a request waits for room. Limits.Request includes it.
 	bodyPatience = 3 * time.Second
 	// withoutToken is the client of requests for tokens. No client has this id.
 	withoutToken = "(none)"
 )
 
-// newBodyRoom returns room for so many bytes of bodies. A client may have an eighth of them, and the clients together
+// newBodyRoom returns room for bodies, of a size in bytes. A client may have an eighth of it, and the clients together
 // three quarters.
 func newBodyRoom(size int64) *fairRoom { return newFairRoom(size, size/4*3, size/8) }
 
-// takeBodyRoom lets a request with a body of up to limit bytes proceed when there is room for the body, and refuses it
-// if there is none in time. The room is taken before the body is read. It is that of the bytes that the request
-// announces, or else of limit bytes until all have arrived.
+// takeBodyRoom takes room for the body of a request before the body is read, and refuses the request if there is none
+// in time. The room is as large as the Content-Length. Without one, it is limit until the body has arrived.
 func takeBodyRoom(room *fairRoom, limit int64) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
@@ -75,7 +74,7 @@ func waitForRoom(ctx context.Context, room *fairRoom, client string, size int64)
 	return taken, err
 }
 
-// countedBody gives back the room that a body does not need, when all of it has arrived.
+// countedBody gives back the room that a body does not need, once the body has arrived.
 type countedBody struct {
 	io.ReadCloser
 	room *takenRoom

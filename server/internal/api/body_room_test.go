@@ -175,7 +175,7 @@ func TestRoomForgetsClients(t *testing.T) {
 	if _, err := room.take(ended, "c", 6); err == nil {
 		t.Error("there was room for more than a share")
 	}
-	if n := len(room.clientsInWork); n != 0 {
+	if n := len(room.byClient); n != 0 {
 		t.Errorf("%d clients are kept", n)
 	}
 }

@@ -6,7 +6,8 @@
 //	router.go          the middlewares of all requests, and those of each operation
 //	slash_router.go    both forms of each path: with and without a trailing slash
 //	request_limits.go  limits of the head of a request
-//	body_room.go       room for the bodies in work; fair_room.go gives each client a share
+//	body_room.go       room for the bodies in progress; fair_room.go gives each client a share
+//	fair_reads.go      the turn of a request that reads
 //	idempotency.go     Idempotency-Key
 //	client.go …        the handlers, a file for each noun: they call the store, and build the answer
 //	                   test_delivery_limiter.go limits concurrent test deliveries

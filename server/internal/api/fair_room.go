@@ -7,16 +7,16 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// fairRoom is a room that requests take parts of for as long as they are in work. No client has more than a share of
-// the room, and the clients together leave a part of it to operators. A request that finds no room waits for its turn.
+// fairRoom is a room of which each request in progress takes a part. No client has more than a share of the room, and
+// the clients together leave a part of it to operators. A request that finds no room waits for its turn.
 type fairRoom struct {
-	share         int64
-	all, clients  *semaphore.Weighted
-	mu            sync.Mutex
-	clientsInWork map[string]*clientRoom
+	share        int64
+	all, clients *semaphore.Weighted
+	mu           sync.Mutex
+	byClient     map[string]*clientRoom
 }
 
-// clientRoom is what a client with requests in work or waiting may take.
+// clientRoom is the share of a client with requests that are in progress or wait.
 type clientRoom struct {
 	*semaphore.Weighted
 	requests int
@@ -26,19 +26,19 @@ type clientRoom struct {
 func newFairRoom(size, clients, share int64) *fairRoom {
 	return &fairRoom{
 		share: share, all: semaphore.NewWeighted(size), clients: semaphore.NewWeighted(clients),
-		clientsInWork: map[string]*clientRoom{},
+		byClient: map[string]*clientRoom{},
 	}
 }
 
-// take waits until there is room for n, which is at most a share, or until ctx ends, which is the only error. The
-// client is empty for an operator. The part that is taken must be left.
+// take waits until there is room for n, which is at most a share. The only error is the end of ctx. The client is empty
+// for an operator. The caller must leave what it has taken.
 func (r *fairRoom) take(ctx context.Context, client string, n int64) (*takenRoom, error) {
 	t := &takenRoom{left: func() {}, size: n}
 	from := []*semaphore.Weighted{r.all}
 	if client != "" {
 		own := r.enter(client)
 		t.left = func() { r.leave(client, own) }
-		from = []*semaphore.Weighted{own.Weighted, r.clients, r.all} // those who wait for their own take no others'
+		from = []*semaphore.Weighted{own.Weighted, r.clients, r.all} // a request that waits for its share takes no room
 	}
 	for _, s := range from {
 		if err := s.Acquire(ctx, n); err != nil {
@@ -53,10 +53,10 @@ func (r *fairRoom) take(ctx context.Context, client string, n int64) (*takenRoom
 func (r *fairRoom) enter(client string) *clientRoom {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	own := r.clientsInWork[client]
+	own := r.byClient[client]
 	if own == nil {
 		own = &clientRoom{Weighted: semaphore.NewWeighted(r.share)}
-		r.clientsInWork[client] = own
+		r.byClient[client] = own
 	}
 	own.requests++
 	return own
@@ -66,7 +66,7 @@ func (r *fairRoom) leave(client string, own *clientRoom) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if own.requests--; own.requests == 0 {
-		delete(r.clientsInWork, client)
+		delete(r.byClient, client)
 	}
 }
 

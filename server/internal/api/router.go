@@ -52,6 +52,7 @@ type handlers struct {
 	throttle    *auth.Throttle
 	testLimiter *testDeliveryLimiter
 	bodies      *fairRoom
+	readers     *fairRoom
 }
 
 var _ api.StrictServerInterface = handlers{}
@@ -61,7 +62,7 @@ func newHandlers(o Options) handlers {
 		store: o.Store, guard: o.Guard, sender: o.Sender, traces: o.Traces, stopping: o.Stopping,
 		tokens:   auth.NewTokenCache(o.Store, auth.TokenCacheLife),
 		throttle: auth.NewThrottle(o.Store.Now), testLimiter: newTestDeliveryLimiter(),
-		bodies: newBodyRoom(cmp.Or(o.BodyRoom, defaultBodyRoom)),
+		bodies: newBodyRoom(cmp.Or(o.BodyRoom, defaultBodyRoom)), readers: newReaderRoom(o.Store.Readers()),
 	}
 }
 
@@ -90,7 +91,7 @@ func (h handlers) routes(o Options) (*echo.Echo, error) {
 		auth.SetLimitHeaders(o.Store), recoverPanics, limitHead,
 	}, routedHandler)
 	e.Use(func(echo.HandlerFunc) echo.HandlerFunc { return every })
-	api.RegisterHandlersWithOptions(slashRouter{e}, api.NewStrictHandler(h, nil),
+	api.RegisterHandlersWithOptions(slashRouter{e}, api.NewStrictHandler(h, []api.StrictMiddlewareFunc{h.readInTurn}),
 		api.RegisterHandlersOptions{BaseURL: contract.BasePath, OperationMiddlewares: middlewares})
 	addHealth(e, o)
 	return e, addDocs(e, document)

@@ -46,8 +46,12 @@ func (h handlers) follow(ctx context.Context, r api.ListStatusChangesRequestObje
 	if r.Params.After == nil {
 		epoch = "" // an epoch is meaningful only with a number
 	}
-	read := func() (store.Feed, error) {
-		return h.store.StatusChanges(ctx, r.ClientID, after, epoch, pageSize(r.Params.Limit))
+	read := func() (page store.Feed, err error) {
+		err = h.inTurn(ctx, func() error {
+			page, err = h.store.StatusChanges(ctx, r.ClientID, after, epoch, pageSize(r.Params.Limit))
+			return err
+		})
+		return page, err
 	}
 	wait := time.Duration(valueOf(r.Params.Wait)) * time.Second
 	timeout := time.After(wait)
