@@ -16,8 +16,8 @@ func (f *fixture) withChanges(k store.AgentKey, changes, events int) {
 	for i := range ids {
 		ids[i] = fmt.Sprint(i + 1)
 	}
-	f.sql(fmt.Sprintf(`INSERT INTO status_changes (client_id, kind, agent_id, name, old_status, new_status, event_source,
-		changed_at, created_at, fired)
+	f.sql(fmt.Sprintf(`INSERT INTO status_changes (client_id, kind, agent_id, name, old_status, new_status,
+		event_source, changed_at, created_at, fired)
 		WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %d)
 		SELECT '%s', '%s', %d, 'x', 'logged_out', 'available', 'api', 1, 1, '%s' FROM n`,
 		changes, k.Client, k.Type, k.ID, strings.Join(ids, ",")))

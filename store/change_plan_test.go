@@ -15,7 +15,8 @@ func TestDeliveriesOfChangesAreReadByIndex(t *testing.T) {
 		ID, Parent, Notused int64
 		Detail              string
 	}
-	plan, err := sqldb.Select[step](w.read(t.Context()), "EXPLAIN QUERY PLAN "+deliveriesOfSQL, "12", "local", 136, 1, 9)
+	plan, err := sqldb.Select[step](w.read(t.Context()), "EXPLAIN QUERY PLAN "+deliveriesOfSQL,
+		"12", "local", 136, 1, 9)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -37,7 +37,7 @@
 // # Where the rest is
 //
 //   - One noun each: client, application, token, secret, agent, event, receiver, lane, delivery, replay.
-//   - Status changes as they are read: change_feed, change_page, change_explain.
+//   - Status changes as they are read: change_feed, change_explain.
 //   - Deliveries as they are read and moved: delivery_log, delivery_filter, delivery_move. Test deliveries:
 //     event_test_delivery. A disabled event parks its deliveries: event.
 //   - Jobs that keep the outbox right: outbox_repair, clock_step (a clock that steps back), retention. verify looks for

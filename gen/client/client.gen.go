@@ -715,6 +715,8 @@ type ClientInterface interface {
 	//
 	// Lists the deliveries of the client, newest first. A delivery must match all filters.
 	//
+	// A page may have fewer entries than `limit`: it ends before it is larger than 1 MiB. Follow the header `Link`.
+	//
 	// Requires access level `read_only`.
 	//
 	// Corresponds with GET /client/{client_id}/delivery/ (the `ListDeliveries` operationId).
@@ -2155,6 +2157,8 @@ func (c *HTTPClient) GetApplication(ctx context.Context, clientID ClientID, appl
 // ListDeliveries List the deliveries of a client
 //
 // Lists the deliveries of the client, newest first. A delivery must match all filters.
+//
+// A page may have fewer entries than `limit`: it ends before it is larger than 1 MiB. Follow the header `Link`.
 //
 // Requires access level `read_only`.
 //
@@ -6461,6 +6465,8 @@ type ClientWithResponsesInterface interface {
 	// ListDeliveriesWithResponse List the deliveries of a client
 	//
 	// Lists the deliveries of the client, newest first. A delivery must match all filters.
+	//
+	// A page may have fewer entries than `limit`: it ends before it is larger than 1 MiB. Follow the header `Link`.
 	//
 	// Requires access level `read_only`.
 	//
@@ -18557,6 +18563,8 @@ func (c *ClientWithResponses) GetApplicationWithResponse(ctx context.Context, cl
 // ListDeliveriesWithResponse List the deliveries of a client
 //
 // Lists the deliveries of the client, newest first. A delivery must match all filters.
+//
+// A page may have fewer entries than `limit`: it ends before it is larger than 1 MiB. Follow the header `Link`.
 //
 // Requires access level `read_only`.
 //

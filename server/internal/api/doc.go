@@ -12,7 +12,7 @@
 //	client.go …        the handlers, a file for each noun: they call the store, and build the answer
 //	                   test_delivery_limiter.go limits concurrent test deliveries
 //	redact.go          removes from answers what access level read_only must not see
-//	pagination.go      page sizes, and the link to the next page
+//	pagination.go      limits of lists, and the link to the next page; page_size.go bounds the bytes of a page
 //	errors.go          converts errors of middlewares and handlers to answers
 //
 // Outside of openapi.yaml, docs.go serves the documentation, health.go the probes, and drain.go waits after a signal

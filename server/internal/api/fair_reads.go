@@ -17,11 +17,11 @@ func newReaderRoom(readers int) *fairRoom {
 	return newFairRoom(all, all, int64(readers/2))
 }
 
-// readInTurn lets the handler of a GET read when it is its client's turn. The turn ends before the answer is sent, which
-// a slow client may delay.
+// readInTurn lets the handler of a GET read when it is its client's turn. The turn ends before the answer is sent: a
+// slow client may delay that. A poll waits, and reads in turn itself.
 func (h handlers) readInTurn(next api.StrictHandlerFunc, operation string) api.StrictHandlerFunc {
 	return func(c echo.Context, r any) (answer any, err error) {
-		if c.Request().Method != http.MethodGet || operation == "ListStatusChanges" { // a poll waits, and reads in turn itself
+		if c.Request().Method != http.MethodGet || operation == "ListStatusChanges" {
 			return next(c, r)
 		}
 		turn := h.inTurn(c.Request().Context(), func() error {

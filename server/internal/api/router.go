@@ -128,8 +128,10 @@ func (h handlers) middlewares(document *openapi3.T) (map[string][]echo.Middlewar
 func (h handlers) middlewaresOf(route *routers.Route, level gen.AccessLevel) []echo.MiddlewareFunc {
 	id := route.Operation.OperationID
 	if level == auth.NoToken {
-		return []echo.MiddlewareFunc{request.WithOperation(id), h.throttle.LimitFailures,
-			takeBodyRoom(h.bodies, auth.MaxTokenBody), auth.TokenForm}
+		return []echo.MiddlewareFunc{
+			request.WithOperation(id), h.throttle.LimitFailures,
+			takeBodyRoom(h.bodies, auth.MaxTokenBody), auth.TokenForm,
+		}
 	}
 	return []echo.MiddlewareFunc{
 		refuseGetOfRedeliver, request.WithOperation(id), contract.UnescapePath,

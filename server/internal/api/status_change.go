@@ -96,7 +96,8 @@ func (h handlers) agentChanges(
 	changes, more, err := h.store.AgentStatusChanges(ctx, k, valueOf(p.Before), pageSize(p.Limit))
 	page.Body = changes
 	if more {
-		page.Headers.Link = nextPage(ctx, "before", changes[len(changes)-1].Change.Sequence)
+		oldest := changes[len(changes)-1].Change.Sequence
+		page.Headers.Link = linkTo(ctx, map[string]string{"before": strconv.FormatInt(oldest, 10)})
 	}
 	return page, err
 }

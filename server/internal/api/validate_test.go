@@ -254,14 +254,11 @@ func TestFieldErrorsAreBounded(t *testing.T) {
 		t.Errorf("%.300s", g.body)
 	}
 	var many strings.Builder
-	for i := range 999 {
+	for i := range 50_000 {
 		fmt.Fprintf(&many, `"field%d":0,`, i)
 	}
 	g = ls.call("PUT", "/client/12", "{"+many.String()+`"name":"x"}`)
 	if e := ls.errorOf(g); g.status != http.StatusBadRequest || len(e.Errors) != 20 || e.Message != more {
 		t.Errorf("%d errors: %s", len(e.Errors), e.Message)
 	}
-	g = ls.call("PUT", "/client/12", "{"+many.String()+`"x":0,"name":"x"}`)
-	ls.expect(g, http.StatusBadRequest,
-		`{"message":"the request is not valid","errors":[{"field":"body","message":"must have at most 1000 fields"}]}`)
 }

@@ -26,7 +26,7 @@ const (
 func checkBounds(body io.Reader, schema *openapi3.Schema) error {
 	d := json.NewDecoder(body)
 	d.UseNumber()
-	_, err := (&boundsCheck{decoder: d}).value(schema)
+	_, err := (&boundsCheck{decoder: d, unknown: newFieldErrorList()}).value(schema)
 	if _, refused := errors.AsType[*request.Refusal](err); refused {
 		return err
 	}
@@ -36,8 +36,9 @@ func checkBounds(body io.Reader, schema *openapi3.Schema) error {
 // boundsCheck is the reading of one body.
 type boundsCheck struct {
 	decoder *json.Decoder
-	path    []string // of the value that is being read
-	values  int      // that have begun
+	path    []string       // of the value that is being read
+	values  int            // that have begun
+	unknown fieldErrorList // the fields that the schema does not allow
 }
 
 // value reads one value. It reports false in place of a value where an array or an object ends.
@@ -97,6 +98,9 @@ func (b *boundsCheck) object(schema *openapi3.Schema) error {
 			return b.refuse(fmt.Sprintf("must have at most %d fields", maxFields))
 		}
 		b.path = append(b.path, name)
+		if err := b.checkName(schema, name); err != nil {
+			return err
+		}
 		if _, err := b.value(schemaOrAny(schema.Properties[name])); err != nil {
 			return err
 		}
@@ -104,6 +108,18 @@ func (b *boundsCheck) object(schema *openapi3.Schema) error {
 	}
 	_, err := b.decoder.Token() // the closing bracket
 	return err
+}
+
+// checkName refuses the body at its first unknown field beyond those that one answer names.
+func (b *boundsCheck) checkName(schema *openapi3.Schema, name string) error {
+	more := schema.AdditionalProperties.Has
+	if schema.Properties[name] != nil || more == nil || *more {
+		return nil
+	}
+	if b.unknown.add(b.path, unknownMessage(schema)); b.unknown.more {
+		return b.unknown.refusal()
+	}
+	return nil
 }
 
 // checkDepth refuses an array or an object that has begun inside of too many others.

@@ -29,8 +29,15 @@ type fieldErrorList struct {
 
 // invalid refuses a request for the errors of the validation. It uses none of their texts, which quote schemas and Go.
 func invalid(err error) *request.Refusal {
-	f := fieldErrorList{seen: map[string]bool{}}
+	f := newFieldErrorList()
 	f.collect(err, nil, nil)
+	return f.refusal()
+}
+
+func newFieldErrorList() fieldErrorList { return fieldErrorList{seen: map[string]bool{}} }
+
+// refusal refuses a request for the errors in the list.
+func (f *fieldErrorList) refusal() *request.Refusal {
 	refusal := request.Invalid(f.list...)
 	if f.more {
 		refusal.Body.Message += fmt.Sprintf(", and these are the first %d errors", maxFieldErrors)
