@@ -105,10 +105,12 @@ func serveAndDeliver(
 	}
 	group.Go(func() error { return dispatcher.Run(ctx) })
 	group.Go(func() error { st.Work(ctx); return nil })
-	group.Go(func() error { return api.Serve(ctx, stop, router, on.api, log, api.DefaultLimits()) })
+	limits := api.DefaultLimits()
+	limits.TrustedProxies = c.trustedProxies
+	group.Go(func() error { return api.Serve(ctx, stop, router, on.api, log, limits) })
 	if on.metrics != nil {
 		group.Go(func() error {
-			return api.Serve(ctx, stop, api.BrowserHeaders(m.Handler(log)), on.metrics, log, api.DefaultLimits())
+			return api.Serve(ctx, stop, api.BrowserHeaders(m.Handler(log)), on.metrics, log, limits)
 		})
 	}
 	<-ctx.Done()

@@ -53,13 +53,12 @@ func takeBodyRoom(room *fairRoom, limit int64) echo.MiddlewareFunc {
 	}
 }
 
-// bodyOwner is the client whose share a body is taken from, empty for an operator.
+// bodyOwner returns the client whose share a body is taken from, empty for an operator.
 func bodyOwner(ctx context.Context) string {
-	caller := request.Caller(ctx)
-	if caller.Application == "" {
+	if request.Caller(ctx).Application == "" {
 		return withoutToken
 	}
-	return caller.Client
+	return limitedClient(ctx)
 }
 
 // waitForRoom refuses a request for which there is no room within bodyPatience.

@@ -95,7 +95,7 @@ func TestContractTestDeliveriesAreLimited(t *testing.T) {
 	defer receiver.Close()
 	ls := newLiveServerWithEvent(t, receiver.URL)
 	var tests sync.WaitGroup
-	for range maxTestDeliveriesPerClient {
+	for range testBounds.PerClient {
 		tests.Go(func() { ls.expect(ls.call("POST", testEventPath, ""), http.StatusOK, "") })
 		<-reached
 	}

@@ -1,16 +1,17 @@
 // Package api serves the HTTP API: its routes, the handlers of its operations, and the server that they run on. A
 // request passes through these files in this order:
 //
-//	server.go          one listener; listener.go bounds its connections, nethttp_answer.go answers malformed requests
+//	server.go          one listener; connections.go limits the connections of listener.go, nethttp_answer.go answers
+//	                   malformed requests
 //	browser.go         headers that restrict what a browser does with an answer
 //	router.go          the middlewares of all requests, and those of each operation
 //	slash_router.go    both forms of each path: with and without a trailing slash
 //	request_limits.go  limits of the head of a request
+//	admission.go       how many requests are in progress, and how many polls wait; client_limiter.go counts them
 //	body_room.go       room for the bodies in progress; fair_room.go gives each client a share
 //	fair_reads.go      the turn of a request that reads
 //	idempotency.go     Idempotency-Key
 //	client.go …        the handlers, a file for each noun: they call the store, and build the answer
-//	                   test_delivery_limiter.go limits concurrent test deliveries
 //	redact.go          removes from answers what access level read_only must not see
 //	pagination.go      limits of lists, and the link to the next page; page_size.go bounds the bytes of a page
 //	errors.go          converts errors of middlewares and handlers to answers

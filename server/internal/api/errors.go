@@ -93,7 +93,7 @@ func errorHandler(log *slog.Logger) echo.HTTPErrorHandler {
 	}
 }
 
-// logError logs the errors of the server, and no refusals.
+// logError logs the errors of the server. A refusal is none.
 func logError(log *slog.Logger, c echo.Context, status int, err error) {
 	if _, refused := errors.AsType[*request.Refusal](err); refused || status < http.StatusInternalServerError {
 		return

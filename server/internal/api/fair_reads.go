@@ -7,7 +7,6 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/agentevents/agentevents/gen/api"
-	"github.com/agentevents/agentevents/server/internal/request"
 )
 
 // newReaderRoom returns room for requests that read from a store with so many readers. A client may have half of the
@@ -38,7 +37,7 @@ func (h handlers) readInTurn(next api.StrictHandlerFunc, operation string) api.S
 // inTurn calls a function that reads, when it is the turn of the caller's client. An error is the function's or that of
 // ctx.
 func (h handlers) inTurn(ctx context.Context, read func() error) error {
-	taken, err := h.readers.take(ctx, request.Caller(ctx).Client, 1)
+	taken, err := h.readers.take(ctx, limitedClient(ctx), 1)
 	if err != nil {
 		return err
 	}

@@ -62,8 +62,10 @@ func (a netHTTPAnswer) refusal(lineRead bool) *request.Refusal {
 // refuse logs a refusal and returns the bytes of its answer, after which the connection closes.
 func (c *conn) refuse(r *request.Refusal) []byte {
 	id := request.NewID()
-	c.on.log.Info("request refused",
-		"status", r.Status, "error", r, "address", c.RemoteAddr().String(), "request_id", id)
+	if c.on.lines.Allow() {
+		c.on.log.Info("request refused",
+			"status", r.Status, "error", r, "address", c.RemoteAddr().String(), "request_id", id)
+	}
 	body, _ := json.Marshal(r.Body) // cannot fail: all fields are strings
 	header := http.Header{}
 	setBrowserHeaders(header, defaultPolicy)

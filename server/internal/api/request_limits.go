@@ -3,6 +3,7 @@ package api
 import (
 	"fmt"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -23,11 +24,17 @@ type Limits struct {
 	Head        time.Duration // for the arrival of a request's head
 	Request     time.Duration // for the arrival of a whole request
 	Connections int           // open at the same time
+
+	// ConnectionsPerAddress is the most of them for one address. A trusted proxy may have any number.
+	ConnectionsPerAddress int
+	TrustedProxies        []netip.Prefix
 }
 
 // DefaultLimits returns the limits of every listener of the program.
 func DefaultLimits() Limits {
-	return Limits{Head: 5 * time.Second, Request: 10 * time.Second, Connections: 10_000}
+	return Limits{
+		Head: 5 * time.Second, Request: 10 * time.Second, Connections: 5000, ConnectionsPerAddress: 1000,
+	}
 }
 
 // limitHead refuses a long URL and a header of many fields.

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -23,7 +24,16 @@ import (
 
 // shortLimits returns limits that a test can wait for. They suffice for a request that is not interrupted.
 func shortLimits() Limits {
-	return Limits{Head: time.Second, Request: time.Second, Connections: 100}
+	limits := DefaultLimits()
+	limits.Head, limits.Request = time.Second, time.Second
+	return limits
+}
+
+// patientLimits are far above the time that a test takes.
+func patientLimits() Limits {
+	limits := DefaultLimits()
+	limits.Head, limits.Request = time.Minute, time.Minute
+	return limits
 }
 
 // serveWith serves the same handler by Serve, with other limits. It returns the address.
@@ -203,24 +213,6 @@ func TestPollOutlivesTheRequestLimit(t *testing.T) {
 	}
 }
 
-func TestConnectionsAreBounded(t *testing.T) {
-	t.Parallel()
-	ls := newLiveServer(t)
-	b := DefaultLimits()
-	b.Connections = 1
-	address := ls.serveWith(b)
-	const healthy = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
-	first := ls.dial(address).send(healthy)
-	first.wantAnswer("the first", http.StatusOK, "")
-	second := ls.dial(address).send(healthy)
-	first.send(healthy).wantAnswer("the first, repeated", http.StatusOK, "")
-	if n := second.in.Buffered(); n > 0 {
-		t.Errorf("the second got %d bytes while the first was open", n)
-	}
-	_ = first.Close()
-	second.wantAnswer("the second", http.StatusOK, "")
-}
-
 func TestHeadIsBounded(t *testing.T) {
 	t.Parallel()
 	ls := newLiveServer(t)
@@ -291,7 +283,7 @@ func TestMalformedHeadGetsAnErrorOfTheAPI(t *testing.T) {
 func TestRefusedClientGetsTheAnswer(t *testing.T) {
 	t.Parallel()
 	ls := newLiveServer(t)
-	patient := Limits{Head: time.Minute, Request: time.Minute, Connections: 100}
+	patient := patientLimits()
 	address := ls.serveWith(patient)
 	put := "PUT " + contract.BasePath + "/client/12 HTTP/1.1\r\nHost: x\r\nAuthorization: " + ls.operatorToken() +
 		"\r\n"
@@ -322,27 +314,55 @@ func TestRefusedClientGetsTheAnswer(t *testing.T) {
 	late.send("%s", long).wantClose("the rest of the body")
 }
 
-// After an answer that closes the connection, the server stops reading at its limits, and accepts the next client.
+// After an answer that closes the connection, the server stops reading at its limits.
 func TestRefusedClientIsCutOff(t *testing.T) {
 	t.Parallel()
 	ls := newLiveServer(t)
-	patient, hasty := Limits{Head: time.Minute, Request: time.Minute, Connections: 1},
-		Limits{Head: time.Second, Request: time.Second, Connections: 1}
 	for what, c := range map[string]struct {
 		Limits
 		after func(raw *rawConn)
 	}{
-		"a client that sends much":  {patient, func(raw *rawConn) { raw.sendUntilCutOff() }},
-		"a client that waits":       {hasty, func(*rawConn) {}},
-		"a client that disconnects": {patient, func(raw *rawConn) { _ = raw.Close() }},
+		"a client that sends much":  {patientLimits(), func(raw *rawConn) { raw.sendUntilCutOff() }},
+		"a client that waits":       {shortLimits(), func(*rawConn) {}},
+		"a client that disconnects": {patientLimits(), func(raw *rawConn) { _ = raw.Close() }},
 	} {
-		address := ls.serveWith(c.Limits)
-		first := ls.dial(address).send("GET /healthz HTTP/1.1\r\n\r\n")
-		first.wantAnswer(what, http.StatusBadRequest, "")
-		c.after(first)
-		ls.dial(address).send("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").wantAnswer("the client after "+what,
-			http.StatusOK, "")
+		on := ls.listenWith(c.Limits)
+		raw := ls.dial(on.Addr().String()).send("GET /healthz HTTP/1.1\r\n\r\n")
+		raw.wantAnswer(what, http.StatusBadRequest, "")
+		c.after(raw)
+		for end := time.Now().Add(patientLimits().Head / 2); on.open.len() > 0; runtime.Gosched() {
+			if time.Now().After(end) {
+				t.Fatalf("%s: the connection is still open", what)
+			}
+		}
 	}
+}
+
+// listenWith serves the same handler with other limits, on a listener that the test can look at.
+func (ls *liveServer) listenWith(limits Limits) *listener {
+	ls.Helper()
+	on, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		ls.Fatal(err)
+	}
+	log := telemetry.NewLog(ls.log, slog.LevelInfo, false)
+	l, server := newListener(on, log, limits), newServer(ls.Config.Handler, log, limits)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = server.Serve(l) // until Close
+	}()
+	ls.Cleanup(func() {
+		_ = server.Close()
+		<-ended
+	})
+	return l
+}
+
+func (cs *connections) len() int {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	return cs.count
 }
 
 func (raw *rawConn) sendUntilCutOff() {

@@ -35,6 +35,8 @@ type Options struct {
 	Drain          *Drain             // nil drains nothing
 	Stopping       <-chan struct{}    // closed when polls must end; nil is never closed
 	TrustedProxies []netip.Prefix     // proxies whose X-Forwarded-For is used
+	Requests       *Bounds            // of requests in progress; nil for the default
+	Polls          *Bounds            // of polls of the feed that wait; nil for the default
 	BodyRoom       int64              // bytes of all large bodies in progress; 0 means 32 MiB
 }
 
@@ -43,16 +45,18 @@ func NewRouter(o Options) (http.Handler, error) { return newHandlers(o).router(o
 
 // handlers has a method for each operation of openapi.yaml.
 type handlers struct {
-	store       *store.Store
-	guard       *webhook.Guard
-	sender      *webhook.Sender
-	traces      *telemetry.Traces
-	stopping    <-chan struct{}
-	tokens      *auth.TokenCache
-	throttle    *auth.Throttle
-	testLimiter *testDeliveryLimiter
-	bodies      *fairRoom
-	readers     *fairRoom
+	store    *store.Store
+	guard    *webhook.Guard
+	sender   *webhook.Sender
+	traces   *telemetry.Traces
+	stopping <-chan struct{}
+	tokens   *auth.TokenCache
+	throttle *auth.Throttle
+	requests *clientLimiter
+	polls    *clientLimiter
+	tests    *clientLimiter
+	bodies   *fairRoom
+	readers  *fairRoom
 }
 
 var _ api.StrictServerInterface = handlers{}
@@ -61,8 +65,12 @@ func newHandlers(o Options) handlers {
 	return handlers{
 		store: o.Store, guard: o.Guard, sender: o.Sender, traces: o.Traces, stopping: o.Stopping,
 		tokens:   auth.NewTokenCache(o.Store, auth.TokenCacheLife),
-		throttle: auth.NewThrottle(o.Store.Now), testLimiter: newTestDeliveryLimiter(),
-		bodies: newBodyRoom(cmp.Or(o.BodyRoom, defaultBodyRoom)), readers: newReaderRoom(o.Store.Readers()),
+		throttle: auth.NewThrottle(o.Store.Now),
+		requests: newClientLimiter(*cmp.Or(o.Requests, &defaultRequests)),
+		polls:    newClientLimiter(*cmp.Or(o.Polls, &defaultPolls)),
+		tests:    newClientLimiter(testBounds),
+		bodies:   newBodyRoom(cmp.Or(o.BodyRoom, defaultBodyRoom)),
+		readers:  newReaderRoom(o.Store.Readers()),
 	}
 }
 
@@ -135,8 +143,8 @@ func (h handlers) middlewaresOf(route *routers.Route, level gen.AccessLevel) []e
 	}
 	return []echo.MiddlewareFunc{
 		refuseGetOfRedeliver, request.WithOperation(id), contract.UnescapePath,
-		auth.Authenticate(h.tokens, level), auth.Authorize(level), auth.LimitRequests(h.store), auth.ResolveMe,
-		contract.ParsePHPArrays, takeBodyRoom(h.bodies, contract.MaxBody), contract.Validate(route),
+		auth.Authenticate(h.tokens, level), auth.Authorize(level), admit(h.requests), auth.LimitRequests(h.store),
+		auth.ResolveMe, contract.ParsePHPArrays, takeBodyRoom(h.bodies, contract.MaxBody), contract.Validate(route),
 		auth.Reauthorize, withIdempotencyKey(route),
 	}
 }

@@ -42,7 +42,8 @@ func newServer(h http.Handler, log *slog.Logger, limits Limits) *http.Server {
 		WriteTimeout:      2 * time.Minute, // a test delivery takes up to a minute
 		IdleTimeout:       2 * time.Minute,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-		ConnState:         awaitRequest,
+		ConnState:         followState,
+		ConnContext:       withConn,
 		// The API itself answers OPTIONS *.
 		DisableGeneralOptionsHandler: true,
 	}

@@ -35,8 +35,8 @@ func nextChanges(ctx context.Context, epoch string, after int64) *string {
 }
 
 // follow returns the changes after the start that a reader names. If there are none, it waits until there are some, the
-// time given by wait is over, or the server stops. Tests find waiting polls by the name of this method in the stacks of
-// goroutines (servertest.WaitingPolls).
+// time given by wait is over, or the server stops. It does not wait if too many polls do. Tests find waiting polls by
+// the name of this method in the stacks of goroutines (servertest.WaitingPolls).
 func (h handlers) follow(ctx context.Context, r api.ListStatusChangesRequestObject) (feed store.Feed, err error) {
 	after, err := h.feedStart(ctx, r)
 	if err != nil {
@@ -56,7 +56,11 @@ func (h handlers) follow(ctx context.Context, r api.ListStatusChangesRequestObje
 	wait := time.Duration(valueOf(r.Params.Wait)) * time.Second
 	timeout := time.After(wait)
 	feed, err = read()
-	for wait > 0 && err == nil && len(feed.Changes) == 0 {
+	if wait == 0 || err != nil || len(feed.Changes) > 0 || !h.startWait(ctx) {
+		return feed, err
+	}
+	defer h.endWait(ctx)
+	for {
 		next := h.store.NextChange(r.ClientID)
 		feed, err = read() // NextChange does not signal earlier changes
 		if err == nil && len(feed.Changes) > 0 {
@@ -75,7 +79,6 @@ func (h handlers) follow(ctx context.Context, r api.ListStatusChangesRequestObje
 			return feed, ctx.Err()
 		}
 	}
-	return feed, err
 }
 
 // feedStart returns the number after which the feed begins, nil for the oldest stored change.

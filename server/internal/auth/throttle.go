@@ -73,16 +73,11 @@ func (t *Throttle) allow(address, application string) bool {
 	return limiter.AllowN(t.now(), 1)
 }
 
-// networkOf returns an IPv4 address, or the /64 network of an IPv6 address: a host usually has a whole /64, and could
-// use a new address for each attempt.
+// networkOf is request.NetworkOf for an address as text, zero if it is invalid.
 func networkOf(address string) netip.Prefix {
 	a, err := netip.ParseAddr(address)
 	if err != nil {
 		return netip.Prefix{}
 	}
-	a = a.Unmap().WithZone("")
-	if a.Is6() {
-		return netip.PrefixFrom(a, 64).Masked()
-	}
-	return netip.PrefixFrom(a, a.BitLen())
+	return request.NetworkOf(a)
 }

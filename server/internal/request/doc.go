@@ -4,6 +4,7 @@
 //	refusal.go    Refusal: an error with the status and the body of its answer, and codes of errors
 //	id.go         the request id: X-Request-Id in the answer, in the log and in the trace
 //	client_ip.go  the address of the client, also behind trusted proxies
+//	network.go    the network that counts as one address
 //
 // It is the lowest package of the server: all others may import it, and it imports only store and gen.
 package request

@@ -15,6 +15,7 @@ type Info struct {
 	URL       *url.URL     // before any middleware changes it
 	Caller    store.Caller // zero until the token is checked
 	Recheck   func() error // refuses a caller that has lost its access; set together with Caller
+	Release   func()       // ends the count as a request in progress; set when that begins
 
 	TokenApplication string // id of the application that requests a token; empty if unknown
 }
