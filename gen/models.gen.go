@@ -746,7 +746,7 @@ type ErrorResponse struct {
 	// Example: agent_not_found
 	Status string `json:"status,omitempty"`
 
-	// Errors The invalid fields.
+	// Errors The invalid fields. If there are more than 20, the first ones; then `message` says so.
 	Errors []FieldError `json:"errors,omitempty"`
 
 	// OldestSequence The oldest status change that is kept, with `feed_truncated` and `feed_restarted`.

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/agentevents/agentevents/server/internal/api"
@@ -33,6 +34,7 @@ func serve(ctx context.Context, s settings, unknown []string, stdout, stderr io.
 	}
 	defer tr.Close(log)
 	log = tr.Logger(log)
+	limitMemory(log, memlimit.FromCgroup, memlimit.FromSystem)
 	on, err := listen(ctx, c)
 	if err != nil {
 		return err

@@ -107,6 +107,8 @@ func (e *sqliteEngine) overwrite(tx *sqldb.Tx, fn func() error) error {
 	return errors.Join(fn(), tx.Exec("PRAGMA secure_delete = OFF"))
 }
 
+func (e *sqliteEngine) readers() int { return sqlite.MaxReaders }
+
 func (e *sqliteEngine) dueLanesSQL() string { return sqliteDueLanesSQL }
 
 func (e *sqliteEngine) announceNumbers(*sqldb.Tx) error            { return nil } // one writer draws in order

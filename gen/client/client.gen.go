@@ -396,6 +396,9 @@ type ClientInterface interface {
 	// Lists the agent's status changes, newest first, with their results: which events fired, which did not, and why.
 	// `repeated` counts later requests that set the same status again, which sends nothing.
 	//
+	// A page may have fewer entries than `limit`: it ends before its entries have more than 2,000 results in all, but
+	// has at least one entry. Follow the header `Link`.
+	//
 	// Requires access level `read_only`.
 	//
 	// Corresponds with GET /client/{client_id}/agent/local/{agent_id}/status_change/ (the `ListLocalAgentStatusChanges` operationId).
@@ -649,6 +652,9 @@ type ClientInterface interface {
 	// Lists the agent's status changes, newest first, with their results: which events fired, which did not, and why.
 	// `repeated` counts later requests that set the same status again, which sends nothing.
 	//
+	// A page may have fewer entries than `limit`: it ends before its entries have more than 2,000 results in all, but
+	// has at least one entry. Follow the header `Link`.
+	//
 	// Requires access level `read_only`.
 	//
 	// Corresponds with GET /client/{client_id}/agent/remote/{agent_id}/status_change/ (the `ListRemoteAgentStatusChanges` operationId).
@@ -708,6 +714,8 @@ type ClientInterface interface {
 	// ListDeliveries List the deliveries of a client
 	//
 	// Lists the deliveries of the client, newest first. A delivery must match all filters.
+	//
+	// A page may have fewer entries than `limit`: it ends before it is larger than 1 MiB. Follow the header `Link`.
 	//
 	// Requires access level `read_only`.
 	//
@@ -1543,6 +1551,9 @@ func (c *HTTPClient) PutLocalAgentStatus(ctx context.Context, clientID ClientID,
 // Lists the agent's status changes, newest first, with their results: which events fired, which did not, and why.
 // `repeated` counts later requests that set the same status again, which sends nothing.
 //
+// A page may have fewer entries than `limit`: it ends before its entries have more than 2,000 results in all, but
+// has at least one entry. Follow the header `Link`.
+//
 // Requires access level `read_only`.
 //
 // Corresponds with GET /client/{client_id}/agent/local/{agent_id}/status_change/ (the `ListLocalAgentStatusChanges` operationId).
@@ -2026,6 +2037,9 @@ func (c *HTTPClient) PutRemoteAgentStatus(ctx context.Context, clientID ClientID
 // Lists the agent's status changes, newest first, with their results: which events fired, which did not, and why.
 // `repeated` counts later requests that set the same status again, which sends nothing.
 //
+// A page may have fewer entries than `limit`: it ends before its entries have more than 2,000 results in all, but
+// has at least one entry. Follow the header `Link`.
+//
 // Requires access level `read_only`.
 //
 // Corresponds with GET /client/{client_id}/agent/remote/{agent_id}/status_change/ (the `ListRemoteAgentStatusChanges` operationId).
@@ -2145,6 +2159,8 @@ func (c *HTTPClient) GetApplication(ctx context.Context, clientID ClientID, appl
 // ListDeliveries List the deliveries of a client
 //
 // Lists the deliveries of the client, newest first. A delivery must match all filters.
+//
+// A page may have fewer entries than `limit`: it ends before it is larger than 1 MiB. Follow the header `Link`.
 //
 // Requires access level `read_only`.
 //
@@ -6105,6 +6121,9 @@ type ClientWithResponsesInterface interface {
 	// Lists the agent's status changes, newest first, with their results: which events fired, which did not, and why.
 	// `repeated` counts later requests that set the same status again, which sends nothing.
 	//
+	// A page may have fewer entries than `limit`: it ends before its entries have more than 2,000 results in all, but
+	// has at least one entry. Follow the header `Link`.
+	//
 	// Requires access level `read_only`.
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -6380,6 +6399,9 @@ type ClientWithResponsesInterface interface {
 	// Lists the agent's status changes, newest first, with their results: which events fired, which did not, and why.
 	// `repeated` counts later requests that set the same status again, which sends nothing.
 	//
+	// A page may have fewer entries than `limit`: it ends before its entries have more than 2,000 results in all, but
+	// has at least one entry. Follow the header `Link`.
+	//
 	// Requires access level `read_only`.
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -6447,6 +6469,8 @@ type ClientWithResponsesInterface interface {
 	// ListDeliveriesWithResponse List the deliveries of a client
 	//
 	// Lists the deliveries of the client, newest first. A delivery must match all filters.
+	//
+	// A page may have fewer entries than `limit`: it ends before it is larger than 1 MiB. Follow the header `Link`.
 	//
 	// Requires access level `read_only`.
 	//
@@ -18023,6 +18047,9 @@ func (c *ClientWithResponses) PutLocalAgentStatusWithResponse(ctx context.Contex
 // Lists the agent's status changes, newest first, with their results: which events fired, which did not, and why.
 // `repeated` counts later requests that set the same status again, which sends nothing.
 //
+// A page may have fewer entries than `limit`: it ends before its entries have more than 2,000 results in all, but
+// has at least one entry. Follow the header `Link`.
+//
 // Requires access level `read_only`.
 //
 // Returns a wrapper object for the known response body format(s).
@@ -18436,6 +18463,9 @@ func (c *ClientWithResponses) PutRemoteAgentStatusWithResponse(ctx context.Conte
 // Lists the agent's status changes, newest first, with their results: which events fired, which did not, and why.
 // `repeated` counts later requests that set the same status again, which sends nothing.
 //
+// A page may have fewer entries than `limit`: it ends before its entries have more than 2,000 results in all, but
+// has at least one entry. Follow the header `Link`.
+//
 // Requires access level `read_only`.
 //
 // Returns a wrapper object for the known response body format(s).
@@ -18539,6 +18569,8 @@ func (c *ClientWithResponses) GetApplicationWithResponse(ctx context.Context, cl
 // ListDeliveriesWithResponse List the deliveries of a client
 //
 // Lists the deliveries of the client, newest first. A delivery must match all filters.
+//
+// A page may have fewer entries than `limit`: it ends before it is larger than 1 MiB. Follow the header `Link`.
 //
 // Requires access level `read_only`.
 //

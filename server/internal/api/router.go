@@ -37,6 +37,7 @@ type Options struct {
 	TrustedProxies []netip.Prefix     // proxies whose X-Forwarded-For is used
 	Requests       *Bounds            // of requests in progress; nil for the default
 	Polls          *Bounds            // of polls of the feed that wait; nil for the default
+	BodyRoom       int64              // bytes of all large bodies in progress; 0 means 32 MiB
 }
 
 // NewRouter returns the handler of the API, its documentation and the probes.
@@ -54,6 +55,8 @@ type handlers struct {
 	requests *clientLimiter
 	polls    *clientLimiter
 	tests    *clientLimiter
+	bodies   *fairRoom
+	readers  *fairRoom
 }
 
 var _ api.StrictServerInterface = handlers{}
@@ -66,6 +69,8 @@ func newHandlers(o Options) handlers {
 		requests: newClientLimiter(*cmp.Or(o.Requests, &defaultRequests)),
 		polls:    newClientLimiter(*cmp.Or(o.Polls, &defaultPolls)),
 		tests:    newClientLimiter(testBounds),
+		bodies:   newBodyRoom(cmp.Or(o.BodyRoom, defaultBodyRoom)),
+		readers:  newReaderRoom(o.Store.Readers()),
 	}
 }
 
@@ -96,7 +101,7 @@ func (h handlers) routes(o Options) (*echo.Echo, error) {
 		auth.SetLimitHeaders(o.Store), recoverPanics, limitHead,
 	}, routedHandler)
 	e.Use(func(echo.HandlerFunc) echo.HandlerFunc { return every })
-	api.RegisterHandlersWithOptions(slashRouter{e}, api.NewStrictHandler(h, nil),
+	api.RegisterHandlersWithOptions(slashRouter{e}, api.NewStrictHandler(h, []api.StrictMiddlewareFunc{h.readInTurn}),
 		api.RegisterHandlersOptions{BaseURL: contract.BasePath, OperationMiddlewares: middlewares})
 	addHealth(e, o)
 	return e, addDocs(e, document)
@@ -134,13 +139,16 @@ func (h handlers) middlewares(document *openapi3.T) (map[string][]echo.Middlewar
 func (h handlers) middlewaresOf(route *routers.Route, level gen.AccessLevel) []echo.MiddlewareFunc {
 	id := route.Operation.OperationID
 	if level == auth.NoToken {
-		return []echo.MiddlewareFunc{request.WithOperation(id), h.throttle.LimitFailures, auth.TokenForm}
+		return []echo.MiddlewareFunc{
+			request.WithOperation(id), h.throttle.LimitFailures,
+			takeBodyRoom(h.bodies, auth.MaxTokenBody), auth.TokenForm,
+		}
 	}
 	return []echo.MiddlewareFunc{
 		refuseGetOfRedeliver, request.WithOperation(id), contract.UnescapePath,
 		auth.Authenticate(h.tokens, level), auth.Authorize(level), admit(h.requests), auth.LimitRequests(h.store),
-		auth.ResolveMe, contract.ParsePHPArrays, contract.Validate(route), auth.Recheck,
-		withIdempotencyKey(route),
+		auth.ResolveMe, contract.ParsePHPArrays, takeBodyRoom(h.bodies, contract.MaxBody), contract.Validate(route),
+		auth.Recheck, withIdempotencyKey(route),
 	}
 }
 
