@@ -20,7 +20,7 @@ import (
 func (s *Store) AgentStatusChanges(
 	ctx context.Context, k AgentKey, before int64, limit int,
 ) (m []gen.AgentStatusChange, err error) {
-	err = s.snapshot(ctx, func(tx *sqldb.ReadTx) error {
+	err = s.snapshot(ctx, func(tx *sqldb.Reader) error {
 		if _, err := findAgent(tx, k); err != nil {
 			return err
 		}

@@ -39,7 +39,7 @@ func (s *Store) StatusChanges(
 	if err != nil {
 		return Feed{}, publicError(err)
 	}
-	err = s.snapshot(ctx, func(tx *sqldb.ReadTx) error {
+	err = s.snapshot(ctx, func(tx *sqldb.Reader) error {
 		if _, err := findClient(tx, client); err != nil {
 			return err
 		}

@@ -71,7 +71,7 @@ func findLane(tx *sqldb.Tx, id int64) (laneRow, error) {
 // has the first delivery and the end of the lease.
 type laneAddition struct {
 	LaneID int64  `json:"lane_id"`
-	More   int64  `json:"more"`
+	Count   int64  `json:"count"`
 	Due    int64  `json:"due"`
 	First  *int64 `json:"first"`
 	Until  *int64 `json:"until"`
@@ -83,7 +83,7 @@ func addToLanes(tx *sqldb.Tx, additions []laneAddition) error {
 	if len(additions) == 0 {
 		return nil
 	}
-	return tx.Queue("UPDATE lanes SET pending = pending + x.more, due_at = coalesce(x.until, due_at, x.due), "+
+	return tx.Queue("UPDATE lanes SET pending = pending + x.count, due_at = coalesce(x.until, due_at, x.due), "+
 		"lease_until = coalesce(x.until, lease_until), delivery_id = coalesce(x.first, delivery_id), "+
 		"claim = claim + CASE WHEN x.first IS NULL THEN 0 ELSE 1 END FROM ? AS x WHERE lanes.id = x.lane_id",
 		sqldb.Table(tx, additions))

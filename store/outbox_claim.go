@@ -105,12 +105,12 @@ func (s *Store) Claim(
 	}
 	changes, all := s.freshChanges.drain()
 	limits.Fresh = limits.Fresh && !all
-	lease, contended := time.Now().Add(s.Lease), false // begins before the commit: it ends earlier for its holder
+	lease, lost := time.Now().Add(s.Lease), false // begins before the commit: it ends earlier for its holder
 	err = s.write(ctx, func(tx *sqldb.Tx) (err error) {
-		claimed, next, contended, err = s.claim(tx, limits, changes, lease)
+		claimed, next, lost, err = s.claim(tx, limits, changes, lease)
 		return err
 	})
-	if err != nil || next == 0 || contended {
+	if err != nil || next == 0 || lost {
 		s.freshChanges.add(0)
 	}
 	if err != nil {
@@ -126,7 +126,7 @@ func (s *Store) Claim(
 // lane, and whether other processes have leased lanes that it found.
 func (s *Store) claim(
 	tx *sqldb.Tx, limits webhook.ClaimLimits, changes []int64, lease time.Time,
-) (claimed []webhook.Delivery, next time.Duration, contended bool, err error) {
+) (claimed []webhook.Delivery, next time.Duration, lost bool, err error) {
 	lanes, more, err := s.findDueLanes(tx, limits, changes)
 	if err != nil {
 		return nil, 0, false, err
@@ -146,10 +146,10 @@ func (s *Store) claim(
 		claimed = append(claimed, s.leasedDelivery(h, lease))
 	}
 	next, err = s.untilNext(tx, limits.Fresh, more || len(heads) < len(leased))
-	if contended = len(leased) < len(lanes); contended && (len(leased) == 0 || next != 0) {
+	if lost = len(leased) < len(lanes); lost && (len(leased) == 0 || next != 0) {
 		next = retryContended
 	}
-	return claimed, next, contended, err
+	return claimed, next, lost, err
 }
 
 // findDueLanes chooses the lanes of a claim, among all lanes or among those of some changes. It reports whether there
@@ -269,12 +269,12 @@ func (s *Store) takeHeads(tx *sqldb.Tx, due []dueLane) (heads []headRow, err err
 			return nil, err
 		}
 	}
-	open := indexBy(due, laneID)
+	byLane := indexBy(due, laneID)
 	for _, h := range found {
-		expired := h.expired(now, open[h.LaneID].open())
+		expired := h.expired(now, byLane[h.LaneID].open())
 		if h.DueAt <= now && !expired {
 			heads = append(heads, h)
-		} else if err := s.requeue(tx, h, expired); err != nil {
+		} else if err := s.releaseUnsent(tx, h, expired); err != nil {
 			return nil, err
 		}
 	}
@@ -303,12 +303,12 @@ func (s *Store) leaseLanes(tx *sqldb.Tx, due []dueLane) ([]dueLane, error) {
 }
 
 // requeue releases a lane whose head is not sent now. It fails the head if that has expired.
-func (s *Store) requeue(tx *sqldb.Tx, h headRow, expired bool) error {
+func (s *Store) releaseUnsent(tx *sqldb.Tx, h headRow, expired bool) error {
 	if expired {
 		if err := s.removeFromLane(tx, h.LaneID, stateFailed, byID, h.ID); err != nil {
 			return err
 		}
-		if err := s.logExpired(tx, h.ID); err != nil {
+		if err := s.noteExpired(tx, h.ID); err != nil {
 			return err
 		}
 	}

@@ -11,37 +11,37 @@ import (
 
 // recordBatch records results, in waves with one result of each lane. With wait false, it returns the results whose
 // lanes or receivers another transaction has locked.
-func (s *Store) recordBatch(tx *sqldb.Tx, results []*result, wait bool) (contended []*result, err error) {
+func (s *Store) recordBatch(tx *sqldb.Tx, results []*result, wait bool) (locked []*result, err error) {
 	for _, wave := range sqldb.Waves(results, (*result).lane) {
-		more, err := s.recordWave(tx, wave, wait)
+		ofWave, err := s.recordWave(tx, wave, wait)
 		if err != nil {
 			return nil, err
 		}
-		contended = append(contended, more...)
+		locked = append(locked, ofWave...)
 	}
-	return contended, nil
+	return locked, nil
 }
 
 // recordWave records results of different lanes. Nearly all results are plain, and share the statements of one.
-func (s *Store) recordWave(tx *sqldb.Tx, results []*result, wait bool) (contended []*result, err error) {
+func (s *Store) recordWave(tx *sqldb.Tx, results []*result, wait bool) (locked []*result, err error) {
 	lanes, err := tx.LockRows("lanes", each(results, (*result).lane), wait)
 	if err != nil {
 		return nil, err
 	}
-	contended, results = partition(results, func(r *result) bool { return !slices.Contains(lanes, r.Lane) })
+	locked, results = partition(results, func(r *result) bool { return !slices.Contains(lanes, r.Lane) })
 	states, err := readLaneStates(tx, results)
 	if err != nil {
 		return nil, err
 	}
-	changing, plain := partition(results, states.receiverChanges(s, results))
+	changing, plain := partition(results, states.sharesReceiverWithUnplain(s, results))
 	more, changing, err := states.lockReceivers(tx, changing, wait)
 	for i := 0; err == nil && i < len(changing); i++ {
 		err = s.record(tx, changing[i], states.lane(changing[i]))
 	}
 	if err != nil || len(plain) == 0 {
-		return append(contended, more...), err
+		return append(locked, more...), err
 	}
-	return append(contended, more...), s.recordPlain(tx, states, plain)
+	return append(locked, more...), s.recordPlain(tx, states, plain)
 }
 
 // laneStates maps the ids of lanes to their states. Each state includes the receiver of the lane and the delivery of
@@ -91,7 +91,7 @@ func readLaneStates(tx *sqldb.Tx, results []*result) (laneStates, error) {
 
 // receiverChanges returns a function that is true of a result whose receiver has a result that is not plain. Such a
 // result changes the receiver for the results after it.
-func (states laneStates) receiverChanges(s *Store, results []*result) func(*result) bool {
+func (states laneStates) sharesReceiverWithUnplain(s *Store, results []*result) func(*result) bool {
 	changing := map[int64]bool{}
 	for _, r := range results {
 		if !states.plain(s, r) {
@@ -105,17 +105,17 @@ func (states laneStates) receiverChanges(s *Store, results []*result) func(*resu
 // locked. With wait true, it does nothing: each result locks its own receiver later.
 func (states laneStates) lockReceivers(
 	tx *sqldb.Tx, results []*result, wait bool,
-) (contended, free []*result, err error) {
+) (locked, free []*result, err error) {
 	if wait || len(results) == 0 {
 		return nil, results, nil
 	}
-	locked, err := tx.LockRows("receivers", each(results, func(r *result) int64 {
+	held, err := tx.LockRows("receivers", each(results, func(r *result) int64 {
 		return states[r.Lane].ReceiverID
 	}), false)
-	contended, free = partition(results, func(r *result) bool {
-		return !slices.Contains(locked, states[r.Lane].ReceiverID)
+	locked, free = partition(results, func(r *result) bool {
+		return !slices.Contains(held, states[r.Lane].ReceiverID)
 	})
-	return contended, free, err
+	return locked, free, err
 }
 
 func indexBy[R any](rows []R, id func(R) int64) map[int64]R {
@@ -145,7 +145,7 @@ func (states laneStates) receiver(r *result) receiverRow {
 // receiver.
 func (states laneStates) plain(s *Store, r *result) bool {
 	lane, receiver := states.lane(r), states.receiver(r)
-	return states[r.Lane].DeliveryUnchanged && lane.Claim == r.Claim && r.Attempt <= maxAttempts &&
+	return states[r.Lane].DeliveryUnchanged && lane.Claim == r.Claim && r.Attempt <= maxKeptAttempts &&
 		s.afterAttempt(receiver, lane, r.outcome).equal(receiver)
 }
 
@@ -235,7 +235,7 @@ func (s *Store) releasePlain(tx *sqldb.Tx, states laneStates, results []*result)
 	}
 	var kept []*result
 	for _, r := range results {
-		r.next, r.more, r.elsewhere = nil, due[r.Lane], false
+		r.next, r.laneDue, r.otherLanesDue = nil, due[r.Lane], false
 		if due[r.Lane] && r.keepLane && r.ends() && states.receiver(r).accepts(s.now()) {
 			kept = append(kept, r)
 		}

@@ -88,27 +88,27 @@ func (s *Store) inconsistentAmong(tx *sqldb.Tx, some []int64) (lanes []int64, er
 }
 
 // latestDue is the first time that is later than any delay allows.
-func (s *Store) latestDue() int64 {
+func (s *Store) dueLimit() int64 {
 	return s.now() + max(s.Longest, s.Lease).Milliseconds() + 1
 }
 
 // longestLease is longer than any lease that the configuration allows.
-const longestLease = 2 * time.Minute
+const leaseBound = 2 * time.Minute
 
 // latestLease is the first time that is later than the end of any lease.
-func (s *Store) latestLease() int64 { return s.now() + max(s.Lease, longestLease).Milliseconds() + 1 }
+func (s *Store) leaseLimit() int64 { return s.now() + max(s.Lease, leaseBound).Milliseconds() + 1 }
 
 // repair corrects inconsistent lanes, which must be locked.
 func (s *Store) repair(tx *sqldb.Tx, lanes []int64) error {
 	now := s.now()
 	err := tx.Exec("UPDATE deliveries SET due_at = ? WHERE lane_id IN ? AND state = 'pending' AND due_at > ?",
-		now, lanes, s.latestDue())
+		now, lanes, s.dueLimit())
 	if err != nil {
 		return err
 	}
 	until := now + s.Lease.Milliseconds()
 	err = tx.Exec("UPDATE lanes SET lease_until = ?, due_at = ? WHERE id IN ? AND lease_until > ?",
-		until, until, lanes, s.latestLease())
+		until, until, lanes, s.leaseLimit())
 	if err != nil {
 		return err
 	}
@@ -123,13 +123,13 @@ func (s *Store) repair(tx *sqldb.Tx, lanes []int64) error {
 
 // repairWaits ends the waits of receivers that are longer than any delay, which a wrong clock causes.
 func (s *Store) repairWaits(ctx context.Context) error {
-	n, err := sqldb.Value[int](s.read(ctx), "SELECT count(*) FROM receivers WHERE waits > ?", s.latestDue())
+	n, err := sqldb.Value[int](s.read(ctx), "SELECT count(*) FROM receivers WHERE waits > ?", s.dueLimit())
 	if err != nil || n == 0 {
 		return publicError(err)
 	}
 	defer s.wake()
 	return s.write(ctx, func(tx *sqldb.Tx) error {
-		return tx.Exec("UPDATE receivers SET waits = ? WHERE waits > ?", s.now(), s.latestDue())
+		return tx.Exec("UPDATE receivers SET waits = ? WHERE waits > ?", s.now(), s.dueLimit())
 	})
 }
 
@@ -184,7 +184,7 @@ func (s *Store) failExpired(tx *sqldb.Tx, listed []deliveryRow) error {
 	if err != nil {
 		return err
 	}
-	return s.logExpired(tx, expired...)
+	return s.noteExpired(tx, expired...)
 }
 
 // A delivery fails when its window is over. But a delivery without an attempt has one first: the server was stopped, or
@@ -202,7 +202,7 @@ const expiredSQL = "d.expires_at <= ? AND (d.state = 'parked' OR d.attempts > 0 
 	"JOIN receivers r ON r.id = l.receiver_id WHERE l.id = d.lane_id AND (r.failures >= ? OR r.paused_until > ?)))"
 
 // logExpired counts expired deliveries, and logs a line for each.
-func (s *Store) logExpired(tx *sqldb.Tx, deliveries ...int64) error {
+func (s *Store) noteExpired(tx *sqldb.Tx, deliveries ...int64) error {
 	if len(deliveries) == 0 {
 		return nil
 	}
@@ -223,5 +223,5 @@ func (s *Store) expireParked(tx *sqldb.Tx, event int64) error {
 		return err
 	}
 	s.countEnded(tx, stateFailed, int64(len(expired)))
-	return s.logExpired(tx, expired...)
+	return s.noteExpired(tx, expired...)
 }

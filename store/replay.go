@@ -220,7 +220,7 @@ func (s *Store) CreateReplay(ctx context.Context, client string, f DeliveryFilte
 }
 
 // count counts the deliveries of the replay, if the replay is allowed.
-func (r *replayRow) count(tx *sqldb.ReadTx) error {
+func (r *replayRow) count(tx *sqldb.Reader) error {
 	if err := r.admit(tx); err != nil {
 		return err
 	}
@@ -301,7 +301,7 @@ func (s *Store) replay(ctx context.Context) error {
 // that may take long.
 func (s *Store) replayPart(ctx context.Context, r replayRow) error {
 	var found []int64
-	err := s.snapshot(ctx, func(tx *sqldb.ReadTx) (err error) {
+	err := s.snapshot(ctx, func(tx *sqldb.Reader) (err error) {
 		found, err = r.next(tx)
 		return err
 	})

@@ -41,7 +41,7 @@ var countsSQL = fmt.Sprintf("SELECT (SELECT count(*) FROM deliveries WHERE state
 
 // Stats measures the pending work. It uses a reader's connection for some milliseconds, and does not block writers.
 func (s *Store) Stats(ctx context.Context) (m Stats, err error) {
-	err = s.snapshot(ctx, func(tx *sqldb.ReadTx) error {
+	err = s.snapshot(ctx, func(tx *sqldb.Reader) error {
 		if err := s.backlogs(tx, &m); err != nil {
 			return err
 		}

@@ -16,16 +16,16 @@ type statusChange struct {
 	status   gen.AgentStatusValue
 	source   gen.EventSource
 	at       int64
-	reported bool // the PBX reported the time in at
+	storeTime bool // the PBX reported the time in at
 
-	setting *setting   // gets the result; nil for the logout of a deleted agent
+	update *statusUpdate   // gets the result; nil for the logout of a deleted agent
 	events  []eventRow // the events that the change fires, including disabled ones
 	row     changeRow
 }
 
 // applyChanges stores status changes of different agents with their deliveries. With wait false, it returns the changes
 // whose lanes another transaction has locked.
-func (s *Store) applyChanges(tx *sqldb.Tx, changes []*statusChange, wait bool) (contended []*statusChange, err error) {
+func (s *Store) applyChanges(tx *sqldb.Tx, changes []*statusChange, wait bool) (locked []*statusChange, err error) {
 	if err := findEvents(tx, changes); err != nil {
 		return nil, err
 	}
@@ -33,11 +33,11 @@ func (s *Store) applyChanges(tx *sqldb.Tx, changes []*statusChange, wait bool) (
 	if err != nil {
 		return nil, err
 	}
-	contended, changes = partition(changes, func(c *statusChange) bool { return !lanes.haveAll(c) })
+	locked, changes = partition(changes, func(c *statusChange) bool { return !lanes.haveAll(c) })
 	if len(changes) == 0 {
-		return contended, nil
+		return locked, nil
 	}
-	return contended, s.insertAll(tx, changes, lanes)
+	return locked, s.insertAll(tx, changes, lanes)
 }
 
 // insertAll inserts changes with their deliveries. The lanes must be locked.
@@ -90,9 +90,9 @@ func (c *statusChange) applyToAgent() {
 	r := c.agent
 	r.Status, r.EventSource, r.Sequence, r.ChangedAt = c.status, c.source, c.row.ID, c.at
 	r.ReportedAt = max(r.ReportedAt, c.at)
-	if c.setting != nil {
-		c.setting.status = r.status()
-		c.setting.status.Changed, c.setting.status.Deliveries = true, len(c.events)
+	if c.update != nil {
+		c.update.status = r.status()
+		c.update.status.Changed, c.update.status.Deliveries = true, len(c.events)
 	}
 }
 

@@ -14,19 +14,19 @@ import (
 // Check is the result of one check of Verify.
 type Check struct {
 	Name   string   // the invariant
-	Faults []string // the violations, at most 20 of them
+	Violations []string // the violations, at most 20 of them
 	Count  int      // the number of all violations
 }
 
 // maxFaults is the number of violations of an invariant that are reported.
-const maxFaults = 20
+const maxViolations = 20
 
 // rule is an invariant of the rows that holds whenever no transaction is open. Its query returns one text for each
 // violation. @now is the time, and @far the first time that is later than any delay allows.
-type rule struct{ name, query string }
+type invariant struct{ name, query string }
 
 // sqliteRules are the invariants that only SQLite needs checked.
-var sqliteRules = []rule{
+var sqliteInvariants = []invariant{
 	{
 		"every page and every row is sound",
 		"SELECT integrity_check FROM pragma_integrity_check WHERE integrity_check <> 'ok'",
@@ -37,7 +37,7 @@ var sqliteRules = []rule{
 
 // rules are the invariants of lanes, deliveries, status changes and receivers that the schema does not enforce. Both
 // engines execute them unchanged.
-var rules = []rule{
+var invariants = []invariant{
 	{"a lane counts its pending deliveries, and is due when its head is", `SELECT 'lane ' || id || ': ' ||
 		actual || ' pending, its row says ' || pending || '; it is due at ' ||
 			coalesce(CAST(due_at AS TEXT), 'no time') ||
@@ -209,7 +209,7 @@ func (s *Store) verify(ctx context.Context, done func(Check)) error {
 // checkAll runs all checks, and stops at the first error.
 func (s *Store) checkAll(ctx context.Context, pool *sql.DB, done func(Check)) error {
 	var checks []func(q sqldb.Querier) (Check, error)
-	for _, r := range s.engine.rules() {
+	for _, r := range s.engine.invariants() {
 		checks = append(checks, func(q sqldb.Querier) (Check, error) { return s.check(q, r) })
 	}
 	clock := s.databaseClock()
@@ -261,7 +261,7 @@ func (s *Store) firstRead(q sqldb.Querier) error {
 	return err
 }
 
-func (s *Store) check(q sqldb.Querier, r rule) (Check, error) {
+func (s *Store) check(q sqldb.Querier, r invariant) (Check, error) {
 	c := Check{Name: r.name}
 	err := sqldb.Each(q, func(fault string) error {
 		c.add(fault)
@@ -299,15 +299,15 @@ const routesSQL = `SELECT DISTINCT x.url, x.lane_id, r.scheme, r.host, r.port FR
 ) x JOIN lanes l ON l.id = x.lane_id JOIN receivers r ON r.id = l.receiver_id`
 
 func (c *Check) add(fault string) {
-	if c.Count++; c.Count <= maxFaults {
-		c.Faults = append(c.Faults, fault)
+	if c.Count++; c.Count <= maxViolations {
+		c.Violations = append(c.Violations, fault)
 	}
 }
 
 // bounds are the named values in the queries of rules.
 func (s *Store) bounds() map[string]any {
 	return map[string]any{
-		"now": s.now(), "far": s.latestDue(),
-		"lease": s.latestLease(), "failures": webhook.BreakerThreshold, "attempts": maxAttempts,
+		"now": s.now(), "far": s.dueLimit(),
+		"lease": s.leaseLimit(), "failures": webhook.BreakerThreshold, "attempts": maxKeptAttempts,
 	}
 }

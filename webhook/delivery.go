@@ -24,9 +24,9 @@ type Delivery struct {
 	CreatedAt time.Time // when the status change was stored
 	Attempt   int       // number of this attempt, 1 and up
 	Failures  int       // failed attempts so far that were its own failures, and not its receiver's
-	Replay    bool      // a redelivery: it had ended before
-	Replays   int       // redeliveries so far; fences the record of an attempt that began before the last one
-	More      bool      // others waited behind it in its lane when it was handed out
+	Redelivery    bool      // a redelivery: it had ended before
+	Redeliveries   int       // redeliveries so far; fences the record of an attempt that began before the last one
+	HasSuccessor      bool      // others waited behind it in its lane when it was handed out
 	Test      bool      // a test delivery, without a status change
 	Data      gen.AgentEventData
 	Secrets   []string // each signs the request; the newest first
@@ -85,17 +85,17 @@ type ClaimLimits struct {
 }
 
 // Handoff lets an outbox hand new deliveries to the dispatcher when their change is committed, without a claim.
-type Handoff struct {
+type HandoffFuncs struct {
 	Take    func(receiver int64) bool // asked before each lane is leased; false leaves the lane for a claim
 	Deliver func(Delivery)            // called for each leased lane when the lease is durable. It does not block.
-	Release func(receiver int64)      // called instead of Deliver when the lease could not be stored
+	ReleaseSlot func(receiver int64)      // called instead of Deliver when the lease could not be stored
 }
 
 // Outbox is the store of deliveries that a dispatcher needs. Its methods are safe for concurrent use. Their errors mean
 // that the store has failed, and that the same call may be repeated.
 type Outbox interface {
 	// SetHandoff has the outbox hand new deliveries to h. Nil ends it.
-	SetHandoff(h *Handoff)
+	SetHandoff(h *HandoffFuncs)
 
 	// Due signals that a lane may have become due. It never blocks its sender, and may signal too often.
 	Due() <-chan struct{}

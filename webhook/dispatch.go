@@ -37,7 +37,7 @@ type Dispatcher struct {
 	DispatcherOptions
 	limiter *limiter
 	freed   chan struct{}
-	turned  atomic.Int64
+	heartbeat  atomic.Int64
 
 	mu      sync.Mutex
 	process func(Delivery) // processes a lane; nil while the dispatcher does not run
@@ -63,7 +63,7 @@ func NewDispatcher(o DispatcherOptions) *Dispatcher {
 
 // Turned returns the time at which the loop of Run last turned, for readiness: at the end of a claim, even one that
 // failed, or when no slot was free. While the outbox answers, that is at least once a second, however long its backlog.
-func (d *Dispatcher) Turned() time.Time { return time.UnixMilli(d.turned.Load()) }
+func (d *Dispatcher) Heartbeat() time.Time { return time.UnixMilli(d.heartbeat.Load()) }
 
 // Run sends deliveries until ctx ends. Then it takes no new ones, and returns when those in flight are recorded. After
 // 12 s it cuts them off, which does not count as a failure.
@@ -80,7 +80,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 		for _, delivery := range claimed {
 			d.start(delivery)
 		}
-		d.turned.Store(time.Now().UnixMilli())
+		d.heartbeat.Store(time.Now().UnixMilli())
 		if at := time.Now().Add(next); !fresh || at.Before(until) {
 			until = at
 		}
@@ -94,7 +94,7 @@ func (d *Dispatcher) begin(process func(Delivery)) {
 	d.mu.Lock()
 	d.process = process
 	d.mu.Unlock()
-	d.Outbox.SetHandoff(&Handoff{Take: d.limiter.take, Deliver: d.start, Release: d.free})
+	d.Outbox.SetHandoff(&HandoffFuncs{Take: d.limiter.take, Deliver: d.start, ReleaseSlot: d.releaseSlot})
 }
 
 // end accepts no more deliveries, and waits until the workers have finished.
@@ -113,7 +113,7 @@ func (d *Dispatcher) start(delivery Delivery) {
 	if process := d.process; process != nil {
 		d.workers.Go(func() { process(delivery) })
 	} else {
-		go d.giveUp(context.Background(), delivery)
+		go d.releaseLane(context.Background(), delivery)
 	}
 }
 
@@ -136,7 +136,7 @@ func (d *Dispatcher) claim(ctx context.Context, fresh bool) ([]Delivery, time.Du
 			return ok
 		},
 	})
-	d.giveBack(taken, claimed)
+	d.returnUnused(taken, claimed)
 	if err != nil {
 		if ctx.Err() == nil {
 			d.Log.Warn("claim failed", "error", err)
@@ -151,7 +151,7 @@ func (d *Dispatcher) claim(ctx context.Context, fresh bool) ([]Delivery, time.Du
 }
 
 // giveBack releases slots that were taken for lanes that the claim did not return.
-func (d *Dispatcher) giveBack(taken []int64, claimed []Delivery) {
+func (d *Dispatcher) returnUnused(taken []int64, claimed []Delivery) {
 	unused := map[int64]int{}
 	for _, r := range taken {
 		unused[r]++
@@ -161,7 +161,7 @@ func (d *Dispatcher) giveBack(taken []int64, claimed []Delivery) {
 	}
 	for r, n := range unused {
 		for range n {
-			d.limiter.giveBack(r)
+			d.limiter.returnUnused(r)
 		}
 	}
 }
@@ -185,7 +185,7 @@ func (d *Dispatcher) wait(ctx context.Context, until time.Time) (fresh bool) {
 	return false
 }
 
-func (d *Dispatcher) free(receiver int64) {
+func (d *Dispatcher) releaseSlot(receiver int64) {
 	d.signal(d.limiter.release(receiver))
 }
 

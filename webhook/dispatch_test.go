@@ -477,18 +477,18 @@ func TestDispatchTurns(t *testing.T) {
 				r.run()
 				for range 400 {
 					r.pass(time.Second / 4)
-					if age := time.Since(r.d.Turned()); age > pollInterval {
+					if age := time.Since(r.d.Heartbeat()); age > pollInterval {
 						t.Fatalf("turned %s ago", age)
 					}
 				}
 				r.setTrouble("Claim", fails)
 				r.pass(time.Minute)
-				if age := time.Since(r.d.Turned()); age > pollInterval {
+				if age := time.Since(r.d.Heartbeat()); age > pollInterval {
 					t.Errorf("turned %s ago while claims fail", age)
 				}
 				r.setTrouble("Claim", blocks)
 				r.pass(time.Minute)
-				if age := time.Since(r.d.Turned()); age < time.Minute-pollInterval {
+				if age := time.Since(r.d.Heartbeat()); age < time.Minute-pollInterval {
 					t.Errorf("turned %s ago while a claim hangs", age)
 				}
 			})
@@ -505,7 +505,7 @@ func TestDispatchTurnsSlowlyWhenFull(t *testing.T) {
 		turns := map[time.Time]bool{}
 		for range 50 {
 			r.pass(100 * time.Millisecond)
-			turns[r.d.Turned()] = true
+			turns[r.d.Heartbeat()] = true
 		}
 		if len(turns) < 5 || len(turns) > 6 {
 			t.Errorf("%d turns in 5 s, want one a second", len(turns))

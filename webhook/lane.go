@@ -11,13 +11,13 @@ import (
 // soft ends, it begins no new attempt; when hard ends, it cuts off the one in flight.
 func (d *Dispatcher) processLane(soft, hard context.Context, delivery Delivery) {
 	for n := 1; ; n++ {
-		next, answered := d.deliver(soft, hard, delivery, n < maxInARow)
+		next, confirmedLast := d.deliver(soft, hard, delivery, n < maxInARow)
 		switch {
-		case answered:
+		case confirmedLast:
 			d.signal(d.limiter.recorded())
 			return
 		case next == nil:
-			d.free(delivery.Receiver)
+			d.releaseSlot(delivery.Receiver)
 			return
 		}
 		delivery = *next
@@ -29,25 +29,25 @@ func (d *Dispatcher) processLane(soft, hard context.Context, delivery Delivery) 
 // confirmed the last delivery of the lane. Then the receiver's slot is free already, and only the record remains.
 func (d *Dispatcher) deliver(
 	soft, hard context.Context, delivery Delivery, keepLane bool,
-) (next *Delivery, answered bool) {
+) (next *Delivery, confirmedLast bool) {
 	if soft.Err() != nil || time.Until(delivery.Lease) < d.Sender.Timeout() {
-		d.giveUp(hard, delivery)
+		d.releaseLane(hard, delivery)
 		return nil, false
 	}
 	observed := d.Observe(&delivery)
 	a := d.attempt(hard, delivery)
 	if a.CutOff {
 		observed(Outcome{})
-		d.giveUp(hard, delivery)
+		d.releaseLane(hard, delivery)
 		return nil, false
 	}
 	o := d.Schedule.Outcome(delivery, a)
 	observed(o)
 	d.log(delivery, o)
-	if answered = a.Verdict == Delivered && !delivery.More; answered {
-		d.signal(d.limiter.answered(delivery.Receiver))
+	if confirmedLast = a.Verdict == Delivered && !delivery.HasSuccessor; confirmedLast {
+		d.signal(d.limiter.releaseEarly(delivery.Receiver))
 	}
-	return d.record(hard, delivery, o, keepLane && !answered && soft.Err() == nil), answered
+	return d.record(hard, delivery, o, keepLane && !confirmedLast && soft.Err() == nil), confirmedLast
 }
 
 // attempt sends, and reports to the limiter when the attempt ends, and before that when it becomes slow.
@@ -92,7 +92,7 @@ func outlast(ctx context.Context, deadline time.Time) (context.Context, context.
 }
 
 // giveUp releases a lane without an attempt. If that fails, the lane is free when its lease ends.
-func (d *Dispatcher) giveUp(ctx context.Context, delivery Delivery) {
+func (d *Dispatcher) releaseLane(ctx context.Context, delivery Delivery) {
 	try, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeGrace)
 	defer cancel()
 	if err := d.Outbox.Release(try, delivery); err != nil {

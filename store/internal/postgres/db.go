@@ -70,10 +70,10 @@ func (db *DB) open(ctx context.Context, alongside bool) (err error) {
 }
 
 // Writers returns the pool of connections that write.
-func (db *DB) Writers() *sql.DB { return db.writers }
+func (db *DB) WritePool() *sql.DB { return db.writers }
 
 // Readers returns the pool of connections that read.
-func (db *DB) Readers() *sql.DB { return db.readers }
+func (db *DB) ReadPool() *sql.DB { return db.readers }
 
 // Close closes the connections.
 func (db *DB) Close() error {

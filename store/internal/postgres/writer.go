@@ -28,7 +28,7 @@ func NewWriter(db *gorm.DB, clock *Clock, mapError func(error) error) *Writer {
 }
 
 // DB implements sqldb.Writer.
-func (w *Writer) DB() *gorm.DB { return w.db }
+func (w *Writer) ORM() *gorm.DB { return w.db }
 
 // Close implements sqldb.Writer. The owner of the pool closes the connections.
 func (w *Writer) Close() error { return nil }

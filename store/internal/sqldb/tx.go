@@ -21,35 +21,35 @@ type Querier interface {
 }
 
 // ReadTx is a transaction that only reads, or a pool on which each query is a transaction.
-type ReadTx struct {
+type Reader struct {
 	db      *gorm.DB
 	dialect Dialect
 }
 
 // Read returns a pool whose queries end with ctx.
-func Read(ctx context.Context, db *gorm.DB) *ReadTx {
-	return &ReadTx{db.WithContext(ctx), dialectOf(db)}
+func Read(ctx context.Context, db *gorm.DB) *Reader {
+	return &Reader{db.WithContext(ctx), dialectOf(db)}
 }
 
 // Context is the context of the queries.
-func (t *ReadTx) Context() context.Context { return t.db.Statement.Context }
+func (t *Reader) Context() context.Context { return t.db.Statement.Context }
 
 // Dialect is the engine.
-func (t *ReadTx) Dialect() Dialect { return t.dialect }
+func (t *Reader) Dialect() Dialect { return t.dialect }
 
 // GORM returns the transaction for GORM's own queries.
-func (t *ReadTx) GORM() *gorm.DB { return t.db }
+func (t *Reader) GORM() *gorm.DB { return t.db }
 
 // ForUpdate is empty: a reader locks no row.
-func (t *ReadTx) ForUpdate(bool) string { return "" }
+func (t *Reader) ForUpdate(bool) string { return "" }
 
 // Snapshot runs fn in a transaction that only reads, and that sees the database at one moment.
-func Snapshot(ctx context.Context, db *gorm.DB, fn func(tx *ReadTx) error) error {
+func Snapshot(ctx context.Context, db *gorm.DB, fn func(tx *Reader) error) error {
 	var options []*sql.TxOptions
 	if dialectOf(db) == Postgres {
 		options = append(options, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
 	}
-	read := func(tx *gorm.DB) error { return fn(&ReadTx{tx, dialectOf(db)}) }
+	read := func(tx *gorm.DB) error { return fn(&Reader{tx, dialectOf(db)}) }
 	return db.WithContext(ctx).Transaction(read, options...)
 }
 
@@ -59,7 +59,7 @@ func Snapshot(ctx context.Context, db *gorm.DB, fn func(tx *ReadTx) error) error
 // WriterOnCommit run in the writer, before it continues, so they must not block. The functions of CallerOnCommit run in
 // the goroutine that waits for the transaction, so they may block.
 type Tx struct {
-	ReadTx
+	Reader
 	Begun time.Time // by the local clock
 
 	writerHooks []func(error)
@@ -68,7 +68,7 @@ type Tx struct {
 
 // NewTx returns the Tx of a transaction that db is in. Its statements end with ctx.
 func NewTx(ctx context.Context, db *gorm.DB) *Tx {
-	return &Tx{ReadTx: *Read(ctx, db), Begun: time.Now()}
+	return &Tx{Reader: *Read(ctx, db), Begun: time.Now()}
 }
 
 // Run runs a function in the transaction. It returns a panic as an error.

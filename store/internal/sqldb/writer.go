@@ -18,7 +18,7 @@ type Writer interface {
 	// Try is Do for a caller that stops waiting when ctx ends. Then the functions of CallerOnCommit are not called.
 	Try(ctx context.Context, work Work) error
 	// DB returns the database that the writer writes to.
-	DB() *gorm.DB
+	ORM() *gorm.DB
 	// Close refuses work that has not begun. On SQLite, it returns when the work in progress has ended. On PostgreSQL,
 	// work ends by itself, and new work is refused once the pool of connections is closed.
 	Close() error

@@ -156,13 +156,13 @@ func (db *DB) startWatch(now func() time.Time) error {
 }
 
 // Writer returns GORM on the connection that writes.
-func (db *DB) Writer() *gorm.DB { return db.writer }
+func (db *DB) WriteORM() *gorm.DB { return db.writer }
 
 // Conn returns the connection that writes.
 func (db *DB) Conn() *sql.Conn { return db.conn }
 
 // Reader returns GORM on the connections that read.
-func (db *DB) Reader() *gorm.DB { return db.reader }
+func (db *DB) ReadORM() *gorm.DB { return db.reader }
 
 // TransactionEnded reports whether the connection that writes has no transaction any more. SQLite itself ends a
 // transaction if, for example, the disk is full. A savepoint would then begin a new transaction.

@@ -27,7 +27,7 @@ func IsDuplicate(err error) bool {
 }
 
 // IsContended reports whether another transaction was in the way. The next transaction may succeed.
-func IsContended(err error) bool {
+func IsBusy(err error) bool {
 	e, is := asError(err)
 	return is && (e.Code == sqlite3.ErrBusy || e.Code == sqlite3.ErrLocked || e.Code == sqlite3.ErrInterrupt)
 }

@@ -29,7 +29,7 @@ func TestErrorsAreClassified(t *testing.T) {
 		{err: errors.New("a defect of the program")},
 	} {
 		for _, err := range []error{c.err, fmt.Errorf("status: %w", c.err)} {
-			got := []bool{IsUnavailable(err), IsContended(err), IsDuplicate(err), isDamaged(err)}
+			got := []bool{IsUnavailable(err), IsBusy(err), IsDuplicate(err), isDamaged(err)}
 			want := []bool{c.unavailable, c.contended, c.duplicate, c.damaged}
 			if fmt.Sprint(got) != fmt.Sprint(want) {
 				t.Errorf("%q: %v, want %v", err, got, want)

@@ -59,7 +59,7 @@ func NewWriter(file *DB, mapError func(error) error) *Writer {
 }
 
 // DB implements sqldb.Writer.
-func (w *Writer) DB() *gorm.DB { return w.file.Writer() }
+func (w *Writer) ORM() *gorm.DB { return w.file.WriteORM() }
 
 // Waiting returns the number of units that wait for a transaction.
 func (w *Writer) Waiting() int {
