@@ -155,8 +155,8 @@ func (s *Store) deliveryLog(q sqldb.Querier, client string, id int64) (l Deliver
 	return l, err
 }
 
-// setSent sets Sent to the content of the last attempt: with the URL of the event at that time, and as a replay only if
-// an attempt followed the redelivery.
+// setSent sets Sent to the content of the last attempt: with the URL of the event at that time. It is marked as a
+// redelivery only if an attempt followed the redelivery.
 func (l *DeliveryLog) setSent(last attemptRow, h headRow) {
 	l.Sent.URL, l.Sent.Method = cmp.Or(last.URL, h.URL), cmp.Or(last.Method, h.Method)
 	l.Sent.Attempt, l.SentAt, l.Signed = last.Number, millis(last.StartedAt), last.Signature

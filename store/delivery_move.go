@@ -10,8 +10,8 @@ import (
 )
 
 // Conditions on deliveries of a lane: one delivery, or the unfinished ones of an event. Each has an index of its own.
-// Other states in the same query are concatenated with an empty string, so that the planner does not choose a larger
-// index.
+// Any other condition on state uses the expression `state || ”`, so that the planner cannot choose the index of that
+// state. Likewise, `event_id + 0` keeps it from the index of an event's deliveries.
 const (
 	byID    = "id = ?"
 	byEvent = "event_id = ? AND state IN ('pending', 'parked')"
@@ -59,8 +59,8 @@ func pendingLanes(tx *sqldb.Tx, event int64) (lanes []int64, err error) {
 		"SELECT DISTINCT lane_id FROM deliveries WHERE "+byEvent+" AND state || '' = 'pending' ORDER BY lane_id", event)
 }
 
-// lockLanesOfEvent locks the lanes that unfinished deliveries of an event are in or move to, the event's lane, and some
-// more.
+// lockLanesOfEvent locks the lanes that unfinished deliveries of an event are in or move to, the event's lane, and the
+// lanes of also.
 func lockLanesOfEvent(tx *sqldb.Tx, event int64, also ...int64) error {
 	if tx.Dialect() == sqldb.SQLite {
 		return nil
@@ -147,7 +147,7 @@ func changeLane(tx *sqldb.Tx, from, to, now int64, where string, args ...any) er
 	return adjustLane(tx, to, int(count), now)
 }
 
-// parkedLanes lists the lanes that the parked deliveries of an event were in.
+// parkedLanes lists the lanes of the parked deliveries of an event.
 func parkedLanes(tx *sqldb.Tx, event int64) (lanes []int64, err error) {
 	return sqldb.Select[int64](tx,
 		"SELECT DISTINCT lane_id FROM deliveries WHERE "+byEvent+" AND state || '' = 'parked' ORDER BY lane_id", event)

@@ -83,7 +83,7 @@ func (e *postgresEngine) orm(pool gorm.ConnPool, log logger.Interface) (*gorm.DB
 	return postgres.ORM(pool, log)
 }
 
-func (e *postgresEngine) invariants() []invariant                    { return invariants }
+func (e *postgresEngine) invariants() []invariant          { return invariants }
 func (e *postgresEngine) servesAlone() bool                { return false }
 func (e *postgresEngine) checkWritable() error             { return nil }
 func (e *postgresEngine) checkFiles(context.Context) error { return nil }

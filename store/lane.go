@@ -15,6 +15,7 @@ import (
 //   - A status change adds to `pending`, and makes an empty lane due.
 //   - A claim leases the lane, raises `claim` and stores the delivery in flight. While the lane is leased, `due_at` is
 //     the end of the lease, so that a claim finds the lane of a dead worker, too.
+//   - A parked delivery keeps the id of its lane, but does not count in `pending`, and no claim takes it.
 //   - A removal of deliveries lowers `pending` by the rows that it changed. It makes a lane due that is neither leased
 //     nor empty. Otherwise a deletion during a flight would block the next delivery for ever.
 type laneRow struct {
@@ -71,7 +72,7 @@ func findLane(tx *sqldb.Tx, id int64) (laneRow, error) {
 // has the first delivery and the end of the lease.
 type laneAddition struct {
 	LaneID int64  `json:"lane_id"`
-	Count   int64  `json:"count"`
+	Count  int64  `json:"count"`
 	Due    int64  `json:"due"`
 	First  *int64 `json:"first"`
 	Until  *int64 `json:"until"`

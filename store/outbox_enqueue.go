@@ -33,7 +33,7 @@ func findEvents(tx *sqldb.Tx, changes []*statusChange) error {
 	return err
 }
 
-// targetLane is a lane that a change adds a delivery to, before that.
+// targetLane is a locked lane before a change adds a delivery to it.
 type targetLane struct {
 	ID, ReceiverID, Claim int64
 	// the lane is empty and not leased, and its receiver neither waits nor has other due lanes
@@ -132,7 +132,7 @@ func (s *Store) newDeliveries(changes []*statusChange) (all []newDelivery) {
 	return all
 }
 
-// laneAdditions groups the new deliveries by lane. Parked deliveries are in no lane.
+// laneAdditions groups the new pending deliveries by lane. Only pending deliveries count in their lane.
 func (s *Store) laneAdditions(tx *sqldb.Tx, all []newDelivery, lanes targetLanes) (additions []laneAddition) {
 	of := map[int64][]newDelivery{}
 	for _, n := range all {
@@ -153,8 +153,8 @@ func (s *Store) laneAdditions(tx *sqldb.Tx, all []newDelivery, lanes targetLanes
 	return additions
 }
 
-// handOff leases an empty lane for its first delivery, if the dispatcher of this process has room for it. The
-// dispatcher gets the delivery when the transaction is committed. handOff returns the end of the lease.
+// handOff leases a free lane (see targetLane) for its first delivery, if the dispatcher of this process has room for
+// it. The dispatcher gets the delivery when the transaction is committed. handOff returns the end of the lease.
 func (s *Store) handOff(tx *sqldb.Tx, first newDelivery, lane targetLane, pending int64) (until int64, leased bool) {
 	handoff := s.handoff.Load()
 	if handoff == nil || !lane.Free {
@@ -164,7 +164,7 @@ func (s *Store) handOff(tx *sqldb.Tx, first newDelivery, lane targetLane, pendin
 	if err != nil || !handoff.Take(lane.ReceiverID) {
 		return 0, false
 	}
-	lease, now := tx.Begun.Add(s.Lease), s.now() // the lease ends earlier for its holder
+	lease, now := tx.Begun.Add(s.Lease), s.now() // counted from before the commit: for the holder, the lease ends first
 	head.Pending = pending
 	delivery := s.leasedDelivery(head, lease)
 	tx.WriterOnEnd(func(err error) {

@@ -26,7 +26,7 @@ func (f *fixture) acceptHandoffs(room int) *handoffs {
 			o.room--
 			return o.room >= 0
 		},
-		Deliver: func(d webhook.Delivery) { o.delivered = append(o.delivered, d) },
+		Deliver:     func(d webhook.Delivery) { o.delivered = append(o.delivered, d) },
 		ReleaseSlot: func(int64) { o.released.Add(1) },
 	})
 	return o
@@ -75,7 +75,7 @@ func equalDelivery(a, b webhook.Delivery) bool {
 		a.Redeliveries == b.Redeliveries && a.HasSuccessor == b.HasSuccessor && a.Data == b.Data && a.Traceparent == b.Traceparent
 }
 
-// Such deliveries must wait, or be sent after others.
+// A delivery that must wait, or be sent after others, is not handed off.
 func TestDeliveryThatMustWaitIsNotHandedOff(t *testing.T) {
 	for name, before := range map[string]func(*fixture, store.AgentKey) *handoffs{
 		"no room": func(f *fixture, _ store.AgentKey) *handoffs { return f.acceptHandoffs(0) },
@@ -124,7 +124,7 @@ func TestDeliveryThatMustWaitIsNotHandedOff(t *testing.T) {
 	}
 }
 
-// The room of the dispatcher is released.
+// After a failed commit, the slot of the dispatcher is released.
 func TestFailedChangeHandsNothingOff(t *testing.T) {
 	f := open(t)
 	k := f.agent()

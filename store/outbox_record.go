@@ -48,7 +48,7 @@ func (s *Store) Record(
 	return r.next, nil
 }
 
-// result is the outcome of an attempt, with the result of its recording. It is a task of a Batcher.
+// result is an attempt to record, and what recording it caused. It is a task of a Batcher.
 type result struct {
 	webhook.Delivery
 	ctx      context.Context
@@ -56,10 +56,10 @@ type result struct {
 	keepLane bool
 	lease    time.Time // for the next delivery of its lane
 
-	next      *webhook.Delivery
-	laneDue      bool // this lane may be claimed now
+	next          *webhook.Delivery
+	laneDue       bool // this lane may be claimed now
 	otherLanesDue bool // other lanes may be claimed now
-	err       error
+	err           error
 }
 
 func (r *result) Context() context.Context { return r.ctx }
@@ -139,8 +139,8 @@ func (s *Store) updateDelivery(
 	if err != nil {
 		return false, false, err
 	}
-	s.skipped.deliveries.noteIn(tx, d.ID)
-	if row.FinishedAt == nil { // neither cancelled nor failed meanwhile
+	s.skipped.deliveries.noteIn(tx, d.ID) // retention may delete the row from now on
+	if row.FinishedAt == nil {            // neither cancelled nor failed meanwhile
 		if err := s.logFailures(tx, &result{Delivery: d, outcome: o}); err != nil {
 			return false, false, err
 		}
@@ -181,6 +181,7 @@ func lockForGone(tx *sqldb.Tx, d webhook.Delivery) error {
 }
 
 // disableGone fails a delivery that was answered with 410. It disables the event, unless that has another URL by now.
+// The delivery must fail first, since disabling the event parks all pending ones. endDelivery then changes nothing.
 func (s *Store) disableGone(tx *sqldb.Tx, row deliveryRow, sentTo string) error {
 	if err := s.removeFromLane(tx, row.LaneID, stateFailed, byID, row.ID); err != nil {
 		return err
@@ -254,10 +255,11 @@ func (s *Store) Release(ctx context.Context, d webhook.Delivery) error {
 	})
 }
 
-// maxAttempts is the number of attempts at a delivery that are kept. A receiver may ask for one each second.
+// maxKeptAttempts is the number of attempts at a delivery that are kept. With "Retry-After: 1", a receiver gets one each
+// second.
 const maxKeptAttempts = 100
 
-// attempt returns the row of a plain result. Its URL and method are empty, since they are those of the delivery.
+// attempt returns the row of a plain result (see laneStates.plain). Its URL and method are empty, since they are those of the delivery.
 func (r *result) attempt() attemptRow {
 	o := r.outcome
 	return attemptRow{
@@ -268,8 +270,8 @@ func (r *result) attempt() attemptRow {
 	}
 }
 
-// recordAttempt stores an attempt, and deletes the oldest of more than maxAttempts. The row has URL and method only if
-// those of the delivery have changed since.
+// recordAttempt stores an attempt, and deletes the oldest of more than maxKeptAttempts. The row has URL and method
+// only if those of the delivery have changed since.
 func recordAttempt(tx *sqldb.Tx, d webhook.Delivery, o webhook.Outcome) error {
 	id, err := sqldb.Value[int64](tx,
 		"INSERT INTO attempts (delivery_id, number, started_at, duration, status, error, excerpt, verdict, "+

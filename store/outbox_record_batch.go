@@ -22,7 +22,8 @@ func (s *Store) recordBatch(tx *sqldb.Tx, results []*result, wait bool) (locked 
 	return locked, nil
 }
 
-// recordWave records results of different lanes. Nearly all results are plain, and share the statements of one.
+// recordWave records results of different lanes. Nearly all results are plain, and are recorded together
+// by as many statements as one.
 func (s *Store) recordWave(tx *sqldb.Tx, results []*result, wait bool) (locked []*result, err error) {
 	lanes, err := tx.LockRows("lanes", each(results, (*result).lane), wait)
 	if err != nil {
@@ -34,14 +35,14 @@ func (s *Store) recordWave(tx *sqldb.Tx, results []*result, wait bool) (locked [
 		return nil, err
 	}
 	changing, plain := partition(results, states.sharesReceiverWithUnplain(s, results))
-	more, changing, err := states.lockReceivers(tx, changing, wait)
+	atReceivers, changing, err := states.lockReceivers(tx, changing, wait)
 	for i := 0; err == nil && i < len(changing); i++ {
 		err = s.record(tx, changing[i], states.lane(changing[i]))
 	}
 	if err != nil || len(plain) == 0 {
-		return append(locked, more...), err
+		return append(locked, atReceivers...), err
 	}
-	return append(locked, more...), s.recordPlain(tx, states, plain)
+	return append(locked, atReceivers...), s.recordPlain(tx, states, plain)
 }
 
 // laneStates maps the ids of lanes to their states. Each state includes the receiver of the lane and the delivery of
@@ -89,8 +90,8 @@ func readLaneStates(tx *sqldb.Tx, results []*result) (laneStates, error) {
 	return states, err
 }
 
-// receiverChanges returns a function that is true of a result whose receiver has a result that is not plain. Such a
-// result changes the receiver for the results after it.
+// sharesReceiverWithUnplain returns a function that reports whether any result of the same receiver in this wave is not
+// plain. Such a result may change the receiver, so all results of the receiver are then recorded one by one.
 func (states laneStates) sharesReceiverWithUnplain(s *Store, results []*result) func(*result) bool {
 	changing := map[int64]bool{}
 	for _, r := range results {
@@ -109,11 +110,11 @@ func (states laneStates) lockReceivers(
 	if wait || len(results) == 0 {
 		return nil, results, nil
 	}
-	held, err := tx.LockRows("receivers", each(results, func(r *result) int64 {
+	available, err := tx.LockRows("receivers", each(results, func(r *result) int64 {
 		return states[r.Lane].ReceiverID
 	}), false)
 	locked, free = partition(results, func(r *result) bool {
-		return !slices.Contains(held, states[r.Lane].ReceiverID)
+		return !slices.Contains(available, states[r.Lane].ReceiverID)
 	})
 	return locked, free, err
 }
@@ -141,8 +142,8 @@ func (states laneStates) receiver(r *result) receiverRow {
 	}
 }
 
-// plain reports whether a result is plain: its delivery is unchanged since the claim, and it does not change its
-// receiver.
+// plain reports whether a result is plain: its claim is valid, its delivery is unchanged since the claim and was never
+// redelivered, no old attempt must be deleted, and its receiver stays as it is.
 func (states laneStates) plain(s *Store, r *result) bool {
 	lane, receiver := states.lane(r), states.receiver(r)
 	return states[r.Lane].DeliveryUnchanged && lane.Claim == r.Claim && r.Attempt <= maxKeptAttempts &&
@@ -189,7 +190,7 @@ func (s *Store) updatePlain(tx *sqldb.Tx, states laneStates, results []*result, 
 		if r.ends() {
 			row.State, row.Finished = finalState(r.outcome.Verdict), &now
 			s.countEnded(tx, row.State, 1)
-			s.skipped.deliveries.noteIn(tx, r.ID)
+			s.skipped.deliveries.noteIn(tx, r.ID) // retention may delete the row from now on
 		}
 		rows[i] = row
 	}

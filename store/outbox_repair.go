@@ -14,8 +14,9 @@ import (
 // expiredPerCommit is the number of expired deliveries that one commit fails.
 const expiredPerCommit = 100
 
-// RepairLanes implements webhook.Outbox. It finds and repairs inconsistent lanes: their row does not match their
-// deliveries, which the lane rules prevent. It also fails expired deliveries that no claim has reached.
+// RepairLanes implements webhook.Outbox. It finds and repairs inconsistent lanes. A lane is inconsistent if its row does
+// not match its deliveries. The lane rules (README.md) should prevent that. RepairLanes also fails expired deliveries
+// that no claim has reached. It uses several transactions.
 func (s *Store) RepairLanes(ctx context.Context) (int, error) {
 	if err := errors.Join(s.expire(ctx), s.repairWaits(ctx)); err != nil {
 		return 0, err
@@ -52,8 +53,9 @@ func (s *Store) RepairLanes(ctx context.Context) (int, error) {
 //
 //   - a lane with a wrong number of pending deliveries
 //   - a lane with pending deliveries that is never due, or due later than any delay allows (after a wrong clock)
-//   - a lane with a due head that is not due, although it is not leased
-//   - an empty lane that is due, although it is not leased
+//   - a lane with pending deliveries and a lease that ends later than any lease may (after a wrong clock)
+//   - a lane that is not leased, and becomes due later than its head
+//   - an empty lane with a due time, although it is not leased
 //
 // A lane that is due and empty after the end of its lease is consistent: its delivery was cancelled, and the next claim
 // resets it.
@@ -74,7 +76,7 @@ const laneCountColumns = "lanes.id, lanes.pending, lanes.due_at, lanes.lease_unt
 
 const inconsistentSQL = `
 WHERE pending <> actual OR (actual = 0 AND lease_until IS NULL AND due_at IS NOT NULL) OR (actual > 0 AND (
-	due_at IS NULL OR due_at > @far OR lease_until > @lease OR
+	due_at IS NULL OR due_at > @due_limit OR lease_until > @lease_limit OR
 	((lease_until IS NULL OR lease_until <= @now) AND due_at > @now AND due_at > first_due)))`
 
 func (s *Store) inconsistentLanes(q sqldb.Querier) (lanes []int64, err error) {
@@ -87,15 +89,15 @@ func (s *Store) inconsistentAmong(tx *sqldb.Tx, some []int64) (lanes []int64, er
 	return sqldb.Select[int64](tx, "SELECT id FROM ("+someInconsistentLanesSQL+") inconsistent", values)
 }
 
-// latestDue is the first time that is later than any delay allows.
+// dueLimit is the exclusive bound of due times: the first time that is later than any delay allows.
 func (s *Store) dueLimit() int64 {
 	return s.now() + max(s.Longest, s.Lease).Milliseconds() + 1
 }
 
-// longestLease is longer than any lease that the configuration allows.
+// leaseBound is the exclusive bound of leases: longer than any lease that the configuration allows.
 const leaseBound = 2 * time.Minute
 
-// latestLease is the first time that is later than the end of any lease.
+// leaseLimit is the exclusive bound of the ends of leases: the first time that is later than any of them.
 func (s *Store) leaseLimit() int64 { return s.now() + max(s.Lease, leaseBound).Milliseconds() + 1 }
 
 // repair corrects inconsistent lanes, which must be locked.
@@ -196,12 +198,13 @@ func (h headRow) expired(now int64, open bool) bool {
 	return h.ExpiresAt <= now && (h.Attempts > 0 || open)
 }
 
-// expiredSQL is the same condition for deliveries d that are not in flight. Its parameters are the time,
-// webhook.BreakerThreshold and the time.
+// expiredSQL is the condition for deliveries d that are not in flight. It also covers deliveries that no claim handles:
+// parked ones, and those of receivers that asked for a pause. Its parameters are the time, webhook.BreakerThreshold and
+// the time.
 const expiredSQL = "d.expires_at <= ? AND (d.state = 'parked' OR d.attempts > 0 OR EXISTS (SELECT 1 FROM lanes l " +
 	"JOIN receivers r ON r.id = l.receiver_id WHERE l.id = d.lane_id AND (r.failures >= ? OR r.paused_until > ?)))"
 
-// logExpired counts expired deliveries, and logs a line for each.
+// noteExpired counts expired deliveries, and logs a line for each.
 func (s *Store) noteExpired(tx *sqldb.Tx, deliveries ...int64) error {
 	if len(deliveries) == 0 {
 		return nil

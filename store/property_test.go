@@ -227,8 +227,8 @@ func (m *model) change(rt *rapid.T) {
 // drawHandoff decides whether the next change may hand off its deliveries.
 func (m *model) drawHandoff(rt *rapid.T) {
 	o := &webhook.HandoffFuncs{
-		Take:    func(int64) bool { return rapid.IntRange(0, 3).Draw(rt, "take") > 0 },
-		Deliver: func(d webhook.Delivery) { m.handedOff = append(m.handedOff, d) },
+		Take:        func(int64) bool { return rapid.IntRange(0, 3).Draw(rt, "take") > 0 },
+		Deliver:     func(d webhook.Delivery) { m.handedOff = append(m.handedOff, d) },
 		ReleaseSlot: func(int64) { m.fail("a lane was released") },
 	}
 	if !rapid.Bool().Draw(rt, "handoff") {

@@ -191,7 +191,7 @@ func destination(tx *sqldb.Tx, d deliveryRow) (eventRow, error) {
 }
 
 // CreateReplay stores a replay, which Work executes. It counts the deliveries on a reader's connection, since that may
-// take long. An error of the count matters only if no earlier request had the same Idempotency-Key.
+// take long. If the count fails, a repeated Idempotency-Key still gets its first answer.
 func (s *Store) CreateReplay(ctx context.Context, client string, f DeliveryFilter) (gen.Replay, error) {
 	r := replayRow{
 		ClientID: client, State: f.State, Kind: f.AgentType, AgentID: f.AgentID, EventID: f.EventID, CreatedAt: s.now(),

@@ -23,7 +23,7 @@ type Stats struct {
 // Backlog measures the lanes that are due and not leased.
 type Backlog struct {
 	Lanes  int
-	Oldest time.Duration // the time since which the oldest of them is due; 0 if there is none
+	Oldest time.Duration // how long the oldest of them has been due; 0 if there is none
 }
 
 // backlogSQL reads the index of due lanes, and no lane.

@@ -15,14 +15,14 @@ import (
 // following changes stale.
 const maxAhead = 5 * time.Minute
 
-// setting is a request that sets a status, with its result. It is a task of a Batcher.
+// statusUpdate is a request that sets a status, with its result. It is a task of a Batcher.
 type statusUpdate struct {
-	ctx    context.Context
-	agent  AgentKey
+	ctx     context.Context
+	agent   AgentKey
 	request gen.AgentStatusUpdate
-	status gen.AgentStatus
-	due    bool // it enqueued deliveries that a claim must find
-	err    error
+	status  gen.AgentStatus
+	due     bool // it enqueued deliveries that a claim must find
+	err     error
 }
 
 func (u *statusUpdate) Context() context.Context { return u.ctx }
@@ -55,8 +55,8 @@ func (s *Store) Status(ctx context.Context, k AgentKey) (gen.AgentStatus, error)
 	return r.status(), err
 }
 
-// SetStatus sets an agent's status. If the status changes, the change and a delivery for each of the agent's events of
-// that type are durable when SetStatus returns.
+// SetStatus sets an agent's status. If the status changes, the change and a delivery for each of the agent's events that
+// the new status fires are durable when SetStatus returns. A delivery for a disabled event is parked.
 func (s *Store) SetStatus(ctx context.Context, k AgentKey, request gen.AgentStatusUpdate) (gen.AgentStatus, error) {
 	u := &statusUpdate{ctx: ctx, agent: k, request: request}
 	s.statusUpdates.Do(u)
@@ -86,29 +86,29 @@ const statusesPerCommit = 25
 // SetStatuses sets the statuses of several agents of a client, in order. A refused entry affects no other. After an
 // error, earlier statuses may be set.
 func (s *Store) SetStatuses(
-	ctx context.Context, client string, items []gen.AgentStatusUpdateItem,
+	ctx context.Context, client string, entries []gen.AgentStatusUpdateItem,
 ) (results []gen.AgentStatusResult, err error) {
 	err = s.write(ctx, func(tx *sqldb.Tx) error {
 		_, err := findClient(tx, client)
 		return err
 	})
-	results = make([]gen.AgentStatusResult, 0, len(items))
-	for part := range slices.Chunk(items, statusesPerCommit) {
+	results = make([]gen.AgentStatusResult, 0, len(entries))
+	for part := range slices.Chunk(entries, statusesPerCommit) {
 		if err != nil {
 			return nil, err
 		}
 		var done []gen.AgentStatusResult
-		done, err = s.setItems(ctx, client, part)
+		done, err = s.setEntries(ctx, client, part)
 		results = append(results, done...)
 	}
 	return results, err
 }
 
-// setItems sets statuses in one transaction.
-func (s *Store) setItems(
-	ctx context.Context, client string, items []gen.AgentStatusUpdateItem,
+// setEntries sets statuses in one transaction.
+func (s *Store) setEntries(
+	ctx context.Context, client string, entries []gen.AgentStatusUpdateItem,
 ) ([]gen.AgentStatusResult, error) {
-	updates := each(items, func(i gen.AgentStatusUpdateItem) *statusUpdate {
+	updates := each(entries, func(i gen.AgentStatusUpdateItem) *statusUpdate {
 		return &statusUpdate{
 			ctx: ctx, agent: AgentKey{Client: client, Type: i.AgentType, ID: i.AgentID},
 			request: gen.AgentStatusUpdate{
@@ -126,10 +126,10 @@ func (s *Store) setItems(
 	for _, u := range updates {
 		s.notifySet(u)
 	}
-	return each(updates, (*statusUpdate).result), nil
+	return each(updates, (*statusUpdate).answer), nil
 }
 
-func (u *statusUpdate) result() gen.AgentStatusResult {
+func (u *statusUpdate) answer() gen.AgentStatusResult {
 	r := gen.AgentStatusResult{AgentType: u.agent.Type, AgentID: u.agent.ID}
 	var refused *Error
 	if errors.As(u.err, &refused) {
@@ -141,7 +141,7 @@ func (u *statusUpdate) result() gen.AgentStatusResult {
 	return r
 }
 
-// setBatch sets statuses, in waves with one setting of each agent. With wait false, it returns the settings whose
+// setBatch sets statuses, in waves with one update of each agent. With wait false, it returns the updates whose
 // agents or lanes another transaction has locked.
 func (s *Store) setBatch(tx *sqldb.Tx, updates []*statusUpdate, wait bool) (locked []*statusUpdate, err error) {
 	for _, wave := range sqldb.Waves(updates, func(u *statusUpdate) AgentKey { return u.agent }) {
@@ -154,7 +154,7 @@ func (s *Store) setBatch(tx *sqldb.Tx, updates []*statusUpdate, wait bool) (lock
 	return locked, nil
 }
 
-// setWave sets statuses of different agents. It refuses invalid settings before its first write.
+// setWave sets statuses of different agents. It refuses invalid updates before its first write.
 func (s *Store) setWave(tx *sqldb.Tx, updates []*statusUpdate, wait bool) (locked []*statusUpdate, err error) {
 	found, err := findAgents(tx, each(updates, agentOf), tx.ForUpdate(wait))
 	if err != nil {
@@ -172,13 +172,13 @@ func (s *Store) setWave(tx *sqldb.Tx, updates []*statusUpdate, wait bool) (locke
 	if err := writeReported(tx, reported); err != nil {
 		return nil, err
 	}
-	more, err := s.applyChanges(tx, changes, wait)
-	return append(locked, each(more, func(c *statusChange) *statusUpdate { return c.update })...), err
+	atLanes, err := s.applyChanges(tx, changes, wait)
+	return append(locked, each(atLanes, func(c *statusChange) *statusUpdate { return c.update })...), err
 }
 
 func agentOf(u *statusUpdate) AgentKey { return u.agent }
 
-// refuseAbsent ends the settings of agents that do not exist with an error. It returns the settings of agents that
+// refuseAbsent ends the updates of agents that do not exist with an error. It returns the updates of agents that
 // another transaction has locked.
 func refuseAbsent(tx *sqldb.Tx, updates []*statusUpdate) (locked []*statusUpdate, err error) {
 	if len(updates) == 0 {
@@ -196,7 +196,8 @@ func refuseAbsent(tx *sqldb.Tx, updates []*statusUpdate) (locked []*statusUpdate
 	return locked, err
 }
 
-// decideAll returns the changes. It also returns the agents whose reported time alone changes.
+// decideAll returns the changes. It also returns the agents for which only the time that the PBX reported
+// changes.
 func (s *Store) decideAll(
 	updates []*statusUpdate, found map[AgentKey]agentRow,
 ) (changes []*statusChange, reported []agentRow) {
@@ -214,8 +215,9 @@ func (s *Store) decideAll(
 	return changes, reported
 }
 
-// decide returns the change that a setting makes. Nothing changes if the agent has the status already, or if the
-// setting is stale. If the status is the same, a later time that the PBX reported is kept.
+// decide fills the result of an update and returns its outcome. The outcome is a change only if its status differs from
+// the agent's: a stale update gets the agent's status. If the status is the same, a later time that the PBX reported is
+// stored.
 func (s *Store) decide(u *statusUpdate, r agentRow) (*statusChange, error) {
 	c := &statusChange{
 		ctx: u.ctx, update: u, agent: &r, status: u.request.AgentStatus, source: u.request.EventSource, at: s.now(),
@@ -223,19 +225,20 @@ func (s *Store) decide(u *statusUpdate, r agentRow) (*statusChange, error) {
 	if c.source == "" {
 		c.source = gen.EventSourceAPI
 	}
-	if at := u.request.ChangedAt; at != nil {
+	at := u.request.ChangedAt
+	if at != nil {
 		if err := s.checkAhead(*at); err != nil {
 			return nil, err
 		}
-		c.at, c.storeTime = at.UnixMilli(), true
+		c.at = at.UnixMilli()
 	}
 	u.status, u.due = r.status(), false
 	switch {
-	case c.storeTime && c.at < r.ReportedAt:
+	case at != nil && c.at < r.ReportedAt:
 		u.status.Stale = true
-		c.status, c.storeTime = r.Status, false
+		c.status = r.Status
 	case c.status == r.Status:
-		c.storeTime = c.storeTime && c.at > r.ReportedAt
+		c.storeTime = at != nil && c.at > r.ReportedAt
 		r.ReportedAt = c.at
 	}
 	return c, nil

@@ -11,16 +11,16 @@ import (
 
 // statusChange is a change of an agent's status that is not stored yet.
 type statusChange struct {
-	ctx      context.Context // the context of the request, for its trace
-	agent    *agentRow       // after applyToAgent, the agent after the change
-	status   gen.AgentStatusValue
-	source   gen.EventSource
-	at       int64
-	storeTime bool // the PBX reported the time in at
+	ctx       context.Context // the context of the request, for its trace
+	agent     *agentRow       // after applyToAgent, the agent after the change
+	status    gen.AgentStatusValue
+	source    gen.EventSource
+	at        int64
+	storeTime bool // only the time at is stored: the PBX reported it, and the status is the same
 
-	update *statusUpdate   // gets the result; nil for the logout of a deleted agent
-	events  []eventRow // the events that the change fires, including disabled ones
-	row     changeRow
+	update *statusUpdate // gets the result; nil for the logout of a deleted agent
+	events []eventRow    // the events that the change fires, including disabled ones
+	row    changeRow
 }
 
 // applyChanges stores status changes of different agents with their deliveries. With wait false, it returns the changes
@@ -50,7 +50,7 @@ func (s *Store) insertAll(tx *sqldb.Tx, changes []*statusChange, lanes targetLan
 	}
 	for _, c := range changes {
 		s.count(tx, func(n *Counts) { n.changed(c.status) })
-		s.skipped.changes.noteIn(tx, c.agent.Sequence)
+		s.skipped.changes.noteIn(tx, c.agent.Sequence) // retention may delete the agent's previous change from now on
 		c.applyToAgent()
 	}
 	rows := each(changes, func(c *statusChange) agentRow { return *c.agent })
@@ -85,7 +85,7 @@ func (s *Store) insertChanges(tx *sqldb.Tx, changes []*statusChange) error {
 	return err
 }
 
-// applyToAgent updates the agent's row in memory and the result of the setting.
+// applyToAgent updates the agent's row in memory and the result of the status update.
 func (c *statusChange) applyToAgent() {
 	r := c.agent
 	r.Status, r.EventSource, r.Sequence, r.ChangedAt = c.status, c.source, c.row.ID, c.at
@@ -120,7 +120,7 @@ func (changeRow) TableName() string { return "status_changes" }
 
 // Tracer begins the span of a status change in the trace of ctx. It returns the traceparent of the span, which may be
 // empty, and a function that is called once. The function gets the sequence number if the change is committed.
-// Otherwise it also gets the error, and another change will have that number. It runs in the writer and must not block.
+// Without a commit it gets an error, and must ignore the number. It runs in the writer and must not block.
 type Tracer func(ctx context.Context) (traceparent string, ended func(sequence int64, err error))
 
 func untraced(context.Context) (string, func(int64, error)) { return "", func(int64, error) {} }

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -168,5 +169,19 @@ func TestStatusOfAConcurrentlyCreatedAgentIsSet(t *testing.T) {
 	f.check(err)
 	if results[0].Status == nil || !results[0].Status.Changed || is.AgentStatus != gen.AgentStatusValueAvailable {
 		t.Errorf("the answer is %+v, and the status %+v", results[0], is)
+	}
+}
+
+// A missing agent in a bulk request affects no other entry.
+func TestMissingAgentFailsOnlyItsEntry(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	results, err := f.SetStatuses(f.ctx, "12", []gen.AgentStatusUpdateItem{
+		{AgentType: gen.AgentTypeLocal, AgentID: 4711, AgentStatus: gen.AgentStatusValueAvailable},
+		{AgentType: k.Type, AgentID: k.ID, AgentStatus: gen.AgentStatusValueAvailable},
+	})
+	f.check(err)
+	if results[0].Error == nil || results[1].Status == nil || !results[1].Status.Changed {
+		t.Errorf("got %s", fmt.Sprint(results))
 	}
 }

@@ -89,7 +89,7 @@ type Store struct {
 	skipped      struct{ deliveries, changes skippedRows }
 	freshChanges freshChanges
 
-	monotonic func() time.Time // a clock that is never set; the tests replace it
+	monotonic func() time.Time // a clock that never steps; the tests replace it
 	downtimes *downtimes
 	asyncLog  asyncHandler // the log of maintenance, which may be written with a lock held
 	readiness readinessCheck
@@ -98,7 +98,7 @@ type Store struct {
 	requestCounter requestCounter
 	handoff        atomic.Pointer[webhook.HandoffFuncs]
 	locked         atomic.Bool // another process encrypted a secret with a key that this process lacks
-	statusUpdates       *sqldb.Batcher[*statusUpdate]
+	statusUpdates  *sqldb.Batcher[*statusUpdate]
 	results        *sqldb.Batcher[*result]
 	counts         totalCounts
 }

@@ -27,7 +27,7 @@ const (
 // ErrCredentials is returned if no application has this id and secret, or if its client is blocked.
 var ErrCredentials = errors.New("there is no application with this id and this secret")
 
-// ErrApplication is the ErrCredentials for an unknown id.
+// ErrUnknownApplication wraps ErrCredentials: no application has this id.
 var ErrUnknownApplication = fmt.Errorf("%w", ErrCredentials)
 
 // ErrToken is returned for a token that was never issued, has expired or was revoked.

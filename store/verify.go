@@ -13,19 +13,19 @@ import (
 
 // Check is the result of one check of Verify.
 type Check struct {
-	Name   string   // the invariant
+	Name       string   // the invariant
 	Violations []string // the violations, at most 20 of them
-	Count  int      // the number of all violations
+	Count      int      // the number of all violations
 }
 
-// maxFaults is the number of violations of an invariant that are reported.
+// maxViolations is the number of violations of an invariant that are reported.
 const maxViolations = 20
 
-// rule is an invariant of the rows that holds whenever no transaction is open. Its query returns one text for each
-// violation. @now is the time, and @far the first time that is later than any delay allows.
+// invariant is a condition on the rows that holds whenever no transaction is open. Its query returns one text for each
+// violation. Its named parameters are those of bounds.
 type invariant struct{ name, query string }
 
-// sqliteRules are the invariants that only SQLite needs checked.
+// sqliteInvariants are invariants that PostgreSQL enforces itself.
 var sqliteInvariants = []invariant{
 	{
 		"every page and every row is sound",
@@ -35,7 +35,7 @@ var sqliteInvariants = []invariant{
 		FROM pragma_foreign_key_check`},
 }
 
-// rules are the invariants of lanes, deliveries, status changes and receivers that the schema does not enforce. Both
+// invariants are the invariants of lanes, deliveries, status changes and receivers that the schema does not enforce. Both
 // engines execute them unchanged.
 var invariants = []invariant{
 	{"a lane counts its pending deliveries, and is due when its head is", `SELECT 'lane ' || id || ': ' ||
@@ -48,7 +48,7 @@ var invariants = []invariant{
 		', delivery ' || coalesce(l.delivery_id || coalesce(' (' || d.state || ' in lane ' || d.lane_id ||
 		')', ' (missing)'), 'none')
 		FROM lanes l LEFT JOIN deliveries d ON d.id = l.delivery_id
-		WHERE (l.lease_until IS NULL AND l.delivery_id IS NOT NULL) OR l.lease_until > @lease OR (l.lease_until > @now
+		WHERE (l.lease_until IS NULL AND l.delivery_id IS NOT NULL) OR l.lease_until > @lease_limit OR (l.lease_until > @now
 			AND (l.due_at IS DISTINCT FROM l.lease_until OR d.id IS NULL OR (d.state = 'pending'
 				AND d.lane_id <> l.id)))`},
 	{
@@ -60,7 +60,7 @@ var invariants = []invariant{
 			AND state <> 'pending')`,
 	},
 	{"no delivery is due too late", `SELECT 'delivery ' || id || ': due at ' || due_at FROM deliveries
-		WHERE state = 'pending' AND due_at > @far`},
+		WHERE state = 'pending' AND due_at > @due_limit`},
 	{"a delivered delivery has a successful attempt, and no attempt is missing", `SELECT 'delivery ' || d.id || ': ' ||
 		d.state || ' after ' || d.attempts || ' attempts, of which ' || count(a.id) || ' are there'
 		FROM deliveries d LEFT JOIN attempts a ON a.delivery_id = d.id GROUP BY d.id
@@ -174,7 +174,7 @@ var invariants = []invariant{
 		`SELECT 'receiver ' || r.id ||
 		': ' || r.failures || ' failures, ' || r.probes || ' probes' || coalesce(', one by lane ' || r.probe, '') ||
 		coalesce(', waits until ' || r.waits, '') FROM receivers r LEFT JOIN lanes l ON l.id = r.probe
-		WHERE r.failures < 0 OR r.waits > @far OR (r.failures < @failures AND (r.probes <> 0 OR r.probe IS NOT NULL))
+		WHERE r.failures < 0 OR r.waits > @due_limit OR (r.failures < @failures AND (r.probes <> 0 OR r.probe IS NOT NULL))
 			OR (r.failures >= @failures AND r.waits IS NULL) OR (r.probe IS NOT NULL
 				AND l.receiver_id IS DISTINCT FROM r.id)`,
 	},
@@ -223,8 +223,8 @@ func (s *Store) checkAll(ctx context.Context, pool *sql.DB, done func(Check)) er
 	return nil
 }
 
-// checkNow runs a check in a snapshot of the database that is not later than the time of the store. A check is one
-// statement, so that changes between two checks are no violation.
+// checkNow runs a check in a snapshot of the database. It reads the clock after the snapshot, so that no row of the
+// snapshot is from a later time. A check is one statement, so that changes between two checks are no violation.
 func (s *Store) checkNow(
 	ctx context.Context, pool *sql.DB, clock *postgres.Clock, check func(q sqldb.Querier) (Check, error),
 ) (c Check, err error) {
@@ -263,8 +263,8 @@ func (s *Store) firstRead(q sqldb.Querier) error {
 
 func (s *Store) check(q sqldb.Querier, r invariant) (Check, error) {
 	c := Check{Name: r.name}
-	err := sqldb.Each(q, func(fault string) error {
-		c.add(fault)
+	err := sqldb.Each(q, func(violation string) error {
+		c.add(violation)
 		return nil
 	}, r.query, s.bounds())
 	return c, err
@@ -298,16 +298,19 @@ const routesSQL = `SELECT DISTINCT x.url, x.lane_id, r.scheme, r.host, r.port FR
 	UNION ALL SELECT url, coalesce(moved_to, lane_id) FROM deliveries WHERE state = 'pending'
 ) x JOIN lanes l ON l.id = x.lane_id JOIN receivers r ON r.id = l.receiver_id`
 
-func (c *Check) add(fault string) {
+func (c *Check) add(violation string) {
 	if c.Count++; c.Count <= maxViolations {
-		c.Violations = append(c.Violations, fault)
+		c.Violations = append(c.Violations, violation)
 	}
 }
 
-// bounds are the named values in the queries of rules.
+// bounds are the named parameters in the queries of invariants.
 func (s *Store) bounds() map[string]any {
 	return map[string]any{
-		"now": s.now(), "far": s.dueLimit(),
-		"lease": s.leaseLimit(), "failures": webhook.BreakerThreshold, "attempts": maxKeptAttempts,
+		"now":         s.now(),
+		"due_limit":   s.dueLimit(),   // the first time that is later than any delay allows
+		"lease_limit": s.leaseLimit(), // the first time that is later than the end of any lease
+		"failures":    webhook.BreakerThreshold,
+		"attempts":    maxKeptAttempts,
 	}
 }

@@ -35,9 +35,9 @@ type DispatcherOptions struct {
 // Dispatcher sends the deliveries of an outbox to their receivers. In each lane one is in flight at a time.
 type Dispatcher struct {
 	DispatcherOptions
-	limiter *limiter
-	freed   chan struct{}
-	heartbeat  atomic.Int64
+	limiter   *limiter
+	freed     chan struct{}
+	heartbeat atomic.Int64
 
 	mu      sync.Mutex
 	process func(Delivery) // processes a lane; nil while the dispatcher does not run
@@ -61,8 +61,8 @@ func NewDispatcher(o DispatcherOptions) *Dispatcher {
 	return &Dispatcher{DispatcherOptions: o, limiter: newLimiter(o.Slots, o.PerReceiver), freed: make(chan struct{}, 1)}
 }
 
-// Turned returns the time at which the loop of Run last turned, for readiness: at the end of a claim, even one that
-// failed, or when no slot was free. While the outbox answers, that is at least once a second, however long its backlog.
+// Heartbeat returns the end of the last claim, even of one that failed, or of the last round without a free slot. While
+// the outbox answers, it advances at least once a second, however long the backlog is.
 func (d *Dispatcher) Heartbeat() time.Time { return time.UnixMilli(d.heartbeat.Load()) }
 
 // Run sends deliveries until ctx ends. Then it takes no new ones, and returns when those in flight are recorded. After
@@ -81,6 +81,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 			d.start(delivery)
 		}
 		d.heartbeat.Store(time.Now().UnixMilli())
+		// A fresh claim does not know when the next lane is due. It keeps an earlier time from the last full claim.
 		if at := time.Now().Add(next); !fresh || at.Before(until) {
 			until = at
 		}
@@ -143,14 +144,15 @@ func (d *Dispatcher) claim(ctx context.Context, fresh bool) ([]Delivery, time.Du
 		}
 		return nil, pollInterval
 	}
-	// A receiver that was refused is full in the next claim and does not count again, so that immediate claims end.
+	// If the claim took no lane, claim again immediately only if Take refused a receiver that was not in Full. The next
+	// claim has that receiver in Full, so this does not repeat for ever.
 	if next < 0 || (next == 0 && len(taken) == 0 && !refused) {
 		next = pollInterval
 	}
 	return claimed, min(next, pollInterval)
 }
 
-// giveBack releases slots that were taken for lanes that the claim did not return.
+// returnUnused releases slots that were taken for lanes that the claim did not return.
 func (d *Dispatcher) returnUnused(taken []int64, claimed []Delivery) {
 	unused := map[int64]int{}
 	for _, r := range taken {

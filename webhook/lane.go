@@ -25,8 +25,9 @@ func (d *Dispatcher) processLane(soft, hard context.Context, delivery Delivery) 
 }
 
 // deliver makes one attempt and records it. It begins none if less of the lease is left than an attempt may take: after
-// a suspension, another process may have sent later deliveries of the lane. answered reports that the receiver
-// confirmed the last delivery of the lane. Then the receiver's slot is free already, and only the record remains.
+// a suspension, another process may have sent later deliveries of the lane. confirmedLast reports that the
+// receiver confirmed the last delivery of the lane. The slot of the receiver is then free for other lanes before the
+// attempt is recorded.
 func (d *Dispatcher) deliver(
 	soft, hard context.Context, delivery Delivery, keepLane bool,
 ) (next *Delivery, confirmedLast bool) {
@@ -91,7 +92,7 @@ func outlast(ctx context.Context, deadline time.Time) (context.Context, context.
 	return longer, func() { stop(); cancel() }
 }
 
-// giveUp releases a lane without an attempt. If that fails, the lane is free when its lease ends.
+// releaseLane releases a lane without an attempt. If that fails, the lane is free when its lease ends.
 func (d *Dispatcher) releaseLane(ctx context.Context, delivery Delivery) {
 	try, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeGrace)
 	defer cancel()
@@ -115,7 +116,7 @@ func (d *Dispatcher) log(delivery Delivery, o Outcome) {
 		"duration", o.Duration, "delay", o.Delay)
 }
 
-// TraceID is the second of a traceparent's four parts.
+// TraceID returns the second of a traceparent's four parts, the trace id. It returns "" for a text without a hyphen.
 func TraceID(traceparent string) string {
 	_, rest, _ := strings.Cut(traceparent, "-")
 	id, _, _ := strings.Cut(rest, "-")

@@ -108,7 +108,7 @@ func (l *limiter) release(receiver int64) (made bool) {
 	return l.change(receiver, func(r *receiverLimit) { r.used-- })
 }
 
-// answered gives a receiver's slot back before its attempt is recorded. Until then the attempt counts in the total. It
+// releaseEarly gives a receiver's slot back before its attempt is recorded. Until then the attempt counts in the total. It
 // reports whether that made room.
 func (l *limiter) releaseEarly(receiver int64) (made bool) {
 	return l.change(receiver, func(r *receiverLimit) {
@@ -117,7 +117,7 @@ func (l *limiter) releaseEarly(receiver int64) (made bool) {
 	})
 }
 
-// recorded takes an attempt, after answered, out of the total, and reports whether that made room.
+// recorded takes an attempt, after releaseEarly, out of the total, and reports whether that made room.
 func (l *limiter) recorded() (made bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -126,7 +126,7 @@ func (l *limiter) recorded() (made bool) {
 	return made
 }
 
-// giveBack gives back a slot that its claim did not use. It reports no room: the claim would only fail to use it again.
+// returnUnused gives back a slot that its claim did not use. It reports no room: the claim would only fail to use it again.
 // The next release reports it.
 func (l *limiter) returnUnused(receiver int64) {
 	if l.release(receiver) {

@@ -27,7 +27,7 @@ func NewWriter(db *gorm.DB, clock *Clock, mapError func(error) error) *Writer {
 	return &Writer{db: db, clock: clock, mapError: mapError}
 }
 
-// DB implements sqldb.Writer.
+// ORM implements sqldb.Writer.
 func (w *Writer) ORM() *gorm.DB { return w.db }
 
 // Close implements sqldb.Writer. The owner of the pool closes the connections.

@@ -58,7 +58,7 @@ func NewWriter(file *DB, mapError func(error) error) *Writer {
 	return w
 }
 
-// DB implements sqldb.Writer.
+// ORM implements sqldb.Writer.
 func (w *Writer) ORM() *gorm.DB { return w.file.WriteORM() }
 
 // Waiting returns the number of units that wait for a transaction.
