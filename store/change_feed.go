@@ -58,8 +58,8 @@ func (s *Store) StatusChanges(
 	return feed, err
 }
 
-// NewestChange returns a sequence number after which a client's feed may begin: each change that is not visible yet has a
-// greater number. It may be the number of another client's change.
+// NewestChange returns a sequence number after which a client's feed may begin: each change that is not visible yet has
+// a greater number. It may be the number of another client's change.
 func (s *Store) NewestChange(ctx context.Context, client string) (after int64, err error) {
 	upTo, err := s.engine.visibleUpTo(ctx)
 	if err != nil {

@@ -74,8 +74,8 @@ func testDelivery(r testDeliveryRow) webhook.Delivery {
 	}
 }
 
-// SaveTestDelivery stores a test delivery of an event, and deletes the oldest ones. A delivered one is a sign of life of
-// its receiver, and closes the breaker.
+// SaveTestDelivery stores a test delivery of an event, and deletes the oldest ones. A delivered one is a sign of life
+// of its receiver, and closes the breaker, unless the event has another URL by now.
 func (s *Store) SaveTestDelivery(
 	ctx context.Context, event int64, kind gen.AgentType, d webhook.Delivery, a webhook.Attempt,
 ) (TestDelivery, error) {

@@ -66,8 +66,8 @@ func (s *Store) WatchClock(ctx context.Context) error { return s.watchClock(ctx)
 // PollChanges runs the job that polls for changes of other processes on PostgreSQL.
 func (s *Store) PollChanges(ctx context.Context) error { return s.pollChanges(ctx) }
 
-// SettingsWaiting returns the number of settings in the queue.
-func (s *Store) SettingsWaiting() int { return s.statusUpdates.Waiting() }
+// StatusUpdatesWaiting returns the number of status updates in the queue.
+func (s *Store) StatusUpdatesWaiting() int { return s.statusUpdates.Waiting() }
 
 // RecoveredAfter is the time without a failure after which a downtime is over.
 const RecoveredAfter = recoveredAfter

@@ -10,12 +10,12 @@ import (
 )
 
 // laneRow is a lane: one agent and one receiver. At most one of its deliveries is in flight, and they are sent in the
-// order of their changes. Each change of a lane locks its row:
+// order of their changes. A parked delivery keeps the id of its lane, but does not count in `pending`, and no claim
+// takes it. Each change of a lane locks its row:
 //
 //   - A status change adds to `pending`, and makes an empty lane due.
 //   - A claim leases the lane, raises `claim` and stores the delivery in flight. While the lane is leased, `due_at` is
 //     the end of the lease, so that a claim finds the lane of a dead worker, too.
-//   - A parked delivery keeps the id of its lane, but does not count in `pending`, and no claim takes it.
 //   - A removal of deliveries lowers `pending` by the rows that it changed. It makes a lane due that is neither leased
 //     nor empty. Otherwise a deletion during a flight would block the next delivery for ever.
 type laneRow struct {

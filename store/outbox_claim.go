@@ -97,8 +97,7 @@ func (f *freshChanges) drain() (changes []int64, all bool) {
 // lanes and may find more is followed immediately.
 const retryLost = 50 * time.Millisecond
 
-// Claim implements webhook.Outbox. After a failure, or if lanes were left out, the next claim looks at all
-// lanes.
+// Claim implements webhook.Outbox. After a failure, or if lanes were left out, the next claim looks at all lanes.
 func (s *Store) Claim(
 	ctx context.Context, limits webhook.ClaimLimits,
 ) (claimed []webhook.Delivery, next time.Duration, err error) {

@@ -72,7 +72,8 @@ func equalDelivery(a, b webhook.Delivery) bool {
 		a.Epoch != "" &&
 		a.ChangedAt.Equal(b.ChangedAt) && a.CreatedAt.Equal(b.CreatedAt) && a.Attempt == b.Attempt &&
 		a.Redelivery == b.Redelivery &&
-		a.Redeliveries == b.Redeliveries && a.HasSuccessor == b.HasSuccessor && a.Data == b.Data && a.Traceparent == b.Traceparent
+		a.Redeliveries == b.Redeliveries && a.HasSuccessor == b.HasSuccessor &&
+		a.Data == b.Data && a.Traceparent == b.Traceparent
 }
 
 // A delivery that must wait, or be sent after others, is not handed off.

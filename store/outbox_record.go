@@ -255,11 +255,12 @@ func (s *Store) Release(ctx context.Context, d webhook.Delivery) error {
 	})
 }
 
-// maxKeptAttempts is the number of attempts at a delivery that are kept. With "Retry-After: 1", a receiver gets one each
-// second.
+// maxKeptAttempts is the number of attempts at a delivery that are kept. With "Retry-After: 1", a receiver gets one
+// each second.
 const maxKeptAttempts = 100
 
-// attempt returns the row of a plain result (see laneStates.plain). Its URL and method are empty, since they are those of the delivery.
+// attempt returns the row of a plain result (see laneStates.plain). Its URL and method are empty, since they are those
+// of the delivery.
 func (r *result) attempt() attemptRow {
 	o := r.outcome
 	return attemptRow{
@@ -270,8 +271,8 @@ func (r *result) attempt() attemptRow {
 	}
 }
 
-// recordAttempt stores an attempt, and deletes the oldest of more than maxKeptAttempts. The row has URL and method
-// only if those of the delivery have changed since.
+// recordAttempt stores an attempt, and deletes the oldest of more than maxKeptAttempts. The row has URL and method only
+// if those of the delivery have changed since.
 func recordAttempt(tx *sqldb.Tx, d webhook.Delivery, o webhook.Outcome) error {
 	id, err := sqldb.Value[int64](tx,
 		"INSERT INTO attempts (delivery_id, number, started_at, duration, status, error, excerpt, verdict, "+

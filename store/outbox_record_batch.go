@@ -22,8 +22,8 @@ func (s *Store) recordBatch(tx *sqldb.Tx, results []*result, wait bool) (locked 
 	return locked, nil
 }
 
-// recordWave records results of different lanes. Nearly all results are plain, and are recorded together
-// by as many statements as one.
+// recordWave records results of different lanes. Nearly all results are plain, and are recorded together by as many
+// statements as one.
 func (s *Store) recordWave(tx *sqldb.Tx, results []*result, wait bool) (locked []*result, err error) {
 	lanes, err := tx.LockRows("lanes", each(results, (*result).lane), wait)
 	if err != nil {

@@ -14,9 +14,9 @@ import (
 // expiredPerCommit is the number of expired deliveries that one commit fails.
 const expiredPerCommit = 100
 
-// RepairLanes implements webhook.Outbox. It finds and repairs inconsistent lanes. A lane is inconsistent if its row does
-// not match its deliveries. The lane rules (README.md) should prevent that. RepairLanes also fails expired deliveries
-// that no claim has reached. It uses several transactions.
+// RepairLanes implements webhook.Outbox. It finds and repairs inconsistent lanes. A lane is inconsistent if its row
+// does not match its deliveries. The lane rules (README.md) should prevent that. RepairLanes also fails expired
+// deliveries that no claim has reached. It uses several transactions.
 func (s *Store) RepairLanes(ctx context.Context) (int, error) {
 	if err := errors.Join(s.expire(ctx), s.repairWaits(ctx)); err != nil {
 		return 0, err

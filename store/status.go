@@ -55,8 +55,8 @@ func (s *Store) Status(ctx context.Context, k AgentKey) (gen.AgentStatus, error)
 	return r.status(), err
 }
 
-// SetStatus sets an agent's status. If the status changes, the change and a delivery for each of the agent's events that
-// the new status fires are durable when SetStatus returns. A delivery for a disabled event is parked.
+// SetStatus sets an agent's status. If the status changes, the change and a delivery for each of the agent's events
+// that the new status fires are durable when SetStatus returns. A delivery for a disabled event is parked.
 func (s *Store) SetStatus(ctx context.Context, k AgentKey, request gen.AgentStatusUpdate) (gen.AgentStatus, error) {
 	u := &statusUpdate{ctx: ctx, agent: k, request: request}
 	s.statusUpdates.Do(u)
@@ -141,8 +141,8 @@ func (u *statusUpdate) answer() gen.AgentStatusResult {
 	return r
 }
 
-// setBatch sets statuses, in waves with one update of each agent. With wait false, it returns the updates whose
-// agents or lanes another transaction has locked.
+// setBatch sets statuses, in waves with one update of each agent. With wait false, it returns the updates whose agents
+// or lanes another transaction has locked.
 func (s *Store) setBatch(tx *sqldb.Tx, updates []*statusUpdate, wait bool) (locked []*statusUpdate, err error) {
 	for _, wave := range sqldb.Waves(updates, func(u *statusUpdate) AgentKey { return u.agent }) {
 		ofWave, err := s.setWave(tx, wave, wait)
@@ -196,8 +196,7 @@ func refuseAbsent(tx *sqldb.Tx, updates []*statusUpdate) (locked []*statusUpdate
 	return locked, err
 }
 
-// decideAll returns the changes. It also returns the agents for which only the time that the PBX reported
-// changes.
+// decideAll returns the changes. It also returns the agents for which only the time that the PBX reported changes.
 func (s *Store) decideAll(
 	updates []*statusUpdate, found map[AgentKey]agentRow,
 ) (changes []*statusChange, reported []agentRow) {

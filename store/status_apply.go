@@ -119,8 +119,8 @@ type changeRow struct {
 func (changeRow) TableName() string { return "status_changes" }
 
 // Tracer begins the span of a status change in the trace of ctx. It returns the traceparent of the span, which may be
-// empty, and a function that is called once. The function gets the sequence number if the change is committed.
-// Without a commit it gets an error, and must ignore the number. It runs in the writer and must not block.
+// empty, and a function that is called once. The function gets the sequence number if the change is committed. Without
+// a commit it gets an error, and must ignore the number. It runs in the writer and must not block.
 type Tracer func(ctx context.Context) (traceparent string, ended func(sequence int64, err error))
 
 func untraced(context.Context) (string, func(int64, error)) { return "", func(int64, error) {} }

@@ -98,7 +98,7 @@ func TestDeliveriesOfADeletedClientAreSent(t *testing.T) {
 	f.wantDrained()
 }
 
-// A setting that arrives during a commit is applied after it, even if the agent still has the new status.
+// A status update that arrives during a commit is applied after it, even if the agent still has the new status.
 func TestSettingsAreAppliedInOrderOfArrival(t *testing.T) {
 	pgtest.SQLiteOnly(t, "the test observes SQLite's commit")
 	f := open(t)
@@ -128,7 +128,7 @@ func TestSettingsAreAppliedInOrderOfArrival(t *testing.T) {
 	for waits := false; !waits; {
 		select {
 		case <-look.C:
-			waits = f.SettingsWaiting() > 0
+			waits = f.StatusUpdatesWaiting() > 0
 		case <-logout: // the defect: it did not wait
 			waits = true
 		}
@@ -137,7 +137,7 @@ func TestSettingsAreAppliedInOrderOfArrival(t *testing.T) {
 	<-login
 	<-logout
 	if is, err := f.Status(f.ctx, k); err != nil || is.AgentStatus != gen.AgentStatusValueLoggedOut {
-		t.Errorf("the last setting was logged_out, the agent is %s (%v)", is.AgentStatus, err)
+		t.Errorf("the last update was logged_out, the agent is %s (%v)", is.AgentStatus, err)
 	}
 }
 

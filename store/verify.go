@@ -35,8 +35,8 @@ var sqliteInvariants = []invariant{
 		FROM pragma_foreign_key_check`},
 }
 
-// invariants are the invariants of lanes, deliveries, status changes and receivers that the schema does not enforce. Both
-// engines execute them unchanged.
+// invariants are the invariants of lanes, deliveries, status changes and receivers that the schema does not enforce.
+// Both engines execute them unchanged.
 var invariants = []invariant{
 	{"a lane counts its pending deliveries, and is due when its head is", `SELECT 'lane ' || id || ': ' ||
 		actual || ' pending, its row says ' || pending || '; it is due at ' ||
@@ -48,8 +48,8 @@ var invariants = []invariant{
 		', delivery ' || coalesce(l.delivery_id || coalesce(' (' || d.state || ' in lane ' || d.lane_id ||
 		')', ' (missing)'), 'none')
 		FROM lanes l LEFT JOIN deliveries d ON d.id = l.delivery_id
-		WHERE (l.lease_until IS NULL AND l.delivery_id IS NOT NULL) OR l.lease_until > @lease_limit OR (l.lease_until > @now
-			AND (l.due_at IS DISTINCT FROM l.lease_until OR d.id IS NULL OR (d.state = 'pending'
+		WHERE (l.lease_until IS NULL AND l.delivery_id IS NOT NULL) OR l.lease_until > @lease_limit OR (
+			l.lease_until > @now AND (l.due_at IS DISTINCT FROM l.lease_until OR d.id IS NULL OR (d.state = 'pending'
 				AND d.lane_id <> l.id)))`},
 	{
 		"a delivery has an end time exactly if it has ended, and moves only if it is pending",
@@ -174,7 +174,8 @@ var invariants = []invariant{
 		`SELECT 'receiver ' || r.id ||
 		': ' || r.failures || ' failures, ' || r.probes || ' probes' || coalesce(', one by lane ' || r.probe, '') ||
 		coalesce(', waits until ' || r.waits, '') FROM receivers r LEFT JOIN lanes l ON l.id = r.probe
-		WHERE r.failures < 0 OR r.waits > @due_limit OR (r.failures < @failures AND (r.probes <> 0 OR r.probe IS NOT NULL))
+		WHERE r.failures < 0 OR r.waits > @due_limit
+			OR (r.failures < @failures AND (r.probes <> 0 OR r.probe IS NOT NULL))
 			OR (r.failures >= @failures AND r.waits IS NULL) OR (r.probe IS NOT NULL
 				AND l.receiver_id IS DISTINCT FROM r.id)`,
 	},
@@ -223,8 +224,8 @@ func (s *Store) checkAll(ctx context.Context, pool *sql.DB, done func(Check)) er
 	return nil
 }
 
-// checkNow runs a check in a snapshot of the database. It reads the clock after the snapshot, so that no row of the
-// snapshot is from a later time. A check is one statement, so that changes between two checks are no violation.
+// checkNow runs a check in a snapshot of the database. It reads the clock after the snapshot, so that the snapshot has
+// no row that was written later. A check is one statement, so that changes between two checks are no violation.
 func (s *Store) checkNow(
 	ctx context.Context, pool *sql.DB, clock *postgres.Clock, check func(q sqldb.Querier) (Check, error),
 ) (c Check, err error) {

@@ -25,9 +25,9 @@ func (d *Dispatcher) processLane(soft, hard context.Context, delivery Delivery) 
 }
 
 // deliver makes one attempt and records it. It begins none if less of the lease is left than an attempt may take: after
-// a suspension, another process may have sent later deliveries of the lane. confirmedLast reports that the
-// receiver confirmed the last delivery of the lane. The slot of the receiver is then free for other lanes before the
-// attempt is recorded.
+// a suspension, another process may have sent later deliveries of the lane. confirmedLast reports that the receiver
+// confirmed the last delivery of the lane. The slot of the receiver is then free for other lanes before the attempt is
+// recorded.
 func (d *Dispatcher) deliver(
 	soft, hard context.Context, delivery Delivery, keepLane bool,
 ) (next *Delivery, confirmedLast bool) {

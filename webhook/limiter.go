@@ -108,8 +108,8 @@ func (l *limiter) release(receiver int64) (made bool) {
 	return l.change(receiver, func(r *receiverLimit) { r.used-- })
 }
 
-// releaseEarly gives a receiver's slot back before its attempt is recorded. Until then the attempt counts in the total. It
-// reports whether that made room.
+// releaseEarly gives a receiver's slot back before its attempt is recorded. Until then the attempt counts in the total.
+// It reports whether that made room.
 func (l *limiter) releaseEarly(receiver int64) (made bool) {
 	return l.change(receiver, func(r *receiverLimit) {
 		r.used--
@@ -126,8 +126,8 @@ func (l *limiter) recorded() (made bool) {
 	return made
 }
 
-// returnUnused gives back a slot that its claim did not use. It reports no room: the claim would only fail to use it again.
-// The next release reports it.
+// returnUnused gives back a slot that its claim did not use. It reports no room: the claim would only fail to use it
+// again. The next release reports it.
 func (l *limiter) returnUnused(receiver int64) {
 	if l.release(receiver) {
 		l.mu.Lock()

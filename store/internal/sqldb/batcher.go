@@ -158,8 +158,8 @@ func (b *Batcher[T]) finish(batch []*call[T], locked []T, err error, contended b
 	return left
 }
 
-// context returns the context of the only call. If there are several, it returns context.Background, since no caller may
-// cancel the others.
+// context returns the context of the only call. If there are several, it returns context.Background, since no caller
+// may cancel the others.
 func (b *Batcher[T]) context(batch []*call[T]) context.Context {
 	if len(batch) == 1 {
 		return batch[0].task.Context()

@@ -57,7 +57,8 @@ func Snapshot(ctx context.Context, db *gorm.DB, fn func(tx *Reader) error) error
 //
 // It has three hooks for its end. The functions of WriterOnEnd and WriterOnCommit run before the writer takes other
 // work, so they must not block. The functions of CallerOnCommit run in the goroutine that called Writer.Do or Try, so
-// they may block that goroutine. For a batch, it is the Batcher's, whose next batch then waits.
+// they may block that goroutine. On PostgreSQL, it runs the other hooks, too. For a batch, it is the Batcher's, whose
+// next batch then waits.
 type Tx struct {
 	Reader
 	Begun time.Time // by the local clock

@@ -12,11 +12,11 @@ import (
 func TestErrorsAreClassified(t *testing.T) {
 	for _, c := range []struct {
 		err                                        error
-		unavailable, contended, duplicate, damaged bool
+		unavailable, busy, duplicate, damaged bool
 	}{
-		{err: sqlite3.Error{Code: sqlite3.ErrBusy}, unavailable: true, contended: true},
-		{err: sqlite3.Error{Code: sqlite3.ErrLocked}, unavailable: true, contended: true},
-		{err: sqlite3.Error{Code: sqlite3.ErrInterrupt}, unavailable: true, contended: true},
+		{err: sqlite3.Error{Code: sqlite3.ErrBusy}, unavailable: true, busy: true},
+		{err: sqlite3.Error{Code: sqlite3.ErrLocked}, unavailable: true, busy: true},
+		{err: sqlite3.Error{Code: sqlite3.ErrInterrupt}, unavailable: true, busy: true},
 		{err: sqlite3.Error{Code: sqlite3.ErrFull}, unavailable: true},
 		{err: sqlite3.Error{Code: sqlite3.ErrReadonly}, unavailable: true},
 		{err: sqlite3.Error{Code: sqlite3.ErrIoErr}, unavailable: true, damaged: true},
@@ -30,7 +30,7 @@ func TestErrorsAreClassified(t *testing.T) {
 	} {
 		for _, err := range []error{c.err, fmt.Errorf("status: %w", c.err)} {
 			got := []bool{IsUnavailable(err), IsBusy(err), IsDuplicate(err), isDamaged(err)}
-			want := []bool{c.unavailable, c.contended, c.duplicate, c.damaged}
+			want := []bool{c.unavailable, c.busy, c.duplicate, c.damaged}
 			if fmt.Sprint(got) != fmt.Sprint(want) {
 				t.Errorf("%q: %v, want %v", err, got, want)
 			}

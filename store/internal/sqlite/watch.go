@@ -32,8 +32,7 @@ type watch struct {
 }
 
 // LostFile returns the known reason why the file takes no writes. It returns nil if the file takes writes, or if
-// another
-// process serves it.
+// another process serves it.
 func (db *DB) LostFile() error {
 	if db.watch == nil {
 		return nil
