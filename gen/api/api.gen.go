@@ -1999,13 +1999,13 @@ type CallbackReceiverInterface interface {
 	HandleSendLocalAgentEventByGetCallback(ctx echo.Context, params SendLocalAgentEventByGetParams) error
 	// Receive a delivery by POST
 	// HandleSendLocalAgentEventByPostCallback handles the POST callback for agentEvent.
-	HandleSendLocalAgentEventByPostCallback(ctx echo.Context) error
+	HandleSendLocalAgentEventByPostCallback(ctx echo.Context, params SendLocalAgentEventByPostParams) error
 	// Receive a delivery by GET
 	// HandleSendRemoteAgentEventByGetCallback handles the GET callback for agentEvent.
 	HandleSendRemoteAgentEventByGetCallback(ctx echo.Context, params SendRemoteAgentEventByGetParams) error
 	// Receive a delivery by POST
 	// HandleSendRemoteAgentEventByPostCallback handles the POST callback for agentEvent.
-	HandleSendRemoteAgentEventByPostCallback(ctx echo.Context) error
+	HandleSendRemoteAgentEventByPostCallback(ctx echo.Context, params SendRemoteAgentEventByPostParams) error
 }
 
 // SendLocalAgentEventByGetCallbackHandler returns the echo.HandlerFunc for the agentEvent callback.
@@ -2056,6 +2056,180 @@ func SendLocalAgentEventByGetCallbackHandler(si CallbackReceiverInterface, middl
 			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter extension_name: %s", err))
 		}
 
+		// ------------- Required header parameter "webhook-id" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("webhook-id")]; found {
+			var WebhookID DeliveryWebhookID
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for webhook-id, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "webhook-id", valueList[0], &WebhookID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter webhook-id: %s", err))
+			}
+			params.WebhookID = WebhookID
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter webhook-id is required, but not found"))
+		}
+
+		// ------------- Required header parameter "webhook-timestamp" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("webhook-timestamp")]; found {
+			var WebhookTimestamp DeliveryWebhookTimestamp
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for webhook-timestamp, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "webhook-timestamp", valueList[0], &WebhookTimestamp, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int64"})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter webhook-timestamp: %s", err))
+			}
+			params.WebhookTimestamp = WebhookTimestamp
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter webhook-timestamp is required, but not found"))
+		}
+
+		// ------------- Required header parameter "webhook-signature" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("webhook-signature")]; found {
+			var WebhookSignature DeliveryWebhookSignature
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for webhook-signature, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "webhook-signature", valueList[0], &WebhookSignature, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter webhook-signature: %s", err))
+			}
+			params.WebhookSignature = WebhookSignature
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter webhook-signature is required, but not found"))
+		}
+
+		// ------------- Required header parameter "agentevents-sequence" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-sequence")]; found {
+			var AgenteventsSequence DeliverySequence
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-sequence, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-sequence", valueList[0], &AgenteventsSequence, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int64"})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-sequence: %s", err))
+			}
+			params.AgenteventsSequence = AgenteventsSequence
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-sequence is required, but not found"))
+		}
+
+		// ------------- Optional header parameter "agentevents-epoch" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-epoch")]; found {
+			var AgenteventsEpoch DeliveryEpoch
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-epoch, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-epoch", valueList[0], &AgenteventsEpoch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-epoch: %s", err))
+			}
+			params.AgenteventsEpoch = AgenteventsEpoch
+
+		}
+
+		// ------------- Required header parameter "agentevents-changed-at" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-changed-at")]; found {
+			var AgenteventsChangedAt DeliveryChangedAt
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-changed-at, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-changed-at", valueList[0], &AgenteventsChangedAt, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: "date-time"})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-changed-at: %s", err))
+			}
+			params.AgenteventsChangedAt = AgenteventsChangedAt
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-changed-at is required, but not found"))
+		}
+
+		// ------------- Required header parameter "agentevents-attempt" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-attempt")]; found {
+			var AgenteventsAttempt DeliveryAttempt
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-attempt, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-attempt", valueList[0], &AgenteventsAttempt, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-attempt: %s", err))
+			}
+			params.AgenteventsAttempt = AgenteventsAttempt
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-attempt is required, but not found"))
+		}
+
+		// ------------- Required header parameter "agentevents-event-type" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-event-type")]; found {
+			var AgenteventsEventType DeliveryEventType
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-event-type, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-event-type", valueList[0], &AgenteventsEventType, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-event-type: %s", err))
+			}
+			params.AgenteventsEventType = AgenteventsEventType
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-event-type is required, but not found"))
+		}
+
+		// ------------- Optional header parameter "agentevents-replay" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-replay")]; found {
+			var AgenteventsReplay DeliveryReplay
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-replay, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-replay", valueList[0], &AgenteventsReplay, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-replay: %s", err))
+			}
+			params.AgenteventsReplay = AgenteventsReplay
+
+		}
+
+		// ------------- Optional header parameter "agentevents-test" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-test")]; found {
+			var AgenteventsTest DeliveryTest
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-test, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-test", valueList[0], &AgenteventsTest, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-test: %s", err))
+			}
+			params.AgenteventsTest = AgenteventsTest
+
+		}
+
 		return si.HandleSendLocalAgentEventByGetCallback(ctx, params)
 	})
 	for _, mw := range middlewares {
@@ -2071,7 +2245,187 @@ func SendLocalAgentEventByGetCallbackHandler(si CallbackReceiverInterface, middl
 // the order provided -- the last argument becomes the outermost wrapper.
 func SendLocalAgentEventByPostCallbackHandler(si CallbackReceiverInterface, middlewares ...echo.MiddlewareFunc) echo.HandlerFunc {
 	h := echo.HandlerFunc(func(ctx echo.Context) error {
-		return si.HandleSendLocalAgentEventByPostCallback(ctx)
+		var err error
+		_ = err
+
+		// Parameter object where we will unmarshal all parameters from the context.
+		var params SendLocalAgentEventByPostParams
+
+		// ------------- Required header parameter "webhook-id" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("webhook-id")]; found {
+			var WebhookID DeliveryWebhookID
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for webhook-id, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "webhook-id", valueList[0], &WebhookID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter webhook-id: %s", err))
+			}
+			params.WebhookID = WebhookID
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter webhook-id is required, but not found"))
+		}
+
+		// ------------- Required header parameter "webhook-timestamp" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("webhook-timestamp")]; found {
+			var WebhookTimestamp DeliveryWebhookTimestamp
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for webhook-timestamp, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "webhook-timestamp", valueList[0], &WebhookTimestamp, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int64"})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter webhook-timestamp: %s", err))
+			}
+			params.WebhookTimestamp = WebhookTimestamp
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter webhook-timestamp is required, but not found"))
+		}
+
+		// ------------- Required header parameter "webhook-signature" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("webhook-signature")]; found {
+			var WebhookSignature DeliveryWebhookSignature
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for webhook-signature, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "webhook-signature", valueList[0], &WebhookSignature, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter webhook-signature: %s", err))
+			}
+			params.WebhookSignature = WebhookSignature
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter webhook-signature is required, but not found"))
+		}
+
+		// ------------- Required header parameter "agentevents-sequence" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-sequence")]; found {
+			var AgenteventsSequence DeliverySequence
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-sequence, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-sequence", valueList[0], &AgenteventsSequence, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int64"})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-sequence: %s", err))
+			}
+			params.AgenteventsSequence = AgenteventsSequence
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-sequence is required, but not found"))
+		}
+
+		// ------------- Optional header parameter "agentevents-epoch" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-epoch")]; found {
+			var AgenteventsEpoch DeliveryEpoch
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-epoch, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-epoch", valueList[0], &AgenteventsEpoch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-epoch: %s", err))
+			}
+			params.AgenteventsEpoch = AgenteventsEpoch
+
+		}
+
+		// ------------- Required header parameter "agentevents-changed-at" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-changed-at")]; found {
+			var AgenteventsChangedAt DeliveryChangedAt
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-changed-at, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-changed-at", valueList[0], &AgenteventsChangedAt, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: "date-time"})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-changed-at: %s", err))
+			}
+			params.AgenteventsChangedAt = AgenteventsChangedAt
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-changed-at is required, but not found"))
+		}
+
+		// ------------- Required header parameter "agentevents-attempt" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-attempt")]; found {
+			var AgenteventsAttempt DeliveryAttempt
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-attempt, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-attempt", valueList[0], &AgenteventsAttempt, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-attempt: %s", err))
+			}
+			params.AgenteventsAttempt = AgenteventsAttempt
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-attempt is required, but not found"))
+		}
+
+		// ------------- Required header parameter "agentevents-event-type" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-event-type")]; found {
+			var AgenteventsEventType DeliveryEventType
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-event-type, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-event-type", valueList[0], &AgenteventsEventType, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-event-type: %s", err))
+			}
+			params.AgenteventsEventType = AgenteventsEventType
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-event-type is required, but not found"))
+		}
+
+		// ------------- Optional header parameter "agentevents-replay" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-replay")]; found {
+			var AgenteventsReplay DeliveryReplay
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-replay, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-replay", valueList[0], &AgenteventsReplay, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-replay: %s", err))
+			}
+			params.AgenteventsReplay = AgenteventsReplay
+
+		}
+
+		// ------------- Optional header parameter "agentevents-test" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-test")]; found {
+			var AgenteventsTest DeliveryTest
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-test, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-test", valueList[0], &AgenteventsTest, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-test: %s", err))
+			}
+			params.AgenteventsTest = AgenteventsTest
+
+		}
+
+		return si.HandleSendLocalAgentEventByPostCallback(ctx, params)
 	})
 	for _, mw := range middlewares {
 		h = mw(h)
@@ -2127,6 +2481,180 @@ func SendRemoteAgentEventByGetCallbackHandler(si CallbackReceiverInterface, midd
 			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agent_number: %s", err))
 		}
 
+		// ------------- Required header parameter "webhook-id" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("webhook-id")]; found {
+			var WebhookID DeliveryWebhookID
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for webhook-id, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "webhook-id", valueList[0], &WebhookID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter webhook-id: %s", err))
+			}
+			params.WebhookID = WebhookID
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter webhook-id is required, but not found"))
+		}
+
+		// ------------- Required header parameter "webhook-timestamp" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("webhook-timestamp")]; found {
+			var WebhookTimestamp DeliveryWebhookTimestamp
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for webhook-timestamp, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "webhook-timestamp", valueList[0], &WebhookTimestamp, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int64"})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter webhook-timestamp: %s", err))
+			}
+			params.WebhookTimestamp = WebhookTimestamp
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter webhook-timestamp is required, but not found"))
+		}
+
+		// ------------- Required header parameter "webhook-signature" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("webhook-signature")]; found {
+			var WebhookSignature DeliveryWebhookSignature
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for webhook-signature, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "webhook-signature", valueList[0], &WebhookSignature, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter webhook-signature: %s", err))
+			}
+			params.WebhookSignature = WebhookSignature
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter webhook-signature is required, but not found"))
+		}
+
+		// ------------- Required header parameter "agentevents-sequence" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-sequence")]; found {
+			var AgenteventsSequence DeliverySequence
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-sequence, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-sequence", valueList[0], &AgenteventsSequence, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int64"})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-sequence: %s", err))
+			}
+			params.AgenteventsSequence = AgenteventsSequence
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-sequence is required, but not found"))
+		}
+
+		// ------------- Optional header parameter "agentevents-epoch" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-epoch")]; found {
+			var AgenteventsEpoch DeliveryEpoch
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-epoch, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-epoch", valueList[0], &AgenteventsEpoch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-epoch: %s", err))
+			}
+			params.AgenteventsEpoch = AgenteventsEpoch
+
+		}
+
+		// ------------- Required header parameter "agentevents-changed-at" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-changed-at")]; found {
+			var AgenteventsChangedAt DeliveryChangedAt
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-changed-at, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-changed-at", valueList[0], &AgenteventsChangedAt, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: "date-time"})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-changed-at: %s", err))
+			}
+			params.AgenteventsChangedAt = AgenteventsChangedAt
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-changed-at is required, but not found"))
+		}
+
+		// ------------- Required header parameter "agentevents-attempt" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-attempt")]; found {
+			var AgenteventsAttempt DeliveryAttempt
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-attempt, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-attempt", valueList[0], &AgenteventsAttempt, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-attempt: %s", err))
+			}
+			params.AgenteventsAttempt = AgenteventsAttempt
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-attempt is required, but not found"))
+		}
+
+		// ------------- Required header parameter "agentevents-event-type" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-event-type")]; found {
+			var AgenteventsEventType DeliveryEventType
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-event-type, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-event-type", valueList[0], &AgenteventsEventType, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-event-type: %s", err))
+			}
+			params.AgenteventsEventType = AgenteventsEventType
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-event-type is required, but not found"))
+		}
+
+		// ------------- Optional header parameter "agentevents-replay" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-replay")]; found {
+			var AgenteventsReplay DeliveryReplay
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-replay, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-replay", valueList[0], &AgenteventsReplay, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-replay: %s", err))
+			}
+			params.AgenteventsReplay = AgenteventsReplay
+
+		}
+
+		// ------------- Optional header parameter "agentevents-test" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-test")]; found {
+			var AgenteventsTest DeliveryTest
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-test, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-test", valueList[0], &AgenteventsTest, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-test: %s", err))
+			}
+			params.AgenteventsTest = AgenteventsTest
+
+		}
+
 		return si.HandleSendRemoteAgentEventByGetCallback(ctx, params)
 	})
 	for _, mw := range middlewares {
@@ -2142,7 +2670,187 @@ func SendRemoteAgentEventByGetCallbackHandler(si CallbackReceiverInterface, midd
 // the order provided -- the last argument becomes the outermost wrapper.
 func SendRemoteAgentEventByPostCallbackHandler(si CallbackReceiverInterface, middlewares ...echo.MiddlewareFunc) echo.HandlerFunc {
 	h := echo.HandlerFunc(func(ctx echo.Context) error {
-		return si.HandleSendRemoteAgentEventByPostCallback(ctx)
+		var err error
+		_ = err
+
+		// Parameter object where we will unmarshal all parameters from the context.
+		var params SendRemoteAgentEventByPostParams
+
+		// ------------- Required header parameter "webhook-id" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("webhook-id")]; found {
+			var WebhookID DeliveryWebhookID
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for webhook-id, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "webhook-id", valueList[0], &WebhookID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter webhook-id: %s", err))
+			}
+			params.WebhookID = WebhookID
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter webhook-id is required, but not found"))
+		}
+
+		// ------------- Required header parameter "webhook-timestamp" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("webhook-timestamp")]; found {
+			var WebhookTimestamp DeliveryWebhookTimestamp
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for webhook-timestamp, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "webhook-timestamp", valueList[0], &WebhookTimestamp, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int64"})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter webhook-timestamp: %s", err))
+			}
+			params.WebhookTimestamp = WebhookTimestamp
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter webhook-timestamp is required, but not found"))
+		}
+
+		// ------------- Required header parameter "webhook-signature" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("webhook-signature")]; found {
+			var WebhookSignature DeliveryWebhookSignature
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for webhook-signature, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "webhook-signature", valueList[0], &WebhookSignature, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter webhook-signature: %s", err))
+			}
+			params.WebhookSignature = WebhookSignature
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter webhook-signature is required, but not found"))
+		}
+
+		// ------------- Required header parameter "agentevents-sequence" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-sequence")]; found {
+			var AgenteventsSequence DeliverySequence
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-sequence, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-sequence", valueList[0], &AgenteventsSequence, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int64"})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-sequence: %s", err))
+			}
+			params.AgenteventsSequence = AgenteventsSequence
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-sequence is required, but not found"))
+		}
+
+		// ------------- Optional header parameter "agentevents-epoch" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-epoch")]; found {
+			var AgenteventsEpoch DeliveryEpoch
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-epoch, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-epoch", valueList[0], &AgenteventsEpoch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-epoch: %s", err))
+			}
+			params.AgenteventsEpoch = AgenteventsEpoch
+
+		}
+
+		// ------------- Required header parameter "agentevents-changed-at" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-changed-at")]; found {
+			var AgenteventsChangedAt DeliveryChangedAt
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-changed-at, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-changed-at", valueList[0], &AgenteventsChangedAt, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: "date-time"})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-changed-at: %s", err))
+			}
+			params.AgenteventsChangedAt = AgenteventsChangedAt
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-changed-at is required, but not found"))
+		}
+
+		// ------------- Required header parameter "agentevents-attempt" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-attempt")]; found {
+			var AgenteventsAttempt DeliveryAttempt
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-attempt, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-attempt", valueList[0], &AgenteventsAttempt, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-attempt: %s", err))
+			}
+			params.AgenteventsAttempt = AgenteventsAttempt
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-attempt is required, but not found"))
+		}
+
+		// ------------- Required header parameter "agentevents-event-type" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-event-type")]; found {
+			var AgenteventsEventType DeliveryEventType
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-event-type, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-event-type", valueList[0], &AgenteventsEventType, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-event-type: %s", err))
+			}
+			params.AgenteventsEventType = AgenteventsEventType
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-event-type is required, but not found"))
+		}
+
+		// ------------- Optional header parameter "agentevents-replay" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-replay")]; found {
+			var AgenteventsReplay DeliveryReplay
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-replay, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-replay", valueList[0], &AgenteventsReplay, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-replay: %s", err))
+			}
+			params.AgenteventsReplay = AgenteventsReplay
+
+		}
+
+		// ------------- Optional header parameter "agentevents-test" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-test")]; found {
+			var AgenteventsTest DeliveryTest
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-test, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-test", valueList[0], &AgenteventsTest, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-test: %s", err))
+			}
+			params.AgenteventsTest = AgenteventsTest
+
+		}
+
+		return si.HandleSendRemoteAgentEventByPostCallback(ctx, params)
 	})
 	for _, mw := range middlewares {
 		h = mw(h)
@@ -15046,417 +15754,433 @@ func (sh *strictHandler) GetUser(ctx echo.Context) error {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7P37cts4tjcM3wpKe57KYWSZkuVjV2q2c2xXpzsZx5n0dCuPCYuQxDEFqAnQjiafq76reS/svZK3sBZA",
-	"ghQpUbLsnLT/mN2xSHBhAVhYx9/63OiL8URwxpVsHH1ujBgNWAz/+Yz2R+yZ4CoWkf53wGQ/DicqFLxx",
-	"1DgbMRIzORFcMjJOpCJcKHLBiFQiZkGr0WywT3Q8iVjjqMHFFvy50WzI/oiNqR5PTSf6N6nikA8bNzfN",
-	"xouJ6I9mPwV/JmJA1IgRyf5KGO8zwpPxBYtli5woIhWdSvyZjhlJuAoj83R8xWISSk0rEEYGsRgTSi5o",
-	"/zKZ5Mk8HBzsBd5B++Cg298P9nbnkNtsfNqaUKVYrCn8v396W4d0a/Dxc3vv5m8wl5eMBa9Dfjk7nfen",
-	"r+1kOPukyIQOWZNQSfxe4nk7/fenr+E/2E8kZtGTXkM/1Wv45OHpy2fkoHNw8KhFjqNrPeVJzCTjqklk",
-	"qHmixxwwFpARlYQLwnhhIfAL23QSbl+xuN3ytvtRyLjabne2paIqkef9EeVDtv0POlAsfnLoeW39UmeP",
-	"6VV4UmRRGaUL2DYUW/qPW/IynGwJ4AqNtiYi5IrFjaMBjSTTHLxL7l1orhHBYZyIShynPq8CFoVXLJ5u",
-	"/+OCDUTMnnT32p275IXoU2TAHH7EbBLRaX4S5eTjk9s7C87jKVXsdTgOFfzP7LdP9VmUSpIJi8lIJDFR",
-	"I6qAFvwWGdMpGdPLPGfbnv4/99Nj+ikcJ+PGUafd3e8e7Ox195uNccjxj17T0qbZMmRxnrhTNqYh1zRX",
-	"Ewh00ZiRiA0UCfW6hxJIzlG2TqIkK+HYO9YXPJCphDJE6IMq8zw6qODQzp7+ISWjXU4Gzvvk+SwFJ0G2",
-	"XeChJrkehf2RIy4fSBKJIekLrmjIJVFC5DfV/oXH2v3di8PBXtClO51GgdLXjA/VqHG0122W7Sqm4unx",
-	"ADZ4FX+UINc01PeJPl0uuSjLJ4yqwiXTzhExnz8fPnw4TtSIcRX2qWKzdDi/hoITGJjhLoLv/5WE+i4B",
-	"mbK3v+s9yjPoKaMxi+eerptmIwr5Jdy0x0PG1bNYz0kf9Aj+/eKK8ZIdhI8Rygm7AhmGi0n1K5oIMWEx",
-	"EH0SNI4a/dJBm40JjemYKXPTw8vnoX7hb/ZOb12IYPo/22HQaDbwMKcPwDq0JlSNWtkvekLOPE7ZWCi2",
-	"7onMjHqnM3nOIuYyb3YO+MQ8uoPiGPdAscOl1Ul2B7lTml8xNY/Fr5iaR+ww9/b9EfoOlKUF5D6QBJWq",
-	"BXSbwe6a+rn7YjGf73NHON9aA6dnR7tT+l+HUhVEbgn9+qncBEAMlkwgKhvuHieALHsGZkGdeeBCELQj",
-	"Fs4nP/qdT6t4g9x2YWbHu88p3MXSVA5/pxN7m8y9Bd5PAjr/1pok93YR5GitEk/vaoqnSXLPF8HbZP5F",
-	"UIvV93YX5KldA7Pv8S6YTCJjQKDS5fyhzFS9EpeG7dlzVdqZO9QM/dlv653FK6bmTiG9kefRP8wPcrfE",
-	"P4N/oaUxl/TMGHEIsCYJjlllk8ybTYHO4kSKJM6TgJZCEumHcKfXI3COWFySvrlyIyUwhqeWoXCeNKlN",
-	"Ip4x/O+5Zk8VLYE7wMpkvGKqigZ7PqoIGKav3ubr4H6aoy9H8PuihRmmA92GlnesH7M5nJDhkId8SCQ8",
-	"V4MmM+DKNGmNyDmwc3Um57FFlEXFYW9F4HN0LodzVbogfagOcc6QtyItkyXzaHNEVC3q3FFvRZ4jSObR",
-	"50qoWgTmxr0lhZOITucTB0/UIwsHuxVFC2yIlyKKxDWe1pz1UIfA+QZEbTLfJpUy1dFWqwiZJLcWq1rj",
-	"rxCrDgH1JOskubVkfZsYzrI5urBZLTEgY8qnNTf7xBl5ZfJOmRFOv1I+LdN09a5dQoDFufFWJ0tE0VPa",
-	"v6y6lPTvEBbOgoKxUDlNMH9flVCa/8QtSFVUsWpCld1yy12gsTvsCsSZW2T6itkLZVp9t9sQaek9nr6+",
-	"gIpSzb7ZsGPPpRb8MUUffkUwwlEPwduz2JFfJ/7gUJ/+0Kw5RSCj7vwWR1vqTnDJCMs9zDDndq+Ynd1z",
-	"FVMbzg7xFU5LC142R1eGQ29OeO2J4qBfw2wX79HFq/hV7s4iUetZx/JRv/h8S2IbZ0zO1bYVk6rktq+Y",
-	"elT1ga9i6sVVWf/cy7/wxSef83nP2+ZvaSIZETGJmUzGc2+cSfKVSqu803l9s/1Kz7TeYguv2HeMB4Tm",
-	"NvSUKAEzdnLQKiavSj7xVcx78a10+4l/fbcWGq0L19yxbSuml5QO9JXMb/Ha1p3gV7WCL8NY1gvEDPST",
-	"ZRENfdGsPzTjLRecgXks8pXjFEw26SLqV3DzeDmuLrZqkZ5UDiyi6E7t3DztL8OYBfXN8iyJ+lpLNnTq",
-	"abkWKmlmWa2c3vG0MOFi29t2H0wnWidbzOz8YZ1ds1rawCqbvbYd6/B/CfK/oGjKb8VaiWbLLNGK6Qar",
-	"rFF9M3WZRfo6LpDiKk0iulDUYTiixgRhsNXkAX5jAc2pVxmIL3Mrm9+XltOpf/lupTSy6BVbyPisjuP+",
-	"2Aw03hTHrcjSf8OjKWFcgUkLdUJYyhAGtpiAMxZAQRj7ZFge6hf/SvDS4HTMGkcNeDWXJT8Q8ZgqzNbf",
-	"6zaaWd1Dt3PYPdzb7xzuzi3CWKaoBmZXpYDc3RznFkgsTf87Uw9XMQMbrLsO1YhQMoR8i7hYRdciJwMi",
-	"xqFSLGgSXyoaKx8VRybhRzuO5QRV5tUepzEjXJBI8CGLySWbqKbZxqY6MJSk2/aaICrJQMTEu82GWNPa",
-	"a7F68vxlGFXv8Fm/Dd5WwEuzGVrkFItBJPFRVOvP+5UTzKT5ypu+ffuJn00nbImpU+7e06EklyEvmXkY",
-	"LJg3kO3O/G8xGzSOGv+znRWhbuOvcjsltJiGVlbV9J6HfyWMhGlxUyEHLSvN6Q7afa+/PzgY7NFusMcO",
-	"BzsXHdoOvP4hOxjsUzsBLT0d+vO2j5alWALUOFJxwiqO905HC9TZItGdzs3fGmWlUU+h3GmBMBJRgEcQ",
-	"qxcFZ7kduZx4wgKrmkfudjsPJW2t1cNbq0lETPz/HTMfpIZTVmgeU+KSFZb3f8esfAXzF2GNxdOy2Vm8",
-	"h38eb/1Bt/7rbR22zrc+fm4397o3/7//HbNH5UtpTaRa83VjpW5BW8k8XGVj3kyWWcU5tddnI0aYW3+N",
-	"Up+EnPggrX0ovg1xL2L1OPHh7KIVtwUD+y1yMuRQf633qkiUfb1qY8JHc/uystz6NncoaONL3gOhKQko",
-	"P2mE8ikZi5hVzuzqS98BLz4pxiWIUlkxZ5suwkG+4NpLRph9UzYJVWQspCIdz9N3wYSZ0t9UhSRKEMl4",
-	"QCS7YjGNWkTvpouY9i+Z6nE9ZUn8dMjzMPjT+/hk15Sbu39uf3yy5xPKg8LjH5/s+mTMjCSUdMyaZMLi",
-	"PuNqi/G+CFigZQgXCk/WJBIBs2eldG2c0XPrEyo2lmtZqBt45QTH63iZGkPjGFT7heuoyb9pNqSagsjT",
-	"FDUM4sA7rbnNLumHEYsddADQ7yQJB/YQahXNqH8t4usLRiqfPAzYgCaRenRkLxhG8LfUXWQKYrXS1+px",
-	"H51J/lGqJhb8Sy3yayIBJcJ8rUDDMLxCgV62NkB1bfUh44be8ScBG0+EYrw//YVNKyXyJZumRzwtj9Z3",
-	"jxHKhJL370+ek4dBTAdqK2RqsDVSakIn4VaYfWLrkk23UBY+Au2Zix5P1WEax+GV1rPj7MzY4uaUz4Bj",
-	"ccmmLfJSxKTThTJx2cx+czSSJtCtT4e25cgQzcgetwY8frcJT3ChRiEfamZj7nVA1HXYZ3g27VeNuaAf",
-	"ZnG+8nqQSCPESbfTafV4j7+IYxFLgnaAMgAg+LlLhpmMlGB6SZDe4HHOL63fDWIxmegN+IL2R2mNd/r1",
-	"vki4kj1OhzTkNleSKpN2h/T/lQj9ij4R6dWqV6pJ/F7jlxf/7jV8pEv/cqE/6v/y4t8FEYJDmatsRPUn",
-	"raTb3dUbOaZ9bSA3Scj7URJoduoP40zGNL6UuBi0fykjKkdYaQVbGkfN9rSzL7f0xqzQRTq7KFPsv9vN",
-	"W+FqlII5/IpyzF7wYmAVzrxxSKMIVitmKol5sQZfi7Oyswtr1CgFNEA0CG9tl1vmD61nKIBhQ8eCD2vk",
-	"Lmcz3dkrNxSGNbTM298hdp5Gfakxz9SZv0C/dLSTO57AWzpkt9uLbc9by/Zb295z3Lwrbb4FienpRPe/",
-	"8N7Ded5m83W+8OZDR2ot4ktgdcqPTuZfXadh9i6s9u45lgncyL6508+p8rV+rm/ZzHWpQq0fy6Q/Aryk",
-	"jtfe3/J2t3a8s/bukecded4fleYY4EuVWywBVWxLj30rQwxyYeqaYRbAB3Lp5uiLqr67ydrrmJOjKXrP",
-	"VRitwvgUtMbwPNN6cTF8YGYlqwEb6C5Z/YGGajH0jlZ7qVX0QzgKMfhyubYIp0zlZbHXIscWbi3hWnWK",
-	"BA0AAIpyec1iwmgchSyumrb+aLmI3vHW5Pa90ecSteEMdyeN8vUFV+Y/HdV0+z8SUyzSw//ZiClrtulB",
-	"tiIxDLmeWdA4au9qgpkaiaBx1Hj14qzRbCRxpNU/pSbyaHtbijEbCalafTHeHog4YNG2HInr1mQ00abc",
-	"Eh5SJB/mVuK5Qblr3b75TLb6840ZhT82UBz2GYTZcFlZQLptj7wSHM4aCqtGQbbsH+16Lc/z/tCP4Pcb",
-	"QSjpRcSCVeZrD2nppMsSbDP8hHGoXnzqMxZo2bwME8ZMSjrMXImk3YHdPaJXjIASa+9trfyPqMQ//kRe",
-	"vTgj5TBsoJZsE73yEvIuIlsYJE2hu7nT4e/nzNJdm2NgmZ2aLV/FL1RC9MFm15l1ZCap56H/OZ7RyHCy",
-	"+jQ7mJG/bxnosa2ToIo48/h2BlJ2kwYmfhPqpUj4ykvjCKlcoXR7Z1/TnK7cLIu5UOcD+PRdcNcNnJC8",
-	"LzsQTOb99GvkZwaYUJ+byI+MPVc0jPRJbTQbeBukSo355zncTXOOfOAUtLZthoIUSdzH2EqolyONY7Zh",
-	"bTQtKLaXEg9mwvMWw8GHyLPJqYGsy60/Pxsm5HM4wDqcw0cnHHbUgH3aqM/NTNWY/1yBzZMRimhz3Xqe",
-	"99g77P6v1h7GrBUnjWZDREFGbySGmhqRqNzqHHpe+8YMLoEBufSH7n677WREpMIe/8DyCSpwUYpE9QWQ",
-	"NAjxgdx1g/k1oTQhIK1SQUyw+Tk3UNsdCM5yjcEYQQeXHrFJ0otcT/nm481Hd+MVdKVcJWzTOjnB4Qb6",
-	"jfUW19yvuPP0dsz5gudccO7XtaLGCRtP1JTAiwUhYoFU5wkPeCYHSjgoTSosGwNe2S5JQrwpRG7XKd1d",
-	"7+GCmO5Fteh3wrp3dgG46bf3Ivmf0sD8ZUm1Fvy4cKYHIYu08mq02KazCGPrwYe40JFWb5rk7Zt3Zw19",
-	"YnKL5XqO9TyvaBSum732Eykzx1T1TTA8EP1krPU/4uPcfKKlnySM9kcE5rg+rmeJRPU5fhGJ/qW+T+Gm",
-	"Q+uhAVvUSOlTkM71WYZEHPfBWV7FssyhlB72fjVQTvWJr0LXuWnmxsvn69YbznmnMFoht7TecO5L6XhF",
-	"wJhFQ+WeT0fJ4b0sGiJ72H0/gxao8b552H0/qxOv8b55OH2/DBFl0TAz7+RGy8OX1BnLeSM3UgFtpM5Q",
-	"7iu5sYrQIHUGy71TGC2F8ag3ED6eG2NG6awzUv6ldLwcQsaicbKH3ffr78LsYfd9F5Gixgjp4+kYM7AR",
-	"i0bJv5CNM4PzsHCg/BvOSHkYhsXjOM/fuDArlrVLWmH6PzB2gWGyZiOR+rro7Ho31opgV7MP2ue6He8G",
-	"fdFMKnk+YfH5SCRxcdj0+fb+zs7NkpeN3Qrld43BRDFehTAmiWRgd+HL69QIrYa342p4Ju3rrpS7O9bk",
-	"ngk+iML+7fW4MK/DaSuKXjJeUNnyHpO9nNqMU5OERjGjwTTHY0vlenkbBsTS2Sxozou8UuShX+Y48x+t",
-	"b2nyt9wS/oJSL0HBFUCV0uYcukvuxi+Q2t9znNns0ySMmSyM2J4ZMTP8IyrVuaEemAE+4sZR45pB1sCI",
-	"XoV8SKKEQ3JfkGB5w7m2ltud1m6zgUtpvUDxggl1/nA24q6302xcsTiAE9OImYrhWii44jn7lNJYNfZu",
-	"q92BqcX2oveKTpDMkz1hPMAYzBJe/mbjml2MhLjEeoyxHJ53fn795mT359N/v/7X690/Oqcnb58++/ld",
-	"5817NK2qnBHZTlzREZHZ6/X8D4HzwTv0PSzhdnBnEM/UCVW/XKgpcg/29LjfZxO1bJRgc7o3p3v5071s",
-	"kHrByZzazORQEkM+nNQJjS8x51LrZKkzdEK19pfzBwTlSF/VJ6kMGix3nJ4zRTGcvsRhSg/Kn1/FZvuY",
-	"ebY3Z31z1lc967HjnMXv6P9Htn6HUPHWz+SBGXArDI7I/PEekK0h2dqaUDXaonIrlORBHaL/4QannqSh",
-	"KUy9zzbyE9jGJiHfCSc9oZPQfTYMnrR39oqJ+5yO2RPP8/5P59g77P6frpfGmh7oHUMVLVQ+t3f2GsvH",
-	"zUrDiXkqSuNdNzlFJWN5rTVcOb3jC3Ne035NQ2XapeWiY+Yk2fwlbWQNaBjZXO605Z7gYHIHCZQUaPGC",
-	"KUtzjt/N0lecuS8WXHTgSrCvrNOZkFaOd/fbncr4URrnvCv/QlbAfi+RI4Nzdnc5MqaXSi5FZi0ZMnhG",
-	"7jRPZqHvIesTs8bVWOemRo2vvdvW1M5z9rj8Rc7e1QZ34DNCidQ0ndToe9z2Z0vHSxepZ2Xak7hcu7IE",
-	"NWSZspSlWtygPrdbR+OgTsWmYlIdERUn7MG3qo14pTeinliF6uHdmeKhP1rQNYrM1k/FCcs0yW9QC6nm",
-	"+BKXvwPLJ5OoMoCdx+KDBGx9N8TwUsvWQkJK6nKOc6yBLusDnc9rKDahTmvf1EhIyD3Fmuk9b8fboazT",
-	"uTg8PDjYax8ZBFitXl3TqqbUYKtraWjq7wRnPy0ovgSMjY63g0lcTKrzzMTRf3fk+YCx4Fx/GKTMGsX5",
-	"syqIEDKLEEIe+kCHihPe17au/yj18ZuXLph+HvLRLSOQqRb5oMf7SRxjH2fWJD786tuR0xn6j9KS1pQp",
-	"UGy6gKMibrpp7z3O4TNQI8aoTCeXtjxOdeM+5aDxtMhTNsTK+NhgNCC0yhNTYbu+G+yliC/CIGB8VTWB",
-	"9vtMShIwHkLaXCYF4Ydz88PdpUaZjuX4uRYwSiUyXSg0VI6In6PHJw8FVKubDeIUl3KC4EnC1nDCe4+a",
-	"xE8ki89N5o1PHjr6RSiJ+Xv6nPmcFob6m1PzQsSuWKSf92NGg3NNhP+o2eM+nUwWv9OnUXROJ6EpRvVp",
-	"FPluX+E1hql+hj+fCfGaxkN2CyXSFsSm6rwtim17HqZSyTvK7IpCztBgwCkS1O/JTof8Ej61YiNGt9QY",
-	"K28oB7oMzUje+piaryY/ZRg8X521hSpguBqgzBpqcPJV2D/pXwglnF1DpTZUp1NAobi2z7jn1ylLP79k",
-	"0/MYqV3vUi0zgTUuA1cs5jQCElflf2gGIRA1XzNfTD0UelFa5ERhZ3VrQgbg45CmXkqN8lWHa+ZWPg1v",
-	"5XKAXFp4DS+bKYna2SstDvIOsfAQTabazHfTA+dk+udCGnRuk/XqyMac5uw2B6esUfiCAWdesWPNtMNe",
-	"MFD++dJRsiKQZcaylRRmxKqmxguGLH2tfMwl8uEWdim2X5hpK7tgzPzzpaPU5mbZW4WTCPzAvRV83yWI",
-	"zkFkc/vyVDN1Tj8fW5BS3itmwZAlL1WPl1ZPLj2oqVk0I8/ro7Fg6MpX7dhzejUsGLrqTTtyRaeABaOW",
-	"vWVHrESiXzBm+XuwB38Tb2N2FYpEZpmbt3NhG9tkYoa13bbA8pMqjCLowyWbRAq3TDprH6YE5LGBfe8q",
-	"Z1yc20HPZZp8uiYF5DeHAG2SXjASiyhiiExzVDYjmEYKYEYe+rMEOoZ6rkVaj2sumexAcsEYd79GHvr2",
-	"wXPI6DvXf11nPt5vQr3gtwhYuAGfNmZFxJcsOCKhgnp4raWpMMpnTjAOJczAkQGoctcjxuEZFY5hGwjE",
-	"FXaWXJ0zvv7oREp/SrrWN/W/JGCWWrqKtK9vBU71gQzHobqdMWSOnbYzx/rMOHam53lWL9a7FDCxXN7G",
-	"VLF7iwGBfUOjyLgeDVU2kqFJA4AE15HhKyHOx5RPz5V+2G8SJQS2Zyw2CqIx6/GQk0kshjF4RE4Geivm",
-	"RrFfdQfKU5JSrG1jd7j8qp8yFU+3UrTn+Yuu4ik+edPU28Wu+laK5TP3dfs4Pl0Y4pSNachNbLrWMNkb",
-	"M0NJppYYRjJLzcr7P1+ZtKyFZSNAjb/vk4cH7c4jsrOzt9XtbHU7s7GJnBWmFb79dZpXuXKpFeyrMgz9",
-	"WgbWzIt5C6t27ddx+TuOdbTcUIUXysdZxsyafc21iYpsqGsNzb5XMeoqplbl646VtBxXCy+Uj7OMuVXC",
-	"1cLB/NENruVO5rwOo46JtMKgZW/NGXEJq6v8VdfsquzhV8PuKn/XMbxWpbzyVdf0WoHRpa/lja8VRq14",
-	"8SZDVlvucFUmvB6491ezEUBIFxIeBilUWAXmkPueze9ER2xFwtp+4a7Ux3rHqSeAArnDg2ZDXoaTCZTh",
-	"ZSNfi/gSM0eVUDSypXd171tgWWUcBPHnUt6uVpmw4fFCHoO1hAF5ygNyrS37C0b6NI5DFhCRFN3xr8X8",
-	"Ovm0wsU+l6tyiWcbwswrVck/7Jy1daaIGUZ0K9PBDMjhXeWD2XZD95L35VRxLwP4830epDkVZoZPK5aX",
-	"2Q1br7gstt+6w8qyOufNbZFlNgvsnbNwzLTZdQsPB6B0ByH2DEA0cEC0DJdB+qh1msq+dB2qUchJ2yMS",
-	"ER/Xd55W8bda96LeliPJ+ufPOi//JZ/+82QUy/6zUfTPk1//9feLXfnu33IiLvbFc+f3J41m+v75zCmZ",
-	"rW4xLlb7pV8Hv/zzMD549cu//4rPrv/z/u3zg5PXb/84EZ3X9DV9d539Lp4AtuGQh3xo/KBYlHSbEW+a",
-	"M+8vOfeFU775WHs/uagFJYFsnLvxEyNy2m1A034cqLTaKGLkYkqo7GMF0kyDrrrC9j7wxGa6uywSE/gQ",
-	"QM8vltkvGQuM3L5pNs7E5bJJbTb9Ct9seK8vOx/G+/L36R+HxxfPgheDV6OT//wS/crfTP4ZO7VxIW8c",
-	"7ezp61r2BXItiuCOvGTc7sCnjMZsiTQRpL8qj9X2L3KY+4z2R2zrmeAqFtEiXsHD9tmMX6fYpWEF1AhI",
-	"iAGYrvO+baYLP5znqa9CYnMbUZmiodBGl4pZtMsPsBzXMS1oHutdfDIz7QxpQqtSXIU0wuze61jw4fqu",
-	"SqDwbBQLpaJVV6os3FGxXDY6gDplfvbyJ6LiKYG+GiSi2IHPWakl313XIs0ENFIASHe/QOI0/jUIYiYl",
-	"JieajKv1RTlut85rSL8EVW42+XJv56BLLqaKybtQHUMJgaVIE7/mvf+ey2QyEbG6rZzKch4rBBV5hmNv",
-	"nU0njFj4Qvcrn7aur6+3BiIebyVxZBpHzST9rzjMGoWWXRPQ5qHLzToX5c72qNc92N3f+/Z2qfiV8mkR",
-	"G+/2mSRtz3O3jXTAGqCuUOQTeF2M0i9b3+gSvXY+r+CLcVnc9qznII9apa9uqsi1iC9/IlRemqsK0iGy",
-	"znZjLHYOeShH+fIHJ9aeQvjdJ8/tpKpj97dn/Ttr0K5jd+9aG9GkR4VD3kz3tamwUamQyNU1MR5IvVhV",
-	"5iyMw7NamzS7KZRkIqQM0WKcXTtrsd/z2hWNZugrZvhGpF7VazsfwwGpxETa99a3zu9PT7R4F5hXsap0",
-	"f3/6ela4H7QPO3ci2fXXNGuzgo6DZvqtNbKG00SNRBz+d/WspdwY6+UCKtuhJONQSoDxSfglF9e8SdBs",
-	"hW4CMbsSlzPq7ocPH7aOE31klJ4GW8SZDx8+5B6/neL7nmdenFtsOqyVtDqPHbGZWR3rTqOjil5QOftJ",
-	"PL2mUDA9BpDnOKYBQ68JmdAYqtlDZWoHUxNzTC+ZTDuh9vjpouaPfqGoxm/iUtPAFJFSxYwnfibPDOtO",
-	"zi8SqV+DWklTigLSasa0cm6XfJvIa2r9Ql+DMeXYDL+yIKTQHfwWm2uhRg8jrHeDjTXh0HHAZui5Wn06",
-	"v3VJuJR49NyBa+w1u2JReatnUwaKpYqm87vTSZ28Y4zgILblc8hVLIKkn3Za58m4cfSn8Z3ZSkdsxICF",
-	"ko2PbsNu54lCE+1moT9TntpjuCFsxa4exZSbaa3Osjfn2XQ72bcgciAmLFYGwdPN7/msqX8zAE/13GQc",
-	"PsUkC+hI8bHZ+LQl4kAfiK4Jya3SlnHXa66nHbShpeMABSwxM7ONfsU3c7PbuTHJTZ8rLu78suQ7tNfE",
-	"1HK7n3rdg7J+Z4aa9s2N22/vTyCtaSFvTf8CZ3k/pmOJi/8whK0tJoeV7TfOrs1ykTdQ0IhlpZhai83N",
-	"mwTiuxin1vITpCodS9MHW4zZenZexbbbWWGp56xzJ1vnumNhb7D3p6/zI1Ws0fLL89xAd5Tf3LjxaNaj",
-	"bMgU9OmFswYN5whuILiupfGigAiGC95UEXNhOsNcsqmcXbEserXwfP+VsMTJls2OAWKdObu87c3Z4139",
-	"34UG+B8/t5tt7+ZvaeJkmkJcxp7MLAGx88lUvSJl5G3MoExAC1A/C7n5piNpnvTSBOVluxWbie3dFKN/",
-	"S4ioXKZnfrvlA4fLjjl7sjo3xSjhspfEO3xv5rwWa2jLFm+QRBG0LrHrl1YtL1o/iJjml68snLni6u0W",
-	"j3VuKXNrUGBfMztE8w98mkA5p9Ef5dk9mj+pFt9utiH+lOQaQhkMVHJ8AXwMbbGFUyWTcXBhG8QiOysZ",
-	"qLeVLG/wehaO0XUFzsGM2CHAzLjNTzPC5oS4l+shar7fKOxVaRdjya2PmaxzL4S0Wytwo8aewBxUICYI",
-	"Quz4+dZZfNNSp2rbKEEkK9kxcl7CbkUnyn/RKMGesbMzqjETfL3mFie+2ZL+UaFeCAq9WsS3jTX9o7It",
-	"jvZdqGSPF143VWOODm++1GhmzTpzunv2+xzVPVunErmGGpQzP7zBTbmiXqCvT9eq02v2DnSyJT+7Bt1t",
-	"yS/CkS7f67+V3mwvY8aIAtSkAWnrE9nZ3dXGWkz7isXYWlkkivQxw8H5afGNlso7/YGFN5yrWv3fXu+T",
-	"5231ep/ag17v0/7g4+O/VW7xrDylMq/GMTszIFU2GLC+KgH7KNM0160apW08Z69Fhg0RR2Fa02j9P6nX",
-	"KclzH1uBGu5cCBExyvM6Qj5fq/Ses8WKDg4X5hpkV10iW+Sp7axtPF/mBQwwqJkLEzEkr6nscZMJdn/X",
-	"Zfcm3/e0OO3fUn3cEcMGS8xlfgnd7YXtsA0N+3eitILOkia5lW78fPJa3dV9TRWL03Q4ODZTs4bgbB0C",
-	"L8DDI1s97mWN1vPbocis6o77c7lnFJ6I1Twn18a1KiKYGoZJuDnpOZqM5Kw+M3sL9OqCKp2uRu6kZefc",
-	"ziO3IysVk1wKYYkfJO9UK6AvlljLToPcWnsvn8JYlF0sLYgsyx0HEtLurgZsOEXos3sJZBlvkReQ4oi6",
-	"vv4rF5zVzrSE8/HG9JwtZloWjksMzn62lAZg3lhR5yjsH7MGKfsWLL6B35zDZH08BWeEcRVPj9LoA8Qo",
-	"sNmmbyMg8IiBuxzYThMrO1RwDelY8KFTIvJA2s5PbqftvCDY2Vu/X3W9TgbY3xbMrKZymo85rLJZujdZ",
-	"zLz2HGbUi9vu0JyrYLFvAL+9kg2YSrAqE3BFpSsjy9iDFWqX0YLqjYpiMDhWqxsfq2kAxeu/5JaHH/OX",
-	"O4QixThUShtoPp2EAHLqnJl5F1ut1T5RbHy7FW9ml1ZFMOgbl0fr3bo7q8q5aiH3BU7C7ld2Err1BGBz",
-	"qROywJOUN0ZbxE+zG/wjgsBNSljPJgTvpE2wNpGMFvGzYhd4CZ4FdOTyF9yQsFPW45TM5FxK7jPlFrcN",
-	"+s9OUR+xwgTB/e0fpf7yFvExouEfpTEQl0RbYIQPOeyetfnmbjxNLJ/eR7h9cSBd02yCDBcR26oXoHdN",
-	"W3caZmLLuz7WudsIFz1eudtq7KUqllRu0Bw7ZqRlxpO72ZzpjOz2rDWb2b08MwuUzkC+baJTK96S9d8h",
-	"vumZ5R8R01cI0Otd5CofPcvOE7NQaj1uIy3ET0uY/SPSF3wQxmMWkIspceMuLeJjkQfsiwG6tkUMWTTp",
-	"ALastkX8PuV9FuHz4P3GL2uzJACEk4JvKK2+rsXrrHEYzjUzteG/08FSKorLkWc/Lol78ZQvSHrv0LxV",
-	"3sIL5whVj+O3J03EicbZEUqu2QVuuwHt66eh4tE/IpT0xXhMedDjQYg5NYJnes4DSeDJwjlbQujAo1hf",
-	"WeBA7pp15r9M/O9egiMLwx8Vcy+PpsycyZmwUsaLauliE54cTjgYRWayqKpesL4YM+mKY/dplLRh+lyP",
-	"uzK4sPA5GKR6GyD3ivvV0v3gCCgsEHiZIimURZMiZSoVUtCU+pr92WhGrU/DwQBjHplou7xbNX5nXW6F",
-	"6juozgRLMh8Wc83svcKgWV+su0ty684JpI8YicQ1i8mFSJABflYY7jdJyPtRIsMr5ob/nQJVPj/K7mJ3",
-	"rB42WMGckYtEY+r4dITZiK7poqtzvzkmn8EqKCM2mUyqF4d9Wn1x9r/Q4uzNRkLzA+dkmRVvbsi3lE8/",
-	"n529JRhKbhH/1YszI9ch8y2UZWluLeK/ffPuDCW6KTDLMt5yjEPMulqbAB/VAxeFdiFw3Ww45XMlsYSc",
-	"uXOUq7lOq32P356UiHEwSZYTjq4VU/RvuEARixNxcgXrVJJFwcU8DOeagov1vFOONZmjrjto973+/uBg",
-	"sEe7wR47HOxcdGg78PqH7GCwT/MR853OvPzbktxEujX4+Hmng8mJ1XltbkpbJanPTn9dLqWq4FgBLwrQ",
-	"0LT7JrfgpT6VjJgsIXgpjyNn18UpVW3huRs3b3tbVs59Jfsq5F0U+ZFnxYLZ/7bs2jVrZ23gut5DnkZG",
-	"XAZQNE8QZe5hrNxzCnTlSFxzAj2nBO+zuxVM3W9PMO1uBFMlOZBPULEBMWtC/3ZE2p0DElMeiDG5CFUx",
-	"1Ym2Lzr9naDLdgd73n77oHO4Q7sXu/29YJ8dDA6XYE9nPnvKpGgK5LKsOM06oebn/YZnbafzjqXZk2Va",
-	"qJax7oINQw61tmlCFUZEQc9pEipzviOExA8LGfnlje0dbna9w705/Ny/KXR2La1SMA+km8tMPuRkHEZR",
-	"6GCyZcYSdIjNzqZI0EVZksZiKgCKEUAbUy5msWjhAV4wALfJK9gZD0GSCE1LMd84x9QUZw4WKsOZk0tx",
-	"cW9d1UplpXf6xwLnbZPHdOc9kPbBUVb8iLmmObv44Cbr2ru44CL9Gjis26vlc7Vv8t2Ba1wIaUv3IeV1",
-	"kt86a7kGOrmUggpLJosRuLtt1sy7piV23q63U5dr+hpVMe2zCY1LSwnPsu6GvvOgj/az/jwQ9PDDzjNy",
-	"pn/HwtFP6pFLrFsyC6MExSTVre7F4LAz2Nnd37/Y6QZ0j+702WHnMPCYx7r7O3tbnjfw9vYp9S7oode5",
-	"2N/y2vnDM/eCaXuL6vIWb31bdj+z7xcU8IkoWLpw7/DG6Vtd96z/y7yQ05Rm6lBSOegcl7x0zj5ddmFl",
-	"weY6+aomNPH26e8PJOlHon/ZTAESdsk45IliklC9x+ybWI79wO3r4WQzGmd7j0OLHZvkKmL3mYhCzxDI",
-	"eh2GV4w7AFlZG3WbnGhaGJm0Y5uFnIp4aJHqQ5agn49cu8Ti3FAhYtIZJUVR4wyuVz3OOlNt9YpAXsVx",
-	"vy+S8nJg2/t1YNdiVoUwzV3n5XOyigYqD3KwYxgTsOls5HnmXtNGT8gLkciF+Z47ddVmJEYrNDIc8iwq",
-	"ZqbrlBcWavL2ussoysdbf9Ct/3pbh63zrY+f28297jIKMxJZVCccuJRZr90pZO7f3sy3K1x6poGAtEtN",
-	"cf8AtpKN/5BElhh3Ufm7ZzPoL/nr3fPmOrs77e5+92Bnr7u/jB5gAR5LcGlMV2xDCjlRpmMuKsE4T7Mo",
-	"+A99ZYGHvHBndTveytnTM+uDzDOEL1ifFfP6cDZVaX2rrd7u+lavVuLIzXzOVChUMDfMt0g7PqF0DuPy",
-	"vUxtk5aa2VfO4SnXrpH5wqQ3yCaWngIZmIFAlBiCmG2VZ62xq7uiCANQTWBPGuQqJ6dtdq2+Ac4nLD6H",
-	"HmN3QVS9e2bCYugllj0l+pctaE4eANaLyS/sceg41licYotsNkxvlM12weGUK1deluzSYrlf9T6tyXZD",
-	"3OyuWvr90m2w5CjVp3llJjo1k7WZeFeKzxmAGhml0hj8gjODLF9TB6qZT7eM7jHXCU2OLbi1gYLQ4umK",
-	"yRmHUKqULPJRL+2VvtVtYFOFyr1p+eocC4hTUR6/XDbEnaY9dNdeTQGJFGjpzq2/s8/YguKstSnLmmq6",
-	"zoii9lrff9NeohYyt5DNEhuTiLiJjgc0AjVpYAimD6dG5r1VPbaXj1kYYLKY9fUYwezc75H6nWVzXWxo",
-	"iDMWZB1q0g66d5vzkqW0rwu2au8mg8Ovt3rpCcH2t7aWDtHMAB0vzROpWMf2Hayj5oxFc116Iua91H5F",
-	"n8s97MJl6+336noN3KBKZtztt+fWxrYXWaBaRp7TLLJTc/OZF1aDGDhcO5aZHpGzT+lMam4XAKDNRa5M",
-	"ZlSuEXOQsKbrGwY9bFbRmN1Nu61255530wGovPPhcmYOSZMkPILyBCXx0rQ8kSNxPTvTLOXbSbxexu3T",
-	"3sdyWosVXXWpp3c3OCoHisW2yDc93y5hXu0rfOXq9+o77dDzVj+J+yvB8hTSzStA3yrA/YTNh0jbi981",
-	"wp9302xcs4uREJeVN7ON4JjntsLAb2ZoqpD+DlvXbNA8yWM5PO/8/PrNye7Pp/9+/a/Xu390Tk/ePn32",
-	"87vOm/dnS7hSD8rj5gbcqKrGK9U5chd6rrDfmb6Dm4cweqmWmx2NnBZWgAVwbviPc+yL50zRspTN40wM",
-	"ZHWUhoLUf1qNaFKpkZ9ZvRsA8lOl3EBjG6TbFzSOQoMBYaD6FLlkk/rt6NILaH7JfuBYWfWOVWqXzZQ7",
-	"2hYV9SEQGFfmzppNCTJFNPVH+2BeWE+hdsqYwr5DaudtqB+8tOg2pUIrVyHm8QFKL3aaQzCpxGhgttNX",
-	"dcQBHgHc3fwVKE3FtT9gLDiPmQnKFqpJDgcHe4F30D446Pb3g73dxjzgwarcpfYeRqog5aVCyJjOMcaT",
-	"VltwvNSPm/4scCGc4Fttz6sWJYj+ZUCny4gBQm1XACzTmjAxiUozbbI4q1AEJrFUbo2WRShOz+erMGk7",
-	"AteXZEF9tbTNLaiKE97Xd40P4n/uKnc73s7Kuk53QVoJ8rIvAstIgwhXUrXkNLCtf7nPxLTsypZJvRw+",
-	"zAIkFbqc286KyBpeikyaVlRPgEg1e4pEgg8B9bagH93KVnSQsKbna1VVd78pdw2cvqr94A/COK1KNLvA",
-	"aHDOnWjpH9Ops1wXDFfMuQ1DRYIwaJKLROXqHHvcLXS0ZqnR4tO70wU+JT6cFEMdjqtfLBQRhXH9GiL7",
-	"cHr/pV9ofJwBTio3SPH46N8A3XkSQVMfERcyJxu5Gs80P8Zo10tk7hbOvaOv2xVNaa2UBV+okpeYQt4e",
-	"r6zkLS/OnV/ga2d1xqSqgos6JpCiNCend6GvJcwS8O7PD9zJIgerOraWLdSZYVSWgHArJ936TI+dUsuW",
-	"OiHkzCKoPgRfSQlzrWrkeoXOemYWwvvkea1I2gNJUtTvAuR0aXrU7houoptm4yVjwTutlJXGgS2Qor4a",
-	"QXXT5hUqgtq8sr1pFqqG+saANvFaCIHjDf2l+k89XhA5OJq+AuD3W5k6jn5eVuCT0/pnRRH8eXF8GR7T",
-	"OtOExnTMFCRYcUD10Kq/XsKBiCJxLQ1cS8A+HRHfa1lvT8HoST05uctokRJfaVF8MAsBCf1gtF6bv1BN",
-	"VDEIY3veYCe8I/LqxVmTQF3nMmbFjFqMvGzOVY9fiz6NjocVvV1M7tA8dK51guJ2czj84RLBBffo3wW0",
-	"f5MMUpTk28Ahrwjw36ldz1WAQXMWsJBQcrdpBO1lAPWR6BygfiLvs1iu7EYtbJpmEfu1GiA/O1K3qFmd",
-	"e/Lu5YwsgS6H9a2leXb3dK6WOCm1Dkcu954ikVo6awlucr7v+gAVbZ38As3feGvJanPYszi1rbgll1S+",
-	"ftPbpCIBbCW1iyeRaXqYA0avwGv8unc/OTX7AKFctHzo8ZJeRuUHYy3tA9yuBKVl2xdSRIliZKTUROs7",
-	"EHws6w2X9lq1uyCnwprurCMhFfJtTKfAEhryHo+YgoYEBpMcafjJeErGdDLBIML7s3eku9ciz7IWBkDE",
-	"6ctnZOfwYE+z8SIMAKmDkglVI00x4nVYjKoen7C4r80N00AcXTVSgAgg/v8xZWn4q7Q+nBZ5N6F9Jpsl",
-	"64hBOX4Vghsm90PMetzx+C8dw03PRxKHZSHdeWoGrO5YKFapBZq88blq4Ko9r1a5ANbZ+KpzJ42v7kiR",
-	"XUkFdFdvng64v9EACz4Vd2Mvof85p+kWCuByh24919W9HNSKi/eeDkm9c7Gs+rd/x8pfbrkX7Lm16H4u",
-	"c2oWh3yNu7FEcyprAlmxT5fWnJrftBpcrvdlHTPyczm1ZSqwOyRTWZKX0eigL7gNlUnGg0xLmi0KxCTW",
-	"+an4kJW0CAbw8KjdWWsEQr82N8dRJv1RWrWTo61Tv5K0cODxo2lyb8WZn0R0Wq6w6V/SJLA0T2e2J8xS",
-	"JQJmWExPgenO6+R0sOZL+uCm2QgEZ8v0cALI2Fj0mSxq1h2vdq4pZrFbvNMlkp1dcMHiLbVkWrxh/dJJ",
-	"8bgI7XtPij+sq61mALHpBHZuGWnL0riW3CnOq3nnzuFB3b2yp7Xey1Bbost+nQt1ZCqFMQ3Pwf+AEIIa",
-	"salti+xmiBDPZAyoEZiRsFP0y6Up1p1lupbJGqmCzioS/1rEl5gqmM8PtKT4R1D6W0R1Lj2iDTNY3XyG",
-	"7HH7tZk8BiUUjZZZmDFV/VGLvOEmuGZGTkE+HbCoQhNB8FxcMEKDgAWAEhLPFvXXRc6Zl8xsRJOdnBGS",
-	"+YOQbcqFGGFFfOelDJcM+jljZIs4mcoQ6QKmwj7IUv/qFkS+4dHUXaWc0Wuio6EkYZDqfjLXifkrBY2e",
-	"gxhdMmPbvCDf1WZmwibKuVB4o2pYE2m6dAFCmeXIfRFw6SJVmBbpIBjr61SbACYSHkrMGv6WAKWLcwQR",
-	"lDagzve5MYnT5QnPi/Oca8FSL0aVXrwqKZCSXRDyq4mF40r5sN7+N4EtDcLzy6BHlwJCz8eUvmk23i1E",
-	"wbTWXTjkRQBzB/hgVn5PYnYViqr8YPur+Ugh9SYQ6E7Hr5bmhDauR5L1z591Xv5LPv3nySiW/Wej6J8n",
-	"v/7r7xe78t2/5URc7Ivnzu9P8h7idudgCURO/FqGxvT37Y9/f/IY8tvtVM6rcNVnNPnC5IlUYiJhruEM",
-	"9uNCcPX2lyt7XQSjiplEKZqqj0z0U7SySzbVe/2CSrbXLVvdXwe//PMwPnj1y7//is+u//P+7fODk9dv",
-	"/zgRndf0NX13nf0ullrddv3VNatybg5DiakdRSUnhYvrpp0/1Es17akGEozOovX8cMipSmIU5mnJXPpn",
-	"v3ZRxDuk1JzoOTVVM7pkiiVbnGyZcuhmJZb6HVD1VQJciBgyBNhXkz8qYnItkihAT2KZ5NAirSJDx0o8",
-	"TL3VUq6soACdT0/SlMRe4nmdvUwpe2L7MbkbZm/nYF7BAaApVBZjgs/LTp1KJ+UXnY5v37w7+Z3IEYsK",
-	"baT0kORBnRDfP8rn9qBQNLG7u7MI01VfM0vqpZAw+ly/V+6nndAwdrr7pkC0Q6ZkkwQMwqetokcF60Rl",
-	"tYnxefbCqqo2zYw10O5EvozM5fnnRlaXurjetLR9RK6iaJ0l8O0FFb+471+9OMuyQJH1YkDyC7V8DLli",
-	"gy13TErqcnL1sXbJzS40Z6pUzuTEWVnza7w8U5krXYNzRqjUgfte/oK6K/VjiQuqttZRpmwckU4XQM2y",
-	"ynyJnpw+GxcbCKnilf71aSSdiqutdIMtaK5uEqodW/uBG5b+auGbdu4knWFv7aBQnSUQmL4t6KWDtSAv",
-	"3Tfk0uHKbXkLDRJzq7w/Fy/OHis/n33nQ+96N6QMzhvUL2Z8NnWSrOfqdSIK1npWdpcFJmmR11RLX5MA",
-	"Z5Pb0ME3oleMDGE7IdjC+hBL2rPiMkW5qALIMKnQDs9m8mJyu6iAeLHA9XwmLllFeypsvqv0A1XNXs5V",
-	"+etQ1AQvkncMIqJaSfePEzUScfhf0/PqKaMxi8nZm19e/FZwN3mvLzsfxvvy9+kfh8cXz4IXg1ejk//8",
-	"Ev3K30z+GRc6fXgr4Tt//LzjmYJ5AwoS8kp1RfAAiygzEQLzI6HEYvR8NG0PIp32SjH/rBV3ABO/L8oq",
-	"xY6jazqVxKdR5GPKZrGHcrEPTsD6YcCkKYTBfJJAFCy4KFqmbXIx4w64kF5R5QTjOhdWGP9Y99Pm6Y9z",
-	"++m7WzJHWW6JLX8rT8OLqpYhUHiMy+50GCIPT18+I3v73cOm3inA+N1W51FJvnb5wPXL900d1zm6AOvy",
-	"buYt+4esdjHhMplMBLQLGMY0k0MxVewcsGvPEUi7pL0h0H6em9Pt0B6sC262MZWJMxl7IbQOvSVLthbA",
-	"UoBvIaXTeJGw+A0Dx1GEk8kCMcdvT+DauOepzBZnww4rW5L5FWmw7yudTIBz4vQnnO3WPpvkAnutjn5+",
-	"i2ZYM74K89XFpufCr9foNTXzdefgVIpCQ6HDzVy8aPbnfFCh5PcSQiruj5MhFzNYlGXiv7irchIhW9ki",
-	"v8s21nvJ4oU95+wRE/EYQxyJzHIQS7tZZK3mSlRcvBRLVpj4gySKTAf+kA/h7KU1EL7+67ng0dR5Qv+z",
-	"APeQ1L8wzbPpwI0ZAy8Yh3w+NHWOUVIfPM0IqkTRwlrYaWP3prnoXOYbieR4B2mS4Fx1Kci3P4TkN1N0",
-	"E1isHlraGKJTokPXT5zcAcckjVhcOhVz2vR4rcatPtRdmF+6vm/tV+RvlXTUqhBb3duBmkKN/z02K8U8",
-	"z/+W5hdagfn+7FlBcXx/9qzu+dOPflyIUGixDVzJlm0ue0idjn+5DeFMokwA/itr8jQXBYmn4IwVSG0g",
-	"oFSshdOYTolM+lodM0lODmpbn3II5OLvrR73h4iKkosTYKM6FpBu28uzFz5Sl8FuVoN9Mc1eGAJPbpqN",
-	"DxlqXwkEGycJt8ljOQRZmIYWR1OmTDKe1r541jhQ5jLelseKSr+GoYxEKjIUBm6xgAHlrXy0dtaE5ZP1",
-	"s4P0DUg2BFY3U/c5IPOamokgAVALvhTC7DLu7WsaKsJ4IMEdeMnFNf/6oH1njMRKpCIMrSdxqKbv+iNm",
-	"8s8v0O4sg/cBOxBaGkKmCNkWNFGjbfi738SdW8fpAQ4uuLILFvFIqUnjRhMW8oEArVpwRVGYoIsPHUHY",
-	"48WEfLLY0zBUo+QCIk/OY+5/z8b3nB9N+YCJ3UksIqXkr4QlLEuFo1BjSvqMq5iRSAzhTIqYiES1erzH",
-	"3e5klPQjkQRapzPWMyg0jx9nobTHj8lDP4kjv0l8DGXp/8qQYf1H0GfHFEpDrDdXtUU+jBjvcRQVpdWu",
-	"bl83M0eXgOdU0cePbUDz/enro7L0IPLw1YuzR/B9SSiorj1+IYIpeag3wyOY+tmISYbHGZ2K+miOGYVu",
-	"rTaTLBD9ZMy4OtJvPCaPHyO7Hj8GHKtEKjHOK8Pk8WPnCtbPVfaOxwHZlR2POzHLFjkmcPPpSSDwTy7N",
-	"EUpuHz/O8e7xYzOkvUf0qMBN2MNNrCHW0mgiYuUiGmF7RfO2Fbv6bbGgbwc5QWAgA9c31qLv8WOLvuoQ",
-	"ZAbVY8ZMLyu8MnOxtODhSUSn+KT5OxlTPjVjAUyc/jUIpdbcHFimEyWLedRaxqboc7Ds//M/5Jng+oVQ",
-	"cInL+gKuGSh7BlM/vmIB+gE0t2w1Vaigf2YY6Q0iIypHWTcXvc+DMGZ9BWS+5yBxzaZMEXmQptBYevrB",
-	"Y/L2/RmJGL1i0pabJdz2uHQyCDCXQoxDQD/Saqufejex7fc1+DOo8YVIrZ9JAR/x/3fMfL2O1k2qZowJ",
-	"4w4+zlkPKERNg0aT2KbH0+IeBInt0ojzgmLynZ1D/cv7s2fIwFzvYJKWSGltbYL4hulr+qLB29L/u+d5",
-	"nq9p7XEC/zzyPB8OBaMT4/Il0HFR2h7KIdczVGnkFkjFQMIViyX0CNK6GQ0CzbaE6QlangOnRb+fxMhM",
-	"d3LgzY1Zk/gzWpZPohArvlKsWU0wDt/KtpbbzpL4v28ZPmydaPlZjHs9kPrE2xp/TSUu4zE3XrpQEv9z",
-	"z7qMeo0m6Rn00V7jH/of6P/qNf5xAzwzdfTpLnrY/fTpEZFKxE6Zvv7CycBW/0e0f6lFDAr5Zr4nZyhJ",
-	"19s1uavHUSSu/ex1zRCYJggDffGEVqpbIPTXIb/04RmVb/8KGtKEDhl6bQ86BweP7KHFZvRwZ+X9E+yT",
-	"jRPpA2p8dsaRhOlGuI+pKlMFQIThPZOFDWBmAMre44ZpRwtUBfKC9kc5uvT8KM9FAXB3M/0kRgVC3o+S",
-	"AEorhGTkgkXiusdDe9349jD6R0gOLFXTwYy31bln4K80fRTdgAPcSQWOGckmwIuBT+sv86HUm1cJkM1O",
-	"sz7JYJ8QeAElCgVPTUZTscsVTgxuUiXTxntZLU+SAbK7TbxwcK2znCO4pG2Q54p1HoCT1ziBWnhrSqet",
-	"oL2x0Na6sLFjlLg5R9KrF2foRCIn3G5GiV0a8AqVTXR3aR0PvuBgYoy0hNfn+ZP+P98qFcTR2fRQsNy4",
-	"kLBdQW2z6UrIfWUiQEYVxt67UnOXps5szaZp03i7Y2ksCVCmQmnSKENJYqaSmLPgiCTmDrJoHqZ3+MOu",
-	"123q8/uoScahlCl4OV4leAAedr32I72KMhkMwj7uBHMAH3a9nUdNYgMOJKbKNg982O0cwms4ViZvPK9J",
-	"uu0d/T+7TdLtdNJjnXWo1X947hiYVGlhDxPts6OsljarnNHCPI7DK0bUddhnzYyt8KDbcKFF3uXUTL0w",
-	"gjMDGqP3kj69mQUOilegbfczxzB/IDMhmIveGWQ9c2w7nz4dOd2F9J92P33STD/QkwcOHBrg9rR/vSNe",
-	"Eb9d6z9aeGLSZJqYBDZNSRsulNBKiyxCrkMeiOsW8U/1X7aO9ZXoE8nMVRUwqE37oNkFpMAGhL+mPZSV",
-	"wFDK1SwYACYfwGYzCYV6ijs4xbb+H73SZpvlp9FOu07bpmYO02FBsUd/FF6aGoggAY2ekoBNIjEdG3HH",
-	"SHtXz9T2sL5gWlnONkCeOenfs85pBoPQQO9kCy/JBe1fGi2Ccm0p0SFr6W/9yii/HoURa6Jjp6TqCjae",
-	"wRsxGRrp0Nok1yoQ6olZkwjcPGajdNve0YznIAUKRoxkow1MUSCnG6eJdddU387Zeetmh84ODHeeQS9w",
-	"auKOQNeCK/L//f//P9uWUdufHU/NzXb6Ago8R2OEIcEjNkxQ9ZYMdrKEJz+ghbqI0024FGzThII6HzOZ",
-	"jI1uDlBFuPxNMokSsPTCgRrhWlDV7HH4sxaUbkMk0/+87ZFUL31nWiTpHY8rOSYKWkgOkhid/VCKczJw",
-	"Z4CdxfTwqUy6SFSP45uwOEbzwaNl6MqeHsbiWpJkYu9c6JRqBKPFGUjr6IHbyCuyq0+YltqQ6ZVKDpSG",
-	"5pvGYBtD6esVw55nYxqwFmSKZ1eS0X7R5CdS6IsCmAE6ur5gMtXtJGDjiVCM96dbvzCMxWg6c1ZKXgxf",
-	"sukMqLcNzoPcbpGX2qjU7OrxjKom3PDpaWbWtTYVSclHLduwEaz+B/4X3pvWYUAzVSETbDRrXq7Pm5jp",
-	"OVrUUip63/a4r/WJbRxt+3Pqsb7Zhutx2ze9p2B7WSZhG2T8NnUPk7mo9MOowaFTJzbSgF6IK4aLYxpn",
-	"py0ycOyud1g06LQ6kE4MxA8LUQnUIwDyfIxWFQscY80pB4fxe9x8AGW9pqnbOUzlmR1AL0LB/AEFl/jb",
-	"dBJuX7G43fL81CSiisGSbcH/+s38H0/ZmIY85EPTyiH/m2QKeyr1uE0HSgvAcaUYnPOTQWH+GbmuaqWu",
-	"BfyctdBuEajcy5lBSvT4mEYDAa1a9BYGO/O/jqVlk/HRnIKlzHnd0sPZ9ryMslyh+HEqgozrOL/InUPy",
-	"0FdCnI8pn9qcEek/grlmNmWPg7klBLhSSj/VRA1UDy7dbxptddfbIQ99HO38IpFT/Y03Zm/luu8CKkmr",
-	"x9P9k/49vdQLvE+dEiAAyUvmiD3cfeDOfujr/+c/Sl93GaX5emJrxMD1YyfbF5xj5g922ob7IAhiiEPH",
-	"pvd2zu/Yj4TEowcPAwWafyBCwyBiiDYAs4QrIfsE5h7p9wMCukKhi40EQVMiNAVPTTLBmXN4QH83xrK0",
-	"raqt10BPtD9i/UvNRGxEdWwt6jHWkVJODprtww65mGpFaWYHtbv6Hb1Te/yhpSYKNZN4YHfwo/yAOx3y",
-	"S/hUc09vXONDmRl5p53uQnC+2u6beE3ZW7zHs5u4zNFw0OrxRrMRhX1mOgUZ7/qvJ2czXnUxYRwzLVsi",
-	"Hm6bl7ah63mzoUIVzfrljXeocdRot7yWpx/Uw9BJ2Dhq7LS81g60hFAjiDlY8a7/e1iWx/IaPELgdocn",
-	"ZUWpWxjgpk1r1HP5gpnpj9NP78WTwHwDu3VLbFdh/IuVebrZI9umB3xz4YOgbOBXIKE3dYjpOXc8z8Y8",
-	"bHP87Ibc/o+Jp6Xhpj+dVt8mCgTlRu2OzaFNu1rrT2Fa8Sxvny3kaN3yQBzpuA8SaKY8EOI6VQkYElQv",
-	"ant1wxutRq5+63XIL6soMI9twzP6O1HILw3Se2yXtepleHb7pfMgkNrF1Sh7I1217ac0SPsn6Ffai195",
-	"z6lxerEAX9pZ/NJLwBINGIc32t0anzk9ORPitcAEqe5ODcp+Bi7qt2g8hK74u3V4cGLQZtNuWbt1ZvSe",
-	"Z/VfEIpMxmMaT81BdCxjSPiiQ5lli2GGg82IathTDcOUaIomMM7K0A6ew99l1l0/a3Jo/GtGpwVV0vWq",
-	"QWQEPDvStJ6wPpqm0xcR+jNqRanV48anlmp+TkML+DfqSdi8Qhtu9j6ycUMX7ORtvv+steWkCqFWmGtD",
-	"DREEM8shbfFvSqtyWpPFz0Uj3NoSeasjDIgcUcfBnf1uWt/BNWsDWJoDWjvGzwFXelz/EbpOgHNBOk0j",
-	"mGn2mKanZZW+RpXB2ytN5DBXrZefCEZI0lu1s+tZCyVMO/RpWScVm+iPuNafttNS4wRfAv9JpK0mwNmx",
-	"Lf70FTOjbihhfrc3rlr5MsJ9+czmLxeuiW7VRg5aja9bcnk1JBfO+jehXkLHtu9f4OHapTKovrxrlmtL",
-	"p+CvzoTavF2Yee7LtuErpqr2oFd3ITc70uzIzuHiV1ID3MznG9rFr5iqvYWz/OCbZVVtXAsDyTtJSrb/",
-	"M3NfOs719J7Csk59K4UBediBiIyISQJotgAg8bDjeY/QGw4GlgFY8z/f+CtL87eJe4xgiz81CBR1lf3P",
-	"RY3eVegXK+UGrvcmnxym4oTd3O5kd+oc0+9ZEHgHNU41zuYsHDOR4KTaNehzj/QqAqe9W4dxaR3UrywI",
-	"KRZRf1uSBw98do5XuEnLLQfMHNyGzLtFzon5rV7IxZRQ2TdaexisfiXrr2UtWJZ3VTio5rKOx2I518Y6",
-	"nBp5ZIFG1s1vtl9SeWV2GBjMAwPjV43qP88vYsy14sLVdYY4Lc9qekKsxXmHjpB8H7YFzhB3BjcbJe6H",
-	"UOJS30tRlJWIVPjxrhQ7IedodrmuUdZNEkqS6/xJTgbEDwNI6UwhK0MFgFG2YCvzPiD6gUF+J7+JHncL",
-	"M4w/ZJ7Uhhr1EnmNNDtnaVm+OOHhX9jUCNgVdchlxGdtDXOmE10tLbPGmciL0I3qaFRHr4YIeib4IAr7",
-	"34iu2enUkHS5Y3DKEmmW6zuXyEa5zYm8BUKYRlEtjfazxVyp5yK36RLWu42e8TQcmRZROH7tpsGSXcK1",
-	"3eMLfduriGGcRU4M/1BOVWyDs1F+avlhlzxqC92wbo/LNMBkcN5u45udt529H+x+3Wzwui7a+rt7Ldp8",
-	"DRdDug/runVzjRiW8OoeZ7250sKAGWQ4cP72uEl3lopOZRoDtVmXZE3WwdukeIjvTrNfQaFfs9s4L3A2",
-	"NsDd2gDANZBULyyQ1bdhDfwQCr3rrb5L1X4b1PQ63ut8WQoKyTtyW7+4uoc0u3X4orMyfJviuGXBU8BN",
-	"sutl+NymAUY+eXJuS+V57mdk0cru54zNdd3PtizwXtzPSNkyPmgzl5uNpvpD+aHdkpJyMQlPfC2Kq3Fb",
-	"92kUXdD+ZQbcnW74z3+z1TUXIpj+z3YSRzeVwvmdBUa3gAyZzmtKT1+9OMNkhQqQflMJZwtxjZoMFbdG",
-	"zx3EdDg2rpsgFpOJUyWXgjlCD6ASsS4ZDwpn9On0FSvxcpf2brE1hZXQ5Q23SUCo3wTSswTnAi5wXkmt",
-	"q/AWkZb10s/SexnyOSDrDdvxo5pKizB6KxpRTSqnELP007pJt16zwNVJWEFpAVh5ZVpzaN2z1M506HRA",
-	"dvKktnf25jI1DOaS6fZD8EpgH0t7wCRRlAOAC7nbFXoxNHgpY/MGWk2aAb1qHPJ0DrNTmFFyfv+91JNp",
-	"KqezzCYDQsIGA9ZX4OPcKXv1tKLUGGBgbPHrnApcuHrKBn4J7/5Eum2P0EgKrMR1dNEW0YYLPC6P0kpv",
-	"kE22Ns7WQUMZ1O7vv6PkSiume7zrdc2fdgszAMJ258wY4P0DNqBJpHL14q0cdlbj6M+P7tV1iqWsUF1t",
-	"K1inxDRHy99ZN1WBzsVy/+2bd2fNDIoJBTQxPVzIJWOTLAEbpX1d6f1WyPqeiE9b19fXW5qCrSSOGIcu",
-	"PAXXRNa4whzmeQkebgOIVKTmewY0JiPsPbpOn0exB1ENj8fmnH2F5wzaEs4etBKb51kGxwZPHcF50acn",
-	"lADxBtWGBssArWEL9vbQd0xB/5EBf3P/LBJl6kUN5EiPG03WtKVNYRTc8vhBGDOsODHgNfn6i/enr7Mj",
-	"PjYdLNNiSgM+gJQf9bivTVBscwHGqJ/6LqNQAQqKLdi0tR8Da8rAKqRwLfOM/hRWpk7qA+rAXzT/odqc",
-	"v4UVv7yMubNECWf04LsM6tyhvxR49y36SzfZEwuzJ6wataQfwYq31Xyun21/67r5FQaFggcE+ySjCjeZ",
-	"yYdYWSIXsyCsRP6hUiFg0hv/W61UiFufm0W5Ec4HMr/KenIiKja3V/PaSZ3nm+3+YyRGrLjXv4ivuebz",
-	"sPbzkiremxSJDPAXUyQA7iTFN3Tw6xx4Sms25FHrM5RKtBlXv6yQtrLzvKL2f7c6/ZpzJb5zGfS9ls19",
-	"54LyvUlZ+ML69Dag11WGzax2ce10FUrxHhnX8wosVub1iPEMFRKbJZBwYBKXU3DItSkk74Dy20kEHGOj",
-	"mvwoqkmG1+g0GPie1ZK36KF+6JuGBAE6WRGqVP/dHGL/kaO5fABoOPfcNguNMEwNgUHlzNnT2LmCxoxg",
-	"YwOQCACvlaJ0S2y1kZcmBj216ThsEUgrjBE62OAGYwmDBdqdIqCpeQ56oZOLabFnL6FjAXqWHhlJN74A",
-	"BMcxkKmmSZC8ZrEsc/Ib1/PKelguR7Ugw1bUxIz4bphlXEXdAhruTOf6fiXsRvH6Jq8BkIiZDKx7C6xN",
-	"4VKmT+oiBAQsooX/mUXyhuGa2sAEVK8wlqrpYEd7a00vPWNSycbt0QjU/Kb4BgUbhgIZ3DhqiMtGsxEk",
-	"SN/5WDaO2p3WbrOBYh2yOKSisW3eXzF8Rw9vo+QdzwNUTWyt57ShMy0Ud1NpDPNDU1f/P7L1O7Rk2PqZ",
-	"PHAwOrcUNODQovIB/JYB+x+RsRyed35+/eZk9+fTf7/+1+vdPzqnJ2+fPvv5XefN+7MHZGtItrYmVI22",
-	"qNwKJXlQx6b+hxv2f5Lu817ieZ29LOz/BPYi/tWN+z+hk9B9NgyeeOapXBrAEz2xB5r/VNFC+oE3m3zg",
-	"5pfVyT3AzKmZzANlZL+TJ1tktn4qTvR3MlY3jhrzed24uUVk8j45jolIVcnMZ3l5kBcBtXOa02N9Cl0k",
-	"6yY2q+LHSzKcN7bUD5VVXHI/fW9mVVVeWSAJzc0/BfJ32taZJJRwUNYqA70lsfGxqLSrqwX+7HE/ExgI",
-	"IY/ZlL7+rJ/6Wmz/g6KgxP5RxrEc2xwha8Jx4TY7AgtN9rhTkadtI20FBQKBSpFqJ9tpVTtIS551RJdS",
-	"MbaROj+E1NGHrnjm7khtt2rNAr9oGmnNWoXaQ2k6nIBPIWLQuiNULeKbdl+ApkOxUzVgjmPniEyU+sRb",
-	"k7f0XZbTv5Idb5P5N/VCP5iXNJlbLmSOyFdc6P7OAlTlj2jWfaTQ3DfXLMlpBJR1NJxNsbCZpVT1uNah",
-	"Ma/UHH4L8FIAYBGcBKG8tD2D3K4SBRAYC5ht21EixU19TWPo2F7mhRZGq4K75DyU79xaoKW9kyBkMCf0",
-	"6LOzwc6KScCNZgNakmYmZolNqTcpZqtXDBaEmGiMkGvQkrgvAvYTaqnhmNkGlABxMOebuSR6I6xnnQsH",
-	"LvhhRV49WFFLeGOR33fhif2OJfjGC/uNqnK3umZWqN7Hcc7xRNep4q9qAZ93ujqd0tB4k0cGksuUKQz0",
-	"AbYwXUEIYhoNv+vRtNXjfmx66fm2ZTR2jsi3mJKWX9r8s5rmkIbcjoxdgrN+yWtx/6LceIYzX7re4C0d",
-	"stpAA0/hLqxEGqgt5CyxG231h/JDyZkGut+A2jpXgMVsLFQtQYVP3gNa9il86DuHy7ahpcbf98nDg3bn",
-	"EdnZ2dvqdra6nQUVl2HQONr/sljZzgp9RWDZLlWLkUpyc9jAZf9ggnxGmH1leNkufd8EYLZ7nL5kxWgd",
-	"6QoStLbR7MxszWWgBTG6AcvbAGb/yIDZrsy7Naye0Wt/PMjsvCDeYGZvNKByzOxlT9tC0Gx3wLWiZs/d",
-	"0d6Pds1uNnld3Owldvg9OWacnfhlkLNd7fi+cbOLx/jOFPxVNPs1h8MKImdjDWygszfQ2feg5H9F4NnO",
-	"cd6gZ/+Q6NnFHbCcU3qDn/3D42dXyMovmOZeosD+iAjaxWP6o0Jo4wbdYGivG0N7/74RtE39ui37/FQN",
-	"n10eUKmk1dhpG/TsDXr2V4GePSu57xI+ez9N5Vg93SNX5JoK3PJM4A149gY8ewOe/SXBs2cMuA169l2m",
-	"TWzgszfw2ZtcigXw2Uu4EWrWsVb5Xb9WAO0SqbxB0N544BYjaK90dO4dQnvx9t7g1242/GIM7a/e31z3",
-	"he8ARrv0TG9wtDdwjptMhq8GR/tLKNbfEpJ2UYZtoLQ3Gsp3BKV9V8rJBkz76wLTrhZjGzTtjfq1Ub++",
-	"eTTtGlrXNwCnXRRTGzztDZ72Bk97g6e9wdPeGFTfHJ72OmyrDaL2XSBqryXYtIHU3kBq35Xu/u1jajtH",
-	"bAOqvSkiuhWodkWM4kvCE9asgt/Aat+uyH6Dq73B1d7gam/8sfeFq73MTbNKaf8GWXsFT/AGWnujs367",
-	"0NrfgPJaJcQczaqOqMoeL0BrN4mIgoK40toRSizJ+jFT8nbi4tj5+BriRTMGfLNhVPEZPSwPWI2BnEZ3",
-	"0O57/f3BwWCPdoM9djjYuejQduD1D9nBYJ9mJcbPTn+dj3LtTCzPx/rAItkQtZGu818twxfJ44S431gM",
-	"EZKjaINb/YNJyaKgKIOtxgP4RXCruUtgXpC1yLHtFtCnnIzoFYOYN3nDoylRI0wnAk4QLW5oaJx0KOOO",
-	"zH/HVyzucakESDpyyaYs0Ab2SH8tVKsDWLvn6osCWJfIT1fe1bZJs88sXX95O2rvUNpDgXSs79KGR9sX",
-	"nf5O0GW7gz1vv33QOdyh3Yvd/l6wzw4Ghytx6h2OvliyOwCn8EpOqjvPYVVRbQl/PO/Nm6Y78iumVhm2",
-	"8Np3eoPcYdnsmRC/Uj7NKU2butnvpm6W5q6BuXfqXCeGIzY/O/9YBok8e6tFPmBqreBwHwoeIJaCFkBK",
-	"XDIuyQXrizEjIb+iURisjh+evwd/LPzwbOobfXTueTllV+JypfOyuDi2UoPMjF/n3r1NnHXuVve+akVo",
-	"FeWmhlqzOcU/YAXwEkf4npxszhLOc7LZaG8dD9tsNrYVKrlUTHKcxZABdMggGEURGYSRWgAQtNjX9jwl",
-	"Y2kjE4oyXgIRtXhogROXfOXkef0XTLpd/RfeQdO6Gg++5yqM6jx4fyEKZ+k2Xrcfy+tWyJSd9bmlOW13",
-	"4XVbJP1iZv5Tz3Xtvr13isYK+7tMIjoFBkSRyxKIb87IScLFdcHpTk4UiRMOqHKarRe0fzmM9QYklAc9",
-	"LpP4Krwy/e+gQKRF/NcCLwI/TaN5f/raxFRH4togBsViGDOJwvlDiiMHdaO+KRu0ebjskyKmaMVeBUB8",
-	"oR9TKMmYBoxQRQTvM0Cf9FNW+5hcOxBxj0NDvbdYOFnIFbIYEeXOT8NS4IedwU+Ecii4BFsPnKIDbYWj",
-	"w6nrHa6cvHtqaf+V8ukXdXGWtC5t7+ZVYlsiiVCQjWYjgQsh/85+rt1p/a4fmun2zqrjE+3UcSbpQY/7",
-	"fTb5PqDovohTDbm48ad9B/4BuCsCV9tdcFcuzPdO77vP9r+sM21BY7JUoU999kb8S5vGw7jN58muCCN+",
-	"9R3Q0oIf9rVv0xAjKpXN8DH5o9fUZG7aJND0u4iJq29BHsqR6dIa2sKRbAxyLZIoIBdYK68v0Fu5N55n",
-	"ifYra7vT50xR0MS/dYFmJ7TReWu0Tiup0bhLFXex5WZXr5ZCnBMQ61GPl6SwSpk+ZdLUn1lZkLK6WcA/",
-	"9rMq2fkFY6hEYsnYUCBcWQZ88UCSfhLHWp4guFkzX9OmpRYGI4KmLYOzJJnWGYDEfKKIopfMqNtFzI4e",
-	"L4B2sBIQT9S2qbLZ8UboWSgPFMag8WbY4FSSSI8I0O+cXWP36pNBj5eW5eXELvwdtHJQHkuxkEDAFuV1",
-	"mEKQNmG6OZNh1i6AFtuMxlHI4hI/E6xmbso9bufcImejUNpKP2tjNYkUWr6DMuQXOvNhiUJKzZBDJgRe",
-	"JSqGO5dO7YbJmnybtfRP9UNb0DHKnwVS0TcVqtxECUHEQDGO1U5SEFyVdN4XJmsDMpzAZNF3YKicRZ8a",
-	"0JgwhWjBJUJEGYPmbnxudIok4EwMUeZ2TM2fziFCwfS4weZrkWOeMSMzoyCFJOSJweErW2HYGs1c/Yb+",
-	"+1pMrMYqNoSVIN+RFVF66dYxCH4T6gVPIak3t/SMfm022lJ39UIVO9Lc2K5VOgmPFnzpIHVG4pqMkz7k",
-	"YzHaH+kzBUhyKOqsvmtS5ZUQt9JxYf1Wq4/Ey90MsPHo/lAVktnuLXHmmj/cUQLl3FJHQ5dzEdrTggmR",
-	"YFtSfEwfrAtmO51ZJS+RrOnWEsZsLK6g7UiiepwGQYi5o9jnZIAnE8Fv7cdwdNT2sI+LRXbL0k/mHVo8",
-	"pCKuqlF0zuytegAz22AOCG4c7XqeV79mzz3+ay7a+/4ly/datvftIdKuJs3sEa3UBND4qBNYtzGMOVH1",
-	"XJFdLlRzixI39BR/vRVtri97o1n8OLFi5zx8JYFic5Y/4/+v6TQ30d7UZX77YwvAJnrQxurH6Ts4TTiR",
-	"zWmq4YWO7Xb5OnzQuHLzThrmpNYzoE3ppslkCIfcuT4f5EBHLjAq9U5RHtA4IB/QMSyJnLB+OEhzxI+R",
-	"YX0WmMF7XI8rbZvBsYgZ9hoEB6Pp1QcJCfB949lrEV//M+TDc0OjTyJ73Y9X9o29YspU16xy/G1hzuYy",
-	"/aGAjHAfmu1ccaWairDqbkzrvk/NKY8Fdjy/k6yrX8H6hjhKzK5CkdiEdxOgBuXa4kfoO5oLwngAUDkY",
-	"IUgfB7d+kMmGUBGpxESm3NXvYzwFAh1pRFqACLaBineuvLpmMctGtLGPS8YmRsu3tMgWeQ/Qg6G0cSfO",
-	"rnvcUDeiWnjQSxYQEcO/Ykb7IwadO9Nva5FjqkRt5F0oLBAwfUD1WrAAEsowjKRvAyPNjo3LgtgFK8uq",
-	"6vGHvh30XNFLxs/1o/4jJ3aE3DEPgSeGi5nlQYlL+RTEbWl4QX+Li3P7ppGy/iOs8iGUE9/JG9n6hU39",
-	"Jt6GCGhlF2hovUZgZGUgVCuU/pyKKHpK+5ephF5DcthGxC8b8nhrdoTDiVXuhk1eUnXcREQRSIkSUWLD",
-	"tbk7Z9E9M68GML0nbMeeu6u7B/9tnvIWeQGhzoJOaJql22fdDtRkEIsxGHvmnTFkMz1PYtv2rMe1TG9i",
-	"XCcNpvZpjPFujtyjKokZmTALTwLaZtpgGUQ2DcQkvcosZdDIY4pXmJZhxwYZfxBeZepyXlMFgal/LxW0",
-	"5KGvhDgfUz5NVVlXoJvkZLgNUVeG7iJn0HdeSjpkRGpT3jTGhrZvq0lXvQM2svXLyVaTX2p0mI1kvQvJ",
-	"qqw7enWtfa40BdCn7dvK0crwWzLRGm+76XmewaJisongoRh4IjQFqorNrOQoHChIgIEcIMqJSBQdGg08",
-	"lUZar9XCEfHlelyLRsZVPG3aSggRByy2N5DR71rkBVdViURawMZCs01r9JyoJDYeANRrYXhCIXqH4OCQ",
-	"c/OTEe+aDiDLZ3r9fRJyqRgN9Kd8nL3fIi+0mMeRTLg+nQhSqGWhJRJaPCkRIz1yTKOIDGORTNDbMBPS",
-	"TMHJsc+UbTJ1jJwku95O01FuGX6lx8d0igmyqkVOQSOGp65HIsrTtTx26juz6qtHJv90u220d/Zu3W3D",
-	"IJE23XH364+K+GlzMbLOUug1zByU2MzUpnYFLK6PlVVEQT1RbAwNPOinExyg7XleGYpWraDrbVehwOoM",
-	"J3wOOw2CLNI1B1C20BTHSXw/alesarNhsydtQxxNPACK31SseH5Zmw04vHoGRl1pHDX0MWKYUJiDzyP7",
-	"+mybPJ12x5m/GZsLdT7AS3XRfjE4mfOl1wq7pn5bkzepNCU1hekmDr+Bz/2K4XO1jYIHVd4GO3dpjNwS",
-	"1M0oMoQUkvsupoTKvsnqLjRrdLx8A4YdE/pQEJpMerygHAEmoqNvXNtwRjggU5FgcSQXZJJcRGEfss/1",
-	"ff6YPGXD0ABv+aCE+UfERxvOt6nfA5pEqpm2ZtGTsXPD1POYkUs2MQC+PjpSfXQXImyv4JAz/FircNyk",
-	"KOdy71+H/NJvZhjBYGNnml6LnChJfJh0vlzIpMgbrk5AT/xNGPp6nAD0+2U4mUBa+mM0bv1rGtrpueYt",
-	"VAhRSaQQnGBhLMp9agbEMiQhcGvJpD/KEIn1mM388urvi9huAPybVgiG0EfYVixJk8WOGeDW8Wzw8tG/",
-	"a28fzsjU4LOcDDKke9gLYPibggGokoUkf/Ag66WZMeXbHnno6411ruKE9wFs+ZFhNG6Ac7shNcvRmW2s",
-	"e/Md27VdfwG9CwZM0Di0wfVs9Ffwg1DwEyUTEtH+pcV0dgH7Y2Z7jIax+YrEOgnNBOgNcKF3rHHP9Dib",
-	"iP7Ibhx3Rx071Rwv9ENZwYfP8N8hNxsP+ghlPRBwClqTt2XD8IKeFEc2mEWfy1VTbY1cfR7KPo0Dcq35",
-	"og9krA8q8AT0cWb7H8HsMAhhYgh4LJ+kZ9Li9djTAGcOZ3S79J/bwVqDjfHOKl91cC40yWtHo/hA6z33",
-	"krEAqvBXdf58Z7DaZSHUGhPSbHyF5tQm5jqrk7zMbroyKO5ZB86dgXBD3FXorbQN2Hbg8in1f7/4lF3u",
-	"jIRBKjYd11MeUAxqyhAyjzx8c5yoEem0vGYKzhCzgHEV0kg2yenLZ2Rvv3v4qEWO8ZUeDyUBfD0YSN9x",
-	"I5HEWITkfAXkcdbX1UD0/ZSVsBF2FfaNCobSskV82RcTuL9MVRcmWaNDRGldhIZRoqVlyMlfSdi/1Le6",
-	"ZrydmB44N1kts+GPQRAzKZuEkutYZK45rS5AXZaJhPZ4t3NonFfhcKSc57ADNzWlSUDZ21gMYzqW5DoO",
-	"FRAoYmOAhcOQ04gcvz1Bd38E+SZmcQYhiwLwJfnjJFLhhMZqeyDi8VZAFfWNfgiP/pVo9UqqOOTDHjeY",
-	"8Og/sncLJRcimGJjccxl0d8xe8HQfzElP5+dvSVPqQz7eHklkhHf3WW+9e/FQuidg7cntBYlv7FrTIDT",
-	"s5UjqNIOBCo5qEUVw65c4KKXV4mhQQZ7u66v6dPW9fX1FnApiSPG+yJgQSEtPjUE6sHJmcfrI+o2G8OY",
-	"Zm4I875zZuqDcMDk0/tlTXn3yNG6F5whYZB66O/UmL5k/D4saviQY1bXvrmQwlEslIq+mcuL9ZM4VNPG",
-	"0Z8fK9BcUa9U5qjNxbbj2PSp2dhOJIvrJfGVYFXCt1JflD6weIHqQe0zb5/+fqs82veyrMR0VcTKQRJF",
-	"jWaDBuOQGwdk05Ul7U6zETAasRj+yZMocjtAZ3/T/9Vt2q5hBrBbhWP2X+j81Xh/9qy+hIA51gDidtne",
-	"uk9VdaNCVqXt2Vq01YAlCyf7c+OC0ZjF+pCDYxpMXlQpS0IZjk0P7qhA9JOxBTpILdlW2kd8m07C7SsW",
-	"t1semFeGypmxQYNrpgpmrg8DfM102IWhDVCrmZ028Qp5G8a9kokD6xagEhPI0KsQBtIZzqjgs8P9M2GJ",
-	"cfPLJoH4hvFQjIVikAiiv3bBAEoBQR5ydA7Lx82a/Moji7zmFCcaXvdpFEkLolPRdMv5GFbtzX7sLN9O",
-	"DCYDyXvuQKapo5se7QwtbZ+8Eoxqm0ztVCJlKEApRMjU8A1KOJyR08TzCrpncrnL6TNZGB9v/r8AAAD/",
-	"/w==",
+	"7L37cts4tjf6Kijt2ZXL0DIly9eu1Gzn2t6ddDK20+npVj4TEiGJYwpQE6QdTY6rztOcBztP8hXWAkiQ",
+	"IiVKlp2b9h97OhYJLtzWff3W50ZfjCeCMx7LxtHnxohRn0Xwn89of8SeCR5HIlT/9pnsR8EkDgRvHDXO",
+	"R4xETE4El4yMExkTLmLSY0TGImJ+s+E02Cc6noSscdTgYgv+3HAasj9iY6rGi6cT9ZuMo4APGzc3TuPF",
+	"RPRHs5+CPxMxIPGIEcn+ShjvM8KTcY9FsklOYiJjOpX4Mx0zkvA4CPXT0RWLSCAVrUAYGURiTCjp0f5l",
+	"MsmTeTg42PPdg9bBQae/7+/tziHXaXzamtA4ZpGi8P/86W4d0q3Bx8+tvZu/wVxeMua/Dvjl7HTen742",
+	"k+HsU0wmdMgcQiXxuonr7vTfn76G/2A/kYiFT7oN9VS34ZGHpy+fkYP2wcGjJjkOr9WUJxGTjMcOkYFa",
+	"EzXmgDGfjKgkXBDGCxuBX9imk2D7ikWtprvdDwPG4+1We1vGNE7kRX9E+ZBt/4MOYhY9OXTdlnqpvcfU",
+	"LjwpLlEZpQuWbSi21B+35GUw2RKwKjTcmoiAxyxqHA1oKJlawbtcvZ5aNSI4jBNSiePUXyufhcEVi6bb",
+	"/+ixgYjYk85eq32XayH6FBdgznpEbBLSaX4S5eTjk9s7C+7jKY3Z62AcxPD/Zr99qu6ijCWZsIiMRBKR",
+	"eERjoAW/RcZ0Ssb0Mr+yLVf9n/3pMf0UjJNx46jd6ux3Dnb2OvtOYxxw/KPrGNrUsgxZlCfulI1pwBXN",
+	"1QQCXTRiJGSDmARq3wMJJOcoWydRkpWs2BnrC+7LlENpItRFlfk1OqhYoZ099UNKRqucDJz3yfNZCk78",
+	"7LjAQw65HgX9kcUuH0gSiiHpCx7TgEsSC5E/VPs9l7X6u73DwZ7foTvtRoHS14wP41HjaK/jlJ0qFkfT",
+	"4wEc8Kr1iQW5poGSJ+p22eQiL58wGheETCtHxPz1+fDhw3ESjxiPgz6N2Swd1q+B4AQGZniK4Pt/JYGS",
+	"JcBT9vZ33Uf5BXrKaMSiubfrxmmEAb8ESXs8ZDx+Fqk5qYsewr9fXDFecoLwMUI5YVfAw3AzqXpFESEm",
+	"LAKiT/zGUaNfOqjTmNCIjlmsJT28fBGoF/5mZHqzJ/zpf20HfsNp4GVOH4B9aE5oPGpmv6gJWfM4ZWMR",
+	"s3VPZGbUO53JcxYye/Fm54BPzKPbL45xDxRbq7Q6yfYgd0rzKxbPW+JXLJ5H7DD39v0RegbK0gJyH0iC",
+	"StUCuvVgd0393HOxeJ3v80RY31rDSs+Odqf0vw5kXGC5JfSrp3ITADZYMoGwbLh7nAAu2TMwC+rMAzeC",
+	"oB2xcD750e98WkUJctuNmR3vPqdwF1tTOfydTuxdMlcKvJ/4dL7UmiT3JghytFaxp7Oa7GmS3LMgeJfM",
+	"FwS1lvreZEGe2jUs9j3Kgskk1AYEKl3WH8pM1StxqZc9e65KO7OHmqE/+229s3jF4rlTSCXyPPqH+UHu",
+	"lvhn8C+0NOaSnhkjFgHGJMExq2ySebMp0FmcSJHEeRzQUEhC9RCe9HoEzmGLS9I3l2+kBEbw1DIUzuMm",
+	"tUnEO4b/PdfsqaLFtwdYmYxXLK6iwdyPKgKG6au3+Tq4n+boyyH8vmhjhulAt6HljPUjNmclZDDkAR8S",
+	"Cc/VoEkPuDJNSiOyLuxcncl6bBFlYXHYWxH4HJ3LwVyVzk8fqkOcNeStSMt4yTzaLBZVizp71FuRZzGS",
+	"efTZHKoWgblxb0nhJKTT+cTBE/XIwsFuRdECG+KlCENxjbc1Zz3UIXC+AVGbzHdJJU+1tNUqQibJrdmq",
+	"0vgr2KpFQD3OOkluzVnfJXpl2RxdWO+WGJAx5dOah31ijbwyeadMM6c3lE/LNF11apdgYFFuvNXJEmH4",
+	"lPYvq4SS+h3CwllQMBJxThPMy6sSSvOfuAWpMY1ZNaGxOXLLCdDIHnYF4rQUmb5iRqBMq2W7CZGWyvH0",
+	"9QVUlGr2TsOMPZda8McUffgVwQhLPQRvz2JHfp34g0V9+oNTc4pARt35LY621J3gkhGWe5hhzu1eMTtz",
+	"5iqmNpwd4iuclmK8bI6uDJde3/DaE8VBv4bZLj6ji3fxqzydRaLWs4/lo37x+ZbENs6ZnKttx0zGJdK+",
+	"Yuph1Qe+iqkXd2X9cy//wheffM7nPe+Yv6OJZEREJGIyGc+VOJPkK+VWeafz+mb7ld5pdcQWitgzxn1C",
+	"cwd6SmIBM7Zy0ComH5d84quY92KpdPuJf31SC43WhXtu2bYV00tKB/pK5rd4b+tO8KvawZdBJOsFYgbq",
+	"ybKIhhI06w/NuMsFZ2Aei3zlOAWdTbqI+hXcPG5uVRdbtUhPygcWUXSndm6e9pdBxPz6ZnmWRH2tOBs6",
+	"9RRfC2KpZ1mtnN7xtDDhYtvdth9MJ1onW0yf/GGdU7Na2sAqh722HWut/xLkf0HWlD+KtRLNltmiFdMN",
+	"Vtmj+mbqMpv0dQiQ4i5NQrqQ1WE4osYEYbDV+AF+YwHNqVcZiC9zK+vfl+bTqX/5brk0LtErtnDhszqO",
+	"+1tmoPGmOG5Flv5bHk4J4zGYtFAnhKUMgW+KCThjPhSEsU96yQP14l8JCg1Ox6xx1IBXc1nyAxGNaYzZ",
+	"+nudhpPVPXTah53Dvf324e7cIoxlimpgdlUKyN3NcW6BxNL0n+l6uIoZmGDddRCPCCVDyLeIilV0TXIy",
+	"IGIcxDHzHeLJmEaxh4ojk/CjGcesBI31q11OI0a4IKHgQxaRSzaJHX2MdXVgIEmn5TrAKslARMS9zYFY",
+	"094rtnry/GUQVp/wWb8NSitYS30YmuQUi0Ek8ZBVq897lRPMuPnKh751+4mfTydsialTbsvpQJLLgJfM",
+	"PPAXzBvItmf+t4gNGkeN/9rOilC38Ve5nRJaTEMrq2p6z4O/EkaCtLipkIOWleZ0Bq2+298fHAz2aMff",
+	"Y4eDnV6btny3f8gOBvvUTEBxT4v+vO2jeCmWADWO4ihhFdd7p60Y6myR6E775m+NstKop1DutIAZidDH",
+	"K4jVi4Kz3Ilcjj1hgVXNK3e7k4ecttbuodRyiIiI9z9j5gHXsMoK9WOxuGSF7f2fMSvfwbwgrLF5ijdb",
+	"m/fwz+OtP+jWf9ytw+bF1sfPLWevc/P//M+YPSrfSmMiHccxG0/i8gJqZKHpmcVHHSxRbqVbhjXZhcuE",
+	"NtKWfmfupOwSuQWFcYZqTNnwj8voDsZp+CKXEeKQgJPTl8/Izs7OIR7JcRCGgcSavlrTwZH8LVpzRo22",
+	"29rfcne3dtzz1u6Ru3+06zZd1/2j4WTn2Kcx24oDOBnVG1VRfK62ic0pQE+LiQNe9BLWmjGM3Sif3J67",
+	"4+5Q1m73Dg8PDvZa8+m/MvyydA7qxRlf5WLq1P9sab5dZz/g5a1QDAPeKNNt2KeYcRn0QrbFuDqHfxZe",
+	"Sf8lkrjx0Z5gLc5hr7197ks4gq22z5vcMvzQprdKzT/hkCSb2iae+qDnEBGPWHQdSEYonKhaGxQZg6Bs",
+	"M9TAc89MtfJ4PnvSSy89wC8Ekrirnn/zkXrn69B1W85SSqE93XNWZjiezBBevSXkXST6TEolWEcBH6oF",
+	"4bXmqT6w6jZ9YL2REJdLXQAng8NQwpPBvLS0qCT4Gj+0teBGZKSP5fCi/fPrtye7P5/+6/Vvr3f/aJ+e",
+	"vHv67Oez9tv356jK2gJ1HHDzz1aNGZ8FQ07jpFwlwuwn+Jn0poTR/sjkQYF9on6Vju3kBKeAQyRTVm7M",
+	"fPWanNA+k0fEu2o5HqHcV9ruz2+On22d/Xy81d7dIwHv8h6VbK/TJOc654r5JGaf4OR72aJ5TvYvJW9k",
+	"TMcTHFRRoSxtUKfJu7dn50SrNKCQ4Z9fvTh3uvzfIlDjgwD1RSwX7la6DDU37arl/P1073+vf98+2w7+",
+	"+t9/Dk7/6p/w38Zn//smefniF3f/w+W7w+d/jTqvty8/DZ80lt62czP3+dpDqu8EnGglQeOYtA733YXT",
+	"Tle4pvLTOdxr7e4d7LvLM5C6uoFmlAEnHpiyHiCTBKio4zyId2xxBRjYa5KTIQdwGrXpIonN61Va+6zS",
+	"UIlFcxsHA6gUSxrJga6XLDdDCOVTMhYRq5zZ1Zc2kF+ghqLsTFkxZ5NLy8H4wr2XjDDzpnQIjclYyJi0",
+	"XVcZyhOmcVFS/xqJBZGM+0Qq1kxD5C29iPYvWdzlasqSeOmQF4H/p/vxya7G4rH/3Pr4ZA+ZTP7xj092",
+	"PTJm2kxUksAhExb1lX7FeF/4zFc8iIsYlaVJKHxmLlDp3lij5/YniNlYrmWjbuCVExyv7Wa3kUYRqDkL",
+	"91GRf+M0ZDwFXqcoamg4prOYRiXy/8OIRRZ0Eji/JAkG5hIqJq99Y03iKetbxh556LMBTcL40ZGxvhnB",
+	"39JYmkYLuWSTuNnlHgoh7yj1oRWCb03yJpEAoaW/VqBhGFxZukZhb4Dq2r6VbDXUiT/x2XgiYsb701/Y",
+	"tFLHuGTT9Iqn2DGgWyCLJZS8f3/ynDz0IzqItwIWD7ZGcTyhk2AryD6xdcmmW8gLH4FrkYsuT32FNIqC",
+	"K+Y7GuMlh/ySrjNoNZds2iQvRUTaHcDQkZbGY7lrHPWgQ5TqD3dECeEuHxZiHPh1B54wql0gCZan+SS+",
+	"DvpMS3/9be1R5aAi4vAiQhEP6zNIpBHinXa72eVd/iKKRCQJ+ktjDZSG37xkWPFBCabh+qmnI8rF79W7",
+	"fiQmE3UWXyiNx2DhpKvUFwmPZZfTIQ24qSmhsS5PwEn8lQj1irocqd6oNs0hXrfxy4t/dRuek6kt6qPe",
+	"Ly/+VeAmOJSWaiOqPmmY3u6uOtMR7cdM7UvA+2HiqzVVH8aZjGl0KXFHaP9ShlSOWLWqYx3RLXVGK3w2",
+	"7d3d+crKcvhjpaBXb5ClWUaRdszlneg0DGG3IhYnES9iFSnOVnaNYY8apcBPiJrlrk3OZXHjeg5VcADT",
+	"sUCjZ0GNVzbTnb1yh+qwhjfu9uLEzFNrMjXmmfpGFngPLEXljifwjg7Z7c5iy3XXcvzWdvascPhKh29B",
+	"AV860f0vfPZwnrc5fO0vfPjQiVWL+BL4wfKrk8Wh1+l2Owuqo6CWkQIS2dOC/YLGnlLVlZTNQrzKsHSI",
+	"TPojwJUsuJjdI9f9o9IyA/u13HipdkMvc3UgZ7iuRWaADqHmYI7qGNcPy6WuQ3hLUfSex0G4ysKn4H56",
+	"zTMFGDfDg8WsXGrAULzLpf5Ag3gxRKHSgKnR+QO4ChHEvLkyDqcszvNit0mODSxtwpXqFArqA1Am5fKa",
+	"RYTRKAxYVDVt9dFyFr3jrik8fqPuJarEGT5hmg3VFzzW/2mpptv/lpiKml7+z5pNGQsu5+YP/MZRa1cR",
+	"zOKR8BtHjVcvzhtOI4lCpf7F8UQebW9LMWYjIeNmX4y3ByLyWbgtR+K6ORlNlFW3RCQZyYe5lThxkO+a",
+	"8Hg+47/+fCNG4Y8NZId9BulIuK3MJ52WS14JDncNmdW88BVey6OGH0jaC5m/ynzNJS2ddFkhUoYzNQ7i",
+	"F5/6jPmKNy+zCGMmJR1mIVfSasPpHtErRkCJNXJbKf8jKvGPP5FXL85JOVwtqCXbRO28hPzU0BRQSw0I",
+	"pGU6/P2CGbprrxhYZqf6yFetFyoh6mKz68w60pNU81D/HM9oZDhZdZstbO3ftzRE69aJX0Wcfnw7A3O9",
+	"SRM4fhXxS5HwlbfGYlI5QJnWzr6iOd252SXmIr4YwKfvYnXtBBOSj/n7gsl8PsMa1zMDlqq/mrge2fJc",
+	"0SBUN7XhNHQY2yg1+p8XIJvmXHnfAv5omUxOKZKojzkogdqONGTXgr1RtCDbXoo96AnP2wwLRyu/TBZW",
+	"RN3V+vOzXoR8ritYh3PW0UobOmrAOW3UX81M1Zj/XGGZJyNk0Vrcuq772D3s/I/SHsasGSUNpyFCP6M3",
+	"FENFjUji3O4cum7rRg8uYQFyaaKd/VbLyhxNmT3+geUTeUFQiiTuCyBpEOADOXGDeciB1KkySqWC3Cnn",
+	"c26glj0Q3OUagzEMhMKIDslF6G8+3ny0D15BV8ohhji5OBzoN8ZxXPO84slTxzHnFp4j4OyvK0WNEzae",
+	"xFMCLxaYiAGcn8c84JkcePOgtPiibAx4ZbukWOOmkOG2Tu5uew8X5L71qlm/lf52ZwLALlO6F87/lPr6",
+	"L0uqteDHhTs9CFiolFetxTrWJoyNMx9CREcQ3IXAb0PdmNxm2djmap5XNAzWvbzmE+lijmnc10mDvugn",
+	"Y0hv8HBuHlHcT2JMHea4vlXPEq7rr3gvFP1LJU9B0qH10IAjqrn0KXDn+kuGRBz3wVletWSZQym97P1q",
+	"QMHqG1+FQnjj5MbL1zXVG856pzBaoQan3nD2S+l4RWC9RUPlnk9HyeHiLRoie9h+P4NgqvG+fth+P8PT",
+	"qfG+fjh9vww5btEwM+/kRsvDvNUZy3ojN1IBla3OUPYrubGKEGp1Bsu9UxgthTurNxA+nhtjRumsM1L+",
+	"pXS8HJLYonGyh+3365/C7GH7fRu5q8YI6ePpGDPwWotGyb+QjTODh7VwoPwb1kh5uKrF41jP39hwdGZp",
+	"l7TC1H9g7ALDZE4jkUpctHfdG2NFsKvZB81znbZ7g75oJmN5MWHRxUgkUXHY9PnW/s7OzZLCxhyFclmj",
+	"seO0VyGISCIZ2F348jo1QqPh7dgank6Pvyvl7o41uWeCD8Kgf3s9LsjrcMqKopeMF1S2vMdkL6c249Qk",
+	"oWHEqD/NrbGhcr1rG/jE0OkUNOdFXiny0CtznHmP1rc1eSm3hL+g1EtQcAXoDEJ0l9yNXyC1v+c4s9mn",
+	"SRAxWRixNTNiZviHVMYXNCsNQR8xJDdC1sCIXgV8SMKEQ56fn2AZ6IWyllvt5q7TwK00XqBowYTaf1gH",
+	"cdfdcRpXLPLhxjQiFkcgFgqueM4+pTRWjb3bbLVhapER9G7RCZJ5sieM+xiDWcLL75h8T6xbXZBwPM8Z",
+	"kZ3EFR0Rmb1ez//gWx+8Q9/DEm4HewbRTD119cuF2uubXIFTv88m8bJRgs3t3tzu5W/3skHqBTdzapKU",
+	"A0k0+XBTJzS6xPRLpZOlztAJVdpfzh/glyOiVt+kMgjV3HV6zmKK4fQlLlN6Uf78Kg7bx8yzvbnrm7u+",
+	"6l2PLOcsfkf9D9n6HULFWz+TB1npzRGZP94DsjUkW1sTGo+2qNwKJHlQh+h/2MGpJ2loCrPws4P8BI6x",
+	"zs23wklP6CSwnw38J62dvWIOP6dj9sR13f9uH7uHnf/uuGms6YE6MTSmBYSY1s5eY/m4WWk4MU9Fabzr",
+	"JqeoWCVidfZw5fSOL7zyivZrGsS6rWwuOqZvkslfUkbWgAahyeVOWxMLDia3n0B1gWIvmLI05/rdLC3i",
+	"tLxYIOjAlWBeWaczIS2Z7Oy32pXxozTOeVf+hQzo514iRxoP9u5yZHTPuVyKzFoyZPCO3GmezELfQ9ZP",
+	"b427sc5DjRpfa7elqJ3n7LHXF1f2rg64BTMWSKTGsVKj7/HYny8dL12knpVpT+Jy7coSlJNlylKWanGD",
+	"+txuHY2jWNJ9ROIoYQ++VW3ELZWIamIVqod7Z4oHFMjndY2Z+vm0Vv7b1UKqV3wJ4W/BF8skrAxg50EN",
+	"IAFbyYYIXmqaskhISV3OcY7l0I3DwcGe7x60Dg46/X1/b7dRzGsoIEhktW/xSEjIPcXy6SLQyZEGmlDq",
+	"1TUFiqFYDpFxKJSMJROw1RU31EV4grOfFtRhAhZZ293BJC4m44vMxFF/t/j5gDH/Qn0YuMwa2fmzKig1",
+	"MoukRh56QEccJbyvbF3vUerj1y/1mHoe8tHNQuCiGoSoLu8nUQRSgjOHePCrZ0ZOZ+g9Sqtb00WButMF",
+	"Kyoix05773IOn4EaMUZlOjl4Kacb9ykHjadJnrIhFslHGssKIeie6GLb9UmwlyLqBb7P+KpqAu0D/IfP",
+	"eABpcxkXhB8u9A93lxql1CouCH6uCQsVJzLdKDRUjoiXo8cjDwUUrusDYhWXcoIgk8LUcMJ7jxziJZJF",
+	"FzrzxiMPLf0ikET/PX1Of04xQ/XNqX4hZFcsBJSMiFH/QhHhPXK63KOTyeJ3+jQML+gk0MWoHg1Dj+jq",
+	"4yBi/hrDVD/Dn8+FeE2jIbuFEmkKYlN13hTFtlwXU6nkHWV2hQFnaDDgFAnq92SnTX4Jnhq2EaFbaoyV",
+	"N5QDXZpmJG99i5ovLD9lGDxffWkLVcAgGqDMGmpw9NnWy/GT+oVQwtk1lGtDoToFQIpr84x9f60K9YtL",
+	"Nr2IkNr1btUyE1jjNvCYRZyGQOKq6x/oQQhEzde8LroeCr0oTXKiDFgxTE1IH3wcUtdLxaN81eGaVyuf",
+	"hrdyOUAuLbyGl02XRO3slRYHuYdYeIgmU+3Ft9MD52T650Ia8JdidmFa/FUd2Tiufs/k4BSbsdUYcOYV",
+	"M1auf1aNgfLPl46SFYEsM5appNAjljRIqjNk6WvlYy6RD3e86G3zhZn2+wvGzD9fOkrt1Sx7q3ATYT3w",
+	"bPnfdwmidRHZ3P6F1Ys6p++hKUgp76m3YMiSl6rHS6snlx5U1yzqkef1G1swdOWrZuw5Pa0WDF31phm5",
+	"oqPSglHL3jIjVnbsWTBm+XtwBn8V7yJ2FYhEZpmbt3Nha9tkoofNo/HFQRgaTD4p7DLprM1qLCCPDex7",
+	"Wznj4sIMeiHT5NM1KSC/WgQok7THSCTCkCEyzVHZjGAaKZYZeejNEmgZ6rlWsl2uVklnB5IeY9z+Gnno",
+	"mQcvIKPvQv11nfl4v4r4Bb9FwMIO+LQwKyK6ZP4RCWKoh1daWhyE+cwJxqGEGVZkAKrc9YhxeCYOxnAM",
+	"BPZfsLY8vmB8/dGJlP6UdANhCii+KV1F2te3A6fqQgbjIL6dMaSvnbIzx+rOWHam67pGL1anFOCx7LWN",
+	"aMzuLQYE9g0NQ+161FSZSIYiDQASbEeGFwtxMaZ8ehGrhz2HxEJgG+tiQ0UasS4POJlEYhiBR+RkoI5i",
+	"bhTzVXugPCUpxco2tofL7/opi6PpVtoVY/6mx9EUn7xx1HExu76VYvnMfd08jk8XhjhlYxpwHZuuNUz2",
+	"xsxQksVLDCOZoWbl85+vTFrWwjIRoMbf98nDg1b7EdnZ2dvqtLc67dnYRM4KUwrf/jrNq1y51Ar2VVmv",
+	"oVoG1syLeQurdu3Xcfk7lnW03FCFF8rHWcbMmn3NtomKy1DXGpp9r2LUVUytytctK2m5VS28UD7OMuZW",
+	"yaoWLuaPbnAtdzPndWK3TKQVBi17a86IS1hd5a/aZldlr+Madlf5u5bhtSrlla/aptcKC136Wt74WmHU",
+	"ihdvMmS15S5XZcLrgS2/nIYPIV1IeBikUGEVmEP2eya/Ex2xFQlr+wVZqa71jlVPAAVyhwdOQ14GkwmU",
+	"4WUjX4voEjNHYxHT0JTe1ZW3sGSVcRDEn0vXdrXKhM0aL1xjsJYwIE+5T66VZd9jpE+jKGA+EUnRHf9a",
+	"zK+TTytczHO5KpdotnHevFKV/MPWXVtnipheiE5lOpgGObyrfDDTlvFe8r6sKu5lAH++z4s0p8JMr9OK",
+	"5WXmwNYrLovMt+6wsqzOfbNbierDAmfnPBgzZXbdwsMBYNp+gO0DEBgcEC2DZZA+at2msi9dB/Eo4KTl",
+	"EquB1Xru0yr+VuNeVMdyJFn/4ln75W/y6T9PRpHsPxuF/zx589vfe7vy7F9yInr74rn1+5OGk75/MXNL",
+	"ZqtbtIvVfOnN4Jd/HkYHr37511/R+fW/3797fnDy+t0fJ6L9mr6mZ9fZ7+IJYBsOecCH2g+KRUm3GfHG",
+	"mXl/ybkvnPLNx9rnyUYtKAlk49y1nxiR024DmvbjQKXVRhEjvSmhso8VSDPd2Ooy2/vAE5tp9LKITeBD",
+	"AD2/mGe/ZMzXfPvGaZyLy2WT2kz6Fb7ZcF9ftj+M9+Xv0z8Oj3vP/BeDV6OTf/8SvuFvJ/+MrNq4gDeO",
+	"dvaUuJZ9gasWhiAjLxk3J/ApoxFbIk0E6a/KYzV9Hq3FfUb7I7b1TPA4EuGitYKHzbPZep1il4YVUCMg",
+	"IQZgui5Q91Lro364yFNfhcRmN+zURUOBiS4Vs2iXH2C5Vce0oHlLb+OT6WlnSBNKleJxQEPM7r2OBB+u",
+	"T1QCheejSMRxuOpOlYU7KrbLRAdQp8zPXv5E4mhKoK8GCSl2KrZ2asl317VJMwGNFADSPi+QOI1/9f2I",
+	"SYnJiTrjan1Rjtvt8xrSL0GVm02+3Ns56JDeNGbyLlTHQEJgKVTEr/nsv+cymUxEFN+WT2U5jxWMijzD",
+	"sbfOpxNGDHyh/ZVPW9fX11sDEY23kijUPaRmkv5XHGaNTMvsCWjz0OVmnZtyZ2fU7Rzs7u99e6dUvKF8",
+	"WsTGu30mSct17WMjLbAGqCsU+QReG6P0y9Y32kSvfZ1X8MXYS9xyjecgj1qlRDeNybWILn8iVF5qUQXp",
+	"EFmTuzEWOwc8kKN8+YMVa08h/O5zzc2kqmP3t1/6M2PQruN07xobMWtW6qTnWlfYxCmTyNU1Me5LtVlV",
+	"5iyMw7NamzS7KZBkIiR0Xy7dO2Ox3/PeFY1m6Cum141ItavXZj56BWQsJtK8t759fn96oti7wLyKVbn7",
+	"+9PXs8z9oHXYvhPOrr6mljYr6Dhw0m+tcWk4TeKRiIL/rJ61lBtjvauAynYgyTiQEmB8En7JxTV3CJqt",
+	"0E0gYlfickbd/fDhw9Zxoq5MrKbBFq3Mhw8fco/fTvF9zzMvzi0OHdZKGp3HjOhkVse60+hoTHtUzn4S",
+	"b68uFEyvAeQ5jqnP0GtCJjSCavYg1rWDqYk5ppdMpk1Ru/x0UR9Ir1BU4zm41dRPu5XrPo+zeWZYd3LR",
+	"S6R6DWoldSkKcKsZ08qSLvlekdfU+IW+BmPKshneMD+g5+CTWf1wLdToYYT1HrCxIhw6DpgMPVurT+e3",
+	"Lg6XEo+eO3CNvWZXLCzv+qzLQLFUUal83F6PJjljjOAgpvtzwONI+EkffldGGE/GjaM/te/MVDpiIwYs",
+	"lGx8tDqp2U8U+m87hf5MeWqPQUKYil01ii43U1qdWd6cZ9PMx2SuTSIxYVGsETzt/J7Pivq3A/BUz03G",
+	"4VNMsoCOFB+dxqctEfnqQnR0SG6Vtoy7pY28V+gMrWlpW0ABS8xMH6M3+GZudjs3Ornpc4Xgzm9Lbnp1",
+	"MbXs7qdu56Cs35mmpnVzY/fb+xNIcwzkre5fYG3vx3Qs0fs3Q9jaYnJY2Xnj7FpvF3kLBY1YVoqptdjn",
+	"3NF93iFOrfgncFU6lrolthiz9Zy8imO3s8JWz9nndrbPdcfC3mDvT1/nR6rYo+W357mG7iiX3HjwaNaj",
+	"bMhi6NMLdw0azhE8QCCupfaiAAsGAa+riLnQnWEu2VTO7lgWvVp4v/9KWGJly2bXALHOrFPecuec8Y76",
+	"70Iv/I+fW07LvflbmjiZphCXLU9mlhQbjTbJu4hBkYBin14WcPP0Y3nCS9OTl+1VrKe1d1OM/S3BoHJ5",
+	"nvnDlg8bLjvm7L1q3xRjhMuKiDN8b+a2Fitoy7ZukIQhNC4xu2dBN83ZPHgqv3dlkcwVt263eKNz+5jb",
+	"gMLaOdn9mX/X09zJOT3+KM9EaP6SGmi72bb4U5LrBaXhT8lxD9YxMHUWVoFMtoILOyAWl7NyAdWZkuW9",
+	"Xc+DMXqtwC+YETsEhBm772lG2Jzo9nLtQ/X3G4WDKs1mLHnuMYl1rixIG7XCatQ4E5h+CsT4foDNPt9Z",
+	"m6+76VQdm1gQyUpOjJyXq1vRhPI3GibYLnZ2RjVmgq/XPOLE00fSOyqUCkGNV5N4pqemd1R2xNG0C2LZ",
+	"5YXXdcGYpb7rLzWcrE9nTm3Pfp+jtWf7VMLUUHmy5ofCW1cqqg36+tSsOm1m70AdW/Kza1DblvwiXOny",
+	"s/5rqVh7GTFGYgBMGpCWupHt3V1lp0W0H7MIuyqLJCZ9TG6wflos0VJ+pz6wUMLZWtX/6XY/ue5Wt/up",
+	"Neh2P+0PPj7+W+URzypTKlNqLIszw1BlgwHrxyU4H2VK5rr1orSD56xYZNgLcRSk5YzG9ZM6nJL86mMX",
+	"UL06PSFCRnleR8inapXKOVOnaEFwYZpBJuoS2SRPTVNt7fTSL2BsIZ4RmAgfeU1ll+sksPsTl52bfMvT",
+	"4rR/TVVxiw1rGDF78Uvobi3shK1p2L8TjRV0ljS/rfTg5/PW6u7uaxqzKM2Eg2sz1XsIftYhrAU4d2Sz",
+	"y92sx3r+OBQXq7rZ/tzV0wpPyGrek2vtVRUhTA0jJFzf9BxNmnNW35m9BXp1QZVOdyN307J7buaRO5GV",
+	"ikkue7DEBZL3pxWAF0sMZas3bq2zl89eLPIultZClqWNAwlpY1eNM5yC85mzBLyMN8kLyG5EXV/9lQvO",
+	"aidZwv14q9vNFpMsC9clAj8/W0oD0G+sqHMUzo/eg3T5Fmy+Rt6cs8jqegrOCONxND1KAw8QnsA+m54J",
+	"fsAjGulyYJpMrOxLwT2kY8GHVnXIA2maPtlNtvOMYGdv/S7V9XoY4HwbHLOaymk+3LDKYencZOHy2nOY",
+	"US9ue0JzroLFvgH89ko2YMrBqkzAFZWujCxtD1aoXVoLqjcqskH/OF7d+FhNAyiK/xIpDz/mhTtEIcU4",
+	"iGNloHl0EgC+qXVn5gm2Wrt9ErPx7XbcyYRWRRzoG+dH6z26O6vyuWom9wVuwu5XdhM69Rigs9QNWeBJ",
+	"yhujTeKliQ3eEUHMplgYzybE7aTJrdZBjCbxsjoXeAmeBWDk8hfsaLBV0WNVy+RcSvYz5Ra3iffPTlFd",
+	"MXuCR0Rw0MCNe93s0Lunv5OHHrjGNZIVPiiSWAZ+arY89DD0gQhVZham/Ah/s3Zk1iycezbVfPj0PoLx",
+	"i8Psima9Sr2QbdUL39vWrz0NPbHlvSPrPJCEiy6vPJA1jlvVklSe4dxyzDDUbE2+2PlNJ21OcK0Jzx73",
+	"mYkij4cZmi48taI2WQMf4ummW94R0Y2JAP7ehr7y0D9tPTGLxdblJl5DvLQG2jsifcEHQTRmPulNiR29",
+	"aRIPq0Tg6AzQQS4iSMNJBzB1uU3i9SnvsxCfBx86flkZNz5ApBQ8TGn5dq21zjqP4Vwzgx3+Ox0spaK4",
+	"Hfnlxy2xxVf5hqTSi+Zt+yaKrSNUYI7fnTgINI2zI5Rcsx4BljagffU0lEx6R4SSvhiPKfe73A8wKUfw",
+	"TFt6IAk8WbiKS/AleBQLNAsrkBPW1vyXiSLeS4hlYRClYu7lMZmZOzkTnMrWopoBmYwpayUskCM9WVR4",
+	"e6wvxkzaHNt+GplxkD7X5TabLmx8Dkep3gHIvWJ/tfQ8WAwKKwxeplAMZTGpMNalDinqSn374Hw0Yxyk",
+	"QWXAQQ91zF7erTGwsy7nRLWYqjPBkuSJxaumz15h0Kyx1t1lyXXmhOMh5eKaRaQnElwAL6ss9xwS8H6Y",
+	"yOCK2UkEVoUrnx+rt8E/Vg8+rGAUyUWsMXWfWsxsRNck6OrIN8tw1GAHZcQmk0n15rBPq2/O/hfanL3Z",
+	"eGp+4BwvM+zNDhyXrtPP5+fvCAakm8R79eJc83VInQtkWZ5ck3jv3p6dI0fXFWpZylxu4RD0rtYhwEfV",
+	"wEWmXQh/Ow2r/q4kIpGziI5yRdtpufDxu5MSNg5Wy3LM0TZ0il4SG2licTpPruKdSrIoRJnH8VxTiLKe",
+	"j8syOHPUdQatvtvfHxwM9mjH32OHg51em7Z8t3/IDgb7NB9332nPS+AtSW6kW4OPn3famN1YnRpnZ8VV",
+	"kvrs9M1yiVkF9wz4YoAGx5yb3IaXemYyYrKM4qX8lpxdF6dUdYTnHty8eW6Wcu4r2Vche6O4HvmlWDD7",
+	"X5fdO6d27gfu6z1ke2TEZQhH8xhR5mTG0j+rwleOxDUn0LRK8D67W8bU+fYY0+6GMVWSA1kJFQcQcy/U",
+	"b0ek1T4gEeW+GJNeEBcTpmir1+7v+B22O9hz91sH7cMd2unt9vf8fXYwOFxiedrzl6eMi6ZIMMuy06yV",
+	"an7eb3nWtzrvWJq9WboHa9nS9dgw4FCsm6ZlYVwV9ByHUJnzHSGmflBI6S/vjG+tZsc93Juznvs3hdaw",
+	"pWUO+oH0cOnJB5yMgzAMLFC3zFiCFrPZ3RQJejFLkmF0CUExjmgi08VcGMU8wAsG6Dh5BTtbQ+AkQtFS",
+	"zFrOLWoKVAcblQHVyaVWcW9d5U5ltXvqx8LKmy6R6cl7IM2Do6x6EjNWc3bxwU3W9ndxxUb6NfBpt1bL",
+	"Cmvd5NsL1xAIaU/4IeV1UujaaxED7VxiQoUlk4UR7NM2a+Zd0xI7b9fdqbtqSozGEe2zCY1KaxHPs/aI",
+	"nvWgh/az+jwQ9PDDzjNyrn7HytNP8SObWLvmFkbxi6muW53e4LA92Nnd3+/tdHy6R3f67LB96LvMZZ39",
+	"nb0t1x24e/uUuj166LZ7+1tuK3955gqYlruosG/x0Td1+zPnfkEFoAj9pSv/Dm+sxtd17/pv+oWcpjRT",
+	"zZLyQeu65Llz9ukygZWFrOtkverQxLunvz+QpB+K/qWTIizsknHAk5hJQtUZM29iPfcDuzGIlROpne1d",
+	"Dj16TKqsiOxnQgpNRyB3dhhcMW4hbGV92E2Ko+6BpJOXTS5zyuKhx6oHuYZePv5tE4tzQ4VITSgdJYVh",
+	"4wzEqxpnnQm7akcgO+O43xdJeT2xaR6bBtpmVQjdHXZeViir6MDyIIdbhjEBkxRHnmfuNWX0BLwQrFyY",
+	"NbpTV21GYpRCI4Mhz6JierpWfWKhrG+vs4yifLz1B936j7t12LzY+vi55ex1llGYkciiOmHhrcx67U4h",
+	"///2Zr7Z4dI7DQSkbW6K5wfAmUz8hySyxLgLy989n4GPyYt3153r7G63Ovudg529zv4yeoBBiCwBttFt",
+	"tTUp5CTWLXdRCcZ56k3BfyiRBR7ygszqtN2Vc7Bn9gcXTxO+YH9WzA7E2VQlB662e7vr271auSU381em",
+	"QqGCuWFKRtoyCrlzEJWfZWq6vNTM4bIuT7l2jYsvdAaEdEyZK/dNuXIshsBmm+W5b+zqrijCAJQDy5MG",
+	"ucrJaelTqyTAxYRFF9Ck7C6IqidnJiyCZmTZU6J/2YTu5j6AxegsxS6HlmWNxYm6uMx60Rtls11wOeXK",
+	"9Zslp7RYNFh9TmsuuyZu9lQt/X7pMVhylOrbvPIiWpWXtRfxrhSfc0BF0kqlNvgFZxqavqYOVDPlbhnd",
+	"Y64TmhwbdGyNJaHY0xWTMw6hVClZ5KNe2it9K2lgUoXKvWn5Gh+DqFNRZL9cNsSdpj101l6TAYkUaOnO",
+	"reIzz5iy5Kw3Ksu6ctrOiKL2Wt9/01qiojK3kU6JjUlE5KDjAY1ARRoYgunDqZF5b7WTreVjFhrZLGJ9",
+	"NYY/O/d7pH5n2VwXExrijPlZi5u0Be/d5rxkifHrwr3au8nw9OvtXnpDsH+uqchDODSA10vzRCr2sXUH",
+	"+6hWxsDBLj0R/V5qv6LP5R5O4bJV+3t1vQZ2UCUz7vZbcytsW4ssUMUjL2gW2al5+PQLqwEVHK4dDE2N",
+	"yNmndCY1jwsg2OYiVzozKtfJ2U+YY/uGQQ+bVTRmT9Nus9W+59N0ACrvfNCdmUvikISHUMEQSxSaZk3k",
+	"SFzPzjRL+bYSr5dx+7T2sSjXgE1XCfVUdoOjchCzyJQKp/fbJsytLcJXrqGvlmmHrrv6TdxfCdynkG5e",
+	"gRpXgQ4oTD5E2p/8riEC3Runcc16IyEuKyWzieDo57YC33MyOFZIf4ejqw9onuSxHF60f3799mT359N/",
+	"vf7t9e4f7dOTd0+f/XzWfvv+fAlX6kF53FxDJFVViqU6R06g5+ABrOlbwHuIw5dqudnVyGlhBXABS8J/",
+	"nGNfPGcxLUvZPM7YQFaNqSlI/afVuCiVGvm50bsBYT9VyjW2tobKfUGjMNBIEhrrLyaXbFK/n10qgOYX",
+	"/vuWlVXvWqV22UzRpOlxUR9IgfFYy6zZlCBdRFN/tA/6hfWUe6cLUzh3SO28A/WDlxbdplRo5ULFPMpA",
+	"qWCnORyUSqQHZlqFVUcc4BEA7s2LQKnrtr0BY/5FxHRQtlBNcjg42PPdg9bBQae/7+/tNubBF1blLrX2",
+	"MFIFKS8VTEa3ntGetNqM46V6XDd4AYFwgm+1XLealSCGmEatLiMGCDVtBbBMa8LEJCzNtMnirCImMIml",
+	"cmsUL0J2ejFfhUn7Gdi+JIMKrLhtbkPjKOF9JWs8YP9zd7nTdndW1nU6C9JKcC37wjcLqXHlSqqWrA64",
+	"9YX7TEzL7GwZ18uhzCzAY6HLue0Mi6zhpci4aUX1BLBUfaZIKPgQYHML+tGtbEULT2t6sVZVdfebctfA",
+	"7as6D94giNKqRH0KtAZnyURD/5hOre3qMdwxSxoGMfED3yG9JM7VOXa5XehozFKtxaey04ZPJR7cFE0d",
+	"jqteLBQRBVH9GiLzcCr/0i80Ps7AL5UbpHh91G8ADz0JoSuQiAqZk41cjWeaH6O16yUydwv33tLXzY6m",
+	"tFbygi9UyUt0IW+XV1bylhfnzi/wNbM6ZzKuAp06JpCiNCend6GvJcgS8O7PD9zOIgerOraWLdSZWags",
+	"AeFWTrr1mR47pZYttULImUVQfQm+khLmWtXI9Qqd1cwMzMPJ81qRtAcyQ4YoAFeXpkftrkEQ3TiNl4z5",
+	"Z0opK40DGzhGJRpBdVPmFSqCyrwyzW0WqoZKYkCfecWEwPGG/lL1py4vsBwcTYkA+P1Wpo6ln5cV+OS0",
+	"/llWBH9eHF+Gx5TONKERHbMYEqwAwgNUf7WFAxGG4lpqRBeffToints03p6C0ZN6cnLCaJESX2lRfNAb",
+	"AQn9YLRe679QRVQxCGOa5mArvSPy6sW5Q6CucxmzYkYtxrV05qrHr0WfhsfDiuYwNkT+PUDrdnJQ/sES",
+	"wQX76q+9O4BDBinQ8m0QlVfsEdCuXcxVQFKzplDIJrnbHILWMpj8SHQOkz+R91kpVyZOCyfGKcLHVmPs",
+	"Z/fpFgWrc6/dvVyQJQDqsLi1NMnuPi7VEtek1s3IZd1TJFLxZcW7dbb3Xd+eopWT3535p24t+WzW8ixO",
+	"aiuexyXVrl/VGalI/VpJ4eJJqPsl5oDVK/Aev+KjT071IUAEF8UZurykB1L5rVhL7wG7pUFptXZPijCJ",
+	"GRnF8USpORBzLOspl/ZoNUcgp7nqrq4jIWNctDGdwpLQgHd5yGLoZqABzZGGn7SDZEwnE4wdvD8/I529",
+	"JnmW9T8AIk5fPiM7hwd7ahl7gQ8AHZRMaDxSFCNMh4Gm6vIJi/rKytCNx9FDIwXcf+L9t65Gw1+lcd00",
+	"ydmE9pl0SvYRY3H8KgDvS+6HiHW55ehfOnSbXo4kCsoiufMUDNjdsYhZpfKX625Vof2t1itrFd6/zoZZ",
+	"7TtpmHVH2utKqp+92vN0v/2N5ldwpNjHegm9z7pLt1D8lrty65FU93BNKyTuPV2RerdiWb1v/461vtxm",
+	"Lzhxa1H67MWpWQ/y9Z3FEp2prG1kxSldWmdyvmntt1zjyxpt5OdyaupS4GxIFmdZXVqXg07iJjYmGfcz",
+	"/Wi2ChCzVufn3kMa0iLcv8OjVnutIQf12tykRpn0R2mZTo62dv3S0cJ1x4+m2bwVN34S0mm5qqZ+SbO+",
+	"0sSc2VYyS9UE6GExHwWmO68B1MGaBfTBjdPwBWfLtH4CjNhI9Jks6tRtt3ZyKaatG4DTJbKbbTTBooxa",
+	"Mg9eL/3SWfC4Ca17z4I/rKupZoiw6QR2bhlay/K2ljwp1qt5n87hQd2zsqc03stA2aDLfp2L+EiXBmPe",
+	"nQX4ATGDeMSmppGynRJCXJ0iEI/AgISTol4uzaluL9PsTNbIDbR2kXjXIrrE3MB8QqAhxTuCWt8ijHPp",
+	"FW3oweomMGSPm6/NJC7EIqbhMhszpnF/1CRvuY6m6ZFTVE8LHarQexB8Fj1GqO8zH2BBotkq/rpQOfOy",
+	"lzVrMpPTTDJ/EbJDuRAUrAjovJTRkmE9ZwvZJFZqMoS2YFHhHGS5fnUrIN/ycGrvUs7g1eHQQJLAT3U/",
+	"mWvg/JWiRM+BiC6ZsWlokG+GMzNhHdZcyLxRNawJLV26AYHMkuK+CJp0kSrMg7Qgi5U4VSaADn0HEtOE",
+	"vyUE6eIcgQWlfavz7XF0pnR5hvPixOZaONSLYaQX70qKnGQ2hLzRwW/cKQ/22/smwKSBeX4ZuOhSBOj5",
+	"INI3TuNsIeylse6CIS8illtIB7P8exKxq0BUJQSbX/VHCrk2vkBHOn61NAm0cT2SrH/xrP3yN/n0nyej",
+	"SPafjcJ/nrz57e+9XXn2LzkRvX3x3Pr9Sd473GofLAHBiV/L4Jf+vv3x708eQ0K7mcpFFZD6jCZfmDyR",
+	"sZhImGswA/a4EE299eXqXBfhpmLqUAqf6uEieik82SWbqrPeo5Ltdcp2983gl38eRgevfvnXX9H59b/f",
+	"v3t+cPL63R8nov2avqZn19nvYqndbdXfXb0rF/oylJjaYVhyU7i4dsz8oUDKMbcaSNA6i9LzgyGncRIh",
+	"M09r5NI/e7WrIM6QUn2j5xRRzeiSKXhscbJlyqGdhljqd0DVNxbgQMRgIeC86oRREZFrkYQ++hHLOIdi",
+	"aRUpOYbjYa6t4nJlFQTofHqS5iB2E9dt72VK2RPTgMk+MHs7B/MqDAA+obL6EnxeZupUWjm+6HR89/bs",
+	"5HciRywMC+3DkigkD+oE9/5RPrcHhSqJ3d2dRSCuSswsqZdChuhz9V65l3ZCg8hqCpwizw5ZLB3iMwic",
+	"NoseFSwMldUmxudZgVVVXpoZa6DdiXzdmL3mnxtZIeriAtPSfhG5EqJ11ry3FpT44rl/9eI8S/vEpRcD",
+	"kt+o5aPHFQdsuWtSUoiTK4g1W65Pob5TpXwmx87Kemaj8Ex5rrQNzhmmUgffe3kBdVfqxxICqrbWUaZs",
+	"HJF2B1DMslJ8iZ6cPhsXOwbFRZH+9Wkk7QrRVnrAFvRk1xnUlq39wA5Jf7V4TTt3ksqwt3YUqPYSkEvf",
+	"FtbSwVqglu4bY+lw5W6+hY6IuV3enwsQZ66Vl0+686DlvR1QBucN6hczPps6idVz9ToR+mu9K7vLIpE0",
+	"yWuquK9OfTNpbejgG9ErRoZwnBBdYX0QJa1ZdpnCWlQhYuj0Z2vNZnJicqeoAHGxwPV8Li5ZRT8qbMgb",
+	"qwequrtcxOWvQxUTvEjOGERElZLuHSfxSETBf3STq6eMRiwi529/efFrwd3kvr5sfxjvy9+nfxwe9575",
+	"LwavRif//iV8w99O/hkVWnu4KwE6f/y84+oKeY0CEvBKdUVwH6smMxYC8yOBxOrzfDRtDyKdRqTof9aK",
+	"O4CJ3xdlpWHH4TWdSuLRMPQwWbPYV7nY+MZn/cBnUle+YDaJLwoWXBgu00q5mG0Hq5CKqHKCcZ8LO4x/",
+	"rPtp/fTHuW347SOZoyy3xWZ9K2/Di6oeIVBpjNtutRQiD09fPiN7+51DR50UWPjdZvtRSZp2+cD16/V1",
+	"4dYFugDrrt3MW+YPWbFiwmUymQjoDzCMaMaHIhqzCwCrvUDk7JJ+hkD7RW5Ot4N3MC642U5UOs6k7YXA",
+	"OPSWrNFagEMBvoWUTu1Fwmo3DByHIU4mC8QcvzsBsXHPU5mtxoYTVrYl80vQ4NxXOpkA2MRqSDjbwX02",
+	"yQXOWh39PNcvDZjrWyUmdKN0Lx3IA/h2Dfih3rR+0rBzNB4t3UFrxt+hR11svi5silWjQdXM163LV8lO",
+	"NYXWjuRiTrM/5wMTJb+XEFIhg06GXMwAWJaJkOLJzHGV7HQU17vscL6XLFrUqC67pyIam50RUTAMOA3V",
+	"9XwAjQyieW3qSrRllK8lG028iFH/QvBwqmNJlhCmWEHRJN4gCUPvSBeVZo+pTaRheEEnged0OUh0BIxR",
+	"lNFYFIWlGqc2pgQ+m9LXmLEq/XHA5wNg29wqkNCWXxNWMOsW9vPYvXEWMYN8u5LcKkNuJnh0bQryGw8Z",
+	"d/hu4BsGQUvbT7RLFPf62Zo74A2lIYtKp6Kvpxqv2bjVhzoLk1rX9639iqSx42LXLntb8ow48FGilTdf",
+	"TLHUQXHKn57O7VBXAYTgHrupYl7qf0rzIQ1zfn/+rHB3358/q3t11aMfF0IoGvAFm4tm59Lcb6slYe4s",
+	"WZMoY7a/ZV2o5sI08RQ9sgJKDlhkHCn2OKZTIpO+Uh91UpYFK9enHALP+Huzy70hwrbk4hrYSY/5pNNy",
+	"88sLH6m7wHYWhnkxzbYYwprcOI0PGaxgCUYcJwk3yW45iFuYhuJkUxbr5EGlLfKss6HMZegtD2aVfg1D",
+	"L4mMyVBoPMgCSJW78tXaWRPYUNZwD9JNIDkSltpJ3f0AHawrPPwEUDf4UhC4y7jjr2kQE8Z9Ce7LSy6u",
+	"+deHPTxj1FZCKWEqQBIF8fSsP2I6X76HdnIZ/hDYrdBzETJbyLagSTzahr97Dp7cOk4acMiBtC9Y8KM4",
+	"njRuFGEBHwiwAgSPKTITdEmi4wqb0OgQVRYrGwbxKOlBpMx6zP7v2Xik9aMud9CxRonlrpT8lbCEZal7",
+	"FAwL0mc8jhgJxRDupIiISOJml3e53T6Nkn4oEp+8e/q7tvZBF3r8OAv9PX5MHnpJFHoO8TD0pv4rg671",
+	"HkEjIF17DLHpXIUZ+TBivMuRVZTW5dqN5/QcbQKe05g+fmwCsO9PXx+VpTORh69enD+C70tCQUvu8p7w",
+	"p+ShOgyPYOrnIyYZXmd0gqqrOWYU2smazDdf9JMx4/GReuMxefwYl+vxYwDaSmQsxpnW8O7p703y+LEl",
+	"gtVzlc3tcUCrTBtGTRMvAVwmFWaFb9irWvKaSGIZ+Kn/F7/ErrKHsxVtkmMCMlYtF2Ig5RJAoQz58ePc",
+	"Lj1+rIc0EkuNCvsGt8XBumrF9yYiim1wJ+w0qd82DF69LRa0MFFa2Ah7cChCx4rJPn5sgGgtgvSgasyI",
+	"qQMEr8yIMBRZ0dQCcFfPcXGNyzsJ6RTH0G+QMeVT/RXA0lO/+oFUiqeFXXUSy2LuueLzKUSfHsE21szi",
+	"qe9fj4RkZJL0wqCvvpjQkCAP6DFp7ZoEiRTEsFqTmEWk2/gn3H14huBD3UaTnOvj1uUEFhDKdWg8ko4p",
+	"xsNOXYgUK+Fq/Nd/kWeCqyECwSUe/RcgiqGIHdw30RXTmrB631TIqdHjiAahWlAZUjnKWvIoXuAHEevH",
+	"sAjvOUglfXFTWCVcs0Bb3urBY/Lu/TkJGb1i0tCccNOo1MoKwfwYMQ4AwkpZBV7qscbe7dfgo6LavyWV",
+	"DisFfMT7nzHz1Ak0ru94xlbTLv7jnHGGgkZ32dTJimo8JRKB2aYrC/MCaICdnUP1y/vzZ7iAuQbQJC17",
+	"UxrtBEEq09eUMEaNwvu767qup2hVW6v+eeS6HlxnRifajU+gbaY0jbADrmYYp9F4IBWDQ1csktDoSemv",
+	"1PfVsiVMTdCsOay06PeTCBfTnhx46CPmEG9GE/VIGGAVXwoYrAjG4ZvZ0bJ7khLv9y29DlsnSsYUY5kP",
+	"pOJVBrFBUYnbeMy15zWQxPvcNW7AbsMhXQ0h2238Q/0DfZrdxj9uYM00KkJ6ih52Pn16RGQsIgt0QX3h",
+	"xDjfSEj7l4o5oiB08o1VA0k67q7ORz4OQ3HtZa+rBYFpAhtTwjkwks+g2b8O+KUHz8T5Hr6gRU7okKEn",
+	"/qB9cPDIXNpjsIFAruf8RYR9MrE/dUG1H1Y79jCFDM8xjcvUJWC+KIuzUBDMDJD1u1wv2tECdYq8oP1R",
+	"ji41P8pzkR083Uw9iU6mgPfDxIdyGcUbeywU110eGJGcOZGOkBzYKscC/jf11sAJdXJzLogEMrWwYpqz",
+	"CXAS4dPqy3wo1eGNBXBrq+OiZHBOCLyAHIWCNyyjqdiqDCcG2kYs0+6JWX1WkqHq253YcPDUo3aUdjm0",
+	"xQ73wXEfMepj0i9WoGe9IY2sRXu0Z/IBkOPm3H2vXpzDfQe8O30YJbbaQOEvHXA2EqUHwxcshJOR4vDq",
+	"Pn9S/+cZxYtYeq0aCrYbNxKOK6i2JgUNVz/WUT1tLmADZalWl6YBCrVMU0dHMCKprS1QOAOpU2MDSSIW",
+	"JxFn/hFJtAwy2Cy6AfzDjttx1P195JBxIGWKQI+iBC/Aw47beqR2USaDQdDHk6Av4MOOu/PIISaIRCIa",
+	"mw6QDzvtQ3gNx8r4jes6pNPaUf9v1yGddju91lmbYfWH55YRTmPF7GGifXaU1Udn1VCKmUdRcMVIfB30",
+	"mZMtKzxod81okrOcKq42RnCmIYDUWVK3N/NSgMroswijs+bPD2TGBHMRWQ2PqK9t+9OnI6tFlPrT7qdP",
+	"atEP1ORhBQ41+j7pC2W0xjZ7RRB+pZ8p5omJsGmyGdh9Jb3UkEPHimURch1wX2l73qn6y9axEokekUyL",
+	"Kp9BveEHtVxAChxA+GvaCDsWGB67moV3wIQSOGw6SVRNcQen2FL/T+20Pmb5abTS1uGmM5216LCh4B4i",
+	"YXCp61r8BKweSnw2CcV0rNkdI61dNVPTiLzHlJqfHYD84qR/z9rfaSBJDaSUbbwkPdq/1FoEmht0yJrq",
+	"W28Y5dejIGQOOr9KKung4Gn8GJ11kw59TYNYqUCoJ2adPvDw6IPSablHM96VFO0Zga61NjBFhpweHAdr",
+	"6amSztl962SXzgwMMk/jUVh1jkega4GI/P//3/9v2yzU9mfLm3Wznb6ADM/SGGFI8BoOEzQNJIOTjIo3",
+	"CEjby6a7fad7k/bmROHtQH0P2cY/b39OnaQ32/jAtgfJ8X+eKcWWRn6Xf9Aeg48PjSfi+vq6KfXvxp8A",
+	"folHRE5YPxgEBi5LCZ0eaD1iYK0CLP026nkgrnQaLrzU5X8OE2WLqqOdiozs64v9INu9UPS2xzTg25q8",
+	"7dMXx8/fvGiO/Ue639RIXKvbqA7aYKr4PctKH/TRNkkGincYuRFSPkzoUK/+B/ShLDrnDszR9B0pGHsR",
+	"k8lY7xjAfuHlc8gkTMAXEQzikQmcOV0Of1Ziyu4pFpOxgH44JLUKzrSRqvgN3qMxiaEL6yCJMJIFxW0n",
+	"A3sG2JxPDZ8eql4Sdzm+CVdD653I2ExAL316GKnVTSZG44Fmw1osGeSONOgBZx3Xiuwq/qZkJuROpnwb",
+	"ZVHeyzOGYvIrdbwiYIIiyVl0TajEyNQDbYmgi6rLpVBSG9YGDSZbjT7x2XgiYsb7061f2BQauyiqcxZj",
+	"XiResukMSr5JfgEZ2uzylyLSjCWjygFtK+WszLiCpyIp+ahZROysrP6B/4U6jHFw0Uxty4QMTTVI4H1i",
+	"polvUWOsaCbd5ZXMA1SVbU9fLjhsZpGwrzh+m9qMTSsN6mHUptEfFWnOTHviiuHN1J3o054zOHbHPSwa",
+	"10o1SycGooAFqJCrEaCVQ4QWLvMtw9mCW4Dxu1x/AOWuoqnTPkxlixkAGHDeFAVjg3jbdBJsX7Go1XS9",
+	"1DylMYMt24L/7zn5P54yxbACPtSh7vxvksXYpKzLTbpdCrCAO8Xg1p8MCvPPyLXV3PhawM9ZT/omgcrY",
+	"nEkaiy4f03AgoPeROsFg8//HsnpNsQuatrCVOS9xelVbrptRlgNiOE4Zkg515De5fUgeerEQF2PKpyYn",
+	"S3qPYK4ZU+hyMH2FALdb6acctAbU4NL+prYcdt0d8tDD0S56iZyqb7zVZyvXzhpQf5pdnp6f9O+pglVY",
+	"+9RBBOyQvGQWE8TTB+GXh576H+9R+rq9UGpdT0wNJrgJzWT7gnPMrMPW9SAdfD+C5IxIN7PPcdB+KCRe",
+	"PXgYKFDrB31YAz9kiOYBswQBkX0Cc/vU+z4Bva3QFkoCoylhmuBoFmbRrcsDtpR2XEjT+914cNRE+yPW",
+	"v1SLiJ3djo13Y4x12pSTA6d12Ca9qVJaZ05Qq6PeUSe1yx8aasJALRL3zQl+lB9wp01+CZ6q1VMHV/uz",
+	"ZkbeaaWnEIIFpp0tCi0j07s8k8tlTp+DZpc3nEYY9JluvaWjQW9OzmeiQGLCOGYyN0U03NYvbY8DLLEM",
+	"4nA2jqQ9dY2jRqvpNl31oBqGToLGUWOn6TZ3oMdKPIIYmWHv6r+HZTler8E7B2EieFJWlJIGPh7aFAMi",
+	"l49r5fLA9FO5eOLrb2D7e4n9X7SvtzIPPntkG3hm48ZZ+CCoHvgVSJhPnZNqzm3XNTE6jT5qScjtf+v4",
+	"bxoe/dPqna+jllDO12qbHPW0Tbz6FKbtz67ts4UrWrf8Fkc67gMHmim/hThkVa6RBEWMmub38EazkauP",
+	"fB3wyyoK9GPb8Iz6ThjwS906ITLbWvUyPLv90noQSO3gbpS9ke7a9lPqpw1J1Cutxa+851Q7IJmPL+0s",
+	"fukloPT6jMMbrU6Nz5yenAvxWmDyYGenBmU/wyqqt2g0ZOq13TprcMJjFnEapu3nduvM6D3P6ishdJ6M",
+	"xzSa6otoGZKQDEmHMsukxIwckybYMLcahinRFHUiBytDE3kOf5epvmp1DdW+Tq3TgippezghioYZVLqX",
+	"i/GXOVajUWh4qhSlZpdr/2aq+VkdYuDfqCdhNxhlXxh5ZOLcNpjQu3xDZ2PZyTiAWnyuzLYFdnleazLI",
+	"1OgQMbZE3uoIfCJH1Ao2ZL/rXpIgZk0YVK2A0o6NG4Byv8vVH6GNCzh6pNWFhenuqSn4dVZJr1UZlF5p",
+	"4pEWtW5+IhitSqVqe9c1FkqQtrwE8zpmE/UR2xZUZlpqnOBL4MsKldUEOFamZ6YSMTPqRiz070bixisL",
+	"IzyXz0x9QEFMdKoOst9sfN2cy63BuXDWv4r4JbRA/P4ZHu5dyoPq8zunXFs6hdhBxtTmncIsilJ2DF+x",
+	"uOoMunU3cnMi9YlsHy5+JTXA9Xy+oVP8isW1j3CWCn+zrKqNe6EBrydJyfF/puWlFehI5RSWTSupFPjk",
+	"YRuiYyIiCWBFA0DLw7brPkJXMhhYGsDQ+3zjrczN3yX2NYIj/lQjvNRV9j8XNXpboV+slGsw7Jt8MmMc",
+	"Jezmdje7Xeeafs+MwD2ocatxNufBmIkEJ9WqQZ99pVdhOK3dOguX1hm+YX5AEaTg2+I8eOGze7yCJC23",
+	"HDDCsw3pj4ucE/M7KJHelFDZ11p74K8uktXXss5Gy7sqrJ4Bso7HYjnXxjqcGnnkjkbWHnO2B1k58kHg",
+	"a0wRDZNZ3TFjnl9Em2vFjavrDLF6CNb0hBiL8w4dIfnGhgucIfYMbjZK3A+hxKW+lyIrK2Gp8ONdKXZC",
+	"ztHsaL5xmO7GLEmulS45GRAv8CG9NoWEDWIAZDNVcpn3AdFFdGcF8qvocjvFQftD5nFtwIAo4ddIs3WX",
+	"ll0XKzz8C5tqBruiDrkM+6ytYc50d6ylZda4E3kWulEdtero1mBBzwQfhEH/G9E12+0anC53DU5ZIvV2",
+	"feccWSu3OZa3gAnTMKyl0X42mEb1XOQmXcJ4t9EznoYj01Icy6/taKzmJVzbXb7Qt70KG8ZZ5NjwD+VU",
+	"xSZTG+Wnlh92yau20A1rt45NA0waR/E2vtl5x9n9weTr5oDXddHWP91r0eZruBjSc1jXrZtrdLKEV/c4",
+	"632XFmnMIC/qlGCdei5jOpVpDNRkXZI1WQfvkuIlvjvNfgWFfs1u4zzD2dgAd2sDwKoBp3phgOK+DWvg",
+	"h1DobW/1Xar2uvKhhvc6XyKETPKO3NYvru4hzW4dvugMNsKkOG4ZsB9wk+y6Gf69bjCTT56c26x8nvsZ",
+	"l2hl93O2zHXdz6ZE817cz0jZMj5oPZebjab6Q/mh7ZKScjYJT3wtiqt2W6dFaCkwfnrgP//NVNf0hD/9",
+	"r+0kCm8qmfOZaTxgwDsynVeXAb96cY7JChVNMHRVoimK1moyVD9rPXcQ0eFYu278SEwmVsViCpYKPbZK",
+	"2Lpk3C/c0afTV6zEy13aG8nUd1a2BmjYTTgC9SaQniU4F3C380pqXYW3iGSutn6W3suAz2li0DAddaqp",
+	"NAi+t6IR1aRyCjFLP61htWtnC6s6CSooLQCXr0xrDg1/ltqZDrgWKFSe1NbO3txFDfy5ZNr9RtwSSNTS",
+	"HktJGOYACy3Gsxh3v3RV89ZZTYIBam0c8HQCpfQv4FGmFF/X1NZjbIWXACgmpuPJCu+emRLXZd49MyD8",
+	"S7zzYiL6o2VewL4n/nG8zEvHWAK7FGFX6bWt/5Jua77EG+eg6syovL//XurX1pgGWZ6bhgdigwHrx+Dx",
+	"3il79bQCBAAApExZ+pzaeFBEygZ+Ce/+RDotl9BQCqyRtyyTJlFmLDwuj1IMBpBUplLSIBRAUdzu77+j",
+	"HEuxDLq843b0n3YLMwDCdufMGJqp+GxAkzDOITk0c8h/jaM/P9qKzCmWOQPugalunhLdijKvwdxUhb0X",
+	"awHv3p6dOxmQHIprojtmkUvGJlk6Psr+urL8nZDLh6w3POfH4zl1/Jaftq6vr7fUCd1KopBx6IlXcGRm",
+	"baS06J+XDma3Y0oVsHwHn8ZkhJ3A1+khLXYErOEf3fDhr5APQ5PgWUZc4iF5loGNwlNHwE8Vdw0kYI5A",
+	"bbJGoUHfmYEyfehZjiPvkYY2tf8sklhXl2vQjy7Xdq9uEp8C4NjQGoMgYlifpmHH8tVa709fZyJgrPtJ",
+	"p6XXGjYGKT/qcm8UxxNsOgWuKy+NdIRBDDgkprzbVIoNjOMjj5oyz0WYAoLVSZRCi/mLZktVO/9u4fNb",
+	"nsfcWVqVNbr/XYaA7zC6Amv3LUZXNrlWC3OtjJq9pNfRsLfVIjSfkd3Uz8bSmDXcV8y8z0KNmzuTPbUy",
+	"Ry7mTBmO/EMlTsGkN976WolTt743izKprA9kXtj1ZFBVHG63pthJQ22b4/5jpFGteNa/SGSq5vOw9/NS",
+	"sN7rhKoMSh4TqgAcKUWmtZBHLWBhYzbke7Jk+MJoM64urJC2svu8ovZ/tzr9mjOrvnMe9L0W2X7njPK9",
+	"TnD6wvr0NmBdVgbZjXZxbbXbS5F6GVfz8g3K8fWI8QzPF1sBkWCgyxxSWN+1KSRnQPntOAKOsVFNfhTV",
+	"JEN3tZrafM9qyTv0UD/0dKsbH52sCHOs/q4vsffI0lw+AJCkfW+dQpsnXXGE2d15exr7MtGIEWyZAxwB",
+	"wPjS/goSG0nluYlGXnYshy3C7gURgr5rxHcseDIQ6VMEQ9bPTULaZ6Q3LXbQJ3QsQM9SIyPp2heAUFoa",
+	"blm3wJPXLJJlTn7tel5ZD8tltBd42IqamGbfDb2Nq6hbQMOd6VzfL4fdKF7fpBgAjpjxwLpSYG0KV6y7",
+	"li/CS8GSe/h/sz0YYDhHGZiAARhEMnYs3Hl3rcno50zGsnF77JK4tG2lhhtxGhpBH4YCHtw4aojLhtPw",
+	"E6TvYiwbR612c9dpIFuHtC8ZU3WGL+YM31bDmyh523UBgxcbx1pNVnVv4d2UG8P80NRV/0O2fodmOls/",
+	"kwcWou9WDK2TFKt8AL9lLVmOyFgOL9o/v357svvz6b9e//Z694/26cm7p89+Pmu/fX/+gGwNydbWhMaj",
+	"LSq3Akke1LGp/2GH/Z+k57ybuG57Lwv7P4GziH+14/5P6CSwnw38J65+KpcG8ERN7IFafxrTQvqBO5t8",
+	"YGej1sk9wDzLmcyDWPN+K6u+uNjqqShR38mWunHUmL/WasyVI5P3ueKNm3mlD+d5fpBnAbUrINJrfQo9",
+	"kuuWQcTFj5fUQ2xsqR+qBqFEPn1vZlVV3qEvCc3NP237YbVK1UkowaCsyZGje3eijyVOe5YbmOAu9zKG",
+	"gQ0nMPfaU5/1Ul+L6ZZSZJSe3fw+MjlCxoTjwm5TBxaa7HKrflfZRsoK8gXCGiPVVrbTqnaQ4jzriC6l",
+	"bGzDdX4IrqMuXfHO3ZHabtSaBX7RNNKaNcI2l1K3QQafQsig0U8QN4mnGzUC9hYNr+lUEuhQgH1mMlbq",
+	"EXdN3tKzrAJoJTvelP5sqgt/MC9pMre4UF+RrxgW48zA2eWvaNarqNC6PtdozWoblvWinU2xMJmlNO5y",
+	"pUPrTnt4+Q0cVAGuSXDiB/LSdBize9AUIKMMvL5pJIwUO0pMY+jYCPNCw7NVoaByHsozu3Jwae8kMBnM",
+	"CT36bB2w82IScMNpQDPpzMQssSnVIcVs9YrB/AATjbEmDdrg94XPfkItNRgz0zoYAFHmfDOXRK+Z9axz",
+	"4cCGSq3IqwcraglvLK73XXhiv2MOvvHCfqOq3K3EzApYHzjOBd7oOpgfBb0ulRJ5p6vVVxGNN3mkAfx0",
+	"mcJAXWAD6ucHwKbR8LseTZtd7kW6D6dnmv1jn5l8Qzpp1kuZf0bTHNKAm5Gxv3vW6X4t7l/kG1iYtTwk",
+	"yTs6ZLVhSZ6CLKzEJanN5AyxG231h/JDyZnW59+A2jqXgUVsLOJajAqfvAds/VP40HcOrm9CS42/75OH",
+	"B632I7Kzs7fVaW912gsqLgO/cbT/ZZH1rR36iqD1baoW4xrl5rAB1//BGPkMM/vK0PVt+r4JeH37On3J",
+	"itE63BU4aG2j2ZrZmstAC2x0A625gdf/keH1bZ53axBOrdf+eAD7eUa8QdjfaEDlCPvL3raFEPv2gGvF",
+	"2J97ot0fTcxuDnldlP0lTvg9OWask/hlcPZt7fi+UfaL1/jOFPxVNPs1h8MKLGdjDWyA9jdA+/eg5H9F",
+	"UPvWdd5g7f+QWPvFE7CcU3qDtv/Do+1X8MovmOZeosD+iHj7xWv6owLu4wHdIO6vG3F//77x9nX9uqbL",
+	"5jt5wsrDKZWUaittA7a/Ab7egO1vwPa/PrD9WUG+QdvfMJ0vhba/n2Z+rZ4dlquJT/Wz8sKBDdb+Bmt/",
+	"g7X/JbH2Z/w9G7D9u8yy2qDtb9D2N6lXC9D2l/A61ix7rwrTfK14+yVceQO4v3HYLwbcX+nq3Dvi/uLj",
+	"vYG73hz4xZD7X314qu4L3wHqfumd3sDub9BfN4lPXw3s/pdQrL8l4P0iD9sg7280lO8Ief+ulJMN9v7X",
+	"hb1fzcY24Psb9Wujfn3z4Ps1tK5vAH2/yKY28Psb+P0N/P4Gfn8Dv78xqL45+P112FYbAP67AOBfS7Bp",
+	"g8C/QeC/K93924fgt67YBoN/U3N4Kwz+ihjFl0QzrQmasUHhvx0mxwaGfwPDv4Hh3/hj7wuGfxlJswoS",
+	"yAaIfwVP8AaJf6OzfrtI/N+A8lrFxCzNqg6ryh4vIPE7RIR+gV0p7Qg5lmT9iMXyduzi2Pr4GuJFMwa8",
+	"09Cq+Iwelse3x0BOozNo9d3+/uBgsEc7/h47HOz02rTlu/1DdjDYpxkmwbPTN/NB8a2J5dexPg5RNkRt",
+	"YPz8V8vgiPKwQvY3FiMK5SjawNz/YFyyyCjKUO7xAn4RmHtuE5hnZE1ybJqL9CknI3rFIOZN3vJwSuIR",
+	"phPBShDFbmignXTI4470f0dXLOpyGQvgdOSSTZmvDOyR+loQr453b9+rL4p3X8I/bX5X2ybNPrN0/eXt",
+	"qL1Dbg8F0pGSpQ2Xtnrt/o7fYbuDPXe/ddA+3KGd3m5/z99nB4PDlVbqDEdfzNktPGR4JcfVreewqqg2",
+	"hz+e9+aNY4/8isWrDFt47TuVIHdYNnsuxBvKpzmlaVM3+93UzdKcGJgrU+c6MSy2+dn6xzKNC7K3muQD",
+	"ptYKDvJQcB+xFBQDisUl45L0WF+MGQn4FQ0Df/V2A3k5+GO1G8imvtFH596XU3YlLle6L4uLYys1yMz4",
+	"teTubeKsc4+6+1UrQqsoNzXUms0t/gErgJe4wvfkZLO2cJ6TzUR763jYZrOxDVPJpWKS4yyGDKBDGsEo",
+	"DMkgCOMFAEGLfW3PUzKWNjKhKOMlEFFrDQ3O6pKvnDyv/4JOt6v/wllQE5/uPY+DsM6D9xeisLZu43X7",
+	"sbxuhUzZWZ9bmtN2F163RdwvYvo/1VzX7ts7i2kUYzuoSUinsABhaC8JxDdn+CTh4rrgdCcnMYkSDqhy",
+	"all7tH85jNQBJJT7XS6T6Cq40u0yoUCkSbzXAgWBl6bRvD99rWOqI3GtEYMiMYyYROb8IcWRg7pRT5cN",
+	"mjxc9ikmumjFiAIgvtC+LZBkTH1GaEwE7zNAJ/XSpfYwuXYgoi6H/pvvsHCykCtkMCLKnZ96SWE9zAx+",
+	"IpRDwSXYeuAUHSgrHB1OHfdw5eTdU0P7G8qnX9TFWdLpuLWbV4lNiSRCQTacRgICIf/Ofq47cv0mQWrR",
+	"jcyq4xNt13EmqUGP+302+T6g6L6IUw1XceNP+w78AyArfFvbXSArF+Z7p/Lus/kv40xb0McwVehTn71m",
+	"/9Kk8TBu8nkyEaHZr5IBTcX44Vx7Jg0xpDI2GT46f/Sa6sxNkwSafhcxcZUU5IEc6abOgSkcycYg1yIJ",
+	"fdLDWnklQG/l3nieJdqvrO1On7OYgib+rTM0M6GNzluj02JJjcZdqrj18bprKcQ5BrEe9XhJCquU6VMm",
+	"df2Z4QXpUjsF/GMvq5KdXzCGSiSWjA0FwpVlwBcPJOknUaT4CYKbOfmaNsW1MBjhO6YMzpCkO+0AEvNJ",
+	"TGJ6ybS6XcTs6PICaAcrAfFEbZvGJjteMz0D5YHMGDTeDBucShKqEaE1AGfX2Oz+ZNDlpWV5ObYLfwet",
+	"HJTHUiwkYLBFfh2kEKQOTDdnMszaBdCRn9EoDFhU4meC3cxNucvNnJvkfBRIU+lnbCyHSKH4OyhDXqGR",
+	"J5YopNQMOWRCoCiJI5C5dGoOTJcX9tI7VQ9tQYM5bxZIRUkqVLlJLAQRg5hxrHaSguCupPPu6awNyHAC",
+	"k0XJwCC2Nn2qQWOCFKIFtwgRZTSau/a50SmSgDPRRGnpmJo/7UOEgulyjc3XJMc8W4zMjIIUkoAnGoev",
+	"bIfhaDi5+g3197WYWI1VbIi0W8L3Y0WUCt06BsGvIn7BU0jqjZSe0a/1QVtKVi9UsUO1Gtu1Sifh0YIv",
+	"HbjOSFyTcdKHfCxG+yN1pwBJDlmd0Xd1qnwsxK10XNi/1eojUbjrATYe3R+qQjI7vSXOXP2HO0qgnFvq",
+	"qOmyBKG5LZgQCbYlxcfUxeox0xjRKHmJZI5dSxixsbiCtiNJ3OXU9wPMHcU+JwO8mQh+az6Go6O2h31c",
+	"DLJbln4y79LiJRVRVY2idWdv1TKcmX6UQHDjaNd13fo1e/b1X3PR3vfPWb7Xsr1vD5F2NW5mrmilJoDG",
+	"R53AuolhzImq54rscqGaW5S4oaf4661os33ZG83ix4kVW/fhKwkU67v8Gf+3ptNcR3tTl/ntry0Am0B/",
+	"vtWv03dwm3Aim9tUwwsdmePydfigcefm3TTMSa1nQOvSTZ3JEAy5JT4f5EBHehiVOosp92nkE90jVBI5",
+	"Yf1gkOaIH+OC9ZmvB+9yNa40bQbHImLYaxAcjLpXHyQkwPe1Z69JPPXPgA8vNI0eCY24H6/sG3vFYl1d",
+	"s8r1N4U5G2H6QwEZ4TnUx7lCpOqKsOpuTOuWp/qWRyIMe7R/eSdZV2/A+oY4SsSuApGYhHcdoAbl2uBH",
+	"KBnNBWHcB6gcjBCkj4Nb3894QxATGYuJTFdXvY/xFAh0pBFpASzYBCrObH51zSKWjWhiH5eMTbSWb2iR",
+	"TfIeoAcDaeJOnF13uaZuRBXzoJfMJyKCf0WM9kcMOnem31YsR1eJmsi7iLFAQPcBVXvBfEgowzCSkgaa",
+	"mx1rlwUxG1aWVdXlDz0z6EVMLxm/UI96j6zYEa6Ofgg8MVzMbA9yXMqnwG5LwwvqW1xcmDc1l/UeYZUP",
+	"oZx4Vt7I1i9s6jkoDRHQymzQ0HiNwMjKQKhWKP05FWH4lPYvUw69huSwDYtfNuTxTp8IayVWkQ2bvKTq",
+	"uIkIQ+ASJazEhGtzMmeRnJlXA5jKCdOx5+7q7sF/m6e8SV5AqLOgE+pm+uZZuwM1GURiDMaefmcM2UzP",
+	"k8i0PetyxdMdjOukwdQ+jTDezXH1oHE9mTADTwLaZtpgGVg29cUkFWWGMmjkMUURpnjYsUbGHwRXmbqc",
+	"11SBYarfSxkteejFQlyMKZ+mqqzN0HVyMkhD1JWhu4iSnmMmJR0yIpUprxtjQ9u31birOgEb3vrleKvO",
+	"L9U6zIaz3gVnjY07enWtfS43BdCn7dvy0crwWzJRGm/LcV1XY1Ex6SB4KAaeCE2BqiI9KzkKBjEkwEAO",
+	"EOVEJDEdag085UZKr1XMEfHlulyxRsbjaOqYSggR+SwyEkjrd03ygsdViUSKwUZCLZvS6DmJk0h7AFCv",
+	"heEJhegdgoNDzs1Pmr0rOoAsj6n990jAZcyorz7l4ey9Jnmh2DyOpMP16USQQsULDZHQ4ikWEdIjxzQM",
+	"yTASyQS9DTMhzRScHPtMmSZTx7iSZNfdcSzlluFXunxMp5ggGzfJKWjE8NT1SIR5upbHTj3Tu756ZPJP",
+	"u9tGa2fv1t02NBKpY4+7X39UxE+bi5F1nkKvYeagxGamJrXLZ1F9rKwiCupJzMbQwIN+OsEBWq7rlqFo",
+	"1Qq63nYXCkud4YTPWU6NIIt0zQGULTTFsRLfj1oVu+o0TPakaYijiAdA8ZuKHc9vq9OAy6tmoNWVxlFD",
+	"XSOGCYU5+Dyyr+62ztNpta3567G5iC8GKFQXnReNkzmfe61wauq3NXmbclNSk5lu4vAb+NyvGD5X2Sh4",
+	"UeVtsHOXxsgtQd0MQ01IIbmvNyVU9nVWd6FZo+XlGzDsmNCHgtBk0uUF5QgwES1949qEM4IBmYoEiyO5",
+	"IJOkFwZ9yD5X8vwxecqGgQbe8kAJ846IhzacZ1K/BzQJYydtzaImY+aGqecRI5dsogF8PXSkeuguRNhe",
+	"wSFn+LFS4bhOUc7l3r8O+KXnZBjBYGNnml6TnMSSeDDpfLmQTpHXqzoBPfFXoenrcgLQ75fBZAJp6Y/R",
+	"uPWuaWCmZ5u3UCFEJZFCcIKFscj3qR4Qy5CEwKMlk/4oQyRWYzr57VXfF5E5APg3pRAMoY+wqViSOosd",
+	"M8CN41nj5aN/10gfzshU47OcDDKkezgLYPjrggGokoUkf/Agq62ZMeVbLnnoqYN1EUcJ7wPY8iO90HgA",
+	"LsyBVEuOzmxt3evvmK7t6gvoXdBggtqhDa5nrb+CH4SCnyiZkJD2Lw2msw3YHzHTYzSI9Fck1kmoRYDe",
+	"AD11YrV7psvZRPRH5uDYJ+rYquZ4oR7KCj48hv8OuD540Eco64GAU1CavCkbhhfUpDgug970uauqq61x",
+	"VZ8Hsk8jn1yrdVEXMlIXFdYE9HFm+h/B7DAIoWMIeC2fpHfS4PWY2wB3Dmd0u/Sf28Fag41xZpSvOjgX",
+	"iuS1o1F8oPWee8mYD1X4qzp/vjNY7bIQao0JqWV8hebUJuY6q5O8zCRdGRT3rAPnzkC4Ie4q1FHaBmw7",
+	"cPmU+r9ffMqEOyOBn7JNy/WUBxSDmjKEzCMP3x4n8Yi0m66TgjNEzGc8DmgoHXL68hnZ2+8cPmqSY3yl",
+	"ywNJAF8PBlIybiSSCIuQrK8AP876umqIvp+yEjbCroK+VsGQWzaJJ/tiAvJLV3VhkjU6RGKli9AgTBS3",
+	"DDj5Kwn6l0qqq4U3E1MD5yareDb80fcjJqVDKLmOROaaU+oC1GXpSGiXd9qH2nkVDEex9Rx24Ka6NAko",
+	"exeJYUTHklxHQQwEikgbYMEw4DQkx+9O0N0fQr6J3pxBwEIffEneOAnjYEKjeHsgovGWT2Pqaf0QHv0r",
+	"UeqVjKOAD7tcY8Kj/8jIFkp6wp9iY3HMZVHf0WdB09+bkp/Pz9+Rp1QGfRReiWTEs0+ZZ/x7kRDq5KD0",
+	"hNai5Fd2jQlwarZyBFXavkAlB7WoYtiVC9z08ioxNMjgbNf1NX3aur6+3oJVSqKQ8b7wmV9Ii08NgXpw",
+	"cvrx+oi6TmMY0cwNod+37kx9EA6YfCpf1pR3jytaV8BpEgaph/5OjelLxu/DooYPWWZ1bcmFFI4iEcfh",
+	"NyO8WD+JgnjaOPrzYwWaK+qVsb5qc7HtODZ9chrbiWRRvSS+EqxK+Fbqi1IX1vxis8UHUBQXNckJJx6S",
+	"4DnEGyRhCAW/3JeGnXY5qMUSfdeOlWaH+rRdbrN6au57WVa1uioIpppHw2lQfxxw7dN0bPbUajsNn9GQ",
+	"RfBPnoSh3VQ6+5v6r45jGpFpDPA4GLP/QDOxxvvzZ/WZDsyxBra3vZPN+9R+N1ppVSagKW9bDauywCw+",
+	"N3qMRixSfAN83WBFo5ZaEh2x3ATg4fJFPxkb7ITUOG6mrcm36STYvmJRq+mCxaapnBkblEIn1VlzrR3g",
+	"a7ppLwytsV/17JTVWEgF0R4bfXbfPf3deBqoxJw0dFQEvrSG01r97HD/TFiiIwfSIRAy0U6PsYgZ5Jao",
+	"r/UYoDMgbkSOzmH5uFnfYHlkwNyseke91orDSYPLU9HHy/oYFgLOfuw836EMJgP5gPZAuk+knXFtDS1N",
+	"670S2GuTn20VN2XAQinqyFSvG1SFWCOnuewVdM+kh5fTpxM7Pt783wAAAP//",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

@@ -33,7 +33,7 @@ type Options struct {
 	Metrics        *telemetry.Metrics // nil measures nothing
 	Traces         *telemetry.Traces  // nil traces nothing
 	Drain          *Drain             // nil drains nothing
-	Stopping       <-chan struct{}    // closed when polls must end; nil is never closed
+	Stopping       <-chan struct{}    // closed when long polls must end; nil is never closed
 	TrustedProxies []netip.Prefix     // proxies whose X-Forwarded-For is used
 	Requests       *Bounds            // of requests in progress; nil for the default
 	Polls          *Bounds            // of polls of the feed that wait; nil for the default
@@ -89,6 +89,8 @@ func (h handlers) routes(o Options) (*echo.Echo, error) {
 	e := echo.New()
 	e.HTTPErrorHandler = errorHandler(o.Log)
 	e.IPExtractor = request.ClientIP(o.TrustedProxies)
+	// The chain is built once, for all requests. It does not need next: it ends in routedHandler, which takes the
+	// handler from the context.
 	every := wrap([]echo.MiddlewareFunc{
 		request.Identify, o.Metrics.Request, o.Traces.Request, telemetry.LogRequests(o.Log),
 		auth.SetLimitHeaders(o.Store), recoverPanics, limitHead,
@@ -127,7 +129,8 @@ func (h handlers) middlewares(document *openapi3.T) (map[string][]echo.Middlewar
 	return all, nil
 }
 
-// middlewaresOf returns the middlewares of one operation, outermost first. A request is refused in this order.
+// middlewaresOf returns the middlewares of one operation, outermost first. If a request has several faults, the first
+// of these middlewares refuses it.
 func (h handlers) middlewaresOf(route *routers.Route, level gen.AccessLevel) []echo.MiddlewareFunc {
 	id := route.Operation.OperationID
 	if level == auth.NoToken {
@@ -136,7 +139,7 @@ func (h handlers) middlewaresOf(route *routers.Route, level gen.AccessLevel) []e
 	return []echo.MiddlewareFunc{
 		refuseGetOfRedeliver, request.WithOperation(id), contract.UnescapePath,
 		auth.Authenticate(h.tokens, level), auth.Authorize(level), admit(h.requests), auth.LimitRequests(h.store),
-		auth.ResolveMe, contract.ParsePHPArrays, contract.Validate(route), auth.Reauthorize,
+		auth.ResolveMe, contract.ParsePHPArrays, contract.Validate(route), auth.Recheck,
 		withIdempotencyKey(route),
 	}
 }

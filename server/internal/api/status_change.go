@@ -60,7 +60,7 @@ func (h handlers) follow(ctx context.Context, r api.ListStatusChangesRequestObje
 		next := h.store.NextChange(r.ClientID)
 		feed, err = read() // NextChange does not signal earlier changes
 		if err == nil && len(feed.Changes) > 0 {
-			err = request.StillAllowed(ctx) // the caller may have lost its access during the wait
+			err = request.Recheck(ctx) // the caller may have lost its access during the wait
 		}
 		if err != nil || len(feed.Changes) > 0 {
 			return feed, err
