@@ -11,7 +11,7 @@ import (
 // The class of an error decides whether a request is answered with 503, is retried, or is logged as a defect.
 func TestErrorsAreClassified(t *testing.T) {
 	for _, c := range []struct {
-		err                                        error
+		err                                   error
 		unavailable, busy, duplicate, damaged bool
 	}{
 		{err: sqlite3.Error{Code: sqlite3.ErrBusy}, unavailable: true, busy: true},
